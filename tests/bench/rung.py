@@ -27,7 +27,7 @@ from voiceflow_worker.backends.witness import JournalFiles
 from voiceflow_worker.campaigns.calls.options import CampaignOptions
 from voiceflow_worker.campaigns.calls.template import FlowTemplate
 from voiceflow_worker.campaigns.enqueue import enqueue_file
-from voiceflow_worker.cli.process import collect_less
+from voiceflow_worker.cli.opening import collect_less
 from voiceflow_worker.core.options import WorkerOptions
 from voiceflow_worker.core.ports import Placement
 from voiceflow_worker.core.ports.reading import count_states

@@ -17,7 +17,7 @@ from tests.cli.running import Ended, Program, Spawned
 from tests.cli.stored import empty, enqueued, in_doubt, url_of, within
 from tests.support.engine import Engine
 from tests.support.flows import flow, number
-from voiceflow_worker.cli.checks import webhook
+from voiceflow_worker.cli.checks import account
 from voiceflow_worker.cli.checks.context import Account, CheckContext, Diagnosis, Level, ok, open_context
 from voiceflow_worker.core.guard.rollback import HELD
 from voiceflow_worker.core.overview.heartbeat import Heartbeats
@@ -42,9 +42,9 @@ LOCAL_DISK = "/dev/vda1 / ext4 rw 0 0\n"
 def _on_a_local_disk_with_room(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
     """Wherever these tests run."""
     monkeypatch.setenv("VOICEFLOW_STATE_DIR", str(tmp_path_factory.mktemp("state")))
-    monkeypatch.setattr("voiceflow_worker.cli.checks.storage.read_mounts", lambda: LOCAL_DISK)
-    monkeypatch.setattr("voiceflow_worker.cli.checks.storage.LITTLE", 0)
-    monkeypatch.setattr("voiceflow_worker.cli.checks.storage.TOO_LITTLE", 0)
+    monkeypatch.setattr("voiceflow_worker.cli.checks.store.read_mounts", lambda: LOCAL_DISK)
+    monkeypatch.setattr("voiceflow_worker.cli.checks.store.LITTLE", 0)
+    monkeypatch.setattr("voiceflow_worker.cli.checks.store.TOO_LITTLE", 0)
 
 
 @pytest.fixture
@@ -217,7 +217,7 @@ def test_a_store_that_may_not_be_written_is_a_failure(voiceflow: Program, monkey
 def test_a_network_file_system_and_a_disk_that_fills_up_are_reported(
     voiceflow: Program, monkeypatch: pytest.MonkeyPatch, *, of: str, value: object, check: str, level: str
 ) -> None:
-    monkeypatch.setattr(f"voiceflow_worker.cli.checks.storage.{of}", value)
+    monkeypatch.setattr(f"voiceflow_worker.cli.checks.store.{of}", value)
     assert lines(voiceflow("doctor", "--json"))[check]["level"] == level
 
 
@@ -316,7 +316,7 @@ def test_a_secret_is_needed_on_both_sides(
     register(eight, "http://127.0.0.1:9/webhooks/8x8", secret=there)
     for name, value in here.items():
         monkeypatch.setenv(f"VOICEFLOW_WEBHOOK_{name}", value)
-    assert found_by(webhook.secret).level.value == level
+    assert found_by(account.secret).level.value == level
 
 
 def test_without_outcomes_no_webhook_is_needed(
@@ -385,12 +385,12 @@ def at_8x8(
 )
 def test_summaries_that_are_sent_where_8x8_cannot_reach_are_a_failure(folder: Path, url: str, told: str) -> None:
     for base_url in (None, "https://voice.8x8.com"):
-        found = at_8x8(webhook.registered, hook(url), base_url=base_url)
+        found = at_8x8(account.registered, hook(url), base_url=base_url)
         assert found.level is Level.FAILURE
         assert told in found.message
         assert "--register" in (found.remedy or "")
-    assert at_8x8(webhook.registered, hook("https://calls.example.com/webhooks/8x8")).level is Level.OK
-    assert at_8x8(webhook.registered, hook(url), base_url="http://127.0.0.1:8088").level is Level.OK
+    assert at_8x8(account.registered, hook("https://calls.example.com/webhooks/8x8")).level is Level.OK
+    assert at_8x8(account.registered, hook(url), base_url="http://127.0.0.1:8088").level is Level.OK
 
 
 def test_menus_of_a_receiver_need_a_webhook_for_call_actions(voiceflow: Program, eight: EightByEight) -> None:

@@ -10,7 +10,7 @@ import pytest
 from tests.support.engine import Engine
 from tests.support.voices import ScriptedVoice, created, refused, unknown
 from voiceflow_worker import JobState, open_store
-from voiceflow_worker.cli.worker_metrics import metrics_app
+from voiceflow_worker.cli.sending import metrics_app
 
 pytestmark = pytest.mark.anyio
 

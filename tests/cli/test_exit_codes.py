@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from voiceflow_worker.cli.messages import ExitCode, explained
+from voiceflow_worker.cli.output import ExitCode, explained
 from voiceflow_worker.errors import (
     CallNotSentError,
     CallRefusedError,

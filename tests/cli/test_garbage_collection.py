@@ -7,7 +7,7 @@ import sys
 
 PROGRAM = """
 import weakref
-from voiceflow_worker.cli.process import collect_less
+from voiceflow_worker.cli.opening import collect_less
 
 class Connection:
     def __init__(self):

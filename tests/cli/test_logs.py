@@ -6,7 +6,7 @@ import logging
 import pytest
 import structlog
 
-from voiceflow_worker.cli.process import log_to_stderr
+from voiceflow_worker.cli.opening import log_to_stderr
 
 
 def test_json_is_one_object_a_line_for_our_logs_and_those_of_libraries(capsys: pytest.CaptureFixture[str]) -> None:

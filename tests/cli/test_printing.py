@@ -15,8 +15,8 @@ from tests.cli.stored import enqueued, url_of, within
 from tests.support.engine import Engine
 from tests.support.flows import flow
 from voiceflow_worker import CallRequest
+from voiceflow_worker.cli.opening import log_to_stderr
 from voiceflow_worker.cli.output import Output
-from voiceflow_worker.cli.process import log_to_stderr
 from voiceflow_worker.model.reports.events import SessionSummary
 from voiceflow_worker.model.reports.status import SessionStatus
 

@@ -12,7 +12,7 @@ from tests.cli.eight_by_eight import running
 from tests.cli.running import TIMEOUT, Program, Spawned
 from tests.cli.stored import enqueued, url_of
 from voiceflow_worker.backends.sqlite import open_sqlite
-from voiceflow_worker.cli.workers import Crew, crew
+from voiceflow_worker.cli.sending import Crew, crew
 from voiceflow_worker.sandbox import Sandbox
 
 COUNT = 40

@@ -11,7 +11,7 @@ import pytest
 import structlog
 
 from tests.cli.running import Program
-from voiceflow_worker.cli.process import log_to_stderr
+from voiceflow_worker.cli.opening import log_to_stderr
 
 ODD = ["QZ", "QZ/QZ", "QZ@QZ", "QZ%2FQZ", "QZ#QZ", "QZ?QZ", "QZ&QZ=QZ", "QZ[QZ", "QZ QZ", "QZéQZ\u2100QZ"]
 URLS = [

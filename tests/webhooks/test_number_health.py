@@ -8,7 +8,7 @@ import pytest
 
 from tests.webhooks.receiving import SECRET, posting
 from voiceflow_worker import CallQueue
-from voiceflow_worker.cli.worker_metrics import metrics_text
+from voiceflow_worker.cli.sending import metrics_text
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.webhooks import receiver_app
 

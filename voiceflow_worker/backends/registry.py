@@ -8,13 +8,13 @@ from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from voiceflow_worker.backends.witness import JournalFiles, journal_folder
 from voiceflow_worker.errors import SettingsError, UnknownBackendError
 from voiceflow_worker.model.text.printable import without_secrets
-from voiceflow_worker.settings import Settings
 
 if TYPE_CHECKING:
+    from voiceflow_worker.backends.witness import JournalFiles
     from voiceflow_worker.core.ports import Clock, Store
+    from voiceflow_worker.settings import Settings
 
 
 def path_of(url: str) -> Path:
@@ -51,6 +51,8 @@ def journal_files(settings: Settings) -> JournalFiles | None:
     Journal files have a disadvantage there: if a person deletes the store to start anew, a worker holds the queue. A
     store in memory has no journal files.
     """
+    from voiceflow_worker.backends.witness import JournalFiles, journal_folder
+
     scheme = settings.store.partition(":")[0].lower()
     if scheme == "memory" or (scheme in {"sqlite", "file"} and settings.state_dir is None):
         return None

@@ -8,10 +8,9 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from voiceflow_worker.cli.messages import ExitCode
 from voiceflow_worker.cli.opening import acting, carried_out, require_batch
 from voiceflow_worker.cli.options import AsOption, BatchOption, Flag, LimitOption, QueueOptions, SinceOption, YesOption
-from voiceflow_worker.cli.output import Output, first
+from voiceflow_worker.cli.output import ExitCode, Output, first
 from voiceflow_worker.core.ports import Order, Query
 from voiceflow_worker.core.ports.reading import find_pages
 from voiceflow_worker.errors import InvalidInputError

@@ -18,11 +18,9 @@ from anyio import CancelScope
 from cyclopts import Parameter
 
 from voiceflow_worker.backends.registry import open_store
-from voiceflow_worker.cli.messages import ExitCode, tell_findings, typed
-from voiceflow_worker.cli.opening import settings_from
+from voiceflow_worker.cli.opening import log_to_stderr, settings_from, signals_to
 from voiceflow_worker.cli.options import JsonOption, PortOption, QueueOption, SpeedOption, StoreOption, WebAddressOption
-from voiceflow_worker.cli.output import Output
-from voiceflow_worker.cli.process import log_to_stderr, signals_to
+from voiceflow_worker.cli.output import ExitCode, Output, tell_findings, typed
 from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.model.jobs.job import Job
 from voiceflow_worker.model.jobs.policy import CallPolicy
@@ -91,7 +89,7 @@ async def demo(*, json: JsonOption = False, store: DemoStore = None, queue: Demo
 
 async def _show(output: Output, calls: CallQueue) -> _Result:
     from voiceflow_worker.asgi.server import serving
-    from voiceflow_worker.cli.drain_report import drain_progress
+    from voiceflow_worker.cli.sending import drain_progress
     from voiceflow_worker.core.overview.heartbeat import Heartbeats
     from voiceflow_worker.core.settling.settle import Settler
     from voiceflow_worker.core.worker import Worker

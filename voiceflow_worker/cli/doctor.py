@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from voiceflow_worker.cli.messages import ExitCode
 from voiceflow_worker.cli.opening import settings_from
 from voiceflow_worker.cli.options import Flag, JsonOption, QueueOption, StoreOption
-from voiceflow_worker.cli.output import Output
+from voiceflow_worker.cli.output import ExitCode, Output
 from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.model.text.wording import count_of
 
@@ -52,7 +51,7 @@ async def doctor(
         voiceflow doctor --call +6581234567
         voiceflow doctor --json | jq -r 'select(.level == "failure") | .check'
     """
-    from voiceflow_worker.cli.checks.all_checks import examine
+    from voiceflow_worker.cli.checks import examine
     from voiceflow_worker.cli.checks.context import Level, failure, ok
     from voiceflow_worker.cli.one_call import OneCall, Step, number_to_call, place_call, reporting
 

@@ -15,10 +15,9 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from voiceflow_worker.cli.messages import ExitCode, in_words, tell_findings, typed
 from voiceflow_worker.cli.opening import settings_from
 from voiceflow_worker.cli.options import JsonOption, MomentOption
-from voiceflow_worker.cli.output import Output
+from voiceflow_worker.cli.output import ExitCode, Output, in_words, tell_findings, typed
 from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.model.flows.actions import Action, read_action, wording
 from voiceflow_worker.model.text.wording import count_of

@@ -12,12 +12,11 @@ from typing import TYPE_CHECKING
 
 import anyio
 
+from voiceflow_worker.cli.checks.account import summaries
 from voiceflow_worker.cli.checks.context import Diagnosis, Level, failure, ok, warning
-from voiceflow_worker.cli.checks.webhook import summaries
-from voiceflow_worker.cli.messages import resume_of
-from voiceflow_worker.cli.opening import opened_queue, voice_client
-from voiceflow_worker.cli.process import signals_to
-from voiceflow_worker.cli.workers import worker_of
+from voiceflow_worker.cli.opening import opened_queue, signals_to, voice_client
+from voiceflow_worker.cli.output import resume_of
+from voiceflow_worker.cli.sending import worker_of
 from voiceflow_worker.core.events.progress import CallProgress, Heard
 from voiceflow_worker.core.overview.heartbeat import NO_RECEIVER, Heartbeats
 from voiceflow_worker.core.overview.story import closed_in_words, ending, progress_in_words

@@ -15,8 +15,8 @@ from typing import Annotated, Any
 
 from cyclopts import App, CycloptsError, Parameter, UnknownCommandError, ValidationError
 
-from voiceflow_worker.cli.messages import ExitCode, error_line, explained
 from voiceflow_worker.cli.options import REST
+from voiceflow_worker.cli.output import ExitCode, error_line, explained
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -62,10 +62,9 @@ def program() -> App:
         serve,
         store,
         suppress,
-        watch,
         worker,
     )
-    from voiceflow_worker.cli.campaign_options import read_campaign
+    from voiceflow_worker.cli.options import read_campaign
 
     app = _Program(
         name="voiceflow",
@@ -78,7 +77,7 @@ def program() -> App:
         config=read_campaign,
     )
     add_commands(app, demo.demo, enqueue.check, calls.call, enqueue.enqueue, worker.worker, serve.serve, demo.sandbox)
-    add_commands(app, queue.status, queue.queues, queue.batches, watch.watch, report.report)
+    add_commands(app, queue.status, queue.queues, queue.batches, queue.watch, report.report)
     of_calls = group(app, "calls", "List, show, cancel, resolve and redial single calls.")
     add_commands(of_calls, calls.list_calls, calls.show, calls.cancel, calls.resolve, calls.redial)
     add_commands(app, queue.hold, queue.resume, queue.rate)

@@ -1,17 +1,18 @@
-"""Commands on a queue: `hold`, `resume`, `rate`, `status`, `queues` and `batches`."""
+"""Commands on a queue: `status`, `queues`, `batches`, `watch`, `hold`, `resume` and `rate`."""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Annotated
 
+import anyio
 from cyclopts import Parameter
 
-from voiceflow_worker.cli.messages import ExitCode
-from voiceflow_worker.cli.opening import acting, carried_out
+from voiceflow_worker.cli.opening import acting, carried_out, require_batch, signals_to
 from voiceflow_worker.cli.options import AsOption, BatchOption, DurationOption, Flag, QueueOptions, rate_given
-from voiceflow_worker.cli.output import Output
+from voiceflow_worker.cli.output import ExitCode, Output
 from voiceflow_worker.core.overview.story import closed_in_words
 from voiceflow_worker.core.ports.reading import limits_of
 from voiceflow_worker.errors import InvalidInputError
@@ -119,6 +120,31 @@ def _figures(each: BatchProgress) -> tuple[object, ...]:
     left = "" if each.ends_at is None else str(timedelta(seconds=round((each.ends_at - each.at).total_seconds())))
     rate = f"{each.rate_now:g}" if each.rate_now else ""
     return each.total, each.done, share, rate, left, each.doubts or ""
+
+
+async def watch(*, batch: BatchOption = None, as_: AsOption = None, common: QueueOptions = QueueOptions()) -> ExitCode:
+    """Watch a queue, or one batch of it: states, outcomes, rate, remaining time, holds, doubts, the last calls.
+
+    Keys: h holds the queue or batch after a confirmation, r resumes it, q quits. With --json, a JSON document is
+    printed every second. If stdout is not a terminal, a line of text is printed every second instead of the view.
+
+    Examples:
+        voiceflow watch --batch march
+        voiceflow watch --json | jq .done
+    """
+    from voiceflow_worker.cli.watch import Screen, tell_lines
+
+    output = common.output()
+    settings = common.settings()
+    async with acting(settings, as_) as operator:
+        calls = operator.queue(settings.queue)
+        await require_batch(calls, batch)
+        with anyio.CancelScope() as scope:
+            async with signals_to(lambda _: scope.cancel()):
+                if output.as_json or not sys.stdout.isatty():
+                    return await tell_lines(output, calls, batch)
+                await Screen(operator, calls.name, batch).run()
+    return ExitCode.DONE
 
 
 async def hold(

@@ -11,10 +11,9 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from voiceflow_worker.cli.messages import ExitCode
 from voiceflow_worker.cli.opening import opened_queue, voice_client
 from voiceflow_worker.cli.options import DurationOption, Flag, QueueOptions
-from voiceflow_worker.cli.output import Meter, Output, meter
+from voiceflow_worker.cli.output import ExitCode, Meter, Output, meter
 from voiceflow_worker.core.ports import CallLog
 from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.model.jobs.job import JobState

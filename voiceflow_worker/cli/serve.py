@@ -13,7 +13,7 @@ import anyio
 from cyclopts import Parameter
 
 from voiceflow_worker.cli.ivr import IvrOption, load_menus
-from voiceflow_worker.cli.opening import opened_queue, voice_client
+from voiceflow_worker.cli.opening import collect_less, opened_queue, signals_to, voice_client
 from voiceflow_worker.cli.options import (
     Flag,
     NotifyOption,
@@ -23,7 +23,6 @@ from voiceflow_worker.cli.options import (
     WholeStoreOptions,
 )
 from voiceflow_worker.cli.output import Output
-from voiceflow_worker.cli.process import collect_less, signals_to
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.errors import (
     InvalidInputError,

@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING, Annotated
 from anyio.to_thread import run_sync
 from cyclopts import Parameter
 
-from voiceflow_worker.cli.messages import ExitCode, tell_findings, typed
 from voiceflow_worker.cli.opening import acting, carried_out
 from voiceflow_worker.cli.options import AsOption, DurationOption, Flag, LimitOption, MomentOption, WholeStoreOptions
-from voiceflow_worker.cli.output import first
+from voiceflow_worker.cli.output import ExitCode, first, tell_findings, typed
 from voiceflow_worker.model.text.wording import in_words
 
 if TYPE_CHECKING:

@@ -10,11 +10,9 @@ import anyio
 from cyclopts import Parameter
 from cyclopts.validators import Number
 
-from voiceflow_worker.cli.messages import ExitCode
-from voiceflow_worker.cli.opening import opened_queue, settings_from, voice_client
+from voiceflow_worker.cli.opening import collect_less, opened_queue, settings_from, signals_to, voice_client
 from voiceflow_worker.cli.options import Flag, MetricsPortOption, NotifyOption, QueueOptions
-from voiceflow_worker.cli.output import Output
-from voiceflow_worker.cli.process import collect_less, signals_to
+from voiceflow_worker.cli.output import ExitCode, Output
 from voiceflow_worker.core.ports import Limits
 from voiceflow_worker.errors import InvalidInputError, StoreError, VoiceError
 from voiceflow_worker.model.jobs.policy import OutcomeSource
@@ -75,7 +73,7 @@ async def worker(
         "max_per_person": max_per_person,
         "retry_not_created_5xx": retry_not_created_5xx or None,
     }
-    from voiceflow_worker.cli.drain_report import tell_the_rest
+    from voiceflow_worker.cli.sending import tell_the_rest
     from voiceflow_worker.notify.webhook import notifier_of, notifying
 
     settings = settings_from(**options, notify_url=notify)
@@ -99,8 +97,7 @@ async def worker(
 
 
 async def _send(output: Output, calls: CallQueue, settings: Settings, *, drain: bool) -> ExitCode:
-    from voiceflow_worker.cli.drain_report import tell_drained
-    from voiceflow_worker.cli.workers import worker_of
+    from voiceflow_worker.cli.sending import tell_drained, worker_of
 
     async with voice_client(settings) as voice:
         sender = worker_of(settings, calls.store, voice)
@@ -130,8 +127,7 @@ async def _send_in_processes(
     output: Output, calls: CallQueue, settings: Settings, *, options: dict[str, object], count: int, drain: bool
 ) -> ExitCode:
     from voiceflow_worker.backends.sqlite import SqliteStore
-    from voiceflow_worker.cli.drain_report import tell_drained
-    from voiceflow_worker.cli.workers import crew
+    from voiceflow_worker.cli.sending import crew, tell_drained
     from voiceflow_worker.core.overview.drain import DrainCheck
 
     # A process that starts after the file was replaced would send the calls of a copy again.
@@ -157,13 +153,13 @@ async def _send_in_processes(
 
 def _lines(output: Output, calls: CallQueue, *, drain: bool) -> AbstractAsyncContextManager[None]:
     """A context that shows lines while a worker sends: why calls wait and, with `drain`, the progress of the drain."""
-    from voiceflow_worker.cli.drain_report import drain_progress, waiting_lines
+    from voiceflow_worker.cli.sending import drain_progress, waiting_lines
 
     return drain_progress(calls, label="draining") if drain else waiting_lines(calls, output)
 
 
 async def _tell_start(output: Output, calls: CallQueue, settings: Settings, *, processes: int = 1) -> None:
-    from voiceflow_worker.cli.checks.queue import waiting_menus
+    from voiceflow_worker.cli.checks.store import waiting_menus
     from voiceflow_worker.core.sending.departures import SetRate
 
     wanted = settings.rate
@@ -180,18 +176,17 @@ async def _tell_start(output: Output, calls: CallQueue, settings: Settings, *, p
         )
     with suppress(StoreError):  # the worker reports it
         if trouble := (await waiting_menus(calls.store, calls.name)).trouble:
-            queue = "" if calls.name == "default" else f" --queue {calls.name}"
             output.note(
-                f"{trouble}. To stop these calls, press Ctrl-C or run `voiceflow hold{queue}`; then start a receiver "
-                "with the menu (`voiceflow serve --ivr MODULE:MENU`)"
+                f"{trouble}. To stop these calls, press Ctrl-C or run `voiceflow hold --queue {calls.name}`; then "
+                "start a receiver with the menu (`voiceflow serve --ivr MODULE:MENU`)"
             )
 
 
 @asynccontextmanager
 async def _account_asked(output: Output, settings: Settings) -> AsyncGenerator[None]:
     """A context beside which the account is asked whether summaries can arrive. If they cannot, a line says so."""
+    from voiceflow_worker.cli.checks.account import summaries
     from voiceflow_worker.cli.checks.context import Level
-    from voiceflow_worker.cli.checks.webhook import summaries
 
     async def ask() -> None:
         with suppress(VoiceError):  # the calls meet the same fault, and the worker reports it
@@ -218,7 +213,7 @@ async def _metrics(calls: CallQueue, hooks: OutcomeHooks | None, *, port: int | 
         yield
         return
     from voiceflow_worker.asgi.server import serving
-    from voiceflow_worker.cli.worker_metrics import metrics_app
+    from voiceflow_worker.cli.sending import metrics_app
     from voiceflow_worker.notify.webhook import HookMetrics
 
     async with serving(metrics_app(calls, None if hooks is None else HookMetrics(hooks)), port=port) as address:

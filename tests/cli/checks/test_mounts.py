@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from voiceflow_worker.cli.checks.context import Level
-from voiceflow_worker.cli.checks.storage import judged_mount, judged_sqlite
+from voiceflow_worker.cli.checks.store import judged_mount, judged_sqlite
 
 MOUNTS = """\
 /dev/vda1 / ext4 rw,relatime 0 0

@@ -1,1 +1,81 @@
-"""The checks of `voiceflow doctor`, one function each."""
+"""The checks of `voiceflow doctor`, each after the checks that it depends on."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
+from datetime import timedelta
+from functools import partial
+
+from voiceflow_worker.cli.checks import account, store
+from voiceflow_worker.cli.checks.context import TIME_LIMIT, Check, Diagnosis, carried_out, failure, open_context
+from voiceflow_worker.errors import SettingsError
+from voiceflow_worker.settings import Settings
+
+Tell = Callable[[Diagnosis], None]
+
+ALONE: tuple[tuple[str, Callable[[], Awaitable[Diagnosis]]], ...] = (
+    ("unknown settings", account.unknown_settings),
+    ("time zones", account.time_zones),
+)
+"""Checks that need no settings."""
+
+CHECKS: tuple[tuple[str, Check], ...] = (
+    ("settings", account.settings),
+    ("account", account.account),
+    ("time limits", account.time_limits),
+    ("store", store.opens),
+    ("file system", store.of_file(store.file_system)),
+    ("permissions", store.of_file(store.permissions)),
+    ("disk space", store.of_file(store.disk_space)),
+    ("sqlite", store.of_file(store.sqlite)),
+    ("durability", store.durability),
+    ("memory", store.memory),
+    ("journal files", store.journals),
+    ("credentials", account.credentials),
+    ("clock", account.clock),
+    ("voice profile", account.voice_profile),
+    ("source", account.source),
+    ("webhook", account.registered),
+    ("webhook address", account.reachable),
+    ("webhook secret", account.secret),
+    ("call actions", account.call_actions),
+    ("receiver", account.receiver),
+    ("menus", account.menus),
+    ("workers", store.workers),
+    ("limits", store.limits),
+    ("holds", store.holds),
+    ("doubts", store.doubts),
+    ("numbers", store.numbers),
+)
+
+LIMITS: Mapping[str, timedelta] = {"journal files": timedelta(minutes=1)}
+"""The time limits of checks that may take longer than the others. A journal file may hold a million calls."""
+
+
+async def examine(load: Callable[[], Settings], tell: Tell) -> None:
+    """Run every check, and report each result at once.
+
+    If the settings cannot be read, the error is reported, and only the checks that need no settings are run.
+    """
+
+    async def run(name: str, look: Callable[[], Awaitable[Diagnosis | None]]) -> None:
+        found = await carried_out(name, look, limit=LIMITS.get(name, TIME_LIMIT))
+        if found is not None:
+            tell(found)
+
+    for name, alone in ALONE:
+        await run(name, alone)
+    try:
+        settings = load()
+    except SettingsError as error:
+        tell(
+            replace(
+                failure(str(error), remedy="correct these settings, then check them with `voiceflow config show`"),
+                check="settings",
+            )
+        )
+        return
+    async with open_context(settings) as context:
+        for name, check in CHECKS:
+            await run(name, partial(check, context))

@@ -15,7 +15,7 @@ from anyio import to_thread
 
 from voiceflow_worker.backends.registry import file_of, is_redis, open_store
 from voiceflow_worker.backends.sqlite.file.opening import stores_near
-from voiceflow_worker.cli.messages import with_remedies
+from voiceflow_worker.cli.output import with_remedies
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.errors import SettingsError, StoreError, VoiceflowError, VoiceUnavailableError
 from voiceflow_worker.gateway.account.resources import Webhook

@@ -1,0 +1,388 @@
+"""What a worker does beside sending: processes of its own, progress, the result of a drain, metrics."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncGenerator, Iterator, Mapping
+from contextlib import asynccontextmanager, suppress
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import anyio
+from anyio.abc import Process
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Gauge, generate_latest
+from prometheus_client.registry import Collector
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Route
+
+from voiceflow_worker.backends.registry import journal_files
+from voiceflow_worker.backends.sqlite.file.opening import Identities
+from voiceflow_worker.cli.opening import (
+    collect_less,
+    log_to_stderr,
+    opened_queue,
+    settings_from,
+    signals_to,
+    voice_client,
+)
+from voiceflow_worker.cli.output import ExitCode, Meter, Output, error_line, explained, meter, resume_of
+from voiceflow_worker.core.options import WorkerOptions
+from voiceflow_worker.core.overview.drain import DrainResult
+from voiceflow_worker.core.overview.heartbeat import NO_RECEIVER, Heartbeats
+from voiceflow_worker.core.overview.status import QueueStatus
+from voiceflow_worker.core.overview.story import closed_in_words, gate_as_json
+from voiceflow_worker.core.ports import Store
+from voiceflow_worker.core.ports.reading import count_states
+from voiceflow_worker.core.queue import CallQueue
+from voiceflow_worker.core.worker import Worker
+from voiceflow_worker.errors import StoreError
+from voiceflow_worker.gateway.client import VoiceClient
+from voiceflow_worker.model.jobs.gate import GateState
+from voiceflow_worker.model.jobs.job import FINAL_STATES, JobState
+from voiceflow_worker.model.text.wording import count_of
+from voiceflow_worker.settings import Settings
+
+if TYPE_CHECKING:
+    from voiceflow_worker.core.outcomes.hooks import OutcomeHooks
+
+
+def worker_of(settings: Settings, store: Store, voice: VoiceClient, *, batch_id: str | None = None) -> Worker:
+    """A worker with these settings, for all batches or for one. The worker searches 8x8's log for calls in doubt."""
+    return Worker(
+        store,
+        voice,
+        queue=settings.queue,
+        rate=settings.rate,
+        concurrency=settings.concurrency,
+        options=WorkerOptions(
+            burst=settings.burst,
+            max_active=settings.max_active,
+            lease=settings.lease,
+            shutdown_grace=settings.shutdown_grace,
+            batch_id=batch_id,
+            policy=settings.policy(),
+        ),
+        call_log=voice,
+        witness=journal_files(settings),
+        voices=voice,
+    )
+
+
+class Crew:
+    """The worker processes of one queue. `exit_code` is the exit code of the command that started them."""
+
+    def __init__(self, processes: list[Process]) -> None:
+        self._processes = processes
+        self.exit_code: ExitCode = ExitCode.DONE
+        self.stopping: bool = False
+
+    def stop(self) -> None:
+        """Ask every process to stop. If called again, ask them to stop at once."""
+        self.stopping = True
+        for process in self._processes:
+            if process.returncode is None:
+                process.send_signal(signal.SIGTERM)
+
+    async def ended(self) -> None:
+        """Wait until every process has ended. A failed process is reported, and the others go on."""
+        async with anyio.create_task_group() as group:
+            for process in self._processes:
+                group.start_soon(self._see_off, process)
+
+    async def _see_off(self, process: Process) -> None:
+        code = await process.wait()
+        # A process that is still starting dies of the signal. It has sent nothing.
+        if code == 0 or (self.stopping and code == -signal.SIGTERM):
+            return
+        how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+        failed = ExitCode.OUT_OF_REACH if code == ExitCode.OUT_OF_REACH else ExitCode.UNDONE
+        self.exit_code = max(self.exit_code, failed)
+        Output().note(
+            f"the worker in process {process.pid} {how}; its calls in flight may be in doubt, and the other workers go "
+            "on"
+        )
+
+
+@asynccontextmanager
+async def crew(
+    count: int, *, options: Mapping[str, object], drain: bool, files: Identities | None
+) -> AsyncGenerator[Crew]:
+    """Start `count` workers with these options, each in a process of its own.
+
+    They open no store in other files than `files`.
+    The workers are stopped and awaited at the end of the block. If this process is killed, they stop by themselves.
+    """
+    # -P: the child imports nothing from the working directory. It is left out if this process imports from there.
+    safe = [] if {"", str(Path.cwd())} & set(sys.path) else ["-P"]
+    command = [sys.executable, *safe, "-m", "voiceflow_worker.cli.sending"]
+    order = json.dumps({"options": dict(options), "drain": drain, "files": files}).encode() + b"\n"
+    processes: list[Process] = []
+    group = Crew(processes)
+    try:
+        for _ in range(count):
+            # Each child has its own session: Ctrl-C reaches only this process, and this process signals each child.
+            process = await anyio.open_process(
+                command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=None, start_new_session=True
+            )
+            processes.append(process)
+            if process.stdin is not None:
+                await process.stdin.send(order)
+        yield group
+    finally:
+        with anyio.CancelScope(shield=True):
+            if any(process.returncode is None for process in processes):
+                group.stop()
+                await group.ended()
+
+
+async def _work(order: str) -> None:
+    wanted = json.loads(order)
+    settings = settings_from(**wanted["options"])
+    log_to_stderr(form=settings.log_format, level=settings.log_level, process=os.getpid(), secrets=settings.secrets())
+    files = wanted["files"] and Identities(*(each and tuple(each) for each in wanted["files"]))
+    voice = voice_client(settings)
+    async with opened_queue(settings, makes=True, files=files) as calls, voice:
+        worker = worker_of(settings, calls.store, voice)
+        collect_less()
+        async with signals_to(lambda _: worker.stop()), anyio.create_task_group() as group:
+            group.start_soon(_stop_with_leader, worker)
+            if wanted["drain"]:
+                await worker.drain()
+            else:
+                await worker.run()
+            group.cancel_scope.cancel()
+
+
+async def _stop_with_leader(worker: Worker) -> None:
+    while True:
+        await anyio.wait_readable(sys.stdin.fileno())
+        if not os.read(sys.stdin.fileno(), 4096):
+            break
+    worker.stop()
+
+
+def main() -> int:
+    """Run one process of a crew, and return its exit code.
+
+    The process reads its options from the first line of stdin, and stops at the end of stdin.
+    """
+    try:
+        anyio.run(_work, sys.stdin.buffer.readline().decode())
+    except BaseException as error:
+        known = explained(error)
+        if known is None:
+            raise
+        print(error_line(f"process {os.getpid()}: {known[1]}"), file=sys.stderr)
+        return known[0]
+    return 0
+
+
+LOOK_EVERY, LONGEST_PAUSE = 0.5, 3.0
+"""The seconds between two looks at a queue: the shortest and the longest."""
+_SHARE = 0.05
+"""The share of the time that looks at the queue may take: they are made in the worker's process, and read up to 2000
+waiting calls. No pause is longer than `LONGEST_PAUSE`, however long a look takes."""
+
+_MOVING = (JobState.QUEUED, JobState.LEASED, JobState.SENDING, JobState.SUBMITTED)
+
+
+@asynccontextmanager
+async def drain_progress(calls: CallQueue, *, label: str) -> AsyncGenerator[None]:
+    """Show how many calls of the queue have ended, and why others wait, while the block lasts."""
+    before = await count_states(calls.store, calls.name)
+
+    async def look(shown: Meter) -> None:
+        pause = LOOK_EVERY
+        while True:
+            await anyio.sleep(pause)
+            began = anyio.current_time()
+            try:
+                status = await calls.status()
+            except StoreError:
+                continue  # the worker reports it
+            pause = min(max(LOOK_EVERY, (anyio.current_time() - began) / _SHARE), LONGEST_PAUSE)
+            _show(shown, before, status.states, waiting=status.waiting.in_words())
+
+    with meter(label) as shown:
+        async with anyio.create_task_group() as group:
+            group.start_soon(look, shown)
+            yield
+            group.cancel_scope.cancel()
+        _show(shown, before, await count_states(calls.store, calls.name))
+
+
+def _show(shown: Meter, before: Mapping[JobState, int], counts: Mapping[JobState, int], *, waiting: str = "") -> None:
+    ended = max(sum(counts[state] - before[state] for state in FINAL_STATES), 0)
+    left = sum(counts[state] for state in _MOVING)
+    others = states_in_words(counts, *_MOVING[1:], JobState.IN_DOUBT)
+    note = f"{ended} of {ended + left} calls have ended{', ' + others if others else ''}"
+    shown(ended, ended + left, f"{note}; waiting: {waiting}" if waiting and counts[JobState.QUEUED] else note)
+
+
+def states_in_words(counts: Mapping[JobState, int], *states: JobState) -> str:
+    """The counts of these states in words, such as `3 sending, 12 submitted`. Counts of 0 are left out."""
+    return ", ".join(f"{counts[state]} {state.value}" for state in states if counts[state])
+
+
+async def tell_drained(output: Output, calls: CallQueue, result: DrainResult, *, stopped: bool) -> ExitCode:
+    """Report the result of a drain, and the calls that have not ended.
+
+    `stopped` is True if a person stopped the worker; the exit code is then 0. Otherwise the exit code is 1 if a hold
+    ended the drain, or if a call is in doubt. Failed calls do not change the exit code.
+    """
+    counts = await count_states(calls.store, calls.name)
+    output.document(
+        {
+            "queue": calls.name,
+            "states": {state.value: counts[state] for state in JobState},
+            "later": result.later,
+            "held": result.held,
+            "holds": [gate_as_json(gate) for gate in result.holds],
+            "doubts": result.doubts,
+            "submitted": result.submitted,
+            "total": sum(counts.values()),
+        }
+    )
+    if not output.as_json:
+        end = "is drained of what is due now" if result.later else "is drained"
+        end = "is not drained, because of a hold" if result.stopped_by_hold else end
+        end = "is not drained, because the worker was stopped" if stopped else end
+        output.say(f"queue {calls.name} {end}: {states_in_words(counts, *JobState) or 'no calls'}")
+    later = await _why_later(calls) if result.later else ""
+    for line in _left(result, later=later, receiver=await Heartbeats(calls.store).has_receiver()):
+        output.note(line)
+    return ExitCode.UNDONE if (result.stopped_by_hold or result.doubts) and not stopped else ExitCode.DONE
+
+
+async def _why_later(calls: CallQueue) -> str:
+    """When the next queued call of a drained queue may begin, and why others wait, as a clause."""
+    status = await calls.status()
+    words = [] if status.next_call is None else [f"the next may begin at {status.next_call.in_words()}"]
+    waiting = status.waiting.in_words()
+    return "; ".join([*words, *([f"waiting: {waiting}"] if waiting else [])])
+
+
+def _left(result: DrainResult, *, later: str, receiver: bool) -> Iterator[str]:
+    if result.later:
+        why = f" ({later})" if later else ""
+        yield f"left in the queue for later: {count_of(result.later, 'call')}{why}; run this command again then"
+    if result.submitted:
+        without = f"{count_of(result.submitted, 'call')} accepted by 8x8 without a summary yet"
+        yield (
+            f"{without}; the receiver that is running stores the summaries when they come"
+            if receiver
+            else f"{NO_RECEIVER}: {without}; run `voiceflow serve`, or set VOICEFLOW_OUTCOMES=none"
+        )
+    if result.stopped_by_hold:
+        for gate in result.holds:
+            yield closed_in_words(gate)
+        opening = " and ".join(resume_of(gate) for gate in result.holds if gate.state is not GateState.CANCELLED)
+        remedy = (
+            f"correct the cause, then {opening}, and run this command again"
+            if opening
+            else "their batch was cancelled for good, so they are never sent"
+        )
+        yield f"waiting behind a hold: {count_of(result.held, 'call')}; {remedy}"
+    if result.doubts:
+        yield (
+            f"in doubt: {count_of(result.doubts, 'call')} may have been placed and will not be sent again without "
+            "evidence; see `voiceflow calls list --state in_doubt` and `voiceflow calls resolve`"
+        )
+
+
+EVERY = 30.0
+"""Seconds between two reads of the reasons why calls wait."""
+
+
+@asynccontextmanager
+async def waiting_lines(calls: CallQueue, output: Output, *, every: float = EVERY) -> AsyncGenerator[None]:
+    """Print on stderr why queued calls wait, whenever the reasons change, while the block lasts."""
+    async with anyio.create_task_group() as group:
+        group.start_soon(_say, calls, output, every)
+        yield
+        group.cancel_scope.cancel()
+
+
+async def _say(calls: CallQueue, output: Output, every: float) -> None:
+    last = ""
+    while True:
+        with suppress(StoreError):  # the worker reports it
+            words = (await calls.status()).waiting.in_words()
+            if words and words != last:
+                output.note(f"waiting: {words}")
+            last = words
+        await anyio.sleep(every)
+
+
+LAST_WAIT = timedelta(seconds=30)
+
+
+async def tell_the_rest(hooks: OutcomeHooks | None, output: Output) -> None:
+    """Wait for the first delivery of the outcomes that exist now, and print how many are not delivered yet.
+
+    The wait ends after LAST_WAIT, or at SIGINT or SIGTERM.
+    """
+    if hooks is None:
+        return
+    from voiceflow_worker.notify.webhook import HOOK
+
+    scope = anyio.CancelScope()
+    async with signals_to(lambda _: scope.cancel()):
+        with anyio.move_on_after(LAST_WAIT.total_seconds()), scope:
+            await hooks.caught_up()
+    waiting = hooks.counts[HOOK].waiting
+    if waiting:
+        output.note(f"notifications not delivered yet: {waiting}; the next `voiceflow worker --notify` sends them")
+
+
+def metrics_app(calls: CallQueue, more: Collector | None = None) -> Starlette:
+    """An app that serves the metrics of the queue and of the collector `more` at `GET /metrics`, for Prometheus.
+
+    The app answers 503 while the store cannot be reached.
+    """
+
+    async def metrics(_request: Request) -> Response:
+        try:
+            found = await calls.status()
+        except StoreError as error:
+            return PlainTextResponse(f"the store cannot be reached: {error}\n", status_code=503)
+        return Response(metrics_text(found, more), media_type=CONTENT_TYPE_LATEST)
+
+    return Starlette(routes=[Route("/metrics", metrics, methods=["GET"])])
+
+
+def metrics_text(found: QueueStatus, more: Collector | None = None) -> bytes:
+    """The metrics of a queue and of the collector `more`, in the text format of Prometheus."""
+    registry = CollectorRegistry()
+    if more is not None:
+        registry.register(more)
+
+    def gauge(name: str, meaning: str, value: float) -> None:
+        Gauge(f"voiceflow_queue_{name}", meaning, ["queue"], registry=registry).labels(found.queue).set(value)
+
+    jobs = Gauge("voiceflow_queue_jobs", "Calls, by their state.", ["queue", "state"], registry=registry)
+    for state, count in found.states.items():
+        jobs.labels(found.queue, state.value).set(count)
+    gauge("due_jobs", "Calls that could be sent now.", found.due)
+    gauge("oldest_due_seconds", "Seconds for which the oldest due call has waited.", found.oldest_due_seconds or 0.0)
+    gauge("holds", "Holds of the queue and its batches, and batches cancelled for good.", len(found.holds))
+    gauge("workers", "Workers that are alive.", found.workers)
+    gauge("calls_per_second", "Calls sent per second by all workers together, over the last 5 seconds.", found.rate_now)
+    meaning = "1 for each number of the account that 8x8 reports as not Active."
+    odd = Gauge("voiceflow_number_not_active", meaning, ["number", "status"], registry=registry)
+    for each in found.odd_numbers:
+        odd.labels(each.number, each.status).set(1)
+    if found.limits is not None and found.limits.rate is not None:
+        gauge("limit_calls_per_second", "The rate limit of the queue; absent if it is unlimited.", found.limits.rate)
+    return generate_latest(registry)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
