@@ -24,7 +24,7 @@ from voiceflow_worker.errors import HookGoneError, SettingsError, TellAgainError
 from voiceflow_worker.model.records.call_json import call_as_json
 from voiceflow_worker.model.records.call_outcome import CallOutcome
 from voiceflow_worker.notify.webhook import OutcomeWebhook, verify_notification
-from voiceflow_worker.webhooks import from_settings
+from voiceflow_worker.webhooks import app as from_settings
 
 pytestmark = pytest.mark.anyio
 

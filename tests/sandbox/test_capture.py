@@ -9,11 +9,9 @@ from random import Random
 import pytest
 from pydantic import ValidationError
 
-from voiceflow_worker.sandbox.calls.capture import listen, read_question
 from voiceflow_worker.sandbox.calls.inbound import InboundOrder
-from voiceflow_worker.sandbox.orders.caller import Press, SimulatedCaller
-from voiceflow_worker.sandbox.orders.event_orders import EventOrder
-from voiceflow_worker.sandbox.orders.script import Script
+from voiceflow_worker.sandbox.calls.speech import listen, read_question
+from voiceflow_worker.sandbox.orders.orders import EventOrder, Press, Script, SimulatedCaller
 
 FOUR = {"minDigits": 4, "maxDigits": 4, "digitTimeout": 3000, "overallTimeout": 10000}
 

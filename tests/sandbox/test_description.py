@@ -23,7 +23,7 @@ from voiceflow_worker.sandbox import Sandbox
 from voiceflow_worker.sandbox.api.control_routes import description
 from voiceflow_worker.sandbox.calls.inbound import InboundOrder
 from voiceflow_worker.sandbox.orders.faults import Fault, FaultKind
-from voiceflow_worker.sandbox.orders.script import Script
+from voiceflow_worker.sandbox.orders.orders import Script
 
 pytestmark = pytest.mark.anyio
 

@@ -27,7 +27,8 @@ from voiceflow_worker.model.jobs.gate import GateScope, GateState
 from voiceflow_worker.model.jobs.job import JobState
 from voiceflow_worker.model.reports.status import SessionStatus
 from voiceflow_worker.sandbox import Sandbox
-from voiceflow_worker.webhooks import from_settings, receiver_app
+from voiceflow_worker.webhooks import app as from_settings
+from voiceflow_worker.webhooks import receiver_app
 
 pytestmark = pytest.mark.anyio
 

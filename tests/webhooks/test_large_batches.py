@@ -19,7 +19,7 @@ from voiceflow_worker.backends.contract.samples import ManualClock
 from voiceflow_worker.core.overview import breakdown
 from voiceflow_worker.core.overview.breakdown import COUNTED_AGAIN, LargeBreakdowns
 from voiceflow_worker.errors import StoreUnavailableError
-from voiceflow_worker.webhooks.pages.routes import batch
+from voiceflow_worker.webhooks.pages.routes import batches as batch
 
 pytestmark = pytest.mark.anyio
 

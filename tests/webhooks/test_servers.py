@@ -26,7 +26,7 @@ from voiceflow_worker.core.ports.reading import get_jobs
 from voiceflow_worker.model.jobs.job import JobState
 from voiceflow_worker.webhooks import PATH
 
-FACTORY = "voiceflow_worker.webhooks.from_settings:app"
+FACTORY = "voiceflow_worker.webhooks.app:app"
 SERVERS = ["serve", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("uvicorn", "granian"))]
 
 

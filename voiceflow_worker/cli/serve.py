@@ -80,11 +80,9 @@ async def serve(
     from voiceflow_worker.asgi.server import fast_protocol, serving
     from voiceflow_worker.gateway.account.resources import WebhookType
     from voiceflow_worker.notify.webhook import HookMetrics, notifier_of, notifying
-    from voiceflow_worker.webhooks.app import PATH
-    from voiceflow_worker.webhooks.from_settings import receiver_of
-    from voiceflow_worker.webhooks.loading import load_what_is_read_later
+    from voiceflow_worker.webhooks.app import PATH, load_what_is_read_later, receiver_of
+    from voiceflow_worker.webhooks.gatekeeper import load_shedding, preferred
     from voiceflow_worker.webhooks.menus.menu_events import MenuEvents
-    from voiceflow_worker.webhooks.overload import load_shedding, preferred
 
     where = WholeStoreOptions(store=store, wait_for_store=wait_for_store)
     settings = where.settings(notify_url=notify)

@@ -7,9 +7,7 @@ tests order.
 from __future__ import annotations
 
 from voiceflow_worker.sandbox.calls.inbound import InboundEntry, InboundOrder
-from voiceflow_worker.sandbox.orders.caller import KeyPress
-from voiceflow_worker.sandbox.orders.event_orders import EventKind, EventOrder
-from voiceflow_worker.sandbox.orders.script import Script
+from voiceflow_worker.sandbox.orders.orders import EventKind, EventOrder, KeyPress, Script
 from voiceflow_worker.sandbox.service import Sandbox
 
 __all__ = ["EventKind", "EventOrder", "InboundEntry", "InboundOrder", "KeyPress", "Sandbox", "Script"]

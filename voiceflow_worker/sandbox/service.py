@@ -14,12 +14,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from voiceflow_worker.asgi.server import serving
 from voiceflow_worker.sandbox.api.account_routes import AccountRoutes
 from voiceflow_worker.sandbox.api.callflows import Callflows
-from voiceflow_worker.sandbox.api.connection import ConnectionTellingProtocol
 from voiceflow_worker.sandbox.api.control_routes import ControlRoutes
-from voiceflow_worker.sandbox.api.export_routes import ExportRoutes
-from voiceflow_worker.sandbox.api.exports import Exports
-from voiceflow_worker.sandbox.api.misbehaviour import Misbehaviour
-from voiceflow_worker.sandbox.calls.activity import Activity
+from voiceflow_worker.sandbox.api.exports import ExportRoutes, Exports
+from voiceflow_worker.sandbox.api.misbehaviour import ConnectionTellingProtocol, Misbehaviour
+from voiceflow_worker.sandbox.calls.call_events import Activity
 from voiceflow_worker.sandbox.calls.call_log import LogRows
 from voiceflow_worker.sandbox.calls.ledger import Ledger
 from voiceflow_worker.sandbox.calls.outcomes import Outcomes
@@ -29,12 +27,8 @@ from voiceflow_worker.sandbox.events.delivery import Delivery, WebhookTarget
 from voiceflow_worker.sandbox.events.event_maker import EventMaker
 from voiceflow_worker.sandbox.exchange.conversation import Stage
 from voiceflow_worker.sandbox.exchange.exchange import Exchange, Switchboard
-from voiceflow_worker.sandbox.orders.event_orders import EventOrder
-from voiceflow_worker.sandbox.orders.export_orders import RowOrder
 from voiceflow_worker.sandbox.orders.faults import Fault
-from voiceflow_worker.sandbox.orders.orders import OrderBook
-from voiceflow_worker.sandbox.orders.recordings import Recordings
-from voiceflow_worker.sandbox.orders.script import Script
+from voiceflow_worker.sandbox.orders.orders import EventOrder, OrderBook, Recordings, RowOrder, Script
 
 _CALLFLOWS = re.compile(r"/api/v1/subaccounts/([^/]+)/callflows")
 

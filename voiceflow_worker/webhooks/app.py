@@ -1,11 +1,14 @@
-"""The receiver as an ASGI app, which can be served alone or mounted in another app."""
+"""The receiver as an ASGI app, served alone, mounted in another app, or made from the settings."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from datetime import datetime, timedelta
+from functools import partial
+from importlib import import_module
 
+import structlog
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -13,6 +16,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
+from voiceflow_worker.backends.waiting import StoreWait, opened_in_time
 from voiceflow_worker.core.events.progress import CallProgress
 from voiceflow_worker.core.overview.heartbeat import EVERY, Heartbeats
 from voiceflow_worker.core.overview.status import RateHistory
@@ -20,14 +24,29 @@ from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.identity import new_worker_id
 from voiceflow_worker.core.settling.settle import Settler
 from voiceflow_worker.errors import SettingsError
+from voiceflow_worker.gateway.client import time_at_8x8
 from voiceflow_worker.model.jobs.policy import CallPolicy
+from voiceflow_worker.notify.webhook import HookMetrics, notifier_of, notifying
+from voiceflow_worker.setting_kinds import text_of
+from voiceflow_worker.settings import Settings, load_settings
 from voiceflow_worker.webhooks.gatekeeper import Gatekeeper, Network
 from voiceflow_worker.webhooks.metrics import Metrics
 from voiceflow_worker.webhooks.ports import AnswersEvents, SettlesSummaries
-from voiceflow_worker.webhooks.presence import present, sampled
-from voiceflow_worker.webhooks.readiness import Probe, Readiness, store_probe
+from voiceflow_worker.webhooks.readiness import Probe, Readiness, present, sampled, store_probe
 from voiceflow_worker.webhooks.reading import RequestReader
 from voiceflow_worker.webhooks.receiver import Receiver
+
+_LATE = ("phonenumbers.timezone", "voiceflow_worker.model.numbers.time_zone", "traceback", "linecache")
+
+
+def load_what_is_read_later() -> None:
+    """Load all numbering plans (0.2 s), and modules that would otherwise be imported when they are first needed."""
+    from phonenumbers.phonemetadata import PhoneMetadata
+
+    PhoneMetadata.load_all()
+    for name in _LATE:
+        import_module(name)
+
 
 PATH = "/webhooks/8x8"
 LONGEST_BODY = 1_000_000
@@ -177,3 +196,57 @@ def webhook_app(
     if pages is not None:
         routes += [Route("/ui", pages), Route("/ui/{rest:path}", pages)]
     return Starlette(routes=routes, lifespan=lifespan)
+
+
+_log = structlog.get_logger("voiceflow.webhooks")
+
+
+def app() -> Starlette:
+    """The receiver of the store VOICEFLOW_STORE, with the secrets, networks and proxies of the settings.
+
+    It also sends the outcomes of all queues to VOICEFLOW_NOTIFY_URL, as `voiceflow serve` does.
+
+    Calling this function reads the settings. Each process of the server opens the store when it starts the app. Raises
+    SettingsError.
+    """
+    settings = load_settings()
+    notifier = notifier_of(settings)
+
+    @asynccontextmanager
+    async def lifespan(outer: Starlette) -> AsyncGenerator[None]:
+        wait = StoreWait(settings.wait_for_store, _log.warning)
+        async with opened_in_time(settings.store, wait=wait, writes=True) as store:
+            registry = CollectorRegistry()
+            receiver = receiver_of(settings, store, registry=registry)
+            outer.router.routes[:] = receiver.routes
+            async with (
+                receiver.router.lifespan_context(receiver),
+                notifying(notifier, settings, store, queue=None, tell=_log.info) as hooks,
+            ):
+                if hooks is not None:
+                    registry.register(HookMetrics(hooks))
+                yield
+
+    return Starlette(lifespan=lifespan)
+
+
+def receiver_of(
+    settings: Settings,
+    store: Store,
+    *,
+    on_event: AnswersEvents | None = None,
+    registry: CollectorRegistry | None = None,
+) -> Starlette:
+    """The receiver of an open store, with the secrets, networks and proxies of the settings."""
+    return receiver_app(
+        store,
+        secret=text_of(settings.webhook_secret),
+        policy=settings.policy(),
+        allow=settings.webhook_allow,
+        trusted_proxies=settings.trusted_proxies,
+        ui_secret=text_of(settings.ui_secret),
+        ui_operator_secret=text_of(settings.ui_operator_secret),
+        time_at_8x8=partial(time_at_8x8, settings),
+        on_event=on_event,
+        registry=registry,
+    )

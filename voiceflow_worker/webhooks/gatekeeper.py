@@ -1,4 +1,4 @@
-"""Authentication of senders by Authorization header and network, before the body is read.
+"""Authentication of senders before the body is read, and the events that an overload turns away.
 
 8x8 does not sign its events. A sender can be checked only by the Authorization value that was registered with the
 webhook, and by the addresses that 8x8 publishes (8x8 webhook guides, voice IP addresses).
@@ -7,14 +7,51 @@ webhook, and by the addresses that 8x8 publishes (8x8 webhook guides, voice IP a
 from __future__ import annotations
 
 import hmac
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from enum import StrEnum
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 from typing import TypeAlias
 
+from prometheus_client import CollectorRegistry, Counter
 from starlette.types import Scope
 
+from voiceflow_worker.asgi.connections import LoadShedding
 from voiceflow_worker.errors import SettingsError
+
+BUSY_AT = 256
+"""The number of requests that are handled at once; further requests wait. One commit can store all their results."""
+_BODY = b'{"error":"too many events at once; send it again later"}'
+_ANSWER = (
+    b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\nretry-after: 1\r\n"
+    b"connection: close\r\ncontent-length: %d\r\n\r\n%s" % (len(_BODY), _BODY)
+)
+
+
+def preferred(allow: Sequence[Network], trusted_proxies: Sequence[Network]) -> Callable[[str], bool] | None:
+    """A function of a peer's address: True if the peer may send events, or is a trusted proxy.
+
+    None if `allow` is empty, so that every peer may send events.
+    """
+    if not allow:
+        return None
+    networks = (*allow, *trusted_proxies)
+
+    def is_preferred(peer: str) -> bool:
+        address = read_address(peer)
+        return address is not None and is_within(address, networks)
+
+    return is_preferred
+
+
+def load_shedding(registry: CollectorRegistry) -> LoadShedding:
+    """The load shedding of the receiver. An event that is turned away gets a 503, and is counted in `registry`."""
+    counter = Counter(
+        "voiceflow_webhook_turned_away",
+        "Requests that were answered with a 503 before they were handled, because too many came at once.",
+        registry=registry,
+    )
+    return LoadShedding(answer=_ANSWER, busy_at=BUSY_AT, count=counter.inc)
+
 
 Network: TypeAlias = IPv4Network | IPv6Network
 Headers: TypeAlias = Iterable[tuple[bytes, bytes]]

@@ -10,18 +10,15 @@ from datetime import datetime
 import orjson
 from starlette.types import Receive, Scope, Send
 
-from voiceflow_worker.sandbox.api.connection import connection_of
-from voiceflow_worker.sandbox.api.misbehaviour import Misbehaviour, faulty_answer, send_answer
+from voiceflow_worker.sandbox.api.misbehaviour import Misbehaviour, connection_of, faulty_answer, send_answer
 from voiceflow_worker.sandbox.calls.call import Call, FlowRequest, read_request
 from voiceflow_worker.sandbox.calls.ledger import Ledger, LedgerEntry
 from voiceflow_worker.sandbox.calls.outcomes import Outcomes
 from voiceflow_worker.sandbox.events.account import SandboxAccount
 from voiceflow_worker.sandbox.events.answers import HttpAnswer, created, judged, not_created, unreadable
 from voiceflow_worker.sandbox.exchange.exchange import Exchange
-from voiceflow_worker.sandbox.orders.event_orders import EventKind
 from voiceflow_worker.sandbox.orders.faults import Fault, FaultKind, Place
-from voiceflow_worker.sandbox.orders.orders import OrderBook
-from voiceflow_worker.sandbox.orders.script import Script
+from voiceflow_worker.sandbox.orders.orders import EventKind, OrderBook, Script
 
 _LONGEST_BODY = 1_000_000
 

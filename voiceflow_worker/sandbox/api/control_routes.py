@@ -21,12 +21,16 @@ from voiceflow_worker.sandbox.calls.inbound import InboundOrder
 from voiceflow_worker.sandbox.calls.ledger import JsonEntry, Ledger
 from voiceflow_worker.sandbox.events.delivery import Delivery
 from voiceflow_worker.sandbox.exchange.exchange import Switchboard
-from voiceflow_worker.sandbox.orders.event_orders import EventOrder
-from voiceflow_worker.sandbox.orders.export_orders import ExportOrder, RowOrder
 from voiceflow_worker.sandbox.orders.faults import Fault
-from voiceflow_worker.sandbox.orders.orders import OrderBook
-from voiceflow_worker.sandbox.orders.recordings import RecordingOrder, Recordings
-from voiceflow_worker.sandbox.orders.script import Script
+from voiceflow_worker.sandbox.orders.orders import (
+    EventOrder,
+    ExportOrder,
+    OrderBook,
+    RecordingOrder,
+    Recordings,
+    RowOrder,
+    Script,
+)
 
 Given = TypeVar("Given", bound=BaseModel)
 

@@ -17,8 +17,7 @@ from voiceflow_worker.model.reports.status import SessionStatus
 from voiceflow_worker.sandbox.calls.ledger import CallEntry, Ring
 from voiceflow_worker.sandbox.calls.outcomes import PlannedCall
 from voiceflow_worker.sandbox.calls.speech import text
-from voiceflow_worker.sandbox.orders.event_orders import EventKind
-from voiceflow_worker.sandbox.orders.script import Conduct, Script
+from voiceflow_worker.sandbox.orders.orders import Conduct, EventKind, Script
 
 
 def new_id() -> str:

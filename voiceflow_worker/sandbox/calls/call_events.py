@@ -5,7 +5,8 @@ The format is described in the 8x8 guides to session summaries, call actions, ca
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import asyncio
+from collections.abc import Callable, Coroutine, Mapping
 from datetime import UTC, datetime
 from enum import StrEnum
 
@@ -13,8 +14,65 @@ from voiceflow_worker.model.numbers import phone
 from voiceflow_worker.model.reports.events import ActionStatus
 from voiceflow_worker.model.reports.status import SESSION_VALIDITY_EXPIRED, SessionStatus
 from voiceflow_worker.sandbox.calls.call import Call, SessionLeg, new_id
-from voiceflow_worker.sandbox.orders.orders import same_number
-from voiceflow_worker.sandbox.orders.recordings import RecordingOrder
+from voiceflow_worker.sandbox.orders.orders import RecordingOrder, same_number
+
+
+class Activity:
+    """The timers and running tasks of a sandbox."""
+
+    def __init__(self) -> None:
+        self._waiting: set[asyncio.TimerHandle] = set()
+        self._running: set[asyncio.Task[None]] = set()
+        self._quiet = asyncio.Event()
+
+    def after(self, seconds: float, step: Callable[[], None]) -> None:
+        """Run `step` on the event loop after `seconds`, but never before this method has returned."""
+
+        def take() -> None:
+            try:
+                step()
+            finally:
+                self._waiting.discard(handle)
+                self._look()
+
+        handle = asyncio.get_running_loop().call_later(seconds, take)
+        self._waiting.add(handle)
+
+    def run(self, work: Coroutine[None, None, None]) -> None:
+        """Run a coroutine in a task."""
+        task = asyncio.get_running_loop().create_task(work)
+        self._running.add(task)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._running.discard(task)
+        self._look()
+
+    def _look(self) -> None:
+        if not self._waiting and not self._running:
+            self._quiet.set()
+
+    async def quiet(self) -> None:
+        """Wait until no timer waits and no task runs."""
+        while self._waiting or self._running:
+            self._quiet.clear()
+            await self._quiet.wait()
+
+    def clear(self) -> None:
+        """Cancel all timers and tasks."""
+        for task in self._running:
+            task.cancel()
+        for handle in self._waiting:
+            handle.cancel()
+        self._waiting.clear()
+        self._look()
+
+    async def aclose(self) -> None:
+        """Cancel all timers and tasks, and wait until the tasks have ended."""
+        self.clear()
+        if self._running:
+            await asyncio.wait(list(self._running))
+
 
 NO_REFERENCE = "null"
 """The reference id of a number without a reference. The service sends the word "null", not a JSON null."""

@@ -8,7 +8,7 @@ from pydantic import field_validator
 
 from voiceflow_worker.model.numbers import phone
 from voiceflow_worker.sandbox.calls.ledger import CallEntry
-from voiceflow_worker.sandbox.orders.script import Conduct
+from voiceflow_worker.sandbox.orders.orders import Conduct
 
 
 class InboundOrder(Conduct):

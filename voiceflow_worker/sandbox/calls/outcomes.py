@@ -11,7 +11,7 @@ from voiceflow_worker.model.flows.actions import Action, read_action
 from voiceflow_worker.model.flows.values import is_object
 from voiceflow_worker.model.reports.status import SESSION_VALIDITY_EXPIRED, SessionStatus, session_error
 from voiceflow_worker.sandbox.calls.speech import repetitions, seconds_of
-from voiceflow_worker.sandbox.orders.script import Script
+from voiceflow_worker.sandbox.orders.orders import Script
 
 # The share of each outcome in percent, in the order of the draw.
 _SHARES = {

@@ -16,7 +16,7 @@ import httpx
 import orjson
 
 from voiceflow_worker.model.flows.values import is_object
-from voiceflow_worker.sandbox.calls.activity import Activity
+from voiceflow_worker.sandbox.calls.call_events import Activity
 from voiceflow_worker.sandbox.calls.ledger import JsonEntry
 from voiceflow_worker.sandbox.calls.speech import text
 

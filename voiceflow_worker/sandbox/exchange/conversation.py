@@ -13,14 +13,18 @@ from voiceflow_worker.model.reports.events import ActionStatus
 from voiceflow_worker.model.reports.status import SessionStatus
 from voiceflow_worker.sandbox.calls.call import Call, SessionLeg
 from voiceflow_worker.sandbox.calls.call_events import LegStatus, sip_code_of
-from voiceflow_worker.sandbox.calls.capture import Question, listen, read_question
-from voiceflow_worker.sandbox.calls.speech import repetitions, seconds_of, speech_seconds, text
+from voiceflow_worker.sandbox.calls.speech import (
+    Question,
+    listen,
+    read_question,
+    repetitions,
+    seconds_of,
+    speech_seconds,
+    text,
+)
 from voiceflow_worker.sandbox.events.account import SandboxAccount
-from voiceflow_worker.sandbox.events.event_maker import EventMaker
-from voiceflow_worker.sandbox.events.replies import Refusal, judged_reply
-from voiceflow_worker.sandbox.orders.caller import SimulatedCaller
-from voiceflow_worker.sandbox.orders.recordings import RecordingOrder, Recordings
-from voiceflow_worker.sandbox.orders.script import Script
+from voiceflow_worker.sandbox.events.event_maker import EventMaker, Refusal, judged_reply
+from voiceflow_worker.sandbox.orders.orders import RecordingOrder, Recordings, Script, SimulatedCaller
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

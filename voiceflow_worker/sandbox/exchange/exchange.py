@@ -10,16 +10,15 @@ from functools import partial
 
 from voiceflow_worker.model.flows.actions import read_action
 from voiceflow_worker.model.reports.events import Direction
-from voiceflow_worker.sandbox.calls.activity import Activity
 from voiceflow_worker.sandbox.calls.call import Call, FlowRequest, SessionLeg
-from voiceflow_worker.sandbox.calls.call_events import LegStatus, session_seconds
+from voiceflow_worker.sandbox.calls.call_events import Activity, LegStatus, session_seconds
 from voiceflow_worker.sandbox.calls.call_log import LogRows
 from voiceflow_worker.sandbox.calls.inbound import InboundEntry, InboundOrder
 from voiceflow_worker.sandbox.calls.outcomes import Outcomes, too_late
 from voiceflow_worker.sandbox.calls.speech import heard_of, is_interactive
 from voiceflow_worker.sandbox.events.account import SandboxAccount
 from voiceflow_worker.sandbox.exchange.conversation import Conversation, Stage
-from voiceflow_worker.sandbox.orders.event_orders import EventKind
+from voiceflow_worker.sandbox.orders.orders import EventKind
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

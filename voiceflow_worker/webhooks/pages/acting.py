@@ -24,8 +24,7 @@ from voiceflow_worker.webhooks.pages.actions.queues import (
     ResumeAction,
 )
 from voiceflow_worker.webhooks.pages.routes.page import Answer, Page, PageRequest, problem, sentence
-from voiceflow_worker.webhooks.pages.sign_in.forms import FormRefusedError, PageForm, checked_form
-from voiceflow_worker.webhooks.pages.sign_in.sessions import PageSession
+from voiceflow_worker.webhooks.pages.sign_in.sessions import FormRefusedError, PageForm, PageSession, checked_form
 
 ROOM = "act"
 LONGEST_FORM = 10_000_000

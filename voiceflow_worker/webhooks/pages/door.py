@@ -16,9 +16,17 @@ from starlette.types import Receive, Scope
 from voiceflow_worker.core.ports import Clock
 from voiceflow_worker.model.text.wording import LONGEST_NAME, read_name
 from voiceflow_worker.webhooks.pages.routes.page import Answer, Page, PageRequest, problem, sentence
-from voiceflow_worker.webhooks.pages.sign_in.forms import FormRefusedError, checked_form, comes_from_here, read_form
-from voiceflow_worker.webhooks.pages.sign_in.sessions import LASTS, PageSession, PageSessions
-from voiceflow_worker.webhooks.pages.sign_in.wrong_secrets import Address, WrongSecrets
+from voiceflow_worker.webhooks.pages.sign_in.sessions import (
+    LASTS,
+    Address,
+    FormRefusedError,
+    PageSession,
+    PageSessions,
+    WrongSecrets,
+    checked_form,
+    comes_from_here,
+    read_form,
+)
 
 SIGN_IN, SIGN_OUT = "sign-in", "sign-out"
 _COOKIE = "voiceflow"

@@ -23,8 +23,15 @@ from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.record_set import BatchNames
 from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.model.text.names import QUEUE_NAME
-from voiceflow_worker.webhooks.pages.routes.page import Answer, PageRequest, problem, sentence
-from voiceflow_worker.webhooks.pages.routes.queries import DEFAULT_QUEUE, LONGEST_NAME, no_such_batch
+from voiceflow_worker.webhooks.pages.routes.page import (
+    DEFAULT_QUEUE,
+    LONGEST_NAME,
+    Answer,
+    PageRequest,
+    no_such_batch,
+    problem,
+    sentence,
+)
 from voiceflow_worker.webhooks.pages.sign_in.sessions import PageSession
 
 ROOM = "export"

@@ -14,9 +14,8 @@ from voiceflow_worker.core.overview.story import ending
 from voiceflow_worker.model.jobs.job import Job
 from voiceflow_worker.model.text.printable import shown_in_page
 from voiceflow_worker.model.text.wording import duration_in_words, in_words
-from voiceflow_worker.webhooks.pages.routes.charts import bar_of_states, bars, columns_of_time
+from voiceflow_worker.webhooks.pages.routes.charts import bar_of_states, bars, columns_of_time, tone_of
 from voiceflow_worker.webhooks.pages.routes.page import Page, PageRequest, sentence
-from voiceflow_worker.webhooks.pages.routes.tones import tone_of
 
 
 class PageRenderer:

@@ -1,11 +1,14 @@
-"""The pages below `/ui` as an ASGI app. It checks the session, chooses the route, and sets the headers."""
+"""The pages below `/ui` as an ASGI app. It checks sessions, chooses routes, and sets headers."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Hashable
 from contextlib import ExitStack
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
+from hashlib import sha256
+from importlib import resources
 
 import anyio
 import structlog
@@ -20,12 +23,83 @@ from voiceflow_worker.model.jobs.policy import CallPolicy
 from voiceflow_worker.webhooks.pages import exports
 from voiceflow_worker.webhooks.pages.acting import ROOM, PageActing
 from voiceflow_worker.webhooks.pages.door import SIGN_IN, SIGN_OUT, PageDoor, SenderOf
-from voiceflow_worker.webhooks.pages.live import LiveParts
 from voiceflow_worker.webhooks.pages.rendering import PageRenderer
 from voiceflow_worker.webhooks.pages.routes.page import Answer, PageRequest, problem, read_request
 from voiceflow_worker.webhooks.pages.routes.table import page_routes
 from voiceflow_worker.webhooks.pages.sign_in.sessions import PageSession, PageSessions
-from voiceflow_worker.webhooks.pages.static_files import FOLDER, StaticFiles
+
+FOLDER = "static"
+_KINDS = {
+    "style.css": "text/css; charset=utf-8",
+    "live.js": "text/javascript; charset=utf-8",
+    "icon.svg": "image/svg+xml",
+}
+
+
+class StaticFiles:
+    """The static files, read once. `version` changes with their contents. Browsers cache addresses with a version."""
+
+    def __init__(self) -> None:
+        # Read now, because later no file descriptor may be left.
+        place = resources.files("voiceflow_worker.webhooks.pages").joinpath(FOLDER)
+        self._files = {name: place.joinpath(name).read_bytes() for name in _KINDS}
+        self.version: str = sha256(b"".join(self._files.values())).hexdigest()[:12]
+
+    def answer(self, name: str, *, version: str | None) -> Response | None:
+        """The response with the file of this name; None if there is no such file.
+
+        Browsers may keep it for a year if `version` is the current version; otherwise they ask again each time.
+        """
+        if name not in _KINDS:
+            return None
+        kept = "public, max-age=31536000, immutable" if version == self.version else "no-cache"
+        return Response(self._files[name], headers={"Content-Type": _KINDS[name], "Cache-Control": kept})
+
+
+SHARED_FOR = timedelta(seconds=1)
+MOST_KEPT = 256
+"""The largest number of pages whose live parts are kept."""
+
+
+@dataclass(frozen=True, slots=True)
+class LivePart:
+    """The live part of a page as HTML. `tag` is its ETag, which changes with the HTML."""
+
+    html: bytes
+    tag: str
+
+
+@dataclass(slots=True)
+class _Kept:
+    lock: anyio.Lock = field(default_factory=anyio.Lock)
+    part: LivePart | None = None
+    made_at: float = 0.0
+
+
+class LiveParts:
+    """A cache of live parts, by key. `SHARED_FOR` after a part was made, the next request makes it again.
+
+    Requests that come at the same time wait for one reading of the store. `clock` is a monotonic clock, in seconds.
+    """
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._kept: OrderedDict[Hashable, _Kept] = OrderedDict()
+
+    async def get(self, key: Hashable, make: Callable[[], Awaitable[bytes | None]]) -> LivePart | None:
+        """The live part under this key. If there is no fresh part, `make` makes it. A result of None is not kept."""
+        kept = self._kept.setdefault(key, _Kept())
+        self._kept.move_to_end(key)
+        if len(self._kept) > MOST_KEPT:
+            self._kept.popitem(last=False)
+        async with kept.lock:
+            now = self._clock()
+            if kept.part is None or now - kept.made_at >= SHARED_FOR.total_seconds():
+                html = await make()
+                kept.part = None if html is None else LivePart(html, f'"{sha256(html).hexdigest()[:16]}"')
+                kept.made_at = now
+            return kept.part
+
 
 _log = structlog.get_logger("voiceflow.webhooks")
 

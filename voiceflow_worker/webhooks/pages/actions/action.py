@@ -12,7 +12,7 @@ from urllib.parse import quote, urlencode
 from voiceflow_worker.acts import Act, ActRefusedError, Operator, Question
 from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.model.text.wording import read_duration
-from voiceflow_worker.webhooks.pages.sign_in.forms import PageForm
+from voiceflow_worker.webhooks.pages.sign_in.sessions import PageForm
 
 LONGEST_REASON = 500
 

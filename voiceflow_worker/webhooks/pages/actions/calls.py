@@ -19,7 +19,7 @@ from voiceflow_worker.webhooks.pages.actions.action import (
     reason_field,
     reason_in,
 )
-from voiceflow_worker.webhooks.pages.sign_in.forms import PageForm
+from voiceflow_worker.webhooks.pages.sign_in.sessions import PageForm
 
 INBOX = "doubts"
 MOST_AT_ONCE = 100

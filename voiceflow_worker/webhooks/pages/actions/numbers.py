@@ -20,7 +20,7 @@ from voiceflow_worker.webhooks.pages.actions.action import (
     reason_field,
     reason_in,
 )
-from voiceflow_worker.webhooks.pages.sign_in.forms import PageForm
+from voiceflow_worker.webhooks.pages.sign_in.sessions import PageForm
 
 PAGE = "suppression"
 MOST_AT_ONCE = 1000

@@ -23,7 +23,7 @@ from voiceflow_worker.webhooks.pages.actions.action import (
     reason_field,
     reason_in,
 )
-from voiceflow_worker.webhooks.pages.sign_in.forms import PageForm
+from voiceflow_worker.webhooks.pages.sign_in.sessions import PageForm
 
 COUNTING_LIMIT = timedelta(seconds=25)
 REDIALLING_LIMIT = timedelta(seconds=30)

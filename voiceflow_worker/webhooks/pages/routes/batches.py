@@ -1,11 +1,91 @@
-"""The page `/ui/batches`: all batches, and a search for batches by name."""
+"""The pages `/ui`, `/ui/batches` and `/ui/batches/ID`: queues, all batches, and one batch."""
 
 from __future__ import annotations
 
-from voiceflow_worker.core.overview.batches import read_batches, read_queues
-from voiceflow_worker.core.ports import Store
-from voiceflow_worker.webhooks.pages.routes.overview import in_order
-from voiceflow_worker.webhooks.pages.routes.page import Answer, Page, PageRequest
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+from urllib.parse import quote
+
+from voiceflow_worker.core.overview.batches import BatchProgress, read_batch, read_batches, read_queue, read_queues
+from voiceflow_worker.core.overview.breakdown import LargeBreakdown, LargeBreakdowns, read_breakdown
+from voiceflow_worker.core.overview.heartbeat import Heartbeats
+from voiceflow_worker.core.overview.status import HOUR, MINUTE, RateHistory
+from voiceflow_worker.core.ports import Query, Store
+from voiceflow_worker.core.ports.reading import find_jobs, gates_of
+from voiceflow_worker.model.jobs.gate import Gate, GateState
+from voiceflow_worker.model.jobs.totals import Totals
+from voiceflow_worker.model.text.names import QUEUE_NAME
+from voiceflow_worker.webhooks.pages.routes.calls import OTHER_KEYS, show_found
+from voiceflow_worker.webhooks.pages.routes.charts import ChartBar, Curve, bar_of_states, bars, curve, tone_of
+from voiceflow_worker.webhooks.pages.routes.page import (
+    DEFAULT_QUEUE,
+    LONGEST_NAME,
+    Answer,
+    Page,
+    PageRequest,
+    PageRoute,
+    no_such_batch,
+    queue_names,
+)
+
+MOST_BATCHES = 10
+"""The largest number of batches on this page. Batches under way come first."""
+
+
+async def show_overview(store: Store, asked: PageRequest) -> Answer:
+    """The page of queues, batches, rates, holds and doubts. With `?find=`, the calls that were found."""
+    if asked.asked("find"):
+        return await show_found(store, asked)
+    names = await queue_names(store, also=asked.asked("queue"))
+    queues = [await read_queue(store, name) for name in names]
+    # The default queue is left out while it is empty, so that the page of a new store says how to begin.
+    queues = [queue for queue in queues if queue.total or queue.hold or queue.queue != DEFAULT_QUEUE]
+    batches = in_order([batch for queue in queues for batch in await read_batches(store, queue.queue)])
+    heartbeats = Heartbeats(store)
+    rates = await heartbeats.rates()
+    shown = {
+        "queues": queues,
+        "batches": batches[:MOST_BATCHES],
+        "more_batches": max(len(batches) - MOST_BATCHES, 0),
+        "holds": [gate for queue in queues for gate in await _holds(store, queue.queue)],
+        "idle": [queue.queue for queue in queues if queue.to_send and queue.queue not in rates],
+        "workers": len(await heartbeats.everywhere()),
+        "receivers": await heartbeats.receivers(),
+        "rate": sum(rates.values()),
+        "curve": _curve(await RateHistory(store).last_hour(), rates, now=store.clock.now()),
+        "ends_at": _end(queues),
+    }
+    return Page(template="overview.html", shown=shown, is_live=True)
+
+
+def in_order(batches: Sequence[BatchProgress]) -> list[BatchProgress]:
+    """Sort batches: first those that are being sent, then waiting ones, then ended ones; and by name in each group."""
+    return sorted(
+        batches, key=lambda each: (each.done == each.total, not each.rate_now, each.batch_id or "", each.queue)
+    )
+
+
+async def _holds(store: Store, queue: str) -> list[Gate]:
+    """The holds of a queue and of its batches. A batch without calls is included: its hold applies to later calls."""
+    now = store.clock.now()
+    return [gate for gate in await gates_of(store, queue) if gate.state is GateState.HELD and gate.is_closed(at=now)]
+
+
+def _end(queues: Sequence[BatchProgress]) -> datetime | None:
+    """The time at which the last waiting call leaves; None if no calls wait, or if one queue's time is unknown."""
+    ends = [queue.ends_at for queue in queues if queue.to_send]
+    known = [end for end in ends if end is not None]
+    return max(known) if known and len(known) == len(ends) else None
+
+
+def _curve(
+    minutes: Sequence[tuple[datetime, Mapping[str, float]]], rates: Mapping[str, float], *, now: datetime
+) -> Curve | None:
+    """The rate over the time of the last hour in which something was sent, or over the whole hour."""
+    points = [(at + MINUTE / 2, sum(each.values())) for at, each in minutes]
+    since = max(now - HOUR, next((at - MINUTE for at, rate in points if rate), now - HOUR))
+    return curve([*points, (now, sum(rates.values()))], since=since, span=now - since, gap=timedelta(minutes=3))
+
 
 BATCHES_A_PAGE = 50
 
@@ -34,3 +114,60 @@ async def show_batches(store: Store, asked: PageRequest) -> Answer:
 def _place(text: str | None, count: int) -> int:
     """The index that a text gives in a list of `count` entries; 0 if the text is not a number below `count`."""
     return int(text) if text and text.isascii() and text.isdigit() and len(text) < 10 and int(text) < count else 0
+
+
+FIRST_CALLS = 10
+MOST_BROKEN_DOWN = 5000
+"""The largest batch, in calls, whose calls are read while somebody waits for the page."""
+
+
+def funnel(totals: Totals) -> list[tuple[ChartBar, str]]:
+    """From the calls that were asked for to the answers of people: each step with the filter of its calls, if any."""
+    asked = sum(totals.states.values()) + sum(totals.pruned_states.values())
+    answers, other = totals.answers, totals.other_keys
+    steps = [("asked for", asked, "idle", ""), ("called", totals.placed, "idle", "")]
+    steps.append(("answered", totals.answered, "busy", "&outcome=reached"))
+    steps += [(name, count, "good", f"&answer={quote(name)}") for name, count in answers.items()]
+    if answers or other:
+        silent = max(totals.answered - sum(answers.values()) - other, 0)
+        steps += [("other keys", other, "warn", f"&answer={OTHER_KEYS}"), ("no key", silent, "idle", "")]
+    return [
+        (ChartBar(name, count, colour, width=round(min(100 * count / asked, 100), 3), of=asked), query)
+        for name, count, colour, query in steps
+        if asked and (count or name in {"asked for", "called", "answered"})
+    ]
+
+
+def batch_route(large: LargeBreakdowns) -> PageRoute:
+    """The page of a batch. `large` counts batches that are too large to be counted while somebody waits."""
+
+    async def show_batch(store: Store, asked: PageRequest) -> Answer:
+        """The page of one batch. Its queue is `?queue=`."""
+        queue, batch_id = asked.query.get("queue") or DEFAULT_QUEUE, asked.name
+        progress: BatchProgress | None = None
+        if QUEUE_NAME.fullmatch(queue) and len(batch_id) <= LONGEST_NAME:
+            progress = await read_batch(store, queue, batch_id)
+        if progress is None or not (progress.total or progress.hold):
+            return await no_such_batch(store, queue, batch_id)
+        totals = await store.totals(queue, batch=batch_id)
+        ended = sum(totals.outcomes.values())
+        is_large = progress.total > MOST_BROKEN_DOWN
+        shown = {
+            "batch": progress,
+            "totals": totals,
+            "ended": ended,
+            "answer_rate": 100 * totals.answered / ended if ended else None,
+            "states": bar_of_states(progress.states),
+            "outcomes": bars(totals.outcomes, {name: tone_of(name).colour for name in totals.outcomes}),
+            "funnel": funnel(totals),
+            "deleted": sum(totals.pruned_states.values()),
+            "calls": await find_jobs(store, Query(queue=queue, batch_id=batch_id, limit=FIRST_CALLS)),
+            "most": MOST_BROKEN_DOWN,
+            "large": large.look(queue, batch_id, totals) if is_large else None,
+            "small": None,
+        }
+        if progress.total and not is_large and not asked.is_poll:
+            shown["small"] = LargeBreakdown(breakdown=await read_breakdown(store, queue, batch_id), at=progress.at)
+        return Page(template="batch.html", shown=shown, is_live=True)
+
+    return show_batch

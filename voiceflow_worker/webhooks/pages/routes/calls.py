@@ -1,4 +1,4 @@
-"""The page `/ui/calls`: the calls of all queues that pass a filter, the last change first."""
+"""The pages of calls: the list, one call, doubts, what a search found, and the suppression list."""
 
 from __future__ import annotations
 
@@ -7,21 +7,68 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import quote, urlencode
 from zoneinfo import ZoneInfo
 
+from starlette.responses import Response
+
+from voiceflow_worker.acts import decidable_from
+from voiceflow_worker.core.events.progress import CallProgress
+from voiceflow_worker.core.numbers.suppression import Suppression, SuppressionList
+from voiceflow_worker.core.overview.batches import read_queues
+from voiceflow_worker.core.overview.story import Story, story
 from voiceflow_worker.core.ports import Order, Query, Store
-from voiceflow_worker.core.ports.identity import first_ulid
+from voiceflow_worker.core.ports.identity import first_ulid, queue_of
 from voiceflow_worker.core.ports.reading import find_jobs
-from voiceflow_worker.errors import InvalidInputError, StoreVersionError
+from voiceflow_worker.errors import InvalidInputError, PhoneNumberError, StoreVersionError
 from voiceflow_worker.model.jobs.job import FINAL_STATES, Job, JobState
-from voiceflow_worker.model.jobs.policy import read_outcomes
+from voiceflow_worker.model.jobs.policy import CallPolicy, read_outcomes
 from voiceflow_worker.model.jobs.totals import Totals
 from voiceflow_worker.model.numbers.time_zone import zone_named
 from voiceflow_worker.model.reports.status import SessionStatus
-from voiceflow_worker.webhooks.pages.routes.page import Answer, Page, PageRequest
-from voiceflow_worker.webhooks.pages.routes.queries import LONGEST_NAME, queue_names, read_number
-from voiceflow_worker.webhooks.pages.routes.tones import tone_of
+from voiceflow_worker.webhooks.pages.routes.charts import texts_of, tone_of
+from voiceflow_worker.webhooks.pages.routes.page import (
+    DEFAULT_QUEUE,
+    LONGEST_NAME,
+    Answer,
+    Page,
+    PageRequest,
+    PageRoute,
+    call_with,
+    find_calls,
+    problem,
+    queue_names,
+    read_number,
+)
+
+MOST_RELATED = 10
+_DUE = {
+    JobState.QUEUED: "due at",
+    JobState.LEASED: "sent by",
+    JobState.SENDING: "answer of 8x8 by",
+    JobState.SUBMITTED: "outcome by",
+    JobState.IN_DOUBT: "next look for evidence at",
+}
+
+
+async def show_call(store: Store, asked: PageRequest) -> Answer:
+    """The page of a call, with everything that is known about it."""
+    job = await call_with(store, asked.name)
+    if job is None:
+        what = f"The store has no call {asked.name[:LONGEST_NAME]}. Calls are deleted some time after they have ended."
+        return problem(404, "No such call", what)
+    heard = await CallProgress(store).of_job(job)
+    same_number = Query(queue=job.queue, destination=job.destination, order=Order.NEWEST, limit=MOST_RELATED + 1)
+    shown = {
+        "job": job,
+        "story": story(job, at=store.clock.now(), heard=heard).happenings,
+        "heard": heard,
+        "texts": texts_of(job.body),
+        "due": None if job.state.is_final else _DUE[job.state],
+        "related": [each for each in await find_jobs(store, same_number) if each.id != job.id][:MOST_RELATED],
+    }
+    return Page(template="call.html", shown=shown, is_live=True)
+
 
 CALLS_A_PAGE = 50
 READ_AT_ONCE = 200
@@ -313,3 +360,85 @@ def _end(job: Job) -> str:
 
 def _place(text: str | None) -> str | None:
     return text if text is not None and len(text) <= LONGEST_NAME else None
+
+
+DOUBTS_A_PAGE = 50
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Doubt:
+    """A call in doubt. From `decidable_from` on, a person may say that it was not placed."""
+
+    job: Job
+    story: Story
+    decidable_from: datetime | None
+    decidable: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QueueDoubts:
+    """The oldest doubts of a queue. `after` is the last id of this page; None if there is no next page."""
+
+    name: str
+    total: int
+    doubts: tuple[Doubt, ...]
+    after: str | None
+
+
+def doubts_route(policy: CallPolicy) -> PageRoute:
+    """The route of the page. `policy` is the workers' policy."""
+
+    async def show_doubts(store: Store, asked: PageRequest) -> Answer:
+        """The page of doubts: of all queues, or only of the queue `?queue=`, after the call `?after=`."""
+        only, after = asked.asked("queue"), asked.asked("after")
+        if after is not None and (len(after) > LONGEST_NAME or queue_of(after) != only):
+            after = None
+        counts = {each.queue: each.doubts for each in await read_queues(store, also=DEFAULT_QUEUE) if each.doubts}
+        names = [name for name in counts if only in {None, name}]
+        queues = [await _doubts(store, name, total=counts[name], after=after, policy=policy) for name in names]
+        return Page(template="doubts.html", shown={"queues": queues})
+
+    return show_doubts
+
+
+async def _doubts(store: Store, queue: str, *, total: int, after: str | None, policy: CallPolicy) -> QueueDoubts:
+    query = Query(queue=queue, states=frozenset({JobState.IN_DOUBT}), after=after, limit=DOUBTS_A_PAGE + 1)
+    jobs = await find_jobs(store, query)
+    now, progress = store.clock.now(), CallProgress(store)
+    doubts: list[Doubt] = []
+    for job in jobs[:DOUBTS_A_PAGE]:
+        since = decidable_from(job, policy)
+        history = story(job, at=now, heard=await progress.of_job(job))
+        doubts.append(Doubt(job=job, story=history, decidable_from=since, decidable=since is not None and now > since))
+    onward = doubts[-1].job.id if len(jobs) > DOUBTS_A_PAGE else None
+    return QueueDoubts(name=queue, total=total, doubts=tuple(doubts), after=onward)
+
+
+async def show_found(store: Store, asked: PageRequest) -> Answer:
+    """The page of the calls that were found, or a redirect if there is exactly one."""
+    wanted = (asked.asked("find") or "")[:LONGEST_NAME]
+    found = await find_calls(store, wanted, also=asked.asked("queue"))
+    if len(found) == 1:
+        return Response(b"", 303, {"Location": f"{asked.home}/calls/{quote(found[0].id, safe='')}"})
+    return Page(template="found.html", shown={"wanted": wanted, "found": found})
+
+
+NUMBERS_A_PAGE = 100
+
+
+async def show_suppression(store: Store, asked: PageRequest) -> Answer:
+    """The page of the suppression list, with the entries after `?after=`, or only the entry for `?number=`."""
+    listed, wanted = SuppressionList(store), (asked.asked("number") or "")[:LONGEST_NAME]
+    entries: Sequence[Suppression] = ()
+    trouble, after = "", None
+    if wanted:
+        try:
+            entries = list((await listed.find(wanted)).values())
+        except PhoneNumberError as error:
+            trouble = str(error)
+    else:
+        page = await listed.scan(after=(asked.asked("after") or "")[:LONGEST_NAME], limit=NUMBERS_A_PAGE + 1)
+        entries = page[:NUMBERS_A_PAGE]
+        after = entries[-1].number if len(page) > NUMBERS_A_PAGE else None
+    shown = {"wanted": wanted, "entries": entries, "trouble": trouble, "after": after}
+    return Page(template="suppression.html", shown=shown)

@@ -1,13 +1,83 @@
-"""The geometry of charts. Lengths are in percent, so that a chart fits any width without a script."""
+"""The geometry and tones of charts. Lengths are in percent, so that a chart fits any width without a script."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from voiceflow_worker.core.overview.breakdown import TimeFigures
+from voiceflow_worker.model.flows.actions import heard_in
 from voiceflow_worker.model.jobs.job import JobState
+from voiceflow_worker.model.reports.status import OPT_OUTS, SessionStatus
+
+
+@dataclass(frozen=True, slots=True)
+class Tone:
+    """A tone. `colour` is a class of the style sheet, `sign` a symbol of the layout, `label` the words."""
+
+    colour: str
+    sign: str
+    label: str
+
+
+_GOOD, _BAD, _WARN, _BUSY, _IDLE = "good", "bad", "warn", "busy", "idle"
+
+_TONES: Mapping[str, tuple[str, str]] = {
+    JobState.QUEUED: (_IDLE, "clock"),
+    JobState.LEASED: (_BUSY, "clock"),
+    JobState.SENDING: (_BUSY, "up"),
+    JobState.SUBMITTED: (_BUSY, "phone"),
+    JobState.IN_DOUBT: (_WARN, "question"),
+    JobState.COMPLETED: (_GOOD, "check"),
+    JobState.ACCEPTED: (_GOOD, "up"),
+    JobState.UNREACHED: (_IDLE, "minus"),
+    JobState.FAILED: (_BAD, "cross"),
+    JobState.EXPIRED: (_IDLE, "hourglass"),
+    JobState.CANCELLED: (_IDLE, "ban"),
+    SessionStatus.COMPLETED: (_GOOD, "check"),
+    SessionStatus.NO_ANSWER: (_IDLE, "minus"),
+    SessionStatus.BUSY: (_IDLE, "phone"),
+    SessionStatus.CANCELED: (_IDLE, "ban"),
+    SessionStatus.FAILED: (_BAD, "cross"),
+    SessionStatus.ERROR: (_BAD, "cross"),
+    **dict.fromkeys(OPT_OUTS, (_WARN, "ban")),
+}
+
+
+def tone_of(name: str) -> Tone:
+    """The tone of a state or an outcome; a neutral tone for an unknown name. The label of `in_doubt` is "in doubt"."""
+    colour, sign = _TONES.get(name, (_IDLE, "dot"))
+    return Tone(colour, sign, name.replace("_", " ").lower() if name in _TONES else name)
+
+
+_KINDS = {
+    "text": "Says",
+    "fileUrl": "Plays",
+    "promptMessage": "Asks",
+    "successMessage": "Says after valid keys",
+    "failureMessage": "Says after invalid keys",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Said:
+    """One text of a call, with its purpose (`kind`) and the voice that speaks it."""
+
+    kind: str
+    text: str
+    voice: str | None = None
+
+
+def texts_of(body: str) -> list[Said]:
+    """The texts of a body, in the order in which they are spoken; empty for a body that cannot be read."""
+    try:
+        read: object = json.loads(body)
+    except ValueError:
+        return []
+    return [Said(kind=_KINDS[each.name], text=each.text, voice=each.voice) for each in heard_in(read)]
+
 
 _ORDER = (
     (JobState.COMPLETED, "good"),

@@ -7,14 +7,9 @@ from collections.abc import Mapping
 from voiceflow_worker.core.overview.breakdown import LargeBreakdowns
 from voiceflow_worker.model.jobs.policy import CallPolicy
 from voiceflow_worker.webhooks.pages.actions.calls import INBOX
-from voiceflow_worker.webhooks.pages.routes.batch import batch_route
-from voiceflow_worker.webhooks.pages.routes.batches import show_batches
-from voiceflow_worker.webhooks.pages.routes.call import show_call
-from voiceflow_worker.webhooks.pages.routes.calls import show_calls
-from voiceflow_worker.webhooks.pages.routes.doubts import doubts_route
-from voiceflow_worker.webhooks.pages.routes.overview import show_overview
+from voiceflow_worker.webhooks.pages.routes.batches import batch_route, show_batches, show_overview
+from voiceflow_worker.webhooks.pages.routes.calls import doubts_route, show_call, show_calls, show_suppression
 from voiceflow_worker.webhooks.pages.routes.page import PageRoute
-from voiceflow_worker.webhooks.pages.routes.suppression import show_suppression
 
 
 def page_routes(*, policy: CallPolicy, large: LargeBreakdowns) -> Mapping[str, PageRoute]:

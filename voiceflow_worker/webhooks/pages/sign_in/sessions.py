@@ -1,23 +1,34 @@
-"""Sessions of people who have signed in to the pages."""
+"""Signing in to the pages: sessions, forms with a CSRF token, and the slowing down of wrong secrets."""
 
 from __future__ import annotations
 
 import hmac
-from collections.abc import Callable
+import math
+from collections import OrderedDict
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from functools import lru_cache
 from hashlib import scrypt
+from ipaddress import IPv4Address, IPv6Address, ip_network
 from math import inf
 from secrets import token_urlsafe
-from typing import TypedDict
+from typing import TypeAlias, TypedDict
+from urllib.parse import urlsplit
 
 from itsdangerous import BadData, URLSafeSerializer
+from python_multipart.multipart import parse_options_header
+from starlette.datastructures import FormData, Headers, UploadFile
+from starlette.exceptions import HTTPException
+from starlette.formparsers import MultiPartException
+from starlette.requests import ClientDisconnect, Request
+from starlette.types import Message, Receive, Scope
 
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.record_set import text_records
-from voiceflow_worker.errors import SettingsError
+from voiceflow_worker.errors import InvalidInputError, SettingsError
+from voiceflow_worker.model.jobs.gate import departures
 
 LASTS = timedelta(hours=12)
 READ_EVERY = timedelta(seconds=1)
@@ -151,3 +162,151 @@ class PageSessions:
 def _key(secret: str, role: PageRole) -> bytes:
     # Slow on purpose (40 ms), so that nobody can find a short secret by trying many secrets on a cookie.
     return scrypt(secret.encode(), salt=f"voiceflow pages {role.value}".encode(), n=2**14, r=8, p=1)
+
+
+class FormRefusedError(InvalidInputError):
+    """Raised for a form that is too long, cannot be read, or did not come from these pages. Nothing was changed."""
+
+
+class PageForm:
+    """The values of a form, or of the query of a URL. `file` is the content of the form's file, if it has one."""
+
+    def __init__(self, values: Iterable[tuple[str, str]], *, file: bytes | None = None) -> None:
+        self._values = list(values)
+        self.file = file
+
+    def one(self, name: str) -> str:
+        """The value with this name, without white space around it; empty if there is none."""
+        return next((value.strip() for key, value in self._values if key == name), "")
+
+    def exactly(self, name: str) -> str:
+        """The value with this name, with its spaces, because a batch's name may begin with a space."""
+        return next((value for key, value in self._values if key == name), "")
+
+    def some(self, *names: str) -> list[tuple[str, str]]:
+        """The values with these names, as they were sent, each with its name."""
+        return [(key, value) for key, value in self._values if key in names and value]
+
+    def all(self, name: str) -> list[str]:
+        """All different values with this name."""
+        return list(dict.fromkeys(value.strip() for key, value in self._values if key == name and value.strip()))
+
+
+async def read_form(scope: Scope, receive: Receive, *, longest: int) -> PageForm:
+    """Read the form in the body of a request, of at most `longest` bytes. Raises FormRefusedError."""
+    left = longest
+
+    async def limited() -> Message:
+        nonlocal left
+        message = await receive()
+        left -= len(message.get("body", b""))
+        if left < 0:
+            raise FormRefusedError(f"the form is longer than {longest:,} bytes; send less at once")
+        return message
+
+    if _charset(Headers(scope=scope)) not in {b"utf-8", b"utf8"}:
+        raise FormRefusedError("the form is not in UTF-8, as the forms of these pages are; open the page again")
+    try:
+        form: FormData = await Request(scope, limited).form(max_files=1, max_fields=2000, max_part_size=longest)
+    except (HTTPException, MultiPartException, ClientDisconnect, UnicodeDecodeError) as error:
+        raise FormRefusedError("the form cannot be read; open the page again, and send it once more") from error
+    try:
+        file = next((value for _, value in form.multi_items() if isinstance(value, UploadFile)), None)
+        content = None if file is None else await file.read()
+        return PageForm(((name, value) for name, value in form.multi_items() if isinstance(value, str)), file=content)
+    finally:
+        await form.close()
+
+
+def _charset(headers: Headers) -> bytes:
+    """The charset in the header `Content-Type`. Some charsets of Python raise errors, or decode to half characters."""
+    _, options = parse_options_header(headers.get("content-type"))
+    return options.get(b"charset", b"utf-8").lower()
+
+
+def comes_from_here(headers: Headers) -> bool:
+    """Whether a browser sent a request from a page of the same server.
+
+    Browsers say so in the header `Sec-Fetch-Site`, which proxies do not change. Over plain HTTP, browsers send this
+    header only to their own machine. Without the header, `Origin` must name the host of the request.
+    """
+    site = headers.get("sec-fetch-site")
+    if site is not None:
+        return site == "same-origin"
+    origin, host = headers.get("origin"), headers.get("host")
+    return origin is not None and host is not None and urlsplit(origin).netloc.lower() == host.lower()
+
+
+async def checked_form(scope: Scope, receive: Receive, session: PageSession, *, longest: int) -> PageForm:
+    """Read a form that a page of this session has sent. Raises FormRefusedError for any other form."""
+    if not comes_from_here(Headers(scope=scope)):
+        raise FormRefusedError("this form was not sent from these pages; open the page again, and send it from there")
+    form = await read_form(scope, receive, longest=longest)
+    if not session.sent(form.one("token")):
+        raise FormRefusedError("this form belongs to another sign-in; open the page again, and send it once more")
+    return form
+
+
+Address: TypeAlias = IPv4Address | IPv6Address
+MOST_ADDRESSES = 10_000
+"""The most addresses that are remembered. The oldest is forgotten first, and then has only the common limit."""
+
+_OF_ONE = (5, 1 / 60)
+"""The limit of one address: the tries that are allowed at once, and the rate of later tries, in tries per second."""
+
+
+class WrongSecrets:
+    """The limits for wrong secrets in this process: one for each address, and one for all addresses together.
+
+    A few wrong secrets are allowed at once, and then one at each interval. The common limit for all addresses does not
+    apply to an address from which somebody has signed in.
+    """
+
+    def __init__(self, *, all_at_once: int = 100) -> None:
+        self._of_all = (all_at_once, 1 / 5)
+        self._states: OrderedDict[str, float] = OrderedDict()
+        self._all = 0.0
+        self._trusted: OrderedDict[str, None] = OrderedDict()
+
+    def wait(self, address: Address | None, *, at: datetime) -> timedelta | None:
+        """The time that this address must wait before the next try; None if it may try now."""
+        name, now = _name(address), at.timestamp()
+        free = [_try(self._states.get(name, 0.0), _OF_ONE, now)[0]]
+        if name not in self._trusted:
+            free.append(_try(self._all, self._of_all, now)[0])
+        latest = max(free)
+        return timedelta(seconds=math.ceil(latest - now)) if latest > now else None
+
+    def failed(self, address: Address | None, *, at: datetime) -> None:
+        """Count a wrong secret from this address."""
+        name, now = _name(address), at.timestamp()
+        self._states[name] = _try(self._states.get(name, 0.0), _OF_ONE, now)[1]
+        self._all = _try(self._all, self._of_all, now)[1]
+        _keep_newest(self._states, name)
+
+    def succeeded(self, address: Address | None) -> None:
+        """Remember an address from which somebody has signed in."""
+        self._trusted[_name(address)] = None
+        _keep_newest(self._trusted, _name(address))
+
+
+def _try(tat: float, limit: tuple[int, float], now: float) -> tuple[float, float]:
+    """The time at which the next try is allowed, and the new `tat` if a try is made now.
+
+    `tat` is the theoretical arrival time of the generic cell rate algorithm; see `departures`.
+    """
+    found = departures(tat=tat, wanted=1, rate=limit[1], burst=limit[0], now=now, horizon=0)
+    return (found.times[0] if found.times else found.next_at), found.tat
+
+
+def _name(address: Address | None) -> str:
+    """The name under which an address is counted. All addresses in a /64 of IPv6 share a name."""
+    if isinstance(address, IPv6Address):
+        return str(ip_network((address, 64), strict=False))
+    return str(address)
+
+
+def _keep_newest(kept: OrderedDict[str, float] | OrderedDict[str, None], name: str) -> None:
+    kept.move_to_end(name)
+    if len(kept) > MOST_ADDRESSES:
+        kept.popitem(last=False)
