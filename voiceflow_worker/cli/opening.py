@@ -19,7 +19,6 @@ from anyio import sleep
 from voiceflow_worker.backends.registry import file_of, is_redis
 from voiceflow_worker.backends.waiting import PAUSE, StoreWait, opened_in_time
 from voiceflow_worker.cli.output import ExitCode, Output, UndoneError, confirm, with_remedies
-from voiceflow_worker.core.ports.retrying import RateLimitedLog
 from voiceflow_worker.errors import JobError, SettingsError, StoreCorruptError, StoreUnavailableError
 from voiceflow_worker.finding import Remedy
 from voiceflow_worker.model.jobs.policy import redial_policy
@@ -84,6 +83,8 @@ def log_to_stderr(*, form: str, level: str, process: int | None = None, secrets:
 
 def _once_a_second() -> Callable[[logging.LogRecord], bool]:
     """A log filter that passes a repeated message only once a second. Without it, strangers could flood the log."""
+    from voiceflow_worker.core.ports.retrying import RateLimitedLog
+
     seldom = RateLimitedLog()
 
     def is_first(record: logging.LogRecord) -> bool:

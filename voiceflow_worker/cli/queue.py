@@ -13,7 +13,6 @@ from cyclopts import Parameter
 from voiceflow_worker.cli.opening import acting, carried_out, require_batch, signals_to
 from voiceflow_worker.cli.options import AsOption, BatchOption, DurationOption, Flag, QueueOptions, rate_given
 from voiceflow_worker.cli.output import ExitCode, Output
-from voiceflow_worker.core.overview.story import closed_in_words
 from voiceflow_worker.core.ports.reading import limits_of
 from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.model.jobs.job import JobState
@@ -31,6 +30,7 @@ async def status(*, common: QueueOptions = QueueOptions()) -> None:
         voiceflow status --queue reminders --json | jq .states
     """
     from voiceflow_worker.core.overview.heartbeat import NO_RECEIVER
+    from voiceflow_worker.core.overview.story import closed_in_words
 
     output = common.output()
     async with common.opened() as calls:
@@ -102,6 +102,8 @@ async def queues(*, common: QueueOptions = QueueOptions()) -> None:
 
 
 def _tell(output: Output, found: Sequence[BatchProgress], *, column: str, name: Callable[[BatchProgress], str]) -> None:
+    from voiceflow_worker.core.overview.story import closed_in_words
+
     for each in found:
         output.document(each.as_json())
     if output.as_json or not found:
