@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from voiceflow_worker.campaigns.campaign import Campaign
-from voiceflow_worker.campaigns.enqueue_report import EnqueueReport
-from voiceflow_worker.campaigns.preview.preview import Preview, PreviewOptions
-from voiceflow_worker.campaigns.preview.prices import PriceTable
+from voiceflow_worker.campaigns.enqueue import EnqueueReport
+from voiceflow_worker.campaigns.preview.preview import Preview, PreviewOptions, PriceTable
 from voiceflow_worker.core.admission import Enqueued
 from voiceflow_worker.core.events.progress import CallProgress
 from voiceflow_worker.core.numbers.suppression import Suppression

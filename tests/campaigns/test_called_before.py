@@ -12,8 +12,7 @@ from tests.campaigns.reading import file_of
 from voiceflow_worker import CallQueue
 from voiceflow_worker.campaigns.calls.options import CampaignOptions
 from voiceflow_worker.campaigns.calls.template import FlowTemplate
-from voiceflow_worker.campaigns.enqueue import CHUNK, enqueue_file
-from voiceflow_worker.campaigns.enqueue_report import EnqueueReport
+from voiceflow_worker.campaigns.enqueue import CHUNK, EnqueueReport, enqueue_file
 from voiceflow_worker.finding import Remedy
 
 pytestmark = pytest.mark.anyio

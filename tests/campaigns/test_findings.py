@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from voiceflow_worker.campaigns.files import findings as file_findings
+from voiceflow_worker.campaigns.files import rows as file_findings
 from voiceflow_worker.finding import Finding, Severity
 
 

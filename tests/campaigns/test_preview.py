@@ -19,8 +19,7 @@ from voiceflow_worker.campaigns.calls.template import FlowTemplate
 from voiceflow_worker.campaigns.enqueue import check_file, enqueue_file
 from voiceflow_worker.campaigns.preview import course
 from voiceflow_worker.campaigns.preview.course import CallPlan, CallTimes
-from voiceflow_worker.campaigns.preview.preview import Preview, PreviewOptions, seconds_of, speech_of
-from voiceflow_worker.campaigns.preview.prices import PriceTable
+from voiceflow_worker.campaigns.preview.preview import Preview, PreviewOptions, PriceTable, seconds_of, speech_of
 from voiceflow_worker.core.admission import CheckedCall
 from voiceflow_worker.core.numbers.suppression import SuppressionList
 from voiceflow_worker.errors import CampaignFileError

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.campaigns.reading import NOW, OPTIONS, file_of, read, requests, told
-from voiceflow_worker.campaigns.calls.keys import SeenKeys, row_key
+from voiceflow_worker.campaigns.calls.values import SeenKeys, row_key
 from voiceflow_worker.campaigns.campaign_rows import open_campaign
 from voiceflow_worker.errors import CampaignFileError
 from voiceflow_worker.finding import Remedy

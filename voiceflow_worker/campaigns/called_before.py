@@ -8,8 +8,8 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from voiceflow_worker.campaigns.calls.keys import SeenKeys
 from voiceflow_worker.campaigns.calls.request import ReadRow
+from voiceflow_worker.campaigns.calls.values import SeenKeys
 from voiceflow_worker.core.numbers.suppression import SuppressionList
 from voiceflow_worker.core.ports.reading import count_states, find_jobs, find_pages, get_jobs
 from voiceflow_worker.core.ports.store import Order, Query

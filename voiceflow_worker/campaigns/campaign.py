@@ -8,8 +8,7 @@ from pathlib import Path
 
 from voiceflow_worker.campaigns.calls.options import CampaignOptions
 from voiceflow_worker.campaigns.campaign_rows import batch_of
-from voiceflow_worker.campaigns.enqueue import OnProgress, enqueue_file
-from voiceflow_worker.campaigns.enqueue_report import EnqueueReport
+from voiceflow_worker.campaigns.enqueue import EnqueueReport, OnProgress, enqueue_file
 from voiceflow_worker.campaigns.files.input_file import InputFile
 from voiceflow_worker.campaigns.preview.preview import PreviewOptions
 from voiceflow_worker.campaigns.reports.report_files import ReportFiles, write_report_files

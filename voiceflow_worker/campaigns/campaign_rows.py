@@ -9,17 +9,22 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
-from voiceflow_worker.campaigns.calls.completion import missing_from
-from voiceflow_worker.campaigns.calls.keys import SeenKeys
 from voiceflow_worker.campaigns.calls.options import CampaignOptions, Purpose
 from voiceflow_worker.campaigns.calls.request import ReadRow, RequestMaker
 from voiceflow_worker.campaigns.calls.template import PLACEHOLDER, FlowTemplate
 from voiceflow_worker.campaigns.calls.times import read_zone
-from voiceflow_worker.campaigns.calls.values import CsvValues, RowValues, is_used, json_values, write_dates_out
+from voiceflow_worker.campaigns.calls.values import (
+    CsvValues,
+    RowValues,
+    SeenKeys,
+    is_used,
+    json_values,
+    missing_from,
+    write_dates_out,
+)
 from voiceflow_worker.campaigns.files.input_file import InputFile
 from voiceflow_worker.campaigns.files.rows import DESTINATION, REASON, RESERVED, RawRow, RowSource
-from voiceflow_worker.campaigns.sources.cells import GivenRows
-from voiceflow_worker.campaigns.sources.detection import open_source
+from voiceflow_worker.campaigns.sources.cells import GivenRows, open_source
 from voiceflow_worker.errors import CampaignFileError, InvalidInputError
 from voiceflow_worker.finding import Finding, Remedy, Severity
 from voiceflow_worker.model.flows.actions import MAX_ID_CHARACTERS

@@ -1,10 +1,10 @@
-"""The enqueuing of a campaign's rows: all or none, or with `skip_bad` the good rows."""
+"""The enqueuing of a campaign's rows, all or none, or with `skip_bad` the good rows; and its report."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack, aclosing
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import KW_ONLY, dataclass, field, fields
 from datetime import UTC, datetime
 from enum import StrEnum
 from functools import partial
@@ -12,26 +12,263 @@ from pathlib import Path
 from tempfile import TemporaryFile
 from typing import Any, Protocol
 
+import orjson
 from anyio import to_thread
 
-from voiceflow_worker.campaigns.called_before import CallsBefore
+from voiceflow_worker.campaigns.called_before import CalledBefore, CallsBefore
 from voiceflow_worker.campaigns.calls.options import CampaignOptions, Purpose
 from voiceflow_worker.campaigns.calls.request import ReadRow
 from voiceflow_worker.campaigns.calls.template import FlowTemplate
 from voiceflow_worker.campaigns.campaign_rows import CampaignRows, in_parts, open_campaign
-from voiceflow_worker.campaigns.enqueue_report import EnqueueReport, Tally
 from voiceflow_worker.campaigns.files.input_file import InputFile
-from voiceflow_worker.campaigns.files.packs import Packs
-from voiceflow_worker.campaigns.files.rejects import RejectsFile
-from voiceflow_worker.campaigns.files.rows import FileKind, RawRow
-from voiceflow_worker.campaigns.intake import Intake
-from voiceflow_worker.campaigns.preview.preview import PreviewMaker, PreviewOptions
-from voiceflow_worker.campaigns.sources.detection import kind_of, open_source
-from voiceflow_worker.core.admission import CheckedCall
+from voiceflow_worker.campaigns.files.rows import FileKind, Findings, Packs, RawRow, RejectsFile
+from voiceflow_worker.campaigns.preview.preview import Preview, PreviewMaker, PreviewOptions
+from voiceflow_worker.campaigns.sources.cells import kind_of, open_source
+from voiceflow_worker.core.admission import AdmissionResult, CheckedCall
+from voiceflow_worker.core.ports.reading import owners_of
 from voiceflow_worker.core.queue import CallQueue
+from voiceflow_worker.core.settling.holds import BatchStops
 from voiceflow_worker.errors import CampaignFileError
+from voiceflow_worker.finding import Finding, Severity
+from voiceflow_worker.model.copying import replace
+from voiceflow_worker.model.flows.actions import Action, heard_in
+from voiceflow_worker.model.flows.rules import VALIDITY_EXPIRED
 from voiceflow_worker.model.flows.template_text import is_template
 from voiceflow_worker.model.flows.values import is_list, is_object
+from voiceflow_worker.model.jobs.job import Job
+from voiceflow_worker.model.jobs.policy import StopRules
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Judged:
+    """Rows divided into `new` calls, `known` calls (in the store or earlier in the file), and `bad` rows."""
+
+    rows: Sequence[ReadRow]
+    new: Sequence[ReadRow]
+    known: Sequence[ReadRow]
+    bad: Sequence[ReadRow]
+
+
+@dataclass(slots=True)
+class Taken:
+    """The result of handing in rows. The last finding of each `suppressed` or `refused` row has the reason."""
+
+    enqueued: int = 0
+    duplicates: int = 0
+    suppressed: list[ReadRow] = field(default_factory=list[ReadRow])
+    refused: list[ReadRow] = field(default_factory=list[ReadRow])
+
+
+@dataclass(slots=True)
+class Intake:
+    """Hands rows in to a queue. Without a queue, rows are only divided into new, known and bad ones."""
+
+    queue: CallQueue | None
+    file: str | None
+    options: CampaignOptions
+    _limited: set[str] = field(default_factory=set[str], init=False)
+
+    async def judge(self, rows: Sequence[ReadRow]) -> Judged:
+        """Divide rows. If a row's key belongs to a stored call, the row is known if the bodies are equal, else bad."""
+        keys = [row.call.unique_key for row in rows if row.call is not None and row.call.unique_key]
+        owners: Mapping[str, Job] = {}
+        if self.queue is not None and keys:
+            owners = await owners_of(self.queue.store, self.queue.name, keys)
+        judged: list[ReadRow] = []
+        new: list[ReadRow] = []
+        known: list[ReadRow] = []
+        for row in rows:
+            owner = owners.get(row.call.unique_key or "") if row.call is not None else None
+            if not row.is_bad and (row.duplicate_of is not None or (owner and owner.body_digest == row.digest)):
+                known.append(row)
+            elif owner is not None:
+                row = self._conflicting(row, owner.id)  # noqa: PLW2901 (the same row, with a finding)
+            elif not row.is_bad:
+                new.append(row)
+            judged.append(row)
+        return Judged(rows=judged, new=new, known=known, bad=[row for row in judged if row.is_bad])
+
+    async def hand_in(self, rows: Sequence[ReadRow], *, dry_run: bool = False) -> Taken:
+        """Enqueue new rows in one step. A dry run only finds the rows that would be suppressed or refused."""
+        taken = Taken()
+        if self.queue is None:
+            return taken
+        if not dry_run:
+            await self._set_limits(self.queue, rows)
+        calls = [row.call for row in rows if row.call is not None]
+        for row, admission in zip(rows, await self.queue.admitter.admit(calls, dry_run=dry_run), strict=True):
+            self._take(row, admission, taken)
+        return taken
+
+    def _take(self, row: ReadRow, admission: AdmissionResult, taken: Taken) -> None:
+        if admission.suppressed is not None:
+            message = f"is not called: {admission.suppressed.reason}"
+            found = Finding(column="destination", severity=Severity.WARNING, message=message)
+            taken.suppressed.append(self._with(row, found))
+        elif admission.owner_id is not None:
+            taken.refused.append(self._conflicting(row, admission.owner_id))
+        elif admission.findings:
+            # The row was valid when it was read, but its validity may have passed since.
+            late = (replace(found, column="valid_until", path=None) for found in admission.findings if _is_late(found))
+            taken.refused.append(self._with(row, *late, *(each for each in admission.findings if not _is_late(each))))
+        elif admission.is_new is not None:
+            taken.enqueued += admission.is_new
+            taken.duplicates += not admission.is_new
+
+    async def _set_limits(self, queue: CallQueue, rows: Sequence[ReadRow]) -> None:
+        """Set the limits of each batch in these rows, once per file, before the batch's first call is enqueued."""
+        rules = self.options.stops
+        if rules is None or rules == StopRules():
+            return
+        batches = {row.call.batch_id for row in rows if row.call is not None and row.call.batch_id is not None}
+        stops = BatchStops(queue.store, queue.name)
+        for batch_id in sorted(batches - self._limited):
+            await stops.put(batch_id, rules)
+        self._limited |= batches
+
+    def _conflicting(self, row: ReadRow, owner_id: str) -> ReadRow:
+        key = row.call.unique_key if row.call is not None else None
+        message = f"{key!r} is the key of call {owner_id}, which is a different call; give this call its own key"
+        return self._with(row, Finding(column="unique_key", message=message))
+
+    def _with(self, row: ReadRow, *findings: Finding) -> ReadRow:
+        placed = (replace(found, file=self.file, row=row.raw.number) for found in findings)
+        return row._replace(call=None, findings=(*row.findings, *placed))
+
+
+def _is_late(found: Finding) -> bool:
+    return found.code == VALIDITY_EXPIRED and found.path == "$.validUntil"
+
+
+_PLAYS = f'"{Action.PLAY_FILE.value}"'
+"""A text in every body that plays a file. It is in hardly any other body, because JSON escapes the quotes in texts."""
+_NO_COUNTS = frozenset({"file", "findings", "preview"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EnqueueReport:
+    """The result of enqueuing a file.
+
+    `batch_id` is the batch of rows that name no batch. `enqueued` counts new jobs. `duplicates` counts rows whose call
+    existed before, in the store or earlier in the file. `suppressed` counts rows whose number is on the suppression
+    list, `rejected` counts bad rows, and `rows` counts all rows. `valid` counts rows that made new jobs; if nothing was
+    stored, it counts rows that could have made them. `again` counts rows whose number already has another call in the
+    batch, or the same call in another batch. `refused` is True if nothing was enqueued because of bad rows or rows
+    counted in `again`.
+    """
+
+    batch_id: str
+    enqueued: int = 0
+    duplicates: int = 0
+    suppressed: int = 0
+    rejected: int = 0
+    findings: tuple[Finding, ...] = ()
+    rows: int = 0
+    valid: int = 0
+    again: int = 0
+    dry_run: bool
+    refused: bool
+    preview: Preview | None = None
+    """The preview of a dry run, if it was asked for."""
+    file_urls: Mapping[str, int] = field(default_factory=dict[str, int])
+    """Of a check: the URL of every audio file to be played, with the line of the first row that plays it."""
+
+    @property
+    def is_valid(self) -> bool:
+        """True if no finding is an error."""
+        return not any(found.is_error for found in self.findings)
+
+    def as_json(self) -> dict[str, object]:
+        """The report as a JSON object, for scripts."""
+        shown = {
+            each.name: getattr(self, each.name)
+            for each in fields(self)
+            if each.name not in {"refused", "preview", "file_urls"}
+        }
+        preview = {} if self.preview is None else {"preview": self.preview.as_json()}
+        return {**shown, "findings": [found.as_json() for found in self.findings], **preview}
+
+
+@dataclass(slots=True, kw_only=True)
+class Tally:
+    """The running counts of the rows of a file."""
+
+    file: str | None
+    batch_id: str
+    dry_run: bool
+    findings: Findings = field(default_factory=Findings)
+    rows: int = 0
+    valid: int = 0
+    enqueued: int = 0
+    duplicates: int = 0
+    suppressed: int = 0
+    rejected: int = 0
+    again: int = 0
+    preview: PreviewMaker | None = None
+    file_urls: dict[str, int] = field(default_factory=dict[str, int])
+
+    def called_before(self, found: Iterable[CalledBefore]) -> None:
+        """Count the rows that would call people again, and add errors about them. In a dry run, add warnings."""
+        severity = Severity.WARNING if self.dry_run else Severity.ERROR
+        for each in found:
+            self.again += each.count
+            self.findings.add([each.finding(file=self.file, severity=severity)])
+
+    def listen(self, rows: Iterable[ReadRow]) -> None:
+        """Note the audio files that the calls of these rows play."""
+        for row in rows:
+            if row.call is not None and _PLAYS in row.call.body:
+                for heard in heard_in(orjson.loads(row.call.body)):
+                    if heard.action is Action.PLAY_FILE:
+                        self.file_urls.setdefault(heard.text, row.raw.number)
+
+    def unreadable(self, error: CampaignFileError) -> None:
+        """Report a file that cannot be read as findings."""
+        # The file has a field of its own in the finding, so its name is left out of the message.
+        message = str(error).removeprefix(self.file or "").lstrip(" :,")
+        remedy = next(iter(error.remedies), None)
+        self.findings.add(error.findings or (Finding(file=self.file, message=message, remedy=remedy),))
+
+    def judged(self, judged: Judged, rejects: RejectsFile | None) -> None:
+        """Count rows that were read, and write the bad ones to `rejects`."""
+        self.rows += len(judged.rows)
+        self.valid += len(judged.new)
+        self.duplicates += len(judged.known)
+        self.rejected += len(judged.bad)
+        for row in judged.rows:
+            self.findings.add(row.findings)
+        _write(judged.bad, rejects)
+
+    def taken(self, rows: Sequence[ReadRow], taken: Taken, rejects: RejectsFile | None) -> None:
+        """Count what became of `rows`, which `judged` had counted as valid. The refused ones go to `rejects`."""
+        if self.preview is not None:
+            left_out = {row.raw.number for row in (*taken.suppressed, *taken.refused)}
+            self.preview.add(row for row in rows if row.raw.number not in left_out)
+        self.enqueued += taken.enqueued
+        self.duplicates += taken.duplicates
+        self.suppressed += len(taken.suppressed)
+        self.valid -= taken.duplicates + len(taken.suppressed) + len(taken.refused)
+        self.rejected += len(taken.refused)
+        for row in (*taken.suppressed, *taken.refused):
+            self.findings.add(row.findings[-1:])  # the others were added when the row was read
+        _write(taken.refused, rejects)
+
+    def report(self, *, refused: bool, now: datetime) -> EnqueueReport:
+        """The report of these counts. Its preview assumes that the calls are sent from `now` on."""
+        counts = {each.name: getattr(self, each.name) for each in fields(self) if each.name not in _NO_COUNTS}
+        preview = None
+        if self.preview is not None:
+            preview = self.preview.preview(
+                start=now, duplicates=self.duplicates, suppressed=self.suppressed, bad=self.rejected
+            )
+        return EnqueueReport(**counts, findings=self.findings.all(file=self.file), refused=refused, preview=preview)
+
+
+def _write(rows: Sequence[ReadRow], rejects: RejectsFile | None) -> None:
+    if rejects is not None:
+        for row in rows:
+            rejects.add(row.raw, row.findings)
+
 
 CHUNK = 1000
 """The number of rows enqueued in one trip to the store. A larger number could delay a worker on the same store."""

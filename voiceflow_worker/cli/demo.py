@@ -29,7 +29,7 @@ from voiceflow_worker.model.records.call_json import call_as_json
 from voiceflow_worker.model.text.wording import count_of
 
 if TYPE_CHECKING:
-    from voiceflow_worker.campaigns.enqueue_report import EnqueueReport
+    from voiceflow_worker.campaigns.enqueue import EnqueueReport
     from voiceflow_worker.core.overview.drain import DrainResult
     from voiceflow_worker.core.queue import CallQueue
 

@@ -42,8 +42,7 @@ if TYPE_CHECKING:
 
     import httpx
 
-    from voiceflow_worker.campaigns.enqueue import OnProgress, Phase
-    from voiceflow_worker.campaigns.enqueue_report import EnqueueReport
+    from voiceflow_worker.campaigns.enqueue import EnqueueReport, OnProgress, Phase
     from voiceflow_worker.campaigns.preview.preview import Preview, SampleText
 
 
@@ -174,7 +173,7 @@ def _tell(output: Output, report: EnqueueReport, file: Path, *, rejects: Path | 
 
 def _unreadable(error: CampaignFileError, file: Path, *, batch_id: str | None, dry_run: bool) -> EnqueueReport:
     """The report on a file that could not be read: counts of 0, and the findings."""
-    from voiceflow_worker.campaigns.enqueue_report import EnqueueReport
+    from voiceflow_worker.campaigns.enqueue import EnqueueReport
 
     remedy = next(iter(error.remedies), None)
     return EnqueueReport(

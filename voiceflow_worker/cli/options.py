@@ -363,8 +363,7 @@ def preview_options(
     given: Assumptions | None, settings: Settings, *, limits: Limits | None = None, time_zone: str | None
 ) -> PreviewOptions:
     """The options of a preview. `limits` are the present limits of the queue, if any. Raises InvalidInputError."""
-    from voiceflow_worker.campaigns.preview.preview import PreviewOptions
-    from voiceflow_worker.campaigns.preview.prices import PriceTable
+    from voiceflow_worker.campaigns.preview.preview import PreviewOptions, PriceTable
 
     given = given or Assumptions()
     rate = rate_given(given.rate) if given.rate is not None else (limits or settings).rate

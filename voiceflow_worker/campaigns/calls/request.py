@@ -8,13 +8,11 @@ from datetime import datetime
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from voiceflow_worker.campaigns.calls.completion import FIRST_CALL, complete, write_numbers_out
-from voiceflow_worker.campaigns.calls.keys import row_key
 from voiceflow_worker.campaigns.calls.options import CampaignOptions, Purpose
 from voiceflow_worker.campaigns.calls.schedule import fit_window, read_schedule
 from voiceflow_worker.campaigns.calls.template import PLACEHOLDER, FlowTemplate
 from voiceflow_worker.campaigns.calls.times import begins_with_ordered_date
-from voiceflow_worker.campaigns.calls.values import RowValues
+from voiceflow_worker.campaigns.calls.values import FIRST_CALL, RowValues, complete, row_key, write_numbers_out
 from voiceflow_worker.campaigns.files.rows import DESTINATION, RESERVED, RawRow
 from voiceflow_worker.core.admission import CallRequest, CheckedCall
 from voiceflow_worker.errors import InvalidInputError, PhoneNumberError

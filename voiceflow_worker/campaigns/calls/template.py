@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from voiceflow_worker.campaigns.calls.completion import FIRST_CALL, complete
+from voiceflow_worker.campaigns.calls.values import FIRST_CALL, complete
 from voiceflow_worker.campaigns.files.input_file import InputFile, read_text
 from voiceflow_worker.campaigns.files.json_rows import LARGEST_DOCUMENT, read_json
 from voiceflow_worker.errors import CampaignFileError, InvalidInputError

@@ -1,15 +1,92 @@
-"""The values of a row: reserved columns, template variables, and the request body."""
+"""The values of a row: reserved columns, template variables, the request body completed with them, and its key."""
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Mapping, Sequence
+import struct
+from array import array
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from voiceflow_worker.campaigns.calls.times import DateOrder, with_iso_date
 from voiceflow_worker.campaigns.files.rows import DESTINATION, REASON, RESERVED, RawRow, canonical_name, row_name
-from voiceflow_worker.model.flows.values import describe, is_list
+from voiceflow_worker.errors import PhoneNumberError
+from voiceflow_worker.model.flows.actions import Action
+from voiceflow_worker.model.flows.values import describe, is_list, is_object
+from voiceflow_worker.model.numbers.phone import is_e164, parse_number
 from voiceflow_worker.model.text.names import folded
+
+_KEY, _BODY, _LINE = 16, 8, 6
+"""The sizes of the three parts of an entry, in bytes."""
+_ENTRY = _KEY + _BODY + _LINE
+_STARTS = struct.Struct(f">I{_ENTRY - 4}x")
+"""The first four bytes of an entry, which decide its place in the table."""
+
+
+def row_key(batch_id: str, canonical: str) -> str:
+    """The key made for a row without its own key: a digest of its batch and its canonical body without validUntil.
+
+    Because validUntil is left out, a file that is enqueued again adds nothing, even with another validity.
+    """
+    content = f"{batch_id}\0{canonical}".encode("utf-8", "surrogatepass")
+    return f"row-{hashlib.sha256(content).hexdigest()[:32]}"
+
+
+class SeenKeys:
+    """The keys of the rows that were read so far. They take 40 bytes a row; a dict would take 350.
+
+    This is a hash table with open addressing. `_table` holds the numbers of entries, counted from 1. An entry has the
+    digest of a row's key, the beginning of the digest of the row's body, and the row's line.
+    """
+
+    def __init__(self) -> None:
+        self._entries = bytearray()
+        self._count = 0
+        self._table = array("I", bytes(4 << 10))
+
+    def first(self, key: str, *, row: int, digest: str) -> tuple[int, bool] | None:
+        """The line of the earlier row with this key, and whether that row has an equal body.
+
+        Returns None for a new key, and adds it.
+        """
+        mark = hashlib.blake2b(key.encode("utf-8", "surrogatepass"), digest_size=_KEY).digest()
+        body = bytes.fromhex(digest[: 2 * _BODY])
+        place = self._place_of(mark)
+        if (seen := self._table[place]) == 0:
+            self._entries += mark + body + row.to_bytes(_LINE)
+            self._count += 1
+            self._table[place] = self._count
+            if self._count * 3 > len(self._table) * 2:
+                self._grow()
+            return None
+        entry = bytes(self._entries[(seen - 1) * _ENTRY : seen * _ENTRY])
+        return int.from_bytes(entry[-_LINE:]), entry[_KEY:-_LINE] == body
+
+    def __contains__(self, key: str) -> bool:
+        """True if a row with this key was read."""
+        mark = hashlib.blake2b(key.encode("utf-8", "surrogatepass"), digest_size=_KEY).digest()
+        return self._table[self._place_of(mark)] > 0
+
+    def _place_of(self, mark: bytes) -> int:
+        """The place of a key in the table, or the free place for it."""
+        last = len(self._table) - 1
+        place = int.from_bytes(mark[:4]) & last
+        while (seen := self._table[place]) and not self._entries.startswith(mark, (seen - 1) * _ENTRY):
+            place = (place + 1) & last
+        return place
+
+    def _grow(self) -> None:
+        table = array("I", bytes(8 * len(self._table)))
+        last = len(table) - 1
+        for number, (start,) in enumerate(_STARTS.iter_unpack(self._entries), 1):
+            place = start & last
+            while table[place]:
+                place = (place + 1) & last
+            table[place] = number
+        self._table = table
+
 
 _TIMES = frozenset({"not_before", "valid_until"})
 _OWN = frozenset({DESTINATION, REASON, *RESERVED})
@@ -123,3 +200,99 @@ def _take_reserved(values: RowValues, name: str, value: object) -> None:
 def is_used(name: str, variables: Mapping[str, object] | frozenset[str]) -> bool:
     """True if a template with these variables uses a column of this name."""
     return row_name(name) in set(map(folded, variables))
+
+
+FIRST_CALL = "$.callflow[0].params"
+
+_CALLING = frozenset({Action.MAKE_CALL.value})
+_SPEAKING = frozenset({Action.SAY.value, Action.SAY_AND_CAPTURE.value})
+
+
+def complete(
+    body: dict[str, Any],
+    *,
+    destination: str | None,
+    source: str | None,
+    voice_profile: str | None,
+    source_wins: bool = False,
+) -> None:
+    """Fill in a body in place. An argument of None changes nothing. Malformed parts of the body stay as they are.
+
+    The first call always goes to `destination`: if it went to a number in the template, every row would call that
+    number. `source` is used if that call has none; with `source_wins`, it also replaces the call's own source.
+    `voice_profile` is used for each text without a voice.
+    """
+    entries = _own_entries(body)
+    if entries and (call := _params(entries[0], _CALLING)) is not None:
+        made = dict(call)
+        if destination is not None:
+            made["destination"] = destination
+        if source is not None and (source_wins or _is_empty(made.get("source"))):
+            made["source"] = source
+        entries[0] = {**entries[0], "params": made}
+    if voice_profile is not None:
+        for index, spoken in _without_voice(entries):
+            entries[index] = {**entries[index], "params": {**spoken, "voiceProfile": voice_profile}}
+
+
+def write_numbers_out(body: dict[str, Any], *, country: str) -> None:
+    """Write the national numbers of a body in E.164 form, in place.
+
+    Malformed numbers stay unchanged, because the later check of the body reports them.
+    """
+    entries = _own_entries(body)
+    for index, entry in enumerate(entries):
+        call = _params(entry, _CALLING)
+        if call is not None:
+            params = {key: _written_out(key, value, country) for key, value in call.items()}
+            entries[index] = {**entry, "params": params}
+
+
+def _own_entries(body: dict[str, Any]) -> list[Any]:
+    """The entries of a body's flow, in a new list that replaces the flow; empty for a malformed flow."""
+    flow = body.get("callflow")
+    if not is_list(flow):
+        return []
+    entries: list[Any] = list(flow)
+    body["callflow"] = entries
+    return entries
+
+
+def _written_out(key: str, value: object, country: str) -> object:
+    if key not in {"source", "destination"} or not isinstance(value, str) or is_e164(value):
+        return value
+    try:
+        return parse_number(value, country=country).e164
+    except PhoneNumberError:
+        return value
+
+
+def missing_from(body: Mapping[str, object]) -> set[str]:
+    """The names of the values that a body needs but lacks: `source`, `voice_profile`, both or none."""
+    flow = body.get("callflow")
+    if not is_list(flow) or not flow:
+        return set()
+    call = _params(flow[0], _CALLING)
+    missing = {"source"} if call is not None and _is_empty(call.get("source")) else set[str]()
+    return missing | {"voice_profile" for _ in _without_voice(list(flow))}
+
+
+def _without_voice(entries: list[Any]) -> Iterator[tuple[int, Mapping[str, object]]]:
+    for index, entry in enumerate(entries):
+        spoken = _params(entry, _SPEAKING)
+        if spoken is not None and _is_empty(spoken.get("voiceProfile")):
+            yield index, spoken
+
+
+def _params(entry: object, actions: frozenset[str]) -> Mapping[str, object] | None:
+    """The params of an entry whose action is in `actions`; None for other entries and malformed params."""
+    if not is_object(entry) or entry.get("action") not in actions:
+        return None
+    params = entry.get("params")
+    if params is None:
+        return {}
+    return params if is_object(params) else None
+
+
+def _is_empty(value: object) -> bool:
+    return value is None or (isinstance(value, str) and not value.strip())

@@ -1,17 +1,56 @@
-"""Rows as they are in a file, before their values are read, and the columns of tables."""
+"""Rows as they are in a file, before their values are read, the columns of tables, and the rows put aside."""
 
 from __future__ import annotations
 
+import csv
+import os
+import pickle
+import tempfile
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from difflib import get_close_matches
 from enum import StrEnum
-from typing import NamedTuple
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any, NamedTuple, Self
 
+import orjson
+
+from voiceflow_worker.campaigns.files.input_file import InputFile
 from voiceflow_worker.errors import CampaignFileError
-from voiceflow_worker.finding import Remedy
+from voiceflow_worker.finding import Finding, Remedy, Severity
 from voiceflow_worker.model.text.names import folded
+from voiceflow_worker.model.text.wording import count_of
+
+MOST = {Severity.ERROR: 100_000, Severity.WARNING: 10_000}
+"""The largest number of listed findings of each severity. At about 500 bytes each, they take 55 MB at most."""
+
+
+class Findings:
+    """A list of findings, with a limit for each severity. Findings beyond the limit are only counted."""
+
+    def __init__(self) -> None:
+        self._listed: list[Finding] = []
+        self._counts: Counter[Severity] = Counter()
+
+    def add(self, findings: Iterable[Finding]) -> None:
+        """Add findings. They are listed in the order in which they are added."""
+        for found in findings:
+            self._counts[found.severity] += 1
+            if self._counts[found.severity] <= MOST[found.severity]:
+                self._listed.append(found)
+
+    def all(self, *, file: str | None) -> tuple[Finding, ...]:
+        """The listed findings. If some are not listed, one more finding says how many."""
+        left_out = self._counts.total() - len(self._listed)
+        if not left_out:
+            return tuple(self._listed)
+        more = f"{count_of(left_out, 'more finding')} {'is' if left_out == 1 else 'are'} not listed"
+        last = Finding(file=file, severity=Severity.WARNING, message=more)
+        return (*self._listed, last)
+
 
 DESTINATION = "destination"
 REASON = "reason"
@@ -137,3 +176,148 @@ class RowSource(ABC):
     @abstractmethod
     def __iter__(self) -> Iterator[RawRow]:
         """The rows, in the order of the file."""
+
+
+class Packs:
+    """Packs of rows in a temporary `file`. Rows are plain tuples: named tuples take twice the time and space."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self._packs = 0
+        self._rows = 0
+
+    def __len__(self) -> int:
+        return self._rows
+
+    def put(self, rows: Sequence[tuple[Any, ...]]) -> None:
+        """Add these rows as one pack. Raises OSError, with the remedy, if the file cannot be written."""
+        if not rows:
+            return
+        try:
+            pickle.dump(rows, self._file, protocol=pickle.HIGHEST_PROTOCOL)
+        except OSError as error:
+            remedy = f"{error.strerror}; free space in the temporary folder, or set TMPDIR to another"
+            raise OSError(error.errno, remedy, tempfile.gettempdir()) from error
+        self._packs += 1
+        self._rows += len(rows)
+
+    def __iter__(self) -> Iterator[list[tuple[Any, ...]]]:
+        """The packs, in the order in which they were added."""
+        self._file.seek(0)
+        for _ in range(self._packs):
+            yield pickle.load(self._file)  # noqa: S301 (written above, by this process)
+
+
+@contextmanager
+def whole_file(path: Path) -> Generator[Path]:
+    """Yield a temporary path. At the end of the block the file is moved to `path`; after an error it is removed.
+
+    A `path` that is not a plain file (a pipe, `/dev/stdout`) is written directly. Raises OSError, which names `path`.
+    """
+    if path.exists() and not path.is_file():
+        yield path
+        return
+    target = path.resolve()
+    unfinished = target.with_name(f".{target.name}.{os.getpid()}.part")
+    try:
+        yield unfinished
+        if target.exists():
+            unfinished.chmod(target.stat().st_mode & 0o777)
+        unfinished.replace(target)
+    except OSError as error:
+        if unfinished.parent.is_dir():
+            unfinished.unlink(missing_ok=True)
+        raise OSError(error.errno, error.strerror, str(path)) from error
+    except BaseException:
+        unfinished.unlink(missing_ok=True)
+        raise
+
+
+_OTHER_FORMATS = frozenset({".xlsx", ".xlsm", ".xls", ".parquet", ".gz"})
+
+
+class RejectsFile:
+    """The file of rejected rows, in the form of the input file: CSV with the same delimiter, or JSON lines.
+
+    The rows of workbooks and Parquet files become a CSV file. The reason is the first cell of a row, so that the
+    reasons are in one column even if some rows have too many cells.
+
+    The complete file appears at the end of the block, if there was no error and at least one row. Otherwise an earlier
+    file with this name stays unchanged. One run can therefore read corrected rejects and write new ones to the same
+    file. Raises CampaignFileError if the file cannot be written.
+    """
+
+    @staticmethod
+    def refuse_name(rejects: Path, read: InputFile, source: RowSource) -> None:
+        """Raise CampaignFileError for a name that the file of rejects cannot have.
+
+        The rejects must not replace the file that is read, except if that file is itself a file of rejects. The name
+        must not have the extension of another format.
+        """
+        if rejects.suffix.lower() in _OTHER_FORMATS:
+            extension = ".csv" if source.kind.is_table else ".jsonl"
+            raise CampaignFileError(
+                f"{rejects}: rejects are written as plain text; give the file the extension {extension}"
+            )
+        if read.path is not None and rejects.resolve() == read.path.resolve() and REASON not in source.columns:
+            raise CampaignFileError(
+                f"{rejects} is the input file: the rejects would replace its good rows; name another file"
+            )
+
+    def __init__(self, path: Path, source: RowSource) -> None:
+        self.path = path
+        self._source = source
+        self._open = ExitStack()
+        self._file: IO[str] | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def add(self, raw: RawRow, findings: Sequence[Finding]) -> None:
+        """Add a row. Its reasons are the errors among `findings`."""
+        reason = "; ".join(_reason(found) for found in findings if found.is_error)
+        with self._refusing():
+            if self._file is None:
+                unfinished = self._open.enter_context(whole_file(self.path))
+                unfinished.touch(mode=0o600)
+                self._file = self._open.enter_context(unfinished.open("w", encoding="utf-8", newline=""))
+                if self._source.kind.is_table:
+                    self._row(self._file, REASON, self._source.header)
+            self._write(self._file, raw, reason)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        with self._refusing():
+            self._open.__exit__(kind, error, traceback)
+
+    @contextmanager
+    def _refusing(self) -> Generator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise CampaignFileError(f"{self.path} cannot be written: {error.strerror or error}") from error
+
+    def _write(self, file: IO[str], raw: RawRow, reason: str) -> None:
+        match self._source.kind:
+            case kind if kind.is_table:
+                self._row(file, reason, raw.cells)
+            case _ if raw.data:
+                file.write(orjson.dumps({**raw.data, REASON: reason}).decode() + "\n")
+            case _:
+                # Without a JSON object there is no key for the reason: it becomes a comment above the line.
+                text = raw.text.rstrip()
+                # A line that had NUL characters has lost them. As a JSON string, it cannot be called uncorrected.
+                is_changed = bool(raw.problems) and raw.code is None
+                file.write(f"// {REASON}: {reason}\n{orjson.dumps(text).decode() if is_changed else text}\n")
+
+    def _row(self, file: IO[str], reason: str, cells: Sequence[str]) -> None:
+        # In a file of rejects, the first cell of a row is the old reason, except in a row of a single cell.
+        own = cells[1:] if self._source.columns[0] == REASON and len(cells) > 1 else cells
+        csv.writer(file, delimiter=self._source.delimiter or ",", lineterminator="\n").writerow([reason, *own])
+
+
+def _reason(found: Finding) -> str:
+    place = found.column or found.path
+    code = f" ({found.code})" if found.code is not None else ""
+    return f"{place}: {found.message}{code}" if place else f"{found.message}{code}"

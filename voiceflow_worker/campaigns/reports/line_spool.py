@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import IO, NamedTuple
 from zoneinfo import ZoneInfo
 
-from voiceflow_worker.campaigns.files.packs import Packs
+from voiceflow_worker.campaigns.files.rows import Packs
 from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.model.jobs.job import Job
 from voiceflow_worker.model.text.names import folded

@@ -7,7 +7,7 @@ import re
 from collections.abc import Generator
 from pathlib import Path
 
-from voiceflow_worker.campaigns.files.packs import whole_file
+from voiceflow_worker.campaigns.files.rows import whole_file
 from voiceflow_worker.campaigns.reports.line_spool import LineSpool
 from voiceflow_worker.model.text.printable import printable
 

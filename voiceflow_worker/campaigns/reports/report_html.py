@@ -9,7 +9,7 @@ from importlib import resources
 from itertools import chain, islice
 from pathlib import Path
 
-from voiceflow_worker.campaigns.files.packs import whole_file
+from voiceflow_worker.campaigns.files.rows import whole_file
 from voiceflow_worker.campaigns.reports.line_spool import LineSpool, ReportColumn
 from voiceflow_worker.campaigns.reports.report_csv import data_text
 from voiceflow_worker.core.overview.report import Report, ReportTable, Share, shown_cell, tables_of, totals_table

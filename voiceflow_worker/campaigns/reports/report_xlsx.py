@@ -12,7 +12,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
-from voiceflow_worker.campaigns.files.packs import whole_file
+from voiceflow_worker.campaigns.files.rows import whole_file
 from voiceflow_worker.campaigns.reports.line_spool import LineSpool, ReportColumn
 from voiceflow_worker.core.overview.report import Report, ReportTable, Share, tables_of, totals_table
 from voiceflow_worker.errors import InvalidInputError
