@@ -1,3 +1,5 @@
+"""Commands on calls: list, show, cancel, resolve, redial; and the name of who did it."""
+
 from __future__ import annotations
 
 import re
@@ -9,13 +11,15 @@ import pytest
 
 from tests.cli.eight_by_eight import EightByEight, running
 from tests.cli.running import Program
-from tests.cli.stored import completed, empty, enqueued, in_doubt, unreached, within
+from tests.cli.stored import completed, empty, enqueued, in_doubt, unreached, url_of, within
 from tests.support.engine import Engine
 from tests.support.flows import flow, number
 from tests.support.voices import ScriptedVoice, unknown
 from voiceflow_worker import CallPolicy, Job
 from voiceflow_worker.core.events.callers import Callers, MenuCall
+from voiceflow_worker.core.events.progress import CallProgress
 from voiceflow_worker.model.jobs.job import KeyPress
+from voiceflow_worker.model.reports.events import CallStatus, RecordingReady
 from voiceflow_worker.model.reports.status import SessionStatus
 from voiceflow_worker.sandbox import Sandbox
 
@@ -132,15 +136,6 @@ def test_pages_make_one_list(voiceflow: Program, ids: Listed, monkeypatch: pytes
     monkeypatch.setattr("voiceflow_worker.cli.calls.PAGE", 3)
     jobs = [job.id for job in enqueued(voiceflow.folder, 7)]
     assert [ids("--limit", limit) for limit in "0653"] == [jobs, jobs[:6], jobs[:5], jobs[:3]]
-
-
-def test_words_of_people_are_printed_as_they_are(voiceflow: Program, store: Store, ids: Listed) -> None:
-    """They may hold markup, and the very words for which the command line has commands."""
-    words = "[red]name the batch[/red]"
-    (job,) = enqueued(voiceflow.folder, 1, batch_id=words)
-    assert words in voiceflow("calls", "list", *store).out
-    assert voiceflow("calls", "list", "--json", *store).lines[0]["batch_id"] == words
-    assert ids("--batch", words) == [job.id]
 
 
 def test_a_call_that_is_not_there_is_reported(voiceflow: Program, store: Store) -> None:
@@ -270,3 +265,123 @@ def doubted_twice(folder: Path) -> Job:
         return again
 
     return within(folder, doubt_again, voice=ScriptedVoice(answer=lambda _: unknown()))
+
+
+def told_of(voiceflow: Program, job: Job) -> None:
+    async def work(engine: Engine) -> None:
+        progress = CallProgress(engine.store)
+        await progress.status(
+            CallStatus(
+                session_id=job.session_id,
+                call_status="RINGING",
+                timestamp=datetime(2026, 7, 1, 9, tzinfo=UTC),
+                source="+6531234567",
+                destination="+6587654321",
+                sip_code=180,
+            )
+        )
+        await progress.recording(
+            RecordingReady(
+                session_id=job.session_id, recording_id="r-1", status="UPLOAD_COMPLETED", file_path="/calls/r-1.wav"
+            )
+        )
+
+    within(voiceflow.folder, work)
+
+
+def test_the_json_of_a_call_has_its_progress_and_its_recordings(voiceflow: Program) -> None:
+    job = completed(voiceflow.folder)
+    store = ("--store", url_of(voiceflow.folder))
+    found = voiceflow("calls", "show", job.id, "--json", *store).document
+    assert (found["progress"], found["recordings"]) == ([], [])
+    told_of(voiceflow, job)
+    found = voiceflow("calls", "show", job.id, "--json", *store).document
+    (progress,) = found["progress"]
+    assert (progress["at"], progress["status"], progress["sip_code"]) == ("2026-07-01T09:00:00.000Z", "RINGING", 180)
+    (recording,) = found["recordings"]
+    assert (recording["recording_id"], recording["status"]) == ("r-1", "UPLOAD_COMPLETED")
+    assert recording["file_path"] == "/calls/r-1.wav"
+
+
+@pytest.fixture
+def redial(voiceflow: Program) -> tuple[str, ...]:
+    return ("calls", "redial", "--store", empty(voiceflow.folder))
+
+
+Redial = tuple[str, ...]
+
+
+def test_a_batch_is_redialled_once(voiceflow: Program, redial: Redial) -> None:
+    missed = [unreached(voiceflow.folder, SessionStatus.NO_ANSWER, batch_id="march") for _ in range(2)]
+    unreached(voiceflow.folder, SessionStatus.BUSY, batch_id="march")
+    command = (*redial, "--batch", "march", "--outcome", "no_answer", "--yes")
+    ended = voiceflow(*command, "--json")
+    assert (ended.code, ended.document) == (0, {"batch_id": "march", "redialled": 2, "left_out": {}})
+    ended = voiceflow(*command)
+    assert (ended.code, ended.out) == (0, "redialled: 0 calls of batch march\n")
+    waiting = voiceflow("calls", "list", "--state", "queued", "--json", *redial[2:]).lines
+    assert [line["id"] for line in waiting] == [job.id for job in missed]
+
+
+def test_a_person_is_asked_first_and_told_how_many(
+    voiceflow: Program, redial: Redial, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for _ in range(2):
+        unreached(voiceflow.folder, SessionStatus.NO_ANSWER, batch_id="march")
+    command = (*redial, "--batch", "march", "--outcome", "no_answer")
+    ended = voiceflow(*command)
+    question = "Redial 2 calls of batch march?"
+    assert (ended.code, ended.out) == (2, "")
+    assert f"{question} Input is not a terminal, so nobody can confirm: give --yes" in ended.err
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
+    for answer, code in (("no\n", 1), ("y\n", 0)):
+        monkeypatch.setattr("sys.stdin.readline", lambda answer=answer: answer, raising=False)
+        ended = voiceflow(*command)
+        assert (ended.code, question in ended.err) == (code, True)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ((), "name the calls to redial: give either their ids, or --batch and --outcome"),
+        (("--batch", "march"), "--batch needs --outcome"),
+        (("default.1", "--outcome", "busy"), "--outcome and --times need --batch"),
+        (("--batch", "march", "--outcome", "busy", "--force"), "--force works only with the ids"),
+        (("--batch", "march", "--outcome", "completed"), "COMPLETED cannot be redialled"),
+        (("--batch", "march", "--outcome", "busy", "--times", "0"), "times is 0, so nobody would be redialled"),
+    ],
+)
+def test_orders_without_a_meaning_are_refused(
+    voiceflow: Program, redial: Redial, options: tuple[str, ...], message: str
+) -> None:
+    ended = voiceflow(*redial, *options)
+    assert (ended.code, message in ended.err) == (2, True)
+
+
+MARY = ("--as", " Mary  Tan ")
+
+
+def test_the_name_stands_with_every_reason(voiceflow: Program) -> None:
+    store = ("--json", "--store", url_of(voiceflow.folder))
+    first, second, third = enqueued(voiceflow.folder, 3, batch_id="march")
+    held = voiceflow("hold", "--reason", "a wrong date", *MARY, *store).document
+    assert held["reason"] == "a wrong date (by Mary Tan)"
+    assert voiceflow("hold", "--batch", "march", *MARY, *store).document["reason"] == "held by Mary Tan"
+    (cancelled,) = voiceflow("calls", "cancel", first.id, *MARY, *store).lines
+    assert cancelled["notes"][0]["text"] == "cancelled by Mary Tan"
+    (cancelled,) = voiceflow("calls", "cancel", second.id, "--reason", "moved", *MARY, *store).lines
+    assert cancelled["reason"] == "moved (by Mary Tan)"
+    voiceflow("calls", "cancel", "--batch", "march", "--yes", *MARY, *store)
+    ended = voiceflow("calls", "show", third.id, *store).document
+    assert "the batch was cancelled by Mary Tan" in ended["reason"]
+
+
+def test_the_name_stands_with_a_doubt_a_redial_and_the_list(voiceflow: Program) -> None:
+    store = ("--json", "--store", url_of(voiceflow.folder))
+    done, doubt = completed(voiceflow.folder), in_doubt(voiceflow.folder)
+    (again,) = voiceflow("calls", "redial", done.id, "--force", *MARY, *store).lines
+    assert again["notes"][0]["text"] == "called again by Mary Tan"
+    resolved = voiceflow("calls", "resolve", doubt.id, "--placed", "--note", "seen", *MARY, *store).document
+    assert resolved["notes"][0]["text"] == "seen (by Mary Tan)"
+    (entry,) = voiceflow("suppress", "add", "+6587654329", *MARY, *store).lines
+    assert entry["reason"] == "put on the list by Mary Tan"

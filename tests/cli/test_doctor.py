@@ -250,14 +250,13 @@ def test_credentials_that_do_not_work_are_distinguished(
     assert found["clock"]["level"] == ("warning" if variable == "VOICEFLOW_BASE_URL" else "ok")
 
 
-@pytest.mark.parametrize("minutes", [-3, 3])
-def test_a_clock_that_is_off_is_a_failure(voiceflow: Program, monkeypatch: pytest.MonkeyPatch, minutes: int) -> None:
-    with running(Sandbox(clock_offset=timedelta(minutes=minutes))) as found:
+def test_a_clock_that_is_off_is_a_failure(voiceflow: Program, monkeypatch: pytest.MonkeyPatch) -> None:
+    with running(Sandbox(clock_offset=timedelta(minutes=3))) as found:
         for name, value in found.environment.items():
             monkeypatch.setenv(name, value)
         line = lines(voiceflow("doctor", "--json"))["clock"]
     assert line["level"] == "failure"
-    assert ("behind" if minutes > 0 else "ahead of") in line["message"]
+    assert "behind" in line["message"]
     assert "NTP" in line["remedy"]
 
 
@@ -329,17 +328,6 @@ def test_without_outcomes_no_webhook_is_needed(
     assert ended.code == 0
     assert found["webhook"]["level"] == "ok"
     assert not {"webhook address", "webhook secret", "receiver"} & set(found)
-
-
-def test_a_receiver_that_listens_is_seen(voiceflow: Program, eight: EightByEight) -> None:
-    empty(voiceflow.folder)
-    unseen = lines(voiceflow("doctor", "--json"))["receiver"]
-    assert unseen["level"] == "warning"
-    assert "no receiver is running" in unseen["message"]
-    within(voiceflow.folder, lambda engine: Heartbeats(engine.store).receiver("somebody"))
-    seen = lines(voiceflow("doctor", "--json"))["receiver"]
-    assert seen["level"] == "ok"
-    assert seen["message"] == "a receiver was seen in the last 30 s"
 
 
 @dataclass

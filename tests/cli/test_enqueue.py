@@ -1,14 +1,98 @@
+"""`voiceflow enqueue` and `voiceflow check`: files, options, findings, previews, audio files."""
+
 from __future__ import annotations
 
+import contextlib
 import csv
+import functools
 import io
 import json
+import threading
+from collections.abc import Iterator
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.campaigns.workbooks import workbook
-from tests.cli.running import Ended, Program
-from tests.cli.test_check import BODY, CAMPAIGN, FIELDS, FLOW, written
+from tests.cli.running import Program
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+CAMPAIGN, FLOW = EXAMPLES / "reminder-campaign.csv", EXAMPLES / "reminder-flow.json"
+
+BODY = {
+    "callflow": [
+        {"action": "makeCall", "params": {"source": "+6531234567", "destination": "+6587654321"}},
+        {"action": "say", "params": {"text": "Your order is ready.", "voiceProfile": "en-IE-EmilyNeural"}},
+    ]
+}
+FIELDS = {"file", "row", "column", "path", "code", "severity", "message"}
+
+
+def written(folder: Path, name: str, text: object) -> Path:
+    path = folder / name
+    path.write_text(text if isinstance(text, str) else json.dumps(text), encoding="utf-8")
+    return path
+
+
+def test_files_without_errors_exit_0(voiceflow: Program) -> None:
+    ended = voiceflow("check", EXAMPLES / "text-to-speech.json", EXAMPLES / "play-file.json", FLOW)
+    assert ended.code == 0, ended.out
+    assert "0 errors" in ended.out
+
+
+def test_findings_are_json_lines_with_every_field(voiceflow: Program) -> None:
+    body = {"callflow": [*BODY["callflow"], {"action": "say", "params": {"text": "x", "repetition": 9}}]}
+    path = written(voiceflow.folder, "body.json", body)
+    ended = voiceflow("check", path, "--json")
+    assert ended.code == 2
+    assert all(set(line) == FIELDS for line in ended.lines)
+    errors = [(line["path"], line["severity"]) for line in ended.lines if line["severity"] == "error"]
+    assert errors == [
+        ("$.callflow[2].params.voiceProfile", "error"),
+        ("$.callflow[2].params.repetition", "error"),
+    ]
+
+
+def test_one_bad_file_of_several_exits_2(voiceflow: Program) -> None:
+    good = written(voiceflow.folder, "good.json", BODY)
+    ended = voiceflow("check", good, "missing.json", "--json")
+    assert ended.code == 2
+    assert [line["file"] for line in ended.lines if line["severity"] == "error"] == ["missing.json"]
+
+
+def test_a_past_validity_is_a_warning(voiceflow: Program) -> None:
+    path = written(voiceflow.folder, "body.json", {**BODY, "validUntil": "2020-01-31T01:00:00.000Z"})
+    ended = voiceflow("check", path, "--json")
+    assert ended.code == 0
+    assert [line["code"] for line in ended.lines if line["code"] is not None] == [-1015]
+
+
+def test_source_and_voice_come_from_the_settings(voiceflow: Program, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = written(voiceflow.folder, "people.csv", "destination\n+6587654321\n")
+    assert voiceflow("check", path, "--say", "Hello").code == 2
+    monkeypatch.setenv("VOICEFLOW_SOURCE", "+6531234567")
+    monkeypatch.setenv("VOICEFLOW_VOICE_PROFILE", "en-IE-EmilyNeural")
+    assert voiceflow("check", path, "--say", "Hello").code == 0
+
+
+def test_the_last_line_of_a_file_of_rows_is_its_preview(voiceflow: Program) -> None:
+    path = written(voiceflow.folder, "march.csv", "destination,name\n+6587654321,Ana\n+6587654322,Ben\n")
+    say = ("--say", "Hello {{name}}", "--source", "+6531234567", "--voice-profile", "en-IE-EmilyNeural")
+    ended = voiceflow("check", path, *say, "--rate", "1", "--assume-seconds", "20", "--json")
+    last = ended.lines[-1]
+    assert set(last) == FIELDS | {"preview"}
+    assert last["severity"] is None
+    found = last["preview"]
+    assert (found["calls"], found["countries"], found["rate"], found["talk_seconds"]) == (2, {"SG": 2}, 1, 40)
+    assert found["duration_seconds"] == 1 + 15 + 20
+    assert [each["text"] for each in found["texts"]] == ["Hello Ana", "Hello Ben"]
+    people = voiceflow("check", path, *say)
+    assert "Hello Ben" in people.out
+    assert "without redials (rate: 10 calls/s)" in people.out
+    assert voiceflow("check", path, *say, "--rate", "fast").code == 2
+
 
 SAY = ("--say", "Hello {{name}}", "--source", "+6531234567", "--voice-profile", "en-IE-EmilyNeural")
 GOOD = "destination,name\n+6587654321,Ana\n+6587654322,Ben\n"
@@ -134,29 +218,10 @@ def test_a_campaign_file_that_cannot_be_used_names_itself_and_the_option(
     assert (ended.code, told in ended.err, "reminder.toml" in ended.err) == (2, True, True)
 
 
-def test_json_bodies_are_calls(voiceflow: Program) -> None:
-    path = written(voiceflow.folder, "body.json", {**BODY, "clientRequestId": "order-42", "clientBatchId": "orders"})
-    assert voiceflow("enqueue", path, "--json").document["enqueued"] == 1
-    (call,) = calls(voiceflow)
-    assert (call["unique_key"], call["batch_id"]) == ("order-42", "orders")
-    lines = "\n".join(json.dumps({**BODY, "unique_key": f"order-{number}"}) for number in range(3))
-    path = written(voiceflow.folder, "bodies.jsonl", lines)
-    assert voiceflow("enqueue", path, "--json").document["enqueued"] == 3
-
-
 def test_a_validity_that_has_passed_is_an_error_here(voiceflow: Program) -> None:
     path = written(voiceflow.folder, "body.json", {**BODY, "validUntil": "2020-01-31T01:00:00.000Z"})
     assert voiceflow("enqueue", path).code == 2
     assert voiceflow("enqueue", path, "--valid-for", "1h").code == 0
-
-
-def test_the_example_campaign_is_enqueued(voiceflow: Program) -> None:
-    options = ("--template", FLOW, "--source", "+6531234567", "--voice-profile", "en-US-JennyNeural")
-    assert voiceflow("enqueue", CAMPAIGN, *options).code == 2
-    ended: Ended = voiceflow("enqueue", CAMPAIGN, *options, "--skip-bad", "--json")
-    assert ended.code == 0
-    assert ended.document["enqueued"] > 20
-    assert ended.document["rejected"] > 10
 
 
 def test_standard_input_is_a_file(voiceflow: Program, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -221,3 +286,83 @@ def test_equal_findings_share_a_line_that_names_the_option(voiceflow: Program) -
     report = voiceflow("enqueue", path, "--json")
     errors = [found for found in report.document["findings"] if found["severity"] == "error"]
     assert (len(errors), all("--voice-profile" in found["message"] for found in errors)) == (300, True)
+
+
+WAV = b"RIFF\x24\x00\x00\x00WAVEfmt "
+
+
+class _Files(SimpleHTTPRequestHandler):
+    """Python's own file server: it knows no ranges, as many a simple host."""
+
+    def copyfile(self, source: Any, outputfile: Any) -> None:
+        with contextlib.suppress(ConnectionError):  # whoever asks has seen enough
+            super().copyfile(source, outputfile)
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 (its name in the library)
+        pass
+
+
+class _Ranges(_Files):
+    """One that answers ranges, as storage services do."""
+
+    def do_GET(self) -> None:
+        content = Path(self.translate_path(self.path)).read_bytes()
+        assert self.headers["Range"] == "bytes=0-15"
+        self.send_response(206)
+        self.send_header("Content-Type", "audio/wav")
+        self.send_header("Content-Range", f"bytes 0-15/{len(content)}")
+        self.send_header("Content-Length", "16")
+        self.end_headers()
+        self.wfile.write(content[:16])
+
+
+@pytest.fixture(params=[_Files, _Ranges], ids=["whole", "ranges"])
+def address(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]:
+    served = tmp_path_factory.mktemp("served")
+    handler = functools.partial(request.param, directory=str(served))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}", served
+        server.shutdown()
+        thread.join()
+
+
+def checked(voiceflow: Program, url: str, *options: str) -> list[tuple[str, str]]:
+    play = {"action": "playFile", "params": {"fileUrl": url}}
+    path = written(voiceflow.folder, "body.json", {"callflow": [BODY["callflow"][0], play]})
+    ended = voiceflow("check", path, "--json", *options)
+    found = [(line["severity"], line["message"]) for line in ended.lines if url in line["message"]]
+    assert ended.code == (2 if any(severity == "error" for severity, _ in found) else 0)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (WAV + bytes(5120 * 1024 - 100), None),
+        (WAV + bytes(5120 * 1024 - 16), "has 5120 KB; 8x8 plays only files under 5120 KB"),
+        (b"<html><body>Not found, but with a 200</body></html>", "is neither wav nor mp3"),
+    ],
+    ids=["wav", "too large", "a page"],
+)
+def test_a_file_that_8x8_does_not_play_is_an_error(
+    voiceflow: Program, address: tuple[str, Path], content: bytes, told: str | None
+) -> None:
+    url, served = address
+    (served / "hello.wav").write_bytes(content)
+    found = checked(voiceflow, f"{url}/hello.wav", "--fetch")
+    assert [severity for severity, _ in found] == ([] if told is None else ["error"])
+    assert told is None or told in found[0][1]
+
+
+@pytest.mark.parametrize("address", [_Files], indirect=True)
+def test_a_file_that_is_not_there_is_reported(voiceflow: Program, address: tuple[str, Path]) -> None:
+    url, _ = address
+    ((severity, message),) = checked(voiceflow, f"{url}/gone.wav", "--fetch")
+    assert severity == "error"
+    assert message.startswith(f"{url}/gone.wav answers 404")
+
+
+def test_nothing_is_fetched_unless_asked_for(voiceflow: Program) -> None:
+    assert checked(voiceflow, "http://127.0.0.1:9/hello.wav") == []

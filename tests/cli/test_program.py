@@ -1,13 +1,33 @@
+"""The program as a whole: usage, exit codes, settings, pipes, terminals, memory."""
+
 from __future__ import annotations
 
+import os
+import pty
+import re
 import subprocess
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
+from tests.cli.eight_by_eight import running
 from tests.cli.running import Program, Spawned
 from tests.cli.stored import completed, enqueued, url_of
+from voiceflow_worker.cli.output import ExitCode, explained
+from voiceflow_worker.errors import (
+    CallNotSentError,
+    CallRefusedError,
+    CampaignFileError,
+    InvalidInputError,
+    JobNotFoundError,
+    StoreCorruptError,
+    StoreUnavailableError,
+    TooEarlyError,
+    UnknownBackendError,
+)
+from voiceflow_worker.sandbox import Sandbox
 
 
 @pytest.mark.parametrize(
@@ -109,3 +129,128 @@ def test_help_loads_nothing_that_is_heavy(folder: Path) -> None:
     )
     run = subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, check=True)
     assert run.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (InvalidInputError("x"), 2),
+        (CampaignFileError("x"), 2),
+        (UnknownBackendError("x"), 2),
+        (JobNotFoundError("default.1"), 1),
+        (TooEarlyError("default.1", state="in_doubt", until=datetime(2026, 1, 1, tzinfo=UTC)), 1),
+        (StoreUnavailableError("x"), 3),
+        (StoreCorruptError("x"), 3),
+        (CallNotSentError("x"), 3),
+        (CallRefusedError("x", code=-1014), 1),
+        (OSError(98, "Address already in use"), 1),
+        (KeyboardInterrupt(), 130),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, BaseException) else str(value),
+)
+def test_an_expected_error_has_its_exit_code(error: BaseException, code: int) -> None:
+    told = explained(error)
+    assert told is not None
+    assert told[0] == code
+
+
+def test_an_error_nobody_expects_has_none() -> None:
+    assert explained(ZeroDivisionError()) is None
+
+
+def test_the_worst_of_a_group_speaks_for_all() -> None:
+    group = BaseExceptionGroup("x", [JobNotFoundError("default.1"), ExceptionGroup("y", [StoreUnavailableError("z")])])
+    assert explained(group) == (ExitCode.OUT_OF_REACH, "the store cannot be used: z")
+
+
+def test_a_group_with_a_bug_in_it_is_a_bug() -> None:
+    assert explained(ExceptionGroup("x", [StoreUnavailableError("z"), ZeroDivisionError()])) is None
+
+
+def test_what_was_set_is_shown_with_its_place_and_the_rest_on_demand(
+    voiceflow: Program, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VOICEFLOW_RATE", "7")
+    (voiceflow.folder / "voiceflow.toml").write_text('queue = "reminders"\n')
+    assert [line["setting"] for line in voiceflow("config", "show", "--json").lines] == [
+        "VOICEFLOW_QUEUE",
+        "VOICEFLOW_RATE",
+        "VOICEFLOW_WAIT_FOR_STORE",  # which the fixtures set
+    ]
+    lines = voiceflow("config", "show", "--all", "--json").lines
+    found = {line["setting"]: (line["value"], line["from"]) for line in lines}
+    assert found["VOICEFLOW_RATE"] == ("7.0", "VOICEFLOW_RATE (the environment)")
+    assert found["VOICEFLOW_QUEUE"] == ("reminders", "queue (voiceflow.toml)")
+    assert found["VOICEFLOW_BURST"] == ("1", "the default")
+    assert found["VOICEFLOW_LEASE"][0] == "60s"
+
+
+@pytest.mark.parametrize("command", [["worker", "--drain"], ["account", "numbers"]])
+def test_a_region_is_refused_and_nothing_is_sent(
+    voiceflow: Program, monkeypatch: pytest.MonkeyPatch, command: list[str]
+) -> None:
+    with running(Sandbox()) as eight:
+        for name, value in {**eight.environment, "VOICEFLOW_REGION": "ap"}.items():
+            monkeypatch.setenv(name, value)
+        ended = voiceflow(*command)
+        received = eight.sandbox.ledger
+    assert ended.code == 2, ended
+    assert "VOICEFLOW_REGION" in ended.err
+    assert "VOICEFLOW_BASE_URL" in ended.err
+    assert list(received) == []
+
+
+PROGRAM = """
+import weakref
+from voiceflow_worker.cli.opening import collect_less
+
+class Connection:
+    def __init__(self):
+        self.itself = self
+
+collect_less()
+connections = [Connection() for _ in range(30_000)]  # enough to be looked at once while they are open
+first = weakref.ref(connections[0])
+connections.clear()
+others = [[] for _ in range(400_000)]
+print("freed" if first() is None else "kept")
+"""
+
+
+def test_closed_connections_are_freed_before_they_fill_the_memory() -> None:
+    ran = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, check=True)
+    assert ran.stdout.strip() == "freed"
+
+
+# Shows a meter, and logs beside it, as a command on a terminal does.
+
+
+def on_a_terminal(command: list[str], folder: Path) -> tuple[str, str]:
+    """What a command writes to stdout, a pipe, and to stderr, a terminal."""
+    leader, follower = pty.openpty()
+    environment = {**os.environ, "TERM": "xterm", "COLUMNS": "100"}
+    with subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=follower, env=environment) as process:
+        os.close(follower)
+        told = b""
+        while True:
+            try:
+                told += os.read(leader, 65536)
+            except OSError:  # how Linux says that nobody is at the other end any more
+                break
+        assert process.stdout is not None
+        out = process.stdout.read().decode()
+    os.close(leader)
+    assert process.returncode == 0, told
+    return out, re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", told.decode())
+
+
+@pytest.mark.slow
+def test_progress_stays_off_a_stdout_that_carries_json(tmp_path: Path) -> None:
+    path = tmp_path / "march.csv"
+    path.write_text("destination\n+6587654321\n")
+    command = [sys.executable, "-m", "voiceflow_worker", "enqueue", str(path), "--say", "Hello"]
+    options = ["--source", "+6531234567", "--voice-profile", "en-IE-EmilyNeural", "--json", "--store", url_of(tmp_path)]
+    out, told = on_a_terminal([*command, *options], tmp_path)
+    assert out.startswith('{"batch_id": "march"')
+    assert out.count("\n") == 1
+    assert "enqueuing march.csv" in told

@@ -4,7 +4,7 @@ import pytest
 
 from tests.cli.running import Program
 from tests.cli.stored import url_of, within
-from tests.cli.test_check import written
+from tests.cli.test_enqueue import written
 from tests.support.engine import Engine
 from voiceflow_worker import Job
 
@@ -57,19 +57,6 @@ def test_digits_that_do_not_say_their_country_are_not_put_on_the_list(voiceflow:
     assert on_the_list(voiceflow) == ["+6563222222", "+6587654321"]
 
 
-def test_what_is_suppressed_is_left_out_of_a_campaign(voiceflow: Program) -> None:
-    voiceflow("suppress", "add", "+6587654322")
-    path = written(voiceflow.folder, "march.csv", PEOPLE)
-    ended = voiceflow("enqueue", path, *SAY, "--json")
-    assert ended.code == 0
-    assert {key: ended.document[key] for key in ("enqueued", "suppressed", "rejected")} == {
-        "enqueued": 1, "suppressed": 1, "rejected": 0,
-    }  # fmt: skip
-    assert "1 suppressed" in ended.err
-    all_of_them = written(voiceflow.folder, "april.csv", "destination,name\n+6587654322,Ben\n")
-    assert voiceflow("enqueue", all_of_them, *SAY).code == 0
-
-
 def enqueued(voiceflow: Program, *options: str) -> Job:
     path = written(voiceflow.folder, "march.csv", "destination,name\n+6587654321,Ana\n")
     ended = voiceflow("enqueue", path, *SAY, *options, "--store", url_of(voiceflow.folder))
@@ -91,11 +78,9 @@ def test_a_window_is_kept_with_its_zone(voiceflow: Program) -> None:
     ("options", "told"),
     [
         (["--window", "9 to 5"], "is not a calling window"),
-        (["--days", "someday"], "is not a day"),
         (["--holidays", "XX"], "has no calendar for 'XX'"),
         (["--redial-on", "COMPLETED_UNSUBSCRIBED"], "asked not to be called"),
         (["--redial-max", "2"], "outcomes after which"),
-        (["--redial-on", "busy", "--redial-max", "-1"], "limit >= 0"),
     ],
 )
 def test_an_option_that_is_wrong_keeps_the_file_out(voiceflow: Program, options: list[str], told: str) -> None:

@@ -114,15 +114,6 @@ def test_a_doubt_that_is_left_exits_1(voiceflow: Program, eight: EightByEight) -
     assert "voiceflow calls list --state in_doubt" in ended.err
 
 
-def test_calls_that_8x8_refuses_are_outcomes(voiceflow: Program, monkeypatch: pytest.MonkeyPatch) -> None:
-    with running(Sandbox(numbers=["+6599999999"])) as found:
-        for name, value in found.environment.items():
-            monkeypatch.setenv(name, value)
-        enqueued(voiceflow.folder, 2)
-        ended = voiceflow("worker", "--drain", "--json", "--store", url_of(voiceflow.folder))
-    assert (ended.code, ended.document["states"]["failed"]) == (0, 2)
-
-
 def test_summaries_that_nobody_receives_are_reported(
     voiceflow: Program, eight: EightByEight, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,0 +1,268 @@
+"""Commands that steer and show a queue: status, queues, batches, hold, resume, rate."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime, timedelta
+from zoneinfo import ZoneInfo
+
+import pytest
+
+from tests.cli.running import Program
+from tests.cli.stored import completed, empty, enqueued, url_of, within
+from tests.cli.test_enqueue import written
+from tests.support.engine import Engine
+from tests.support.flows import flow, number
+from voiceflow_worker import JobState
+from voiceflow_worker.core.overview.heartbeat import Heartbeats, WorkerBeat
+from voiceflow_worker.core.ports.reading import gates_of
+from voiceflow_worker.model.hours.window import CallWindow
+from voiceflow_worker.model.jobs.gate import Gate
+from voiceflow_worker.model.reports.status import SessionStatus
+
+
+def test_the_json_has_every_field(voiceflow: Program) -> None:
+    enqueued(voiceflow.folder, 2)
+    found = voiceflow("status", "--json", "--store", url_of(voiceflow.folder)).document
+    assert found.pop("oldest_due_seconds") >= 0
+    assert found == {
+        "queue": "default",
+        "states": {state.value: 2 if state is JobState.QUEUED else 0 for state in JobState},
+        "due": 2,
+        "next_at": None,
+        "rate": {"limit": None, "now": 0},
+        "workers": 0,
+        "holds": [],
+        "waiting": {"number_busy": 0, "window": 0, "redial": 0, "rate": 0, "hold": 0, "max_per_person": 0},
+        "waiting_is_exact": True,
+        "receiver": False,
+        "doubts": 0,
+        "numbers": [],
+        "total": 2,
+    }
+
+
+def test_people_read_why_calls_wait_and_that_nobody_receives(voiceflow: Program) -> None:
+    folder = voiceflow.folder
+
+    async def work(engine: Engine) -> None:
+        await engine.enqueue()
+        await engine.send()  # 8x8 has it, and its phone is busy until a summary comes
+        for _ in range(2):
+            await engine.enqueue()
+        await engine.prepare()
+        await engine.enqueue("+6587654399", batch_id="march")
+        await engine.queue.hold(batch_id="march")
+
+    within(folder, work)
+    ended = voiceflow("status", "--store", url_of(folder))
+    assert "waiting: 2 for a busy number, 1 behind a hold" in ended.out
+    assert (
+        "no receiver is running, so outcomes of calls do not arrive: 1 call without a summary; run `voiceflow serve`"
+        in ended.out
+    )
+    assert "no worker is running" in ended.out
+    document = voiceflow("status", "--json", "--store", url_of(folder)).document
+    assert {why: count for why, count in document["waiting"].items() if count} == {"number_busy": 2, "hold": 1}
+    within(folder, lambda engine: Heartbeats(engine.store).receiver("one"))
+    assert "no receiver" not in voiceflow("status", "--store", url_of(folder)).out
+
+
+def beats(rate: float, batches: dict[str, float]) -> Callable[[Engine], Awaitable[None]]:
+    async def work(engine: Engine) -> None:
+        beat = WorkerBeat(worker_id="worker-1", queue="default", rate=rate, in_flight=3, batches=batches)
+        await Heartbeats(engine.store).worker(beat)
+
+    return work
+
+
+def test_each_batch_with_its_progress_rate_and_remaining_time(voiceflow: Program) -> None:
+    store = ("--store", url_of(voiceflow.folder))
+    enqueued(voiceflow.folder, 30, batch_id="people")
+    completed(voiceflow.folder, batch_id="people")
+    enqueued(voiceflow.folder, 2, batch_id="march/1")
+    within(voiceflow.folder, beats(2.5, {"people": 2.0}))
+    march, people = voiceflow("batches", "--json", *store).lines
+    assert (march["batch_id"], march["queue"], march["total"], march["done"]) == ("march/1", "default", 2, 0)
+    assert (march["rate_now"], march["ends_at"], march["hold"], march["doubts"]) == (0, None, None, 0)
+    assert (people["total"], people["done"], people["rate_now"]) == (31, 1, 2.0)
+    assert people["states"]["queued"] == 30
+    left = datetime.fromisoformat(people["ends_at"]) - datetime.now(UTC)
+    assert timedelta(seconds=5) < left <= timedelta(seconds=15)
+    table = voiceflow("batches", *store).out
+    assert "people" in table
+    assert "0:00:15" in table
+
+
+def test_a_held_batch_names_its_hold_and_has_no_end(voiceflow: Program) -> None:
+    store = ("--store", url_of(voiceflow.folder))
+    enqueued(voiceflow.folder, 3, batch_id="people")
+    within(voiceflow.folder, beats(2.5, {"people": 2.5}))
+    voiceflow("hold", "--batch", "people", "--reason", "wrong text", *store)
+    (people,) = voiceflow("batches", "--json", *store).lines
+    assert people["ends_at"] is None
+    assert (people["hold"]["scope"], people["hold"]["name"], people["hold"]["reason"]) == (
+        "batch",
+        "people",
+        "wrong text",
+    )
+    assert "batch people is held until somebody resumes it: wrong text" in voiceflow("batches", *store).out
+    (queue,) = voiceflow("queues", "--json", *store).lines
+    assert queue["hold"] is None
+
+
+def test_a_batch_whose_window_is_closed_says_when_its_next_call_may_begin(voiceflow: Program) -> None:
+    store, zone = ("--store", url_of(voiceflow.folder)), ZoneInfo("Asia/Singapore")
+    opens = (datetime.now(zone) + timedelta(hours=2)).replace(minute=0, second=0, microsecond=0)
+    window = CallWindow.parse(f"{opens:%H:%M}-{opens + timedelta(hours=1):%H:%M}")
+
+    async def work(engine: Engine) -> None:
+        await engine.queue.enqueue(flow(), batch_id="people", window=window, time_zone="Asia/Singapore")
+
+    within(voiceflow.folder, work)
+    (people,) = voiceflow("batches", "--json", *store).lines
+    assert datetime.fromisoformat(people["next_at"]) == opens
+    assert datetime.fromisoformat(voiceflow("status", "--json", *store).document["next_at"]) == opens
+    for command in ("batches", "status"):
+        assert f"the next call may begin at {opens:%Y-%m-%d %H:%M:%S} Asia/Singapore" in voiceflow(command, *store).out
+
+
+def test_queues_are_those_with_a_worker_or_a_batch_and_the_given_one(voiceflow: Program) -> None:
+    store = ("--store", url_of(voiceflow.folder))
+    enqueued(voiceflow.folder, 3, batch_id="people")
+    voiceflow("hold", *store)
+    default, other = voiceflow("queues", "--json", "--queue", "other", *store).lines
+    assert (default["queue"], default["total"], default["hold"]["scope"]) == ("default", 3, "queue")
+    assert (other["queue"], other["total"], other["hold"]) == ("other", 0, None)
+    assert "batch_id" not in default
+
+
+def test_a_queue_is_held_and_opened(voiceflow: Program) -> None:
+    store = ("--store", empty(voiceflow.folder))
+    held = voiceflow("hold", "--reason", "wrong text", "--json", *store)
+    assert held.code == 0
+    assert held.document == {
+        "scope": "queue",
+        "name": "default",
+        "state": "held",
+        "until": None,
+        "reason": "wrong text",
+    }
+    assert voiceflow("resume", "--json", *store).document["state"] == "open"
+    assert voiceflow("status", "--json", *store).document["holds"] == []
+
+
+def test_a_hold_may_end_by_itself(voiceflow: Program) -> None:
+    store = ("--store", url_of(voiceflow.folder))
+    enqueued(voiceflow.folder, 1, batch_id="march")
+    found = voiceflow("hold", "--batch", "march", "--for", "10m", "--json", *store).document
+    until = datetime.fromisoformat(found["until"])
+    assert timedelta(minutes=9) < until - datetime.now(UTC) <= timedelta(minutes=10)
+    assert (found["scope"], found["name"]) == ("batch", "march")
+
+
+def test_a_hold_that_changes_nothing_says_so(voiceflow: Program) -> None:
+    store = ("--store", empty(voiceflow.folder))
+    held = voiceflow("hold", *store)
+    shorter = voiceflow("hold", "--for", "1m", *store)
+    assert shorter.out == held.out
+    assert "nothing was changed" in shorter.err
+    assert "nothing was changed" not in held.err
+    assert voiceflow("hold", "--for", "0", *store).code == 2
+
+
+def test_a_cancelled_batch_stays_cancelled(voiceflow: Program) -> None:
+    store = ("--store", url_of(voiceflow.folder))
+    enqueued(voiceflow.folder, 1, batch_id="march")
+    voiceflow("calls", "cancel", "--batch", "march", "--yes", *store)
+    ended = voiceflow("resume", "--batch", "march", "--json", *store)
+    assert ended.code == 1
+    assert ended.document["state"] == "cancelled"
+    assert "enqueue its calls as a new batch" in ended.err
+
+
+def test_a_rate_is_shown_changed_and_reset(voiceflow: Program) -> None:
+    store = ("--store", empty(voiceflow.folder))
+    assert voiceflow("rate", *store).out == "queue default has no rate yet: the first worker that starts sets it\n"
+    assert voiceflow("rate", "0.5", *store).out == "the rate of queue default is 0.5 calls/s for all its workers\n"
+    assert voiceflow("rate", "--json", *store).document == {"queue": "default", "rate": 0.5, "is_set": True}
+    assert voiceflow("rate", "unlimited", "--json", *store).document["rate"] is None
+    assert "unlimited" in voiceflow("status", *store).out
+    assert "the rate of the next worker that starts" in voiceflow("rate", "--reset", *store).out
+    assert "no rate set by hand" in voiceflow("rate", "--reset", *store).out
+
+
+@pytest.mark.parametrize("given", [["0"], ["-3"], ["fast"], ["nan"], ["5", "--reset"]])
+def test_what_is_not_a_rate_is_refused(voiceflow: Program, given: list[str]) -> None:
+    store = ("--store", empty(voiceflow.folder))
+    ended = voiceflow("rate", *given, *store)
+    assert (ended.code, ended.out) == (2, "")
+    assert "rate" in ended.err or "--reset" in ended.err
+    assert voiceflow("rate", "--json", *store).document["rate"] is None
+
+
+COMMANDS = [
+    ["hold"],
+    ["calls", "list"],
+    ["report"],
+]
+
+
+def gates(voiceflow: Program) -> list[Gate]:
+    async def work(engine: Engine) -> list[Gate]:
+        return list(await gates_of(engine.store, engine.queue.name))
+
+    return within(voiceflow.folder, work)
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+def test_a_batch_without_calls_exits_1_with_near_names(voiceflow: Program, command: list[str]) -> None:
+    enqueued(voiceflow.folder, 1, batch_id="march-2027")
+    enqueued(voiceflow.folder, 1, batch_id="other")
+    ended = voiceflow(*command, "--batch", "March-2072", "--store", url_of(voiceflow.folder))
+    assert (ended.code, ended.out) == (1, "")
+    assert "batch March-2072 has no calls in queue default" in ended.err
+    assert "did you mean march-2027?" in ended.err
+    assert gates(voiceflow) == []
+    assert voiceflow(*command, "--batch", "march-2027", "--store", url_of(voiceflow.folder)).code == 0
+
+
+def test_a_hold_of_a_batch_whose_calls_are_gone_can_be_lifted(voiceflow: Program) -> None:
+    async def work(engine: Engine) -> None:
+        await engine.queue.hold(batch_id="gone")
+
+    enqueued(voiceflow.folder, 1, batch_id="march")
+    within(voiceflow.folder, work)
+    ended = voiceflow("resume", "--batch", "gone", "--store", url_of(voiceflow.folder))
+    assert ended.code == 1
+    assert "has no calls" in ended.err
+    assert gates(voiceflow) == []
+
+
+SAY = ("--say", "Hello.", "--source", "+6531234567", "--voice-profile", "en-IE-EmilyNeural")
+
+
+def people(voiceflow: Program) -> str:
+    rows = "\n".join(number(place) for place in range(6))
+    return str(written(voiceflow.folder, "people.csv", f"destination\n{rows}\n"))
+
+
+def test_a_batch_stops_itself_at_the_limit_that_was_given_with_it(voiceflow: Program) -> None:
+    store = ("--store", url_of(voiceflow.folder))
+    ended = voiceflow("enqueue", people(voiceflow), *SAY, "--stop-if-answer-rate-below", "50%/4", *store)
+    assert ended.code == 0
+
+    async def nobody_answers(engine: Engine) -> None:
+        for job in await engine.lease(4):
+            (flight,) = await engine.submitter.prepare([job], leased_at=engine.store.clock.monotonic())
+            await engine.submitter.fly(flight)
+            await engine.summarise(job, SessionStatus.NO_ANSWER)
+        await engine.sweeper.sweep()
+
+    within(voiceflow.folder, nobody_answers)
+    (batch,) = voiceflow("batches", "--json", *store).lines
+    assert batch["hold"]["reason"] == "stopped itself: 0 of 4 calls were answered (0.0%), less than the required 50%"
+    assert voiceflow("resume", "--batch", "people", *store).code == 0
+    within(voiceflow.folder, lambda engine: engine.sweeper.sweep())
+    (batch,) = voiceflow("batches", "--json", *store).lines
+    assert batch["hold"] is None
