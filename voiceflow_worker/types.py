@@ -17,7 +17,7 @@ from voiceflow_worker.core.overview.report import Report
 from voiceflow_worker.core.overview.status import QueueStatus
 from voiceflow_worker.core.settling.settle import SummaryResult
 from voiceflow_worker.finding import Severity
-from voiceflow_worker.gateway.account.resources import OwnedNumber, Recording, SpeechProfile, Webhook, WebhookType
+from voiceflow_worker.gateway.account import OwnedNumber, Recording, SpeechProfile, Webhook, WebhookType
 from voiceflow_worker.gateway.client import PlacedCall
 from voiceflow_worker.model.jobs.job import KeyPress, Post
 from voiceflow_worker.model.jobs.policy import Outcomes

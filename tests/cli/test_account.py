@@ -105,7 +105,7 @@ def test_what_8x8_refuses_is_reported(
     voiceflow: Program, eight: EightByEight, monkeypatch: pytest.MonkeyPatch, setting: str, told: tuple[int, str]
 ) -> None:
     monkeypatch.setenv(*setting.split("=", 1))
-    monkeypatch.setattr("voiceflow_worker.gateway.account.resources.TRIES", 1)
+    monkeypatch.setattr("voiceflow_worker.gateway.account.TRIES", 1)
     for command in COMMANDS:
         ended = voiceflow("account", *command, "--json")
         assert (ended.code, ended.out) == (told[0], "")

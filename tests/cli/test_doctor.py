@@ -23,7 +23,7 @@ from voiceflow_worker.core.guard.rollback import HELD
 from voiceflow_worker.core.overview.heartbeat import Heartbeats
 from voiceflow_worker.core.ports import Limits
 from voiceflow_worker.core.sending.departures import set_limits
-from voiceflow_worker.gateway.account.resources import Webhook
+from voiceflow_worker.gateway.account import Webhook
 from voiceflow_worker.sandbox import Sandbox
 from voiceflow_worker.sandbox.api import account_routes
 from voiceflow_worker.sandbox.events.delivery import WebhookTarget

@@ -17,7 +17,7 @@ from tests.cli.running import Program, Spawned
 from tests.support.processes import voiceflow as process
 from tests.support.stage import stage
 from voiceflow_worker.cli.serve import register_webhook
-from voiceflow_worker.gateway.account.resources import WebhookType
+from voiceflow_worker.gateway.account import WebhookType
 from voiceflow_worker.notify.webhook import verify_notification
 from voiceflow_worker.sandbox import Sandbox
 from voiceflow_worker.sandbox.events.delivery import WebhookTarget
@@ -70,7 +70,7 @@ def test_while_8x8_is_away_it_is_tried_again(
 ) -> None:
     from voiceflow_worker.gateway.client import VoiceClient
 
-    monkeypatch.setattr("voiceflow_worker.gateway.account.resources.TRIES", 1)
+    monkeypatch.setattr("voiceflow_worker.gateway.account.TRIES", 1)
     monkeypatch.setattr("voiceflow_worker.cli.serve.FIRST_PAUSE", timedelta(0))
     lines: list[str] = []
     found = VoiceClient.from_settings

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from voiceflow_worker.gateway.account.resources import (
+from voiceflow_worker.gateway.account import (
     OwnedNumber,
     SessionRecording,
     SpeechProfile,

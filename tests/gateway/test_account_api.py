@@ -17,7 +17,7 @@ from voiceflow_worker.errors import (
     RequestFailedError,
     VoiceUnavailableError,
 )
-from voiceflow_worker.gateway.account.resources import LONGEST_PAUSE, TRIES, AccountApi
+from voiceflow_worker.gateway.account import LONGEST_PAUSE, TRIES, AccountApi
 from voiceflow_worker.gateway.rest.client import RestClient
 from voiceflow_worker.gateway.rest.wire import RestWire
 
@@ -231,7 +231,7 @@ async def test_no_connection_is_used_for_a_second_request_even_if_the_service_wo
 
 
 async def test_nobody_there_is_reported_with_what_to_check(kind: Kind, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("voiceflow_worker.gateway.account.resources.TRIES", 1)
+    monkeypatch.setattr("voiceflow_worker.gateway.account.TRIES", 1)
     with closed_port() as port:
         async with kind.client(f"http://127.0.0.1:{port}") as client:
             with pytest.raises(VoiceUnavailableError, match=r"127\.0\.0\.1 cannot be reached .*check the base URL"):
@@ -240,7 +240,7 @@ async def test_nobody_there_is_reported_with_what_to_check(kind: Kind, monkeypat
 
 @trio_too
 async def test_silence_ends_at_the_deadline(kind: Kind, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("voiceflow_worker.gateway.account.resources.TRIES", 1)
+    monkeypatch.setattr("voiceflow_worker.gateway.account.TRIES", 1)
     with MisbehavingServer(lambda connection: connection.stall()) as server:
         async with kind.client(server.url, connect=0.1, read=0.1) as client:
             with pytest.raises(VoiceUnavailableError, match="cannot be reached"):

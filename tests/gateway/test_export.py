@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from tests.gateway.conftest import Kind
 from tests.gateway.misbehaving import Connection, MisbehavingServer, answer
 from voiceflow_worker.errors import CallLogError, CallLogUnavailableError
-from voiceflow_worker.gateway.export.log import LONGEST_PAUSE, PATIENCE, TRIES, LogExport, read_rows
+from voiceflow_worker.gateway.log_export import LONGEST_PAUSE, PATIENCE, TRIES, LogExport, read_rows
 from voiceflow_worker.gateway.rest.client import RestClient
 from voiceflow_worker.gateway.rest.wire import RestWire
 from voiceflow_worker.gateway.wire import EXPORT_URL

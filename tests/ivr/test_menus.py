@@ -12,7 +12,7 @@ from tests.support.plain_jobs import NOW, a_job
 from voiceflow_worker import END, Caller, CallFlow, End, InvalidInputError, Job, JobState, Menu
 from voiceflow_worker.ivr import AfterBridge
 from voiceflow_worker.ivr.caller import CallPhase, Position, bridge_result
-from voiceflow_worker.ivr.graph.check import check_menus
+from voiceflow_worker.ivr.check import check_menus
 from voiceflow_worker.ivr.menus import MenuAnswer, Menus, Result
 from voiceflow_worker.model.reports.events import ActionStatus, CallAction, Direction
 

@@ -35,7 +35,7 @@ from voiceflow_worker.model.numbers.spellings import telephone_of
 from voiceflow_worker.model.text.wording import LONGEST, count_of, in_words
 
 if TYPE_CHECKING:
-    from voiceflow_worker.ivr.graph.check import MenuTexts
+    from voiceflow_worker.ivr.check import MenuTexts
 
 _AT_ONCE = 100
 """The number of rows that pass each step together. A step that is repeated finds its code and data in the processor's

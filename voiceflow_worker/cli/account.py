@@ -117,7 +117,7 @@ async def recordings(session: SessionId, /, *, json: JsonOption = False) -> None
 
 
 async def _delete_webhook(voice: VoiceClient, kind: str, *, yes: bool, output: Output) -> None:
-    from voiceflow_worker.gateway.account.resources import webhook_type
+    from voiceflow_worker.gateway.account import webhook_type
 
     wanted = webhook_type(kind)
     found = next((each for each in await voice.webhooks() if each.type == wanted.value), None)

@@ -43,7 +43,7 @@ def draw(menu: MenuName, /) -> None:
     Examples:
         voiceflow ivr draw restaurant:main
     """
-    from voiceflow_worker.ivr.graph.mermaid import mermaid
+    from voiceflow_worker.ivr.mermaid import mermaid
 
     Output().say(mermaid(load_menu(menu)).rstrip("\n"))
 
@@ -91,8 +91,8 @@ def check(menu: MenuName, /, *, data: DataOption = None, json: JsonOption = Fals
         voiceflow ivr check restaurant:main
         voiceflow ivr check restaurant:main --data name=Ana --json
     """
+    from voiceflow_worker.ivr.check import check_menus
     from voiceflow_worker.ivr.edges import reachable
-    from voiceflow_worker.ivr.graph.check import check_menus
 
     root = load_menu(menu)
     found = check_menus([root], beside=menus_beside(menu), data=None if data is None else read_data(data))
@@ -189,7 +189,7 @@ IvrOption = Annotated[
 
 def load_menus(names: Sequence[str] | None) -> list[Menu]:
     """The menus with these names. Raises InvalidInputError for a menu that does not exist or has errors."""
-    from voiceflow_worker.ivr.graph.check import check_menus
+    from voiceflow_worker.ivr.check import check_menus
 
     menus = [load_menu(name) for name in names or ()]
     errors = [found for found in check_menus(menus) if found.is_error]

@@ -35,7 +35,7 @@ from voiceflow_worker.model.jobs.policy import backoff
 from voiceflow_worker.model.text.web_address import is_this_machine, why_not_from_outside
 
 if TYPE_CHECKING:
-    from voiceflow_worker.gateway.account.resources import Webhook, WebhookType
+    from voiceflow_worker.gateway.account import Webhook, WebhookType
     from voiceflow_worker.gateway.client import VoiceClient
     from voiceflow_worker.settings import Settings
 
@@ -78,11 +78,11 @@ async def serve(
 
     from voiceflow_worker.asgi.connections import raise_limit
     from voiceflow_worker.asgi.server import fast_protocol, serving
-    from voiceflow_worker.gateway.account.resources import WebhookType
+    from voiceflow_worker.gateway.account import WebhookType
     from voiceflow_worker.notify.webhook import HookMetrics, notifier_of, notifying
     from voiceflow_worker.webhooks.app import PATH, load_what_is_read_later, receiver_of
     from voiceflow_worker.webhooks.gatekeeper import load_shedding, preferred
-    from voiceflow_worker.webhooks.menus.menu_events import MenuEvents
+    from voiceflow_worker.webhooks.menu_events import MenuEvents
 
     where = WholeStoreOptions(store=store, wait_for_store=wait_for_store)
     settings = where.settings(notify_url=notify)

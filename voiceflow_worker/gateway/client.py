@@ -16,8 +16,8 @@ import httpx
 
 from voiceflow_worker.core.ports import Placement
 from voiceflow_worker.errors import CallInDoubtError, CallNotSentError, CallRefusedError, SettingsError
+from voiceflow_worker.gateway import account as api
 from voiceflow_worker.gateway import wire
-from voiceflow_worker.gateway.account import resources as api
 from voiceflow_worker.gateway.answers.answer import AnswerReader
 from voiceflow_worker.gateway.answers.verdict import judge_answer, judge_failure, judge_lateness, read_date
 from voiceflow_worker.gateway.rest.wire import RestWire
@@ -262,7 +262,7 @@ class VoiceClient(api.AccountApi):
         The export is requested from the client's `base_url` if one was given, else from https://voice.wavecell.com.
         Raises CallLogError, or CallLogUnavailableError if it may help to try again.
         """
-        from voiceflow_worker.gateway.export import log
+        from voiceflow_worker.gateway import log_export as log
 
         rest = self._rest(self._export_wire, tries=log.TRIES, longest_pause=log.LONGEST_PAUSE)
         return await log.LogExport(rest).read(since=since, until=until)

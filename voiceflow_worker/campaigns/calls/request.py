@@ -29,7 +29,7 @@ from voiceflow_worker.model.numbers.phone import ParsedNumber, parse_number
 from voiceflow_worker.model.records.call_json import checked_data
 
 if TYPE_CHECKING:
-    from voiceflow_worker.ivr.graph.check import MenuTexts
+    from voiceflow_worker.ivr.check import MenuTexts
 
 LONGEST_KEY = 200
 _OPTIONS = {"source": Remedy.GIVE_SOURCE, "voiceProfile": Remedy.GIVE_VOICE}
@@ -39,7 +39,7 @@ def texts_of(options: CampaignOptions) -> MenuTexts | None:
     """The texts of the options' menu; None if there is none, or only its name is known."""
     if options.menu is None or isinstance(options.menu, str):
         return None
-    from voiceflow_worker.ivr.graph.check import MenuTexts
+    from voiceflow_worker.ivr.check import MenuTexts
 
     return MenuTexts(options.menu)
 

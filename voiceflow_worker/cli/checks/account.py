@@ -16,7 +16,7 @@ from voiceflow_worker.cli.checks.store import menus_waiting, waiting_menus
 from voiceflow_worker.cli.output import with_remedies
 from voiceflow_worker.core.overview.heartbeat import FRESH, NO_RECEIVER, Heartbeats
 from voiceflow_worker.errors import PhoneNumberError, RequestFailedError, SettingsError, VoiceUnavailableError
-from voiceflow_worker.gateway.account.resources import Webhook, WebhookType
+from voiceflow_worker.gateway.account import Webhook, WebhookType
 from voiceflow_worker.gateway.answers.verdict import describe
 from voiceflow_worker.gateway.client import VoiceClient
 from voiceflow_worker.gateway.wire import BASE_URL

@@ -18,7 +18,7 @@ from voiceflow_worker.backends.sqlite.file.opening import stores_near
 from voiceflow_worker.cli.output import with_remedies
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.errors import SettingsError, StoreError, VoiceflowError, VoiceUnavailableError
-from voiceflow_worker.gateway.account.resources import Webhook
+from voiceflow_worker.gateway.account import Webhook
 from voiceflow_worker.gateway.client import VoiceClient
 from voiceflow_worker.settings import Settings
 

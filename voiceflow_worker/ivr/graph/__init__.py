@@ -1,1 +1,0 @@
-"""The graph of menus: its mistakes, and its picture."""
