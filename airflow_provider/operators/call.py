@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import AirflowException
 
-from airflow_provider.calls.cancellation import refuse_cancelled
 from airflow_provider.calls.event_loop import run
 from airflow_provider.calls.failures import as_airflow_errors, checked_fail_on, ended, judge
 from airflow_provider.calls.identity import TaskIdentity
-from airflow_provider.calls.request import RequestedCall, flow_of
+from airflow_provider.calls.made_calls import refuse_cancelled
 from airflow_provider.calls.results import call_result
+from airflow_provider.calls.single_call import RequestedCall, flow_of
 from airflow_provider.calls.waiting.status import Goal, WaitedCalls, WaitStatus
 from airflow_provider.calls.waiting.task_calls import TaskCalls
 from airflow_provider.operators.voice_task import OneCallTask

@@ -11,12 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException
 
-from airflow_provider.calls.campaign_calls import EnqueuedRows, enqueue_rows
-from airflow_provider.calls.cancellation import cancel_unsent, count_cancelled
+from airflow_provider.calls.campaign_calls import EnqueuedRows, TaskRows, checked_rows, enqueue_rows, rows_of
 from airflow_provider.calls.event_loop import run
 from airflow_provider.calls.failures import as_airflow_errors, checked_fail_on, doubt
 from airflow_provider.calls.identity import TaskIdentity
-from airflow_provider.calls.rows import TaskRows, checked_rows, rows_of
+from airflow_provider.calls.made_calls import cancel_unsent, count_cancelled
 from airflow_provider.calls.sent_posts import SentPosts
 from airflow_provider.calls.task_record import recorded_batches
 from airflow_provider.calls.waiting.status import Goal, WaitedCalls

@@ -9,13 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import AirflowException, BaseOperator, conf
 
-from airflow_provider.calls.cancellation import STOPPED_BY_AIRFLOW, cancel_calls
-from airflow_provider.calls.event_loop import run, run_in_thread
+from airflow_provider.calls.event_loop import require_lasting_store, run, run_in_thread
 from airflow_provider.calls.identity import TaskIdentity
-from airflow_provider.calls.request import RequestedCall
+from airflow_provider.calls.made_calls import STOPPED_BY_AIRFLOW, cancel_calls
 from airflow_provider.calls.sent_posts import SentPosts
-from airflow_provider.calls.single_call import OnClear, enqueue_once
-from airflow_provider.calls.store_check import require_lasting_store
+from airflow_provider.calls.single_call import OnClear, RequestedCall, enqueue_once
 from airflow_provider.calls.task_record import AirflowTaskState
 from airflow_provider.calls.waiting.polling import StopFlag
 from airflow_provider.calls.waiting.status import WaitedCalls, WaitOptions

@@ -13,14 +13,14 @@ from airflow.providers.common.compat.sdk import (
     PokeReturnValue,
 )
 
-from airflow_provider.calls.cancellation import refuse_cancelled
 from airflow_provider.calls.event_loop import run
 from airflow_provider.calls.failures import as_airflow_errors, doubt, ending, never_rang
 from airflow_provider.calls.identity import TaskIdentity
-from airflow_provider.calls.request import RequestedCall
+from airflow_provider.calls.made_calls import refuse_cancelled
+from airflow_provider.calls.single_call import RequestedCall
 from airflow_provider.calls.waiting.status import WaitedCalls, is_settled
 from airflow_provider.operators.voice_task import OneCallTask
-from airflow_provider.sensors.voice_sensor import VoiceSensor
+from airflow_provider.sensors.outcome import VoiceSensor
 from voiceflow_worker import InvalidInputError, Job, JobState
 
 if TYPE_CHECKING:

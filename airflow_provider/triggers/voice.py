@@ -1,25 +1,85 @@
-"""The trigger that waits for calls. It reads the store, and never sends."""
+"""The trigger that waits for calls. It reads the store, which triggers share, and never sends."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
 from datetime import timedelta
 from inspect import signature
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import conf
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
-from airflow_provider.calls.cancellation import STOPPED_BY_AIRFLOW, cancel_calls, cancel_unsent
 from airflow_provider.calls.identity import TaskIdentity
+from airflow_provider.calls.made_calls import STOPPED_BY_AIRFLOW, cancel_calls, cancel_unsent
 from airflow_provider.calls.waiting.polling import WaitLog
 from airflow_provider.calls.waiting.status import CompletionThreshold, Goal, WaitedCalls, WaitOptions
 from airflow_provider.hooks.voice import DEFAULT_CONNECTION, VoiceFlowHook
-from airflow_provider.triggers.shared_store import shared_queue
-from voiceflow_worker import CallQueue, VoiceflowError
+from voiceflow_worker import CallQueue, VoiceflowError, open_store
 from voiceflow_worker.errors import StoreUnavailableError
+
+if TYPE_CHECKING:
+    from voiceflow_worker import Store
+
+
+@dataclass(slots=True)
+class _Opened:
+    """An open store. A task of its own opens and closes it, because the trigger that opens it first may end first."""
+
+    opened: asyncio.Future[Store]
+    last_left: asyncio.Event = field(default_factory=asyncio.Event)
+    users: int = 0
+    keeper: asyncio.Task[None] | None = None
+
+
+_open: dict[tuple[int, str], _Opened] = {}
+"""The open stores by event loop and URL. Each is used only on its event loop."""
+
+
+@asynccontextmanager
+async def shared_store(url: str) -> AsyncGenerator[Store]:
+    """Yield the store at `url`, opened once for all its users on this event loop. Raises the errors of `open_store`."""
+    loop = asyncio.get_running_loop()
+    place = (id(loop), url)
+    entry = _open.get(place)
+    if entry is None:
+        entry = _open[place] = _Opened(loop.create_future())
+        entry.keeper = asyncio.create_task(_keep(url, place, entry))
+    entry.users += 1
+    try:
+        yield await asyncio.shield(entry.opened)
+    finally:
+        entry.users -= 1
+        if entry.users == 0:
+            # The next user opens the store again.
+            if _open.get(place) is entry:
+                del _open[place]
+            entry.last_left.set()
+
+
+@asynccontextmanager
+async def shared_queue(hook: VoiceFlowHook) -> AsyncGenerator[CallQueue]:
+    """Yield the queue of a connection, in the shared store."""
+    settings = await hook.asettings()
+    async with shared_store(settings.store) as store:
+        yield CallQueue(store, settings.queue, policy=settings.policy())
+
+
+async def _keep(url: str, place: tuple[int, str], entry: _Opened) -> None:
+    try:
+        async with open_store(url) as store:
+            entry.opened.set_result(store)
+            await entry.last_left.wait()
+    except Exception as error:  # noqa: BLE001 - raised again for each trigger that waits for the store
+        if _open.get(place) is entry:
+            del _open[place]
+        if not entry.opened.done():
+            entry.opened.set_exception(error)
+
 
 log = logging.getLogger(__name__)
 

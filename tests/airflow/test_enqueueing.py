@@ -10,8 +10,7 @@ from typing import Any
 import pytest
 
 from airflow_provider.calls.identity import TaskIdentity
-from airflow_provider.calls.request import RequestedCall, flow_of
-from airflow_provider.calls.single_call import OnClear, enqueue_once
+from airflow_provider.calls.single_call import OnClear, RequestedCall, enqueue_once, flow_of
 from tests.support.engine import Engine
 from tests.support.voices import ScriptedVoice, refused, unknown
 from voiceflow_worker import (

@@ -9,10 +9,9 @@ from datetime import timedelta
 
 import pytest
 
-from airflow_provider.calls.cancellation import STOPPED_BY_AIRFLOW, cancel_calls
 from airflow_provider.calls.identity import TaskIdentity
-from airflow_provider.calls.request import RequestedCall, flow_of
-from airflow_provider.calls.single_call import OnClear, enqueue_once
+from airflow_provider.calls.made_calls import STOPPED_BY_AIRFLOW, cancel_calls
+from airflow_provider.calls.single_call import OnClear, RequestedCall, enqueue_once, flow_of
 from tests.support.engine import Engine
 from tests.support.voices import ScriptedVoice
 from voiceflow_worker import CallQueue, InvalidInputError, Job, JobState, open_store

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from airflow_provider.calls.store_check import is_relative, require_lasting
+from airflow_provider.calls.event_loop import is_relative, require_lasting
 from voiceflow_worker import InvalidInputError
 
 CELERY = "airflow.providers.celery.executors.celery_executor.CeleryExecutor"

@@ -11,8 +11,7 @@ from typing import Any
 import pytest
 
 from airflow_provider.triggers import voice
-from airflow_provider.triggers.shared_store import _open, shared_store
-from airflow_provider.triggers.voice import VoiceOutcomeTrigger
+from airflow_provider.triggers.voice import VoiceOutcomeTrigger, _open, shared_store
 from tests.airflow.scene import surroundings
 from tests.support.flows import flow
 from tests.support.stage import Stage

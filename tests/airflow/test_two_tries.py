@@ -9,12 +9,10 @@ from typing import Any
 
 import pytest
 
-from airflow_provider.calls.campaign_calls import enqueue_rows
-from airflow_provider.calls.cancellation import cancel_unsent
+from airflow_provider.calls.campaign_calls import TaskRows, enqueue_rows
 from airflow_provider.calls.identity import TaskIdentity
-from airflow_provider.calls.request import RequestedCall
-from airflow_provider.calls.rows import TaskRows
-from airflow_provider.calls.single_call import enqueue_once
+from airflow_provider.calls.made_calls import cancel_unsent
+from airflow_provider.calls.single_call import RequestedCall, enqueue_once
 from tests.support.engine import Engine
 from tests.support.voices import ScriptedVoice
 from voiceflow_worker import CallFlow, CallQueue, CampaignOptions, FlowTemplate, VoiceflowError, open_store
