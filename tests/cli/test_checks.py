@@ -10,7 +10,7 @@ import pytest
 
 from voiceflow_worker.cli.checks.account import judged_clock
 from voiceflow_worker.cli.checks.context import CannotLookError, Diagnosis, Level, carried_out
-from voiceflow_worker.cli.checks.store import judged_mount, judged_sqlite
+from voiceflow_worker.cli.checks.store import judged_mount
 
 pytestmark = pytest.mark.anyio
 
@@ -106,11 +106,3 @@ def test_a_store_belongs_on_a_disk_of_this_machine(path: str, level: Level) -> N
 
 def test_a_system_that_does_not_tell_its_mounts_is_believed() -> None:
     assert judged_mount(Path("/var/lib/calls.db"), None).level is Level.OK
-
-
-@pytest.mark.parametrize(
-    ("version", "level"),
-    [("3.40.1", Level.FAILURE), ("3.51.2", Level.FAILURE), ("3.51.3", Level.OK), ("3.53.0", Level.OK)],
-)
-def test_a_sqlite_with_the_error_that_damages_stores_is_a_failure(version: str, level: Level) -> None:
-    assert judged_sqlite(version).level is level

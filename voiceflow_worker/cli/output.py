@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 import sys
 import time
 from collections.abc import AsyncGenerator, AsyncIterable, Callable, Generator, Iterable, Mapping, Sequence
@@ -90,7 +91,7 @@ class Output:
             )
         for row in rows:
             # Text, because rich reads brackets in a str as markup.
-            table.add_row(*(Text(printable(_cell(cell))) for cell in row))
+            table.add_row(*(Text(text := printable(_cell(cell)), _COLOURS.get(text, "")) for cell in row))
         self.print(table)
 
     def print(self, shown: RenderableType) -> None:
@@ -135,6 +136,8 @@ def _cell(value: object) -> str:
             return str(value)
 
 
+_COLOURS = {"error": "red", "failure": "red", "warning": "yellow"}
+"""The colours of words in tables; they are shown on a terminal only."""
 _NUMBERS = frozenset({"seconds", "answered", "size", "row", "code", "attempts"})
 
 
@@ -313,9 +316,11 @@ def with_remedies(message: str, remedies: Iterable[Remedy | None]) -> str:
     return f"{message} ({what})" if what else message
 
 
-def error_line(message: str) -> str:
-    """An error message for printing, without secrets and control characters."""
-    return f"voiceflow: {printable(without_secrets_in(message))}"
+def tell_error(message: str) -> None:
+    """Print an error on stderr, without secrets and control characters; its beginning is red on a terminal."""
+    is_coloured = sys.stderr.isatty() and not os.environ.get("NO_COLOR")
+    name = "\x1b[31mvoiceflow:\x1b[0m" if is_coloured else "voiceflow:"
+    print(f"{name} {printable(without_secrets_in(message))}", file=sys.stderr)
 
 
 _FIRST_ROWS = 3

@@ -16,7 +16,7 @@ from typing import Annotated, Any
 from cyclopts import App, CycloptsError, Parameter, UnknownCommandError, ValidationError
 
 from voiceflow_worker.cli.options import REST
-from voiceflow_worker.cli.output import ExitCode, error_line, explained
+from voiceflow_worker.cli.output import ExitCode, explained, tell_error
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -31,7 +31,7 @@ def run(arguments: Sequence[str]) -> int:
         result: object = program()(arguments, exit_on_error=False, print_error=False, result_action="return_value")
         sys.stdout.flush()
     except CycloptsError as error:
-        print(error_line(_usage(error)), file=sys.stderr)
+        tell_error(_usage(error))
         return ExitCode.BAD_INPUT
     except BrokenPipeError:
         # The reader, such as `| head`, has closed the pipe. The rest of the output is dropped.
@@ -43,7 +43,7 @@ def run(arguments: Sequence[str]) -> int:
             raise
         code, message = known
         if message:
-            print(error_line(message), file=sys.stderr)
+            tell_error(message)
         return code
     return result if isinstance(result, int) else ExitCode.DONE
 

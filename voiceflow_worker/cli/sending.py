@@ -32,7 +32,7 @@ from voiceflow_worker.cli.opening import (
     signals_to,
     voice_client,
 )
-from voiceflow_worker.cli.output import ExitCode, Meter, Output, error_line, explained, meter, resume_of
+from voiceflow_worker.cli.output import ExitCode, Meter, Output, explained, meter, resume_of, tell_error
 from voiceflow_worker.core.options import WorkerOptions
 from voiceflow_worker.core.overview.drain import DrainResult
 from voiceflow_worker.core.overview.heartbeat import NO_RECEIVER, Heartbeats
@@ -179,7 +179,7 @@ def main() -> int:
         known = explained(error)
         if known is None:
             raise
-        print(error_line(f"process {os.getpid()}: {known[1]}"), file=sys.stderr)
+        tell_error(f"process {os.getpid()}: {known[1]}")
         return known[0]
     return 0
 

@@ -14,12 +14,6 @@ from voiceflow_worker.settings import Settings
 
 Tell = Callable[[Diagnosis], None]
 
-ALONE: tuple[tuple[str, Callable[[], Awaitable[Diagnosis]]], ...] = (
-    ("unknown settings", account.unknown_settings),
-    ("time zones", account.time_zones),
-)
-"""Checks that need no settings."""
-
 CHECKS: tuple[tuple[str, Check], ...] = (
     ("settings", account.settings),
     ("account", account.account),
@@ -28,7 +22,6 @@ CHECKS: tuple[tuple[str, Check], ...] = (
     ("file system", store.of_file(store.file_system)),
     ("permissions", store.of_file(store.permissions)),
     ("disk space", store.of_file(store.disk_space)),
-    ("sqlite", store.of_file(store.sqlite)),
     ("durability", store.durability),
     ("memory", store.memory),
     ("journal files", store.journals),
@@ -64,8 +57,7 @@ async def examine(load: Callable[[], Settings], tell: Tell) -> None:
         if found is not None:
             tell(found)
 
-    for name, alone in ALONE:
-        await run(name, alone)
+    await run("unknown settings", account.unknown_settings)
     try:
         settings = load()
     except SettingsError as error:

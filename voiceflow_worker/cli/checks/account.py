@@ -7,7 +7,6 @@ from datetime import UTC, datetime, timedelta
 from difflib import get_close_matches
 from functools import partial
 from urllib.parse import urlsplit, urlunsplit
-from zoneinfo import ZoneInfo
 
 import httpx
 
@@ -27,8 +26,6 @@ from voiceflow_worker.model.text.web_address import is_this_machine, why_not_fro
 from voiceflow_worker.model.text.wording import duration_in_words, write_duration
 from voiceflow_worker.settings import DEFAULT, Settings, unknown_variables
 from voiceflow_worker.webhooks.app import PATH
-
-ZONE = "Asia/Singapore"
 
 
 async def settings(context: CheckContext) -> Diagnosis:
@@ -84,18 +81,6 @@ async def time_limits(context: CheckContext) -> Diagnosis:
         f"{limits}: a call can be put in doubt while it is still being sent",
         remedy=f"set VOICEFLOW_LEASE to more than {write_duration(deadline)}, or shorten VOICEFLOW_READ_TIMEOUT",
     )
-
-
-async def time_zones(zone: str = ZONE) -> Diagnosis:
-    """Check that this machine knows time zones, from the system or from the package tzdata."""
-    try:
-        ZoneInfo.no_cache(zone)
-    except (KeyError, OSError):
-        return failure(
-            f"{zone} is not known on this machine: local times in files cannot be read",
-            remedy="install time zones: pip install tzdata, or the system's package tzdata",
-        )
-    return ok(f"{zone} is known")
 
 
 DATE_GRAIN = timedelta(seconds=1)

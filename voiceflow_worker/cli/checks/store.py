@@ -33,7 +33,6 @@ LITTLE = 1024 * MEGABYTE
 """Free bytes below which the doctor warns: room for about 500,000 calls of 2 KB. The write-ahead log may take 64 MB."""
 FULL = 2
 """The value of PRAGMA synchronous that guarantees that a commit is on the disk when it returns."""
-SOUND_SQLITE = (3, 51, 3)
 _PATIENCE = timedelta(seconds=3)
 
 
@@ -76,23 +75,6 @@ async def memory(context: CheckContext) -> Diagnosis | None:
         f"{stands}: a call takes about 0.6 KB more memory than it needs",
         remedy=f"CONFIG SET {found.setting} {found.enough}, then CONFIG REWRITE; calls that are already stored take "
         "less memory after Redis has restarted",
-    )
-
-
-def sqlite(_file: Path) -> Diagnosis:
-    """Check that this SQLite does not have the WAL-reset bug, which can damage a store (sqlite.org/wal.html)."""
-    import apsw
-
-    return judged_sqlite(apsw.sqlite_lib_version())
-
-
-def judged_sqlite(version: str) -> Diagnosis:
-    """The diagnosis for a version of SQLite."""
-    if tuple(int(part) for part in version.split(".") if part.isdecimal()) >= SOUND_SQLITE:
-        return ok(f"SQLite {version}: it has no known error that damages a store")
-    return failure(
-        f"SQLite {version} may damage a store when two connections write to it; version 3.51.3 corrects this",
-        remedy="pip install -U apsw",
     )
 
 
