@@ -7,6 +7,9 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Self
+
+import pytest
 
 from voiceflow_worker.sandbox import Sandbox
 
@@ -26,6 +29,12 @@ class EightByEight:
             "VOICEFLOW_SUB_ACCOUNT": "acme",
             "VOICEFLOW_OUTCOMES": "none",
         }
+
+    def settings(self, monkeypatch: pytest.MonkeyPatch, **more: str) -> Self:
+        """Point the commands of this process at this sandbox. `more` are other settings, without their prefix."""
+        for name, value in {**self.environment, **{f"VOICEFLOW_{name}": value for name, value in more.items()}}.items():
+            monkeypatch.setenv(name, value)
+        return self
 
     @property
     def rang(self) -> list[str]:

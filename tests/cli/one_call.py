@@ -28,16 +28,14 @@ def eight(monkeypatch: pytest.MonkeyPatch, folder: Path) -> Iterator[EightByEigh
     """A sandbox whose webhook leads nowhere until `receiving`, and settings that suit it."""
     sandbox = Sandbox(api_key="key-1", sub_accounts=["acme"], numbers=[SOURCE], speed=100)
     with running(sandbox) as found:
-        settings = {
-            **found.environment,
-            "VOICEFLOW_STORE": url_of(folder),
-            "VOICEFLOW_OUTCOMES": "webhook",
-            "VOICEFLOW_SOURCE": SOURCE,
-            "VOICEFLOW_WEBHOOK_SECRET": SECRET,
-            "VOICEFLOW_STATE_DIR": str(folder / "state"),
-        }
-        for name, value in settings.items():
-            monkeypatch.setenv(name, value)
+        found.settings(
+            monkeypatch,
+            STORE=url_of(folder),
+            OUTCOMES="webhook",
+            SOURCE=SOURCE,
+            WEBHOOK_SECRET=SECRET,
+            STATE_DIR=str(folder / "state"),
+        )
         monkeypatch.setattr("voiceflow_worker.cli.checks.store.read_mounts", lambda: "/dev/vda1 / ext4 rw 0 0\n")
         monkeypatch.setattr("voiceflow_worker.cli.checks.store.LITTLE", 0)
         monkeypatch.setattr("voiceflow_worker.cli.checks.store.TOO_LITTLE", 0)

@@ -15,9 +15,7 @@ from voiceflow_worker.sandbox.orders.orders import RecordingOrder
 def eight(monkeypatch: pytest.MonkeyPatch) -> Iterator[EightByEight]:
     sandbox = Sandbox(api_key="key-1", sub_accounts=["acme"], numbers=["+6531234567", "+12025550123"])
     with running(sandbox) as found:
-        for name, value in found.environment.items():
-            monkeypatch.setenv(name, value)
-        yield found
+        yield found.settings(monkeypatch)
 
 
 COMMANDS = [["profiles"], ["numbers"], ["webhooks"], ["recordings", "s-1"]]

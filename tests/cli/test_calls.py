@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import pytest
 
@@ -14,7 +13,6 @@ from tests.cli.running import Program
 from tests.cli.stored import completed, empty, enqueued, in_doubt, unreached, url_of, within
 from tests.support.engine import Engine
 from tests.support.flows import flow, number
-from tests.support.voices import ScriptedVoice, unknown
 from voiceflow_worker import CallPolicy, Job
 from voiceflow_worker.core.events.callers import Callers, MenuCall
 from voiceflow_worker.core.events.progress import CallProgress
@@ -177,20 +175,20 @@ def test_a_batch_is_cancelled(voiceflow: Program, store: Store) -> None:
     assert voiceflow("status", "--json", *store).document["states"]["queued"] == 2
 
 
-def test_a_doubt_is_resolved_as_placed(voiceflow: Program, store: Store) -> None:
+def test_a_doubt_is_resolved_as_placed_and_names_the_post_that_it_is_about(voiceflow: Program, store: Store) -> None:
     job = in_doubt(voiceflow.folder)
-    ended = voiceflow("calls", "resolve", job.id, "--placed", "--note", "seen in the portal", "--json", *store)
-    assert ended.code == 0
-    assert ended.document["state"] == "accepted"
-    assert ended.document["notes"][0]["text"] == "seen in the portal"
+    resolve = ("calls", "resolve", job.id, "--placed", "--note", "seen in the portal", "--json", *store)
+    assert voiceflow(*resolve, "--post", "2").code == 1
+    found = voiceflow(*resolve, "--post", "1").document
+    assert (found["state"], found["notes"][0]["text"]) == ("accepted", "seen in the portal")
+    assert found["judged_post"] == {"number": 1, "began_at": found["attempts"][0]["began_at"]}
 
 
 def test_not_placed_may_not_be_said_too_early(
     voiceflow: Program, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """8x8 does not answer: the clock of the store must do."""
-    for name, value in EightByEight(Sandbox(), "http://127.0.0.1:9").environment.items():
-        monkeypatch.setenv(name, value)
+    EightByEight(Sandbox(), "http://127.0.0.1:9").settings(monkeypatch)
     job = in_doubt(voiceflow.folder)
     ended = voiceflow("calls", "resolve", job.id, "--not-placed", "--note", "nothing in the portal", "--json", *store)
     assert (ended.code, ended.out) == (1, "")
@@ -208,8 +206,7 @@ def test_not_placed_is_judged_by_the_clock_of_8x8(
     job = in_doubt(voiceflow.folder)
     resolve = ("calls", "resolve", job.id, "--not-placed", "--note", "nothing in the portal", *store)
     with running(Sandbox(clock_offset=timedelta(minutes=3))) as eight:
-        for name, value in eight.environment.items():
-            monkeypatch.setenv(name, value)
+        eight.settings(monkeypatch)
         ended = voiceflow(*resolve)
     assert (ended.code, ended.err) == (0, "")
     assert ended.out.startswith(f"{job.id} to +6587654321 is queued")
@@ -223,48 +220,6 @@ def test_a_call_is_made_again(voiceflow: Program, store: Store) -> None:
     ended = voiceflow("calls", "redial", done.id, "--force", "--note", "asked for it", "--json", *store)
     assert ended.code == 0
     assert [(line["state"], line["reason"]) for line in ended.lines] == [("queued", "asked for it")]
-
-
-@pytest.mark.parametrize("named", [(), ("--post", "2")])
-def test_a_resolution_names_the_post_that_it_is_about(voiceflow: Program, store: Store, named: tuple[str, ...]) -> None:
-    job = doubted_twice(voiceflow.folder)
-    ended = voiceflow("calls", "resolve", job.id, "--placed", "--note", "seen", *named, "--json", *store)
-    assert ended.code == 0
-    began = ended.document["attempts"][1]["began_at"]
-    assert ended.document["judged_post"] == {"number": 2, "began_at": began}
-
-
-def test_a_redial_after_an_earlier_post_is_refused_when_the_phone_was_called_again(
-    voiceflow: Program, store: Store
-) -> None:
-    job = unreached(voiceflow.folder, SessionStatus.NO_ANSWER)
-    redial = ("calls", "redial", job.id, "--post", "1", *store)
-    ended = voiceflow(*redial)
-    assert (ended.code, "the decision was about POST 1, begun at" in ended.out) == (0, True)
-
-    async def call_again(engine: Engine) -> None:
-        await engine.send()
-        await engine.summarise(job, SessionStatus.NO_ANSWER)
-
-    within(voiceflow.folder, call_again)
-    refused = voiceflow(*redial)
-    assert (refused.code, refused.out) == (1, "")
-    assert "cannot be redialled after POST 1; POST 2 is now the newest; look at the call first" in refused.err
-    ended = voiceflow("calls", "redial", job.id, "--json", *store)
-    assert (ended.code, ended.document["judged_post"]["number"]) == (0, 2)
-
-
-def doubted_twice(folder: Path) -> Job:
-    """A call whose first doubt a person resolved as not placed, and whose second POST is in doubt too."""
-    job = in_doubt(folder)
-
-    async def doubt_again(engine: Engine) -> Job:
-        later = engine.store.clock.now() + timedelta(days=1)
-        await engine.queue.resolve(job.id, placed=False, note="not in the portal", witnessed=later)
-        (again,) = await engine.send()
-        return again
-
-    return within(folder, doubt_again, voice=ScriptedVoice(answer=lambda _: unknown()))
 
 
 def told_of(voiceflow: Program, job: Job) -> None:

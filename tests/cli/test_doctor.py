@@ -52,16 +52,14 @@ def eight(monkeypatch: pytest.MonkeyPatch, folder: Path) -> Iterator[EightByEigh
     """A sandbox with one key, one number and one voice, and settings that suit it."""
     sandbox = Sandbox(api_key="key-1", sub_accounts=["acme"], numbers=["+6531234567"], voices=["en-US-JennyNeural"])
     with running(sandbox) as found:
-        settings = {
-            **found.environment,
-            "VOICEFLOW_STORE": url_of(folder),
-            "VOICEFLOW_OUTCOMES": "webhook",
-            "VOICEFLOW_SOURCE": "+6531234567",
-            "VOICEFLOW_VOICE_PROFILE": "en-US-JennyNeural",
-            "VOICEFLOW_WEBHOOK_SECRET": SECRET,
-        }
-        for name, value in settings.items():
-            monkeypatch.setenv(name, value)
+        found.settings(
+            monkeypatch,
+            STORE=url_of(folder),
+            OUTCOMES="webhook",
+            SOURCE="+6531234567",
+            VOICE_PROFILE="en-US-JennyNeural",
+            WEBHOOK_SECRET=SECRET,
+        )
         yield found
 
 
@@ -252,8 +250,7 @@ def test_credentials_that_do_not_work_are_distinguished(
 
 def test_a_clock_that_is_off_is_a_failure(voiceflow: Program, monkeypatch: pytest.MonkeyPatch) -> None:
     with running(Sandbox(clock_offset=timedelta(minutes=3))) as found:
-        for name, value in found.environment.items():
-            monkeypatch.setenv(name, value)
+        found.settings(monkeypatch)
         line = lines(voiceflow("doctor", "--json"))["clock"]
     assert line["level"] == "failure"
     assert "behind" in line["message"]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 from collections.abc import Iterator
 from datetime import timedelta
 
@@ -104,20 +103,6 @@ def test_a_file_that_cannot_be_written_is_reported(voiceflow: Program, files: tu
     assert (ended.code, (voiceflow.folder / "out").exists()) == (code, False)
 
 
-def test_batches_are_compared_side_by_side(voiceflow: Program) -> None:
-    store = filled(voiceflow)
-    wanted = (["figure"], ["calls"], ["queued"])
-    two = ("--batch", "march", "--batch", "april", "--batch", "march")
-    out = voiceflow("report", *two, *store).out
-    assert [line.split() for line in out.splitlines() if line.split()[:1] in wanted] == [
-        ["figure", "march", "april"],
-        ["calls", "3", "1"],
-        ["queued", "2", "1"],
-    ]
-    documents = [json.loads(line) for line in voiceflow("report", *two, "--json", *store).out.splitlines()]
-    assert [(each["batch_id"], each["total"]) for each in documents] == [("march", 3), ("april", 1)]
-
-
 def test_totals_alone_look_at_no_call(voiceflow: Program, monkeypatch: pytest.MonkeyPatch) -> None:
     store = filled(voiceflow)
     full = voiceflow("report", "--batch", "march", "--json", *store).document
@@ -148,8 +133,7 @@ def eight(monkeypatch: pytest.MonkeyPatch) -> Iterator[EightByEight]:
     sandbox.scripts.add(Script(outcome=SessionStatus.COMPLETED, ring_seconds=0, talk_seconds=5, delay_seconds=0))
     sandbox.faults.add(Fault(fault=FaultKind.CLOSE, times=None))
     with running(sandbox) as eight:
-        for name, value in eight.environment.items():
-            monkeypatch.setenv(name, value)
+        eight.settings(monkeypatch)
         yield eight
 
 
@@ -227,23 +211,11 @@ def test_nothing_to_look_for_is_said_and_asks_for_no_log(voiceflow: Program, eig
     }
 
 
-def test_8x8_out_of_reach_is_exit_3_and_changes_nothing(
-    voiceflow: Program, eight: EightByEight, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (job,) = doubted(voiceflow, eight)
-    monkeypatch.setenv("VOICEFLOW_BASE_URL", "http://127.0.0.1:9")
-    ended = voiceflow(*reconcile(voiceflow, "--json"))
-    assert (ended.code, ended.out) == (3, "")
-    assert "cannot begin an export" in ended.err
-    assert state_of(voiceflow, job) == job
-
-
 @pytest.mark.parametrize(
     ("order", "code", "told"),
     [
         (ExportOrder(status="failed"), 1, "ended with the state failed"),
         (ExportOrder(http_status=503), 3, "answered 503"),
-        (ExportOrder(http_status=403), 1, "answered 403"),
     ],
 )
 def test_an_export_that_fails_changes_nothing(

@@ -44,9 +44,7 @@ URL = "https://calls.example.com/webhooks/8x8"
 @pytest.fixture
 def eight(monkeypatch: pytest.MonkeyPatch) -> Iterator[EightByEight]:
     with running(Sandbox(api_key="key-1", sub_accounts=["acme"])) as found:
-        for name, value in found.environment.items():
-            monkeypatch.setenv(name, value)
-        yield found
+        yield found.settings(monkeypatch)
 
 
 def hooks(eight: EightByEight) -> dict[str, WebhookTarget]:

@@ -190,8 +190,7 @@ def test_a_process_that_starts_later_sends_nothing_from_the_copy(voiceflow: Prog
         return workers
 
     with running(Sandbox(api_key="key-1")) as eight, pytest.MonkeyPatch.context() as environment:
-        for name, value in eight.environment.items():
-            environment.setenv(name, value)
+        eight.settings(environment)
         workers = asyncio.run(replaced_before_they_open_it())
         assert workers.exit_code == 3
         assert len(eight.sandbox.ledger) == 0

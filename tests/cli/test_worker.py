@@ -28,9 +28,7 @@ from voiceflow_worker.sandbox.orders.faults import Fault, FaultKind
 def eight(monkeypatch: pytest.MonkeyPatch) -> Iterator[EightByEight]:
     """A sandbox that takes one key, and the settings to reach it."""
     with running(Sandbox(api_key="key-1")) as found:
-        for name, value in found.environment.items():
-            monkeypatch.setenv(name, value)
-        yield found
+        yield found.settings(monkeypatch)
 
 
 def states(folder: Path) -> dict[str, int]:
