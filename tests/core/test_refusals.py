@@ -8,7 +8,6 @@ from pathlib import Path
 
 import anyio
 import pytest
-from structlog.testing import capture_logs
 
 from tests.support.engine import Engine
 from tests.support.faulty_store import FaultyStore
@@ -168,46 +167,3 @@ async def test_summaries_that_refuse_the_source_hold_the_batch(store: Store, eng
     assert "-2008" in gate.reason
     assert "+6531234567" in gate.reason
     assert (await engine.queue.get(sent[0].id)).state is JobState.FAILED
-
-
-# -- voices ------------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Named:
-    code: str
-
-
-class Voices:
-    def __init__(self, *codes: str, error: Exception | None = None) -> None:
-        self.codes, self.error, self.asked = codes, error, 0
-
-    async def speech_profiles(self) -> Sequence[Named]:
-        self.asked += 1
-        if self.error is not None:
-            raise self.error
-        return [Named(code) for code in self.codes]
-
-
-async def logged(store: Store, voices: Voices) -> list[dict[str, object]]:
-    voice = ScriptedVoice()
-    with capture_logs() as logs:
-        await worker_for(store, voice, voices=voices).drain()
-    assert len(voice.placed) == 60
-    return [dict(each) for each in logs if "voice" in each]
-
-
-async def test_a_voice_that_the_account_does_not_have_is_warned_of_once(store: Store) -> None:
-    await enqueued(store, 60, batch_id="people")
-    voices = Voices("en-IE-EmilyNeural2", "de-DE-KatjaNeural")
-    [warning] = await logged(store, voices)
-    assert (warning["voice"], warning["near"]) == ("en-IE-EmilyNeural", ["en-IE-EmilyNeural2"])
-    assert voices.asked == 1
-
-
-@pytest.mark.parametrize("voices", [Voices("en-IE-EmilyNeural"), Voices(error=OSError("no way"))])
-async def test_a_known_voice_and_a_list_that_cannot_be_had_are_no_reason_to_warn(store: Store, voices: Voices) -> None:
-    await enqueued(store, 60, batch_id="people")
-    voices.asked = 0
-    assert await logged(store, voices) == []
-    assert voices.asked == 1

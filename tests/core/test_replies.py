@@ -21,7 +21,7 @@ from voiceflow_worker.core.sending.departures import Departures, set_limits
 from voiceflow_worker.core.sending.submit import Flight
 from voiceflow_worker.errors import StoreUnavailableError
 from voiceflow_worker.model.jobs.gate import Gate
-from voiceflow_worker.model.reports.verdict import Hold, NotSentCause, Verdict, VerdictKind
+from voiceflow_worker.model.reports.verdict import Hold, NotSentCause, PostProgress, Verdict, VerdictKind
 
 pytestmark = pytest.mark.anyio
 
@@ -93,6 +93,23 @@ async def test_a_date_between_the_post_and_its_answer_is_right_however_slow_the_
     await engine.enqueue(valid_for=timedelta(hours=1))
     await engine.send()
     assert ["clock" in gate.reason for gate in await gates(store)] == [True] * held
+
+
+async def test_an_answer_holds_its_worker_before_its_verdict_is_known_and_the_queue_once(store: FaultyStore) -> None:
+    hold = Hold(reason="429")
+    held: list[bool] = []
+
+    class Early(ScriptedVoice):
+        async def place(self, placement: Placement, *, progress: PostProgress, **_: object) -> Verdict:  # noqa: ARG002
+            await progress.hold(hold)
+            held.append(engine.holds.closed_since(store.clock.monotonic()))
+            return Verdict(kind=VerdictKind.TURNED_AWAY, message="429", http_status=429, hold=hold)
+
+    engine = Engine(store, Early())
+    await engine.enqueue()
+    await engine.send()
+    [gate] = await gates(store)
+    assert (held, gate.until) == ([True], gate.since + timedelta(seconds=1)), "one answer, one pause"
 
 
 async def test_a_retry_after_counts_from_its_answer(store: FaultyStore, clock: ManualClock) -> None:

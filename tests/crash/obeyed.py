@@ -2,7 +2,7 @@
 
 `python -m tests.crash.obeyed --orders 10000 --store redis`. Workers are processes; each writes down the time on the
 machine's clock just before it hands a POST to its socket. One worker at a time is stopped and started anew, and a new
-worker waits five seconds for 8x8's list of voices.
+worker takes five seconds to prepare its first calls.
 """
 
 from __future__ import annotations
@@ -42,6 +42,7 @@ from voiceflow_worker.core import units
 from voiceflow_worker.core.numbers import suppression as suppression_module
 from voiceflow_worker.core.numbers.suppression import SuppressionList
 from voiceflow_worker.core.ports.store import OpenGate
+from voiceflow_worker.core.sending.departures import Departures
 from voiceflow_worker.model.jobs.job import Job
 from voiceflow_worker.model.jobs.policy import OutcomeSource
 
@@ -50,7 +51,7 @@ CALLS = 12
 WORKERS = 2
 LIFE = 40
 """Orders between two changes of a worker."""
-VOICES_AFTER = 5.0
+PREPARED_AFTER = 5.0
 POLICY = CallPolicy(submit_window=timedelta(seconds=8), outcomes=OutcomeSource.NONE)
 SABOTAGE = ("no-gates", "no-waiting", "no-suppression")
 KINDS = ("hold the queue", "hold a batch", "cancel a batch", "opt out")
@@ -210,12 +211,17 @@ async def tried(kind: str, *, orders: int, seed: int, sabotage: str | None) -> b
     return not disobeyed and bool(left)
 
 
-class _SlowVoices:
-    """8x8's list of voices, which comes late."""
+def _begin_slowly() -> None:
+    """The first calls of a worker wait between their lease and their journal entry."""
+    take, begun = Departures.take, list[bool]()
 
-    async def speech_profiles(self) -> Sequence[Any]:
-        await anyio.sleep(VOICES_AFTER)
-        return []
+    async def late(self: Departures, count: int) -> Any:
+        if not begun:
+            begun.append(True)
+            await anyio.sleep(PREPARED_AFTER)
+        return await take(self, count)
+
+    Departures.take = late  # type: ignore[method-assign]
 
 
 def _note_departures(log: str) -> None:
@@ -261,9 +267,7 @@ def _wait_for_nobody() -> None:
 async def _work(url: str, base_url: str) -> None:
     voice = VoiceClient("key", "laboratory", base_url=base_url, concurrency=50)
     async with open_store(url) as store, voice:
-        worker = Worker(
-            store, voice, rate=None, concurrency=50, voices=_SlowVoices(), options=WorkerOptions(policy=POLICY)
-        )
+        worker = Worker(store, voice, rate=None, concurrency=50, options=WorkerOptions(policy=POLICY))
         with anyio.open_signal_receiver(signal.SIGTERM) as signals:
             async with anyio.create_task_group() as group:
                 group.start_soon(worker.run)
@@ -282,6 +286,7 @@ def main() -> None:
                 sabotaged(sabotage)
             case _:
                 pass
+        _begin_slowly()
         _note_departures(log)
         anyio.run(_work, url, base_url)
         return

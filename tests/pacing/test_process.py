@@ -9,7 +9,7 @@ import anyio
 import pytest
 
 from voiceflow_worker.errors import SettingsError
-from voiceflow_worker.pacing.process import ProcessRate
+from voiceflow_worker.pacing import ProcessRate
 
 pytestmark = pytest.mark.anyio
 

@@ -20,7 +20,6 @@ from voiceflow_worker.core.sending.journal import Journal
 from voiceflow_worker.core.sending.submit import Flight, Submitter
 from voiceflow_worker.core.settling.changes import Changes
 from voiceflow_worker.core.settling.holds import Holds
-from voiceflow_worker.core.settling.refusals import VoiceList
 from voiceflow_worker.core.settling.settle import Settler, SummaryResult
 from voiceflow_worker.core.sweep import Sweeper
 from voiceflow_worker.model.reports.events import SessionSummary
@@ -41,7 +40,6 @@ class Engine:
         policy: CallPolicy | None = None,
         witness: Witness | None = None,
         departures: Departures | None = None,
-        voices: VoiceList | None = None,
     ) -> None:
         self.store = store
         self.policy = policy or CallPolicy()
@@ -72,7 +70,6 @@ class Engine:
             holds=self.holds,
             changes=changes,
             on_verdict=lambda *_: None,
-            voices=voices,
             guard=self.guard,
         )
 

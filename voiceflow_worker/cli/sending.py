@@ -71,7 +71,6 @@ def worker_of(settings: Settings, store: Store, voice: VoiceClient, *, batch_id:
         ),
         call_log=voice,
         witness=journal_files(settings),
-        voices=voice,
     )
 
 

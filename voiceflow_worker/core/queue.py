@@ -297,7 +297,7 @@ class CallQueue:
     async def wait_for_outcome(self, job_id: str, *, timeout: timedelta | None = None) -> Job:  # noqa: ASYNC109 - raises an error of its own
         """Wait until the job has ended, and return it.
 
-        One read of the store, every 200 ms or less often, serves all waiters of this queue. The wait continues through
+        All waiters of this queue share their reads of the store, every 200 ms or less often. The wait continues through
         redials, through doubts, and while the store is unavailable. A job that is `accepted` has ended, although a late
         summary may still follow. Raises `OutcomeTimeoutError` (a `TimeoutError`) when `timeout` has passed,
         `JobNotFoundError`, and `InvalidInputError` for a `timeout` that is not a timedelta.

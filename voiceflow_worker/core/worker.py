@@ -28,7 +28,6 @@ from voiceflow_worker.core.sending.submit import Flight, Senders, Submitter
 from voiceflow_worker.core.settling.changes import Changes
 from voiceflow_worker.core.settling.holds import Holds
 from voiceflow_worker.core.settling.reconcile import PATIENCE, Reconciler
-from voiceflow_worker.core.settling.refusals import VoiceList
 from voiceflow_worker.core.sweep import Sweeper
 from voiceflow_worker.errors import InvalidInputError, StoreCorruptError, StoreError, StoreVersionError, VoiceflowError
 from voiceflow_worker.model.jobs.job import Job, JobState
@@ -57,8 +56,7 @@ class Worker:
     `rate` is in calls per second, for all workers of the queue together (None: unlimited); `concurrency` is the most
     POSTs that this worker has in flight. `voice` is an opened `VoiceClient`, or another object that can `place` a call.
     With a `call_log` (the same `VoiceClient`), calls in doubt and calls without a summary are looked up in the log of
-    8x8. With a `witness` (`JournalFiles`), the worker holds the queue if the store was set back to an older state. With
-    `voices` (the same `VoiceClient`), the worker warns of voices that the account does not have.
+    8x8. With a `witness` (`JournalFiles`), the worker holds the queue if the store was set back to an older state.
     """
 
     def __init__(
@@ -72,7 +70,6 @@ class Worker:
         options: WorkerOptions | None = None,
         call_log: CallLog | None = None,
         witness: Witness | None = None,
-        voices: VoiceList | None = None,
     ) -> None:
         self._options = options or WorkerOptions()
         if rate is not None and not rate >= SLOWEST:
@@ -111,7 +108,6 @@ class Worker:
             changes=changes,
             on_verdict=self._on_verdict,
             on_settled=self._has_freed,
-            voices=voices,
             guard=self._guard,
         )
         self._senders = Senders(self._submitter, on_freed=self._has_freed)

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
 
 class RateLimit(Protocol):
-    """A limit on the POSTs of this process, such as `pacing.process.ProcessRate`."""
+    """A limit on the POSTs of this process, such as `pacing.ProcessRate`."""
 
     async def acquire(self) -> None:
         """Wait until one more POST may leave."""

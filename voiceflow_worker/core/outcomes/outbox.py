@@ -7,9 +7,9 @@ sweep also records which events were deleted, so that a reader that comes too la
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
 from types import TracebackType
@@ -19,6 +19,7 @@ import anyio
 import structlog
 
 from voiceflow_worker.core.ports import Event, EventKind, Store
+from voiceflow_worker.core.ports.batching import Batcher
 from voiceflow_worker.core.ports.reading import get_jobs, read_each
 from voiceflow_worker.core.ports.record_set import LeaderLease, RecordSet, json_records
 from voiceflow_worker.core.ports.retrying import Retry
@@ -29,7 +30,7 @@ from voiceflow_worker.errors import (
     StoreUnavailableError,
     StoreVersionError,
 )
-from voiceflow_worker.model.jobs.job import Job, JobState
+from voiceflow_worker.model.jobs.job import Job
 from voiceflow_worker.model.records.call_outcome import CallOutcome, OutcomeKind
 from voiceflow_worker.model.text.wording import in_words
 
@@ -285,7 +286,7 @@ class OutcomeStream:
         return outcome_of(event, job)
 
 
-WAIT_LOOKS_EVERY = timedelta(milliseconds=200)
+WAIT_LOOKS_EVERY = 0.2
 LOOKING_SHARE = 0.2
 """The largest share of the time that reads may take. A long read for many waiters is followed by a long pause."""
 LOOK_LIMIT = 2.0
@@ -293,107 +294,39 @@ LOOK_LIMIT = 2.0
 this much."""
 
 
-@dataclass(slots=True, eq=False)
-class _Waiter:
-    job_id: str
-    timeout: timedelta | None
-    deadline: float | None
-    woken: anyio.Event = field(default_factory=anyio.Event)
-    state: JobState | None = None
-    job: Job | None = None
-    error: Exception | None = None
-
-    @property
-    def is_over(self) -> bool:
-        return self.job is not None or self.error is not None
-
-    def end(self, *, job: Job | None = None, error: Exception | None = None) -> None:
-        self.job, self.error = job, error
-        self.woken.set()
-
-
 class OutcomeWatch:
-    """Waits for calls of one store to end. There is no background task: one waiter at a time reads for all."""
+    """Waits for calls of one store to end. All waiters look at the same moments, and share the trips to the store."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._waiting: dict[_Waiter, None] = {}
-        self._is_led = False
+        self._reads: Batcher[str, Job] = Batcher(self._read)
 
     async def wait(self, job_id: str, *, timeout: timedelta | None = None) -> Job:  # noqa: ASYNC109 - a promise of its own error
         """Wait until the job has ended, and return it. Raises `OutcomeTimeoutError` and `JobNotFoundError`."""
-        now = self._store.clock.monotonic()
-        mine = _Waiter(job_id, timeout, None if timeout is None else now + timeout.total_seconds())
-        self._waiting[mine] = None
-        try:
-            while not mine.is_over:
-                if self._is_led:
-                    await mine.woken.wait()
-                    if not mine.is_over:
-                        mine.woken = anyio.Event()
-                else:
-                    await self._lead(mine)
-        finally:
-            self._waiting.pop(mine, None)
-            self._hand_on()
-        if mine.error is not None:
-            raise mine.error
-        if mine.job is None:  # pragma: no cover - a waiter is over with one or the other
-            raise AssertionError("a wait ended without a job and without an error")
-        return mine.job
-
-    async def _lead(self, mine: _Waiter) -> None:
         clock = self._store.clock
-        self._is_led = True
-        try:
-            while True:
-                began = clock.monotonic()
-                # Shielded: a look for all waiters must not end because one of them is cancelled.
-                with anyio.move_on_after(LOOK_LIMIT, shield=True):
-                    await self._look()
-                now = clock.monotonic()
-                self._time_out(now)
-                if mine.is_over:
-                    return
-                pause = max(WAIT_LOOKS_EVERY.total_seconds(), (now - began) * (1 / LOOKING_SHARE - 1))
-                nearest = min((each.deadline for each in self._waiting if each.deadline is not None), default=None)
-                await clock.sleep(pause if nearest is None else max(min(pause, nearest - now), 0.001))
-        finally:
-            self._is_led = False
-
-    async def _look(self) -> None:
-        waiting = [each for each in self._waiting if not each.is_over]
-        try:
-            found = await read_each(self._store, list({each.job_id for each in waiting}))
-        except StoreUnavailableError as error:
-            _log.debug("the store is unavailable; still waiting for outcomes", waiters=len(waiting), error=str(error))
-            return
-        except Exception as error:  # noqa: BLE001 - waiting does not help: all waiters get it
-            for each in waiting:
-                each.end(error=error)
-            return
-        for each in waiting:
-            job = found.jobs.get(each.job_id)
-            if each.job_id in found.unreadable:
-                each.end(error=found.unreadable[each.job_id])
-            elif job is None:
-                each.end(error=JobNotFoundError(each.job_id))
-            elif job.state.is_final:
-                each.end(job=job)
+        began, state = clock.monotonic(), None
+        while True:
+            asked = clock.monotonic()
+            try:
+                job = await self._reads.submit(job_id)
+            except StoreUnavailableError as error:
+                _log.debug("the store is unavailable; still waiting for an outcome", job=job_id, error=str(error))
             else:
-                each.state = job.state
+                if job.state.is_final:
+                    return job
+                state = job.state.value
+            now = clock.monotonic()
+            pause = max(WAIT_LOOKS_EVERY, (now - asked) * (1 / LOOKING_SHARE - 1))
+            pause -= now % pause
+            if timeout is not None:
+                left = began + timeout.total_seconds() - now
+                if left <= 0:
+                    raise OutcomeTimeoutError(job_id, state=state, waited=timeout)
+                pause = min(pause, left)
+            await clock.sleep(max(pause, 0.001))
 
-    def _time_out(self, now: float) -> None:
-        for each in self._waiting:
-            if each.deadline is not None and each.timeout is not None and each.deadline <= now and not each.is_over:
-                state = None if each.state is None else each.state.value
-                each.end(error=OutcomeTimeoutError(each.job_id, state=state, waited=each.timeout))
-
-    def _hand_on(self) -> None:
-        """Wake the first waiter, which then reads the store for all waiters."""
-        if self._is_led:
-            return
-        for each in self._waiting:
-            if not each.is_over:
-                each.woken.set()
-                return
+    async def _read(self, job_ids: Sequence[str]) -> list[Job | BaseException]:
+        with anyio.move_on_after(LOOK_LIMIT):
+            found = await read_each(self._store, list(dict.fromkeys(job_ids)))
+            return [found.jobs.get(each) or found.unreadable.get(each) or JobNotFoundError(each) for each in job_ids]
+        raise StoreUnavailableError("the store has not answered")

@@ -15,7 +15,6 @@ from voiceflow_worker.core.ports import Query, Store
 from voiceflow_worker.core.ports.identity import new_worker_id
 from voiceflow_worker.core.ports.reading import find_jobs
 from voiceflow_worker.core.ports.store import Absent, Drop, Mode, Page, Put, Result, Step, Unit, gate_key
-from voiceflow_worker.errors import StoreReadOnlyError, StoreUnavailableError
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
@@ -187,7 +186,6 @@ TURNS = "turn"
 LENGTH = timedelta(seconds=30)
 """The time after which a lease ends if it is not renewed. If its holder is killed, the task waits until then."""
 RENEW = timedelta(seconds=10)
-RETRY = timedelta(seconds=1)
 
 
 class LeaderLease:
@@ -232,20 +230,6 @@ class LeaderLease:
         is_ours = answer.result is Result.DONE
         self._taken_at = asked if is_ours else None
         return is_ours
-
-    async def keep(self) -> None:
-        """Renew the lease until another process has it, or until it may be over because the store is unavailable."""
-        pause = RENEW
-        while True:
-            await self._clock.sleep(pause.total_seconds())
-            pause = RENEW
-            try:
-                if not await self.take():
-                    return
-            except (StoreUnavailableError, StoreReadOnlyError):
-                pause = RETRY
-                if self.is_over:
-                    return
 
     async def give_back(self) -> None:
         """End the lease, if this process has it. Raises StoreError."""

@@ -1,14 +1,10 @@
-"""Replies to POSTs: verdicts, and the holds that answers cause, with the verdict or before it."""
+"""Replies to POSTs: verdicts, and the holds that answers cause."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-import structlog
-
-from voiceflow_worker.core.settling.holds import Holds
-from voiceflow_worker.errors import StoreError
 from voiceflow_worker.model.jobs.gate import Gate
 from voiceflow_worker.model.reports.outcome import MISSED_WINDOW_CODES
 from voiceflow_worker.model.reports.verdict import Hold, Verdict
@@ -49,40 +45,3 @@ def hold_of(verdict: Verdict, *, sent_at: datetime, answered_at: datetime, clock
         f"{'behind' if off > timedelta() else 'ahead of'} the clock of 8x8; set the clock (NTP), then resume the queue",
         until_opened=True,
     )
-
-
-_log = structlog.get_logger("voiceflow.submit")
-
-
-class EarlyHold:
-    """A hold that an answer causes before its verdict is known. It is ordered once.
-
-    After such an answer no other call may leave. If the hold came only with the verdict, calls would leave until then.
-    """
-
-    __slots__ = ("_gate", "_holds", "_is_ordered", "_until")
-
-    def __init__(self, holds: Holds) -> None:
-        self._holds = holds
-        self._gate: Gate | None = None
-        self._until: datetime | None = None
-        self._is_ordered = False
-
-    async def order(self, hold: Hold) -> None:
-        """Hold the queue. If the store is unavailable, the hold is ordered again with the verdict."""
-        self._gate = self._holds.close(hold)
-        try:
-            self._until = await self._holds.order(self._gate)
-            self._is_ordered = True
-        except StoreError as error:
-            _log.warning(
-                "a hold of the queue could not be stored, so for now only this worker is held; the worker stores the "
-                "hold later, together with the answer that caused it",
-                error=str(error),
-            )
-
-    def reply(self, verdict: Verdict, *, at: datetime) -> Reply | None:
-        """The reply with this verdict; None if `order` was not called."""
-        if self._gate is None:
-            return None
-        return Reply(verdict, at, gate=None if self._is_ordered else self._gate, held_until=self._until)

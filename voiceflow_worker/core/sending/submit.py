@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
@@ -22,18 +23,18 @@ from voiceflow_worker.core.ports.store import Record
 from voiceflow_worker.core.sending.departures import Departure, Departures
 from voiceflow_worker.core.sending.journal import Journal, Refused, Unsent
 from voiceflow_worker.core.sending.refusals import keys_of, refused_by, sorted_out
-from voiceflow_worker.core.sending.reply import EarlyHold, Reply, hold_of
+from voiceflow_worker.core.sending.reply import Reply, hold_of
 from voiceflow_worker.core.sending.unsettled import LAST_WORD, UnsettledVerdicts, cancellations
 from voiceflow_worker.core.settling.changes import Changes
 from voiceflow_worker.core.settling.holds import Holds
-from voiceflow_worker.core.settling.refusals import VoiceCheck, VoiceList
 from voiceflow_worker.core.settling.settle import Settler
 from voiceflow_worker.core.units import NUMBER, PARTY
 from voiceflow_worker.errors import StoreError
+from voiceflow_worker.model.jobs.gate import Gate
 from voiceflow_worker.model.jobs.job import Job, JobState
 from voiceflow_worker.model.jobs.policy import CallPolicy
 from voiceflow_worker.model.records.call_json import OUTSIDE_WINDOW
-from voiceflow_worker.model.reports.verdict import NotSentCause, PostProgress, Verdict, VerdictKind
+from voiceflow_worker.model.reports.verdict import Hold, NotSentCause, PostProgress, Verdict, VerdictKind
 
 _log = structlog.get_logger("voiceflow.submit")
 
@@ -80,7 +81,6 @@ class Submitter:
         changes: Changes,
         on_verdict: Callable[[Verdict, float, str | None], None],
         on_settled: Callable[[], None] = lambda: None,
-        voices: VoiceList | None = None,
         guard: RollbackGuard | None = None,
     ) -> None:
         self._store = store
@@ -93,7 +93,6 @@ class Submitter:
         settler = Settler(store, policy, changes=changes)
         self._verdicts = UnsettledVerdicts(store.clock, settler, holds=holds, guard=guard, on_settled=on_settled)
         self._on_verdict = on_verdict
-        self._voices = VoiceCheck(voices)
 
     async def prepare(self, jobs: Sequence[Job], *, leased_at: float) -> list[Flight]:
         """Check leased jobs, which only reads, and take their departure times.
@@ -113,7 +112,6 @@ class Submitter:
         await self._journal.put_back([Unsent(job, OUTSIDE_WINDOW) for job in ours if not job.may_ring(at=now)])
         await self._turn_back(refused, leased_at=leased_at)
         ready += [job for job in ours if job.may_ring(at=now) and job.is_expired(at=now)]  # the journal ends them
-        await self._voices.look(ready)
         departures = await self._departures.take(len(ready))
         self._departures.preparing.ended(leased_at)
         return [Flight(job, departure, leased_at) for job, departure in zip_longest(ready, departures)]
@@ -219,16 +217,22 @@ class Submitter:
         If this is cancelled, the job is queued again if no byte can have left, and is in doubt otherwise. The state is
         stored, within a few seconds, before the cancellation continues.
         """
-        early = EarlyHold(self._holds)
+        closed: list[Gate] = []
         held = partial(self._holds.reason_since, flight.leased_at, batch_id=flight.job.batch_id)
-        progress = PostProgress(on_hold=early.order, held=held)
+        progress = PostProgress(on_hold=partial(self._close_early, closed), held=held)
         try:
             await checkpoint_if_cancelled()
-            reply = await self._post(flight, progress, early)
+            reply = await self._post(flight, progress, closed)
         except cancellations():
             await self._verdicts.settle(flight.job, self._cut_short(progress))
             raise
         await self._verdicts.settle(flight.job, reply)
+
+    async def _close_early(self, closed: list[Gate], hold: Hold) -> None:
+        """Hold the queue after an answer whose proof takes a second or more. The verdict gives the same order again."""
+        closed.append(self._holds.close(hold))
+        with suppress(StoreError):
+            await self._holds.order(closed[0])
 
     async def give_back(self, flights: Collection[Flight]) -> None:
         """When the worker stops, requeue the calls that have not left, if the store answers in time."""
@@ -238,7 +242,7 @@ class Submitter:
             for job in begun:
                 await self._verdicts.settle(job, self._cut_short(PostProgress()))
 
-    async def _post(self, flight: Flight, progress: PostProgress, early: EarlyHold) -> Reply:
+    async def _post(self, flight: Flight, progress: PostProgress, closed: Sequence[Gate]) -> Reply:
         job = flight.job
         post = job.posts[-1]
         clock = self._store.clock
@@ -276,7 +280,7 @@ class Submitter:
                 verdict = Verdict(kind=VerdictKind.NOT_SENT, cause=NotSentCause.FAULT, message=message)
         self._on_verdict(verdict, left_at, job.batch_id)
         at = self._store.clock.now()
-        return early.reply(verdict, at=at) or self._judged(verdict, sent_at=now, at=at)
+        return Reply(verdict, at, gate=closed[0]) if closed else self._judged(verdict, sent_at=now, at=at)
 
     def _judged(self, verdict: Verdict, *, sent_at: datetime, at: datetime) -> Reply:
         """The reply for a verdict that has just come. If the verdict has a hold, this worker is held from now on."""
