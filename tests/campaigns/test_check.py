@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from tests.campaigns.reading import NOW, OPTIONS, file_of
 from voiceflow_worker.campaigns.calls.options import CampaignOptions
+from voiceflow_worker.campaigns.calls.template import FlowTemplate
 from voiceflow_worker.campaigns.enqueue import check_file
 from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.finding import Remedy
@@ -48,6 +50,13 @@ async def test_a_file_that_cannot_be_read_is_a_finding(tmp_path: Path) -> None:
     assert (found.file, found.row, found.is_error) == (str(path), None, True)
     assert found.message.startswith("has no column destination; rename 'phone' to destination")
     assert found.remedy is Remedy.NAME_COLUMN
+
+
+async def test_a_column_that_is_missing_is_told_beside_the_columns_as_the_file_has_them(tmp_path: Path) -> None:
+    path = file_of(tmp_path, "Mobile,First Name\n+6587654321,Ana\n")
+    options = replace(OPTIONS, template=FlowTemplate.speaking("Hello {{nmae}}."), number_column="mobile")
+    (found,) = (await check_file(path, options, now=NOW)).findings
+    assert (found.column, "columns found: Mobile, First Name" in found.message) == ("nmae", True)
 
 
 async def test_the_files_that_would_be_played_are_listed_with_their_first_line(tmp_path: Path) -> None:

@@ -215,9 +215,10 @@ class CampaignRows:
         needed = header_findings(template, self._options, self._csv.variables, self._maker.menu_texts)
         if needed:
             found = [replace(each, file=self.file, row=self.source.header_row) for each in needed]
-            lines = "; ".join(f"{each.column} {each.message}" for each in found)
             columns = ", ".join(filter(None, self.source.header or self.source.columns))
-            raise CampaignFileError(f"{self.file}: {lines}; columns found: {columns}", found).remedied(
+            found[-1] = replace(found[-1], message=f"{found[-1].message}; columns found: {columns}")
+            lines = "; ".join(f"{each.column} {each.message}" for each in found)
+            raise CampaignFileError(f"{self.file}: {lines}", found).remedied(
                 *(each.remedy for each in found if each.remedy is not None)
             )
         unused = [name for name in self.source.columns if name and not self._is_wanted(name)]
