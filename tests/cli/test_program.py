@@ -12,7 +12,6 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.eight_by_eight import running
 from tests.cli.running import Program, Spawned
 from tests.cli.stored import completed, enqueued, url_of
 from voiceflow_worker.cli.output import ExitCode, explained
@@ -27,7 +26,6 @@ from voiceflow_worker.errors import (
     TooEarlyError,
     UnknownBackendError,
 )
-from voiceflow_worker.sandbox import Sandbox
 
 
 @pytest.mark.parametrize(
@@ -183,21 +181,6 @@ def test_what_was_set_is_shown_with_its_place_and_the_rest_on_demand(
     assert found["VOICEFLOW_QUEUE"] == ("reminders", "queue (voiceflow.toml)")
     assert found["VOICEFLOW_BURST"] == ("1", "the default")
     assert found["VOICEFLOW_LEASE"][0] == "60s"
-
-
-@pytest.mark.parametrize("command", [["worker", "--drain"], ["account", "numbers"]])
-def test_a_region_is_refused_and_nothing_is_sent(
-    voiceflow: Program, monkeypatch: pytest.MonkeyPatch, command: list[str]
-) -> None:
-    with running(Sandbox()) as eight:
-        for name, value in {**eight.environment, "VOICEFLOW_REGION": "ap"}.items():
-            monkeypatch.setenv(name, value)
-        ended = voiceflow(*command)
-        received = eight.sandbox.ledger
-    assert ended.code == 2, ended
-    assert "VOICEFLOW_REGION" in ended.err
-    assert "VOICEFLOW_BASE_URL" in ended.err
-    assert list(received) == []
 
 
 PROGRAM = """

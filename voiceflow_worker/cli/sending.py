@@ -183,12 +183,8 @@ def main() -> int:
     return 0
 
 
-LOOK_EVERY, LONGEST_PAUSE = 0.5, 3.0
-"""The seconds between two looks at a queue: the shortest and the longest."""
-_SHARE = 0.05
-"""The share of the time that looks at the queue may take: they are made in the worker's process, and read up to 2000
-waiting calls. No pause is longer than `LONGEST_PAUSE`, however long a look takes."""
-
+LOOK_EVERY = 2.0
+"""Seconds between two looks at a draining queue. Each reads up to 2000 waiting calls, in the worker's process."""
 _MOVING = (JobState.QUEUED, JobState.LEASED, JobState.SENDING, JobState.SUBMITTED)
 
 
@@ -198,15 +194,12 @@ async def drain_progress(calls: CallQueue, *, label: str) -> AsyncGenerator[None
     before = await count_states(calls.store, calls.name)
 
     async def look(shown: Meter) -> None:
-        pause = LOOK_EVERY
         while True:
-            await anyio.sleep(pause)
-            began = anyio.current_time()
+            await anyio.sleep(LOOK_EVERY)
             try:
                 status = await calls.status()
             except StoreError:
                 continue  # the worker reports it
-            pause = min(max(LOOK_EVERY, (anyio.current_time() - began) / _SHARE), LONGEST_PAUSE)
             _show(shown, before, status.states, waiting=status.waiting.in_words())
 
     with meter(label) as shown:
