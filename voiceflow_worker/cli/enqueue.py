@@ -137,34 +137,23 @@ def _shown_on(shown: Meter) -> OnProgress:
 
 def _tell(output: Output, report: EnqueueReport, file: Path, *, rejects: Path | None) -> None:
     """Print the result: on stdout, or on stderr if stdout carries JSON."""
-    duplicates = count_of(report.duplicates, "duplicate")
-    if report.refused and report.again:
-        output.say(
-            f"{file}: {report.again} of {count_of(report.rows, 'row')} would call people again; nothing is enqueued. "
-            "Look at the calls of the batch that is named, or enqueue with --again."
-        )
-    elif report.refused:
-        bad, them = ("is bad", "it") if report.rejected == 1 else ("are bad", "them")
-        rest = f", or enqueue the other {report.valid} with --skip-bad." if report.valid else "."
-        if report.duplicates:
-            are, repeat = ("is", "repeats") if report.duplicates == 1 else ("are", "repeat")
-            known = count_of(report.duplicates, "row" if report.valid else "other row")
-            rest += f" {known} {are} already in the queue or {repeat} another row."
-        rows = count_of(report.rows, "row")
-        output.say(f"{file}: {report.rejected} of {rows} {bad}; nothing is enqueued. Correct {them}{rest}")
-    elif report.dry_run:
-        counts = f"{report.valid} would be enqueued, {duplicates}, {report.rejected} bad"
-        counts += f", {report.suppressed} suppressed" if report.suppressed else ""
-        counts += (
-            f", {report.again} to people who would be called again (refused without --again)" if report.again else ""
-        )
-        output.say(f"{file}: {count_of(report.rows, 'row')}: {counts}; nothing was enqueued (--dry-run)")
-    else:
-        counts = f"{report.enqueued} enqueued, {duplicates}, {report.rejected} bad"
-        counts += f", {report.suppressed} suppressed" if report.suppressed else ""
+    nothing = report.refused or report.dry_run
+    good = f"{report.valid} good" if nothing else f"{report.enqueued} enqueued"
+    counts = f"{good}, {count_of(report.duplicates, 'duplicate')}, {report.rejected} bad"
+    counts += f", {report.suppressed} suppressed" if report.suppressed else ""
+    counts += f", {report.again} to people who would be called again" if report.again else ""
+    if not nothing:
         output.say(f"{file}: batch {report.batch_id}: {counts}")
         if report.duplicates and not report.enqueued:
             output.note("these calls are in the store already; a trial belongs in a store of its own (--store URL)")
+    else:
+        why = "" if report.refused or report.again else " (--dry-run)"
+        output.say(f"{file}: {count_of(report.rows, 'row')}: {counts}; nothing is enqueued{why}")
+    if report.again:
+        output.say("Look at the calls of the batch that is named, or enqueue with --again.")
+    elif report.refused:
+        rest = ", or enqueue the good rows with --skip-bad" if report.valid else ""
+        output.say(f"Correct the bad rows{rest}.")
     if rejects is not None and report.rejected:
         batch = shlex.quote(report.batch_id)
         remedy = f"correct them, then enqueue {rejects} with --batch {batch}"
