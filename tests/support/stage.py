@@ -78,7 +78,9 @@ class Stage:
 
 
 @contextmanager
-def stage(folder: Path, *, store: str | None = None, speed: float = 100, **settings: str) -> Iterator[Stage]:
+def stage(
+    folder: Path, *, store: str | None = None, speed: float = 100, ivr: str | None = None, **settings: str
+) -> Iterator[Stage]:
     """Set a stage; everything on it is ended with the block."""
     url = store or f"sqlite:///{folder / 'calls.db'}"
     env = {
@@ -90,7 +92,8 @@ def stage(folder: Path, *, store: str | None = None, speed: float = 100, **setti
         **{f"VOICEFLOW_{name.upper()}": value for name, value in settings.items()},
     }
     with ExitStack() as stack:
-        receiver = stack.enter_context(running("serve", "--port", "0", env=env))
+        menus = () if ivr is None else ("--ivr", ivr)
+        receiver = stack.enter_context(running("serve", "--port", "0", *menus, env=env))
         address = receiver.wait_for(r"(http://127\.0\.0\.1:\d+)/webhooks/8x8")[1]
         webhook = f"{address}/webhooks/8x8"
         callers = stack.enter_context(

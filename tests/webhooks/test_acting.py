@@ -31,7 +31,7 @@ def acting_routes(store: Store) -> list[str]:
     actions = Pages(store, secret="x").acting.actions
     assert actions.keys() == {each.name for each in ACTIONS}
     assert len(actions) >= 10
-    return [f"/ui/act/{name}" for name in actions]
+    return [*(f"/ui/act/{name}" for name in actions), "/ui/campaign"]
 
 
 async def test_a_reader_cannot_act(memory: Store) -> None:
@@ -192,3 +192,27 @@ async def test_actions_work_wherever_the_receiver_is_mounted(memory: Store) -> N
         done = await confirmed(client, urljoin(str(shown.url), hold).removeprefix(HOST))
         assert (await client.get(urljoin(str(done.url), done.headers["location"]))).status_code == 200
     assert len(await gates_of(memory, "default")) == 1
+
+
+# -- a campaign from a file --------------------------------------------------------------------------------------------
+
+
+async def test_a_campaign_is_previewed_before_it_is_started_and_an_upload_is_of_one_session(memory: Store) -> None:
+    app = receiver(memory)
+    people = {"file": ("../may <i>.csv", b"destination,name\n+6587654321,<b>Ana</b>\n+6587654322,Bob\n")}
+    words = {"say": "Hello {{name}}.", "voice_profile": "en-US-JennyNeural", "source": "+6531234567"}
+    async with signed_in(app) as client, signed_in(app) as other:
+        token, theirs = [dict(Form((await one.get("/ui")).text).hidden)["token"] for one in (client, other)]
+        shown = await client.post("/ui/campaign", data={**words, "token": token, "do": "start"}, files=people)
+        assert (shown.status_code, await CallQueue(memory).find()) == (409, [])
+        assert "Hello &lt;b&gt;Ana&lt;/b&gt;." in shown.text
+        kept = {name: value for name, value in Form(shown.text).hidden if name in {"upload", "seen"}}
+        stolen = await other.post("/ui/campaign", data={**words, **kept, "token": theirs, "do": "start"})
+        assert (stolen.status_code, await CallQueue(memory).find()) == (409, [])
+        done = await client.post("/ui/campaign", data={**words, **kept, "token": token, "do": "start"})
+        assert (done.status_code, done.headers["location"].partition("?")[0]) == (303, "../ui/batches/may-i-")
+        assert {job.destination for job in await CallQueue(memory).find()} == {"+6587654321", "+6587654322"}
+        again = await client.post(
+            "/ui/campaign", data={**words, "token": token}, files={"file": ("x.csv", b"x" * 20_000_001)}
+        )
+        assert again.status_code == 403

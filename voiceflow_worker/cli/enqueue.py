@@ -5,10 +5,9 @@ from __future__ import annotations
 import shlex
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
-from zoneinfo import ZoneInfo
 
 import anyio
 from anyio import get_cancelled_exc_class
@@ -35,7 +34,7 @@ from voiceflow_worker.cli.output import ExitCode, Meter, Output, in_words, meter
 from voiceflow_worker.core.ports.reading import limits_of
 from voiceflow_worker.errors import CampaignFileError
 from voiceflow_worker.finding import Finding, Severity
-from voiceflow_worker.model.text.wording import count_of, duration_in_words, rate_in_words
+from voiceflow_worker.model.text.wording import count_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -43,7 +42,7 @@ if TYPE_CHECKING:
     import httpx
 
     from voiceflow_worker.campaigns.enqueue import EnqueueReport, OnProgress, Phase
-    from voiceflow_worker.campaigns.preview.preview import Preview, SampleText
+    from voiceflow_worker.campaigns.preview.preview import Preview
 
 
 async def enqueue(
@@ -234,65 +233,8 @@ def _tell_checked(output: Output, report: EnqueueReport, findings: Sequence[Find
     output.say(f"{file}: {rows}; {in_words(errors=errors, warnings=len(findings) - errors)}")
 
 
-_MOST_COUNTRIES = 8
-_LONGEST_TEXT = 300
-_TIME = "%a %d %b %Y %H:%M"
-
-
 def _tell_preview(output: Output, preview: Preview) -> None:
-    """Print a preview for people."""
-    course = preview.course
-    rows: list[tuple[str, str]] = [("calls", _counts(preview.calls, preview.countries))]
-    duplicates = "duplicate" if preview.duplicates == 1 else "duplicates"
-    left_out = {duplicates: preview.duplicates, "suppressed": preview.suppressed, "bad": preview.bad}
-    if any(left_out.values()):
-        rows.append(("left out", ", ".join(f"{count:,} {name}" for name, count in left_out.items() if count)))
-    if course.later:
-        opens = f"; the first may ring from {_local(course.opens_at, preview)} on" if course.opens_at else ""
-        wait = "call waits for its window or its" if course.later == 1 else "calls wait for their window or their"
-        rows.append(("not now", f"{course.later:,} {wait} not_before{opens}"))
-    if course.first is not None and preview.ends_at is not None:
-        rate = preview.rate and float(f"{preview.rate:.3g}")
-        rows.append(("starts", _local(course.first, preview)))
-        later = duration_in_words(preview.ends_at - course.first)
-        ends = f"{_local(preview.ends_at, preview)}, {later} later"
-        rows.append(("ends", f"{ends}, without redials (rate: {rate_in_words(rate)})"))
-    if course.expired:
-        turn = "its turn" if course.expired == 1 else "their turn"
-        rows.append(("expire", f"{count_of(course.expired, 'call')} whose validity would end before {turn}"))
-    if preview.calls:
-        each = preview.seconds / preview.calls
-        why = "assumed" if preview.assumed_seconds is not None else "by the length of the texts"
-        length = duration_in_words(timedelta(seconds=preview.seconds))
-        rows.append(("talk time", f"{length}, {each:.0f} s a call ({why})"))
-    if preview.prices is not None:
-        amounts = ", ".join(f"{currency} {amount:,.2f}" for currency, amount in preview.cost.items()) or "nothing"
-        rows.append(("cost", f"{amounts} if everybody answers, by {preview.prices}"))
-    if preview.unpriced:
-        rows.append(("no price", _counts(sum(preview.unpriced.values()), preview.unpriced)))
-    rows += [(f"row {each.row}", _text(each)) for each in preview.texts]
-    if preview.longest is not None and preview.longest not in preview.texts:
-        rows.append(("longest text", f"row {preview.longest.row}: {_text(preview.longest)}"))
-    output.table(("preview", ""), rows)
-
-
-def _counts(total: int, countries: Mapping[str, int]) -> str:
-    shown = [f"{country} {count:,}" for country, count in list(countries.items())[:_MOST_COUNTRIES]]
-    more = len(countries) - _MOST_COUNTRIES
-    rest = f", {more} more" if more > 0 else ""
-    return f"{total:,}" + (f": {', '.join(shown)}{rest}" if shown else "")
-
-
-def _text(sample: SampleText) -> str:
-    speech = sample.speech
-    text = speech.text if len(speech.text) <= _LONGEST_TEXT else f"{speech.text[:_LONGEST_TEXT]}…"
-    voice = f" ({speech.voice_profile})" if speech.voice_profile else ""
-    return f"{sample.destination}{voice}: {text}" if text else f"{sample.destination}: no spoken text"
-
-
-def _local(at: datetime, preview: Preview) -> str:
-    local = at.astimezone(ZoneInfo(preview.time_zone) if preview.time_zone is not None else None)
-    return f"{local:{_TIME}} ({preview.time_zone or local.tzname()})"
+    output.table(("preview", ""), preview.in_words())
 
 
 LARGEST = 5120 * 1024

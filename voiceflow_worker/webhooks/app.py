@@ -92,6 +92,7 @@ def receiver_app(
             operator_secret=ui_operator_secret,
             policy=policy,
             time_at_8x8=time_at_8x8,
+            menus=getattr(on_event, "roots", ()),
             sender=Gatekeeper(secret=None, trusted_proxies=trusted_proxies).sender_of,
         )
     return webhook_app(

@@ -198,6 +198,7 @@ class MenuEvents:
         handler_limit: timedelta = HANDLER_LIMIT,
         registry: CollectorRegistry | None = None,
     ) -> None:
+        self.roots: tuple[Menu, ...] = menus
         self.menu_names: tuple[str, ...] = tuple(menu.name for menu in reachable(menus))
         own: Sequence[Menu] = () if any(menu.name == approval.name for menu in menus) else (approval,)
         self.menus: Menus = Menus(*menus, beside=own, handler_limit=handler_limit)

@@ -26,7 +26,7 @@ PAGES = (
     f"/act/hold?{BATCH}", f"/act/resume?{BATCH}", f"/act/cancel-batch?{BATCH}", "/act/cancel-call?call={waiting}",
     "/act/redial?call={done}", f"/act/redial-batch?{BATCH}", f"/act/redial-batch?{BATCH}&outcome=busy",
     "/act/resolve?call={doubt}", "/act/suppress", "/act/unsuppress?number=%2B6580000077", "/act/import-numbers",
-    "/act/unknown",
+    "/act/unknown", "/campaign",
 )  # fmt: skip
 """Below /ui: every template, and every question before an action."""
 

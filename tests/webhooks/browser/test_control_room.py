@@ -136,7 +136,7 @@ def test_on_a_phone_nothing_is_wider_than_the_window(on: Stage, reader: Reader) 
     reader.sign_in(on.receiver)
     for path in (
         "", "/batches", BATCH.removeprefix("/ui"), "/calls", f"/calls/{call}", "/doubts", "/suppression",
-        "/act/hold?queue=default", f"/act/cancel-call?call={call}", "/act/suppress", "/act/import-numbers",
+        "/act/hold?queue=default", f"/act/cancel-call?call={call}", "/act/suppress", "/act/import-numbers", "/campaign",
     ):  # fmt: skip
         reader.open(f"{on.receiver}/ui{path}")
         reader.sees("Mary Tan")

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 import orjson
 
@@ -23,7 +24,7 @@ from voiceflow_worker.finding import Finding
 from voiceflow_worker.model.flows.actions import Action, heard_in
 from voiceflow_worker.model.numbers.phone import country_of
 from voiceflow_worker.model.text.names import folded
-from voiceflow_worker.model.text.wording import rfc3339
+from voiceflow_worker.model.text.wording import count_of, duration_in_words, rate_in_words, rfc3339
 
 _PLACES = ("prefix", "country")
 _PRICES = ("per_minute", "per_call")
@@ -172,6 +173,9 @@ FIRST_TEXTS = 3
 RINGING = 15.0
 """The assumed number of seconds for which a phone rings before somebody answers. A ringing call is open, too."""
 _UNKNOWN = "unknown"
+_MOST_COUNTRIES = 8
+_LONGEST_TEXT = 300
+_TIME = "%a %d %b %Y %H:%M"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -241,6 +245,42 @@ class Preview:
             return None
         each = self.seconds / self.calls if self.calls else 0.0
         return self.course.last + timedelta(seconds=RINGING + each)
+
+    def in_words(self) -> list[tuple[str, str]]:
+        """The preview for people: names of figures, and sentences."""
+        course = self.course
+        rows: list[tuple[str, str]] = [("calls", _counts(self.calls, self.countries))]
+        duplicates = "duplicate" if self.duplicates == 1 else "duplicates"
+        left_out = {duplicates: self.duplicates, "suppressed": self.suppressed, "bad": self.bad}
+        if any(left_out.values()):
+            rows.append(("left out", ", ".join(f"{count:,} {name}" for name, count in left_out.items() if count)))
+        if course.later:
+            opens = f"; the first may ring from {_local(course.opens_at, self.time_zone)} on" if course.opens_at else ""
+            wait = "call waits for its window or its" if course.later == 1 else "calls wait for their window or their"
+            rows.append(("not now", f"{course.later:,} {wait} not_before{opens}"))
+        if course.first is not None and self.ends_at is not None:
+            rate = self.rate and float(f"{self.rate:.3g}")
+            rows.append(("starts", _local(course.first, self.time_zone)))
+            later = duration_in_words(self.ends_at - course.first)
+            ends = f"{_local(self.ends_at, self.time_zone)}, {later} later"
+            rows.append(("ends", f"{ends}, without redials (rate: {rate_in_words(rate)})"))
+        if course.expired:
+            turn = "its turn" if course.expired == 1 else "their turn"
+            rows.append(("expire", f"{count_of(course.expired, 'call')} whose validity would end before {turn}"))
+        if self.calls:
+            each = self.seconds / self.calls
+            why = "assumed" if self.assumed_seconds is not None else "by the length of the texts"
+            length = duration_in_words(timedelta(seconds=self.seconds))
+            rows.append(("talk time", f"{length}, {each:.0f} s a call ({why})"))
+        if self.prices is not None:
+            amounts = ", ".join(f"{currency} {amount:,.2f}" for currency, amount in self.cost.items()) or "nothing"
+            rows.append(("cost", f"{amounts} if everybody answers, by {self.prices}"))
+        if self.unpriced:
+            rows.append(("no price", _counts(sum(self.unpriced.values()), self.unpriced)))
+        rows += [(f"row {each.row}", _text(each)) for each in self.texts]
+        if self.longest is not None and self.longest not in self.texts:
+            rows.append(("longest text", f"row {self.longest.row}: {_text(self.longest)}"))
+        return rows
 
     def as_json(self) -> dict[str, object]:
         """The preview as a JSON object, for scripts."""
@@ -349,3 +389,22 @@ class PreviewMaker:
             return self.options.rate
         reached = self.options.max_active / (RINGING + self._seconds / self.calls)
         return reached if self.options.rate is None else min(reached, self.options.rate)
+
+
+def _counts(total: int, countries: Mapping[str, int]) -> str:
+    shown = [f"{country} {count:,}" for country, count in list(countries.items())[:_MOST_COUNTRIES]]
+    more = len(countries) - _MOST_COUNTRIES
+    rest = f", {more} more" if more > 0 else ""
+    return f"{total:,}" + (f": {', '.join(shown)}{rest}" if shown else "")
+
+
+def _text(sample: SampleText) -> str:
+    speech = sample.speech
+    text = speech.text if len(speech.text) <= _LONGEST_TEXT else f"{speech.text[:_LONGEST_TEXT]}…"
+    voice = f" ({speech.voice_profile})" if speech.voice_profile else ""
+    return f"{sample.destination}{voice}: {text}" if text else f"{sample.destination}: no spoken text"
+
+
+def _local(at: datetime, time_zone: str | None) -> str:
+    local = at.astimezone(ZoneInfo(time_zone) if time_zone is not None else None)
+    return f"{local:{_TIME}} ({time_zone or local.tzname()})"

@@ -14,7 +14,7 @@ from starlette.types import Receive, Scope
 from voiceflow_worker.acts import ActRefusedError, Operator, UnknownSubjectError
 from voiceflow_worker.core.ports.record_set import text_records
 from voiceflow_worker.errors import InvalidInputError, JobError, JobNotFoundError, VoiceflowError
-from voiceflow_worker.webhooks.pages.actions.action import Confirmation, PageAction, page_of
+from voiceflow_worker.webhooks.pages.actions.action import ActionDone, Confirmation, PageAction, page_of
 from voiceflow_worker.webhooks.pages.actions.calls import CancelCallAction, RedialAction, ResolveAction
 from voiceflow_worker.webhooks.pages.actions.numbers import ImportNumbersAction, SuppressAction, UnsuppressAction
 from voiceflow_worker.webhooks.pages.actions.queues import (
@@ -57,7 +57,7 @@ class PageActing:
             return _no_such_action()
         subject = PageForm(parse_qsl(scope["query_string"].decode("latin-1"), errors="replace", keep_blank_values=True))
         if not session.may_act:
-            return _only_operators(action.command(subject))
+            return only_operators(action.command(subject))
         try:
             return _question(action, await action.confirmation(subject), session)
         except _REFUSALS as error:
@@ -69,7 +69,7 @@ class PageActing:
         if action is None:
             return _no_such_action()
         if not session.may_act:
-            return _only_operators(None)
+            return only_operators(None)
         try:
             form = await checked_form(scope, receive, session, longest=LONGEST_FORM)
         except FormRefusedError as error:
@@ -84,6 +84,10 @@ class PageActing:
                 return _refused(error, form)
             return _question(action, question, session, said=str(error))
         _log.info("somebody carried out an action on the pages", action=action.name, name=session.name, done=done.said)
+        return await self.tell(done, asked, session)
+
+    async def tell(self, done: ActionDone, asked: PageRequest, session: PageSession) -> Response:
+        """Redirect to the page that shows a result, which `told` then tells. Raises StoreError."""
         told = token_urlsafe(9)
         await self._told.put({f"{session.id}/{told}": done.said})
         way = f"{done.back}{'&' if '?' in done.back else '?'}told={told}"
@@ -113,6 +117,7 @@ def _no_such_action() -> Page:
     return problem(404, "No such action", "All actions can be reached by the buttons on the pages.")
 
 
-def _only_operators(command: str | None) -> Page:
+def only_operators(command: str | None) -> Page:
+    """The page for people who may not act: the command to type instead."""
     how = f" Or run this command on a machine with the store: {command}" if command else ""
     return problem(403, "Only operators may do this", f"Sign in with VOICEFLOW_UI_OPERATOR_SECRET.{how}")

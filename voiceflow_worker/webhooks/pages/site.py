@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Hashable
+from collections.abc import Awaitable, Callable, Hashable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
@@ -19,9 +19,11 @@ from voiceflow_worker.acts import Operator, TimeAt8x8
 from voiceflow_worker.core.overview.breakdown import LargeBreakdowns
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.errors import StoreError
+from voiceflow_worker.ivr.menu import Menu
 from voiceflow_worker.model.jobs.policy import CallPolicy
-from voiceflow_worker.webhooks.pages import exports
-from voiceflow_worker.webhooks.pages.acting import ROOM, PageActing
+from voiceflow_worker.webhooks.pages import campaigns, exports
+from voiceflow_worker.webhooks.pages.acting import ROOM, PageActing, only_operators
+from voiceflow_worker.webhooks.pages.actions.action import ActionDone
 from voiceflow_worker.webhooks.pages.door import SIGN_IN, SIGN_OUT, PageDoor, SenderOf
 from voiceflow_worker.webhooks.pages.rendering import PageRenderer
 from voiceflow_worker.webhooks.pages.routes.page import Answer, PageRequest, problem, read_request
@@ -106,7 +108,7 @@ _log = structlog.get_logger("voiceflow.webhooks")
 STORE_LIMIT = timedelta(seconds=10)
 ACTION_LIMIT = timedelta(seconds=60)
 """The time limit of an action, such as the cancellation of a batch, and of the question before it."""
-_SLOW = {ROOM: ACTION_LIMIT, exports.ROOM: exports.EXPORT_LIMIT}
+_SLOW = {ROOM: ACTION_LIMIT, campaigns.ROOM: campaigns.CAMPAIGN_LIMIT, exports.ROOM: exports.EXPORT_LIMIT}
 LIVE = b"x-voiceflow-live"
 """The header by which the script requests the live part of a page. Its value is the ETag of the present part."""
 _HEADERS = {
@@ -127,7 +129,8 @@ class Pages:
 
     `policy` is the workers' policy. `sender` returns the address of the sender of a request. `time_at_8x8` asks 8x8 for
     the time. By this time (default: the store's clock), the pages decide whether 8x8 can still place a call in doubt. A
-    page must be read within `store_limit`. `clock` is a monotonic clock in seconds, by default the store's. Raises
+    page must be read within `store_limit`. Campaigns may begin with one of `menus`. `clock` is a monotonic clock in
+    seconds, by default the store's. Raises
     SettingsError for an empty secret.
     """
 
@@ -140,6 +143,7 @@ class Pages:
         policy: CallPolicy | None = None,
         sender: SenderOf | None = None,
         time_at_8x8: TimeAt8x8 | None = None,
+        menus: Sequence[Menu] = (),
         store_limit: timedelta = STORE_LIMIT,
         clock: Callable[[], float] | None = None,
     ) -> None:
@@ -147,7 +151,9 @@ class Pages:
         policy = policy or CallPolicy()
         self._sessions = PageSessions(store, secret=secret, operator_secret=operator_secret, monotonic=clock)
         self._door = PageDoor(self._sessions, sender=sender or (lambda _: None), clock=store.clock)
-        self.acting: PageActing = PageActing(Operator(store, policy, time_at_8x8=time_at_8x8))
+        operator = Operator(store, policy, time_at_8x8=time_at_8x8)
+        self.acting: PageActing = PageActing(operator)
+        self._campaigns = campaigns.CampaignPage(operator, menus=menus)
         self._exports = exports.ReportExports(store)
         self.large: LargeBreakdowns = LargeBreakdowns(store)
         self._routes = page_routes(policy=policy, large=self.large)
@@ -200,6 +206,8 @@ class Pages:
         session = await self._door.session(scope)
         if session is None:
             return self._drawn(self._door.closed(scope, asked), asked)
+        if asked.room == campaigns.ROOM and method in {"GET", "HEAD", "POST"}:
+            return self._drawn(await self._campaign(scope, receive, asked, session), asked, session)
         if method in {"GET", "HEAD"}:
             if asked.room == ROOM:
                 return self._drawn(await self.acting.confirm(scope, asked, session), asked, session)
@@ -213,6 +221,14 @@ class Pages:
             return self._drawn(await self._door.sign_out(scope, receive, asked, session), asked, session)
         what = "A form cannot be sent to this page. Open the page, and use its buttons."
         return self._drawn(problem(405, "Not possible here", what, headers={"Allow": "GET, HEAD"}), asked, session)
+
+    async def _campaign(self, scope: Scope, receive: Receive, asked: PageRequest, session: PageSession) -> Answer:
+        if not session.may_act:
+            return only_operators("voiceflow enqueue people.csv --dry-run")
+        if scope["method"] != "POST":
+            return self._campaigns.open(session)
+        result = await self._campaigns.answer(scope, receive, session)
+        return await self.acting.tell(result, asked, session) if isinstance(result, ActionDone) else result
 
     async def _looked_up(self, asked: PageRequest, session: PageSession, *, tag: bytes | None) -> Response:
         route = self._routes.get(f"{asked.room}/ID" if asked.name else asked.path)

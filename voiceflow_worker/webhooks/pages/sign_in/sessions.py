@@ -169,11 +169,15 @@ class FormRefusedError(InvalidInputError):
 
 
 class PageForm:
-    """The values of a form, or of the query of a URL. `file` is the content of the form's file, if it has one."""
+    """The values of a form, or of the query of a URL.
 
-    def __init__(self, values: Iterable[tuple[str, str]], *, file: bytes | None = None) -> None:
+    `file` is the content of the form's file, if it has one, and `file_name` the name that the browser gave it.
+    """
+
+    def __init__(self, values: Iterable[tuple[str, str]], *, file: bytes | None = None, file_name: str = "") -> None:
         self._values = list(values)
         self.file = file
+        self.file_name = file_name
 
     def one(self, name: str) -> str:
         """The value with this name, without white space around it; empty if there is none."""
@@ -213,7 +217,11 @@ async def read_form(scope: Scope, receive: Receive, *, longest: int) -> PageForm
     try:
         file = next((value for _, value in form.multi_items() if isinstance(value, UploadFile)), None)
         content = None if file is None else await file.read()
-        return PageForm(((name, value) for name, value in form.multi_items() if isinstance(value, str)), file=content)
+        return PageForm(
+            ((name, value) for name, value in form.multi_items() if isinstance(value, str)),
+            file=content,
+            file_name="" if file is None else file.filename or "",
+        )
     finally:
         await form.close()
 

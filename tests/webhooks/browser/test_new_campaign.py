@@ -1,0 +1,94 @@
+"""A campaign that an operator runs in the pages alone, on a phone, from the upload to the file of who confirmed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from io import BytesIO
+from pathlib import Path
+
+import httpx
+import pytest
+from openpyxl import load_workbook
+from selenium.webdriver.common.by import By
+from selenium.webdriver.support.select import Select
+
+from tests.support.stage import Stage, stage
+from tests.support.waiting import wait_until
+from tests.webhooks.browser.reader import PHONE, Reader
+from tests.webhooks.browser.test_accessibility import violations
+from tests.webhooks.signing_in import OPERATORS, READERS
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]  # a browser on a busy machine
+
+OWN, CONFIRMS, CANCELS, DOUBTFUL = "+6587654321", "+6580000000", "+6580000001", "+6580000002"
+PEOPLE = """Name,Mobile,Time,Other Time
+<b>Ana</b>,80000000,at ten,at six
+Bob,80000001,at noon,at six
+Cleo,80000002,at one,at six
+Dan,nobody,at two,at six
+"""
+
+
+@pytest.fixture
+def on(tmp_path: Path) -> Iterator[Stage]:
+    menu = "examples.appointment:appointment"
+    with stage(tmp_path, ui_secret=READERS, ui_operator_secret=OPERATORS, ivr=menu) as with_a_menu:
+        with_a_menu.order("script", {"destination": OWN, "outcome": "COMPLETED", "keys": ["1"]})
+        with_a_menu.order("script", {"destination": CONFIRMS, "outcome": "COMPLETED", "keys": ["1"]})
+        with_a_menu.order("script", {"destination": CANCELS, "outcome": "COMPLETED", "keys": ["3"]})
+        with_a_menu.order("script", {"destination": DOUBTFUL, "outcome": "NO_ANSWER", "drop": True})
+        yield with_a_menu
+
+
+def test_a_campaign_is_run_on_a_phone_without_a_shell(on: Stage, reader: Reader) -> None:
+    people = on.folder / "people.csv"
+    people.write_text(PEOPLE, encoding="utf-8")
+    reader.as_on_a_phone()
+    reader.sign_in(on.receiver)
+    reader.open(f"{on.receiver}/ui/batches")
+    reader.link("New campaign").click()
+    reader.driver.find_element(By.NAME, "file").send_keys(str(people))
+    Select(reader.driver.find_element(By.NAME, "menu")).select_by_value("appointment")
+    reader.fill(source="+6531234567", number_column="Mobile", country="SG", batch="visits")
+    reader.press("Show the preview")
+    reader.sees("4: 3 to be called", "1 bad", "Hello <b>Ana</b>. Your appointment is at ten.", "'nobody'")
+    assert reader.width <= PHONE
+    assert violations(reader) == {}
+    reader.driver.find_element(By.NAME, "skip_bad").click()
+    reader.press("Start the campaign")
+    reader.sees("something was changed after the preview")
+    assert on.states() == {}
+    assert "409" in reader.console()[0]
+
+    reader.fill(number=OWN)
+    with on.worker():
+        reader.press("Call me first")
+        reader.sees(f"{OWN} is called with the words of the first row")
+        wait_until(lambda: on.rang() == [OWN], "the trial")
+        wait_until(lambda: on.states() == {"completed": 1}, lambda: f"its end, not {on.states()}")
+    reader.press("Start the campaign")
+    reader.sees("3 calls enqueued", "visits")
+    reader.link("Hold").click()
+    reader.press("Hold")
+    reader.sees("visits is on hold")
+    on.order("faults", {"fault": "reset", "destination": DOUBTFUL})
+    with on.worker():
+        reader.link("Resume").click()
+        reader.press("Resume")
+        wait_until(lambda: on.states() == {"completed": 3, "in_doubt": 1}, lambda: f"the ends, not {on.states()}")
+        reader.open(f"{on.receiver}/ui/doubts")
+        reader.driver.find_element(By.CSS_SELECTOR, "[data-all] input").click()
+        reader.press("Resolve the ticked calls")
+        reader.driver.find_element(By.CSS_SELECTOR, "input[value=placed]").click()
+        reader.fill(note="seen in the portal")
+        reader.press("Resolve")
+        reader.sees("1 call resolved as placed")
+    cookies = {each["name"]: each["value"] for each in reader.driver.get_cookies()}
+    file = httpx.get(f"{on.receiver}/ui/export/xlsx?batch=visits", cookies=cookies, trust_env=False).raise_for_status()
+    sheet = load_workbook(BytesIO(file.content))["Calls"]
+    header, *rows = sheet.iter_rows(values_only=True)
+    told = {row[header.index("destination")]: row[header.index("answer")] for row in rows}
+    pressed = {entry["destination"]: entry["pressed"] for entry in on.ledger() if entry["destination"] != OWN}
+    assert told == {CONFIRMS: "confirmed", CANCELS: "cancelled", DOUBTFUL: None}
+    assert (pressed[CONFIRMS], pressed[CANCELS]) == (["1"], ["3"])
+    assert reader.console() == []
