@@ -162,7 +162,7 @@ async def test_totals_alone_have_no_breakdown(store: Store) -> None:
 async def test_the_columns_of_the_file_come_back_in_csv_and_excel(store: Store, tmp_path: Path) -> None:
     await fill(
         store,
-        job(1, data={"name": "Ana", "customer no": "007", "vip": True, "visits": 3}),
+        job(1, data={"name": "Ana", "customer no": "007", "vip": True, "visits": 3, "note": "2026-11-27 14:30"}),
         job(2, data={"name": "Ben", "note": "two\nlines", "long": 12345678901234567890}),
         job(3),
     )
@@ -179,6 +179,8 @@ async def test_the_columns_of_the_file_come_back_in_csv_and_excel(store: Store, 
     assert list(header) == list(first)
     found = [dict(zip(header, row, strict=True)) for row in calls]
     assert (found[0]["data.customer no"], found[0]["data.vip"], found[0]["data.visits"]) == ("007", True, 3)
+    assert found[0]["data.note"] == datetime(2026, 11, 27, 14, 30)  # noqa: DTZ001
+    assert load_workbook(book).sheetnames[0] == "Calls"
     assert found[1]["data.long"] == "12345678901234567890", "Excel would round it"
     assert [row["destination"] for row in found] == [row["destination"] for row in (first, second, third)]
 

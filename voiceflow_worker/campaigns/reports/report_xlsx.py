@@ -1,9 +1,10 @@
-"""A report as an Excel workbook: a sheet of totals, a sheet for each table, and the calls."""
+"""A report as an Excel workbook: the calls, a sheet of totals, and a sheet for each table."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Generator, Sequence
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from decimal import Decimal
 from functools import partial
 from importlib.util import find_spec
@@ -29,6 +30,7 @@ MOST_ROWS = 1_048_575
 
 _NUMBERS = frozenset({"code", "seconds", "billed_seconds", "attempt"})
 _TIMES = frozenset({"started_at", "ended_at", "created_at", "valid_until"})
+_DATE = re.compile(r"\d{4}-\d\d-\d\d(?:[ T]\d\d:\d\d(?::\d\d)?)?", re.ASCII)
 _MOST_DIGITS = 15
 """The largest number of digits that Excel keeps of a number."""
 
@@ -58,12 +60,12 @@ def write_xlsx_report(path: Path, reports: Sequence[Report], spool: LineSpool, *
         book = Workbook(str(unfinished), options)
         sheets = _Sheets(book)
         try:
+            yield from _calls(sheets, spool)
             sheets.table(
                 totals_table(reports), name="Totals", note=f"as it stood at {in_words(at, spool.zone)}", zone=spool.zone
             )
             for table in tables_of(reports):
                 sheets.table(table, name=table.title)
-            yield from _calls(sheets, spool)
             book.close()
         except FileCreateError as error:
             raise error.args[0] from error
@@ -93,14 +95,25 @@ def _calls(sheets: _Sheets, spool: LineSpool) -> Generator[int]:
 
 def _value(column: ReportColumn, value: object) -> object:
     """The number or the time in a field, else its text."""
-    if column.is_own or not isinstance(value, str):
+    if not isinstance(value, str):
         return value
+    if column.is_own:
+        return _date_in(value) if _DATE.fullmatch(value) else value
     if column.name in _NUMBERS or column.name == "price":
         try:
             return float(value)
         except ValueError:
             return value
     return datetime.fromisoformat(value) if value and column.name in _TIMES else value
+
+
+def _date_in(text: str) -> object:
+    """The date, or the date and time, in a cell of the campaign's file; the text if there is no such day or time."""
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        return text
+    return moment if len(text) > len("2030-01-31") else moment.date()
 
 
 class _Sheets:
@@ -114,6 +127,7 @@ class _Sheets:
             "quoted": book.add_format({"quote_prefix": True}),
             "percent": book.add_format({"num_format": "0.0%"}),
             "duration": book.add_format({"num_format": "[h]:mm:ss"}),
+            "day": book.add_format({"num_format": "yyyy-mm-dd"}),
             "time": book.add_format({"num_format": "yyyy-mm-dd hh:mm:ss"}),
         }
 
@@ -155,6 +169,8 @@ class _Sheets:
                 write(value / timedelta(days=1), self._formats["duration"])
             case datetime():
                 sheet.write_datetime(row, place, value.replace(tzinfo=None), self._formats["time"])
+            case date():
+                sheet.write_datetime(row, place, datetime(value.year, value.month, value.day), self._formats["day"])  # noqa: DTZ001
             case _:
                 text = printable(str(value))
                 sheet.write_string(row, place, text, self._formats["quoted"] if text[0] in "=+-@\t\r\n" else None)
