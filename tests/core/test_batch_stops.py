@@ -118,17 +118,6 @@ async def test_a_resumed_batch_is_measured_anew(engine: Engine, stops: BatchStop
     assert await hold(engine) is None
 
 
-async def test_a_resumed_batch_may_cost_as_much_again(engine: Engine, stops: BatchStops) -> None:
-    await stops.put("march", FIFTY)
-    first, second = await ended(engine, S.COMPLETED, S.COMPLETED)
-    await cost(engine, first, "60")
-    assert await hold(engine) is not None
-    await engine.queue.resume(batch_id="march")
-    assert await hold(engine) is None
-    await cost(engine, second, "49")
-    assert await hold(engine) is None
-
-
 async def test_calls_that_end_while_it_is_held_do_not_hold_it_again(engine: Engine, stops: BatchStops) -> None:
     await stops.put("march", HALF_OF_FOUR)
     flying = [flight for flight in await engine.prepare() if await engine.journal_of(flight) is not None]

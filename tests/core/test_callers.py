@@ -17,7 +17,6 @@ from voiceflow_worker.core.ports.record_set import text_records
 from voiceflow_worker.core.ports.store import Query
 from voiceflow_worker.core.settling.changes import Sessions
 from voiceflow_worker.core.settling.settle import SummaryResult
-from voiceflow_worker.core.units import SESSION
 from voiceflow_worker.model.jobs.job import RedialPolicy
 from voiceflow_worker.model.reports.events import CallAction, Direction, SessionSummary
 from voiceflow_worker.model.reports.status import SessionStatus
@@ -216,15 +215,6 @@ class TestACallOfAnotherProgramToTheSamePerson:
         assert await engine.state(taken_for_ours) == "submitted"
         ours = SessionSummary(session_id="ours", status=SessionStatus.COMPLETED)
         assert await engine.settler.summary(ours) is SummaryResult.SETTLED
-
-    async def test_does_not_settle_ours_though_its_session_could_not_be_forgotten(
-        self, engine: Engine, taken_for_ours: Job
-    ) -> None:
-        await engine.settler.verdict(taken_for_ours, 1, created("ours"))
-        await text_records(engine.store, SESSION).put({"theirs": taken_for_ours.posts[0].client_request_id})
-        theirs = SessionSummary(session_id="theirs", status=SessionStatus.BUSY)
-        assert await engine.settler.summary(theirs) is SummaryResult.UNKNOWN
-        assert await engine.state(taken_for_ours) == "submitted"
 
     async def test_is_not_what_a_session_is_that_our_answer_named_whatever_its_summary_calls_it(
         self, engine: Engine, taken_for_ours: Job

@@ -52,19 +52,12 @@ async def test_the_other_calls_of_a_campaign_are_enqueued(queue: CallQueue) -> N
 
 ORDERS: Mapping[str, tuple[str, Callable[[CallQueue], Awaitable[object]]]] = {
     "a hold for a reason": ("the reason for queue default", lambda queue: queue.hold(reason=HALF)),
-    "a hold of a batch": ("the batch id", lambda queue: queue.hold(batch_id=HALF)),
-    "a resumed batch": ("the batch id", lambda queue: queue.resume(batch_id=HALF)),
     "a cancelled batch": ("the batch id", lambda queue: queue.cancel_batch(HALF)),
-    "a batch cancelled for a reason": ("for batch x", lambda queue: queue.cancel_batch("x", reason=HALF)),
-    "a batch redialled": ("batch_id", lambda queue: queue.redial_batch(HALF, on="busy")),
     "a suppression": (
         "the reason of a suppression",
         lambda queue: SuppressionList(queue.store).add(number(1), reason=HALF),
     ),
-    "a search by batch": ("batch_id", lambda queue: queue.find(batch_id=HALF)),
-    "a search by number": ("destination", lambda queue: queue.find(destination=HALF)),
     "a search by key": ("unique_key", lambda queue: queue.find(unique_key=HALF)),
-    "a search after a call": ("after", lambda queue: queue.find(after=HALF)),
 }
 
 

@@ -219,22 +219,6 @@ async def test_a_handler_that_hangs_is_timed_out_and_told_again(store: Store, cl
     assert tries == {job.id: 2 for job in jobs}
 
 
-async def test_a_handler_that_is_not_a_coroutine_runs_in_a_thread(store: Store, clock: ManualClock) -> None:
-    calls = Calls(store)
-    threads: list[int] = []
-    hooks = OutcomeHooks(store, grace=GRACE)
-
-    @hooks.on_outcome(name="plain")
-    def handle(_outcome: CallOutcome) -> None:
-        threads.append(threading.get_ident())
-
-    async with running(hooks, clock):
-        await calls.ended()
-        await until(lambda: hooks.counts["plain"].told == 1)
-    assert threads
-    assert threads[0] != threading.get_ident()
-
-
 async def test_a_handler_that_hangs_in_its_thread_leaves_a_few_threads_behind_and_holds_nobody_up(
     store: Store, clock: ManualClock
 ) -> None:

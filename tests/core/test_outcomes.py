@@ -240,19 +240,6 @@ async def test_one_who_takes_long_over_an_outcome_is_not_given_it_again(store: S
     assert [outcome.job.id for outcome in told] == [job.id for job in jobs]
 
 
-async def test_a_consumer_whose_turn_went_to_another_goes_on_where_that_one_is(
-    store: Store, clock: ManualClock
-) -> None:
-    calls = Calls(store)
-    slow = calls.queue.outcomes(consumer="billing")
-    jobs = [await calls.ended() for _ in range(4)]
-    await taken(slow, 1)
-    clock.advance(2 * LENGTH)
-    async with calls.queue.outcomes(consumer="billing") as other:
-        assert [told.job.id for told in await taken(other, 3)] == [job.id for job in jobs[:3]]
-    assert [told.job.id for told in await taken(slow, 2)] == [job.id for job in jobs[2:]]
-
-
 async def test_a_store_that_is_away_is_waited_for(store: Store, clock: ManualClock) -> None:
     away_store = FaultyStore(store)
     calls = Calls(store)

@@ -148,18 +148,6 @@ class TestWhatIsFound:
         await engine.send()
         assert (await engine.state(job), len(voice.placed)) == ("completed", 1)
 
-    async def test_a_summary_that_comes_after_it_changes_nothing(
-        self, engine: Engine, log: WrittenLog, clock: ManualClock
-    ) -> None:
-        job = await a_doubt(engine)
-        log.write()
-        clock.advance(5 * MINUTE)
-        await look(engine, log)
-        assert await engine.summarise(job, SessionStatus.BUSY, session_id="s-1") is SummaryResult.REPEATED
-        unnamed = await engine.summarise(job, SessionStatus.BUSY, session_id="s-1", with_client_request_id=False)
-        assert unnamed is SummaryResult.REPEATED
-        assert await engine.state(job) == "completed"
-
     async def test_a_call_that_still_goes_on_is_submitted(
         self, engine: Engine, log: WrittenLog, clock: ManualClock
     ) -> None:
@@ -203,14 +191,6 @@ class TestWhatIsFound:
         assert await look(engine, log) == PLACED
         ended = await engine.queue.get(job.id)
         assert (ended.state, ended.reason) == (JobState.FAILED, "FAILED: no coverage")
-
-    async def test_the_number_is_free_again(self, engine: Engine, log: WrittenLog, clock: ManualClock) -> None:
-        await a_doubt(engine)
-        log.write()
-        clock.advance(MINUTE)
-        assert await text_records(engine.store, "number").get([ANA])
-        await look(engine, log)
-        assert not await text_records(engine.store, "number").get([ANA])
 
 
 class TestWhatStaysOpen:

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from tests.support.engine import LEASE, Engine
+from tests.support.engine import Engine
 from tests.support.flows import flow
 from tests.support.voices import ScriptedVoice, created, unknown
 from voiceflow_worker import JobState
@@ -30,35 +30,7 @@ SECOND = timedelta(seconds=1)
 MINUTE = timedelta(minutes=1)
 
 
-class TestEvidenceIsNeverDropped:
-    async def test_a_verdict_that_loses_its_commit_is_merged_with_what_came_meanwhile(
-        self, engine: Engine, clock: ManualClock
-    ) -> None:
-        job = await engine.enqueue()
-        (sending,) = await engine.journal()
-        clock.advance(LEASE + SECOND)
-        await engine.sweeper.sweep()  # moves the job under the worker's hands
-        await engine.settler.verdict(sending, 1, created("s-1"))
-        await engine.settler.verdict(sending, 1, created("s-1"))
-        assert (await engine.queue.get(job.id)).session_id == "s-1"
-
-
 class TestSummaries:
-    @pytest.mark.parametrize("with_session_known", [True, False])
-    async def test_a_summary_without_a_client_request_id_finds_its_job_by_session(
-        self, engine: Engine, with_session_known: bool
-    ) -> None:
-        job = await engine.enqueue()
-        (sending,) = await engine.journal()
-        if with_session_known:
-            await engine.settler.verdict(sending, 1, created("s-1"))
-        result = await engine.summarise(job, session_id="s-1", with_client_request_id=False)
-        assert result is (SummaryResult.SETTLED if with_session_known else SummaryResult.PARKED)
-        if not with_session_known:
-            await engine.settler.verdict(sending, 1, created("s-1"))
-            await engine.sweeper.sweep()
-        assert await engine.state(job) == "completed"
-
     async def test_a_parked_summary_that_a_dead_worker_never_looked_for_is_found_by_the_sweep(
         self, engine: Engine, store: Store, clock: ManualClock
     ) -> None:
@@ -93,33 +65,6 @@ class TestSummaries:
             assert await engine.settler.summary(stranger) is SummaryResult.UNKNOWN
 
 
-class TestDoubt:
-    async def test_time_alone_never_ends_a_doubt(
-        self, engine: Engine, voice: ScriptedVoice, clock: ManualClock
-    ) -> None:
-        voice.answers = [unknown()]
-        job = await engine.enqueue()
-        await engine.send()
-        for _ in range(40):
-            clock.advance(timedelta(hours=1))
-            await engine.sweeper.sweep()
-            assert await engine.send() == []
-        assert await engine.state(job) == "in_doubt"
-        assert len(voice.placed) == 1
-
-
-class TestCancelAndRedial:
-    async def test_a_queued_and_a_leased_job_can_be_taken_back(self, engine: Engine, voice: ScriptedVoice) -> None:
-        queued, leased = await engine.enqueue("+6580000001"), await engine.enqueue("+6580000002")
-        jobs = await engine.lease(1)
-        await engine.queue.cancel(queued.id)
-        await engine.queue.cancel(leased.id)
-        for flight in await engine.submitter.prepare(jobs, leased_at=0):
-            await engine.submitter.fly(flight)
-        assert {await engine.state(queued), await engine.state(leased)} == {"cancelled"}
-        assert voice.placed == []
-
-
 class TestNothingLeft:
     @pytest.mark.parametrize("is_journalled", [False, True])
     async def test_what_is_about_to_leave_when_a_hold_is_heard_of_stays(
@@ -142,16 +87,6 @@ class TestNothingLeft:
         await engine.queue.resume()
         clock.advance(SECOND)
         assert len(await engine.send()) >= 1
-
-    async def test_a_voice_that_does_not_tell_how_far_it_came_leaves_a_doubt(self, store: Store) -> None:
-        class Silent:
-            async def place(self, placement: Placement, *, progress: PostProgress, now: datetime) -> Verdict:  # noqa: ARG002
-                raise ConnectionError("somewhere on the way")
-
-        engine = Engine(store, Silent())
-        job = await engine.enqueue()
-        await engine.send()
-        assert await engine.state(job) == "in_doubt"
 
     async def test_a_job_that_was_deleted_while_its_call_was_out_stops_nobody(
         self, store: Store, clock: ManualClock
@@ -184,19 +119,6 @@ class TestOneCallPerNumber:
         clock.advance(5 * SECOND)
         assert [job.id for job in await two.send()] == [second.id]
 
-    async def test_a_doubt_that_is_found_late_keeps_its_number_though_its_own_validity_was_short(
-        self, store: Store, voice: ScriptedVoice, clock: ManualClock
-    ) -> None:
-        """The clock of 8x8, which ends the validity, may be behind."""
-        one, two = Engine(store, voice, queue="one"), Engine(store, voice, queue="two")
-        job = await one.enqueue(valid_for=10 * SECOND)
-        await one.journal()
-        clock.advance(11 * SECOND + one.policy.ringing)
-        await one.sweeper.sweep()
-        assert await one.state(job) == "in_doubt"
-        await two.enqueue()
-        assert await two.send() == []
-
     async def test_no_post_outlives_the_lock_of_its_number(
         self, store: Store, voice: ScriptedVoice, clock: ManualClock
     ) -> None:
@@ -218,15 +140,6 @@ class TestSweep:
         assert (await engine.sweeper.sweep()).expired == 1
         assert (await engine.sweeper.sweep()).expired == 0
         assert await engine.state(job) == "expired"
-
-    async def test_a_cancelled_batch_ends_its_queued_jobs_behind_a_held_queue(self, engine: Engine) -> None:
-        inside, outside = (
-            await engine.enqueue("+6580000001", batch_id="spring"),
-            await engine.enqueue("+6580000002", batch_id="autumn"),
-        )
-        await engine.queue.hold(reason="lunch")
-        assert await engine.queue.cancel_batch("spring") == 1
-        assert (await engine.state(inside), await engine.state(outside)) == ("cancelled", "queued")
 
     async def test_a_cancelled_batch_counts_the_calls_that_a_worker_ends_at_the_same_time(
         self, engine: Engine, monkeypatch: pytest.MonkeyPatch

@@ -15,26 +15,18 @@ from voiceflow_worker.core.numbers.suppression import NAMESPACE as SUPPRESSED
 from voiceflow_worker.core.ports.store import (
     GATES,
     Answer,
-    AtMost,
-    EventKind,
-    Insert,
-    OpenGate,
     Page,
     Put,
-    Query,
-    Record,
     Result,
     Same,
     Step,
     Unit,
-    gate_from,
-    tally_change,
 )
-from voiceflow_worker.core.units import BESIDE, NUMBER, PARTY, PERSON, POSTED, SESSION
+from voiceflow_worker.core.units import NUMBER, PARTY, PERSON, POSTED
 from voiceflow_worker.model.jobs import lifecycle
 from voiceflow_worker.model.jobs.evidence import answered, summarised
 from voiceflow_worker.model.jobs.gate import Gate, GateState
-from voiceflow_worker.model.jobs.job import Job, JobState, RedialPolicy
+from voiceflow_worker.model.jobs.job import Job, JobState
 from voiceflow_worker.model.jobs.policy import CallPolicy, PersonLimit
 from voiceflow_worker.model.reports.outcome import Outcome
 from voiceflow_worker.model.reports.status import SessionStatus
@@ -86,10 +78,6 @@ class Desk:
         assert self.write(unit, at).result is Result.DONE
         return job
 
-    def bridge(self, job: Job, *numbers: str, at: datetime = NOW) -> tuple[Job, Answer]:
-        new, unit = units.bridge(job, job.post_count, numbers, at=at, policy=POLICY)
-        return new, self.write(unit, at)
-
     def keys(self, namespace: str, at: datetime = NOW) -> dict[str, str]:
         return {each.key: each.value for each in self.memory.records({namespace: Page()}, at)[namespace]}
 
@@ -119,16 +107,6 @@ def test_a_journal_entry_takes_the_numbers_the_attempt_and_the_workers_token() -
     assert (sent.state, sent.posts[0].client_request_id) == (JobState.SENDING, post)
 
 
-@pytest.mark.parametrize("number", [1, 2])
-def test_a_listed_number_refuses_the_entry_whoever_it_is(number: int) -> None:
-    desk = Desk(call(1, DESK))
-    job = desk.lease()
-    desk.write(Unit(puts=(Put(SUPPRESSED, f"+659000000{number}", "entry", None),)))
-    answer = desk.write(desk.entry(job)[1])
-    assert answer.result is Result.NOT_FREE
-    assert answer.record == Record(f"+659000000{number}", "entry", None)
-
-
 def test_an_argentine_number_is_locked_and_listed_in_every_spelling() -> None:
     long, short = "+5491123456789", "+541123456789"
     desk = Desk(call(1, destination=long), call(2, destination=short))
@@ -155,18 +133,6 @@ def test_one_person_is_called_by_one_job_at_a_time() -> None:
     assert desk.write(desk.entry(jobs[4])[1]).result is Result.NOT_FREE
 
 
-def test_a_held_queue_or_batch_refuses_the_entry_with_its_reason() -> None:
-    for batch in (None, "b"):
-        desk = Desk(call(1, batch_id="b"))
-        job = desk.lease()
-        ordered = Gate.of(QUEUE, batch, GateState.HELD, since=NOW, reason="a 429")
-        desk.write(units.gate_order(None, ordered, token="t")[1])
-        answer = desk.write(desk.entry(job)[1])
-        assert answer.need == OpenGate(QUEUE, "b")
-        assert answer.record is not None
-        assert gate_from(answer.record).reason == "a 429"
-
-
 def test_a_lock_ends_when_its_post_can_ring_no_more() -> None:
     desk = Desk(call(1, DESK), call(2, destination="+6590000001"), call(3, destination=DESK))
     jobs = [desk.lease() for _ in range(3)]
@@ -175,29 +141,6 @@ def test_a_lock_ends_when_its_post_can_ring_no_more() -> None:
     for job, free_at in ((jobs[1], silent), (jobs[2], silent + POLICY.longest_call + POLICY.ringing)):
         assert desk.write(desk.entry(job, free_at - SECOND)[1], free_at - SECOND).result is Result.NOT_FREE
         assert desk.write(desk.entry(job, free_at)[1], free_at).result is Result.DONE
-
-
-def test_a_person_gets_as_many_attempts_as_the_limit_allows() -> None:
-    again = RedialPolicy(on=frozenset({SessionStatus.BUSY}), limit=5, after=timedelta())
-    desk = Desk(call(1, redial=again))
-    for _ in range(2):
-        job = desk.hear(desk.begin(desk.lease()), CREATED)
-        desk.summary(job, SessionStatus.BUSY)
-    job = desk.lease()
-    sent, unit = desk.entry(job)
-    answer = desk.write(unit)
-    assert isinstance(answer.need, AtMost)
-    assert answer.record is not None
-    assert answer.record.ends_at == NOW + DAY
-    assert desk.write(desk.entry(job, NOW + DAY)[1], NOW + DAY).result is Result.DONE
-    assert sent.post_count == 3
-
-
-def test_a_repeat_of_an_entry_is_done_and_takes_no_second_attempt() -> None:
-    desk = Desk(call(1))
-    _, unit = desk.entry(desk.lease())
-    assert [desk.write(unit).result for _ in range(3)] == [Result.DONE] * 3
-    assert len(desk.keys(PERSON)) == 1
 
 
 # --- verdict ---
@@ -209,16 +152,6 @@ def test_a_post_that_reached_nobody_gives_back_its_numbers_and_its_attempt(verdi
     job = desk.hear(desk.begin(desk.lease()), verdict)
     assert job.state is (JobState.FAILED if verdict is REFUSED else JobState.QUEUED)
     assert desk.keys(NUMBER) == desk.keys(PARTY) == desk.keys(PERSON) == {}
-
-
-def test_a_post_that_may_have_rung_keeps_its_numbers_and_its_attempt_until_its_summary() -> None:
-    for verdict in (UNKNOWN, CREATED):
-        desk = Desk(call(1, DESK))
-        job = desk.hear(desk.begin(desk.lease()), verdict)
-        assert len(desk.keys(NUMBER)) == len(desk.keys(PARTY)) == len(desk.keys(PERSON)) == 1
-        desk.summary(job, SessionStatus.COMPLETED)
-        assert desk.keys(NUMBER) == desk.keys(PARTY) == {}
-        assert len(desk.keys(PERSON)) == 1
 
 
 def test_the_attempt_of_a_call_in_doubt_lasts_from_the_end_of_its_validity() -> None:
@@ -240,97 +173,7 @@ def test_a_call_that_had_counted_as_not_placed_counts_once_it_rang_after_all() -
     assert len(desk.keys(PERSON, late)) == 1
 
 
-def test_a_verdict_gives_back_only_the_locks_of_its_own_post() -> None:
-    desk = Desk(call(1), call(2, destination="+6590000001"))
-    first, second = desk.lease(), desk.lease()
-    sent = desk.begin(first)
-    silent = sent.posts[0].valid_until + POLICY.ringing
-    desk.begin(second, silent)
-    desk.hear(sent, CREATED, silent)
-    desk.summary(desk.memory.jobs[first.id], SessionStatus.COMPLETED, silent)
-    assert desk.keys(NUMBER, silent) == {"+6590000001": f"{second.id}.1"}
-
-
-def test_a_session_is_kept_with_its_verdict_and_forgotten_when_it_is_another_calls() -> None:
-    desk = Desk(call(1))
-    job = desk.hear(desk.begin(desk.lease()), CREATED)
-    assert desk.keys(SESSION) == {"s1": f"{job.id}.1"}
-    corrected = replace(job, posts=(replace(job.posts[0], session_id="s2"),))
-    desk.settle(job, corrected, NOW)
-    assert desk.keys(SESSION) == {"s2": f"{job.id}.1"}
-
-
-def test_an_opt_out_is_on_the_list_with_the_summary_that_tells_it() -> None:
-    desk = Desk(call(1))
-    job = desk.hear(desk.begin(desk.lease()), CREATED)
-    desk.summary(job, SessionStatus.COMPLETED_UNSUBSCRIBED)
-    entry = json.loads(desk.keys(SUPPRESSED)[job.destination])
-    assert (entry["job_id"], entry["until"]) == (job.id, None)
-    assert desk.write(units.enqueued(call(2, destination=job.destination), at=NOW)).result is Result.NOT_FREE
-
-
-def test_the_same_evidence_twice_is_counted_and_told_once() -> None:
-    desk = Desk(call(1, batch_id="b"))
-    sent = desk.begin(desk.lease())
-    heard, unit = units.settled(sent, answered(sent, 1, CREATED, at=NOW, policy=POLICY), at=NOW, policy=POLICY)
-    assert [desk.write(unit).result for _ in range(2)] == [Result.DONE] * 2
-    ended = Outcome(status=SessionStatus.COMPLETED, status_text="COMPLETED")
-    _, unit = units.settled(heard, summarised(heard, 1, ended, at=NOW, policy=POLICY), at=NOW, policy=POLICY)
-    assert [desk.write(unit).result for _ in range(2)] == [Result.DONE] * 2
-    (job,) = desk.memory.find(Query(queue=QUEUE), NOW)
-    assert dict(desk.memory.totals(QUEUE, "b").live) == tally_change(None, job)
-    assert [event.kind for event in desk.memory.events.values()] == [EventKind.ENDED]
-
-
 # --- bridge ---
-
-
-def test_bridges_share_a_desk_but_not_the_number_of_a_person_who_is_called() -> None:
-    desk = Desk(call(1), call(3), call(4, DESK))
-    one, other, to_desk = (desk.hear(desk.begin(desk.lease()), CREATED) for _ in range(3))
-    for job in (one, other):
-        bridged, answer = desk.bridge(job, DESK)
-        assert answer.result is Result.DONE, answer
-        assert bridged.posts[0].bridged == (DESK,)
-    assert to_desk.parties[1] == DESK
-    _, answer = desk.bridge(desk.memory.jobs[one.id], "+6590000003")
-    assert answer.result is Result.NOT_FREE
-    assert answer.record is not None
-    assert answer.record.value == f"{other.id}.1"
-
-
-def test_nobody_is_called_whom_a_menu_bridges_until_the_summary() -> None:
-    desk = Desk(call(1), call(2))
-    job, waits = desk.lease(), desk.lease()
-    job = desk.hear(desk.begin(job), CREATED)
-    job, answer = desk.bridge(job, DESK)
-    assert answer.result is Result.DONE
-    assert desk.write(desk.entry(waits)[1]).result is Result.NOT_FREE
-    desk.summary(job, SessionStatus.COMPLETED)
-    assert desk.keys(BESIDE) == {}
-    assert desk.write(desk.entry(waits)[1]).result is Result.DONE
-
-
-def test_a_bridge_that_comes_with_the_summary_is_refused_or_dropped_by_it() -> None:
-    desk = Desk(call(1))
-    job = desk.hear(desk.begin(desk.lease()), CREATED)
-    bridged, unit = units.bridge(job, 1, [DESK], at=NOW, policy=POLICY)
-    ended = desk.summary(job, SessionStatus.COMPLETED)
-    assert desk.write(unit).result is Result.STALE
-    assert desk.keys(BESIDE) == {}
-    with pytest.raises(ValueError, match="has no call"):
-        units.bridge(ended, 1, [DESK], at=NOW, policy=POLICY)
-    assert bridged.posts[0].bridged == (DESK,)
-
-
-def test_a_listed_number_is_not_bridged_and_a_shared_one_is_not_locked() -> None:
-    desk = Desk(call(1))
-    job = desk.hear(desk.begin(desk.lease()), CREATED)
-    assert desk.bridge(job, SHARED)[1].result is Result.DONE
-    assert desk.keys(BESIDE) == {}
-    job = desk.memory.jobs[job.id]
-    desk.write(Unit(puts=(Put(SUPPRESSED, SHARED, "", None),)))
-    assert desk.bridge(job, SHARED)[1].result is Result.NOT_FREE
 
 
 def test_a_bridge_of_a_call_without_a_job_ends_by_itself() -> None:
@@ -340,21 +183,6 @@ def test_a_bridge_of_a_call_without_a_job_ends_by_itself() -> None:
     assert desk.write(desk.entry(job)[1]).result is Result.NOT_FREE
     later = NOW + POLICY.ringing
     assert desk.write(desk.entry(job, later)[1], later).result is Result.DONE
-
-
-# --- enqueue ---
-
-
-def test_a_new_call_is_stored_with_its_count_unless_a_number_is_listed() -> None:
-    desk = Desk()
-    desk.write(Unit(puts=(Put(SUPPRESSED, DESK, "", NOW + DAY),)))
-    answer = desk.write(units.enqueued(call(1, DESK, batch_id="b"), at=NOW))
-    assert answer.result is Result.NOT_FREE
-    assert desk.memory.totals(QUEUE, "b").live == {}
-    unit = units.enqueued(call(1, DESK, batch_id="b"), at=NOW)
-    assert unit.change == Insert(call(1, DESK, batch_id="b"))
-    assert desk.write(unit, NOW + DAY).result is Result.DONE
-    assert desk.memory.totals(QUEUE, "b").states[JobState.QUEUED] == 1
 
 
 # --- hold ---

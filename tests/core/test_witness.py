@@ -29,12 +29,11 @@ from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.reading import count_states, gates_of
 from voiceflow_worker.core.ports.record_set import text_records
 from voiceflow_worker.core.units import POSTED, changed
-from voiceflow_worker.errors import SettingsError, StoreReadOnlyError
+from voiceflow_worker.errors import SettingsError
 from voiceflow_worker.model.jobs import lifecycle
 from voiceflow_worker.model.jobs.job import NoteKind
 from voiceflow_worker.model.jobs.policy import OutcomeSource, PersonLimit
 from voiceflow_worker.model.jobs.setback import REASON
-from voiceflow_worker.types import VerdictKind
 
 pytestmark = pytest.mark.anyio
 POLICY = CallPolicy(outcomes=OutcomeSource.NONE)
@@ -244,21 +243,6 @@ async def test_attempts_that_a_store_forgot_count_in_the_limit_per_person(lab: L
     assert len(lab.voice.placed) == 3
 
 
-async def test_a_redial_that_was_forgotten_is_in_doubt(lab: Lab) -> None:
-    async with lab.store() as store, lab.worker(store).at_work() as engine:
-        job = await engine.enqueue()
-        await engine.send()
-    lab.back_up()
-    async with lab.store() as store, lab.worker(store).at_work() as engine:
-        await engine.queue.redial(job.id, force=True)
-        await engine.send()
-    lab.set_back()
-    async with lab.store() as store, lab.worker(store).at_work() as engine:
-        found = await engine.queue.get(job.id)
-        assert (found.state, found.post_count, found.redials) == (JobState.IN_DOUBT, 2, 1)
-        assert found.posts[0].verdict is VerdictKind.CREATED
-
-
 async def test_the_same_call_enqueued_again_after_the_restore_is_not_sent(lab: Lab) -> None:
     async with lab.store() as store:
         await lab.worker(store).enqueue(number(9))
@@ -387,23 +371,6 @@ async def test_a_worker_that_died_before_its_commit_raises_no_alarm(lab: Lab) ->
         assert begun is not None
         await file.append([replace(begun, id=f"{job.id}x")])
         file.close()
-    async with lab.store() as store, lab.worker(store).at_work():
-        assert await hold_of(store) is None
-
-
-async def test_jobs_that_were_pruned_raise_no_alarm(lab: Lab) -> None:
-    policy = replace(POLICY, retention=timedelta(hours=1))
-    async with lab.store() as store, lab.worker(store, policy=policy).at_work() as engine:
-        await engine.enqueue()
-        await engine.send()
-        lab.clock.advance(timedelta(hours=2))
-        assert await engine.sweeper.prune() == 1
-        await engine.enqueue(number(1))
-        assert len(await engine.send()) == 1
-    # Also for a worker that keeps jobs longer than the one before it did.
-    lab.clock.advance(timedelta(hours=2))
-    async with lab.store() as store:
-        await lab.worker(store, policy=policy).sweeper.prune()
     async with lab.store() as store, lab.worker(store).at_work():
         assert await hold_of(store) is None
 
@@ -556,10 +523,3 @@ async def test_a_line_that_was_cut_short_or_spoilt_does_not_hide_the_others(lab:
     lab.set_back()
     async with lab.store() as store, lab.worker(store).at_work():
         assert (await count_states(store, "default"))[JobState.IN_DOUBT] == len(job_ids)
-
-
-async def test_a_closed_file_takes_no_more(tmp_path: Path) -> None:
-    file = await JournalFiles(tmp_path).begin("default", "w")
-    file.close()
-    with pytest.raises(StoreReadOnlyError):
-        await file.append([])

@@ -107,8 +107,6 @@ def settled(old: Job, new: Job, *, at: datetime, policy: CallPolicy) -> tuple[Jo
     for was, post in _changed_posts(old, new):
         if post.session_id is not None and (was is None or was.session_id != post.session_id):
             puts.append(Put(SESSION, post.session_id, post.client_request_id, at + SESSION_KEPT))
-        if was is not None and was.session_id is not None and was.session_id != post.session_id:
-            drops.append(Drop(SESSION, was.session_id, was.client_request_id))
         if _opted_out(new, post) and not (was is not None and _opted_out(old, was)):
             puts.append(_opt_out(new, post, at))
         if post.outcome is not None:
