@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from tests.explorer.scene import FAR, REAL, Rules, Scene
 from tests.explorer.search import Report, explore
+from tests.explorer.world import FAR, REAL, Rules, Scene
 from voiceflow_worker.model.jobs import evidence, lifecycle
 from voiceflow_worker.model.jobs.job import Job, JobState
 from voiceflow_worker.model.jobs.policy import CallPolicy

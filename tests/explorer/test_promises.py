@@ -9,8 +9,8 @@ import sys
 
 import pytest
 
-from tests.explorer.scene import FAR, Scene
 from tests.explorer.search import explore
+from tests.explorer.world import FAR, Scene
 
 SCENES = {
     "a person who looks, and one who cancels, while the call is valid": Scene(

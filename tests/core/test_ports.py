@@ -1,15 +1,21 @@
-"""Many callers, one trip: each gets its own answer, and nobody waits for ever."""
+"""Helpers of trips to the store: batches, retries, log lines, and names for things."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from datetime import UTC, datetime
+from functools import partial
 
 import anyio
 import pytest
 
 from voiceflow_worker.core.ports.batching import Batcher
-from voiceflow_worker.errors import StoreUnavailableError
+from voiceflow_worker.core.ports.identity import checked_queue, job_of, new_job_ids, queue_of
+from voiceflow_worker.core.ports.retrying import RateLimitedLog, gather
+from voiceflow_worker.errors import InvalidInputError, JobNotFoundError, StoreUnavailableError
+
+pytestmark = pytest.mark.anyio
 
 
 class Trips:
@@ -105,3 +111,83 @@ def test_those_who_share_a_trip_that_was_cut_short_are_told_to_ask_again() -> No
 async def _ended(*tasks: asyncio.Future[int]) -> Sequence[asyncio.Future[int]]:
     await asyncio.wait(tasks)
     return tasks
+
+
+async def test_the_results_are_in_the_order_of_the_trips_whichever_ends_first() -> None:
+    second_ended = anyio.Event()
+
+    async def first() -> str:
+        await second_ended.wait()
+        return "first"
+
+    async def second() -> int:
+        second_ended.set()
+        return 2
+
+    with anyio.fail_after(30):
+        assert await gather(first, second) == ("first", 2)
+
+
+async def test_the_first_error_is_raised_after_all_trips_have_ended() -> None:
+    failed = anyio.Event()
+    ended: list[int] = []
+
+    async def fails() -> None:
+        failed.set()
+        raise StoreUnavailableError("the store is away")
+
+    async def goes_on(number: int) -> None:
+        await failed.wait()
+        ended.append(number)
+        if number == 2:
+            raise JobNotFoundError("job-2")
+
+    with anyio.fail_after(30), pytest.raises(StoreUnavailableError, match="the store is away"):
+        await gather(*(partial(goes_on, number) for number in (1, 2, 3)), fails)
+    assert sorted(ended) == [1, 2, 3]
+
+
+def test_what_repeats_is_reported_once_a_second_and_counted() -> None:
+    now = [100.0]
+    limited = RateLimitedLog(monotonic=lambda: now[0])
+    assert [limited.admit("a"), limited.admit("a"), limited.admit("b"), limited.admit("a")] == [0, None, 0, None]
+    now[0] += 0.9
+    assert limited.admit("a") is None
+    now[0] += 0.2
+    assert [limited.admit("a"), limited.admit("a"), limited.admit("b")] == [3, None, 0]
+
+
+NOW = datetime(2026, 11, 20, 9, 30, tzinfo=UTC)
+
+
+def test_ids_of_many_calls_in_one_millisecond_are_all_different() -> None:
+    ids = [job_id for _ in range(200) for job_id in new_job_ids("default", 50, at=NOW)]
+    assert len(set(ids)) == 200 * 50
+
+
+def test_ids_of_one_call_grow_and_later_ones_are_larger() -> None:
+    ids = new_job_ids("default", 1000, at=NOW)
+    assert ids == sorted(ids)
+    assert ids[-1] < new_job_ids("default", 1, at=NOW.replace(second=1))[0]
+
+
+def test_a_client_request_id_fits_fifty_characters_and_names_its_post() -> None:
+    queue = "a-queue-of-16-ch"
+    (job_id,) = new_job_ids(queue, 1, at=NOW)
+    assert len(f"{job_id}.999999") == 50
+    assert job_of(f"{job_id}.12") == (job_id, 12)
+    assert queue_of(job_id) == queue
+
+
+@pytest.mark.parametrize(
+    "foreign",
+    ["", "crm-4711", "crm-4711.x", "Default.01ABC.1", "default.01ABC.1234567", ".1", "a.1", "default.01ABC.²"],
+)
+def test_a_client_request_id_of_somebody_else_names_no_post_of_ours(foreign: str) -> None:
+    assert job_of(foreign) is None
+
+
+@pytest.mark.parametrize("name", ["", "Default", "-a", "a_b", "a" * 17, "a.b"])
+def test_a_bad_queue_name_is_refused_with_the_rule(name: str) -> None:
+    with pytest.raises(InvalidInputError, match="1 to 16"):
+        checked_queue(name)

@@ -1,0 +1,392 @@
+"""The rate of a queue: set by a person, with a slow store, and when a clock is set back."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Collection
+from datetime import datetime, timedelta
+from itertools import pairwise
+
+import anyio
+import pytest
+
+from tests.support.faulty_store import FaultyStore, StoreCall
+from tests.support.flows import flow, number
+from tests.support.manual_time import passing, passing_beside
+from tests.support.voices import GatedVoice, ScriptedVoice
+from tests.support.workers import NO_WEBHOOKS, enqueued, worker_for
+from voiceflow_worker import CallPolicy, CallQueue, CallRequest, InvalidInputError, Worker, WorkerOptions, open_store
+from voiceflow_worker.backends.contract import ManualClock
+from voiceflow_worker.core.ports import Limits, Store
+from voiceflow_worker.core.ports.reading import limits_of
+from voiceflow_worker.core.ports.record_set import text_records
+from voiceflow_worker.core.sending.departures import (
+    CLOCKS_DIFFER,
+    HORIZON,
+    PATIENCE,
+    STALE,
+    Departure,
+    Departures,
+    set_limits,
+)
+from voiceflow_worker.core.units import NUMBER
+from voiceflow_worker.model.jobs.policy import OutcomeSource
+from voiceflow_worker.model.text.wording import SLOWEST
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+async def store(clock: ManualClock) -> AsyncIterator[Store]:
+    async with open_store("memory://", clock=clock) as opened:
+        yield opened
+
+
+async def placed_in(
+    clock: ManualClock, store: Store, *, given: list[float | None], new: float | None, seconds: float
+) -> int:
+    """Calls of two workers in the seconds after the one in which the rate was set; all workers stand before that."""
+    voice, counted = ScriptedVoice(), 0
+    queue = CallQueue(store, policy=NO_WEBHOOKS)
+    workers = [worker_for(store, voice, rate=rate) for rate in given]
+
+    async def changed() -> None:
+        nonlocal counted
+        await clock.sleep(3)
+        await queue.set_rate(new)
+        await clock.sleep(1.5)
+        before = len(voice.placed)
+        await clock.sleep(seconds)
+        counted = len(voice.placed) - before
+        for worker in workers:
+            worker.stop()
+
+    await passing_beside(clock, workers, changed)
+    return counted
+
+
+async def test_a_faster_rate_ends_the_long_pauses_of_a_slow_one(clock: ManualClock, store: Store) -> None:
+    await enqueued(store, 200)
+    counted = await placed_in(clock, store, given=[1 / 600, 1 / 600], new=10, seconds=5)
+    assert 45 <= counted <= 52
+
+
+async def test_a_slower_rate_holds_all_workers_within_a_second(clock: ManualClock, store: Store) -> None:
+    await enqueued(store, 500)
+    counted = await placed_in(clock, store, given=[20, 20], new=1, seconds=10)
+    assert 9 <= counted <= 11
+
+
+async def test_an_unlimited_worker_keeps_a_rate_that_is_set(clock: ManualClock, store: Store) -> None:
+    queue = await enqueued(store, 1)
+    voice = ScriptedVoice()
+    worker = worker_for(store, voice, rate=None)
+
+    async def changed() -> None:
+        await clock.sleep(1)
+        await queue.set_rate(2)
+        await clock.sleep(1.5)
+        before = len(voice.placed)
+        for place in range(40):
+            await queue.enqueue(flow(number(100 + place)))
+        await clock.sleep(5)
+        assert 9 <= len(voice.placed) - before <= 12
+        worker.stop()
+
+    await passing_beside(clock, [worker], changed)
+
+
+async def test_a_worker_that_starts_later_keeps_it_until_it_is_reset(clock: ManualClock, store: Store) -> None:
+    queue = await enqueued(store, 1)
+    await queue.set_rate(5)
+    await passing(clock, worker_for(store, ScriptedVoice(), rate=50).drain)
+    status = await queue.status()
+    assert status.limits is not None
+    assert status.limits.rate == 5
+    assert await queue.reset_rate()
+    assert not await queue.reset_rate()
+    await passing(clock, worker_for(store, ScriptedVoice(), rate=50).drain)
+    status = await queue.status()
+    assert status.limits is not None
+    assert status.limits.rate == 50
+
+
+@pytest.mark.parametrize("rate", [0, -1, float("inf"), float("nan"), 1e-13, 5e-324])
+async def test_an_impossible_rate_is_refused(store: Store, rate: float) -> None:
+    with pytest.raises(InvalidInputError, match="rate"):
+        await CallQueue(store).set_rate(rate)
+    assert await limits_of(store, "default") is None
+
+
+@pytest.mark.parametrize("rate", [0, float("nan"), 1e-13, 5e-324])
+async def test_a_worker_with_an_impossible_rate_is_not_made(store: Store, rate: float) -> None:
+    with pytest.raises(InvalidInputError, match="sends nothing"):
+        worker_for(store, ScriptedVoice(), rate=rate)
+
+
+async def test_workers_go_on_at_the_slowest_rate_and_after_it(clock: ManualClock, store: Store) -> None:
+    voice, queue = ScriptedVoice(), await enqueued(store, 40)
+    worker = worker_for(store, voice, rate=10)
+
+    async def changed() -> None:
+        await clock.sleep(1)
+        await queue.set_rate(SLOWEST)
+        await clock.sleep(60)
+        slowly.append(len(voice.placed))
+        await queue.set_rate(10)
+        await clock.sleep(60)
+        worker.stop()
+
+    slowly: list[int] = []
+    await passing_beside(clock, [worker], changed)
+    assert slowly[0] < 40
+    assert len(voice.placed) == 40
+
+
+MOMENT = timedelta(microseconds=100)
+LEARNING = 5
+POLICY = CallPolicy(outcomes=OutcomeSource.NONE)
+COMMITS = frozenset({"write"})
+WRITES = COMMITS | {"lease", "take"}
+
+
+def busiest(times: list[float], span: float) -> int:
+    """The most calls in any time of this length; the times are in order."""
+    first = most = 0
+    for place, at in enumerate(times):
+        while times[first] <= at - span + 1e-6:
+            first += 1
+        most = max(most, place - first + 1)
+    return most
+
+
+async def departures(
+    clock: ManualClock,
+    *,
+    rate: float,
+    takes: timedelta,
+    trips: Collection[str],
+    calls: int,
+    workers: int = 1,
+    concurrency: int = 50,
+    policy: CallPolicy = POLICY,
+) -> list[float]:
+    """When the calls of a queue left, in seconds, with these trips to the store taking this long."""
+    async with open_store("memory://", clock=clock) as opened:
+        queue = CallQueue(opened, policy=policy)
+        await queue.enqueue_many(CallRequest(flow=flow(number(place))) for place in range(calls))
+
+        async def slowly(call: StoreCall) -> None:
+            await clock.sleep((takes if call.name in trips else MOMENT).total_seconds())
+
+        store, voice = FaultyStore(opened, before=slowly), ScriptedVoice()
+        options = WorkerOptions(policy=policy)
+
+        async def drained() -> None:
+            async with anyio.create_task_group() as group:
+                for _ in range(workers):
+                    worker = Worker(store, voice, rate=rate, concurrency=concurrency, options=options)
+                    group.start_soon(worker.drain)
+
+        await passing(clock, drained, within=timedelta(seconds=2 * calls / rate + 30))
+        assert len(set(voice.client_request_ids)) == len(voice.placed) == calls
+    return sorted(at.timestamp() for at, _ in voice.placed)
+
+
+def milliseconds(count: float) -> timedelta:
+    return timedelta(milliseconds=count)
+
+
+def used(times: list[float], rate: float) -> float:
+    """The part of the rate that was used, once the first trips have shown how long they take."""
+    settled = [at for at in times if at - times[0] >= LEARNING] if rate >= 1 else times
+    return (len(settled) - 1) / (settled[-1] - settled[0]) / rate
+
+
+@pytest.mark.parametrize(("takes", "workers"), [(100, 1), (500, 1), (100, 4), (500, 4)])
+@pytest.mark.parametrize("trips", [COMMITS, WRITES], ids=["commits", "all writes"])
+async def test_a_slow_store_costs_a_queue_nothing_of_its_rate(
+    clock: ManualClock, trips: Collection[str], takes: int, workers: int
+) -> None:
+    # Where everything is slow, more calls are on their way between the store and 8x8.
+    times = await departures(
+        clock, rate=10, takes=milliseconds(takes), trips=trips, calls=300, workers=workers, concurrency=100
+    )
+    assert used(times, 10) >= 0.95
+    assert busiest(times, 1) <= 11
+
+
+@pytest.mark.parametrize("rate", [10, None])
+async def test_many_calls_to_one_busy_number_do_not_keep_the_others_waiting(
+    clock: ManualClock, rate: float | None
+) -> None:
+    async with open_store("memory://", clock=clock) as opened:
+        queue = CallQueue(opened, policy=POLICY)
+        await queue.enqueue_many(CallRequest(flow=flow(number(0)), unique_key=str(each)) for each in range(1000))
+        await text_records(opened, NUMBER).put({number(0): "another call"})
+        clock.advance(timedelta(seconds=1))
+        await queue.enqueue(flow(number(1)))
+
+        async def slowly(_: StoreCall) -> None:
+            await clock.sleep(0.002)
+
+        voice, began, waited = GatedVoice(bytes_left=True), clock.now(), list[timedelta]()
+        worker = Worker(FaultyStore(opened, before=slowly), voice, rate=rate, options=WorkerOptions(policy=POLICY))
+
+        async def called() -> None:
+            async with anyio.create_task_group() as group:
+                group.start_soon(worker.run)
+                await voice.reached(1)
+                waited.append(clock.now() - began)
+                worker.stop()
+                voice.open.set()
+
+        await passing(clock, called, within=timedelta(minutes=1))
+    assert waited[0] < timedelta(seconds=0.5)
+
+
+async def test_answers_that_wait_for_the_store_take_no_place_of_calls_that_are_due(clock: ManualClock) -> None:
+    """50 calls a second have 55 on their way: each waits 1.1 s for its journal entry and its departure."""
+    times = await departures(clock, rate=50, takes=milliseconds(500), trips=COMMITS, calls=1000, concurrency=60)
+    assert used(times, 50) >= 0.95
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("rate", "calls"), [(0.005, 5), (0.1, 20), (1, 40), (50, 500)])
+@pytest.mark.parametrize("takes", [1, 100, 500, 1000])
+async def test_any_rate_is_used_and_kept_however_slow_the_journal_is(
+    clock: ManualClock, rate: float, calls: int, takes: int
+) -> None:
+    times = await departures(clock, rate=rate, takes=milliseconds(takes), trips=COMMITS, calls=calls, concurrency=1000)
+    # Entries that wait for a commit of a second, and then take one, leave late or go back.
+    assert used(times, rate) >= (0.95 if takes < 1000 or rate < 50 else 0.6)
+    span = max(1, 5 / rate)
+    assert busiest(times, span) <= span * rate * 1.05 + 1
+
+
+async def test_a_rate_with_more_time_between_two_calls_than_the_submit_window_has_is_used(clock: ManualClock) -> None:
+    """The journal of the first call takes too long for its departure, and the next one is after its window."""
+    policy = CallPolicy(outcomes=OutcomeSource.NONE, submit_window=timedelta(seconds=5))
+    times = await departures(clock, rate=0.15, takes=milliseconds(1000), trips=COMMITS, calls=10, policy=policy)
+    assert times[-1] - times[0] == pytest.approx(9 / 0.15, abs=1.5)
+
+
+RATE = 10
+INTERVAL = timedelta(seconds=1 / RATE)
+
+
+async def test_after_the_clock_was_set_back_it_leases_and_takes_turns_again_at_the_rate() -> None:
+    clock = ManualClock()
+    async with open_store("memory://", clock=clock) as store:
+        await set_limits(store, "default", Limits(rate=RATE))
+        departures = Departures(store, queue="default", rate=RATE)
+        assert len(await departures.take(5)) == 2, "as many as the horizon holds"
+        clock.advance(HORIZON)
+        clock.jump(timedelta(hours=-1))
+        assert departures.room()
+        sent = 0
+        for _ in range(100):
+            clock.advance(INTERVAL)
+            if departures.room():
+                sent += len(await departures.take(1))
+        assert 97 <= sent <= 100
+
+
+async def test_a_turn_from_before_the_clock_was_set_back_is_not_waited_for_as_long_as_the_jump() -> None:
+    clock = ManualClock()
+    async with open_store("memory://", clock=clock) as store:
+        await set_limits(store, "default", Limits(rate=RATE))
+        _, turn = await Departures(store, queue="default", rate=RATE).take(2)
+        clock.jump(timedelta(hours=-1))
+        left = anyio.Event()
+
+        async def leave(turn: Departure) -> None:
+            await turn.near()
+            assert await turn.depart(until=clock.now() + timedelta(hours=2))
+            left.set()
+
+        with anyio.fail_after(30):
+            async with anyio.create_task_group() as group:
+                group.start_soon(leave, turn)
+                for _ in range(2):  # near, and then there
+                    await anyio.wait_all_tasks_blocked()
+                    assert not left.is_set()
+                    clock.advance(CLOCKS_DIFFER + HORIZON + INTERVAL)
+                await left.wait()
+
+
+async def test_a_queue_that_another_worker_has_slowed_down_is_not_asked_again_and_again() -> None:
+    clock = ManualClock()
+    async with open_store("memory://", clock=clock) as store:
+        await set_limits(store, "default", Limits(rate=RATE))
+        departures = Departures(store, queue="default", rate=RATE)
+        assert len(await departures.take(1)) == 1
+        await set_limits(store, "default", Limits(rate=RATE / 1000))
+        clock.advance(INTERVAL)
+        assert len(await departures.take(2)) == 1
+        next_one = departures.room_at()
+        assert next_one - clock.now() > CLOCKS_DIFFER + HORIZON + INTERVAL
+        assert departures.room() == 0, "jobs were leased that cannot leave for a minute, and again at once"
+        clock.advance(next_one - clock.now())
+        assert departures.room() == 1
+        assert len(await departures.take(1)) == 1
+
+
+@pytest.mark.parametrize("stall", [STALE + timedelta(milliseconds=1), timedelta(milliseconds=90), timedelta(seconds=3)])
+async def test_departures_that_were_missed_do_not_come_out_in_a_bunch(stall: timedelta) -> None:
+    """Five calls have their times, 20 ms apart; the process stands still. Those that it missed have new ones."""
+    clock = ManualClock()
+    interval = timedelta(milliseconds=20)
+    left: list[datetime] = []
+    async with open_store("memory://", clock=clock) as store:
+        await set_limits(store, "default", Limits(rate=50))
+        departures = Departures(store, queue="default", rate=50)
+        turns = await departures.take(5)
+        missed = [clock.now() + place * interval for place in range(5)]
+        clock.advance(stall)
+        kept = [at for at in missed if clock.now() - at <= STALE]
+
+        async def leave(turn: Departure) -> None:
+            assert await turn.depart(until=clock.now() + timedelta(minutes=1))
+            left.append(clock.now())
+
+        async def all_leave() -> None:
+            async with anyio.create_task_group() as group:
+                for turn in turns:
+                    group.start_soon(leave, turn)
+
+        await passing(clock, all_leave)
+    assert len(left) == 5
+    given_anew = left[len(kept) :]
+    assert len(given_anew) == 5 - len(kept) > 0
+    assert all(later - earlier >= interval for earlier, later in pairwise(given_anew))
+
+
+async def test_a_journalled_call_that_missed_its_departure_waits_for_seconds_only() -> None:
+    """One that is journalled is in doubt if its worker is killed: it does not wait for a time a minute ahead."""
+    clock = ManualClock()
+    async with open_store("memory://", clock=clock) as store:
+        await set_limits(store, "default", Limits(rate=1 / 60))
+        departures = Departures(store, queue="default", rate=1 / 60)
+        (turn,) = await departures.take(1)
+        clock.advance(timedelta(seconds=7))
+        began = clock.now()
+        leaves = None
+
+        async def depart() -> None:
+            nonlocal leaves
+            leaves = await turn.depart(until=began + timedelta(minutes=2))
+
+        await passing(clock, depart)
+        assert leaves is False
+        assert clock.now() - began <= PATIENCE
+        assert departures.room_at() < began + timedelta(minutes=1), "a departure time was taken and not used"
+
+
+async def test_at_a_low_rate_a_departure_may_be_missed_by_a_tenth_of_the_time_until_the_next() -> None:
+    clock = ManualClock()
+    async with open_store("memory://", clock=clock) as store:
+        await set_limits(store, "default", Limits(rate=1 / 60))
+        departures = Departures(store, queue="default", rate=1 / 60)
+        (turn,) = await departures.take(1)
+        clock.advance(timedelta(seconds=5))
+        assert await turn.depart(until=clock.now() + timedelta(minutes=2))
