@@ -17,7 +17,7 @@ from voiceflow_worker.core.ports.identity import checked_queue, checked_reader
 from voiceflow_worker.core.ports.leaving import until_left
 from voiceflow_worker.core.ports.reading import count_states, find_jobs, find_pages, get_jobs
 from voiceflow_worker.core.sending.departures import SetRate
-from voiceflow_worker.core.settling.batch_redial import BatchRedials, RedialledBatch
+from voiceflow_worker.core.settling.batch_redial import RedialledBatch, redial_batch
 from voiceflow_worker.core.settling.changes import Changes
 from voiceflow_worker.core.settling.holds import order_gate
 from voiceflow_worker.core.settling.refusals import RefusalRuns
@@ -210,8 +210,16 @@ class CallQueue:
             raise InvalidInputError(f"times is {times}, so nobody would be redialled: give 1 or more")
         if at is not None:
             checked_time("at", at)
-        return await BatchRedials(self.store, self.name, self._changes).redial(
-            batch_id, read_redial_on(on), at=at or self.store.clock.now(), note=note, times=times, dry_run=dry_run
+        return await redial_batch(
+            self.store,
+            self.name,
+            batch_id,
+            read_redial_on(on),
+            changes=self._changes,
+            at=at or self.store.clock.now(),
+            note=note,
+            times=times,
+            dry_run=dry_run,
         )
 
     async def resolve(

@@ -23,8 +23,7 @@ from voiceflow_worker.core.ports.store import Record
 from voiceflow_worker.core.sending.departures import Departure, Departures
 from voiceflow_worker.core.sending.journal import Journal, Refused, Unsent
 from voiceflow_worker.core.sending.refusals import keys_of, refused_by, sorted_out
-from voiceflow_worker.core.sending.reply import Reply, hold_of
-from voiceflow_worker.core.sending.unsettled import LAST_WORD, UnsettledVerdicts, cancellations
+from voiceflow_worker.core.sending.unsettled import LAST_WORD, Reply, UnsettledVerdicts, cancellations, hold_of
 from voiceflow_worker.core.settling.changes import Changes
 from voiceflow_worker.core.settling.holds import Holds
 from voiceflow_worker.core.settling.settle import Settler

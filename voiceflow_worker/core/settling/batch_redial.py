@@ -43,55 +43,48 @@ class RedialledBatch:
         return {"batch_id": self.batch_id, "redialled": self.redialled, "left_out": dict(self.left_out)}
 
 
-class BatchRedials:
-    """Redials calls of one queue, by batch and outcome. Methods raise StoreError."""
+async def redial_batch(
+    store: Store,
+    queue: str,
+    batch_id: str,
+    on: Iterable[SessionStatus],
+    *,
+    changes: Changes,
+    at: datetime,
+    note: str,
+    times: int,
+    dry_run: bool,
+) -> RedialledBatch:
+    """Redial the calls of a batch that ended with one of these statuses; a dry run only counts them.
 
-    def __init__(self, store: Store, queue: str, changes: Changes) -> None:
-        self._store = store
-        self._queue = queue
-        self._changes = changes
-        self._suppression = SuppressionList(store)
-
-    async def redial(
-        self, batch_id: str, on: Iterable[SessionStatus], *, at: datetime, note: str, times: int, dry_run: bool
-    ) -> RedialledBatch:
-        """Redial the calls of a batch that ended with one of these statuses; a dry run only counts them.
-
-        Calls that ended after `at` are left out, and calls that people have redialled `times` times already. Each job
-        counts its redials, so repeating an interrupted order redials nobody twice. Raises InvalidInputError for a
-        cancelled batch.
-        """
-        query = Query(
-            queue=self._queue,
-            states=FINAL_STATES,
-            batch_id=batch_id,
-            outcomes=frozenset(status.value for status in on),
-            limit=PAGE,
+    Calls that ended after `at` are left out, and calls that people have redialled `times` times already. Each job
+    counts its redials, so repeating an interrupted order redials nobody twice. Raises InvalidInputError for a cancelled
+    batch, and StoreError.
+    """
+    gate = (await gates_at(store, queue, [batch_id])).get(batch_id)
+    if gate is not None and gate.state is GateState.CANCELLED:
+        raise InvalidInputError(
+            f"batch {batch_id} was cancelled, and its calls are never sent; nothing was redialled. "
+            "To call these people, enqueue their rows under another batch id, with new unique keys if they "
+            "have keys of their own"
         )
-        await self._require_open(batch_id)
-        redialled, left_out = 0, Counter[str]()
-        again = partial(lifecycle.redial, at=at, note=note)
-        async with aclosing(find_pages(self._store, query)) as pages:
-            async for page in pages:
-                ended = [job for job in page if job.touched_at <= at]
-                reasons = [why_not(job, at=at, times=times) for job in ended]
-                ready = [job for job, reason in zip(ended, reasons, strict=True) if reason is None]
-                listed = await self._suppression.standing([number for job in ready for number in job.parties])
-                free = [job for job in ready if why_refused(job, listed, at=at) is None]
-                left_out.update(reason for reason in reasons if reason is not None)
-                left_out[SUPPRESSED] += len(ready) - len(free)
-                left_out[SINCE] += len(page) - len(ended)
-                redialled += len(free) if dry_run else await self._changes.change_all(free, again)
-        return RedialledBatch(batch_id=batch_id, redialled=redialled, left_out=+left_out)
-
-    async def _require_open(self, batch_id: str) -> None:
-        gate = (await gates_at(self._store, self._queue, [batch_id])).get(batch_id)
-        if gate is not None and gate.state is GateState.CANCELLED:
-            raise InvalidInputError(
-                f"batch {batch_id} was cancelled, and its calls are never sent; nothing was redialled. "
-                "To call these people, enqueue their rows under another batch id, with new unique keys if they "
-                "have keys of their own"
-            )
+    outcomes = frozenset(status.value for status in on)
+    query = Query(queue=queue, states=FINAL_STATES, batch_id=batch_id, outcomes=outcomes, limit=PAGE)
+    suppression = SuppressionList(store)
+    redialled, left_out = 0, Counter[str]()
+    again = partial(lifecycle.redial, at=at, note=note)
+    async with aclosing(find_pages(store, query)) as pages:
+        async for page in pages:
+            ended = [job for job in page if job.touched_at <= at]
+            reasons = [why_not(job, at=at, times=times) for job in ended]
+            ready = [job for job, reason in zip(ended, reasons, strict=True) if reason is None]
+            listed = await suppression.standing([number for job in ready for number in job.parties])
+            free = [job for job in ready if why_refused(job, listed, at=at) is None]
+            left_out.update(reason for reason in reasons if reason is not None)
+            left_out[SUPPRESSED] += len(ready) - len(free)
+            left_out[SINCE] += len(page) - len(ended)
+            redialled += len(free) if dry_run else await changes.change_all(free, again)
+    return RedialledBatch(batch_id=batch_id, redialled=redialled, left_out=+left_out)
 
 
 def why_not(job: Job, *, at: datetime, times: int) -> str | None:

@@ -207,9 +207,7 @@ class Reconciler:
         for start in range(0, len(group), PAGE):
             page = group[start : start + PAGE]
             # Other POSTs are read after the log: a POST that began later has no row in it.
-            matches = [await self._match(case, book) for case in page]
-            found = [_Found(case, match) for case, match in zip(page, matches, strict=True)]
-            total += await self._conclude_all(found)
+            total += await self._conclude_all([(case, await self._match(case, book)) for case in page])
         return total
 
     async def _match(self, case: _Case, book: SessionBook) -> Match:
@@ -248,21 +246,20 @@ class Reconciler:
                     posts += [post for post in job.posts if (job.id, post.number) != (case.job.id, case.post.number)]
         return posts
 
-    async def _conclude_all(self, found: Sequence[_Found]) -> Reconciled:
+    async def _conclude_all(self, found: Sequence[tuple[_Case, Match]]) -> Reconciled:
         results: list[Reconciled] = []
 
-        async def conclude(each: _Found) -> None:
+        async def conclude(case: _Case, match: Match) -> None:
             with contextlib.suppress(JobError):  # it has been deleted
-                results.append(_counted(await self._conclude(each), each.case.post.number))
+                results.append(_counted(await self._conclude(case, match), case.post.number))
 
-        await gather(*(partial(conclude, each) for each in found))
+        await gather(*(partial(conclude, *each) for each in found))
         return sum(results, Reconciled())
 
-    async def _conclude(self, found: _Found) -> Job:
-        job, match = found.case.job, found.match
-        now, policy = self._store.clock.now(), self._policy
+    async def _conclude(self, case: _Case, match: Match) -> Job:
+        job, now, policy = case.job, self._store.clock.now(), self._policy
         if match.session is not None and match.session.session_id is not None:
-            placed = await self._place(found.case, match.session, match.session.session_id)
+            placed = await self._place(case, match.session, match.session.session_id)
             if job.state is not JobState.SUBMITTED or placed.state is not JobState.SUBMITTED:
                 return placed
             job = placed
@@ -292,12 +289,6 @@ class Reconciler:
             found.id, lambda job: step(job) if job.revision == found.revision else job, base=found
         )
         return changed.new
-
-
-@dataclass(frozen=True, slots=True)
-class _Found:
-    case: _Case
-    match: Match
 
 
 def _counted(job: Job, number: int) -> Reconciled:
