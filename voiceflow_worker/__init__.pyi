@@ -7,7 +7,6 @@ from .campaigns.enqueue import enqueue_file as enqueue_file
 from .campaigns.enqueue import enqueue_rows as enqueue_rows
 from .core.admission import CallRequest as CallRequest
 from .core.numbers.suppression import SuppressionList as SuppressionList
-from .core.options import WorkerOptions as WorkerOptions
 from .core.outcomes.hooks import OutcomeHooks as OutcomeHooks
 from .core.overview.heartbeat import Heartbeats as Heartbeats
 from .core.overview.report import build_report as build_report
@@ -16,6 +15,7 @@ from .core.queue import CallQueue as CallQueue
 from .core.settling.settle import Settler as Settler
 from .core.sweep import Sweeper as Sweeper
 from .core.worker import Worker as Worker
+from .core.worker import WorkerOptions as WorkerOptions
 from .errors import CallFlowError as CallFlowError
 from .errors import CallInDoubtError as CallInDoubtError
 from .errors import CallRefusedError as CallRefusedError

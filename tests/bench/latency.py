@@ -35,7 +35,7 @@ from tests.support import sink as bare_sink
 from voiceflow_worker import CallPolicy, CallQueue, Store, VoiceClient, Worker, open_store
 from voiceflow_worker.backends.witness import JournalFiles
 from voiceflow_worker.cli.opening import collect_less
-from voiceflow_worker.core.options import WorkerOptions
+from voiceflow_worker.core.worker import WorkerOptions
 from voiceflow_worker.model.jobs.policy import OutcomeSource
 
 SELF = (sys.executable, "-m", "tests.bench.latency")

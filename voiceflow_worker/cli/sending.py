@@ -33,7 +33,6 @@ from voiceflow_worker.cli.opening import (
     voice_client,
 )
 from voiceflow_worker.cli.output import ExitCode, Meter, Output, explained, meter, resume_of, tell_error
-from voiceflow_worker.core.options import WorkerOptions
 from voiceflow_worker.core.overview.drain import DrainResult
 from voiceflow_worker.core.overview.heartbeat import NO_RECEIVER, Heartbeats
 from voiceflow_worker.core.overview.status import QueueStatus
@@ -41,7 +40,7 @@ from voiceflow_worker.core.overview.story import closed_in_words, gate_as_json
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.reading import count_states
 from voiceflow_worker.core.queue import CallQueue
-from voiceflow_worker.core.worker import Worker
+from voiceflow_worker.core.worker import Worker, WorkerOptions
 from voiceflow_worker.errors import StoreError
 from voiceflow_worker.gateway.client import VoiceClient
 from voiceflow_worker.model.jobs.gate import GateState

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Generator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field
 from datetime import datetime, timedelta
 from functools import partial
 
@@ -14,7 +14,6 @@ from anyio.abc import TaskGroup
 from anyio.lowlevel import checkpoint
 
 from voiceflow_worker.core.guard.rollback import RollbackGuard, at_work
-from voiceflow_worker.core.options import WorkerOptions
 from voiceflow_worker.core.overview.drain import DrainCheck, DrainResult
 from voiceflow_worker.core.overview.heartbeat import EVERY
 from voiceflow_worker.core.overview.status import Pulse
@@ -31,9 +30,9 @@ from voiceflow_worker.core.settling.reconcile import PATIENCE, Reconciler
 from voiceflow_worker.core.sweep import Sweeper
 from voiceflow_worker.errors import InvalidInputError, StoreCorruptError, StoreError, StoreVersionError, VoiceflowError
 from voiceflow_worker.model.jobs.job import Job, JobState
-from voiceflow_worker.model.jobs.policy import backoff
+from voiceflow_worker.model.jobs.policy import CallPolicy, backoff
 from voiceflow_worker.model.reports.verdict import Verdict
-from voiceflow_worker.model.text.wording import SLOWEST
+from voiceflow_worker.model.text.wording import SLOWEST, checked_duration
 
 _log = structlog.get_logger("voiceflow.worker")
 
@@ -48,6 +47,27 @@ LINGER = timedelta(milliseconds=20)
 for 5 calls as for 40. The wait ends when the share `FREE_TOGETHER` of `concurrency` is free. If `concurrency` is below
 `MANY_SLOTS`, the worker does not wait, because that would cost more than it saves."""
 STORE_AWAY = timedelta(seconds=1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerOptions:
+    """Less common options of a worker.
+
+    `lease` is the time for which a worker holds a job before others may take it. It must be longer than a POST takes.
+    `shutdown_grace` is the time in which calls in flight may finish when a worker stops. With `batch_id`, only this
+    batch is sent. Raises InvalidInputError for a duration that is not a timedelta.
+    """
+
+    burst: int = 1
+    max_active: int | None = None
+    lease: timedelta = timedelta(seconds=60)
+    shutdown_grace: timedelta = timedelta(seconds=30)
+    batch_id: str | None = None
+    policy: CallPolicy = field(default_factory=CallPolicy)
+
+    def __post_init__(self) -> None:
+        checked_duration("lease", self.lease)
+        checked_duration("shutdown_grace", self.shutdown_grace)
 
 
 class Worker:
