@@ -52,7 +52,7 @@ async def test_calls_to_a_busy_number_count_as_such(engine: Engine) -> None:
     assert await engine.journal_of(flight) is not None
     for _ in range(3):
         await engine.enqueue(number(1))
-    assert await engine.prepare() == []
+    assert await engine.send() == []
     assert await waiting_in(engine) == {"number_busy": 3}
 
 

@@ -113,6 +113,8 @@ class Engine:
         """Lease what is due and send it, to the end."""
         leased_at = self.store.clock.monotonic()
         flights = await self.submitter.prepare(await self.lease(limit), leased_at=leased_at)
+        if all(flight.leaves_at_once for flight in flights):
+            flights = await self.submitter.begin(flights)  # as a worker does
         for flight in flights:
             await self.submitter.fly(flight)
         after = [(flight.job, await self.queue.get(flight.job.id)) for flight in flights]

@@ -99,6 +99,7 @@ class Submitter:
         A job is put back if its number is busy, its calling window is closed, or a gate has closed. All jobs are put
         back if the store was set back to an older state. A job with a number on the suppression list ends. A job whose
         lease has ended is left to the sweep. The journal entry makes the same checks again, and those of limits.
+        Without a rate it follows at once, and a look before it would only cost a trip.
         """
         now = self._store.clock.now()
         # When its lease has ended, another worker may have the job.
@@ -117,6 +118,8 @@ class Submitter:
 
     async def _checked(self, jobs: Sequence[Job]) -> tuple[list[Job], list[Refused]]:
         """The jobs that may get a journal entry now, as far as one trip shows, and the others."""
+        if not self._departures.is_paced:
+            return list(jobs), []
         entries = [(job, self._journal.entry(job)[1]) for job in jobs]
         wanted = keys_of([need for _, unit in entries for need in unit.needs])
         found: Mapping[str, Sequence[Record]] = {}
