@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from datetime import datetime, timedelta
 from itertools import pairwise
 
 import anyio
 import pytest
+from structlog.testing import capture_logs
 
 from tests.support.faulty_store import FaultyStore, StoreCall
 from tests.support.flows import flow, number
-from tests.support.manual_time import passing, passing_beside
-from tests.support.voices import GatedVoice, ScriptedVoice
+from tests.support.manual_time import all_blocked, passing, passing_beside
+from tests.support.voices import GatedVoice, ScriptedVoice, created, not_sent
 from tests.support.workers import NO_WEBHOOKS, enqueued, worker_for
 from voiceflow_worker import CallPolicy, CallQueue, CallRequest, InvalidInputError, Worker, WorkerOptions, open_store
 from voiceflow_worker.backends.contract import ManualClock
-from voiceflow_worker.core.ports import Limits, Store
+from voiceflow_worker.core.ports import Limits, Placement, Store
 from voiceflow_worker.core.ports.reading import limits_of
 from voiceflow_worker.core.ports.record_set import text_records
 from voiceflow_worker.core.sending.departures import (
@@ -30,6 +31,7 @@ from voiceflow_worker.core.sending.departures import (
 )
 from voiceflow_worker.core.units import NUMBER
 from voiceflow_worker.model.jobs.policy import OutcomeSource
+from voiceflow_worker.model.reports.verdict import PostProgress, Verdict
 from voiceflow_worker.model.text.wording import SLOWEST
 
 pytestmark = pytest.mark.anyio
@@ -390,3 +392,63 @@ async def test_at_a_low_rate_a_departure_may_be_missed_by_a_tenth_of_the_time_un
         (turn,) = await departures.take(1)
         clock.advance(timedelta(seconds=5))
         assert await turn.depart(until=clock.now() + timedelta(minutes=2))
+
+
+async def enqueue(queue: CallQueue) -> None:
+    await queue.enqueue(flow())
+
+
+async def held_then_resumed(queue: CallQueue) -> None:
+    await queue.hold(reason="a look at the texts")
+    await queue.enqueue(flow())
+    await all_blocked()
+    await queue.resume()
+
+
+@pytest.mark.parametrize("happens", [enqueue, held_then_resumed])
+async def test_an_idle_worker_is_woken_by_what_happens_and_does_not_wait_for_its_next_look(
+    store: Store, clock: ManualClock, happens: Callable[[CallQueue], Awaitable[None]]
+) -> None:
+    queue, voice = CallQueue(store, policy=NO_WEBHOOKS), ScriptedVoice()
+    worker = worker_for(store, voice)
+    async with anyio.create_task_group() as group:
+        group.start_soon(worker.run)
+        await all_blocked()
+        await happens(queue)
+        await all_blocked()
+        assert len(voice.placed) == 1, "no time has passed"
+        worker.stop()
+
+
+class Unreachable(ScriptedVoice):
+    """No connection for the first calls, each told some time after the one before; then all is well."""
+
+    def __init__(self, clock: ManualClock, *, calls: int, apart: timedelta) -> None:
+        super().__init__()
+        self._clock = clock
+        self._calls = calls
+        self._apart = apart
+        self.failed_at: list[datetime] = []
+
+    async def place(self, placement: Placement, *, progress: PostProgress, now: datetime) -> Verdict:
+        self.placed.append((now, placement))
+        if len(self.placed) > self._calls:
+            return created(f"session-{placement.client_request_id}")
+        progress.may_have_left = False
+        await self._clock.sleep((len(self.placed) * self._apart).total_seconds())
+        self.failed_at.append(self._clock.now())
+        return not_sent()
+
+
+@pytest.mark.parametrize("apart", [timedelta(0), timedelta(milliseconds=100)])
+async def test_fifty_calls_that_fail_together_are_one_outage(
+    store: Store, clock: ManualClock, apart: timedelta
+) -> None:
+    voice = Unreachable(clock, calls=50, apart=apart)
+    await enqueued(store, 60)
+    with capture_logs() as logs:
+        await passing(clock, worker_for(store, voice, concurrency=50).drain)
+    assert [line["event"] for line in logs].count("8x8 cannot be reached") == 1
+    asked_again = voice.placed[50][0]
+    assert asked_again - voice.failed_at[-1] <= timedelta(seconds=1)
+    assert len(voice.placed) == 110
