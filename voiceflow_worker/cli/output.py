@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import json
-import os
 import sys
 import time
 from collections.abc import AsyncGenerator, AsyncIterable, Callable, Generator, Iterable, Mapping, Sequence
@@ -318,9 +317,11 @@ def with_remedies(message: str, remedies: Iterable[Remedy | None]) -> str:
 
 def tell_error(message: str) -> None:
     """Print an error on stderr, without secrets and control characters; its beginning is red on a terminal."""
-    is_coloured = sys.stderr.isatty() and not os.environ.get("NO_COLOR")
-    name = "\x1b[31mvoiceflow:\x1b[0m" if is_coloured else "voiceflow:"
-    print(f"{name} {printable(without_secrets_in(message))}", file=sys.stderr)
+    from rich.console import Console
+    from rich.text import Text
+
+    line = Text.assemble(("voiceflow:", "red"), f" {printable(without_secrets_in(message))}")
+    Console(stderr=True).print(line, soft_wrap=True)
 
 
 _FIRST_ROWS = 3
