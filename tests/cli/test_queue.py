@@ -50,7 +50,7 @@ def test_people_read_why_calls_wait_and_that_nobody_receives(voiceflow: Program)
         await engine.send()  # 8x8 has it, and its phone is busy until a summary comes
         for _ in range(2):
             await engine.enqueue()
-        await engine.prepare()
+        await engine.send()
         await engine.enqueue("+6587654399", batch_id="march")
         await engine.queue.hold(batch_id="march")
 

@@ -113,11 +113,12 @@ class Engine:
         """Lease what is due and send it, to the end."""
         leased_at = self.store.clock.monotonic()
         flights = await self.submitter.prepare(await self.lease(limit), leased_at=leased_at)
+        leased = {flight.job.id: flight.job for flight in flights}
         if all(flight.leaves_at_once for flight in flights):
             flights = await self.submitter.begin(flights)  # as a worker does
         for flight in flights:
             await self.submitter.fly(flight)
-        after = [(flight.job, await self.queue.get(flight.job.id)) for flight in flights]
+        after = [(leased[flight.job.id], await self.queue.get(flight.job.id)) for flight in flights]
         return [job for was, job in after if job.state is not JobState.QUEUED or job.post_count > was.post_count]
 
     async def summarise(

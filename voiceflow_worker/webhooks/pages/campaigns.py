@@ -10,7 +10,9 @@ from datetime import datetime, timedelta
 from hashlib import sha256
 from pathlib import Path
 from secrets import token_urlsafe
-from tempfile import TemporaryDirectory
+from shutil import rmtree
+from tempfile import mkdtemp
+from weakref import finalize
 
 import orjson
 import structlog
@@ -64,18 +66,20 @@ class _Uploads:
 
     def __init__(self) -> None:
         self._kept: OrderedDict[str, _Upload] = OrderedDict()
-        self._folder: TemporaryDirectory[str] | None = None
+        self._folder: Path | None = None
 
     def keep(self, session: PageSession, name: str, content: bytes, *, now: datetime) -> str:
         """Keep a file, and return its id."""
-        self._folder = self._folder or TemporaryDirectory(prefix="voiceflow-uploads-")
+        if self._folder is None:
+            self._folder = Path(mkdtemp(prefix="voiceflow-uploads-"))
+            finalize(self, rmtree, self._folder, ignore_errors=True)
         for old, kept in list(self._kept.items()):
             if now - kept.at > KEPT_FOR or len(self._kept) >= MOST_UPLOADS:
                 self._kept.pop(old).path.unlink(missing_ok=True)
         upload = token_urlsafe(12)
         # The name is that of the batch by default, and its ending tells the format.
         plain = re.sub(r"[^\w.-]+", "-", name.replace("\\", "/").rpartition("/")[2])[-80:].lstrip(".-") or "people.csv"
-        path = Path(self._folder.name) / upload / plain
+        path = self._folder / upload / plain
         path.parent.mkdir()
         path.write_bytes(content)
         self._kept[upload] = _Upload(session.id, path, now)
