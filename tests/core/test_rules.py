@@ -120,6 +120,19 @@ class TestOneCallPerNumber:
         clock.advance(5 * SECOND)
         assert [job.id for job in await two.send()] == [second.id]
 
+    async def test_a_doubt_that_is_found_late_keeps_its_number_though_its_own_validity_was_short(
+        self, store: Store, voice: ScriptedVoice, clock: ManualClock
+    ) -> None:
+        """The clock of 8x8, which ends the validity, may be behind."""
+        one, two = Engine(store, voice, queue="one"), Engine(store, voice, queue="two")
+        job = await one.enqueue(valid_for=10 * SECOND)
+        await one.journal()
+        clock.advance(11 * SECOND + one.policy.ringing)
+        await one.sweeper.sweep()
+        assert await one.state(job) == "in_doubt"
+        await two.enqueue()
+        assert await two.send() == []
+
     async def test_no_post_outlives_the_lock_of_its_number(
         self, store: Store, voice: ScriptedVoice, clock: ManualClock
     ) -> None:
