@@ -1,4 +1,4 @@
-"""A campaign that an operator runs in the pages alone, on a phone, from the upload to the file of who confirmed."""
+"""A campaign that an operator runs in the pages alone, on a phone too, from the upload to the file of who confirmed."""
 
 from __future__ import annotations
 
@@ -40,10 +40,11 @@ def on(tmp_path: Path) -> Iterator[Stage]:
         yield with_a_menu
 
 
-def test_a_campaign_is_run_on_a_phone_without_a_shell(on: Stage, reader: Reader) -> None:
+@pytest.mark.parametrize(("width", "theme"), [(PHONE, "light"), (1280, "dark")])
+def test_a_campaign_is_run_without_a_shell(on: Stage, reader: Reader, width: int, theme: str) -> None:
     people = on.folder / "people.csv"
     people.write_text(PEOPLE, encoding="utf-8")
-    reader.as_on_a_phone()
+    reader.shown_as(theme=theme, width=width)
     reader.sign_in(on.receiver)
     reader.open(f"{on.receiver}/ui/batches")
     reader.link("New campaign").click()
@@ -52,7 +53,7 @@ def test_a_campaign_is_run_on_a_phone_without_a_shell(on: Stage, reader: Reader)
     reader.fill(source="+6531234567", number_column="Mobile", country="SG", batch="visits")
     reader.press("Show the preview")
     reader.sees("4: 3 to be called", "1 bad", "Hello <b>Ana</b>. Your appointment is at ten.", "'nobody'")
-    assert reader.width <= PHONE
+    assert reader.width <= width
     assert violations(reader) == {}
     reader.driver.find_element(By.NAME, "skip_bad").click()
     reader.press("Start the campaign")
