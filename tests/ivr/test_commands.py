@@ -149,6 +149,8 @@ def test_a_menu_speaks_the_columns_of_a_row_as_its_preview_does(
     )
     (folder / "people.csv").write_text("destination,Name,Day\n+6587654321,Tan,2030-01-31\n")
     options = ["--ivr", "menus_of_test:ask", "--source", "+6531234567", "--voice-profile", "de-DE-KatjaNeural"]
+    assert run(["enqueue", "people.csv", *options, "--dry-run", "--json"]) == 0, capfd.readouterr().err
+    previewed = [each["text"] for each in json.loads(capfd.readouterr().out)["preview"]["later"]]
     assert run(["enqueue", "people.csv", *options]) == 0, capfd.readouterr().err
 
     async def heard() -> list[str]:
@@ -159,7 +161,8 @@ def test_a_menu_speaks_the_columns_of_a_row_as_its_preview_does(
         return [*prompts, (await call.begin()).text, (await call.press("1")).text]
 
     asked = "Hello Tan. For 31. Januar 2030 press 1."
-    assert anyio.run(heard) == [asked, asked, "Thank you, Tan. See you on 31. Januar 2030."]
+    thanked = "Thank you, Tan. See you on 31. Januar 2030."
+    assert (anyio.run(heard), previewed) == ([asked, asked, thanked], [thanked])
 
 
 @pytest.mark.parametrize(

@@ -100,6 +100,11 @@ class CampaignRows:
         self.findings: tuple[Finding, ...] = self._file_findings()
         """Warnings about the whole file: its columns, and the constant parts of its template."""
 
+    def later_texts(self, row: ReadRow) -> tuple[tuple[str, str], ...]:
+        """What the row's person hears after the first question of a menu, each text with its menu and key."""
+        texts = self._maker.menu_texts
+        return () if texts is None or row.call is None else tuple(texts.later(row.call.data or {}))
+
     def __iter__(self) -> Iterator[ReadRow]:
         """Every row, in the order of the file. A row equal to an earlier row is a duplicate, and has no call."""
         found_any = False

@@ -469,7 +469,7 @@ class _Enqueueing:
             raise ValueError("a queue is needed unless this is a dry run")
         tally = Tally(file=campaign.file, batch_id=campaign.batch_id, dry_run=dry_run)
         if dry_run and assumptions is not None:
-            tally.preview = PreviewMaker(assumptions)
+            tally.preview = PreviewMaker(assumptions, campaign.later_texts)
         tally.findings.add(campaign.findings)
         intake = Intake(queue, campaign.file, self.options)
         before = CallsBefore(queue, campaign.keys) if queue is not None and not self.again else None

@@ -9,6 +9,7 @@ from contextlib import suppress
 from dataclasses import fields, replace
 from datetime import UTC, datetime
 from difflib import get_close_matches
+from functools import partial
 from typing import cast
 
 from voiceflow_worker.errors import InvalidInputError, VoiceflowError
@@ -28,6 +29,7 @@ LONG_PROMPT = 600
 _KEY = re.compile(r"[0-9*#]{1,25}")
 _UNHASHED = {"voice_profile", "again", "fallback", "success_message", "failure_message", "after_bridge"}
 """Settings that are compared by identity, because they may be mappings, which have no hash."""
+_NOT_LATER = {"again", "success_message", "failure_message", "voice_profile", "play"}
 _SPOKEN_SETTINGS = ("again", "success_message", "failure_message", "voice_profile")
 _SAMPLE = Caller(now=datetime(2026, 7, 1, 4, tzinfo=UTC), number="+6587654321", our_number="+6531234567")
 
@@ -66,16 +68,25 @@ class MenuTexts:
     def __init__(self, menu: Menu) -> None:
         walk = _Walk([menu], reachable([menu]), None)
         self._values: dict[str | None, dict[str, tuple[str, TemplateText]]] = {}
+        self._later: dict[str, tuple[str, str | None]] = {}
         for place, text, manner in walk.texts():
             voice = manner.voice_profile
             # A voice that depends on the caller is not known here; English stands in for its language.
             spoken_by = voice if isinstance(voice, str) else None
+            if place != f"{menu.name} prompt" and place.rpartition(" ")[2] not in _NOT_LATER:
+                self._later.setdefault(place, (text, spoken_by))
             for value in parts_of(text):
                 if not isinstance(value, str):
                     self._values.setdefault(spoken_by, {}).setdefault(value.text, (place, value))
         each = (value for values in self._values.values() for _, value in values.values())
         self.names: frozenset[str] = frozenset(name for value in each for name in value.variables)
         """The names of all values in the texts."""
+
+    def later(self, data: Mapping[str, object]) -> list[tuple[str, str]]:
+        """The texts after the first question as they are spoken with this data, each with its menu and key."""
+        return [
+            (place, filled(text, data, partial(_voice_in, voice, data))) for place, (text, voice) in self._later.items()
+        ]
 
     def problems(self, data: Mapping[str, object]) -> list[tuple[str | None, str, bool]]:
         """The reasons why texts cannot be spoken with this data: a value's name, a clause, and True if it is missing.

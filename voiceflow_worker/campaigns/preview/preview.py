@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal, InvalidOperation
@@ -229,6 +229,8 @@ class Preview:
     bad: int
     texts: tuple[SampleText, ...]
     longest: SampleText | None
+    later: tuple[tuple[str, str], ...]
+    """What the first person hears after the first question of a menu: each text with its menu and key."""
     seconds: float
     assumed_seconds: float | None
     rate: float | None
@@ -278,6 +280,7 @@ class Preview:
         if self.unpriced:
             rows.append(("no price", _counts(sum(self.unpriced.values()), self.unpriced)))
         rows += [(f"row {each.row}", _text(each)) for each in self.texts]
+        rows += [(f"then, {place}", text) for place, text in self.later]
         if self.longest is not None and self.longest not in self.texts:
             rows.append(("longest text", f"row {self.longest.row}: {_text(self.longest)}"))
         return rows
@@ -295,6 +298,7 @@ class Preview:
             "window_opens_at": rfc3339(course.opens_at),
             "expired_before_their_turn": course.expired,
             "texts": [each.as_json() for each in self.texts],
+            "later": [{"place": place, "text": text} for place, text in self.later],
             "longest": self.longest.as_json() if self.longest is not None else None,
             "rate": self.rate,
             "starts_at": rfc3339(course.first),
@@ -314,12 +318,15 @@ class PreviewMaker:
     """A collector of the calls of a campaign. Its memory does not grow with the number of calls."""
 
     options: PreviewOptions
+    later_texts: Callable[[ReadRow], tuple[tuple[str, str], ...]]
+    """The function that gives what a row's person hears after the first question of a menu."""
     _plan: CallPlan = field(default_factory=CallPlan)
     _countries: Counter[str] = field(default_factory=Counter[str])
     _unpriced: Counter[str] = field(default_factory=Counter[str])
     _bills: dict[Price, list[float]] = field(default_factory=dict[Price, list[float]])
     _texts: list[SampleText] = field(default_factory=list[SampleText])
     _longest: SampleText | None = None
+    _later: tuple[tuple[str, str], ...] = ()
     _seconds: float = 0.0
     _zones: set[str | None] = field(default_factory=set[str | None])
 
@@ -342,6 +349,8 @@ class PreviewMaker:
             self._zones.add(call.time_zone)
         speech = speech_of(call.body)
         sample = SampleText(row=row.raw.number, destination=call.destination, speech=speech)
+        if not self._texts:
+            self._later = self.later_texts(row)
         if len(self._texts) < FIRST_TEXTS:
             self._texts.append(sample)
         if self._longest is None or len(speech.text) > len(self._longest.speech.text):
@@ -373,6 +382,7 @@ class PreviewMaker:
             bad=bad,
             texts=tuple(self._texts),
             longest=self._longest,
+            later=self._later,
             seconds=self._seconds,
             assumed_seconds=options.seconds,
             rate=rate,
