@@ -69,9 +69,9 @@ def with_iso_date(text: str, order: DateOrder) -> str:
 
 
 def begins_with_ordered_date(text: str) -> bool:
-    """True if a text begins with a date such as 31/1/2030, whose parts have an order that only its writer knows."""
+    """True if a text begins with a date such as 31/1/2030 or 2030/1/31, which is read only with a given order."""
     match = _DATE.match(text)
-    return match is not None and len(match[1]) != 4
+    return match is not None and not (len(match[1]) == 4 and match[2] == "-")
 
 
 def read_time(text: str, *, zone: ZoneInfo | None, now: datetime | None = None) -> datetime:
