@@ -22,13 +22,12 @@ from voiceflow_worker.core.ports.record_set import BatchNames
 from voiceflow_worker.core.queue import CallQueue
 from voiceflow_worker.errors import InvalidInputError, JobNotFoundError, VoiceflowError
 from voiceflow_worker.model.jobs import lifecycle
+from voiceflow_worker.model.jobs.call_json import call_as_json
 from voiceflow_worker.model.jobs.gate import Gate, GateScope, GateState
 from voiceflow_worker.model.jobs.job import Job, JobState
 from voiceflow_worker.model.jobs.policy import CallPolicy
 from voiceflow_worker.model.numbers.phone import parse_number
-from voiceflow_worker.model.records.call_json import call_as_json
-from voiceflow_worker.model.text.names import QUEUE_NAME
-from voiceflow_worker.model.text.wording import by_person, count_of, in_words, rate_in_words, rfc3339
+from voiceflow_worker.model.text.wording import QUEUE_NAME, by_person, count_of, in_words, rate_in_words, rfc3339
 
 if TYPE_CHECKING:
     from voiceflow_worker.campaigns.files.number_file import NumberFile

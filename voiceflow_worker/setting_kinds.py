@@ -11,9 +11,8 @@ from typing import Annotated, Final, Literal, TypeAlias, cast
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 
 from voiceflow_worker.errors import SettingsError
-from voiceflow_worker.model.numbers.spellings import read_numbers
-from voiceflow_worker.model.text.names import QUEUE_NAME, SUB_ACCOUNT_ID
-from voiceflow_worker.model.text.wording import read_duration
+from voiceflow_worker.model.numbers.phone import read_numbers
+from voiceflow_worker.model.text.wording import QUEUE_NAME, SUB_ACCOUNT_ID, read_duration
 
 Network: TypeAlias = IPv4Network | IPv6Network
 

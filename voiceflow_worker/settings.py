@@ -33,10 +33,9 @@ from pydantic_settings import BaseSettings, DotEnvSettingsSource, EnvSettingsSou
 
 from voiceflow_worker.errors import SettingsError
 from voiceflow_worker.model.jobs.policy import PersonLimit, read_person_limit, redial_words
-from voiceflow_worker.model.text.file_remedy import why_unreadable
 from voiceflow_worker.model.text.printable import without_secrets
 from voiceflow_worker.model.text.web_address import read_base_url, read_notify_url
-from voiceflow_worker.model.text.wording import read_rate, write_duration
+from voiceflow_worker.model.text.wording import read_rate, why_unreadable, write_duration
 from voiceflow_worker.setting_kinds import (
     Count,
     Duration,

@@ -19,9 +19,9 @@ from voiceflow_worker.core.settling.settle import SummaryResult
 from voiceflow_worker.finding import Severity
 from voiceflow_worker.gateway.account import OwnedNumber, Recording, SpeechProfile, Webhook, WebhookType
 from voiceflow_worker.gateway.client import PlacedCall
+from voiceflow_worker.model.jobs.call_json import OutcomeKind
 from voiceflow_worker.model.jobs.job import KeyPress, Post
 from voiceflow_worker.model.jobs.policy import Outcomes
-from voiceflow_worker.model.records.call_outcome import OutcomeKind
 from voiceflow_worker.model.reports.outcome import CallLeg, Outcome
 from voiceflow_worker.model.reports.verdict import Verdict, VerdictKind
 

@@ -39,7 +39,7 @@ from voiceflow_worker import (
 )
 from voiceflow_worker.core.ports.reading import owners_of
 from voiceflow_worker.errors import KeyConflictError, TooLateError
-from voiceflow_worker.model.flows.canonical import EncodedBody, body_digest
+from voiceflow_worker.model.flows.callflow import EncodedBody, body_digest
 
 if TYPE_CHECKING:
     from voiceflow_worker import CallWindow, RedialPolicy

@@ -23,7 +23,7 @@ from voiceflow_worker.campaigns.preview.preview import Preview, PreviewOptions, 
 from voiceflow_worker.core.admission import CheckedCall
 from voiceflow_worker.core.numbers.suppression import SuppressionList
 from voiceflow_worker.errors import CampaignFileError
-from voiceflow_worker.model.hours.window import CallWindow
+from voiceflow_worker.model.window import CallWindow
 
 TABLE = """destination,name
 +6587654321,Ana

@@ -16,7 +16,7 @@ from voiceflow_worker.campaigns.calls.values import SeenKeys, row_key
 from voiceflow_worker.campaigns.campaign_rows import open_campaign
 from voiceflow_worker.errors import CampaignFileError
 from voiceflow_worker.finding import Remedy
-from voiceflow_worker.model.flows.canonical import EncodedBody
+from voiceflow_worker.model.flows.callflow import EncodedBody
 
 
 def one(folder: Path, columns: str, cells: str) -> Path:

@@ -14,7 +14,7 @@ from tests.campaigns.reading import NOW, OPTIONS, file_of, read, requests, told
 from voiceflow_worker import CallQueue
 from voiceflow_worker.campaigns.calls.options import Purpose
 from voiceflow_worker.campaigns.enqueue import Phase, enqueue_file
-from voiceflow_worker.model.hours.window import CallWindow
+from voiceflow_worker.model.window import CallWindow
 
 DAYTIME = replace(OPTIONS, window=CallWindow.parse("09:00-20:00"))
 # It is 2026-03-02 09:00 UTC, a Monday: 17:00 in Singapore, 04:00 in New York.

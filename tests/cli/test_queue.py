@@ -16,9 +16,9 @@ from tests.support.flows import flow, number
 from voiceflow_worker import JobState
 from voiceflow_worker.core.overview.heartbeat import Heartbeats, WorkerBeat
 from voiceflow_worker.core.ports.reading import gates_of
-from voiceflow_worker.model.hours.window import CallWindow
 from voiceflow_worker.model.jobs.gate import Gate
 from voiceflow_worker.model.reports.status import SessionStatus
+from voiceflow_worker.model.window import CallWindow
 
 
 def test_the_json_has_every_field(voiceflow: Program) -> None:

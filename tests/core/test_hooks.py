@@ -23,7 +23,7 @@ from voiceflow_worker.core.outcomes.hooks import OutcomeHooks
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.record_set import LENGTH, QueueNames
 from voiceflow_worker.errors import HookGoneError, InvalidInputError, TellAgainError
-from voiceflow_worker.model.records.call_outcome import CallOutcome
+from voiceflow_worker.model.jobs.call_json import CallOutcome
 
 pytestmark = pytest.mark.anyio
 

@@ -22,9 +22,9 @@ from voiceflow_worker.core.ports.reading import find_jobs
 from voiceflow_worker.core.ports.record_set import LENGTH
 from voiceflow_worker.core.sweep import Sweeper
 from voiceflow_worker.errors import InvalidInputError, StoreUnavailableError
+from voiceflow_worker.model.jobs.call_json import CallOutcome, OutcomeKind
 from voiceflow_worker.model.jobs.job import JobState
 from voiceflow_worker.model.jobs.policy import CallPolicy
-from voiceflow_worker.model.records.call_outcome import CallOutcome, OutcomeKind
 
 pytestmark = pytest.mark.anyio
 

@@ -14,8 +14,8 @@ from voiceflow_worker import CallPolicy, Job, JobState
 from voiceflow_worker.backends.contract.samples import ManualClock
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.errors import InvalidInputError
+from voiceflow_worker.model.jobs.call_json import CAPPED
 from voiceflow_worker.model.jobs.policy import PersonLimit, read_person_limit
-from voiceflow_worker.model.records.call_json import CAPPED
 from voiceflow_worker.model.reports.status import SessionStatus
 
 pytestmark = pytest.mark.anyio

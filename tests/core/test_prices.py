@@ -17,8 +17,8 @@ from voiceflow_worker.campaigns.reports.line_spool import report_line
 from voiceflow_worker.core.overview.report import build_report
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.settling.reconcile import Prices, Reconciler
+from voiceflow_worker.model.jobs.call_json import call_as_json
 from voiceflow_worker.model.jobs.call_log import ExportRow, LoggedSession
-from voiceflow_worker.model.records.call_json import call_as_json
 from voiceflow_worker.model.reports.outcome import Charge
 from voiceflow_worker.model.reports.status import SessionStatus
 

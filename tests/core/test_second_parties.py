@@ -17,7 +17,7 @@ from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.store import Page
 from voiceflow_worker.core.units import NUMBER, PARTY
 from voiceflow_worker.errors import SuppressedNumberError
-from voiceflow_worker.model.flows.parties import second_parties
+from voiceflow_worker.model.flows.rules import second_parties
 
 pytestmark = pytest.mark.anyio
 

@@ -15,7 +15,7 @@ from tests.support.workers import NO_WEBHOOKS, worker_for
 from voiceflow_worker import CallFlow, CallQueue, Job, JobState, open_store
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.gateway.wire import body_of
-from voiceflow_worker.model.flows.canonical import EncodedBody, body_digest
+from voiceflow_worker.model.flows.callflow import EncodedBody, body_digest
 
 pytestmark = pytest.mark.anyio
 

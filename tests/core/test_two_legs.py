@@ -11,9 +11,9 @@ from tests.support.engine import Engine
 from tests.support.plain_jobs import NOW, POLICY, sending
 from voiceflow_worker.core.overview.story import story
 from voiceflow_worker.core.settling.settle import SummaryResult, outcome_of
+from voiceflow_worker.model.jobs.call_json import call_as_json
 from voiceflow_worker.model.jobs.evidence import summarised
 from voiceflow_worker.model.jobs.job import Job, JobState, RedialPolicy
-from voiceflow_worker.model.records.call_json import call_as_json
 from voiceflow_worker.model.reports.events import Leg, SessionSummary, parse_event
 from voiceflow_worker.model.reports.outcome import CallLeg, Outcome
 from voiceflow_worker.model.reports.status import OPT_OUTS, REACHED, SessionStatus

@@ -23,9 +23,9 @@ from voiceflow_worker.core.overview.heartbeat import Heartbeats, WorkerBeat
 from voiceflow_worker.core.overview.status import WaitingCounts
 from voiceflow_worker.core.ports import Limits
 from voiceflow_worker.core.sending.departures import set_limits
-from voiceflow_worker.model.hours.window import CallWindow
 from voiceflow_worker.model.jobs.job import RedialPolicy
 from voiceflow_worker.model.reports.status import SessionStatus
+from voiceflow_worker.model.window import CallWindow
 
 pytestmark = pytest.mark.anyio
 

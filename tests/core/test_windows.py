@@ -16,10 +16,10 @@ from voiceflow_worker.backends.contract.samples import ManualClock, add_jobs
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.queue import CallQueue
 from voiceflow_worker.errors import IllegalMoveError
-from voiceflow_worker.model.hours.window import CallWindow
 from voiceflow_worker.model.jobs.job import RedialPolicy
 from voiceflow_worker.model.reports.status import SessionStatus
 from voiceflow_worker.model.reports.verdict import Verdict
+from voiceflow_worker.model.window import CallWindow
 
 pytestmark = pytest.mark.anyio
 

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+from voiceflow_worker.model.jobs.call_json import call_as_json
 from voiceflow_worker.model.jobs.job import Job, JobState, NoteKind
-from voiceflow_worker.model.records.call_json import call_as_json
 from voiceflow_worker.model.reports.verdict import VerdictKind
 
 Row = Mapping[str, Any]

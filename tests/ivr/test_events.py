@@ -18,7 +18,7 @@ from voiceflow_worker.backends.contract.samples import ManualClock
 from voiceflow_worker.core.ports.store import Page
 from voiceflow_worker.errors import StoreUnavailableError
 from voiceflow_worker.ivr import approval_call, approval_data  # fmt: skip
-from voiceflow_worker.model.records.call_json import call_as_json
+from voiceflow_worker.model.jobs.call_json import call_as_json
 from voiceflow_worker.model.reports.verdict import VerdictKind
 from voiceflow_worker.webhooks.menu_events import CLAIMS
 

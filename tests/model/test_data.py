@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from voiceflow_worker.errors import InvalidInputError
-from voiceflow_worker.model.records.call_json import LONGEST, checked_data
+from voiceflow_worker.model.jobs.call_json import LONGEST, checked_data
 
 
 def test_flat_json_is_kept_as_it_is() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from voiceflow_worker import telephone_of
-from voiceflow_worker.model.numbers.spellings import spellings
+from voiceflow_worker.model.numbers.phone import spellings
 
 
 @pytest.mark.parametrize("number", ["+525512345678", "+5215512345678", "+541123456789", "+5491123456789"])

@@ -11,8 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from voiceflow_worker.errors import InvalidInputError
-from voiceflow_worker.model.hours.window import CallWindow, Span, Weekday, holidays_of
-from voiceflow_worker.model.numbers.time_zone import zone_of_number
+from voiceflow_worker.model.window import CallWindow, Span, Weekday, holidays_of, zone_of_number
 
 MINUTE = timedelta(minutes=1)
 DAY = timedelta(days=1)

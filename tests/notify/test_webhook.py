@@ -21,8 +21,7 @@ from voiceflow_worker.core.outcomes.hooks import OutcomeHooks
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.record_set import QueueNames
 from voiceflow_worker.errors import HookGoneError, SettingsError, TellAgainError
-from voiceflow_worker.model.records.call_json import call_as_json
-from voiceflow_worker.model.records.call_outcome import CallOutcome
+from voiceflow_worker.model.jobs.call_json import CallOutcome, call_as_json
 from voiceflow_worker.notify.webhook import OutcomeWebhook, verify_notification
 from voiceflow_worker.webhooks import app as from_settings
 

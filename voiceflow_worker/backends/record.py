@@ -18,14 +18,20 @@ from voiceflow_worker.core.ports import Event, EventKind, Order, Query
 from voiceflow_worker.core.ports.record_set import report_unreadable
 from voiceflow_worker.errors import InvalidInputError, StoreVersionError
 from voiceflow_worker.model.copying import maker, writer
-from voiceflow_worker.model.hours.window import CallWindow
 from voiceflow_worker.model.jobs.job import Job, JobState, KeyPress, Note, NoteKind, Post, RedialPolicy
 from voiceflow_worker.model.jobs.totals import outcome_name
-from voiceflow_worker.model.records.outcome_record import outcome_from, outcome_record
-from voiceflow_worker.model.reports.outcome import Charge, Outcome, charge_from, charge_record
+from voiceflow_worker.model.reports.outcome import (
+    Charge,
+    Outcome,
+    charge_from,
+    charge_record,
+    outcome_from,
+    outcome_record,
+)
 from voiceflow_worker.model.reports.status import SessionStatus
 from voiceflow_worker.model.reports.verdict import VerdictKind
 from voiceflow_worker.model.text.printable import half_pair_problem
+from voiceflow_worker.model.window import CallWindow
 
 
 def matches(query: Query, job: Job) -> bool:

@@ -16,7 +16,7 @@ from voiceflow_worker.core.ports.store import Order, Query
 from voiceflow_worker.core.queue import CallQueue
 from voiceflow_worker.finding import Finding, Remedy, Severity
 from voiceflow_worker.model.jobs.job import Job, JobState
-from voiceflow_worker.model.numbers.spellings import telephone_of
+from voiceflow_worker.model.numbers.phone import telephone_of
 from voiceflow_worker.model.text.wording import count_of, duration_in_words
 
 PAGE = 1000

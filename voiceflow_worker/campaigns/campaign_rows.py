@@ -30,8 +30,7 @@ from voiceflow_worker.finding import Finding, Remedy, Severity
 from voiceflow_worker.model.flows.actions import MAX_ID_CHARACTERS
 from voiceflow_worker.model.flows.speech_filters import SpecimenText
 from voiceflow_worker.model.jobs.admission import checked_time, priority_problem
-from voiceflow_worker.model.numbers.phone import parse_number
-from voiceflow_worker.model.numbers.spellings import telephone_of
+from voiceflow_worker.model.numbers.phone import parse_number, telephone_of
 from voiceflow_worker.model.text.wording import LONGEST, count_of, in_words
 
 if TYPE_CHECKING:

@@ -14,10 +14,10 @@ from voiceflow_worker.cli.output import ExitCode, Output, first
 from voiceflow_worker.core.ports import Order, Query
 from voiceflow_worker.core.ports.reading import find_pages
 from voiceflow_worker.errors import InvalidInputError
+from voiceflow_worker.model.jobs.call_json import call_as_json
 from voiceflow_worker.model.jobs.job import Job, JobState
 from voiceflow_worker.model.jobs.policy import read_outcomes
 from voiceflow_worker.model.numbers import phone
-from voiceflow_worker.model.records.call_json import call_as_json
 
 PAGE = 500
 

@@ -22,10 +22,10 @@ from voiceflow_worker.cli.opening import log_to_stderr, settings_from, signals_t
 from voiceflow_worker.cli.options import JsonOption, PortOption, QueueOption, SpeedOption, StoreOption, WebAddressOption
 from voiceflow_worker.cli.output import ExitCode, Output, tell_findings, typed
 from voiceflow_worker.errors import InvalidInputError
+from voiceflow_worker.model.jobs.call_json import call_as_json
 from voiceflow_worker.model.jobs.job import Job
 from voiceflow_worker.model.jobs.policy import CallPolicy
 from voiceflow_worker.model.numbers import phone
-from voiceflow_worker.model.records.call_json import call_as_json
 from voiceflow_worker.model.text.wording import count_of
 
 if TYPE_CHECKING:

@@ -26,8 +26,7 @@ from voiceflow_worker.model.flows.callflow import CallFlow
 from voiceflow_worker.model.jobs.gate import Gate, GateScope, GateState
 from voiceflow_worker.model.jobs.job import Job, JobState, Post, RedialPolicy
 from voiceflow_worker.model.jobs.policy import OutcomeSource
-from voiceflow_worker.model.numbers.phone import is_e164, normalise, usual_form
-from voiceflow_worker.model.numbers.spellings import spellings
+from voiceflow_worker.model.numbers.phone import is_e164, normalise, spellings, usual_form
 from voiceflow_worker.model.reports.outcome import Outcome
 from voiceflow_worker.model.reports.status import api_code, session_error, session_status
 from voiceflow_worker.model.reports.verdict import VerdictKind

@@ -24,12 +24,11 @@ from voiceflow_worker.cli.opening import opened_queue, settings_from
 from voiceflow_worker.cli.output import Output
 from voiceflow_worker.core.ports import Limits
 from voiceflow_worker.errors import InvalidInputError, SettingsError
-from voiceflow_worker.model.hours.window import CallWindow
 from voiceflow_worker.model.jobs.job import RedialPolicy
 from voiceflow_worker.model.jobs.policy import StopRules, read_answer_rate, read_cost, redial_policy
-from voiceflow_worker.model.text.file_remedy import file_remedy
 from voiceflow_worker.model.text.web_address import read_notify_url
-from voiceflow_worker.model.text.wording import read_name, read_rate
+from voiceflow_worker.model.text.wording import file_remedy, read_name, read_rate
+from voiceflow_worker.model.window import CallWindow
 
 if TYPE_CHECKING:
     from cyclopts.help import HelpPanel

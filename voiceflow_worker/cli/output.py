@@ -26,9 +26,8 @@ from voiceflow_worker.errors import (
 )
 from voiceflow_worker.finding import Finding, Remedy, Severity
 from voiceflow_worker.model.jobs.gate import Gate, GateScope
-from voiceflow_worker.model.text.file_remedy import file_remedy
 from voiceflow_worker.model.text.printable import printable, printable_json, printable_line, without_secrets_in
-from voiceflow_worker.model.text.wording import count_of
+from voiceflow_worker.model.text.wording import count_of, file_remedy
 
 if TYPE_CHECKING:
     from rich.console import RenderableType

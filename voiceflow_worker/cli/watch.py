@@ -24,9 +24,9 @@ from voiceflow_worker.core.overview.story import closed_in_words, gate_as_json
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.reading import gates_of
 from voiceflow_worker.errors import StoreUnavailableError, VoiceflowError
+from voiceflow_worker.model.jobs.call_json import CallOutcome
 from voiceflow_worker.model.jobs.gate import Gate
 from voiceflow_worker.model.jobs.totals import Totals
-from voiceflow_worker.model.records.call_outcome import CallOutcome
 from voiceflow_worker.model.text.printable import printable_line
 from voiceflow_worker.model.text.wording import count_of, rfc3339
 
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
     from voiceflow_worker.acts import Operator
     from voiceflow_worker.core.queue import CallQueue
-    from voiceflow_worker.model.records.call_outcome import CallOutcome
+    from voiceflow_worker.model.jobs.call_json import CallOutcome
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -33,13 +33,12 @@ from voiceflow_worker.errors import (
 from voiceflow_worker.finding import Finding, Remedy
 from voiceflow_worker.model.copying import maker
 from voiceflow_worker.model.flows.actions import MAX_ID_CHARACTERS
-from voiceflow_worker.model.flows.callflow import CallFlow
-from voiceflow_worker.model.flows.canonical import EncodedBody, body_digest
-from voiceflow_worker.model.hours.window import CallWindow, first_opening
+from voiceflow_worker.model.flows.callflow import CallFlow, EncodedBody, body_digest
 from voiceflow_worker.model.jobs.admission import admission_findings, key_findings, text_findings
+from voiceflow_worker.model.jobs.call_json import checked_data
 from voiceflow_worker.model.jobs.gate import GateState
 from voiceflow_worker.model.jobs.job import Job, JobState, RedialPolicy
-from voiceflow_worker.model.records.call_json import checked_data
+from voiceflow_worker.model.window import CallWindow, first_opening
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -24,7 +24,6 @@ from voiceflow_worker.core.settling.refusals import RefusalRuns
 from voiceflow_worker.core.sweep import Sweeper
 from voiceflow_worker.errors import InvalidInputError, JobNotFoundError
 from voiceflow_worker.model.flows.callflow import CallFlow
-from voiceflow_worker.model.hours.window import CallWindow
 from voiceflow_worker.model.jobs import lifecycle
 from voiceflow_worker.model.jobs.admission import checked_time, end_of
 from voiceflow_worker.model.jobs.gate import Gate, GateState
@@ -32,6 +31,7 @@ from voiceflow_worker.model.jobs.job import Job, JobState, RedialPolicy
 from voiceflow_worker.model.jobs.policy import CallPolicy, read_redial_on
 from voiceflow_worker.model.numbers.phone import usual_form
 from voiceflow_worker.model.text.wording import SLOWEST, checked_duration, is_rate
+from voiceflow_worker.model.window import CallWindow
 
 _PAGE = 500
 

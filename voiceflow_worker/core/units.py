@@ -49,8 +49,7 @@ from voiceflow_worker.model.jobs import lifecycle
 from voiceflow_worker.model.jobs.gate import Gate, GateScope, GateState, merged
 from voiceflow_worker.model.jobs.job import Job, JobState, Post
 from voiceflow_worker.model.jobs.policy import CallPolicy
-from voiceflow_worker.model.numbers.phone import usual_form
-from voiceflow_worker.model.numbers.spellings import all_spellings, spellings, telephone_of
+from voiceflow_worker.model.numbers.phone import all_spellings, spellings, telephone_of, usual_form
 from voiceflow_worker.model.reports.status import OPT_OUTS
 
 NUMBER, PARTY, BESIDE, PERSON, SESSION, POSTED = "number", "party", "beside", "person", "session", "posted"

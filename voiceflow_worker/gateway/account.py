@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 
 from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.model.numbers.phone import normalise
-from voiceflow_worker.model.reports.payload import Payload, entry_of, needed_field, read_field
+from voiceflow_worker.model.reports.events import Payload, entry_of, needed_field, read_field
 
 if TYPE_CHECKING:
     from voiceflow_worker.gateway.rest.client import RestClient

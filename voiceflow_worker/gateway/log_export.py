@@ -21,8 +21,7 @@ from voiceflow_worker.errors import CallLogError, CallLogUnavailableError, Reque
 from voiceflow_worker.gateway.rest.client import RestClient, Sleep
 from voiceflow_worker.model.flows.values import is_list
 from voiceflow_worker.model.jobs.call_log import ExportRow, LoggedCalls
-from voiceflow_worker.model.reports.events import Direction
-from voiceflow_worker.model.reports.payload import fold_name
+from voiceflow_worker.model.reports.events import Direction, fold_name
 from voiceflow_worker.model.reports.status import fold_session_status
 
 _NEEDED = ("SessionId", "SourceEndpoint", "DestinationEndpoint", "InitiatedAt")

@@ -13,9 +13,9 @@ from voiceflow_worker.core.ports import Placement
 from voiceflow_worker.errors import SettingsError
 from voiceflow_worker.finding import Remedy
 from voiceflow_worker.model.flows.rules import write_valid_until
-from voiceflow_worker.model.text.names import SUB_ACCOUNT_ID
 from voiceflow_worker.model.text.printable import without_secrets
 from voiceflow_worker.model.text.web_address import is_plain_and_remote
+from voiceflow_worker.model.text.wording import SUB_ACCOUNT_ID
 
 BASE_URL = "https://voice.8x8.com"
 """The only documented address of the voice API (8x8 voice API reference, "Base URL")."""

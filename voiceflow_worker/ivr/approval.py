@@ -14,7 +14,7 @@ from voiceflow_worker.ivr.speech import joined
 from voiceflow_worker.model.flows.actions import read_action
 from voiceflow_worker.model.flows.callflow import CallFlow
 from voiceflow_worker.model.flows.values import is_object
-from voiceflow_worker.model.records.call_json import checked_data
+from voiceflow_worker.model.jobs.call_json import checked_data
 
 Data: TypeAlias = Mapping[str, object]
 

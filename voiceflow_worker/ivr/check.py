@@ -21,7 +21,7 @@ from voiceflow_worker.ivr.speech import Text, filled, in_language, parts_of, spe
 from voiceflow_worker.model.flows.actions import Action
 from voiceflow_worker.model.flows.callflow import CallFlow
 from voiceflow_worker.model.flows.template_text import TemplateText, UnfitValueError
-from voiceflow_worker.model.text.names import name_among
+from voiceflow_worker.model.text.wording import name_among
 
 LONG_PROMPT = 600
 """The longest good prompt in characters, about 40 s of speech: after a longer one nobody remembers the first key."""

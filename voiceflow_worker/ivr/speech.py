@@ -17,7 +17,7 @@ from voiceflow_worker.model.flows.template_text import (
     is_template,
     require_filled_in,
 )
-from voiceflow_worker.model.text.names import name_among
+from voiceflow_worker.model.text.wording import name_among
 
 Text: TypeAlias = str | Mapping[str, str] | Callable[[Caller], str]
 """One of three: a template, in which `{{name}}` stands for a value of the job's data, as in campaigns; a mapping from

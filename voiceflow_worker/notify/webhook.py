@@ -21,7 +21,7 @@ from voiceflow_worker.errors import HookGoneError, NotificationError, SettingsEr
 from voiceflow_worker.finding import Remedy
 from voiceflow_worker.gateway.answers.answer import AnswerReader
 from voiceflow_worker.gateway.answers.verdict import describe, read_retry_after
-from voiceflow_worker.model.records.call_outcome import CallOutcome
+from voiceflow_worker.model.jobs.call_json import CallOutcome
 from voiceflow_worker.model.text.web_address import is_plain_and_remote
 from voiceflow_worker.model.text.wording import checked_duration
 

@@ -36,7 +36,7 @@ from voiceflow_worker.webhooks.readiness import Probe, Readiness, present, sampl
 from voiceflow_worker.webhooks.reading import RequestReader
 from voiceflow_worker.webhooks.receiver import Receiver
 
-_LATE = ("phonenumbers.timezone", "voiceflow_worker.model.numbers.time_zone", "traceback", "linecache")
+_LATE = ("phonenumbers.timezone", "voiceflow_worker.model.window", "traceback", "linecache")
 
 
 def load_what_is_read_later() -> None:

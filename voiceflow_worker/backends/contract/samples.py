@@ -17,11 +17,11 @@ from anyio.lowlevel import checkpoint
 from voiceflow_worker.core.ports import Event, Store
 from voiceflow_worker.core.ports.store import Answer, Insert, Replace, Result, Step, Unit, tally_change
 from voiceflow_worker.core.units import deleted, inserted
-from voiceflow_worker.model.hours.window import CallWindow
 from voiceflow_worker.model.jobs.job import Job, JobState, KeyPress, Note, NoteKind, Post, RedialPolicy
 from voiceflow_worker.model.reports.outcome import CallLeg, Charge, Outcome
 from voiceflow_worker.model.reports.status import SessionStatus
 from voiceflow_worker.model.reports.verdict import VerdictKind
+from voiceflow_worker.model.window import CallWindow
 
 _START = datetime(2026, 1, 5, 12, tzinfo=UTC)
 

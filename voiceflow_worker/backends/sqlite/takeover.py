@@ -31,11 +31,11 @@ from voiceflow_worker.core.ports.store import (
 from voiceflow_worker.core.units import changed
 from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.jobs import lifecycle
+from voiceflow_worker.model.jobs.call_json import KNOWN_AS
 from voiceflow_worker.model.jobs.gate import Gate, GateState
 from voiceflow_worker.model.jobs.job import Job, JobState
 from voiceflow_worker.model.jobs.policy import CallPolicy
 from voiceflow_worker.model.jobs.setback import further
-from voiceflow_worker.model.records.call_outcome import KNOWN_AS
 
 Progress = Callable[[int, int], None]
 """A function that is called with the amount of work done so far, and the total amount."""

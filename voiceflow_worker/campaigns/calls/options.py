@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 from voiceflow_worker.campaigns.calls.template import FlowTemplate, opening_template
 from voiceflow_worker.campaigns.calls.times import DateOrder
 from voiceflow_worker.campaigns.files.rows import FileKind
-from voiceflow_worker.model.hours.window import CallWindow
 from voiceflow_worker.model.jobs.job import RedialPolicy
 from voiceflow_worker.model.jobs.policy import StopRules
+from voiceflow_worker.model.window import CallWindow
 
 if TYPE_CHECKING:
     from voiceflow_worker.ivr.menu import Menu

@@ -19,14 +19,12 @@ from voiceflow_worker.errors import InvalidInputError, PhoneNumberError
 from voiceflow_worker.finding import Finding, Remedy, Severity
 from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.flows.actions import MAX_ID_CHARACTERS
-from voiceflow_worker.model.flows.callflow import CallFlow
-from voiceflow_worker.model.flows.canonical import EncodedBody, body_digest, copy_of
-from voiceflow_worker.model.flows.parties import destinations
-from voiceflow_worker.model.flows.rules import find_problems
+from voiceflow_worker.model.flows.callflow import CallFlow, EncodedBody, body_digest, copy_of
+from voiceflow_worker.model.flows.rules import destinations, find_problems
 from voiceflow_worker.model.flows.values import unspeakable
 from voiceflow_worker.model.jobs.admission import PRIORITIES, priority_problem
+from voiceflow_worker.model.jobs.call_json import checked_data
 from voiceflow_worker.model.numbers.phone import ParsedNumber, parse_number
-from voiceflow_worker.model.records.call_json import checked_data
 
 if TYPE_CHECKING:
     from voiceflow_worker.ivr.check import MenuTexts

@@ -12,9 +12,9 @@ from voiceflow_worker.campaigns.calls.options import CampaignOptions, Purpose
 from voiceflow_worker.campaigns.calls.times import read_time, read_zone
 from voiceflow_worker.finding import Finding, Remedy, Severity
 from voiceflow_worker.model.flows.rules import VALIDITY_EXPIRED, read_valid_until
-from voiceflow_worker.model.hours.window import CallWindow, first_opening
 from voiceflow_worker.model.jobs.admission import time_problem
 from voiceflow_worker.model.text.wording import in_words
+from voiceflow_worker.model.window import CallWindow, first_opening
 
 
 @dataclass(slots=True)

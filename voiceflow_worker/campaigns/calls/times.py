@@ -8,7 +8,7 @@ from difflib import get_close_matches
 from enum import StrEnum
 from zoneinfo import ZoneInfo, available_timezones
 
-from voiceflow_worker.model.numbers.time_zone import zone_named
+from voiceflow_worker.model.window import zone_named
 
 _FORM = re.compile(
     r"(\d{4}-\d{2}-\d{2})[Tt ](\d{1,2}:\d{2}(?::\d{2}(?:\.\d{1,9})?)?)\s*([Zz]|[+-]\d{2}:?\d{2})?", re.ASCII

@@ -16,7 +16,7 @@ from voiceflow_worker.errors import PhoneNumberError
 from voiceflow_worker.model.flows.actions import Action
 from voiceflow_worker.model.flows.values import describe, is_list, is_object
 from voiceflow_worker.model.numbers.phone import is_e164, parse_number
-from voiceflow_worker.model.text.names import folded
+from voiceflow_worker.model.text.wording import folded
 
 _KEY, _BODY, _LINE = 16, 8, 6
 """The sizes of the three parts of an entry, in bytes."""

@@ -14,7 +14,7 @@ from tempfile import TemporaryFile
 from typing import IO, NamedTuple
 
 from voiceflow_worker.errors import CampaignFileError
-from voiceflow_worker.model.text.file_remedy import file_remedy
+from voiceflow_worker.model.text.wording import file_remedy
 
 _GZIP = b"\x1f\x8b"
 _ENDING = ".gz"

@@ -13,8 +13,7 @@ from voiceflow_worker.campaigns.files.rows import DESTINATION, canonical_name, n
 from voiceflow_worker.errors import CampaignFileError, PhoneNumberError
 from voiceflow_worker.finding import Finding, Severity
 from voiceflow_worker.model.numbers.phone import FEWEST_DIGITS, parse_number
-from voiceflow_worker.model.text.names import folded
-from voiceflow_worker.model.text.wording import count_of
+from voiceflow_worker.model.text.wording import count_of, folded
 
 _SEVERAL_CELLS = ",;\t|"
 

@@ -21,8 +21,7 @@ import orjson
 from voiceflow_worker.campaigns.files.input_file import InputFile
 from voiceflow_worker.errors import CampaignFileError
 from voiceflow_worker.finding import Finding, Remedy, Severity
-from voiceflow_worker.model.text.names import folded
-from voiceflow_worker.model.text.wording import count_of
+from voiceflow_worker.model.text.wording import count_of, folded
 
 MOST = {Severity.ERROR: 100_000, Severity.WARNING: 10_000}
 """The largest number of listed findings of each severity. At about 500 bytes each, they take 55 MB at most."""

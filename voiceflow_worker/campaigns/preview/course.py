@@ -9,8 +9,7 @@ from heapq import heapify, heappop, heappush
 from typing import NamedTuple
 
 from voiceflow_worker.core.admission import CheckedCall
-from voiceflow_worker.model.hours.window import CallWindow
-from voiceflow_worker.model.numbers.time_zone import zone_named
+from voiceflow_worker.model.window import CallWindow, zone_named
 
 _FIRST_BLOCK = 256
 """The number of rows in a block at first. When there are `_MOST_BLOCKS` blocks, neighbours are joined in pairs."""

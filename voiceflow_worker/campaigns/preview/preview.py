@@ -23,8 +23,7 @@ from voiceflow_worker.errors import CampaignFileError
 from voiceflow_worker.finding import Finding
 from voiceflow_worker.model.flows.actions import Action, heard_in
 from voiceflow_worker.model.numbers.phone import country_of
-from voiceflow_worker.model.text.names import folded
-from voiceflow_worker.model.text.wording import count_of, duration_in_words, rate_in_words, rfc3339
+from voiceflow_worker.model.text.wording import count_of, duration_in_words, folded, rate_in_words, rfc3339
 
 _PLACES = ("prefix", "country")
 _PRICES = ("per_minute", "per_call")

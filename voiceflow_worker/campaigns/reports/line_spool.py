@@ -10,9 +10,8 @@ from zoneinfo import ZoneInfo
 from voiceflow_worker.campaigns.files.rows import Packs
 from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.model.jobs.job import Job
-from voiceflow_worker.model.text.names import folded
 from voiceflow_worker.model.text.printable import printable
-from voiceflow_worker.model.text.wording import rfc3339
+from voiceflow_worker.model.text.wording import folded, rfc3339
 
 _NO_DATA: Mapping[str, object] = {}
 

@@ -21,8 +21,7 @@ from voiceflow_worker.model.jobs.evidence import found_placed
 from voiceflow_worker.model.jobs.job import Job, KeyPress, Post
 from voiceflow_worker.model.jobs.lifecycle import with_post
 from voiceflow_worker.model.jobs.policy import CallPolicy
-from voiceflow_worker.model.numbers.phone import usual_form
-from voiceflow_worker.model.numbers.spellings import spellings
+from voiceflow_worker.model.numbers.phone import spellings, usual_form
 from voiceflow_worker.model.reports.events import CallAction, Direction
 
 ROUNDS = 20

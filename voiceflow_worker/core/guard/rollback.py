@@ -29,10 +29,10 @@ from voiceflow_worker.core.settling.changes import Changes
 from voiceflow_worker.core.settling.holds import Holds
 from voiceflow_worker.errors import JobError, StoreError
 from voiceflow_worker.model.jobs import lifecycle
+from voiceflow_worker.model.jobs.call_json import SENT_AS
 from voiceflow_worker.model.jobs.job import FINAL_STATES, Job, JobState
 from voiceflow_worker.model.jobs.policy import CallPolicy
 from voiceflow_worker.model.jobs.setback import is_forgotten, made_again, remembered
-from voiceflow_worker.model.records.call_outcome import SENT_AS
 from voiceflow_worker.model.reports.verdict import Hold
 
 PAGE = 200

@@ -12,10 +12,9 @@ from voiceflow_worker.core.ports.leaving import until_left
 from voiceflow_worker.core.ports.record_set import QueueNames, RecordSet, report_unreadable
 from voiceflow_worker.core.ports.store import Mode, Put, Record, Step, Unit
 from voiceflow_worker.errors import InvalidInputError
+from voiceflow_worker.model.jobs.call_json import LISTED
 from voiceflow_worker.model.jobs.job import Job
-from voiceflow_worker.model.numbers.phone import parse_number
-from voiceflow_worker.model.numbers.spellings import all_spellings, spellings
-from voiceflow_worker.model.records.call_outcome import LISTED
+from voiceflow_worker.model.numbers.phone import all_spellings, parse_number, spellings
 from voiceflow_worker.model.text.printable import checked_text
 from voiceflow_worker.model.text.wording import in_words, rfc3339
 

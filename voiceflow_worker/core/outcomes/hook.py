@@ -23,9 +23,9 @@ from voiceflow_worker.core.ports.reading import get_jobs
 from voiceflow_worker.core.ports.record_set import LeaderLease, json_records
 from voiceflow_worker.core.ports.retrying import Retry
 from voiceflow_worker.errors import HookGoneError, InvalidInputError, StoreError, StoreVersionError, TellAgainError
+from voiceflow_worker.model.jobs.call_json import CallOutcome
 from voiceflow_worker.model.jobs.job import JobState
 from voiceflow_worker.model.jobs.policy import backoff
-from voiceflow_worker.model.records.call_outcome import CallOutcome
 from voiceflow_worker.model.text.wording import checked_duration, in_words
 
 WAITING = "hook-waiting"

@@ -30,8 +30,8 @@ from voiceflow_worker.errors import (
     StoreUnavailableError,
     StoreVersionError,
 )
+from voiceflow_worker.model.jobs.call_json import CallOutcome, OutcomeKind
 from voiceflow_worker.model.jobs.job import Job
-from voiceflow_worker.model.records.call_outcome import CallOutcome, OutcomeKind
 from voiceflow_worker.model.text.wording import in_words
 
 FORGOTTEN = "forgotten-events"

@@ -16,11 +16,11 @@ from voiceflow_worker.core.ports import Limits, Order, Query, Store
 from voiceflow_worker.core.ports.reading import count_states, find_jobs, gates_of, limits_of
 from voiceflow_worker.core.ports.record_set import json_records
 from voiceflow_worker.errors import VoiceflowError
+from voiceflow_worker.model.jobs.call_json import BUSY, CAPPED, OUTSIDE_WINDOW
 from voiceflow_worker.model.jobs.gate import Gate, GateScope
 from voiceflow_worker.model.jobs.job import Job, JobState
-from voiceflow_worker.model.numbers.time_zone import zone_named
-from voiceflow_worker.model.records.call_json import BUSY, CAPPED, OUTSIDE_WINDOW
 from voiceflow_worker.model.text.wording import in_words, rfc3339
+from voiceflow_worker.model.window import zone_named
 
 _log = structlog.get_logger("voiceflow.worker")
 

@@ -12,7 +12,7 @@ from itertools import product
 from ulid import ULID, base32
 
 from voiceflow_worker.errors import InvalidInputError
-from voiceflow_worker.model.text.names import QUEUE_NAME
+from voiceflow_worker.model.text.wording import QUEUE_NAME
 
 _ENDS = ["".join(pair) for pair in product(base32.ENCODE, repeat=2)]
 """All pairs of characters with which a ULID can end, in the order of the ULIDs."""

@@ -19,10 +19,10 @@ from voiceflow_worker.core.ports.retrying import gather, retry_briefly
 from voiceflow_worker.core.ports.store import Answer, Result, Step, Unit
 from voiceflow_worker.errors import StoreError
 from voiceflow_worker.model.jobs import lifecycle
+from voiceflow_worker.model.jobs.call_json import OUTSIDE_WINDOW
 from voiceflow_worker.model.jobs.evidence import answered
 from voiceflow_worker.model.jobs.job import Job, JobState
 from voiceflow_worker.model.jobs.policy import CallPolicy
-from voiceflow_worker.model.records.call_json import OUTSIDE_WINDOW
 from voiceflow_worker.model.reports.verdict import NotSentCause, Verdict, VerdictKind
 
 _log = structlog.get_logger("voiceflow.journal")

@@ -24,10 +24,10 @@ from voiceflow_worker.core.ports.store import (
     is_closed,
 )
 from voiceflow_worker.core.sending.journal import Refused, Unsent
+from voiceflow_worker.model.jobs.call_json import BUSY, CAPPED
 from voiceflow_worker.model.jobs.job import Job
 from voiceflow_worker.model.jobs.policy import CallPolicy, spread
-from voiceflow_worker.model.numbers.spellings import spellings
-from voiceflow_worker.model.records.call_json import BUSY, CAPPED
+from voiceflow_worker.model.numbers.phone import spellings
 
 NUMBER_BUSY = timedelta(seconds=2)
 """The time that a job waits if its number is busy with another call."""

@@ -29,10 +29,10 @@ from voiceflow_worker.core.settling.holds import Holds
 from voiceflow_worker.core.settling.settle import Settler
 from voiceflow_worker.core.units import NUMBER, PARTY
 from voiceflow_worker.errors import StoreError
+from voiceflow_worker.model.jobs.call_json import OUTSIDE_WINDOW
 from voiceflow_worker.model.jobs.gate import Gate
 from voiceflow_worker.model.jobs.job import Job, JobState
 from voiceflow_worker.model.jobs.policy import CallPolicy
-from voiceflow_worker.model.records.call_json import OUTSIDE_WINDOW
 from voiceflow_worker.model.reports.verdict import Hold, NotSentCause, PostProgress, Verdict, VerdictKind
 
 _log = structlog.get_logger("voiceflow.submit")

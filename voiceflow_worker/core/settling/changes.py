@@ -18,8 +18,7 @@ from voiceflow_worker.core.ports.store import Result, Step, Unit
 from voiceflow_worker.errors import JobError, JobNotFoundError, StaleJobError
 from voiceflow_worker.model.jobs.job import Job
 from voiceflow_worker.model.jobs.policy import CallPolicy
-from voiceflow_worker.model.records.outcome_record import outcome_from, outcome_record
-from voiceflow_worker.model.reports.outcome import Outcome
+from voiceflow_worker.model.reports.outcome import Outcome, outcome_from, outcome_record
 
 SESSIONS = units.SESSION
 _OF_NOBODY_HERE = "elsewhere.unknown.0"

@@ -41,7 +41,7 @@ from voiceflow_worker.model.jobs.call_log import (
 from voiceflow_worker.model.jobs.evidence import charged, found_placed, session_of
 from voiceflow_worker.model.jobs.job import FINAL_STATES, Job, JobState, Post
 from voiceflow_worker.model.jobs.policy import CallPolicy
-from voiceflow_worker.model.numbers.spellings import spellings
+from voiceflow_worker.model.numbers.phone import spellings
 
 SPAN = timedelta(hours=2)
 """The approximate longest range of one export. With 50 calls a second, such an export has 360,000 rows."""

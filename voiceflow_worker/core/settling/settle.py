@@ -22,7 +22,7 @@ from voiceflow_worker.model.jobs import lifecycle
 from voiceflow_worker.model.jobs.evidence import answered, mismatched, summarised
 from voiceflow_worker.model.jobs.job import Job, JobState
 from voiceflow_worker.model.jobs.policy import CallPolicy
-from voiceflow_worker.model.numbers.spellings import spellings
+from voiceflow_worker.model.numbers.phone import spellings
 from voiceflow_worker.model.reports.events import Leg, SessionSummary
 from voiceflow_worker.model.reports.outcome import CallLeg, Outcome
 from voiceflow_worker.model.reports.status import OPT_OUTS

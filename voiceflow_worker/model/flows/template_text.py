@@ -17,7 +17,7 @@ from voiceflow_worker.model.flows.speech_filters import (
     speech_filters,
     unknown_filter,
 )
-from voiceflow_worker.model.text.names import name_among
+from voiceflow_worker.model.text.wording import name_among
 
 if TYPE_CHECKING:
     from jinja2.nodes import Template

@@ -15,8 +15,7 @@ from decimal import Decimal
 from enum import IntEnum
 
 from voiceflow_worker.model.jobs.job import Job, Post
-from voiceflow_worker.model.numbers.phone import usual_form
-from voiceflow_worker.model.numbers.spellings import spellings
+from voiceflow_worker.model.numbers.phone import spellings, usual_form
 from voiceflow_worker.model.reports.events import Direction
 from voiceflow_worker.model.reports.outcome import CallLeg, Charge, Outcome
 from voiceflow_worker.model.reports.status import SessionStatus

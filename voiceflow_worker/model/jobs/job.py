@@ -9,13 +9,12 @@ from decimal import Decimal
 from enum import StrEnum
 
 from voiceflow_worker.errors import InvalidInputError
-from voiceflow_worker.model.flows.parties import second_parties
-from voiceflow_worker.model.hours.window import CallWindow
-from voiceflow_worker.model.numbers.time_zone import zone_named
+from voiceflow_worker.model.flows.rules import second_parties
 from voiceflow_worker.model.reports.outcome import Charge, Outcome
 from voiceflow_worker.model.reports.status import OPT_OUTS, REACHED, SessionStatus
 from voiceflow_worker.model.reports.verdict import NOBODY_CALLED, VerdictKind
 from voiceflow_worker.model.text.wording import checked_duration
+from voiceflow_worker.model.window import CallWindow, zone_named
 
 
 class JobState(StrEnum):

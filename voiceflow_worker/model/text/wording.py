@@ -1,15 +1,58 @@
-"""Counts, durations, moments, rates and names of people in words, and as people write them."""
+"""Names, counts, durations, moments and rates in words and as people write them, and why a file cannot be read."""
 
 from __future__ import annotations
 
+import errno
 import math
 import re
+from collections.abc import Collection
 from datetime import UTC, datetime, timedelta
 from typing import cast
 from zoneinfo import ZoneInfo
 
 from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.model.text.printable import printable_line
+
+QUEUE_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,15}")
+"""The pattern of a queue name. A name has at most 16 characters, so that a job id with a POST number fits into the 50
+characters of a `clientRequestId`."""
+
+SUB_ACCOUNT_ID = re.compile(r"[A-Za-z0-9\-._&]{3,50}")
+"""The pattern of a sub-account id (8x8 voice API reference)."""
+
+_NOT_A_WORD = re.compile(r"\W+")
+
+
+def folded(name: str) -> str:
+    """The name in lower case, with _ for spaces and punctuation: `Unique Key` becomes `unique_key`."""
+    return _NOT_A_WORD.sub("_", name.strip().casefold()).strip("_")
+
+
+def name_among(names: Collection[str], wanted: str) -> str:
+    """The one of these names that a text means by `wanted`: the same name, else the folded one, else `wanted`."""
+    if wanted in names:
+        return wanted
+    return short if (short := folded(wanted)) in names else wanted
+
+
+_REMEDIES = {
+    errno.ENOENT: "; check its name and its folder",
+    errno.ENOTDIR: "; check its name and its folder",
+    errno.EISDIR: "; name a file in it",
+    errno.EACCES: "; allow this user to use it and its folder",
+}
+
+
+def why_unreadable(error: OSError | ValueError) -> str:
+    """The reason why a text file cannot be read, to be added to a message about the file."""
+    if isinstance(error, UnicodeDecodeError):
+        return "it is not UTF-8 text"
+    return (isinstance(error, OSError) and error.strerror) or str(error)
+
+
+def file_remedy(error: OSError) -> str:
+    """The remedy, to be added to a message about the file; empty if there is none for this error."""
+    return _REMEDIES.get(error.errno or 0, "")
 
 
 def count_of(number: int, noun: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hmac
 from collections.abc import Collection, Mapping, Sequence
 
-from voiceflow_worker.model.text.names import SUB_ACCOUNT_ID
+from voiceflow_worker.model.text.wording import SUB_ACCOUNT_ID
 from voiceflow_worker.sandbox.events.delivery import WebhookTarget
 from voiceflow_worker.sandbox.orders.orders import same_number
 

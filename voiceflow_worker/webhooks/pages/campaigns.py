@@ -31,9 +31,9 @@ from voiceflow_worker.core.ports.reading import limits_of
 from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.ivr.menu import Menu
 from voiceflow_worker.model.flows.callflow import CallFlow
-from voiceflow_worker.model.hours.window import CallWindow
 from voiceflow_worker.model.numbers.phone import parse_number
 from voiceflow_worker.model.text.wording import count_of
+from voiceflow_worker.model.window import CallWindow
 from voiceflow_worker.webhooks.pages.actions.action import ActionDone, page_of
 from voiceflow_worker.webhooks.pages.routes.page import DEFAULT_QUEUE, Answer, Page, problem, sentence
 from voiceflow_worker.webhooks.pages.sign_in.sessions import FormRefusedError, PageForm, PageSession, checked_form

@@ -22,7 +22,7 @@ from voiceflow_worker.campaigns.reports.report_files import ReportFiles, write_r
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.record_set import BatchNames
 from voiceflow_worker.errors import InvalidInputError
-from voiceflow_worker.model.text.names import QUEUE_NAME
+from voiceflow_worker.model.text.wording import QUEUE_NAME
 from voiceflow_worker.webhooks.pages.routes.page import (
     DEFAULT_QUEUE,
     LONGEST_NAME,

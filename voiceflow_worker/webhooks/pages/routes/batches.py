@@ -14,7 +14,7 @@ from voiceflow_worker.core.ports import Query, Store
 from voiceflow_worker.core.ports.reading import find_jobs, gates_of
 from voiceflow_worker.model.jobs.gate import Gate, GateState
 from voiceflow_worker.model.jobs.totals import Totals
-from voiceflow_worker.model.text.names import QUEUE_NAME
+from voiceflow_worker.model.text.wording import QUEUE_NAME
 from voiceflow_worker.webhooks.pages.routes.calls import OTHER_KEYS, show_found
 from voiceflow_worker.webhooks.pages.routes.charts import ChartBar, Curve, bar_of_states, bars, curve, tone_of
 from voiceflow_worker.webhooks.pages.routes.page import (

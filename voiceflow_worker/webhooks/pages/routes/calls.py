@@ -24,8 +24,8 @@ from voiceflow_worker.errors import InvalidInputError, PhoneNumberError, StoreVe
 from voiceflow_worker.model.jobs.job import FINAL_STATES, Job, JobState
 from voiceflow_worker.model.jobs.policy import CallPolicy, read_outcomes
 from voiceflow_worker.model.jobs.totals import Totals
-from voiceflow_worker.model.numbers.time_zone import zone_named
 from voiceflow_worker.model.reports.status import SessionStatus
+from voiceflow_worker.model.window import zone_named
 from voiceflow_worker.webhooks.pages.routes.charts import texts_of, tone_of
 from voiceflow_worker.webhooks.pages.routes.page import (
     DEFAULT_QUEUE,

@@ -16,7 +16,7 @@ from voiceflow_worker.core.ports.record_set import BatchNames, QueueNames
 from voiceflow_worker.errors import PhoneNumberError
 from voiceflow_worker.model.jobs.job import Job
 from voiceflow_worker.model.numbers.phone import parse_number, usual_form
-from voiceflow_worker.model.text.names import QUEUE_NAME
+from voiceflow_worker.model.text.wording import QUEUE_NAME
 
 DEFAULT_QUEUE = "default"
 MOST_FOUND = 100

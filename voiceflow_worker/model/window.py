@@ -1,13 +1,9 @@
-"""Calling windows: the hours and days at which a phone may ring, in the phone's local time, and their next opening.
-
-A window is open when the local clock shows a time in one of its spans. With daylight saving, an hour that the clock
-skips does not occur, and an hour that it repeats is open twice.
-"""
+"""Calling windows, and the time zones of telephone numbers."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from enum import IntEnum
@@ -18,8 +14,65 @@ from zoneinfo import ZoneInfo
 from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.finding import Finding, Remedy
 from voiceflow_worker.model.flows.rules import VALIDITY_EXPIRED
-from voiceflow_worker.model.numbers.time_zone import zone_named, zone_of_number
+from voiceflow_worker.model.numbers.phone import is_e164, normalise
 from voiceflow_worker.model.text.wording import in_words
+
+_UNKNOWN = "Etc/Unknown"
+_FIRST_LOOK = datetime(2026, 1, 1, tzinfo=UTC)
+_LOOKS = 2 * 366
+
+
+@dataclass(frozen=True, slots=True)
+class NumberZone:
+    """The time zone of a number. `zone` is None if the digits do not determine it; `among` are the possible zones."""
+
+    zone: str | None
+    among: tuple[str, ...] = ()
+
+
+@lru_cache(maxsize=4096)
+def zone_of_number(e164: str) -> NumberZone:
+    """The zone of a number, by the data of `phonenumbers`. Never raises.
+
+    Zones whose clocks always agree count as one: a British mobile number may be in London or on Jersey, and both show
+    the same time.
+    """
+    # The import takes 10 ms, so it is done only for a call with a window and without a time zone.
+    import phonenumbers
+    from phonenumbers.timezone import time_zones_for_number
+
+    if not is_e164(e164):
+        return NumberZone(None)
+    try:
+        found = time_zones_for_number(phonenumbers.parse(normalise(e164)))
+    except phonenumbers.NumberParseException:
+        return NumberZone(None)
+    names = tuple(name for name in found if name != _UNKNOWN)
+    if not names or not _agree(names):
+        return NumberZone(None, names)
+    return NumberZone(names[-1], names)
+
+
+@lru_cache(maxsize=256)
+def _agree(names: Sequence[str]) -> bool:
+    """Whether the clocks of these zones show the same time on every day of two years."""
+    if len(names) == 1:
+        return zone_named(names[0]) is not None
+    zones = [zone_named(name) for name in names]
+    moments = [_FIRST_LOOK + timedelta(days=each) for each in range(_LOOKS)]
+    shown = {tuple(at.astimezone(zone).utcoffset() for at in moments) for zone in zones if zone is not None}
+    return None not in zones and len(shown) == 1
+
+
+@lru_cache(maxsize=512)
+def zone_named(name: str) -> ZoneInfo | None:
+    """The zone of this name in the time zone database; None when there is none. Never raises."""
+    try:
+        return ZoneInfo(name)
+    except (KeyError, ValueError, OSError):
+        # ZoneInfoNotFoundError is a KeyError; names with .. are ValueErrors, folders are OSErrors.
+        return None
+
 
 MIDNIGHT = time(0)
 _DAY = timedelta(days=1)

@@ -1,1 +1,0 @@
-"""Jobs and outcomes as JSON, for programs and for stores."""
