@@ -83,6 +83,8 @@ def test_the_column_of_the_numbers_may_have_another_name(tmp_path: Path, name: s
     options = replace(OPTIONS, number_column="mobile no")
     (row,) = read(file_of(tmp_path, content[name], name), options)
     assert (row.number, told([row])) == ("+6587654321", [])
+    assert row.call is not None
+    assert (row.call.data or {})["mobile_no"] == "+6587654321", "reports show the column under its own name too"
 
 
 def test_a_column_of_numbers_that_is_missing_or_not_the_only_one_is_told(tmp_path: Path) -> None:

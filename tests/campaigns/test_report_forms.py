@@ -162,7 +162,17 @@ async def test_totals_alone_have_no_breakdown(store: Store) -> None:
 async def test_the_columns_of_the_file_come_back_in_csv_and_excel(store: Store, tmp_path: Path) -> None:
     await fill(
         store,
-        job(1, data={"name": "Ana", "customer no": "007", "vip": True, "visits": 3, "note": "2026-11-27 14:30"}),
+        job(
+            1,
+            data={
+                "name": "Ana",
+                "customer no": "007",
+                "vip": True,
+                "visits": 3,
+                "note": "2026-11-27 14:30",
+                "born": "0001-01-01",
+            },
+        ),
         job(2, data={"name": "Ben", "note": "two\nlines", "long": 12345678901234567890}),
         job(3),
     )
@@ -170,7 +180,7 @@ async def test_the_columns_of_the_file_come_back_in_csv_and_excel(store: Store, 
     assert await written(store, "visits", csv=path, xlsx=book) == 3
     first, second, third = rows_of(path)
     assert [name for name in first if name.startswith("data.")] == [
-        "data.name", "data.customer no", "data.vip", "data.visits", "data.note", "data.long"
+        "data.name", "data.customer no", "data.vip", "data.visits", "data.note", "data.born", "data.long"
     ]  # fmt: skip
     assert (first["data.name"], first["data.customer no"], first["data.vip"]) == ("Ana", "007", "true")
     assert (second["data.note"], second["data.vip"]) == ("two\nlines", "")
@@ -180,6 +190,7 @@ async def test_the_columns_of_the_file_come_back_in_csv_and_excel(store: Store, 
     found = [dict(zip(header, row, strict=True)) for row in calls]
     assert (found[0]["data.customer no"], found[0]["data.vip"], found[0]["data.visits"]) == ("007", True, 3)
     assert found[0]["data.note"] == datetime(2026, 11, 27, 14, 30)  # noqa: DTZ001
+    assert found[0]["data.born"] == "0001-01-01", "Excel has no dates before 1900"
     assert load_workbook(book).sheetnames[0] == "Calls"
     assert found[1]["data.long"] == "12345678901234567890", "Excel would round it"
     assert [row["destination"] for row in found] == [row["destination"] for row in (first, second, third)]

@@ -88,7 +88,7 @@ class CampaignRows:
         self._options = options
         self._maker = RequestMaker(options, file=self.file, default_batch=self.batch_id, now=now, purpose=purpose)
         self._is_table = self.source.kind.is_table
-        self._csv = CsvValues(self.source.columns)
+        self._csv = CsvValues(self.source.columns, options.number_column if self._is_table else None)
         self._unused: set[str] = set()
         self._source_warnings: set[str] = set()
         self.keys: SeenKeys = SeenKeys()

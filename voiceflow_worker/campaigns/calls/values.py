@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import struct
-from array import array
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,12 +16,6 @@ from voiceflow_worker.model.flows.values import describe, is_list, is_object
 from voiceflow_worker.model.numbers.phone import is_e164, parse_number
 from voiceflow_worker.model.text.wording import folded
 
-_KEY, _BODY, _LINE = 16, 8, 6
-"""The sizes of the three parts of an entry, in bytes."""
-_ENTRY = _KEY + _BODY + _LINE
-_STARTS = struct.Struct(f">I{_ENTRY - 4}x")
-"""The first four bytes of an entry, which decide its place in the table."""
-
 
 def row_key(batch_id: str, canonical: str) -> str:
     """The key made for a row without its own key: a digest of its batch and its canonical body without validUntil.
@@ -35,57 +27,30 @@ def row_key(batch_id: str, canonical: str) -> str:
 
 
 class SeenKeys:
-    """The keys of the rows that were read so far. They take 40 bytes a row; a dict would take 350.
+    """The keys of the rows that were read so far, each with the line of its row and a digest of its body.
 
-    This is a hash table with open addressing. `_table` holds the numbers of entries, counted from 1. An entry has the
-    digest of a row's key, the beginning of the digest of the row's body, and the row's line.
+    Digests are kept as integers: a row takes about 150 bytes.
     """
 
     def __init__(self) -> None:
-        self._entries = bytearray()
-        self._count = 0
-        self._table = array("I", bytes(4 << 10))
+        self._rows: dict[int, tuple[int, int]] = {}
 
     def first(self, key: str, *, row: int, digest: str) -> tuple[int, bool] | None:
         """The line of the earlier row with this key, and whether that row has an equal body.
 
         Returns None for a new key, and adds it.
         """
-        mark = hashlib.blake2b(key.encode("utf-8", "surrogatepass"), digest_size=_KEY).digest()
-        body = bytes.fromhex(digest[: 2 * _BODY])
-        place = self._place_of(mark)
-        if (seen := self._table[place]) == 0:
-            self._entries += mark + body + row.to_bytes(_LINE)
-            self._count += 1
-            self._table[place] = self._count
-            if self._count * 3 > len(self._table) * 2:
-                self._grow()
-            return None
-        entry = bytes(self._entries[(seen - 1) * _ENTRY : seen * _ENTRY])
-        return int.from_bytes(entry[-_LINE:]), entry[_KEY:-_LINE] == body
+        body = int(digest, 16)
+        line, known = self._rows.setdefault(_mark(key), (row, body))
+        return None if line == row else (line, known == body)
 
     def __contains__(self, key: str) -> bool:
         """True if a row with this key was read."""
-        mark = hashlib.blake2b(key.encode("utf-8", "surrogatepass"), digest_size=_KEY).digest()
-        return self._table[self._place_of(mark)] > 0
+        return _mark(key) in self._rows
 
-    def _place_of(self, mark: bytes) -> int:
-        """The place of a key in the table, or the free place for it."""
-        last = len(self._table) - 1
-        place = int.from_bytes(mark[:4]) & last
-        while (seen := self._table[place]) and not self._entries.startswith(mark, (seen - 1) * _ENTRY):
-            place = (place + 1) & last
-        return place
 
-    def _grow(self) -> None:
-        table = array("I", bytes(8 * len(self._table)))
-        last = len(table) - 1
-        for number, (start,) in enumerate(_STARTS.iter_unpack(self._entries), 1):
-            place = start & last
-            while table[place]:
-                place = (place + 1) & last
-            table[place] = number
-        self._table = table
+def _mark(key: str) -> int:
+    return int.from_bytes(hashlib.blake2b(key.encode("utf-8", "surrogatepass"), digest_size=16).digest())
 
 
 _TIMES = frozenset({"not_before", "valid_until"})
@@ -109,11 +74,16 @@ class RowValues:
 
 
 class CsvValues:
-    """The reader of the values of a table's rows. It parses the header once."""
+    """The reader of the values of a table's rows. It parses the header once.
 
-    def __init__(self, columns: Sequence[str]) -> None:
+    A column of numbers that has another name than `destination` is kept under that name too.
+    """
+
+    def __init__(self, columns: Sequence[str], number_column: str | None = None) -> None:
         self._reserved = [(index, name) for index, name in enumerate(columns) if name in _OWN and name != REASON]
         self._variables = [(index, row_name(name)) for index, name in enumerate(columns) if name and name != REASON]
+        if number_column is not None and (own := row_name(number_column)) not in _OWN:
+            self._variables.append((columns.index(DESTINATION), own))
         self._data = [(index, name) for index, name in self._variables if name not in _OWN]
         self.variables: frozenset[str] = frozenset(variable for _, variable in self._variables)
         # A spreadsheet widens the header by columns without a name if one row has too many cells.
@@ -139,7 +109,8 @@ def json_values(raw: RawRow, *, is_body: bool, number_column: str | None = None)
     values = RowValues()
     numbers = row_name(number_column) if number_column is not None else None
     for key, value in raw.data.items():
-        name = key if is_body else DESTINATION if row_name(key) == numbers else canonical_name(key)
+        is_number = not is_body and row_name(key) == numbers
+        name = key if is_body else DESTINATION if is_number else canonical_name(key)
         if name in _OWN:
             if name != REASON:
                 _take_reserved(values, name, value)
@@ -152,6 +123,9 @@ def json_values(raw: RawRow, *, is_body: bool, number_column: str | None = None)
             values.problems.append((key, None, f"stands twice in the row, as {name}; rename or remove one"))
         trimmed = value.strip() if isinstance(value, str) else value
         values.variables[name] = trimmed
+        if is_number:
+            name = row_name(key)  # kept under its own name too
+            values.variables[name] = trimmed
         if name not in _OWN:
             # The job's data is flat: a nested value becomes a JSON text.
             is_flat = trimmed is None or isinstance(trimmed, str | int | float)

@@ -30,7 +30,7 @@ MOST_ROWS = 1_048_575
 
 _NUMBERS = frozenset({"code", "seconds", "billed_seconds", "attempt"})
 _TIMES = frozenset({"started_at", "ended_at", "created_at", "valid_until"})
-_DATE = re.compile(r"\d{4}-\d\d-\d\d(?:[ T]\d\d:\d\d(?::\d\d)?)?", re.ASCII)
+_DATE = re.compile(r"(?:19|[2-9]\d)\d\d-\d\d-\d\d(?:[ T]\d\d:\d\d(?::\d\d)?)?", re.ASCII)  # Excel begins at 1900
 _MOST_DIGITS = 15
 """The largest number of digits that Excel keeps of a number."""
 
