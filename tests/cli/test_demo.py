@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -73,6 +74,8 @@ def test_the_wheel_carries_what_the_demo_and_the_sandbox_need(folder: Path) -> N
         for needed in ("layout.html", "live.js", "__init__.pyi", "py.typed"):
             assert list(Path(unpacked).rglob(needed)), needed
         (metadata,) = Path(unpacked).glob("*.dist-info/METADATA")
-        assert "# voiceflow-worker\n" in metadata.read_text(encoding="utf-8")  # the README: what package indexes show
+        readme = metadata.read_text(encoding="utf-8").partition("\n\n")[2]  # what package indexes show
+        assert "# voiceflow-worker\n" in readme
+        assert {place[:8] for place in re.findall(r"\]\(([^)]+)\)", readme)} == {"https://"}
     assert [line.split()[0] for line in out.splitlines()] == ["True", "True", "True"]
     assert all(unpacked in line for line in out.splitlines())
