@@ -1,10 +1,11 @@
 from __future__ import annotations
 
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
 
-from tests.docs.pages import DOCS, ROOT, anchors, links
+from tests.docs.pages import DOCS, ROOT, anchors, blocks, links
 
 PAGES = sorted([ROOT / "README.md", ROOT / "CHANGELOG.md", ROOT / "CONTRIBUTING.md", *DOCS.rglob("*.md")])
 
@@ -36,3 +37,9 @@ def test_every_page_can_be_reached_from_the_index() -> None:
         waiting += [target for target in targets if target.suffix == ".md" and target.is_relative_to(DOCS)]
     unreached = set(DOCS.rglob("*.md")) - reached
     assert not unreached, f"no page links to {', '.join(sorted(page.name for page in unreached))}"
+
+
+def test_every_diagram_has_its_picture_for_the_website() -> None:
+    drawn = {path.stem for path in (DOCS / "images" / "diagrams").iterdir()}
+    texts = [block.text for page in DOCS.rglob("*.md") for block in blocks(page, language="mermaid")]
+    assert drawn == {sha256(text.encode()).hexdigest()[:12] for text in texts}, "run docs/images/make_diagrams.py"

@@ -1,0 +1,55 @@
+"""The website of these pages (`./dev docs`). It loads nothing from elsewhere, and its search works from a folder."""
+
+from __future__ import annotations
+
+import re
+from hashlib import sha256
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from sphinx.application import Sphinx
+
+project = "voiceflow-worker"
+extensions = ["myst_parser", "sphinx_copybutton"]
+exclude_patterns = ["images/*.py"]
+html_theme = "furo"
+html_title = project
+html_copy_source = False
+html_show_sphinx = False
+myst_heading_anchors = 4
+# tests/docs checks all links, also those to files that are no pages. What is no page of code is shown as it stands.
+suppress_warnings = ["myst.xref_missing", "misc.highlighting_failure"]
+
+CHAPTERS = {
+    "Start": ["tutorial", "day-one", "examples/appointment", "campaign-of-50000"],
+    "Tasks": [
+        "campaign-files", "ivr", "redial", "windows", "suppression", "pacing", "webhooks", "outcomes", "operations",
+        "sandbox", "examples/README", "examples/support-callback", "examples/restaurant", "examples/on-call-alert",
+    ],
+    "Airflow": ["airflow", "airflow-recipes"],
+    "Concepts": ["promise", "answers", "evidence", "stores", "scale", "glossary"],
+    "Reference": ["cli", "settings", "python", "8x8-notes"],
+    "For developers": [
+        "architecture", "decisions/README", "decisions/sending", "decisions/one-transaction", "decisions/stores",
+        "decisions/sqlite", "decisions/people", "decisions/reports", "decisions/interfaces",
+    ],
+}  # fmt: skip
+"""The pages in the side navigation, by chapter."""
+
+
+def setup(app: Sphinx) -> None:
+    """Add what the pages do not need where Markdown is shown, as on GitHub: a side navigation, diagrams as pictures."""
+    app.connect("source-read", _completed)
+
+
+def _completed(_app: Sphinx, name: str, source: list[str]) -> None:
+    source[0] = re.sub(r"^```mermaid\n(.*?)^```\n", _picture, source[0], flags=re.DOTALL | re.MULTILINE)
+    if name == "index":
+        for caption, pages in CHAPTERS.items():
+            names = "\n".join(pages)
+            source[0] += f"\n```{{toctree}}\n:hidden:\n:caption: {caption}\n\n{names}\n```\n"
+
+
+def _picture(diagram: re.Match[str]) -> str:
+    """The picture that images/make_diagrams.py has made of a diagram."""
+    return f"![diagram](/images/diagrams/{sha256(diagram[1].encode()).hexdigest()[:12]}.png)\n"
