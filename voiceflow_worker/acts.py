@@ -13,13 +13,13 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, ClassVar
 
-from voiceflow_worker.core.numbers.suppression import Suppression, SuppressionList, why_refused
 from voiceflow_worker.core.overview.story import closed_in_words, gate_as_json, gate_in_words, one_line
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.identity import queue_of
 from voiceflow_worker.core.ports.reading import count_states, gates_of, limits_of
 from voiceflow_worker.core.ports.record_set import BatchNames
 from voiceflow_worker.core.queue import CallQueue
+from voiceflow_worker.core.suppression import Suppression, SuppressionList, why_refused
 from voiceflow_worker.errors import InvalidInputError, JobNotFoundError, VoiceflowError
 from voiceflow_worker.model.jobs import lifecycle
 from voiceflow_worker.model.jobs.call_json import call_as_json
@@ -31,7 +31,7 @@ from voiceflow_worker.model.text.wording import QUEUE_NAME, by_person, count_of,
 
 if TYPE_CHECKING:
     from voiceflow_worker.campaigns.files.number_file import NumberFile
-    from voiceflow_worker.core.settling.batch_redial import RedialledBatch
+    from voiceflow_worker.core.settling.changes import RedialledBatch
 
 COUNT_HOLDS = timedelta(minutes=15)
 """The time for which a count of calls to redial is valid. After that, the calls must be counted again."""

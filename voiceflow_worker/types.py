@@ -6,16 +6,15 @@ from voiceflow_worker.campaigns.campaign import Campaign
 from voiceflow_worker.campaigns.enqueue import EnqueueReport
 from voiceflow_worker.campaigns.preview.preview import Preview, PreviewOptions, PriceTable
 from voiceflow_worker.core.admission import Enqueued
-from voiceflow_worker.core.events.progress import CallProgress
-from voiceflow_worker.core.numbers.suppression import Suppression
+from voiceflow_worker.core.callers import CallProgress
 from voiceflow_worker.core.outcomes.hook import HookCounts, HookOptions
 from voiceflow_worker.core.outcomes.hooks import ParkedOutcome
 from voiceflow_worker.core.outcomes.outbox import OutcomeStream
-from voiceflow_worker.core.overview.batches import BatchProgress
-from voiceflow_worker.core.overview.drain import DrainResult
+from voiceflow_worker.core.overview.batches import BatchProgress, DrainResult
 from voiceflow_worker.core.overview.report import Report
 from voiceflow_worker.core.overview.status import QueueStatus
 from voiceflow_worker.core.settling.settle import SummaryResult
+from voiceflow_worker.core.suppression import Suppression
 from voiceflow_worker.finding import Severity
 from voiceflow_worker.gateway.account import OwnedNumber, Recording, SpeechProfile, Webhook, WebhookType
 from voiceflow_worker.gateway.client import PlacedCall

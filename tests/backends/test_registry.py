@@ -12,7 +12,7 @@ import pytest
 
 from voiceflow_worker.backends import open_store, registry
 from voiceflow_worker.backends.sqlite import SqliteStore
-from voiceflow_worker.core.ports.clock import SystemClock
+from voiceflow_worker.core.ports.outside import SystemClock
 from voiceflow_worker.errors import UnknownBackendError
 
 

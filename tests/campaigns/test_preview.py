@@ -21,7 +21,7 @@ from voiceflow_worker.campaigns.preview import course
 from voiceflow_worker.campaigns.preview.course import CallPlan, CallTimes
 from voiceflow_worker.campaigns.preview.preview import Preview, PreviewOptions, PriceTable, seconds_of, speech_of
 from voiceflow_worker.core.admission import CheckedCall
-from voiceflow_worker.core.numbers.suppression import SuppressionList
+from voiceflow_worker.core.suppression import SuppressionList
 from voiceflow_worker.errors import CampaignFileError
 from voiceflow_worker.model.window import CallWindow
 

@@ -12,7 +12,7 @@ from tests.campaigns.reading import NOW, OPTIONS, file_of
 from voiceflow_worker import CallQueue
 from voiceflow_worker.campaigns.enqueue import EnqueueReport, Intake, enqueue_file
 from voiceflow_worker.campaigns.files.number_file import read_number_file
-from voiceflow_worker.core.numbers.suppression import SuppressionList
+from voiceflow_worker.core.suppression import SuppressionList
 from voiceflow_worker.errors import CampaignFileError, InvalidInputError
 
 pytestmark = pytest.mark.anyio

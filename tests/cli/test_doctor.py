@@ -19,9 +19,9 @@ from tests.support.engine import Engine
 from tests.support.flows import flow, number
 from voiceflow_worker.cli.checks import account
 from voiceflow_worker.cli.checks.context import Account, CheckContext, Diagnosis, Level, ok, open_context
-from voiceflow_worker.core.guard.rollback import HELD
-from voiceflow_worker.core.overview.heartbeat import Heartbeats
+from voiceflow_worker.core.overview.status import Heartbeats
 from voiceflow_worker.core.ports import Limits
+from voiceflow_worker.core.rollback import HELD
 from voiceflow_worker.core.sending.departures import set_limits
 from voiceflow_worker.gateway.account import Webhook
 from voiceflow_worker.sandbox import Sandbox
@@ -98,7 +98,7 @@ def test_nothing_is_said_against_what_is_well(voiceflow: Program, eight: EightBy
         assert serve.stop().code == 0
     assert {check: line["level"] for check, line in lines(ended).items() if line["level"] != "ok"} == {}
     assert (ended.code, ended.err) == (0, "")
-    assert len(ended.lines) == 23
+    assert len(ended.lines) == 22
     assert list(eight.sandbox.ledger) == []  # nobody was called
 
 

@@ -14,7 +14,7 @@ from tests.cli.test_enqueue import written
 from tests.support.engine import Engine
 from tests.support.flows import flow, number
 from voiceflow_worker import JobState
-from voiceflow_worker.core.overview.heartbeat import Heartbeats, WorkerBeat
+from voiceflow_worker.core.overview.status import Heartbeats, WorkerBeat
 from voiceflow_worker.core.ports.reading import gates_of
 from voiceflow_worker.model.jobs.gate import Gate
 from voiceflow_worker.model.reports.status import SessionStatus
@@ -37,7 +37,6 @@ def test_the_json_has_every_field(voiceflow: Program) -> None:
         "waiting_is_exact": True,
         "receiver": False,
         "doubts": 0,
-        "numbers": [],
         "total": 2,
     }
 

@@ -21,9 +21,9 @@ from tests.support.flows import number
 from tests.support.killed import sent_and_killed
 from tests.support.voices import ScriptedVoice
 from voiceflow_worker.backends.contract.samples import delete
-from voiceflow_worker.core.guard.rollback import remember_pruned
-from voiceflow_worker.core.numbers.suppression import SuppressionList
 from voiceflow_worker.core.ports.reading import count_states
+from voiceflow_worker.core.rollback import remember_pruned
+from voiceflow_worker.core.suppression import SuppressionList
 
 COUNT = 12
 

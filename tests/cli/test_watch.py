@@ -20,7 +20,7 @@ import pytest
 from tests.cli.running import TIMEOUT
 from tests.cli.stored import completed, empty, enqueued, in_doubt, unreached, within
 from tests.support.engine import Engine
-from voiceflow_worker.core.overview.heartbeat import Heartbeats, WorkerBeat
+from voiceflow_worker.core.overview.status import Heartbeats, WorkerBeat
 from voiceflow_worker.core.ports.reading import gates_of
 from voiceflow_worker.model.reports.status import SessionStatus
 

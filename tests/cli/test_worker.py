@@ -18,7 +18,7 @@ from tests.support.engine import Engine
 from tests.support.flows import flow, number
 from tests.support.waiting import wait_until
 from voiceflow_worker import Job, JobState
-from voiceflow_worker.core.overview.heartbeat import Heartbeats
+from voiceflow_worker.core.overview.status import Heartbeats
 from voiceflow_worker.core.ports.reading import count_states
 from voiceflow_worker.sandbox import Sandbox
 from voiceflow_worker.sandbox.orders.faults import Fault, FaultKind

@@ -24,9 +24,9 @@ from voiceflow_worker import (
 )
 from voiceflow_worker.backends.contract.samples import ManualClock
 from voiceflow_worker.core.admission import CheckedCall
-from voiceflow_worker.core.numbers.suppression import SuppressionList
 from voiceflow_worker.core.ports.reading import gates_of
 from voiceflow_worker.core.ports.record_set import text_records
+from voiceflow_worker.core.suppression import SuppressionList
 from voiceflow_worker.ivr.menu import Menu
 from voiceflow_worker.model.jobs.admission import PRIORITIES
 from voiceflow_worker.model.jobs.policy import PersonLimit

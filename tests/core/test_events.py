@@ -13,8 +13,7 @@ from tests.support.flows import SOURCE
 from tests.support.voices import ScriptedVoice, created, unknown
 from voiceflow_worker import CallPolicy, Job, JobState, Settler, Store
 from voiceflow_worker.backends.contract.samples import ManualClock, delete
-from voiceflow_worker.core.events.callers import MOST_PRESSES, VISIT_KEPT, Callers, MenuCall, with_press
-from voiceflow_worker.core.events.progress import CallProgress
+from voiceflow_worker.core.callers import MOST_PRESSES, VISIT_KEPT, Callers, CallProgress, MenuCall, with_press
 from voiceflow_worker.core.ports.reading import get_jobs
 from voiceflow_worker.core.ports.record_set import text_records
 from voiceflow_worker.core.ports.store import Query

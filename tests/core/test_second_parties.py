@@ -12,9 +12,9 @@ from tests.support.flows import SOURCE, number
 from tests.support.voices import ScriptedVoice
 from voiceflow_worker import CallFlow, CallPolicy, Job, JobState
 from voiceflow_worker.backends.contract.samples import ManualClock
-from voiceflow_worker.core.numbers.suppression import SuppressionList
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.store import Page
+from voiceflow_worker.core.suppression import SuppressionList
 from voiceflow_worker.core.units import NUMBER, PARTY
 from voiceflow_worker.errors import SuppressedNumberError
 from voiceflow_worker.model.flows.rules import second_parties

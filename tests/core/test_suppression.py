@@ -13,11 +13,11 @@ from tests.support.voices import ScriptedVoice
 from voiceflow_worker import Job, JobState
 from voiceflow_worker.backends.contract.samples import ManualClock
 from voiceflow_worker.core.admission import CallRequest
-from voiceflow_worker.core.numbers.suppression import SuppressionList
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.record_set import QueueNames, text_records
 from voiceflow_worker.core.queue import CallQueue
 from voiceflow_worker.core.settling.settle import SummaryResult
+from voiceflow_worker.core.suppression import SuppressionList
 from voiceflow_worker.errors import InvalidInputError, PhoneNumberError, SuppressedNumberError
 from voiceflow_worker.model.reports.status import OPT_OUTS, SessionStatus
 

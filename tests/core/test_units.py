@@ -11,7 +11,6 @@ import pytest
 from voiceflow_worker.backends.contract import NOW, QUEUE, sample_job
 from voiceflow_worker.backends.memory.store import Memory
 from voiceflow_worker.core import units
-from voiceflow_worker.core.numbers.suppression import NAMESPACE as SUPPRESSED
 from voiceflow_worker.core.ports.store import (
     GATES,
     Answer,
@@ -22,6 +21,7 @@ from voiceflow_worker.core.ports.store import (
     Step,
     Unit,
 )
+from voiceflow_worker.core.suppression import NAMESPACE as SUPPRESSED
 from voiceflow_worker.core.units import NUMBER, PARTY, PERSON, POSTED
 from voiceflow_worker.model.jobs import lifecycle
 from voiceflow_worker.model.jobs.evidence import answered, summarised

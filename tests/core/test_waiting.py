@@ -17,10 +17,8 @@ from voiceflow_worker import CallPolicy, CallQueue, CallRequest, open_store
 from voiceflow_worker.backends.contract import ManualClock
 from voiceflow_worker.backends.contract.samples import commit, moved
 from voiceflow_worker.core.overview import status as module
-from voiceflow_worker.core.overview.batches import read_batch, read_batches, read_queue
-from voiceflow_worker.core.overview.drain import DrainCheck
-from voiceflow_worker.core.overview.heartbeat import Heartbeats, WorkerBeat
-from voiceflow_worker.core.overview.status import WaitingCounts
+from voiceflow_worker.core.overview.batches import DrainCheck, read_batch, read_batches, read_queue
+from voiceflow_worker.core.overview.status import Heartbeats, WaitingCounts, WorkerBeat
 from voiceflow_worker.core.ports import Limits
 from voiceflow_worker.core.sending.departures import set_limits
 from voiceflow_worker.model.jobs.job import RedialPolicy

@@ -23,11 +23,11 @@ from voiceflow_worker import CallPolicy, JobState, Worker, open_store
 from voiceflow_worker.backends.contract.samples import ManualClock, commit
 from voiceflow_worker.backends.memory import MemoryStore
 from voiceflow_worker.backends.witness import JournalFiles, journal_folder
-from voiceflow_worker.core.guard import rollback as journal_check
-from voiceflow_worker.core.guard.rollback import HELD
+from voiceflow_worker.core import rollback as journal_check
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.reading import count_states, gates_of
 from voiceflow_worker.core.ports.record_set import text_records
+from voiceflow_worker.core.rollback import HELD
 from voiceflow_worker.core.units import POSTED, changed
 from voiceflow_worker.errors import SettingsError
 from voiceflow_worker.model.jobs import lifecycle

@@ -38,11 +38,11 @@ from tests.support.processes import Process
 from tests.support.redis_server import standalone
 from voiceflow_worker import CallPolicy, CallQueue, CallRequest, VoiceClient, Worker, WorkerOptions, open_store
 from voiceflow_worker.core import queue as queue_module
+from voiceflow_worker.core import suppression as suppression_module
 from voiceflow_worker.core import units
-from voiceflow_worker.core.numbers import suppression as suppression_module
-from voiceflow_worker.core.numbers.suppression import SuppressionList
 from voiceflow_worker.core.ports.store import OpenGate
 from voiceflow_worker.core.sending.departures import Departures
+from voiceflow_worker.core.suppression import SuppressionList
 from voiceflow_worker.model.jobs.job import Job
 from voiceflow_worker.model.jobs.policy import OutcomeSource
 

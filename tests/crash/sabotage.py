@@ -9,10 +9,10 @@ from typing import Any
 
 from voiceflow_worker.backends.contract.samples import delete
 from voiceflow_worker.core import units
-from voiceflow_worker.core.events.callers import Callers
-from voiceflow_worker.core.guard.rollback import RollbackGuard
-from voiceflow_worker.core.numbers.suppression import NAMESPACE as SUPPRESSED
+from voiceflow_worker.core.callers import Callers
 from voiceflow_worker.core.ports.store import Absent, Step
+from voiceflow_worker.core.rollback import RollbackGuard
+from voiceflow_worker.core.suppression import NAMESPACE as SUPPRESSED
 from voiceflow_worker.core.sweep import Sweeper
 from voiceflow_worker.model.jobs import lifecycle
 from voiceflow_worker.model.jobs.job import Job, JobState

@@ -12,7 +12,7 @@ from tests.crash.points import Fuse, Point
 from tests.support.faulty_store import FaultyStore, StoreCall
 from voiceflow_worker.backends.sqlite import SqliteStore
 from voiceflow_worker.core.ports import EventKind, Placement, Store, Voice
-from voiceflow_worker.core.ports.journal_files import Witness, WitnessJournal
+from voiceflow_worker.core.ports.outside import Witness, WitnessJournal
 from voiceflow_worker.core.ports.store import Replace, Unit
 from voiceflow_worker.model.jobs.job import Job, JobState
 from voiceflow_worker.model.reports.verdict import PostProgress, Verdict

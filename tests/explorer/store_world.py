@@ -17,8 +17,8 @@ from typing import Any
 
 from voiceflow_worker.backends.memory.store import Memory
 from voiceflow_worker.core import units
-from voiceflow_worker.core.numbers.suppression import NAMESPACE as SUPPRESSED
 from voiceflow_worker.core.ports.store import GATES, Put, Replace, Result, Same, Step, Unit, gate_key, tally_change
+from voiceflow_worker.core.suppression import NAMESPACE as SUPPRESSED
 from voiceflow_worker.errors import JobError
 from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.jobs import lifecycle

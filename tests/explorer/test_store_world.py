@@ -14,8 +14,8 @@ import pytest
 from tests.explorer.store_world import OTHER, PERSON, POLICY, Rules, Scene, explore
 from voiceflow_worker.backends.memory.store import Memory
 from voiceflow_worker.core import units
-from voiceflow_worker.core.numbers.suppression import NAMESPACE as SUPPRESSED
 from voiceflow_worker.core.ports.store import AtMost, Drop, Need, OpenGate, Put, Replace, Unit
+from voiceflow_worker.core.suppression import NAMESPACE as SUPPRESSED
 from voiceflow_worker.model.jobs.job import Job
 
 ONE = (PERSON,)

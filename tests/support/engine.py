@@ -10,17 +10,17 @@ from typing import Any, Self
 from tests.support.flows import flow
 from voiceflow_worker import CallPolicy, CallQueue, Job, JobState
 from voiceflow_worker.backends.contract.samples import ManualClock
-from voiceflow_worker.core.guard.rollback import RollbackGuard, at_work
-from voiceflow_worker.core.numbers.suppression import SuppressionList
 from voiceflow_worker.core.ports import Store, Voice
 from voiceflow_worker.core.ports.identity import new_worker_id
-from voiceflow_worker.core.ports.journal_files import Witness
+from voiceflow_worker.core.ports.outside import Witness
+from voiceflow_worker.core.rollback import RollbackGuard, at_work
 from voiceflow_worker.core.sending.departures import Departures
 from voiceflow_worker.core.sending.journal import Journal
 from voiceflow_worker.core.sending.submit import Flight, Submitter
 from voiceflow_worker.core.settling.changes import Changes
 from voiceflow_worker.core.settling.holds import Holds
 from voiceflow_worker.core.settling.settle import Settler, SummaryResult
+from voiceflow_worker.core.suppression import SuppressionList
 from voiceflow_worker.core.sweep import Sweeper
 from voiceflow_worker.model.reports.events import SessionSummary
 from voiceflow_worker.model.reports.status import SessionStatus

@@ -27,10 +27,8 @@ from tests.support.voices import ScriptedVoice, unknown
 from tests.webhooks.signing_in import Form
 from voiceflow_worker import CallPolicy, CallQueue, CallRequest, Job, open_store
 from voiceflow_worker.backends.contract.samples import ManualClock, add_jobs, commit, delete
-from voiceflow_worker.core.events.callers import Callers, MenuCall
-from voiceflow_worker.core.events.progress import CallProgress
-from voiceflow_worker.core.overview.heartbeat import Heartbeats, WorkerBeat
-from voiceflow_worker.core.overview.status import RateHistory
+from voiceflow_worker.core.callers import Callers, CallProgress, MenuCall
+from voiceflow_worker.core.overview.status import Heartbeats, RateHistory, WorkerBeat
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.record_set import BATCH, QueueNames, text_records
 from voiceflow_worker.core.ports.store import gate_key

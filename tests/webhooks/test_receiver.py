@@ -117,7 +117,6 @@ async def first_line(sender: Sender, sent: bytes) -> str:
     [
         (other("CALL_STATUS", callStatus="RINGING"), "VCS"),
         (other("CALL_RECORDING_STATUS"), "VRU"),
-        (other("VIRTUAL_NUMBER_UPDATE"), "VNU"),
     ],
 )
 async def test_other_events_are_taken_and_counted(event: dict[str, Any], kind: str) -> None:

@@ -20,8 +20,8 @@ from tests.webhooks.receiving import SECRET, metric_in, other
 from tests.webhooks.signing_in import READERS, Form, sign_in
 from tests.webhooks.test_payload_forms import named, submitted
 from voiceflow_worker import CallQueue, open_store
-from voiceflow_worker.core.events.progress import CallProgress
-from voiceflow_worker.core.overview.heartbeat import Heartbeats
+from voiceflow_worker.core.callers import CallProgress
+from voiceflow_worker.core.overview.status import Heartbeats
 from voiceflow_worker.core.ports.reading import get_jobs
 from voiceflow_worker.model.jobs.job import JobState
 from voiceflow_worker.webhooks import PATH

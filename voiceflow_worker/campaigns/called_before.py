@@ -10,10 +10,10 @@ from datetime import datetime, timedelta
 
 from voiceflow_worker.campaigns.calls.request import ReadRow
 from voiceflow_worker.campaigns.calls.values import SeenKeys
-from voiceflow_worker.core.numbers.suppression import SuppressionList
 from voiceflow_worker.core.ports.reading import count_states, find_jobs, find_pages, get_jobs
 from voiceflow_worker.core.ports.store import Order, Query
 from voiceflow_worker.core.queue import CallQueue
+from voiceflow_worker.core.suppression import SuppressionList
 from voiceflow_worker.finding import Finding, Remedy, Severity
 from voiceflow_worker.model.jobs.job import Job, JobState
 from voiceflow_worker.model.numbers.phone import telephone_of

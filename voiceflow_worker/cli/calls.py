@@ -119,7 +119,7 @@ async def show(job_id: JobId, /, *, common: QueueOptions = QueueOptions()) -> No
     Examples:
         voiceflow calls show default.01JB3W8Z5Q7X9V2K4M6N8P0R2T
     """
-    from voiceflow_worker.core.events.progress import CallProgress
+    from voiceflow_worker.core.callers import CallProgress
     from voiceflow_worker.core.overview.story import progress_as_json, story
 
     output = common.output()

@@ -30,7 +30,7 @@ from voiceflow_worker.model.text.wording import count_of
 
 if TYPE_CHECKING:
     from voiceflow_worker.campaigns.enqueue import EnqueueReport
-    from voiceflow_worker.core.overview.drain import DrainResult
+    from voiceflow_worker.core.overview.batches import DrainResult
     from voiceflow_worker.core.queue import CallQueue
 
 
@@ -90,7 +90,7 @@ async def demo(*, json: JsonOption = False, store: DemoStore = None, queue: Demo
 async def _show(output: Output, calls: CallQueue) -> _Result:
     from voiceflow_worker.asgi.server import serving
     from voiceflow_worker.cli.sending import drain_progress
-    from voiceflow_worker.core.overview.heartbeat import Heartbeats
+    from voiceflow_worker.core.overview.status import Heartbeats
     from voiceflow_worker.core.settling.settle import Settler
     from voiceflow_worker.core.worker import Worker
     from voiceflow_worker.gateway.client import VoiceClient

@@ -17,8 +17,8 @@ from voiceflow_worker.cli.checks.context import Diagnosis, Level, failure, ok, w
 from voiceflow_worker.cli.opening import opened_queue, signals_to, voice_client
 from voiceflow_worker.cli.output import resume_of
 from voiceflow_worker.cli.sending import worker_of
-from voiceflow_worker.core.events.progress import CallProgress, Heard
-from voiceflow_worker.core.overview.heartbeat import NO_RECEIVER, Heartbeats
+from voiceflow_worker.core.callers import CallProgress, Heard
+from voiceflow_worker.core.overview.status import NO_RECEIVER, Heartbeats
 from voiceflow_worker.core.overview.story import closed_in_words, ending, progress_in_words
 from voiceflow_worker.core.ports.reading import gates_of, limits_of
 from voiceflow_worker.errors import InvalidInputError, StoreUnavailableError, TooLateError, VoiceError

@@ -83,7 +83,7 @@ def log_to_stderr(*, form: str, level: str, process: int | None = None, secrets:
 
 def _once_a_second() -> Callable[[logging.LogRecord], bool]:
     """A log filter that passes a repeated message only once a second. Without it, strangers could flood the log."""
-    from voiceflow_worker.core.ports.retrying import RateLimitedLog
+    from voiceflow_worker.core.ports.trips import RateLimitedLog
 
     seldom = RateLimitedLog()
 

@@ -29,7 +29,7 @@ async def status(*, common: QueueOptions = QueueOptions()) -> None:
         voiceflow status
         voiceflow status --queue reminders --json | jq .states
     """
-    from voiceflow_worker.core.overview.heartbeat import NO_RECEIVER
+    from voiceflow_worker.core.overview.status import NO_RECEIVER
     from voiceflow_worker.core.overview.story import closed_in_words
 
     output = common.output()
@@ -63,9 +63,6 @@ async def status(*, common: QueueOptions = QueueOptions()) -> None:
         output.say(closed_in_words(gate))
     if found.doubts:
         output.say(f"in doubt: {found.doubts}; see `voiceflow calls list --state in_doubt`")
-    for number in found.odd_numbers:
-        advice = "renew it with 8x8" if number.is_usable else "use another source for new calls"
-        output.say(f"{number.in_words()}: {advice}")
 
 
 async def batches(*, common: QueueOptions = QueueOptions()) -> None:

@@ -33,9 +33,8 @@ from voiceflow_worker.cli.opening import (
     voice_client,
 )
 from voiceflow_worker.cli.output import ExitCode, Meter, Output, explained, meter, resume_of, tell_error
-from voiceflow_worker.core.overview.drain import DrainResult
-from voiceflow_worker.core.overview.heartbeat import NO_RECEIVER, Heartbeats
-from voiceflow_worker.core.overview.status import QueueStatus
+from voiceflow_worker.core.overview.batches import DrainResult
+from voiceflow_worker.core.overview.status import NO_RECEIVER, Heartbeats, QueueStatus
 from voiceflow_worker.core.overview.story import closed_in_words, gate_as_json
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.reading import count_states
@@ -366,10 +365,6 @@ def metrics_text(found: QueueStatus, more: Collector | None = None) -> bytes:
     gauge("holds", "Holds of the queue and its batches, and batches cancelled for good.", len(found.holds))
     gauge("workers", "Workers that are alive.", found.workers)
     gauge("calls_per_second", "Calls sent per second by all workers together, over the last 5 seconds.", found.rate_now)
-    meaning = "1 for each number of the account that 8x8 reports as not Active."
-    odd = Gauge("voiceflow_number_not_active", meaning, ["number", "status"], registry=registry)
-    for each in found.odd_numbers:
-        odd.labels(each.number, each.status).set(1)
     if found.limits is not None and found.limits.rate is not None:
         gauge("limit_calls_per_second", "The rate limit of the queue; absent if it is unlimited.", found.limits.rate)
     return generate_latest(registry)

@@ -16,7 +16,7 @@ from voiceflow_worker.cli.output import ExitCode, first, tell_findings, typed
 from voiceflow_worker.model.text.wording import in_words
 
 if TYPE_CHECKING:
-    from voiceflow_worker.core.numbers.suppression import Suppression, SuppressionList
+    from voiceflow_worker.core.suppression import Suppression, SuppressionList
 
 PAGE = 1000
 
@@ -87,7 +87,7 @@ async def list_numbers(
         voiceflow suppress list --number +6587654321
         voiceflow suppress list --limit 0 --json | jq -r .number
     """
-    from voiceflow_worker.core.numbers.suppression import SuppressionList
+    from voiceflow_worker.core.suppression import SuppressionList
 
     output = common.output()
     shown: list[Suppression] = []

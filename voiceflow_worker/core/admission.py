@@ -8,7 +8,6 @@ from dataclasses import dataclass, fields, replace
 from datetime import datetime
 from typing import NamedTuple, Self
 
-from voiceflow_worker.core.numbers.suppression import SuppressionList, why_refused
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.identity import new_job_ids, new_revisions
 from voiceflow_worker.core.ports.reading import gates_at, owners_of
@@ -20,6 +19,7 @@ from voiceflow_worker.core.ports.store import (
     Same,
     Step,
 )
+from voiceflow_worker.core.suppression import SuppressionList, why_refused
 from voiceflow_worker.core.units import enqueued
 from voiceflow_worker.errors import (
     CallFlowError,

@@ -14,13 +14,10 @@ from voiceflow_worker.core.overview.report import Report, build_full_report, bui
 from voiceflow_worker.core.overview.status import QueueStatus, read_status
 from voiceflow_worker.core.ports import Limits, Order, Query, Store
 from voiceflow_worker.core.ports.identity import checked_queue, checked_reader
-from voiceflow_worker.core.ports.leaving import until_left
-from voiceflow_worker.core.ports.reading import count_states, find_jobs, find_pages, get_jobs
+from voiceflow_worker.core.ports.reading import count_states, find_jobs, find_pages, get_jobs, until_left
 from voiceflow_worker.core.sending.departures import SetRate
-from voiceflow_worker.core.settling.batch_redial import RedialledBatch, redial_batch
-from voiceflow_worker.core.settling.changes import Changes
-from voiceflow_worker.core.settling.holds import order_gate
-from voiceflow_worker.core.settling.refusals import RefusalRuns
+from voiceflow_worker.core.settling.changes import Changes, RedialledBatch, redial_batch
+from voiceflow_worker.core.settling.holds import RefusalRuns, order_gate
 from voiceflow_worker.core.sweep import Sweeper
 from voiceflow_worker.errors import InvalidInputError, JobNotFoundError
 from voiceflow_worker.model.flows.callflow import CallFlow

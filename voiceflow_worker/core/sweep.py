@@ -8,11 +8,11 @@ from datetime import datetime, timedelta
 from functools import partial
 
 from voiceflow_worker.core import units
-from voiceflow_worker.core.guard.rollback import remember_pruned
 from voiceflow_worker.core.outcomes.outbox import Forgotten, forgotten_events, place_at
 from voiceflow_worker.core.ports import Order, Query, Store
 from voiceflow_worker.core.ports.reading import count_states, find_jobs, gates_of_batches
 from voiceflow_worker.core.ports.store import GATES, Drop, Result, Step, Unit, gate_from
+from voiceflow_worker.core.rollback import remember_pruned
 from voiceflow_worker.core.settling.changes import Changes
 from voiceflow_worker.core.settling.holds import BatchStops
 from voiceflow_worker.core.settling.settle import Settler

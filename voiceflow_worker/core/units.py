@@ -18,8 +18,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
 
-from voiceflow_worker.core.numbers.suppression import NAMESPACE as SUPPRESSED
-from voiceflow_worker.core.numbers.suppression import Suppression, entry_text
 from voiceflow_worker.core.ports.identity import new_revision
 from voiceflow_worker.core.ports.record_set import BATCH
 from voiceflow_worker.core.ports.store import (
@@ -44,6 +42,8 @@ from voiceflow_worker.core.ports.store import (
     gate_put,
     tally_change,
 )
+from voiceflow_worker.core.suppression import NAMESPACE as SUPPRESSED
+from voiceflow_worker.core.suppression import Suppression, entry_text
 from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.jobs import lifecycle
 from voiceflow_worker.model.jobs.gate import Gate, GateScope, GateState, merged

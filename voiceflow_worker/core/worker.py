@@ -13,15 +13,14 @@ import structlog
 from anyio.abc import TaskGroup
 from anyio.lowlevel import checkpoint
 
-from voiceflow_worker.core.guard.rollback import RollbackGuard, at_work
-from voiceflow_worker.core.overview.drain import DrainCheck, DrainResult
-from voiceflow_worker.core.overview.heartbeat import EVERY
-from voiceflow_worker.core.overview.status import Pulse
+from voiceflow_worker.core.overview.batches import DrainCheck, DrainResult
+from voiceflow_worker.core.overview.status import EVERY, Pulse
 from voiceflow_worker.core.ports import CallLog, Limits, Order, Query, Store, Voice
 from voiceflow_worker.core.ports.identity import checked_queue, new_worker_id
-from voiceflow_worker.core.ports.journal_files import Witness
+from voiceflow_worker.core.ports.outside import Witness
 from voiceflow_worker.core.ports.reading import find_jobs, limits_of
 from voiceflow_worker.core.ports.record_set import QueueNames
+from voiceflow_worker.core.rollback import RollbackGuard, at_work
 from voiceflow_worker.core.sending.departures import Departures, SetRate, set_limits
 from voiceflow_worker.core.sending.submit import Flight, Senders, Submitter
 from voiceflow_worker.core.settling.changes import Changes

@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from enum import Enum
 from typing import Final, TypeAlias, TypeVar, overload
 
-from voiceflow_worker.core.ports.clock import SystemClock
+from voiceflow_worker.core.ports.outside import SystemClock
 from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.ivr.caller import NAME, BridgeResult, Caller
 from voiceflow_worker.ivr.speech import Text, filled, joined, spoken

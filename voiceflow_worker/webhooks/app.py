@@ -17,9 +17,8 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from voiceflow_worker.backends.waiting import StoreWait, opened_in_time
-from voiceflow_worker.core.events.progress import CallProgress
-from voiceflow_worker.core.overview.heartbeat import EVERY, Heartbeats
-from voiceflow_worker.core.overview.status import RateHistory
+from voiceflow_worker.core.callers import CallProgress
+from voiceflow_worker.core.overview.status import EVERY, Heartbeats, RateHistory
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.identity import new_worker_id
 from voiceflow_worker.core.settling.settle import Settler

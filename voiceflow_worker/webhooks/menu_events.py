@@ -15,11 +15,10 @@ import anyio
 import structlog
 from prometheus_client import CollectorRegistry, Counter, Histogram
 
-from voiceflow_worker.core.events.callers import Bridges, Callers, MenuCall
+from voiceflow_worker.core.callers import Bridges, Callers, MenuCall
 from voiceflow_worker.core.ports import Store
-from voiceflow_worker.core.ports.batching import Batcher
 from voiceflow_worker.core.ports.record_set import text_records
-from voiceflow_worker.core.ports.retrying import gather
+from voiceflow_worker.core.ports.trips import Batcher, gather
 from voiceflow_worker.errors import StoreError, StoreUnavailableError, VoiceflowError
 from voiceflow_worker.ivr.approval import approval
 from voiceflow_worker.ivr.caller import Caller

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Protocol, TypeAlias
 
 from voiceflow_worker.core.settling.settle import SummaryResult
-from voiceflow_worker.model.reports.events import CallAction, CallStatus, NumberUpdate, RecordingReady, SessionSummary
+from voiceflow_worker.model.reports.events import CallAction, CallStatus, RecordingReady, SessionSummary
 
 
 class SettlesSummaries(Protocol):
@@ -17,7 +17,7 @@ class SettlesSummaries(Protocol):
         ...
 
 
-OtherEvent: TypeAlias = CallAction | CallStatus | RecordingReady | NumberUpdate
+OtherEvent: TypeAlias = CallAction | CallStatus | RecordingReady
 """A known event other than a summary."""
 
 EventAnswer: TypeAlias = Mapping[str, object] | bytes | None

@@ -10,8 +10,7 @@ from typing import TypeAlias
 import anyio
 import structlog
 
-from voiceflow_worker.core.overview.heartbeat import EVERY, Heartbeats
-from voiceflow_worker.core.overview.status import SAMPLED_EVERY, RateHistory
+from voiceflow_worker.core.overview.status import EVERY, SAMPLED_EVERY, Heartbeats, RateHistory
 from voiceflow_worker.core.ports import Query, Store
 from voiceflow_worker.core.ports.identity import new_worker_id
 from voiceflow_worker.core.ports.reading import find_jobs

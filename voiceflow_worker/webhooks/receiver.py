@@ -14,14 +14,13 @@ from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope, Send
 
-from voiceflow_worker.core.events.progress import CallProgress
-from voiceflow_worker.core.ports.retrying import RateLimitedLog
+from voiceflow_worker.core.callers import CallProgress
+from voiceflow_worker.core.ports.trips import RateLimitedLog
 from voiceflow_worker.errors import StaleJobError, StoreError
 from voiceflow_worker.model.reports.events import (
     CallAction,
     CallStatus,
     Event,
-    NumberUpdate,
     RecordingReady,
     SessionSummary,
     UnknownEvent,
@@ -37,7 +36,6 @@ _KINDS: Mapping[type, str] = {
     CallAction: "VCA",
     CallStatus: "VCS",
     RecordingReady: "VRU",
-    NumberUpdate: "VNU",
     UnknownEvent: "unknown",
 }
 _EMPTY = b"{}"
@@ -167,8 +165,6 @@ class Receiver:
                 return await self.progress.status(event)
             case RecordingReady():
                 return await self.progress.recording(event)
-            case NumberUpdate():
-                await self.progress.numbers(event)
             case CallAction():
                 pass
         return True

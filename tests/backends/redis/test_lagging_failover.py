@@ -16,10 +16,10 @@ from tests.support.voices import ScriptedVoice
 from tests.support.waiting import once_available, until
 from voiceflow_worker import CallPolicy, CallQueue, CallRequest, JobState, Worker, WorkerOptions, open_store
 from voiceflow_worker.backends.witness import JournalFiles
-from voiceflow_worker.core.guard.rollback import HELD
-from voiceflow_worker.core.numbers.suppression import SuppressionList
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.reading import count_states, gates_of
+from voiceflow_worker.core.rollback import HELD
+from voiceflow_worker.core.suppression import SuppressionList
 from voiceflow_worker.errors import StoreUnavailableError
 from voiceflow_worker.model.jobs.policy import OutcomeSource
 

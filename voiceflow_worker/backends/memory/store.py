@@ -20,8 +20,8 @@ from anyio.lowlevel import checkpoint
 
 from voiceflow_worker.backends.record import matches
 from voiceflow_worker.backends.waiting import Wakeups
-from voiceflow_worker.core.ports.clock import SystemClock
 from voiceflow_worker.core.ports.identity import queue_of
+from voiceflow_worker.core.ports.outside import SystemClock
 from voiceflow_worker.core.ports.store import (
     GATES,
     LIMITS,

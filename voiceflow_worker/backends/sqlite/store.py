@@ -31,7 +31,7 @@ from voiceflow_worker.backends.sqlite.reading import (
 from voiceflow_worker.backends.sqlite.write import lease, write
 from voiceflow_worker.backends.waiting import Wakeups
 from voiceflow_worker.core.ports import Event
-from voiceflow_worker.core.ports.clock import SystemClock
+from voiceflow_worker.core.ports.outside import SystemClock
 from voiceflow_worker.core.ports.store import (
     LIMITS,
     Clock,

@@ -39,7 +39,6 @@ CHECKS: tuple[tuple[str, Check], ...] = (
     ("limits", store.limits),
     ("holds", store.holds),
     ("doubts", store.doubts),
-    ("numbers", store.numbers),
 )
 
 LIMITS: Mapping[str, timedelta] = {"journal files": timedelta(minutes=1)}

@@ -13,7 +13,7 @@ import httpx
 from voiceflow_worker.cli.checks.context import CannotLookError, CheckContext, Diagnosis, failure, ok, warning
 from voiceflow_worker.cli.checks.store import menus_waiting, waiting_menus
 from voiceflow_worker.cli.output import with_remedies
-from voiceflow_worker.core.overview.heartbeat import FRESH, NO_RECEIVER, Heartbeats
+from voiceflow_worker.core.overview.status import FRESH, NO_RECEIVER, Heartbeats
 from voiceflow_worker.errors import PhoneNumberError, RequestFailedError, SettingsError, VoiceUnavailableError
 from voiceflow_worker.gateway.account import Webhook, WebhookType
 from voiceflow_worker.gateway.answers.verdict import describe

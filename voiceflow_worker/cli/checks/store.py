@@ -14,17 +14,14 @@ from pathlib import Path
 from voiceflow_worker.backends.registry import file_of, journal_files
 from voiceflow_worker.cli.checks.context import Check, CheckContext, Diagnosis, failure, in_thread, ok, warning
 from voiceflow_worker.cli.output import resume_of
-from voiceflow_worker.core.guard.rollback import SET_BACK, JournalCheck, check_journals
-from voiceflow_worker.core.numbers.health import NumberHealth
-from voiceflow_worker.core.overview.heartbeat import Heartbeats
-from voiceflow_worker.core.overview.status import read_status
+from voiceflow_worker.core.overview.status import Heartbeats, read_status
 from voiceflow_worker.core.overview.story import closed_in_words
 from voiceflow_worker.core.ports import Limits, Order, Query, Store
 from voiceflow_worker.core.ports.reading import count_states, find_jobs, gates_of, limits_of
+from voiceflow_worker.core.rollback import SET_BACK, JournalCheck, check_journals
 from voiceflow_worker.core.sending.departures import SetRate
 from voiceflow_worker.model.jobs.gate import GateState
 from voiceflow_worker.model.jobs.job import JobState
-from voiceflow_worker.model.numbers.phone import is_e164, normalise
 from voiceflow_worker.model.text.wording import count_of, duration_in_words, rate_in_words
 
 MEGABYTE = 1024 * 1024
@@ -296,19 +293,6 @@ async def doubts(context: CheckContext) -> Diagnosis:
         remedy="look for them in the log of 8x8 with `voiceflow reconcile`; resolve the rest (`voiceflow calls list "
         "--state in_doubt`) by hand with `voiceflow calls resolve`",
     )
-
-
-async def numbers(context: CheckContext) -> Diagnosis:
-    """Check that 8x8 has not reported a number as Unhealthy, Expiring or Inactive."""
-    found = await NumberHealth(context.store).standing()
-    if not found:
-        return ok("8x8 has reported no number as Unhealthy, Expiring or Inactive")
-    reported = "; ".join(number.in_words() for number in found)
-    own = context.settings.source
-    unusable = {each.number for each in found if not each.is_usable}
-    judged = failure if own is not None and is_e164(own) and normalise(own) in unusable else warning
-    remedy = "use another source for new calls, or ask 8x8; `voiceflow account numbers` lists your numbers"
-    return judged(reported, remedy=remedy)
 
 
 async def limits(context: CheckContext) -> Diagnosis:

@@ -26,7 +26,7 @@ from voiceflow_worker.core.outcomes.outbox import last_sequence, places
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.identity import checked_queue, checked_reader
 from voiceflow_worker.core.ports.record_set import QueueNames, RecordSet
-from voiceflow_worker.core.ports.retrying import Retry
+from voiceflow_worker.core.ports.trips import Retry
 from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.model.jobs.job import JobState
 

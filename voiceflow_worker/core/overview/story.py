@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from datetime import datetime
 
-from voiceflow_worker.core.events.progress import Heard, LegState, Recording
+from voiceflow_worker.core.callers import Heard, LegState, Recording
 from voiceflow_worker.model.jobs.gate import Gate, GateState
 from voiceflow_worker.model.jobs.job import Job, JobState, KeyPress, Post
 from voiceflow_worker.model.reports.outcome import CallLeg, Outcome

@@ -7,10 +7,10 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from voiceflow_worker.core.ports import Clock, Limits, Store
-from voiceflow_worker.core.ports.batching import Batcher
 from voiceflow_worker.core.ports.reading import limits_of
 from voiceflow_worker.core.ports.record_set import json_records
 from voiceflow_worker.core.ports.store import Step, Unit, limits_put
+from voiceflow_worker.core.ports.trips import Batcher
 
 NAMESPACE = "set-rate"
 

@@ -15,14 +15,13 @@ import structlog
 from anyio.abc import TaskGroup
 from anyio.lowlevel import checkpoint_if_cancelled
 
-from voiceflow_worker.core.guard.rollback import RollbackGuard
 from voiceflow_worker.core.ports import Placement, Store, Voice
-from voiceflow_worker.core.ports.leaving import LEAVES_WITHIN
-from voiceflow_worker.core.ports.retrying import gather
+from voiceflow_worker.core.ports.reading import LEAVES_WITHIN
 from voiceflow_worker.core.ports.store import Record
+from voiceflow_worker.core.ports.trips import gather
+from voiceflow_worker.core.rollback import RollbackGuard
 from voiceflow_worker.core.sending.departures import Departure, Departures
-from voiceflow_worker.core.sending.journal import Journal, Refused, Unsent
-from voiceflow_worker.core.sending.refusals import keys_of, refused_by, sorted_out
+from voiceflow_worker.core.sending.journal import Journal, Refused, Unsent, keys_of, refused_by, sorted_out
 from voiceflow_worker.core.sending.unsettled import LAST_WORD, Reply, UnsettledVerdicts, cancellations, hold_of
 from voiceflow_worker.core.settling.changes import Changes
 from voiceflow_worker.core.settling.holds import Holds

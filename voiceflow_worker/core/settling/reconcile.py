@@ -23,7 +23,7 @@ from anyio.lowlevel import checkpoint
 from voiceflow_worker.core.ports import CallLog, Order, Query, Store
 from voiceflow_worker.core.ports.reading import find_jobs, find_pages
 from voiceflow_worker.core.ports.record_set import LeaderLease, QueueNames
-from voiceflow_worker.core.ports.retrying import gather
+from voiceflow_worker.core.ports.trips import gather
 from voiceflow_worker.core.settling.changes import Changes, Sessions
 from voiceflow_worker.core.settling.settle import Settler
 from voiceflow_worker.core.units import SESSION_KEPT

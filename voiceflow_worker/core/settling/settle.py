@@ -9,14 +9,14 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from functools import partial
 
-from voiceflow_worker.core.numbers.suppression import SuppressionList
 from voiceflow_worker.core.ports import Query, Store
 from voiceflow_worker.core.ports.identity import job_of
 from voiceflow_worker.core.ports.reading import find_jobs, get_jobs
 from voiceflow_worker.core.ports.record_set import QueueNames, report_unreadable
-from voiceflow_worker.core.ports.retrying import gather
+from voiceflow_worker.core.ports.trips import gather
 from voiceflow_worker.core.settling.changes import Change, Changes, Sessions
-from voiceflow_worker.core.settling.refusals import ANSWER_CODES, SUMMARY_CODES, Noted, RefusalRuns
+from voiceflow_worker.core.settling.holds import ANSWER_CODES, SUMMARY_CODES, Noted, RefusalRuns
+from voiceflow_worker.core.suppression import SuppressionList
 from voiceflow_worker.errors import IllegalMoveError, JobError, JobNotFoundError, StoreVersionError
 from voiceflow_worker.model.jobs import lifecycle
 from voiceflow_worker.model.jobs.evidence import answered, mismatched, summarised

@@ -1,4 +1,4 @@
-"""Webhook events of 8x8 as values (8x8 webhook guides: VSS, VCA, VCS, VRU, VNU).
+"""Webhook events of 8x8 as values (8x8 webhook guides: VSS, VCA, VCS, VRU).
 
 Each field is declared with its reader and its name in the payload. Reading is tolerant: missing or unreadable fields
 are None, variants of spellings are accepted, and undocumented fields are kept in `extra`. Events may arrive more than
@@ -419,30 +419,6 @@ class RecordingReady:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class NumberState:
-    """The state of one of the account's numbers: Active, Unhealthy, Expiring or Inactive (`operational_status`)."""
-
-    msisdn: str | None = read_field(_NUMBER, "msisdn")
-    country: str | None = read_field(_TEXT, "countryCode")
-    operational_status: str | None = read_field(_TEXT, "operationalStatus")
-    reference_id: str | None = read_field(_IDENTIFIER, "referenceId")
-    updated_at: datetime | None = read_field(_TIME, "updatedTimestamp")
-    update_status: str | None = read_field(_TEXT, "updateStatus")
-    extra: Mapping[str, object] = _extra()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NumberUpdate:
-    """A change of the account's numbers (VNU). `kind` is SNAPSHOT (all numbers) or UPDATES (those that changed)."""
-
-    sub_account_id: str | None = read_field(_IDENTIFIER, "subAccountId")
-    total_numbers: int | None = read_field(_WHOLE, "totalNumbers")
-    kind: str | None = read_field(_TEXT, "updateEventType")
-    numbers: tuple[NumberState, ...] = ()
-    extra: Mapping[str, object] = _extra()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class UnknownEvent:
     """An event of an unknown type or product. `payload` is its whole content."""
 
@@ -451,7 +427,7 @@ class UnknownEvent:
     payload: Mapping[str, object] = field(default_factory=dict[str, object])
 
 
-Event = SessionSummary | CallAction | CallStatus | RecordingReady | NumberUpdate | UnknownEvent
+Event = SessionSummary | CallAction | CallStatus | RecordingReady | UnknownEvent
 
 _ENVELOPE = frozenset({"namespace", "eventType", "description", "version", "payload"})
 
@@ -486,15 +462,9 @@ def _made(event: Callable[..., T], payload: Payload, *, extra: Mapping[str, obje
     return event(**read, **more, extra={**(extra or {}), **payload.rest()})
 
 
-def _number_update(payload: Payload, *, extra: Mapping[str, object]) -> NumberUpdate:
-    numbers = tuple(_made(NumberState, number) for number in payload.listed("virtualNumbers"))
-    return _made(NumberUpdate, payload, extra=extra, numbers=numbers)
-
-
 _READERS: Mapping[str, Callable[..., Event]] = {
     "sessionsummary": partial(_made, SessionSummary),
     "callaction": partial(_made, CallAction),
     "callstatus": partial(_made, CallStatus),
     "callrecordingstatus": partial(_made, RecordingReady),
-    "virtualnumberupdate": _number_update,
 }

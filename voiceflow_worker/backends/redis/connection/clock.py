@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 import anyio
 
 from voiceflow_worker.backends.redis.connection.link import Link
-from voiceflow_worker.core.ports.clock import SystemClock
+from voiceflow_worker.core.ports.outside import SystemClock
 from voiceflow_worker.errors import StoreError, StoreUnavailableError
 
 RESYNC_EVERY = 5.0

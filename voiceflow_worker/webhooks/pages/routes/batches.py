@@ -8,8 +8,7 @@ from urllib.parse import quote
 
 from voiceflow_worker.core.overview.batches import BatchProgress, read_batch, read_batches, read_queue, read_queues
 from voiceflow_worker.core.overview.breakdown import LargeBreakdown, LargeBreakdowns, read_breakdown
-from voiceflow_worker.core.overview.heartbeat import Heartbeats
-from voiceflow_worker.core.overview.status import HOUR, MINUTE, RateHistory
+from voiceflow_worker.core.overview.status import HOUR, MINUTE, Heartbeats, RateHistory
 from voiceflow_worker.core.ports import Query, Store
 from voiceflow_worker.core.ports.reading import find_jobs, gates_of
 from voiceflow_worker.model.jobs.gate import Gate, GateState

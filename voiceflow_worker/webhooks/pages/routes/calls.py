@@ -13,13 +13,13 @@ from zoneinfo import ZoneInfo
 from starlette.responses import Response
 
 from voiceflow_worker.acts import decidable_from
-from voiceflow_worker.core.events.progress import CallProgress
-from voiceflow_worker.core.numbers.suppression import Suppression, SuppressionList
+from voiceflow_worker.core.callers import CallProgress
 from voiceflow_worker.core.overview.batches import read_queues
 from voiceflow_worker.core.overview.story import Story, story
 from voiceflow_worker.core.ports import Order, Query, Store
 from voiceflow_worker.core.ports.identity import first_ulid, queue_of
 from voiceflow_worker.core.ports.reading import find_jobs
+from voiceflow_worker.core.suppression import Suppression, SuppressionList
 from voiceflow_worker.errors import InvalidInputError, PhoneNumberError, StoreVersionError
 from voiceflow_worker.model.jobs.job import FINAL_STATES, Job, JobState
 from voiceflow_worker.model.jobs.policy import CallPolicy, read_outcomes

@@ -20,11 +20,11 @@ import structlog
 
 from voiceflow_worker.core import units
 from voiceflow_worker.core.ports import Store
-from voiceflow_worker.core.ports.journal_files import Witness, WitnessJournal
+from voiceflow_worker.core.ports.outside import Witness, WitnessJournal
 from voiceflow_worker.core.ports.reading import gates_at, owners_of, read_each
 from voiceflow_worker.core.ports.record_set import text_records
-from voiceflow_worker.core.ports.retrying import gather
 from voiceflow_worker.core.ports.store import Same, Step
+from voiceflow_worker.core.ports.trips import gather
 from voiceflow_worker.core.settling.changes import Changes
 from voiceflow_worker.core.settling.holds import Holds
 from voiceflow_worker.errors import JobError, StoreError

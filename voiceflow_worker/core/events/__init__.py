@@ -1,1 +1,0 @@
-"""Events during calls: key presses, bridges, states of legs, recordings."""

@@ -1,1 +1,0 @@
-"""The rollback guard, which detects a store that has lost sent calls."""

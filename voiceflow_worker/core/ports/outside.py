@@ -1,0 +1,125 @@
+"""What the engine needs besides a store: a clock, a gateway to 8x8, and files that outlive a store set back."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Protocol
+
+import anyio
+
+from voiceflow_worker.model.jobs.job import Job
+from voiceflow_worker.model.reports.verdict import PostProgress, Verdict
+
+if TYPE_CHECKING:
+    from voiceflow_worker.model.jobs.call_log import LoggedCalls  # 20 ms, which most commands do not need
+
+
+class SystemClock:
+    """The clock of this machine, as a `Clock`: `now` reads the wall clock, `monotonic` the clock for durations."""
+
+    __slots__ = ()
+
+    def now(self) -> datetime:
+        """The current time in UTC, with its zone."""
+        return datetime.now(UTC)
+
+    def monotonic(self) -> float:
+        """Seconds on a clock that never jumps."""
+        return time.monotonic()
+
+    async def sleep(self, seconds: float) -> None:
+        """Sleep for this many seconds. With 0 or less, only let other tasks run."""
+        await anyio.sleep(max(seconds, 0.0))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WitnessFile:
+    """One journal file of a worker of this host.
+
+    `kept` is the newest entry in the file that was certainly committed to the store, if any.
+    """
+
+    name: str
+    kept: Job | None
+
+
+class WitnessJournal(Protocol):
+    """The journal file that a worker writes."""
+
+    async def append(self, jobs: Sequence[Job]) -> None:
+        """Write jobs whose newest POST is about to leave. They are on disk when this returns.
+
+        Raises `StoreReadOnlyError`.
+        """
+        ...
+
+    def judge(self, kept: Sequence[bool]) -> None:
+        """Record which jobs of the last `append` were committed to the store; the POSTs of the others never leave."""
+        ...
+
+    def close(self) -> None:
+        """Close the file."""
+        ...
+
+
+class Witness(Protocol):
+    """The journal files of this host's workers, which record the sent calls outside of the store."""
+
+    async def begin(self, queue: str, name: str) -> WitnessJournal:
+        """Begin the journal file of a worker. Raises `SettingsError` if it cannot be written."""
+        ...
+
+    async def files(self, queue: str) -> Sequence[WitnessFile]:
+        """All files of a queue. Raises `SettingsError` if they cannot be read."""
+        ...
+
+    async def entries(self, queue: str, name: str) -> Sequence[Job]:
+        """The newest entry of each job in a file, in order.
+
+        An entry is the job as it was just before its POST left. If an entry was not committed to the store, its POST
+        never left, and the entry is left out.
+        """
+        ...
+
+    async def prune(self, queue: str, *, before: datetime) -> None:
+        """Delete the files of ended workers that sent nothing, or that began their newest POST before this time.
+
+        If all files together are too large, the oldest ones are deleted too, with a warning.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Placement:
+    """One POST, ready to leave: the stored body, and the fields that are added to it when it is sent."""
+
+    body: str
+    client_request_id: str
+    valid_until: datetime
+
+
+class Voice(Protocol):
+    """A gateway that places calls."""
+
+    async def place(self, placement: Placement, *, progress: PostProgress, now: datetime) -> Verdict:
+        """POST one call, once, and return the verdict.
+
+        Never raises for a fault of the network or the service: a result that is not understood is `UNKNOWN`. A
+        placement whose validity has ended at `now` is not sent (`NOT_SENT`). Cancellation propagates; `progress` then
+        shows whether anything may have left.
+        """
+        ...
+
+
+class CallLog(Protocol):
+    """The call log of 8x8: evidence for calls in doubt."""
+
+    async def logged_calls(self, *, since: datetime, until: datetime) -> LoggedCalls:
+        """The rows that the log has so far for this range of time. A row may come long after its call.
+
+        The request may take minutes. Raises `CallLogError`, and `CallLogUnavailableError` if trying again may help.
+        """
+        ...

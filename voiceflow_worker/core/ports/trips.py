@@ -1,0 +1,201 @@
+"""Trips to the store: several callers' units in one, and again when a trip failed."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import timedelta
+from itertools import islice
+from typing import Any, Generic, TypeVar, cast, overload
+
+import anyio
+import structlog
+
+from voiceflow_worker.core.ports import Clock
+from voiceflow_worker.errors import StoreReadOnlyError, StoreUnavailableError
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+class _Waiting(Generic[Item, Result]):
+    __slots__ = ("answers", "has_left", "items", "woken")
+
+    def __init__(self, items: Sequence[Item]) -> None:
+        self.items = items
+        self.woken: anyio.Event | None = None
+        self.answers: Sequence[Result | BaseException] | None = None
+        self.has_left = False
+
+
+class Batcher(Generic[Item, Result]):
+    """Collects items and flushes them together. Each caller gets its own results or errors.
+
+    `flush` takes all waiting items and returns one result or exception for each, in order. If it raises, every caller
+    with an item in this flush gets the error. There is no background task: the first caller runs the flush, and a
+    caller that waited runs the next one. A caller in a cancelled scope ends only after its items were flushed. If the
+    caller that runs the flush is cancelled without a scope (by asyncio's `Task.cancel`), the flush is interrupted. The
+    other callers of that flush get `StoreUnavailableError`, because it is not known what was stored.
+    """
+
+    def __init__(self, flush: Callable[[Sequence[Item]], Awaitable[Sequence[Result | BaseException]]]) -> None:
+        self._flush = flush
+        self._waiting: list[_Waiting[Item, Result]] = []
+        self._led = False
+
+    async def submit(self, item: Item) -> Result:
+        """Submit one item, and wait for its result."""
+        (answer,) = await self.submit_all([item])
+        if isinstance(answer, BaseException):
+            raise answer
+        return answer
+
+    async def submit_all(self, items: Sequence[Item]) -> Sequence[Result | BaseException]:
+        """Submit items together for one trip. Waits for them, and returns the result or error of each, in order."""
+        mine: _Waiting[Item, Result] = _Waiting(items)
+        self._waiting.append(mine)
+        with anyio.CancelScope(shield=True):
+            if self._led:
+                await self._wait(mine)
+            if mine.answers is None:
+                await self._lead()
+        return cast("Sequence[Result | BaseException]", mine.answers)
+
+    async def _wait(self, mine: _Waiting[Item, Result]) -> None:
+        mine.woken = anyio.Event()
+        try:
+            await mine.woken.wait()
+        except BaseException:
+            mine.has_left = True
+            if mine.woken.is_set() and mine.answers is None:
+                self._hand_on()
+            raise
+
+    async def _lead(self) -> None:
+        self._led = True
+        batch, self._waiting = self._waiting, []
+        items = [item for each in batch for item in each.items]
+        answers: Sequence[Result | BaseException] | None = None
+        try:
+            answers = await self._flush(items)
+        except Exception as error:  # noqa: BLE001 - each of the callers gets it
+            answers = [error] * len(items)
+        finally:
+            if answers is None:
+                answers = [StoreUnavailableError("the request to the store was interrupted; try again")] * len(items)
+            left = iter(answers)
+            for each in batch:
+                each.answers = list(islice(left, len(each.items)))
+                if each.woken is not None:
+                    each.woken.set()
+            self._hand_on()
+
+    def _hand_on(self) -> None:
+        """Wake the first caller that still waits. That caller flushes all items, even those of cancelled callers."""
+        for each in self._waiting:
+            if not each.has_left and each.woken is not None:
+                each.woken.set()
+                return
+        self._led = False
+
+
+EVERY = 1.0
+_MOST = 1000
+"""The most kinds that are remembered. When there are that many, all are forgotten."""
+
+
+class RateLimitedLog:
+    """Admits one log line of each kind in a second."""
+
+    def __init__(self, *, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._monotonic = monotonic
+        self._logged: dict[object, tuple[float, int]] = {}
+
+    def admit(self, kind: object) -> int | None:
+        """None if a line of this kind must be left out now; else the number of lines left out since the last one."""
+        now = self._monotonic()
+        at, left_out = self._logged.get(kind, (float("-inf"), 0))
+        if now - at < EVERY:
+            self._logged[kind] = (at, left_out + 1)
+            return None
+        if len(self._logged) >= _MOST:
+            self._logged.clear()
+        self._logged[kind] = (now, 0)
+        return left_out
+
+
+STORE_AWAY = timedelta(seconds=1)
+BRIEFLY = (0.05, 0.2, 0.5)
+"""Seconds between the tries of `retry_briefly`."""
+
+_log = structlog.get_logger("voiceflow.outcomes")
+
+T = TypeVar("T")
+U = TypeVar("U")
+
+
+class Retry:
+    """Tries a trip to the store, once a second until it succeeds.
+
+    The log line of the first failure names the work (`what`).
+    """
+
+    def __init__(self, clock: Clock, *, what: str) -> None:
+        self._clock = clock
+        self._what = what
+
+    async def __call__(self, trip: Callable[[], Awaitable[T]]) -> T:
+        """Try the trip until it succeeds, and return its result. Raises every error that waiting does not solve."""
+        is_logged = False
+        while True:
+            try:
+                return await trip()
+            except (StoreUnavailableError, StoreReadOnlyError) as error:
+                if not is_logged:
+                    _log.warning("the store cannot be used; trying again", what=self._what, error=str(error))
+                is_logged = True
+                await self._clock.sleep(STORE_AWAY.total_seconds())
+
+
+async def retry_briefly(trip: Callable[[], Awaitable[T]], *, clock: Clock, what: str) -> T:
+    """Make a trip, with up to four tries within a second. Raises the last `StoreUnavailableError`."""
+    for wait in BRIEFLY:
+        try:
+            return await trip()
+        except StoreUnavailableError as error:
+            _log.warning("the store is unavailable; trying again", what=what, error=str(error))
+            await clock.sleep(wait)
+    return await trip()
+
+
+@overload
+async def gather(first: Callable[[], Awaitable[T]], second: Callable[[], Awaitable[U]], /) -> tuple[T, U]: ...
+
+
+@overload
+async def gather(*trips: Callable[[], Awaitable[T]]) -> tuple[T, ...]: ...
+
+
+async def gather(*trips: Callable[[], Awaitable[Any]]) -> tuple[Any, ...]:
+    """Make all trips at the same time, and return their results.
+
+    If some fail, the first error is raised after all trips have ended.
+    """
+    results: dict[int, Any] = {}
+    failed: list[Exception] = []
+
+    async def run(place: int) -> None:
+        try:
+            results[place] = await trips[place]()
+        except Exception as error:  # noqa: BLE001 - raised below; a group of errors would look like a cancellation
+            failed.append(error)
+
+    if not trips:
+        return ()
+    async with anyio.create_task_group() as group:
+        for place in range(1, len(trips)):
+            group.start_soon(run, place)
+        await run(0)  # saves a task
+    if failed:
+        raise failed[0]
+    return tuple(results[place] for place in range(len(trips)))
