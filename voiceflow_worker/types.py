@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from voiceflow_worker.campaigns.campaign import Campaign
 from voiceflow_worker.campaigns.enqueue import EnqueueReport
-from voiceflow_worker.campaigns.preview.preview import Preview, PreviewOptions, PriceTable
+from voiceflow_worker.campaigns.preview import Preview, PreviewOptions, PriceTable
 from voiceflow_worker.core.admission import Enqueued
 from voiceflow_worker.core.callers import CallProgress
 from voiceflow_worker.core.outcomes.hook import HookCounts, HookOptions

@@ -13,8 +13,7 @@ import pytest
 
 from tests.campaigns.reading import NOW
 from voiceflow_worker.backends.contract.samples import add_jobs
-from voiceflow_worker.campaigns.reports.line_spool import COLUMNS, report_line
-from voiceflow_worker.campaigns.reports.report_csv import harmless
+from voiceflow_worker.campaigns.reports.report_csv import COLUMNS, harmless, report_line
 from voiceflow_worker.campaigns.reports.report_files import ReportFiles, write_report_files
 from voiceflow_worker.campaigns.reports.report_html import chart_of
 from voiceflow_worker.core.overview.report import ReportTable, Share, build_report

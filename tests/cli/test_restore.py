@@ -314,7 +314,7 @@ def test_a_plain_copy_with_its_log_is_a_backup_too(voiceflow: Program) -> None:
 HOLD_OPEN = """
 import sys
 from pathlib import Path
-from voiceflow_worker.backends.sqlite.file.opening import open_reader
+from voiceflow_worker.backends.sqlite.opening import open_reader
 kind, path = sys.argv[1:]
 held = open(path, "rb") if kind == "file" else open_reader(Path(path))
 if kind == "store":

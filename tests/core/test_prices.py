@@ -13,7 +13,7 @@ from tests.support.flows import SOURCE
 from tests.support.voices import ScriptedVoice, unknown
 from voiceflow_worker import Job, JobState
 from voiceflow_worker.backends.contract.samples import ManualClock
-from voiceflow_worker.campaigns.reports.line_spool import report_line
+from voiceflow_worker.campaigns.reports.report_csv import report_line
 from voiceflow_worker.core.overview.report import build_report
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.settling.reconcile import Prices, Reconciler

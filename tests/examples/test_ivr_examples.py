@@ -17,7 +17,7 @@ from examples import appointment, on_call_alert, restaurant, support_callback
 from tests.docs.pages import DOCS, blocks
 from voiceflow_worker import CallQueue, Menu, Sandbox, open_store
 from voiceflow_worker.ivr import Rehearsal
-from voiceflow_worker.ivr.mermaid import mermaid
+from voiceflow_worker.ivr.rehearsal import mermaid
 
 pytestmark = pytest.mark.anyio
 

@@ -6,8 +6,7 @@ import pytest
 
 from voiceflow_worker import BACK, END, Again, Caller, CallFlow, End, Menu
 from voiceflow_worker.ivr.approval import approval
-from voiceflow_worker.ivr.check import check_menus
-from voiceflow_worker.ivr.edges import reachable
+from voiceflow_worker.ivr.check import check_menus, reachable
 
 OURS, DESK = "+6531234567", "+6587654322"
 

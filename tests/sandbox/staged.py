@@ -19,7 +19,7 @@ from voiceflow_worker.model.reports.events import CallAction
 from voiceflow_worker.sandbox import Sandbox
 from voiceflow_worker.webhooks import PATH as RECEIVER_PATH
 from voiceflow_worker.webhooks import webhook_app
-from voiceflow_worker.webhooks.ports import OtherEvent
+from voiceflow_worker.webhooks.reading import OtherEvent
 
 QUICK = 20_000.0
 

@@ -9,8 +9,8 @@ from random import Random
 import pytest
 from pydantic import ValidationError
 
-from voiceflow_worker.sandbox.calls.inbound import InboundOrder
-from voiceflow_worker.sandbox.calls.speech import listen, read_question
+from voiceflow_worker.sandbox.calls.call_events import InboundOrder
+from voiceflow_worker.sandbox.calls.outcomes import listen, read_question
 from voiceflow_worker.sandbox.orders.orders import EventOrder, Press, Script, SimulatedCaller
 
 FOUR = {"minDigits": 4, "maxDigits": 4, "digitTimeout": 3000, "overallTimeout": 10000}

@@ -21,9 +21,8 @@ from voiceflow_worker.model.reports.events import UnknownEvent, parse_event
 from voiceflow_worker.model.reports.status import SessionStatus
 from voiceflow_worker.sandbox import Sandbox
 from voiceflow_worker.sandbox.api.control_routes import description
-from voiceflow_worker.sandbox.calls.inbound import InboundOrder
-from voiceflow_worker.sandbox.orders.faults import Fault, FaultKind
-from voiceflow_worker.sandbox.orders.orders import Script
+from voiceflow_worker.sandbox.calls.call_events import InboundOrder
+from voiceflow_worker.sandbox.orders.orders import Fault, FaultKind, Script
 
 pytestmark = pytest.mark.anyio
 

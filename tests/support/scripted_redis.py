@@ -10,8 +10,8 @@ import anyio
 from anyio.abc import SocketAttribute, SocketStream, TaskStatus
 from anyio.streams.buffered import BufferedByteReceiveStream
 
-from voiceflow_worker.backends.redis.connection.durability import SCHEMA
-from voiceflow_worker.backends.redis.connection.scripts import script
+from voiceflow_worker.backends.redis.durability import SCHEMA
+from voiceflow_worker.backends.redis.faults import script
 
 Answer = str | int | None | Sequence["Answer"] | Mapping[str, "Answer"] | Exception
 

@@ -16,7 +16,7 @@ from tests.webhooks.receiving import SECRET, other, receiving, summary
 from voiceflow_worker.core.settling.settle import SummaryResult
 from voiceflow_worker.model.reports.events import CallStatus, RecordingReady, SessionSummary
 from voiceflow_worker.webhooks import webhook_app
-from voiceflow_worker.webhooks.ports import OtherEvent
+from voiceflow_worker.webhooks.reading import OtherEvent
 
 pytestmark = pytest.mark.anyio
 

@@ -41,7 +41,7 @@ from voiceflow_worker.model.reports.status import SessionStatus
 from voiceflow_worker.model.reports.verdict import VerdictKind
 from voiceflow_worker.webhooks import receiver_app
 from voiceflow_worker.webhooks.pages.routes import calls
-from voiceflow_worker.webhooks.pages.sign_in.sessions import PageRole, PageSessions
+from voiceflow_worker.webhooks.pages.sessions import PageRole, PageSessions
 from voiceflow_worker.webhooks.pages.site import Pages
 
 pytestmark = pytest.mark.anyio

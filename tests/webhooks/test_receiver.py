@@ -23,7 +23,7 @@ from voiceflow_worker.core.ports import Store
 from voiceflow_worker.errors import StaleJobError, StoreReadOnlyError, StoreUnavailableError
 from voiceflow_worker.model.reports.status import SessionStatus
 from voiceflow_worker.webhooks import PATH, receiver_app
-from voiceflow_worker.webhooks.ports import OtherEvent
+from voiceflow_worker.webhooks.reading import OtherEvent
 
 pytestmark = pytest.mark.anyio
 

@@ -26,7 +26,7 @@ from voiceflow_worker.backends.contract.samples import ManualClock
 from voiceflow_worker.backends.memory import MemoryStore
 from voiceflow_worker.errors import SettingsError
 from voiceflow_worker.webhooks import receiver_app
-from voiceflow_worker.webhooks.pages.sign_in.sessions import LASTS, MOST_ADDRESSES, PageRole, PageSessions, WrongSecrets
+from voiceflow_worker.webhooks.pages.sessions import LASTS, MOST_ADDRESSES, PageRole, PageSessions, WrongSecrets
 
 pytestmark = pytest.mark.anyio
 

@@ -26,8 +26,8 @@ import anyio
 import structlog
 from anyio import to_thread
 
-from voiceflow_worker.backends.disk_speed import DiskSpeed
 from voiceflow_worker.backends.record import dumps, head_of, job_from, loads, record_of
+from voiceflow_worker.backends.sqlite.connection import DiskSpeed
 from voiceflow_worker.core.ports.outside import Witness, WitnessFile, WitnessJournal
 from voiceflow_worker.core.ports.record_set import report_unreadable
 from voiceflow_worker.errors import SettingsError, StoreReadOnlyError, StoreVersionError

@@ -10,7 +10,7 @@ from voiceflow_worker.campaigns.calls.options import CampaignOptions
 from voiceflow_worker.campaigns.campaign_rows import batch_of
 from voiceflow_worker.campaigns.enqueue import EnqueueReport, OnProgress, enqueue_file
 from voiceflow_worker.campaigns.files.input_file import InputFile
-from voiceflow_worker.campaigns.preview.preview import PreviewOptions
+from voiceflow_worker.campaigns.preview import PreviewOptions
 from voiceflow_worker.campaigns.reports.report_files import ReportFiles, write_report_files
 from voiceflow_worker.core.overview.batches import BatchProgress, read_batch
 from voiceflow_worker.core.overview.report import Report

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     import httpx
 
     from voiceflow_worker.campaigns.enqueue import EnqueueReport, OnProgress, Phase
-    from voiceflow_worker.campaigns.preview.preview import Preview
+    from voiceflow_worker.campaigns.preview import Preview
 
 
 async def enqueue(

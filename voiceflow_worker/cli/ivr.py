@@ -43,7 +43,7 @@ def draw(menu: MenuName, /) -> None:
     Examples:
         voiceflow ivr draw restaurant:main
     """
-    from voiceflow_worker.ivr.mermaid import mermaid
+    from voiceflow_worker.ivr.rehearsal import mermaid
 
     Output().say(mermaid(load_menu(menu)).rstrip("\n"))
 
@@ -91,8 +91,7 @@ def check(menu: MenuName, /, *, data: DataOption = None, json: JsonOption = Fals
         voiceflow ivr check restaurant:main
         voiceflow ivr check restaurant:main --data name=Ana --json
     """
-    from voiceflow_worker.ivr.check import check_menus
-    from voiceflow_worker.ivr.edges import reachable
+    from voiceflow_worker.ivr.check import check_menus, reachable
 
     root = load_menu(menu)
     found = check_menus([root], beside=menus_beside(menu), data=None if data is None else read_data(data))

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from structlog.typing import ExcInfo, Processor
 
     from voiceflow_worker.acts import Act, Operator
-    from voiceflow_worker.backends.sqlite.file.opening import Identities
+    from voiceflow_worker.backends.sqlite.opening import Identities
     from voiceflow_worker.core.queue import CallQueue
     from voiceflow_worker.gateway.client import VoiceClient
     from voiceflow_worker.settings import Settings
@@ -245,7 +245,7 @@ async def _found(settings: Settings, wait: StoreWait) -> None:
 
 def require_store(settings: Settings) -> None:
     """Raise StoreUnavailableError if the store is a file that does not exist, and StoreCorruptError if it is empty."""
-    from voiceflow_worker.backends.sqlite.file.opening import stores_near
+    from voiceflow_worker.backends.sqlite.opening import stores_near
 
     path = file_of(settings.store)
     if path is None:

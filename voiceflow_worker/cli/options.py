@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions
 
     from voiceflow_worker.campaigns.calls.options import CampaignOptions
-    from voiceflow_worker.campaigns.preview.preview import PreviewOptions
+    from voiceflow_worker.campaigns.preview import PreviewOptions
     from voiceflow_worker.core.queue import CallQueue
     from voiceflow_worker.ivr.menu import Menu
     from voiceflow_worker.settings import Settings
@@ -362,7 +362,7 @@ def preview_options(
     given: Assumptions | None, settings: Settings, *, limits: Limits | None = None, time_zone: str | None
 ) -> PreviewOptions:
     """The options of a preview. `limits` are the present limits of the queue, if any. Raises InvalidInputError."""
-    from voiceflow_worker.campaigns.preview.preview import PreviewOptions, PriceTable
+    from voiceflow_worker.campaigns.preview import PreviewOptions, PriceTable
 
     given = given or Assumptions()
     rate = rate_given(given.rate) if given.rate is not None else (limits or settings).rate

@@ -23,7 +23,7 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 from voiceflow_worker.backends.registry import journal_files
-from voiceflow_worker.backends.sqlite.file.opening import Identities
+from voiceflow_worker.backends.sqlite.opening import Identities
 from voiceflow_worker.cli.opening import (
     collect_less,
     log_to_stderr,

@@ -18,7 +18,7 @@ from anyio.lowlevel import RunVar
 
 from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.ivr.caller import Caller, CallPhase, Position, bridge_result
-from voiceflow_worker.ivr.edges import is_handler, manner_of, menu_of, onto, reachable
+from voiceflow_worker.ivr.check import is_handler, manner_of, menu_of, onto, reachable
 from voiceflow_worker.ivr.menu import END, AfterBridge, Again, Back, End, Go, Handler, Manner, Menu, Step
 from voiceflow_worker.ivr.speech import Text, literal, spoken
 from voiceflow_worker.model.flows.actions import Action

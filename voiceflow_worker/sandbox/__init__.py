@@ -6,7 +6,7 @@ tests order.
 
 from __future__ import annotations
 
-from voiceflow_worker.sandbox.calls.inbound import InboundEntry, InboundOrder
+from voiceflow_worker.sandbox.calls.call_events import InboundEntry, InboundOrder
 from voiceflow_worker.sandbox.orders.orders import EventKind, EventOrder, KeyPress, Script
 from voiceflow_worker.sandbox.service import Sandbox
 

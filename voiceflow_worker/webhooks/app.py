@@ -29,10 +29,8 @@ from voiceflow_worker.notify.webhook import HookMetrics, notifier_of, notifying
 from voiceflow_worker.setting_kinds import text_of
 from voiceflow_worker.settings import Settings, load_settings
 from voiceflow_worker.webhooks.gatekeeper import Gatekeeper, Network
-from voiceflow_worker.webhooks.metrics import Metrics
-from voiceflow_worker.webhooks.ports import AnswersEvents, SettlesSummaries
 from voiceflow_worker.webhooks.readiness import Probe, Readiness, present, sampled, store_probe
-from voiceflow_worker.webhooks.reading import RequestReader
+from voiceflow_worker.webhooks.reading import AnswersEvents, Metrics, RequestReader, SettlesSummaries
 from voiceflow_worker.webhooks.receiver import Receiver
 
 _LATE = ("phonenumbers.timezone", "voiceflow_worker.model.window", "traceback", "linecache")

@@ -22,14 +22,14 @@ from voiceflow_worker.core.ports.trips import Batcher, gather
 from voiceflow_worker.errors import StoreError, StoreUnavailableError, VoiceflowError
 from voiceflow_worker.ivr.approval import approval
 from voiceflow_worker.ivr.caller import Caller
-from voiceflow_worker.ivr.edges import reachable
+from voiceflow_worker.ivr.check import reachable
 from voiceflow_worker.ivr.menu import Menu
 from voiceflow_worker.ivr.menus import HANDLER_LIMIT, MenuAnswer, Menus, Result
 from voiceflow_worker.model.flows.callflow import CallFlow
 from voiceflow_worker.model.jobs.job import KeyPress
 from voiceflow_worker.model.jobs.policy import CallPolicy
 from voiceflow_worker.model.reports.events import ActionStatus, CallAction, Direction
-from voiceflow_worker.webhooks.ports import EventAnswer, OtherEvent
+from voiceflow_worker.webhooks.reading import EventAnswer, OtherEvent
 
 ANSWERS = "ivr-answer"
 CLAIMS = "ivr-claim"

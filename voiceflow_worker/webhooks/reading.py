@@ -4,19 +4,85 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from enum import StrEnum
-from typing import NoReturn
+from functools import partial
+from typing import NoReturn, Protocol, TypeAlias
 
 import orjson
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from starlette.requests import Request
 from starlette.types import Receive, Scope
 
+from voiceflow_worker.core.settling.settle import SummaryResult
 from voiceflow_worker.errors import WebhookEventError
-from voiceflow_worker.model.reports.events import Event, parse_event
+from voiceflow_worker.model.reports.events import (
+    CallAction,
+    CallStatus,
+    Event,
+    RecordingReady,
+    SessionSummary,
+    parse_event,
+)
 from voiceflow_worker.webhooks.gatekeeper import Gatekeeper, RefusalReason
+
+
+class SettlesSummaries(Protocol):
+    """The settler of session summaries (VSS), such as `core.settling.settle.Settler`."""
+
+    async def summary(self, summary: SessionSummary) -> SummaryResult:
+        """Settle the call of a summary. The same summary may come several times, for example after a StoreError."""
+        ...
+
+
+OtherEvent: TypeAlias = CallAction | CallStatus | RecordingReady
+"""A known event other than a summary."""
+
+EventAnswer: TypeAlias = Mapping[str, object] | bytes | None
+"""The JSON body of the answer to an event, as an object or already in bytes. None means the usual answer."""
+
+AnswersEvents: TypeAlias = Callable[[OtherEvent], Awaitable[EventAnswer]]
+"""A handler of events other than summaries. If it raises a StoreError, the event is answered with 503."""
+
+
+_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
+
+
+class Metrics:
+    """The metrics of the receiver. Their labels have few values, so a sender cannot create many series."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.registry = registry
+        counter = partial(Counter, registry=registry)
+        self.answers: Counter = counter("voiceflow_webhook_answers", "Answers given to webhook requests.", ["status"])
+        self.events: Counter = counter("voiceflow_webhook_events", "Events received, by their kind.", ["kind"])
+        self.summaries: Counter = counter(
+            "voiceflow_webhook_summaries", "Session summaries, by their effect.", ["result"]
+        )
+        self.refusals: Counter = counter("voiceflow_webhook_refusals", "Requests refused, by the reason.", ["reason"])
+        self.odd: Counter = counter(
+            "voiceflow_webhook_odd",
+            "Events that could not be understood, by the reason.",
+            ["reason"],
+        )
+        self.store_failures: Counter = counter(
+            "voiceflow_webhook_store_failures", "Events answered 503 because they could not be stored."
+        )
+        self.store_timeouts: Counter = counter(
+            "voiceflow_webhook_store_timeouts", "Events answered 503 because handling them took longer than the limit."
+        )
+        self.in_store: Gauge = Gauge(
+            "voiceflow_webhook_in_store", "Events that the store or on_event is handling now.", registry=registry
+        )
+        self.seconds: Histogram = Histogram(
+            "voiceflow_webhook_seconds",
+            "Time from the arrival of a request to its answer.",
+            buckets=_BUCKETS,
+            registry=registry,
+        )
+
 
 DISCARDS_FOR = 2.0
 """Seconds for which the body of a refused request is read and discarded."""

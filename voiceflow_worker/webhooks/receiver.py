@@ -25,9 +25,17 @@ from voiceflow_worker.model.reports.events import (
     SessionSummary,
     UnknownEvent,
 )
-from voiceflow_worker.webhooks.metrics import Metrics
-from voiceflow_worker.webhooks.ports import AnswersEvents, EventAnswer, OtherEvent, SettlesSummaries
-from voiceflow_worker.webhooks.reading import OddReason, RequestReader, WebhookAnswer, understood
+from voiceflow_worker.webhooks.reading import (
+    AnswersEvents,
+    EventAnswer,
+    Metrics,
+    OddReason,
+    OtherEvent,
+    RequestReader,
+    SettlesSummaries,
+    WebhookAnswer,
+    understood,
+)
 
 _log = structlog.get_logger("voiceflow.webhooks")
 

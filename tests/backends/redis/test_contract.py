@@ -24,15 +24,16 @@ from voiceflow_worker.backends.contract import (
     WaitContract,
     WriteContract,
 )
-from voiceflow_worker.backends.redis.connection import link, scripts
+from voiceflow_worker.backends.redis import faults as scripts
+from voiceflow_worker.backends.redis import link
 from voiceflow_worker.backends.redis.store import open_redis
 
 
 @pytest.fixture(autouse=True)
 def patience(monkeypatch: pytest.MonkeyPatch) -> None:
     """Time for the longest script, and for its replication, on a machine that does much else."""
-    monkeypatch.setattr("voiceflow_worker.backends.redis.connection.line.ANSWER_TIMEOUT", 60.0)
-    monkeypatch.setattr("voiceflow_worker.backends.redis.connection.link.CONFIRM_WITHIN_MS", 50_000)
+    monkeypatch.setattr("voiceflow_worker.backends.redis.line.ANSWER_TIMEOUT", 60.0)
+    monkeypatch.setattr("voiceflow_worker.backends.redis.link.CONFIRM_WITHIN_MS", 50_000)
 
 
 class TestRedis(StoreContract):

@@ -14,8 +14,8 @@ from voiceflow_worker.backends import open_store
 from voiceflow_worker.backends.contract import NOW, ManualClock, moved, sample_job
 from voiceflow_worker.backends.contract.samples import add_jobs, commit
 from voiceflow_worker.backends.redis import RedisStore
-from voiceflow_worker.backends.redis.connection.durability import Guarantee, ServerFacts, judged
-from voiceflow_worker.backends.redis.connection.url import Promise
+from voiceflow_worker.backends.redis.durability import Guarantee, ServerFacts, judged
+from voiceflow_worker.backends.redis.url import Promise
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.reading import get_jobs
 from voiceflow_worker.core.ports.store import Put, Step, Unit

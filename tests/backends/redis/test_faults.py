@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from coredis import exceptions as driver
 
-from voiceflow_worker.backends.redis.connection.faults import NotConfirmedError, is_lost, translated
+from voiceflow_worker.backends.redis.faults import NotConfirmedError, is_lost, translated
 from voiceflow_worker.errors import (
     RedisForgetsError,
     StoreCorruptError,

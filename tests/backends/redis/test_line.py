@@ -14,8 +14,8 @@ from tests.support.redis_server import RedisServer, free_port
 from voiceflow_worker.backends import open_store
 from voiceflow_worker.backends.contract import NOW, sample_job, sample_jobs
 from voiceflow_worker.backends.contract.samples import add_jobs
-from voiceflow_worker.backends.redis.connection.line import Access, Line
-from voiceflow_worker.backends.redis.connection.url import parse_url
+from voiceflow_worker.backends.redis.line import Access, Line
+from voiceflow_worker.backends.redis.url import parse_url
 from voiceflow_worker.core.ports.reading import get_jobs
 from voiceflow_worker.core.ports.store import Put, Step, Unit
 from voiceflow_worker.errors import InvalidInputError

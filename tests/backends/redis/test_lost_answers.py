@@ -14,7 +14,7 @@ from tests.support.waiting import once_available
 from voiceflow_worker.backends import open_store
 from voiceflow_worker.backends.contract import NOW, QUEUE, moved, sample_job
 from voiceflow_worker.backends.contract.samples import add_jobs, commit, new_job
-from voiceflow_worker.backends.redis.connection.scripts import script
+from voiceflow_worker.backends.redis.faults import script
 from voiceflow_worker.core.ports import Event, EventKind, Store
 from voiceflow_worker.core.ports.reading import get_jobs
 from voiceflow_worker.core.ports.store import Put, Same, Step, Unit

@@ -15,7 +15,7 @@ from tests.support.redis_server import RedisServer, ask
 from voiceflow_worker.backends.contract import NOW, QUEUE
 from voiceflow_worker.backends.memory.store import Memory
 from voiceflow_worker.backends.record import to_micros
-from voiceflow_worker.backends.redis.connection.scripts import script
+from voiceflow_worker.backends.redis.faults import script
 from voiceflow_worker.core.ports.store import LIMITS, Limits, Unit, limits_put
 
 ROOT = "{voiceflow}"

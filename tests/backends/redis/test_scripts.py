@@ -12,7 +12,7 @@ from tests.support.redis_server import RedisServer
 from voiceflow_worker.backends import open_store
 from voiceflow_worker.backends.contract import NOW, QUEUE, moved, sample_job
 from voiceflow_worker.backends.contract.samples import add_jobs, commit, delete
-from voiceflow_worker.backends.redis.connection.scripts import script
+from voiceflow_worker.backends.redis.faults import script
 from voiceflow_worker.core.ports import Limits, Query
 from voiceflow_worker.core.ports.reading import find_jobs
 from voiceflow_worker.core.ports.store import Page, Put, Record, Step, Unit

@@ -19,8 +19,8 @@ from voiceflow_worker.backends import open_store
 from voiceflow_worker.backends.contract import QUEUE, moved, sample_job, sample_jobs
 from voiceflow_worker.backends.contract.samples import add_jobs, commit
 from voiceflow_worker.backends.sqlite import SqliteStore, open_sqlite
-from voiceflow_worker.backends.sqlite.file.connection import translated
-from voiceflow_worker.backends.sqlite.file.opening import SCHEMA_VERSION
+from voiceflow_worker.backends.sqlite.connection import translated
+from voiceflow_worker.backends.sqlite.opening import SCHEMA_VERSION
 from voiceflow_worker.core.ports import Query, Store
 from voiceflow_worker.core.ports.reading import count_states, find_jobs, get_jobs
 from voiceflow_worker.errors import (

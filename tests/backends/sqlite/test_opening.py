@@ -20,8 +20,8 @@ import pytest
 from voiceflow_worker.backends import open_store
 from voiceflow_worker.backends.contract import QUEUE, sample_job
 from voiceflow_worker.backends.contract.samples import add_jobs
-from voiceflow_worker.backends.sqlite.file.connection import Connection
-from voiceflow_worker.backends.sqlite.file.opening import APPLICATION_ID, SCHEMA_VERSION, open_file
+from voiceflow_worker.backends.sqlite.connection import Connection
+from voiceflow_worker.backends.sqlite.opening import APPLICATION_ID, SCHEMA_VERSION, open_file
 from voiceflow_worker.core.ports import Query
 from voiceflow_worker.core.ports.reading import find_jobs
 from voiceflow_worker.errors import (

@@ -18,7 +18,7 @@ from tests.support.voices import GatedVoice, ScriptedVoice
 from voiceflow_worker import CallQueue, CallRequest, Worker
 from voiceflow_worker.backends import open_store
 from voiceflow_worker.backends.sqlite import open_sqlite
-from voiceflow_worker.backends.sqlite.file.opening import GLANCE_EVERY
+from voiceflow_worker.backends.sqlite.opening import GLANCE_EVERY
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.reading import count_states, get_jobs
 from voiceflow_worker.errors import StoreReplacedError

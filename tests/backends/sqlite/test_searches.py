@@ -17,8 +17,8 @@ from voiceflow_worker.backends.contract.samples import add_jobs, delete
 from voiceflow_worker.backends.sqlite import SqliteStore, group_commit, open_sqlite, reading, write
 from voiceflow_worker.backends.sqlite import store as sqlite_store
 from voiceflow_worker.backends.sqlite import write as lease
-from voiceflow_worker.backends.sqlite.file.connection import Connection
-from voiceflow_worker.backends.sqlite.file.opening import open_file, open_reader
+from voiceflow_worker.backends.sqlite.connection import Connection
+from voiceflow_worker.backends.sqlite.opening import open_file, open_reader
 from voiceflow_worker.backends.sqlite.reading import search
 from voiceflow_worker.core.ports import Order, Query
 from voiceflow_worker.core.ports.reading import find_jobs

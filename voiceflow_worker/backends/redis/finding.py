@@ -9,7 +9,7 @@ from typing import Any
 
 from voiceflow_worker.backends.record import matches, readable
 from voiceflow_worker.backends.redis.codec import job_of_row, micros, optional
-from voiceflow_worker.backends.redis.connection.link import Link
+from voiceflow_worker.backends.redis.link import Link
 from voiceflow_worker.core.ports.store import Order, Query
 from voiceflow_worker.model.jobs.job import Job, JobState
 from voiceflow_worker.model.jobs.totals import Totals

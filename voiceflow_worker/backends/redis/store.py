@@ -25,12 +25,11 @@ from voiceflow_worker.backends.redis.codec import (
     plain_unit,
     records_from,
 )
-from voiceflow_worker.backends.redis.connection.clock import ServerClock
-from voiceflow_worker.backends.redis.connection.durability import Durability, Packing, Survey, packing_of
-from voiceflow_worker.backends.redis.connection.link import Link
-from voiceflow_worker.backends.redis.connection.scripts import load as load_scripts
-from voiceflow_worker.backends.redis.connection.url import Promise, parse_url
+from voiceflow_worker.backends.redis.durability import Durability, Packing, Survey, packing_of
+from voiceflow_worker.backends.redis.faults import load as load_scripts
 from voiceflow_worker.backends.redis.finding import Finding
+from voiceflow_worker.backends.redis.link import Link, ServerClock
+from voiceflow_worker.backends.redis.url import Promise, parse_url
 from voiceflow_worker.backends.waiting import Wakeups
 from voiceflow_worker.core.ports import Clock, Event
 from voiceflow_worker.core.ports.store import (

@@ -17,8 +17,8 @@ from pathlib import Path
 import apsw
 
 from voiceflow_worker.backends.record import from_micros, to_micros
-from voiceflow_worker.backends.sqlite.file.connection import BUSY, Connection, translated, translating
-from voiceflow_worker.backends.sqlite.file.opening import (
+from voiceflow_worker.backends.sqlite.connection import BUSY, Connection, translated, translating
+from voiceflow_worker.backends.sqlite.opening import (
     APPLICATION_ID,
     SCHEMA_VERSION,
     index_of_log,

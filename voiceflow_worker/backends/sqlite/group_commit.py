@@ -28,15 +28,15 @@ import apsw
 import structlog
 from anyio.lowlevel import checkpoint_if_cancelled
 
-from voiceflow_worker.backends.disk_speed import DiskSpeed
-from voiceflow_worker.backends.sqlite.file.connection import (
+from voiceflow_worker.backends.sqlite.connection import (
     BUSY,
     Connection,
+    DiskSpeed,
     is_failed_flush,
     other_version,
     translated,
 )
-from voiceflow_worker.backends.sqlite.file.opening import SCHEMA_VERSION, SameFiles
+from voiceflow_worker.backends.sqlite.opening import SCHEMA_VERSION, SameFiles
 from voiceflow_worker.errors import StoreUnavailableError, VoiceflowError
 from voiceflow_worker.model.jobs.totals import STATE
 

@@ -24,8 +24,8 @@ from voiceflow_worker.backends.record import (
     remembered,
     to_micros_or_none,
 )
-from voiceflow_worker.backends.sqlite.file.connection import BUSY, Connection, Row, translating
-from voiceflow_worker.backends.sqlite.file.opening import SameFiles, open_reader, persist
+from voiceflow_worker.backends.sqlite.connection import BUSY, Connection, Row, translating
+from voiceflow_worker.backends.sqlite.opening import SameFiles, open_reader, persist
 from voiceflow_worker.core.ports.store import Order, Page, Query, Record, Wanted
 from voiceflow_worker.model.jobs.job import Job, JobState
 

@@ -16,9 +16,9 @@ from anyio import to_thread
 
 from voiceflow_worker.backends.record import event_from, matches, readable, to_micros, to_micros_or_none
 from voiceflow_worker.backends.registry import path_of
-from voiceflow_worker.backends.sqlite.file.connection import BUSY, Connection
-from voiceflow_worker.backends.sqlite.file.opening import Identities, SameFiles, open_file, open_reader, parts
+from voiceflow_worker.backends.sqlite.connection import BUSY, Connection
 from voiceflow_worker.backends.sqlite.group_commit import GroupCommit, Transaction
+from voiceflow_worker.backends.sqlite.opening import Identities, SameFiles, open_file, open_reader, parts
 from voiceflow_worker.backends.sqlite.reading import (
     Reader,
     find,

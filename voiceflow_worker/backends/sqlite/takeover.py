@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from voiceflow_worker.backends.record import to_micros
-from voiceflow_worker.backends.sqlite.file.connection import Connection, Row
+from voiceflow_worker.backends.sqlite.connection import Connection, Row
 from voiceflow_worker.backends.sqlite.group_commit import Transaction
 from voiceflow_worker.backends.sqlite.reading import JOB_BY_ID, job_of, owner_of_key, record_from, standing
 from voiceflow_worker.backends.sqlite.write import Writing

@@ -8,7 +8,7 @@ from uuid import uuid4
 import orjson
 
 from voiceflow_worker.backends.record import head_of, record_of, to_micros, to_micros_or_none, tombstone_of
-from voiceflow_worker.backends.sqlite.file.connection import Connection, Row
+from voiceflow_worker.backends.sqlite.connection import Connection, Row
 from voiceflow_worker.backends.sqlite.group_commit import Transaction
 from voiceflow_worker.backends.sqlite.reading import (
     JOB_BY_NUMBER,

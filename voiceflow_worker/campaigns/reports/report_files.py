@@ -12,8 +12,7 @@ from zoneinfo import ZoneInfo
 
 from anyio import to_thread
 
-from voiceflow_worker.campaigns.reports.line_spool import LineSpool
-from voiceflow_worker.campaigns.reports.report_csv import write_csv_report
+from voiceflow_worker.campaigns.reports.report_csv import LineSpool, write_csv_report
 from voiceflow_worker.campaigns.reports.report_html import write_html_report
 from voiceflow_worker.campaigns.reports.report_xlsx import needs_xlsxwriter, write_xlsx_report
 from voiceflow_worker.core.overview.report import Report, build_full_report

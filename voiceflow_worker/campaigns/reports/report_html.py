@@ -10,8 +10,7 @@ from itertools import chain, islice
 from pathlib import Path
 
 from voiceflow_worker.campaigns.files.rows import whole_file
-from voiceflow_worker.campaigns.reports.line_spool import LineSpool, ReportColumn
-from voiceflow_worker.campaigns.reports.report_csv import data_text
+from voiceflow_worker.campaigns.reports.report_csv import LineSpool, ReportColumn, data_text
 from voiceflow_worker.core.overview.report import Report, ReportTable, Share, shown_cell, tables_of, totals_table
 from voiceflow_worker.model.jobs.job import JobState
 from voiceflow_worker.model.text.printable import shown_in_page

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
 from voiceflow_worker.campaigns.files.rows import whole_file
-from voiceflow_worker.campaigns.reports.line_spool import LineSpool, ReportColumn
+from voiceflow_worker.campaigns.reports.report_csv import LineSpool, ReportColumn
 from voiceflow_worker.core.overview.report import Report, ReportTable, Share, tables_of, totals_table
 from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.model.text.printable import printable

@@ -232,7 +232,7 @@ def open_source(
         case FileKind.JSON:
             return JsonDocument(file, on_bytes=on_bytes)
         case FileKind.EXCEL:
-            from voiceflow_worker.campaigns.sources.excel import ExcelRows
+            from voiceflow_worker.campaigns.sources.parquet import ExcelRows
 
             return ExcelRows(file, sheet=sheet, number_column=number_column, on_bytes=on_bytes)
         case FileKind.PARQUET:

@@ -14,7 +14,7 @@ import anyio
 from anyio import to_thread
 
 from voiceflow_worker.backends.registry import file_of, is_redis, open_store
-from voiceflow_worker.backends.sqlite.file.opening import stores_near
+from voiceflow_worker.backends.sqlite.opening import stores_near
 from voiceflow_worker.cli.output import with_remedies
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.errors import SettingsError, StoreError, VoiceflowError, VoiceUnavailableError

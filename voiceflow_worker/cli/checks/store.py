@@ -117,7 +117,7 @@ def of_file(check: Callable[[Path], Diagnosis | None]) -> Check:
 
 
 def _durability_of_file(path: Path) -> Diagnosis:
-    from voiceflow_worker.backends.sqlite.file.opening import open_file
+    from voiceflow_worker.backends.sqlite.opening import open_file
 
     # Opened as a worker opens it, so that the result holds for workers.
     db = open_file(path, patience=_PATIENCE)[0]

@@ -17,14 +17,14 @@ from starlette.routing import Route
 
 from voiceflow_worker.model.flows.values import is_list
 from voiceflow_worker.sandbox.api.exports import Exports
-from voiceflow_worker.sandbox.calls.inbound import InboundOrder
+from voiceflow_worker.sandbox.calls.call_events import InboundOrder
 from voiceflow_worker.sandbox.calls.ledger import JsonEntry, Ledger
 from voiceflow_worker.sandbox.events.delivery import Delivery
-from voiceflow_worker.sandbox.exchange.exchange import Switchboard
-from voiceflow_worker.sandbox.orders.faults import Fault
+from voiceflow_worker.sandbox.exchange import Switchboard
 from voiceflow_worker.sandbox.orders.orders import (
     EventOrder,
     ExportOrder,
+    Fault,
     OrderBook,
     RecordingOrder,
     Recordings,

@@ -15,8 +15,7 @@ from voiceflow_worker.model.flows.values import is_list, is_object
 from voiceflow_worker.model.reports.events import Direction
 from voiceflow_worker.model.reports.status import SessionStatus
 from voiceflow_worker.sandbox.calls.ledger import CallEntry, Ring
-from voiceflow_worker.sandbox.calls.outcomes import PlannedCall
-from voiceflow_worker.sandbox.calls.speech import text
+from voiceflow_worker.sandbox.calls.outcomes import PlannedCall, text
 from voiceflow_worker.sandbox.orders.orders import Conduct, EventKind, Script
 
 

@@ -18,7 +18,7 @@ import orjson
 from voiceflow_worker.model.flows.values import is_object
 from voiceflow_worker.sandbox.calls.call_events import Activity
 from voiceflow_worker.sandbox.calls.ledger import JsonEntry
-from voiceflow_worker.sandbox.calls.speech import text
+from voiceflow_worker.sandbox.calls.outcomes import text
 
 # The receiver is on the same machine, and more connections would only wait in its backlog.
 _AT_ONCE = 64

@@ -14,17 +14,24 @@ from starlette.types import Receive, Scope
 from voiceflow_worker.acts import ActRefusedError, Operator, UnknownSubjectError
 from voiceflow_worker.core.ports.record_set import text_records
 from voiceflow_worker.errors import InvalidInputError, JobError, JobNotFoundError, VoiceflowError
-from voiceflow_worker.webhooks.pages.actions.action import ActionDone, Confirmation, PageAction, page_of
-from voiceflow_worker.webhooks.pages.actions.calls import CancelCallAction, RedialAction, ResolveAction
-from voiceflow_worker.webhooks.pages.actions.numbers import ImportNumbersAction, SuppressAction, UnsuppressAction
 from voiceflow_worker.webhooks.pages.actions.queues import (
+    ActionDone,
     CancelBatchAction,
+    CancelCallAction,
+    Confirmation,
     HoldAction,
+    ImportNumbersAction,
+    PageAction,
+    RedialAction,
     RedialBatchAction,
+    ResolveAction,
     ResumeAction,
+    SuppressAction,
+    UnsuppressAction,
+    page_of,
 )
 from voiceflow_worker.webhooks.pages.routes.page import Answer, Page, PageRequest, problem, sentence
-from voiceflow_worker.webhooks.pages.sign_in.sessions import FormRefusedError, PageForm, PageSession, checked_form
+from voiceflow_worker.webhooks.pages.sessions import FormRefusedError, PageForm, PageSession, checked_form
 
 ROOM = "act"
 LONGEST_FORM = 10_000_000

@@ -25,7 +25,7 @@ from voiceflow_worker.campaigns.calls.template import FlowTemplate
 from voiceflow_worker.campaigns.calls.times import DateOrder, read_time, read_zone
 from voiceflow_worker.campaigns.campaign_rows import open_campaign
 from voiceflow_worker.campaigns.enqueue import EnqueueReport, enqueue_file
-from voiceflow_worker.campaigns.preview.preview import PreviewOptions
+from voiceflow_worker.campaigns.preview import PreviewOptions
 from voiceflow_worker.core.admission import CallRequest
 from voiceflow_worker.core.ports.reading import limits_of
 from voiceflow_worker.errors import InvalidInputError
@@ -34,9 +34,9 @@ from voiceflow_worker.model.flows.callflow import CallFlow
 from voiceflow_worker.model.numbers.phone import parse_number
 from voiceflow_worker.model.text.wording import count_of
 from voiceflow_worker.model.window import CallWindow
-from voiceflow_worker.webhooks.pages.actions.action import ActionDone, page_of
+from voiceflow_worker.webhooks.pages.actions.queues import ActionDone, page_of
 from voiceflow_worker.webhooks.pages.routes.page import DEFAULT_QUEUE, Answer, Page, problem, sentence
-from voiceflow_worker.webhooks.pages.sign_in.sessions import FormRefusedError, PageForm, PageSession, checked_form
+from voiceflow_worker.webhooks.pages.sessions import FormRefusedError, PageForm, PageSession, checked_form
 
 ROOM = "campaign"
 CAMPAIGN_LIMIT = timedelta(minutes=5)

@@ -16,7 +16,7 @@ from starlette.types import Receive, Scope
 from voiceflow_worker.core.ports import Clock
 from voiceflow_worker.model.text.wording import LONGEST_NAME, read_name
 from voiceflow_worker.webhooks.pages.routes.page import Answer, Page, PageRequest, problem, sentence
-from voiceflow_worker.webhooks.pages.sign_in.sessions import (
+from voiceflow_worker.webhooks.pages.sessions import (
     LASTS,
     Address,
     FormRefusedError,

@@ -32,7 +32,7 @@ from voiceflow_worker.webhooks.pages.routes.page import (
     problem,
     sentence,
 )
-from voiceflow_worker.webhooks.pages.sign_in.sessions import PageSession
+from voiceflow_worker.webhooks.pages.sessions import PageSession
 
 ROOM = "export"
 EXPORT_LIMIT = timedelta(minutes=15)

@@ -9,10 +9,9 @@ from typing import Any
 
 from coredis.exceptions import ResponseError
 
-from voiceflow_worker.backends.redis.connection.faults import is_not_now
-from voiceflow_worker.backends.redis.connection.line import Line
-from voiceflow_worker.backends.redis.connection.scripts import script
-from voiceflow_worker.backends.redis.connection.url import Promise, RedisURL, Topology
+from voiceflow_worker.backends.redis.faults import is_not_now, script
+from voiceflow_worker.backends.redis.line import Line
+from voiceflow_worker.backends.redis.url import Promise, RedisURL, Topology
 from voiceflow_worker.errors import (
     RedisForgetsError,
     SettingsError,

@@ -20,7 +20,7 @@ from typing import NamedTuple, TypeVar
 
 import apsw
 
-from voiceflow_worker.backends.sqlite.file.connection import (
+from voiceflow_worker.backends.sqlite.connection import (
     BUSY,
     Connection,
     damaged,

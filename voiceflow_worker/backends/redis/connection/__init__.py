@@ -1,1 +1,0 @@
-"""The connection to Redis servers: URLs, lines, durability, scripts, the server's clock."""

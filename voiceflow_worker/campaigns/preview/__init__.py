@@ -1,1 +1,0 @@
-"""The preview of a campaign: its calls, texts, course and cost, before anything is sent."""

@@ -1,1 +1,0 @@
-"""The exchange, which dials calls, connects them, and carries out their actions."""
