@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from hashlib import sha256
 from pathlib import Path
 
@@ -43,3 +44,10 @@ def test_every_diagram_has_its_picture_for_the_website() -> None:
     drawn = {path.stem for path in (DOCS / "images" / "diagrams").iterdir()}
     texts = [block.text for page in DOCS.rglob("*.md") for block in blocks(page, language="mermaid")]
     assert drawn == {sha256(text.encode()).hexdigest()[:12] for text in texts}, "run docs/images/make_diagrams.py"
+
+
+def test_every_file_that_the_map_of_the_source_names_exists() -> None:
+    names = set(re.findall(r"`([a-z_0-9]+(?:/[a-z_0-9]+)*(?:/|\.py))`", (DOCS / "architecture.md").read_text("utf-8")))
+    assert len(names) > 50
+    missing = [name for name in names if not (ROOT / name).exists() and not (ROOT / "voiceflow_worker" / name).exists()]
+    assert not missing, f"no such file: {', '.join(sorted(missing))}"
