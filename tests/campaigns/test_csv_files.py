@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 
 from tests.campaigns.reading import NOW, OPTIONS, file_of, read, requests, text_of, told
+from voiceflow_worker.campaigns.calls.template import FlowTemplate
+from voiceflow_worker.campaigns.calls.times import DateOrder
 from voiceflow_worker.campaigns.campaign_rows import open_campaign
 from voiceflow_worker.errors import CampaignFileError
 
@@ -72,6 +74,28 @@ def test_lines_that_are_not_rows_are_passed_over_and_counted(tmp_path: Path, con
 )
 def test_a_header_that_cannot_be_used_is_reported_with_the_remedy(tmp_path: Path, header: str, sentence: str) -> None:
     assert sentence in refused(file_of(tmp_path, f"{header}\n+6587654321,Ana,x\n"))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Mobile No;Visit\n;24.12.2026\n+65 8123;31.2.2027\n",
+        '{"Mobile No": "", "Visit": "24.12.2026"}\n{"Mobile No": "+65 8123", "Visit": "31.2.2027"}\n',
+    ],
+    ids=["csv", "jsonl"],
+)
+def test_a_finding_names_a_column_as_the_file_does_and_each_cell_has_one(tmp_path: Path, text: str) -> None:
+    options = replace(
+        OPTIONS,
+        template=FlowTemplate.speaking("Come on {{visit|date}}."),
+        number_column="mobile no",
+        date_order=DateOrder.DMY,
+    )
+    rows = list(read(file_of(tmp_path, text, "visits.csv" if ";" in text else "visits.jsonl"), options))
+    assert [[found.column for found in row.findings if found.is_error] for row in rows] == [
+        ["Mobile No"],
+        ["Visit", "Mobile No"],
+    ]
 
 
 @pytest.mark.parametrize("name", ["visits.csv", "visits.jsonl"])

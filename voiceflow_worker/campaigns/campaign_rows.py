@@ -23,7 +23,7 @@ from voiceflow_worker.campaigns.calls.values import (
     write_dates_out,
 )
 from voiceflow_worker.campaigns.files.input_file import InputFile
-from voiceflow_worker.campaigns.files.rows import DESTINATION, REASON, RESERVED, RawRow, RowSource
+from voiceflow_worker.campaigns.files.rows import DESTINATION, REASON, RESERVED, RawRow, RowSource, row_name
 from voiceflow_worker.campaigns.sources.cells import GivenRows, open_source
 from voiceflow_worker.errors import CampaignFileError, InvalidInputError
 from voiceflow_worker.finding import Finding, Remedy, Severity
@@ -88,6 +88,8 @@ class CampaignRows:
         self._options = options
         self._maker = RequestMaker(options, file=self.file, default_batch=self.batch_id, now=now, purpose=purpose)
         self._is_table = self.source.kind.is_table
+        self._numbers = row_name(options.number_column or DESTINATION)
+        self._names = _own_names(self.source.header)
         self._csv = CsvValues(self.source.columns, options.number_column if self._is_table else None)
         self._unused: set[str] = set()
         self._source_warnings: set[str] = set()
@@ -140,7 +142,8 @@ class CampaignRows:
             f"another body: for example, row {row} has the number of row {earlier}. Each of these rows is a call of "
             "its own. Remove the rows that are not intended. Rows with a unique_key are not reported"
         )
-        return (Finding(file=self.file, row=row, column="destination", severity=Severity.WARNING, message=message),)
+        column = self._names.get(self._numbers, self._options.number_column or DESTINATION)
+        return (Finding(file=self.file, row=row, column=column, severity=Severity.WARNING, message=message),)
 
     def _read(self, raw: RawRow, values: RowValues | None) -> ReadRow:
         if values is None:
@@ -148,12 +151,23 @@ class CampaignRows:
                 Finding(file=self.file, row=raw.number, column=column, code=raw.code, message=message)
                 for column, message in raw.problems
             )
-            return ReadRow(raw=raw, findings=unreadable)
+            return ReadRow(raw=raw, findings=self._as_in_file(raw, unreadable))
         read = self._maker.read(raw, values)
         if self._is_table and not read.findings:
             return read
-        findings = (*self._unused_keys(raw), *filter(self._is_new, read.findings))
-        return read if findings == read.findings else read._replace(findings=findings)
+        findings = self._as_in_file(raw, filter(self._is_new, read.findings))
+        return read._replace(findings=(*self._unused_keys(raw), *findings))
+
+    def _as_in_file(self, raw: RawRow, findings: Iterable[Finding]) -> tuple[Finding, ...]:
+        """These findings, with the names of columns as the file spells them. Reserved names stay as they are."""
+        names = self._names if self._is_table else _own_names(raw.data)
+        shown: list[Finding] = []
+        for found in findings:
+            name = found.column or ""
+            own = names.get(self._numbers if name == DESTINATION else row_name(name), name)
+            is_kept = name in RESERVED or (name == DESTINATION and self._options.number_column is None)
+            shown.append(found if is_kept or own == name else replace(found, column=own))
+        return tuple(shown)
 
     def _values(self, raw: RawRow) -> RowValues | None:
         if raw.problems:
@@ -258,6 +272,11 @@ class CampaignRows:
         new = [name for name in raw.data if name not in self._unused and not self._is_wanted(name)]
         self._unused.update(new)
         return tuple(self._unused_column(name, raw.number) for name in new)
+
+
+def _own_names(names: Iterable[str]) -> Mapping[str, str]:
+    """The names of columns as they are written, by their names in rows."""
+    return {row_name(name): name.strip() for name in names if name.strip()}
 
 
 def in_parts(source: Iterable[RawRow], size: int) -> Iterator[list[RawRow]]:

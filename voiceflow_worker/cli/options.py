@@ -443,7 +443,8 @@ def _time(rows: RowOptions, name: str) -> datetime | None:
         zone = read_zone(rows.time_zone) if rows.time_zone is not None else None
         return read_time(text, zone=zone, now=datetime.now(UTC))
     except ValueError as error:
-        raise InvalidInputError(f"{option}: {error}") from None
+        hint = "" if rows.time_zone is not None else " (--time-zone ZONE)"
+        raise InvalidInputError(f"{option}: {error}{hint}") from None
 
 
 def _stops(rows: RowOptions) -> StopRules:

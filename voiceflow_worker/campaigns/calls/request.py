@@ -13,7 +13,7 @@ from voiceflow_worker.campaigns.calls.options import CampaignOptions, Purpose
 from voiceflow_worker.campaigns.calls.template import PLACEHOLDER, FlowTemplate
 from voiceflow_worker.campaigns.calls.times import begins_with_ordered_date, read_time, read_zone
 from voiceflow_worker.campaigns.calls.values import FIRST_CALL, RowValues, complete, row_key, write_numbers_out
-from voiceflow_worker.campaigns.files.rows import DESTINATION, RESERVED, RawRow
+from voiceflow_worker.campaigns.files.rows import DESTINATION, RESERVED, RawRow, row_name
 from voiceflow_worker.core.admission import CallRequest, CheckedCall
 from voiceflow_worker.errors import InvalidInputError, PhoneNumberError
 from voiceflow_worker.finding import Finding, Remedy, Severity
@@ -275,14 +275,14 @@ class _Work:
         """The row's body. Broken rules of the contract are added to the findings."""
         reserved = self.values.reserved
         template = self.options.template
-        reported = {found.column for found in self.findings if found.is_error}
+        reported = {row_name(found.column) for found in self.findings if found.is_error and found.column}
         if template is None:
             body = copy_of(self.values.body)
         else:
             filled = template.fill(self.given(destination or PLACEHOLDER, source))
             body = filled.body
             for problem in filled.problems:
-                if problem.column not in reported:
+                if problem.column is None or row_name(problem.column) not in reported:
                     self._error(problem.message, column=problem.column, path=problem.path, code=-1009)
         reported_paths = {found.path for found in self.findings if found.path is not None}
         if destination is not None:
@@ -298,7 +298,7 @@ class _Work:
             write_numbers_out(body, country=self.options.country)
         for found in find_problems(body):
             column = _column_of(found.path, template, reserved)
-            if found.path not in reported_paths and (column is None or column not in reported):
+            if found.path not in reported_paths and (column is None or row_name(column) not in reported):
                 name = (found.path or "").rpartition(".")[2]
                 option = _OPTIONS.get(name) if found.message.startswith("is missing") else None
                 message = found.message if option is None else f"{found.message}, or {option}"
