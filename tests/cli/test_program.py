@@ -119,6 +119,16 @@ def test_names_that_the_terminal_cannot_print_do_not_end_it(folder: Path) -> Non
     assert "Fr\\xfchling" in ended.out
 
 
+def test_one_command_installs_the_completion_of_a_shell(voiceflow: Program, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(voiceflow.folder))
+    monkeypatch.setenv("SHELL", "/bin/bash")
+    (voiceflow.folder / ".bashrc").touch()
+    assert voiceflow("--install-completion").code == 0
+    typed = 'COMP_WORDS=(voiceflow calls resolve --pl); COMP_CWORD=3; _voiceflow; echo "${COMPREPLY[@]}"'
+    shell = ["bash", "--norc", "-c", f'. "$HOME/.bashrc"; {typed}']
+    assert subprocess.run(shell, capture_output=True, text=True, check=True).stdout == "--placed\n"
+
+
 def test_help_loads_nothing_that_is_heavy(folder: Path) -> None:
     heavy = {"apsw", "httpx", "pydantic", "starlette", "structlog", "uvicorn"}
     code = (

@@ -89,6 +89,8 @@ def program() -> App:
     menus = group(app, "ivr", "Draw, play and check IVR menus that are written in Python.")
     add_commands(menus, ivr.draw, ivr.play, ivr.check)
     add_commands(group(app, "config", "Show the settings."), doctor.show)
+    installed = "Install the completion of commands and options in bash, zsh or fish."
+    app.register_install_completion_command(help=installed)  # pyright: ignore[reportUnknownMemberType]
     return app
 
 
