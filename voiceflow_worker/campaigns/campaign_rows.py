@@ -244,7 +244,9 @@ class CampaignRows:
 
     def _is_wanted(self, name: str) -> bool:
         template = self._options.template
-        if name in {DESTINATION, REASON, *RESERVED} or template is None or is_used(name, template.variables):
+        if name in {REASON, *RESERVED} or row_name(name) in {DESTINATION, self._numbers}:
+            return True
+        if template is None or is_used(name, template.variables):
             return True
         # Later prompts and handlers of a menu may use any column; a misspelled reserved name is still reported.
         return self._options.menu is not None and not self._meant(name)

@@ -276,17 +276,17 @@ class _Work:
         reserved = self.values.reserved
         template = self.options.template
         reported = {row_name(found.column) for found in self.findings if found.is_error and found.column}
+        reported_paths: set[str | None] = {f"{FIRST_CALL}.destination"} if destination is not None else set()
         if template is None:
             body = copy_of(self.values.body)
         else:
             filled = template.fill(self.given(destination or PLACEHOLDER, source))
             body = filled.body
             for problem in filled.problems:
+                reported_paths.add(problem.path)
                 if problem.column is None or row_name(problem.column) not in reported:
                     self._error(problem.message, column=problem.column, path=problem.path, code=-1009)
-        reported_paths = {found.path for found in self.findings if found.path is not None}
-        if destination is not None:
-            reported_paths.add(f"{FIRST_CALL}.destination")  # was checked in `number`
+        reported_paths |= {found.path for found in self.findings if found.path is not None}
         complete(
             body,
             destination=destination,
