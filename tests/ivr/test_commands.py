@@ -169,8 +169,9 @@ def test_a_menu_speaks_the_columns_of_a_row_as_its_preview_does(
     ("end", "row", "column"),
     [
         ("Thank you, {{nmae}}.", "Tan,2030-01-31", "nmae"),
-        ("Thank you, {{name}}.", ",2030-01-31", "name"),
-        ("See you on {{day|date}}.", "Tan,tomorrow", "day"),
+        ("Thank you, {{name}}.", ",2030-01-31", "Name"),
+        ("See you on {{day|date}}.", "Tan,tomorrow", "Day"),
+        ("See you on {{day|date}}.", "Tan,31.2.2030", "Day"),
     ],
 )
 def test_a_text_of_a_later_step_that_a_row_cannot_fill_in_is_found_before_a_call(
@@ -183,7 +184,7 @@ def test_a_text_of_a_later_step_that_a_row_cannot_fill_in_is_found_before_a_call
         f'ask.on("1", goto=then)\nthen.on("1", goto=End("{end}"))\n'
     )
     (folder / "people.csv").write_text(f"destination,Name,Day\n+6587654321,{row}\n")
-    options = ["people.csv", "--ivr", "menus_of_test:ask", "--source", "+6531234567"]
+    options = ["people.csv", "--ivr", "menus_of_test:ask", "--source", "+6531234567", "--date-order", "dmy"]
     assert run(["check", *options, "--json"]) == 2
     findings = [json.loads(line) for line in capfd.readouterr().out.splitlines()]
     assert [each["column"] for each in findings if each["severity"] == "error"] == [column]

@@ -275,7 +275,6 @@ class _Work:
         """The row's body. Broken rules of the contract are added to the findings."""
         reserved = self.values.reserved
         template = self.options.template
-        reported = {row_name(found.column) for found in self.findings if found.is_error and found.column}
         reported_paths: set[str | None] = {f"{FIRST_CALL}.destination"} if destination is not None else set()
         if template is None:
             body = copy_of(self.values.body)
@@ -284,7 +283,7 @@ class _Work:
             body = filled.body
             for problem in filled.problems:
                 reported_paths.add(problem.path)
-                if problem.column is None or row_name(problem.column) not in reported:
+                if not self._is_reported(problem.column):
                     self._error(problem.message, column=problem.column, path=problem.path, code=-1009)
         reported_paths |= {found.path for found in self.findings if found.path is not None}
         complete(
@@ -298,7 +297,7 @@ class _Work:
             write_numbers_out(body, country=self.options.country)
         for found in find_problems(body):
             column = _column_of(found.path, template, reserved)
-            if found.path not in reported_paths and (column is None or row_name(column) not in reported):
+            if found.path not in reported_paths and not self._is_reported(column):
                 name = (found.path or "").rpartition(".")[2]
                 option = _OPTIONS.get(name) if found.message.startswith("is missing") else None
                 message = found.message if option is None else f"{found.message}, or {option}"
@@ -361,11 +360,14 @@ class _Work:
 
     def against_menu(self, texts: MenuTexts, data: Mapping[str, object]) -> None:
         """Add the reasons why texts of the menu cannot be spoken with the data that is stored with the call."""
-        reported = {found.column for found in self.findings if found.is_error}
         for column, message, _ in texts.problems(data):
-            if column is None or column not in reported:
-                reported.add(column)
+            if not self._is_reported(column):
                 self._error(message, column=column, code=-1009)
+
+    def _is_reported(self, column: str | None) -> bool:
+        """True if the row has an error about the cell in this column, in any spelling of the name."""
+        names = (found.column for found in self.findings if found.is_error)
+        return column is not None and row_name(column) in {row_name(name) for name in names if name}
 
     def data(self, given: Mapping[str, object], reserved: Iterable[str]) -> Mapping[str, object] | None:
         """The data to store with the job: the row's dictionary `given`, without the columns that the job has itself.
