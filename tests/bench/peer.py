@@ -1,6 +1,6 @@
-"""One peer: a worker of another queue library on Redis, in a process of its own, for `peers.py` and `latency.py`.
+"""One peer: a worker of another queue library on Redis, in a process of its own, for `peers.py`.
 
-    peer.py NAME work|enqueue|serve|feed --port PORT --redis URL --transport shipped|fast --calls N
+    peer.py NAME work|enqueue --port PORT --redis URL --transport shipped|fast --calls N
 
 Each library is used as its own page shows it, with its defaults (results are kept as long as it keeps them), 50 tasks
 in flight, and asyncio. A task is one `client.post` of httpx. `shipped` is the client that httpx makes by itself; `fast`
@@ -15,8 +15,6 @@ import gc
 import json
 import logging
 import os
-import sys
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from importlib import import_module
@@ -158,11 +156,6 @@ async def measure(wanted: argparse.Namespace) -> None:
     async with client_with(wanted.transport, wanted.port) as client:
         poster = Poster(client, wanted.port, wanted.calls)
         async with PEERS[wanted.name](wanted.redis, poster.post) as (enqueue, run):
-            if wanted.what == "serve":
-                print("ready", flush=True)  # noqa: T201 - its parent reads this
-                await run()
-            if wanted.what == "feed":
-                await feed(enqueue)
             await enqueue([BODY] * WARM_UP)
             gc.collect()
             watch = Stopwatch()
@@ -177,19 +170,11 @@ async def measure(wanted: argparse.Namespace) -> None:
             os._exit(0)  # without the farewells of the library, which may take seconds
 
 
-async def feed(enqueue: Enqueue) -> None:
-    """Enqueue one task for each line of stdin, and print when that began."""
-    while await asyncio.to_thread(sys.stdin.readline):
-        began = time.perf_counter()
-        await enqueue([BODY])
-        print(began, flush=True)  # noqa: T201 - its parent reads this
-
-
 def main() -> None:
     """Measure one peer."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("name", choices=PEERS)
-    parser.add_argument("what", choices=["work", "enqueue", "serve", "feed"])
+    parser.add_argument("what", choices=["work", "enqueue"])
     parser.add_argument("--port", type=int, default=0)
     parser.add_argument("--redis", required=True)
     parser.add_argument("--transport", choices=["shipped", "fast"], default="fast")

@@ -22,7 +22,7 @@ from voiceflow_worker.model.reports.status import SessionStatus
 from voiceflow_worker.sandbox import Sandbox
 from voiceflow_worker.sandbox.api.control_routes import description
 from voiceflow_worker.sandbox.calls.call_events import InboundOrder
-from voiceflow_worker.sandbox.orders.orders import Fault, FaultKind, Script
+from voiceflow_worker.sandbox.orders.orders import Fault, FaultKind, RecordingOrder, Script
 
 pytestmark = pytest.mark.anyio
 
@@ -54,7 +54,7 @@ async def test_every_answer_of_the_account_and_of_the_export_is_as_the_document_
         await voice.register_webhook("VNU", stage.url, auth_header="Basic bWU=")
         for enabled in ({"enabled": None}, {"active": False}, {"enabled": "yes"}):
             await stage.plain.post(f"{ACCOUNT}/webhooks", json={"type": "VCS", "url": stage.url, **enabled})
-        await stage.plain.post("/_sandbox/recordings", json={"session_id": placed.session_id})
+        stage.sandbox.recordings.add(RecordingOrder(session_id=placed.session_id))
         assert await voice.recordings(placed.session_id)
         await voice.recordings("unknown")
         logged = await voice.logged_calls(since=since, until=datetime.now(UTC) + timedelta(days=1))

@@ -121,7 +121,6 @@ class Sandbox:
             scripts=self.scripts,
             rows=self.rows,
             exports=self.exports,
-            recordings=self.recordings,
             events=self.events,
             switchboard=self.inbound,
             reset=self.reset,

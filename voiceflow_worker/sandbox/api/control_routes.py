@@ -26,8 +26,6 @@ from voiceflow_worker.sandbox.orders.orders import (
     ExportOrder,
     Fault,
     OrderBook,
-    RecordingOrder,
-    Recordings,
     RowOrder,
     Script,
 )
@@ -48,7 +46,6 @@ class ControlRoutes:
     scripts: OrderBook[Script]
     rows: OrderBook[RowOrder]
     exports: Exports
-    recordings: Recordings
     events: OrderBook[EventOrder]
     switchboard: Switchboard
     reset: Callable[[], None]
@@ -66,7 +63,6 @@ class ControlRoutes:
             _orders("log", RowOrder, self.rows.add),
             _orders("exports", ExportOrder, self.exports.add),
             Route("/_sandbox/exports", self._list_exports, methods=["GET"]),
-            _orders("recordings", RecordingOrder, self.recordings.add),
             Route("/_sandbox/reset", self._reset, methods=["POST"]),
             Route("/openapi.json", _describe, methods=["GET"]),
         ]
