@@ -77,14 +77,16 @@ def test_a_header_that_cannot_be_used_is_reported_with_the_remedy(tmp_path: Path
 
 
 @pytest.mark.parametrize(
-    "text",
+    ("text", "missing"),
     [
-        "Mobile No;Visit\n;24.12.2026\n+65 8123;31.2.2027\n",
-        '{"Mobile No": "", "Visit": "24.12.2026"}\n{"Mobile No": "+65 8123", "Visit": "31.2.2027"}\n',
+        ("Mobile No;Visit\n;24.12.2026\n+65 8123;31.2.2027\n", "Mobile No"),
+        ('{"Visit": "24.12.2026"}\n{"Mobile No": "+65 8123", "Visit": "31.2.2027"}\n', "mobile no"),
     ],
     ids=["csv", "jsonl"],
 )
-def test_a_finding_names_a_column_as_the_file_does_and_each_cell_has_one(tmp_path: Path, text: str) -> None:
+def test_a_finding_names_a_column_as_the_file_does_and_each_cell_has_one(
+    tmp_path: Path, text: str, missing: str
+) -> None:
     options = replace(
         OPTIONS,
         template=FlowTemplate.speaking("Come on {{visit|date}}."),
@@ -92,7 +94,7 @@ def test_a_finding_names_a_column_as_the_file_does_and_each_cell_has_one(tmp_pat
         date_order=DateOrder.DMY,
     )
     rows = list(read(file_of(tmp_path, text, "visits.csv" if ";" in text else "visits.jsonl"), options))
-    assert [[found.column for found in row.findings] for row in rows] == [["Mobile No"], ["Visit", "Mobile No"]]
+    assert [[found.column for found in row.findings] for row in rows] == [[missing], ["Visit", "Mobile No"]]
 
 
 @pytest.mark.parametrize("name", ["visits.csv", "visits.jsonl"])

@@ -164,9 +164,11 @@ class CampaignRows:
         shown: list[Finding] = []
         for found in findings:
             name = found.column or ""
-            own = names.get(self._numbers if name == DESTINATION else row_name(name), name)
-            is_kept = name in RESERVED or (name == DESTINATION and self._options.number_column is None)
-            shown.append(found if is_kept or own == name else replace(found, column=own))
+            if name == DESTINATION and self._options.number_column is not None:
+                own = names.get(self._numbers, self._options.number_column)
+            else:
+                own = name if name in {DESTINATION, *RESERVED} else names.get(row_name(name), name)
+            shown.append(found if own == name else replace(found, column=own))
         return tuple(shown)
 
     def _values(self, raw: RawRow) -> RowValues | None:
