@@ -381,7 +381,8 @@ def _finding(name: str, present: Collection[str]) -> Finding:
     option = _OPTIONS.get(name)
     remedy = f"{option}, or add a column {name}" if option else f"add a column {name}"
     if close := get_close_matches(name, present, n=1):
-        remedy += f", or did you mean {close[0]}?"
+        # A name cannot begin with a digit; an underscore in front of it does not count.
+        remedy += f", or did you mean {'_' if close[0][0].isdigit() else ''}{close[0]}?"
     return Finding(
         column=name,
         code=-1009,

@@ -228,7 +228,7 @@ def _syntax_problem(text: str, message: str) -> str:
     from jinja2 import TemplateError
     from jinja2.exceptions import TemplateAssertionError
 
-    hint = "write {{ … }} around the name of a column, with _ for each space in it"
+    hint = "write {{ … }} around the name of a column, with _ for spaces and signs, and before a digit: {{_2nd_name}}"
     for piece in _PIECE.findall(text):
         try:
             _environment().from_string(piece)
