@@ -18,6 +18,7 @@ from voiceflow_worker.model.jobs.call_json import call_as_json
 from voiceflow_worker.model.jobs.job import Job, JobState
 from voiceflow_worker.model.jobs.policy import read_outcomes
 from voiceflow_worker.model.numbers import phone
+from voiceflow_worker.model.text.wording import count_of
 
 PAGE = 500
 
@@ -110,7 +111,8 @@ async def list_calls(
         if not shown and number is not None and number != destination:
             output.note(f"{destination} was read as {number}; a national number needs its country code in front")
         if limit and len(shown) == limit:
-            output.note(f"only {limit} calls are listed; --limit 0 lists all, --after {shown[-1].id} lists the next")
+            told = count_of(limit, "call")
+            output.note(f"at most {told} listed; --limit 0 lists all, --after {shown[-1].id} lists the next")
 
 
 async def show(job_id: JobId, /, *, common: QueueOptions = QueueOptions()) -> None:
