@@ -79,8 +79,11 @@ def test_a_header_that_cannot_be_used_is_reported_with_the_remedy(tmp_path: Path
 @pytest.mark.parametrize(
     ("text", "missing"),
     [
-        ("Mobile No;Visit\n;24.12.2026\n+65 8123;31.2.2027\n", "Mobile No"),
-        ('{"Visit": "24.12.2026"}\n{"Mobile No": "+65 8123", "Visit": "31.2.2027"}\n', "mobile no"),
+        ("Not Before;Mobile No;Visit\n;;24.12.2026\n32.1.2027 9:00;+65 8123;31.2.2027\n", "Mobile No"),
+        (
+            '{"Visit": "24.12.2026"}\n{"not_before": "32.1.2027", "Mobile No": "+65 8123", "Visit": "31.2.2027"}\n',
+            "mobile no",
+        ),
     ],
     ids=["csv", "jsonl"],
 )
@@ -94,7 +97,10 @@ def test_a_finding_names_a_column_as_the_file_does_and_each_cell_has_one(
         date_order=DateOrder.DMY,
     )
     rows = list(read(file_of(tmp_path, text, "visits.csv" if ";" in text else "visits.jsonl"), options))
-    assert [[found.column for found in row.findings] for row in rows] == [[missing], ["Visit", "Mobile No"]]
+    assert [[found.column for found in row.findings] for row in rows] == [
+        [missing],
+        ["not_before", "Visit", "Mobile No"],
+    ]
 
 
 @pytest.mark.parametrize("name", ["visits.csv", "visits.jsonl"])

@@ -226,7 +226,7 @@ class RequestMaker:
         schedule = read_schedule(values.reserved, body, self._options, now=self._now, purpose=self._purpose)
         if self._options.window is not None:
             fit_window(schedule, self._options.window, number=next(iter(destinations(body)), None), now=self._now)
-        work.findings += schedule.findings
+        work.findings += [found for found in schedule.findings if not work.is_reported(found.column)]
         batch_id = work.batch(body) or self._default_batch
         own_key = work.unique_key(body)
         given = self._options.keys.get(raw.number) if self._options.keys is not None else None
@@ -283,7 +283,7 @@ class _Work:
             body = filled.body
             for problem in filled.problems:
                 reported_paths.add(problem.path)
-                if not self._is_reported(problem.column):
+                if not self.is_reported(problem.column):
                     self._error(problem.message, column=problem.column, path=problem.path, code=-1009)
         reported_paths |= {found.path for found in self.findings if found.path is not None}
         complete(
@@ -297,7 +297,7 @@ class _Work:
             write_numbers_out(body, country=self.options.country)
         for found in find_problems(body):
             column = _column_of(found.path, template, reserved)
-            if found.path not in reported_paths and not self._is_reported(column):
+            if found.path not in reported_paths and not self.is_reported(column):
                 name = (found.path or "").rpartition(".")[2]
                 option = _OPTIONS.get(name) if found.message.startswith("is missing") else None
                 message = found.message if option is None else f"{found.message}, or {option}"
@@ -361,10 +361,10 @@ class _Work:
     def against_menu(self, texts: MenuTexts, data: Mapping[str, object]) -> None:
         """Add the reasons why texts of the menu cannot be spoken with the data that is stored with the call."""
         for column, message, _ in texts.problems(data):
-            if not self._is_reported(column):
+            if not self.is_reported(column):
                 self._error(message, column=column, code=-1009)
 
-    def _is_reported(self, column: str | None) -> bool:
+    def is_reported(self, column: str | None) -> bool:
         """True if the row has an error about the cell in this column, in any spelling of the name."""
         names = (found.column for found in self.findings if found.is_error)
         return column is not None and row_name(column) in {row_name(name) for name in names if name}
