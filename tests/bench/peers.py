@@ -14,7 +14,6 @@ import argparse
 import json
 import subprocess
 import sys
-from contextlib import AbstractContextManager
 from pathlib import Path
 
 from tests.bench.throughput import Rung, measured, rates_of, running_redis, sink, summary
@@ -43,14 +42,9 @@ def peer_command(name: str, what: str) -> list[str]:
     return [str(python), "-m", "tests.bench.peer", name, what]
 
 
-def plain_redis() -> AbstractContextManager[str]:
-    """The URL of a fresh Redis that writes nothing to the disk."""
-    return running_redis(RedisServer)
-
-
 def of_peer(name: str, what: str, *, port: int, transport: str, calls: int) -> Rates:
     """The rates of one peer, from a process of its own."""
-    with plain_redis() as url:
+    with running_redis(RedisServer) as url:  # which writes nothing to the disk
         command = [*peer_command(name, what), "--port", str(port), "--redis", url, "--transport", transport]
         command += ["--calls", str(calls)]
         return rates_of(command)

@@ -8,7 +8,7 @@ from tests.cli.eight_by_eight import EightByEight, running
 from tests.cli.running import Program
 from voiceflow_worker.sandbox import Sandbox
 from voiceflow_worker.sandbox.events.delivery import WebhookTarget
-from voiceflow_worker.sandbox.orders.orders import RecordingOrder
+from voiceflow_worker.sandbox.orders import RecordingOrder
 
 
 @pytest.fixture

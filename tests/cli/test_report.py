@@ -18,7 +18,7 @@ from tests.support.waiting import wait_until
 from voiceflow_worker import CallPolicy, Job, JobState, VoiceClient
 from voiceflow_worker.model.reports.status import SessionStatus
 from voiceflow_worker.sandbox import Sandbox
-from voiceflow_worker.sandbox.orders.orders import ExportOrder, Fault, FaultKind, RowOrder, Script
+from voiceflow_worker.sandbox.orders import ExportOrder, Fault, FaultKind, RowOrder, Script
 
 
 def filled(voiceflow: Program) -> tuple[str, str]:

@@ -21,7 +21,7 @@ from voiceflow_worker import Job, JobState
 from voiceflow_worker.core.overview.status import Heartbeats
 from voiceflow_worker.core.ports.reading import count_states
 from voiceflow_worker.sandbox import Sandbox
-from voiceflow_worker.sandbox.orders.orders import Fault, FaultKind
+from voiceflow_worker.sandbox.orders import Fault, FaultKind
 
 
 @pytest.fixture

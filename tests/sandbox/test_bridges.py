@@ -12,7 +12,7 @@ from tests.sandbox.menus import HANGUP, Json, Receiver, answered, ask, asking, c
 from voiceflow_worker.model.reports.events import CallStatus, RecordingReady, SessionSummary, parse_event
 from voiceflow_worker.model.reports.status import SessionStatus
 from voiceflow_worker.sandbox import Sandbox
-from voiceflow_worker.sandbox.orders.orders import Script
+from voiceflow_worker.sandbox.orders import Script
 
 pytestmark = pytest.mark.anyio
 

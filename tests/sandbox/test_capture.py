@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from voiceflow_worker.sandbox.calls.call_events import InboundOrder
 from voiceflow_worker.sandbox.calls.outcomes import listen, read_question
-from voiceflow_worker.sandbox.orders.orders import EventOrder, Press, Script, SimulatedCaller
+from voiceflow_worker.sandbox.orders import EventOrder, Press, Script, SimulatedCaller
 
 FOUR = {"minDigits": 4, "maxDigits": 4, "digitTimeout": 3000, "overallTimeout": 10000}
 

@@ -14,7 +14,7 @@ from tests.sandbox.menus import HANGUP, Json, Receiver, answered, ask, asking, i
 from voiceflow_worker.model.reports.events import ActionStatus, CallAction, Direction, SessionSummary, parse_event
 from voiceflow_worker.model.reports.status import SessionStatus
 from voiceflow_worker.sandbox import Sandbox
-from voiceflow_worker.sandbox.orders.orders import Keys, Script
+from voiceflow_worker.sandbox.orders import Keys, Script
 
 pytestmark = pytest.mark.anyio
 

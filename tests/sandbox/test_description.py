@@ -22,7 +22,7 @@ from voiceflow_worker.model.reports.status import SessionStatus
 from voiceflow_worker.sandbox import Sandbox
 from voiceflow_worker.sandbox.api.control_routes import description
 from voiceflow_worker.sandbox.calls.call_events import InboundOrder
-from voiceflow_worker.sandbox.orders.orders import Fault, FaultKind, RecordingOrder, Script
+from voiceflow_worker.sandbox.orders import Fault, FaultKind, RecordingOrder, Script
 
 pytestmark = pytest.mark.anyio
 

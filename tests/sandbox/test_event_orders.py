@@ -13,7 +13,7 @@ from tests.sandbox.calling import ANA, BEN, calling, settled
 from tests.sandbox.menus import HANGUP, Json, Receiver, answered, ask, asking, in_turn, receiving, say
 from voiceflow_worker.model.reports.status import SessionStatus
 from voiceflow_worker.sandbox import Sandbox
-from voiceflow_worker.sandbox.orders.orders import EventKind, EventOrder, Script
+from voiceflow_worker.sandbox.orders import EventKind, EventOrder, Script
 
 pytestmark = pytest.mark.anyio
 

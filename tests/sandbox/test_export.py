@@ -17,7 +17,7 @@ from voiceflow_worker import VoiceClient
 from voiceflow_worker.model.reports.status import SessionStatus
 from voiceflow_worker.sandbox import Sandbox
 from voiceflow_worker.sandbox.calls.call_log import COLUMNS
-from voiceflow_worker.sandbox.orders.orders import RowOrder, Script
+from voiceflow_worker.sandbox.orders import RowOrder, Script
 
 pytestmark = pytest.mark.anyio
 

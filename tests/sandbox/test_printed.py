@@ -13,7 +13,7 @@ from tests.sandbox.guides import ANSWERS, REQUESTS
 from tests.sandbox.staged import goodbye, problems_of, staged
 from voiceflow_worker import CallFlow
 from voiceflow_worker.model.reports.status import SessionStatus
-from voiceflow_worker.sandbox.orders.orders import Script
+from voiceflow_worker.sandbox.orders import Script
 
 pytestmark = pytest.mark.anyio
 

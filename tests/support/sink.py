@@ -46,12 +46,12 @@ def _content_length(head: bytes) -> int:
     return 0
 
 
-async def main(protocol: type[Sink] = Sink) -> None:
+async def main() -> None:
     """Serve until SIGTERM."""
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
     loop.add_signal_handler(signal.SIGTERM, stop.set)
-    server = await loop.create_server(protocol, "127.0.0.1", 0)
+    server = await loop.create_server(Sink, "127.0.0.1", 0)
     print(server.sockets[0].getsockname()[1], flush=True)  # noqa: T201 - its parent reads this
     await stop.wait()
     server.close()

@@ -7,7 +7,7 @@ tests order.
 from __future__ import annotations
 
 from voiceflow_worker.sandbox.calls.call_events import InboundEntry, InboundOrder
-from voiceflow_worker.sandbox.orders.orders import EventKind, EventOrder, KeyPress, Script
+from voiceflow_worker.sandbox.orders import EventKind, EventOrder, KeyPress, Script
 from voiceflow_worker.sandbox.service import Sandbox
 
 __all__ = ["EventKind", "EventOrder", "InboundEntry", "InboundOrder", "KeyPress", "Sandbox", "Script"]

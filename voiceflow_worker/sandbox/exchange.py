@@ -39,7 +39,7 @@ from voiceflow_worker.sandbox.calls.outcomes import (
 )
 from voiceflow_worker.sandbox.events.account import SandboxAccount
 from voiceflow_worker.sandbox.events.event_maker import EventMaker, Refusal, judged_reply
-from voiceflow_worker.sandbox.orders.orders import EventKind, RecordingOrder, Recordings, Script, SimulatedCaller
+from voiceflow_worker.sandbox.orders import EventKind, RecordingOrder, Recordings, Script, SimulatedCaller
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -26,7 +26,7 @@ from voiceflow_worker.sandbox.events.answers import date_header
 from voiceflow_worker.sandbox.events.delivery import Delivery, WebhookTarget
 from voiceflow_worker.sandbox.events.event_maker import EventMaker
 from voiceflow_worker.sandbox.exchange import Exchange, Stage, Switchboard
-from voiceflow_worker.sandbox.orders.orders import EventOrder, Fault, OrderBook, Recordings, RowOrder, Script
+from voiceflow_worker.sandbox.orders import EventOrder, Fault, OrderBook, Recordings, RowOrder, Script
 
 _CALLFLOWS = re.compile(r"/api/v1/subaccounts/([^/]+)/callflows")
 

@@ -232,11 +232,11 @@ def open_source(
         case FileKind.JSON:
             return JsonDocument(file, on_bytes=on_bytes)
         case FileKind.EXCEL:
-            from voiceflow_worker.campaigns.sources.parquet import ExcelRows
+            from voiceflow_worker.campaigns.sources.workbooks import ExcelRows
 
             return ExcelRows(file, sheet=sheet, number_column=number_column, on_bytes=on_bytes)
         case FileKind.PARQUET:
-            from voiceflow_worker.campaigns.sources.parquet import ParquetRows
+            from voiceflow_worker.campaigns.sources.workbooks import ParquetRows
 
             return ParquetRows(file, number_column=number_column, on_bytes=on_bytes)
 

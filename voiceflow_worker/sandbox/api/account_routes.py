@@ -18,7 +18,7 @@ from voiceflow_worker.model.numbers import phone
 from voiceflow_worker.sandbox.calls.ledger import moment
 from voiceflow_worker.sandbox.events.account import HOOK_TYPES, SandboxAccount
 from voiceflow_worker.sandbox.events.delivery import WebhookTarget
-from voiceflow_worker.sandbox.orders.orders import Recordings, same_number
+from voiceflow_worker.sandbox.orders import Recordings, same_number
 
 _NO_JSON = "Invalid JSON request body"
 _SINCE = "2026-01-05T08:00:00.000Z"

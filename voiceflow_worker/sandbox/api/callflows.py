@@ -17,7 +17,7 @@ from voiceflow_worker.sandbox.calls.outcomes import Outcomes
 from voiceflow_worker.sandbox.events.account import SandboxAccount
 from voiceflow_worker.sandbox.events.answers import HttpAnswer, created, judged, not_created, unreadable
 from voiceflow_worker.sandbox.exchange import Exchange
-from voiceflow_worker.sandbox.orders.orders import EventKind, Fault, FaultKind, OrderBook, Place, Script
+from voiceflow_worker.sandbox.orders import EventKind, Fault, FaultKind, OrderBook, Place, Script
 
 _LONGEST_BODY = 1_000_000
 

@@ -21,7 +21,7 @@ from voiceflow_worker.sandbox.calls.call_events import InboundOrder
 from voiceflow_worker.sandbox.calls.ledger import JsonEntry, Ledger
 from voiceflow_worker.sandbox.events.delivery import Delivery
 from voiceflow_worker.sandbox.exchange import Switchboard
-from voiceflow_worker.sandbox.orders.orders import (
+from voiceflow_worker.sandbox.orders import (
     EventOrder,
     ExportOrder,
     Fault,

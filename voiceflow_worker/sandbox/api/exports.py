@@ -18,7 +18,7 @@ from voiceflow_worker.model.flows.values import is_object
 from voiceflow_worker.sandbox.api.account_routes import guarded
 from voiceflow_worker.sandbox.calls.call_log import LogRows, as_csv
 from voiceflow_worker.sandbox.events.account import SandboxAccount
-from voiceflow_worker.sandbox.orders.orders import ExportOrder, OrderBook
+from voiceflow_worker.sandbox.orders import ExportOrder, OrderBook
 
 _KEPT = timedelta(days=30)
 Row = Mapping[str, str]

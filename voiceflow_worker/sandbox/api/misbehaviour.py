@@ -17,7 +17,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from voiceflow_worker.sandbox.events.account import NO_KEY
 from voiceflow_worker.sandbox.events.answers import HttpAnswer, not_created, platform_error
-from voiceflow_worker.sandbox.orders.orders import Fault, FaultKind, Within
+from voiceflow_worker.sandbox.orders import Fault, FaultKind, Within
 
 IN_STATE = "sandbox.connection"
 _LINGER_NOT = struct.pack("ii", 1, 0)

@@ -16,7 +16,7 @@ from voiceflow_worker.model.reports.events import Direction
 from voiceflow_worker.model.reports.status import SessionStatus
 from voiceflow_worker.sandbox.calls.ledger import CallEntry, Ring
 from voiceflow_worker.sandbox.calls.outcomes import PlannedCall, text
-from voiceflow_worker.sandbox.orders.orders import Conduct, EventKind, Script
+from voiceflow_worker.sandbox.orders import Conduct, EventKind, Script
 
 
 def new_id() -> str:

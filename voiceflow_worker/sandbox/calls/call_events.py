@@ -18,7 +18,7 @@ from voiceflow_worker.model.reports.events import ActionStatus
 from voiceflow_worker.model.reports.status import SESSION_VALIDITY_EXPIRED, SessionStatus
 from voiceflow_worker.sandbox.calls.call import Call, SessionLeg, new_id
 from voiceflow_worker.sandbox.calls.ledger import CallEntry
-from voiceflow_worker.sandbox.orders.orders import Conduct, RecordingOrder, same_number
+from voiceflow_worker.sandbox.orders import Conduct, RecordingOrder, same_number
 
 
 class InboundOrder(Conduct):

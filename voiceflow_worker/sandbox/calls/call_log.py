@@ -15,7 +15,7 @@ from voiceflow_worker.model.numbers import phone
 from voiceflow_worker.sandbox.calls.call import Call, SessionLeg
 from voiceflow_worker.sandbox.calls.call_events import sip_code_of, wire_time
 from voiceflow_worker.sandbox.calls.outcomes import text
-from voiceflow_worker.sandbox.orders.orders import OrderBook, RowOrder
+from voiceflow_worker.sandbox.orders import OrderBook, RowOrder
 
 COLUMNS: tuple[str, ...] = (
     "SessionId", "CallId", "AccountId", "SubAccountId", "Direction", "SourceCountryCode", "SourceCountry",

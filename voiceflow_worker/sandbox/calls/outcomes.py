@@ -10,7 +10,7 @@ from random import Random
 from voiceflow_worker.model.flows.actions import Action, read_action, wording
 from voiceflow_worker.model.flows.values import is_object
 from voiceflow_worker.model.reports.status import SESSION_VALIDITY_EXPIRED, SessionStatus, session_error
-from voiceflow_worker.sandbox.orders.orders import Press, Script
+from voiceflow_worker.sandbox.orders import Press, Script
 
 _CHARACTERS_PER_SECOND = 15.0
 _SECONDS_OF_A_FILE = 12.0

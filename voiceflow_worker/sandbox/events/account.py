@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 
 from voiceflow_worker.model.text.wording import SUB_ACCOUNT_ID
 from voiceflow_worker.sandbox.events.delivery import WebhookTarget
-from voiceflow_worker.sandbox.orders.orders import same_number
+from voiceflow_worker.sandbox.orders import same_number
 
 HOOK_TYPES = ("VSS", "VCA", "VCS", "VRU", "VNU")
 NO_KEY = "Authentication header not found or token invalid"

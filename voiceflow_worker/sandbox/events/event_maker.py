@@ -25,7 +25,7 @@ from voiceflow_worker.sandbox.calls.call_events import (
 from voiceflow_worker.sandbox.events.account import SandboxAccount
 from voiceflow_worker.sandbox.events.answers import against_account
 from voiceflow_worker.sandbox.events.delivery import Delivery, DeliveryEntry, WebhookTarget
-from voiceflow_worker.sandbox.orders.orders import AS_USUAL, EventKind, EventOrder, OrderBook, RecordingOrder
+from voiceflow_worker.sandbox.orders import AS_USUAL, EventKind, EventOrder, OrderBook, RecordingOrder
 
 _INVALID_FLOW = -2003
 _SOURCE_NOT_ALLOWED = -2008

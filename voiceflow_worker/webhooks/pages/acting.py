@@ -14,7 +14,7 @@ from starlette.types import Receive, Scope
 from voiceflow_worker.acts import ActRefusedError, Operator, UnknownSubjectError
 from voiceflow_worker.core.ports.record_set import text_records
 from voiceflow_worker.errors import InvalidInputError, JobError, JobNotFoundError, VoiceflowError
-from voiceflow_worker.webhooks.pages.actions.queues import (
+from voiceflow_worker.webhooks.pages.actions import (
     ActionDone,
     CancelBatchAction,
     CancelCallAction,

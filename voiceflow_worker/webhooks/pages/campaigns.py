@@ -34,7 +34,7 @@ from voiceflow_worker.model.flows.callflow import CallFlow
 from voiceflow_worker.model.numbers.phone import parse_number
 from voiceflow_worker.model.text.wording import count_of
 from voiceflow_worker.model.window import CallWindow
-from voiceflow_worker.webhooks.pages.actions.queues import ActionDone, page_of
+from voiceflow_worker.webhooks.pages.actions import ActionDone, page_of
 from voiceflow_worker.webhooks.pages.routes.page import DEFAULT_QUEUE, Answer, Page, problem, sentence
 from voiceflow_worker.webhooks.pages.sessions import FormRefusedError, PageForm, PageSession, checked_form
 

@@ -23,7 +23,7 @@ from voiceflow_worker.ivr.menu import Menu
 from voiceflow_worker.model.jobs.policy import CallPolicy
 from voiceflow_worker.webhooks.pages import campaigns, exports
 from voiceflow_worker.webhooks.pages.acting import ROOM, PageActing, only_operators
-from voiceflow_worker.webhooks.pages.actions.queues import ActionDone
+from voiceflow_worker.webhooks.pages.actions import ActionDone
 from voiceflow_worker.webhooks.pages.door import SIGN_IN, SIGN_OUT, PageDoor, SenderOf
 from voiceflow_worker.webhooks.pages.rendering import PageRenderer
 from voiceflow_worker.webhooks.pages.routes.page import Answer, PageRequest, problem, read_request

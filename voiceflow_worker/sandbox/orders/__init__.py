@@ -1,1 +1,0 @@
-"""Orders to the sandbox: the ends of calls, the delivery of events, and faults."""
