@@ -16,12 +16,13 @@ from tests.cli.eight_by_eight import EightByEight, running
 from tests.cli.running import Program, Spawned
 from tests.support.processes import voiceflow as process
 from tests.support.stage import stage
-from voiceflow_worker.cli.serve import register_webhook
+from voiceflow_worker.cli.serve import receiver_url, register_webhook
 from voiceflow_worker.gateway.account import WebhookType
 from voiceflow_worker.notify.webhook import verify_notification
 from voiceflow_worker.sandbox import Sandbox
 from voiceflow_worker.sandbox.events.delivery import WebhookTarget
 from voiceflow_worker.settings import load_settings
+from voiceflow_worker.webhooks import PATH
 
 
 @pytest.mark.slow
@@ -126,6 +127,53 @@ def test_a_sandbox_takes_an_address_of_this_machine_and_force_any(folder: Path, 
         with Spawned(["serve", "--port", "0", *arguments], folder) as serve:
             serve.wait_for("8x8 now sends VSS events to http://127.0.0.1:9/webhooks/8x8")
             assert serve.stop().code == 0
+
+
+RECEIVER = "https://example.com/webhooks/8x8"
+BELOW = "https://example.com/calls/webhooks/8x8"
+
+
+@pytest.mark.parametrize(
+    ("given", "registered"),
+    [
+        *((f"https://example.com{path}", RECEIVER) for path in ("", "/", "//", "/webhooks", "/webhooks/")),
+        ("https://example.com/WebHooks/8X8", RECEIVER),
+        *((RECEIVER + end, RECEIVER) for end in ("", "/", "//")),
+        *((f"https://example.com/calls{end}", BELOW) for end in ("", "/", "/webhooks", PATH, PATH + "/")),
+        (f" {BELOW}\n", BELOW),
+        ("https://example.com:8443/a/b?token=x", "https://example.com:8443/a/b/webhooks/8x8?token=x"),
+        ("https://example.com/my-webhooks/", "https://example.com/my-webhooks/webhooks/8x8"),
+    ],
+)  # fmt: skip
+def test_an_address_is_completed_to_the_one_that_the_receiver_answers(given: str, registered: str) -> None:
+    assert receiver_url(given, path=PATH) == registered
+
+
+def test_with_force_a_path_of_a_proxy_is_registered_as_it_is() -> None:
+    for url in ("https://example.com/hooks/voice", "https://example.com/hooks/voice/"):
+        assert receiver_url(url, path=PATH, as_it_is=True) == url
+    assert receiver_url("https://example.com/", path=PATH, as_it_is=True) == RECEIVER
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["", "calls.example.com", "ftp://example.com", "https://", "https://[::1", "https://a b", "https://example.com:99999",
+     "https://example.com/#calls", "https://me:hunter2@example.com"],
+)  # fmt: skip
+def test_what_is_no_address_is_refused_in_a_sentence(
+    voiceflow: Program, monkeypatch: pytest.MonkeyPatch, url: str
+) -> None:
+    ended = voiceflow("serve", "--port", "0", "--register", url)
+    assert (ended.code, "Traceback" in ended.err, "hunter2" in ended.err) == (2, False, False)
+    assert "--register" in ended.err
+
+
+@pytest.mark.slow
+def test_a_completed_address_is_told(folder: Path, eight: EightByEight) -> None:
+    with Spawned(["serve", "--port", "0", "--register", "https://example.com/calls/"], folder) as serve:
+        serve.wait_for(f"--register https://example.com/calls/ is completed to {BELOW}")
+        serve.wait_for(f"8x8 now sends VSS events to {BELOW}")
+        assert serve.stop().code == 0
 
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"

@@ -23,7 +23,8 @@ NEW = {"namespace": "VOICE", "eventType": "SOMETHING_NEW", "payload": {"a": 1}}
     ("event", "status", "reason"),
     [
         (b"{", 400, OddReason.NOT_JSON),
-        (b'{"a": NaN}', 400, OddReason.NOT_JSON),
+        (b'{"a": nan}', 400, OddReason.NOT_JSON),
+        (b"\x1f\x8b", 415, OddReason.ENCODING),
         (b"[" * 5000, 400, OddReason.NOT_JSON),
         ({}, 400, OddReason.NOT_AN_EVENT),
         (b"null", 400, OddReason.NOT_AN_EVENT),

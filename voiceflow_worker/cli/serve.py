@@ -7,7 +7,7 @@ from datetime import timedelta
 from functools import partial
 from itertools import count
 from typing import TYPE_CHECKING, Annotated
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import urlunsplit
 
 import anyio
 from cyclopts import Parameter
@@ -32,7 +32,7 @@ from voiceflow_worker.errors import (
     VoiceUnavailableError,
 )
 from voiceflow_worker.model.jobs.policy import backoff
-from voiceflow_worker.model.text.web_address import is_this_machine, why_not_from_outside
+from voiceflow_worker.model.text.web_address import is_this_machine, split_web_address, why_not_from_outside
 
 if TYPE_CHECKING:
     from voiceflow_worker.gateway.account import Webhook, WebhookType
@@ -65,8 +65,10 @@ async def serve(
         host: The address to listen on.
         port: The port to listen on; 0 for any free port.
         register: Register this URL at 8x8 for session summaries (VSS), and with --ivr for call actions (VCA). The URL
-            must lead to this receiver, with https and a public name. Needs VOICEFLOW_API_KEY and VOICEFLOW_SUB_ACCOUNT.
-        force: Register the URL even if 8x8 seems unable to reach it, because it is http or not public.
+            must lead to this receiver, with https and a public name. /webhooks/8x8 is added where it is missing. Needs
+            VOICEFLOW_API_KEY and VOICEFLOW_SUB_ACCOUNT.
+        force: Register the URL even if 8x8 seems unable to reach it, because it is http or not public. A path is then
+            registered as it is given.
 
     Examples:
         voiceflow serve
@@ -89,8 +91,10 @@ async def serve(
     notifier = notifier_of(settings)
     output = Output()
     menus = load_menus(ivr)
-    url = None if register is None else receiver_url(register, path=PATH)
+    url = None if register is None else receiver_url(register, path=PATH, as_it_is=force)
     if url is not None:
+        if url != register:
+            output.note(f"--register {register} is completed to {url}; --force registers any path as it is")
         voice_client(settings)  # reports missing settings before anything is opened
         if not force:
             refuse_out_of_reach(url, base_url=settings.base_url)
@@ -155,15 +159,32 @@ FIRST_PAUSE, LONGEST_PAUSE = timedelta(seconds=1), timedelta(seconds=30)
 Tell = Callable[[str], None]
 
 
-def receiver_url(given: str, *, path: str) -> str:
-    """The given address, with the receiver's path added if it has no path. Raises InvalidInputError."""
-    parts = urlsplit(given)
-    if parts.scheme not in {"http", "https"} or not parts.hostname:
+def receiver_url(given: str, *, path: str, as_it_is: bool = False) -> str:
+    """The given address, completed so that it ends in the receiver's path. Raises InvalidInputError.
+
+    With `as_it_is`, only an address without any path is completed: a proxy may lead another path to the receiver.
+    """
+    parts = split_web_address(given.strip())
+    if parts is None or parts.fragment:
         raise InvalidInputError(
             f"--register {given}: give the address by which 8x8 reaches this receiver, such as "
             f"https://calls.example.com{path}"
         )
-    return urlunsplit(parts._replace(path=path)) if parts.path in {"", "/"} else given
+    if "@" in parts.netloc:
+        raise InvalidInputError(
+            "--register: remove the user name and password from the address; 8x8 sends VOICEFLOW_WEBHOOK_SECRET with "
+            "each event"
+        )
+    prefix = parts.path.rstrip("/")
+    if as_it_is and prefix:
+        return given.strip()
+    # Of a prefix such as /calls, /calls/webhooks or /calls/webhooks/8x8, /calls stays.
+    first = path.rpartition("/")[0]
+    for end in (path, first):
+        if prefix.lower().endswith(end):
+            prefix = prefix[: -len(end)]
+            break
+    return urlunsplit(parts._replace(path=prefix.rstrip("/") + path))
 
 
 def refuse_out_of_reach(url: str, *, base_url: str | None) -> None:

@@ -133,12 +133,14 @@ def webhook_app(
 
     An event must have the Authorization value `secret`, which was registered with the webhook, and come from the
     networks `allow` (empty: all). X-Forwarded-For counts only from `trusted_proxies`, so the server must not rewrite
-    the peer address (uvicorn: `proxy_headers=False`). The other paths check neither secret nor network.
+    the peer address (uvicorn: `proxy_headers=False`). The other paths check neither secret nor network. The path of
+    events may end in a slash.
 
     The answer to an accepted event is 200. Repeated events, and events of an unknown type or session, are accepted too.
     Other answers: 400 for a body that is not JSON or not an event, 401 for a wrong secret, 403 for a wrong network, 408
-    if the body took longer than `read_limit`, 413 for a body over 1 MB, 500 if the receiver itself failed, and 503,
-    "send it again", if the store cannot be reached or took longer than `store_limit`.
+    if the body took longer than `read_limit`, 413 for a body over 1 MB, 415 for an encoding other than gzip and
+    deflate, 500 if the receiver itself failed, and 503, "send it again", if the store cannot be reached or took longer
+    than `store_limit`.
 
     Session summaries go to `settle`, states and recordings to `progress`. All known events except summaries also go to
     `on_event`, whose result is the answer. For a call action event (VCA), `event_limit` is the time limit of
@@ -185,7 +187,8 @@ def webhook_app(
             yield
 
     routes = [
-        Route(PATH, receiver, methods=["POST"]),
+        # Both spellings, because a redirect would lead 8x8 to http:// behind a proxy, and may not be followed.
+        *(Route(path, receiver, methods=["POST"]) for path in (PATH, PATH + "/")),
         Route("/healthz", healthz, methods=["GET"]),
         Route("/readyz", readyz, methods=["GET"]),
     ]

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from enum import StrEnum
 from functools import partial
-from typing import NoReturn, Protocol, TypeAlias
+from typing import Protocol, TypeAlias
 
 import orjson
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from starlette.datastructures import Headers
 from starlette.requests import Request
 from starlette.types import Receive, Scope
 
@@ -26,6 +26,7 @@ from voiceflow_worker.model.reports.events import (
     SessionSummary,
     parse_event,
 )
+from voiceflow_worker.webhooks.bodies import decoded, decompressed, unread_encoding
 from voiceflow_worker.webhooks.gatekeeper import Gatekeeper, RefusalReason
 
 
@@ -97,12 +98,14 @@ _REFUSALS = {
 class OddReason(StrEnum):
     """The reason why an event could not be understood.
 
-    NOT_AN_EVENT: the JSON is not an object, or has no payload. UNKNOWN_EVENT: this version does not know the type or
-    the product of the event. UNKNOWN_STATUS: a session summary has an unknown status or none. NO_SESSION: the event is
-    about a call, but names no session. FAILURE: the receiver failed and answered 500.
+    ENCODING: the body is not JSON, but compressed in an unknown way, or damaged. NOT_AN_EVENT: the JSON is not an
+    object, or has no payload. UNKNOWN_EVENT: this version does not know the type or the product of the event.
+    UNKNOWN_STATUS: a session summary has an unknown status or none. NO_SESSION: the event is about a call, but names no
+    session. FAILURE: the receiver failed and answered 500.
     """
 
     NOT_JSON = "not_json"
+    ENCODING = "encoding"
     NOT_AN_EVENT = "not_an_event"
     UNKNOWN_EVENT = "unknown_event"
     UNKNOWN_STATUS = "unknown_status"
@@ -164,7 +167,8 @@ class RequestReader:
                         return await _turned_away(too_large, chunks)
         except TimeoutError:
             return replace(WebhookAnswer.refused(408, "too_slow", "the body did not arrive in time"), closes=True)
-        return bytes(content)
+        whole = decompressed(bytes(content), longest=self._longest_body)
+        return whole if len(whole) <= self._longest_body else too_large
 
 
 async def _turned_away(given: WebhookAnswer, chunks: AsyncIterator[bytes]) -> WebhookAnswer:
@@ -186,49 +190,14 @@ async def _turned_away(given: WebhookAnswer, chunks: AsyncIterator[bytes]) -> We
     return replace(given, closes=True)
 
 
-def understood(content: bytes) -> Event | WebhookAnswer:
-    """The event in a body, or the answer that refuses it."""
+def understood(content: bytes, scope: Scope) -> Event | WebhookAnswer:
+    """The event in the body of a request, or the answer that refuses it."""
     try:
         return parse_event(decoded(content))
     except WebhookEventError as error:  # comes first, because it is a ValueError too
         return WebhookAnswer.refused(400, "not_an_event", str(error), odd=OddReason.NOT_AN_EVENT)
     except ValueError as error:
-        return WebhookAnswer.refused(400, "not_json", f"the body is not JSON: {error}", odd=OddReason.NOT_JSON)
-
-
-_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
-
-
-def decoded(content: bytes) -> object:
-    r"""The JSON value of a body. Raises ValueError if it is not JSON (RFC 8259).
-
-    Half a surrogate pair (`"\ud800"`) is allowed in JSON, but not in Unicode. It is read as U+FFFD, because a summary
-    must not be lost for one bad character.
-    """
-    content = content.removeprefix(_BYTE_ORDER_MARK)  # RFC 8259 §8.1 allows readers to ignore it
-    try:
-        return orjson.loads(content)
-    except orjson.JSONDecodeError as error:
-        if b"\\u" not in content:
-            raise
-        whole = _without_halves(content)
-        if whole is None:
-            raise
-        try:
-            return orjson.loads(whole)
-        except orjson.JSONDecodeError:
-            raise error from None
-
-
-def _without_halves(content: bytes) -> bytes | None:
-    """The JSON with U+FFFD for each surrogate that has no pair; None if the content is not JSON."""
-    try:
-        value: object = json.loads(content, parse_constant=_refuse)
-        text = json.dumps(value, ensure_ascii=False)
-    except (ValueError, RecursionError):
-        return None
-    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace").encode()
-
-
-def _refuse(constant: str) -> NoReturn:
-    raise ValueError(f"{constant} is not JSON")
+        why = unread_encoding(content, ",".join(Headers(scope=scope).getlist("content-encoding")))
+        if why is None:
+            return WebhookAnswer.refused(400, "not_json", f"the body is not JSON: {error}", odd=OddReason.NOT_JSON)
+        return WebhookAnswer.refused(415, "encoding", f"{why}: send it as it is, or in gzip", odd=OddReason.ENCODING)

@@ -25,6 +25,7 @@ from voiceflow_worker.model.reports.events import (
     SessionSummary,
     UnknownEvent,
 )
+from voiceflow_worker.webhooks.bodies import ACCEPTED_ENCODING
 from voiceflow_worker.webhooks.reading import (
     AnswersEvents,
     EventAnswer,
@@ -82,6 +83,8 @@ class Receiver:
 
         async def answer(given: WebhookAnswer) -> None:
             headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(given.body))]
+            if given.status == 415:
+                headers.append((b"accept-encoding", ACCEPTED_ENCODING))
             if given.closes:
                 headers.append((b"connection", b"close"))
             if given.refusal is not None:
@@ -98,7 +101,7 @@ class Receiver:
         if isinstance(content, WebhookAnswer):
             await answer(content)
             return
-        event = understood(content)
+        event = understood(content, scope)
         if isinstance(event, WebhookAnswer):
             given = event
             await answer(given)

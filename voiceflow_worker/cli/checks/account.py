@@ -266,7 +266,8 @@ async def reachable(context: CheckContext) -> Diagnosis | None:
 def health_url(url: str) -> str:
     """The address of /healthz on the receiver that a webhook's URL leads to."""
     parts = urlsplit(url)
-    root = parts.path.removesuffix(PATH) if parts.path.endswith(PATH) else ""
+    path = parts.path.rstrip("/")
+    root = path.removesuffix(PATH) if path.endswith(PATH) else ""
     return urlunsplit(parts._replace(path=f"{root}/healthz", query="", fragment=""))
 
 

@@ -9,10 +9,20 @@ _NOT_PUBLIC = (".home.arpa", ".internal", ".invalid", ".lan", ".local", ".test")
 """Endings of names that do not exist on the internet (RFC 6761, RFC 6762, RFC 8375; ICANN reserves `internal`)."""
 
 
+def split_web_address(text: str) -> SplitResult | None:
+    """The parts of an http or https address; None if the text is none."""
+    try:
+        parts = urlsplit(text)
+        good = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return None
+    return parts if good and not any(map(str.isspace, text)) else None
+
+
 def read_base_url(text: str) -> str:
     """The base address of an API, without a slash at its end. Raises ValueError."""
     text = text.strip().rstrip("/")
-    parts = _parts(text)
+    parts = split_web_address(text)
     if parts is None or parts.query or parts.fragment:
         raise ValueError("give an http or https address, such as https://voice.8x8.com or http://127.0.0.1:8088")
     if "@" in parts.netloc:
@@ -23,7 +33,7 @@ def read_base_url(text: str) -> str:
 def read_notify_url(text: str) -> str:
     """The address to which notifications are sent, without spaces around it. Raises ValueError."""
     text = text.strip()
-    parts = _parts(text)
+    parts = split_web_address(text)
     if parts is None or parts.fragment:
         raise ValueError("give an http or https address, such as https://crm.example.com/hooks/calls")
     if "@" in parts.netloc:
@@ -76,12 +86,3 @@ def _ip(host: str) -> IPv4Address | IPv6Address | None:
     except ValueError:
         return None
     return getattr(address, "ipv4_mapped", None) or address
-
-
-def _parts(text: str) -> SplitResult | None:
-    try:
-        parts = urlsplit(text)
-        good = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        return None
-    return parts if good and not any(map(str.isspace, text)) else None

@@ -1,0 +1,92 @@
+"""The JSON in the body of an event: its compression, its character encoding, and slips of whoever wrote it.
+
+The body of a summary is the only copy of an outcome, and 8x8 may not send it again. So whatever can be read is read: a
+bad character or number costs only itself.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import math
+import zlib
+from io import BytesIO
+
+import orjson
+
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+_GZIP, _DEFLATE = b"\x1f\x8b", (b"\x78\x01", b"\x78\x5e", b"\x78\x9c", b"\x78\xda")
+_LAYERS = 2
+"""The most times that a body is decompressed: once by its sender, once by a proxy."""
+_READABLE = frozenset({"gzip", "x-gzip", "identity", ""})
+ACCEPTED_ENCODING = b"gzip"
+"""The value of Accept-Encoding in an answer to a body of another encoding (RFC 9110 §15.5.16)."""
+
+_DIGITS = len(str(2**64))
+
+
+def decompressed(content: bytes, *, longest: int) -> bytes:
+    """The body without its compression by gzip or deflate. If it is too long, its first `longest` + 1 bytes.
+
+    Its bytes decide, and not Content-Encoding, because a proxy may change one and not the other: JSON begins neither as
+    gzip nor as deflate does. A damaged body is returned as it is.
+    """
+    for _ in range(_LAYERS):
+        try:
+            if content.startswith(_GZIP):
+                with gzip.GzipFile(fileobj=BytesIO(content)) as packed:
+                    content = packed.read(longest + 1)
+            elif content.startswith(_DEFLATE):
+                content = zlib.decompressobj().decompress(content, longest + 1)
+        except (OSError, EOFError, zlib.error):
+            return content
+    return content
+
+
+def unread_encoding(content: bytes, encodings: str) -> str | None:
+    """Why a body that is no JSON may be compressed, as a clause; None if nothing says so.
+
+    `encodings` is the value of its Content-Encoding.
+    """
+    if content.startswith((_GZIP, *_DEFLATE)):
+        return "the body is compressed, and damaged"
+    names = (each.strip().lower() for each in encodings.split(","))
+    found = next((name for name in names if name not in _READABLE), None)
+    return None if found is None else f"the body has the encoding {found}, which is not read here"
+
+
+def decoded(content: bytes) -> object:
+    r"""The JSON value of a body. Raises ValueError if it is not JSON (RFC 8259).
+
+    UTF-16 and UTF-32 are read too. A byte that is not UTF-8 and half a surrogate pair (`"\ud800"`) become U+FFFD. NaN,
+    infinity and numbers that no float can hold become null. Line breaks and tabs may stand in texts as they are. Of a
+    name that an object has twice, the last value counts.
+    """
+    content = content.removeprefix(_BYTE_ORDER_MARK)  # RFC 8259 §8.1 allows readers to ignore it
+    try:
+        return orjson.loads(content)
+    except orjson.JSONDecodeError as error:
+        try:
+            return _mended(content)
+        except (ValueError, RecursionError):
+            raise error from None
+
+
+def _mended(content: bytes) -> object:
+    text = content.decode(json.detect_encoding(content), "replace").removeprefix("\ufeff").rstrip("\0")
+    value: object = json.loads(text, strict=False, parse_constant=lambda _: None, parse_float=_finite, parse_int=_whole)
+    # Each surrogate without a pair becomes U+FFFD.
+    text = json.dumps(value, ensure_ascii=False).encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+    return orjson.loads(text)
+
+
+def _finite(digits: str) -> float | None:
+    number = float(digits)
+    return number if math.isfinite(number) else None
+
+
+def _whole(digits: str) -> float | int | None:
+    """A whole number as orjson reads it: exactly if it has 64 bits, else as a float."""
+    if len(digits) <= _DIGITS and -(2**63) <= int(digits) < 2**64:
+        return int(digits)
+    return _finite(digits)
