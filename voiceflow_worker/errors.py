@@ -10,6 +10,7 @@ VoiceflowError
 │   ├── KeyConflictError              a unique key exists with another body
 │   ├── SuppressedNumberError         a number is on the suppression list
 │   └── SettingsError                 a setting is missing or wrong
+├── IntakeError                       another enqueue in the same queue is under way; try again
 ├── JobError                          an operation on one job failed
 │   ├── JobNotFoundError              no job has this id
 │   ├── IllegalMoveError              the job's state does not allow this move
@@ -149,6 +150,21 @@ class SuppressedNumberError(InvalidInputError):
 
 class SettingsError(InvalidInputError):
     """Raised when a setting is missing or wrong. The message names the setting and its place."""
+
+
+class IntakeError(VoiceflowError):
+    """Raised when rows cannot be enqueued beside another enqueue in the same queue. What was stored before stays.
+
+    The same rows again add what is missing, and no call twice.
+    """
+
+    @classmethod
+    def lost(cls, queue: str) -> Self:
+        """The error of an enqueue that lost its turn."""
+        return cls(
+            f"this enqueue in queue {queue} paused for so long that another one may have begun, so it was ended. "
+            "Enqueue the same rows again: that adds what is missing, and no call twice"
+        )
 
 
 class JobError(VoiceflowError):

@@ -9,9 +9,9 @@ import pytest
 
 from tests.support.engine import Engine
 from tests.support.voices import ScriptedVoice
+from tests.support.workers import set_limits
 from voiceflow_worker import CallQueue, CampaignOptions, FlowTemplate, InvalidInputError, JobState, Store
 from voiceflow_worker.core.ports import Limits
-from voiceflow_worker.core.sending.departures import set_limits
 from voiceflow_worker.errors import CampaignFileError
 from voiceflow_worker.model.jobs.gate import GateState
 from voiceflow_worker.types import Campaign, PreviewOptions

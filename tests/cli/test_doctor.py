@@ -17,12 +17,12 @@ from tests.cli.running import Ended, Program, Spawned
 from tests.cli.stored import empty, enqueued, in_doubt, url_of, within
 from tests.support.engine import Engine
 from tests.support.flows import flow, number
+from tests.support.workers import set_limits
 from voiceflow_worker.cli.checks import account
 from voiceflow_worker.cli.checks.context import Account, CheckContext, Diagnosis, Level, ok, open_context
 from voiceflow_worker.core.overview.status import Heartbeats
 from voiceflow_worker.core.ports import Limits
 from voiceflow_worker.core.rollback import HELD
-from voiceflow_worker.core.sending.departures import set_limits
 from voiceflow_worker.gateway.account import Webhook
 from voiceflow_worker.sandbox import Sandbox
 from voiceflow_worker.sandbox.api import account_routes

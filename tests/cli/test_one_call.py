@@ -16,11 +16,11 @@ from tests.cli.stored import within
 from tests.support.engine import Engine
 from tests.support.flows import SOURCE, flow
 from tests.support.waiting import wait_until
+from tests.support.workers import set_limits
 from voiceflow_worker import Job
 from voiceflow_worker.core.ports import Limits
 from voiceflow_worker.core.ports.reading import limits_of
 from voiceflow_worker.core.ports.store import Put, Step, Unit
-from voiceflow_worker.core.sending.departures import set_limits
 from voiceflow_worker.core.suppression import SuppressionList
 from voiceflow_worker.core.units import NUMBER
 from voiceflow_worker.model.jobs.job import JobState

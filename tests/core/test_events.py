@@ -91,6 +91,18 @@ async def test_a_call_is_found_by_its_session(store: Store, callers: Callers, su
     assert (await get_jobs(store, [submitted.id]))[submitted.id].digits == "1"
 
 
+async def test_two_receivers_keep_both_key_presses_of_a_call_without_a_job(
+    store: Store, callers: Callers, submitted: Job
+) -> None:
+    """Each has read the call before the other stores its key press. A repeated event adds nothing."""
+    other, inbound = Callers(store, CallPolicy()), replace(event(submitted, "theirs"), direction=Direction.INBOUND)
+    lines = [await each.find(inbound) for each in (callers, other)]
+    await callers.pressed(lines[0], press("1", event_id="a"), session_id="theirs")
+    await other.pressed(lines[1], press("2", seconds=1, event_id="b"), session_id="theirs")
+    await other.pressed(lines[1], press("2", seconds=1, event_id="b"), session_id="theirs")
+    assert [each.digits for each in (await callers.find(inbound)).presses] == ["1", "2"]
+
+
 async def test_a_call_in_doubt_is_found_by_its_numbers_and_settled(
     store: Store, callers: Callers, in_doubt: Job
 ) -> None:

@@ -14,10 +14,11 @@ from tests.support.engine import Engine
 from tests.support.flows import flow, number
 from tests.support.manual_time import passing
 from tests.support.voices import ScriptedVoice
+from tests.support.workers import set_limits
 from voiceflow_worker import CallQueue, VoiceClient, Worker, open_store
 from voiceflow_worker.backends.contract.samples import ManualClock
 from voiceflow_worker.core.ports import Limits, Store
-from voiceflow_worker.core.sending.departures import Departures, set_limits
+from voiceflow_worker.core.sending.departures import Departures
 from voiceflow_worker.core.sending.journal import Journal, Unsent
 from voiceflow_worker.core.sending.submit import Flight
 from voiceflow_worker.model.jobs.job import Job, JobState

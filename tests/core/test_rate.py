@@ -14,7 +14,7 @@ from tests.support.faulty_store import FaultyStore, StoreCall
 from tests.support.flows import flow, number
 from tests.support.manual_time import all_blocked, passing, passing_beside
 from tests.support.voices import GatedVoice, ScriptedVoice, created, not_sent
-from tests.support.workers import NO_WEBHOOKS, enqueued, worker_for
+from tests.support.workers import NO_WEBHOOKS, enqueued, set_limits, worker_for
 from voiceflow_worker import CallPolicy, CallQueue, CallRequest, InvalidInputError, Worker, WorkerOptions, open_store
 from voiceflow_worker.backends.contract import ManualClock
 from voiceflow_worker.core.ports import Limits, Placement, Store
@@ -27,7 +27,7 @@ from voiceflow_worker.core.sending.departures import (
     STALE,
     Departure,
     Departures,
-    set_limits,
+    SetRate,
 )
 from voiceflow_worker.core.units import NUMBER
 from voiceflow_worker.model.jobs.policy import OutcomeSource
@@ -110,6 +110,48 @@ async def test_a_worker_that_starts_later_keeps_it_until_it_is_reset(clock: Manu
     status = await queue.status()
     assert status.limits is not None
     assert status.limits.rate == 50
+
+
+@pytest.mark.parametrize("reset", [False, True])
+async def test_a_rate_set_while_a_worker_starts_is_not_overwritten(
+    store: Store, monkeypatch: pytest.MonkeyPatch, reset: bool
+) -> None:
+    """The worker has read what was set before, and writes after it."""
+    queue = CallQueue(store)
+    await queue.set_rate(7)
+    monkeypatch.setattr(SetRate, "_standing", read_before(lambda: queue.reset_rate() if reset else queue.set_rate(5)))
+    await SetRate(store, "default").begin(Limits(rate=50, burst=3))
+    assert await limits_of(store, "default") == Limits(rate=50 if reset else 5, burst=3)
+
+
+async def test_a_rate_set_while_a_worker_starts_keeps_the_limits_of_the_worker(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The command has read the limits before the worker wrote its own, and writes after it."""
+    begun = SetRate(store, "default")
+    monkeypatch.setattr(SetRate, "_standing", read_before(lambda: begun.begin(Limits(rate=50, burst=3, max_active=9))))
+    await CallQueue(store).set_rate(5)
+    assert await limits_of(store, "default") == Limits(rate=5, burst=3, max_active=9)
+
+
+async def test_a_rate_that_stands_already_is_kept_for_workers_that_start_later(store: Store) -> None:
+    await SetRate(store, "default").begin(Limits(rate=10))
+    await CallQueue(store).set_rate(10)
+    await SetRate(store, "default").begin(Limits(rate=50))
+    assert await limits_of(store, "default") == Limits(rate=10)
+
+
+def read_before(other: Callable[[], Awaitable[object]]) -> Callable[[SetRate], Awaitable[object]]:
+    """What is read at first is out of date: `other` writes after it."""
+    read, others = SetRate._standing, [other]
+
+    async def standing(self: SetRate) -> object:
+        found = await read(self)
+        while others:
+            await others.pop()()
+        return found
+
+    return standing
 
 
 @pytest.mark.parametrize("rate", [0, -1, float("inf"), float("nan"), 1e-13, 5e-324])

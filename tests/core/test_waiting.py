@@ -12,7 +12,7 @@ from tests.support.faulty_store import FaultyStore, StoreCall
 from tests.support.flows import flow, number
 from tests.support.manual_time import passing_beside
 from tests.support.voices import ScriptedVoice
-from tests.support.workers import NO_WEBHOOKS, enqueued, worker_for
+from tests.support.workers import NO_WEBHOOKS, enqueued, set_limits, worker_for
 from voiceflow_worker import CallPolicy, CallQueue, CallRequest, open_store
 from voiceflow_worker.backends.contract import ManualClock
 from voiceflow_worker.backends.contract.samples import commit, moved
@@ -20,7 +20,6 @@ from voiceflow_worker.core.overview import status as module
 from voiceflow_worker.core.overview.batches import DrainCheck, read_batch, read_batches, read_queue
 from voiceflow_worker.core.overview.status import Heartbeats, WaitingCounts, WorkerBeat
 from voiceflow_worker.core.ports import Limits
-from voiceflow_worker.core.sending.departures import set_limits
 from voiceflow_worker.model.jobs.job import RedialPolicy
 from voiceflow_worker.model.reports.status import SessionStatus
 from voiceflow_worker.model.window import CallWindow

@@ -6,7 +6,8 @@ from typing import Any
 
 from tests.support.flows import flow, number
 from voiceflow_worker import CallPolicy, CallQueue, CallRequest, Worker, WorkerOptions
-from voiceflow_worker.core.ports import Store, Voice
+from voiceflow_worker.core.ports import Limits, Store, Voice
+from voiceflow_worker.core.ports.store import Step, Unit, limits_put
 from voiceflow_worker.model.jobs.policy import OutcomeSource
 
 NO_WEBHOOKS = CallPolicy(outcomes=OutcomeSource.NONE)
@@ -28,3 +29,9 @@ def worker_for(store: Store, voice: Voice, *, options: dict[str, Any] | None = N
 async def states(queue: CallQueue) -> dict[str, int]:
     """The states that any calls are in."""
     return {state.value: count for state, count in (await queue.status()).states.items() if count}
+
+
+async def set_limits(store: Store, queue: str, limits: Limits) -> None:
+    """Set the limits of a queue as they are, whatever stands."""
+    unit = Unit(puts=(limits_put(queue, limits),), wakes=queue)
+    await store.write(Step(units=(unit,)), now=store.clock.now())

@@ -1,19 +1,27 @@
-"""The search for rows that would call people again: of the same batch, or with the same words as another batch."""
+"""The search for rows that would call people again: of the same batch, or with the same words as another batch.
+
+What it finds must still hold when the rows are stored. So enqueues of one queue take turns (`IntakeTurn`), and each new
+call is stored under the condition that its enqueue still has the turn.
+"""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import AsyncGenerator, Iterable, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+import anyio
+
 from voiceflow_worker.campaigns.calls.request import ReadRow
 from voiceflow_worker.campaigns.calls.values import SeenKeys
+from voiceflow_worker.core.ports.identity import new_worker_id
 from voiceflow_worker.core.ports.reading import count_states, find_jobs, find_pages, get_jobs
-from voiceflow_worker.core.ports.store import Order, Query
+from voiceflow_worker.core.ports.store import Answer, Drop, Order, Put, Query, Record, Result, Same, Step, Unit
 from voiceflow_worker.core.queue import CallQueue
 from voiceflow_worker.core.suppression import SuppressionList
+from voiceflow_worker.errors import IntakeError, StoreError
 from voiceflow_worker.finding import Finding, Remedy, Severity
 from voiceflow_worker.model.jobs.job import Job, JobState
 from voiceflow_worker.model.numbers.phone import telephone_of
@@ -25,6 +33,15 @@ LOOKED_UP = 100
 """The rows of a file whose numbers are looked up in other batches. Each is a trip to the store."""
 OTHER_BATCHES = timedelta(days=7)
 """How long a call of another batch counts, from its creation."""
+INTAKES = "intake"
+"""Namespace of the turns of enqueues, by queue: `<token> <since> <batch>`."""
+TURN = timedelta(seconds=15)
+"""How long a turn lasts if it is not renewed. After a killed enqueue, the next one waits until then."""
+_RENEW = 5.0  # seconds
+PATIENCE = timedelta(seconds=30)
+"""How long an enqueue waits for its turn. Less than a minute, because a person may sit before it."""
+_LOOK_AGAIN = 0.1  # seconds
+_GIVING_BACK = 2.0  # seconds
 _NOT_CALLED = frozenset({JobState.CANCELLED, JobState.EXPIRED, JobState.FAILED})
 
 
@@ -77,25 +94,23 @@ class CallsBefore:
     that ended without a ring do not count either. Rows with suppressed numbers are left out: they are not called.
     """
 
-    def __init__(self, queue: CallQueue, seen: SeenKeys) -> None:
+    def __init__(self, queue: CallQueue, seen: SeenKeys, turn: IntakeTurn) -> None:
         self._queue = queue
+        self._turn = turn
         self._seen = seen
         """The unique keys of all rows that were read."""
-        self._batches: dict[str, bool] = {}
-        """The batches of the rows, and whether they had calls when their first row was read."""
+        self._batches: set[str] = set()
         self._rows = 0
         self._step = 1
         self._sample: list[ReadRow] = []
 
-    async def add(self, rows: Iterable[ReadRow]) -> None:
-        """Add new rows to compare. Raises StoreError."""
+    def add(self, rows: Iterable[ReadRow]) -> None:
+        """Add new rows to compare."""
         for row in rows:
             if row.call is None or not row.has_made_key:
                 continue
-            batch_id = row.call.batch_id
-            if batch_id is not None and batch_id not in self._batches:
-                counts = await count_states(self._queue.store, self._queue.name, batch_id=batch_id)
-                self._batches[batch_id] = any(counts.values())
+            if row.call.batch_id is not None:
+                self._batches.add(row.call.batch_id)
             if self._rows % self._step == 0:
                 self._sample.append(row)
             if len(self._sample) == 2 * LOOKED_UP:
@@ -103,7 +118,7 @@ class CallsBefore:
             self._rows += 1
 
     async def find(self, packs: Iterable[Sequence[ReadRow]]) -> list[CalledBefore]:
-        """The rows that would call people again, of all new rows, in packs. Raises StoreError."""
+        """The rows that would call people again, of all new rows, in packs. It keeps the turn. Raises StoreError."""
         store = self._queue.store
         now = store.clock.now()
         here, elsewhere = await self._here(), await self._elsewhere(since=now - OTHER_BATCHES)
@@ -120,6 +135,7 @@ class CallsBefore:
                 other = next((calls[mark] for calls in marks if (mark := _mark(row.digest)) in calls), None)
                 if own is not None or other is not None:
                     repeating.append((row, own or other or "", own is not None))
+            await self._turn.keep()
             suppressed = await SuppressionList(store).standing(row.number or "" for row, _, _ in repeating)
             for row, job_id, is_here in repeating:
                 if row.number not in suppressed:
@@ -135,7 +151,9 @@ class CallsBefore:
     async def _here(self) -> dict[str | None, dict[str, str]]:
         """The ids of the earlier calls of the rows' batches, by batch and telephone."""
         found: dict[str | None, dict[str, str]] = {}
-        for batch_id in (batch_id for batch_id, has_calls in self._batches.items() if has_calls):
+        for batch_id in sorted(self._batches):
+            if not any((await count_states(self._queue.store, self._queue.name, batch_id=batch_id)).values()):
+                continue
             called: dict[str, str] = {}
             found[batch_id] = called
             async with aclosing(self._calls_of(batch_id)) as jobs:
@@ -168,11 +186,90 @@ class CallsBefore:
         """The calls of a batch. Those that ended without a ring are left out: to call again is no repetition then."""
         query = Query(queue=self._queue.name, batch_id=batch_id, limit=PAGE)
         async with aclosing(find_pages(self._queue.store, query)) as pages:
-            async for job in (job async for page in pages for job in page):
-                if job.state not in _NOT_CALLED or any(post.may_have_rung for post in job.posts):
-                    yield job
+            async for page in pages:
+                await self._turn.keep()
+                for job in page:
+                    if job.state not in _NOT_CALLED or any(post.may_have_rung for post in job.posts):
+                        yield job
 
 
 def _mark(digest: str) -> bytes:
     """The half of a digest of a body that is kept in memory."""
     return bytes.fromhex(digest[:32])
+
+
+class IntakeTurn:
+    """The turn of one enqueue in its queue, so that two enqueues that begin at once do not both find nobody called.
+
+    Its record is a condition of each new call. A process that stands still for longer than `TURN` therefore stores
+    nothing more beside its successor. Calls that are enqueued singly, or under keys of the user, need no turn.
+    """
+
+    def __init__(self, queue: CallQueue | None, name: str) -> None:
+        self._queue = queue
+        self._token = new_worker_id()
+        self._name = name
+        self._since = ""
+        self._renewals = 0
+        self._value: str | None = None
+        self._renewed = 0.0
+
+    @property
+    def condition(self) -> Same | None:
+        """The condition that this enqueue has the turn; None if it needs none."""
+        return None if self._queue is None or self._value is None else Same(INTAKES, self._queue.name, self._value)
+
+    @asynccontextmanager
+    async def held(self, *, needed: bool) -> AsyncGenerator[None]:
+        """Wait for the turn if it is `needed`, and have it until the end of the block.
+
+        Raises IntakeError, with the name of the enqueue that has it, if it is not free within `PATIENCE`.
+        """
+        if needed and self._queue is not None:
+            await self._take(self._queue)
+        try:
+            yield
+        finally:
+            if self._queue is not None and self._value is not None:
+                drop = Unit(drops=(Drop(INTAKES, self._queue.name, self._value),))
+                # If the store fails now, the turn ends by time.
+                with anyio.move_on_after(_GIVING_BACK, shield=True), suppress(StoreError):
+                    await self._write(self._queue, drop)
+
+    async def _take(self, queue: CallQueue) -> None:
+        clock = queue.store.clock
+        gives_up = clock.monotonic() + PATIENCE.total_seconds()
+        while (standing := await self._put(queue, None)) is not None:
+            if clock.monotonic() >= gives_up:
+                _, since, name = standing.value.split(" ", 2)
+                raise IntakeError(
+                    f"another enqueue in queue {queue.name} is under way: {name}, since {since}. Nothing was enqueued: "
+                    "two at once could call the same people twice. Try again when it has ended"
+                )
+            await clock.sleep(_LOOK_AGAIN)
+
+    async def keep(self) -> None:
+        """Renew the turn if it was not renewed for some seconds. Raises IntakeError if it is lost."""
+        queue, value = self._queue, self._value
+        if queue is None or value is None or queue.store.clock.monotonic() - self._renewed < _RENEW:
+            return
+        if await self._put(queue, value) is not None:
+            raise IntakeError.lost(queue.name)
+
+    async def _put(self, queue: CallQueue, standing: str | None) -> Record | None:
+        """Write the next value if `standing` stands. Returns None, or the record that refused it."""
+        asked, now = queue.store.clock.monotonic(), queue.store.clock.now()
+        self._renewals += 1
+        if standing is None:
+            self._since = now.isoformat(timespec="seconds")
+        value = f"{self._token}.{self._renewals} {self._since} {self._name}"
+        put = Put(INTAKES, queue.name, value, now + TURN)
+        answer = await self._write(queue, Unit(needs=(Same(INTAKES, queue.name, standing),), puts=(put,)))
+        if answer.result is Result.DONE:
+            self._value, self._renewed = value, asked
+            return None
+        return answer.record or Record(queue.name, value, None)
+
+    async def _write(self, queue: CallQueue, unit: Unit) -> Answer:
+        now = queue.store.clock.now()
+        return (await queue.store.write(Step(units=(unit,), durable=False), now=now)).answers[0]

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 import orjson
 from anyio import to_thread
 
-from voiceflow_worker.campaigns.called_before import CalledBefore, CallsBefore
+from voiceflow_worker.campaigns.called_before import CalledBefore, CallsBefore, IntakeTurn
 from voiceflow_worker.campaigns.calls.options import CampaignOptions, Purpose
 from voiceflow_worker.campaigns.calls.request import ReadRow
 from voiceflow_worker.campaigns.calls.template import FlowTemplate
@@ -66,6 +66,7 @@ class Intake:
     queue: CallQueue | None
     file: str | None
     options: CampaignOptions
+    turn: IntakeTurn
     _limited: set[str] = field(default_factory=set[str], init=False)
 
     async def judge(self, rows: Sequence[ReadRow]) -> Judged:
@@ -89,14 +90,16 @@ class Intake:
         return Judged(rows=judged, new=new, known=known, bad=[row for row in judged if row.is_bad])
 
     async def hand_in(self, rows: Sequence[ReadRow], *, dry_run: bool = False) -> Taken:
-        """Enqueue new rows in one step. A dry run only finds the rows that would be suppressed or refused."""
+        """Enqueue new rows in one step, in this turn. A dry run only finds rows that would be suppressed or refused."""
         taken = Taken()
         if self.queue is None:
             return taken
         if not dry_run:
             await self._set_limits(self.queue, rows)
+        await self.turn.keep()
         calls = [row.call for row in rows if row.call is not None]
-        for row, admission in zip(rows, await self.queue.admitter.admit(calls, dry_run=dry_run), strict=True):
+        admitted = await self.queue.admitter.admit(calls, dry_run=dry_run, turn=self.turn.condition)
+        for row, admission in zip(rows, admitted, strict=True):
             self._take(row, admission, taken)
         return taken
 
@@ -471,20 +474,18 @@ class _Enqueueing:
         if dry_run and assumptions is not None:
             tally.preview = PreviewMaker(assumptions, campaign.later_texts)
         tally.findings.add(campaign.findings)
-        intake = Intake(queue, campaign.file, self.options)
-        before = CallsBefore(queue, campaign.keys) if queue is not None and not self.again else None
+        turn = IntakeTurn(queue, f"batch {campaign.batch_id}")
+        intake = Intake(queue, campaign.file, self.options, turn)
+        before = CallsBefore(queue, campaign.keys, turn) if queue is not None and not self.again else None
         with TemporaryFile() as file:
-            held = Packs(file)
+            held, needs_turn = Packs(file), False
             try:
-                async with aclosing(self._chunks()) as chunks:
-                    async for rows in chunks:
-                        judged = await intake.judge(rows)
-                        tally.judged(judged, rejected)
-                        if self.checks:
-                            tally.listen(judged.new)
+                async with aclosing(self._judged(intake, tally, rejected)) as chunks:
+                    async for new in chunks:
                         if before is not None:
-                            await before.add(judged.new)
-                        _hold(judged.new, held)
+                            before.add(new)
+                        needs_turn = needs_turn or any(row.has_made_key for row in new)
+                        _hold(new, held)
                         if progress is not None:
                             progress(Phase.READING, 0, 0, tally.rows)
                 campaign.refuse_empty(found_any=tally.rows > 0)
@@ -494,18 +495,31 @@ class _Enqueueing:
                 tally.unreadable(error)
             tally.findings.add(campaign.repeats())
             refused = tally.rejected > 0 and not self.skip_bad
-            if before is not None and not refused:
-                tally.called_before(await before.find(map(_unpacked, held)))
-                refused = tally.again > 0 and not dry_run
-            stores = not (dry_run or refused)
-            done = 0
-            for pack in held:
-                rows = _unpacked(pack)
-                tally.taken(rows, await intake.hand_in(rows, dry_run=not stores), rejected)
-                done += len(rows)
-                if stores and progress is not None:
-                    progress(Phase.ENQUEUEING, done, len(held), tally.rows)
+            async with turn.held(needed=needs_turn and not (dry_run or refused)):
+                if before is not None and not refused:
+                    tally.called_before(await before.find(map(_unpacked, held)))
+                    refused = tally.again > 0 and not dry_run
+                stores = not (dry_run or refused)
+                done = 0
+                for pack in held:
+                    rows = _unpacked(pack)
+                    tally.taken(rows, await intake.hand_in(rows, dry_run=not stores), rejected)
+                    done += len(rows)
+                    if stores and progress is not None:
+                        progress(Phase.ENQUEUEING, done, len(held), tally.rows)
         return tally.report(refused=refused, now=now)
+
+    async def _judged(
+        self, intake: Intake, tally: Tally, rejected: RejectsFile | None
+    ) -> AsyncGenerator[Sequence[ReadRow]]:
+        """The new rows of the campaign, chunk by chunk. All rows are counted, and the bad ones written down."""
+        async with aclosing(self._chunks()) as chunks:
+            async for rows in chunks:
+                judged = await intake.judge(rows)
+                tally.judged(judged, rejected)
+                if self.checks:
+                    tally.listen(judged.new)
+                yield judged.new
 
     async def _chunks(self) -> AsyncGenerator[list[ReadRow]]:
         """The rows of the campaign. They are read in a thread, because a worker may share this event loop."""

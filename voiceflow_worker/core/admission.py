@@ -23,6 +23,7 @@ from voiceflow_worker.core.suppression import SuppressionList, why_refused
 from voiceflow_worker.core.units import enqueued
 from voiceflow_worker.errors import (
     CallFlowError,
+    IntakeError,
     InvalidInputError,
     KeyConflict,
     KeyConflictError,
@@ -199,9 +200,12 @@ class Admitter:
             for place, job in enumerate(jobs)
         ]
 
-    async def admit(self, calls: Sequence[CheckedCall], *, dry_run: bool = False) -> Sequence[AdmissionResult]:
+    async def admit(
+        self, calls: Sequence[CheckedCall], *, dry_run: bool = False, turn: Same | None = None
+    ) -> Sequence[AdmissionResult]:
         """Admit, in one step, every call that can be admitted. Returns one result per call. A dry run stores nothing.
 
+        Every new call is stored under the condition `turn`: `IntakeError` if it fails, and the call is not stored.
         Raises `InvalidInputError` if a call belongs to a cancelled batch, and `StoreUnavailableError`.
         """
         now = self._store.clock.now()
@@ -212,7 +216,7 @@ class Admitter:
         if dry_run:
             suppressed = await self._suppressed(jobs)
         else:
-            owners, suppressed = await self._write(jobs, now)
+            owners, suppressed = await self._write(jobs, now, turn=turn)
         for place, error in refused.items():
             results[place] = AdmissionResult(findings=error.findings)
         for place, owner in owners.items():
@@ -241,12 +245,12 @@ class Admitter:
         return jobs, errors
 
     async def _write(
-        self, jobs: Sequence[Job], now: datetime, *, together: bool = False
+        self, jobs: Sequence[Job], now: datetime, *, together: bool = False, turn: Same | None = None
     ) -> tuple[Mapping[int, Owner], Mapping[int, SuppressedNumber]]:
         """Store jobs. Returns the owners of unique keys that were taken, and the numbers that must not be called.
 
         Both are by the places of the jobs. A job whose key is taken is not refused, even if the person has opted out
-        since, because it adds no call. Raises `InvalidInputError` for a cancelled batch.
+        since, because it adds no call. Raises `InvalidInputError` for a cancelled batch, and `IntakeError`.
         """
         await self._require_open(jobs)
         owners: dict[int, Owner] = {}
@@ -260,6 +264,7 @@ class Admitter:
                     at=now,
                     is_named=jobs[place].batch_id in self._named,
                     passing=list(passing.get(place, {}).values()),
+                    turn=turn,
                 )
                 for place in places
             ]
@@ -269,6 +274,8 @@ class Admitter:
                 if answer.owner is not None:
                     owners[place] = answer.owner
                 elif answer.result is Result.NOT_FREE:
+                    if turn is not None and answer.need == turn:
+                        raise IntakeError.lost(self._queue)
                     passes = passing.setdefault(place, {})
                     if isinstance(answer.need, Same):  # what passed has changed since
                         passes.pop(answer.need.key)

@@ -146,8 +146,7 @@ class CallProgress:
 
     async def _keep(self, records: RecordSet[Any], value: LegState | Recording, same: Sequence[object]) -> bool:
         """Store an event once, even if it is repeated. The values in `same` identify the event."""
-        mark = blake2b(json.dumps(same, default=str).encode(), digest_size=12).hexdigest()
-        return await self._batcher.submit(_Event(records, _prefix(value.session_id) + mark, value))
+        return await self._batcher.submit(_Event(records, _prefix(value.session_id) + _mark_of(same), value))
 
     async def _write(self, events: Sequence[_Event]) -> list[bool | BaseException]:
         for records in (self._states, self._recordings):
@@ -162,6 +161,11 @@ class CallProgress:
 async def _of_session(records: RecordSet[Progress], session_id: str) -> list[Progress]:
     page = await records.page(prefix=_prefix(session_id), limit=MOST_OF_A_SESSION)
     return [value for _, value in page if value is not None]
+
+
+def _mark_of(same: Sequence[object]) -> str:
+    """A short text that is the same for the same values."""
+    return blake2b(json.dumps(same, default=str).encode(), digest_size=12).hexdigest()
 
 
 def _prefix(session_id: str) -> str:
@@ -262,7 +266,7 @@ class Callers:
         self._policy = policy
         self._changes = Changes(store, policy)
         self._sessions = Sessions(store)
-        self._visits = json_records(store, VISITS, tuple[KeyPress, ...], keep_for=VISIT_KEPT)
+        self._visits = json_records(store, VISITS, KeyPress, keep_for=VISIT_KEPT)
 
     async def find(self, event: CallAction) -> MenuCall:
         """The call of an event, found by the event's session, else by the event's two numbers.
@@ -296,8 +300,10 @@ class Callers:
         every try. After an error the key press is not stored, and the answer to the event must say so.
         """
         if line.job is None:
+            # A record for each: receivers that hear of two key presses at once cannot overwrite one with the other.
             if session_id is not None and not _has(line.presses, press):
-                await self._visits.put({session_id: (*line.presses, press)[-MOST_PRESSES:]})
+                mark = press.event_id or f"{press.at.isoformat()} {press.menu} {press.digits}"
+                await self._visits.put({_prefix(session_id) + _mark_of([mark]): press})
             return
         number = line.number
         try:
@@ -335,7 +341,9 @@ class Callers:
         return MenuCall(job, number, post.presses)
 
     async def _visit(self, session_id: str) -> tuple[KeyPress, ...]:
-        return (await self._visits.get([session_id])).get(session_id) or ()
+        found = await self._visits.page(prefix=_prefix(session_id), limit=MOST_OF_A_SESSION)
+        presses = sorted((press for _, press in found if press is not None), key=lambda press: press.at)
+        return tuple(presses[-MOST_PRESSES:])
 
 
 def with_press(job: Job, number: int | None, press: KeyPress) -> Job:

@@ -144,15 +144,18 @@ def bridge_of_session(session_id: str, numbers: Sequence[str], *, at: datetime, 
     return Unit(needs=tuple(needs), puts=tuple(puts))
 
 
-def enqueued(job: Job, *, at: datetime, is_named: bool = False, passing: Sequence[Record] = ()) -> Unit:
+def enqueued(
+    job: Job, *, at: datetime, is_named: bool = False, passing: Sequence[Record] = (), turn: Same | None = None
+) -> Unit:
     """A new job, stored unless one of its numbers is on the suppression list.
 
     The name of its batch is kept, unless the batch `is_named` already. `passing` are records of the list that end
-    before the job is due, so they do not forbid it while they stand as they are.
+    before the job is due, so they do not forbid it while they stand as they are. `turn` is the intake in whose turn the
+    job is stored, if it must have one.
     """
     ended = {record.key for record in passing}
     listed = tuple(number for number in all_spellings(job.parties) if number not in ended)
-    needs: list[Need] = [Absent(SUPPRESSED, listed)]
+    needs: list[Need] = [Absent(SUPPRESSED, listed)] if turn is None else [turn, Absent(SUPPRESSED, listed)]
     needs += [Same(SUPPRESSED, record.key, record.value) for record in passing]
     names: tuple[Put, ...] = ()
     if job.batch_id is not None and not is_named:

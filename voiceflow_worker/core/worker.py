@@ -21,7 +21,7 @@ from voiceflow_worker.core.ports.outside import Witness
 from voiceflow_worker.core.ports.reading import find_jobs, limits_of
 from voiceflow_worker.core.ports.record_set import QueueNames
 from voiceflow_worker.core.rollback import RollbackGuard, at_work
-from voiceflow_worker.core.sending.departures import Departures, SetRate, set_limits
+from voiceflow_worker.core.sending.departures import Departures, SetRate
 from voiceflow_worker.core.sending.submit import Flight, Senders, Submitter
 from voiceflow_worker.core.settling.changes import Changes
 from voiceflow_worker.core.settling.holds import Holds
@@ -172,9 +172,7 @@ class Worker:
         return self._senders.in_flight
 
     async def _work(self, check: DrainCheck | None) -> None:
-        before = await limits_of(self._store, self.queue)
-        limits = await SetRate(self._store, self.queue).over(self._limits)
-        await set_limits(self._store, self.queue, limits)
+        before, limits = await SetRate(self._store, self.queue).begin(self._limits)
         self._departures.follow(limits.rate)
         if before is not None and before != limits:
             _log.info("the limits of the queue were changed", queue=self.queue, old=asdict(before), new=asdict(limits))

@@ -9,6 +9,7 @@ from importlib.resources import files
 import pytest
 
 from tests.support.redis_server import RedisServer
+from tests.support.workers import set_limits
 from voiceflow_worker.backends import open_store
 from voiceflow_worker.backends.contract import NOW, QUEUE, moved, sample_job
 from voiceflow_worker.backends.contract.samples import add_jobs, commit, delete
@@ -16,7 +17,6 @@ from voiceflow_worker.backends.redis.faults import script
 from voiceflow_worker.core.ports import Limits, Query
 from voiceflow_worker.core.ports.reading import find_jobs
 from voiceflow_worker.core.ports.store import Page, Put, Record, Step, Unit
-from voiceflow_worker.core.sending.departures import set_limits
 from voiceflow_worker.model.jobs.job import JobState
 
 pytestmark = pytest.mark.anyio

@@ -53,7 +53,8 @@ class RecordSet(Generic[Value]):
         self._store = store
         self._durable = durable
         self._namespace = namespace
-        self._text = write
+        self.text: Callable[[Value], str] = write
+        """The text of a value, as it is stored."""
         self._read = read
         self._keep_for = keep_for
         self._unreadable = unreadable
@@ -70,7 +71,7 @@ class RecordSet(Generic[Value]):
     async def _put(self, values: Mapping[str, Value], mode: Mode, until: datetime | None) -> None:
         now = self._store.clock.now()
         ends_at = until or (None if self._keep_for is None else now + self._keep_for)
-        puts = [Put(self._namespace, key, self._text(value), ends_at, mode) for key, value in values.items()]
+        puts = [Put(self._namespace, key, self.text(value), ends_at, mode) for key, value in values.items()]
         await self._write([Unit(puts=tuple(some)) for some in _slices(puts)])
 
     async def _write(self, units: Sequence[Unit]) -> None:

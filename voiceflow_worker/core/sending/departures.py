@@ -7,9 +7,18 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from voiceflow_worker.core.ports import Clock, Limits, Store
-from voiceflow_worker.core.ports.reading import limits_of
 from voiceflow_worker.core.ports.record_set import json_records
-from voiceflow_worker.core.ports.store import Step, Unit, limits_put
+from voiceflow_worker.core.ports.store import (
+    LIMITS,
+    Put,
+    Record,
+    Result,
+    Same,
+    Step,
+    Unit,
+    limits_from,
+    limits_put,
+)
 from voiceflow_worker.core.ports.trips import Batcher
 
 NAMESPACE = "set-rate"
@@ -22,14 +31,12 @@ class _Rate:
     rate: float | None = None
 
 
-async def set_limits(store: Store, queue: str, limits: Limits) -> None:
-    """Set the limits of a queue for all workers. Raises StoreError."""
-    unit = Unit(puts=(limits_put(queue, limits),), wakes=queue)
-    await store.write(Step(units=(unit,)), now=store.clock.now())
-
-
 class SetRate:
-    """The rate that a person set for one queue. It stays until it is withdrawn, even when workers start again."""
+    """The limits of one queue, and the rate that a person set, which stays until it is withdrawn.
+
+    A person and a starting worker may write at the same time, so each write is bound to what it was decided by: the
+    worker's to the rate that a person set, the person's to the limits that keep their other parts.
+    """
 
     def __init__(self, store: Store, queue: str) -> None:
         self._store = store
@@ -38,10 +45,25 @@ class SetRate:
 
     async def put(self, rate: float | None) -> Limits:
         """Set the rate for all workers, running ones included; returns the queue's limits. Raises StoreError."""
-        await self._rates.put({self._queue: _Rate(rate)})
-        limits = replace(await limits_of(self._store, self._queue) or Limits(), rate=rate)
-        await set_limits(self._store, self._queue, limits)
-        return limits
+        ordered = Put(NAMESPACE, self._queue, self._rates.text(_Rate(rate)), None)
+        while True:
+            _, standing = await self._standing()
+            limits = replace(limits_from(standing), rate=rate)
+            unit = self._unit(limits, standing, Same(LIMITS, self._queue, None if standing is None else standing.value))
+            if await self._write(replace(unit, puts=(*unit.puts, ordered))):
+                return limits
+
+    async def begin(self, own: Limits) -> tuple[Limits | None, Limits]:
+        """Set the limits of a worker that starts, with the rate that a person set, if there is one.
+
+        Returns the limits before that, if any, and those after. Raises StoreError.
+        """
+        while True:
+            ordered, standing = await self._standing()
+            limits = self._with_ordered(own, ordered)
+            need = Same(NAMESPACE, self._queue, None if ordered is None else ordered.value)
+            if await self._write(self._unit(limits, standing, need)):
+                return None if standing is None else limits_from(standing), limits
 
     async def withdraw(self) -> bool:
         """Remove the rate that a person set, and return whether there was one.
@@ -54,8 +76,29 @@ class SetRate:
 
     async def over(self, limits: Limits) -> Limits:
         """The limits of a worker's settings, but with the rate that a person set, if there is one."""
-        found = (await self._rates.get([self._queue])).get(self._queue)
+        ordered, _ = await self._standing()
+        return self._with_ordered(limits, ordered)
+
+    def _with_ordered(self, limits: Limits, ordered: Record | None) -> Limits:
+        found = None if ordered is None else self._rates.read({ordered.key: ordered.value})[ordered.key]
         return limits if found is None else replace(limits, rate=found.rate)
+
+    async def _standing(self) -> tuple[Record | None, Record | None]:
+        """The records of the rate that a person set and of the limits."""
+        wanted = {NAMESPACE: [self._queue], LIMITS: [self._queue]}
+        found = await self._store.records(wanted, now=self._store.clock.now())
+        return next(iter(found[NAMESPACE]), None), next(iter(found[LIMITS]), None)
+
+    def _unit(self, limits: Limits, standing: Record | None, need: Same) -> Unit:
+        put = limits_put(self._queue, limits)
+        # The same limits are not put again: the store would take the unit for one that was written before.
+        puts = () if standing is not None and standing.value == put.value else (put,)
+        return Unit(needs=(need,), puts=puts, wakes=self._queue)
+
+    async def _write(self, unit: Unit) -> bool:
+        """Whether the unit was written; False if what it was decided by has changed."""
+        (answer,) = (await self._store.write(Step(units=(unit,)), now=self._store.clock.now())).answers
+        return answer.result is Result.DONE
 
 
 FORGET = 15.0
