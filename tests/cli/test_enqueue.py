@@ -62,6 +62,17 @@ def test_one_bad_file_of_several_exits_2(voiceflow: Program) -> None:
     assert [line["file"] for line in ended.lines if line["severity"] == "error"] == ["missing.json"]
 
 
+def test_a_file_that_cannot_be_read_to_its_end_enqueues_nothing(voiceflow: Program) -> None:
+    rows = "".join(f"+65{80000000 + row},Ana\n" for row in range(1000))
+    path = voiceflow.folder / "people.csv"
+    path.write_bytes(f"destination,name\n{rows}".encode() + b"+6587654321,J\xf6rg\n")
+    words = ("--say", "Hello {{name}}", "--source", "+6531234567", "--voice-profile", "en-IE-EmilyNeural")
+    for command in (("enqueue",), ("enqueue", "--skip-bad"), ("enqueue", "--dry-run"), ("check",)):
+        ended = voiceflow(command[0], path, *words, *command[1:])
+        assert (ended.code, "line 1002 has the byte 0xF6" in ended.out + ended.err) == (2, True)
+    assert voiceflow("status", "--json").document["total"] == 0
+
+
 def test_a_past_validity_is_a_warning(voiceflow: Program) -> None:
     path = written(voiceflow.folder, "body.json", {**BODY, "validUntil": "2020-01-31T01:00:00.000Z"})
     ended = voiceflow("check", path, "--json")

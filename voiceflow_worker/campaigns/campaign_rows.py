@@ -284,19 +284,24 @@ def _own_names(names: Iterable[str]) -> Mapping[str, str]:
 
 
 def in_parts(source: Iterable[RawRow], size: int) -> Iterator[list[RawRow]]:
-    """Lists of at most `size` rows. If the rest of the file cannot be read, the rows before it come first."""
+    """Lists of 1 to `size` rows; never an empty list.
+
+    If the rest of the file cannot be read, the rows before it come first, and then the error is raised.
+    """
     part: list[RawRow] = []
+    failed: CampaignFileError | None = None
     try:
         for raw in source:
             part.append(raw)
             if len(part) == size:
                 yield part
                 part = []
-    except CampaignFileError:
-        yield part
-        raise
+    except CampaignFileError as error:
+        failed = error
     if part:
         yield part
+    if failed is not None:
+        raise failed
 
 
 open_campaign = CampaignRows

@@ -523,9 +523,11 @@ class _Enqueueing:
 
     async def _chunks(self) -> AsyncGenerator[list[ReadRow]]:
         """The rows of the campaign. They are read in a thread, because a worker may share this event loop."""
-        take = partial(next, in_parts(self.campaign.source, CHUNK), None)
         # Files may lie on slow disks. Rows of a program are taken in its own thread: a cursor may allow no other.
-        while part := await to_thread.run_sync(take) if self.campaign.input is not None else take():
+        take = partial(next, in_parts(self.campaign.source, CHUNK), None)
+        in_thread = self.campaign.input is not None
+        # Only the end of the rows is None: a failure is raised, and ends the loop too.
+        while (part := await to_thread.run_sync(take) if in_thread else take()) is not None:
             yield await to_thread.run_sync(self.campaign.read, part)
 
 

@@ -1,0 +1,196 @@
+"""Files that cannot be read to their end: nothing of them is enqueued, and the reason is told, wherever they break."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import zipfile
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from tests.campaigns.reading import NOW, OPTIONS, file_of
+from tests.campaigns.workbooks import workbook
+from voiceflow_worker import CallQueue
+from voiceflow_worker.campaigns import enqueue
+from voiceflow_worker.campaigns.enqueue import check_file, enqueue_file, enqueue_rows
+from voiceflow_worker.campaigns.files.input_file import standard_input
+from voiceflow_worker.campaigns.files.number_file import read_number_file
+from voiceflow_worker.campaigns.sources import workbooks
+from voiceflow_worker.errors import CampaignFileError
+
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("in_tens")]
+
+AT_ONCE = 10
+"""The number of rows that these tests read and hand on together; the product takes a hundred times as many."""
+PLACES = (1, 2, 9, 10, 11, 20, 23)
+
+
+def people(count: int) -> list[tuple[str, str]]:
+    return [(f"+65{80000000 + row}", "Ana") for row in range(1, count + 1)]
+
+
+@pytest.fixture
+def in_tens(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(enqueue, "CHUNK", AT_ONCE)
+    monkeypatch.setattr(workbooks, "_BATCH", AT_ONCE)
+
+
+def table(place: int, rows: int = 23) -> bytes:
+    made = [f"{number},{'Jörg' if row == place else name}" for row, (number, name) in enumerate(people(rows), 1)]
+    return "\n".join(["destination,name", *made, ""]).encode("latin-1")
+
+
+def lines(place: int, rows: int = 23) -> bytes:
+    made = [
+        f'{{"destination": "{number}", "name": "{"José" if row == place else name}"}}'
+        for row, (number, name) in enumerate(people(rows), 1)
+    ]
+    return "\n".join(made).encode("latin-1")
+
+
+def packed_table(place: int, rows: int = 23) -> bytes:
+    return gzip.compress(table(place, rows), compresslevel=1)
+
+
+def cut(place: int, rows: int = 23) -> bytes:
+    """A packed file that ends within the data row `place`. It is stored as it is, so that the place is certain."""
+    end = sum(map(len, table(0, rows).splitlines(keepends=True)[: place + 1])) - 3
+    return gzip.compress(table(0, rows), compresslevel=0, mtime=0)[: 15 + end]
+
+
+def changed(place: int, rows: int = 23) -> bytes:
+    """A packed file with another number in the data row `place`: only the checksum at its end tells."""
+    packed = gzip.compress(table(0, rows), compresslevel=0, mtime=0)
+    return packed.replace(people(rows)[place - 1][0].encode(), b"+6599999999")
+
+
+@cache
+def parts(rows: int) -> Mapping[str, bytes]:
+    with TemporaryDirectory() as folder:
+        path = workbook(Path(folder), [("destination", "name"), *people(rows)])
+        with zipfile.ZipFile(path) as archive:
+            return {name: archive.read(name) for name in archive.namelist()}
+
+
+def with_row(row: int, rows: int, change: Callable[[bytes], bytes]) -> bytes:
+    """A workbook with a change in one row of the sheet."""
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        for name, part in parts(rows).items():
+            if "worksheets/" in name:
+                begin = part.index(b'<row r="%d"' % row)
+                end = part.index(b"</row>", begin)
+                part = part[:begin] + change(part[begin:end]) + part[end:]  # noqa: PLW2901
+            archive.writestr(name, part)
+    return packed.getvalue()
+
+
+def nameless(place: int, rows: int = 23) -> bytes:
+    row = place + 1
+    return with_row(row, rows, lambda cells: cells + b'<c r="D%d"><v>7</v></c>' % row)
+
+
+def broken_sheet(place: int, rows: int = 23) -> bytes:
+    return with_row(place + 1, rows, lambda cells: cells.replace(b"</c>", b"</d>", 1))
+
+
+def row_groups(place: int, rows: int = 23) -> bytes:
+    """A Parquet file whose group of rows that begins with row `place` is damaged."""
+    packed = io.BytesIO()
+    columns = pa.Table.from_pylist([{"destination": number, "name": name} for number, name in people(rows)])
+    with pq.ParquetWriter(packed, columns.schema, use_dictionary=False) as writer:
+        for part in filter(None, (columns[: place - 1], columns[place - 1 :])):
+            writer.write_table(part)
+    content = packed.getvalue()
+    found = pq.ParquetFile(io.BytesIO(content)).metadata
+    at = found.row_group(found.num_row_groups - 1).column(0).data_page_offset
+    return content[:at] + b"\xff" * 40 + content[at + 40 :]
+
+
+KINDS: dict[str, tuple[str, Callable[..., bytes], str]] = {
+    "another encoding": ("people.csv", table, "is not UTF-8: line {line} has the byte 0xF6 at character 14"),
+    "another encoding, packed": ("people.csv.gz", packed_table, "is not UTF-8"),
+    "a packed file that ends early": ("people.csv.gz", cut, "is a damaged gzip file"),
+    "a packed file with a wrong sum": ("people.csv.gz", changed, "is a damaged gzip file"),
+    "JSON lines in another encoding": ("people.jsonl", lines, "has the byte 0xE9"),
+    "a value under no header": ("people.xlsx", nameless, "cell D{line} has a value, but its column has no name"),
+    "a sheet that is not XML": ("people.xlsx", broken_sheet, "is not an Excel workbook (.xlsx), or it is damaged"),
+    "a damaged group of rows": ("people.parquet", row_groups, "is not a Parquet file, or it is damaged"),
+}
+
+
+def in_every_kind(*places: int) -> pytest.MarkDecorator:
+    cases = [pytest.param(kind, place, id=f"{kind}, row {place}") for kind in KINDS for place in places]
+    return pytest.mark.parametrize(("kind", "place"), cases)
+
+
+@in_every_kind(*PLACES)
+async def test_nothing_is_enqueued_and_the_reason_is_told(
+    kind: str, place: int, tmp_path: Path, queue: CallQueue
+) -> None:
+    await refused(kind, place, 23, tmp_path, queue)
+
+
+@pytest.mark.slow
+@in_every_kind(1, 2, 999, 1000, 1001, 2000, 2300)
+async def test_nothing_of_a_long_file_is_enqueued(
+    kind: str, place: int, tmp_path: Path, queue: CallQueue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.undo()
+    await refused(kind, place, 2300, tmp_path, queue)
+
+
+async def refused(kind: str, place: int, rows: int, folder: Path, queue: CallQueue) -> None:
+    name, content, sentence = KINDS[kind]
+    path = file_of(folder, content(place, rows), name)
+    with pytest.raises(CampaignFileError) as raised:
+        await enqueue_file(queue, path, OPTIONS, now=NOW, skip_bad=True)
+    assert sentence.format(line=place + 1) in str(raised.value)
+    assert not await queue.find(limit=1)
+
+
+@in_every_kind(1, 11, 23)
+async def test_a_check_a_dry_run_and_standard_input_tell_the_same(kind: str, place: int, tmp_path: Path) -> None:
+    name, make, sentence = KINDS[kind]
+    sentence = sentence.format(line=place + 1)
+    content = make(place)
+    path = file_of(tmp_path, content, name)
+    checked = await check_file(path, OPTIONS, now=NOW)
+    assert (checked.is_valid, sentence in checked.findings[-1].message) == (False, True)
+    with pytest.raises(CampaignFileError) as raised:
+        await enqueue_file(None, path, OPTIONS, now=NOW, dry_run=True, skip_bad=True)
+    assert sentence in str(raised.value)
+    with standard_input(io.BytesIO(content)) as given, pytest.raises(CampaignFileError) as raised:
+        await enqueue_file(None, given, replace(OPTIONS, batch_id="b"), now=NOW, dry_run=True)
+    assert sentence in str(raised.value)
+
+
+@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize(
+    "error", [RuntimeError("the database went away"), CampaignFileError("the query was cancelled")]
+)
+async def test_rows_of_a_program_that_fail_enqueue_nothing(place: int, error: Exception, queue: CallQueue) -> None:
+    def fetched() -> Iterator[dict[str, str]]:
+        for number, name in people(place - 1):
+            yield {"destination": number, "name": name}
+        raise error
+
+    with pytest.raises(type(error), match=str(error)):
+        await enqueue_rows(queue, fetched(), replace(OPTIONS, batch_id="b"), now=NOW, skip_bad=True)
+    assert not await queue.find(limit=1)
+
+
+@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize("kind", [kind for kind, (name, *_) in KINDS.items() if ".csv" in name])
+def test_no_number_is_imported(kind: str, place: int, tmp_path: Path) -> None:
+    name, content, sentence = KINDS[kind]
+    with pytest.raises(CampaignFileError) as raised:
+        read_number_file(file_of(tmp_path, content(place), name))
+    assert sentence.format(line=place + 1) in str(raised.value)
