@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import signal
@@ -7,6 +8,7 @@ import subprocess
 import time
 import urllib.request
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -17,7 +19,8 @@ from tests.cli.stored import enqueued, url_of, within
 from tests.support.engine import Engine
 from tests.support.flows import flow, number
 from tests.support.waiting import wait_until
-from voiceflow_worker import Job, JobState
+from voiceflow_worker import CallQueue, Job, JobState, open_store
+from voiceflow_worker.backends.contract import ManualClock
 from voiceflow_worker.core.overview.status import Heartbeats
 from voiceflow_worker.core.ports.reading import count_states
 from voiceflow_worker.sandbox import Sandbox
@@ -101,6 +104,24 @@ def test_a_hold_that_stops_a_drain_exits_1(
     assert "correct the cause, then `voiceflow resume`, and run this command again" in ended.err
     assert "another-key" not in ended.out + ended.err
     assert eight.rang == []
+
+
+def test_a_clock_that_was_set_back_ends_a_drain_with_its_reason_and_1(voiceflow: Program, eight: EightByEight) -> None:
+    async def work() -> None:
+        clock = ManualClock(datetime.now(UTC) + timedelta(hours=12))
+        async with open_store(url_of(voiceflow.folder), clock=clock) as store:
+            for place in range(3):
+                await CallQueue(store).enqueue(flow(number(place)))
+
+    asyncio.run(work())
+    ended = voiceflow("worker", "--drain", "--json", "--store", url_of(voiceflow.folder))
+    assert (ended.code, ended.document["states"]["queued"], eight.rang) == (1, 3, [])
+    assert ended.document["clock_behind_seconds"] == pytest.approx(12 * 3600, abs=60)
+    assert "THE CLOCK IS BEHIND" in ended.err
+    assert "waiting for the clock: 3 calls" in ended.err
+    people = voiceflow("worker", "--drain", "--store", url_of(voiceflow.folder))
+    assert "is not drained, because the clock is behind" in people.out
+    assert "THE CLOCK IS BEHIND" in voiceflow("status", "--store", url_of(voiceflow.folder)).out
 
 
 def test_a_doubt_that_is_left_exits_1(voiceflow: Program, eight: EightByEight) -> None:

@@ -6,12 +6,13 @@ from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from structlog.testing import capture_logs
 
 from tests.support.engine import Engine
 from tests.support.faulty_store import FaultyStore, StoreCall
 from tests.support.flows import flow, number
 from tests.support.manual_time import passing_beside
-from tests.support.voices import ScriptedVoice
+from tests.support.voices import ScriptedVoice, not_sent
 from tests.support.workers import NO_WEBHOOKS, enqueued, set_limits, worker_for
 from voiceflow_worker import CallPolicy, CallQueue, CallRequest, open_store
 from voiceflow_worker.backends.contract import ManualClock
@@ -33,6 +34,13 @@ async def engine() -> AsyncIterator[Engine]:
         yield Engine(store, ScriptedVoice())
 
 
+@pytest.fixture
+async def clocked() -> AsyncIterator[tuple[Engine, ManualClock]]:
+    clock = ManualClock()
+    async with open_store("memory://", clock=clock) as store:
+        yield Engine(store, ScriptedVoice()), clock
+
+
 async def waiting_in(engine: Engine) -> dict[str, int]:
     return {why: count for why, count in (await engine.queue.status()).waiting.as_json().items() if count}
 
@@ -51,6 +59,61 @@ async def test_calls_to_a_busy_number_count_as_such(engine: Engine) -> None:
         await engine.enqueue(number(1))
     assert await engine.send() == []
     assert await waiting_in(engine) == {"number_busy": 3}
+
+
+HALF_A_DAY = timedelta(hours=12)
+
+
+async def test_a_clock_that_was_set_back_is_told_and_stops_a_drain(clocked: tuple[Engine, ManualClock]) -> None:
+    """Whether the calls were enqueued since, or only put back into the queue."""
+    engine, clock = clocked
+    for place in range(3):
+        await engine.enqueue(number(place))
+    clock.jump(-HALF_A_DAY)
+    assert await drained_by(engine) == (HALF_A_DAY, 3, True)
+    clock.jump(HALF_A_DAY)
+    assert await drained_by(engine) is None
+
+
+async def test_a_call_that_went_back_before_the_clock_did_waits_for_it(clocked: tuple[Engine, ManualClock]) -> None:
+    engine, clock = clocked
+    await engine.enqueue()
+    clock.advance(timedelta(days=2))
+    await Engine(engine.store, ScriptedVoice(answers=[not_sent()])).send()
+    clock.jump(-HALF_A_DAY)
+    found = await drained_by(engine)
+    assert found is not None
+    assert found[0] == HALF_A_DAY
+
+
+async def test_clocks_that_differ_a_little_and_calls_for_later_are_no_news(clocked: tuple[Engine, ManualClock]) -> None:
+    engine, clock = clocked
+    await engine.enqueue(not_before=clock.now() + timedelta(days=1))
+    assert await drained_by(engine) is None
+    clock.jump(-engine.policy.clock_skew)
+    assert await drained_by(engine) is None
+    clock.jump(-timedelta(seconds=1))
+    assert await drained_by(engine) == (engine.policy.clock_skew + timedelta(seconds=1), 0, False)
+
+
+async def test_a_worker_says_that_the_clock_is_behind_once(clocked: tuple[Engine, ManualClock]) -> None:
+    engine, clock = clocked
+    await engine.enqueue()
+    clock.jump(-HALF_A_DAY)
+    with capture_logs() as logs:
+        result = await worker_for(engine.store, ScriptedVoice()).drain()
+    assert result.stopped_by_clock
+    (line,) = [log["event"] for log in logs if "CLOCK" in log["event"]]
+    assert "12 h" in line
+    assert "1 call" in line
+
+
+async def drained_by(engine: Engine) -> tuple[timedelta, int, bool] | None:
+    """The clock as a drain and the status see it: how far behind, how many calls wait for it, whether that ends it."""
+    check = DrainCheck(engine.store, queue=engine.name, batch_id=None, policy=engine.policy)
+    result = await check.result()
+    assert (await engine.queue.status()).clock == result.clock
+    return None if result.clock is None else (result.clock.by, result.clock.calls, result.stopped_by_clock)
 
 
 async def test_a_closed_window_counts_as_such(engine: Engine) -> None:

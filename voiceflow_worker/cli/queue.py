@@ -51,6 +51,8 @@ async def status(*, common: QueueOptions = QueueOptions()) -> None:
         output.say(f"due: {found.due}; the oldest has waited {oldest}")
     if found.next_call is not None:
         output.say(f"the next call may begin at {found.next_call.in_words()}")
+    if found.clock is not None:
+        output.say(found.clock.in_words())
     if found.due and not found.workers:
         output.say("no worker is running: `voiceflow worker` sends due calls")
     waiting = found.waiting.in_words()

@@ -225,7 +225,7 @@ async def tell_drained(output: Output, calls: CallQueue, result: DrainResult, *,
     """Report the result of a drain, and the calls that have not ended.
 
     `stopped` is True if a person stopped the worker; the exit code is then 0. Otherwise the exit code is 1 if a hold
-    ended the drain, or if a call is in doubt. Failed calls do not change the exit code.
+    or a clock that is behind ended the drain, or if a call is in doubt. Failed calls do not change the exit code.
     """
     counts = await count_states(calls.store, calls.name)
     output.document(
@@ -238,17 +238,20 @@ async def tell_drained(output: Output, calls: CallQueue, result: DrainResult, *,
             "doubts": result.doubts,
             "submitted": result.submitted,
             "total": sum(counts.values()),
+            **({} if result.clock is None else {"clock_behind_seconds": result.clock.by.total_seconds()}),
         }
     )
     if not output.as_json:
         end = "is drained of what is due now" if result.later else "is drained"
         end = "is not drained, because of a hold" if result.stopped_by_hold else end
+        end = "is not drained, because the clock is behind" if result.stopped_by_clock else end
         end = "is not drained, because the worker was stopped" if stopped else end
         output.say(f"queue {calls.name} {end}: {states_in_words(counts, *JobState) or 'no calls'}")
     later = await _why_later(calls) if result.later else ""
     for line in _left(result, later=later, receiver=await Heartbeats(calls.store).has_receiver()):
         output.note(line)
-    return ExitCode.UNDONE if (result.stopped_by_hold or result.doubts) and not stopped else ExitCode.DONE
+    undone = result.stopped_by_hold or result.stopped_by_clock or result.doubts
+    return ExitCode.UNDONE if undone and not stopped else ExitCode.DONE
 
 
 async def _why_later(calls: CallQueue) -> str:
@@ -260,7 +263,9 @@ async def _why_later(calls: CallQueue) -> str:
 
 
 def _left(result: DrainResult, *, later: str, receiver: bool) -> Iterator[str]:
-    if result.later:
+    if result.clock is not None:
+        yield result.clock.in_words()
+    if result.later and not result.stopped_by_clock:
         why = f" ({later})" if later else ""
         yield f"left in the queue for later: {count_of(result.later, 'call')}{why}; run this command again then"
     if result.submitted:

@@ -297,7 +297,7 @@ class CallQueue:
 
     async def status(self) -> QueueStatus:
         """The status of the queue: its counts, doubts and holds."""
-        return await read_status(self.store, self.name)
+        return await read_status(self.store, self.name, clock_skew=self._policy.clock_skew)
 
     async def wait_for_outcome(self, job_id: str, *, timeout: timedelta | None = None) -> Job:  # noqa: ASYNC109 - raises an error of its own
         """Wait until the job has ended, and return it.

@@ -14,7 +14,7 @@ from anyio.abc import TaskGroup
 from anyio.lowlevel import checkpoint
 
 from voiceflow_worker.core.overview.batches import DrainCheck, DrainResult
-from voiceflow_worker.core.overview.status import EVERY, Pulse
+from voiceflow_worker.core.overview.status import EVERY, Pulse, clock_behind
 from voiceflow_worker.core.ports import CallLog, Limits, Order, Query, Store, Voice
 from voiceflow_worker.core.ports.identity import checked_queue, new_worker_id
 from voiceflow_worker.core.ports.outside import Witness
@@ -38,6 +38,7 @@ _log = structlog.get_logger("voiceflow.worker")
 SWEEP_EVERY = 1.0
 LOOK_EVERY = 5.0
 PRUNE_EVERY = 60.0
+CLOCK_EVERY = 60.0
 LONGEST_SLEEP = timedelta(seconds=1)
 MANY_SLOTS = 20
 FREE_TOGETHER = 0.75
@@ -137,6 +138,7 @@ class Worker:
         self._more = 1
         self._freed = anyio.Event()
         self._landed = anyio.Event()
+        self._clock_told = False
         self._stopping = False
         self._pauses: set[anyio.CancelScope] = set()
         self._lingering: anyio.CancelScope | None = None
@@ -180,6 +182,7 @@ class Worker:
         async with at_work(self._guard), anyio.create_task_group() as background:
             background.start_soon(self._repeat, self._sweep, SWEEP_EVERY, "overdue calls were not settled")
             background.start_soon(self._repeat, self._sweeper.prune, PRUNE_EVERY, "old calls were not deleted")
+            background.start_soon(self._repeat, self._check_clock, CLOCK_EVERY, "the clock was not checked")
             background.start_soon(self._repeat, self._pulse.beat, EVERY.total_seconds(), "the heartbeat was not stored")
             if self._reconciler is not None:
                 reconcile = partial(self._reconcile, self._reconciler)
@@ -406,6 +409,12 @@ class Worker:
         swept = await self._sweeper.sweep()
         if swept.doubted:
             _log.warning("calls are in doubt, because a worker stopped while sending them", calls=swept.doubted)
+
+    async def _check_clock(self) -> None:
+        found = await clock_behind(self._store, self.queue, allowed=self._options.policy.clock_skew)
+        if found is not None and not self._clock_told:
+            _log.warning(found.in_words(), queue=self.queue)
+        self._clock_told = found is not None
 
     async def _reconcile(self, reconciler: Reconciler) -> None:
         found = await reconciler.due()

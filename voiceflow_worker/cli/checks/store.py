@@ -247,7 +247,7 @@ MOST_DOUBTS = 1000
 
 async def workers(context: CheckContext) -> Diagnosis:
     """Check that a worker runs if calls are due."""
-    found = await read_status(context.store, context.settings.queue)
+    found = await read_status(context.store, context.settings.queue, clock_skew=context.settings.clock_skew)
     if found.workers:
         return ok(f"{count_of(found.workers, 'worker')} of queue {found.queue}, {found.rate_now:g} calls/s now")
     if not found.due:

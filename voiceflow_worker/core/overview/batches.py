@@ -7,7 +7,15 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
 
-from voiceflow_worker.core.overview.status import Heartbeats, NextCall, due_count, held_count, next_call
+from voiceflow_worker.core.overview.status import (
+    ClockBehind,
+    Heartbeats,
+    NextCall,
+    clock_behind,
+    due_count,
+    held_count,
+    next_call,
+)
 from voiceflow_worker.core.overview.story import gate_as_json
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.reading import count_states, gates_at, gates_of
@@ -184,18 +192,27 @@ SHORT_HOLD = timedelta(minutes=5)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DrainResult:
-    """The counts of jobs left in a drained queue. `held` counts due jobs behind `holds`, the closed gates."""
+    """The counts of jobs left in a drained queue. `held` counts due jobs behind `holds`, the closed gates.
+
+    `clock` is set if the clock is behind the newest job of the queue.
+    """
 
     later: int
     held: int
     holds: tuple[Gate, ...]
     doubts: int
     submitted: int
+    clock: ClockBehind | None = None
 
     @property
     def stopped_by_hold(self) -> bool:
         """Whether due jobs were left because a gate is closed."""
         return self.held > 0
+
+    @property
+    def stopped_by_clock(self) -> bool:
+        """Whether jobs were left that are due by the time of the newest job, but not by the present clock."""
+        return self.clock is not None and self.clock.calls > 0
 
 
 class DrainCheck:
@@ -243,6 +260,7 @@ class DrainCheck:
             holds=tuple(closed),
             doubts=counts[JobState.IN_DOUBT],
             submitted=counts[JobState.SUBMITTED],
+            clock=await clock_behind(self._store, self._queue, allowed=self._policy.clock_skew),
         )
 
     async def _counts(self) -> Mapping[JobState, int]:

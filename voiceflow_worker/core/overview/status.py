@@ -13,11 +13,11 @@ import structlog
 from voiceflow_worker.core.ports import Limits, Order, Query, Store
 from voiceflow_worker.core.ports.reading import count_states, find_jobs, gates_of, limits_of
 from voiceflow_worker.core.ports.record_set import json_records
-from voiceflow_worker.errors import VoiceflowError
+from voiceflow_worker.errors import StoreVersionError, VoiceflowError
 from voiceflow_worker.model.jobs.call_json import BUSY, CAPPED, OUTSIDE_WINDOW
 from voiceflow_worker.model.jobs.gate import Gate, GateScope
 from voiceflow_worker.model.jobs.job import Job, JobState
-from voiceflow_worker.model.text.wording import in_words, rfc3339
+from voiceflow_worker.model.text.wording import count_of, duration_in_words, in_words, rfc3339
 from voiceflow_worker.model.window import zone_named
 
 FRESH = timedelta(seconds=30)
@@ -365,6 +365,40 @@ def _is_held(job: Job, holds: tuple[Gate, ...]) -> bool:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ClockBehind:
+    """A clock that is `by` this much behind the newest entry of a queue; `calls` wait only because of it."""
+
+    by: timedelta
+    calls: int
+
+    def in_words(self) -> str:
+        """What is wrong, and the remedy, as a sentence without a full stop."""
+        return (
+            f"THE CLOCK IS BEHIND: the store has calls from {duration_in_words(self.by)} after the present time; "
+            f"waiting for the clock: {count_of(self.calls, 'call')}. Set the clock (timedatectl set-ntp true)"
+        )
+
+
+async def clock_behind(store: Store, queue: str, *, allowed: timedelta) -> ClockBehind | None:
+    """How far the store's clock is behind the newest call, and the first calls that wait; None if no more than allowed.
+
+    A clock that was set back stands before the time at which calls were created and last changed. Also None if a newer
+    version wrote one of these calls. Raises other StoreErrors.
+    """
+    now = store.clock.now()
+    try:
+        newest = await find_jobs(store, Query(queue=queue, order=Order.NEWEST, limit=1))
+        waiting = await find_jobs(store, Query(queue=queue, states=_QUEUED, order=Order.DUE, limit=MOST_NEXT))
+    except StoreVersionError:
+        return None
+    latest = max((job.touched_at for job in (*newest, *waiting)), default=now)
+    if latest - now <= allowed:
+        return None
+    by = timedelta(seconds=round((latest - now).total_seconds()))
+    return ClockBehind(by=by, calls=await due_count(store, queue, by=latest) - await due_count(store, queue, by=now))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class QueueStatus:
     """The counts, doubts and holds of a queue. `rate_now` is the rate of the last 5 seconds, in calls per second.
 
@@ -383,6 +417,7 @@ class QueueStatus:
     next_call: NextCall | None = None
     waiting: WaitingCounts = field(default_factory=WaitingCounts)
     has_receiver: bool = False
+    clock: ClockBehind | None = None
 
     @property
     def doubts(self) -> int:
@@ -411,13 +446,14 @@ class QueueStatus:
             "waiting": self.waiting.as_json(),
             "waiting_is_exact": self.waiting.is_exact,
             "receiver": self.has_receiver,
+            **({} if self.clock is None else {"clock_behind_seconds": self.clock.by.total_seconds()}),
             "doubts": self.doubts,
             "total": self.total,
         }
 
 
-async def read_status(store: Store, queue: str) -> QueueStatus:
-    """Read the status of one queue."""
+async def read_status(store: Store, queue: str, *, clock_skew: timedelta) -> QueueStatus:
+    """Read the status of one queue. `clock_skew` is the most by which clocks may differ."""
     now = store.clock.now()
     due = (await count_states(store, queue, due_before=now))[JobState.QUEUED]
     oldest = await find_jobs(
@@ -445,4 +481,5 @@ async def read_status(store: Store, queue: str) -> QueueStatus:
             limited=limits is not None and (limits.rate is not None or limits.max_active is not None),
         ),
         has_receiver=await heartbeats.has_receiver(),
+        clock=await clock_behind(store, queue, allowed=clock_skew),
     )
