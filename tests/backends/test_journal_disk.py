@@ -8,6 +8,7 @@ import shutil
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
+from itertools import product
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -148,3 +149,18 @@ async def test_a_judgement_that_was_cut_off_does_not_spoil_the_next_entry(
     ]
     file.close()
     assert sorted(found) == [sample_job(1).id, sample_job(2).id]
+
+
+@pytest.mark.parametrize("done", list(product([False, True], repeat=4)))
+async def test_the_newest_committed_entry_of_a_file_is_told(done: tuple[bool, ...], tmp_path: Path) -> None:
+    """By it, a guard finds a store that lost only the last of the calls that were sent together."""
+    journals = JournalFiles(tmp_path)
+    file = await journals.begin("reminders", "worker")
+    await file.append([sample_job(9)])
+    file.judge([True])
+    await file.append([sample_job(place) for place in range(4)])
+    file.judge(done)
+    [told] = await journals.files("reminders")
+    file.close()
+    assert told.kept is not None
+    assert told.kept.id == sample_job(max((place for place in range(4) if done[place]), default=9)).id

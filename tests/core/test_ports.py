@@ -83,6 +83,7 @@ def test_a_cancel_past_all_scopes_leaves_nobody_waiting() -> None:
         assert await asyncio.wait_for(follower, 10) == 60
         assert await asyncio.wait_for(batcher.submit(8), 10) == 80
         assert all(each.cancelled() for each in await _ended(leader, gone))
+        assert trips.seen == [[2], [6], [8]], "nobody carries out what its caller has given up"
 
     asyncio.run(scenario())
 

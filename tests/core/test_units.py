@@ -58,7 +58,7 @@ class Desk:
         return job
 
     def entry(self, job: Job, at: datetime = NOW, policy: CallPolicy = POLICY) -> tuple[Job, Unit]:
-        return units.journal_entry(job, at=at, lease_until=at + MINUTE, policy=policy, worker_id="w")
+        return units.journal_entry(job, at=at, lease_until=at + MINUTE, policy=policy, guarded_worker="w")
 
     def begin(self, job: Job, at: datetime = NOW) -> Job:
         sent, unit = self.entry(job, at)

@@ -176,6 +176,18 @@ async def test_a_store_that_forgets_a_post_between_two_calls_gets_no_further_ent
     assert len(voice.placed) == 1
 
 
+async def test_a_workers_record_stands_only_while_its_guard_may_read_it(any_store: Store, tmp_path: Path) -> None:
+    files = JournalFiles(tmp_path)
+    async with Engine(any_store, ScriptedVoice(), policy=POLICY, witness=files).at_work() as engine:
+        await engine.enqueue(number(0))
+        assert len(await engine.send()) == 1
+        assert len(await text_records(any_store, POSTED).all()) == 1
+    unguarded = Engine(any_store, ScriptedVoice(), policy=POLICY)
+    await unguarded.enqueue(number(1))
+    assert len(await unguarded.send()) == 1
+    assert await text_records(any_store, POSTED).all() == []
+
+
 @pytest.mark.parametrize("loss", ["another server", "a forgotten POST", "a restart that was noticed"])
 async def test_a_call_that_was_prepared_before_its_store_was_set_back_gets_no_entry(
     tmp_path: Path, clock: ManualClock, loss: str

@@ -299,11 +299,10 @@ class Explorer:
         yield from self._kill(world, place, worker)
         match worker.at:
             case At.LEASED if at < job.due_at:
+                guarded = f"w{place}" if self._scene.set_backs else None
                 sent, unit = self._rules.entry(
-                    job, at=at, lease_until=at + TICK, policy=self._policy, worker_id=f"w{place}"
+                    job, at=at, lease_until=at + TICK, policy=self._policy, guarded_worker=guarded
                 )
-                if not self._scene.set_backs:
-                    unit = replace(unit, puts=tuple(each for each in unit.puts if each.namespace != units.POSTED))
                 asking = replace(worker, at=At.ASKING, job=sent, unit=unit, asked=world.now)
                 text = f"{name} asks for the journal entry of {sent.posts[-1].client_request_id}"
                 yield text, _busy(world, place, asking)

@@ -224,7 +224,7 @@ class JournalFile(WitnessJournal):
         numbers = list(enumerate(kept, self._first))
         void = [number for number, done in numbers if not done]
         judgement: dict[str, Any] = {"void": void} if void else {}
-        judgement |= next(({"kept": number} for number, done in numbers if done), dict[str, Any]())
+        judgement |= next(({"kept": number} for number, done in reversed(numbers) if done), dict[str, Any]())
         try:
             self._write([dumps(judgement)])
         except OSError as error:

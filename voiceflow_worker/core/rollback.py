@@ -23,7 +23,7 @@ from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.outside import Witness, WitnessJournal
 from voiceflow_worker.core.ports.reading import gates_at, owners_of, read_each
 from voiceflow_worker.core.ports.record_set import text_records
-from voiceflow_worker.core.ports.store import Same, Step
+from voiceflow_worker.core.ports.store import Drop, Same, Step, Unit
 from voiceflow_worker.core.ports.trips import gather
 from voiceflow_worker.core.settling.changes import Changes
 from voiceflow_worker.core.settling.holds import Holds
@@ -186,10 +186,14 @@ class RollbackGuard:
         self._newest = max(kept, key=lambda each: each.posts[-1].began_at, default=None)
         await self._check(kept)
 
-    def close(self) -> None:
-        """Close this worker's file, so that other workers may prune it."""
-        if self._file is not None:
-            self._file.close()
+    async def end(self) -> None:
+        """Close this worker's file, so that other workers may prune it, and drop its record: nobody else reads it."""
+        if self._file is None:
+            return
+        self._file.close()
+        unit = Unit(drops=(Drop(units.POSTED, self.worker_id, None),))
+        with anyio.move_on_after(1, shield=True), contextlib.suppress(StoreError):
+            await self._store.write(Step(units=(unit,), durable=False), now=self._clock.now())
 
     async def append(self, jobs: Sequence[Job]) -> None:
         """Write jobs to this worker's file, durably, before their POSTs leave. Raises `StoreReadOnlyError`."""
@@ -352,7 +356,7 @@ class RollbackGuard:
 
 @asynccontextmanager
 async def at_work(guard: RollbackGuard | None) -> AsyncGenerator[None]:
-    """Begin the guard, if there is one, run the block, and close the guard. Raises the errors of `begin`."""
+    """Begin the guard, if there is one, run the block, and end the guard. Raises the errors of `begin`."""
     if guard is None:
         yield
         return
@@ -360,4 +364,4 @@ async def at_work(guard: RollbackGuard | None) -> AsyncGenerator[None]:
         await guard.begin()
         yield
     finally:
-        guard.close()
+        await guard.end()

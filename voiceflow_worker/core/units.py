@@ -62,12 +62,13 @@ _MAY_RING = frozenset({JobState.SENDING, JobState.SUBMITTED, JobState.IN_DOUBT})
 
 
 def journal_entry(
-    job: Job, *, at: datetime, lease_until: datetime, policy: CallPolicy, worker_id: str
+    job: Job, *, at: datetime, lease_until: datetime, policy: CallPolicy, guarded_worker: str | None = None
 ) -> tuple[Job, Unit]:
     """The next POST of a leased job: the job as `sending`, and the unit that must be on disk before a byte leaves.
 
     It is stored only if no number is on the suppression list or busy, no gate is closed, the person is below the limit,
-    and no menu bridges to a number. The worker's `posted` record gets the new revision: what `Step.known` compares.
+    and no menu bridges to a number. The `posted` record of a worker with a rollback guard gets the new revision, which
+    `Step.known` compares.
     Raises `IllegalMoveError`.
     """
     begun = lifecycle.begin(job, at=at, lease_until=lease_until, policy=policy)
@@ -85,7 +86,9 @@ def journal_entry(
         needs.append(AtMost(PERSON, _person(job), policy.max_per_person.attempts - 1))
         puts.append(_attempt(job, post, policy.max_per_person.span))
     new, unit = changed(job, begun, at=at, needs=needs, puts=puts)
-    posted = Put(POSTED, worker_id, new.revision, at + LONG_KEPT)
+    if guarded_worker is None:
+        return new, unit
+    posted = Put(POSTED, guarded_worker, new.revision, at + LONG_KEPT)
     return new, replace(unit, puts=(*unit.puts, posted))
 
 

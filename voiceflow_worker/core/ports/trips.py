@@ -19,13 +19,12 @@ Result = TypeVar("Result")
 
 
 class _Waiting(Generic[Item, Result]):
-    __slots__ = ("answers", "has_left", "items", "woken")
+    __slots__ = ("answers", "items", "woken")
 
     def __init__(self, items: Sequence[Item]) -> None:
         self.items = items
         self.woken: anyio.Event | None = None
         self.answers: Sequence[Result | BaseException] | None = None
-        self.has_left = False
 
 
 class Batcher(Generic[Item, Result]):
@@ -33,9 +32,10 @@ class Batcher(Generic[Item, Result]):
 
     `flush` takes all waiting items and returns one result or exception for each, in order. If it raises, every caller
     with an item in this flush gets the error. There is no background task: the first caller runs the flush, and a
-    caller that waited runs the next one. A caller in a cancelled scope ends only after its items were flushed. If the
-    caller that runs the flush is cancelled without a scope (by asyncio's `Task.cancel`), the flush is interrupted. The
-    other callers of that flush get `StoreUnavailableError`, because it is not known what was stored.
+    caller that waited runs the next one. A caller in a cancelled scope ends only after its items were flushed. A caller
+    that is cancelled without a scope (by asyncio's `Task.cancel`) ends at once: if its items still wait, they are not
+    flushed. If it runs the flush, the flush is interrupted, and the other callers of that flush get
+    `StoreUnavailableError`, because it is not known what was stored.
     """
 
     def __init__(self, flush: Callable[[Sequence[Item]], Awaitable[Sequence[Result | BaseException]]]) -> None:
@@ -66,7 +66,8 @@ class Batcher(Generic[Item, Result]):
         try:
             await mine.woken.wait()
         except BaseException:
-            mine.has_left = True
+            if mine in self._waiting:  # nobody else carries out what its caller has given up
+                self._waiting.remove(mine)
             if mine.woken.is_set() and mine.answers is None:
                 self._hand_on()
             raise
@@ -91,12 +92,10 @@ class Batcher(Generic[Item, Result]):
             self._hand_on()
 
     def _hand_on(self) -> None:
-        """Wake the first caller that still waits. That caller flushes all items, even those of cancelled callers."""
-        for each in self._waiting:
-            if not each.has_left and each.woken is not None:
-                each.woken.set()
-                return
-        self._led = False
+        """Wake the first caller that waits. That caller flushes all items."""
+        self._led = bool(self._waiting)
+        if self._waiting and (first := self._waiting[0].woken) is not None:
+            first.set()
 
 
 EVERY = 1.0

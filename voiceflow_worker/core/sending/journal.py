@@ -12,7 +12,6 @@ import structlog
 
 from voiceflow_worker.core import units
 from voiceflow_worker.core.ports import Store
-from voiceflow_worker.core.ports.identity import new_worker_id
 from voiceflow_worker.core.ports.store import (
     GATES,
     Absent,
@@ -86,7 +85,6 @@ class Journal:
         self._policy = policy
         self._lease = lease
         self._guard = guard
-        self._worker_id = new_worker_id() if guard is None else guard.worker_id
         self._batcher: Batcher[Job, Begun | Answer] = Batcher(self._flush)
 
     async def begin(self, jobs: Sequence[Job]) -> tuple[list[Begun], list[Refused]]:
@@ -116,8 +114,9 @@ class Journal:
             return units.changed(job, lifecycle.expire(job, at=now, policy=self._policy), at=now)
         if not job.may_ring(at=now):
             return units.changed(job, lifecycle.release(job, due_at=now, reason=OUTSIDE_WINDOW), at=now)
+        guarded_worker = None if self._guard is None else self._guard.worker_id
         return units.journal_entry(
-            job, at=now, lease_until=now + self._lease, policy=self._policy, worker_id=self._worker_id
+            job, at=now, lease_until=now + self._lease, policy=self._policy, guarded_worker=guarded_worker
         )
 
     async def put_back(self, unsent: Sequence[Unsent]) -> None:
