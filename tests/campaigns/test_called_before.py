@@ -68,6 +68,17 @@ async def test_a_dry_run_warns(queue: CallQueue, tmp_path: Path) -> None:
     assert (report.refused, report.again, [found.is_error for found in report.findings]) == (False, 2, [False])
 
 
+@pytest.mark.parametrize("dry_run", [False, True])
+async def test_people_who_would_be_called_again_are_told_beside_bad_rows(
+    queue: CallQueue, tmp_path: Path, dry_run: bool
+) -> None:
+    await enqueue(queue, file_of(tmp_path, ROWS))
+    path = file_of(tmp_path, f"{ROWS}none,Cho\n")
+    report = await enqueue(queue, path, CORRECTED, dry_run=dry_run)
+    assert (report.refused, report.again, report.rejected, await count(queue)) == (True, 2, 1, 2)
+    assert [(found.row, found.is_error) for found in report.findings] == [(4, True), (2, not dry_run)]
+
+
 async def test_a_file_with_two_rows_for_a_number_goes_on_after_a_killed_run(queue: CallQueue, tmp_path: Path) -> None:
     await enqueue(queue, file_of(tmp_path, f"destination,name\n{ANA},Ana\n"))
     report = await enqueue(queue, file_of(tmp_path, f"destination,name\n{ANA},Anita\n{ANA},Ana\n{BEN},Ben\n"))

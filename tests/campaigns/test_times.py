@@ -69,10 +69,49 @@ def test_a_local_time_that_the_clocks_skip_or_show_twice_is_not_guessed() -> Non
     assert read_time("2026-03-08 03:00", zone=NEW_YORK) == datetime(2026, 3, 8, 7, 0, tzinfo=UTC)
 
 
-@pytest.mark.parametrize("name", ["Singapore", "SGT", "EST", "UTC+8", "Asia", "../etc/passwd", "", "/Asia/Singapore"])
+@pytest.mark.parametrize("name", ["Singapore", "XYZ", "UTC+8", "Asia", "../etc/passwd", "", "/Asia/Singapore"])
 def test_what_is_not_a_zone_is_refused(name: str) -> None:
     with pytest.raises(ValueError, match="is not a time zone; give a name such as Asia/Singapore"):
         read_zone(name)
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("SGT", "Asia/Singapore"),
+        ("hkt", "Asia/Hong_Kong"),
+        ("EST", "America/New_York or America/Panama"),
+        ("EDT", "America/New_York"),
+        ("EST5EDT", "America/New_York or America/Panama"),
+        ("MST", "America/Denver or America/Phoenix"),
+        ("AEDT", "Australia/Sydney"),
+        ("CET", "Europe/Berlin or Europe/Paris"),
+        ("CEST", "Europe/Berlin or Europe/Paris"),
+        ("IST", "Asia/Kolkata or Europe/Dublin or Asia/Jerusalem"),
+    ],
+)
+def test_an_abbreviation_is_refused_with_the_zones_that_people_mean(name: str, meant: str) -> None:
+    with pytest.raises(ValueError, match="is an abbreviation, not a time zone") as caught:
+        read_zone(name)
+    assert str(caught.value).endswith(f"write {meant}")
+    for zone in meant.split(" or "):
+        assert read_zone(zone).key == zone
+
+
+@pytest.mark.parametrize(
+    ("name", "guess"),
+    [
+        *(("Singapore", "Asia/Singapore"), ("kuala lumpur", "Asia/Kuala_Lumpur"), ("Asia/Singapor", "Asia/Singapore")),
+        *(
+            (each, None)
+            for each in ("Japan", "China", "Malaysia", "East", "West", "ACT", "ROK", "Pacific", "ART", "Mars")
+        ),
+    ],
+)
+def test_only_a_city_that_is_named_or_nearly_named_is_guessed(name: str, guess: str | None) -> None:
+    with pytest.raises(ValueError, match="is not a time zone") as caught:
+        read_zone(name)
+    assert str(caught.value).partition("did you mean ")[2] == (f"{guess}?" if guess else "")
 
 
 def rows(folder: Path, columns: str, cells: str) -> Path:

@@ -88,10 +88,34 @@ def test_play_goes_through_a_call(folder: Path, capfd: pytest.CaptureFixture[str
     assert "connects to +6587654322" in capfd.readouterr().out
 
 
+@pytest.mark.parametrize(
+    ("raised", "said"),
+    [
+        ("InvalidInputError('no such day')", "InvalidInputError: no such day ("),
+        ("KeyError()", "KeyError ("),
+        ("ExceptionGroup('two', [ValueError('a')])", "ExceptionGroup: two (1 sub-exception) ("),
+        ("CallFlow.call('x', source='y').validated()", "CallFlowError: "),
+    ],
+)
+@pytest.mark.parametrize(("kind", "secret"), [("def", False), ("async def", True)])
+def test_play_shows_type_message_and_line_of_what_a_handler_raises(
+    folder: Path, capfd: pytest.CaptureFixture[str], *, raised: str, said: str, kind: str, secret: bool
+) -> None:
+    (folder / "menus_of_test.py").write_text(
+        "from voiceflow_worker import CallFlow, End, InvalidInputError, Menu\n"
+        f"pin = Menu('pin', prompt='Hm.', voice_profile='v', fallback=End('Bye.'), secret={secret})\n"
+        f"@pin.on('2')\n{kind} fails(caller):\n    {'' if raised.startswith('CallFlow') else 'raise '}{raised}\n"
+    )
+    assert run(["ivr", "play", "menus_of_test:pin", "--keys", "2"]) == 1
+    told = capfd.readouterr().err
+    assert said in told
+    assert f"{folder / 'menus_of_test.py'}:5 in fails)" in told
+
+
 def test_play_says_what_went_wrong_and_exits_1(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert run(["ivr", "play", "menus_of_test:made", "--keys", "2"]) == 1
     told = capfd.readouterr()
-    assert "LookupError: no table" in told.err
+    assert f"LookupError: no table ({folder / 'menus_of_test.py'}:17 in fails)" in told.err
     assert "says: Bye." in told.out
     assert run(["ivr", "play", "menus_of_test:made", "--keys", "7"]) == 1
     assert "--keys has no more keys" in capfd.readouterr().err

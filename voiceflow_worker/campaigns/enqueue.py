@@ -496,9 +496,9 @@ class _Enqueueing:
             tally.findings.add(campaign.repeats())
             refused = tally.rejected > 0 and not self.skip_bad
             async with turn.held(needed=needs_turn and not (dry_run or refused)):
-                if before is not None and not refused:
+                if before is not None:
                     tally.called_before(await before.find(map(_unpacked, held)))
-                    refused = tally.again > 0 and not dry_run
+                    refused = refused or (tally.again > 0 and not dry_run)
                 stores = not (dry_run or refused)
                 done = 0
                 for pack in held:

@@ -150,7 +150,7 @@ def _tell(output: Output, report: EnqueueReport, file: Path, *, rejects: Path | 
         output.say(f"{file}: {count_of(report.rows, 'row')}: {counts}; nothing is enqueued{why}")
     if report.again:
         output.say("Look at the calls of the batch that is named, or enqueue with --again.")
-    elif report.refused:
+    if report.refused and report.rejected:
         rest = ", or enqueue the good rows with --skip-bad" if report.valid else ""
         output.say(f"Correct the bad rows{rest}.")
     if rejects is not None and report.rejected:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import inspect
 import re
 import sys
+import sysconfig
+import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -27,6 +29,8 @@ if TYPE_CHECKING:
     from voiceflow_worker.ivr.rehearsal import Rehearsal, SpokenAnswer
 
 
+_NOT_OF_MENUS = (str(Path(__file__).parents[1]), sysconfig.get_path("stdlib"), sysconfig.get_path("purelib"))
+"""The folders of this package, of Python and of libraries: code in other folders is that of menus."""
 _KEYS = frozenset("0123456789*#")
 MenuName = Annotated[
     str, Parameter(name="MODULE:MENU", help="The menu, such as restaurant:main for `main` in restaurant.py.")
@@ -160,10 +164,21 @@ def _typed() -> str | None:
 def _show(heard: SpokenAnswer, output: Output) -> bool:
     """Print one answer of the menu, and return True if something went wrong."""
     if heard.trouble is not None:
-        output.note(f"  ! menu {heard.answer.menu}: {heard.trouble}; the fallback follows")
+        output.note(f"  ! menu {heard.answer.menu}: {_why(heard)}; the fallback follows")
     for entry in heard.answer.flow.actions:
         output.say(f"  {_words(entry)}")
     return heard.trouble is not None
+
+
+def _why(heard: SpokenAnswer) -> str:
+    """What went wrong; for an error in the menu's own code, its type, its message and its line, at secret menus too."""
+    error = heard.answer.error
+    frames = traceback.extract_tb(error.__traceback__) if error is not None else ()
+    own = [frame for frame in frames if not frame.filename.startswith(_NOT_OF_MENUS)]
+    if error is None or not own:
+        return str(heard.trouble)
+    said = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    return f"{said} ({own[-1].filename}:{own[-1].lineno} in {own[-1].name})"
 
 
 def _words(entry: Mapping[str, object]) -> str:
@@ -255,8 +270,6 @@ def _module(name: str) -> tuple[ModuleType, str]:
     except InvalidInputError as error:
         raise InvalidInputError(f"{name}: {error}") from error
     except Exception as error:
-        import traceback
-
         frame = traceback.extract_tb(error.__traceback__)[-1]
         raise InvalidInputError(
             f"{name}: {module} cannot be imported: {type(error).__name__}: {error} ({frame.filename}:{frame.lineno})"

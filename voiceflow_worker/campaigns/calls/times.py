@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Collection, Mapping
 from datetime import UTC, date, datetime, timedelta
 from difflib import get_close_matches
 from enum import StrEnum
@@ -19,25 +20,100 @@ _OFFSET = re.compile(r"(UTC|GMT)? ?[+-] ?\d{1,2}(:?\d{2})?", re.IGNORECASE)
 _EXAMPLE = "2030-01-31T09:00:00+08:00"
 
 
+_ABBREVIATIONS: Mapping[str, tuple[str, ...]] = {
+    "ACST": ("Australia/Adelaide", "Australia/Darwin"),
+    "AEST": ("Australia/Sydney", "Australia/Brisbane"),
+    "AKST": ("America/Anchorage",),
+    "AST": ("America/Halifax", "America/Puerto_Rico", "Asia/Riyadh"),
+    "AWST": ("Australia/Perth",),
+    "BRT": ("America/Sao_Paulo",),
+    "BST": ("Europe/London", "Asia/Dhaka"),
+    "CAT": ("Africa/Maputo",),
+    "CET": ("Europe/Berlin", "Europe/Paris"),
+    "CST": ("America/Chicago", "America/Mexico_City", "Asia/Shanghai"),
+    "EAT": ("Africa/Nairobi",),
+    "EET": ("Europe/Athens", "Africa/Cairo"),
+    "EST": ("America/New_York", "America/Panama"),
+    "GST": ("Asia/Dubai",),
+    "HKT": ("Asia/Hong_Kong",),
+    "HST": ("Pacific/Honolulu",),
+    "ICT": ("Asia/Bangkok", "Asia/Ho_Chi_Minh"),
+    "IST": ("Asia/Kolkata", "Europe/Dublin", "Asia/Jerusalem"),
+    "JST": ("Asia/Tokyo",),
+    "KST": ("Asia/Seoul",),
+    "MMT": ("Asia/Yangon",),
+    "MSK": ("Europe/Moscow",),
+    "MST": ("America/Denver", "America/Phoenix"),
+    "MYT": ("Asia/Kuala_Lumpur",),
+    "NPT": ("Asia/Kathmandu",),
+    "NZST": ("Pacific/Auckland",),
+    "PHT": ("Asia/Manila",),
+    "PKT": ("Asia/Karachi",),
+    "PST": ("America/Los_Angeles", "Asia/Manila"),
+    "SAST": ("Africa/Johannesburg",),
+    "SGT": ("Asia/Singapore",),
+    "TRT": ("Europe/Istanbul",),
+    "WAT": ("Africa/Lagos",),
+    "WIB": ("Asia/Jakarta",),
+    "WIT": ("Asia/Jayapura",),
+    "WITA": ("Asia/Makassar",),
+}
+"""The zones that people mean by an abbreviation. The time zone database has some of these names, without the summer
+time that people expect."""
+_MIDSUMMERS = (datetime(2026, 1, 1, tzinfo=UTC), datetime(2026, 7, 1, tzinfo=UTC))
+_BOTH = re.compile(r"([A-Z]{3,4})\d[A-Z]{3,4}", re.ASCII)
+_LEGACY = ("Brazil/", "Canada/", "Chile/", "Etc/", "Mexico/", "US/")
+_DIRECTIONS = frozenset({"act", "east", "lhi", "north", "nsw", "south", "west"})
+"""Parts of the names of old zones that are no cities, such as Australia/West."""
+_SHORTEST_GUESS, _LIKENESS = 5, 0.85
+
+
 def read_zone(name: str) -> ZoneInfo:
     """The time zone of this name in the time zone database, such as Asia/Singapore. Raises ValueError."""
-    # The database also has abbreviations such as EST, without the summer time that people expect.
-    is_full = "/" in name or name.strip() in {"UTC", "GMT"}
-    if is_full and (zone := zone_named(name.strip())) is not None:
+    text = name.strip()
+    is_full = "/" in text or text in {"UTC", "GMT"}
+    if is_full and (zone := zone_named(text)) is not None:
         return zone
     known = available_timezones()
     if not known:
         raise ValueError("cannot be looked up: this machine has no time zone database; install the tzdata package")
-    if _OFFSET.fullmatch(name.strip()):
+    if _OFFSET.fullmatch(text):
         raise ValueError(
             f"{name[:40]!r} is not a time zone; give a name such as Asia/Singapore, or write the offset in the time: "
             f"{_EXAMPLE}"
         )
-    place = name.strip().rpartition("/")[2].replace(" ", "_")
-    by_city = {each.rpartition("/")[2].casefold(): each for each in sorted(known) if "/" in each}
-    close = get_close_matches(place.casefold(), by_city, n=1)
-    hint = f"; did you mean {by_city[close[0]]}?" if close else ""
+    if meant := _abbreviated(text.upper()):
+        raise ValueError(f"{name[:40]!r} is an abbreviation, not a time zone; write {' or '.join(meant)}")
+    hint = f"; did you mean {close}?" if (close := _near_zone(text, known)) else ""
     raise ValueError(f"{name[:40]!r} is not a time zone; give a name such as Asia/Singapore{hint}")
+
+
+def _abbreviated(text: str) -> tuple[str, ...]:
+    """The zones that an abbreviation such as SGT, CEST or EST5EDT may mean; empty for any other text."""
+    both = _BOTH.fullmatch(text)
+    short = both[1] if both else text
+    if short in _ABBREVIATIONS:
+        return _ABBREVIATIONS[short]
+    # Summer time: EDT belongs to EST, and CEST to CET.
+    usual = f"{short[:-2]}ST" if short.endswith("DT") else f"{short[:-3]}ET" if short.endswith("EST") else ""
+    zones = ((zone, zone_named(zone)) for zone in _ABBREVIATIONS.get(usual, ()))
+    return tuple(name for name, zone in zones if any(at.astimezone(zone).dst() for at in _MIDSUMMERS))
+
+
+def _near_zone(text: str, known: Collection[str]) -> str | None:
+    """The zone of the city that a text names, or nearly names; None for a text that may be something else."""
+    place = text.rpartition("/")[2].replace(" ", "_").casefold()
+    by_city = {
+        city: zone
+        for zone in sorted(known)
+        if "/" in zone
+        and not zone.startswith(_LEGACY)
+        and (city := zone.rpartition("/")[2].casefold()) not in _DIRECTIONS
+    }
+    if place in by_city:
+        return by_city[place]
+    close = get_close_matches(place, by_city, n=1, cutoff=_LIKENESS) if len(place) >= _SHORTEST_GUESS else ()
+    return by_city[close[0]] if close else None
 
 
 class DateOrder(StrEnum):

@@ -15,6 +15,8 @@ from difflib import get_close_matches
 from functools import lru_cache, wraps
 from typing import TYPE_CHECKING, Any
 
+from voiceflow_worker.model.text.wording import count_of
+
 if TYPE_CHECKING:
     from babel import Locale
     from jinja2.runtime import Context
@@ -30,7 +32,8 @@ _TIME = re.compile(
     re.ASCII,
 )
 _AMOUNT = re.compile(r"(?:([A-Za-z]{3})\s*)?([+-]?\d{1,15}(?:\.\d{1,4})?)(?:\s*([A-Za-z]{3}))?", re.ASCII)
-_WHOLE = re.compile(r"\d{1,9}(?:\.0+)?", re.ASCII)
+_WHOLE = re.compile(r"\d{1,9}(?:\.0)?", re.ASCII)
+_WRITTEN_FLOAT = re.compile(r"\d+\.0", re.ASCII)
 _BETWEEN_DIGITS = re.compile(r"[\s\-+./()]")
 _FORMS = ("full", "long", "medium", "short")
 
@@ -158,7 +161,7 @@ def time_(text: str, locale: Locale) -> str:
 
 def money(text: str, locale: Locale, currency: str | None = None) -> str:
     """An amount with the name of its currency: 12.50 Singapore dollars. Whole amounts have no decimals."""
-    from babel.numbers import format_currency, is_currency
+    from babel.numbers import format_currency, get_currency_precision, is_currency
 
     match = _AMOUNT.fullmatch(text)
     if match is None:
@@ -168,6 +171,11 @@ def money(text: str, locale: Locale, currency: str | None = None) -> str:
         raise ValueError(f"{text[:40]!r} has no currency; write SGD {match[2]}, or name the currency: money('SGD')")
     if not is_currency(code):
         raise ValueError(f"{code[:10]!r} is not a currency; write three letters, such as SGD")
+    decimals = len(match[2].partition(".")[2].removesuffix("0" if match[2].endswith(".0") else ""))
+    if decimals > (most := get_currency_precision(code)):
+        # In many countries, a dot stands between thousands: 1.250.
+        right = f"write the amount without a separator, such as 1250{'.' + '5'.ljust(most, '0') if most else ''}"
+        raise ValueError(f"{text[:40]!r} has {count_of(decimals, 'decimal')}, but {code} has {most}; {right}")
     amount = Decimal(match[2])
     is_whole = amount == amount.to_integral_value()
     whole: dict[str, Any] = {"format": "0", "currency_digits": False} if is_whole else {}
@@ -189,6 +197,7 @@ def ordinal(text: str, locale: Locale) -> str:
 
 def digits(text: str, _locale: Locale) -> str:
     """Digits one by one: 1, 2, 3."""
+    _refuse_float(text)
     found = _BETWEEN_DIGITS.sub("", text)
     if not found.isdecimal():
         raise ValueError(f"{text[:40]!r} contains more than digits; use the filter spell, which also speaks letters")
@@ -197,6 +206,7 @@ def digits(text: str, _locale: Locale) -> str:
 
 def spell(text: str, _locale: Locale) -> str:
     """Letters and digits one by one: A, B, 1."""
+    _refuse_float(text)
     letters: list[str] = []
     for character in unicodedata.normalize("NFC", text):
         if unicodedata.combining(character) and letters:
@@ -206,6 +216,12 @@ def spell(text: str, _locale: Locale) -> str:
     if not letters:
         raise ValueError(f"{text[:40]!r} has no letters or digits")
     return ", ".join(letters)
+
+
+def _refuse_float(text: str) -> None:
+    """Raise ValueError for a number such as 25.0, which a program wrote for 25: its 0 would be spoken as a digit."""
+    if _WRITTEN_FLOAT.fullmatch(text):
+        raise ValueError(f"{text[:40]!r} ends in .0, which a program has added; write {text[:-2][:40]}")
 
 
 @lru_cache(maxsize=256)
