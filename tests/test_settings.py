@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import ssl
 import traceback
 from datetime import timedelta
 from ipaddress import ip_network
@@ -8,8 +9,11 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
+from tests.support.company_proxy import AUTHORITY
+from tests.support.company_proxy import CERTIFICATE as COMPANY
 from voiceflow_worker.errors import SettingsError
 from voiceflow_worker.model.jobs.policy import CallPolicy, OutcomeSource, PersonLimit
+from voiceflow_worker.model.text.web_address import Proxy, is_among
 from voiceflow_worker.setting_kinds import parse_duration
 from voiceflow_worker.settings import load_settings, unknown_variables
 
@@ -278,3 +282,180 @@ def test_a_limit_per_person_is_attempts_within_a_span() -> None:
     assert settings.policy().max_per_person == PersonLimit(3, timedelta(hours=24))
     assert load_settings().policy().max_per_person is None
     assert "give a number of attempts and a span of time, such as 3/24h" in told(max_per_person="three a day")
+
+
+# -- the way out -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("given", "proxy"),
+    [
+        ("http://proxy.example.com:3128", Proxy("proxy.example.com", 3128)),
+        (" HTTP://Proxy.example.com ", Proxy("proxy.example.com", 80)),
+        ("http://proxy:3128/", Proxy("proxy", 3128)),
+        ("http://[fd07::1]:8080", Proxy("fd07::1", 8080)),
+        ("http://me:p%40ss@proxy:1", Proxy("proxy", 1, ("me", "p@ss"))),
+        ("http://token@proxy:1", Proxy("proxy", 1, ("token", ""))),
+    ],
+)
+def test_a_proxy_is_an_http_address(given: str, proxy: Proxy) -> None:
+    settings = load_settings(proxy=given)
+    assert Proxy.of(settings.proxy or "") == proxy
+
+
+@pytest.mark.parametrize(
+    ("given", "remedy"),
+    [
+        ("socks5://proxy:1080", "SOCKS"),
+        ("SOCKS5h://proxy:1080", "SOCKS"),
+        ("https://proxy:443", "give the http:// address"),
+        ("proxy:3128", "such as http://proxy.example.com:3128"),
+        ("me:hunter2@proxy:3128", "such as http://"),
+        ("http://", "with a host"),
+        ("http://:3128", "with a host"),
+        ("http://proxy:99999", "with a host"),
+        ("http://proxy:port", "with a host"),
+        ("http://proxy:0", "with a host"),
+        ("http://[::1", "with a host"),
+        ("http://[nonsense]:1", "with a host"),
+        ("http://proxy one:3128", "with a host"),
+        ("ftp://proxy", "with a host"),
+        ("http://proxy:3128/pac", "ends with its host and port"),
+        ("http://proxy:3128?x=hunter2", "ends with its host and port"),
+        ("http://me:hunter#2@proxy:3128", "%23 for #"),
+        ("http://me:hunter2/@proxy:3128", "%2F for /"),
+        ("http://me:hunter2@x@proxy:3128", "%40 for @"),
+    ],
+)
+def test_a_proxy_that_cannot_be_one_is_refused_without_its_password(
+    monkeypatch: pytest.MonkeyPatch, given: str, remedy: str
+) -> None:
+    monkeypatch.setenv("VOICEFLOW_PROXY", given)
+    message = told()
+    assert "VOICEFLOW_PROXY (the environment): " in message
+    assert remedy in message
+    assert "hunter" not in message
+
+
+def test_the_password_of_a_proxy_is_shown_nowhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VOICEFLOW_PROXY", "http://me:hunter%232@proxy:3128")
+    settings = load_settings()
+    shown = next(each.value for each in settings.shown() if each.variable == "VOICEFLOW_PROXY")
+    assert shown == "http://me:***@proxy:3128"
+    assert "hunter" not in repr(settings) + repr(Proxy.of(settings.proxy or "")) + str(Proxy.of(settings.proxy or ""))
+    assert "hunter#2" in settings.secrets()
+
+
+HOSTS = ".example.com, *.corp, db.internal:8443 10.0.0.0/8,[::1],fd07:b51a::/64,[fd08::1]:443,192.0.2.7:8080,Host."
+
+
+@pytest.mark.parametrize(
+    ("url", "direct"),
+    [
+        ("https://example.com", True),
+        ("https://a.b.EXAMPLE.com/x", True),
+        ("https://a.example.com.", True),
+        ("https://badexample.com", False),
+        ("https://example.com.evil.org", False),
+        ("https://x.corp", True),
+        ("https://db.internal:8443", True),
+        ("https://a.db.internal:8443", True),
+        ("https://db.internal", False),
+        ("http://10.9.8.7:1", True),
+        ("http://11.9.8.7:1", False),
+        ("http://[::1]", True),
+        ("http://[::ffff:10.0.0.1]", True),
+        ("http://[fd07:b51a::77]:99", True),
+        ("https://[fd07:b51b::77]", False),
+        ("https://[fd08::1]", True),
+        ("http://[fd08::1]", False),
+        ("http://192.0.2.7:8080", True),
+        ("http://192.0.2.7", False),
+        ("https://host", True),
+    ],
+)
+def test_hosts_and_networks_are_reached_without_the_proxy(url: str, direct: bool) -> None:
+    assert is_among(url, load_settings(no_proxy=HOSTS).no_proxy) is direct
+
+
+def test_a_star_stands_for_every_host_and_nothing_for_none() -> None:
+    assert is_among("https://voice.8x8.com", load_settings(no_proxy="*").no_proxy)
+    assert load_settings(no_proxy=" , ,").no_proxy == ()
+    assert list(map(str, load_settings(no_proxy=["a", "10.0.0.0/8"]).no_proxy)) == ["a", "10.0.0.0/8"]
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        "http://db.internal", "10.0.0.0/33", "10.1.2.3/8", "fd07::/200", "db.internal/24", "/24", "db:0", "db:99999",
+        "db:", "db:http", ":8080", "192.168.*", "10.0.0", "10.0.0.256", "[::1", "::1]", "[nonsense]", "[10.0.0.1]",
+        "a b* c", "ex ample.com/", "db.*.com", "[fd07::1]:x", "<local>", "münchen.example",
+    ],
+)  # fmt: skip
+def test_an_entry_that_is_neither_host_nor_network_is_refused(monkeypatch: pytest.MonkeyPatch, given: str) -> None:
+    monkeypatch.setenv("VOICEFLOW_NO_PROXY", f"localhost,{given}")
+    message = told()
+    assert "VOICEFLOW_NO_PROXY is " in message
+    assert "(the environment): " in message
+
+
+AUTHORITY_PEM = AUTHORITY.read_text()
+KEY_PEM = COMPANY.read_text().partition("-----BEGIN CERTIFICATE")[0]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        AUTHORITY_PEM,
+        AUTHORITY_PEM.replace("\n", "\r\n"),
+        f"\ufeff{AUTHORITY_PEM}",
+        f"# Főtanúsítvány\n{AUTHORITY_PEM}\nsubject=CN\n{AUTHORITY_PEM}",
+        KEY_PEM + AUTHORITY_PEM,
+    ],
+    ids=["plain", "CRLF", "BOM", "texts around", "key beside"],
+)
+def test_a_file_of_certificates_is_read(content: str) -> None:
+    Path("ca.pem").write_text(content, encoding="utf-8", newline="")
+    assert load_settings(ca_file="ca.pem").ca_file == Path("ca.pem")
+
+
+@pytest.mark.parametrize(
+    ("content", "remedy"),
+    [
+        (None, "cannot be read: No such file"),
+        (b"", "is empty"),
+        (b" \n", "is empty"),
+        (ssl.PEM_cert_to_DER_cert(AUTHORITY_PEM), "openssl x509 -inform der"),
+        (KEY_PEM.encode(), "a private key, and no certificate"),
+        (b"-----BEGIN CERTIFICATE REQUEST-----\nAAAA\n-----END CERTIFICATE REQUEST-----", "a request"),
+        (b"-----BEGIN PKCS7-----\nAAAA\n-----END PKCS7-----", "openssl pkcs7"),
+        (b"-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----", "no certificate"),
+        (b"hello", "no certificate"),
+        (AUTHORITY_PEM.encode()[:300], "damaged"),
+        (AUTHORITY_PEM.encode() + AUTHORITY_PEM.encode()[:300], "damaged"),
+        (AUTHORITY_PEM.replace("M", "é").encode(), "damaged"),
+        (AUTHORITY_PEM.replace("MI", "IM").encode(), "damaged"),
+    ],
+)  # fmt: skip
+def test_a_file_without_certificates_is_refused(
+    monkeypatch: pytest.MonkeyPatch, content: bytes | None, remedy: str
+) -> None:
+    if content is not None:
+        Path("ca.pem").write_bytes(content)
+    monkeypatch.setenv("VOICEFLOW_CA_FILE", "ca.pem")
+    message = told()
+    assert "VOICEFLOW_CA_FILE is 'ca.pem' (the environment): " in message
+    assert remedy in message
+    Path("folder").mkdir()
+    assert "it is a folder" in told(ca_file="folder")
+
+
+def test_the_usual_variables_are_named_and_not_followed(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("HTTPS_PROXY", "http_proxy", "NO_PROXY", "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE"):
+        monkeypatch.setenv(name, "x")
+    settings = load_settings()
+    assert (settings.proxy, settings.no_proxy, settings.ca_file) == (None, (), None)
+    unread = settings.unread_names()
+    assert set(unread["proxy"]) >= {"HTTPS_PROXY", "http_proxy"}
+    assert set(unread["ca_file"]) >= {"SSL_CERT_FILE", "REQUESTS_CA_BUNDLE"}
+    assert "proxy" not in load_settings(proxy="http://proxy:1").unread_names()

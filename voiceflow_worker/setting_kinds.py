@@ -6,13 +6,15 @@ import re
 from collections.abc import Sequence
 from datetime import timedelta
 from ipaddress import IPv4Network, IPv6Network, ip_network
+from pathlib import Path
 from typing import Annotated, Final, Literal, TypeAlias, cast
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 
 from voiceflow_worker.errors import SettingsError
 from voiceflow_worker.model.numbers.phone import read_numbers
-from voiceflow_worker.model.text.wording import QUEUE_NAME, SUB_ACCOUNT_ID, read_duration
+from voiceflow_worker.model.text.web_address import HostRule, read_hosts
+from voiceflow_worker.model.text.wording import QUEUE_NAME, SUB_ACCOUNT_ID, read_duration, why_unreadable
 
 Network: TypeAlias = IPv4Network | IPv6Network
 
@@ -71,6 +73,51 @@ def _secret(secret: SecretStr) -> SecretStr:
     return SecretStr(text)
 
 
+_CERTIFICATE = re.compile(r"-----BEGIN (X509 )?CERTIFICATE-----.+?-----END (X509 )?CERTIFICATE-----", re.DOTALL)
+_BEGINS = re.compile(r"-----BEGIN (X509 )?CERTIFICATE-----")
+_INSTEAD = (
+    ("PRIVATE KEY-----", "it has a private key, and no certificate; give the certificate of the authority that signs"),
+    ("-----BEGIN PKCS7-----", "it is PKCS #7; `openssl pkcs7 -print_certs -in FILE -out FILE.pem` makes PEM of it"),
+    ("CERTIFICATE REQUEST-----", "it has a request for a certificate, and no certificate"),
+)
+"""What files may have instead of certificates, by a mark in them."""
+
+
+def read_certificates(path: Path) -> str:
+    """The certificates in a PEM file, without the texts around them. Raises ValueError, which says what to do."""
+    import ssl  # takes 10 ms to load, and hardly anybody has such a file
+
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        why = "it is a folder; name one file in it" if path.is_dir() else why_unreadable(error)
+        raise ValueError(f"the file cannot be read: {why}") from None
+    if not data.strip():
+        raise ValueError("the file is empty; give a file of certificates in PEM form")
+    text = data.decode("utf-8-sig", "replace")
+    found = [each[0] for each in _CERTIFICATE.finditer(text)]
+    if not _BEGINS.search(text):
+        is_binary = b"\0" in data or not data[:64].isascii()
+        der = "it is not text; if it is DER, `openssl x509 -inform der -in FILE -out FILE.pem` makes PEM of it"
+        other = der if is_binary else "it has no certificate (-----BEGIN CERTIFICATE-----)"
+        raise ValueError(next((why for mark, why in _INSTEAD if mark in text), other))
+    certificates = "\n".join(found)
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cadata=certificates)
+        is_whole = len(found) == len(_BEGINS.findall(text))
+    except (ssl.SSLError, TypeError, ValueError):  # TypeError: a letter that is not ASCII
+        is_whole = False
+    if not is_whole:
+        raise ValueError("a certificate in the file is damaged; copy the file again")
+    return certificates
+
+
+def _certificates_in(path: Path) -> Path:
+    path = path.expanduser()
+    read_certificates(path)
+    return path
+
+
 def text_of(secret: SecretStr | None) -> str | None:
     """The text of a secret, if there is one."""
     return None if secret is None else secret.get_secret_value()
@@ -85,6 +132,8 @@ YesNo = Annotated[Literal["no", "yes"], BeforeValidator(yes_or_no)]
 Count = Annotated[int, Field(ge=1)]
 Secret = Annotated[SecretStr, AfterValidator(_secret)]
 Networks = Annotated[tuple[Network, ...], BeforeValidator(read_networks)]
+Hosts = Annotated[tuple[HostRule, ...], BeforeValidator(read_hosts)]
+CertificateFile = Annotated[Path, AfterValidator(_certificates_in)]
 Numbers = Annotated[tuple[str, ...], BeforeValidator(read_numbers)]
 Queue = Annotated[str, _in_form(QUEUE_NAME, "give 1 to 16 characters of a-z, 0-9 and -, and do not begin with -")]
 # 8x8 documents this form of a sub-account id.

@@ -34,12 +34,14 @@ from pydantic_settings import BaseSettings, DotEnvSettingsSource, EnvSettingsSou
 from voiceflow_worker.errors import SettingsError
 from voiceflow_worker.model.jobs.policy import PersonLimit, read_person_limit, redial_words
 from voiceflow_worker.model.text.printable import without_secrets
-from voiceflow_worker.model.text.web_address import read_base_url, read_notify_url
+from voiceflow_worker.model.text.web_address import Proxy, read_base_url, read_notify_url, read_proxy
 from voiceflow_worker.model.text.wording import read_rate, why_unreadable, write_duration
 from voiceflow_worker.setting_kinds import (
+    CertificateFile,
     Count,
     Duration,
     Folded,
+    Hosts,
     LogLevel,
     Networks,
     Numbers,
@@ -70,8 +72,16 @@ _FIRST_ADVANCED = "wait_for_store"
 """The first setting, in the order of the class, that hardly any installation changes."""
 _OPTIONS = {"notify_url": "--notify"}
 """Options whose names differ from those of their settings."""
-_ADDRESSES = frozenset({"store", "base_url"})
-_SECRETS = frozenset({"api_key", "notify_secret", "notify_url", "ui_operator_secret", "ui_secret", "webhook_secret"})
+_ADDRESSES = frozenset({"store", "base_url", "proxy"})
+_SECRETS = frozenset(
+    {"api_key", "notify_secret", "notify_url", "proxy", "ui_operator_secret", "ui_secret", "webhook_secret"}
+)
+_USUAL_NAMES = {
+    "proxy": ("HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"),
+    "no_proxy": ("NO_PROXY", "no_proxy"),
+    "ca_file": ("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"),
+}
+"""Variables of the environment that say for other programs what these settings say here."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,6 +216,13 @@ class Settings(BaseModel):
     notify_secret: Secret | None = None
     ui_secret: Secret | None = None
     ui_operator_secret: Secret | None = None
+    # Not in the repr, because it may hold a password.
+    proxy: Annotated[str, AfterValidator(read_proxy)] | None = Field(default=None, repr=False)
+    """The proxy through which everything leaves."""
+    no_proxy: Hosts = ()
+    """What is reached without the proxy. Loopback addresses never go through it."""
+    ca_file: CertificateFile | None = None
+    """Certificates to trust beside the public ones."""
 
     # Advanced: hardly any installation changes these.
     wait_for_store: Duration = timedelta(seconds=30)
@@ -302,8 +319,18 @@ class Settings(BaseModel):
     def secrets(self) -> tuple[str, ...]:
         """The secrets that logs must hide. Short ones are left out, because they may be parts of words."""
         found = (getattr(self, name) for name in type(self).model_fields)
-        texts = (each.get_secret_value() for each in found if isinstance(each, SecretStr))
+        texts = [each.get_secret_value() for each in found if isinstance(each, SecretStr)]
+        if self.proxy is not None and (credentials := Proxy.of(self.proxy).credentials) is not None:
+            texts.append(credentials[1])
         return tuple(text for text in texts if len(text) >= _SHORTEST_HIDDEN)
+
+    def unread_names(self) -> dict[str, tuple[str, ...]]:
+        """The variables that say for other programs what a setting without a value says here. They are not followed."""
+        return {
+            setting: tuple(name for name in names if os.environ.get(name))
+            for setting, names in _USUAL_NAMES.items()
+            if not getattr(self, setting)
+        }
 
     def shown(self) -> tuple[ShownSetting, ...]:
         """Every setting for people, in the order of this class, with secrets hidden."""

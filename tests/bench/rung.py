@@ -31,7 +31,8 @@ from voiceflow_worker.cli.opening import collect_less
 from voiceflow_worker.core.ports import Placement
 from voiceflow_worker.core.ports.reading import count_states
 from voiceflow_worker.core.worker import WorkerOptions
-from voiceflow_worker.gateway.transport.transports import DefaultTransport, Timeouts
+from voiceflow_worker.gateway.network import Network
+from voiceflow_worker.gateway.transport.transports import Timeouts, open_ways
 from voiceflow_worker.gateway.wire import Wire
 from voiceflow_worker.model.jobs.policy import OutcomeSource
 from voiceflow_worker.model.reports.verdict import PostProgress, VerdictKind
@@ -82,8 +83,8 @@ class OwnConnections(httpx.AsyncBaseTransport):
 
     def __init__(self, port: int) -> None:
         wire = Wire("bench", "bench", base_url=f"http://127.0.0.1:{port}")
-        default = DefaultTransport(limit=AT_ONCE)
-        self.posts = default.open(wire.calls, headers=wire.post_headers, timeouts=Timeouts(5.0, 30.0)).posts
+        timeouts = Timeouts(5.0, 30.0)
+        self.posts = open_ways(Network(), wire.calls, headers=wire.post_headers, timeouts=timeouts, limit=AT_ONCE).posts
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """POST the body of the request, whatever its address."""

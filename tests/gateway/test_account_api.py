@@ -18,6 +18,7 @@ from voiceflow_worker.errors import (
     VoiceUnavailableError,
 )
 from voiceflow_worker.gateway.account import LONGEST_PAUSE, TRIES, AccountApi
+from voiceflow_worker.gateway.network import Network
 from voiceflow_worker.gateway.rest.client import RestClient
 from voiceflow_worker.gateway.rest.wire import RestWire
 
@@ -63,6 +64,7 @@ class Service:
             RestClient(
                 httpx.MockTransport(self),
                 wire,
+                network=Network(),
                 timeouts={},
                 deadline=timedelta(seconds=20),
                 tries=TRIES,

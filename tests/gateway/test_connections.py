@@ -226,8 +226,8 @@ async def test_an_event_loop_that_knows_no_delay_between_addresses_is_used_too(
     loop = asyncio.get_running_loop()
     connect = loop.create_connection
 
-    async def without_delay(factory: Any, host: str, port: int, *, ssl: Any, ssl_handshake_timeout: Any) -> Any:
-        return await connect(factory, host, port, ssl=ssl, ssl_handshake_timeout=ssl_handshake_timeout)
+    async def without_delay(factory: Any, host: str, port: int) -> Any:
+        return await connect(factory, host, port)
 
     monkeypatch.setattr(loop, "create_connection", without_delay)
     monkeypatch.setattr(asyncio, "BaseEventLoop", type(None))

@@ -18,6 +18,7 @@ from tests.gateway.conftest import Kind
 from tests.gateway.misbehaving import Connection, MisbehavingServer, answer
 from voiceflow_worker.errors import CallLogError, CallLogUnavailableError
 from voiceflow_worker.gateway.log_export import LONGEST_PAUSE, PATIENCE, TRIES, LogExport, read_rows
+from voiceflow_worker.gateway.network import Network
 from voiceflow_worker.gateway.rest.client import RestClient
 from voiceflow_worker.gateway.rest.wire import RestWire
 from voiceflow_worker.gateway.wire import EXPORT_URL
@@ -90,6 +91,7 @@ class EightByEight:
         rest = RestClient(
             httpx.MockTransport(self.handle),
             RestWire(KEY, "ac&me", base_url=base_url or EXPORT_URL),
+            network=Network(),
             timeouts={"read": 5},
             deadline=timedelta(seconds=5),
             tries=TRIES,

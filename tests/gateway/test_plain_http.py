@@ -67,13 +67,6 @@ def test_it_leaves_when_that_is_allowed(monkeypatch: pytest.MonkeyPatch) -> None
         VoiceClient.from_settings(load_settings(api_key="key-1", base_url=ELSEWHERE[0]))
 
 
-def test_nor_does_it_reach_a_proxy_unencrypted() -> None:
-    with pytest.raises(SettingsError, match="proxy"):
-        VoiceClient("key-1", "acme", base_url=HERE[0], proxy="http://10.0.0.1:3128")
-    VoiceClient("key-1", "acme", base_url="https://voice.example.com", proxy="http://10.0.0.1:3128")
-    VoiceClient("key-1", "acme", base_url=HERE[0], proxy="http://127.0.0.1:3128")
-
-
 @pytest.mark.parametrize("file", [".env", "voiceflow.toml"])
 def test_a_file_in_the_working_directory_cannot_allow_it_for_the_key_of_the_environment(
     monkeypatch: pytest.MonkeyPatch, file: str

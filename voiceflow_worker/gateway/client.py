@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from ssl import SSLContext
@@ -20,19 +20,19 @@ from voiceflow_worker.gateway import account as api
 from voiceflow_worker.gateway import wire
 from voiceflow_worker.gateway.answers.answer import AnswerReader
 from voiceflow_worker.gateway.answers.verdict import judge_answer, judge_failure, judge_lateness, read_date
+from voiceflow_worker.gateway.network import Network
 from voiceflow_worker.gateway.rest.wire import RestWire
 from voiceflow_worker.gateway.transport.transports import (
     AnswerProof,
     Carrier,
-    DefaultTransport,
     Timeouts,
     carry,
     check_transport,
+    open_ways,
 )
 from voiceflow_worker.model.flows.callflow import CallFlow
 from voiceflow_worker.model.jobs.call_log import LoggedCalls
 from voiceflow_worker.model.reports.verdict import NotSentCause, PostProgress, Verdict, VerdictKind
-from voiceflow_worker.model.text.web_address import is_plain_and_remote
 from voiceflow_worker.model.text.wording import checked_duration
 
 if TYPE_CHECKING:
@@ -66,10 +66,11 @@ class VoiceClient(api.AccountApi):
     With `retry_not_created_5xx`, two further answers count as proof that nobody was called, and the call can be tried
     again: a NOT_CREATED with a 5xx, and a 503 with a Retry-After.
 
-    Without a `transport`, the client keeps connections of its own on asyncio, and uses httpx's pool on trio and through
-    a `proxy` (http or https, with credentials if needed). `proxy` and `ssl_context` cannot be given together with a
-    `transport`. Nothing is read from the environment. A given `transport` must speak HTTP/1.1, and is closed with the
-    client. If it is not `httpx.AsyncHTTPTransport` itself, each of its errors leaves the call in doubt.
+    Without a `transport`, the client keeps connections of its own on asyncio, and uses httpx's pool on trio. They go
+    through the `proxy` (`http://user:password@host:port`; it must know CONNECT), except to this machine and to the
+    hosts and networks in `no_proxy`. None of these and no `ssl_context` can be given together with a `transport`.
+    Nothing is read from the environment. A given `transport` must speak HTTP/1.1, and is closed with the client. If it
+    is not `httpx.AsyncHTTPTransport` itself, each of its errors leaves the call in doubt.
 
     The API key does not appear in any repr, log or error. Over http:// it is sent only to this machine (a sandbox),
     unless `allow_plain_http` is set. Raises SettingsError for invalid settings, and InvalidInputError for a timeout
@@ -85,6 +86,7 @@ class VoiceClient(api.AccountApi):
         transport: httpx.AsyncBaseTransport | None = None,
         ssl_context: SSLContext | None = None,
         proxy: str | None = None,
+        no_proxy: str | Sequence[str] = (),
         connect_timeout: timedelta = timedelta(seconds=5),
         read_timeout: timedelta = timedelta(seconds=30),
         limiter: RateLimit | None = None,
@@ -92,31 +94,25 @@ class VoiceClient(api.AccountApi):
         concurrency: int = 100,
         allow_plain_http: bool = False,
     ) -> None:
-        if transport is not None and (proxy is not None or ssl_context is not None):
+        if transport is not None and (proxy is not None or no_proxy or ssl_context is not None):
             raise SettingsError(
-                "proxy and ssl_context cannot be given together with transport: set them in the transport"
+                "proxy, no_proxy and ssl_context cannot be given together with transport: set them in the transport"
             )
         checked_duration("connect_timeout", connect_timeout)
         checked_duration("read_timeout", read_timeout)
         if min(connect_timeout, read_timeout) <= timedelta(0) or concurrency < 1:
             raise SettingsError("connect_timeout, read_timeout and concurrency must be greater than 0")
         address = base_url or wire.BASE_URL
-        if proxy is not None and address.startswith("http:") and is_plain_and_remote(proxy) and not allow_plain_http:
-            raise SettingsError(
-                "the API key would go to the proxy unencrypted: give an https:// base URL, or an https:// proxy"
-            )
         self._wire = wire.Wire(api_key, sub_account, base_url=address, allow_plain_http=allow_plain_http)
         self._account_wire = RestWire(api_key, sub_account, base_url=address)
         self._export_wire = RestWire(api_key, sub_account, base_url=base_url or wire.EXPORT_URL)
         timeouts = Timeouts(connect_timeout.total_seconds(), read_timeout.total_seconds())
         self._timeouts = timeouts
-        self._open: Callable[[], Carrier]
-        if transport is None:
-            default = DefaultTransport(limit=concurrency, ssl_context=ssl_context, proxy=proxy)
-            self._open = lambda: default.open(self._wire.calls, headers=self._wire.post_headers, timeouts=timeouts)
-        else:
+        self._network = Network(proxy=proxy, no_proxy=no_proxy, ssl_context=ssl_context)
+        self._concurrency = concurrency
+        self._given = transport
+        if transport is not None:
             check_transport(transport)
-            self._open = lambda: carry(transport, self._wire.calls, headers=self._wire.post_headers, timeouts=timeouts)
         self._limiter = limiter
         self._believes_5xx = retry_not_created_5xx
         self._carrier: Carrier | None = None
@@ -150,7 +146,7 @@ class VoiceClient(api.AccountApi):
         missing = settings.missing_for_calls()
         if missing or settings.api_key is None or settings.sub_account is None:
             raise SettingsError("; ".join(missing))
-        return cls(
+        client = cls(
             settings.api_key.get_secret_value(),
             settings.sub_account,
             base_url=settings.base_url,
@@ -162,6 +158,9 @@ class VoiceClient(api.AccountApi):
             concurrency=settings.concurrency,
             allow_plain_http=settings.allow_plain_http == "yes",
         )
+        if transport is None:
+            client._network = Network.of(settings)
+        return client
 
     def __repr__(self) -> str:
         return f"<VoiceClient {self._wire.sub_account} at {self._wire.host}>"
@@ -169,7 +168,12 @@ class VoiceClient(api.AccountApi):
     async def __aenter__(self) -> Self:
         if self._carrier is not None:
             raise RuntimeError("this VoiceClient is open already; make a new client for each `async with`")
-        carrier = self._open()
+        calls, headers = self._wire.calls, self._wire.post_headers
+        if self._given is not None:
+            carrier = carry(self._given, calls, headers=headers, timeouts=self._timeouts)
+        else:
+            limit = self._concurrency
+            carrier = open_ways(self._network, calls, headers=headers, timeouts=self._timeouts, limit=limit)
         await carrier.__aenter__()
         self._carrier = carrier
         return self
@@ -276,6 +280,7 @@ class VoiceClient(api.AccountApi):
         return RestClient(
             self._opened().transport,
             rest_wire,
+            network=self._network,
             timeouts=self._timeouts.of_httpx,
             deadline=timedelta(seconds=self._timeouts.deadline),
             tries=tries,
@@ -302,9 +307,14 @@ class VoiceClient(api.AccountApi):
         except Exception as error:  # noqa: BLE001 - every error of a transport gets a verdict
             if progress.may_have_left:
                 self._proof.waited(time.monotonic() - began)
-            return self._without_key(
-                judge_failure(error, nothing_left=not progress.may_have_left, host=self._wire.host)
+            verdict = judge_failure(
+                error,
+                nothing_left=not progress.may_have_left,
+                host=self._wire.host,
+                why=self._network.why(error, self._wire.calls),
+                advice=self._network.advice(error, self._wire.calls),
             )
+            return self._without_key(verdict)
         took = time.monotonic() - began
         keep = False
         try:

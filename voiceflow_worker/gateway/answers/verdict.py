@@ -152,20 +152,24 @@ def judge_answer(answer: Answer, *, now: datetime, retry_not_created_5xx: bool =
     )
 
 
-def judge_failure(error: Exception, *, nothing_left: bool, host: str) -> Verdict:
-    """The verdict on a POST that failed without an answer. `nothing_left` means that certainly no byte was sent."""
-    why = describe(error)
-    problem = _certificate_problem(error)
+def judge_failure(error: Exception, *, nothing_left: bool, host: str, why: str = "", advice: str = "") -> Verdict:
+    """The verdict on a POST that failed without an answer. `nothing_left` means that certainly no byte was sent.
+
+    `why` is a better description of the error, if there is one, and `advice` says what to set.
+    """
+    why = why or describe(error)
+    advised = f"; {advice}" if advice else ""
+    problem = certificate_problem(error)
     hold = None
     if problem is not None:
         hold = Hold(
-            reason=f"the certificate of {host} is not trusted ({problem}): check the base URL, check the clock and"
-            " the certificates of this machine, and check whether a proxy decrypts the connection; then resume the"
-            " queue",
+            reason=f"the certificate of {host} is not trusted ({problem}): check the base URL, and check the clock of"
+            f" this machine{advised}; then resume the queue",
             until_opened=True,
         )
     if nothing_left:
-        return _not_sent(NotSentCause.UNREACHABLE, f"no connection to {host} ({why}): nothing was sent", hold=hold)
+        message = f"no connection to {host} ({why}): nothing was sent{'' if hold else advised}"
+        return _not_sent(NotSentCause.UNREACHABLE, message, hold=hold)
     return _unknown(f"the connection to {host} failed, and the call may have left ({why})", hold=hold)
 
 
@@ -331,7 +335,7 @@ def _quoted(answer: Answer, said: _Said | None) -> str:
     return f" with {said.message!r}{code}" if said.message or code else ""
 
 
-def _certificate_problem(error: BaseException) -> str | None:
+def certificate_problem(error: BaseException) -> str | None:
     """The reason why a certificate was not trusted; None for other errors.
 
     The certificate error may be the cause, the context or an argument of `error` (httpcore drops the cause).

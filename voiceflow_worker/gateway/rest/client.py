@@ -14,7 +14,8 @@ from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wai
 from voiceflow_worker.errors import RequestFailedError, VoiceUnavailableError
 from voiceflow_worker.finding import Remedy
 from voiceflow_worker.gateway.answers.answer import Answer, AnswerReader
-from voiceflow_worker.gateway.answers.verdict import describe, quote, read_retry_after
+from voiceflow_worker.gateway.answers.verdict import quote, read_retry_after
+from voiceflow_worker.gateway.network import Network
 from voiceflow_worker.gateway.rest.wire import RestWire
 
 LONGEST_ANSWER = 8 * 1024 * 1024
@@ -27,7 +28,7 @@ Sleep = Callable[[float], Awaitable[None]]
 
 @dataclass(frozen=True, slots=True)
 class RestClient:
-    """A client for requests about one sub-account over one transport.
+    """A client for requests about one sub-account over one transport. `network` explains why one of them failed.
 
     `timeouts` are httpx's, in seconds; `deadline` limits one request. A GET is sent at most `tries` times, and is not
     retried after a Retry-After of more than `longest_pause`. Every method raises VoiceUnavailableError when 8x8 cannot
@@ -37,6 +38,7 @@ class RestClient:
     transport: httpx.AsyncBaseTransport
     wire: RestWire
     _: KW_ONLY
+    network: Network
     timeouts: Mapping[str, float]
     deadline: timedelta
     tries: int
@@ -131,20 +133,21 @@ class RestClient:
                 response = await self.transport.handle_async_request(request)
                 reader = AnswerReader(response, longest=longest)
                 await reader.read()
-        except TimeoutError:
-            why = f"no answer within {within.total_seconds():g} s"
         except Exception as error:  # noqa: BLE001 - each transport has errors of its own for this
-            why = describe(error)
+            no_answer = isinstance(error, TimeoutError) and not str(error)
+            failure = TimeoutError(f"no answer within {within.total_seconds():g} s") if no_answer else error
+            why = self.network.why(failure, request.url)
+            advice = self.network.advice(failure, request.url)
             if request.url.query:
                 why = why.replace(request.url.query.decode("ascii"), "…")
         else:
             answer = reader.answer(post_was_cut=False)
             if answer.is_whole:
                 return answer
-            why = f"the answer broke off, or has more than {longest // 2**20} MiB"
+            why, advice = f"the answer broke off, or has more than {longest // 2**20} MiB", ""
         raise VoiceUnavailableError(
             self.wire.hide(f"{request.url.host} cannot be reached ({why})"),
-            remedy="check the network and DNS of this machine; check the base URL",
+            remedy=f"{f'{advice}; or ' if advice else ''}check the network and DNS of this machine; check the base URL",
         ).remedied(Remedy.CHECK_BASE_URL) from None
 
     def _failed(self, answer: Answer, host: str, said: str, remedy: str) -> RequestFailedError:

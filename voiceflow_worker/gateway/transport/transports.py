@@ -1,23 +1,19 @@
 """The two ways to POST, the choice between them, and the proof that an answer belongs to its POST.
 
-On asyncio without a proxy, `connections` carries the POSTs. Everything else goes over httpx: POSTs on trio, through a
-proxy or over a transport of the user, and all requests that place no call. There the `trace` extension of httpcore is
-the evidence, and each request asks the server to close its connection.
+On asyncio, `connections` carries the POSTs. Everything else goes over httpx: POSTs on trio or over a transport of the
+user, and all requests that place no call. There the `trace` extension of httpcore is the evidence, and each request
+asks the server to close its connection.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from base64 import b64encode
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from dataclasses import dataclass, field
-from functools import cache
-from ssl import SSLContext
+from collections.abc import AsyncIterator, Iterator, Mapping
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Protocol, Self
-from urllib.parse import unquote, urlsplit
 
 import anyio
 import httpx
@@ -25,6 +21,7 @@ import httpx
 from voiceflow_worker.errors import SettingsError
 from voiceflow_worker.gateway.answers.answer import Answer, AnswerReader
 from voiceflow_worker.gateway.answers.verdict import judge_foreign
+from voiceflow_worker.gateway.network import Network
 from voiceflow_worker.model.reports.verdict import PostProgress, Verdict, VerdictKind
 
 LONGEST_WAIT = 3.0
@@ -201,81 +198,44 @@ class Posts(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
 class Carrier:
     """What carries the requests of an open client: `posts` its POSTs, and `transport`, of httpx, all other requests.
 
-    An async context manager. A transport that `make` makes is made when it is first used, because httpx's pool takes
-    0.1 s to load.
+    An async context manager.
     """
 
-    def __init__(
-        self,
-        posts: Posts,
-        make: Callable[[], httpx.AsyncBaseTransport],
-        *,
-        transport: httpx.AsyncBaseTransport | None = None,
-    ) -> None:
-        self.posts = posts
-        self._make = make
-        self._transport = transport
-
-    @property
-    def transport(self) -> httpx.AsyncBaseTransport:
-        """The transport for requests that place no call."""
-        if self._transport is None:
-            self._transport = self._make()
-        return self._transport
+    posts: Posts
+    transport: httpx.AsyncBaseTransport
 
     async def __aenter__(self) -> None:
-        if self._transport is not None:
-            await self._transport.__aenter__()
+        await self.transport.__aenter__()
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
     ) -> None:
         await self.posts.aclose()
-        if self._transport is not None:
-            await self._transport.__aexit__(kind, error, trace)
+        await self.transport.__aexit__(kind, error, trace)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DefaultTransport:
-    """The parameters of the connections that a client opens by itself.
+def open_ways(
+    network: Network, url: httpx.URL, *, headers: Mapping[str, str], timeouts: Timeouts, limit: int
+) -> Carrier:
+    """A carrier for the running event loop on the ways of a network. POSTs go to `url`, with `headers`."""
+    ways = network.transport(limit=limit)
+    if not runs_on_asyncio():
+        return Carrier(HttpxPosts(ways.pool_to(url), url, headers=headers, timeouts=timeouts), ways)
+    from voiceflow_worker.gateway.transport.connections import ConnectionPosts
 
-    They speak HTTP/1.1, make no retries or redirects, and read nothing from the environment. Raises SettingsError for a
-    proxy that is not an http or https address.
-    """
-
-    limit: int
-    ssl_context: SSLContext | None = None
-    proxy: str | None = field(default=None, repr=False)  # it may hold a password
-
-    def __post_init__(self) -> None:
-        _read_proxy(self.proxy)
-
-    def open(self, url: httpx.URL, *, headers: Mapping[str, str], timeouts: Timeouts) -> Carrier:
-        """The connections for the running event loop. POSTs go to `url`, with `headers`."""
-        ssl_context = self.ssl_context or _certifi_context()
-
-        def make() -> httpx.AsyncHTTPTransport:
-            limits = httpx.Limits(max_connections=self.limit)
-            proxy = _read_proxy(self.proxy)
-            return httpx.AsyncHTTPTransport(verify=ssl_context, trust_env=False, limits=limits, proxy=proxy)
-
-        if self.proxy is None and runs_on_asyncio():
-            from voiceflow_worker.gateway.transport.connections import ConnectionPosts
-
-            posts = ConnectionPosts(url, headers=headers, timeouts=timeouts, limit=self.limit, ssl_context=ssl_context)
-            return Carrier(posts, make)
-        return carry(make(), url, headers=headers, timeouts=timeouts)
+    posts = ConnectionPosts(url, headers=headers, timeouts=timeouts, limit=limit, network=network)
+    return Carrier(posts, ways)
 
 
 def carry(
     transport: httpx.AsyncBaseTransport, url: httpx.URL, *, headers: Mapping[str, str], timeouts: Timeouts
 ) -> Carrier:
     """A carrier over a transport of httpx. POSTs go to `url`, with `headers`."""
-    posts = HttpxPosts(transport, url, headers=headers, timeouts=timeouts)
-    return Carrier(posts, lambda: transport, transport=transport)
+    return Carrier(HttpxPosts(transport, url, headers=headers, timeouts=timeouts), transport)
 
 
 def check_transport(transport: httpx.AsyncBaseTransport) -> None:
@@ -416,23 +376,3 @@ class _Trace:
 def runs_on_asyncio() -> bool:
     """Whether the running event loop is asyncio's."""
     return anyio.get_cancelled_exc_class() is asyncio.CancelledError
-
-
-@cache
-def _certifi_context() -> SSLContext:
-    """httpx's own choice of trusted certificates. Loading takes 35 ms, and is done once."""
-    return httpx.create_ssl_context(trust_env=False)
-
-
-def _read_proxy(proxy: str | None) -> httpx.Proxy | None:
-    if proxy is None:
-        return None
-    parts = urlsplit(proxy)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        # The proxy is not quoted: it may contain a password.
-        raise SettingsError("the proxy must be an http:// or https:// address with a host")
-    headers: dict[str, str] = {}
-    if parts.username:
-        credentials = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
-        headers["Proxy-Authorization"] = f"Basic {b64encode(credentials.encode()).decode()}"
-    return httpx.Proxy(parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl(), headers=headers)

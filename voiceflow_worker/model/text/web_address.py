@@ -1,9 +1,12 @@
-"""Web addresses in settings. Errors do not quote an address: it may hold a secret."""
+"""Web addresses, proxies and lists of hosts in settings. Errors do not quote an address: it may hold a secret."""
 
 from __future__ import annotations
 
-from ipaddress import IPv4Address, IPv6Address, ip_address
-from urllib.parse import SplitResult, urlsplit
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from urllib.parse import SplitResult, unquote, urlsplit
 
 _NOT_PUBLIC = (".home.arpa", ".internal", ".invalid", ".lan", ".local", ".test")
 """Endings of names that do not exist on the internet (RFC 6761, RFC 6762, RFC 8375; ICANN reserves `internal`)."""
@@ -42,6 +45,132 @@ def read_notify_url(text: str) -> str:
             "set the secret that notifications are signed with"
         )
     return text
+
+
+@dataclass(frozen=True, slots=True)
+class Proxy:
+    """The proxy of a company, which opens tunnels (CONNECT). Neither its text nor its repr shows the credentials."""
+
+    host: str
+    port: int
+    credentials: tuple[str, str] | None = field(default=None, repr=False)
+    """The user name and the password."""
+
+    @classmethod
+    def of(cls, text: str) -> Proxy:
+        """Read an address such as `http://user:password@proxy.example.com:3128`. Raises ValueError."""
+        text = text.strip()
+        scheme, mark, rest = text.partition("://")
+        if mark and scheme.lower().startswith("socks"):
+            raise ValueError("a SOCKS proxy cannot be used: give the http address of a proxy that knows CONNECT")
+        if mark and scheme.lower() == "https":
+            raise ValueError(
+                "give the http:// address of the proxy: TLS to the proxy itself is not supported, and what goes through"
+                " it is encrypted anyway"
+            )
+        parts = split_web_address(text)
+        # A mark such as # in a password ends the host: what follows it then holds the @.
+        if parts is None or "@" in rest.rpartition("@")[0] or "@" in parts.path + parts.query + parts.fragment:
+            ways = "write %40 for @, %23 for #, %2F for / and %3A for : in its user name and password"
+            more = f"; {ways}" if "@" in text else ""
+            raise ValueError(f"give an http address with a host, such as http://proxy.example.com:3128{more}")
+        if parts.path.strip("/") or parts.query or parts.fragment:
+            raise ValueError(
+                "the address of a proxy ends with its host and port, as http://proxy.example.com:3128 does"
+            )
+        credentials = None
+        if parts.username:
+            credentials = (unquote(parts.username), unquote(parts.password or ""))
+        return cls(parts.hostname or "", parts.port or 80, credentials)
+
+    @property
+    def url(self) -> str:
+        """The address without the credentials."""
+        return f"http://{self}"
+
+    def __str__(self) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{host}:{self.port}"
+
+
+def read_proxy(text: str) -> str:
+    """The address of a proxy, without spaces around it. Raises ValueError."""
+    Proxy.of(text)
+    return text.strip()
+
+
+_NAME = re.compile(r"(?:\*?\.)?([a-z0-9_]([a-z0-9_.-]*[a-z0-9_])?)\.?", re.ASCII)
+_IN_BRACKETS = re.compile(r"\[([0-9a-f]*:[0-9a-f:.]*)\]")
+_HOSTS = "give hosts and networks with commas between, such as .example.com, db.example.com:8443, 10.0.0.0/8, [::1]"
+
+
+@dataclass(frozen=True, slots=True)
+class HostRule:
+    """One entry of a list of hosts: a name with all names below it, an address, a network, or `*` for every host."""
+
+    text: str
+    name: str = ""
+    network: IPv4Network | IPv6Network | None = None
+    port: int | None = None
+
+    @classmethod
+    def of(cls, text: str) -> HostRule:
+        """Read one entry. Raises ValueError."""
+        rest = text.lower()
+        if rest == "*":
+            return cls(text)
+        if "://" in rest:
+            raise ValueError(f"{text!r} is an address: write its host alone, without http://")
+        if (network := _network(rest)) is not None:
+            return cls(text, network=network)
+        if "/" in rest:
+            raise ValueError(f"{text!r} is no network; {_HOSTS}")
+        rest, colon, digits = rest.rpartition(":") if ":" in rest else (rest, "", "")
+        port = int(digits) if digits.isascii() and digits.isdigit() and len(digits) < 6 else 0
+        if colon and not 0 < port < 65536:
+            raise ValueError(f"{text!r} has no port after its last colon; {_HOSTS}")
+        if (network := _network(rest)) is not None:
+            return cls(text, network=network, port=port or None)
+        name = _NAME.fullmatch(rest)
+        if name is None or name[1].rpartition(".")[2].isdigit():
+            raise ValueError(f"{text!r} is neither a host nor a network; {_HOSTS}")
+        return cls(text, name=name[1], port=port or None)
+
+    def holds(self, host: str, port: int) -> bool:
+        """Whether a host and port are among those of this entry."""
+        if self.port is not None and self.port != port:
+            return False
+        address = _ip(host)
+        if self.network is not None:
+            return address is not None and address in self.network
+        return not self.name or (address is None and f".{host}".endswith(f".{self.name}"))
+
+    def __str__(self) -> str:
+        return self.text
+
+
+def read_hosts(value: str | Iterable[object]) -> tuple[HostRule, ...]:
+    """The entries of a list of hosts, as a text with commas or spaces between, or as a list. Raises ValueError."""
+    parts = re.split(r"[,\s]+", value) if isinstance(value, str) else map(str, value)
+    return tuple(HostRule.of(part.strip()) for part in parts if part.strip())
+
+
+def is_among(url: str, hosts: Iterable[HostRule]) -> bool:
+    """Whether the host of an address is in a list of hosts. Names are not looked up."""
+    parts = urlsplit(url)
+    port = parts.port or (443 if parts.scheme == "https" else 80)
+    return any(each.holds(_host(url), port) for each in hosts)
+
+
+def _network(text: str) -> IPv4Network | IPv6Network | None:
+    """The network or address in a text; None for anything else. Raises ValueError for a network with a mistake."""
+    bracketed = _IN_BRACKETS.fullmatch(text)
+    try:
+        return ip_network(bracketed[1] if bracketed else text)
+    except ValueError:
+        if "/" in text and _network(text.partition("/")[0]) is not None:
+            raise
+        return None
 
 
 def is_plain_and_remote(url: str) -> bool:

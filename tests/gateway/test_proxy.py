@@ -1,0 +1,224 @@
+"""Calls through the proxy of a company: what it does at each stage, and what that proves, on each event loop."""
+
+from __future__ import annotations
+
+import ssl
+from base64 import b64encode
+
+import pytest
+
+from tests.gateway.conftest import NOW, OURS, Kind, named, placement
+from tests.gateway.misbehaving import CERTIFICATE, CREATED, Behaviour, Connection, MisbehavingServer, answer, places
+from tests.support.company_proxy import (
+    AUTHORITY,
+    VOICE,
+    CompanyProxy,
+    hangs_up,
+    in_tunnel,
+    refuses,
+    resets,
+    says,
+    stalls,
+)
+from tests.support.company_proxy import CERTIFICATE as COMPANY
+from voiceflow_worker.gateway.client import VoiceClient
+from voiceflow_worker.model.reports.verdict import NotSentCause, PostProgress, Verdict
+from voiceflow_worker.model.reports.verdict import VerdictKind as K
+
+pytestmark = pytest.mark.anyio
+
+both = pytest.mark.parametrize("kind", [OURS, Kind("default", "trio", None)], ids=named)
+"""Our own connections, and httpx's pool, which trio takes."""
+
+
+@pytest.fixture(scope="module")
+def trusting_company() -> ssl.SSLContext:
+    """Trusts the authority of the company."""
+    return ssl.create_default_context(cafile=AUTHORITY)
+
+
+def ends_at_once(connection: Connection) -> None:
+    """End the tunnel when it is open."""
+
+
+def speaks_no_tls(connection: Connection) -> None:
+    connection.wait_for_bytes()
+    connection.send(b"220 smtp.example ready\r\n")
+
+
+def stalls_there(connection: Connection) -> None:
+    connection.stall()
+
+
+NOTHING_LEFT: dict[str, tuple[Behaviour, str]] = {
+    "403": (refuses("403 Forbidden"), "refuses a tunnel to this host (403 Forbidden)"),
+    "407": (refuses("407 Proxy Authentication Required"), "asks for a user name and password"),
+    "502": (refuses("502 Bad Gateway"), "(502 Bad Gateway)"),
+    "503 with a time": (says(b"HTTP/1.1 503 Busy\r\nRetry-After: 60\r\nContent-Length: 0\r\n\r\n"), "(503 Busy)"),
+    "a redirect": (says(b"HTTP/1.1 302 Found\r\nLocation: http://login.example/\r\nContent-Length: 0\r\n\r\n"), "302"),
+    "an answer of 8x8 to CONNECT": (
+        says(b"HTTP/1.1 400 No\r\nContent-Length: %d\r\n\r\n%b" % (len(CREATED), CREATED)),
+        "400",
+    ),
+    "no reason": (says(b"HTTP/1.1 503\r\nContent-Length: 0\r\n\r\n"), "503"),
+    "garbage": (says(b"220 smtp.example ready\r\n\r\n"), ""),
+    "a web page": (says(b"<html>Who are you?</html>"), ""),
+    "half a head": (says(b"HTTP/1.1 200 Conn"), ""),
+    "nothing but a status": (says(b"HTTP/1.1 two hundred\r\n\r\n"), ""),
+    "an endless head": (says(b"HTTP/1.1 200 OK\r\nX: " + b"x" * 300_000), ""),
+    "hangs up": (hangs_up, ""),
+    "resets": (resets, ""),
+    "ends the tunnel": (in_tunnel(ends_at_once, tls=False), ""),
+    "no TLS in the tunnel": (in_tunnel(speaks_no_tls, tls=False), ""),
+}
+
+
+def client_of(kind: Kind, proxy: MisbehavingServer, trust: ssl.SSLContext, **options: float | str) -> VoiceClient:
+    return kind.client(f"https://{VOICE}", proxy=proxy.url, trust=trust, **options)  # type: ignore[arg-type]
+
+
+async def place(client: VoiceClient, progress: PostProgress) -> Verdict:
+    return await client.place(placement(), progress=progress, now=NOW)
+
+
+@both
+@pytest.mark.parametrize("story", NOTHING_LEFT)
+async def test_until_the_tunnel_stands_nothing_has_left(
+    kind: Kind, story: str, trusting_company: ssl.SSLContext
+) -> None:
+    behaviour, told = NOTHING_LEFT[story]
+    progress = PostProgress()
+    with MisbehavingServer(behaviour) as proxy:
+        async with client_of(kind, proxy, trusting_company) as client:
+            verdict = await place(client, progress)
+    assert (verdict.kind, verdict.cause, verdict.hold) == (K.NOT_SENT, NotSentCause.UNREACHABLE, None), verdict
+    assert not progress.may_have_left
+    assert told in verdict.message
+    assert f"the proxy 127.0.0.1:{proxy.port}" in verdict.message
+    assert not proxy.posts
+
+
+@both
+@pytest.mark.parametrize("story", ["CONNECT", "TLS"])
+async def test_a_proxy_that_hangs_has_sent_nothing(kind: Kind, story: str, trusting_company: ssl.SSLContext) -> None:
+    behaviour = stalls if story == "CONNECT" else in_tunnel(stalls_there, tls=False)
+    progress = PostProgress()
+    with MisbehavingServer(behaviour) as proxy:
+        async with client_of(kind, proxy, trusting_company, connect=0.3, read=0.3) as client:
+            verdict = await place(client, progress)
+    assert (verdict.kind, verdict.hold) == (K.NOT_SENT, None)
+    assert not progress.may_have_left
+
+
+@both
+@pytest.mark.parametrize("story", ["unknown authority", "another host"])
+async def test_a_certificate_in_the_tunnel_that_is_not_trusted_holds_the_queue(kind: Kind, story: str) -> None:
+    certificate, trust = COMPANY, ssl.create_default_context()
+    if story == "another host":
+        certificate, trust = CERTIFICATE, ssl.create_default_context(cafile=CERTIFICATE)
+    progress = PostProgress()
+    with MisbehavingServer(in_tunnel(places, certificate=certificate)) as proxy:
+        async with client_of(kind, proxy, trust) as client:
+            verdict = await place(client, progress)
+    assert verdict.kind is K.NOT_SENT
+    assert verdict.hold is not None
+    assert verdict.hold.until_opened
+    assert "VOICEFLOW_CA_FILE" in verdict.hold.reason
+    assert not progress.may_have_left
+    assert not proxy.posts
+
+
+def resets_within_the_head(connection: Connection) -> None:
+    connection.wait_for_bytes()
+    connection.socket.recv(10)
+    connection.reset()
+
+
+def ends_after_the_body(connection: Connection) -> None:
+    connection.read_request()
+
+
+def answers_itself(connection: Connection) -> None:
+    connection.read_request()
+    connection.send(answer(502, b"<html>Bad Gateway</html>"))
+
+
+def lists_no_webhooks(connection: Connection) -> None:
+    connection.read_request()
+    connection.send(answer(200, b'{"webhooks":[]}'))
+
+
+def resets_after_the_body(connection: Connection) -> None:
+    connection.read_request()
+    connection.reset()
+
+
+def cuts_the_answer(connection: Connection) -> None:
+    connection.read_request()
+    connection.send(answer(200, CREATED)[:-20])
+
+
+AFTER: dict[str, Behaviour] = {
+    "cut in the head": resets_within_the_head,
+    "ended after the body": ends_after_the_body,
+    "reset after the body": resets_after_the_body,
+    "cut in the answer": cuts_the_answer,
+    "the proxy answers itself": answers_itself,
+}
+
+
+@both
+@pytest.mark.parametrize("story", AFTER)
+async def test_a_tunnel_that_is_cut_after_bytes_have_left_is_a_doubt(
+    kind: Kind, story: str, trusting_company: ssl.SSLContext
+) -> None:
+    progress = PostProgress()
+    with MisbehavingServer(in_tunnel(AFTER[story])) as proxy:
+        async with client_of(kind, proxy, trusting_company) as client:
+            verdict = await place(client, progress)
+    assert verdict.kind is K.UNKNOWN, verdict
+    assert progress.may_have_left
+    assert proxy.connections == 1
+
+
+@both
+async def test_calls_go_through_and_a_tunnel_is_kept(kind: Kind, trusting_company: ssl.SSLContext) -> None:
+    with MisbehavingServer(places) as voice:
+        company = CompanyProxy({VOICE: voice.port})
+        with MisbehavingServer(company) as proxy:
+            async with client_of(kind, proxy, trusting_company) as client:
+                verdicts = [await place(client, PostProgress()) for _ in range(3)]
+        assert [verdict.kind for verdict in verdicts] == [K.CREATED] * 3
+        assert company.tunnels == [f"{VOICE}:443"] * (1 if kind is OURS else 3)
+        assert len(voice.posts) == 3
+
+
+@both
+async def test_the_credentials_go_to_the_proxy_and_the_key_to_8x8(kind: Kind, trusting_company: ssl.SSLContext) -> None:
+    with MisbehavingServer(places) as voice:
+        company = CompanyProxy({VOICE: voice.port}, credentials=b64encode(b"me:p@ss:w").decode())
+        with MisbehavingServer(company) as proxy:
+            url = f"http://me:p%40ss%3Aw@127.0.0.1:{proxy.port}"
+            async with kind.client(f"https://{VOICE}", proxy=url, trust=trusting_company) as client:
+                assert (await place(client, PostProgress())).kind is K.CREATED
+            assert b"secret-key" not in proxy.heads[0]
+    assert b"proxy-authorization" not in voice.heads[0].lower()
+
+
+@both
+@pytest.mark.parametrize("no_proxy", ["", "*", "10.0.0.0/8"])
+async def test_this_machine_is_reached_without_the_proxy(kind: Kind, no_proxy: str) -> None:
+    with MisbehavingServer(places) as voice, MisbehavingServer(refuses("403 No")) as proxy:
+        for host in ("127.0.0.1", "localhost"):
+            url = f"http://{host}:{voice.port}"
+            async with kind.client(url, proxy=proxy.url, no_proxy=no_proxy) as client:
+                assert (await place(client, PostProgress())).kind is K.CREATED
+        assert not proxy.connections
+
+
+@both
+async def test_other_requests_take_the_same_way(kind: Kind, trusting_company: ssl.SSLContext) -> None:
+    with MisbehavingServer(in_tunnel(lists_no_webhooks)) as proxy:
+        async with client_of(kind, proxy, trusting_company) as client:
+            assert await client.webhooks() == ()
+    assert proxy.heads[0].startswith(f"CONNECT {VOICE}:443 ".encode())

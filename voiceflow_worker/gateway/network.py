@@ -1,0 +1,183 @@
+"""How requests leave this machine: through the proxy of a company or not, and whose certificates are trusted.
+
+Everything that leaves asks here: calls, the account, the log, notifications, and the downloads of checks. Nothing is
+read from the environment: a variable that another program set must not send an API key through a stranger's proxy.
+"""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from functools import cache, cached_property
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Self
+
+import httpx
+
+from voiceflow_worker.errors import SettingsError
+from voiceflow_worker.gateway.answers.verdict import certificate_problem, describe
+from voiceflow_worker.model.text.web_address import HostRule, Proxy, is_among, is_this_machine, read_hosts
+from voiceflow_worker.setting_kinds import read_certificates
+
+if TYPE_CHECKING:
+    from voiceflow_worker.settings import Settings
+
+PREFIX = "VOICEFLOW_"
+WANTS_CREDENTIALS = "407"
+
+
+class ProxyError(ConnectionError):
+    """Raised when a proxy opens no tunnel. Nothing was sent to the server behind it."""
+
+    @classmethod
+    def refusal(cls, proxy: Proxy, said: str) -> Self:
+        """The proxy answered CONNECT with `said`, a status such as `403 Forbidden`."""
+        if said.startswith(WANTS_CREDENTIALS):
+            accepts = "does not accept the user name and password in its address"
+            asks = "asks for a user name and password: write them into its address, http://user:password@host:port"
+            return cls(f"the proxy {proxy} {accepts if proxy.credentials else asks} ({said})")
+        return cls(f"the proxy {proxy} refuses a tunnel to this host ({said}): ask who runs the proxy to allow it")
+
+
+class Network:
+    """The ways of one installation to other machines.
+
+    `no_proxy` names hosts and networks that are reached without the `proxy`; loopback addresses are always. Public
+    certificates (certifi) and those of this machine's OpenSSL are trusted, and those in the PEM file `ca_file`, unless
+    `ssl_context` is given. `unread` has the variables of the environment that say the same as a setting that is not
+    set: they are named when a connection fails. Raises SettingsError for a wrong proxy, list or file.
+    """
+
+    def __init__(
+        self,
+        *,
+        proxy: str | None = None,
+        no_proxy: str | Iterable[object] = (),
+        ca_file: Path | None = None,
+        ssl_context: ssl.SSLContext | None = None,
+        unread: Mapping[str, Sequence[str]] = MappingProxyType({}),
+    ) -> None:
+        try:
+            self._proxy = None if proxy is None else Proxy.of(proxy)
+        except ValueError as error:
+            raise SettingsError(f"the proxy cannot be used: {error}") from None
+        try:
+            self._direct: tuple[HostRule, ...] = read_hosts(no_proxy)
+        except ValueError as error:
+            raise SettingsError(f"the hosts to reach without a proxy cannot be read: {error}") from None
+        self._ca_file = ca_file
+        self._given_context = ssl_context
+        self._unread = unread
+
+    @classmethod
+    def of(cls, settings: Settings) -> Self:
+        """The ways that these settings name."""
+        return cls(
+            proxy=settings.proxy,
+            no_proxy=settings.no_proxy,
+            ca_file=settings.ca_file,
+            unread=settings.unread_names(),
+        )
+
+    @cached_property
+    def ssl_context(self) -> ssl.SSLContext:
+        """The context for connections with TLS. Raises SettingsError if the file of certificates cannot be read."""
+        if self._given_context is not None:
+            return self._given_context
+        return _usual_trust() if self._ca_file is None else _trust(self._ca_file)
+
+    def proxy_to(self, url: httpx.URL) -> Proxy | None:
+        """The proxy on the way to this address; None if there is none."""
+        if self._proxy is None or is_this_machine(str(url)) or is_among(str(url), self._direct):
+            return None
+        return self._proxy
+
+    def transport(self, *, limit: int) -> Ways:
+        """A transport of httpx that takes the right way to each address."""
+        return Ways(self, limit=limit)
+
+    def why(self, error: Exception, url: httpx.URL) -> str:
+        """The reason of a failed request to this address, with the proxy on its way."""
+        proxy = self.proxy_to(url)
+        if proxy is None:
+            return describe(error)
+        match error:
+            case ProxyError():
+                return str(error)
+            case httpx.ProxyError():
+                return str(ProxyError.refusal(proxy, str(error)))
+            case _:
+                return f"{describe(error)}, through the proxy {proxy}"
+
+    def advice(self, error: Exception, url: httpx.URL) -> str:
+        """What to set after this failure, as a clause; empty if no setting of this network can be the reason."""
+        if certificate_problem(error) is not None:
+            company = "if a proxy of your company decrypts connections, name the file of its certificate in"
+            return f"{company} {PREFIX}CA_FILE{self._not_read('ca_file')}"
+        if is_this_machine(str(url)):
+            return ""
+        names = ("no_proxy",) if self.proxy_to(url) is not None else ("proxy", "no_proxy")
+        if not self._unread.get(names[0]):
+            return ""
+        wanted = [f"{PREFIX}{each.upper()}" for each in names if self._unread.get(each)]
+        return f"set {' and '.join(wanted)}{self._not_read(*names)}"
+
+    def _not_read(self, *names: str) -> str:
+        found = [each for name in names for each in self._unread.get(name, ())]
+        if not found:
+            return ""
+        return f" ({', '.join(found)} in the environment {'is' if len(found) == 1 else 'are'} not read)"
+
+
+class Ways(httpx.AsyncBaseTransport):
+    """A transport of httpx that takes the way of a network to each address. It makes no retries and no redirects."""
+
+    def __init__(self, network: Network, *, limit: int) -> None:
+        self._network = network
+        self._limit = limit
+        self._pools: dict[Proxy | None, httpx.AsyncHTTPTransport] = {}
+
+    def pool_to(self, url: httpx.URL) -> httpx.AsyncHTTPTransport:
+        """The pool of connections on the way to this address. It is made when it is first used: that takes 0.1 s."""
+        proxy = self._network.proxy_to(url)
+        if proxy not in self._pools:
+            self._pools[proxy] = httpx.AsyncHTTPTransport(
+                verify=self._network.ssl_context,
+                trust_env=False,
+                limits=httpx.Limits(max_connections=self._limit),
+                proxy=None if proxy is None else httpx.Proxy(proxy.url, auth=proxy.credentials),
+            )
+        return self._pools[proxy]
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        """Send a request on its way."""
+        return await self.pool_to(request.url).handle_async_request(request)
+
+    async def aclose(self) -> None:
+        """Close all connections."""
+        for pool in self._pools.values():
+            await pool.aclose()
+
+
+@cache
+def _usual_trust() -> ssl.SSLContext:
+    return _trust(None)  # loading takes 35 ms, and is done once
+
+
+def _trust(ca_file: Path | None) -> ssl.SSLContext:
+    context = httpx.create_ssl_context(trust_env=False)  # certifi
+    # OpenSSL's own folders, not `load_default_certs`, which follows SSL_CERT_FILE.
+    paths = ssl.get_default_verify_paths()
+    for place in ({"cafile": paths.openssl_cafile}, {"capath": paths.openssl_capath}):
+        with suppress(OSError):  # this machine may have none; ssl.SSLError is one too
+            context.load_verify_locations(**place)
+    if ca_file is not None:
+        try:
+            context.load_verify_locations(cadata=read_certificates(ca_file))
+        except ValueError as error:
+            raise SettingsError(f"{ca_file} cannot be used: {error}") from None
+        # Authorities of companies seldom have all that Python 3.13 began to ask for.
+        context.verify_flags &= ~ssl.VERIFY_X509_STRICT
+    return context
