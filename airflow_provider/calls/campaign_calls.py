@@ -76,6 +76,8 @@ def rows_of(file: Path, options: CampaignOptions, *, now: datetime) -> TaskRows:
         cells = dict(zip(source.columns, raw.cells, strict=True)) if source.kind.is_table else dict(raw.data)
         rows.append({name: value for name, value in cells.items() if name})
         lines.append(raw.number)
+    for note in source.notes:
+        log.warning("%s: %s", file, note)
     return TaskRows(rows=rows, lines=lines, unreadable=unreadable)
 
 

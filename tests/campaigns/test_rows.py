@@ -126,7 +126,7 @@ REPEATED = "destination,name\n+6587654321,Ana\n+6587654322,Ben\n(+65) 8765 4321,
 def test_rows_that_call_a_number_again_with_another_text_are_calls_and_one_warning(tmp_path: Path) -> None:
     campaign = open_campaign(file_of(tmp_path, REPEATED), OPTIONS, now=NOW)
     assert len(requests(campaign)) == 4
-    (found,) = campaign.repeats()
+    (found,) = campaign.closing_findings()
     assert (found.row, found.column, found.is_error) == (4, "destination", False)
     assert found.message.startswith(
         "2 rows would call a number that an earlier row of the same batch calls with another body"
@@ -138,7 +138,7 @@ def test_another_spelling_of_a_number_is_a_repetition_too(tmp_path: Path) -> Non
     table = "destination,name\n+525512345678,Ana\n+5215512345678,Ana\n"
     campaign = open_campaign(file_of(tmp_path, table), OPTIONS, now=NOW)
     assert len(requests(campaign)) == 2
-    assert "row 3 has the number of row 2" in campaign.repeats()[0].message
+    assert "row 3 has the number of row 2" in campaign.closing_findings()[0].message
 
 
 def test_a_number_of_another_batch_or_with_a_key_of_its_own_or_of_a_bad_row_is_no_repetition(tmp_path: Path) -> None:
@@ -148,7 +148,7 @@ def test_a_number_of_another_batch_or_with_a_key_of_its_own_or_of_a_bad_row_is_n
     )
     campaign = open_campaign(file_of(tmp_path, table), OPTIONS, now=NOW)
     assert [row.is_bad for row in campaign] == [False, False, False, True, False]
-    assert campaign.repeats() == ()
+    assert campaign.closing_findings() == ()
 
 
 def test_a_key_that_is_there_twice_for_different_calls_is_an_error_that_names_both_lines(tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ from voiceflow_worker.campaigns.calls.values import (
     missing_from,
     write_dates_out,
 )
+from voiceflow_worker.campaigns.files.damaged_texts import error_in
 from voiceflow_worker.campaigns.files.input_file import InputFile
 from voiceflow_worker.campaigns.files.rows import DESTINATION, REASON, RESERVED, RawRow, RowSource, row_name
 from voiceflow_worker.campaigns.sources.cells import GivenRows, open_source
@@ -129,11 +130,13 @@ class CampaignRows:
         if self.input is not None and not found_any:
             raise CampaignFileError(f"{self.file} has a header and no rows; there is nothing to call")
 
-    def repeats(self) -> tuple[Finding, ...]:
-        """A warning about rows that call the number of an earlier row with another body; empty if there are none.
+    def closing_findings(self) -> tuple[Finding, ...]:
+        """Warnings about all rows together, such as hidden rows. Call this when all rows have been read."""
+        notes = (Finding(file=self.file, severity=Severity.WARNING, message=each) for each in self.source.notes)
+        return (*notes, *self._repeats())
 
-        Call this when all rows have been read: only rows that were read are compared.
-        """
+    def _repeats(self) -> tuple[Finding, ...]:
+        """A warning about rows that call the number of an earlier row with another body; empty if there are none."""
         if self._first_repeat is None:
             return ()
         row, earlier = self._first_repeat
@@ -179,6 +182,7 @@ class CampaignRows:
             values = self._csv(raw)
         else:
             values = json_values(raw, is_body=options.template is None, number_column=options.number_column)
+        _refuse_errors(values)
         if options.date_order is not None:
             write_dates_out(values, options.date_order)
         return values
@@ -276,6 +280,14 @@ class CampaignRows:
         new = [name for name in raw.data if name not in self._unused and not self._is_wanted(name)]
         self._unused.update(new)
         return tuple(self._unused_column(name, raw.number) for name in new)
+
+
+def _refuse_errors(values: RowValues) -> None:
+    """Make the cells that hold an error of a spreadsheet problems of the row. No such cell counts as missing."""
+    for name, value in values.variables.items():
+        if isinstance(value, str) and (problem := error_in(value)) is not None:
+            values.problems.append((name, None, problem))
+            values.reserved.pop(name, None)
 
 
 def _own_names(names: Iterable[str]) -> Mapping[str, str]:

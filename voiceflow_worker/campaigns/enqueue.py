@@ -493,7 +493,7 @@ class _Enqueueing:
                 if not self.checks:
                     raise
                 tally.unreadable(error)
-            tally.findings.add(campaign.repeats())
+            tally.findings.add(campaign.closing_findings())
             refused = tally.rejected > 0 and not self.skip_bad
             async with turn.held(needed=needs_turn and not (dry_run or refused)):
                 if before is not None:

@@ -18,6 +18,7 @@ from typing import IO, Any, NamedTuple, Self
 
 import orjson
 
+from voiceflow_worker.campaigns.files.damaged_texts import error_in
 from voiceflow_worker.campaigns.files.input_file import InputFile
 from voiceflow_worker.errors import CampaignFileError
 from voiceflow_worker.finding import Finding, Remedy, Severity
@@ -103,6 +104,8 @@ def read_columns(
         raise CampaignFileError(f"{place} has no column destination; {remedy}; columns found: {shown}{hint}").remedied(
             Remedy.NAME_COLUMN
         )
+    if wrong := next(filter(None, map(error_in, present)), None):
+        raise CampaignFileError(f"{place}: the header {wrong}")
     # The reason of a rejects file may stand before the file's own column of that name. Both are left out.
     twice = [name for name, count in Counter(map(folded, present)).items() if count > 1 and name != REASON]
     if wanted not in {None, DESTINATION} and DESTINATION in twice and DESTINATION in map(row_name, header):
@@ -171,6 +174,8 @@ class RowSource(ABC):
     """The line or row of a table's header; None if the header is not a row."""
     delimiter: str = ""
     """The delimiter of a CSV file."""
+    notes: tuple[str, ...] = ()
+    """Warnings about the whole file. They are complete when all rows have been read."""
 
     @abstractmethod
     def __iter__(self) -> Iterator[RawRow]:

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import re
 import zipfile
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from datetime import datetime, time, timedelta
 from io import BufferedReader
-from itertools import islice
 from typing import Any
-from warnings import catch_warnings, simplefilter
 
 from voiceflow_worker.campaigns.files.input_file import InputFile, unreadable
 from voiceflow_worker.campaigns.files.rows import FileKind, RawRow, RowSource, read_columns
 from voiceflow_worker.campaigns.sources.cells import EXACT, cell_text, message_line, missing_library, table_row
+from voiceflow_worker.campaigns.sources.spreadsheet import BadCell, Sheet, Spreadsheet, SpreadsheetError, in_ranges
 from voiceflow_worker.errors import CampaignFileError
 from voiceflow_worker.finding import Remedy
+from voiceflow_worker.model.text.printable import half_pair_in
 
 _MOST_TEXTS = 500_000_000
 """The largest size of the table of texts, in bytes. It is the only part of a workbook that has to be in memory."""
@@ -26,18 +25,8 @@ _SUSPICIOUS_BYTES, _SUSPICIOUS_RATIO = 100_000_000, 200
 
 What is above both limits is refused: it may be a bomb. Ordinary sheets unpack to 5 to 30 times their size."""
 
-_MOST_ROWS = 1_048_576
-"""The largest number of rows in a sheet of Excel. It is checked: a damaged file may have larger row numbers."""
-
-_LONGEST_ROW = 2_000_000
-"""The largest size of a row in bytes of XML. A row of 16,384 cells, the most that Excel allows, has about a million."""
-
-_ROW_OR_END = re.compile(rb"<(?:\w+:)?row[\s/>]|</(?:\w+:)?sheetData>")
-
-_AT_ONCE = 500
-"""The number of rows that are read at a time."""
-
-_ERRORS = frozenset({"#DIV/0!", "#N/A", "#NAME?", "#NULL!", "#NUM!", "#REF!", "#VALUE!", "#SPILL!", "#CALC!"})
+_MOST_NAMED = 12
+"""The largest number of ranges of hidden rows that a warning names."""
 
 
 class ExcelRows(RowSource):
@@ -59,51 +48,54 @@ class ExcelRows(RowSource):
         self._file = file
         self._on_bytes = on_bytes
         with self._workbook() as (_, book):
-            self.sheet: str = self._chosen(book, sheet)
-            row, header = next(_filled_rows(book[self.sheet]), (1, ()))
+            chosen = self._chosen(book, sheet)
+            self.sheet: str = chosen.name
+            first = next(book.rows(chosen), None)
             self._place = f"{file}, sheet {self.sheet}"
-            if not header:
+            if first is None:
                 raise CampaignFileError(
                     f"{self._place} is empty; it needs a header row with a column named destination"
                 )
-            self.header: tuple[str, ...] = tuple(map(self._name, header))
-        self.header_row: int | None = row
-        title = "" if len(header) > 1 else f"; row {row} has only one cell: remove titles above the header"
+            self.header: tuple[str, ...] = tuple(map(self._name, first.values))
+        self.header_row: int | None = first.number
+        title = (
+            "" if len(first.values) > 1 else f"; row {first.number} has only one cell: remove titles above the header"
+        )
         self.columns: tuple[str, ...] = read_columns(self.header, number_column, place=self._place, hint=title)
 
     def __iter__(self) -> Iterator[RawRow]:
         width = len(self.columns)
+        hidden: list[int] = []
         with self._workbook() as (reader, book):
-            for number, values in _filled_rows(book[self.sheet]):
+            for number, values, is_hidden in book.rows(self._chosen(book, self.sheet)):
                 if number == self.header_row:
                     continue
                 self._refuse_nameless(number, values)
+                if is_hidden:
+                    hidden.append(number)
                 yield table_row(number, [*values[:width], *[None] * (width - len(values))], self.columns, _text)
                 if self._on_bytes is not None and number % 1000 == 0:
                     self._on_bytes(reader.tell())
+        if hidden:
+            self.notes = (*self.notes, _hidden(self.sheet, hidden))
 
     @contextmanager
-    def _workbook(self) -> Generator[tuple[BufferedReader, Any]]:
-        try:
-            from openpyxl import load_workbook
-        except ImportError:
-            raise missing_library(f"{self._file} is an Excel workbook, which") from None
+    def _workbook(self) -> Generator[tuple[BufferedReader, Spreadsheet]]:
         with ExitStack() as stack:
             try:
                 reader = stack.enter_context(self._file.opened_raw())
-                archive = zipfile.ZipFile(reader)
+                archive = stack.enter_context(zipfile.ZipFile(reader))
                 self._refuse_bomb(archive.infolist())
-                self._refuse_endless_rows(archive)
-                with catch_warnings():
-                    simplefilter("ignore")
-                    book = load_workbook(reader, read_only=True, data_only=True, keep_links=False)
-                stack.callback(book.close)
-                yield reader, book
+                yield reader, Spreadsheet(archive)
+            except SpreadsheetError as error:
+                raise CampaignFileError(f"{self._file} {error}") from None
             except (CampaignFileError, MemoryError):
                 raise
+            except ImportError:
+                raise missing_library(f"{self._file} is an Excel workbook, which") from None
             except OSError as error:
                 raise unreadable(self._file, error) from error
-            # For a damaged workbook, any part of the library may raise any error.
+            # For a damaged workbook, the libraries may raise any error.
             except Exception as error:
                 raise CampaignFileError(
                     f"{self._file} is not an Excel workbook (.xlsx), or it is damaged: {message_line(error)}; open it "
@@ -121,42 +113,22 @@ class ExcelRows(RowSource):
             if part.filename.endswith("sharedStrings.xml") and part.file_size > _MOST_TEXTS:
                 raise CampaignFileError(f"{self._file} has more texts than fit in memory; save the sheet as CSV")
 
-    def _refuse_endless_rows(self, archive: zipfile.ZipFile) -> None:
-        """Raise CampaignFileError for a row that is too long: the library reads each row as a whole into memory."""
-        for name in archive.namelist():
-            if not name.startswith("xl/worksheets/") or not name.endswith(".xml"):
-                continue
-            with archive.open(name) as part:
-                row = b""
-                while chunk := part.read(1_000_000):
-                    row += chunk
-                    *_, last = [None, *_ROW_OR_END.finditer(row)]
-                    if last is not None:
-                        if last[0].startswith(b"</"):
-                            break
-                        row = row[last.start() :]
-                    if len(row) > _LONGEST_ROW:
-                        raise CampaignFileError(
-                            f"{name} in {self._file} has a row of more than {_LONGEST_ROW} bytes, too much for a call; "
-                            "delete the columns that no call needs"
-                        )
-
-    def _chosen(self, book: Any, wanted: str | None) -> str:
-        names: list[str] = [sheet.title for sheet in book.worksheets]
+    def _chosen(self, book: Spreadsheet, wanted: str | None) -> Sheet:
         if wanted is not None:
-            found = [name for name in names if name.casefold() == wanted.strip().casefold()]
+            found = [sheet for sheet in book.sheets if sheet.name.casefold() == wanted.strip().casefold()]
             if not found:
-                raise CampaignFileError(f"{self._file} has no sheet {wanted!r}; its sheets: {', '.join(names)}")
+                names = ", ".join(sheet.name for sheet in book.sheets)
+                raise CampaignFileError(f"{self._file} has no sheet {wanted!r}; its sheets: {names}")
             return found[0]
-        visible = [sheet for sheet in book.worksheets if sheet.sheet_state == "visible"]
-        filled = [sheet.title for sheet in visible if next(_filled_rows(sheet), None) is not None]
+        filled = [sheet for sheet in book.sheets if sheet.is_visible and next(book.rows(sheet), None) is not None]
         if len(filled) > 1:
+            names = ", ".join(sheet.name for sheet in filled)
             raise CampaignFileError(
-                f"{self._file} has several sheets with rows: {', '.join(filled)}; {Remedy.NAME_SHEET}"
+                f"{self._file} has several sheets with rows: {names}; {Remedy.NAME_SHEET}"
             ).remedied(Remedy.NAME_SHEET)
         if not filled:
             raise CampaignFileError(f"{self._file} is empty: its visible sheets have no rows")
-        return str(filled[0])
+        return filled[0]
 
     def _name(self, value: object) -> str:
         try:
@@ -167,7 +139,7 @@ class ExcelRows(RowSource):
     def _refuse_nameless(self, number: int, values: Sequence[object]) -> None:
         """Raise CampaignFileError for a value that would be lost, because its column has no name."""
         for place, value in enumerate(values):
-            if _is_filled(value) and (place >= len(self.columns) or not self.columns[place]):
+            if value is not None and (place >= len(self.columns) or not self.columns[place]):
                 from openpyxl.utils import get_column_letter
 
                 letter = get_column_letter(place + 1)
@@ -177,37 +149,21 @@ class ExcelRows(RowSource):
                 )
 
 
-def _filled_rows(sheet: Any) -> Iterator[tuple[int, tuple[Any, ...]]]:
-    """The rows of a sheet that are not empty. Each has its number, and no empty cells at its end."""
-    # The stated size of a sheet may be wrong, or the largest possible size.
-    sheet.reset_dimensions()
-    rows = enumerate(sheet.iter_rows(values_only=True), 1)
-    while True:
-        # The library warns about parts that it leaves out, such as lists of allowed values.
-        with catch_warnings():
-            simplefilter("ignore")
-            chunk = list(islice(rows, _AT_ONCE))
-        if not chunk:
-            return
-        if chunk[-1][0] > _MOST_ROWS:
-            raise CampaignFileError(
-                f"sheet {sheet.title} has a row number above {_MOST_ROWS}, the last row that Excel allows: the file is "
-                "probably damaged; save it again in Excel, or save the sheet as CSV"
-            )
-        for number, values in chunk:
-            width = next((width for width in range(len(values), 0, -1) if _is_filled(values[width - 1])), 0)
-            if width:
-                yield number, values[:width]
-
-
-def _is_filled(value: object) -> bool:
-    return value is not None and (not isinstance(value, str) or bool(value.strip()))
+def _hidden(sheet: str, rows: Sequence[int]) -> str:
+    are = "row is" if len(rows) == 1 else "rows are"
+    return (
+        f"{len(rows)} {are} hidden in the sheet {sheet}, by hand, by a filter or in a group, and called like the "
+        f"others: {in_ranges(rows, most=_MOST_NAMED)}. Delete the rows that are not to be called, or copy the visible "
+        "rows to a sheet of their own"
+    )
 
 
 def _text(value: object) -> str:
     match value:
-        case str() if value in _ERRORS:
-            raise ValueError(f"holds the error {value} of a formula; correct it in the workbook")
+        case BadCell():
+            raise ValueError(value.problem)
+        case str() if "\0" in value or half_pair_in(value):
+            raise ValueError("has a NUL character, or half of a surrogate pair; remove it")
         case bool():
             return cell_text(value)
         case int() if abs(value) >= EXACT:

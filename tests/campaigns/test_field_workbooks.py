@@ -1,0 +1,253 @@
+"""Workbooks as people and programs make them: formulas without results, errors, hidden rows, coded characters."""
+
+from __future__ import annotations
+
+import csv
+import zipfile
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+from xml.sax.saxutils import escape
+
+import pytest
+from openpyxl import Workbook
+from xlsxwriter import Workbook as Written
+
+from tests.campaigns.reading import NOW, OPTIONS, file_of, read, requests, text_of, told
+from tests.campaigns.workbooks import parquet, workbook
+from voiceflow_worker import CallQueue
+from voiceflow_worker.campaigns.enqueue import check_file, enqueue_file
+from voiceflow_worker.campaigns.sources.spreadsheet import decoded
+from voiceflow_worker.errors import CampaignFileError
+
+_CONTENT = """<Types xmlns="http://schemas.openxmlformats.org/package/2006/content-types">
+<Default Extension="rels" ContentType="application/vnd.openxmlformats-package.relationships+xml"/>
+<Default Extension="xml" ContentType="application/xml"/></Types>"""
+_OFFICE = "http://schemas.openxmlformats.org/officeDocument/2006/relationships"
+_MAIN = "http://schemas.openxmlformats.org/spreadsheetml/2006/main"
+NO_RESULT = "has a formula whose result is not stored; open the file in Excel and save it once"
+
+
+def sheet_file(folder: Path, rows: str, *, book: str = "", office: str = _OFFICE, name: str = "visits.xlsx") -> Path:
+    """A workbook with one sheet of these rows, written as XML."""
+    links = "http://schemas.openxmlformats.org/package/2006/relationships"
+    parts = {
+        "[Content_Types].xml": _CONTENT,
+        "_rels/.rels": f'<Relationships xmlns="{links}"><Relationship Id="a" Type="{office}/officeDocument" '
+        'Target="xl/workbook.xml"/></Relationships>',
+        "xl/workbook.xml": f'<workbook xmlns="{_MAIN}" xmlns:r="{office}"><sheets><sheet name="People" sheetId="1" '
+        f'r:id="b"/></sheets>{book}</workbook>',
+        "xl/_rels/workbook.xml.rels": f'<Relationships xmlns="{links}"><Relationship Id="b" Type="{office}/worksheet" '
+        'Target="/xl/worksheets/sheet1.xml"/></Relationships>',
+        "xl/worksheets/sheet1.xml": f'<worksheet xmlns="{_MAIN}"><sheetData>{rows}</sheetData></worksheet>',
+    }
+    path = folder / name
+    with zipfile.ZipFile(path, "w") as archive:
+        for part, content in parts.items():
+            archive.writestr(part, content)
+    return path
+
+
+def row(*cells: str, more: str = "") -> str:
+    """A row of cells that are XML, or texts."""
+    made = [each if each.startswith("<c") else f'<c t="inlineStr"><is><t>{escape(each)}</t></is></c>' for each in cells]
+    return f"<row{more}>{''.join(made)}</row>"
+
+
+HEADER = row("destination", "name", "not_before", "valid_until", "priority")
+GOOD = row("+6587654321", "Ana", "", "", "")
+NO_RESULTS = (
+    '<c><f>"+65"&amp;A3</f></c>', "<c><f>B3</f><v/></c>", "<c><f>B3</f><v></v></c>", '<c t="str"><f>B3</f></c>',
+    '<c t="n"><f t="shared" si="0"/></c>', '<c><f t="array" ref="A2:A4">B3:B5</f></c>',
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("formula", NO_RESULTS)
+def test_a_formula_without_a_result_is_bad_in_every_column(tmp_path: Path, formula: str) -> None:
+    for place, column in enumerate(("destination", "name", "not_before", "valid_until", "priority")):
+        cells = ["+6587654322", "Ben", "", "", ""]
+        cells[place] = formula
+        rows = read(sheet_file(tmp_path, HEADER + GOOD + row(*cells)))
+        assert [(number, found, message) for number, found, _, message in told(rows)] == [(3, column, NO_RESULT)]
+
+
+def test_a_row_of_formulas_without_results_does_not_vanish(tmp_path: Path) -> None:
+    book = Workbook()
+    sheet = book.active
+    assert sheet is not None
+    for cells in (("destination", "name"), ('="+65"&A3', "=B3"), ("87654321", "Ana")):
+        sheet.append(cells)
+    path = tmp_path / "visits.xlsx"
+    book.save(path)
+    assert [(number, column) for number, column, _, message in told(read(path)) if message == NO_RESULT] == [
+        (2, "destination"), (2, "name"),
+    ]  # fmt: skip
+
+
+def test_a_result_of_zero_from_a_program_that_computes_nothing_is_none(tmp_path: Path) -> None:
+    path = tmp_path / "visits.xlsx"
+    book: Any = Written(str(path))
+    sheet = book.add_worksheet("People")
+    sheet.write_row(0, 0, ["destination", "name", "priority"])
+    sheet.write_row(1, 0, ["+6587654321", "Ana"])
+    sheet.write_formula(1, 2, "=2+3")
+    book.close()
+    assert [(column, message) for _, column, _, message in told(read(path))] == [("priority", NO_RESULT)]
+
+
+def test_an_empty_result_is_an_empty_cell_and_a_result_is_a_value(tmp_path: Path) -> None:
+    cells = (
+        '<c t="str"><f>"+65"&amp;A9</f><v>+6587654321</v></c>',
+        '<c t="str"><f>B9</f><v>Ana</v></c>',
+        '<c t="str"><f>IF(C9="","",C9)</f><v></v></c>',
+        "<c/>",
+        "<c><f>2+3</f><v>5</v></c>",
+    )
+    (read_row,) = read(sheet_file(tmp_path, HEADER + row(*cells)))
+    assert (told([read_row]), read_row.number) == ([], "+6587654321")
+    assert (read_row.call and read_row.call.priority, read_row.call and read_row.call.not_before) == (5, None)
+
+
+ERRORS = (
+    "#BUSY!", "#FIELD!", "#CONNECT!", "#N/A", "#REF!", "#SPILL!", "#CALC!", "#NAME?", "#NULL!", "#NUM!", "#DIV/0!",
+    "#VALUE!", "#GETTING_DATA", "#BLOCKED!", "#UNKNOWN!", "#PYTHON!", "#NV", "#BEZUG!", "#¡VALOR!", "#¿NOMBRE?",
+    "#ДЕЛ/0!", "#\N{CYRILLIC CAPITAL LETTER EN}/Д", "#N/D", "#ERROR!", "Err:502", "###", "########",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("error", ERRORS)
+@pytest.mark.parametrize("place", range(5))
+def test_an_error_is_no_value_in_any_format(tmp_path: Path, error: str, place: int) -> None:
+    names = ("destination", "name", "not_before", "valid_until", "priority")
+    cells = ["+6587654322", "Ben", "", "", ""]
+    cells[place] = error
+    lines = "{" + ", ".join(f'"{name}": "{cell}"' for name, cell in zip(names, cells, strict=True)) + "}"
+    files = (
+        file_of(tmp_path, f"{','.join(names)}\n{','.join(cells)}\n", "a.csv"),
+        file_of(tmp_path, lines, "a.jsonl"),
+        parquet(tmp_path, dict(zip(names, ([cell] for cell in cells), strict=True))),
+        sheet_file(tmp_path, HEADER + row(*cells)),
+        sheet_file(
+            tmp_path, HEADER + row(*[f'<c t="e"><v>{each}</v></c>' if each == error else each for each in cells])
+        ),
+    )
+    for path in files:
+        ((_, column, _, message),) = told(read(path))
+        assert (column, f"holds {'' if error.startswith('##') else 'the error '}{error}" in message) == (
+            names[place],
+            True,
+        ), path
+
+
+@pytest.mark.parametrize("text", ["#1", "#5-01 Lim", "#", "# 12", "#Ana!", "No. #3", "Err: none", "Erri:502", "E"])
+def test_other_texts_with_such_signs_are_values(tmp_path: Path, text: str) -> None:
+    rows = read(file_of(tmp_path, f"destination,name\n+6587654321,{text}\n"))
+    assert list(map(text_of, requests(rows))) == [f"Hello {text}."]
+
+
+@pytest.mark.anyio
+async def test_rejects_of_such_cells_are_bad_again(tmp_path: Path, queue: CallQueue) -> None:
+    path = sheet_file(tmp_path, HEADER + row("+6587654322", "Ben", NO_RESULTS[0], "", '<c t="e"><v>#BUSY!</v></c>'))
+    rejects = tmp_path / "bad.csv"
+    assert (await enqueue_file(queue, path, OPTIONS, now=NOW, skip_bad=True, rejects=rejects)).rejected == 1
+    assert next(csv.DictReader(rejects.read_text().splitlines()))["not_before"] == "#N/A"
+    assert (await enqueue_file(queue, rejects, OPTIONS, now=NOW)).rejected == 1
+
+
+HIDDEN = (' hidden="1"', ' hidden="true"', ' ht="0" customHeight="1"', ' outlineLevel="1" hidden="1"')
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("hidden", HIDDEN)
+async def test_hidden_rows_are_told_before_anything_is_enqueued(tmp_path: Path, hidden: str, queue: CallQueue) -> None:
+    people = [row(f"+658765432{place}", "Ana", more=hidden if place in {1, 2, 3, 6} else "") for place in range(8)]
+    path = sheet_file(tmp_path, HEADER + "".join(people) + row("", "", more=hidden))
+    dry = await enqueue_file(queue, path, OPTIONS, now=NOW, dry_run=True)
+    for report in (dry, await check_file(path, OPTIONS, now=NOW), await enqueue_file(queue, path, OPTIONS, now=NOW)):
+        warnings = [found.message for found in report.findings if "hidden" in found.message]
+        assert len(warnings) == 1
+        assert warnings[0].startswith("4 rows are hidden in the sheet People")
+        assert "3 to 5, 8." in warnings[0]
+
+
+def test_rows_that_a_library_hides_are_told(tmp_path: Path) -> None:
+    book = Workbook()
+    sheet = book.active
+    assert sheet is not None
+    for cells in [("destination", "name"), *((f"+658765432{place}", "Ana") for place in range(4))]:
+        sheet.append(cells)
+    sheet.row_dimensions.group(3, 4, hidden=True)
+    path = tmp_path / "visits.xlsx"
+    book.save(path)
+    from voiceflow_worker.campaigns.campaign_rows import open_campaign
+
+    campaign = open_campaign(path, OPTIONS, now=NOW)
+    assert len(list(campaign)) == 4
+    assert "2 rows are hidden" in campaign.closing_findings()[0].message
+
+
+@pytest.mark.parametrize(
+    ("coded", "text"),
+    [
+        ("passport._x000D_\nBring it", "passport.\nBring it"),
+        ("a_x0009_b", "a\tb"),
+        ("a_x000d_b", "a\nb"),
+        ("_x005F_x000D_", "_x000D_"),
+        ("a_x005F_b", "a_b"),
+        ("_x005f_x005F_", "_x005F_"),
+        ("_x00E9_t_x00e9_", "été"),
+        ("_xD83D__xDE00_", "😀"),
+        ("_x00_ _X0041_ _x00411_ x0041_", "_x00_ _X0041_ _x00411_ x0041_"),
+        ("first_x_name", "first_x_name"),
+    ],
+)
+def test_a_code_is_the_character_that_it_stands_for(tmp_path: Path, coded: str, text: str) -> None:
+    assert decoded(coded) == text
+    shared = workbook(tmp_path, [("destination", "name"), ("+6587654321", coded)], "shared.xlsx")
+    stored = f'<c t="str"><f>B9</f><v>{coded}</v></c>'
+    for path in (shared, *(sheet_file(tmp_path, HEADER + row("+6587654321", each)) for each in (coded, stored))):
+        assert list(map(text_of, requests(read(path)))) == [f"Hello {text}."], path
+
+
+@pytest.mark.parametrize("code", ["_x0007_", "_x0000_", "_xD83D_", "_xDE00__xD83D_"])
+def test_a_code_of_what_cannot_be_spoken_makes_the_row_bad(tmp_path: Path, code: str) -> None:
+    ((number, *_),) = told(read(sheet_file(tmp_path, HEADER + row("+6587654321", f"A{code}na"))))
+    assert number == 2
+
+
+def test_a_header_has_such_codes_too(tmp_path: Path) -> None:
+    from voiceflow_worker.campaigns.calls.template import FlowTemplate
+
+    options = replace(OPTIONS, template=FlowTemplate.speaking("Hello {{first_name}}."))
+    path = sheet_file(tmp_path, row("destination", "First_x000D_\nName") + row("+6587654321", "Ana"))
+    assert list(map(text_of, requests(read(path, options)))) == ["Hello Ana."]
+
+
+def test_hints_for_the_pronunciation_of_a_text_are_not_part_of_it(tmp_path: Path) -> None:
+    cell = "<c t='inlineStr'><is><r><t>東</t></r><r><t>京</t></r><rPh sb='0' eb='2'><t>トウキョウ</t></rPh></is></c>"
+    assert list(map(text_of, requests(read(sheet_file(tmp_path, HEADER + row("+6587654321", cell)))))) == [
+        "Hello 東京."
+    ]
+
+
+@pytest.mark.parametrize(
+    ("rows", "reason"),
+    [
+        ('<row r="3"><c><v>1</v></c></row><row r="2"><c><v>1</v></c></row>', "row 2 of the sheet People stands after"),
+        ('<row r="3"><c r="A3"><v>1</v></c><c r="A3"><v>2</v></c></row>', "the cell A3 is there twice"),
+        ('<row><c t="s"><v>7</v></c></row>', "is damaged"),
+        ('<row><c t="x"><v>7</v></c></row>', "unknown type x"),
+    ],
+)
+def test_a_sheet_that_would_lose_a_row_or_a_cell_is_refused(tmp_path: Path, rows: Sequence[str], reason: str) -> None:
+    with pytest.raises(CampaignFileError, match=reason):
+        read(sheet_file(tmp_path, f"{HEADER}{rows}"))
+
+
+def test_a_workbook_in_the_strict_format_is_refused_with_the_remedy(tmp_path: Path) -> None:
+    strict = "http://purl.oclc.org/ooxml/officeDocument/relationships"
+    with pytest.raises(
+        CampaignFileError, match="is a workbook in the format Strict Open XML; in Excel, choose Save As"
+    ):
+        read(sheet_file(tmp_path, HEADER + GOOD, office=strict))

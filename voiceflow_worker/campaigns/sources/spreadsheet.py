@@ -1,0 +1,338 @@
+"""The sheets of an .xlsx file, read row by row: values, formulas without a result, errors, and hidden rows.
+
+The parts of the file are read here, and not by openpyxl: it does not tell a formula without a result from an empty
+cell, leaves out rows in a wrong order, and knows hidden rows only when it has the whole sheet in memory. Its rules for
+dates are used.
+"""
+
+from __future__ import annotations
+
+import posixpath
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, cast
+from xml.etree.ElementTree import Element, XMLPullParser, fromstring
+from zipfile import ZipFile
+
+from voiceflow_worker.campaigns.files.damaged_texts import error_sentence
+
+_MOST_ROWS, _MOST_COLUMNS = 1_048_576, 16_384
+"""The largest numbers of rows and columns in a sheet of Excel. A damaged file may have larger numbers."""
+
+_LONGEST_ROW = 2_000_000
+"""The largest size of a row in bytes of XML. A row of 16,384 cells has about a million."""
+
+_AT_ONCE = 65_536
+_STRICT = "http://purl.oclc.org/ooxml/"
+_DATES = frozenset({*range(14, 23), *range(27, 37), *range(45, 48), *range(50, 59)})
+"""The numbers of built-in formats for dates and times. Those from 27 to 36, and from 50, are East Asian dates."""
+_DURATIONS = frozenset({46})
+_CODE = re.compile("_x([0-9A-Fa-f]{4})_")
+_PLACE = re.compile("([A-Z]{1,3})([0-9]{1,10})")
+
+
+class SpreadsheetError(Exception):
+    """Raised for a file that is not read. The message is a clause, to stand after the name of the file."""
+
+
+class BadCell(NamedTuple):
+    """A cell whose content cannot be used, and the reason, as a clause."""
+
+    problem: str
+
+    def __str__(self) -> str:
+        """What a file of rejects has in its place: an error, so that nobody takes it for a value."""
+        return "#N/A"
+
+
+NO_RESULT = BadCell("has a formula whose result is not stored; open the file in Excel and save it once")
+
+
+@dataclass(frozen=True, slots=True)
+class Sheet:
+    """A sheet with rows: its name, its part of the file, and whether Excel shows it."""
+
+    name: str
+    part: str
+    is_visible: bool
+
+
+class SheetRow(NamedTuple):
+    """A row that is not empty. `values` has no empty cells at its end; an empty cell is None."""
+
+    number: int
+    values: tuple[object, ...]
+    is_hidden: bool
+
+
+class Spreadsheet:
+    """An .xlsx file. The constructor reads its list of sheets, its formats and its texts.
+
+    Raises SpreadsheetError for a file that is not read; for a damaged file, any other error may be raised.
+    """
+
+    def __init__(self, archive: ZipFile) -> None:
+        self._archive = archive
+        office = [each for each in self._links("") if each.kind == "officeDocument"]
+        part = office[0].part if office else "xl/workbook.xml"
+        if any(each.is_strict for each in office):
+            raise SpreadsheetError(
+                "is a workbook in the format Strict Open XML; in Excel, choose Save As and the type Excel Workbook "
+                "(.xlsx), without Strict"
+            )
+        links = {link.id: link for link in self._links(part)}
+        book = self._tree(part)
+        self.sheets: list[Sheet] = [
+            Sheet(sheet.get("name", ""), links[id_].part, sheet.get("state", "visible") == "visible")
+            for sheet in _all(book, "sheet")
+            if (id_ := _attribute(sheet, "id")) in links and links[id_].kind == "worksheet"
+        ]
+        self._is_1904 = any(_is_true(each.get("date1904")) for each in _all(book, "workbookPr"))
+        # Programs that compute nothing write 0 as the result of a formula, and ask Excel to compute all when it opens.
+        self._zero_is_no_result = any(_is_true(each.get("fullCalcOnLoad")) for each in _all(book, "calcPr"))
+        parts = {link.kind: link.part for link in links.values()}
+        self._dates, self._durations = self._formats(parts.get("styles"))
+        self._texts = list(self._shared(parts.get("sharedStrings")))
+
+    def rows(self, sheet: Sheet) -> Iterator[SheetRow]:
+        """The rows of a sheet that are not empty, in constant memory."""
+        number = 0
+        for row in _rows_of(self._archive, sheet):
+            last, number = number, int(float(row.get("r", number + 1)))
+            if number <= last:
+                raise ValueError(f"row {number} of the sheet {sheet.name} stands after row {last}")
+            if number > _MOST_ROWS:
+                raise SpreadsheetError(
+                    f"has a row number above {_MOST_ROWS} in the sheet {sheet.name}, the last row that Excel allows: "
+                    "the file is probably damaged; save it again in Excel, or save the sheet as CSV"
+                )
+            values = self._values(row)
+            if values:
+                is_hidden = _is_true(row.get("hidden")) or float(row.get("ht", 1)) == 0
+                yield SheetRow(number, tuple(values), is_hidden)
+
+    def _values(self, row: Element) -> list[object]:
+        values: list[object] = []
+        column = filled = 0
+        for cell in row:
+            if _local(cell) != "c":
+                continue
+            column = _column_of(cell.get("r"), column + 1)
+            if column > _MOST_COLUMNS:
+                raise ValueError(f"a cell has the column {column}, but Excel allows {_MOST_COLUMNS}")
+            value = self._value(cell)
+            if value is None or (isinstance(value, str) and not value.strip()):
+                continue
+            values += [None] * (column - len(values))
+            if values[column - 1] is not None:
+                raise ValueError(f"the cell {cell.get('r')} is there twice")
+            values[column - 1] = value
+            filled = max(filled, column)
+        return values[:filled]
+
+    def _value(self, cell: Element) -> Any:
+        parts = {_local(part): part for part in cell}
+        kind = cell.get("t", "n")
+        if kind == "inlineStr":
+            return _text_in(parts["is"]) if "is" in parts else None
+        stored = parts.get("v")
+        text = stored.text or "" if stored is not None else ""
+        if "f" in parts and (stored is None or (not text and kind != "str")):
+            return NO_RESULT
+        if stored is None or (not text and kind != "str"):
+            return None
+        match kind:
+            case "s":
+                return self._texts[int(text)]
+            case "str":
+                return decoded(text)
+            case "b":
+                return bool(int(text))
+            case "e":
+                return BadCell(error_sentence(text))
+            case "d":
+                return _times().from_ISO8601(text)
+            case "n":
+                number = float(text) if any(mark in text for mark in ".eE") else int(text)
+                if "f" in parts and number == 0 and self._zero_is_no_result:
+                    return NO_RESULT
+                return self._dated(number, int(cell.get("s", 0)))
+            case _:
+                raise ValueError(f"the cell {cell.get('r')} has the unknown type {kind}")
+
+    def _dated(self, number: float, style: int) -> Any:
+        """The date, time or duration that a number is in a cell of this style; else the number."""
+        if style not in self._dates:
+            return number
+        times = _times()
+        epoch = times.MAC_EPOCH if self._is_1904 else times.WINDOWS_EPOCH
+        try:
+            return times.from_excel(number, epoch, timedelta=style in self._durations)
+        except (OverflowError, ValueError):
+            return BadCell(f"has the format of a date, but {number} is no date; correct the cell or its format")
+
+    def _formats(self, part: str | None) -> tuple[set[int], set[int]]:
+        """The styles of cells that hold dates or times, and those of them that are durations."""
+        if part is None or part not in self._archive.namelist():
+            return set(), set()
+        from openpyxl.styles.numbers import is_date_format, is_timedelta_format
+
+        tree = self._tree(part)
+        own = {int(each.get("numFmtId", 0)): each.get("formatCode", "") for each in _all(tree, "numFmt")}
+        dates, durations = set[int](), set[int]()
+        styles = next(_all(tree, "cellXfs"), None)
+        for style, each in enumerate(styles if styles is not None else ()):
+            number = int(each.get("numFmtId", 0))
+            code = own.get(number)
+            if is_date_format(code) if code is not None else number in _DATES:
+                dates.add(style)
+            if is_timedelta_format(code) if code is not None else number in _DURATIONS:
+                durations.add(style)
+        return dates, durations
+
+    def _shared(self, part: str | None) -> Iterator[str]:
+        if part is not None and part in self._archive.namelist():
+            for element in _elements(self._archive, part, "si"):
+                yield _text_in(element)
+                element.clear()
+
+    def _tree(self, part: str) -> Element:
+        return fromstring(self._archive.read(part))  # noqa: S314 - expat limits how far entities grow
+
+    def _links(self, part: str) -> list[_Link]:
+        """The links of a part to other parts; those of the whole file if the part is empty."""
+        folder, name = posixpath.split(part)
+        links = posixpath.join(folder, "_rels", f"{name}.rels")
+        if links not in self._archive.namelist():
+            return []
+        return [_Link.of(each, folder) for each in _all(self._tree(links), "Relationship")]
+
+
+@dataclass(frozen=True, slots=True)
+class _Link:
+    id: str
+    kind: str
+    part: str
+    is_strict: bool = field(default=False)
+
+    @classmethod
+    def of(cls, element: Element, folder: str) -> _Link:
+        target, kind = element.get("Target", ""), element.get("Type", "")
+        part = target.lstrip("/") if target.startswith("/") else posixpath.normpath(posixpath.join(folder, target))
+        return cls(element.get("Id", ""), kind.rpartition("/")[2], part, kind.startswith(_STRICT))
+
+
+def decoded(text: str) -> str:
+    """A text with the characters that codes such as _x000D_ stand for. Line ends become line feeds, as in XML."""
+    if "_x" not in text:
+        return text
+    characters = _CODE.sub(lambda code: chr(int(code[1], 16)), text)
+    # Two codes may be the halves of one character.
+    whole = characters.encode("utf-16", "surrogatepass").decode("utf-16", "surrogatepass")
+    return whole.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def _text_in(element: Element) -> str:
+    """The text of a shared or inline string, without hints for its pronunciation (rPh)."""
+    texts: list[str] = []
+    for child in element:
+        name = _local(child)
+        if name == "t":
+            texts.append(decoded(child.text or ""))
+        elif name == "r":
+            texts += [decoded(part.text or "") for part in child if _local(part) == "t"]
+    return "".join(texts)
+
+
+def _times() -> Any:
+    """The rules of openpyxl for dates, which have no types."""
+    from openpyxl.utils import datetime as times
+
+    return times
+
+
+def _rows_of(archive: ZipFile, sheet: Sheet) -> Iterator[Element]:
+    for row in _elements(archive, sheet.part, "row", longest=_LONGEST_ROW):
+        yield row
+        row.clear()
+
+
+def _elements(archive: ZipFile, part: str, name: str, *, longest: int | None = None) -> Iterator[Element]:
+    """The elements of this name in a part, one by one. The part is always read to its end, where its checksum is.
+
+    Raises SpreadsheetError for an element of more than `longest` bytes.
+    """
+    parser = cast("Any", XMLPullParser)(("start", "end"))  # the types of its events name no class of elements
+    parents: list[Element] = []
+    since = 0
+    with archive.open(part) as stream:
+        while True:
+            chunk = stream.read(_AT_ONCE)
+            if chunk:
+                parser.feed(chunk)
+            else:
+                parser.close()  # raises an error for a part that ends early
+            since += len(chunk)
+            for event, element in parser.read_events():
+                if event == "start":
+                    parents.append(element)
+                    continue
+                parents.pop()
+                if not parents or any(_local(each) == name for each in parents):
+                    continue
+                since = 0
+                if _local(element) == name:
+                    yield element
+                parents[-1].remove(element)
+            if not chunk:
+                return
+            if longest is not None and since > longest:
+                raise SpreadsheetError(
+                    f"has a row of more than {longest} bytes in {part}, too much for a call; delete the columns that "
+                    "no call needs"
+                )
+
+
+def _all(tree: Element, name: str) -> Iterator[Element]:
+    return (each for each in tree.iter() if _local(each) == name)
+
+
+def _local(element: Element) -> str:
+    """The name of an element without its namespace."""
+    return element.tag.rpartition("}")[2]
+
+
+def _attribute(element: Element, name: str) -> str:
+    """An attribute in whichever namespace it has."""
+    own: Mapping[str, str] = element.attrib
+    return next((value for key, value in own.items() if key.rpartition("}")[2] == name), "")
+
+
+def _is_true(value: str | None) -> bool:
+    return value is not None and value.strip().lower() in {"1", "true", "on"}
+
+
+def _column_of(place: str | None, following: int) -> int:
+    """The column of a cell, counted from 1: A is 1. A cell without a place stands beside the cell before it."""
+    if place is None:
+        return following
+    found = _PLACE.fullmatch(place)
+    if found is None:
+        raise ValueError(f"{place!r} is not the place of a cell")
+    column = 0
+    for letter in found[1]:
+        column = column * 26 + ord(letter) - 64
+    return column
+
+
+def in_ranges(rows: Sequence[int], *, most: int) -> str:
+    """Row numbers as people write them: `3, 5 to 9`. At most this number of ranges is named."""
+    ranges: list[list[int]] = []
+    for row in rows:
+        if ranges and row == ranges[-1][1] + 1:
+            ranges[-1][1] = row
+        else:
+            ranges.append([row, row])
+    named = [str(first) if first == last else f"{first} to {last}" for first, last in ranges[:most]]
+    return ", ".join(named) + (" and others" if len(ranges) > most else "")
