@@ -160,8 +160,9 @@ def reporting(output: Output) -> Tell:
     """A function that prints each step when it happens, even if stdout is a pipe."""
 
     def tell(step: Step) -> None:
-        output.result(step.as_json(), step.as_line())
-        sys.stdout.flush()
+        with suppress(OSError):  # nobody reads it any more, such as `| head -1`: the call goes on
+            output.result(step.as_json(), step.as_line())
+            sys.stdout.flush()
 
     return tell
 
@@ -182,7 +183,7 @@ def number_to_call(text: str, *, place: str) -> str:
 async def place_call(settings: Settings, call: OneCall, *, tell: Tell, without_outcome: bool) -> bool:
     """Place the call once, report each step as it happens, and return True if the call was answered.
 
-    The first SIGINT or SIGTERM cancels the call if it has not been sent. After the second, a POST in
+    The first SIGINT, SIGTERM or SIGHUP cancels the call if it has not been sent. After the second, a POST in
     flight is not awaited. Raises StoreError, VoiceError, SettingsError.
     """
     listens = settings.policy().outcomes is OutcomeSource.WEBHOOK and not without_outcome
@@ -313,7 +314,8 @@ class _Watch:
             async with anyio.create_task_group() as group:
                 group.start_soon(self.worker.run)
                 await self._watch()
-                self.worker.stop()
+                if not self.stop.is_set():  # a signal has stopped it already, and a second stop cuts its POST
+                    self.worker.stop()
         finally:
             with anyio.CancelScope(shield=True):
                 await self._take_back()

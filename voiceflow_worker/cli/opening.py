@@ -139,19 +139,27 @@ class _Stderr:
         sys.stderr.flush()
 
 
-STOPPING = (signal.SIGINT, signal.SIGTERM)
+STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 @asynccontextmanager
 async def signals_to(heard: Callable[[int], None]) -> AsyncGenerator[None]:
-    """Call `heard` for each SIGINT or SIGTERM while the block lasts, with the number of signals so far."""
+    """Call `heard` for each SIGINT, SIGTERM or SIGHUP while the block lasts, with the number of signals so far.
+
+    A terminal that is closed sends SIGHUP, often more than once: only the first signal counts if it is a SIGHUP. A
+    SIGHUP that was ignored when the process started (`nohup`) stays ignored.
+    """
+    ignored = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    stopping = STOPPING[:-1] if ignored else STOPPING
     async with anyio.create_task_group() as group:
 
         async def listen() -> None:
-            with anyio.open_signal_receiver(*STOPPING) as signals:
+            with anyio.open_signal_receiver(*stopping) as signals:
                 listening.set()
                 count = 0
-                async for _ in signals:
+                async for each in signals:
+                    if count and each is signal.SIGHUP:
+                        continue
                     count += 1
                     heard(count)
 

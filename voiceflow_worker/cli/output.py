@@ -10,6 +10,7 @@ from collections.abc import AsyncGenerator, AsyncIterable, Callable, Generator, 
 from contextlib import contextmanager
 from dataclasses import replace
 from enum import IntEnum
+from io import BufferedWriter, FileIO, TextIOWrapper
 from pathlib import PurePath
 from typing import TYPE_CHECKING, TextIO, TypeVar
 
@@ -30,11 +31,39 @@ from voiceflow_worker.model.text.printable import printable, printable_json, pri
 from voiceflow_worker.model.text.wording import count_of, file_remedy
 
 if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
     from rich.console import RenderableType
 
 
+_NOBODY_READS = frozenset({errno.EIO, errno.EPIPE, errno.ENXIO})
 PIPED_WIDTH = 200
 """The width of a table that is written to a file or a pipe, in columns."""
+
+
+class _Lasting(FileIO):
+    """A stream whose reader may go away: a terminal that is closed (EIO), a pipe (EPIPE). What it missed is dropped."""
+
+    def write(self, content: ReadableBuffer, /) -> int:
+        """Write bytes, or drop them if nobody reads them any more."""
+        try:
+            return super().write(content)
+        except OSError as error:
+            if error.errno not in _NOBODY_READS:
+                raise
+            return memoryview(content).nbytes
+
+
+def keep_stderr() -> None:
+    """Let no failure to write on stderr end this process. A line that nobody reads must not cut the calls in flight."""
+    stream = sys.__stderr__
+    if stream is not None and sys.stderr is stream:
+        stream.flush()
+        sys.stderr = TextIOWrapper(
+            BufferedWriter(_Lasting(stream.fileno(), "w", closefd=False)),
+            encoding=stream.encoding,
+            errors="backslashreplace",
+            line_buffering=True,
+        )
 
 
 class Output:

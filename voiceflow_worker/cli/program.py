@@ -16,11 +16,12 @@ from typing import Annotated, Any
 from cyclopts import App, CycloptsError, Parameter, UnknownCommandError, ValidationError
 
 from voiceflow_worker.cli.options import REST
-from voiceflow_worker.cli.output import ExitCode, explained, tell_error
+from voiceflow_worker.cli.output import ExitCode, explained, keep_stderr, tell_error
 
 
 def run(arguments: Sequence[str]) -> int:
     """Run one command and return its exit code. An expected error is printed as a sentence, without a traceback."""
+    keep_stderr()
     for stream in (sys.stdout, sys.stderr):
         # A character that this terminal cannot print is escaped, and does not end the command.
         if isinstance(stream, TextIOWrapper):

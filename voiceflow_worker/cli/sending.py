@@ -32,7 +32,7 @@ from voiceflow_worker.cli.opening import (
     signals_to,
     voice_client,
 )
-from voiceflow_worker.cli.output import ExitCode, Meter, Output, explained, meter, resume_of, tell_error
+from voiceflow_worker.cli.output import ExitCode, Meter, Output, explained, keep_stderr, meter, resume_of, tell_error
 from voiceflow_worker.core.overview.batches import DrainResult
 from voiceflow_worker.core.overview.status import NO_RECEIVER, Heartbeats, QueueStatus
 from voiceflow_worker.core.overview.story import closed_in_words, gate_as_json
@@ -170,6 +170,7 @@ def main() -> int:
 
     The process reads its options from the first line of stdin, and stops at the end of stdin.
     """
+    keep_stderr()
     try:
         anyio.run(_work, sys.stdin.buffer.readline().decode())
     except BaseException as error:
@@ -322,7 +323,7 @@ LAST_WAIT = timedelta(seconds=30)
 async def tell_the_rest(hooks: OutcomeHooks | None, output: Output) -> None:
     """Wait for the first delivery of the outcomes that exist now, and print how many are not delivered yet.
 
-    The wait ends after LAST_WAIT, or at SIGINT or SIGTERM.
+    The wait ends after LAST_WAIT, or at a signal to stop.
     """
     if hooks is None:
         return

@@ -41,7 +41,8 @@ async def worker(
 ) -> ExitCode:
     """Send the calls of a queue, at its rate, until the worker is stopped.
 
-    The first SIGINT or SIGTERM lets calls in flight finish (VOICEFLOW_SHUTDOWN_GRACE), the second stops at once.
+    The first SIGINT, SIGTERM or SIGHUP (a closed terminal; not under nohup) lets calls in flight finish
+    (VOICEFLOW_SHUTDOWN_GRACE), the second SIGINT or SIGTERM stops at once.
     Needs VOICEFLOW_API_KEY and VOICEFLOW_SUB_ACCOUNT.
 
     Args:

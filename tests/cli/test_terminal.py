@@ -1,0 +1,200 @@
+"""A terminal that is closed under a command, and readers of its output that go away: calls in flight are finished."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import pty
+import select
+import signal
+import subprocess
+import sys
+import termios
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from tests.cli.eight_by_eight import EightByEight, running
+from tests.cli.stored import enqueued, url_of, within
+from tests.support.engine import Engine
+from tests.support.waiting import wait_until
+from voiceflow_worker.core.ports.reading import count_states
+from voiceflow_worker.sandbox import Sandbox
+from voiceflow_worker.sandbox.orders import Fault, FaultKind
+
+SECONDS = 60
+CALLS = 4
+
+
+@pytest.fixture
+def eight(monkeypatch: pytest.MonkeyPatch) -> Iterator[EightByEight]:
+    """A sandbox whose answers take a second, so that calls are in flight when the terminal goes."""
+    sandbox = Sandbox(api_key="key-1")
+    sandbox.faults.add(Fault(fault=FaultKind.DELAY, seconds=1, times=None))
+    with running(sandbox) as found:
+        yield found.settings(monkeypatch, WAIT_FOR_STORE="30", SOURCE="+6531234567", VOICE_PROFILE="en-IE-EmilyNeural")
+
+
+class Terminal:
+    """`voiceflow` at a terminal of its own, as the leader of its session, as in an ssh window."""
+
+    def __init__(self, arguments: Sequence[str], folder: Path, *, nohup: bool = False) -> None:
+        self._window, inside = pty.openpty()
+
+        def at_terminal() -> None:
+            os.setsid()
+            fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+            if nohup:
+                signal.signal(signal.SIGHUP, signal.SIG_IGN)
+
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "voiceflow_worker", *arguments],
+            stdin=inside,
+            stdout=inside,
+            stderr=inside,
+            cwd=folder,
+            env={**os.environ, "TERM": "xterm"},
+            preexec_fn=at_terminal,  # noqa: PLW1509
+        )
+        os.close(inside)
+        self._shown = b""
+        self._closing = False
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def _read(self) -> None:
+        with suppress(OSError):
+            while not self._closing:  # a window that somebody reads from stays open
+                if select.select([self._window], [], [], 0.05)[0]:
+                    self._shown += os.read(self._window, 4096)
+
+    @property
+    def shown(self) -> str:
+        return self._shown.decode(errors="replace")
+
+    def close(self) -> None:
+        """Close the window: the kernel sends SIGHUP, and whoever writes to the terminal gets EIO."""
+        self._closing = True
+        self._reader.join()
+        os.close(self._window)
+
+    def end(self) -> int:
+        try:
+            return self.process.wait(SECONDS)
+        finally:
+            if self.process.poll() is None:
+                self.process.kill()
+
+
+def states(folder: Path) -> dict[str, int]:
+    async def work(engine: Engine) -> dict[str, int]:
+        return {state.value: n for state, n in (await count_states(engine.store, engine.name)).items() if n}
+
+    return within(folder, work)
+
+
+def wait_for_posts(eight: EightByEight, count: int = 1) -> None:
+    wait_until(lambda: len(eight.sandbox.ledger) >= count, f"{count} POSTs")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("processes", [1, 2])
+@pytest.mark.parametrize("drain", [False, True])
+def test_a_worker_whose_window_is_closed_finishes_the_calls_in_flight(
+    folder: Path, eight: EightByEight, processes: int, drain: bool
+) -> None:
+    enqueued(folder, CALLS)
+    arguments = ["worker", "--processes", str(processes), "--rate", "2", "--store", url_of(folder)]
+    window = Terminal([*arguments, *(["--drain"] if drain else [])], folder)
+    wait_for_posts(eight)
+    window.close()
+    code = window.end()
+    found = states(folder)
+    assert set(found) <= {"accepted", "queued"}, (found, window.shown)
+    assert found["accepted"] == len(eight.rang) == len(set(eight.rang))
+    assert code == 0 or drain  # a drain cannot print its result
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("processes", [1, 2])
+def test_under_nohup_a_worker_goes_on_at_a_dead_terminal(folder: Path, eight: EightByEight, processes: int) -> None:
+    enqueued(folder, CALLS)
+    arguments = ["worker", "--drain", "--processes", str(processes), "--rate", "2", "--store", url_of(folder)]
+    window = Terminal(arguments, folder, nohup=True)
+    wait_for_posts(eight)
+    window.close()
+    window.end()
+    assert states(folder) == {"accepted": CALLS}
+    assert len(set(eight.rang)) == len(eight.rang) == CALLS
+
+
+@pytest.mark.slow
+def test_a_receiver_whose_window_is_closed_ends_in_order(folder: Path, eight: EightByEight) -> None:
+    window = Terminal(["serve", "--port", "0", "--store", url_of(folder)], folder)
+    wait_until(lambda: "is ready on" in window.shown, "the receiver")
+    window.close()
+    assert window.end() == 0
+
+
+@pytest.mark.slow
+def test_a_single_call_whose_window_is_closed_is_settled(folder: Path, eight: EightByEight) -> None:
+    window = Terminal(["call", "+6587654321", "--say", "Hello.", "--store", url_of(folder)], folder)
+    wait_for_posts(eight)
+    window.close()
+    window.end()
+    assert (states(folder), len(eight.rang)) == ({"accepted": 1}, 1)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("closed", [("stderr",), ("stdout", "stderr")])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["worker", "--drain", "--rate", "2"],
+        ["worker", "--drain", "--rate", "2", "--processes", "2"],
+        ["call", "+6587654321", "--say", "Hello."],
+    ],
+    ids=["worker", "processes", "call"],
+)
+def test_readers_that_go_away_cut_no_call(
+    folder: Path, eight: EightByEight, arguments: list[str], closed: tuple[str, ...]
+) -> None:
+    """As `2>&1 | head` and a log collector that dies do."""
+    calls = 1
+    if arguments[0] == "worker":
+        enqueued(folder, calls := CALLS)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "voiceflow_worker", *arguments, "--store", url_of(folder)],
+        stdout=subprocess.PIPE if "stdout" in closed else subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        cwd=folder,
+        env={**os.environ, "VOICEFLOW_LOG_LEVEL": "debug"},
+    )
+    for name in closed:
+        getattr(process, name).close()
+    assert process.wait(SECONDS) in {0, 1}
+    assert states(folder) == {"accepted": calls}
+    assert len(set(eight.rang)) == len(eight.rang) == calls
+
+
+def test_hang_ups_stop_once_and_are_ignored_where_they_were(folder: Path) -> None:
+    """Three of them, as a shell and the kernel send them: only another signal stops at once."""
+    code = """
+import os, signal, sys, anyio
+from voiceflow_worker.cli.opening import signals_to
+async def main():
+    heard = []
+    async with signals_to(heard.append):
+        for sent in (signal.SIGHUP, signal.SIGHUP, signal.SIGHUP, signal.SIGTERM):
+            os.kill(os.getpid(), sent)
+            for _ in range(5): await anyio.sleep(0.01)
+    print(heard)
+if "ignored" in sys.argv: signal.signal(signal.SIGHUP, signal.SIG_IGN)
+anyio.run(main)
+"""
+    for more, heard in ([], "[1, 2]"), (["ignored"], "[1]"):
+        ended = subprocess.run([sys.executable, "-c", code, *more], capture_output=True, text=True, check=True)
+        assert ended.stdout.strip() == heard
