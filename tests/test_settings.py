@@ -177,6 +177,77 @@ def test_a_file_that_cannot_be_read_is_named(monkeypatch: pytest.MonkeyPatch) ->
     assert "names empty, which is empty" in told()
 
 
+STORE = "sqlite:///calls.db"
+
+
+@pytest.mark.parametrize("form", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32"])
+@pytest.mark.parametrize("text", [STORE, STORE + "\r\n", f'"{STORE}"', f"'{STORE}'\n", f"\n\n  {STORE} \t\n\n"])
+def test_a_value_is_read_from_a_file_as_people_write_it(monkeypatch: pytest.MonkeyPatch, form: str, text: str) -> None:
+    Path("store").write_bytes(text.encode(form))
+    Path("key").write_bytes(text.replace(STORE, "s3cret-key").encode(form))
+    monkeypatch.setenv("VOICEFLOW_STORE_FILE", " store\n")
+    monkeypatch.setenv("VOICEFLOW_API_KEY_FILE", "key")
+    settings = load_settings()
+    assert (settings.store, settings.api_key) == (STORE, SecretStr("s3cret-key"))
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        (b"", "which is empty"),
+        (b"\xef\xbb\xbf\r\n", "which is empty"),
+        (b"VOICEFLOW_STORE=sqlite:///a.db\n", "write the value alone into it"),
+        (b"export VOICEFLOW_STORE='sqlite:///a.db'\n", "write the value alone into it"),
+        (b'store = "sqlite:///a.db"', "write the value alone into it"),
+        (b"STORE: sqlite:///a.db", "write the value alone into it"),
+        (b"VOICEFLOW_API_KEY=1\nVOICEFLOW_STORE=sqlite:///a.db\n", "write the value alone into it"),
+        (b"sqlite:///a.db\nsqlite:///b.db", "has 2 lines: write the value alone into it"),
+        (b"sqlite:///caf\xe9.db", "cannot be read: it is not UTF-8 text"),
+        (b"x" * 1_000_001, "is larger than"),
+    ],
+)
+def test_a_file_without_one_value_is_named_with_the_remedy(
+    monkeypatch: pytest.MonkeyPatch, text: bytes, why: str
+) -> None:
+    Path("store").write_bytes(text)
+    monkeypatch.setenv("VOICEFLOW_STORE_FILE", "store")
+    assert "VOICEFLOW_STORE_FILE (the environment) names store, which" in told()
+    assert why in told()
+
+
+def test_a_directory_is_named_with_the_remedy(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("VOICEFLOW_STORE_FILE", str(tmp_path))
+    assert f"names {tmp_path}, which is a directory: name a file in it" in told()
+
+
+def test_quotes_that_an_env_file_of_docker_leaves_are_no_part_of_a_value(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VOICEFLOW_STORE", f'"{STORE}"')
+    monkeypatch.setenv("VOICEFLOW_RATE", "'5'")
+    settings = load_settings()
+    assert (settings.store, settings.rate) == (STORE, 5)
+
+
+@pytest.mark.parametrize("form", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be"])
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_the_files_of_settings_are_read_as_windows_writes_them(form: str, end: str) -> None:
+    Path(".env").write_bytes(f'# a note{end}VOICEFLOW_STORE="{STORE}"{end}VOICEFLOW_RATE=7{end}'.encode(form))
+    Path("voiceflow.toml").write_bytes(f"burst = 2{end}concurrency = 3{end}".encode(form))
+    settings = load_settings()
+    assert (settings.store, settings.rate, settings.burst, settings.concurrency) == (STORE, 7, 2, 3)
+
+
+@pytest.mark.parametrize("name", [".env", "voiceflow.toml"])
+def test_a_directory_in_place_of_a_file_of_settings_is_named(name: str) -> None:
+    Path(name).mkdir()  # as Docker mounts a file that does not exist
+    assert f"{name} is a directory" in told()
+
+
+def test_a_name_without_a_value_is_not_set() -> None:
+    Path(".env").write_text("VOICEFLOW_RATE\nVOICEFLOW_SOURCE\n")
+    settings = load_settings()
+    assert (settings.rate, settings.source) == (10, None)
+
+
 def test_a_file_is_not_looked_at_when_a_more_important_place_gives_the_value() -> None:
     Path(".env").write_text("VOICEFLOW_API_KEY_FILE=/nowhere/key\n")
     assert load_settings(api_key="direct").api_key == SecretStr("direct")

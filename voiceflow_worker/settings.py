@@ -8,14 +8,16 @@ value counts as not set.
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from difflib import get_close_matches
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self, cast
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self, TypeVar, cast
 
 from pydantic import (
     AfterValidator,
@@ -29,7 +31,7 @@ from pydantic import (
     ValidationError,
     model_validator,
 )
-from pydantic_settings import BaseSettings, DotEnvSettingsSource, EnvSettingsSource, TomlConfigSettingsSource
+from pydantic_settings import BaseSettings, DotEnvSettingsSource, EnvSettingsSource
 
 from voiceflow_worker.errors import SettingsError
 from voiceflow_worker.model.jobs.policy import PersonLimit, read_person_limit, redial_words
@@ -57,6 +59,8 @@ from voiceflow_worker.setting_kinds import (
 if TYPE_CHECKING:
     from voiceflow_worker.model.jobs.policy import CallPolicy
 
+T = TypeVar("T")
+
 PREFIX = "VOICEFLOW_"
 ENV_FILE, TOML_FILE = ".env", "voiceflow.toml"
 _REFUSED = {
@@ -66,6 +70,8 @@ _REFUSED = {
 """Settings that some expect but that do not exist, each with a remedy. Loading the settings fails while one is set."""
 _FILES_HERE = frozenset({ENV_FILE, TOML_FILE})
 _SHORTEST_HIDDEN = 6
+_LARGEST_FILE = 1_000_000
+_ASSIGNMENT = re.compile(r"(?:export\s+)?(?P<name>\w+)\s*[=:]", re.ASCII)
 DEFAULT = "the default"
 """The place of a setting that is not set anywhere."""
 _FIRST_ADVANCED = "wait_for_store"
@@ -94,18 +100,58 @@ class _Given:
     in_file: bool = False
 
     def read(self) -> object:
-        """The value, from its file if it is in one. Raises SettingsError if that file cannot be read."""
+        """The value, from its file if it is in one. Raises SettingsError if it cannot be read there."""
         if not self.in_file:
-            return self.value
-        path = Path(str(self.value)).expanduser()
+            # Docker's --env-file leaves the quotes of a value in the environment.
+            return _without_quotes(self.value) if isinstance(self.value, str) else self.value
+        path = Path(str(self.value).strip()).expanduser()
         try:
-            text = path.read_text(encoding="utf-8").rstrip("\r\n")
-        except (OSError, UnicodeDecodeError) as error:
-            why = why_unreadable(error)
-            raise SettingsError(f"{self.name} ({self.place}) names {path}, which cannot be read: {why}") from None
-        if not text.strip():
-            raise SettingsError(f"{self.name} ({self.place}) names {path}, which is empty")
-        return text
+            return _sole_value(_text_of(path))
+        except (OSError, ValueError) as error:
+            why = f"which cannot be read: {why_unreadable(error)}" if _is_unreadable(error) else f"which {error}"
+            raise SettingsError(f"{self.name} ({self.place}) names {path}, {why}") from None
+
+
+def _is_unreadable(error: Exception) -> bool:
+    return isinstance(error, OSError | UnicodeDecodeError)
+
+
+def _encoding_of(path: Path) -> tuple[bytes, str]:
+    """The content of a small file, and its encoding: UTF-8, UTF-16 or UTF-32. Raises OSError, ValueError."""
+    if path.is_dir():
+        raise ValueError("is a directory: name a file in it")
+    with path.open("rb") as file:
+        content = file.read(_LARGEST_FILE + 1)
+    if len(content) > _LARGEST_FILE:
+        raise ValueError(f"is larger than {_LARGEST_FILE} bytes: name the file that holds the value alone")
+    encoding = json.detect_encoding(content)
+    content.decode(encoding)
+    return content, encoding
+
+
+def _text_of(path: Path) -> str:
+    """The text of a small file, without a byte order mark. Raises OSError, ValueError."""
+    content, encoding = _encoding_of(path)
+    return content.decode(encoding).removeprefix("\ufeff")
+
+
+def _sole_value(text: str) -> str:
+    """The value that is alone in a file, without blanks, line breaks and quotes around it. Raises ValueError."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    if not lines:
+        raise ValueError("is empty")
+    named = _ASSIGNMENT.match(lines[0])
+    if named is not None and named["name"].lower().removeprefix(PREFIX.lower()) in Settings.model_fields:
+        raise ValueError(f"has {named['name']} and a sign before the value: write the value alone into it")
+    if len(lines) > 1:
+        raise ValueError(f"has {len(lines)} lines: write the value alone into it, on one line")
+    return _without_quotes(lines[0])
+
+
+def _without_quotes(text: str) -> str:
+    inner = text.strip()
+    pair = len(inner) > 1 and inner[0] == inner[-1] and inner[0] in "\"'"
+    return inner[1:-1] if pair else text
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,18 +223,28 @@ class _Layer:
 def _layers() -> tuple[_Layer, ...]:
     """The places of settings, the most important first."""
     try:
-        dotenv = DotEnvSettingsSource(BaseSettings, env_file=ENV_FILE, env_file_encoding="utf-8-sig").env_vars
-    except (OSError, UnicodeDecodeError) as error:
-        raise SettingsError(f"{ENV_FILE} cannot be read: {why_unreadable(error)}") from None
-    try:
-        toml = TomlConfigSettingsSource(BaseSettings, toml_file=TOML_FILE).toml_data
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise SettingsError(f"{TOML_FILE} cannot be read: {why_unreadable(error)}") from None
+        toml = tomllib.loads(_read_here(TOML_FILE, _text_of) or "")
+    except tomllib.TOMLDecodeError as error:
+        raise SettingsError(f"{TOML_FILE} cannot be read: {error}") from None
+    dotenv: Mapping[str, str | None] = {}
+    if (read := _read_here(ENV_FILE, _encoding_of)) is not None:
+        dotenv = DotEnvSettingsSource(BaseSettings, env_file=ENV_FILE, env_file_encoding=read[1]).env_vars
     return (
         _Layer(EnvSettingsSource(BaseSettings).env_vars, "the environment", PREFIX),
-        _Layer(dotenv, ENV_FILE, PREFIX),
+        _Layer({name: value for name, value in dotenv.items() if value is not None}, ENV_FILE, PREFIX),
         _Layer(toml, TOML_FILE),
     )
+
+
+def _read_here(name: str, read: Callable[[Path], T]) -> T | None:
+    """What is read of a file of settings in the working directory; None if there is none. Raises SettingsError."""
+    try:
+        return read(Path(name))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        why = f"cannot be read: {why_unreadable(error)}" if _is_unreadable(error) else str(error)
+        raise SettingsError(f"{name} {why}") from None
 
 
 class Settings(BaseModel):
