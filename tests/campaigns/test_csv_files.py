@@ -140,7 +140,7 @@ def test_a_cell_has_the_same_characters_with_quotes_and_without(tmp_path: Path, 
         ("destination,name\n+6587654321,Ana\n".encode("utf-16-be"), "is not UTF-8 text (UTF-16, or binary data)"),
         (
             b"PK\x03\x04 and so on",
-            "is a workbook or a zip archive, not text; name it .xlsx, or export",
+            "is a damaged or incomplete workbook or zip archive",
         ),
         (
             "destination,prénom\n".encode("latin-1"),

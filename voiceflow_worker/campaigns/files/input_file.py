@@ -13,6 +13,7 @@ from pathlib import Path
 from tempfile import TemporaryFile
 from typing import IO, NamedTuple
 
+from voiceflow_worker.campaigns.files.file_contents import Content, content_of, text_named
 from voiceflow_worker.errors import CampaignFileError
 from voiceflow_worker.model.text.wording import file_remedy
 
@@ -103,14 +104,15 @@ LONGEST_LINE = 1_000_000
 _SUSPICIOUS_BYTES, _SUSPICIOUS_RATIO = 500_000_000, 200
 
 _REMEDY = "save it again as CSV UTF-8 (Excel: Save As, CSV UTF-8), or as plain text in UTF-8"
-_SIGNATURES = {
-    b"\xff\xfe": f"is in UTF-16, not UTF-8; {_REMEDY}",
-    b"\xfe\xff": f"is in UTF-16, not UTF-8; {_REMEDY}",
-    b"PK\x03\x04": "is a workbook or a zip archive, not text; name it .xlsx, or export the sheet as CSV UTF-8",
-    b"\xd0\xcf\x11\xe0": "is an old Excel workbook, not text; save it as .xlsx, or export the sheet as CSV UTF-8",
-    b"PAR1": "is a Parquet file, not text; name it .parquet",
-    b"%PDF": "is a PDF, not text; export the table as CSV UTF-8",
-}
+
+
+def refuse_other_content(file: InputFile, reader: io.BufferedReader, wanted: Content) -> None:
+    """Raise CampaignFileError, which says what the file is, if it is not of the `wanted` binary format."""
+    beginning = reader.peek(4096)
+    content = content_of(beginning, reader)
+    if content is not wanted:
+        raise CampaignFileError(f"{file} {content or text_named(beginning)}")
+    reader.seek(0)
 
 
 class Line(NamedTuple):
@@ -128,7 +130,7 @@ def read_lines(file: InputFile, *, on_bytes: Callable[[int], None] | None = None
     cannot be opened, has another type or encoding, or has a line that is too long.
     """
     with file.opened() as (reader, position):
-        _refuse_other_kinds(file, reader.peek(4096))
+        _refuse_other_kinds(file, reader)
         text = io.TextIOWrapper(reader, encoding="utf-8-sig", errors="surrogateescape", newline=None)
         number = 0
         while line := text.readline(LONGEST_LINE):
@@ -171,13 +173,10 @@ def _refuse_bomb(file: InputFile, *, unpacked: int, packed: int) -> None:
         )
 
 
-def _refuse_other_kinds(file: InputFile, beginning: bytes) -> None:
-    for signature, sentence in _SIGNATURES.items():
-        if beginning.startswith(signature):
-            raise CampaignFileError(f"{file} {sentence}")
-    # UTF-16 without a byte order mark: every other byte of plain English is a NUL.
-    if beginning[:200].count(0) > len(beginning[:200]) // 4:
-        raise CampaignFileError(f"{file} is not UTF-8 text (UTF-16, or binary data); {_REMEDY}")
+def _refuse_other_kinds(file: InputFile, reader: io.BufferedReader) -> None:
+    is_packed = isinstance(reader.raw, gzip.GzipFile)
+    if content := content_of(reader.peek(4096), None if is_packed else reader):
+        raise CampaignFileError(f"{file} {content}")
 
 
 def _judged(file: InputFile, number: int, line: str) -> Line:

@@ -9,7 +9,8 @@ from datetime import datetime, time, timedelta
 from io import BufferedReader
 from typing import Any
 
-from voiceflow_worker.campaigns.files.input_file import InputFile, unreadable
+from voiceflow_worker.campaigns.files.file_contents import PARQUET, WORKBOOK
+from voiceflow_worker.campaigns.files.input_file import InputFile, refuse_other_content, unreadable
 from voiceflow_worker.campaigns.files.rows import FileKind, RawRow, RowSource, read_columns
 from voiceflow_worker.campaigns.sources.cells import EXACT, cell_text, message_line, missing_library, table_row
 from voiceflow_worker.campaigns.sources.spreadsheet import BadCell, Sheet, Spreadsheet, SpreadsheetError, in_ranges
@@ -84,6 +85,7 @@ class ExcelRows(RowSource):
         with ExitStack() as stack:
             try:
                 reader = stack.enter_context(self._file.opened_raw())
+                refuse_other_content(self._file, reader, WORKBOOK)
                 archive = stack.enter_context(zipfile.ZipFile(reader))
                 self._refuse_bomb(archive.infolist())
                 yield reader, Spreadsheet(archive)
@@ -243,6 +245,7 @@ class ParquetRows(RowSource):
         with ExitStack() as stack:
             try:
                 reader = stack.enter_context(self._file.opened_raw())
+                refuse_other_content(self._file, reader, PARQUET)
                 with ParquetFile(reader) as table:
                     columns = [table.schema.column(place) for place in range(len(table.schema))]
                 texts = [each.path for each in columns if each.physical_type == "BYTE_ARRAY"]
