@@ -60,7 +60,7 @@ class VoiceFlowHook(BaseHook):
 
     def store_url(self) -> str:
         """Return the URL of the store without its password."""
-        return _shown_store(self.settings())
+        return _shown(self.settings(), "store")
 
     def ui_url(self) -> str | None:
         """Return the address of the pages of `voiceflow serve`, or None if the connection has none."""
@@ -87,12 +87,15 @@ class VoiceFlowHook(BaseHook):
             settings = load_settings(options_place="the connection", **fields)
         except SettingsError as error:
             raise SettingsError(f"connection {self.voiceflow_conn_id}: {error}") from None
-        if "store" in given and _shown_store(settings) != settings.store:
-            raise SettingsError(
-                f"connection {self.voiceflow_conn_id}: the store in its extra has a password, or a part that may be "
-                "one. Airflow shows it to everybody who may read connections. Remove the store from the extra, and set "
-                "VOICEFLOW_STORE, or VOICEFLOW_STORE_FILE to a file that holds it, for every component of Airflow"
-            )
+        for name in sorted({"store", "proxy"} & given.keys()):
+            if _shown(settings, name) != getattr(settings, name):
+                variable = f"VOICEFLOW_{name.upper()}"
+                raise SettingsError(
+                    f"connection {self.voiceflow_conn_id}: the {name} in its extra has a password, or a part that may "
+                    f"be one. Airflow shows it to everybody who may read connections. Remove the {name} from the "
+                    f"extra, and set {variable}, or {variable}_FILE to a file that holds it, for every component of "
+                    "Airflow"
+                )
         return settings
 
     def get_conn(self) -> VoiceClient:
@@ -186,8 +189,8 @@ class VoiceFlowHook(BaseHook):
         }
 
 
-def _shown_store(settings: Settings) -> str:
-    return next(each.value for each in settings.shown() if each.variable == "VOICEFLOW_STORE")
+def _shown(settings: Settings, name: str) -> str:
+    return next(each.value for each in settings.shown() if each.variable == f"VOICEFLOW_{name.upper()}")
 
 
 def _base_url(connection: Connection) -> str | None:

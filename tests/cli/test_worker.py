@@ -333,18 +333,38 @@ def wait_for_workers(folder: Path, count: int) -> None:
 # -- metrics -----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize(
+    ("host", "port", "told"),
+    [
+        ("0.0.0.0", None, "only together with --metrics-port"),
+        ("no.such.host.invalid", "0", "cannot listen on no.such.host.invalid"),
+        ("192.0.2.1", "0", "cannot listen on 192.0.2.1:0"),
+    ],
+)
+def test_an_address_for_metrics_that_cannot_be_used_is_a_sentence(
+    voiceflow: Program, eight: EightByEight, host: str, port: str | None, told: str
+) -> None:
+    ended = voiceflow("worker", "--metrics-host", host, *([] if port is None else ["--metrics-port", port]))
+    assert ended.code != 0
+    assert told in ended.err
+    assert "Traceback" not in ended.err
+
+
 @pytest.mark.slow
 def test_metrics_tell_where_the_queue_stands(folder: Path, eight: EightByEight) -> None:
     enqueued(folder, 2, batch_id="march")
     within(folder, lambda engine: engine.queue.hold(reason="lunch"))
-    with Spawned(["worker", "--metrics-port", "0", "--rate", "7", "--store", url_of(folder)], folder) as worker:
+    command = ["worker", "--metrics-host", "127.0.0.2", "--metrics-port", "0", "--rate", "7", "--store", url_of(folder)]
+    with Spawned(command, folder) as worker:
         url = worker.wait_for("metrics are on").split()[-1]
+        assert url.startswith("http://127.0.0.2:")
+        with urllib.request.urlopen(url.replace("/metrics", "/healthz"), timeout=TIMEOUT) as answer:
+            assert answer.status == 200
         worker.wait_for("voiceflow worker sends")
         wait_for_workers(folder, 1)
         with urllib.request.urlopen(url, timeout=TIMEOUT) as answer:
             text = answer.read().decode()
         assert worker.stop().code == 0
-    assert url.startswith("http://127.0.0.1:")
     assert 'voiceflow_queue_jobs{queue="default",state="queued"} 2.0' in text
     assert 'voiceflow_queue_limit_calls_per_second{queue="default"} 7.0' in text
     assert 'voiceflow_queue_workers{queue="default"} 1.0' in text

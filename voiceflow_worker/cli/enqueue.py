@@ -43,6 +43,8 @@ if TYPE_CHECKING:
 
     from voiceflow_worker.campaigns.enqueue import EnqueueReport, OnProgress, Phase
     from voiceflow_worker.campaigns.preview import Preview
+    from voiceflow_worker.gateway.network import Network
+    from voiceflow_worker.settings import Settings
 
 
 async def enqueue(
@@ -206,7 +208,7 @@ async def check(
         async with input_file(file) as source:
             with meter(f"checking {source.name}") as shown:
                 report = await check_file(source, options, now=now, assumptions=assumed, progress=_shown_on(shown))
-        fetched = await look_at(report.file_urls, file=str(source)) if fetch else []
+        fetched = await look_at(report.file_urls, file=str(source), settings=settings) if fetch else []
         findings = typed([*report.findings, *fetched])
         valid = valid and not any(found.is_error for found in findings)
         _tell_checked(output, report, findings, file=str(source))
@@ -255,18 +257,25 @@ _TIMEOUT = 10.0
 """The seconds that each step of a request may take."""
 
 
-async def look_at(urls: Mapping[str, int], *, file: str) -> list[Finding]:
+async def look_at(urls: Mapping[str, int], *, file: str, settings: Settings) -> list[Finding]:
     """The problems of the audio files at these URLs. `urls` maps each URL to its line in `file`."""
     import httpx
 
+    from voiceflow_worker.gateway.network import Network
+
+    network = Network.of(settings)
     found: dict[str, list[tuple[Severity, str]]] = {}
     turns = anyio.CapacityLimiter(AT_ONCE)
 
     async def look(client: httpx.AsyncClient, url: str) -> None:
         async with turns:
-            found[url] = [each async for each in _problems(client, url)]
+            found[url] = [each async for each in _problems(client, network, url)]
 
-    async with httpx.AsyncClient(timeout=_TIMEOUT, follow_redirects=True) as client, anyio.create_task_group() as group:
+    ways = network.transport(limit=AT_ONCE)
+    async with (
+        httpx.AsyncClient(transport=ways, timeout=_TIMEOUT, follow_redirects=True, trust_env=False) as client,
+        anyio.create_task_group() as group,
+    ):
         for url in urls:
             group.start_soon(look, client, url)
     return [
@@ -276,7 +285,7 @@ async def look_at(urls: Mapping[str, int], *, file: str) -> list[Finding]:
     ]
 
 
-async def _problems(client: httpx.AsyncClient, url: str) -> AsyncIterator[tuple[Severity, str]]:
+async def _problems(client: httpx.AsyncClient, network: Network, url: str) -> AsyncIterator[tuple[Severity, str]]:
     import httpx
 
     try:
@@ -287,7 +296,7 @@ async def _problems(client: httpx.AsyncClient, url: str) -> AsyncIterator[tuple[
                 return
             size, beginning = await _measured(answer)
     except (httpx.HTTPError, httpx.InvalidURL) as error:
-        yield Severity.ERROR, f"cannot be downloaded: {str(error) or type(error).__name__}"
+        yield Severity.ERROR, f"cannot be downloaded from here: {network.told(error)}"
         return
     if size >= LARGEST:
         yield Severity.ERROR, f"has {size / 1024:.0f} KB; 8x8 plays only files under {LARGEST // 1024} KB"

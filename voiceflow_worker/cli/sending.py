@@ -19,7 +19,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Gauge, gen
 from prometheus_client.registry import Collector
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import PlainTextResponse, Response
+from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
 from voiceflow_worker.backends.registry import journal_files
@@ -341,7 +341,7 @@ async def tell_the_rest(hooks: OutcomeHooks | None, output: Output) -> None:
 def metrics_app(calls: CallQueue, more: Collector | None = None) -> Starlette:
     """An app that serves the metrics of the queue and of the collector `more` at `GET /metrics`, for Prometheus.
 
-    The app answers 503 while the store cannot be reached.
+    The app answers 503 while the store cannot be reached. `GET /healthz` answers 200 as long as the process works.
     """
 
     async def metrics(_request: Request) -> Response:
@@ -351,7 +351,10 @@ def metrics_app(calls: CallQueue, more: Collector | None = None) -> Starlette:
             return PlainTextResponse(f"the store cannot be reached: {error}\n", status_code=503)
         return Response(metrics_text(found, more), media_type=CONTENT_TYPE_LATEST)
 
-    return Starlette(routes=[Route("/metrics", metrics, methods=["GET"])])
+    async def healthz(_request: Request) -> Response:
+        return JSONResponse({"status": "ok"})
+
+    return Starlette(routes=[Route("/metrics", metrics, methods=["GET"]), Route("/healthz", healthz, methods=["GET"])])
 
 
 def metrics_text(found: QueueStatus, more: Collector | None = None) -> bytes:

@@ -35,6 +35,7 @@ async def worker(
     drain: Annotated[bool, Flag] = False,
     processes: Annotated[int, Parameter(validator=Number(gte=1))] = 1,
     metrics_port: MetricsPortOption = None,
+    metrics_host: str | None = None,
     retry_not_created_5xx: Annotated[bool, Flag] = False,
     notify: NotifyOption = None,
     common: QueueOptions = QueueOptions(),
@@ -54,7 +55,8 @@ async def worker(
             batches of the queue. [VOICEFLOW_MAX_PER_PERSON, else any number]
         drain: End when no more calls are due. Exit 1 if a hold stopped the worker, or if calls are in doubt.
         processes: The number of worker processes.
-        metrics_port: Serve GET /metrics for Prometheus on this port of 127.0.0.1.
+        metrics_port: Serve GET /metrics for Prometheus, and GET /healthz, on this port; 0 for any free port.
+        metrics_host: The address of --metrics-port, such as 0.0.0.0 in a container. [127.0.0.1]
         retry_not_created_5xx: Send a call again if 8x8 answers NOT_CREATED with a 5xx status. Use this only if 8x8 has
             confirmed that it is safe for your account. [VOICEFLOW_RETRY_NOT_CREATED_5XX, else no]
 
@@ -80,13 +82,15 @@ async def worker(
     settings = settings_from(**options, notify_url=notify)
     voice_client(settings)  # reports missing settings before anything is opened
     notifier = notifier_of(settings)
+    if metrics_host is not None and metrics_port is None:
+        raise InvalidInputError("--metrics-host works only together with --metrics-port")
     if processes > 1 and settings.store.startswith("memory:"):
         raise InvalidInputError("memory:// is limited to one process: give --processes 1, or another --store")
     output = common.output()
     async with (
         opened_queue(settings, makes=True) as calls,
         notifying(notifier, settings, calls.store, queue=calls.name, tell=output.note) as hooks,
-        _metrics(calls, hooks, port=metrics_port),
+        _metrics(calls, hooks, host=metrics_host or "127.0.0.1", port=metrics_port),
     ):
         if processes > 1:
             code = await _send_in_processes(output, calls, settings, options=options, count=processes, drain=drain)
@@ -209,7 +213,9 @@ def _stopping(what: str, settings: Settings) -> str:
 
 
 @asynccontextmanager
-async def _metrics(calls: CallQueue, hooks: OutcomeHooks | None, *, port: int | None) -> AsyncGenerator[None]:
+async def _metrics(
+    calls: CallQueue, hooks: OutcomeHooks | None, *, host: str, port: int | None
+) -> AsyncGenerator[None]:
     if port is None:
         yield
         return
@@ -217,6 +223,7 @@ async def _metrics(calls: CallQueue, hooks: OutcomeHooks | None, *, port: int | 
     from voiceflow_worker.cli.sending import metrics_app
     from voiceflow_worker.notify.webhook import HookMetrics
 
-    async with serving(metrics_app(calls, None if hooks is None else HookMetrics(hooks)), port=port) as address:
+    app = metrics_app(calls, None if hooks is None else HookMetrics(hooks))
+    async with serving(app, host=host, port=port) as address:
         Output().note(f"metrics are on {address.url}/metrics")
         yield

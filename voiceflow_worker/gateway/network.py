@@ -96,7 +96,22 @@ class Network:
 
     def transport(self, *, limit: int) -> Ways:
         """A transport of httpx that takes the right way to each address."""
-        return Ways(self, limit=limit)
+        return Ways(self, limit=limit, ssl_context=None)
+
+    async def is_publicly_trusted(self, url: httpx.URL) -> bool:
+        """Whether the certificate of this address is signed by a public authority (certifi), at the end of its way.
+
+        Raises httpx.HTTPError if the address cannot be reached.
+        """
+        ways = Ways(self, limit=1, ssl_context=httpx.create_ssl_context(trust_env=False))
+        async with httpx.AsyncClient(transport=ways, trust_env=False) as client:
+            try:
+                await client.head(url)
+            except httpx.ConnectError as error:
+                if certificate_problem(error) is None:
+                    raise
+                return False
+        return True
 
     def why(self, error: Exception, url: httpx.URL) -> str:
         """The reason of a failed request to this address, with the proxy on its way."""
@@ -124,6 +139,13 @@ class Network:
         wanted = [f"{PREFIX}{each.upper()}" for each in names if self._unread.get(each)]
         return f"set {' and '.join(wanted)}{self._not_read(*names)}"
 
+    def told(self, error: Exception) -> str:
+        """Why a request over a transport of this network failed, and what to set, as a clause."""
+        if not isinstance(error, httpx.RequestError):
+            return describe(error)
+        url = error.request.url  # another one than the first after a redirect
+        return "; ".join(filter(None, (self.why(error, url), self.advice(error, url))))
+
     def _not_read(self, *names: str) -> str:
         found = [each for name in names for each in self._unread.get(name, ())]
         if not found:
@@ -132,11 +154,15 @@ class Network:
 
 
 class Ways(httpx.AsyncBaseTransport):
-    """A transport of httpx that takes the way of a network to each address. It makes no retries and no redirects."""
+    """A transport of httpx that takes the way of a network to each address. It makes no retries and no redirects.
 
-    def __init__(self, network: Network, *, limit: int) -> None:
+    `ssl_context` replaces the one of the network.
+    """
+
+    def __init__(self, network: Network, *, limit: int, ssl_context: ssl.SSLContext | None) -> None:
         self._network = network
         self._limit = limit
+        self._ssl_context = ssl_context
         self._pools: dict[Proxy | None, httpx.AsyncHTTPTransport] = {}
 
     def pool_to(self, url: httpx.URL) -> httpx.AsyncHTTPTransport:
@@ -144,7 +170,7 @@ class Ways(httpx.AsyncBaseTransport):
         proxy = self._network.proxy_to(url)
         if proxy not in self._pools:
             self._pools[proxy] = httpx.AsyncHTTPTransport(
-                verify=self._network.ssl_context,
+                verify=self._ssl_context or self._network.ssl_context,
                 trust_env=False,
                 limits=httpx.Limits(max_connections=self._limit),
                 proxy=None if proxy is None else httpx.Proxy(proxy.url, auth=proxy.credentials),

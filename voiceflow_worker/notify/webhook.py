@@ -20,7 +20,8 @@ import orjson
 from voiceflow_worker.errors import HookGoneError, NotificationError, SettingsError, TellAgainError
 from voiceflow_worker.finding import Remedy
 from voiceflow_worker.gateway.answers.answer import AnswerReader
-from voiceflow_worker.gateway.answers.verdict import describe, read_retry_after
+from voiceflow_worker.gateway.answers.verdict import read_retry_after
+from voiceflow_worker.gateway.network import Network
 from voiceflow_worker.model.jobs.call_json import CallOutcome
 from voiceflow_worker.model.text.web_address import is_plain_and_remote
 from voiceflow_worker.model.text.wording import checked_duration
@@ -150,10 +151,11 @@ class OutcomeWebhook:
 
     A 2xx answer means that the outcome was accepted. A 410 means that the address is gone, and the hook stops. After
     any other answer or an error, the outcome is sent again later with the same `webhook-id`, and not before the time
-    that a Retry-After gives. Redirects are not followed. Proxies that the environment names are not used. `secret` may
-    be a list while a new secret replaces an old one. An http address on another machine is refused without
-    `allow_plain_http`. Raises SettingsError for a bad address or secret, and InvalidInputError for a limit of time that
-    is not a timedelta above 0.
+    that a Retry-After gives. Redirects are not followed. `network` has the proxy and the certificates of requests
+    without a `transport`; proxies that the environment names are not used. `secret` may be a list while a new secret
+    replaces an old one. An http address on another machine is refused without `allow_plain_http`. Raises
+    SettingsError for a bad address or secret, and InvalidInputError for a limit of time that is not a timedelta above
+    0.
     """
 
     def __init__(
@@ -164,6 +166,7 @@ class OutcomeWebhook:
         connect_timeout: timedelta = CONNECT_TIMEOUT,
         deadline: timedelta = DEADLINE,
         transport: httpx.AsyncBaseTransport | None = None,
+        network: Network | None = None,
         allow_plain_http: bool = False,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
@@ -172,9 +175,9 @@ class OutcomeWebhook:
         self._deadline = checked_duration("deadline", deadline, positive=True)
         self._now = now
         checked_duration("connect_timeout", connect_timeout, positive=True)
+        self._network = network or Network()
         self._client = httpx.AsyncClient(
-            transport=transport
-            or httpx.AsyncHTTPTransport(trust_env=False, limits=httpx.Limits(max_connections=CONNECTIONS)),
+            transport=transport or self._network.transport(limit=CONNECTIONS),
             timeout=httpx.Timeout(None, connect=connect_timeout.total_seconds()),
             follow_redirects=False,
             trust_env=False,
@@ -200,7 +203,7 @@ class OutcomeWebhook:
         except TimeoutError:
             raise TellAgainError(f"{host} gave no answer within {self._deadline.total_seconds():g} s") from None
         except (httpx.HTTPError, OSError) as error:
-            raise TellAgainError(f"{host} cannot be reached ({describe(error)})") from None
+            raise TellAgainError(f"{host} cannot be reached ({self._network.told(error)})") from None
         with anyio.move_on_after(READING):
             await AnswerReader(response).read()
         if 200 <= response.status_code < 300:
@@ -266,6 +269,7 @@ def notifier_of(settings: Settings) -> OutcomeWebhook | None:
     return OutcomeWebhook(
         settings.notify_url,
         secret=settings.notify_secret.get_secret_value(),
+        network=Network.of(settings),
         allow_plain_http=settings.allow_plain_http == "yes",
     )
 

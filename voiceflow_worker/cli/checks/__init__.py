@@ -26,6 +26,7 @@ CHECKS: tuple[tuple[str, Check], ...] = (
     ("memory", store.memory),
     ("journal files", store.journals),
     ("credentials", account.credentials),
+    ("certificate", account.certificate),
     ("clock", account.clock),
     ("voice profile", account.voice_profile),
     ("source", account.source),

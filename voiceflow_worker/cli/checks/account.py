@@ -16,8 +16,8 @@ from voiceflow_worker.cli.output import with_remedies
 from voiceflow_worker.core.overview.status import FRESH, NO_RECEIVER, Heartbeats
 from voiceflow_worker.errors import PhoneNumberError, RequestFailedError, SettingsError, VoiceUnavailableError
 from voiceflow_worker.gateway.account import Webhook, WebhookType
-from voiceflow_worker.gateway.answers.verdict import describe
 from voiceflow_worker.gateway.client import VoiceClient
+from voiceflow_worker.gateway.network import Network
 from voiceflow_worker.gateway.wire import BASE_URL
 from voiceflow_worker.ivr.approval import approval
 from voiceflow_worker.model.jobs.policy import OutcomeSource
@@ -96,6 +96,22 @@ async def credentials(context: CheckContext) -> Diagnosis:
     except RequestFailedError as error:
         return failure(error.message, remedy=with_remedies(error.remedy or "see the message", error.remedies))
     return ok(f"8x8 accepts the API key for {context.settings.sub_account}")
+
+
+async def certificate(context: CheckContext) -> Diagnosis | None:
+    """Check that the certificate of 8x8 is a public one. A proxy that decrypts connections shows one of its own."""
+    url = httpx.URL(context.settings.base_url or BASE_URL)
+    if url.scheme != "https":
+        return None
+    await context.account.usable()
+    if await Network.of(context.settings).is_publicly_trusted(url):
+        return ok(f"the certificate of {url.host} is signed by a public authority")
+    through = "the certificates of this machine" if context.settings.ca_file is None else "VOICEFLOW_CA_FILE"
+    return warning(
+        f"the certificate of {url.host} is trusted only through {through}: something on the way decrypts the "
+        "connection. It reads the API key and every call, and if it repeats a request, a phone rings twice",
+        remedy=f"ask who runs the proxy not to decrypt connections to {url.host}",
+    )
 
 
 async def clock(context: CheckContext) -> Diagnosis:
@@ -239,8 +255,9 @@ async def reachable(context: CheckContext) -> Diagnosis | None:
     if webhook is None or not _awaits_outcomes(context):
         return None
     health = health_url(webhook.url)
+    network = Network.of(context.settings)
     try:
-        async with httpx.AsyncClient(timeout=TIMEOUT, trust_env=False) as client:
+        async with httpx.AsyncClient(transport=network.transport(limit=1), timeout=TIMEOUT, trust_env=False) as client:
             health_answer = await client.get(health)
             if health_answer.status_code == 200 and '"ok"' in health_answer.text[:100]:
                 return ok(f"{health} answers")
@@ -248,7 +265,7 @@ async def reachable(context: CheckContext) -> Diagnosis | None:
             status = (await client.get(webhook.url)).status_code
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         return failure(
-            f"{webhook.url} cannot be reached from here: {describe(error)}",
+            f"{webhook.url} cannot be reached from here: {network.told(error)}",
             remedy="start `voiceflow serve`; check DNS, the proxy and its certificate. Try the address from another "
             "machine too: perhaps only this one cannot reach it",
         )

@@ -145,9 +145,11 @@ class RestClient:
             if answer.is_whole:
                 return answer
             why, advice = f"the answer broke off, or has more than {longest // 2**20} MiB", ""
+        proxy = self.network.proxy_to(request.url)
+        checked = "the network and DNS of this machine" if proxy is None else f"the proxy {proxy}"
         raise VoiceUnavailableError(
             self.wire.hide(f"{request.url.host} cannot be reached ({why})"),
-            remedy=f"{f'{advice}; or ' if advice else ''}check the network and DNS of this machine; check the base URL",
+            remedy=f"{f'{advice}; or ' if advice else ''}check {checked}; check the base URL",
         ).remedied(Remedy.CHECK_BASE_URL) from None
 
     def _failed(self, answer: Answer, host: str, said: str, remedy: str) -> RequestFailedError:
