@@ -16,7 +16,7 @@ from tests.airflow.scene import connect, context
 from tests.support.redis_server import standalone
 from tests.support.stage import Stage, stage
 
-pytestmark = pytest.mark.skipif(find_spec("coredis") is None, reason="the extra redis is not installed")
+pytestmark = pytest.mark.skipif(find_spec("hiredis") is None, reason="the extra redis is not installed")
 
 KUBERNETES = "airflow.providers.cncf.kubernetes.executors.kubernetes_executor.KubernetesExecutor"
 

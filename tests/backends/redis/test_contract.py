@@ -16,6 +16,7 @@ import pytest
 
 from tests.support.errors import leaves
 from tests.support.redis_server import RedisCluster, RedisServer, WatchedPair
+from tests.support.redis_users import RULE, url_of
 from voiceflow_worker.backends.contract import (
     JobsContract,
     Opener,
@@ -37,9 +38,11 @@ def patience(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class TestRedis(StoreContract):
+    """As a user with the rights that docs/stores.md asks for, and no others."""
+
     @pytest.fixture
     def opener(self, redis_server: RedisServer) -> Opener:
-        return partial(open_redis, redis_server.url)
+        return partial(open_redis, url_of(redis_server, RULE))
 
 
 @pytest.mark.slow

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from coredis import exceptions as driver
 
-from voiceflow_worker.backends.redis.faults import NotConfirmedError, is_lost, translated
+from voiceflow_worker.backends.redis.faults import NoPrimaryError, NotConfirmedError, ReplyError, is_lost, translated
 from voiceflow_worker.errors import (
     RedisForgetsError,
     StoreCorruptError,
@@ -20,34 +19,40 @@ IN_A_SCRIPT = "Error running script (call to f_1): @user_script:5: @user_script:
 @pytest.mark.parametrize(
     ("error", "expected", "said"),
     [
-        (driver.ConnectionError("Connection lost!"), StoreUnavailableError, "cannot be reached .*; check that it runs"),
+        (ConnectionError("Connection lost!"), StoreUnavailableError, "cannot be reached .*; check that it runs"),
         (TimeoutError("EVALSHA timed out after 5 seconds"), StoreUnavailableError, "timed out"),
         (TimeoutError(), StoreUnavailableError, "TimeoutError"),
         (ConnectionRefusedError("refused"), StoreUnavailableError, "refused"),
-        (driver.BusyLoadingError("Redis is loading the dataset in memory"), StoreUnavailableError, "loading"),
-        (driver.ClusterDownError("The cluster is down"), StoreUnavailableError, "cannot answer now"),
-        (driver.TryAgainError("Multiple keys"), StoreUnavailableError, "cannot answer now"),
-        (driver.RedisClusterError("Local cluster layout cache is empty"), StoreUnavailableError, "cannot answer now"),
-        (driver.PrimaryNotFoundError("No primary found for 'calls'"), StoreUnavailableError, "No primary"),
-        (driver.ResponseError("MASTERDOWN Link with MASTER is down"), StoreUnavailableError, "cannot answer now"),
-        (driver.ResponseError("BUSY Redis is busy running a script"), StoreUnavailableError, "cannot answer now"),
-        (driver.ResponseError("NOREPLICAS Not enough good replicas"), StoreUnavailableError, "cannot answer now"),
+        (ReplyError("LOADING Redis is loading the dataset in memory"), StoreUnavailableError, "loading"),
+        (ReplyError("CLUSTERDOWN The cluster is down"), StoreUnavailableError, "cannot answer now"),
+        (ReplyError("TRYAGAIN Multiple keys"), StoreUnavailableError, "cannot answer now"),
+        (NoPrimaryError("No primary found for 'calls'"), StoreUnavailableError, "No primary"),
+        (ReplyError("MASTERDOWN Link with MASTER is down"), StoreUnavailableError, "cannot answer now"),
+        (ReplyError("BUSY Redis is busy running a script"), StoreUnavailableError, "cannot answer now"),
+        (ReplyError("NOREPLICAS Not enough good replicas"), StoreUnavailableError, "cannot answer now"),
         (
-            driver.ReadOnlyError("You can't write against a read only replica."),
+            ReplyError("READONLY You can't write against a read only replica."),
             StoreUnavailableError,
             r"redis\+sentinel",
         ),
-        (driver.ResponseError(IN_A_SCRIPT + "-READONLY You can't write"), StoreUnavailableError, "replica"),
-        (driver.MovedError("3999 127.0.0.1:6381"), StoreUnavailableError, r"redis\+cluster"),
-        (driver.AuthenticationRequiredError("Authentication required."), StoreUnavailableError, "password"),
-        (driver.AuthorizationError("no permissions to run 'evalsha'"), StoreUnavailableError, "evalsha"),
+        (ReplyError(IN_A_SCRIPT + "-READONLY You can't write"), StoreUnavailableError, "replica"),
+        (ReplyError("MOVED 3999 127.0.0.1:6381"), StoreUnavailableError, r"redis\+cluster"),
+        (ReplyError("NOAUTH Authentication required."), StoreUnavailableError, "password"),
+        (ReplyError("WRONGPASS invalid username-password pair"), StoreUnavailableError, "password"),
+        (ReplyError("ERR AUTH <password> called without any password"), StoreUnavailableError, "password"),
+        (ReplyError("NOPERM no permissions to run 'evalsha'"), StoreUnavailableError, "evalsha.*ACL SETUSER"),
+        (
+            ReplyError(IN_A_SCRIPT + "The user executing the script can't run this command"),
+            StoreUnavailableError,
+            "ACL SETUSER",
+        ),
         (NotConfirmedError("0 of 1 replicas have it"), StoreUnavailableError, "did not confirm"),
-        (driver.ResponseError("OOM command not allowed"), StoreReadOnlyError, "maxmemory"),
-        (driver.ResponseError(IN_A_SCRIPT + "-OOM command not allowed"), StoreReadOnlyError, "maxmemory"),
-        (driver.ResponseError("MISCONF Errors writing to the AOF file"), StoreReadOnlyError, "disk"),
-        (driver.WrongTypeError("Operation against a key"), StoreCorruptError, "prefix"),
-        (driver.ResponseError(IN_A_SCRIPT + "WRONGTYPE Operation"), StoreCorruptError, "prefix"),
-        (driver.ResponseError(IN_A_SCRIPT + "attempt to index a nil value"), StoreError, "refused a command"),
+        (ReplyError("OOM command not allowed"), StoreReadOnlyError, "maxmemory"),
+        (ReplyError(IN_A_SCRIPT + "-OOM command not allowed"), StoreReadOnlyError, "maxmemory"),
+        (ReplyError("MISCONF Errors writing to the AOF file"), StoreReadOnlyError, "disk"),
+        (ReplyError("WRONGTYPE Operation against a key"), StoreCorruptError, "prefix"),
+        (ReplyError(IN_A_SCRIPT + "WRONGTYPE Operation"), StoreCorruptError, "prefix"),
+        (ReplyError(IN_A_SCRIPT + "attempt to index a nil value"), StoreError, "refused a command"),
         (RedisForgetsError("as it was"), RedisForgetsError, "as it was"),
     ],
     ids=str,
@@ -60,7 +65,7 @@ def test_an_error_is_reported_as_what_it_means(error: Exception, expected: type[
 
 
 def test_a_demoted_primary_is_looked_for_anew() -> None:
-    assert is_lost(driver.ReadOnlyError("You can't write against a read only replica."))
-    assert is_lost(driver.ResponseError(IN_A_SCRIPT + "-READONLY You can't write"))
+    assert is_lost(ReplyError("READONLY You can't write against a read only replica."))
+    assert is_lost(ReplyError(IN_A_SCRIPT + "-READONLY You can't write"))
     assert is_lost(TimeoutError())
-    assert not is_lost(driver.ResponseError("OOM command not allowed"))
+    assert not is_lost(ReplyError("OOM command not allowed"))

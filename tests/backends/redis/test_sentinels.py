@@ -9,9 +9,9 @@ from dataclasses import replace
 import anyio
 import pytest
 from anyio.lowlevel import checkpoint
-from coredis.exceptions import PrimaryNotFoundError
 
 from tests.support.redis_server import WatchedPair, free_port
+from voiceflow_worker.backends.redis.faults import NoPrimaryError
 from voiceflow_worker.backends.redis.link import primary
 from voiceflow_worker.backends.redis.url import RedisURL, parse_url
 
@@ -26,7 +26,7 @@ def sentinels_at(*ports: int) -> RedisURL:
 
 async def test_a_refused_question_leaves_nothing_open() -> None:
     """A stream that is left open is a warning when it is collected, and so fails this test."""
-    with pytest.raises(PrimaryNotFoundError, match="'mymaster'"):
+    with pytest.raises(NoPrimaryError, match="'mymaster'"):
         await primary(sentinels_at(free_port(), free_port()))
     gc.collect()
 

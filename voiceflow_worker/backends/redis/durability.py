@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from coredis.exceptions import ResponseError
-
-from voiceflow_worker.backends.redis.faults import is_not_now, script
+from voiceflow_worker.backends.redis.faults import ReplyError, is_not_now, script
 from voiceflow_worker.backends.redis.line import Line
+from voiceflow_worker.backends.redis.rights import (
+    ACCEPT,
+    WAITAOF,
+    Command,
+    commands_of_scripts,
+    commands_of_server,
+    refusals,
+)
 from voiceflow_worker.backends.redis.url import Promise, RedisURL, Topology
 from voiceflow_worker.errors import (
     RedisForgetsError,
@@ -22,7 +28,6 @@ from voiceflow_worker.errors import (
 
 SCHEMA = 5
 """The version of the layout of a store's keys."""
-_SETTINGS = ("appendonly", "appendfsync", "no-appendfsync-on-rewrite", "maxmemory-policy")
 _PACKING = "hash-max-ziplist-value"
 """The Redis setting for `Packing.up_to`. Redis 7.0 calls it `hash-max-listpack-value`, but still knows this name."""
 _ENOUGH = 2048
@@ -54,14 +59,38 @@ class Survey:
 
         Raises RedisForgetsError for a server that has no AOF, evicts keys, or does not show its settings. Raises
         SettingsError for a server that is too old or not of the kind that the URL says, and StoreUnavailableError for a
-        replica. Raises StoreVersionError for a store of another version, and StoreCorruptError if its schema is not a
-        version.
+        replica, or for a user who lacks a right. Raises StoreVersionError for a store of another version, and
+        StoreCorruptError if its schema is not a version.
         """
-        facts = await _facts_of(line)
+        asked: list[Command] = [
+            ("HELLO",),
+            *commands_of_server(self._url),
+            *commands_of_scripts(self._url.root),
+            WAITAOF,
+        ]
+        told = list(zip(asked, await line.answers(asked), strict=True))
+        facts = facts_from(told)
         self._require_kind(facts)
+        for _, answer in told:
+            if isinstance(answer, ReplyError) and is_not_now(answer):
+                raise answer
+        self._require_rights(facts, told)
         durability = judged(facts, promise=self._url.promise, replicas=self._url.replicas)
         await self._schema(line)
         return durability
+
+    def _require_rights(self, facts: ServerFacts, told: Sequence[tuple[Command, Any]]) -> None:
+        needless: set[str] = set()
+        if self._url.promise is Promise.BEST_EFFORT:
+            needless = {"INFO", "WAITAOF"}
+        elif facts.version < _WAITAOF_SINCE or facts.is_always:
+            needless = {"WAITAOF"}
+        error = refusals([each for each in told if each[0][0] not in needless]).error(self._url)
+        if error is not None:
+            raise error
+        for command, answer in told:
+            if command[0] == "SELECT" and isinstance(answer, ReplyError):
+                raise answer
 
     async def _schema(self, line: Line) -> None:
         """Write the schema version if the store is new; otherwise check the stored version."""
@@ -81,6 +110,11 @@ class Survey:
             )
 
     def _require_kind(self, facts: ServerFacts) -> None:
+        if facts.version < OLDEST:
+            version = ".".join(map(str, facts.version)) or "that does not answer HELLO"
+            raise SettingsError(
+                f"the store URL names a Redis {version}, which is too old; use Redis 6.2 or newer, or Valkey"
+            )
         if facts.mode == "sentinel":
             raise SettingsError(
                 f"the Redis at {self._url.shown} is a sentinel; write redis+sentinel://host:26379/name-of-the-service"
@@ -99,25 +133,10 @@ async def packing_of(line: Line) -> Packing | None:
     """The packing of the server; None if it does not show it."""
     try:
         return Packing(int(_pairs(await line.create_request(b"CONFIG", "GET", _PACKING))[_PACKING]))
-    except (ResponseError, KeyError) as error:
-        if isinstance(error, ResponseError) and is_not_now(error):
+    except (ReplyError, KeyError) as error:
+        if isinstance(error, ReplyError) and is_not_now(error):
             raise
         return None
-
-
-async def _facts_of(line: Line) -> ServerFacts:
-    lines = str(await line.create_request(b"INFO")).splitlines()
-    info = dict(line.split(":", 1) for line in lines if ":" in line)
-    settings: dict[str, str] = {}
-    try:
-        for name in _SETTINGS:  # one at a time, because servers before 7.0 take only one
-            settings |= _pairs(await line.create_request(b"CONFIG", "GET", name))
-    except ResponseError as error:
-        if is_not_now(error):
-            raise
-        # Managed servers rename or forbid CONFIG.
-        return facts_from(info, None)
-    return facts_from(info, settings)
 
 
 def _pairs(answer: Any) -> dict[str, str]:
@@ -130,11 +149,6 @@ OLDEST = (6, 2)
 """The oldest version that works. Older servers lack commands that the scripts need."""
 _WAITAOF_SINCE = (7, 2)
 """The first version of Redis and Valkey that has WAITAOF, which waits until a write is on the disk."""
-
-_ACCEPT = (
-    "Or accept that after a restart of this Redis calls may be lost, and people may be called twice: pass "
-    'durability="best-effort" (?durability=best-effort in the store URL).'
-)
 
 
 class Guarantee(StrEnum):
@@ -154,7 +168,10 @@ class Guarantee(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServerFacts:
-    """The properties of one server. A property that the server does not show is None."""
+    """The properties of one server. A property that the server does not show is None.
+
+    `tells_restarts` is whether it shows the id of its process.
+    """
 
     version: tuple[int, ...]
     role: str | None = None
@@ -164,49 +181,68 @@ class ServerFacts:
     appendfsync: str | None = None
     fsync_during_rewrite: bool | None = None
     eviction: str | None = None
+    tells_restarts: bool = True
+
+    @property
+    def is_always(self) -> bool:
+        """Whether each write is on the disk before it is answered."""
+        return self.appendfsync == "always" and self.fsync_during_rewrite is not False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Durability:
-    """The guarantee of a store. `promise` describes it in words; `warning` is about the server's configuration."""
+    """The guarantee of a store. `promise` describes it in words; `warning` is about the server's configuration.
+
+    `tells_restarts` is whether scripts may read the id of the server's process, which a restart changes.
+    """
 
     guarantee: Guarantee
     promise: str
     warning: str | None = None
+    tells_restarts: bool = True
 
 
-def facts_from(info: Mapping[str, object], config: Mapping[str, str] | None) -> ServerFacts:
-    """The facts from INFO and CONFIG GET. `config` is None if CONFIG GET is not allowed."""
-    version = str(info.get("redis_version", "0"))
-    settings = config or {}
+def facts_from(told: Sequence[tuple[Command, Any]]) -> ServerFacts:
+    """The facts from the answers to HELLO, INFO and CONFIG GET. Raises ReplyError if the user is not logged in."""
+    hello: dict[str, str] = {}
+    info: dict[str, str] = {}
+    settings: dict[str, str] = {}
+    for (name, *_), answer in told:
+        if isinstance(answer, ReplyError):
+            if name == "HELLO" and (answer.code == "NOAUTH" or is_not_now(answer)):
+                raise answer
+        elif name == "HELLO":
+            hello = _pairs(answer)
+        elif name == "INFO":
+            info = dict(line.split(":", 1) for line in str(answer).splitlines() if ":" in line)
+        elif name == "CONFIG":
+            settings |= _pairs(answer)
     return ServerFacts(
-        version=tuple(int(part) for part in version.split(".") if part.isdecimal()),
-        role=str(info["role"]) if "role" in info else None,
-        mode=str(info["redis_mode"]) if "redis_mode" in info else None,
-        replicas=int(str(info.get("connected_slaves", 0))),
+        version=tuple(int(part) for part in hello.get("version", "").split(".") if part.isdecimal()),
+        role=hello.get("role"),
+        mode=hello.get("mode"),
+        replicas=int(info.get("connected_slaves", 0)),
         appendonly={"yes": True, "no": False}.get(settings.get("appendonly", "")),
         appendfsync=settings.get("appendfsync"),
         fsync_during_rewrite={"no": True, "yes": False}.get(settings.get("no-appendfsync-on-rewrite", "")),
         eviction=settings.get("maxmemory-policy"),
+        tells_restarts="run_id" in info,
     )
 
 
 def judged(facts: ServerFacts, *, promise: Promise, replicas: int) -> Durability:
     """The durability of a store on this server.
 
-    Raises SettingsError for a server that is too old. If `promise` is not best effort, raises RedisForgetsError for a
-    server that has no AOF, evicts keys, or does not show its settings.
+    If `promise` is not best effort, raises RedisForgetsError for a server that has no AOF, evicts keys, or does not
+    show its settings.
     """
-    if facts.version < OLDEST:
-        version = ".".join(map(str, facts.version))
-        raise SettingsError(
-            f"the store URL names a Redis {version}, which is too old; use Redis 6.2 or newer, or Valkey"
-        )
     if promise is Promise.BEST_EFFORT:
+        unnoticed = "" if facts.tells_restarts else "; this user may not run INFO, so no restart is noticed"
         return Durability(
             guarantee=Guarantee.NONE,
             promise="best effort, as requested: a restart of this Redis may lose calls, or cause people to be called"
-            " twice",
+            f" twice{unnoticed}",
+            tells_restarts=facts.tells_restarts,
         )
     _require_memory(facts)
     durability = _on_disk(facts)
@@ -223,26 +259,25 @@ def judged(facts: ServerFacts, *, promise: Promise, replicas: int) -> Durability
 def _require_memory(facts: ServerFacts) -> None:
     if facts.appendonly is None or facts.eviction is None:
         raise RedisForgetsError(
-            "this Redis does not allow CONFIG GET, so its durability cannot be checked. Allow this user to read the "
-            "configuration (ACL SETUSER … +config|get). The store needs appendonly yes, maxmemory-policy noeviction "
-            "and appendfsync always. " + _ACCEPT
+            "this Redis does not show its settings (CONFIG GET), so its durability cannot be checked. The store needs "
+            "appendonly yes, maxmemory-policy noeviction and appendfsync always. " + ACCEPT
         )
     if not facts.appendonly:
         raise RedisForgetsError(
             "appendonly is off: after a restart of this Redis, people could be called twice. Turn appendonly on "
-            "(CONFIG SET appendonly yes, then CONFIG REWRITE). " + _ACCEPT
+            "(CONFIG SET appendonly yes, then CONFIG REWRITE). " + ACCEPT
         )
     if facts.eviction != "noeviction":
         raise RedisForgetsError(
             f"maxmemory-policy is {facts.eviction}: this Redis drops keys when its memory is full, and a call whose "
             "keys were dropped could be made twice. Turn eviction off (CONFIG SET maxmemory-policy noeviction, then "
-            "CONFIG REWRITE). " + _ACCEPT
+            "CONFIG REWRITE). " + ACCEPT
         )
 
 
 def _on_disk(facts: ServerFacts) -> Durability:
     always = facts.appendfsync == "always"
-    if always and facts.fsync_during_rewrite is not False:
+    if facts.is_always:
         return Durability(
             guarantee=Guarantee.ALWAYS, promise="appendfsync always: each commit is on the disk before it returns"
         )

@@ -1,4 +1,4 @@
-"""The translation of errors of Redis and its driver into errors of this library."""
+"""The translation of errors of Redis into errors of this library."""
 
 from __future__ import annotations
 
@@ -10,8 +10,6 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 
-from coredis import exceptions as driver
-
 from voiceflow_worker.errors import (
     StoreCorruptError,
     StoreError,
@@ -22,28 +20,55 @@ from voiceflow_worker.errors import (
 from voiceflow_worker.finding import Remedy
 
 
-class RefusedServerError(driver.ConnectionError):
-    """A new connection did not pass its check. The driver takes this for a lost connection; `why` says what it is."""
+class RedisError(Exception):
+    """A fault of Redis. A lost connection is an OSError."""
+
+
+class ReplyError(RedisError):
+    """An error that the server answered."""
+
+    @property
+    def code(self) -> str:
+        """Its first word, such as NOSCRIPT."""
+        return str(self).partition(" ")[0]
+
+
+class NoPrimaryError(RedisError):
+    """Nobody who answers knows the primary."""
+
+
+class NotConfirmedError(RedisError):
+    """Too few servers have confirmed a write in time."""
+
+
+class RefusedServerError(ConnectionError):
+    """A new connection did not pass its check, and counts as lost; `why` says what it is."""
 
     def __init__(self, why: VoiceflowError) -> None:
         super().__init__(str(why))
         self.why = why
 
 
-class NotConfirmedError(driver.RedisError):
-    """Too few servers have confirmed a write in time."""
-
-
-LOST = (driver.ConnectionError, TimeoutError, OSError)
-"""Errors of a lost connection, or of a server that does not answer."""
-
 _NOT_NOW = re.compile(r"\b(LOADING|BUSY|MASTERDOWN|CLUSTERDOWN|TRYAGAIN|NOREPLICAS|UNBLOCKED|UNKILLABLE|NOQUORUM)\b")
 
 
+_REFUSED_USER = re.compile(r"^(NOAUTH|WRONGPASS|ERR (invalid password|invalid username|.*\bAUTH\b))")
+_FORBIDDEN = re.compile(r"\bNOPERM\b|user executing the script can't")  # in a script, Redis 6.2 says the latter
+
+
+def is_forbidden(error: BaseException) -> bool:
+    """Whether the server refuses a command or a key to this user."""
+    return _FORBIDDEN.search(str(error)) is not None
+
+
 def is_lost(error: BaseException) -> bool:
-    """Whether the connection must be reopened, because it is lost or the server is no longer the primary."""
-    replaced = (driver.ReadOnlyError, driver.MovedError, driver.ClusterDownError)
-    return isinstance(error, (*LOST, *replaced)) or "READONLY" in str(error)
+    """Whether the connection must be reopened.
+
+    It is lost, the server is no longer the primary, or the user has lost a right: the opening then names all of them.
+    """
+    if isinstance(error, ReplyError):
+        return error.code in {"MOVED", "CLUSTERDOWN"} or "READONLY" in str(error) or is_forbidden(error)
+    return isinstance(error, OSError)
 
 
 def is_not_now(error: BaseException) -> bool:
@@ -78,13 +103,17 @@ def translated(error: BaseException, *, shown: str) -> VoiceflowError:
             return StoreUnavailableError(
                 f"{where} did not confirm in time that a write is durable ({said}); the write may be lost, so try again"
             )
-        case driver.AuthenticationError() | driver.AuthorizationError():
+        case ReplyError() if _REFUSED_USER.search(said):
             return StoreUnavailableError(
-                f"{where} refuses this user ({said}); check the user name and password in the store URL, and check "
-                "that this user may run EVAL, EVALSHA and the scripts' commands on all keys with the store's prefix",
+                f"{where} refuses this user ({said}); check the user name and password in the store URL", passes=False
+            )
+        case ReplyError() if is_forbidden(error):
+            return StoreUnavailableError(
+                f"{where} does not let this user do what the store needs ({said}); let whoever runs it add the rights "
+                "in docs/stores.md (ACL SETUSER)",
                 passes=False,
             )
-        case _ if isinstance(error, LOST):
+        case OSError():
             cause = str(error.__cause__ or "").strip()
             message = f"{where} cannot be reached ({said}{': ' if cause else ''}{cause})"
             distrusted = _is_distrusted(error)
@@ -106,26 +135,26 @@ def _answered(error: BaseException, said: str, where: str) -> StoreError:
         return StoreReadOnlyError(
             f"{where} cannot write to its disk and accepts no writes ({said}); free space on that disk, or repair it"
         )
-    if isinstance(error, driver.ReadOnlyError) or "READONLY" in said:
+    if "READONLY" in said:
         return StoreUnavailableError(
             f"{where} is a read-only replica now ({said}); the connection is reopened. If the error continues, the "
             "store URL names a replica: give the primary's address, or use redis+sentinel://"
         )
-    if isinstance(error, driver.WrongTypeError) or re.search(r"\bWRONGTYPE\b", said):
+    if re.search(r"\bWRONGTYPE\b", said):
         return StoreCorruptError(
             f"{where} has keys of another program with the names that this store uses ({said}); give the store its own "
             "database or its own prefix (?prefix=)"
         )
-    if isinstance(error, driver.AskError) and "redis+cluster" in where:
+    if re.search(r"\bASK\b", said) and "redis+cluster" in where:
         return StoreUnavailableError(f"{where} moves the store to another node ({said}); try again in a moment")
-    if isinstance(error, (driver.AskError, driver.ClusterCrossSlotError)) or re.search(r"\b(MOVED|CROSSSLOT)\b", said):
+    if re.search(r"\b(ASK|MOVED|CROSSSLOT)\b", said):
         return StoreUnavailableError(
             f"{where} is a node of a Redis Cluster ({said}); give a store URL that begins with redis+cluster://",
             passes=False,
         )
-    if isinstance(error, (driver.SentinelError, driver.RedisClusterError)) or _NOT_NOW.search(said):
+    if isinstance(error, NoPrimaryError) or _NOT_NOW.search(said):
         return StoreUnavailableError(f"{where} cannot answer now ({said}); try again in a moment")
-    if isinstance(error, (driver.ResponseError, driver.RedisError)):
+    if isinstance(error, RedisError):
         return StoreError(f"{where} refused a command ({said}); check that it is Redis 6.2 or newer, or Valkey")
     return StoreUnavailableError(f"{where} could not be used ({type(error).__name__}: {said})")
 

@@ -1,7 +1,4 @@
-"""One connection to one server, on asyncio. A trip is one write and one read; the parser is that of coredis.
-
-A connection of coredis needs two tasks and a queue for this, so a trip takes four times as long.
-"""
+"""One connection to one server, on asyncio. A trip is one write and one read; hiredis encodes and parses them."""
 
 from __future__ import annotations
 
@@ -9,13 +6,15 @@ import asyncio
 import socket
 from collections import deque
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from ssl import SSLContext
-from typing import Any, cast
+from typing import Any, Final, cast
 
 import anyio
-from coredis.exceptions import ConnectionError as DriverConnectionError
-from coredis.parser import NotEnoughData, Parser
+from hiredis import Reader, pack_command
+
+from voiceflow_worker.backends.redis.faults import ReplyError
 
 NAME = "voiceflow-worker"
 CONNECT_TIMEOUT = 2.0
@@ -27,6 +26,8 @@ _KEEPALIVE = {
     if hasattr(socket, name)
 }
 _BUFFER = 64 * 1024  # bytes
+_NOTHING: Final = object()
+"""What the parser gives when it has no whole answer."""
 
 
 Node = tuple[str, int]
@@ -40,7 +41,6 @@ class Access:
     username: str | None = None
     password: str | None = None
     tls: SSLContext | None = None
-    database: int = 0
 
 
 class Line(asyncio.BufferedProtocol):
@@ -53,7 +53,7 @@ class Line(asyncio.BufferedProtocol):
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
-        self._parser = Parser()
+        self._reader = Reader(replyError=ReplyError, encoding="utf-8", notEnoughData=_NOTHING)
         self._waiting: deque[tuple[asyncio.Future[Any], float]] = deque()
         self._transport: asyncio.Transport | None = None
         self._watch: asyncio.TimerHandle | None = None
@@ -61,7 +61,7 @@ class Line(asyncio.BufferedProtocol):
 
     @classmethod
     async def opened(cls, node: Node, access: Access) -> Line:
-        """Open a connection. Raises an error of the driver, TimeoutError or OSError."""
+        """Open a connection. Raises ReplyError or OSError."""
         host, port = node
         with anyio.fail_after(CONNECT_TIMEOUT):
             transport, line = await asyncio.get_running_loop().create_connection(
@@ -74,9 +74,8 @@ class Line(asyncio.BufferedProtocol):
                     opened.setsockopt(socket.IPPROTO_TCP, option, seconds)
                 if access.username or access.password:
                     await line.create_request(b"AUTH", access.username or "default", access.password or "")
-                if access.database:
-                    await line.create_request(b"SELECT", access.database)
-                await line.create_request(b"CLIENT", "SETNAME", NAME)
+                with suppress(ReplyError):  # not every user may name a connection; nothing depends on it
+                    await line.create_request(b"CLIENT", "SETNAME", NAME)
             except BaseException:
                 line.close()
                 raise
@@ -88,15 +87,15 @@ class Line(asyncio.BufferedProtocol):
         return self._transport is not None
 
     def create_request(self, command: bytes, *args: Any) -> asyncio.Future[Any]:
-        """Send a command, and return a future for its answer. On a closed line, raises the driver's ConnectionError."""
+        """Send a command, and return a future for its answer. On a closed line, raises ConnectionError."""
         return self.create_requests([(command, *args)])[0]
 
     def create_requests(self, commands: Iterable[Sequence[Any]]) -> list[asyncio.Future[Any]]:
         """Send commands in one write. Returns a future for each answer. Raises as `create_request` does."""
         if self._transport is None:
-            raise DriverConnectionError("Connection lost")
+            raise ConnectionError("Connection lost")
         # All are encoded before any is noted: after an error, no later request may get the answer to another one.
-        packed = [_packed(command) for command in commands]
+        packed = [pack_command(tuple(command)) for command in commands]
         answers: list[asyncio.Future[Any]] = [self._loop.create_future() for _ in packed]
         self._waiting.extend([(answer, self._loop.time()) for answer in answers])
         if self._watch is None:
@@ -104,9 +103,17 @@ class Line(asyncio.BufferedProtocol):
         self._transport.write(b"".join(packed))
         return answers
 
+    async def answers(self, commands: Sequence[Sequence[Any]]) -> list[Any]:
+        """Send commands in one write. Returns the answer to each, or the ReplyError. Raises OSError."""
+        answers = await asyncio.gather(*self.create_requests(commands), return_exceptions=True)
+        for answer in answers:
+            if isinstance(answer, BaseException) and not isinstance(answer, ReplyError):
+                raise answer
+        return answers
+
     def close(self) -> None:
         """Close the connection. All waiting requests fail."""
-        self._give_up(DriverConnectionError("Connection closed"))
+        self._give_up(ConnectionError("Connection closed"))
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Keep the transport. The event loop calls this."""
@@ -118,24 +125,24 @@ class Line(asyncio.BufferedProtocol):
 
     def buffer_updated(self, nbytes: int) -> None:
         """Read answers. The event loop calls this."""
-        self._parser.feed(bytes(self._buffer[:nbytes]))
+        self._reader.feed(bytes(self._buffer[:nbytes]))
         try:
-            while not isinstance(read := self._parser.parse(decode=True, encoding="utf-8"), NotEnoughData):
+            while (read := self._reader.gets()) is not _NOTHING:
                 answer, _ = self._waiting.popleft()
                 if answer.done():
                     continue
-                if isinstance(read[1], Exception):
-                    answer.set_exception(read[1])
+                if isinstance(read, ReplyError):
+                    answer.set_exception(read)
                 else:
-                    answer.set_result(read[1])
+                    answer.set_result(read)
         except Exception as error:  # noqa: BLE001 - after unreadable data, no answer can be trusted
-            unreadable = DriverConnectionError("the server sent an answer that cannot be read")
+            unreadable = ConnectionError("the server sent an answer that cannot be read")
             unreadable.__cause__ = error
             self._give_up(unreadable)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Fail all waiting requests. The event loop calls this."""
-        lost = DriverConnectionError("Connection lost")
+        lost = ConnectionError("Connection lost")
         lost.__cause__ = exc
         self._give_up(lost)
 
@@ -160,12 +167,3 @@ class Line(asyncio.BufferedProtocol):
             answer, _ = self._waiting.popleft()
             if not answer.done():
                 answer.set_exception(error)
-
-
-def _packed(parts: Sequence[Any]) -> bytes:
-    """A command in the protocol of Redis (RESP)."""
-    written = [b"*%d\r\n" % len(parts)]
-    for part in parts:
-        data = part if isinstance(part, bytes) else str(part).encode()
-        written.append(b"$%d\r\n%b\r\n" % (len(data), data))
-    return b"".join(written)

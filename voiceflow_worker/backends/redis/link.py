@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from binascii import crc_hqx
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Generator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 from copy import copy
@@ -14,20 +15,21 @@ import anyio
 import orjson
 import structlog
 from anyio.abc import TaskGroup, TaskStatus
-from coredis.exceptions import ConnectionError as DriverConnectionError
-from coredis.exceptions import NoScriptError, PrimaryNotFoundError, RedisError
 
 from voiceflow_worker.backends.record import unstorable
 from voiceflow_worker.backends.redis.durability import Durability, Guarantee
 from voiceflow_worker.backends.redis.faults import (
-    LOST,
+    NoPrimaryError,
     NotConfirmedError,
+    RedisError,
     RefusedServerError,
+    ReplyError,
     is_lost,
     script,
     translated,
 )
 from voiceflow_worker.backends.redis.line import Access, Line, Node
+from voiceflow_worker.backends.redis.rights import refused_rights
 from voiceflow_worker.backends.redis.url import RedisURL, Topology
 from voiceflow_worker.core.ports.outside import SystemClock
 from voiceflow_worker.errors import StoreError, StoreUnavailableError, VoiceflowError
@@ -36,8 +38,8 @@ from voiceflow_worker.errors import StoreError, StoreUnavailableError, Voiceflow
 async def primary(url: RedisURL, learnt: set[Node] | None = None) -> Node:
     """The address of the server that has the store.
 
-    Nodes of the cluster that are not in the URL are added to `learnt`, and asked too. Raises PrimaryNotFoundError if
-    nobody who answers knows the primary.
+    Nodes of the cluster that are not in the URL are added to `learnt`, and asked too. Raises NoPrimaryError if
+    nobody who answers knows the primary, and StoreError for a user who may not ask a cluster for it.
     """
     if url.topology is Topology.STANDALONE:
         return url.nodes[0]
@@ -45,7 +47,7 @@ async def primary(url: RedisURL, learnt: set[Node] | None = None) -> Node:
     is_cluster = url.topology is Topology.CLUSTER
     access = Access(username=url.sentinel_username, password=url.sentinel_password, tls=url.tls)
     for node in dict.fromkeys((*url.nodes, *learnt)):
-        with suppress(DriverConnectionError, OSError):
+        with suppress(OSError):
             line = await Line.opened(node, url.access if is_cluster else access)
             try:
                 named = _named_by_cluster(line, url, node, learnt) if is_cluster else _named_by_sentinel(line, url)
@@ -54,7 +56,7 @@ async def primary(url: RedisURL, learnt: set[Node] | None = None) -> Node:
             finally:
                 line.close()
     what = "the keys of the store" if is_cluster else "the service"
-    raise PrimaryNotFoundError(f"nobody knows a primary of {what} {url.service or url.root!r}")
+    raise NoPrimaryError(f"nobody knows a primary of {what} {url.service or url.root!r}")
 
 
 async def _named_by_sentinel(line: Line, url: RedisURL) -> Node | None:
@@ -64,11 +66,15 @@ async def _named_by_sentinel(line: Line, url: RedisURL) -> Node | None:
 
 async def _named_by_cluster(line: Line, url: RedisURL, node: Node, learnt: set[Node]) -> Node | None:
     """The node that has the slot of the store. A node that is cut off from most others does not know."""
-    if "cluster_state:ok" not in str(await line.create_request(b"CLUSTER", "INFO")):
+    info, slots = await line.answers([("CLUSTER", "INFO"), ("CLUSTER", "SLOTS")])
+    for answer in (info, slots):
+        if isinstance(answer, ReplyError):
+            raise await refused_rights(line, url) or answer
+    if "cluster_state:ok" not in str(info):
         return None
-    slot = int(await line.create_request(b"CLUSTER", "KEYSLOT", url.root))
+    slot = crc_hqx(url.prefix.encode(), 0) % 16384
     named: Node | None = None
-    for first, last, *nodes in await line.create_request(b"CLUSTER", "SLOTS"):
+    for first, last, *nodes in slots:
         # A node that does not know its own name is at the address at which it was asked.
         places = [(str(host or node[0]), int(port)) for host, port, *_ in nodes]
         learnt.update(places)
@@ -145,7 +151,7 @@ class Session:
             return self._shared
         async with self._opening:
             if self.ended.is_set():  # the caller before this one has found that the server cannot be reached
-                raise DriverConnectionError("Connection lost")
+                raise ConnectionError("Connection lost")
             if self._shared is None or not self._shared.usable:
                 self._shared = await self._open()
             return self._shared
@@ -159,7 +165,9 @@ class Session:
         wanted, text = script(name), packed(asked)
         try:
             answer = await self._run((b"EVALSHA", wanted.sha, 1, self._url.root, text), confirmation)
-        except NoScriptError:
+        except ReplyError as error:
+            if error.code != "NOSCRIPT":
+                raise
             # The server did not run the script. EVAL runs it, and the server then remembers its digest.
             answer = await self._run((b"EVAL", wanted.text, 1, self._url.root, text), confirmation)
         with _readable():
@@ -223,7 +231,7 @@ def _readable() -> Generator[None]:
     try:
         yield
     except (TypeError, ValueError, LookupError, AttributeError) as error:
-        raise DriverConnectionError("the server sent an answer that cannot be read") from error
+        raise ConnectionError("the server sent an answer that cannot be read") from error
 
 
 class Link:
@@ -326,7 +334,7 @@ class Link:
             return await work(session)
         except UnicodeEncodeError as error:
             raise unstorable(error) from error
-        except (RedisError, *LOST) as error:
+        except (RedisError, OSError) as error:
             raise self._failed(session, error) from error
 
     def reopen(self) -> None:
@@ -407,7 +415,7 @@ class Link:
             found.append(durability)
         elif durability.guarantee is not found[0].guarantee:
             self.reopen()
-            raise DriverConnectionError("the server is less durable than before, or more")
+            raise ConnectionError("the server is less durable than before, or more")
 
     def _judge(self, found: Durability) -> None:
         if found.warning is not None and found != self._durability and (self._advises or self._durability):
@@ -420,7 +428,7 @@ class Link:
             await anyio.sleep(LOOK_FOR_PRIMARY_EVERY)
             try:
                 named = await primary(self._url, self._learnt)
-            except (RedisError, *LOST):
+            except (RedisError, StoreError, OSError):
                 continue
             session = self._session
             if session is not None and session.node != named:

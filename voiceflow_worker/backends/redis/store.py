@@ -145,6 +145,7 @@ class RedisStore:
             asked: dict[str, Any] = {
                 "now": micros(now),
                 "server": step.server or "",
+                "anonymous": not self.durability.tells_restarts,
                 "together": step.together,
                 "has_needs": any(unit.needs for unit in some),
                 "units": [plain_unit(unit) for unit in some],

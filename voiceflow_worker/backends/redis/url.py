@@ -82,7 +82,7 @@ class RedisURL:
     @property
     def access(self) -> Access:
         """What the server that has the store asks of a connection."""
-        return Access(username=self.username, password=self.password, tls=self.tls, database=self.database)
+        return Access(username=self.username, password=self.password, tls=self.tls)
 
     @property
     def root(self) -> str:

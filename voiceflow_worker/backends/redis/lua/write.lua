@@ -1,6 +1,7 @@
 -- Writes units: each is checked as a whole, and then written as a whole, or refused.
--- @include store queue lanes
--- Asked: now, server (its id or ''), together, has_needs (whether a unit has conditions), known (a condition), units.
+-- @include store rights queue lanes
+-- Asked: now, server (its id or ''), anonymous (whether INFO is not allowed), together, has_needs (whether a unit has
+-- conditions), known (a condition), units.
 --   A unit has: kind ('insert', 'move', 'delete' or ''), queue of its change or events, id, old and new revision, key (unique
 --   key or ''), job (its new fields), tally (amounts by field), needs, puts, drops, events ({time, text}), wakes (a queue).
 --   A condition has a kind: 'absent' (namespace, keys, owner or ''), 'most' (namespace, prefix, most, owner or ''), 'same'
@@ -9,7 +10,7 @@
 -- Returns {server id, answer, …}; an answer is {'done'}, {'stale'}, {'exists', owner or '', digest, state, grave or ''},
 -- {'not free', place of the condition, key, value, end}, {'unvetted'} or {'withheld'}.
 local now = tonumber(asked.now)
-local run_id = string.match(redis.call('INFO', 'server'), 'run_id:(%x+)') or ''
+local run_id = asked.anonymous and '' or string.match(redis.call('INFO', 'server'), 'run_id:(%x+)') or ''
 
 -- What the units of a `together` step would have written: checked first, because a script cannot be undone.
 local trial = {records = {}, revisions = {}, keys = {}}
@@ -277,7 +278,7 @@ end
 -- Counts a change of the queue and wakes its listeners. The stream has one entry, whose id is the count. A listener
 -- that was disconnected asks for an entry newer than the count it knows, so it misses no change.
 local function wake(queue)
-    local changed = redis.call('INCR', base_of(queue) .. ':changes')
+    local changed = redis.call('INCRBY', base_of(queue) .. ':changes', 1)
     redis.call('XADD', base_of(queue) .. ':wake', 'MAXLEN', 1, changed .. '-0', 'changes', changed)
 end
 
@@ -308,7 +309,7 @@ local function write(unit)
     end
     for _, event in ipairs(unit.events) do
         local of = base_of(unit.queue)
-        local sequence = redis.call('INCR', of .. ':sequence')
+        local sequence = redis.call('INCRBY', of .. ':sequence', 1)
         zadd(of .. ':events', sequence, sequence .. '|' .. event[2])
         zadd(of .. ':events:at', event[1], sequence)
     end
