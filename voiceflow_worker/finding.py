@@ -27,6 +27,7 @@ class Remedy(StrEnum):
     MAKE_BACKUP = "make a backup of it"
     NAME_BATCH = "name the batch"
     NAME_COLUMN = "name the column of the numbers to call"
+    NAME_COLUMNS = "name the column of numbers, or each of them"
     NAME_COUNTRY = (
         "give the country of national numbers, or international for digits that begin with their country code"
     )

@@ -14,6 +14,7 @@ from voiceflow_worker.campaigns.enqueue import EnqueueReport, Intake, enqueue_fi
 from voiceflow_worker.campaigns.files.number_file import read_number_file
 from voiceflow_worker.core.suppression import SuppressionList
 from voiceflow_worker.errors import CampaignFileError, InvalidInputError
+from voiceflow_worker.finding import Remedy
 
 pytestmark = pytest.mark.anyio
 
@@ -104,9 +105,41 @@ class TestFilesOfNumbers:
 
     def test_a_column_may_be_named(self, tmp_path: Path) -> None:
         path = file_of(tmp_path, "Phone,Old Phone\n+6587654321,+6587654322\n")
-        assert list(read_number_file(path, column="old phone").numbers) == ["+6587654322"]
+        assert list(read_number_file(path, columns=["old phone"]).numbers) == ["+6587654322"]
         with pytest.raises(CampaignFileError, match="has no column 'fax'; columns found: Phone, Old Phone"):
-            read_number_file(path, column="fax")
+            read_number_file(path, columns=["fax"])
+
+    @pytest.mark.parametrize(
+        ("content", "shown"),
+        [
+            ("Phone 1,Phone 2\n+6587654321,+6587654322\n", "Phone 1, Phone 2"),
+            ("name,mobile,phone\nAna,+6587654321,\n", "mobile, phone"),
+            ("Home Phone;Work Phone;Fax\n+6587654321;;\n", "Home Phone, Work Phone, Fax"),
+            ("Tel1,Tel2\n+6587654321,\n", "Tel1, Tel2"),
+            ("destination,handphone\n+6587654321,\n", "destination, handphone"),
+            ("phone,second\n+6587654321,\n+6587654322,+65 8765 4323\n", "phone, second"),
+            ("cell,whatsapp_number\n+6587654321,\n", "cell, whatsapp_number"),
+        ],
+    )
+    def test_a_file_with_several_columns_of_numbers_says_which(self, tmp_path: Path, content: str, shown: str) -> None:
+        path = file_of(tmp_path, content)
+        sentence = rf"several columns look like telephone numbers \({shown}\); name the column of numbers, or each of"
+        with pytest.raises(CampaignFileError, match=sentence) as raised:
+            read_number_file(path)
+        assert raised.value.remedies == (Remedy.NAME_COLUMNS,)
+        named = read_number_file(path, columns=shown.split(", "))
+        assert (len(named.numbers), named.findings) == (content.count("+65"), [])
+        assert list(read_number_file(path, columns=[shown.partition(", ")[0]]).numbers)[:1] in (["+6587654321"], [])
+
+    def test_a_row_needs_a_number_in_one_of_the_columns(self, tmp_path: Path) -> None:
+        path = file_of(tmp_path, "name,tel 1,tel 2\nAna,,+6587654321\nBen,,\nCy,+6587654322,none\n")
+        found = read_number_file(path, columns=["Tel 1", "TEL-2"])
+        assert (found.rows, [each.row for each in found.findings]) == (3, [3, 4])
+        assert list(found.numbers) == ["+6587654321", "+6587654322"]
+
+    @pytest.mark.parametrize("header", ["phone,name", "phone,customer id", "Number,House number", "tel,Telegram"])
+    def test_other_columns_are_no_numbers(self, tmp_path: Path, header: str) -> None:
+        assert list(read_number_file(file_of(tmp_path, f"{header}\n+6587654321,81234567\n")).numbers) == ["+6587654321"]
 
     def test_every_line_without_a_number_is_reported(self, tmp_path: Path) -> None:
         found = read_number_file(file_of(tmp_path, "phone,name\n+6587654321,Ana\nnone,Ben\n,Cleo\n+6587654322\n"))

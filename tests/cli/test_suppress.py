@@ -46,6 +46,14 @@ def test_a_file_is_imported_all_or_nothing(voiceflow: Program) -> None:
     assert on_the_list(voiceflow) == ["+6587654321"]
 
 
+def test_of_several_columns_of_numbers_each_can_be_named(voiceflow: Program) -> None:
+    path = written(voiceflow.folder, "opt-outs.csv", "Name,Phone 1,Phone 2\nAna,+6587654321,\nBen,,+6587654322\n")
+    refused = voiceflow("suppress", "import", path)
+    assert (refused.code, "--column NAME, once for each" in refused.err) == (2, True)
+    assert voiceflow("suppress", "import", path, "--column", "Phone 1", "--column", "Phone 2").code == 0
+    assert on_the_list(voiceflow) == ["+6587654321", "+6587654322"]
+
+
 def test_digits_that_do_not_say_their_country_are_not_put_on_the_list(voiceflow: Program) -> None:
     path = written(voiceflow.folder, "opt-outs.csv", "Name,Phone\nAna,+6587654321\nBen,6322 2222\n")
     for command in (("add", "+6587654321", "6322 2222"), ("import", path)):

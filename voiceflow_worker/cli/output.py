@@ -324,6 +324,7 @@ _TYPED: Mapping[Remedy, str] = {
     Remedy.MAKE_BACKUP: "`voiceflow backup FILE`",
     Remedy.NAME_BATCH: "--batch",
     Remedy.NAME_COLUMN: "--number-column NAME",
+    Remedy.NAME_COLUMNS: "--column NAME, once for each",
     Remedy.NAME_COUNTRY: "--country SG, or --country international",
     Remedy.NAME_DATE_ORDER: "--date-order dmy",
     Remedy.NAME_OUTCOMES: "--redial-on busy,no_answer, or --redial-max 0",

@@ -121,7 +121,12 @@ async def import_file(
     /,
     *,
     column: Annotated[
-        str | None, Parameter(metavar="NAME", help="The column with the numbers. [destination, phone, number, …]")
+        list[str] | None,
+        Parameter(
+            negative=(),
+            metavar="NAME",
+            help="A column with numbers; may be repeated. [the only one named destination, phone, number, …]",
+        ),
     ] = None,
     reason: ReasonOption = "",
     until: UntilOption = None,
@@ -146,7 +151,7 @@ async def import_file(
     from voiceflow_worker.campaigns.files.number_file import read_number_file
 
     output = common.output()
-    found = await run_sync(partial(read_number_file, file, column=column, country=country))
+    found = await run_sync(partial(read_number_file, file, columns=column or (), country=country))
     if found.findings and not skip_bad:
         done = refused_import(found)  # without a store, which need not be there
     else:

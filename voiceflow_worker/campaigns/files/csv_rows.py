@@ -35,7 +35,7 @@ class CsvRows(RowSource):
     """The rows of a CSV file. The constructor reads the header, and raises CampaignFileError if it cannot be used.
 
     `number_column` is the name of the column of the numbers to call, if it is not `destination`. For a file that has no
-    calls, `judge` returns the reason why the columns cannot be used, as a clause.
+    calls, `judge` returns the reason why the columns cannot be used, as a clause, or raises CampaignFileError.
     """
 
     kind = FileKind.CSV

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -9,13 +10,14 @@ from pathlib import Path
 
 from voiceflow_worker.campaigns.files.csv_rows import CsvRows
 from voiceflow_worker.campaigns.files.input_file import InputFile, read_lines
-from voiceflow_worker.campaigns.files.rows import DESTINATION, canonical_name, near_destination
+from voiceflow_worker.campaigns.files.rows import canonical_name, is_number_column, near_destination
 from voiceflow_worker.errors import CampaignFileError, PhoneNumberError
-from voiceflow_worker.finding import Finding, Severity
+from voiceflow_worker.finding import Finding, Remedy, Severity
 from voiceflow_worker.model.numbers.phone import FEWEST_DIGITS, parse_number
 from voiceflow_worker.model.text.wording import count_of, folded
 
 _SEVERAL_CELLS = ",;\t|"
+_CERTAIN = re.compile(r"\+[1-9][0-9]{0,2}[0-9 ().-]{6,20}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,20 +40,22 @@ class NumberFile:
         return f"{bad} of {count_of(self.rows, 'line')} {are}"
 
 
-def read_number_file(path: Path, *, column: str | None = None, country: str | None = None) -> NumberFile:
+def read_number_file(path: Path, *, columns: Sequence[str] = (), country: str | None = None) -> NumberFile:
     """Read the numbers of a file, in any usual spelling. Without + or 00 they need a `country`, as of `parse_number`.
 
-    A CSV has a header, and a `column` of numbers; the default is a column named destination, phone, number, msisdn or
-    the like. A file whose first line is a number has one number on each line and no header. Raises CampaignFileError
-    for a file that cannot be read, and InvalidInputError for an unknown country.
+    A CSV has a header, and `columns` of numbers; the default is the column named destination, phone, number, msisdn or
+    the like, if there is only one. Of several columns, a row needs one number at least. A file whose first line is a
+    number has one number on each line and no header. Raises CampaignFileError for a file that cannot be read, or whose
+    numbers may be in several columns, and InvalidInputError for an unknown country.
     """
-    cells = _listed(path) if column is None and _is_list(path) else _column(path, column)
-    rows = 0
+    cells = _listed(path) if not columns and _is_list(path) else _cells_of(path, columns)
+    rows = last = 0
     numbers: dict[str, int] = {}
     findings: list[Finding] = []
     warnings: list[Finding] = []
     for row, text, problem in cells:
-        rows += 1
+        rows += row != last
+        last = row
         try:
             if problem is not None:
                 raise PhoneNumberError(problem)
@@ -83,29 +87,48 @@ def _listed(path: Path) -> Iterator[tuple[int, str, str | None]]:
             yield line.number, text, line.problem
 
 
-def _column(path: Path, wanted: str | None) -> Iterator[tuple[int, str, str | None]]:
-    rows = CsvRows(InputFile(path), judge=lambda names: _header_problem(names, wanted))
-    place = _place(rows.columns, wanted)
+def _cells_of(path: Path, wanted: Sequence[str]) -> Iterator[tuple[int, str, str | None]]:
+    rows = CsvRows(InputFile(path), judge=lambda names: _judge_header(path, names, wanted))
+    places = _places(rows.columns, wanted)
+    others = [place for place, name in enumerate(rows.columns) if name and place not in places]
     for raw in rows:
-        problem = next((message for _, message in raw.problems), None)
-        text = raw.cells[place].strip() if place is not None and place < len(raw.cells) else ""
-        yield raw.number, text, problem
+        if raw.problems:
+            yield raw.number, "", raw.problems[0][1]
+            continue
+        cells = [cell.strip() for cell in raw.cells]
+        # A number that somebody wrote with + is one, whatever the name of its column.
+        if not wanted and (found := [place for place in others if _CERTAIN.fullmatch(cells[place])]):
+            raise _several(f"{path}, line {raw.number}", rows.columns, [*places, *found])
+        for text in [cells[place] for place in places if cells[place]] or [""]:
+            yield raw.number, text, None
 
 
-def _header_problem(names: Sequence[str], wanted: str | None) -> str | None:
+def _judge_header(path: Path, names: Sequence[str], wanted: Sequence[str]) -> None:
+    """Raise CampaignFileError for a header that does not say which columns have the numbers."""
     shown = ", ".join(filter(None, names)) or "nothing"
-    if _place(names, wanted) is not None:
-        return None
-    if wanted is not None:
-        return f"has no column {wanted!r}; columns found: {shown}"
-    return f"has no column whose name suggests phone numbers; name the column of numbers; columns found: {shown}"
+    for name in wanted:
+        if not _places(names, [name]):
+            raise CampaignFileError(f"{path} has no column {name!r}; columns found: {shown}")
+    places = _places(names, wanted)
+    if not places:
+        problem = f"has no column whose name suggests phone numbers; {Remedy.NAME_COLUMNS}; columns found: {shown}"
+        raise CampaignFileError(f"{path} {problem}").remedied(Remedy.NAME_COLUMNS)
+    if len(places) > 1 and not wanted:
+        raise _several(str(path), names, places)
 
 
-def _place(names: Sequence[str], wanted: str | None) -> int | None:
-    if wanted is not None:
-        asked = folded(canonical_name(wanted))
-        return next((place for place, name in enumerate(names) if folded(name) == asked), None)
-    if DESTINATION in names:
-        return names.index(DESTINATION)
+def _several(place: str, names: Sequence[str], places: Sequence[int]) -> CampaignFileError:
+    shown = ", ".join(names[each] for each in sorted(places))
+    return CampaignFileError(
+        f"{place}: several columns look like telephone numbers ({shown}); {Remedy.NAME_COLUMNS}"
+    ).remedied(Remedy.NAME_COLUMNS)
+
+
+def _places(names: Sequence[str], wanted: Sequence[str]) -> list[int]:
+    """The columns of these names, else all that by their names are columns of numbers."""
+    if wanted:
+        asked = {folded(canonical_name(name)) for name in wanted}
+        return [place for place, name in enumerate(names) if folded(name) in asked]
+    found = [place for place, name in enumerate(names) if is_number_column(name)]
     near = near_destination(name for name in names if name)
-    return names.index(near) if near is not None else None
+    return found or ([names.index(near)] if near is not None else [])

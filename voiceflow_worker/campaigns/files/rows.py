@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import os
 import pickle
+import re
 import tempfile
 from abc import ABC, abstractmethod
 from collections import Counter
@@ -68,6 +69,8 @@ _NUMBER_COLUMNS = (
     "tel", "telephone", "cell", "cellphone", "handphone", "contact", "contact_number", "to", "recipient", "callee",
 )  # fmt: skip
 
+_NUMBER_WORDS = re.compile(r"phone|mobile|telefon|msisdn|cellular|(?:^|_)(?:cell|tel|handy|whatsapp|fax)(?:_|\d|$)")
+
 
 def canonical_name(name: str) -> str:
     """The reserved name that a header cell stands for, else the trimmed text of the cell."""
@@ -116,6 +119,12 @@ def read_columns(
             f"{shown}{hint}"
         )
     return names
+
+
+def is_number_column(name: str) -> bool:
+    """True if by its name a column holds telephone numbers: `Phone 2`, `Work Phone`, `mobile`."""
+    short = folded(name)
+    return short == DESTINATION or short.rstrip("_0123456789") in _NUMBER_COLUMNS or bool(_NUMBER_WORDS.search(short))
 
 
 def near_destination(names: Iterable[str]) -> str | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -365,7 +365,7 @@ class ImportNumbersAction(ListAction):
 
     async def made(self, form: PageForm, operator: Operator) -> Act:
         """The act. The file is not read before it is sent."""
-        read = partial(_numbers_in, form.file or b"", column=form.one("column") or None, country=_country(form))
+        read = partial(_numbers_in, form.file or b"", columns=_columns(form), country=_country(form))
         found = await run_sync(read) if form.file else None
         return ImportNumbers(
             operator=operator,
@@ -380,7 +380,11 @@ class ImportNumbersAction(ListAction):
         skip = "Skip lines that are not numbers"
         return (
             FormField(name="file", label=file, kind="file", required=True),
-            FormField(name="column", label="Name of the column, if it is unusual", value=form.one("column")),
+            FormField(
+                name="column",
+                label="Names of the columns, if they are unusual or several, with commas between them",
+                value=form.one("column"),
+            ),
             *await ListAction.fields(self, form),
             FormField(name="skip", label=skip, kind="tick", value=form.one("skip")),
         )
@@ -394,12 +398,16 @@ def _country(form: PageForm) -> str | None:
     return form.one("country").upper() or None
 
 
-def _numbers_in(content: bytes, *, column: str | None, country: str | None) -> NumberFile:
+def _columns(form: PageForm) -> list[str]:
+    return [name for part in form.one("column").split(",") if (name := part.strip())]
+
+
+def _numbers_in(content: bytes, *, columns: Sequence[str], country: str | None) -> NumberFile:
     with TemporaryDirectory() as folder:
         path = Path(folder) / "numbers.csv"
         path.write_bytes(content)
         try:
-            return read_number_file(path, column=column, country=country)
+            return read_number_file(path, columns=columns, country=country)
         except CampaignFileError as error:
             raise InvalidInputError(str(error).replace(str(path), "the file")) from None
 
