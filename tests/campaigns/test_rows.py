@@ -74,6 +74,7 @@ def test_everything_that_is_wrong_with_a_row_is_reported_at_once(tmp_path: Path)
         "priority",
         "time_zone",
         "unique_key",
+        "valid_until",
     ]
     assert {row for row, *_ in found} == {2}
 

@@ -175,13 +175,18 @@ class CampaignRows:
         return tuple(shown)
 
     def _values(self, raw: RawRow) -> RowValues | None:
-        if raw.problems:
+        if any(column is None for column, _ in raw.problems):
             return None
         options = self._options
         if self._is_table:
             values = self._csv(raw)
+            values.nested = {name for name in self.source.nested if values.variables.get(name)}
         else:
             values = json_values(raw, is_body=options.template is None, number_column=options.number_column)
+        for column, message in raw.problems:
+            name = DESTINATION if row_name(column or "") == self._numbers else column or ""
+            values.problems.append((name, raw.code, message))
+            values.variables.pop(row_name(name), None)
         _refuse_errors(values)
         if options.date_order is not None:
             write_dates_out(values, options.date_order)

@@ -23,6 +23,7 @@ from voiceflow_worker.ivr.speech import Text, filled, in_language, parts_of, spe
 from voiceflow_worker.model.flows.actions import Action
 from voiceflow_worker.model.flows.callflow import CallFlow
 from voiceflow_worker.model.flows.template_text import TemplateText, UnfitValueError
+from voiceflow_worker.model.flows.values import is_missing
 from voiceflow_worker.model.text.wording import name_among
 
 _SAMPLES: Mapping[object, Step] = {CallFlow: CallFlow.reply(), End: END, Again: Again(), Back: BACK, str: ""}
@@ -230,7 +231,8 @@ class MenuTexts:
         for voice, values in self._values.items():
             given: Mapping[str, object] | None = None
             for place, value in values.values():
-                if value.only is not None and data.get(name_among(data, value.only)) not in (None, ""):
+                alone = data.get(name_among(data, value.only)) if value.only is not None else None
+                if isinstance(alone, str) and not is_missing(alone):
                     continue
                 try:
                     given = given or {**data, "voice_profile": _voice_in(voice, data)}

@@ -17,6 +17,7 @@ from voiceflow_worker.model.flows.template_text import (
     is_template,
     require_filled_in,
 )
+from voiceflow_worker.model.flows.values import UnspeakableError, is_missing, value_text
 from voiceflow_worker.model.text.wording import name_among
 
 Text: TypeAlias = str | Mapping[str, str] | Callable[[Caller], str]
@@ -81,10 +82,12 @@ def parts_of(template: str) -> tuple[str | TemplateText, ...]:
 
 
 def _said(value: TemplateText, data: Mapping[str, object], voice: Callable[[], str] | None) -> str:
-    if value.only is not None and (name := name_among(data, value.only)) in data:
-        return "" if data[name] is None else str(data[name])
     try:
+        if value.only is not None and (name := name_among(data, value.only)) in data:
+            return "" if is_missing(data[name]) else value_text(data[name])
         return str(value.filled(data if voice is None else {**data, "voice_profile": voice()}))
+    except UnspeakableError as error:
+        raise InvalidInputError(f"{value.text} {error}") from None
     except UnfitValueError as error:
         missing = [f"{{{{{problem.column}}}}}" for problem in error.problems if problem.is_missing]
         if not missing:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import lru_cache, partial
@@ -11,21 +11,27 @@ from zoneinfo import ZoneInfo
 
 from voiceflow_worker.campaigns.calls.options import CampaignOptions, Purpose
 from voiceflow_worker.campaigns.calls.template import PLACEHOLDER, FlowTemplate
-from voiceflow_worker.campaigns.calls.times import begins_with_ordered_date, read_time, read_zone
+from voiceflow_worker.campaigns.calls.times import (
+    begins_with_ordered_date,
+    doubtful_date,
+    read_time,
+    read_zone,
+    spoken_date,
+)
 from voiceflow_worker.campaigns.calls.values import FIRST_CALL, RowValues, complete, row_key, write_numbers_out
 from voiceflow_worker.campaigns.files.rows import DESTINATION, RESERVED, RawRow, row_name
 from voiceflow_worker.core.admission import CallRequest, CheckedCall
 from voiceflow_worker.errors import InvalidInputError, PhoneNumberError
 from voiceflow_worker.finding import Finding, Remedy, Severity
 from voiceflow_worker.model.copying import replace
-from voiceflow_worker.model.flows.actions import MAX_ID_CHARACTERS
+from voiceflow_worker.model.flows.actions import MAX_ID_CHARACTERS, heard_in
 from voiceflow_worker.model.flows.callflow import CallFlow, EncodedBody, body_digest, copy_of
 from voiceflow_worker.model.flows.rules import VALIDITY_EXPIRED, destinations, find_problems, read_valid_until
 from voiceflow_worker.model.flows.values import unspeakable
 from voiceflow_worker.model.jobs.admission import PRIORITIES, priority_problem, time_problem
 from voiceflow_worker.model.jobs.call_json import checked_data
 from voiceflow_worker.model.numbers.phone import ParsedNumber, parse_number
-from voiceflow_worker.model.text.wording import in_words
+from voiceflow_worker.model.text.wording import in_words, name_among
 from voiceflow_worker.model.window import CallWindow, first_opening
 
 if TYPE_CHECKING:
@@ -120,9 +126,16 @@ def _time(text: str, column: str, zone: ZoneInfo | None, schedule: Schedule) -> 
             return moment
         schedule.findings.append(Finding(column=column, message=problem))
     except ValueError as error:
-        # An unknown zone was reported already.
-        if zone is not None or not any(found.column == "time_zone" for found in schedule.findings):
-            schedule.findings.append(Finding(column=column, message=str(error)))
+        message = str(error)
+        if zone is None and any(found.column == "time_zone" for found in schedule.findings):
+            # The unknown zone was reported already. With any zone, the rest of the time is checked.
+            try:
+                read_time(text, zone=ZoneInfo("UTC"))
+            except ValueError as own:
+                message = str(own)
+            else:
+                return None
+        schedule.findings.append(Finding(column=column, message=message))
     return None
 
 
@@ -156,6 +169,7 @@ def _settle_validity(
 
 
 LONGEST_KEY = 200
+_NO_DATES = frozenset({DESTINATION, "source"})
 _OPTIONS = {"source": Remedy.GIVE_SOURCE, "voiceProfile": Remedy.GIVE_VOICE}
 
 
@@ -214,11 +228,17 @@ class RequestMaker:
         self._menu = menu if menu is None or isinstance(menu, str) else menu.name
         self.menu_texts: MenuTexts | None = texts_of(options)
         self._stored: frozenset[str] = frozenset()
+        self._doubted: set[str | None] = set()
+        """The columns that have a warning about a spoken date."""
         if self.menu_texts is not None:
             self._stored = self.menu_texts.names & {DESTINATION, *RESERVED}
 
     def read(self, raw: RawRow, values: RowValues) -> ReadRow:
         """Read a row. The result has a call, or else the errors of the row. A bad row does not raise an exception."""
+        for column, _, _ in values.problems:
+            # A cell has one finding, and counts as missing from here on.
+            for texts in (values.reserved, values.variables, values.data):
+                texts.pop(row_name(column), None)
         work = _Work(values, self._options, [Finding(column=c, code=k, message=m) for c, k, m in values.problems])
         destination = work.number(DESTINATION, required=self._options.template is not None)
         source = work.number("source", required=False)
@@ -234,6 +254,13 @@ class RequestMaker:
         data = work.data(work.given(destination, source), self._stored)
         if self.menu_texts is not None:
             work.against_menu(self.menu_texts, data or {})
+        spoken = self.menu_texts.names if self.menu_texts is not None else frozenset[str]()
+        if raw.cells and self._options.template is not None:
+            spoken |= self._options.template.variables
+        work.refuse_nested(spoken)
+        if (days := work.doubtful_dates(body)) and not any(found.is_error for found in work.findings):
+            later = self.menu_texts.later(data or {}) if self.menu_texts is not None else ()
+            work.doubt_dates(days, [*_heard(body), *(text for _, text in later)], self._doubted)
         work.explain_dates()
         findings = tuple([replace(found, file=self._file, row=raw.number) for found in work.findings])
         if findings and any(found.is_error for found in findings):
@@ -364,6 +391,42 @@ class _Work:
             if not self.is_reported(column):
                 self._error(message, column=column, code=-1009)
 
+    def refuse_nested(self, spoken: Collection[str]) -> None:
+        """Add an error for each array or object among the values that are `spoken`."""
+        for name in sorted(self.values.nested):
+            if name_among(spoken, name) in spoken and not self.is_reported(name):
+                self._error("holds an array or an object, which cannot be spoken; give its parts keys", column=name)
+
+    def doubtful_dates(self, body: Mapping[str, object]) -> Mapping[str | None, str]:
+        """The columns with a date whose day and month nobody can tell apart, and the dates. The call may speak them."""
+        if self.options.template is None:
+            day = next(filter(None, map(doubtful_date, _heard(body))), None)
+            return {} if day is None else {None: day}
+        texts = ((name, value) for name, value in self.values.variables.items() if name not in _NO_DATES)
+        return {
+            name: day for name, value in texts if isinstance(value, str) and (day := doubtful_date(value)) is not None
+        }
+
+    def doubt_dates(self, days: Mapping[str | None, str], texts: Sequence[str], doubted: set[str | None]) -> None:
+        """Add a warning for each column whose date is in these spoken texts: the voice may read it as another day.
+
+        A column in `doubted` has its warning already, and each new one is added to it.
+        """
+        for name, day in days.items():
+            if name in doubted or not any(day in text for text in texts):
+                continue
+            doubted.add(name)
+            asks = self.options.date_order is None and name is not None
+            message = spoken_date(day, where="this row as it stands, and such dates in later ones")
+            self.findings.append(
+                Finding(
+                    column=name,
+                    severity=Severity.WARNING,
+                    message=f"{message}, and {Remedy.NAME_DATE_ORDER}" if asks else message,
+                    remedy=Remedy.NAME_DATE_ORDER if asks else None,
+                )
+            )
+
     def is_reported(self, column: str | None) -> bool:
         """True if the row has an error about the cell in this column, in any spelling of the name."""
         names = (found.column for found in self.findings if found.is_error)
@@ -413,6 +476,10 @@ class _Work:
         remedy: Remedy | None = None,
     ) -> None:
         self.findings.append(Finding(message=message, column=column, path=path, code=code, remedy=remedy))
+
+
+def _heard(body: Mapping[str, object]) -> list[str]:
+    return [heard.text for heard in heard_in(body)]
 
 
 @lru_cache(maxsize=256)

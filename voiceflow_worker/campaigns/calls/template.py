@@ -12,12 +12,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
+from voiceflow_worker.campaigns.calls.times import doubtful_date, spoken_date
 from voiceflow_worker.campaigns.calls.values import FIRST_CALL, complete
 from voiceflow_worker.campaigns.files.input_file import InputFile, read_text
 from voiceflow_worker.campaigns.files.json_rows import LARGEST_DOCUMENT, read_json
 from voiceflow_worker.errors import CampaignFileError, InvalidInputError
 from voiceflow_worker.finding import Finding, Remedy, Severity
-from voiceflow_worker.model.flows.actions import PARAMS, Action, Param, ParamKind
+from voiceflow_worker.model.flows.actions import PARAMS, Action, Param, ParamKind, heard_in
 from voiceflow_worker.model.flows.rules import find_problems
 from voiceflow_worker.model.flows.template_text import (
     LEFT_OUT,
@@ -154,9 +155,10 @@ class FlowTemplate:
         specimen = dict(body)
         complete(specimen, destination=PLACEHOLDER, source=PLACEHOLDER, voice_profile="any")
         filled_in = {*(text.path for text in self._texts), f"{FIRST_CALL}.source", f"{FIRST_CALL}.destination"}
-        return [
-            replace(found, file=self.name) for found in find_problems(specimen) if found.path not in filled_in
-        ] + self._fixed_number(body)
+        return [replace(found, file=self.name) for found in find_problems(specimen) if found.path not in filled_in] + [
+            *self._fixed_number(body),
+            *self._fixed_dates(body),
+        ]
 
     def _fixed_number(self, body: Mapping[str, object]) -> list[Finding]:
         flow = body.get("callflow")
@@ -166,6 +168,13 @@ class FlowTemplate:
             return []
         message = f"is the constant {number}, but each row calls its own destination; write {{{{destination}}}} here"
         return [Finding(message=message, severity=Severity.WARNING, path=f"{FIRST_CALL}.destination", file=self.name)]
+
+    def _fixed_dates(self, body: Mapping[str, object]) -> list[Finding]:
+        days = filter(None, (doubtful_date(heard.text) for heard in heard_in(body)))
+        return [
+            Finding(message=spoken_date(day, where="all rows as it stands"), severity=Severity.WARNING, file=self.name)
+            for day in dict.fromkeys(days)
+        ]
 
     def _compiled(
         self, value: object, path: str, param: Param | None, params: Mapping[str, Param], voice: object = None

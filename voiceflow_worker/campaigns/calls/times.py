@@ -16,6 +16,7 @@ _FORM = re.compile(
 )
 _DAY = re.compile(r"(today|tomorrow)[ ,]+(.*)", re.IGNORECASE | re.DOTALL)
 _DATE = re.compile(r"(\d{1,4})([/.-])(\d{1,2})\2(\d{1,4})(?=[T ,]|$)", re.ASCII)
+_EITHER_WAY = re.compile(r"(?<![\d/.-])(\d{1,2})([/.-])(\d{1,2})\2(?:\d{4}|\d{2})(?![\d]|[/.-]\d)", re.ASCII)
 _OFFSET = re.compile(r"(UTC|GMT)? ?[+-] ?\d{1,2}(:?\d{2})?", re.IGNORECASE)
 _EXAMPLE = "2030-01-31T09:00:00+08:00"
 
@@ -148,6 +149,20 @@ def begins_with_ordered_date(text: str) -> bool:
     """True if a text begins with a date such as 31/1/2030 or 2030/1/31, which is read only with a given order."""
     match = _DATE.match(text)
     return match is not None and not (len(match[1]) == 4 and match[2] == "-")
+
+
+def doubtful_date(text: str) -> str | None:
+    """The first date in a text whose day and month nobody can tell apart, such as 12/01/2027; None without one."""
+    for match in _EITHER_WAY.finditer(text):
+        first, second = int(match[1]), int(match[3])
+        if first != second and 1 <= first <= 12 and 1 <= second <= 12:
+            return match[0]
+    return None
+
+
+def spoken_date(day: str, *, where: str) -> str:
+    """The warning, as a clause, about a doubtful date that is spoken."""
+    return f"{day!r} is spoken in {where}: the voice may read another day; speak dates with |date"
 
 
 def read_time(text: str, *, zone: ZoneInfo | None, now: datetime | None = None) -> datetime:

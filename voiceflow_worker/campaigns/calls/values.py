@@ -12,7 +12,7 @@ from voiceflow_worker.campaigns.calls.times import DateOrder, with_iso_date
 from voiceflow_worker.campaigns.files.rows import DESTINATION, REASON, RESERVED, RawRow, canonical_name, row_name
 from voiceflow_worker.errors import PhoneNumberError
 from voiceflow_worker.model.flows.actions import Action
-from voiceflow_worker.model.flows.values import describe, is_list, is_object
+from voiceflow_worker.model.flows.values import UnspeakableError, describe, exact_number, is_list, is_missing, is_object
 from voiceflow_worker.model.numbers.phone import is_e164, parse_number
 from voiceflow_worker.model.text.wording import folded
 
@@ -69,6 +69,8 @@ class RowValues:
     data: dict[str, object] = field(default_factory=dict[str, object])
     """The part of the dictionary that is stored with the call: the columns that are not reserved."""
     body: dict[str, object] = field(default_factory=dict[str, object])
+    nested: set[str] = field(default_factory=set[str])
+    """The columns in `data` whose values are arrays or objects, written as JSON. No text can be made of them."""
     problems: list[tuple[str, int | None, str]] = field(default_factory=list[tuple[str, int | None, str]])
     """A tuple (column, 8x8 code, message) for each value that cannot be used."""
 
@@ -97,9 +99,16 @@ class CsvValues:
             variables={name: cells[index] for index, name in self._variables},
             data={name: cells[index] for index, name in self._data},
             problems=[
-                ("", None, f"has {cells[index]!r} after the last named column; name its column, or correct the row")
-                for index in self._nameless
-                if cells[index]
+                *(
+                    ("", None, f"has {cells[index]!r} after the last named column; name its column, or correct the row")
+                    for index in self._nameless
+                    if cells[index]
+                ),
+                *(
+                    (name, None, _no_value(cells[index]))
+                    for index, name in self._reserved
+                    if cells[index] and is_missing(cells[index])
+                ),
             ],
         )
 
@@ -108,7 +117,12 @@ def json_values(raw: RawRow, *, is_body: bool, number_column: str | None = None)
     """The values of a JSON object: a row, or, if `is_body`, a request body that may have reserved columns."""
     values = RowValues()
     numbers = row_name(number_column) if number_column is not None else None
-    for key, value in raw.data.items():
+    for key, given in raw.data.items():
+        try:
+            value = given if is_body and key not in _OWN else _exact(given)
+        except UnspeakableError as error:
+            values.problems.append((key, None, str(error)))
+            continue
         is_number = not is_body and row_name(key) == numbers
         name = key if is_body else DESTINATION if is_number else canonical_name(key)
         if name in _OWN:
@@ -129,8 +143,23 @@ def json_values(raw: RawRow, *, is_body: bool, number_column: str | None = None)
         if name not in _OWN:
             # The job's data is flat: a nested value becomes a JSON text.
             is_flat = trimmed is None or isinstance(trimmed, str | int | float)
+            if not is_flat:
+                values.nested.add(name)
             values.data[name] = trimmed if is_flat else json.dumps(trimmed, ensure_ascii=False)
     return values
+
+
+def _exact(value: object) -> object:
+    """A value of JSON with exact numbers, and null for NaN. Raises UnspeakableError."""
+    if isinstance(value, float):
+        return None if is_missing(value) else exact_number(value)
+    if is_object(value):
+        return {key: _exact(item) for key, item in value.items()}
+    return [_exact(item) for item in value] if is_list(value) else value
+
+
+def _no_value(text: str) -> str:
+    return f"holds {text!r}, which programs write for a missing value; clear the cell, or write the value"
 
 
 def write_dates_out(values: RowValues, order: DateOrder) -> None:
@@ -152,6 +181,9 @@ def _take_reserved(values: RowValues, name: str, value: object) -> None:
             return
         case str():
             text = value.strip()
+            if text and is_missing(text):
+                values.problems.append((name, None, _no_value(text)))
+                return
         case bool():
             values.problems.append((name, -1009, f"should be a text, not {describe(value)}"))
             return

@@ -181,6 +181,8 @@ class RowSource(ABC):
     """The header of a table as written in the file."""
     header_row: int | None = 1
     """The line or row of a table's header; None if the header is not a row."""
+    nested: frozenset[str] = frozenset()
+    """The names in rows of a table's columns whose cells are arrays or objects, written as JSON."""
     delimiter: str = ""
     """The delimiter of a CSV file."""
     notes: tuple[str, ...] = ()

@@ -15,16 +15,13 @@ from voiceflow_worker.campaigns.files.input_file import InputFile, read_lines
 from voiceflow_worker.campaigns.files.json_rows import NO_CALL, JsonDocument, JsonLines, read_json
 from voiceflow_worker.campaigns.files.rows import DESTINATION, FileKind, RawRow, RowSource, row_name
 from voiceflow_worker.errors import CampaignFileError
-from voiceflow_worker.model.flows.values import describe, is_list, is_object
+from voiceflow_worker.model.flows.values import describe, exact_number, is_list, is_object, value_text
 
 _NUMBERS = frozenset({DESTINATION, "source"})
 """The columns of phone numbers."""
 
 _SHOWN_DIGITS, _SHORTENED_FROM = 6, 10
 """The number of digits in a shortened number such as 6.58765E+09, and the fewest digits of a number shown like this."""
-
-EXACT = 10**15
-"""The smallest number with more than 15 digits. Floating-point numbers, and all numbers of Excel, keep only 15."""
 
 
 def missing_library(what: str) -> CampaignFileError:
@@ -49,14 +46,14 @@ def cell_text(value: object) -> str:
             return ""
         case str():
             return value
-        case bool():
-            return "true" if value else "false"
-        case int():
-            return str(value)
+        case bool() | int():
+            return value_text(value)
+        case float() | Decimal() if _is_nan(value):
+            return ""
         case float():
-            return _number(value)
+            return value_text(value)
         case Decimal():
-            return f"{value:f}" if value.is_finite() else ""
+            return _decimal(value)
         case date() | time() | timedelta():
             return _moment(value)
         case bytes():
@@ -120,15 +117,14 @@ def _moment(value: date | time | timedelta) -> str:
             return _clock(value)
 
 
-def _number(value: float) -> str:
-    if not math.isfinite(value):
-        return ""
-    if abs(value) >= EXACT:
-        raise ValueError(
-            f"holds a number of more than 15 digits ({value:.0f}), so its last digits are lost; write it as text"
-        )
-    # 15 digits, as spreadsheets show them: 0.1 + 0.2 is 0.3.
-    return f"{Decimal(f'{value:.15g}'):f}"
+def _decimal(value: Decimal) -> str:
+    if not value.is_finite():
+        raise ValueError(f"holds {value}, which is not a number; correct it")
+    if value == value.to_integral_value():
+        return f"{value.to_integral_value() or 0:f}"
+    # A database may write an amount with four decimals or more.
+    whole, _, decimals = f"{value:f}".partition(".")
+    return f"{whole}.{decimals[:2]}{decimals[2:].rstrip('0')}"
 
 
 def _precision(value: datetime | time) -> str:
@@ -180,17 +176,27 @@ def _plain(value: Any) -> object:
     """The value as JSON has it. Raises ValueError for a value that cannot be written as text."""
     if value is None or isinstance(value, str | int):
         return value
+    if type(value).__module__ == "numpy":
+        return _plain(value.tolist())
     if is_object(value):
         return {str(name): _plain(item) for name, item in value.items()}
     if is_list(value):
         return [_plain(item) for item in value]
-    if value != value:  # noqa: PLR0124 (true for NaN only)
+    if _is_nan(value):
         return None
     if isinstance(value, float):
-        return int(value) if value.is_integer() else value
+        return exact_number(value)
     if isinstance(value, date | time | timedelta | Decimal | bytes):
         return cell_text(value)
     return str(value)
+
+
+def _is_nan(value: object) -> bool:
+    """True for NaN, and for the other values of libraries that stand for a missing one, such as NaT and NA."""
+    try:
+        return bool(value != value)  # noqa: PLR0124
+    except (ArithmeticError, TypeError):  # sNaN and NA cannot even be compared
+        return True
 
 
 _BY_SUFFIX = {

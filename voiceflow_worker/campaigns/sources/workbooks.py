@@ -11,11 +11,12 @@ from typing import Any
 
 from voiceflow_worker.campaigns.files.file_contents import PARQUET, WORKBOOK
 from voiceflow_worker.campaigns.files.input_file import InputFile, refuse_other_content, unreadable
-from voiceflow_worker.campaigns.files.rows import FileKind, RawRow, RowSource, read_columns
-from voiceflow_worker.campaigns.sources.cells import EXACT, cell_text, message_line, missing_library, table_row
+from voiceflow_worker.campaigns.files.rows import FileKind, RawRow, RowSource, read_columns, row_name
+from voiceflow_worker.campaigns.sources.cells import cell_text, message_line, missing_library, table_row
 from voiceflow_worker.campaigns.sources.spreadsheet import BadCell, Sheet, Spreadsheet, SpreadsheetError, in_ranges
 from voiceflow_worker.errors import CampaignFileError
 from voiceflow_worker.finding import Remedy
+from voiceflow_worker.model.flows.values import EXACT
 from voiceflow_worker.model.text.printable import half_pair_in
 
 _MOST_TEXTS = 500_000_000
@@ -204,7 +205,11 @@ class ParquetRows(RowSource):
         self._file = file
         self._on_bytes = on_bytes
         with self._table() as table:
-            self.header: tuple[str, ...] = tuple(map(str, table.schema_arrow.names))
+            fields = list(table.schema_arrow)
+        self.header: tuple[str, ...] = tuple(str(field.name) for field in fields)
+        self.nested: frozenset[str] = frozenset(
+            row_name(field.name) for field in fields if hasattr(field.type, "num_fields") and field.type.num_fields
+        )
         self.columns: tuple[str, ...] = read_columns(self.header, number_column, place=file)
 
     def __iter__(self) -> Iterator[RawRow]:

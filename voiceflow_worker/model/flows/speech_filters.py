@@ -15,6 +15,7 @@ from difflib import get_close_matches
 from functools import lru_cache, wraps
 from typing import TYPE_CHECKING, Any
 
+from voiceflow_worker.model.flows.values import value_text
 from voiceflow_worker.model.text.wording import count_of
 
 if TYPE_CHECKING:
@@ -115,10 +116,11 @@ def _for_speech(function: Callable[..., str]) -> Callable[..., object]:
 
     @pass_context
     def filtered(context: Context, value: object, *arguments: object, language: str | None = None) -> str:
-        text = str(value).strip()  # an empty cell raises here
         if isinstance(value, SpecimenText):
             return value
+        text = str(value)  # an empty cell raises here
         try:
+            text = value_text(value).strip()
             return _plain(function(text, _locale(language or str(context.get(VOICE) or "")), *arguments))
         except TypeError:
             raise FilterError(name, text, f"the filter does not take {', '.join(map(repr, arguments))}") from None

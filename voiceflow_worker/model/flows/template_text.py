@@ -17,6 +17,14 @@ from voiceflow_worker.model.flows.speech_filters import (
     speech_filters,
     unknown_filter,
 )
+from voiceflow_worker.model.flows.values import (
+    UnspeakableError,
+    exact_number,
+    is_list,
+    is_missing,
+    is_object,
+    value_text,
+)
 from voiceflow_worker.model.text.wording import name_among
 
 if TYPE_CHECKING:
@@ -117,10 +125,13 @@ class TemplateText:
         Raises UnfitValueError if values are missing or empty, or if the template fails.
         """
         alone = values.get(name_among(values, self.only)) if self.only is not None else None
-        if self.is_optional and alone in (None, ""):
+        if self.is_optional and is_missing(alone):
             return LEFT_OUT
         # A text that is one variable and spaces becomes the value of the variable.
-        text = alone if isinstance(alone, str) and alone else self._joined(values) or self._rendered(values)
+        if isinstance(alone, str) and not is_missing(alone):
+            text = alone
+        else:
+            text = self._joined(values) or self._rendered(values)
         return text if self.is_spoken else _typed(text, self._kind)
 
     def _joined(self, values: Mapping[str, object]) -> str | None:
@@ -135,45 +146,63 @@ class TemplateText:
             parts.append(constant)
             if name is not None:
                 value = values.get(name_among(values, name))
-                if type(value) is not str or not value:
+                if type(value) is not str or is_missing(value):
                     return None
                 parts.append(value)
         return "".join(parts)
 
     def _rendered(self, values: Mapping[str, object]) -> str:
-        from jinja2 import UndefinedError
-
-        missing: dict[str, str] = {}
-        context = {**_context(values, self.variables), VOICE: self._spoken_by(values)}
+        found: dict[str, TemplateProblem] = {}
+        context = self._context(values, found)
+        # To find all values at fault at once, each is replaced by a stand-in.
         for _ in range(len(self.variables) + 1):
             try:
                 text = self._template.render(context)
-            except UndefinedError as error:
-                name = _undefined_name(str(error.message), missing)
-                if name is None:
-                    raise self._unfit(_why_it_failed(error)) from None
-                missing[name] = (
+            except Exception as error:  # noqa: BLE001 (a template may raise anything; only this row is bad)
+                problem = self._problem(error, values)
+                name = problem.column
+                if name is None or name in found:
+                    # With a stand-in for another value, an expression may fail that is right.
+                    is_own = not found or (name is None and isinstance(error, FilterError))
+                    raise UnfitValueError(*found.values(), *([problem] if is_own else [])) from None
+                found[name], context[name] = problem, _STAND_IN
+            else:
+                if not found:
+                    return text
+                break
+        raise UnfitValueError(*found.values())
+
+    def _context(self, values: Mapping[str, object], found: dict[str, TemplateProblem]) -> dict[str, object]:
+        """The variables of the template with their values. Values that no text can be made of go to `found`."""
+        context: dict[str, object] = {VOICE: self._spoken_by(values)}
+        for name in self.variables:
+            if (key := name_among(values, name)) in values:
+                try:
+                    context[name] = _shown(values[key], name)
+                except UnspeakableError as error:
+                    found[name], context[name] = TemplateProblem(self.path, name, str(error)), _STAND_IN
+        return context
+
+    def _problem(self, error: Exception, values: Mapping[str, object]) -> TemplateProblem:
+        """The reason why the text could not be filled in with these values."""
+        from jinja2 import UndefinedError
+
+        match error:
+            case FilterError():
+                return TemplateProblem(self.path, self._column_of(error, values), str(error))
+            case UnspeakableError():
+                return TemplateProblem(self.path, self._alone, str(error))
+            case UndefinedError() if undefined := _UNDEFINED.search(str(error.message)):
+                name = undefined[1]
+                why = (
                     f"is empty, but the template needs it; fill it in, or write {{{{ {name} or 'something' }}}}"
                     if name_among(values, name) in values
                     else f"is not among the columns, but the template needs it; add a column {name}"
                 )
-                context = {**context, name: SpecimenText("x")}  # to find all missing values at once
-            except FilterError as error:
-                problem = TemplateProblem(self.path, self._column_of(error, values), str(error))
-                raise UnfitValueError(problem) from None
-            except Exception as error:  # noqa: BLE001 (a template may raise anything; only this row is bad)
-                raise self._unfit(_why_it_failed(error)) from None
-            else:
-                if not missing:
-                    return text
-                break
-        raise UnfitValueError(
-            *(TemplateProblem(self.path, name, why, is_missing=True) for name, why in missing.items())
-        )
-
-    def _unfit(self, reason: str) -> UnfitValueError:
-        message = f"cannot be filled in with this row: {reason}"
-        return UnfitValueError(TemplateProblem(self.path, self._alone, message))
+                return TemplateProblem(self.path, name, why, is_missing=True)
+            case _:
+                message = f"cannot be filled in with this row: {_why_it_failed(error)}"
+                return TemplateProblem(self.path, self._alone, message)
 
     @property
     def _alone(self) -> str | None:
@@ -183,7 +212,8 @@ class TemplateText:
     def _column_of(self, error: FilterError, values: Mapping[str, object]) -> str | None:
         """The variable whose value a filter could not use, if it is known."""
         names = self._filtered.get(error.name, frozenset())
-        texts = {name: str(values.get(name_among(values, name)) or "").strip() for name in sorted(names)}
+        given = {name: values.get(name_among(values, name)) for name in sorted(names)}
+        texts = {name: _written(value) for name, value in given.items() if not is_missing(value)}
         close = [name for name, text in texts.items() if text == error.value]
         return close[0] if close else next(iter(names)) if len(names) == 1 else self._alone
 
@@ -281,18 +311,26 @@ def _why_it_failed(error: Exception) -> str:
             return "an expression of the template fails with these values; correct or simplify it"
 
 
-def _undefined_name(message: str, known: Mapping[str, str]) -> str | None:
-    found = _UNDEFINED.search(message)
-    return found[1] if found and found[1] not in known else None
+_STAND_IN = SpecimenText("x")
 
 
-def _context(values: Mapping[str, object], variables: frozenset[str]) -> dict[str, object]:
-    """The variables of the template with their values. Empty values become `_blank`, and missing ones are left out."""
-    return {
-        name: _blank(name) if (value := values[key]) in (None, "") else value
-        for name in variables
-        if (key := name_among(values, name)) in values
-    }
+def _shown(value: object, name: str) -> object:
+    """The value as a template has it: exact numbers, and `_blank` for what is missing. Raises UnspeakableError."""
+    if is_missing(value):
+        return _blank(name)
+    if isinstance(value, float):
+        return exact_number(value)
+    if is_object(value):
+        return {key: _shown(item, name) for key, item in value.items()}
+    return [_shown(item, name) for item in value] if is_list(value) else value
+
+
+def _written(value: object) -> str:
+    """The value in the words of a filter's error."""
+    try:
+        return value_text(value).strip()
+    except UnspeakableError:
+        return str(value)
 
 
 @lru_cache(maxsize=1024)
@@ -313,7 +351,9 @@ def _environment() -> ImmutableSandboxedEnvironment:
     from jinja2 import StrictUndefined
     from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-    made = ImmutableSandboxedEnvironment(undefined=StrictUndefined, autoescape=False, keep_trailing_newline=True)
+    made = ImmutableSandboxedEnvironment(
+        undefined=StrictUndefined, autoescape=False, keep_trailing_newline=True, finalize=value_text
+    )
     filters: dict[str, Any] = {name: guarded(name, each) for name, each in made.filters.items()}
     made.filters.update(filters | speech_filters())
     return made

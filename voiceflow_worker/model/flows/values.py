@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping, Sequence
+from decimal import Decimal
 from typing import TypeGuard, cast
 from urllib.parse import urlsplit
 
@@ -59,6 +60,70 @@ def describe(value: object) -> str:
         case _:
             # Only Python callers can pass these: sets, datetimes, mappings with keys that are not strings.
             return f"a Python {type(value).__name__} that is not JSON"
+
+
+EXACT = 10**15
+"""The smallest number with more than 15 digits. Floating-point numbers, and all numbers of Excel, keep only 15."""
+_MISSING = frozenset(
+    {"None", "nan", "NaN", "-nan", "NaT", "<NA>", "null", "NULL", "(null)", "<null>", "<nil>", "\\N", "undefined"}
+)
+_LONGEST_MISSING = 12
+
+
+class UnspeakableError(ValueError):
+    """Raised for a value that no text can be made of. The message is a clause."""
+
+
+def is_missing(value: object) -> bool:
+    """Whether a value is missing: None, an empty text, NaN, or a word such as `nan` that programs write for these.
+
+    The words have the capitals that programs write: Nan is a name.
+    """
+    match value:
+        case str():
+            return not value or (len(value) < _LONGEST_MISSING and value.strip() in _MISSING)
+        case float():
+            return math.isnan(value)
+        case _:
+            return value is None
+
+
+def exact_number(value: float) -> float:
+    """A number with at most 15 digits, as spreadsheets show it: the integer 25 for 25.0, and 0.3 for 0.1 + 0.2.
+
+    Raises UnspeakableError for a number whose last digits are lost, and for infinity.
+    """
+    if not math.isfinite(value):
+        raise UnspeakableError(f"holds {value}, which is not a number; correct it")
+    if abs(value) >= EXACT:
+        raise UnspeakableError(
+            f"holds a number of more than 15 digits ({value:.0f}), so its last digits are lost; write it as text"
+        )
+    return int(value) if value.is_integer() else float(f"{value:.15g}")
+
+
+def value_text(value: object) -> str:
+    """The text of a value, as it is spoken: numbers as spreadsheets show them, `true` and `false`.
+
+    Raises UnspeakableError for null, for arrays and objects, and for a number that is not exact.
+    """
+    match value:
+        case str():
+            return value
+        case bool():
+            return "true" if value else "false"
+        case int():
+            return str(value)
+        case float():
+            return f"{Decimal(repr(exact_number(value))):f}"
+        case None:
+            raise UnspeakableError("is null, which cannot be spoken; give it a value")
+        case _ if isinstance(value, Mapping) or is_list(value):
+            raise UnspeakableError(
+                f"holds {describe(cast('object', value))}, which cannot be spoken; name one of its parts"
+            )
+        case _:
+            return str(value)
 
 
 def unspeakable(text: str) -> str | None:

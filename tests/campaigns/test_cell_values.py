@@ -1,0 +1,254 @@
+"""What the value of a cell means, and what is told about it: the same in every format and interface."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.campaigns.reading import NOW, OPTIONS, file_of, read, requests, text_of, told
+from tests.campaigns.workbooks import parquet, workbook
+from voiceflow_worker.campaigns.calls.options import CampaignOptions
+from voiceflow_worker.campaigns.calls.request import ReadRow
+from voiceflow_worker.campaigns.calls.template import FlowTemplate
+from voiceflow_worker.campaigns.calls.times import DateOrder, doubtful_date
+from voiceflow_worker.campaigns.campaign_rows import open_campaign
+from voiceflow_worker.errors import InvalidInputError
+from voiceflow_worker.finding import Remedy
+from voiceflow_worker.ivr.menu import Menu
+from voiceflow_worker.ivr.speech import filled
+
+ANA = "+6587654321"
+Reader = Callable[[Path, Mapping[str, object], CampaignOptions], list[ReadRow]]
+
+
+def saying(text: str, *, date_order: DateOrder | None = None) -> CampaignOptions:
+    return replace(OPTIONS, template=FlowTemplate.speaking(text), batch_id="b", date_order=date_order)
+
+
+def from_json(folder: Path, row: Mapping[str, object], options: CampaignOptions) -> list[ReadRow]:
+    return read(file_of(folder, json.dumps(row) + "\n", "visits.jsonl"), options)
+
+
+def from_csv(folder: Path, row: Mapping[str, object], options: CampaignOptions) -> list[ReadRow]:
+    lines = [",".join(row), ",".join(map(str, row.values()))]
+    return read(file_of(folder, "\n".join(lines)), options)
+
+
+def from_workbook(folder: Path, row: Mapping[str, object], options: CampaignOptions) -> list[ReadRow]:
+    return read(workbook(folder, [list(row), list(row.values())]), options)
+
+
+def from_parquet(folder: Path, row: Mapping[str, object], options: CampaignOptions) -> list[ReadRow]:
+    return read(parquet(folder, {name: [value] for name, value in row.items()}), options)
+
+
+def from_mappings(_folder: Path, row: Mapping[str, object], options: CampaignOptions) -> list[ReadRow]:
+    return list(open_campaign([row], options, now=NOW))
+
+
+TYPED: tuple[Reader, ...] = (from_json, from_workbook, from_parquet, from_mappings)
+READERS: tuple[Reader, ...] = (from_csv, *TYPED)
+
+
+def spoken(rows: list[ReadRow]) -> list[object]:
+    assert told(rows) == []
+    return list(map(text_of, requests(rows)))
+
+
+@pytest.mark.parametrize("reader", TYPED)
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        *((25.0, "25"), (0.1 + 0.2, "0.3"), (-0.0, "0"), (1e3, "1000"), (1e-7, "0.0000001"), (1.5, "1.5")),
+        *((999999999999999.0, "999999999999999"), (12345, "12345"), (True, "true"), (False, "false")),
+    ],
+)
+def test_a_number_is_spoken_as_from_a_workbook(tmp_path: Path, reader: Reader, value: object, text: str) -> None:
+    row = {"destination": ANA, "room": value}
+    assert spoken(reader(tmp_path, row, saying("{{room}}"))) == [text]
+    assert spoken(reader(tmp_path, row, saying("Room {{room}}!"))) == [f"Room {text}!"]
+    if text.isdigit():
+        assert spoken(reader(tmp_path, row, saying("{{room|digits}}"))) == [", ".join(text)]
+
+
+@pytest.mark.parametrize("value", [Decimal("25.00"), Decimal(25), Decimal("2.5E+1")])
+@pytest.mark.parametrize("reader", [from_parquet, from_mappings])
+def test_a_decimal_has_no_zeros_at_its_end(tmp_path: Path, reader: Reader, value: Decimal) -> None:
+    row = {"destination": ANA, "room": value}
+    assert spoken(reader(tmp_path, row, saying("{{room}}, {{room|digits}}"))) == ["25, 2, 5"]
+
+
+@pytest.mark.parametrize("reader", [from_json, from_parquet, from_mappings])
+@pytest.mark.parametrize("value", [1e15, -1e15, 1e21, 1.2345678901234568e22, float("inf"), float("-inf")])
+@pytest.mark.parametrize("text", ["{{room}}", "Hello {{name}}."])
+def test_a_number_that_is_not_exact_makes_the_row_bad(tmp_path: Path, reader: Reader, value: float, text: str) -> None:
+    row = {"destination": ANA, "name": "Ana", "room": value}
+    (found,) = told(reader(tmp_path, row, saying(text)))
+    assert found[1] == "room"
+    assert "number" in found[3]
+
+
+def test_a_whole_number_beyond_64_bits_in_json_is_refused(tmp_path: Path) -> None:
+    line = f'{{"destination": "{ANA}", "room": 12345678901234567890123}}\n'
+    (found,) = told(read(file_of(tmp_path, line, "v.jsonl"), saying("{{room}}")))
+    assert (found[1], found[3][:42]) == ("room", "holds a number of more than 15 digits (123")
+
+
+@pytest.mark.parametrize("reader", [from_json, from_parquet, from_mappings])
+@pytest.mark.parametrize("value", [{"first": "Ana"}, ["Ana", "Ben"]])
+def test_arrays_and_objects_are_not_spoken(tmp_path: Path, reader: Reader, value: object) -> None:
+    row = {"destination": ANA, "person": value}
+    (found,) = told(reader(tmp_path, row, saying("Hello {{person}}.")))
+    assert (found[1], "cannot be spoken" in found[3]) == ("person", True)
+    assert spoken(reader(tmp_path, row, saying("Hello."))) == ["Hello."]
+    menu = Menu("ask", prompt="Press 1.", voice_profile="v")
+    menu.on("1", goto="Hello {{person}}.")
+    (found,) = told(reader(tmp_path, row, replace(OPTIONS, template=None, menu=menu, batch_id="b")))
+    assert (found[1], "cannot be spoken" in found[3]) == ("person", True)
+
+
+@pytest.mark.parametrize("reader", [from_json, from_mappings])
+def test_the_parts_of_an_object_are_spoken(tmp_path: Path, reader: Reader) -> None:
+    row = {"destination": ANA, "person": {"first": "Ana", "room": 25.0, "last": None}}
+    assert spoken(reader(tmp_path, row, saying("{{person.first}}, {{person.room|digits}}."))) == ["Ana, 2, 5."]
+    for text in ("{{person.last}}", "{{person.first ~ ' ' ~ person.last}}", "{{person.last|upper}}"):
+        (found,) = told(reader(tmp_path, row, saying(text)))
+        assert found[1] == "person"
+
+
+MISSING = ("None", "nan", "NaN", "-nan", "NaT", "<NA>", "null", "NULL", "(null)", "<nil>", "undefined", r"\N")
+
+
+@pytest.mark.parametrize("reader", READERS)
+@pytest.mark.parametrize("word", MISSING)
+def test_a_word_that_programs_write_for_a_missing_value_counts_as_empty(
+    tmp_path: Path, reader: Reader, word: str
+) -> None:
+    row = {"destination": ANA, "name": word}
+    for text in ("Hello {{name}}.", "{{name}}", "{{name|upper}}"):
+        ((_, column, code, message),) = told(reader(tmp_path, row, saying(text)))
+        assert (column, code, message[:12]) == ("name", -1009, "is empty, bu")
+    assert spoken(reader(tmp_path, row, saying("Hello {{name or 'customer'}}."))) == ["Hello customer."]
+    menu = Menu("ask", prompt="Press 1.", voice_profile="v")
+    menu.on("1", goto="Hello {{name}}.")
+    (found,) = told(reader(tmp_path, row, replace(OPTIONS, template=None, menu=menu, batch_id="b")))
+    assert (found[1], found[3][:9]) == ("name", "is empty,")
+    assert filled("Hello {{name}}.", {"name": word}) == "Hello ."
+
+
+@pytest.mark.parametrize("reader", READERS)
+@pytest.mark.parametrize("name", ["Nan", "Null", "Nanette", "NA", "none"])
+def test_a_name_that_only_looks_like_such_a_word_is_spoken(tmp_path: Path, reader: Reader, name: str) -> None:
+    assert spoken(reader(tmp_path, {"destination": ANA, "name": name}, saying("Hello {{name}}."))) == [f"Hello {name}."]
+
+
+class NAType:
+    """A stand-in for the missing value of pandas, which cannot be compared."""
+
+    def __ne__(self, other: object) -> object:  # type: ignore[override]
+        return self
+
+    def __bool__(self) -> bool:
+        raise TypeError("boolean value of NA is ambiguous")
+
+    __hash__ = object.__hash__
+
+
+@pytest.mark.parametrize("value", [None, float("nan"), Decimal("NaN"), Decimal("sNaN"), NAType()])
+def test_a_typed_missing_value_of_a_program_counts_as_empty(tmp_path: Path, value: object) -> None:
+    row = {"destination": ANA, "name": value, "not_before": value, "priority": value}
+    (found,) = told(from_mappings(tmp_path, row, saying("Hello {{name}}.")))
+    assert (found[1], found[3][:9]) == ("name", "is empty,")
+    assert spoken(from_mappings(tmp_path, row, saying("Hello."))) == ["Hello."]
+
+
+def test_nan_in_json_counts_as_empty(tmp_path: Path) -> None:
+    line = f'{{"destination": "{ANA}", "name": NaN, "priority": NaN}}\n'
+    (found,) = told(read(file_of(tmp_path, line, "v.jsonl"), saying("Hello {{name}}.")))
+    assert (found[1], found[3][:9]) == ("name", "is empty,")
+
+
+@pytest.mark.parametrize("reader", READERS)
+@pytest.mark.parametrize("column", ["source", "unique_key", "batch_id", "voice_profile", "time_zone", "not_before",
+                                    "valid_until", "priority"])  # fmt: skip
+def test_such_a_word_in_a_reserved_column_makes_the_row_bad_once(tmp_path: Path, reader: Reader, column: str) -> None:
+    row = {"destination": ANA, column: "nan"}
+    (found,) = told(reader(tmp_path, row, saying("Hello.")))
+    assert (found[1], found[3]) == (
+        column,
+        "holds 'nan', which programs write for a missing value; clear the cell, or write the value",
+    )
+
+
+def test_the_data_of_a_single_call_is_spoken_alike() -> None:
+    assert filled("Room {{room}}, {{room|digits(language='en')}}.", {"room": 25.0}) == "Room 25, 2, 5."
+    assert filled("{% if vip %}{{vip}}{% endif %}", {"vip": True}) == "true"
+    with pytest.raises(InvalidInputError, match="more than 15 digits"):
+        filled("Room {{room}}.", {"room": 1e15})
+
+
+@pytest.mark.parametrize("reader", READERS)
+def test_all_wrong_cells_of_a_row_are_reported(tmp_path: Path, reader: Reader) -> None:
+    say = saying("{{name}}, {{day|date}} at {{at|time}}, {{paid|money('EUR')}}, {{place|ordinal}}.")
+    row: dict[str, object] = {
+        "destination": "12", "name": "nan", "day": "soon", "at": "25:61", "paid": "1.250", "place": "third",
+        "time_zone": "SGT", "not_before": "later", "valid_until": "never", "priority": "high", "source": "none",
+    }  # fmt: skip
+    found = told(reader(tmp_path, row, say))
+    assert sorted(str(column) for _, column, _, _ in found) == sorted(row)
+
+
+@pytest.mark.parametrize("reader", [from_json, from_parquet, from_mappings])
+def test_a_cell_that_cannot_be_read_hides_no_other(tmp_path: Path, reader: Reader) -> None:
+    row: dict[str, object] = {"destination": 8765432.1, "room": 1e15, "at": "25:61", "priority": "high"}
+    found = told(reader(tmp_path, row, saying("{{room}} {{at|time}}")))
+    assert sorted(str(column) for _, column, _, _ in found) == sorted(row)
+
+
+@pytest.mark.parametrize("reader", READERS)
+@pytest.mark.parametrize("day", ["12/01/2027 11:30", "1.2.2027", "01-02-27", "on 12/01/2027"])
+def test_a_date_of_which_nobody_knows_the_day_is_told_where_it_is_spoken_raw(
+    tmp_path: Path, reader: Reader, day: str
+) -> None:
+    row = {"destination": ANA, "day": day}
+    (read_row,) = reader(tmp_path, row, saying("Come {{day}}."))
+    (found,) = read_row.findings
+    assert (found.column, found.is_error, found.remedy) == ("day", False, Remedy.NAME_DATE_ORDER)
+    assert "the voice may read another day; speak dates with |date" in found.message
+    (unspoken,) = reader(tmp_path, row, saying("Come.{% if day %} Now.{% endif %}"))
+    assert [each for each in unspoken.findings if "voice" in each.message] == []
+    menu = Menu("ask", prompt="Press 1.", voice_profile="v")
+    menu.on("1", goto="Come {{day}}.")
+    (later,) = reader(tmp_path, row, replace(OPTIONS, template=None, menu=menu, batch_id="b"))
+    assert [each.column for each in later.findings] == ["day"]
+
+
+def test_a_spoken_date_is_told_once_for_a_column_and_not_where_its_order_is_given(tmp_path: Path) -> None:
+    table = f"destination,day\n{ANA},12/01/2027\n+6587654322,11/01/2027\n"
+    rows = read(file_of(tmp_path, table), saying("Come {{day}}."))
+    assert [[found.row for found in row.findings] for row in rows] == [[2], []]
+    rows = read(file_of(tmp_path, table), saying("Come {{day}}.", date_order=DateOrder.DMY))
+    assert [row.findings for row in rows] == [(), ()]
+
+
+def test_a_date_in_a_body_or_in_a_template_is_told_too(tmp_path: Path) -> None:
+    flow = FlowTemplate.speaking("Come on 12/01/2027.")
+    assert ["'12/01/2027' is spoken" in found.message for found in flow.findings] == [True]
+    say = {"action": "say", "params": {"text": "Come on 12/01/2027.", "voiceProfile": "v"}}
+    body = {"source": "+6531234567", "destination": ANA, "callflow": [{"action": "makeCall"}, say]}
+    (row,) = from_json(tmp_path, body, replace(OPTIONS, template=None, batch_id="b"))
+    assert [(found.is_error, "'12/01/2027' is spoken" in found.message) for found in row.findings] == [(False, True)]
+
+
+@given(day=st.integers(1, 31), month=st.integers(1, 12), year=st.integers(2000, 2099), mark=st.sampled_from("/.-"))
+def test_only_days_that_may_be_months_are_doubtful(day: int, month: int, year: int, mark: str) -> None:
+    text = f"Come {day:02}{mark}{month}{mark}{year}, at 9."
+    assert (doubtful_date(text) is not None) == (day <= 12 and day != month)
+    assert doubtful_date(f"{year}-{month:02}-{day:02} 09:00") is None
