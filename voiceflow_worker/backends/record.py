@@ -73,24 +73,24 @@ def from_micros_or_none(micros: int | None) -> datetime | None:
 
 
 Row = TypeVar("Row")
-Head = tuple[str, str, str, int, str, str | None, int, str | None, str, str | None, int | None, int | None]
+Head = tuple[str, str, str, int, str, str | None, int, str | None, str, str | None, int | None, int | None, str]
 """The head of a job: id, queue, state, due_at, revision, worker_id, priority, batch_id, destination, unique_key,
-valid_until and active_until. Times are in microseconds since 1970 UTC."""
+valid_until, active_until and body_digest. Times are in microseconds since 1970 UTC."""
 
 _REMEMBERED = 256
 _recent: dict[int, tuple[Job, str]] = {}
 """The records of recent jobs, by the identity of the job. The job is kept too, so that no other gets its identity."""
 _NAMES = (
-    "source", "created_at", "body_digest", "not_before", "time_zone", "redial", "window", "data", "menu", "reason",
-    "failures", "missed_windows", "post_count", "redials", "posts", "notes",
+    "source", "created_at", "not_before", "time_zone", "redial", "window", "data", "menu", "reason", "failures",
+    "missed_windows", "post_count", "redials", "posts", "notes",
 )  # fmt: skip
 """The fields of a job that are in its record."""
 _KNOWN = frozenset(_NAMES)
-_NEEDED = frozenset({"source", "created_at", "body_digest"})
+_NEEDED = frozenset({"source", "created_at"})
 
 
 def head_of(job: Job) -> Head:
-    """The head of a job: the columns that a store indexes."""
+    """The head of a job: what a store indexes, and tells about a job that it does not decode."""
     return (
         job.id,
         job.queue,
@@ -104,6 +104,7 @@ def head_of(job: Job) -> Head:
         job.unique_key,
         to_micros_or_none(job.valid_until),
         to_micros_or_none(job.active_until),
+        job.body_digest,
     )
 
 
@@ -240,7 +241,7 @@ _job = maker(
     },
     given=(
         "id", "queue", "state", "due_at", "revision", "worker_id", "priority", "batch_id", "destination", "unique_key",
-        "valid_until", "active_until", "body",
+        "valid_until", "active_until", "body_digest", "body",
     ),
     check=_check,
 )  # fmt: skip
@@ -283,12 +284,16 @@ def tombstone_of(job: Job) -> Tombstone:
 
 
 def remembered(tombstone: Sequence[Any]) -> Job:
-    """The deleted job, from its tombstone. Raises StoreVersionError if only a newer version knows its state."""
-    queue, unique_key, job_id, body_digest, state, due_at, created_at, not_before, valid_until = tombstone
+    """The deleted job, from its tombstone. Raises StoreVersionError if a newer version wrote it."""
+    try:
+        queue, unique_key, job_id, body_digest, state, due_at, created_at, not_before, valid_until = tombstone
+        known = JobState(state)
+    except ValueError as error:
+        raise newer(f"what is kept of the deleted call {tombstone[2]}", error) from error
     return Job(
         id=job_id,
         queue=queue,
-        state=known_state(state, owner=job_id),
+        state=known,
         due_at=from_micros(due_at),
         destination="",
         unique_key=unique_key,
@@ -299,14 +304,3 @@ def remembered(tombstone: Sequence[Any]) -> Job:
         created_at=from_micros(created_at),
         not_before=from_micros_or_none(not_before),
     )
-
-
-def known_state(state: str, *, owner: str) -> JobState:
-    """The state with this name. Raises StoreVersionError if only a newer version knows it.
-
-    `owner` is the id of the job that has this state and owns a key, for the message.
-    """
-    try:
-        return JobState(state)
-    except ValueError as error:
-        raise newer(f"the state of call {owner}, which owns a key,", error) from error

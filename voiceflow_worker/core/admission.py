@@ -27,7 +27,6 @@ from voiceflow_worker.errors import (
     InvalidInputError,
     KeyConflict,
     KeyConflictError,
-    StoreUnavailableError,
     SuppressedNumber,
     SuppressedNumberError,
 )
@@ -127,7 +126,8 @@ class CheckedCall(NamedTuple):
 class Enqueued:
     """The result for one enqueued job. `job` is the job in the store, and `created` says whether it is new.
 
-    If the job that owns the unique key was deleted, `job` is a tombstone, with only the id, state and times.
+    If the job that owns the unique key was deleted, `job` is a tombstone, with only the id, state and times. If a newer
+    version wrote it, `job` is this call with that id and state (`in_doubt` for a state that this version lacks).
     """
 
     job: Job
@@ -193,10 +193,10 @@ class Admitter:
             raise KeyConflictError(conflicts)
         keys = [key for place in owners if (key := jobs[place].unique_key) is not None]
         owned = await owners_of(self._store, self._queue, keys)
-        if gone := [key for key in keys if key not in owned]:
-            raise StoreUnavailableError(f"the call with the key {gone[0]!r} was deleted at this moment; try again")
         return [
-            Enqueued(owned[job.unique_key or ""], created=False) if place in owners else Enqueued(job, created=True)
+            Enqueued(owned.get(job.unique_key or "") or _as_told(owners[place], job), created=False)
+            if place in owners
+            else Enqueued(job, created=True)
             for place, job in enumerate(jobs)
         ]
 
@@ -374,6 +374,12 @@ def new_job(
             "menu": call.menu,
         }
     )
+
+
+def _as_told(owner: Owner, job: Job) -> Job:
+    """The job that owns the key of this job, from its head: a newer version wrote it, or it has just been deleted."""
+    known = owner.state in set(JobState)
+    return replace(job, id=owner.job_id, state=JobState(owner.state) if known else JobState.IN_DOUBT)
 
 
 def _joined(errors: Mapping[int, InvalidInputError], count: int) -> InvalidInputError:

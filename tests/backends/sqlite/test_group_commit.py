@@ -25,7 +25,7 @@ from voiceflow_worker.core.ports import Query, Store
 from voiceflow_worker.core.ports.reading import count_states, find_jobs
 from voiceflow_worker.core.ports.store import Page, Put, Step, Unit
 from voiceflow_worker.core.units import inserted
-from voiceflow_worker.errors import InvalidInputError, StoreUnavailableError
+from voiceflow_worker.errors import StoreUnavailableError
 from voiceflow_worker.model.jobs.job import JobState
 
 pytestmark = pytest.mark.anyio
@@ -137,26 +137,6 @@ async def test_one_that_fails_takes_nobody_along(store: SqliteStore) -> None:
             group.start_soon(carry_out, partial(put_and_fail, f"bad {name}"))
     assert sorted(map(str, told)) == ["a", *["after it has written"] * 3, "b", "c"]
     assert await keys(store) == ["a", "b", "c"]
-
-
-@pytest.mark.parametrize("anyio_backend", ["asyncio"])  # trio starts tasks in any order
-async def test_one_that_is_refused_at_first_and_written_when_repeated_is_told_so(store: SqliteStore) -> None:
-    """It is repeated because another of its group was taken out."""
-    refusals = [InvalidInputError("another process has it")]
-
-    def put_unless_refused(transaction: Transaction) -> Generator[None, None, str]:
-        if refusals:
-            raise refusals.pop()
-        return (yield from put("mine", transaction))
-
-    async def fail() -> None:
-        with pytest.raises(ArithmeticError):
-            await writer_of(store).carry_out(partial(put_and_fail, "theirs"))
-
-    async with anyio.create_task_group() as group:
-        group.start_soon(fail)
-        assert await writer_of(store).carry_out(put_unless_refused) == "mine"
-    assert await keys(store) == ["mine"]
 
 
 @either_loop

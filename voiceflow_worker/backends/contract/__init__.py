@@ -26,6 +26,7 @@ import pytest
 
 pytest.register_assert_rewrite(*(f"{__name__}.{part.name}" for part in iter_modules(__path__)))
 
+from voiceflow_worker.backends.contract.breaking import BreakContract as BreakContract
 from voiceflow_worker.backends.contract.find import JobsContract as JobsContract
 from voiceflow_worker.backends.contract.records import EventsContract as EventsContract
 from voiceflow_worker.backends.contract.records import RecordsContract as RecordsContract
@@ -51,6 +52,7 @@ from voiceflow_worker.backends.contract.write import WriteContract as WriteContr
 
 class StoreContract(
     WriteContract,
+    BreakContract,
     LeaseContract,
     TakeContract,
     JobsContract,

@@ -16,7 +16,6 @@ from voiceflow_worker.backends.record import (
     event_from,
     from_micros,
     job_from,
-    known_state,
     newer,
     record_of,
     remembered,
@@ -142,10 +141,10 @@ def answer_from(unit: Unit, answer: Sequence[Any]) -> Answer:
     """The answer of `write.lua` to a unit."""
     match answer:
         case ["exists", owner, digest, state, ""]:
-            return Answer(result=Result.EXISTS, owner=Owner(owner, digest, known_state(state, owner=owner)))
+            return Answer(result=Result.EXISTS, owner=Owner(owner, digest, state))
         case ["exists", _, _, _, grave]:
-            job = buried("", grave)
-            return Answer(result=Result.EXISTS, owner=Owner(job.id, job.body_digest, job.state))
+            _, owner, digest, state, _ = grave.split("|", 4)
+            return Answer(result=Result.EXISTS, owner=Owner(owner, digest, state))
         case ["not free", int(place), key, value, ends]:
             record = None if value is False else records_from((key, value, ends))[0]
             return Answer(result=Result.NOT_FREE, need=unit.needs[place], record=record)
@@ -162,10 +161,10 @@ def job_of_row(queue: str, row: Sequence[str]) -> Job:
     """The job, or the tombstone, in a row of a script. Raises StoreVersionError if a newer version wrote it."""
     if len(row) == 1:
         return buried(queue, row[0])
-    (job_id, state, due, rev, worker, prio, batch, dest, key, valid, active, record, body) = row
+    (job_id, state, due, rev, worker, prio, batch, dest, key, valid, active, digest, record, body) = row
     head = (
         job_id, queue, state, int(due), rev, _text(worker), int(prio), _text(batch), dest[1:], _text(key),
-        int(valid) if valid else None, int(active) if active else None,
+        int(valid) if valid else None, int(active) if active else None, digest,
     )  # fmt: skip
     return job_from(head, record, body)
 
@@ -194,14 +193,14 @@ def _event_text(event: Event) -> str:
 
 def _grave_of(job: Job) -> str:
     _, unique_key, job_id, digest, state, *times = tombstone_of(job)
-    return f"{job_id}|{digest}|{orjson.dumps([state, unique_key, *times]).decode()}"
+    return f"{job_id}|{digest}|{state}|{orjson.dumps([unique_key, *times]).decode()}"
 
 
 def buried(queue: str, grave: str) -> Job:
     """A deleted job, rebuilt from a tombstone that a script returned. It has only the fields of the tombstone."""
-    _, job_id, digest, fields = grave.split("|", 3)
-    state, unique_key, *times = orjson.loads(fields)
-    return remembered((queue, unique_key, job_id, digest, state, *times[:4]))
+    _, job_id, digest, state, fields = grave.split("|", 4)
+    unique_key, *times = orjson.loads(fields)
+    return remembered((queue, unique_key, job_id, digest, state, *times))
 
 
 def _text(kept: str) -> str | None:

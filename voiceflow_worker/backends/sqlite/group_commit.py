@@ -37,7 +37,7 @@ from voiceflow_worker.backends.sqlite.connection import (
     translated,
 )
 from voiceflow_worker.backends.sqlite.opening import SCHEMA_VERSION, SameFiles
-from voiceflow_worker.errors import StoreUnavailableError, VoiceflowError
+from voiceflow_worker.errors import StoreUnavailableError
 from voiceflow_worker.model.jobs.totals import STATE
 
 T = TypeVar("T")
@@ -100,8 +100,7 @@ class Transaction:
 
 Operation = Callable[[Transaction], Generator[None, None, T]]
 """A function that runs the statements of one caller, as a generator. It yields where other tasks may run, while the
-transaction stays open. It raises a VoiceflowError only before its first write, and can be restarted in a new
-transaction."""
+transaction stays open. It can be restarted in a new transaction. If it raises an error, nothing of it is written."""
 
 
 @dataclass(eq=False, slots=True)
@@ -331,11 +330,8 @@ class GroupCommit:
     def _carry_out(self) -> Generator[None]:
         """Run the operations of the group, step by step. If one fails, it is removed, and the rest are repeated."""
         for ticket in self._group:
-            ticket.error = None  # of an earlier try, which was undone because another operation was removed
             try:
                 ticket.result = yield from ticket.operation(self._transaction)
-            except VoiceflowError as error:
-                ticket.error = error
             except BaseException as error:
                 self._take_out(ticket, error)
                 if not isinstance(error, Exception):

@@ -26,7 +26,7 @@ from voiceflow_worker.backends.record import (
 )
 from voiceflow_worker.backends.sqlite.connection import BUSY, Connection, Row, translating
 from voiceflow_worker.backends.sqlite.opening import SameFiles, open_reader, persist
-from voiceflow_worker.core.ports.store import Order, Page, Query, Record, Wanted
+from voiceflow_worker.core.ports.store import Order, Owner, Page, Query, Record, Wanted
 from voiceflow_worker.model.jobs.job import Job, JobState
 
 T = TypeVar("T")
@@ -39,7 +39,7 @@ TOMBSTONE = "tombstone"
 """Namespace of what is kept of deleted jobs with a unique key, by `<queue> <unique key>`."""
 
 _JOB = """id, queue, state, due_at, revision, worker_id, priority, batch_id, destination, unique_key, valid_until,
-       active_until, record, body"""
+       active_until, body_digest, record, body"""
 JOB_BY_ID = f"SELECT {_JOB} FROM jobs JOIN bodies USING (number) WHERE id = ?"
 JOB_BY_NUMBER = f"SELECT {_JOB} FROM jobs JOIN bodies USING (number) WHERE number = ?"
 # CROSS JOIN makes SQLite read the array first, so the jobs have its order.
@@ -47,9 +47,10 @@ _JOBS_BY_NUMBERS = f"""
 SELECT {_JOB} FROM (SELECT value AS number FROM json_each(?)) CROSS JOIN jobs USING (number) JOIN bodies USING (number)
 """
 _OWNER_OF_KEY = """
-SELECT number, NULL FROM jobs WHERE queue = ?1 AND unique_key = ?2
+SELECT number, id, body_digest, state, NULL FROM jobs WHERE queue = ?1 AND unique_key = ?2
 UNION ALL
-SELECT NULL, value FROM records WHERE namespace = 'tombstone' AND key = ?1 || ' ' || ?2 AND ends_at > ?3
+SELECT NULL, NULL, NULL, NULL, value FROM records
+WHERE namespace = 'tombstone' AND key = ?1 || ' ' || ?2 AND ends_at > ?3
 LIMIT 1
 """
 _RECORD = """
@@ -67,7 +68,7 @@ ORDER BY key LIMIT ?6
 
 def job_of(row: Row) -> Job:
     """The job in a row of the statements `JOB_BY_…`."""
-    return job_from(row[:12], row[12], row[13])
+    return job_from(row[:13], row[13], row[14])
 
 
 def record_from(row: Row) -> Record:
@@ -99,14 +100,15 @@ def read_records(wanted: Wanted, at: int, db: Connection) -> dict[str, list[Reco
     return found
 
 
-def owner_of_key(db: Connection, queue: str, key: str, at: int) -> Job | None:
-    """The job that owns a unique key, or its tombstone."""
-    rows = db.rows(_OWNER_OF_KEY, (queue, key, at))
-    return _owner(db, rows[0]) if rows else None
+def owner_of_key(db: Connection, queue: str, key: str, at: int) -> Owner | None:
+    """The head of the job that owns a unique key, or of its tombstone; it may be of a newer version."""
+    for _, job_id, body_digest, state, grave in db.rows(_OWNER_OF_KEY, (queue, key, at)):
+        return Owner(job_id, body_digest, state) if grave is None else Owner(*orjson.loads(grave)[2:5])
+    return None
 
 
 def _owner(db: Connection, row: Row) -> Job:
-    number, grave = row
+    number, *_, grave = row
     return remembered(orjson.loads(grave)) if number is None else job_of(db.rows(JOB_BY_NUMBER, (number,))[0])
 
 

@@ -16,6 +16,7 @@ CREATE TABLE jobs (
     unique_key   TEXT,
     valid_until  INTEGER,
     active_until INTEGER,
+    body_digest  TEXT NOT NULL,
     record       TEXT NOT NULL,
     outcome      TEXT
 ) STRICT;

@@ -168,8 +168,8 @@ class _Taking:
         if owner is not None:
             # The backup has the same call under another id, or has deleted it. Only one of the two may be sent.
             if added.state in lifecycle.MOVES[lifecycle.MoveName.CANCEL]:
-                self._cancel(added, _GONE if owner.id == added.id else _SAME_CALL.format(other=owner.id))
-            elif (other := _job(self._new, owner.id)) is not None:
+                self._cancel(added, _GONE if owner.job_id == added.id else _SAME_CALL.format(other=owner.job_id))
+            elif (other := _job(self._new, owner.job_id)) is not None:
                 self._cancel(other, _SAME_CALL.format(other=added.id))
 
     def _cancel(self, kept: Job, reason: str) -> None:

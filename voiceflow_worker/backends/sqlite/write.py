@@ -30,7 +30,6 @@ from voiceflow_worker.core.ports.store import (
     Mode,
     Need,
     OpenGate,
-    Owner,
     Put,
     Record,
     Replace,
@@ -55,8 +54,8 @@ _PER_STEP = 16
 _REVISION = "SELECT revision FROM jobs WHERE id = ?"
 _INSERT_JOB = """
 INSERT INTO jobs (id, queue, state, due_at, revision, worker_id, priority, batch_id, destination, unique_key,
-                  valid_until, active_until, record, outcome)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+                  valid_until, active_until, body_digest, record, outcome)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 """
 _INSERT_BODY = "INSERT INTO bodies (number, body) VALUES (last_insert_rowid(), ?)"
 _MOVE_JOB = """
@@ -112,13 +111,13 @@ def write(step: Step, at: int, transaction: Transaction) -> Generator[None, None
 
 def _together(units: Sequence[Unit], work: Writing, transaction: Transaction) -> tuple[Answer, ...]:
     """All units or none. In one go: other operations of the transaction must not come between, and be undone too."""
-    before = transaction.live.copy(), transaction.pruned.copy()
+    before = transaction.live.copy(), transaction.pruned.copy(), transaction.changed.copy()
     transaction.db.run("SAVEPOINT together")
     answers = [work.answer(unit) for unit in units]
     refused = [refuses_all(unit, answer) for unit, answer in zip(units, answers, strict=True)]
     if any(refused):
         transaction.db.run("ROLLBACK TO together")
-        transaction.live, transaction.pruned = before
+        transaction.live, transaction.pruned, transaction.changed = before
         withheld = Answer(result=Result.WITHHELD)
         answers = [
             answer if refuses or answer.result is not Result.DONE else withheld
@@ -180,9 +179,7 @@ class Writing:
         match unit.change:
             case Insert(job) if job.unique_key is not None:
                 owner = owner_of_key(self._db, job.queue, job.unique_key, self._at)
-                if owner is None:
-                    return None
-                return Answer(result=Result.EXISTS, owner=Owner(owner.id, owner.body_digest, owner.state))
+                return None if owner is None else Answer(result=Result.EXISTS, owner=owner)
             case Replace(revision, job) | Delete(Job(revision=revision) as job):
                 return None if self._revision(job.id) == revision else Answer(result=Result.STALE)
             case _:

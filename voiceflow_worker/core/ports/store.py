@@ -284,11 +284,14 @@ class Result(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Owner:
-    """The job that owns a unique key, or owned it when it was deleted."""
+    """The job that owns a unique key, or owned it when it was deleted.
+
+    Only its head is told, so that a job of a newer version is no error: `state` may be one that this version lacks.
+    """
 
     job_id: str
     body_digest: str
-    state: JobState
+    state: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

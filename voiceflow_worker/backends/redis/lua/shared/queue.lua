@@ -29,7 +29,7 @@ end
 -- The row of a job, with its fields in the order that codec.py expects.
 local function row_of(id)
     local row = redis.call('HMGET', job_key(id), 'state', 'due', 'rev', 'worker', 'prio', 'batch', 'dest', 'key', 'valid',
-        'active', 'record', 'body')
+        'active', 'digest', 'record', 'body')
     if not row[1] then
         return nil
     end

@@ -1,0 +1,75 @@
+"""Orders are carried out whole or not at all: beside calls of a newer version, and when their caller gives up."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import anyio
+import pytest
+
+from tests.support.engine import Engine
+from tests.support.flows import flow, number
+from tests.support.voices import ScriptedVoice
+from voiceflow_worker import CallPolicy, CallRequest, Job, JobState, Store
+from voiceflow_worker.backends.contract.breaking import newer
+from voiceflow_worker.backends.contract.writing import DONE, next_of, to, write
+from voiceflow_worker.core.ports.reading import count_states
+from voiceflow_worker.core.ports.store import Step, Written
+from voiceflow_worker.core.settling.changes import Changes
+from voiceflow_worker.errors import KeyConflictError
+from voiceflow_worker.model.jobs import lifecycle
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_an_enqueue_meets_the_call_of_a_newer_version_and_enqueues_all_or_none(any_store: Store) -> None:
+    engine = Engine(any_store, ScriptedVoice())
+    job = await engine.enqueue(number(1), unique_key="k")
+    assert await write(any_store, to(job, next_of(newer(job)))) == [DONE]
+    requests = [
+        CallRequest(flow=flow(number(2))),
+        CallRequest(flow=flow(number(1)), unique_key="k"),
+        CallRequest(flow=flow(number(3))),
+    ]
+    other = replace(requests[1], flow=flow(number(4)))
+    with pytest.raises(KeyConflictError, match=job.id):
+        await engine.queue.enqueue_many([requests[0], other, requests[2]])
+    assert (await count_states(any_store, "default"))[JobState.QUEUED] == 0
+    made = await engine.queue.enqueue_many(requests)
+    assert [each.created for each in made] == [True, False, True]
+    assert made[1].job.id == job.id
+    assert made[1].job.state in {JobState.IN_DOUBT, newer(job).state}, "memory gives the call itself"
+    assert (await count_states(any_store, "default"))[JobState.QUEUED] == 2
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_an_order_that_its_caller_gave_up_is_not_carried_out_later(
+    any_store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = Engine(any_store, ScriptedVoice())
+    jobs = [await engine.enqueue(number(place)) for place in range(3)]
+    changes, going, asked = Changes(any_store, CallPolicy()), anyio.Event(), anyio.Event()
+    store_write = any_store.write
+
+    async def slow(step: Step, **rest: Any) -> Written:
+        asked.set()
+        await going.wait()
+        return await store_write(step, **rest)
+
+    monkeypatch.setattr(any_store, "write", slow)
+    cancelled: Callable[[Job], Job] = lambda job: lifecycle.cancel(  # noqa: E731
+        job, at=any_store.clock.now(), reason="by a person", policy=CallPolicy()
+    )
+    first = asyncio.ensure_future(changes.change(jobs[0].id, cancelled))
+    await asked.wait()
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(changes.change(jobs[1].id, cancelled), 0.01)
+    last = asyncio.ensure_future(changes.change(jobs[2].id, cancelled))
+    await asyncio.sleep(0)
+    going.set()
+    await first
+    await last
+    assert [await engine.state(job) for job in jobs] == ["cancelled", "queued", "cancelled"]

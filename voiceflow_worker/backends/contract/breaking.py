@@ -1,0 +1,194 @@
+"""Steps that break in their middle: each unit is written whole or not at all, and so is a step together."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from enum import StrEnum
+from functools import partial
+from typing import Any, cast
+
+import anyio
+import pytest
+from anyio.lowlevel import checkpoint
+
+from voiceflow_worker.backends.contract.samples import NOW, QUEUE, Ground, sample_job
+from voiceflow_worker.backends.contract.writing import (
+    DAY,
+    DONE,
+    EXISTS,
+    STALE,
+    answers,
+    held,
+    leased,
+    new,
+    next_of,
+    put,
+    states,
+    stored,
+    to,
+    told,
+    write,
+)
+from voiceflow_worker.core.ports.store import Absent, Delete, Drop, Owner, Query, Result, Store, Unit, tally_change
+from voiceflow_worker.errors import VoiceflowError
+from voiceflow_worker.model.jobs.job import Job, JobState
+
+MANY = 18
+"""More than a store may write at once, unless they are together."""
+TURNS = (*range(12), 15, 20, 30)
+"""After how many turns of the event loop a step is given up."""
+HALF = "half of a pair: \ud83d"
+"""A text that no store can keep."""
+SPOILT: dict[str, Callable[[Job, Unit], Unit]] = {
+    "the key of a record": lambda _, unit: replace(unit, puts=(*unit.puts, put(HALF))),
+    "the value of a record": lambda _, unit: replace(unit, puts=(*unit.puts, put("bad", HALF))),
+    "the value of a drop": lambda _, unit: replace(unit, drops=(*unit.drops, Drop("n", "bad", HALF))),
+    "the revision of an event": lambda job, unit: replace(
+        unit, events=(*unit.events, replace(told(job), revision=HALF))
+    ),
+    "the name of a counter": lambda _, unit: replace(unit, tally={**unit.tally, HALF: 1}),
+    "the key of a condition": lambda _, unit: replace(unit, needs=(Absent("n", (HALF,)),)),
+    "the body of a call": lambda job, _: new(replace(job, id=f"{job.id}x", body=HALF)),
+}
+
+
+class NewerState(StrEnum):
+    """A state that a newer version has."""
+
+    DREAMING = "daydreaming"
+
+
+def newer(job: Job) -> Job:
+    """The job in a state that this version lacks."""
+    return replace(job, state=cast("JobState", NewerState.DREAMING))
+
+
+def endings(jobs: Sequence[Job]) -> list[Unit]:
+    """Units that end jobs; each has a record, a drop and an event too."""
+    units: list[Unit] = []
+    for job in jobs:
+        ended = next_of(job, state=JobState.EXPIRED)
+        drop = Drop("n", f"old {job.id}", None)
+        units.append(to(job, ended, puts=(put(f"new {job.id}"),), drops=(drop,), events=(told(ended),)))
+    return units
+
+
+async def ready(store: Store, first: int = 1) -> list[Job]:
+    """Jobs, each with a record that its end drops."""
+    jobs = await stored(store, *(sample_job(number) for number in range(first, first + MANY)))
+    await write(store, Unit(puts=tuple(put(f"old {job.id}") for job in jobs)))
+    return jobs
+
+
+async def ended(store: Store, jobs: Sequence[Job]) -> list[bool]:
+    """Whether each unit of `endings` is in the store, as a whole; fails if a part of one is."""
+    wanted = [f"{word} {job.id}" for job in jobs for word in ("old", "new")]
+    found, again = await _states(store, jobs), dict[str, JobState]()
+    records, events = set[str](), set[str]()
+    while again != found:  # a step that was given up may be written meanwhile
+        found, records = again or found, {each.key for each in (await store.records({"n": wanted}, now=NOW))["n"]}
+        events = {event.job_id for event in await store.events(QUEUE)}
+        again = await _states(store, jobs)
+    whole: list[bool] = []
+    for job in jobs:
+        parts = (
+            found[job.id] is JobState.EXPIRED,
+            f"new {job.id}" in records,
+            f"old {job.id}" not in records,
+            job.id in events,
+        )
+        assert len(set(parts)) == 1, f"a part of a unit was written: {parts}"
+        whole.append(parts[0])
+    return whole
+
+
+async def _states(store: Store, jobs: Sequence[Job]) -> dict[str, JobState]:
+    query = Query(queue=QUEUE, ids=tuple(job.id for job in jobs), limit=None)
+    return {job.id: job.state for job in await store.jobs(query, now=NOW)}
+
+
+class BreakContract(Ground):
+    """Sentences 2, 4 and 13 of `write`, when something goes wrong in the middle of a step."""
+
+    @pytest.mark.parametrize("together", [False, True])
+    async def test_a_job_of_a_newer_version_is_answered_by_its_head(self, store: Store, *, together: bool) -> None:
+        (job,) = await stored(store, newer(sample_job(unique_key="k")))
+        owner = Owner(job.id, job.body_digest, "daydreaming")
+        around = (new(sample_job(5)), Unit(puts=(put("a"),))), (Unit(puts=(put("b"),)), new(sample_job(6)))
+        withheld = Result.WITHHELD if together else DONE
+        other = new(sample_job(2, unique_key="k", body_digest="different"))
+        found = await answers(store, *around[0], other, *around[1], together=together)
+        assert [each.result for each in found] == [withheld] * 2 + [EXISTS] + [withheld] * 2
+        assert found[2].owner == owner
+        assert await held(store) == ({} if together else {"a": "v", "b": "v"})
+        found = await answers(store, *around[0], new(sample_job(3, unique_key="k")), *around[1], together=together)
+        assert [each.result for each in found] == [DONE] * 2 + [EXISTS] + [DONE] * 2
+        assert found[2].owner == owner
+        gone = next_of(job, revision="unknown")
+        assert await write(store, to(gone, next_of(gone))) == [STALE]
+        assert await leased(store) == [5, 6]
+        delete = Unit(change=Delete(job, NOW + DAY), tally=tally_change(job, None))
+        assert await write(store, new(sample_job(7)), delete, together=together) == [DONE, DONE]
+        (answer,) = await answers(store, new(sample_job(3, unique_key="k")))
+        assert (answer.result, answer.owner) == (EXISTS, owner)
+
+    @pytest.mark.parametrize("together", [False, True])
+    @pytest.mark.parametrize("spoil", SPOILT.values(), ids=SPOILT.keys())
+    async def test_a_text_that_cannot_be_stored_leaves_no_unit_half_written(
+        self, store: Store, spoil: Callable[[Job, Unit], Unit], *, together: bool
+    ) -> None:
+        for first, place in ((1, 0), (101, MANY - 1)):
+            jobs = await ready(store, first)
+            units = endings(jobs)
+            units[place] = spoil(jobs[place], units[place])
+            with suppress(VoiceflowError, TypeError):
+                await write(store, *units, together=together)
+            others = [job for at, job in enumerate(jobs) if at != place]
+            written = await ended(store, others if spoil is SPOILT["the body of a call"] else jobs)
+            if together:
+                assert len(set(written)) == 1
+
+    @pytest.mark.parametrize("together", [False, True])
+    async def test_a_step_that_is_given_up_at_any_moment_leaves_no_unit_half_written(
+        self, store: Store, *, together: bool
+    ) -> None:
+        seen: list[Job] = []
+        for turn in TURNS:
+            jobs = await ready(store, 1 + 100 * turn)
+            with anyio.CancelScope() as scope:
+                async with anyio.create_task_group() as group:
+                    group.start_soon(partial(write, store, *endings(jobs), together=together))
+                    for _ in range(turn):
+                        await checkpoint()
+                    scope.cancel()
+            written = await ended(store, jobs)
+            seen += jobs
+            if together:
+                assert len(set(written)) == 1
+        await write(store, Unit(puts=(put("at last"),)))  # nothing of the earlier ones is under way any more
+        assert (await states(store)).get("expired", 0) == sum(await ended(store, seen))
+
+    @pytest.mark.parametrize("together", [False, True])
+    @pytest.mark.parametrize("anyio_backend", ["asyncio"])
+    async def test_a_step_whose_task_is_cancelled_at_any_moment_leaves_no_unit_half_written(
+        self, store: Store, *, together: bool
+    ) -> None:
+        """By asyncio's own `Task.cancel`, which `asyncio.wait_for` uses."""
+        seen: list[Job] = []
+        for turn in TURNS:
+            jobs = await ready(store, 1 + 100 * turn)
+            task: asyncio.Task[Any] = asyncio.ensure_future(write(store, *endings(jobs), together=together))
+            for _ in range(turn):
+                await asyncio.sleep(0)
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task
+            written = await ended(store, jobs)
+            seen += jobs
+            if together:
+                assert len(set(written)) == 1
+        await write(store, Unit(puts=(put("at last"),)))  # nothing of the earlier ones is under way any more
+        assert (await states(store)).get("expired", 0) == sum(await ended(store, seen))
