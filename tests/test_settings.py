@@ -49,7 +49,6 @@ def test_what_is_empty_is_not_set(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("text", "duration"),
     [
-        ("30", timedelta(seconds=30)),
         ("500ms", timedelta(milliseconds=500)),
         ("7d", timedelta(days=7)),
         ("1.5h", timedelta(minutes=90)),
@@ -88,7 +87,7 @@ def test_a_wrong_value_is_reported_with_its_name_its_place_and_what_is_expected(
     Path("voiceflow.toml").write_text("burst = 0\n")
     message = told(log_level="mars")
     assert "VOICEFLOW_RATE is 'fast' (the environment): give calls per second" in message
-    assert "VOICEFLOW_LEASE is 'a while' (.env): give a number of seconds, or a number with a unit" in message
+    assert "VOICEFLOW_LEASE is 'a while' (.env): give a number with a unit" in message
     assert "burst is '0' (voiceflow.toml): it should be greater than or equal to 1" in message
     assert "--log-level is 'mars' (given directly): it should be 'debug', 'info'" in message
     assert "--concurrency is 'many' (given directly): give a whole number" in told(concurrency="many")
@@ -530,3 +529,30 @@ def test_the_usual_variables_are_named_and_not_followed(monkeypatch: pytest.Monk
     assert set(unread["proxy"]) >= {"HTTPS_PROXY", "http_proxy"}
     assert set(unread["ca_file"]) >= {"SSL_CERT_FILE", "REQUESTS_CA_BUNDLE"}
     assert "proxy" not in load_settings(proxy="http://proxy:1").unread_names()
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("CONNECT_TIMEOUT", "READ_TIMEOUT", "LEASE", "SUBMIT_WINDOW", "CLOCK_SKEW", "EXPORT_SETTLE"),
+        *("SUMMARY_DEADLINE", "SHUTDOWN_GRACE", "WAIT_FOR_STORE"),
+    ],
+)
+def test_a_timeout_may_be_a_number_of_seconds(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setenv(f"VOICEFLOW_{name}", "45")
+    assert getattr(load_settings(), name.lower()) == timedelta(seconds=45)
+
+
+@pytest.mark.parametrize("name", ["REDIAL_AFTER", "RETENTION", "KEY_RETENTION"])
+def test_any_other_duration_needs_a_unit(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setenv(f"VOICEFLOW_{name}", "30")
+    with pytest.raises(SettingsError, match="it has no unit; write 30m for minutes, or 30s for seconds"):
+        load_settings()
+    monkeypatch.setenv(f"VOICEFLOW_{name}", "30m")
+    assert getattr(load_settings(), name.lower()) == timedelta(minutes=30)
+
+
+def test_the_span_of_attempts_for_a_person_needs_a_unit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VOICEFLOW_MAX_PER_PERSON", "3/24")
+    with pytest.raises(SettingsError, match="3/24"):
+        load_settings()

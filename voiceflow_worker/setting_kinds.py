@@ -30,20 +30,19 @@ def read_networks(value: object) -> tuple[Network, ...]:
 
 
 def parse_duration(text: str) -> timedelta:
-    """The duration in a text such as `500ms`, `30s`, `5m`, `2h` or `7d`; a number without a unit is in seconds.
-
-    Raises SettingsError for any other text.
-    """
+    """The duration in a text such as `500ms`, `30s`, `5m`, `2h` or `7d`. Raises SettingsError for any other text."""
     try:
-        return _duration(text)
+        return read_duration(text)
     except ValueError as error:
         raise SettingsError(f"{text!r} is not a duration: {error}") from None
 
 
 def _duration(value: object) -> timedelta:
-    if isinstance(value, timedelta):
-        return value
-    return read_duration(str(value))
+    return value if isinstance(value, timedelta) else read_duration(str(value))
+
+
+def _timeout(value: object) -> timedelta:
+    return value if isinstance(value, timedelta) else read_duration(str(value), in_seconds=True)
 
 
 def _folded(value: object) -> object:
@@ -126,7 +125,9 @@ def text_of(secret: SecretStr | None) -> str | None:
 LogLevel = Literal["debug", "info", "warning", "error", "critical"]
 Text = Annotated[str, AfterValidator(str.strip)]
 Folded: Final = BeforeValidator(_folded)
-PositiveDuration = Annotated[timedelta, Field(gt=timedelta(0)), BeforeValidator(_duration)]
+PositiveTimeout = Annotated[timedelta, Field(gt=timedelta(0)), BeforeValidator(_timeout)]
+Timeout = Annotated[timedelta, Field(ge=timedelta(0)), BeforeValidator(_timeout)]
+"""A timeout. Unlike other durations, it may be a number of seconds without a unit."""
 Duration = Annotated[timedelta, Field(ge=timedelta(0)), BeforeValidator(_duration)]
 YesNo = Annotated[Literal["no", "yes"], BeforeValidator(yes_or_no)]
 Count = Annotated[int, Field(ge=1)]

@@ -47,11 +47,12 @@ from voiceflow_worker.setting_kinds import (
     LogLevel,
     Networks,
     Numbers,
-    PositiveDuration,
+    PositiveTimeout,
     Queue,
     Secret,
     SubAccount,
     Text,
+    Timeout,
     YesNo,
     yes_or_no,
 )
@@ -281,7 +282,7 @@ class Settings(BaseModel):
     """Certificates to trust beside the public ones."""
 
     # Advanced: hardly any installation changes these.
-    wait_for_store: Duration = timedelta(seconds=30)
+    wait_for_store: Timeout = timedelta(seconds=30)
     """The longest wait of a command for a store that is locked or does not exist yet."""
     base_url: Annotated[str, AfterValidator(read_base_url)] | None = None
     allow_plain_http: YesNo = "no"
@@ -291,16 +292,16 @@ class Settings(BaseModel):
     """Numbers to which many calls may bridge at once."""
     redial_max: Annotated[int, Field(ge=0)] = 1
     redial_after: Duration = timedelta(minutes=30)
-    connect_timeout: PositiveDuration = timedelta(seconds=5)
-    read_timeout: PositiveDuration = timedelta(seconds=30)
-    lease: PositiveDuration = timedelta(seconds=60)
-    submit_window: PositiveDuration = timedelta(seconds=120)
-    clock_skew: Duration = timedelta(seconds=10)
-    export_settle: Duration = timedelta(seconds=60)
+    connect_timeout: PositiveTimeout = timedelta(seconds=5)
+    read_timeout: PositiveTimeout = timedelta(seconds=30)
+    lease: PositiveTimeout = timedelta(seconds=60)
+    submit_window: PositiveTimeout = timedelta(seconds=120)
+    clock_skew: Timeout = timedelta(seconds=10)
+    export_settle: Timeout = timedelta(seconds=60)
     retry_not_created_5xx: bool = False
     outcomes: Annotated[Literal["webhook", "none"], Folded] = "webhook"
-    summary_deadline: PositiveDuration = timedelta(hours=2)
-    shutdown_grace: Duration = timedelta(seconds=30)
+    summary_deadline: PositiveTimeout = timedelta(hours=2)
+    shutdown_grace: Timeout = timedelta(seconds=30)
     webhook_allow: Networks = ()
     trusted_proxies: Networks = ()
     state_dir: Annotated[Path, AfterValidator(Path.expanduser)] | None = None

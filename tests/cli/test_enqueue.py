@@ -219,6 +219,7 @@ def test_a_campaign_file_has_the_options_and_typed_ones_go_before_it(voiceflow: 
         ("again = true", "again is not an option of a campaign"),
         ("priority = 'high'", "priority"),
         ("priority: 7", "is not TOML"),
+        ("redial-after = 30", "it has no unit; write 30m for minutes, or 30s for seconds"),
     ],
 )
 def test_a_campaign_file_that_cannot_be_used_names_itself_and_the_option(
@@ -227,6 +228,12 @@ def test_a_campaign_file_that_cannot_be_used_names_itself_and_the_option(
     path = written(voiceflow.folder, "march.csv", GOOD)
     ended = voiceflow("enqueue", path, *SAY, "--campaign", written(voiceflow.folder, "reminder.toml", content))
     assert (ended.code, told in ended.err, "reminder.toml" in ended.err) == (2, True, True)
+
+
+@pytest.mark.parametrize("option", ["--valid-for", "--redial-after", "--wait-for-store"])
+def test_a_duration_without_a_unit_is_refused(voiceflow: Program, option: str) -> None:
+    ended = voiceflow("enqueue", written(voiceflow.folder, "march.csv", GOOD), *SAY, option, "30")
+    assert (ended.code, "it has no unit; write 30m for minutes, or 30s for seconds" in ended.err) == (2, True)
 
 
 def test_a_validity_that_has_passed_is_an_error_here(voiceflow: Program) -> None:

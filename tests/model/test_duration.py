@@ -23,6 +23,14 @@ def test_what_is_written_is_read_as_the_same(duration: timedelta) -> None:
     assert abs(read_duration(text) - duration) <= timedelta(microseconds=1)
 
 
+@pytest.mark.parametrize("number", ["1", "30", "1.5", "3600", " 30 "])
+def test_a_number_needs_a_unit_except_in_timeouts(number: str) -> None:
+    with pytest.raises(ValueError, match=f"no unit; write {number.strip()}m for minutes, or {number.strip()}s"):
+        read_duration(number)
+    assert read_duration(number, in_seconds=True) == timedelta(seconds=float(number))
+    assert read_duration("0") == timedelta()
+
+
 @pytest.mark.parametrize("text", ["", "soon", "-1s", "1w", "1e3s", "999999999999d", "36501d"])
 def test_anything_else_is_not_a_duration(text: str) -> None:
     with pytest.raises(ValueError, match="give"):

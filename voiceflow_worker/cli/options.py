@@ -70,7 +70,8 @@ def _duration(_type: Any, tokens: Sequence[Token]) -> timedelta:
     try:
         return parse_duration(tokens[0].value)
     except SettingsError as error:
-        raise ValueError(str(error)) from None
+        file = tokens[0].source if tokens[0].source.endswith(".toml") else ""
+        raise ValueError(f"{error}{f' ({file})' if file else ''}") from None
 
 
 def _moment(_type: Any, tokens: Sequence[Token]) -> datetime:

@@ -85,11 +85,16 @@ _SECONDS = {None: 1.0, "ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400
 _MICROSECONDS = {"d": 86_400_000_000, "h": 3_600_000_000, "m": 60_000_000, "s": 1_000_000, "ms": 1_000}
 
 
-def read_duration(text: str) -> timedelta:
-    """The duration that a text such as `30` (seconds), `500ms`, `5m`, `2h` or `7d` means. Raises ValueError."""
+def read_duration(text: str, *, in_seconds: bool = False) -> timedelta:
+    """The duration that a text such as `500ms`, `30s`, `5m`, `2h` or `7d` means. Raises ValueError.
+
+    A number without a unit is refused, unless it is 0, or `in_seconds` says that it is a number of seconds.
+    """
     match = _DURATION.fullmatch(text.strip().lower())
     if match is None:
-        raise ValueError("give a number of seconds, or a number with a unit, such as 500ms, 30s, 5m, 2h or 7d")
+        raise ValueError("give a number with a unit, such as 500ms, 30s, 5m, 2h or 7d")
+    if match[2] is None and float(match[1]) and not in_seconds:
+        raise ValueError(f"it has no unit; write {match[1]}m for minutes, or {match[1]}s for seconds")
     seconds = float(match[1]) * _SECONDS[match[2]]
     if seconds > LONGEST.total_seconds():
         raise ValueError(f"the duration is too long; give at most {LONGEST.days} days")
