@@ -108,6 +108,15 @@ def test_a_password_in_the_store_of_a_connection_is_refused_and_not_shown(connec
     assert "pass-of-redis" not in str(refused.value)
 
 
+def test_a_password_of_a_proxy_in_a_connection_is_refused_and_not_shown(connect: Connect) -> None:
+    connect(password=KEY, extra={"sub_account": "tests", "proxy": "http://me:pass-of-proxy@127.0.0.1:1"})
+    with pytest.raises(SettingsError, match="VOICEFLOW_PROXY_FILE") as refused:
+        VoiceFlowHook().settings()
+    assert "pass-of-proxy" not in str(refused.value)
+    connect("other", password=KEY, extra={"sub_account": "tests", "proxy": "http://127.0.0.1:1"})
+    assert VoiceFlowHook("other").settings().proxy == "http://127.0.0.1:1"
+
+
 @pytest.mark.parametrize(
     ("parts", "expected"),
     [

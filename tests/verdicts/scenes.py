@@ -23,8 +23,8 @@ from tests.gateway.misbehaving import (
     length_in,
     places,
     port_that_never_accepts,
-    sends,
 )
+from tests.support.company_proxy import AUTHORITY, VOICE
 from voiceflow_worker.gateway.client import VoiceClient
 
 SOON = 0.3
@@ -105,11 +105,17 @@ def never_accepts() -> Generator[Scene]:
         yield Scene(f"http://127.0.0.1:{port}", options={"connect": SOON})
 
 
-@contextmanager
-def through_a_proxy_that_refuses() -> Generator[Scene]:
-    """A proxy answers CONNECT with 403."""
-    with MisbehavingServer(sends(answer(403, b"no"))) as proxy:
-        yield Scene("https://voice.invalid", lambda: len(proxy.posts), {"proxy": proxy.url})
+def through_a_proxy(behaviour: Behaviour, *, trusted: bool = True, **options: Any) -> SceneMaker:
+    """A proxy of a company that behaves so, whose certificates are trusted or not."""
+
+    @contextmanager
+    def made() -> Generator[Scene]:
+        trust = ssl.create_default_context(cafile=AUTHORITY) if trusted else None
+        with MisbehavingServer(behaviour) as proxy:
+            more = {"proxy": proxy.url, "ssl_context": trust, **options}
+            yield Scene(f"https://{VOICE}", lambda: len(proxy.posts), more)
+
+    return made
 
 
 @contextmanager

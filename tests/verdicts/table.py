@@ -12,6 +12,7 @@ from enum import Enum
 from typing import Any
 
 from tests.gateway.misbehaving import CREATED, Connection, answer, places, sends
+from tests.support.company_proxy import OPENED, in_tunnel, refuses, says, stalls
 from tests.verdicts import scenes
 from tests.verdicts.scenes import SOON, RaisingTransport, SceneMaker, not_created, replies, server
 from voiceflow_worker import JobState
@@ -108,7 +109,16 @@ ROWS: tuple[Row, ...] = (
     nothing_left("connect timeout", scenes.never_accepts),
     nothing_left("TLS handshake stalls", server(Connection.stall, scheme="https", connect=SOON)),
     nothing_left("no TLS at all", server(scenes.speaks_no_tls, scheme="https")),
-    nothing_left("proxy refuses", scenes.through_a_proxy_that_refuses),
+    nothing_left("proxy refuses", scenes.through_a_proxy(refuses("403 Forbidden"))),
+    nothing_left("proxy wants credentials", scenes.through_a_proxy(refuses("407 Proxy Authentication Required"))),
+    nothing_left("proxy says garbage", scenes.through_a_proxy(says(b"<html>Who are you?</html>"))),
+    nothing_left("proxy says nothing", scenes.through_a_proxy(stalls, connect=SOON, read=SOON)),
+    nothing_left("proxy ends the tunnel", scenes.through_a_proxy(says(OPENED))),
+    nothing_left(
+        "proxy's certificate not trusted",
+        scenes.through_a_proxy(in_tunnel(places), trusted=False),
+        hold=Hold.UNTIL_OPENED,
+    ),
     nothing_left("proxy is down", scenes.through_a_proxy_that_is_down),
     nothing_left("certificate not trusted", server(places, tls=True), hold=Hold.UNTIL_OPENED),
     # Write timeout, partial write.
@@ -124,6 +134,8 @@ ROWS: tuple[Row, ...] = (
     in_doubt("reset, unread", server(scenes.resets_unread), posts=0),
     in_doubt("reset after the body", server(scenes.resets_after_the_body)),
     in_doubt("end of file after the body", server(scenes.ends_after_the_body)),
+    in_doubt("tunnel ends after the body", scenes.through_a_proxy(in_tunnel(scenes.ends_after_the_body))),
+    in_doubt("tunnel is reset after the body", scenes.through_a_proxy(in_tunnel(scenes.resets_after_the_body))),
     in_doubt("reset within the answer", server(_reset_within_an_answer)),
     in_doubt("an exception nobody knows", server(places, transport=RaisingTransport), posts=0),
     in_doubt("no HTTP", server(sends(b"220 smtp.example ready\r\n\r\n"))),
