@@ -44,7 +44,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from voiceflow_worker.finding import Remedy
 
@@ -254,6 +254,9 @@ class HookGoneError(HookError):
 
 class StoreError(VoiceflowError):
     """Raised when the store fails or cannot be used."""
+
+    answers: Sequence[Any] = ()
+    """Of a step that failed: for each of its units the answer that the store gave, or None if it gave none."""
 
 
 class StoreUnavailableError(StoreError):

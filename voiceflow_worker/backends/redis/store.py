@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from typing import Any
+from typing import Any, cast
 from uuid import uuid4
 
 import anyio
@@ -26,6 +26,7 @@ from voiceflow_worker.backends.redis.codec import (
     records_from,
 )
 from voiceflow_worker.backends.redis.durability import Durability, Packing, Survey, packing_of
+from voiceflow_worker.backends.redis.faults import ReplyError, translated
 from voiceflow_worker.backends.redis.faults import load as load_scripts
 from voiceflow_worker.backends.redis.finding import Finding
 from voiceflow_worker.backends.redis.link import Link, ServerClock
@@ -138,7 +139,8 @@ class RedisStore:
 
     async def write(self, step: Step, *, now: datetime) -> Written:
         check_step(step)
-        units, answers, server = step.units, list[Answer](), ""
+        units, answers, server = step.units, list[Answer | None](), ""
+        full: StoreError | None = None
         size = max(len(units), 1) if step.together else AT_ONCE
         for start in range(0, max(len(units), 1), size):
             some = units[start : start + size]
@@ -147,15 +149,24 @@ class RedisStore:
                 "server": step.server or "",
                 "anonymous": not self.durability.tells_restarts,
                 "together": step.together,
-                "has_needs": any(unit.needs for unit in some),
                 "units": [plain_unit(unit) for unit in some],
             }
             if step.known is not None:
                 asked["known"] = plain_same(step.known, units)
             run = self.link.run_durably if step.durable else self.link.run
-            server, found = await run("write", asked)
-            answers += [answer_from(unit, each) for unit, each in zip(some, found or (), strict=True)]
-        return Written(tuple(answers), server)
+            try:
+                server, found = await run("write", asked)
+            except StoreError as error:
+                error.answers = (*answers, *[None] * (len(units) - len(answers)))
+                raise
+            for unit, each in zip(some, found or (), strict=True):
+                if each[0] == "full":
+                    full = full or cast("StoreError", translated(ReplyError(each[1]), shown=self.url))
+                answers.append(None if each[0] == "full" else answer_from(unit, each))
+        if full is not None:
+            full.answers = tuple(answers)
+            raise full
+        return Written(tuple(each for each in answers if each is not None), server)
 
     async def lease(
         self, queue: str, *, worker_id: str, limit: int, until: datetime, now: datetime, batch: str | None = None

@@ -22,7 +22,8 @@ store only checks the conditions of a unit and writes it. It never decodes more 
 11. A durable step is on the disk when it returns. One with `durable=False` survives the end of the process, and a power
     cut undoes it only together with all that came later.
 12. Who has read event n never sees a smaller number appear later.
-13. After an error or a cancellation it is unknown whether a step was written, and no later caller gets its answer.
+13. After an error or a cancellation it is unknown whether a step was written, and no later caller gets its answer. What
+    a store had answered before an error is kept (`StoreError.answers`).
 
 A store without serializable order (PostgreSQL's READ COMMITTED, say) keeps sentence 9 by locks on every key that a step
 names, taken in one order before the first read: exclusive for the keys of puts and drops and for `AtMost` prefixes,

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from itertools import islice
 from typing import Any, Generic, TypeVar, cast, overload
 
 import anyio
 import structlog
 
-from voiceflow_worker.core.ports import Clock
-from voiceflow_worker.errors import StoreReadOnlyError, StoreUnavailableError
+from voiceflow_worker.core.ports import Clock, Store
+from voiceflow_worker.core.ports.store import Answer, Step
+from voiceflow_worker.errors import StoreError, StoreReadOnlyError, StoreUnavailableError
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -165,6 +166,17 @@ async def retry_briefly(trip: Callable[[], Awaitable[T]], *, clock: Clock, what:
             _log.warning("the store is unavailable; trying again", what=what, error=str(error))
             await clock.sleep(wait)
     return await trip()
+
+
+async def write_each(store: Store, step: Step, *, now: datetime) -> Sequence[Answer | StoreError]:
+    """Write a step; returns the answer to each unit, or the error because of which the store did not answer it.
+
+    A store may have written the first units of a step when it becomes full or cannot be reached any more.
+    """
+    try:
+        return (await store.write(step, now=now)).answers
+    except StoreError as error:
+        return [answer or error for answer in error.answers or [None] * len(step.units)]
 
 
 @overload

@@ -18,9 +18,16 @@ from voiceflow_worker.core.ports.identity import job_of
 from voiceflow_worker.core.ports.reading import find_pages, gates_at, read_each
 from voiceflow_worker.core.ports.record_set import RecordSet, text_records
 from voiceflow_worker.core.ports.store import Result, Step, Unit
-from voiceflow_worker.core.ports.trips import Batcher
+from voiceflow_worker.core.ports.trips import Batcher, write_each
 from voiceflow_worker.core.suppression import SuppressionList, why_refused
-from voiceflow_worker.errors import IllegalMoveError, InvalidInputError, JobError, JobNotFoundError, StaleJobError
+from voiceflow_worker.errors import (
+    IllegalMoveError,
+    InvalidInputError,
+    JobError,
+    JobNotFoundError,
+    StaleJobError,
+    StoreError,
+)
 from voiceflow_worker.model.jobs import lifecycle
 from voiceflow_worker.model.jobs.gate import GateState
 from voiceflow_worker.model.jobs.job import FINAL_STATES, Job, NoteKind
@@ -138,7 +145,13 @@ class Changes:
         for _ in range(ROUNDS):
             if not todo:
                 break
-            read = await read_each(self._store, [job_id for job_id in todo if job_id not in remembered])
+            try:
+                read = await read_each(self._store, [job_id for job_id in todo if job_id not in remembered])
+            except StoreError as error:
+                # What earlier rounds have stored is told, whatever comes after them.
+                answers.update(dict.fromkeys([place for places in todo.values() for place in places], error))
+                todo = {}
+                break
             for job_id, error in read.unreadable.items():
                 answers.update(dict.fromkeys(todo.pop(job_id), error))
             left = await self._round(changes, todo, remembered, read.jobs, answers)
@@ -179,9 +192,12 @@ class Changes:
                     answers[place] = errors.get(place) or Changed(old, old)
         if not made:
             return again
-        written = await self._store.write(Step(units=tuple(unit for _, unit in made)), now=now)
-        for (changed, _), answer in zip(made, written.answers, strict=True):
+        written = await write_each(self._store, Step(units=tuple(unit for _, unit in made)), now=now)
+        for (changed, _), answer in zip(made, written, strict=True):
             job_id = changed.new.id
+            if isinstance(answer, StoreError):
+                answers.update(dict.fromkeys(todo[job_id], answer))
+                continue
             if answer.result is not Result.DONE:
                 again.append(job_id)
                 continue

@@ -1,14 +1,13 @@
 -- Writes units: each is checked as a whole, and then written as a whole, or refused.
--- @include store rights queue lanes
--- Asked: now, server (its id or ''), anonymous (whether INFO is not allowed), together, has_needs (whether a unit has
--- conditions), known (a condition), units.
+-- @include store room rights queue lanes
+-- Asked: now, server (its id or ''), anonymous (whether INFO is not allowed), together, known (a condition), units.
 --   A unit has: kind ('insert', 'move', 'delete' or ''), queue of its change or events, id, old and new revision, key (unique
 --   key or ''), job (its new fields), tally (amounts by field), needs, puts, drops, events ({time, text}), wakes (a queue).
 --   A condition has a kind: 'absent' (namespace, keys, owner or ''), 'most' (namespace, prefix, most, owner or ''), 'same'
 --   (namespace, key, values: '' for no record, else '=' and the value; own: '=' and its own new value, or ''), 'gate' (keys).
 --   A put is {namespace, key, value, end, mode}. A drop is {namespace, key, '' or '=' and the value}.
 -- Returns {server id, answer, …}; an answer is {'done'}, {'stale'}, {'exists', owner or '', digest, state, grave or ''},
--- {'not free', place of the condition, key, value, end}, {'unvetted'} or {'withheld'}.
+-- {'not free', place of the condition, key, value, end}, {'unvetted'}, {'withheld'} or {'full', error}.
 local now = tonumber(asked.now)
 local run_id = asked.anonymous and '' or string.match(redis.call('INFO', 'server'), 'run_id:(%x+)') or ''
 
@@ -163,6 +162,11 @@ local function refused(unit)
             return {'not free', place - 1, key, value, ends}
         end
     end
+    -- What became of a job is stored as long as there is a byte, and nothing new leaves.
+    local is_evidence = (unit.kind == 'move' or unit.kind == 'delete') and #unit.needs == 0
+    if full and not is_evidence and (unit.kind ~= '' or #unit.puts > 0) then
+        return {'full', full}
+    end
     return nil
 end
 
@@ -316,13 +320,6 @@ local function write(unit)
     if unit.wakes ~= '' then
         wake(unit.wakes)
     end
-end
-
--- A full server refuses this command, which changes nothing. It would not refuse the moves of jobs, because each first
--- removes an entry of an index: evidence is stored as long as there is a byte, and nothing new leaves.
-local room = root .. ':room'
-if asked.has_needs then
-    redis.call('SETRANGE', room, 0, '')
 end
 
 local vetted = asked.server == '' or asked.server == run_id

@@ -1,0 +1,133 @@
+"""A step of several scripts that breaks between two of them: what the server has answered is kept and told."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from tests.support.cutting_proxy import CuttingProxy
+from tests.support.redis_server import RedisServer
+from voiceflow_worker import CallPolicy
+from voiceflow_worker.backends import open_store
+from voiceflow_worker.backends.contract import NOW, QUEUE, sample_jobs
+from voiceflow_worker.backends.contract.breaking import ended, endings
+from voiceflow_worker.backends.contract.writing import DAY, DONE, NOT_FREE, held, new, next_of, put, stored, to, write
+from voiceflow_worker.backends.redis import RedisStore
+from voiceflow_worker.backends.redis.faults import script
+from voiceflow_worker.core.ports import Store
+from voiceflow_worker.core.ports.store import Absent, Delete, Same, Step, Unit, tally_change
+from voiceflow_worker.core.settling.changes import Change, Changed, Changes
+from voiceflow_worker.errors import StoreReadOnlyError, StoreUnavailableError
+from voiceflow_worker.model.jobs import lifecycle
+from voiceflow_worker.model.jobs.job import JobState
+
+pytestmark = pytest.mark.anyio
+
+MANY, AT_ONCE = 40, 16
+GUARDED = (Absent("n", ("never",)),)
+
+
+def fill(server: RedisServer) -> None:
+    server.ask("CONFIG", "SET", "maxmemory", 1)
+
+
+def empty(server: RedisServer) -> None:
+    server.ask("CONFIG", "SET", "maxmemory", 0)
+
+
+def before_part(store: Store, number: int, do: Callable[[], None], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Do something before the n-th script of the next step goes to the server."""
+    assert isinstance(store, RedisStore)
+    parts, run = 0, store.link.run_durably
+
+    async def counted(name: str, asked: Any) -> Any:
+        nonlocal parts
+        parts += 1
+        if parts == number:
+            do()
+        return await run(name, asked)
+
+    monkeypatch.setattr(store.link, "run_durably", counted)
+
+
+@pytest.mark.parametrize("part", [1, 2, 3])
+@pytest.mark.parametrize("ends", ["full", "lost"])
+async def test_the_answers_to_earlier_parts_are_kept(
+    ends: str, part: int, own_server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with (
+        CuttingProxy(own_server.port).listening() as proxy,
+        open_store(own_server.url) as witness,
+        open_store(f"redis://127.0.0.1:{proxy.port}/0") as store,
+    ):
+        jobs = await stored(witness, *sample_jobs(MANY))
+        await write(witness, Unit(puts=tuple(put(f"old {job.id}") for job in jobs)))
+        units = [replace(unit, needs=GUARDED) for unit in endings(jobs)]
+        await write(store, Unit(needs=(Absent("n", ("new",)),)))  # the server knows the script
+        cut = lambda: proxy.cut_answer_to(script("write").sha.encode())  # noqa: E731
+        with monkeypatch.context() as patched:
+            before_part(store, part, (lambda: fill(own_server)) if ends == "full" else cut, patched)
+            with pytest.raises(StoreReadOnlyError if ends == "full" else StoreUnavailableError) as failed:
+                await store.write(Step(units=tuple(units)), now=NOW)
+        known = [None if answer is None else answer.result for answer in failed.value.answers]
+        told = AT_ONCE * (part - 1)
+        assert known == [DONE] * told + [None] * (MANY - told)
+        empty(own_server)
+        assert sum(await ended(witness, jobs)) in ({told} if ends == "full" else {told, min(told + AT_ONCE, MANY)})
+        assert await write(witness, *units) == [DONE] * MANY
+
+
+async def test_a_full_server_answers_what_it_has_and_takes_what_became_of_calls(own_server: RedisServer) -> None:
+    async with open_store(own_server.url) as store:
+        jobs = await stored(store, *sample_jobs(6))
+        sent = [next_of(job, state=JobState.SENDING) for job in jobs]
+        gone = Unit(change=Delete(jobs[5], NOW + DAY), tally=tally_change(jobs[5], None))
+        swap = Unit(needs=(Same("n", "swap", None),), puts=(put("swap", "token"),))
+        entries = [to(job, each, needs=GUARDED) for job, each in zip(jobs[:4], sent, strict=False)]
+        written = (*entries, gone, swap, new(sample_jobs(8)[7]))
+        assert await write(store, *written) == [DONE] * len(written)
+        evidence = [to(each, next_of(each, state=JobState.SUBMITTED), puts=(put(each.id),)) for each in sent[:4]]
+        assert await write(store, evidence[0]) == [DONE]
+        fill(own_server)
+        for step in ([evidence[0]], written[4:], written[1:], [swap], [evidence[0], swap]):
+            assert await write(store, *step) == [DONE] * len(step)
+            assert await write(store, *step, together=True) == [DONE] * len(step)
+        assert await write(store, evidence[1]) == [DONE]
+        entry = to(jobs[4], sent[4], needs=GUARDED)
+        refused = Unit(needs=(Absent("n", ("swap",)),), puts=(put("b"),))
+        for other in (entry, Unit(puts=(put("a"),)), new(sample_jobs(9)[8])):
+            with pytest.raises(StoreReadOnlyError, match="maxmemory") as failed:
+                await write(store, evidence[1], other, evidence[2], refused)
+            known = [None if each is None else each.result for each in failed.value.answers]
+            assert known == [DONE, None, DONE, NOT_FREE]
+            with pytest.raises(StoreReadOnlyError):
+                await write(store, evidence[3], other, together=True)
+        assert set(await held(store)) == {"swap", *(each.id for each in sent[:3])}
+        empty(own_server)
+        assert await write(store, evidence[3], entry, together=True) == [DONE, DONE]
+
+
+async def test_changes_that_were_stored_before_the_connection_was_lost_are_told(
+    own_server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with (
+        CuttingProxy(own_server.port).listening() as proxy,
+        open_store(own_server.url) as witness,
+        open_store(f"redis://127.0.0.1:{proxy.port}/0") as store,
+    ):
+        jobs = await stored(witness, *sample_jobs(MANY))
+        changes = Changes(store, CallPolicy())
+
+        def cancelled(job: Any) -> Any:
+            return lifecycle.cancel(job, at=NOW, reason="by a person", policy=CallPolicy())
+
+        cut = lambda: proxy.cut_answer_to(script("write").sha.encode())  # noqa: E731
+        await write(store, Unit(needs=(Absent("n", ("new",)),)))
+        before_part(store, 2, cut, monkeypatch)
+        answers = await changes.change_each([Change(job.id, cancelled, job) for job in jobs])
+        assert [isinstance(answer, Changed) for answer in answers] == [place < AT_ONCE for place in range(MANY)]
+        assert all(isinstance(answer, StoreUnavailableError) for answer in answers[AT_ONCE:])
+        assert (await witness.totals(QUEUE)).states[JobState.CANCELLED] >= AT_ONCE
