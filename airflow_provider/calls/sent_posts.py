@@ -107,6 +107,10 @@ class NotingVoice:
         self._writing = anyio.Lock()
         self._unwritten: set[str] = set()
 
+    async def connect(self, *, waits: bool = True) -> Any:
+        """Get ready for one POST."""
+        return await self._voice.connect(waits=waits)
+
     async def place(self, placement: Any, *, progress: Any, now: datetime) -> Verdict:  # noqa: ARG002
         """Write the POST, then send it."""
         progress.may_have_left = False

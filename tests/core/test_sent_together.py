@@ -19,7 +19,6 @@ from voiceflow_worker.backends.contract import ManualClock
 from voiceflow_worker.core.ports import Placement
 from voiceflow_worker.core.ports.reading import count_states
 from voiceflow_worker.core.sending.submit import Senders
-from voiceflow_worker.core.worker import MANY_SLOTS
 from voiceflow_worker.errors import StoreUnavailableError
 from voiceflow_worker.model.reports.verdict import PostProgress, Verdict, VerdictKind
 
@@ -52,35 +51,20 @@ class OneAnswerVoice(GatedVoice):
         return await super().place(placement, progress=progress, now=now)
 
 
-async def test_a_worker_that_is_stopped_while_it_waits_for_more_free_slots_takes_no_new_calls(
-    store: FaultyStore, clock: ManualClock
+@pytest.mark.parametrize("slots", [2, 20])
+async def test_a_worker_takes_the_next_call_as_soon_as_a_slot_is_free(
+    store: FaultyStore, clock: ManualClock, slots: int
 ) -> None:
-    queue, voice = await enqueued(store, MANY_SLOTS * 2), OneAnswerVoice(bytes_left=True)
-    worker = worker_for(store, voice, concurrency=MANY_SLOTS)
-    async with anyio.create_task_group() as group:
-        group.start_soon(worker.run)
-        await voice.reached(MANY_SLOTS - 1)
-        await anyio.wait_all_tasks_blocked()
-        worker.stop()
-        await anyio.wait_all_tasks_blocked()
-        voice.open.set()
-    assert len(voice.placed) == MANY_SLOTS
-    assert (await count_states(store, queue.name))[JobState.QUEUED] == MANY_SLOTS
-
-
-async def test_a_worker_with_few_slots_takes_the_next_call_as_soon_as_one_is_free(
-    store: FaultyStore, clock: ManualClock
-) -> None:
-    await enqueued(store, 3)
+    await enqueued(store, slots + 1)
     voice = OneAnswerVoice(bytes_left=True)
-    worker = worker_for(store, voice, concurrency=2)
+    worker = worker_for(store, voice, concurrency=slots)
     async with anyio.create_task_group() as group:
         group.start_soon(worker.run)
         with anyio.fail_after(60):
-            await voice.reached(2)  # on a clock that stands still
+            await voice.reached(slots)  # on a clock that stands still
         worker.stop()
         voice.open.set()
-    assert len(voice.placed) == 3
+    assert len(voice.placed) == slots + 1
 
 
 @pytest.mark.parametrize("fault", [StoreUnavailableError("away"), OSError(24, "Too many open files")], ids=str)

@@ -95,8 +95,16 @@ Behaviour = Callable[[Connection], None]
 class MisbehavingServer:
     """Listens on loopback while entered. `posts` are the heads of the POSTs it read, `bodies` the whole bodies."""
 
-    def __init__(self, behaviour: Behaviour, *, tls: bool = False) -> None:
+    def __init__(
+        self,
+        behaviour: Behaviour,
+        *,
+        tls: bool = False,
+        at_first: Callable[[], object] = bool,
+        listening: socket.socket | None = None,
+    ) -> None:
         self.behaviour = behaviour
+        self.at_first = at_first
         self.posts: list[bytes] = []
         self.heads: list[bytes] = []
         self.bodies: list[bytes] = []
@@ -108,7 +116,7 @@ class MisbehavingServer:
         if tls:
             self._tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
             self._tls.load_cert_chain(CERTIFICATE)
-        self._listening = socket.create_server(("127.0.0.1", 0))
+        self._listening = listening or socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listening.getsockname()[1]
         self._threads: list[threading.Thread] = []
         self._opened: list[socket.socket] = []
@@ -147,6 +155,7 @@ class MisbehavingServer:
 
     def _serve(self, opened: socket.socket) -> None:
         with suppress(OSError), opened:
+            self.at_first()  # before the handshake
             if self._tls is not None:
                 opened = self._tls.wrap_socket(opened, server_side=True)
             with opened:

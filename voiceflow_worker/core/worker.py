@@ -40,12 +40,6 @@ LOOK_EVERY = 5.0
 PRUNE_EVERY = 60.0
 CLOCK_EVERY = 60.0
 LONGEST_SLEEP = timedelta(seconds=1)
-MANY_SLOTS = 20
-FREE_TOGETHER = 0.75
-LINGER = timedelta(milliseconds=20)
-"""The longest time that a worker without a rate waits for more calls to share a trip to the store. A trip takes as long
-for 5 calls as for 40. The wait ends when the share `FREE_TOGETHER` of `concurrency` is free. If `concurrency` is below
-`MANY_SLOTS`, the worker does not wait, because that would cost more than it saves."""
 STORE_AWAY = timedelta(seconds=1)
 
 
@@ -141,7 +135,6 @@ class Worker:
         self._clock_told = False
         self._stopping = False
         self._pauses: set[anyio.CancelScope] = set()
-        self._lingering: anyio.CancelScope | None = None
         self._abort = anyio.Event()
 
     async def run(self) -> None:
@@ -241,11 +234,6 @@ class Worker:
         room = self._departures.room()
         if room == 0:
             await self._nap(until=self._departures.room_at())
-        if room is None and not self._has_room_for_many():
-            with self._pause() as self._lingering:
-                await self._clock.sleep(LINGER.total_seconds())
-            if self._stopping:
-                return 0
         free = 1 if self._unreachable else self._concurrency - busy
         return free if room is None else min(free, room * self._more)
 
@@ -288,19 +276,20 @@ class Worker:
             # A stop waits for this: it is short, and a cancellation would leave leases behind.
             with anyio.CancelScope(shield=True):
                 ready = await self._submitter.prepare(jobs, leased_at=leased_at)
-                if all(flight.leaves_at_once for flight in ready):
-                    ready = await self._submitter.begin(ready)
+                ready = await self._submitter.begin_at_once(ready)
                 # Calls that were put back, such as those to a busy number, use no departure. While there are only such,
                 # the worker leases more at a time. Otherwise the calls behind thousands of them would stand still.
                 self._more = 1 if ready else min(2 * self._more, self._concurrency)
-        except StoreError as error:
-            _log.warning("leased calls could not be prepared; they are not sent", jobs=len(jobs), error=str(error))
+        except Exception as error:  # noqa: BLE001 - nothing was sent: the ends of their leases bring the calls back
+            _log.warning(
+                "leased calls could not be prepared; they are not sent",
+                jobs=len(jobs),
+                error=str(error),
+                exc_info=not isinstance(error, StoreError),
+            )
         finally:
             self._senders.free(len(jobs) - len(ready))
         self._senders.send(ready, flights)
-
-    def _has_room_for_many(self) -> bool:
-        return self._concurrency < MANY_SLOTS or self.in_flight <= self._concurrency * (1 - FREE_TOGETHER)
 
     @property
     def _busy(self) -> int:
@@ -314,8 +303,6 @@ class Worker:
     def _has_freed(self) -> None:
         if self._busy < self._concurrency:
             self._freed.set()
-        if self._lingering is not None and self._has_room_for_many():
-            self._lingering.cancel()
         if not self.in_flight:
             self._landed.set()
 

@@ -32,7 +32,14 @@ from voiceflow_worker.gateway.transport.transports import (
 )
 from voiceflow_worker.model.flows.callflow import CallFlow
 from voiceflow_worker.model.jobs.call_log import LoggedCalls
-from voiceflow_worker.model.reports.verdict import NotSentCause, PostProgress, Verdict, VerdictKind
+from voiceflow_worker.model.reports.verdict import (
+    Line,
+    NotLeavingError,
+    NotSentCause,
+    PostProgress,
+    Verdict,
+    VerdictKind,
+)
 from voiceflow_worker.model.text.wording import checked_duration
 
 if TYPE_CHECKING:
@@ -185,18 +192,34 @@ class VoiceClient(api.AccountApi):
         if carrier is not None:
             await carrier.__aexit__(kind, error, trace)
 
+    async def connect(self, *, waits: bool = True) -> Line | None:
+        """Wait for the limiter, and connect, for one POST: `place` finds the result as `progress.line`.
+
+        With httpx, which connects when the POST begins, this only waits for the limiter. A failure to connect becomes
+        the verdict of the POST. Without `waits`, this returns None at once if there is no kept connection.
+        """
+        posts = self._opened().posts
+        if self._limiter is not None:
+            if not waits:
+                return None
+            await self._limiter.acquire()
+        return await posts.connect(waits=waits)
+
     async def place(self, placement: Placement, *, progress: PostProgress, now: datetime) -> Verdict:
         """POST one call, once, and return its verdict.
 
         Failures of the network or the service are verdicts, not errors. A placement is not sent if its validity has
-        ended, or if its queue was held during the wait for the limiter. If the task is cancelled, or the client is not
-        open, `progress` shows whether anything may have left.
+        ended, or if its queue was held during the wait for the limiter. Without a `progress.line` (`connect`), this
+        waits for the limiter and connects first. If the task is cancelled, or the client is not open, `progress` shows
+        whether anything may have left.
         """
         progress.may_have_left = False
-        now = await self._turn(now, valid_until=placement.valid_until)
+        waits = self._limiter is not None and progress.line is None
+        if waits:
+            now = await self._turn(now, valid_until=placement.valid_until)
         if placement.valid_until <= now:
             return judge_lateness(valid_until=placement.valid_until, now=now)
-        if self._limiter is not None and (reason := await progress.held()) is not None:
+        if waits and (reason := await progress.held()) is not None:
             message = f"held before it left: {reason}"
             return Verdict(kind=VerdictKind.NOT_SENT, cause=NotSentCause.HELD, message=message)
         return await self._post(self._opened(), wire.body_of(placement), progress=progress, now=now)
@@ -304,6 +327,8 @@ class VoiceClient(api.AccountApi):
         began = time.monotonic()
         try:
             exchange = await carrier.posts.post(body, progress=progress)
+        except NotLeavingError as error:
+            return error.verdict
         except Exception as error:  # noqa: BLE001 - every error of a transport gets a verdict
             if progress.may_have_left:
                 self._proof.waited(time.monotonic() - began)

@@ -6,15 +6,22 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import anyio
 
 from voiceflow_worker.model.jobs.job import Job
-from voiceflow_worker.model.reports.verdict import PostProgress, Verdict
+from voiceflow_worker.model.reports.verdict import Line, PostProgress, Verdict
 
 if TYPE_CHECKING:
     from voiceflow_worker.model.jobs.call_log import LoggedCalls  # 20 ms, which most commands do not need
+
+
+_BOOT_TIME: int | None = getattr(time, "CLOCK_BOOTTIME", None)  # Linux has it
+
+
+def _monotonic() -> float:
+    return time.monotonic() if _BOOT_TIME is None else time.clock_gettime(_BOOT_TIME)
 
 
 class SystemClock:
@@ -27,8 +34,8 @@ class SystemClock:
         return datetime.now(UTC)
 
     def monotonic(self) -> float:
-        """Seconds on a clock that never jumps."""
-        return time.monotonic()
+        """Seconds on a clock that never jumps, and that counts the time in which the machine was suspended."""
+        return _monotonic()
 
     async def sleep(self, seconds: float) -> None:
         """Sleep for this many seconds. With 0 or less, only let other tasks run."""
@@ -110,6 +117,18 @@ class Voice(Protocol):
         Never raises for a fault of the network or the service: a result that is not understood is `UNKNOWN`. A
         placement whose validity has ended at `now` is not sent (`NOT_SENT`). Cancellation propagates; `progress` then
         shows whether anything may have left.
+        """
+        ...
+
+
+@runtime_checkable
+class ConnectsAhead(Protocol):
+    """A gateway that can connect before a POST is journalled, so that connecting never delays a call that is."""
+
+    async def connect(self, *, waits: bool = True) -> Line | None:
+        """Get ready for one POST, which finds this as `progress.line`. A failure to connect becomes its verdict.
+
+        Without `waits`, this returns None at once if there is no kept connection.
         """
         ...
 

@@ -35,11 +35,9 @@ from voiceflow_worker.core.suppression import entry_of
 from voiceflow_worker.errors import StoreError
 from voiceflow_worker.model.jobs import lifecycle
 from voiceflow_worker.model.jobs.call_json import BUSY, CAPPED, OUTSIDE_WINDOW
-from voiceflow_worker.model.jobs.evidence import answered
 from voiceflow_worker.model.jobs.job import Job, JobState
 from voiceflow_worker.model.jobs.policy import CallPolicy, spread
 from voiceflow_worker.model.numbers.phone import spellings
-from voiceflow_worker.model.reports.verdict import NotSentCause, Verdict, VerdictKind
 
 _log = structlog.get_logger("voiceflow.journal")
 
@@ -65,10 +63,14 @@ class Unsent:
 
 
 class Begun(NamedTuple):
-    """A job that is `sending`, and when its journal entry went to the store, on the monotonic clock."""
+    """A job that is `sending`, and when its journal entry went to the store, on the monotonic clock.
+
+    With `unsent`, it is not known whether the store has the entry, for this reason. Its POST must not leave.
+    """
 
     job: Job
     asked_at: float
+    unsent: str | None = None
 
 
 class Journal:
@@ -92,8 +94,8 @@ class Journal:
 
         Returns the jobs that are `sending`, and those for which nothing was stored because a condition failed. For all
         other jobs, nothing may be sent: another writer changed the job first, the job's validity has passed (it ends),
-        or its calling window has closed (it waits for the next opening). Raises `StoreError` when it is not known
-        whether the entries were stored. Nothing may be sent then.
+        or its calling window has closed (it waits for the next opening). If it is not known whether an entry was
+        stored, its job is `Begun` and `unsent`.
         """
         answers = await self._batcher.submit_all(jobs)
         errors = [answer for answer in answers if isinstance(answer, BaseException)]
@@ -139,7 +141,18 @@ class Journal:
     async def _flush(self, jobs: Sequence[Job]) -> list[Begun | Answer | BaseException]:
         asked_at = self._store.clock.monotonic()
         entries = [self.entry(job) for job in jobs]
-        answers = await self._write(entries)
+        try:
+            answers = await self._write(entries)
+        except Exception as error:  # noqa: BLE001 - nothing leaves, whatever was raised: each job is settled as unsent
+            _log.warning(
+                "the journal entries of calls could not be stored; the calls are not sent now",
+                jobs=[job.id for job in jobs],
+                error=str(error),
+                exc_info=not isinstance(error, StoreError),
+            )
+            why = f"its journal entry could not be stored: {error}"
+            gone_on = Answer(result=Result.STALE)  # it was to end, or to wait: the end of its lease brings it back
+            return [Begun(new, asked_at, why) if _leaves(new) else gone_on for new, _ in entries]
         gone = [job.id for job, answer in zip(jobs, answers, strict=True) if answer.result is Result.STALE]
         if gone:
             _log.info("calls are not sent, because another process has changed them", jobs=gone)
@@ -169,11 +182,8 @@ class Journal:
 
         try:
             await gather(commit, write)  # the step begins first, and takes longer
-        except StoreError:
-            if answers:
-                done = zip(entries, answers, strict=True)
-                await self._take_back([new for (new, _), each in done if each.result is Result.DONE and _leaves(new)])
-            elif written:
+        except Exception:
+            if written and not answers:
                 guard.judge([False] * len(sending))
             raise
         results = zip(entries, answers, strict=True)
@@ -182,30 +192,10 @@ class Journal:
 
     async def _store_step(self, step: Step) -> Sequence[Answer]:
         # Each try has the same units. A store that has already written them, and whose answer was lost, says so. After
-        # the last try the calls are given up. At worst they end in doubt.
+        # the last try the calls are given up: they go back to the queue as soon as the store can be written again.
         now = self._store.clock.now()
         write = partial(self._store.write, step, now=now)
         return (await retry_briefly(write, clock=self._store.clock, what=f"journal entries: {len(step.units)}")).answers
-
-    async def _take_back(self, jobs: Sequence[Job]) -> None:
-        """Put jobs back in the queue if their entries are in the store but not in the journal file. None has left."""
-        now = self._store.clock.now()
-        verdict = Verdict(
-            kind=VerdictKind.NOT_SENT,
-            cause=NotSentCause.STORE_AWAY,
-            message="the journal file of its worker could not be written",
-        )
-        back = [
-            units.settled(
-                job,
-                answered(job, job.post_count, verdict, at=now, policy=self._policy),
-                at=now,
-                policy=self._policy,
-            )[1]
-            for job in jobs
-        ]
-        if back:
-            await self._store_step(Step(units=tuple(back)))
 
     async def _move(self, moves: Sequence[tuple[Job, Job]]) -> None:
         if moves:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import partial
 from itertools import zip_longest
@@ -16,6 +16,7 @@ from anyio.abc import TaskGroup
 from anyio.lowlevel import checkpoint_if_cancelled
 
 from voiceflow_worker.core.ports import Placement, Store, Voice
+from voiceflow_worker.core.ports.outside import ConnectsAhead
 from voiceflow_worker.core.ports.reading import LEAVES_WITHIN
 from voiceflow_worker.core.ports.store import Record
 from voiceflow_worker.core.ports.trips import gather
@@ -32,7 +33,7 @@ from voiceflow_worker.model.jobs.call_json import OUTSIDE_WINDOW
 from voiceflow_worker.model.jobs.gate import Gate
 from voiceflow_worker.model.jobs.job import Job, JobState
 from voiceflow_worker.model.jobs.policy import CallPolicy
-from voiceflow_worker.model.reports.verdict import Hold, NotSentCause, PostProgress, Verdict, VerdictKind
+from voiceflow_worker.model.reports.verdict import Hold, Line, NotSentCause, PostProgress, Verdict, VerdictKind
 
 _log = structlog.get_logger("voiceflow.submit")
 
@@ -45,18 +46,26 @@ class Flight:
 
     `departure` is None if other workers have taken all departure times of the near future. `leased_at` and `asked_at`,
     the time at which the worker asked for the journal entry, are in monotonic seconds. A hold after `leased_at` stops
-    the job.
+    the job. `line` is the connection that the gateway keeps for its POST. `unsent` is the reason why a call with a
+    journal entry is not sent, although it may be `sending` in the store.
     """
 
     job: Job
     departure: Departure | None
     leased_at: float
     asked_at: float = 0.0
+    line: Line | None = None
+    unsent: str | None = None
 
     @property
     def leaves_at_once(self) -> bool:
         """Whether the call may leave without a wait for a departure time."""
         return self.departure is not None and self.departure.is_at_once
+
+    def release(self) -> None:
+        """Give the connection back, if no POST has used it."""
+        if self.line is not None:
+            self.line.release()
 
 
 class Submitter:
@@ -83,6 +92,7 @@ class Submitter:
     ) -> None:
         self._store = store
         self._voice = voice
+        self._connect = voice.connect if isinstance(voice, ConnectsAhead) else None
         self._policy = policy
         self._departures = departures
         self._holds = holds
@@ -159,28 +169,69 @@ class Submitter:
 
         If this is cancelled before the call is journalled, the job goes back to the queue.
         """
-        if flight.job.state is JobState.SENDING:
-            await self._send(flight)
-            return
-        if flight.departure is None:
-            # Put back, because a hold would not reach a call that waits here.
-            await self._put_back(_unsent([flight], "the rate leaves no room for the call yet"))
-            return
         try:
-            await flight.departure.near()
-        except cancellations():
-            with anyio.move_on_after(LAST_WORD, shield=True):
-                await self._put_back(_unsent([flight], _STOPPED))
-            raise
-        for begun in await self.begin([flight]):
-            await self._send(begun)
+            if flight.job.state is JobState.SENDING:
+                await self._send(flight)
+                return
+            departure = flight.departure
+            if departure is None:
+                # Put back, because a hold would not reach a call that waits here.
+                await self._put_back(_unsent([flight], "the rate leaves no room for the call yet"))
+                return
+            try:
+                flight = await self._connected(flight)
+                await departure.near()
+            except cancellations():
+                with anyio.move_on_after(LAST_WORD, shield=True):
+                    await self._put_back(_unsent([flight], _STOPPED))
+                raise
+            for begun in await self.begin([flight]):
+                await self._send(begun)
+        finally:
+            flight.release()
+
+    async def _connected(self, flight: Flight, *, waits: bool = True) -> Flight:
+        """The call with its connection. Before the journal entry: a call that has its entry leaves, or goes back soon.
+
+        If the gateway fails here, the POST will fail in the same way, and its verdict says why.
+        """
+        if self._connect is None or flight.line is not None:
+            return flight
+        try:
+            return replace(flight, line=await self._connect(waits=waits))
+        except Exception as error:  # noqa: BLE001 - whatever a gateway raises
+            _log.debug("the gateway could not get ready for a call", job=flight.job.id, error=str(error))
+            return flight
+
+    async def begin_at_once(self, flights: Sequence[Flight]) -> list[Flight]:
+        """Journal together the calls that leave now over kept connections; the others come back as they are.
+
+        The others must wait for their departures, or connect first.
+        """
+        if not all(flight.leaves_at_once for flight in flights):
+            return list(flights)
+        flights = [await self._connected(flight, waits=False) for flight in flights]
+        ready = [flight for flight in flights if self._connect is None or flight.line is not None]
+        return [*await self.begin(ready), *[flight for flight in flights if flight not in ready]]
 
     async def begin(self, flights: Sequence[Flight]) -> list[Flight]:
         """Write the journal entries of calls that were prepared together and leave now. Returns those that may be sent.
 
-        When it is not known whether the journal entries were stored, nothing is sent. A call that a condition keeps
-        back ends, or goes back to the queue, and another call gets its departure.
+        When it is not known whether a journal entry was stored, its call is `unsent`: pass it to `fly` all the same,
+        because its job may be `sending` now. A call that a condition keeps back ends, or goes back to the queue, and
+        another call gets its departure.
         """
+        begun: list[Flight] = []
+        try:
+            begun = await self._begin(flights)
+        finally:
+            going = {flight.job.id for flight in begun if flight.unsent is None}
+            for flight in flights:
+                if flight.job.id not in going:
+                    flight.release()
+        return begun
+
+    async def _begin(self, flights: Sequence[Flight]) -> list[Flight]:
         if not flights:
             return []
         first = flights[0]
@@ -191,10 +242,11 @@ class Submitter:
         asked_at = self._departures.journalling.began()
         try:
             begun, refused = await self._journal.begin(jobs)
-            self._departures.journalling.ended(asked_at)
-            departures = {flight.job.id: flight.departure for flight in flights}
-            sending = [Flight(job, departures.pop(job.id), first.leased_at, at) for job, at in begun]
-            self._departures.give_back([each for each in departures.values() if each is not None])
+            if all(each.unsent is None for each in begun):
+                self._departures.journalling.ended(asked_at)
+            waiting = {flight.job.id: flight for flight in flights}
+            sending = [replace(waiting.pop(job.id), job=job, asked_at=at, unsent=unsent) for job, at, unsent in begun]
+            self._departures.give_back([each.departure for each in waiting.values() if each.departure is not None])
         except StoreError as error:
             _log.warning(
                 "the journal entries of calls could not be stored; the calls are not sent now",
@@ -218,9 +270,17 @@ class Submitter:
         If this is cancelled, the job is queued again if no byte can have left, and is in doubt otherwise. The state is
         stored, within a few seconds, before the cancellation continues.
         """
+        if flight.unsent is not None:
+            verdict = self._not_sent(NotSentCause.STORE_AWAY, flight.unsent)
+            await self._verdicts.settle(flight.job, replace(verdict, is_known=False))
+            return
         closed: list[Gate] = []
-        held = partial(self._holds.reason_since, flight.leased_at, batch_id=flight.job.batch_id)
-        progress = PostProgress(on_hold=partial(self._close_early, closed), held=held)
+        progress = PostProgress(
+            on_hold=partial(self._close_early, closed),
+            held=partial(self._holds.reason_since, flight.leased_at, batch_id=flight.job.batch_id),
+            why_not=partial(self._why_not, flight),
+            line=flight.line,
+        )
         try:
             await checkpoint_if_cancelled()
             reply = await self._post(flight, progress, closed)
@@ -237,11 +297,14 @@ class Submitter:
 
     async def give_back(self, flights: Collection[Flight]) -> None:
         """When the worker stops, requeue the calls that have not left, if the store answers in time."""
-        begun = [flight.job for flight in flights if flight.job.state is JobState.SENDING]
+        begun = [flight for flight in flights if flight.job.state is JobState.SENDING]
+        for flight in flights:
+            flight.release()
         with anyio.move_on_after(LAST_WORD, shield=True):
-            await self._put_back(_unsent([each for each in flights if each.job not in begun], _STOPPED))
-            for job in begun:
-                await self._verdicts.settle(job, self._cut_short(PostProgress()))
+            await self._put_back(_unsent([each for each in flights if each not in begun], _STOPPED))
+            for flight in begun:
+                reply = self._cut_short(PostProgress())
+                await self._verdicts.settle(flight.job, replace(reply, is_known=flight.unsent is None))
 
     async def _post(self, flight: Flight, progress: PostProgress, closed: Sequence[Gate]) -> Reply:
         job = flight.job
@@ -258,15 +321,9 @@ class Submitter:
             return self._not_sent(
                 NotSentCause.MISSED_DEPARTURE, "the call missed its departure time, and the next one is too far ahead"
             )
-        if self._holds.closed_since(flight.leased_at):
-            return self._not_sent(NotSentCause.HELD, f"held before it left: {self._holds.reason}")
-        if clock.monotonic() - flight.asked_at > LEAVES_WITHIN:
-            return self._not_sent(
-                NotSentCause.MISSED_DEPARTURE, f"it could not leave within {LEAVES_WITHIN:g} s of its journal entry"
-            )
+        if (late := self._why_not(flight)) is not None:
+            return Reply(late, clock.now())
         now = clock.now()
-        if post.valid_until <= now:
-            return self._not_sent(NotSentCause.TOO_LATE, "its submit window ended before the call left")
         placement = Placement(body=job.body, client_request_id=post.client_request_id, valid_until=post.valid_until)
         left_at = clock.monotonic()
         # A gateway that does not report its progress counts as having sent the call.
@@ -292,8 +349,24 @@ class Submitter:
             self._holds.relax()
         return Reply(verdict, at)
 
+    def _why_not(self, flight: Flight) -> Verdict | None:
+        """Why a call that has its journal entry may not leave now, as a verdict; None if it may.
+
+        Looked at before the gateway gets the call, and again just before its first byte.
+        """
+        clock = self._store.clock
+        if self._holds.closed_since(flight.leased_at):
+            return _not_sent(NotSentCause.HELD, f"held before it left: {self._holds.reason}")
+        if clock.monotonic() - flight.asked_at > LEAVES_WITHIN:
+            return _not_sent(
+                NotSentCause.MISSED_DEPARTURE, f"it could not leave within {LEAVES_WITHIN:g} s of its journal entry"
+            )
+        if flight.job.posts[-1].valid_until <= clock.now():
+            return _not_sent(NotSentCause.TOO_LATE, "its submit window ended before the call left")
+        return None
+
     def _not_sent(self, cause: NotSentCause, message: str) -> Reply:
-        return Reply(Verdict(kind=VerdictKind.NOT_SENT, cause=cause, message=message), self._store.clock.now())
+        return Reply(_not_sent(cause, message), self._store.clock.now())
 
     def _cut_short(self, progress: PostProgress) -> Reply:
         if not progress.may_have_left:
@@ -311,6 +384,10 @@ class Submitter:
                 jobs=jobs,
                 error=str(error),
             )
+
+
+def _not_sent(cause: NotSentCause, message: str) -> Verdict:
+    return Verdict(kind=VerdictKind.NOT_SENT, cause=cause, message=message)
 
 
 def _unsent(flights: Collection[Flight], reason: str) -> list[Unsent]:

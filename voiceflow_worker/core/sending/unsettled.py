@@ -44,13 +44,19 @@ class Reply:
 
     The values are computed once. If each try to store them computed them again, a correct clock would look wrong beside
     the time in the old answer, and each hold would start again. `gate` is a hold that is not stored yet, and
-    `held_until` is the end of a stored hold.
+    `held_until` is the end of a stored hold. `is_known` is False if it is not known whether the store has the journal
+    entry of the POST: certainly nothing was sent then.
     """
 
     verdict: Verdict
     at: datetime
     gate: Gate | None = None
     held_until: datetime | None = None
+    is_known: bool = True
+
+    def of(self, job: Job) -> Answered:
+        """The answer to the newest POST of a job."""
+        return Answered(job, job.post_count, self.verdict, self.at, self.held_until, is_known=self.is_known)
 
 
 def hold_of(verdict: Verdict, *, sent_at: datetime, answered_at: datetime, clock_skew: timedelta) -> Hold | None:
@@ -145,7 +151,7 @@ class UnsettledVerdicts:
         """Store verdicts in one commit; returns the verdicts that must be stored one by one."""
         plain = [each for each in replies if each[1].gate is None]
         failed = [each for each in replies if each[1].gate is not None]
-        answers = [Answered(job, job.post_count, reply.verdict, reply.at, reply.held_until) for job, reply in plain]
+        answers = [reply.of(job) for job, reply in plain]
         try:
             settled = await self._settler.verdicts(answers)
         except Exception as error:  # noqa: BLE001 - a fault in one verdict must not keep the others from being stored
@@ -180,9 +186,9 @@ class UnsettledVerdicts:
         while True:
             try:
                 await self._order(reply)
-                await self._settler.verdict(
-                    job, job.post_count, reply.verdict, at=reply.at, held_until=reply.held_until
-                )
+                (settled,) = await self._settler.verdicts([reply.of(job)])
+                if isinstance(settled, BaseException):
+                    raise settled
             except StoreVersionError as error:
                 # A newer version has moved the job since, for example after its summary. Trying again would not help.
                 _log.error(

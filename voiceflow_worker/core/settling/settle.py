@@ -19,7 +19,7 @@ from voiceflow_worker.core.settling.holds import ANSWER_CODES, SUMMARY_CODES, No
 from voiceflow_worker.core.suppression import SuppressionList
 from voiceflow_worker.errors import IllegalMoveError, JobError, JobNotFoundError, StoreVersionError
 from voiceflow_worker.model.jobs import lifecycle
-from voiceflow_worker.model.jobs.evidence import answered, mismatched, summarised
+from voiceflow_worker.model.jobs.evidence import answered, mismatched, not_begun, summarised
 from voiceflow_worker.model.jobs.job import Job, JobState
 from voiceflow_worker.model.jobs.policy import CallPolicy
 from voiceflow_worker.model.numbers.phone import spellings
@@ -52,7 +52,8 @@ class Answered:
     """The answer to a POST of a job. `number` is the POST's number, `at` the time of the answer.
 
     `job` is the job as the caller last saw it. `held_until` is the time at which the queue opens again after a verdict
-    that holds it.
+    that holds it. Without `is_known`, `job` has a journal entry of which it is not known whether it was stored, and
+    whose POST certainly did not leave.
     """
 
     job: Job
@@ -60,6 +61,13 @@ class Answered:
     verdict: Verdict
     at: datetime
     held_until: datetime | None = None
+    is_known: bool = True
+
+    def apply(self, job: Job, *, policy: CallPolicy) -> Job:
+        """The job of the store after this answer."""
+        if not self.is_known:
+            return not_begun(job, self.job, self.verdict, at=self.at, policy=policy)
+        return answered(job, self.number, self.verdict, at=self.at, policy=policy, held_until=self.held_until)
 
 
 class Settler:
@@ -90,21 +98,7 @@ class Settler:
 
     async def verdicts(self, answers: Sequence[Answered]) -> list[Job | BaseException]:
         """Settle POSTs by their answers in one commit; returns the job or the error of each."""
-        changes = [
-            Change(
-                each.job.id,
-                partial(
-                    answered,
-                    number=each.number,
-                    verdict=each.verdict,
-                    at=each.at,
-                    policy=self._policy,
-                    held_until=each.held_until,
-                ),
-                each.job,
-            )
-            for each in answers
-        ]
+        changes = [Change(each.job.id, partial(each.apply, policy=self._policy), each.job) for each in answers]
         settled: list[Job | BaseException] = []
         noted: list[Noted] = []
         for each, changed in zip(answers, await self._changes.change_each(changes), strict=True):

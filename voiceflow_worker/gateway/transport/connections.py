@@ -21,7 +21,7 @@ from voiceflow_worker.gateway.answers.answer import Answer, AnswerParser, Unread
 from voiceflow_worker.gateway.answers.verdict import quote
 from voiceflow_worker.gateway.network import Network, ProxyError
 from voiceflow_worker.gateway.transport.transports import Timeouts
-from voiceflow_worker.model.reports.verdict import PostProgress
+from voiceflow_worker.model.reports.verdict import NotLeavingError, PostProgress
 from voiceflow_worker.model.text.web_address import Proxy
 
 KEEP_ALIVE = 2.0
@@ -53,38 +53,69 @@ class ConnectionPosts:
         path = url.raw_path.decode("ascii")
         self._head = "\r\n".join([f"POST {path} HTTP/1.1", *lines, "Content-Length: "]).encode("ascii")
         self._places = asyncio.Semaphore(limit)
-        self._idle: list[tuple[Connection, float]] = []  # the connection that was used last is the last one
+        self._idle: list[Connection] = []  # the connection that was used last is the last one
         self._connections: set[Connection] = set()
         self._closing: asyncio.TimerHandle | None = None
         self._is_closed = False
 
+    async def connect(self, *, waits: bool = True) -> ConnectedLine | None:
+        """A place and a connection for one POST. An error of connecting is raised by the POST.
+
+        Without `waits`, this returns None at once if there is no kept connection.
+        """
+        if not waits and (self._places.locked() or not self._idle):
+            return None
+        try:
+            if self._places.locked():
+                await self._wait_for_a_place()
+            else:
+                await self._places.acquire()
+            try:
+                connection = self._take()
+                if connection is None and waits:
+                    connection = await self._connect()
+            except BaseException:
+                self._places.release()
+                raise
+        except Exception as error:  # noqa: BLE001 - each error of connecting belongs to the POST
+            return ConnectedLine(self, error)
+        if connection is None:
+            self._places.release()
+            return None
+        return ConnectedLine(self, connection)
+
     async def post(self, body: bytes, *, progress: PostProgress) -> PostOnConnection:
         """POST a body once, and return its exchange. An error counts as `progress` says."""
         by = self._loop.time() + self._timeouts.deadline
-        if self._places.locked():
-            await self._wait_for_a_place()
-        else:
-            await self._places.acquire()
-        connection = None
+        line = progress.line if isinstance(progress.line, ConnectedLine) else await self.connect()
+        if line is None:
+            raise ConnectionError("there is no connection")
+        connection = line.claim()
         try:
-            connection = self._take() or await self._connect()
+            if line is progress.line and not self._is_fresh(connection):
+                connection.abort()
+                connection = self._take() or await self._connect()
             if self._is_closed:
                 raise ConnectionError("the client was closed")
             answer = await connection.post(b"%b%d\r\n\r\n%b" % (self._head, len(body), body), progress=progress, by=by)
+        except NotLeavingError:
+            self.give_back(connection, keep=True, was_used=False)
+            raise
         except BaseException:
-            if connection is not None:
-                connection.abort()
+            connection.abort()
             self._places.release()
             raise
         return PostOnConnection(self, connection, answer)
 
-    def give_back(self, connection: Connection, *, keep: bool) -> None:
+    def give_back(self, connection: Connection, *, keep: bool, was_used: bool = True) -> None:
         """Take a connection back from its POST, and close it unless it may be kept."""
         self._places.release()
         if not keep or self._is_closed or not connection.may_be_kept:
             connection.abort()
             return
-        self._idle.append((connection, self._loop.time()))
+        if was_used:
+            connection.idle_since = self._loop.time()
+        self._idle.append(connection)
         if self._closing is None:
             self._closing = self._loop.call_later(KEEP_ALIVE, self._close_old)
 
@@ -110,13 +141,16 @@ class ConnectionPosts:
 
     def _take(self) -> Connection | None:
         """The connection that was used last; None if no connection may be used."""
-        oldest = self._loop.time() - KEEP_ALIVE
         while self._idle:
-            connection, since = self._idle.pop()
-            if since > oldest and not connection.has_something_to_read:
+            connection = self._idle.pop()
+            if self._is_fresh(connection):
                 return connection
             connection.abort()
         return None
+
+    def _is_fresh(self, connection: Connection) -> bool:
+        """Whether a connection that was idle may be used: not for too long, and nothing has come on it."""
+        return connection.idle_since > self._loop.time() - KEEP_ALIVE and not connection.has_something_to_read
 
     async def _connect(self) -> Connection:
         within = self._timeouts.connect
@@ -146,10 +180,33 @@ class ConnectionPosts:
     def _close_old(self) -> None:
         self._closing = None
         oldest = self._loop.time() - KEEP_ALIVE
-        while self._idle and self._idle[0][1] <= oldest:
-            self._idle.pop(0)[0].abort()
+        while self._idle and self._idle[0].idle_since <= oldest:
+            self._idle.pop(0).abort()
         if self._idle:
-            self._closing = self._loop.call_at(self._idle[0][1] + KEEP_ALIVE, self._close_old)
+            self._closing = self._loop.call_at(self._idle[0].idle_since + KEEP_ALIVE, self._close_old)
+
+
+class ConnectedLine:
+    """A place among the POSTs of a client, with a connection, or with the error of connecting."""
+
+    __slots__ = ("_posts", "_ready")
+
+    def __init__(self, posts: ConnectionPosts, ready: Connection | Exception) -> None:
+        self._posts = posts
+        self._ready: Connection | Exception | None = ready
+
+    def claim(self) -> Connection:
+        """The connection, which belongs to the caller from now on. Raises the error of connecting."""
+        ready, self._ready = self._ready, None
+        if isinstance(ready, Connection):
+            return ready
+        raise ready or ConnectionError("its connection was given back")
+
+    def release(self) -> None:
+        """Give the connection back if no POST has claimed it."""
+        ready, self._ready = self._ready, None
+        if isinstance(ready, Connection):
+            self._posts.give_back(ready, keep=True, was_used=False)
 
 
 class _Opening(asyncio.Protocol):
@@ -258,6 +315,8 @@ class Connection(asyncio.BufferedProtocol):
 
     def __init__(self, connections: set[Connection], timeouts: Timeouts) -> None:
         self.posts: int = 0
+        self.idle_since: float = 0.0
+        """The time on the event loop's clock since which nothing was asked on this connection."""
         self.has_more: bool = False
         self.has_ended: asyncio.Event = asyncio.Event()
         self._connections = connections
@@ -277,7 +336,9 @@ class Connection(asyncio.BufferedProtocol):
     @property
     def may_be_kept(self) -> bool:
         """Whether another POST may be sent on this connection."""
-        return self._is_open and self._parser.keeps_connection and not self.has_more and not self._post_was_cut
+        if not self._is_open or self.has_more or self._post_was_cut:
+            return False
+        return not self.posts or self._parser.keeps_connection
 
     @property
     def has_something_to_read(self) -> bool:
@@ -295,15 +356,16 @@ class Connection(asyncio.BufferedProtocol):
     async def post(self, request: bytes, *, progress: PostProgress, by: float) -> Answer:
         """Send the bytes of a POST, and return the answer. `by` is the latest time for it, by the event loop's clock.
 
-        Raises TimeoutError if no head of an answer came in time, and ConnectionError if the connection ended first.
+        Raises TimeoutError if no head of an answer came in time, ConnectionError if the connection ended first, and
+        NotLeavingError if the POST may not leave any more: then nothing was sent, and the connection is as it was.
         """
         if self._transport is None or not self._is_open or self.has_more:
             raise ConnectionError("the server ended the connection, or sent an answer, before a request")
+        progress.leave()
+        self._transport.write(request)
         self.posts += 1
         self._parser = AnswerParser()
         self._answered = self._loop.create_future()
-        progress.may_have_left = True
-        self._transport.write(request)
         self._heard, self._by = self._loop.time(), by
         if self._timer is None:
             self._timer = self._loop.call_at(self._heard + self._timeouts.read, self._look)
@@ -332,6 +394,7 @@ class Connection(asyncio.BufferedProtocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """The event loop calls this."""
         self._transport = cast("asyncio.Transport", transport)
+        self.idle_since = self._loop.time()
         self._connections.add(self)
 
     def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002 (the event loop gives it)

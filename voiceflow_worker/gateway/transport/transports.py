@@ -22,7 +22,16 @@ from voiceflow_worker.errors import SettingsError
 from voiceflow_worker.gateway.answers.answer import Answer, AnswerReader
 from voiceflow_worker.gateway.answers.verdict import judge_foreign
 from voiceflow_worker.gateway.network import Network
-from voiceflow_worker.model.reports.verdict import PostProgress, Verdict, VerdictKind
+from voiceflow_worker.model.copying import replace
+from voiceflow_worker.model.reports.verdict import (
+    Hold,
+    Line,
+    NotLeavingError,
+    NotSentCause,
+    PostProgress,
+    Verdict,
+    VerdictKind,
+)
 
 LONGEST_WAIT = 3.0
 """Connections are kept only if the wait for silence after an answer takes at most this many seconds. Otherwise each
@@ -185,11 +194,18 @@ class Timeouts:
 class Posts(Protocol):
     """A way to POST bodies to one address."""
 
+    async def connect(self, *, waits: bool = True) -> Line | None:
+        """Get ready for one POST as far as that is possible in advance; `post` finds it as `progress.line`.
+
+        Without `waits`, this returns None if that would take time.
+        """
+        ...
+
     async def post(self, body: bytes, *, progress: PostProgress) -> Exchange:
         """POST a body once, and return its exchange.
 
-        `progress.may_have_left` becomes True before the first byte can leave. If an error is raised while it is False,
-        provably nothing has left. Raises TimeoutError if no answer began in time.
+        `progress.leave` is called just before the first byte can leave. If an error is raised before, provably nothing
+        has left. Raises TimeoutError if no answer began in time, and NotLeavingError.
         """
         ...
 
@@ -268,10 +284,18 @@ class HttpxPosts:
         self._headers = {**headers, "Connection": "close"}
         self._timeouts = timeouts
         self._is_trusted = is_known(transport)
+        self._missed = MissedDepartures(url.host)
+
+    async def connect(self, *, waits: bool = True) -> Line | None:  # noqa: ARG002 (it never waits)
+        """Nothing: httpx connects when the POST begins."""
+        return NoLine()
 
     async def post(self, body: bytes, *, progress: PostProgress) -> HttpxExchange:
         """POST a body once, and return its exchange. An error counts as `progress` says."""
-        progress.may_have_left = not self._is_trusted
+        progress.may_have_left = False
+        if not self._is_trusted:
+            progress.leave()
+        began = time.monotonic()
         trace = _Trace(progress)
         extensions = {"timeout": self._timeouts.of_httpx, "trace": trace}
         headers = {**self._headers, "Content-Length": str(len(body))}
@@ -281,6 +305,8 @@ class HttpxPosts:
         with anyio.move_on_after(self._timeouts.deadline):
             try:
                 response = await self._transport.handle_async_request(request)
+            except NotLeavingError as error:
+                raise NotLeavingError(self._missed.noted(error.verdict, began=began)) from None
             except httpx.TransportError:
                 raise
             except Exception:
@@ -288,6 +314,7 @@ class HttpxPosts:
                 raise
             self._is_trusted = self._is_trusted and progress.may_have_left
             progress.may_have_left = True
+            self._missed.end()
             reader = AnswerReader(response)
             await reader.read()
         if reader is None:
@@ -297,6 +324,52 @@ class HttpxPosts:
 
     async def aclose(self) -> None:
         """Do nothing: the connections are those of the transport."""
+
+
+class NoLine:
+    """A line of a transport that cannot connect in advance."""
+
+    __slots__ = ()
+
+    def release(self) -> None:
+        """Do nothing."""
+
+
+MISSED_IN_A_ROW = 5
+"""The number of times in a row that connecting may take too long before the queue is held. POSTs that were on their way
+at the same time count once."""
+
+
+class MissedDepartures:
+    """Counts how often in a row a POST could not leave, because httpx took too long to connect.
+
+    httpx connects only when the POST has its journal entry, and a call that was late connects anew. Where connecting
+    always takes too long, no call would ever leave. So the queue is then held, and a person is told.
+    """
+
+    def __init__(self, host: str) -> None:
+        self._host = host
+        self._count = 0
+        self._at = float("-inf")
+
+    def noted(self, verdict: Verdict, *, began: float) -> Verdict:
+        """Note that a POST that began at `began` could not leave; returns its verdict, with a hold if it is time."""
+        if verdict.cause is not NotSentCause.MISSED_DEPARTURE or began < self._at:
+            return verdict
+        self._count += 1
+        self._at = time.monotonic()
+        if self._count < MISSED_IN_A_ROW:
+            return verdict
+        self._count = 0
+        reason = (
+            f"connecting to {self._host} takes too long: {MISSED_IN_A_ROW} times in a row, the connection came too late"
+            " for a call to leave. Nothing was sent. Check the network, DNS and the proxy, then resume the queue"
+        )
+        return replace(verdict, hold=Hold(reason=reason, until_opened=True))
+
+    def end(self) -> None:
+        """Note that a POST has left."""
+        self._count = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -356,8 +429,8 @@ class _Trace:
         if name in ("connection.connect_tcp.complete", "connection.connect_unix_socket.complete"):
             self._connections += 1
         elif step == "send_request_headers.started" and getattr(info.get("request"), "method", None) != b"CONNECT":
+            self._progress.leave()  # what it raises keeps httpcore from the first byte
             self._posts += 1
-            self._progress.may_have_left = True
         elif step in ("send_request_headers.failed", "send_request_body.failed") and self._posts:
             self.post_was_cut = True
 

@@ -16,6 +16,7 @@ from voiceflow_worker.model.jobs.lifecycle import (
     by_outcome,
     ended,
     into_doubt,
+    release,
     requeued,
     submitted,
     unless_placed,
@@ -66,6 +67,22 @@ def answered(
             return _not_placed(job, known, verdict, at=at, policy=policy, held_until=held_until)
         case _:
             return _unknown(job, known, at=at, policy=policy)
+
+
+def not_begun(job: Job, entry: Job, verdict: Verdict, *, at: datetime, policy: CallPolicy) -> Job:
+    """The job after its worker gave up a journal entry, of which it is not known whether it was stored.
+
+    `entry` is the job as that entry has it; certainly no byte of its POST left. The same number may now be that of
+    another worker's POST, so the entry is recognised by the time at which it began. If it was not stored and the lease
+    is still that of its worker, the job is released, so that the entry cannot be stored later.
+    """
+    ours = entry.posts[-1]
+    post = job.post(ours.number)
+    if post is not None and post.began_at == ours.began_at:
+        return answered(job, ours.number, verdict, at=at, policy=policy)
+    if post is None and job.state is S.LEASED and job.worker_id == entry.worker_id:
+        return release(job, due_at=at, reason=verdict.message)
+    return job
 
 
 def _recorded(job: Job, number: int, *, evidence: str) -> Post:

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
+from typing import Protocol
 
 
 class VerdictKind(StrEnum):
@@ -43,7 +44,8 @@ class NotSentCause(StrEnum):
     """The call's `validUntil` had passed before it could leave: it waited too long for a limiter, or its process was
     suspended."""
     MISSED_DEPARTURE = "missed_departure"
-    """The call was not ready at its departure time, and the next departure is too far ahead."""
+    """The call was not ready at its departure time, and the next departure is too far ahead; or its first byte could
+    not leave soon enough after its journal entry."""
     HELD = "held"
     """The queue was held while the call waited for its departure."""
     STOPPED = "stopped"
@@ -95,21 +97,58 @@ HoldReader = Callable[[], Awaitable[str | None]]
 """A function that returns the reason of a hold that was ordered after the lease of the call; None if there is none."""
 
 
+DepartureCheck = Callable[[], Verdict | None]
+"""A function that returns the reason why a POST may not leave at this moment, as a verdict; None if it may leave."""
+
+
+class Line(Protocol):
+    """What a gateway has got ready for one POST: its turn, and its connection or the error of connecting."""
+
+    def release(self) -> None:
+        """Give it back if no POST has used it. May be called again."""
+        ...
+
+
+class NotLeavingError(Exception):
+    """Raised just before the first byte of a POST, if it may not leave any more. `verdict` says why."""
+
+    def __init__(self, verdict: Verdict) -> None:
+        super().__init__(verdict.message)
+        self.verdict = verdict
+
+
 class PostProgress:
     """The progress of one POST, readable while it runs and after it was cancelled.
 
-    A gateway sets `may_have_left` to False when it begins, and to True before the first byte of the request can leave.
-    The engine sets `may_have_left` to True before it calls the gateway. So if a gateway never sets it, each POST
-    counts as sent. A POST that is cancelled while `may_have_left` is False has provably sent nothing. A gateway that
+    A gateway sets `may_have_left` to False when it begins, and calls `leave` just before the first byte of the request
+    can leave: nothing is awaited between the two. The engine sets `may_have_left` to True before it calls the gateway.
+    So if a gateway never sets it, each POST counts as sent. A POST that is cancelled while `may_have_left` is False has
+    provably sent nothing. `line` is what the gateway got ready for this POST in advance, if anything. A gateway that
     waited for a rate limiter asks `held` before it sends: the call may have been held meanwhile.
     """
 
-    __slots__ = ("_held", "_on_hold", "may_have_left")
+    __slots__ = ("_held", "_on_hold", "_why_not", "line", "may_have_left")
 
-    def __init__(self, *, on_hold: HoldHearer | None = None, held: HoldReader | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        on_hold: HoldHearer | None = None,
+        held: HoldReader | None = None,
+        why_not: DepartureCheck | None = None,
+        line: Line | None = None,
+    ) -> None:
         self.may_have_left: bool = False
+        self.line: Line | None = line
         self._on_hold = on_hold
         self._held = held
+        self._why_not = why_not
+
+    def leave(self) -> None:
+        """Note that the first byte leaves now. Raises NotLeavingError if the POST may not leave any more."""
+        verdict = None if self._why_not is None else self._why_not()
+        if verdict is not None:
+            raise NotLeavingError(verdict)
+        self.may_have_left = True
 
     async def held(self) -> str | None:
         """The reason why the call may no longer be sent; None while it may be sent."""
