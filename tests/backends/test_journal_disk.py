@@ -109,9 +109,16 @@ def replaced(folder: Path) -> None:
 
 @pytest.mark.parametrize("goes", [deleted, moved, replaced])
 async def test_entries_go_to_a_file_that_a_guard_finds_after_the_journal_is_gone(
-    goes: Callable[[Path], None], tmp_path: Path
+    goes: Callable[[Path], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = tmp_path / "journals"
+    here, synced, sync = threading.get_ident(), list[bool](), os.fsync
+
+    def noted(fd: int) -> None:
+        synced.append(threading.get_ident() == here)
+        sync(fd)
+
+    monkeypatch.setattr(os, "fsync", noted)
     journals = JournalFiles(folder)
     file = await journals.begin("reminders", "worker")
     await file.append([sample_job(1)])
@@ -124,6 +131,7 @@ async def test_entries_go_to_a_file_that_a_guard_finds_after_the_journal_is_gone
     ]
     file.close()
     assert sample_job(2).id in found
+    assert synced == [THREAD] * 4, "each new file and its folder"
 
 
 async def test_a_judgement_that_was_cut_off_does_not_spoil_the_next_entry(

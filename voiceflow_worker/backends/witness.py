@@ -215,10 +215,10 @@ class JournalFile(WitnessJournal):
     async def append(self, jobs: Sequence[Job]) -> None:
         async with self._writing:
             with self._reporting():
-                if self._disk.is_quick and self._size < self._full:
+                if self._disk.is_quick and self._size < self._full and not self._is_gone():
                     self._append(jobs)
                 else:
-                    await to_thread.run_sync(self._append, jobs)
+                    await to_thread.run_sync(self._append_slowly, jobs)
 
     def judge(self, kept: Sequence[bool]) -> None:
         numbers = list(enumerate(kept, self._first))
@@ -236,9 +236,13 @@ class JournalFile(WitnessJournal):
             os.close(self._fd)
             self._fd = None
 
-    def _append(self, jobs: Sequence[Job]) -> None:
+    def _append_slowly(self, jobs: Sequence[Job]) -> None:
+        """Append entries, to a new file if this one is full or gone. This blocks."""
         if self._size >= self._full or self._is_gone():
             self.open()
+        self._append(jobs)
+
+    def _append(self, jobs: Sequence[Job]) -> None:
         self._first = self._number + 1
         lines: list[str] = []
         for job in jobs:
@@ -248,7 +252,7 @@ class JournalFile(WitnessJournal):
         self._write_durably(lines)
 
     def _is_gone(self) -> bool:
-        """Whether the file was deleted or moved, so that no guard would find its entries."""
+        """Whether the file was deleted or moved, so that no guard would find its entries. It then counts as full."""
         with suppress(FileNotFoundError):
             if os.path.samestat(self._path.stat(), os.fstat(self._descriptor)):
                 return False
@@ -257,6 +261,7 @@ class JournalFile(WitnessJournal):
             "a new file begins",
             file=str(self._path),
         )
+        self._size = self._full
         return True
 
     def _write_durably(self, lines: Sequence[str]) -> None:

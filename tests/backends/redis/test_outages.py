@@ -10,10 +10,12 @@ import pytest
 from anyio import to_thread
 
 from tests.support.redis_server import RedisCluster, RedisServer, WatchedPair, free_port, wait_for
+from tests.support.scripted_redis import Answer, ScriptedRedis
 from tests.support.waiting import once_available
 from voiceflow_worker.backends import open_store
-from voiceflow_worker.backends.contract import NOW, QUEUE, moved, sample_job, sample_jobs
+from voiceflow_worker.backends.contract import NOW, QUEUE, ManualClock, moved, sample_job, sample_jobs
 from voiceflow_worker.backends.contract.samples import add_jobs, commit
+from voiceflow_worker.backends.redis.faults import script
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.reading import count_states, get_jobs
 from voiceflow_worker.core.ports.store import Put, Step, Unit
@@ -52,6 +54,27 @@ async def test_a_killed_server_is_said_to_be_away_and_found_again(own_server: Re
         assert await once_available(lambda: commit(store, moves)) == [True] * 20
         assert time.monotonic() - started < 5
         assert await states(store) == {JobState.QUEUED: 30, JobState.SENDING: 20}
+
+
+class Flighty(ScriptedRedis):
+    """A server that passes its survey, and closes the connection at the first question."""
+
+    surveys = 0
+
+    def _answer(self, words: list[str]) -> Answer:
+        self.surveys += words[0].upper() == "INFO"
+        if words[1:2] == [script("totals").sha]:
+            raise anyio.EndOfStream
+        return super()._answer(words)
+
+
+async def test_a_server_that_closes_each_connection_after_its_survey_is_asked_with_pauses() -> None:
+    server = Flighty()
+    async with server.listening(), open_store(server.url, clock=ManualClock()) as store:
+        with anyio.move_on_after(1):
+            while True:
+                assert not await answers(store, QUEUE)
+        assert 1 < server.surveys < 10
 
 
 async def test_every_commit_that_was_answered_survives_a_kill(own_server: RedisServer) -> None:

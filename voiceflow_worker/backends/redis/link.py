@@ -369,9 +369,10 @@ class Link:
 
     async def _keep_open(self, *, task_status: TaskStatus[VoiceflowError | None]) -> None:
         began = False
-        pause = FIRST_PAUSE
+        pause = 0.0
         while True:
             session: Session | None = None
+            lasted = 0.0
             try:
                 found: list[Durability] = []
                 session = Session(await primary(self._url, self._learnt), self._url, partial(self._check, found))
@@ -380,12 +381,14 @@ class Link:
                 self._session = session
                 if self._why is not None:
                     _log.info("the store can be reached again")
-                self._why, pause = None, FIRST_PAUSE
+                self._why = None
                 self._opened.set()
+                opened_at = time.monotonic()
                 if not began:
                     began = True
                     task_status.started(None)
                 await session.ended.wait()
+                lasted = time.monotonic() - opened_at
             except Exception as error:  # noqa: BLE001 - after any error, the link is opened again
                 why = translated(error, shown=self._url.shown)
                 if not began:
@@ -397,9 +400,9 @@ class Link:
             finally:
                 if session is not None:
                     self._end(session)
-            if self._why is not None:
-                await anyio.sleep(pause)
-                pause = min(pause * 2, LONGEST_PAUSE)
+            # A session that lasted is opened again at once. A server that ends each of them soon is not asked at once.
+            pause = 0.0 if lasted > LONGEST_PAUSE else min(max(pause * 2, FIRST_PAUSE), LONGEST_PAUSE)
+            await anyio.sleep(pause)
 
     async def _check(self, found: list[Durability], line: Line) -> None:
         """Survey a new connection. `found` has the durability that the server had when its session began.

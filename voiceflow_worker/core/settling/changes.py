@@ -147,9 +147,9 @@ class Changes:
                 break
             try:
                 read = await read_each(self._store, [job_id for job_id in todo if job_id not in remembered])
-            except StoreError as error:
+            except StoreError as away:
                 # What earlier rounds have stored is told, whatever comes after them.
-                answers.update(dict.fromkeys([place for places in todo.values() for place in places], error))
+                answers.update(dict.fromkeys([place for places in todo.values() for place in places], away))
                 todo = {}
                 break
             for job_id, error in read.unreadable.items():
