@@ -419,6 +419,19 @@ def load_settings(*, options_place: str | None = None, **options: object) -> Set
     return Settings(**given)
 
 
+def asked_log_format() -> str | None:
+    """The log format that is asked for, even if other settings are wrong; None for the default."""
+    try:
+        layers = _layers()
+    except SettingsError:
+        layers = (_Layer(EnvSettingsSource(BaseSettings).env_vars, "the environment", PREFIX),)
+    try:
+        given = next((found for layer in layers if (found := layer.given().get("log_format")) is not None), None)
+        return None if given is None else str(given.read()).strip().lower()
+    except SettingsError:
+        return None
+
+
 def unknown_variables() -> tuple[UnknownVariable, ...]:
     """The unknown names among the settings in the environment, `.env` and `voiceflow.toml`."""
     return tuple(unknown for layer in _layers() for unknown in layer.unknown())

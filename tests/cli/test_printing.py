@@ -6,6 +6,8 @@ import csv
 import gc
 import json
 import logging
+import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -258,3 +260,67 @@ def test_every_line_names_its_process_where_there_are_several(capsys: pytest.Cap
     structlog.get_logger("voiceflow.worker").info("ours")
     logging.getLogger("somebody").warning("theirs")
     assert ["4711" in line for line in capsys.readouterr().err.splitlines()] == [True, True]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "variables", "code", "level"),
+    [
+        (("enqueu",), {}, 2, "error"),
+        (("enqueue", "missing.csv", "--say", "Hi"), {}, 2, "error"),
+        (
+            ("enqueue", "people.csv", "--say", "Hi", "--voice-profile", "v", "--source", "+6531234567", "--json"),
+            {},
+            2,
+            "info",
+        ),
+        (("status",), {}, 3, "error"),
+        (("status",), {"VOICEFLOW_RATE": "fast"}, 2, "error"),
+        (("worker", "--drain"), {"VOICEFLOW_API_KEY": ""}, 2, "error"),
+        (("ivr", "play", "missing:menu"), {}, 2, "error"),
+    ],
+)
+@pytest.mark.parametrize("place", ["environment", ".env", "voiceflow.toml"])
+def test_every_line_on_stderr_is_json_if_the_log_is(
+    voiceflow: Program,
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    arguments: tuple[str, ...],
+    variables: dict[str, str],
+    code: int,
+    level: str,
+    place: str,
+) -> None:
+    monkeypatch.chdir(voiceflow.folder)
+    Path("people.csv").write_text("destination\nnobody\n")
+    if place == "environment":
+        monkeypatch.setenv("VOICEFLOW_LOG_FORMAT", "json")
+    else:
+        Path(place).write_text("VOICEFLOW_LOG_FORMAT=JSON\n" if place == ".env" else 'log_format = "json"\n')
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    ended = voiceflow(*arguments)
+    records = [json.loads(line) for line in ended.err.splitlines()]
+    assert ended.code == code
+    assert level in {record["level"] for record in records}
+    assert all({"event", "level", "timestamp"} <= set(record) for record in records)
+
+
+def test_what_python_prints_is_json_too(voiceflow: Program, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(_arguments: object) -> int:
+        sys.stderr.write("half a line, ")
+        sys.stderr.write("and its end\n")
+        structlog.get_logger().warning("a record", number=1)
+        worker = threading.Thread(target=lambda: sys.stderr.write("from a thread\n"))
+        worker.start()
+        worker.join()
+        raise ZeroDivisionError("a bug\nin two lines")
+
+    monkeypatch.setenv("VOICEFLOW_LOG_FORMAT", "json")
+    monkeypatch.setattr("voiceflow_worker.cli.program._ended", fails)
+    log_to_stderr(form="json", level="info")
+    with pytest.raises(SystemExit, match="1"):
+        voiceflow("status")
+    records = [json.loads(line) for line in voiceflow.capfd.readouterr().err.splitlines()]
+    assert [record["event"] for record in records[:3]] == ["half a line, and its end", "a record", "from a thread"]
+    assert records[3]["level"] == "critical"
+    assert records[3]["event"].endswith("ZeroDivisionError: a bug\nin two lines")

@@ -16,7 +16,7 @@ from typing import Annotated, Any
 from cyclopts import App, CycloptsError, Parameter, UnknownCommandError, ValidationError
 
 from voiceflow_worker.cli.options import REST
-from voiceflow_worker.cli.output import ExitCode, explained, keep_stderr, tell_error
+from voiceflow_worker.cli.output import ExitCode, explained, keep_stderr, stderr_as_asked, tell_error
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -28,6 +28,12 @@ def run(arguments: Sequence[str]) -> int:
             stream.reconfigure(errors="backslashreplace")
     REST.is_printed = "--help-all" in arguments
     arguments = ["--help" if each == "--help-all" else each for each in arguments]
+    with stderr_as_asked():
+        return _ended(arguments)
+
+
+def _ended(arguments: Sequence[str]) -> int:
+    """Run one command, print an expected error, and return the exit code."""
     try:
         result: object = program()(arguments, exit_on_error=False, print_error=False, result_action="return_value")
         sys.stdout.flush()

@@ -32,7 +32,17 @@ from voiceflow_worker.cli.opening import (
     signals_to,
     voice_client,
 )
-from voiceflow_worker.cli.output import ExitCode, Meter, Output, explained, keep_stderr, meter, resume_of, tell_error
+from voiceflow_worker.cli.output import (
+    ExitCode,
+    Meter,
+    Output,
+    explained,
+    keep_stderr,
+    meter,
+    resume_of,
+    stderr_as_asked,
+    tell_error,
+)
 from voiceflow_worker.core.overview.batches import DrainResult
 from voiceflow_worker.core.overview.status import NO_RECEIVER, Heartbeats, QueueStatus
 from voiceflow_worker.core.overview.story import closed_in_words, gate_as_json
@@ -171,6 +181,12 @@ def main() -> int:
     The process reads its options from the first line of stdin, and stops at the end of stdin.
     """
     keep_stderr()
+    with stderr_as_asked():
+        return _ended()
+
+
+def _ended() -> int:
+    """Work until the end, print an expected error, and return the exit code."""
     try:
         anyio.run(_work, sys.stdin.buffer.readline().decode())
     except BaseException as error:
