@@ -2,18 +2,22 @@ from __future__ import annotations
 
 import ssl
 import traceback
+from contextlib import suppress
 from datetime import timedelta
 from ipaddress import ip_network
 from pathlib import Path
 
+import httpx
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 from pydantic import SecretStr
 
 from tests.support.company_proxy import AUTHORITY
 from tests.support.company_proxy import CERTIFICATE as COMPANY
 from voiceflow_worker.errors import SettingsError
 from voiceflow_worker.model.jobs.policy import CallPolicy, OutcomeSource, PersonLimit
-from voiceflow_worker.model.text.web_address import Proxy, is_among
+from voiceflow_worker.model.text.web_address import Proxy, is_among, read_hosts
 from voiceflow_worker.setting_kinds import parse_duration
 from voiceflow_worker.settings import load_settings, unknown_variables
 
@@ -389,6 +393,11 @@ def test_a_proxy_is_an_http_address(given: str, proxy: Proxy) -> None:
         ("http://[::1", "with a host"),
         ("http://[nonsense]:1", "with a host"),
         ("http://proxy one:3128", "with a host"),
+        ("http://10.0.0.256:3128", "with a host"),
+        ("http://pr\N{LATIN SMALL LETTER O WITH STROKE}xy:3128", "with a host"),
+        ("http://a..b:3128", "with a host"),
+        (f"http://{'x' * 64}.example.com:3128", "with a host"),
+        ("http://[fe80::1%eth0]:3128", "with a host"),
         ("ftp://proxy", "with a host"),
         ("http://proxy:3128/pac", "ends with its host and port"),
         ("http://proxy:3128?x=hunter2", "ends with its host and port"),
@@ -467,6 +476,23 @@ def test_an_entry_that_is_neither_host_nor_network_is_refused(monkeypatch: pytes
     message = told()
     assert "VOICEFLOW_NO_PROXY is " in message
     assert "(the environment): " in message
+
+
+_PIECES = st.sampled_from(
+    ["http://", "HTTP://", "socks5://", "me", ":", "p%40ss", "@", "proxy", ".", "10.0.0.1", "256", "[", "]", "::1", "*",
+     "fd07", "/", "24", "#", "?", "%", ",", " ", "\n", "\0", "é", "3128", "99999", "-", "_"]
+)  # fmt: skip
+
+
+@given(st.lists(_PIECES, max_size=9).map("".join))
+@example("http://10.0.0.256:1")
+def test_whatever_is_written_is_read_or_refused_with_a_sentence(text: str) -> None:
+    with suppress(ValueError):
+        proxy = Proxy.of(text)
+        assert httpx.Proxy(proxy.url, auth=proxy.credentials).url.host == proxy.host
+    with suppress(ValueError):
+        hosts = read_hosts(text)
+        assert {is_among(url, hosts) for url in ("https://voice.8x8.com", "http://[::1]:8080", "http://10.0.0.1")}
 
 
 AUTHORITY_PEM = AUTHORITY.read_text()

@@ -11,6 +11,7 @@ from tests.gateway.conftest import NOW, OURS, Kind, named, placement
 from tests.gateway.misbehaving import CERTIFICATE, CREATED, Behaviour, Connection, MisbehavingServer, answer, places
 from tests.support.company_proxy import (
     AUTHORITY,
+    OPENED,
     VOICE,
     CompanyProxy,
     hangs_up,
@@ -22,6 +23,7 @@ from tests.support.company_proxy import (
 )
 from tests.support.company_proxy import CERTIFICATE as COMPANY
 from voiceflow_worker.gateway.client import VoiceClient
+from voiceflow_worker.gateway.network import Network
 from voiceflow_worker.model.reports.verdict import NotSentCause, PostProgress, Verdict
 from voiceflow_worker.model.reports.verdict import VerdictKind as K
 
@@ -66,6 +68,7 @@ NOTHING_LEFT: dict[str, tuple[Behaviour, str]] = {
     "half a head": (says(b"HTTP/1.1 200 Conn"), ""),
     "nothing but a status": (says(b"HTTP/1.1 two hundred\r\n\r\n"), ""),
     "an endless head": (says(b"HTTP/1.1 200 OK\r\nX: " + b"x" * 300_000), ""),
+    "bytes after its answer": (says(OPENED + b"welcome"), ""),
     "hangs up": (hangs_up, ""),
     "resets": (resets, ""),
     "ends the tunnel": (in_tunnel(ends_at_once, tls=False), ""),
@@ -214,6 +217,17 @@ async def test_this_machine_is_reached_without_the_proxy(kind: Kind, no_proxy: s
             async with kind.client(url, proxy=proxy.url, no_proxy=no_proxy) as client:
                 assert (await place(client, PostProgress())).kind is K.CREATED
         assert not proxy.connections
+
+
+def test_this_machines_certificates_are_trusted_and_ssl_cert_file_is_not_followed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    (company,) = ssl.create_default_context(cafile=AUTHORITY).get_ca_certs()
+    paths = ssl.get_default_verify_paths()
+    monkeypatch.setenv("SSL_CERT_FILE", str(AUTHORITY))
+    assert company not in Network(ca_file=CERTIFICATE).ssl_context.get_ca_certs()
+    monkeypatch.setattr(ssl, "get_default_verify_paths", lambda: paths._replace(openssl_cafile=str(AUTHORITY)))
+    assert company in Network(ca_file=CERTIFICATE).ssl_context.get_ca_certs()
 
 
 @both

@@ -19,7 +19,6 @@ import httpx
 from voiceflow_worker.errors import SettingsError
 from voiceflow_worker.gateway.answers.verdict import certificate_problem, describe
 from voiceflow_worker.model.text.web_address import HostRule, Proxy, is_among, is_this_machine, read_hosts
-from voiceflow_worker.setting_kinds import read_certificates
 
 if TYPE_CHECKING:
     from voiceflow_worker.settings import Settings
@@ -200,6 +199,8 @@ def _trust(ca_file: Path | None) -> ssl.SSLContext:
         with suppress(OSError):  # this machine may have none; ssl.SSLError is one too
             context.load_verify_locations(**place)
     if ca_file is not None:
+        from voiceflow_worker.setting_kinds import read_certificates  # loads pydantic, which takes 0.1 s
+
         try:
             context.load_verify_locations(cadata=read_certificates(ca_file))
         except ValueError as error:

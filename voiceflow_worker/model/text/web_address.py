@@ -70,7 +70,12 @@ class Proxy:
             )
         parts = split_web_address(text)
         # A mark such as # in a password ends the host: what follows it then holds the @.
-        if parts is None or "@" in rest.rpartition("@")[0] or "@" in parts.path + parts.query + parts.fragment:
+        if (
+            parts is None
+            or not _is_host(parts.hostname or "")
+            or "@" in rest.rpartition("@")[0]
+            or "@" in parts.path + parts.query + parts.fragment
+        ):
             ways = "write %40 for @, %23 for #, %2F for / and %3A for : in its user name and password"
             more = f"; {ways}" if "@" in text else ""
             raise ValueError(f"give an http address with a host, such as http://proxy.example.com:3128{more}")
@@ -99,7 +104,7 @@ def read_proxy(text: str) -> str:
     return text.strip()
 
 
-_NAME = re.compile(r"(?:\*?\.)?([a-z0-9_]([a-z0-9_.-]*[a-z0-9_])?)\.?", re.ASCII)
+_NAME = re.compile(r"(?!.{254})[a-z0-9_-]{1,63}(\.[a-z0-9_-]{1,63})*\.?", re.ASCII)
 _IN_BRACKETS = re.compile(r"\[([0-9a-f]*:[0-9a-f:.]*)\]")
 _HOSTS = "give hosts and networks with commas between, such as .example.com, db.example.com:8443, 10.0.0.0/8, [::1]"
 
@@ -131,10 +136,10 @@ class HostRule:
             raise ValueError(f"{text!r} has no port after its last colon; {_HOSTS}")
         if (network := _network(rest)) is not None:
             return cls(text, network=network, port=port or None)
-        name = _NAME.fullmatch(rest)
-        if name is None or name[1].rpartition(".")[2].isdigit():
+        name = rest.removeprefix("*").removeprefix(".").removesuffix(".")
+        if not _is_host(name) or (rest.startswith("*") and not rest.startswith("*.")):
             raise ValueError(f"{text!r} is neither a host nor a network; {_HOSTS}")
-        return cls(text, name=name[1], port=port or None)
+        return cls(text, name=name, port=port or None)
 
     def holds(self, host: str, port: int) -> bool:
         """Whether a host and port are among those of this entry."""
@@ -160,6 +165,13 @@ def is_among(url: str, hosts: Iterable[HostRule]) -> bool:
     parts = urlsplit(url)
     port = parts.port or (443 if parts.scheme == "https" else 80)
     return any(each.holds(_host(url), port) for each in hosts)
+
+
+def _is_host(text: str) -> bool:
+    """Whether a text is an address or a name, and not an address with a mistake, such as 10.0.0.256."""
+    if _ip(text) is not None:
+        return "%" not in text
+    return _NAME.fullmatch(text) is not None and not text.rstrip(".").rpartition(".")[2].isdigit()
 
 
 def _network(text: str) -> IPv4Network | IPv6Network | None:
