@@ -159,7 +159,10 @@ def test_a_file_of_another_kind_is_refused_with_the_remedy(tmp_path: Path, conte
 @pytest.mark.parametrize(
     ("row", "sentence"),
     [
-        ("+6587654321", "the row has 1 cell, but the header has 2; give every column a cell"),
+        (
+            "+6587654321",
+            "the row has 1 cell, but the header has 2: name is missing; fill them, or put a column",
+        ),
         (
             "+6587654321,Ana, Ltd",
             "the row has 3 cells, but the header has 2; put quotes around a cell that contains the delimiter",

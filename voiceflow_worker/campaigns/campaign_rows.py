@@ -22,7 +22,7 @@ from voiceflow_worker.campaigns.calls.values import (
     missing_from,
     write_dates_out,
 )
-from voiceflow_worker.campaigns.files.damaged_texts import error_in
+from voiceflow_worker.campaigns.files.damaged_texts import error_in, misread
 from voiceflow_worker.campaigns.files.input_file import InputFile
 from voiceflow_worker.campaigns.files.rows import DESTINATION, REASON, RESERVED, RawRow, RowSource, row_name
 from voiceflow_worker.campaigns.sources.cells import GivenRows, open_source
@@ -97,10 +97,13 @@ class CampaignRows:
         self.keys: SeenKeys = SeenKeys()
         """The unique keys of the rows that were read."""
         self._telephones = SeenKeys()
+        self._misread_rows = 0
+        self._first_misread: tuple[int, str, str] | None = None
         self._repeated = 0
         self._first_repeat: tuple[int, int] | None = None
         self.findings: tuple[Finding, ...] = self._file_findings()
         """Warnings about the whole file: its columns, and the constant parts of its template."""
+        self.source.spare = frozenset({"", "language", *(each for each in self.source.columns if self._is_spare(each))})
 
     def later_texts(self, row: ReadRow) -> tuple[tuple[str, str], ...]:
         """What the row's person hears after the first question of a menu, each text with its menu and key."""
@@ -133,7 +136,17 @@ class CampaignRows:
     def closing_findings(self) -> tuple[Finding, ...]:
         """Warnings about all rows together, such as hidden rows. Call this when all rows have been read."""
         notes = (Finding(file=self.file, severity=Severity.WARNING, message=each) for each in self.source.notes)
-        return (*notes, *self._repeats())
+        return (*notes, *self._misread(), *self._repeats())
+
+    def _misread(self) -> tuple[Finding, ...]:
+        if self._first_misread is None:
+            return ()
+        row, name, problem = self._first_misread
+        others = self._misread_rows - 1
+        more = f" {count_of(others, 'more row')} {'is' if others == 1 else 'are'} like it." if others else ""
+        message = f"{problem}.{more}"
+        column = self._names.get(name, name) or None
+        return (Finding(file=self.file, row=row, column=column, severity=Severity.WARNING, message=message),)
 
     def _repeats(self) -> tuple[Finding, ...]:
         """A warning about rows that call the number of an earlier row with another body; empty if there are none."""
@@ -188,6 +201,7 @@ class CampaignRows:
             values.problems.append((name, raw.code, message))
             values.variables.pop(row_name(name), None)
         _refuse_errors(values)
+        self._note_misread(raw, values)
         if options.date_order is not None:
             write_dates_out(values, options.date_order)
         return values
@@ -251,7 +265,26 @@ class CampaignRows:
                 *(each.remedy for each in found if each.remedy is not None)
             )
         unused = [name for name in self.source.columns if name and not self._is_wanted(name)]
-        return (*template.findings, *(self._unused_column(name) for name in unused))
+        return (*template.findings, *self._misread_names(), *(self._unused_column(name) for name in unused))
+
+    def _misread_names(self) -> Iterator[Finding]:
+        for name in self.source.header:
+            if problem := misread(name):
+                row, message = self.source.header_row, f"the name of this column {problem}"
+                yield Finding(file=self.file, row=row, column=name.strip(), severity=Severity.WARNING, message=message)
+
+    def _note_misread(self, raw: RawRow, values: RowValues) -> None:
+        """Note a row whose texts seem to be wrongly decoded. The line of a request body counts as one text."""
+        texts = values.variables or {"": raw.text}
+        for name, value in texts.items():
+            if isinstance(value, str) and (problem := misread(value)):
+                self._misread_rows += 1
+                self._first_misread = self._first_misread or (raw.number, name, problem)
+                return
+
+    def _is_spare(self, name: str) -> bool:
+        """True for a column that neither a call nor its menu needs."""
+        return bool(name) and not self._is_wanted(name) and self._options.menu is None
 
     def _is_wanted(self, name: str) -> bool:
         template = self._options.template

@@ -88,8 +88,6 @@ class CsvValues:
             self._variables.append((columns.index(DESTINATION), own))
         self._data = [(index, name) for index, name in self._variables if name not in _OWN]
         self.variables: frozenset[str] = frozenset(variable for _, variable in self._variables)
-        # A spreadsheet widens the header by columns without a name if one row has too many cells.
-        self._nameless = range(max((index for index, name in enumerate(columns, 1) if name), default=0), len(columns))
 
     def __call__(self, raw: RawRow) -> RowValues:
         """The values of a row. The row must have as many cells as the header."""
@@ -99,16 +97,9 @@ class CsvValues:
             variables={name: cells[index] for index, name in self._variables},
             data={name: cells[index] for index, name in self._data},
             problems=[
-                *(
-                    ("", None, f"has {cells[index]!r} after the last named column; name its column, or correct the row")
-                    for index in self._nameless
-                    if cells[index]
-                ),
-                *(
-                    (name, None, _no_value(cells[index]))
-                    for index, name in self._reserved
-                    if cells[index] and is_missing(cells[index])
-                ),
+                (name, None, _no_value(cells[index]))
+                for index, name in self._reserved
+                if cells[index] and is_missing(cells[index])
             ],
         )
 

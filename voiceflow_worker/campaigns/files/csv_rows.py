@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import csv
+import re
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 
 from voiceflow_worker.campaigns.files.input_file import LONGEST_LINE, InputFile, Line, read_lines
 from voiceflow_worker.campaigns.files.rows import (
     DESTINATION,
+    REASON,
     FileKind,
     RawRow,
     RowSource,
     canonical_name,
+    is_number_column,
+    nameless_values,
     read_columns,
     row_name,
 )
@@ -27,6 +31,8 @@ _LONGEST_CELL = 131_072
 
 _LONGEST_HEADER = 20
 """The largest number of lines that a header can have after its first line."""
+
+_SEPARATOR = re.compile(r"""\s*["']?\s*sep\s*=""", re.IGNORECASE)
 
 _OPEN_QUOTE = 'has a quote (") that is opened and not closed; close it, or write "" for a quote within a cell'
 
@@ -50,29 +56,43 @@ class CsvRows(RowSource):
     ) -> None:
         self._file = file
         self._lines = _PushbackLines(read_lines(file, on_bytes=on_bytes))
-        self.header: tuple[str, ...] = self._read_header(row_name(number_column or DESTINATION))
-        if judge is None:
-            self.columns = read_columns(self.header, number_column, place=file)
-            return
-        self.columns: tuple[str, ...] = tuple(map(canonical_name, self.header))
-        if problem := judge(self.columns):
-            raise CampaignFileError(f"{file} {problem}")
+        numbers = row_name(number_column or DESTINATION)
+        self.header: tuple[str, ...] = self._read_header(numbers)
+        try:
+            if judge is None:
+                self.columns = read_columns(self.header, number_column, place=file)
+                return
+            self.columns: tuple[str, ...] = tuple(map(canonical_name, self.header))
+            if problem := judge(self.columns):
+                raise CampaignFileError(f"{file} {problem}")
+        except CampaignFileError as error:
+            if hint := self._title_hint(numbers):
+                raise CampaignFileError(f"{error}{hint}", error.findings).remedied(*error.remedies) from None
+            raise
 
     def _read_header(self, numbers: str) -> tuple[str, ...]:
+        named_in: int | None = None
         for line in self._lines:
             if not line.text.strip():
                 continue
             if line.problem is not None:
                 raise CampaignFileError(f"{self._file}, line {line.number} {line.problem}")
             # A first line such as `sep=;` names the delimiter for Excel.
-            if line.text.lower().startswith("sep=") and len(line.text.strip("\n")) == 5:
-                self.delimiter = line.text[4]
+            if named_in is None and _SEPARATOR.match(line.text):
+                self.delimiter = self._named_delimiter(line)
+                named_in = line.number
                 continue
             text, more = line.text, 0
             # The name of a column may have line breaks. The delimiter is still unknown, so quotes are counted.
             while text.count('"') % 2 and more < _LONGEST_HEADER and (following := self._lines.take()) is not None:
                 text, more = text + following.text, more + 1
-            self.delimiter: str = self.delimiter or _delimiter_of(text, numbers)
+            likely = _delimiter_of(text, numbers)
+            self.delimiter: str = self.delimiter or likely
+            if named_in is not None and self.delimiter not in text and likely in text:
+                raise CampaignFileError(
+                    f"{self._file}: line {named_in} says that {self.delimiter!r} stands between the cells, but line "
+                    f"{line.number} has {likely!r} there; correct or remove line {named_in}"
+                )
             cells = _cells(text, self.delimiter)
             if isinstance(cells, str):
                 raise CampaignFileError(f"{self._file}, line {line.number}: the header {cells}")
@@ -81,6 +101,31 @@ class CsvRows(RowSource):
         raise CampaignFileError(
             f"{self._file} is empty; it needs a header line with a column named destination, and rows"
         )
+
+    def _named_delimiter(self, line: Line) -> str:
+        text = line.text.strip("\r\n")
+        if len(text) == len("sep=") + 1 and not text.startswith(('"', "'")):
+            return text[-1]
+        raise CampaignFileError(
+            f"{self._file}: line {line.number} is {text[:40]}, which does not name what stands between the cells; "
+            "write it as sep=; with one character and no quotes, or remove the line"
+        )
+
+    def _title_hint(self, numbers: str) -> str:
+        """What to add to an error about a header that is a title, and has the real header below it."""
+        filled = sum(bool(cell.strip()) for cell in self.header)
+        taken: list[Line] = []
+        while len(taken) < _LONGEST_HEADER and (line := self._lines.take()) is not None:
+            taken.append(line)
+        for line in taken:
+            cells = _cells(line.text, _delimiter_of(line.text, numbers))
+            names = [] if isinstance(cells, str) else [row_name(cell) for cell in cells if cell.strip()]
+            if numbers in names or any(map(is_number_column, names)):
+                return f"; line {line.number} looks like the header: remove the lines above it, such as titles"
+        following = next((line for line in taken if line.text.strip()), None)
+        if filled == 1 and following is not None and any(mark in following.text for mark in _DELIMITERS):
+            return f"; line {self.header_row} has only one cell: remove titles above the header"
+        return ""
 
     def __iter__(self) -> Iterator[RawRow]:
         for line in self._lines:
@@ -97,7 +142,13 @@ class CsvRows(RowSource):
         text, cells = self._joined(first)
         if isinstance(cells, str):
             return self._unreadable(first, cells)
-        return RawRow(number=first.number, text=text, cells=cells, problems=self._raggedness(cells))
+        missing = self.columns[len(cells) :]
+        # Excel leaves out the empty cells at the end of some rows. In a file of rejects, a row that could not be read
+        # is one cell, and stays bad until it is corrected.
+        if missing and self.spare.issuperset(missing) and self.columns[0] != REASON:
+            cells += ("",) * len(missing)
+        problems = self._raggedness(cells) or tuple(nameless_values(self.columns, cells))
+        return RawRow(number=first.number, text=text, cells=cells, problems=problems)
 
     def _joined(self, first: Line) -> tuple[str, tuple[str, ...] | str]:
         """The text of the record that begins with this line, and its cells.
@@ -135,12 +186,12 @@ class CsvRows(RowSource):
         wanted, found = len(self.columns), len(cells)
         if found == wanted or not any(cell.strip() for cell in cells):
             return ()
-        remedy = (
-            "put quotes around a cell that contains the delimiter"
-            if found > wanted
-            else "give every column a cell, even if it is empty"
-        )
-        return ((None, f"the row has {found} cell{'s' * (found != 1)}, but the header has {wanted}; {remedy}"),)
+        sizes = f"the row has {found} cell{'s' * (found != 1)}, but the header has {wanted}"
+        if found > wanted:
+            return ((None, f"{sizes}; put quotes around a cell that contains the delimiter"),)
+        missing = ", ".join(name or "a column without a name" for name in self.columns[found:])
+        remedy = "fill them, or put a column that every row fills last: Excel leaves out empty cells at the end of rows"
+        return ((None, f"{sizes}: {missing} {'is' if found + 1 == wanted else 'are'} missing; {remedy}"),)
 
 
 class _PushbackLines:

@@ -137,6 +137,14 @@ def near_destination(names: Iterable[str]) -> str | None:
     return by_folded[close[0]] if close else next((by_folded[n] for n in by_folded if "phone" in n), None)
 
 
+def nameless_values(columns: Sequence[str], cells: Sequence[str]) -> Iterator[tuple[str | None, str]]:
+    """The problems of a row with values in columns that have no name: they would be lost."""
+    for place, (name, cell) in enumerate(zip(columns, cells, strict=False), 1):
+        if not name and cell.strip():
+            shown = f"the row has {cell.strip()[:40]!r} in its cell {place}, but that column has no name"
+            yield None, f"{shown}: name it in the header, or clear the column"
+
+
 class FileKind(StrEnum):
     """The formats of campaign files."""
 
@@ -185,6 +193,8 @@ class RowSource(ABC):
     """The names in rows of a table's columns whose cells are arrays or objects, written as JSON."""
     delimiter: str = ""
     """The delimiter of a CSV file."""
+    spare: frozenset[str] = frozenset()
+    """The columns of a CSV file that nothing needs. Their cells may be missing at the end of a row."""
     notes: tuple[str, ...] = ()
     """Warnings about the whole file. They are complete when all rows have been read."""
 

@@ -11,7 +11,14 @@ from typing import Any
 
 from voiceflow_worker.campaigns.files.file_contents import PARQUET, WORKBOOK
 from voiceflow_worker.campaigns.files.input_file import InputFile, refuse_other_content, unreadable
-from voiceflow_worker.campaigns.files.rows import FileKind, RawRow, RowSource, read_columns, row_name
+from voiceflow_worker.campaigns.files.rows import (
+    FileKind,
+    RawRow,
+    RowSource,
+    nameless_values,
+    read_columns,
+    row_name,
+)
 from voiceflow_worker.campaigns.sources.cells import cell_text, message_line, missing_library, table_row
 from voiceflow_worker.campaigns.sources.spreadsheet import BadCell, Sheet, Spreadsheet, SpreadsheetError, in_ranges
 from voiceflow_worker.errors import CampaignFileError
@@ -225,6 +232,8 @@ class ParquetRows(RowSource):
                 for values in zip(*map(_values, batch.columns), strict=True):
                     number += 1
                     row = table_row(number, values, self.columns)
+                    if nameless := tuple(nameless_values(self.columns, row.cells)):
+                        row = row._replace(problems=(*row.problems, *nameless))
                     if any(cell.strip() for cell in row.cells):
                         yield row
                 if self._on_bytes is not None:
