@@ -86,10 +86,10 @@ class Engine:
         now = self.store.clock.now()
         return list(await self.store.lease(self.name, worker_id="worker-1", limit=limit, until=now + LEASE, now=now))
 
-    async def prepare(self) -> list[Flight]:
+    async def prepare(self, limit: int = 10) -> list[Flight]:
         """Lease what is due and lock its numbers: the journal is the next thing to happen."""
         leased_at = self.store.clock.monotonic()
-        return await self.submitter.prepare(await self.lease(), leased_at=leased_at)
+        return await self.submitter.prepare(await self.lease(limit), leased_at=leased_at)
 
     async def journal(self) -> list[Job]:
         """Lease what is due and write its journal: the POST is the next thing to happen."""

@@ -4,25 +4,32 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.support.cutting_proxy import CuttingProxy
+from tests.support.engine import LEASE, Engine
+from tests.support.flows import number
 from tests.support.redis_server import RedisServer
+from tests.support.voices import ScriptedVoice
 from voiceflow_worker import CallPolicy
 from voiceflow_worker.backends import open_store
-from voiceflow_worker.backends.contract import NOW, QUEUE, sample_jobs
+from voiceflow_worker.backends.contract import NOW, QUEUE, ManualClock, sample_jobs
 from voiceflow_worker.backends.contract.breaking import ended, endings
 from voiceflow_worker.backends.contract.writing import DAY, DONE, NOT_FREE, held, new, next_of, put, stored, to, write
 from voiceflow_worker.backends.redis import RedisStore
 from voiceflow_worker.backends.redis.faults import script
+from voiceflow_worker.backends.witness import JournalFiles
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.store import Absent, Delete, Same, Step, Unit, tally_change
 from voiceflow_worker.core.settling.changes import Change, Changed, Changes
 from voiceflow_worker.errors import StoreReadOnlyError, StoreUnavailableError
 from voiceflow_worker.model.jobs import lifecycle
 from voiceflow_worker.model.jobs.job import JobState
+from voiceflow_worker.model.jobs.policy import OutcomeSource
 
 pytestmark = pytest.mark.anyio
 
@@ -131,3 +138,34 @@ async def test_changes_that_were_stored_before_the_connection_was_lost_are_told(
         assert [isinstance(answer, Changed) for answer in answers] == [place < AT_ONCE for place in range(MANY)]
         assert all(isinstance(answer, StoreUnavailableError) for answer in answers[AT_ONCE:])
         assert (await witness.totals(QUEUE)).states[JobState.CANCELLED] >= AT_ONCE
+
+
+@pytest.mark.parametrize("guarded", [False, True])
+@pytest.mark.parametrize("part", [1, 2, 3])
+async def test_calls_whose_journal_entries_a_server_took_before_it_was_full_are_sent_and_the_others_wait(
+    part: int, *, guarded: bool, own_server: RedisServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    voice, files = ScriptedVoice(), JournalFiles(tmp_path / "journals") if guarded else None
+    clock = ManualClock()
+    async with open_store(own_server.url, clock=clock) as store:
+        engine = Engine(store, voice, policy=CallPolicy(outcomes=OutcomeSource.NONE), witness=files)
+        async with engine.at_work():
+            jobs = [await engine.enqueue(number(place)) for place in range(MANY)]
+            flights = await engine.prepare(limit=MANY)
+            with monkeypatch.context() as patched:
+                before_part(store, part, lambda: fill(own_server), patched)
+                begun = await engine.submitter.begin(flights)
+            for flight in begun:
+                await engine.submitter.fly(flight)
+            assert len(voice.placed) == AT_ONCE * (part - 1)
+            states = [await engine.state(job) for job in jobs]
+            assert states.count("accepted") == len(voice.placed)
+            assert {"accepted", "queued"} >= {state for state in states if state != "leased"}, "none is in doubt"
+            empty(own_server)
+            clock.advance(LEASE + timedelta(seconds=1))
+            await engine.sweeper.sweep()
+            while await engine.send():
+                pass
+            assert sorted(voice.client_request_ids) == sorted(set(voice.client_request_ids))
+            assert {await engine.state(job) for job in jobs} == {"accepted"}
+            assert len(voice.placed) == MANY

@@ -176,7 +176,12 @@ async def write_each(store: Store, step: Step, *, now: datetime) -> Sequence[Ans
     try:
         return (await store.write(step, now=now)).answers
     except StoreError as error:
-        return [answer or error for answer in error.answers or [None] * len(step.units)]
+        return told_by(error, step)
+
+
+def told_by(error: StoreError, step: Step) -> list[Answer | StoreError]:
+    """The answers that the store gave to units of a step before it failed, and the error for the others."""
+    return [answer or error for answer in error.answers or [None] * len(step.units)]
 
 
 @overload

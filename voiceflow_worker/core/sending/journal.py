@@ -28,7 +28,7 @@ from voiceflow_worker.core.ports.store import (
     gate_key,
     is_closed,
 )
-from voiceflow_worker.core.ports.trips import Batcher, gather, retry_briefly
+from voiceflow_worker.core.ports.trips import Batcher, gather, retry_briefly, told_by
 from voiceflow_worker.core.rollback import RollbackGuard
 from voiceflow_worker.core.suppression import NAMESPACE as SUPPRESSED
 from voiceflow_worker.core.suppression import entry_of
@@ -141,39 +141,50 @@ class Journal:
     async def _flush(self, jobs: Sequence[Job]) -> list[Begun | Answer | BaseException]:
         asked_at = self._store.clock.monotonic()
         entries = [self.entry(job) for job in jobs]
+        answers: Sequence[Answer | Exception]
         try:
             answers = await self._write(entries)
         except Exception as error:  # noqa: BLE001 - nothing leaves, whatever was raised: each job is settled as unsent
+            answers = [error] * len(entries)
+        failed = {job.id: answer for job, answer in zip(jobs, answers, strict=True) if isinstance(answer, Exception)}
+        for error in set(failed.values()):
             _log.warning(
                 "the journal entries of calls could not be stored; the calls are not sent now",
-                jobs=[job.id for job in jobs],
+                jobs=[job_id for job_id, each in failed.items() if each is error],
                 error=str(error),
-                exc_info=not isinstance(error, StoreError),
+                exc_info=None if isinstance(error, StoreError) else error,
             )
-            why = f"its journal entry could not be stored: {error}"
-            gone_on = Answer(result=Result.STALE)  # it was to end, or to wait: the end of its lease brings it back
-            return [Begun(new, asked_at, why) if _leaves(new) else gone_on for new, _ in entries]
-        gone = [job.id for job, answer in zip(jobs, answers, strict=True) if answer.result is Result.STALE]
+        results = [self._result(new, answer, asked_at) for (new, _), answer in zip(entries, answers, strict=True)]
+        gone = [
+            job.id
+            for job, answer in zip(jobs, answers, strict=True)
+            if isinstance(answer, Answer) and answer.result is Result.STALE
+        ]
         if gone:
             _log.info("calls are not sent, because another process has changed them", jobs=gone)
-        return [
-            Begun(new, asked_at) if answer.result is Result.DONE and _leaves(new) else answer
-            for (new, _), answer in zip(entries, answers, strict=True)
-        ]
+        return results
 
-    async def _write(self, entries: Sequence[tuple[Job, Unit]]) -> Sequence[Answer]:
+    def _result(self, new: Job, answer: Answer | Exception, asked_at: float) -> Begun | Answer:
+        if not _leaves(new):
+            # If it was to end, or to wait, and nothing is known, the end of its lease brings it back.
+            return answer if isinstance(answer, Answer) else Answer(result=Result.STALE)
+        if isinstance(answer, Exception):
+            return Begun(new, asked_at, f"its journal entry could not be stored: {answer}")
+        return Begun(new, asked_at) if answer.result is Result.DONE else answer
+
+    async def _write(self, entries: Sequence[tuple[Job, Unit]]) -> Sequence[Answer | Exception]:
         guard, step = self._guard, Step(units=tuple(unit for _, unit in entries))
         sending = [new for new, _ in entries if _leaves(new)]
         if guard is None or not sending:
-            return await self._store_step(step)
+            return await self._answers(step)
         if not guard.is_vetted:
             # The server was restarted while these calls waited: the guard's checks come first.
             return [_UNVETTED] * len(entries)
         step = guard.guarded(step)
-        answers, written = list[Answer](), False
+        answers, written = list[Answer | Exception](), False
 
         async def commit() -> None:
-            answers.extend(await self._store_step(step))
+            answers.extend(await self._answers(step))
 
         async def write() -> None:
             nonlocal written
@@ -186,9 +197,16 @@ class Journal:
             if written and not answers:
                 guard.judge([False] * len(sending))
             raise
-        results = zip(entries, answers, strict=True)
-        guard.judge([each.result is Result.DONE for (new, _), each in results if _leaves(new)])
+        results = [self._result(new, each, 0) for (new, _), each in zip(entries, answers, strict=True) if _leaves(new)]
+        guard.judge([isinstance(each, Begun) and each.unsent is None for each in results])
         return answers
+
+    async def _answers(self, step: Step) -> Sequence[Answer | Exception]:
+        """The answers to the units of a step, also of one that failed after the store had answered some of them."""
+        try:
+            return await self._store_step(step)
+        except StoreError as error:
+            return told_by(error, step)
 
     async def _store_step(self, step: Step) -> Sequence[Answer]:
         # Each try has the same units. A store that has already written them, and whose answer was lost, says so. After
