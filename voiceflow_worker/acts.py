@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, ClassVar
 from voiceflow_worker.core.overview.story import closed_in_words, gate_as_json, gate_in_words, one_line
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.identity import queue_of
-from voiceflow_worker.core.ports.reading import count_states, gates_of, limits_of
+from voiceflow_worker.core.ports.reading import count_states, gates_at, gates_of, limits_of
 from voiceflow_worker.core.ports.record_set import BatchNames
 from voiceflow_worker.core.queue import CallQueue
 from voiceflow_worker.core.suppression import Suppression, SuppressionList, why_refused
@@ -174,7 +174,7 @@ class Hold(QueueAct):
         await self.counted()
         calls, store = self.calls, self.operator.store
         until = None if self.lasts is None else store.clock.now() + self.lasts
-        before = await gates_of(store, calls.name)
+        before = (await gates_at(store, calls.name, [self.batch])).values()
         gate = await calls.hold(
             batch_id=self.batch, until=until, reason=by_person(self.operator.name, self.reason, "held")
         )

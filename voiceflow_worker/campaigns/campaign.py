@@ -58,7 +58,9 @@ class Campaign:
         if assumptions is None:
             limits = await limits_of(self.queue.store, self.queue.name)
             assumptions = (
-                PreviewOptions() if limits is None else PreviewOptions(rate=limits.rate, max_active=limits.max_active)
+                PreviewOptions()
+                if limits is None or limits.are_unreadable
+                else PreviewOptions(rate=limits.rate, max_active=limits.max_active)
             )
         now = self.queue.store.clock.now()
         return await enqueue_file(

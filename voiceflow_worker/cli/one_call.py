@@ -197,7 +197,7 @@ async def place_call(settings: Settings, call: OneCall, *, tell: Tell, without_o
             tell(Step("not called", now, obstacle))
             return False
         limits = await limits_of(calls.store, settings.queue)
-        if limits is not None:  # this worker leaves the limits of the queue as they are
+        if limits is not None and not limits.are_unreadable:  # this worker leaves the limits of the queue as they are
             settings = settings.model_copy(update=asdict(limits))
         worker = worker_of(settings, calls.store, voice, batch_id=batch)
         stop = anyio.Event()

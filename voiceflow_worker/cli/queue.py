@@ -20,6 +20,7 @@ from voiceflow_worker.model.text.wording import count_of, duration_in_words, rat
 
 if TYPE_CHECKING:
     from voiceflow_worker.core.overview.batches import BatchProgress
+    from voiceflow_worker.core.overview.status import QueueStatus
 
 
 async def status(*, common: QueueOptions = QueueOptions()) -> None:
@@ -42,10 +43,7 @@ async def status(*, common: QueueOptions = QueueOptions()) -> None:
     output.say(f"queue {found.queue} in {url}: {count_of(found.total, 'call')}")
     if found.total:
         output.table(("state", "#calls"), [(state.value, count) for state, count in found.states.items() if count])
-    limit = "not set yet" if found.limits is None else rate_in_words(found.limits.rate)
-    if found.limits is not None and found.limits.max_active is not None:
-        limit += f", at most {count_of(found.limits.max_active, 'open call')}"
-    output.say(f"rate: {limit}; now {found.rate_now:g} calls/s, by {count_of(found.workers, 'worker')}")
+    output.say(_rate_of(found))
     if found.due:
         oldest = duration_in_words(timedelta(seconds=found.oldest_due_seconds or 0))
         output.say(f"due: {found.due}; the oldest has waited {oldest}")
@@ -65,6 +63,19 @@ async def status(*, common: QueueOptions = QueueOptions()) -> None:
         output.say(closed_in_words(gate))
     if found.doubts:
         output.say(f"in doubt: {found.doubts}; see `voiceflow calls list --state in_doubt`")
+
+
+def _rate_of(found: QueueStatus) -> str:
+    from voiceflow_worker.core.overview.status import UNREADABLE
+
+    now = f"now {found.rate_now:g} calls/s, by {count_of(found.workers, 'worker')}"
+    if found.limits is None:
+        return f"rate: not set yet; {now}"
+    if found.limits.are_unreadable:
+        return f"rate: {UNREADABLE}; {now}"
+    most = found.limits.max_active
+    limit = "" if most is None else f", at most {count_of(most, 'open call')}"
+    return f"rate: {rate_in_words(found.limits.rate)}{limit}; {now}"
 
 
 async def batches(*, common: QueueOptions = QueueOptions()) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import replace
@@ -31,6 +32,8 @@ from voiceflow_worker.model.text.wording import SLOWEST, checked_duration, is_ra
 from voiceflow_worker.model.window import CallWindow
 
 _PAGE = 500
+_AGAIN, _STUCK = 0.1, 5.0
+"""Seconds until waiting calls of a cancelled batch are looked for again, and after which none more of them ends."""
 
 
 class CallQueue:
@@ -166,8 +169,22 @@ class CallQueue:
         before = await self._cancelled(batch_id)
         await order_gate(self.store, cancelled)
         await until_left(self.store, [self.name], batch_id=batch_id)
-        await Sweeper(self.store, queue=self.name, policy=self._policy, changes=self._changes).end_cancelled()
+        await self._end_waiting(batch_id)
         return max(await self._cancelled(batch_id) - before, 0)
+
+    async def _end_waiting(self, batch_id: str) -> None:
+        """End the calls of a cancelled batch until none waits. Running workers end calls too, each some of them."""
+        sweeper = Sweeper(self.store, queue=self.name, policy=self._policy, changes=self._changes)
+        clock, least = self.store.clock, math.inf
+        gives_up = clock.monotonic() + _STUCK
+        while True:
+            ended = await sweeper.end_cancelled()
+            waiting = (await count_states(self.store, self.name, batch_id=batch_id))[JobState.QUEUED]
+            if ended or waiting < least:
+                least, gives_up = waiting, clock.monotonic() + _STUCK
+            if not waiting or clock.monotonic() > gives_up:  # calls that this version cannot read are left
+                return
+            await clock.sleep(_AGAIN)
 
     async def _cancelled(self, batch_id: str) -> int:
         """The jobs of a batch in a state in which a cancel leaves them. Running workers end some of them too."""

@@ -189,12 +189,20 @@ def _entry(number: str, text: str) -> Suppression:
         until = fields["until"]
         return Suppression(
             number=number,
-            since=datetime.fromisoformat(fields["since"]),
+            since=_moment(fields["since"]),
             reason=fields["reason"],
             job_id=fields["job_id"],
-            until=datetime.fromisoformat(until) if until else None,
+            until=_moment(until) if until else None,
         )
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, OverflowError) as error:
         report_unreadable(f"the entry of {number} on the suppression list", error)
         reason = "its entry in the list cannot be read, perhaps because a newer version of voiceflow-worker wrote it"
         return Suppression(number=number, since=datetime.fromtimestamp(0, UTC), reason=reason)
+
+
+def _moment(text: str) -> datetime:
+    """The time in UTC. Raises ValueError for a time without a zone: nobody knows when it is."""
+    moment = datetime.fromisoformat(text)
+    if moment.tzinfo is None:
+        raise ValueError(f"{text} has no time zone")
+    return moment.astimezone(UTC)

@@ -14,7 +14,7 @@ from anyio.abc import TaskGroup
 from anyio.lowlevel import checkpoint
 
 from voiceflow_worker.core.overview.batches import DrainCheck, DrainResult
-from voiceflow_worker.core.overview.status import EVERY, Pulse, clock_behind
+from voiceflow_worker.core.overview.status import EVERY, UNREADABLE, Pulse, clock_behind
 from voiceflow_worker.core.ports import CallLog, Limits, Order, Query, Store, Voice
 from voiceflow_worker.core.ports.identity import checked_queue, new_worker_id
 from voiceflow_worker.core.ports.outside import Witness
@@ -391,7 +391,10 @@ class Worker:
     async def _sweep(self) -> None:
         limits = await limits_of(self._store, self.queue)
         if limits is not None and self._departures.follow(limits.rate):
-            _log.info("the rate of the queue was changed", queue=self.queue, rate=limits.rate)
+            if limits.are_unreadable:
+                _log.error(UNREADABLE, queue=self.queue)
+            else:
+                _log.info("the rate of the queue was changed", queue=self.queue, rate=limits.rate)
             self._end_pauses()
         swept = await self._sweeper.sweep()
         if swept.doubted:

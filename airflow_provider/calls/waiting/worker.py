@@ -77,7 +77,7 @@ async def worker_for(
     """
     rate, options = settings.rate, WorkerOptions(burst=settings.burst, max_active=settings.max_active)
     limits = await limits_of(queue.store, queue.name)
-    if limits is not None:
+    if limits is not None and not limits.are_unreadable:
         if settings.place_of("rate") is None:
             rate = limits.rate
         if settings.place_of("burst") is None:

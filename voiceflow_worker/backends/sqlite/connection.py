@@ -122,8 +122,9 @@ def damaged(path: Path, found: str) -> StoreCorruptError:
     """The error for a damaged store."""
     return StoreCorruptError(
         f"the store {path} is damaged ({found}). Nothing was changed. Stop all processes that use it, then "
-        f"{Remedy.RESTORE}. This keeps the damaged file, and takes over what can still be read about sent calls. "
-        f"Without a backup, recover the readable part: sqlite3 {path} .recover | sqlite3 recovered.db"
+        f"{Remedy.RESTORE}. This keeps the damaged file, but takes nothing over from it, and holds every queue: calls "
+        "that were sent after the backup are unknown to it. Without a backup, recover what can be read: "
+        f"sqlite3 {path} .recover | sqlite3 recovered.db"
     ).remedied(Remedy.RESTORE)
 
 

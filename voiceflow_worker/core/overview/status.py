@@ -225,6 +225,10 @@ def _mean(samples: Sequence[Mapping[str, float]]) -> dict[str, float]:
     return {queue: round(rate / len(samples), 3) for queue, rate in total.items()}
 
 
+UNREADABLE = (
+    "the limits of the queue cannot be read, perhaps because a newer version of voiceflow-worker wrote them; no call "
+    "leaves until `voiceflow rate N`, or a worker that starts, sets them"
+)
 _TURN = "for their turn"
 MOST_READ = 2000
 """The most queued calls that are read for their reasons, by due time. With more calls, the counts are lower bounds."""

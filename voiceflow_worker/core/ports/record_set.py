@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 import structlog
 
-from voiceflow_worker.core.ports import Query, Store
+from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.identity import new_worker_id
-from voiceflow_worker.core.ports.reading import find_jobs
+from voiceflow_worker.core.ports.reading import count_states
 from voiceflow_worker.core.ports.store import Absent, Drop, Mode, Page, Put, Result, Step, Unit, gate_key
 
 if TYPE_CHECKING:
@@ -292,7 +292,8 @@ class BatchNames:
 
     async def has_calls(self, batch_id: str) -> bool:
         """Whether the queue has a call of this batch."""
-        return bool(await find_jobs(self._store, Query(queue=self._queue, batch_id=batch_id, limit=1)))
+        # By its counters, because a call that only a newer version can read is a call too.
+        return any((await count_states(self._store, self._queue, batch_id=batch_id)).values())
 
     async def why_unknown(self, batch_id: str | None) -> str | None:
         """A sentence that the queue has no calls of this batch, with names like it as a hint.

@@ -38,17 +38,18 @@ pairs. Each method may raise `StoreUnavailableError`; only `write` then leaves o
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import Enum, StrEnum
 from typing import NamedTuple, Protocol
 
-from voiceflow_worker.errors import StoreVersionError
 from voiceflow_worker.model.jobs.gate import Gate, GateScope, GateState, known_gate
 from voiceflow_worker.model.jobs.job import Job, JobState
 from voiceflow_worker.model.jobs.totals import STATE, Totals, tally_of
 from voiceflow_worker.model.text.printable import checked_text
+from voiceflow_worker.model.text.wording import SLOWEST
 
 MOST_TOGETHER = 1000
 """The most units of a step that is written `together`. On Redis such a step is one script, about 50 µs a unit."""
@@ -364,13 +365,25 @@ def gate_put(gate: Gate, *, token: str) -> Put:
     return Put(GATES, gate_key(gate.queue, batch), f"{gate.state.value} {since} {token} {gate.reason}", ends)
 
 
+UNREADABLE_GATE = "its gate cannot be read, perhaps because a newer version of voiceflow-worker wrote it"
+"""The reason of a hold whose record cannot be read."""
+
+
 def gate_from(record: Record) -> Gate:
-    """The gate in a record of `GATES`. A state that only a newer version knows counts as held."""
+    """The gate in a record of `GATES`.
+
+    A state that only a newer version knows, and a record that cannot be read, count as held: stores let no call pass
+    (`is_closed`), and an order must be able to replace each gate.
+    """
     queue, space, batch = record.key.partition(" ")
-    state, since, _, reason = _parts(record, 4)
+    try:
+        state, since, _, reason = record.value.split(" ", 3)
+        at = _EPOCH + int(since) * _MICROSECOND
+    except (ValueError, OverflowError):
+        state = GateState.HELD if is_closed(record) else GateState.OPEN
+        at, reason = _EPOCH, UNREADABLE_GATE
     known = known_gate(state)
     until = record.ends_at if known is GateState.HELD else None
-    at = _EPOCH + int(since) * _MICROSECOND
     return Gate.of(queue, batch if space else None, known, since=at, until=until, reason=reason)
 
 
@@ -391,6 +404,11 @@ class Limits:
     burst: int = 1
     max_active: int | None = None
 
+    @property
+    def are_unreadable(self) -> bool:
+        """Whether the limits stand for a record that cannot be read: no call leaves until they are set anew."""
+        return self.max_active == 0
+
 
 def limits_put(queue: str, limits: Limits) -> Put:
     """The record of a queue's limits."""
@@ -399,21 +417,26 @@ def limits_put(queue: str, limits: Limits) -> Put:
     return Put(LIMITS, queue, text, None)
 
 
+UNREADABLE_LIMITS = Limits(rate=SLOWEST, max_active=0)
+"""The limits of a queue whose record cannot be read."""
+
+
 def limits_from(record: Record | None) -> Limits:
-    """The limits in a record of `LIMITS`; no limits without a record."""
+    """The limits in a record of `LIMITS`; no limits without a record.
+
+    A record that cannot be read, such as one of a newer version, lets no call leave, until the limits are set anew.
+    """
     if record is None:
         return Limits()
-    rate, burst, most = _parts(record, 3)
-    return Limits(
-        rate=None if rate == "-" else float(rate), burst=int(burst), max_active=None if most == "-" else int(most)
-    )
-
-
-def _parts(record: Record, count: int) -> list[str]:
-    parts = record.value.split(" ", count - 1)
-    if len(parts) != count:
-        raise StoreVersionError(f"the record {record.key!r} cannot be read; a newer version wrote it")
-    return parts
+    try:
+        rate, burst, most = record.value.split(" ")
+        found = Limits(
+            rate=None if rate == "-" else float(rate), burst=int(burst), max_active=None if most == "-" else int(most)
+        )
+    except ValueError:
+        return UNREADABLE_LIMITS
+    is_known = (found.rate is None or 0 < found.rate < math.inf) and found.burst > 0 and found.max_active != 0
+    return found if is_known else UNREADABLE_LIMITS
 
 
 # --- Reading -----------------------------------------------------------------------------------------------------

@@ -48,7 +48,9 @@ class SetRate:
         ordered = Put(NAMESPACE, self._queue, self._rates.text(_Rate(rate)), None)
         while True:
             _, standing = await self._standing()
-            limits = replace(limits_from(standing), rate=rate)
+            kept = limits_from(standing)
+            # Of limits that cannot be read, nothing can be kept: the next worker that starts sets the others.
+            limits = Limits(rate=rate) if kept.are_unreadable else replace(kept, rate=rate)
             unit = self._unit(limits, standing, Same(LIMITS, self._queue, None if standing is None else standing.value))
             if await self._write(replace(unit, puts=(*unit.puts, ordered))):
                 return limits

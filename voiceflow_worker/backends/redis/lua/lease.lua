@@ -23,7 +23,7 @@ local work = WORK
 if closed_until('') then
     return packed({0})
 end
-local most = string.match(record_at('limit', asked.queue, now) or '- 1 -', '^%S+ %S+ (%S+)$')
+local _, _, most = limits_at(asked.queue, now)
 if most ~= '-' then
     local active = redis.call('ZCARD', base .. ':state:leased')
         + redis.call('ZCOUNT', base .. ':active', '(' .. asked.now, '+inf')

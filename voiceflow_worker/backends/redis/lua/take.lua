@@ -3,7 +3,7 @@
 -- Asked: queue, wanted (how many times), now; now and horizon as texts in epoch seconds. Returns {} for a queue without a
 -- rate, else {next free time, time, …}.
 local now, horizon = tonumber(asked.now_seconds), tonumber(asked.horizon_seconds)
-local rate, burst = string.match(record_at('limit', asked.queue, tonumber(asked.now)) or '- 1 -', '^(%S+) (%S+) ')
+local rate, burst = limits_at(asked.queue, tonumber(asked.now))
 if rate == '-' then
     return packed({})
 end
