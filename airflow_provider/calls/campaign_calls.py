@@ -16,6 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+from airflow_provider.calls.failures import has_none
 from airflow_provider.calls.identity import TaskIdentity
 from airflow_provider.calls.made_calls import (
     REMOVED,
@@ -140,6 +141,13 @@ def check_rows(rows: Sequence[Mapping[str, Any]], options: CampaignOptions, *, n
         if read.request is not None and read.request.batch_id != options.batch_id:
             message = f"must be empty, because the batch of this task is {options.batch_id}"
             errors.append(Finding(row=read.raw.number, column="batch_id", message=message))
+        errors += [
+            Finding(
+                row=read.raw.number, column=str(name), message=f"has the word None ({value!r}): a value was missing"
+            )
+            for name, value in rows[read.raw.number - 1].items()
+            if isinstance(value, str) and has_none(value)
+        ]
         if errors:
             checked.errors += errors
             checked.rejected += 1

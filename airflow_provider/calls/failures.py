@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Sequence
+import re
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
+from typing import cast
 
 from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException
 
@@ -122,3 +124,28 @@ def judge(jobs: Sequence[Job], *, fail_on: Sequence[str], store: str) -> None:
         if found:
             more = f" (This is the first of {len(found)} such calls, out of {len(jobs)}.)" if len(found) > 1 else ""
             raise error(message(found[0], store=store) + more)
+
+
+_NONE = re.compile(r"(?<!\w)None(?!\w|\s+of\b)")
+"""The word None, as Python writes a missing value. `None of` may begin a sentence."""
+
+
+def has_none(text: str) -> bool:
+    """Return whether a text has the word None."""
+    return _NONE.search(text) is not None
+
+
+def refuse_none(name: str, value: object) -> None:
+    """Raise InvalidInputError if a text, or a text anywhere in a body, has the word None: a value was missing there."""
+    if isinstance(value, str):
+        if has_none(value):
+            raise InvalidInputError(
+                f"{name} is {value[:200]!r}: a template has rendered a missing value to None. Give the value, "
+                "or a default ({{ name or 'customer' }}); if the word is meant, write it as none"
+            )
+    elif isinstance(value, Mapping):
+        for key, inner in cast("Mapping[object, object]", value).items():
+            refuse_none(f"{name}.{key}", inner)
+    elif isinstance(value, Sequence) and not isinstance(value, bytes):
+        for place, inner in enumerate(cast("Sequence[object]", value)):
+            refuse_none(f"{name}[{place}]", inner)

@@ -10,7 +10,7 @@ from typing import Any, cast
 
 LONGEST_BATCH = 50
 """The largest number of characters in a `clientBatchId` (8x8 callflows guide)."""
-_CLEARS = ("airflow_max_tries", "airflow_clear_number")
+_CLEARS = ("airflow_max_tries", "airflow_clear_number", "airflow_loop_trajectory", "airflow_loop_region")
 """Data of a call that tell how often its task instance had been cleared when the call was enqueued."""
 
 
@@ -21,6 +21,10 @@ class TaskIdentity:
     `max_tries` grows only when a user clears the instance. `clear_number`, of a mapped task, counts the clears of the
     DAG run; only a clear can give an instance another index. The key has no `try_number`, no id of a try (`ti.id`) and
     no logical date, because these change between tries or may be undefined.
+
+    In a task loop (Airflow 3.4), each iteration is an instance of its own, with the number `loop_index`. A clear of
+    later iterations forks the loop, which runs them again: `loop_trajectory` grows, or at least `loop_region` is
+    another, and `max_tries` begins again.
     """
 
     dag_id: str
@@ -29,12 +33,17 @@ class TaskIdentity:
     map_index: int = -1
     max_tries: int = 0
     clear_number: int = 0
+    loop_index: int | None = None
+    loop_trajectory: int = 1
+    loop_region: str = ""
 
     @classmethod
     def of(cls, context: Mapping[str, Any]) -> TaskIdentity:
         """Return the identity of the task instance that runs in this Airflow context."""
         ti = context["ti"]
         map_index = getattr(ti, "map_index", -1)
+        loop = context.get("loop")
+        index, trajectory, region = (_part(loop, name) for name in ("index", "trajectory", "region_id"))
         return cls(
             dag_id=ti.dag_id,
             run_id=ti.run_id,
@@ -42,6 +51,9 @@ class TaskIdentity:
             map_index=-1 if map_index is None else map_index,
             max_tries=getattr(ti, "max_tries", 0) or 0,
             clear_number=0 if map_index is None or map_index < 0 else _clear_number(context),
+            loop_index=index if isinstance(index, int) else None,
+            loop_trajectory=trajectory if isinstance(trajectory, int) else 1,
+            loop_region="" if region is None else str(region),
         )
 
     @property
@@ -69,6 +81,11 @@ class TaskIdentity:
 
     def data(self) -> dict[str, object]:
         """Return the identity as data of a call, for reports, menus and later tries."""
+        loop = {
+            "airflow_loop_index": self.loop_index,
+            "airflow_loop_trajectory": self.loop_trajectory,
+            "airflow_loop_region": self.loop_region,
+        }
         return {
             "airflow_dag_id": self.dag_id,
             "airflow_run_id": self.run_id,
@@ -76,12 +93,15 @@ class TaskIdentity:
             "airflow_map_index": self.map_index,
             "airflow_max_tries": self.max_tries,
             "airflow_clear_number": self.clear_number,
+            **({} if self.loop_index is None else loop),
         }
 
     def owns(self, data: Mapping[str, object] | None) -> bool:
         """Return whether a try of this instance enqueued the call with this data."""
+        if data is None:
+            return False
         mine = {name: value for name, value in self.data().items() if name not in _CLEARS}
-        return data is not None and mine.items() <= data.items()
+        return mine.items() <= data.items() and data.get("airflow_loop_index") == self.loop_index
 
     def is_sibling_of(self, data: Mapping[str, object] | None) -> bool:
         """Return whether another instance of the same expansion enqueued the task's call with this data."""
@@ -91,7 +111,12 @@ class TaskIdentity:
 
     def was_cleared_since(self, data: Mapping[str, object] | None) -> bool:
         """Return whether a user has cleared this instance since the task enqueued the call with this data."""
-        tries, clears = ((data or {}).get(name) for name in _CLEARS)
+        tries, clears, trajectory, region = ((data or {}).get(name) for name in _CLEARS)
+        if self.loop_index is not None and isinstance(trajectory, int):
+            if self.loop_trajectory != trajectory:
+                return self.loop_trajectory > trajectory
+            if region and self.loop_region and region != self.loop_region:
+                return True
         # Not compared with the task's `retries`, which a new version of the DAG may change.
         was_cleared = isinstance(tries, int) and self.max_tries > tries
         # Instances that share a call may have been cleared unequally often: one clear makes one new call.
@@ -99,15 +124,37 @@ class TaskIdentity:
 
     def as_json(self) -> dict[str, Any]:
         """Return the identity as an argument of a trigger."""
-        return {"dag_id": self.dag_id, "run_id": self.run_id, "task_id": self.task_id, "map_index": self.map_index}
+        loop = {} if self.loop_index is None else {"loop_index": self.loop_index}
+        return {
+            "dag_id": self.dag_id,
+            "run_id": self.run_id,
+            "task_id": self.task_id,
+            "map_index": self.map_index,
+            **loop,
+        }
 
     @property
-    def _task(self) -> tuple[str, str, str]:
-        return self.dag_id, self.run_id, self.task_id
+    def _task(self) -> tuple[object, ...]:
+        loop = () if self.loop_index is None else (("loop", self.loop_index),)
+        return self.dag_id, self.run_id, self.task_id, *loop
+
+    @property
+    def occasion(self) -> tuple[object, ...]:
+        """The parts that tell the tries of this instance from all others; the number of the try is not among them."""
+        fork = () if self.loop_index is None else ((self.loop_trajectory, self.loop_region),)
+        return *self._task, self.map_index, *fork
 
     def __str__(self) -> str:
         index = f"[{self.map_index}]" if self.is_mapped else ""
-        return f"{self.dag_id}.{self.task_id}{index} of run {self.run_id}"
+        loop = "" if self.loop_index is None else f", iteration {self.loop_index},"
+        return f"{self.dag_id}.{self.task_id}{index}{loop} of run {self.run_id}"
+
+
+def _part(loop: object, name: str) -> object:
+    """Return a field of the loop in a context, which is an object or a mapping."""
+    if isinstance(loop, Mapping):
+        return cast("Mapping[str, object]", loop).get(name)
+    return getattr(loop, name, None)
 
 
 def _clear_number(context: Mapping[str, Any]) -> int:

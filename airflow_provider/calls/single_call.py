@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, cast
 
-from airflow_provider.calls.failures import never_rang
+from airflow_provider.calls.failures import never_rang, refuse_none
 from airflow_provider.calls.identity import TaskIdentity
 from airflow_provider.calls.made_calls import (
     CORRECTED,
@@ -85,7 +85,11 @@ def flow_of(
     parameters that do not fit together, and CallFlowError for a flow that breaks a rule.
     """
     if (say is None) == (flow is None):
-        raise InvalidInputError("give the operator either say=… or flow=…")
+        raise InvalidInputError(
+            "give the operator either say=… or flow=… (a template that renders to None counts as not given)"
+        )
+    refuse_none("say", say)
+    refuse_none("flow", flow.to_body() if isinstance(flow, CallFlow) else flow)
     if destination is not None and not isinstance(cast("object", destination), str):
         raise InvalidInputError(
             f"destination is a {type(destination).__name__}, but a task instance calls one number. For several "

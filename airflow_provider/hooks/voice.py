@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncGenerator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import TYPE_CHECKING, Any
@@ -73,7 +74,7 @@ class VoiceFlowHook(BaseHook):
         return str(self._own.get("allow_local_store", "")).strip().lower() in {"true", "1", "yes"}
 
     def _read(self, connection: Connection) -> Settings:
-        given = {name: value for name, value in connection.extra_dejson.items() if value not in (None, "")}
+        given = {name: value for name, value in self._extra(connection).items() if value not in (None, "")}
         self._own = {name: given.pop(name) for name in _OWN_EXTRAS & given.keys()}
         if "api_key" in given:
             raise SettingsError(
@@ -97,6 +98,22 @@ class VoiceFlowHook(BaseHook):
                     "Airflow"
                 )
         return settings
+
+    def _extra(self, connection: Connection) -> dict[str, Any]:
+        """Return the extra. Raises SettingsError for a text that is not a JSON object: its store would be lost."""
+        text = (connection.extra or "").strip()
+        try:
+            found: object = json.loads(text) if text else {}
+        except ValueError as error:
+            found, why = None, f" ({error})"
+        else:
+            why = ""
+        if not isinstance(found, dict):
+            raise SettingsError(
+                f"connection {self.voiceflow_conn_id}: its extra is not a JSON object{why}; write it as "
+                '{"sub_account": "…", "store": "…"}'
+            )
+        return dict(connection.extra_dejson)
 
     def get_conn(self) -> VoiceClient:
         """Return the client. Airflow expects this name."""

@@ -67,8 +67,8 @@ def occasion_of(context: Mapping[str, Any]) -> tuple[object, ...]:
         dag_id = getattr(dag_run, "dag_id", None) or getattr(context.get("dag"), "dag_id", None)
         run_id = context.get("run_id") or getattr(dag_run, "run_id", None)
         return ("run", dag_id, run_id, getattr(dag_run, "clear_number", 0) or 0)
-    task = TaskIdentity.of({"ti": ti})
-    return ("task", task.dag_id, task.run_id, task.task_id, task.map_index, getattr(ti, "try_number", 0))
+    task = TaskIdentity.of({"ti": ti, "loop": context.get("loop")})
+    return ("task", *task.occasion, getattr(ti, "try_number", 0))
 
 
 async def escalate(hook: VoiceFlowHook, escalation: Escalation) -> dict[str, Any]:

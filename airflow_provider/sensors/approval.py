@@ -14,7 +14,7 @@ from airflow.providers.common.compat.sdk import (
 )
 
 from airflow_provider.calls.event_loop import run
-from airflow_provider.calls.failures import as_airflow_errors, doubt, ending, never_rang
+from airflow_provider.calls.failures import as_airflow_errors, doubt, ending, never_rang, refuse_none
 from airflow_provider.calls.identity import TaskIdentity
 from airflow_provider.calls.made_calls import refuse_cancelled
 from airflow_provider.calls.single_call import RequestedCall
@@ -98,6 +98,10 @@ class IvrApprovalSensor(OneCallTask, VoiceSensor):
         from voiceflow_worker.ivr import approval_call, approval_data
 
         settings = self.hook.settings()
+        if not self.question:
+            raise InvalidInputError("question is missing: a template that renders to None counts as not given")
+        refuse_none("question", self.question)
+        refuse_none("how", self.how)
         source, voice = self.source or settings.source, self.voice_profile or settings.voice_profile
         if not source or not voice:
             raise InvalidInputError("source and voice_profile are needed: give them as arguments or in the connection")

@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeGuard, cast
 
-from airflow.providers.common.compat.sdk import AirflowException, BaseSensorOperator, PokeReturnValue
+from airflow.providers.common.compat.sdk import (
+    AirflowException,
+    AirflowSkipException,
+    BaseSensorOperator,
+    PokeReturnValue,
+)
 
 from airflow_provider.calls.event_loop import run
 from airflow_provider.calls.failures import as_airflow_errors, checked_fail_on, ended, judge
 from airflow_provider.calls.identity import TaskIdentity
 from airflow_provider.calls.results import call_result
-from airflow_provider.calls.waiting.polling import swept
-from airflow_provider.calls.waiting.status import CompletionThreshold, Goal, WaitedCalls, is_settled
+from airflow_provider.calls.waiting.polling import UNKNOWN_AFTER, swept, why_unknown
+from airflow_provider.calls.waiting.status import CompletionThreshold, Goal, WaitedCalls, WaitStatus, is_settled
 from airflow_provider.operators.voice_task import VoiceTask
 from airflow_provider.triggers.voice import safe_after
-from voiceflow_worker import InvalidInputError, Job, JobState
+from voiceflow_worker import CallQueue, InvalidInputError, Job, JobState
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
@@ -41,15 +48,29 @@ class VoiceSensor(VoiceTask, BaseSensorOperator):
             if self.reschedule:
                 self.poke_interval = max(self.poke_interval, safe_after())
             return super().execute(context)
-        self._begin_wait(timedelta(seconds=self.timeout))
-        return self._poke_or_defer(context)
+        with self._softly():
+            self._begin_wait(timedelta(seconds=self.timeout))
+            return self._poke_or_defer(context)
 
     def execute_complete(self, context: Context, event: Mapping[str, Any]) -> Any:
         """Look at the calls after the trigger fired, and defer again if the wait has not ended."""
-        self._begin_wait(None, event)
-        if event["status"] == "error":
-            raise AirflowException(f"the wait for calls failed: {event['error']}")
-        return self._poke_or_defer(context)
+        with self._softly():
+            self._begin_wait(None, event)
+            if event["status"] == "error":
+                raise AirflowException(f"the wait for calls failed: {event['error']}")
+            return self._poke_or_defer(context)
+
+    @contextmanager
+    def _softly(self) -> Generator[None]:
+        """Skip a deferrable task that fails, if it has `soft_fail`, as Airflow does with a resumed one."""
+        try:
+            yield
+        except AirflowSkipException:
+            raise
+        except AirflowException as error:
+            if not self.soft_fail:
+                raise
+            raise AirflowSkipException(f"skipped, because soft_fail is set: {error}") from error
 
     def _poke_or_defer(self, context: Context) -> Any:
         found = self.poke(context)
@@ -63,6 +84,8 @@ class _Look:
     is_done: bool
     jobs: Sequence[Job] = ()
     result: Any = None
+    unknown: str | None = None
+    """The sentence that a batch has no calls, if it has had none for a while."""
 
 
 class VoiceOutcomeSensor(VoiceSensor):
@@ -105,12 +128,15 @@ class VoiceOutcomeSensor(VoiceSensor):
         if goal is Goal.NOTHING:
             raise ValueError("wait_for of a sensor must be 'outcome' or 'accepted'")
         self._options = replace(self._options, goal=goal)
+        self._first_look: float | None = None
 
     def poke(self, context: Context) -> PokeReturnValue:
         """Look at the calls once. Raises AirflowFailException (outcomes in `fail_on`) and AirflowException (doubt)."""
         with as_airflow_errors(f"task {TaskIdentity.of(context)}"):
             self.hook.settings()
             look = run(self._look)
+            if look.unknown:
+                self.log.warning("%s. The sensor waits for it until its timeout", look.unknown)
             if not look.is_done:
                 return PokeReturnValue(is_done=False)
             for job in look.jobs if self.batch_id is None else ():
@@ -144,11 +170,18 @@ class VoiceOutcomeSensor(VoiceSensor):
                 result = several if self.job_id is None else call_result(status.jobs[0])
                 return _Look(is_done=is_done, jobs=ended, result=result)
             if not is_done:
-                return _Look(is_done=False)
+                return _Look(is_done=False, unknown=await self._unknown(queue, status))
             over = [state for state in JobState if state.is_final or state is JobState.IN_DOUBT]
             jobs = await queue.find(states=over, batch_id=self.batch_id, limit=None)
             report = await queue.report(self.batch_id)
             return _Look(is_done=True, jobs=jobs, result=report.as_json())
+
+    async def _unknown(self, queue: CallQueue, status: WaitStatus) -> str | None:
+        """Return that the batch has no calls, once it has had none for a minute; at each look of a rescheduled task."""
+        self._first_look = time.monotonic() if self._first_look is None else self._first_look
+        if status.total or (time.monotonic() - self._first_look < UNKNOWN_AFTER and not self.reschedule):
+            return None
+        return await why_unknown(queue, self.batch_id)
 
 
 def _are_several(given: object) -> TypeGuard[Iterable[object]]:

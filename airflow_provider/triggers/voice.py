@@ -181,7 +181,10 @@ class VoiceOutcomeTrigger(BaseTrigger):
         options = WaitOptions(
             goal=Goal(self.wait_for), sends=self.sends, patience=timedelta(seconds=self.doubt_patience)
         )
-        waited, waiting = WaitedCalls(options, job_ids=self.job_ids, batch_id=self.batch_id), WaitLog(options)
+        waited, waiting = (
+            WaitedCalls(options, job_ids=self.job_ids, batch_id=self.batch_id),
+            WaitLog(options, batch_id=self.batch_id),
+        )
         while True:
             status = await waited.status(queue)
             if waited.is_over(status, CompletionThreshold.of(self.enough)):

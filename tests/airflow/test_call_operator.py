@@ -117,6 +117,38 @@ def test_parameters_that_do_not_fit_are_refused(on: Stage, options: dict[str, An
         call("+6587660003", **options).execute(context("odd"))
 
 
+NONES = ["None", "Hello None.", "Hello None, your order None is ready", "None"]
+
+
+@pytest.mark.parametrize("text", NONES)
+@pytest.mark.parametrize("given", ["say", "flow"])
+def test_a_text_with_a_value_that_rendered_to_none_is_refused(on: Stage, text: str, given: str) -> None:
+    flow = {"callflow": [{"action": "say", "params": {"text": text, "voiceProfile": "en-IE-EmilyNeural"}}]}
+    options = {"say": text} if given == "say" else {"say": None, "flow": flow}
+    with pytest.raises(AirflowFailException, match="rendered a missing value to None"):
+        call("+6587660040", **options).execute(context("none"))
+    assert posts_to(on, "+6587660040") == 0
+
+
+def test_a_whole_text_that_rendered_to_none_is_refused_and_a_sentence_with_none_of_is_not(on: Stage) -> None:
+    with pytest.raises(AirflowFailException, match="renders to None"):
+        call("+6587660041", say=None).execute(context("native"))
+    assert call("+6587660042", say="None of your orders is late.", wait_for=None).execute(context("of"))
+
+
+def test_each_iteration_of_a_loop_makes_its_own_call_and_a_fork_makes_another_where_a_clear_does(on: Stage) -> None:
+    def iteration(index: int, trajectory: int = 1) -> Any:
+        loop = {"index": index, "trajectory": trajectory, "region_id": f"r-{trajectory}"}
+        return call("+6587660043", on_clear="call_again", fail_on=()).execute(context("looped", loop=loop))["id"]
+
+    first, second = iteration(1), iteration(2)
+    assert (first == second, iteration(1), iteration(2)) == (False, first, second)
+    forked = iteration(2, trajectory=2)
+    assert forked not in {first, second}
+    assert iteration(2, trajectory=2) == forked
+    assert posts_to(on, "+6587660043") == 3
+
+
 @pytest.mark.parametrize(
     "options", [{"send": "there"}, {"wait_for": "answer"}, {"fail_on": ("lost",)}, {"on_clear": "sometimes"}]
 )

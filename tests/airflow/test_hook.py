@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -57,6 +58,16 @@ def test_missing_settings_of_the_connection_come_from_the_environment(
     connect(password=KEY)
     monkeypatch.setenv("VOICEFLOW_SUB_ACCOUNT", "from-outside")
     assert VoiceFlowHook().settings().sub_account == "from-outside"
+
+
+@pytest.mark.parametrize(
+    "extra", ['{"store": "sqlite:////tmp/x.db"', "store=sqlite:////tmp/x.db", "[1]", '"x"', "3", "null"]
+)
+def test_an_extra_that_is_no_json_object_is_refused_by_name(monkeypatch: pytest.MonkeyPatch, extra: str) -> None:
+    connection = {"conn_type": "voiceflow", "password": KEY, "extra": extra}
+    monkeypatch.setenv("AIRFLOW_CONN_OTHER", json.dumps(connection))
+    with pytest.raises(SettingsError, match="connection other: its extra is not a JSON object"):
+        VoiceFlowHook("other").settings()
 
 
 @pytest.mark.parametrize(

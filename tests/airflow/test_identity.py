@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 from airflow_provider.calls.identity import TaskIdentity
+from airflow_provider.notifications.escalation import occasion_of
 
 TASK = TaskIdentity(dag_id="reminders", run_id="manual__2026-11-20", task_id="call", map_index=3)
 
@@ -34,6 +35,43 @@ def test_the_key_is_the_same_for_each_try_and_after_a_clear() -> None:
 @pytest.mark.parametrize("other", [{"dag_id": "others"}, {"run_id": "manual__2026-11-21"}, {"task_id": "call2"}])
 def test_another_task_or_run_has_another_key(other: dict[str, object]) -> None:
     assert TaskIdentity.of(context(**other)).call_key("", 0) != TASK.call_key("", 0)
+
+
+def looped(index: int, **more: object) -> dict[str, object]:
+    """The context of a task in a loop, as Airflow 3.4 documents it."""
+    loop = SimpleNamespace(index=index, node_id="refine", region_id="r-1", trajectory=1, resumes_from_index=1)
+    vars(loop).update(more)
+    return {**context(), "loop": loop}
+
+
+@pytest.mark.parametrize("first", [0, 1])
+def test_each_iteration_of_a_loop_is_an_instance_of_its_own(first: int) -> None:
+    identities = [TaskIdentity.of(looped(index)) for index in range(first, first + 3)] + [TaskIdentity.of(context())]
+    for part in (lambda each: each.call_key("", 0), TaskIdentity.batch_id, TaskIdentity.scope):
+        assert len({part(each) for each in identities}) == 4
+    assert len({occasion_of(looped(index)) for index in range(first, first + 3)}) == 3
+    for one in identities:
+        assert [one.owns(other.data()) for other in identities] == [one is other for other in identities]
+        assert one.as_json().items() <= {"loop_index": one.loop_index, **context_of(one)}.items()
+    assert TaskIdentity.of({**context(), "loop": {"index": first}}).call_key("", 0) == identities[0].call_key("", 0)
+
+
+def context_of(identity: TaskIdentity) -> dict[str, object]:
+    return {name: getattr(identity, name) for name in ("dag_id", "run_id", "task_id", "map_index")}
+
+
+def test_a_retry_in_a_loop_has_the_same_key_and_a_clear_that_forks_the_loop_is_a_clear() -> None:
+    before = TaskIdentity.of(looped(2))
+    retried = TaskIdentity.of(looped(2))
+    forked = TaskIdentity.of(looped(2, trajectory=2, region_id="r-2"))
+    other_region = TaskIdentity.of(looped(2, region_id="r-2"))
+    assert {each.call_key("", 0) for each in (retried, forked)} == {before.call_key("", 0)}
+    assert not retried.was_cleared_since(before.data())
+    assert forked.was_cleared_since(before.data())
+    assert other_region.was_cleared_since(before.data())
+    assert not before.was_cleared_since(forked.data())
+    assert forked.owns(before.data())
+    assert occasion_of(looped(2)) != occasion_of(looped(2, trajectory=2, region_id="r-2"))
 
 
 def test_parts_of_a_name_cannot_be_moved_to_the_next() -> None:

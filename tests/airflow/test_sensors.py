@@ -64,6 +64,36 @@ def test_a_batch_comes_back_as_its_report(on: Stage) -> None:
     assert sensor(batch_id="sensed").execute(context())["states"]["completed"] == 2
 
 
+def test_soft_fail_skips_a_deferrable_sensor_at_its_first_look_and_after_its_trigger(on: Stage) -> None:
+    failed = called(on, "+6587665081", "FAILED")
+    waiting = called(on, "+6587665082", send="worker", wait_for=None)
+    for soft, error in ((True, AirflowSkipException), (False, AirflowException)):
+        options = {"deferrable": True, "soft_fail": soft}
+        with pytest.raises(error):
+            sensor(job_id=failed["id"], **options).execute(context())
+        with pytest.raises(error):
+            sensor(job_id=failed["id"], **options).execute_complete(context(), {"status": "over"})
+        with pytest.raises(error):
+            sensor(job_id=waiting["id"], **options).execute_complete(context(), {"status": "error", "error": "x"})
+        past = {"status": "look", "until": "2020-01-01T00:00:00+00:00"}
+        with pytest.raises(error):
+            sensor(job_id=waiting["id"], **options).execute_complete(context(), past)
+
+
+def test_a_batch_that_has_no_calls_is_told_after_a_minute(
+    on: Stage, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+) -> None:
+    called(on, "+6587665083", batch_id="reminders")
+    misspelt = sensor(batch_id="remindres")
+    assert not misspelt.poke(context())
+    assert "remindres" not in caplog.text + "".join(capsys.readouterr())
+    monkeypatch.setattr("airflow_provider.sensors.outcome.UNKNOWN_AFTER", 0)
+    assert not misspelt.poke(context())
+    logged = caplog.text + "".join(capsys.readouterr())
+    assert "batch remindres has no calls" in logged
+    assert "did you mean reminders?" in logged
+
+
 def test_a_wait_that_is_not_over_defers_and_ends_at_its_threshold(on: Stage) -> None:
     done = called(on, "+6587665031")
     waiting = called(on, "+6587665032", send="worker", wait_for=None)

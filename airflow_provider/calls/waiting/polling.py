@@ -12,6 +12,7 @@ import anyio
 from airflow_provider.calls.waiting.status import Goal, WaitedCalls, WaitOptions, WaitStatus
 from voiceflow_worker import CallQueue, Heartbeats, InvalidInputError, VoiceflowError
 from voiceflow_worker.core.ports.reading import gates_of
+from voiceflow_worker.core.ports.record_set import BatchNames
 from voiceflow_worker.errors import StoreUnavailableError
 
 if TYPE_CHECKING:
@@ -22,6 +23,8 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 FIRST_PAUSE = 0.2
+UNKNOWN_AFTER = 60.0
+"""Seconds after which it is said that a batch has no calls: its name may be misspelt, or its calls come later."""
 WAIT_LOOK = 30.0
 """Seconds between two looks for what keeps calls waiting."""
 STOP_LOOK = 0.5
@@ -103,14 +106,17 @@ async def poll(
 class WaitLog:
     """Logs what keeps calls waiting: that no worker or no receiver is running, or a hold. Each is logged once."""
 
-    def __init__(self, options: WaitOptions) -> None:
+    def __init__(self, options: WaitOptions, *, batch_id: str | None = None) -> None:
         self._options = options
+        self._batch_id = batch_id
+        self._began: float | None = None
         self._looks_at = 0.0
         self._told: list[str] = []
 
     async def tell(self, queue: CallQueue, status: WaitStatus) -> None:
         """Log what has changed since the last look, at most every `WAIT_LOOK` seconds."""
         clock = queue.store.clock
+        self._began = clock.monotonic() if self._began is None else self._began
         if clock.monotonic() < self._looks_at:
             return
         self._looks_at = clock.monotonic() + WAIT_LOOK
@@ -122,6 +128,9 @@ class WaitLog:
 
     async def _reasons(self, queue: CallQueue, status: WaitStatus) -> list[str]:
         found: list[str] = []
+        waited = queue.store.clock.monotonic() - (self._began or 0.0)
+        if not status.total and waited >= UNKNOWN_AFTER and (unknown := await why_unknown(queue, self._batch_id)):
+            found.append(unknown)
         heartbeats = Heartbeats(queue.store)
         if status.due and not self._options.sends:
             now = queue.store.clock.now()
@@ -132,6 +141,11 @@ class WaitLog:
         if status.submitted and self._options.goal is Goal.OUTCOME and not await heartbeats.has_receiver():
             found.append("no receiver is running: `voiceflow serve` receives the summaries of calls")
         return found
+
+
+async def why_unknown(queue: CallQueue, batch_id: str | None) -> str | None:
+    """Return the sentence that the queue has no calls of this batch, with names like it; None if it has some."""
+    return await BatchNames(queue.store, queue.name).why_unknown(batch_id)
 
 
 async def require_open(queue: CallQueue, *, batches: Collection[str | None]) -> None:

@@ -29,6 +29,7 @@ class Connection:
     schema: str | None
     password: str | None
     port: int | None
+    extra: str | None
     @property
     def extra_dejson(self) -> dict[str, Any]: ...
 
@@ -95,6 +96,7 @@ class BaseSensorOperator(BaseOperator):
     timeout: float
     mode: str
     reschedule: bool
+    soft_fail: bool
     def __init__(self, *, task_id: str, poke_interval: timedelta | float = 60, **kwargs: Any) -> None: ...
     def poke(self, context: Context) -> bool | PokeReturnValue: ...
 
