@@ -91,6 +91,7 @@ def _cells_of(path: Path, wanted: Sequence[str]) -> Iterator[tuple[int, str, str
     rows = CsvRows(InputFile(path), judge=lambda names: _judge_header(path, names, wanted))
     places = _places(rows.columns, wanted)
     others = [place for place, name in enumerate(rows.columns) if name and place not in places]
+    rows.spare = frozenset({"", *(rows.columns[place] for place in others)})
     for raw in rows:
         if raw.problems:
             yield raw.number, "", raw.problems[0][1]
