@@ -39,6 +39,7 @@ from .model.jobs.job import RedialPolicy as RedialPolicy
 from .model.jobs.policy import CallPolicy as CallPolicy
 from .model.numbers.phone import telephone_of as telephone_of
 from .model.numbers.phone import usual_form as usual_form
+from .model.numbers.reading import read_number as read_number
 from .model.reports.status import SessionStatus as SessionStatus
 from .model.window import CallWindow as CallWindow
 from .sandbox import Sandbox as Sandbox

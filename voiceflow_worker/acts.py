@@ -26,7 +26,7 @@ from voiceflow_worker.model.jobs.call_json import call_as_json
 from voiceflow_worker.model.jobs.gate import Gate, GateScope, GateState
 from voiceflow_worker.model.jobs.job import Job, JobState
 from voiceflow_worker.model.jobs.policy import CallPolicy
-from voiceflow_worker.model.numbers.phone import parse_number
+from voiceflow_worker.model.numbers.reading import every_reading, read_number
 from voiceflow_worker.model.text.wording import QUEUE_NAME, by_person, count_of, in_words, rate_in_words, rfc3339
 
 if TYPE_CHECKING:
@@ -463,7 +463,8 @@ class Suppress(ListAct):
 
     async def do(self, seen: str | None = None) -> Result:
         standing = await self.add(self.numbers)
-        doubts = [text for number in self.numbers for text in parse_number(number, country=self.country).messages]
+        found = [number for text in self.numbers for number in every_reading(text, self.country)]
+        doubts = [message for number in found for message in number.messages]
         return Result(
             said=f"{count_of(len(standing), 'number')} on the list",
             documents=tuple(entry.as_json() for entry in standing.values()),
@@ -490,7 +491,7 @@ class Unsuppress(ListAct):
     async def do(self, seen: str | None = None) -> Result:
         found = await self.listed.find(*self.numbers, country=self.country)
         gone = await self.listed.remove(*self.numbers, country=self.country)
-        wanted = dict.fromkeys(parse_number(number, country=self.country).e164 for number in self.numbers)
+        wanted = dict.fromkeys(read_number(number, self.country).e164 for number in self.numbers)
         lines = [f"{each} is off the list" if each in found else f"{each} was not on the list" for each in wanted]
         return Result(
             said="; ".join(lines),

@@ -12,7 +12,7 @@ from typing import Annotated, Final, Literal, TypeAlias, cast
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 
 from voiceflow_worker.errors import SettingsError
-from voiceflow_worker.model.numbers.phone import read_numbers
+from voiceflow_worker.model.numbers.reading import read_numbers
 from voiceflow_worker.model.text.web_address import HostRule, read_hosts
 from voiceflow_worker.model.text.wording import QUEUE_NAME, SUB_ACCOUNT_ID, read_duration, why_unreadable
 

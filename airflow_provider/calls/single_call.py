@@ -34,6 +34,7 @@ from voiceflow_worker import (
     Finding,
     InvalidInputError,
     Job,
+    read_number,
     telephone_of,
     usual_form,
 )
@@ -77,12 +78,19 @@ class RequestedCall:
 
 
 def flow_of(
-    *, destination: str | None, say: str | None, flow: object, voice_profile: str | None, source: str | None
+    *,
+    destination: str | None,
+    say: str | None,
+    flow: object,
+    voice_profile: str | None,
+    source: str | None,
+    country: str | None = None,
 ) -> CallFlow:
     """Return the call flow for the parameters of an operator.
 
-    The flow is built from `say`, or given as a CallFlow, an 8x8 body or its JSON text. Raises InvalidInputError for
-    parameters that do not fit together, and CallFlowError for a flow that breaks a rule.
+    The numbers `destination` and `source` are read as in files. The flow is built from `say`, or given as a CallFlow,
+    an 8x8 body or its JSON text. Raises InvalidInputError for parameters that do not fit together, and CallFlowError
+    for a flow that breaks a rule.
     """
     if (say is None) == (flow is None):
         raise InvalidInputError(
@@ -106,12 +114,12 @@ def flow_of(
                 f"{' and '.join(missing)} missing: give the operator {', '.join(f'{name}=…' for name in missing)}"
                 + ("" if missing == ["destination"] else ", or set defaults in the connection")
             )
-        said = CallFlow.call(str(destination).strip(), source=str(source).strip())
-        return _validated(said.say(say, voice_profile=str(voice_profile)).hangup().to_body())
-    return _given(flow, destination=destination, source=source)
+        said = CallFlow.call(str(destination), source=str(source), country=country)
+        return said.say(say, voice_profile=str(voice_profile)).hangup().validated()
+    return _given(flow, destination=destination, source=source, country=country)
 
 
-def _given(flow: object, *, destination: str | None, source: str | None) -> CallFlow:
+def _given(flow: object, *, destination: str | None, source: str | None, country: str | None) -> CallFlow:
     if isinstance(flow, CallFlow):
         body: Any = flow.to_body()
     elif isinstance(flow, str):
@@ -122,7 +130,9 @@ def _given(flow: object, *, destination: str | None, source: str | None) -> Call
     else:
         body = flow
     if isinstance(body, Mapping):
-        body = _with_numbers(dict(cast("Mapping[str, Any]", body)), destination=destination, source=source)
+        body = _with_numbers(
+            dict(cast("Mapping[str, Any]", body)), destination=destination, source=source, country=country
+        )
     return _validated(body)
 
 
@@ -150,7 +160,9 @@ def _at(body: object, index: int, name: str) -> object:
         return None
 
 
-def _with_numbers(body: dict[str, Any], *, destination: str | None, source: str | None) -> dict[str, Any]:
+def _with_numbers(
+    body: dict[str, Any], *, destination: str | None, source: str | None, country: str | None
+) -> dict[str, Any]:
     """Return the body with `destination` as the called number. If the body has no source, add `source`."""
     listed: object = body.get("callflow")
     if not isinstance(listed, list) or not listed:
@@ -162,9 +174,9 @@ def _with_numbers(body: dict[str, Any], *, destination: str | None, source: str 
     action = cast("dict[str, Any]", first)
     params: dict[str, Any] = dict(action.get("params") or {})
     if destination:
-        params["destination"] = destination.strip()
+        params["destination"] = read_number(destination, country).e164
     if source and not params.get("source"):
-        params["source"] = source.strip()
+        params["source"] = read_number(source, country).e164
     return {**body, "callflow": [{**action, "params": params}, *others]}
 
 

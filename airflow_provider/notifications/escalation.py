@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_provider.calls.identity import TaskIdentity, digest
 from airflow_provider.calls.waiting.polling import StopFlag, WaitedTooLongError, poll
 from airflow_provider.calls.waiting.worker import sending
-from voiceflow_worker import CallQueue, Job, VoiceflowError, telephone_of, usual_form
+from voiceflow_worker import CallQueue, Job, VoiceflowError, read_number, telephone_of
 from voiceflow_worker.errors import TooLateError
 
 if TYPE_CHECKING:
@@ -85,9 +85,9 @@ async def escalate(hook: VoiceFlowHook, escalation: Escalation) -> dict[str, Any
     ):
         listed: Counter[str] = Counter()
         for number in escalation.numbers:
-            telephone = telephone_of(usual_form(number))
-            listed[telephone] += 1
             try:
+                telephone = telephone_of(read_number(number))
+                listed[telephone] += 1
                 job = await _call(queue, escalation, number, key=(telephone, listed[telephone]))
                 job_ids.append(job.id)
                 job = await _answered(queue, escalation, job, stop)

@@ -31,8 +31,9 @@ class VoiceCallOperator(OneCallTask):
     A mapped task calls a number once. For several calls to one number, give each a `unique_key`.
 
     Give `destination`, and either `say` (a text) or `flow` (an 8x8 body as a mapping, its JSON, or a `CallFlow`). The
-    connection has defaults for `source` and `voice_profile`. Nobody is called before `not_before`, after `valid_for`,
-    or outside the hours of `window`, which are local times in `time_zone`, by default that of the number.
+    connection has defaults for `source` and `voice_profile`. A national number needs a `country`, such as SG. Nobody is
+    called before `not_before`, after `valid_for`, or outside the hours of `window`, which are local times in
+    `time_zone`, by default that of the number.
 
     With `send="here"`, this task sends the call, at the rate of its queue. With `send="worker"`, a `voiceflow worker`
     sends it. The task waits for `"outcome"` (the end of the call), for `"accepted"` (8x8 accepted the call), or for
@@ -52,6 +53,7 @@ class VoiceCallOperator(OneCallTask):
 
     template_fields: Sequence[str] = (
         "destination",
+        "country",
         "say",
         "flow",
         "source",
@@ -69,6 +71,7 @@ class VoiceCallOperator(OneCallTask):
         self,
         *,
         destination: str | None = None,
+        country: str | None = None,
         say: str | None = None,
         flow: object = None,
         priority: int = 0,
@@ -84,6 +87,7 @@ class VoiceCallOperator(OneCallTask):
     ) -> None:
         super().__init__(**kwargs)
         self.destination = destination
+        self.country = country
         self.say = say
         self.flow = flow
         self.call_priority = priority
@@ -129,6 +133,7 @@ class VoiceCallOperator(OneCallTask):
         settings = self.hook.settings()
         flow = flow_of(
             destination=self.destination,
+            country=self.country,
             say=self.say,
             flow=self.flow,
             voice_profile=self.voice_profile or settings.voice_profile,

@@ -47,12 +47,12 @@ def test_a_destination_that_cannot_be_called_is_reported_with_the_code_of_8x8(
 
 
 def test_national_numbers_are_read_where_the_country_is_given(tmp_path: Path) -> None:
-    path = file_of(tmp_path, "destination,name\n0812 0000 0001,Ana\n+6587654321,Ben\n00447700900123,Cleo\n")
+    path = file_of(tmp_path, "destination,name\n0812 0000 0001,Ana\n+6587654321,Ben\n00447911123456,Cleo\n")
     rows = read(path, replace(OPTIONS, country="ID"))
     assert [request.flow.destination for request in requests(rows)] == [
         "+6281200000001",
         "+6587654321",
-        "+447700900123",
+        "+447911123456",
     ]
 
 

@@ -47,6 +47,14 @@ async def test_they_are_left_out_and_the_others_go(queue: CallQueue, listed: Sup
     assert await destinations(queue) == ["+6587654321", "+6587654323"]
 
 
+async def test_a_number_is_left_out_in_whichever_way_it_was_written(
+    queue: CallQueue, listed: SuppressionList, tmp_path: Path
+) -> None:
+    await listed.add("+39 (0)6 1234 5678")
+    rows = "destination,name\n+39 06 12345678,Ana\n+390612345678,Ben\n0039 (0)6 12345678,Cleo\n"
+    assert counts(await enqueue_file(queue, file_of(tmp_path, rows), OPTIONS, now=NOW)) == (0, 0, 3, 0, 0)
+
+
 async def test_a_row_that_is_known_stays_known(queue: CallQueue, listed: SuppressionList, tmp_path: Path) -> None:
     path = file_of(tmp_path, ROWS)
     await enqueue_file(queue, path, OPTIONS, now=NOW)

@@ -49,7 +49,7 @@ from voiceflow_worker.errors import (
         (["serve", "--notify", "crm"], "--notify (given directly): give an http or https address"),
         (["worker", "--rate", "fast"], "give calls per second"),
         (["status", "--queue", "Not A Name"], "--queue"),
-        (["calls", "list", "--number", "somebody"], "'somebody' is not a phone number"),
+        (["calls", "list", "--number", "somebody"], "'somebody' has letters"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )

@@ -135,5 +135,5 @@ def test_a_body_with_one_call_is_not_read() -> None:
     )
     assert second_parties(tricky) == ()
     assert second_parties('"makeCall" "makeCall" and no JSON') == ()
-    assert second_parties(bridge(ANA, DESK.removeprefix("+")).to_json().decode()) == (DESK,)
+    assert second_parties(bridge(ANA, DESK).to_json().decode().replace(DESK, DESK.removeprefix("+"))) == (DESK,)
     assert second_parties(bridge(ANA, ANA).to_json().decode()) == ()

@@ -210,6 +210,15 @@ class TestTheList:
         assert await listed.remove("8765 4321", number(9), country="SG") == [ANA]
         assert ANA not in await on_the_list(listed)
 
+    async def test_takes_every_reading_of_an_uncertain_text_and_asks_before_it_takes_one_off(
+        self, listed: SuppressionList
+    ) -> None:
+        added = await listed.add("001 60 4 262 1234", "87654321 / 22", country="SG")
+        assert set(added) == {"+16042621234", "+6042621234", "+6587654321", "+6587654322"}
+        with pytest.raises(PhoneNumberError, match=r"\+16042621234 .*\+6042621234"):
+            await listed.remove("001 60 4 262 1234", country="SG")
+        assert set(await on_the_list(listed)) == set(added)
+
     async def test_changes_nothing_for_a_text_that_is_not_a_number(self, listed: SuppressionList) -> None:
         with pytest.raises(PhoneNumberError):
             await listed.add(ANA, "nobody")

@@ -445,8 +445,8 @@ class TestDeclaring:
     def test_a_call_begins_with_the_question(self) -> None:
         main = menu(prompt="Hello {{name}}. Press 1.")
         main.on("1", goto=END)
-        call = main.call("6587654321", source=OURS, data={"name": "Ana"})
+        call = main.call("+6587654321", source=OURS, data={"name": "Ana"})
         assert call.validated().destination == "+6587654321"
         assert question(call)["promptMessage"] == "Hello Ana. Press 1."
         with pytest.raises(InvalidInputError, match="name"):
-            main.call("6587654321", source=OURS)
+            main.call("+6587654321", source=OURS)

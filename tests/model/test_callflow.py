@@ -86,6 +86,45 @@ class TestBuilding:
 
 
 class TestAnswers:
+    def test_numbers_are_read_as_in_files(self) -> None:
+        flow = CallFlow.call("9123 4567", country="SG", source="(65) 3123 4567")
+        assert (flow.destination, flow.source) == ("+6591234567", "+6531234567")
+        bridge = CallFlow.bridge(source="+65 3123 4567", destination="8765 4321", country="SG")
+        assert bridge.destinations == ("+6587654321",)
+
+    @pytest.mark.parametrize(
+        ("destination", "source", "country", "code", "name"),
+        [
+            ("81234567", "+6531234567", None, -1017, "destination"),
+            ("6587654321", "+6531234567", None, -1017, "destination"),
+            ("+6587654321", "6531234567", None, -1009, "source"),
+            ("001 60 4 262 1234", "+6531234567", "SG", -1017, "destination"),
+            ("6123 4567/8", "+6531234567", "SG", -1017, "destination"),
+            ("+49 30 123456/78", "+6531234567", None, -1011, "destination"),
+        ],
+    )
+    def test_a_number_that_is_not_certain_is_refused(
+        self, destination: str, source: str, country: str | None, code: int, name: str
+    ) -> None:
+        flows = (
+            CallFlow.call(destination, source=source, country=country).say("Hello.", voice_profile="en-IE-EmilyNeural"),
+            CallFlow.bridge(destination=destination, source=source, country=country).hangup(),
+        )
+        for flow in flows:
+            kept = flow.replace(client_batch_id="march") if not flow.is_reply else flow
+            (found,) = [each for each in kept.problems() if each.is_error]
+            assert (found.code, found.path) == (code, f"$.callflow[0].params.{name}")
+            assert "write it with +" in found.message
+            assert getattr(kept, name) is None
+            for use in (kept.validated, kept.to_body, kept.to_json):
+                with pytest.raises(CallFlowError, match=r"write it with \+"):
+                    use()
+
+    def test_bodies_stay_as_the_guides_print_them(self) -> None:
+        body = CallFlow.call("+6512345678", source="+6587654321").hangup().to_body()
+        body["callflow"][0]["params"]["destination"] = "6512345678"
+        assert CallFlow.parse(body).destination == "+6512345678"
+
     def test_an_answer_can_begin_with_a_bridge(self) -> None:
         flow = CallFlow.bridge(source=SOURCE, destination=DESTINATION, recording=True, client_action_id="agent")
         assert flow.problems() == ()

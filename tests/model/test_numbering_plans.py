@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from voiceflow_worker.model.numbers.phone import country_of, is_e164
-from voiceflow_worker.model.numbers.plans import ordinary_within, planned
+from voiceflow_worker.model.numbers.plans import country_named, numbers_abroad, planned
 
 REGIONS = sorted(phonenumbers.SUPPORTED_REGIONS)
 KINDS = range(11)
@@ -65,12 +65,35 @@ def test_the_country_of_any_number_is_the_one_of_phonenumbers(written: tuple[str
     assert country_of(e164) == known
 
 
+@given(national_numbers(), st.booleans())
+@settings(max_examples=400)
+def test_a_country_has_the_numbers_that_phonenumbers_finds(written: tuple[str, str], with_prefix: bool) -> None:
+    region, national = written
+    country = country_named(region)
+    prefix = phonenumbers.ndd_prefix_for_region(region, strip_non_digits=True) if with_prefix else None
+    found = country.numbers((prefix or "") + national)
+    for each in found:
+        number = phonenumbers.parse(f"+{country.code}{each}")
+        assert phonenumbers.is_valid_number_for_region(number, region)
+        assert phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164) == f"+{country.code}{each}"
+        assert country.is_ordinary(each) == (phonenumbers.number_type(number) not in UNUSUAL)
+    own = phonenumbers.PhoneNumber(country_code=int(country.code), national_number=int(national))
+    own.italian_leading_zero = national.startswith("0")
+    own.number_of_leading_zeros = len(national) - len(national.lstrip("0"))
+    if phonenumbers.is_valid_number_for_region(own, region):
+        assert national in found
+
+
 @given(national_numbers())
 @settings(max_examples=400)
-def test_a_national_number_is_read_as_phonenumbers_reads_it(written: tuple[str, str]) -> None:
+def test_a_number_abroad_is_valid_as_phonenumbers_says(written: tuple[str, str]) -> None:
     region, national = written
-    if (e164 := ordinary_within(national, region)) is None:
-        return
-    number = phonenumbers.parse(national, region)
-    assert phonenumbers.is_valid_number(number)
-    assert phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164) == e164
+    digits = f"{phonenumbers.country_code_for_region(region)}{national}"
+    found = numbers_abroad(digits)
+    assert found is not None
+    number = phonenumbers.parse("+" + digits)
+    e164 = phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164)
+    read = {f"+{found.code}{each}": region for each, region in (*found.plain, *found.dialled)}
+    assert (e164 in read) == phonenumbers.is_valid_number(number)
+    for each, itself in read.items():
+        assert itself == phonenumbers.region_code_for_number(phonenumbers.parse(each))

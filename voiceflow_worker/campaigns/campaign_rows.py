@@ -31,7 +31,8 @@ from voiceflow_worker.finding import Finding, Remedy, Severity
 from voiceflow_worker.model.flows.actions import MAX_ID_CHARACTERS
 from voiceflow_worker.model.flows.speech_filters import SpecimenText
 from voiceflow_worker.model.jobs.admission import checked_time, priority_problem
-from voiceflow_worker.model.numbers.phone import parse_number, telephone_of
+from voiceflow_worker.model.numbers.phone import telephone_of
+from voiceflow_worker.model.numbers.reading import read_number
 from voiceflow_worker.model.text.wording import LONGEST, count_of, in_words
 
 if TYPE_CHECKING:
@@ -383,9 +384,9 @@ def batch_of(file: InputFile | None, purpose: Purpose = Purpose.ENQUEUE) -> str:
 def _judge_options(options: CampaignOptions, now: datetime) -> None:
     """Raise InvalidInputError for an option that would make every row bad."""
     if options.country is not None:
-        parse_number(PLACEHOLDER, country=options.country)
+        read_number(PLACEHOLDER, options.country)
     if options.source is not None:
-        parse_number(options.source, country=options.country)
+        read_number(options.source, options.country)
     if options.batch_id is not None and not 0 < len(options.batch_id.strip()) <= MAX_ID_CHARACTERS:
         raise InvalidInputError(f"the batch id {options.batch_id!r} must have 1 to {MAX_ID_CHARACTERS} characters")
     if options.time_zone is not None:

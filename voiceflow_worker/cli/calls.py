@@ -17,7 +17,8 @@ from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.model.jobs.call_json import call_as_json
 from voiceflow_worker.model.jobs.job import Job, JobState
 from voiceflow_worker.model.jobs.policy import read_outcomes
-from voiceflow_worker.model.numbers import phone
+from voiceflow_worker.model.numbers.phone import with_plus
+from voiceflow_worker.model.numbers.reading import read_number
 from voiceflow_worker.model.text.wording import count_of
 
 PAGE = 500
@@ -75,7 +76,7 @@ async def list_calls(
         voiceflow calls list --batch people --answer confirmed
         voiceflow calls list --batch march --limit 0 --json | jq -r .destination
     """
-    number = None if destination is None else phone.usual_form(phone.normalise(destination))
+    number = None if destination is None else read_number(with_plus(destination)).e164
     output = common.output()
     shown: list[Job] = []
     found = 0

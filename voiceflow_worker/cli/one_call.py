@@ -21,12 +21,13 @@ from voiceflow_worker.core.callers import CallProgress, Heard
 from voiceflow_worker.core.overview.status import NO_RECEIVER, Heartbeats
 from voiceflow_worker.core.overview.story import closed_in_words, ending, progress_in_words
 from voiceflow_worker.core.ports.reading import gates_of, limits_of
-from voiceflow_worker.errors import InvalidInputError, StoreUnavailableError, TooLateError, VoiceError
+from voiceflow_worker.errors import InvalidInputError, PhoneNumberError, StoreUnavailableError, TooLateError, VoiceError
 from voiceflow_worker.model.flows.callflow import CallFlow
 from voiceflow_worker.model.jobs.gate import Gate, GateScope, GateState
 from voiceflow_worker.model.jobs.job import Job, JobState, Post, RedialPolicy
 from voiceflow_worker.model.jobs.policy import OutcomeSource
-from voiceflow_worker.model.numbers.phone import is_e164, normalise, spellings, usual_form
+from voiceflow_worker.model.numbers.phone import spellings
+from voiceflow_worker.model.numbers.reading import read_number
 from voiceflow_worker.model.reports.outcome import Outcome
 from voiceflow_worker.model.reports.status import api_code, session_error, session_status
 from voiceflow_worker.model.reports.verdict import VerdictKind
@@ -168,16 +169,16 @@ def reporting(output: Output) -> Tell:
 
 
 def number_to_call(text: str, *, place: str) -> str:
-    """The number in E.164 form. Raises InvalidInputError for a number without its plus and country code.
+    """The number in E.164 form. Raises InvalidInputError for a number that is not certain without a country.
 
     `place` is the option or argument of the number, for the message.
     """
-    number = "".join(sign for sign in text if sign not in " -.()")
-    if not number.startswith("+") or not is_e164(number):
+    try:
+        return read_number(text).e164
+    except PhoneNumberError as error:
         raise InvalidInputError(
-            f"{place} {text}: write the number with a plus and its country code, such as +6581234567"
-        )
-    return number
+            f"{place} {error}: write the number with a plus and its country code, such as +6581234567"
+        ) from None
 
 
 async def place_call(settings: Settings, call: OneCall, *, tell: Tell, without_outcome: bool) -> bool:
@@ -225,7 +226,7 @@ async def place_call(settings: Settings, call: OneCall, *, tell: Tell, without_o
 async def _left_over(calls: CallQueue, batch: str, number: str) -> list[Job]:
     """The unsent calls of this batch that killed runs left behind. They go to this number, in any of its spellings."""
     found: list[Job] = []
-    for spelling in spellings(usual_form(number)):
+    for spelling in spellings(number):
         found += await calls.find(states=_NOT_LEFT, batch_id=batch, destination=spelling)
     return found
 
@@ -280,7 +281,7 @@ async def _enqueued(
         remedy = "ask 8x8 for a voice, or set VOICEFLOW_VOICE_PROFILE"
         return failure("the sub-account has no voices", remedy=remedy)
     try:
-        flow = CallFlow.call(call.number, source=normalise(settings.source or ""))
+        flow = CallFlow.call(call.number, source=settings.source or "")
         flow = flow.say(call.text, voice_profile=profile).hangup()
         return await calls.enqueue(flow, batch_id=batch, valid_for=VALID_FOR, redial=_ONCE)
     except InvalidInputError as error:

@@ -14,7 +14,8 @@ from voiceflow_worker.core.ports.store import Mode, Put, Record, Step, Unit
 from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.model.jobs.call_json import LISTED
 from voiceflow_worker.model.jobs.job import Job
-from voiceflow_worker.model.numbers.phone import all_spellings, parse_number, spellings
+from voiceflow_worker.model.numbers.phone import all_spellings, spellings
+from voiceflow_worker.model.numbers.reading import every_reading, read_number
 from voiceflow_worker.model.text.printable import checked_text
 from voiceflow_worker.model.text.wording import in_words, rfc3339
 
@@ -65,9 +66,9 @@ class Suppression:
 class SuppressionList:
     """The numbers that are not called. Every queue looks up a number before it sends a call to it.
 
-    Numbers may be written as people write them, and are stored in E.164 form. Without + or 00 they need a `country`:
-    that of national numbers (ISO 3166), or `international` if they begin with their country code. Methods raise
-    StoreUnavailableError. For an argument that is not a number they raise PhoneNumberError, and change nothing.
+    Numbers may be written as people write them (`read_number`), with a `country`, and are stored in E.164 form. Methods
+    raise StoreUnavailableError. For an argument that is not one certain number they raise PhoneNumberError, and change
+    nothing. Only `add` takes an uncertain one: all its readings go on the list.
     """
 
     def __init__(self, store: Store) -> None:
@@ -91,7 +92,8 @@ class SuppressionList:
             raise InvalidInputError(f"a suppression cannot end at {until}: give a future time with a time zone")
         wanted = {
             number: Suppression(number=number, since=now, reason=reason, until=until)
-            for number in _parsed(numbers, country)
+            for text in numbers
+            for number in map(str, every_reading(text, country))
         }
         standing: dict[str, Suppression] = {}
         for chunk in _chunks(list(wanted)):
@@ -163,7 +165,7 @@ def why_refused(job: Job, listed: Mapping[str, Suppression], *, at: datetime | N
 
 
 def _parsed(numbers: Iterable[str], country: str | None) -> list[str]:
-    return list(dict.fromkeys(parse_number(number, country=country, guesses=False).e164 for number in numbers))
+    return list(dict.fromkeys(read_number(number, country).e164 for number in numbers))
 
 
 def _chunks(numbers: Sequence[str]) -> Iterator[Sequence[str]]:

@@ -317,22 +317,29 @@ class Menu(Manner):
         return Go(self, text)
 
     def call(
-        self, destination: str, *, source: str, data: Mapping[str, object] | None = None, at: datetime | None = None
+        self,
+        destination: str,
+        *,
+        source: str,
+        country: str | None = None,
+        data: Mapping[str, object] | None = None,
+        at: datetime | None = None,
     ) -> CallFlow:
         """A call that begins with this menu's question; enqueue it with the menu's name and the same data.
 
         For example: `queue.enqueue(menu.call(…, data=data), menu=menu.name, data=data)`. A prompt that is a function
-        finds `at` in `caller.now`; the default is the current time. Raises InvalidInputError if the menu names no
-        voice, or a value of its prompt is missing.
+        finds `at` in `caller.now`; the default is the current time. Numbers are read as by
+        `CallFlow.call`. Raises InvalidInputError if the menu names no voice, or a value of its prompt is missing.
         """
+        begun = CallFlow.call(destination, source=source, country=country)
         caller = Caller(
             now=at or SystemClock().now(),
             menu=self.name,
-            number=phone.normalise(destination) if phone.is_e164(destination) else destination,
+            number=begun.destination or destination,
             our_number=source,
             data=data or {},
         )
-        return self.question(Manner.inherited([self]), caller, begun=CallFlow.call(destination, source=source))
+        return self.question(Manner.inherited([self]), caller, begun=begun)
 
     def question(
         self, manner: Manner, caller: Caller, *, begun: CallFlow, before: str = "", plays: bool = True

@@ -30,7 +30,8 @@ from voiceflow_worker.model.flows.rules import VALIDITY_EXPIRED, destinations, f
 from voiceflow_worker.model.flows.values import unspeakable
 from voiceflow_worker.model.jobs.admission import PRIORITIES, priority_problem, time_problem
 from voiceflow_worker.model.jobs.call_json import checked_data
-from voiceflow_worker.model.numbers.phone import ParsedNumber, parse_number
+from voiceflow_worker.model.numbers.phone import with_plus
+from voiceflow_worker.model.numbers.reading import ParsedNumber, read_number
 from voiceflow_worker.model.text.wording import in_words, name_among
 from voiceflow_worker.model.window import CallWindow, first_opening
 
@@ -334,8 +335,9 @@ class _Work:
     def number(self, name: str, *, required: bool) -> str | None:
         """The number in the column `name`, or in the options, in E.164 form; None if it is missing or wrong."""
         text = self.values.reserved.get(name)
-        # Request bodies, and 8x8's guides, write country codes without a +; so may options.
-        guesses = text is None or self.options.template is None
+        # Request bodies, and 8x8's guides, write country codes without a +.
+        if text is not None and self.options.template is None and self.options.country is None:
+            text = with_plus(text)
         if text is None and name == "source":
             text = self.options.source
         if text is None:
@@ -344,8 +346,8 @@ class _Work:
             return None
         try:
             # A file has few sources, so each is parsed only once.
-            read = parse_number if name == DESTINATION else _parsed_source
-            number = read(text, country=self.options.country, guesses=guesses)
+            read = read_number if name == DESTINATION else _read_source
+            number = read(text, self.options.country)
         except PhoneNumberError as error:
             code = error.code if name == DESTINATION else -1009
             self._error(str(error), column=name, code=code, remedy=next(iter(error.remedies), None))
@@ -483,8 +485,8 @@ def _heard(body: Mapping[str, object]) -> list[str]:
 
 
 @lru_cache(maxsize=256)
-def _parsed_source(text: str, *, country: str | None, guesses: bool) -> ParsedNumber:
-    return parse_number(text, country=country, guesses=guesses)
+def _read_source(text: str, country: str | None) -> ParsedNumber:
+    return read_number(text, country)
 
 
 def _column_of(path: str | None, template: FlowTemplate | None, reserved: Mapping[str, str]) -> str | None:

@@ -13,7 +13,8 @@ from voiceflow_worker.campaigns.files.rows import DESTINATION, REASON, RESERVED,
 from voiceflow_worker.errors import PhoneNumberError
 from voiceflow_worker.model.flows.actions import Action
 from voiceflow_worker.model.flows.values import UnspeakableError, describe, exact_number, is_list, is_missing, is_object
-from voiceflow_worker.model.numbers.phone import is_e164, parse_number
+from voiceflow_worker.model.numbers.phone import is_e164
+from voiceflow_worker.model.numbers.reading import read_number
 from voiceflow_worker.model.text.wording import folded
 
 
@@ -259,7 +260,7 @@ def _written_out(key: str, value: object, country: str) -> object:
     if key not in {"source", "destination"} or not isinstance(value, str) or is_e164(value):
         return value
     try:
-        return parse_number(value, country=country).e164
+        return read_number(value, country).e164
     except PhoneNumberError:
         return value
 

@@ -13,7 +13,8 @@ from voiceflow_worker.campaigns.files.input_file import InputFile, read_lines
 from voiceflow_worker.campaigns.files.rows import canonical_name, is_number_column, near_destination
 from voiceflow_worker.errors import CampaignFileError, PhoneNumberError
 from voiceflow_worker.finding import Finding, Remedy, Severity
-from voiceflow_worker.model.numbers.phone import FEWEST_DIGITS, parse_number
+from voiceflow_worker.model.numbers.phone import FEWEST_DIGITS
+from voiceflow_worker.model.numbers.reading import every_reading
 from voiceflow_worker.model.text.wording import count_of, folded
 
 _SEVERAL_CELLS = ",;\t|"
@@ -24,7 +25,8 @@ _CERTAIN = re.compile(r"\+[1-9][0-9]{0,2}[0-9 ().-]{6,20}")
 class NumberFile:
     """The numbers of a file in E.164 form, each with the first line that has it, and findings about bad lines.
 
-    `warnings` are about numbers that no numbering plan knows, and numbers with two readings.
+    `warnings` are about numbers that no numbering plan knows, and about texts that are not certain: all their readings
+    are among the numbers.
     """
 
     rows: int
@@ -41,7 +43,7 @@ class NumberFile:
 
 
 def read_number_file(path: Path, *, columns: Sequence[str] = (), country: str | None = None) -> NumberFile:
-    """Read the numbers of a file, in any usual spelling. Without + or 00 they need a `country`, as of `parse_number`.
+    """Read the numbers of a file, in any usual spelling. Without + or 00 they need a `country`, as of `read_number`.
 
     A CSV has a header, and `columns` of numbers; the default is the column named destination, phone, number, msisdn or
     the like, if there is only one. Of several columns, a row needs one number at least. A file whose first line is a
@@ -59,12 +61,12 @@ def read_number_file(path: Path, *, columns: Sequence[str] = (), country: str | 
         try:
             if problem is not None:
                 raise PhoneNumberError(problem)
-            number = parse_number(text, country=country, guesses=False)
-            numbers.setdefault(number.e164, row)
-            warnings += [
-                Finding(file=str(path), row=row, severity=Severity.WARNING, message=message)
-                for message in number.messages
-            ]
+            for number in every_reading(text, country):
+                numbers.setdefault(number.e164, row)
+                warnings += [
+                    Finding(file=str(path), row=row, severity=Severity.WARNING, message=message)
+                    for message in number.messages
+                ]
         except PhoneNumberError as error:
             code = None if problem is not None else error.code
             remedy = next(iter(error.remedies), None)

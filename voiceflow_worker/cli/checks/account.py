@@ -21,7 +21,7 @@ from voiceflow_worker.gateway.network import Network
 from voiceflow_worker.gateway.wire import BASE_URL
 from voiceflow_worker.ivr.approval import approval
 from voiceflow_worker.model.jobs.policy import OutcomeSource
-from voiceflow_worker.model.numbers.phone import normalise
+from voiceflow_worker.model.numbers.reading import read_number
 from voiceflow_worker.model.text.web_address import is_this_machine, why_not_from_outside
 from voiceflow_worker.model.text.wording import duration_in_words, write_duration
 from voiceflow_worker.settings import DEFAULT, Settings, unknown_variables
@@ -177,7 +177,7 @@ async def source(context: CheckContext) -> Diagnosis | None:
         "number"
     )
     try:
-        number = normalise(wanted)
+        number = read_number(wanted).e164
     except PhoneNumberError as error:
         return failure(str(error), remedy="write VOICEFLOW_SOURCE with its country code, such as +6531234567")
     voice = await context.account.usable()

@@ -10,7 +10,7 @@ from typing import Any, ClassVar, NamedTuple, Protocol, Self, overload
 
 import orjson
 
-from voiceflow_worker.errors import CallFlowError
+from voiceflow_worker.errors import CallFlowError, PhoneNumberError
 from voiceflow_worker.finding import Finding, Severity
 from voiceflow_worker.model.flows.actions import Action, read_action
 from voiceflow_worker.model.flows.rules import (
@@ -18,11 +18,13 @@ from voiceflow_worker.model.flows.rules import (
     destinations,
     find_problems,
     read_valid_until,
+    uncertain_number,
     write_valid_until,
 )
 from voiceflow_worker.model.flows.values import describe, is_list, is_object
 from voiceflow_worker.model.numbers import phone
 from voiceflow_worker.model.numbers.phone import usual_form
+from voiceflow_worker.model.numbers.reading import read_number
 
 __all__ = ["CallFlow", "find_problems"]
 
@@ -31,12 +33,18 @@ class _Bridge(Protocol):
     """The signature of `bridge`, on the class and on a flow."""
 
     def __call__(
-        self, *, source: str, destination: str, recording: bool | None = None, client_action_id: str | None = None
+        self,
+        *,
+        source: str,
+        destination: str,
+        country: str | None = None,
+        recording: bool | None = None,
+        client_action_id: str | None = None,
     ) -> CallFlow: ...
 
 
 class _BridgeDescriptor:
-    """Connect another party, in an answer to a call action event.
+    """Connect another party, in an answer to a call action event. Numbers are read as by `CallFlow.call`.
 
     `CallFlow.bridge(…)` begins an answer, and `flow.bridge(…)` follows other actions. With `recording` the bridged call
     is recorded, if the account is set up for it.
@@ -45,11 +53,16 @@ class _BridgeDescriptor:
     # If it were a class method, `flow.bridge(…)` would silently lose the actions of the flow.
     def __get__(self, flow: CallFlow | None, owner: type[CallFlow]) -> _Bridge:
         def bridge(
-            *, source: str, destination: str, recording: bool | None = None, client_action_id: str | None = None
+            *,
+            source: str,
+            destination: str,
+            country: str | None = None,
+            recording: bool | None = None,
+            client_action_id: str | None = None,
         ) -> CallFlow:
             begun = owner.reply() if flow is None else flow
             named = begun if client_action_id is None else begun.replace(client_action_id=client_action_id)
-            return named.then_call(destination, source=source, recording=recording)
+            return named.then_call(destination, source=source, country=country, recording=recording)
 
         bridge.__doc__ = self.__doc__
         return bridge
@@ -68,15 +81,21 @@ class CallFlow:
 
     _body: Mapping[str, object]
     _reply: bool = False
+    _refused: tuple[Finding, ...] = ()
+    """Numbers that were given to a method and are not certain. They are in the body as they were given."""
 
     bridge: ClassVar[_BridgeDescriptor] = _BridgeDescriptor()
 
     # -- beginning ---------------------------------------------------------------------------------------------------
 
     @classmethod
-    def call(cls, destination: str, *, source: str) -> Self:
-        """Begin with a call to `destination` that shows `source`, a number of the account; both in E.164 form."""
-        return cls({"callflow": [_entry(Action.MAKE_CALL, source=source, destination=destination)]})
+    def call(cls, destination: str, *, source: str, country: str | None = None) -> Self:
+        """Begin with a call to `destination` that shows `source`, a number of the account.
+
+        Numbers are read as in files (`read_number`): `+65 8765 4321`, or `8765 4321` with the `country` SG. One that is
+        not certain is an error of the flow, and so are digits without a + and without a `country`.
+        """
+        return cls({"callflow": []}).then_call(destination, source=source, country=country)
 
     @classmethod
     def reply(cls, client_action_id: str | None = None) -> Self:
@@ -149,12 +168,22 @@ class CallFlow:
             )
         )
 
-    def then_call(self, destination: str, *, source: str, recording: bool | None = None) -> Self:
-        """Call a second party, and connect the two parties when the second answers.
+    def then_call(
+        self, destination: str, *, source: str, country: str | None = None, recording: bool | None = None
+    ) -> Self:
+        """Call a second party, and connect the two parties when the second answers. Numbers are read as by `call`.
 
         `recording` is only for answers to call action events.
         """
-        return self._then(_entry(Action.MAKE_CALL, source=source, destination=destination, callRecording=recording))
+        numbers: dict[str, object] = {"source": source, "destination": destination}
+        refused: list[Finding] = []
+        for name, text in {"source": source, "destination": destination}.items():
+            try:
+                numbers[name] = _certain(text, country)
+            except PhoneNumberError as error:
+                path = f"$.callflow[{len(self._flow)}].params.{name}"
+                refused.append(uncertain_number(path, error, is_destination=name == "destination"))
+        return self._then(_entry(Action.MAKE_CALL, **numbers, callRecording=recording), *refused)
 
     def hangup(self) -> Self:
         """End the session and both of its calls; nothing can follow."""
@@ -180,10 +209,11 @@ class CallFlow:
             "clientRequestId": client_request_id,
             "clientBatchId": client_batch_id,
         }
-        return type(self)({**self._body, **_without_none(keys)}, self._reply)
+        return type(self)({**self._body, **_without_none(keys)}, self._reply, self._refused)
 
-    def _then(self, entry: Mapping[str, object]) -> Self:
-        return type(self)({**self._body, "callflow": [*self._flow, entry]}, self._reply)
+    def _then(self, entry: Mapping[str, object], *refused: Finding) -> Self:
+        longer = {**self._body, "callflow": [*self._flow, entry]}
+        return type(self)(longer, self._reply, (*self._refused, *refused))
 
     # -- looking -----------------------------------------------------------------------------------------------------
 
@@ -215,7 +245,7 @@ class CallFlow:
     @property
     def destinations(self) -> tuple[str, ...]:
         """Every number that the flow calls, in order and in E.164 form; malformed numbers are left out."""
-        return destinations(self._body)
+        return destinations(self._body) if not self._refused else ()
 
     @property
     def valid_until(self) -> datetime | None:
@@ -239,7 +269,12 @@ class CallFlow:
 
     def problems(self, *, now: datetime | None = None) -> tuple[Finding, ...]:
         """Every finding, in the order of the body; with `now`, a `validUntil` that has passed is a warning (-1015)."""
-        return find_problems(self._body, now=now, reply=self._reply)
+        found = find_problems(self._body, now=now, reply=self._reply)
+        if not self._refused:
+            return found
+        refused = {each.path: each for each in self._refused}
+        others = [refused.pop(each.path, each) for each in found if each.path not in refused or each.is_error]
+        return (*others, *refused.values())
 
     def validated(self, *, now: datetime | None = None) -> Self:
         """This flow, if it has no error. Otherwise raises CallFlowError with every finding, errors first.
@@ -255,11 +290,16 @@ class CallFlow:
         return self
 
     def to_body(self) -> dict[str, Any]:
-        """A copy of the body, as 8x8 accepts it: everything that was set or parsed, explicit nulls included."""
+        """A copy of the body, as 8x8 accepts it: everything that was set or parsed, explicit nulls included.
+
+        Raises CallFlowError for a flow with a number that is not certain: in a body, it would be another number.
+        """
+        _raise_errors(self._refused)
         return copy_of(self._body)
 
     def to_json(self) -> bytes:
-        """The body as compact UTF-8 JSON. Raises CallFlowError if it cannot be written as JSON."""
+        """The body as compact UTF-8 JSON. Raises CallFlowError if it cannot be written as JSON, and as `to_body`."""
+        _raise_errors(self._refused)
         try:
             return orjson.dumps(self._body)
         except orjson.JSONEncodeError as error:
@@ -288,8 +328,11 @@ class CallFlow:
         return tuple(flow) if is_list(flow) else ()
 
     def _number(self, key: str) -> str | None:
-        for action, params in map(read_action, self._flow):
+        refused = {found.path for found in self._refused}
+        for place, (action, params) in enumerate(map(read_action, self._flow)):
             if action is Action.MAKE_CALL:
+                if f"$.callflow[{place}].params.{key}" in refused:
+                    return None
                 value = params.get(key)
                 return phone.normalise(value) if isinstance(value, str) and phone.is_e164(value) else None
         return None
@@ -297,6 +340,11 @@ class CallFlow:
     def _text(self, key: str) -> str | None:
         value = self._body.get(key)
         return value if isinstance(value, str) and value else None
+
+
+def _certain(text: object, country: str | None) -> object:
+    """The number that a text certainly is; what is no text, or empty, as it is. Raises PhoneNumberError."""
+    return read_number(text, country).e164 if isinstance(text, str) and text.strip() else text
 
 
 def _entry(action: Action, **params: object) -> dict[str, object]:

@@ -12,7 +12,9 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from difflib import get_close_matches
 
+from voiceflow_worker.errors import PhoneNumberError
 from voiceflow_worker.finding import Finding, Severity
+from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.flows.actions import (
     MAX_CALLS,
     MAX_DIGITS,
@@ -243,16 +245,25 @@ def _number(param: Param, value: object, path: str, *, is_destination: bool) -> 
         yield _error(path, -1009, f"is missing but it is required; add {param.purpose}")
     elif not phone.is_e164(value):
         code, reason = phone.form_problem(value)
-        # A malformed source has no code of its own: -1014 means that the account may not use it.
-        if not is_destination:
-            yield _error(path, -1009, f"should be a phone number in E.164 form: {reason}")
-        elif code == phone.MANY_NUMBERS:
-            yield _error(path, code, f"multiple destination phone numbers found: {reason}")
-        else:
-            yield _error(path, code, f"invalid MSISDN format in destination: {reason}")
+        yield _no_number(path, code, reason, is_destination=is_destination)
     else:
         for warning in phone.warnings_for(value):
             yield _warning(path, warning)
+
+
+def uncertain_number(path: str, error: PhoneNumberError, *, is_destination: bool) -> Finding:
+    """The finding about a number at this path that could not be read for certain."""
+    found = _no_number(path, error.code, str(error), is_destination=is_destination)
+    return replace(found, remedy=next(iter(error.remedies), None))
+
+
+def _no_number(path: str, code: int, reason: str, *, is_destination: bool) -> Finding:
+    # A malformed source has no code of its own: -1014 means that the account may not use it.
+    if not is_destination:
+        return _error(path, -1009, f"should be a phone number in E.164 form: {reason}")
+    if code == phone.MANY_NUMBERS:
+        return _error(path, code, f"multiple destination phone numbers found: {reason}")
+    return _error(path, code, f"invalid MSISDN format in destination: {reason}")
 
 
 def _capture(given: Mapping[str, object], path: str) -> Iterator[Finding]:

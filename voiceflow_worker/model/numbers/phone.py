@@ -1,17 +1,14 @@
-"""Telephone numbers: their E.164 form, checks by numbering plans, and a reader of numbers as people write them."""
+"""Telephone numbers: their E.164 form, checks by numbering plans, and the spellings of one telephone."""
 
 from __future__ import annotations
 
 import re
-import unicodedata
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable
 from functools import lru_cache
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
-from voiceflow_worker.errors import InvalidInputError, PhoneNumberError
-from voiceflow_worker.finding import Remedy
-from voiceflow_worker.model.numbers.plans import PlannedNumber, only_region, ordinary_within, planned
+from voiceflow_worker.errors import PhoneNumberError
+from voiceflow_worker.model.numbers.plans import PlannedNumber, only_region, planned
 
 if TYPE_CHECKING:
     from phonenumbers import PhoneNumber
@@ -25,24 +22,12 @@ INVALID_NUMBER = -1017
 _E164 = re.compile(r"\+?[1-9][0-9]{6,14}")
 _SEVERAL = re.compile(r"\+?[0-9]{7,15}(?:\s*[,;/|&]\s*|\s+(?:and|or)\s+|\s+)\+?[0-9]{7,15}.*", re.DOTALL)
 FEWEST_DIGITS, MOST_DIGITS = 7, 15
-# 6.59E+09 and 6,59E+09: a spreadsheet has dropped the last digits.
-_SCIENTIFIC = re.compile(r"[+-]?\d+(?:[.,]\d+)?[eE][+-]?\d+")
-# 6587654321.0: a spreadsheet or a data frame took the number for a quantity, and no digit is lost.
-_DECIMAL = re.compile(r"(\+?\d{7,15})[.,]0+")
-# +44 (0)20 …: the 0 is dialled within the country only, and never together with the country code.
-_TRUNK_ZERO = re.compile(r"\(\s*0\s*\)")
-# A character that is neither a digit nor a usual mark, a + that is not in front, or a mark at the beginning.
-_STRANGE = re.compile(r"[^\d\s+\-./()]|(?<=[\d)])\s*\+|^[-./)]")
-_BETWEEN_NUMBERS = re.compile(r"[,;|&/\n]|\b(?:and|or)\b")
-_SHORTEST_LOCAL = 6
-_DIRT = re.compile(r"[\s\-./()]")
-_DASHES = dict.fromkeys(map(ord, "\u2010\u2011\u2012\u2013\u2014\u2015\u2212\uff0d"), "-")
 
 
 def normalise(text: str) -> str:
     """The number in E.164 form with a leading +. The text must have 7 to 15 digits, and may begin with a +.
 
-    Only the form is checked: `warnings_for` checks the numbering plan, and `parse_number` reads numbers as people write
+    Only the form is checked: `warnings_for` checks the numbering plan, and `read_number` reads numbers as people write
     them. Raises PhoneNumberError with the reason.
     """
     if not is_e164(text):
@@ -54,6 +39,11 @@ def normalise(text: str) -> str:
 def is_e164(text: str) -> bool:
     """Whether `normalise` would accept the text."""
     return _E164.fullmatch(text) is not None
+
+
+def with_plus(text: str) -> str:
+    """A number as 8x8 writes it, which may lack its +, with its +; any other text as it is."""
+    return f"+{text}" if is_e164(text) and not text.startswith("+") else text
 
 
 def form_problem(text: str) -> tuple[int, str]:
@@ -97,7 +87,7 @@ def warnings_for(e164: str) -> tuple[str, ...]:
     sentence that begins with the number. Never raises; a text that is not in E.164 form has no warnings.
     """
     if (known := planned(e164)) is not None:
-        return _plan_warnings(known)
+        return plan_warnings(known)
     import phonenumbers
 
     number = _plan_number(e164)
@@ -171,7 +161,8 @@ def _region(number: PhoneNumber) -> str | None:
     return region if region.isalpha() and region != "ZZ" else None
 
 
-def _plan_warnings(known: PlannedNumber) -> tuple[str, ...]:
+def plan_warnings(known: PlannedNumber) -> tuple[str, ...]:
+    """The warnings about a number of this entry of a plan."""
     if known.is_assigned:
         return ()
     return (f"is not assigned in the numbering plan of {known.region}; check the number and its country code",)
@@ -189,179 +180,11 @@ def _invalid_reason(number: PhoneNumber) -> str:
             return "is not assigned in"
 
 
-@dataclass(frozen=True, slots=True)
-class ParsedNumber:
-    """A telephone number in E.164 form with its +, its ISO 3166 region (None if there is none), and warnings."""
-
-    e164: str
-    country_code: str | None
-    warnings: tuple[str, ...] = ()
-
-    @property
-    def messages(self) -> list[str]:
-        """The warnings as sentences, each of which begins with the number."""
-        return [f"{self.e164} {warning}" for warning in self.warnings]
-
-
-INTERNATIONAL = "international"
-"""The `country` of digits that begin with their country code, without a +."""
-
-
-def parse_number(text: str, *, country: str | None = None, guesses: bool = True) -> ParsedNumber:
-    """Read one telephone number as people write it.
-
-    The number may have spaces, dashes, dots and brackets, and + or 00 before its country code. With `country` (ISO
-    3166, such as SG), it may be a national number of that country; with the country `international`, it begins with a
-    country code. Without a country, digits without + or 00 begin with a country code too, or are refused if `guesses`
-    is False. A number that no numbering plan knows gets a warning. Raises PhoneNumberError, with the reason and the
-    code of 8x8, for a text that is not one number; and InvalidInputError for a country that does not exist.
-    """
-    is_international = country is not None and country.strip().casefold() == INTERNATIONAL
-    region = None if country is None or is_international else _region_of(country)
-    is_known = guesses or country is not None
-    if (is_known or text.startswith("+")) and _E164.fullmatch(text):
-        e164 = text if text.startswith("+") else "+" + text
-        if region is not None and text is not e164:
-            e164 = ordinary_within(text, region) or ""
-        if (known := planned(e164)) is not None:
-            return ParsedNumber(e164, known.region, _plan_warnings(known))
-    written = _cleaned(text)
-    problem = _damage(written)
-    if problem is not None:
-        code, reason = problem
-        raise PhoneNumberError(f"{text.strip()[:40]!r} {reason}", code=code)
-    warnings: list[str] = []
-    if decimal := _DECIMAL.fullmatch(written):
-        written = decimal[1]
-        warnings.append("was written as a decimal number; format the column as text")
-    digits = _DIRT.sub("", _TRUNK_ZERO.sub("", written) if written.lstrip("( ").startswith(("+", "00")) else written)
-    # 00 first: in a country with another prefix for calls abroad, 0065… would be read as a national number.
-    if digits.startswith("00"):
-        digits = "+" + digits[2:]
-    if digits.startswith("+"):
-        e164 = digits
-    elif region is not None:
-        e164, doubt = _from_within(digits, region)
-        warnings += doubt
-    elif not is_known:
-        raise PhoneNumberError(f"{text.strip()[:40]!r} does not say its country: {Remedy.NAME_COUNTRY}").remedied(
-            Remedy.NAME_COUNTRY
-        )
-    elif digits.startswith("0"):
-        raise PhoneNumberError(
-            f"{text.strip()[:40]!r} begins with 0, as in the national form: name its country, or write it with its "
-            "country code, such as +6587654321"
-        )
-    else:
-        e164 = "+" + digits
-    if not is_e164(e164):
-        code, reason = form_problem(e164)
-        raise PhoneNumberError(f"{text.strip()[:40]!r} is not a phone number: {reason}", code=code)
-    e164 = usual_form(e164)
-    return ParsedNumber(e164, country_of(e164), (*warnings, *warnings_for(e164)))
-
-
-def _cleaned(text: str) -> str:
-    """The text without invisible characters, and with all digits and dashes in ASCII."""
-    visible = "".join(
-        character for character in unicodedata.normalize("NFKC", text) if unicodedata.category(character) != "Cf"
-    )
-    ascii_digits = "".join(
-        str(unicodedata.decimal(character)) if character.isdecimal() else character for character in visible
-    )
-    # In a spreadsheet, a leading apostrophe marks a cell as text; some exports keep it.
-    return ascii_digits.translate(_DASHES).strip().removeprefix("'").strip()
-
-
-def _damage(written: str) -> tuple[int, str] | None:
-    """The reason why a text cannot be read as one number: an 8x8 code and the rest of a sentence; None if it can."""
-    if not written:
-        return INVALID_NUMBER, "is empty; give a phone number, such as +6587654321"
-    if _SCIENTIFIC.fullmatch(written):
-        return INVALID_NUMBER, (
-            "was damaged by a spreadsheet, which wrote it in scientific notation and dropped digits; format the column "
-            "as text, and enter the number again"
-        )
-    if _holds_several(written):
-        return MANY_NUMBERS, "holds several numbers; give each a row of its own"
-    if letter := next((character for character in written if character.isalpha()), None):
-        return INVALID_NUMBER, f"has letters ({letter!r}); give digits only, without names or extensions"
-    if not any(map(str.isdigit, written)):
-        return INVALID_NUMBER, "has no digits; give a phone number, such as +6587654321"
-    if strange := _STRANGE.search(written):
-        return INVALID_NUMBER, f"has {strange[0].strip()!r} in a place where phone numbers have none; remove it"
-    return None
-
-
-def _holds_several(written: str) -> bool:
-    parts = _BETWEEN_NUMBERS.split(written)
-    long_parts = [part for part in parts if sum(map(str.isdigit, part)) >= _SHORTEST_LOCAL]
-    return len(long_parts) > 1 or holds_several(written) or written.count("+") > 1
-
-
-def _from_within(digits: str, region: str) -> tuple[str, tuple[str, ...]]:
-    """The E.164 form of digits that were written without a +, and a warning if they have two readings.
-
-    The digits may be a national number of `region`, or begin with a country code. If numbering plans know only one of
-    the two readings, it is returned; if they know both, the national one. If they know neither, the digits are read as
-    a number of `region` if their length is possible there. Otherwise raises PhoneNumberError.
-    """
-    import phonenumbers
-
-    national, abroad = _parsed(digits, region), _parsed("+" + digits, None)
-    if national is not None and phonenumbers.is_valid_number(national):
-        if abroad is None or abroad == national or not phonenumbers.is_valid_number(abroad):
-            return _e164(national), ()
-        doubt = f"was read as {_e164(national)}, and could also be {_e164(abroad)}; write the + and the country code"
-        return _e164(national), (doubt,)
-    if abroad is not None and phonenumbers.is_valid_number(abroad):
-        return _e164(abroad), ()
-    own_code = str(phonenumbers.country_code_for_region(region))
-    if abroad is not None and digits.startswith(own_code) and phonenumbers.is_possible_number(abroad):
-        return _e164(abroad), ()
-    if national is not None and phonenumbers.is_possible_number(national):
-        return _e164(national), ()
-    raise PhoneNumberError(
-        f"{digits[:40]!r} is not a phone number of {region}: it has the wrong length and begins with no country code; "
-        "check it, or write it with a + and its country code"
-    )
-
-
-def _parsed(text: str, region: str | None) -> PhoneNumber | None:
-    import phonenumbers
-
-    try:
-        return phonenumbers.parse(text, region)
-    except phonenumbers.NumberParseException:
-        return None
-
-
-def _e164(number: PhoneNumber) -> str:
-    import phonenumbers
-
-    return phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164)
-
-
-@lru_cache(maxsize=256)
-def _region_of(country: str) -> str:
-    from phonenumbers import SUPPORTED_REGIONS
-
-    region = country.strip().upper()
-    region = "GB" if region == "UK" else region  # ISO 3166 reserves UK for this use
-    if region not in SUPPORTED_REGIONS:
-        raise InvalidInputError(
-            f"{country!r} is not the code of a country: give two letters (ISO 3166), such as SG, ID, PH, GB or US, or "
-            f"{INTERNATIONAL} for digits that begin with their country code"
-        )
-    return region
-
-
 # A digit between the country code and the number marks a mobile phone for callers from abroad. It is not a part of the
 # number: 9 in Argentina (ENACOM numbering plan), and 1 in Mexico until 2019 (IFT). Old Mexican address books still have
 # it, and networks accept both forms. Numbers of both plans have 10 digits, and do not begin with that digit.
 _MOBILE_DIGITS = {"+52": "1", "+54": "9"}
 _NATIONAL_DIGITS = 10
-_REMEDY = "give numbers separated by commas, such as +6531234567, +6587654321"
 
 
 def spellings(e164: str) -> tuple[str, ...]:
@@ -389,14 +212,3 @@ def all_spellings(numbers: Iterable[str]) -> dict[str, None]:
 def telephone_of(e164: str) -> str:
     """The text that identifies the telephone of a number in E.164 form: the same for every spelling of the number."""
     return max(spellings(e164))  # +52 without a 1, and +549: the spellings that both countries use
-
-
-def read_numbers(value: object) -> tuple[str, ...]:
-    """The numbers in E.164 form from a list, or from a text such as `+6531234567, +6587654321`. Raises ValueError."""
-    parts = value.split(",") if isinstance(value, str) else cast("Sequence[object]", value)
-    try:
-        return tuple(usual_form(normalise(str(part).strip())) for part in parts if str(part).strip())
-    except PhoneNumberError as error:
-        raise ValueError(f"{error}; {_REMEDY}") from None
-    except TypeError:  # neither a text nor a list
-        raise ValueError(_REMEDY) from None

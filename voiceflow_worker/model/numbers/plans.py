@@ -1,7 +1,7 @@
 """Numbering plans as one pattern for each region. A match takes 5 µs, a parse by phonenumbers 20 times as long.
 
-The patterns are compiled from the metadata of phonenumbers. They decide about ordinary numbers without a national
-prefix. Other numbers, such as premium-rate numbers, need phonenumbers itself.
+The patterns are compiled from the metadata of phonenumbers. `planned` decides about ordinary numbers; others, such as
+premium-rate numbers, need phonenumbers itself. `Country` and `numbers_abroad` know what dialled digits could mean.
 """
 
 from __future__ import annotations
@@ -29,6 +29,26 @@ class PlannedNumber:
 
 
 @dataclass(frozen=True, slots=True)
+class _Trunk:
+    """What is dialled before numbers within a country: what `dialled` matches, which `rule` replaces, or `usual`."""
+
+    dialled: re.Pattern[str]
+    rule: str | None
+    usual: str
+
+    def nationals(self, digits: str) -> tuple[str, ...]:
+        """What these digits, as they are dialled within the country, could mean, whether or not it is a number."""
+        found: tuple[str, ...] = (digits,)
+        if (match := self.dialled.match(digits)) is not None and match[0]:
+            behind, last = digits[match.end() :], match.re.groups
+            changed = self.rule is not None and last and match[last] is not None
+            found += (match.expand(self.rule or "") + behind if changed else behind,)
+        if self.usual and digits.startswith(self.usual):
+            found += (digits[len(self.usual) :],)
+        return found
+
+
+@dataclass(frozen=True, slots=True)
 class _Region:
     """A region of a country code. `leading`, if given, decides which numbers the region has; otherwise `valid` does."""
 
@@ -42,14 +62,24 @@ class _Region:
 class _Plan:
     """The plan of a country code of `width` digits.
 
-    `dialled` matches prefixes that are dialled within the country, and `lengths` are the lengths of its numbers. A plan
-    without `regions` belongs to no country.
+    `lengths` are the lengths of its numbers. A plan without `regions` belongs to no country; `worldwide` has its
+    numbers.
     """
 
     width: int
-    dialled: re.Pattern[str]
+    trunk: _Trunk
     lengths: frozenset[int]
     regions: tuple[_Region, ...]
+    worldwide: _Region | None = None
+
+    def valid(self, nationals: Iterable[str]) -> list[tuple[str, str]]:
+        """Those of these national numbers that are valid, each with its region."""
+        found: list[tuple[str, str]] = []
+        for national in nationals:
+            region = self.region_of(national) or self.worldwide
+            if region is not None and region.valid.fullmatch(national):
+                found.append((national, region.assigned.region))
+        return found
 
     def region_of(self, national: str) -> _Region | None:
         """The region of a number (given without its country code), whether or not the number is valid there."""
@@ -67,7 +97,7 @@ def planned(e164: str) -> PlannedNumber | None:
     if plan is None or not plan.regions:
         return None
     national = e164[1 + plan.width :]
-    if national[0] == "0" or plan.dialled.match(national):
+    if national[0] == "0" or plan.trunk.dialled.match(national):
         return None
     region = plan.region_of(national)
     if region is not None and region.ordinary.fullmatch(national):
@@ -86,28 +116,105 @@ def only_region(e164: str) -> str | None:
     if plan is None or len(plan.regions) != 1:
         return None
     national = e164[1 + plan.width :]
-    return None if national[0] == "0" or plan.dialled.match(national) else plan.regions[0].assigned.region
+    return None if national[0] == "0" or plan.trunk.dialled.match(national) else plan.regions[0].assigned.region
 
 
-def ordinary_within(digits: str, region: str) -> str | None:
-    """The E.164 form of an ordinary national number of a region; None if only phonenumbers can decide.
+@dataclass(frozen=True, slots=True)
+class Country:
+    """How people of a region dial, within their country and out of it. `code` is the country code."""
 
-    The result is also None for digits that could be a country code and a number of that country.
+    region: str
+    code: str
+    _trunk: _Trunk
+    _plan: _Region
+    _exits: re.Pattern[str]
+
+    def numbers(self, digits: str) -> list[str]:
+        """The valid national numbers of this region that these digits, as they are dialled there, could mean."""
+        return _distinct(each for each in self._trunk.nationals(digits) if self._plan.valid.fullmatch(each))
+
+    def is_ordinary(self, national: str) -> bool:
+        """Whether a number of this region is of a usual kind, with nothing to warn of."""
+        return self._plan.ordinary.fullmatch(national) is not None
+
+    def probable(self, digits: str) -> str:
+        """The national number that these digits most probably mean, whether or not it is valid."""
+        return self._trunk.nationals(digits)[-1]
+
+    def area_digits(self, national: str) -> int:
+        """The number of digits of the area code, or of the first group, of a valid national number; 0 for none."""
+        import phonenumbers
+
+        return phonenumbers.length_of_national_destination_code(phonenumbers.parse(f"+{self.code}{national}"))
+
+    def behind_exit(self, digits: str) -> list[str]:
+        """What follows the code for calls abroad: one text for each such code that these digits begin with."""
+        return _behind(self._exits, digits)
+
+
+def behind_any_exit(digits: str) -> list[str]:
+    """The same for the codes of all countries, of digits that begin with 00."""
+    return _behind(_exits_of_the_world(), digits) if digits.startswith("00") else []
+
+
+@dataclass(frozen=True, slots=True)
+class ForeignNumbers:
+    """What digits that begin with a country code could mean: valid national numbers of that code, with their regions.
+
+    `dialled` are those of which a prefix has been left out that is dialled within the country only.
     """
-    code, dialled = _dialling(region)
-    e164 = f"+{code}{digits}"
-    number = planned(e164)
-    if dialled.match(digits) or number is None or not number.is_assigned:
+
+    code: str
+    plain: list[tuple[str, str]]
+    dialled: list[tuple[str, str]]
+
+
+def numbers_abroad(digits: str) -> ForeignNumbers | None:
+    """The numbers that these digits could mean with a country code in front; None if none is in use."""
+    plan = _plan_of(digits[:3]) if digits[:1] != "0" else None
+    if plan is None:
         return None
-    abroad = _plan_of(digits[:3])
-    if abroad is not None:
-        national = digits[abroad.width :]
-        if not abroad.regions or national[:1] == "0" or abroad.dialled.match(national):
-            return None
-        other = abroad.region_of(national)
-        if other is not None and other.valid.fullmatch(national):
-            return None
-    return e164
+    whole, *shorter = _distinct(plan.trunk.nationals(digits[plan.width :]))
+    return ForeignNumbers(digits[: plan.width], plan.valid([whole]), plan.valid(shorter))
+
+
+@lru_cache(maxsize=300)
+def country_named(region: str) -> Country:
+    """The country of a region that phonenumbers supports."""
+    from phonenumbers import PhoneMetadata
+
+    plan = PhoneMetadata.metadata_for_region(region)
+    if plan is None:  # pragma: no cover - every supported region has a plan
+        raise ValueError(region)
+    return Country(region, str(plan.country_code), _trunk(plan), _region(plan), re.compile(_exits(plan)))
+
+
+# Codes that callers use beside those of the metadata.
+_MORE_EXITS = {"ID": "|00[17]|01017"}
+
+
+def _exits(plan: PhoneMetadata) -> str:
+    return f"00|(?:{plan.international_prefix or '00'}){_MORE_EXITS.get(plan.id or '', '')}"
+
+
+@lru_cache(maxsize=1)
+def _exits_of_the_world() -> re.Pattern[str]:
+    from phonenumbers import SUPPORTED_REGIONS, PhoneMetadata
+
+    plans = map(PhoneMetadata.metadata_for_region, sorted(SUPPORTED_REGIONS))
+    return re.compile("|".join(sorted({_exits(plan) for plan in plans if plan is not None})))
+
+
+def _behind(exits: re.Pattern[str], digits: str) -> list[str]:
+    """The rest of the digits behind each code: codes have 2 to 6 digits."""
+    if exits.match(digits) is None:
+        return []
+    ends = (end for end in range(2, min(7, len(digits))) if exits.fullmatch(digits, 0, end))
+    return [digits[end:] for end in ends]
+
+
+def _distinct(texts: Iterable[str]) -> list[str]:
+    return list(dict.fromkeys(texts))
 
 
 @lru_cache(maxsize=1000)
@@ -120,25 +227,18 @@ def _plan_of(first_digits: str) -> _Plan | None:
             continue
         known = [found for name in names if (found := PhoneMetadata.metadata_for_region(name)) is not None]
         if names[0] == NO_REGION or len(known) != len(names):
-            return _Plan(width, re.compile(""), frozenset(), ())
+            known = [plan for plan in (PhoneMetadata.metadata_for_nongeo_region(int(first_digits[:width])),) if plan]
+            return _Plan(width, _trunk(None), frozenset(), (), _region(known[0]) if known else None)
         lengths = frozenset(known[0].general_desc.possible_length if known[0].general_desc is not None else ())
-        return _Plan(width, _dialled(known[0]), lengths, tuple(map(_region, known)))
+        return _Plan(width, _trunk(known[0]), lengths, tuple(map(_region, known)))
     return None
 
 
-@lru_cache(maxsize=300)
-def _dialling(region: str) -> tuple[int, re.Pattern[str]]:
-    """The country code of a region, and the prefixes that are dialled there before national or foreign numbers."""
-    from phonenumbers import PhoneMetadata
-
-    plan = PhoneMetadata.metadata_for_region(region)
-    if plan is None or plan.country_code is None:
-        return 0, re.compile("")
-    return plan.country_code, re.compile(f"0|{_dialled(plan).pattern}|(?:{plan.international_prefix or '(?!)'})")
-
-
-def _dialled(plan: PhoneMetadata) -> re.Pattern[str]:
-    return re.compile(f"(?:{plan.national_prefix_for_parsing or '(?!)'})")
+def _trunk(plan: PhoneMetadata | None) -> _Trunk:
+    if plan is None:
+        return _Trunk(re.compile("(?!)"), None, "")
+    dialled = re.compile(f"(?:{plan.national_prefix_for_parsing or '(?!)'})")
+    return _Trunk(dialled, plan.national_prefix_transform_rule, plan.national_prefix or "")
 
 
 def _region(plan: PhoneMetadata) -> _Region:

@@ -31,7 +31,7 @@ from voiceflow_worker.core.ports.reading import limits_of
 from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.ivr.menu import Menu
 from voiceflow_worker.model.flows.callflow import CallFlow
-from voiceflow_worker.model.numbers.phone import parse_number
+from voiceflow_worker.model.numbers.reading import read_number
 from voiceflow_worker.model.text.wording import count_of
 from voiceflow_worker.model.window import CallWindow
 from voiceflow_worker.webhooks.pages.actions import ActionDone, page_of
@@ -187,7 +187,7 @@ class CampaignPage:
 
     async def _tried(self, form: PageForm, options: CampaignOptions, path: Path, *, queue_name: str) -> str:
         """Call the operator's own number with the call of the first good row. Raises InvalidInputError."""
-        number = parse_number(form.one("number"), country=options.country)
+        number = read_number(form.one("number"), options.country)
         now = self._operator.store.clock.now()
         opened = open_campaign(path, replace(options, not_before=None, window=None), now=now)
         call = next((row.call for row in opened if row.call is not None), None)

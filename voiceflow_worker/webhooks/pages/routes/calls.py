@@ -36,9 +36,9 @@ from voiceflow_worker.webhooks.pages.routes.page import (
     PageRoute,
     call_with,
     find_calls,
+    number_in,
     problem,
     queue_names,
-    read_number,
 )
 
 MOST_RELATED = 10
@@ -243,7 +243,7 @@ def _person(who: str) -> tuple[str | None, Callable[[Job], bool] | None]:
     digits = "".join(filter(str.isdigit, who))
     if not digits or set(who) - set("+ ()-./0123456789"):
         return None, lambda job: who.casefold() in job.name.casefold()
-    if (who.startswith("+") or len(digits) >= _WHOLE_NUMBER) and (number := read_number(who)) is not None:
+    if (who.startswith("+") or len(digits) >= _WHOLE_NUMBER) and (number := number_in(who)) is not None:
         return number, None
     return None, lambda job: (digits.lstrip("0") or digits) in job.destination
 

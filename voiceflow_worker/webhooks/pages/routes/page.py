@@ -15,7 +15,8 @@ from voiceflow_worker.core.ports.reading import get_jobs
 from voiceflow_worker.core.ports.record_set import BatchNames, QueueNames
 from voiceflow_worker.errors import PhoneNumberError
 from voiceflow_worker.model.jobs.job import Job
-from voiceflow_worker.model.numbers.phone import parse_number, usual_form
+from voiceflow_worker.model.numbers.phone import with_plus
+from voiceflow_worker.model.numbers.reading import read_number
 from voiceflow_worker.model.text.wording import QUEUE_NAME
 
 DEFAULT_QUEUE = "default"
@@ -33,7 +34,7 @@ async def find_calls(store: Store, text: str, *, also: str | None = None) -> lis
         job = await call_with(store, post[0])
     if job is not None:
         return [job]
-    number = read_number(text)
+    number = number_in(text)
     found: dict[str, Job] = {}
     for name in await queue_names(store, also=also):
         questions = [Query(queue=name, unique_keys=(text,), limit=MOST_FOUND)]
@@ -67,10 +68,10 @@ async def queue_names(store: Store, *, also: str | None) -> list[str]:
     return sorted({DEFAULT_QUEUE, *known, *named})
 
 
-def read_number(text: str) -> str | None:
-    """A telephone number in the form in which calls are stored; None for any other text."""
+def number_in(text: str) -> str | None:
+    """The telephone number in a text, in the form in which calls are stored; None for any other text."""
     try:
-        return usual_form(parse_number(text).e164)
+        return read_number(with_plus(text)).e164
     except PhoneNumberError:
         return None
 

@@ -1,0 +1,241 @@
+"""A number that had to be interpreted is certain, or refused; a + and digits are taken at their word."""
+
+from __future__ import annotations
+
+import phonenumbers
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.model.written_numbers import slips, spelt
+from voiceflow_worker import read_number
+from voiceflow_worker.errors import InvalidInputError, PhoneNumberError
+from voiceflow_worker.finding import Remedy
+from voiceflow_worker.model.numbers.phone import normalise, usual_form
+from voiceflow_worker.model.numbers.reading import every_reading
+
+FULL_WIDTH = "".join(chr(ord(character) + 0xFEE0) for character in "+6587654321")
+WRITE = "write it with +"
+
+
+@pytest.mark.parametrize(
+    ("text", "country", "e164"),
+    [
+        ("+6587654321", None, "+6587654321"),
+        ("+65-8765-4321", "PH", "+6587654321"),
+        ("  (65) 8765 4321 ", "SG", "+6587654321"),
+        ("(+65) 8765 4321", None, "+6587654321"),
+        ("0065 8765 4321", None, "+6587654321"),
+        ("0065 8765 4321", "SG", "+6587654321"),
+        ("8765 4321", "SG", "+6587654321"),
+        ("6587654321", "SG", "+6587654321"),
+        ("6587654321", "international", "+6587654321"),
+        ("020 7946 0958", "GB", "+442079460958"),
+        ("44 020 7946 0958", "uk", "+442079460958"),
+        ("+44 (0)20 7946 0958", None, "+442079460958"),
+        ("+44 (020) 7946 0958", None, "+442079460958"),
+        ("030/1234567", "DE", "+49301234567"),
+        ("+49/30/1234567", None, "+49301234567"),
+        ("06151/16-0", "DE", "+496151160"),
+        ("05632/1234", "AT", "+4356321234"),
+        ("06 1234567", "IT", "+39061234567"),
+        ("8 (495) 123-45-67", "RU", "+74951234567"),
+        ("011 15 1234-5678", "AR", "+5491112345678"),
+        ("'+6587654321", None, "+6587654321"),
+        ("\u202a+65\u00a08765\u20114321\u202c", None, "+6587654321"),
+        (FULL_WIDTH, None, "+6587654321"),
+        ("٦٥٨٧٦٥٤٣٢١", "SG", "+6587654321"),
+        # The 0 in brackets stays where the plan has it.
+        ("+39 (0)6 1234 5678", None, "+390612345678"),
+        ("+378 (0)549 886377", None, "+3780549886377"),
+        ("+225 (0)1 01 23 45 67", None, "+2250101234567"),
+        ("+229 (0)1 97 12 34 56", None, "+2290197123456"),
+        # Each country's own codes for calls abroad, beside 00.
+        ("011 65 8765 4321", "US", "+6587654321"),
+        ("001 60 3 2345 6789", "TH", "+60323456789"),
+        ("007 65 8765 4321", "ID", "+6587654321"),
+        ("0011 65 8765 4321", "AU", "+6587654321"),
+        ("00700 65 8765 4321", "KR", "+6587654321"),
+        ("0021 65 8765 4321", "BR", "+6587654321"),
+        ("002 65 8765 4321", "TW", "+6587654321"),
+        ("009 65 8765 4321", "CO", "+6587654321"),
+        ("010 65 8765 4321", "JP", "+6587654321"),
+        ("8~10 65 8765 4321", "RU", "+6587654321"),
+        ("001 60 3 2345 6789", "SG", "+60323456789"),
+        ("0043 1 2345678", "DE", "+4312345678"),
+    ],
+)
+def test_what_people_write_is_read(text: str, country: str | None, e164: str) -> None:
+    number = read_number(text, country)
+    assert number == e164
+    assert (number.e164, number.country_code) == (e164, phonenumbers.region_code_for_number(phonenumbers.parse(e164)))
+    assert not number.warnings
+
+
+@pytest.mark.parametrize(
+    ("text", "country", "code", "reason"),
+    [
+        ("", None, -1017, "is empty"),
+        ("n/a", None, -1017, "letters"),
+        ("6.59E+09", None, -1017, "damaged by a spreadsheet"),
+        ("1.5e10", "SG", -1017, "damaged by a spreadsheet"),
+        ("-6587654321", None, -1017, "'-'"),
+        ("+6587654321, +6587654322", None, -1011, "several numbers"),
+        ("87654321 / 87654322", "SG", -1011, "several numbers"),
+        ("12345", "SG", -1017, "too few digits|too short"),
+        ("+65 1234 5678 9012 3456", None, -1017, "too many"),
+        ("123", "SG", -1017, "is no number of SG"),
+        ("+49 (30 123456", None, -1017, "bracket"),
+        # Two numbers, or an extension.
+        ("+49 30 123456/78", None, -1011, WRITE),
+        ("+49 30 123456/789", None, -1011, WRITE),
+        ("+43 1 2345/6789", None, -1011, WRITE),
+        ("+62 21 520123/4", None, -1011, WRITE),
+        ("030 123456/78", "DE", -1011, WRITE),
+        ("030/123456/78", "DE", -1011, WRITE),
+        ("+43 1 2345678 (12)", None, -1011, WRITE),
+        ("+43 1 2345678 (12) 345", None, -1011, WRITE),
+        ("+49 89 123456\n7", None, -1011, WRITE),
+        ("+49 89 123456\r\n7", None, -1011, WRITE),
+        ("+49 89\u2028123456", None, -1011, WRITE),
+        ("+65 6123 4567/8", None, -1017, WRITE),
+        ("6123 4567 ext 8", "SG", -1017, "extensions"),
+        ("6123 4567 x8", "SG", -1017, "extensions"),
+        # No reading leaves the named country.
+        ("(310) 555-0123 12", "US", -1017, "too long for the numbering plan of US.*write it with"),
+        ("(636) 205-58411", "US", -1017, "too long"),
+        ("822-219-2772", "US", -1017, "not assigned in the numbering plan of US"),
+        ("416 555 0123", "US", -1017, "one of CA"),
+        ("66 2 234 5678", "SG", -1017, WRITE),
+        ("+1 (310) 555-0123 12", None, -1017, "too long"),
+        # Two readings that both exist.
+        ("001 60 4 262 1234", "SG", -1017, r"\+16042621234 \(CA\).*\+6042621234 \(MY\).*write it with \+"),
+        ("001 66 2 234 5678", "SG", -1017, r"\+6622345678 \(TH\)"),
+        ("001 64 9 241 2345", "SG", -1017, r"\+6492412345 \(NZ\)"),
+        ("001 60 4 262 1234", None, -1017, r"\+6042621234 \(MY\)"),
+        ("00 656 123 4567", "MX", -1017, r"\+6561234567 \(SG\).*\+526561234567 \(MX\)"),
+        ("004312345678", "DE", -1017, r"\+494312345678 \(DE\)"),
+        ("+39 (0)35 1234567", None, -1017, r"\+390351234567 .*\+39351234567"),
+        # What a plan does not know, once it was interpreted.
+        ("1234 5678", "SG", -1017, "not assigned in the numbering plan of SG"),
+        ("6512345678", "international", -1017, "not assigned"),
+    ],
+)
+def test_what_is_not_certain_is_refused_with_the_reason(text: str, country: str | None, code: int, reason: str) -> None:
+    with pytest.raises(PhoneNumberError, match=reason) as caught:
+        read_number(text, country)
+    assert caught.value.code == code
+
+
+@pytest.mark.parametrize("text", ["81234567", "6587654321", "087654321", "(02) 1234 5678", "011 65 8765 4321"])
+def test_digits_without_a_plus_or_a_country_are_refused(text: str) -> None:
+    with pytest.raises(PhoneNumberError, match=r"does not say its country.*write it with \+") as caught:
+        read_number(text)
+    assert caught.value.remedies == (Remedy.NAME_COUNTRY,)
+
+
+@pytest.mark.parametrize("text", ["+6512345678", "+1 310 555 0123 12", "+999 123 4567"])
+def test_a_plus_and_digits_are_the_users_word(text: str) -> None:
+    number = read_number(text, "SG")
+    assert number == text.replace(" ", "")
+    assert number.warnings
+    assert number.messages[0].startswith(number)
+
+
+def test_a_decimal_is_read_and_doubted() -> None:
+    number = read_number("6587654321.0", "SG")
+    assert number == "+6587654321"
+    assert "decimal" in number.warnings[0]
+
+
+@pytest.mark.parametrize("country", ["", "XX", "65", "Singapore"])
+def test_a_country_that_does_not_exist_is_refused(country: str) -> None:
+    with pytest.raises(InvalidInputError, match="two letters"):
+        read_number("+6587654321", country)
+
+
+@settings(deadline=None)
+@given(
+    text=st.text() | st.from_regex(r"[+0-9 ().\-/e,\n~]{0,25}", fullmatch=True),
+    country=st.sampled_from([None, "international", "SG", "US", "DE", "IT", "AR", "RU"]),
+)
+def test_any_text_is_one_number_or_refused(text: str, country: str | None) -> None:
+    try:
+        number = read_number(text, country)
+    except PhoneNumberError as error:
+        assert error.code in {-1011, -1017}  # noqa: PT017 - some texts are numbers
+        return
+    assert usual_form(normalise(number.e164)) == number.e164
+    if not number.messages:
+        assert phonenumbers.is_valid_number(phonenumbers.parse(number.e164))
+
+
+@pytest.mark.parametrize(
+    ("text", "country", "numbers"),
+    [
+        ("+39 (0)6 1234 5678", None, {"+390612345678"}),
+        ("001 60 4 262 1234", "SG", {"+16042621234", "+6042621234"}),
+        ("+49 30 123456/78", None, {"+4930123456", "+493012345678", "+4930123478"}),
+        ("87654321 / 8765 4322", "SG", {"+6587654321", "+6587654322"}),
+        ("+6587654321, 87654322", None, {"+6587654321", "+6587654322"}),
+        ("+65 6123 4567\n+65 6123 4568", None, {"+6561234567", "+6561234568"}),
+        ("6123 4567 ext 12", "SG", {"+6561234567"}),
+        ("Office: 6123 4567", "SG", {"+6561234567"}),
+        ("+43 1 2345678 (12)", None, {"+4312345678", "+431234567812"}),
+        ("(310) 555-0123 12", "US", {"+13105550123"}),
+        ("1234 5678", "SG", {"+6512345678"}),
+    ],
+)
+def test_a_list_of_numbers_not_to_call_takes_every_reading(text: str, country: str | None, numbers: set[str]) -> None:
+    found = every_reading(text, country)
+    assert set(found) >= numbers
+    assert len(found) == 1 or all("is not certain" in number.warnings[0] for number in found)
+
+
+@pytest.mark.parametrize("text", ["", "n/a", "6.59E+09", "81234567", "12"])
+def test_even_such_a_list_refuses_what_is_no_number(text: str) -> None:
+    with pytest.raises(PhoneNumberError):
+        every_reading(text)
+
+
+def judge_slips(seed: int, count: int) -> None:
+    away = []
+    for each in slips(seed, count):
+        try:
+            number = read_number(each.text, each.country)
+        except PhoneNumberError:
+            continue
+        if (region := phonenumbers.region_code_for_number(phonenumbers.parse(number))) != each.country:
+            away.append((each, number, region))
+    assert not away
+
+
+def judge_spellings(seed: int, count: int) -> None:
+    refused = []
+    for each in spelt(seed, count):
+        try:
+            number = read_number(each.text, each.country)
+        except PhoneNumberError as error:
+            refused.append(f"{each}: {error}")
+            continue
+        assert number == each.e164, each
+    assert len(refused) * 1000 < count or len(refused) <= 3, refused
+
+
+def test_a_slip_calls_nobody_in_another_country() -> None:
+    judge_slips(seed=41, count=600)
+
+
+def test_good_spellings_are_read() -> None:
+    judge_spellings(seed=42, count=400)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(10))
+def test_many_slips_call_nobody_in_another_country(seed: int) -> None:
+    judge_slips(seed, 20_000)
+
+
+@pytest.mark.slow
+def test_nearly_all_good_spellings_are_read() -> None:
+    judge_spellings(seed=7, count=30_000)

@@ -1,0 +1,478 @@
+"""The reader of telephone numbers as people write them: what it had to interpret is certain, or refused."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Final, NamedTuple, Self, cast
+
+from voiceflow_worker.errors import InvalidInputError, PhoneNumberError
+from voiceflow_worker.finding import Remedy
+from voiceflow_worker.model.numbers.phone import (
+    INVALID_NUMBER,
+    MANY_NUMBERS,
+    country_of,
+    form_problem,
+    holds_several,
+    is_e164,
+    plan_warnings,
+    usual_form,
+    warnings_for,
+)
+from voiceflow_worker.model.numbers.plans import (
+    Country,
+    behind_any_exit,
+    country_named,
+    numbers_abroad,
+    planned,
+)
+
+INTERNATIONAL: Final = "international"
+"""The `country` of digits that begin with their country code, without a +."""
+
+
+class ParsedNumber(str):
+    """A telephone number in E.164 form with its +, its ISO 3166 region (None if there is none), and warnings."""
+
+    __slots__ = ("country_code", "warnings")
+
+    country_code: str | None
+    warnings: tuple[str, ...]
+
+    def __new__(cls, e164: str, country_code: str | None, warnings: tuple[str, ...] = ()) -> Self:
+        """A number that was read."""
+        number = super().__new__(cls, e164)
+        number.country_code = country_code
+        number.warnings = warnings
+        return number
+
+    @property
+    def e164(self) -> str:
+        """The number as a plain text."""
+        return str(self)
+
+    @property
+    def messages(self) -> list[str]:
+        """The warnings as sentences, each of which begins with the number."""
+        return [f"{self} {warning}" for warning in self.warnings]
+
+
+def read_number(text: str, country: str | None = None) -> ParsedNumber:
+    """Read one telephone number as people write it. It is certain, or refused.
+
+    A + and digits, with spaces, dashes and dots, are taken at their word; a number that no numbering plan knows gets a
+    warning. All else is interpreted: national digits, a code for calls abroad, brackets, a slash. It must have exactly
+    one reading that is valid in a numbering plan.
+
+    With `country` (ISO 3166, such as SG), digits without a + are a number of that country alone, with or without its
+    country code, unless they begin with 00 or another of the country's own codes for calls abroad. With the country
+    `international` they begin with a country code. Without a country, they must begin with + or 00.
+
+    Raises PhoneNumberError with the reason, the readings, and the code of 8x8; and InvalidInputError for a country that
+    does not exist.
+    """
+    home = _home(country)
+    if text.startswith("+") and (known := planned(text)) is not None:
+        return ParsedNumber(text, known.region, plan_warnings(known))
+    written, warnings = _undamaged(text)
+    if _WORD.fullmatch(written):
+        return _at_its_word("+" + _digits(written), text, warnings)
+    shapes = _shapes(written)
+    readings = {reading.e164: reading for shape in shapes for reading in _readings(shape, home, text)}
+    if len(readings) != 1:
+        raise _refused(text, shapes, home, list(readings))
+    (reading,) = readings.values()
+    if reading.is_glued:
+        raise PhoneNumberError(
+            f"{_shown(text)} holds more than one number, or an extension: give each number a row of its own, and leave "
+            f"extensions out; if {reading.e164} is right, {_WRITE}",
+            code=MANY_NUMBERS,
+        )
+    if reading.is_split:
+        raise PhoneNumberError(
+            f"{_shown(text)} could only be {reading.e164} ({reading.region}), and its country code is not written in "
+            f"one piece; if that is right, {_WRITE}"
+        )
+    if not reading.is_ordinary:
+        warnings += warnings_for(reading.e164)
+    return ParsedNumber(reading.e164, reading.region, warnings)
+
+
+def every_reading(text: str, country: str | None = None) -> tuple[ParsedNumber, ...]:
+    """Every number that a text could mean, for a list of numbers that must not be called.
+
+    A text that `read_number` reads has one. Of another, these are all its valid readings, those of each of its parts,
+    and if none is valid, those whose length is possible. Each has a warning. Raises the errors of `read_number` for a
+    text in which there is no number.
+    """
+    try:
+        return (read_number(text, country),)
+    except PhoneNumberError as error:
+        home, refusal = _home(country), error
+    written = _cleaned(text)
+    if _SCIENTIFIC.fullmatch(written):
+        raise refusal
+    parts = [part for part in _BETWEEN.split(written) if _digits(part)]
+    found = dict.fromkeys(_valid_readings(" ".join(parts), home))
+    for part in parts:
+        own = _valid_readings(part, home) or _possible_readings(part, home)
+        if not own and found:  # the last digits of another number: 6123 4567/8
+            tail = _digits(part)
+            own = [f"{number[: -len(tail)]}{tail}" for number in found if len(tail) < len(number) - 1]
+        found.update(dict.fromkeys(own))
+    if not found and (extension := _EXTENSION.search(written)) is not None:
+        found.update(dict.fromkeys(_valid_readings(written[: extension.start()], home)))
+    if not found:
+        raise refusal
+    numbers = ", ".join(found)
+    doubt = f"is one reading of {_shown(text)}, which is not certain; on the list: {numbers}"
+    return tuple(ParsedNumber(number, country_of(number), (doubt,)) for number in found)
+
+
+def read_numbers(value: object) -> tuple[str, ...]:
+    """The numbers in E.164 form from a list, or from a text such as `+6531234567, +6587654321`. Raises ValueError."""
+    parts = value.split(",") if isinstance(value, str) else cast("Sequence[object]", value)
+    try:
+        return tuple(read_number(str(part)).e164 for part in parts if str(part).strip())
+    except PhoneNumberError as error:
+        raise ValueError(f"{error}; {_LIST}") from None
+    except TypeError:  # neither a text nor a list
+        raise ValueError(_LIST) from None
+
+
+# --- The text -----------------------------------------------------------------------------------------------------
+
+_LIST = "give numbers separated by commas, such as +6531234567, +6587654321"
+_WRITE = "write it with + and digits alone"
+# 6.59E+09 and 6,59E+09: a spreadsheet has dropped the last digits.
+_SCIENTIFIC = re.compile(r"[+-]?\d+(?:[.,]\d+)?[eE][+-]?\d+")
+# 6587654321.0: a spreadsheet or a data frame took the number for a quantity, and no digit is lost.
+_DECIMAL = re.compile(r"(\+?\d{7,15})[.,]0+")
+# +44 (0)20 …: in most countries this 0 is dialled within the country only, and never together with the country code.
+_ZERO = re.compile(r"\(\s*0\s*\)")
+# A character that is neither a digit nor a usual mark, a + that is not in front, or a mark at the beginning.
+_STRANGE = re.compile(r"[^\d\s+\-./()]|(?<=[\d)])\s*\+|^[-./)]")
+_GROUP = re.compile(r"\([^()]*\d[^()]*\)")
+_LINES = re.compile(r"[\t\n\v\f\r\x1c-\x1e\x85\u2028\u2029]")
+_BETWEEN_NUMBERS = re.compile(r"[,;|&/\n]|\b(?:and|or)\b")
+_BETWEEN = re.compile(
+    r"[^\d\s+\-.()]+|[\t\n\v\f\r\x1c-\x1e\x85\u2028\u2029]+|(?<=\d)\s*(?=\+)|\s+(?=\(\s*\d+\s*\)\s*$)"
+)
+_EXTENSION = re.compile(r"[\s.\-]+\d{1,5}$")
+_SHORTEST_LOCAL = 6
+_DASHES = dict.fromkeys(map(ord, "\u2010\u2011\u2012\u2013\u2014\u2015\u2212\uff0d"), "-")
+_WORD = re.compile(r"\+\d[\d\s.\-]*")
+_NO_DIGIT = re.compile(r"\D+")
+_WAIT_FOR_TONE = re.compile(r"^8\s*~\s*(?=10)")
+# A slash or a closing bracket stands behind an area code: at most 5 digits before it, and at least 3 behind it.
+_LONGEST_AREA, _SHORTEST_REST = 5, 3
+
+
+def _digits(text: str) -> str:
+    return _NO_DIGIT.sub("", text)
+
+
+def _shown(text: str) -> str:
+    return repr(text.strip()[:40])
+
+
+def _undamaged(text: str) -> tuple[str, tuple[str, ...]]:
+    """The cleaned text, and warnings. Raises PhoneNumberError for a text that cannot be one number."""
+    if text.isascii() and text.isdigit():
+        return text, ()
+    written = _cleaned(text)
+    problem = _damage(written)
+    if problem is not None:
+        code, reason = problem
+        raise PhoneNumberError(f"{_shown(text)} {reason}", code=code)
+    if decimal := _DECIMAL.fullmatch(written):
+        return decimal[1], ("was written as a decimal number; format the column as text",)
+    return written, ()
+
+
+def _cleaned(text: str) -> str:
+    """The text without invisible characters, and with all digits and dashes in ASCII."""
+    visible = "".join(
+        character for character in unicodedata.normalize("NFKC", text) if unicodedata.category(character) != "Cf"
+    )
+    ascii_digits = "".join(
+        str(unicodedata.decimal(character)) if character.isdecimal() else character for character in visible
+    )
+    # In a spreadsheet, a leading apostrophe marks a cell as text; some exports keep it.
+    plain = ascii_digits.translate(_DASHES).strip().removeprefix("'").strip()
+    return _WAIT_FOR_TONE.sub("8", plain)
+
+
+def _damage(written: str) -> tuple[int, str] | None:
+    """The reason why a text cannot be read as one number: an 8x8 code and the rest of a sentence; None if it can."""
+    if not written:
+        return INVALID_NUMBER, "is empty; give a phone number, such as +6587654321"
+    if _SCIENTIFIC.fullmatch(written):
+        return INVALID_NUMBER, (
+            "was damaged by a spreadsheet, which wrote it in scientific notation and dropped digits; format the column "
+            "as text, and enter the number again"
+        )
+    if _holds_several(written):
+        return MANY_NUMBERS, "holds several numbers; give each a row of its own"
+    if letter := next((character for character in written if character.isalpha()), None):
+        return INVALID_NUMBER, f"has letters ({letter!r}); give digits only, without names or extensions"
+    if not any(map(str.isdigit, written)):
+        return INVALID_NUMBER, "has no digits; give a phone number, such as +6587654321"
+    if _LINES.search(written):
+        return MANY_NUMBERS, (
+            f"has two lines: two numbers, or an extension; give each a row of its own, or, if it is one, {_WRITE}"
+        )
+    if strange := _STRANGE.search(written):
+        return INVALID_NUMBER, f"has {strange[0].strip()!r} in a place where phone numbers have none; remove it"
+    if re.search(r"[()]", _GROUP.sub("", written)):
+        return INVALID_NUMBER, f"has a bracket without its other half; {_WRITE}"
+    return None
+
+
+def _holds_several(written: str) -> bool:
+    parts = _BETWEEN_NUMBERS.split(written)
+    long_parts = [part for part in parts if sum(map(str.isdigit, part)) >= _SHORTEST_LOCAL]
+    return len(long_parts) > 1 or holds_several(written) or written.count("+") > 1
+
+
+# --- Its readings -------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Shape:
+    """A text as digits. `gaps` are the places among them where a sign stands, `areas` those behind an area code."""
+
+    digits: str
+    has_plus: bool
+    gaps: frozenset[int] = frozenset()
+    areas: tuple[int, ...] = ()
+    slashes: tuple[int, ...] = ()
+
+
+class _Reading(NamedTuple):
+    """A valid number that a text could mean.
+
+    `is_glued` is True if it takes two numbers, or a number and an extension, for one. `is_split` is True if it is a
+    number of another country, and a sign stands within its country code. A number that `is_ordinary` has no warnings.
+    """
+
+    e164: str
+    region: str | None
+    is_glued: bool = False
+    is_split: bool = False
+    is_ordinary: bool = False
+
+
+def _at_its_word(e164: str, text: str, warnings: tuple[str, ...]) -> ParsedNumber:
+    if not is_e164(e164):
+        code, reason = form_problem(e164)
+        raise PhoneNumberError(f"{_shown(text)} is not a phone number: {reason}", code=code)
+    e164 = usual_form(e164)
+    return ParsedNumber(e164, country_of(e164), (*warnings, *warnings_for(e164)))
+
+
+def _shapes(written: str) -> list[_Shape]:
+    """What the digits of a text are: with a 0 in brackets, and without it."""
+    if written.isdigit():
+        return [_Shape(written, has_plus=False)]
+    if (whole := _GROUP.fullmatch(written)) is not None:
+        written = whole[0][1:-1].strip()
+    shapes = [_shape(written)]
+    if _ZERO.search(written):
+        shapes.append(_shape(_ZERO.sub(" ", written)))
+    return shapes
+
+
+def _shape(written: str) -> _Shape:
+    digits: list[str] = []
+    gaps: set[int] = set()
+    areas: list[int] = []
+    slashes: list[int] = []
+    for sign in written:
+        if sign.isdigit():
+            digits.append(sign)
+            continue
+        gaps.add(len(digits))
+        if sign in "/)":
+            areas.append(len(digits))
+        if sign == "/":
+            slashes.append(len(digits))
+    has_plus = written.lstrip("( ").startswith("+")
+    return _Shape("".join(digits), has_plus, frozenset(gaps), tuple(areas), tuple(slashes))
+
+
+def _readings(shape: _Shape, home: Country | str | None, text: str) -> Iterator[_Reading]:
+    """The valid numbers that a text could mean. Raises PhoneNumberError for a text that does not say its country."""
+    if shape.has_plus:
+        yield from _foreign(shape, 0, dialled=True)
+        return
+    if isinstance(home, Country):
+        yield from _national(shape, home)
+        return
+    digits = shape.digits
+    rests = behind_any_exit(digits)
+    if not rests and home is None:
+        raise PhoneNumberError(f"{_shown(text)} does not say its country: {Remedy.NAME_COUNTRY}; or {_WRITE}").remedied(
+            Remedy.NAME_COUNTRY
+        )
+    for start in [len(digits) - len(rest) for rest in rests] or [0]:
+        yield from _foreign(shape, start, dialled=None)
+
+
+def _national(shape: _Shape, home: Country) -> Iterator[_Reading]:
+    """The numbers that digits without a + could mean in a country: its own, and those behind a code for calls abroad.
+
+    A number abroad competes with a national number that somebody wrote behind such a code, or with a 0 too many.
+    """
+    digits = shape.digits
+    for national in home.numbers(digits):
+        yield _own(shape, home, national)
+    if digits.startswith(home.code):
+        for national in home.numbers(digits[len(home.code) :]):
+            yield _own(shape, home, national)
+    rests = home.behind_exit(digits)
+    starts = [len(digits) - len(rest) for rest in rests]
+    slips = [1, *starts] if digits.startswith("00") else starts
+    for start in starts:
+        for reading in _foreign(shape, start, dialled=None, own=home.code):
+            if reading.region == home.region:
+                yield reading
+                continue
+            # Behind another of the codes for calls abroad stands this country's own: 001 66 … in Thailand is no +1 66….
+            if any(rest.startswith(home.code) for rest in rests):
+                continue
+            yield reading
+            for slip in slips:
+                for national in home.numbers(digits[slip:]):
+                    if _is_in_groups(shape, home, national):
+                        yield _own(shape, home, national)
+
+
+def _is_in_groups(shape: _Shape, home: Country, national: str) -> bool:
+    """Whether no sign stands within the area code: `0043 1 2345678` is no number of Kiel (0431) with a 0 too many."""
+    start = len(shape.digits) - len(national)
+    area = range(start + 1, start + home.area_digits(national))
+    return shape.gaps.isdisjoint(area)
+
+
+def _own(shape: _Shape, home: Country, national: str) -> _Reading:
+    glued = _is_glued(shape, home.code, national)
+    return _Reading(f"+{home.code}{national}", home.region, is_glued=glued, is_ordinary=home.is_ordinary(national))
+
+
+def _foreign(shape: _Shape, start: int, *, dialled: bool | None, own: str = "") -> Iterator[_Reading]:
+    """The numbers that the digits from a place on could mean, which begin with a country code.
+
+    With `dialled`, a prefix that is dialled within the country may follow the code. With None it may if a sign stands
+    between the two, or the code is one's `own`.
+    """
+    found = numbers_abroad(shape.digits[start:])
+    if found is None:
+        return
+    behind = start + len(found.code)
+    if dialled is None:
+        dialled = behind in shape.gaps or found.code == own
+    split = found.code != own and any(start < gap < behind for gap in shape.gaps)
+    for national, region in (*found.plain, *(found.dialled if dialled else ())):
+        glued = _is_glued(shape, found.code, national)
+        place = region if region.isalpha() else None
+        yield _Reading(f"+{found.code}{national}", place, glued, split)
+
+
+def _is_glued(shape: _Shape, code: str, national: str) -> bool:
+    """Whether a slash or a bracket stands where only a second number or an extension begins."""
+    for place in shape.areas:
+        behind = len(shape.digits) - place
+        if behind < _SHORTEST_REST or len(national) - behind > _LONGEST_AREA:
+            return True
+    for place in shape.slashes:
+        before = national[: place - len(shape.digits)]
+        alone = numbers_abroad(code + before)
+        if alone is not None and alone.plain:
+            return True
+    return False
+
+
+def _valid_readings(part: str, home: Country | str | None) -> list[str]:
+    """The valid numbers that a part of a text could mean."""
+    try:
+        shapes = _shapes(part.strip(" -./"))
+        return [reading.e164 for shape in shapes for reading in _readings(shape, home, part)]
+    except PhoneNumberError:
+        return []
+
+
+def _possible_readings(part: str, home: Country | str | None) -> list[str]:
+    """The numbers that a part of a text could mean, if their length is possible in their plan."""
+    shapes = _shapes(part.strip(" -./"))
+    if home is None and not any(shape.has_plus for shape in shapes):
+        return []
+    return [number for number in _probable(shapes, home) if is_e164(number) and _has_right_length(number)]
+
+
+def _has_right_length(e164: str) -> bool:
+    return not any(warning.startswith(("is too", "does not begin")) for warning in warnings_for(e164))
+
+
+def _probable(shapes: Sequence[_Shape], home: Country | str | None) -> list[str]:
+    """What a text could mean, whether or not such a number exists; the most probable first."""
+    found: dict[str, None] = {}
+    for shape in shapes:
+        digits = shape.digits
+        if shape.has_plus:
+            found[f"+{digits}"] = None
+            continue
+        rests = home.behind_exit(digits) if isinstance(home, Country) else behind_any_exit(digits)
+        found.update({f"+{rest}": None for rest in rests if numbers_abroad(rest) is not None})
+        if isinstance(home, Country) and not found:
+            if digits.startswith(home.code):
+                found[f"+{digits}"] = None
+            found[f"+{home.code}{home.probable(digits)}"] = None
+        elif not found:
+            found[f"+{digits}"] = None
+    return list(found)
+
+
+# --- Refusals -----------------------------------------------------------------------------------------------------
+
+_MOST_NAMED = 3
+
+
+def _refused(text: str, shapes: Sequence[_Shape], home: Country | str | None, valid: Sequence[str]) -> PhoneNumberError:
+    """The error for a text that has no valid reading, or several."""
+    if valid:
+        named = " or ".join(f"{number} ({country_of(number) or 'no country'})" for number in valid[:_MOST_NAMED])
+        return PhoneNumberError(f"{_shown(text)} could be {named}; if one of them is right, {_WRITE}")
+    where = home.region if isinstance(home, Country) else "any numbering plan"
+    reasons = ", ".join(_why_not(number) for number in _probable(shapes, home)[:_MOST_NAMED])
+    return PhoneNumberError(f"{_shown(text)} is no number of {where}: {reasons}; if it is right, {_WRITE}")
+
+
+def _why_not(number: str) -> str:
+    if not is_e164(number):
+        return f"{number} {form_problem(number)[1].partition(';')[0]}"
+    if warnings := warnings_for(number):
+        return f"{number} {warnings[0].partition(';')[0]}"
+    return f"{number} is one of {country_of(number)}"
+
+
+@lru_cache(maxsize=256)
+def _home(country: str | None) -> Country | str | None:
+    """The country that a user names; INTERNATIONAL and None are returned as they are."""
+    from phonenumbers import SUPPORTED_REGIONS
+
+    if country is None:
+        return None
+    if country.strip().casefold() == INTERNATIONAL:
+        return INTERNATIONAL
+    region = country.strip().upper()
+    region = "GB" if region == "UK" else region  # ISO 3166 reserves UK for this use
+    if region not in SUPPORTED_REGIONS:
+        raise InvalidInputError(
+            f"{country!r} is not the code of a country: give two letters (ISO 3166), such as SG, ID, PH, GB or US, or "
+            f"{INTERNATIONAL} for digits that begin with their country code"
+        )
+    return country_named(region)
