@@ -39,7 +39,7 @@ from voiceflow_worker import (
     usual_form,
 )
 from voiceflow_worker.core.ports.reading import owners_of
-from voiceflow_worker.errors import KeyConflictError, TooLateError
+from voiceflow_worker.errors import KeyConflictError, PhoneNumberError, TooLateError
 from voiceflow_worker.model.flows.callflow import EncodedBody, body_digest
 
 if TYPE_CHECKING:
@@ -115,7 +115,7 @@ def flow_of(
                 + ("" if missing == ["destination"] else ", or set defaults in the connection")
             )
         said = CallFlow.call(str(destination), source=str(source), country=country)
-        return said.say(say, voice_profile=str(voice_profile)).hangup().validated()
+        return _validated(said.say(say, voice_profile=str(voice_profile)).hangup())
     return _given(flow, destination=destination, source=source, country=country)
 
 
@@ -136,10 +136,11 @@ def _given(flow: object, *, destination: str | None, source: str | None, country
     return _validated(body)
 
 
-def _validated(body: Any) -> CallFlow:
+def _validated(given: Any) -> CallFlow:
     try:
-        return CallFlow.parse(body).validated()
+        return (given if isinstance(given, CallFlow) else CallFlow.parse(given)).validated()
     except CallFlowError as error:
+        body = given.fields if isinstance(given, CallFlow) else given
         raise CallFlowError(_naming_numbers(error.findings, body)) from None
 
 
@@ -174,10 +175,19 @@ def _with_numbers(
     action = cast("dict[str, Any]", first)
     params: dict[str, Any] = dict(action.get("params") or {})
     if destination:
-        params["destination"] = read_number(destination, country).e164
+        params["destination"] = _certain("destination", destination, country)
     if source and not params.get("source"):
-        params["source"] = read_number(source, country).e164
+        params["source"] = _certain("source", source, country)
     return {**body, "callflow": [{**action, "params": params}, *others]}
+
+
+def _certain(name: str, text: str, country: str | None) -> str:
+    try:
+        return read_number(text, country).e164
+    except PhoneNumberError as error:
+        said = f"{text.strip()!r}: invalid MSISDN format in {name}: {error}"
+        path, code = f"$.callflow[0].params.{name}", error.code if name == "destination" else -1009
+        raise CallFlowError([Finding(path=path, code=code, message=said)]) from None
 
 
 log = logging.getLogger(__name__)

@@ -208,6 +208,15 @@ def test_an_error_about_a_number_names_it(given: dict[str, object]) -> None:
         flow_of(destination="65 8765 43ab", voice_profile="en-IE-EmilyNeural", source="+6531234567", **given)  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("given", [{"say": "Hello.", "flow": None}, {"say": None, "flow": BODY}])
+def test_numbers_are_read_as_in_files(given: dict[str, object]) -> None:
+    others = {"voice_profile": "en-IE-EmilyNeural", "source": "+65 3123 4567", **given}
+    assert flow_of(destination="9123 4567", country="SG", **others).destination == "+6591234567"  # type: ignore[arg-type]
+    for destination in ("87654321", "6587654321", "+49 30 123456/78"):
+        with pytest.raises(CallFlowError, match=r"write it with \+"):
+            flow_of(destination=destination, **others)  # type: ignore[arg-type]
+
+
 async def test_text_that_no_store_can_keep_fails_the_task_with_a_sentence_and_calls_nobody(scene: Scene) -> None:
     with pytest.raises(CallFlowError, match=r"batch_id has half a surrogate pair \(U\+D800\) at character 2"):
         await scene.enqueue(batch_id="b\ud800")
