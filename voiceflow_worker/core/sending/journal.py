@@ -147,14 +147,13 @@ class Journal:
         except Exception as error:  # noqa: BLE001 - nothing leaves, whatever was raised: each job is settled as unsent
             answers = [error] * len(entries)
         failed = {job.id: answer for job, answer in zip(jobs, answers, strict=True) if isinstance(answer, Exception)}
-        for error in set(failed.values()):
+        for why in set(failed.values()):
             _log.warning(
                 "the journal entries of calls could not be stored; the calls are not sent now",
-                jobs=[job_id for job_id, each in failed.items() if each is error],
-                error=str(error),
-                exc_info=None if isinstance(error, StoreError) else error,
+                jobs=[job_id for job_id, each in failed.items() if each is why],
+                error=str(why),
+                exc_info=None if isinstance(why, StoreError) else why,
             )
-        results = [self._result(new, answer, asked_at) for (new, _), answer in zip(entries, answers, strict=True)]
         gone = [
             job.id
             for job, answer in zip(jobs, answers, strict=True)
@@ -162,7 +161,7 @@ class Journal:
         ]
         if gone:
             _log.info("calls are not sent, because another process has changed them", jobs=gone)
-        return results
+        return [self._result(new, answer, asked_at) for (new, _), answer in zip(entries, answers, strict=True)]
 
     def _result(self, new: Job, answer: Answer | Exception, asked_at: float) -> Begun | Answer:
         if not _leaves(new):
