@@ -175,7 +175,7 @@ async def test_rejects_hold_the_bad_rows_as_they_were_with_reasons(queue: CallQu
     path = file_of(tmp_path, HEADER + GOOD + BAD + '" 0812 ",Dan\n+6587654325,Eve, Ltd\n+6587654326\n')
     report = await enqueue(queue, path, skip_bad=True, rejects=rejects)
     assert report.rejected == 5
-    rows = list(csv.reader(rejects.read_text().splitlines()))
+    rows = list(csv.reader(rejects.read_text("utf-8-sig").splitlines()))
     assert rows[0] == ["reason", "destination", "name"]
     assert [row[1:] for row in rows[1:]] == [
         ["none", "Cleo"],
@@ -227,7 +227,7 @@ async def test_rejects_that_nobody_mended_are_bad_again_and_stay_as_they_were(
     path = file_of(tmp_path, header.encode() + lead + row + b"\n")
     assert numbers(await enqueue(queue, path, options, skip_bad=True, rejects=first)) == (0, 0, 1)
     assert numbers(await enqueue(queue, first, options, skip_bad=True, rejects=second)) == (0, 0, 1)
-    (before,), (after,) = (list(csv.reader(each.read_text().splitlines()))[1:] for each in (first, second))
+    (before,), (after,) = (list(csv.reader(each.read_text("utf-8-sig").splitlines()))[1:] for each in (first, second))
     assert before[1:] == after[1:]
     assert await jobs(queue) == []
 
@@ -238,7 +238,7 @@ async def test_an_open_quote_in_the_rejects_swallows_no_other_row(queue: CallQue
     path = file_of(tmp_path, DAYS + bad.replace("\n", "\n+65 8123 4503,Ng,Monday\n", 1))
     assert numbers(await enqueue(queue, path, SEE_YOU, skip_bad=True, rejects=rejects)) == (1, 0, 2)
     assert numbers(await enqueue(queue, rejects, SEE_YOU, skip_bad=True, rejects=rejects)) == (0, 0, 2)
-    rows = list(csv.reader(rejects.read_text().splitlines()))
+    rows = list(csv.reader(rejects.read_text("utf-8-sig").splitlines()))
     assert [row[1:] for row in rows[1:]] == [
         ['+65 8123 4501,"Lim, Ah Kow,Monday'],
         ["+65 8123 4502", "Tan", ""],
@@ -251,7 +251,9 @@ async def test_mended_rejects_are_enqueued_again(queue: CallQueue, tmp_path: Pat
     options = replace(OPTIONS, batch_id="visits")
     assert numbers(await enqueue(queue, rejects, options, skip_bad=True, rejects=rejects)) == (0, 0, 2)
     assert list(tmp_path.glob("*.part")) == []  # noqa: ASYNC240 (a test may wait for a disk)
-    assert [len(row) for row in csv.reader(rejects.read_text().splitlines())] == [3, 3, 3], "one reason, not two"
+    assert [len(row) for row in csv.reader(rejects.read_text("utf-8-sig").splitlines())] == [3, 3, 3], (
+        "one reason, not two"
+    )
     mended = rejects.read_text().replace("none,", "+6587654323,").replace("+6587654324,", "+6587654324,Dan")
     rejects.write_text(mended)
     report = await enqueue(queue, rejects, options, skip_bad=True, rejects=rejects)
@@ -425,3 +427,16 @@ async def test_rows_of_a_program_have_the_findings_of_a_file_and_no_rows_call_no
     assert numbers(await enqueue_rows(queue, [], options)) == (0, 0, 0)
     with pytest.raises(InvalidInputError, match="batch_id"):
         await enqueue_rows(queue, [], OPTIONS)
+
+
+@pytest.mark.parametrize("delimiter", [",", ";"])
+async def test_rejects_open_in_excel_and_are_read_back(queue: CallQueue, tmp_path: Path, delimiter: str) -> None:
+    path = file_of(tmp_path, f"destination{delimiter}name\n12{delimiter}Zoë Łukasz\n")
+    rejects = tmp_path / "rejects.csv"
+    await enqueue_file(queue, path, OPTIONS, skip_bad=True, rejects=rejects)
+    assert rejects.read_bytes()[:3] == b"\xef\xbb\xbf", "Excel knows the encoding by this mark"
+    rejects.write_text(rejects.read_text("utf-8").replace("12", "+6587654321", 1).replace("12", "+6587654321"), "utf-8")
+    report = await enqueue_file(queue, rejects, replace(OPTIONS, batch_id="visits"))
+    assert report.enqueued == 1
+    (call,) = await queue.find()
+    assert "Zoë Łukasz" in call.body

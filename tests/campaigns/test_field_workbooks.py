@@ -151,7 +151,7 @@ async def test_rejects_of_such_cells_are_bad_again(tmp_path: Path, queue: CallQu
     path = sheet_file(tmp_path, HEADER + row("+6587654322", "Ben", NO_RESULTS[0], "", '<c t="e"><v>#BUSY!</v></c>'))
     rejects = tmp_path / "bad.csv"
     assert (await enqueue_file(queue, path, OPTIONS, now=NOW, skip_bad=True, rejects=rejects)).rejected == 1
-    assert next(csv.DictReader(rejects.read_text().splitlines()))["not_before"] == "#N/A"
+    assert next(csv.DictReader(rejects.read_text("utf-8-sig").splitlines()))["not_before"] == "#N/A"
     assert (await enqueue_file(queue, rejects, OPTIONS, now=NOW)).rejected == 1
 
 

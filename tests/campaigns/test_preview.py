@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 import pytest
 from hypothesis import given
@@ -225,3 +226,32 @@ def test_the_length_of_a_call_is_that_of_its_texts() -> None:
     assert speech.seconds == pytest.approx(4 + 2 / 4.5)
     assert speech.text == f"{'x' * 30} 你好"
     assert seconds_of("") == 0
+
+
+@pytest.mark.parametrize(
+    ("number", "more", "at_night"),
+    [
+        ("+6587654321", {}, 0),  # 17:00 in Singapore
+        ("+16502530000", {}, 2),  # 01:00 in California
+        ("+16502530000", {"time_zone": "Asia/Singapore"}, 0),
+        ("+6587654321", {"time_zone": "America/Los_Angeles"}, 2),
+        ("+16502530000", {"window": CallWindow.parse("00:00-24:00")}, 0),  # somebody chose the hours
+        ("+6587654321", {"not_before": NOW.replace(hour=20)}, 2),  # 04:00
+    ],
+)
+def test_calls_that_would_begin_at_night_are_told(
+    tmp_path: Path, number: str, more: dict[str, object], at_night: int
+) -> None:
+    path = file_of(tmp_path, f"destination,name\n{number},Ana\n{number},Ben\n")
+    found = previewed(path, **more)
+    assert found.as_json()["at_night"] == at_night
+    words = dict(found.in_words()).get("at night", "")
+    assert words == ("2 calls begin outside 8 to 21 o'clock at the number; give a calling window" if at_night else "")
+
+
+@given(rate=st.sampled_from([0.001, 0.01, 0.3]), calls=st.integers(1, 200), hour=st.integers(0, 23))
+def test_calls_at_night_are_counted_by_the_times_at_which_they_leave(rate: float, calls: int, hour: int) -> None:
+    zone, begin, step = ZoneInfo("Asia/Singapore"), NOW.replace(hour=hour), timedelta(seconds=1 / rate)
+    times = CallTimes(0, None, None, None, zone.key)
+    leave = [(begin + each * step).astimezone(zone) for each in range(calls)]
+    assert times.at_night(begin, calls, step) == sum(not 8 <= at.hour < 21 for at in leave)

@@ -130,7 +130,7 @@ async def test_the_csv_has_a_line_for_each_call(store: Store, tmp_path: Path) ->
     await fill(store, ended(1, JobState.COMPLETED, SessionStatus.COMPLETED, "1", "confirmed"), job(2))
     path = tmp_path / "report.csv"
     assert await written(store, "visits", csv=path) == 2
-    with path.open(newline="") as file:
+    with path.open(encoding="utf-8-sig", newline="") as file:
         rows = list(csv.DictReader(file))
     assert tuple(rows[0]) == COLUMNS, "calls without data of their own have no further columns"
     assert rows[0]["destination"] == "+6580000001"

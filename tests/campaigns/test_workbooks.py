@@ -180,7 +180,7 @@ async def test_rejects_of_a_workbook_are_a_csv_that_can_be_enqueued(tmp_path: Pa
     rejects = tmp_path / "bad.csv"
     report = await enqueue_file(queue, path, OPTIONS, now=NOW, skip_bad=True, rejects=rejects)
     assert (report.enqueued, report.rejected) == (1, 1)
-    (bad,) = csv.DictReader(rejects.read_text().splitlines())
+    (bad,) = csv.DictReader(rejects.read_text("utf-8-sig").splitlines())
     assert (bad["destination"], bad["name"], bad["day"]) == ("12", "Ben", "")
     rejects.write_text(re.sub(",12,", ",+6587654322,", rejects.read_text(), flags=re.MULTILINE))
     assert (await enqueue_file(queue, rejects, OPTIONS, now=NOW)).enqueued == 1

@@ -145,7 +145,7 @@ def test_a_bad_row_keeps_the_file_out_unless_it_is_skipped_and_put_aside(voicefl
     ended = voiceflow("enqueue", path, *SAY, "--skip-bad", "--rejects", "bad.csv", "--json")
     assert (ended.code, ended.document["enqueued"], ended.document["rejected"]) == (0, 2, 2)
     assert "enqueue bad.csv with --batch march" in ended.err
-    with (voiceflow.folder / "bad.csv").open(encoding="utf-8", newline="") as file:
+    with (voiceflow.folder / "bad.csv").open(encoding="utf-8-sig", newline="") as file:
         rejected = list(csv.DictReader(file))
     assert [(row["destination"], row["name"]) for row in rejected] == [("+65 8765", "Cho"), ("", "Dee")]
     assert all(row["reason"] for row in rejected)

@@ -78,7 +78,7 @@ def test_no_command_prints_what_steers_a_terminal(voiceflow: Program, monkeypatc
         text = file.read_text()
         assert not UNWANTED & set(text), file
         assert r"\x1b[2J" in text, "what was there can still be seen"
-    (row,) = csv.DictReader(table.read_text().splitlines())
+    (row,) = csv.DictReader(table.read_text("utf-8-sig").splitlines())
     assert r"message \x1b]0;owned" in row["message"]
     (call,) = voiceflow("calls", "list", "--json").lines
     assert call["batch_id"] == f"b{STEERING}", "in JSON nothing is changed"

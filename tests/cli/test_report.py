@@ -71,7 +71,7 @@ def test_files_are_written(voiceflow: Program) -> None:
     book = load_workbook(voiceflow.folder / "out.xlsx", read_only=True)
     assert len(list(book["Calls"].iter_rows())) == 4
     book.close()
-    with (voiceflow.folder / "out.csv").open(encoding="utf-8", newline="") as file:
+    with (voiceflow.folder / "out.csv").open(encoding="utf-8-sig", newline="") as file:
         assert sorted(row["state"] for row in csv.DictReader(file)) == ["completed", "queued", "queued"]
     assert "march" in (voiceflow.folder / "out.html").read_text(encoding="utf-8")
 

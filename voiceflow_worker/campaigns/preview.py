@@ -25,12 +25,13 @@ from voiceflow_worker.finding import Finding
 from voiceflow_worker.model.flows.actions import Action, heard_in
 from voiceflow_worker.model.numbers.phone import country_of
 from voiceflow_worker.model.text.wording import count_of, duration_in_words, folded, rate_in_words, rfc3339
-from voiceflow_worker.model.window import CallWindow, zone_named
+from voiceflow_worker.model.window import CallWindow, zone_named, zone_of_number
 
 _FIRST_BLOCK = 256
 """The number of rows in a block at first. When there are `_MOST_BLOCKS` blocks, neighbours are joined in pairs."""
 _MOST_BLOCKS = 128
 
+_DAYTIME = CallWindow.parse("08:00-21:00")
 _FOREVER = datetime.max.replace(tzinfo=UTC)
 
 
@@ -51,7 +52,7 @@ class CallTimes(NamedTuple):
             _minute(call.not_before),
             _minute(call.valid_until),
             call.window,
-            call.time_zone if call.window is not None else None,
+            call.time_zone or zone_of_number(call.destination).zone,
         )
 
     def opens(self, at: datetime) -> datetime | None:
@@ -61,6 +62,23 @@ class CallTimes(NamedTuple):
         if self.window is None or zone is None:
             return at
         return self.window.opens(at, zone)
+
+    def at_night(self, begin: datetime, calls: int, step: timedelta) -> int:
+        """How many of these calls, which leave from `begin` on, one each `step`, leave at night: not in _DAYTIME."""
+        zone = zone_named(self.time_zone) if self.time_zone is not None else None
+        if self.window is not None or zone is None:
+            return 0
+        found = 0
+        while calls:
+            changes = (
+                _DAYTIME.closes(begin, zone)
+                if (is_day := _DAYTIME.is_open(begin, zone))
+                else _DAYTIME.opens(begin, zone)
+            )
+            left = min(calls, -((begin - changes) // step)) if step and changes is not None else calls
+            found += 0 if is_day else left
+            begin, calls = begin + left * step, calls - left
+        return found
 
     def closes(self, at: datetime) -> datetime:
         """The end of the window that is open at `at`, or the end of the validity if that is earlier."""
@@ -82,6 +100,8 @@ class Course:
     expired: int = 0
     later: int = 0
     opens_at: datetime | None = None
+    at_night: int = 0
+    """The calls without a window that leave outside 8 to 21 o'clock at the number."""
 
 
 class CallPlan:
@@ -145,7 +165,8 @@ class CallPlan:
             until = min(ends, waiting[0][0] if waiting else _FOREVER)
             # The number of departures between now and `until`.
             taken = min(each.calls, -((now - until) // step)) if step else each.calls
-            course = replace(course, first=course.first or now, last=now + (taken - 1) * step)
+            at_night = course.at_night + each.times.at_night(now, taken, step)
+            course = replace(course, first=course.first or now, last=now + (taken - 1) * step, at_night=at_night)
             now += taken * step
             heappop(due)
             if taken < each.calls:
@@ -421,6 +442,14 @@ class Preview:
             later = duration_in_words(self.ends_at - course.first)
             ends = f"{_local(self.ends_at, self.time_zone)}, {later} later"
             rows.append(("ends", f"{ends}, without redials (rate: {rate_in_words(rate)})"))
+        if course.at_night:
+            begin = "call begins" if course.at_night == 1 else "calls begin"
+            rows.append(
+                (
+                    "at night",
+                    f"{course.at_night:,} {begin} outside 8 to 21 o'clock at the number; give a calling window",
+                )
+            )
         if course.expired:
             turn = "its turn" if course.expired == 1 else "their turn"
             rows.append(("expire", f"{count_of(course.expired, 'call')} whose validity would end before {turn}"))
@@ -452,6 +481,7 @@ class Preview:
             "outside_window": course.later,
             "window_opens_at": rfc3339(course.opens_at),
             "expired_before_their_turn": course.expired,
+            "at_night": course.at_night,
             "texts": [each.as_json() for each in self.texts],
             "later": [{"place": place, "text": text} for place, text in self.later],
             "longest": self.longest.as_json() if self.longest is not None else None,

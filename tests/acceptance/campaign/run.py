@@ -161,7 +161,7 @@ class Campaign:
         }
         told = ", ".join(f"{count} {name}" for name, count in wanted.items())
         assert f"batch {BATCH}: {told}" in done.printed, (told, done.printed[-3000:])
-        bad = (desk.folder / "bad.csv").read_text(encoding="utf-8").splitlines()
+        bad = (desk.folder / "bad.csv").read_text(encoding="utf-8-sig").splitlines()
         assert len(bad) == 1 + wanted["bad"]
         assert len(people.bad) == len(BAD)
         self.figures.update(rows=people.rows, **wanted)

@@ -305,7 +305,9 @@ class RejectsFile:
             if self._file is None:
                 unfinished = self._open.enter_context(whole_file(self.path))
                 unfinished.touch(mode=0o600)
-                self._file = self._open.enter_context(unfinished.open("w", encoding="utf-8", newline=""))
+                # Excel knows the encoding of a CSV file by its byte order mark.
+                encoding = "utf-8-sig" if self._source.kind.is_table else "utf-8"
+                self._file = self._open.enter_context(unfinished.open("w", encoding=encoding, newline=""))
                 if self._source.kind.is_table:
                     self._row(self._file, REASON, self._source.header)
             self._write(self._file, raw, reason)

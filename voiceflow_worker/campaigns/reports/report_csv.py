@@ -180,13 +180,13 @@ _NUMBER = re.compile(r"[+-]?\d+( \d+)*(\.\d+)?", re.ASCII)
 
 
 def write_csv_report(path: Path, spool: LineSpool) -> Generator[int]:
-    """Write a line for each call, in the order of enqueuing.
+    """Write a line for each call, in the order of enqueuing. A byte order mark tells Excel the encoding.
 
     Each step of the generator writes some calls, and yields the number of calls that are written. The file gets its
     name when it is complete. If the generator is closed earlier, a file that was there stays unchanged. Raises OSError.
     """
     columns, count = spool.columns, 0
-    with whole_file(path) as unfinished, unfinished.open("w", encoding="utf-8", newline="") as file:
+    with whole_file(path) as unfinished, unfinished.open("w", encoding="utf-8-sig", newline="") as file:
         rows = csv.writer(file, lineterminator="\n")
         rows.writerow(harmless(column.heading) for column in columns)
         for pack in spool.packs():
