@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -240,7 +241,7 @@ def test_the_length_of_a_call_is_that_of_its_texts() -> None:
     ],
 )
 def test_calls_that_would_begin_at_night_are_told(
-    tmp_path: Path, number: str, more: dict[str, object], at_night: int
+    tmp_path: Path, number: str, more: dict[str, Any], at_night: int
 ) -> None:
     path = file_of(tmp_path, f"destination,name\n{number},Ana\n{number},Ben\n")
     found = previewed(path, **more)
