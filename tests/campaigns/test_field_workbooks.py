@@ -20,6 +20,7 @@ from voiceflow_worker import CallQueue
 from voiceflow_worker.campaigns.enqueue import check_file, enqueue_file
 from voiceflow_worker.campaigns.sources.spreadsheet import decoded
 from voiceflow_worker.errors import CampaignFileError
+from voiceflow_worker.finding import Finding
 
 _CONTENT = """<Types xmlns="http://schemas.openxmlformats.org/package/2006/content-types">
 <Default Extension="rels" ContentType="application/vnd.openxmlformats-package.relationships+xml"/>
@@ -160,11 +161,24 @@ HIDDEN = (' hidden="1"', ' hidden="true"', ' ht="0" customHeight="1"', ' outline
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("hidden", HIDDEN)
-async def test_hidden_rows_are_told_before_anything_is_enqueued(tmp_path: Path, hidden: str, queue: CallQueue) -> None:
+async def test_hidden_rows_are_told_before_anything_is_enqueued(
+    tmp_path: Path, hidden: str, queue: CallQueue, monkeypatch: pytest.MonkeyPatch
+) -> None:
     people = [row(f"+658765432{place}", "Ana", more=hidden if place in {1, 2, 3, 6} else "") for place in range(8)]
     path = sheet_file(tmp_path, HEADER + "".join(people) + row("", "", more=hidden))
+    told_first: list[str] = []
+
+    def warn(findings: Sequence[Finding]) -> None:
+        told_first.extend(found.message for found in findings if not admitted)
+
+    admitted: list[object] = []
+    admit = queue.admitter.admit
+    monkeypatch.setattr(queue.admitter, "admit", lambda *given, **more: admitted.append(given) or admit(*given, **more))
     dry = await enqueue_file(queue, path, OPTIONS, now=NOW, dry_run=True)
-    for report in (dry, await check_file(path, OPTIONS, now=NOW), await enqueue_file(queue, path, OPTIONS, now=NOW)):
+    admitted.clear()
+    stored = await enqueue_file(queue, path, OPTIONS, now=NOW, warn=warn)
+    assert len(told_first) == 1
+    for report in (dry, await check_file(path, OPTIONS, now=NOW), stored):
         warnings = [found.message for found in report.findings if "hidden" in found.message]
         assert len(warnings) == 1
         assert warnings[0].startswith("4 rows are hidden in the sheet People")

@@ -304,6 +304,7 @@ async def enqueue_file(
     assumptions: PreviewOptions | None = None,
     again: bool = False,
     progress: OnProgress | None = None,
+    warn: Callable[[Sequence[Finding]], None] | None = None,
 ) -> EnqueueReport:
     """Make jobs of the rows of a file, and report the result.
 
@@ -318,7 +319,8 @@ async def enqueue_file(
     do not count, and neither do calls that ended without a ring, such as cancelled ones.
 
     `rejects` gets the bad rows in their original form, each with a reason. `dry_run` stores nothing, and without a
-    queue it reads no store. With `assumptions`, the report of a dry run has a preview of the calls. `now` is the time
+    queue it reads no store. With `assumptions`, the report of a dry run has a preview of the calls. `warn` gets what
+    concerns the rows as a whole, such as hidden ones, before the first call is stored. `now` is the time
     of the store's clock by default. Raises CampaignFileError for a file that cannot be read, and InvalidInputError for
     a wrong option; nothing is stored then. Raises StoreError if the store fails; it is then safe to enqueue the file
     again.
@@ -330,7 +332,9 @@ async def enqueue_file(
         if rejects is not None and campaign.input is not None:
             RejectsFile.refuse_name(rejects, campaign.input, campaign.source)
             rejected = stack.enter_context(RejectsFile(rejects, campaign.source))
-        enqueueing = _Enqueueing(queue, campaign, options or CampaignOptions(), skip_bad=skip_bad, again=again)
+        enqueueing = _Enqueueing(
+            queue, campaign, options or CampaignOptions(), skip_bad=skip_bad, again=again, warn=warn
+        )
         return await enqueueing.run(
             dry_run=dry_run, now=now, assumptions=assumptions, rejected=rejected, progress=report
         )
@@ -456,6 +460,8 @@ class _Enqueueing:
     again: bool
     checks: bool = False
     """Whether a file that cannot be read to its end is reported as a finding, beside the rows that were read."""
+    warn: Callable[[Sequence[Finding]], None] | None = None
+    """Gets the findings about all rows together before anything is stored."""
 
     async def run(
         self,
@@ -493,7 +499,10 @@ class _Enqueueing:
                 if not self.checks:
                     raise
                 tally.unreadable(error)
-            tally.findings.add(campaign.closing_findings())
+            closing = campaign.closing_findings()
+            tally.findings.add(closing)
+            if self.warn is not None and closing:
+                self.warn(closing)
             refused = tally.rejected > 0 and not self.skip_bad
             async with turn.held(needed=needs_turn and not (dry_run or refused)):
                 if before is not None:

@@ -6,6 +6,7 @@ import shlex
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -102,6 +103,7 @@ async def enqueue(
                     assumptions=assumed,
                     again=again,
                     progress=_shown_on(shown),
+                    warn=None if dry_run else partial(_warn, output),
                 )
     except get_cancelled_exc_class():
         output.note(
@@ -125,6 +127,12 @@ async def enqueue(
             "--stop-after-cost counts only known prices; run `voiceflow reconcile --prices` regularly to read them"
         )
     return ExitCode.BAD_INPUT if report.refused or report.again else ExitCode.DONE
+
+
+def _warn(output: Output, findings: Sequence[Finding]) -> None:
+    """Say what concerns all rows while nobody can have been called yet: a Ctrl-C still comes in time."""
+    for found in findings:
+        output.note(f"warning: {found.message}")
 
 
 def _shown_on(shown: Meter) -> OnProgress:
