@@ -199,7 +199,7 @@ def test_even_such_a_list_refuses_what_is_no_number(text: str) -> None:
 
 
 def judge_slips(seed: int, count: int) -> None:
-    away = []
+    away: list[object] = []
     for each in slips(seed, count):
         try:
             number = read_number(each.text, each.country)
@@ -211,7 +211,7 @@ def judge_slips(seed: int, count: int) -> None:
 
 
 def judge_spellings(seed: int, count: int) -> None:
-    refused = []
+    refused: list[str] = []
     for each in spelt(seed, count):
         try:
             number = read_number(each.text, each.country)
