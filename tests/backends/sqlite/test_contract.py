@@ -13,7 +13,7 @@ import anyio
 import pytest
 
 from tests.support.errors import leaves
-from voiceflow_worker.backends.contract import Opener, StoreContract
+from voiceflow_worker.backends.contract import LeaseContract, Opener, StoreContract
 from voiceflow_worker.backends.sqlite import open_sqlite, write
 from voiceflow_worker.core.ports.store import Absent, AtMost, Mode, OpenGate, Put, Same, Unit
 
@@ -21,6 +21,15 @@ from voiceflow_worker.core.ports.store import Absent, AtMost, Mode, OpenGate, Pu
 class TestSqlite(StoreContract):
     @pytest.fixture
     def opener(self, tmp_path: Path) -> Opener:
+        return partial(open_sqlite, f"sqlite:///{tmp_path}/calls.db")
+
+
+class TestBehindManyHeldCalls(LeaseContract):
+    """A lease looks at the open batches one by one."""
+
+    @pytest.fixture
+    def opener(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Opener:
+        monkeypatch.setattr(write, "_MOST_HELD", -1)
         return partial(open_sqlite, f"sqlite:///{tmp_path}/calls.db")
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Collection, Generator, Iterator, Mapping, Sequence
 from uuid import uuid4
 
 import orjson
@@ -281,26 +281,35 @@ SELECT max(priority) FROM jobs INDEXED BY jobs_to_lease WHERE queue = ?1 AND ?2 
 """
 _NEXT_PRIORITY_OF_BATCH = """
 SELECT max(priority) FROM jobs INDEXED BY jobs_of_batch_to_lease
-WHERE queue = ?1 AND batch_id = ?2 AND state = 'queued' AND priority <= ?3
+WHERE queue = ?1 AND batch_id IS ?2 AND state = 'queued' AND priority <= ?3
 """
 # The names of closed batches are cut out of keys as bytes, because substr ends a text at its first NUL.
-_DUE = """
-SELECT number FROM jobs INDEXED BY jobs_to_lease
+_CLOSED = """
+SELECT CAST(substr(CAST(key AS BLOB), length(?1) + 2) AS TEXT) FROM records
+WHERE namespace = 'gate' AND key >= ?1 || ' ' AND key < ?1 || '!' AND (ends_at IS NULL OR ends_at > ?4)
+    AND substr(value, 1, 5) <> 'open '
+"""
+_HELD = "SELECT live FROM totals WHERE queue = ? AND batch = '=' || ? AND field = 'state:queued'"
+_MOST_HELD = 5000
+"""The most calls of closed batches that a lease passes over. Behind more of them, it looks at the open batches, one by
+one: an index seek for each."""
+_NEXT_BATCH = """
+SELECT min(batch_id) FROM jobs INDEXED BY jobs_of_batch_to_lease WHERE queue = ?1 AND state = 'queued' AND batch_id > ?2
+"""
+_DUE = f"""
+SELECT priority, due_at, id, number FROM jobs INDEXED BY jobs_to_lease
 WHERE queue = ?1 AND ?2 IS NULL AND state = 'queued' AND priority = ?3 AND due_at <= ?4
     AND (valid_until IS NULL OR valid_until > ?4)
-    AND (batch_id IS NULL OR batch_id NOT IN (
-        SELECT CAST(substr(CAST(key AS BLOB), length(?1) + 2) AS TEXT) FROM records
-        WHERE namespace = 'gate' AND key >= ?1 || ' ' AND key < ?1 || '!' AND (ends_at IS NULL OR ends_at > ?4)
-            AND substr(value, 1, 5) <> 'open '
-    ))
+    AND (batch_id IS NULL OR batch_id NOT IN ({_CLOSED}))
 ORDER BY due_at, id LIMIT ?5
 """
 _DUE_OF_BATCH = """
-SELECT number FROM jobs INDEXED BY jobs_of_batch_to_lease
-WHERE queue = ?1 AND batch_id = ?2 AND state = 'queued' AND priority = ?3 AND due_at <= ?4
+SELECT priority, due_at, id, number FROM jobs INDEXED BY jobs_of_batch_to_lease
+WHERE queue = ?1 AND batch_id IS ?2 AND state = 'queued' AND priority = ?3 AND due_at <= ?4
     AND (valid_until IS NULL OR valid_until > ?4)
 ORDER BY due_at, id LIMIT ?5
 """
+_OF_QUEUE, _OF_BATCH = (_NEXT_PRIORITY, _DUE), (_NEXT_PRIORITY_OF_BATCH, _DUE_OF_BATCH)
 _LEASE = "UPDATE jobs SET state = 'leased', worker_id = ?, due_at = ?, revision = ? WHERE number = ?"
 _OPEN_CALLS = """
 SELECT count(*) FROM (
@@ -333,18 +342,42 @@ def lease(
 
 def _due(db: Connection, queue: str, batch: str | None, *, at: int, limit: int) -> list[int]:
     """The numbers of due jobs: those of the highest priority first, then the earliest due, then by id."""
-    next_priority, due = (_NEXT_PRIORITY, _DUE) if batch is None else (_NEXT_PRIORITY_OF_BATCH, _DUE_OF_BATCH)
-    numbers: list[int] = []
+    if batch is not None:
+        return [row[3] for row in _due_rows(db, queue, batch, _OF_BATCH, at=at, limit=limit)]
+    closed: list[str] = [row[0] for row in db.rows(_CLOSED, (queue, None, None, at))]
+    held = sum(row[0] for row in db.rows_of_each(_HELD, [(queue, name) for name in closed]))
+    if held <= _MOST_HELD:
+        return [row[3] for row in _due_rows(db, queue, None, _OF_QUEUE, at=at, limit=limit)]
+    rows: list[Row] = []
+    for each in _open_batches(db, queue, closed):
+        rows += _due_rows(db, queue, each, _OF_BATCH, at=at, limit=limit)
+    return [row[3] for row in sorted(rows, key=lambda row: (-row[0], *row[1:3]))[:limit]]
+
+
+def _open_batches(db: Connection, queue: str, closed: Collection[str]) -> Iterator[str | None]:
+    """The batches with queued jobs that are not closed; None stands for the jobs without one."""
+    yield from (each for each in (None, "") if each not in closed)
+    name: str | None = ""
+    while (name := db.rows(_NEXT_BATCH, (queue, name))[0][0]) is not None:
+        if name not in closed:
+            yield name
+
+
+def _due_rows(
+    db: Connection, queue: str, batch: str | None, statements: tuple[str, str], *, at: int, limit: int
+) -> list[Row]:
+    next_priority, due = statements
+    rows: list[Row] = []
     priority: int | None = _MOST
-    while len(numbers) < limit:
+    while len(rows) < limit:
         priority = db.rows(next_priority, (queue, batch, priority))[0][0]
         if priority is None:
             break
-        numbers += [row[0] for row in db.rows(due, (queue, batch, priority, at, limit - len(numbers)))]
+        rows += db.rows(due, (queue, batch, priority, at, limit - len(rows)))
         if priority == _LEAST:
             break
         priority -= 1
-    return numbers
+    return rows
 
 
 def _room(db: Connection, queue: str, *, at: int) -> int:
