@@ -59,8 +59,9 @@ async def status(*, common: QueueOptions = QueueOptions()) -> None:
     submitted = found.states[JobState.SUBMITTED]
     if submitted and not found.has_receiver:
         output.say(f"{NO_RECEIVER}: {count_of(submitted, 'call')} without a summary; run `voiceflow serve`")
-    for gate in found.holds:
-        output.say(closed_in_words(gate))
+    failing = [f"failing: {part} ({error}); it is tried again" for part, error in found.failing.items()]
+    for line in [*(closed_in_words(gate) for gate in found.holds), *failing]:
+        output.say(line)
     if found.doubts:
         output.say(f"in doubt: {found.doubts}; see `voiceflow calls list --state in_doubt`")
 

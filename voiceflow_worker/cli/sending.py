@@ -10,6 +10,7 @@ import sys
 from collections.abc import AsyncGenerator, Iterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -47,6 +48,7 @@ from voiceflow_worker.core.overview.batches import DrainResult
 from voiceflow_worker.core.overview.status import NO_RECEIVER, Heartbeats, QueueStatus
 from voiceflow_worker.core.overview.story import closed_in_words, gate_as_json
 from voiceflow_worker.core.ports import Store
+from voiceflow_worker.core.ports.parts import Parts, failing_here, health
 from voiceflow_worker.core.ports.reading import count_states
 from voiceflow_worker.core.queue import CallQueue
 from voiceflow_worker.core.worker import Worker, WorkerOptions
@@ -219,7 +221,7 @@ async def drain_progress(calls: CallQueue, *, label: str) -> AsyncGenerator[None
 
     with meter(label) as shown:
         async with anyio.create_task_group() as group:
-            group.start_soon(look, shown)
+            group.start_soon(Parts(calls.store.clock).keep, "the progress was not shown", partial(look, shown))
             yield
             group.cancel_scope.cancel()
         _show(shown, before, await count_states(calls.store, calls.name))
@@ -317,7 +319,8 @@ EVERY = 30.0
 async def waiting_lines(calls: CallQueue, output: Output, *, every: float = EVERY) -> AsyncGenerator[None]:
     """Print on stderr why queued calls wait, whenever the reasons change, while the block lasts."""
     async with anyio.create_task_group() as group:
-        group.start_soon(_say, calls, output, every)
+        say = partial(_say, calls, output, every)
+        group.start_soon(Parts(calls.store.clock).keep, "the reasons why calls wait were not shown", say)
         yield
         group.cancel_scope.cancel()
 
@@ -357,7 +360,8 @@ async def tell_the_rest(hooks: OutcomeHooks | None, output: Output) -> None:
 def metrics_app(calls: CallQueue, more: Collector | None = None) -> Starlette:
     """An app that serves the metrics of the queue and of the collector `more` at `GET /metrics`, for Prometheus.
 
-    The app answers 503 while the store cannot be reached. `GET /healthz` answers 200 as long as the process works.
+    The app answers 503 while the store cannot be reached. `GET /healthz` answers 200 as long as the process works, and
+    names the background parts of the queue's workers that fail.
     """
 
     async def metrics(_request: Request) -> Response:
@@ -368,7 +372,10 @@ def metrics_app(calls: CallQueue, more: Collector | None = None) -> Starlette:
         return Response(metrics_text(found, more), media_type=CONTENT_TYPE_LATEST)
 
     async def healthz(_request: Request) -> Response:
-        return JSONResponse({"status": "ok"})
+        failing = failing_here()
+        with anyio.move_on_after(1), suppress(StoreError):  # workers may be other processes
+            failing |= await Heartbeats(calls.store).failing(calls.name)
+        return JSONResponse(health(failing))
 
     return Starlette(routes=[Route("/metrics", metrics, methods=["GET"]), Route("/healthz", healthz, methods=["GET"])])
 

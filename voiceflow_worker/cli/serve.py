@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 from urllib.parse import urlunsplit
 
 import anyio
+import structlog
 from cyclopts import Parameter
 
 from voiceflow_worker.cli.ivr import IvrOption, load_menus
@@ -27,7 +28,6 @@ from voiceflow_worker.core.ports import Store
 from voiceflow_worker.errors import (
     InvalidInputError,
     StoreCorruptError,
-    StoreError,
     StoreVersionError,
     VoiceUnavailableError,
 )
@@ -39,6 +39,8 @@ if TYPE_CHECKING:
     from voiceflow_worker.gateway.client import VoiceClient
     from voiceflow_worker.settings import Settings
 
+
+_log = structlog.get_logger("voiceflow.webhooks")
 
 WATCH_EVERY = 1.0
 
@@ -140,7 +142,7 @@ async def serve(
 async def _until_unusable(store: Store) -> None:
     """Read from the store each second, until it raises `StoreCorruptError` or `StoreVersionError`.
 
-    Other errors are ignored: a store that cannot be reached may come back.
+    Other errors are ignored: a store that cannot be reached may come back, and nothing else may end the receiver.
     """
     import anyio
 
@@ -148,9 +150,10 @@ async def _until_unusable(store: Store) -> None:
         await anyio.sleep(WATCH_EVERY)
         try:
             await store.records({"queue": [""]}, now=store.clock.now())
-        except StoreError as error:
-            if isinstance(error, StoreCorruptError | StoreVersionError):
-                raise
+        except (StoreCorruptError, StoreVersionError):
+            raise
+        except Exception as error:  # noqa: BLE001 - those who need the store tell it
+            _log.debug("the store was not read", error=str(error))
 
 
 FIRST_PAUSE, LONGEST_PAUSE = timedelta(seconds=1), timedelta(seconds=30)

@@ -18,6 +18,7 @@ from voiceflow_worker.core.overview.status import EVERY, UNREADABLE, Pulse, cloc
 from voiceflow_worker.core.ports import CallLog, Limits, Order, Query, Store, Voice
 from voiceflow_worker.core.ports.identity import checked_queue, new_worker_id
 from voiceflow_worker.core.ports.outside import Witness
+from voiceflow_worker.core.ports.parts import Parts
 from voiceflow_worker.core.ports.reading import find_jobs, limits_of
 from voiceflow_worker.core.ports.record_set import QueueNames
 from voiceflow_worker.core.rollback import RollbackGuard, at_work
@@ -27,7 +28,7 @@ from voiceflow_worker.core.settling.changes import Changes
 from voiceflow_worker.core.settling.holds import Holds
 from voiceflow_worker.core.settling.reconcile import PATIENCE, Reconciler
 from voiceflow_worker.core.sweep import Sweeper
-from voiceflow_worker.errors import InvalidInputError, StoreCorruptError, StoreError, StoreVersionError, VoiceflowError
+from voiceflow_worker.errors import InvalidInputError, StoreCorruptError, StoreError, StoreVersionError
 from voiceflow_worker.model.jobs.job import Job, JobState
 from voiceflow_worker.model.jobs.policy import CallPolicy, backoff
 from voiceflow_worker.model.reports.verdict import Verdict
@@ -41,6 +42,7 @@ PRUNE_EVERY = 60.0
 CLOCK_EVERY = 60.0
 LONGEST_SLEEP = timedelta(seconds=1)
 STORE_AWAY = timedelta(seconds=1)
+_NOT_LEASED = "calls were not taken from the queue"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,7 +127,14 @@ class Worker:
             guard=self._guard,
         )
         self._senders = Senders(self._submitter, on_freed=self._has_freed)
-        self._pulse = Pulse(store, queue=self.queue, worker_id=self.id, in_flight=lambda: self.in_flight)
+        self._parts = Parts(store.clock)
+        self._pulse = Pulse(
+            store,
+            queue=self.queue,
+            worker_id=self.id,
+            in_flight=lambda: self.in_flight,
+            failing=lambda: self._parts.failing,
+        )
         self._unreachable = 0
         self._failed_at = float("-inf")
         self._pause_until: datetime | None = None
@@ -181,9 +190,13 @@ class Worker:
                 reconcile = partial(self._reconcile, self._reconciler)
                 background.start_soon(self._repeat, reconcile, LOOK_EVERY, "the log of 8x8 was not read")
             if self._guard is not None:
-                background.start_soon(self._guard.watch)
+                background.start_soon(self._parts.keep, "the store was not checked for lost calls", self._guard.watch)
             async with anyio.create_task_group() as flights:
-                await self._dispatch(flights, check)
+                try:
+                    await self._dispatch(flights, check)
+                except Exception:
+                    await self._land(flights)  # no POST is cut
+                    raise
                 await self._land(flights)
             background.cancel_scope.cancel()
         with anyio.move_on_after(1, shield=True):
@@ -191,13 +204,13 @@ class Worker:
 
     async def _dispatch(self, flights: TaskGroup, check: DrainCheck | None) -> None:
         """Lease as many jobs as there is room for, and send them, until the worker stops or `check` is done."""
-        seen = 0
+        seen, failures = 0, 0
         while not self._stopping:
-            limit = await self._room()
-            if limit == 0:
-                continue
-            leased_at = self._clock.monotonic()
             try:
+                limit = await self._room()
+                if limit == 0:
+                    continue
+                leased_at = self._clock.monotonic()
                 jobs = await self._lease(limit)
                 if jobs:
                     await self._take_off(flights, jobs, leased_at, more=len(jobs) == limit)
@@ -205,14 +218,19 @@ class Worker:
                 if self.in_flight == 0 and check is not None and await check.is_done():
                     return
                 until = await self._next_look()
+                with self._pause():
+                    seen = await self._wait(seen, until)
+                failures = 0
+                self._parts.well(_NOT_LEASED)
             except (StoreCorruptError, StoreVersionError):
                 raise  # waiting does not help against these
             except StoreError as error:
                 _log.warning("the store is unavailable; trying again", error=str(error))
                 await self._nap(until=self._clock.now() + STORE_AWAY)
-                continue
-            with self._pause():
-                seen = await self._wait(seen, until)
+            except Exception as error:  # noqa: BLE001 - its POSTs in flight must not be cut
+                failures += 1
+                pause = self._parts.failed(_NOT_LEASED, error, failures=failures)
+                await self._nap(until=self._clock.now() + max(STORE_AWAY, timedelta(seconds=pause)))
 
     async def _room(self) -> int:
         """The number of jobs that may be leased now; 0 when the worker stops.
@@ -380,13 +398,7 @@ class Worker:
                 self._pauses.discard(scope)
 
     async def _repeat(self, step: Callable[[], Awaitable[object]], every: float, failed: str) -> None:
-        """Take a step, pause for `every` seconds, and begin again. A failure is only logged."""
-        while True:
-            try:
-                await step()
-            except VoiceflowError as error:
-                _log.warning(f"{failed}; the worker tries again later", error=str(error))
-            await self._clock.sleep(every)
+        await self._parts.repeat(failed, step, every=every)
 
     async def _sweep(self) -> None:
         limits = await limits_of(self._store, self.queue)

@@ -21,6 +21,7 @@ from voiceflow_worker.core.callers import CallProgress
 from voiceflow_worker.core.overview.status import EVERY, Heartbeats, RateHistory
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.identity import new_worker_id
+from voiceflow_worker.core.ports.parts import failing_here, health
 from voiceflow_worker.core.settling.settle import Settler
 from voiceflow_worker.errors import SettingsError
 from voiceflow_worker.gateway.client import time_at_8x8
@@ -166,7 +167,7 @@ def webhook_app(
     readiness = Readiness(probe)
 
     async def healthz(_request: Request) -> Response:
-        return JSONResponse({"status": "ok"})
+        return JSONResponse(health(failing_here()))
 
     async def readyz(_request: Request) -> Response:
         why = await readiness.why_not()

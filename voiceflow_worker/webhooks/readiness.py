@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import timedelta
+from functools import partial
 from typing import TypeAlias
 
 import anyio
@@ -13,6 +14,8 @@ import structlog
 from voiceflow_worker.core.overview.status import EVERY, SAMPLED_EVERY, Heartbeats, RateHistory
 from voiceflow_worker.core.ports import Query, Store
 from voiceflow_worker.core.ports.identity import new_worker_id
+from voiceflow_worker.core.ports.outside import SystemClock
+from voiceflow_worker.core.ports.parts import Parts
 from voiceflow_worker.core.ports.reading import find_jobs
 from voiceflow_worker.core.ports.store import Put, Step, Unit
 from voiceflow_worker.errors import StoreError
@@ -84,19 +87,19 @@ async def present(heartbeats: Heartbeats, *, name: str, every: timedelta = EVERY
     `webhook_app` does this in its lifespan. But a server runs only the lifespan of the outermost app: an app that
     mounts `webhook_app` must use this context manager in its own lifespan.
     """
+    parts, part = Parts(SystemClock()), "a heartbeat of the receiver could not be stored"
 
     async def beat() -> None:
-        try:
-            await heartbeats.receiver(name)
-        except StoreError as error:
-            _log.warning("a heartbeat of the receiver could not be stored", error=str(error))
+        await heartbeats.receiver(name)
 
     async def keep_beating() -> None:
-        while True:
-            await anyio.sleep(every.total_seconds())
-            await beat()
+        await anyio.sleep(every.total_seconds())
+        await parts.repeat(part, beat, every=every.total_seconds())
 
-    await beat()
+    try:
+        await beat()
+    except Exception as error:  # noqa: BLE001 - the next beat may be stored
+        parts.failed(part, error)
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(keep_beating)
         try:
@@ -106,24 +109,17 @@ async def present(heartbeats: Heartbeats, *, name: str, every: timedelta = EVERY
             with anyio.CancelScope(shield=True):
                 try:
                     await heartbeats.receiver_left(name)
-                except StoreError as error:
+                except Exception as error:  # noqa: BLE001 - nothing depends on it
                     _log.warning("the heartbeat of this receiver was not deleted; it expires soon", error=str(error))
 
 
 @asynccontextmanager
 async def sampled(rates: RateHistory) -> AsyncGenerator[None]:
     """Store a sample of the rates at every interval, until the block ends."""
-
-    async def keep_sampling() -> None:
-        while True:
-            try:
-                await rates.sample()
-            except StoreError as error:
-                _log.warning("a sample of the rates was not stored; the rate curve has a gap", error=str(error))
-            await anyio.sleep(SAMPLED_EVERY.total_seconds())
-
+    part = "a sample of the rates was not stored, and the rate curve has a gap"
+    sample = partial(Parts(SystemClock()).repeat, part, rates.sample, every=SAMPLED_EVERY.total_seconds())
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(keep_sampling)
+        tasks.start_soon(sample)
         try:
             yield
         finally:

@@ -25,6 +25,7 @@ from voiceflow_worker.core.outcomes.hook import (
 from voiceflow_worker.core.outcomes.outbox import last_sequence, places
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.identity import checked_queue, checked_reader
+from voiceflow_worker.core.ports.parts import Parts
 from voiceflow_worker.core.ports.record_set import QueueNames, RecordSet
 from voiceflow_worker.core.ports.trips import Retry
 from voiceflow_worker.errors import InvalidInputError
@@ -67,11 +68,13 @@ class OutcomeHooks:
         self._grace = grace
         self._hooks: dict[str, Hook] = {}
         self._lanes: list[HookLane] = []
+        self._opened: set[str] = set()
         self._runs = False
         self._stopped = anyio.Event()
         self._nap = anyio.CancelScope()
         self._since = store.clock.now()
         self._retry = Retry(store.clock, what="the hooks")
+        self._parts = Parts(store.clock)
 
     def on_outcome(
         self,
@@ -113,7 +116,7 @@ class OutcomeHooks:
             if self._queue is not None:
                 self._open(self._queue, dict.fromkeys(self._hooks, self._since), lanes)
             else:
-                await self._open_each(lanes)
+                await self._parts.keep("hooks did not look for new queues", partial(self._open_each, lanes))
             await self._stopped.wait()
             # Even if a handler never ends, or the store is unavailable.
             lanes.cancel_scope.deadline = anyio.current_time() + self._grace.total_seconds()
@@ -167,12 +170,12 @@ class OutcomeHooks:
             self._lanes.append(lane)
             if self._stopped.is_set():
                 lane.stop()
-            lanes.start_soon(lane.run)
+            lanes.start_soon(self._parts.keep, f"hook {hook.name} got no outcomes of queue {queue}", lane.run)
 
     async def _open_each(self, lanes: TaskGroup) -> None:
         """Begin the delivery for every queue as it becomes known. A new queue is read from its first call on."""
         since = await self._retry(self._registered)
-        opened: set[str] = set()
+        opened = self._opened
         while not self._stopped.is_set():
             for queue in sorted(set(await self._known_queues()) - opened):
                 opened.add(queue)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 import structlog
 
 from voiceflow_worker.core.ports import Limits, Order, Query, Store
+from voiceflow_worker.core.ports.parts import failing_here
 from voiceflow_worker.core.ports.reading import count_states, find_jobs, gates_of, limits_of
 from voiceflow_worker.core.ports.record_set import json_records
 from voiceflow_worker.errors import StoreVersionError, VoiceflowError
@@ -33,6 +34,7 @@ class WorkerBeat:
     """One heartbeat of a worker.
 
     `rate` and the rates of its `batches` are in calls per second, over the last 5 seconds; `in_flight` counts POSTs.
+    `failing` are its background parts that fail, each with its last error.
     """
 
     worker_id: str
@@ -40,11 +42,13 @@ class WorkerBeat:
     rate: float
     in_flight: int
     batches: Mapping[str, float] = field(default_factory=dict[str, float])
+    failing: Mapping[str, str] = field(default_factory=dict[str, str])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _ReceiverBeat:
     menus: tuple[str, ...] = ()
+    failing: Mapping[str, str] = field(default_factory=dict[str, str])
 
 
 class Heartbeats:
@@ -100,11 +104,16 @@ class Heartbeats:
 
     async def receiver(self, name: str) -> None:
         """Store the heartbeat of a webhook receiver."""
-        await self._receivers.put({name: self._beat})
+        await self._receivers.put({name: replace(self._beat, failing=failing_here())})
 
     async def receiver_left(self, name: str) -> None:
         """Delete the heartbeat of a receiver that has stopped."""
         await self._receivers.remove([name])
+
+    async def failing(self, queue: str) -> Mapping[str, str]:
+        """The background parts of the queue's workers and of receivers that fail, each with its last error."""
+        beats = [*await self.workers(queue), *await self._receivers.values()]
+        return {part: error for beat in beats for part, error in beat.failing.items()}
 
     async def has_receiver(self) -> bool:
         """Whether any receiver listens: whether one has a heartbeat younger than 30 s."""
@@ -132,10 +141,19 @@ BATCHES_SHOWN = 50
 class Pulse:
     """Counts the POSTs of one worker that 8x8 has answered, and stores the worker's heartbeats.
 
-    `in_flight` returns the number of calls that the worker is sending.
+    `in_flight` returns the number of calls that the worker is sending, and `failing` its parts that fail.
     """
 
-    def __init__(self, store: Store, *, queue: str, worker_id: str, in_flight: Callable[[], int]) -> None:
+    def __init__(
+        self,
+        store: Store,
+        *,
+        queue: str,
+        worker_id: str,
+        in_flight: Callable[[], int],
+        failing: Callable[[], Mapping[str, str]] = dict,
+    ) -> None:
+        self._failing = failing
         self._clock = store.clock
         self._heartbeats = Heartbeats(store)
         self._queue = queue
@@ -169,6 +187,7 @@ class Pulse:
             rate=len(self._answered) / RATE_WINDOW,
             in_flight=self._in_flight(),
             batches={name: count / RATE_WINDOW for name, count in batches.most_common(BATCHES_SHOWN)},
+            failing=dict(self._failing()),
         )
 
 
@@ -407,7 +426,8 @@ class QueueStatus:
     """The counts, doubts and holds of a queue. `rate_now` is the rate of the last 5 seconds, in calls per second.
 
     `oldest_due_seconds` is how long the oldest due call has been due. `next_call` is when the next call may begin, if
-    none of the waiting calls may begin now.
+    none of the waiting calls may begin now. `failing` are the background parts of workers and receivers that fail, each
+    with its last error.
     """
 
     queue: str
@@ -421,6 +441,7 @@ class QueueStatus:
     next_call: NextCall | None = None
     waiting: WaitingCounts = field(default_factory=WaitingCounts)
     has_receiver: bool = False
+    failing: Mapping[str, str] = field(default_factory=dict[str, str])
     clock: ClockBehind | None = None
 
     @property
@@ -434,8 +455,10 @@ class QueueStatus:
         return sum(self.states.values())
 
     def as_json(self) -> dict[str, object]:
-        """The status as JSON, for scripts."""
+        """The status as JSON, for scripts. `failing` is there only while a part fails."""
+        failing = [{"part": part, "error": error} for part, error in self.failing.items()]
         return {
+            **({"failing": failing} if failing else {}),
             "queue": self.queue,
             "states": {state.value: self.states[state] for state in JobState},
             "due": self.due,
@@ -485,5 +508,6 @@ async def read_status(store: Store, queue: str, *, clock_skew: timedelta) -> Que
             limited=limits is not None and (limits.rate is not None or limits.max_active is not None),
         ),
         has_receiver=await heartbeats.has_receiver(),
+        failing=await heartbeats.failing(queue),
         clock=await clock_behind(store, queue, allowed=clock_skew),
     )

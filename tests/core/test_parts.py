@@ -1,0 +1,126 @@
+"""No error in the background ends a worker or cuts a POST: it is told, and the part begins again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import anyio
+import httpx
+import pytest
+from structlog.testing import capture_logs
+
+from tests.support.manual_time import time_passing
+from tests.support.voices import GatedVoice
+from tests.support.waiting import until
+from tests.support.workers import enqueued, states, worker_for
+from voiceflow_worker import Worker
+from voiceflow_worker.backends.contract.samples import ManualClock
+from voiceflow_worker.cli.sending import metrics_app
+from voiceflow_worker.core.overview.status import Pulse
+from voiceflow_worker.core.ports import Store
+from voiceflow_worker.core.rollback import RollbackGuard
+from voiceflow_worker.core.settling.reconcile import Reconciler
+from voiceflow_worker.core.sweep import Sweeper
+from voiceflow_worker.errors import VoiceflowError
+
+pytestmark = pytest.mark.anyio
+
+ERRORS: tuple[Exception, ...] = (
+    VoiceflowError("odd"),
+    OSError(24, "Too many open files"),
+    ValueError("odd"),
+    ExceptionGroup("odd", [ValueError("odd")]),
+)
+PARTS: dict[str, tuple[type, str]] = {
+    "overdue calls were not settled": (Sweeper, "sweep"),
+    "old calls were not deleted": (Sweeper, "prune"),
+    "the heartbeat was not stored": (Pulse, "beat"),
+    "the log of 8x8 was not read": (Reconciler, "due"),
+    "the store was not checked for lost calls": (RollbackGuard, "watch"),
+    "calls were not taken from the queue": (Worker, "_next_look"),
+}
+
+
+class NoLog:
+    """The log of 8x8, which is not read here."""
+
+    async def logged_calls(self, **_: object) -> Any:
+        raise AssertionError
+
+
+class NoFiles:
+    """Journal files that nobody reads."""
+
+    async def begin(self, queue: str, name: str) -> NoFiles:  # noqa: ARG002
+        return self
+
+    async def files(self, queue: str) -> list[Any]:  # noqa: ARG002
+        return []
+
+    async def prune(self, queue: str, **_: object) -> None: ...
+
+    async def append(self, jobs: object) -> None: ...
+
+    def judge(self, kept: object) -> None: ...
+
+    def close(self) -> None: ...
+
+
+@pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
+@pytest.mark.parametrize("part", PARTS)
+async def test_a_part_that_fails_is_told_and_begins_again_and_no_post_is_cut(
+    store: Store, clock: ManualClock, monkeypatch: pytest.MonkeyPatch, part: str, error: Exception
+) -> None:
+    owner, name = PARTS[part]
+    works: Callable[..., Any] = getattr(owner, name)
+    failures, is_well = 0, False
+
+    async def fails(self: object, *arguments: object, **options: object) -> object:
+        nonlocal failures
+        if is_well:
+            return await works(self, *arguments, **options)
+        failures += 1
+        raise error
+
+    monkeypatch.setattr(owner, name, fails)
+    queue, voice = await enqueued(store, 2), GatedVoice(bytes_left=True)
+    worker = worker_for(store, voice, call_log=NoLog(), witness=NoFiles())
+    transport = httpx.ASGITransport(metrics_app(queue))
+    with capture_logs() as logs:
+        async with (
+            httpx.AsyncClient(transport=transport, base_url="http://worker") as asking,
+            anyio.create_task_group() as group,
+            time_passing(clock),
+        ):
+
+            async def health() -> Any:
+                return (await asking.get("/healthz")).json()
+
+            async def told() -> Any:
+                return (await health())["status"] == "failing"
+
+            group.start_soon(worker.run)
+            await until(lambda: failures >= 2)  # it began again
+            await until(told)
+            (failing,) = (await health())["failing"]
+            assert (failing["part"], str(error).split(" (")[0] in failing["error"]) == (part, True)
+            if owner is not Pulse:  # without a heartbeat, nobody but the process knows
+
+                async def shown() -> bool:
+                    return part in (await queue.status()).failing
+
+                await until(shown)
+                assert (await queue.status()).as_json()["failing"] == [failing]
+            is_well = True
+            await voice.reached(2)
+            voice.open.set()
+
+            async def is_healthy() -> Any:
+                return await health() == {"status": "ok"}
+
+            await until(is_healthy)
+            worker.stop()
+    assert await states(queue) == {"accepted": 2}
+    line = next(each for each in logs if each["event"].startswith(part))
+    assert line["exc_info"] is not isinstance(error, VoiceflowError)
