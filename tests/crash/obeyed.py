@@ -2,7 +2,7 @@
 
 `python -m tests.crash.obeyed --orders 10000 --store redis`. Workers are processes; each writes down the time on the
 machine's clock just before it hands a POST to its socket. One worker at a time is stopped and started anew, and a new
-worker takes five seconds to prepare its first calls.
+worker takes five seconds to prepare its first calls. Every other worker connects over httpx, which takes seconds.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from typing import Any
 from uuid import uuid4
 
 import anyio
+import httpx
 from anyio.abc import SocketStream
 
 from tests.crash.sabotage import sabotaged
@@ -53,7 +54,9 @@ LIFE = 40
 """Orders between two changes of a worker."""
 PREPARED_AFTER = 5.0
 POLICY = CallPolicy(submit_window=timedelta(seconds=8), outcomes=OutcomeSource.NONE)
-SABOTAGE = ("no-gates", "no-waiting", "no-suppression")
+SABOTAGE = ("no-gates", "no-waiting", "no-suppression", "no-leave-by")
+SLOWEST = 3.5
+"""The seconds that connecting over httpx takes at most."""
 KINDS = ("hold the queue", "hold a batch", "cancel a batch", "opt out")
 
 
@@ -98,8 +101,9 @@ class Trial:
     orders: list[Ordered] = field(default_factory=list[Ordered])
 
     def start(self) -> None:
-        log = self.folder / f"{next(self.logs)}.posts"
-        arguments = ["worker", self.url, self.endpoint.url.partition("/hooks")[0], str(log), self.sabotage or ""]
+        place = next(self.logs)
+        log, way = self.folder / f"{place}.posts", "httpx" if place % 2 else "ours"
+        arguments = ["worker", self.url, self.endpoint.url.partition("/hooks")[0], str(log), self.sabotage or "", way]
         self.workers.append(Process(*arguments, module="tests.crash.obeyed"))
 
     async def change_a_worker(self) -> None:
@@ -230,13 +234,17 @@ def _note_departures(log: str) -> None:
     transport: Any = selector_events._SelectorSocketTransport  # type: ignore[attr-defined]
     write = transport.write
 
+    begun: dict[int, int] = {}
+
     def noted(self: Any, data: bytes) -> None:
         if bytes(data[:5]) == b"POST ":
+            begun[id(self)] = time.monotonic_ns()
+        if id(self) in begun:  # httpx gives the body in a second piece
             text = bytes(data).decode()
             to = re.search(r'"destination":\s*"([^"]+)"', text)
             batch = re.search(r'"clientBatchId":\s*"([^"]+)"', text)
             if to is not None:
-                line = f"{time.monotonic_ns()} {to[1]} {'-' if batch is None else batch[1]}\n"
+                line = f"{begun.pop(id(self))} {to[1]} {'-' if batch is None else batch[1]}\n"
                 os.write(file, line.encode())
         write(self, data)
 
@@ -264,8 +272,20 @@ def _wait_for_nobody() -> None:
         module.until_left = at_once  # type: ignore[attr-defined]
 
 
-async def _work(url: str, base_url: str) -> None:
-    voice = VoiceClient("key", "laboratory", base_url=base_url, concurrency=50)
+def _connect_slowly() -> None:
+    """Connecting over httpx takes up to some seconds."""
+    connect, dice = anyio.connect_tcp, random.Random(os.getpid())
+
+    async def slow(*arguments: Any, **options: Any) -> Any:
+        await anyio.sleep(dice.uniform(0, SLOWEST))
+        return await connect(*arguments, **options)
+
+    anyio.connect_tcp = slow  # type: ignore[assignment]
+
+
+async def _work(url: str, base_url: str, way: str) -> None:
+    transport = httpx.AsyncHTTPTransport(trust_env=False) if way == "httpx" else None
+    voice = VoiceClient("key", "laboratory", base_url=base_url, transport=transport, concurrency=50)
     async with open_store(url) as store, voice:
         worker = Worker(store, voice, rate=None, concurrency=50, options=WorkerOptions(policy=POLICY))
         with anyio.open_signal_receiver(signal.SIGTERM) as signals:
@@ -278,17 +298,19 @@ async def _work(url: str, base_url: str) -> None:
 
 def main() -> None:
     if sys.argv[1:2] == ["worker"]:
-        url, base_url, log, sabotage = sys.argv[2:]
+        url, base_url, log, sabotage, way = sys.argv[2:]
         match sabotage:
             case "no-gates":
                 _without_gates()
-            case "no-suppression":
+            case "no-suppression" | "no-leave-by":
                 sabotaged(sabotage)
             case _:
                 pass
+        if way == "httpx":
+            _connect_slowly()
         _begin_slowly()
         _note_departures(log)
-        anyio.run(_work, url, base_url)
+        anyio.run(_work, url, base_url, way)
         return
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--orders", type=int, default=1000)
