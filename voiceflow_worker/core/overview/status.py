@@ -112,8 +112,9 @@ class Heartbeats:
 
     async def failing(self, queue: str) -> Mapping[str, str]:
         """The background parts of the queue's workers and of receivers that fail, each with its last error."""
-        beats = [*await self.workers(queue), *await self._receivers.values()]
-        return {part: error for beat in beats for part, error in beat.failing.items()}
+        found = [beat.failing for beat in await self.workers(queue)]
+        found += [beat.failing for beat in await self._receivers.values()]
+        return {part: error for failing in found for part, error in failing.items()}
 
     async def has_receiver(self) -> bool:
         """Whether any receiver listens: whether one has a heartbeat younger than 30 s."""

@@ -9,6 +9,8 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from functools import partial
 
+import structlog
+
 from voiceflow_worker.core.ports import Query, Store
 from voiceflow_worker.core.ports.identity import job_of
 from voiceflow_worker.core.ports.reading import find_jobs, get_jobs
@@ -27,6 +29,8 @@ from voiceflow_worker.model.reports.events import Leg, SessionSummary
 from voiceflow_worker.model.reports.outcome import CallLeg, Outcome
 from voiceflow_worker.model.reports.status import OPT_OUTS
 from voiceflow_worker.model.reports.verdict import Verdict, VerdictKind
+
+_log = structlog.get_logger("voiceflow.settle")
 
 _MILLISECOND = timedelta(milliseconds=1)
 _NOT_BEGUN = frozenset({JobState.QUEUED, JobState.LEASED})
@@ -155,6 +159,15 @@ class Settler:
             return False
         if ours.session_id not in {None, session_id}:
             return True
+        if not summary.client_request_id and job is not None and _is_to_others(summary, job):
+            # The answer that named this session was left over from another POST on the same connection.
+            _log.error(
+                "a summary shows that the session of a call is that of a call to another number; it settles nothing",
+                job=job.id,
+                session=session_id,
+            )
+            await self._sessions.disown(session_id)
+            return True
         is_named = ours.verdict is VerdictKind.CREATED and ours.session_id is not None  # by 8x8, and not by numbers
         if is_named or summary.client_request_id in {None, "", ours.client_request_id}:
             return False
@@ -263,6 +276,22 @@ class Settler:
                 await self._changes.change(found.id, cancel, base=found)
 
         await gather(*(partial(end, found) for found in waiting))
+
+
+_TOLD_APART_BY = 7
+"""The last digits of two numbers that tell them apart, however they are spelled."""
+
+
+def _is_to_others(summary: SessionSummary, job: Job) -> bool:
+    """Whether a summary names the numbers that were called, and none of them is a number of the job."""
+    ours = {_last_digits(number) for number in job.parties}
+    called = {_last_digits(leg.destination) for leg in summary.legs if leg.destination}
+    known = {digits for digits in called if len(digits) == _TOLD_APART_BY}
+    return bool(called) and known == called and ours.isdisjoint(called)
+
+
+def _last_digits(number: str) -> str:
+    return "".join(filter(str.isdigit, number))[-_TOLD_APART_BY:]
 
 
 def outcome_of(summary: SessionSummary) -> Outcome:

@@ -1,0 +1,48 @@
+"""An answer that was left over gives a call the session of another: its summary settles nobody else."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.support.engine import Engine
+from tests.support.flows import number
+from tests.support.voices import ScriptedVoice, created
+from voiceflow_worker.core.settling.settle import SummaryResult
+from voiceflow_worker.model.reports.events import Leg, SessionSummary
+from voiceflow_worker.model.reports.status import SessionStatus
+
+pytestmark = pytest.mark.anyio
+
+
+def summary_of(session: str, destination: str | None) -> SessionSummary:
+    leg = None if destination is None else Leg(destination=destination)
+    return SessionSummary(session_id=session, status=SessionStatus.COMPLETED, status_text="COMPLETED", call_a=leg)
+
+
+@pytest.mark.parametrize("spelled", ["+{}", "{}", "00{}"])
+async def test_a_summary_found_by_its_session_alone_settles_only_a_call_to_its_number(
+    engine: Engine, voice: ScriptedVoice, spelled: str
+) -> None:
+    """Each call has its predecessor's session."""
+    jobs = [await engine.enqueue(number(place)) for place in range(3)]
+    places = {f"{job.id}.1": place for place, job in enumerate(jobs)}
+    voice.answer = lambda placement: created(f"session-{places[placement.client_request_id] - 1}")
+    await engine.send()
+    for place, job in enumerate(jobs):
+        told = spelled.format(job.destination.removeprefix("+"))
+        summary = summary_of(f"session-{place}", told)
+        assert await engine.settler.summary(summary) is not SummaryResult.SETTLED
+    assert [await engine.state(job) for job in jobs] == ["submitted"] * 3
+    for place, job in enumerate(jobs):  # with its request id, each is settled
+        assert await engine.summarise(job, session_id=f"s{place}") is SummaryResult.SETTLED
+
+
+@pytest.mark.parametrize("spelled", ["+{}", "{}", "00{}", None, "anonymous"])
+async def test_a_summary_that_does_not_contradict_settles_the_call_of_its_session(
+    engine: Engine, voice: ScriptedVoice, spelled: str | None
+) -> None:
+    voice.answers = [created("s")]
+    job = await engine.enqueue(number(0))
+    await engine.send()
+    told = None if spelled is None else spelled.format(job.destination.removeprefix("+"))
+    assert await engine.settler.summary(summary_of("s", told)) is SummaryResult.SETTLED
