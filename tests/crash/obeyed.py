@@ -280,7 +280,7 @@ def _connect_slowly() -> None:
         await anyio.sleep(dice.uniform(0, SLOWEST))
         return await connect(*arguments, **options)
 
-    anyio.connect_tcp = slow  # type: ignore[assignment]
+    anyio.connect_tcp = slow
 
 
 async def _work(url: str, base_url: str, way: str) -> None:

@@ -29,6 +29,7 @@ from voiceflow_worker.errors import (
     InvalidInputError,
     StoreCorruptError,
     StoreVersionError,
+    VoiceflowError,
     VoiceUnavailableError,
 )
 from voiceflow_worker.model.jobs.policy import backoff
@@ -213,7 +214,9 @@ async def register_webhook(settings: Settings, url: str, *, kinds: Sequence[Webh
         for failures in count(1):
             try:
                 await _register(voice, url, kinds=kinds, secret=secret, tell=tell)
-            except VoiceUnavailableError as error:
+            except Exception as error:
+                if isinstance(error, VoiceflowError) and not isinstance(error, VoiceUnavailableError):
+                    raise
                 pause = backoff(failures, first=FIRST_PAUSE, longest=LONGEST_PAUSE, seed=url).total_seconds()
                 tell(f"{url} is not registered yet: {error}; trying again in {pause:.1f} s")
                 await anyio.sleep(pause)

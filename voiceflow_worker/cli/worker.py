@@ -14,6 +14,8 @@ from voiceflow_worker.cli.opening import collect_less, opened_queue, settings_fr
 from voiceflow_worker.cli.options import Flag, MetricsPortOption, NotifyOption, QueueOptions
 from voiceflow_worker.cli.output import ExitCode, Output
 from voiceflow_worker.core.ports import Limits
+from voiceflow_worker.core.ports.outside import SystemClock
+from voiceflow_worker.core.ports.parts import Parts
 from voiceflow_worker.errors import InvalidInputError, StoreError, VoiceError
 from voiceflow_worker.model.jobs.policy import OutcomeSource
 from voiceflow_worker.model.text.wording import rate_in_words
@@ -202,7 +204,8 @@ async def _account_asked(output: Output, settings: Settings) -> AsyncGenerator[N
 
     async with anyio.create_task_group() as group:
         if settings.policy().outcomes is OutcomeSource.WEBHOOK:
-            group.start_soon(ask)
+            part = "8x8 was not asked whether summaries can arrive"
+            group.start_soon(Parts(SystemClock()).keep, part, ask)
         yield
         group.cancel_scope.cancel()
 
