@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from voiceflow_worker.campaigns.campaign_rows import open_campaign
 from voiceflow_worker.campaigns.files.damaged_texts import misread
 from voiceflow_worker.campaigns.files.number_file import read_number_file
 from voiceflow_worker.errors import CampaignFileError
+from voiceflow_worker.model.text.wording import folded
 
 
 def refused(path: Path) -> str:
@@ -182,3 +184,51 @@ def test_a_header_and_a_request_body_are_looked_at_too(tmp_path: Path) -> None:
 def test_a_template_that_names_a_misread_column_is_no_reason_to_refuse(tmp_path: Path) -> None:
     options = replace(OPTIONS, template=FlowTemplate.speaking("Hello {{name}}."))
     assert len(requests(read(file_of(tmp_path, "destination,name\n+6587654321,JÃ¶rg\n"), options))) == 1
+
+
+# -- words that people use for matters of their own --------------------------------------------------------------------
+
+OWN = [
+    ("Language", "Tamil"),
+    ("LANGUAGE", "Malay"),
+    ("Time Zone", "B"),
+    ("time-zone", "3"),
+    ("Priority", "High"),
+    ("PRIORITY", "5"),
+]
+FORMS = {
+    "people.csv": lambda name, value: f"destination,name,{name}\n+6587654321,Ana,{value}\n",
+    "people.jsonl": lambda name, value: json.dumps({"destination": "+6587654321", "name": "Ana", name: value}) + "\n",
+}
+
+
+@pytest.mark.parametrize(("name", "value"), OWN)
+@pytest.mark.parametrize("file", list(FORMS))
+def test_a_reserved_word_in_a_spelling_of_people_is_data_and_told(
+    tmp_path: Path, file: str, name: str, value: str
+) -> None:
+    campaign = open_campaign(file_of(tmp_path, FORMS[file](name, value), file), OPTIONS, now=NOW)
+    (row,) = campaign
+    assert row.call is not None
+    assert (row.call.priority, row.call.time_zone, (row.call.data or {})[folded(name)]) == (0, None, value)
+    (found,) = [found for found in (*campaign.findings, *row.findings) if found.column == name]
+    assert "kept as data, and steers no call" in found.message
+    assert not found.is_error
+
+
+@pytest.mark.parametrize("file", list(FORMS))
+def test_a_priority_in_the_reserved_spelling_orders_calls_and_is_told(tmp_path: Path, file: str) -> None:
+    campaign = open_campaign(file_of(tmp_path, FORMS[file]("priority", "5"), file), OPTIONS, now=NOW)
+    (row,) = campaign
+    assert row.call is not None
+    assert row.call.priority == 5
+    assert "order of the calls" in next(
+        f.message for f in (*campaign.findings, *row.findings) if f.column == "priority"
+    )
+
+
+def test_a_word_of_their_own_may_be_spoken(tmp_path: Path) -> None:
+    options = replace(OPTIONS, template=FlowTemplate.speaking("Your case has priority {{priority}}."))
+    (row,) = open_campaign(file_of(tmp_path, "destination,Priority\n+6587654321,High\n"), options, now=NOW)
+    assert row.call is not None
+    assert "priority High." in row.call.body

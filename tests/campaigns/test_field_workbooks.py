@@ -173,7 +173,12 @@ async def test_hidden_rows_are_told_before_anything_is_enqueued(
 
     admitted: list[object] = []
     admit = queue.admitter.admit
-    monkeypatch.setattr(queue.admitter, "admit", lambda *given, **more: admitted.append(given) or admit(*given, **more))
+
+    async def noted(*given: Any, **more: Any) -> object:
+        admitted.append(given)
+        return await admit(*given, **more)
+
+    monkeypatch.setattr(queue.admitter, "admit", noted)
     dry = await enqueue_file(queue, path, OPTIONS, now=NOW, dry_run=True)
     admitted.clear()
     stored = await enqueue_file(queue, path, OPTIONS, now=NOW, warn=warn)

@@ -24,7 +24,15 @@ from voiceflow_worker.campaigns.calls.values import (
 )
 from voiceflow_worker.campaigns.files.damaged_texts import error_in, misread
 from voiceflow_worker.campaigns.files.input_file import InputFile
-from voiceflow_worker.campaigns.files.rows import DESTINATION, REASON, RESERVED, RawRow, RowSource, row_name
+from voiceflow_worker.campaigns.files.rows import (
+    DESTINATION,
+    REASON,
+    RESERVED,
+    RawRow,
+    RowSource,
+    is_own_word,
+    row_name,
+)
 from voiceflow_worker.campaigns.sources.cells import GivenRows, open_source
 from voiceflow_worker.errors import CampaignFileError, InvalidInputError
 from voiceflow_worker.finding import Finding, Remedy, Severity
@@ -93,7 +101,7 @@ class CampaignRows:
         self._numbers = row_name(options.number_column or DESTINATION)
         self._names = _own_names(self.source.header)
         self._csv = CsvValues(self.source.columns, options.number_column if self._is_table else None)
-        self._unused: set[str] = set()
+        self._seen_names: set[str] = set()
         self._source_warnings: set[str] = set()
         self.keys: SeenKeys = SeenKeys()
         """The unique keys of the rows that were read."""
@@ -173,7 +181,7 @@ class CampaignRows:
         if self._is_table and not read.findings:
             return read
         findings = self._as_in_file(raw, filter(self._is_new, read.findings))
-        return read._replace(findings=(*self._unused_keys(raw), *findings))
+        return read._replace(findings=(*self._new_keys(raw), *findings))
 
     def _as_in_file(self, raw: RawRow, findings: Iterable[Finding]) -> tuple[Finding, ...]:
         """These findings, with the names of columns as the file spells them. Reserved names stay as they are."""
@@ -265,8 +273,23 @@ class CampaignRows:
             raise CampaignFileError(f"{self.file}: {lines}", found).remedied(
                 *(each.remedy for each in found if each.remedy is not None)
             )
-        unused = [name for name in self.source.columns if name and not self._is_wanted(name)]
-        return (*template.findings, *self._misread_names(), *(self._unused_column(name) for name in unused))
+        told = map(self._told_of, filter(None, self.source.columns))
+        return (*template.findings, *self._misread_names(), *filter(None, told))
+
+    def _told_of(self, name: str, row: int | None = None) -> Finding | None:
+        """What is to be said of a column by its name, whatever its cells hold."""
+        if is_own_word(name):
+            message = f"is kept as data, and steers no call; a column that does is spelled {row_name(name)}"
+        elif name == "priority":
+            message = "sets the order of the calls: a higher number goes first; if you mean something else, rename it"
+        elif self._is_wanted(name):
+            return None
+        else:
+            close = self._meant(name)
+            hint = f"; did you mean {close[0]}?" if close else ""
+            message = f"is neither a reserved column nor used by the template; it is only stored with the call{hint}"
+        row = row or self.source.header_row
+        return Finding(file=self.file, row=row, column=name, severity=Severity.WARNING, message=message)
 
     def _misread_names(self) -> Iterator[Finding]:
         for name in self.source.header:
@@ -302,23 +325,13 @@ class CampaignRows:
         known = [DESTINATION, *RESERVED, *(template.variables if template is not None else ())]
         return get_close_matches(name.casefold(), known, n=1)
 
-    def _unused_column(self, name: str, row: int | None = None) -> Finding:
-        close = self._meant(name)
-        hint = f"; did you mean {close[0]}?" if close else ""
-        return Finding(
-            file=self.file,
-            row=row or self.source.header_row,
-            column=name,
-            severity=Severity.WARNING,
-            message=f"is neither a reserved column nor used by the template; it is only stored with the call{hint}",
-        )
-
-    def _unused_keys(self, raw: RawRow) -> tuple[Finding, ...]:
+    def _new_keys(self, raw: RawRow) -> tuple[Finding, ...]:
+        """What is to be said of the keys of a JSON line that no earlier line had."""
         if self._is_table or self._options.template is None:
             return ()
-        new = [name for name in raw.data if name not in self._unused and not self._is_wanted(name)]
-        self._unused.update(new)
-        return tuple(self._unused_column(name, raw.number) for name in new)
+        new = [name for name in raw.data if name not in self._seen_names]
+        self._seen_names.update(new)
+        return tuple(filter(None, (self._told_of(name, raw.number) for name in new)))
 
 
 def _refuse_errors(values: RowValues) -> None:

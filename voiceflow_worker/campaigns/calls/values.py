@@ -9,7 +9,15 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from voiceflow_worker.campaigns.calls.times import DateOrder, with_iso_date
-from voiceflow_worker.campaigns.files.rows import DESTINATION, REASON, RESERVED, RawRow, canonical_name, row_name
+from voiceflow_worker.campaigns.files.rows import (
+    DESTINATION,
+    REASON,
+    RESERVED,
+    RawRow,
+    canonical_name,
+    is_own_word,
+    row_name,
+)
 from voiceflow_worker.errors import PhoneNumberError
 from voiceflow_worker.model.flows.actions import Action
 from voiceflow_worker.model.flows.values import UnspeakableError, describe, exact_number, is_list, is_missing, is_object
@@ -56,6 +64,8 @@ def _mark(key: str) -> int:
 
 _TIMES = frozenset({"not_before", "valid_until"})
 _OWN = frozenset({DESTINATION, REASON, *RESERVED})
+_NO_DATA = _OWN - {"language"}
+"""The columns that the job has itself, so they are not stored as its data."""
 
 
 @dataclass(slots=True)
@@ -68,7 +78,7 @@ class RowValues:
     reserved: dict[str, str] = field(default_factory=dict[str, str])
     variables: dict[str, object] = field(default_factory=dict[str, object])
     data: dict[str, object] = field(default_factory=dict[str, object])
-    """The part of the dictionary that is stored with the call: the columns that are not reserved."""
+    """The part of the dictionary that is stored with the call: the columns that the job does not have itself."""
     body: dict[str, object] = field(default_factory=dict[str, object])
     nested: set[str] = field(default_factory=set[str])
     """The columns in `data` whose values are arrays or objects, written as JSON. No text can be made of them."""
@@ -87,7 +97,9 @@ class CsvValues:
         self._variables = [(index, row_name(name)) for index, name in enumerate(columns) if name and name != REASON]
         if number_column is not None and (own := row_name(number_column)) not in _OWN:
             self._variables.append((columns.index(DESTINATION), own))
-        self._data = [(index, name) for index, name in self._variables if name not in _OWN]
+        self._data = [
+            (index, name) for index, name in self._variables if is_own_word(columns[index]) or name not in _NO_DATA
+        ]
         self.variables: frozenset[str] = frozenset(variable for _, variable in self._variables)
 
     def __call__(self, raw: RawRow) -> RowValues:
@@ -132,7 +144,7 @@ def json_values(raw: RawRow, *, is_body: bool, number_column: str | None = None)
         if is_number:
             name = row_name(key)  # kept under its own name too
             values.variables[name] = trimmed
-        if name not in _OWN:
+        if is_own_word(key) or name not in _NO_DATA:
             # The job's data is flat: a nested value becomes a JSON text.
             is_flat = trimmed is None or isinstance(trimmed, str | int | float)
             if not is_flat:

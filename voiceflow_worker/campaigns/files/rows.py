@@ -72,10 +72,20 @@ _NUMBER_COLUMNS = (
 _NUMBER_WORDS = re.compile(r"phone|mobile|telefon|msisdn|cellular|(?:^|_)(?:cell|tel|handy|whatsapp|fax)(?:_|\d|$)")
 
 
+OWN_WORDS = frozenset({"language", "time_zone", "priority"})
+"""Reserved names that people also use for matters of their own. They are reserved in exactly this spelling alone; in
+another, such as `Priority`, the column is data of the call."""
+
+
 def canonical_name(name: str) -> str:
     """The reserved name that a header cell stands for, else the trimmed text of the cell."""
     short = folded(name)
-    return short if short in _KNOWN else name.strip()
+    return short if short in _KNOWN and not is_own_word(name) else name.strip()
+
+
+def is_own_word(name: str) -> bool:
+    """Whether a column bears one of `OWN_WORDS` in another spelling, such as `Priority`: it steers no call."""
+    return folded(name) in OWN_WORDS and name.strip() not in OWN_WORDS
 
 
 def row_name(name: str) -> str:
