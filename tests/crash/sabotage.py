@@ -16,7 +16,6 @@ from voiceflow_worker.core.suppression import NAMESPACE as SUPPRESSED
 from voiceflow_worker.core.sweep import Sweeper
 from voiceflow_worker.model.jobs import lifecycle
 from voiceflow_worker.model.jobs.job import Job, JobState
-from voiceflow_worker.model.reports.verdict import PostProgress
 
 
 def _break(owner: object, name: str, how: Callable[..., object]) -> None:
@@ -125,15 +124,6 @@ def _no_guard() -> None:
     _break(RollbackGuard, "vet", well)
     _break(RollbackGuard, "_check", known)
     _break(RollbackGuard, "guarded", any_store)
-
-
-def _no_leave_by() -> None:
-    """Nobody looks at the time just before the first byte."""
-
-    def leave(self: PostProgress) -> None:
-        self.may_have_left = True
-
-    _break(PostProgress, "leave", leave)
 
 
 SABOTAGE: Mapping[str, Callable[[], None]] = {
