@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from voiceflow_worker.campaigns.campaign import Campaign
 from voiceflow_worker.campaigns.enqueue import EnqueueReport
 from voiceflow_worker.campaigns.preview import Preview, PreviewOptions, PriceTable
 from voiceflow_worker.core.admission import Enqueued
@@ -28,7 +27,6 @@ __all__ = [
     "BatchProgress",
     "CallLeg",
     "CallProgress",
-    "Campaign",
     "DrainResult",
     "EnqueueReport",
     "Enqueued",

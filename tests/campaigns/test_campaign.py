@@ -1,73 +1,292 @@
-"""A campaign from its preview to its report, by the class that programs use."""
+"""The definition of a campaign: what each field means in each form, what is refused, and that it can be started."""
 
 from __future__ import annotations
 
-from datetime import timedelta
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import UTC, date, datetime, time, timedelta
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
 
+from tests.campaigns.reading import NOW, file_of
 from tests.support.engine import Engine
 from tests.support.voices import ScriptedVoice
 from tests.support.workers import set_limits
-from voiceflow_worker import CallQueue, CampaignOptions, FlowTemplate, InvalidInputError, JobState, Store
+from voiceflow_worker import (
+    CallQueue,
+    CallWindow,
+    Campaign,
+    InvalidInputError,
+    Menu,
+    SessionStatus,
+    Store,
+    load_settings,
+)
+from voiceflow_worker.campaigns.campaign import FIELDS
 from voiceflow_worker.core.ports import Limits
 from voiceflow_worker.errors import CampaignFileError
-from voiceflow_worker.model.jobs.gate import GateState
-from voiceflow_worker.types import Campaign, PreviewOptions
 
 pytestmark = pytest.mark.anyio
 
-OPTIONS = CampaignOptions(
-    template=FlowTemplate.speaking("Hello {{name}}."), voice_profile="en-US-JennyNeural", source="+6531234567"
-)
+SAY = {"say": "Hello {{name}}.", "voice_profile": "en-US-JennyNeural", "source": "+6531234567"}
+PEOPLE = "destination,name\n+6587654301,Ana\n+6587654302,Ben\n"
+ASK = Menu("ask", prompt="Press 1.", voice_profile="en-US-JennyNeural")
+ASK.on("1", goto="Thank you.")
+IN_SPRING = datetime(2026, 4, 1, 1, 0, tzinfo=UTC)
 
 
 @pytest.fixture
 def people(tmp_path: Path) -> Path:
-    file = tmp_path / "people.csv"
-    file.write_text("destination,name\n+6587654301,Ana\n+6587654302,Ben\n")
-    return file
+    return file_of(tmp_path, PEOPLE, "people.csv")
 
 
-def written_in(folder: Path) -> list[Path]:
-    return list(folder.glob("out.*"))
+def of(given: Mapping[str, object]) -> Campaign:
+    return Campaign.of(given, now=NOW)
 
 
-async def test_a_preview_stores_nothing_and_uses_the_rate_of_the_queue(queue: CallQueue, people: Path) -> None:
-    await set_limits(queue.store, "default", Limits(rate=0.5))
-    campaign = Campaign(queue, people, OPTIONS)
-    report = await campaign.preview()
-    assert report.preview is not None
-    assert (report.dry_run, report.preview.calls, report.preview.rate) == (True, 2, 0.5)
-    assumed = (await campaign.preview(PreviewOptions(rate=3.0))).preview
-    assert assumed is not None
-    assert assumed.rate == 3.0
-    assert (await campaign.progress()).total == 0
+def whole(campaign: Campaign) -> tuple[object, ...]:
+    """Everything in a campaign. Templates are equal if they say the same."""
+    template = campaign.options.template
+    said = template.fill({}).body if template is not None else None
+    return said, replace(campaign, options=replace(campaign.options, template=None, menu=None))
 
 
-async def test_a_campaign_is_enqueued_held_resumed_cancelled_and_reported(
-    queue: CallQueue, people: Path, tmp_path: Path
+KINDS: list[tuple[str, str, tuple[object, ...]]] = [
+    ("priority", "7", (7, (7.0).__int__(), Decimal(7))),
+    ("priority", "-7", (-7,)),
+    ("valid_for", "2h", (timedelta(hours=2), "120m")),
+    ("valid_until", "2026-04-01T01:00:00Z", (IN_SPRING, "2026-04-01 09:00+08:00")),
+    ("not_before", "2026-04-01T01:00:00Z", (IN_SPRING,)),
+    ("window", "09:00-18:00", (["09:00-18:00"], CallWindow.parse("09:00-18:00"))),
+    ("days", "mon,wed", (["mon", "wed"], ("wed", "mon"))),
+    ("holidays", "SG,MY", (["SG", "MY"],)),
+    ("stop_after_refused", "0", (0,)),
+    ("stop_after_cost", "12.5", (12.5, Decimal("12.5"))),
+    ("assume_seconds", "30", (30, 30.0)),
+    ("rate", "0.5", (0.5, Decimal("0.5"))),
+    ("skip_bad", "yes", (True, "true", "Yes")),
+    ("again", "no", (False, "false", None)),
+    ("date_order", "dmy", ("DMY",)),
+    ("format", "csv", ("CSV",)),
+]
+
+
+@pytest.mark.parametrize(("name", "typed", "others"), KINDS)
+def test_a_field_means_the_same_in_each_form(name: str, typed: str, others: tuple[object, ...]) -> None:
+    expected = whole(of({name: typed}))
+    for other in others:
+        assert whole(of({name: other})) == expected, other
+
+
+def test_local_times_of_a_toml_file_are_those_of_the_time_zone() -> None:
+    zone = {"time_zone": "Asia/Singapore"}
+    given: object
+    for given in ("2026-04-01 09:00", datetime(2026, 4, 1, 9, 0)):  # noqa: DTZ001 (a local time)
+        assert of({"not_before": given, **zone}).options.not_before == IN_SPRING
+    assert of({"not_before": "tomorrow 09:00", **zone}).options.not_before == datetime(2026, 3, 3, 1, 0, tzinfo=UTC)
+    for given in (date(2026, 4, 1), time(9, 0)):
+        with pytest.raises(InvalidInputError, match=r"not_before: .* is not a time"):
+            of({"not_before": given, **zone})
+
+
+WRONG: dict[str, object] = {
+    "priority": "high",
+    "valid_for": 7200,
+    "valid_until": "2020-01-01T00:00:00Z",
+    "not_before": "2026-04-01 09:00",
+    "time_zone": "SGT",
+    "window": "9 to 5",
+    "days": ["someday"],
+    "holidays": "XX",
+    "redial_on": "COMPLETED",
+    "redial_max": -1,
+    "redial_after": 30,
+    "stop_after_refused": "some",
+    "stop_after_cost": "a lot",
+    "stop_if_answer_rate_below": "5",
+    "assume_seconds": 0,
+    "rate": "fast",
+    "skip_bad": "perhaps",
+    "again": 1,
+    "date_order": "mydate",
+    "format": "docx",
+    "country": "Singapore",
+    "source": "somebody",
+    "batch": "a" * 51,
+    "sheet": True,
+    "voice_profile": ["a", "b"],
+    "number_column": {"a": 1},
+    "say": ["Hello", "you"],
+    "menu": "  ",
+    "rows": "people",
+    "data": "name",
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_what_is_wrong_is_refused_by_the_name_that_the_interface_uses(name: str) -> None:
+    with pytest.raises(InvalidInputError) as refused:
+        Campaign.of({name: WRONG[name]}, now=NOW, named=lambda each: f"<{each}>")
+    assert str(refused.value).startswith(f"<{name}>: ")
+
+
+@pytest.mark.parametrize("name", sorted(set(FIELDS) - {"rows", "data"}))
+def test_an_empty_text_is_not_taken_for_nothing(name: str) -> None:
+    with pytest.raises(InvalidInputError, match="empty"):
+        of({name: " "})
+
+
+def test_everything_that_is_wrong_is_told_at_once() -> None:
+    with pytest.raises(InvalidInputError) as refused:
+        of({"priority": "high", "window": "9 to 5", "valid_for": "2h", "valid_until": IN_SPRING})
+    for told in ("priority: ", "window: ", "valid_for and valid_until exclude each other"):
+        assert told in str(refused.value)
+    with pytest.raises(InvalidInputError, match="vaild_for is not an option of a campaign; did you mean valid_for"):
+        of({"vaild_for": "2h"})
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"say": "a", "template": {"callflow": [{"action": "makeCall"}]}},
+        {"ivr": ASK, "menu": "ask"},
+        {"valid_for": "2h", "valid_until": IN_SPRING},
+        {"file": "people.csv", "rows": [], "batch": "march"},
+        {"rejects": "bad.csv", "rows": [], "batch": "march"},
+    ],
+    ids=" and ".join,
+)
+def test_fields_that_exclude_each_other(given: Mapping[str, object]) -> None:
+    names = [name for name in given if name != "batch"]
+    with pytest.raises(InvalidInputError, match="exclude each other") as refused:
+        of(given)
+    assert all(name in str(refused.value) for name in names)
+
+
+def test_settings_fill_what_is_not_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    settings = load_settings(
+        source="+6531111111", voice_profile="en-IE-EmilyNeural", rate=3, max_active=8, redial_on="busy", redial_max=4
+    )
+    filled, said = (
+        Campaign.of({}, settings=settings),
+        Campaign.of({**SAY, "redial_max": 0, "rate": 1}, settings=settings),
+    )
+    assert (filled.options.source, filled.options.voice_profile) == ("+6531111111", "en-IE-EmilyNeural")
+    assert (filled.assumptions.rate, filled.assumptions.max_active) == (3, 8)
+    assert filled.options.redial is not None
+    assert (set(filled.options.redial.on), filled.options.redial.limit) == ({SessionStatus.BUSY}, 4)
+    assert filled.options.redial.after == timedelta(minutes=30)
+    assert (said.options.source, said.options.voice_profile) == (SAY["source"], SAY["voice_profile"])
+    assert said.options.redial is not None
+    assert (said.options.redial.limit, said.assumptions.rate) == (0, 1)
+    assert of({}).options.redial is None
+    alone = of({"redial_on": "busy"}).options.redial
+    assert alone is not None
+    assert (alone.limit, alone.after) == (1, timedelta(minutes=30))
+
+
+def test_a_menu_is_one_of_the_given_ones_or_of_a_module(tmp_path: Path) -> None:
+    assert Campaign.of({"ivr": "ask"}, menus={"ask": ASK}).options.menu is ASK
+    assert of({"ivr": ASK}).options.template is not None
+    with pytest.raises(InvalidInputError, match="ivr: 'other' is not one of the menus: ask"):
+        Campaign.of({"ivr": "other"}, menus={"ask": ASK})
+    (tmp_path / "kept").mkdir()
+    file_of(
+        tmp_path / "kept",
+        "from voiceflow_worker import Menu\n"
+        'ask = Menu("beside", prompt="Hi.", voice_profile="v")\nask.on("1", goto="Bye.")\n',
+        "menus_beside_a_toml.py",
+    )
+    options = file_of(tmp_path / "kept", 'ivr = "menus_beside_a_toml:ask"\n', "ask.toml")
+    # In a process of its own, because a module is loaded once.
+    read = "Campaign.of({'campaign': sys.argv[1]})"
+    code = f"import sys; from voiceflow_worker import Campaign; print({read}.options.menu.name)"
+    ran = subprocess.run([sys.executable, "-c", code, str(options)], capture_output=True, text=True, check=True)
+    assert ran.stdout == "beside\n"
+
+
+def test_given_fields_go_before_a_file_of_options(tmp_path: Path) -> None:
+    file_of(tmp_path, '{"callflow": [{"action": "makeCall"}, {"action": "hangup"}]}', "flow.json")
+    file_of(tmp_path, "country,currency,per_call\nSG,USD,0.1\n", "prices.csv")
+    options = file_of(
+        tmp_path,
+        '\ufefftemplate = "flow.json"\nprices = "prices.csv"\nfile = "people.csv"\npriority = 3\n'
+        'valid-until = 2026-04-01T09:00:00+08:00\nredial_on = ["busy"]\n',
+        "kept.toml",
+    )
+    kept = of({"campaign": options})
+    assert (kept.file, kept.options.valid_until, kept.options.priority) == (tmp_path / "people.csv", IN_SPRING, 3)
+    assert kept.assumptions.prices is not None
+    said = of({"campaign": options, "say": "Hello.", "valid_for": "2h", "priority": 0, "rows": [], "batch": "march"})
+    assert (said.file, said.options.valid_until, said.options.priority) == (None, None, 0)
+    assert whole(said)[0] == whole(of({"say": "Hello."}))[0]
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        ("again = true", "again is not an option of a campaign; it concerns one run"),
+        ("skip-bad = true", "skip-bad is not an option of a campaign; it concerns one run"),
+        ('campaign = "other.toml"', "it concerns one run"),
+        ("temlate = 1", "did you mean template?"),
+        ("vaild-for = '2h'", "did you mean valid-for?"),
+        ("valid-for = 7200", "valid-for: '7200' is not a duration"),
+        ("valid-for = '2h'\nvalid_for = '3h'", "valid_for and valid-for are one option"),
+        ("valid-for = '2h'\nvalid-until = 2026-04-01T01:00:00Z", "exclude each other"),
+        ("[say]\ntext = 'Hello.'", "say: "),
+        ("say = true", "say: 'True' is bool, not a text"),
+        ("say: Hello", "is not TOML"),
+        (b"say = 'caf\xe9'", "is not UTF-8"),
+    ],
+)
+def test_a_file_of_options_is_named_with_the_option_that_is_wrong(
+    tmp_path: Path, content: str | bytes, told: str
 ) -> None:
-    campaign = Campaign(queue, str(people), OPTIONS)
-    assert campaign.batch_id == "people"
-    assert Campaign(queue, people, OPTIONS, batch_id="march").batch_id == "march"
-    assert (await campaign.enqueue()).enqueued == 2
-    assert (await campaign.enqueue()).duplicates == 2
-    until = queue.store.clock.now() + timedelta(minutes=5)
-    assert (await campaign.hold(until=until, reason="lunch")).reason == "lunch"
-    progress = await campaign.progress()
-    assert progress.hold is not None
-    assert (progress.batch_id, progress.total, progress.hold.until) == ("people", 2, until)
-    assert (await campaign.resume()).state is GateState.OPEN
-    assert (await campaign.progress()).hold is None
-    assert await campaign.cancel() == 2
-    table, book, page = (tmp_path / f"out.{form}" for form in ("csv", "xlsx", "html"))
-    report = await campaign.report(csv=table, xlsx=book, html=page)
-    assert report.states == {JobState.CANCELLED: 2}
-    assert report == await queue.report("people")
-    assert {table, book, page} == set(written_in(tmp_path))
-    assert (await campaign.resume()).state is GateState.CANCELLED
+    options = file_of(tmp_path, content, "kept.toml")
+    with pytest.raises(InvalidInputError) as refused:
+        of({"campaign": options})
+    assert told in str(refused.value)
+    assert "kept.toml" in str(refused.value)
+
+
+async def test_a_preview_stores_nothing_and_a_start_adds_each_call_once(queue: CallQueue, people: Path) -> None:
+    await set_limits(queue.store, "default", Limits(rate=0.5))
+    campaign = of({"file": str(people), **SAY})
+    report = await campaign.preview(queue)
+    assert report.preview is not None
+    assert (report.dry_run, report.preview.calls, report.preview.rate, campaign.batch_id) == (True, 2, 0.5, "people")
+    assumed = (await of({"file": people, **SAY, "rate": "unlimited"}).preview(queue)).preview
+    assert assumed is not None
+    assert assumed.rate is None
+    assert await queue.find() == []
+    assert (await campaign.start(queue, by="Li")).enqueued == 2
+    assert (await campaign.start(queue)).duplicates == 2
+
+
+async def test_a_preview_needs_no_store(people: Path) -> None:
+    report = await of({"file": people, **SAY, "rate": "2"}).preview()
+    assert report.preview is not None
+    assert (report.preview.calls, report.preview.rate) == (2, 2)
+
+
+async def test_rows_are_people_too(queue: CallQueue) -> None:
+    rows = [{"destination": "+6587654301", "name": "Ana"}, {"destination": "", "name": "Ben"}]
+    given = {"rows": rows, "batch": "march", **SAY, "data": {"source": "crm"}}
+    assert (await of(given).start(queue)).refused
+    assert (await of({**given, "skip_bad": True}).start(queue)).enqueued == 1
+    (job,) = await queue.find(batch_id="march")
+    assert (job.data or {})["name"] == "Ana"
+    with pytest.raises(InvalidInputError, match="batch: it is missing"):
+        of({"rows": rows})
+    with pytest.raises(InvalidInputError, match="no people"):
+        await of(SAY).start(queue)
+    with pytest.raises(CampaignFileError, match="batch id"):
+        assert of({"file": "a" * 60 + ".csv"}).batch_id
 
 
 async def test_the_report_of_a_queue_and_of_its_counters(store: Store) -> None:
@@ -76,23 +295,6 @@ async def test_the_report_of_a_queue_and_of_its_counters(store: Store) -> None:
     report, totals = await engine.queue.report(), await engine.queue.report(totals_only=True)
     assert report.breakdown is not None
     assert (report.batch_id, report.total, totals.total, totals.breakdown) == (None, 1, 1, None)
-
-
-async def test_a_batch_that_was_enqueued_before_is_steered_without_its_file(queue: CallQueue, people: Path) -> None:
-    await Campaign(queue, people, OPTIONS).enqueue()
-    later = Campaign(queue, batch_id="people")
-    assert (await later.report(totals_only=True)).total == 2
-    with pytest.raises(InvalidInputError, match="has no file"):
-        await later.enqueue()
-
-
-async def test_a_campaign_needs_one_name(queue: CallQueue, people: Path, tmp_path: Path) -> None:
-    with pytest.raises(InvalidInputError, match="needs a file"):
-        Campaign(queue)
-    with pytest.raises(InvalidInputError, match="different batches"):
-        Campaign(queue, people, CampaignOptions(batch_id="march"), batch_id="april")
-    with pytest.raises(CampaignFileError, match="batch id"):
-        Campaign(queue, tmp_path / ("a" * 60 + ".csv"))
 
 
 async def test_a_queue_is_named_in_one_way(store: Store) -> None:

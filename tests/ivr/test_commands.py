@@ -17,9 +17,9 @@ from tests.support.engine import Engine
 from tests.support.processes import running
 from tests.support.voices import ScriptedVoice
 from voiceflow_worker import CallQueue, Job, JobState, open_store
-from voiceflow_worker.cli.ivr import load_menu
 from voiceflow_worker.cli.program import run
 from voiceflow_worker.ivr import Rehearsal
+from voiceflow_worker.ivr.loading import load_menu
 
 MENUS = """
 from voiceflow_worker import Again, Caller, CallFlow, End, Menu

@@ -1,130 +1,511 @@
-"""A campaign from its preview to its report: a file of people, and the batch of their calls."""
+"""The definition of a campaign: read in one place for commands, files, pages and programs, previewed, and started."""
 
 from __future__ import annotations
 
-from dataclasses import replace
-from datetime import datetime
+import tomllib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, date, datetime, time, timedelta
+from decimal import Decimal
+from difflib import get_close_matches
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Self, TypeVar, cast
+
+import structlog
 
 from voiceflow_worker.campaigns.calls.options import CampaignOptions
+from voiceflow_worker.campaigns.calls.template import PLACEHOLDER, FlowTemplate
+from voiceflow_worker.campaigns.calls.times import DateOrder, read_time, read_zone
 from voiceflow_worker.campaigns.campaign_rows import batch_of
-from voiceflow_worker.campaigns.enqueue import EnqueueReport, OnProgress, enqueue_file
-from voiceflow_worker.campaigns.files.input_file import InputFile
-from voiceflow_worker.campaigns.preview import PreviewOptions
-from voiceflow_worker.campaigns.reports.report_files import ReportFiles, write_report_files
-from voiceflow_worker.core.overview.batches import BatchProgress, read_batch
-from voiceflow_worker.core.overview.report import Report
+from voiceflow_worker.campaigns.enqueue import EnqueueReport, OnProgress, enqueue_file, enqueue_rows
+from voiceflow_worker.campaigns.files.input_file import InputFile, read_text
+from voiceflow_worker.campaigns.files.json_rows import LARGEST_DOCUMENT
+from voiceflow_worker.campaigns.files.rows import FileKind
+from voiceflow_worker.campaigns.preview import PreviewOptions, PriceTable
 from voiceflow_worker.core.ports.reading import limits_of
 from voiceflow_worker.core.queue import CallQueue
-from voiceflow_worker.errors import InvalidInputError
-from voiceflow_worker.model.jobs.gate import Gate
+from voiceflow_worker.errors import CampaignFileError, InvalidInputError
+from voiceflow_worker.finding import Finding, Remedy
+from voiceflow_worker.model.flows.actions import MAX_ID_CHARACTERS
+from voiceflow_worker.model.jobs.admission import priority_problem
+from voiceflow_worker.model.jobs.job import RedialPolicy
+from voiceflow_worker.model.jobs.policy import StopRules, read_answer_rate, read_cost, read_redial_on, redial_policy
+from voiceflow_worker.model.numbers.reading import read_number
+from voiceflow_worker.model.text.wording import in_words, read_duration, read_rate
+from voiceflow_worker.model.window import CallWindow
+
+if TYPE_CHECKING:
+    from zoneinfo import ZoneInfo
+
+    from voiceflow_worker.ivr.menu import Menu
+    from voiceflow_worker.settings import Settings
+
+T = TypeVar("T")
+
+PEOPLE: Final = ("file", "rows", "sheet", "format", "number_column", "country", "date_order", "source")
+WORDS: Final = ("say", "template", "ivr", "menu", "voice_profile", "data")
+WHEN: Final = ("window", "days", "holidays", "time_zone", "not_before", "valid_for", "valid_until")
+REDIALS: Final = ("redial_on", "redial_max", "redial_after")
+GUARDS: Final = ("skip_bad", "again", "rejects", "stop_after_refused", "stop_after_cost", "stop_if_answer_rate_below")
+FIELDS: Final = (
+    "campaign", *PEOPLE, *WORDS, *WHEN, *REDIALS, *GUARDS, "batch", "priority", "prices", "assume_seconds", "rate",
+)  # fmt: skip
+"""The fields of a campaign: the options of `voiceflow enqueue`, with `_`."""
+
+_ONE_RUN = frozenset({"again", "campaign", "rejects", "rows", "skip_bad"})
+"""The fields that concern one run. A file of options has none of them."""
+_FILES = frozenset({"file", "prices", "template"})
+_EXCLUDE = (("template", "say"), ("ivr", "menu"), ("valid_for", "valid_until"), ("file", "rows"), ("rejects", "rows"))
+_REPLACE = (frozenset({"template", "say", "ivr"}), *map(frozenset, _EXCLUDE))
+"""The fields that replace each other: one that is given goes before the others in the file of options."""
+
+_log = structlog.get_logger("voiceflow.campaigns")
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Campaign:
-    """A file of people, and the batch of their calls in a queue.
+    """A campaign: who is called, with which words, and when. `Campaign.of` makes one.
 
-    The batch id comes from the options, else from the name of the file without its extensions. Without a `file`, the
-    campaign is a batch that was enqueued before: `Campaign(queue, batch_id="people")`. Rows that name another batch are
-    not part of the campaign. Raises InvalidInputError if neither a file nor a batch is given, and CampaignFileError if
-    the file's name cannot be a batch id.
+    The people are in a `file` or in `rows`. `options` are the defaults of their rows; its `batch_id` is the name of the
+    campaign, by default the file's name. With `skip_bad`, bad rows do not keep the others from being called; `rejects`
+    gets them. With `again`, people who have this call already are called again. A preview assumes `assumptions`, but
+    the queue's own limits go before those of the settings.
     """
 
-    def __init__(
+    options: CampaignOptions
+    file: Path | InputFile | None = None
+    rows: Iterable[Mapping[str, object]] | None = None
+    skip_bad: bool = False
+    again: bool = False
+    rejects: Path | None = None
+    assumptions: PreviewOptions = field(default_factory=PreviewOptions)
+    assumes_rate: bool = False
+    """Whether the rate of the preview was given, and does not come from the settings."""
+
+    @classmethod
+    def of(
+        cls,
+        given: Mapping[str, object],
+        *,
+        settings: Settings | None = None,
+        menus: Mapping[str, Menu] | None = None,
+        now: datetime | None = None,
+        named: Callable[[str], str] = str,
+    ) -> Self:
+        """The campaign with these fields. They have the names of the options of `voiceflow enqueue`, with `_`.
+
+        A value is a text as it is typed, or what such a text means: a number, a time, a list of words. None counts as
+        not given. `campaign` is a TOML file of further fields; given ones go before it. What is given nowhere comes
+        from the `settings`. `ivr` names one of `menus`, if they are given, else `module:menu`. `now` is the time that
+        days such as `tomorrow` are counted from. Files of templates and prices are read, and modules of menus loaded.
+
+        Raises InvalidInputError, which lists all fields that are unknown, wrong, or exclude each other. It calls each
+        field what `named` makes of its name. Raises CampaignFileError for a file that cannot be read.
+        """
+        reader = _Reader(_merged(given, named), settings, named, now or datetime.now(UTC))
+        options = reader.options(menus)
+        assumptions = reader.assumptions(options.time_zone)
+        campaign = cls(
+            options=options,
+            file=reader.read("file", lambda value: reader.path("file", value)),
+            rows=reader.read("rows", _rows),
+            skip_bad=reader.read("skip_bad", _yes_or_no) or False,
+            again=reader.read("again", _yes_or_no) or False,
+            rejects=reader.read("rejects", lambda value: Path(_text(value))),
+            assumptions=assumptions,
+            assumes_rate=reader.has("rate"),
+        )
+        if campaign.rows is not None and options.batch_id is None:
+            reader.problem("batch", "it is missing; rows have no name that could be that of their batch")
+        reader.refuse()
+        return campaign
+
+    @property
+    def batch_id(self) -> str:
+        """The batch of rows that name no batch. Raises InvalidInputError if nothing gives its name."""
+        if self.options.batch_id is not None:
+            return self.options.batch_id
+        return batch_of(InputFile(self.file) if isinstance(self.file, Path) else self.file)
+
+    async def preview(self, queue: CallQueue | None = None, *, progress: OnProgress | None = None) -> EnqueueReport:
+        """What `start` would do: bad rows, duplicates, and a `preview` of texts, times, duration and cost.
+
+        Nothing is stored. Without a queue, no store is read. Raises the errors of `start`.
+        """
+        return await self._run(queue, dry_run=True, assumptions=await self.assumed(queue), progress=progress)
+
+    async def start(
         self,
         queue: CallQueue,
-        file: Path | str | None = None,
-        options: CampaignOptions | None = None,
         *,
-        batch_id: str | None = None,
-    ) -> None:
-        self.queue = queue
-        options = options or CampaignOptions()
-        if batch_id is not None and options.batch_id not in {None, batch_id}:
-            raise InvalidInputError(
-                f"batch_id={batch_id!r} and the options name different batches; name the batch once"
-            )
-        self._options = replace(options, batch_id=batch_id or options.batch_id)
-        self._file = Path(file) if file is not None else None
-        named = self._options.batch_id or (batch_of(InputFile(self._file)) if self._file is not None else None)
-        if named is None:
-            raise InvalidInputError("a campaign needs a file, or the batch_id of calls that were enqueued before")
-        self.batch_id = named
-
-    async def preview(self, assumptions: PreviewOptions | None = None) -> EnqueueReport:
-        """The report of a dry run: bad rows, duplicates, and a `preview` of texts, duration and cost.
-
-        Nothing is stored. By default, the preview assumes the limits of the queue. Raises the errors of `enqueue`.
-        """
-        if assumptions is None:
-            limits = await limits_of(self.queue.store, self.queue.name)
-            assumptions = (
-                PreviewOptions()
-                if limits is None or limits.are_unreadable
-                else PreviewOptions(rate=limits.rate, max_active=limits.max_active)
-            )
-        now = self.queue.store.clock.now()
-        return await enqueue_file(
-            self.queue, self._given(), self._options, now=now, dry_run=True, assumptions=assumptions
-        )
-
-    async def enqueue(
-        self,
-        *,
-        skip_bad: bool = False,
-        rejects: Path | None = None,
-        again: bool = False,
+        by: str | None = None,
         progress: OnProgress | None = None,
+        warn: Callable[[Sequence[Finding]], None] | None = None,
     ) -> EnqueueReport:
-        """Enqueue all rows, or none if one is bad: see `enqueue_file`. Enqueuing the same file again adds nothing.
+        """Enqueue all rows, or none if one is bad: see `enqueue_file`. To start the same campaign again adds nothing.
 
-        Raises CampaignFileError, InvalidInputError, StoreError.
+        `by` is the name of the person who starts it, for the log. `warn` gets what concerns all rows of a file before
+        the first call is stored. Raises CampaignFileError, InvalidInputError,
+        StoreError.
         """
-        return await enqueue_file(
-            self.queue,
-            self._given(),
-            self._options,
-            now=self.queue.store.clock.now(),
-            skip_bad=skip_bad,
-            rejects=rejects,
-            again=again,
-            progress=progress,
+        report = await self._run(queue, progress=progress, warn=warn)
+        if by is not None and not report.refused:
+            _log.info("a campaign was started", by=by, batch=report.batch_id, enqueued=report.enqueued)
+        return report
+
+    async def assumed(self, queue: CallQueue | None) -> PreviewOptions:
+        """The assumptions of a preview in this queue. Raises StoreError."""
+        limits = None if queue is None else await limits_of(queue.store, queue.name)
+        if limits is None or limits.are_unreadable:
+            return self.assumptions
+        rate = self.assumptions.rate if self.assumes_rate else limits.rate
+        return replace(self.assumptions, rate=rate, max_active=limits.max_active)
+
+    async def _run(
+        self,
+        queue: CallQueue | None,
+        *,
+        dry_run: bool = False,
+        assumptions: PreviewOptions | None = None,
+        progress: OnProgress | None = None,
+        warn: Callable[[Sequence[Finding]], None] | None = None,
+    ) -> EnqueueReport:
+        how: dict[str, Any] = {
+            "skip_bad": self.skip_bad, "again": self.again, "dry_run": dry_run, "assumptions": assumptions,
+        }  # fmt: skip
+        if self.rows is not None:
+            return await enqueue_rows(queue, self.rows, self.options, **how)
+        if self.file is None:
+            raise InvalidInputError("the campaign has no people: give a file or rows")
+        how |= {"rejects": self.rejects, "progress": progress, "warn": warn}
+        return await enqueue_file(queue, self.file, self.options, **how)
+
+
+@dataclass(frozen=True, slots=True)
+class _Given:
+    """A value, with the name of its field for people. Relative paths begin in `folder`."""
+
+    value: object
+    name: str
+    folder: Path | None = None
+
+
+def _merged(given: Mapping[str, object], named: Callable[[str], str]) -> dict[str, _Given]:
+    """All given fields by name, those of the file of options included. Raises InvalidInputError for unknown ones."""
+    merged = {name: _Given(value, named(name)) for name, value in given.items() if value is not None}
+    _refuse_unknown(merged, frozenset(FIELDS), named)
+    file = merged.pop("campaign", None)
+    if file is not None:
+        if not str(file.value).strip():
+            raise InvalidInputError(f"{file.name}: it is empty: give a file of options, or leave it out")
+        path = Path(_text(file.value))
+        typed = frozenset(merged)
+        merged |= {
+            name: found
+            for name, found in _options_in(path).items()
+            if not any(name in each and each & typed for each in (frozenset({name}), *_REPLACE))
+        }
+    return merged
+
+
+def _options_in(path: Path) -> dict[str, _Given]:
+    """The fields in a TOML file, with `-` or `_` in their names. Raises CampaignFileError, InvalidInputError."""
+    remedy = "give the file of the options, not the file of the people"
+    text = read_text(InputFile(path), most_bytes=LARGEST_DOCUMENT, what="a file of options", remedy=remedy)
+    try:
+        values = tomllib.loads(text)
+    except ValueError as error:
+        raise InvalidInputError(f"{path} is not TOML: {error}") from None
+    found: dict[str, _Given] = {}
+    for key, value in values.items():
+        name = key.replace("-", "_")
+        if name in found:
+            raise InvalidInputError(f"{path}: {key} and {found[name].name} are one option; keep one of them")
+        found[name] = _Given(value, key, path.parent)
+    _refuse_unknown(found, frozenset(FIELDS) - _ONE_RUN, lambda name: name.replace("_", "-"), where=f"{path}: ")
+    return {name: replace(each, name=f"{path}: {each.name}") for name, each in found.items()}
+
+
+def _refuse_unknown(
+    given: Mapping[str, _Given], known: frozenset[str], named: Callable[[str], str], *, where: str = ""
+) -> None:
+    problems: list[str] = []
+    for name, each in given.items():
+        if name in known:
+            continue
+        close = get_close_matches(name, known, n=1)
+        hint = "it concerns one run" if name in FIELDS else f"did you mean {named(close[0])}?" if close else ""
+        problems.append(f"{where}{each.name} is not an option of a campaign{f'; {hint}' if hint else ''}")
+    if problems:
+        raise InvalidInputError("; ".join(problems))
+
+
+@dataclass(slots=True)
+class _Reader:
+    """The reader of the fields of one campaign. What is wrong is noted, and raised together at the end."""
+
+    given: Mapping[str, _Given]
+    settings: Settings | None
+    named: Callable[[str], str]
+    now: datetime
+    problems: list[str] = field(default_factory=list[str])
+    remedies: list[Remedy] = field(default_factory=list[Remedy])
+
+    def has(self, name: str) -> bool:
+        return name in self.given
+
+    def problem(self, name: str, why: str) -> None:
+        self.problems.append(f"{self.given[name].name if name in self.given else self.named(name)}: {why}")
+
+    def read(self, name: str, read: Callable[[Any], T]) -> T | None:
+        """What `read` makes of a field; None if it is not given, or wrong. Raises CampaignFileError."""
+        if name not in self.given:
+            return None
+        try:
+            return read(self.given[name].value)
+        except CampaignFileError:
+            raise  # it names its file, and has findings
+        except (ValueError, InvalidInputError) as error:
+            self.problem(name, str(error))
+            self.remedies += error.remedies if isinstance(error, InvalidInputError) else ()
+            return None
+
+    def path(self, name: str, value: object) -> Path:
+        folder = self.given[name].folder
+        return Path(_text(value)) if folder is None else folder / _text(value)
+
+    def default(self, name: str) -> Any:
+        """The value of a setting, else its default."""
+        if self.settings is not None:
+            return getattr(self.settings, name)
+        from voiceflow_worker.settings import Settings  # takes 60 ms to load
+
+        return Settings.model_fields[name].default
+
+    def refuse(self) -> None:
+        """Raise InvalidInputError for what was wrong."""
+        for one, other in _EXCLUDE:
+            if self.has(one) and self.has(other):
+                names = f"{self.given[one].name} and {self.given[other].name}"
+                self.problems.append(f"{names} exclude each other: give one of them")
+        if self.problems:
+            raise InvalidInputError("; ".join(self.problems)).remedied(*self.remedies)
+
+    def options(self, menus: Mapping[str, Menu] | None) -> CampaignOptions:
+        """The options of the rows."""
+        country = self.read("country", _country)
+        zone = self.read("time_zone", lambda value: read_zone(_text(value)))
+        template = self.read("template", self._template)
+        if (spoken := self.read("say", lambda value: FlowTemplate.speaking(_text(value)))) is not None:
+            template = spoken
+        menu = self.read("ivr", lambda value: self._menu(value, menus))
+        return CampaignOptions(
+            template=template,
+            menu=menu or self.read("menu", _text),
+            voice_profile=self.read("voice_profile", _text) or self.default("voice_profile"),
+            source=self.read("source", lambda value: _source(_text(value), country)) or self.default("source"),
+            country=country,
+            batch_id=self.read("batch", _batch),
+            valid_for=self.read("valid_for", _duration),
+            valid_until=self.read("valid_until", lambda value: self._later(self._time(value, zone))),
+            not_before=self.read("not_before", lambda value: self._time(value, zone)),
+            time_zone=zone.key if zone is not None else None,
+            priority=self.read("priority", _priority) or 0,
+            window=self._window(),
+            redial=self._redial(),
+            stops=self._stops(),
+            data=self.read("data", _data),
+            file_kind=self.read("format", lambda value: FileKind(_one_of(FileKind, value))),
+            sheet=self.read("sheet", _text),
+            number_column=self.read("number_column", _text),
+            date_order=self.read("date_order", lambda value: DateOrder(_one_of(DateOrder, value))),
         )
 
-    async def progress(self) -> BatchProgress:
-        """The progress of the batch: calls by state, rate, remaining time, hold and doubts. Raises StoreError."""
-        return await read_batch(self.queue.store, self.queue.name, self.batch_id)
+    def assumptions(self, time_zone: str | None) -> PreviewOptions:
+        """The assumptions of a preview."""
+        return PreviewOptions(
+            rate=self.read("rate", lambda value: read_rate(_text(value))) if self.has("rate") else self.default("rate"),
+            max_active=self.default("max_active"),
+            seconds=self.read("assume_seconds", _seconds),
+            prices=self.read("prices", lambda value: PriceTable.load(self.path("prices", value))),
+            time_zone=time_zone,
+        )
 
-    async def hold(self, *, until: datetime | None = None, reason: str = "") -> Gate:
-        """Hold the batch until this time, or until `resume`. No more calls are sent; calls in flight finish."""
-        return await self.queue.hold(batch_id=self.batch_id, until=until, reason=reason)
+    def _template(self, value: object) -> FlowTemplate:
+        if isinstance(value, FlowTemplate):
+            return value
+        if isinstance(value, Mapping):
+            return FlowTemplate.parse(cast("object", value), name=self.given["template"].name)
+        return FlowTemplate.load(self.path("template", value))
 
-    async def resume(self) -> Gate:
-        """End a hold of the batch. A cancelled batch stays cancelled, as the returned gate shows."""
-        return await self.queue.resume(batch_id=self.batch_id)
+    def _menu(self, value: object, menus: Mapping[str, Menu] | None) -> Menu:
+        from voiceflow_worker.ivr.loading import load_menus
+        from voiceflow_worker.ivr.menu import Menu
 
-    async def cancel(self, *, reason: str = "the campaign was cancelled") -> int:
-        """Cancel the batch for good, and return the number of cancelled calls. Sent calls are not stopped."""
-        return await self.queue.cancel_batch(self.batch_id, reason=reason)
+        if isinstance(value, Menu):
+            return value
+        name = _text(value)
+        if menus is None:
+            voice = self.default("voice_profile")
+            return load_menus([name], voice_profile=voice, folder=self.given["ivr"].folder)[0]
+        if name not in menus:
+            raise ValueError(f"{name[:40]!r} is not one of the menus: {', '.join(menus) or 'there are none'}")
+        return menus[name]
 
-    async def report(
-        self,
-        *,
-        totals_only: bool = False,
-        csv: Path | None = None,
-        xlsx: Path | None = None,
-        html: Path | None = None,
-    ) -> Report:
-        """The report of the batch, also written to these files. The calls are read once for all files.
+    def _time(self, value: object, zone: ZoneInfo | None) -> datetime:
+        try:
+            return read_time(_text(value), zone=zone, now=self.now)
+        except ValueError as error:
+            hint = "" if self.has("time_zone") else f" ({self.named('time_zone')})"
+            raise ValueError(f"{error}{hint}") from None
 
-        Without files, `totals_only` reads only the counters, which takes milliseconds. Raises OSError, StoreError, and
-        InvalidInputError if two files are the same, or the library for Excel files is missing.
-        """
-        files = ReportFiles(csv=csv, xlsx=xlsx, html=html)
-        if not files:
-            return await self.queue.report(self.batch_id, totals_only=totals_only)
-        return (await write_report_files(files, self.queue.store, self.queue.name, [self.batch_id]))[0]
+    def _later(self, at: datetime) -> datetime:
+        if at <= self.now:
+            raise ValueError(f"it is {in_words(at)}, which has passed")
+        return at
 
-    def _given(self) -> Path:
-        if self._file is None:
-            raise InvalidInputError(f"the campaign of batch {self.batch_id} has no file: there are no rows to enqueue")
-        return self._file
+    def _window(self) -> CallWindow | None:
+        window = self.read("window", lambda v: v if isinstance(v, CallWindow) else CallWindow.parse(_words(v)))
+        days = self.read("days", lambda value: CallWindow.parse(days=_words(value)).days)
+        holidays = self.read("holidays", lambda value: CallWindow.parse(holidays=_words(value)).holidays)
+        if window is None and days is None and holidays is None:
+            return None
+        whole = window or CallWindow.parse()
+        return CallWindow(
+            spans=whole.spans,
+            days=whole.days if days is None else days,
+            holidays=whole.holidays if holidays is None else holidays,
+        )
+
+    def _redial(self) -> RedialPolicy | None:
+        """The policy of the fields, completed by the settings; None if neither asks for redials."""
+        on = self.read("redial_on", lambda value: read_redial_on(_words(value)))
+        limit = self.read("redial_max", _whole)
+        after = self.read("redial_after", _duration)
+        said = [name for name in REDIALS if self.has(name)]
+        if (not said and not self.default("redial_on")) or self.problems:
+            return None
+
+        def policy(_: object) -> RedialPolicy:
+            return redial_policy(
+                self.default("redial_on") if on is None else (each.value for each in on),
+                limit=self.default("redial_max") if limit is None else limit,
+                after=self.default("redial_after") if after is None else after,
+            )
+
+        return self.read(said[0], policy) if said else policy(None)
+
+    def _stops(self) -> StopRules:
+        return StopRules(
+            after_cost=self.read("stop_after_cost", lambda value: read_cost(_text(value))),
+            answer_rate_below=self.read("stop_if_answer_rate_below", lambda value: read_answer_rate(_text(value))),
+            after_refused=self.read("stop_after_refused", _whole),
+        )
+
+
+def _text(value: object) -> str:
+    """A value as a text; a number or a time as it would be typed. Raises ValueError, InvalidInputError."""
+    if isinstance(value, bool) or not isinstance(value, str | int | float | Decimal | date | time | Path):
+        raise InvalidInputError(f"{str(value)[:40]!r} is {type(value).__name__}, not a text; write it as a text")
+    text = str(value)
+    if not text.strip():
+        raise ValueError("it is empty: give a value, or leave it out")
+    return text
+
+
+def _words(value: object) -> str:
+    """A text with commas, which may be a list."""
+    if isinstance(value, list | tuple | set | frozenset):
+        return ",".join(map(_text, cast("Iterable[object]", value)))
+    return _text(value)
+
+
+def _duration(value: object) -> timedelta:
+    if isinstance(value, timedelta):
+        return value
+    text = _text(value)
+    try:
+        return read_duration(text)
+    except ValueError as error:
+        raise ValueError(f"{text[:40]!r} is not a duration: {error}") from None
+
+
+def _whole(value: object) -> int:
+    text = _text(value)
+    try:
+        found = int(text)
+    except ValueError:
+        found = -1
+    if found < 0:
+        raise ValueError(f"{text[:40]!r} is not a whole number from 0 on")
+    return found
+
+
+def _priority(value: object) -> int:
+    text = _text(value)
+    try:
+        found: object = int(text)
+    except ValueError:
+        found = text
+    if problem := priority_problem(found):
+        raise ValueError(problem)
+    return cast("int", found)
+
+
+def _seconds(value: object) -> float:
+    text = _text(value)
+    try:
+        found = float(text)
+    except ValueError:
+        found = 0.0
+    if not 0 < found <= 36_000:
+        raise ValueError(f"{text[:40]!r} is not a length of a call: give seconds, from above 0 to 36000")
+    return found
+
+
+def _yes_or_no(value: object) -> bool:
+    if isinstance(value, bool):
+        return value
+    text = _text(value).strip().lower()
+    if text not in {"yes", "true", "no", "false"}:
+        raise ValueError(f"{text[:40]!r} is neither yes nor no")
+    return text in {"yes", "true"}
+
+
+def _one_of(kind: Iterable[str], value: object) -> str:
+    text = _text(value).strip().lower()
+    known = [str(each) for each in kind]
+    if text not in known:
+        raise ValueError(f"{text[:40]!r} is none of {', '.join(known)}")
+    return text
+
+
+def _country(value: object) -> str:
+    text = _text(value)
+    read_number(PLACEHOLDER, text)
+    return text
+
+
+def _source(text: str, country: str | None) -> str:
+    read_number(text, country)
+    return text
+
+
+def _batch(value: object) -> str:
+    text = _text(value)
+    if len(text) > MAX_ID_CHARACTERS:
+        raise ValueError(f"{text[:40]!r} is no batch id: it must have 1 to {MAX_ID_CHARACTERS} characters")
+    return text
+
+
+def _rows(value: object) -> Iterable[Mapping[str, object]]:
+    if isinstance(value, str | bytes | Mapping) or not isinstance(value, Iterable):
+        kind = type(value).__name__  # pyright: ignore[reportUnknownArgumentType]
+        raise InvalidInputError(f"they are {kind}; give mappings, one for each row")
+    return cast("Iterable[Mapping[str, object]]", value)
+
+
+def _data(value: object) -> Mapping[str, object]:
+    if not isinstance(value, Mapping):
+        raise InvalidInputError(f"it is {type(value).__name__}; give names with their values")
+    return cast("Mapping[str, object]", value)

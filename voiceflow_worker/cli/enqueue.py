@@ -27,12 +27,10 @@ from voiceflow_worker.cli.options import (
     JsonOption,
     QueueOptions,
     RowOptions,
-    campaign_options,
+    campaign_of,
     input_file,
-    preview_options,
 )
 from voiceflow_worker.cli.output import ExitCode, Meter, Output, in_words, meter, tell_findings, typed
-from voiceflow_worker.core.ports.reading import limits_of
 from voiceflow_worker.errors import CampaignFileError
 from voiceflow_worker.finding import Finding, Severity
 from voiceflow_worker.model.text.wording import count_of
@@ -81,30 +79,18 @@ async def enqueue(
         voiceflow enqueue people.csv --campaign reminder.toml --batch march
         voiceflow enqueue people.xlsx --template reminder.json --dry-run --prices prices.csv --rate 10
     """
-    from voiceflow_worker.campaigns.enqueue import enqueue_file
-
     settings = common.settings()
     output = common.output()
     try:
-        options = campaign_options(rows, settings)
+        campaign = campaign_of(rows, assumptions, settings=settings, skip_bad=skip_bad, again=again, rejects=rejects)
         async with input_file(file) as source, opened_queue(settings, makes=True) as calls:
             collect_less()
-            limits = await limits_of(calls.store, calls.name)
-            assumed = preview_options(assumptions, settings, limits=limits, time_zone=options.time_zone)
+            campaign = replace(campaign, file=source)
             with meter(f"enqueuing {source.name}") as shown:
-                report = await enqueue_file(
-                    calls,
-                    source,
-                    options,
-                    now=calls.store.clock.now(),
-                    skip_bad=skip_bad,
-                    rejects=rejects,
-                    dry_run=dry_run,
-                    assumptions=assumed,
-                    again=again,
-                    progress=_shown_on(shown),
-                    warn=None if dry_run else partial(_warn, output),
-                )
+                if dry_run:
+                    report = await campaign.preview(calls, progress=_shown_on(shown))
+                else:
+                    report = await campaign.start(calls, progress=_shown_on(shown), warn=partial(_warn, output))
     except get_cancelled_exc_class():
         output.note(
             f"{file}: interrupted; some of its rows may be enqueued. Enqueue the same file again for the rest: no row "
@@ -122,7 +108,8 @@ async def enqueue(
         if report.preview is not None:
             _tell_preview(output, report.preview)
     _tell(output, report, file, rejects=rejects)
-    if options.stops is not None and options.stops.after_cost is not None:
+    stops = campaign.options.stops
+    if stops is not None and stops.after_cost is not None:
         output.note(
             "--stop-after-cost counts only known prices; run `voiceflow reconcile --prices` regularly to read them"
         )
@@ -207,15 +194,16 @@ async def check(
     from voiceflow_worker.campaigns.enqueue import check_file
 
     settings = settings_from()
-    options = campaign_options(rows, settings)
-    assumed = preview_options(assumptions, settings, time_zone=options.time_zone)
-    now = datetime.now(UTC)
+    campaign = campaign_of(rows, assumptions, settings=settings)
+    assumed, now = await campaign.assumed(None), datetime.now(UTC)
     output = Output(as_json=json)
     valid = True
     for file in files:
         async with input_file(file) as source:
             with meter(f"checking {source.name}") as shown:
-                report = await check_file(source, options, now=now, assumptions=assumed, progress=_shown_on(shown))
+                report = await check_file(
+                    source, campaign.options, now=now, assumptions=assumed, progress=_shown_on(shown)
+                )
         fetched = await look_at(report.file_urls, file=str(source), settings=settings) if fetch else []
         findings = typed([*report.findings, *fetched])
         valid = valid and not any(found.is_error for found in findings)

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import inspect
-import re
 import sys
 import sysconfig
 import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from importlib import import_module
 from pathlib import Path
-from types import ModuleType
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
@@ -49,7 +45,7 @@ def draw(menu: MenuName, /) -> None:
     """
     from voiceflow_worker.ivr.rehearsal import mermaid
 
-    Output().say(mermaid(load_menu(menu)).rstrip("\n"))
+    Output().say(mermaid(_loaded(menu)).rstrip("\n"))
 
 
 def play(
@@ -81,7 +77,7 @@ def play(
             f"--keys: {wrong[0]!r} is not a sequence of keys: write 0-9, * and #, with a comma between questions, such "
             "as 1,2,4#"
         )
-    rehearsal = Rehearsal(load_menu(menu), data=read_data(data), at=at)
+    rehearsal = Rehearsal(_loaded(menu), data=read_data(data), at=at)
     return play_call(rehearsal, pressed, output=Output())
 
 
@@ -96,8 +92,9 @@ def check(menu: MenuName, /, *, data: DataOption = None, json: JsonOption = Fals
         voiceflow ivr check restaurant:main --data name=Ana --json
     """
     from voiceflow_worker.ivr.check import check_menus, reachable
+    from voiceflow_worker.ivr.loading import menus_beside
 
-    root = load_menu(menu)
+    root = _loaded(menu)
     found = check_menus([root], beside=menus_beside(menu), data=None if data is None else read_data(data))
     findings = typed(replace(each, file=menu) for each in found)
     output = Output(as_json=json)
@@ -109,6 +106,12 @@ def check(menu: MenuName, /, *, data: DataOption = None, json: JsonOption = Fals
         counts = in_words(errors=errors, warnings=len(findings) - errors)
         output.say(f"{menu}: {count_of(len(reachable([root])), 'menu')}; {counts}")
     return ExitCode.BAD_INPUT if errors else ExitCode.DONE
+
+
+def _loaded(name: str) -> Menu:
+    from voiceflow_worker.ivr.loading import load_menu
+
+    return load_menu(name, voice_profile=settings_from().voice_profile)
 
 
 def read_data(given: list[str] | None) -> dict[str, object]:
@@ -199,78 +202,3 @@ IvrOption = Annotated[
         "first menu answers calls that name no menu.",
     ),
 ]
-
-
-def load_menus(names: Sequence[str] | None) -> list[Menu]:
-    """The menus with these names. Raises InvalidInputError for a menu that does not exist or has errors."""
-    from voiceflow_worker.ivr.check import check_menus
-
-    menus = [load_menu(name) for name in names or ()]
-    errors = [found for found in check_menus(menus) if found.is_error]
-    if errors:
-        lines = "\n".join(f"  {found}" for found in errors)
-        raise InvalidInputError(f"errors were found in {', '.join(names or ())}:\n{lines}")
-    return menus
-
-
-def load_menu(name: str) -> Menu:
-    """The menu that `module:menu` names. Raises InvalidInputError if it does not exist."""
-    from voiceflow_worker.ivr.menu import Menu
-
-    module, attribute = _module(name)
-    found: object = module
-    for part in attribute.split("."):
-        found = getattr(found, part, None)
-    if inspect.isroutine(found):
-        # A handler answers incoming calls, which begin without a question.
-        return Menu(
-            re.sub(r"[^a-z0-9_-]", "-", attribute.lower())[:32].lstrip("-_"),
-            opening=found,
-            inbound=True,
-            voice_profile=settings_from().voice_profile,
-            leads_to=list(_menus_in(module).values()) or None,
-        )
-    if not isinstance(found, Menu):
-        there = _menus_in(module)
-        said = "does not exist" if found is None else f"is {type(found).__name__}, not a Menu"
-        near = f"; {module.__name__} has the menus {', '.join(there)}" if there else ""
-        raise InvalidInputError(f"{name}: {attribute} {said}{near}")
-    return found
-
-
-def menus_beside(name: str) -> dict[str, Menu]:
-    """All menus in the module of `module:menu`, by their names in the code."""
-    return _menus_in(_module(name)[0])
-
-
-def _menus_in(module: ModuleType) -> dict[str, Menu]:
-    from voiceflow_worker.ivr.menu import Menu
-
-    return {key: value for key, value in vars(module).items() if isinstance(value, Menu)}
-
-
-def _module(name: str) -> tuple[ModuleType, str]:
-    module, _, attribute = name.partition(":")
-    if not module or not attribute or module.endswith(".py"):
-        path = Path(module)
-        hint = f"{'.'.join(path.with_suffix('').parts)}:{attribute or 'menu'}" if module.endswith(".py") else ""
-        raise InvalidInputError(
-            f"{name!r} does not name a menu: write MODULE:MENU, such as {hint or 'restaurant:main'}. The module must "
-            "be importable from this folder"
-        )
-    here = str(Path.cwd())
-    if here not in sys.path:
-        sys.path.insert(0, here)
-    try:
-        return import_module(module), attribute
-    except ModuleNotFoundError as error:
-        if error.name is None or not f"{module}.".startswith(f"{error.name}."):
-            raise InvalidInputError(f"{name}: {module} needs {error.name}, which is not installed") from error
-        raise InvalidInputError(f"{name}: module {module} is neither in {here} nor installed") from error
-    except InvalidInputError as error:
-        raise InvalidInputError(f"{name}: {error}") from error
-    except Exception as error:
-        frame = traceback.extract_tb(error.__traceback__)[-1]
-        raise InvalidInputError(
-            f"{name}: {module} cannot be imported: {type(error).__name__}: {error} ({frame.filename}:{frame.lineno})"
-        ) from error

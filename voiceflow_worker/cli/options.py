@@ -3,41 +3,31 @@
 from __future__ import annotations
 
 import sys
-import tomllib
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanager
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime, timedelta
-from difflib import get_close_matches
 from math import inf
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, cast
+from typing import TYPE_CHECKING, Annotated, Any, Final, cast
 
 from anyio.to_thread import run_sync
-from cyclopts import App, ArgumentCollection, Group, Parameter, Token
-from cyclopts.config import Dict
+from cyclopts import Group, Parameter, Token
 from cyclopts.validators import Number
 
 from voiceflow_worker.campaigns.files.input_file import InputFile, standard_input
-from voiceflow_worker.campaigns.files.rows import FileKind
 from voiceflow_worker.cli.opening import opened_queue, settings_from
 from voiceflow_worker.cli.output import Output
-from voiceflow_worker.core.ports import Limits
 from voiceflow_worker.errors import InvalidInputError, SettingsError
-from voiceflow_worker.model.jobs.job import RedialPolicy
-from voiceflow_worker.model.jobs.policy import StopRules, read_answer_rate, read_cost, redial_policy
 from voiceflow_worker.model.text.web_address import read_notify_url
-from voiceflow_worker.model.text.wording import file_remedy, read_name, read_rate
-from voiceflow_worker.model.window import CallWindow
+from voiceflow_worker.model.text.wording import read_name, read_rate
 
 if TYPE_CHECKING:
     from cyclopts.help import HelpPanel
     from rich.console import Console, ConsoleOptions
 
-    from voiceflow_worker.campaigns.calls.options import CampaignOptions
-    from voiceflow_worker.campaigns.preview import PreviewOptions
+    from voiceflow_worker.campaigns.campaign import Campaign
     from voiceflow_worker.core.queue import CallQueue
-    from voiceflow_worker.ivr.menu import Menu
     from voiceflow_worker.settings import Settings
 
 
@@ -70,8 +60,7 @@ def _duration(_type: Any, tokens: Sequence[Token]) -> timedelta:
     try:
         return parse_duration(tokens[0].value)
     except SettingsError as error:
-        file = tokens[0].source if tokens[0].source.endswith(".toml") else ""
-        raise ValueError(f"{error}{f' ({file})' if file else ''}") from None
+        raise ValueError(str(error)) from None
 
 
 def _moment(_type: Any, tokens: Sequence[Token]) -> datetime:
@@ -232,15 +221,14 @@ def _no_option(_type: Any, path: Path) -> None:
 
 FileArgument = Annotated[Path, Parameter(allow_leading_hyphen=True, validator=_no_option)]
 """A file; `-` is standard input."""
-Format = Literal["csv", "jsonl", "json", "xlsx", "parquet"]
 
 
 TEXT, WHO, WHEN = Group("Text", sort_key=10), Group("Who", sort_key=11), Group("When", sort_key=12)
 REDIAL, GUARDS, PREVIEW = Group("Redial", sort_key=13), Group("Guards", sort_key=14), Group("Preview", sort_key=15)
 
 
-def _option(metavar: str | None = None, group: Group = REST_GROUP, **more: Any) -> Parameter:
-    return Parameter(metavar=metavar, group=group, **more)
+def _option(metavar: str, group: Group = REST_GROUP) -> Parameter:
+    return Parameter(metavar=metavar, group=group)
 
 
 @Parameter(name="*")
@@ -288,21 +276,21 @@ class RowOptions:
     source: Annotated[str | None, _option("NUMBER", WHO)] = None
     country: Annotated[str | None, _option("CC", WHO)] = None
     batch: Annotated[str | None, _option("ID", WHO)] = None
-    valid_for: Annotated[DurationOption, _option("DURATION", WHEN)] = None
+    valid_for: Annotated[str | None, _option("DURATION", WHEN)] = None
     valid_until: Annotated[str | None, _option("TIME")] = None
     not_before: Annotated[str | None, _option("TIME", WHEN)] = None
     time_zone: Annotated[str | None, _option("ZONE", WHEN)] = None
-    date_order: Annotated[Literal["dmy", "mdy", "ymd"] | None, _option("ORDER", WHO)] = None
-    priority: Annotated[int | None, _option("N")] = None
+    date_order: Annotated[str | None, _option("dmy|mdy|ymd", WHO)] = None
+    priority: Annotated[str | None, _option("N")] = None
     window: Annotated[str | None, _option("HOURS", WHEN)] = None
     days: Annotated[str | None, _option("DAYS")] = None
     holidays: Annotated[str | None, _option("CC")] = None
     redial_on: Annotated[str | None, _option("OUTCOMES", REDIAL)] = None
-    redial_max: Annotated[int | None, _option("N")] = None
-    redial_after: Annotated[DurationOption, _option("DURATION")] = None
+    redial_max: Annotated[str | None, _option("N")] = None
+    redial_after: Annotated[str | None, _option("DURATION")] = None
     sheet: Annotated[str | None, _option("NAME")] = None
-    format: Annotated[Format | None, _option("FORMAT")] = None
-    stop_after_refused: Annotated[int | None, _option("N", validator=Number(gte=0))] = None
+    format: Annotated[str | None, _option("csv|jsonl|json|xlsx|parquet")] = None
+    stop_after_refused: Annotated[str | None, _option("N")] = None
     stop_after_cost: Annotated[str | None, _option("AMOUNT")] = None
     stop_if_answer_rate_below: Annotated[str | None, _option("P%/N")] = None
 
@@ -319,61 +307,18 @@ class Assumptions:
     """
 
     prices: Annotated[Path | None, _option("FILE", PREVIEW)] = None
-    assume_seconds: Annotated[float | None, _option("N", validator=Number(gt=0, lte=36_000))] = None
+    assume_seconds: Annotated[str | None, _option("N")] = None
     rate: Annotated[str | None, _option("N|unlimited")] = None
 
 
-_IN_CAMPAIGNS = {each.name.replace("_", "-") for kind in (RowOptions, Assumptions) for each in fields(kind)}
-_FILES = {"template", "prices"}
-_EITHER = ({"template", "say", "ivr"}, {"ivr", "menu"}, {"valid-for", "valid-until"})
-"""The options that replace each other: a typed one goes before the others in the campaign file."""
+def campaign_of(*parts: object | None, settings: Settings, **more: object) -> Campaign:
+    """The campaign of a command: the options in these parts, and `more` of them. Raises InvalidInputError."""
+    from voiceflow_worker.campaigns.campaign import Campaign
 
-
-def read_campaign(app: App, commands: tuple[str, ...], arguments: ArgumentCollection) -> None:
-    """Give a command the options of its `--campaign` file, except those that are typed. Raises InvalidInputError.
-
-    The file has the names of the options, and lists for values with commas. Its paths are relative to its own folder.
-    """
-    typed = {name.removeprefix("--"): each for each in arguments if each.tokens for name in each.names}
-    if "campaign" not in typed:
-        return
-    file = Path(typed["campaign"].tokens[0].value)
-    try:
-        found = tomllib.loads(file.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InvalidInputError(f"{file} cannot be read: {error.strerror or error}{file_remedy(error)}") from None
-    except ValueError as error:
-        raise InvalidInputError(f"{file} is not TOML: {error}") from None
-    known = _IN_CAMPAIGNS - {"campaign"}
-    options: dict[str, object] = {}
-    for key, value in found.items():
-        name = key.replace("_", "-")
-        if name not in known or isinstance(value, dict):
-            close = get_close_matches(name, known - {name}, n=1)
-            hint = f"; did you mean {close[0]}?" if close else "; give each option its own line"
-            raise InvalidInputError(f"{file}: {key} is not an option of a campaign{hint}")
-        if name in typed or any(name in either and either & typed.keys() for either in _EITHER):
-            continue
-        text = ",".join(map(str, cast("list[object]", value))) if isinstance(value, list) else str(value)
-        options[name] = str(file.parent / text) if name in _FILES else text
-    Dict(options, source=str(file), use_commands_as_keys=False)(app, commands, arguments)
-
-
-def preview_options(
-    given: Assumptions | None, settings: Settings, *, limits: Limits | None = None, time_zone: str | None
-) -> PreviewOptions:
-    """The options of a preview. `limits` are the present limits of the queue, if any. Raises InvalidInputError."""
-    from voiceflow_worker.campaigns.preview import PreviewOptions, PriceTable
-
-    given = given or Assumptions()
-    rate = rate_given(given.rate) if given.rate is not None else (limits or settings).rate
-    return PreviewOptions(
-        rate=rate,
-        max_active=limits.max_active if limits is not None else settings.max_active,
-        seconds=given.assume_seconds,
-        prices=None if given.prices is None else PriceTable.load(given.prices),
-        time_zone=time_zone,
-    )
+    given = {
+        each.name: getattr(part, each.name) for part in parts if part is not None for each in fields(cast("Any", part))
+    }
+    return Campaign.of({**given, **more}, settings=settings, named=lambda name: f"--{name.replace('_', '-')}")
 
 
 @asynccontextmanager
@@ -390,89 +335,3 @@ async def input_file(path: Path) -> AsyncGenerator[InputFile]:
     with ExitStack() as stack:
         # Ctrl-C must not wait for the program that writes into the pipe.
         yield await run_sync(stack.enter_context, standard_input(sys.stdin.buffer), abandon_on_cancel=True)
-
-
-def campaign_options(given: RowOptions | None, settings: Settings) -> CampaignOptions:
-    """The options of a campaign, with defaults from the settings. Raises InvalidInputError."""
-    from voiceflow_worker.campaigns.calls.options import CampaignOptions
-    from voiceflow_worker.campaigns.calls.template import FlowTemplate
-    from voiceflow_worker.campaigns.calls.times import DateOrder
-
-    rows = given or RowOptions()
-    if rows.template is not None and rows.say is not None:
-        raise InvalidInputError("--template and --say exclude each other: give one of them")
-    template = None if rows.template is None else FlowTemplate.load(rows.template)
-    if rows.say is not None:
-        template = FlowTemplate.speaking(rows.say)
-    if rows.ivr is not None and rows.menu is not None:
-        raise InvalidInputError("--ivr and --menu exclude each other: name the menu once")
-    menu: str | Menu | None = rows.menu
-    if rows.ivr is not None:
-        from voiceflow_worker.cli.ivr import load_menus
-
-        menu = load_menus([rows.ivr])[0]
-    return CampaignOptions(
-        template=template,
-        menu=menu,
-        voice_profile=rows.voice_profile or settings.voice_profile,
-        source=rows.source or settings.source,
-        country=rows.country,
-        batch_id=rows.batch,
-        valid_for=rows.valid_for,
-        valid_until=_time(rows, "valid_until"),
-        not_before=_time(rows, "not_before"),
-        time_zone=rows.time_zone,
-        priority=rows.priority or 0,
-        window=_window(rows),
-        redial=_redial(rows, settings),
-        stops=_stops(rows),
-        file_kind=None if rows.format is None else FileKind(rows.format),
-        sheet=rows.sheet,
-        number_column=rows.number_column,
-        date_order=None if rows.date_order is None else DateOrder(rows.date_order),
-    )
-
-
-def _time(rows: RowOptions, name: str) -> datetime | None:
-    from voiceflow_worker.campaigns.calls.times import read_time, read_zone
-
-    text: str | None = getattr(rows, name)
-    if text is None:
-        return None
-    option = f"--{name.replace('_', '-')}"
-    try:
-        zone = read_zone(rows.time_zone) if rows.time_zone is not None else None
-        return read_time(text, zone=zone, now=datetime.now(UTC))
-    except ValueError as error:
-        hint = "" if rows.time_zone is not None else " (--time-zone ZONE)"
-        raise InvalidInputError(f"{option}: {error}{hint}") from None
-
-
-def _stops(rows: RowOptions) -> StopRules:
-
-    cost, rate = rows.stop_after_cost, rows.stop_if_answer_rate_below
-    try:
-        return StopRules(
-            after_cost=None if cost is None else read_cost(cost),
-            answer_rate_below=None if rate is None else read_answer_rate(rate),
-            after_refused=rows.stop_after_refused,
-        )
-    except ValueError as error:
-        raise InvalidInputError(str(error)) from None
-
-
-def _window(rows: RowOptions) -> CallWindow | None:
-    if rows.window is None and rows.days is None and rows.holidays is None:
-        return None
-    return CallWindow.parse(rows.window, days=rows.days, holidays=rows.holidays)
-
-
-def _redial(rows: RowOptions, settings: Settings) -> RedialPolicy | None:
-    """The redial policy of these rows; None stands for the policy of the queue."""
-    if rows.redial_on is None and rows.redial_max is None and rows.redial_after is None:
-        return None
-    return redial_policy(
-        settings.redial_on if rows.redial_on is None else rows.redial_on,
-        limit=settings.redial_max if rows.redial_max is None else rows.redial_max,
-        after=settings.redial_after if rows.redial_after is None else rows.redial_after,
-    )

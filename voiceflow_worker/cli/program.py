@@ -71,7 +71,6 @@ def program() -> App:
         suppress,
         worker,
     )
-    from voiceflow_worker.cli.options import read_campaign
 
     app = _Program(
         name="voiceflow",
@@ -81,7 +80,6 @@ def program() -> App:
         help_epilogue="`voiceflow demo` shows everything without an account. Each command's --help has examples.",
         version=lambda: f"voiceflow-worker {version('voiceflow-worker')}",
         suppress_keyboard_interrupt=False,
-        config=read_campaign,
     )
     add_commands(app, demo.demo, enqueue.check, calls.call, enqueue.enqueue, worker.worker, serve.serve, demo.sandbox)
     add_commands(app, queue.status, queue.queues, queue.batches, queue.watch, report.report)

@@ -13,7 +13,7 @@ import anyio
 import structlog
 from cyclopts import Parameter
 
-from voiceflow_worker.cli.ivr import IvrOption, load_menus
+from voiceflow_worker.cli.ivr import IvrOption
 from voiceflow_worker.cli.opening import collect_less, opened_queue, signals_to, voice_client
 from voiceflow_worker.cli.options import (
     Flag,
@@ -84,6 +84,7 @@ async def serve(
     from voiceflow_worker.asgi.connections import raise_limit
     from voiceflow_worker.asgi.server import fast_protocol, serving
     from voiceflow_worker.gateway.account import WebhookType
+    from voiceflow_worker.ivr.loading import load_menus
     from voiceflow_worker.notify.webhook import HookMetrics, notifier_of, notifying
     from voiceflow_worker.webhooks.app import PATH, load_what_is_read_later, receiver_of
     from voiceflow_worker.webhooks.gatekeeper import load_shedding, preferred
@@ -93,7 +94,7 @@ async def serve(
     settings = where.settings(notify_url=notify)
     notifier = notifier_of(settings)
     output = Output()
-    menus = load_menus(ivr)
+    menus = load_menus(ivr, voice_profile=settings.voice_profile)
     url = None if register is None else receiver_url(register, path=PATH, as_it_is=force)
     if url is not None:
         if url != register:

@@ -1,0 +1,92 @@
+"""Menus that are named `module:menu`, loaded from the Python module in which they are written."""
+
+from __future__ import annotations
+
+import inspect
+import re
+import sys
+import traceback
+from collections.abc import Sequence
+from importlib import import_module
+from pathlib import Path
+from types import ModuleType
+
+from voiceflow_worker.errors import InvalidInputError
+from voiceflow_worker.ivr.check import check_menus
+from voiceflow_worker.ivr.menu import Menu
+
+
+def load_menus(
+    names: Sequence[str] | None, *, voice_profile: str | None = None, folder: Path | None = None
+) -> list[Menu]:
+    """The menus with these names: see `load_menu`. Raises InvalidInputError for a menu with errors."""
+    menus = [load_menu(name, voice_profile=voice_profile, folder=folder) for name in names or ()]
+    errors = [found for found in check_menus(menus) if found.is_error]
+    if errors:
+        lines = "\n".join(f"  {found}" for found in errors)
+        raise InvalidInputError(f"errors were found in {', '.join(names or ())}:\n{lines}")
+    return menus
+
+
+def load_menu(name: str, *, voice_profile: str | None = None, folder: Path | None = None) -> Menu:
+    """The menu that `module:menu` names. Raises InvalidInputError if it does not exist.
+
+    The module is in `folder`, in the working directory, or installed. A function that answers incoming calls becomes a
+    menu with this voice.
+    """
+    module, attribute = _module(name, folder)
+    found: object = module
+    for part in attribute.split("."):
+        found = getattr(found, part, None)
+    if inspect.isroutine(found):
+        # A handler answers incoming calls, which begin without a question.
+        return Menu(
+            re.sub(r"[^a-z0-9_-]", "-", attribute.lower())[:32].lstrip("-_"),
+            opening=found,
+            inbound=True,
+            voice_profile=voice_profile,
+            leads_to=list(_menus_in(module).values()) or None,
+        )
+    if not isinstance(found, Menu):
+        there = _menus_in(module)
+        said = "does not exist" if found is None else f"is {type(found).__name__}, not a Menu"
+        near = f"; {module.__name__} has the menus {', '.join(there)}" if there else ""
+        raise InvalidInputError(f"{name}: {attribute} {said}{near}")
+    return found
+
+
+def menus_beside(name: str) -> dict[str, Menu]:
+    """All menus in the module of `module:menu`, by their names in the code."""
+    return _menus_in(_module(name)[0])
+
+
+def _menus_in(module: ModuleType) -> dict[str, Menu]:
+    return {key: value for key, value in vars(module).items() if isinstance(value, Menu)}
+
+
+def _module(name: str, folder: Path | None = None) -> tuple[ModuleType, str]:
+    module, _, attribute = name.partition(":")
+    if not module or not attribute or module.endswith(".py"):
+        path = Path(module)
+        hint = f"{'.'.join(path.with_suffix('').parts)}:{attribute or 'menu'}" if module.endswith(".py") else ""
+        raise InvalidInputError(
+            f"{name!r} does not name a menu: write MODULE:MENU, such as {hint or 'restaurant:main'}. The module must "
+            "be importable from this folder"
+        )
+    here = str(Path.cwd())
+    for place in (here, *([] if folder is None else [str(folder.resolve())])):
+        if place not in sys.path:
+            sys.path.insert(0, place)
+    try:
+        return import_module(module), attribute
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{module}.".startswith(f"{error.name}."):
+            raise InvalidInputError(f"{name}: {module} needs {error.name}, which is not installed") from error
+        raise InvalidInputError(f"{name}: module {module} is neither in {here} nor installed") from error
+    except InvalidInputError as error:
+        raise InvalidInputError(f"{name}: {error}") from error
+    except Exception as error:
+        frame = traceback.extract_tb(error.__traceback__)[-1]
+        raise InvalidInputError(
+            f"{name}: {module} cannot be imported: {type(error).__name__}: {error} ({frame.filename}:{frame.lineno})"
+        ) from error
