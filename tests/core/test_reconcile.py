@@ -520,3 +520,18 @@ class TestWorkers:
     async def test_its_queue_is_known_to_those_who_look_for_other_owners(self, worker: Worker, store: Store) -> None:
         await worker.drain()
         assert await QueueNames(store).known() == ["default"]
+
+
+@pytest.mark.parametrize(("called", "state"), [(ANA, "completed"), (ANA[1:], "completed"), (BEN, "accepted")])
+async def test_a_row_of_a_known_session_settles_only_a_call_to_its_number(
+    engine: Engine, voice: ScriptedVoice, log: WrittenLog, called: str, state: str
+) -> None:
+    """An answer that was left over on its connection gives a call the session of another."""
+    voice.answer = lambda _: created("s-1")
+    log.write(destination=called)
+    job = await engine.enqueue(ANA)
+    await engine.send()
+    assert isinstance(log.clock, ManualClock)
+    log.clock.advance(engine.policy.summary_deadline + HOUR)
+    await look(engine, log)
+    assert await engine.state(job) == state

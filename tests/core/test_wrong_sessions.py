@@ -7,8 +7,10 @@ import pytest
 from tests.support.engine import Engine
 from tests.support.flows import number
 from tests.support.voices import ScriptedVoice, created
+from voiceflow_worker import CallPolicy
+from voiceflow_worker.core.callers import Callers
 from voiceflow_worker.core.settling.settle import SummaryResult
-from voiceflow_worker.model.reports.events import Leg, SessionSummary
+from voiceflow_worker.model.reports.events import CallAction, Direction, Leg, SessionSummary
 from voiceflow_worker.model.reports.status import SessionStatus
 
 pytestmark = pytest.mark.anyio
@@ -46,3 +48,18 @@ async def test_a_summary_that_does_not_contradict_settles_the_call_of_its_sessio
     await engine.send()
     told = None if spelled is None else spelled.format(job.destination.removeprefix("+"))
     assert await engine.settler.summary(summary_of("s", told)) is SummaryResult.SETTLED
+
+
+async def test_the_menu_of_another_call_is_not_spoken_to_whoever_is_on_the_line(
+    engine: Engine, voice: ScriptedVoice
+) -> None:
+    voice.answers = [created("s")]
+    job = await engine.enqueue(number(0))
+    await engine.send()
+    callers = Callers(engine.store, CallPolicy())
+    for spelled, is_ours in [(job.destination, True), (job.destination.removeprefix("+"), True), (number(7), False)]:
+        event = CallAction(
+            session_id="s", event_id="e", source=job.source, destination=spelled, direction=Direction.OUTBOUND
+        )
+        found = await callers.find(event)
+        assert (found.job is not None) is is_ours, spelled

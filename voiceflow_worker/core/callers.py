@@ -22,6 +22,7 @@ from voiceflow_worker.core.suppression import NAMESPACE as SUPPRESSED
 from voiceflow_worker.core.suppression import entry_of
 from voiceflow_worker.core.units import NUMBER
 from voiceflow_worker.errors import IllegalMoveError, JobNotFoundError, StaleJobError
+from voiceflow_worker.model.jobs.call_log import Likeness, likeness
 from voiceflow_worker.model.jobs.evidence import found_placed
 from voiceflow_worker.model.jobs.job import Job, KeyPress, Post
 from voiceflow_worker.model.jobs.lifecycle import with_post
@@ -282,6 +283,9 @@ class Callers:
                 job_id, number = found[session]
                 job = (await get_jobs(self._store, [job_id])).get(job_id)
                 post = None if job is None else job.post(number)
+                if job is not None and _is_to_another(event, job):
+                    # The answer that named this session was left over from another POST on the same connection.
+                    return MenuCall(None, None, await self._visit(session))
                 if job is not None and post is not None and post.session_id in {None, session}:
                     return MenuCall(job, number, post.presses)
                 if job is None:
@@ -360,6 +364,14 @@ def with_press(job: Job, number: int | None, press: KeyPress) -> Job:
 
 def _has(presses: tuple[KeyPress, ...], press: KeyPress) -> bool:
     return any(each == press if press.event_id is None else each.event_id == press.event_id for each in presses)
+
+
+def _is_to_another(event: CallAction, job: Job) -> bool:
+    """Whether an outbound event names the number that was called, and it is none of the job's calls or bridges."""
+    if event.direction is not Direction.OUTBOUND or event.destination is None:
+        return False
+    ours = [*job.parties, *(number for post in job.posts for number in post.bridged)]
+    return all(likeness(event.destination, number) is Likeness.OTHER for number in ours)
 
 
 def _fits(job: Job, post: Post, event: CallAction) -> bool:

@@ -191,6 +191,12 @@ class LoggedSession:
             billed_seconds=sum(billed) if billed else None,
         )
 
+    def may_be_of(self, job: Job) -> bool:
+        """Whether a row of this session shows a number that may be one of the call's own."""
+        return any(
+            likeness(leg.destination, number) is not Likeness.OTHER for leg in self.legs for number in job.parties
+        )
+
     def likeness(self, job: Job, window: Window) -> Likeness:
         """The degree to which this session matches a POST of `job` in this window.
 
