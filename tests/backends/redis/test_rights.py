@@ -33,7 +33,7 @@ NAMES = sorted(entry.name.removesuffix(".lua") for entry in LUA.iterdir() if ent
 
 def called(*names: str) -> set[str]:
     """The commands that these scripts call, apart from INFO, which may be missing."""
-    found = {command for name in names for command in re.findall(r"redis\.call\('([A-Z]+)'", script(name).text)}
+    found = {command for name in names for command in re.findall(r"redis\.p?call\('([A-Z]+)'", script(name).text)}
     return found - {"INFO"}
 
 
