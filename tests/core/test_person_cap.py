@@ -129,7 +129,7 @@ async def test_two_workers_together_keep_the_limit(any_store: Store, voice: Scri
     [
         ("3", "it has no span of time; give a number of attempts and a span of time, such as 3/24h"),
         ("three/24h", "'three' is not a number of attempts; give a number of attempts"),
-        ("3/soon", "'soon' cannot be the span of time: give a number of seconds"),
+        ("3/soon", "'soon' cannot be the span of time: give a number with a unit"),
         ("3/0s", "3 attempts within 0s is impossible"),
         ("0/24h", "0 attempts within 1d is impossible"),
         ("21/24h", "21 attempts within 1d is impossible"),

@@ -97,9 +97,9 @@ class Engine:
         return [job for job in begun if job is not None]
 
     async def journal_of(self, flight: Flight) -> Job | None:
-        """Write the journal of one call that was prepared."""
+        """Write the journal of one call that was prepared. None if it may not be sent."""
         begun, _ = await self._journal.begin([flight.job])
-        return begun[0].job if begun else None
+        return begun[0].job if begun and begun[0].unsent is None else None
 
     async def suppress_before_departure(self, number: str, *, reason: str, clock: ManualClock) -> None:
         """Put a number on the suppression list while the call that is due waits for its departure; then send on."""

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Annotated
 from urllib.parse import urlunsplit
 
 import anyio
-import structlog
 from cyclopts import Parameter
 
 from voiceflow_worker.cli.ivr import IvrOption
@@ -40,8 +39,6 @@ if TYPE_CHECKING:
     from voiceflow_worker.gateway.client import VoiceClient
     from voiceflow_worker.settings import Settings
 
-
-_log = structlog.get_logger("voiceflow.webhooks")
 
 WATCH_EVERY = 1.0
 
@@ -155,7 +152,9 @@ async def _until_unusable(store: Store) -> None:
         except (StoreCorruptError, StoreVersionError):
             raise
         except Exception as error:  # noqa: BLE001 - those who need the store tell it
-            _log.debug("the store was not read", error=str(error))
+            import structlog  # not at the start: `--help` loads this module
+
+            structlog.get_logger("voiceflow.webhooks").debug("the store was not read", error=str(error))
 
 
 FIRST_PAUSE, LONGEST_PAUSE = timedelta(seconds=1), timedelta(seconds=30)

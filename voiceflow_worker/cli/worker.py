@@ -15,7 +15,6 @@ from voiceflow_worker.cli.options import Flag, MetricsPortOption, NotifyOption, 
 from voiceflow_worker.cli.output import ExitCode, Output
 from voiceflow_worker.core.ports import Limits
 from voiceflow_worker.core.ports.outside import SystemClock
-from voiceflow_worker.core.ports.parts import Parts
 from voiceflow_worker.errors import InvalidInputError, StoreError, VoiceError
 from voiceflow_worker.model.jobs.policy import OutcomeSource
 from voiceflow_worker.model.text.wording import rate_in_words
@@ -194,6 +193,7 @@ async def _account_asked(output: Output, settings: Settings) -> AsyncGenerator[N
     """A context beside which the account is asked whether summaries can arrive. If they cannot, a line says so."""
     from voiceflow_worker.cli.checks.account import summaries
     from voiceflow_worker.cli.checks.context import Level
+    from voiceflow_worker.core.ports.parts import Parts
 
     async def ask() -> None:
         with suppress(VoiceError):  # the calls meet the same fault, and the worker reports it

@@ -68,8 +68,9 @@ async def test_nothing_is_sent_that_was_leased_before(path: Path, way: Callable[
         await engine.enqueue()
         (flight,) = await engine.prepare()
         way(path)
+        assert await engine.journal_of(flight) is None
         with pytest.raises(StoreReplacedError, match="restore a backup"):
-            await engine.journal_of(flight)
+            await engine.enqueue(number(1))
     assert voice.placed == []
 
 

@@ -86,7 +86,7 @@ class ExcelRows(RowSource):
                 if self._on_bytes is not None and number % 1000 == 0:
                     self._on_bytes(reader.tell())
         if hidden:
-            self.notes = (*self.notes, _hidden(self.sheet, hidden))
+            self.notes: tuple[str, ...] = (*self.notes, _hidden(self.sheet, hidden))
 
     @contextmanager
     def _workbook(self) -> Generator[tuple[BufferedReader, Spreadsheet]]:
