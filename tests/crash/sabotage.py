@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
@@ -10,8 +10,9 @@ from typing import Any
 from voiceflow_worker.backends.contract.samples import delete
 from voiceflow_worker.core import units
 from voiceflow_worker.core.callers import Callers
-from voiceflow_worker.core.ports.store import Absent, Step
+from voiceflow_worker.core.ports.store import Absent, Answer, Need, Step, Unit
 from voiceflow_worker.core.rollback import RollbackGuard
+from voiceflow_worker.core.sending.journal import Journal, keys_of, refused_by
 from voiceflow_worker.core.suppression import NAMESPACE as SUPPRESSED
 from voiceflow_worker.core.sweep import Sweeper
 from voiceflow_worker.model.jobs import lifecycle
@@ -126,6 +127,32 @@ def _no_guard() -> None:
     _break(RollbackGuard, "guarded", any_store)
 
 
+def _guard_reads_first() -> None:
+    """Whether a number is busy is read before the journal entry, and is no condition of it."""
+    write = Journal._write
+
+    async def read_first(self: Journal, entries: Sequence[tuple[Job, Unit]]) -> Sequence[Answer | Exception]:
+        locks = [[need for need in unit.needs if _is_lock(need)] for _, unit in entries]
+        wanted = keys_of([need for each in locks for need in each])
+        found = await self._store.records(wanted, now=self._store.clock.now())
+        standing = {namespace: {each.key: each for each in records} for namespace, records in found.items()}
+        await self._store.clock.sleep(0.05)  # the others do the same
+        answers: list[Answer | Exception | None] = []
+        free: list[tuple[Job, Unit]] = []
+        for (new, unit), own in zip(entries, locks, strict=True):
+            answers.append(refused_by(replace(unit, needs=tuple(own)), standing))
+            if answers[-1] is None:
+                free.append((new, replace(unit, needs=tuple(each for each in unit.needs if not _is_lock(each)))))
+        written = iter(await write(self, free))
+        return [next(written) if answer is None else answer for answer in answers]
+
+    _break(Journal, "_write", read_first)
+
+
+def _is_lock(need: Need) -> bool:
+    return isinstance(need, Absent) and need.namespace in {units.NUMBER, units.PARTY}
+
+
 SABOTAGE: Mapping[str, Callable[[], None]] = {
     "requeue-sending": _requeue_sending,
     "no-number-lock": _no_number_lock,
@@ -136,6 +163,7 @@ SABOTAGE: Mapping[str, Callable[[], None]] = {
     "lost-keys": _lost_keys,
     "lost-jobs": _lost_jobs,
     "no-guard": _no_guard,
+    "guard-reads-first": _guard_reads_first,
 }
 
 

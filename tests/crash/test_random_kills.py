@@ -27,6 +27,7 @@ FOUND_BY = {
     "lost-keys": "KEYS LOST",
     "lost-jobs": "LOST",
     "no-guard": "UNNOTICED",
+    "guard-reads-first": "TWO CALLS",
 }
 MORE = {"requeue-sending": 2, "no-expiry": 2}
 """How many times as many kills and calls a sabotage needs: most summaries come before the sweep has anything to send
