@@ -58,6 +58,7 @@ POLICY = CallPolicy(submit_window=timedelta(seconds=8), outcomes=OutcomeSource.N
 SABOTAGE = ("no-gates", "no-waiting", "no-suppression", "no-leave-by")
 SLOWEST = 3.5
 """The seconds that connecting over httpx takes at most."""
+READY = "at work"
 KINDS = ("hold the queue", "hold a batch", "cancel a batch", "opt out")
 
 
@@ -101,15 +102,18 @@ class Trial:
     logs: Any = field(default_factory=count)
     orders: list[Ordered] = field(default_factory=list[Ordered])
 
-    def start(self) -> None:
+    async def start(self) -> None:
+        """Start a worker, and wait until it works: on a busy machine that takes longer than many orders."""
         place = next(self.logs)
         log, way = self.folder / f"{place}.posts", "httpx" if place % 2 else "ours"
         arguments = ["worker", self.url, self.endpoint.url.partition("/hooks")[0], str(log), self.sabotage or "", way]
-        self.workers.append(Process(*arguments, module="tests.crash.obeyed"))
+        worker = Process(*arguments, module="tests.crash.obeyed")
+        self.workers.append(worker)
+        await asyncio.to_thread(worker.wait_for, READY)
 
     async def change_a_worker(self) -> None:
         worker = self.workers.pop(0)
-        self.start()
+        await self.start()
         await asyncio.to_thread(worker.end)
 
     async def order(self, queue: CallQueue, numbers: Sequence[str]) -> None:
@@ -196,9 +200,9 @@ async def tried(kind: str, *, orders: int, seed: int, sabotage: str | None) -> b
                 _wait_for_nobody()
             trial = Trial(url, endpoint, folder, random.Random(seed), sabotage)
             queue, numbers = CallQueue(store, policy=POLICY), count(1)
-            for _ in range(WORKERS):
-                trial.start()
             try:
+                for _ in range(WORKERS):
+                    await trial.start()
                 for given in range(orders):
                     await trial.order(queue, [number(next(numbers)) for _ in range(CALLS)])
                     if given % LIFE == LIFE - 1:
@@ -301,6 +305,7 @@ async def _work(url: str, base_url: str, way: str) -> None:
         with anyio.open_signal_receiver(signal.SIGTERM) as signals:
             async with anyio.create_task_group() as group:
                 group.start_soon(worker.run)
+                say(READY)
                 async for _ in signals:
                     worker.stop()
                     break
