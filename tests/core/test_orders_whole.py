@@ -11,13 +11,17 @@ import anyio
 import pytest
 
 from tests.support.engine import Engine
+from tests.support.faulty_store import FaultyStore, StoreCall, nothing
 from tests.support.flows import flow, number
+from tests.support.manual_time import time_passing
 from tests.support.voices import ScriptedVoice
-from voiceflow_worker import CallPolicy, CallRequest, Job, JobState, Store
+from voiceflow_worker import CallPolicy, CallRequest, Job, JobState, Store, SuppressionList
 from voiceflow_worker.backends.contract.breaking import newer
+from voiceflow_worker.backends.contract.samples import ManualClock
 from voiceflow_worker.backends.contract.writing import DONE, next_of, to, write
-from voiceflow_worker.core.ports.reading import count_states
-from voiceflow_worker.core.ports.store import Step, Written
+from voiceflow_worker.core.ports.reading import count_states, find_jobs
+from voiceflow_worker.core.ports.record_set import QueueNames
+from voiceflow_worker.core.ports.store import Query, Step, Written
 from voiceflow_worker.core.settling.changes import Changes
 from voiceflow_worker.errors import KeyConflictError
 from voiceflow_worker.model.jobs import lifecycle
@@ -43,6 +47,37 @@ async def test_an_enqueue_meets_the_call_of_a_newer_version_and_enqueues_all_or_
     assert made[1].job.id == job.id
     assert made[1].job.state in {JobState.IN_DOUBT, newer(job).state}, "memory gives the call itself"
     assert (await count_states(any_store, "default"))[JobState.QUEUED] == 2
+
+
+@pytest.mark.parametrize("order", ["hold", "cancel_batch", "opt_out"])
+async def test_an_order_is_carried_out_while_a_newer_version_settles_a_call_that_was_sending(
+    any_store: Store, clock: ManualClock, order: str
+) -> None:
+    store = FaultyStore(any_store)
+    engine = Engine(store, ScriptedVoice())
+    await QueueNames(store).remember("default")
+    await engine.enqueue(number(1), batch_id="march")
+    await engine.journal()
+    waiting = await engine.enqueue(number(2), batch_id="march")
+
+    async def settles(call: StoreCall) -> None:
+        if call.name != "jobs" or not call.arguments[0].ids:
+            return
+        store.before = nothing
+        (sending,) = await find_jobs(any_store, Query(queue="default", states=frozenset({JobState.SENDING})))
+        assert await write(any_store, to(sending, next_of(newer(sending)))) == [DONE]
+
+    store.before = settles
+    async with time_passing(clock):
+        if order == "hold":
+            await engine.queue.hold(batch_id="march", reason="lunch")
+        elif order == "cancel_batch":
+            assert await engine.queue.cancel_batch("march") == 1
+        else:
+            await SuppressionList(store).add(number(1), number(2))
+    assert store.before is nothing, "a newer version settled the call"
+    assert await engine.send() == []
+    assert await engine.state(waiting) == ("queued" if order == "hold" else "cancelled")
 
 
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])

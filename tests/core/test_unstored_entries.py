@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Callable
 from datetime import timedelta
 
 import anyio
@@ -161,3 +163,32 @@ async def test_a_worker_that_is_stopped_says_so_while_its_grace_lasts(any_store:
         await worker.run()
     assert (await states(queue), voice.placed) == ({"queued": CALLS}, [])
     assert store.still_to_lose == 0
+
+
+def leases(call: StoreCall) -> bool:
+    """Whether this leases calls."""
+    return call.name == "lease"
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+@pytest.mark.parametrize("rate", [None, 50])
+@pytest.mark.parametrize("moment", [leases, begins])
+async def test_a_worker_whose_task_is_cancelled_puts_back_the_calls_that_it_took(
+    any_store: Store, clock: ManualClock, moment: Callable[[StoreCall], bool], rate: float | None
+) -> None:
+    """As by `asyncio.wait_for` or the end of `asyncio.run`, which no scope shields from."""
+    store, voice = FaultyStore(any_store), ScriptedVoice()
+    queue = await enqueued(store, CALLS)
+    task = asyncio.ensure_future(worker_for(store, voice, rate=rate).run())
+
+    async def cut(call: StoreCall) -> None:
+        if moment(call) and not voice.placed:
+            task.cancel()
+            await asyncio.sleep(0)
+
+    store.after = cut
+    async with time_passing(clock, step=SLOWLY):
+        with pytest.raises(asyncio.CancelledError):
+            await task
+    assert await states(queue) == {"queued": CALLS}
+    assert voice.placed == []

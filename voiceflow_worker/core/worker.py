@@ -192,15 +192,21 @@ class Worker:
             if self._guard is not None:
                 background.start_soon(self._parts.keep, "the store was not checked for lost calls", self._guard.watch)
             async with anyio.create_task_group() as flights:
-                try:
-                    await self._dispatch(flights, check)
-                except Exception:
-                    await self._land(flights)  # no POST is cut
-                    raise
-                await self._land(flights)
+                # In a task of its own: asyncio's `Task.cancel` of the caller's task heeds no shield, and would leave
+                # journal entries of calls behind that nobody sends.
+                flights.start_soon(self._send_all, flights, check)
             background.cancel_scope.cancel()
         with anyio.move_on_after(1, shield=True):
             await self._pulse.end()
+
+    async def _send_all(self, flights: TaskGroup, check: DrainCheck | None) -> None:
+        """Send calls until the worker stops or `check` is done, and let those in flight finish."""
+        try:
+            await self._dispatch(flights, check)
+        except Exception:
+            await self._land(flights)  # no POST is cut
+            raise
+        await self._land(flights)
 
     async def _dispatch(self, flights: TaskGroup, check: DrainCheck | None) -> None:
         """Lease as many jobs as there is room for, and send them, until the worker stops or `check` is done."""
@@ -268,14 +274,16 @@ class Worker:
 
     async def _lease(self, limit: int) -> Sequence[Job]:
         now = self._clock.now()
-        return await self._store.lease(
-            self.queue,
-            worker_id=self.id,
-            limit=limit,
-            until=now + self._options.lease,
-            now=now,
-            batch=self._options.batch_id,
-        )
+        with anyio.CancelScope(shield=True):  # as in `_prepare`, which puts the calls back
+            return await self._store.lease(
+                self.queue,
+                worker_id=self.id,
+                limit=limit,
+                until=now + self._options.lease,
+                now=now,
+                batch=self._options.batch_id,
+            )
+        return []  # not reached, because nobody cancels the scope
 
     async def _take_off(self, flights: TaskGroup, jobs: Sequence[Job], leased_at: float, *, more: bool) -> None:
         """Prepare and send leased jobs. Returns before they are prepared only if `more` are due and no rate is set."""

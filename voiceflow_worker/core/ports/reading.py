@@ -166,7 +166,7 @@ async def until_left(
     waited_until = store.clock.monotonic() + LEAVES_WITHIN
     while _may_leave(sending.values(), at=store.clock.now()) and store.clock.monotonic() < waited_until:
         await store.clock.sleep(_LOOK_EVERY)
-        current = await get_jobs(store, list(sending))
+        current = (await read_each(store, list(sending))).jobs  # one that a newer version has changed has left, too
         sending = {job.id: job for job in current.values() if sending[job.id].revision == job.revision}
     return len(sending)
 
