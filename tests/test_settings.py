@@ -582,3 +582,18 @@ def test_the_span_of_attempts_for_a_person_needs_a_unit(monkeypatch: pytest.Monk
     monkeypatch.setenv("VOICEFLOW_MAX_PER_PERSON", "3/24")
     with pytest.raises(SettingsError, match="3/24"):
         load_settings()
+
+
+@pytest.mark.parametrize(
+    ("given", "cause"),
+    [
+        ("myproxy:3128", "does not begin with http://"),
+        ("ftp://proxy.example.com:1", "begins with ftp://"),
+        ("http://proxy host:80", "has a space"),
+        ("http://proxy.example.com:99999", "its port 99999"),
+        ("http://10.0.0.256:80", "no host that can be one"),
+    ],
+)
+def test_a_proxy_that_cannot_be_one_is_named_by_its_fault(given: str, cause: str) -> None:
+    with pytest.raises(ValueError, match=cause):
+        Proxy.of(given)

@@ -270,3 +270,16 @@ def test_a_workbook_in_the_strict_format_is_refused_with_the_remedy(tmp_path: Pa
         CampaignFileError, match="is a workbook in the format Strict Open XML; in Excel, choose Save As"
     ):
         read(sheet_file(tmp_path, HEADER + GOOD, office=strict))
+
+
+@pytest.mark.parametrize("cell", ["=A9", "#N/A", "########"])
+def test_a_wrong_cell_in_a_number_column_of_another_name_has_one_error(tmp_path: Path, cell: str) -> None:
+    book = Workbook()
+    sheet = book.active
+    assert sheet is not None
+    for cells in [("Mobile", "name"), (cell, "Ana")]:
+        sheet.append(cells)
+    path = tmp_path / "visits.xlsx"
+    book.save(path)
+    (found,) = told(read(path, replace(OPTIONS, number_column="Mobile")))
+    assert found[1] == "Mobile"

@@ -209,7 +209,9 @@ class CampaignRows:
             name = DESTINATION if row_name(column or "") == self._numbers else column or ""
             values.problems.append((name, raw.code, message))
             values.variables.pop(row_name(name), None)
-        _refuse_errors(values)
+            if name == DESTINATION:
+                values.variables.pop(self._numbers, None)  # the same cell, under its own name
+        _refuse_errors(values, self._numbers)
         self._note_misread(raw, values)
         if options.date_order is not None:
             write_dates_out(values, options.date_order)
@@ -334,9 +336,14 @@ class CampaignRows:
         return tuple(filter(None, (self._told_of(name, raw.number) for name in new)))
 
 
-def _refuse_errors(values: RowValues) -> None:
-    """Make the cells that hold an error of a spreadsheet problems of the row. No such cell counts as missing."""
+def _refuse_errors(values: RowValues, numbers: str) -> None:
+    """Make the cells that hold an error of a spreadsheet problems of the row. No such cell counts as missing.
+
+    The cell of `numbers` is that of the destination too, and has one problem.
+    """
     for name, value in values.variables.items():
+        if name == numbers != DESTINATION and DESTINATION in values.variables:
+            continue
         if isinstance(value, str) and (problem := error_in(value)) is not None:
             values.problems.append((name, None, problem))
             values.reserved.pop(name, None)

@@ -131,7 +131,8 @@ class Intake:
 
     def _conflicting(self, row: ReadRow, owner_id: str) -> ReadRow:
         key = row.call.unique_key if row.call is not None else None
-        message = f"{key!r} is the key of call {owner_id}, which is a different call; give this call its own key"
+        other = f"{key!r} is the key of call {owner_id}, which is a different call"
+        message = f"{other}; give this call its own key, or remove the column"
         return self._with(row, Finding(column="unique_key", message=message))
 
     def _with(self, row: ReadRow, *findings: Finding) -> ReadRow:

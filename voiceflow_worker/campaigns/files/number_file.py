@@ -50,6 +50,8 @@ def read_number_file(path: Path, *, columns: Sequence[str] = (), country: str | 
     number has one number on each line and no header. Raises CampaignFileError for a file that cannot be read, or whose
     numbers may be in several columns, and InvalidInputError for an unknown country.
     """
+    if path.suffix.lower() in {".xlsx", ".parquet"}:
+        raise CampaignFileError(f"{path}: a list of numbers is read from a CSV or a text; save the sheet as CSV UTF-8")
     cells = _listed(path) if not columns and _is_list(path) else _cells_of(path, columns)
     rows = last = 0
     numbers: dict[str, int] = {}

@@ -67,6 +67,7 @@ _KNOWN = frozenset({DESTINATION, REASON, *RESERVED})
 _NUMBER_COLUMNS = (
     "phone", "phone_number", "phonenumber", "phone_no", "number", "mobile", "mobile_number", "mobile_no", "msisdn",
     "tel", "telephone", "cell", "cellphone", "handphone", "contact", "contact_number", "to", "recipient", "callee",
+    "nummer", "rufnummer", "telefonnummer", "handynummer", "numero", "nomor", "no_hp",
 )  # fmt: skip
 
 _NUMBER_WORDS = re.compile(r"phone|mobile|telefon|msisdn|cellular|(?:^|_)(?:cell|tel|handy|whatsapp|fax)(?:_|\d|$)")
