@@ -283,6 +283,8 @@ async def test_rows_are_people_too(queue: CallQueue) -> None:
     assert (job.data or {})["name"] == "Ana"
     with pytest.raises(InvalidInputError, match="batch: it is missing"):
         of({"rows": rows})
+    with pytest.raises(InvalidInputError, match="rows: they can be read only once"):
+        of({"rows": iter(rows), "batch": "march"})
     with pytest.raises(InvalidInputError, match="no people"):
         await of(SAY).start(queue)
     with pytest.raises(CampaignFileError, match="batch id"):

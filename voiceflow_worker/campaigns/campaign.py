@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
@@ -502,7 +502,10 @@ def _rows(value: object) -> Iterable[Mapping[str, object]]:
     if isinstance(value, str | bytes | Mapping) or not isinstance(value, Iterable):
         kind = type(value).__name__  # pyright: ignore[reportUnknownArgumentType]
         raise InvalidInputError(f"they are {kind}; give mappings, one for each row")
-    return cast("Iterable[Mapping[str, object]]", value)
+    rows = cast("Iterable[Mapping[str, object]]", value)
+    if isinstance(rows, Iterator):
+        raise InvalidInputError("they can be read only once, by the preview or by the start; give a list of them")
+    return rows
 
 
 def _data(value: object) -> Mapping[str, object]:

@@ -73,8 +73,8 @@ def _module(name: str, folder: Path | None = None) -> tuple[ModuleType, str]:
             f"{name!r} does not name a menu: write MODULE:MENU, such as {hint or 'restaurant:main'}. The module must "
             "be importable from this folder"
         )
-    here = str(Path.cwd())
-    for place in (here, *([] if folder is None else [str(folder.resolve())])):
+    places = list(dict.fromkeys(str(each) for each in (Path.cwd(), folder and folder.resolve()) if each is not None))
+    for place in places:
         if place not in sys.path:
             sys.path.insert(0, place)
     try:
@@ -82,7 +82,9 @@ def _module(name: str, folder: Path | None = None) -> tuple[ModuleType, str]:
     except ModuleNotFoundError as error:
         if error.name is None or not f"{module}.".startswith(f"{error.name}."):
             raise InvalidInputError(f"{name}: {module} needs {error.name}, which is not installed") from error
-        raise InvalidInputError(f"{name}: module {module} is neither in {here} nor installed") from error
+        raise InvalidInputError(
+            f"{name}: module {module} is neither in {' nor in '.join(places)} nor installed"
+        ) from error
     except InvalidInputError as error:
         raise InvalidInputError(f"{name}: {error}") from error
     except Exception as error:

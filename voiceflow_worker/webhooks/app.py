@@ -66,6 +66,7 @@ def receiver_app(
     ui_secret: str | None = None,
     ui_operator_secret: str | None = None,
     time_at_8x8: Callable[[], Awaitable[datetime | None]] | None = None,
+    settings: Settings | None = None,
 ) -> Starlette:
     """The receiver of one store: `webhook_app` with all the parts that use the store.
 
@@ -74,7 +75,8 @@ def receiver_app(
     the heartbeats itself, by the context manager `present`.) `policy` must be the workers' policy. With `ui_secret`,
     people who know this secret can see the calls under /ui; people who know `ui_operator_secret` can also act there.
     `time_at_8x8` asks 8x8 for the time. By this time (default: the store's clock), the pages decide whether 8x8 can
-    still place a call in doubt. Raises SettingsError for an empty secret.
+    still place a call in doubt. The `settings` complete the campaigns that are begun on the pages. Raises SettingsError
+    for an empty secret.
     """
     policy = CallPolicy() if policy is None else policy
     pages: Pages | None = None
@@ -91,6 +93,7 @@ def receiver_app(
             policy=policy,
             time_at_8x8=time_at_8x8,
             menus=getattr(on_event, "roots", ()),
+            settings=settings,
             sender=Gatekeeper(secret=None, trusted_proxies=trusted_proxies).sender_of,
         )
     return webhook_app(
@@ -249,6 +252,7 @@ def receiver_of(
         ui_secret=text_of(settings.ui_secret),
         ui_operator_secret=text_of(settings.ui_operator_secret),
         time_at_8x8=partial(time_at_8x8, settings),
+        settings=settings,
         on_event=on_event,
         registry=registry,
     )

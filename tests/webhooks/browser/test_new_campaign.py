@@ -49,13 +49,14 @@ def test_a_campaign_is_run_without_a_shell(on: Stage, reader: Reader, width: int
     reader.open(f"{on.receiver}/ui/batches")
     reader.link("New campaign").click()
     reader.driver.find_element(By.NAME, "file").send_keys(str(people))
-    Select(reader.driver.find_element(By.NAME, "menu")).select_by_value("appointment")
-    reader.fill(source="+6531234567", number_column="Mobile", country="SG", batch="visits")
+    Select(reader.driver.find_element(By.NAME, "ivr")).select_by_value("appointment")
+    reader.fill(source="+6531234567", number_column="Mobile", country="SG", batch="visit")
     reader.press("Show the preview")
     reader.sees("4: 3 to be called", "1 bad", "Hello <b>Ana</b>. Your appointment is at ten.", "'nobody'")
     assert reader.width <= width
     assert violations(reader) == {}
     reader.driver.find_element(By.NAME, "skip_bad").click()
+    reader.fill(batch="visits")
     reader.press("Start the campaign")
     reader.sees("something was changed after the preview")
     assert on.states() == {}

@@ -12,31 +12,30 @@ from pathlib import Path
 from secrets import token_urlsafe
 from shutil import rmtree
 from tempfile import mkdtemp
+from typing import TYPE_CHECKING, NamedTuple
 from weakref import finalize
 
 import orjson
-import structlog
 from anyio.to_thread import run_sync
 from starlette.types import Receive, Scope
 
 from voiceflow_worker.acts import Operator
 from voiceflow_worker.campaigns.calls.options import CampaignOptions
-from voiceflow_worker.campaigns.calls.template import FlowTemplate
-from voiceflow_worker.campaigns.calls.times import DateOrder, read_time, read_zone
+from voiceflow_worker.campaigns.campaign import Campaign
 from voiceflow_worker.campaigns.campaign_rows import open_campaign
-from voiceflow_worker.campaigns.enqueue import EnqueueReport, enqueue_file
-from voiceflow_worker.campaigns.preview import PreviewOptions
+from voiceflow_worker.campaigns.enqueue import EnqueueReport
 from voiceflow_worker.core.admission import CallRequest
-from voiceflow_worker.core.ports.reading import limits_of
 from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.ivr.menu import Menu
 from voiceflow_worker.model.flows.callflow import CallFlow
 from voiceflow_worker.model.numbers.reading import read_number
 from voiceflow_worker.model.text.wording import count_of
-from voiceflow_worker.model.window import CallWindow
 from voiceflow_worker.webhooks.pages.actions import ActionDone, page_of
 from voiceflow_worker.webhooks.pages.routes.page import DEFAULT_QUEUE, Answer, Page, problem, sentence
 from voiceflow_worker.webhooks.pages.sessions import FormRefusedError, PageForm, PageSession, checked_form
+
+if TYPE_CHECKING:
+    from voiceflow_worker.settings import Settings
 
 ROOM = "campaign"
 CAMPAIGN_LIMIT = timedelta(minutes=5)
@@ -46,12 +45,54 @@ MOST_UPLOADS = 16
 KEPT_FOR = timedelta(hours=1)
 _TRIAL_LASTS = timedelta(minutes=10)
 _MOST_FINDINGS = 30
-_TEXTS = (
-    "say", "menu", "voice_profile", "source", "number_column", "country", "date_order", "time_zone", "window", "days",
-    "not_before", "valid_until", "batch", "queue", "skip_bad", "again",
-)  # fmt: skip
 
-_log = structlog.get_logger("voiceflow.webhooks")
+
+class Field(NamedTuple):
+    """A field of the form. It has the name of the campaign's field; `options` are what may be chosen."""
+
+    name: str
+    label: str
+    hint: str = ""
+    kind: str = "text"
+    options: tuple[tuple[str, str], ...] = ()
+
+
+_ORDERS = (("dmy", "31/1/2030"), ("mdy", "1/31/2030"), ("ymd", "2030/1/31"))
+_SECTIONS = {
+    "words": (
+        Field("voice_profile", "Voice", "Such as en-US-JennyNeural. Empty: the menu's, the column's, or the setting."),
+        Field("source", "Number to call from", "Of the account. Empty: the column source, or the setting.", "tel"),
+        Field("number_column", "Column of the numbers", "Empty: destination."),
+        Field("country", "Country of national numbers", "Such as SG, or international."),
+        Field("date_order", "Dates of the file look like", "2030-01-31", options=_ORDERS),
+        Field("sheet", "Sheet of the workbook", "Needed if several have rows."),
+    ),
+    "when": (
+        Field("time_zone", "Time zone", "Such as Asia/Singapore."),
+        Field("window", "Hours in which phones may ring", "Such as 09:00-18:00. Empty: at any time."),
+        Field("days", "Days", "Such as mon-fri. Empty: every day."),
+        Field("holidays", "Not on public holidays of", "Such as SG or DE-BY. Empty: holidays are days like others."),
+        Field("not_before", "Not before", "Such as tomorrow 09:00. Empty: at once."),
+        Field("valid_for", "For so long", "Such as 2h, counted from now or from Not before."),
+        Field("valid_until", "Not after", "Such as tomorrow 18:00, in place of a length of time."),
+    ),
+    "more": (
+        Field("redial_on", "Call again after", "Such as busy,no_answer. Empty: the setting."),
+        Field("redial_max", "Call again at most", "A number of times. Empty: the setting."),
+        Field("redial_after", "Wait before calling again", "Such as 30m. Empty: the setting."),
+        Field("stop_after_refused", "Stop after refusals in a row", "For their voice or source. Empty: 10; 0: never."),
+        Field("stop_after_cost", "Stop at a cost of", "Such as 50, in one currency."),
+        Field("stop_if_answer_rate_below", "Stop if few answer", "Such as 5%/200: below 5 % after 200 calls."),
+        Field("priority", "Priority", "A larger number is called first. Empty: 0."),
+        Field("rate", "Calls per second in the preview", "Empty: the queue's rate, or the setting."),
+        Field("batch", "Name of the batch", "Empty: the name of the file."),
+    ),
+}  # fmt: skip
+_LABELS = {each.name: each.label for section in _SECTIONS.values() for each in section}
+_LABELS |= {"say": "Text to say", "ivr": "Menu", "file": "File of the people to call"}
+_TICKS = ("skip_bad", "again")
+"""What answers the findings of a preview: it may be ticked between a preview and the start."""
+_TEXTS = (*_LABELS, "queue")
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,11 +135,14 @@ class _Uploads:
 class CampaignPage:
     """The page on which an operator begins a campaign. It does what `voiceflow enqueue` does, with the same findings.
 
-    `menus` are those that the receiver answers with. Methods raise StoreError.
+    `menus` are those that the receiver answers with. The `settings` fill what the form leaves empty. Methods raise
+    StoreError.
     """
 
-    def __init__(self, operator: Operator, *, menus: Sequence[Menu] = ()) -> None:
+    def __init__(self, operator: Operator, *, menus: Sequence[Menu] = (), settings: Settings | None = None) -> None:
         self._operator = operator
+        self._settings = settings
+        self._queue = settings.queue if settings is not None else DEFAULT_QUEUE
         self._menus = {menu.name: menu for menu in menus}
         self._uploads = _Uploads()
 
@@ -126,64 +170,35 @@ class CampaignPage:
             return self._page(form, session, said=said, upload=upload, file=path.name)
 
     async def _previewed(self, form: PageForm, session: PageSession, path: Path, upload: str) -> Answer | ActionDone:
-        name = form.one("queue") or DEFAULT_QUEUE
-        queue, options = replace(self._operator, name=session.name).queue(name), self._options(form)
-        limits = await limits_of(self._operator.store, name)
-        assumed = PreviewOptions(
-            rate=limits.rate if limits is not None else PreviewOptions().rate,
-            max_active=limits.max_active if limits is not None else None,
-            time_zone=options.time_zone,
-        )
-        skip_bad, again = form.one("skip_bad") == "yes", form.one("again") == "yes"
-        report = await enqueue_file(
-            queue, path, options, skip_bad=skip_bad, again=again, dry_run=True, assumptions=assumed
-        )
+        name = form.one("queue") or self._queue
+        queue, campaign = replace(self._operator, name=session.name).queue(name), self._campaign(form, path)
+        report = await campaign.preview(queue)
         seen = sha256(repr([upload, *form.some(*_TEXTS)]).encode("utf-8", "replace")).hexdigest()
         said, told = "", ""
         if form.one("do") == "try":
-            told = await self._tried(form, options, path, queue_name=name)
+            told = await self._tried(form, campaign.options, path, queue_name=name)
         elif form.one("do") == "start" and form.one("seen") != seen:
             said = "something was changed after the preview; look at this one, then start"
         elif form.one("do") == "start":
-            done = await enqueue_file(queue, path, options, skip_bad=skip_bad, again=again)
+            done = await campaign.start(queue, by=session.name)
             if not done.refused:
-                _log.info("somebody began a campaign on the pages", name=session.name, batch=done.batch_id)
                 where = PageForm([("batch", done.batch_id), ("queue", name)])
                 return ActionDone(f"{count_of(done.enqueued, 'call')} enqueued", page_of(where))
             said, report = "nothing was enqueued: the findings say why", done
         return self._page(form, session, said=said, told=told, upload=upload, file=path.name, report=report, seen=seen)
 
-    def _options(self, form: PageForm) -> CampaignOptions:
-        """The options in a form. Raises InvalidInputError."""
-        menu = self._menus.get(form.one("menu"))
-        if menu is None and not form.one("say"):
+    def _campaign(self, form: PageForm, path: Path) -> Campaign:
+        """The campaign in a form. Raises InvalidInputError, with the labels of the form."""
+        if not form.one("ivr") and not form.one("say"):
             raise InvalidInputError("write the text to say, or choose a menu")
-        window, days = form.one("window") or None, form.one("days") or None
-        order, zone = form.one("date_order"), form.one("time_zone") or None
-        if order and order not in set(DateOrder):
-            raise InvalidInputError(f"{order[:20]!r} is not an order of dates; choose one of the list")
-        return CampaignOptions(
-            template=FlowTemplate.speaking(form.one("say")) if form.one("say") else None,
-            menu=menu,
-            voice_profile=form.one("voice_profile") or None,
-            source=form.one("source") or None,
-            country=form.one("country") or None,
-            batch_id=form.one("batch") or None,
-            number_column=form.one("number_column") or None,
-            date_order=DateOrder(order) if order else None,
-            time_zone=zone,
-            window=CallWindow.parse(window, days=days) if window or days else None,
-            not_before=self._time(form, "not_before", zone),
-            valid_until=self._time(form, "valid_until", zone),
+        given = {name: form.one(name) or None for name in (*_LABELS, *_TICKS)}
+        return Campaign.of(
+            {**given, "file": path},
+            settings=self._settings,
+            menus=self._menus,
+            now=self._operator.store.clock.now(),
+            named=lambda name: _LABELS.get(name, name),
         )
-
-    def _time(self, form: PageForm, name: str, zone: str | None) -> datetime | None:
-        text = form.one(name)
-        try:
-            read_in = read_zone(zone) if zone is not None else None
-            return read_time(text, zone=read_in, now=self._operator.store.clock.now()) if text else None
-        except ValueError as error:
-            raise InvalidInputError(str(error)) from None
 
     async def _tried(self, form: PageForm, options: CampaignOptions, path: Path, *, queue_name: str) -> str:
         """Call the operator's own number with the call of the first good row. Raises InvalidInputError."""
@@ -220,9 +235,10 @@ class CampaignPage:
         seen: str = "",
     ) -> Page:
         shown = {
-            "form": {name: form.one(name) for name in (*_TEXTS, "number")},
+            "form": {name: form.one(name) for name in (*_TEXTS, *_TICKS, "number")},
             "menus": list(self._menus),
-            "orders": [("dmy", "31/1/2030"), ("mdy", "1/31/2030"), ("ymd", "2030/1/31")],
+            "sections": _SECTIONS,
+            "queue": self._queue,
             "token": session.token,
             "said": said,
             "done": told,

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from hashlib import sha256
 from importlib import resources
+from typing import TYPE_CHECKING
 
 import anyio
 import structlog
@@ -29,6 +30,9 @@ from voiceflow_worker.webhooks.pages.rendering import PageRenderer
 from voiceflow_worker.webhooks.pages.routes.page import Answer, PageRequest, problem, read_request
 from voiceflow_worker.webhooks.pages.routes.table import page_routes
 from voiceflow_worker.webhooks.pages.sessions import PageSession, PageSessions
+
+if TYPE_CHECKING:
+    from voiceflow_worker.settings import Settings
 
 FOLDER = "static"
 _KINDS = {
@@ -129,9 +133,9 @@ class Pages:
 
     `policy` is the workers' policy. `sender` returns the address of the sender of a request. `time_at_8x8` asks 8x8 for
     the time. By this time (default: the store's clock), the pages decide whether 8x8 can still place a call in doubt. A
-    page must be read within `store_limit`. Campaigns may begin with one of `menus`. `clock` is a monotonic clock in
-    seconds, by default the store's. Raises
-    SettingsError for an empty secret.
+    page must be read within `store_limit`. Campaigns may begin with one of `menus`, and take what is
+    not said from the `settings`. `clock` is a monotonic clock in seconds, by default the store's. Raises SettingsError
+    for an empty secret.
     """
 
     def __init__(
@@ -144,6 +148,7 @@ class Pages:
         sender: SenderOf | None = None,
         time_at_8x8: TimeAt8x8 | None = None,
         menus: Sequence[Menu] = (),
+        settings: Settings | None = None,
         store_limit: timedelta = STORE_LIMIT,
         clock: Callable[[], float] | None = None,
     ) -> None:
@@ -153,7 +158,7 @@ class Pages:
         self._door = PageDoor(self._sessions, sender=sender or (lambda _: None), clock=store.clock)
         operator = Operator(store, policy, time_at_8x8=time_at_8x8)
         self.acting: PageActing = PageActing(operator)
-        self._campaigns = campaigns.CampaignPage(operator, menus=menus)
+        self._campaigns = campaigns.CampaignPage(operator, menus=menus, settings=settings)
         self._exports = exports.ReportExports(store)
         self.large: LargeBreakdowns = LargeBreakdowns(store)
         self._routes = page_routes(policy=policy, large=self.large)

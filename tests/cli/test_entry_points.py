@@ -1,0 +1,225 @@
+"""A campaign is the same thing wherever it is started: by command, file of options, page and program."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+
+from tests.cli.running import Program
+from tests.webhooks.signing_in import OPERATORS, READERS, Form, signed_in
+from voiceflow_worker import CallQueue, Campaign, InvalidInputError, Job, Store, load_settings, open_store
+from voiceflow_worker.core.settling.holds import stop_rules
+from voiceflow_worker.ivr.loading import load_menus
+from voiceflow_worker.webhooks import receiver_app
+from voiceflow_worker.webhooks.menu_events import MenuEvents
+
+PEOPLE = "name;Mobile;day\nAna;8765 4321;31/12/2099\nBen;8765 4322;1/2/2099\n"
+MENUS = """
+from voiceflow_worker import Menu
+
+ask = Menu("ask", prompt="Hello {{name}}. Press 1.", voice_profile="de-DE-KatjaNeural")
+ask.on("1", goto="Thank you, {{name}}.")
+"""
+WORDS = {"say": "Hello {{name}}, see you on {{day|date}}."}
+READ = {"country": "SG", "number_column": "Mobile", "date_order": "dmy"}
+SOURCE = {"source": "+6531234567", "voice_profile": "en-US-JennyNeural"}
+LATER = {"time_zone": "Asia/Singapore", "not_before": "2099-12-31 09:00"}
+
+Fields = Mapping[str, str]
+
+
+async def by_python(folder: Path, fields: Fields, store: Store, *, dry_run: bool) -> str:
+    try:
+        campaign = Campaign.of({**fields, "file": folder / "people.csv"}, settings=load_settings())
+    except InvalidInputError as error:
+        return str(error)
+    queue = CallQueue(store)
+    report = await (campaign.preview(queue) if dry_run else campaign.start(queue, by="Li"))
+    return "" if report.preview is None else json.dumps(report.preview.as_json())
+
+
+async def by_page(folder: Path, fields: Fields, store: Store, *, dry_run: bool) -> str:
+    module = fields.get("ivr")
+    events = MenuEvents(store, *load_menus([module] if module else [], folder=folder))
+    typed = {**fields, **({"ivr": "ask"} if module else {})}
+    app = receiver_app(
+        store, secret=None, ui_secret=READERS, ui_operator_secret=OPERATORS, on_event=events, settings=load_settings()
+    )
+    async with signed_in(app) as client:
+        form = (await client.get("/ui/campaign")).text
+        ticks = {name: value for name, value in typed.items() if name == "again"}
+        typed = {name: value for name, value in typed.items() if name != "again"}
+        assert [name for name in typed if f'name="{name}"' not in form] == []
+        files = {"file": ("people.csv", (folder / "people.csv").read_bytes())}
+        shown = await client.post(
+            "/ui/campaign", data={**typed, "token": dict(Form(form).hidden)["token"]}, files=files
+        )
+        if dry_run or shown.status_code == 409:
+            return shown.text
+        return (
+            await client.post("/ui/campaign", data={**typed, **ticks, **dict(Form(shown.text).hidden), "do": "start"})
+        ).text
+
+
+@asynccontextmanager
+async def made(folder: Path, name: str) -> AsyncIterator[Store]:
+    async with open_store(f"sqlite:///{folder / name}.db") as store:
+        yield store
+
+
+def begun(voiceflow: Program, entry: str, fields: Fields, *, dry_run: bool = False) -> tuple[list[dict[str, Any]], str]:
+    """What is stored of a campaign that was begun in this way, and what the person was told."""
+    folder = voiceflow.folder
+    (folder / "people.csv").write_text(PEOPLE, encoding="utf-8")
+    (folder / "menus_of_campaign.py").write_text(MENUS, encoding="utf-8")
+    told = ""
+    if entry in {"command", "toml"}:
+        options = [part for name, value in fields.items() for part in (f"--{name.replace('_', '-')}", value)]
+        if entry == "toml":
+            content = "".join(f"{name.replace('_', '-')} = {json.dumps(value)}\n" for name, value in fields.items())
+            (folder / "kept.toml").write_text(content, encoding="utf-8")
+            options = ["--campaign", "kept.toml"]
+        ended = voiceflow(
+            "enqueue", "people.csv", *options, "--store", f"sqlite:///{entry}.db", *(["--dry-run", "--json"] * dry_run)
+        )
+        told = ended.out + ended.err
+
+    async def run() -> tuple[list[dict[str, Any]], str]:
+        async with made(folder, entry) as store:
+            said = told
+            if entry in {"page", "python"}:
+                said = await (by_page if entry == "page" else by_python)(folder, fields, store, dry_run=dry_run)
+            jobs = sorted(await CallQueue(store).find(), key=lambda job: job.destination)
+            rules = dict(await stop_rules(store).all())
+            return [{**of(job), "stops": rules.get(f"default/{job.batch_id}")} for job in jobs], said
+
+    return anyio.run(run)
+
+
+def of(job: Job) -> dict[str, Any]:
+    """What a start decides about a call."""
+    redial = job.redial
+    return {
+        "body": json.loads(job.body),
+        "unique_key": job.unique_key,
+        "batch": job.batch_id,
+        "priority": job.priority,
+        "due_at": job.due_at.isoformat() if job.due_at.year == 2099 else None,
+        "valid_until": job.valid_until.isoformat() if job.valid_until else None,
+        "window": str(job.window) if job.window else None,
+        "time_zone": job.time_zone,
+        "redial": redial and (sorted(redial.on), redial.limit, redial.after.total_seconds()),
+        "menu": job.menu,
+        "data": job.data,
+    }
+
+
+CASES: dict[str, tuple[Fields, Fields, dict[str, Any]]] = {
+    "settings": (
+        {"SOURCE": "+6531111111", "VOICE_PROFILE": "en-IE-EmilyNeural", "REDIAL_ON": "busy", "REDIAL_MAX": "3"},
+        {**WORDS, **READ},
+        {
+            "source": "+6531111111",
+            "voice": "en-IE-EmilyNeural",
+            "redial": (["BUSY"], 3, 1800.0),
+            "batch": "people",
+            "priority": 0,
+            "window": None,
+        },
+    ),
+    "fields": (
+        {"SOURCE": "+6531111111", "VOICE_PROFILE": "en-IE-EmilyNeural", "REDIAL_ON": "busy", "REDIAL_MAX": "3"},
+        {
+            **WORDS, **READ, **SOURCE, **LATER, "valid_for": "2h", "batch": "march", "priority": "7",
+            "window": "09:00-20:00", "days": "mon,thu", "holidays": "SG,MY", "redial_on": "no_answer",
+            "redial_max": "2", "redial_after": "5m", "stop_after_refused": "4", "stop_after_cost": "12.5",
+            "stop_if_answer_rate_below": "5%/200",
+        },
+        {
+            "source": "+6531234567",
+            "voice": "en-US-JennyNeural",
+            "redial": (["NO_ANSWER"], 2, 300.0),
+            "batch": "march",
+            "priority": 7,
+            "window": "09:00-20:00 mon,thu SG,MY",
+            "time_zone": "Asia/Singapore",
+            "due_at": "2099-12-31T01:00:00+00:00",
+            "valid_until": "2099-12-31T03:00:00+00:00",
+        },
+    ),
+    "menu": (
+        {"VOICE_PROFILE": "en-IE-EmilyNeural", "REDIAL_ON": "busy"},
+        {
+            **READ, **LATER, "source": "+6531234567", "ivr": "menus_of_campaign:ask", "redial_max": "0",
+            "valid_until": "2099-12-31 12:00",
+        },
+        {
+            "menu": "ask",
+            "voice": "de-DE-KatjaNeural",
+            "redial": (["BUSY"], 0, 1800.0),
+            "valid_until": "2099-12-31T04:00:00+00:00",
+        },
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_campaign_stores_the_same_calls_wherever_it_is_started(
+    voiceflow: Program, monkeypatch: pytest.MonkeyPatch, case: str
+) -> None:
+    settings, fields, expected = CASES[case]
+    for name, value in settings.items():
+        monkeypatch.setenv(f"VOICEFLOW_{name}", value)
+    stored = {entry: begun(voiceflow, entry, fields) for entry in ("command", "toml", "page", "python")}
+    calls, told = stored["command"]
+    assert len(calls) == 2, told
+    for entry, (others, said) in stored.items():
+        assert others == calls, (entry, said)
+    first = calls[0]
+    params = [each.get("params", {}) for each in first["body"]["callflow"]]
+    found = {**first, "source": params[0]["source"], "voice": params[1]["voiceProfile"]}
+    assert {name: found[name] for name in expected} == expected
+    assert (first["stops"] is not None) == ("stop_after_cost" in fields)
+
+
+@pytest.mark.parametrize("entry", ["command", "toml", "page", "python"])
+def test_a_preview_assumes_the_rate_of_the_settings_or_of_the_field(
+    voiceflow: Program, monkeypatch: pytest.MonkeyPatch, entry: str
+) -> None:
+    monkeypatch.setenv("VOICEFLOW_RATE", "3")
+    fields = {**WORDS, **READ, **SOURCE}
+    for more, rate in (({}, "3"), ({"rate": "0.5"}, "0.5")):
+        calls, told = begun(voiceflow, entry, {**fields, **more}, dry_run=True)
+        assert calls == []
+        shown = re.search(r'"rate": ?([\d.]+)|\(rate: ([\d.]+) calls/s\)', told)
+        assert shown is not None, told
+        assert float(shown[1] or shown[2]) == float(rate)
+
+
+@pytest.mark.parametrize(
+    ("entry", "name"),
+    [
+        ("command", "--valid-for: "),
+        ("toml", "kept.toml: valid-for: "),
+        ("page", "For so long: "),
+        ("python", "valid_for: "),
+    ],
+)
+def test_a_wrong_field_is_named_as_it_is_where_it_was_given(voiceflow: Program, entry: str, name: str) -> None:
+    calls, told = begun(voiceflow, entry, {**WORDS, **READ, **SOURCE, "valid_for": "7200"})
+    assert calls == []
+    assert f"{name}&#39;7200&#39; is not a duration" in told or f"{name}'7200' is not a duration" in told
+
+
+def test_people_who_were_called_before_are_called_again_where_it_is_ticked(voiceflow: Program) -> None:
+    fields = {**READ, **SOURCE, "batch": "march"}
+    assert len(begun(voiceflow, "page", {**fields, "say": "Hello."})[0]) == 2
+    assert len(begun(voiceflow, "page", {**fields, "say": "Hello again."})[0]) == 2
+    assert len(begun(voiceflow, "page", {**fields, "say": "Hello again.", "again": "yes"})[0]) == 4
