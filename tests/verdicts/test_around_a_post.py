@@ -104,12 +104,14 @@ async def test_cancelled_before_it_has_a_connection_it_is_queued_again(ground: G
     await queue_of(ground).enqueue(call())
     with never_accepts() as scene:
 
-        async def is_sending() -> bool:
-            return (await only_job(ground)).state is JobState.SENDING
+        async def is_taken() -> bool:
+            # Over our own connections a call connects before its journal entry, over httpx after it.
+            return (await only_job(ground)).state in {JobState.LEASED, JobState.SENDING}
 
-        await stopped_at_once(ground, Scene(scene.url), lambda: until(is_sending))
+        await stopped_at_once(ground, Scene(scene.url), lambda: until(is_taken))
     job = await only_job(ground)
-    assert (job.state, job.attempt, job.posts[-1].verdict) == (JobState.QUEUED, 0, VerdictKind.NOT_SENT)
+    assert (job.state, job.attempt) == (JobState.QUEUED, 0)
+    assert {post.verdict for post in job.posts} <= {VerdictKind.NOT_SENT}
     assert (await mended(ground))[1] == 1
     assert (await only_job(ground)).state is JobState.SUBMITTED
 

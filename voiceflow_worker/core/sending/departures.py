@@ -34,8 +34,8 @@ class _Rate:
 class SetRate:
     """The limits of one queue, and the rate that a person set, which stays until it is withdrawn.
 
-    A person and a starting worker may write at the same time, so each write is bound to what it was decided by: the
-    worker's to the rate that a person set, the person's to the limits that keep their other parts.
+    A person and a starting worker may write at the same time, so each write of limits is bound to what it was decided
+    by: the worker's to the rate that a person set, the person's to the limits that keep their other parts.
     """
 
     def __init__(self, store: Store, queue: str) -> None:
@@ -46,13 +46,15 @@ class SetRate:
     async def put(self, rate: float | None) -> Limits:
         """Set the rate for all workers, running ones included; returns the queue's limits. Raises StoreError."""
         ordered = Put(NAMESPACE, self._queue, self._rates.text(_Rate(rate)), None)
+        # First and by itself: whoever writes limits from here on heeds it.
+        await self._store.write(Step(units=(Unit(puts=(ordered,)),)), now=self._store.clock.now())
         while True:
             _, standing = await self._standing()
             kept = limits_from(standing)
             # Of limits that cannot be read, nothing can be kept: the next worker that starts sets the others.
             limits = Limits(rate=rate) if kept.are_unreadable else replace(kept, rate=rate)
             unit = self._unit(limits, standing, Same(LIMITS, self._queue, None if standing is None else standing.value))
-            if await self._write(replace(unit, puts=(*unit.puts, ordered))):
+            if await self._write(unit):
                 return limits
 
     async def begin(self, own: Limits) -> tuple[Limits | None, Limits]:
