@@ -180,17 +180,23 @@ def takes_too_long() -> None:
     time.sleep(1.5 * WITHIN)  # the time that a slow network takes
 
 
+@pytest.mark.parametrize("rate", [None, 5])
 @pytest.mark.parametrize("way", [ours, proxy])
 async def test_where_connecting_always_takes_too_long_each_call_rings_once(
-    tmp_path: Path, way: Callable[..., AbstractContextManager[tuple[MisbehavingServer, VoiceClient]]]
+    tmp_path: Path,
+    way: Callable[..., AbstractContextManager[tuple[MisbehavingServer, VoiceClient]]],
+    rate: float | None,
 ) -> None:
+    """Under a rate, a departure time is taken so early that the call is connected by then, once that is known."""
     with way(takes_too_long, behaviour=places_once) as (server, client):
         async with open_store(url_for("sqlite", tmp_path)) as store, client:
             queue = await enqueued(store, CALLS)
             with anyio.fail_after(LONGEST):
-                await worker_for(store, client, concurrency=2).drain()
+                await worker_for(store, client, concurrency=2, rate=rate).drain()
             assert await states(queue) == {"accepted": CALLS}
+            entries = sum(job.post_count for job in await queue.find(limit=None))
         assert len(server.posts) == CALLS
+        assert entries <= 3 * CALLS, "calls were journalled in vain, again and again"
 
 
 @either_loop

@@ -195,9 +195,9 @@ class _Slot:
 class Departures:
     """Takes departure times from the store for one worker. With `rate` None every call may leave at once.
 
-    `preparing` measures the time from the lease of a call until the call has a departure time. `journalling` measures
-    the time to journal the call. A departure time is taken early enough for these two steps and a trip to the store,
-    but at most `longest` in advance.
+    `preparing` measures the time from the lease of a call until the call has a departure time. `connecting` and
+    `journalling` measure the time to connect and to journal the call. A departure time is taken early enough for these
+    steps and a trip to the store, but at most `longest` in advance.
     """
 
     def __init__(self, store: Store, *, queue: str, rate: float | None, longest: timedelta = LONGEST) -> None:
@@ -213,6 +213,7 @@ class Departures:
         self._batcher: Batcher[datetime, _Slot] = Batcher(self._take_anew)
         self._asking = PeakLatency(clock)
         self.preparing: PeakLatency = PeakLatency(clock)
+        self.connecting: PeakLatency = PeakLatency(clock)
         self.journalling: PeakLatency = PeakLatency(clock)
         self.follow(rate)
 
@@ -307,7 +308,8 @@ class Departures:
     @property
     def _ready_in(self) -> timedelta:
         """The least time between the request for a departure time and the departure; zero with a fast store."""
-        return _beyond_stale(min(self._asking.time + self._journalled_in, self._most - HORIZON))
+        ready_in = self._asking.time + self.connecting.time + self._journalled_in
+        return _beyond_stale(min(ready_in, self._most - HORIZON))
 
     @property
     def _prepared_in(self) -> timedelta:

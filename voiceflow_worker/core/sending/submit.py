@@ -179,7 +179,9 @@ class Submitter:
                 await self._put_back(_unsent([flight], "the rate leaves no room for the call yet"))
                 return
             try:
+                began = self._departures.connecting.began()
                 flight = await self._connected(flight)
+                self._departures.connecting.ended(began)
                 await departure.near()
             except cancellations():
                 with anyio.move_on_after(LAST_WORD, shield=True):

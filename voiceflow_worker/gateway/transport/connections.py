@@ -27,6 +27,8 @@ from voiceflow_worker.model.text.web_address import Proxy
 KEEP_ALIVE = 2.0
 """Seconds for which an idle connection is kept. It is less than on most servers (uvicorn 5, nginx 75), so that a POST
 hardly ever uses a connection that the server is closing. If it does, the call is in doubt."""
+UNUSED = 10.0
+"""Seconds for which a new connection may wait for its first POST: where connecting is slow, a second comes too late."""
 _NEXT_ADDRESS = 0.25
 """Seconds after which the next address of a name is tried too (RFC 8305 §5, happy eyeballs)."""
 _END_OF_HEAD = re.compile(rb"\r?\n\r?\n")
@@ -150,7 +152,8 @@ class ConnectionPosts:
 
     def _is_fresh(self, connection: Connection) -> bool:
         """Whether a connection that was idle may be used: not for too long, and nothing has come on it."""
-        return connection.idle_since > self._loop.time() - KEEP_ALIVE and not connection.has_something_to_read
+        longest = KEEP_ALIVE if connection.posts else UNUSED
+        return connection.idle_since > self._loop.time() - longest and not connection.has_something_to_read
 
     async def _connect(self) -> Connection:
         within = self._timeouts.connect
