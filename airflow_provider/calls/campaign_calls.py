@@ -141,12 +141,13 @@ def check_rows(rows: Sequence[Mapping[str, Any]], options: CampaignOptions, *, n
         if read.request is not None and read.request.batch_id != options.batch_id:
             message = f"must be empty, because the batch of this task is {options.batch_id}"
             errors.append(Finding(row=read.raw.number, column="batch_id", message=message))
+        reported = {finding.column for finding in errors}
         errors += [
             Finding(
                 row=read.raw.number, column=str(name), message=f"has the word None ({value!r}): a value was missing"
             )
             for name, value in rows[read.raw.number - 1].items()
-            if isinstance(value, str) and has_none(value)
+            if isinstance(value, str) and has_none(value) and str(name) not in reported
         ]
         if errors:
             checked.errors += errors

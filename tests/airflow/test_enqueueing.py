@@ -74,9 +74,9 @@ async def scene() -> AsyncIterator[Scene]:
         ({"say": "It is 10:00."}, {"say": "It is 10:05."}),
         ({"to": "+5491123456789"}, {"to": "+541123456789"}),
         ({"to": "+442079460018"}, {"to": "+4402079460018"}),
-        ({"to": "+442079460018"}, {"to": "442079460018"}),
+        ({"to": "+442079460018"}, {"to": "+44 20 7946 0018"}),
     ],
-    ids=["as it was", "another text", "another spelling", "with a trunk zero", "without the plus"],
+    ids=["as it was", "another text", "another spelling", "with a trunk zero", "with blanks"],
 )
 async def test_a_call_that_was_sent_is_the_call_of_every_later_try(
     scene: Scene, first: dict[str, Any], later: dict[str, Any]

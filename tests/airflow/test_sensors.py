@@ -196,7 +196,7 @@ def test_the_sentence_with_the_keys_may_be_another(on: Stage) -> None:
 
 @pytest.mark.parametrize("outcome", ["NO_ANSWER", "COMPLETED"])
 def test_silence_fails_unless_it_is_allowed(on: Stage, outcome: str) -> None:
-    number = "+6587665081" if outcome == "COMPLETED" else "+6587665082"
+    number = "+6587665085" if outcome == "COMPLETED" else "+6587665084"
     pressing(on, number, None, None, None, outcome=outcome)
     with pytest.raises(AirflowFailException, match="nobody pressed a key"):
         approval(number).execute(context(f"silent-{outcome}"))
