@@ -88,8 +88,9 @@ _SECTIONS = {
         Field("batch", "Name of the batch", "Empty: the name of the file."),
     ),
 }  # fmt: skip
-_LABELS = {each.name: each.label for section in _SECTIONS.values() for each in section}
-_LABELS |= {"say": "Text to say", "ivr": "Menu", "file": "File of the people to call"}
+_LABELS = {each.name: each.label for section in _SECTIONS.values() for each in section} | {
+    "say": "Text to say", "ivr": "Menu", "file": "File of the people to call",
+}  # fmt: skip
 _TICKS = ("skip_bad", "again")
 """What answers the findings of a preview: it may be ticked between a preview and the start."""
 _TEXTS = (*_LABELS, "queue")
