@@ -20,11 +20,11 @@ from tests.webhooks.signing_in import OPERATORS, READERS
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]  # a browser on a busy machine
 
-OWN, CONFIRMS, CANCELS, DOUBTFUL = "+6587654321", "+6580000000", "+6580000001", "+6580000002"
+OWN, CONFIRMS, CANCELS, DOUBTFUL = "+6587654321", "+6581000000", "+6581000001", "+6581000002"
 PEOPLE = """Name,Mobile,Time,Other Time
-<b>Ana</b>,80000000,at ten,at six
-Bob,80000001,at noon,at six
-Cleo,80000002,at one,at six
+<b>Ana</b>,81000000,at ten,at six
+Bob,81000001,at noon,at six
+Cleo,81000002,at one,at six
 Dan,nobody,at two,at six
 """
 
