@@ -127,6 +127,9 @@ class Soak:
         if self._failed:
             raise self._failed[0]
         self._hands.hand_in(self._hands.missing)
+        if any(word in self._lab.holds() for word in ("set back", "restored")):
+            # A worker that began while the person settled a set-back has held the queue once more.
+            Person(self._lab, self._tell).settles()
         verdicts = aftermath(self._lab, lease=LEASE, concurrency=2 * CONCURRENCY, tell=self._tell)
         strikes = self._strikes
         strikes.tasks, strikes.tasks_stopped = self._hands.tasks_killed, self._hands.tasks_stopped
