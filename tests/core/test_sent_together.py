@@ -18,7 +18,7 @@ from voiceflow_worker import CallQueue, JobState, open_store
 from voiceflow_worker.backends.contract import ManualClock
 from voiceflow_worker.core.ports import Placement
 from voiceflow_worker.core.ports.reading import count_states
-from voiceflow_worker.core.sending.submit import Senders
+from voiceflow_worker.core.sending.submit import Senders, Submitter
 from voiceflow_worker.errors import StoreUnavailableError
 from voiceflow_worker.model.reports.verdict import PostProgress, Verdict, VerdictKind
 
@@ -99,3 +99,20 @@ async def test_journalled_calls_that_a_stop_keeps_from_leaving_are_queued_again(
     assert [(job.state, job.attempt) for job in after] == [(JobState.QUEUED, 0)] * 3
     assert {job.posts[-1].verdict for job in after} == {VerdictKind.NOT_SENT}
     assert (voice.placed, senders.in_flight) == ([], 0)
+
+
+async def test_a_fault_while_calls_are_put_back_keeps_no_journalled_call_from_leaving(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A call that is journalled and neither sent nor settled would end in doubt."""
+
+    async def fails(*_: object, **__: object) -> None:
+        raise ValueError("a fault of ours")
+
+    job = await engine.enqueue()
+    leased_at = engine.store.clock.monotonic()
+    flights = await engine.submitter.prepare(await engine.lease(1), leased_at=leased_at)
+    monkeypatch.setattr(Submitter, "_turn_back", fails)
+    for flight in await engine.submitter.begin(flights):
+        await engine.submitter.fly(flight)
+    assert await engine.state(job) == "submitted"

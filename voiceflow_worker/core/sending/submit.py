@@ -258,11 +258,12 @@ class Submitter:
             return []
         try:
             await self._turn_back(refused, leased_at=first.leased_at)
-        except StoreError as error:
+        except Exception as error:  # noqa: BLE001 - the others are journalled, and leave all the same
             _log.warning(
                 "calls could not be put back in the queue; they are queued again when their leases end",
                 jobs=_ids([job for job, _ in refused]),
                 error=str(error),
+                exc_info=None if isinstance(error, StoreError) else error,
             )
         return sending
 
