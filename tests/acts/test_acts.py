@@ -7,10 +7,10 @@ from datetime import timedelta
 
 import pytest
 
+from tests.console.stored_calls import ended, in_doubt
 from tests.support.engine import Engine
 from tests.support.flows import flow, number
 from tests.support.voices import ScriptedVoice
-from tests.webhooks.stored_calls import ended, in_doubt
 from voiceflow_worker import (
     CallPolicy,
     CallQueue,

@@ -13,7 +13,7 @@ import anyio
 import pytest
 
 from tests.cli.running import Program
-from tests.webhooks.signing_in import OPERATORS, READERS, Form, signed_in
+from tests.console.signing_in import OPERATORS, READERS, Form, signed_in
 from voiceflow_worker import CallQueue, Campaign, InvalidInputError, Job, Store, load_settings, open_store
 from voiceflow_worker.core.settling.holds import stop_rules
 from voiceflow_worker.ivr.loading import load_menus

@@ -10,19 +10,6 @@ from voiceflow_worker.core.ports import Store
 
 
 @pytest.fixture
-def store_url(tmp_path: Path) -> str:
-    """The URL of an empty store."""
-    return f"sqlite:///{tmp_path / 'calls.db'}"
-
-
-@pytest.fixture
-async def store(store_url: str) -> AsyncIterator[Store]:
-    async with open_store(store_url) as opened:
-        yield opened
-
-
-@pytest.fixture
-async def memory() -> AsyncIterator[Store]:
-    """For what does not depend on the kind of store."""
-    async with open_store("memory://") as opened:
+async def store(tmp_path: Path) -> AsyncIterator[Store]:
+    async with open_store(f"sqlite:///{tmp_path / 'calls.db'}") as opened:
         yield opened

@@ -11,13 +11,13 @@ from urllib.parse import urljoin
 import httpx
 import pytest
 
+from tests.console.signing_in import READERS, Form, sign_in
 from tests.support.flows import flow
 from tests.support.processes import Process, running
 from tests.support.redis_server import free_port
 from tests.support.waiting import wait_until
 from tests.webhooks.payload_forms import Call, whole
 from tests.webhooks.receiving import SECRET, metric_in, other
-from tests.webhooks.signing_in import READERS, Form, sign_in
 from tests.webhooks.test_payload_forms import named, submitted
 from voiceflow_worker import CallQueue, open_store
 from voiceflow_worker.core.callers import CallProgress

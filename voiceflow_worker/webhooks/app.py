@@ -84,7 +84,7 @@ def receiver_app(
         raise SettingsError("the pages have a secret for operators, but none for readers: set VOICEFLOW_UI_SECRET too")
     if ui_secret is not None:
         # Imported here, because most receivers have no pages, and need no templates.
-        from voiceflow_worker.webhooks.pages.site import Pages
+        from voiceflow_worker.console.site import Pages
 
         pages = Pages(
             store,

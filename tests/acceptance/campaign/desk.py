@@ -15,9 +15,9 @@ from typing import Any
 
 import httpx
 
+from tests.console.browser.reader import Reader
 from tests.docs.test_tutorial import free_port
 from tests.support.processes import Process, running, voiceflow
-from tests.webhooks.browser.reader import Reader
 
 LONGEST = 1800.0
 """Seconds that a command may take: the largest campaign on a busy machine."""

@@ -17,10 +17,10 @@ from tests.acceptance.campaign.desk import Desk
 from tests.acceptance.campaign.judge import Ended, judge
 from tests.acceptance.campaign.people import BAD, OPENS, ZONES, Hours, People, write_people
 from tests.acceptance.campaign.progress import UNDER_WAY, WITHIN, Progress, watching
+from tests.console.browser.conftest import chromium_in
+from tests.console.browser.reader import Reader
 from tests.support.processes import Process
 from tests.support.waiting import wait_until
-from tests.webhooks.browser.conftest import chromium_in
-from tests.webhooks.browser.reader import Reader
 
 MENU = Path(__file__).with_name("delivery.py")
 READERS, OPERATORS = "to-look-at-it", "to-steer-it"

@@ -20,13 +20,16 @@ from starlette.applications import Starlette
 from starlette.routing import Mount, Route
 from starlette.types import ASGIApp
 
+from tests.console.signing_in import Form
 from tests.support.engine import Engine
 from tests.support.faulty_store import FaultyStore, StoreCall
 from tests.support.flows import flow, number
 from tests.support.voices import ScriptedVoice, unknown
-from tests.webhooks.signing_in import Form
 from voiceflow_worker import CallPolicy, CallQueue, CallRequest, Job, open_store
 from voiceflow_worker.backends.contract.samples import ManualClock, add_jobs, commit, delete
+from voiceflow_worker.console.routes import calls
+from voiceflow_worker.console.sessions import PageRole, PageSessions
+from voiceflow_worker.console.site import Pages
 from voiceflow_worker.core.callers import Callers, CallProgress, MenuCall
 from voiceflow_worker.core.overview.status import Heartbeats, RateHistory, WorkerBeat
 from voiceflow_worker.core.ports import Store
@@ -40,9 +43,6 @@ from voiceflow_worker.model.reports.outcome import Outcome
 from voiceflow_worker.model.reports.status import SessionStatus
 from voiceflow_worker.model.reports.verdict import VerdictKind
 from voiceflow_worker.webhooks import receiver_app
-from voiceflow_worker.webhooks.pages.routes import calls
-from voiceflow_worker.webhooks.pages.sessions import PageRole, PageSessions
-from voiceflow_worker.webhooks.pages.site import Pages
 
 pytestmark = pytest.mark.anyio
 

@@ -34,11 +34,11 @@ from voiceflow_worker.acts import (
     Unsuppress,
 )
 from voiceflow_worker.campaigns.files.number_file import NumberFile, read_number_file
+from voiceflow_worker.console.sessions import PageForm
 from voiceflow_worker.errors import CampaignFileError, InvalidInputError, JobError
 from voiceflow_worker.model.jobs.job import JobState
 from voiceflow_worker.model.jobs.policy import read_redial_on
 from voiceflow_worker.model.text.wording import count_of, read_duration
-from voiceflow_worker.webhooks.pages.sessions import PageForm
 
 LONGEST_REASON = 500
 

@@ -19,11 +19,7 @@ from starlette.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope
 
 from voiceflow_worker.campaigns.reports.report_files import ReportFiles, write_report_files
-from voiceflow_worker.core.ports import Store
-from voiceflow_worker.core.ports.record_set import BatchNames
-from voiceflow_worker.errors import InvalidInputError
-from voiceflow_worker.model.text.wording import QUEUE_NAME
-from voiceflow_worker.webhooks.pages.routes.page import (
+from voiceflow_worker.console.routes.page import (
     DEFAULT_QUEUE,
     LONGEST_NAME,
     Answer,
@@ -32,7 +28,11 @@ from voiceflow_worker.webhooks.pages.routes.page import (
     problem,
     sentence,
 )
-from voiceflow_worker.webhooks.pages.sessions import PageSession
+from voiceflow_worker.console.sessions import PageSession
+from voiceflow_worker.core.ports import Store
+from voiceflow_worker.core.ports.record_set import BatchNames
+from voiceflow_worker.errors import InvalidInputError
+from voiceflow_worker.model.text.wording import QUEUE_NAME
 
 ROOM = "export"
 EXPORT_LIMIT = timedelta(minutes=15)

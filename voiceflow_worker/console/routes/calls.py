@@ -13,6 +13,20 @@ from zoneinfo import ZoneInfo
 from starlette.responses import Response
 
 from voiceflow_worker.acts import decidable_from
+from voiceflow_worker.console.routes.charts import texts_of, tone_of
+from voiceflow_worker.console.routes.page import (
+    DEFAULT_QUEUE,
+    LONGEST_NAME,
+    Answer,
+    Page,
+    PageRequest,
+    PageRoute,
+    call_with,
+    find_calls,
+    number_in,
+    problem,
+    queue_names,
+)
 from voiceflow_worker.core.callers import CallProgress
 from voiceflow_worker.core.overview.batches import read_queues
 from voiceflow_worker.core.overview.story import Story, story
@@ -26,20 +40,6 @@ from voiceflow_worker.model.jobs.policy import CallPolicy, read_outcomes
 from voiceflow_worker.model.jobs.totals import Totals
 from voiceflow_worker.model.reports.status import SessionStatus
 from voiceflow_worker.model.window import zone_named
-from voiceflow_worker.webhooks.pages.routes.charts import texts_of, tone_of
-from voiceflow_worker.webhooks.pages.routes.page import (
-    DEFAULT_QUEUE,
-    LONGEST_NAME,
-    Answer,
-    Page,
-    PageRequest,
-    PageRoute,
-    call_with,
-    find_calls,
-    number_in,
-    problem,
-    queue_names,
-)
 
 MOST_RELATED = 10
 _DUE = {

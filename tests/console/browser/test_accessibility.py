@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
+from tests.console.browser.conftest import chromium_in
+from tests.console.browser.reader import Reader
+from tests.console.signing_in import OPERATORS, READERS
 from tests.support.stage import Stage, stage
 from tests.support.waiting import wait_until
-from tests.webhooks.browser.conftest import chromium_in
-from tests.webhooks.browser.reader import Reader
-from tests.webhooks.signing_in import OPERATORS, READERS
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]  # a browser on a busy machine
 

@@ -9,16 +9,16 @@ import pytest
 from starlette.applications import Starlette
 from starlette.routing import Mount
 
+from tests.console.signing_in import FROM_HERE, HOST, OPERATORS, READERS, Form, browser, confirmed, receiver, signed_in
+from tests.console.stored_calls import ended, in_doubt
+from tests.console.test_pages import Page, enqueued, hostile
 from tests.support.faulty_store import FaultyStore, StoreCall
-from tests.webhooks.signing_in import FROM_HERE, HOST, OPERATORS, READERS, Form, browser, confirmed, receiver, signed_in
-from tests.webhooks.stored_calls import ended, in_doubt
-from tests.webhooks.test_pages import Page, enqueued, hostile
 from voiceflow_worker import CallQueue, Store, SuppressionList
 from voiceflow_worker.backends.contract.samples import add_jobs
+from voiceflow_worker.console.acting import ACTIONS
+from voiceflow_worker.console.site import Pages
 from voiceflow_worker.core.ports.reading import gates_of
 from voiceflow_worker.core.ports.record_set import QueueNames
-from voiceflow_worker.webhooks.pages.acting import ACTIONS
-from voiceflow_worker.webhooks.pages.site import Pages
 
 pytestmark = pytest.mark.anyio
 

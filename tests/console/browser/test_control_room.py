@@ -8,11 +8,11 @@ import pytest
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
+from tests.console.browser.reader import PHONE, Reader
+from tests.console.signing_in import OPERATORS
 from tests.support.processes import waited_for_a_processor
 from tests.support.stage import Stage
 from tests.support.waiting import wait_until
-from tests.webhooks.browser.reader import PHONE, Reader
-from tests.webhooks.signing_in import OPERATORS
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]  # a browser on a busy machine
 

@@ -8,8 +8,8 @@ from zoneinfo import ZoneInfo
 import pytest
 from selenium.webdriver.common.by import By
 
+from tests.console.browser.reader import Reader
 from tests.support.stage import Stage
-from tests.webhooks.browser.reader import Reader
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]  # a browser on a busy machine
 

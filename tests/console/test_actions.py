@@ -12,12 +12,12 @@ import pytest
 from structlog.testing import capture_logs
 
 from tests.cli.eight_by_eight import running
+from tests.console.signing_in import HOST, OPERATORS, READERS, Form, confirmed, receiver, signed_in
+from tests.console.stored_calls import ended, in_doubt
+from tests.console.test_pages import Page, enqueued
 from tests.support.engine import Engine
 from tests.support.flows import number
 from tests.support.voices import ScriptedVoice, unknown
-from tests.webhooks.signing_in import HOST, OPERATORS, READERS, Form, confirmed, receiver, signed_in
-from tests.webhooks.stored_calls import ended, in_doubt
-from tests.webhooks.test_pages import Page, enqueued
 from voiceflow_worker import CallQueue, Job, Store, SuppressionList, open_store
 from voiceflow_worker.backends.contract.samples import ManualClock, add_jobs
 from voiceflow_worker.core.ports import Query

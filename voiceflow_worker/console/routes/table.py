@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from voiceflow_worker.console.actions import INBOX
+from voiceflow_worker.console.routes.batches import batch_route, show_batches, show_overview
+from voiceflow_worker.console.routes.calls import doubts_route, show_call, show_calls, show_suppression
+from voiceflow_worker.console.routes.page import PageRoute
 from voiceflow_worker.core.overview.breakdown import LargeBreakdowns
 from voiceflow_worker.model.jobs.policy import CallPolicy
-from voiceflow_worker.webhooks.pages.actions import INBOX
-from voiceflow_worker.webhooks.pages.routes.batches import batch_route, show_batches, show_overview
-from voiceflow_worker.webhooks.pages.routes.calls import doubts_route, show_call, show_calls, show_suppression
-from voiceflow_worker.webhooks.pages.routes.page import PageRoute
 
 
 def page_routes(*, policy: CallPolicy, large: LargeBreakdowns) -> Mapping[str, PageRoute]:

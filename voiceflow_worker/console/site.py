@@ -17,19 +17,19 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from voiceflow_worker.acts import Operator, TimeAt8x8
+from voiceflow_worker.console import campaigns, exports
+from voiceflow_worker.console.acting import ROOM, PageActing, only_operators
+from voiceflow_worker.console.actions import ActionDone
+from voiceflow_worker.console.door import SIGN_IN, SIGN_OUT, PageDoor, SenderOf
+from voiceflow_worker.console.rendering import PageRenderer
+from voiceflow_worker.console.routes.page import Answer, PageRequest, problem, read_request
+from voiceflow_worker.console.routes.table import page_routes
+from voiceflow_worker.console.sessions import PageSession, PageSessions
 from voiceflow_worker.core.overview.breakdown import LargeBreakdowns
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.errors import StoreError
 from voiceflow_worker.ivr.menu import Menu
 from voiceflow_worker.model.jobs.policy import CallPolicy
-from voiceflow_worker.webhooks.pages import campaigns, exports
-from voiceflow_worker.webhooks.pages.acting import ROOM, PageActing, only_operators
-from voiceflow_worker.webhooks.pages.actions import ActionDone
-from voiceflow_worker.webhooks.pages.door import SIGN_IN, SIGN_OUT, PageDoor, SenderOf
-from voiceflow_worker.webhooks.pages.rendering import PageRenderer
-from voiceflow_worker.webhooks.pages.routes.page import Answer, PageRequest, problem, read_request
-from voiceflow_worker.webhooks.pages.routes.table import page_routes
-from voiceflow_worker.webhooks.pages.sessions import PageSession, PageSessions
 
 if TYPE_CHECKING:
     from voiceflow_worker.settings import Settings
@@ -47,7 +47,7 @@ class StaticFiles:
 
     def __init__(self) -> None:
         # Read now, because later no file descriptor may be left.
-        place = resources.files("voiceflow_worker.webhooks.pages").joinpath(FOLDER)
+        place = resources.files("voiceflow_worker.console").joinpath(FOLDER)
         self._files = {name: place.joinpath(name).read_bytes() for name in _KINDS}
         self.version: str = sha256(b"".join(self._files.values())).hexdigest()[:12]
 

@@ -24,15 +24,15 @@ from voiceflow_worker.campaigns.calls.options import CampaignOptions
 from voiceflow_worker.campaigns.campaign import Campaign
 from voiceflow_worker.campaigns.campaign_rows import open_campaign
 from voiceflow_worker.campaigns.enqueue import EnqueueReport
+from voiceflow_worker.console.actions import ActionDone, page_of
+from voiceflow_worker.console.routes.page import DEFAULT_QUEUE, Answer, Page, problem, sentence
+from voiceflow_worker.console.sessions import FormRefusedError, PageForm, PageSession, checked_form
 from voiceflow_worker.core.admission import CallRequest
 from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.ivr.menu import Menu
 from voiceflow_worker.model.flows.callflow import CallFlow
 from voiceflow_worker.model.numbers.reading import read_number
 from voiceflow_worker.model.text.wording import count_of
-from voiceflow_worker.webhooks.pages.actions import ActionDone, page_of
-from voiceflow_worker.webhooks.pages.routes.page import DEFAULT_QUEUE, Answer, Page, problem, sentence
-from voiceflow_worker.webhooks.pages.sessions import FormRefusedError, PageForm, PageSession, checked_form
 
 if TYPE_CHECKING:
     from voiceflow_worker.settings import Settings

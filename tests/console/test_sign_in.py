@@ -10,7 +10,7 @@ import httpx
 import pytest
 from structlog.testing import capture_logs
 
-from tests.webhooks.signing_in import (
+from tests.console.signing_in import (
     FROM_HERE,
     HOST,
     OPERATORS,
@@ -24,9 +24,9 @@ from tests.webhooks.signing_in import (
 from voiceflow_worker import Store
 from voiceflow_worker.backends.contract.samples import ManualClock
 from voiceflow_worker.backends.memory import MemoryStore
+from voiceflow_worker.console.sessions import LASTS, MOST_ADDRESSES, PageRole, PageSessions, WrongSecrets
 from voiceflow_worker.errors import SettingsError
 from voiceflow_worker.webhooks import receiver_app
-from voiceflow_worker.webhooks.pages.sessions import LASTS, MOST_ADDRESSES, PageRole, PageSessions, WrongSecrets
 
 pytestmark = pytest.mark.anyio
 

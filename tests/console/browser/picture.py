@@ -1,4 +1,4 @@
-"""Make docs/images/batch.webp, the picture of a page in the README: python -m tests.webhooks.browser.picture"""
+"""Make docs/images/batch.webp, the picture of a page in the README: python -m tests.console.browser.picture"""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import base64
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from tests.console.browser.conftest import chromium_in
+from tests.console.browser.reader import Reader
+from tests.console.signing_in import OPERATORS, READERS
 from tests.support.stage import stage
 from tests.support.waiting import wait_until
-from tests.webhooks.browser.conftest import chromium_in
-from tests.webhooks.browser.reader import Reader
-from tests.webhooks.signing_in import OPERATORS, READERS
 
 PICTURE = Path(__file__).parents[3] / "docs" / "images" / "batch.webp"
 CALLS, SHOWN_AT = 600, 400

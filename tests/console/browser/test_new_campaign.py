@@ -12,11 +12,11 @@ from openpyxl import load_workbook
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.select import Select
 
+from tests.console.browser.reader import PHONE, Reader
+from tests.console.browser.test_accessibility import violations
+from tests.console.signing_in import OPERATORS, READERS
 from tests.support.stage import Stage, stage
 from tests.support.waiting import wait_until
-from tests.webhooks.browser.reader import PHONE, Reader
-from tests.webhooks.browser.test_accessibility import violations
-from tests.webhooks.signing_in import OPERATORS, READERS
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]  # a browser on a busy machine
 

@@ -13,8 +13,8 @@ from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.wait import WebDriverWait
 
+from tests.console.signing_in import OPERATORS
 from tests.support.waiting import wait_until
-from tests.webhooks.signing_in import OPERATORS
 
 PHONE = 375
 

@@ -13,9 +13,9 @@ from selenium import webdriver
 from selenium.common.exceptions import WebDriverException
 from selenium.webdriver.chrome.service import Service
 
+from tests.console.browser.reader import Reader
+from tests.console.signing_in import OPERATORS, READERS
 from tests.support.stage import Stage, stage
-from tests.webhooks.browser.reader import Reader
-from tests.webhooks.signing_in import OPERATORS, READERS
 
 BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 DRIVER = shutil.which("chromedriver")

@@ -6,17 +6,9 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from urllib.parse import quote
 
-from voiceflow_worker.core.overview.batches import BatchProgress, read_batch, read_batches, read_queue, read_queues
-from voiceflow_worker.core.overview.breakdown import LargeBreakdown, LargeBreakdowns, read_breakdown
-from voiceflow_worker.core.overview.status import HOUR, MINUTE, Heartbeats, RateHistory
-from voiceflow_worker.core.ports import Query, Store
-from voiceflow_worker.core.ports.reading import find_jobs, gates_of
-from voiceflow_worker.model.jobs.gate import Gate, GateState
-from voiceflow_worker.model.jobs.totals import Totals
-from voiceflow_worker.model.text.wording import QUEUE_NAME
-from voiceflow_worker.webhooks.pages.routes.calls import OTHER_KEYS, show_found
-from voiceflow_worker.webhooks.pages.routes.charts import ChartBar, Curve, bar_of_states, bars, curve, tone_of
-from voiceflow_worker.webhooks.pages.routes.page import (
+from voiceflow_worker.console.routes.calls import OTHER_KEYS, show_found
+from voiceflow_worker.console.routes.charts import ChartBar, Curve, bar_of_states, bars, curve, tone_of
+from voiceflow_worker.console.routes.page import (
     DEFAULT_QUEUE,
     LONGEST_NAME,
     Answer,
@@ -26,6 +18,14 @@ from voiceflow_worker.webhooks.pages.routes.page import (
     no_such_batch,
     queue_names,
 )
+from voiceflow_worker.core.overview.batches import BatchProgress, read_batch, read_batches, read_queue, read_queues
+from voiceflow_worker.core.overview.breakdown import LargeBreakdown, LargeBreakdowns, read_breakdown
+from voiceflow_worker.core.overview.status import HOUR, MINUTE, Heartbeats, RateHistory
+from voiceflow_worker.core.ports import Query, Store
+from voiceflow_worker.core.ports.reading import find_jobs, gates_of
+from voiceflow_worker.model.jobs.gate import Gate, GateState
+from voiceflow_worker.model.jobs.totals import Totals
+from voiceflow_worker.model.text.wording import QUEUE_NAME
 
 MOST_BATCHES = 10
 """The largest number of batches on this page. Batches under way come first."""

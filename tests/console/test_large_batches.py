@@ -7,19 +7,19 @@ from datetime import timedelta
 import httpx
 import pytest
 
+from tests.console.signing_in import READERS, receiver, signed_in
+from tests.console.test_pages import Page, enqueued
 from tests.support.engine import Engine
 from tests.support.faulty_store import FaultyStore, StoreCall
 from tests.support.flows import number
 from tests.support.voices import ScriptedVoice
 from tests.support.waiting import until
-from tests.webhooks.signing_in import READERS, receiver, signed_in
-from tests.webhooks.test_pages import Page, enqueued
 from voiceflow_worker import Store, open_store
 from voiceflow_worker.backends.contract.samples import ManualClock
+from voiceflow_worker.console.routes import batches as batch
 from voiceflow_worker.core.overview import breakdown
 from voiceflow_worker.core.overview.breakdown import COUNTED_AGAIN, LargeBreakdowns
 from voiceflow_worker.errors import StoreUnavailableError
-from voiceflow_worker.webhooks.pages.routes import batches as batch
 
 pytestmark = pytest.mark.anyio
 

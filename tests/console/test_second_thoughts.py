@@ -8,10 +8,10 @@ from datetime import timedelta
 import httpx
 import pytest
 
+from tests.console.signing_in import Form, confirmed, receiver, signed_in
+from tests.console.stored_calls import ended, in_doubt
 from tests.support.engine import Engine
 from tests.support.voices import ScriptedVoice
-from tests.webhooks.signing_in import Form, confirmed, receiver, signed_in
-from tests.webhooks.stored_calls import ended, in_doubt
 from voiceflow_worker import CallQueue, JobState, SessionStatus, Store, open_store
 from voiceflow_worker.backends.contract.samples import ManualClock
 

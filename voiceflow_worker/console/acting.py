@@ -12,9 +12,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope
 
 from voiceflow_worker.acts import ActRefusedError, Operator, UnknownSubjectError
-from voiceflow_worker.core.ports.record_set import text_records
-from voiceflow_worker.errors import InvalidInputError, JobError, JobNotFoundError, VoiceflowError
-from voiceflow_worker.webhooks.pages.actions import (
+from voiceflow_worker.console.actions import (
     ActionDone,
     CancelBatchAction,
     CancelCallAction,
@@ -30,8 +28,10 @@ from voiceflow_worker.webhooks.pages.actions import (
     UnsuppressAction,
     page_of,
 )
-from voiceflow_worker.webhooks.pages.routes.page import Answer, Page, PageRequest, problem, sentence
-from voiceflow_worker.webhooks.pages.sessions import FormRefusedError, PageForm, PageSession, checked_form
+from voiceflow_worker.console.routes.page import Answer, Page, PageRequest, problem, sentence
+from voiceflow_worker.console.sessions import FormRefusedError, PageForm, PageSession, checked_form
+from voiceflow_worker.core.ports.record_set import text_records
+from voiceflow_worker.errors import InvalidInputError, JobError, JobNotFoundError, VoiceflowError
 
 ROOM = "act"
 LONGEST_FORM = 10_000_000

@@ -16,16 +16,16 @@ import pytest
 from openpyxl import load_workbook
 from structlog.testing import capture_logs
 
+from tests.console.signing_in import READERS, browser, receiver, signed_in
+from tests.console.test_pages import STRICT, Page, enqueued, hostile, hostile_job
 from tests.support.engine import Engine
 from tests.support.faulty_store import FaultyStore, StoreCall
 from tests.support.flows import flow, number
 from tests.support.voices import ScriptedVoice
-from tests.webhooks.signing_in import READERS, browser, receiver, signed_in
-from tests.webhooks.test_pages import STRICT, Page, enqueued, hostile, hostile_job
 from voiceflow_worker import CallQueue, CallRequest, Store
 from voiceflow_worker.backends.contract.samples import add_jobs
+from voiceflow_worker.console.site import Pages
 from voiceflow_worker.core.overview.breakdown import PAGE
-from voiceflow_worker.webhooks.pages.site import Pages
 
 pytestmark = pytest.mark.anyio
 

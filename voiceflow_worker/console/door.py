@@ -13,10 +13,8 @@ from starlette.datastructures import Headers
 from starlette.responses import Response
 from starlette.types import Receive, Scope
 
-from voiceflow_worker.core.ports import Clock
-from voiceflow_worker.model.text.wording import LONGEST_NAME, read_name
-from voiceflow_worker.webhooks.pages.routes.page import Answer, Page, PageRequest, problem, sentence
-from voiceflow_worker.webhooks.pages.sessions import (
+from voiceflow_worker.console.routes.page import Answer, Page, PageRequest, problem, sentence
+from voiceflow_worker.console.sessions import (
     LASTS,
     Address,
     FormRefusedError,
@@ -27,6 +25,8 @@ from voiceflow_worker.webhooks.pages.sessions import (
     comes_from_here,
     read_form,
 )
+from voiceflow_worker.core.ports import Clock
+from voiceflow_worker.model.text.wording import LONGEST_NAME, read_name
 
 SIGN_IN, SIGN_OUT = "sign-in", "sign-out"
 _COOKIE = "voiceflow"

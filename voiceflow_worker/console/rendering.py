@@ -10,12 +10,12 @@ from urllib.parse import quote, urlencode
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from voiceflow_worker.console.routes.charts import bar_of_states, bars, columns_of_time, tone_of
+from voiceflow_worker.console.routes.page import Page, PageRequest, sentence
 from voiceflow_worker.core.overview.story import ending
 from voiceflow_worker.model.jobs.job import Job
 from voiceflow_worker.model.text.printable import shown_in_page
 from voiceflow_worker.model.text.wording import duration_in_words, in_words
-from voiceflow_worker.webhooks.pages.routes.charts import bar_of_states, bars, columns_of_time, tone_of
-from voiceflow_worker.webhooks.pages.routes.page import Page, PageRequest, sentence
 
 
 class PageRenderer:
@@ -40,7 +40,7 @@ class PageRenderer:
 def _compiled(static_version: str) -> Environment:
     """All templates. They are compiled once in a process, for all its receivers, because this takes 0.2 s."""
     templates: Any = Environment(
-        loader=PackageLoader("voiceflow_worker.webhooks.pages"),
+        loader=PackageLoader("voiceflow_worker.console"),
         autoescape=True,
         finalize=shown_in_page,
         undefined=StrictUndefined,
