@@ -8,9 +8,9 @@ from pathlib import Path
 import anyio
 import pytest
 
-from voiceflow_worker.cli.checks.account import judged_clock
-from voiceflow_worker.cli.checks.context import CannotLookError, Diagnosis, Level, carried_out
-from voiceflow_worker.cli.checks.store import judged_mount
+from voiceflow_worker.service.doctor.account import judged_clock
+from voiceflow_worker.service.doctor.context import CannotLookError, Diagnosis, Level, carried_out
+from voiceflow_worker.service.doctor.store import judged_mount
 
 pytestmark = pytest.mark.anyio
 

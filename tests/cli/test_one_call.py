@@ -124,7 +124,7 @@ def test_a_phone_that_is_busy_is_not_reached_and_not_called_again(
 def test_a_summary_that_does_not_come_is_reported(
     voiceflow: Program, eight: EightByEight, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("voiceflow_worker.cli.one_call.SUMMARY_WITHIN", timedelta(milliseconds=300))
+    monkeypatch.setattr("voiceflow_worker.service.one_call.SUMMARY_WITHIN", timedelta(milliseconds=300))
     listens(voiceflow.folder)
     ended = call(voiceflow)
     last = steps(ended)[-1]
@@ -198,7 +198,7 @@ def test_a_batch_that_was_cancelled_for_good_is_not_in_the_way(voiceflow: Progra
 def test_a_busy_number_is_waited_for_until_the_call_expires(
     voiceflow: Program, eight: EightByEight, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("voiceflow_worker.cli.one_call.VALID_FOR", timedelta(seconds=1))
+    monkeypatch.setattr("voiceflow_worker.service.one_call.VALID_FOR", timedelta(seconds=1))
     listens(voiceflow.folder)
     within(voiceflow.folder, busy)
     ended = call(voiceflow)

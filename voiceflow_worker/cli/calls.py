@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import timedelta
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from voiceflow_worker.cli.opening import acting, carried_out, require_batch
+from voiceflow_worker.cli.opening import (
+    acting,
+    carried_out,
+    opened_queue,
+    require_batch,
+    signals_to,
+    voice_client,
+)
 from voiceflow_worker.cli.options import AsOption, BatchOption, Flag, LimitOption, QueueOptions, SinceOption, YesOption
 from voiceflow_worker.cli.output import ExitCode, Output, first
 from voiceflow_worker.core.ports import Order, Query
@@ -20,6 +29,10 @@ from voiceflow_worker.model.jobs.policy import read_outcomes
 from voiceflow_worker.model.numbers.phone import with_plus
 from voiceflow_worker.model.numbers.reading import read_number
 from voiceflow_worker.model.text.wording import count_of
+
+if TYPE_CHECKING:
+    from voiceflow_worker.service.one_call import OneCall, Step, Tell
+    from voiceflow_worker.settings import Settings
 
 PAGE = 500
 
@@ -316,13 +329,33 @@ async def call(
         voiceflow call +6581234567 --say "The server room is too warm."
         voiceflow call +6581234567 --say "Wake up." --json | jq -r 'select(.step == "summary").message'
     """
-    from voiceflow_worker.cli.one_call import OneCall, number_to_call, place_call, reporting
-
-    output = common.output()
+    from voiceflow_worker.service.one_call import OneCall, number_to_call
 
     if not say.strip():
         raise InvalidInputError("--say is empty: give the text to speak")
     wanted = OneCall(number=number_to_call(number, place="NUMBER"), text=say, batch="call", command="voiceflow call")
     settings = common.settings(voice_profile=voice_profile, source=source)
-    reached = await place_call(settings, wanted, tell=reporting(output), without_outcome=without_outcome)
+    return await placed(settings, wanted, tell=reporting(common.output()), without_outcome=without_outcome)
+
+
+def reporting(output: Output) -> Tell:
+    """A function that prints each step when it happens, even if stdout is a pipe."""
+
+    def tell(step: Step) -> None:
+        with suppress(OSError):  # nobody reads it any more, such as `| head -1`: the call goes on
+            output.result(step.as_json(), step.as_line())
+            sys.stdout.flush()
+
+    return tell
+
+
+async def placed(settings: Settings, wanted: OneCall, *, tell: Tell, without_outcome: bool) -> ExitCode:
+    """Place this call until its end, or until a signal. Exit 0 if the person was reached, 1 if not."""
+    from voiceflow_worker.service.one_call import place_call
+
+    voice = voice_client(settings)
+    async with opened_queue(settings, makes=True) as calls, voice:
+        reached = await place_call(
+            calls, voice, wanted, settings=settings, tell=tell, stops=signals_to, without_outcome=without_outcome
+        )
     return ExitCode.DONE if reached else ExitCode.UNDONE

@@ -93,9 +93,10 @@ async def _show(output: Output, calls: CallQueue) -> _Result:
     from voiceflow_worker.core.overview.status import Heartbeats
     from voiceflow_worker.core.settling.settle import Settler
     from voiceflow_worker.core.worker import Worker
+    from voiceflow_worker.gateway.account import PATH
     from voiceflow_worker.gateway.client import VoiceClient
     from voiceflow_worker.sandbox import Sandbox
-    from voiceflow_worker.webhooks.app import PATH, webhook_app
+    from voiceflow_worker.webhooks.app import webhook_app
 
     store, secret = calls.store, f"Bearer {secrets.token_hex(16)}"
     app = webhook_app(Settler(store, CallPolicy()), secret=secret, heartbeats=Heartbeats(store))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Annotated
@@ -11,12 +12,12 @@ from cyclopts import Parameter
 
 from voiceflow_worker.cli.opening import settings_from
 from voiceflow_worker.cli.options import Flag, JsonOption, QueueOption, StoreOption
-from voiceflow_worker.cli.output import ExitCode, Output
+from voiceflow_worker.cli.output import ExitCode, Output, with_remedies
 from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.model.text.wording import count_of
 
 if TYPE_CHECKING:
-    from voiceflow_worker.cli.checks.context import Diagnosis
+    from voiceflow_worker.service.doctor.context import Diagnosis
 
 
 TEST_TEXT = "This is a test call of voiceflow worker. If you hear this, your calls work. Goodbye."
@@ -51,9 +52,10 @@ async def doctor(
         voiceflow doctor --call +6581234567
         voiceflow doctor --json | jq -r 'select(.level == "failure") | .check'
     """
-    from voiceflow_worker.cli.checks import examine
-    from voiceflow_worker.cli.checks.context import Level, failure, ok
-    from voiceflow_worker.cli.one_call import OneCall, Step, number_to_call, place_call, reporting
+    from voiceflow_worker.cli.calls import placed, reporting
+    from voiceflow_worker.service.doctor import examine
+    from voiceflow_worker.service.doctor.context import Level, failure, ok
+    from voiceflow_worker.service.one_call import OneCall, Step, number_to_call
 
     if without_outcome and call is None:
         raise InvalidInputError("--without-outcome works only together with --call NUMBER")
@@ -62,6 +64,7 @@ async def doctor(
     found: list[Diagnosis] = []
 
     def tell(line: Diagnosis) -> None:
+        line = replace(line, remedy=line.remedy and with_remedies(line.remedy, line.remedies))
         found.append(line)
         output.document(line.as_json())
 
@@ -81,13 +84,12 @@ async def doctor(
         return ExitCode.UNDONE
     tell_step(Step("checked", now, ok(f"{count_of(len(found), 'check')} made; calls can be sent")))
     test = OneCall(number=number, text=TEST_TEXT, batch="doctor", command="voiceflow doctor --call")
-    reached = await place_call(load(), test, tell=tell_step, without_outcome=without_outcome)
-    return ExitCode.DONE if reached else ExitCode.UNDONE
+    return await placed(load(), test, tell=tell_step, without_outcome=without_outcome)
 
 
 def _show(output: Output, found: Sequence[Diagnosis], *, all_of_them: bool) -> None:
     """Print the diagnoses, the failures last: all of them, or only warnings and failures."""
-    from voiceflow_worker.cli.checks.context import Level
+    from voiceflow_worker.service.doctor.context import Level
 
     looked = [line for line in found if line.waits_for is None]
     shown = [line for line in looked if all_of_them or line.level is not Level.OK]

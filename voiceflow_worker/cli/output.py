@@ -28,7 +28,6 @@ from voiceflow_worker.errors import (
     VoiceUnavailableError,
 )
 from voiceflow_worker.finding import Finding, Remedy, Severity
-from voiceflow_worker.model.jobs.gate import Gate, GateScope
 from voiceflow_worker.model.text.printable import printable, printable_json, printable_line, without_secrets_in
 from voiceflow_worker.model.text.wording import count_of, file_remedy, rfc3339
 
@@ -475,10 +474,3 @@ def _in_short(rows: Sequence[int]) -> str | int | None:
 def in_words(*, errors: int, warnings: int) -> str:
     """The two counts in words, such as `3 errors, 1 warning`."""
     return f"{count_of(errors, 'error')}, {count_of(warnings, 'warning')}"
-
-
-def resume_of(gate: Gate) -> str:
-    """The command that opens this gate, in backquotes."""
-    if gate.scope is GateScope.BATCH:
-        return f"`voiceflow resume --batch {gate.name}`"
-    return "`voiceflow resume`" if gate.name == "default" else f"`voiceflow resume --queue {gate.name}`"

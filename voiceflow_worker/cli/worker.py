@@ -103,7 +103,8 @@ async def worker(
 
 
 async def _send(output: Output, calls: CallQueue, settings: Settings, *, drain: bool) -> ExitCode:
-    from voiceflow_worker.cli.sending import tell_drained, worker_of
+    from voiceflow_worker.cli.sending import tell_drained
+    from voiceflow_worker.service.worker import worker_of
 
     async with voice_client(settings) as voice:
         sender = worker_of(settings, calls.store, voice)
@@ -165,8 +166,8 @@ def _lines(output: Output, calls: CallQueue, *, drain: bool) -> AbstractAsyncCon
 
 
 async def _tell_start(output: Output, calls: CallQueue, settings: Settings, *, processes: int = 1) -> None:
-    from voiceflow_worker.cli.checks.store import waiting_menus
     from voiceflow_worker.core.sending.departures import SetRate
+    from voiceflow_worker.service.doctor.store import waiting_menus
 
     wanted = settings.rate
     held = (await SetRate(calls.store, calls.name).over(Limits(rate=wanted))).rate
@@ -191,9 +192,9 @@ async def _tell_start(output: Output, calls: CallQueue, settings: Settings, *, p
 @asynccontextmanager
 async def _account_asked(output: Output, settings: Settings) -> AsyncGenerator[None]:
     """A context beside which the account is asked whether summaries can arrive. If they cannot, a line says so."""
-    from voiceflow_worker.cli.checks.account import summaries
-    from voiceflow_worker.cli.checks.context import Level
     from voiceflow_worker.core.ports.parts import Parts
+    from voiceflow_worker.service.doctor.account import summaries
+    from voiceflow_worker.service.doctor.context import Level
 
     async def ask() -> None:
         with suppress(VoiceError):  # the calls meet the same fault, and the worker reports it
@@ -223,8 +224,8 @@ async def _metrics(
         yield
         return
     from voiceflow_worker.asgi.server import serving
-    from voiceflow_worker.cli.sending import metrics_app
     from voiceflow_worker.notify.webhook import HookMetrics
+    from voiceflow_worker.service.worker import metrics_app
 
     app = metrics_app(calls, None if hooks is None else HookMetrics(hooks))
     async with serving(app, host=host, port=port) as address:

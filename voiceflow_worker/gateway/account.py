@@ -30,6 +30,9 @@ T = TypeVar("T")
 _DEAREST = Decimal(10) ** 12
 Fields = Mapping[str, object]
 
+PATH = "/webhooks/8x8"
+"""The path at which a receiver takes the events of 8x8."""
+
 
 class WebhookType(StrEnum):
     """The type of a webhook. Each type of event has its own webhook (8x8 webhooks reference)."""

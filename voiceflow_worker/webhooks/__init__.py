@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from voiceflow_worker.webhooks.app import PATH as PATH
+from voiceflow_worker.gateway.account import PATH as PATH
 from voiceflow_worker.webhooks.app import receiver_app as receiver_app
 from voiceflow_worker.webhooks.app import webhook_app as webhook_app
 from voiceflow_worker.webhooks.readiness import Probe as Probe

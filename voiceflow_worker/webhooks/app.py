@@ -24,6 +24,7 @@ from voiceflow_worker.core.ports.identity import new_worker_id
 from voiceflow_worker.core.ports.parts import failing_here, health
 from voiceflow_worker.core.settling.settle import Settler
 from voiceflow_worker.errors import SettingsError
+from voiceflow_worker.gateway.account import PATH
 from voiceflow_worker.gateway.client import time_at_8x8
 from voiceflow_worker.model.jobs.policy import CallPolicy
 from voiceflow_worker.notify.webhook import HookMetrics, notifier_of, notifying
@@ -46,7 +47,6 @@ def load_what_is_read_later() -> None:
         import_module(name)
 
 
-PATH = "/webhooks/8x8"
 LONGEST_BODY = 1_000_000
 STORE_LIMIT = timedelta(seconds=4)
 EVENT_LIMIT = timedelta(seconds=10)

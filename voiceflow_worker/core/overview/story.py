@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 
 from voiceflow_worker.core.callers import Heard, LegState, Recording
-from voiceflow_worker.model.jobs.gate import Gate, GateState
+from voiceflow_worker.model.jobs.gate import Gate, GateScope, GateState
 from voiceflow_worker.model.jobs.job import Job, JobState, KeyPress, Post
 from voiceflow_worker.model.reports.outcome import CallLeg, Outcome
 from voiceflow_worker.model.reports.status import SessionStatus, api_code, session_error, session_status
@@ -27,6 +27,13 @@ def gate_in_words(gate: Gate) -> str:
 def closed_in_words(gate: Gate) -> str:
     """A closed gate as a clause, with its reason."""
     return gate_in_words(gate) + (f": {gate.reason}" if gate.reason else "")
+
+
+def resume_of(gate: Gate) -> str:
+    """The command that opens this gate, in backquotes."""
+    if gate.scope is GateScope.BATCH:
+        return f"`voiceflow resume --batch {gate.name}`"
+    return "`voiceflow resume`" if gate.name == "default" else f"`voiceflow resume --queue {gate.name}`"
 
 
 def gate_as_json(gate: Gate) -> dict[str, object]:

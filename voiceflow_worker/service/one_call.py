@@ -1,10 +1,9 @@
-"""One call, sent at once and watched until its outcome: `voiceflow call` and `voiceflow doctor --call`."""
+"""One call, sent at once and watched until its outcome."""
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import suppress
+from contextlib import AbstractAsyncContextManager, suppress
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime, timedelta
 from itertools import count
@@ -12,14 +11,9 @@ from typing import TYPE_CHECKING
 
 import anyio
 
-from voiceflow_worker.cli.checks.account import summaries
-from voiceflow_worker.cli.checks.context import Diagnosis, Level, failure, ok, warning
-from voiceflow_worker.cli.opening import opened_queue, signals_to, voice_client
-from voiceflow_worker.cli.output import resume_of
-from voiceflow_worker.cli.sending import worker_of
 from voiceflow_worker.core.callers import CallProgress, Heard
 from voiceflow_worker.core.overview.status import NO_RECEIVER, Heartbeats
-from voiceflow_worker.core.overview.story import closed_in_words, ending, progress_in_words
+from voiceflow_worker.core.overview.story import closed_in_words, ending, progress_in_words, resume_of
 from voiceflow_worker.core.ports.reading import gates_of, limits_of
 from voiceflow_worker.errors import InvalidInputError, PhoneNumberError, StoreUnavailableError, TooLateError, VoiceError
 from voiceflow_worker.model.flows.callflow import CallFlow
@@ -33,9 +27,11 @@ from voiceflow_worker.model.reports.status import api_code, session_error, sessi
 from voiceflow_worker.model.reports.verdict import VerdictKind
 from voiceflow_worker.model.text.printable import printable_line
 from voiceflow_worker.model.text.wording import in_words, rfc3339, write_duration
+from voiceflow_worker.service.doctor.account import summaries
+from voiceflow_worker.service.doctor.context import Diagnosis, Level, failure, ok, warning
+from voiceflow_worker.service.worker import worker_of
 
 if TYPE_CHECKING:
-    from voiceflow_worker.cli.output import Output
     from voiceflow_worker.core.queue import CallQueue
     from voiceflow_worker.core.worker import Worker
     from voiceflow_worker.gateway.client import VoiceClient
@@ -145,27 +141,18 @@ def _summary(job: Job, outcome: Outcome) -> Diagnosis:
 
 
 Tell = Callable[[Step], None]
+Stops = Callable[[Callable[[int], None]], AbstractAsyncContextManager[None]]
+"""A context that calls a function for each request to stop, with the number of requests so far."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OneCall:
-    """The call that a command places. `command` is the command as people type it, for messages."""
+    """The call that is placed. `command` is the command as people type it, for messages."""
 
     number: str
     text: str
     batch: str
     command: str
-
-
-def reporting(output: Output) -> Tell:
-    """A function that prints each step when it happens, even if stdout is a pipe."""
-
-    def tell(step: Step) -> None:
-        with suppress(OSError):  # nobody reads it any more, such as `| head -1`: the call goes on
-            output.result(step.as_json(), step.as_line())
-            sys.stdout.flush()
-
-    return tell
 
 
 def number_to_call(text: str, *, place: str) -> str:
@@ -181,46 +168,51 @@ def number_to_call(text: str, *, place: str) -> str:
         ) from None
 
 
-async def place_call(settings: Settings, call: OneCall, *, tell: Tell, without_outcome: bool) -> bool:
+async def place_call(
+    calls: CallQueue,
+    voice: VoiceClient,
+    call: OneCall,
+    *,
+    settings: Settings,
+    tell: Tell,
+    stops: Stops,
+    without_outcome: bool = False,
+) -> bool:
     """Place the call once, report each step as it happens, and return True if the call was answered.
 
-    The first SIGINT, SIGTERM or SIGHUP cancels the call if it has not been sent. After the second, a POST in
-    flight is not awaited. Raises StoreError, VoiceError, SettingsError.
+    After the first request to stop, the call is cancelled if it has not been sent. After the second, a POST in flight
+    is not awaited. Raises StoreError, VoiceError.
     """
     listens = settings.policy().outcomes is OutcomeSource.WEBHOOK and not without_outcome
-    voice = voice_client(settings)
-    async with opened_queue(settings, makes=True) as calls, voice:
-        now = calls.store.clock.now()
-        gates = await gates_of(calls.store, calls.name)
-        batch = _batch(call.batch, gates)
-        obstacle = await _obstacle(calls, settings, voice, _hold(gates, batch=batch, at=now), listens=listens)
-        if obstacle is not None:
-            tell(Step("not called", now, obstacle))
+    now = calls.store.clock.now()
+    gates = await gates_of(calls.store, calls.name)
+    batch = _batch(call.batch, gates)
+    obstacle = await _obstacle(calls, settings, voice, _hold(gates, batch=batch, at=now), listens=listens)
+    if obstacle is not None:
+        tell(Step("not called", now, obstacle))
+        return False
+    limits = await limits_of(calls.store, settings.queue)
+    if limits is not None and not limits.are_unreadable:  # this worker leaves the limits of the queue as they are
+        settings = settings.model_copy(update=asdict(limits))
+    worker = worker_of(settings, calls.store, voice, batch_id=batch)
+    stop = anyio.Event()
+
+    def stopped(_count: int) -> None:
+        stop.set()
+        worker.stop()
+
+    async with stops(stopped):
+        for left in await _left_over(calls, batch, call.number):
+            # If this worker sent the old call too, the phone would ring twice.
+            with suppress(TooLateError):
+                await calls.cancel(left.id, reason=f"left over from a `{call.command}` that was killed")
+                tell(Step("cancelled", now, warning(f"cancelled a call that a killed run left behind: {left.id}")))
+        job = await _enqueued(calls, settings, voice, call, batch=batch)
+        if isinstance(job, Diagnosis):
+            tell(Step("not called", now, job))
             return False
-        limits = await limits_of(calls.store, settings.queue)
-        if limits is not None and not limits.are_unreadable:  # this worker leaves the limits of the queue as they are
-            settings = settings.model_copy(update=asdict(limits))
-        worker = worker_of(settings, calls.store, voice, batch_id=batch)
-        stop = anyio.Event()
-
-        def stopped(_count: int) -> None:
-            stop.set()
-            worker.stop()
-
-        async with signals_to(stopped):
-            for left in await _left_over(calls, batch, call.number):
-                # If this worker sent the old call too, the phone would ring twice.
-                with suppress(TooLateError):
-                    await calls.cancel(left.id, reason=f"left over from a `{call.command}` that was killed")
-                    tell(Step("cancelled", now, warning(f"cancelled a call that a killed run left behind: {left.id}")))
-            job = await _enqueued(calls, settings, voice, call, batch=batch)
-            if isinstance(job, Diagnosis):
-                tell(Step("not called", now, job))
-                return False
-            watch = _Watch(
-                calls=calls, worker=worker, job=job, tell=tell, stop=stop, listens=listens, command=call.command
-            )
-            return await watch.call()
+        watch = _Watch(calls=calls, worker=worker, job=job, tell=tell, stop=stop, listens=listens, command=call.command)
+        return await watch.call()
 
 
 async def _left_over(calls: CallQueue, batch: str, number: str) -> list[Job]:

@@ -10,12 +10,9 @@ from urllib.parse import urlsplit, urlunsplit
 
 import httpx
 
-from voiceflow_worker.cli.checks.context import CannotLookError, CheckContext, Diagnosis, failure, ok, warning
-from voiceflow_worker.cli.checks.store import menus_waiting, waiting_menus
-from voiceflow_worker.cli.output import with_remedies
 from voiceflow_worker.core.overview.status import FRESH, NO_RECEIVER, Heartbeats
 from voiceflow_worker.errors import PhoneNumberError, RequestFailedError, SettingsError, VoiceUnavailableError
-from voiceflow_worker.gateway.account import Webhook, WebhookType
+from voiceflow_worker.gateway.account import PATH, Webhook, WebhookType
 from voiceflow_worker.gateway.client import VoiceClient
 from voiceflow_worker.gateway.network import Network
 from voiceflow_worker.gateway.wire import BASE_URL
@@ -24,8 +21,9 @@ from voiceflow_worker.model.jobs.policy import OutcomeSource
 from voiceflow_worker.model.numbers.reading import read_number
 from voiceflow_worker.model.text.web_address import is_this_machine, why_not_from_outside
 from voiceflow_worker.model.text.wording import duration_in_words, write_duration
+from voiceflow_worker.service.doctor.context import CannotLookError, CheckContext, Diagnosis, failure, ok, warning
+from voiceflow_worker.service.doctor.store import menus_waiting, waiting_menus
 from voiceflow_worker.settings import DEFAULT, Settings, unknown_variables
-from voiceflow_worker.webhooks.app import PATH
 
 
 async def settings(context: CheckContext) -> Diagnosis:
@@ -65,7 +63,7 @@ async def account(context: CheckContext) -> Diagnosis:
     try:
         VoiceClient.from_settings(context.settings)
     except SettingsError as error:
-        return failure(with_remedies(str(error), error.remedies), remedy="correct VOICEFLOW_BASE_URL")
+        return failure(str(error), remedy="correct VOICEFLOW_BASE_URL", remedies=error.remedies)
     return ok(f"{context.settings.sub_account}, at {context.settings.base_url or BASE_URL}")
 
 
@@ -92,9 +90,9 @@ async def credentials(context: CheckContext) -> Diagnosis:
     try:
         await context.account.webhooks()
     except VoiceUnavailableError as error:
-        return failure(error.message, remedy=with_remedies(error.remedy or "try again later", error.remedies))
+        return failure(error.message, remedy=error.remedy or "try again later", remedies=error.remedies)
     except RequestFailedError as error:
-        return failure(error.message, remedy=with_remedies(error.remedy or "see the message", error.remedies))
+        return failure(error.message, remedy=error.remedy or "see the message", remedies=error.remedies)
     return ok(f"8x8 accepts the API key for {context.settings.sub_account}")
 
 

@@ -12,10 +12,8 @@ from functools import partial
 from pathlib import Path
 
 from voiceflow_worker.backends.registry import file_of, journal_files
-from voiceflow_worker.cli.checks.context import Check, CheckContext, Diagnosis, failure, in_thread, ok, warning
-from voiceflow_worker.cli.output import resume_of
 from voiceflow_worker.core.overview.status import Heartbeats, read_status
-from voiceflow_worker.core.overview.story import closed_in_words
+from voiceflow_worker.core.overview.story import closed_in_words, resume_of
 from voiceflow_worker.core.ports import Limits, Order, Query, Store
 from voiceflow_worker.core.ports.reading import count_states, find_jobs, gates_of, limits_of
 from voiceflow_worker.core.rollback import SET_BACK, JournalCheck, check_journals
@@ -23,6 +21,7 @@ from voiceflow_worker.core.sending.departures import SetRate
 from voiceflow_worker.model.jobs.gate import GateState
 from voiceflow_worker.model.jobs.job import JobState
 from voiceflow_worker.model.text.wording import count_of, duration_in_words, rate_in_words
+from voiceflow_worker.service.doctor.context import Check, CheckContext, Diagnosis, failure, in_thread, ok, warning
 
 MEGABYTE = 1024 * 1024
 TOO_LITTLE = 100 * MEGABYTE

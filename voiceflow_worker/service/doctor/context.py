@@ -15,9 +15,9 @@ from anyio import to_thread
 
 from voiceflow_worker.backends.registry import file_of, is_redis, open_store
 from voiceflow_worker.backends.sqlite.opening import stores_near
-from voiceflow_worker.cli.output import with_remedies
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.errors import SettingsError, StoreError, VoiceflowError, VoiceUnavailableError
+from voiceflow_worker.finding import Remedy
 from voiceflow_worker.gateway.account import Webhook
 from voiceflow_worker.gateway.client import VoiceClient
 from voiceflow_worker.settings import Settings
@@ -42,7 +42,8 @@ class Level(StrEnum):
 class Diagnosis:
     """The result of a check: a message, and a remedy. `check` is the name of the check.
 
-    `waits_for` names the other check that must be ok before this one can be made.
+    `waits_for` names the other check that must be ok before this one can be made. `remedies` are for each interface to
+    say in its own words.
     """
 
     level: Level
@@ -50,6 +51,7 @@ class Diagnosis:
     remedy: str | None = None
     waits_for: str | None = None
     check: str = ""
+    remedies: tuple[Remedy, ...] = ()
 
     def as_json(self) -> dict[str, object]:
         """The diagnosis for scripts."""
@@ -74,9 +76,9 @@ def warning(message: str, *, remedy: str | None = None) -> Diagnosis:
     return Diagnosis(Level.WARNING, message, remedy)
 
 
-def failure(message: str, *, remedy: str | None = None) -> Diagnosis:
+def failure(message: str, *, remedy: str | None = None, remedies: tuple[Remedy, ...] = ()) -> Diagnosis:
     """A diagnosis of level failure."""
-    return Diagnosis(Level.FAILURE, message, remedy)
+    return Diagnosis(Level.FAILURE, message, remedy, remedies=remedies)
 
 
 async def carried_out(
@@ -216,10 +218,8 @@ async def _opened(settings: Settings) -> AsyncGenerator[tuple[Store | None, Diag
                 store = await stack.enter_async_context(open_store(settings.store, **quietly))
                 found = _found(store)
             except (StoreError, SettingsError) as error:
-                found = failure(
-                    with_remedies(str(error), error.remedies),
-                    remedy="do what the message says, and check VOICEFLOW_STORE",
-                )
+                remedy = "do what the message says, and check VOICEFLOW_STORE"
+                found = failure(str(error), remedy=remedy, remedies=error.remedies)
             opening.deadline = math.inf
             yield store, found
         return

@@ -7,9 +7,9 @@ from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 
-from voiceflow_worker.cli.checks import account, store
-from voiceflow_worker.cli.checks.context import TIME_LIMIT, Check, Diagnosis, carried_out, failure, open_context
 from voiceflow_worker.errors import SettingsError
+from voiceflow_worker.service.doctor import account, store
+from voiceflow_worker.service.doctor.context import TIME_LIMIT, Check, Diagnosis, carried_out, failure, open_context
 from voiceflow_worker.settings import Settings
 
 Tell = Callable[[Diagnosis], None]
