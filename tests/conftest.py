@@ -7,6 +7,7 @@ from __future__ import annotations
 import gc
 import os
 import shutil
+import signal
 import socket
 import sys
 from collections.abc import Iterator
@@ -36,6 +37,9 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "everyday"))
 # What the person who runs the tests has set for their own store and account is not for the tests to use.
 for _name in [name for name in os.environ if name.startswith("VOICEFLOW_")]:
     del os.environ[_name]
+
+# Under `nohup`, hang-ups are ignored by every process that a test starts: it must find them as a terminal leaves them.
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 @pytest.fixture(scope="session", autouse=True)

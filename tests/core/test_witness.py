@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import os
 import shutil
 from collections.abc import AsyncIterator
@@ -10,6 +11,7 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import anyio
 import apsw
@@ -23,7 +25,7 @@ from voiceflow_worker import CallPolicy, JobState, Worker, open_store
 from voiceflow_worker.backends.contract.samples import ManualClock, commit
 from voiceflow_worker.backends.memory import MemoryStore
 from voiceflow_worker.backends.witness import JournalFiles, journal_folder
-from voiceflow_worker.core import rollback as journal_check
+from voiceflow_worker.core import rollback
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.reading import count_states, gates_of
 from voiceflow_worker.core.ports.record_set import text_records
@@ -31,7 +33,7 @@ from voiceflow_worker.core.rollback import HELD
 from voiceflow_worker.core.units import POSTED, changed
 from voiceflow_worker.errors import SettingsError
 from voiceflow_worker.model.jobs import lifecycle
-from voiceflow_worker.model.jobs.job import NoteKind
+from voiceflow_worker.model.jobs.job import Job, NoteKind
 from voiceflow_worker.model.jobs.policy import OutcomeSource, PersonLimit
 from voiceflow_worker.model.jobs.setback import REASON
 
@@ -225,6 +227,34 @@ async def test_after_resolve_and_resume_it_goes_on(lab: Lab) -> None:
         assert await hold_of(store) is None
 
 
+@pytest.mark.parametrize("settled", [True, False])
+async def test_a_worker_that_is_slow_to_hold_what_a_person_has_settled_since_holds_nothing(
+    lab: Lab, settled: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    [job_id] = await sent_after_a_backup(lab, 1)
+    lab.set_back()
+    looks = itertools.count(1)
+    at_once = rollback.forgotten_of
+
+    async def slowly(store: Store, *jobs: Any, **how: Any) -> list[tuple[Job, Job | None]]:
+        """The second look, before the order, ends long after it was taken."""
+        seen = await at_once(store, *jobs, **how)
+        if next(looks) == 2:
+            lab.clock.advance(timedelta(seconds=5))
+            if settled:
+                async with lab.worker(store).at_work() as quick:
+                    assert await hold_of(store) == HELD
+                    await quick.queue.resolve(job_id, placed=True, note="seen in the log")
+            await lab.worker(store).queue.resume()
+            lab.clock.advance(timedelta(seconds=5))
+        return seen
+
+    monkeypatch.setattr(rollback, "forgotten_of", slowly)
+    async with lab.store() as store, lab.worker(store).at_work() as slow:
+        assert await hold_of(store) == (None if settled else HELD)
+        assert await slow.state(await slow.queue.get(job_id)) == ("accepted" if settled else "in_doubt")
+
+
 async def test_attempts_that_a_store_forgot_count_in_the_limit_per_person(lab: Lab) -> None:
     limit = PersonLimit(2, timedelta(hours=24))
     policy = replace(POLICY, max_per_person=limit)
@@ -400,7 +430,7 @@ async def test_jobs_that_another_process_lets_be_pruned_sooner_raise_no_alarm(la
         later = await engine.enqueue(number(1))
         assert [each.id for each in await engine.send()] == [later.id]
         assert await hold_of(store) is None
-        told = await journal_check.check_journals(store, lab.files, queue="default", policy=CallPolicy())
+        told = await rollback.check_journals(store, lab.files, queue="default", policy=CallPolicy())
         assert (told.set_back, told.forgotten) == (False, ())
     async with lab.store() as store, lab.worker(store, policy=CallPolicy()).at_work():
         assert await hold_of(store) is None

@@ -37,5 +37,5 @@ async def test_the_queue_is_held_while_it_is_found_out_whose_the_answer_is(groun
         posts = len(server.posts)
     states = Counter(job.state for job in await queue.find(limit=None))
     assert result.stopped_by_hold
-    assert posts <= 10
+    assert posts - states[JobState.SUBMITTED] <= 10
     assert set(states) == {JobState.SUBMITTED, JobState.QUEUED}

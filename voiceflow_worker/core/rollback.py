@@ -26,10 +26,11 @@ from voiceflow_worker.core.ports.record_set import text_records
 from voiceflow_worker.core.ports.store import Drop, Same, Step, Unit
 from voiceflow_worker.core.ports.trips import gather
 from voiceflow_worker.core.settling.changes import Changes
-from voiceflow_worker.core.settling.holds import Holds
+from voiceflow_worker.core.settling.holds import Holds, order_gate
 from voiceflow_worker.errors import JobError, StoreError
 from voiceflow_worker.model.jobs import lifecycle
 from voiceflow_worker.model.jobs.call_json import SENT_AS
+from voiceflow_worker.model.jobs.gate import Gate
 from voiceflow_worker.model.jobs.job import FINAL_STATES, Job, JobState
 from voiceflow_worker.model.jobs.policy import CallPolicy
 from voiceflow_worker.model.jobs.setback import is_forgotten, made_again, remembered
@@ -300,18 +301,29 @@ class RollbackGuard:
         if not await self._forgotten(calls):
             return False
         async with self._recovering:
-            # Checked again: another task may have restored the store.
-            if await self._forgotten(calls):
+            # Checked again: others may have restored the store. A hold for what was seen before a person's `resume` is
+            # none, and is ordered again only if calls are still missing after it.
+            is_held = False
+            while not is_held:
+                seen_at = self._clock.now()
+                if not await self._forgotten(calls):
+                    break
+                is_held = (await self._hold(seen_at)).is_closed(at=seen_at)
+            if is_held:
                 await self._recover()
         return True
 
     async def _forgotten(self, calls: Sequence[Job]) -> list[tuple[Job, Job | None]]:
         return await forgotten_of(self._store, calls, now=self._clock.now(), policy=self._policy)
 
+    async def _hold(self, seen_at: datetime) -> Gate:
+        """Hold the queue for what was seen at this time, and return the gate that results."""
+        ordered = self._holds.close(Hold(reason=HELD, until_opened=True))
+        return await order_gate(self._store, replace(ordered, since=seen_at))
+
     async def _recover(self) -> None:
-        """Hold the queue, then restore the lost calls from the files of this host."""
-        gate = await self._holds.order(self._holds.close(Hold(reason=HELD, until_opened=True)))
-        _log.error("the store was set back: the queue is held", queue=self._queue, held_until=gate)
+        """Restore the lost calls from the files of this host, in a queue that is held."""
+        _log.error("the store was set back: the queue is held", queue=self._queue)
         known, unknown = 0, 0
         for file in await self._witness.files(self._queue):
             entries = await self._witness.entries(self._queue, file.name)
