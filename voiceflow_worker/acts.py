@@ -127,7 +127,7 @@ class QueueAct(Act):
     operator: Operator
     queue: str
     batch: str | None = None
-    reason: str | None = None
+    note: str | None = None
 
     @property
     def calls(self) -> CallQueue:
@@ -176,7 +176,7 @@ class Hold(QueueAct):
         until = None if self.lasts is None else store.clock.now() + self.lasts
         before = (await gates_at(store, calls.name, [self.batch])).values()
         gate = await calls.hold(
-            batch_id=self.batch, until=until, reason=by_person(self.operator.name, self.reason, "held")
+            batch_id=self.batch, until=until, reason=by_person(self.operator.name, self.note, "held")
         )
         left = (await count_states(store, calls.name, batch_id=self.batch))[JobState.SENDING]
         notes = [f"{count_of(left, 'call')} had left before the hold, and may still ring"] if left else []
@@ -255,7 +255,7 @@ class CancelBatch(BatchAct):
     async def do(self, seen: str | None = None) -> Result:
         name, _ = self.name, await self.counted()
         ended = await self.calls.cancel_batch(
-            name, reason=by_person(self.operator.name, self.reason, "the batch was cancelled")
+            name, reason=by_person(self.operator.name, self.note, "the batch was cancelled")
         )
         said = f"batch {name} is cancelled for good; {count_of(ended, 'waiting call')} ended and will not be sent"
         return Result(said=said, documents=({"batch_id": name, "cancelled": ended},))
@@ -299,7 +299,7 @@ class RedialBatch(BatchAct):
         return Result(said=said, documents=(done.as_json(),), notes=notes)
 
     async def _ordered(self, at: datetime, *, dry_run: bool = False) -> RedialledBatch:
-        note, on = by_person(self.operator.name, self.reason, "called again"), ",".join(self.outcomes)
+        note, on = by_person(self.operator.name, self.note, "called again"), ",".join(self.outcomes)
         done = await self.calls.redial_batch(self.name, on=on, times=self.times, note=note, at=at, dry_run=dry_run)
         await self.counted()
         return done
@@ -346,9 +346,11 @@ class Redial(CallAct):
     async def question(self) -> Question:
         _, job = await self.operator.call(self.call)
         again = lifecycle.redial(job, at=self.operator.store.clock.now(), note="", force=True)
+        reached = job.state in {JobState.COMPLETED, JobState.ACCEPTED} and not self.force
+        consent = ", if you order it although this person was reached" if reached else ""
         return Question(
             title=f"Call {job.destination} again?",
-            rings=(f"{job.destination} rings once more, at {in_words(again.due_at)} or later.",),
+            rings=(f"{job.destination} rings once more, at {in_words(again.due_at)} or later{consent}.",),
             silent=tuple(await self._obstacles(job)) or ("Nothing else changes.",),
             button="Call again",
             seen=str(job.post_count),
@@ -431,7 +433,7 @@ class ListAct(Act):
     operator: Operator
     numbers: Sequence[str] = ()
     country: str | None = None
-    reason: str = ""
+    note: str | None = None
     until: datetime | None = None
     lasts: timedelta | None = None
 
@@ -441,12 +443,12 @@ class ListAct(Act):
         return SuppressionList(self.operator.store)
 
     async def add(self, numbers: Iterable[str]) -> Mapping[str, Suppression]:
-        """Put numbers on the list, with the reason and the name of the operator, if it is known."""
+        """Put numbers on the list, with the note and the name of the operator, if it is known."""
         if self.until is not None and self.lasts is not None:
             raise InvalidInputError("a time and a duration exclude each other: give one of them")
         who, now = self.operator.name, self.operator.store.clock.now()
         until = self.until if self.lasts is None else now + self.lasts
-        reason = self.reason if who is None else by_person(who, self.reason, "put on the list")
+        reason = self.note or "" if who is None else by_person(who, self.note, "put on the list")
         return await self.listed.add(*numbers, reason=reason, until=until, country=self.country)
 
 

@@ -79,11 +79,11 @@ async def test_a_batch_without_calls_is_unknown_in_one_wording(mary: Operator) -
 
 async def test_a_hold_that_nobody_has_seen_is_not_ended(mary: Operator) -> None:
     await waiting(mary.store)
-    await Hold(operator=mary, queue="default", batch="march", reason="lunch").do()
+    await Hold(operator=mary, queue="default", batch="march", note="lunch").do()
     resume = Resume(operator=mary, queue="default", batch="march")
     asked = await resume.question()
     await resume.do()
-    await Hold(operator=mary, queue="default", batch="march", reason="the store was\nset back").do()
+    await Hold(operator=mary, queue="default", batch="march", note="the store was\nset back").do()
     with pytest.raises(ActRefusedError, match="another hold was set since the question"):
         await resume.do(asked.seen)
     assert [gate.reason for gate in await gates_of(mary.store, "default")] == ["the store was\nset back (by Mary Tan)"]
@@ -139,8 +139,8 @@ async def test_a_count_of_phones_is_confirmed_while_it_is_fresh(mary: Operator, 
 
 async def test_the_question_of_a_redial_says_what_keeps_the_phone_silent(mary: Operator) -> None:
     job = await ended(mary.store)
-    await Hold(operator=mary, queue="default", batch="march", reason="lunch").do()
-    await Suppress(operator=mary, numbers=[job.destination], reason="asked by mail").do()
+    await Hold(operator=mary, queue="default", batch="march", note="lunch").do()
+    await Suppress(operator=mary, numbers=[job.destination], note="asked by mail").do()
     asked = await Redial(operator=mary, call=job.id).question()
     assert ["asked by mail" in asked.silent[0], "batch march is held" in asked.silent[1]] == [True, True]
 

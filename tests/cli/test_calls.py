@@ -143,7 +143,7 @@ def test_a_call_that_is_not_there_is_reported(voiceflow: Program, store: Store) 
 
 def test_waiting_calls_are_taken_back(voiceflow: Program, store: Store) -> None:
     first, second, third = enqueued(voiceflow.folder, 3)
-    ended = voiceflow("calls", "cancel", first.id, third.id, "--reason", "not needed", "--json", *store)
+    ended = voiceflow("calls", "cancel", first.id, third.id, "--note", "not needed", "--json", *store)
     assert ended.code == 0
     assert [(line["id"], line["state"], line["reason"]) for line in ended.lines] == [
         (first.id, "cancelled", "not needed"),
@@ -219,6 +219,16 @@ def test_a_call_is_made_again(voiceflow: Program, store: Store) -> None:
     ended = voiceflow("calls", "redial", done.id, "--force", "--note", "asked for it", "--json", *store)
     assert ended.code == 0
     assert [(line["state"], line["reason"]) for line in ended.lines] == [("queued", "asked for it")]
+
+
+def test_a_redial_of_several_calls_asks_before_phones_ring(voiceflow: Program, store: Store) -> None:
+    several = [completed(voiceflow.folder).id, completed(voiceflow.folder).id]
+    redial = ("calls", "redial", *several, "--force", *store)
+    refused = voiceflow(*redial)
+    assert (refused.code, refused.err.count("rings once more"), "Redial 2 calls?" in refused.err) == (2, 2, True)
+    assert {voiceflow("calls", "show", each, "--json", *store).document["state"] for each in several} == {"completed"}
+    assert voiceflow("calls", "redial", several[0], several[0], "--force", "--json", *store).code == 0
+    assert [line["state"] for line in voiceflow(*redial, "--yes", "--json").lines] == ["queued"]
 
 
 def told_of(voiceflow: Program, job: Job) -> None:
@@ -318,12 +328,12 @@ MARY = ("--as", " Mary  Tan ")
 def test_the_name_stands_with_every_reason(voiceflow: Program) -> None:
     store = ("--json", "--store", url_of(voiceflow.folder))
     first, second, third = enqueued(voiceflow.folder, 3, batch_id="march")
-    held = voiceflow("hold", "--reason", "a wrong date", *MARY, *store).document
+    held = voiceflow("hold", "--note", "a wrong date", *MARY, *store).document
     assert held["reason"] == "a wrong date (by Mary Tan)"
     assert voiceflow("hold", "--batch", "march", *MARY, *store).document["reason"] == "held by Mary Tan"
     (cancelled,) = voiceflow("calls", "cancel", first.id, *MARY, *store).lines
     assert cancelled["notes"][0]["text"] == "cancelled by Mary Tan"
-    (cancelled,) = voiceflow("calls", "cancel", second.id, "--reason", "moved", *MARY, *store).lines
+    (cancelled,) = voiceflow("calls", "cancel", second.id, "--note", "moved", *MARY, *store).lines
     assert cancelled["reason"] == "moved (by Mary Tan)"
     voiceflow("calls", "cancel", "--batch", "march", "--yes", *MARY, *store)
     ended = voiceflow("calls", "show", third.id, *store).document

@@ -58,7 +58,7 @@ def test_no_command_prints_what_steers_a_terminal(voiceflow: Program, monkeypatc
         ["calls", "list"],
         ["calls", "show", job_id],
         ["calls", "cancel", job_id],
-        ["hold", "--batch", f"b{STEERING}", "--reason", STEERING],
+        ["hold", "--batch", f"b{STEERING}", "--note", STEERING],
         ["status"],
         ["doctor"],
         ["report", "--batch", f"b{STEERING}"],
@@ -87,7 +87,7 @@ def test_no_command_prints_what_steers_a_terminal(voiceflow: Program, monkeypatc
 def test_a_line_of_a_story_stays_one_line(voiceflow: Program, monkeypatch: pytest.MonkeyPatch) -> None:
     (job,) = enqueued(voiceflow.folder)
     monkeypatch.setenv("VOICEFLOW_STORE", url_of(voiceflow.folder))
-    voiceflow("calls", "cancel", job.id, "--reason", "wrong\nforged line")
+    voiceflow("calls", "cancel", job.id, "--note", "wrong\nforged line")
     assert r"wrong\nforged line" in voiceflow("calls", "show", job.id).out
 
 

@@ -97,7 +97,7 @@ def test_a_held_batch_names_its_hold_and_has_no_end(voiceflow: Program) -> None:
     store = ("--store", url_of(voiceflow.folder))
     enqueued(voiceflow.folder, 3, batch_id="people")
     within(voiceflow.folder, beats(2.5, {"people": 2.5}))
-    voiceflow("hold", "--batch", "people", "--reason", "wrong text", *store)
+    voiceflow("hold", "--batch", "people", "--note", "wrong text", *store)
     (people,) = voiceflow("batches", "--json", *store).lines
     assert people["ends_at"] is None
     assert (people["hold"]["scope"], people["hold"]["name"], people["hold"]["reason"]) == (
@@ -138,7 +138,7 @@ def test_queues_are_those_with_a_worker_or_a_batch_and_the_given_one(voiceflow: 
 
 def test_a_queue_is_held_and_opened(voiceflow: Program) -> None:
     store = ("--store", empty(voiceflow.folder))
-    held = voiceflow("hold", "--reason", "wrong text", "--json", *store)
+    held = voiceflow("hold", "--note", "wrong text", "--json", *store)
     assert held.code == 0
     assert held.document == {
         "scope": "queue",

@@ -35,7 +35,7 @@ def test_what_people_wrote_is_printed_as_they_wrote_it(voiceflow: Program) -> No
     assert voiceflow("check", file, *text, "--json").lines[0]["file"] == file
     assert file in voiceflow("check", file, *text).out
     store = ("--store", empty(voiceflow.folder))
-    assert voiceflow("hold", "--reason", said, "--json", *store).document["reason"] == said
+    assert voiceflow("hold", "--note", said, "--json", *store).document["reason"] == said
     assert said in voiceflow("status", *store).out
 
 

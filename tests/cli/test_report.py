@@ -48,7 +48,7 @@ def test_the_document_has_every_field(voiceflow: Program) -> None:
 def test_the_reasons_of_cancelled_calls_are_counted(voiceflow: Program) -> None:
     first, _ = enqueued(voiceflow.folder, 2, batch_id="march")
     store = ("--store", url_of(voiceflow.folder))
-    assert voiceflow("calls", "cancel", first.id, "--reason", "wrong date", "--as", "Mary", *store).code == 0
+    assert voiceflow("calls", "cancel", first.id, "--note", "wrong date", "--as", "Mary", *store).code == 0
     assert voiceflow("calls", "cancel", "--batch", "march", "--yes", *store).code == 0
     (line,) = voiceflow("report", "--batch", "march", "--json", *store).lines
     assert line["cancellations"] == [

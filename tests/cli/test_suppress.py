@@ -17,7 +17,7 @@ def on_the_list(voiceflow: Program) -> list[object]:
 
 
 def test_a_number_is_put_on_the_list_and_taken_off(voiceflow: Program) -> None:
-    added = voiceflow("suppress", "add", "8765 4321", "--country", "SG", "--reason", "asked by mail", "--json")
+    added = voiceflow("suppress", "add", "8765 4321", "--country", "SG", "--note", "asked by mail", "--json")
     assert added.code == 0
     (entry,) = added.lines
     assert set(entry) == {"number", "since", "until", "reason", "job_id"}

@@ -154,12 +154,10 @@ async def test_hostile_texts_stay_texts_in_every_question_and_answer(store: Stor
         answers.append(await client.get(f"/ui/act/redial-batch?{subject}", params={"outcome": hostile("outcome")}))
         answers.append(await client.get("/ui/doubts"))
         answers.append(
-            await confirmed(client, f"/ui/act/hold?{subject}", **{"for": hostile("for"), "reason": hostile("why")})
+            await confirmed(client, f"/ui/act/hold?{subject}", **{"for": hostile("for"), "note": hostile("why")})
         )
-        answers.append(
-            await confirmed(client, "/ui/act/suppress", numbers=hostile("number"), reason=hostile("because"))
-        )
-        done = await confirmed(client, f"/ui/act/hold?{subject}", reason=hostile("why"))
+        answers.append(await confirmed(client, "/ui/act/suppress", numbers=hostile("number"), note=hostile("because")))
+        done = await confirmed(client, f"/ui/act/hold?{subject}", note=hostile("why"))
         answers.append(await client.get(urljoin(str(done.url), done.headers["location"])))
         foreign = await client.post("/ui/act/suppress", data={"token": "x" * 100})
         assert (foreign.status_code, "This form belongs to another sign-in" in foreign.text) == (403, True)
@@ -169,7 +167,7 @@ async def test_hostile_texts_stay_texts_in_every_question_and_answer(store: Stor
             await client.get("/ui/suppression"),
             await client.get("/ui/suppression", params={"number": hostile("n")}),
         ]
-        long = await client.post("/ui/act/hold", data={"queue": "default", "token": token, "reason": "x" * 501})
+        long = await client.post("/ui/act/hold", data={"queue": "default", "token": token, "note": "x" * 501})
         assert (long.status_code, "longer than 500" in long.text) == (409, True)
     for answer in answers:
         assert "<script>alert" not in answer.text, answer.url

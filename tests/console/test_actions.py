@@ -39,7 +39,7 @@ async def test_a_queue_is_held_and_resumed(store: Store) -> None:
         asked = Page((await client.get("/ui/act/hold?queue=default")).text).text
         assert "3 waiting calls. Nothing more rings" in asked
         assert "no call is under way" in asked
-        done = await confirmed(client, "/ui/act/hold?queue=default", reason="a wrong date")
+        done = await confirmed(client, "/ui/act/hold?queue=default", note="a wrong date")
         assert done.status_code == 303
         after = Page((await client.get(urljoin(str(done.url), done.headers["location"]))).text)
         assert "Queue default is on hold. A wrong date (by Mary Tan)." in after.text
@@ -53,7 +53,7 @@ async def test_a_batch_is_held_for_a_time(store: Store) -> None:
     address = "/ui/act/hold?queue=default&batch=a%2Fb"
     async with signed_in(receiver(store)) as client:
         for text in ("soon", "0"):
-            refused = await confirmed(client, address, **{"for": text, "reason": "kept"})
+            refused = await confirmed(client, address, **{"for": text, "note": "kept"})
             assert (refused.status_code, "kept" in refused.text) == (409, True), "what was typed stays"
         assert not await gates_of(store, "default")
         done = await confirmed(client, address, **{"for": "2h"})
@@ -96,7 +96,7 @@ async def test_a_batch_is_cancelled_for_good(store: Store) -> None:
     address = "/ui/act/cancel-batch?queue=default&batch=march"
     async with signed_in(receiver(store)) as client:
         assert "3 waiting calls: cancelled when you confirm" in Page((await client.get(address)).text).text
-        done = await confirmed(client, address, reason="moved")
+        done = await confirmed(client, address, note="moved")
         assert "3 waiting calls ended" in (await client.get(urljoin(str(done.url), done.headers["location"]))).text
         again = await confirmed(client, "/ui/act/resume?queue=default&batch=march")
         assert (again.status_code, "is cancelled, and stays so" in again.text) == (409, True)
@@ -335,7 +335,7 @@ async def test_numbers_are_put_on_the_list_and_taken_off(store: Store) -> None:
             refused = await confirmed(client, "/ui/act/suppress", numbers=f"+6587654321\r\n{bad}")
             assert (refused.status_code, await listed.scan()) == (409, []), bad
         numbers = "8765 4321\r\n\r\n+6587654322"
-        typed = {"numbers": numbers, "country": "sg", "reason": "by mail", "for": "30d"}
+        typed = {"numbers": numbers, "country": "sg", "note": "by mail", "for": "30d"}
         assert (await confirmed(client, "/ui/act/suppress", **typed)).status_code == 303
         for each in await listed.scan():
             assert each.until is not None
@@ -367,7 +367,7 @@ async def test_a_file_of_numbers_is_imported_all_or_nothing(store: Store) -> Non
         refused = await imported(country="SG")
         assert (refused.status_code, "line 3" in refused.text, await listed.scan()) == (409, True, [])
         assert "/tmp" not in refused.text
-        assert (await imported(country="SG", skip="yes", reason="CRM")).status_code == 303
+        assert (await imported(country="SG", skip="yes", note="CRM")).status_code == 303
         assert [each.reason for each in await listed.scan()] == ["CRM (by Mary Tan)"]
         national = await imported()
         assert (national.status_code, "does not say its country" in national.text) == (409, True)

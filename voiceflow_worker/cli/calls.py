@@ -12,13 +12,23 @@ from cyclopts import Parameter
 
 from voiceflow_worker.cli.opening import (
     acting,
+    ask_once,
     carried_out,
     opened_queue,
     require_batch,
     signals_to,
     voice_client,
 )
-from voiceflow_worker.cli.options import AsOption, BatchOption, Flag, LimitOption, QueueOptions, SinceOption, YesOption
+from voiceflow_worker.cli.options import (
+    AsOption,
+    BatchOption,
+    Flag,
+    LimitOption,
+    NoteOption,
+    QueueOptions,
+    SinceOption,
+    YesOption,
+)
 from voiceflow_worker.cli.output import ExitCode, Output, first
 from voiceflow_worker.core.ports import Order, Query
 from voiceflow_worker.core.ports.reading import find_pages
@@ -155,7 +165,7 @@ async def cancel(
             "being sent goes on; if it comes back to the queue, for example for a redial, it ends too."
         ),
     ] = None,
-    reason: str | None = None,
+    note: NoteOption = None,
     yes: YesOption = False,
     as_: AsOption = None,
     common: QueueOptions = QueueOptions(),
@@ -164,12 +174,9 @@ async def cancel(
 
     Before a batch is cancelled, a question shows how many calls are waiting.
 
-    Args:
-        reason: The reason, shown with the call.
-
     Examples:
         voiceflow calls cancel default.01JB3W8Z5Q7X9V2K4M6N8P0R2T
-        voiceflow calls cancel --batch march --reason "the event is off"
+        voiceflow calls cancel --batch march --note "the event is off"
     """
     if bool(ids) == (batch is not None):
         raise InvalidInputError("name the calls to cancel: give either their ids, or --batch")
@@ -178,9 +185,9 @@ async def cancel(
     output, settings = common.output(), common.settings()
     async with acting(settings, as_) as operator:
         if batch is not None:
-            act = CancelBatch(operator=operator, queue=settings.queue, batch=batch, reason=reason)
+            act = CancelBatch(operator=operator, queue=settings.queue, batch=batch, note=note)
             return await carried_out(act, output, yes=yes)
-        acts = [CancelCall(operator=operator, call=each, note=reason) for each in ids]
+        acts = [CancelCall(operator=operator, call=each, note=note) for each in ids]
         return max([await carried_out(act, output) for act in acts])
 
 
@@ -230,7 +237,7 @@ async def redial(
         Parameter(help="With --batch: redial calls with this outcome, such as busy or no_answer; may be repeated."),
     ] = None,
     times: Annotated[int | None, Parameter(metavar="N")] = None,
-    note: str | None = None,
+    note: NoteOption = None,
     force: Annotated[bool, Flag] = False,
     post: PostOption = None,
     yes: YesOption = False,
@@ -239,12 +246,11 @@ async def redial(
 ) -> ExitCode:
     """Put ended calls back into the queue, so that their phones ring once more.
 
-    Before a batch is redialled, a question shows how many phones will ring. Calls that were redialled before are left
+    If more than one phone would ring, a question shows which. Of a batch, calls that were redialled before are left
     out, so that a repeated command redials nobody twice.
 
     Args:
         times: With --batch: redial only calls that people have redialled fewer than this many times. [1]
-        note: The reason; it is stored with the call.
         force: Redial even if the person was reached, or the call was certainly placed.
 
     Examples:
@@ -271,12 +277,14 @@ async def redial(
                 operator=operator,
                 queue=settings.queue,
                 batch=batch,
-                reason=note,
+                note=note,
                 outcomes=outcomes,
                 times=1 if times is None else times,
             )
             return await carried_out(order, output, yes=yes)
-        acts = [Redial(operator=operator, call=each, note=note, force=force) for each in ids]
+        acts = [Redial(operator=operator, call=each, note=note, force=force) for each in dict.fromkeys(ids)]
+        if len(acts) > 1 and not yes:
+            await ask_once(acts, output, what="Redial {}?")
         seen = None if post is None else str(post)
         return max([await carried_out(act, output, seen=seen) for act in acts])
 

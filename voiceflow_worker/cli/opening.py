@@ -7,8 +7,8 @@ import json
 import logging
 import signal
 import sys
-from collections.abc import AsyncGenerator, Callable, Collection, MutableMapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, Callable, Collection, MutableMapping, Sequence
+from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
 from io import StringIO
 from typing import TYPE_CHECKING, Any, TextIO, cast
@@ -23,11 +23,12 @@ from voiceflow_worker.errors import JobError, SettingsError, StoreCorruptError, 
 from voiceflow_worker.finding import Remedy
 from voiceflow_worker.model.jobs.policy import redial_policy
 from voiceflow_worker.model.text.printable import printable, printable_json, printable_line, without_secrets_in
+from voiceflow_worker.model.text.wording import count_of
 
 if TYPE_CHECKING:
     from structlog.typing import ExcInfo, Processor
 
-    from voiceflow_worker.acts import Act, Operator
+    from voiceflow_worker.acts import Act, Operator, Question
     from voiceflow_worker.backends.sqlite.opening import Identities
     from voiceflow_worker.core.queue import CallQueue
     from voiceflow_worker.gateway.client import VoiceClient
@@ -305,6 +306,28 @@ async def acting(settings: Settings, who: str | None, *, makes: bool = False) ->
         yield Operator(calls.store, settings.policy(), who)
 
 
+async def ask_once(acts: Sequence[Act], output: Output, *, what: str) -> None:
+    """Ask one question before several acts on calls, if more than one of them can be done; `what` names their number.
+
+    Raises UndoneError for a no, and InvalidInputError without a terminal.
+    """
+    questions: list[Question] = []
+    for act in acts:
+        with suppress(JobError):  # the act itself says why it cannot be done
+            questions.append(await act.question())
+    if len(questions) > 1:
+        for question in questions:
+            _tell_question(question, output)
+        confirm(what.format(count_of(len(questions), "call")), yes=False)
+
+
+def _tell_question(question: Question, output: Output) -> None:
+    for line in question.rings:
+        output.note(f"rings: {line}")
+    for line in question.silent:
+        output.note(f"does not ring: {line}")
+
+
 async def carried_out(act: Act, output: Output, *, yes: bool = False, seen: str | None = None) -> ExitCode:
     """Ask, if the act cannot be taken back and `yes` is False; then carry it out, and print its result.
 
@@ -312,10 +335,7 @@ async def carried_out(act: Act, output: Output, *, yes: bool = False, seen: str 
     """
     if act.is_for_good and not yes:
         question = await act.question()
-        for line in question.rings:
-            output.note(f"rings: {line}")
-        for line in question.silent:
-            output.note(f"does not ring: {line}")
+        _tell_question(question, output)
         confirm(question.title, yes=False)
         seen = question.seen
     try:

@@ -141,6 +141,7 @@ AsOption = Annotated[
         name="--as", converter=_who, n_tokens=1, metavar="NAME", help="Your name, to be stored with this action."
     ),
 ]
+NoteOption = Annotated[str | None, Parameter(metavar="TEXT", help="The reason, to be stored with this action.")]
 BatchOption = Annotated[str | None, Parameter(metavar="ID", help="Only this batch.")]
 JsonOption = Annotated[bool, Flag, Parameter(help="Print JSON for scripts on stdout, and text for people on stderr.")]
 YesOption = Annotated[bool, Flag, Parameter(help="Do not ask for confirmation.")]

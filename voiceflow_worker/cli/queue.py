@@ -11,7 +11,15 @@ import anyio
 from cyclopts import Parameter
 
 from voiceflow_worker.cli.opening import acting, carried_out, require_batch, signals_to
-from voiceflow_worker.cli.options import AsOption, BatchOption, DurationOption, Flag, QueueOptions, rate_given
+from voiceflow_worker.cli.options import (
+    AsOption,
+    BatchOption,
+    DurationOption,
+    Flag,
+    NoteOption,
+    QueueOptions,
+    rate_given,
+)
 from voiceflow_worker.cli.output import ExitCode, Output
 from voiceflow_worker.core.ports.reading import limits_of
 from voiceflow_worker.errors import InvalidInputError
@@ -163,7 +171,7 @@ async def watch(*, batch: BatchOption = None, as_: AsOption = None, common: Queu
 async def hold(
     *,
     batch: BatchOption = None,
-    reason: str | None = None,
+    note: NoteOption = None,
     for_: Annotated[DurationOption, Parameter(name="--for", help="Resume after this time, such as 10m or 2h.")] = None,
     as_: AsOption = None,
     common: QueueOptions = QueueOptions(),
@@ -173,18 +181,15 @@ async def hold(
     An existing hold that lasts longer is not shortened. If both the old and the new hold have no end, both reasons are
     shown.
 
-    Args:
-        reason: The reason. It is shown by `voiceflow status`.
-
     Examples:
-        voiceflow hold --reason "the text has a wrong date"
+        voiceflow hold --note "the text has a wrong date"
         voiceflow hold --batch march --for 10m
     """
     from voiceflow_worker.acts import Hold
 
     settings = common.settings()
     async with acting(settings, as_) as operator:
-        act = Hold(operator=operator, queue=settings.queue, batch=batch, reason=reason, lasts=for_)
+        act = Hold(operator=operator, queue=settings.queue, batch=batch, note=note, lasts=for_)
         await carried_out(act, common.output())
 
 

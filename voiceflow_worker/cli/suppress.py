@@ -11,7 +11,15 @@ from anyio.to_thread import run_sync
 from cyclopts import Parameter
 
 from voiceflow_worker.cli.opening import acting, carried_out
-from voiceflow_worker.cli.options import AsOption, DurationOption, Flag, LimitOption, MomentOption, WholeStoreOptions
+from voiceflow_worker.cli.options import (
+    AsOption,
+    DurationOption,
+    Flag,
+    LimitOption,
+    MomentOption,
+    NoteOption,
+    WholeStoreOptions,
+)
 from voiceflow_worker.cli.output import ExitCode, first, tell_findings, typed
 from voiceflow_worker.model.text.wording import in_words
 
@@ -24,7 +32,6 @@ Numbers = Annotated[str, Parameter(name="NUMBER", required=True, help="Phone num
 CountryOption = Annotated[
     str | None, Parameter(metavar="CC", help="The country of national numbers, such as SG, or international.")
 ]
-ReasonOption = Annotated[str, Parameter(metavar="TEXT", help="The reason, shown in the list and with the calls.")]
 UntilOption = Annotated[
     MomentOption, Parameter(help="Suppress until this time, such as 2026-11-20T09:00:00+08:00. [for good]")
 ]
@@ -33,7 +40,7 @@ ForOption = Annotated[DurationOption, Parameter(name="--for", help="Suppress for
 
 async def add(
     *numbers: Numbers,
-    reason: ReasonOption = "",
+    note: NoteOption = None,
     until: UntilOption = None,
     for_: ForOption = None,
     country: CountryOption = None,
@@ -45,13 +52,13 @@ async def add(
     If a number is already on the list, it stays there until the later end. Calls that were sent are not stopped.
 
     Examples:
-        voiceflow suppress add +6587654321 --reason "asked by mail"
+        voiceflow suppress add +6587654321 --note "asked by mail"
         voiceflow suppress add "8765 4321" "8765 4322" --country SG --for 30d
     """
     from voiceflow_worker.acts import Suppress
 
     async with acting(common.settings(), as_, makes=True) as operator:
-        act = Suppress(operator=operator, numbers=numbers, country=country, reason=reason, until=until, lasts=for_)
+        act = Suppress(operator=operator, numbers=numbers, country=country, note=note, until=until, lasts=for_)
         await carried_out(act, common.output())
 
 
@@ -128,7 +135,7 @@ async def import_file(
             help="A column with numbers; may be repeated. [the only one named destination, phone, number, …]",
         ),
     ] = None,
-    reason: ReasonOption = "",
+    note: NoteOption = None,
     until: UntilOption = None,
     for_: ForOption = None,
     country: CountryOption = None,
@@ -144,7 +151,7 @@ async def import_file(
         skip_bad: Import the numbers even if other lines are bad, and exit 0.
 
     Examples:
-        voiceflow suppress import opt-outs.csv --reason "imported from the CRM"
+        voiceflow suppress import opt-outs.csv --note "imported from the CRM"
         voiceflow suppress import do-not-call.txt --country SG --skip-bad
     """
     from voiceflow_worker.acts import ImportNumbers, refused_import
@@ -156,14 +163,14 @@ async def import_file(
         done = refused_import(found)  # without a store, which need not be there
     else:
         async with acting(common.settings(), as_, makes=True) as operator:
-            act = ImportNumbers(operator=operator, found=found, skips_bad=True, reason=reason, until=until, lasts=for_)
+            act = ImportNumbers(operator=operator, found=found, skips_bad=True, note=note, until=until, lasts=for_)
             done = await act.do()
     told = typed([*found.findings, *found.warnings])
     output.document({**done.documents[0], "findings": [each.as_json() for each in told]})
     if not output.as_json:
         tell_findings(output, told)
-    for note in done.notes:
-        output.note(note)
+    for line in done.notes:
+        output.note(line)
     output.say(f"{file}: {done.said}{', or give --skip-bad' if done.undone else ''}")
     return ExitCode.BAD_INPUT if done.undone else ExitCode.DONE
 

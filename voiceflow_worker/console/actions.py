@@ -40,7 +40,7 @@ from voiceflow_worker.model.jobs.job import JobState
 from voiceflow_worker.model.jobs.policy import read_redial_on
 from voiceflow_worker.model.text.wording import count_of, read_duration
 
-LONGEST_REASON = 500
+LONGEST_NOTE = 500
 
 
 FieldKind = Literal["line", "lines", "choice", "ticks", "tick", "file"]
@@ -114,9 +114,8 @@ class PageAction(ABC):
         """The act with what the form says."""
 
     async def fields(self, form: PageForm) -> tuple[FormField, ...]:
-        """The fields that a person fills in; by default the reason or the note that the command has too."""
-        named = [name for name in ("reason", "note") if f"--{name} " in self.options]
-        return tuple(reason_field(name.title(), form, name=name) for name in named)
+        """The fields that a person fills in; by default the note that the command has too."""
+        return (note_field("Note", form),) if "--note " in self.options else ()
 
     async def confirmation(self, subject: PageForm) -> Confirmation:
         """The question before the action. This changes nothing. What was typed stays as it is, even if it is wrong."""
@@ -153,9 +152,9 @@ def call_page(job_id: str) -> str:
     return f"calls/{quote(job_id, safe='', errors='replace')}"
 
 
-def reason_field(label: str, form: PageForm, *, name: str = "reason", required: bool = False) -> FormField:
+def note_field(label: str, form: PageForm, *, required: bool = False) -> FormField:
     """The field in which a person gives a reason."""
-    return FormField(name=name, label=label, value=form.one(name), required=required)
+    return FormField(name="note", label=label, value=form.one("note"), required=required)
 
 
 def duration_in(form: PageForm, *, label: str) -> timedelta | None:
@@ -167,11 +166,11 @@ def duration_in(form: PageForm, *, label: str) -> timedelta | None:
         raise InvalidInputError(f"{label} {text[:20]!r}: {error}") from None
 
 
-def reason_in(form: PageForm, name: str = "reason") -> str:
-    """The reason that a person gave. Raises InvalidInputError if it is too long."""
-    text = form.one(name)
-    if len(text) > LONGEST_REASON:
-        raise InvalidInputError(f"the {name} is longer than {LONGEST_REASON} characters; make it shorter")
+def note_in(form: PageForm) -> str:
+    """The note that a person gave. Raises InvalidInputError if it is too long."""
+    text = form.one("note")
+    if len(text) > LONGEST_NOTE:
+        raise InvalidInputError(f"the note is longer than {LONGEST_NOTE} characters; make it shorter")
     return text
 
 
@@ -187,10 +186,10 @@ class CancelCallAction(PageAction):
     name: ClassVar[str] = "cancel-call"
     words: ClassVar[str] = "calls cancel"
     argument: ClassVar[str] = "call"
-    options: ClassVar[str] = "--reason …"
+    options: ClassVar[str] = "--note …"
 
     async def made(self, form: PageForm, operator: Operator) -> Act:
-        return CancelCall(operator=operator, call=form.one("call"), note=reason_in(form))
+        return CancelCall(operator=operator, call=form.one("call"), note=note_in(form))
 
 
 class RedialAction(PageAction):
@@ -203,7 +202,7 @@ class RedialAction(PageAction):
 
     async def made(self, form: PageForm, operator: Operator) -> Act:
         force = form.one("force") == "yes"
-        return Redial(operator=operator, call=form.one("call"), note=reason_in(form, "note"), force=force)
+        return Redial(operator=operator, call=form.one("call"), note=note_in(form), force=force)
 
     async def fields(self, form: PageForm) -> tuple[FormField, ...]:
         _, job = await self._operator.call(form.one("call"))
@@ -234,7 +233,7 @@ class ResolveAction(PageAction):
                 required=True,
                 options=((_PLACED, "It was placed"), (_NOT_PLACED, "It was not placed")),
             ),
-            reason_field("How you know", form, name="note", required=True),
+            note_field("How you know", form, required=True),
         )
 
     async def confirmation(self, subject: PageForm) -> Confirmation:
@@ -285,7 +284,7 @@ class ResolveAction(PageAction):
         return ActionDone("; ".join([said, *refused]), call_page(done[0]) if len(done) == 1 else INBOX)
 
     def _each(self, form: PageForm, operator: Operator) -> list[Resolve]:
-        calls, note = form.all("call"), reason_in(form, "note")
+        calls, note = form.all("call"), note_in(form)
         if not calls:
             raise InvalidInputError("no call was chosen; tick the calls to resolve")
         if len(calls) > MOST_CALLS:
@@ -307,7 +306,7 @@ class ListAction(PageAction):
     async def fields(self, form: PageForm) -> tuple[FormField, ...]:
         country = "Such as SG, or international for digits that begin with their country code."
         return (
-            reason_field("Reason", form),
+            note_field("Note", form),
             FormField(name="for", label="For how long", value=form.one("for"), help="Such as 30d. Empty: for good."),
             FormField(name="country", label="Country of national numbers", value=form.one("country"), help=country),
         )
@@ -318,14 +317,14 @@ class SuppressAction(ListAction):
 
     name: ClassVar[str] = "suppress"
     words: ClassVar[str] = "suppress add NUMBER"
-    options: ClassVar[str] = "--reason …"
+    options: ClassVar[str] = "--note …"
 
     async def made(self, form: PageForm, operator: Operator) -> Act:
         return Suppress(
             operator=operator,
             numbers=_numbers(form),
             country=_country(form),
-            reason=reason_in(form),
+            note=note_in(form),
             lasts=duration_in(form, label="for"),
         )
 
@@ -361,7 +360,7 @@ class ImportNumbersAction(ListAction):
 
     name: ClassVar[str] = "import-numbers"
     words: ClassVar[str] = "suppress import FILE"
-    options: ClassVar[str] = "--reason …"
+    options: ClassVar[str] = "--note …"
 
     async def made(self, form: PageForm, operator: Operator) -> Act:
         """The act. The file is not read before it is sent."""
@@ -371,7 +370,7 @@ class ImportNumbersAction(ListAction):
             operator=operator,
             found=found,
             skips_bad=form.one("skip") == "yes",
-            reason=reason_in(form),
+            note=note_in(form),
             lasts=duration_in(form, label="for"),
         )
 
@@ -425,21 +424,21 @@ class HoldAction(PageAction):
 
     name: ClassVar[str] = "hold"
     words: ClassVar[str] = "hold"
-    options: ClassVar[str] = "--reason …"
+    options: ClassVar[str] = "--note …"
 
     async def made(self, form: PageForm, operator: Operator) -> Act:
         return Hold(
             operator=operator,
             queue=form.one("queue"),
             batch=form.exactly("batch") or None,
-            reason=reason_in(form),
+            note=note_in(form),
             lasts=duration_in(form, label="resume after"),
         )
 
     async def fields(self, form: PageForm) -> tuple[FormField, ...]:
         text = "Such as 10m or 2h. Leave this empty to hold until somebody resumes."
         lasts = FormField(name="for", label="Resume automatically after", value=form.one("for"), help=text)
-        return (reason_field("Reason", form), lasts)
+        return (note_field("Note", form), lasts)
 
 
 class ResumeAction(PageAction):
@@ -457,11 +456,11 @@ class CancelBatchAction(PageAction):
 
     name: ClassVar[str] = "cancel-batch"
     words: ClassVar[str] = "calls cancel"
-    options: ClassVar[str] = "--reason …"
+    options: ClassVar[str] = "--note …"
 
     async def made(self, form: PageForm, operator: Operator) -> Act:
         batch = form.exactly("batch") or None
-        return CancelBatch(operator=operator, queue=form.one("queue"), batch=batch, reason=reason_in(form))
+        return CancelBatch(operator=operator, queue=form.one("queue"), batch=batch, note=note_in(form))
 
 
 class RedialBatchAction(PageAction):
@@ -477,7 +476,7 @@ class RedialBatchAction(PageAction):
             operator=operator,
             queue=form.one("queue"),
             batch=form.exactly("batch") or None,
-            reason=reason_in(form, "note"),
+            note=note_in(form),
             outcomes=form.all("outcome"),
             times=_times(form),
         )

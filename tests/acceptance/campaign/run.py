@@ -143,7 +143,7 @@ class Campaign:
     def _before(self) -> Hours:
         """From the file to the queue; gives the window."""
         desk, people, plan = self.desk, self.people, self.plan
-        done = desk.types(f"voiceflow suppress import do-not-call.csv --reason 'on our own list' --as '{WHO}'")
+        done = desk.types(f"voiceflow suppress import do-not-call.csv --note 'on our own list' --as '{WHO}'")
         assert f"{len(people.suppressed)} numbers added" in done.printed, done.printed
         hours = Hours.around(datetime.now(UTC), ahead=plan.ahead)
         what = "people.xlsx --ivr delivery:delivery --country international"
@@ -205,7 +205,7 @@ class Campaign:
 
         reader.link("Hold").click()
         reader.sees("What rings", "What does not ring")
-        reader.fill(reason="the depot is closed")
+        reader.fill(note="the depot is closed")
         desk.picture(reader, "hold")
         reader.press("Hold")
         held_at = datetime.now(UTC)
@@ -236,7 +236,7 @@ class Campaign:
         """Somebody in the zone that is not open yet writes that they want no call."""
         number = self.people.of(OPENS)[-1]
         reader.open(f"{self.desk.receiver}/ui/act/suppress")
-        reader.fill(numbers=number, reason="asked by mail")
+        reader.fill(numbers=number, note="asked by mail")
         reader.press("Put the numbers on the list")
         reader.open(f"{self.desk.receiver}/ui/suppression")
         reader.sees("pressed 9")

@@ -43,8 +43,8 @@ def seen(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Stage, dict
         with on.worker():
             wait_until(lambda: on.states() == {"in_doubt": 1, "unreached": 1, "completed": 1}, lambda: f"{on.states()}")
         on.campaign(1, name="waiting", first=50)
-        on.run("suppress", "add", "+6580000077", "--reason", "asked by mail")
-        on.run("hold", "--batch", "waiting", "--reason", "a wrong date")
+        on.run("suppress", "add", "+6580000077", "--note", "asked by mail")
+        on.run("hold", "--batch", "waiting", "--note", "a wrong date")
         ids = {call["destination"]: str(call["id"]) for call in on.calls()}
         yield on, {"done": ids[DONE], "doubt": ids[DOUBTFUL], "waiting": ids["+6580000050"]}
 
