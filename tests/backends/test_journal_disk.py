@@ -14,9 +14,9 @@ from types import SimpleNamespace
 
 import pytest
 
+from voiceflow_worker.backends import waiting as disk_speed
 from voiceflow_worker.backends import witness
 from voiceflow_worker.backends.contract import sample_job
-from voiceflow_worker.backends.sqlite import connection as disk_speed
 from voiceflow_worker.backends.witness import JournalFiles
 from voiceflow_worker.errors import StoreReadOnlyError
 

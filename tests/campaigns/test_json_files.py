@@ -13,7 +13,7 @@ from voiceflow_worker.campaigns.calls.options import CampaignOptions
 from voiceflow_worker.campaigns.campaign_rows import open_campaign
 from voiceflow_worker.campaigns.files.input_file import InputFile
 from voiceflow_worker.campaigns.files.rows import FileKind
-from voiceflow_worker.campaigns.sources.cells import kind_of
+from voiceflow_worker.campaigns.sources.formats import kind_of
 from voiceflow_worker.errors import CampaignFileError
 from voiceflow_worker.model.flows.callflow import CallFlow
 

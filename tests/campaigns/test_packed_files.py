@@ -25,7 +25,7 @@ from voiceflow_worker.campaigns.campaign_rows import open_campaign
 from voiceflow_worker.campaigns.files import input_file
 from voiceflow_worker.campaigns.files.input_file import standard_input
 from voiceflow_worker.campaigns.files.rows import FileKind
-from voiceflow_worker.campaigns.sources.cells import kind_of
+from voiceflow_worker.campaigns.sources.formats import kind_of
 from voiceflow_worker.errors import CampaignFileError
 
 TABLE = "destination,name\n+6587654321,Ana\nnone,Ben\n"
@@ -167,7 +167,7 @@ def test_a_small_file_that_would_fill_the_memory_is_refused(tmp_path: Path, bomb
     command = f"""
 from pathlib import Path
 from voiceflow_worker.campaigns.files.input_file import InputFile
-from voiceflow_worker.campaigns.sources.cells import open_source
+from voiceflow_worker.campaigns.sources.formats import open_source
 from voiceflow_worker.errors import CampaignFileError
 try:
     list(open_source(InputFile(Path({str(path)!r}))))

@@ -1,46 +1,25 @@
-"""The registry of backends, the addresses of files in store URLs, and the choice of journal files."""
+"""The registry of backends: opening a store, also with retries at the start of a command, and its journal files."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from contextlib import AbstractAsyncContextManager
+import time
+from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from datetime import timedelta
 from importlib.metadata import EntryPoint, entry_points
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from voiceflow_worker.errors import SettingsError, UnknownBackendError
+import anyio
+
+from voiceflow_worker.backends.store_url import REDIS_SCHEMES
+from voiceflow_worker.backends.witness import JournalFiles, journal_folder
+from voiceflow_worker.core.ports.store import Drop, Step, Unit
+from voiceflow_worker.errors import StoreUnavailableError, UnknownBackendError
 from voiceflow_worker.model.text.printable import without_secrets
 
 if TYPE_CHECKING:
-    from voiceflow_worker.backends.witness import JournalFiles
     from voiceflow_worker.core.ports import Clock, Store
     from voiceflow_worker.settings import Settings
-
-
-def path_of(url: str) -> Path:
-    """The absolute path of the file in `sqlite:///relative.db` or `sqlite:////absolute.db`, or in a `file:` URL.
-
-    The text after the third slash is the path; nothing in it is decoded. Raises SettingsError for a URL with a host or
-    options, or without a file.
-    """
-    scheme, _, rest = url.partition(":")
-    shown = without_secrets(url, options=True)
-    example = f"write {scheme}:///relative.db or {scheme}:////absolute.db"
-    if rest.startswith("//") and not rest.startswith("///"):
-        raise SettingsError(f"the store URL {shown!r} has a host, but a file needs none; {example}")
-    name, _, options = rest.removeprefix("//").removeprefix("/").partition("?")
-    if options:
-        raise SettingsError(f"the store URL {shown!r} has options, but the URL of a file has none; {example}")
-    if not name or name.endswith("/"):
-        raise SettingsError(f"the store URL {shown!r} names no file; {example}")
-    if name == ":memory:":
-        raise SettingsError(f"the store URL {shown!r} is SQLite's name for a database in memory; write memory://")
-    return Path(name).absolute()
-
-
-def file_of(url: str) -> Path | None:
-    """The file in a URL of a SQLite store; None for other stores. Raises SettingsError if the URL is wrong."""
-    return path_of(url) if url.lower().startswith(("sqlite:", "file:")) else None
 
 
 def journal_files(settings: Settings) -> JournalFiles | None:
@@ -51,8 +30,6 @@ def journal_files(settings: Settings) -> JournalFiles | None:
     Journal files have a disadvantage there: if a person deletes the store to start anew, a worker holds the queue. A
     store in memory has no journal files.
     """
-    from voiceflow_worker.backends.witness import JournalFiles, journal_folder
-
     scheme = settings.store.partition(":")[0].lower()
     if scheme == "memory" or (scheme in {"sqlite", "file"} and settings.state_dir is None):
         return None
@@ -72,7 +49,7 @@ _BUILT_IN: Mapping[str, str] = {
     "memory": "voiceflow_worker.backends.memory:open_memory",
     "sqlite": "voiceflow_worker.backends.sqlite:open_sqlite",
     "file": "voiceflow_worker.backends.sqlite:open_sqlite",
-    **dict.fromkeys(("redis", "rediss", "redis+cluster", "redis+sentinel", "valkey", "valkeys"), _REDIS),
+    **dict.fromkeys(REDIS_SCHEMES, _REDIS),
 }
 # These need no entry points, so they also work without an installation (a zipped application, a checkout on the path).
 
@@ -112,11 +89,6 @@ def backend_for(url: str) -> Opener:
     )
 
 
-def is_redis(url: str) -> bool:
-    """Whether this URL names a store in Redis or Valkey."""
-    return _BUILT_IN.get(url.partition(":")[0].lower()) == _REDIS
-
-
 def registered() -> list[str]:
     """The URL schemes for which a backend is registered, sorted."""
     return sorted({*_BUILT_IN, *(entry.name for entry in entry_points(group=ENTRY_POINT_GROUP))})
@@ -134,3 +106,70 @@ def _loaded(entry: EntryPoint, url: str) -> Opener:
         raise UnknownBackendError(
             f"the backend for {without_secrets(url)!r} ({entry.value}) cannot be loaded: {error}. {remedy}"
         ) from error
+
+
+PAUSE = 0.25
+"""Seconds between two tries."""
+_LOOK = 1.0
+"""Seconds that a test write may take before the store counts as locked."""
+
+
+class StoreWait:
+    """A time limit for a command that waits for its store. If it must wait, `tell` is called once with the reason."""
+
+    def __init__(self, limit: timedelta, tell: Callable[[str], object]) -> None:
+        self._limit = limit
+        self._until = time.monotonic() + limit.total_seconds()
+        self._tell = tell
+        self._has_begun = False
+
+    @property
+    def left(self) -> float:
+        """The seconds left; less than 0 when the time is over."""
+        return self._until - time.monotonic()
+
+    def goes_on(self, error: StoreUnavailableError) -> bool:
+        """Whether to try again after a pause: True if the error is temporary and there is time left."""
+        if not error.passes or self.left <= 0:
+            return False
+        if not self._has_begun:
+            self._has_begun = True
+            self._tell(f"{str(error).removesuffix('.')}; trying again for up to {self._limit.total_seconds():g} s")
+        return True
+
+
+@asynccontextmanager
+async def opened_in_time(url: str, *, wait: StoreWait, writes: bool, **options: Any) -> AsyncGenerator[Store]:
+    """Open a store. If it is locked or not there yet, try again until the time of `wait` is over.
+
+    With `writes`, the store must also accept a write, because a file that another process has locked can still be
+    opened and read. `options` are passed to the backend. Raises the error of the last try.
+    """
+    async with AsyncExitStack() as opened:
+        while True:
+            async with AsyncExitStack() as attempt:
+                try:
+                    store = await attempt.enter_async_context(open_store(url, **options))
+                    if writes:
+                        await _require_writable(store, wait)
+                except StoreUnavailableError as error:
+                    if not wait.goes_on(error):
+                        raise
+                else:
+                    opened.push_async_exit(attempt.pop_all())
+                    yield store
+                    return
+            await anyio.sleep(PAUSE)
+
+
+async def _require_writable(store: Store, wait: StoreWait) -> None:
+    """Make a write that changes nothing. Raises StoreUnavailableError if the write takes too long."""
+    # A Redis server may take long to confirm a write. A file that is not locked is written in milliseconds.
+    limit = max(_LOOK, 0 if store.url.startswith(("sqlite:", "file:")) else wait.left)
+    with anyio.move_on_after(limit):
+        await store.write(Step(units=(Unit(drops=(Drop("probe", "", None),)),)), now=store.clock.now())
+        return
+    raise StoreUnavailableError(
+        f"the store {store.url} is locked: another process is writing to it, or is frozen while writing; find that "
+        "process with lsof"
+    )

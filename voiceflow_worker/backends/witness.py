@@ -20,20 +20,19 @@ from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
 
 import anyio
 import structlog
 from anyio import to_thread
 
 from voiceflow_worker.backends.record import dumps, head_of, job_from, loads, record_of
-from voiceflow_worker.backends.sqlite.connection import DiskSpeed
+from voiceflow_worker.backends.store_url import identity_of
+from voiceflow_worker.backends.waiting import DiskSpeed
 from voiceflow_worker.core.ports.outside import Witness, WitnessFile, WitnessJournal
 from voiceflow_worker.core.ports.record_set import report_unreadable
 from voiceflow_worker.errors import SettingsError, StoreReadOnlyError, StoreVersionError
 from voiceflow_worker.finding import Remedy
 from voiceflow_worker.model.jobs.job import Job
-from voiceflow_worker.model.text.printable import HIDDEN, without_secrets
 
 _log = structlog.get_logger("voiceflow.witness")
 
@@ -49,32 +48,9 @@ _TAIL = 256 * 1024
 
 def journal_folder(store_url: str, root: Path) -> Path:
     """The folder below `root` for the journal files of one store. Its name comes from the store's URL."""
-    name = _identity(store_url)
+    name = identity_of(store_url)
     readable = re.sub(r"[^a-z0-9.]+", "-", name.lower()).strip("-")[-60:]
     return root / f"{readable}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
-
-
-def _identity(store_url: str) -> str:
-    """The name of a store, the same for all spellings of its URL, and different for every store."""
-    scheme = store_url.partition(":")[0].lower()
-    if scheme in {"sqlite", "file"}:
-        from voiceflow_worker.backends.registry import path_of
-
-        return f"sqlite:{path_of(store_url).resolve()}"
-    if not scheme.startswith(("redis", "valkey")):
-        shown = without_secrets(store_url)
-        # If even the host is hidden, a part of a digest distinguishes the stores.
-        odd = hashlib.sha256(store_url.encode()).hexdigest()[:6] if shown.endswith(HIDDEN) else ""
-        return shown + odd
-    parts = urlsplit(store_url)
-    hosts = parts.netloc.rpartition("@")[2].lower().split(",")
-    has_service = scheme.endswith("sentinel")
-    nodes = sorted(host if re.search(r":\d+$", host) else f"{host}:{26379 if has_service else 6379}" for host in hosts)
-    place = [step for step in parts.path.split("/") if step]
-    if len(place) < 1 + has_service:
-        place.append("0")
-    prefix = parse_qs(parts.query).get("prefix", [""])[-1]
-    return f"redis:{','.join(nodes)}/{'/'.join(place)}?prefix={'' if prefix == 'voiceflow' else prefix}"
 
 
 @dataclass(slots=True)

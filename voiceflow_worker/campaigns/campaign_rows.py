@@ -33,7 +33,8 @@ from voiceflow_worker.campaigns.files.rows import (
     is_own_word,
     row_name,
 )
-from voiceflow_worker.campaigns.sources.cells import GivenRows, open_source
+from voiceflow_worker.campaigns.sources.cells import GivenRows
+from voiceflow_worker.campaigns.sources.formats import open_source
 from voiceflow_worker.errors import CampaignFileError, InvalidInputError
 from voiceflow_worker.finding import Finding, Remedy, Severity
 from voiceflow_worker.model.flows.actions import MAX_ID_CHARACTERS

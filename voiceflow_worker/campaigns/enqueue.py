@@ -23,7 +23,7 @@ from voiceflow_worker.campaigns.campaign_rows import CampaignRows, in_parts, ope
 from voiceflow_worker.campaigns.files.input_file import InputFile
 from voiceflow_worker.campaigns.files.rows import FileKind, Findings, Packs, RawRow, RejectsFile
 from voiceflow_worker.campaigns.preview import Preview, PreviewMaker, PreviewOptions
-from voiceflow_worker.campaigns.sources.cells import kind_of, open_source
+from voiceflow_worker.campaigns.sources.formats import kind_of, open_source
 from voiceflow_worker.core.admission import AdmissionResult, CheckedCall
 from voiceflow_worker.core.ports.reading import owners_of
 from voiceflow_worker.core.queue import CallQueue

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any, TextIO, cast
 import anyio
 from anyio import sleep
 
-from voiceflow_worker.backends.registry import file_of, is_redis
-from voiceflow_worker.backends.waiting import PAUSE, StoreWait, opened_in_time
+from voiceflow_worker.backends.registry import PAUSE, StoreWait, opened_in_time
+from voiceflow_worker.backends.store_url import file_of, is_redis
 from voiceflow_worker.cli.output import ExitCode, Output, UndoneError, confirm, with_remedies
 from voiceflow_worker.errors import JobError, SettingsError, StoreCorruptError, StoreUnavailableError
 from voiceflow_worker.finding import Remedy

@@ -20,12 +20,11 @@ from voiceflow_worker.gateway import account as api
 from voiceflow_worker.gateway import wire
 from voiceflow_worker.gateway.answers.answer import AnswerReader
 from voiceflow_worker.gateway.answers.verdict import judge_answer, judge_failure, judge_lateness, read_date
-from voiceflow_worker.gateway.network import Network
+from voiceflow_worker.gateway.network import Network, Timeouts
 from voiceflow_worker.gateway.rest.wire import RestWire
 from voiceflow_worker.gateway.transport.transports import (
     AnswerProof,
     Carrier,
-    Timeouts,
     carry,
     check_transport,
     open_ways,

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ssl
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
 from types import MappingProxyType
@@ -38,6 +39,28 @@ class ProxyError(ConnectionError):
             asks = "asks for a user name and password: write them into its address, http://user:password@host:port"
             return cls(f"the proxy {proxy} {accepts if proxy.credentials else asks} ({said})")
         return cls(f"the proxy {proxy} refuses a tunnel to this host ({said}): ask who runs the proxy to allow it")
+
+
+@dataclass(frozen=True, slots=True)
+class Timeouts:
+    """The limits on the time of one request, in seconds.
+
+    `connect` limits the wait for a free connection together with the connecting, `read` the silence before and within
+    an answer, and `deadline` the whole request.
+    """
+
+    connect: float
+    read: float
+
+    @property
+    def deadline(self) -> float:
+        """The limit on the whole request: once `connect` to connect, once to write, and `read`."""
+        return 2 * self.connect + self.read
+
+    @property
+    def of_httpx(self) -> dict[str, float]:
+        """The timeouts as httpx's extension has them."""
+        return {"connect": self.connect, "write": self.connect, "read": self.read, "pool": self.connect}
 
 
 class Network:

@@ -16,7 +16,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
-from voiceflow_worker.backends.waiting import StoreWait, opened_in_time
+from voiceflow_worker.backends.registry import StoreWait, opened_in_time
 from voiceflow_worker.core.callers import CallProgress
 from voiceflow_worker.core.overview.status import EVERY, Heartbeats, RateHistory
 from voiceflow_worker.core.ports import Store

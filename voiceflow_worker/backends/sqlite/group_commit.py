@@ -31,12 +31,12 @@ from anyio.lowlevel import checkpoint_if_cancelled
 from voiceflow_worker.backends.sqlite.connection import (
     BUSY,
     Connection,
-    DiskSpeed,
     is_failed_flush,
     other_version,
     translated,
 )
 from voiceflow_worker.backends.sqlite.opening import SCHEMA_VERSION, SameFiles
+from voiceflow_worker.backends.waiting import DiskSpeed
 from voiceflow_worker.errors import StoreUnavailableError
 from voiceflow_worker.model.jobs.totals import STATE
 

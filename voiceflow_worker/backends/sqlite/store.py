@@ -15,7 +15,6 @@ import orjson
 from anyio import to_thread
 
 from voiceflow_worker.backends.record import event_from, matches, readable, to_micros, to_micros_or_none
-from voiceflow_worker.backends.registry import path_of
 from voiceflow_worker.backends.sqlite.connection import BUSY, Connection
 from voiceflow_worker.backends.sqlite.group_commit import GroupCommit, Transaction
 from voiceflow_worker.backends.sqlite.opening import Identities, SameFiles, open_file, open_reader, parts
@@ -29,6 +28,7 @@ from voiceflow_worker.backends.sqlite.reading import (
     standing,
 )
 from voiceflow_worker.backends.sqlite.write import lease, write
+from voiceflow_worker.backends.store_url import path_of
 from voiceflow_worker.backends.waiting import Wakeups
 from voiceflow_worker.core.ports import Event
 from voiceflow_worker.core.ports.outside import SystemClock

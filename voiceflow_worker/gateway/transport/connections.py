@@ -19,8 +19,7 @@ import httpx
 
 from voiceflow_worker.gateway.answers.answer import Answer, AnswerParser, UnreadableAnswerError
 from voiceflow_worker.gateway.answers.verdict import quote
-from voiceflow_worker.gateway.network import Network, ProxyError
-from voiceflow_worker.gateway.transport.transports import Timeouts
+from voiceflow_worker.gateway.network import Network, ProxyError, Timeouts
 from voiceflow_worker.model.reports.verdict import NotLeavingError, PostProgress
 from voiceflow_worker.model.text.web_address import Proxy
 

@@ -21,7 +21,8 @@ import httpx
 from voiceflow_worker.errors import SettingsError
 from voiceflow_worker.gateway.answers.answer import Answer, AnswerReader
 from voiceflow_worker.gateway.answers.verdict import judge_foreign
-from voiceflow_worker.gateway.network import Network
+from voiceflow_worker.gateway.network import Network, Timeouts
+from voiceflow_worker.gateway.transport.connections import ConnectionPosts
 from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.reports.verdict import (
     Hold,
@@ -169,28 +170,6 @@ class RecentSessions:
         self._ids.clear()
 
 
-@dataclass(frozen=True, slots=True)
-class Timeouts:
-    """The limits on the time of one request, in seconds.
-
-    `connect` limits the wait for a free connection together with the connecting, `read` the silence before and within
-    an answer, and `deadline` the whole request.
-    """
-
-    connect: float
-    read: float
-
-    @property
-    def deadline(self) -> float:
-        """The limit on the whole request: once `connect` to connect, once to write, and `read`."""
-        return 2 * self.connect + self.read
-
-    @property
-    def of_httpx(self) -> dict[str, float]:
-        """The timeouts as httpx's extension has them."""
-        return {"connect": self.connect, "write": self.connect, "read": self.read, "pool": self.connect}
-
-
 class Posts(Protocol):
     """A way to POST bodies to one address."""
 
@@ -241,8 +220,6 @@ def open_ways(
     ways = network.transport(limit=limit)
     if not runs_on_asyncio():
         return Carrier(HttpxPosts(ways.pool_to(url), url, headers=headers, timeouts=timeouts), ways)
-    from voiceflow_worker.gateway.transport.connections import ConnectionPosts
-
     posts = ConnectionPosts(url, headers=headers, timeouts=timeouts, limit=limit, network=network)
     return Carrier(posts, ways)
 

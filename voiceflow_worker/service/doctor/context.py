@@ -13,8 +13,9 @@ from typing import Any, TypeVar
 import anyio
 from anyio import to_thread
 
-from voiceflow_worker.backends.registry import file_of, is_redis, open_store
+from voiceflow_worker.backends.registry import open_store
 from voiceflow_worker.backends.sqlite.opening import stores_near
+from voiceflow_worker.backends.store_url import file_of, is_redis
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.errors import SettingsError, StoreError, VoiceflowError, VoiceUnavailableError
 from voiceflow_worker.finding import Remedy

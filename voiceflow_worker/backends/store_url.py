@@ -1,0 +1,65 @@
+"""The URLs of stores: which store one names, and in which file."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
+
+from voiceflow_worker.errors import SettingsError
+from voiceflow_worker.model.text.printable import HIDDEN, without_secrets
+
+REDIS_SCHEMES = ("redis", "rediss", "redis+cluster", "redis+sentinel", "valkey", "valkeys")
+
+
+def is_redis(url: str) -> bool:
+    """Whether this URL names a store in Redis or Valkey."""
+    return url.partition(":")[0].lower() in REDIS_SCHEMES
+
+
+def path_of(url: str) -> Path:
+    """The absolute path of the file in `sqlite:///relative.db` or `sqlite:////absolute.db`, or in a `file:` URL.
+
+    The text after the third slash is the path; nothing in it is decoded. Raises SettingsError for a URL with a host or
+    options, or without a file.
+    """
+    scheme, _, rest = url.partition(":")
+    shown = without_secrets(url, options=True)
+    example = f"write {scheme}:///relative.db or {scheme}:////absolute.db"
+    if rest.startswith("//") and not rest.startswith("///"):
+        raise SettingsError(f"the store URL {shown!r} has a host, but a file needs none; {example}")
+    name, _, options = rest.removeprefix("//").removeprefix("/").partition("?")
+    if options:
+        raise SettingsError(f"the store URL {shown!r} has options, but the URL of a file has none; {example}")
+    if not name or name.endswith("/"):
+        raise SettingsError(f"the store URL {shown!r} names no file; {example}")
+    if name == ":memory:":
+        raise SettingsError(f"the store URL {shown!r} is SQLite's name for a database in memory; write memory://")
+    return Path(name).absolute()
+
+
+def file_of(url: str) -> Path | None:
+    """The file in a URL of a SQLite store; None for other stores. Raises SettingsError if the URL is wrong."""
+    return path_of(url) if url.lower().startswith(("sqlite:", "file:")) else None
+
+
+def identity_of(store_url: str) -> str:
+    """The name of a store, the same for all spellings of its URL, and different for every store."""
+    scheme = store_url.partition(":")[0].lower()
+    if scheme in {"sqlite", "file"}:
+        return f"sqlite:{path_of(store_url).resolve()}"
+    if not scheme.startswith(("redis", "valkey")):
+        shown = without_secrets(store_url)
+        # If even the host is hidden, a part of a digest distinguishes the stores.
+        odd = hashlib.sha256(store_url.encode()).hexdigest()[:6] if shown.endswith(HIDDEN) else ""
+        return shown + odd
+    parts = urlsplit(store_url)
+    hosts = parts.netloc.rpartition("@")[2].lower().split(",")
+    has_service = scheme.endswith("sentinel")
+    nodes = sorted(host if re.search(r":\d+$", host) else f"{host}:{26379 if has_service else 6379}" for host in hosts)
+    place = [step for step in parts.path.split("/") if step]
+    if len(place) < 1 + has_service:
+        place.append("0")
+    prefix = parse_qs(parts.query).get("prefix", [""])[-1]
+    return f"redis:{','.join(nodes)}/{'/'.join(place)}?prefix={'' if prefix == 'voiceflow' else prefix}"
