@@ -79,7 +79,7 @@ def test_files_are_written(voiceflow: Program) -> None:
 @pytest.mark.parametrize(
     ("options", "told"),
     [
-        (("--csv", "out", "--select", "nmae"), "no call has the column 'nmae'; the columns are: destination, state"),
+        (("--csv", "out", "--select", "nmae"), "no call has the column 'nmae'; the columns are: destination, result"),
         (("--select", "answer"), "add --csv, --xlsx or --html"),
         (("--csv", "out", "--time-zone", "Singapore"), "did you mean Asia/Singapore?"),
     ],

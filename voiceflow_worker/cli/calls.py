@@ -33,7 +33,7 @@ from voiceflow_worker.cli.output import ExitCode, Output, first
 from voiceflow_worker.core.ports import Order, Query
 from voiceflow_worker.core.ports.reading import find_pages
 from voiceflow_worker.errors import InvalidInputError
-from voiceflow_worker.model.jobs.call_json import call_as_json
+from voiceflow_worker.model.jobs.call_json import call_as_json, result_of
 from voiceflow_worker.model.jobs.job import Job, JobState
 from voiceflow_worker.model.jobs.policy import read_outcomes
 from voiceflow_worker.model.numbers.phone import with_plus
@@ -301,7 +301,7 @@ def _tell_table(output: Output, jobs: Sequence[Job]) -> None:
             "batch": job.batch_id,
             "attempts": job.attempt,
             "outcome": ending(job) or None,
-            "answer": job.answer,
+            "result": result_of(job),
             "reason": job.reason or None,
         }
         for job in jobs

@@ -13,6 +13,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from voiceflow_worker.console.routes.charts import bar_of_states, bars, columns_of_time, tone_of
 from voiceflow_worker.console.routes.page import Page, PageRequest, sentence
 from voiceflow_worker.core.overview.story import ending
+from voiceflow_worker.model.jobs.call_json import CallResult, result_of
 from voiceflow_worker.model.jobs.job import Job
 from voiceflow_worker.model.text.printable import shown_in_page
 from voiceflow_worker.model.text.wording import duration_in_words, in_words
@@ -53,6 +54,7 @@ def _compiled(static_version: str) -> Environment:
         "query": partial(urlencode, errors="replace"),
         "utc": in_words,
         "ended": _ended,
+        "result": _result,
         "sentence": sentence,
         "tone": tone_of,
         "grouped": _grouped,
@@ -85,6 +87,12 @@ def _ended(job: Job) -> str:
     """How a call ended, in a few words: `no answer`, `busy (486)`, `completed, 35 s`."""
     status = job.outcome_status
     return ending(job) if status is None else ending(job).replace(status.value, tone_of(status.value).label, 1)
+
+
+def _result(job: Job) -> str:
+    """The result of a call: `no answer`, or the name of an answer; empty while it is open."""
+    result = result_of(job)
+    return "" if result is CallResult.OPEN else result.replace("_", " ") if isinstance(result, CallResult) else result
 
 
 def _clock(seconds: float) -> str:

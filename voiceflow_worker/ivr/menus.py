@@ -297,7 +297,10 @@ class Menus:
             at = event.timestamp or caller.now
             stored = SECRET if menu.secret else digits
             answer = None if choice is None else menu.answer_of(choice, caller)
-            press = KeyPress(at=at, menu=menu.name, digits=stored, event_id=caller.event_id, answer=answer)
+            press = KeyPress(
+                at=at, menu=menu.name, digits=stored, event_id=caller.event_id, answer=answer,
+                leads_on=choice is not None,
+            )  # fmt: skip
         plan = Plan(
             path=path, caller=caller, action=Again(), result=Result.LED_ON, tries=position.tries, asked=position.asked,
             press=press,

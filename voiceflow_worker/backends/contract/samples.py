@@ -153,7 +153,9 @@ def full_job() -> Job:
             session_id="session-1",
             outcome=(outcome, unknown, None)[number % 3],
             outcome_known_at=NOW + HOUR,
-            presses=(KeyPress(at=NOW, menu="main", digits="12#", event_id="event-1", answer="confirmed"),)
+            presses=(
+                KeyPress(at=NOW, menu="main", digits="12#", event_id="event-1", answer="confirmed", leads_on=True),
+            )
             * (number % 2),
             charge=Charge(price=Decimal("0.0400"), currency="USD", billed_seconds=60.0),
         )

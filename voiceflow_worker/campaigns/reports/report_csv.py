@@ -12,6 +12,7 @@ from zoneinfo import ZoneInfo
 
 from voiceflow_worker.campaigns.files.rows import Packs, whole_file
 from voiceflow_worker.errors import InvalidInputError
+from voiceflow_worker.model.jobs.call_json import result_of
 from voiceflow_worker.model.jobs.job import Job
 from voiceflow_worker.model.text.printable import printable
 from voiceflow_worker.model.text.wording import folded, rfc3339
@@ -28,6 +29,7 @@ class ReportLine(NamedTuple):
     """
 
     destination: str
+    result: str
     state: str
     outcome: str
     code: str
@@ -74,6 +76,7 @@ def report_line(job: Job, *, zone: ZoneInfo | None = None) -> ReportLine:
     ]
     return ReportLine(
         destination=job.destination,
+        result=_text(result_of(job)),
         state=job.state.value,
         outcome=_text(status),
         code=_text(code),

@@ -24,8 +24,8 @@ LONGEST_NAME = 30
 _COLUMNS = tuple(
     ReportColumn(heading, name)
     for heading, name in (
-        ("destination", "destination"), ("state", "state"), ("outcome", "outcome"), ("code", "code"),
-        ("answer", "answer"), ("keys", "digits"), ("seconds", "seconds"), ("started", "started_at"),
+        ("destination", "destination"), ("result", "result"), ("state", "state"), ("outcome", "outcome"),
+        ("code", "code"), ("keys", "digits"), ("seconds", "seconds"), ("started", "started_at"),
         ("message", "message"), ("key", "unique_key"),
     )
 )  # fmt: skip

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from datetime import date, datetime, timedelta
 from decimal import Decimal
 from functools import partial
@@ -17,6 +17,7 @@ from voiceflow_worker.campaigns.files.rows import whole_file
 from voiceflow_worker.campaigns.reports.report_csv import LineSpool, ReportColumn
 from voiceflow_worker.core.overview.report import Report, ReportTable, Share, tables_of, totals_table
 from voiceflow_worker.errors import InvalidInputError
+from voiceflow_worker.model.jobs.call_json import CallResult
 from voiceflow_worker.model.text.printable import printable
 from voiceflow_worker.model.text.wording import in_words, zone_words
 
@@ -31,6 +32,18 @@ MOST_ROWS = 1_048_575
 _NUMBERS = frozenset({"code", "seconds", "billed_seconds", "attempt"})
 _TIMES = frozenset({"started_at", "ended_at", "created_at", "valid_until"})
 _DATE = re.compile(r"(?:19|[2-9]\d)\d\d-\d\d-\d\d(?:[ T]\d\d:\d\d(?::\d\d)?)?", re.ASCII)  # Excel begins at 1900
+_ANSWER, _PROBLEM = "answer", "problem"
+_COLOURS: Mapping[object, str | None] = {
+    **dict.fromkeys(CallResult),
+    CallResult.ANSWERED: _ANSWER,
+    CallResult.DESK_BUSY: "look",
+    CallResult.IN_DOUBT: "look",
+    CallResult.NO_KEY: "look",
+    CallResult.WRONG_KEY: "look",
+    CallResult.FAILED: _PROBLEM,
+    CallResult.OPTED_OUT: _PROBLEM,
+}
+"""The colours of results: no colour for people who were not reached. A result that is not listed is a named answer."""
 _MOST_DIGITS = 15
 """The largest number of digits that Excel keeps of a number."""
 
@@ -87,7 +100,9 @@ def _calls(sheets: _Sheets, spool: LineSpool) -> Generator[int]:
                 sheet = sheets.calls(headings, number=number)
             row += 1
             for place, column in enumerate(columns):
-                sheets.cell(sheet, row, place, _value(column, column.of(line)))
+                value = _value(column, column.of(line))
+                colour = None if column.is_own or column.name != "result" else _COLOURS.get(value, _ANSWER)
+                sheets.cell(sheet, row, place, value, colour=colour)
         count += len(pack)
         yield count
     sheet.autofilter(0, 0, row, len(columns) - 1)
@@ -129,6 +144,10 @@ class _Sheets:
             "duration": book.add_format({"num_format": "[h]:mm:ss"}),
             "day": book.add_format({"num_format": "yyyy-mm-dd"}),
             "time": book.add_format({"num_format": "yyyy-mm-dd hh:mm:ss"}),
+            # The colours that Excel itself offers as good, neutral and bad.
+            _ANSWER: book.add_format({"bg_color": "#C6EFCE", "font_color": "#006100"}),
+            "look": book.add_format({"bg_color": "#FFEB9C", "font_color": "#7F6000"}),
+            _PROBLEM: book.add_format({"bg_color": "#FFC7CE", "font_color": "#9C0006"}),
         }
 
     def table(self, table: ReportTable, *, name: str, note: str | None = None, zone: ZoneInfo | None = None) -> None:
@@ -153,7 +172,7 @@ class _Sheets:
             sheet.write_string(0, place, printable(column), self._formats["header"])
         return sheet
 
-    def cell(self, sheet: Worksheet, row: int, place: int, value: object) -> None:
+    def cell(self, sheet: Worksheet, row: int, place: int, value: object, *, colour: str | None = None) -> None:
         """Write one value as a cell of its type. A number that Excel would round is written as text."""
         write = partial(sheet.write_number, row, place)
         match value:
@@ -173,4 +192,5 @@ class _Sheets:
                 sheet.write_datetime(row, place, datetime(value.year, value.month, value.day), self._formats["day"])  # noqa: DTZ001
             case _:
                 text = printable(str(value))
-                sheet.write_string(row, place, text, self._formats["quoted"] if text[0] in "=+-@\t\r\n" else None)
+                form = "quoted" if text[0] in "=+-@\t\r\n" else colour
+                sheet.write_string(row, place, text, None if form is None else self._formats[form])

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 
 from voiceflow_worker.core.callers import Heard, LegState, Recording
+from voiceflow_worker.model.jobs.call_json import CallResult, result_of
 from voiceflow_worker.model.jobs.gate import Gate, GateScope, GateState
 from voiceflow_worker.model.jobs.job import Job, JobState, KeyPress, Post
 from voiceflow_worker.model.reports.outcome import CallLeg, Outcome
@@ -122,6 +123,8 @@ def _facts(job: Job, *, at: datetime) -> Iterator[str]:
     for name, value in (("batch", job.batch_id), ("unique key", job.unique_key), ("session", job.session_id)):
         if value is not None:
             yield f"{name}: {value}"
+    if (result := result_of(job)) is not CallResult.OPEN:
+        yield f"result: {result}"
     if job.priority:
         yield f"priority: {job.priority}"
     if job.valid_until is not None:

@@ -11,9 +11,10 @@ from enum import StrEnum
 import orjson
 
 from voiceflow_worker.errors import InvalidInputError
+from voiceflow_worker.model.flows.actions import Action
 from voiceflow_worker.model.jobs.job import Job, JobState, Post
 from voiceflow_worker.model.reports.outcome import CallLeg, Charge, Outcome
-from voiceflow_worker.model.reports.status import OPT_OUTS
+from voiceflow_worker.model.reports.status import OPT_OUTS, REACHED, SessionStatus
 from voiceflow_worker.model.text.printable import checked_text
 from voiceflow_worker.model.text.wording import rfc3339
 
@@ -57,8 +58,90 @@ BUSY = "is busy with another call"
 """A part of the reason of every call that waits because its number, or that of its second party, is busy."""
 CAPPED = "the most for one person"
 """A part of the reason of every call that waits because its person has had all allowed attempts."""
+LISTED = "on the suppression list"
+"""A part of the reason of every call whose number, or the number of a second party, is on the suppression list."""
+_IS_LISTED = f" been {LISTED} since "
 OUTSIDE_WINDOW = "waits for its calling window to open"
 """The reason of every call that waits until its calling window opens."""
+
+
+class CallResult(StrEnum):
+    """What became of a call, in one word, for people who do not know states and outcomes.
+
+    If the person gave an answer that has a name, that name is the word instead: see `result_of`.
+    """
+
+    ANSWERED = "answered"
+    """The person answered. Keys were not asked for, or the keys pressed have no name."""
+    NO_KEY = "no_key"
+    """The person answered, and pressed nothing although keys were asked for."""
+    WRONG_KEY = "wrong_key"
+    """The person answered, and pressed only keys that the menu does not have."""
+    BUSY = "busy"
+    NO_ANSWER = "no_answer"
+    DESK_BUSY = "desk_busy"
+    """The person answered, and was put through, but the second party did not answer."""
+    OPTED_OUT = "opted_out"
+    SUPPRESSED = "suppressed"
+    """Not called: the number, or that of the second party, is on the suppression list."""
+    FAILED = "failed"
+    EXPIRED = "expired"
+    CANCELLED = "cancelled"
+    IN_DOUBT = "in_doubt"
+    """The phone may have rung; evidence is looked for."""
+    ACCEPTED = "accepted"
+    """8x8 placed the call, and its end is not known."""
+    OPEN = "open"
+    """The call has not ended."""
+
+
+_ENDS_UNCALLED = {JobState.EXPIRED: CallResult.EXPIRED, JobState.ACCEPTED: CallResult.ACCEPTED}
+_UNREACHED = {
+    SessionStatus.BUSY: CallResult.BUSY,
+    SessionStatus.NO_ANSWER: CallResult.NO_ANSWER,
+    SessionStatus.CANCELED: CallResult.NO_ANSWER,
+}
+_ASKS = f'"{Action.SAY_AND_CAPTURE.value}"'
+"""A text in every body that asks for keys. JSON escapes the quotes in other texts."""
+
+
+def result_of(job: Job) -> str:
+    """The result of a call in one word: the name of the person's answer, else a `CallResult`.
+
+    A call that is under way has a result as soon as its person gives an answer. One that waits is open, whatever came
+    of earlier attempts.
+    """
+    newest = job.last_post
+    is_waiting = job.state in {JobState.QUEUED, JobState.LEASED}
+    answer = job.answer if job.state.is_final else None if newest is None or is_waiting else newest.answer
+    if answer is not None:
+        return answer
+    if not job.state.is_final:
+        return CallResult.IN_DOUBT if job.state is JobState.IN_DOUBT else CallResult.OPEN
+    if job.state is JobState.CANCELLED:
+        return CallResult.SUPPRESSED if _IS_LISTED in (job.reason or "") else CallResult.CANCELLED
+    if job.state in _ENDS_UNCALLED:
+        return _ENDS_UNCALLED[job.state]
+    conclusive = reversed(job.conclusive_posts)  # the newest counts
+    statuses = {post.outcome.status_of(job.destination): post for post in conclusive if post.outcome is not None}
+    if not OPT_OUTS.isdisjoint(statuses):
+        return CallResult.OPTED_OUT
+    if job.state is JobState.FAILED:
+        return CallResult.FAILED
+    if job.state is JobState.COMPLETED or SessionStatus.COMPLETED in statuses:
+        return _of_answered(job, statuses.get(SessionStatus.COMPLETED))
+    outcome = job.outcome
+    status = None if outcome is None else outcome.status_of(job.destination)
+    return CallResult.FAILED if status is None else _UNREACHED.get(status, CallResult.FAILED)
+
+
+def _of_answered(job: Job, post: Post | None) -> CallResult:
+    """The result of a call that the person answered, without an answer that has a name."""
+    if post is not None and post.outcome is not None and post.outcome.status not in REACHED:
+        return CallResult.DESK_BUSY
+    if post is not None and post.presses:
+        return CallResult.ANSWERED if any(press.leads_on for press in post.presses) else CallResult.WRONG_KEY
+    return CallResult.NO_KEY if job.menu is not None or _ASKS in job.body else CallResult.ANSWERED
 
 
 def call_as_json(job: Job) -> dict[str, object]:
@@ -68,6 +151,7 @@ def call_as_json(job: Job) -> dict[str, object]:
         "id": job.id,
         "queue": job.queue,
         "state": job.state.value,
+        "result": str(result_of(job)),
         "unique_key": job.unique_key,
         "batch_id": job.batch_id,
         "source": job.source,
@@ -142,8 +226,6 @@ def _post(post: Post) -> dict[str, object]:
     }
 
 
-LISTED = "on the suppression list"
-"""A part of the reason of every call whose number, or the number of a second party, is on the suppression list."""
 SENT_AS = "the same call may have been placed as"
 """The beginning of the reason of a call that may have been placed under another id, before the store was set back."""
 KNOWN_AS = "the other copy of the store has this call under the id"
@@ -152,7 +234,7 @@ KNOWN_AS = "the other copy of the store has this call under the id"
 LONGEST_REASON = 100
 """The largest number of characters of a counted reason. The text of a person may be longer."""
 _DIFFERENT = {
-    f" been {LISTED} since ": f"its number, or that of a second party, is {LISTED}",
+    _IS_LISTED: f"its number, or that of a second party, is {LISTED}",
     SENT_AS: "the same call may have been placed before the store was set back",
     KNOWN_AS: "the other copy of the store has this call under another id",
 }

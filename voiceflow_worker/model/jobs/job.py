@@ -62,7 +62,8 @@ _PLACED = frozenset({VerdictKind.CREATED, VerdictKind.PLACED})
 class KeyPress:
     """The keys that a person pressed in answer to `menu`. `event_id` names the event (VCA) that reported them.
 
-    `answer` is the name that the menu gave to these keys when they were pressed, such as `confirmed`.
+    `answer` is the name that the menu gave to these keys when they were pressed, such as `confirmed`. Keys that
+    `leads_on` are keys of the menu, with a name or without one; others are wrong keys.
     """
 
     at: datetime
@@ -70,6 +71,7 @@ class KeyPress:
     digits: str
     event_id: str | None = None
     answer: str | None = None
+    leads_on: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
