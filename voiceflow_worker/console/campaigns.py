@@ -21,16 +21,21 @@ from starlette.types import Receive, Scope
 
 from voiceflow_worker.acts import Operator
 from voiceflow_worker.campaigns.calls.options import CampaignOptions
+from voiceflow_worker.campaigns.calls.request import texts_of
 from voiceflow_worker.campaigns.campaign import Campaign
 from voiceflow_worker.campaigns.campaign_rows import open_campaign
 from voiceflow_worker.campaigns.enqueue import EnqueueReport
 from voiceflow_worker.console.actions import ActionDone, page_of
+from voiceflow_worker.console.desk import Desk
 from voiceflow_worker.console.routes.page import DEFAULT_QUEUE, Answer, Page, problem, sentence
 from voiceflow_worker.console.sessions import FormRefusedError, PageForm, PageSession, checked_form
-from voiceflow_worker.core.admission import CallRequest
+from voiceflow_worker.core.admission import CallRequest, CheckedCall
+from voiceflow_worker.core.ports import Store
+from voiceflow_worker.core.queue import CallQueue
 from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.ivr.menu import Menu
 from voiceflow_worker.model.flows.callflow import CallFlow
+from voiceflow_worker.model.jobs.policy import CallPolicy
 from voiceflow_worker.model.numbers.reading import read_number
 from voiceflow_worker.model.text.wording import count_of
 
@@ -140,8 +145,11 @@ class CampaignPage:
     StoreError.
     """
 
-    def __init__(self, operator: Operator, *, menus: Sequence[Menu] = (), settings: Settings | None = None) -> None:
+    def __init__(
+        self, operator: Operator, desk: Desk, *, menus: Sequence[Menu] = (), settings: Settings | None = None
+    ) -> None:
         self._operator = operator
+        self._desk = desk
         self._settings = settings
         self._queue = settings.queue if settings is not None else DEFAULT_QUEUE
         self._menus = {menu.name: menu for menu in menus}
@@ -172,16 +180,17 @@ class CampaignPage:
 
     async def _previewed(self, form: PageForm, session: PageSession, path: Path, upload: str) -> Answer | ActionDone:
         name = form.one("queue") or self._queue
-        queue, campaign = replace(self._operator, name=session.name).queue(name), self._campaign(form, path)
-        report = await campaign.preview(queue)
+        self._operator.queue(name)
+        campaign = self._campaign(form, path)
+        report = await self._desk.run(_previewed, campaign, name, self._operator.policy)
         seen = sha256(repr([upload, *form.some(*_TEXTS)]).encode("utf-8", "replace")).hexdigest()
         said, told = "", ""
         if form.one("do") == "try":
-            told = await self._tried(form, campaign.options, path, queue_name=name)
+            told = await self._tried(form, campaign, path, queue_name=name)
         elif form.one("do") == "start" and form.one("seen") != seen:
             said = "something was changed after the preview; look at this one, then start"
         elif form.one("do") == "start":
-            done = await campaign.start(queue, by=session.name)
+            done = await self._desk.run(_started, campaign, name, self._operator.policy, by=session.name)
             if not done.refused:
                 where = PageForm([("batch", done.batch_id), ("queue", name)])
                 return ActionDone(f"{count_of(done.enqueued, 'call')} enqueued", page_of(where))
@@ -193,20 +202,22 @@ class CampaignPage:
         if not form.one("ivr") and not form.one("say"):
             raise InvalidInputError("write the text to say, or choose a menu")
         given = {name: form.one(name) or None for name in (*_LABELS, *_TICKS)}
-        return Campaign.of(
+        campaign = Campaign.of(
             {**given, "file": path},
             settings=self._settings,
             menus=self._menus,
             now=self._operator.store.clock.now(),
             named=lambda name: _LABELS.get(name, name),
         )
+        # The texts of a menu can go to another process. Its handlers cannot, and files need none.
+        options = campaign.options
+        return replace(campaign, options=replace(options, menu=texts_of(options) or options.menu))
 
-    async def _tried(self, form: PageForm, options: CampaignOptions, path: Path, *, queue_name: str) -> str:
+    async def _tried(self, form: PageForm, campaign: Campaign, path: Path, *, queue_name: str) -> str:
         """Call the operator's own number with the call of the first good row. Raises InvalidInputError."""
-        number = read_number(form.one("number"), options.country)
+        number = read_number(form.one("number"), campaign.options.country)
         now = self._operator.store.clock.now()
-        opened = open_campaign(path, replace(options, not_before=None, window=None), now=now)
-        call = next((row.call for row in opened if row.call is not None), None)
+        call = await self._desk.run(_first_call, path, replace(campaign.options, not_before=None, window=None))
         if call is None:
             raise InvalidInputError("no row of the file can be called; correct it first")
         body = orjson.loads(call.body)
@@ -252,3 +263,17 @@ class CampaignPage:
             "seen": seen,
         }
         return Page(template="campaign.html", shown=shown, status=409 if said else 200)
+
+
+async def _previewed(store: Store, campaign: Campaign, queue: str, policy: CallPolicy) -> EnqueueReport:
+    return await campaign.preview(CallQueue(store, queue, policy=policy))
+
+
+async def _started(store: Store, campaign: Campaign, queue: str, policy: CallPolicy, *, by: str) -> EnqueueReport:
+    return await campaign.start(CallQueue(store, queue, policy=policy), by=by)
+
+
+async def _first_call(store: Store, path: Path, options: CampaignOptions) -> CheckedCall | None:
+    """The call of the first row that can be called."""
+    opened = open_campaign(path, options, now=store.clock.now())
+    return next((row.call for row in opened if row.call is not None), None)

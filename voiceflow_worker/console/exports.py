@@ -19,6 +19,7 @@ from starlette.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope
 
 from voiceflow_worker.campaigns.reports.report_files import ReportFiles, write_report_files
+from voiceflow_worker.console.desk import Desk
 from voiceflow_worker.console.routes.page import (
     DEFAULT_QUEUE,
     LONGEST_NAME,
@@ -27,6 +28,7 @@ from voiceflow_worker.console.routes.page import (
     no_such_batch,
     problem,
     sentence,
+    zone_of,
 )
 from voiceflow_worker.console.sessions import PageSession
 from voiceflow_worker.core.ports import Store
@@ -50,10 +52,11 @@ _log = structlog.get_logger("voiceflow.webhooks")
 
 
 class ReportExports:
-    """The export of reports. One report at a time is written to a temporary file, and sent piece by piece."""
+    """The export of reports. One at a time is written to a temporary file, at the `desk`, and sent piece by piece."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, desk: Desk) -> None:
         self._store = store
+        self._desk = desk
         self._lock = anyio.Lock()
 
     async def answer(
@@ -100,9 +103,13 @@ class ReportExports:
         """The report, in an open file without a name. The file is deleted when `held` closes it."""
         with TemporaryDirectory() as folder:
             path = Path(folder) / f"report.{kind}"
-            files: dict[str, Any] = {kind: path}
-            await write_report_files(ReportFiles(**files), self._store, queue, [batch])
+            files: dict[str, Any] = {kind: path, "zone": await zone_of(self._store, queue, batch)}
+            await self._desk.run(_write, ReportFiles(**files), queue, batch)
             return held.enter_context(path.open("rb"))
+
+
+async def _write(store: Store, files: ReportFiles, queue: str, batch: str) -> None:
+    await write_report_files(files, store, queue, [batch])
 
 
 async def _pieces(file: BinaryIO) -> AsyncIterator[bytes]:

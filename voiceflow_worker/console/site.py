@@ -20,6 +20,7 @@ from voiceflow_worker.acts import Operator, TimeAt8x8
 from voiceflow_worker.console import campaigns, exports
 from voiceflow_worker.console.acting import ROOM, PageActing, only_operators
 from voiceflow_worker.console.actions import ActionDone
+from voiceflow_worker.console.desk import Desk
 from voiceflow_worker.console.door import SIGN_IN, SIGN_OUT, PageDoor, SenderOf
 from voiceflow_worker.console.rendering import PageRenderer
 from voiceflow_worker.console.routes.page import Answer, PageRequest, problem, read_request
@@ -157,9 +158,10 @@ class Pages:
         self._sessions = PageSessions(store, secret=secret, operator_secret=operator_secret, monotonic=clock)
         self._door = PageDoor(self._sessions, sender=sender or (lambda _: None), clock=store.clock)
         operator = Operator(store, policy, time_at_8x8=time_at_8x8)
+        desk = Desk(store, settings=settings)
         self.acting: PageActing = PageActing(operator)
-        self._campaigns = campaigns.CampaignPage(operator, menus=menus, settings=settings)
-        self._exports = exports.ReportExports(store)
+        self._campaigns = campaigns.CampaignPage(operator, desk, menus=menus, settings=settings)
+        self._exports = exports.ReportExports(store, desk)
         self.large: LargeBreakdowns = LargeBreakdowns(store)
         self._routes = page_routes(policy=policy, large=self.large)
         self._static = StaticFiles()

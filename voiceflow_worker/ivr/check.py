@@ -196,10 +196,11 @@ def check_menus(
 class MenuTexts:
     """All texts of a menu and of the menus that it leads to, to be checked against the data of calls.
 
-    Raises InvalidInputError if a text is malformed.
+    `name` is the name of the menu. Raises InvalidInputError if a text is malformed.
     """
 
     def __init__(self, menu: Menu) -> None:
+        self.name: str = menu.name
         walk = _Walk([menu], reachable([menu]), None)
         self._values: dict[str | None, dict[str, tuple[str, TemplateText]]] = {}
         self._later: dict[str, tuple[str, str | None]] = {}

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import Enum, auto
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from voiceflow_worker.campaigns.calls.template import FlowTemplate, opening_template
 from voiceflow_worker.campaigns.calls.times import DateOrder
@@ -16,6 +16,7 @@ from voiceflow_worker.model.jobs.policy import StopRules
 from voiceflow_worker.model.window import CallWindow
 
 if TYPE_CHECKING:
+    from voiceflow_worker.ivr.check import MenuTexts
     from voiceflow_worker.ivr.menu import Menu
 
 
@@ -42,8 +43,8 @@ class CampaignOptions:
     `international` for digits that begin with their country code; without it, rows need + or 00. `time_zone` is the
     zone of local times. Calls with a higher `priority` are sent first. `window` applies in the zone of the row, else in
     `time_zone`, else in the zone of the number called. If `redial` is None, the policy of the queue applies. `menu` is
-    the first IVR menu of the calls, or only its name. Of a menu, all texts are checked against each row, and its
-    question is the default `template`. `data` is stored with each call, beside the columns of its row. `keys` are
+    the first IVR menu of the calls, its texts, or only its name. Of a menu, all texts are checked against each row, and
+    its question is the default `template`. `data` is stored with each call, beside the columns of its row. `keys` are
     unique keys by row number, which replace those of the rows. By the rules of `stops` the batch is held. `file_kind`
     is the format of the file, which is detected by default. `sheet` is the sheet of a workbook. `number_column` is the
     column of the numbers to call, if its name is not `destination`. `date_order` is the order of day, month and year in
@@ -61,7 +62,7 @@ class CampaignOptions:
     time_zone: str | None = None
     priority: int = 0
     redial: RedialPolicy | None = None
-    menu: str | Menu | None = None
+    menu: str | Menu | MenuTexts | None = None
     window: CallWindow | None = None
     data: Mapping[str, object] | None = None
     keys: Mapping[int, str] | None = None
@@ -73,4 +74,4 @@ class CampaignOptions:
 
     def __post_init__(self) -> None:
         if self.menu is not None and not isinstance(self.menu, str) and self.template is None:
-            object.__setattr__(self, "template", opening_template(self.menu))
+            object.__setattr__(self, "template", opening_template(cast("Menu", self.menu)))

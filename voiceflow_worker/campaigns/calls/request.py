@@ -180,7 +180,7 @@ def texts_of(options: CampaignOptions) -> MenuTexts | None:
         return None
     from voiceflow_worker.ivr.check import MenuTexts
 
-    return MenuTexts(options.menu)
+    return options.menu if isinstance(options.menu, MenuTexts) else MenuTexts(options.menu)
 
 
 class ReadRow(NamedTuple):

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from urllib.parse import parse_qs
+from zoneinfo import ZoneInfo
 
 from starlette.responses import Response
 from starlette.types import Scope
 
 from voiceflow_worker.core.ports import Order, Query, Store
 from voiceflow_worker.core.ports.identity import job_of, queue_of
-from voiceflow_worker.core.ports.reading import get_jobs
+from voiceflow_worker.core.ports.reading import find_jobs, get_jobs
 from voiceflow_worker.core.ports.record_set import BatchNames, QueueNames
 from voiceflow_worker.errors import PhoneNumberError
 from voiceflow_worker.model.jobs.job import Job
 from voiceflow_worker.model.numbers.phone import with_plus
 from voiceflow_worker.model.numbers.reading import read_number
 from voiceflow_worker.model.text.wording import QUEUE_NAME
+from voiceflow_worker.model.window import zone_named, zone_of_number
 
 DEFAULT_QUEUE = "default"
 MOST_FOUND = 100
@@ -66,6 +69,22 @@ async def queue_names(store: Store, *, also: str | None) -> list[str]:
     known = {*await QueueNames(store).known(), *await BatchNames.queues(store)}
     named = {also} if also is not None and QUEUE_NAME.fullmatch(also) else set[str]()
     return sorted({DEFAULT_QUEUE, *known, *named})
+
+
+_LOOKED_AT = 100
+
+
+async def zone_of(store: Store, queue: str, batch_id: str | None = None) -> ZoneInfo:
+    """The zone of most of the newest calls of a queue, or of a batch; UTC if none has one. Raises StoreError.
+
+    A call without a time zone counts with that of its number.
+    """
+    query = Query(queue=queue, batch_id=batch_id, order=Order.NEWEST, limit=_LOOKED_AT)
+    jobs = await find_jobs(store, query)
+    names = Counter(job.time_zone or zone_of_number(job.destination).zone for job in jobs)
+    del names[None]
+    usual = min(names, key=lambda name: (-names[name], name or ""), default=None)
+    return zone_named(usual or "") or ZoneInfo("UTC")
 
 
 def number_in(text: str) -> str | None:

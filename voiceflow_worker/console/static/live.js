@@ -106,6 +106,13 @@ function follow(live) {
         now.append(part.content);
         renew(live, now);
         tag = answer.headers.get("etag") || "";
+      } else if (answer.status === 401) {
+        const link = document.createElement("a");
+        link.href = location.href; // opened anew, it asks for the secret, and then leads back here
+        link.textContent = "Your sign-in has ended. Sign in again";
+        tell("lost", "");
+        state.append(link);
+        return;
       } else if (answer.status !== 304) {
         throw new Error(String(answer.status));
       }

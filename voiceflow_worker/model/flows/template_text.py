@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any
 
 from voiceflow_worker.model.flows.actions import Param, ParamKind
@@ -111,12 +111,16 @@ class TemplateText:
         except TemplateError as error:
             problem = _syntax_problem(text, str(error.message))
             raise TemplateSyntaxProblemError(problem, path=path) from None
+        self._param = param
         self._voice = voice
         only = _ONLY.fullmatch(text)
         self.only: str | None = only[1] if only else None
         self.is_optional: bool = param is not None and not param.required and self.only is not None
         self._kind = param.kind if param is not None else None
         self.is_spoken: bool = self._kind is ParamKind.SPEECH
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return partial(TemplateText, path=self.path, param=self._param, voice=self._voice), (self.text,)
 
     def filled(self, values: Mapping[str, object]) -> object:
         """Fill in the text with a row's values, and convert it if its parameter is a number or a boolean.
