@@ -353,10 +353,10 @@ async def test_numbers_are_put_on_the_list_and_taken_off(store: Store) -> None:
         assert (await client.get("/ui/act/unsuppress?number=%2B6587654321")).status_code == 409
 
 
-async def test_a_file_of_numbers_is_imported_all_or_nothing(store: Store) -> None:
-    listed = SuppressionList(store)
+async def test_a_file_of_numbers_is_imported_all_or_nothing(memory: Store) -> None:
+    listed = SuppressionList(memory)
     content = b"Name,Phone\nAna,8765 4321\nBen,none\n"
-    async with signed_in(receiver(store)) as client:
+    async with signed_in(receiver(memory)) as client:
 
         async def imported(**typed: str) -> httpx.Response:
             form = Form((await client.get("/ui/act/import-numbers")).text)

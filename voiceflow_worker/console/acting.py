@@ -1,79 +1,507 @@
-"""The page `/ui/act/NAME`: the confirmation of an action, and the action itself."""
+"""The page `/ui/act/NAME`: the question before an act, and the act. All acts have one form, from their own fields."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import shlex
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, fields, replace
 from datetime import timedelta
+from pathlib import Path
 from secrets import token_urlsafe
-from urllib.parse import parse_qsl
+from tempfile import TemporaryDirectory
+from typing import Any, Literal, NamedTuple
+from urllib.parse import parse_qsl, quote, urlencode
 
+import anyio
 import structlog
 from starlette.responses import Response
 from starlette.types import Receive, Scope
 
-from voiceflow_worker.acts import ActRefusedError, Operator, UnknownSubjectError
-from voiceflow_worker.console.actions import (
-    ActionDone,
-    CancelBatchAction,
-    CancelCallAction,
-    Confirmation,
-    HoldAction,
-    ImportNumbersAction,
-    PageAction,
-    RedialAction,
-    RedialBatchAction,
-    ResolveAction,
-    ResumeAction,
-    SuppressAction,
-    UnsuppressAction,
-    page_of,
+from voiceflow_worker.acts import (
+    Act,
+    ActRefusedError,
+    CancelBatch,
+    CancelCall,
+    Hold,
+    ImportNumbers,
+    Operator,
+    Question,
+    Redial,
+    RedialBatch,
+    Resolve,
+    Result,
+    Resume,
+    Suppress,
+    UnknownSubjectError,
+    Unsuppress,
 )
+from voiceflow_worker.campaigns.files.number_file import read_number_file
+from voiceflow_worker.console.desk import Desk
 from voiceflow_worker.console.routes.page import Answer, Page, PageRequest, problem, sentence
 from voiceflow_worker.console.sessions import FormRefusedError, PageForm, PageSession, checked_form
+from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.record_set import text_records
-from voiceflow_worker.errors import InvalidInputError, JobError, JobNotFoundError, VoiceflowError
+from voiceflow_worker.errors import CampaignFileError, InvalidInputError, JobError, JobNotFoundError, VoiceflowError
+from voiceflow_worker.model.jobs.job import JobState
+from voiceflow_worker.model.jobs.policy import CallPolicy, read_redial_on
+from voiceflow_worker.model.text.wording import count_of, read_duration
 
-ROOM = "act"
+ROOM, INBOX, LIST = "act", "doubts", "suppression"
 LONGEST_FORM = 10_000_000
-ACTIONS: tuple[type[PageAction], ...] = (
-    HoldAction, ResumeAction, CancelBatchAction, CancelCallAction, RedialAction, RedialBatchAction,
-    ResolveAction, SuppressAction, UnsuppressAction, ImportNumbersAction,
-)  # fmt: skip
+LONGEST_NOTE = 500
+MOST_CALLS = 100
+MOST_NUMBERS = 1000
+COUNTING_LIMIT = timedelta(seconds=25)
+REDIALLING_LIMIT = timedelta(seconds=30)
+"""The time limit of a redial. After a refused redial the calls are counted again, so this limit and `COUNTING_LIMIT`
+together must stay below the time limit of an action."""
 _TOLD_FOR = timedelta(minutes=10)
 _LONGEST_TOLD = 32
 _REFUSALS = (InvalidInputError, JobError, ActRefusedError)
+_PLACED, _NOT_PLACED = "placed", "not-placed"
+_CALLED = frozenset({JobState.COMPLETED, JobState.ACCEPTED})
+_OUTCOMES = {"no_answer": "no answer", "busy": "busy", "canceled": "canceled", "failed": "failed or error"}
+"""The outcomes that can be redialled, as `--outcome` names them, with their labels."""
 
 _log = structlog.get_logger("voiceflow.webhooks")
 
 
-class PageActing:
-    """The actions of operators, each with its confirmation page. Other people see the command to type instead."""
+class FormField(NamedTuple):
+    """A field of a form. `options` are the values of radio buttons or check boxes, each with its label."""
 
-    def __init__(self, operator: Operator) -> None:
-        self.actions: dict[str, PageAction] = {action.name: action(operator) for action in ACTIONS}
+    name: str
+    label: str
+    kind: Literal["line", "lines", "choice", "ticks", "tick", "file"] = "line"
+    help: str = ""
+    required: bool = False
+    options: tuple[tuple[str, str], ...] = ()
+    value: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Confirmation:
+    """The question before an act, and its form. `subject` is sent in hidden fields.
+
+    `back` is the page under /ui for people who do not confirm. `is_step` is True if the form changes nothing and only
+    leads to the question.
+    """
+
+    question: Question
+    fields: tuple[FormField, ...] = ()
+    subject: tuple[tuple[str, str], ...] = ()
+    back: str = ""
+    is_for_good: bool = False
+    is_step: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ActionDone:
+    """The result of an action: a sentence, and the page under /ui that shows it."""
+
+    said: str
+    back: str
+
+
+def page_of(form: PageForm, *, otherwise: str = "") -> str:
+    """The page under /ui of the call or of the batch that a form names, or else another page."""
+    calls, batch = form.all("call"), form.exactly("batch")
+    if len(calls) == 1:
+        return call_page(calls[0])
+    queue = urlencode({"queue": form.one("queue")}, errors="replace")
+    return f"batches/{quote(batch, safe='', errors='replace')}?{queue}" if batch else otherwise
+
+
+def call_page(job_id: str) -> str:
+    """The page of a call under /ui."""
+    return f"calls/{quote(job_id, safe='', errors='replace')}"
+
+
+def _note(form: PageForm) -> str:
+    if len(text := form.one("note")) > LONGEST_NOTE:
+        raise InvalidInputError(f"the note is longer than {LONGEST_NOTE} characters; make it shorter")
+    return text
+
+
+def _lasts(form: PageForm) -> timedelta | None:
+    text = form.one("for")
+    try:
+        return read_duration(text) if text else None
+    except ValueError as error:
+        raise InvalidInputError(f"the duration {text[:20]!r}: {error}") from None
+
+
+def _times(form: PageForm) -> int:
+    text = form.one("times") or "1"
+    if not (text.isascii() and text.isdigit() and 0 < len(text) < 4 and int(text)):
+        raise InvalidInputError(f"{text[:20]!r} is not a number of redials; give 1 to 999")
+    return int(text)
+
+
+def _numbers(form: PageForm) -> list[str]:
+    return form.all("number") + [line.strip() for line in form.one("numbers").splitlines() if line.strip()]
+
+
+_READ: Mapping[str, Callable[[PageForm], object]] = {
+    "queue": lambda form: form.one("queue"),
+    "batch": lambda form: form.exactly("batch") or None,
+    "call": lambda form: form.one("call"),
+    "note": _note,
+    "lasts": _lasts,
+    "outcomes": lambda form: form.all("outcome"),
+    "times": _times,
+    "force": lambda form: form.one("force") == "yes",
+    "placed": lambda form: form.one("verdict") == _PLACED,
+    "numbers": _numbers,
+    "country": lambda form: form.one("country").upper() or None,
+    "skips_bad": lambda form: form.one("skip") == "yes",
+}
+"""What the fields of acts are read from."""
+
+_NOTE = FormField("note", "Note")
+_FORCE = FormField("force", "Call again, although this person was reached", "tick")
+_LIST = (
+    _NOTE,
+    FormField("for", "For how long", help="Such as 30d. Empty: for good."),
+    FormField(
+        "country",
+        "Country of national numbers",
+        help="Such as SG, or international for digits that begin with their country code.",
+    ),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class PageAct:
+    """An act on the pages: its `name`, which is the last part of its address, and the fields that people fill in.
+
+    `words` and `options` are the words of the command that does the same, before and after the `argument`, a field of
+    the form that the command names without an option. The form sends the `hidden` fields on. `room` is the page under
+    /ui for people who do not confirm, if the form names neither a call nor a batch. Methods raise StoreError, and the
+    errors of acts, which the pages show.
+    """
+
+    name: str
+    kind: type[Act]
+    words: str
+    shown: tuple[FormField, ...] = ()
+    options: str = ""
+    argument: str = ""
+    hidden: tuple[str, ...] = ("queue", "batch", "call")
+    room: str = ""
+
+    def command(self, subject: PageForm) -> str:
+        """The `voiceflow` command that does the same as the act."""
+        argument = subject.one(self.argument) if self.argument else ""
+        named = [word for name in ("queue", "batch") if (text := subject.exactly(name)) for word in (f"--{name}", text)]
+        options = self.options.format(outcome=shlex.quote(",".join(subject.all("outcome")) or "no_answer"))
+        return " ".join(filter(None, ["voiceflow", self.words, shlex.join(filter(None, [argument, *named])), options]))
+
+    def made(self, form: PageForm, operator: Operator) -> Any:
+        """The act, with what the form says in the fields of the act."""
+        names = {each.name for each in fields(self.kind)}  # type: ignore[arg-type]
+        return self.kind(**{"operator": operator} | {name: read(form) for name, read in _READ.items() if name in names})
+
+    async def fields(self, form: PageForm, operator: Operator) -> tuple[FormField, ...]:  # noqa: ARG002 - for those that read calls
+        """The fields that a person fills in. What was typed stays, even if it is wrong."""
+        return tuple(each._replace(value=form.one(each.name) or each.value) for each in self.shown)
+
+    async def confirmation(self, form: PageForm, operator: Operator) -> Confirmation:
+        """The question before the act. This changes nothing."""
+        subject = tuple(form.some(*self.hidden))
+        act: Act = self.made(PageForm(subject), operator)
+        question = await act.question()
+        return Confirmation(
+            question=question,
+            fields=await self.fields(form, operator),
+            subject=(*subject, ("seen", question.seen)),
+            back=page_of(form, otherwise=self.room),
+            is_for_good=act.is_for_good,
+        )
+
+    async def act(self, form: PageForm, operator: Operator, desk: Desk) -> ActionDone:  # noqa: ARG002 - for long work
+        """Carry out the act in the name of the operator."""
+        return self.done(await self.made(form, operator).do(form.one("seen")), form)
+
+    def done(self, result: Result, form: PageForm) -> ActionDone:
+        """The result in a sentence. Raises ActRefusedError if something was left undone."""
+        if result.undone:
+            raise ActRefusedError("; ".join(dict.fromkeys([result.said, *result.lines])))
+        return ActionDone("; ".join([*result.notes, result.said]), page_of(form, otherwise=self.room))
+
+
+class _Redial(PageAct):
+    """The redial of a call. Whoever was reached is called again only where that is ticked."""
+
+    async def fields(self, form: PageForm, operator: Operator) -> tuple[FormField, ...]:
+        _, job = await operator.call(form.one("call"))
+        return (*await PageAct.fields(self, form, operator), *((_FORCE,) if job.state in _CALLED else ()))
+
+
+class _Resolve(PageAct):
+    """The resolution of one or several doubts, with one note."""
+
+    def each(self, form: PageForm, operator: Operator) -> list[Resolve]:
+        """An act for each call that was ticked."""
+        calls = form.all("call")
+        if not calls:
+            raise InvalidInputError("no call was chosen; tick the calls to resolve")
+        if len(calls) > MOST_CALLS:
+            raise InvalidInputError(f"{len(calls)} calls are too many; resolve at most {MOST_CALLS} at once")
+        act: Resolve = self.made(form, operator)
+        return [replace(act, call=call) for call in calls]
+
+    async def confirmation(self, form: PageForm, operator: Operator) -> Confirmation:
+        """The question about all of the calls. Raises JobError for a call that is not in doubt."""
+        acts = self.each(PageForm(form.some("call")), operator)
+        asked = [await act.question() for act in acts]
+        question = asked[0]
+        if len(asked) > 1:
+            jobs = [(await operator.call(act.call))[1] for act in acts]
+            numbers = ", ".join(f"{job.destination} {job.name}".strip() for job in jobs)
+            lines = [f"You decide about {numbers}.", *(line for each in asked for line in each.rings)]
+            question = Question(
+                title=f"Resolve {len(asked)} calls in doubt?",
+                rings=tuple(dict.fromkeys(lines)),
+                silent=question.silent,
+                button=question.button,
+            )
+        shown = [(("call", act.call), (f"seen {act.call}", each.seen)) for act, each in zip(acts, asked, strict=True)]
+        return Confirmation(
+            question=question,
+            fields=await self.fields(form, operator),
+            subject=tuple(pair for pairs in shown for pair in pairs),
+            back=page_of(form, otherwise=INBOX),
+        )
+
+    async def act(self, form: PageForm, operator: Operator, desk: Desk) -> ActionDone:  # noqa: ARG002
+        """Resolve the calls. A call that cannot be resolved yet stays in doubt, and is named in the result.
+
+        A call also stays in doubt if its POST in doubt is no longer the one that the person saw and decided about.
+        """
+        verdict = form.one("verdict")
+        if verdict not in {_PLACED, _NOT_PLACED}:
+            raise InvalidInputError("choose what happened: the call was placed, or it was not placed")
+        witnessed = None
+        if verdict == _NOT_PLACED and operator.time_at_8x8 is not None:
+            witnessed = await operator.time_at_8x8()
+        done, refused = list[str](), list[str]()
+        for act in self.each(form, operator):
+            try:
+                await replace(act, witnessed=witnessed).do(form.one(f"seen {act.call}"))
+                done.append(act.call)
+            except (ActRefusedError, JobError) as error:
+                refused.append(str(error))
+        if not done:
+            raise InvalidInputError("; ".join(refused))
+        said = f"{count_of(len(done), 'call')} resolved as {verdict.replace('-', ' ')}"
+        return ActionDone("; ".join([said, *refused]), call_page(done[0]) if len(done) == 1 else INBOX)
+
+
+class _RedialBatch(PageAct):
+    """The redial of a batch by outcome. A person first chooses outcomes, and then sees how many phones will ring."""
+
+    async def confirmation(self, form: PageForm, operator: Operator) -> Confirmation:
+        """The question before the act, with a count of the calls; without outcomes, the choice of outcomes."""
+        if not form.all("outcome"):
+            return await self._choice(form, operator)
+        too_long = f"the batch has too many calls to be counted here; run this command instead: {self.command(form)}"
+        async with _within(COUNTING_LIMIT, too_long):
+            return await PageAct.confirmation(self, form, operator)
+
+    async def act(self, form: PageForm, operator: Operator, desk: Desk) -> ActionDone:
+        """Put the counted calls back into the queue, and no other calls."""
+        too_long = "not all calls were redialled in time: redial the batch again; no call is redialled twice"
+        async with _within(REDIALLING_LIMIT, too_long):
+            return await PageAct.act(self, form, operator, desk)
+
+    async def _choice(self, form: PageForm, operator: Operator) -> Confirmation:
+        act: RedialBatch = self.made(form, operator)
+        batch, _ = act.name, await act.counted()
+        counts = (await operator.store.totals(act.queue, batch=batch)).outcomes
+        found = {word: sum(counts.get(status.value, 0) for status in read_redial_on(word)) for word in _OUTCOMES}
+        options = tuple(
+            (word, f"{words}: {count_of(found[word], 'call')}") for word, words in _OUTCOMES.items() if found[word]
+        )
+        if not options:
+            raise InvalidInputError(f"no call of batch {batch} has ended in a way that can be redialled")
+        return Confirmation(
+            question=Question(
+                title=f"Redial calls of batch {batch}",
+                rings=("No phone yet. The next page says how many phones will ring, and asks again.",),
+                silent=("Calls in doubt, calls that were answered, and people who opted out.",),
+                button="Count them",
+            ),
+            fields=(
+                FormField("outcome", "Calls that ended with", "ticks", options=options),
+                FormField(
+                    "times",
+                    "Largest number of redials by people, for each call",
+                    value="1",
+                    help="With 1, calls that somebody redialled before are left out.",
+                ),
+            ),
+            subject=tuple(form.some("queue", "batch")),
+            back=page_of(form),
+            is_step=True,
+        )
+
+
+class _Suppress(PageAct):
+    """The addition of typed numbers to the list; of the number of a call, if the form names one."""
+
+    async def fields(self, form: PageForm, operator: Operator) -> tuple[FormField, ...]:
+        numbers, *others = await PageAct.fields(self, form, operator)
+        if job_id := form.one("call"):
+            numbers = numbers._replace(value=(await operator.call(job_id))[1].destination)
+        return (numbers, *others)
+
+    async def act(self, form: PageForm, operator: Operator, desk: Desk) -> ActionDone:
+        if not 0 < len(_numbers(form)) <= MOST_NUMBERS:
+            raise InvalidInputError(f"give 1 to {MOST_NUMBERS} numbers, one on each line; for more, import a file")
+        return await PageAct.act(self, form, operator, desk)
+
+
+class _ImportNumbers(PageAct):
+    """The addition of the numbers in a file to the list."""
+
+    async def act(self, form: PageForm, operator: Operator, desk: Desk) -> ActionDone:
+        if not form.file:
+            raise InvalidInputError("choose a file with numbers")
+        act: ImportNumbers = self.made(form, operator)
+        columns = [name for part in form.one("column").split(",") if (name := part.strip())]
+        given = {"note": act.note, "lasts": act.lasts, "country": act.country, "skips_bad": act.skips_bad}
+        with TemporaryDirectory() as folder:
+            path = Path(folder) / "numbers.csv"
+            await anyio.Path(path).write_bytes(form.file)
+            try:
+                result = await desk.run(_imported, path, columns, operator.policy, operator.name, **given)
+            except CampaignFileError as error:
+                raise InvalidInputError(str(error).replace(str(path), "the file")) from None
+        return self.done(result, form)
+
+
+async def _imported(
+    store: Store, path: Path, columns: Sequence[str], policy: CallPolicy, who: str | None, **given: Any
+) -> Result:
+    found = read_number_file(path, columns=columns, country=given["country"])
+    return await ImportNumbers(operator=Operator(store, policy, name=who), found=found, **given).do()
+
+
+@asynccontextmanager
+async def _within(limit: timedelta, otherwise: str) -> AsyncGenerator[None]:
+    """Cancel the block after `limit`, and raise an InvalidInputError whose message is `otherwise`."""
+    with anyio.move_on_after(limit.total_seconds()) as scope:
+        yield
+    if scope.cancelled_caught:
+        raise InvalidInputError(otherwise)
+
+
+ACTS = (
+    PageAct(
+        "hold",
+        Hold,
+        "hold",
+        (
+            _NOTE,
+            FormField(
+                "for",
+                "Resume automatically after",
+                help="Such as 10m or 2h. Leave this empty to hold until somebody resumes.",
+            ),
+        ),
+        "--note …",
+    ),
+    PageAct("resume", Resume, "resume"),
+    PageAct("cancel-batch", CancelBatch, "calls cancel", (_NOTE,), "--note …"),
+    PageAct("cancel-call", CancelCall, "calls cancel", (_NOTE,), "--note …", argument="call"),
+    _Redial("redial", Redial, "calls redial", (_NOTE,), "--note …", argument="call"),
+    _RedialBatch(
+        "redial-batch",
+        RedialBatch,
+        "calls redial",
+        (_NOTE,),
+        "--outcome {outcome} --note …",
+        hidden=("queue", "batch", "outcome", "times"),
+    ),
+    _Resolve(
+        "resolve",
+        Resolve,
+        "calls resolve",
+        (
+            FormField(
+                "verdict",
+                "What happened",
+                "choice",
+                required=True,
+                options=((_PLACED, "It was placed"), (_NOT_PLACED, "It was not placed")),
+            ),
+            FormField("note", "How you know", required=True),
+        ),
+        "--placed|--not-placed --note …",
+        argument="call",
+        room=INBOX,
+    ),
+    _Suppress(
+        "suppress",
+        Suppress,
+        "suppress add NUMBER",
+        (FormField("numbers", "Numbers, one on each line", "lines", required=True), *_LIST),
+        "--note …",
+        hidden=(),
+        room=LIST,
+    ),
+    PageAct("unsuppress", Unsuppress, "suppress remove", argument="number", hidden=("number",), room=LIST),
+    _ImportNumbers(
+        "import-numbers",
+        ImportNumbers,
+        "suppress import FILE",
+        (
+            FormField("file", "A CSV with a column of numbers, or one number on each line", "file", required=True),
+            FormField("column", "Names of the columns, if they are unusual or several, with commas between them"),
+            *_LIST,
+            FormField("skip", "Skip lines that are not numbers", "tick"),
+        ),
+        "--note …",
+        hidden=(),
+        room=LIST,
+    ),
+)
+
+
+class PageActing:
+    """The acts of operators, each with its question. Other people see the command to type instead.
+
+    Work that takes long is done at the `desk`.
+    """
+
+    def __init__(self, operator: Operator, desk: Desk) -> None:
+        self._operator = operator
+        self._desk = desk
+        self._acts = {each.name: each for each in ACTS}
         self._told = text_records(operator.store, "page-told", keep_for=_TOLD_FOR)
 
     def commands(self, name: str, subject: Mapping[str, str]) -> str:
-        """The command line that does the same as an action."""
-        return self.actions[name].command(PageForm(subject.items()))
+        """The command line that does the same as an act."""
+        return self._acts[name].command(PageForm(subject.items()))
 
     async def confirm(self, scope: Scope, asked: PageRequest, session: PageSession) -> Answer:
-        """The confirmation page of an action. Raises StoreError."""
-        action = self.actions.get(asked.name)
-        if action is None:
+        """The question before an act. Raises StoreError."""
+        act = self._acts.get(asked.name)
+        if act is None:
             return _no_such_action()
-        subject = PageForm(parse_qsl(scope["query_string"].decode("latin-1"), errors="replace", keep_blank_values=True))
+        form = PageForm(parse_qsl(scope["query_string"].decode("latin-1"), errors="replace", keep_blank_values=True))
         if not session.may_act:
-            return only_operators(action.command(subject))
+            return only_operators(act.command(form))
         try:
-            return _question(action, await action.confirmation(subject), session)
+            return _question(act, await act.confirmation(form, self._operator), session)
         except _REFUSALS as error:
-            return _refused(error, subject)
+            return _refused(error, form)
 
     async def act(self, scope: Scope, receive: Receive, asked: PageRequest, session: PageSession) -> Answer:
-        """Carry out an action, and redirect to the page that shows its result. Raises StoreError."""
-        action = self.actions.get(asked.name)
-        if action is None:
+        """Carry out an act, and redirect to the page that shows its result. Raises StoreError."""
+        act = self._acts.get(asked.name)
+        if act is None:
             return _no_such_action()
         if not session.may_act:
             return only_operators(None)
@@ -82,15 +510,15 @@ class PageActing:
         except FormRefusedError as error:
             return problem(403, "Nothing was changed", sentence(error))
         try:
-            done = await action.act(form, who=session.name)
+            done = await act.act(form, replace(self._operator, name=session.name), self._desk)
         except _REFUSALS as error:
-            _log.info("an action on the pages was refused", action=action.name, name=session.name, why=str(error))
+            _log.info("an action on the pages was refused", action=act.name, name=session.name, why=str(error))
             try:
-                question = await action.confirmation(form)
+                question = await act.confirmation(form, self._operator)
             except _REFUSALS:
                 return _refused(error, form)
-            return _question(action, question, session, said=str(error))
-        _log.info("somebody carried out an action on the pages", action=action.name, name=session.name, done=done.said)
+            return _question(act, question, session, said=str(error))
+        _log.info("somebody carried out an action on the pages", action=act.name, name=session.name, done=done.said)
         return await self.tell(done, asked, session)
 
     async def tell(self, done: ActionDone, asked: PageRequest, session: PageSession) -> Response:
@@ -109,8 +537,8 @@ class PageActing:
         return (await self._told.get([key])).get(key)
 
 
-def _question(action: PageAction, asked: Confirmation, session: PageSession, *, said: str = "") -> Page:
-    shown = {"action": action.name, "ask": asked, "token": session.token, "said": said}
+def _question(act: PageAct, asked: Confirmation, session: PageSession, *, said: str = "") -> Page:
+    shown = {"action": act.name, "ask": asked, "token": session.token, "said": said}
     return Page(template="confirm.html", shown=shown, status=409 if said else 200)
 
 

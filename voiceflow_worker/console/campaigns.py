@@ -25,7 +25,7 @@ from voiceflow_worker.campaigns.calls.request import texts_of
 from voiceflow_worker.campaigns.campaign import Campaign
 from voiceflow_worker.campaigns.campaign_rows import open_campaign
 from voiceflow_worker.campaigns.enqueue import EnqueueReport
-from voiceflow_worker.console.actions import ActionDone, page_of
+from voiceflow_worker.console.acting import ActionDone, page_of
 from voiceflow_worker.console.desk import Desk
 from voiceflow_worker.console.routes.page import DEFAULT_QUEUE, Answer, Page, problem, sentence
 from voiceflow_worker.console.sessions import FormRefusedError, PageForm, PageSession, checked_form

@@ -11,7 +11,7 @@ import os
 import pickle
 import sys
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import anyio
 import structlog
@@ -61,7 +61,7 @@ class Desk:
         error, result = pickle.loads(ended.stdout)  # noqa: S301 - from our own process
         if error is not None:
             raise error
-        return result  # type: ignore[no-any-return]
+        return cast("T", result)
 
 
 def _url_of(store: Store, settings: Settings | None) -> str | None:

@@ -18,8 +18,7 @@ from starlette.types import Receive, Scope, Send
 
 from voiceflow_worker.acts import Operator, TimeAt8x8
 from voiceflow_worker.console import campaigns, exports
-from voiceflow_worker.console.acting import ROOM, PageActing, only_operators
-from voiceflow_worker.console.actions import ActionDone
+from voiceflow_worker.console.acting import ROOM, ActionDone, PageActing, only_operators
 from voiceflow_worker.console.desk import Desk
 from voiceflow_worker.console.door import SIGN_IN, SIGN_OUT, PageDoor, SenderOf
 from voiceflow_worker.console.rendering import PageRenderer
@@ -159,7 +158,7 @@ class Pages:
         self._door = PageDoor(self._sessions, sender=sender or (lambda _: None), clock=store.clock)
         operator = Operator(store, policy, time_at_8x8=time_at_8x8)
         desk = Desk(store, settings=settings)
-        self.acting: PageActing = PageActing(operator)
+        self.acting: PageActing = PageActing(operator, desk)
         self._campaigns = campaigns.CampaignPage(operator, desk, menus=menus, settings=settings)
         self._exports = exports.ReportExports(store, desk)
         self.large: LargeBreakdowns = LargeBreakdowns(store)

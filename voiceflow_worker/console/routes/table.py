@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from voiceflow_worker.console.actions import INBOX
+from voiceflow_worker.console.acting import INBOX
 from voiceflow_worker.console.routes.batches import batch_route, show_batches, show_overview
 from voiceflow_worker.console.routes.calls import doubts_route, show_call, show_calls, show_suppression
 from voiceflow_worker.console.routes.page import PageRoute
