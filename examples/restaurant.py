@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 from datetime import date, timedelta
 from textwrap import shorten
+from zoneinfo import ZoneInfo
 
 from voiceflow_worker import (
     Again,
@@ -19,10 +20,10 @@ from voiceflow_worker import (
     CallFlow,
     CallQueue,
     CallRequest,
+    CallWindow,
     End,
     Menu,
     MenuEvents,
-    OpeningHours,
     Sandbox,
     SessionStatus,
     Store,
@@ -38,8 +39,7 @@ from voiceflow_worker.webhooks import PATH
 # -- the menus --------------------------------------------------------------------------------------------------------
 
 OURS, DESK, ZONE = "+6531234567", "+6531234568", "Asia/Singapore"
-
-HOURS = OpeningHours("tue-sun 11:30-23:00", zone=ZONE)
+HOURS = CallWindow.parse("11:30-23:00", days="tue-sun")
 TO_DESK = CallFlow.bridge(source=OURS, destination=DESK)
 CLOSED = "Nobody is here at this hour."
 
@@ -65,7 +65,7 @@ people.on("0", goto=main)
 @main.on("3", leads_to=[TO_DESK, CLOSED])
 def speak(caller: Caller) -> CallFlow | str:
     """Connect to the desk during opening hours."""
-    return TO_DESK if HOURS.is_open(caller.now) else CLOSED
+    return TO_DESK if HOURS.is_open(caller.now, ZoneInfo(ZONE)) else CLOSED
 
 
 @people.capture(max_digits=2)

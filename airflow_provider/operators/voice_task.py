@@ -22,7 +22,7 @@ from airflow_provider.hooks.voice import DEFAULT_CONNECTION, VoiceFlowHook
 from airflow_provider.links.voice import VoiceCallLink, store_link, store_no_link
 from airflow_provider.triggers.voice import VoiceOutcomeTrigger
 from voiceflow_worker import CallQueue, CallWindow, InvalidInputError
-from voiceflow_worker.campaigns.calls.times import read_time, read_zone
+from voiceflow_worker.model.times import read_time, read_zone
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context

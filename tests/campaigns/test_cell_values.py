@@ -17,12 +17,12 @@ from tests.campaigns.workbooks import parquet, workbook
 from voiceflow_worker.campaigns.calls.options import CampaignOptions
 from voiceflow_worker.campaigns.calls.request import ReadRow
 from voiceflow_worker.campaigns.calls.template import FlowTemplate
-from voiceflow_worker.campaigns.calls.times import DateOrder, doubtful_date
 from voiceflow_worker.campaigns.campaign_rows import open_campaign
 from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.finding import Remedy
 from voiceflow_worker.ivr.menu import Menu
 from voiceflow_worker.ivr.speech import filled
+from voiceflow_worker.model.times import DateOrder, doubtful_date
 
 ANA = "+6587654321"
 Reader = Callable[[Path, Mapping[str, object], CampaignOptions], list[ReadRow]]

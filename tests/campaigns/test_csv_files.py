@@ -10,9 +10,9 @@ import pytest
 
 from tests.campaigns.reading import NOW, OPTIONS, file_of, read, requests, text_of, told
 from voiceflow_worker.campaigns.calls.template import FlowTemplate
-from voiceflow_worker.campaigns.calls.times import DateOrder
 from voiceflow_worker.campaigns.campaign_rows import open_campaign
 from voiceflow_worker.errors import CampaignFileError
+from voiceflow_worker.model.times import DateOrder
 
 LONG = "x" * 131_073
 

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import anyio
 import structlog
@@ -33,6 +33,9 @@ from voiceflow_worker.core.ports.record_set import report_unreadable
 from voiceflow_worker.errors import SettingsError, StoreReadOnlyError, StoreVersionError
 from voiceflow_worker.finding import Remedy
 from voiceflow_worker.model.jobs.job import Job
+
+if TYPE_CHECKING:
+    from voiceflow_worker.settings import Settings
 
 _log = structlog.get_logger("voiceflow.witness")
 
@@ -51,6 +54,20 @@ def journal_folder(store_url: str, root: Path) -> Path:
     name = identity_of(store_url)
     readable = re.sub(r"[^a-z0-9.]+", "-", name.lower()).strip("-")[-60:]
     return root / f"{readable}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+
+
+def journal_files(settings: Settings) -> JournalFiles | None:
+    """The journal files of the store, in which workers record the calls that they send; None for no journal files.
+
+    A Redis store always has journal files, because its server may restart by itself from an older state. A SQLite store
+    returns to an older state only if a person replaces its file, so it has journal files only if `state_dir` is set.
+    Journal files have a disadvantage there: if a person deletes the store to start anew, a worker holds the queue. A
+    store in memory has no journal files.
+    """
+    scheme = settings.store.partition(":")[0].lower()
+    if scheme == "memory" or (scheme in {"sqlite", "file"} and settings.state_dir is None):
+        return None
+    return JournalFiles(journal_folder(settings.store, settings.state_folder()))
 
 
 @dataclass(slots=True)

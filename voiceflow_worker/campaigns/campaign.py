@@ -15,7 +15,6 @@ import structlog
 
 from voiceflow_worker.campaigns.calls.options import CampaignOptions
 from voiceflow_worker.campaigns.calls.template import PLACEHOLDER, FlowTemplate
-from voiceflow_worker.campaigns.calls.times import DateOrder, read_time, read_zone
 from voiceflow_worker.campaigns.campaign_rows import batch_of
 from voiceflow_worker.campaigns.enqueue import EnqueueReport, OnProgress, enqueue_file, enqueue_rows
 from voiceflow_worker.campaigns.files.input_file import InputFile, read_text
@@ -32,6 +31,7 @@ from voiceflow_worker.model.jobs.job import RedialPolicy
 from voiceflow_worker.model.jobs.policy import StopRules, read_answer_rate, read_cost, read_redial_on, redial_policy
 from voiceflow_worker.model.numbers.reading import read_number
 from voiceflow_worker.model.text.wording import in_words, read_duration, read_rate
+from voiceflow_worker.model.times import DateOrder, read_time, read_zone
 from voiceflow_worker.model.window import CallWindow
 
 if TYPE_CHECKING:

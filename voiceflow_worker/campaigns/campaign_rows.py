@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, cast
 from voiceflow_worker.campaigns.calls.options import CampaignOptions, Purpose
 from voiceflow_worker.campaigns.calls.request import ReadRow, RequestMaker
 from voiceflow_worker.campaigns.calls.template import PLACEHOLDER, FlowTemplate
-from voiceflow_worker.campaigns.calls.times import read_zone
 from voiceflow_worker.campaigns.calls.values import (
     CsvValues,
     RowValues,
@@ -43,6 +42,7 @@ from voiceflow_worker.model.jobs.admission import checked_time, priority_problem
 from voiceflow_worker.model.numbers.phone import telephone_of
 from voiceflow_worker.model.numbers.reading import read_number
 from voiceflow_worker.model.text.wording import LONGEST, count_of, in_words
+from voiceflow_worker.model.times import read_zone
 
 if TYPE_CHECKING:
     from voiceflow_worker.ivr.check import MenuTexts

@@ -25,7 +25,8 @@ from voiceflow_worker.finding import Finding
 from voiceflow_worker.model.flows.actions import Action, heard_in
 from voiceflow_worker.model.numbers.phone import country_of
 from voiceflow_worker.model.text.wording import count_of, duration_in_words, folded, rate_in_words, rfc3339
-from voiceflow_worker.model.window import CallWindow, zone_named, zone_of_number
+from voiceflow_worker.model.times import zone_named
+from voiceflow_worker.model.window import CallWindow, zone_of_number
 
 _FIRST_BLOCK = 256
 """The number of rows in a block at first. When there are `_MOST_BLOCKS` blocks, neighbours are joined in pairs."""

@@ -6,7 +6,7 @@ import sys
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanager
 from dataclasses import dataclass, fields
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final, cast
@@ -21,6 +21,7 @@ from voiceflow_worker.cli.output import Output
 from voiceflow_worker.errors import InvalidInputError, SettingsError
 from voiceflow_worker.model.text.web_address import read_notify_url
 from voiceflow_worker.model.text.wording import read_name, read_rate
+from voiceflow_worker.model.times import read_since, read_time
 
 if TYPE_CHECKING:
     from cyclopts.help import HelpPanel
@@ -64,32 +65,11 @@ def _duration(_type: Any, tokens: Sequence[Token]) -> timedelta:
 
 
 def _moment(_type: Any, tokens: Sequence[Token]) -> datetime:
-    text = tokens[0].value
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        raise ValueError(
-            f"{text!r} is not a time: write it like 2026-11-20T09:00:00+08:00 or 2026-11-20T01:00:00Z"
-        ) from None
-    return _in_utc(moment, text)
+    return read_time(tokens[0].value, asks_zone=False)
 
 
 def _since(_type: Any, tokens: Sequence[Token]) -> timedelta | datetime:
-    text = tokens[0].value
-    try:
-        found = datetime.fromisoformat(text) if "-" in text else _duration(_type, tokens)
-    except ValueError:
-        raise ValueError(
-            f"{text!r} is neither a time nor a duration: write a time like 2026-11-20T09:00:00+08:00, or say how long "
-            "ago, such as 30m, 2h or 7d"
-        ) from None
-    return found if isinstance(found, timedelta) else _in_utc(found, text)
-
-
-def _in_utc(moment: datetime, text: str) -> datetime:
-    if moment.tzinfo is None:
-        raise ValueError(f"{text!r} has no time zone: add Z for UTC, or an offset such as +08:00")
-    return moment.astimezone(UTC)
+    return read_since(tokens[0].value)
 
 
 def _speed(_type: Any, value: float) -> None:

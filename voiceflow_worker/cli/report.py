@@ -62,10 +62,10 @@ async def report(
         voiceflow report --batch people --xlsx who.xlsx --select name,answer --time-zone Asia/Singapore
         voiceflow report --batch people --totals --json | jq .answer_rate
     """
-    from voiceflow_worker.campaigns.calls.times import read_zone
     from voiceflow_worker.campaigns.reports.report_files import ReportFiles, write_report_files
     from voiceflow_worker.core.overview.report import build_report, reports_as_rich
     from voiceflow_worker.core.ports.record_set import BatchNames
+    from voiceflow_worker.model.times import read_zone
 
     try:
         zone = None if time_zone is None else read_zone(time_zone)

@@ -16,6 +16,7 @@ from voiceflow_worker.finding import Finding, Remedy
 from voiceflow_worker.model.flows.rules import VALIDITY_EXPIRED
 from voiceflow_worker.model.numbers.phone import is_e164, normalise
 from voiceflow_worker.model.text.wording import in_words
+from voiceflow_worker.model.times import zone_named
 
 _UNKNOWN = "Etc/Unknown"
 _FIRST_LOOK = datetime(2026, 1, 1, tzinfo=UTC)
@@ -62,16 +63,6 @@ def _agree(names: Sequence[str]) -> bool:
     moments = [_FIRST_LOOK + timedelta(days=each) for each in range(_LOOKS)]
     shown = {tuple(at.astimezone(zone).utcoffset() for at in moments) for zone in zones if zone is not None}
     return None not in zones and len(shown) == 1
-
-
-@lru_cache(maxsize=512)
-def zone_named(name: str) -> ZoneInfo | None:
-    """The zone of this name in the time zone database; None when there is none. Never raises."""
-    try:
-        return ZoneInfo(name)
-    except (KeyError, ValueError, OSError):
-        # ZoneInfoNotFoundError is a KeyError; names with .. are ValueErrors, folders are OSErrors.
-        return None
 
 
 MIDNIGHT = time(0)

@@ -12,7 +12,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
-from voiceflow_worker.backends.registry import journal_files
+from voiceflow_worker.backends.witness import journal_files
 from voiceflow_worker.core.overview.status import Heartbeats, QueueStatus
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.parts import failing_here, health

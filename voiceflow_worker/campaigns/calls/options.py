@@ -9,10 +9,10 @@ from enum import Enum, auto
 from typing import TYPE_CHECKING, cast
 
 from voiceflow_worker.campaigns.calls.template import FlowTemplate, opening_template
-from voiceflow_worker.campaigns.calls.times import DateOrder
 from voiceflow_worker.campaigns.files.rows import FileKind
 from voiceflow_worker.model.jobs.job import RedialPolicy
 from voiceflow_worker.model.jobs.policy import StopRules
+from voiceflow_worker.model.times import DateOrder
 from voiceflow_worker.model.window import CallWindow
 
 if TYPE_CHECKING:

@@ -11,13 +11,6 @@ from zoneinfo import ZoneInfo
 
 from voiceflow_worker.campaigns.calls.options import CampaignOptions, Purpose
 from voiceflow_worker.campaigns.calls.template import PLACEHOLDER, FlowTemplate
-from voiceflow_worker.campaigns.calls.times import (
-    begins_with_ordered_date,
-    doubtful_date,
-    read_time,
-    read_zone,
-    spoken_date,
-)
 from voiceflow_worker.campaigns.calls.values import FIRST_CALL, RowValues, complete, row_key, write_numbers_out
 from voiceflow_worker.campaigns.files.rows import DESTINATION, RESERVED, RawRow, row_name
 from voiceflow_worker.core.admission import CallRequest, CheckedCall
@@ -33,6 +26,13 @@ from voiceflow_worker.model.jobs.call_json import checked_data
 from voiceflow_worker.model.numbers.phone import with_plus
 from voiceflow_worker.model.numbers.reading import ParsedNumber, read_number
 from voiceflow_worker.model.text.wording import in_words, name_among
+from voiceflow_worker.model.times import (
+    begins_with_ordered_date,
+    doubtful_date,
+    read_time,
+    read_zone,
+    spoken_date,
+)
 from voiceflow_worker.model.window import CallWindow, first_opening
 
 if TYPE_CHECKING:

@@ -12,7 +12,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from voiceflow_worker.campaigns.calls.times import doubtful_date, spoken_date
 from voiceflow_worker.campaigns.calls.values import FIRST_CALL, complete
 from voiceflow_worker.campaigns.files.input_file import InputFile, read_text
 from voiceflow_worker.campaigns.files.json_rows import LARGEST_DOCUMENT, read_json
@@ -30,6 +29,7 @@ from voiceflow_worker.model.flows.template_text import (
     require_filled_in,
 )
 from voiceflow_worker.model.flows.values import describe, is_list, is_object
+from voiceflow_worker.model.times import doubtful_date, spoken_date
 
 if TYPE_CHECKING:
     from voiceflow_worker.ivr.menu import Menu

@@ -8,7 +8,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from voiceflow_worker.campaigns.calls.times import DateOrder, with_iso_date
 from voiceflow_worker.campaigns.files.rows import (
     DESTINATION,
     REASON,
@@ -24,6 +23,7 @@ from voiceflow_worker.model.flows.values import UnspeakableError, describe, exac
 from voiceflow_worker.model.numbers.phone import is_e164
 from voiceflow_worker.model.numbers.reading import read_number
 from voiceflow_worker.model.text.wording import folded
+from voiceflow_worker.model.times import DateOrder, with_iso_date
 
 
 def row_key(batch_id: str, canonical: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 from urllib.parse import quote, urlencode
 from zoneinfo import ZoneInfo
@@ -39,7 +39,7 @@ from voiceflow_worker.model.jobs.job import FINAL_STATES, Job, JobState
 from voiceflow_worker.model.jobs.policy import CallPolicy, read_outcomes
 from voiceflow_worker.model.jobs.totals import Totals
 from voiceflow_worker.model.reports.status import SessionStatus
-from voiceflow_worker.model.window import zone_named
+from voiceflow_worker.model.times import read_time, zone_named
 
 MOST_RELATED = 10
 _DUE = {
@@ -257,9 +257,11 @@ def _span(asked: PageRequest, problems: list[str]) -> tuple[datetime | None, dat
     for name, length in (("from", timedelta()), ("until", _MINUTE)):
         if text := asked.asked(name):
             try:
-                times[name] = _moment(text, _zone(asked)) + length
-            except (ValueError, OverflowError):
-                problems.append(f"{text[:40]} is not a date with a time, such as 2026-07-01T09:30.")
+                times[name] = read_time(text, zone=_zone(asked)).replace(second=0, microsecond=0) + length
+            except ValueError as error:
+                problems.append(f"{error}.")
+            except OverflowError:
+                problems.append(f"{text[:40]!r} is after the year 9999.")
     begin, end = times.get("from"), times.get("until")
     if begin is not None and end is not None and begin >= end:
         problems.append("The first time is after the second time. Exchange them.")
@@ -269,12 +271,6 @@ def _span(asked: PageRequest, problems: list[str]) -> tuple[datetime | None, dat
 def _zone(asked: PageRequest) -> ZoneInfo:
     """The zone of the times in the address; UTC if the address names no known zone."""
     return zone_named(asked.asked("zone") or "UTC") or ZoneInfo("UTC")
-
-
-def _moment(text: str, zone: ZoneInfo) -> datetime:
-    """Read a time as browsers send it, such as `2026-07-01T09:30`. Raises ValueError and OverflowError."""
-    at = datetime.fromisoformat(text).replace(second=0, microsecond=0)
-    return (at.replace(tzinfo=zone) if at.tzinfo is None else at).astimezone(UTC)
 
 
 async def _page(

@@ -26,7 +26,8 @@ from voiceflow_worker.model.reports.outcome import Outcome
 from voiceflow_worker.model.reports.status import REACHED, SessionStatus, api_code, session_error, session_status
 from voiceflow_worker.model.reports.verdict import VerdictKind
 from voiceflow_worker.model.text.wording import rfc3339
-from voiceflow_worker.model.window import zone_named, zone_of_number
+from voiceflow_worker.model.times import zone_named
+from voiceflow_worker.model.window import zone_of_number
 
 PAGE = 500
 """The most calls in one trip to the store."""

@@ -19,7 +19,7 @@ from voiceflow_worker.model.jobs.call_json import BUSY, CAPPED, OUTSIDE_WINDOW
 from voiceflow_worker.model.jobs.gate import Gate, GateScope
 from voiceflow_worker.model.jobs.job import Job, JobState
 from voiceflow_worker.model.text.wording import count_of, duration_in_words, in_words, rfc3339
-from voiceflow_worker.model.window import zone_named
+from voiceflow_worker.model.times import zone_named
 
 FRESH = timedelta(seconds=30)
 EVERY = timedelta(seconds=5)

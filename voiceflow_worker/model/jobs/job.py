@@ -14,7 +14,8 @@ from voiceflow_worker.model.reports.outcome import Charge, Outcome
 from voiceflow_worker.model.reports.status import OPT_OUTS, REACHED, SessionStatus
 from voiceflow_worker.model.reports.verdict import NOBODY_CALLED, VerdictKind
 from voiceflow_worker.model.text.wording import checked_duration
-from voiceflow_worker.model.window import CallWindow, zone_named
+from voiceflow_worker.model.times import zone_named
+from voiceflow_worker.model.window import CallWindow
 
 
 class JobState(StrEnum):

@@ -11,8 +11,8 @@ from datetime import timedelta
 from functools import partial
 from pathlib import Path
 
-from voiceflow_worker.backends.registry import journal_files
 from voiceflow_worker.backends.store_url import file_of
+from voiceflow_worker.backends.witness import journal_files
 from voiceflow_worker.core.overview.status import Heartbeats, read_status
 from voiceflow_worker.core.overview.story import closed_in_words, resume_of
 from voiceflow_worker.core.ports import Limits, Order, Query, Store

@@ -13,10 +13,10 @@ import pytest
 from tests.campaigns.reading import NOW, OPTIONS, file_of, read, requests, text_of, told
 from voiceflow_worker.campaigns.calls.options import CampaignOptions, Purpose
 from voiceflow_worker.campaigns.calls.template import FlowTemplate
-from voiceflow_worker.campaigns.calls.times import DateOrder, read_time, read_zone
 from voiceflow_worker.campaigns.campaign_rows import open_campaign
 from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.finding import Remedy
+from voiceflow_worker.model.times import DateOrder, read_since, read_time, read_zone
 
 SINGAPORE = ZoneInfo("Asia/Singapore")
 NEW_YORK = ZoneInfo("America/New_York")
@@ -243,3 +243,19 @@ def test_an_option_may_say_today_or_tomorrow_in_its_zone() -> None:
     assert read_time("Today 18:00", zone=SINGAPORE, now=late) == datetime(2026, 3, 3, 10, tzinfo=UTC)
     with pytest.raises(ValueError, match="has no time zone"):
         read_time("tomorrow 09:00", zone=None, now=late)
+
+
+@pytest.mark.parametrize("text", ["2030-01-31T09:00:00+08:00", "2030-01-31 01:00Z"])
+def test_a_time_or_a_duration_says_since_when(text: str) -> None:
+    assert read_since(text) == NINE
+    assert read_since("90m") == timedelta(hours=1.5)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [("never", "say how long ago"), ("5", "say how long ago"), ("2030-01-31 09:00", "has no time zone; write it as")],
+)
+def test_what_is_neither_a_time_nor_a_duration_is_refused(text: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message) as caught:
+        read_since(text)
+    assert "time_zone" not in str(caught.value), "such a time has no other place for its zone"

@@ -1,4 +1,4 @@
-"""Times in campaigns: RFC 3339 with an offset, or a local time together with the name of a time zone."""
+"""Times as people write them, with an offset or in a time zone; time zones by their names."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from collections.abc import Collection, Mapping
 from datetime import UTC, date, datetime, timedelta
 from difflib import get_close_matches
 from enum import StrEnum
+from functools import lru_cache
 from zoneinfo import ZoneInfo, available_timezones
 
-from voiceflow_worker.model.window import zone_named
+from voiceflow_worker.model.text.wording import read_duration
 
 _FORM = re.compile(
     r"(\d{4}-\d{2}-\d{2})[Tt ](\d{1,2}:\d{2}(?::\d{2}(?:\.\d{1,9})?)?)\s*([Zz]|[+-]\d{2}:?\d{2})?", re.ASCII
@@ -67,6 +68,16 @@ _LEGACY = ("Brazil/", "Canada/", "Chile/", "Etc/", "Mexico/", "US/")
 _DIRECTIONS = frozenset({"act", "east", "lhi", "north", "nsw", "south", "west"})
 """Parts of the names of old zones that are no cities, such as Australia/West."""
 _SHORTEST_GUESS, _LIKENESS = 5, 0.85
+
+
+@lru_cache(maxsize=512)
+def zone_named(name: str) -> ZoneInfo | None:
+    """The zone of this name in the time zone database; None when there is none. Never raises."""
+    try:
+        return ZoneInfo(name)
+    except (KeyError, ValueError, OSError):
+        # ZoneInfoNotFoundError is a KeyError; names with .. are ValueErrors, folders are OSErrors.
+        return None
 
 
 def read_zone(name: str) -> ZoneInfo:
@@ -165,13 +176,18 @@ def spoken_date(day: str, *, where: str) -> str:
     return f"{day!r} is spoken in {where}: the voice may read another day; speak dates with |date"
 
 
-def read_time(text: str, *, zone: ZoneInfo | None, now: datetime | None = None) -> datetime:
+def read_time(
+    text: str, *, zone: ZoneInfo | None = None, now: datetime | None = None, asks_zone: bool = True
+) -> datetime:
     """The time in a text, in UTC. A time without an offset is a local time of `zone`.
 
     With `now`, the day may be `today` or `tomorrow` in the zone: `tomorrow 09:00`. Raises ValueError for a malformed
     time, for a local time without a zone, and for a local time that exists twice or never because clocks are changed.
+    `asks_zone` is False where no `time_zone` can be given: the message then does not name it.
     """
     written = text.strip()
+    or_zone = ", or give a time_zone such as Asia/Singapore" if asks_zone else ", or with Z for UTC"
+    or_local = ", or as 2030-01-31 09:00 or tomorrow 09:00 with a time_zone" if asks_zone else ", or with Z for UTC"
     if now is not None and (word := _DAY.fullmatch(written)) is not None:
         if zone is None:
             raise ValueError(f"{text[:40]!r} has no time zone; give a time_zone such as Asia/Singapore")
@@ -179,10 +195,7 @@ def read_time(text: str, *, zone: ZoneInfo | None, now: datetime | None = None) 
         written = f"{day} {word[2]}"
     match = _FORM.fullmatch(written)
     if match is None:
-        raise ValueError(
-            f"{text[:40]!r} is not a time; write it as {_EXAMPLE}, or as 2030-01-31 09:00 or tomorrow 09:00 with a "
-            "time_zone"
-        )
+        raise ValueError(f"{text[:40]!r} is not a time; write it as {_EXAMPLE}{or_local}")
     day_text, clock, offset = match.groups()
     two_digits = clock if clock[1] != ":" else f"0{clock}"
     try:
@@ -194,9 +207,7 @@ def read_time(text: str, *, zone: ZoneInfo | None, now: datetime | None = None) 
     if moment.tzinfo is not None:
         return _in_utc(moment, text)
     if zone is None:
-        raise ValueError(
-            f"{text[:40]!r} has no time zone; write it as {_EXAMPLE}, or give a time_zone such as Asia/Singapore"
-        )
+        raise ValueError(f"{text[:40]!r} has no time zone; write it as {_EXAMPLE}{or_zone}")
     first, second = moment.replace(tzinfo=zone, fold=0), moment.replace(tzinfo=zone, fold=1)
     if first.utcoffset() == second.utcoffset():
         return _in_utc(first, text)
@@ -215,3 +226,16 @@ def _in_utc(moment: datetime, text: str) -> datetime:
         return moment.astimezone(UTC)
     except OverflowError:
         raise ValueError(f"{text[:40]!r} is not between the years 1 and 9999 in UTC; correct the year") from None
+
+
+def read_since(text: str, *, zone: ZoneInfo | None = None) -> datetime | timedelta:
+    """A time as `read_time` reads it, or how long ago it was, such as 30m, 2h or 7d. Raises ValueError."""
+    if "-" in text:
+        return read_time(text, zone=zone, asks_zone=False)
+    try:
+        return read_duration(text)
+    except ValueError:
+        raise ValueError(
+            f"{text[:40]!r} is neither a time nor a duration: write a time like {_EXAMPLE}, or say how long ago, such "
+            "as 30m, 2h or 7d"
+        ) from None
