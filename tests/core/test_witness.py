@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import itertools
 import os
@@ -29,6 +30,7 @@ from voiceflow_worker.core import rollback
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.reading import count_states, gates_of
 from voiceflow_worker.core.ports.record_set import text_records
+from voiceflow_worker.core.ports.store import Step
 from voiceflow_worker.core.rollback import HELD
 from voiceflow_worker.core.units import POSTED, changed
 from voiceflow_worker.errors import SettingsError
@@ -39,6 +41,10 @@ from voiceflow_worker.model.jobs.setback import REASON
 
 pytestmark = pytest.mark.anyio
 POLICY = CallPolicy(outcomes=OutcomeSource.NONE)
+
+
+class Killed(BaseException):
+    """The worker is killed here."""
 
 
 class Lab:
@@ -253,6 +259,38 @@ async def test_a_worker_that_is_slow_to_hold_what_a_person_has_settled_since_hol
     async with lab.store() as store, lab.worker(store).at_work() as slow:
         assert await hold_of(store) == (None if settled else HELD)
         assert await slow.state(await slow.queue.get(job_id)) == ("accepted" if settled else "in_doubt")
+
+
+@pytest.mark.parametrize("unknown", [0, 1, 3])
+@pytest.mark.parametrize("cut_after", range(1, 9))
+async def test_a_worker_that_is_killed_while_it_restores_leaves_the_rest_to_the_next(
+    lab: Lab, cut_after: int, unknown: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of three calls that were sent, the newest were enqueued after the backup."""
+    async with lab.store() as store:
+        jobs = [await lab.worker(store).enqueue(number(place)) for place in range(3 - unknown)]
+    lab.back_up()
+    async with lab.store() as store, lab.worker(store).at_work() as engine:
+        jobs += [await engine.enqueue(number(place)) for place in range(3 - unknown, 3)]
+        assert sum([len(await engine.send(limit=1)) for _ in jobs]) == 3
+    lab.set_back()
+    async with lab.store() as store:
+        writes, write = itertools.count(), store.write
+
+        async def until_killed(step: Step, **how: Any) -> Any:
+            if next(writes) >= cut_after:
+                raise Killed
+            return await write(step, **how)
+
+        monkeypatch.setattr(store, "write", until_killed)
+        with contextlib.suppress(Killed):
+            async with lab.worker(store).at_work():
+                pass
+        monkeypatch.undo()
+        async with lab.worker(store).at_work() as engine:
+            assert await hold_of(store) == HELD
+            states = {await engine.state(await engine.queue.get(job.id)) for job in jobs}
+            assert states <= {"in_doubt", "sending"}
 
 
 async def test_attempts_that_a_store_forgot_count_in_the_limit_per_person(lab: Lab) -> None:

@@ -136,7 +136,7 @@ def _guard_reads_first() -> None:
         wanted = keys_of([need for each in locks for need in each])
         found = await self._store.records(wanted, now=self._store.clock.now())
         standing = {namespace: {each.key: each for each in records} for namespace, records in found.items()}
-        await self._store.clock.sleep(0.05)  # the others do the same
+        await self._store.clock.sleep(0.4)  # the others do the same
         answers: list[Answer | Exception | None] = []
         free: list[tuple[Job, Unit]] = []
         for (new, unit), own in zip(entries, locks, strict=True):

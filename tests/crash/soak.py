@@ -49,6 +49,8 @@ POLICY = CallPolicy(
 WORKERS = 2
 LIFE = 0.25
 """Seconds that a worker lives on average, to begin with."""
+SHORTEST, NOTICES = 0.03, 0.5
+"""The shortest average, in seconds; and that after a set-back, which only a worker that has begun can notice."""
 CONCURRENCY = 8
 SPEED = 40
 """A phone rings and talks for 0.1 to 2 s: some summaries come before the sweep has doubted a call, some after."""
@@ -97,6 +99,7 @@ class Soak:
         self._began = time.monotonic()
         self._strikes = Strikes()
         self._life = LIFE
+        self._shortest = SHORTEST
         self._lived = 0.0
         self._lock = threading.Lock()
         self._lights = Lights()
@@ -228,7 +231,7 @@ class Soak:
             self._end()
         taken = len(self._hands.register) - self._hands.waiting
         calls_of_a_life = (plan.calls - taken) / max(plan.kills - self._strikes.kills, 1)
-        self._life = min(max(calls_of_a_life * self._lived / max(taken, 1), 0.03), 3.0)
+        self._life = min(max(calls_of_a_life * self._lived / max(taken, 1), self._shortest), 3.0)
 
     def _weather(self) -> None:
         dice = self._dice("weather")
@@ -293,7 +296,9 @@ class Soak:
             # The sandbox tells again and again what nobody took: events of before come for some time after.
             self._hands.register.set_back(copied=copied, struck=datetime.now(UTC))
             self._tell(f"the store was set back: {setback.name}")
+            self._life = self._shortest = NOTICES
             noticed = person.sees_a_hold()
+            self._shortest = SHORTEST
             if not noticed:
                 self._found.append(Violation(f"UNNOTICED: {setback.name}: the queue was not held", None, ()))
             with self._lights.switched(Light.LIVE):

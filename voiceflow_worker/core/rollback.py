@@ -322,18 +322,35 @@ class RollbackGuard:
         return await order_gate(self._store, replace(ordered, since=seen_at))
 
     async def _recover(self) -> None:
-        """Restore the lost calls from the files of this host, in a queue that is held."""
+        """Restore the lost calls from the files of this host, in a queue that is held.
+
+        The newest call of each file comes last: by it, a worker notices a loss. Whoever begins after this was cut short
+        finds that call missing, and restores the others too.
+        """
         _log.error("the store was set back: the queue is held", queue=self._queue)
         known, unknown = 0, 0
+        newest: list[Job] = []
         for file in await self._witness.files(self._queue):
             entries = await self._witness.entries(self._queue, file.name)
-            for start in range(0, len(entries), PAGE):
-                found = await self._forgotten(entries[start : start + PAGE])
-                gone = [each for each, job in found if job is None]
-                await self._make_again(gone)
-                await gather(*(partial(self._remember, each) for each, job in found if job is not None))
-                known, unknown = known + len(found) - len(gone), unknown + len(gone)
-        _log.error("calls that the store had lost are in doubt now", calls=known, made_again=unknown)
+            newest_id = None if file.kept is None else file.kept.id
+            newest += [job for job in entries if job.id == newest_id]
+            found = await self._restore([job for job in entries if job.id != newest_id])
+            known, unknown = known + found[0], unknown + found[1]
+        found = await self._restore(newest)
+        _log.error(
+            "calls that the store had lost are in doubt now", calls=known + found[0], made_again=unknown + found[1]
+        )
+
+    async def _restore(self, calls: Sequence[Job]) -> tuple[int, int]:
+        """Restore those of these calls that are lost; the numbers of those that the store has, and has not."""
+        known, unknown = 0, 0
+        for start in range(0, len(calls), PAGE):
+            found = await self._forgotten(calls[start : start + PAGE])
+            gone = [each for each, job in found if job is None]
+            await self._make_again(gone)
+            await gather(*(partial(self._remember, each) for each, job in found if job is not None))
+            known, unknown = known + len(found) - len(gone), unknown + len(gone)
+        return known, unknown
 
     async def _remember(self, journalled: Job) -> None:
         now = self._clock.now()
