@@ -29,9 +29,10 @@ SessionId = Annotated[str, Parameter(name="SESSION", help="The id of the session
 
 
 async def profiles(*, locale: str | None = None, json: JsonOption = False) -> None:
-    """List the voices (speech profiles) of the sub-account. With --json, one voice per line.
+    """List the voices (speech profiles) of the sub-account.
 
-    Needs VOICEFLOW_API_KEY and VOICEFLOW_SUB_ACCOUNT, as all `account` commands do.
+    With --json, one voice per line. Needs VOICEFLOW_API_KEY and VOICEFLOW_SUB_ACCOUNT, as all `account` commands
+    do.
 
     Args:
         locale: Only voices with this locale, such as en or en-SG.
@@ -49,9 +50,10 @@ async def profiles(*, locale: str | None = None, json: JsonOption = False) -> No
 
 
 async def numbers(*, json: JsonOption = False) -> None:
-    """List the numbers of the account. Each Active number can be the source of a call.
+    """List the numbers of the account.
 
-    Health is the result of the last check by 8x8. With --json, one number per line.
+    Each Active number can be the source of a call. Health is the result of the last check by 8x8. With --json, one
+    number per line.
 
     Examples:
         voiceflow account numbers
@@ -73,7 +75,9 @@ async def webhooks(
     yes: YesOption = False,
     json: JsonOption = False,
 ) -> None:
-    """List the webhooks of the sub-account, or delete one. With --json, one webhook per line.
+    """List the webhooks of the sub-account, or delete one.
+
+    With --json, one webhook per line.
 
     Args:
         delete: Delete the webhook for events of this type (VSS, VCA, VCS, VRU, VNU), after a confirmation.
@@ -94,7 +98,9 @@ async def webhooks(
 
 
 async def recordings(session: SessionId, /, *, json: JsonOption = False) -> None:
-    """List the recordings of a session. With --json, one recording per line.
+    """List the recordings of a session.
+
+    With --json, one recording per line.
 
     Examples:
         voiceflow account recordings 6f7a2c1e-8d5b-4f0e-9a44-3a1f0c2b7d10

@@ -85,7 +85,9 @@ async def list_calls(
     limit: LimitOption = 100,
     common: QueueOptions = QueueOptions(),
 ) -> None:
-    """List calls, the oldest first. With --json, one call a line. Exit 1 if the batch has no calls at all.
+    """List calls, the oldest first.
+
+    With --json, one call a line. Exit 1 if the batch has no calls at all.
 
     Args:
         answer: Only calls whose person gave this answer: the name that a menu gives to keys, such as confirmed; of
@@ -140,7 +142,9 @@ async def list_calls(
 
 
 async def show(job_id: JobId, /, *, common: QueueOptions = QueueOptions()) -> None:
-    """Show the whole history of one call: every POST with its result, events of 8x8, and the reason for its state.
+    """Show the whole history of one call.
+
+    Every POST with its result, events of 8x8, and the reason for its state.
 
     Examples:
         voiceflow calls show default.01JB3W8Z5Q7X9V2K4M6N8P0R2T
@@ -170,9 +174,10 @@ async def cancel(
     as_: AsOption = None,
     common: QueueOptions = QueueOptions(),
 ) -> ExitCode:
-    """Cancel calls that have not been sent. Exit 1 if a call may have been sent: such a call cannot be cancelled.
+    """Cancel calls that have not been sent.
 
-    Before a batch is cancelled, a question shows how many calls are waiting.
+    Exit 1 if a call may have been sent: such a call cannot be cancelled. Before a batch is cancelled, a question
+    shows how many calls are waiting.
 
     Examples:
         voiceflow calls cancel default.01JB3W8Z5Q7X9V2K4M6N8P0R2T
@@ -203,7 +208,7 @@ async def resolve(
     as_: AsOption = None,
     common: QueueOptions = QueueOptions(),
 ) -> ExitCode:
-    """Resolve a call in doubt: decide that it was placed, or that it was not.
+    """Decide that a call in doubt was placed, or was not.
 
     --placed ends the call as accepted; a summary that comes later still counts. --not-placed puts the call back into
     the queue, but is refused while 8x8 may still place the call. The error then names the time from which --not-placed
@@ -244,7 +249,7 @@ async def redial(
     as_: AsOption = None,
     common: QueueOptions = QueueOptions(),
 ) -> ExitCode:
-    """Put ended calls back into the queue, so that their phones ring once more.
+    """Put ended calls back, so that their phones ring again.
 
     If more than one phone would ring, a question shows which. Of a batch, calls that were redialled before are left
     out, so that a repeated command redials nobody twice.
@@ -321,10 +326,11 @@ async def call(
     without_outcome: Annotated[bool, Flag] = False,
     common: QueueOptions = QueueOptions(),
 ) -> ExitCode:
-    """Place one call, wait for its end, and report each step. Exit 0 if the person was reached, 1 if not.
+    """Place one call, and wait for its end.
 
-    This command puts the call into the queue, in the batch `call`, and sends it itself. The rate, the suppression list
-    and holds apply. The call is not redialled. Ctrl-C cancels it if it has not been sent yet.
+    Each step is reported. Exit 0 if the person was reached, 1 if not. This command puts the call into the queue, in
+    the batch `call`, and sends it itself. The rate, the suppression list and holds apply. The call is not
+    redialled. Ctrl-C cancels it if it has not been sent yet.
 
     Args:
         number: The number to call, with a plus and the country code.

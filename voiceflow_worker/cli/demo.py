@@ -59,10 +59,10 @@ DemoQueue = Annotated[QueueOption, Parameter(help="The queue's name. [default]")
 
 
 async def demo(*, json: JsonOption = False, store: DemoStore = None, queue: DemoQueue = None) -> ExitCode:
-    """Send an example campaign with a sandbox, the webhook receiver and a worker in one process.
+    """Send an example campaign, without an account.
 
-    Some rows of the campaign are bad on purpose. The demo needs no account, calls nobody, and ignores your settings. It
-    takes about ten seconds, and keeps nothing without --store.
+    A sandbox, the webhook receiver and a worker run in one process. Some rows of the campaign are bad on purpose. The
+    demo calls nobody, and ignores your settings. It takes about ten seconds, and keeps nothing without --store.
 
     Examples:
         voiceflow demo
@@ -220,9 +220,10 @@ async def sandbox(
     voices: Annotated[str | None, Parameter(show_default=False)] = None,
     sources: Annotated[str | None, Parameter(show_default=False)] = None,
 ) -> None:
-    """Run a stand-in for 8x8. It validates and answers like the service, and calls nobody. For development only.
+    """Run a stand-in for 8x8, which calls nobody.
 
-    GET /_sandbox/calls lists the calls; faults and outcomes can be set under /_sandbox.
+    It validates and answers like the service. For development only. GET /_sandbox/calls lists the calls; faults and
+    outcomes can be set under /_sandbox.
 
     Args:
         host: The address to listen on.

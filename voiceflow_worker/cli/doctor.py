@@ -36,10 +36,10 @@ async def doctor(
     store: StoreOption = None,
     queue: QueueOption = None,
 ) -> ExitCode:
-    """Check everything that calls depend on: settings, store, clock, credentials, numbers, webhook, workers, doubts.
+    """Check everything that calls depend on.
 
-    Each warning and each failure has a remedy. Exit 1 if there is a failure, else 0. The checks call nobody and change
-    nothing, here or at 8x8.
+    That is settings, store, clock, credentials, numbers, webhook, workers and doubts. Each warning and each failure
+    has a remedy. Exit 1 if there is a failure, else 0. The checks call nobody and change nothing, here or at 8x8.
 
     Args:
         call: After the checks, call this number and print each step as it happens. Give your own number, with a plus
@@ -110,7 +110,9 @@ def _row(line: Diagnosis) -> tuple[str, str, str]:
 
 
 def show(*, all_: Annotated[bool, Flag, Parameter(name="--all")] = False, json: JsonOption = False) -> None:
-    """Show the settings that differ from their defaults, each with its origin. Secrets are hidden.
+    """Show the settings that differ from their defaults.
+
+    Each is shown with its origin. Secrets are hidden.
 
     Args:
         all_: Show every setting, the advanced ones last.

@@ -58,11 +58,11 @@ async def enqueue(
     again: Annotated[bool, Flag, Parameter(group=GUARDS)] = False,
     common: QueueOptions = QueueOptions(),
 ) -> ExitCode:
-    """Put the calls of a file into a queue; `voiceflow worker` sends them.
+    """Put the calls of a file into a queue.
 
-    If a row is bad, nothing is enqueued, all bad rows are listed, and the exit code is 2. A file that is enqueued twice
-    adds nothing the second time: a row is recognised by its unique_key, else by its batch and body. Numbers on the
-    suppression list are left out.
+    `voiceflow worker` sends them. If a row is bad, nothing is enqueued, all bad rows are listed, and the exit code
+    is 2. A file that is enqueued twice adds nothing the second time: a row is recognised by its unique_key, else by
+    its batch and body. Numbers on the suppression list are left out.
 
     Args:
         skip_bad: Enqueue the good rows even if other rows are bad, and exit 0.
@@ -178,10 +178,11 @@ async def check(
     fetch: Annotated[bool, Flag] = False,
     json: JsonOption = False,
 ) -> ExitCode:
-    """Check call flows and campaign files. Nothing is sent or stored. Exit 0 if all calls can be sent, 2 if not.
+    """Check call flows and campaign files; nothing is sent.
 
-    Without --template, --say or --ivr, only the numbers and reserved columns of a table are checked. For a file of
-    rows, a preview shows texts, duration and cost. With --json, one finding a line, and a last line with the preview.
+    Nothing is stored either. Exit 0 if all calls can be sent, 2 if not. Without --template, --say or --ivr, only
+    the numbers and reserved columns of a table are checked. For a file of rows, a preview shows texts, duration and
+    cost. With --json, one finding a line, and a last line with the preview.
 
     Args:
         fetch: Also check over the network that each fileUrl exists, is wav or mp3, and is under 5 MB.

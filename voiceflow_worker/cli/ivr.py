@@ -38,7 +38,9 @@ DataOption = Annotated[
 
 
 def draw(menu: MenuName, /) -> None:
-    """Draw a menu and all menus that it leads to, as Mermaid text. GitHub and many wikis show it as a picture.
+    """Draw a menu and all menus that it leads to.
+
+    The drawing is Mermaid text, which GitHub and many wikis show as a picture.
 
     Examples:
         voiceflow ivr draw restaurant:main
@@ -56,10 +58,11 @@ def play(
     keys: Annotated[str | None, Parameter(metavar="KEYS")] = None,
     at: Annotated[MomentOption, Parameter(help="Play the call as if it were made at this time. [now]")] = None,
 ) -> ExitCode:
-    """Play a menu in the terminal: print its texts, and ask for keys. This needs no phone and no store.
+    """Play a menu in the terminal.
 
-    Handlers run as they do in a call. Enter alone presses nothing, Ctrl-D hangs up. Exit 1 if a handler failed, or if
-    --keys had too few keys for the call.
+    It prints the texts, and asks for keys. This needs no phone and no store. Handlers run as they do in a call.
+    Enter alone presses nothing, Ctrl-D hangs up. Exit 1 if a handler failed, or if --keys had too few keys for the
+    call.
 
     Args:
         keys: The keys for each question, separated by commas. 1,,4# presses 1, then no key, then 4 and #.
@@ -82,10 +85,11 @@ def play(
 
 
 def check(menu: MenuName, /, *, data: DataOption = None, json: JsonOption = False) -> ExitCode:
-    """Check a menu and all menus that it leads to: every path must end, and every text must be valid.
+    """Check a menu and all menus that it leads to.
 
-    Exit 0 if the menu can be served, even with warnings; 2 if not. Nobody is called, and no handler runs. Variables in
-    prompts get placeholder values, unless --data gives values. With --json, one finding a line.
+    Every path must end, and every text must be valid. Exit 0 if the menu can be served, even with warnings; 2 if
+    not. Nobody is called, and no handler runs. Variables in prompts get placeholder values, unless --data gives
+    values. With --json, one finding a line.
 
     Examples:
         voiceflow ivr check restaurant:main

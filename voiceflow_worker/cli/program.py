@@ -13,7 +13,7 @@ from io import TextIOWrapper
 from textwrap import dedent, indent
 from typing import Annotated, Any
 
-from cyclopts import App, CycloptsError, Parameter, UnknownCommandError, ValidationError
+from cyclopts import App, CycloptsError, Group, Parameter, UnknownCommandError, ValidationError
 
 from voiceflow_worker.cli.options import REST
 from voiceflow_worker.cli.output import ExitCode, explained, keep_stderr, stderr_as_asked, tell_error
@@ -72,6 +72,9 @@ def program() -> App:
         worker,
     )
 
+    send, watch, steer, people, set_up = (
+        Group(title, sort_key=place) for place, title in enumerate(("Send", "Watch", "Steer", "People", "Set up"))
+    )
     app = _Program(
         name="voiceflow",
         help="Phones people through the 8x8 Voice API, from a queue, at a set rate: "
@@ -80,22 +83,26 @@ def program() -> App:
         help_epilogue="`voiceflow demo` shows everything without an account. Each command's --help has examples.",
         version=lambda: f"voiceflow-worker {version('voiceflow-worker')}",
         suppress_keyboard_interrupt=False,
+        group_commands=set_up,
     )
-    add_commands(app, demo.demo, enqueue.check, calls.call, enqueue.enqueue, worker.worker, serve.serve, demo.sandbox)
-    add_commands(app, queue.status, queue.queues, queue.batches, queue.watch, report.report)
-    of_calls = group(app, "calls", "List, show, cancel, resolve and redial single calls.")
+    add_commands(app, enqueue.check, enqueue.enqueue, calls.call, worker.worker, serve.serve, panel=send)
+    add_commands(app, queue.status, queue.queues, queue.batches, queue.watch, report.report, panel=watch)
+    of_calls = group(app, "calls", "List, show, cancel, resolve and redial single calls.", panel=watch)
     add_commands(of_calls, calls.list_calls, calls.show, calls.cancel, calls.resolve, calls.redial)
-    add_commands(app, queue.hold, queue.resume, queue.rate)
-    listed = group(app, "suppress", "Manage the suppression list: numbers that no queue of the store calls.")
+    add_commands(app, queue.hold, queue.resume, queue.rate, report.reconcile, panel=steer)
+    listed = group(app, "suppress", "Manage the numbers that no queue of a store calls.", panel=people)
     add_commands(listed, suppress.add, suppress.remove, suppress.list_numbers, suppress.import_file)
-    add_commands(app, store.backup, store.restore, report.reconcile, doctor.doctor)
-    at_8x8 = group(app, "account", "Show voices, numbers, webhooks and recordings of the account at 8x8.")
+    add_commands(app, demo.demo, demo.sandbox, doctor.doctor, panel=set_up)
+    at_8x8 = group(app, "account", "Show what the account at 8x8 has.", panel=set_up)
     add_commands(at_8x8, account.profiles, account.numbers, account.webhooks, account.recordings)
-    menus = group(app, "ivr", "Draw, play and check IVR menus that are written in Python.")
+    menus = group(app, "ivr", "Draw, play and check IVR menus.", panel=set_up)
     add_commands(menus, ivr.draw, ivr.play, ivr.check)
-    add_commands(group(app, "config", "Show the settings."), doctor.show)
-    installed = "Install the completion of commands and options in bash, zsh or fish."
-    app.register_install_completion_command(help=installed)  # pyright: ignore[reportUnknownMemberType]
+    add_commands(group(app, "config", "Show the settings.", panel=set_up), doctor.show)
+    add_commands(app, store.backup, store.restore, panel=set_up)
+    installed = "Complete commands and options in your shell."
+    app.register_install_completion_command(  # pyright: ignore[reportUnknownMemberType]
+        help=installed, group=set_up, sort_key=len(list(app))
+    )
     return app
 
 
@@ -151,17 +158,17 @@ class _Program(App):
         """Print the help of a command, then its examples, each on one line, so that it can be pasted into a shell."""
         super().help_print(tokens, console=console)
         command = self.parse_commands(tokens)[1][-1].default_command
-        examples = "" if command is None else _sections(command).get("Examples", "")
+        examples = "" if command is None else sections(command).get("Examples", "")
         if examples:
             print("\nExamples:")
             print(indent(dedent(examples).strip("\n"), "  "))
 
 
-def add_commands(app: App, *commands: Callable[..., Any]) -> None:
+def add_commands(app: App, *commands: Callable[..., Any], panel: Group | None = None) -> None:
     """Register commands under the first words of their functions' names: `list_calls` becomes `list`.
 
-    The help lists commands in the order of registration. A command's help is its docstring; the section `Examples`
-    comes last.
+    The help lists commands in the order of registration, in this panel. A command's help is its docstring; the section
+    `Examples` comes last.
     """
     for command in commands:
         app.command(
@@ -170,23 +177,24 @@ def add_commands(app: App, *commands: Callable[..., Any]) -> None:
             help=description(command),
             help_epilogue="",
             sort_key=len(list(app)),
+            group=panel,
         )
 
 
-def group(app: App, name: str, summary: str) -> App:
+def group(app: App, name: str, summary: str, *, panel: Group) -> App:
     """Register a group of commands; `summary` is its help."""
-    made = App(name=name, help=summary, sort_key=len(list(app)))
+    made = App(name=name, help=summary, sort_key=len(list(app)), group=panel, group_commands=Group("Commands"))
     app.command(made)
     return made
 
 
 def description(command: Callable[..., Any]) -> str:
     """The text of a docstring before its sections. Each paragraph is one line, because the terminal wraps lines."""
-    paragraphs = _sections(command)[""].strip().split("\n\n")
+    paragraphs = sections(command)[""].strip().split("\n\n")
     return "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs)
 
 
-def _sections(command: Callable[..., Any]) -> Mapping[str, str]:
+def sections(command: Callable[..., Any]) -> Mapping[str, str]:
     """The sections of a docstring by their headings. The text before the first heading has the key ""."""
     first, *others = _SECTION.split(inspect.getdoc(command) or "")
     return {"": first, **dict(zip(others[::2], others[1::2], strict=True))}

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 
 async def status(*, common: QueueOptions = QueueOptions()) -> None:
-    """Show the state of a queue: calls by state, the rate, due calls, holds, doubts.
+    """Show a queue: calls by state, rate, holds, doubts.
 
     Examples:
         voiceflow status
@@ -88,7 +88,9 @@ def _rate_of(found: QueueStatus) -> str:
 
 
 async def batches(*, common: QueueOptions = QueueOptions()) -> None:
-    """List the batches of a queue with progress, rate, remaining time, holds and doubts. With --json, one per line.
+    """List the batches of a queue, with their progress.
+
+    Rate, remaining time, holds and doubts stand beside it. With --json, one per line.
 
     Examples:
         voiceflow batches
@@ -106,7 +108,9 @@ async def batches(*, common: QueueOptions = QueueOptions()) -> None:
 
 
 async def queues(*, common: QueueOptions = QueueOptions()) -> None:
-    """List the queues of a store with progress, rate, remaining time, holds and doubts. With --json, one per line.
+    """List the queues of a store, with their progress.
+
+    Rate, remaining time, holds and doubts stand beside it. With --json, one per line.
 
     Examples:
         voiceflow queues
@@ -144,10 +148,11 @@ def _figures(each: BatchProgress) -> tuple[object, ...]:
 
 
 async def watch(*, batch: BatchOption = None, as_: AsOption = None, common: QueueOptions = QueueOptions()) -> ExitCode:
-    """Watch a queue, or one batch of it: states, outcomes, rate, remaining time, holds, doubts, the last calls.
+    """Watch a queue or a batch live in the terminal.
 
-    Keys: h holds the queue or batch after a confirmation, r resumes it, q quits. With --json, a JSON document is
-    printed every second. If stdout is not a terminal, a line of text is printed every second instead of the view.
+    It shows states, outcomes, rate, remaining time, holds, doubts, and the last calls. Keys: h holds the queue or
+    batch after a confirmation, r resumes it, q quits. With --json, a JSON document is printed every second. If
+    stdout is not a terminal, a line of text is printed every second instead of the view.
 
     Examples:
         voiceflow watch --batch march
@@ -176,10 +181,10 @@ async def hold(
     as_: AsOption = None,
     common: QueueOptions = QueueOptions(),
 ) -> None:
-    """Hold a queue, or one batch of it: no more calls are sent, and calls in flight finish.
+    """Hold a queue or a batch: no more calls are sent.
 
-    An existing hold that lasts longer is not shortened. If both the old and the new hold have no end, both reasons are
-    shown.
+    Calls in flight finish. An existing hold that lasts longer is not shortened. If both the old and the new hold
+    have no end, both reasons are shown.
 
     Examples:
         voiceflow hold --note "the text has a wrong date"
@@ -194,7 +199,9 @@ async def hold(
 
 
 async def resume(*, batch: BatchOption = None, common: QueueOptions = QueueOptions()) -> ExitCode:
-    """Open a held queue or batch again. A cancelled batch stays cancelled, and the exit code is 1.
+    """Open a held queue or batch again.
+
+    A cancelled batch stays cancelled, and the exit code is 1.
 
     Examples:
         voiceflow resume
@@ -214,9 +221,10 @@ async def rate(
     reset: Annotated[bool, Flag] = False,
     common: QueueOptions = QueueOptions(),
 ) -> None:
-    """Change the rate of a queue at once, for all its workers. Without N, show the rate.
+    """Show or change the rate of a queue.
 
-    The new rate also applies to workers that start later with another --rate, until `voiceflow rate --reset`.
+    The change applies at once, to all its workers. Without N, the rate is shown. The new rate also applies to
+    workers that start later with another --rate, until `voiceflow rate --reset`.
 
     Args:
         reset: Remove the rate set by this command. The queue gets the rate of the next worker that starts.

@@ -41,9 +41,9 @@ async def report(
     totals: Annotated[bool, Flag] = False,
     common: QueueOptions = QueueOptions(),
 ) -> ExitCode:
-    """Report on batches, or on all calls of the queue: outcomes, answer rate by hour and country, attempts, cost.
+    """Show the outcomes of batches, or of a whole queue.
 
-    With --json, one batch a line.
+    Also the answer rate by hour and country, attempts, and cost. With --json, one batch a line.
 
     Args:
         batch: Only this batch; `enqueue` prints its id. May be repeated, to compare batches side by side.
@@ -123,11 +123,12 @@ async def reconcile(
     since: DurationOption = None,
     common: QueueOptions = QueueOptions(),
 ) -> ExitCode:
-    """Look for calls in doubt, and for calls with an overdue summary, in the call log of 8x8.
+    """Look for calls in doubt in the call log of 8x8.
 
-    If a row of the log certainly belongs to a call, the call was placed, and gets the outcome of this row. Other calls
-    stay in doubt, because rows may come late. The search takes seconds to minutes, and needs VOICEFLOW_API_KEY and
-    VOICEFLOW_SUB_ACCOUNT. With --prices, only the missing prices of ended calls are read.
+    Calls with an overdue summary are looked for too. If a row of the log certainly belongs to a call, the call was
+    placed, and gets the outcome of this row. Other calls stay in doubt, because rows may come late. The search
+    takes seconds to minutes, and needs VOICEFLOW_API_KEY and VOICEFLOW_SUB_ACCOUNT. With --prices, only the missing
+    prices of ended calls are read.
 
     Args:
         prices: Only read missing prices, for `voiceflow report` and `voiceflow calls show`.

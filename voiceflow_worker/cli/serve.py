@@ -54,12 +54,13 @@ async def serve(
     store: StoreOption = None,
     wait_for_store: WaitOption = None,
 ) -> None:
-    """Receive the webhooks of 8x8, which report the outcomes of calls, for all queues of a store.
+    """Receive the webhooks of 8x8, and serve the pages.
 
-    The receiver serves POST /webhooks/8x8, and GET /healthz, /readyz and /metrics. VOICEFLOW_WEBHOOK_SECRET,
-    VOICEFLOW_WEBHOOK_ALLOW and VOICEFLOW_TRUSTED_PROXIES restrict the senders of events. With VOICEFLOW_UI_SECRET, it
-    also serves pages for people under /ui. That secret allows people to read; VOICEFLOW_UI_OPERATOR_SECRET also allows
-    them to hold, resume, cancel, redial, resolve and suppress.
+    The webhooks report the outcomes of calls, for all queues of a store. The receiver serves POST /webhooks/8x8,
+    and GET /healthz, /readyz and /metrics. VOICEFLOW_WEBHOOK_SECRET, VOICEFLOW_WEBHOOK_ALLOW and
+    VOICEFLOW_TRUSTED_PROXIES restrict the senders of events. With VOICEFLOW_UI_SECRET, it also serves pages for
+    people under /ui. That secret allows people to read; VOICEFLOW_UI_OPERATOR_SECRET also allows them to hold,
+    resume, cancel, redial, resolve and suppress.
 
     Args:
         host: The address to listen on.

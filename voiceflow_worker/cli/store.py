@@ -38,7 +38,7 @@ def backup(
     force: Annotated[bool, Flag] = False,
     common: WholeStoreOptions = WholeStoreOptions(),
 ) -> None:
-    """Copy a SQLite store into one file, while it is in use.
+    """Copy a SQLite store into a file, while it is in use.
 
     The copy is consistent, checked and durable. `voiceflow restore` replaces the store with the copy.
 
@@ -111,11 +111,11 @@ def restore(
     *,
     common: WholeStoreOptions = WholeStoreOptions(),
 ) -> None:
-    """Replace a SQLite store with a backup. Afterwards every queue is held, until `voiceflow resume`.
+    """Replace a SQLite store with a backup.
 
-    The restore is refused while a process uses the store. The old file is moved aside with its -wal and -shm files, and
-    is never deleted. So that no call is made twice and none is lost, the calls of the old file are taken over. Nothing
-    is taken over from a damaged file.
+    Afterwards every queue is held, until `voiceflow resume`. The restore is refused while a process uses the store.
+    The old file is moved aside with its -wal and -shm files, and is never deleted. So that no call is made twice
+    and none is lost, the calls of the old file are taken over. Nothing is taken over from a damaged file.
 
     Examples:
         voiceflow restore calls-monday.db

@@ -47,9 +47,10 @@ async def add(
     as_: AsOption = None,
     common: WholeStoreOptions = WholeStoreOptions(),
 ) -> None:
-    """Put numbers on the suppression list. Queued calls to these numbers end unsent, in every queue of the store.
+    """Put numbers on the suppression list.
 
-    If a number is already on the list, it stays there until the later end. Calls that were sent are not stopped.
+    Queued calls to these numbers end unsent, in every queue of the store. If a number is already on the list, it
+    stays there until the later end. Calls that were sent are not stopped.
 
     Examples:
         voiceflow suppress add +6587654321 --note "asked by mail"
@@ -67,9 +68,10 @@ async def remove(
     country: CountryOption = None,
     common: WholeStoreOptions = WholeStoreOptions(),
 ) -> ExitCode:
-    """Remove numbers from the suppression list. Exit 1 if one of them was not on the list.
+    """Remove numbers from the suppression list.
 
-    Calls that ended because of the list stay ended: enqueue them again. The block list of 8x8 is separate.
+    Exit 1 if one of them was not on the list. Calls that ended because of the list stay ended: enqueue them again.
+    The block list of 8x8 is separate.
 
     Examples:
         voiceflow suppress remove +6587654321
@@ -87,7 +89,9 @@ async def list_numbers(
     limit: LimitOption = 100,
     common: WholeStoreOptions = WholeStoreOptions(),
 ) -> None:
-    """List the suppressed numbers, with times and reasons. With --json, one number per line.
+    """List the suppressed numbers, with times and reasons.
+
+    With --json, one number per line.
 
     Examples:
         voiceflow suppress list
@@ -143,9 +147,10 @@ async def import_file(
     as_: AsOption = None,
     common: WholeStoreOptions = WholeStoreOptions(),
 ) -> ExitCode:
-    """Put the numbers of a file on the suppression list. Importing the file again changes nothing.
+    """Put the numbers of a file on the suppression list.
 
-    If some lines are not numbers, nothing is imported, these lines are printed, and the exit code is 2.
+    Importing the file again changes nothing. If some lines are not numbers, nothing is imported, these lines are
+    printed, and the exit code is 2.
 
     Args:
         skip_bad: Import the numbers even if other lines are bad, and exit 0.

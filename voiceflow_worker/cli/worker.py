@@ -41,7 +41,7 @@ async def worker(
     notify: NotifyOption = None,
     common: QueueOptions = QueueOptions(),
 ) -> ExitCode:
-    """Send the calls of a queue, at its rate, until the worker is stopped.
+    """Send the calls of a queue, until it is stopped.
 
     The first SIGINT, SIGTERM or SIGHUP (a closed terminal; not under nohup) lets calls in flight finish
     (VOICEFLOW_SHUTDOWN_GRACE), the second SIGINT or SIGTERM stops at once.
