@@ -6,9 +6,11 @@ import logging
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 import structlog
+from cyclopts import App, ArgumentCollection
 
 from tests.cli.one_call import eight
 from tests.cli.running import Program
@@ -29,9 +31,21 @@ def _logs_as_they_were() -> Iterator[None]:
 
 @pytest.fixture(scope="session", autouse=True)
 def _assembled_once() -> Iterator[None]:
-    """The program holds nothing of a command that was run; to assemble it takes longer than most commands."""
+    """The program holds nothing of a command that was run; to assemble its options takes longer than most commands."""
+    assemble, known = App.assemble_argument_collection, dict[object, ArgumentCollection]()
+
+    def assembled(app: App, **more: Any) -> ArgumentCollection:
+        if more or app.default_command not in known:
+            known[app.default_command] = assemble(app, **more)
+        found = known[app.default_command]
+        for argument in found:
+            argument.tokens = []
+        found._set_marks(False)
+        return found
+
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr("voiceflow_worker.cli.program.program", cache(program))
+        patched.setattr(App, "assemble_argument_collection", assembled)
         yield
 
 

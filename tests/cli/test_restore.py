@@ -17,6 +17,7 @@ import pytest
 from tests.cli.running import Program
 from tests.cli.stored import enqueued, url_of, within
 from tests.support.engine import Engine
+from tests.support.everyday import combinations
 from tests.support.flows import number
 from tests.support.killed import sent_and_killed
 from tests.support.voices import ScriptedVoice
@@ -324,8 +325,7 @@ sys.stdin.read()
 """
 
 
-@pytest.mark.parametrize("kind", ["store", "file"])
-@pytest.mark.parametrize("frozen", [False, True], ids=["running", "frozen"])
+@pytest.mark.parametrize(("kind", "frozen"), combinations(["store", "file"], [False, True]))
 def test_a_process_without_heartbeats_is_noticed(voiceflow: Program, kind: str, frozen: bool) -> None:
     backed_up(voiceflow)
     path = voiceflow.folder / "calls.db"

@@ -26,6 +26,7 @@ from tests.gateway.misbehaving import (
     places,
 )
 from tests.support.company_proxy import AUTHORITY, VOICE, CompanyProxy
+from tests.support.everyday import combinations
 from tests.support.flows import number
 from tests.support.loops import either_loop
 from tests.support.redis_server import RedisServer
@@ -99,6 +100,12 @@ async def opt_out(queue: CallQueue) -> None:
 
 
 Order = Callable[[CallQueue], Awaitable[None]]
+
+
+def named(case: object) -> str:
+    return getattr(case, "__name__", str(case))
+
+
 ORDERS: tuple[Order, ...] = (hold, hold_the_batch, cancel, opt_out)
 
 
@@ -129,12 +136,12 @@ SETS = [
     *[Set("ours", backend, rate) for backend in ("sqlite", "redis") for rate in (None, 50)],
     Set("httpx", "sqlite", None),
     Set("proxy", "redis", 50),
+    Set("httpx", "redis", 50),
+    Set("proxy", "sqlite", None),
 ]
-MORE = [Set("httpx", "redis", 50), Set("proxy", "sqlite", None)]
 
 
-@pytest.mark.parametrize("order", ORDERS)
-@pytest.mark.parametrize("kind", [*SETS, *(pytest.param(each, marks=pytest.mark.slow) for each in MORE)], ids=str)
+@pytest.mark.parametrize(("kind", "order"), combinations(SETS, ORDERS), ids=named)
 async def test_no_call_that_is_connecting_when_an_order_returns_leaves_after_it(
     request: pytest.FixtureRequest, tmp_path: Path, kind: Set, order: Order
 ) -> None:

@@ -10,6 +10,7 @@ import httpx
 import pytest
 from structlog.testing import capture_logs
 
+from tests.support.everyday import combinations
 from tests.support.manual_time import time_passing
 from tests.support.voices import GatedVoice
 from tests.support.waiting import until
@@ -67,8 +68,7 @@ class NoFiles:
     def close(self) -> None: ...
 
 
-@pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
-@pytest.mark.parametrize("part", PARTS)
+@pytest.mark.parametrize(("part", "error"), combinations(PARTS, ERRORS))
 async def test_a_part_that_fails_is_told_and_begins_again_and_no_post_is_cut(
     store: Store, clock: ManualClock, monkeypatch: pytest.MonkeyPatch, part: str, error: Exception
 ) -> None:

@@ -47,7 +47,7 @@ async def test_a_campaign_that_is_refused_for_one_reason_is_held_and_goes_on_onc
     store: Store, code: int
 ) -> None:
     queue, voice = (
-        await enqueued(store, 200, batch_id="people"),
+        await enqueued(store, 60, batch_id="people"),
         ScriptedVoice(answer=lambda _: refused(code, "it is not allowed")),
     )
     await drained(store, voice)
@@ -60,7 +60,7 @@ async def test_a_campaign_that_is_refused_for_one_reason_is_held_and_goes_on_onc
     voice.answer = None
     await queue.resume(batch_id="people")
     await drained(store, voice)
-    assert await states(queue) == {"failed": failed, "accepted": 200 - failed}
+    assert await states(queue) == {"failed": failed, "accepted": 60 - failed}
 
 
 async def test_calls_without_a_batch_hold_the_queue(store: Store) -> None:
@@ -72,7 +72,7 @@ async def test_calls_without_a_batch_hold_the_queue(store: Store) -> None:
 
 
 async def test_several_workers_count_together(store: Store) -> None:
-    queue, voice = await enqueued(store, 200, batch_id="people"), ScriptedVoice(answer=lambda _: refused(NO_SOURCE))
+    queue, voice = await enqueued(store, 60, batch_id="people"), ScriptedVoice(answer=lambda _: refused(NO_SOURCE))
     await drained(store, voice, workers=4)
     assert 10 <= (await states(queue))["failed"] <= 10 + 4 * 5
 

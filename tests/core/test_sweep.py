@@ -22,7 +22,7 @@ from voiceflow_worker.model.jobs.job import Job, JobState
 from voiceflow_worker.model.jobs.policy import CallPolicy
 
 pytestmark = pytest.mark.anyio
-MANY = 12 * PAGE + 34
+MANY = 3 * PAGE + 34
 POLICY = CallPolicy()
 MINUTE = timedelta(minutes=1)
 

@@ -10,6 +10,7 @@ import anyio
 import pytest
 from structlog.testing import capture_logs
 
+from tests.support.everyday import combinations
 from tests.support.flows import flow, number
 from tests.support.redis_server import RedisServer
 from tests.support.stores import BACKENDS, url_for
@@ -34,6 +35,15 @@ GATE_FORMS = [
     '{"state": "held"}',
     "paused 1 token lunch",
 ]
+SUPPRESSION_FORMS = [
+    '{"since": "2026-01-01T00:00:00", "reason": "", "job_id": null, "until": null}',
+    '{"since": "2026-01-01T00:00:00+00:00", "reason": "", "job_id": null, "until": "2020-01-01T00:00:00"}',
+    '{"since": "0001-01-01T00:00:00+14:00", "reason": "", "job_id": null, "until": null}',
+    '{"since": "2026-01-01T00:00:00+00:00", "reason": "", "job_id": null, "until": 5}',
+    '{"since": "yesterday", "reason": "", "job_id": null, "until": null}',
+    "[]",
+    "",
+]
 LIMIT_FORMS = ["10 1 - 5", "", "fast 1 -", "10 1 many", "nan 1 -", "-1 1 -", "10 0 -", '{"rate": 10}']
 
 
@@ -46,7 +56,10 @@ def mary(store: Store) -> Operator:
     return Operator(store, NO_WEBHOOKS, "Mary Tan")
 
 
-@pytest.fixture(params=[*BACKENDS, "redis"])
+STORES = [*BACKENDS, "redis"]
+
+
+@pytest.fixture(params=STORES)
 async def live_store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Store]:
     """A store of every backend with the clock of this machine, for workers that run."""
     url = "" if request.param == "redis" else url_for(request.param, tmp_path)
@@ -73,7 +86,7 @@ ORDERS: dict[str, Callable[[Store], Awaitable[object]]] = {
 }
 
 
-@pytest.mark.parametrize("form", GATE_FORMS)
+@pytest.mark.parametrize(("live_store", "form"), combinations(STORES, GATE_FORMS), indirect=["live_store"])
 async def test_a_gate_of_another_batch_that_cannot_be_read_keeps_no_order_from_working(
     live_store: Store, form: str
 ) -> None:
@@ -95,8 +108,9 @@ async def test_a_gate_of_another_batch_that_cannot_be_read_keeps_no_order_from_w
     assert await states(queue) == {"cancelled": CALLS}
 
 
-@pytest.mark.parametrize("form", GATE_FORMS)
-@pytest.mark.parametrize("batch", [None, "march"])
+@pytest.mark.parametrize(
+    ("live_store", "form", "batch"), combinations(STORES, GATE_FORMS, [None, "march"]), indirect=["live_store"]
+)
 async def test_a_gate_that_cannot_be_read_is_closed_and_a_person_opens_it(
     live_store: Store, form: str, batch: str | None
 ) -> None:
@@ -111,7 +125,7 @@ async def test_a_gate_that_cannot_be_read_is_closed_and_a_person_opens_it(
     assert (await worker_for(live_store, ScriptedVoice()).drain()).later == 0
 
 
-@pytest.mark.parametrize("form", LIMIT_FORMS)
+@pytest.mark.parametrize(("live_store", "form"), combinations(STORES, LIMIT_FORMS), indirect=["live_store"])
 async def test_limits_that_cannot_be_read_send_nothing_end_no_worker_and_are_repaired_by_a_rate(
     live_store: Store, form: str
 ) -> None:
@@ -139,7 +153,7 @@ async def _has_limits(store: Store) -> bool:
     return await limits_of(store, "default") is not None
 
 
-@pytest.mark.parametrize("form", LIMIT_FORMS)
+@pytest.mark.parametrize(("live_store", "form"), combinations(STORES, LIMIT_FORMS), indirect=["live_store"])
 async def test_a_worker_that_starts_sets_limits_that_cannot_be_read_anew(live_store: Store, form: str) -> None:
     await enqueued(live_store, CALLS)
     await put(live_store, LIMITS, "default", form)
@@ -148,18 +162,7 @@ async def test_a_worker_that_starts_sets_limits_that_cannot_be_read_anew(live_st
     assert (len(voice.placed), await limits_of(live_store, "default")) == (CALLS, Limits(rate=1000))
 
 
-@pytest.mark.parametrize(
-    "entry",
-    [
-        '{"since": "2026-01-01T00:00:00", "reason": "", "job_id": null, "until": null}',
-        '{"since": "2026-01-01T00:00:00+00:00", "reason": "", "job_id": null, "until": "2020-01-01T00:00:00"}',
-        '{"since": "0001-01-01T00:00:00+14:00", "reason": "", "job_id": null, "until": null}',
-        '{"since": "2026-01-01T00:00:00+00:00", "reason": "", "job_id": null, "until": 5}',
-        '{"since": "yesterday", "reason": "", "job_id": null, "until": null}',
-        "[]",
-        "",
-    ],
-)
+@pytest.mark.parametrize(("live_store", "entry"), combinations(STORES, SUPPRESSION_FORMS), indirect=["live_store"])
 async def test_a_suppression_that_cannot_be_read_bars_its_number_and_nobody_else(live_store: Store, entry: str) -> None:
     queue = await enqueued(live_store, CALLS)
     await put(live_store, SUPPRESSED, number(1), entry)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import phonenumbers
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -17,18 +19,23 @@ UNUSUAL = {
     phonenumbers.PhoneNumberType.PAGER,
     phonenumbers.PhoneNumberType.VOICEMAIL,
 }
-EXAMPLES = [
-    (region, phonenumbers.national_significant_number(example))
-    for region in REGIONS
-    for kind in KINDS
-    if (example := phonenumbers.example_number_for_type(region, kind)) is not None
-]
+
+
+@cache
+def examples() -> list[tuple[str, str]]:
+    """Regions with the numbers that phonenumbers has as examples of them."""
+    return [
+        (region, phonenumbers.national_significant_number(example))
+        for region in REGIONS
+        for kind in KINDS
+        if (example := phonenumbers.example_number_for_type(region, kind)) is not None
+    ]
 
 
 @st.composite
 def national_numbers(draw: st.DrawFn) -> tuple[str, str]:
     """A region, and an example of its numbers with some digits changed, one more, or one fewer."""
-    region, digits = draw(st.sampled_from(EXAMPLES))
+    region, digits = draw(st.sampled_from(examples()))
     changed = list(digits)
     for place in draw(st.lists(st.integers(0, len(digits) - 1), max_size=3)):
         changed[place] = draw(st.sampled_from("0123456789"))

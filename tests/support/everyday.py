@@ -1,0 +1,22 @@
+"""Of many cases of one kind, those that are tried every day; `./dev test --all` tries all."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from itertools import product
+from typing import Any
+
+import pytest
+
+
+def combinations(*values: Iterable[object]) -> list[Any]:
+    """All combinations, for `parametrize`; every day so many that each value is in one of them."""
+    kinds = [list(each) for each in values]
+    daily = {tuple(place % len(kind) for kind in kinds) for place in range(max(map(len, kinds)))}
+    return [
+        pytest.param(
+            *(kind[place] for kind, place in zip(kinds, places, strict=True)),
+            marks=[] if places in daily else pytest.mark.slow,
+        )
+        for places in product(*(range(len(kind)) for kind in kinds))
+    ]
