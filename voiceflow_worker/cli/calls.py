@@ -30,7 +30,7 @@ from voiceflow_worker.cli.options import (
     YesOption,
 )
 from voiceflow_worker.cli.output import ExitCode, Output, first
-from voiceflow_worker.core.ports import Order, Query
+from voiceflow_worker.core.ports import Order
 from voiceflow_worker.core.ports.reading import find_pages
 from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.model.jobs.call_json import call_as_json, result_of
@@ -39,6 +39,7 @@ from voiceflow_worker.model.jobs.policy import read_outcomes
 from voiceflow_worker.model.numbers.phone import with_plus
 from voiceflow_worker.model.numbers.reading import read_number
 from voiceflow_worker.model.text.wording import count_of
+from voiceflow_worker.service.call_filter import CallFilter
 
 if TYPE_CHECKING:
     from voiceflow_worker.service.one_call import OneCall, Step, Tell
@@ -106,22 +107,21 @@ async def list_calls(
     shown: list[Job] = []
     found = 0
     async with common.opened() as calls:
-        query = Query(
-            queue=calls.name,
+        known = (await calls.store.totals(calls.name)).outcomes
+        totals = await calls.store.totals(calls.name, batch=batch)
+        wanted = CallFilter(
             states=None if states is None else frozenset(states),
-            batch_id=batch,
-            destination=number,
-            outcomes=None
-            if outcomes is None
-            else read_outcomes(outcomes, others=(await calls.store.totals(calls.name)).outcomes),
-            order=Order.NEWEST if newest else Order.CREATED,
-            after=after,
-            limit=PAGE if since or answer else min(PAGE, limit or PAGE),
+            batch=batch,
+            outcomes=None if outcomes is None else read_outcomes(outcomes, others=known),
+            number=number,
+            answer=answer,
+            begin=calls.store.clock.now() - since if isinstance(since, timedelta) else since,
         )
-        if isinstance(since, timedelta):
-            since = calls.store.clock.now() - since
-        pages = find_pages(calls.store, query, since=since)
-        async for job in first(pages, limit=limit, only=None if answer is None else lambda job: job.answer == answer):
+        lets_pass = wanted.lets_pass
+        size = PAGE if lets_pass is not None else min(PAGE, limit or PAGE)
+        order = Order.NEWEST if newest else Order.CREATED
+        pages = find_pages(calls.store, wanted.query(calls.name, order=order, after=after, limit=size))
+        async for job in first(pages, limit=limit, only=lets_pass):
             found += 1
             output.document(call_as_json(job))
             if not output.as_json:  # JSON is printed call by call, so that a million calls need no memory
@@ -129,8 +129,7 @@ async def list_calls(
         if not found:
             await require_batch(calls, batch)
             if answer is not None:
-                given = (await calls.store.totals(calls.name, batch=batch)).answers
-                answers = ", ".join(f"{name} ({count})" for name, count in given.items()) or "none"
+                answers = ", ".join(f"{name} ({count})" for name, count in totals.answers.items()) or "none"
                 output.note(f"no call of this list has the answer {answer}; answers given: {answers}")
     if not output.as_json:
         _tell_table(output, shown)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from urllib.parse import quote
 
-from voiceflow_worker.console.routes.calls import OTHER_KEYS, show_found
+from voiceflow_worker.console.routes.calls import show_found
 from voiceflow_worker.console.routes.charts import ChartBar, Curve, bar_of_states, bars, curve, tone_of
 from voiceflow_worker.console.routes.page import (
     DEFAULT_QUEUE,
@@ -26,6 +26,7 @@ from voiceflow_worker.core.ports.reading import find_jobs, gates_of
 from voiceflow_worker.model.jobs.gate import Gate, GateState
 from voiceflow_worker.model.jobs.totals import Totals
 from voiceflow_worker.model.text.wording import QUEUE_NAME
+from voiceflow_worker.service.call_filter import OTHER_KEYS
 
 MOST_BATCHES = 10
 """The largest number of batches on this page. Batches under way come first."""

@@ -23,7 +23,6 @@ from voiceflow_worker.console.routes.page import (
     PageRoute,
     call_with,
     find_calls,
-    number_in,
     problem,
     queue_names,
 )
@@ -35,11 +34,12 @@ from voiceflow_worker.core.ports.identity import first_ulid, queue_of
 from voiceflow_worker.core.ports.reading import find_jobs
 from voiceflow_worker.core.suppression import Suppression, SuppressionList
 from voiceflow_worker.errors import InvalidInputError, PhoneNumberError, StoreVersionError
-from voiceflow_worker.model.jobs.job import FINAL_STATES, Job, JobState
+from voiceflow_worker.model.jobs.job import Job, JobState
 from voiceflow_worker.model.jobs.policy import CallPolicy, read_outcomes
 from voiceflow_worker.model.jobs.totals import Totals
 from voiceflow_worker.model.reports.status import SessionStatus
 from voiceflow_worker.model.times import read_time, zone_named
+from voiceflow_worker.service.call_filter import STATES, CallFilter, person_of
 
 MOST_RELATED = 10
 _DUE = {
@@ -75,19 +75,6 @@ READ_AT_ONCE = 200
 MOST_READ = 4000
 """The largest number of calls that are read for a page. More are read than shown if the filter has conditions
 that stores cannot check (names, parts of numbers, answers, times)."""
-_WHOLE_NUMBER = 10
-"""A number with this many digits, or with a +, is looked up; a shorter one may be a part of a number."""
-
-OTHER_KEYS = "-"
-"""In place of an answer: keys were pressed, but none with a name. No answer has this name."""
-
-STATES = {
-    "queued": frozenset({JobState.QUEUED}),
-    "under_way": frozenset({JobState.LEASED, JobState.SENDING, JobState.SUBMITTED}),
-    "in_doubt": frozenset({JobState.IN_DOUBT}),
-    "ended": FINAL_STATES,
-    **{state.value: frozenset({state}) for state in JobState},
-}
 _MOVING = STATES["under_way"] | STATES["in_doubt"]
 _TIMES = {
     "15m": ("last 15 minutes", timedelta(minutes=15)),
@@ -98,23 +85,6 @@ _TIMES = {
 }
 _FILTERS = ("state", "outcome", "queue", "batch", "who", "answer", "since", "from", "until")
 _MINUTE = timedelta(minutes=1)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CallFilter:
-    """A filter of calls. `lets_pass` checks conditions that the store cannot check; None if there are none.
-
-    Calls pass if their last change was between `begin` and `end`. `newest` is an id without a queue. Calls with larger
-    ids need not be read: they were created at `end` or later, so their last change was too late as well.
-    """
-
-    query: Query
-    answer: str | None = None
-    lets_pass: Callable[[Job], bool] | None = None
-    begin: datetime | None = None
-    end: datetime | None = None
-    newest: str | None = None
-    problems: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,14 +110,14 @@ async def show_calls(store: Store, asked: PageRequest) -> Answer:
     `after` and `before` are job ids without the queue.
     """
     queues = await queue_names(store, also=asked.asked("queue"))
-    wanted = read_filter(asked, now=store.clock.now())
+    wanted, problems = read_filter(asked, now=store.clock.now())
     only = asked.asked("queue")
     names = [name for name in queues if only in {None, name}]
-    totals = {name: await store.totals(name, batch=wanted.query.batch_id) for name in names}
-    read = [name for name in names if _may_have(totals[name], wanted)]
+    totals = {name: await store.totals(name, batch=wanted.batch) for name in names}
+    read = [name for name in names if wanted.may_have(totals[name])]
     after, before = _place(asked.asked("after")), _place(asked.asked("before"))
     found = CallPage(calls=())
-    if not wanted.problems:
+    if not problems:
         found = await _page(store, wanted, read, after=None if before else after, before=before)
         if not (after or before or asked.asked("order")):
             found = await _by_change(store, wanted, read, found)
@@ -163,7 +133,7 @@ async def show_calls(store: Store, asked: PageRequest) -> Answer:
         "found": found,
         "given": given,
         "is_filtered": any(given.values()),
-        "problems": wanted.problems,
+        "problems": problems,
         "queues": queues,
         "tabs": _tabs(given, totals, address),
         "outcomes": [("reached", "reached (any)"), ("unreached", "unreached (any)")]
@@ -192,13 +162,11 @@ def _tabs(
     return tabs
 
 
-def read_filter(asked: PageRequest, *, now: datetime) -> CallFilter:
-    """The filter of a request. Conditions that cannot be read are named in `problems`."""
+def read_filter(asked: PageRequest, *, now: datetime) -> tuple[CallFilter, tuple[str, ...]]:
+    """The filter of a request, and sentences about conditions that cannot be read."""
     problems: list[str] = []
-    more: dict[str, Any] = {"batch_id": asked.asked("batch")}
-    judges: list[Callable[[Job], bool]] = []
-    state, outcome, who = asked.asked("state"), asked.asked("outcome"), asked.asked("who")
-    since, answer = asked.asked("since"), asked.asked("answer")
+    more: dict[str, Any] = {"batch": asked.asked("batch"), "answer": asked.asked("answer")}
+    state, outcome, who, since = (asked.asked(name) for name in ("state", "outcome", "who", "since"))
     if state is not None:
         more["states"] = STATES.get(state.lower())
         if more["states"] is None:
@@ -209,43 +177,14 @@ def read_filter(asked: PageRequest, *, now: datetime) -> CallFilter:
         except InvalidInputError:  # an outcome of 8x8 that this version does not know
             more["outcomes"] = frozenset({outcome[:LONGEST_NAME]})
     if who is not None:
-        more["destination"], judge = _person(who)
-        judges += [judge] if judge is not None else []
+        more |= person_of(who)
+    begin, end = _span(asked, problems)
     if since is not None and since not in _TIMES:
         problems.append(f"{since[:40]} is not a time in the list. Choose one from the list.")
     elif since is not None:
         recent = now - _TIMES[since][1]
-        judges.append(lambda job: job.touched_at >= recent)
-    begin, end = _span(asked, problems)
-    if begin is not None or end is not None:
-        judges.append(lambda job: (begin or job.touched_at) <= job.touched_at and (end is None or job.touched_at < end))
-    if answer is not None:
-        judges.append(
-            lambda job: (OTHER_KEYS if job.answer is None and job.digits is not None else job.answer) == answer
-        )
-
-    def passes(job: Job) -> bool:
-        return all(judge(job) for judge in judges)
-
-    return CallFilter(
-        query=Query(queue="", **more),
-        answer=answer,
-        lets_pass=passes if judges else None,
-        begin=begin,
-        end=end,
-        newest=None if end is None else first_ulid(end),
-        problems=tuple(problems),
-    )
-
-
-def _person(who: str) -> tuple[str | None, Callable[[Job], bool] | None]:
-    """What finds a person: a number to look up, or a test of calls for a part of a number or of a name."""
-    digits = "".join(filter(str.isdigit, who))
-    if not digits or set(who) - set("+ ()-./0123456789"):
-        return None, lambda job: who.casefold() in job.name.casefold()
-    if (who.startswith("+") or len(digits) >= _WHOLE_NUMBER) and (number := number_in(who)) is not None:
-        return number, None
-    return None, lambda job: (digits.lstrip("0") or digits) in job.destination
+        begin = recent if begin is None else max(begin, recent)
+    return CallFilter(**more, begin=begin, end=end), tuple(problems)
 
 
 def _span(asked: PageRequest, problems: list[str]) -> tuple[datetime | None, datetime | None]:
@@ -277,18 +216,20 @@ async def _page(
     store: Store, wanted: CallFilter, queues: Sequence[str], *, after: str | None, before: str | None
 ) -> CallPage:
     """Read one page of calls from all queues, in the order of creation. The last part of an id shows this order."""
-    order = Order.NEWEST if before is None else Order.CREATED
-    place = before or min(filter(None, (after, wanted.newest)), default=None)
+    order, lets_pass = Order.NEWEST if before is None else Order.CREATED, wanted.lets_pass
+    # Calls with larger ids were created at `end` or later, so their last change was too late as well.
+    newest = None if wanted.end is None else first_ulid(wanted.end)
+    place = before or min(filter(None, (after, newest)), default=None)
     found, looked, goes_on = list[Job](), 0, True
     while goes_on and len(found) <= CALLS_A_PAGE and looked < MOST_READ:
-        limit = CALLS_A_PAGE + 1 if wanted.lets_pass is None else READ_AT_ONCE
-        read = await _read(store, replace(wanted.query, order=order, limit=limit), queues, place)
+        limit = CALLS_A_PAGE + 1 if lets_pass is None else READ_AT_ONCE
+        read = await _read(store, wanted.query("", order=order, limit=limit), queues, place)
         goes_on = len(read) == limit
         looked += len(read)
-        found += [job for job in read if wanted.lets_pass is None or wanted.lets_pass(job)]
+        found += read if lets_pass is None else filter(lets_pass, read)
         place = _end(read[-1]) if read else place
-        if before is not None and wanted.newest is not None and place is not None:
-            goes_on = goes_on and place < wanted.newest
+        if before is not None and newest is not None and place is not None:
+            goes_on = goes_on and place < newest
     stopped = goes_on and len(found) <= CALLS_A_PAGE
     if len(found) > CALLS_A_PAGE:
         goes_on, place = True, _end(found[CALLS_A_PAGE - 1])
@@ -303,15 +244,15 @@ async def _page(
 
 async def _by_change(store: Store, wanted: CallFilter, queues: Sequence[str], newest: CallPage) -> CallPage:
     """The calls that changed last: of the `newest` ones, those under way or in doubt, and those of the last events."""
-    found = {job.id: job for job in newest.calls}
+    found, lets_pass = {job.id: job for job in newest.calls}, wanted.lets_pass
     for queue in queues:
-        query = replace(wanted.query, queue=queue, limit=READ_AT_ONCE, order=Order.ANY)
+        query = wanted.query(queue, limit=READ_AT_ONCE, order=Order.ANY)
         read = list[Job]()
         if moving := _MOVING & (query.states or _MOVING):
             read += await find_jobs(store, replace(query, states=moving))
         with suppress(StoreVersionError):  # a call of a newer version: the other two lists leave it out
             read += await find_jobs(store, replace(query, ids=await _lately(store, queue)))
-        found |= {job.id: job for job in read if wanted.lets_pass is None or wanted.lets_pass(job)}
+        found |= {job.id: job for job in read if lets_pass is None or lets_pass(job)}
     calls = sorted(found.values(), key=lambda job: (job.touched_at, job.id), reverse=True)
     goes_on = len(calls) > CALLS_A_PAGE or (newest.older is not None and newest.looked_at is None)
     return replace(newest, calls=tuple(calls[:CALLS_A_PAGE]), is_recent=True, goes_on=goes_on)
@@ -327,18 +268,6 @@ async def _lately(store: Store, queue: str) -> tuple[str, ...]:
         begin, end = (middle, end) if await store.events(queue, after=middle, limit=1) else (begin, middle)
     events = await store.events(queue, after=max(begin - READ_AT_ONCE, 0))
     return tuple(dict.fromkeys(event.job_id for event in reversed(events)))[:READ_AT_ONCE]
-
-
-def _may_have(totals: Totals, wanted: CallFilter) -> bool:
-    """Whether a queue or batch with these totals may have calls with the states, outcomes and answer of a filter.
-
-    A search for an outcome or an answer that no call has would read every call, because stores have no index of them.
-    """
-    query, answer = wanted.query, wanted.answer
-    has_state = query.states is None or any(totals.states[state] for state in query.states)
-    if answer is not None and not (totals.other_keys if answer == OTHER_KEYS else totals.answers.get(answer)):
-        return False
-    return has_state and (query.outcomes is None or any(totals.outcomes.get(name) for name in query.outcomes))
 
 
 async def _read(store: Store, query: Query, queues: Sequence[str], place: str | None) -> Sequence[Job]:

@@ -1,0 +1,106 @@
+"""One filter of calls, for commands and pages: what stores can look up, and what is judged call by call."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from voiceflow_worker.core.ports import Query
+from voiceflow_worker.errors import PhoneNumberError
+from voiceflow_worker.model.jobs.job import FINAL_STATES, Job, JobState
+from voiceflow_worker.model.jobs.totals import Totals
+from voiceflow_worker.model.numbers.phone import with_plus
+from voiceflow_worker.model.numbers.reading import read_number
+
+OTHER_KEYS = "-"
+"""In place of an answer: keys were pressed, but none with a name. No answer has this name."""
+
+STATES = {
+    "queued": frozenset({JobState.QUEUED}),
+    "under_way": frozenset({JobState.LEASED, JobState.SENDING, JobState.SUBMITTED}),
+    "in_doubt": frozenset({JobState.IN_DOUBT}),
+    "ended": FINAL_STATES,
+    **{state.value: frozenset({state}) for state in JobState},
+}
+"""The states by their names, and groups of them."""
+_WHOLE_NUMBER = 10
+"""A number with this many digits, or with a +, is looked up; a shorter one may be a part of a number."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallFilter:
+    """A filter of calls. A field that is None does not restrict them.
+
+    `outcomes` are names of outcomes, as `Totals` counts them. `number` is a whole one in E.164 form; `part` is a part
+    of a number or of the person's name. Calls pass if their last change was at `begin` or later, and before `end`.
+    """
+
+    states: frozenset[JobState] | None = None
+    batch: str | None = None
+    outcomes: frozenset[str] | None = None
+    number: str | None = None
+    part: str | None = None
+    answer: str | None = None
+    begin: datetime | None = None
+    end: datetime | None = None
+
+    def query(self, queue: str, **more: Any) -> Query:
+        """The query for what stores can look up, with `more` of its fields. Raises InvalidInputError."""
+        return Query(
+            queue=queue,
+            states=self.states,
+            batch_id=self.batch,
+            destination=self.number,
+            outcomes=self.outcomes,
+            **more,
+        )
+
+    @property
+    def lets_pass(self) -> Callable[[Job], bool] | None:
+        """The check of the conditions that stores cannot look up; None if there are none."""
+        judges = tuple(self._judges())
+        return (lambda job: all(judge(job) for judge in judges)) if judges else None
+
+    def may_have(self, totals: Totals) -> bool:
+        """Whether a queue or batch with these totals may have calls with these states, outcomes and this answer.
+
+        A search for an outcome or an answer that no call has would read every call: stores have no index of them.
+        """
+        answered = totals.other_keys if self.answer == OTHER_KEYS else totals.answers.get(self.answer or "")
+        has_state = self.states is None or any(totals.states[state] for state in self.states)
+        has_outcome = self.outcomes is None or any(totals.outcomes.get(name) for name in self.outcomes)
+        return (self.answer is None or bool(answered)) and has_state and has_outcome
+
+    def _judges(self) -> Iterator[Callable[[Job], bool]]:
+        part, answer, begin, end = self.part, self.answer, self.begin, self.end
+        if part is not None:
+            yield _part_judge(part)
+        if begin is not None:
+            yield lambda job: job.touched_at >= begin
+        if end is not None:
+            yield lambda job: job.touched_at < end
+        if answer is not None:
+            yield lambda job: (OTHER_KEYS if job.answer is None and job.digits is not None else job.answer) == answer
+
+
+def person_of(text: str) -> dict[str, str]:
+    """The fields of a filter that find a person: a whole `number`, or a `part` of a number or a name."""
+    digits = _digits_of(text)
+    if digits and (text.startswith("+") or len(digits) >= _WHOLE_NUMBER):
+        with suppress(PhoneNumberError):
+            return {"number": read_number(with_plus(text)).e164}
+    return {"part": text}
+
+
+def _digits_of(text: str) -> str:
+    """The digits of a text that is a number or a part of one; empty for a name."""
+    return "" if set(text) - set("+ ()-./0123456789") else "".join(filter(str.isdigit, text))
+
+
+def _part_judge(part: str) -> Callable[[Job], bool]:
+    if digits := _digits_of(part):
+        return lambda job: (digits.lstrip("0") or digits) in job.destination
+    return lambda job: part.casefold() in job.name.casefold()
