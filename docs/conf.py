@@ -26,7 +26,7 @@ CHAPTERS = {
         "campaign-files", "ivr", "redial", "windows", "suppression", "pacing", "webhooks", "outcomes", "operations",
         "sandbox", "examples/README",
     ],
-    "Airflow": ["airflow", "airflow-recipes"],
+    "Airflow": ["airflow", "airflow-recipes", "airflow-testing"],
     "Concepts": ["promise", "answers", "evidence", "stores", "scale", "glossary"],
     "Reference": ["cli", "settings", "python", "8x8-notes"],
     "For developers": [

@@ -6,21 +6,21 @@ content: see `assigned`. A later try enqueues calls for new rows, and cancels wa
 
 from __future__ import annotations
 
-import json
+import asyncio
 import logging
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import partial
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
-from airflow_provider.calls.failures import has_none
+from airflow_provider.calls.failures import SECOND_RUN, LateTaskError, has_none
 from airflow_provider.calls.identity import TaskIdentity
 from airflow_provider.calls.made_calls import (
     REMOVED,
     REPLACED,
+    TOGETHER,
     CallsChangedError,
     Condition,
     MadeCall,
@@ -29,80 +29,17 @@ from airflow_provider.calls.made_calls import (
     calls_made,
     cancel_calls,
     condition_of,
+    lost_redial,
+    resume_redial,
     unsent_ids,
 )
+from airflow_provider.calls.people import TaskRows
 from airflow_provider.calls.task_record import record_batch, recorded_batches, refuse_unknown_calls
 from voiceflow_worker import CallQueue, Finding, InvalidInputError, Job
 
 if TYPE_CHECKING:
     from voiceflow_worker import CampaignOptions
     from voiceflow_worker.types import EnqueueReport
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TaskRows:
-    """The rows of a task, as mappings.
-
-    For rows from a file, `lines` has their line numbers, and `unreadable` has the errors of lines that cannot be read.
-    """
-
-    rows: Sequence[Mapping[str, Any]]
-    lines: Sequence[int] = ()
-    unreadable: Sequence[Finding] = ()
-
-    def number(self, place: int) -> int:
-        """Return the row number for messages: the line in the file, or the position in the list, counted from 1."""
-        return self.lines[place] if self.lines else place + 1
-
-    def renumbered(self, found: Finding) -> Finding:
-        """Return `found`, whose row is a position in the list (from 1), with the row number that messages show."""
-        return found if found.row is None else replace(found, row=self.number(found.row - 1))
-
-
-def rows_of(file: Path, options: CampaignOptions, *, now: datetime) -> TaskRows:
-    """Return the rows of a campaign file. A file named .json may hold one array of rows.
-
-    Raises CampaignFileError and InvalidInputError if the file cannot be read.
-    """
-    from voiceflow_worker import open_campaign
-
-    if file.suffix.lower() == ".json" and (array := _array_of(file)) is not None:
-        return TaskRows(rows=array)
-    source = open_campaign(file, options, now=now).source
-    rows, lines, unreadable = list[dict[str, Any]](), list[int](), list[Finding]()
-    for raw in source:
-        if raw.problems:
-            unreadable += [Finding(row=raw.number, column=column, message=why) for column, why in raw.problems]
-            continue
-        cells = dict(zip(source.columns, raw.cells, strict=True)) if source.kind.is_table else dict(raw.data)
-        rows.append({name: value for name, value in cells.items() if name})
-        lines.append(raw.number)
-    for note in source.notes:
-        log.warning("%s: %s", file, note)
-    return TaskRows(rows=rows, lines=lines, unreadable=unreadable)
-
-
-def _array_of(file: Path) -> list[dict[str, Any]] | None:
-    """Return the rows of the array in a JSON file, or None if the file holds something else."""
-    try:
-        value: Sequence[object] | Mapping[str, object] | None = json.loads(file.read_text(encoding="utf-8-sig"))
-    except (OSError, ValueError):
-        return None  # the reader of campaign files names the problem
-    return checked_rows(value) if isinstance(value, list) else None
-
-
-def checked_rows(rows: object) -> list[dict[str, Any]]:
-    """Return the rows as dictionaries. Raises InvalidInputError if `rows` is not a list of mappings."""
-    if not isinstance(rows, Sequence) or isinstance(rows, str | bytes):
-        raise InvalidInputError(
-            f"rows must be a list of mappings, such as [{{'destination': '+65…'}}], not {type(rows).__name__}"
-        )
-    checked: list[dict[str, Any]] = []
-    for place, row in enumerate(cast("Sequence[object]", rows), 1):
-        if not isinstance(row, Mapping):
-            raise InvalidInputError(f"row {place} must be a mapping with a destination, not {type(row).__name__}")
-        checked.append(dict(cast("Mapping[str, Any]", row)))
-    return checked
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -191,6 +128,8 @@ class _Plans:
     make: list[tuple[RequestedRow, str]] = field(default_factory=list[tuple[RequestedRow, str]])
     differing: int = 0
     """The number of rows that were changed, but keep the call that was enqueued before the change."""
+    resume: list[Job] = field(default_factory=list[Job])
+    """Calls whose redials a task cancelled when it was stopped."""
     refused: list[RequestedRow] = field(default_factory=list[RequestedRow])
     """The rows whose number another instance of the task calls with another text."""
 
@@ -202,18 +141,23 @@ async def enqueue_rows(
     identity: TaskIdentity,
     *,
     skip_bad: bool,
+    again: bool = False,
     saved: Mapping[str, Any] | None = None,
 ) -> EnqueuedRows:
     """Enqueue calls for rows without a call, and cancel waiting calls of removed rows.
 
     Without `skip_bad`, one bad row prevents all new calls, and CampaignFileError is raised with the bad rows. With it,
     the error is raised only if no row can be called. `options` may name the batch. Airflow's task state (`saved`) names
-    earlier calls; raises InvalidInputError if the store does not have them. Raises CallsChangedError.
+    earlier calls; raises InvalidInputError if the store does not have them. Raises it too if new calls would repeat
+    earlier ones of other runs or campaigns, unless `again` is True. Raises LateTaskError, if the validity in the
+    options has passed and rows have no call, and CallsChangedError and IntakeError.
     """
     rows, batch_id = given.rows, options.batch_id or identity.batch_id()
-    checked = CheckedRows()
+    checked, now = CheckedRows(), queue.store.clock.now()
+    late = options.valid_until if options.valid_until is not None and options.valid_until <= now else None
     if rows:
-        checked = check_rows(rows, options, now=queue.store.clock.now())
+        # Rows of a late task may have calls from an earlier try.
+        checked = check_rows(rows, options if late is None else replace(options, valid_until=None), now=now)
     checked.errors = [*given.unreadable, *map(given.renumbered, checked.errors)]
     checked.rejected += len(given.unreadable)
     batches = await recorded_batches(queue, identity)
@@ -235,13 +179,16 @@ async def enqueue_rows(
     _log_errors(checked.errors)
     if checked.rejected and (not skip_bad or not called):
         raise _bad_rows(checked, total=len(rows) + len(given.unreadable))
+    if late is not None and (new := len(plans.make) + len(plans.outdated)):
+        raise LateTaskError(late, calls=new)
+    await _resume(queue, plans.resume)
     if plans.outdated:
         await cancel_calls(queue, plans.outdated, reason=REPLACED)
         plans = await _planned(queue, identity, checked.requested, batch_id)
     if differing := plans.differing + len(plans.outdated):  # calls that left meanwhile
         log.warning("%s rows were changed after their calls were enqueued; no new calls are made for them", differing)
-    options = replace(options, data={**(options.data or {}), **identity.data()})
-    report = await _make(queue, plans.make, given, options) if plans.make else None
+    options = replace(options, data={**(options.data or {}), **identity.data()}, own_data=identity.own_data())
+    report = await _make(queue, plans.make, given, options, again=again) if plans.make else None
     enqueued, duplicates, rejected = (report.enqueued, report.duplicates, report.rejected) if report else (0, 0, 0)
     return EnqueuedRows(
         enqueued=enqueued,
@@ -289,6 +236,8 @@ async def _planned(
                 continue
             if call is not None:
                 plans.kept.add(call.job_id)
+                if call.resumes is not None:
+                    plans.resume.append(call.resumes)
             if call is None or (call.condition is Condition.ENDED and not same):
                 plans.make.append((row, identity.call_key(called, following)))
                 following += 1
@@ -301,14 +250,32 @@ async def _planned(
 
 def _noted(identity: TaskIdentity, batch_id: str, place: int, job: Job) -> MadeCall:
     is_mine = batch_id == identity.batch_id() or identity.owns(job.data)
+    condition = condition_of(job)
+    if identity.is_of_other_run(job.data):
+        # Its call stays as it is. If it ended without a ring, this run calls.
+        no_ring = {Condition.ENDED, Condition.CANCELLED_BY_TASK}
+        condition = Condition.CANCELLED_BY_TASK if condition in no_ring else Condition.RANG
     return MadeCall(
         place=place,
         job_id=job.id,
         digest=job.body_digest,
-        condition=condition_of(job),
+        condition=condition,
         is_own=job.batch_id == batch_id and is_mine,
         is_siblings=identity.is_sibling_of(job.data),
+        resumes=job if lost_redial(job) and not identity.is_of_other_run(job.data) else None,
     )
+
+
+async def _resume(queue: CallQueue, calls: Sequence[Job]) -> None:
+    """Go on with the redials that an earlier try cancelled when it was stopped."""
+    late = 0
+    for start in range(0, len(calls), TOGETHER):
+        resumed = await asyncio.gather(*(resume_redial(queue, job) for job in calls[start : start + TOGETHER]))
+        late += resumed.count(None)
+    if calls:
+        log.info("redials that were cancelled when the task was stopped: %s go on", len(calls) - late)
+    if late:
+        log.warning("%s redials are not made any more, because their validity or calling window has passed", late)
 
 
 async def _make(
@@ -316,6 +283,8 @@ async def _make(
     make: Sequence[tuple[RequestedRow, str]],
     given: TaskRows,
     options: CampaignOptions,
+    *,
+    again: bool,
 ) -> EnqueueReport:
     from voiceflow_worker import enqueue_rows as enqueue_new
 
@@ -323,7 +292,12 @@ async def _make(
     keys = {line: key for line, (_, key) in enumerate(in_order, 1)}
     rows = [given.rows[row.place] for row, _ in in_order]
     options = replace(options, keys=keys)
-    report = await enqueue_new(queue, rows, options, skip_bad=True)
+    report = await enqueue_new(queue, rows, options, skip_bad=True, again=again)
+    if report.before:
+        repeated = "; ".join(map(str, report.before))
+        other = ". A number is called once in a batch: its other words need another batch_id"
+        is_same_batch = any(found.age is None for found in report.before)
+        raise InvalidInputError(f"{repeated}. {SECOND_RUN}{other if is_same_batch else ''}")
     errors = [found for found in report.findings if found.is_error]
     if errors:
         _log_errors([replace(found, row=given.number(in_order[(found.row or 1) - 1][0].place)) for found in errors])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import datetime
 from typing import cast
 
 from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException
@@ -27,6 +28,26 @@ _FINAL = (
     UnknownBackendError,
 )
 """Errors that occur again in each retry."""
+
+
+SECOND_RUN = (
+    "No new call was made. Each run of a DAG calls on its own: when it is unpaused, started by hand, caught up, "
+    "backfilled, and in each `dags test`. If these people are to hear the same again, set again=True; or say other "
+    "words, such as the date; or set once_per='dag', which calls each number or unique_key once in all runs"
+)
+"""The remedies for a run that would call people again."""
+
+
+class LateTaskError(InvalidInputError):
+    """Raised when a task would make calls although its `valid_until` has passed."""
+
+    def __init__(self, valid_until: datetime, *, calls: int) -> None:
+        what = "the call of this task has" if calls == 1 else f"{calls} calls of this task have"
+        super().__init__(
+            f"valid_until has passed, at {valid_until:%Y-%m-%d %H:%M:%S} UTC, and {what} not been enqueued by then. "
+            "Nobody is called for a run that is this late (an unpaused DAG, a catch-up, a backfill). If it is still "
+            "wanted, give a later valid_until and clear this task"
+        )
 
 
 @contextmanager

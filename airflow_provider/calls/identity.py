@@ -6,12 +6,23 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Any, cast
 
 LONGEST_BATCH = 50
 """The largest number of characters in a `clientBatchId` (8x8 callflows guide)."""
 _CLEARS = ("airflow_max_tries", "airflow_clear_number", "airflow_loop_trajectory", "airflow_loop_region")
 """Data of a call that tell how often its task instance had been cleared when the call was enqueued."""
+_ONCE_PER = "airflow_once_per"
+
+
+class OncePer(StrEnum):
+    """What the keys of a task's calls hold for."""
+
+    RUN = "run"
+    """Each run of the DAG makes its own calls."""
+    DAG = "dag"
+    """All runs of the DAG together call a number, or a unique key, once."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,6 +36,8 @@ class TaskIdentity:
     In a task loop (Airflow 3.4), each iteration is an instance of its own, with the number `loop_index`. A clear of
     later iterations forks the loop, which runs them again: `loop_trajectory` grows, or at least `loop_region` is
     another, and `max_tries` begins again.
+
+    `once_per` is an option of the task: see `OncePer`.
     """
 
     dag_id: str
@@ -36,6 +49,7 @@ class TaskIdentity:
     loop_index: int | None = None
     loop_trajectory: int = 1
     loop_region: str = ""
+    once_per: OncePer = OncePer.RUN
 
     @classmethod
     def of(cls, context: Mapping[str, Any]) -> TaskIdentity:
@@ -65,9 +79,10 @@ class TaskIdentity:
         """Return the unique key of the task's call number `place` (from 0) to `called`, a phone number or a key.
 
         It is the same in all tries, and for all instances of a mapped task. An unmapped task that makes one call has an
-        empty `called`.
+        empty `called`, unless the key is the same for all runs.
         """
-        return f"airflow-{digest(*self._task, called, place)[:40]}"
+        task = self._task if self.once_per is OncePer.RUN else (self.dag_id, None, *self._task[2:])
+        return f"airflow-{digest(*task, called, place)[:40]}"
 
     def scope(self) -> str:
         """Return a digest of the task and its run, the same for all instances of a mapped task."""
@@ -93,6 +108,7 @@ class TaskIdentity:
             "airflow_map_index": self.map_index,
             "airflow_max_tries": self.max_tries,
             "airflow_clear_number": self.clear_number,
+            _ONCE_PER: self.once_per.value,
             **({} if self.loop_index is None else loop),
         }
 
@@ -100,17 +116,45 @@ class TaskIdentity:
         """Return whether a try of this instance enqueued the call with this data."""
         if data is None:
             return False
-        mine = {name: value for name, value in self.data().items() if name not in _CLEARS}
+        mine = {name: value for name, value in self.data().items() if name not in {*_CLEARS, _ONCE_PER}}
         return mine.items() <= data.items() and data.get("airflow_loop_index") == self.loop_index
+
+    def own_data(self) -> Mapping[str, object]:
+        """Return the part of the data that all calls have which are found by this task's keys."""
+        run = {} if self.once_per is OncePer.DAG else {"airflow_run_id": self.run_id}
+        return {
+            "airflow_dag_id": self.dag_id,
+            **run,
+            "airflow_task_id": self.task_id,
+            _ONCE_PER: self.once_per.value,
+        }
+
+    def is_of_other_run(self, data: Mapping[str, object] | None) -> bool:
+        """Return whether another run of the DAG enqueued the call with this data."""
+        found = data or {}
+        return found.get("airflow_dag_id") == self.dag_id and found.get("airflow_run_id") != self.run_id
+
+    def is_under_other_keys(self, data: Mapping[str, object] | None) -> bool:
+        """Return whether another run of the DAG enqueued the call with this data, or this task with another option.
+
+        This task's keys do not find such a call.
+        """
+        found = data or {}
+        if self.own_data().items() <= found.items():
+            return False
+        is_mine = found.get("airflow_dag_id") == self.dag_id and found.get("airflow_task_id") == self.task_id
+        return is_mine or self.is_of_other_run(data)
 
     def is_sibling_of(self, data: Mapping[str, object] | None) -> bool:
         """Return whether another instance of the same expansion enqueued the task's call with this data."""
         found = data or {}
         is_other = self.is_mapped and found.get("airflow_map_index", self.map_index) != self.map_index
-        return is_other and found.get("airflow_clear_number") == self.clear_number
+        return is_other and not self.is_of_other_run(data) and found.get("airflow_clear_number") == self.clear_number
 
     def was_cleared_since(self, data: Mapping[str, object] | None) -> bool:
         """Return whether a user has cleared this instance since the task enqueued the call with this data."""
+        if self.is_of_other_run(data):
+            return False
         tries, clears, trajectory, region = ((data or {}).get(name) for name in _CLEARS)
         if self.loop_index is not None and isinstance(trajectory, int):
             if self.loop_trajectory != trajectory:

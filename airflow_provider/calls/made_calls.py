@@ -15,13 +15,15 @@ from airflow_provider.calls.failures import never_rang
 from airflow_provider.calls.identity import TaskIdentity
 from voiceflow_worker import CallQueue, Job, JobState, VoiceflowError, telephone_of
 from voiceflow_worker.core.ports.reading import owners_of
-from voiceflow_worker.errors import TooLateError
+from voiceflow_worker.errors import IllegalMoveError, TooLateError
 
 # Stored with cancelled calls, and compared by later tries.
 STOPPED_BY_AIRFLOW = "its Airflow task was stopped"
 CORRECTED = "its Airflow task was corrected: it calls another number"
 REPLACED = "its Airflow task replaced it: the task asks for a different call now"
 REMOVED = "its Airflow task does not ask for it any more"
+_OURS = frozenset({STOPPED_BY_AIRFLOW, CORRECTED, REPLACED, REMOVED})
+RESUMED = "its Airflow task goes on with the redial that it had cancelled"
 
 PAGE = 1000
 TOGETHER = 200
@@ -34,8 +36,24 @@ class CancelledByTaskError(VoiceflowError):
 
 def was_cancelled_by_task(job: Job) -> bool:
     """Return whether a task cancelled this call before it rang."""
-    ours = {STOPPED_BY_AIRFLOW, CORRECTED, REPLACED, REMOVED}
-    return job.state is JobState.CANCELLED and job.reason in ours and never_rang(job)
+    return job.state is JobState.CANCELLED and job.reason in _OURS and never_rang(job)
+
+
+def lost_redial(job: Job) -> bool:
+    """Return whether a task cancelled the redial that this call waited for. An earlier POST may have rung."""
+    is_ended = job.state in {JobState.CANCELLED, JobState.UNREACHED}
+    return is_ended and job.reason in _OURS and not never_rang(job) and bool(job.posts)
+
+
+async def resume_redial(queue: CallQueue, job: Job) -> Job | None:
+    """Go on with a redial that a task cancelled, when it would have been due. None if it cannot be made any more."""
+    last = job.last_post
+    ended = None if last is None else (last.outcome.ended_at if last.outcome is not None else None) or last.answered_at
+    due = None if ended is None or job.redial is None else ended + job.redial.after
+    try:
+        return await queue.redial(job.id, note=RESUMED, post=job.post_count, not_before=due)
+    except IllegalMoveError:
+        return None
 
 
 def refuse_cancelled(job: Job) -> None:
@@ -144,6 +162,8 @@ class MadeCall:
     condition: Condition
     is_own: bool
     is_siblings: bool
+    resumes: Job | None = None
+    """The call itself, if a task cancelled the redial that it waited for."""
 
 
 def called_number(number: str) -> str:

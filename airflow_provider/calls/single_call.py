@@ -11,8 +11,8 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, cast
 
-from airflow_provider.calls.failures import never_rang, refuse_none
-from airflow_provider.calls.identity import TaskIdentity
+from airflow_provider.calls.failures import SECOND_RUN, LateTaskError, never_rang, refuse_none
+from airflow_provider.calls.identity import OncePer, TaskIdentity
 from airflow_provider.calls.made_calls import (
     CORRECTED,
     REPLACED,
@@ -23,6 +23,8 @@ from airflow_provider.calls.made_calls import (
     calls_made,
     cancel_calls,
     condition_of,
+    lost_redial,
+    resume_redial,
     unsent_ids,
     was_cancelled_by_task,
 )
@@ -31,6 +33,7 @@ from voiceflow_worker import (
     CallFlow,
     CallFlowError,
     CallQueue,
+    CallRequest,
     Finding,
     InvalidInputError,
     Job,
@@ -38,9 +41,11 @@ from voiceflow_worker import (
     telephone_of,
     usual_form,
 )
+from voiceflow_worker.campaigns.called_before import IntakeTurn, said_before
 from voiceflow_worker.core.ports.reading import owners_of
 from voiceflow_worker.errors import KeyConflictError, PhoneNumberError, TooLateError
 from voiceflow_worker.model.flows.callflow import EncodedBody, body_digest
+from voiceflow_worker.model.jobs.admission import end_of
 
 if TYPE_CHECKING:
     from voiceflow_worker import CallWindow, RedialPolicy
@@ -56,6 +61,7 @@ class RequestedCall:
     flow: CallFlow
     batch_id: str
     valid_for: timedelta | None = None
+    valid_until: datetime | None = None
     not_before: datetime | None = None
     window: CallWindow | None = None
     time_zone: str | None = None
@@ -65,6 +71,15 @@ class RequestedCall:
     data: Mapping[str, object] = field(default_factory=dict[str, object])
     unique_key: str | None = None
     """The key that a mapped task identifies the call by, instead of its number."""
+    again: bool = False
+    """Whether to call although another run of the DAG said the same to the number in the last days."""
+
+    def ends(self, *, now: datetime) -> datetime | None:
+        """Return the end of the call's validity, if it is enqueued now. The options replace one that has passed."""
+        own = self.flow.valid_until if self.valid_for is None else end_of(self.valid_for, at=now)
+        if own is None or self.valid_until is None:
+            return own or self.valid_until
+        return self.valid_until if own <= now else min(own, self.valid_until)
 
     @property
     def digest(self) -> str:
@@ -217,11 +232,13 @@ async def enqueue_once(
 
     A job that certainly rang nobody's phone is replaced in three cases: a user cleared the task, a task cancelled the
     job, or the number or the text of the call was changed. (A call that a person cancelled is not replaced for a new
-    text.) With CALL_AGAIN, a clear also replaces a call that has ended, but never a call in doubt.
+    text.) If the task calls once in all runs, the call of another run is never replaced, unless it ended without a
+    ring. With CALL_AGAIN, a clear also replaces a call that has ended, but never a call in doubt.
 
     Raises InvalidInputError if the number was changed after the earlier number was called, if another instance of the
-    mapped task has a different call for the same number or key, and if Airflow's task state (`saved`) names a call that
-    the store does not have. Raises CallsChangedError, and the errors of `CallQueue.enqueue`.
+    mapped task has a different call for the same number or key, if another run of the DAG has called the number with
+    the same words, and if Airflow's task state (`saved`) names a call that the store does not have. Raises
+    LateTaskError, IntakeError, CallsChangedError, and the errors of `CallQueue.enqueue`.
     """
     if saved is not None and not await owners_of(queue.store, queue.name, [str(saved.get("unique_key"))]):
         refuse_unknown_calls(saved, store=queue.store.url)
@@ -238,7 +255,16 @@ async def _made_once(queue: CallQueue, requested: RequestedCall, identity: TaskI
     if not made:
         return await _enqueued(queue, requested, identity, called, 0)
     place, job = made[-1]
-    if _is_replaced(job, identity, on_clear):
+    if identity.is_of_other_run(job.data):
+        if condition_of(job) not in {Condition.ENDED, Condition.CANCELLED_BY_TASK}:
+            log.info(
+                "run %s of this DAG made call %s to %s, so this run does not call (once_per='dag')",
+                (job.data or {}).get("airflow_run_id"),
+                job.id,
+                job.destination,
+            )
+            return job
+    elif _is_replaced(job, identity, on_clear):
         log.info("call %s is %s; this task makes a new call", job.id, job.state.value)
     elif job.body and telephone_of(job.destination) != telephone_of(requested.number):
         _refuse_siblings(job, identity)
@@ -256,11 +282,12 @@ async def _made_once(queue: CallQueue, requested: RequestedCall, identity: TaskI
         # cancels it.
         is_left = identity.is_mapped and is_waiting and not identity.owns(job.data)
         if is_same and not (is_left and not identity.is_sibling_of(job.data)):
-            return job
+            return (await resume_redial(queue, job) if lost_redial(job) else None) or job
         _refuse_siblings(job, identity)
         if is_waiting:
             job = await _cancelled(queue, job, reason=REPLACED)
         if condition_of(job) not in {Condition.ENDED, Condition.CANCELLED_BY_TASK}:
+            job = (await resume_redial(queue, job) if lost_redial(job) else None) or job
             if not is_same:
                 log.warning("the text was changed after call %s was enqueued; the call keeps its old text", job.id)
             return job
@@ -268,33 +295,59 @@ async def _made_once(queue: CallQueue, requested: RequestedCall, identity: TaskI
 
 
 def _called(requested: RequestedCall, identity: TaskIdentity) -> str:
-    """Return the name of what the call is counted by. An unmapped task has one call, whatever it calls."""
-    if not identity.is_mapped:
+    """Return the name of what the call is counted by. An unmapped task has one call in a run, whatever it calls."""
+    if not identity.is_mapped and identity.once_per is OncePer.RUN:
         return ""
     return called_number(requested.number) if requested.unique_key is None else called_key(requested.unique_key)
 
 
 async def _enqueued(queue: CallQueue, requested: RequestedCall, identity: TaskIdentity, called: str, place: int) -> Job:
+    now = queue.store.clock.now()
+    valid_until = requested.ends(now=now)
+    if requested.valid_until is not None and requested.valid_until <= now:
+        raise LateTaskError(requested.valid_until, calls=1)
+    request = CallRequest(
+        flow=requested.flow,
+        unique_key=identity.call_key(called, place),
+        batch_id=requested.batch_id,
+        priority=requested.priority,
+        not_before=requested.not_before,
+        window=requested.window,
+        time_zone=requested.time_zone,
+        valid_until=valid_until,
+        redial=requested.redial,
+        data={**requested.data, **identity.data()},
+        menu=requested.menu,
+    )
+    # Two runs that begin at once must not both find nobody called.
+    turn = IntakeTurn(queue, f"batch {requested.batch_id}", number=requested.number)
     try:
-        return await queue.enqueue(
-            requested.flow,
-            unique_key=identity.call_key(called, place),
-            batch_id=requested.batch_id,
-            priority=requested.priority,
-            not_before=requested.not_before,
-            window=requested.window,
-            time_zone=requested.time_zone,
-            valid_for=requested.valid_for,
-            redial=requested.redial,
-            data={**requested.data, **identity.data()},
-            menu=requested.menu,
-        )
+        async with turn.held(needed=not requested.again):
+            if not requested.again:
+                await _refuse_said_before(queue, requested, identity)
+            (enqueued,) = await queue.admitter.admit_all([request], turn=turn.condition)
+            return enqueued.job
     except KeyConflictError as error:
         raise CallsChangedError(
             f"another try of this task, or another instance that calls {requested.number}, has just enqueued a "
             "different call. A retry looks again. If several instances call one number with different texts, give each "
             "call a unique_key"
         ) from error
+
+
+async def _refuse_said_before(queue: CallQueue, requested: RequestedCall, identity: TaskIdentity) -> None:
+    """Raise InvalidInputError if another run of the DAG has called the number with the same words."""
+    job = await said_before(
+        queue,
+        destination=requested.number,
+        digest=requested.digest,
+        counts=lambda job: identity.is_under_other_keys(job.data),
+    )
+    if job is not None:
+        raise InvalidInputError(
+            f"run {(job.data or {}).get('airflow_run_id')} of this DAG says the same to {job.destination}, in call "
+            f"{job.id}, enqueued at {job.created_at:%Y-%m-%d %H:%M:%S} UTC ({job.state.value}). {SECOND_RUN}"
+        )
 
 
 def _refuse_siblings(job: Job, identity: TaskIdentity) -> None:

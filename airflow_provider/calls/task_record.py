@@ -16,6 +16,7 @@ from voiceflow_worker import CallQueue, InvalidInputError
 from voiceflow_worker.core.ports.record_set import RecordSet, text_records
 
 NAMESPACE = "airflow-tasks"
+BAD_ENDS = "airflow-bad-ends"
 KEPT_FOR = timedelta(days=400)
 """The lifetime of a record, which is the same as the lifetime of a unique key."""
 
@@ -33,6 +34,30 @@ async def recorded_batches(queue: CallQueue, identity: TaskIdentity) -> list[str
 async def record_batch(queue: CallQueue, identity: TaskIdentity, batch_id: str) -> None:
     """Record a batch. A try does this before it enqueues calls, so that later tries find them all."""
     await _batches(queue).put({f"{_prefix(identity)}{batch_id}": ""})
+
+
+async def bad_ends(queue: CallQueue, identity: TaskIdentity, *, is_bad: bool, total: int) -> int:
+    """Record whether the call of this instance of a mapped task ended badly, and count those of all its instances.
+
+    Only instances below `total` count: a clear may have made their number smaller.
+    """
+    records, key = text_records(queue.store, BAD_ENDS, keep_for=KEPT_FOR), f"{identity.map_index}"
+    prefix = f"{identity.scope()}/"
+    # Recorded before the count, so that of several instances that end together, the last one counts all.
+    await (records.put({prefix + key: ""}) if is_bad else records.remove([prefix + key]))
+    found = [key.removeprefix(prefix) for key, _ in await records.all(prefix=prefix)]
+    return sum(int(each) < total for each in found)
+
+
+def instances_of(context: Mapping[str, Any], identity: TaskIdentity) -> int:
+    """Return the number of instances of a mapped task in its run; 1 if it is not known."""
+    ti: Any = context["ti"]
+    if hasattr(ti, "get_ti_count"):
+        return int(ti.get_ti_count(dag_id=identity.dag_id, task_ids=[identity.task_id], run_ids=[identity.run_id]))
+    dag_run: Any = context.get("dag_run")
+    if hasattr(dag_run, "get_task_instances"):  # Airflow 2
+        return sum(each.task_id == identity.task_id for each in dag_run.get_task_instances())
+    return 1
 
 
 def _prefix(identity: TaskIdentity) -> str:

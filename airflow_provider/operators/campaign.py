@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException
 
-from airflow_provider.calls.campaign_calls import EnqueuedRows, TaskRows, checked_rows, enqueue_rows, rows_of
+from airflow_provider.calls.campaign_calls import EnqueuedRows, enqueue_rows
 from airflow_provider.calls.event_loop import run
 from airflow_provider.calls.failures import as_airflow_errors, checked_fail_on, doubt
 from airflow_provider.calls.identity import TaskIdentity
 from airflow_provider.calls.made_calls import cancel_unsent, count_cancelled
+from airflow_provider.calls.people import HiddenRows, TaskRows, checked_rows, rows_of_file, rows_of_query
 from airflow_provider.calls.sent_posts import SentPosts
 from airflow_provider.calls.task_record import recorded_batches
 from airflow_provider.calls.waiting.status import Goal, WaitedCalls
@@ -27,26 +28,32 @@ from voiceflow_worker import CallQueue, InvalidInputError, JobState
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
-    from voiceflow_worker import CampaignOptions, Job, RedialPolicy
+    from voiceflow_worker import CampaignOptions, Job, Menu
     from voiceflow_worker.types import Report
 
 
 class VoiceCampaignOperator(CallingTask):
     """An operator that calls a list of people, each row once per task instance.
 
-    Give `rows` (a list of mappings, such as the output of an upstream task) or `file` (a campaign file, such as a CSV
-    with a header, or a JSON array). `say` is a text with placeholders such as `{{ name }}`, and `flow` is an 8x8 body
-    with such placeholders, or the path of its file. The library fills in the placeholders for each row; Airflow does
-    not render them. Without `say` and `flow`, each row is itself a body. Rows may have the columns of campaign files
+    The people come from one of: `file` (a campaign file, such as a CSV with a header), `rows` (a list of mappings, such
+    as the output of an upstream task), or `sql` (a query with `parameters` for the database of the connection
+    `conn_id`; this task reads its rows, and Airflow stores none of them). Rows may have the columns of campaign files
     (`destination`, `source`, `not_before`, `priority`, …).
+
+    All other fields of a campaign have the names and the meaning of the options of `voiceflow enqueue`. `say` is a text
+    with placeholders such as `{{ name }}`, and `template` is an 8x8 body with such placeholders, or the path of its
+    file; the library fills them in for each row, Airflow does not render them. Without `say`, `template` and `ivr`,
+    each row is itself a body. `campaign` is a TOML file of such fields, as the command takes it; arguments go before
+    it. What neither says comes from the connection and the settings.
 
     A row is identified by its own `unique_key`, or else by its number and its place among the rows with that number. If
     an earlier try already called for a row, the row is not called again, even with a different text. A waiting call is
     replaced if its text was changed, and cancelled if its row was removed. One bad row prevents all calls, unless
     `skip_bad` is set.
 
-    `not_before`, `window`, `send`, `wait_for`, `deferrable`, `wait_timeout`, `doubt_patience` and `cancel_on_kill` work
-    as in `VoiceCallOperator`. The task fails if more than `fail_ratio` of the calls have outcomes in `fail_on`.
+    `not_before`, `valid_until`, `again`, `once_per`, `window`, `send`, `wait_for`, `deferrable`, `wait_timeout`,
+    `doubt_patience` and `cancel_on_kill` work as in `VoiceCallOperator`. The task fails if more than `fail_ratio` of
+    the calls have outcomes in `fail_on`, or are in doubt for longer than `doubt_patience`.
 
     The result is the report of the batch, as `voiceflow report --json` prints it, with the counts of rows. The
     link *Calls of the batch* leads to the page of the batch.
@@ -57,26 +64,50 @@ class VoiceCampaignOperator(CallingTask):
     template_fields: Sequence[str] = (
         "rows",
         "file",
+        "sql",
+        "parameters",
+        "conn_id",
+        "campaign",
         "source",
         "voice_profile",
-        "batch_id",
+        "batch",
+        "valid_until",
         "not_before",
         "time_zone",
         "voiceflow_conn_id",
     )
-    template_fields_renderers = {"rows": "json"}  # noqa: RUF012 (Airflow declares it so)
+    template_ext: Sequence[str] = (".sql",)
+    template_fields_renderers = {"sql": "sql"}  # noqa: RUF012 (Airflow declares it so)
 
     def __init__(
         self,
         *,
         rows: Any = None,
         file: str | None = None,
+        sql: str | None = None,
+        conn_id: str | None = None,
+        parameters: Any = None,
+        campaign: str | None = None,
         say: str | None = None,
-        flow: Mapping[str, object] | str | None = None,
+        template: Mapping[str, object] | str | None = None,
+        ivr: Menu | str | None = None,
+        menu: str | None = None,
+        data: Mapping[str, object] | None = None,
         country: str | None = None,
-        batch_id: str | None = None,
-        priority: int = 0,
-        redial: RedialPolicy | None = None,
+        number_column: str | None = None,
+        date_order: str | None = None,
+        format: str | None = None,  # noqa: A002 (the name of the option)
+        sheet: str | None = None,
+        batch: str | None = None,
+        priority: int | None = None,
+        days: str | Sequence[str] | None = None,
+        holidays: str | Sequence[str] | None = None,
+        redial_on: str | Sequence[str] | None = None,
+        redial_max: int | None = None,
+        redial_after: timedelta | str | None = None,
+        stop_after_refused: int | None = None,
+        stop_after_cost: str | None = None,
+        stop_if_answer_rate_below: str | None = None,
         skip_bad: bool = False,
         wait_for: str | None = "outcome",
         fail_on: Iterable[str] = ("failed", "expired"),
@@ -88,12 +119,32 @@ class VoiceCampaignOperator(CallingTask):
         super().__init__(**kwargs)
         self.rows = rows
         self.file = file
-        self.say = say
-        self.flow = flow
-        self.country = country
-        self.batch_id = batch_id
-        self.call_priority = priority
-        self.redial = redial
+        self.sql = sql
+        self.conn_id = conn_id
+        self.parameters = parameters
+        self.campaign = campaign
+        self.batch = batch
+        self._fields: dict[str, object] = {
+            "say": say,
+            "template": template,
+            "ivr": ivr,
+            "menu": menu,
+            "data": data,
+            "country": country,
+            "number_column": number_column,
+            "date_order": date_order,
+            "format": format,
+            "sheet": sheet,
+            "priority": priority,
+            "days": days,
+            "holidays": holidays,
+            "redial_on": redial_on,
+            "redial_max": redial_max,
+            "redial_after": redial_after,
+            "stop_after_refused": stop_after_refused,
+            "stop_after_cost": stop_after_cost,
+            "stop_if_answer_rate_below": stop_if_answer_rate_below,
+        }
         self.skip_bad = skip_bad
         self.wait_for = wait_for
         self.fail_on = checked_fail_on(fail_on)
@@ -101,6 +152,17 @@ class VoiceCampaignOperator(CallingTask):
         self.wait_timeout = wait_timeout
         self.poll_interval = poll_interval
         self._options = replace(self._options, goal=Goal.named(wait_for))
+
+    @property
+    def rows(self) -> Any:
+        """The rows as they were given; once Airflow has rendered them, they are hidden from its pages."""
+        return self._rows
+
+    @rows.setter
+    def rows(self, rows: Any) -> None:
+        # The first value is that of the DAG file, which may have templates. Airflow sets the rendered value after it.
+        is_rendered = "_rows" in self.__dict__ and rows is not None and not isinstance(rows, HiddenRows)
+        self._rows = HiddenRows(rows) if is_rendered else rows
 
     def execute(self, context: Context) -> Any:
         """Enqueue the rows that have no call yet, then send and wait."""
@@ -136,21 +198,15 @@ class VoiceCampaignOperator(CallingTask):
 
     def _calls(self, context: Context) -> TaskCalls:
         identity = TaskIdentity.of(context)
-        batch_id = self.batch_id or identity.batch_id()
+        batch_id = self.batch or identity.batch_id()
         self._cancelling = f"batch {batch_id}", partial(_cancel, identity=identity, batch_id=batch_id)
         waited = WaitedCalls(self._options, batch_id=batch_id)
         return self._task_calls(context, waited, every=self.poll_interval)
 
     def _enqueue(self, context: Context, batch_id: str) -> EnqueuedRows:
         state = self._checked_state(context)
-        if (self.rows is None) == (self.file is None):
-            raise InvalidInputError("give the operator either rows=… or file=…")
-        options, saved = self._campaign_options(batch_id), state.load()
-        given = (
-            rows_of(Path(self.file), options, now=datetime.now(UTC))
-            if self.file is not None
-            else TaskRows(rows=checked_rows(self.rows))
-        )
+        options, given = self._campaign(batch_id)
+        saved = state.load()
 
         async def enqueued() -> EnqueuedRows:
             async with self.hook.opened_queue() as queue:
@@ -159,8 +215,9 @@ class VoiceCampaignOperator(CallingTask):
                     queue,
                     given,
                     options,
-                    TaskIdentity.of(context),
+                    self._identity(context),
                     skip_bad=self.skip_bad,
+                    again=self.again,
                     saved=saved,
                 )
 
@@ -169,30 +226,40 @@ class VoiceCampaignOperator(CallingTask):
             state.save({"batch_id": batch_id, "store": self.hook.store_url()})
         return counts
 
-    def _campaign_options(self, batch_id: str) -> CampaignOptions:
-        from voiceflow_worker import CampaignOptions, FlowTemplate
+    def _campaign(self, batch_id: str) -> tuple[CampaignOptions, TaskRows]:
+        """Return the options of the campaign and its people. Raises InvalidInputError and CampaignFileError."""
+        from voiceflow_worker import Campaign
 
-        settings = self.hook.settings()
-        template = None
-        if self.say is not None:
-            template = FlowTemplate.speaking(self.say)
-        elif isinstance(self.flow, str):
-            template = FlowTemplate.load(Path(self.flow))
-        elif self.flow is not None:
-            template = FlowTemplate.parse(self.flow, name="flow")
-        return CampaignOptions(
-            template=template,
-            voice_profile=self.voice_profile or settings.voice_profile,
-            source=self.source or settings.source,
-            country=self.country,
-            batch_id=batch_id,
-            valid_for=self.valid_for,
-            time_zone=self.time_zone,
-            not_before=self._earliest(),
-            window=self.window,
-            priority=self.call_priority,
-            redial=self.redial,
+        rows = self.rows.rows if isinstance(self.rows, HiddenRows) else self.rows
+        until, now = self._latest(), datetime.now(UTC)
+        is_late = until is not None and until <= now
+        campaign = Campaign.of(
+            {
+                **self._fields,
+                "campaign": self.campaign,
+                "file": self.file,
+                "rows": None if rows is None and self.sql is None else [],  # only that the file of options has none
+                "batch": batch_id,
+                "voice_profile": self.voice_profile or None,
+                "source": self.source or None,
+                "window": self.window,
+                "time_zone": self.time_zone,
+                "not_before": self._earliest(),
+                "valid_for": self.valid_for,
+                "valid_until": None if is_late else until,  # a late task shows the calls that it made in time
+            },
+            settings=self.hook.settings(),
         )
+        options = replace(campaign.options, valid_until=until) if is_late else campaign.options
+        if (self.sql is None) != (self.conn_id is None):
+            raise InvalidInputError("sql and conn_id go together: a query, and the connection of its database")
+        if (rows is None) + (self.sql is None) + (campaign.file is None) != 2:
+            raise InvalidInputError("give the operator the people as one of rows=…, file=… and sql=… (with conn_id=…)")
+        if self.sql is not None:
+            return options, rows_of_query(self.sql, conn_id=str(self.conn_id), parameters=self.parameters)
+        if campaign.file is not None:
+            return options, rows_of_file(Path(str(campaign.file)), options, now=now)
+        return options, checked_rows(rows)
 
     def _wait(self, context: Context, batch_id: str, rows: Mapping[str, Any]) -> None:
         self._defer(
@@ -215,9 +282,11 @@ class VoiceCampaignOperator(CallingTask):
                     f"{self.fail_ratio:.0%} that fail_ratio allows. `voiceflow calls list --batch {batch_id} --store "
                     f"{store}` lists the calls of the batch"
                 )
-            if doubts:
-                more = f" (Calls in doubt in batch {batch_id}: {len(doubts)}. This is the first.)"
+            more = f" (Calls in doubt in batch {batch_id}: {len(doubts)}. This is the first.)"
+            if doubts and bad + len(doubts) > requested * self.fail_ratio:
                 raise AirflowException(doubt(doubts[0], store=store) + more)
+            if doubts:
+                self.log.warning("%s", doubt(doubts[0], store=store) + more)
         return {**report.as_json(), "rows": rows}
 
     async def _report(self, batch_id: str) -> tuple[Report, Sequence[Job], int]:
@@ -229,9 +298,9 @@ class VoiceCampaignOperator(CallingTask):
             return report, doubts, cancelled
 
 
-async def _cancel(queue: CallQueue, *, identity: TaskIdentity, batch_id: str) -> None:
+async def _cancel(queue: CallQueue, *, identity: TaskIdentity, batch_id: str) -> int:
     """Cancel the unsent calls of a task instance, in this batch and in the batches of earlier tries."""
-    await cancel_unsent(queue, {batch_id, *await recorded_batches(queue, identity)}, identity)
+    return await cancel_unsent(queue, {batch_id, *await recorded_batches(queue, identity)}, identity)
 
 
 def _count(report: Report, fail_on: Iterable[str]) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.providers.common.compat.sdk import AirflowException, BaseOperator, conf
 
 from airflow_provider.calls.event_loop import require_lasting_store, run, run_in_thread
-from airflow_provider.calls.identity import TaskIdentity
+from airflow_provider.calls.identity import OncePer, TaskIdentity
 from airflow_provider.calls.made_calls import STOPPED_BY_AIRFLOW, cancel_calls
 from airflow_provider.calls.sent_posts import SentPosts
 from airflow_provider.calls.single_call import OnClear, RequestedCall, enqueue_once
@@ -22,6 +23,7 @@ from airflow_provider.hooks.voice import DEFAULT_CONNECTION, VoiceFlowHook
 from airflow_provider.links.voice import VoiceCallLink, store_link, store_no_link
 from airflow_provider.triggers.voice import VoiceOutcomeTrigger
 from voiceflow_worker import CallQueue, CallWindow, InvalidInputError
+from voiceflow_worker.model.text.wording import read_duration
 from voiceflow_worker.model.times import read_time, read_zone
 
 if TYPE_CHECKING:
@@ -92,8 +94,11 @@ class CallingTask(VoiceTask):
     """A task that makes calls and can send them itself. If a user stops the task, its unsent calls are cancelled.
 
     No phone rings before `not_before` (a time, or a text such as `2026-11-20 09:00`, which is local time in
-    `time_zone`), nor outside `window` (a `CallWindow`, or hours such as `09:00-20:00`) in the `time_zone`, by default
-    that of the number.
+    `time_zone`), nor after `valid_until`, nor outside `window` (a `CallWindow`, or hours such as `09:00-20:00`) in the
+    `time_zone`, by default that of the number. A task that begins after `valid_until` makes no new calls, and fails.
+
+    Another run of the DAG that would say the same to the same people fails too, unless `again` is True. With
+    `once_per="dag"`, all runs of the DAG together call a number or unique key once.
     """
 
     operator_extra_links = (VoiceCallLink(),)
@@ -103,18 +108,22 @@ class CallingTask(VoiceTask):
         *,
         source: str | None = None,
         voice_profile: str | None = None,
-        valid_for: timedelta | None = None,
+        valid_for: timedelta | str | None = None,
+        valid_until: datetime | str | None = None,
         not_before: datetime | str | None = None,
         window: CallWindow | str | None = None,
         time_zone: str | None = None,
         send: str = "here",
         cancel_on_kill: bool = True,
+        again: bool = False,
+        once_per: str = "run",
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.source = source
         self.voice_profile = voice_profile
-        self.valid_for = valid_for
+        self.valid_for = read_duration(valid_for) if isinstance(valid_for, str) else valid_for
+        self.valid_until = valid_until
         self.not_before = not_before
         self.window = CallWindow.parse(window) if isinstance(window, str) else window
         self.time_zone = time_zone
@@ -122,9 +131,13 @@ class CallingTask(VoiceTask):
             raise ValueError(f"send={send!r}: use 'here' (this task sends) or 'worker' (a voiceflow worker sends)")
         self.send = send
         self.cancel_on_kill = cancel_on_kill
+        self.again = again
+        if once_per not in set(OncePer):
+            raise ValueError(f"once_per={once_per!r}: use 'run' (each run calls) or 'dag' (all runs call once)")
+        self.once_per = once_per
         self._options = WaitOptions(sends=send == "here", patience=self.doubt_patience)
         self._stop = StopFlag()
-        self._cancelling: tuple[str, Callable[[CallQueue], Coroutine[Any, Any, object]]] | None = None
+        self._cancelling: tuple[str, Callable[[CallQueue], Coroutine[Any, Any, int]]] | None = None
 
     def on_kill(self) -> None:
         """Cancel the calls that have not been sent. Calls in flight are finished."""
@@ -133,24 +146,36 @@ class CallingTask(VoiceTask):
             return
         subject, cancel = self._cancelling
 
-        async def cancelled() -> None:
+        async def cancelled() -> int:
             async with self.hook.opened_queue() as queue:
-                await cancel(queue)
+                return await cancel(queue)
 
         try:
-            run_in_thread(cancelled, seconds=CANCEL_SECONDS)
+            count = run_in_thread(cancelled, seconds=CANCEL_SECONDS)
+            self.log.info("the task was stopped: %s unsent calls were cancelled", count)
         except Exception:
             self.log.exception("%s could not be cancelled and may still be sent", subject)
 
     def _earliest(self) -> datetime | None:
         """Return the time before which no phone rings. Raises InvalidInputError."""
-        given = self.not_before.isoformat() if isinstance(self.not_before, datetime) else self.not_before
-        if not given:
+        return self._time("not_before", self.not_before)
+
+    def _latest(self) -> datetime | None:
+        """Return the time from which on no phone rings. Raises InvalidInputError."""
+        return self._time("valid_until", self.valid_until)
+
+    def _time(self, name: str, given: datetime | str | None) -> datetime | None:
+        if given is None:
             return None
+        text = given.isoformat() if isinstance(given, datetime) else given
         try:
-            return read_time(given, zone=None if self.time_zone is None else read_zone(self.time_zone))
+            return read_time(text, zone=None if self.time_zone is None else read_zone(self.time_zone))
         except ValueError as error:
-            raise InvalidInputError(f"not_before {error}") from None
+            raise InvalidInputError(f"{name} {error}") from None
+
+    def _identity(self, context: Context) -> TaskIdentity:
+        """Return the identity by which the calls of this task are counted."""
+        return replace(TaskIdentity.of(context), once_per=OncePer(self.once_per))
 
     def _checked_state(self, context: Context) -> AirflowTaskState:
         """Check the connection and the store, and return Airflow's task state."""
@@ -192,7 +217,7 @@ class OneCallTask(CallingTask):
         enqueueing = partial(
             enqueue_once,
             requested=self._requested(context),
-            identity=TaskIdentity.of(context),
+            identity=self._identity(context),
             on_clear=OnClear(self.on_clear),
             saved=state.load(),
         )
@@ -211,4 +236,8 @@ class OneCallTask(CallingTask):
     def _take(self, job_id: str) -> None:
         """Remember the id of this task's call, so that `on_kill` can cancel the call."""
         self._job_id = job_id
-        self._cancelling = f"call {job_id}", partial(cancel_calls, job_ids=[job_id], reason=STOPPED_BY_AIRFLOW)
+        self._cancelling = f"call {job_id}", partial(_cancel_call, job_id=job_id)
+
+
+async def _cancel_call(queue: CallQueue, *, job_id: str) -> int:
+    return len(await cancel_calls(queue, [job_id], reason=STOPPED_BY_AIRFLOW))

@@ -51,6 +51,7 @@ class IvrApprovalSensor(OneCallTask, VoiceSensor):
         "source",
         "voice_profile",
         "unique_key",
+        "valid_until",
         "not_before",
         "time_zone",
         "voiceflow_conn_id",
@@ -66,11 +67,12 @@ class IvrApprovalSensor(OneCallTask, VoiceSensor):
         approve: Sequence[str] = ("1",),
         on_reject: str = "fail",
         on_silence: str = "fail",
-        valid_for: timedelta | None = timedelta(hours=1),
+        valid_for: timedelta | str | None = timedelta(hours=1),
         poke_interval: timedelta | float = 5.0,
         **kwargs: Any,
     ) -> None:
-        super().__init__(valid_for=valid_for, poke_interval=poke_interval, **kwargs)
+        # Each run asks its question.
+        super().__init__(again=True, valid_for=valid_for, poke_interval=poke_interval, **kwargs)
         self.destination = destination
         self.question = question
         self.choices = dict(choices or CHOICES)
@@ -116,6 +118,7 @@ class IvrApprovalSensor(OneCallTask, VoiceSensor):
             ),
             batch_id=TaskIdentity.of(context).batch_id(),
             valid_for=self.valid_for,
+            valid_until=self._latest(),
             not_before=self._earliest(),
             window=self.window,
             time_zone=self.time_zone,
@@ -124,6 +127,7 @@ class IvrApprovalSensor(OneCallTask, VoiceSensor):
                 self.question, voice_profile=voice, choices=self.choices, approve=self.approve, how=self.how
             ),
             unique_key=self.unique_key,
+            again=self.again,
         )
 
     def _judged(self, job: Job) -> PokeReturnValue:

@@ -16,7 +16,7 @@ from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from airflow_provider.calls.identity import TaskIdentity
 from airflow_provider.calls.made_calls import STOPPED_BY_AIRFLOW, cancel_calls, cancel_unsent
-from airflow_provider.calls.waiting.polling import WaitLog
+from airflow_provider.calls.waiting.polling import WaitLog, may_read_log
 from airflow_provider.calls.waiting.status import CompletionThreshold, Goal, WaitedCalls, WaitOptions
 from airflow_provider.hooks.voice import DEFAULT_CONNECTION, VoiceFlowHook
 from voiceflow_worker import CallQueue, VoiceflowError, open_store
@@ -95,7 +95,8 @@ class VoiceOutcomeTrigger(BaseTrigger):
 
     A waiting trigger only reads, so any number of copies may run, be killed, and run again. It has job ids and the id
     of a connection, but no secret. Its event has a `status`, and the `job_ids` or the `batch_id`. The status is "over"
-    (the wait has ended), "look" (a call is due or overdue) or "error" (the calls cannot be read; `error` says why).
+    (the wait has ended), "look" (a call is due or overdue, or the
+    log of 8x8 is to be read about a doubt) or "error" (the calls cannot be read; `error` says why).
 
     `sends` is True if the task sends its calls. The task is then resumed when calls become due. `enough` is
     `{"at_least": n}` or `{"ratio": r}`: the wait ends when that number or share of the calls has ended. `batch_id`
@@ -181,15 +182,15 @@ class VoiceOutcomeTrigger(BaseTrigger):
         options = WaitOptions(
             goal=Goal(self.wait_for), sends=self.sends, patience=timedelta(seconds=self.doubt_patience)
         )
-        waited, waiting = (
-            WaitedCalls(options, job_ids=self.job_ids, batch_id=self.batch_id),
-            WaitLog(options, batch_id=self.batch_id),
-        )
+        waited = WaitedCalls(options, job_ids=self.job_ids, batch_id=self.batch_id)
+        waiting = WaitLog(waited)
         while True:
             status = await waited.status(queue)
             if waited.is_over(status, CompletionThreshold.of(self.enough)):
                 return self._event("over")
             if (self.sends and status.due) or status.overdue:
+                return self._event("look")
+            if self.sends and status.doubts_due and await may_read_log(queue):
                 return self._event("look")
             await waiting.tell(queue, status)
             await asyncio.sleep(self.poll_interval)

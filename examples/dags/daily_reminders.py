@@ -1,14 +1,14 @@
 """Daily reminders: every morning, one call for each appointment.
 
 The rows come from a table in SQLite; use the hook of your own database instead. No retry, lost worker or cleared task
-calls a person a second time on the same day.
+calls a person a second time on the same day, and no other run does: it would say the same.
 """
 
 from __future__ import annotations
 
 import sqlite3
 from contextlib import closing
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from airflow.providers.common.compat.sdk import DAG, task
@@ -29,7 +29,9 @@ with DAG(
         """Return the calls of the day, each as a mapping of operator parameters."""
         with closing(sqlite3.connect((params or {})["database"])) as database:
             found = database.execute("SELECT phone, name, at FROM appointments ORDER BY at").fetchall()
-        return [{"destination": phone, "say": f"Hello {name}. You are expected at {at}."} for phone, name, at in found]
+        today = f"{datetime.now(UTC):%d %B}"
+        say = "Hello {}. You are expected today, {}, at {}."
+        return [{"destination": phone, "say": say.format(name, today, at)} for phone, name, at in found]
 
     call = VoiceCallOperator.partial(
         task_id="call",

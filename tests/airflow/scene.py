@@ -29,12 +29,14 @@ class TaskState:
         self.kept[key] = value
 
 
-def context(task_id: str = "t", *, map_index: int = -1, max_tries: int = 0, **more: object) -> dict[str, Any]:
+def context(
+    task_id: str = "t", *, run: str = "run", map_index: int = -1, max_tries: int = 0, **more: object
+) -> dict[str, Any]:
     """The context of one try of one task instance."""
     pushed: dict[str, Any] = {}
     ti = SimpleNamespace(
         dag_id="dag",
-        run_id="run",
+        run_id=run,
         task_id=task_id,
         map_index=map_index,
         max_tries=max_tries,

@@ -172,12 +172,12 @@ def test_a_row_is_identified_by_its_own_key_which_its_text_may_speak(on: Stage, 
 
 def test_a_constant_batch_belongs_to_every_run_and_its_calls_to_their_own(on: Stage, number: Callable[[], str]) -> None:
     monday, tuesday, more = number(), number(), number()
-    left_waiting([row(monday)], run_of("constant", "monday"), batch_id="reminders").on_kill()
+    left_waiting([row(monday)], run_of("constant", "monday"), batch="reminders").on_kill()
     here = run_of("constant", "tuesday")
-    left_waiting([row(tuesday)], here, batch_id="reminders")
-    campaign([row(tuesday), row(more)], batch_id="reminders").execute(here)
+    left_waiting([row(tuesday)], here, batch="reminders")
+    campaign([row(tuesday), row(more)], batch="reminders").execute(here)
     assert rings(on, monday, tuesday, more) == [0, 1, 1]
-    campaign([row(monday)], batch_id="reminders").execute(run_of("constant", "monday"))
+    campaign([row(monday)], batch="reminders").execute(run_of("constant", "monday"))
     assert rings(on, monday, tuesday, more) == [1, 1, 1]
 
 
@@ -187,20 +187,20 @@ def test_stopping_one_run_cancels_only_its_own_calls(on: Stage, number: Callable
     here = run_of("stopping", "monday")
     if is_deferred:
         with pytest.raises(TaskDeferred) as deferred:
-            campaign([row(monday)], send="worker", deferrable=True, batch_id=batch_id).execute(here)
+            campaign([row(monday)], send="worker", deferrable=True, batch=batch_id).execute(here)
         stop: Callable[[], object] = partial(anyio.run, deferred.value.trigger.on_kill)
     else:
-        stop = left_waiting([row(monday)], here, batch_id=batch_id).on_kill
-    left_waiting([row(tuesday)], run_of("stopping", "tuesday"), batch_id=batch_id)
+        stop = left_waiting([row(monday)], here, batch=batch_id).on_kill
+    left_waiting([row(tuesday)], run_of("stopping", "tuesday"), batch=batch_id)
     stop()
     assert (states(on, monday), states(on, tuesday)) == (["cancelled"], ["queued"])
 
 
 def test_a_batch_with_a_new_name_in_each_try_calls_nobody_again(on: Stage, number: Callable[[], str]) -> None:
     called, waiting, goes, here = number(), number(), number(), context("renamed")
-    campaign([row(called)], batch_id="renamed-1").execute(here)
-    left_waiting([row(called), row(waiting), row(goes)], here, batch_id="renamed-2")
-    campaign([row(called), row(waiting)], batch_id="renamed-3").execute(here)
+    campaign([row(called)], batch="renamed-1").execute(here)
+    left_waiting([row(called), row(waiting), row(goes)], here, batch="renamed-2")
+    campaign([row(called), row(waiting)], batch="renamed-3").execute(here)
     assert rings(on, called, waiting, goes) == [1, 1, 0]
     assert states(on, goes) == ["cancelled"]
 

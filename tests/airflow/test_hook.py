@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from airflow.providers.common.compat.sdk import BaseHook
 
 from airflow_provider.hooks.voice import VoiceFlowHook
 from tests.support.processes import running
@@ -50,6 +52,35 @@ def test_the_connection_becomes_settings(connect: Connect) -> None:
 def test_the_base_url_is_the_host(connect: Connect, parts: dict[str, object], url: str | None) -> None:
     connect(password=KEY, **parts)
     assert VoiceFlowHook().settings().base_url == url
+
+
+PAGES = Path(__file__).resolve().parents[2] / "docs"
+PRINTED = [
+    value
+    for page in ("airflow.md", "airflow-testing.md")
+    for value in re.findall(r"export AIRFLOW_CONN_VOICEFLOW_DEFAULT='([^']+)'", (PAGES / page).read_text("utf-8"))
+]
+
+
+@pytest.mark.parametrize("value", PRINTED, ids=[value[:10] for value in PRINTED])
+def test_connections_work_as_the_pages_print_them(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
+    monkeypatch.setenv("AIRFLOW_CONN_VOICEFLOW_DEFAULT", value)
+    settings = VoiceFlowHook().settings()
+    assert settings.base_url == "http://127.0.0.1:8088"
+    assert settings.api_key is not None
+    assert settings.api_key.get_secret_value() == "any-key"
+    assert settings.store.startswith("sqlite:////tmp/")
+    assert (settings.source, settings.voice_profile) == ("+6531234567", "en-IE-EmilyNeural")
+
+
+def test_a_connection_as_airflow_prints_it_works_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert len(PRINTED) == 3
+    for value in PRINTED:
+        monkeypatch.setenv("AIRFLOW_CONN_VOICEFLOW_DEFAULT", value)
+        shown = BaseHook.get_connection("voiceflow_default").get_uri()
+        before = VoiceFlowHook().settings()
+        monkeypatch.setenv("AIRFLOW_CONN_VOICEFLOW_DEFAULT", shown)
+        assert VoiceFlowHook().settings() == before
 
 
 def test_missing_settings_of_the_connection_come_from_the_environment(

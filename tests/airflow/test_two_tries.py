@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from airflow_provider.calls.campaign_calls import TaskRows, enqueue_rows
+from airflow_provider.calls.campaign_calls import enqueue_rows
 from airflow_provider.calls.identity import TaskIdentity
 from airflow_provider.calls.made_calls import cancel_unsent
+from airflow_provider.calls.people import TaskRows
 from airflow_provider.calls.single_call import RequestedCall, enqueue_once
 from tests.support.engine import Engine
 from tests.support.voices import ScriptedVoice
@@ -27,22 +29,23 @@ MOST_OPERATIONS = 40
 Enqueue = Callable[[CallQueue, str], Awaitable[None]]
 
 
-async def campaign(queue: CallQueue, name: str) -> None:
+# `again`, because the guard across runs has nothing to find here, and takes turns, which cannot be stepped.
+async def campaign(queue: CallQueue, name: str, identity: TaskIdentity = TASK, *, again: bool = True) -> None:
     """A try of a campaign task with one row."""
     options = CampaignOptions(
         template=FlowTemplate.speaking("Hello {{ name }}."),
         voice_profile="en-IE-EmilyNeural",
         source="+6531234567",
-        batch_id=TASK.batch_id(),
+        batch_id=identity.batch_id(),
     )
     rows = TaskRows(rows=[{"destination": PERSON, "name": name}])
-    await enqueue_rows(queue, rows, options, TASK, skip_bad=False)
+    await enqueue_rows(queue, rows, options, identity, skip_bad=False, again=again)
 
 
-async def call(queue: CallQueue, name: str) -> None:
+async def call(queue: CallQueue, name: str, identity: TaskIdentity = TASK, *, again: bool = True) -> None:
     """A try of a task that makes one call."""
     flow = CallFlow.call(PERSON, source="+6531234567").say(f"Hello {name}.", voice_profile="en-IE-EmilyNeural")
-    await enqueue_once(queue, RequestedCall(flow=flow.hangup(), batch_id=TASK.batch_id()), TASK)
+    await enqueue_once(queue, RequestedCall(flow=flow.hangup(), batch_id=identity.batch_id(), again=again), identity)
 
 
 class Turns:
@@ -167,3 +170,14 @@ async def test_two_tries_at_once_leave_one_call(
         if passed < before:
             break
     assert wrong == []
+
+
+@pytest.mark.parametrize("enqueue", [campaign, call])
+async def test_of_runs_that_begin_at_once_one_calls(scene: Callable[[Enqueue], Any], enqueue: Any) -> None:
+    staged = scene(enqueue)
+    runs = [replace(TASK, run_id=f"run-{place}") for place in range(5)]
+    begun = (enqueue(staged.engine.queue, "Ann", run, again=False) for run in runs)
+    ended = await asyncio.gather(*begun, return_exceptions=True)
+    assert ended.count(None) == 1
+    assert all("again=True" in str(error) for error in ended if error is not None)
+    assert await staged.rings() == 1

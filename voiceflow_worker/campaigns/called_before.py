@@ -7,7 +7,7 @@ call is stored under the condition that its enqueue still has the turn.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import AsyncGenerator, Iterable, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -57,27 +57,28 @@ class CalledBefore:
     job: Job
     age: timedelta | None
 
-    def finding(self, *, file: str | None, severity: Severity) -> Finding:
-        """The finding about these rows. It names their `file`."""
+    def __str__(self) -> str:
         rows, job = count_of(self.count, "row"), self.job
         example = f"such as {job.destination} in batch {job.batch_id} ({job.id}, {job.state.value})"
         if self.age is None:
-            message = (
-                f"{rows} would call a number that already has another call in the same batch, {example}. Cancel "
-                f"waiting calls that should be corrected; or give each row a unique_key; or {Remedy.CALL_AGAIN}"
-            )
-        else:
-            ago = duration_in_words(self.age)
-            message = (
-                f"{rows} would say to a number what another batch says to it, {example}, enqueued {ago} ago. If this "
-                f"is no mistake, {Remedy.CALL_AGAIN}; or give each row a unique_key. Try campaigns out in another store"
-            )
+            return f"{rows} would call a number that already has another call in the same batch, {example}"
+        ago = duration_in_words(self.age)
+        return f"{rows} would say to a number what another batch says to it, {example}, enqueued {ago} ago"
+
+    def finding(self, *, file: str | None, severity: Severity) -> Finding:
+        """The finding about these rows. It names their `file`."""
+        remedies = (
+            f"Cancel waiting calls that should be corrected; or give each row a unique_key; or {Remedy.CALL_AGAIN}"
+            if self.age is None
+            else f"If this is no mistake, {Remedy.CALL_AGAIN}; or give each row a unique_key. Try campaigns out in "
+            "another store"
+        )
         return Finding(
             file=file,
             row=self.row,
             column="destination",
             severity=severity,
-            message=message,
+            message=f"{self}. {remedies}",
             remedy=Remedy.CALL_AGAIN,
         )
 
@@ -90,13 +91,17 @@ class CallsBefore:
     with all rows.
 
     Rows with a unique key from the user are not compared: the store recognises their calls by the key. An earlier call
-    with the unique key of a row does not count, because it is the call of this row, from an interrupted enqueue. Calls
-    that ended without a ring do not count either. Rows with suppressed numbers are left out: they are not called.
+    with the unique key of a row does not count, because it is the call of this row, from an interrupted enqueue, nor do
+    calls whose data have `own`. Calls that ended without a ring do not count either. Rows with suppressed numbers are
+    left out: they are not called.
     """
 
-    def __init__(self, queue: CallQueue, seen: SeenKeys, turn: IntakeTurn) -> None:
+    def __init__(
+        self, queue: CallQueue, seen: SeenKeys, turn: IntakeTurn, *, own: Mapping[str, object] | None = None
+    ) -> None:
         self._queue = queue
         self._turn = turn
+        self._own = own.items() if own else None
         self._seen = seen
         """The unique keys of all rows that were read."""
         self._batches: set[str] = set()
@@ -189,8 +194,24 @@ class CallsBefore:
             async for page in pages:
                 await self._turn.keep()
                 for job in page:
-                    if job.state not in _NOT_CALLED or any(post.may_have_rung for post in job.posts):
+                    is_own = self._own is not None and self._own <= (job.data or {}).items()
+                    if _may_call(job) and not is_own:
                         yield job
+
+
+async def said_before(queue: CallQueue, *, destination: str, digest: str, counts: Callable[[Job], bool]) -> Job | None:
+    """The newest call of the last days to this number with this body that `counts`; None without one."""
+    since = queue.store.clock.now() - OTHER_BATCHES
+    query = Query(queue=queue.name, destination=destination, order=Order.NEWEST, limit=PAGE)
+    for job in await find_jobs(queue.store, query):
+        if job.created_at >= since and job.body_digest == digest and _may_call(job) and counts(job):
+            return job
+    return None
+
+
+def _may_call(job: Job) -> bool:
+    """Whether a call may ring or have rung."""
+    return job.state not in _NOT_CALLED or any(post.may_have_rung for post in job.posts)
 
 
 def _mark(digest: str) -> bytes:
@@ -202,11 +223,13 @@ class IntakeTurn:
     """The turn of one enqueue in its queue, so that two enqueues that begin at once do not both find nobody called.
 
     Its record is a condition of each new call. A process that stands still for longer than `TURN` therefore stores
-    nothing more beside its successor. Calls that are enqueued singly, or under keys of the user, need no turn.
+    nothing more beside its successor. Calls that are enqueued singly by a program, or under keys of the user, need no
+    turn. With `number`, it is the turn among the calls to this number alone.
     """
 
-    def __init__(self, queue: CallQueue | None, name: str) -> None:
+    def __init__(self, queue: CallQueue | None, name: str, *, number: str | None = None) -> None:
         self._queue = queue
+        self._key = "" if queue is None else f"{queue.name}/{telephone_of(number)}" if number else queue.name
         self._token = new_worker_id()
         self._name = name
         self._since = ""
@@ -217,7 +240,7 @@ class IntakeTurn:
     @property
     def condition(self) -> Same | None:
         """The condition that this enqueue has the turn; None if it needs none."""
-        return None if self._queue is None or self._value is None else Same(INTAKES, self._queue.name, self._value)
+        return None if self._queue is None or self._value is None else Same(INTAKES, self._key, self._value)
 
     @asynccontextmanager
     async def held(self, *, needed: bool) -> AsyncGenerator[None]:
@@ -231,7 +254,7 @@ class IntakeTurn:
             yield
         finally:
             if self._queue is not None and self._value is not None:
-                drop = Unit(drops=(Drop(INTAKES, self._queue.name, self._value),))
+                drop = Unit(drops=(Drop(INTAKES, self._key, self._value),))
                 # If the store fails now, the turn ends by time.
                 with anyio.move_on_after(_GIVING_BACK, shield=True), suppress(StoreError):
                     await self._write(self._queue, drop)
@@ -263,12 +286,12 @@ class IntakeTurn:
         if standing is None:
             self._since = now.isoformat(timespec="seconds")
         value = f"{self._token}.{self._renewals} {self._since} {self._name}"
-        put = Put(INTAKES, queue.name, value, now + TURN)
-        answer = await self._write(queue, Unit(needs=(Same(INTAKES, queue.name, standing),), puts=(put,)))
+        put = Put(INTAKES, self._key, value, now + TURN)
+        answer = await self._write(queue, Unit(needs=(Same(INTAKES, self._key, standing),), puts=(put,)))
         if answer.result is Result.DONE:
             self._value, self._renewed = value, asked
             return None
-        return answer.record or Record(queue.name, value, None)
+        return answer.record or Record(self._key, value, None)
 
     async def _write(self, queue: CallQueue, unit: Unit) -> Answer:
         now = queue.store.clock.now()

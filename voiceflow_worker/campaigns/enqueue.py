@@ -174,6 +174,8 @@ class EnqueueReport:
     refused: bool
     preview: Preview | None = None
     """The preview of a dry run, if it was asked for."""
+    before: Sequence[CalledBefore] = ()
+    """What was found of the rows counted in `again`."""
     file_urls: Mapping[str, int] = field(default_factory=dict[str, int])
     """Of a check: the URL of every audio file to be played, with the line of the first row that plays it."""
 
@@ -187,7 +189,7 @@ class EnqueueReport:
         shown = {
             each.name: getattr(self, each.name)
             for each in fields(self)
-            if each.name not in {"refused", "preview", "file_urls"}
+            if each.name not in {"refused", "preview", "before", "file_urls"}
         }
         preview = {} if self.preview is None else {"preview": self.preview.as_json()}
         return {**shown, "findings": [found.as_json() for found in self.findings], **preview}
@@ -209,6 +211,7 @@ class Tally:
     rejected: int = 0
     again: int = 0
     preview: PreviewMaker | None = None
+    before: list[CalledBefore] = field(default_factory=list[CalledBefore])
     file_urls: dict[str, int] = field(default_factory=dict[str, int])
 
     def called_before(self, found: Iterable[CalledBefore]) -> None:
@@ -216,6 +219,7 @@ class Tally:
         severity = Severity.WARNING if self.dry_run else Severity.ERROR
         for each in found:
             self.again += each.count
+            self.before.append(each)
             self.findings.add([each.finding(file=self.file, severity=severity)])
 
     def listen(self, rows: Iterable[ReadRow]) -> None:
@@ -483,7 +487,8 @@ class _Enqueueing:
         tally.findings.add(campaign.findings)
         turn = IntakeTurn(queue, f"batch {campaign.batch_id}")
         intake = Intake(queue, campaign.file, self.options, turn)
-        before = CallsBefore(queue, campaign.keys, turn) if queue is not None and not self.again else None
+        own = self.options.own_data
+        before = CallsBefore(queue, campaign.keys, turn, own=own) if queue is not None and not self.again else None
         with TemporaryFile() as file:
             held, needs_turn = Packs(file), False
             try:

@@ -159,8 +159,8 @@ class Admitter:
         self._suppression = SuppressionList(store)
         self._named: set[str | None] = {None}
 
-    async def admit_all(self, requests: Sequence[CallRequest]) -> Sequence[Enqueued]:
-        """Admit all of these requests or none.
+    async def admit_all(self, requests: Sequence[CallRequest], *, turn: Same | None = None) -> Sequence[Enqueued]:
+        """Admit all of these requests or none, under the condition `turn`: `IntakeError` if it fails.
 
         If it raises `CallFlowError`, `InvalidInputError`, `SuppressedNumberError` or `KeyConflictError`, nothing is
         enqueued.
@@ -181,7 +181,7 @@ class Admitter:
             raise InvalidInputError(
                 f"{len(jobs)} calls are too many to be enqueued all or none; pass at most {MOST_TOGETHER} at a time"
             )
-        owners, suppressed = await self._write(jobs, now, together=len(jobs) > 1)
+        owners, suppressed = await self._write(jobs, now, together=len(jobs) > 1, turn=turn)
         if suppressed:
             raise SuppressedNumberError(list(suppressed.values()))
         conflicts = [

@@ -192,15 +192,21 @@ class CallQueue:
         return states[JobState.CANCELLED] + states[JobState.UNREACHED]
 
     async def redial(
-        self, job_id: str, *, note: str = "called again by a person", force: bool = False, post: int | None = None
+        self,
+        job_id: str,
+        *,
+        note: str = "called again by a person",
+        force: bool = False,
+        post: int | None = None,
+        not_before: datetime | None = None,
     ) -> Job:
-        """Call the person again, with a new POST of the same job.
+        """Call the person again, with a new POST of the same job, not earlier than `not_before`.
 
         Jobs in doubt must be resolved first; completed and accepted jobs need `force`. With `post`, the job is
         redialled only if its newest POST has this number. Raises `IllegalMoveError` and `JobNotFoundError`.
         """
         now = self.store.clock.now()
-        redial = partial(lifecycle.redial, at=now, note=note, force=force, number=post)
+        redial = partial(lifecycle.redial, at=now, note=note, force=force, number=post, not_before=not_before)
         return (await self._changes.change(job_id, redial)).new
 
     async def redial_batch(

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, TypeVar
 
 import anyio
 
-from airflow_provider.calls.waiting.status import Goal, WaitedCalls, WaitOptions, WaitStatus
-from voiceflow_worker import CallQueue, Heartbeats, InvalidInputError, VoiceflowError
+from airflow_provider.calls.waiting.status import Goal, WaitedCalls, WaitStatus, doubted_until
+from voiceflow_worker import CallQueue, Heartbeats, InvalidInputError, Job, JobState, VoiceflowError
 from voiceflow_worker.core.ports.reading import gates_of
 from voiceflow_worker.core.ports.record_set import BatchNames
+from voiceflow_worker.core.settling.reconcile import log_lease
 from voiceflow_worker.errors import StoreUnavailableError
 
 if TYPE_CHECKING:
@@ -27,6 +28,8 @@ UNKNOWN_AFTER = 60.0
 """Seconds after which it is said that a batch has no calls: its name may be misspelt, or its calls come later."""
 WAIT_LOOK = 30.0
 """Seconds between two looks for what keeps calls waiting."""
+MOST_NAMED = 20
+"""The most calls in doubt that are logged."""
 STOP_LOOK = 0.5
 """Seconds between checks of the stop flag."""
 
@@ -104,11 +107,13 @@ async def poll(
 
 
 class WaitLog:
-    """Logs what keeps calls waiting: that no worker or no receiver is running, or a hold. Each is logged once."""
+    """Logs the progress of calls, their doubts, and what keeps them waiting, such as a hold or no worker. Each once."""
 
-    def __init__(self, options: WaitOptions, *, batch_id: str | None = None) -> None:
-        self._options = options
-        self._batch_id = batch_id
+    def __init__(self, calls: WaitedCalls) -> None:
+        self._calls = calls
+        self._options = calls.options
+        self._batch_id = calls.batch_id
+        self._progress = ""
         self._began: float | None = None
         self._looks_at = 0.0
         self._told: list[str] = []
@@ -120,11 +125,27 @@ class WaitLog:
         if clock.monotonic() < self._looks_at:
             return
         self._looks_at = clock.monotonic() + WAIT_LOOK
-        found = await self._reasons(queue, status)
+        progress = status.progress
+        if status.total and progress != self._progress:
+            log.info("%s: %s", self._calls, progress)
+        self._progress = progress
+        found = [f"calls of this task wait: {why}" for why in await self._reasons(queue, status)]
+        if status.doubts:
+            found += await self._doubts(queue, status)
         for why in found:
             if why not in self._told:
-                log.warning("calls of this task wait: %s", why)
+                log.warning("%s", why)
         self._told = found
+
+    async def _doubts(self, queue: CallQueue, status: WaitStatus) -> list[str]:
+        jobs: Sequence[Job] = [job for job in status.jobs if job.state is JobState.IN_DOUBT]
+        if self._batch_id is not None:
+            jobs = await queue.find(states=[JobState.IN_DOUBT], batch_id=self._batch_id, limit=MOST_NAMED)
+        return [
+            f"call {job.id} to {job.destination} is in doubt; this task waits for evidence until "
+            f"{doubted_until(job, self._options):%Y-%m-%d %H:%M:%S} UTC"
+            for job in jobs[:MOST_NAMED]
+        ]
 
     async def _reasons(self, queue: CallQueue, status: WaitStatus) -> list[str]:
         found: list[str] = []
@@ -162,6 +183,11 @@ async def require_open(queue: CallQueue, *, batches: Collection[str | None]) -> 
                 f"`voiceflow resume --store {queue.store.url} --queue {queue.name}{batch}`, and clear this task. Its "
                 "next try goes on with the same calls"
             )
+
+
+async def may_read_log(queue: CallQueue) -> bool:
+    """Return whether no worker or task has read the log of 8x8 for this queue in the last minutes."""
+    return await log_lease(queue.store, queue.name).is_free()
 
 
 async def sweep(queue: CallQueue, *, policy: CallPolicy) -> None:

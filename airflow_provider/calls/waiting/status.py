@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -57,7 +58,9 @@ class WaitStatus:
     `ended` includes calls that are in doubt for longer than `WaitOptions.patience`. `due` counts calls that may be sent
     now. `unsent` counts calls that are due, are being sent, or will be due within `GRACE`. `overdue` counts calls whose
     time limit passed more than `GRACE` ago, usually because no worker sweeps the queue. `submitted` counts calls that
-    8x8 has accepted, and whose end it has not reported. `jobs` has the calls themselves, but is empty for a batch.
+    8x8 has accepted, and whose end it has not reported; `under_way` counts those that are being sent too, and `waiting`
+    those that wait for their first or next POST. `doubts` counts calls in doubt, and `doubts_due` those of them
+    that are to be looked up in the log of 8x8. `jobs` has the calls themselves, but is empty for a batch.
     """
 
     total: int
@@ -66,7 +69,19 @@ class WaitStatus:
     unsent: int
     overdue: int
     submitted: int
+    under_way: int = 0
+    waiting: int = 0
+    doubts: int = 0
+    doubts_due: int = 0
     jobs: Sequence[Job] = ()
+
+    @property
+    def progress(self) -> str:
+        """The counts of calls in words, for logs. A call that is redialled is one call."""
+        counts = ((self.waiting, "waiting"), (self.under_way, "under way"), (self.doubts, "in doubt"))
+        rest = ", ".join(f"{count} {what}" for count, what in counts if count)
+        over = self.total - sum(count for count, _ in counts)
+        return f"{over} of {self.total} calls have ended{f' ({rest})' if rest else ''}"
 
     @property
     def has_ended(self) -> bool:
@@ -104,14 +119,20 @@ class WaitedCalls:
 def status_of(jobs: Sequence[Job], options: WaitOptions, *, now: datetime) -> WaitStatus:
     """Return the status of these jobs."""
     queued_until = [job.due_at for job in jobs if job.state is JobState.QUEUED]
-    being_sent = sum(job.state in {JobState.LEASED, JobState.SENDING} for job in jobs)
+    states = Counter(job.state for job in jobs)
     return WaitStatus(
         total=len(jobs),
         ended=sum(is_settled(job, options, now=now) for job in jobs),
         due=sum(due_at <= now for due_at in queued_until),
-        unsent=sum(due_at <= now + GRACE for due_at in queued_until) + being_sent,
+        unsent=sum(due_at <= now + GRACE for due_at in queued_until)
+        + states[JobState.LEASED]
+        + states[JobState.SENDING],
         overdue=sum(job.state in _timed(options) and now >= job.due_at + GRACE for job in jobs),
-        submitted=sum(job.state is JobState.SUBMITTED for job in jobs),
+        submitted=states[JobState.SUBMITTED],
+        under_way=states[JobState.SUBMITTED] + states[JobState.SENDING],
+        waiting=states[JobState.QUEUED] + states[JobState.LEASED],
+        doubts=states[JobState.IN_DOUBT],
+        doubts_due=sum(job.state is JobState.IN_DOUBT and job.due_at <= now for job in jobs),
         jobs=jobs,
     )
 
@@ -124,15 +145,19 @@ async def _batch_status(queue: CallQueue, batch_id: str, options: WaitOptions) -
     if counts[JobState.IN_DOUBT]:
         found = await queue.find(states=[JobState.IN_DOUBT], batch_id=batch_id, limit=None)
         ended += sum(is_settled(job, options, now=now) for job in found)
-    late = await count(due_before=now - GRACE)
+    late, due = await count(due_before=now - GRACE), await count(due_before=now)
     soon = await count(due_before=now + GRACE)
     return WaitStatus(
         total=sum(counts.values()),
         ended=ended,
-        due=(await count(due_before=now))[JobState.QUEUED],
+        due=due[JobState.QUEUED],
         unsent=soon[JobState.QUEUED] + counts[JobState.LEASED] + counts[JobState.SENDING],
         overdue=sum(late[state] for state in _timed(options)),
         submitted=counts[JobState.SUBMITTED],
+        under_way=counts[JobState.SUBMITTED] + counts[JobState.SENDING],
+        waiting=counts[JobState.QUEUED] + counts[JobState.LEASED],
+        doubts=counts[JobState.IN_DOUBT],
+        doubts_due=due[JobState.IN_DOUBT],
     )
 
 
@@ -144,8 +169,13 @@ def is_settled(job: Job, options: WaitOptions, *, now: datetime) -> bool:
     """
     if job.state is not JobState.IN_DOUBT:
         return _is_over(job.state, options)
+    return now >= doubted_until(job, options)
+
+
+def doubted_until(job: Job, options: WaitOptions) -> datetime:
+    """Return until when the task waits for evidence about a job in doubt."""
     post = job.open_post or job.last_post
-    return now >= (post.began_at if post is not None else job.created_at) + options.patience
+    return (post.began_at if post is not None else job.created_at) + options.patience
 
 
 def _is_over(state: JobState, options: WaitOptions) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
@@ -22,9 +23,13 @@ from airflow_provider.calls.waiting.polling import (
 from airflow_provider.calls.waiting.status import WaitedCalls, WaitStatus
 from airflow_provider.calls.waiting.worker import sending
 from voiceflow_worker import CallQueue
+from voiceflow_worker.core.settling.reconcile import Reconciler
+from voiceflow_worker.errors import CallLogError
 
 if TYPE_CHECKING:
     from airflow_provider.hooks.voice import VoiceFlowHook
+
+log = logging.getLogger(__name__)
 
 SENT_WITHIN = timedelta(hours=1)
 """The longest time for which a task sends calls before it defers. It sends the remaining calls when it resumes."""
@@ -68,9 +73,33 @@ class TaskCalls:
             return await self._status(queue)
 
     async def look(self) -> WaitStatus:
-        """Return the present status of the calls. If a call is overdue, sweep first."""
+        """Return the present status of the calls. If a call is overdue, sweep first.
+
+        If this task sends its calls, nobody else may look for their doubts, so it reads the log of 8x8 when they are
+        due.
+        """
         async with self.hook.opened_queue() as queue:
+            if self.calls.options.sends and (await self.calls.status(queue)).doubts_due:
+                await self._look_up(queue)
             return await swept(queue, self.calls, policy=self.hook.settings().policy())
+
+    async def _look_up(self, queue: CallQueue) -> None:
+        """Look for calls in doubt in the log of 8x8, unless a worker or another task has just done so."""
+        try:
+            async with self.hook.get_client() as voice:
+                found = await Reconciler(
+                    queue.store, voice, queue=queue.name, policy=self.hook.settings().policy()
+                ).due()
+        except CallLogError as error:
+            log.warning("the log of 8x8 was not read: %s", error)
+            return
+        if found.looked_at:
+            log.info(
+                "calls in doubt, and in the log of 8x8: %s were placed, %s were not, %s stay in doubt",
+                found.placed,
+                found.not_placed,
+                found.open,
+            )
 
     async def _status(self, queue: CallQueue) -> WaitStatus:
         """Return the status of all calls. Raises TaskStoppedError if the task was stopped: its calls were cancelled."""
@@ -90,7 +119,7 @@ class TaskCalls:
         sends = self.calls.options.sends
         batch_id = status.jobs[0].batch_id if status.jobs else self.calls.batch_id
 
-        waiting = WaitLog(self.calls.options)
+        waiting = WaitLog(self.calls)
 
         async def keep_going(status: WaitStatus) -> None:
             await waiting.tell(queue, status)

@@ -54,7 +54,7 @@ def campaign(**options: Any) -> VoiceCampaignOperator:
         rows="{{ listed(run_id) }}",
         say="Hello {{ name }}.",
         country="SG",
-        batch_id="hostile",
+        batch="hostile",
         deferrable=False,
         poll_interval=1,
         doubt_patience=timedelta(seconds=3),

@@ -45,10 +45,12 @@ class CampaignOptions:
     `time_zone`, else in the zone of the number called. If `redial` is None, the policy of the queue applies. `menu` is
     the first IVR menu of the calls, its texts, or only its name. Of a menu, all texts are checked against each row, and
     its question is the default `template`. `data` is stored with each call, beside the columns of its row. `keys` are
-    unique keys by row number, which replace those of the rows. By the rules of `stops` the batch is held. `file_kind`
-    is the format of the file, which is detected by default. `sheet` is the sheet of a workbook. `number_column` is the
-    column of the numbers to call, if its name is not `destination`. `date_order` is the order of day, month and year in
-    dates such as 31/1/2030; these are then read as 2030-01-31.
+    unique keys by row number, which replace those of the rows. `own_data` marks the earlier calls of the program that
+    made these keys, by a part of their data: its rows are compared with the calls of all others, whatever their keys.
+    By the rules of `stops` the batch is held. `file_kind` is the format of the file, which is detected by default.
+    `sheet` is the sheet of a workbook. `number_column` is the column of the numbers to call, if its name is not
+    `destination`. `date_order` is the order of day, month and year in dates such as 31/1/2030; these are then read as
+    2030-01-31.
     """
 
     template: FlowTemplate | None = None
@@ -66,6 +68,7 @@ class CampaignOptions:
     window: CallWindow | None = None
     data: Mapping[str, object] | None = None
     keys: Mapping[int, str] | None = None
+    own_data: Mapping[str, object] | None = None
     stops: StopRules | None = None
     file_kind: FileKind | None = None
     sheet: str | None = None

@@ -187,7 +187,8 @@ class ReadRow(NamedTuple):
     """One row after reading: its findings and its call. A bad row, or a duplicate, has no call.
 
     `digest` is the digest of the canonical body. `own_key` is the unique key in the row itself. `has_made_key` is True
-    if neither the row nor the options have a key. `duplicate_of` is the line of an equal row earlier in the file.
+    if the row has no key of its user, but one that was made for it, so that it is compared with earlier calls.
+    `duplicate_of` is the line of an equal row earlier in the file.
     """
 
     raw: RawRow
@@ -283,7 +284,8 @@ class RequestMaker:
             data=data,
             menu=self._menu,
         )
-        return ReadRow(raw, call, call.digest, own_key, not (given or own_key), findings)
+        has_made_key = not own_key if given is None else self._options.own_data is not None
+        return ReadRow(raw, call, call.digest, own_key, has_made_key, findings)
 
 
 @dataclass(slots=True)

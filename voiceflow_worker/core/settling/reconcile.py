@@ -98,6 +98,11 @@ MOST = 5000
 TURNS = "export-turn"
 
 
+def log_lease(store: Store, queue: str) -> LeaderLease:
+    """The lease of the log of a queue. While it is taken, a process has just requested the log."""
+    return LeaderLease(store, queue, namespace=TURNS, length=EVERY)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reconciled:
     """Counts of the calls that were looked at: each is `placed` or `not_placed`, or stays `open`."""
@@ -133,7 +138,7 @@ class Reconciler:
         self._settler = Settler(store, policy, changes=self._changes)
         self._sessions = Sessions(store)
         self._queues = QueueNames(store)
-        self._lease = LeaderLease(store, queue, namespace=TURNS, length=EVERY)
+        self._lease = log_lease(store, queue)
         self._turns = 0
 
     async def due(self) -> Reconciled:

@@ -214,11 +214,19 @@ def resolve(
     return by_other_post(known, at=at, policy=policy) or again
 
 
-def redial(job: Job, *, at: datetime, note: str, force: bool = False, number: int | None = None) -> Job:
+def redial(
+    job: Job,
+    *,
+    at: datetime,
+    note: str,
+    force: bool = False,
+    number: int | None = None,
+    not_before: datetime | None = None,
+) -> Job:
     """Queue a job for another call, at the request of a person. A `completed` or `accepted` job needs `force`.
 
-    `number` is the number of the newest POST that the person saw, if known, or 0 if the person saw no POST. Raises
-    IllegalMoveError if another POST is the newest.
+    The call is made at `not_before`, if that is later than `at`. `number` is the number of the newest POST that the
+    person saw, if known, or 0 if the person saw no POST. Raises IllegalMoveError if another POST is the newest.
     """
     refused = partial(IllegalMoveError, job.id, state=job.state.value, move=MoveName.REDIAL)
     if job.state in {S.IN_DOUBT, S.SUBMITTED, S.SENDING}:
@@ -234,16 +242,18 @@ def redial(job: Job, *, at: datetime, note: str, force: bool = False, number: in
         )
     if job.state in {S.COMPLETED, S.ACCEPTED} and not force:
         raise refused(remedy=f"the person was called; {Remedy.FORCE_REDIAL}").remedied(Remedy.FORCE_REDIAL)
-    if job.is_expired(at=at):
-        raise refused(remedy="its validity has passed; enqueue a new call")
-    opens = job.opens(at=at)
+    due_at = at if not_before is None else max(at, not_before)
+    if job.is_expired(at=due_at):
+        passes = "has passed" if job.is_expired(at=at) else "ends before that"
+        raise refused(remedy=f"its validity {passes}; enqueue a new call")
+    opens = job.opens(at=due_at)
     if opens is None or job.is_expired(at=opens):
         remedy = f"its calling window ({job.window}) does not open again before its validity ends; enqueue a new call"
         raise refused(remedy=remedy)
     after = noted(job, NoteKind.REDIALLED, note, at=at)
     # A redial counts from its first POST on. One that ended without a POST rang nobody, and this one takes its place.
     redials = job.redials + any(post.redial == job.redials for post in job.posts)
-    return requeued(replace(after, redials=redials, failures=0, missed_windows=0), due_at=at, reason=note)
+    return requeued(replace(after, redials=redials, failures=0, missed_windows=0), due_at=due_at, reason=note)
 
 
 def noted(job: Job, kind: NoteKind, text: str, *, at: datetime) -> Job:

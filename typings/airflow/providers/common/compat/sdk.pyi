@@ -25,6 +25,7 @@ conf: _Configuration
 
 class Connection:
     conn_id: str
+    conn_type: str
     host: str | None
     schema: str | None
     password: str | None
@@ -32,6 +33,7 @@ class Connection:
     extra: str | None
     @property
     def extra_dejson(self) -> dict[str, Any]: ...
+    def get_uri(self) -> str: ...
 
 class _Logging:
     @property
@@ -45,6 +47,8 @@ class BaseHook(_Logging):
     def __init__(self, logger_name: str | None = None) -> None: ...
     @classmethod
     def get_connection(cls, conn_id: str) -> Connection: ...
+    @classmethod
+    def get_hook(cls, conn_id: str) -> BaseHook: ...
     def get_conn(self) -> Any: ...
 
 class XComArg:
@@ -75,6 +79,7 @@ class BaseOperator(_Logging):
     def partial(cls, **kwargs: Any) -> _Partial: ...
     def execute(self, context: Context) -> Any: ...
     def on_kill(self) -> None: ...
+    def render_template_fields(self, context: Context) -> None: ...
     def defer(
         self,
         *,
@@ -138,6 +143,9 @@ class _TaskDecorator:
     def sensor(self, **kwargs: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]: ...
 
 task: _TaskDecorator
+
+class AssetWatcher:
+    def __init__(self, name: str, trigger: Any) -> None: ...
 
 class Asset:
     name: str

@@ -1,0 +1,148 @@
+"""Where the people of a campaign come from: rows, a file, or a query."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from airflow.providers.common.compat.sdk import AirflowException, BaseHook
+
+from voiceflow_worker import Finding, InvalidInputError
+
+if TYPE_CHECKING:
+    from airflow.providers.common.sql.hooks.sql import DbApiHook
+
+    from voiceflow_worker import CampaignOptions
+
+log = logging.getLogger(__name__)
+
+CHUNK = 1000
+"""The number of rows that are fetched from a database together."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskRows:
+    """The rows of a task, as mappings.
+
+    For rows from a file, `lines` has their line numbers, and `unreadable` has the errors of lines that cannot be read.
+    """
+
+    rows: Sequence[Mapping[str, Any]]
+    lines: Sequence[int] = ()
+    unreadable: Sequence[Finding] = ()
+
+    def number(self, place: int) -> int:
+        """Return the row number for messages: the line in the file, or the position in the list, counted from 1."""
+        return self.lines[place] if self.lines else place + 1
+
+    def renumbered(self, found: Finding) -> Finding:
+        """Return `found`, whose row is a position in the list (from 1), with the row number that messages show."""
+        return found if found.row is None else replace(found, row=self.number(found.row - 1))
+
+
+class HiddenRows:
+    """Rendered rows. Airflow stores and shows what `serialize` returns: their number and the first phone number."""
+
+    def __init__(self, rows: Any) -> None:
+        self.rows = rows
+
+    def serialize(self) -> str:
+        """Return the text for Airflow's page *Rendered Templates*."""
+        given: object = self.rows
+        if not isinstance(given, Sequence) or isinstance(given, str | bytes):
+            return f"({type(given).__name__}, not shown)"
+        rows = cast("Sequence[object]", given)
+        first = cast("Mapping[str, object]", rows[0]).get("destination") if rows and _is_row(rows[0]) else None
+        return f"{len(rows)} rows{'' if first is None else f', the first to {first}'} (not shown)"
+
+    __repr__ = __str__ = serialize
+
+
+def _is_row(row: object) -> bool:
+    return isinstance(row, Mapping)
+
+
+def rows_of_file(file: Path, options: CampaignOptions, *, now: datetime) -> TaskRows:
+    """Return the rows of a campaign file.
+
+    Raises CampaignFileError and InvalidInputError if the file cannot be read.
+    """
+    from voiceflow_worker import open_campaign
+
+    source = open_campaign(file, options, now=now).source
+    rows, lines, unreadable = list[dict[str, Any]](), list[int](), list[Finding]()
+    for raw in source:
+        if raw.problems:
+            unreadable += [Finding(row=raw.number, column=column, message=why) for column, why in raw.problems]
+            continue
+        cells = dict(zip(source.header, raw.cells, strict=True)) if source.kind.is_table else dict(raw.data)
+        rows.append({name: value for name, value in cells.items() if name.strip()})
+        lines.append(raw.number)
+    for note in source.notes:
+        log.warning("%s: %s", file, note)
+    return TaskRows(rows=rows, lines=lines, unreadable=unreadable)
+
+
+def checked_rows(rows: object) -> TaskRows:
+    """Return rows of a program. Raises InvalidInputError if they are not a list of mappings."""
+    if not isinstance(rows, Sequence) or isinstance(rows, str | bytes):
+        raise InvalidInputError(
+            f"rows must be a list of mappings, such as [{{'destination': '+65…'}}], not {type(rows).__name__}"
+        )
+    checked: list[dict[str, Any]] = []
+    for place, row in enumerate(cast("Sequence[object]", rows), 1):
+        if not isinstance(row, Mapping):
+            raise InvalidInputError(f"row {place} must be a mapping with a destination, not {type(row).__name__}")
+        checked.append(dict(cast("Mapping[str, Any]", row)))
+    return TaskRows(rows=checked)
+
+
+def rows_of_query(sql: str, *, conn_id: str, parameters: object = None) -> TaskRows:
+    """Return the rows that a query of a database finds. They are fetched in chunks, in this process.
+
+    `conn_id` is a connection of Airflow with a hook of the common SQL provider. Raises InvalidInputError if there is no
+    such hook, or the statement gives no rows with names; and the errors of the database.
+    """
+    rows: list[dict[str, Any]] = []
+
+    def fetch(cursor: Any) -> None:
+        if cursor.description is None:
+            raise InvalidInputError("sql returns no rows: give one SELECT statement")
+        names = [str(column[0]) for column in cursor.description]
+        if twice := [name for name, count in Counter(names).items() if count > 1]:
+            raise InvalidInputError(
+                f"sql returns several columns named {', '.join(twice)}: give each a name of its own"
+            )
+        while part := cursor.fetchmany(CHUNK):
+            rows.extend(dict(row) if _is_row(row) else dict(zip(names, row, strict=True)) for row in part)
+
+    # The handler returns nothing, because some hooks convert what a handler returns.
+    _sql_hook(conn_id).run(sql, parameters=parameters, handler=fetch)
+    log.info("the query found %s rows", len(rows))
+    return TaskRows(rows=rows)
+
+
+def _sql_hook(conn_id: str) -> DbApiHook:
+    try:
+        from airflow.providers.common.sql.hooks import sql
+    except ImportError as error:
+        raise InvalidInputError(
+            f"sql needs a package that is not installed ({error}). Install apache-airflow-providers-common-sql and the "
+            "Airflow provider of the database, such as apache-airflow-providers-postgres, where tasks run"
+        ) from None
+    kind = BaseHook.get_connection(conn_id).conn_type
+    try:
+        hook = BaseHook.get_hook(conn_id)
+    except (AirflowException, ImportError) as error:
+        raise InvalidInputError(
+            f"there is no hook for connection {conn_id} of type {kind!r} ({error}). Install its Airflow provider, such "
+            f"as apache-airflow-providers-{kind}, where tasks run"
+        ) from None
+    if not isinstance(hook, sql.DbApiHook):
+        raise InvalidInputError(f"connection {conn_id} is of type {kind!r}, which is no database that sql can query")
+    return hook

@@ -1,0 +1,220 @@
+"""Where the people of a campaign come from, and that its fields mean in Airflow what they mean everywhere else."""
+
+from __future__ import annotations
+
+import inspect
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+from airflow.providers.common.compat.sdk import AirflowFailException, BaseHook
+from airflow.providers.common.sql.hooks.sql import DbApiHook
+
+from airflow_provider.operators.voice import VoiceCampaignOperator
+from tests.airflow.scene import context
+from tests.cli.test_entry_points import CASES, MENUS, PEOPLE, of
+from voiceflow_worker import CallQueue, Campaign, Job, load_settings, open_store
+from voiceflow_worker.campaigns.campaign import FIELDS
+from voiceflow_worker.core.settling.holds import stop_rules
+
+STORED_ONLY: dict[str, Any] = {"task_id": "t", "send": "worker", "wait_for": None, "deferrable": False}
+PREVIEWED = {"prices", "assume_seconds", "rate", "rejects"}
+"""The fields of a campaign that are for a person who starts it by hand."""
+
+
+Connect = Callable[..., None]
+
+
+@pytest.fixture
+def store(tmp_path: Path, connect: Connect) -> str:
+    """A store that the connection names. Nothing is sent."""
+    url = f"sqlite:///{tmp_path / 'calls.db'}"
+    usual = {"source": "+6531234567", "voice_profile": "en-IE-EmilyNeural"}
+    connect(host="http://127.0.0.1:9", password="a-key", extra={"sub_account": "tests", "store": url, **usual})
+    return url
+
+
+def jobs_in(url: str) -> list[Job]:
+    async def found() -> list[Job]:
+        async with open_store(url) as store:
+            return sorted(await CallQueue(store).find(limit=None), key=lambda job: job.destination)
+
+    return anyio.run(found)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_campaign_stores_the_same_calls_as_wherever_else_it_is_started(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, connect: Connect, case: str
+) -> None:
+    settings, fields, _ = CASES[case]
+    here, kept = (f"sqlite:///{tmp_path / name}.db" for name in ("given", "kept"))
+    for name, value in settings.items():
+        monkeypatch.setenv(f"VOICEFLOW_{name}", value)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "people.csv").write_text(PEOPLE, encoding="utf-8")
+    (tmp_path / "menus_of_campaign.py").write_text(MENUS, encoding="utf-8")
+    (tmp_path / "kept.toml").write_text(
+        "".join(f'{name} = "{value}"\n' for name, value in {**fields, "file": "people.csv"}.items()), encoding="utf-8"
+    )
+    whole: dict[str, Any] = {**fields, "batch": "march"}
+    connect(password="a-key", extra={"sub_account": "tests", "store": here})
+    VoiceCampaignOperator(**STORED_ONLY, **whole, file="people.csv").execute(context("given"))
+    connect(password="a-key", extra={"sub_account": "tests", "store": kept})
+    VoiceCampaignOperator(**STORED_ONLY, campaign="kept.toml", batch="march").execute(context("kept"))
+
+    async def stored(url: str, *, starts: bool = False) -> list[dict[str, Any]]:
+        async with open_store(url) as store:
+            queue = CallQueue(store)
+            if starts:
+                await Campaign.of({**whole, "file": "people.csv"}, settings=load_settings()).start(queue)
+            jobs = sorted(await queue.find(), key=lambda job: job.destination)
+            rules = dict(await stop_rules(store).all())
+        # Its keys are those of the task, and its data tell the task.
+        return [
+            {
+                **of(job),
+                "unique_key": None,
+                "data": {name: value for name, value in (job.data or {}).items() if not name.startswith("airflow_")},
+                "stops": rules.get(f"default/{job.batch_id}"),
+            }
+            for job in jobs
+        ]
+
+    elsewhere = anyio.run(lambda: stored(f"sqlite:///{tmp_path / 'by-python.db'}", starts=True))
+    assert len(elsewhere) == 2
+    for url in (here, kept):
+        assert anyio.run(stored, url) == elsewhere
+
+
+def test_the_arguments_of_the_operator_are_the_fields_of_a_campaign() -> None:
+    taken = {name for each in VoiceCampaignOperator.__mro__ for name in inspect.signature(each).parameters}
+    assert set(FIELDS) - taken == PREVIEWED
+
+
+class DatabaseHook(DbApiHook):
+    """A hook whose database is a file."""
+
+    conn_name_attr = "database_conn_id"
+    file = Path()
+
+    def get_conn(self) -> Any:
+        return sqlite3.connect(self.file)
+
+
+@pytest.fixture
+def database(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, connect: Connect) -> Connect:
+    connect("people", conn_type="sqlite")
+    monkeypatch.setattr(DatabaseHook, "file", tmp_path / "people.db")
+    monkeypatch.setattr(BaseHook, "get_hook", lambda conn_id: DatabaseHook(database_conn_id=conn_id))
+
+    def fill(*statements: str) -> None:
+        base = sqlite3.connect(tmp_path / "people.db")
+        with base:
+            for statement in statements:
+                base.execute(statement)
+        base.close()
+
+    return fill
+
+
+def query(sql: str, **options: Any) -> VoiceCampaignOperator:
+    given = {**STORED_ONLY, "say": "Hello {{ name }}, {{ visits }}.", "country": "SG", **options}
+    return VoiceCampaignOperator(sql=sql, conn_id="people", **given)
+
+
+MANY = """INSERT INTO people WITH RECURSIVE n(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i < 2499)
+SELECT printf('9123%04d', i), 'Ana ' || i, i FROM n"""
+
+
+def test_people_of_a_query_are_read_in_chunks_and_each_is_called_once(store: str, database: Connect) -> None:
+    database("CREATE TABLE people (DESTINATION, NAME, VISITS)", MANY)
+    here = context("query")
+    sql = "SELECT DESTINATION, NAME, VISITS FROM people WHERE VISITS >= ?"
+    report = query(sql, parameters=[1]).execute(here)
+    assert (report["total"], report["rows"]["enqueued"]) == (2499, 2499)
+    (job,) = (job for job in jobs_in(store) if job.destination == "+6591230007")
+    assert "Hello Ana 7, 7." in job.body
+    database("DELETE FROM people WHERE VISITS > 2000", "INSERT INTO people VALUES ('81234567', 'Ben', 1)")
+    again = query(sql, parameters=[1]).execute(here)
+    assert (again["rows"]["enqueued"], again["states"]["cancelled"]) == (1, 499)
+
+
+@pytest.mark.parametrize(
+    ("sql", "message"),
+    [
+        ("SELECT DESTINATION, NAME AS x, NAME AS x FROM people", "several columns named x"),
+        ("DELETE FROM people", "returns no rows"),
+        ("SELECT NAME, VISITS FROM people", "destination"),
+        ("SELECT '12' AS DESTINATION, NAME, VISITS FROM people", "1 of 1 rows are bad"),
+    ],
+)
+def test_a_query_that_gives_no_people_is_refused(store: str, database: Connect, sql: str, message: str) -> None:
+    database("CREATE TABLE people (DESTINATION, NAME, VISITS)", "INSERT INTO people VALUES ('91234567', 'Ana', 1)")
+    with pytest.raises(AirflowFailException, match=message):
+        query(sql).execute(context("refused"))
+    assert jobs_in(store) == []
+
+
+def test_a_query_that_fails_in_its_middle_enqueues_nobody(
+    store: str, database: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    database("CREATE TABLE people (DESTINATION, NAME, VISITS)", MANY)
+
+    class Failing(sqlite3.Cursor):
+        def fetchmany(self, size: int | None = 1) -> list[Any]:
+            found = super().fetchmany(size)
+            if any(row[2] >= 2000 for row in found):
+                raise sqlite3.OperationalError("the connection was lost")
+            return found
+
+    class Connection(sqlite3.Connection):
+        def cursor(self) -> Any:  # type: ignore[override]
+            return super().cursor(Failing)
+
+    monkeypatch.setattr(DatabaseHook, "get_conn", lambda hook: sqlite3.connect(hook.file, factory=Connection))
+    with pytest.raises(sqlite3.OperationalError):
+        query("SELECT * FROM people").execute(context("lost"))
+    assert jobs_in(store) == []
+
+
+def test_a_database_without_a_provider_names_the_package(store: str, connect: Connect) -> None:
+    connect("people", conn_type="snowstorm")
+    with pytest.raises(AirflowFailException, match="apache-airflow-providers-snowstorm"):
+        query("SELECT 1").execute(context("unknown"))
+    connect("people", conn_type="voiceflow")
+    with pytest.raises(AirflowFailException, match="no database"):
+        query("SELECT 1").execute(context("no-database"))
+
+
+@pytest.mark.parametrize(
+    "people",
+    [
+        {},
+        {"rows": [], "file": "people.csv"},
+        {"rows": [], "sql": "SELECT 1", "conn_id": "people"},
+        {"sql": "SELECT 1"},
+        {"rows": [], "conn_id": "people"},
+    ],
+)
+def test_people_come_from_one_place(store: str, people: dict[str, Any]) -> None:
+    with pytest.raises(AirflowFailException, match=r"rows.*file.*sql|sql and conn_id|exclude each other"):
+        VoiceCampaignOperator(**STORED_ONLY, say="Hello.", **people).execute(context("places"))
+
+
+def test_airflow_shows_no_rows_of_people_but_their_number_and_the_first(store: str) -> None:
+    people = [{"destination": "+6587663001", "name": "{{ ti.task_id }}"}, {"destination": "+6587663002", "name": "Ben"}]
+    task = VoiceCampaignOperator(**STORED_ONLY, say="Hello {{ name }}.", rows=people)
+    here = context("hidden")
+    task.render_template_fields(here)
+    for shown in (task.rows.serialize(), str(task.rows), repr(task.rows)):
+        assert shown == "2 rows, the first to +6587663001 (not shown)"
+    task.execute(here)
+    assert "Hello hidden." in jobs_in(store)[0].body
+    listed = VoiceCampaignOperator(**STORED_ONLY, say="Hello.", rows="{{ people }}")
+    assert listed.rows == "{{ people }}"
+    listed.render_template_fields({**here, "people": people})
+    assert "Ben" not in str(listed.rows)

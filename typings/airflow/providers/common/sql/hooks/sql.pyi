@@ -1,0 +1,8 @@
+from collections.abc import Callable
+from typing import Any
+
+from airflow.providers.common.compat.sdk import BaseHook
+
+class DbApiHook(BaseHook):
+    def __init__(self, **kwargs: Any) -> None: ...
+    def run(self, sql: str, *, parameters: Any = None, handler: Callable[[Any], Any] | None = None) -> Any: ...

@@ -1,0 +1,8 @@
+from collections.abc import Sequence
+from typing import Any
+
+from airflow.providers.common.compat.sdk import BaseNotifier, BaseOperator
+
+class ApprovalOperator(BaseOperator):
+    notifiers: Sequence[BaseNotifier]
+    def __init__(self, *, task_id: str, subject: str, **kwargs: Any) -> None: ...
