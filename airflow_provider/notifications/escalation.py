@@ -56,7 +56,7 @@ class Escalation:
 
 
 def occasion_of(context: Mapping[str, Any]) -> tuple[object, ...]:
-    """Return the occasion of a callback: a deadline, a run of a DAG, or one try of a task instance."""
+    """Return the occasion of a call: a deadline, a run of a DAG, one try of a task instance, or its open question."""
     dag_run: Any = context.get("dag_run")
     if "deadline" in context:  # the deadline and the DAG run are plain mappings
         run_id = dag_run.get("dag_run_id") or dag_run.get("run_id")
@@ -68,7 +68,16 @@ def occasion_of(context: Mapping[str, Any]) -> tuple[object, ...]:
         run_id = context.get("run_id") or getattr(dag_run, "run_id", None)
         return ("run", dag_id, run_id, getattr(dag_run, "clear_number", 0) or 0)
     task = TaskIdentity.of({"ti": ti, "loop": context.get("loop")})
-    return ("task", *task.occasion, getattr(ti, "try_number", 0))
+    # A task that asks people (`ApprovalOperator`) calls its notifiers before it waits; it may still fail after that.
+    kind = "task" if waiting_subject(context) is None else "question"
+    return (kind, *task.occasion, getattr(ti, "try_number", 0))
+
+
+def waiting_subject(context: Mapping[str, Any]) -> str | None:
+    """Return the subject of the question for which the task of this context waits; None if it is no such task."""
+    subject = getattr(context.get("task"), "subject", None)
+    has_failed = context.get("exception") is not None
+    return str(subject) if subject and hasattr(context.get("task"), "notifiers") and not has_failed else None
 
 
 async def escalate(hook: VoiceFlowHook, escalation: Escalation) -> dict[str, Any]:

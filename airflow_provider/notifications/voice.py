@@ -12,7 +12,7 @@ from airflow.providers.common.compat.sdk import AirflowException, BaseNotifier
 from airflow_provider.calls.event_loop import run
 from airflow_provider.calls.failures import as_airflow_errors
 from airflow_provider.hooks.voice import DEFAULT_CONNECTION, VoiceFlowHook
-from airflow_provider.notifications.escalation import Escalation, escalate, occasion_of
+from airflow_provider.notifications.escalation import Escalation, escalate, occasion_of, waiting_subject
 from voiceflow_worker import InvalidInputError
 
 if TYPE_CHECKING:
@@ -22,13 +22,14 @@ if TYPE_CHECKING:
 class VoiceCallNotifier(BaseNotifier):
     """A notifier that phones `numbers` in order until somebody presses `acknowledge_key`.
 
-    It can be the `on_failure_callback` of tasks and DAGs, a notifier of `ApprovalOperator`, or the callback of a
-    deadline (Airflow 3): `DeadlineAlert(callback=AsyncCallback(VoiceCallNotifier, kwargs=…))`.
+    It can be the `on_failure_callback` of tasks and DAGs, one of the `notifiers` of an `ApprovalOperator`, or the
+    callback of a deadline (Airflow 3): `DeadlineAlert(callback=AsyncCallback(VoiceCallNotifier, kwargs=…))`.
 
     A person is called within `answer_within` (a timedelta, or seconds), or not at all. The next number is called when
     the call has ended without the key, or 90 s after `answer_within` at the latest. For one event (a failed try, a
-    failed run, a missed deadline), each number is called once, even if the callback runs again. `say` is a template of
-    the text, by default a sentence that names the failed task or DAG. "Press 1 to acknowledge." is spoken after it.
+    failed run, a missed deadline, a question that waits), each number is called once, even if the callback runs again.
+    `say` is a template of the text, by default a sentence that names the failed task or DAG, or the question. "Press 1
+    to acknowledge." is spoken after it.
     """
 
     template_fields: Sequence[str] = ("numbers", "say", "source", "voice_profile", "voiceflow_conn_id")
@@ -102,7 +103,7 @@ class VoiceCallNotifier(BaseNotifier):
 
 
 def announcement(context: Mapping[str, Any]) -> str:
-    """Return a spoken sentence about the failure: it names the DAG or task, but no run or time."""
+    """Return a spoken sentence about the occasion: it names the DAG, task or question, but no run or time."""
     kind, dag_id, *_ = occasion_of(context)
     dag = _spoken(dag_id)
     match kind:
@@ -110,6 +111,8 @@ def announcement(context: Mapping[str, Any]) -> str:
             return f"This is Airflow. The pipeline {dag} has missed its deadline."
         case "run":
             return f"This is Airflow. The pipeline {dag} has failed."
+        case "question":
+            return f"This is Airflow. The pipeline {dag} waits for an answer: {waiting_subject(context)}"
         case _:
             ti = context.get("ti") or context.get("task_instance")
             return f"This is Airflow. The task {_spoken(getattr(ti, 'task_id', ''))} of the pipeline {dag} has failed."

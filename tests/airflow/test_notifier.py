@@ -102,19 +102,31 @@ def test_the_announcement_names_what_failed(given: dict[str, Any], said: str) ->
     assert said in announcement(given)
 
 
-def test_it_is_a_notifier_of_an_approval(on: Stage) -> None:
+def question(on: Stage, number: str) -> Any:
+    """A task that asks people, with a notifier that phones this number."""
     hitl = pytest.importorskip("airflow.providers.standard.operators.hitl", exc_type=ImportError)
     try:
         task = hitl.ApprovalOperator(
-            task_id="approve",
-            subject="Go on?",
-            notifiers=VoiceCallNotifier(
-                numbers=["+6587662051"], say="Please look at {{ ti.task_id }}.", answer_within=30
-            ),
+            task_id="approve", subject="Shall the 42 invoices be sent?", notifiers=VoiceCallNotifier(numbers=[number])
         )
     except Exception as error:  # noqa: BLE001 (Airflow 2 ships the module and refuses the class)
         pytest.skip(str(error))
-    answers(on, "+6587662051", ["1"])
-    for notifier in task.notifiers:
-        notifier({**context("approve"), "dag": None})
-    assert numbers_called(on, "+6587662051") == ["+6587662051"]
+    answers(on, number, ["1"])
+    return task
+
+
+def test_who_is_phoned_because_an_approval_waits_hears_its_question_and_is_phoned_once_a_try(on: Stage) -> None:
+    task = question(on, "+6587662051")
+    here = {**context("approve"), "dag": None, "task": task}
+    for _ in range(2):
+        for notifier in task.notifiers:
+            notifier(here)
+    (call,) = (entry for entry in on.ledger() if entry["destination"] == "+6587662051")
+    assert "waits for an answer: Shall the 42 invoices be sent?" in json.dumps(call)
+
+
+def test_the_failure_of_an_approval_is_another_occasion_than_its_wait(on: Stage) -> None:
+    here = {**context("approve"), "task": question(on, "+6587662052")}
+    failed = {**here, "exception": TimeoutError("nobody answered")}
+    assert occasion_of(here) != occasion_of(failed)
+    assert "has failed" in announcement(failed)

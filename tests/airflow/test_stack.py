@@ -129,3 +129,36 @@ def test_a_missed_deadline_phones_within_seconds(airflow: Airflow) -> None:
     assert time.monotonic() - began < 30
     airflow.wait_for_run("deadline")
     assert airflow.posts_to("+6587650401") == 1
+
+
+@modern
+def test_people_are_phoned_when_an_approval_waits(airflow: Airflow) -> None:
+    airflow.stage.order("script", {"destination": "+6587650411", "outcome": "COMPLETED", "keys": [None]})
+    airflow.stage.order("script", {"destination": "+6587650412", "outcome": "COMPLETED", "keys": ["1"]})
+    airflow.trigger("approval")
+    airflow.wait(lambda: airflow.posts_to("+6587650412") == 1, "the second number to be phoned", seconds=120)
+    waits = {"awaiting_input", "deferred"}  # before Airflow 3.3 the task is deferred
+    airflow.wait(lambda: airflow.tasks("approval")["approve"] in waits, "the approval to wait", seconds=60)
+    assert [airflow.posts_to(f"+658765041{place}") for place in (1, 2)] == [1, 1]
+    (entry,) = (each for each in airflow.stage.ledger() if each["destination"] == "+6587650412")
+    assert "Shall the 42 invoices be sent?" in json.dumps(entry)
+
+
+@pytest.mark.skipif(airflow_version() < (3, 3), reason="Airflow 3.3 brought it")
+def test_an_answer_starts_a_dag_once(airflow: Airflow) -> None:
+    noted = airflow.home / "answers.jsonl"
+
+    def answers() -> list[str]:
+        lines = noted.read_text(encoding="utf-8").splitlines() if noted.exists() else []
+        return [json.loads(line)["answer"] for line in lines]
+
+    for place, key in enumerate(("1", "2", "1")):
+        number = f"+658765042{place}"
+        airflow.stage.order("script", {"destination": number, "outcome": "COMPLETED", "keys": [key]})
+        airflow.trigger("asked", run_id=f"asked-{place}", conf={"number": number})
+    for place in range(3):
+        assert airflow.wait_for_run("asked", f"asked-{place}") == "success", airflow.log_tails()
+    airflow.wait(lambda: answers() == ["yes", "yes"], "both answers to start the DAG", seconds=120)
+    stored = [str(row) for row in airflow.rows("SELECT extra FROM asset_event")]
+    assert len(stored) == 2
+    assert not [row for row in stored if "+65876504" in row]

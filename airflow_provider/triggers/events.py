@@ -1,0 +1,159 @@
+"""The trigger that starts DAGs by the ends of calls: for the watcher of an asset (Airflow 3.3)."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Hashable, Mapping, Sequence
+from typing import Any
+
+from airflow.triggers.base import TriggerEvent
+
+from airflow_provider.calls.identity import digest
+from airflow_provider.hooks.voice import DEFAULT_CONNECTION, VoiceFlowHook
+from airflow_provider.triggers.voice import shared_queue
+from voiceflow_worker import CallOutcome, CallQueue, VoiceflowError
+from voiceflow_worker.core.outcomes.outbox import OutboxReader, outcome_of
+from voiceflow_worker.core.ports.reading import get_jobs
+from voiceflow_worker.types import OutcomeKind
+
+try:
+    from airflow.triggers.base import BaseEventTrigger
+    from airflow.triggers.shared_stream import AdvanceItem, SharedStreamProducer
+except ImportError as error:
+    raise ImportError("VoiceEventTrigger needs Airflow 3.3 or later: earlier versions do not confirm events") from error
+
+log = logging.getLogger(__name__)
+
+Raw = dict[str, Any]
+
+AWAY = 10.0
+"""Seconds until the store is tried again after an error."""
+
+
+class VoiceEventTrigger(BaseEventTrigger):
+    """A trigger for an `AssetWatcher`: each call that ends updates the asset, and so starts the DAGs scheduled by it.
+
+    By default all calls of the queue count; with `batch_id`, those of a batch; with `answers`, those whose person gave
+    one of these answers in a menu. It begins with the calls that end from its first run on. Its place is kept in the
+    store of the calls, and moves when Airflow has stored an event: so each call is reported at least once, also after
+    a crash. A trigger with other arguments is another one, and begins anew.
+
+    An event has the `id` of the outcome, which is the same if it is repeated, the `job_id`, `batch_id` and `unique_key`
+    of the call, its `state` and `answer`, and the time `at`. It has no phone number and no text, because Airflow keeps
+    events. Only the triggerer reads the store, and several DAGs may watch one asset.
+    """
+
+    def __init__(
+        self,
+        *,
+        batch_id: str | None = None,
+        answers: Sequence[str] | None = None,
+        voiceflow_conn_id: str = DEFAULT_CONNECTION,
+        poll_interval: float = 2.0,
+    ) -> None:
+        super().__init__()
+        self.batch_id = batch_id
+        self.answers = None if answers is None else list(answers)
+        self.voiceflow_conn_id = voiceflow_conn_id
+        self.poll_interval = poll_interval
+
+    def serialize(self) -> tuple[str, dict[str, Any]]:
+        """Return the class path and the arguments, for the triggerer."""
+        arguments = {
+            "batch_id": self.batch_id,
+            "answers": self.answers,
+            "voiceflow_conn_id": self.voiceflow_conn_id,
+            "poll_interval": self.poll_interval,
+        }
+        return "airflow_provider.triggers.events.VoiceEventTrigger", arguments
+
+    def shared_stream_key(self) -> Hashable:
+        """Return the name of the reader. Airflow confirms the events of shared streams alone, so this is one."""
+        return _reader_name(self.serialize()[1])
+
+    @classmethod
+    def create_shared_stream_producer(cls, kwargs: dict[str, Any]) -> SharedStreamProducer:
+        """Return the reader of the calls that have ended."""
+        return EndedCalls(kwargs)
+
+    async def filter_shared_stream(self, shared_stream: AsyncIterator[Raw]) -> AsyncIterator[TriggerEvent]:
+        """Yield an event for each call that the reader gives."""
+        async for event in shared_stream:
+            yield TriggerEvent(event)
+
+    async def run(self) -> AsyncIterator[TriggerEvent]:
+        """Not used: the triggerer calls `filter_shared_stream`."""
+        raise NotImplementedError("this trigger belongs to the watcher of an asset")
+        yield TriggerEvent(None)  # pyright: ignore[reportUnreachable]
+
+
+class EndedCalls(SharedStreamProducer):
+    """The reader of the calls that have ended. Its place is stored once Airflow has stored their events."""
+
+    def __init__(self, wanted: Mapping[str, Any]) -> None:
+        self._wanted = wanted
+        self._reader: OutboxReader | None = None
+        self._unconfirmed = 0
+        self._place = 0
+
+    async def open_stream(self) -> AsyncIterator[tuple[Raw, int]]:
+        """Yield each event with its place, without end. If the store fails, begin again at the stored place."""
+        hook = VoiceFlowHook(self._wanted["voiceflow_conn_id"])
+        while True:
+            try:
+                async with shared_queue(hook) as queue:
+                    name = f"airflow/{_reader_name(self._wanted)}/{queue.name}"
+                    reader = OutboxReader(queue.store, queue.name, name=name, since=queue.store.clock.now())
+                    await reader.open()
+                    self._reader = reader
+                    while True:
+                        for event, place in await self._page(queue, reader):
+                            self._unconfirmed += 1
+                            yield event, place
+                        if not self._unconfirmed:
+                            await reader.save(reader.place)
+                        is_scanning = reader.is_behind and not self._unconfirmed
+                        await asyncio.sleep(0 if is_scanning else self._wanted["poll_interval"])
+            except VoiceflowError as error:
+                log.warning("the calls that have ended cannot be read; the trigger tries again: %s", error)
+                await asyncio.sleep(AWAY)
+
+    async def advance(self, batch: Sequence[AdvanceItem]) -> None:
+        """Store the place of the last of these events. If Airflow failed to store one, they are given again."""
+        if not all(item.outcome.is_clean for item in batch):
+            raise RuntimeError("Airflow has not stored the event of a call; the trigger begins again before it")
+        self._unconfirmed -= len(batch)
+        self._place = max(self._place, batch[-1].broker_payload)
+        if self._reader is not None:
+            await self._reader.save(self._place)
+
+    async def _page(self, queue: CallQueue, reader: OutboxReader) -> list[tuple[Raw, int]]:
+        events = await reader.page()
+        jobs = await get_jobs(queue.store, [event.job_id for event in events])
+        outcomes = [outcome_of(event, jobs[event.job_id]) for event in events if event.job_id in jobs]
+        return [(_shown(outcome), outcome.sequence) for outcome in outcomes if self._is_wanted(outcome)]
+
+    def _is_wanted(self, outcome: CallOutcome) -> bool:
+        batch_id, answers = self._wanted.get("batch_id"), self._wanted.get("answers")
+        is_in_batch = batch_id is None or outcome.job.batch_id == batch_id
+        is_answered = answers is None or outcome.job.answer in answers
+        return outcome.kind is OutcomeKind.ENDED and is_in_batch and is_answered
+
+
+def _shown(outcome: CallOutcome) -> Raw:
+    job = outcome.job
+    return {
+        "id": outcome.id,
+        "job_id": job.id,
+        "batch_id": job.batch_id,
+        "unique_key": job.unique_key,
+        "state": outcome.state.value,
+        "answer": job.answer,
+        "at": outcome.at.isoformat(),
+    }
+
+
+def _reader_name(wanted: Mapping[str, Any]) -> str:
+    """Return a name that is the same for the same connection and the same calls."""
+    return digest(wanted["voiceflow_conn_id"], wanted.get("batch_id"), wanted.get("answers"))[:24]

@@ -1,0 +1,107 @@
+"""The trigger that starts DAGs by the ends of calls, as the triggerer of Airflow drives it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, Self
+
+import pytest
+
+from tests.support.flows import flow
+from tests.support.waiting import until
+from voiceflow_worker import CallQueue, Store, open_store
+from voiceflow_worker.core.outcomes.outbox import places
+
+events = pytest.importorskip("airflow_provider.triggers.events", exc_type=ImportError)
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+async def store(tmp_path: Path, connect: Callable[..., None]) -> AsyncIterator[Store]:
+    url = f"sqlite:///{tmp_path / 'calls.db'}"
+    connect(extra={"store": url})
+    async with open_store(url) as opened:
+        yield opened
+
+
+async def ended(store: Store, *keys: str, batch_id: str = "march") -> None:
+    queue = CallQueue(store)
+    for key in keys:
+        job = await queue.enqueue(flow(), unique_key=key, batch_id=batch_id)
+        await queue.cancel(job.id)
+
+
+class Triggerer:
+    """What Airflow does with a trigger: it reads the stream, stores events, and confirms those that it has stored."""
+
+    def __init__(self, store: Store, **wanted: Any) -> None:
+        self._places = places(store)
+        trigger = events.VoiceEventTrigger(poll_interval=0.05, **wanted)
+        self.producer = trigger.create_shared_stream_producer(trigger.serialize()[1])
+        self._stream = self.producer.open_stream()
+        self._name = f"airflow/{trigger.shared_stream_key()}/"
+
+    async def __aenter__(self) -> Self:
+        self._next: Any = asyncio.ensure_future(anext(self._stream))
+        await until(self._has_begun)
+        return self
+
+    async def _has_begun(self) -> bool:
+        return bool(await self._places.all(prefix=self._name))  # a reader stores its first place when it begins
+
+    async def __aexit__(self, *_: object) -> None:
+        self._next.cancel()
+        await asyncio.gather(self._next, return_exceptions=True)
+        await self._stream.aclose()
+
+    async def take(self) -> tuple[dict[str, Any], int]:
+        found: tuple[dict[str, Any], int] = await asyncio.wait_for(self._next, 30)
+        self._next = asyncio.ensure_future(anext(self._stream))
+        return found
+
+    async def confirm(self, place: int, *, is_clean: bool = True) -> None:
+        await self.producer.advance([SimpleNamespace(broker_payload=place, outcome=SimpleNamespace(is_clean=is_clean))])
+
+
+async def test_each_call_that_ends_is_an_event_and_begins_with_the_trigger(store: Store) -> None:
+    await ended(store, "before")
+    async with Triggerer(store) as triggerer:
+        await ended(store, "one", "two")
+        found = [(await triggerer.take())[0] for _ in range(2)]
+    assert [(each["unique_key"], each["state"], each["batch_id"]) for each in found] == [
+        ("one", "cancelled", "march"),
+        ("two", "cancelled", "march"),
+    ]
+    assert "+65" not in json.dumps(found)
+
+
+async def test_what_airflow_has_not_stored_is_given_again_and_what_it_has_stored_is_not(store: Store) -> None:
+    async with Triggerer(store) as first:
+        await ended(store, "one", "two", "three")
+        places = [(await first.take())[1] for _ in range(3)]
+        await first.confirm(places[0])
+        with pytest.raises(RuntimeError, match="has not stored"):
+            await first.confirm(places[1], is_clean=False)
+    async with Triggerer(store) as second:
+        assert [(await second.take())[0]["unique_key"] for _ in range(2)] == ["two", "three"]
+
+
+async def test_other_batches_and_answers_are_passed_over_and_not_read_again(store: Store) -> None:
+    async with Triggerer(store, batch_id="april"), Triggerer(store, answers=["confirmed"]):
+        await ended(store, *(f"march-{place}" for place in range(150)))
+    async with Triggerer(store, batch_id="april") as again:
+        await ended(store, "april", batch_id="april")
+        event, _ = await again.take()
+        assert event["unique_key"] == "april"
+
+
+def test_triggers_that_watch_the_same_calls_share_their_reader() -> None:
+    one, same, other = (events.VoiceEventTrigger(batch_id=batch_id) for batch_id in ("a", "a", "b"))
+    assert one.shared_stream_key() == same.shared_stream_key() != other.shared_stream_key()
+    path, arguments = one.serialize()
+    assert path.endswith(type(one).__name__)
+    assert type(one)(**arguments).serialize() == one.serialize()
