@@ -102,6 +102,8 @@ def test_the_last_line_of_a_file_of_rows_is_its_preview(voiceflow: Program) -> N
     people = voiceflow("check", path, *say)
     assert "Hello Ben" in people.out
     assert "without redials (rate: 10 calls/s)" in people.out
+    dry = voiceflow("enqueue", path, *say, "--dry-run")
+    assert people.out.replace("0 errors, 0 warnings", "nothing is enqueued (--dry-run)") == dry.out, "one page for both"
     assert voiceflow("check", path, *say, "--rate", "fast").code == 2
 
 

@@ -364,7 +364,9 @@ async def check_file(
     try:
         template = None if chosen.template is not None else await to_thread.run_sync(_template_in, path, chosen)
         if template is not None:
-            tally.rows = tally.valid = 1
+            tally.rows = 1
+            tally.rejected = int(any(found.is_error for found in template.findings))
+            tally.valid = 1 - tally.rejected
             tally.findings.add(template.findings)
             return tally.report(refused=False, now=now)
         campaign, report = _opened(path, chosen, now=now, purpose=Purpose.CHECK, progress=progress)

@@ -41,7 +41,6 @@ if TYPE_CHECKING:
     import httpx
 
     from voiceflow_worker.campaigns.enqueue import EnqueueReport, OnProgress, Phase
-    from voiceflow_worker.campaigns.preview import Preview
     from voiceflow_worker.gateway.network import Network
     from voiceflow_worker.settings import Settings
 
@@ -103,10 +102,7 @@ async def enqueue(
         raise
     report = replace(report, findings=tuple(typed(report.findings)))
     output.document(report.as_json())
-    if not output.as_json:
-        tell_findings(output, report.findings)
-        if report.preview is not None:
-            _tell_preview(output, report.preview)
+    _tell_found(output, report)
     _tell(output, report, file, rejects=rejects)
     stops = campaign.options.stops
     if stops is not None and stops.after_cost is not None:
@@ -133,18 +129,13 @@ def _shown_on(shown: Meter) -> OnProgress:
 
 def _tell(output: Output, report: EnqueueReport, file: Path, *, rejects: Path | None) -> None:
     """Print the result: on stdout, or on stderr if stdout carries JSON."""
-    nothing = report.refused or report.dry_run
-    good = f"{report.valid} good" if nothing else f"{report.enqueued} enqueued"
-    counts = f"{good}, {count_of(report.duplicates, 'duplicate')}, {report.rejected} bad"
-    counts += f", {report.suppressed} suppressed" if report.suppressed else ""
-    counts += f", {report.again} to people who would be called again" if report.again else ""
-    if not nothing:
-        output.say(f"{file}: batch {report.batch_id}: {counts}")
+    if not (report.refused or report.dry_run):
+        output.say(f"{file}: batch {report.batch_id}: {_counts(report, good=f'{report.enqueued} enqueued')}")
         if report.duplicates and not report.enqueued:
             output.note("these calls are in the store already; a trial belongs in a store of its own (--store URL)")
     else:
         why = "" if report.refused or report.again else " (--dry-run)"
-        output.say(f"{file}: {count_of(report.rows, 'row')}: {counts}; nothing is enqueued{why}")
+        output.say(f"{file}: {_counts(report)}; nothing is enqueued{why}")
     if report.again:
         output.say("Look at the calls of the batch that is named, or enqueue with --again.")
     if report.refused and report.rejected:
@@ -154,6 +145,22 @@ def _tell(output: Output, report: EnqueueReport, file: Path, *, rejects: Path | 
         batch = shlex.quote(report.batch_id)
         remedy = f"correct them, then enqueue {rejects} with --batch {batch}"
         output.say(f"the bad rows are in {rejects}, with the reasons: {remedy}")
+
+
+def _tell_found(output: Output, report: EnqueueReport) -> None:
+    """Print for people what is wrong with a file, and its preview: of a run, a dry run or a check."""
+    if not output.as_json:
+        tell_findings(output, report.findings)
+        if report.preview is not None and report.preview.calls:
+            output.table(("preview", ""), report.preview.in_words())
+
+
+def _counts(report: EnqueueReport, *, good: str | None = None) -> str:
+    """The rows of a file in words. `good` says what became of the good ones, if they are not only counted."""
+    total = f"{count_of(report.rows, 'row')}: {report.valid} good" if good is None else good
+    counts = f"{total}, {count_of(report.duplicates, 'duplicate')}, {report.rejected} bad"
+    counts += f", {report.suppressed} suppressed" if report.suppressed else ""
+    return counts + (f", {report.again} to people who would be called again" if report.again else "")
 
 
 def _unreadable(error: CampaignFileError, file: Path, *, batch_id: str | None, dry_run: bool) -> EnqueueReport:
@@ -206,34 +213,24 @@ async def check(
                     source, campaign.options, now=now, assumptions=assumed, progress=_shown_on(shown)
                 )
         fetched = await look_at(report.file_urls, file=str(source), settings=settings) if fetch else []
-        findings = typed([*report.findings, *fetched])
-        valid = valid and not any(found.is_error for found in findings)
-        _tell_checked(output, report, findings, file=str(source))
+        report = replace(report, findings=tuple(typed([*report.findings, *fetched])))
+        valid = valid and report.is_valid
+        _tell_checked(output, report, file=str(source))
     return ExitCode.DONE if valid else ExitCode.BAD_INPUT
 
 
-def _tell_checked(output: Output, report: EnqueueReport, findings: Sequence[Finding], *, file: str) -> None:
-    for found in findings:
+def _tell_checked(output: Output, report: EnqueueReport, *, file: str) -> None:
+    for found in report.findings:
         output.document(found.as_json())
-    preview = report.preview if report.preview is not None and report.preview.calls else None
-    if preview is not None:
+    if (preview := report.preview) is not None and preview.calls:
         # This line has the fields of a finding too, so that a script can read all lines in one way.
         document = Finding(file=file, message="preview").as_json() | {"severity": None}
         output.document({**document, "preview": preview.as_json()})
-    if output.as_json:
-        return
-    tell_findings(output, findings)
-    errors = sum(found.is_error for found in findings)
-    what = "a duplicate" if report.duplicates == 1 else "duplicates"
-    duplicates = f", {report.duplicates} of them {what}" if report.duplicates else ""
-    if preview is not None:
-        _tell_preview(output, preview)
-    rows = f"{count_of(report.rows, 'call' if preview is None else 'row')}{duplicates}"
-    output.say(f"{file}: {rows}; {in_words(errors=errors, warnings=len(findings) - errors)}")
-
-
-def _tell_preview(output: Output, preview: Preview) -> None:
-    output.table(("preview", ""), preview.in_words())
+    _tell_found(output, report)
+    errors = sum(found.is_error for found in report.findings)
+    if not output.as_json:
+        warnings = len(report.findings) - errors
+        output.say(f"{file}: {_counts(report)}; {in_words(errors=errors, warnings=warnings)}")
 
 
 LARGEST = 5120 * 1024
