@@ -87,10 +87,14 @@ class PhoneNumberError(InvalidInputError, ValueError):
 
 
 class CampaignFileError(InvalidInputError):
-    """Raised when a file cannot be read as a campaign. `findings` lists every reason."""
+    """Raised when a file cannot be read as a campaign. `findings` lists every reason.
 
-    def __init__(self, message: str, findings: Sequence[Finding] = ()) -> None:
+    `columns` are those of a table of which only the column of the numbers to call is not known.
+    """
+
+    def __init__(self, message: str, findings: Sequence[Finding] = (), *, columns: Sequence[str] = ()) -> None:
         self.findings: tuple[Finding, ...] = tuple(findings)
+        self.columns: tuple[str, ...] = tuple(columns)
         super().__init__(message)
 
 

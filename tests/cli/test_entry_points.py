@@ -53,14 +53,13 @@ async def by_page(folder: Path, fields: Fields, store: Store, *, dry_run: bool) 
         store, secret=None, ui_secret=READERS, ui_operator_secret=OPERATORS, on_event=events, settings=load_settings()
     )
     async with signed_in(app) as client:
-        form = (await client.get("/ui/campaign")).text
+        token = dict(Form((await client.get("/ui/campaign")).text).hidden)["token"]
+        files = {"file": ("people.csv", (folder / "people.csv").read_bytes())}
+        form = (await client.post("/ui/campaign", data={"token": token, "do": "look"}, files=files)).text
         ticks = {name: value for name, value in typed.items() if name == "again"}
         typed = {name: value for name, value in typed.items() if name != "again"}
         assert [name for name in typed if f'name="{name}"' not in form] == []
-        files = {"file": ("people.csv", (folder / "people.csv").read_bytes())}
-        shown = await client.post(
-            "/ui/campaign", data={**typed, "token": dict(Form(form).hidden)["token"]}, files=files
-        )
+        shown = await client.post("/ui/campaign", data={**typed, **dict(Form(form).hidden)})
         if dry_run or shown.status_code == 409:
             return shown.text
         return (

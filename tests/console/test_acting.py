@@ -211,16 +211,3 @@ async def test_a_campaign_is_previewed_before_it_is_started_and_an_upload_is_of_
             "/ui/campaign", data={**words, "token": token}, files={"file": ("x.csv", b"x" * 20_000_001)}
         )
         assert again.status_code == 403
-
-
-async def test_a_file_that_cannot_be_read_to_its_end_is_refused_on_the_page(memory: Store) -> None:
-    rows = "".join(f"+65{80000000 + row},Ana\n" for row in range(1000))
-    words = {"say": "Hello {{name}}.", "voice_profile": "en-US-JennyNeural", "source": "+6531234567"}
-    content = f"destination,name\n{rows}".encode() + b"+6587654321,J\xf6rg\n"
-    async with signed_in(receiver(memory)) as client:
-        token = dict(Form((await client.get("/ui")).text).hidden)["token"]
-        for do in ({}, {"do": "start"}, {"do": "try", "number": "+6587654321"}):
-            data = {**words, **do, "token": token}
-            shown = await client.post("/ui/campaign", data=data, files={"file": ("may.csv", content)})
-            assert (shown.status_code, "line 1002 has the byte 0xF6" in shown.text) == (409, True)
-    assert not await CallQueue(memory).find(limit=1)

@@ -13,6 +13,7 @@ from typing import Any
 import httpx
 
 from tests.support.processes import Process, running, voiceflow
+from tests.support.redis_server import free_port
 
 SECRET = "Bearer of-the-tests"
 
@@ -91,14 +92,16 @@ def stage(
         "VOICEFLOW_LEASE": "3s",
         **{f"VOICEFLOW_{name.upper()}": value for name, value in settings.items()},
     }
+    port = free_port()
+    env["VOICEFLOW_BASE_URL"] = f"http://127.0.0.1:{port}"
     with ExitStack() as stack:
         menus = () if ivr is None else ("--ivr", ivr)
         receiver = stack.enter_context(running("serve", "--port", "0", *menus, env=env))
         address = receiver.wait_for(r"(http://127\.0\.0\.1:\d+)/webhooks/8x8")[1]
         webhook = f"{address}/webhooks/8x8"
         callers = stack.enter_context(
-            running("sandbox", "--port", "0", "--webhook", webhook, "--speed", str(speed), env=env)
+            running("sandbox", "--port", str(port), "--webhook", webhook, "--speed", str(speed), env=env)
         )
         url = callers.wait_for(r"ready on (http://127\.0\.0\.1:\d+)")[1]
         pids = [receiver.pid, callers.pid]
-        yield Stage(env["VOICEFLOW_STORE"], url, address, folder, {**env, "VOICEFLOW_BASE_URL": url}, pids)
+        yield Stage(env["VOICEFLOW_STORE"], url, address, folder, env, pids)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import tomllib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -208,22 +209,52 @@ def _merged(given: Mapping[str, object], named: Callable[[str], str]) -> dict[st
     return merged
 
 
+def saved_options(given: Mapping[str, str]) -> str:
+    """The fields as a TOML file of options. Those of one run, and the file of the people, are left out."""
+    kept = {name: value for name, value in given.items() if value and name not in _ONE_RUN and name not in _FILES}
+    # JSON spells a text as TOML does, but for one control character.
+    texts = {name: json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f") for name, value in kept.items()}
+    return "".join(f"{name.replace('_', '-')} = {text}\n" for name, text in texts.items())
+
+
+def loaded_options(text: str, *, name: str) -> dict[str, str]:
+    """The fields of a TOML file of options as texts, for a form. No file is read. Raises InvalidInputError.
+
+    A field that names a file is refused: it is a file of the computer that the options were written on.
+    """
+    fields = _read_options(text, place=name)
+    if files := [each.name for key, each in fields.items() if key in _FILES]:
+        raise InvalidInputError(f"{'; '.join(files)}: it names a file, which is not read here; remove it from the file")
+    texts: dict[str, str] = {}
+    for key, each in fields.items():
+        try:
+            texts[key] = _words(each.value)
+        except (ValueError, InvalidInputError) as error:
+            raise InvalidInputError(f"{each.name}: {error}") from None
+    return texts
+
+
 def _options_in(path: Path) -> dict[str, _Given]:
-    """The fields in a TOML file, with `-` or `_` in their names. Raises CampaignFileError, InvalidInputError."""
+    """The fields in a TOML file. Raises CampaignFileError, InvalidInputError."""
     remedy = "give the file of the options, not the file of the people"
     text = read_text(InputFile(path), most_bytes=LARGEST_DOCUMENT, what="a file of options", remedy=remedy)
+    return _read_options(text, place=str(path), folder=path.parent)
+
+
+def _read_options(text: str, *, place: str, folder: Path | None = None) -> dict[str, _Given]:
+    """The fields in a TOML document, with `-` or `_` in their names. Raises InvalidInputError."""
     try:
         values = tomllib.loads(text)
     except ValueError as error:
-        raise InvalidInputError(f"{path} is not TOML: {error}") from None
+        raise InvalidInputError(f"{place} is not TOML: {error}") from None
     found: dict[str, _Given] = {}
     for key, value in values.items():
         name = key.replace("-", "_")
         if name in found:
-            raise InvalidInputError(f"{path}: {key} and {found[name].name} are one option; keep one of them")
-        found[name] = _Given(value, key, path.parent)
-    _refuse_unknown(found, frozenset(FIELDS) - _ONE_RUN, lambda name: name.replace("_", "-"), where=f"{path}: ")
-    return {name: replace(each, name=f"{path}: {each.name}") for name, each in found.items()}
+            raise InvalidInputError(f"{place}: {key} and {found[name].name} are one option; keep one of them")
+        found[name] = _Given(value, key, folder)
+    _refuse_unknown(found, frozenset(FIELDS) - _ONE_RUN, lambda name: name.replace("_", "-"), where=f"{place}: ")
+    return {name: replace(each, name=f"{place}: {each.name}") for name, each in found.items()}
 
 
 def _refuse_unknown(

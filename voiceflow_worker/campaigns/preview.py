@@ -532,7 +532,7 @@ class PreviewMaker:
         country = country_of(call.destination) or _UNKNOWN
         self._countries[country] += 1
         if len(self._zones) < 2:
-            self._zones.add(call.time_zone)
+            self._zones.add(call.time_zone or zone_of_number(call.destination).zone)
         speech = speech_of(call.body)
         sample = SampleText(row=row.raw.number, destination=call.destination, speech=speech)
         if not self._texts:

@@ -1,11 +1,11 @@
-"""The page `/ui/campaign`: a file of people is uploaded, previewed, tried on one's own phone, and called."""
+"""The page `/ui/campaign`: a file of people is uploaded, looked at, previewed, tried on one's own phone, and called."""
 
 from __future__ import annotations
 
 import re
 from collections import OrderedDict
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from hashlib import sha256
 from pathlib import Path
@@ -15,24 +15,29 @@ from tempfile import mkdtemp
 from typing import TYPE_CHECKING, NamedTuple
 from weakref import finalize
 
+import anyio
 import orjson
+import structlog
 from anyio.to_thread import run_sync
+from starlette.responses import Response
 from starlette.types import Receive, Scope
 
 from voiceflow_worker.acts import Operator
 from voiceflow_worker.campaigns.calls.options import CampaignOptions
 from voiceflow_worker.campaigns.calls.request import texts_of
-from voiceflow_worker.campaigns.campaign import Campaign
+from voiceflow_worker.campaigns.campaign import Campaign, loaded_options, saved_options
 from voiceflow_worker.campaigns.campaign_rows import open_campaign
 from voiceflow_worker.campaigns.enqueue import EnqueueReport
 from voiceflow_worker.console.acting import ActionDone, page_of
+from voiceflow_worker.console.columns import FoundColumns, look
 from voiceflow_worker.console.desk import Desk
 from voiceflow_worker.console.routes.page import DEFAULT_QUEUE, Answer, Page, problem, sentence
 from voiceflow_worker.console.sessions import FormRefusedError, PageForm, PageSession, checked_form
 from voiceflow_worker.core.admission import CallRequest, CheckedCall
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.queue import CallQueue
-from voiceflow_worker.errors import InvalidInputError
+from voiceflow_worker.errors import InvalidInputError, VoiceflowError
+from voiceflow_worker.gateway.client import PATIENCE, VoiceClient
 from voiceflow_worker.ivr.menu import Menu
 from voiceflow_worker.model.flows.callflow import CallFlow
 from voiceflow_worker.model.jobs.policy import CallPolicy
@@ -45,32 +50,42 @@ if TYPE_CHECKING:
 ROOM = "campaign"
 CAMPAIGN_LIMIT = timedelta(minutes=5)
 LONGEST_FORM = 20_000_000
-"""The largest form in bytes, with its file. A larger file is enqueued by the command."""
+"""The largest form in bytes, with its files. A larger file is enqueued by the command."""
 MOST_UPLOADS = 16
 KEPT_FOR = timedelta(hours=1)
+ACCOUNT_FOR = timedelta(minutes=10)
+"""How long the voices and numbers of the account are kept, before 8x8 is asked again."""
 _TRIAL_LASTS = timedelta(minutes=10)
 _MOST_FINDINGS = 30
 
+_log = structlog.get_logger("voiceflow.webhooks")
+
 
 class Field(NamedTuple):
-    """A field of the form. It has the name of the campaign's field; `options` are what may be chosen."""
+    """A field of the form. It has the name of the campaign's field.
+
+    `options` are all that may be chosen; `offers` names a list of the page from which a value may be taken.
+    """
 
     name: str
     label: str
     hint: str = ""
     kind: str = "text"
     options: tuple[tuple[str, str], ...] = ()
+    offers: str = ""
 
 
 _ORDERS = (("dmy", "31/1/2030"), ("mdy", "1/31/2030"), ("ymd", "2030/1/31"))
 _SECTIONS = {
-    "words": (
-        Field("voice_profile", "Voice", "Such as en-US-JennyNeural. Empty: the menu's, the column's, or the setting."),
-        Field("source", "Number to call from", "Of the account. Empty: the column source, or the setting.", "tel"),
-        Field("number_column", "Column of the numbers", "Empty: destination."),
-        Field("country", "Country of national numbers", "Such as SG, or international."),
+    "people": (
+        Field("number_column", "Column of the numbers", "The numbers to call.", offers="columns"),
+        Field("country", "Country of national numbers", "Such as SG, or international. Empty: numbers have +."),
         Field("date_order", "Dates of the file look like", "2030-01-31", options=_ORDERS),
         Field("sheet", "Sheet of the workbook", "Needed if several have rows."),
+    ),
+    "words": (
+        Field("voice_profile", "Voice", "Empty: the menu's, the column's, or the setting.", offers="voices"),
+        Field("source", "Number to call from", "Empty: the column source, or the setting.", offers="numbers"),
     ),
     "when": (
         Field("time_zone", "Time zone", "Such as Asia/Singapore."),
@@ -81,31 +96,42 @@ _SECTIONS = {
         Field("valid_for", "For so long", "Such as 2h, counted from now or from Not before."),
         Field("valid_until", "Not after", "Such as tomorrow 18:00, in place of a length of time."),
     ),
-    "more": (
+    "redials": (
         Field("redial_on", "Call again after", "Such as busy,no_answer. Empty: the setting."),
         Field("redial_max", "Call again at most", "A number of times. Empty: the setting."),
         Field("redial_after", "Wait before calling again", "Such as 30m. Empty: the setting."),
+    ),
+    "more": (
         Field("stop_after_refused", "Stop after refusals in a row", "For their voice or source. Empty: 10; 0: never."),
         Field("stop_after_cost", "Stop at a cost of", "Such as 50, in one currency."),
         Field("stop_if_answer_rate_below", "Stop if few answer", "Such as 5%/200: below 5 % after 200 calls."),
         Field("priority", "Priority", "A larger number is called first. Empty: 0."),
         Field("rate", "Calls per second in the preview", "Empty: the queue's rate, or the setting."),
+        Field("assume_seconds", "Seconds of a call in the preview", "Empty: by the length of the texts."),
         Field("batch", "Name of the batch", "Empty: the name of the file."),
+        Field("menu", "Menu that another receiver answers with", "Its name. The text above begins the call."),
+        Field("format", "Format of the file", "Such as csv. Empty: as it looks."),
     ),
 }  # fmt: skip
 _LABELS = {each.name: each.label for section in _SECTIONS.values() for each in section} | {
-    "say": "Text to say", "ivr": "Menu", "file": "File of the people to call",
+    "say": "Text to say", "ivr": "Menu", "file": "File of the people to call", "prices": "Price list",
 }  # fmt: skip
 _TICKS = ("skip_bad", "again")
 """What answers the findings of a preview: it may be ticked between a preview and the start."""
-_TEXTS = (*_LABELS, "queue")
+_TEXTS = (*(name for name in _LABELS if name not in {"file", "prices"}), "queue")
+_LABELS_SEEN = {**_LABELS, "queue": "Queue"}
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Upload:
+    """The file of an operator, its digest, and what was found in its sheets; and the price list, if there is one."""
+
     session: str
     path: Path
     at: datetime
+    digest: str
+    prices: Path | None = None
+    found: dict[str, FoundColumns] = field(default_factory=dict[str, FoundColumns])
 
 
 class _Uploads:
@@ -122,27 +148,61 @@ class _Uploads:
             finalize(self, rmtree, self._folder, ignore_errors=True)
         for old, kept in list(self._kept.items()):
             if now - kept.at > KEPT_FOR or len(self._kept) >= MOST_UPLOADS:
-                self._kept.pop(old).path.unlink(missing_ok=True)
+                rmtree(self._kept.pop(old).path.parent, ignore_errors=True)
         upload = token_urlsafe(12)
         # The name is that of the batch by default, and its ending tells the format.
         plain = re.sub(r"[^\w.-]+", "-", name.replace("\\", "/").rpartition("/")[2])[-80:].lstrip(".-") or "people.csv"
         path = self._folder / upload / plain
         path.parent.mkdir()
         path.write_bytes(content)
-        self._kept[upload] = _Upload(session.id, path, now)
+        self._kept[upload] = _Upload(session.id, path, now, sha256(content).hexdigest())
         return upload
 
-    def path(self, session: PageSession, upload: str) -> Path | None:
+    def find(self, session: PageSession, upload: str) -> _Upload | None:
         """The file that a session has uploaded; None if it is not kept any more."""
         kept = self._kept.get(upload)
-        return kept.path if kept is not None and kept.session == session.id else None
+        return kept if kept is not None and kept.session == session.id else None
+
+
+class _Account:
+    """The voices and the numbers of the account, as pairs of a value and its words. Without an answer, there are none.
+
+    People may then still type them.
+    """
+
+    def __init__(self, settings: Settings | None) -> None:
+        self._settings = settings
+        self._asked_at: float | None = None
+        self._lists: dict[str, list[tuple[str, str]]] = {}
+
+    async def lists(self) -> Mapping[str, Sequence[tuple[str, str]]]:
+        """The lists `voices` and `numbers`."""
+        now = anyio.current_time()
+        if self._asked_at is None or now - self._asked_at > ACCOUNT_FOR.total_seconds():
+            self._asked_at = now
+            self._lists = await self._read()
+        return self._lists
+
+    async def _read(self) -> dict[str, list[tuple[str, str]]]:
+        if self._settings is None or self._settings.missing_for_calls():
+            return {}
+        try:
+            async with VoiceClient.from_settings(self._settings, patience=PATIENCE) as voice:
+                voices, numbers = await voice.speech_profiles(), await voice.numbers()
+        except VoiceflowError as error:
+            _log.warning("the voices of the account could not be listed", error=str(error))
+            return {}
+        return {
+            "voices": [(v.code, ", ".join(filter(None, [v.language or v.locale, v.gender]))) for v in voices],
+            "numbers": [(f"+{n.msisdn.lstrip('+')}", ", ".join(filter(None, [n.country, n.status]))) for n in numbers],
+        }
 
 
 class CampaignPage:
     """The page on which an operator begins a campaign. It does what `voiceflow enqueue` does, with the same findings.
 
-    `menus` are those that the receiver answers with. The `settings` fill what the form leaves empty. Methods raise
-    StoreError.
+    Files are read at the `desk`. `menus` are those that the receiver answers with. The `settings` fill what the form
+    leaves empty. Methods raise StoreError.
     """
 
     def __init__(
@@ -153,57 +213,131 @@ class CampaignPage:
         self._settings = settings
         self._queue = settings.queue if settings is not None else DEFAULT_QUEUE
         self._menus = {menu.name: menu for menu in menus}
+        self._account = _Account(settings)
         self._uploads = _Uploads()
 
-    def open(self, session: PageSession) -> Page:
-        """The empty form."""
-        return self._page(PageForm(()), session)
+    async def open(self, session: PageSession) -> Page:
+        """The form with the file alone."""
+        return await self._page({}, session)
 
     async def answer(self, scope: Scope, receive: Receive, session: PageSession) -> Answer | ActionDone:
-        """The preview of the campaign in a form, or the result of its start."""
+        """The columns of the file in a form, the preview of the campaign, or the result of its start."""
         try:
             form = await checked_form(scope, receive, session, longest=LONGEST_FORM)
         except FormRefusedError as error:
             return problem(403, "Nothing was enqueued", sentence(error), back=ROOM)
-        upload = form.one("upload")
-        if form.file:
-            now = self._operator.store.clock.now()
-            upload = await run_sync(lambda: self._uploads.keep(session, form.file_name, form.file or b"", now=now))
-        path = self._uploads.path(session, upload)
-        if path is None:
-            return self._page(form, session, said="choose the file of the people to call; it is not here any more")
+        values = {name: form.one(name) for name in (*_TEXTS, *_TICKS, "number", "seen", "upload")}
+        values["say"] = values["say"].replace("\r\n", "\n")
+        kept: _Upload | None = None
         try:
-            return await self._previewed(form, session, path, upload)
+            self._load(form, values)
+            kept = await self._kept(form, values, session)
+            match form.one("do"):
+                case "save":
+                    return self._saved(values)
+                case _ if kept is None:
+                    said = "choose the file of the people to call; it is not here, or not any more"
+                    return await self._page(values, session, said=said)
+                case "look":
+                    found = await self._found(kept, values)
+                    return await self._page(values, session, kept=kept, found=found)
+                case do:
+                    return await self._previewed(values, session, kept, do)
         except InvalidInputError as error:
-            said = str(error).replace(str(path), path.name)
-            return self._page(form, session, said=said, upload=upload, file=path.name)
+            said = str(error) if kept is None else str(error).replace(str(kept.path), kept.path.name)
+            latest = None if kept is None else next(reversed(kept.found.values()), None)
+            return await self._page(values, session, said=said, kept=kept, found=latest)
 
-    async def _previewed(self, form: PageForm, session: PageSession, path: Path, upload: str) -> Answer | ActionDone:
-        name = form.one("queue") or self._queue
+    def _load(self, form: PageForm, values: dict[str, str]) -> None:
+        """Fill in what a saved campaign says. No file is read, and no module imported."""
+        name, content = form.files.get("saved", ("", b""))
+        if not content:
+            return
+        try:
+            found = loaded_options(content.decode("utf-8-sig"), name=name or "the saved campaign")
+        except UnicodeDecodeError:
+            raise InvalidInputError("the saved campaign is not a text in UTF-8; save it again") from None
+        if lost := [each for each in found if each not in values]:
+            raise InvalidInputError(f"this page has no field for {', '.join(lost)}: enqueue the file by the command")
+        if "ivr" in found:
+            menu = found["ivr"].rpartition(":")[2]
+            if menu not in self._menus:
+                known = ", ".join(self._menus) or "none"
+                raise InvalidInputError(f"the menu {menu[:40]!r} is not one of this receiver; it has {known}")
+            found["ivr"] = menu
+        values |= found
+
+    async def _kept(self, form: PageForm, values: dict[str, str], session: PageSession) -> _Upload | None:
+        """The file of the people: the one that comes with the form, or the one that it names."""
+        if form.file:
+            name, content = form.files["file"]
+            now = self._operator.store.clock.now()
+            before = self._uploads.find(session, values["upload"])
+            values["upload"] = await run_sync(lambda: self._uploads.keep(session, name, content, now=now))
+            if before is not None and (kept := self._uploads.find(session, values["upload"])) is not None:
+                kept.prices = before.prices
+        kept = self._uploads.find(session, values["upload"])
+        if kept is not None and "prices" in form.files:
+            kept.prices = kept.path.parent / "prices" / "prices.csv"
+            await anyio.Path(kept.prices.parent).mkdir(exist_ok=True)
+            await anyio.Path(kept.prices).write_bytes(form.files["prices"][1])
+        return kept
+
+    async def _found(self, kept: _Upload, values: dict[str, str]) -> FoundColumns:
+        """The columns of the file. What is certain about them is filled in, where the form is empty."""
+        sheet = values["sheet"]
+        if sheet not in kept.found:
+            kept.found[sheet] = await self._desk.run(look, kept.path, sheet or None)
+        found = kept.found[sheet]
+        values["number_column"] = values["number_column"] or found.numbers or ""
+        if found.date_orders is not None and len(found.date_orders) == 1:
+            values["date_order"] = values["date_order"] or found.date_orders[0].value
+        return found
+
+    def _saved(self, values: Mapping[str, str]) -> Response:
+        content = saved_options({name: values[name] for name in _TEXTS if name != "queue"})
+        name = re.sub(r"[^A-Za-z0-9_-]+", "-", values["batch"]).strip("-") or "campaign"
+        return Response(
+            content,
+            headers={
+                "Content-Type": "application/toml; charset=utf-8",
+                "Content-Disposition": f'attachment; filename="{name}.toml"',
+            },
+        )
+
+    async def _previewed(
+        self, values: dict[str, str], session: PageSession, kept: _Upload, do: str
+    ) -> Answer | ActionDone:
+        found = await self._found(kept, values)
+        name = values["queue"] or self._queue
         self._operator.queue(name)
-        campaign = self._campaign(form, path)
-        report = await self._desk.run(_previewed, campaign, name, self._operator.policy)
-        seen = sha256(repr([upload, *form.some(*_TEXTS)]).encode("utf-8", "replace")).hexdigest()
+        campaign, policy = self._campaign(values, kept), self._operator.policy
+        changed = _changed(values.pop("seen"), seen := _seen(values, kept))
         said, told = "", ""
-        if form.one("do") == "try":
-            told = await self._tried(form, campaign, path, queue_name=name)
-        elif form.one("do") == "start" and form.one("seen") != seen:
-            said = "something was changed after the preview; look at this one, then start"
-        elif form.one("do") == "start":
-            done = await self._desk.run(_started, campaign, name, self._operator.policy, by=session.name)
+        if do == "start" and not changed:
+            done = await self._desk.run(_started, campaign, name, policy, by=session.name)
             if not done.refused:
+                _log.info("somebody began a campaign", name=session.name, batch=done.batch_id, enqueued=done.enqueued)
                 where = PageForm([("batch", done.batch_id), ("queue", name)])
                 return ActionDone(f"{count_of(done.enqueued, 'call')} enqueued", page_of(where))
             said, report = "nothing was enqueued: the findings say why", done
-        return self._page(form, session, said=said, told=told, upload=upload, file=path.name, report=report, seen=seen)
+        else:
+            report = await self._desk.run(_previewed, campaign, name, policy)
+        if do == "try":
+            told = await self._tried(values["number"], campaign, kept.path, queue_name=name)
+        elif do == "start" and changed:
+            said = f"changed after the preview: {changed}. Look at this one, then start"
+        return await self._page(
+            values | {"seen": seen}, session, said=said, told=told, kept=kept, found=found, report=report
+        )
 
-    def _campaign(self, form: PageForm, path: Path) -> Campaign:
+    def _campaign(self, values: Mapping[str, str], kept: _Upload) -> Campaign:
         """The campaign in a form. Raises InvalidInputError, with the labels of the form."""
-        if not form.one("ivr") and not form.one("say"):
+        if not values["ivr"] and not values["say"]:
             raise InvalidInputError("write the text to say, or choose a menu")
-        given = {name: form.one(name) or None for name in (*_LABELS, *_TICKS)}
+        given = {name: values[name] or None for name in (*_TEXTS, *_TICKS) if name != "queue"}
         campaign = Campaign.of(
-            {**given, "file": path},
+            {**given, "file": kept.path, "prices": kept.prices},
             settings=self._settings,
             menus=self._menus,
             now=self._operator.store.clock.now(),
@@ -213,9 +347,9 @@ class CampaignPage:
         options = campaign.options
         return replace(campaign, options=replace(options, menu=texts_of(options) or options.menu))
 
-    async def _tried(self, form: PageForm, campaign: Campaign, path: Path, *, queue_name: str) -> str:
+    async def _tried(self, own: str, campaign: Campaign, path: Path, *, queue_name: str) -> str:
         """Call the operator's own number with the call of the first good row. Raises InvalidInputError."""
-        number = read_number(form.one("number"), campaign.options.country)
+        number = read_number(own, campaign.options.country)
         now = self._operator.store.clock.now()
         call = await self._desk.run(_first_call, path, replace(campaign.options, not_before=None, window=None))
         if call is None:
@@ -234,35 +368,56 @@ class CampaignPage:
         await self._operator.queue(queue_name).enqueue_many([request])
         return f"{number.e164} is called with the words of the first row, within ten minutes if a worker runs"
 
-    def _page(
+    async def _page(
         self,
-        form: PageForm,
+        values: Mapping[str, str],
         session: PageSession,
         *,
         said: str = "",
         told: str = "",
-        upload: str = "",
-        file: str = "",
+        kept: _Upload | None = None,
+        found: FoundColumns | None = None,
         report: EnqueueReport | None = None,
-        seen: str = "",
     ) -> Page:
+        findings = report.findings if report is not None else ()
         shown = {
-            "form": {name: form.one(name) for name in (*_TEXTS, *_TICKS, "number")},
+            "form": {name: values.get(name, "") for name in (*_TEXTS, *_TICKS, "number", "seen")},
             "menus": list(self._menus),
             "sections": _SECTIONS,
             "queue": self._queue,
             "token": session.token,
             "said": said,
             "done": told,
-            "upload": upload,
-            "file": file,
+            "upload": values.get("upload", "") if kept is not None else "",
+            "file_name": kept.path.name if kept is not None else "",
+            "prices": kept is not None and kept.prices is not None,
+            "found": found,
+            "lists": await self._account.lists() if kept is not None else {},
             "report": report,
             "preview": report.preview.in_words() if report is not None and report.preview is not None else [],
-            "findings": report.findings[:_MOST_FINDINGS] if report is not None else (),
-            "more": max(0, len(report.findings) - _MOST_FINDINGS) if report is not None else 0,
-            "seen": seen,
+            "findings": findings[:_MOST_FINDINGS],
+            "more": max(0, len(findings) - _MOST_FINDINGS),
         }
         return Page(template="campaign.html", shown=shown, status=409 if said else 200)
+
+
+def _seen(values: Mapping[str, str], kept: _Upload) -> str:
+    """What a preview was made of: a digest of each field that is filled in."""
+    prices = "" if kept.prices is None else sha256(kept.prices.read_bytes()).hexdigest()
+    given = {name: values[name] for name in _TEXTS} | {"file": kept.digest, "prices": prices}
+    return " ".join(f"{name}:{_digest(value)}" for name, value in given.items() if value)
+
+
+def _digest(value: str) -> str:
+    return sha256(value.encode("utf-8", "replace")).hexdigest()[:12]
+
+
+def _changed(before: str, now: str) -> str:
+    """What is not as it was seen: the labels of its fields; empty if nothing has changed."""
+    if not before:
+        return "everything: there was no preview"
+    names = {part.partition(":")[0] for part in {*before.split()} ^ {*now.split()}}
+    return ", ".join(label for name, label in _LABELS_SEEN.items() if name in names)
 
 
 async def _previewed(store: Store, campaign: Campaign, queue: str, policy: CallPolicy) -> EnqueueReport:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hmac
 import math
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
@@ -171,13 +171,20 @@ class FormRefusedError(InvalidInputError):
 class PageForm:
     """The values of a form, or of the query of a URL.
 
-    `file` is the content of the form's file, if it has one, and `file_name` the name that the browser gave it.
+    `files` are the files of the form, by the names of their fields: for each, the name that the browser gave it, and
+    its content. `file` is the content of the file in the field `file`.
     """
 
-    def __init__(self, values: Iterable[tuple[str, str]], *, file: bytes | None = None, file_name: str = "") -> None:
+    def __init__(
+        self, values: Iterable[tuple[str, str]], *, files: Mapping[str, tuple[str, bytes]] | None = None
+    ) -> None:
         self._values = list(values)
-        self.file = file
-        self.file_name = file_name
+        self.files: Mapping[str, tuple[str, bytes]] = files or {}
+
+    @property
+    def file(self) -> bytes | None:
+        """The content of the form's file; None if there is none, or it is empty."""
+        return self.files["file"][1] if "file" in self.files else None
 
     def one(self, name: str) -> str:
         """The value with this name, without white space around it; empty if there is none."""
@@ -211,17 +218,13 @@ async def read_form(scope: Scope, receive: Receive, *, longest: int) -> PageForm
     if _charset(Headers(scope=scope)) not in {b"utf-8", b"utf8"}:
         raise FormRefusedError("the form is not in UTF-8, as the forms of these pages are; open the page again")
     try:
-        form: FormData = await Request(scope, limited).form(max_files=1, max_fields=2000, max_part_size=longest)
+        form: FormData = await Request(scope, limited).form(max_files=3, max_fields=2000, max_part_size=longest)
     except (HTTPException, MultiPartException, ClientDisconnect, UnicodeDecodeError) as error:
         raise FormRefusedError("the form cannot be read; open the page again, and send it once more") from error
     try:
-        file = next((value for _, value in form.multi_items() if isinstance(value, UploadFile)), None)
-        content = None if file is None else await file.read()
-        return PageForm(
-            ((name, value) for name, value in form.multi_items() if isinstance(value, str)),
-            file=content,
-            file_name="" if file is None else file.filename or "",
-        )
+        sent = [(name, value) for name, value in form.multi_items() if isinstance(value, UploadFile)]
+        files = {name: (value.filename or "", content) for name, value in sent if (content := await value.read())}
+        return PageForm(((name, value) for name, value in form.multi_items() if isinstance(value, str)), files=files)
     finally:
         await form.close()
 

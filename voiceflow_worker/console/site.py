@@ -22,7 +22,7 @@ from voiceflow_worker.console.acting import ROOM, ActionDone, PageActing, only_o
 from voiceflow_worker.console.desk import Desk
 from voiceflow_worker.console.door import SIGN_IN, SIGN_OUT, PageDoor, SenderOf
 from voiceflow_worker.console.rendering import PageRenderer
-from voiceflow_worker.console.routes.page import Answer, PageRequest, problem, read_request
+from voiceflow_worker.console.routes.page import DEFAULT_QUEUE, Answer, PageRequest, problem, read_request, zone_of
 from voiceflow_worker.console.routes.table import page_routes
 from voiceflow_worker.console.sessions import PageSession, PageSessions
 from voiceflow_worker.core.overview.breakdown import LargeBreakdowns
@@ -63,6 +63,7 @@ class StaticFiles:
 
 
 SHARED_FOR = timedelta(seconds=1)
+ZONE_FOR = timedelta(minutes=1)
 MOST_KEPT = 256
 """The largest number of pages whose live parts are kept."""
 
@@ -165,7 +166,10 @@ class Pages:
         self._routes = page_routes(policy=policy, large=self.large)
         self._static = StaticFiles()
         self._renderer = PageRenderer(static_version=self._static.version)
-        self._live = LiveParts(store.clock.monotonic if clock is None else clock)
+        self._clock = store.clock.monotonic if clock is None else clock
+        self._live = LiveParts(self._clock)
+        self._queue = DEFAULT_QUEUE if settings is None else settings.queue
+        self._zones: dict[str, tuple[str, float]] = {}
         self._store_limit = store_limit.total_seconds()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -212,6 +216,7 @@ class Pages:
         session = await self._door.session(scope)
         if session is None:
             return self._drawn(self._door.closed(scope, asked), asked)
+        asked = replace(asked, zone=await self._zone(asked.queue or self._queue))
         if asked.room == campaigns.ROOM and method in {"GET", "HEAD", "POST"}:
             return self._drawn(await self._campaign(scope, receive, asked, session), asked, session)
         if method in {"GET", "HEAD"}:
@@ -228,11 +233,22 @@ class Pages:
         what = "A form cannot be sent to this page. Open the page, and use its buttons."
         return self._drawn(problem(405, "Not possible here", what, headers={"Allow": "GET, HEAD"}), asked, session)
 
+    async def _zone(self, queue: str) -> str:
+        """The zone of the times of a queue, read once a minute. Raises StoreError."""
+        now = self._clock()
+        zone, read_at = self._zones.get(queue, ("", 0.0))
+        if not zone or now - read_at > ZONE_FOR.total_seconds():
+            if len(self._zones) >= MOST_KEPT:
+                self._zones.clear()
+            zone = (await zone_of(self._store, queue)).key
+            self._zones[queue] = (zone, now)
+        return zone
+
     async def _campaign(self, scope: Scope, receive: Receive, asked: PageRequest, session: PageSession) -> Answer:
         if not session.may_act:
             return only_operators("voiceflow enqueue people.csv --dry-run")
         if scope["method"] != "POST":
-            return self._campaigns.open(session)
+            return await self._campaigns.open(session)
         result = await self._campaigns.answer(scope, receive, session)
         return await self.acting.tell(result, asked, session) if isinstance(result, ActionDone) else result
 

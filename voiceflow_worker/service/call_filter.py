@@ -35,7 +35,8 @@ class CallFilter:
     """A filter of calls. A field that is None does not restrict them.
 
     `outcomes` are names of outcomes, as `Totals` counts them. `number` is a whole one in E.164 form; `part` is a part
-    of a number or of the person's name. Calls pass if their last change was at `begin` or later, and before `end`.
+    of a number or of the person's name. `cell` is a column of the data, and a part of what stands in it. Calls pass if
+    their last change was at `begin` or later, and before `end`.
     """
 
     states: frozenset[JobState] | None = None
@@ -44,6 +45,7 @@ class CallFilter:
     number: str | None = None
     part: str | None = None
     answer: str | None = None
+    cell: tuple[str, str] | None = None
     begin: datetime | None = None
     end: datetime | None = None
 
@@ -78,6 +80,9 @@ class CallFilter:
         part, answer, begin, end = self.part, self.answer, self.begin, self.end
         if part is not None:
             yield _part_judge(part)
+        if self.cell is not None:
+            column, value = self.cell
+            yield lambda job: value.casefold() in str((job.data or {}).get(column, "")).casefold()
         if begin is not None:
             yield lambda job: job.touched_at >= begin
         if end is not None:

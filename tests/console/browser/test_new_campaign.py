@@ -10,6 +10,7 @@ import httpx
 import pytest
 from openpyxl import load_workbook
 from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.select import Select
 
 from tests.console.browser.reader import PHONE, Reader
@@ -49,16 +50,23 @@ def test_a_campaign_is_run_without_a_shell(on: Stage, reader: Reader, width: int
     reader.open(f"{on.receiver}/ui/batches")
     reader.link("New campaign").click()
     reader.driver.find_element(By.NAME, "file").send_keys(str(people))
+    assert violations(reader) == {}
+    reader.press("Look at the file")
+    reader.sees("Name the name of the person", "Mobile the number to call", "<b>Ana</b> · Bob")
+    for offered in ("columns", "voices", "numbers"):
+        assert reader.driver.find_elements(By.CSS_SELECTOR, f"#{offered} option"), offered
+    assert reader.width <= width
+    assert violations(reader) == {}
     Select(reader.driver.find_element(By.NAME, "ivr")).select_by_value("appointment")
-    reader.fill(source="+6531234567", number_column="Mobile", country="SG", batch="visit")
+    reader.fill(source="+6531234567", country="SG")
     reader.press("Show the preview")
     reader.sees("4: 3 to be called", "1 bad", "Hello <b>Ana</b>. Your appointment is at ten.", "'nobody'")
     assert reader.width <= width
     assert violations(reader) == {}
     reader.driver.find_element(By.NAME, "skip_bad").click()
-    reader.fill(batch="visits")
+    reader.fill(valid_for="6h")
     reader.press("Start the campaign")
-    reader.sees("something was changed after the preview")
+    reader.sees("Changed after the preview: For so long.")
     assert on.states() == {}
     assert "409" in reader.console()[0]
 
@@ -69,10 +77,10 @@ def test_a_campaign_is_run_without_a_shell(on: Stage, reader: Reader, width: int
         wait_until(lambda: on.rang() == [OWN], "the trial")
         wait_until(lambda: on.states() == {"completed": 1}, lambda: f"its end, not {on.states()}")
     reader.press("Start the campaign")
-    reader.sees("3 calls enqueued", "visits")
+    reader.sees("3 calls enqueued", "people")
     reader.link("Hold").click()
     reader.press("Hold")
-    reader.sees("visits is on hold")
+    reader.sees("people is on hold")
     on.order("faults", {"fault": "reset", "destination": DOUBTFUL})
     with on.worker():
         reader.link("Resume").click()
@@ -86,7 +94,7 @@ def test_a_campaign_is_run_without_a_shell(on: Stage, reader: Reader, width: int
         reader.press("Resolve")
         reader.sees("1 call resolved as placed")
     cookies = {each["name"]: each["value"] for each in reader.driver.get_cookies()}
-    file = httpx.get(f"{on.receiver}/ui/export/xlsx?batch=visits", cookies=cookies, trust_env=False).raise_for_status()
+    file = httpx.get(f"{on.receiver}/ui/export/xlsx?batch=people", cookies=cookies, trust_env=False).raise_for_status()
     sheet = load_workbook(BytesIO(file.content))["Calls"]
     header, *rows = sheet.iter_rows(values_only=True)
     told = {row[header.index("destination")]: row[header.index("answer")] for row in rows}
@@ -94,3 +102,30 @@ def test_a_campaign_is_run_without_a_shell(on: Stage, reader: Reader, width: int
     assert told == {CONFIRMS: "confirmed", CANCELS: "cancelled", DOUBTFUL: None}
     assert (pressed[CONFIRMS], pressed[CANCELS]) == (["1"], ["3"])
     assert reader.console() == []
+
+
+def test_a_campaign_is_begun_with_the_keyboard_alone(on: Stage, reader: Reader) -> None:
+    people = on.folder / "people.csv"
+    people.write_text(PEOPLE.replace("nobody", "81000003"), encoding="utf-8")
+    reader.sign_in(on.receiver)
+    reader.tab_to("New campaign")
+    reader.keys(Keys.ENTER)
+    reader.sees("File of the people to call")
+    reader.driver.find_element(By.NAME, "file").send_keys(str(people))
+    reader.tab_to("Look at the file")
+    reader.keys(Keys.ENTER)
+    reader.sees("Mobile the number to call")
+    for name, text in (("country", "SG"), ("say", "Hello ")):
+        reader.tab_to(name)
+        reader.keys(text)
+    reader.tab_to("{{name}}")
+    reader.keys(Keys.SPACE)
+    for name, text in (("voice_profile", "en-US-JennyNeural"), ("source", "+6531234567")):
+        reader.tab_to(name)
+        reader.keys(text, Keys.ESCAPE)
+    reader.keys(Keys.ENTER)
+    reader.sees("4: 4 to be called", "Hello <b>Ana</b>")
+    assert on.states() == {}, "the Enter key in a field shows the preview, and starts nothing"
+    reader.tab_to("Start the campaign")
+    reader.keys(Keys.ENTER)
+    reader.sees("4 calls enqueued")

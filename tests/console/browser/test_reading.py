@@ -1,4 +1,4 @@
-"""The pages in a real browser: the reader's time, and what stays while a page follows the store."""
+"""The pages in a real browser: the queue's time, the way back, and what stays while a page follows the store."""
 
 from __future__ import annotations
 
@@ -13,14 +13,15 @@ from tests.support.stage import Stage
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]  # a browser on a busy machine
 
-ZONE = "Asia/Tokyo"
+ZONE = "Asia/Singapore"
 
 
-def test_times_are_those_of_the_reader_with_utc_on_hover(on: Stage, reader: Reader) -> None:
-    on.campaign(3)
-    reader.driver.execute_cdp_cmd("Emulation.setTimezoneOverride", {"timezoneId": ZONE})
+def test_times_are_in_the_zone_of_the_queue_which_the_page_names(on: Stage, reader: Reader) -> None:
+    on.campaign(3, "--time-zone", ZONE)
+    reader.driver.execute_cdp_cmd("Emulation.setTimezoneOverride", {"timezoneId": "Asia/Tokyo"})
     reader.sign_in(on.receiver)
     reader.open(f"{on.receiver}/ui/calls")
+    reader.sees(f"Times: {ZONE}")
     shown = reader.driver.find_element(By.CSS_SELECTOR, "main time")
     hover = shown.get_attribute("title") or ""
     at = datetime.strptime(hover, "%Y-%m-%d %H:%M:%S UTC").replace(tzinfo=UTC).astimezone(ZoneInfo(ZONE))
@@ -44,10 +45,9 @@ def test_what_a_reader_has_marked_stays_while_the_page_follows_the_store(on: Sta
     reader.sees("Paused")
 
 
-def test_times_are_typed_in_the_zone_of_the_reader(on: Stage, reader: Reader) -> None:
-    on.campaign(3)
+def test_times_are_typed_in_the_zone_of_the_queue(on: Stage, reader: Reader) -> None:
+    on.campaign(3, "--time-zone", ZONE)
     (made, *_) = (datetime.fromisoformat(str(call["created_at"])) for call in on.calls())
-    reader.driver.execute_cdp_cmd("Emulation.setTimezoneOverride", {"timezoneId": ZONE})
     reader.sign_in(on.receiver)
     there = made.astimezone(ZoneInfo(ZONE))
     for begin, calls in ((there - timedelta(minutes=1), 3), (there + timedelta(minutes=2), 0)):
@@ -57,10 +57,23 @@ def test_times_are_typed_in_the_zone_of_the_reader(on: Stage, reader: Reader) ->
             reader.script("arguments[0].value = arguments[1]", field, f"{at:%Y-%m-%dT%H:%M}")
         reader.press("Filter")
         assert f"zone={ZONE.replace('/', '%2F')}" in reader.driver.current_url
-        reader.sees("Changed from, until (Asia/Tokyo)")
+        reader.sees(f"Changed from, until ({ZONE})")
         assert len(reader.driver.find_elements(By.CSS_SELECTOR, "td.first")) == calls
-    # An address that somebody in another zone has sent shows the same times in one's own.
-    reader.open(f"{on.receiver}/ui/calls?zone=UTC&from={made.astimezone(UTC):%Y-%m-%dT%H:%M}")
-    field = reader.driver.find_element(By.NAME, "from")
-    assert reader.script("return arguments[0].value", field) == f"{there:%Y-%m-%dT%H:%M}"
     assert reader.console() == []
+
+
+def test_a_call_leads_back_to_where_one_came_from_and_an_ended_sign_in_is_named(on: Stage, reader: Reader) -> None:
+    on.campaign(3)
+    reader.sign_in(on.receiver)
+    reader.open(f"{on.receiver}/ui/calls?batch=campaign&column=name&value=customer+2")
+    reader.link("+6580000002").click()
+    reader.sees("This call")
+    reader.link("Cancel").click()
+    reader.press("Cancel the call")
+    reader.sees("cancelled")
+    reader.link("Back to Calls").click()
+    reader.sees("Column of the batch")
+    assert [each.text for each in reader.driver.find_elements(By.CSS_SELECTOR, "td.first")] == ["+6580000002"]
+    reader.driver.delete_all_cookies()
+    reader.sees("Your sign-in has ended. Sign in again")
+    assert "No answer from the receiver" not in reader.text

@@ -115,9 +115,8 @@ def read_columns(
             raise CampaignFileError(f"{place} has no column {number_column!r}; columns found: {shown}{hint}")
         rename = f"rename {near!r} to destination" if (near := near_destination(present)) else None
         remedy = f"{rename or 'rename the column of phone numbers to destination'}, or {Remedy.NAME_COLUMN}"
-        raise CampaignFileError(f"{place} has no column destination; {remedy}; columns found: {shown}{hint}").remedied(
-            Remedy.NAME_COLUMN
-        )
+        message = f"{place} has no column destination; {remedy}; columns found: {shown}{hint}"
+        raise CampaignFileError(message, columns=present).remedied(Remedy.NAME_COLUMN)
     if wrong := next(filter(None, map(error_in, present)), None):
         raise CampaignFileError(f"{place}: the header {wrong}")
     # The reason of a rejects file may stand before the file's own column of that name. Both are left out.

@@ -83,7 +83,7 @@ _TIMES = {
     "24h": ("last 24 hours", timedelta(hours=24)),
     "7d": ("last 7 days", timedelta(days=7)),
 }
-_FILTERS = ("state", "outcome", "queue", "batch", "who", "answer", "since", "from", "until")
+_FILTERS = ("state", "outcome", "queue", "batch", "who", "answer", "column", "value", "since", "from", "until")
 _MINUTE = timedelta(minutes=1)
 
 
@@ -135,16 +135,26 @@ async def show_calls(store: Store, asked: PageRequest) -> Answer:
         "is_filtered": any(given.values()),
         "problems": problems,
         "queues": queues,
+        "columns": await _columns(store, names, wanted.batch),
         "tabs": _tabs(given, totals, address),
         "outcomes": [("reached", "reached (any)"), ("unreached", "unreached (any)")]
         + [(status.value, tone_of(status.value).label) for status in SessionStatus],
         "times": [(name, words) for name, (words, _) in _TIMES.items()],
         "zone": zone.key,
-        "span": (("Changed from", "from", wanted.begin), ("until", "until", wanted.end and wanted.end - _MINUTE)),
+        "span": (("Changed from", "from"), ("until", "until")),
         "address": address,
         "is_first": not (after or before),
     }
     return Page(template="calls.html", shown=shown, is_live=True)
+
+
+async def _columns(store: Store, queues: Sequence[str], batch_id: str | None) -> list[str]:
+    """The columns of a batch: those of its newest call. None are known without a batch."""
+    found = list[str]()
+    for queue in queues if batch_id is not None else ():
+        for job in await find_jobs(store, Query(queue=queue, batch_id=batch_id, order=Order.NEWEST, limit=1)):
+            found += job.data or ()
+    return list(dict.fromkeys(found))
 
 
 def _tabs(
@@ -184,7 +194,9 @@ def read_filter(asked: PageRequest, *, now: datetime) -> tuple[CallFilter, tuple
     elif since is not None:
         recent = now - _TIMES[since][1]
         begin = recent if begin is None else max(begin, recent)
-    return CallFilter(**more, begin=begin, end=end), tuple(problems)
+    column, value = asked.asked("column"), asked.asked("value")
+    cell = None if column is None or value is None else (column, value)
+    return CallFilter(**more, cell=cell, begin=begin, end=end), tuple(problems)
 
 
 def _span(asked: PageRequest, problems: list[str]) -> tuple[datetime | None, datetime | None]:
@@ -208,8 +220,8 @@ def _span(asked: PageRequest, problems: list[str]) -> tuple[datetime | None, dat
 
 
 def _zone(asked: PageRequest) -> ZoneInfo:
-    """The zone of the times in the address; UTC if the address names no known zone."""
-    return zone_named(asked.asked("zone") or "UTC") or ZoneInfo("UTC")
+    """The zone of the times in the address, else that of the page."""
+    return zone_named(asked.asked("zone") or asked.zone) or ZoneInfo("UTC")
 
 
 async def _page(

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from urllib.parse import parse_qs
 from zoneinfo import ZoneInfo
@@ -15,7 +16,7 @@ from voiceflow_worker.core.ports import Order, Query, Store
 from voiceflow_worker.core.ports.identity import job_of, queue_of
 from voiceflow_worker.core.ports.reading import find_jobs, get_jobs
 from voiceflow_worker.core.ports.record_set import BatchNames, QueueNames
-from voiceflow_worker.errors import PhoneNumberError
+from voiceflow_worker.errors import PhoneNumberError, StoreVersionError
 from voiceflow_worker.model.jobs.job import Job
 from voiceflow_worker.model.numbers.phone import with_plus
 from voiceflow_worker.model.numbers.reading import read_number
@@ -81,7 +82,9 @@ async def zone_of(store: Store, queue: str, batch_id: str | None = None) -> Zone
     A call without a time zone counts with that of its number.
     """
     query = Query(queue=queue, batch_id=batch_id, order=Order.NEWEST, limit=_LOOKED_AT)
-    jobs = await find_jobs(store, query)
+    jobs: Sequence[Job] = ()
+    with suppress(StoreVersionError):
+        jobs = await find_jobs(store, query)
     names = Counter(job.time_zone or zone_of_number(job.destination).zone for job in jobs)
     del names[None]
     usual = min(names, key=lambda name: (-names[name], name or ""), default=None)
@@ -101,13 +104,20 @@ class PageRequest:
     """A request for a page below `/ui`.
 
     `home` is the relative path from the page to `/ui`, so that links work wherever the app is mounted. `is_poll` is
-    True if the request is for the live part only.
+    True if the request is for the live part only. `zone` is the zone of the times on the page.
     """
 
     path: str
     query: Mapping[str, str]
     home: str
     is_poll: bool = False
+    zone: str = "UTC"
+
+    @property
+    def queue(self) -> str | None:
+        """The queue of the page; None if it names none."""
+        name = queue_of(self.name) if self.room == "calls" and self.name else self.query.get("queue", "")
+        return name if QUEUE_NAME.fullmatch(name) else None
 
     @property
     def room(self) -> str:

@@ -1,4 +1,4 @@
-// Shows times in the reader's zone, and renews the live part of the page every two seconds. Only the differences are
+// Shows times in the zone of the page, and renews the live part of the page every two seconds. Only the differences are
 // changed, in place, so that focus, selection and open details stay.
 "use strict";
 
@@ -9,25 +9,15 @@ const forms = {
   time: { timeStyle: "medium" },
   short: { month: "short", day: "numeric", hour: "2-digit", minute: "2-digit" },
 };
-const shown = Object.fromEntries(Object.entries(forms).map(([name, form]) => [name, new Intl.DateTimeFormat(undefined, form)]));
+const { zone } = document.documentElement.dataset; // that of the queue, which the page names
+const shown = Object.fromEntries(
+  Object.entries(forms).map(([name, form]) => [name, new Intl.DateTimeFormat(undefined, { ...form, timeZone: zone })]),
+);
 
 function localTimes(root) {
   for (const each of root.querySelectorAll("time[datetime]")) {
     const at = new Date(each.getAttribute("datetime"));
     if (!isNaN(at)) each.textContent = (shown[each.dataset.form] || shown.full).format(at);
-  }
-}
-
-// People type times in their own zone, and the form sends this zone. Without the script, the zone comes from the address.
-function localFields() {
-  const { timeZone } = new Intl.DateTimeFormat().resolvedOptions();
-  for (const zone of timeZone ? document.querySelectorAll("input[name=zone]") : []) {
-    for (const each of zone.form.querySelectorAll("input[data-at]")) {
-      const at = new Date(each.dataset.at);
-      if (!isNaN(at)) each.value = new Date(at - at.getTimezoneOffset() * 60000).toISOString().slice(0, 16);
-    }
-    zone.value = timeZone;
-    for (const name of zone.form.querySelectorAll("[data-zone-name]")) name.textContent = timeZone;
   }
 }
 
@@ -41,6 +31,33 @@ function selectAll() {
       else all.checked = boxes.every((each) => each.checked);
     });
   }
+}
+
+// A column is put into the text where the cursor is.
+function insertColumns() {
+  const text = document.querySelector("textarea[name=say]");
+  for (const each of document.querySelectorAll("[data-insert]")) {
+    each.addEventListener("click", () => {
+      text.setRangeText(each.dataset.insert, text.selectionStart, text.selectionEnd, "end");
+      text.focus();
+    });
+  }
+}
+
+// The page of a call leads back to the list that it was opened from, as it was filtered, also after an act on the call.
+function leadBack() {
+  const link = document.querySelector("[data-back]");
+  if (!link) {
+    if (document.querySelector("table.calls, [data-lists]")) {
+      sessionStorage.setItem("back", JSON.stringify([location.href, document.querySelector("h1").textContent]));
+    }
+    return;
+  }
+  const [href, title] = JSON.parse(sessionStorage.getItem("back") || "[]");
+  if (!href) return;
+  link.href = href;
+  link.textContent = "Back to " + title;
+  link.hidden = false;
 }
 
 function renew(old, now) {
@@ -136,7 +153,8 @@ function follow(live) {
 }
 
 localTimes(document);
-localFields();
 selectAll();
+insertColumns();
+leadBack();
 const live = document.querySelector("#live[data-live]");
 if (live) follow(live);

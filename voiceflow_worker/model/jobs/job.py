@@ -13,7 +13,7 @@ from voiceflow_worker.model.flows.rules import second_parties
 from voiceflow_worker.model.reports.outcome import Charge, Outcome
 from voiceflow_worker.model.reports.status import OPT_OUTS, REACHED, SessionStatus
 from voiceflow_worker.model.reports.verdict import NOBODY_CALLED, VerdictKind
-from voiceflow_worker.model.text.wording import checked_duration
+from voiceflow_worker.model.text.wording import checked_duration, name_column
 from voiceflow_worker.model.times import zone_named
 from voiceflow_worker.model.window import CallWindow
 
@@ -221,8 +221,9 @@ class Job:
 
     @property
     def name(self) -> str:
-        """The name of the person, from the column `name` of the row; empty without one."""
-        name = (self.data or {}).get("name")
+        """The name of the person, from the column of the row that most likely has it; empty without one."""
+        data = self.data or {}
+        name = data.get(name_column(data) or "")
         return "" if name is None else str(name)
 
     @property

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import math
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from datetime import UTC, datetime, timedelta
 from typing import cast
 from zoneinfo import ZoneInfo
@@ -33,6 +33,18 @@ def name_among(names: Collection[str], wanted: str) -> str:
     if wanted in names:
         return wanted
     return short if (short := folded(wanted)) in names else wanted
+
+
+_NAMES = (
+    "name", "full_name", "fullname", "customer_name", "patient_name", "guest_name", "client_name", "contact_name",
+    "person", "customer", "patient", "guest", "client", "first_name", "firstname",
+)  # fmt: skip
+
+
+def name_column(names: Iterable[str]) -> str | None:
+    """The column that most likely has the names of people; None if there is none."""
+    by_folded = {folded(name): name for name in names}
+    return next((by_folded[each] for each in _NAMES if each in by_folded), None)
 
 
 _REMEDIES = {

@@ -1,0 +1,213 @@
+"""A campaign on the pages: the columns of a file, the preview, what was changed since, and saved campaigns."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import httpx
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.console.signing_in import OPERATORS, READERS, Form, signed_in
+from tests.console.test_pages import Page
+from voiceflow_worker import CallQueue, Menu, Store, load_settings
+from voiceflow_worker.campaigns.campaign import loaded_options, saved_options
+from voiceflow_worker.console.columns import look
+from voiceflow_worker.model.times import DateOrder
+from voiceflow_worker.webhooks import receiver_app
+from voiceflow_worker.webhooks.menu_events import MenuEvents
+
+pytestmark = pytest.mark.anyio
+
+PEOPLE = "Guest,Mobile,Day,Room\n<b>Ana</b>,8765 4321,31/12/2099,7\nBob,8765 4322,1/2/2099,8\n"
+WORDS = {"say": "Hello {{guest}}.", "voice_profile": "en-US-JennyNeural", "source": "+6531234567", "country": "SG"}
+
+
+@dataclass
+class Clerk:
+    """Somebody who fills in the form of a campaign, and sends all that it has in it, as a browser does."""
+
+    client: httpx.AsyncClient
+    shown: httpx.Response
+    typed: dict[str, str] = field(default_factory=dict[str, str])
+
+    async def send(self, do: str, files: Mapping[str, tuple[str, str]] | None = None, /, **typed: str) -> str:
+        """Press a button, with what was typed so far, and what is typed now. Returns what the page then says."""
+        self.typed |= typed
+        sent = {name: (file, content.encode()) for name, (file, content) in (files or {}).items()}
+        data = {**dict(Form(self.shown.text).hidden), **self.typed, "do": do}
+        answer = await self.client.post("/ui/campaign", data=data, files=sent or None)
+        if answer.headers["content-type"].startswith("text/html"):
+            self.shown = answer
+            return Page(answer.text).text
+        return answer.text
+
+
+@asynccontextmanager
+async def clerk(store: Store) -> AsyncGenerator[Clerk]:
+    menu = Menu("ask", prompt="Hello {{guest}}. Press 1.", voice_profile="de-DE-KatjaNeural")
+    menu.on("1", goto="Thank you.")
+    app = receiver_app(
+        store,
+        secret=None,
+        ui_secret=READERS,
+        ui_operator_secret=OPERATORS,
+        on_event=MenuEvents(store, menu),
+        settings=load_settings(),
+    )
+    async with signed_in(app) as client:
+        yield Clerk(client, await client.get("/ui/campaign"))
+
+
+def people(content: str = PEOPLE, name: str = "may.csv") -> dict[str, tuple[str, str]]:
+    return {"file": (name, content)}
+
+
+async def test_the_columns_of_a_file_are_told_before_anything_is_typed(memory: Store) -> None:
+    async with clerk(memory) as one:
+        assert Form(one.shown.text).fields - {"find"} == {"file", "saved"}
+        told = await one.send("look", people())
+        for words in (
+            "Guest the name of the person", "Mobile the number to call", "Day a date", "Room a text or a number",
+            "8765 4321 · 8765 4322", "{{day|date}}",
+        ):  # fmt: skip
+            assert words in told, told
+        assert '<input type="text" name="number_column" value="Mobile"' in one.shown.text
+        assert '<option value="dmy" selected>' in one.shown.text, "31/12 can be read in one way"
+        told = await one.send("preview", **WORDS)
+        assert "Hello <b>Ana</b>." in told
+        assert "&lt;b&gt;Ana" in one.shown.text
+        await one.send("start")
+    assert {job.name for job in await CallQueue(memory).find()} == {"<b>Ana</b>", "Bob"}
+
+
+@pytest.mark.parametrize(
+    ("values", "orders"),
+    [
+        (("31/12/2030", "1/2/2030"), {DateOrder.DMY}),
+        (("12/31/2030",), {DateOrder.MDY}),
+        (("1/2/2030", "3/4/2030 9:00"), {DateOrder.DMY, DateOrder.MDY}),
+        (("31/12/2030", "12/31/2030"), set()),
+        (("2030/1/31",), {DateOrder.YMD}),
+        (("1.2.30", "31.12.30"), {DateOrder.DMY}),
+        (("2030-01-31", "2030-02-01"), None),
+        (("31/12/2030", "soon"), None),
+        (("12", "7.50"), None),
+        (("", ""), None),
+    ],
+)
+async def test_dates_are_recognised_with_the_orders_that_they_can_be_read_in(
+    memory: Store, tmp_path: Path, values: tuple[str, ...], orders: set[DateOrder] | None
+) -> None:
+    path = tmp_path / "people.csv"
+    path.write_text("destination;day\n" + "".join(f"+6587654321;{value}\n" for value in values), encoding="utf-8")
+    found = await look(memory, path, None)
+    assert (found.date_orders is None) == (orders is None)
+    assert set(found.date_orders or ()) == (orders or set())
+
+
+@pytest.mark.parametrize(
+    ("content", "numbers", "person"),
+    [
+        ("destination,First Name\n+6587654321,Ana\n", "destination", "First Name"),
+        ("Work Phone,Patient\n87654321,Ana\n", "Work Phone", "Patient"),
+        ("Nummer;Raum\n87654321;7\n", "Nummer", None),
+        ("code,who\n87654321,Ana\n", None, None),
+        ('{"phone": "87654321", "name": "Ana"}\n', "phone", "name"),
+    ],
+)
+async def test_the_columns_of_numbers_and_names_are_found_by_their_names(
+    memory: Store, tmp_path: Path, content: str, numbers: str | None, person: str | None
+) -> None:
+    path = tmp_path / ("people.jsonl" if content.startswith("{") else "people.csv")
+    path.write_text(content, encoding="utf-8")
+    found = await look(memory, path, None)
+    assert (found.numbers, found.name) == (numbers, person)
+
+
+async def test_what_was_changed_after_the_preview_is_named_and_nothing_that_was_ticked_is_lost(memory: Store) -> None:
+    bad = PEOPLE + "Cleo,nobody,1/2/2099,9\n"
+    async with clerk(memory) as one:
+        await one.send("look", people(bad))
+        assert "changed after the preview: everything" in (await one.send("start", **WORDS)).lower()
+        assert "1 bad" in await one.send("preview", skip_bad="yes", number="+6581112222")
+        told = await one.send("start", say="Good day {{guest}}.", window="09:00-18:00")
+        assert "Changed after the preview: Hours in which phones may ring, Text to say." in told
+        assert 'name="skip_bad" value="yes" checked' in one.shown.text
+        assert 'value="+6581112222"' in one.shown.text
+        told = await one.send("start", people(bad.replace("Bob", "Bill")))
+        assert "Changed after the preview: File of the people to call." in told
+        told = await one.send("try")
+        assert "+6581112222 is called with the words of the first row" in told
+        await one.send("start")
+    calls = await CallQueue(memory).find(batch_id="may")
+    assert sorted(job.name for job in calls) == ["<b>Ana</b>", "Bill"]
+
+
+async def test_the_enter_key_starts_nothing(memory: Store) -> None:
+    async with clerk(memory) as one:
+        await one.send("look", people())
+        await one.send("preview", **WORDS)
+        first = one.shown.text.partition('<form class="card form campaign"')[2].partition("<button")[2]
+        assert 'name="do" value="preview"' in first.partition(">")[0]
+
+
+async def test_a_campaign_is_saved_and_loaded(memory: Store) -> None:
+    async with clerk(memory) as one:
+        await one.send("look", people())
+        saved = await one.send("save", **WORDS, ivr="ask", window="09:00-18:00", days="mon-fri", priority="2")
+        assert 'say = "Hello {{guest}}."' in saved
+        assert "again" not in saved
+    async with clerk(memory) as other:
+        await other.send("look", {**people(), "saved": ("may.toml", saved)})
+        for shown in ('value="09:00-18:00"', 'value="mon-fri"', 'value="+6531234567"', 'value="ask" selected'):
+            assert shown in other.shown.text
+        assert "Hello {{guest}}.</textarea>" in other.shown.text
+
+
+@given(
+    st.dictionaries(
+        st.sampled_from(["say", "batch", "voice_profile"]), st.text(st.characters(exclude_categories=["Cs"]))
+    )
+)
+def test_every_text_is_loaded_as_it_was_saved(values: dict[str, str]) -> None:
+    kept = {name: text for name, text in values.items() if text.strip()}
+    assert loaded_options(saved_options(kept), name="x.toml") == kept
+
+
+@pytest.mark.parametrize(
+    ("saved", "why"),
+    [
+        ('template = "/etc/passwd"', "it names a file"),
+        ('prices = "prices.csv"', "it names a file"),
+        ('file = "people.csv"', "it names a file"),
+        ('ivr = "os:menus"', "is not one of this receiver"),
+        ("data = {a = 1}", "data"),
+        ("again = true", "it concerns one run"),
+        ("windows = 9", "did you mean window"),
+        ("window 9", "is not TOML"),
+        ("\x00", "is not TOML"),
+    ],
+)
+async def test_a_saved_campaign_reads_no_file_and_imports_nothing(memory: Store, saved: str, why: str) -> None:
+    async with clerk(memory) as one:
+        told = await one.send("look", {**people(), "saved": ("may.toml", saved)})
+        assert one.shown.status_code == 409
+        assert why in told
+
+
+async def test_a_file_that_cannot_be_read_to_its_end_is_refused_on_the_page(memory: Store) -> None:
+    rows = "".join(f"+65{80000000 + row},Ana\n" for row in range(1000))
+    words = {"say": "Hello {{name}}.", "voice_profile": "en-US-JennyNeural", "source": "+6531234567"}
+    content = f"destination,name\n{rows}".encode() + b"+6587654321,J\xf6rg\n"
+    async with clerk(memory) as one:
+        token = dict(Form(one.shown.text).hidden)["token"]
+        for do in ({}, {"do": "start"}, {"do": "try", "number": "+6587654321"}):
+            data = {**words, **do, "token": token}
+            shown = await one.client.post("/ui/campaign", data=data, files={"file": ("may.csv", content)})
+            assert (shown.status_code, "line 1002 has the byte 0xF6" in shown.text) == (409, True)
+    assert not await CallQueue(memory).find(limit=1)

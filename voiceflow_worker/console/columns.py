@@ -1,0 +1,154 @@
+"""The columns of a file of people: what each is taken for, with the first rows, before a campaign is made of it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+from voiceflow_worker.campaigns.files.input_file import InputFile
+from voiceflow_worker.campaigns.files.rows import (
+    DESTINATION,
+    REASON,
+    RESERVED,
+    RawRow,
+    RowSource,
+    canonical_name,
+    is_number_column,
+    near_destination,
+    row_name,
+)
+from voiceflow_worker.campaigns.sources.formats import open_source
+from voiceflow_worker.core.ports import Store
+from voiceflow_worker.errors import CampaignFileError
+from voiceflow_worker.model.numbers.phone import FEWEST_DIGITS
+from voiceflow_worker.model.text.wording import name_column
+from voiceflow_worker.model.times import DateOrder
+
+LOOKED_AT = 200
+"""The rows that are looked at."""
+SHOWN = 3
+_LONGEST = 60
+_PHONE = re.compile(r"[+0-9(][0-9 ()./-]*")
+_DATE = re.compile(r"(\d{1,4})[./-](\d{1,2})[./-](\d{1,4})\b")
+_PLACES = {DateOrder.DMY: (2, 1, 0), DateOrder.MDY: (2, 0, 1), DateOrder.YMD: (0, 1, 2)}
+"""For each order, the places of year, month and day."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FoundColumn:
+    """A column: its `name` in the file, its `variable` in texts, its `first` values, and what it is taken for."""
+
+    name: str
+    variable: str
+    first: tuple[str, ...]
+    taken_for: str
+    insert: str
+    """What a text has in it to speak the column."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FoundColumns:
+    """The columns of a file, and what they are taken for.
+
+    `numbers` is the column of the numbers to call, and `name` that of the people's names, if there are any.
+    `date_orders` are the orders in which all dates of the first rows can be read; None if there are no such dates.
+    """
+
+    columns: tuple[FoundColumn, ...]
+    numbers: str | None
+    name: str | None
+    date_orders: tuple[DateOrder, ...] | None
+
+
+async def look(_: Store, path: Path, sheet: str | None) -> FoundColumns:
+    """Look at the first rows of a file. Raises CampaignFileError."""
+    source, numbers = _opened(InputFile(path), sheet)
+    rows = list(islice(source, LOOKED_AT))
+    names = source.header or tuple(dict.fromkeys(name for row in rows for name in row.data))
+    values = {name: _values(source, rows, place, name) for place, name in enumerate(names) if name.strip()}
+    if numbers is None and not source.kind.is_table:
+        numbers = next((name for name in values if row_name(name) == DESTINATION), near_destination(values))
+    called = name_column(values)
+    dates = {name: found for name, given in values.items() if (found := _orders(given)) is not None}
+    orders = [order for order in DateOrder if all(order in each for each in dates.values())] if dates else None
+    columns = tuple(
+        FoundColumn(
+            name=name,
+            variable=row_name(name),
+            first=tuple(value[:_LONGEST] for value in islice(filter(None, given), SHOWN)),
+            taken_for=_taken_for(name, given, numbers=numbers, called=called, is_date=name in dates),
+            insert=f"{{{{{row_name(name)}{'|date' if name in dates else ''}}}}}",
+        )
+        for name, given in values.items()
+    )
+    return FoundColumns(
+        columns=columns, numbers=numbers, name=called, date_orders=None if orders is None else tuple(orders)
+    )
+
+
+def _opened(file: InputFile, sheet: str | None) -> tuple[RowSource, str | None]:
+    """The rows of a file, and its column of numbers: `destination`, or the one whose name is most like it."""
+    try:
+        source = open_source(file, sheet=sheet)
+    except CampaignFileError as error:
+        if not error.columns:
+            raise
+        likely = [name for name in error.columns if is_number_column(name)]
+        numbers = near_destination(error.columns) or next(iter(likely), None)
+        return open_source(file, sheet=sheet, number_column=numbers or error.columns[0]), numbers
+    return source, next((name for name in source.header if canonical_name(name) == DESTINATION), None)
+
+
+def _values(source: RowSource, rows: Iterable[RawRow], place: int, name: str) -> list[str]:
+    if source.kind.is_table:
+        return [row.cells[place].strip() for row in rows if place < len(row.cells)]
+    return [str(value).strip() for row in rows if (value := row.data.get(name)) is not None]
+
+
+def _orders(values: Sequence[str]) -> set[DateOrder] | None:
+    """The orders in which all of these values are dates; None if they are no dates, or need no order."""
+    found = [match for value in values if value and (match := _DATE.match(value))]
+    if not found or len(found) < len(list(filter(None, values))):
+        return None
+    parts = [tuple(map(int, match.groups())) for match in found]
+    fitting = {
+        order
+        for order, (year, month, day) in _PLACES.items()
+        if all(1 <= each[month] <= 12 and 1 <= each[day] <= 31 for each in parts)
+        and all(len(match[year + 1]) in {2, 4} for match in found)
+        and (order is DateOrder.YMD) == all(len(match[1]) == 4 for match in found)
+    }
+    is_iso = all("-" in match[0] and len(match[1]) == 4 for match in found)
+    return None if is_iso else fitting
+
+
+_MEANT: Mapping[str, str] = {
+    "source": "the number to call from",
+    "unique_key": "the key by which a call is known",
+    "batch_id": "the batch",
+    "voice_profile": "the voice",
+    "language": "the language",
+    "time_zone": "the time zone of the person",
+    "not_before": "the time from which the phone may ring",
+    "valid_until": "the time until which it may ring",
+    "priority": "the order of the calls: higher first",
+    REASON: "left out: the reason of an earlier refusal",
+}
+
+
+def _taken_for(name: str, values: Sequence[str], *, numbers: str | None, called: str | None, is_date: bool) -> str:
+    if name == numbers:
+        return "the number to call"
+    if (meant := canonical_name(name)) in {*RESERVED, REASON}:
+        return _MEANT[meant]
+    if is_date:
+        return "a date"
+    if name == called:
+        return "the name of the person"
+    given = list(filter(None, values))
+    if given and all(_PHONE.fullmatch(each) and sum(map(str.isdigit, each)) >= FEWEST_DIGITS for each in given):
+        return "a telephone number, which is not called"
+    return "a text or a number" if given else "empty in the first rows"
