@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Hashable, Mapping, Sequence
+from datetime import timedelta
 from typing import Any
 
 from airflow.triggers.base import TriggerEvent
@@ -13,8 +14,10 @@ from airflow_provider.calls.identity import digest
 from airflow_provider.hooks.voice import DEFAULT_CONNECTION, VoiceFlowHook
 from airflow_provider.triggers.voice import shared_queue
 from voiceflow_worker import CallOutcome, CallQueue, VoiceflowError
+from voiceflow_worker.core.callers import IncomingCalls, incoming_place
 from voiceflow_worker.core.outcomes.outbox import OutboxReader, outcome_of
 from voiceflow_worker.core.ports.reading import get_jobs
+from voiceflow_worker.core.ports.record_set import text_records
 from voiceflow_worker.types import OutcomeKind
 
 try:
@@ -27,12 +30,18 @@ log = logging.getLogger(__name__)
 
 Raw = dict[str, Any]
 
+PAGE = 100
+SETTLING = timedelta(seconds=3)
+"""How long receivers may take to store an incoming call."""
 AWAY = 10.0
 """Seconds until the store is tried again after an error."""
 
 
 class VoiceEventTrigger(BaseEventTrigger):
     """A trigger for an `AssetWatcher`: each call that ends updates the asset, and so starts the DAGs scheduled by it.
+
+    With `incoming`, each call to a number of the account does so instead, when it begins; its event has the caller's
+    number `source`, the number `destination`, the `session_id` and `at`. `voiceflow serve` must get its events.
 
     By default all calls of the queue count; with `batch_id`, those of a batch; with `answers`, those whose person gave
     one of these answers in a menu. It begins with the calls that end from its first run on. Its place is kept in the
@@ -49,12 +58,16 @@ class VoiceEventTrigger(BaseEventTrigger):
         *,
         batch_id: str | None = None,
         answers: Sequence[str] | None = None,
+        incoming: bool = False,
         voiceflow_conn_id: str = DEFAULT_CONNECTION,
         poll_interval: float = 2.0,
     ) -> None:
         super().__init__()
         self.batch_id = batch_id
         self.answers = None if answers is None else list(answers)
+        if incoming and not (batch_id is None and answers is None):
+            raise ValueError("incoming calls belong to no batch and have no answers: leave batch_id and answers out")
+        self.incoming = incoming
         self.voiceflow_conn_id = voiceflow_conn_id
         self.poll_interval = poll_interval
 
@@ -63,6 +76,7 @@ class VoiceEventTrigger(BaseEventTrigger):
         arguments = {
             "batch_id": self.batch_id,
             "answers": self.answers,
+            "incoming": self.incoming,
             "voiceflow_conn_id": self.voiceflow_conn_id,
             "poll_interval": self.poll_interval,
         }
@@ -74,8 +88,8 @@ class VoiceEventTrigger(BaseEventTrigger):
 
     @classmethod
     def create_shared_stream_producer(cls, kwargs: dict[str, Any]) -> SharedStreamProducer:
-        """Return the reader of the calls that have ended."""
-        return EndedCalls(kwargs)
+        """Return the reader of what this trigger wants."""
+        return CallEvents(kwargs)
 
     async def filter_shared_stream(self, shared_stream: AsyncIterator[Raw]) -> AsyncIterator[TriggerEvent]:
         """Yield an event for each call that the reader gives."""
@@ -88,35 +102,34 @@ class VoiceEventTrigger(BaseEventTrigger):
         yield TriggerEvent(None)  # pyright: ignore[reportUnreachable]
 
 
-class EndedCalls(SharedStreamProducer):
-    """The reader of the calls that have ended. Its place is stored once Airflow has stored their events."""
+class CallEvents(SharedStreamProducer):
+    """The reader of what a trigger wants. Its place is stored once Airflow has stored the events before it."""
 
     def __init__(self, wanted: Mapping[str, Any]) -> None:
         self._wanted = wanted
-        self._reader: OutboxReader | None = None
+        self._reader: EndedCalls | ArrivedCalls | None = None
         self._unconfirmed = 0
-        self._place = 0
+        self._place: Any = None
 
-    async def open_stream(self) -> AsyncIterator[tuple[Raw, int]]:
+    async def open_stream(self) -> AsyncIterator[tuple[Raw, Any]]:
         """Yield each event with its place, without end. If the store fails, begin again at the stored place."""
         hook = VoiceFlowHook(self._wanted["voiceflow_conn_id"])
         while True:
             try:
                 async with shared_queue(hook) as queue:
-                    name = f"airflow/{_reader_name(self._wanted)}/{queue.name}"
-                    reader = OutboxReader(queue.store, queue.name, name=name, since=queue.store.clock.now())
+                    kind = ArrivedCalls if self._wanted.get("incoming") else EndedCalls
+                    reader = self._reader = kind(queue, self._wanted)
                     await reader.open()
-                    self._reader = reader
                     while True:
-                        for event, place in await self._page(queue, reader):
+                        for event, place in await reader.page():
                             self._unconfirmed += 1
                             yield event, place
                         if not self._unconfirmed:
-                            await reader.save(reader.place)
+                            await reader.save_here()
                         is_scanning = reader.is_behind and not self._unconfirmed
                         await asyncio.sleep(0 if is_scanning else self._wanted["poll_interval"])
             except VoiceflowError as error:
-                log.warning("the calls that have ended cannot be read; the trigger tries again: %s", error)
+                log.warning("the events of calls cannot be read; the trigger tries again: %s", error)
                 await asyncio.sleep(AWAY)
 
     async def advance(self, batch: Sequence[AdvanceItem]) -> None:
@@ -124,13 +137,36 @@ class EndedCalls(SharedStreamProducer):
         if not all(item.outcome.is_clean for item in batch):
             raise RuntimeError("Airflow has not stored the event of a call; the trigger begins again before it")
         self._unconfirmed -= len(batch)
-        self._place = max(self._place, batch[-1].broker_payload)
+        last = batch[-1].broker_payload
+        self._place = last if self._place is None else max(self._place, last)
         if self._reader is not None:
             await self._reader.save(self._place)
 
-    async def _page(self, queue: CallQueue, reader: OutboxReader) -> list[tuple[Raw, int]]:
-        events = await reader.page()
-        jobs = await get_jobs(queue.store, [event.job_id for event in events])
+
+class EndedCalls:
+    """Reads the calls of a queue that have ended."""
+
+    def __init__(self, queue: CallQueue, wanted: Mapping[str, Any]) -> None:
+        self._store = queue.store
+        self._wanted = wanted
+        name = f"airflow/{_reader_name(wanted)}/{queue.name}"
+        self._outbox = OutboxReader(queue.store, queue.name, name=name, since=queue.store.clock.now())
+        self.open = self._outbox.open
+        self.save = self._outbox.save
+
+    async def save_here(self) -> None:
+        """Store the place of the last event that was read."""
+        await self.save(self._outbox.place)
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether there may be more to read."""
+        return self._outbox.is_behind
+
+    async def page(self) -> list[tuple[Raw, int]]:
+        """Return the next events that are wanted, with their places."""
+        events = await self._outbox.page()
+        jobs = await get_jobs(self._store, [event.job_id for event in events])
         outcomes = [outcome_of(event, jobs[event.job_id]) for event in events if event.job_id in jobs]
         return [(_shown(outcome), outcome.sequence) for outcome in outcomes if self._is_wanted(outcome)]
 
@@ -139,6 +175,58 @@ class EndedCalls(SharedStreamProducer):
         is_in_batch = batch_id is None or outcome.job.batch_id == batch_id
         is_answered = answers is None or outcome.job.answer in answers
         return outcome.kind is OutcomeKind.ENDED and is_in_batch and is_answered
+
+
+class ArrivedCalls:
+    """Reads the incoming calls of a store."""
+
+    def __init__(self, queue: CallQueue, wanted: Mapping[str, Any]) -> None:
+        self._clock = queue.store.clock
+        self._calls = IncomingCalls(queue.store)
+        self._places = text_records(queue.store, "incoming-place")
+        self._name = f"airflow/{_reader_name(wanted)}"
+        self._place = ""
+        self._saved = ""
+        self.is_behind = True
+
+    async def open(self) -> None:
+        """Go to the stored place; a new reader begins now."""
+        stored = (await self._places.get([self._name])).get(self._name)
+        self._place = self._saved = stored or ""
+        if stored is None:
+            self._place = incoming_place(self._clock.now())
+            await self.save_here()
+
+    async def page(self) -> list[tuple[Raw, str]]:
+        """Return the next calls with their places, but not the newest: another receiver may still store one before."""
+        settled = incoming_place(self._clock.now() - SETTLING)
+        found = await self._calls.after(self._place, limit=PAGE)
+        calls = [(place, call) for place, call in found if place < settled]
+        self.is_behind = len(calls) == PAGE
+        self._place = calls[-1][0] if calls else self._place
+        return [
+            (
+                {
+                    "id": call.session_id,
+                    "session_id": call.session_id,
+                    "source": call.source,
+                    "destination": call.destination,
+                    "at": call.at.isoformat(),
+                },
+                place,
+            )
+            for place, call in calls
+        ]
+
+    async def save(self, place: str) -> None:
+        """Store a new place."""
+        if place != self._saved:
+            await self._places.put({self._name: place})
+        self._saved = place
+
+    async def save_here(self) -> None:
+        """Store the place of the last call that was read."""
+        await self.save(self._place)
 
 
 def _shown(outcome: CallOutcome) -> Raw:
@@ -156,4 +244,5 @@ def _shown(outcome: CallOutcome) -> Raw:
 
 def _reader_name(wanted: Mapping[str, Any]) -> str:
     """Return a name that is the same for the same connection and the same calls."""
-    return digest(wanted["voiceflow_conn_id"], wanted.get("batch_id"), wanted.get("answers"))[:24]
+    calls = (wanted.get("batch_id"), wanted.get("answers"), bool(wanted.get("incoming")))
+    return digest(wanted["voiceflow_conn_id"], *calls)[:24]

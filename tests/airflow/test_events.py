@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Self
@@ -14,7 +16,10 @@ import pytest
 from tests.support.flows import flow
 from tests.support.waiting import until
 from voiceflow_worker import CallQueue, Store, open_store
+from voiceflow_worker.core.callers import IncomingCalls
 from voiceflow_worker.core.outcomes.outbox import places
+from voiceflow_worker.core.ports.record_set import text_records
+from voiceflow_worker.model.reports.events import ActionStatus, CallAction, CallStatus, Direction
 
 events = pytest.importorskip("airflow_provider.triggers.events", exc_type=ImportError)
 pytestmark = pytest.mark.anyio
@@ -39,11 +44,11 @@ class Triggerer:
     """What Airflow does with a trigger: it reads the stream, stores events, and confirms those that it has stored."""
 
     def __init__(self, store: Store, **wanted: Any) -> None:
-        self._places = places(store)
+        self._store, self._places = store, places(store)
         trigger = events.VoiceEventTrigger(poll_interval=0.05, **wanted)
         self.producer = trigger.create_shared_stream_producer(trigger.serialize()[1])
         self._stream = self.producer.open_stream()
-        self._name = f"airflow/{trigger.shared_stream_key()}/"
+        self._name = f"airflow/{trigger.shared_stream_key()}"
 
     async def __aenter__(self) -> Self:
         self._next: Any = asyncio.ensure_future(anext(self._stream))
@@ -51,7 +56,10 @@ class Triggerer:
         return self
 
     async def _has_begun(self) -> bool:
-        return bool(await self._places.all(prefix=self._name))  # a reader stores its first place when it begins
+        stored = (self._places, text_records(self._store, "incoming-place"))
+        return any(
+            [await each.all(prefix=self._name) for each in stored]
+        )  # a reader stores its first place when it begins
 
     async def __aexit__(self, *_: object) -> None:
         self._next.cancel()
@@ -97,6 +105,33 @@ async def test_other_batches_and_answers_are_passed_over_and_not_read_again(stor
         await ended(store, "april", batch_id="april")
         event, _ = await again.take()
         assert event["unique_key"] == "april"
+
+
+async def test_an_incoming_call_is_one_event_however_many_events_8x8_sends_of_it(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(events, "SETTLING", timedelta(0))
+    calls = IncomingCalls(store)
+
+    async def phoned(session: str, **more: Any) -> None:
+        await calls.note(CallStatus(session_id=session, source="+6581234567", destination="+6531234567", **more))
+
+    async with Triggerer(store, incoming=True) as triggerer:
+        for session in ("one", "one", "two"):
+            await phoned(session, direction=Direction.INBOUND)
+        await phoned("three", direction=Direction.OUTBOUND)
+        received = CallAction(session_id="four", call_status=ActionStatus.CALL_RECEIVED)
+        for event in (received, received, replace(received, call_status=ActionStatus.ACTION_COMPLETED)):
+            await calls.note(event)
+        found = [await triggerer.take() for _ in range(3)]
+        assert [(event["session_id"], event["source"]) for event, _ in found] == [
+            ("one", "+6581234567"),
+            ("two", "+6581234567"),
+            ("four", None),
+        ]
+        await triggerer.confirm(found[1][1])
+    async with Triggerer(store, incoming=True) as again:
+        assert (await again.take())[0]["session_id"] == "four"
 
 
 def test_triggers_that_watch_the_same_calls_share_their_reader() -> None:

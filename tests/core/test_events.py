@@ -13,14 +13,30 @@ from tests.support.flows import SOURCE
 from tests.support.voices import ScriptedVoice, created, unknown
 from voiceflow_worker import CallPolicy, Job, JobState, Settler, Store
 from voiceflow_worker.backends.contract.samples import ManualClock, delete
-from voiceflow_worker.core.callers import MOST_PRESSES, VISIT_KEPT, Callers, CallProgress, MenuCall, with_press
+from voiceflow_worker.core.callers import (
+    MOST_PRESSES,
+    VISIT_KEPT,
+    Callers,
+    CallProgress,
+    IncomingCalls,
+    MenuCall,
+    incoming_place,
+    with_press,
+)
 from voiceflow_worker.core.ports.reading import get_jobs
 from voiceflow_worker.core.ports.record_set import text_records
 from voiceflow_worker.core.ports.store import Query
 from voiceflow_worker.core.settling.changes import Sessions
 from voiceflow_worker.core.settling.settle import SummaryResult
 from voiceflow_worker.model.jobs.job import RedialPolicy
-from voiceflow_worker.model.reports.events import CallAction, CallStatus, Direction, RecordingReady, SessionSummary
+from voiceflow_worker.model.reports.events import (
+    ActionStatus,
+    CallAction,
+    CallStatus,
+    Direction,
+    RecordingReady,
+    SessionSummary,
+)
 from voiceflow_worker.model.reports.status import SessionStatus
 from voiceflow_worker.model.reports.verdict import VerdictKind
 from voiceflow_worker.types import KeyPress
@@ -361,3 +377,21 @@ async def test_a_job_finds_what_was_heard_of_its_sessions_and_is_not_moved_by_it
     assert [each.session_id for each in heard.states] == [job.session_id]
     assert len(heard.recordings) == 1
     assert await engine.queue.get(job.id) == job
+
+
+async def test_each_incoming_call_is_kept_once_and_in_the_order_of_arrival(store: Store) -> None:
+    progress, incoming, began = CallProgress(store), IncomingCalls(store), store.clock.now()
+    received = CallAction(session_id="c", call_status=ActionStatus.CALL_RECEIVED, source="+6581234567")
+    for given in (
+        CallStatus(session_id="b", direction=Direction.INBOUND),
+        CallStatus(session_id="b", direction=Direction.INBOUND, call_status="ANSWERED"),
+        CallStatus(session_id="d", direction=Direction.OUTBOUND),
+        CallStatus(session_id="e"),
+    ):
+        await progress.status(given)
+    for action in (received, received, replace(received, session_id="f", call_status=ActionStatus.ACTION_COMPLETED)):
+        await progress.action(action)
+    found = await incoming.after(incoming_place(began), limit=10)
+    assert [call.session_id for _, call in found] == ["b", "c"]
+    assert [call.source for _, call in found] == [None, "+6581234567"]
+    assert [call.session_id for _, call in await incoming.after(found[0][0], limit=10)] == ["c"]

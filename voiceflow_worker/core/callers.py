@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from hashlib import blake2b
 from typing import Any, TypeVar
 from urllib.parse import quote
@@ -15,7 +15,7 @@ from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.identity import job_of
 from voiceflow_worker.core.ports.reading import get_jobs
 from voiceflow_worker.core.ports.record_set import RecordSet, json_records
-from voiceflow_worker.core.ports.store import Absent, Answer, Result, Step, Unit
+from voiceflow_worker.core.ports.store import Absent, Answer, Put, Result, Step, Unit
 from voiceflow_worker.core.ports.trips import Batcher
 from voiceflow_worker.core.settling.changes import Changes, Sessions
 from voiceflow_worker.core.suppression import NAMESPACE as SUPPRESSED
@@ -28,10 +28,13 @@ from voiceflow_worker.model.jobs.job import Job, KeyPress, Post
 from voiceflow_worker.model.jobs.lifecycle import with_post
 from voiceflow_worker.model.jobs.policy import CallPolicy
 from voiceflow_worker.model.numbers.phone import spellings, usual_form
-from voiceflow_worker.model.reports.events import CallAction, CallStatus, Direction, RecordingReady
+from voiceflow_worker.model.reports.events import ActionStatus, CallAction, CallStatus, Direction, RecordingReady
 
 STATES = "call-progress"
 RECORDINGS = "recording"
+
+INCOMING = "incoming-call"
+SEEN = "incoming-session"
 
 STATES_KEPT = timedelta(days=7)
 RECORDINGS_KEPT = timedelta(days=30)
@@ -84,6 +87,53 @@ class _Event:
     value: LegState | Recording
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IncomingCall:
+    """A call to a number of the account. `source` is the caller's number, and `at` when its first event came."""
+
+    session_id: str
+    at: datetime
+    source: str | None = None
+    destination: str | None = None
+
+
+class IncomingCalls:
+    """The incoming calls of the last days, in the order in which their first events came. Methods raise StoreError."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._calls = json_records(store, INCOMING, IncomingCall, keep_for=STATES_KEPT)
+
+    async def note(self, event: CallStatus | CallAction) -> None:
+        """Store the call that this event is about, unless an earlier event did, or it is no incoming call."""
+        is_received = isinstance(event, CallAction) and event.call_status is ActionStatus.CALL_RECEIVED
+        is_incoming = event.direction is Direction.INBOUND if event.direction is not None else is_received
+        # Of the actions, only the first: each further key press would cost a trip to the store.
+        if event.session_id is None or not is_incoming or (isinstance(event, CallAction) and not is_received):
+            return
+        now = self._store.clock.now()
+        call = IncomingCall(session_id=event.session_id, at=now, source=event.source, destination=event.destination)
+        session, until = quote(event.session_id, safe=""), now + STATES_KEPT
+        unit = Unit(
+            needs=(Absent(SEEN, (session,)),),
+            puts=(
+                Put(SEEN, session, "", until),
+                Put(INCOMING, f"{incoming_place(now)}/{session}", self._calls.text(call), until),
+            ),
+        )
+        await self._store.write(Step(units=(unit,)), now=now)
+
+    async def after(self, place: str, *, limit: int) -> list[tuple[str, IncomingCall]]:
+        """The calls behind a place, each with its own place."""
+        page = await self._calls.page(after=place, limit=limit)
+        return [(key, call) for key, call in page if call is not None]
+
+
+def incoming_place(at: datetime) -> str:
+    """The place in front of the incoming calls that came at this time or later."""
+    return at.astimezone(UTC).strftime("%Y%m%dT%H%M%S.%f")
+
+
 class CallProgress:
     """Stores the events of sessions and finds them again. Events may be repeated, and may come in any order.
 
@@ -95,12 +145,14 @@ class CallProgress:
         self._clock = store.clock
         self._states = json_records(store, STATES, LegState, keep_for=STATES_KEPT)
         self._recordings = json_records(store, RECORDINGS, Recording, keep_for=recordings_for)
+        self._incoming = IncomingCalls(store)
         self._batcher: Batcher[_Event, bool] = Batcher(self._write)
 
     async def status(self, event: CallStatus) -> bool:
         """Store a call status event (VCS). Returns False for an event without a session: it is not stored."""
         if event.session_id is None:
             return False
+        await self._incoming.note(event)
         state = LegState(
             session_id=event.session_id,
             at=event.timestamp or self._clock.now(),
@@ -114,6 +166,11 @@ class CallProgress:
         )
         same = (event.event_id, event.call_id, event.call_status, event.timestamp)
         return await self._keep(self._states, state, same)
+
+    async def action(self, event: CallAction) -> bool:
+        """Store the incoming call that a call action event (VCA) begins. Other actions are the menus' own."""
+        await self._incoming.note(event)
+        return True
 
     async def recording(self, event: RecordingReady) -> bool:
         """Store a recording event (VRU). Returns False for an event without a session: it is not stored."""

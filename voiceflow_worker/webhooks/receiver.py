@@ -177,8 +177,7 @@ class Receiver:
             case RecordingReady():
                 return await self.progress.recording(event)
             case CallAction():
-                pass
-        return True
+                return await self.progress.action(event)
 
     def _not_stored(self, event: Event, why: str) -> WebhookAnswer:
         self.metrics.store_failures.inc()
