@@ -1,0 +1,77 @@
+"""One filter of calls, for commands and pages."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from tests.support.plain_jobs import NOW, a_job
+from voiceflow_worker.core.ports import Order
+from voiceflow_worker.model.jobs.job import JobState
+from voiceflow_worker.model.jobs.totals import OUTCOME, STATE, Totals
+from voiceflow_worker.service.call_filter import CallFilter, person_of
+
+ANA = a_job(data={"name": "Ana Lim"})
+LATER = NOW + timedelta(minutes=1)
+
+
+@pytest.mark.parametrize(
+    ("text", "fields"),
+    [
+        ("+65 8765 4321", {"number": "+6587654321"}),
+        ("6587654321", {"number": "+6587654321"}),
+        ("4321", {"part": "4321"}),
+        ("ana", {"part": "ana"}),
+        ("+12", {"part": "+12"}),
+    ],
+)
+def test_a_person_is_found_by_a_whole_number_or_by_a_part(text: str, fields: dict[str, str]) -> None:
+    assert person_of(text) == fields
+
+
+@pytest.mark.parametrize(
+    ("fields", "passes"),
+    [
+        ({"part": "LIM"}, True),
+        ({"part": "lin"}, False),
+        ({"part": "4321"}, True),
+        ({"part": "04321"}, True),
+        ({"part": "4322"}, False),
+        ({"begin": ANA.touched_at}, True),
+        ({"begin": ANA.touched_at + timedelta(seconds=1)}, False),
+        ({"end": ANA.touched_at}, False),
+        ({"end": LATER, "part": "ana"}, True),
+        ({"answer": "yes"}, False),
+    ],
+)
+def test_what_stores_cannot_look_up_is_judged_call_by_call(fields: dict[str, Any], passes: bool) -> None:
+    lets_pass = CallFilter(**fields).lets_pass
+    assert lets_pass is not None
+    assert lets_pass(ANA) is passes
+
+
+def test_stores_look_up_the_rest() -> None:
+    wanted = CallFilter(states=frozenset({JobState.FAILED}), batch="march", number="+6587654321")
+    query = wanted.query("q", order=Order.NEWEST, limit=7)
+    assert wanted.lets_pass is None
+    assert (query.queue, query.states, query.batch_id, query.destination, query.order, query.limit) == (
+        "q", frozenset({JobState.FAILED}), "march", "+6587654321", Order.NEWEST, 7,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("fields", "may_have"),
+    [
+        ({}, True),
+        ({"states": frozenset({JobState.COMPLETED})}, True),
+        ({"states": frozenset({JobState.QUEUED})}, False),
+        ({"outcomes": frozenset({"BUSY"})}, False),
+        ({"answer": "yes"}, False),
+        ({"answer": "-"}, False),
+    ],
+)
+def test_totals_tell_where_no_call_can_be(fields: dict[str, Any], may_have: bool) -> None:
+    totals = Totals(live={STATE + JobState.COMPLETED: 1, f"{OUTCOME}COMPLETED": 1})
+    assert CallFilter(**fields).may_have(totals) is may_have
