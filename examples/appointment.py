@@ -60,9 +60,8 @@ move.on("1", result="moved", goto=End("Thank you, {{name}}. See you {{other_time
 move.on("2", result="asked for us", goto=CallFlow.bridge(source=OURS, destination=DESK))
 move.on("9", goto=BACK)
 
-UNANSWERED = RedialPolicy(
-    on=frozenset({SessionStatus.NO_ANSWER, SessionStatus.BUSY}), limit=2, after=timedelta(minutes=15)
-)
+LATER = timedelta(minutes=15)
+UNANSWERED = RedialPolicy(on=frozenset({SessionStatus.NO_ANSWER, SessionStatus.BUSY}), limit=2, after=LATER)
 
 # -- the menus in use -------------------------------------------------------------------------------------------------
 
@@ -90,7 +89,7 @@ async def try_out(store: Store) -> Sandbox:
         menu=appointment,
         source=OURS,
         valid_for=timedelta(hours=4),
-        redial=replace(UNANSWERED, after=UNANSWERED.after / SPEED),
+        redial=replace(UNANSWERED, after=LATER / SPEED),
     )
     await enqueue_file(CallQueue(store), CAMPAIGN, options, now=store.clock.now())
     receiver = receiver_app(store, secret=AUTHORIZATION, on_event=MenuEvents(store, appointment))

@@ -6,6 +6,7 @@ from contextlib import suppress
 from datetime import timedelta
 from ipaddress import ip_network
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -15,8 +16,10 @@ from pydantic import SecretStr
 
 from tests.support.company_proxy import AUTHORITY
 from tests.support.company_proxy import CERTIFICATE as COMPANY
-from voiceflow_worker.errors import SettingsError
+from voiceflow_worker.core.worker import WorkerOptions
+from voiceflow_worker.errors import InvalidInputError, SettingsError
 from voiceflow_worker.model.jobs.policy import CallPolicy, OutcomeSource, PersonLimit
+from voiceflow_worker.model.reports.status import SessionStatus
 from voiceflow_worker.model.text.web_address import Proxy, is_among, read_hosts
 from voiceflow_worker.setting_kinds import parse_duration
 from voiceflow_worker.settings import load_settings, unknown_variables
@@ -336,6 +339,29 @@ class TestRedial:
         assert settings.redial_on == ("BUSY", "ERROR", "FAILED")
         assert (settings.redial_max, settings.redial_after) == (2, timedelta(hours=1))
 
+    @pytest.mark.parametrize("text", ["busy=5m,failed=2h", " BUSY = 300s , failed = 120m "])
+    def test_each_outcome_may_have_its_own_wait(self, text: str) -> None:
+        failures = dict.fromkeys((SessionStatus.ERROR, SessionStatus.FAILED), timedelta(hours=2))
+        waits = {SessionStatus.BUSY: timedelta(minutes=5), **failures}
+        settings = load_settings(redial_on="busy,failed", redial_after=text)
+        assert settings.redial_after == waits
+        (shown,) = (each.value for each in settings.shown() if each.variable == "VOICEFLOW_REDIAL_AFTER")
+        assert load_settings(redial_after=shown).redial_after == waits
+
+    @pytest.mark.parametrize(
+        ("text", "said"),
+        [
+            ("busy=5m,5m", "'5m' is not an outcome"),
+            ("busy=5", "'5' is no wait after busy: it has no unit"),
+            ("busy=", "'' is no wait after busy"),
+            ("busy=5m,unreached=1h", "busy has two waits; keep one"),
+            ("completed=5m", "the person was reached"),
+            ("no_answer=1h", "--redial-on (given directly) and --redial-after (given directly): busy has no wait"),
+        ],
+    )
+    def test_a_wait_that_cannot_be_meant_is_refused(self, text: str, said: str) -> None:
+        assert said in told(redial_on="busy", redial_after=text)
+
     @pytest.mark.parametrize(
         ("text", "said"),
         [
@@ -576,6 +602,25 @@ def test_any_other_duration_needs_a_unit(monkeypatch: pytest.MonkeyPatch, name: 
         load_settings()
     monkeypatch.setenv(f"VOICEFLOW_{name}", "30m")
     assert getattr(load_settings(), name.lower()) == timedelta(minutes=30)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (
+            {"reserve": 5},
+            "--reserve (given directly): 5 cannot be kept for urgent calls, because there is no most number",
+        ),
+        ({"reserve": 5, "max_active": 5}, "because 5 calls may be open: give a smaller reserve"),
+        ({"reserve": 6, "max_active": 5}, "because 5 calls may be open"),
+        ({"reserve": -1, "max_active": 5}, "greater than or equal to 0"),
+    ],
+)
+def test_a_reserve_is_smaller_than_the_cap(options: dict[str, Any], said: str) -> None:
+    assert said in told(**options)
+    assert load_settings(reserve=4, max_active=5).reserve == 4
+    with pytest.raises(InvalidInputError):
+        WorkerOptions(**options)
 
 
 def test_the_span_of_attempts_for_a_person_needs_a_unit(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -34,10 +34,18 @@ from pydantic import (
 from pydantic_settings import BaseSettings, DotEnvSettingsSource, EnvSettingsSource
 
 from voiceflow_worker.errors import SettingsError
-from voiceflow_worker.model.jobs.policy import PersonLimit, read_person_limit, redial_words
+from voiceflow_worker.model.jobs.policy import (
+    PersonLimit,
+    RedialWait,
+    read_person_limit,
+    read_redial_after,
+    redial_words,
+    reserve_problem,
+    write_redial_after,
+)
 from voiceflow_worker.model.text.printable import without_secrets
 from voiceflow_worker.model.text.web_address import Proxy, read_base_url, read_notify_url, read_proxy
-from voiceflow_worker.model.text.wording import read_rate, why_unreadable, write_duration
+from voiceflow_worker.model.text.wording import read_rate, why_unreadable
 from voiceflow_worker.setting_kinds import (
     CertificateFile,
     Count,
@@ -263,6 +271,8 @@ class Settings(BaseModel):
     rate: Annotated[float | None, BeforeValidator(read_rate)] = 10.0
     """Calls per second over all workers of the queue; None is unlimited."""
     max_active: Count | None = None
+    reserve: Annotated[int, Field(ge=0)] = 0
+    """How many of the most open calls are kept for calls of a priority above 0."""
     max_per_person: Annotated[PersonLimit | None, BeforeValidator(read_person_limit)] = None
     """The most attempts to call one person within a span of time, over all batches of the queue."""
     redial_on: Annotated[tuple[str, ...], BeforeValidator(redial_words)] = ()
@@ -291,7 +301,7 @@ class Settings(BaseModel):
     shared_numbers: Numbers = ()
     """Numbers to which many calls may bridge at once."""
     redial_max: Annotated[int, Field(ge=0)] = 1
-    redial_after: Duration = timedelta(minutes=30)
+    redial_after: Annotated[RedialWait, BeforeValidator(read_redial_after)] = timedelta(minutes=30)
     connect_timeout: PositiveTimeout = timedelta(seconds=5)
     read_timeout: PositiveTimeout = timedelta(seconds=30)
     lease: PositiveTimeout = timedelta(seconds=60)
@@ -327,6 +337,9 @@ class Settings(BaseModel):
             # `from None`, because pydantic's own error could show a secret.
             raise SettingsError(_sentence(error, given)) from None
         settings._given = given  # noqa: SLF001 (its own class)
+        _check_redials(settings)
+        if problem := reserve_problem(settings.reserve, settings.max_active):
+            raise SettingsError(f"{settings.place_of('reserve')}: {problem}")
         _check_plain_http(given)
         return settings
 
@@ -449,12 +462,23 @@ def _shown_value(name: str, value: object) -> str:
             return "(hidden)"
         case bool():
             return "yes" if value else "no"
-        case timedelta():
-            return write_duration(value)
+        case timedelta() | Mapping():
+            return write_redial_after(cast("RedialWait", value))
         case tuple():
             return ", ".join(map(str, cast("tuple[object, ...]", value)))
         case _:
             return _shown_text(name, str(value))
+
+
+def _check_redials(settings: Settings) -> None:
+    """Raise SettingsError if an outcome to call again after has no wait."""
+    if lacks := [
+        on
+        for on in settings.redial_on
+        if isinstance(settings.redial_after, Mapping) and on not in settings.redial_after
+    ]:
+        where = " and ".join(filter(None, map(settings.place_of, ("redial_on", "redial_after"))))
+        raise SettingsError(f"{where}: {', '.join(lacks).lower()} has no wait before its redial: give it one")
 
 
 def _check_plain_http(given: Mapping[str, _Given]) -> None:

@@ -49,7 +49,7 @@ async def resume_redial(queue: CallQueue, job: Job) -> Job | None:
     """Go on with a redial that a task cancelled, when it would have been due. None if it cannot be made any more."""
     last = job.last_post
     ended = None if last is None else (last.outcome.ended_at if last.outcome is not None else None) or last.answered_at
-    due = None if ended is None or job.redial is None else ended + job.redial.after
+    due = None if ended is None or job.redial is None else ended + job.redial.wait(job.outcome_status)
     try:
         return await queue.redial(job.id, note=RESUMED, post=job.post_count, not_before=due)
     except IllegalMoveError:

@@ -239,6 +239,11 @@ class LeasesIgnoreLimits(LeasesIgnore):
     overlooked = "limit"
 
 
+class LeasesForgetTheReserve(Memory):
+    def _room(self, queue: str, now: datetime) -> tuple[int, int]:
+        return (super()._room(queue, now)[0],) * 2
+
+
 class LeasesIgnoreTheirBatch(Memory):
     def lease(self, queue: str, **rest: Any) -> list[Job]:
         return super().lease(queue, **{**rest, "batch": None})
@@ -361,6 +366,7 @@ MUTATIONS: dict[type[Memory | MemoryStore], str] = {
     AnswersStayInTheLine: "test_a_caller_that_gave_up_leaves_its_answer_to_nobody",
     LeasesIgnoreGates: "test_a_closed_gate_keeps_its_jobs_back",
     LeasesIgnoreLimits: "test_no_more_calls_are_open_than_allowed",
+    LeasesForgetTheReserve: "test_some_of_the_open_calls_are_kept_for_urgent_ones",
     LeasesIgnoreTheirBatch: "test_a_batch_can_be_leased_alone",
     LeasesTakeWhatExpired: "test_what_is_no_longer_valid_is_left_to_the_sweep",
     LeasesAreNotCounted: "test_a_leased_job_is_its_workers_until_the_lease_ends",

@@ -54,6 +54,9 @@ def previewed(path: Path, options: PreviewOptions | None = None, **more: object)
 def test_calls_are_counted_and_the_first_texts_and_the_longest_are_as_they_will_be_spoken(tmp_path: Path) -> None:
     found = previewed(file_of(tmp_path, TABLE))
     assert (found.calls, dict(found.countries)) == (4, {"SG": 3, "ID": 1})
+    assert dict(found.sources) == {"+6531234567": 4}
+    by_country = previewed(file_of(tmp_path, TABLE), source="SG=+6531234567,*=+12025550123")
+    assert ("called from", "4: +6531234567 3, +12025550123 1") in by_country.in_words()
     assert (found.duplicates, found.bad) == (1, 1)
     assert [(each.row, each.speech.text) for each in found.texts] == [
         (2, "Hello Ana."),

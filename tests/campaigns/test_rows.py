@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -12,9 +13,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.campaigns.reading import NOW, OPTIONS, file_of, read, requests, told
+from voiceflow_worker import CallFlow
+from voiceflow_worker.campaigns.calls.request import ReadRow
+from voiceflow_worker.campaigns.calls.template import FlowTemplate
 from voiceflow_worker.campaigns.calls.values import SeenKeys, row_key
 from voiceflow_worker.campaigns.campaign_rows import open_campaign
-from voiceflow_worker.errors import CampaignFileError
+from voiceflow_worker.errors import CampaignFileError, InvalidInputError
 from voiceflow_worker.finding import Remedy
 from voiceflow_worker.model.flows.callflow import EncodedBody
 
@@ -229,3 +233,47 @@ def test_a_key_that_the_file_had_before_is_found_among_thousands() -> None:
     assert not any(seen.first(key, row=row, digest=f"{row:032x}") for row, key in enumerate(keys, 2))
     assert seen.first(keys[3000], row=9000, digest=f"{3002:032x}") == (3002, True)
     assert seen.first(keys[4999], row=9001, digest=f"{1 << 70:032x}") == (5001, False)
+
+
+TABLE_OF_SOURCES = "SG=+6531234567,MY=+60321234567"
+BY_COUNTRY = replace(OPTIONS, source=TABLE_OF_SOURCES)
+OF_ITS_OWN = FlowTemplate.parse(
+    CallFlow.call("+6587654321", source="+442071838750").say("{{name}}", voice_profile="en-GB-X").hangup().to_body(),
+    name="own.json",
+)
+
+
+def called_from(rows: list[ReadRow]) -> list[str | None]:
+    return [None if row.call is None else row.call.source for row in rows]
+
+
+def test_each_person_is_called_from_the_number_of_their_country(tmp_path: Path) -> None:
+    table = "destination,name,source\n+6587654321,Ana,\n+60123456789,Aisha,\n+12125550123,Jo,\n"
+    rows = read(file_of(tmp_path, table), BY_COUNTRY)
+    assert called_from(rows) == ["+6531234567", "+60321234567", None]
+    ((row, column, _, message),) = told(rows)
+    assert (row, column) == (4, "source")
+    assert message.endswith("there are numbers for SG, MY; add US=… or *=…")
+    for cell, source in (("+442071838750", "+442071838750"), ('"GB=+442071838750,*=+12025550123"', "+12025550123")):
+        rows = read(file_of(tmp_path, table.replace("Jo,", f"Jo,{cell}")), BY_COUNTRY)
+        assert called_from(rows) == ["+6531234567", "+60321234567", source]
+    rows = read(
+        file_of(tmp_path, table.replace("Jo,", "Jo,GB=+442071838750")), replace(BY_COUNTRY, template=OF_ITS_OWN)
+    )
+    assert called_from(rows) == ["+442071838750", "+442071838750", None]
+    assert "add US=… or *=…" in told(rows)[0][3]
+
+
+def test_a_body_without_a_source_gets_that_of_its_country(tmp_path: Path) -> None:
+    hangup = {"action": "hangup"}
+    calls = [{"destination": number} for number in ("8765 4321", "+60123456789", "1")]
+    lines = "".join(json.dumps({"callflow": [{"action": "makeCall", "params": each}, hangup]}) + "\n" for each in calls)
+    rows = read(file_of(tmp_path, lines, "bodies.jsonl"), replace(BY_COUNTRY, template=None, country="SG"))
+    assert called_from(rows) == ["+6531234567", "+60321234567", None]
+    assert [message.partition(" ")[0] for _, _, _, message in told(rows)] == ["depends", "invalid"]
+
+
+@pytest.mark.parametrize("source", ["SG=", "XX=+6531234567", "SG=31234567"])
+def test_a_table_of_sources_that_is_wrong_refuses_the_file(tmp_path: Path, source: str) -> None:
+    with pytest.raises(InvalidInputError):
+        read(file_of(tmp_path, "destination,name\n+6587654321,Ana\n"), replace(OPTIONS, source=source))

@@ -17,6 +17,7 @@ from tests.console.signing_in import OPERATORS, READERS, Form, signed_in
 from voiceflow_worker import CallQueue, Campaign, InvalidInputError, Job, Store, load_settings, open_store
 from voiceflow_worker.core.settling.holds import stop_rules
 from voiceflow_worker.ivr.loading import load_menus
+from voiceflow_worker.model.jobs.policy import write_redial_after
 from voiceflow_worker.webhooks import receiver_app
 from voiceflow_worker.webhooks.menu_events import MenuEvents
 
@@ -114,7 +115,7 @@ def of(job: Job) -> dict[str, Any]:
         "valid_until": job.valid_until.isoformat() if job.valid_until else None,
         "window": str(job.window) if job.window else None,
         "time_zone": job.time_zone,
-        "redial": redial and (sorted(redial.on), redial.limit, redial.after.total_seconds()),
+        "redial": redial and (sorted(redial.on), redial.limit, write_redial_after(redial.after)),
         "menu": job.menu,
         "data": job.data,
     }
@@ -127,7 +128,7 @@ CASES: dict[str, tuple[Fields, Fields, dict[str, Any]]] = {
         {
             "source": "+6531111111",
             "voice": "en-IE-EmilyNeural",
-            "redial": (["BUSY"], 3, 1800.0),
+            "redial": (["BUSY"], 3, "30m"),
             "batch": "people",
             "priority": 0,
             "window": None,
@@ -137,14 +138,14 @@ CASES: dict[str, tuple[Fields, Fields, dict[str, Any]]] = {
         {"SOURCE": "+6531111111", "VOICE_PROFILE": "en-IE-EmilyNeural", "REDIAL_ON": "busy", "REDIAL_MAX": "3"},
         {
             **WORDS, **READ, **SOURCE, **LATER, "valid_for": "2h", "batch": "march", "priority": "7",
-            "window": "09:00-20:00", "days": "mon,thu", "holidays": "SG,MY", "redial_on": "no_answer",
-            "redial_max": "2", "redial_after": "5m", "stop_after_refused": "4", "stop_after_cost": "12.5",
-            "stop_if_answer_rate_below": "5%/200",
+            "window": "09:00-20:00", "days": "mon,thu", "holidays": "SG,MY", "redial_on": "no_answer,busy",
+            "redial_max": "2", "redial_after": "busy=5m,no_answer=2h", "stop_after_refused": "4",
+            "stop_after_cost": "12.5", "stop_if_answer_rate_below": "5%/200",
         },
         {
             "source": "+6531234567",
             "voice": "en-US-JennyNeural",
-            "redial": (["NO_ANSWER"], 2, 300.0),
+            "redial": (["BUSY", "NO_ANSWER"], 2, "busy=5m,no_answer=2h"),
             "batch": "march",
             "priority": 7,
             "window": "09:00-20:00 mon,thu SG,MY",
@@ -162,7 +163,7 @@ CASES: dict[str, tuple[Fields, Fields, dict[str, Any]]] = {
         {
             "menu": "ask",
             "voice": "de-DE-KatjaNeural",
-            "redial": (["BUSY"], 0, 1800.0),
+            "redial": (["BUSY"], 0, "30m"),
             "valid_until": "2099-12-31T04:00:00+00:00",
         },
     ),

@@ -7,6 +7,7 @@ from tests.cli.stored import url_of, within
 from tests.cli.test_enqueue import written
 from tests.support.engine import Engine
 from voiceflow_worker import Job
+from voiceflow_worker.model.jobs.policy import write_redial_after
 
 SAY = ("--say", "Hello {{name}}", "--source", "+6531234567", "--voice-profile", "en-IE-EmilyNeural")
 PEOPLE = "destination,name\n+6587654321,Ana\n+6587654322,Ben\n"
@@ -106,24 +107,25 @@ def test_an_option_that_is_wrong_keeps_the_file_out(voiceflow: Program, options:
         (
             "",
             "--redial-on unreached --redial-max 2 --redial-after 10m",
-            (["BUSY", "CANCELED", "NO_ANSWER"], 2, 600.0),
+            (["BUSY", "CANCELED", "NO_ANSWER"], 2, "10m"),
         ),
-        ("REDIAL_ON=busy REDIAL_MAX=3 REDIAL_AFTER=1h", "", (["BUSY"], 3, 3600.0)),
-        ("REDIAL_ON=busy REDIAL_MAX=3", "--redial-on failed", (["ERROR", "FAILED"], 3, 1800.0)),
-        ("REDIAL_ON=busy", "--redial-max 0", (["BUSY"], 0, 1800.0)),
+        ("REDIAL_ON=busy REDIAL_MAX=3 REDIAL_AFTER=1h", "", (["BUSY"], 3, "1h")),
+        ("REDIAL_ON=busy REDIAL_MAX=3", "--redial-on failed", (["ERROR", "FAILED"], 3, "30m")),
+        ("REDIAL_ON=busy", "--redial-max 0", (["BUSY"], 0, "30m")),
+        ("REDIAL_ON=busy,error REDIAL_AFTER=busy=5m,failed=2h", "", (["BUSY", "ERROR"], 1, "busy=5m,error=2h")),
     ],
-    ids=["none", "options", "settings", "both", "none by an option"],
+    ids=["none", "options", "settings", "both", "none by an option", "by outcome"],
 )
 def test_options_win_and_settings_fill_in(
     voiceflow: Program,
     monkeypatch: pytest.MonkeyPatch,
     settings: str,
     options: str,
-    policy: tuple[list[str], int, float] | None,
+    policy: tuple[list[str], int, str] | None,
 ) -> None:
     """Which policy of redials a call is enqueued with."""
     for each in settings.split():
-        monkeypatch.setenv(*f"VOICEFLOW_{each}".split("="))
+        monkeypatch.setenv(*f"VOICEFLOW_{each}".split("=", 1))
     redial = enqueued(voiceflow, *options.split()).redial
-    found = redial and (sorted(status.value for status in redial.on), redial.limit, redial.after.total_seconds())
+    found = redial and (sorted(status.value for status in redial.on), redial.limit, write_redial_after(redial.after))
     assert found == policy

@@ -44,7 +44,10 @@ SUPPRESSION_FORMS = [
     "[]",
     "",
 ]
-LIMIT_FORMS = ["10 1 - 5", "", "fast 1 -", "10 1 many", "nan 1 -", "-1 1 -", "10 0 -", '{"rate": 10}']
+LIMIT_FORMS = [
+    "10 1 - 0 5", "10 1 -", "", "fast 1 - 0", "10 1 many 0", "nan 1 - 0", "-1 1 - 0", "10 0 - 0",
+    "10 1 - -1", '{"rate": 10}',
+]  # fmt: skip
 
 
 async def put(store: Store, namespace: str, key: str, value: str) -> None:

@@ -93,7 +93,7 @@ class _Rules(Bench):
                 )
             else:
                 attempts += 1
-                if pause < policy.after.total_seconds():
+                if pause < policy.wait(SessionStatus(before["outcome"])).total_seconds():
                     self.found(f"TOO SOON: {asked.key} rang again after {pause:.3f} s", *self._story(asked))
         return -(-len(rings) // attempts) if attempts else 0
 

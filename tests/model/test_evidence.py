@@ -25,6 +25,7 @@ from tests.support.plain_jobs import (
     placed,
     sending,
 )
+from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.model.jobs import lifecycle
 from voiceflow_worker.model.jobs.evidence import answered, found_placed, mismatched, summarised
 from voiceflow_worker.model.jobs.job import Job, JobState, NoteKind, RedialPolicy
@@ -508,6 +509,26 @@ class TestRedials:
         for status in SessionStatus:
             after = summary(sending(redial=self.plan()), outcome(status))
             assert (after.state is S.QUEUED) is (status in self.plan().on)
+
+    def test_each_outcome_may_have_a_wait_of_its_own(self) -> None:
+        waits = {SessionStatus.BUSY: MINUTE, SessionStatus.NO_ANSWER: HOUR}
+        for status, wait in waits.items():
+            job = sending(redial=self.plan(after=waits))
+            assert summary(job, outcome(status)).due_at == NOW + wait
+
+    @pytest.mark.parametrize(
+        ("waits", "why"),
+        [
+            ({SessionStatus.BUSY: MINUTE}, "no_answer has no wait"),
+            (dict.fromkeys([*SessionStatus], MINUTE), "error has a wait, but gets no redial"),
+            ({SessionStatus.BUSY: MINUTE, SessionStatus.NO_ANSWER: -MINUTE}, "after >= 0"),
+        ],
+    )
+    def test_waits_are_for_the_outcomes_that_are_redialled(
+        self, waits: dict[SessionStatus, timedelta], why: str
+    ) -> None:
+        with pytest.raises(InvalidInputError, match=why):
+            self.plan(after=waits)
 
     def test_it_ends_with_the_last_redial(self) -> None:
         job = a_job(redial=self.plan())

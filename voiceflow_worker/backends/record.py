@@ -10,7 +10,7 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import orjson
 
@@ -173,8 +173,10 @@ def readable(rows: Iterable[Row], read: Callable[[Row], Job]) -> Iterator[Job]:
 
 
 _write = writer(Job, _NAMES)
+_policy_record = writer(RedialPolicy)
 _PLAIN: Mapping[type, Callable[[Any], Any]] = {
-    **{each: writer(each) for each in (Post, KeyPress, Note, RedialPolicy)},
+    **{each: writer(each) for each in (Post, KeyPress, Note)},
+    RedialPolicy: lambda policy: {**_policy_record(policy), "after": _waits(policy.after)},
     Outcome: outcome_record,
     Charge: charge_record,
     CallWindow: str,
@@ -188,6 +190,12 @@ def _plain(value: object) -> Any:
     return value.isoformat() if isinstance(value, datetime) else _PLAIN[type(value)](value)
 
 
+def _waits(after: timedelta | Mapping[SessionStatus, timedelta]) -> object:
+    if isinstance(after, timedelta):
+        return after
+    return {status.value: wait for status, wait in after.items()}
+
+
 def _several(of: Callable[[dict[str, Any]], Row]) -> Callable[[list[dict[str, Any]]], tuple[Row, ...]]:
     return lambda records: tuple([of(record) for record in records])
 
@@ -199,8 +207,12 @@ def _redial(record: dict[str, Any]) -> RedialPolicy:
 @lru_cache(maxsize=256)
 def _policy(text: str) -> RedialPolicy:
     record = loads(text)
-    on, after = frozenset(map(SessionStatus, record.pop("on"))), timedelta(microseconds=record.pop("after"))
-    return RedialPolicy(on=on, after=after, **record)
+    on, after = frozenset(map(SessionStatus, record.pop("on"))), record.pop("after")
+    if isinstance(after, dict):
+        waits = cast("dict[str, int]", after)
+        own = {SessionStatus(status): wait * _MICROSECOND for status, wait in waits.items()}
+        return RedialPolicy(on=on, after=own, **record)
+    return RedialPolicy(on=on, after=after * _MICROSECOND, **record)
 
 
 def _check(record: Mapping[str, Any]) -> None:

@@ -23,14 +23,24 @@ from voiceflow_worker.campaigns.files.json_rows import LARGEST_DOCUMENT
 from voiceflow_worker.campaigns.files.rows import FileKind
 from voiceflow_worker.campaigns.preview import PreviewOptions, PriceTable
 from voiceflow_worker.core.ports.reading import limits_of
+from voiceflow_worker.core.ports.store import Limits
 from voiceflow_worker.core.queue import CallQueue
 from voiceflow_worker.errors import CampaignFileError, InvalidInputError
 from voiceflow_worker.finding import Finding, Remedy
 from voiceflow_worker.model.flows.actions import MAX_ID_CHARACTERS
 from voiceflow_worker.model.jobs.admission import priority_problem
 from voiceflow_worker.model.jobs.job import RedialPolicy
-from voiceflow_worker.model.jobs.policy import StopRules, read_answer_rate, read_cost, read_redial_on, redial_policy
+from voiceflow_worker.model.jobs.policy import (
+    RedialWait,
+    StopRules,
+    read_answer_rate,
+    read_cost,
+    read_redial_after,
+    read_redial_on,
+    redial_policy,
+)
 from voiceflow_worker.model.numbers.reading import read_number
+from voiceflow_worker.model.numbers.sources import read_sources
 from voiceflow_worker.model.text.wording import in_words, read_duration, read_rate
 from voiceflow_worker.model.times import DateOrder, read_time, read_zone
 from voiceflow_worker.model.window import CallWindow
@@ -105,7 +115,7 @@ class Campaign:
         """
         reader = _Reader(_merged(given, named), settings, named, now or datetime.now(UTC))
         options = reader.options(menus)
-        assumptions = reader.assumptions(options.time_zone)
+        assumptions = reader.assumptions(options.time_zone, priority=options.priority)
         campaign = cls(
             options=options,
             file=reader.read("file", lambda value: reader.path("file", value)),
@@ -160,7 +170,7 @@ class Campaign:
         if limits is None or limits.are_unreadable:
             return self.assumptions
         rate = self.assumptions.rate if self.assumes_rate else limits.rate
-        return replace(self.assumptions, rate=rate, max_active=limits.max_active)
+        return replace(self.assumptions, rate=rate, max_active=_open_to(limits, self.options.priority))
 
     async def _run(
         self,
@@ -180,6 +190,12 @@ class Campaign:
             raise InvalidInputError("the campaign has no people: give a file or rows")
         how |= {"rejects": self.rejects, "progress": progress, "warn": warn}
         return await enqueue_file(queue, self.file, self.options, **how)
+
+
+def _open_to(limits: Limits, priority: int) -> int | None:
+    """The most open calls of this priority."""
+    kept = 0 if priority > 0 else limits.reserve
+    return None if limits.max_active is None else limits.max_active - kept
 
 
 @dataclass(frozen=True, slots=True)
@@ -334,7 +350,7 @@ class _Reader:
             template=template,
             menu=menu or self.read("menu", _text),
             voice_profile=self.read("voice_profile", _text) or self.default("voice_profile"),
-            source=self.read("source", lambda value: _source(_text(value), country)) or self.default("source"),
+            source=self.read("source", lambda value: _source(value, country)) or self.default("source"),
             country=country,
             batch_id=self.read("batch", _batch),
             valid_for=self.read("valid_for", _duration),
@@ -352,11 +368,13 @@ class _Reader:
             date_order=self.read("date_order", lambda value: DateOrder(_one_of(DateOrder, value))),
         )
 
-    def assumptions(self, time_zone: str | None) -> PreviewOptions:
+    def assumptions(self, time_zone: str | None, *, priority: int) -> PreviewOptions:
         """The assumptions of a preview."""
         return PreviewOptions(
             rate=self.read("rate", lambda value: read_rate(_text(value))) if self.has("rate") else self.default("rate"),
-            max_active=self.default("max_active"),
+            max_active=_open_to(
+                Limits(max_active=self.default("max_active"), reserve=self.default("reserve")), priority
+            ),
             seconds=self.read("assume_seconds", _seconds),
             prices=self.read("prices", lambda value: PriceTable.load(self.path("prices", value))),
             time_zone=time_zone,
@@ -412,7 +430,7 @@ class _Reader:
         """The policy of the fields, completed by the settings; None if neither asks for redials."""
         on = self.read("redial_on", lambda value: read_redial_on(_words(value)))
         limit = self.read("redial_max", _whole)
-        after = self.read("redial_after", _duration)
+        after = self.read("redial_after", _redial_after)
         said = [name for name in REDIALS if self.has(name)]
         if (not said and not self.default("redial_on")) or self.problems:
             return None
@@ -422,6 +440,7 @@ class _Reader:
                 self.default("redial_on") if on is None else (each.value for each in on),
                 limit=self.default("redial_max") if limit is None else limit,
                 after=self.default("redial_after") if after is None else after,
+                spare=after is None,
             )
 
         return self.read(said[0], policy) if said else policy(None)
@@ -452,11 +471,18 @@ def _words(value: object) -> str:
 
 
 def _duration(value: object) -> timedelta:
-    if isinstance(value, timedelta):
-        return value
-    text = _text(value)
+    return value if isinstance(value, timedelta) else _as_duration(read_duration, _text(value))
+
+
+def _redial_after(value: object) -> RedialWait:
+    if isinstance(value, timedelta | Mapping):
+        return read_redial_after(value)  # pyright: ignore[reportUnknownArgumentType]
+    return _as_duration(read_redial_after, _words(value))
+
+
+def _as_duration(read: Callable[[str], T], text: str) -> T:
     try:
-        return read_duration(text)
+        return read(text)
     except ValueError as error:
         raise ValueError(f"{text[:40]!r} is not a duration: {error}") from None
 
@@ -517,8 +543,13 @@ def _country(value: object) -> str:
     return text
 
 
-def _source(text: str, country: str | None) -> str:
-    read_number(text, country)
+def _source(value: object, country: str | None) -> str:
+    if isinstance(value, Mapping):
+        numbers = cast("Mapping[object, object]", value)
+        text = ",".join(f"{name}={_text(number)}" for name, number in numbers.items())
+    else:
+        text = _words(value)
+    read_sources(text, country)
     return text
 
 

@@ -41,6 +41,7 @@ from voiceflow_worker.model.flows.speech_filters import SpecimenText
 from voiceflow_worker.model.jobs.admission import checked_time, priority_problem
 from voiceflow_worker.model.numbers.phone import telephone_of
 from voiceflow_worker.model.numbers.reading import read_number
+from voiceflow_worker.model.numbers.sources import read_sources
 from voiceflow_worker.model.text.wording import LONGEST, count_of, in_words
 from voiceflow_worker.model.times import read_zone
 
@@ -117,8 +118,9 @@ class CampaignRows:
 
     def later_texts(self, row: ReadRow) -> tuple[tuple[str, str], ...]:
         """What the row's person hears after the first question of a menu, each text with its menu and key."""
-        texts = self._maker.menu_texts
-        return () if texts is None or row.call is None else tuple(texts.later(row.call.data or {}))
+        data = {} if row.call is None else row.call.data or {}
+        texts = self._maker.texts(data)
+        return () if texts is None or row.call is None else tuple(texts.later(data))
 
     def __iter__(self) -> Iterator[ReadRow]:
         """Every row, in the order of the file. A row equal to an earlier row is a duplicate, and has no call."""
@@ -281,6 +283,9 @@ class CampaignRows:
 
     def _told_of(self, name: str, row: int | None = None) -> Finding | None:
         """What is to be said of a column by its name, whatever its cells hold."""
+        texts = self._maker.menu_texts
+        if row_name(name) == "language" and texts is not None and texts.has_languages:
+            return None
         if is_own_word(name):
             message = f"is kept as data, and steers no call; a column that does is spelled {row_name(name)}"
         elif name == "priority":
@@ -407,7 +412,7 @@ def _judge_options(options: CampaignOptions, now: datetime) -> None:
     if options.country is not None:
         read_number(PLACEHOLDER, options.country)
     if options.source is not None:
-        read_number(options.source, options.country)
+        read_sources(options.source, options.country)
     if options.batch_id is not None and not 0 < len(options.batch_id.strip()) <= MAX_ID_CHARACTERS:
         raise InvalidInputError(f"the batch id {options.batch_id!r} must have 1 to {MAX_ID_CHARACTERS} characters")
     if options.time_zone is not None:

@@ -401,6 +401,8 @@ class Preview:
 
     calls: int
     countries: Mapping[str, int]
+    sources: Mapping[str, int]
+    """The calls by the number that they come from."""
     duplicates: int
     suppressed: int
     bad: int
@@ -429,6 +431,8 @@ class Preview:
         """The preview for people: names of figures, and sentences."""
         course = self.course
         rows: list[tuple[str, str]] = [("calls", _counts(self.calls, self.countries))]
+        if len(self.sources) > 1:
+            rows.append(("called from", _counts(self.calls, self.sources)))
         duplicates = "duplicate" if self.duplicates == 1 else "duplicates"
         left_out = {duplicates: self.duplicates, "suppressed": self.suppressed, "bad": self.bad}
         if any(left_out.values()):
@@ -476,6 +480,7 @@ class Preview:
         return {
             "calls": self.calls,
             "countries": dict(self.countries),
+            "sources": dict(self.sources),
             "duplicates": self.duplicates,
             "suppressed": self.suppressed,
             "bad": self.bad,
@@ -508,6 +513,7 @@ class PreviewMaker:
     """The function that gives what a row's person hears after the first question of a menu."""
     _plan: CallPlan = field(default_factory=CallPlan)
     _countries: Counter[str] = field(default_factory=Counter[str])
+    _sources: Counter[str] = field(default_factory=Counter[str])
     _unpriced: Counter[str] = field(default_factory=Counter[str])
     _bills: dict[Price, list[float]] = field(default_factory=dict[Price, list[float]])
     _texts: list[SampleText] = field(default_factory=list[SampleText])
@@ -531,6 +537,7 @@ class PreviewMaker:
         self._plan.add(call)
         country = country_of(call.destination) or _UNKNOWN
         self._countries[country] += 1
+        self._sources[call.source] += 1
         if len(self._zones) < 2:
             self._zones.add(call.time_zone or zone_of_number(call.destination).zone)
         speech = speech_of(call.body)
@@ -563,6 +570,7 @@ class PreviewMaker:
         return Preview(
             calls=self.calls,
             countries=dict(self._countries.most_common()),
+            sources=dict(self._sources.most_common()),
             duplicates=duplicates,
             suppressed=suppressed,
             bad=bad,

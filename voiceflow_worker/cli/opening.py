@@ -232,7 +232,9 @@ async def opened_queue(
     async with opened_in_time(settings.store, wait=wait, writes=makes, **options) as store:
         redial = None
         if settings.redial_on:
-            redial = redial_policy(settings.redial_on, limit=settings.redial_max, after=settings.redial_after)
+            redial = redial_policy(
+                settings.redial_on, limit=settings.redial_max, after=settings.redial_after, spare=True
+            )
         yield CallQueue(store, settings.queue, policy=settings.policy(), redial=redial)
 
 

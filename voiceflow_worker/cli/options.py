@@ -225,7 +225,7 @@ class RowOptions:
         menu: The name of the IVR menu that handles the first key press, if a --template asks the question.
         voice_profile: The voice, if neither row nor call flow names one. [VOICEFLOW_VOICE_PROFILE]
         number_column: The column of the numbers to call. [destination]
-        source: The number to call from, if neither row nor call flow names one. [VOICEFLOW_SOURCE]
+        source: The number to call from, if neither row nor call flow names one, or one by country: SG=+6531234567,*=+12025550123. [VOICEFLOW_SOURCE]
         country: The country of national numbers, such as SG; or international: digits begin with their country code.
         batch: The id of the batch. [the file's name without its extension]
         valid_for: Phones may ring for this long, such as 2h, counted from now or from a later --not-before.
@@ -239,7 +239,7 @@ class RowOptions:
         holidays: No phone rings on public holidays of this country, such as SG or DE-BY.
         redial_on: Redial after busy, no_answer, canceled, unreached (all three), failed, error. [VOICEFLOW_REDIAL_ON]
         redial_max: Redial a call at most this many times. [VOICEFLOW_REDIAL_MAX, else 1]
-        redial_after: The wait before a redial, such as 30m. [VOICEFLOW_REDIAL_AFTER, else 30m]
+        redial_after: The wait before a redial, such as 30m, or by outcome: busy=5m,no_answer=2h. [VOICEFLOW_REDIAL_AFTER, else 30m]
         sheet: The sheet of a workbook, if several have rows.
         format: The format. [by the file's name, else by its content]
         stop_after_refused: Hold the batch after N consecutive refusals because of its voice or source; 0: never. [10]
@@ -268,7 +268,7 @@ class RowOptions:
     holidays: Annotated[str | None, _option("CC")] = None
     redial_on: Annotated[str | None, _option("OUTCOMES", REDIAL)] = None
     redial_max: Annotated[str | None, _option("N")] = None
-    redial_after: Annotated[str | None, _option("DURATION")] = None
+    redial_after: Annotated[str | None, _option("WAIT")] = None
     sheet: Annotated[str | None, _option("NAME")] = None
     format: Annotated[str | None, _option("csv|jsonl|json|xlsx|parquet")] = None
     stop_after_refused: Annotated[str | None, _option("N")] = None

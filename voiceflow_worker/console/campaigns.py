@@ -85,7 +85,7 @@ _SECTIONS = {
     ),
     "words": (
         Field("voice_profile", "Voice", "Empty: the menu's, the column's, or the setting.", offers="voices"),
-        Field("source", "Number to call from", "Empty: the column source, or the setting.", offers="numbers"),
+        Field("source", "Number to call from", "Or SG=+65…,*=+1…. Empty: column or setting.", offers="numbers"),
     ),
     "when": (
         Field("time_zone", "Time zone", "Such as Asia/Singapore."),
@@ -99,7 +99,7 @@ _SECTIONS = {
     "redials": (
         Field("redial_on", "Call again after", "Such as busy,no_answer. Empty: the setting."),
         Field("redial_max", "Call again at most", "A number of times. Empty: the setting."),
-        Field("redial_after", "Wait before calling again", "Such as 30m. Empty: the setting."),
+        Field("redial_after", "Wait before calling again", "Such as 30m, or busy=5m,no_answer=2h. Empty: the setting."),
     ),
     "more": (
         Field("stop_after_refused", "Stop after refusals in a row", "For their voice or source. Empty: 10; 0: never."),

@@ -30,7 +30,7 @@ from voiceflow_worker.core.settling.reconcile import PATIENCE, Reconciler
 from voiceflow_worker.core.sweep import Sweeper
 from voiceflow_worker.errors import InvalidInputError, StoreCorruptError, StoreError, StoreVersionError
 from voiceflow_worker.model.jobs.job import Job, JobState
-from voiceflow_worker.model.jobs.policy import CallPolicy, backoff
+from voiceflow_worker.model.jobs.policy import CallPolicy, backoff, reserve_problem
 from voiceflow_worker.model.reports.verdict import Verdict
 from voiceflow_worker.model.text.wording import SLOWEST, checked_duration
 
@@ -51,17 +51,21 @@ class WorkerOptions:
 
     `lease` is the time for which a worker holds a job before others may take it. It must be longer than a POST takes.
     `shutdown_grace` is the time in which calls in flight may finish when a worker stops. With `batch_id`, only this
-    batch is sent. Raises InvalidInputError for a duration that is not a timedelta.
+    batch is sent. `reserve` of the `max_active` open calls are kept for calls of a priority above 0. Raises
+    InvalidInputError for a duration that is not a timedelta, and for a `reserve` without a larger `max_active`.
     """
 
     burst: int = 1
     max_active: int | None = None
+    reserve: int = 0
     lease: timedelta = timedelta(seconds=60)
     shutdown_grace: timedelta = timedelta(seconds=30)
     batch_id: str | None = None
     policy: CallPolicy = field(default_factory=CallPolicy)
 
     def __post_init__(self) -> None:
+        if problem := reserve_problem(self.reserve, self.max_active):
+            raise InvalidInputError(problem)
         checked_duration("lease", self.lease)
         checked_duration("shutdown_grace", self.shutdown_grace)
 
@@ -98,7 +102,12 @@ class Worker:
         self.queue: str = checked_queue(queue)
         self._store = store
         self._clock = store.clock
-        self._limits = Limits(rate=rate, burst=self._options.burst, max_active=self._options.max_active)
+        self._limits = Limits(
+            rate=rate,
+            burst=self._options.burst,
+            max_active=self._options.max_active,
+            reserve=self._options.reserve,
+        )
         self._concurrency = concurrency
         changes = Changes(store, policy := self._options.policy)
         longest = min(self._options.lease, policy.submit_window) / 4

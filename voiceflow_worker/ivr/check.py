@@ -18,7 +18,7 @@ from typing import Any, TypeGuard, cast
 from voiceflow_worker.errors import InvalidInputError, VoiceflowError
 from voiceflow_worker.finding import Finding, Severity
 from voiceflow_worker.ivr.caller import BridgeResult, Caller
-from voiceflow_worker.ivr.menu import BACK, END, Again, Back, Choice, End, Go, Handler, Manner, Menu, Step
+from voiceflow_worker.ivr.menu import BACK, END, Again, Back, Choice, End, Go, Handler, Manner, Menu, Step, language_of
 from voiceflow_worker.ivr.speech import Text, filled, in_language, parts_of, specimens, spoken
 from voiceflow_worker.model.flows.actions import Action
 from voiceflow_worker.model.flows.callflow import CallFlow
@@ -196,18 +196,29 @@ def check_menus(
 class MenuTexts:
     """All texts of a menu and of the menus that it leads to, to be checked against the data of calls.
 
-    `name` is the name of the menu. Raises InvalidInputError if a text is malformed.
+    `name` is the name of the menu. With `language`, these are the texts for calls in this language. Raises
+    InvalidInputError if a text is malformed, or not there in this language.
     """
 
-    def __init__(self, menu: Menu) -> None:
+    def __init__(self, menu: Menu, language: str | None = None) -> None:
         self.name: str = menu.name
-        walk = _Walk([menu], reachable([menu]), None)
+        walk = _Walk([menu], reachable([menu]), None, language=language)
+        self._in_language: dict[str, MenuTexts | str] = {}
+        """The texts in each language, or why they are not all there in it."""
+        for name in walk.languages() if language is None else ():
+            try:
+                self._in_language[name] = MenuTexts(menu, name)
+            except InvalidInputError as error:
+                self._in_language[name] = str(error)
         self._values: dict[str | None, dict[str, tuple[str, TemplateText]]] = {}
         self._later: dict[str, tuple[str, str | None]] = {}
         for place, text, manner in walk.texts():
             voice = manner.voice_profile
             # A voice that depends on the caller is not known here; English stands in for its language.
             spoken_by = voice if isinstance(voice, str) else None
+            if isinstance(voice, Mapping):
+                with suppress(InvalidInputError):  # found by the check of the menu
+                    spoken_by = in_language(voice, manner.language)
             if place != f"{menu.name} prompt" and place.rpartition(" ")[2] not in _NOT_LATER:
                 self._later.setdefault(place, (text, spoken_by))
             for value in parts_of(text):
@@ -216,6 +227,21 @@ class MenuTexts:
         each = (value for values in self._values.values() for _, value in values.values())
         self.names: frozenset[str] = frozenset(name for value in each for name in value.variables)
         """The names of all values in the texts."""
+
+    @property
+    def has_languages(self) -> bool:
+        """Whether it is known in which languages the texts are."""
+        return bool(self._in_language)
+
+    def spoken_in(self, language: str) -> MenuTexts:
+        """The texts in this language; all of them, if nothing says which they have.
+
+        Raises InvalidInputError if one of them is not there in this language.
+        """
+        found = in_language(self._in_language, language) if self._in_language else self
+        if isinstance(found, str):
+            raise InvalidInputError(found)
+        return found
 
     def later(self, data: Mapping[str, object]) -> list[tuple[str, str]]:
         """The texts after the first question as they are spoken with this data, each with its menu and key."""
@@ -263,10 +289,18 @@ def _voice_in(voice: str | None, data: Mapping[str, object]) -> str:
 class _Walk:
     """The menus to check, each with the paths that lead to it. A menu inherits settings along its path."""
 
-    def __init__(self, roots: Sequence[Menu], menus: Sequence[Menu], data: Mapping[str, object] | None) -> None:
+    def __init__(
+        self,
+        roots: Sequence[Menu],
+        menus: Sequence[Menu],
+        data: Mapping[str, object] | None,
+        *,
+        language: str | None = None,
+    ) -> None:
         self._menus = menus
         self._roots = roots
         self._data = data
+        self._language = language
         self._edges = {id(menu): edges_of(menu) for menu in menus}
         self._paths = self._all_paths()
 
@@ -277,8 +311,7 @@ class _Walk:
         waiting: list[tuple[Menu, ...]] = [(root,) for root in self._roots]
         while waiting:
             path = waiting.pop(0)
-            menu = path[-1]
-            manner = manner_of(path)
+            menu, manner = path[-1], self._manner(path)
             settings = {each.name: getattr(manner, each.name) for each in fields(manner)}
             mark = (id(menu), *(id(value) if name in _UNHASHED else value for name, value in settings.items()))
             if mark in seen:
@@ -289,6 +322,13 @@ class _Walk:
                 waiting += [onto(path, each) for each in edge.menus]
         return paths
 
+    def _manner(self, path: tuple[Menu, ...]) -> Manner:
+        """The settings of the last menu of a path, in the language of the call."""
+        manner = manner_of(path)
+        wanted = (self._data or {}).get("language") if self._language is None else self._language
+        manner.language = language_of(path, {"language": wanted})
+        return manner
+
     def menu(self, menu: Menu) -> Iterator[Finding]:
         """The findings about one menu: about the menu alone, and about the menu on each path to it."""
         yield from _keys(menu)
@@ -298,7 +338,7 @@ class _Walk:
         yield from self._ways_on(menu)
 
     def _asked(self, path: tuple[Menu, ...]) -> Iterator[Finding]:
-        menu, manner = path[-1], manner_of(path)
+        menu, manner = path[-1], self._manner(path)
         caller = self._caller(menu, manner)
         if not menu.asks:
             return
@@ -318,7 +358,7 @@ class _Walk:
             yield _error("is empty: callers would not know which keys to press", path=" prompt")
 
     def _steps(self, path: tuple[Menu, ...]) -> Iterator[Finding]:
-        menu, manner = path[-1], manner_of(path)
+        menu, manner = path[-1], self._manner(path)
         caller = self._caller(menu, manner)
         for edge in self._edges[id(menu)]:
             for step in edge.steps if edge.is_exact else ():
@@ -348,7 +388,7 @@ class _Walk:
         seen: set[str] = set()
         for paths in self._paths.values():
             for path in paths:
-                menu, manner = path[-1], manner_of(path)
+                menu, manner = path[-1], self._manner(path)
                 if menu.name in seen:
                     continue
                 if manner.fallback is END and all(each.fallback is None for each in path):
@@ -363,22 +403,42 @@ class _Walk:
                         "a silent caller hears up to 100 questions: let a fallback end the call", path=menu.name
                     )
 
+    def languages(self) -> list[str]:
+        """The languages of texts, and those that menus have."""
+        texts = (text for path in self.paths for _, text in self.named(path) if isinstance(text, Mapping))
+        return sorted({*(name for text in texts for name in text), *filter(None, (m.language for m in self._roots))})
+
+    @property
+    def paths(self) -> list[tuple[Menu, ...]]:
+        """All paths."""
+        return [path for paths in self._paths.values() for path in paths]
+
+    def named(self, path: tuple[Menu, ...]) -> list[tuple[str, Text | None]]:
+        """The texts of the last menu of a path, with their names. A text from a handler is spoken unchanged."""
+        menu, manner = path[-1], manner_of(path)
+        named: list[tuple[str, Text | None]] = [(name, getattr(manner, name)) for name in _SPOKEN_SETTINGS]
+        named += [("prompt", menu.prompt), ("play", menu.play)]
+        for edge in self._edges[id(menu)]:
+            named += [(edge.keys, _text_of(step)) for step in edge.steps if not edge.is_handled]
+        return named
+
     def texts(self) -> Iterator[tuple[str, str, Manner]]:
         """Each declared text that is filled in with values of the call: its place, the text, and its menu's settings.
 
-        A text by language is the one in the language of its menu.
+        A text by language is the one in the language of its menu. Raises InvalidInputError if the walk is in a language
+        in which a text is not there.
         """
-        for path in (path for paths in self._paths.values() for path in paths):
-            menu, manner = path[-1], manner_of(path)
-            named: list[tuple[str, Text | None]] = [(name, getattr(manner, name)) for name in _SPOKEN_SETTINGS]
-            named += [("prompt", menu.prompt), ("play", menu.play)]
-            for edge in self._edges[id(menu)]:
-                # A text from a handler is spoken unchanged.
-                named += [(edge.keys, _text_of(step)) for step in edge.steps if not edge.is_handled]
-            for name, text in named:
+        for path in self.paths:
+            menu, manner = path[-1], self._manner(path)
+            for name, text in self.named(path):
                 if text is not None and not isinstance(text, str) and not callable(text):
-                    with suppress(InvalidInputError):  # found by the check of the menu
-                        yield f"{menu.name} {name}", in_language(text, manner.language), manner
+                    try:
+                        own = in_language(text, manner.language)
+                    except InvalidInputError as error:
+                        if self._language is not None:
+                            raise InvalidInputError(f"{menu.name} {name}: {error}") from None
+                        continue  # found by the check of the menu
+                    yield f"{menu.name} {name}", own, manner
                 elif isinstance(text, str):
                     yield f"{menu.name} {name}", text, manner
 

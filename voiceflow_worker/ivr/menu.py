@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from datetime import datetime, timedelta
 from enum import Enum
 from typing import Final, TypeAlias, TypeVar, overload
@@ -278,9 +278,10 @@ class Menu(Manner):
             now=at or SystemClock().now(),
             menu=self.name,
             number=begun.destination or destination,
-            our_number=source,
+            our_number=begun.source or source,
             data=data or {},
         )
+        caller = replace(caller, language=language_of([self], caller.data))
         return self.question(Manner.inherited([self]), caller, begun=begun)
 
     def question(
@@ -342,6 +343,17 @@ class Menu(Manner):
 
     def __repr__(self) -> str:
         return f"<Menu {self.name}>"
+
+
+def language_of(path: Sequence[Menu], data: Mapping[str, object]) -> str | None:
+    """The language of the last menu of a path, for a call with this data; None if nothing says it.
+
+    It is that of the nearest menu which changes the language. Before that, `language` of the data goes before the
+    language of the first menu.
+    """
+    changed = next((menu.language for menu in reversed(path[1:]) if menu.language is not None), None)
+    wanted = data.get("language")
+    return changed or (wanted.strip() if isinstance(wanted, str) else "") or (path[0].language if path else None)
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ from anyio.lowlevel import RunVar
 from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.ivr.caller import Caller, CallPhase, Position, bridge_result
 from voiceflow_worker.ivr.check import is_handler, manner_of, menu_of, onto, reachable
-from voiceflow_worker.ivr.menu import END, AfterBridge, Again, Back, End, Go, Handler, Manner, Menu, Step
+from voiceflow_worker.ivr.menu import END, AfterBridge, Again, Back, End, Go, Handler, Menu, Step, language_of
 from voiceflow_worker.ivr.speech import Text, literal, spoken
 from voiceflow_worker.model.flows.actions import Action
 from voiceflow_worker.model.flows.callflow import CallFlow
@@ -202,7 +202,7 @@ class Menus:
     def begun(self, menu: Menu, caller: Caller) -> Plan:
         """The plan to begin a call with a menu: with the menu's opening, if any, else with the menu's question."""
         action = menu if menu.opening is None else menu.opening
-        at_menu = _at(caller, menu, self._manner((menu,)))
+        at_menu = _at(caller, (menu,))
         return Plan(path=(menu,), caller=at_menu, action=action, result=Result.STARTED)
 
     async def answer(self, plan: Plan, *, limit: timedelta | None = None) -> MenuAnswer:
@@ -280,9 +280,8 @@ class Menus:
             return plan
         if position.asked >= MOST_QUESTIONS:
             return replace(plan, result=Result.GAVE_UP, trouble=f"{MOST_QUESTIONS} questions were asked")
-        manner = self._manner(path)
-        after = manner.after_bridge or AfterBridge()
-        return replace(plan, caller=_at(caller, path[-1], manner), action=after.of(result))
+        after = self._manner(path).after_bridge or AfterBridge()
+        return replace(plan, caller=_at(caller, path), action=after.of(result))
 
     def _judged(self, path: tuple[Menu, ...], position: Position, event: CallAction, caller: Caller) -> Plan:
         """The plan after key presses, or after silence, at the menu that asked."""
@@ -290,7 +289,7 @@ class Menus:
         digits = (event.dtmf or "").strip()
         if menu.captured.complete_on_hash:
             digits = digits.removesuffix("#")
-        caller = replace(_at(caller, menu, manner), digits=digits)
+        caller = replace(_at(caller, path), digits=digits)
         press = None
         choice = menu.find(digits) if digits else None
         if digits:
@@ -390,7 +389,7 @@ class Menus:
             flow = begun or CallFlow.reply()
             return _hung_up(flow.say(before, voice_profile=manner.voice(plan.caller)) if before else flow)
         position = Position(path=tuple(each.name for each in path), tries=tries, asked=plan.asked + 1)
-        caller = _at(plan.caller, menu, manner)
+        caller = _at(plan.caller, path)
         flow = menu.question(manner, caller, begun=begun or CallFlow.reply(), before=before, plays=plays)
         return flow.replace(client_action_id=_with_phase(position, flow).write())
 
@@ -434,8 +433,8 @@ def _words(failure: Exception, plan: Plan) -> str:
     return str(failure) if isinstance(failure, InvalidInputError) else f"{kind}: {failure}"
 
 
-def _at(caller: Caller, menu: Menu, manner: Manner) -> Caller:
-    return replace(caller, menu=menu.name, language=manner.language)
+def _at(caller: Caller, path: tuple[Menu, ...]) -> Caller:
+    return replace(caller, menu=path[-1].name, language=language_of(path, caller.data))
 
 
 def _is_of_our_call(event: CallAction, caller: Caller) -> bool:

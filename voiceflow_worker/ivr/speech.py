@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from functools import lru_cache
-from typing import TypeAlias
+from typing import TypeAlias, TypeVar
 
 from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.ivr.caller import Caller
@@ -20,6 +20,7 @@ from voiceflow_worker.model.flows.template_text import (
 from voiceflow_worker.model.flows.values import UnspeakableError, is_missing, value_text
 from voiceflow_worker.model.text.wording import name_among
 
+T = TypeVar("T")
 Text: TypeAlias = str | Mapping[str, str] | Callable[[Caller], str]
 """One of three: a template, in which `{{name}}` stands for a value of the job's data, as in campaigns; a mapping from
 languages to such templates; or a function that takes the caller and returns the text to speak."""
@@ -117,11 +118,10 @@ def specimens(text: Text) -> dict[str, SpecimenText]:
     return {name: SpecimenText("1" if value.only is None else name) for value in values for name in value.variables}
 
 
-def in_language(texts: Mapping[str, str], language: str | None) -> str:
-    """The text for a language. Raises InvalidInputError if there is none."""
-    found = texts.get(language or "")
-    if found is None and language is not None:
-        found = texts.get(language.partition("-")[0])
+def in_language(texts: Mapping[str, T], language: str | None) -> T:
+    """The text for a language, such as `en-GB`, else for `en`. Raises InvalidInputError if there is none."""
+    known, wanted = {name.casefold(): text for name, text in texts.items()}, (language or "").casefold()
+    found = known.get(wanted, known.get(wanted.partition("-")[0]))
     if found is None:
         raise InvalidInputError(
             f"there is no text for the language {language!r}, only for {', '.join(texts) or 'none'}; add it, or set "

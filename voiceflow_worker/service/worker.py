@@ -34,6 +34,7 @@ def worker_of(settings: Settings, store: Store, voice: VoiceClient, *, batch_id:
         options=WorkerOptions(
             burst=settings.burst,
             max_active=settings.max_active,
+            reserve=settings.reserve,
             lease=settings.lease,
             shutdown_grace=settings.shutdown_grace,
             batch_id=batch_id,

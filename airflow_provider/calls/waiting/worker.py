@@ -75,7 +75,10 @@ async def worker_for(
     The connection may set a rate, a burst and a limit of open calls. What it does not set stays as it is in the queue,
     because a short task must not change the rate of permanent workers.
     """
-    rate, options = settings.rate, WorkerOptions(burst=settings.burst, max_active=settings.max_active)
+    rate, options = (
+        settings.rate,
+        WorkerOptions(burst=settings.burst, max_active=settings.max_active, reserve=settings.reserve),
+    )
     limits = await limits_of(queue.store, queue.name)
     if limits is not None and not limits.are_unreadable:
         if settings.place_of("rate") is None:
@@ -83,7 +86,7 @@ async def worker_for(
         if settings.place_of("burst") is None:
             options = replace(options, burst=limits.burst)
         if settings.place_of("max_active") is None:
-            options = replace(options, max_active=limits.max_active)
+            options = replace(options, max_active=limits.max_active, reserve=limits.reserve)
     return Worker(
         queue.store,
         gateway,

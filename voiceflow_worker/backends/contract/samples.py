@@ -181,7 +181,8 @@ def full_job() -> Job:
         post_count=17,
         redials=1,
         redial=RedialPolicy(
-            on=frozenset({SessionStatus.BUSY, SessionStatus.NO_ANSWER}), limit=2, after=30 * MICROSECOND
+            on=frozenset({SessionStatus.BUSY, SessionStatus.NO_ANSWER}), limit=2,
+            after={SessionStatus.BUSY: 30 * MICROSECOND, SessionStatus.NO_ANSWER: 2 * HOUR},
         ),
         window=CallWindow.parse("09:00-12:00,14:00-20:00", days="mon-fri,sun", holidays="SG,DE-BY"),
         posts=posts,

@@ -335,9 +335,10 @@ class Memory:
             and batch in {None, job.batch_id}
             and not (job.batch_id and is_closed(self.record(GATES, gate_key(queue, job.batch_id), now)))
         )
-        chosen = nsmallest(
-            min(max(limit, 0), self._room(queue, now)), due, key=lambda job: (-job.priority, job.due_at, job.id)
-        )
+        room, ordinary = self._room(queue, now)
+        chosen = nsmallest(min(max(limit, 0), room), due, key=lambda job: (-job.priority, job.due_at, job.id))
+        urgent = sum(job.priority > 0 for job in chosen)
+        chosen = chosen[: urgent + ordinary]
         token = uuid4().hex
         leased = [
             replace(lifecycle.lease(job, worker_id=worker_id, until=until), revision=f"{token}.{place}")
@@ -347,16 +348,19 @@ class Memory:
             self._change(Unit(change=Replace(old.revision, job), tally=tally_change(old, job)))
         return leased
 
-    def _room(self, queue: str, now: datetime) -> int:
-        most = limits_from(self.record(LIMITS, queue, now)).max_active
-        if most is None:
-            return len(self.jobs)
-        active = sum(
-            job.state is JobState.LEASED or (job.active_until is not None and job.active_until > now)
+    def _room(self, queue: str, now: datetime) -> tuple[int, int]:
+        """How many more calls may be open, and how many of them without a priority above 0."""
+        limits = limits_from(self.record(LIMITS, queue, now))
+        if limits.max_active is None:
+            return len(self.jobs), len(self.jobs)
+        active = [
+            job.priority > 0
             for job in self.jobs.values()
             if job.queue == queue
-        )
-        return max(most - active, 0)
+            and (job.state is JobState.LEASED or (job.active_until is not None and job.active_until > now))
+        ]
+        most = limits.max_active
+        return max(most - len(active), 0), max(most - limits.reserve - active.count(False), 0)
 
     def take(self, queue: str, *, wanted: int, horizon: timedelta, now: datetime) -> Slots:
         """Take departure times."""

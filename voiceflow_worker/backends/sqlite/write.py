@@ -319,6 +319,15 @@ SELECT count(*) FROM (
     LIMIT ?3
 )
 """
+_OPEN_ORDINARY = """
+SELECT count(*) FROM (
+    SELECT 1 FROM jobs INDEXED BY jobs_by_state WHERE queue = ?1 AND state = 'leased' AND priority <= 0
+    UNION ALL
+    SELECT 1 FROM jobs INDEXED BY jobs_active
+    WHERE queue = ?1 AND active_until > ?2 AND state <> 'leased' AND priority <= 0
+    LIMIT ?3
+)
+"""
 
 
 def lease(
@@ -330,7 +339,10 @@ def lease(
     gates = [None] if batch is None else [None, batch]
     if any(is_closed(standing(db, GATES, gate_key(queue, each), at)) for each in gates):
         return []
-    numbers = _due(db, queue, batch, at=at, limit=min(limit, _room(db, queue, at=at)))
+    room, ordinary = _room(db, queue, at=at)
+    due = _due(db, queue, batch, at=at, limit=min(limit, room))
+    urgent = sum(row[0] > 0 for row in due)
+    numbers = [row[3] for row in due[: urgent + ordinary]]
     token = uuid4().hex
     db.run_each(_LEASE, [(worker_id, until, f"{token}.{place}", number) for place, number in enumerate(numbers)])
     rows = db.rows_of_each(JOB_BY_NUMBER, [(number,) for number in numbers])
@@ -340,18 +352,18 @@ def lease(
     return rows
 
 
-def _due(db: Connection, queue: str, batch: str | None, *, at: int, limit: int) -> list[int]:
-    """The numbers of due jobs: those of the highest priority first, then the earliest due, then by id."""
+def _due(db: Connection, queue: str, batch: str | None, *, at: int, limit: int) -> list[Row]:
+    """Due jobs: those of the highest priority first, then the earliest due, then by id."""
     if batch is not None:
-        return [row[3] for row in _due_rows(db, queue, batch, _OF_BATCH, at=at, limit=limit)]
+        return _due_rows(db, queue, batch, _OF_BATCH, at=at, limit=limit)
     closed: list[str] = [row[0] for row in db.rows(_CLOSED, (queue, None, None, at))]
     held = sum(row[0] for row in db.rows_of_each(_HELD, [(queue, name) for name in closed]))
     if held <= _MOST_HELD:
-        return [row[3] for row in _due_rows(db, queue, None, _OF_QUEUE, at=at, limit=limit)]
+        return _due_rows(db, queue, None, _OF_QUEUE, at=at, limit=limit)
     rows: list[Row] = []
     for each in _open_batches(db, queue, closed):
         rows += _due_rows(db, queue, each, _OF_BATCH, at=at, limit=limit)
-    return [row[3] for row in sorted(rows, key=lambda row: (-row[0], *row[1:3]))[:limit]]
+    return sorted(rows, key=lambda row: (-row[0], *row[1:3]))[: max(limit, 0)]
 
 
 def _open_batches(db: Connection, queue: str, closed: Collection[str]) -> Iterator[str | None]:
@@ -380,10 +392,13 @@ def _due_rows(
     return rows
 
 
-def _room(db: Connection, queue: str, *, at: int) -> int:
-    """How many more calls of the queue may be open."""
-    most = limits_from(standing(db, LIMITS, queue, at)).max_active
+def _room(db: Connection, queue: str, *, at: int) -> tuple[int, int]:
+    """How many more calls of the queue may be open, and how many of them without a priority above 0."""
+    limits = limits_from(standing(db, LIMITS, queue, at))
+    most, ordinary = limits.max_active, _MOST
     if most is None:
-        return _MOST
+        return _MOST, _MOST
     open_now: int = db.rows(_OPEN_CALLS, (queue, at, most))[0][0]
-    return most - open_now
+    if limits.reserve:
+        ordinary = max(most - limits.reserve - db.rows(_OPEN_ORDINARY, (queue, at, most))[0][0], 0)
+    return most - open_now, ordinary

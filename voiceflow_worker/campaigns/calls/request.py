@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from functools import lru_cache, partial
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 from zoneinfo import ZoneInfo
 
@@ -24,7 +24,8 @@ from voiceflow_worker.model.flows.values import unspeakable
 from voiceflow_worker.model.jobs.admission import PRIORITIES, priority_problem, time_problem
 from voiceflow_worker.model.jobs.call_json import checked_data
 from voiceflow_worker.model.numbers.phone import with_plus
-from voiceflow_worker.model.numbers.reading import ParsedNumber, read_number
+from voiceflow_worker.model.numbers.reading import read_number
+from voiceflow_worker.model.numbers.sources import read_sources
 from voiceflow_worker.model.text.wording import in_words, name_among
 from voiceflow_worker.model.times import (
     begins_with_ordered_date,
@@ -229,11 +230,8 @@ class RequestMaker:
         menu = options.menu
         self._menu = menu if menu is None or isinstance(menu, str) else menu.name
         self.menu_texts: MenuTexts | None = texts_of(options)
-        self._stored: frozenset[str] = frozenset()
         self._doubted: set[str | None] = set()
         """The columns that have a warning about a spoken date."""
-        if self.menu_texts is not None:
-            self._stored = self.menu_texts.names & {DESTINATION, *RESERVED}
 
     def read(self, raw: RawRow, values: RowValues) -> ReadRow:
         """Read a row. The result has a call, or else the errors of the row. A bad row does not raise an exception."""
@@ -242,8 +240,9 @@ class RequestMaker:
             for texts in (values.reserved, values.variables, values.data):
                 texts.pop(row_name(column), None)
         work = _Work(values, self._options, [Finding(column=c, code=k, message=m) for c, k, m in values.problems])
+        work.template, menu = self._words(work)
         destination = work.number(DESTINATION, required=self._options.template is not None)
-        source = work.number("source", required=False)
+        source = work.source(destination)
         body = work.body(destination, source)
         schedule = read_schedule(values.reserved, body, self._options, now=self._now, purpose=self._purpose)
         if self._options.window is not None:
@@ -253,15 +252,15 @@ class RequestMaker:
         own_key = work.unique_key(body)
         given = self._options.keys.get(raw.number) if self._options.keys is not None else None
         priority = work.priority()
-        data = work.data(work.given(destination, source), self._stored)
-        if self.menu_texts is not None:
-            work.against_menu(self.menu_texts, data or {})
-        spoken = self.menu_texts.names if self.menu_texts is not None else frozenset[str]()
-        if raw.cells and self._options.template is not None:
-            spoken |= self._options.template.variables
+        spoken = menu.names if menu is not None else frozenset[str]()
+        data = work.data(work.given(destination, source), spoken & {DESTINATION, *RESERVED})
+        if menu is not None:
+            work.against_menu(menu, data or {})
+        if raw.cells and work.template is not None:
+            spoken |= work.template.variables
         work.refuse_nested(spoken)
         if (days := work.doubtful_dates(body)) and not any(found.is_error for found in work.findings):
-            later = self.menu_texts.later(data or {}) if self.menu_texts is not None else ()
+            later = menu.later(data or {}) if menu is not None else ()
             work.doubt_dates(days, [*_heard(body), *(text for _, text in later)], self._doubted)
         work.explain_dates()
         findings = tuple([replace(found, file=self._file, row=raw.number) for found in work.findings])
@@ -287,6 +286,36 @@ class RequestMaker:
         has_made_key = not own_key if given is None else self._options.own_data is not None
         return ReadRow(raw, call, call.digest, own_key, has_made_key, findings)
 
+    def texts(self, data: Mapping[str, object]) -> MenuTexts | None:
+        """The texts of the menu for a call with this data; None without a menu."""
+        language = language_in(data)
+        return self.menu_texts if self.menu_texts is None or language is None else self.menu_texts.spoken_in(language)
+
+    def _words(self, work: _Work) -> _Words:
+        texts, template = self.menu_texts, self._options.template
+        language = language_in({**work.values.variables, **(self._options.data or {})})
+        if texts is None or language is None:
+            return _Words(template, texts)
+        try:
+            texts_in_it = texts.spoken_in(language)
+            return _Words(template and template.spoken_in(language), texts_in_it)
+        except InvalidInputError as error:
+            work.refuse_language(f"cannot be the language of this call: {error}")
+            return _Words(template, texts)
+
+
+class _Words(NamedTuple):
+    """What a row's person hears: the template of the call, and the texts of its menu."""
+
+    template: FlowTemplate | None
+    texts: MenuTexts | None
+
+
+def language_in(data: Mapping[str, object]) -> str | None:
+    """The language that a row names in its column `language`."""
+    found = data.get("language")
+    return found.strip() or None if isinstance(found, str) else None
+
 
 @dataclass(slots=True)
 class _Work:
@@ -295,6 +324,9 @@ class _Work:
     values: RowValues
     options: CampaignOptions
     findings: list[Finding]
+    template: FlowTemplate | None = None
+    no_source: str | None = None
+    """Why there is no number to call this person from."""
 
     @property
     def voice_profile(self) -> str | None:
@@ -304,10 +336,14 @@ class _Work:
     def body(self, destination: str | None, source: str | None) -> dict[str, Any]:
         """The row's body. Broken rules of the contract are added to the findings."""
         reserved = self.values.reserved
-        template = self.options.template
+        template = self.template
         reported_paths: set[str | None] = {f"{FIRST_CALL}.destination"} if destination is not None else set()
         if template is None:
             body = copy_of(self.values.body)
+            if self.options.country is not None:
+                write_numbers_out(body, country=self.options.country)
+            if destination is None and source is None and not self.is_reported("source"):
+                source = self.source(next(iter(destinations(body)), None))
         else:
             filled = template.fill(self.given(destination or PLACEHOLDER, source))
             body = filled.body
@@ -323,42 +359,60 @@ class _Work:
             voice_profile=self.voice_profile,
             source_wins="source" in reserved,
         )
-        if template is None and self.options.country is not None:
-            write_numbers_out(body, country=self.options.country)
         for found in find_problems(body):
             column = _column_of(found.path, template, reserved)
             if found.path not in reported_paths and not self.is_reported(column):
                 name = (found.path or "").rpartition(".")[2]
                 option = _OPTIONS.get(name) if found.message.startswith("is missing") else None
                 message = found.message if option is None else f"{found.message}, or {option}"
+                if self.no_source is not None and found.path == f"{FIRST_CALL}.source":
+                    message = self.no_source
                 self.findings.append(replace(found, column=column, message=message, remedy=option))
         return body
 
     def number(self, name: str, *, required: bool) -> str | None:
         """The number in the column `name`, or in the options, in E.164 form; None if it is missing or wrong."""
-        text = self.values.reserved.get(name)
-        # Request bodies, and 8x8's guides, write country codes without a +.
-        if text is not None and self.options.template is None and self.options.country is None:
-            text = with_plus(text)
-        if text is None and name == "source":
-            text = self.options.source
+        text = self._written(self.values.reserved.get(name))
         if text is None:
             if required and not any(found.column == name for found in self.findings):
                 self._error("is missing but it is required; give the number to call", column=name, code=-1009)
             return None
         try:
-            # A file has few sources, so each is parsed only once.
-            read = read_number if name == DESTINATION else _read_source
-            number = read(text, self.options.country)
+            number = read_number(text, self.options.country)
         except PhoneNumberError as error:
-            code = error.code if name == DESTINATION else -1009
-            self._error(str(error), column=name, code=code, remedy=next(iter(error.remedies), None))
+            self._error(str(error), column=name, code=error.code, remedy=next(iter(error.remedies), None))
             return None
-        if name == DESTINATION:
-            self.findings += [
-                Finding(column=name, severity=Severity.WARNING, message=message) for message in number.messages
-            ]
+        self.findings += [
+            Finding(column=name, severity=Severity.WARNING, message=message) for message in number.messages
+        ]
         return number.e164
+
+    def source(self, destination: str | None) -> str | None:
+        """The number to call this person from, in E.164 form; None if there is none, or it is wrong."""
+        own = self._written(self.values.reserved.get("source"))
+        text = own or self.options.source
+        if text is None:
+            return None
+        try:
+            sources = read_sources(text, self.options.country)
+        except InvalidInputError as error:
+            self._error(str(error), column="source", code=-1009, remedy=next(iter(error.remedies), None))
+            return None
+        if sources.only is not None:
+            return sources.only
+        self.no_source = "depends on the country of the number to call, which is missing or wrong"
+        try:
+            return None if destination is None else sources.to(destination)
+        except PhoneNumberError as error:
+            self.no_source = str(error)
+            if own is not None:
+                self._error(self.no_source, column="source", code=-1009)
+            return None
+
+    def _written(self, number: str | None) -> str | None:
+        # Request bodies, and 8x8's guides, write country codes without a +.
+        bare = number is not None and self.options.template is None and self.options.country is None
+        return with_plus(number) if number is not None and bare and "=" not in number else number
 
     def batch(self, body: Mapping[str, object]) -> str | None:
         """The batch id that the row names, else that of the options, else that of the body."""
@@ -431,6 +485,10 @@ class _Work:
                 )
             )
 
+    def refuse_language(self, why: str) -> None:
+        """Add an error about the column `language`."""
+        self._error(why, column="language")
+
     def is_reported(self, column: str | None) -> bool:
         """True if the row has an error about the cell in this column, in any spelling of the name."""
         names = (found.column for found in self.findings if found.is_error)
@@ -484,11 +542,6 @@ class _Work:
 
 def _heard(body: Mapping[str, object]) -> list[str]:
     return [heard.text for heard in heard_in(body)]
-
-
-@lru_cache(maxsize=256)
-def _read_source(text: str, country: str | None) -> ParsedNumber:
-    return read_number(text, country)
 
 
 def _column_of(path: str | None, template: FlowTemplate | None, reserved: Mapping[str, str]) -> str | None:

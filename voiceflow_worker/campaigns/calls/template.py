@@ -59,6 +59,8 @@ class FlowTemplate:
 
     def __init__(self, body: Mapping[str, object], *, name: str) -> None:
         self.name = name
+        self.languages: Mapping[str, FlowTemplate] = {}
+        """The same template in each language that it has; empty if it has one, or nothing says which."""
         self.findings: tuple[Finding, ...] = ()
         """Warnings about the constant parts of the template, reported once for the file."""
         self._texts: list[TemplateText] = []
@@ -115,6 +117,12 @@ class FlowTemplate:
             raise CampaignFileError(f"{name} is not a call flow that 8x8 accepts: {lines}", errors)
         template.findings = tuple(fixed)
         return template
+
+    def spoken_in(self, language: str) -> FlowTemplate:
+        """The template in this language. Raises InvalidInputError if it has other languages alone."""
+        from voiceflow_worker.ivr.speech import in_language
+
+        return in_language(self.languages, language) if self.languages else self
 
     @property
     def texts(self) -> Collection[TemplateText]:
@@ -222,12 +230,28 @@ def _params_of(entry: Mapping[str, object]) -> Mapping[str, Param]:
 
 
 def opening_template(menu: Menu) -> FlowTemplate:
-    """The template of a call that begins with this menu.
+    """The template of a call that begins with this menu, in its language and in the others that its texts have.
 
     Raises InvalidInputError if a text of the menu is a function.
     """
+    template = _opening(menu, menu.language)
+    texts = [text for name in _OPENING_TEXTS if isinstance(text := getattr(menu, name), Mapping)]
+    names = frozenset(language for text in texts for language in text)
+    template.languages = {name: _opening(menu, name) for name in names if all(_is_there(text, name) for text in texts)}
+    return template
+
+
+_OPENING_TEXTS = ("prompt", "play", "voice_profile", "success_message", "failure_message")
+
+
+def _is_there(text: Mapping[str, str], language: str) -> bool:
+    return not {language, language.partition("-")[0]}.isdisjoint(text)
+
+
+def _opening(menu: Menu, language: str | None) -> FlowTemplate:
     asking = copy(menu)
-    for name in ("prompt", "play", "voice_profile", "success_message", "failure_message"):
+    asking.language = language
+    for name in _OPENING_TEXTS:
         if (text := getattr(menu, name)) is not None:
             setattr(asking, name, _not_filled_in(menu, text))
     body = asking.call(PLACEHOLDER, source=PLACEHOLDER).to_body()

@@ -25,6 +25,7 @@ from voiceflow_worker.model.flows.values import describe, is_list, is_object
 from voiceflow_worker.model.numbers import phone
 from voiceflow_worker.model.numbers.phone import usual_form
 from voiceflow_worker.model.numbers.reading import read_number
+from voiceflow_worker.model.numbers.sources import read_sources
 
 __all__ = ["CallFlow", "find_problems"]
 
@@ -93,7 +94,8 @@ class CallFlow:
         """Begin with a call to `destination` that shows `source`, a number of the account.
 
         Numbers are read as in files (`read_number`): `+65 8765 4321`, or `8765 4321` with the `country` SG. One that is
-        not certain is an error of the flow, and so are digits without a + and without a `country`.
+        not certain is an error of the flow, and so are digits without a + and without a `country`. The source may
+        depend on the country of the destination: `SG=+6531234567,*=+12025550123`.
         """
         return cls({"callflow": []}).then_call(destination, source=source, country=country)
 
@@ -177,9 +179,9 @@ class CallFlow:
         """
         numbers: dict[str, object] = {"source": source, "destination": destination}
         refused: list[Finding] = []
-        for name, text in {"source": source, "destination": destination}.items():
+        for name, text in {"destination": destination, "source": source}.items():
             try:
-                numbers[name] = _certain(text, country)
+                numbers[name] = _certain(text, country, numbers["destination"] if name == "source" else None)
             except PhoneNumberError as error:
                 path = f"$.callflow[{len(self._flow)}].params.{name}"
                 refused.append(uncertain_number(path, error, is_destination=name == "destination"))
@@ -342,9 +344,16 @@ class CallFlow:
         return value if isinstance(value, str) and value else None
 
 
-def _certain(text: object, country: str | None) -> object:
-    """The number that a text certainly is; what is no text, or empty, as it is. Raises PhoneNumberError."""
-    return read_number(text, country).e164 if isinstance(text, str) and text.strip() else text
+def _certain(text: object, country: str | None, called: object) -> object:
+    """The number that a text certainly is, for a call to `called`; what is no text, or empty, as it is.
+
+    Raises PhoneNumberError.
+    """
+    if not isinstance(text, str) or not text.strip():
+        return text
+    if "=" not in text or not isinstance(called, str):
+        return read_number(text, country).e164
+    return read_sources(text, country).to(called)
 
 
 def _entry(action: Action, **params: object) -> dict[str, object]:

@@ -158,18 +158,33 @@ class Note:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RedialPolicy:
-    """A redial policy: the session statuses after which to call again, the most redials, and the wait before each."""
+    """A redial policy: the session statuses after which to call again, the most redials, and the wait before each.
+
+    `after` is one wait, or a wait for each status in `on`.
+    """
 
     on: frozenset[SessionStatus]
     limit: int
-    after: timedelta
+    after: timedelta | Mapping[SessionStatus, timedelta]
 
     def __post_init__(self) -> None:
-        checked_duration("after", self.after)
-        if self.limit < 0 or self.after < timedelta():
-            raise InvalidInputError(
-                f"a redial policy needs limit >= 0 and after >= 0; got limit={self.limit}, after={self.after}"
-            )
+        waits = self.after if isinstance(self.after, Mapping) else {None: self.after}
+        for wait in waits.values():
+            checked_duration("after", wait)
+            if self.limit < 0 or wait < timedelta():
+                raise InvalidInputError(
+                    f"a redial policy needs limit >= 0 and after >= 0; got limit={self.limit}, after={wait}"
+                )
+        if isinstance(self.after, Mapping) and (wrong := self.on ^ self.after.keys()):
+            why = {True: "has no wait before its redial: give it one", False: "has a wait, but gets no redial"}
+            raise InvalidInputError("; ".join(f"{each.lower()} {why[each in self.on]}" for each in sorted(wrong)))
+
+    def wait(self, status: SessionStatus | None) -> timedelta:
+        """The wait after this status; the longest one after a status that is not in `on`."""
+        if not isinstance(self.after, Mapping):
+            return self.after
+        found = None if status is None else self.after.get(status)
+        return max(self.after.values(), default=timedelta()) if found is None else found
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

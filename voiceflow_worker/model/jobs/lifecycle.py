@@ -342,11 +342,11 @@ def redial_at(job: Job, outcome: Outcome, *, at: datetime) -> datetime | None:
 
     The calling window and the validity are not considered here. After an opt-out the time is None, whatever the policy.
     """
-    plan = job.redial
-    if plan is None or outcome.status_of(job.destination) not in plan.on - OPT_OUTS or job.redials >= plan.limit:
+    plan, status = job.redial, outcome.status_of(job.destination)
+    if plan is None or status is None or status not in plan.on - OPT_OUTS or job.redials >= plan.limit:
         return None
     try:
-        return at + plan.after
+        return at + plan.wait(status)
     except OverflowError:
         return None  # beyond the year 9999. An error here would reject the summary.
 

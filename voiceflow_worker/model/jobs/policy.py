@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from datetime import timedelta
 from decimal import Decimal, InvalidOperation
 from enum import StrEnum
+from typing import TypeAlias, cast
 
 from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.finding import Remedy
@@ -83,13 +84,59 @@ def _listed(value: object) -> Iterable[object]:
     raise ValueError("name outcomes, separated by commas, such as busy,no_answer")
 
 
-def redial_policy(on: str | Iterable[str], *, limit: int, after: timedelta) -> RedialPolicy:
-    """A redial policy. Raises InvalidInputError for a limit above 0 without outcomes after which to call again."""
+RedialWait: TypeAlias = timedelta | Mapping[SessionStatus, timedelta]
+"""The wait before a redial: one, or one for each outcome."""
+
+
+def read_redial_after(value: object) -> RedialWait:
+    """The wait that a text such as `30m`, or `busy=5m,no_answer=2h`, means. Raises ValueError.
+
+    The words are those of `read_redial_on`. A mapping from them to durations is read too.
+    """
+    if isinstance(value, timedelta):
+        return value
+    if not isinstance(value, Mapping):
+        text = str(value)
+        if "=" not in text:
+            return read_duration(text)
+        value = [part.partition("=")[::2] for part in text.split(",")]
+    else:
+        value = list(cast("Mapping[object, object]", value).items())
+    waits: dict[SessionStatus, timedelta] = {}
+    for word, wait in value:
+        name = str(word).strip()
+        try:
+            statuses = read_redial_on(name)
+            found = wait if isinstance(wait, timedelta) else read_duration(str(wait))
+        except InvalidInputError as error:
+            raise ValueError(str(error)) from None
+        except ValueError as error:
+            raise ValueError(f"{str(wait)[:40]!r} is no wait after {name}: {error}") from None
+        if twice := [each for each in statuses if waits.get(each, found) != found]:
+            raise ValueError(f"{min(twice).lower()} has two waits; keep one of them")
+        waits |= dict.fromkeys(statuses, found)
+    return waits
+
+
+def write_redial_after(after: RedialWait) -> str:
+    """A text that `read_redial_after` reads as this wait."""
+    if isinstance(after, timedelta):
+        return write_duration(after)
+    return ",".join(f"{status.lower()}={write_duration(wait)}" for status, wait in sorted(after.items()))
+
+
+def redial_policy(on: str | Iterable[str], *, limit: int, after: RedialWait, spare: bool = False) -> RedialPolicy:
+    """A redial policy. Raises InvalidInputError for a limit above 0 without outcomes after which to call again.
+
+    Each outcome needs a wait, and with `spare`, waits for other outcomes are left out.
+    """
     statuses = read_redial_on(on)
     if limit > 0 and not statuses:
         raise InvalidInputError(
             f"a redial policy needs the outcomes after which to call again: {Remedy.NAME_OUTCOMES}"
         ).remedied(Remedy.NAME_OUTCOMES)
+    if spare and isinstance(after, Mapping):
+        after = {status: wait for status, wait in after.items() if status in statuses}
     return RedialPolicy(on=statuses, limit=limit, after=after)
 
 
@@ -305,6 +352,14 @@ class CallPolicy:
                 raise InvalidInputError(
                     f"{field.name} is {duration}; give a duration from 0 to {LONGEST.days} days, which is 100 years"
                 )
+
+
+def reserve_problem(reserve: int, max_active: int | None) -> str | None:
+    """Why so many of the open calls cannot be kept for urgent ones, as a clause; None if they can."""
+    if not reserve or (max_active is not None and 0 < reserve < max_active):
+        return None
+    most = "there is no most number of open calls" if max_active is None else f"{max_active} calls may be open"
+    return f"{reserve} cannot be kept for urgent calls, because {most}: give a smaller reserve, or a larger max_active"
 
 
 def backoff(failures: int, *, first: timedelta, longest: timedelta, seed: str) -> timedelta:

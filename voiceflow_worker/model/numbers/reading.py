@@ -462,10 +462,14 @@ def _why_not(number: str) -> str:
 @lru_cache(maxsize=256)
 def _home(country: str | None) -> Country | str | None:
     """The country that a user names; INTERNATIONAL and None are returned as they are."""
+    code = None if country is None else country_code(country)
+    return code if code is None or code == INTERNATIONAL else country_named(code)
+
+
+def country_code(country: str) -> str:
+    """The ISO 3166 code of a country that a user names, or INTERNATIONAL. Raises InvalidInputError for another text."""
     from phonenumbers import SUPPORTED_REGIONS
 
-    if country is None:
-        return None
     if country.strip().casefold() == INTERNATIONAL:
         return INTERNATIONAL
     region = country.strip().upper()
@@ -475,4 +479,4 @@ def _home(country: str | None) -> Country | str | None:
             f"{country!r} is not the code of a country: give two letters (ISO 3166), such as SG, ID, PH, GB or US, or "
             f"{INTERNATIONAL} for digits that begin with their country code"
         )
-    return country_named(region)
+    return region

@@ -11,17 +11,25 @@ from urllib.parse import urlsplit, urlunsplit
 import httpx
 
 from voiceflow_worker.core.overview.status import FRESH, NO_RECEIVER, Heartbeats
-from voiceflow_worker.errors import PhoneNumberError, RequestFailedError, SettingsError, VoiceUnavailableError
+from voiceflow_worker.errors import InvalidInputError, RequestFailedError, SettingsError, VoiceUnavailableError
 from voiceflow_worker.gateway.account import PATH, Webhook, WebhookType
 from voiceflow_worker.gateway.client import VoiceClient
 from voiceflow_worker.gateway.network import Network
 from voiceflow_worker.gateway.wire import BASE_URL
 from voiceflow_worker.ivr.approval import approval
 from voiceflow_worker.model.jobs.policy import OutcomeSource
-from voiceflow_worker.model.numbers.reading import read_number
+from voiceflow_worker.model.numbers.sources import read_sources
 from voiceflow_worker.model.text.web_address import is_this_machine, why_not_from_outside
 from voiceflow_worker.model.text.wording import duration_in_words, write_duration
-from voiceflow_worker.service.doctor.context import CannotLookError, CheckContext, Diagnosis, failure, ok, warning
+from voiceflow_worker.service.doctor.context import (
+    CannotLookError,
+    CheckContext,
+    Diagnosis,
+    Level,
+    failure,
+    ok,
+    warning,
+)
 from voiceflow_worker.service.doctor.store import menus_waiting, waiting_menus
 from voiceflow_worker.settings import DEFAULT, Settings, unknown_variables
 
@@ -166,18 +174,24 @@ async def voice_profile(context: CheckContext) -> Diagnosis | None:
 
 
 async def source(context: CheckContext) -> Diagnosis | None:
-    """Check that the calling number (VOICEFLOW_SOURCE) belongs to the account, and is active."""
+    """Check that the calling numbers (VOICEFLOW_SOURCE) belong to the account, and are active."""
     wanted = context.settings.source
     if wanted is None:
         return None
+    try:
+        numbers = read_sources(wanted).numbers
+    except InvalidInputError as error:
+        return failure(str(error), remedy="write VOICEFLOW_SOURCE with its country code, such as +6531234567")
+    found = [await _own_number(context, number) for number in numbers]
+    told = next((each for each in found if each.level is not Level.OK), None)
+    return told or ok("; ".join(each.message for each in found))
+
+
+async def _own_number(context: CheckContext, number: str) -> Diagnosis:
     remedy = (
         "set VOICEFLOW_SOURCE to a number that `voiceflow account numbers` lists as Active, or ask 8x8 to allow this "
         "number"
     )
-    try:
-        number = read_number(wanted).e164
-    except PhoneNumberError as error:
-        return failure(str(error), remedy="write VOICEFLOW_SOURCE with its country code, such as +6531234567")
     voice = await context.account.usable()
     digits = number.removeprefix("+")
     # Only the list has the status and the health of a number.

@@ -298,7 +298,7 @@ async def doubts(context: CheckContext) -> Diagnosis:
 async def limits(context: CheckContext) -> Diagnosis:
     """Check that the limits in the store are those of the settings."""
     chosen = context.settings
-    wanted = Limits(rate=chosen.rate, burst=chosen.burst, max_active=chosen.max_active)
+    wanted = Limits(rate=chosen.rate, burst=chosen.burst, max_active=chosen.max_active, reserve=chosen.reserve)
     stored = await limits_of(context.store, chosen.queue)
     if stored is None:
         return ok(f"{in_words(wanted)} once a worker starts")
@@ -313,8 +313,8 @@ async def limits(context: CheckContext) -> Diagnosis:
         )
     if held != stored:
         remedies.append(
-            "the limits of the worker that started last apply: set the same VOICEFLOW_RATE, VOICEFLOW_BURST and "
-            "VOICEFLOW_MAX_ACTIVE for all workers and here"
+            "the limits of the worker that started last apply: set the same VOICEFLOW_RATE, VOICEFLOW_BURST, "
+            "VOICEFLOW_MAX_ACTIVE and VOICEFLOW_RESERVE for all workers and here"
         )
     return warning(
         f"the queue has {in_words(stored)}, but the settings here say {in_words(wanted)}", remedy="; ".join(remedies)
@@ -324,7 +324,8 @@ async def limits(context: CheckContext) -> Diagnosis:
 def in_words(limits: Limits) -> str:
     """The limits in words, such as `rate 10 calls/s, burst 1, max active unlimited`."""
     active = "unlimited" if limits.max_active is None else limits.max_active
-    return f"rate {rate_in_words(limits.rate)}, burst {limits.burst}, max active {active}"
+    reserve = f", {limits.reserve} of them for urgent calls" if limits.reserve else ""
+    return f"rate {rate_in_words(limits.rate)}, burst {limits.burst}, max active {active}{reserve}"
 
 
 MOST_CALLS = 500

@@ -23,8 +23,21 @@ local work = WORK
 if closed_until('') then
     return packed({0})
 end
-local _, _, most = limits_at(asked.queue, now)
+local _, _, most, reserve = limits_at(asked.queue, now)
+-- How many calls without a priority above 0 may be leased.
+local ordinary = math.huge
 if most ~= '-' then
+    if reserve ~= '0' then
+        ordinary = tonumber(most) - tonumber(reserve)
+        local leased = redis.call('ZRANGE', base .. ':state:leased', 0, -1)
+        for _, ids in ipairs({leased, redis.call('ZRANGEBYSCORE', base .. ':active', '(' .. asked.now, '+inf')}) do
+            for _, id in ipairs(ids) do
+                if tonumber(redis.call('HGET', job_key(id), 'prio') or '0') <= 0 then
+                    ordinary = ordinary - 1
+                end
+            end
+        end
+    end
     local active = redis.call('ZCARD', base .. ':state:leased')
         + redis.call('ZCOUNT', base .. ':active', '(' .. asked.now, '+inf')
     limit = math.min(limit, tonumber(most) - active)
@@ -76,8 +89,12 @@ local chosen, chosen_heads = {}, {}
 
 -- Takes due jobs out of a lane, up to the entry of the next lane. `id` and `id_due` are the first job of the lane.
 local function take_from(lane, next_entry, id, id_due)
-    local _, batch = parts_of(lane)
-    local size = math.min(limit - #chosen, next_entry and CHUNK or limit)
+    local priority, batch = parts_of(lane)
+    local is_ordinary = tonumber(priority) <= 0
+    local size = math.min(limit - #chosen, next_entry and CHUNK or limit, is_ordinary and ordinary or limit)
+    if size <= 0 then
+        return false
+    end
     local found = redis.call('ZRANGEBYSCORE', base .. ':lane:' .. lane, '-inf', asked.now, 'WITHSCORES', 'LIMIT', 0, size)
     local gone = {}
     for place = 1, #found, 2 do
@@ -101,6 +118,7 @@ local function take_from(lane, next_entry, id, id_due)
         elseif head.state == 'queued' then
             chosen[#chosen + 1] = each
             chosen_heads[each] = head
+            ordinary = is_ordinary and ordinary - 1 or ordinary
         end
     end
     if #gone > 0 then
@@ -121,7 +139,10 @@ if only == '' then
         end
         local bar = string.find(first, NUL, 1, true)
         local due, id, lane = string.sub(first, 8, 27), string.sub(first, 28, bar - 1), string.sub(first, bar + 1)
-        local _, batch = parts_of(lane)
+        local priority, batch = parts_of(lane)
+        if ordinary <= 0 and tonumber(priority) <= 0 then
+            break
+        end
         if batch ~= '' and closed[batch] == nil then
             closed[batch] = closed_until(batch) or false
         end
