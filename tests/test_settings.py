@@ -5,6 +5,7 @@ import traceback
 from contextlib import suppress
 from datetime import timedelta
 from ipaddress import ip_network
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -67,10 +68,10 @@ def test_a_duration_is_read(text: str, duration: timedelta) -> None:
     assert parse_duration(text) == duration
 
 
-@pytest.mark.parametrize("text", ["", "soon", "-5s", "2 weeks", "1h30m", "9999999999999d", "nan", "1e3"])
-def test_what_is_not_a_duration_is_refused_with_a_sentence(text: str) -> None:
-    with pytest.raises(SettingsError, match="is not a duration: "):
-        parse_duration(text)
+def test_what_is_not_a_duration_is_refused_with_a_sentence() -> None:
+    for text in ["", "soon", "-5s", "2 weeks", "1h30m", "9999999999999d", "nan", "1e3"]:
+        with pytest.raises(SettingsError, match="is not a duration: "):
+            parse_duration(text)
 
 
 def test_toml_takes_durations_as_numbers_and_as_text() -> None:
@@ -233,13 +234,12 @@ def test_quotes_that_an_env_file_of_docker_leaves_are_no_part_of_a_value(monkeyp
     assert (settings.store, settings.rate) == (STORE, 5)
 
 
-@pytest.mark.parametrize("form", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be"])
-@pytest.mark.parametrize("end", ["\n", "\r\n"])
-def test_the_files_of_settings_are_read_as_windows_writes_them(form: str, end: str) -> None:
-    Path(".env").write_bytes(f'# a note{end}VOICEFLOW_STORE="{STORE}"{end}VOICEFLOW_RATE=7{end}'.encode(form))
-    Path("voiceflow.toml").write_bytes(f"burst = 2{end}concurrency = 3{end}".encode(form))
-    settings = load_settings()
-    assert (settings.store, settings.rate, settings.burst, settings.concurrency) == (STORE, 7, 2, 3)
+def test_the_files_of_settings_are_read_as_windows_writes_them() -> None:
+    for form, end in product(["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be"], ["\n", "\r\n"]):
+        Path(".env").write_bytes(f'# a note{end}VOICEFLOW_STORE="{STORE}"{end}VOICEFLOW_RATE=7{end}'.encode(form))
+        Path("voiceflow.toml").write_bytes(f"burst = 2{end}concurrency = 3{end}".encode(form))
+        settings = load_settings()
+        assert (settings.store, settings.rate, settings.burst, settings.concurrency) == (STORE, 7, 2, 3)
 
 
 @pytest.mark.parametrize("name", [".env", "voiceflow.toml"])
@@ -387,20 +387,17 @@ def test_a_limit_per_person_is_attempts_within_a_span() -> None:
 # -- the way out -------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("given", "proxy"),
-    [
+def test_a_proxy_is_an_http_address() -> None:
+    for address, proxy in [
         ("http://proxy.example.com:3128", Proxy("proxy.example.com", 3128)),
         (" HTTP://Proxy.example.com ", Proxy("proxy.example.com", 80)),
         ("http://proxy:3128/", Proxy("proxy", 3128)),
         ("http://[fd07::1]:8080", Proxy("fd07::1", 8080)),
         ("http://me:p%40ss@proxy:1", Proxy("proxy", 1, ("me", "p@ss"))),
         ("http://token@proxy:1", Proxy("proxy", 1, ("token", ""))),
-    ],
-)
-def test_a_proxy_is_an_http_address(given: str, proxy: Proxy) -> None:
-    settings = load_settings(proxy=given)
-    assert Proxy.of(settings.proxy or "") == proxy
+    ]:
+        settings = load_settings(proxy=address)
+        assert Proxy.of(settings.proxy or "") == proxy
 
 
 @pytest.mark.parametrize(
@@ -454,9 +451,8 @@ def test_the_password_of_a_proxy_is_shown_nowhere(monkeypatch: pytest.MonkeyPatc
 HOSTS = ".example.com, *.corp, db.internal:8443 10.0.0.0/8,[::1],fd07:b51a::/64,[fd08::1]:443,192.0.2.7:8080,Host."
 
 
-@pytest.mark.parametrize(
-    ("url", "direct"),
-    [
+def test_hosts_and_networks_are_reached_without_the_proxy() -> None:
+    for url, direct in [
         ("https://example.com", True),
         ("https://a.b.EXAMPLE.com/x", True),
         ("https://a.example.com.", True),
@@ -477,10 +473,8 @@ HOSTS = ".example.com, *.corp, db.internal:8443 10.0.0.0/8,[::1],fd07:b51a::/64,
         ("http://192.0.2.7:8080", True),
         ("http://192.0.2.7", False),
         ("https://host", True),
-    ],
-)
-def test_hosts_and_networks_are_reached_without_the_proxy(url: str, direct: bool) -> None:
-    assert is_among(url, load_settings(no_proxy=HOSTS).no_proxy) is direct
+    ]:
+        assert is_among(url, load_settings(no_proxy=HOSTS).no_proxy) is direct
 
 
 def test_a_star_stands_for_every_host_and_nothing_for_none() -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.acceptance.campaign.run import MENU, PRICES, SETTINGS, SHORT, campaign
+from tests.acceptance.campaign.files import MENU, PRICES, SETTINGS
 from tests.docs.pages import DOCS, blocks
 
 PAGE = DOCS / "campaign-of-50000.md"
@@ -17,6 +17,8 @@ PICTURES = {"overview", "batch", "hold", "suppression", "doubts", "ended", "repo
 @pytest.mark.alone
 @pytest.mark.timeout(1500)
 def test_a_campaign_goes_from_its_file_to_a_report_that_is_the_ledger(tmp_path: Path) -> None:
+    from tests.acceptance.campaign.run import SHORT, campaign  # and with it a browser's driver
+
     folder = tmp_path / "campaign"
     folder.mkdir()
     with campaign(folder, tmp_path / "pictures", SHORT) as run:

@@ -9,6 +9,7 @@ from dataclasses import replace
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -75,11 +76,11 @@ KINDS: list[tuple[str, str, tuple[object, ...]]] = [
 ]
 
 
-@pytest.mark.parametrize(("name", "typed", "others"), KINDS)
-def test_a_field_means_the_same_in_each_form(name: str, typed: str, others: tuple[object, ...]) -> None:
-    expected = whole(of({name: typed}))
-    for other in others:
-        assert whole(of({name: other})) == expected, other
+def test_a_field_means_the_same_in_each_form() -> None:
+    for name, typed, others in KINDS:
+        expected = whole(of({name: typed}))
+        for other in others:
+            assert whole(of({name: other})) == expected, other
 
 
 def test_local_times_of_a_toml_file_are_those_of_the_time_zone() -> None:
@@ -127,17 +128,17 @@ WRONG: dict[str, object] = {
 }
 
 
-@pytest.mark.parametrize("name", WRONG)
-def test_what_is_wrong_is_refused_by_the_name_that_the_interface_uses(name: str) -> None:
-    with pytest.raises(InvalidInputError) as refused:
-        Campaign.of({name: WRONG[name]}, now=NOW, named=lambda each: f"<{each}>")
-    assert str(refused.value).startswith(f"<{name}>: ")
+def test_what_is_wrong_is_refused_by_the_name_that_the_interface_uses() -> None:
+    for name, value in WRONG.items():
+        with pytest.raises(InvalidInputError) as refused:
+            Campaign.of({name: value}, now=NOW, named=lambda each: f"<{each}>")
+        assert str(refused.value).startswith(f"<{name}>: ")
 
 
-@pytest.mark.parametrize("name", sorted(set(FIELDS) - {"rows", "data"}))
-def test_an_empty_text_is_not_taken_for_nothing(name: str) -> None:
-    with pytest.raises(InvalidInputError, match="empty"):
-        of({name: " "})
+def test_an_empty_text_is_not_taken_for_nothing() -> None:
+    for name in sorted(set(FIELDS) - {"rows", "data"}):
+        with pytest.raises(InvalidInputError, match="empty"):
+            of({name: " "})
 
 
 def test_everything_that_is_wrong_is_told_at_once() -> None:
@@ -227,9 +228,9 @@ def test_given_fields_go_before_a_file_of_options(tmp_path: Path) -> None:
     assert whole(said)[0] == whole(of({"say": "Hello."}))[0]
 
 
-@pytest.mark.parametrize(
-    ("content", "told"),
-    [
+def test_a_file_of_options_is_named_with_the_option_that_is_wrong(tmp_path: Path) -> None:
+    content: Any
+    for content, told in [
         ("again = true", "again is not an option of a campaign; it concerns one run"),
         ("skip-bad = true", "skip-bad is not an option of a campaign; it concerns one run"),
         ('campaign = "other.toml"', "it concerns one run"),
@@ -242,16 +243,12 @@ def test_given_fields_go_before_a_file_of_options(tmp_path: Path) -> None:
         ("say = true", "say: 'True' is bool, not a text"),
         ("say: Hello", "is not TOML"),
         (b"say = 'caf\xe9'", "is not UTF-8"),
-    ],
-)
-def test_a_file_of_options_is_named_with_the_option_that_is_wrong(
-    tmp_path: Path, content: str | bytes, told: str
-) -> None:
-    options = file_of(tmp_path, content, "kept.toml")
-    with pytest.raises(InvalidInputError) as refused:
-        of({"campaign": options})
-    assert told in str(refused.value)
-    assert "kept.toml" in str(refused.value)
+    ]:
+        options = file_of(tmp_path, content, "kept.toml")
+        with pytest.raises(InvalidInputError) as refused:
+            of({"campaign": options})
+        assert told in str(refused.value)
+        assert "kept.toml" in str(refused.value)
 
 
 async def test_a_preview_stores_nothing_and_a_start_adds_each_call_once(queue: CallQueue, people: Path) -> None:

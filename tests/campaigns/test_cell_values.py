@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from decimal import Decimal
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -62,37 +63,35 @@ def spoken(rows: list[ReadRow]) -> list[object]:
     return list(map(text_of, requests(rows)))
 
 
-@pytest.mark.parametrize("reader", TYPED)
-@pytest.mark.parametrize(
-    ("value", "text"),
-    [
-        *((25.0, "25"), (0.1 + 0.2, "0.3"), (-0.0, "0"), (1e3, "1000"), (1e-7, "0.0000001"), (1.5, "1.5")),
-        *((999999999999999.0, "999999999999999"), (12345, "12345"), (True, "true"), (False, "false")),
-    ],
-)
-def test_a_number_is_spoken_as_from_a_workbook(tmp_path: Path, reader: Reader, value: object, text: str) -> None:
-    row = {"destination": ANA, "room": value}
-    assert spoken(reader(tmp_path, row, saying("{{room}}"))) == [text]
-    assert spoken(reader(tmp_path, row, saying("Room {{room}}!"))) == [f"Room {text}!"]
-    if text.isdigit():
-        assert spoken(reader(tmp_path, row, saying("{{room|digits}}"))) == [", ".join(text)]
+def test_a_number_is_spoken_as_from_a_workbook(tmp_path: Path) -> None:
+    for reader in TYPED:
+        for value, text in [
+            *((25.0, "25"), (0.1 + 0.2, "0.3"), (-0.0, "0"), (1e3, "1000"), (1e-7, "0.0000001"), (1.5, "1.5")),
+            *((999999999999999.0, "999999999999999"), (12345, "12345"), (True, "true"), (False, "false")),
+        ]:
+            row = {"destination": ANA, "room": value}
+            assert spoken(reader(tmp_path, row, saying("{{room}}"))) == [text]
+            assert spoken(reader(tmp_path, row, saying("Room {{room}}!"))) == [f"Room {text}!"]
+            if text.isdigit():
+                assert spoken(reader(tmp_path, row, saying("{{room|digits}}"))) == [", ".join(text)]
 
 
-@pytest.mark.parametrize("value", [Decimal("25.00"), Decimal(25), Decimal("2.5E+1")])
-@pytest.mark.parametrize("reader", [from_parquet, from_mappings])
-def test_a_decimal_has_no_zeros_at_its_end(tmp_path: Path, reader: Reader, value: Decimal) -> None:
-    row = {"destination": ANA, "room": value}
-    assert spoken(reader(tmp_path, row, saying("{{room}}, {{room|digits}}"))) == ["25, 2, 5"]
+def test_a_decimal_has_no_zeros_at_its_end(tmp_path: Path) -> None:
+    for value, reader in product([Decimal("25.00"), Decimal(25), Decimal("2.5E+1")], [from_parquet, from_mappings]):
+        row = {"destination": ANA, "room": value}
+        assert spoken(reader(tmp_path, row, saying("{{room}}, {{room|digits}}"))) == ["25, 2, 5"]
 
 
-@pytest.mark.parametrize("reader", [from_json, from_parquet, from_mappings])
-@pytest.mark.parametrize("value", [1e15, -1e15, 1e21, 1.2345678901234568e22, float("inf"), float("-inf")])
-@pytest.mark.parametrize("text", ["{{room}}", "Hello {{name}}."])
-def test_a_number_that_is_not_exact_makes_the_row_bad(tmp_path: Path, reader: Reader, value: float, text: str) -> None:
-    row = {"destination": ANA, "name": "Ana", "room": value}
-    (found,) = told(reader(tmp_path, row, saying(text)))
-    assert found[1] == "room"
-    assert "number" in found[3]
+def test_a_number_that_is_not_exact_makes_the_row_bad(tmp_path: Path) -> None:
+    for reader, value, text in product(
+        [from_json, from_parquet, from_mappings],
+        [1e15, -1e15, 1e21, 1.2345678901234568e22, float("inf"), float("-inf")],
+        ["{{room}}", "Hello {{name}}."],
+    ):
+        row = {"destination": ANA, "name": "Ana", "room": value}
+        (found,) = told(reader(tmp_path, row, saying(text)))
+        assert found[1] == "room"
+        assert "number" in found[3]
 
 
 def test_a_whole_number_beyond_64_bits_in_json_is_refused(tmp_path: Path) -> None:
@@ -101,17 +100,16 @@ def test_a_whole_number_beyond_64_bits_in_json_is_refused(tmp_path: Path) -> Non
     assert (found[1], found[3][:42]) == ("room", "holds a number of more than 15 digits (123")
 
 
-@pytest.mark.parametrize("reader", [from_json, from_parquet, from_mappings])
-@pytest.mark.parametrize("value", [{"first": "Ana"}, ["Ana", "Ben"]])
-def test_arrays_and_objects_are_not_spoken(tmp_path: Path, reader: Reader, value: object) -> None:
-    row = {"destination": ANA, "person": value}
-    (found,) = told(reader(tmp_path, row, saying("Hello {{person}}.")))
-    assert (found[1], "cannot be spoken" in found[3]) == ("person", True)
-    assert spoken(reader(tmp_path, row, saying("Hello."))) == ["Hello."]
-    menu = Menu("ask", prompt="Press 1.", voice_profile="v")
-    menu.on("1", goto="Hello {{person}}.")
-    (found,) = told(reader(tmp_path, row, replace(OPTIONS, template=None, menu=menu, batch_id="b")))
-    assert (found[1], "cannot be spoken" in found[3]) == ("person", True)
+def test_arrays_and_objects_are_not_spoken(tmp_path: Path) -> None:
+    for reader, value in product([from_json, from_parquet, from_mappings], [{"first": "Ana"}, ["Ana", "Ben"]]):
+        row = {"destination": ANA, "person": value}
+        (found,) = told(reader(tmp_path, row, saying("Hello {{person}}.")))
+        assert (found[1], "cannot be spoken" in found[3]) == ("person", True)
+        assert spoken(reader(tmp_path, row, saying("Hello."))) == ["Hello."]
+        menu = Menu("ask", prompt="Press 1.", voice_profile="v")
+        menu.on("1", goto="Hello {{person}}.")
+        (found,) = told(reader(tmp_path, row, replace(OPTIONS, template=None, menu=menu, batch_id="b")))
+        assert (found[1], "cannot be spoken" in found[3]) == ("person", True)
 
 
 @pytest.mark.parametrize("reader", [from_json, from_mappings])
@@ -126,27 +124,25 @@ def test_the_parts_of_an_object_are_spoken(tmp_path: Path, reader: Reader) -> No
 MISSING = ("None", "nan", "NaN", "-nan", "NaT", "<NA>", "null", "NULL", "(null)", "<nil>", "undefined", r"\N")
 
 
-@pytest.mark.parametrize("reader", READERS)
-@pytest.mark.parametrize("word", MISSING)
-def test_a_word_that_programs_write_for_a_missing_value_counts_as_empty(
-    tmp_path: Path, reader: Reader, word: str
-) -> None:
-    row = {"destination": ANA, "name": word}
-    for text in ("Hello {{name}}.", "{{name}}", "{{name|upper}}"):
-        ((_, column, code, message),) = told(reader(tmp_path, row, saying(text)))
-        assert (column, code, message[:12]) == ("name", -1009, "is empty, bu")
-    assert spoken(reader(tmp_path, row, saying("Hello {{name or 'customer'}}."))) == ["Hello customer."]
-    menu = Menu("ask", prompt="Press 1.", voice_profile="v")
-    menu.on("1", goto="Hello {{name}}.")
-    (found,) = told(reader(tmp_path, row, replace(OPTIONS, template=None, menu=menu, batch_id="b")))
-    assert (found[1], found[3][:9]) == ("name", "is empty,")
-    assert filled("Hello {{name}}.", {"name": word}) == "Hello ."
+def test_a_word_that_programs_write_for_a_missing_value_counts_as_empty(tmp_path: Path) -> None:
+    for reader, word in product(READERS, MISSING):
+        row = {"destination": ANA, "name": word}
+        for text in ("Hello {{name}}.", "{{name}}", "{{name|upper}}"):
+            ((_, column, code, message),) = told(reader(tmp_path, row, saying(text)))
+            assert (column, code, message[:12]) == ("name", -1009, "is empty, bu")
+        assert spoken(reader(tmp_path, row, saying("Hello {{name or 'customer'}}."))) == ["Hello customer."]
+        menu = Menu("ask", prompt="Press 1.", voice_profile="v")
+        menu.on("1", goto="Hello {{name}}.")
+        (found,) = told(reader(tmp_path, row, replace(OPTIONS, template=None, menu=menu, batch_id="b")))
+        assert (found[1], found[3][:9]) == ("name", "is empty,")
+        assert filled("Hello {{name}}.", {"name": word}) == "Hello ."
 
 
-@pytest.mark.parametrize("reader", READERS)
-@pytest.mark.parametrize("name", ["Nan", "Null", "Nanette", "NA", "none"])
-def test_a_name_that_only_looks_like_such_a_word_is_spoken(tmp_path: Path, reader: Reader, name: str) -> None:
-    assert spoken(reader(tmp_path, {"destination": ANA, "name": name}, saying("Hello {{name}}."))) == [f"Hello {name}."]
+def test_a_name_that_only_looks_like_such_a_word_is_spoken(tmp_path: Path) -> None:
+    for reader, name in product(READERS, ["Nan", "Null", "Nanette", "NA", "none"]):
+        assert spoken(reader(tmp_path, {"destination": ANA, "name": name}, saying("Hello {{name}}."))) == [
+            f"Hello {name}."
+        ]
 
 
 class NAType:
@@ -175,16 +171,16 @@ def test_nan_in_json_counts_as_empty(tmp_path: Path) -> None:
     assert (found[1], found[3][:9]) == ("name", "is empty,")
 
 
-@pytest.mark.parametrize("reader", READERS)
-@pytest.mark.parametrize("column", ["source", "unique_key", "batch_id", "voice_profile", "time_zone", "not_before",
-                                    "valid_until", "priority"])  # fmt: skip
-def test_such_a_word_in_a_reserved_column_makes_the_row_bad_once(tmp_path: Path, reader: Reader, column: str) -> None:
-    row = {"destination": ANA, column: "nan"}
-    (found,) = told(reader(tmp_path, row, saying("Hello.")))
-    assert (found[1], found[3]) == (
-        column,
-        "holds 'nan', which programs write for a missing value; clear the cell, or write the value",
-    )
+def test_such_a_word_in_a_reserved_column_makes_the_row_bad_once(tmp_path: Path) -> None:
+    for reader in READERS:
+        for column in ["source", "unique_key", "batch_id", "voice_profile", "time_zone", "not_before",
+                                            "valid_until", "priority"]:  # fmt: skip
+            row = {"destination": ANA, column: "nan"}
+            (found,) = told(reader(tmp_path, row, saying("Hello.")))
+            assert (found[1], found[3]) == (
+                column,
+                "holds 'nan', which programs write for a missing value; clear the cell, or write the value",
+            )
 
 
 def test_the_data_of_a_single_call_is_spoken_alike() -> None:
@@ -212,22 +208,19 @@ def test_a_cell_that_cannot_be_read_hides_no_other(tmp_path: Path, reader: Reade
     assert sorted(str(column) for _, column, _, _ in found) == sorted(row)
 
 
-@pytest.mark.parametrize("reader", READERS)
-@pytest.mark.parametrize("day", ["12/01/2027 11:30", "1.2.2027", "01-02-27", "on 12/01/2027"])
-def test_a_date_of_which_nobody_knows_the_day_is_told_where_it_is_spoken_raw(
-    tmp_path: Path, reader: Reader, day: str
-) -> None:
-    row = {"destination": ANA, "day": day}
-    (read_row,) = reader(tmp_path, row, saying("Come {{day}}."))
-    (found,) = read_row.findings
-    assert (found.column, found.is_error, found.remedy) == ("day", False, Remedy.NAME_DATE_ORDER)
-    assert "the voice may read another day; speak dates with |date" in found.message
-    (unspoken,) = reader(tmp_path, row, saying("Come.{% if day %} Now.{% endif %}"))
-    assert [each for each in unspoken.findings if "voice" in each.message] == []
-    menu = Menu("ask", prompt="Press 1.", voice_profile="v")
-    menu.on("1", goto="Come {{day}}.")
-    (later,) = reader(tmp_path, row, replace(OPTIONS, template=None, menu=menu, batch_id="b"))
-    assert [each.column for each in later.findings] == ["day"]
+def test_a_date_of_which_nobody_knows_the_day_is_told_where_it_is_spoken_raw(tmp_path: Path) -> None:
+    for reader, day in product(READERS, ["12/01/2027 11:30", "1.2.2027", "01-02-27", "on 12/01/2027"]):
+        row = {"destination": ANA, "day": day}
+        (read_row,) = reader(tmp_path, row, saying("Come {{day}}."))
+        (found,) = read_row.findings
+        assert (found.column, found.is_error, found.remedy) == ("day", False, Remedy.NAME_DATE_ORDER)
+        assert "the voice may read another day; speak dates with |date" in found.message
+        (unspoken,) = reader(tmp_path, row, saying("Come.{% if day %} Now.{% endif %}"))
+        assert [each for each in unspoken.findings if "voice" in each.message] == []
+        menu = Menu("ask", prompt="Press 1.", voice_profile="v")
+        menu.on("1", goto="Come {{day}}.")
+        (later,) = reader(tmp_path, row, replace(OPTIONS, template=None, menu=menu, batch_id="b"))
+        assert [each.column for each in later.findings] == ["day"]
 
 
 def test_a_spoken_date_is_told_once_for_a_column_and_not_where_its_order_is_given(tmp_path: Path) -> None:

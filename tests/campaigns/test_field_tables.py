@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -42,9 +43,8 @@ def test_cells_that_nothing_needs_may_be_left_out_at_the_end_of_a_row(tmp_path: 
     assert (row.call.data or {})["remark"] == ""
 
 
-@pytest.mark.parametrize(
-    ("header", "row", "missing"),
-    [
+def test_cells_that_something_needs_may_not_be_left_out(tmp_path: Path) -> None:
+    for header, row, missing in [
         ("destination,remark,name", "+6587654321", "remark, name are missing"),
         ("destination,remark,name", "+6587654321,x", "name is missing"),
         *(
@@ -52,14 +52,14 @@ def test_cells_that_nothing_needs_may_be_left_out_at_the_end_of_a_row(tmp_path: 
             for name in ("not_before", "valid_until", "priority", "unique_key", "source", "time_zone", "batch_id")
         ),
         ("destination,name,not_before,remark", "+6587654321,Ana", "not_before, remark are missing"),
-    ],
-)
-def test_cells_that_something_needs_may_not_be_left_out(tmp_path: Path, header: str, row: str, missing: str) -> None:
-    ((number, column, _, message),) = told(read(file_of(tmp_path, f"{header}\n{row}\n")))
-    assert (number, column) == (2, None)
-    assert f": {missing}; fill them, or put a column that every row fills last" in message
-    last = file_of(tmp_path, f"{header},end\n{row}{',' * (header.count(',') - row.count(','))},x\n", "mended.csv")
-    assert not [message for *_, message in told(read(last)) if "fill them" in message], "the remedy can be carried out"
+    ]:
+        ((number, column, _, message),) = told(read(file_of(tmp_path, f"{header}\n{row}\n")))
+        assert (number, column) == (2, None)
+        assert f": {missing}; fill them, or put a column that every row fills last" in message
+        last = file_of(tmp_path, f"{header},end\n{row}{',' * (header.count(',') - row.count(','))},x\n", "mended.csv")
+        assert not [message for *_, message in told(read(last)) if "fill them" in message], (
+            "the remedy can be carried out"
+        )
 
 
 # -- columns without a name --------------------------------------------------------------------------------------------
@@ -86,9 +86,8 @@ def test_a_value_in_a_column_without_a_name_is_told(tmp_path: Path, table: str, 
 # -- what stands above the header --------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("table", "sentence"),
-    [
+def test_what_stands_above_the_header_is_told(tmp_path: Path) -> None:
+    for table, sentence in [
         ("Reminder list January\ndestination,name\n", "line 2 looks like the header: remove the lines above it"),
         ("Reminder list January,\n,\ndestination,name\n", "line 3 looks like the header: remove the lines above it"),
         ("List, January\nmade by,Li\n\nname;Mobile No\n", "line 4 looks like the header: remove the lines above it"),
@@ -99,10 +98,8 @@ def test_a_value_in_a_column_without_a_name_is_told(tmp_path: Path, table: str, 
         ("SEP =;\ndestination;name\n", "line 1 is SEP =;, which does not name"),
         ("sep=;\ndestination,name\n", "line 1 says that ';' stands between the cells, but line 2 has ',' there"),
         ("sep=,\ndestination\tname\n", "line 1 says that ',' stands between the cells, but line 2 has '\\t' there"),
-    ],
-)
-def test_what_stands_above_the_header_is_told(tmp_path: Path, table: str, sentence: str) -> None:
-    assert sentence in refused(file_of(tmp_path, f"{table}+6587654321,Ana\n"))
+    ]:
+        assert sentence in refused(file_of(tmp_path, f"{table}+6587654321,Ana\n"))
 
 
 def test_a_title_above_a_list_of_numbers_is_told_too(tmp_path: Path) -> None:
@@ -122,20 +119,19 @@ _NAMES = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("encoding", _NAMES)
-@pytest.mark.parametrize(
-    "text", ["Jörg", "It\u2019s", "Zoë", "Peña", "Łódź", "Nguyễn Văn", "Müller & Söhne", "“Café”", "5 €"]
-)
-def test_a_text_that_was_read_in_another_encoding_is_told(text: str, encoding: str) -> None:
-    try:
-        wrong = text.encode().decode(encoding)
-    except UnicodeDecodeError:
-        wrong = text.encode().decode("latin-1")
-    problem = misread(wrong)
-    assert problem is not None
-    assert "probably" in problem
-    if text == "Jörg":
-        assert f"probably 'Jörg': UTF-8 that was read as {_NAMES[encoding]}" in problem
+def test_a_text_that_was_read_in_another_encoding_is_told() -> None:
+    for encoding, text in product(
+        _NAMES, ["Jörg", "It\u2019s", "Zoë", "Peña", "Łódź", "Nguyễn Văn", "Müller & Söhne", "“Café”", "5 €"]
+    ):
+        try:
+            wrong = text.encode().decode(encoding)
+        except UnicodeDecodeError:
+            wrong = text.encode().decode("latin-1")
+        problem = misread(wrong)
+        assert problem is not None
+        assert "probably" in problem
+        if text == "Jörg":
+            assert f"probably 'Jörg': UTF-8 that was read as {_NAMES[encoding]}" in problem
 
 
 def test_russian_that_was_read_in_another_encoding_is_told() -> None:
@@ -144,29 +140,27 @@ def test_russian_that_was_read_in_another_encoding_is_told() -> None:
     assert "probably 'Привет'" in problem
 
 
-@pytest.mark.parametrize(
-    "text",
-    ["Jörg", "SÃO PAULO", "«CAFÉ»", "Ærø", "Œuvre", "Łódź", "Привет, Вёрстка", "東京都", "ภาษาไทย", "Ñandú", "😀",
-     "Ångström", "50 €", "naïve \u2013 façade", "Ελλάδα", "İstanbul", "Đà Nẵng", "Ümit Özgür", "ÄÖÜ", "«Ещё»", "½ Ω"],
-)  # fmt: skip
-def test_a_text_as_people_write_it_is_not_told(text: str) -> None:
-    assert misread(text) is None
+def test_a_text_as_people_write_it_is_not_told() -> None:
+    for text in [
+        *("Jörg", "SÃO PAULO", "«CAFÉ»", "Ærø", "Œuvre", "Łódź", "Привет, Вёрстка", "東京都", "ภาษาไทย", "Ñandú", "😀"),
+        *("Ångström", "50 €", "naïve \u2013 façade", "Ελλάδα", "İstanbul", "Đà Nẵng", "Ümit Özgür", "ÄÖÜ", "«Ещё»"),
+        "½ Ω",
+    ]:
+        assert misread(text) is None
 
 
-@pytest.mark.parametrize(
-    ("text", "encoding"), [("JÃ¶rg", "Windows-1252"), ("Itâ€™s", "Windows-1252"), ("J\ufffdrg", "Windows-1252")]
-)
-@pytest.mark.parametrize("name", ["people.csv", "people.jsonl"])
-def test_such_rows_are_told_once_and_called(tmp_path: Path, text: str, encoding: str, name: str) -> None:
-    rows = [("+6587654321", "Ana"), ("+6587654322", text), ("+6587654323", text)]
-    if name == "people.csv":
-        content = "destination,name\n" + "".join(f"{number},{who}\n" for number, who in rows)
-    else:
-        content = "".join(f'{{"destination": "{number}", "name": "{who}"}}\n' for number, who in rows)
-    path = file_of(tmp_path, content, name)
-    (warning,) = warnings(path)
-    assert (encoding in warning, warning.endswith("1 more row is like it.")) == (True, True)
-    assert len(requests(read(path))) == 3
+def test_such_rows_are_told_once_and_called(tmp_path: Path) -> None:
+    for text, encoding in [("JÃ¶rg", "Windows-1252"), ("Itâ€™s", "Windows-1252"), ("J\ufffdrg", "Windows-1252")]:
+        for name in ["people.csv", "people.jsonl"]:
+            rows = [("+6587654321", "Ana"), ("+6587654322", text), ("+6587654323", text)]
+            if name == "people.csv":
+                content = "destination,name\n" + "".join(f"{number},{who}\n" for number, who in rows)
+            else:
+                content = "".join(f'{{"destination": "{number}", "name": "{who}"}}\n' for number, who in rows)
+            path = file_of(tmp_path, content, name)
+            (warning,) = warnings(path)
+            assert (encoding in warning, warning.endswith("1 more row is like it.")) == (True, True)
+            assert len(requests(read(path))) == 3
 
 
 def test_a_header_and_a_request_body_are_looked_at_too(tmp_path: Path) -> None:
@@ -202,18 +196,16 @@ FORMS = {
 }
 
 
-@pytest.mark.parametrize(("name", "value"), OWN)
-@pytest.mark.parametrize("file", list(FORMS))
-def test_a_reserved_word_in_a_spelling_of_people_is_data_and_told(
-    tmp_path: Path, file: str, name: str, value: str
-) -> None:
-    campaign = open_campaign(file_of(tmp_path, FORMS[file](name, value), file), OPTIONS, now=NOW)
-    (row,) = campaign
-    assert row.call is not None
-    assert (row.call.priority, row.call.time_zone, (row.call.data or {})[folded(name)]) == (0, None, value)
-    (found,) = [found for found in (*campaign.findings, *row.findings) if found.column == name]
-    assert "kept as data, and steers no call" in found.message
-    assert not found.is_error
+def test_a_reserved_word_in_a_spelling_of_people_is_data_and_told(tmp_path: Path) -> None:
+    for name, value in OWN:
+        for file in list(FORMS):
+            campaign = open_campaign(file_of(tmp_path, FORMS[file](name, value), file), OPTIONS, now=NOW)
+            (row,) = campaign
+            assert row.call is not None
+            assert (row.call.priority, row.call.time_zone, (row.call.data or {})[folded(name)]) == (0, None, value)
+            (found,) = [found for found in (*campaign.findings, *row.findings) if found.column == name]
+            assert "kept as data, and steers no call" in found.message
+            assert not found.is_error
 
 
 @pytest.mark.parametrize("file", list(FORMS))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import zipfile
 from collections.abc import Sequence
 from dataclasses import replace
@@ -64,13 +65,13 @@ NO_RESULTS = (
 )  # fmt: skip
 
 
-@pytest.mark.parametrize("formula", NO_RESULTS)
-def test_a_formula_without_a_result_is_bad_in_every_column(tmp_path: Path, formula: str) -> None:
-    for place, column in enumerate(("destination", "name", "not_before", "valid_until", "priority")):
-        cells = ["+6587654322", "Ben", "", "", ""]
-        cells[place] = formula
-        rows = read(sheet_file(tmp_path, HEADER + GOOD + row(*cells)))
-        assert [(number, found, message) for number, found, _, message in told(rows)] == [(3, column, NO_RESULT)]
+def test_a_formula_without_a_result_is_bad_in_every_column(tmp_path: Path) -> None:
+    for formula in NO_RESULTS:
+        for place, column in enumerate(("destination", "name", "not_before", "valid_until", "priority")):
+            cells = ["+6587654322", "Ben", "", "", ""]
+            cells[place] = formula
+            rows = read(sheet_file(tmp_path, HEADER + GOOD + row(*cells)))
+            assert [(number, found, message) for number, found, _, message in told(rows)] == [(3, column, NO_RESULT)]
 
 
 def test_a_row_of_formulas_without_results_does_not_vanish(tmp_path: Path) -> None:
@@ -117,34 +118,32 @@ ERRORS = (
 )  # fmt: skip
 
 
-@pytest.mark.parametrize("error", ERRORS)
-@pytest.mark.parametrize("place", range(5))
-def test_an_error_is_no_value_in_any_format(tmp_path: Path, error: str, place: int) -> None:
+def test_an_error_is_no_value_in_any_format(tmp_path: Path) -> None:
     names = ("destination", "name", "not_before", "valid_until", "priority")
-    cells = ["+6587654322", "Ben", "", "", ""]
-    cells[place] = error
-    lines = "{" + ", ".join(f'"{name}": "{cell}"' for name, cell in zip(names, cells, strict=True)) + "}"
-    files = (
-        file_of(tmp_path, f"{','.join(names)}\n{','.join(cells)}\n", "a.csv"),
-        file_of(tmp_path, lines, "a.jsonl"),
-        parquet(tmp_path, dict(zip(names, ([cell] for cell in cells), strict=True))),
-        sheet_file(tmp_path, HEADER + row(*cells)),
-        sheet_file(
-            tmp_path, HEADER + row(*[f'<c t="e"><v>{each}</v></c>' if each == error else each for each in cells])
-        ),
-    )
-    for path in files:
-        ((_, column, _, message),) = told(read(path))
-        assert (column, f"holds {'' if error.startswith('##') else 'the error '}{error}" in message) == (
-            names[place],
-            True,
-        ), path
+    for place, name in enumerate(names):
+        people = [[f"+65876543{count}", "Ben", "", "", ""] for count in range(10, 10 + len(ERRORS))]
+        for cells, error in zip(people, ERRORS, strict=True):
+            cells[place] = error
+        typed = [[f'<c t="e"><v>{each}</v></c>' if each in ERRORS else each for each in cells] for cells in people]
+        files = (
+            file_of(tmp_path, "\n".join(map(",".join, (names, *people))), "a.csv"),
+            file_of(
+                tmp_path, "\n".join(json.dumps(dict(zip(names, cells, strict=True))) for cells in people), "a.jsonl"
+            ),
+            parquet(tmp_path, dict(zip(names, map(list, zip(*people, strict=True)), strict=True))),
+            sheet_file(tmp_path, HEADER + "".join(row(*cells) for cells in people), name="a.xlsx"),
+            sheet_file(tmp_path, HEADER + "".join(row(*cells) for cells in typed), name="b.xlsx"),
+        )
+        for path in files:
+            for (_, column, _, message), error in zip(told(read(path)), ERRORS, strict=True):
+                said = f"holds {'' if error.startswith('##') else 'the error '}{error}"
+                assert (column, said in message) == (name, True), (path, message)
 
 
-@pytest.mark.parametrize("text", ["#1", "#5-01 Lim", "#", "# 12", "#Ana!", "No. #3", "Err: none", "Erri:502", "E"])
-def test_other_texts_with_such_signs_are_values(tmp_path: Path, text: str) -> None:
-    rows = read(file_of(tmp_path, f"destination,name\n+6587654321,{text}\n"))
-    assert list(map(text_of, requests(rows))) == [f"Hello {text}."]
+def test_other_texts_with_such_signs_are_values(tmp_path: Path) -> None:
+    for text in ["#1", "#5-01 Lim", "#", "# 12", "#Ana!", "No. #3", "Err: none", "Erri:502", "E"]:
+        rows = read(file_of(tmp_path, f"destination,name\n+6587654321,{text}\n"))
+        assert list(map(text_of, requests(rows))) == [f"Hello {text}."]
 
 
 @pytest.mark.anyio
@@ -206,9 +205,8 @@ def test_rows_that_a_library_hides_are_told(tmp_path: Path) -> None:
     assert "2 rows are hidden" in campaign.closing_findings()[0].message
 
 
-@pytest.mark.parametrize(
-    ("coded", "text"),
-    [
+def test_a_code_is_the_character_that_it_stands_for(tmp_path: Path) -> None:
+    for coded, text in [
         ("passport._x000D_\nBring it", "passport.\nBring it"),
         ("a_x0009_b", "a\tb"),
         ("a_x000d_b", "a\nb"),
@@ -219,14 +217,12 @@ def test_rows_that_a_library_hides_are_told(tmp_path: Path) -> None:
         ("_xD83D__xDE00_", "😀"),
         ("_x00_ _X0041_ _x00411_ x0041_", "_x00_ _X0041_ _x00411_ x0041_"),
         ("first_x_name", "first_x_name"),
-    ],
-)
-def test_a_code_is_the_character_that_it_stands_for(tmp_path: Path, coded: str, text: str) -> None:
-    assert decoded(coded) == text
-    shared = workbook(tmp_path, [("destination", "name"), ("+6587654321", coded)], "shared.xlsx")
-    stored = f'<c t="str"><f>B9</f><v>{coded}</v></c>'
-    for path in (shared, *(sheet_file(tmp_path, HEADER + row("+6587654321", each)) for each in (coded, stored))):
-        assert list(map(text_of, requests(read(path)))) == [f"Hello {text}."], path
+    ]:
+        assert decoded(coded) == text
+        shared = workbook(tmp_path, [("destination", "name"), ("+6587654321", coded)], "shared.xlsx")
+        stored = f'<c t="str"><f>B9</f><v>{coded}</v></c>'
+        for path in (shared, *(sheet_file(tmp_path, HEADER + row("+6587654321", each)) for each in (coded, stored))):
+            assert list(map(text_of, requests(read(path)))) == [f"Hello {text}."], path
 
 
 @pytest.mark.parametrize("code", ["_x0007_", "_x0000_", "_xD83D_", "_xDE00__xD83D_"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -47,9 +48,9 @@ def test_a_file_with_one_body_is_one_call_with_comments_and_trailing_commas_too(
     assert (request.batch_id, request.valid_until, request.not_before) == ("call", None, None)
 
 
-@pytest.mark.parametrize(
-    ("content", "sentence"),
-    [
+def test_a_json_file_that_holds_no_single_body_is_refused(tmp_path: Path) -> None:
+    content: Any
+    for content, sentence in [
         ("", "is empty; write a request body with a callflow in it"),
         ("[]", "holds an array of 0 values, but a JSON file holds one body, for one call"),
         (json.dumps([BODY, BODY]), "holds an array of 2 values, but a JSON file holds one body, for one call"),
@@ -64,10 +65,8 @@ def test_a_file_with_one_body_is_one_call_with_comments_and_trailing_commas_too(
         ('{\n"callflow" [1]}', "is not JSON: expected colon, found '[' (line 2, character 12)"),
         (lines(BODY, BODY), "is not JSON: extra data '{' (line 2, character 1)"),
         ('{"a": "\udcff"}'.encode("utf-8", "surrogateescape"), "is not UTF-8: line 1 has the byte 0xFF at character 8"),
-    ],
-)
-def test_a_json_file_that_holds_no_single_body_is_refused(tmp_path: Path, content: str | bytes, sentence: str) -> None:
-    assert sentence in refused(file_of(tmp_path, content, "call.json"))
+    ]:
+        assert sentence in refused(file_of(tmp_path, content, "call.json"))
 
 
 def test_each_json_line_is_a_call(tmp_path: Path) -> None:
@@ -133,9 +132,8 @@ def test_with_a_template_each_json_line_is_a_row(tmp_path: Path) -> None:
     assert [(found.row, found.column, found.is_error) for row in rows for found in row.findings] == [(2, "hue", False)]
 
 
-@pytest.mark.parametrize(
-    ("line", "column", "code", "sentence"),
-    [
+def test_a_bad_line_is_reported_and_the_others_are_read(tmp_path: Path) -> None:
+    for line, column, code, sentence in [
         ('{"destination": "+6587654321"', None, -1001, "the line is not JSON: "),
         ("[1, 2]", None, -1013, "the line holds an array, not an object"),
         ('{"name": "Ana"}', "destination", -1009, "is missing but it is required"),
@@ -145,16 +143,12 @@ def test_with_a_template_each_json_line_is_a_row(tmp_path: Path) -> None:
         ('{"destination": true, "name": "Ana"}', "destination", -1009, "should be a text, not a boolean"),
         ('{"destination": "+6587654321"}', "name", -1009, "is not among the columns, but the template needs it"),
         ('{"destination": "+6587654321", "name": null}', "name", -1009, "is empty, but the template needs it"),
-    ],
-)
-def test_a_bad_line_is_reported_and_the_others_are_read(
-    tmp_path: Path, line: str, column: str | None, code: int | None, sentence: str
-) -> None:
-    good = '{"destination": "+6587654322", "name": "Ben"}'
-    rows = read(file_of(tmp_path, f"{line}\n{good}\n", "calls.jsonl"))
-    assert [(row, where, told_code) for row, where, told_code, _ in told(rows)] == [(1, column, code)]
-    assert told(rows)[0][3].startswith(sentence)
-    assert len(requests(rows)) == 1
+    ]:
+        good = '{"destination": "+6587654322", "name": "Ben"}'
+        rows = read(file_of(tmp_path, f"{line}\n{good}\n", "calls.jsonl"))
+        assert [(row, where, told_code) for row, where, told_code, _ in told(rows)] == [(1, column, code)]
+        assert told(rows)[0][3].startswith(sentence)
+        assert len(requests(rows)) == 1
 
 
 def test_a_body_that_breaks_rules_has_every_finding_with_its_path(tmp_path: Path) -> None:
@@ -189,9 +183,8 @@ def test_what_a_numbering_plan_thinks_of_the_source_is_reported_once(tmp_path: P
     assert [[found.path for found in row.findings] for row in rows] == [["$.callflow[0].params.source"], [], []]
 
 
-@pytest.mark.parametrize(
-    ("name", "content", "kind"),
-    [
+def test_the_kind_of_a_file_is_seen_by_its_name_or_its_beginning(tmp_path: Path) -> None:
+    for name, content, kind in [
         ("a.CSV", "{", FileKind.CSV),
         ("a.tsv", "{", FileKind.CSV),
         ("a.ndjson", "destination", FileKind.JSON_LINES),
@@ -201,12 +194,8 @@ def test_what_a_numbering_plan_thinks_of_the_source_is_reported_once(tmp_path: P
         ("a", lines(BODY, BODY), FileKind.JSON_LINES),
         ("a", json.dumps(BODY, indent=2), FileKind.JSON),
         ("a", "// a comment\n{}", FileKind.JSON),
-    ],
-)
-def test_the_kind_of_a_file_is_seen_by_its_name_or_its_beginning(
-    tmp_path: Path, name: str, content: str, kind: FileKind
-) -> None:
-    assert kind_of(InputFile(file_of(tmp_path, content, name))) is kind
+    ]:
+        assert kind_of(InputFile(file_of(tmp_path, content, name))) is kind
 
 
 def test_a_row_where_a_body_belongs_says_what_is_missing(tmp_path: Path) -> None:

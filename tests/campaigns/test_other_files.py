@@ -7,6 +7,7 @@ import gzip
 import io
 import lzma
 import zipfile
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -82,15 +83,14 @@ def refused(path: Path) -> str:
     return str(raised.value)
 
 
-@pytest.mark.parametrize(
-    "name", ["people.csv", "people.jsonl", "people.xlsx", "people.parquet", "people", "people.dat"]
-)
-@pytest.mark.parametrize("kind", OTHERS)
-def test_the_refusal_says_what_a_file_is_and_how_to_save_it(tmp_path: Path, kind: str, name: str) -> None:
-    content, clause, remedy = OTHERS[kind]
-    said = refused(file_of(tmp_path, content, name))
-    assert said.startswith(f"{tmp_path / name} {clause}")
-    assert remedy in said
+def test_the_refusal_says_what_a_file_is_and_how_to_save_it(tmp_path: Path) -> None:
+    for name, kind in product(
+        ["people.csv", "people.jsonl", "people.xlsx", "people.parquet", "people", "people.dat"], OTHERS
+    ):
+        content, clause, remedy = OTHERS[kind]
+        said = refused(file_of(tmp_path, content, name))
+        assert said.startswith(f"{tmp_path / name} {clause}")
+        assert remedy in said
 
 
 @pytest.mark.parametrize("kind", ["protected", "ods", "pdf", "utf-16", "zip"])

@@ -38,9 +38,8 @@ def refused(path: Path) -> str:
     return str(raised.value)
 
 
-@pytest.mark.parametrize(
-    ("values", "text"),
-    [
+def test_a_typed_column_is_the_text_that_people_would_have_typed(tmp_path: Path) -> None:
+    for values, text in [
         (pa.array([12], pa.int64()), "12"),
         (pa.array([1234567890123456789], pa.int64()), "1234567890123456789"),
         (pa.array([12.0]), "12"),
@@ -52,11 +51,9 @@ def refused(path: Path) -> str:
         (pa.array([time(9, 30)]), "09:30"),
         (pa.array(["Ana"]).dictionary_encode(), "Ana"),
         (pa.array([b"Ana"]), "Ana"),
-    ],
-)
-def test_a_typed_column_is_the_text_that_people_would_have_typed(tmp_path: Path, values: Any, text: str) -> None:
-    rows = read(parquet(tmp_path, {"destination": ["+6587654321"], "name": values}))
-    assert list(map(text_of, requests(rows))) == [f"Hello {text}."]
+    ]:
+        rows = read(parquet(tmp_path, {"destination": ["+6587654321"], "name": values}))
+        assert list(map(text_of, requests(rows))) == [f"Hello {text}."]
 
 
 def test_numbers_that_a_data_frame_made_floats_are_read(tmp_path: Path) -> None:
@@ -161,7 +158,9 @@ def _one_long_row(folder: Path) -> Path:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the memory of a process is read from /proc")
-@pytest.mark.parametrize("bomb", [_one_long_text, _long_lists, _one_long_row])
+@pytest.mark.parametrize(
+    "bomb", [_one_long_text, *(pytest.param(each, marks=pytest.mark.slow) for each in (_long_lists, _one_long_row))]
+)
 def test_a_small_file_that_would_fill_the_memory_is_refused(tmp_path: Path, bomb: Callable[[Path], Path]) -> None:
     path = bomb(tmp_path)
     command = f"""

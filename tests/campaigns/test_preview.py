@@ -192,9 +192,8 @@ def test_the_cost_is_that_of_the_longest_first_digits_else_of_the_country(tmp_pa
     assert dict(found.unpriced) == {"ID": 1}
 
 
-@pytest.mark.parametrize(
-    ("content", "sentence"),
-    [
+def test_a_bad_price_table_is_refused(tmp_path: Path) -> None:
+    for content, sentence in [
         (
             "country,price\nSG,1\n",
             "it has no column per_minute or per_call, no column currency",
@@ -207,12 +206,10 @@ def test_the_cost_is_that_of_the_longest_first_digits_else_of_the_country(tmp_pa
         ("country,currency,per_minute\nSG,$,1\n", "line 2 has no currency of three letters"),
         ("country,currency,per_minute,per_call\nSG,USD,,\n", "line 2 has no price: give per_minute or per_call"),
         ("country,currency,per_minute\n", "has no prices"),
-    ],
-)
-def test_a_bad_price_table_is_refused(tmp_path: Path, content: str, sentence: str) -> None:
-    with pytest.raises(CampaignFileError) as raised:
-        PriceTable.load(file_of(tmp_path, content, "prices.csv"))
-    assert sentence in str(raised.value)
+    ]:
+        with pytest.raises(CampaignFileError) as raised:
+            PriceTable.load(file_of(tmp_path, content, "prices.csv"))
+        assert sentence in str(raised.value)
 
 
 def test_the_length_of_a_call_is_that_of_its_texts() -> None:
@@ -232,25 +229,23 @@ def test_the_length_of_a_call_is_that_of_its_texts() -> None:
     assert seconds_of("") == 0
 
 
-@pytest.mark.parametrize(
-    ("number", "more", "at_night"),
-    [
+def test_calls_that_would_begin_at_night_are_told(tmp_path: Path) -> None:
+    more: Any
+    for number, more, at_night in [
         ("+6587654321", {}, 0),  # 17:00 in Singapore
         ("+16502530000", {}, 2),  # 01:00 in California
         ("+16502530000", {"time_zone": "Asia/Singapore"}, 0),
         ("+6587654321", {"time_zone": "America/Los_Angeles"}, 2),
         ("+16502530000", {"window": CallWindow.parse("00:00-24:00")}, 0),  # somebody chose the hours
         ("+6587654321", {"not_before": NOW.replace(hour=20)}, 2),  # 04:00
-    ],
-)
-def test_calls_that_would_begin_at_night_are_told(
-    tmp_path: Path, number: str, more: dict[str, Any], at_night: int
-) -> None:
-    path = file_of(tmp_path, f"destination,name\n{number},Ana\n{number},Ben\n")
-    found = previewed(path, **more)
-    assert found.as_json()["at_night"] == at_night
-    words = dict(found.in_words()).get("at night", "")
-    assert words == ("2 calls begin outside 8 to 21 o'clock at the number; give a calling window" if at_night else "")
+    ]:
+        path = file_of(tmp_path, f"destination,name\n{number},Ana\n{number},Ben\n")
+        found = previewed(path, **more)
+        assert found.as_json()["at_night"] == at_night
+        words = dict(found.in_words()).get("at night", "")
+        assert words == (
+            "2 calls begin outside 8 to 21 o'clock at the number; give a calling window" if at_night else ""
+        )
 
 
 @given(rate=st.sampled_from([0.001, 0.01, 0.3]), calls=st.integers(1, 200), hour=st.integers(0, 23))

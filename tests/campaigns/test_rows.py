@@ -27,9 +27,8 @@ def one(folder: Path, columns: str, cells: str) -> Path:
     return file_of(folder, f"{columns}\n{cells}\n")
 
 
-@pytest.mark.parametrize(
-    ("cell", "code", "sentence"),
-    [
+def test_a_destination_that_cannot_be_called_is_reported_with_the_code_of_8x8(tmp_path: Path) -> None:
+    for cell, code, sentence in [
         ("", -1009, "is missing but it is required"),
         ("0812 0000 0006", -1017, "does not say its country"),
         ("6.59E+09", -1017, "was damaged by a spreadsheet"),
@@ -40,14 +39,10 @@ def one(folder: Path, columns: str, cells: str) -> Path:
         ('"+6587654321,+6587654322"', -1011, "holds several numbers"),
         ("n/a", -1017, "has letters"),
         ("-", -1017, "has no digits"),
-    ],
-)
-def test_a_destination_that_cannot_be_called_is_reported_with_the_code_of_8x8(
-    tmp_path: Path, cell: str, code: int, sentence: str
-) -> None:
-    found = told(read(one(tmp_path, "destination,name", f"{cell},Ana")))
-    assert [(row, column, told_code) for row, column, told_code, _ in found] == [(2, "destination", code)]
-    assert sentence in found[0][3]
+    ]:
+        found = told(read(one(tmp_path, "destination,name", f"{cell},Ana")))
+        assert [(row, column, told_code) for row, column, told_code, _ in found] == [(2, "destination", code)]
+        assert sentence in found[0][3]
 
 
 def test_national_numbers_are_read_where_the_country_is_given(tmp_path: Path) -> None:
@@ -83,15 +78,18 @@ def test_everything_that_is_wrong_with_a_row_is_reported_at_once(tmp_path: Path)
     assert {row for row, *_ in found} == {2}
 
 
-@pytest.mark.parametrize(
-    ("cell", "priority"),
-    [("", 3), ("0", 0), ("-5", -5), ("10.0", 10), *((bad, None) for bad in ("high", "1.5", "nan", "inf", "99999999"))],
-)
-def test_a_row_has_its_own_priority_or_that_of_the_options(tmp_path: Path, cell: str, priority: int | None) -> None:
-    path = one(tmp_path, "destination,name,priority", f"+6587654321,Ana,{cell}")
-    rows = read(path, replace(OPTIONS, priority=3))
-    assert [column for _, column, _, _ in told(rows)] == (["priority"] if priority is None else [])
-    assert [request.priority for request in requests(rows)] == ([] if priority is None else [priority])
+def test_a_row_has_its_own_priority_or_that_of_the_options(tmp_path: Path) -> None:
+    for cell, priority in [
+        ("", 3),
+        ("0", 0),
+        ("-5", -5),
+        ("10.0", 10),
+        *((bad, None) for bad in ("high", "1.5", "nan", "inf", "99999999")),
+    ]:
+        path = one(tmp_path, "destination,name,priority", f"+6587654321,Ana,{cell}")
+        rows = read(path, replace(OPTIONS, priority=3))
+        assert [column for _, column, _, _ in told(rows)] == (["priority"] if priority is None else [])
+        assert [request.priority for request in requests(rows)] == ([] if priority is None else [priority])
 
 
 def test_the_batch_is_that_of_the_column_then_of_the_option_then_the_name_of_the_file(tmp_path: Path) -> None:

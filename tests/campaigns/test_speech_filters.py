@@ -6,7 +6,6 @@ from dataclasses import replace
 from datetime import time
 from pathlib import Path
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -27,29 +26,25 @@ def problem(text: str, value: object, voice: str | None = "en-US-JennyNeural") -
     return found.column, found.message
 
 
-@pytest.mark.parametrize(
-    ("voice", "spoken"),
-    [
+def test_values_are_spoken_in_the_language_of_the_voice(tmp_path: Path) -> None:
+    for voice, spoken in [
         ("en-US-JennyNeural", "January 31, 2030 at 2:05 PM, 1250.50 Singapore dollars, 3rd"),
         ("en-IE-EmilyNeural", "31 January 2030 at 14:05, 1250.50 Singapore dollars, 3rd"),
         ("de-DE-KatjaNeural", "31. Januar 2030 at 14:05, 1250,50 Singapur-Dollar, 3."),
         ("fr-FR-DeniseNeural", "31 janvier 2030 at 14:05, 1250,50 dollars de Singapour, 3e"),
         ("id-ID-GadisNeural", "31 Januari 2030 at 14.05, 1250,50 Dolar Singapura, ke-3"),
         ("zh-CN-XiaoxiaoNeural", "2030年1月31日 at 14:05, 1250.50新加坡元, 第3"),
-    ],
-)
-def test_values_are_spoken_in_the_language_of_the_voice(tmp_path: Path, voice: str, spoken: str) -> None:
-    say = '{{day|date}} at {{at|time}}, {{amount|money("SGD")}}, {{place|ordinal}}'
-    options = replace(OPTIONS, template=FlowTemplate.speaking(say), voice_profile=None)
-    row = f"+6587654321,2030-01-31,14:05,1250.5,3,{voice}"
-    rows = read(file_of(tmp_path, f"destination,day,at,amount,place,voice_profile\n{row}\n"), options)
-    assert told(rows) == []
-    assert list(map(text_of, requests(rows))) == [spoken]
+    ]:
+        say = '{{day|date}} at {{at|time}}, {{amount|money("SGD")}}, {{place|ordinal}}'
+        options = replace(OPTIONS, template=FlowTemplate.speaking(say), voice_profile=None)
+        row = f"+6587654321,2030-01-31,14:05,1250.5,3,{voice}"
+        rows = read(file_of(tmp_path, f"destination,day,at,amount,place,voice_profile\n{row}\n"), options)
+        assert told(rows) == []
+        assert list(map(text_of, requests(rows))) == [spoken]
 
 
-@pytest.mark.parametrize(
-    ("text", "value", "spoken"),
-    [
+def test_a_filter_writes_a_value_as_it_is_spoken() -> None:
+    for text, value, spoken in [
         ("{{x|digits}}", "0123", "0, 1, 2, 3"),
         ("{{x|digits}}", "+65 8765-4321", "6, 5, 8, 7, 6, 5, 4, 3, 2, 1"),
         ("{{x|digits}}", 42, "4, 2"),
@@ -72,15 +67,12 @@ def test_values_are_spoken_in_the_language_of_the_voice(tmp_path: Path, voice: s
         ("{{x|ordinal}}", "11", "11th"),
         ("{{x|ordinal}}", "22.0", "22nd"),
         ("{{x|upper}} {{x|spell}}", "ab", "AB A, B"),
-    ],
-)
-def test_a_filter_writes_a_value_as_it_is_spoken(text: str, value: object, spoken: str) -> None:
-    assert speak(text, value) == spoken
+    ]:
+        assert speak(text, value) == spoken
 
 
-@pytest.mark.parametrize(
-    ("text", "value", "sentence"),
-    [
+def test_a_value_that_a_filter_cannot_use_is_reported_with_column_and_filter() -> None:
+    for text, value, sentence in [
         ("{{x|date}}", "31/1/2030", "'31/1/2030' is not a date; write it as 2030-01-31 (filter date)"),
         ("{{x|date}}", "2030-02-30", "'2030-02-30' is not a date"),
         (
@@ -112,14 +104,10 @@ def test_a_filter_writes_a_value_as_it_is_spoken(text: str, value: object, spoke
         ("{{x|spell}}", "--", "'--' has no letters or digits"),
         ("{{x|date(language='xx')}}", "2030-01-31", "the language of 'xx' is not known"),
         ("{{x|xmlattr}}", "a", "'a' cannot be used with this filter (filter xmlattr)"),
-    ],
-)
-def test_a_value_that_a_filter_cannot_use_is_reported_with_column_and_filter(
-    text: str, value: object, sentence: str
-) -> None:
-    column, message = problem(text, value)
-    assert column == "x"
-    assert sentence in message
+    ]:
+        column, message = problem(text, value)
+        assert column == "x"
+        assert sentence in message
 
 
 def test_the_row_and_the_column_at_fault_are_named(tmp_path: Path) -> None:

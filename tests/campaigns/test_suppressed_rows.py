@@ -117,9 +117,8 @@ class TestFilesOfNumbers:
         with pytest.raises(CampaignFileError, match="has no column 'fax'; columns found: Phone, Old Phone"):
             read_number_file(path, columns=["fax"])
 
-    @pytest.mark.parametrize(
-        ("content", "shown"),
-        [
+    def test_a_file_with_several_columns_of_numbers_says_which(self, tmp_path: Path) -> None:
+        for content, shown in [
             ("Phone 1,Phone 2\n+6587654321,+6587654322\n", "Phone 1, Phone 2"),
             ("name,mobile,phone\nAna,+6587654321,\n", "mobile, phone"),
             ("Home Phone;Work Phone;Fax\n+6587654321;;\n", "Home Phone, Work Phone, Fax"),
@@ -127,17 +126,17 @@ class TestFilesOfNumbers:
             ("destination,handphone\n+6587654321,\n", "destination, handphone"),
             ("phone,second\n+6587654321,\n+6587654322,+65 8765 4323\n", "phone, second"),
             ("cell,whatsapp_number\n+6587654321,\n", "cell, whatsapp_number"),
-        ],
-    )
-    def test_a_file_with_several_columns_of_numbers_says_which(self, tmp_path: Path, content: str, shown: str) -> None:
-        path = file_of(tmp_path, content)
-        sentence = rf"several columns look like telephone numbers \({shown}\); name the column of numbers, or each of"
-        with pytest.raises(CampaignFileError, match=sentence) as raised:
-            read_number_file(path)
-        assert raised.value.remedies == (Remedy.NAME_COLUMNS,)
-        named = read_number_file(path, columns=shown.split(", "))
-        assert (len(named.numbers), named.findings) == (content.count("+65"), [])
-        assert list(read_number_file(path, columns=[shown.partition(", ")[0]]).numbers)[:1] in (["+6587654321"], [])
+        ]:
+            path = file_of(tmp_path, content)
+            sentence = (
+                rf"several columns look like telephone numbers \({shown}\); name the column of numbers, or each of"
+            )
+            with pytest.raises(CampaignFileError, match=sentence) as raised:
+                read_number_file(path)
+            assert raised.value.remedies == (Remedy.NAME_COLUMNS,)
+            named = read_number_file(path, columns=shown.split(", "))
+            assert (len(named.numbers), named.findings) == (content.count("+65"), [])
+            assert list(read_number_file(path, columns=[shown.partition(", ")[0]]).numbers)[:1] in (["+6587654321"], [])
 
     def test_a_row_needs_a_number_in_one_of_the_columns(self, tmp_path: Path) -> None:
         path = file_of(tmp_path, "name,tel 1,tel 2\nAna,,+6587654321\nBen,,\nCy,+6587654322,none\n")

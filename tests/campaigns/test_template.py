@@ -185,11 +185,11 @@ def test_what_is_fixed_in_a_template_is_judged_once_and_all_at_once(tmp_path: Pa
     assert "is not a call flow that 8x8 accepts: " in str(error)
 
 
-@pytest.mark.parametrize("content", ["[]", '"text"', "{", "", '{"callflow": []}', '{"flow": []}'])
-def test_what_is_not_a_call_flow_is_not_a_template(tmp_path: Path, content: str) -> None:
-    (tmp_path / "flow.json").write_text(content)
-    with pytest.raises(CampaignFileError, match=r"flow\.json"):
-        FlowTemplate.load(tmp_path / "flow.json")
+def test_what_is_not_a_call_flow_is_not_a_template(tmp_path: Path) -> None:
+    for content in ["[]", '"text"', "{", "", '{"callflow": []}', '{"flow": []}']:
+        (tmp_path / "flow.json").write_text(content)
+        with pytest.raises(CampaignFileError, match=r"flow\.json"):
+            FlowTemplate.load(tmp_path / "flow.json")
 
 
 def test_a_template_that_fails_for_a_row_tells_the_row(tmp_path: Path) -> None:

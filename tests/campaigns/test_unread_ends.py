@@ -8,6 +8,7 @@ import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from functools import cache
+from itertools import product
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -17,6 +18,7 @@ import pytest
 
 from tests.campaigns.reading import NOW, OPTIONS, file_of
 from tests.campaigns.workbooks import workbook
+from tests.support.everyday import combinations
 from voiceflow_worker import CallQueue
 from voiceflow_worker.campaigns import enqueue
 from voiceflow_worker.campaigns.enqueue import check_file, enqueue_file, enqueue_rows
@@ -127,8 +129,7 @@ KINDS: dict[str, tuple[str, Callable[..., bytes], str]] = {
 
 
 def in_every_kind(*places: int) -> pytest.MarkDecorator:
-    cases = [pytest.param(kind, place, id=f"{kind}, row {place}") for kind in KINDS for place in places]
-    return pytest.mark.parametrize(("kind", "place"), cases)
+    return pytest.mark.parametrize(("kind", "place"), combinations(KINDS, places))
 
 
 @in_every_kind(*PLACES)
@@ -187,10 +188,9 @@ async def test_rows_of_a_program_that_fail_enqueue_nothing(place: int, error: Ex
     assert not await queue.find(limit=1)
 
 
-@pytest.mark.parametrize("place", PLACES)
-@pytest.mark.parametrize("kind", [kind for kind, (name, *_) in KINDS.items() if ".csv" in name])
-def test_no_number_is_imported(kind: str, place: int, tmp_path: Path) -> None:
-    name, content, sentence = KINDS[kind]
-    with pytest.raises(CampaignFileError) as raised:
-        read_number_file(file_of(tmp_path, content(place), name))
-    assert sentence.format(line=place + 1) in str(raised.value)
+def test_no_number_is_imported(tmp_path: Path) -> None:
+    for place, kind in product(PLACES, [kind for kind, (name, *_) in KINDS.items() if ".csv" in name]):
+        name, content, sentence = KINDS[kind]
+        with pytest.raises(CampaignFileError) as raised:
+            read_number_file(file_of(tmp_path, content(place), name))
+        assert sentence.format(line=place + 1) in str(raised.value)

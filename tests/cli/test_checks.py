@@ -87,21 +87,18 @@ broken
 """
 
 
-@pytest.mark.parametrize(
-    ("path", "level"),
-    [
+def test_a_store_belongs_on_a_disk_of_this_machine() -> None:
+    for path, level in [
         ("/var/lib/calls.db", Level.OK),
         ("/srv/shared/calls.db", Level.FAILURE),
         ("/mnt/with space/calls.db", Level.FAILURE),
         ("/run/calls.db", Level.WARNING),
         ("/var/app/calls.db", Level.WARNING),
         ("/var/app/data/calls.db", Level.OK),
-    ],
-)
-def test_a_store_belongs_on_a_disk_of_this_machine(path: str, level: Level) -> None:
-    found = judged_mount(Path(path), MOUNTS)
-    assert found.level is level
-    assert (found.remedy is None) == (level is Level.OK)
+    ]:
+        found = judged_mount(Path(path), MOUNTS)
+        assert found.level is level
+        assert (found.remedy is None) == (level is Level.OK)
 
 
 def test_a_system_that_does_not_tell_its_mounts_is_believed() -> None:

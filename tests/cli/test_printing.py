@@ -142,8 +142,8 @@ def test_the_password_of_a_store_is_shown_nowhere(
     voiceflow: Program, monkeypatch: pytest.MonkeyPatch, url: str
 ) -> None:
     monkeypatch.setenv("VOICEFLOW_STATE_DIR", str(voiceflow.folder / "state"))
-    for place, odd in enumerate(ODD):
-        # Every command meets every form once: opening a Redis that is away takes its time.
+    # Each address meets two of the forms, and each form an address: opening a Redis that is away takes its time.
+    for place, odd in enumerate((ODD[0], ODD[1 + URLS.index(url)])):
         commands = COMMANDS if place == 0 else COMMANDS[:1] + COMMANDS[2:3]
         for command in commands:
             monkeypatch.setenv("VOICEFLOW_STORE", url.replace("{}", odd))

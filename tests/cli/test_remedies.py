@@ -5,8 +5,6 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-import pytest
-
 import voiceflow_worker
 from tests.cli.running import Program
 from tests.cli.stored import empty
@@ -39,18 +37,16 @@ def test_what_people_wrote_is_printed_as_they_wrote_it(voiceflow: Program) -> No
     assert said in voiceflow("status", *store).out
 
 
-@pytest.mark.parametrize("command", said())
-def test_a_command_that_a_message_names_exists_with_its_options(command: str) -> None:
-    words = command.split()[1:]
-    app = program()
-    names = words[:2] if words[0] in GROUPS else words[:1]
-    for name in names:
-        if name.startswith("{"):  # filled in when it is told
-            return
-        assert name in list(app), f"`{command}`: there is no {name}"
-        app = app[name]
-    if app.default_command is None:  # a group, named as such
-        assert not OPTION.findall(command)
-        return
-    known = {option for argument in app.assemble_argument_collection() for option in argument.names}
-    assert set(OPTION.findall(command)) <= known | {"--help"}
+def test_a_command_that_a_message_names_exists_with_its_options() -> None:
+    everything = program()
+    for command in said():
+        words, app = command.split()[1:], everything
+        for name in words[:2] if words[0] in GROUPS else words[:1]:
+            if name.startswith("{"):  # filled in when it is told
+                break
+            assert name in list(app), f"`{command}`: there is no {name}"
+            app = app[name]
+        else:
+            groups = app.default_command is None  # it is named as such
+            known = set() if groups else {name for each in app.assemble_argument_collection() for name in each.names}
+            assert set(OPTION.findall(command)) <= known | {"--help"}, command

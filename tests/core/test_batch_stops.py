@@ -183,16 +183,16 @@ async def test_rules_are_read_every_few_seconds_and_not_at_each_look(
     assert len(reads) == 2
 
 
-@pytest.mark.parametrize("text", ["5", "5%", "5/200", "0%/200", "101%/200", "5%/0", "%/200", "five%/200"])
-def test_an_answer_rate_without_a_meaning_is_refused(text: str) -> None:
-    with pytest.raises(ValueError, match="give a percentage and a number of calls, such as 5%/200"):
-        read_answer_rate(text)
+def test_an_answer_rate_without_a_meaning_is_refused() -> None:
+    for text in ["5", "5%", "5/200", "0%/200", "101%/200", "5%/0", "%/200", "five%/200"]:
+        with pytest.raises(ValueError, match="give a percentage and a number of calls, such as 5%/200"):
+            read_answer_rate(text)
 
 
-@pytest.mark.parametrize("text", ["0", "-1", "much", "nan", "inf", ""])
-def test_a_cost_without_a_meaning_is_refused(text: str) -> None:
-    with pytest.raises(ValueError, match="is not a cost"):
-        read_cost(text)
+def test_a_cost_without_a_meaning_is_refused() -> None:
+    for text in ["0", "-1", "much", "nan", "inf", ""]:
+        with pytest.raises(ValueError, match="is not a cost"):
+            read_cost(text)
 
 
 def test_limits_are_read_as_they_are_written() -> None:

@@ -124,20 +124,17 @@ async def test_two_workers_together_keep_the_limit(any_store: Store, voice: Scri
     assert (await workers[0].queue.status()).waiting.max_per_person == 4
 
 
-@pytest.mark.parametrize(
-    ("text", "said"),
-    [
+def test_a_limit_without_a_meaning_is_refused() -> None:
+    for text, said in [
         ("3", "it has no span of time; give a number of attempts and a span of time, such as 3/24h"),
         ("three/24h", "'three' is not a number of attempts; give a number of attempts"),
         ("3/soon", "'soon' cannot be the span of time: give a number with a unit"),
         ("3/0s", "3 attempts within 0s is impossible"),
         ("0/24h", "0 attempts within 1d is impossible"),
         ("21/24h", "21 attempts within 1d is impossible"),
-    ],
-)
-def test_a_limit_without_a_meaning_is_refused(text: str, said: str) -> None:
-    with pytest.raises(ValueError, match=said):
-        read_person_limit(text)
+    ]:
+        with pytest.raises(ValueError, match=said):
+            read_person_limit(text)
 
 
 def test_a_limit_is_written_as_it_is_read() -> None:

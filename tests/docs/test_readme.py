@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
+
 from tests.docs.pages import ROOT, blocks
 from tests.docs.test_tutorial import Shell, free_port
 
 README = ROOT / "README.md"
 
 
+@pytest.mark.slow
 def test_the_campaign_and_the_program_of_the_readme_end_with_outcomes(tmp_path: Path) -> None:
     (tmp_path / "examples").symlink_to(ROOT / "examples")
     program = next(block for block in blocks(README, language="python") if "asyncio.run" in block.text)

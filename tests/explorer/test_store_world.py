@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from tests.explorer.store_world import OTHER, PERSON, POLICY, Rules, Scene, explore
+from tests.support.everyday import spread
 from voiceflow_worker.backends.memory.store import Memory
 from voiceflow_worker.core import units
 from voiceflow_worker.core.ports.store import AtMost, Drop, Need, OpenGate, Put, Replace, Unit
@@ -47,7 +48,7 @@ EVERYDAY = {
 LARGE = {name: replace(scene, ticks=scene.ticks + 1) for name, scene in EVERYDAY.items()}
 
 
-@pytest.mark.parametrize("scene", EVERYDAY.values(), ids=EVERYDAY.keys())
+@pytest.mark.parametrize("scene", spread(EVERYDAY, every=4))
 def test_what_is_stored_together_keeps_its_promises(scene: Scene) -> None:
     judge(scene)
 
@@ -203,7 +204,7 @@ MUTATIONS: dict[str, tuple[Scene, Rules, str]] = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize(("scene", "rules", "told"), MUTATIONS.values(), ids=MUTATIONS.keys())
+@pytest.mark.parametrize(("scene", "rules", "told"), spread(MUTATIONS, every=5))
 def test_the_explorer_finds_that(scene: Scene, rules: Rules, told: str) -> None:
     _, way = explore(scene, rules)
     assert way, "the broken rule went unnoticed"

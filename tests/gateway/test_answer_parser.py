@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import product
+
 import h11
 import pytest
 from hypothesis import example, given
@@ -46,18 +48,16 @@ def test_an_answer_is_the_same_wherever_it_is_cut(said: str) -> None:
         assert not parser.has_more
 
 
-@pytest.mark.parametrize("said", SAID)
-@pytest.mark.parametrize("surplus", [b"\r\n", b"\n", b"\r", b" ", b"H", b"\r\n\r\n", USUAL])
-def test_what_comes_with_the_end_of_an_answer_is_seen(said: str, surplus: bytes) -> None:
-    raw = SAID[said]
-    for parser in (read(raw + surplus), read(raw[:-1], raw[-1:] + surplus)):
-        assert parser.has_more
-        assert parser.answer(post_was_cut=False).body == CREATED
+def test_what_comes_with_the_end_of_an_answer_is_seen() -> None:
+    for said, surplus in product(SAID, [b"\r\n", b"\n", b"\r", b" ", b"H", b"\r\n\r\n", USUAL]):
+        raw = SAID[said]
+        for parser in (read(raw + surplus), read(raw[:-1], raw[-1:] + surplus)):
+            assert parser.has_more
+            assert parser.answer(post_was_cut=False).body == CREATED
 
 
-@pytest.mark.parametrize(
-    "head",
-    [
+def test_a_head_of_two_meanings_or_none_is_no_answer() -> None:
+    for head in [
         b"220 smtp.example ready\r\n\r\n",
         b"\r\n\r\n" + USUAL,
         HEAD + LENGTH.replace(b"\r\n\r\n", b"\r\n") + LENGTH,
@@ -67,16 +67,13 @@ def test_what_comes_with_the_end_of_an_answer_is_seen(said: str, surplus: bytes)
         USUAL.replace(b"\r\n", b"\n") + b"\r\n\r\n",
         b"HTTP/1.1 200 OK\r\n\x00\x01\x02\r\n\r\n",
         HEAD + b"X: " + b"x" * LONGEST_HEAD,
-    ],
-)
-def test_a_head_of_two_meanings_or_none_is_no_answer(head: bytes) -> None:
-    with pytest.raises(UnreadableAnswerError):
-        read(head)
+    ]:
+        with pytest.raises(UnreadableAnswerError):
+            read(head)
 
 
-@pytest.mark.parametrize(
-    "raw",
-    [
+def test_a_connection_that_ends_or_speaks_something_else_is_not_kept() -> None:
+    for raw in [
         HEAD + b"Connection: close\r\n" + LENGTH + CREATED,
         HEAD + b"Connection: keep-alive\r\nConnection: close\r\n" + LENGTH + CREATED,
         HEAD + b"Connection: keep-alive, Close\r\n" + LENGTH + CREATED,
@@ -84,10 +81,8 @@ def test_a_head_of_two_meanings_or_none_is_no_answer(head: bytes) -> None:
         HEAD + b"\r\n" + CREATED,
         b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n",
         USUAL[:-1],
-    ],
-)
-def test_a_connection_that_ends_or_speaks_something_else_is_not_kept(raw: bytes) -> None:
-    assert not read(raw).keeps_connection
+    ]:
+        assert not read(raw).keeps_connection
 
 
 @pytest.mark.parametrize("status", [204, 304])

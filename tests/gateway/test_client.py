@@ -362,9 +362,9 @@ def test_from_env_names_what_is_missing(monkeypatch: pytest.MonkeyPatch, tmp_pat
         VoiceClient.from_env()
 
 
-@pytest.mark.parametrize(
-    "options",
-    [
+def test_settings_that_cannot_be_right_are_refused() -> None:
+    options: Any
+    for options in [
         {"connect_timeout": timedelta(0)},
         {"read_timeout": -timedelta(seconds=1)},
         {"concurrency": 0},
@@ -373,8 +373,6 @@ def test_from_env_names_what_is_missing(monkeypatch: pytest.MonkeyPatch, tmp_pat
         {"no_proxy": "http://127.0.0.1:1"},
         {"transport": answering(), "proxy": "http://127.0.0.1:1"},
         {"transport": answering(), "no_proxy": "127.0.0.1"},
-    ],
-)
-def test_settings_that_cannot_be_right_are_refused(options: dict[str, Any]) -> None:
-    with pytest.raises(SettingsError):
-        VoiceClient(KEY, "sub_account", **options)
+    ]:
+        with pytest.raises(SettingsError):
+            VoiceClient(KEY, "sub_account", **options)

@@ -48,16 +48,13 @@ def test_an_absurd_wait_is_an_hour(text: str) -> None:
     assert wait(text, date=DATE) == LONGEST_WAIT == timedelta(hours=1)
 
 
-@pytest.mark.parametrize(
-    "text",
-    [
+def test_what_names_no_time_ahead_means_no_wait() -> None:
+    for text in [
         *("", "0", "0.0", "-5", "soon", "1e3", "inf", "nan", "١٢", "1 2"),
         *(DATE, "Fri, 99 Nov 2026 09:00:30 GMT", "Fri, 20 Nov 2026 08:59:59 GMT", "Mon, 01 Jan 0001 00:00:00 +2359"),
-    ],
-)
-def test_what_names_no_time_ahead_means_no_wait(text: str) -> None:
-    headers = [(b"Retry-After", text.encode()), (b"Date", DATE.encode())]
-    assert read_retry_after(headers, now=NOW) is None
+    ]:
+        headers = [(b"Retry-After", text.encode()), (b"Date", DATE.encode())]
+        assert read_retry_after(headers, now=NOW) is None
 
 
 @given(st.binary(max_size=60))

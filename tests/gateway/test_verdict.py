@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from itertools import product
 from typing import Any
 
 import httpx
@@ -51,15 +52,15 @@ def not_created(code: object = -1007, **changed: Any) -> dict[str, Any]:
 # -- 200 ---------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("code", [1, "1", 0, 200, None, ..., "ok"])
-def test_created_with_a_session_id_is_placed(code: object) -> None:
-    verdict = judge(200, created(statusCode=code))
-    assert (verdict.kind, verdict.session_id) == (K.CREATED, "s-1")
+def test_created_with_a_session_id_is_placed() -> None:
+    for code in [1, "1", 0, 200, None, ..., "ok"]:
+        verdict = judge(200, created(statusCode=code))
+        assert (verdict.kind, verdict.session_id) == (K.CREATED, "s-1")
 
 
-@pytest.mark.parametrize("session_id", [..., None, "", "  ", "null", 17, ["s-1"]])
-def test_created_without_a_session_id_is_in_doubt(session_id: object) -> None:
-    assert judge(200, created(sessionId=session_id)).kind is K.UNKNOWN
+def test_created_without_a_session_id_is_in_doubt() -> None:
+    for session_id in [..., None, "", "  ", "null", 17, ["s-1"]]:
+        assert judge(200, created(sessionId=session_id)).kind is K.UNKNOWN
 
 
 @pytest.mark.parametrize("code", [-9999, "-9999", -1])
@@ -68,36 +69,35 @@ def test_created_with_an_error_code_is_in_doubt_and_keeps_its_session(code: obje
     assert (verdict.kind, verdict.session_id) == (K.UNKNOWN, "s-1")
 
 
-@pytest.mark.parametrize("status", [200, 400, 422])
-@pytest.mark.parametrize("spelling", ["NOT_CREATED", "NOT CREATED", "not created", "Not-Created", " NOT_CREATED "])
-@pytest.mark.parametrize("code", [-1007, "-1007", " -1007 "])
-def test_not_created_with_a_code_is_refused_in_every_spelling(status: int, spelling: str, code: object) -> None:
-    verdict = judge(status, not_created(code, sessionStatus=spelling))
-    assert (verdict.kind, verdict.code, verdict.hold) == (K.REFUSED, -1007, None)
-    assert "Invalid action" in verdict.message
-    assert "-1007" in verdict.message
+def test_not_created_with_a_code_is_refused_in_every_spelling() -> None:
+    for status, spelling, code in product(
+        [200, 400, 422],
+        ["NOT_CREATED", "NOT CREATED", "not created", "Not-Created", " NOT_CREATED "],
+        [-1007, "-1007", " -1007 "],
+    ):
+        verdict = judge(status, not_created(code, sessionStatus=spelling))
+        assert (verdict.kind, verdict.code, verdict.hold) == (K.REFUSED, -1007, None)
+        assert "Invalid action" in verdict.message
+        assert "-1007" in verdict.message
 
 
-@pytest.mark.parametrize("code", [-9999, "-9999", 500, "503", None, ..., True, 1.5, {}])
-def test_a_200_with_not_created_and_no_code_that_explains_it_is_in_doubt(code: object) -> None:
-    assert judge(200, not_created(code)).kind is K.UNKNOWN
+def test_a_200_with_not_created_and_no_code_that_explains_it_is_in_doubt() -> None:
+    for code in [-9999, "-9999", 500, "503", None, ..., True, 1.5, {}]:
+        assert judge(200, not_created(code)).kind is K.UNKNOWN
 
 
-@pytest.mark.parametrize("code", [-9999, 400, None, ...])
-@pytest.mark.parametrize("status", [400, 422])
-def test_a_4xx_with_not_created_is_refused_whatever_its_code(status: int, code: object) -> None:
-    assert judge(status, not_created(code)).kind is K.REFUSED
+def test_a_4xx_with_not_created_is_refused_whatever_its_code() -> None:
+    for code, status in product([-9999, 400, None, ...], [400, 422]):
+        assert judge(status, not_created(code)).kind is K.REFUSED
 
 
-@pytest.mark.parametrize("status", [200, 400, 422])
-@pytest.mark.parametrize(("code", "opened"), [(401, True), (403, True), (404, True), (425, False), (429, False)])
-def test_a_refusal_of_the_account_or_the_pace_is_about_the_queue_and_not_the_call(
-    status: int, code: int, opened: bool
-) -> None:
-    verdict = judge(status, not_created(code))
-    assert (verdict.kind, verdict.code) == (K.TURNED_AWAY, code)
-    assert verdict.hold is not None
-    assert verdict.hold.until_opened is opened
+def test_a_refusal_of_the_account_or_the_pace_is_about_the_queue_and_not_the_call() -> None:
+    for status in [200, 400, 422]:
+        for code, opened in [(401, True), (403, True), (404, True), (425, False), (429, False)]:
+            verdict = judge(status, not_created(code))
+            assert (verdict.kind, verdict.code) == (K.TURNED_AWAY, code)
+            assert verdict.hold is not None
+            assert verdict.hold.until_opened is opened
 
 
 JUNK = [
@@ -118,30 +118,29 @@ JUNK = [
 ]
 
 
-@pytest.mark.parametrize("status", [200, 400, 422])
-@pytest.mark.parametrize("body", JUNK)
-def test_a_body_that_says_nothing_clear_is_in_doubt(status: int, body: bytes) -> None:
-    assert judge(status, body).kind is K.UNKNOWN
+def test_a_body_that_says_nothing_clear_is_in_doubt() -> None:
+    for status, body in product([200, 400, 422], JUNK):
+        assert judge(status, body).kind is K.UNKNOWN
 
 
-@pytest.mark.parametrize("status", [200, 400, 422])
-@pytest.mark.parametrize("changed", [{"sessionId": "s-1"}, {"statusCode": 1}])
-def test_a_refusal_that_contradicts_itself_is_in_doubt(status: int, changed: dict[str, Any]) -> None:
-    assert judge(status, not_created(**changed)).kind is K.UNKNOWN
+def test_a_refusal_that_contradicts_itself_is_in_doubt() -> None:
+    changed: Any
+    for status, changed in product([200, 400, 422], [{"sessionId": "s-1"}, {"statusCode": 1}]):
+        assert judge(status, not_created(**changed)).kind is K.UNKNOWN
 
 
-@pytest.mark.parametrize("status", [201, 301, 307, 400, 401, 403, 404, 408, 422, 425, 429, 500, 503])
-@pytest.mark.parametrize("believes", [False, True])
-def test_no_status_outweighs_a_session_id(status: int, believes: bool) -> None:
-    verdict = judge(status, created(), headers={"Retry-After": "5"}, believes=believes)
-    assert (verdict.kind, verdict.session_id) == (K.UNKNOWN, "s-1")
+def test_no_status_outweighs_a_session_id() -> None:
+    for status, believes in product([201, 301, 307, 400, 401, 403, 404, 408, 422, 425, 429, 500, 503], [False, True]):
+        verdict = judge(status, created(), headers={"Retry-After": "5"}, believes=believes)
+        assert (verdict.kind, verdict.session_id) == (K.UNKNOWN, "s-1")
 
 
-@pytest.mark.parametrize("status", [301, 307, 400, 401, 403, 404, 422, 425, 429, 503])
-@pytest.mark.parametrize("changed", [{"sessionId": ...}, {"sessionStatus": ...}])
-def test_created_or_a_session_alone_outweighs_the_status_too(status: int, changed: dict[str, Any]) -> None:
-    verdict = judge(status, created(**changed), headers={"Retry-After": "5"}, believes=True)
-    assert verdict.kind is K.UNKNOWN
+def test_created_or_a_session_alone_outweighs_the_status_too() -> None:
+    for status, changed in product(
+        [301, 307, 400, 401, 403, 404, 422, 425, 429, 503], [{"sessionId": ...}, {"sessionStatus": ...}]
+    ):
+        verdict = judge(status, created(**changed), headers={"Retry-After": "5"}, believes=True)
+        assert verdict.kind is K.UNKNOWN
 
 
 # -- other statuses ----------------------------------------------------------------------------------------------------
@@ -159,13 +158,12 @@ def test_a_503_with_a_retry_after_is_believed_on_request_and_no_other_5xx() -> N
     assert judge(500, headers=headers, believes=True).kind is K.UNKNOWN
 
 
-@pytest.mark.parametrize(
-    "status", [101, 201, 202, 204, 206, 300, 301, 302, 303, 304, 402, 405, 407, 409, 413, 418, 451]
-)
-@pytest.mark.parametrize("believes", [False, True])
-def test_every_other_status_is_in_doubt(status: int, believes: bool) -> None:
-    for body in (b"", not_created()):
-        assert judge(status, body, believes=believes).kind is K.UNKNOWN
+def test_every_other_status_is_in_doubt() -> None:
+    for status, believes in product(
+        [101, 201, 202, 204, 206, 300, 301, 302, 303, 304, 402, 405, 407, 409, 413, 418, 451], [False, True]
+    ):
+        for body in (b"", not_created()):
+            assert judge(status, body, believes=believes).kind is K.UNKNOWN
 
 
 @given(
@@ -213,29 +211,25 @@ def platform_error(**changed: Any) -> dict[str, Any]:
     return {key: value for key, value in (body | changed).items() if value is not ...}
 
 
-@pytest.mark.parametrize("status", [400, 410, 426])
-@pytest.mark.parametrize(
-    "body",
-    [
-        platform_error(code=...),
-        platform_error(code=None),
-        platform_error(code=True),
-        platform_error(code=""),
-        platform_error(message=...),
-        platform_error(message=["no"]),
-        platform_error(sessionStatus="PERHAPS"),
-        platform_error(statusCode=1),
-        platform_error(callFlowRequestId="f-1"),
-        platform_error(sessionId="s-1"),
-        b"",
-        b"<html>",
-        b'{"code":1304,"message":"cut',
-        [platform_error()],
-    ],
-    ids=repr,
-)
-def test_what_only_resembles_an_error_of_the_platform_is_in_doubt(status: int, body: object) -> None:
-    assert judge(status, body).kind is K.UNKNOWN
+def test_what_only_resembles_an_error_of_the_platform_is_in_doubt() -> None:
+    for status in [400, 410, 426]:
+        for body in [
+            platform_error(code=...),
+            platform_error(code=None),
+            platform_error(code=True),
+            platform_error(code=""),
+            platform_error(message=...),
+            platform_error(message=["no"]),
+            platform_error(sessionStatus="PERHAPS"),
+            platform_error(statusCode=1),
+            platform_error(callFlowRequestId="f-1"),
+            platform_error(sessionId="s-1"),
+            b"",
+            b"<html>",
+            b'{"code":1304,"message":"cut',
+            [platform_error()],
+        ]:
+            assert judge(status, body).kind is K.UNKNOWN
 
 
 def test_a_part_of_an_error_of_the_platform_is_in_doubt() -> None:
@@ -247,6 +241,6 @@ def test_a_refusal_of_the_api_with_a_status_of_the_platform_is_not_an_error_of_t
     assert judge(status, not_created()).kind is K.UNKNOWN
 
 
-@pytest.mark.parametrize("status", [200, 201, 405, 409, 418, 422, 500, 502, 503])
-def test_an_error_of_the_platform_with_another_status_is_in_doubt(status: int) -> None:
-    assert judge(status, platform_error()).kind is K.UNKNOWN
+def test_an_error_of_the_platform_with_another_status_is_in_doubt() -> None:
+    for status in [200, 201, 405, 409, 418, 422, 500, 502, 503]:
+        assert judge(status, platform_error()).kind is K.UNKNOWN

@@ -56,12 +56,10 @@ def test_the_sub_account_is_encoded() -> None:
     assert url(wire("A.b-c_d&e")) == "https://voice.8x8.com/api/v1/subaccounts/A.b-c_d%26e/callflows"
 
 
-@pytest.mark.parametrize(
-    "sub_account", ["", "ab", "a" * 51, "a/b", "../x", "a b", "sub%20", "süb", "sub\n", "sub?x", "١٢٣"]
-)
-def test_what_is_not_a_sub_account_is_refused(sub_account: str) -> None:
-    with pytest.raises(SettingsError, match="check the sub-account id"):
-        wire(sub_account)
+def test_what_is_not_a_sub_account_is_refused() -> None:
+    for sub_account in ["", "ab", "a" * 51, "a/b", "../x", "a b", "sub%20", "süb", "sub\n", "sub?x", "١٢٣"]:
+        with pytest.raises(SettingsError, match="check the sub-account id"):
+            wire(sub_account)
 
 
 @pytest.mark.parametrize(
@@ -77,9 +75,8 @@ def test_any_address_can_be_given(base_url: str, expected: str) -> None:
     assert url(wire(base_url=base_url)) == f"{expected}/v1/subaccounts/sub_account/callflows"
 
 
-@pytest.mark.parametrize(
-    "base_url",
-    [
+def test_what_is_not_an_address_is_refused() -> None:
+    for base_url in [
         "",
         "voice.8x8.com",
         "ftp://voice.8x8.com",
@@ -89,11 +86,9 @@ def test_any_address_can_be_given(base_url: str, expected: str) -> None:
         "https://x/#a",
         "https://voice.8x8.com:port",
         "http://\x00",
-    ],
-)
-def test_what_is_not_an_address_is_refused(base_url: str) -> None:
-    with pytest.raises(SettingsError, match="check the base URL"):
-        wire(base_url=base_url)
+    ]:
+        with pytest.raises(SettingsError, match="check the base URL"):
+            wire(base_url=base_url)
 
 
 @pytest.mark.parametrize("key", ["", "   ", "two words", "line\nbreak", "schlüssel"])

@@ -428,10 +428,10 @@ class TestFailures:
 
 
 class TestDeclaring:
-    @pytest.mark.parametrize("name", ["", "Main", "a b", "-a", "a" * 33, "a/b", "a.b"])
-    def test_a_name_that_cannot_travel_is_refused(self, name: str) -> None:
-        with pytest.raises(InvalidInputError, match="cannot be the name of a menu"):
-            menu(name)
+    def test_a_name_that_cannot_travel_is_refused(self) -> None:
+        for name in ["", "Main", "a b", "-a", "a" * 33, "a/b", "a.b"]:
+            with pytest.raises(InvalidInputError, match="cannot be the name of a menu"):
+                menu(name)
 
     @pytest.mark.parametrize("given", [{"retries": 21}, {"inbound": "desk"}], ids=str)
     def test_retries_without_end_and_inbound_numbers_that_are_none_are_refused(self, given: dict[str, Any]) -> None:

@@ -15,17 +15,15 @@ def test_flat_json_is_kept_as_it_is() -> None:
     assert checked_data(data) == data
 
 
-@pytest.mark.parametrize(
-    ("data", "told"),
-    [
+def test_what_no_store_keeps_is_named() -> None:
+    data: Any
+    for data, told in [
         ({"items": ["a"]}, "data\\['items'\\] is list"),
         ({1: "a"}, "use strings as names"),
         ({"share": float("nan")}, "data\\['share'\\] is nan"),
         ({"text": "x" * LONGEST}, "bytes as JSON"),
         ({"huge": 2**70}, "cannot be written as JSON"),
         ({"half": "\ud800"}, "has half a surrogate pair"),
-    ],
-)
-def test_what_no_store_keeps_is_named(data: dict[Any, object], told: str) -> None:
-    with pytest.raises(InvalidInputError, match=told):
-        checked_data(data)
+    ]:
+        with pytest.raises(InvalidInputError, match=told):
+            checked_data(data)

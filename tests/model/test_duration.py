@@ -9,11 +9,9 @@ from hypothesis import strategies as st
 from voiceflow_worker.model.text.wording import read_duration, write_duration
 
 
-@pytest.mark.parametrize(
-    "text", ["30d", "400d", "2h", "30m", "120s", "60s", "10s", "500ms", "1500ms", "0s", "90s", "36h"]
-)
-def test_a_duration_is_written_as_people_write_it(text: str) -> None:
-    assert write_duration(read_duration(text)) == text
+def test_a_duration_is_written_as_people_write_it() -> None:
+    for text in ["30d", "400d", "2h", "30m", "120s", "60s", "10s", "500ms", "1500ms", "0s", "90s", "36h"]:
+        assert write_duration(read_duration(text)) == text
 
 
 @given(st.timedeltas(min_value=timedelta(0), max_value=timedelta(days=1000)))
@@ -31,7 +29,7 @@ def test_a_number_needs_a_unit_except_in_timeouts(number: str) -> None:
     assert read_duration("0") == timedelta()
 
 
-@pytest.mark.parametrize("text", ["", "soon", "-1s", "1w", "1e3s", "999999999999d", "36501d"])
-def test_anything_else_is_not_a_duration(text: str) -> None:
-    with pytest.raises(ValueError, match="give"):
-        read_duration(text)
+def test_anything_else_is_not_a_duration() -> None:
+    for text in ["", "soon", "-1s", "1w", "1e3s", "999999999999d", "36501d"]:
+        with pytest.raises(ValueError, match="give"):
+            read_duration(text)

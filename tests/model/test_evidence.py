@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime, timedelta
+from itertools import product
 from typing import Any, ClassVar
 
 import pytest
@@ -105,25 +106,24 @@ class TestAnswers:
         after = answer(sending(), verdict(kind))
         assert (after.state, after.posts[0].verdict) == (S.IN_DOUBT, VerdictKind.UNKNOWN)
 
-    @pytest.mark.parametrize("job", [sending(valid_until=NOW + HOUR), in_doubt(valid_until=NOW + HOUR)])
-    @pytest.mark.parametrize(
-        ("said", "state", "attempt"),
-        [
-            (CREATED, S.SUBMITTED, 1),
-            (REFUSED, S.FAILED, 0),
-            (MISSED, S.QUEUED, 0),
-            (NOT_SENT, S.QUEUED, 0),
-            (TURNED_AWAY, S.QUEUED, 0),
-            (UNKNOWN, S.IN_DOUBT, 1),
-        ],
-    )
-    def test_the_answer_of_the_current_post_settles_it_also_out_of_doubt(
-        self, job: Job, said: Verdict, state: JobState, attempt: int
-    ) -> None:
-        after = answer(job, said, at=NOW + MINUTE)
-        assert (after.state, after.attempt) == (state, attempt)
-        post = after.posts[0]
-        assert (post.verdict, post.answered_at, post.code) == (VerdictKind(said.kind.value), NOW + MINUTE, said.code)
+    def test_the_answer_of_the_current_post_settles_it_also_out_of_doubt(self) -> None:
+        for job in [sending(valid_until=NOW + HOUR), in_doubt(valid_until=NOW + HOUR)]:
+            for said, state, attempt in [
+                (CREATED, S.SUBMITTED, 1),
+                (REFUSED, S.FAILED, 0),
+                (MISSED, S.QUEUED, 0),
+                (NOT_SENT, S.QUEUED, 0),
+                (TURNED_AWAY, S.QUEUED, 0),
+                (UNKNOWN, S.IN_DOUBT, 1),
+            ]:
+                after = answer(job, said, at=NOW + MINUTE)
+                assert (after.state, after.attempt) == (state, attempt)
+                post = after.posts[0]
+                assert (post.verdict, post.answered_at, post.code) == (
+                    VerdictKind(said.kind.value),
+                    NOW + MINUTE,
+                    said.code,
+                )
 
     @pytest.mark.parametrize("name", ["queued again", "leased again", "expired", "cancelled", "failed"])
     def test_created_is_believed_wherever_its_post_has_no_outcome(self, name: str) -> None:
@@ -158,11 +158,11 @@ class TestAnswers:
         named = answer(nameless, CREATED)
         assert (nameless.session_id, named.session_id, named.state) == (None, "s-1", S.SUBMITTED)
 
-    @pytest.mark.parametrize("said", VERDICTS)
-    def test_an_answer_of_an_older_post_does_not_touch_a_newer_one_that_is_out(self, said: Verdict) -> None:
-        job = second_post_out()
-        after = answer(job, said, 1)
-        assert (after.state, after.posts[1]) == (S.SENDING, job.posts[1])
+    def test_an_answer_of_an_older_post_does_not_touch_a_newer_one_that_is_out(self) -> None:
+        for said in VERDICTS:
+            job = second_post_out()
+            after = answer(job, said, 1)
+            assert (after.state, after.posts[1]) == (S.SENDING, job.posts[1])
 
     @pytest.mark.parametrize("said", [TURNED_AWAY, NOT_SENT])
     def test_a_hold_decides_when_a_call_comes_back(self, said: Verdict) -> None:
@@ -208,9 +208,8 @@ class TestAnswers:
 
 
 class TestSummaries:
-    @pytest.mark.parametrize(
-        ("status", "state"),
-        [
+    def test_how_a_session_ended_is_the_jobs_end_wherever_it_is(self) -> None:
+        for status, state in [
             (SessionStatus.COMPLETED, S.COMPLETED),
             (SessionStatus.COMPLETED_UNSUBSCRIBED, S.COMPLETED),
             (SessionStatus.COMPLETED_UNSUB_ERROR, S.COMPLETED),
@@ -220,26 +219,19 @@ class TestSummaries:
             (SessionStatus.UNSUBSCRIBED_CONTACT, S.UNREACHED),
             (SessionStatus.FAILED, S.FAILED),
             (SessionStatus.ERROR, S.FAILED),
-        ],
-    )
-    @pytest.mark.parametrize(
-        "name",
-        sorted(EVERYWHERE.keys() - {"sending again", "completed", "redial granted"}),
-    )
-    def test_how_a_session_ended_is_the_jobs_end_wherever_it_is(
-        self, name: str, status: SessionStatus, state: JobState
-    ) -> None:
-        after = summary(EVERYWHERE[name](), outcome(status), 1)
-        assert after.state is state
-        assert after.outcome == outcome(status)
-        assert (after.attempt, after.worker_id, after.active_until) == (1, None, None)
+        ]:
+            for name in sorted(EVERYWHERE.keys() - {"sending again", "completed", "redial granted"}):
+                after = summary(EVERYWHERE[name](), outcome(status), 1)
+                assert after.state is state
+                assert after.outcome == outcome(status)
+                assert (after.attempt, after.worker_id, after.active_until) == (1, None, None)
 
-    @pytest.mark.parametrize("first", OUTCOMES, ids=lambda one: f"{one.status_text}{one.code or ''}")
-    def test_the_first_summary_of_a_post_wins(self, first: Outcome) -> None:
-        job = summary(sending(redial=ON_BUSY, valid_until=NOW + HOUR), first)
-        for later in OUTCOMES:
-            if later.status not in REACHED | OPT_OUTS and (first is not DROPPED or later is DROPPED):
-                assert summary(job, later, 1) is job
+    def test_the_first_summary_of_a_post_wins(self) -> None:
+        for first in OUTCOMES:
+            job = summary(sending(redial=ON_BUSY, valid_until=NOW + HOUR), first)
+            for later in OUTCOMES:
+                if later.status not in REACHED | OPT_OUTS and (first is not DROPPED or later is DROPPED):
+                    assert summary(job, later, 1) is job
 
     @pytest.mark.parametrize(("told", "state"), [(COMPLETED, S.COMPLETED), (BUSY, S.UNREACHED)])
     def test_a_call_that_rang_counts_although_another_session_of_its_post_was_dropped(
@@ -268,15 +260,12 @@ class TestSummaries:
         assert (after.state, after.outcome_status, after.worker_id) == (S.COMPLETED, SessionStatus.COMPLETED, None)
         assert summary(after, BUSY, 1) is after
 
-    @pytest.mark.parametrize("first", [BUSY, COMPLETED, outcome(SessionStatus.FAILED), DROPPED])
-    @pytest.mark.parametrize("redial", [None, ON_BUSY])
-    def test_an_opt_out_counts_although_the_post_has_an_outcome(
-        self, first: Outcome, redial: RedialPolicy | None
-    ) -> None:
-        job = summary(sending(redial=redial, valid_until=NOW + HOUR), first)
-        after = summary(job, outcome(UNSUBSCRIBED), 1)
-        assert (after.state, after.outcome_status) == (S.COMPLETED, UNSUBSCRIBED)
-        assert summary(after, outcome(UNSUBSCRIBED), 1) is after
+    def test_an_opt_out_counts_although_the_post_has_an_outcome(self) -> None:
+        for first, redial in product([BUSY, COMPLETED, outcome(SessionStatus.FAILED), DROPPED], [None, ON_BUSY]):
+            job = summary(sending(redial=redial, valid_until=NOW + HOUR), first)
+            after = summary(job, outcome(UNSUBSCRIBED), 1)
+            assert (after.state, after.outcome_status) == (S.COMPLETED, UNSUBSCRIBED)
+            assert summary(after, outcome(UNSUBSCRIBED), 1) is after
 
     def test_an_opt_out_of_an_earlier_attempt_is_recorded_while_the_next_one_is_out(self) -> None:
         out = begun(summary(sending(redial=ON_BUSY), BUSY))
@@ -284,17 +273,14 @@ class TestSummaries:
         told = after.posts[0].outcome
         assert (after.state, told and told.status) == (S.SENDING, UNSUBSCRIBED)
 
-    @pytest.mark.parametrize("told", [COMPLETED, outcome(UNSUBSCRIBED), outcome(SessionStatus.UNSUBSCRIBED_CONTACT)])
-    @pytest.mark.parametrize("name", OUT)
-    def test_who_answered_or_opted_out_in_an_earlier_attempt_gets_no_further_redial(
-        self, name: str, told: Outcome
-    ) -> None:
-        out = OUT[name](begun(summary(sending(redial=replace(ON_BUSY, limit=3)), BUSY)))
-        after = summary(out, told, 1)
-        assert (after.state, after.posts[0].outcome) == (out.state, told)
-        assert summary(after, told, 1) is after
-        ended = summary(after, BUSY, 2)
-        assert (ended.state, ended.redials) == (S.COMPLETED if told.status in REACHED else S.UNREACHED, 1)
+    def test_who_answered_or_opted_out_in_an_earlier_attempt_gets_no_further_redial(self) -> None:
+        for told, name in product([COMPLETED, outcome(UNSUBSCRIBED), outcome(SessionStatus.UNSUBSCRIBED_CONTACT)], OUT):
+            out = OUT[name](begun(summary(sending(redial=replace(ON_BUSY, limit=3)), BUSY)))
+            after = summary(out, told, 1)
+            assert (after.state, after.posts[0].outcome) == (out.state, told)
+            assert summary(after, told, 1) is after
+            ended = summary(after, BUSY, 2)
+            assert (ended.state, ended.redials) == (S.COMPLETED if told.status in REACHED else S.UNREACHED, 1)
 
     def test_a_redial_by_a_person_is_redialled_although_the_person_answered_before(self) -> None:
         answers = summary(sending(redial=replace(ON_BUSY, limit=3)), COMPLETED)
@@ -302,23 +288,26 @@ class TestSummaries:
         for after in (summary(again, BUSY, 2), answer(again, TURNED_AWAY, 2)):
             assert after.state is S.QUEUED
 
-    @pytest.mark.parametrize("told", [COMPLETED, outcome(UNSUBSCRIBED), outcome(SessionStatus.UNSUBSCRIBED_CONTACT)])
-    @pytest.mark.parametrize("first", [None, BUSY, COMPLETED])
     def test_who_answered_or_opted_out_before_a_person_redialled_gets_no_redial_after_it_if_that_was_not_known(
-        self, first: Outcome | None, told: Outcome
+        self,
     ) -> None:
-        known = answer(sending(redial=replace(ON_BUSY, on=frozenset({SessionStatus.NO_ANSWER}), limit=3)), CREATED)
-        known = lifecycle.give_up_waiting(known, at=NOW, policy=POLICY) if first is None else summary(known, first)
-        again = begun(lifecycle.redial(known, at=NOW + HOUR, note="again", force=True), at=NOW + HOUR)
-        after = summary(again, told, 1, at=NOW + 2 * HOUR)
-        if after is again:
-            assert first is COMPLETED, "it was known before the redial"
-            assert told.status not in OPT_OUTS & REACHED
-            return
-        for end in (summary(after, outcome(SessionStatus.NO_ANSWER), 2), answer(after, TURNED_AWAY, 2)):
-            assert end.state is (S.COMPLETED if told.status in REACHED else S.UNREACHED)
-            ordered = begun(lifecycle.redial(end, at=NOW + 3 * HOUR, note="and again", force=True), at=NOW + 3 * HOUR)
-            assert answer(ordered, TURNED_AWAY).state is S.QUEUED, "a person asked for it since"
+        for told, first in product(
+            [COMPLETED, outcome(UNSUBSCRIBED), outcome(SessionStatus.UNSUBSCRIBED_CONTACT)], [None, BUSY, COMPLETED]
+        ):
+            known = answer(sending(redial=replace(ON_BUSY, on=frozenset({SessionStatus.NO_ANSWER}), limit=3)), CREATED)
+            known = lifecycle.give_up_waiting(known, at=NOW, policy=POLICY) if first is None else summary(known, first)
+            again = begun(lifecycle.redial(known, at=NOW + HOUR, note="again", force=True), at=NOW + HOUR)
+            after = summary(again, told, 1, at=NOW + 2 * HOUR)
+            if after is again:
+                assert first is COMPLETED, "it was known before the redial"
+                assert told.status not in OPT_OUTS & REACHED
+                continue
+            for end in (summary(after, outcome(SessionStatus.NO_ANSWER), 2), answer(after, TURNED_AWAY, 2)):
+                assert end.state is (S.COMPLETED if told.status in REACHED else S.UNREACHED)
+                ordered = begun(
+                    lifecycle.redial(end, at=NOW + 3 * HOUR, note="and again", force=True), at=NOW + 3 * HOUR
+                )
+                assert answer(ordered, TURNED_AWAY).state is S.QUEUED, "a person asked for it since"
 
     @pytest.mark.parametrize("told", [outcome(UNSUBSCRIBED), outcome(SessionStatus.UNSUBSCRIBED_CONTACT)])
     def test_who_opted_out_in_an_earlier_attempt_is_left_alone_after_an_answered_redial(self, told: Outcome) -> None:
@@ -418,24 +407,24 @@ class TestAnOlderPostThatRang:
         ),
     }
 
-    @pytest.mark.parametrize("how", NOT_PLACED_AFTER_ALL)
-    def test_it_is_not_sent_a_third_time_once_the_first_is_known_to_be_created(self, how: str) -> None:
-        job = answer(second_post_out(valid_until=NOW + 9 * HOUR), CREATED, 1)
-        after = self.NOT_PLACED_AFTER_ALL[how](job)
-        assert (after.state, after.attempt) == (S.SUBMITTED, 1)
-        assert summary(after, BUSY, 1).state is S.UNREACHED
+    def test_it_is_not_sent_a_third_time_once_the_first_is_known_to_be_created(self) -> None:
+        for how in self.NOT_PLACED_AFTER_ALL:
+            job = answer(second_post_out(valid_until=NOW + 9 * HOUR), CREATED, 1)
+            after = self.NOT_PLACED_AFTER_ALL[how](job)
+            assert (after.state, after.attempt) == (S.SUBMITTED, 1)
+            assert summary(after, BUSY, 1).state is S.UNREACHED
 
-    @pytest.mark.parametrize("how", NOT_PLACED_AFTER_ALL)
-    @pytest.mark.parametrize(("told", "state"), [(COMPLETED, S.COMPLETED), (BUSY, S.UNREACHED)])
-    def test_it_ends_as_the_first_one_did(self, how: str, told: Outcome, state: JobState) -> None:
-        job = summary(second_post_out(valid_until=NOW + 9 * HOUR), told, 1)
-        assert self.NOT_PLACED_AFTER_ALL[how](job).state is state
+    def test_it_ends_as_the_first_one_did(self) -> None:
+        for how in self.NOT_PLACED_AFTER_ALL:
+            for told, state in [(COMPLETED, S.COMPLETED), (BUSY, S.UNREACHED)]:
+                job = summary(second_post_out(valid_until=NOW + 9 * HOUR), told, 1)
+                assert self.NOT_PLACED_AFTER_ALL[how](job).state is state
 
-    @pytest.mark.parametrize("how", NOT_PLACED_AFTER_ALL)
-    def test_a_redial_that_was_not_placed_is_not_sent_again_once_the_person_has_answered(self, how: str) -> None:
-        out = begun(summary(sending(redial=ON_BUSY, valid_until=NOW + 9 * HOUR), BUSY))
-        after = self.NOT_PLACED_AFTER_ALL[how](summary(out, COMPLETED, 1))
-        assert (after.state, after.attempt) == (S.COMPLETED, 1)
+    def test_a_redial_that_was_not_placed_is_not_sent_again_once_the_person_has_answered(self) -> None:
+        for how in self.NOT_PLACED_AFTER_ALL:
+            out = begun(summary(sending(redial=ON_BUSY, valid_until=NOW + 9 * HOUR), BUSY))
+            after = self.NOT_PLACED_AFTER_ALL[how](summary(out, COMPLETED, 1))
+            assert (after.state, after.attempt) == (S.COMPLETED, 1)
 
 
 class TestLateEvidenceAfterTheRedialEnded:
@@ -553,36 +542,29 @@ class TestRedials:
 
 
 class TestEvidenceIsAFact:
-    @pytest.mark.parametrize("name", EVERYWHERE)
-    @pytest.mark.parametrize("said", VERDICTS, ids=lambda one: f"{one.kind.value}{one.code or ''}")
-    def test_an_answer_is_taken_in_every_state_and_the_second_time_changes_nothing(
-        self, name: str, said: Verdict
-    ) -> None:
-        job = EVERYWHERE[name]()
-        for number in range(1, job.post_count + 1):
-            after = answer(job, said, number)
-            assert answer(after, said, number, at=NOW + HOUR) is after
+    def test_an_answer_is_taken_in_every_state_and_the_second_time_changes_nothing(self) -> None:
+        for name, said in product(EVERYWHERE, VERDICTS):
+            job = EVERYWHERE[name]()
+            for number in range(1, job.post_count + 1):
+                after = answer(job, said, number)
+                assert answer(after, said, number, at=NOW + HOUR) is after
 
-    @pytest.mark.parametrize("name", EVERYWHERE)
-    @pytest.mark.parametrize("told", OUTCOMES, ids=lambda one: f"{one.status_text}{one.code or ''}")
-    def test_a_summary_is_taken_in_every_state_and_the_second_time_changes_nothing(
-        self, name: str, told: Outcome
-    ) -> None:
-        job = EVERYWHERE[name]()
-        for number in range(1, job.post_count + 1):
-            after = summary(job, told, number)
-            assert after.post(number) is not None
-            assert summary(after, told, number, at=NOW + HOUR) is after
+    def test_a_summary_is_taken_in_every_state_and_the_second_time_changes_nothing(self) -> None:
+        for name, told in product(EVERYWHERE, OUTCOMES):
+            job = EVERYWHERE[name]()
+            for number in range(1, job.post_count + 1):
+                after = summary(job, told, number)
+                assert after.post(number) is not None
+                assert summary(after, told, number, at=NOW + HOUR) is after
 
-    @pytest.mark.parametrize("name", EVERYWHERE)
-    @pytest.mark.parametrize("told", [None, COMPLETED, BUSY])
-    def test_a_row_of_the_log_is_taken_in_every_state_and_the_second_time_changes_nothing(
-        self, name: str, told: Outcome | None
-    ) -> None:
-        job = EVERYWHERE[name]()
-        for number in range(1, job.post_count + 1):
-            after = found_placed(job, number, session_id="s-1", outcome=told, at=NOW, policy=POLICY)
-            assert found_placed(after, number, session_id="s-1", outcome=told, at=NOW + HOUR, policy=POLICY) is after
+    def test_a_row_of_the_log_is_taken_in_every_state_and_the_second_time_changes_nothing(self) -> None:
+        for name, told in product(EVERYWHERE, [None, COMPLETED, BUSY]):
+            job = EVERYWHERE[name]()
+            for number in range(1, job.post_count + 1):
+                after = found_placed(job, number, session_id="s-1", outcome=told, at=NOW, policy=POLICY)
+                assert (
+                    found_placed(after, number, session_id="s-1", outcome=told, at=NOW + HOUR, policy=POLICY) is after
+                )
 
     @given(
         st.lists(st.sampled_from([*VERDICTS, *OUTCOMES]), max_size=6), st.sampled_from(sorted(EVERYWHERE)), st.data()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import datetime, timedelta
+from itertools import product
 
 import pytest
 from hypothesis import given
@@ -79,9 +80,8 @@ class TestNumbers:
     def test_a_number_is_the_same_with_and_without_its_plus_and_marks(self, written: str) -> None:
         assert likeness(written, ANA) is Likeness.SAME
 
-    @pytest.mark.parametrize(
-        "written",
-        [
+    def test_what_hides_a_number_may_be_any_that_it_does_not_exclude(self) -> None:
+        for written in [
             "65876*****",
             "65*76***21",
             "xxxxxxxxxx",
@@ -92,16 +92,12 @@ class TestNumbers:
             None,
             "anonymous",
             "6.58765E+09",
-        ],
-    )
-    def test_what_hides_a_number_may_be_any_that_it_does_not_exclude(self, written: str | None) -> None:
-        assert likeness(written, ANA) is Likeness.MAYBE
+        ]:
+            assert likeness(written, ANA) is Likeness.MAYBE
 
-    @pytest.mark.parametrize(
-        "written", ["+6587654322", "6587654322", "65877*****", "*****4322", "9187654322", "87654322", "+1***55"]
-    )
-    def test_a_number_of_other_digits_is_another(self, written: str) -> None:
-        assert likeness(written, ANA) is Likeness.OTHER
+    def test_a_number_of_other_digits_is_another(self) -> None:
+        for written in ["+6587654322", "6587654322", "65877*****", "*****4322", "9187654322", "87654322", "+1***55"]:
+            assert likeness(written, ANA) is Likeness.OTHER
 
     @given(
         st.from_regex(r"\+[1-9][0-9]{6,14}", fullmatch=True),
@@ -118,10 +114,11 @@ class TestNumbers:
     def test_no_number_that_lost_its_beginning_excludes_it(self, number: str, lost: int) -> None:
         assert likeness(number[1 + lost :], number) is not Likeness.OTHER
 
-    @pytest.mark.parametrize("number", ["+442079460958", "+4402079460958"])
-    @pytest.mark.parametrize("written", ["4402079460958", "+442079460958", "+44 (0)20 7946 0958"])
-    def test_the_zero_that_is_dialled_within_a_country_makes_no_other_number(self, written: str, number: str) -> None:
-        assert likeness(written, number) is Likeness.SAME
+    def test_the_zero_that_is_dialled_within_a_country_makes_no_other_number(self) -> None:
+        for number, written in product(
+            ["+442079460958", "+4402079460958"], ["4402079460958", "+442079460958", "+44 (0)20 7946 0958"]
+        ):
+            assert likeness(written, number) is Likeness.SAME
 
 
 class TestSessions:
@@ -218,9 +215,8 @@ class TestHowItEnded:
 
 
 class TestOwners:
-    @pytest.mark.parametrize(
-        ("post", "may"),
-        [
+    def test_a_post_of_that_time_may_own_a_row_unless_its_answer_or_its_session_says_otherwise(self) -> None:
+        for post, may in [
             (a_post(verdict=None), True),
             (a_post(verdict=VerdictKind.UNKNOWN), True),
             (a_post(verdict=VerdictKind.CREATED), True),
@@ -234,12 +230,8 @@ class TestOwners:
             (a_post(began_at=NOW - 2 * MINUTE - 2 * SKEW), True),
             (a_post(began_at=NOW + HOUR), False),
             (a_post(began_at=NOW - HOUR), False),
-        ],
-    )
-    def test_a_post_of_that_time_may_own_a_row_unless_its_answer_or_its_session_says_otherwise(
-        self, post: Post, may: bool
-    ) -> None:
-        assert may_own(post, WINDOW, skew=SKEW) is may
+        ]:
+            assert may_own(post, WINDOW, skew=SKEW) is may
 
 
 COMPLETED = LoggedSession("s-1", (a_row(),)).outcome

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime, timedelta
+from itertools import product
 from typing import Any
 
 import pytest
@@ -81,24 +82,21 @@ LEADS_TO = {
 
 
 class TestTheMovesTable:
-    @pytest.mark.parametrize("state", JobState)
-    @pytest.mark.parametrize("name", MoveName)
-    def test_a_move_starts_from_the_states_of_the_table_alone_and_leads_where_its_name_says(
-        self, name: MoveName, state: JobState
-    ) -> None:
-        has_worker, may_have_left = state in {S.LEASED, S.SENDING}, state in {S.SENDING, S.IN_DOUBT, S.SUBMITTED}
-        posts = {"post_count": 1, "posts": (OPEN_POST,)} if may_have_left else {}
-        job = a_job(state, active_until=NOW + HOUR, worker_id="w" if has_worker else None, **posts)
-        before = replace(job)
-        if state not in MOVES[name]:
-            with pytest.raises(IllegalMoveError, match=f"is {state.value}.*: it cannot {name}"):
-                MOVED[name](job)
-            return
-        after = MOVED[name](job)
-        assert (job, after.state) == (before, LEADS_TO[name])
-        assert (after.worker_id is not None) == (after.state in {S.LEASED, S.SENDING})
-        if after.state.is_final:
-            assert (after.active_until, after.due_at) == (None, NOW + POLICY.retention)
+    def test_a_move_starts_from_the_states_of_the_table_alone_and_leads_where_its_name_says(self) -> None:
+        for state, name in product(JobState, MoveName):
+            has_worker, may_have_left = state in {S.LEASED, S.SENDING}, state in {S.SENDING, S.IN_DOUBT, S.SUBMITTED}
+            posts = {"post_count": 1, "posts": (OPEN_POST,)} if may_have_left else {}
+            job = a_job(state, active_until=NOW + HOUR, worker_id="w" if has_worker else None, **posts)
+            before = replace(job)
+            if state not in MOVES[name]:
+                with pytest.raises(IllegalMoveError, match=f"is {state.value}.*: it cannot {name}"):
+                    MOVED[name](job)
+                continue
+            after = MOVED[name](job)
+            assert (job, after.state) == (before, LEADS_TO[name])
+            assert (after.worker_id is not None) == (after.state in {S.LEASED, S.SENDING})
+            if after.state.is_final:
+                assert (after.active_until, after.due_at) == (None, NOW + POLICY.retention)
 
     def test_nothing_but_evidence_and_a_person_moves_a_job_that_may_have_been_sent(self) -> None:
         for state in (S.SENDING, S.SUBMITTED, S.IN_DOUBT):

@@ -44,7 +44,7 @@ def national_numbers(draw: st.DrawFn) -> tuple[str, str]:
 
 
 @given(national_numbers())
-@settings(max_examples=400)
+@settings(max_examples=2 * settings().max_examples)
 def test_a_plan_says_of_a_number_what_phonenumbers_says(written: tuple[str, str]) -> None:
     region, national = written
     e164 = f"+{phonenumbers.country_code_for_region(region)}{national}"
@@ -62,7 +62,7 @@ def test_a_plan_says_of_a_number_what_phonenumbers_says(written: tuple[str, str]
 
 
 @given(national_numbers())
-@settings(max_examples=400)
+@settings(max_examples=2 * settings().max_examples)
 def test_the_country_of_any_number_is_the_one_of_phonenumbers(written: tuple[str, str]) -> None:
     region, national = written
     code = phonenumbers.country_code_for_region(region)
@@ -73,7 +73,7 @@ def test_the_country_of_any_number_is_the_one_of_phonenumbers(written: tuple[str
 
 
 @given(national_numbers(), st.booleans())
-@settings(max_examples=400)
+@settings(max_examples=2 * settings().max_examples)
 def test_a_country_has_the_numbers_that_phonenumbers_finds(written: tuple[str, str], with_prefix: bool) -> None:
     region, national = written
     country = country_named(region)
@@ -92,7 +92,7 @@ def test_a_country_has_the_numbers_that_phonenumbers_finds(written: tuple[str, s
 
 
 @given(national_numbers())
-@settings(max_examples=400)
+@settings(max_examples=2 * settings().max_examples)
 def test_a_number_abroad_is_valid_as_phonenumbers_says(written: tuple[str, str]) -> None:
     region, national = written
     digits = f"{phonenumbers.country_code_for_region(region)}{national}"

@@ -10,9 +10,8 @@ from voiceflow_worker.model.numbers.phone import country_of, normalise, warnings
 FULL_WIDTH = "".join(chr(ord(character) + 0xFEE0) for character in "+6587654321")
 
 
-@pytest.mark.parametrize(
-    ("text", "reason"),
-    [
+def test_any_other_form_is_refused_with_the_reason() -> None:
+    for text, reason in [
         ("", "no digits"),
         ("123456", "too few"),
         ("0123456789", "begins with 0"),
@@ -21,12 +20,10 @@ FULL_WIDTH = "".join(chr(ord(character) + 0xFEE0) for character in "+6587654321"
         ("6587654321\n", "only digits"),
         ("tel:+6587654321", "letters"),
         (FULL_WIDTH, "only digits"),
-    ],
-)
-def test_any_other_form_is_refused_with_the_reason(text: str, reason: str) -> None:
-    with pytest.raises(PhoneNumberError, match=reason) as caught:
-        normalise(text)
-    assert caught.value.code == -1017
+    ]:
+        with pytest.raises(PhoneNumberError, match=reason) as caught:
+            normalise(text)
+        assert caught.value.code == -1017
 
 
 @pytest.mark.parametrize("text", ["+6587654321,+6587654322", "6587654321 6587654322", "6587654321 or 6587654322"])
@@ -36,32 +33,26 @@ def test_several_numbers_have_their_own_code(text: str) -> None:
     assert caught.value.code == -1011
 
 
-@pytest.mark.parametrize(
-    ("number", "doubt"),
-    [
+def test_the_numbering_plans_have_their_doubts() -> None:
+    for number, doubt in [
         ("6512345678", "not assigned in the numbering plan of SG"),
         ("+658765432", "too short for the numbering plan of SG"),
         ("+1202555014399", "too long for the numbering plan of US"),
         ("+9991234567", "does not begin with a country code in use"),
         ("+19002345678", "premium-rate number in US"),
         ("+4402079460958", "+442079460958 in E.164 form"),
-    ],
-)
-def test_the_numbering_plans_have_their_doubts(number: str, doubt: str) -> None:
-    (warning,) = warnings_for(number)
-    assert doubt in warning
+    ]:
+        (warning,) = warnings_for(number)
+        assert doubt in warning
 
 
-@pytest.mark.parametrize(
-    "number", ["+6587654321", "6587654321", "+442079460958", "+12025550143", "+39061234567", "junk"]
-)
-def test_a_number_that_the_plans_know_has_no_warnings_nor_has_what_is_not_a_number(number: str) -> None:
-    assert warnings_for(number) == ()
+def test_a_number_that_the_plans_know_has_no_warnings_nor_has_what_is_not_a_number() -> None:
+    for number in ["+6587654321", "6587654321", "+442079460958", "+12025550143", "+39061234567", "junk"]:
+        assert warnings_for(number) == ()
 
 
-@pytest.mark.parametrize(
-    ("number", "country"),
-    [
+def test_the_country_is_known_by_the_number() -> None:
+    for number, country in [
         ("+6587654321", "SG"),
         ("6512345678", "SG"),
         ("+442079460958", "GB"),
@@ -69,7 +60,5 @@ def test_a_number_that_the_plans_know_has_no_warnings_nor_has_what_is_not_a_numb
         ("+80012345678", None),
         ("+9991234567", None),
         ("junk", None),
-    ],
-)
-def test_the_country_is_known_by_the_number(number: str, country: str | None) -> None:
-    assert country_of(number) == country
+    ]:
+        assert country_of(number) == country

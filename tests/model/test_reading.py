@@ -18,9 +18,8 @@ FULL_WIDTH = "".join(chr(ord(character) + 0xFEE0) for character in "+6587654321"
 WRITE = "write it with +"
 
 
-@pytest.mark.parametrize(
-    ("text", "country", "e164"),
-    [
+def test_what_people_write_is_read() -> None:
+    for text, country, e164 in [
         ("+6587654321", None, "+6587654321"),
         ("+65-8765-4321", "PH", "+6587654321"),
         ("  (65) 8765 4321 ", "SG", "+6587654321"),
@@ -63,18 +62,18 @@ WRITE = "write it with +"
         ("8~10 65 8765 4321", "RU", "+6587654321"),
         ("001 60 3 2345 6789", "SG", "+60323456789"),
         ("0043 1 2345678", "DE", "+4312345678"),
-    ],
-)
-def test_what_people_write_is_read(text: str, country: str | None, e164: str) -> None:
-    number = read_number(text, country)
-    assert number == e164
-    assert (number.e164, number.country_code) == (e164, phonenumbers.region_code_for_number(phonenumbers.parse(e164)))
-    assert not number.warnings
+    ]:
+        number = read_number(text, country)
+        assert number == e164
+        assert (number.e164, number.country_code) == (
+            e164,
+            phonenumbers.region_code_for_number(phonenumbers.parse(e164)),
+        )
+        assert not number.warnings
 
 
-@pytest.mark.parametrize(
-    ("text", "country", "code", "reason"),
-    [
+def test_what_is_not_certain_is_refused_with_the_reason() -> None:
+    for text, country, code, reason in [
         ("", None, -1017, "is empty"),
         ("n/a", None, -1017, "letters"),
         ("6.59E+09", None, -1017, "damaged by a spreadsheet"),
@@ -119,12 +118,10 @@ def test_what_people_write_is_read(text: str, country: str | None, e164: str) ->
         # What a plan does not know, once it was interpreted.
         ("1234 5678", "SG", -1017, "not assigned in the numbering plan of SG"),
         ("6512345678", "international", -1017, "not assigned"),
-    ],
-)
-def test_what_is_not_certain_is_refused_with_the_reason(text: str, country: str | None, code: int, reason: str) -> None:
-    with pytest.raises(PhoneNumberError, match=reason) as caught:
-        read_number(text, country)
-    assert caught.value.code == code
+    ]:
+        with pytest.raises(PhoneNumberError, match=reason) as caught:
+            read_number(text, country)
+        assert caught.value.code == code
 
 
 @pytest.mark.parametrize("text", ["81234567", "6587654321", "087654321", "(02) 1234 5678", "011 65 8765 4321"])
@@ -170,9 +167,8 @@ def test_any_text_is_one_number_or_refused(text: str, country: str | None) -> No
         assert phonenumbers.is_valid_number(phonenumbers.parse(number.e164))
 
 
-@pytest.mark.parametrize(
-    ("text", "country", "numbers"),
-    [
+def test_a_list_of_numbers_not_to_call_takes_every_reading() -> None:
+    for text, country, numbers in [
         ("+39 (0)6 1234 5678", None, {"+390612345678"}),
         ("001 60 4 262 1234", "SG", {"+16042621234", "+6042621234"}),
         ("+49 30 123456/78", None, {"+4930123456", "+493012345678", "+4930123478"}),
@@ -184,12 +180,10 @@ def test_any_text_is_one_number_or_refused(text: str, country: str | None) -> No
         ("+43 1 2345678 (12)", None, {"+4312345678", "+431234567812"}),
         ("(310) 555-0123 12", "US", {"+13105550123"}),
         ("1234 5678", "SG", {"+6512345678"}),
-    ],
-)
-def test_a_list_of_numbers_not_to_call_takes_every_reading(text: str, country: str | None, numbers: set[str]) -> None:
-    found = every_reading(text, country)
-    assert set(found) >= numbers
-    assert len(found) == 1 or all("is not certain" in number.warnings[0] for number in found)
+    ]:
+        found = every_reading(text, country)
+        assert set(found) >= numbers
+        assert len(found) == 1 or all("is not certain" in number.warnings[0] for number in found)
 
 
 @pytest.mark.parametrize("text", ["", "n/a", "6.59E+09", "81234567", "12"])

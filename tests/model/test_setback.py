@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import datetime, timedelta
-from itertools import permutations
+from itertools import permutations, product
 
 import pytest
 from hypothesis import given
@@ -60,9 +60,8 @@ DOUBTED = after(begun(a_job()), UNKNOWN)
 PLACED = after(begun(a_job(redial=REDIAL)), CREATED)
 
 
-@pytest.mark.parametrize(
-    ("earlier", "later"),
-    [
+def test_the_further_of_two_records_is_taken_whole() -> None:
+    for earlier, later in [
         (a_job(), begun(a_job())),
         (begun(a_job()), WAITS),
         (begun(a_job()), DOUBTED),
@@ -73,12 +72,10 @@ PLACED = after(begun(a_job(redial=REDIAL)), CREATED)
         (WAITS, begun(WAITS, at=NOW + MINUTE)),
         (WAITS, lifecycle.expire(WAITS, at=NOW, policy=POLICY)),
         (a_job(), lifecycle.cancel(a_job(), at=NOW, reason="no need", policy=POLICY)),
-    ],
-)
-def test_the_further_of_two_records_is_taken_whole(earlier: Job, later: Job) -> None:
-    assert further(earlier, later, at=NOW, policy=POLICY) is later
-    assert further(later, earlier, at=NOW, policy=POLICY) is later
-    assert further(later, replace(later), at=NOW, policy=POLICY) is later
+    ]:
+        assert further(earlier, later, at=NOW, policy=POLICY) is later
+        assert further(later, earlier, at=NOW, policy=POLICY) is later
+        assert further(later, replace(later), at=NOW, policy=POLICY) is later
 
 
 def test_posts_that_sent_nothing_and_were_dropped_since_are_not_missed() -> None:
@@ -198,23 +195,20 @@ def begun_after(seconds: int) -> Job:
     return begun(a_job(), at=NOW + timedelta(seconds=seconds))
 
 
-@pytest.mark.parametrize("stored", [0, 30])
-@pytest.mark.parametrize("order", list(permutations((0, 1, 2))))
-def test_two_posts_of_one_number_are_noted_once_whichever_journal_is_read_first(
-    order: tuple[int, ...], stored: int
-) -> None:
-    journals = [begun_after(0), begun_after(30), begun_after(0)]
-    job = begun_after(stored)
-    for place in (*order, *order):
-        job = remembered(job, journals[place], at=NOW, policy=POLICY)
-    assert [note.kind for note in job.notes] == [NoteKind.RANG_TWICE]
-    assert job.posts[0].began_at == NOW
-    window = window_of(job.posts[0], skew=timedelta(0))
-    assert all(window.holds(told.posts[0].valid_until) for told in journals)
-    assert not any(is_forgotten(told, job) for told in journals)
-    third = begun_after(60)
-    assert is_forgotten(third, job)
-    assert not is_forgotten(third, remembered(job, third, at=NOW, policy=POLICY))
+def test_two_posts_of_one_number_are_noted_once_whichever_journal_is_read_first() -> None:
+    for stored, order in product([0, 30], list(permutations((0, 1, 2)))):
+        journals = [begun_after(0), begun_after(30), begun_after(0)]
+        job = begun_after(stored)
+        for place in (*order, *order):
+            job = remembered(job, journals[place], at=NOW, policy=POLICY)
+        assert [note.kind for note in job.notes] == [NoteKind.RANG_TWICE]
+        assert job.posts[0].began_at == NOW
+        window = window_of(job.posts[0], skew=timedelta(0))
+        assert all(window.holds(told.posts[0].valid_until) for told in journals)
+        assert not any(is_forgotten(told, job) for told in journals)
+        third = begun_after(60)
+        assert is_forgotten(third, job)
+        assert not is_forgotten(third, remembered(job, third, at=NOW, policy=POLICY))
 
 
 def test_a_forgotten_redial_is_in_doubt_with_the_earlier_outcome() -> None:

@@ -18,6 +18,6 @@ def test_other_numbers_are_other_telephones() -> None:
     assert len({telephone_of(each) for each in numbers}) == len(numbers)
 
 
-@pytest.mark.parametrize("number", ["+6587654321", "+52551234567", "+54114321123", "+5511987654321", "+1", ""])
-def test_a_number_of_another_plan_has_one_spelling(number: str) -> None:
-    assert spellings(number) == (number,)
+def test_a_number_of_another_plan_has_one_spelling() -> None:
+    for number in ["+6587654321", "+52551234567", "+54114321123", "+5511987654321", "+1", ""]:
+        assert spellings(number) == (number,)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -28,9 +27,8 @@ def test_any_code_can_be_looked_up(code: int) -> None:
         assert lookup(code).meaning
 
 
-@pytest.mark.parametrize(
-    ("spelling", "kind"),
-    [
+def test_known_spellings_are_folded_and_others_are_none() -> None:
+    for spelling, kind in [
         ("COMPLETED", SessionStatus.COMPLETED),
         ("NO_ANSWER", SessionStatus.NO_ANSWER),
         ("NO ANSWER", SessionStatus.NO_ANSWER),
@@ -46,7 +44,5 @@ def test_any_code_can_be_looked_up(code: int) -> None:
         (None, None),
         (7, None),
         (["BUSY"], None),
-    ],
-)
-def test_known_spellings_are_folded_and_others_are_none(spelling: object, kind: SessionStatus | None) -> None:
-    assert fold_session_status(spelling) is kind
+    ]:
+        assert fold_session_status(spelling) is kind

@@ -7,7 +7,7 @@ from zoneinfo import ZoneInfo
 
 import holidays
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from voiceflow_worker.errors import InvalidInputError
@@ -74,7 +74,6 @@ def shown_open(window: CallWindow, zone: ZoneInfo, at: datetime) -> bool:
 
 class TestAgainstAWalkThroughTheMinutes:
     @given(WINDOWS, places())
-    @settings(max_examples=200)
     def test_it_opens_at_the_first_minute_at_which_the_local_clock_shows_an_hour_of_it(
         self, window: CallWindow, where: tuple[ZoneInfo, datetime]
     ) -> None:
@@ -87,7 +86,6 @@ class TestAgainstAWalkThroughTheMinutes:
             assert opens == walked
 
     @given(WINDOWS, places())
-    @settings(max_examples=200)
     def test_it_closes_at_the_first_minute_at_which_it_does_not(
         self, window: CallWindow, where: tuple[ZoneInfo, datetime]
     ) -> None:
@@ -158,9 +156,8 @@ class TestWhatPeopleWrite:
     def test_what_is_written_is_read_again(self, window: CallWindow) -> None:
         assert CallWindow.recalled(str(window)) == window
 
-    @pytest.mark.parametrize(
-        ("hours", "days", "holidays", "told"),
-        [
+    def test_what_is_not_understood_is_refused_with_a_sentence(self) -> None:
+        for hours, days, calendar, told in [
             ("9 to 5", None, None, "write it as 09:00-20:00"),
             ("09:00-25:00", None, None, "give times from 00:00 to 24:00"),
             ("09:60-10:00", None, None, "give times from 00:00 to 24:00"),
@@ -171,13 +168,9 @@ class TestWhatPeopleWrite:
             (None, None, "Singapore", "is not a calendar"),
             (None, None, "XX", "no calendar for 'XX'"),
             (None, None, "DE-XX", "no calendar for 'DE-XX'"),
-        ],
-    )
-    def test_what_is_not_understood_is_refused_with_a_sentence(
-        self, hours: str | None, days: str | None, holidays: str | None, told: str
-    ) -> None:
-        with pytest.raises(InvalidInputError, match=told):
-            CallWindow.parse(hours, days=days, holidays=holidays)
+        ]:
+            with pytest.raises(InvalidInputError, match=told):
+                CallWindow.parse(hours, days=days, holidays=calendar)
 
     def test_what_a_store_holds_that_no_version_wrote_is_not_a_window(self) -> None:
         with pytest.raises(ValueError, match="not a calling window"):

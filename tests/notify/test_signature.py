@@ -55,19 +55,16 @@ def test_while_one_secret_follows_another_both_are_good() -> None:
     assert verify_notification([OTHER, SECRET], HEADERS, BODY, now=NOW)
 
 
-@pytest.mark.parametrize(
-    "changed",
-    [
+def test_what_was_changed_is_refused() -> None:
+    for changed in [
         {"webhook-id": "msg_p5jXN8AQM9LWM0D4loKWxJel"},
         {"webhook-timestamp": str(int(TIMESTAMP) + 1)},
         {"webhook-signature": SIGNATURE.replace("v1,", "v1a,")},
         {"webhook-signature": SIGNATURE[:-2]},
         {"webhook-signature": "v1,"},
         {"webhook-signature": "v1,é"},
-    ],
-)
-def test_what_was_changed_is_refused(changed: dict[str, str]) -> None:
-    assert "not signed with this secret" in refusal({**HEADERS, **changed})
+    ]:
+        assert "not signed with this secret" in refusal({**HEADERS, **changed})
 
 
 def test_a_changed_body_and_another_secret_are_refused() -> None:
@@ -93,14 +90,12 @@ def test_whatever_comes_unsigned_is_refused_in_one_way(shown: dict[str, str], bo
     refusal({**HEADERS, **shown}, body + b" ")
 
 
-@pytest.mark.parametrize(
-    "secret",
-    ["", "MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", "whsec_", "whsec_AAAA", "whsec_*fKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw",
-     "whsec_" + b64encode(b"x" * 65).decode(), f"{SECRET} other"],
-)  # fmt: skip
-def test_a_secret_that_is_none_is_refused_and_not_shown(secret: str) -> None:
-    with pytest.raises(SettingsError, match="make one: python") as caught:
-        Secrets(secret)
-    assert len(secret) < 8 or secret not in str(caught.value)
-    assert SECRET not in repr(Secrets(SECRET))
-    json.dumps(str(caught.value))
+def test_a_secret_that_is_none_is_refused_and_not_shown() -> None:
+    long = "whsec_" + b64encode(b"x" * 65).decode()
+    plain, odd = "MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", "whsec_*fKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
+    for secret in ["", plain, "whsec_", "whsec_AAAA", odd, long, f"{SECRET} other"]:
+        with pytest.raises(SettingsError, match="make one: python") as caught:
+            Secrets(secret)
+        assert len(secret) < 8 or secret not in str(caught.value)
+        assert SECRET not in repr(Secrets(SECRET))
+        json.dumps(str(caught.value))

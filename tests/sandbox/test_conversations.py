@@ -230,9 +230,9 @@ def winding(payload: Json) -> Json:
 
 async def test_the_same_seed_presses_the_same_keys() -> None:
     async with receiving(winding) as receiver:
-        first = await pressed_by(5, 30, receiver)
-        again = await pressed_by(5, 30, receiver)
-        other = await pressed_by(6, 30, receiver)
+        first = await pressed_by(5, 20, receiver)
+        again = await pressed_by(5, 20, receiver)
+        other = await pressed_by(6, 20, receiver)
     assert first == again
     assert first != other
     assert any(len(pressed) > 2 for _, _, pressed, _ in first)

@@ -464,7 +464,7 @@ def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     server.kill()
 
 
-FEW = 8
+FEW = 2
 """A look, each day; what is hard to find, the many examples find."""
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from itertools import product
 from typing import Any
 
@@ -19,4 +19,14 @@ def combinations(*values: Iterable[object]) -> list[Any]:
             marks=[] if places in daily else pytest.mark.slow,
         )
         for places in product(*(range(len(kind)) for kind in kinds))
+    ]
+
+
+def spread(cases: Mapping[str, object], *, every: int) -> list[Any]:
+    """All cases with their names, for `parametrize`; every day each `every`th of them."""
+    return [
+        pytest.param(
+            *(case if isinstance(case, tuple) else (case,)), id=name, marks=pytest.mark.slow if place % every else []
+        )
+        for place, (name, case) in enumerate(cases.items())
     ]

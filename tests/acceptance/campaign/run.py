@@ -14,6 +14,7 @@ from typing import Any
 from selenium.webdriver.common.by import By
 
 from tests.acceptance.campaign.desk import Desk
+from tests.acceptance.campaign.files import MENU, OPERATORS, PRICES, SETTINGS
 from tests.acceptance.campaign.judge import Ended, judge
 from tests.acceptance.campaign.people import BAD, OPENS, ZONES, Hours, People, write_people
 from tests.acceptance.campaign.progress import UNDER_WAY, WITHIN, Progress, watching
@@ -22,23 +23,6 @@ from tests.console.browser.reader import Reader
 from tests.support.processes import Process
 from tests.support.waiting import wait_until
 
-MENU = Path(__file__).with_name("delivery.py")
-READERS, OPERATORS = "to-look-at-it", "to-steer-it"
-SETTINGS = f"""\
-VOICEFLOW_API_KEY=any
-VOICEFLOW_SUB_ACCOUNT=demo
-VOICEFLOW_BASE_URL=http://127.0.0.1:8088
-VOICEFLOW_SOURCE=+6531234567
-VOICEFLOW_WEBHOOK_SECRET=Bearer of-the-campaign
-VOICEFLOW_UI_SECRET={READERS}
-VOICEFLOW_UI_OPERATOR_SECRET={OPERATORS}
-VOICEFLOW_MAX_ACTIVE=400
-VOICEFLOW_MAX_PER_PERSON=2/24h
-VOICEFLOW_SUBMIT_WINDOW=20s
-"""
-PRICES = "country,prefix,currency,per_minute,per_call\n" + "".join(
-    f"{country},,USD,0.04,\n" for country in ("GB", "ZA", "AE", "ID", "SG", "US")
-)
 BATCH = "people"
 PLACED, NOT_PLACED = 3, 2
 """How many doubts the sandbox makes of calls that rang, and of calls that did not."""

@@ -63,9 +63,8 @@ async def open_and_close(url: str) -> None:
         pass
 
 
-@pytest.mark.parametrize(
-    ("facts", "guarantee"),
-    [
+def test_what_is_guaranteed_follows_from_the_settings() -> None:
+    for facts, guarantee in [
         (SOUND, Guarantee.ALWAYS),
         (replace(SOUND, version=(8, 0)), Guarantee.ALWAYS),
         (replace(SOUND, version=(7, 2), appendfsync="everysec"), Guarantee.WAITED),
@@ -75,14 +74,12 @@ async def open_and_close(url: str) -> None:
         (replace(SOUND, appendfsync="no"), Guarantee.SYSTEM),
         (replace(SOUND, fsync_during_rewrite=False), Guarantee.SYSTEM),
         (replace(SOUND, appendfsync="everysec", fsync_during_rewrite=False), Guarantee.SYSTEM),
-    ],
-)
-def test_what_is_guaranteed_follows_from_the_settings(facts: ServerFacts, guarantee: Guarantee) -> None:
-    durability = judged(facts, promise=Promise.STRICT, replicas=0)
-    assert durability.guarantee is guarantee
-    assert (durability.warning is None) is (
-        guarantee is Guarantee.ALWAYS or (guarantee is Guarantee.WAITED and facts.appendfsync == "always")
-    )
+    ]:
+        durability = judged(facts, promise=Promise.STRICT, replicas=0)
+        assert durability.guarantee is guarantee
+        assert (durability.warning is None) is (
+            guarantee is Guarantee.ALWAYS or (guarantee is Guarantee.WAITED and facts.appendfsync == "always")
+        )
 
 
 @pytest.mark.parametrize(

@@ -17,9 +17,8 @@ from voiceflow_worker.core.ports.reading import get_jobs
 from voiceflow_worker.errors import SettingsError
 
 
-@pytest.mark.parametrize(
-    ("url", "topology", "nodes", "database"),
-    [
+def test_a_url_names_its_servers() -> None:
+    for url, topology, nodes, database in [
         ("redis://localhost", Topology.STANDALONE, (("localhost", 6379),), 0),
         ("redis://10.0.0.1:7000/3", Topology.STANDALONE, (("10.0.0.1", 7000),), 3),
         ("redis://[::1]:7000/", Topology.STANDALONE, (("::1", 7000),), 0),
@@ -27,13 +26,9 @@ from voiceflow_worker.errors import SettingsError
         ("redis+cluster://a:7001,b:7002,c", Topology.CLUSTER, (("a", 7001), ("b", 7002), ("c", 6379)), 0),
         ("redis+sentinel://s1,s2:26380/calls/2", Topology.SENTINEL, (("s1", 26379), ("s2", 26380)), 2),
         ("REDIS://localhost", Topology.STANDALONE, (("localhost", 6379),), 0),
-    ],
-)
-def test_a_url_names_its_servers(
-    url: str, topology: Topology, nodes: tuple[tuple[str, int], ...], database: int
-) -> None:
-    parsed = parse_url(url)
-    assert (parsed.topology, parsed.nodes, parsed.database) == (topology, nodes, database)
+    ]:
+        parsed = parse_url(url)
+        assert (parsed.topology, parsed.nodes, parsed.database) == (topology, nodes, database)
 
 
 @pytest.mark.anyio
@@ -75,9 +70,8 @@ def test_tls_checks_the_server_unless_asked_not_to() -> None:
     assert parse_url("redis://h").tls is None
 
 
-@pytest.mark.parametrize(
-    ("url", "said"),
-    [
+def test_a_wrong_url_is_reported_in_a_sentence() -> None:
+    for url, said in [
         ("redis://", "not a URL of a Redis store"),
         ("redis:///0", "not a URL of a Redis store"),
         ("redis://:secret@:6379/0", "names no host"),
@@ -102,12 +96,10 @@ def test_tls_checks_the_server_unless_asked_not_to() -> None:
         ("redis://me:x@y?secret@h/0", "unknown option"),
         ("redis://h?sentinel_password=x&secret", "unknown option"),
         ("redis+cluster://me:secret@h/1", "has only database 0"),
-    ],
-)
-def test_a_wrong_url_is_reported_in_a_sentence(url: str, said: str) -> None:
-    with pytest.raises(SettingsError, match=said) as caught:
-        parse_url(url)
-    assert "secret" not in str(caught.value)
+    ]:
+        with pytest.raises(SettingsError, match=said) as caught:
+            parse_url(url)
+        assert "secret" not in str(caught.value)
 
 
 @pytest.mark.anyio
