@@ -161,7 +161,7 @@ class VoiceCampaignOperator(CallingTask):
     @rows.setter
     def rows(self, rows: Any) -> None:
         # The first value is that of the DAG file, which may have templates. Airflow sets the rendered value after it.
-        is_rendered = "_rows" in self.__dict__ and rows is not None and not isinstance(rows, HiddenRows)
+        is_rendered = "_rows" in self.__dict__ and hasattr(rows, "__len__") and not isinstance(rows, HiddenRows)
         self._rows = HiddenRows(rows) if is_rendered else rows
 
     def execute(self, context: Context) -> Any:

@@ -212,6 +212,7 @@ def test_airflow_shows_no_rows_of_people_but_their_number_and_the_first(store: s
     task.render_template_fields(here)
     for shown in (task.rows.serialize(), str(task.rows), repr(task.rows)):
         assert shown == "2 rows, the first to +6587663001 (not shown)"
+    assert [row["destination"] for row in task.rows] == ["+6587663001", "+6587663002"]
     task.execute(here)
     assert "Hello hidden." in jobs_in(store)[0].body
     listed = VoiceCampaignOperator(**STORED_ONLY, say="Hello.", rows="{{ people }}")
