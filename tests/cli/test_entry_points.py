@@ -15,18 +15,28 @@ import pytest
 from tests.cli.running import Program
 from tests.console.signing_in import OPERATORS, READERS, Form, signed_in
 from voiceflow_worker import CallQueue, Campaign, InvalidInputError, Job, Store, load_settings, open_store
+from voiceflow_worker.campaigns.campaign import FIELDS
 from voiceflow_worker.core.settling.holds import stop_rules
 from voiceflow_worker.ivr.loading import load_menus
 from voiceflow_worker.model.jobs.policy import write_redial_after
 from voiceflow_worker.webhooks import receiver_app
 from voiceflow_worker.webhooks.menu_events import MenuEvents
 
-PEOPLE = "name;Mobile;day\nAna;8765 4321;31/12/2099\nBen;8765 4322;1/2/2099\n"
+PEOPLE = """name;Mobile;day;language;source
+Ana;8765 4321;31/12/2099;;
+Ben;8765 4322;1/2/2099;;+442071838750
+Cik;+60 12-345 6789;1/2/2099;ms;
+"""
 MENUS = """
 from voiceflow_worker import Menu
 
-ask = Menu("ask", prompt="Hello {{name}}. Press 1.", voice_profile="de-DE-KatjaNeural")
-ask.on("1", goto="Thank you, {{name}}.")
+ask = Menu(
+    "ask",
+    prompt={"en": "Hello {{name}}. Press 1.", "ms": "Helo {{name}}. Tekan 1."},
+    voice_profile={"en": "en-SG-LunaNeural", "ms": "ms-MY-OsmanNeural"},
+    language="en",
+)
+ask.on("1", goto="{{name}}")
 """
 WORDS = {"say": "Hello {{name}}, see you on {{day|date}}."}
 READ = {"country": "SG", "number_column": "Mobile", "date_order": "dmy"}
@@ -123,12 +133,15 @@ def of(job: Job) -> dict[str, Any]:
 
 CASES: dict[str, tuple[Fields, Fields, dict[str, Any]]] = {
     "settings": (
-        {"SOURCE": "+6531111111", "VOICE_PROFILE": "en-IE-EmilyNeural", "REDIAL_ON": "busy", "REDIAL_MAX": "3"},
+        {
+            "SOURCE": "SG=+6531111111,MY=+60321111111", "VOICE_PROFILE": "en-IE-EmilyNeural", "REDIAL_ON": "busy,error",
+            "REDIAL_MAX": "3", "REDIAL_AFTER": "busy=5m,failed=2h",
+        },
         {**WORDS, **READ},
         {
-            "source": "+6531111111",
-            "voice": "en-IE-EmilyNeural",
-            "redial": (["BUSY"], 3, "30m"),
+            "sources": ["+6531111111", "+442071838750", "+60321111111"],
+            "voices": ["en-IE-EmilyNeural"] * 3,
+            "redial": (["BUSY", "ERROR"], 3, "busy=5m,error=2h"),
             "batch": "people",
             "priority": 0,
             "window": None,
@@ -140,11 +153,12 @@ CASES: dict[str, tuple[Fields, Fields, dict[str, Any]]] = {
             **WORDS, **READ, **SOURCE, **LATER, "valid_for": "2h", "batch": "march", "priority": "7",
             "window": "09:00-20:00", "days": "mon,thu", "holidays": "SG,MY", "redial_on": "no_answer,busy",
             "redial_max": "2", "redial_after": "busy=5m,no_answer=2h", "stop_after_refused": "4",
-            "stop_after_cost": "12.5", "stop_if_answer_rate_below": "5%/200",
+            "stop_after_cost": "12.5", "stop_if_answer_rate_below": "5%/200", "menu": "ask", "format": "csv",
         },
         {
-            "source": "+6531234567",
-            "voice": "en-US-JennyNeural",
+            "sources": ["+6531234567", "+442071838750", "+6531234567"],
+            "voices": ["en-US-JennyNeural"] * 3,
+            "menu": "ask",
             "redial": (["BUSY", "NO_ANSWER"], 2, "busy=5m,no_answer=2h"),
             "batch": "march",
             "priority": 7,
@@ -157,12 +171,13 @@ CASES: dict[str, tuple[Fields, Fields, dict[str, Any]]] = {
     "menu": (
         {"VOICE_PROFILE": "en-IE-EmilyNeural", "REDIAL_ON": "busy"},
         {
-            **READ, **LATER, "source": "+6531234567", "ivr": "menus_of_campaign:ask", "redial_max": "0",
-            "valid_until": "2099-12-31 12:00",
+            **READ, **LATER, "source": "SG=+6531234567,*=+12025550123", "ivr": "menus_of_campaign:ask",
+            "redial_max": "0", "valid_until": "2099-12-31 12:00",
         },
         {
             "menu": "ask",
-            "voice": "de-DE-KatjaNeural",
+            "sources": ["+6531234567", "+442071838750", "+12025550123"],
+            "voices": ["en-SG-LunaNeural", "en-SG-LunaNeural", "ms-MY-OsmanNeural"],
             "redial": (["BUSY"], 0, "30m"),
             "valid_until": "2099-12-31T04:00:00+00:00",
         },
@@ -179,14 +194,39 @@ def test_a_campaign_stores_the_same_calls_wherever_it_is_started(
         monkeypatch.setenv(f"VOICEFLOW_{name}", value)
     stored = {entry: begun(voiceflow, entry, fields) for entry in ("command", "toml", "page", "python")}
     calls, told = stored["command"]
-    assert len(calls) == 2, told
+    assert len(calls) == 3, told
     for entry, (others, said) in stored.items():
         assert others == calls, (entry, said)
+    calls = sorted(calls, key=lambda call: call["data"]["name"])
+    actions = [call["body"]["callflow"] for call in calls]
     first = calls[0]
-    params = [each.get("params", {}) for each in first["body"]["callflow"]]
-    found = {**first, "source": params[0]["source"], "voice": params[1]["voiceProfile"]}
+    found = {
+        **first,
+        "sources": [each[0]["params"]["source"] for each in actions],
+        "voices": [each[1]["params"]["voiceProfile"] for each in actions],
+    }
     assert {name: found[name] for name in expected} == expected
     assert (first["stops"] is not None) == ("stop_after_cost" in fields)
+
+
+ELSEWHERE = {
+    "assume_seconds": "it is only of the preview",
+    "campaign": "it is how the file of options is given",
+    "data": "no text of a command or a form can give it",
+    "file": "each start has it",
+    "prices": "it is only of the preview",
+    "rejects": "it concerns one run",
+    "rows": "only a program has them",
+    "sheet": "it is for workbooks",
+    "skip_bad": "it concerns one run",
+    "template": "it replaces `say`",
+}
+"""The fields that no case has, each with the reason."""
+
+
+def test_every_field_of_a_campaign_is_in_the_table() -> None:
+    covered = {name for _, fields, _ in CASES.values() for name in fields} | {"again", "rate"}
+    assert covered | ELSEWHERE.keys() == set(FIELDS)
 
 
 @pytest.mark.parametrize("entry", ["command", "toml", "page", "python"])
@@ -220,6 +260,6 @@ def test_a_wrong_field_is_named_as_it_is_where_it_was_given(voiceflow: Program, 
 
 def test_people_who_were_called_before_are_called_again_where_it_is_ticked(voiceflow: Program) -> None:
     fields = {**READ, **SOURCE, "batch": "march"}
-    assert len(begun(voiceflow, "page", {**fields, "say": "Hello."})[0]) == 2
-    assert len(begun(voiceflow, "page", {**fields, "say": "Hello again."})[0]) == 2
-    assert len(begun(voiceflow, "page", {**fields, "say": "Hello again.", "again": "yes"})[0]) == 4
+    assert len(begun(voiceflow, "page", {**fields, "say": "Hello."})[0]) == 3
+    assert len(begun(voiceflow, "page", {**fields, "say": "Hello again."})[0]) == 3
+    assert len(begun(voiceflow, "page", {**fields, "say": "Hello again.", "again": "yes"})[0]) == 6
