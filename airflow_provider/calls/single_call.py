@@ -192,6 +192,8 @@ def _with_numbers(
     if destination:
         params["destination"] = _certain("destination", destination, country)
     if source and not params.get("source"):
+        if "=" in source:  # it depends on the country of the destination
+            source = CallFlow.call(str(params.get("destination")), source=source, country=country).source or source
         params["source"] = _certain("source", source, country)
     return {**body, "callflow": [{**action, "params": params}, *others]}
 

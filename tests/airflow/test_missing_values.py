@@ -1,12 +1,14 @@
-"""Rows of a campaign whose values were rendered to None: bad, by row and column."""
+"""Rows and calls as they are read: values that were rendered to None are bad, and a source may have countries."""
 
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 
 from airflow_provider.calls.campaign_calls import check_rows
+from airflow_provider.calls.single_call import flow_of
 from voiceflow_worker.campaigns.calls.options import CampaignOptions
 from voiceflow_worker.campaigns.calls.template import FlowTemplate
 
@@ -34,3 +36,14 @@ def test_a_row_with_a_value_that_was_rendered_to_none_is_bad(name: str, is_good:
     checked = check_rows(rows, OPTIONS, now=datetime.now(UTC))
     assert [row.place for row in checked.requested] == ([0, 1] if is_good else [0])
     assert [(found.row, found.column) for found in checked.errors] == ([] if is_good else [(2, "name")])
+
+
+@pytest.mark.parametrize("is_said", [True, False])
+@pytest.mark.parametrize(("number", "source"), [("+6587654321", "+6531234567"), ("+60123456789", "+12025550123")])
+def test_a_call_has_the_source_of_its_country(is_said: bool, number: str, source: str) -> None:
+    spoken = {"action": "say", "params": {"text": "Hello.", "voiceProfile": "en-IE-EmilyNeural"}}
+    body = {"callflow": [{"action": "makeCall", "params": {}}, spoken, {"action": "hangup"}]}
+    words: dict[str, Any] = {"say": "Hello.", "flow": None} if is_said else {"say": None, "flow": body}
+    sources = "SG=+6531234567,*=+12025550123"
+    flow = flow_of(destination=number, voice_profile="en-IE-EmilyNeural", source=sources, **words)
+    assert (flow.source, flow.destination) == (source, number)
