@@ -1,16 +1,7 @@
 from __future__ import annotations
 
-import pytest
-
 from tests.cli.running import Program
-from tests.cli.stored import url_of, within
 from tests.cli.test_enqueue import written
-from tests.support.engine import Engine
-from voiceflow_worker import Job
-from voiceflow_worker.model.jobs.policy import write_redial_after
-
-SAY = ("--say", "Hello {{name}}", "--source", "+6531234567", "--voice-profile", "en-IE-EmilyNeural")
-PEOPLE = "destination,name\n+6587654321,Ana\n+6587654322,Ben\n"
 
 
 def on_the_list(voiceflow: Program) -> list[object]:
@@ -64,68 +55,3 @@ def test_digits_that_do_not_say_their_country_are_not_put_on_the_list(voiceflow:
     voiceflow("suppress", "add", "6322 2222", "--country", "SG")
     voiceflow("suppress", "add", "6587654321", "--country", "international")
     assert on_the_list(voiceflow) == ["+6563222222", "+6587654321"]
-
-
-def enqueued(voiceflow: Program, *options: str) -> Job:
-    path = written(voiceflow.folder, "march.csv", "destination,name\n+6587654321,Ana\n")
-    ended = voiceflow("enqueue", path, *SAY, *options, "--store", url_of(voiceflow.folder))
-    assert ended.code == 0, ended.err
-
-    async def only(engine: Engine) -> Job:
-        (job,) = await engine.queue.find()
-        return job
-
-    return within(voiceflow.folder, only)
-
-
-def test_a_window_is_kept_with_its_zone(voiceflow: Program) -> None:
-    job = enqueued(voiceflow, "--window", "09:00-20:00", "--days", "mon-sat", "--holidays", "sg")
-    assert (str(job.window), job.time_zone) == ("09:00-20:00 mon-sat SG", "Asia/Singapore")
-
-
-@pytest.mark.parametrize(
-    ("options", "told"),
-    [
-        (["--window", "9 to 5"], "is not a calling window"),
-        (["--holidays", "XX"], "has no calendar for 'XX'"),
-        (["--redial-on", "COMPLETED_UNSUBSCRIBED"], "asked not to be called"),
-        (["--redial-max", "2"], "outcomes after which"),
-    ],
-)
-def test_an_option_that_is_wrong_keeps_the_file_out(voiceflow: Program, options: list[str], told: str) -> None:
-    path = written(voiceflow.folder, "march.csv", PEOPLE)
-    ended = voiceflow("enqueue", path, *SAY, *options)
-    assert ended.code == 2
-    assert told in ended.err
-    assert voiceflow("check", path, *SAY, *options).code == 2
-
-
-@pytest.mark.parametrize(
-    ("settings", "options", "policy"),
-    [
-        ("", "", None),
-        (
-            "",
-            "--redial-on unreached --redial-max 2 --redial-after 10m",
-            (["BUSY", "CANCELED", "NO_ANSWER"], 2, "10m"),
-        ),
-        ("REDIAL_ON=busy REDIAL_MAX=3 REDIAL_AFTER=1h", "", (["BUSY"], 3, "1h")),
-        ("REDIAL_ON=busy REDIAL_MAX=3", "--redial-on failed", (["ERROR", "FAILED"], 3, "30m")),
-        ("REDIAL_ON=busy", "--redial-max 0", (["BUSY"], 0, "30m")),
-        ("REDIAL_ON=busy,error REDIAL_AFTER=busy=5m,failed=2h", "", (["BUSY", "ERROR"], 1, "busy=5m,error=2h")),
-    ],
-    ids=["none", "options", "settings", "both", "none by an option", "by outcome"],
-)
-def test_options_win_and_settings_fill_in(
-    voiceflow: Program,
-    monkeypatch: pytest.MonkeyPatch,
-    settings: str,
-    options: str,
-    policy: tuple[list[str], int, str] | None,
-) -> None:
-    """Which policy of redials a call is enqueued with."""
-    for each in settings.split():
-        monkeypatch.setenv(*f"VOICEFLOW_{each}".split("=", 1))
-    redial = enqueued(voiceflow, *options.split()).redial
-    found = redial and (sorted(status.value for status in redial.on), redial.limit, write_redial_after(redial.after))
-    assert found == policy
