@@ -208,10 +208,14 @@ class Resume(QueueAct):
 
     async def do(self, seen: str | None = None) -> Result:
         """Open the gate. A batch without calls is opened too, and then reported as unknown."""
-        own = self._own(await self.closed())
-        if seen is not None and own is not None and _digest(own) != seen:
-            raise ActRefusedError(f"another hold was set since the question: {closed_in_words(own)}")
-        gate = await self.calls.resume(batch_id=self.batch)
+        now = self.operator.store.clock.now()
+
+        def is_seen(gate: Gate) -> bool:
+            return seen is None or not gate.is_closed(at=now) or _digest(gate) == seen
+
+        gate = await self.calls.resume(batch_id=self.batch, over=is_seen)
+        if not is_seen(gate):
+            raise ActRefusedError(f"another hold was set since the question: {closed_in_words(gate)}")
         await self.counted()
         is_open = gate.state is GateState.OPEN
         closed = "" if is_open else f"{gate_in_words(gate)}, and stays so: enqueue its calls as a new batch"
@@ -568,8 +572,11 @@ async def _kept_back(store: Store, queue: str, batch: str | None) -> list[str]:
 
 
 def _digest(gate: Gate | None) -> str:
-    """A digest of the reason of a hold; empty if there is no hold."""
-    return "" if gate is None else hashlib.sha256(gate.reason.encode()).hexdigest()[:16]
+    """A digest of a hold; empty if there is none. Pauses of one cause that follow each other have the same one."""
+    if gate is None:
+        return ""
+    since = "" if gate.until is not None else gate.since.isoformat()
+    return hashlib.sha256(f"{since} {gate.reason}".encode()).hexdigest()[:16]
 
 
 def _counted_at(seen: str, *, now: datetime) -> datetime:

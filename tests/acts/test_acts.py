@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
@@ -38,6 +39,7 @@ from voiceflow_worker.acts import (
 from voiceflow_worker.backends.contract.samples import ManualClock
 from voiceflow_worker.core.ports.reading import gates_of
 from voiceflow_worker.errors import IllegalMoveError
+from voiceflow_worker.model.jobs.gate import Gate
 
 pytestmark = pytest.mark.anyio
 
@@ -90,6 +92,42 @@ async def test_a_hold_that_nobody_has_seen_is_not_ended(mary: Operator) -> None:
     await resume.do((await resume.question()).seen)
     await resume.do(asked.seen)
     assert await gates_of(mary.store, "default") == []
+
+
+@pytest.mark.parametrize("asked", [True, False])
+async def test_a_hold_that_is_set_while_somebody_resumes_stays(
+    mary: Operator, monkeypatch: pytest.MonkeyPatch, asked: bool
+) -> None:
+    await waiting(mary.store)
+    hold, resume = Hold(operator=mary, queue="default", note="lunch"), Resume(operator=mary, queue="default")
+    if asked:
+        await hold.do()
+    seen = (await resume.question()).seen
+    at_once = CallQueue.resume
+
+    async def overtaken(queue: CallQueue, **how: Any) -> Gate:
+        monkeypatch.undo()
+        await queue.resume()
+        await queue.hold(reason="the store was set back")
+        return await at_once(queue, **how)
+
+    monkeypatch.setattr(CallQueue, "resume", overtaken)
+    with pytest.raises(ActRefusedError, match=r"another hold was set since the question.*set back"):
+        await resume.do(seen)
+    assert [gate.reason for gate in await gates_of(mary.store, "default")] == ["the store was set back"]
+
+
+async def test_a_hold_with_the_words_of_one_that_has_ended_is_another(mary: Operator, clock: ManualClock) -> None:
+    await waiting(mary.store)
+    hold, resume = Hold(operator=mary, queue="default"), Resume(operator=mary, queue="default")
+    await hold.do()
+    seen = (await resume.question()).seen
+    for act in (resume, hold):
+        clock.advance(timedelta(seconds=1))
+        await act.do()
+    with pytest.raises(ActRefusedError, match="another hold was set since the question"):
+        await resume.do(seen)
+    assert len(await gates_of(mary.store, "default")) == 1
 
 
 async def test_a_verdict_about_one_post_does_not_settle_the_doubt_about_the_next(

@@ -293,6 +293,19 @@ async def test_a_worker_that_is_killed_while_it_restores_leaves_the_rest_to_the_
             assert states <= {"in_doubt", "sending"}
 
 
+async def test_it_is_held_although_the_clock_of_the_person_who_resumed_last_was_ahead(lab: Lab) -> None:
+    async with lab.store() as store:
+        lab.clock.jump(timedelta(seconds=8))
+        await lab.worker(store).queue.resume()
+        lab.clock.jump(timedelta(seconds=-8))
+    [job_id] = await sent_after_a_backup(lab, 1)
+    lab.set_back()
+    with anyio.fail_after(5):
+        async with lab.store() as store, lab.worker(store).at_work() as engine:
+            assert await hold_of(store) == HELD
+            assert await engine.state(await engine.queue.get(job_id)) == "in_doubt"
+
+
 async def test_attempts_that_a_store_forgot_count_in_the_limit_per_person(lab: Lab) -> None:
     limit = PersonLimit(2, timedelta(hours=24))
     policy = replace(POLICY, max_per_person=limit)

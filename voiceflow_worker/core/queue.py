@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -283,15 +283,15 @@ class CallQueue:
         await until_left(self.store, [self.name], batch_id=batch_id)
         return gate
 
-    async def resume(self, *, batch_id: str | None = None) -> Gate:
+    async def resume(self, *, batch_id: str | None = None, over: Callable[[Gate], bool] | None = None) -> Gate:
         """Open a held queue or batch; all workers count consecutive refusals from 0 again.
 
-        A cancelled batch stays cancelled, as the returned gate shows.
+        A cancelled batch stays cancelled, as the returned gate shows. So does a gate for which `over` is False.
         """
         opened = Gate.of(self.name, batch_id, GateState.OPEN, since=self.store.clock.now())
         # Before the gate is opened, because refusals after that count.
         await RefusalRuns(self.store).forget(self.name, batch_id)
-        return await order_gate(self.store, opened)
+        return await order_gate(self.store, opened, over=over)
 
     async def set_rate(self, rate: float | None) -> Limits:
         """Change the rate of all workers together, in calls per second; None is unlimited.

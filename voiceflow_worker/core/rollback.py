@@ -23,7 +23,7 @@ from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.outside import Witness, WitnessJournal
 from voiceflow_worker.core.ports.reading import gates_at, owners_of, read_each
 from voiceflow_worker.core.ports.record_set import text_records
-from voiceflow_worker.core.ports.store import Drop, Same, Step, Unit
+from voiceflow_worker.core.ports.store import GATES, Drop, Same, Step, Unit, gate_from, gate_key
 from voiceflow_worker.core.ports.trips import gather
 from voiceflow_worker.core.settling.changes import Changes
 from voiceflow_worker.core.settling.holds import Holds, order_gate
@@ -305,7 +305,7 @@ class RollbackGuard:
             # none, and is ordered again only if calls are still missing after it.
             is_held = False
             while not is_held:
-                seen_at = self._clock.now()
+                seen_at = await self._time_of_a_look()
                 if not await self._forgotten(calls):
                     break
                 is_held = (await self._hold(seen_at)).is_closed(at=seen_at)
@@ -315,6 +315,12 @@ class RollbackGuard:
 
     async def _forgotten(self, calls: Sequence[Job]) -> list[tuple[Job, Job | None]]:
         return await forgotten_of(self._store, calls, now=self._clock.now(), policy=self._policy)
+
+    async def _time_of_a_look(self) -> datetime:
+        """The time of a look that begins now. It is not before the last order, whose clock may have been ahead."""
+        now = self._clock.now()
+        gates = (await self._store.records({GATES: [gate_key(self._queue, None)]}, now=now))[GATES]
+        return max([now, *(gate_from(record).since for record in gates)])
 
     async def _hold(self, seen_at: datetime) -> Gate:
         """Hold the queue for what was seen at this time, and return the gate that results."""

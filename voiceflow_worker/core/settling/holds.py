@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -16,7 +16,7 @@ from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.identity import new_revision, new_worker_id
 from voiceflow_worker.core.ports.reading import gates_at
 from voiceflow_worker.core.ports.record_set import RecordSet, json_records
-from voiceflow_worker.core.ports.store import GATES, Result, Step, gate_key
+from voiceflow_worker.core.ports.store import GATES, Result, Step, gate_from, gate_key
 from voiceflow_worker.errors import StoreError
 from voiceflow_worker.model.jobs.gate import Gate, GateScope, GateState
 from voiceflow_worker.model.jobs.job import Job, JobState
@@ -25,10 +25,11 @@ from voiceflow_worker.model.reports.status import api_code, session_error
 from voiceflow_worker.model.reports.verdict import Hold
 
 
-async def order_gate(store: Store, ordered: Gate) -> Gate:
+async def order_gate(store: Store, ordered: Gate, *, over: Callable[[Gate], bool] | None = None) -> Gate:
     """Store the gate that results from an order, and return it. Once this returns, no call leaves against it later.
 
-    The rules are those of `model.jobs.gate.merged`. Raises StoreError; the same order may then be given again.
+    The rules are those of `model.jobs.gate.merged`. With `over`, a gate for which it is False stays as it is, and is
+    returned. Raises StoreError; the same order may then be given again.
     """
     key = gate_key(ordered.queue, None if ordered.scope is GateScope.QUEUE else ordered.name)
     now = ordered.since
@@ -36,6 +37,8 @@ async def order_gate(store: Store, ordered: Gate) -> Gate:
     found = (await store.records({GATES: [key]}, now=now))[GATES]
     standing = found[0] if found else None
     while True:
+        if over is not None and standing is not None and not over(was := gate_from(standing)):
+            return was
         gate, unit = units.gate_order(standing, ordered, token=token)
         (answer,) = (await store.write(Step(units=(unit,)), now=now)).answers
         if answer.result is Result.DONE:
