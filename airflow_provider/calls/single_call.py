@@ -41,7 +41,6 @@ from voiceflow_worker import (
     telephone_of,
     usual_form,
 )
-from voiceflow_worker.campaigns.called_before import IntakeTurn, said_before
 from voiceflow_worker.core.ports.reading import owners_of
 from voiceflow_worker.errors import KeyConflictError, PhoneNumberError, TooLateError
 from voiceflow_worker.model.flows.callflow import EncodedBody, body_digest
@@ -304,6 +303,8 @@ def _called(requested: RequestedCall, identity: TaskIdentity) -> str:
 
 
 async def _enqueued(queue: CallQueue, requested: RequestedCall, identity: TaskIdentity, called: str, place: int) -> Job:
+    from voiceflow_worker.campaigns.called_before import IntakeTurn  # not when DAGs are parsed: it takes 0.1 s
+
     now = queue.store.clock.now()
     valid_until = requested.ends(now=now)
     if requested.valid_until is not None and requested.valid_until <= now:
@@ -339,6 +340,8 @@ async def _enqueued(queue: CallQueue, requested: RequestedCall, identity: TaskId
 
 async def _refuse_said_before(queue: CallQueue, requested: RequestedCall, identity: TaskIdentity) -> None:
     """Raise InvalidInputError if another run of the DAG has called the number with the same words."""
+    from voiceflow_worker.campaigns.called_before import said_before
+
     job = await said_before(
         queue,
         destination=requested.number,

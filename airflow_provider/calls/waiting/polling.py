@@ -13,7 +13,6 @@ from airflow_provider.calls.waiting.status import Goal, WaitedCalls, WaitStatus,
 from voiceflow_worker import CallQueue, Heartbeats, InvalidInputError, Job, JobState, VoiceflowError
 from voiceflow_worker.core.ports.reading import gates_of
 from voiceflow_worker.core.ports.record_set import BatchNames
-from voiceflow_worker.core.settling.reconcile import log_lease
 from voiceflow_worker.errors import StoreUnavailableError
 
 if TYPE_CHECKING:
@@ -187,6 +186,8 @@ async def require_open(queue: CallQueue, *, batches: Collection[str | None]) -> 
 
 async def may_read_log(queue: CallQueue) -> bool:
     """Return whether no worker or task has read the log of 8x8 for this queue in the last minutes."""
+    from voiceflow_worker.core.settling.reconcile import log_lease
+
     return await log_lease(queue.store, queue.name).is_free()
 
 

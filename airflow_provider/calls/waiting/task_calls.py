@@ -23,7 +23,6 @@ from airflow_provider.calls.waiting.polling import (
 from airflow_provider.calls.waiting.status import WaitedCalls, WaitStatus
 from airflow_provider.calls.waiting.worker import sending
 from voiceflow_worker import CallQueue
-from voiceflow_worker.core.settling.reconcile import Reconciler
 from voiceflow_worker.errors import CallLogError
 
 if TYPE_CHECKING:
@@ -85,6 +84,8 @@ class TaskCalls:
 
     async def _look_up(self, queue: CallQueue) -> None:
         """Look for calls in doubt in the log of 8x8, unless a worker or another task has just done so."""
+        from voiceflow_worker.core.settling.reconcile import Reconciler
+
         try:
             async with self.hook.get_client() as voice:
                 found = await Reconciler(
