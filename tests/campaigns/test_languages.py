@@ -86,6 +86,14 @@ def test_a_language_that_the_menu_lacks_makes_the_row_bad(tmp_path: Path, menu: 
     assert why in message
 
 
+@pytest.mark.parametrize("language", [5, 1.5])
+def test_a_number_is_no_language_that_the_menu_has(language: float) -> None:
+    row = {"destination": "+6587654321", "name": "Ana", "language": language}
+    ((_, column, _, message),) = told(read([row], replace(options(asking()), batch_id="b")))
+    assert column == "language"
+    assert "there is no text for the language" in message
+
+
 def test_values_are_needed_by_the_texts_of_the_row_s_language_alone(tmp_path: Path) -> None:
     menu = asking(last={"en": "Bye {{name}}.", "id": "Sampai {{hari}}."})
     rows = read(

@@ -148,6 +148,20 @@ async def test_what_was_changed_after_the_preview_is_named_and_nothing_that_was_
     assert sorted(job.name for job in calls) == ["<b>Ana</b>", "Bill"]
 
 
+@pytest.mark.parametrize("failure", [RuntimeError("the process ended with -9"), OSError(28, "No space left on device")])
+async def test_a_start_that_was_cut_short_may_have_stored_calls(
+    memory: Store, monkeypatch: pytest.MonkeyPatch, failure: Exception
+) -> None:
+    async def cut(*_: object, **__: object) -> None:
+        raise failure
+
+    monkeypatch.setattr("voiceflow_worker.console.campaigns._started", cut)
+    async with clerk(memory) as one:
+        await one.send("look", people())
+        await one.send("preview", **WORDS)
+        assert "may or may not have been carried out. Check before you repeat it." in await one.send("start")
+
+
 async def test_the_enter_key_starts_nothing(memory: Store) -> None:
     async with clerk(memory) as one:
         await one.send("look", people())

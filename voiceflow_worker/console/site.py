@@ -108,6 +108,7 @@ class LiveParts:
             return kept.part
 
 
+_UNSURE = "The action may or may not have been carried out. Check before you repeat it."
 _log = structlog.get_logger("voiceflow.webhooks")
 
 STORE_LIMIT = timedelta(seconds=10)
@@ -201,10 +202,9 @@ class Pages:
             _log.warning("a page could not be shown", error=f"the store took longer than {limit:g} s")
         except Exception:  # noqa: BLE001 - after any error, the answer must have the usual headers
             _log.exception("a page could not be shown")
-            return self._drawn(problem(500, "This page failed", "The log of the receiver has the reason."), asked)
-        what = "No call was changed. Try again in a moment."
-        if not reads:
-            what = "The action may or may not have been carried out. Check before you repeat it."
+            what = f"The log of the receiver has the reason.{'' if reads else f' {_UNSURE}'}"
+            return self._drawn(problem(500, "This page failed", what), asked)
+        what = "No call was changed. Try again in a moment." if reads else _UNSURE
         return self._drawn(problem(503, "The store is not available", what), asked)
 
     async def _admitted(self, scope: Scope, receive: Receive, asked: PageRequest, held: ExitStack) -> Response:

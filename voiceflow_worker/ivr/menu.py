@@ -14,6 +14,7 @@ from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.ivr.caller import NAME, BridgeResult, Caller
 from voiceflow_worker.ivr.speech import Text, filled, joined, spoken
 from voiceflow_worker.model.flows.callflow import CallFlow
+from voiceflow_worker.model.flows.values import language_in
 from voiceflow_worker.model.numbers import phone
 from voiceflow_worker.model.text.wording import checked_duration
 
@@ -352,8 +353,7 @@ def language_of(path: Sequence[Menu], data: Mapping[str, object]) -> str | None:
     language of the first menu.
     """
     changed = next((menu.language for menu in reversed(path[1:]) if menu.language is not None), None)
-    wanted = data.get("language")
-    return changed or (wanted.strip() if isinstance(wanted, str) else "") or (path[0].language if path else None)
+    return changed or language_in(data) or (path[0].language if path else None)
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,7 @@ from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.flows.actions import MAX_ID_CHARACTERS, heard_in
 from voiceflow_worker.model.flows.callflow import CallFlow, EncodedBody, body_digest, copy_of
 from voiceflow_worker.model.flows.rules import VALIDITY_EXPIRED, destinations, find_problems, read_valid_until
-from voiceflow_worker.model.flows.values import unspeakable
+from voiceflow_worker.model.flows.values import language_in, unspeakable
 from voiceflow_worker.model.jobs.admission import PRIORITIES, priority_problem, time_problem
 from voiceflow_worker.model.jobs.call_json import checked_data
 from voiceflow_worker.model.numbers.phone import with_plus
@@ -309,12 +309,6 @@ class _Words(NamedTuple):
 
     template: FlowTemplate | None
     texts: MenuTexts | None
-
-
-def language_in(data: Mapping[str, object]) -> str | None:
-    """The language that a row names in its column `language`."""
-    found = data.get("language")
-    return found.strip() or None if isinstance(found, str) else None
 
 
 @dataclass(slots=True)

@@ -88,6 +88,12 @@ def is_missing(value: object) -> bool:
             return value is None
 
 
+def language_in(data: Mapping[str, object]) -> str | None:
+    """The language that the data of a call names, in `language`; None if it names none. A number names one too."""
+    found = data.get("language")
+    return None if is_missing(found) else str(found).strip() or None
+
+
 def exact_number(value: float) -> float:
     """A number with at most 15 digits, as spreadsheets show it: the integer 25 for 25.0, and 0.3 for 0.1 + 0.2.
 
