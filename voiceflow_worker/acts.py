@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, ClassVar
 
+from voiceflow_worker.core.overview.ordered import Interface, Ordered, remember
 from voiceflow_worker.core.overview.story import closed_in_words, gate_as_json, gate_in_words, one_line
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.identity import queue_of
@@ -52,11 +53,16 @@ class UnknownSubjectError(ActRefusedError):
 
 @dataclass(frozen=True, slots=True)
 class Operator:
-    """A person who acts on a store, with the policy of its workers. Without a `name`, reasons name nobody."""
+    """A person who acts on a store, with the policy of its workers. Without a `name`, reasons name nobody.
+
+    Each act is kept with the interface that it was ordered `on`, and with the name, or else the `login` of the person.
+    """
 
     store: Store
     policy: CallPolicy
     name: str | None = None
+    on: Interface = Interface.PYTHON
+    login: str | None = None
     time_at_8x8: TimeAt8x8 | None = None
 
     def queue(self, name: str) -> CallQueue:
@@ -105,6 +111,8 @@ class Result:
 class Act(ABC):
     """Something that a person can do."""
 
+    operator: Operator
+    name_of_act: ClassVar[str]
     is_for_good: ClassVar[bool] = False
     """Whether the act cannot be taken back, or only before phones ring: every interface asks first."""
 
@@ -112,9 +120,28 @@ class Act(ABC):
     async def question(self) -> Question:
         """The question before the act. This changes nothing. Raises an error if the act would be refused."""
 
-    @abstractmethod
     async def do(self, seen: str | None = None) -> Result:
-        """Carry out the act. With `seen` of a question, it is refused if that is no longer so."""
+        """Carry out the act, and keep who ordered it. With `seen` of a question, it is refused if that is no longer so.
+
+        An act that leaves everything as it was is not kept.
+        """
+        done = await self.carry_out(seen)
+        if not done.undone:
+            who, about = self.operator, self.about()
+            order = Ordered(
+                at=who.store.clock.now(), act=self.name_of_act, said=done.said, on=who.on, by=who.name or who.login,
+                note=getattr(self, "note", None) or None, batch=about.get("batch"), call=about.get("call"),
+            )  # fmt: skip
+            await remember(who.store, about.get("queue"), order)
+        return done
+
+    @abstractmethod
+    async def carry_out(self, seen: str | None) -> Result:
+        """The deed of `do`."""
+
+    def about(self) -> Mapping[str, str | None]:
+        """The `queue`, `batch` and `call` that the act is about, as far as there are any."""
+        return {}
 
 
 # --- Queues and batches -------------------------------------------------------------------------------------------
@@ -128,6 +155,9 @@ class QueueAct(Act):
     queue: str
     batch: str | None = None
     note: str | None = None
+
+    def about(self) -> Mapping[str, str | None]:
+        return {"queue": self.queue, "batch": self.batch}
 
     @property
     def calls(self) -> CallQueue:
@@ -157,6 +187,8 @@ class QueueAct(Act):
 class Hold(QueueAct):
     """The hold of a queue or a batch: no more calls are sent. Without `lasts`, until somebody resumes."""
 
+    name_of_act: ClassVar[str] = "hold"
+
     lasts: timedelta | None = None
 
     async def question(self) -> Question:
@@ -168,7 +200,7 @@ class Hold(QueueAct):
             button="Hold",
         )
 
-    async def do(self, seen: str | None = None) -> Result:
+    async def carry_out(self, seen: str | None) -> Result:
         if self.lasts is not None and self.lasts <= timedelta():
             raise InvalidInputError("a hold of 0 holds nothing: give a duration such as 10m, or none")
         await self.counted()
@@ -188,6 +220,8 @@ class Hold(QueueAct):
 class Resume(QueueAct):
     """The end of the hold of a queue or a batch."""
 
+    name_of_act: ClassVar[str] = "resume"
+
     async def question(self) -> Question:
         states, closed = await self.counted(), await self.closed()
         limits = await limits_of(self.operator.store, self.calls.name)
@@ -195,6 +229,8 @@ class Resume(QueueAct):
         own = self._own(closed)
         ends = () if own is None or own.state is GateState.CANCELLED else (f"{closed_in_words(own)}. This hold ends.",)
         stay = [gate for gate in closed if gate is not own and (self.batch is None or gate.scope is GateScope.QUEUE)]
+        starts = [gate for gate in closed if gate.start is not None and gate.name == self.batch]
+        ends = (*ends, *(f"{closed_in_words(gate)}. The calls that it has stored may ring." for gate in starts))
         return Question(
             title=f"Resume {self.named}?",
             rings=(*ends, f"{_waiting(states)}. Those that are due begin to ring (rate: {rate})."),
@@ -206,7 +242,7 @@ class Resume(QueueAct):
             seen=_digest(own),
         )
 
-    async def do(self, seen: str | None = None) -> Result:
+    async def carry_out(self, seen: str | None) -> Result:
         """Open the gate. A batch without calls is opened too, and then reported as unknown."""
         now = self.operator.store.clock.now()
 
@@ -225,7 +261,43 @@ class Resume(QueueAct):
     def _own(self, closed: Sequence[Gate]) -> Gate | None:
         """The closed gate that this act opens."""
         scope, name = (GateScope.QUEUE, self.queue) if self.batch is None else (GateScope.BATCH, self.batch)
-        return next((gate for gate in closed if (gate.scope, gate.name) == (scope, name)), None)
+        return next((gate for gate in closed if gate.start is None and (gate.scope, gate.name) == (scope, name)), None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rate(QueueAct):
+    """A new rate for all workers of a queue, in calls per second; None is unlimited.
+
+    With `resets`, the rate that a person set is withdrawn instead.
+    """
+
+    name_of_act: ClassVar[str] = "rate"
+
+    rate: float | None = None
+    resets: bool = False
+
+    async def question(self) -> Question:
+        states = await self.counted()
+        to = "that of the next worker that starts" if self.resets else rate_in_words(self.rate)
+        return Question(
+            title=f"Change the rate of {self.named} to {to}?",
+            rings=(f"{_waiting(states)}, at the new rate from now on.",),
+            silent=("Calls behind a hold, outside their calling windows, or before their due time.",),
+            button="Change the rate",
+        )
+
+    async def carry_out(self, seen: str | None) -> Result:
+        calls = self.calls
+        if not self.resets:
+            await calls.set_rate(self.rate)
+        was_set = await calls.reset_rate() if self.resets else False
+        limits = await limits_of(self.operator.store, calls.name)
+        rate = None if limits is None else limits.rate
+        said = f"the rate of queue {calls.name} is {rate_in_words(rate)} for all its workers"
+        if self.resets:
+            done = "gets the rate of the next worker that starts" if was_set else "had no rate set by hand"
+            said = f"queue {calls.name} {done}"
+        return Result(said=said, documents=({"queue": calls.name, "rate": rate, "is_set": limits is not None},))
 
 
 class BatchAct(QueueAct):
@@ -244,6 +316,8 @@ class BatchAct(QueueAct):
 class CancelBatch(BatchAct):
     """The cancellation of a batch: its waiting calls end, and nothing can be added to it."""
 
+    name_of_act: ClassVar[str] = "cancel"
+
     async def question(self) -> Question:
         _, states = self.name, await self.counted()
         return Question(
@@ -256,7 +330,7 @@ class CancelBatch(BatchAct):
             button="Cancel the batch for good",
         )
 
-    async def do(self, seen: str | None = None) -> Result:
+    async def carry_out(self, seen: str | None) -> Result:
         name, _ = self.name, await self.counted()
         ended = await self.calls.cancel_batch(
             name, reason=by_person(self.operator.name, self.note, "the batch was cancelled")
@@ -268,6 +342,8 @@ class CancelBatch(BatchAct):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RedialBatch(BatchAct):
     """The redial of the calls of a batch that ended with some outcomes, and that people redialled less than `times`."""
+
+    name_of_act: ClassVar[str] = "redial"
 
     outcomes: Sequence[str]
     times: int = 1
@@ -294,7 +370,7 @@ class RedialBatch(BatchAct):
             seen=at.isoformat(),
         )
 
-    async def do(self, seen: str | None = None) -> Result:
+    async def carry_out(self, seen: str | None) -> Result:
         """Put calls back into the queue: those that were counted, if the count was `seen`."""
         now = self.operator.store.clock.now()
         done = await self._ordered(now if seen is None else _counted_at(seen, now=now))
@@ -320,9 +396,14 @@ class CallAct(Act):
     call: str
     note: str | None = None
 
+    def about(self) -> Mapping[str, str | None]:
+        return {"queue": queue_of(self.call), "call": self.call}
+
 
 class CancelCall(CallAct):
     """The cancellation of a call that was not sent."""
+
+    name_of_act: ClassVar[str] = "cancel"
 
     async def question(self) -> Question:
         _, job = await self.operator.call(self.call)
@@ -335,7 +416,7 @@ class CancelCall(CallAct):
             button="Cancel the call",
         )
 
-    async def do(self, seen: str | None = None) -> Result:
+    async def carry_out(self, seen: str | None) -> Result:
         calls, job = await self.operator.call(self.call)
         job = await calls.cancel(job.id, reason=by_person(self.operator.name, self.note, "cancelled"))
         return Result(said=one_line(job), documents=(call_as_json(job),))
@@ -344,6 +425,8 @@ class CancelCall(CallAct):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Redial(CallAct):
     """The redial of a call that has ended. `force` redials a person who was reached."""
+
+    name_of_act: ClassVar[str] = "redial"
 
     force: bool = False
 
@@ -360,7 +443,7 @@ class Redial(CallAct):
             seen=str(job.post_count),
         )
 
-    async def do(self, seen: str | None = None) -> Result:
+    async def carry_out(self, seen: str | None) -> Result:
         calls, job = await self.operator.call(self.call)
         number = job.post_count if seen is None else _post_number(seen)
         note = by_person(self.operator.name, self.note, "called again")
@@ -379,6 +462,8 @@ class Redial(CallAct):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Resolve(CallAct):
     """A person's decision about a call in doubt: it was `placed`, or not. A note says how they know."""
+
+    name_of_act: ClassVar[str] = "resolve"
 
     placed: bool = True
     witnessed: datetime | None = None
@@ -402,7 +487,7 @@ class Resolve(CallAct):
             seen="" if post is None else str(post.number),
         )
 
-    async def do(self, seen: str | None = None) -> Result:
+    async def carry_out(self, seen: str | None) -> Result:
         if not (self.note or "").strip():
             raise InvalidInputError("write how you know what happened; the note is stored with the call")
         calls, job = await self.operator.call(self.call)
@@ -459,6 +544,8 @@ class ListAct(Act):
 class Suppress(ListAct):
     """The addition of numbers to the list. Nothing is changed if one of them is not a telephone number."""
 
+    name_of_act: ClassVar[str] = "suppress"
+
     async def question(self) -> Question:
         return Question(
             title="Stop calling these numbers?",
@@ -467,7 +554,7 @@ class Suppress(ListAct):
             button="Put the numbers on the list",
         )
 
-    async def do(self, seen: str | None = None) -> Result:
+    async def carry_out(self, seen: str | None) -> Result:
         standing = await self.add(self.numbers)
         found = [number for text in self.numbers for number in every_reading(text, self.country)]
         doubts = [message for number in found for message in number.messages]
@@ -482,6 +569,8 @@ class Suppress(ListAct):
 class Unsuppress(ListAct):
     """The removal of numbers from the list."""
 
+    name_of_act: ClassVar[str] = "unsuppress"
+
     async def question(self) -> Question:
         """The question. Raises ActRefusedError if no number is on the list."""
         found = await self.listed.find(*self.numbers, country=self.country)
@@ -494,7 +583,7 @@ class Unsuppress(ListAct):
             button="Take the number off the list",
         )
 
-    async def do(self, seen: str | None = None) -> Result:
+    async def carry_out(self, seen: str | None) -> Result:
         found = await self.listed.find(*self.numbers, country=self.country)
         gone = await self.listed.remove(*self.numbers, country=self.country)
         wanted = dict.fromkeys(read_number(number, self.country).e164 for number in self.numbers)
@@ -511,6 +600,8 @@ class Unsuppress(ListAct):
 class ImportNumbers(ListAct):
     """The addition of the numbers of a file. With bad lines, nothing is imported, unless `skips_bad` is True."""
 
+    name_of_act: ClassVar[str] = "suppress"
+
     found: NumberFile | None = None
     skips_bad: bool = False
 
@@ -522,7 +613,7 @@ class ImportNumbers(ListAct):
             button="Import",
         )
 
-    async def do(self, seen: str | None = None) -> Result:
+    async def carry_out(self, seen: str | None) -> Result:
         if self.found is None:
             raise InvalidInputError("choose a file with numbers")
         if self.found.findings and not self.skips_bad:

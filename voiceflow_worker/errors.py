@@ -221,6 +221,15 @@ class StaleJobError(JobError):
         )
 
 
+class BatchTimeoutError(VoiceflowError, TimeoutError):
+    """Raised when a wait for the end of a batch ended before the batch had ended. The batch itself is unchanged."""
+
+    def __init__(self, batch_id: str, *, waited: timedelta) -> None:
+        super().__init__(
+            f"batch {batch_id} has not ended after {waited.total_seconds():g} s; look at it, or wait again"
+        )
+
+
 class OutcomeTimeoutError(JobError, TimeoutError):
     """Raised when a wait for an outcome ended before the job had one.
 

@@ -6,6 +6,7 @@ from voiceflow_worker.campaigns.enqueue import EnqueueReport
 from voiceflow_worker.campaigns.preview import Preview, PreviewOptions, PriceTable
 from voiceflow_worker.core.admission import Enqueued
 from voiceflow_worker.core.callers import CallProgress
+from voiceflow_worker.core.outcomes.batch_ends import BatchOutcome
 from voiceflow_worker.core.outcomes.hook import HookCounts, HookOptions
 from voiceflow_worker.core.outcomes.hooks import ParkedOutcome
 from voiceflow_worker.core.outcomes.outbox import OutcomeStream
@@ -24,6 +25,7 @@ from voiceflow_worker.model.reports.outcome import CallLeg, Outcome
 from voiceflow_worker.model.reports.verdict import Verdict, VerdictKind
 
 __all__ = [
+    "BatchOutcome",
     "BatchProgress",
     "CallLeg",
     "CallProgress",

@@ -188,7 +188,11 @@ async def enqueue_rows(
     if differing := plans.differing + len(plans.outdated):  # calls that left meanwhile
         log.warning("%s rows were changed after their calls were enqueued; no new calls are made for them", differing)
     options = replace(options, data={**(options.data or {}), **identity.data()}, own_data=identity.own_data())
-    report = await _make(queue, plans.make, given, options, again=again) if plans.make else None
+    by = f"{identity.dag_id}.{identity.task_id}"
+    report = await _make(queue, plans.make, given, options, again=again, by=by) if plans.make else None
+    # A try that was killed while it stored its calls has left them held. Those that still have a row may go on now.
+    for each in {*batches, batch_id}:
+        await queue.end_starts(each, calls=plans.kept)
     enqueued, duplicates, rejected = (report.enqueued, report.duplicates, report.rejected) if report else (0, 0, 0)
     return EnqueuedRows(
         enqueued=enqueued,
@@ -285,6 +289,7 @@ async def _make(
     options: CampaignOptions,
     *,
     again: bool,
+    by: str,
 ) -> EnqueueReport:
     from voiceflow_worker import enqueue_rows as enqueue_new
 
@@ -292,7 +297,7 @@ async def _make(
     keys = {line: key for line, (_, key) in enumerate(in_order, 1)}
     rows = [given.rows[row.place] for row, _ in in_order]
     options = replace(options, keys=keys)
-    report = await enqueue_new(queue, rows, options, skip_bad=True, again=again)
+    report = await enqueue_new(queue, rows, options, skip_bad=True, again=again, by=by, on="Airflow")
     if report.before:
         repeated = "; ".join(map(str, report.before))
         other = ". A number is called once in a batch: its other words need another batch_id"

@@ -19,6 +19,9 @@ from tests.airflow.scene import TaskState, context, surroundings
 from tests.support.processes import voiceflow
 from tests.support.stage import Stage
 from voiceflow_worker import CallQueue, open_store
+from voiceflow_worker.campaigns.called_before import Start
+from voiceflow_worker.core.admission import Admitter
+from voiceflow_worker.errors import StoreUnavailableError
 
 Row = dict[str, Any]
 
@@ -303,6 +306,34 @@ def test_a_stop_while_rows_are_enqueued_cancels_them(
     with pytest.raises(AirflowException, match="Airflow stopped this task"):
         task.execute(here)
     assert states(on, person) == ["cancelled"]
+
+
+@pytest.mark.parametrize("stored", [1, 2], ids=["some rows", "all rows"])
+def test_a_try_that_was_killed_while_it_stored_its_calls_is_completed_by_the_next(
+    on: Stage, number: Callable[[], str], monkeypatch: pytest.MonkeyPatch, stored: int
+) -> None:
+    first, second, here = number(), number(), context(f"cut{stored}")
+    rows, writes, admit = [row(first), row(second)], iter(range(9)), Admitter.admit
+
+    async def dies(self: Admitter, *given: Any, **more: Any) -> Any:
+        if next(writes) == stored:
+            raise StoreUnavailableError("killed")
+        return await admit(self, *given, **more)
+
+    async def dies_last(self: Start, *given: Any) -> Any:
+        raise StoreUnavailableError("killed")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("voiceflow_worker.campaigns.enqueue.CHUNK", 1)
+        patched.setattr(Admitter, "admit", dies)
+        patched.setattr(Start, "end", dies_last)
+        with pytest.raises(Exception, match="killed"):
+            campaign(rows, send="worker", wait_for=None).execute(here)
+    with on.worker("--drain") as worker:
+        worker.wait()
+    assert rings(on, first, second) == [0, 0]
+    campaign(rows).execute(here)
+    assert rings(on, first, second) == [1, 1]
 
 
 def test_cancelled_calls_do_not_dilute_the_ratio_of_failures(on: Stage, number: Callable[[], str]) -> None:

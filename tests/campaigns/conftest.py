@@ -10,6 +10,7 @@ import anyio.lowlevel
 import pytest
 
 from tests.campaigns.reading import NOW
+from tests.support.redis_server import standalone
 from tests.support.stores import url_for
 from voiceflow_worker import CallQueue, open_store
 from voiceflow_worker.core.ports import Store
@@ -40,10 +41,20 @@ def clock() -> StillClock:
     return StillClock()
 
 
+EACH_STORE = pytest.mark.parametrize("store", ["memory", "sqlite", "redis"], indirect=True)
+
+
 @pytest.fixture(params=["sqlite"])
 async def store(request: pytest.FixtureRequest, tmp_path: Path, clock: StillClock) -> AsyncIterator[Store]:
-    async with open_store(url_for(request.param, tmp_path), clock=clock) as opened:
-        yield opened
+    server = standalone(tmp_path).start() if request.param == "redis" else None
+    try:
+        async with open_store(
+            url_for(request.param, tmp_path) if server is None else server.url, clock=clock
+        ) as opened:
+            yield opened
+    finally:
+        if server is not None:
+            server.kill()
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ import pytest
 from tests.campaigns.conftest import StillClock
 from tests.campaigns.reading import NOW, OPTIONS, file_of
 from voiceflow_worker import CallQueue
+from voiceflow_worker.campaigns.called_before import Start
 from voiceflow_worker.campaigns.enqueue import EnqueueReport, Intake, enqueue_file
 from voiceflow_worker.campaigns.files.number_file import read_number_file
 from voiceflow_worker.core.suppression import SuppressionList
@@ -76,9 +77,9 @@ async def test_one_who_opts_out_while_the_file_is_read_is_left_out(
 ) -> None:
     hand_in = Intake.hand_in
 
-    async def later(self: Intake, rows: object, *, dry_run: bool) -> object:
+    async def later(self: Intake, rows: object, *, start: Start | None) -> object:
         await listed.add("+6587654321")
-        return await hand_in(self, rows, dry_run=dry_run)  # type: ignore[arg-type]
+        return await hand_in(self, rows, start=start)  # type: ignore[arg-type]
 
     monkeypatch.setattr(Intake, "hand_in", later)
     report = await enqueue_file(queue, file_of(tmp_path, ROWS), OPTIONS, now=NOW)

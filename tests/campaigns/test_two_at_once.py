@@ -5,38 +5,23 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
-from tests.campaigns.conftest import StillClock
+from tests.campaigns.conftest import EACH_STORE, StillClock
 from tests.campaigns.reading import file_of
 from tests.campaigns.test_called_before import ROWS, enqueue
-from tests.support.redis_server import RedisServer, standalone
+from tests.support.redis_server import standalone
 from tests.support.stores import url_for
-from voiceflow_worker import CallQueue, open_store
+from voiceflow_worker import CallQueue
 from voiceflow_worker.campaigns.called_before import PATIENCE, TURN, IntakeTurn
 from voiceflow_worker.core.admission import AdmissionResult, Admitter
-from voiceflow_worker.core.ports import Store
 from voiceflow_worker.errors import IntakeError
 
 pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture(params=["memory", "sqlite", "redis"])
-async def store(request: pytest.FixtureRequest, tmp_path: Path, clock: StillClock) -> AsyncIterator[Store]:
-    if request.param != "redis":
-        async with open_store(url_for(request.param, tmp_path), clock=clock) as opened:
-            yield opened
-        return
-    server: RedisServer = standalone(tmp_path).start()
-    try:
-        async with open_store(server.url, clock=clock) as opened:
-            yield opened
-    finally:
-        server.kill()
 
 
 @pytest.fixture
@@ -61,6 +46,7 @@ async def telephones(queue: CallQueue) -> Counter[str]:
     return Counter(job.destination for job in await queue.find(limit=None))
 
 
+@EACH_STORE
 async def test_the_second_waits_and_is_then_refused_with_the_name_of_the_first(
     queue: CallQueue, tmp_path: Path, before_rows_are_stored: Callable[[Callable[[], object]], None]
 ) -> None:
@@ -82,6 +68,7 @@ async def test_the_second_waits_and_is_then_refused_with_the_name_of_the_first(
     assert (report.refused, report.again) == (True, 2)
 
 
+@EACH_STORE
 async def test_one_that_stood_still_stores_nothing_beside_its_successor(
     queue: CallQueue,
     tmp_path: Path,
@@ -98,6 +85,7 @@ async def test_one_that_stood_still_stores_nothing_beside_its_successor(
     assert set((await telephones(queue)).values()) == {1}
 
 
+@EACH_STORE
 async def test_after_a_killed_one_the_next_goes_on_within_its_patience(queue: CallQueue, tmp_path: Path) -> None:
     """A killed enqueue gives its turn back to nobody: it ends by time."""
     async with IntakeTurn(queue, "batch people").held(needed=True):
@@ -105,6 +93,7 @@ async def test_after_a_killed_one_the_next_goes_on_within_its_patience(queue: Ca
     assert PATIENCE > TURN
 
 
+@EACH_STORE
 async def test_rows_with_keys_of_their_own_wait_for_nobody(
     queue: CallQueue, tmp_path: Path, before_rows_are_stored: Callable[[Callable[[], object]], None]
 ) -> None:

@@ -33,6 +33,7 @@ def test_the_json_has_every_field(voiceflow: Program) -> None:
         "rate": {"limit": None, "now": 0},
         "workers": 0,
         "holds": [],
+        "ordered": [],
         "waiting": {"number_busy": 0, "window": 0, "redial": 0, "rate": 0, "hold": 0, "max_per_person": 0},
         "waiting_is_exact": True,
         "receiver": False,

@@ -1,7 +1,8 @@
 """The search for rows that would call people again: of the same batch, or with the same words as another batch.
 
 What it finds must still hold when the rows are stored. So enqueues of one queue take turns (`IntakeTurn`), and each new
-call is stored under the condition that its enqueue still has the turn.
+call is stored under the condition that its enqueue still has the turn. None of them rings before the last one is stored
+(`Start`).
 """
 
 from __future__ import annotations
@@ -16,13 +17,27 @@ import anyio
 
 from voiceflow_worker.campaigns.calls.request import ReadRow
 from voiceflow_worker.campaigns.calls.values import SeenKeys
-from voiceflow_worker.core.ports.identity import new_worker_id
-from voiceflow_worker.core.ports.reading import count_states, find_jobs, find_pages, get_jobs
-from voiceflow_worker.core.ports.store import Answer, Drop, Order, Put, Query, Record, Result, Same, Step, Unit
+from voiceflow_worker.core.ports.identity import new_revision, new_worker_id
+from voiceflow_worker.core.ports.reading import calls_of_start, count_states, find_jobs, find_pages, get_jobs, starts_of
+from voiceflow_worker.core.ports.store import (
+    Answer,
+    Drop,
+    Order,
+    Put,
+    Query,
+    Record,
+    Result,
+    Same,
+    Step,
+    Unit,
+    start_put,
+)
 from voiceflow_worker.core.queue import CallQueue
 from voiceflow_worker.core.suppression import SuppressionList
 from voiceflow_worker.errors import IntakeError, StoreError
 from voiceflow_worker.finding import Finding, Remedy, Severity
+from voiceflow_worker.model.copying import replace
+from voiceflow_worker.model.jobs.gate import Gate, GateState
 from voiceflow_worker.model.jobs.job import Job, JobState
 from voiceflow_worker.model.numbers.phone import telephone_of
 from voiceflow_worker.model.text.wording import count_of, duration_in_words
@@ -296,3 +311,94 @@ class IntakeTurn:
     async def _write(self, queue: CallQueue, unit: Unit) -> Answer:
         now = queue.store.clock.now()
         return (await queue.store.write(Step(units=(unit,), durable=False), now=now)).answers[0]
+
+
+@dataclass(frozen=True, slots=True)
+class LeftOver:
+    """The `count` waiting calls of an earlier start of a batch that was cut; `others` of them are not in these rows."""
+
+    batch_id: str
+    count: int
+    others: int
+
+    def finding(self, *, file: str | None) -> Finding:
+        """A warning about these calls."""
+        message = (
+            f"an earlier start of batch {self.batch_id} was cut after {count_of(self.count, 'call')}. They stay held, "
+            f"because these rows lack {self.others} of them: resume the batch to let them ring, or cancel it"
+        )
+        return Finding(file=file, severity=Severity.WARNING, message=message)
+
+
+class Start:
+    """The start of a campaign, as all or nothing: its calls may be leased once the last of them is stored.
+
+    The calls have the `token` of the start. The record of the start (`core.ports.store.STARTS`) is stored before the
+    first of them, and dropped after the last. If the process dies in between, the record stays. The calls are held
+    then, until the same campaign is started again, or a person resumes or cancels the batch.
+    """
+
+    def __init__(self, queue: CallQueue, turn: IntakeTurn, *, ordered: str) -> None:
+        self._queue = queue
+        self._turn = turn
+        self._ordered = ordered
+        self._batches: set[str] = set()
+        self.token: str = new_revision()
+
+    async def begin(self, batch_ids: Iterable[str], *, calls: int) -> None:
+        """Hold the calls of this start in these batches. Raises StoreError, and IntakeError if the turn was lost."""
+        self._batches |= set(batch_ids)
+        reason = (
+            f"perhaps not all of its {count_of(calls, 'call')} are stored{self._ordered}. If it was cut, start the "
+            "same campaign again, which adds what is missing; or resume the batch, or cancel it"
+        )
+        await self._write(puts=[start_put(self._gate(each, reason)) for each in sorted(self._batches)])
+
+    async def end(self, batch_ids: Iterable[str], seen: SeenKeys) -> list[LeftOver]:
+        """Let the calls of this start ring, and those of earlier starts that were cut and have all calls in `seen`.
+
+        `batch_ids` are the batches of all rows. Returns the calls that stay held. Raises as `begin` does.
+        """
+        drops = [start_put(self._gate(each, "")) for each in sorted(self._batches)]
+        left: list[LeftOver] = []
+        batches = set(batch_ids)
+        for cut in await starts_of(self._queue.store, self._queue.name) if batches else ():
+            if cut.start == self.token or cut.name not in batches:
+                continue
+            found = await self._left_over(cut, seen)
+            if found.others:
+                left.append(found)
+            elif (
+                found.count or cut.since < self._queue.store.clock.now() - TURN
+            ):  # else it may be storing its first call
+                drops.append(start_put(cut))
+        await self._write(drops=drops)
+        return left
+
+    async def _left_over(self, cut: Gate, seen: SeenKeys) -> LeftOver:
+        count = others = 0
+        async with aclosing(calls_of_start(self._queue.store, cut)) as pages:
+            async for page in pages:
+                await self._turn.keep()
+                count += len(page)
+                others += sum(job.unique_key is None or job.unique_key not in seen for job in page)
+        return LeftOver(cut.name, count, others)
+
+    def _gate(self, batch_id: str, reason: str) -> Gate:
+        now = self._queue.store.clock.now()
+        gate = Gate.of(self._queue.name, batch_id, GateState.HELD, since=now, reason=reason)
+        return replace(gate, start=self.token)
+
+    async def _write(self, *, puts: Sequence[Put] = (), drops: Sequence[Put] = ()) -> None:
+        if not puts and not drops:
+            return
+        turn, store = self._turn.condition, self._queue.store
+        unit = Unit(
+            needs=() if turn is None else (turn,),
+            puts=tuple(puts),
+            drops=tuple(Drop(each.namespace, each.key, None) for each in drops),
+            wakes=self._queue.name if drops else None,
+        )
+        (answer,) = (await store.write(Step(units=(unit,)), now=store.clock.now())).answers
+        if answer.result is not Result.DONE:
+            raise IntakeError.lost(self._queue.name)

@@ -22,6 +22,7 @@ from voiceflow_worker.campaigns.files.input_file import InputFile, read_text
 from voiceflow_worker.campaigns.files.json_rows import LARGEST_DOCUMENT
 from voiceflow_worker.campaigns.files.rows import FileKind
 from voiceflow_worker.campaigns.preview import PreviewOptions, PriceTable
+from voiceflow_worker.core.overview.ordered import Interface
 from voiceflow_worker.core.ports.reading import limits_of
 from voiceflow_worker.core.ports.store import Limits
 from voiceflow_worker.core.queue import CallQueue
@@ -150,19 +151,18 @@ class Campaign:
         queue: CallQueue,
         *,
         by: str | None = None,
+        on: str = Interface.PYTHON,
         progress: OnProgress | None = None,
         warn: Callable[[Sequence[Finding]], None] | None = None,
     ) -> EnqueueReport:
         """Enqueue all rows, or none if one is bad: see `enqueue_file`. To start the same campaign again adds nothing.
 
-        `by` is the name of the person who starts it, for the log. `warn` gets what concerns all rows of a file before
+        Nobody rings before the last row is stored. `by` is the person who starts it, and `on` the interface: both are
+        kept. `warn` gets what concerns all rows of a file before
         the first call is stored. Raises CampaignFileError, InvalidInputError,
         StoreError.
         """
-        report = await self._run(queue, progress=progress, warn=warn)
-        if by is not None and not report.refused:
-            _log.info("a campaign was started", by=by, batch=report.batch_id, enqueued=report.enqueued)
-        return report
+        return await self._run(queue, by=by, on=on, progress=progress, warn=warn)
 
     async def assumed(self, queue: CallQueue | None) -> PreviewOptions:
         """The assumptions of a preview in this queue. Raises StoreError."""
@@ -178,11 +178,14 @@ class Campaign:
         *,
         dry_run: bool = False,
         assumptions: PreviewOptions | None = None,
+        by: str | None = None,
+        on: str = Interface.PYTHON,
         progress: OnProgress | None = None,
         warn: Callable[[Sequence[Finding]], None] | None = None,
     ) -> EnqueueReport:
         how: dict[str, Any] = {
             "skip_bad": self.skip_bad, "again": self.again, "dry_run": dry_run, "assumptions": assumptions,
+            "by": by, "on": on,
         }  # fmt: skip
         if self.rows is not None:
             return await enqueue_rows(queue, self.rows, self.options, **how)

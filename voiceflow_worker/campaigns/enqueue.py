@@ -15,7 +15,7 @@ from typing import Any, Protocol
 import orjson
 from anyio import to_thread
 
-from voiceflow_worker.campaigns.called_before import CalledBefore, CallsBefore, IntakeTurn
+from voiceflow_worker.campaigns.called_before import CalledBefore, CallsBefore, IntakeTurn, Start
 from voiceflow_worker.campaigns.calls.options import CampaignOptions, Purpose
 from voiceflow_worker.campaigns.calls.request import ReadRow
 from voiceflow_worker.campaigns.calls.template import FlowTemplate
@@ -25,10 +25,11 @@ from voiceflow_worker.campaigns.files.rows import FileKind, Findings, Packs, Raw
 from voiceflow_worker.campaigns.preview import Preview, PreviewMaker, PreviewOptions
 from voiceflow_worker.campaigns.sources.formats import kind_of, open_source
 from voiceflow_worker.core.admission import AdmissionResult, CheckedCall
+from voiceflow_worker.core.overview.ordered import Interface, Ordered, remember
 from voiceflow_worker.core.ports.reading import owners_of
 from voiceflow_worker.core.queue import CallQueue
 from voiceflow_worker.core.settling.holds import BatchStops
-from voiceflow_worker.errors import CampaignFileError
+from voiceflow_worker.errors import CampaignFileError, InvalidInputError
 from voiceflow_worker.finding import Finding, Severity
 from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.flows.actions import Action, heard_in
@@ -37,6 +38,7 @@ from voiceflow_worker.model.flows.template_text import is_template
 from voiceflow_worker.model.flows.values import is_list, is_object
 from voiceflow_worker.model.jobs.job import Job
 from voiceflow_worker.model.jobs.policy import StopRules
+from voiceflow_worker.model.text.wording import count_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,16 +91,21 @@ class Intake:
             judged.append(row)
         return Judged(rows=judged, new=new, known=known, bad=[row for row in judged if row.is_bad])
 
-    async def hand_in(self, rows: Sequence[ReadRow], *, dry_run: bool = False) -> Taken:
-        """Enqueue new rows in one step, in this turn. A dry run only finds rows that would be suppressed or refused."""
+    async def hand_in(self, rows: Sequence[ReadRow], *, start: Start | None) -> Taken:
+        """Enqueue new rows in one step, in this turn, as calls of a start.
+
+        Without a start, this only finds rows that would be suppressed or refused.
+        """
         taken = Taken()
         if self.queue is None:
             return taken
-        if not dry_run:
+        if start is not None:
             await self._set_limits(self.queue, rows)
         await self.turn.keep()
         calls = [row.call for row in rows if row.call is not None]
-        admitted = await self.queue.admitter.admit(calls, dry_run=dry_run, turn=self.turn.condition)
+        admitted = await self.queue.admitter.admit(
+            calls, dry_run=start is None, turn=self.turn.condition, start=None if start is None else start.token
+        )
         for row, admission in zip(rows, admitted, strict=True):
             self._take(row, admission, taken)
         return taken
@@ -308,6 +315,8 @@ async def enqueue_file(
     dry_run: bool = False,
     assumptions: PreviewOptions | None = None,
     again: bool = False,
+    by: str | None = None,
+    on: str = Interface.PYTHON,
     progress: OnProgress | None = None,
     warn: Callable[[Sequence[Finding]], None] | None = None,
 ) -> EnqueueReport:
@@ -316,7 +325,8 @@ async def enqueue_file(
     If a row is bad, nothing is enqueued, and the report names every bad row; with `skip_bad` the good rows are
     enqueued. A row is bad if it breaks a rule, or if its unique key belongs to a different call in the store or earlier
     in the file. A row whose call exists already, in the store or earlier in the file, is a duplicate and makes no job.
-    A file whose enqueue was interrupted can therefore be enqueued again.
+    A file whose enqueue was interrupted can therefore be enqueued again. No call is sent before the last one is stored;
+    if the enqueue is cut, its calls are held. Who ordered it (`by`) and on which interface is kept with the batch.
 
     If a row without its own unique key calls a number that already has another call in the same batch, nothing is
     enqueued, unless `again` is True. This happens, for example, after the template was corrected. The same holds if
@@ -338,7 +348,14 @@ async def enqueue_file(
             RejectsFile.refuse_name(rejects, campaign.input, campaign.source)
             rejected = stack.enter_context(RejectsFile(rejects, campaign.source))
         enqueueing = _Enqueueing(
-            queue, campaign, options or CampaignOptions(), skip_bad=skip_bad, again=again, warn=warn
+            queue,
+            campaign,
+            options or CampaignOptions(),
+            skip_bad=skip_bad,
+            again=again,
+            warn=warn,
+            by=by,
+            on=on,
         )
         return await enqueueing.run(
             dry_run=dry_run, now=now, assumptions=assumptions, rejected=rejected, progress=report
@@ -406,6 +423,8 @@ async def enqueue_rows(
     dry_run: bool = False,
     assumptions: PreviewOptions | None = None,
     again: bool = False,
+    by: str | None = None,
+    on: str = Interface.PYTHON,
 ) -> EnqueueReport:
     """Make jobs of rows that a program has, such as the records of a query, and report the result.
 
@@ -416,7 +435,8 @@ async def enqueue_rows(
     """
     now = _now(queue, now)
     campaign = open_campaign(rows, options, now=now)
-    enqueueing = _Enqueueing(queue, campaign, options or CampaignOptions(), skip_bad=skip_bad, again=again)
+    chosen = options or CampaignOptions()
+    enqueueing = _Enqueueing(queue, campaign, chosen, skip_bad=skip_bad, again=again, by=by, on=on)
     return await enqueueing.run(dry_run=dry_run, now=now, assumptions=assumptions)
 
 
@@ -469,6 +489,10 @@ class _Enqueueing:
     """Whether a file that cannot be read to its end is reported as a finding, beside the rows that were read."""
     warn: Callable[[Sequence[Finding]], None] | None = None
     """Gets the findings about all rows together before anything is stored."""
+    by: str | None = None
+    on: str = Interface.PYTHON
+    _batches: set[str] = field(default_factory=set[str], init=False)
+    """The batches of all good rows."""
 
     async def run(
         self,
@@ -516,15 +540,44 @@ class _Enqueueing:
                 if before is not None:
                     tally.called_before(await before.find(map(_unpacked, held)))
                     refused = refused or (tally.again > 0 and not dry_run)
-                stores = not (dry_run or refused)
-                done = 0
-                for pack in held:
-                    rows = _unpacked(pack)
-                    tally.taken(rows, await intake.hand_in(rows, dry_run=not stores), rejected)
-                    done += len(rows)
-                    if stores and progress is not None:
-                        progress(Phase.ENQUEUEING, done, len(held), tally.rows)
+                start = None
+                if queue is not None and not (dry_run or refused):
+                    start = Start(queue, turn, ordered=f", ordered by {self.by or 'a person'}, {self.on}")
+                await self._hand_in(held, intake, start, tally=tally, rejected=rejected, progress=progress)
         return tally.report(refused=refused, now=now)
+
+    async def _hand_in(
+        self,
+        held: Packs,
+        intake: Intake,
+        start: Start | None,
+        *,
+        tally: Tally,
+        rejected: RejectsFile | None,
+        progress: Report | None,
+    ) -> None:
+        """Hand in all rows. Their calls wait until the last one is stored; without a start, none is stored."""
+        seen, done = self.campaign.keys, 0
+        if start is not None and len(held):
+            await start.begin(self._batches, calls=len(held))
+        for pack in held:
+            rows = _unpacked(pack)
+            try:
+                tally.taken(rows, await intake.hand_in(rows, start=start), rejected)
+            except InvalidInputError:
+                if start is not None and not done:
+                    await start.end((), seen)  # no call was stored
+                raise
+            done += len(rows)
+            if start is not None and progress is not None:
+                progress(Phase.ENQUEUEING, done, len(held), tally.rows)
+        if start is not None and self.queue is not None:
+            left = await start.end(self._batches, seen)
+            tally.findings.add(each.finding(file=self.campaign.file) for each in left)
+            said = f"{count_of(tally.enqueued, 'call')} of {tally.rows} enqueued"
+            at, batch = self.queue.store.clock.now(), self.campaign.batch_id
+            ordered = Ordered(at=at, act="start", said=said, on=self.on, by=self.by, batch=batch)
+            await remember(self.queue.store, self.queue.name, ordered)
 
     async def _judged(
         self, intake: Intake, tally: Tally, rejected: RejectsFile | None
@@ -533,6 +586,7 @@ class _Enqueueing:
         async with aclosing(self._chunks()) as chunks:
             async for rows in chunks:
                 judged = await intake.judge(rows)
+                self._batches |= {row.call.batch_id for row in judged.rows if row.call and row.call.batch_id}
                 tally.judged(judged, rejected)
                 if self.checks:
                     tally.listen(judged.new)

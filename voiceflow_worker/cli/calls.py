@@ -38,6 +38,7 @@ from voiceflow_worker.model.jobs.job import Job, JobState
 from voiceflow_worker.model.jobs.policy import read_outcomes
 from voiceflow_worker.model.numbers.phone import with_plus
 from voiceflow_worker.model.numbers.reading import read_number
+from voiceflow_worker.model.text.printable import printable_line
 from voiceflow_worker.model.text.wording import count_of
 from voiceflow_worker.service.call_filter import CallFilter
 
@@ -149,14 +150,20 @@ async def show(job_id: JobId, /, *, common: QueueOptions = QueueOptions()) -> No
         voiceflow calls show default.01JB3W8Z5Q7X9V2K4M6N8P0R2T
     """
     from voiceflow_worker.core.callers import CallProgress
+    from voiceflow_worker.core.overview.ordered import ordered_on
     from voiceflow_worker.core.overview.story import progress_as_json, story
 
     output = common.output()
     async with common.opened() as calls:
         job = await calls.get(job_id)
         heard = await CallProgress(calls.store).of_job(job)
+        ordered = await ordered_on(calls.store, calls.name, call=job.id)
         now = calls.store.clock.now()
-    output.result({**call_as_json(job), **progress_as_json(heard)}, *story(job, at=now, heard=heard).lines())
+    output.result(
+        {**call_as_json(job), **progress_as_json(heard), "ordered": [each.as_json() for each in ordered]},
+        *story(job, at=now, heard=heard).lines(),
+        *(f"  ordered: {printable_line(each.in_words())}" for each in reversed(ordered)),
+    )
 
 
 async def cancel(

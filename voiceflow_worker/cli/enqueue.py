@@ -15,12 +15,13 @@ from anyio import get_cancelled_exc_class
 from cyclopts import Parameter
 
 from voiceflow_worker.campaigns.files.input_file import InputFile
-from voiceflow_worker.cli.opening import collect_less, opened_queue, settings_from
+from voiceflow_worker.cli.opening import collect_less, login_name, opened_queue, settings_from
 from voiceflow_worker.cli.options import (
     FILE_KINDS,
     GUARDS,
     PREVIEW,
     REST_GROUP,
+    AsOption,
     Assumptions,
     FileArgument,
     Flag,
@@ -55,6 +56,7 @@ async def enqueue(
     rejects: Annotated[Path | None, Parameter(metavar="FILE", group=REST_GROUP)] = None,
     dry_run: Annotated[bool, Flag, Parameter(group=PREVIEW)] = False,
     again: Annotated[bool, Flag, Parameter(group=GUARDS)] = False,
+    as_: AsOption = None,
     common: QueueOptions = QueueOptions(),
 ) -> ExitCode:
     """Put the calls of a file into a queue.
@@ -78,6 +80,8 @@ async def enqueue(
         voiceflow enqueue people.csv --campaign reminder.toml --batch march
         voiceflow enqueue people.xlsx --template reminder.json --dry-run --prices prices.csv --rate 10
     """
+    from voiceflow_worker.core.overview.ordered import Interface
+
     settings = common.settings()
     output = common.output()
     try:
@@ -89,11 +93,17 @@ async def enqueue(
                 if dry_run:
                     report = await campaign.preview(calls, progress=_shown_on(shown))
                 else:
-                    report = await campaign.start(calls, progress=_shown_on(shown), warn=partial(_warn, output))
+                    report = await campaign.start(
+                        calls,
+                        by=as_ or login_name(),
+                        on=Interface.COMMAND,
+                        progress=_shown_on(shown),
+                        warn=partial(_warn, output),
+                    )
     except get_cancelled_exc_class():
         output.note(
-            f"{file}: interrupted; some of its rows may be enqueued. Enqueue the same file again for the rest: no row "
-            "is added twice."
+            f"{file}: interrupted; some of its rows may be enqueued, and are held. Enqueue the same file again for the "
+            "rest: no row is added twice."
         )
         raise
     except CampaignFileError as error:

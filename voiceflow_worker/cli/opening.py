@@ -10,6 +10,7 @@ import sys
 from collections.abc import AsyncGenerator, Callable, Collection, MutableMapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
+from getpass import getuser
 from io import StringIO
 from typing import TYPE_CHECKING, Any, TextIO, cast
 
@@ -303,9 +304,18 @@ async def require_batch(calls: CallQueue, batch: str | None) -> None:
 async def acting(settings: Settings, who: str | None, *, makes: bool = False) -> AsyncGenerator[Operator]:
     """Open the store of these settings for the acts of a person. Raises StoreError."""
     from voiceflow_worker.acts import Operator
+    from voiceflow_worker.core.overview.ordered import Interface
 
     async with opened_queue(settings, makes=makes) as calls:
-        yield Operator(calls.store, settings.policy(), who)
+        yield Operator(calls.store, settings.policy(), who, on=Interface.COMMAND, login=login_name())
+
+
+def login_name() -> str | None:
+    """The name with which the user of this command is logged in; None if the system does not know it."""
+    try:
+        return getuser()
+    except (KeyError, OSError):
+        return None
 
 
 async def ask_once(acts: Sequence[Act], output: Output, *, what: str) -> None:

@@ -68,7 +68,8 @@ async def status(*, common: QueueOptions = QueueOptions()) -> None:
     if submitted and not found.has_receiver:
         output.say(f"{NO_RECEIVER}: {count_of(submitted, 'call')} without a summary; run `voiceflow serve`")
     failing = [f"failing: {part} ({error}); it is tried again" for part, error in found.failing.items()]
-    for line in [*(closed_in_words(gate) for gate in found.holds), *failing]:
+    acts = (f"ordered: {each.in_words()}" for each in found.ordered[:3])
+    for line in [*(closed_in_words(gate) for gate in found.holds), *acts, *failing]:
         output.say(line)
     if found.doubts:
         output.say(f"in doubt: {found.doubts}; see `voiceflow calls list --state in_doubt`")
@@ -200,7 +201,13 @@ async def hold(
         await carried_out(act, common.output())
 
 
-async def resume(*, batch: BatchOption = None, common: QueueOptions = QueueOptions()) -> ExitCode:
+async def resume(
+    *,
+    batch: BatchOption = None,
+    note: NoteOption = None,
+    as_: AsOption = None,
+    common: QueueOptions = QueueOptions(),
+) -> ExitCode:
     """Open a held queue or batch again.
 
     A cancelled batch stays cancelled, and the exit code is 1.
@@ -212,8 +219,9 @@ async def resume(*, batch: BatchOption = None, common: QueueOptions = QueueOptio
     from voiceflow_worker.acts import Resume
 
     settings = common.settings()
-    async with acting(settings, None) as operator:
-        return await carried_out(Resume(operator=operator, queue=settings.queue, batch=batch), common.output())
+    async with acting(settings, as_) as operator:
+        act = Resume(operator=operator, queue=settings.queue, batch=batch, note=note)
+        return await carried_out(act, common.output())
 
 
 async def rate(
@@ -221,6 +229,7 @@ async def rate(
     /,
     *,
     reset: Annotated[bool, Flag] = False,
+    as_: AsOption = None,
     common: QueueOptions = QueueOptions(),
 ) -> None:
     """Show or change the rate of a queue.
@@ -236,22 +245,23 @@ async def rate(
         voiceflow rate unlimited --queue reminders
         voiceflow rate --reset
     """
+    from voiceflow_worker.acts import Rate
+
     output = common.output()
     if reset and new is not None:
         raise InvalidInputError("N and --reset exclude each other: give one of them")
     wanted = rate_given(new) if new is not None else None
+    if reset or new is not None:
+        settings = common.settings()
+        async with acting(settings, as_) as operator:
+            act = Rate(operator=operator, queue=settings.queue, rate=wanted, resets=reset)
+            await carried_out(act, output)
+        return
     async with common.opened() as calls:
-        if new is not None:
-            await calls.set_rate(wanted)
-        was_set = await calls.reset_rate() if reset else False
         limits = await limits_of(calls.store, calls.name)
-    output.document(
-        {"queue": calls.name, "rate": None if limits is None else limits.rate, "is_set": limits is not None}
-    )
-    if reset:
-        done = "gets the rate of the next worker that starts" if was_set else "had no rate set by hand"
-        output.answer(f"queue {calls.name} {done}")
-    elif limits is None:
+    rate_now = None if limits is None else limits.rate
+    output.document({"queue": calls.name, "rate": rate_now, "is_set": limits is not None})
+    if limits is None:
         output.answer(f"queue {calls.name} has no rate yet: the first worker that starts sets it")
     else:
         output.answer(f"the rate of queue {calls.name} is {rate_in_words(limits.rate)} for all its workers")

@@ -65,7 +65,9 @@ async def add(
 
 async def remove(
     *numbers: Numbers,
+    note: NoteOption = None,
     country: CountryOption = None,
+    as_: AsOption = None,
     common: WholeStoreOptions = WholeStoreOptions(),
 ) -> ExitCode:
     """Remove numbers from the suppression list.
@@ -78,8 +80,9 @@ async def remove(
     """
     from voiceflow_worker.acts import Unsuppress
 
-    async with acting(common.settings(), None) as operator:
-        return await carried_out(Unsuppress(operator=operator, numbers=numbers, country=country), common.output())
+    async with acting(common.settings(), as_) as operator:
+        act = Unsuppress(operator=operator, numbers=numbers, country=country, note=note)
+        return await carried_out(act, common.output())
 
 
 async def list_numbers(

@@ -40,6 +40,7 @@ from voiceflow_worker.campaigns.files.number_file import read_number_file
 from voiceflow_worker.console.desk import Desk
 from voiceflow_worker.console.routes.page import Answer, Page, PageRequest, problem, sentence
 from voiceflow_worker.console.sessions import FormRefusedError, PageForm, PageSession, checked_form
+from voiceflow_worker.core.overview.ordered import Interface
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.record_set import text_records
 from voiceflow_worker.errors import CampaignFileError, InvalidInputError, JobError, JobNotFoundError, VoiceflowError
@@ -385,7 +386,9 @@ async def _imported(
     store: Store, path: Path, columns: Sequence[str], policy: CallPolicy, who: str | None, **given: Any
 ) -> Result:
     found = read_number_file(path, columns=columns, country=given["country"])
-    return await ImportNumbers(operator=Operator(store, policy, name=who), found=found, **given).do()
+    return await ImportNumbers(
+        operator=Operator(store, policy, name=who, on=Interface.PAGES), found=found, **given
+    ).do()
 
 
 @asynccontextmanager

@@ -34,6 +34,7 @@ from voiceflow_worker.console.desk import Desk
 from voiceflow_worker.console.routes.page import DEFAULT_QUEUE, Answer, Page, problem, sentence
 from voiceflow_worker.console.sessions import FormRefusedError, PageForm, PageSession, checked_form
 from voiceflow_worker.core.admission import CallRequest, CheckedCall
+from voiceflow_worker.core.overview.ordered import Interface
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.queue import CallQueue
 from voiceflow_worker.errors import InvalidInputError, VoiceflowError
@@ -425,7 +426,7 @@ async def _previewed(store: Store, campaign: Campaign, queue: str, policy: CallP
 
 
 async def _started(store: Store, campaign: Campaign, queue: str, policy: CallPolicy, *, by: str) -> EnqueueReport:
-    return await campaign.start(CallQueue(store, queue, policy=policy), by=by)
+    return await campaign.start(CallQueue(store, queue, policy=policy), by=by, on=Interface.PAGES)
 
 
 async def _first_call(store: Store, path: Path, options: CampaignOptions) -> CheckedCall | None:

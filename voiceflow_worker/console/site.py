@@ -26,6 +26,7 @@ from voiceflow_worker.console.routes.page import DEFAULT_QUEUE, Answer, PageRequ
 from voiceflow_worker.console.routes.table import page_routes
 from voiceflow_worker.console.sessions import PageSession, PageSessions
 from voiceflow_worker.core.overview.breakdown import LargeBreakdowns
+from voiceflow_worker.core.overview.ordered import Interface
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.errors import StoreError
 from voiceflow_worker.ivr.menu import Menu
@@ -158,7 +159,7 @@ class Pages:
         policy = policy or CallPolicy()
         self._sessions = PageSessions(store, secret=secret, operator_secret=operator_secret, monotonic=clock)
         self._door = PageDoor(self._sessions, sender=sender or (lambda _: None), clock=store.clock)
-        operator = Operator(store, policy, time_at_8x8=time_at_8x8)
+        operator = Operator(store, policy, on=Interface.PAGES, time_at_8x8=time_at_8x8)
         desk = Desk(store, settings=settings)
         self.acting: PageActing = PageActing(operator, desk)
         self._campaigns = campaigns.CampaignPage(operator, desk, menus=menus, settings=settings)

@@ -201,15 +201,21 @@ class Admitter:
         ]
 
     async def admit(
-        self, calls: Sequence[CheckedCall], *, dry_run: bool = False, turn: Same | None = None
+        self,
+        calls: Sequence[CheckedCall],
+        *,
+        dry_run: bool = False,
+        turn: Same | None = None,
+        start: str | None = None,
     ) -> Sequence[AdmissionResult]:
         """Admit, in one step, every call that can be admitted. Returns one result per call. A dry run stores nothing.
 
-        Every new call is stored under the condition `turn`: `IntakeError` if it fails, and the call is not stored.
+        Every new call is stored under the condition `turn`: `IntakeError` if it fails, and the call is not stored. It
+        waits for the end of the `start` that it belongs to, if its record stands.
         Raises `InvalidInputError` if a call belongs to a cancelled batch, and `StoreUnavailableError`.
         """
         now = self._store.clock.now()
-        made, refused = self._jobs(dict(enumerate(calls)), now)
+        made, refused = self._jobs(dict(enumerate(calls)), now, start=start)
         places, jobs = list(made), list(made.values())
         results = [AdmissionResult(is_new=None if dry_run else True)] * len(calls)
         owners: Mapping[int, Owner] = {}
@@ -229,7 +235,7 @@ class Admitter:
         return results
 
     def _jobs(
-        self, calls: Mapping[int, CheckedCall], now: datetime
+        self, calls: Mapping[int, CheckedCall], now: datetime, *, start: str | None = None
     ) -> tuple[dict[int, Job], Mapping[int, CallFlowError]]:
         """The jobs of these calls, and the errors of the calls that cannot become jobs, by the same keys."""
         jobs: dict[int, Job] = {}
@@ -238,8 +244,9 @@ class Admitter:
         for (place, call), (job_id, revision) in zip(calls.items(), ids, strict=True):
             try:
                 jobs[place] = new_job(
-                    call, job_id=job_id, revision=revision, queue=self._queue, at=now, redial=self._redial
-                )
+                    call, job_id=job_id, revision=revision, queue=self._queue, at=now, redial=self._redial,
+                    start=start,
+                )  # fmt: skip
             except CallFlowError as error:
                 errors[place] = error
         return jobs, errors
@@ -323,9 +330,18 @@ class Admitter:
 
 
 def new_job(
-    call: CheckedCall, *, job_id: str, revision: str, queue: str, at: datetime, redial: RedialPolicy | None = None
+    call: CheckedCall,
+    *,
+    job_id: str,
+    revision: str,
+    queue: str,
+    at: datetime,
+    redial: RedialPolicy | None = None,
+    start: str | None = None,
 ) -> Job:
     """The job of a checked call; `redial` is for a call without a redial policy of its own.
+
+    If it has a batch, it waits while the record of `start` stands.
 
     Raises `CallFlowError` with every finding: a `valid_until` in the past or before `not_before` (-1015), a time
     without a zone, a priority out of range, a text that no store can keep.
@@ -357,6 +373,7 @@ def new_job(
             "state": JobState.QUEUED,
             "due_at": due_at,
             "revision": revision,
+            "worker_id": None if call.batch_id is None else start,
             "priority": call.priority,
             "batch_id": call.batch_id,
             "destination": call.destination,

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
 
 from voiceflow_worker.core.admission import Admitter, CallRequest, Enqueued
+from voiceflow_worker.core.outcomes.batch_ends import wait_for_batch
 from voiceflow_worker.core.outcomes.outbox import OutcomeStream, OutcomeWatch
 from voiceflow_worker.core.overview.report import Report, build_full_report, build_report
 from voiceflow_worker.core.overview.status import QueueStatus, read_status
@@ -18,7 +19,7 @@ from voiceflow_worker.core.ports.identity import checked_queue, checked_reader
 from voiceflow_worker.core.ports.reading import count_states, find_jobs, find_pages, get_jobs, until_left
 from voiceflow_worker.core.sending.departures import SetRate
 from voiceflow_worker.core.settling.changes import Changes, RedialledBatch, redial_batch
-from voiceflow_worker.core.settling.holds import RefusalRuns, order_gate
+from voiceflow_worker.core.settling.holds import RefusalRuns, end_starts, order_gate
 from voiceflow_worker.core.sweep import Sweeper
 from voiceflow_worker.errors import InvalidInputError, JobNotFoundError
 from voiceflow_worker.model.flows.callflow import CallFlow
@@ -170,6 +171,7 @@ class CallQueue:
         await order_gate(self.store, cancelled)
         await until_left(self.store, [self.name], batch_id=batch_id)
         await self._end_waiting(batch_id)
+        await end_starts(self.store, self.name, batch_id)
         return max(await self._cancelled(batch_id) - before, 0)
 
     async def _end_waiting(self, batch_id: str) -> None:
@@ -286,12 +288,24 @@ class CallQueue:
     async def resume(self, *, batch_id: str | None = None, over: Callable[[Gate], bool] | None = None) -> Gate:
         """Open a held queue or batch; all workers count consecutive refusals from 0 again.
 
+        Calls of a start that was cut, which a campaign has stored only in part, may then be sent too.
         A cancelled batch stays cancelled, as the returned gate shows. So does a gate for which `over` is False.
         """
         opened = Gate.of(self.name, batch_id, GateState.OPEN, since=self.store.clock.now())
         # Before the gate is opened, because refusals after that count.
         await RefusalRuns(self.store).forget(self.name, batch_id)
-        return await order_gate(self.store, opened, over=over)
+        gate = await order_gate(self.store, opened, over=over)
+        if batch_id is not None and gate.state is GateState.OPEN:
+            await end_starts(self.store, self.name, batch_id)
+        return gate
+
+    async def end_starts(self, batch_id: str, *, calls: Container[str]) -> None:
+        """Let calls be sent that starts of campaigns which were cut have stored in a batch.
+
+        A start is left as it is if it has another waiting call than these, by their ids. To let all be sent, resume
+        the batch. Raises StoreError.
+        """
+        await end_starts(self.store, self.name, batch_id, among=calls)
 
     async def set_rate(self, rate: float | None) -> Limits:
         """Change the rate of all workers together, in calls per second; None is unlimited.
@@ -333,6 +347,18 @@ class CallQueue:
         if timeout is not None:
             checked_duration("timeout", timeout)
         return await self._outcome_watch.wait(job_id, timeout=timeout)
+
+    async def wait_for_batch(self, batch_id: str, *, timeout: timedelta | None = None) -> Report:  # noqa: ASYNC109 - raises an error of its own
+        """Wait until a batch has ended, and return its report, with totals only.
+
+        A batch has ended when none of its calls waits, is under way, or is in doubt. The wait continues through redials
+        and while the store is unavailable. Raises `BatchTimeoutError` (a `TimeoutError`) when `timeout` has passed, and
+        `InvalidInputError` for a batch without calls, or for a `timeout` that is not a timedelta.
+        """
+        if timeout is not None:
+            checked_duration("timeout", timeout)
+        await wait_for_batch(self.store, self.name, batch_id, timeout=timeout)
+        return await self.report(batch_id, totals_only=True)
 
     def outcomes(
         self, *, consumer: str | None = None, since: datetime | None = None, attempts: bool = True

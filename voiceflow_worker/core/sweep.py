@@ -10,11 +10,11 @@ from functools import partial
 from voiceflow_worker.core import units
 from voiceflow_worker.core.outcomes.outbox import Forgotten, forgotten_events, place_at
 from voiceflow_worker.core.ports import Order, Query, Store
-from voiceflow_worker.core.ports.reading import count_states, find_jobs, gates_of_batches
+from voiceflow_worker.core.ports.reading import count_states, find_jobs, gates_of_batches, starts_of
 from voiceflow_worker.core.ports.store import GATES, Drop, Result, Step, Unit, gate_from
 from voiceflow_worker.core.rollback import remember_pruned
 from voiceflow_worker.core.settling.changes import Changes
-from voiceflow_worker.core.settling.holds import BatchStops
+from voiceflow_worker.core.settling.holds import BatchStops, end_starts
 from voiceflow_worker.core.settling.settle import Settler
 from voiceflow_worker.model.jobs import lifecycle
 from voiceflow_worker.model.jobs.gate import GateState
@@ -131,7 +131,11 @@ class Sweeper:
         return deleted
 
     async def _forget_gates(self, before: datetime) -> None:
-        """Delete the gates of cancelled batches that have no jobs left."""
+        """Delete the gates of cancelled batches that have no jobs left, and starts whose batch has none that waits."""
+        for start in await starts_of(self._store, self._queue):
+            states = await count_states(self._store, self._queue, batch_id=start.name)
+            if start.since < before and not states[JobState.QUEUED]:
+                await end_starts(self._store, self._queue, start.name)
         for record in await gates_of_batches(self._store, self._queue):
             gate = gate_from(record)
             if not gate.is_spent(at=before):

@@ -29,6 +29,7 @@ from voiceflow_worker.model.text.wording import checked_duration
 if TYPE_CHECKING:
     from prometheus_client import Metric
 
+    from voiceflow_worker.core.outcomes.batch_ends import BatchOutcome
     from voiceflow_worker.core.outcomes.hooks import OutcomeHooks
     from voiceflow_worker.core.ports import Store
     from voiceflow_worker.settings import Settings
@@ -147,15 +148,16 @@ CONNECTIONS = 20
 
 
 class OutcomeWebhook:
-    """A handler for `OutcomeHooks` that sends each outcome to `url`, signed with `secret`; an async context manager.
+    """A handler for `OutcomeHooks` that sends outcomes and ends of batches to `url`, signed with `secret`.
+
+    It is an async context manager.
 
     A 2xx answer means that the outcome was accepted. A 410 means that the address is gone, and the hook stops. After
     any other answer or an error, the outcome is sent again later with the same `webhook-id`, and not before the time
     that a Retry-After gives. Redirects are not followed. `network` has the proxy and the certificates of requests
     without a `transport`; proxies that the environment names are not used. `secret` may be a list while a new secret
-    replaces an old one. An http address on another machine is refused without `allow_plain_http`. Raises
-    SettingsError for a bad address or secret, and InvalidInputError for a limit of time that is not a timedelta above
-    0.
+    replaces an old one. An http address on another machine is refused without `allow_plain_http`. Raises SettingsError
+    for a bad address or secret, and InvalidInputError for a limit of time that is not a timedelta above 0.
     """
 
     def __init__(
@@ -192,8 +194,11 @@ class OutcomeWebhook:
     async def __aexit__(self, *_: object) -> None:
         await self._client.aclose()
 
-    async def __call__(self, outcome: CallOutcome) -> None:
-        """Send one outcome. Raises TellAgainError if it must be sent again, and HookGoneError after a 410."""
+    async def __call__(self, outcome: CallOutcome | BatchOutcome) -> None:
+        """Send one outcome, or the end of a batch.
+
+        Raises TellAgainError if it must be sent again, and HookGoneError after a 410.
+        """
         body = orjson.dumps(outcome.as_json())
         request = self._client.build_request("POST", self._url, content=body, headers=self._headers(outcome, body))
         host = self._url.host
@@ -213,7 +218,7 @@ class OutcomeWebhook:
         wait = read_retry_after(response.headers.raw, now=self._now())
         raise TellAgainError(f"{host} answered {response.status_code}", after=wait)
 
-    def _headers(self, outcome: CallOutcome, body: bytes) -> dict[str, str]:
+    def _headers(self, outcome: CallOutcome | BatchOutcome, body: bytes) -> dict[str, str]:
         timestamp = str(int(self._now().timestamp()))
         return {
             "Content-Type": "application/json",
@@ -245,8 +250,8 @@ def _checked(url: str, *, allow_plain_http: bool) -> httpx.URL:
     return parsed
 
 
-HOOK = "notify"
-"""The name of the hook that sends notifications."""
+HOOK, BATCH_HOOK = "notify", "notify-batches"
+"""The names of the hooks that send notifications of calls and of batches."""
 
 _COUNTERS = {
     "told": "Outcomes delivered to a hook.",
@@ -290,6 +295,7 @@ async def notifying(
 
     hooks = OutcomeHooks(store, queue=queue)
     hooks.on_outcome(name=HOOK)(notifier)
+    hooks.on_batch_end(name=BATCH_HOOK)(notifier)
     async with notifier, anyio.create_task_group() as group:
         group.start_soon(hooks.run)
         host = urlsplit(settings.notify_url or "").hostname

@@ -27,9 +27,9 @@ from voiceflow_worker.backends.contract.writing import (
     to,
     write,
 )
-from voiceflow_worker.core.ports.store import Limits, Query, Slots, Store, Unit, limits_put
+from voiceflow_worker.core.ports.store import Drop, Limits, Query, Slots, Store, Unit, limits_put, start_put
 from voiceflow_worker.model.jobs.admission import PRIORITIES
-from voiceflow_worker.model.jobs.gate import GateState
+from voiceflow_worker.model.jobs.gate import Gate, GateState
 from voiceflow_worker.model.jobs.job import JobState
 
 SECOND = timedelta(seconds=1)
@@ -117,6 +117,30 @@ class LeaseContract(Ground):
         assert await leased(store) == [3]
         await write(store, gated(GateState.OPEN, batch="b"))
         assert await leased(store) == [1]
+
+    async def test_calls_of_a_start_wait_for_its_end_and_other_calls_of_the_batch_do_not(self, store: Store) -> None:
+        starts = [replace(Gate.of(QUEUE, "b =1", GateState.HELD, since=NOW, reason="cut"), start=n) for n in ("s", "t")]
+        await write(store, Unit(puts=tuple(map(start_put, starts))))
+        first, second = sample_job(1, batch_id="b =1", priority=3), sample_job(2, batch_id="b =1")
+        jobs = [replace(job, worker_id="s") for job in (first, second)]
+        others = [replace(sample_job(3, batch_id="b =1", due_at=NOW + SECOND), worker_id="t"), sample_job(4)]
+        await stored(store, *jobs, *others, sample_job(5, batch_id="b =1", due_at=NOW + SECOND))
+        assert await leased(store) == [4]
+        assert await leased(store, now=NOW + SECOND) == [5]
+        assert await leased(store, batch="b =1", now=NOW + SECOND) == []
+        later = NOW + MINUTE
+        await write(store, gated(GateState.HELD, batch="b =1", until=later))
+        drop = start_put(starts[0])
+        await write(store, Unit(drops=(Drop(drop.namespace, drop.key, None),), wakes=QUEUE))
+        assert await leased(store, now=NOW + SECOND) == []
+        assert await leased(store, limit=1, now=later) == [1]
+        assert await leased(store, batch="b =1", now=later) == [2]
+        drop = start_put(starts[1])
+        await write(store, Unit(drops=(Drop(drop.namespace, drop.key, None),), wakes=QUEUE))
+        (last,) = await store.lease(QUEUE, worker_id="w", limit=9, until=later, now=later)
+        assert (last.id, last.worker_id) == (others[0].id, "w")
+        await write(store, to(last, next_of(last, state=JobState.QUEUED, worker_id=None, due_at=NOW)))
+        assert await leased(store, now=later) == [3]
 
     async def test_a_hold_ends_by_itself(self, store: Store) -> None:
         await stored(store, sample_job(1, batch_id="b"), sample_job(2))

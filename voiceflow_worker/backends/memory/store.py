@@ -25,6 +25,7 @@ from voiceflow_worker.core.ports.outside import SystemClock
 from voiceflow_worker.core.ports.store import (
     GATES,
     LIMITS,
+    STARTS,
     Absent,
     Answer,
     AtMost,
@@ -334,6 +335,7 @@ class Memory:
             and not job.is_expired(at=now)
             and batch in {None, job.batch_id}
             and not (job.batch_id and is_closed(self.record(GATES, gate_key(queue, job.batch_id), now)))
+            and not (job.worker_id and self.record(STARTS, f"{queue} {job.batch_id} {job.worker_id}", now))
         )
         room, ordinary = self._room(queue, now)
         chosen = nsmallest(min(max(limit, 0), room), due, key=lambda job: (-job.priority, job.due_at, job.id))

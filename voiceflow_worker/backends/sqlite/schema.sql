@@ -38,9 +38,10 @@ CREATE INDEX jobs_by_destination ON jobs (queue, destination, id);
 -- Who owns a key. The keys of deleted jobs are in the records of the namespace `tombstone`.
 CREATE UNIQUE INDEX jobs_by_key ON jobs (queue, unique_key) WHERE unique_key IS NOT NULL;
 -- Jobs that may be leased, in the order of leasing. The last columns can be checked without reading the row.
-CREATE INDEX jobs_to_lease ON jobs (queue, priority DESC, due_at, id, batch_id, valid_until) WHERE state = 'queued';
+CREATE INDEX jobs_to_lease ON jobs (queue, priority DESC, due_at, id, batch_id, valid_until, worker_id)
+    WHERE state = 'queued';
 -- The same by batch; jobs without one are a batch too.
-CREATE INDEX jobs_of_batch_to_lease ON jobs (queue, batch_id, priority DESC, due_at, id, valid_until)
+CREATE INDEX jobs_of_batch_to_lease ON jobs (queue, batch_id, priority DESC, due_at, id, valid_until, worker_id)
     WHERE state = 'queued';
 -- Queued jobs whose validity ends.
 CREATE INDEX jobs_by_validity ON jobs (queue, valid_until, id) WHERE state = 'queued' AND valid_until IS NOT NULL;

@@ -289,6 +289,11 @@ SELECT CAST(substr(CAST(key AS BLOB), length(?1) + 2) AS TEXT) FROM records
 WHERE namespace = 'gate' AND key >= ?1 || ' ' AND key < ?1 || '!' AND (ends_at IS NULL OR ends_at > ?4)
     AND substr(value, 1, 5) <> 'open '
 """
+_STARTS = """
+SELECT key FROM records
+WHERE namespace = 'start' AND key >= ?1 || ' ' AND key < ?1 || '!' AND (ends_at IS NULL OR ends_at > ?2)
+"""
+_OF_NO_START = "(worker_id IS NULL OR worker_id NOT IN (SELECT value FROM json_each(?6)))"
 _HELD = "SELECT live FROM totals WHERE queue = ? AND batch = '=' || ? AND field = 'state:queued'"
 _MOST_HELD = 5000
 """The most calls of closed batches that a lease passes over. Behind more of them, it looks at the open batches, one by
@@ -300,13 +305,13 @@ _DUE = f"""
 SELECT priority, due_at, id, number FROM jobs INDEXED BY jobs_to_lease
 WHERE queue = ?1 AND ?2 IS NULL AND state = 'queued' AND priority = ?3 AND due_at <= ?4
     AND (valid_until IS NULL OR valid_until > ?4)
-    AND (batch_id IS NULL OR batch_id NOT IN ({_CLOSED}))
+    AND (batch_id IS NULL OR batch_id NOT IN ({_CLOSED})) AND {_OF_NO_START}
 ORDER BY due_at, id LIMIT ?5
 """
-_DUE_OF_BATCH = """
+_DUE_OF_BATCH = f"""
 SELECT priority, due_at, id, number FROM jobs INDEXED BY jobs_of_batch_to_lease
 WHERE queue = ?1 AND batch_id IS ?2 AND state = 'queued' AND priority = ?3 AND due_at <= ?4
-    AND (valid_until IS NULL OR valid_until > ?4)
+    AND (valid_until IS NULL OR valid_until > ?4) AND {_OF_NO_START}
 ORDER BY due_at, id LIMIT ?5
 """
 _OF_QUEUE, _OF_BATCH = (_NEXT_PRIORITY, _DUE), (_NEXT_PRIORITY_OF_BATCH, _DUE_OF_BATCH)
@@ -379,13 +384,15 @@ def _due_rows(
     db: Connection, queue: str, batch: str | None, statements: tuple[str, str], *, at: int, limit: int
 ) -> list[Row]:
     next_priority, due = statements
+    # A start has a token of its own, so that its batch need not be compared.
+    starts = orjson.dumps([row[0].rpartition(" ")[2] for row in db.rows(_STARTS, (queue, at))]).decode()
     rows: list[Row] = []
     priority: int | None = _MOST
     while len(rows) < limit:
         priority = db.rows(next_priority, (queue, batch, priority))[0][0]
         if priority is None:
             break
-        rows += db.rows(due, (queue, batch, priority, at, limit - len(rows)))
+        rows += db.rows(due, (queue, batch, priority, at, limit - len(rows), starts))
         if priority == _LEAST:
             break
         priority -= 1

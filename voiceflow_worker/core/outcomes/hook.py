@@ -10,13 +10,14 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
-from typing import TypeAlias
+from typing import TypeAlias, cast
 
 import anyio
 import anyio.to_thread
 import structlog
 from anyio.abc import TaskGroup
 
+from voiceflow_worker.core.outcomes.batch_ends import BatchOutcome, batch_outcome, ended_batches
 from voiceflow_worker.core.outcomes.outbox import LOOK_EVERY, OutboxReader, outcome_of
 from voiceflow_worker.core.ports import Event, EventKind, Store
 from voiceflow_worker.core.ports.reading import get_jobs
@@ -92,6 +93,8 @@ class HookBacklog:
 
 Handler: TypeAlias = Callable[[CallOutcome], Awaitable[object] | object]
 """A function that takes one outcome. Its result is ignored. If it is not async, it runs in a thread."""
+BatchHandler: TypeAlias = Callable[[BatchOutcome], Awaitable[object] | object]
+"""A function that takes the end of a batch, as a `Handler` takes the outcome of a call."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -136,13 +139,17 @@ class HookCounts:
 
 
 class Hook:
-    """A handler with its name and options. `only` are the states whose outcomes it receives; None means all."""
+    """A handler with its name and options. `only` are the states whose outcomes it receives; None means all.
+
+    A hook `of_batches` receives the ends of batches instead of the outcomes of calls.
+    """
 
     def __init__(
         self,
         name: str,
-        handler: Handler,
+        handler: Handler | BatchHandler,
         *,
+        of_batches: bool = False,
         only: Iterable[JobState] | None = None,
         attempts: bool = True,
         options: HookOptions | None = None,
@@ -150,7 +157,8 @@ class Hook:
         self.name = name
         self.options: HookOptions = options or HookOptions()
         self.counts: HookCounts = HookCounts()
-        self._handler = handler
+        self._handler = cast("Callable[[CallOutcome | BatchOutcome], Awaitable[object] | object]", handler)
+        self.of_batches = of_batches
         self._only = None if only is None else frozenset(only)
         self._attempts = attempts
         self._threads = threading.Semaphore(self.options.concurrency)
@@ -161,7 +169,7 @@ class Hook:
             return False
         return self._only is None or event.state in self._only
 
-    async def deliver(self, outcome: CallOutcome) -> None:
+    async def deliver(self, outcome: CallOutcome | BatchOutcome) -> None:
         """Call the handler within its time limit. Raises its `HookGoneError`, and `TellAgainError` if it failed."""
         limit = self.options.limit.total_seconds()
         with anyio.move_on_after(limit):
@@ -173,7 +181,7 @@ class Hook:
                 raise TellAgainError(f"{type(error).__name__}: {error}") from error
         raise TellAgainError(f"the handler took longer than {limit:g} s")
 
-    async def _call(self, outcome: CallOutcome) -> None:
+    async def _call(self, outcome: CallOutcome | BatchOutcome) -> None:
         handler = self._handler
         if inspect.iscoroutinefunction(handler) or inspect.iscoroutinefunction(getattr(handler, "__call__", None)):  # noqa: B004 - an object with an async __call__
             result = handler(outcome)
@@ -185,7 +193,7 @@ class Hook:
         if inspect.isawaitable(result):
             await result
 
-    def _call_in_thread(self, outcome: CallOutcome) -> Awaitable[object] | object:
+    def _call_in_thread(self, outcome: CallOutcome | BatchOutcome) -> Awaitable[object] | object:
         # A thread cannot be ended. One that hangs is left behind after its time limit, but is still counted. So retries
         # cannot add more and more of them.
         if not self._threads.acquire(blocking=False):
@@ -220,6 +228,7 @@ class HookLane:
     def __init__(self, store: Store, hook: Hook, queue: str, *, since: datetime) -> None:
         self.hook = hook
         self._store = store
+        self._queue = queue
         self._clock = store.clock
         self._name = reader_name(hook.name, queue)
         self._lease = LeaderLease(store, self._name)
@@ -229,6 +238,7 @@ class HookLane:
         self._log = _log.bind(hook=hook.name, queue=queue)
         self._chains: dict[str, deque[PendingOutcome]] = {}
         self._held: set[int] = set()  # sequences that are in chains
+        self._ends: set[int] = set()  # those of ends of batches, each of which several events of calls may give
         self._slots = anyio.Semaphore(hook.options.concurrency)
         self._is_stopping = False
         self._nap = anyio.CancelScope()
@@ -294,6 +304,10 @@ class HookLane:
         gaps = self._reader.gaps
         page = await self._retry(self._reader.page)
         self.hook.counts.behind += self._reader.gaps - gaps
+        if self.hook.of_batches:
+            ends = await self._retry(partial(ended_batches, self._store, self._queue, page))
+            page = [event for event in ends if event.sequence not in self._ends]
+            self._ends |= {event.sequence for event in page}
         new = [PendingOutcome(event=event) for event in page if self.hook.wants(event) and event.sequence not in known]
         await self._retry(partial(self._backlog.keep, new))
         await self._retry(partial(self._reader.save, self._reader.place))
@@ -336,12 +350,15 @@ class HookLane:
         """Deliver one outcome. Returns False when it must be delivered again."""
         job_id, counts = entry.event.job_id, self.hook.counts
         try:
-            job = (await self._retry(partial(get_jobs, self._store, [job_id]))).get(job_id)
-            if job is None:
+            if self.hook.of_batches:
+                end = await self._retry(partial(batch_outcome, self._store, self._queue, entry.event))
+                await self.hook.deliver(end)
+            elif (job := (await self._retry(partial(get_jobs, self._store, [job_id]))).get(job_id)) is None:
                 entry.error = "the call was deleted before this outcome could be delivered"
                 await self._park(entry)
                 return True
-            await self.hook.deliver(outcome_of(entry.event, job))
+            else:
+                await self.hook.deliver(outcome_of(entry.event, job))
         except StoreVersionError as error:
             return await self._failed(entry, error)
         except TellAgainError as error:

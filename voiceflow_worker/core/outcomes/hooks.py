@@ -13,6 +13,7 @@ import anyio
 from anyio.abc import TaskGroup
 
 from voiceflow_worker.core.outcomes.hook import (
+    BatchHandler,
     Handler,
     Hook,
     HookBacklog,
@@ -36,6 +37,7 @@ LOOK_FOR_QUEUES = timedelta(seconds=5)
 LOOK_EVERY = timedelta(milliseconds=100)
 
 AnyHandler = TypeVar("AnyHandler", bound=Handler)
+AnyBatchHandler = TypeVar("AnyBatchHandler", bound=BatchHandler)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,14 +97,33 @@ class OutcomeHooks:
         """
 
         def register(handler: AnyHandler) -> AnyHandler:
-            if checked_reader(name) in self._hooks:
-                raise InvalidInputError(f"there is a hook {name} already: give each hook a name of its own")
-            if self._runs:
-                raise InvalidInputError(f"hook {name} was registered too late: register hooks before you call run()")
-            self._hooks[name] = Hook(name, handler, only=only, attempts=attempts, options=options)
+            self._register(Hook(name, handler, only=only, attempts=attempts, options=options))
             return handler
 
         return register
+
+    def on_batch_end(
+        self, *, name: str, options: HookOptions | None = None
+    ) -> Callable[[AnyBatchHandler], AnyBatchHandler]:
+        """Register the decorated function as a hook that takes a `BatchOutcome` when a batch has ended.
+
+        A batch has ended when none of its calls waits, is under way, or is in doubt. It ends again after a redial and
+        after further rows, and when a late outcome changes its figures; the ends are numbered. A name of `on_outcome`
+        cannot be used again; all else is as there.
+        """
+
+        def register(handler: AnyBatchHandler) -> AnyBatchHandler:
+            self._register(Hook(name, handler, of_batches=True, options=options))
+            return handler
+
+        return register
+
+    def _register(self, hook: Hook) -> None:
+        if checked_reader(hook.name) in self._hooks:
+            raise InvalidInputError(f"there is a hook {hook.name} already: give each hook a name of its own")
+        if self._runs:
+            raise InvalidInputError(f"hook {hook.name} was registered too late: register hooks before you call run()")
+        self._hooks[hook.name] = hook
 
     @property
     def counts(self) -> Mapping[str, HookCounts]:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import partial
 
+from voiceflow_worker.core.overview.ordered import LATEST, Ordered, ordered_on
 from voiceflow_worker.core.overview.status import (
     ClockBehind,
     Heartbeats,
@@ -18,7 +19,7 @@ from voiceflow_worker.core.overview.status import (
 )
 from voiceflow_worker.core.overview.story import gate_as_json
 from voiceflow_worker.core.ports import Store
-from voiceflow_worker.core.ports.reading import count_states, gates_at, gates_of
+from voiceflow_worker.core.ports.reading import count_states, gates_at, gates_of, starts_of
 from voiceflow_worker.core.ports.record_set import BatchNames, QueueNames
 from voiceflow_worker.core.ports.trips import gather
 from voiceflow_worker.model.jobs.gate import Gate, GateScope, GateState
@@ -39,7 +40,7 @@ class BatchProgress:
     if any. `ends_at` is the time at which the last call leaves, at the present rate. It is None if no call waits or
     none can leave, and if it cannot be known: if a call waits behind a hold, or is not due by then, because it waits
     for its redial, its window or its time. `unknown` then says why, in words. `next_call` is when the next call may
-    begin, if none of the waiting calls may begin now.
+    begin, if none of the waiting calls may begin now. `ordered` are the last acts of people on the batch.
     """
 
     queue: str
@@ -51,6 +52,7 @@ class BatchProgress:
     ends_at: datetime | None
     unknown: str = ""
     next_call: NextCall | None = None
+    ordered: tuple[Ordered, ...] = ()
 
     @property
     def total(self) -> int:
@@ -90,6 +92,7 @@ class BatchProgress:
             "next_at": rfc3339(None if self.next_call is None else self.next_call.at),
             "hold": None if self.hold is None else gate_as_json(self.hold),
             "doubts": self.doubts,
+            "ordered": [each.as_json() for each in self.ordered],
         }
 
 
@@ -114,19 +117,23 @@ async def read_batches(store: Store, queue: str) -> list[BatchProgress]:
             counted[batch_id] = await count_states(store, queue, batch_id=batch_id)
 
     await gather(*(partial(count, names[place::AT_ONCE]) for place in range(min(AT_ONCE, len(names)))))
-    return [
+    acts = await ordered_on(store, queue, limit=None)
+    found = [
         await _of(store, queue, batch_id, counted[batch_id], gates=gates, rate=rates.get(batch_id, 0.0), at=now)
         for batch_id in names
         if sum(counted[batch_id].values())
     ]
+    return [replace(each, ordered=tuple(act for act in acts if act.batch == each.batch_id)[:LATEST]) for each in found]
 
 
 async def read_batch(store: Store, queue: str, batch_id: str) -> BatchProgress:
     """The progress of one batch, with a total of 0 if it is unknown. Raises StoreError."""
     now, rates = store.clock.now(), await Heartbeats(store).batches(queue)
-    gates = _closed((await gates_at(store, queue, [None, batch_id])).values(), now)
+    starts = await starts_of(store, queue, batch_id=batch_id)
+    gates = _closed([*starts, *(await gates_at(store, queue, [None, batch_id])).values()], now)
     states = await count_states(store, queue, batch_id=batch_id)
-    return await _of(store, queue, batch_id, states, gates=gates, rate=rates.get(batch_id, 0.0), at=now)
+    found = await _of(store, queue, batch_id, states, gates=gates, rate=rates.get(batch_id, 0.0), at=now)
+    return replace(found, ordered=tuple(await ordered_on(store, queue, batch_id=batch_id)))
 
 
 async def read_queue(store: Store, queue: str) -> BatchProgress:
@@ -179,7 +186,7 @@ def _to_send(states: Mapping[JobState, int]) -> int:
 
 
 def _closed(gates: Iterable[Gate], now: datetime) -> dict[str | None, Gate]:
-    """The closed gates by batch; the queue's own gate is under None."""
+    """The closed gates by batch; the queue's own gate is under None. The gate of a batch goes before its starts."""
     return {None if gate.scope is GateScope.QUEUE else gate.name: gate for gate in gates if gate.is_closed(at=now)}
 
 

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 import structlog
 
+from voiceflow_worker.core.overview.ordered import Ordered, ordered_on
 from voiceflow_worker.core.ports import Limits, Order, Query, Store
 from voiceflow_worker.core.ports.parts import failing_here
-from voiceflow_worker.core.ports.reading import count_states, find_jobs, gates_of, limits_of
+from voiceflow_worker.core.ports.reading import calls_of_start, count_states, find_jobs, gates_of, limits_of
 from voiceflow_worker.core.ports.record_set import json_records
 from voiceflow_worker.errors import StoreVersionError, VoiceflowError
 from voiceflow_worker.model.jobs.call_json import BUSY, CAPPED, OUTSIDE_WINDOW
@@ -381,11 +383,17 @@ async def held_count(
     gates = [gate for gate in holds if gate.scope is GateScope.QUEUE or batch_id in {None, gate.name}]
     if any(gate.scope is GateScope.QUEUE for gate in gates):
         return await due_count(store, queue, by=by, batch_id=batch_id)
-    return sum([await due_count(store, queue, by=by, batch_id=gate.name) for gate in gates])
+    closed = {gate.name for gate in gates if gate.start is None}
+    counts = [await due_count(store, queue, by=by, batch_id=name) for name in closed]
+    for gate in gates:
+        if gate.start is not None and gate.name not in closed:
+            async with aclosing(calls_of_start(store, gate)) as pages:
+                counts += [sum(job.due_at <= by for job in page) async for page in pages]
+    return sum(counts)
 
 
 def _is_held(job: Job, holds: tuple[Gate, ...]) -> bool:
-    return any(gate.scope is GateScope.QUEUE or gate.name == job.batch_id for gate in holds)
+    return any(gate.holds(job.batch_id, job.worker_id) for gate in holds)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -439,6 +447,8 @@ class QueueStatus:
     rate_now: float
     workers: int
     holds: tuple[Gate, ...]
+    ordered: tuple[Ordered, ...] = ()
+    """The last acts of people on the queue and its batches, the newest first."""
     next_call: NextCall | None = None
     waiting: WaitingCounts = field(default_factory=WaitingCounts)
     has_receiver: bool = False
@@ -471,6 +481,7 @@ class QueueStatus:
                 {"scope": gate.scope.value, "name": gate.name, "until": rfc3339(gate.until), "reason": gate.reason}
                 for gate in self.holds
             ],
+            "ordered": [each.as_json() for each in self.ordered],
             "waiting": self.waiting.as_json(),
             "waiting_is_exact": self.waiting.is_exact,
             "receiver": self.has_receiver,
@@ -500,6 +511,7 @@ async def read_status(store: Store, queue: str, *, clock_skew: timedelta) -> Que
         rate_now=round(sum(beat.rate for beat in beats), 3),
         workers=len(beats),
         holds=holds,
+        ordered=tuple(await ordered_on(store, queue)),
         next_call=await next_call(store, queue),
         waiting=await read_waiting(
             store,

@@ -21,6 +21,8 @@ def gate_in_words(gate: Gate) -> str:
     """A closed gate as a clause, without its reason."""
     if gate.state is GateState.CANCELLED:
         return f"{gate.scope.value} {gate.name} is cancelled"
+    if gate.start is not None:
+        return f"a start of batch {gate.name} at {in_words(gate.since)} has not ended"
     end = f"until {in_words(gate.until)}" if gate.until else "until somebody resumes it"
     return f"{gate.scope.value} {gate.name} is held {end}"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Container, Iterable, Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from itertools import islice
@@ -11,6 +12,7 @@ from voiceflow_worker.core.ports.identity import queue_of
 from voiceflow_worker.core.ports.store import (
     GATES,
     LIMITS,
+    STARTS,
     Limits,
     Page,
     Query,
@@ -19,6 +21,7 @@ from voiceflow_worker.core.ports.store import (
     gate_from,
     gate_key,
     limits_from,
+    start_from,
 )
 from voiceflow_worker.errors import StoreVersionError
 from voiceflow_worker.model.jobs.gate import Gate, GateState
@@ -106,10 +109,11 @@ async def count_states(
 
 
 async def gates_of(store: Store, queue: str) -> list[Gate]:
-    """The gates that are not open, of a queue and of its batches."""
+    """The gates that are not open, of a queue, of starts, and of batches."""
     of_batches = map(gate_from, await gates_of_batches(store, queue))
     return [
         *(await gates_at(store, queue, [None])).values(),
+        *await starts_of(store, queue),
         *(gate for gate in of_batches if gate.state is not GateState.OPEN),
     ]
 
@@ -126,9 +130,27 @@ async def gates_at(store: Store, queue: str, batch_ids: Iterable[str | None]) ->
 
 async def gates_of_batches(store: Store, queue: str) -> list[Record]:
     """The stored gates of all batches of a queue, opened ones too, as records."""
+    return await _of_queue(store, GATES, queue)
+
+
+async def starts_of(store: Store, queue: str, *, batch_id: str | None = None) -> list[Gate]:
+    """The starts of a queue, or of one batch of it, whose last call is not stored yet."""
+    starts = map(start_from, await _of_queue(store, STARTS, queue))
+    return [gate for gate in starts if batch_id in {None, gate.name}]
+
+
+async def calls_of_start(store: Store, start: Gate, *, limit: int = _GATES_AT_ONCE) -> AsyncGenerator[Sequence[Job]]:
+    """The waiting calls of a start whose last call is not stored yet, page by page; some pages may be empty."""
+    query = Query(queue=start.queue, batch_id=start.name, states=frozenset({JobState.QUEUED}), limit=limit)
+    async with aclosing(find_pages(store, query)) as pages:
+        async for page in pages:
+            yield [job for job in page if job.worker_id == start.start]
+
+
+async def _of_queue(store: Store, namespace: str, queue: str) -> list[Record]:
     found: list[Record] = []
     page = Page(prefix=gate_key(queue, ""), limit=_GATES_AT_ONCE)
-    while records := (await store.records({GATES: page}, now=store.clock.now()))[GATES]:
+    while records := (await store.records({namespace: page}, now=store.clock.now()))[namespace]:
         found += records
         if len(records) < page.limit:
             break

@@ -40,7 +40,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from enum import Enum, StrEnum
 from typing import NamedTuple, Protocol
@@ -169,6 +169,8 @@ class EventKind(StrEnum):
     """An attempt of the job has ended without ending the job: a redial follows, or another POST has ended the job."""
     DOUBTED = "doubted"
     INCIDENT = "incident"
+    BATCH_ENDED = "batch ended"
+    """A batch has ended. Such an event is made from those of calls (`core.outcomes.batch_ends`); no store has it."""
     OTHER = "other"
     """A kind that only a newer version knows; readers of this version skip it."""
 
@@ -363,6 +365,24 @@ def gate_put(gate: Gate, *, token: str) -> Put:
     since = (gate.since - _EPOCH) // _MICROSECOND
     ends = gate.since + OPEN_STAYS if gate.state is GateState.OPEN else gate.until
     return Put(GATES, gate_key(gate.queue, batch), f"{gate.state.value} {since} {token} {gate.reason}", ends)
+
+
+STARTS = "start"
+"""Namespace of starts of campaigns whose calls are being stored, by `<queue> <batch> <start>`. While such a record
+stands, no queued job of the batch that has the start in its `worker_id` is leased. So nobody rings for a campaign that
+was cut in its middle, and other calls of the batch go on. The value has the form of a gate's."""
+
+
+def start_put(gate: Gate) -> Put:
+    """The record of a start. It has no end: it is dropped with the last call that is stored, or by a person."""
+    held = gate_put(gate, token=gate.start or "")
+    return Put(STARTS, f"{held.key} {gate.start}", held.value, None)
+
+
+def start_from(record: Record) -> Gate:
+    """The start in a record of `STARTS`, as a gate that closes only for its own calls."""
+    key, _, start = record.key.rpartition(" ")
+    return replace(gate_from(Record(key, record.value, None)), start=start)
 
 
 UNREADABLE_GATE = "its gate cannot be read, perhaps because a newer version of voiceflow-worker wrote it"
@@ -564,11 +584,11 @@ class Store(Protocol):
         """Take at most `limit` due queued jobs for a worker: by the highest priority, the earliest `due_at`, and id.
 
         They are returned as `leased`, due at `until`, with a new revision, and counters follow. Left out are jobs of a
-        closed gate, jobs whose `valid_until` has passed (the sweep ends them), and jobs that only a newer version can
-        read (they are logged). At most `max_active` calls are open at once: leased jobs, and jobs with a future
-        `active_until`. Of these, at most `max_active - reserve` have a priority of 0 or below. A store may return fewer
-        jobs than it could, but none only if none may be leased. A lease need not be durable. If the answer is lost, the
-        sweep queues the jobs at `until`.
+        closed gate, jobs of a start that stands (`STARTS`), jobs whose `valid_until` has passed (the sweep ends them),
+        and jobs that only a newer version can read (they are logged). At most `max_active` calls are open at once:
+        leased jobs, and jobs with a future `active_until`. Of these, at most `max_active - reserve` have a priority of
+        0 or below. A store may return fewer jobs than it could, but none only if none may be leased. A lease need not
+        be durable. If the answer is lost, the sweep queues the jobs at `until`.
         """
         ...
 

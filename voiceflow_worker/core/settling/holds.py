@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Container, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -14,9 +15,9 @@ import structlog
 from voiceflow_worker.core import units
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.identity import new_revision, new_worker_id
-from voiceflow_worker.core.ports.reading import gates_at
+from voiceflow_worker.core.ports.reading import calls_of_start, gates_at, starts_of
 from voiceflow_worker.core.ports.record_set import RecordSet, json_records
-from voiceflow_worker.core.ports.store import GATES, Result, Step, gate_from, gate_key
+from voiceflow_worker.core.ports.store import GATES, STARTS, Drop, Result, Step, Unit, gate_from, gate_key, start_put
 from voiceflow_worker.errors import StoreError
 from voiceflow_worker.model.jobs.gate import Gate, GateScope, GateState
 from voiceflow_worker.model.jobs.job import Job, JobState
@@ -44,6 +45,31 @@ async def order_gate(store: Store, ordered: Gate, *, over: Callable[[Gate], bool
         if answer.result is Result.DONE:
             return gate
         standing = answer.record  # somebody else's order came between
+
+
+async def end_starts(store: Store, queue: str, batch_id: str, *, among: Container[str] | None = None) -> None:
+    """Let the stored calls of starts of a batch be sent, although their last call was not stored. Raises StoreError.
+
+    With `among`, only those starts whose waiting calls all have one of these ids.
+    """
+    drops = [
+        Drop(STARTS, start_put(start).key, None)
+        for start in await starts_of(store, queue, batch_id=batch_id)
+        if among is None or await _is_among(store, start, among)
+    ]
+    if drops:
+        await store.write(Step(units=(Unit(drops=tuple(drops), wakes=queue),)), now=store.clock.now())
+
+
+async def _is_among(store: Store, start: Gate, ids: Container[str]) -> bool:
+    """Whether a start has waiting calls, and only calls with these ids. One without calls may be storing its first."""
+    has_calls = False
+    async with aclosing(calls_of_start(store, start)) as pages:
+        async for page in pages:
+            has_calls = has_calls or bool(page)
+            if any(job.id not in ids for job in page):
+                return False
+    return has_calls
 
 
 FIRST_PAUSE = timedelta(seconds=1)

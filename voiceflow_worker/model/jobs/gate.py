@@ -92,6 +92,8 @@ class Gate:
     until: datetime | None = None
     reason: str = ""
     since: datetime
+    start: str | None = None
+    """If set, the gate closes only for the calls of this start of a campaign, until the last of them is stored."""
 
     @classmethod
     def of(
@@ -124,8 +126,12 @@ class Gate:
                 return self.until is None or at < self.until
 
     def keeps_back(self, batch_id: str | None, *, at: datetime) -> bool:
-        """Whether the gate is closed at this time, and belongs to the queue or to this batch."""
-        return self.is_closed(at=at) and (self.scope is GateScope.QUEUE or self.name == batch_id)
+        """Whether the gate is closed at this time, and belongs to the queue or to all calls of this batch."""
+        return self.start is None and self.is_closed(at=at) and (self.scope is GateScope.QUEUE or self.name == batch_id)
+
+    def holds(self, batch_id: str | None, start: str | None) -> bool:
+        """Whether this gate is that of the queue, of this batch, or of this start of the batch."""
+        return self.scope is GateScope.QUEUE or (self.name == batch_id and self.start in {None, start})
 
     def is_spent(self, *, at: datetime) -> bool:
         """Whether the gate of a batch without jobs can be deleted.

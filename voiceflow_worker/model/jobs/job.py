@@ -193,9 +193,11 @@ class Job:
 
     Stores have an index on the first group of fields, the head. `body` is the 8x8 request body without `validUntil` and
     `clientRequestId`, made and validated once. `revision` is a token of the last writer. Until `active_until` the call
-    counts against `max_active`. `posts` has all POSTs; only the oldest of those that placed no call may be dropped.
-    `data` are flat JSON values of the user. They reach menu handlers, hooks and reports, and are not sent to 8x8.
-    `menu` names the first IVR menu of the call. `window` is the time in which the phone may ring, in `time_zone`.
+    counts against `max_active`. `worker_id` is the worker that holds the job, or, of a queued job, the start of a
+    campaign that stored it (`core.ports.store.STARTS`). `posts` has all POSTs; only the oldest of those that placed no
+    call may be dropped. `data` are flat JSON values of the user. They reach menu handlers, hooks and reports, and are
+    not sent to 8x8. `menu` names the first IVR menu of the call. `window` is the time in which the phone may ring, in
+    `time_zone`.
     """
 
     id: str

@@ -19,6 +19,12 @@ local function closed_until(batch)
     return opens == '' and 'inf' or opens
 end
 
+-- Whether the calls of a start are still being stored. Both texts are those of `parts_of`.
+local function is_being_stored(start, batch)
+    local key = asked.queue .. ' ' .. string.sub(batch, 2) .. ' ' .. string.sub(start, 2)
+    return start ~= '' and record_at('start', key, now) ~= nil
+end
+
 local work = WORK
 if closed_until('') then
     return packed({0})
@@ -89,7 +95,7 @@ local chosen, chosen_heads = {}, {}
 
 -- Takes due jobs out of a lane, up to the entry of the next lane. `id` and `id_due` are the first job of the lane.
 local function take_from(lane, next_entry, id, id_due)
-    local priority, batch = parts_of(lane)
+    local priority, _, batch = parts_of(lane)
     local is_ordinary = tonumber(priority) <= 0
     local size = math.min(limit - #chosen, next_entry and CHUNK or limit, is_ordinary and ordinary or limit)
     if size <= 0 then
@@ -139,7 +145,7 @@ if only == '' then
         end
         local bar = string.find(first, NUL, 1, true)
         local due, id, lane = string.sub(first, 8, 27), string.sub(first, 28, bar - 1), string.sub(first, bar + 1)
-        local priority, batch = parts_of(lane)
+        local priority, start, batch = parts_of(lane)
         if ordinary <= 0 and tonumber(priority) <= 0 then
             break
         end
@@ -150,13 +156,18 @@ if only == '' then
             zrem(base .. ':ready', first)
             zadd(base .. ':shelves', closed[batch], batch)
             work = work - 1
+        elseif is_being_stored(start, batch) then
+            zrem(base .. ':ready', first)
+            redis.call('ZADD', base .. ':shelves', 'NX', 'inf', batch) -- never later than the gate of the batch opens
+            work = work - 1
         else
             take_from(lane, second, id, due)
         end
     end
 elseif not closed_until(only) then
     for _, lane in ipairs(redis.call('ZREVRANGE', batch_base(only) .. ':lanes', 0, -1)) do
-        local goes_on = true
+        local _, start = parts_of(lane)
+        local goes_on = not is_being_stored(start, only)
         while goes_on and #chosen < limit and work > 0 do
             goes_on = take_from(lane, nil, first_of(lane))
         end

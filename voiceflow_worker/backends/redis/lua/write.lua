@@ -230,7 +230,7 @@ end
 local function move(unit)
     local id, job, head = unit.id, unit.job, head_of(unit.id)
     leave(id, head)
-    head.state, head.due, head.active = job.state, job.due, job.active
+    head.state, head.due, head.active, head.worker = job.state, job.due, job.active, job.worker
     enter(id, head)
     redis.call('HSET', job_key(id), 'rev', unit.new, 'state', job.state, 'due', job.due, 'worker', job.worker,
         'active', job.active, 'record', job.record, 'outcome', job.outcome)
@@ -271,9 +271,10 @@ local function change(unit)
     end
 end
 
--- The next lease looks again at a batch whose gate has changed.
+-- The next lease looks again at a batch whose gate has changed, or one of whose starts has ended.
 local function look_again(namespace, key)
-    local queue, batch = string.match(namespace == 'gate' and key or '', '^(%S+) (.*)$')
+    local gate = namespace == 'gate' and key or namespace == 'start' and string.match(key, '^(.*) ') or ''
+    local queue, batch = string.match(gate, '^(%S+) (.*)$')
     if queue then
         redis.call('ZADD', base_of(queue) .. ':shelves', 'XX', 0, '=' .. batch)
     end

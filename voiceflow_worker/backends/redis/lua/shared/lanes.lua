@@ -1,6 +1,6 @@
 -- The indexes and counters that change with jobs. Every script that uses them calls `settle_queue` at its end.
 --
--- A lane has the queued jobs of one priority and one batch, by due time; `batch:…:lanes` lists the lanes of a batch. A lane
+-- A lane has the queued jobs of one priority and one batch (and of one start of it, if they have one), by due time; `batch:…:lanes` lists the lanes of a batch. A lane
 -- whose first job is not due is in `later`, by the time of that job. The others are in `ready`, in the order in which their
 -- first jobs are leased. So no lease reads a lane that is not due. `shelves` has closed batches by the time at which they
 -- open: a lease takes their lanes out of `ready` when it meets them. `lapsed` has the queued jobs whose validity has ended:
@@ -16,8 +16,9 @@ local function zrem(key, member)
     redis.call('ZREM', key, member)
 end
 
+-- The priority, ':' .. start or '', and '=' .. batch or ''.
 local function parts_of(lane)
-    return string.match(lane, '^(%-?%d+)(.*)$')
+    return string.match(lane, '^(%-?%d+)([^=]*)(.*)$')
 end
 
 local function first_of(lane)
@@ -30,7 +31,7 @@ local function entry_of(lane, id, due)
 end
 
 local function close_lane(lane)
-    local _, batch = parts_of(lane)
+    local _, _, batch = parts_of(lane)
     zrem(base .. ':later', lane)
     if batch ~= '' then
         zrem(batch_base(batch) .. ':lanes', lane)
@@ -59,7 +60,7 @@ local function settle(lane, now, was, was_due)
     else
         zadd(base .. ':later', due, lane)
     end
-    local priority, batch = parts_of(lane)
+    local priority, _, batch = parts_of(lane)
     if batch ~= '' then
         zadd(batch_base(batch) .. ':lanes', priority, lane)
     end
@@ -67,7 +68,7 @@ end
 
 -- The key of the lane of a job, whose first job is remembered before the script changes the lane.
 local function lane_of(head)
-    local lane = head.prio .. head.batch
+    local lane = head.prio .. (head.worker ~= '' and head.batch ~= '' and ':' .. string.sub(head.worker, 2) or '') .. head.batch
     if not touched[lane] then
         touched[lane] = {first_of(lane)}
     end

@@ -16,13 +16,13 @@ end
 -- The head of a job: the fields that scripts read. No script decodes the record or the body.
 local function head_of(id)
     local head = redis.call('HMGET', job_key(id), 'state', 'due', 'prio', 'batch', 'dest', 'key', 'valid', 'active',
-        'outcome')
+        'outcome', 'worker')
     if not head[1] then
         return nil
     end
     return {
         state = head[1], due = head[2], prio = head[3], batch = head[4], dest = head[5], key = head[6],
-        valid = head[7], active = head[8], outcome = head[9],
+        valid = head[7], active = head[8], outcome = head[9], worker = head[10],
     }
 end
 

@@ -1,0 +1,137 @@
+"""The start of a campaign, all or nothing: nobody rings before its last call is stored, wherever it was cut."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from tests.campaigns.conftest import EACH_STORE
+from tests.campaigns.reading import file_of
+from tests.support.faulty_store import FaultyStore, StoreCall
+from voiceflow_worker import CallQueue
+from voiceflow_worker.campaigns import enqueue as enqueueing
+from voiceflow_worker.campaigns.campaign import Campaign
+from voiceflow_worker.core.overview.batches import DrainCheck, read_batch, read_batches
+from voiceflow_worker.core.ports import Store
+from voiceflow_worker.errors import StoreUnavailableError
+from voiceflow_worker.model.jobs.job import JobState
+from voiceflow_worker.model.jobs.policy import CallPolicy
+
+pytestmark = pytest.mark.anyio
+
+PEOPLE = [f"+6587654{place:03}" for place in range(5)]
+
+
+@pytest.fixture(autouse=True)
+def small_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(enqueueing, "CHUNK", 2)
+
+
+def campaign(folder: Path, people: list[str] = PEOPLE, *, rows: bool = False, **more: str) -> Campaign:
+    fields = {"say": "Hello", "source": "+6531234567", "voice_profile": "en-US-JennyNeural", "batch": "people", **more}
+    if rows:
+        return Campaign.of({**fields, "rows": [{"destination": each} for each in people]})
+    return Campaign.of({**fields, "file": str(file_of(folder, "destination\n" + "\n".join(people) + "\n"))})
+
+
+async def ringing(store: Store) -> list[str]:
+    """The people whose phones would ring now."""
+    now = store.clock.now()
+    leased = await store.lease("default", worker_id="w", limit=99, until=now + timedelta(hours=1), now=now)
+    return sorted(job.destination for job in leased)
+
+
+class Dies:
+    """A process that dies before its n-th step that writes."""
+
+    def __init__(self, step: int) -> None:
+        self.left = step
+
+    def over(self, store: Store) -> FaultyStore:
+        return FaultyStore(store, before=self._count)
+
+    @property
+    def is_dead(self) -> bool:
+        return self.left <= 0
+
+    async def _count(self, call: StoreCall) -> None:
+        self.left -= call.name == "write"
+        if self.is_dead:
+            raise StoreUnavailableError("killed")
+
+
+@pytest.mark.parametrize(
+    ("store", "rows"), [("memory", False), ("sqlite", False), ("redis", False), ("memory", True)], indirect=["store"]
+)
+async def test_a_start_that_dies_at_any_step_rings_nobody_and_the_same_start_completes_it(
+    store: Store, tmp_path: Path, rows: bool
+) -> None:
+    stored = set[int]()
+    for step in range(1, 20):
+        batch, people = f"b{step}", [f"+65876{step:02}{place:03}" for place in range(3)]
+        one, dies = campaign(tmp_path, people, batch=batch, rows=rows), Dies(step)
+        try:
+            await one.start(CallQueue(dies.over(store)))
+        except StoreUnavailableError:
+            calls = await CallQueue(store).find(batch_id=batch)
+            stored.add(len(calls))
+            assert await ringing(store) == [], "some ring, and others are not stored"
+            if calls:
+                hold = (await read_batch(store, "default", batch)).hold
+                assert hold is not None
+                assert "start the same campaign again" in hold.reason
+            report = await one.start(CallQueue(store))
+            assert (report.enqueued, report.duplicates, report.again) == (3 - len(calls), len(calls), 0)
+        assert await ringing(store) == people
+        if not dies.is_dead:
+            break
+    assert stored == {0, 2, 3}, "it died before, between and after the steps that store calls"
+
+
+@EACH_STORE
+async def test_of_a_batch_under_way_only_the_new_calls_wait(store: Store, tmp_path: Path) -> None:
+    queue = CallQueue(store)
+    await campaign(tmp_path, PEOPLE[:2]).start(queue)
+    with pytest.raises(StoreUnavailableError):
+        await campaign(tmp_path, PEOPLE[2:], priority="5").start(CallQueue(Dies(4).over(store)))
+    assert len(await queue.find()) == 4
+    drain = DrainCheck(store, queue="default", batch_id=None, policy=CallPolicy())
+    assert not await drain.is_done()
+    (progress,) = await read_batches(store, "default")
+    assert progress.hold is not None
+    assert (await queue.status()).waiting.hold == 2
+    assert await ringing(store) == PEOPLE[:2]
+    for job in await queue.find(states=[JobState.QUEUED]):
+        await queue.cancel(job.id)
+    await campaign(tmp_path, PEOPLE[2:], priority="5").start(queue)
+    assert await ringing(store) == PEOPLE[4:], "and the two that a person cancelled stay so"
+
+
+@EACH_STORE
+async def test_a_start_with_other_people_leaves_a_cut_one_held_until_a_person_decides(
+    store: Store, tmp_path: Path
+) -> None:
+    queue = CallQueue(store)
+    with pytest.raises(StoreUnavailableError):
+        await campaign(tmp_path).start(CallQueue(Dies(5).over(store)))
+    report = await campaign(tmp_path, [*PEOPLE[1:], "+6587654999"]).start(queue)
+    (told,) = [found.message for found in report.findings]
+    assert told.startswith("an earlier start of batch people was cut after 4 calls")
+    assert "lack 1 of them" in told
+    assert await ringing(store) == [PEOPLE[4], "+6587654999"]
+    await queue.resume(batch_id="people")
+    assert await ringing(store) == PEOPLE[:4]
+    assert (await read_batch(store, "default", "people")).hold is None
+
+
+@EACH_STORE
+async def test_a_cut_start_is_cancelled_with_its_batch(store: Store, tmp_path: Path) -> None:
+    queue = CallQueue(store)
+    with pytest.raises(StoreUnavailableError):
+        await campaign(tmp_path).start(CallQueue(Dies(5).over(store)))
+    assert await queue.cancel_batch("people") == len(await queue.find(batch_id="people"))
+    assert await ringing(store) == []
+    (hold,) = (await queue.status()).holds
+    assert hold.start is None
