@@ -111,6 +111,23 @@ async def test_dates_are_recognised_with_the_orders_that_they_can_be_read_in(
 
 
 @pytest.mark.parametrize(
+    ("values", "taken_for", "insert"),
+    [
+        (("2030-01-31", "2030-02-01 09:30"), "a date", "{{day|date}}"),
+        (("2030-01-31", "soon"), "a text or a number", "{{day}}"),
+        (("6512-34-5678",), "a telephone number, which is not called", "{{day}}"),
+    ],
+)
+async def test_dates_that_need_no_order_are_dates_too(
+    memory: Store, tmp_path: Path, values: tuple[str, ...], taken_for: str, insert: str
+) -> None:
+    path = tmp_path / "people.csv"
+    path.write_text("destination;day\n" + "".join(f"+6587654321;{value}\n" for value in values), encoding="utf-8")
+    day = (await look(memory, path, None)).columns[1]
+    assert (day.taken_for, day.insert) == (taken_for, insert)
+
+
+@pytest.mark.parametrize(
     ("content", "numbers", "person"),
     [
         ("destination,First Name\n+6587654321,Ana\n", "destination", "First Name"),

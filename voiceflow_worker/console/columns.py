@@ -33,6 +33,7 @@ SHOWN = 3
 _LONGEST = 60
 _PHONE = re.compile(r"[+0-9(][0-9 ()./-]*")
 _DATE = re.compile(r"(\d{1,4})[./-](\d{1,2})[./-](\d{1,4})\b")
+_ISO_DATE = re.compile(r"\d{4}-(0?[1-9]|1[0-2])-(0?[1-9]|[12]\d|3[01])\b")
 _PLACES = {DateOrder.DMY: (2, 1, 0), DateOrder.MDY: (2, 0, 1), DateOrder.YMD: (0, 1, 2)}
 """For each order, the places of year, month and day."""
 
@@ -74,13 +75,14 @@ async def look(_: Store, path: Path, sheet: str | None) -> FoundColumns:
     called = name_column(values)
     dates = {name: found for name, given in values.items() if (found := _orders(given)) is not None}
     orders = [order for order in DateOrder if all(order in each for each in dates.values())] if dates else None
+    spoken = {*dates, *(name for name, given in values.items() if _are_iso_dates(given))}
     columns = tuple(
         FoundColumn(
             name=name,
             variable=row_name(name),
             first=tuple(value[:_LONGEST] for value in islice(filter(None, given), SHOWN)),
-            taken_for=_taken_for(name, given, numbers=numbers, called=called, is_date=name in dates),
-            insert=f"{{{{{row_name(name)}{'|date' if name in dates else ''}}}}}",
+            taken_for=_taken_for(name, given, numbers=numbers, called=called, is_date=name in spoken),
+            insert=f"{{{{{row_name(name)}{'|date' if name in spoken else ''}}}}}",
         )
         for name, given in values.items()
     )
@@ -106,6 +108,11 @@ def _values(source: RowSource, rows: Iterable[RawRow], place: int, name: str) ->
     if source.kind.is_table:
         return [row.cells[place].strip() for row in rows if place < len(row.cells)]
     return [str(value).strip() for row in rows if (value := row.data.get(name)) is not None]
+
+
+def _are_iso_dates(values: Sequence[str]) -> bool:
+    given = list(filter(None, values))
+    return bool(given) and all(map(_ISO_DATE.match, given))
 
 
 def _orders(values: Sequence[str]) -> set[DateOrder] | None:
