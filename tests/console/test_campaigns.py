@@ -179,6 +179,22 @@ async def test_a_start_that_was_cut_short_may_have_stored_calls(
         assert "may or may not have been carried out. Check before you repeat it." in await one.send("start")
 
 
+async def test_a_start_that_would_call_people_again_says_what_to_tick(memory: Store) -> None:
+    async with clerk(memory) as one:
+        await one.send("look", people())
+        await one.send("preview", say="Hello", country="SG", source="+6531234567", voice_profile="v", batch="first")
+        await one.send("start", skip_bad="yes")
+        first = len(await CallQueue(memory).find())
+    async with clerk(memory) as one:
+        await one.send("look", people())
+        await one.send("preview", say="Hello", country="SG", source="+6531234567", voice_profile="v", batch="second")
+        told = await one.send("start", skip_bad="yes")
+        assert f"{first} calls would go to people who were called before. Tick “Call people again" in told, told
+        assert len(await CallQueue(memory).find()) == first
+        await one.send("start", skip_bad="yes", again="yes")
+    assert len(await CallQueue(memory).find()) == 2 * first
+
+
 async def test_the_enter_key_starts_nothing(memory: Store) -> None:
     async with clerk(memory) as one:
         await one.send("look", people())

@@ -321,7 +321,7 @@ class CampaignPage:
                 _log.info("somebody began a campaign", name=session.name, batch=done.batch_id, enqueued=done.enqueued)
                 where = PageForm([("batch", done.batch_id), ("queue", name)])
                 return ActionDone(f"{count_of(done.enqueued, 'call')} enqueued", page_of(where))
-            said, report = "nothing was enqueued: the findings say why", done
+            said, report = f"nothing was enqueued: {_why_refused(done)}", done
         else:
             report = await self._desk.run(_previewed, campaign, name, policy)
         if do == "try":
@@ -411,6 +411,15 @@ def _seen(values: Mapping[str, str], kept: _Upload) -> str:
 
 def _digest(value: str) -> str:
     return sha256(value.encode("utf-8", "replace")).hexdigest()[:12]
+
+
+def _why_refused(done: EnqueueReport) -> str:
+    if not done.again:
+        return "the findings say why"
+    return (
+        f"{count_of(done.again, 'call')} would go to people who were called before. Tick “Call people again who were "
+        "called before”, or take their rows out of the file"
+    )
 
 
 def _changed(before: str, now: str) -> str:
