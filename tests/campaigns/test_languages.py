@@ -13,6 +13,7 @@ from tests.campaigns.reading import NOW, OPTIONS, file_of, read, told
 from voiceflow_worker import InvalidInputError, Menu
 from voiceflow_worker.campaigns.calls.options import CampaignOptions
 from voiceflow_worker.campaigns.calls.request import ReadRow
+from voiceflow_worker.campaigns.campaign_rows import open_campaign
 from voiceflow_worker.ivr.caller import Caller, Position
 from voiceflow_worker.ivr.menu import End
 from voiceflow_worker.ivr.menus import Menus
@@ -89,7 +90,8 @@ def test_a_language_that_the_menu_lacks_makes_the_row_bad(tmp_path: Path, menu: 
 @pytest.mark.parametrize("language", [5, 1.5])
 def test_a_number_is_no_language_that_the_menu_has(language: float) -> None:
     row = {"destination": "+6587654321", "name": "Ana", "language": language}
-    ((_, column, _, message),) = told(read([row], replace(options(asking()), batch_id="b")))
+    rows = open_campaign([row], replace(options(asking()), batch_id="b"), now=NOW)
+    ((_, column, _, message),) = told(rows)
     assert column == "language"
     assert "there is no text for the language" in message
 
