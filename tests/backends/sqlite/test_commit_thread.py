@@ -13,10 +13,10 @@ from types import SimpleNamespace
 import apsw
 import pytest
 
+from voiceflow_worker.backends import waiting as disk_speed
 from voiceflow_worker.backends.contract import QUEUE, sample_job
 from voiceflow_worker.backends.contract.samples import add_jobs
 from voiceflow_worker.backends.sqlite import SqliteStore, group_commit, open_sqlite
-from voiceflow_worker.backends.sqlite import connection as disk_speed
 from voiceflow_worker.backends.sqlite.connection import Connection
 from voiceflow_worker.core.ports import Query
 from voiceflow_worker.core.ports.reading import find_jobs
