@@ -94,7 +94,9 @@ def test_a_campaign_is_run_without_a_shell(on: Stage, reader: Reader, width: int
         reader.press("Resolve")
         reader.sees("1 call resolved as placed")
     cookies = {each["name"]: each["value"] for each in reader.driver.get_cookies()}
-    file = httpx.get(f"{on.receiver}/ui/export/xlsx?batch=people", cookies=cookies, trust_env=False).raise_for_status()
+    file = httpx.get(
+        f"{on.receiver}/ui/export/xlsx?batch=people", cookies=cookies, timeout=60, trust_env=False
+    ).raise_for_status()
     sheet = load_workbook(BytesIO(file.content))["Calls"]
     header, *rows = sheet.iter_rows(values_only=True)
     told = {row[header.index("destination")]: row[header.index("answer")] for row in rows}
