@@ -216,7 +216,7 @@ class MenuTexts:
             voice = manner.voice_profile
             # A voice that depends on the caller is not known here; English stands in for its language.
             spoken_by = voice if isinstance(voice, str) else None
-            if isinstance(voice, Mapping):
+            if not callable(voice) and isinstance(voice, Mapping):
                 with suppress(InvalidInputError):  # found by the check of the menu
                     spoken_by = in_language(voice, manner.language)
             if place != f"{menu.name} prompt" and place.rpartition(" ")[2] not in _NOT_LATER:
@@ -405,7 +405,8 @@ class _Walk:
 
     def languages(self) -> list[str]:
         """The languages of texts, and those that menus have."""
-        texts = (text for path in self.paths for _, text in self.named(path) if isinstance(text, Mapping))
+        spoken = (text for path in self.paths for _, text in self.named(path) if not callable(text))
+        texts = (text for text in spoken if isinstance(text, Mapping))
         return sorted({*(name for text in texts for name in text), *filter(None, (m.language for m in self._roots))})
 
     @property

@@ -235,7 +235,8 @@ def opening_template(menu: Menu) -> FlowTemplate:
     Raises InvalidInputError if a text of the menu is a function.
     """
     template = _opening(menu, menu.language)
-    texts = [text for name in _OPENING_TEXTS if isinstance(text := getattr(menu, name), Mapping)]
+    spoken: list[Text | None] = [getattr(menu, name) for name in _OPENING_TEXTS]
+    texts = [text for text in spoken if not callable(text) and isinstance(text, Mapping)]
     names = frozenset(language for text in texts for language in text)
     template.languages = {name: _opening(menu, name) for name in names if all(_is_there(text, name) for text in texts)}
     return template
