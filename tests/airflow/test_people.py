@@ -85,7 +85,7 @@ def test_a_campaign_stores_the_same_calls_as_wherever_else_it_is_started(
         ]
 
     elsewhere = anyio.run(lambda: stored(f"sqlite:///{tmp_path / 'by-python.db'}", starts=True))
-    assert len(elsewhere) == 2
+    assert len(elsewhere) > 1
     for url in (here, kept):
         assert anyio.run(stored, url) == elsewhere
 
