@@ -10,6 +10,7 @@ import pytest
 from tests.campaigns.conftest import StillClock
 from tests.campaigns.reading import file_of
 from voiceflow_worker import CallQueue
+from voiceflow_worker.campaigns.called_before import TRIAL
 from voiceflow_worker.campaigns.calls.options import CampaignOptions
 from voiceflow_worker.campaigns.calls.template import FlowTemplate
 from voiceflow_worker.campaigns.enqueue import CHUNK, EnqueueReport, enqueue_file
@@ -59,6 +60,16 @@ async def test_a_corrected_text_is_refused_with_its_count_before_anything_is_sto
     assert Remedy.CALL_AGAIN in found.message
     report = await enqueue(queue, path, CORRECTED, skip_bad=skip_bad, again=True)
     assert (report.refused, report.again, report.enqueued, await count(queue)) == (False, 0, 3, 5)
+
+
+@pytest.mark.parametrize(("key", "again"), [(f"{TRIAL}1", 0), ("order-1", 1)])
+async def test_a_trial_at_ones_own_telephone_is_no_call_before(
+    queue: CallQueue, tmp_path: Path, key: str, again: int
+) -> None:
+    trial = file_of(tmp_path, f"destination,unique_key\n{ANA},{key}\n", "people-trial.csv")
+    assert (await enqueue(queue, trial, saying("Hello."))).enqueued == 1
+    report = await enqueue(queue, file_of(tmp_path, ROWS), saying("Hello."))
+    assert (report.again, report.enqueued) == (again, 0 if again else 2)
 
 
 async def test_a_dry_run_warns(queue: CallQueue, tmp_path: Path) -> None:

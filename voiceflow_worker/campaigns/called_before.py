@@ -57,6 +57,8 @@ PATIENCE = timedelta(seconds=30)
 """How long an enqueue waits for its turn. Less than a minute, because a person may sit before it."""
 _LOOK_AGAIN = 0.1  # seconds
 _GIVING_BACK = 2.0  # seconds
+TRIAL = "voiceflow-trial-"
+"""The beginning of the unique key of a trial: a call to one's own telephone before a campaign is started."""
 _NOT_CALLED = frozenset({JobState.CANCELLED, JobState.EXPIRED, JobState.FAILED})
 
 
@@ -107,8 +109,8 @@ class CallsBefore:
 
     Rows with a unique key from the user are not compared: the store recognises their calls by the key. An earlier call
     with the unique key of a row does not count, because it is the call of this row, from an interrupted enqueue, nor do
-    calls whose data have `own`. Calls that ended without a ring do not count either. Rows with suppressed numbers are
-    left out: they are not called.
+    calls whose data have `own`. Calls that ended without a ring do not count either, nor do trials. Rows with
+    suppressed numbers are left out: they are not called.
     """
 
     def __init__(
@@ -225,7 +227,9 @@ async def said_before(queue: CallQueue, *, destination: str, digest: str, counts
 
 
 def _may_call(job: Job) -> bool:
-    """Whether a call may ring or have rung."""
+    """Whether a call may ring or have rung for a campaign, and not for a trial."""
+    if job.unique_key is not None and job.unique_key.startswith(TRIAL):
+        return False
     return job.state not in _NOT_CALLED or any(post.may_have_rung for post in job.posts)
 
 

@@ -23,6 +23,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope
 
 from voiceflow_worker.acts import Operator
+from voiceflow_worker.campaigns.called_before import TRIAL
 from voiceflow_worker.campaigns.calls.options import CampaignOptions
 from voiceflow_worker.campaigns.calls.request import texts_of
 from voiceflow_worker.campaigns.campaign import Campaign, loaded_options, saved_options
@@ -360,7 +361,7 @@ class CampaignPage:
         body.pop("validUntil", None)
         request = CallRequest(
             flow=CallFlow.parse(body),
-            unique_key=f"trial-{token_urlsafe(9)}",
+            unique_key=f"{TRIAL}{token_urlsafe(9)}",
             batch_id=f"{(call.batch_id or path.stem)[:40]}-trial",
             valid_until=now + _TRIAL_LASTS,
             data=call.data,
