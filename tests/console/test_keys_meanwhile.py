@@ -133,7 +133,7 @@ def test_keys_are_answered_while_files_are_read_and_written(tmp_path: Path) -> N
         found = httpx.get(f"{on.sandbox}/_sandbox/deliveries", trust_env=False, timeout=60).json()
     if clerk.failed is not None:
         raise clerk.failed
-    answers = [each for each in found if each["event_type"] == "CALL_ACTION" and began <= each["at"] <= ended]
+    answers = [each for each in found if each["event_type"] == "CALL_ACTION" and began <= each["at_seconds"] <= ended]
     seconds = sorted(each["seconds"] for each in answers)
     late = sum(each > SOON for each in seconds)
     told = (
