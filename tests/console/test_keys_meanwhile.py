@@ -123,7 +123,7 @@ def test_keys_are_answered_while_files_are_read_and_written(tmp_path: Path) -> N
         rows = "".join(f"+65{88000000 + place},Bob,at ten,at six\n" for place in range(20 * OPEN))
         file.write_text(f"destination,name,time,other_time\n{rows}", encoding="utf-8")
         on.run("enqueue", str(file), "--ivr", "examples.appointment:appointment", "--source", "+6531234567")
-        with on.worker("--rate", "100", "--max-active", str(OPEN)):
+        with on.worker("--rate", str(OPEN / EVERY), "--max-active", str(OPEN)):
             wait_until(lambda: len(on.rang()) >= OPEN, lambda: f"open calls, not {len(on.rang())}", within=120)
             began = time.time()
             clerk = Clerk(on, people)
