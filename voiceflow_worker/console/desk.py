@@ -28,7 +28,7 @@ T = TypeVar("T")
 
 MOST_AT_ONCE = 2
 """The most processes of a desk. What comes later waits."""
-_NICE = 5
+_NICE = 10
 
 
 class Desk:
