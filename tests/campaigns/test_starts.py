@@ -11,11 +11,12 @@ from tests.campaigns.conftest import EACH_STORE
 from tests.campaigns.reading import file_of
 from tests.support.faulty_store import FaultyStore, StoreCall
 from voiceflow_worker import CallQueue
+from voiceflow_worker.campaigns import called_before
 from voiceflow_worker.campaigns import enqueue as enqueueing
 from voiceflow_worker.campaigns.campaign import Campaign
 from voiceflow_worker.core.overview.batches import DrainCheck, read_batch, read_batches
 from voiceflow_worker.core.ports import Store
-from voiceflow_worker.errors import StoreUnavailableError
+from voiceflow_worker.errors import IntakeError, StoreUnavailableError
 from voiceflow_worker.model.jobs.job import JobState
 from voiceflow_worker.model.jobs.policy import CallPolicy
 
@@ -135,3 +136,25 @@ async def test_a_cut_start_is_cancelled_with_its_batch(store: Store, tmp_path: P
     assert await ringing(store) == []
     (hold,) = (await queue.status()).holds
     assert hold.start is None
+
+
+@EACH_STORE
+@pytest.mark.parametrize("stored", [2, 4])
+async def test_a_start_that_goes_on_is_not_ended_by_one_that_has_no_new_calls(
+    store: Store, tmp_path: Path, stored: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A part of its file is started beside it, and knows all of its calls."""
+    monkeypatch.setattr(called_before, "PATIENCE", timedelta(0))
+    queue, others = CallQueue(store), list[bool]()
+
+    async def another(call: StoreCall) -> None:
+        if call.name == "write" and len(await queue.find()) == stored and not others:
+            others.append(True)
+            with pytest.raises(IntakeError):
+                await campaign(tmp_path / "part", PEOPLE[:stored]).start(queue)
+            assert await ringing(store) == []
+
+    (tmp_path / "part").mkdir()
+    await campaign(tmp_path).start(CallQueue(FaultyStore(store, before=another)))
+    assert others
+    assert await ringing(store) == PEOPLE

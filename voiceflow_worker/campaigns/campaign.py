@@ -158,9 +158,8 @@ class Campaign:
         """Enqueue all rows, or none if one is bad: see `enqueue_file`. To start the same campaign again adds nothing.
 
         Nobody rings before the last row is stored. `by` is the person who starts it, and `on` the interface: both are
-        kept. `warn` gets what concerns all rows of a file before
-        the first call is stored. Raises CampaignFileError, InvalidInputError,
-        StoreError.
+        kept. `warn` gets what concerns all rows of a file before the first call is stored. Raises CampaignFileError,
+        InvalidInputError, StoreError.
         """
         return await self._run(queue, by=by, on=on, progress=progress, warn=warn)
 

@@ -26,7 +26,7 @@ from voiceflow_worker.campaigns.preview import Preview, PreviewMaker, PreviewOpt
 from voiceflow_worker.campaigns.sources.formats import kind_of, open_source
 from voiceflow_worker.core.admission import AdmissionResult, CheckedCall
 from voiceflow_worker.core.overview.ordered import Interface, Ordered, remember
-from voiceflow_worker.core.ports.reading import owners_of
+from voiceflow_worker.core.ports.reading import owners_of, starts_of
 from voiceflow_worker.core.queue import CallQueue
 from voiceflow_worker.core.settling.holds import BatchStops
 from voiceflow_worker.errors import CampaignFileError, InvalidInputError
@@ -536,6 +536,9 @@ class _Enqueueing:
             if self.warn is not None and closing:
                 self.warn(closing)
             refused = tally.rejected > 0 and not self.skip_bad
+            if queue is not None and not (dry_run or refused or needs_turn):
+                # Whoever ends another start must know that nobody goes on with it.
+                needs_turn = any(start.name in self._batches for start in await starts_of(queue.store, queue.name))
             async with turn.held(needed=needs_turn and not (dry_run or refused)):
                 if before is not None:
                     tally.called_before(await before.find(map(_unpacked, held)))

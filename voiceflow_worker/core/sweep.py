@@ -14,7 +14,7 @@ from voiceflow_worker.core.ports.reading import count_states, find_jobs, gates_o
 from voiceflow_worker.core.ports.store import GATES, Drop, Result, Step, Unit, gate_from
 from voiceflow_worker.core.rollback import remember_pruned
 from voiceflow_worker.core.settling.changes import Changes
-from voiceflow_worker.core.settling.holds import BatchStops, end_starts
+from voiceflow_worker.core.settling.holds import BatchStops, drop_starts
 from voiceflow_worker.core.settling.settle import Settler
 from voiceflow_worker.model.jobs import lifecycle
 from voiceflow_worker.model.jobs.gate import GateState
@@ -135,7 +135,7 @@ class Sweeper:
         for start in await starts_of(self._store, self._queue):
             states = await count_states(self._store, self._queue, batch_id=start.name)
             if start.since < before and not states[JobState.QUEUED]:
-                await end_starts(self._store, self._queue, start.name)
+                await drop_starts(self._store, self._queue, [start])
         for record in await gates_of_batches(self._store, self._queue):
             gate = gate_from(record)
             if not gate.is_spent(at=before):

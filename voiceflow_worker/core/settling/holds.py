@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Collection, Container, Sequence
+from collections.abc import Callable, Collection, Container, Iterable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -52,13 +52,22 @@ async def end_starts(store: Store, queue: str, batch_id: str, *, among: Containe
 
     With `among`, only those starts whose waiting calls all have one of these ids.
     """
-    drops = [
-        Drop(STARTS, start_put(start).key, None)
-        for start in await starts_of(store, queue, batch_id=batch_id)
-        if among is None or await _is_among(store, start, among)
-    ]
+    await drop_starts(
+        store,
+        queue,
+        [
+            start
+            for start in await starts_of(store, queue, batch_id=batch_id)
+            if among is None or await _is_among(store, start, among)
+        ],
+    )
+
+
+async def drop_starts(store: Store, queue: str, starts: Iterable[Gate]) -> None:
+    """Delete the records of these starts. Raises StoreError."""
+    drops = tuple(Drop(STARTS, start_put(start).key, None) for start in starts)
     if drops:
-        await store.write(Step(units=(Unit(drops=tuple(drops), wakes=queue),)), now=store.clock.now())
+        await store.write(Step(units=(Unit(drops=drops, wakes=queue),)), now=store.clock.now())
 
 
 async def _is_among(store: Store, start: Gate, ids: Container[str]) -> bool:
