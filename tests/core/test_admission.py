@@ -163,6 +163,13 @@ SENTENCE = r"has half a surrogate pair \(U\+D800\) at character 2, which no stor
 
 
 @pytest.mark.parametrize("field", ["unique_key", "batch_id", "time_zone", "menu"])
+async def test_a_call_with_a_nul_is_refused(queue: CallQueue, field: str) -> None:
+    given: dict[str, Any] = {field: "a\0b"}
+    with pytest.raises(CallFlowError, match=rf"{field} has a NUL character \(U\+0000\) at character 2, which no store"):
+        await queue.enqueue(flow(), **given)
+
+
+@pytest.mark.parametrize("field", ["unique_key", "batch_id", "time_zone", "menu"])
 async def test_a_call_with_it_is_refused_and_the_sentence_names_the_field_and_the_call(
     queue: CallQueue, field: str
 ) -> None:

@@ -56,6 +56,7 @@ def test_created_with_a_session_id_is_placed() -> None:
     for code in [1, "1", 0, 200, None, ..., "ok"]:
         verdict = judge(200, created(statusCode=code))
         assert (verdict.kind, verdict.session_id) == (K.CREATED, "s-1")
+    assert judge(200, created(sessionId="s\0")).session_id == "s\ufffd", "as the summary's is read: no store keeps NUL"
 
 
 def test_created_without_a_session_id_is_in_doubt() -> None:

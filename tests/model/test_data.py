@@ -24,6 +24,7 @@ def test_what_no_store_keeps_is_named() -> None:
         ({"text": "x" * LONGEST}, "bytes as JSON"),
         ({"huge": 2**70}, "cannot be written as JSON"),
         ({"half": "\ud800"}, "has half a surrogate pair"),
+        ({"nul": "a\0"}, "data\\['nul'\\] has a NUL character"),
     ]:
         with pytest.raises(InvalidInputError, match=told):
             checked_data(data)

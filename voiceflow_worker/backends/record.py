@@ -30,7 +30,7 @@ from voiceflow_worker.model.reports.outcome import (
 )
 from voiceflow_worker.model.reports.status import SessionStatus
 from voiceflow_worker.model.reports.verdict import VerdictKind
-from voiceflow_worker.model.text.printable import half_pair_problem
+from voiceflow_worker.model.text.printable import storing_problem
 from voiceflow_worker.model.window import CallWindow
 
 
@@ -158,7 +158,7 @@ def newer(what: str, error: Exception) -> StoreVersionError:
 
 def unstorable(error: UnicodeEncodeError) -> InvalidInputError:
     """The error for a text that cannot be stored, such as half of a surrogate pair."""
-    return InvalidInputError(f"the text {error.object[:60]!r} {half_pair_problem(error.object)}")
+    return InvalidInputError(f"the text {error.object[:60]!r} {storing_problem(error.object)}")
 
 
 def readable(rows: Iterable[Row], read: Callable[[Row], Job]) -> Iterator[Job]:

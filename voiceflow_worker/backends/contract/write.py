@@ -53,6 +53,7 @@ from voiceflow_worker.core.ports.store import (
     gate_from,
     tally_change,
 )
+from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.model.jobs.gate import Gate, GateState
 from voiceflow_worker.model.jobs.job import Job, JobState, Post
 
@@ -155,6 +156,19 @@ class WriteContract(Ground):
         job = sample_job(unique_key=text, batch_id=text, reason=text, time_zone="Asia/Ho_Chi_Minh")
         await stored(store, job)
         assert list(await store.jobs(Query(queue=QUEUE, unique_keys=(text,), batch_id=text), now=NOW)) == [job]
+
+    @pytest.mark.parametrize("text", ["a\0", "\ud83d"], ids=["NUL", "half a pair"])
+    async def test_a_text_that_no_store_keeps_is_refused_before_anything_is_written(
+        self, store: Store, text: str
+    ) -> None:
+        for unit in (
+            new(sample_job(2, unique_key=text)), new(sample_job(2, batch_id=text)), Unit(puts=(put(text),)),
+            Unit(puts=(put("a", text),)),
+        ):  # fmt: skip
+            with pytest.raises(InvalidInputError, match="which no store can keep"):
+                await write(store, new(sample_job(1)), unit)
+        assert await held(store) == {}
+        assert await states(store) == {}
 
     async def test_answers_with_odd_contents_are_stored(self, store: Store) -> None:
         """8x8 may send half a surrogate pair or a huge number in an answer or a summary. The job is stored anyway."""

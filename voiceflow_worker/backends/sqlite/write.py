@@ -283,9 +283,8 @@ _NEXT_PRIORITY_OF_BATCH = """
 SELECT max(priority) FROM jobs INDEXED BY jobs_of_batch_to_lease
 WHERE queue = ?1 AND batch_id IS ?2 AND state = 'queued' AND priority <= ?3
 """
-# The names of closed batches are cut out of keys as bytes, because substr ends a text at its first NUL.
 _CLOSED = """
-SELECT CAST(substr(CAST(key AS BLOB), length(?1) + 2) AS TEXT) FROM records
+SELECT substr(key, length(?1) + 2) FROM records
 WHERE namespace = 'gate' AND key >= ?1 || ' ' AND key < ?1 || '!' AND (ends_at IS NULL OR ends_at > ?4)
     AND substr(value, 1, 5) <> 'open '
 """

@@ -24,7 +24,7 @@ from voiceflow_worker.campaigns.sources.spreadsheet import BadCell, Sheet, Sprea
 from voiceflow_worker.errors import CampaignFileError
 from voiceflow_worker.finding import Remedy
 from voiceflow_worker.model.flows.values import EXACT
-from voiceflow_worker.model.text.printable import half_pair_in
+from voiceflow_worker.model.text.printable import storing_problem
 
 _MOST_TEXTS = 500_000_000
 """The largest size of the table of texts, in bytes. It is the only part of a workbook that has to be in memory."""
@@ -172,8 +172,8 @@ def _text(value: object) -> str:
     match value:
         case BadCell():
             raise ValueError(value.problem)
-        case str() if "\0" in value or half_pair_in(value):
-            raise ValueError("has a NUL character, or half of a surrogate pair; remove it")
+        case str() if (problem := storing_problem(value)) is not None:
+            raise ValueError(problem)
         case bool():
             return cell_text(value)
         case int() if abs(value) >= EXACT:

@@ -32,8 +32,11 @@ shared for the keys of conditions. `at_most` and the records under its prefix sh
 A store may cut a long step into parts between two units, unless it is `together`: each unit is judged alone anyway, and
 `known` (see there) is written so that a later part still finds it.
 
-Every time is in UTC with its zone. Every method takes `now`, so that tests set the time. Texts have no half surrogate
-pairs. Each method may raise `StoreUnavailableError`; only `write` then leaves open what happened.
+Every time is in UTC with its zone. Every method takes `now`, so that tests set the time. Texts have no NUL and no half
+surrogate pairs: they are refused where they enter (`checked_text`), and by `check_step`. Only what is inside a job, and
+is stored as JSON, may have them: 8x8 may send anything.
+
+Each method may raise `StoreUnavailableError`; only `write` then leaves open what happened.
 """
 
 from __future__ import annotations
@@ -48,7 +51,7 @@ from typing import NamedTuple, Protocol
 from voiceflow_worker.model.jobs.gate import Gate, GateScope, GateState, known_gate
 from voiceflow_worker.model.jobs.job import Job, JobState
 from voiceflow_worker.model.jobs.totals import STATE, Totals, tally_of
-from voiceflow_worker.model.text.printable import checked_text
+from voiceflow_worker.model.text.printable import checked_text, unstorable_in
 from voiceflow_worker.model.text.wording import SLOWEST
 
 MOST_TOGETHER = 1000
@@ -325,12 +328,20 @@ class Written:
 
 
 def check_step(step: Step) -> None:
-    """Raise ValueError for a step that no store may take."""
+    """Raise ValueError for a step that no store may take, and InvalidInputError for a text that none can keep."""
     if step.together and len(step.units) > MOST_TOGETHER:
         raise ValueError(f"a step of {len(step.units)} units together is too long: at most {MOST_TOGETHER}")
     for unit in step.units:
         if isinstance(unit.change, Replace) and unit.change.job.revision in {"", unit.change.revision}:
             raise ValueError(f"the change of job {unit.change.job.id} needs a new revision")
+        if isinstance(unit.change, Insert):
+            job = unit.change.job
+            checked_text("the unique key", job.unique_key or "")
+            checked_text("the batch id", job.batch_id or "")
+        for put in unit.puts:
+            if unstorable_in(put.key) or unstorable_in(put.value):
+                checked_text(f"the key of a record of {put.namespace}", put.key)
+                checked_text(f"the record {put.key} of {put.namespace}", put.value)
 
 
 def refuses_all(unit: Unit, answer: Answer) -> bool:

@@ -290,14 +290,20 @@ def _read(answer: Answer) -> _Said | None:
     if (error := platform_error(fields)) is not None:
         return _Said(status="", code=None, session_id=None, message=quote(error), by_the_platform=True)
     status = fields.get("sessionStatus")
-    session_id = fields.get("sessionId")
     message = fields.get("statusMessage")
     return _Said(
         status=_folded(status) if isinstance(status, str) else "",
         code=_code(fields.get("statusCode")),
-        session_id=session_id if isinstance(session_id, str) and session_id.strip() not in ("", "null") else None,
+        session_id=_session(fields.get("sessionId")),
         message=quote(message) if isinstance(message, str) else "",
     )
+
+
+def _session(value: object) -> str | None:
+    """The session id, in the form in which stores keep it and summaries name it (`webhooks.bodies.decoded`)."""
+    if not isinstance(value, str) or value.strip() in ("", "null"):
+        return None
+    return value.replace("\0", "\ufffd")
 
 
 @lru_cache(maxsize=16)

@@ -10,7 +10,7 @@ from typing import TypeGuard, cast
 from urllib.parse import urlsplit
 
 from voiceflow_worker.model.flows.actions import MAX_TEXT_CHARACTERS, Param, ParamKind
-from voiceflow_worker.model.text.printable import half_pair_in
+from voiceflow_worker.model.text.printable import unstorable_in
 
 # Tab, line feed and carriage return are whitespace to a speech engine; the other control characters are noise, and
 # lone surrogates cannot be sent at all (RFC 8259 §8.2).
@@ -212,7 +212,7 @@ def json_problem(value: object, *, depth: int = 0) -> str | None:
         case None | bool():
             return None
         case str():
-            return unspeakable(value) if half_pair_in(value) else None
+            return unspeakable(value) if unstorable_in(value) else None
         case int():
             return None if _LEAST_INT <= value <= _MOST_INT else "an integer has more than 64 bits"
         case float():

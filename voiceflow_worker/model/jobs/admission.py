@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.finding import Finding
 from voiceflow_worker.model.flows.rules import VALIDITY_EXPIRED
-from voiceflow_worker.model.text.printable import half_pair_problem
+from voiceflow_worker.model.text.printable import storing_problem
 from voiceflow_worker.model.text.wording import checked_duration, in_words
 
 PRIORITIES = range(-1_000_000, 1_000_001)
@@ -73,7 +73,7 @@ def text_findings(texts: Mapping[str, object]) -> list[Finding]:
     """A finding for each text that no store can keep. `texts` maps the name of a field to its text."""
     findings: list[Finding] = []
     for name, text in texts.items():
-        if isinstance(text, str) and (problem := half_pair_problem(text)) is not None:
+        if isinstance(text, str) and (problem := storing_problem(text)) is not None:
             findings.append(Finding(message=f"{name} {problem}", column=name))
     return findings
 

@@ -38,20 +38,26 @@ def checked_data(data: Mapping[str, object] | None) -> Mapping[str, object] | No
         if isinstance(value, float) and not math.isfinite(value):
             raise InvalidInputError(f"data[{name!r}] is {value}, which JSON cannot hold")
     try:
-        size = len(orjson.dumps(data))
+        text = orjson.dumps(data)
     except (TypeError, ValueError) as error:
-        for name, value in data.items():
-            for text in (name, value):
-                if isinstance(text, str):
-                    checked_text(f"data[{name!r}]", text)
+        _check_texts(data)
         raise InvalidInputError(
             f"data cannot be written as JSON ({error}); use strings as names, and whole numbers of at most 64 bits"
         ) from error
-    if size > LONGEST:
+    if b"\\u0000" in text:
+        _check_texts(data)
+    if (size := len(text)) > LONGEST:
         raise InvalidInputError(
             f"data has {size} bytes as JSON, but at most {LONGEST} are allowed; keep the rest in your own system"
         )
     return dict(data)
+
+
+def _check_texts(data: Mapping[str, object]) -> None:
+    for name, value in data.items():
+        for text in (name, value):
+            if isinstance(text, str):
+                checked_text(f"data[{name!r}]", text)
 
 
 BUSY = "is busy with another call"

@@ -1,8 +1,8 @@
 """Foreign text made safe: for display, for stores, and without secrets and numbers in logs.
 
 Control characters (U+0000 to U+001F, U+007F to U+009F) move the cursor, clear the screen, change the title of the
-window, and on some terminals type text. Bidirectional overrides and isolates reorder a line (Unicode TR 36 §2.4). Half
-a surrogate pair cannot be written at all. Joiners and marks of ordinary writing are kept.
+window, and on some terminals type text. Bidirectional overrides and isolates reorder a line (Unicode TR 36 §2.4). A NUL
+and half a surrogate pair can be kept by no store. Joiners and marks of ordinary writing are kept.
 """
 
 from __future__ import annotations
@@ -111,28 +111,26 @@ def _shown_options(query: str) -> str:
     return "?" + "&".join(shown)
 
 
-_HALF = re.compile("[\ud800-\udfff]")
+_UNSTORABLE = re.compile("[\0\ud800-\udfff]")
 
 
-def half_pair_in(text: str) -> re.Match[str] | None:
-    """The first place in a text that has half of a surrogate pair, high or low; None if there is none."""
-    return None if text.isascii() else _HALF.search(text)
+def unstorable_in(text: str) -> re.Match[str] | None:
+    """The first NUL, or half of a surrogate pair, in a text; None if there is none."""
+    return None if text.isascii() and "\0" not in text else _UNSTORABLE.search(text)
 
 
-def half_pair_problem(text: str) -> str | None:
+def storing_problem(text: str) -> str | None:
     """The error message, without its subject, for a text that no store can keep; None for any other text."""
-    found = half_pair_in(text)
+    found = unstorable_in(text)
     if found is None:
         return None
-    return (
-        f"has half a surrogate pair (U+{ord(found[0]):04X}) at character {found.start() + 1}, which no store can keep; "
-        "remove it"
-    )
+    what = "a NUL character" if found[0] == "\0" else "half a surrogate pair"
+    return f"has {what} (U+{ord(found[0]):04X}) at character {found.start() + 1}, which no store can keep; remove it"
 
 
 def checked_text(name: str, text: str) -> str:
     """The text, if a store can keep it. Otherwise raises InvalidInputError; its message begins with `name`."""
-    problem = half_pair_problem(text)
+    problem = storing_problem(text)
     if problem is not None:
         raise InvalidInputError(f"{name} {problem}")
     return text
