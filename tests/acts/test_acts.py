@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -27,7 +28,9 @@ from voiceflow_worker.acts import (
     Act,
     ActRefusedError,
     CancelBatch,
+    CancelCall,
     Hold,
+    ImportNumbers,
     Operator,
     Redial,
     RedialBatch,
@@ -35,10 +38,12 @@ from voiceflow_worker.acts import (
     Resume,
     Suppress,
     UnknownSubjectError,
+    Unsuppress,
 )
 from voiceflow_worker.backends.contract.samples import ManualClock
+from voiceflow_worker.campaigns.files.number_file import read_number_file
 from voiceflow_worker.core.ports.reading import gates_of
-from voiceflow_worker.errors import IllegalMoveError
+from voiceflow_worker.errors import IllegalMoveError, JobError, PhoneNumberError
 from voiceflow_worker.model.jobs.gate import Gate
 
 pytestmark = pytest.mark.anyio
@@ -205,3 +210,127 @@ async def test_a_doubt_is_not_resolved_without_saying_how_one_knows(mary: Operat
         with pytest.raises(InvalidInputError, match="how you know"):
             await Resolve(operator=mary, call=doubt.id, note=note).do()
     assert (await CallQueue(mary.store).get(doubt.id)).state is JobState.IN_DOUBT
+
+
+async def test_a_hold_ends_by_itself_or_when_somebody_resumes_and_shortens_no_other(
+    mary: Operator, clock: ManualClock
+) -> None:
+    await waiting(mary.store)
+    with pytest.raises(InvalidInputError, match="a hold of 0 holds nothing"):
+        await Hold(operator=mary, queue="default", lasts=timedelta()).do()
+    held = await Hold(operator=mary, queue="default", batch="march", lasts=timedelta(hours=2)).do()
+    assert (held.documents[0]["name"], held.notes) == ("march", ())
+    (gate,) = await gates_of(mary.store, "default")
+    assert (gate.until, gate.reason) == (clock.now() + timedelta(hours=2), "held by Mary Tan")
+    shorter = await Hold(operator=mary, queue="default", batch="march", lasts=timedelta(hours=1)).do()
+    assert (shorter.said, "nothing was changed" in shorter.notes[0]) == (held.said, True)
+    await Resume(operator=mary, queue="default", batch="march").do()
+    assert await gates_of(mary.store, "default") == []
+
+
+async def test_a_batch_is_cancelled_for_good(mary: Operator) -> None:
+    await waiting(mary.store, 3)
+    await CallQueue(mary.store).enqueue(flow(number(9)), batch_id="april")
+    done = await CancelBatch(operator=mary, queue="default", batch="march", note="moved").do()
+    assert done.documents == ({"batch_id": "march", "cancelled": 3},)
+    found = await CallQueue(mary.store).find(states=[JobState.CANCELLED])
+    assert [(job.batch_id, job.reason) for job in found] == [("march", "moved (by Mary Tan)")] * 3
+    again = await Resume(operator=mary, queue="default", batch="march").do()
+    assert (again.undone, "enqueue its calls as a new batch" in again.said) == (True, True)
+    with pytest.raises(UnknownSubjectError, match="no batch is named"):
+        await CancelBatch(operator=mary, queue="default").do()
+
+
+async def test_a_call_that_may_have_left_is_not_cancelled_and_no_doubt_is_redialled(mary: Operator) -> None:
+    job = await CallQueue(mary.store).enqueue(flow(number(5)))
+    await CancelCall(operator=mary, call=job.id).do()
+    cancelled = await CallQueue(mary.store).get(job.id)
+    assert (cancelled.state, cancelled.notes[0].text) == (JobState.CANCELLED, "cancelled by Mary Tan")
+    _, (doubt,) = await in_doubt(mary.store)
+    for act, why in (
+        (CancelCall(operator=mary, call=job.id), "it cannot be cancelled"),
+        (CancelCall(operator=mary, call=doubt.id), "a call cannot be taken back"),
+        (Redial(operator=mary, call=doubt.id, force=True), "while it is in doubt, a person can resolve it"),
+    ):
+        for ask in (act.question, act.do):
+            with pytest.raises(JobError, match=why):
+                await ask()
+    assert await CallQueue(mary.store).get(doubt.id) == doubt
+
+
+async def test_who_was_reached_is_called_again_by_force_alone(mary: Operator) -> None:
+    busy, reached = await ended(mary.store), await ended(mary.store, SessionStatus.COMPLETED)
+    again = await Redial(operator=mary, call=busy.id, note="asked for it").do()
+    assert (again.documents[0]["state"], again.documents[0]["reason"]) == ("queued", "asked for it (by Mary Tan)")
+    assert "if you order it although" in (await Redial(operator=mary, call=reached.id).question()).rings[0]
+    with pytest.raises(JobError, match="force the redial to call again"):
+        await Redial(operator=mary, call=reached.id).do()
+    assert (await Redial(operator=mary, call=reached.id, force=True).do()).documents[0]["state"] == "queued"
+
+
+async def test_only_the_calls_that_were_counted_are_redialled_and_each_once(mary: Operator, clock: ManualClock) -> None:
+    jobs = [await ended(mary.store) for _ in range(2)]
+    listed = await ended(mary.store, to=number(7))
+    await Suppress(operator=mary, numbers=[listed.destination]).do()
+    await CallQueue(mary.store).hold(batch_id="march")
+    act = RedialBatch(operator=mary, queue="default", batch="march", outcomes=["busy"])
+    asked = await act.question()
+    assert asked.title == "Redial 2 calls of batch march?"
+    told = " ".join(asked.silent)
+    assert ("1 call on the suppression list: left out" in told, "batch march is held" in told) == (True, True)
+    clock.advance(timedelta(minutes=1))
+    await CallQueue(mary.store).resume(batch_id="march")
+    late = await ended(mary.store, to=number(8))
+    for count in (2, 0):
+        assert (await act.do(asked.seen)).documents[0]["redialled"] == count
+    states = {job.id: job.state for job in await CallQueue(mary.store).find()}
+    assert [states[job.id] for job in jobs] == [JobState.QUEUED] * 2
+    assert [states[job.id] for job in (listed, late)] == [JobState.UNREACHED] * 2
+
+
+@pytest.mark.parametrize(("ours", "theirs", "is_free"), [(140, 0, False), (0, 140, True), (140, None, True)])
+async def test_not_placed_is_judged_by_the_clock_of_8x8_where_it_is_known(
+    mary: Operator, clock: ManualClock, ours: int, theirs: int | None, is_free: bool
+) -> None:
+    _, (doubt,) = await in_doubt(mary.store)
+    witnessed = None if theirs is None else clock.now() + timedelta(seconds=theirs)
+    clock.advance(timedelta(seconds=ours))
+    act = Resolve(operator=mary, call=doubt.id, placed=False, note="not in the portal", witnessed=witnessed)
+    if is_free:
+        assert (await act.do()).documents[0]["state"] == "queued"
+        return
+    with pytest.raises(JobError, match="8x8 may still place"):
+        await act.do()
+
+
+async def test_numbers_are_put_on_the_list_and_taken_off_all_or_none(mary: Operator) -> None:
+    listed = SuppressionList(mary.store)
+    for bad in ("no number", "8765 4321"):
+        with pytest.raises(PhoneNumberError):
+            await Suppress(operator=mary, numbers=["+6587654321", bad]).do()
+    assert await listed.scan() == []
+    await Suppress(operator=mary, numbers=["8765 4321", "+6587654322"], country="SG", note="by mail").do()
+    assert [(each.number, each.reason) for each in await listed.scan()] == [
+        ("+6587654321", "by mail (by Mary Tan)"), ("+6587654322", "by mail (by Mary Tan)"),
+    ]  # fmt: skip
+    off = Unsuppress(operator=mary, numbers=["+6587654321", "+6587654329"])
+    assert (await off.question()).title == "Take +6587654321 off the suppression list?"
+    done = await off.do()
+    assert (done.undone, done.documents) == (
+        True, ({"number": "+6587654321", "removed": True}, {"number": "+6587654329", "removed": False}),
+    )  # fmt: skip
+    with pytest.raises(ActRefusedError, match="is not on the suppression list"):
+        await off.question()
+
+
+async def test_a_file_of_numbers_is_imported_all_or_nothing(mary: Operator, tmp_path: Path) -> None:
+    path = tmp_path / "numbers.csv"
+    path.write_text("Name,Phone\nAna,8765 4321\nBen,none\n")
+    found = read_number_file(path, country="SG")
+    refused = await ImportNumbers(operator=mary, found=found).do()
+    assert (refused.undone, "nothing is imported" in refused.said, "line 3" in refused.lines[0]) == (True, True, True)
+    assert await SuppressionList(mary.store).scan() == []
+    for added in (1, 0):
+        done = await ImportNumbers(operator=mary, found=found, skips_bad=True, note="CRM").do()
+        assert done.documents == ({"rows": 2, "added": added, "known": 1 - added, "rejected": 1},)
+    assert [each.reason for each in await SuppressionList(mary.store).scan()] == ["CRM (by Mary Tan)"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
@@ -141,94 +140,71 @@ def test_a_call_that_is_not_there_is_reported(voiceflow: Program, store: Store) 
     assert "no call default.01JB3W8Z5Q7X9V2K4M6N8P0R2T in this store" in ended.err
 
 
-def test_waiting_calls_are_taken_back(voiceflow: Program, store: Store) -> None:
-    first, second, third = enqueued(voiceflow.folder, 3)
-    ended = voiceflow("calls", "cancel", first.id, third.id, "--note", "not needed", "--json", *store)
-    assert ended.code == 0
-    assert [(line["id"], line["state"], line["reason"]) for line in ended.lines] == [
-        (first.id, "cancelled", "not needed"),
-        (third.id, "cancelled", "not needed"),
-    ]
-    assert voiceflow("calls", "show", second.id, "--json", *store).document["state"] == "queued"
+MARY = ("--as", " Mary  Tan ", "--note", "why")
 
 
-def test_one_call_that_cannot_be_taken_back_does_not_keep_the_others(voiceflow: Program, store: Store) -> None:
+def test_calls_are_cancelled_each_for_itself_in_the_name_of_a_person(voiceflow: Program, store: Store) -> None:
     done = completed(voiceflow.folder)
-    (waiting,) = enqueued(voiceflow.folder, 1)
-    ended = voiceflow("calls", "cancel", done.id, "default.nobody", waiting.id, "--json", *store)
+    first, second = enqueued(voiceflow.folder, 2)
+    ended = voiceflow("calls", "cancel", done.id, "default.nobody", second.id, *MARY, "--json", *store)
     assert ended.code == 1
-    assert [line["id"] for line in ended.lines] == [waiting.id]
+    assert [(line["id"], line["state"], line["reason"]) for line in ended.lines] == [
+        (second.id, "cancelled", "why (by Mary Tan)")
+    ]
     assert "is completed: it cannot be cancelled" in ended.err
     assert "no call default.nobody" in ended.err
+    assert voiceflow("calls", "show", first.id, "--json", *store).document["state"] == "queued"
 
 
-def test_a_batch_is_cancelled(voiceflow: Program, store: Store) -> None:
+def test_a_batch_is_cancelled_after_a_question(voiceflow: Program, store: Store) -> None:
     enqueued(voiceflow.folder, 3, batch_id="march")
-    enqueued(voiceflow.folder, 2, batch_id="april")
     unsure = voiceflow("calls", "cancel", "--batch", "march", "--json", *store)
     assert (unsure.code, unsure.out) == (2, "")
     assert "does not ring: 3 waiting calls" in unsure.err
-    assert voiceflow("status", "--json", *store).document["states"]["queued"] == 5
+    assert voiceflow("status", "--json", *store).document["states"]["queued"] == 3
     ended = voiceflow("calls", "cancel", "--batch", "march", "--yes", "--json", *store)
     assert ended.document == {"batch_id": "march", "cancelled": 3}
-    assert voiceflow("status", "--json", *store).document["states"]["queued"] == 2
 
 
 def test_a_doubt_is_resolved_as_placed_and_names_the_post_that_it_is_about(voiceflow: Program, store: Store) -> None:
     job = in_doubt(voiceflow.folder)
-    resolve = ("calls", "resolve", job.id, "--placed", "--note", "seen in the portal", "--json", *store)
+    resolve = ("calls", "resolve", job.id, "--placed", *MARY, "--json", *store)
     assert voiceflow(*resolve, "--post", "2").code == 1
     found = voiceflow(*resolve, "--post", "1").document
-    assert (found["state"], found["notes"][0]["text"]) == ("accepted", "seen in the portal")
+    assert (found["state"], found["notes"][0]["text"]) == ("accepted", "why (by Mary Tan)")
     assert found["judged_post"] == {"number": 1, "began_at": found["attempts"][0]["began_at"]}
 
 
-def test_not_placed_may_not_be_said_too_early(
-    voiceflow: Program, store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """8x8 does not answer: the clock of the store must do."""
-    EightByEight(Sandbox(), "http://127.0.0.1:9").settings(monkeypatch)
-    job = in_doubt(voiceflow.folder)
-    ended = voiceflow("calls", "resolve", job.id, "--not-placed", "--note", "nothing in the portal", "--json", *store)
-    assert (ended.code, ended.out) == (1, "")
-    post = job.open_post
-    assert post is not None
-    told = re.search(r"may still place this call until (\S+ \S+) UTC", ended.err)
-    assert told is not None
-    until = datetime.fromisoformat(told[1]).replace(tzinfo=UTC)
-    assert timedelta(0) <= until - (post.valid_until + timedelta(seconds=10)) < timedelta(seconds=1)
-
-
-def test_not_placed_is_judged_by_the_clock_of_8x8(
-    voiceflow: Program, store: Store, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("is_there", [True, False])
+def test_not_placed_is_judged_by_the_clock_of_8x8_and_without_an_answer_by_that_of_the_store(
+    voiceflow: Program, store: Store, monkeypatch: pytest.MonkeyPatch, is_there: bool
 ) -> None:
     job = in_doubt(voiceflow.folder)
     resolve = ("calls", "resolve", job.id, "--not-placed", "--note", "nothing in the portal", *store)
-    with running(Sandbox(clock_offset=timedelta(minutes=3))) as eight:
-        eight.settings(monkeypatch)
-        ended = voiceflow(*resolve)
-    assert (ended.code, ended.err) == (0, "")
-    assert ended.out.startswith(f"{job.id} to +6587654321 is queued")
-
-
-def test_a_call_is_made_again(voiceflow: Program, store: Store) -> None:
-    done = completed(voiceflow.folder)
-    refused = voiceflow("calls", "redial", done.id, "--json", *store)
-    assert refused.code == 1
-    assert "--force" in refused.err
-    ended = voiceflow("calls", "redial", done.id, "--force", "--note", "asked for it", "--json", *store)
-    assert ended.code == 0
-    assert [(line["state"], line["reason"]) for line in ended.lines] == [("queued", "asked for it")]
+    if is_there:
+        with running(Sandbox(clock_offset=timedelta(minutes=3))) as eight:
+            eight.settings(monkeypatch)
+            ended = voiceflow(*resolve)
+        assert (ended.code, ended.err) == (0, "")
+        assert ended.out.startswith(f"{job.id} to +6587654321 is queued")
+        return
+    EightByEight(Sandbox(), "http://127.0.0.1:9").settings(monkeypatch)
+    ended = voiceflow(*resolve)
+    assert (ended.code, ended.out) == (1, "")
+    assert "may still place this call until" in ended.err
 
 
 def test_a_redial_of_several_calls_asks_before_phones_ring(voiceflow: Program, store: Store) -> None:
     several = [completed(voiceflow.folder).id, completed(voiceflow.folder).id]
-    redial = ("calls", "redial", *several, "--force", *store)
+    refused = voiceflow("calls", "redial", several[0], *store)
+    assert (refused.code, "--force" in refused.err) == (1, True)
+    redial = ("calls", "redial", *several, "--force", *MARY, *store)
     refused = voiceflow(*redial)
     assert (refused.code, refused.err.count("rings once more"), "Redial 2 calls?" in refused.err) == (2, 2, True)
     assert {voiceflow("calls", "show", each, "--json", *store).document["state"] for each in several} == {"completed"}
     assert voiceflow("calls", "redial", several[0], several[0], "--force", "--json", *store).code == 0
-    assert [line["state"] for line in voiceflow(*redial, "--yes", "--json").lines] == ["queued"]
+    (again,) = voiceflow(*redial, "--yes", "--json").lines
+    assert (again["state"], again["reason"]) == ("queued", "why (by Mary Tan)")
 
 
 def told_of(voiceflow: Program, job: Job) -> None:
@@ -275,19 +251,7 @@ def redial(voiceflow: Program) -> tuple[str, ...]:
 Redial = tuple[str, ...]
 
 
-def test_a_batch_is_redialled_once(voiceflow: Program, redial: Redial) -> None:
-    missed = [unreached(voiceflow.folder, SessionStatus.NO_ANSWER, batch_id="march") for _ in range(2)]
-    unreached(voiceflow.folder, SessionStatus.BUSY, batch_id="march")
-    command = (*redial, "--batch", "march", "--outcome", "no_answer", "--yes")
-    ended = voiceflow(*command, "--json")
-    assert (ended.code, ended.document) == (0, {"batch_id": "march", "redialled": 2, "left_out": {}})
-    ended = voiceflow(*command)
-    assert (ended.code, ended.out) == (0, "redialled: 0 calls of batch march\n")
-    waiting = voiceflow("calls", "list", "--state", "queued", "--json", *redial[2:]).lines
-    assert [line["id"] for line in waiting] == [job.id for job in missed]
-
-
-def test_a_person_is_asked_first_and_told_how_many(
+def test_a_batch_is_redialled_after_a_question_that_counts_the_phones(
     voiceflow: Program, redial: Redial, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for _ in range(2):
@@ -302,6 +266,8 @@ def test_a_person_is_asked_first_and_told_how_many(
         monkeypatch.setattr("sys.stdin.readline", lambda answer=answer: answer, raising=False)
         ended = voiceflow(*command)
         assert (ended.code, question in ended.err) == (code, True)
+    ended = voiceflow(*command, "--yes", "--json")
+    assert (ended.code, ended.document) == (0, {"batch_id": "march", "redialled": 0, "left_out": {}})
 
 
 @pytest.mark.parametrize(
@@ -320,32 +286,3 @@ def test_orders_without_a_meaning_are_refused(
 ) -> None:
     ended = voiceflow(*redial, *options)
     assert (ended.code, message in ended.err) == (2, True)
-
-
-MARY = ("--as", " Mary  Tan ")
-
-
-def test_the_name_stands_with_every_reason(voiceflow: Program) -> None:
-    store = ("--json", "--store", url_of(voiceflow.folder))
-    first, second, third = enqueued(voiceflow.folder, 3, batch_id="march")
-    held = voiceflow("hold", "--note", "a wrong date", *MARY, *store).document
-    assert held["reason"] == "a wrong date (by Mary Tan)"
-    assert voiceflow("hold", "--batch", "march", *MARY, *store).document["reason"] == "held by Mary Tan"
-    (cancelled,) = voiceflow("calls", "cancel", first.id, *MARY, *store).lines
-    assert cancelled["notes"][0]["text"] == "cancelled by Mary Tan"
-    (cancelled,) = voiceflow("calls", "cancel", second.id, "--note", "moved", *MARY, *store).lines
-    assert cancelled["reason"] == "moved (by Mary Tan)"
-    voiceflow("calls", "cancel", "--batch", "march", "--yes", *MARY, *store)
-    ended = voiceflow("calls", "show", third.id, *store).document
-    assert "the batch was cancelled by Mary Tan" in ended["reason"]
-
-
-def test_the_name_stands_with_a_doubt_a_redial_and_the_list(voiceflow: Program) -> None:
-    store = ("--json", "--store", url_of(voiceflow.folder))
-    done, doubt = completed(voiceflow.folder), in_doubt(voiceflow.folder)
-    (again,) = voiceflow("calls", "redial", done.id, "--force", *MARY, *store).lines
-    assert again["notes"][0]["text"] == "called again by Mary Tan"
-    resolved = voiceflow("calls", "resolve", doubt.id, "--placed", "--note", "seen", *MARY, *store).document
-    assert resolved["notes"][0]["text"] == "seen (by Mary Tan)"
-    (entry,) = voiceflow("suppress", "add", "+6587654329", *MARY, *store).lines
-    assert entry["reason"] == "put on the list by Mary Tan"

@@ -137,47 +137,29 @@ def test_queues_are_those_with_a_worker_or_a_batch_and_the_given_one(voiceflow: 
     assert "batch_id" not in default
 
 
-def test_a_queue_is_held_and_opened(voiceflow: Program) -> None:
-    store = ("--store", empty(voiceflow.folder))
-    held = voiceflow("hold", "--note", "wrong text", "--json", *store)
-    assert held.code == 0
-    assert held.document == {
-        "scope": "queue",
-        "name": "default",
-        "state": "held",
-        "until": None,
-        "reason": "wrong text",
-    }
-    assert voiceflow("resume", "--json", *store).document["state"] == "open"
-    assert voiceflow("status", "--json", *store).document["holds"] == []
-
-
-def test_a_hold_may_end_by_itself(voiceflow: Program) -> None:
+def test_a_queue_is_held_and_opened_in_the_name_of_a_person(voiceflow: Program) -> None:
     store = ("--store", url_of(voiceflow.folder))
     enqueued(voiceflow.folder, 1, batch_id="march")
+    who = ("--note", "wrong text", "--as", "Mary Tan")
+    held = voiceflow("hold", *who, "--json", *store)
+    reason = "wrong text (by Mary Tan)"
+    assert (held.code, held.err) == (0, "")
+    assert held.document == {"scope": "queue", "name": "default", "state": "held", "until": None, "reason": reason}
+    shorter = voiceflow("hold", "--for", "1m", *store)
+    assert (shorter.code, reason in shorter.out, "nothing was changed" in shorter.err) == (0, True, True)
+    assert voiceflow("hold", "--for", "0", *store).code == 2
     found = voiceflow("hold", "--batch", "march", "--for", "10m", "--json", *store).document
     until = datetime.fromisoformat(found["until"])
     assert timedelta(minutes=9) < until - datetime.now(UTC) <= timedelta(minutes=10)
-    assert (found["scope"], found["name"]) == ("batch", "march")
-
-
-def test_a_hold_that_changes_nothing_says_so(voiceflow: Program) -> None:
-    store = ("--store", empty(voiceflow.folder))
-    held = voiceflow("hold", *store)
-    shorter = voiceflow("hold", "--for", "1m", *store)
-    assert shorter.out == held.out
-    assert "nothing was changed" in shorter.err
-    assert "nothing was changed" not in held.err
-    assert voiceflow("hold", "--for", "0", *store).code == 2
-
-
-def test_a_cancelled_batch_stays_cancelled(voiceflow: Program) -> None:
-    store = ("--store", url_of(voiceflow.folder))
-    enqueued(voiceflow.folder, 1, batch_id="march")
+    assert voiceflow("rate", "5", *who, *store).code == 0
+    assert voiceflow("resume", *who, "--json", *store).document["state"] == "open"
+    kept = voiceflow("status", "--json", *store).document["ordered"]
+    assert [each["act"] for each in kept if (each["by"], each["note"]) == ("Mary Tan", "wrong text")] == [
+        "resume", "rate", "hold",
+    ]  # fmt: skip
     voiceflow("calls", "cancel", "--batch", "march", "--yes", *store)
     ended = voiceflow("resume", "--batch", "march", "--json", *store)
-    assert ended.code == 1
-    assert ended.document["state"] == "cancelled"
+    assert (ended.code, ended.document["state"]) == (1, "cancelled")
     assert "enqueue its calls as a new batch" in ended.err
 
 

@@ -9,11 +9,12 @@ def on_the_list(voiceflow: Program) -> list[object]:
 
 
 def test_a_number_is_put_on_the_list_and_taken_off(voiceflow: Program) -> None:
-    added = voiceflow("suppress", "add", "8765 4321", "--country", "SG", "--note", "asked by mail", "--json")
+    who = ("--note", "asked by mail", "--as", "Mary Tan", "--json")
+    added = voiceflow("suppress", "add", "8765 4321", "--country", "SG", *who)
     assert added.code == 0
     (entry,) = added.lines
     assert set(entry) == {"number", "since", "until", "reason", "job_id"}
-    assert (entry["number"], entry["until"], entry["reason"]) == ("+6587654321", None, "asked by mail")
+    assert (entry["number"], entry["until"], entry["reason"]) == ("+6587654321", None, "asked by mail (by Mary Tan)")
     assert on_the_list(voiceflow) == ["+6587654321"]
     removed = voiceflow("suppress", "remove", "+6587654321", "+6587654322", "--json")
     assert removed.code == 1

@@ -22,9 +22,9 @@ async def in_doubt(store: Store, count: int = 1, *, valid_for: timedelta | None 
     return engine, jobs
 
 
-async def ended(store: Store, status: SessionStatus = SessionStatus.BUSY) -> Job:
+async def ended(store: Store, status: SessionStatus = SessionStatus.BUSY, *, to: str = "+6587654321") -> Job:
     engine = Engine(store, ScriptedVoice())
-    await engine.enqueue("+6587654321", batch_id="march")
+    await engine.enqueue(to, batch_id="march")
     (job,) = await engine.send()
     await engine.summarise(job, status)
     return await engine.queue.get(job.id)

@@ -1,9 +1,9 @@
-"""What the actions of the pages do to a real store, and what they refuse."""
+"""The pages of acts: their forms, what they ask and tell. What the acts do, and refuse, is tested in `tests/acts`."""
 
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from urllib.parse import urljoin, urlsplit
 
@@ -17,53 +17,82 @@ from tests.console.stored_calls import ended, in_doubt
 from tests.console.test_pages import Page, enqueued
 from tests.support.engine import Engine
 from tests.support.flows import number
-from tests.support.voices import ScriptedVoice, unknown
-from voiceflow_worker import CallQueue, Job, Store, SuppressionList, open_store
-from voiceflow_worker.backends.contract.samples import ManualClock, add_jobs
+from tests.support.voices import ScriptedVoice
+from voiceflow_worker import CallQueue, Store, SuppressionList, open_store
+from voiceflow_worker.backends.contract.samples import add_jobs
+from voiceflow_worker.console.acting import ACTS
+from voiceflow_worker.core.overview.ordered import ordered_on
 from voiceflow_worker.core.ports import Query
 from voiceflow_worker.core.ports.reading import find_jobs, gates_of
 from voiceflow_worker.core.ports.record_set import QueueNames
-from voiceflow_worker.model.jobs.gate import GateScope, GateState
+from voiceflow_worker.model.jobs.gate import GateScope
 from voiceflow_worker.model.jobs.job import JobState
 from voiceflow_worker.model.reports.status import SessionStatus
 from voiceflow_worker.sandbox import Sandbox
 from voiceflow_worker.webhooks import app as from_settings
-from voiceflow_worker.webhooks import receiver_app
 
 pytestmark = pytest.mark.anyio
 
 
-async def test_a_queue_is_held_and_resumed(store: Store) -> None:
-    await enqueued(store, 3)
-    async with signed_in(receiver(store)) as client:
-        asked = Page((await client.get("/ui/act/hold?queue=default")).text).text
-        assert "3 waiting calls. Nothing more rings" in asked
-        assert "no call is under way" in asked
-        done = await confirmed(client, "/ui/act/hold?queue=default", note="a wrong date")
-        assert done.status_code == 303
-        after = Page((await client.get(urljoin(str(done.url), done.headers["location"]))).text)
-        assert "Queue default is on hold. A wrong date (by Mary Tan)." in after.text
-        assert not await Engine(store, ScriptedVoice()).lease()
-        assert (await confirmed(client, "/ui/act/resume?queue=default")).status_code == 303
-    assert len(await Engine(store, ScriptedVoice()).lease()) == 3
+async def told_after(client: httpx.AsyncClient, done: httpx.Response) -> str:
+    """The page that an act leads to."""
+    assert done.status_code == 303, done.text
+    return Page((await client.get(urljoin(str(done.url), done.headers["location"]))).text).text
 
 
-async def test_a_batch_is_held_for_a_time(store: Store) -> None:
-    await enqueued(store, batch_id="a/b")
+async def test_each_act_is_asked_and_carried_out_in_the_name_of_who_signed_in(store: Store) -> None:
+    busy, reached = await ended(store, to=number(2)), await ended(store, SessionStatus.COMPLETED, to=number(3))
+    _, (doubt,) = await in_doubt(store)
+    first, *_ = await enqueued(store, 3, batch_id="march")
+    march = "queue=default&batch=march"
+    table: list[tuple[str, dict[str, str], str, str]] = [
+        (f"hold?{march}", {"note": "why", "for": "2h"}, "Hold batch march of queue default?", "held until"),
+        (f"resume?{march}", {"note": "why"}, "This hold ends.", "atch march is open"),
+        (f"cancel-call?call={first.id}", {"note": "why"}, "is not called", "is cancelled"),
+        (f"redial?call={busy.id}", {"note": "why"}, "rings once more", "will be called again"),
+        (f"redial?call={reached.id}", {"note": "why", "force": "yes"}, "rings once more", "will be called again"),
+        (f"resolve?call={doubt.id}", {"note": "why", "verdict": "placed"}, "is in doubt?", "resolved as placed"),
+        (f"cancel-batch?{march}", {"note": "why"}, "waiting calls: cancelled when you confirm", "ended and will not"),
+        (
+            "suppress",
+            {"numbers": "8765 4321\r\n\r\n", "country": "sg", "note": "why", "for": "30d"},
+            "Stop",
+            "1 number",
+        ),
+        ("unsuppress?number=%2B6587654321", {"note": "why"}, "Take +6587654321 off", "is off the list"),
+    ]
+    assert {each.name for each in ACTS} == {row[0].partition("?")[0] for row in table} | {
+        "redial-batch", "import-numbers",
+    }  # fmt: skip
+    with capture_logs() as logs:
+        async with signed_in(receiver(store)) as client:
+            for address, typed, question, result in table:
+                asked = Page((await client.get(f"/ui/act/{address}")).text).text
+                assert question in asked, address
+                done = await confirmed(client, f"/ui/act/{address}", **typed)
+                assert result in await told_after(client, done), address
+    kept = [*await ordered_on(store, "default"), *await ordered_on(store, None)]
+    assert {(each.by, each.on, each.note) for each in kept} == {("Mary Tan", "pages", "why")}
+    event = "somebody carried out an action on the pages"
+    said = [(each["action"], each["name"]) for each in logs if each["event"] == event]
+    assert said == [(address.partition("?")[0], "Mary Tan") for address, *_ in table]
+
+
+async def test_what_was_typed_stays_where_it_is_refused(memory: Store) -> None:
+    await enqueued(memory, batch_id="a/b")
     address = "/ui/act/hold?queue=default&batch=a%2Fb"
-    async with signed_in(receiver(store)) as client:
+    async with signed_in(receiver(memory)) as client:
         for text in ("soon", "0"):
             refused = await confirmed(client, address, **{"for": text, "note": "kept"})
-            assert (refused.status_code, "kept" in refused.text) == (409, True), "what was typed stays"
-        assert not await gates_of(store, "default")
+            assert (refused.status_code, "kept" in refused.text) == (409, True)
+        assert not await gates_of(memory, "default")
         done = await confirmed(client, address, **{"for": "2h"})
         assert urljoin(str(done.url), done.headers["location"]).startswith(
             f"{HOST}/ui/batches/a%2Fb?queue=default&told="
         )
-    (gate,) = await gates_of(store, "default")
+    (gate,) = await gates_of(memory, "default")
     assert gate.until is not None
-    assert timedelta(hours=1, minutes=59) < gate.until - store.clock.now() <= timedelta(hours=2)
-    assert (gate.name, gate.reason) == ("a/b", "held by Mary Tan")
+    assert timedelta(hours=1, minutes=59) < gate.until - memory.clock.now() <= timedelta(hours=2)
 
 
 async def test_white_space_in_the_name_of_a_batch_is_kept(memory: Store) -> None:
@@ -76,9 +105,9 @@ async def test_white_space_in_the_name_of_a_batch_is_kept(memory: Store) -> None
     assert closed == {(GateScope.BATCH, " march "), (GateScope.BATCH, "\u3000")}
 
 
-async def test_a_finished_batch_offers_no_hold_and_a_refusal_leads_back(store: Store) -> None:
-    [job] = await enqueued(store, 1, batch_id="march")
-    async with signed_in(receiver(store)) as client:
+async def test_a_finished_batch_offers_no_hold_and_a_refusal_leads_back(memory: Store) -> None:
+    [job] = await enqueued(memory, 1, batch_id="march")
+    async with signed_in(receiver(memory)) as client:
         address = "/ui/batches/march?queue=default"
         assert Page((await client.get(address)).text).links("/act/hold?")
         await confirmed(client, f"/ui/act/cancel-call?call={job.id}")
@@ -91,81 +120,28 @@ async def test_a_finished_batch_offers_no_hold_and_a_refusal_leads_back(store: S
         }
 
 
-async def test_a_batch_is_cancelled_for_good(store: Store) -> None:
-    jobs = await enqueued(store, 3, batch_id="march")
-    address = "/ui/act/cancel-batch?queue=default&batch=march"
-    async with signed_in(receiver(store)) as client:
-        assert "3 waiting calls: cancelled when you confirm" in Page((await client.get(address)).text).text
-        done = await confirmed(client, address, note="moved")
-        assert "3 waiting calls ended" in (await client.get(urljoin(str(done.url), done.headers["location"]))).text
-        again = await confirmed(client, "/ui/act/resume?queue=default&batch=march")
-        assert (again.status_code, "is cancelled, and stays so" in again.text) == (409, True)
-        assert (await client.get("/ui/act/cancel-batch?queue=default")).status_code == 404
-    for job in jobs:
-        found = await CallQueue(store).get(job.id)
-        assert (found.state, "moved (by Mary Tan)" in (found.reason or "")) == (JobState.CANCELLED, True)
-    (gate,) = await gates_of(store, "default")
-    assert gate.state is GateState.CANCELLED
-
-
-async def test_a_call_is_cancelled_unless_it_has_left(store: Store) -> None:
-    (job,) = await enqueued(store)
-    address = f"/ui/act/cancel-call?call={job.id}"
-    async with signed_in(receiver(store)) as client:
-        assert f"{job.destination} is not called" in (await client.get(address)).text
+async def test_an_answer_to_a_question_that_stood_open_does_not_count_for_the_next(memory: Store) -> None:
+    busy = await ended(memory)
+    address = f"/ui/act/redial?call={busy.id}"
+    async with signed_in(receiver(memory)) as client:
+        left_open = Form((await client.get(address)).text)
+        assert "force" not in left_open.fields, "nobody was reached"
         assert (await confirmed(client, address)).status_code == 303
-        found = await CallQueue(store).get(job.id)
-        assert (found.state, found.notes[0].text) == (JobState.CANCELLED, "cancelled by Mary Tan")
-        refused = await client.get(address)
-        assert (refused.status_code, "it cannot be cancelled" in refused.text) == (409, True)
-        _, (doubt,) = await in_doubt(store)
-        refused = await client.get(f"/ui/act/cancel-call?call={doubt.id}")
-        assert (refused.status_code, "a call cannot be taken back" in refused.text) == (409, True)
+        engine = Engine(memory, ScriptedVoice())
+        (again,) = await engine.send()
+        await engine.summarise(again, SessionStatus.BUSY)
+        refused = await client.post("/ui/act/redial", data=left_open.values())
+        assert (refused.status_code, "POST 2 is now the newest" in refused.text) == (409, True)
+        assert (await client.post("/ui/act/redial", data=Form(refused.text).values())).status_code == 303
+    assert (await CallQueue(memory).get(busy.id)).state is JobState.QUEUED
 
 
-async def test_a_call_is_redialled_as_the_command_permits(store: Store) -> None:
-    busy, reached = await ended(store), await ended(store, SessionStatus.COMPLETED)
-    _, (doubt,) = await in_doubt(store)
-    async with signed_in(receiver(store)) as client:
-        assert f"{busy.destination} rings once more" in (await client.get(f"/ui/act/redial?call={busy.id}")).text
-        assert (await confirmed(client, f"/ui/act/redial?call={busy.id}", note="asked for it")).status_code == 303
-        found = await CallQueue(store).get(busy.id)
-        assert (found.state, found.reason) == (JobState.QUEUED, "asked for it (by Mary Tan)")
-        again = f"/ui/act/redial?call={reached.id}"
-        refused = await confirmed(client, again)
-        assert (refused.status_code, "the person was called" in refused.text) == (409, True)
-        assert (await CallQueue(store).get(reached.id)).state is JobState.COMPLETED
-        assert (await confirmed(client, again, force="yes")).status_code == 303
-        assert (await CallQueue(store).get(reached.id)).state is JobState.QUEUED
-        refused = await client.get(f"/ui/act/redial?call={doubt.id}")
-        assert (refused.status_code, "while it is in doubt, a person can resolve it" in refused.text) == (409, True)
-        forced = {"call": doubt.id, "force": "yes", "token": dict(Form((await client.get("/ui")).text).hidden)["token"]}
-        assert (await client.post("/ui/act/redial", data=forced)).status_code == 409
-    assert (await CallQueue(store).get(doubt.id)).state is JobState.IN_DOUBT
-
-
-async def batch_of_all_kinds(store: Store) -> dict[str, list[Job]]:
-    """Batch march: 3 calls that were busy, of which one number is suppressed, and calls that ended in other ways."""
-    engine = Engine(store, ScriptedVoice())
+async def test_a_batch_is_redialled_by_outcomes_that_are_chosen_first(memory: Store) -> None:
     kinds = [SessionStatus.BUSY] * 3 + [SessionStatus.NO_ANSWER, SessionStatus.ERROR, SessionStatus.COMPLETED]
-    for place in range(len(kinds)):
-        await engine.enqueue(number(place), batch_id="march")
-    sent = sorted(await engine.send(), key=lambda job: job.destination)
-    for job, status in zip(sent, kinds, strict=True):
-        await engine.summarise(job, status)
-    found = {job.destination: job for job in await engine.queue.find(batch_id="march")}
-    jobs = [found[number(place)] for place in range(len(kinds))]
-    await SuppressionList(store).add(number(2), reason="asked by mail")
-    doubtful = Engine(store, ScriptedVoice(answer=lambda _: unknown()))
-    await doubtful.enqueue(number(90), batch_id="march")
-    return {"busy": jobs[:2], "listed": jobs[2:3], "others": jobs[3:], "doubts": await doubtful.send()}
-
-
-async def test_a_batch_is_redialled_by_outcome_after_a_count(store: Store) -> None:
-    jobs = await batch_of_all_kinds(store)
-    await CallQueue(store).hold(batch_id="march", reason="wait")
+    for place, status in enumerate(kinds):
+        await ended(memory, status, to=number(place))
     address = "/ui/act/redial-batch?queue=default&batch=march"
-    async with signed_in(receiver(store)) as client:
+    async with signed_in(receiver(memory)) as client:
         (link,) = Page((await client.get("/ui/batches/march")).text).links("redial-batch")
         chosen = await client.get(urljoin(f"{HOST}/ui/batches/march", link))
         told = Page(chosen.text).text
@@ -175,57 +151,18 @@ async def test_a_batch_is_redialled_by_outcome_after_a_count(store: Store) -> No
         assert Form(chosen.text).fields >= {"outcome", "times"}
         step = chosen.text.partition('action="../../ui/act/redial-batch"')[2].partition("</form>")[0]
         assert ('method="get"' in step, "token" in step) == (True, False), "the token never stands in an address"
-        asked = Page((await client.get(f"{address}&outcome=busy")).text).text
-        for words in (
-            "Redial 2 calls of batch march?", "each phone rings once more", "1 call on the suppression list: left out",
-            "batch march is held", "Calls in doubt",
-        ):  # fmt: skip
-            assert words in asked, asked
-        done = await confirmed(client, f"{address}&outcome=busy", note="asked for it")
-        assert done.status_code == 303
-        after = Page((await client.get(urljoin(str(done.url), done.headers["location"]))).text)
-        assert "redialled: 2 calls of batch march" in after.text
-        again = await client.get(f"{address}&outcome=busy")
-        assert (again.status_code, "1 call on the suppression list" in again.text) == (409, True)
-        assert "asked for it (by Mary Tan)" in (await client.get(f"/ui/calls/{jobs['busy'][0].id}")).text
-    for job in jobs["busy"]:
-        found = await CallQueue(store).get(job.id)
-        assert (found.state, found.reason) == (JobState.QUEUED, "asked for it (by Mary Tan)")
-    for job in (*jobs["listed"], *jobs["others"], *jobs["doubts"]):
-        assert await CallQueue(store).get(job.id) == job, "nothing else is touched, above all no doubt"
+        for wrong in ("times=0", "times=-1", "times=x", "outcome=completed", "outcome=nothing"):
+            refused = await client.get(f"{address}&{wrong}{'' if 'outcome' in wrong else '&outcome=busy'}")
+            assert refused.status_code == 409, wrong
+        done = await confirmed(client, f"{address}&outcome=busy&outcome=no_answer", note="asked for it")
+        assert "redialled: 4 calls of batch march" in await told_after(client, done)
+        assert "Redial 1 call of" in (await client.get(f"{address}&outcome=failed&times=2")).text
+    found = await CallQueue(memory).find(states=[JobState.QUEUED])
+    assert {job.reason for job in found} == {"asked for it (by Mary Tan)"}
 
 
-async def test_only_the_calls_that_were_counted_are_redialled_and_each_once(store_url: str) -> None:
-    clock = ManualClock()
-    address = "/ui/act/redial-batch?queue=default&batch=march&outcome=busy&outcome=no_answer"
-    async with open_store(store_url, clock=clock) as store:
-        jobs = await batch_of_all_kinds(store)
-        counted = [*jobs["busy"], jobs["others"][0]]
-        async with signed_in(receiver(store)) as client:
-            asked = await client.get(address)
-            assert "Redial 3 calls" in asked.text
-            clock.advance(timedelta(minutes=1))
-            engine = Engine(store, ScriptedVoice())
-            await engine.enqueue(number(70), batch_id="march")
-            (late,) = await engine.send()
-            await engine.summarise(late, SessionStatus.BUSY)
-            values = Form(asked.text).values(note="x")
-            done = [await client.post("/ui/act/redial-batch", data=values) for _ in range(2)]
-            assert [each.status_code for each in done] == [303, 303]
-            assert {job.id for job in await engine.queue.find(states=[JobState.QUEUED])} == {job.id for job in counted}
-            for job in await engine.send():
-                await engine.summarise(job, SessionStatus.BUSY)  # they end later than any count so far
-            clock.advance(timedelta(minutes=1))
-            told = Page((await client.get(address)).text).text
-            assert ("Redial 1 call of" in told, "3 calls redialled before: left out" in told) == (True, True)
-            assert "Redial 4 calls of" in (await client.get(f"{address}&times=2")).text
-            for wrong in ("times=0", "times=-1", "times=x", "outcome=completed", "outcome=nothing"):
-                assert (await client.get(f"{address}&{wrong}".replace("outcome=busy&", ""))).status_code == 409, wrong
-            assert not await engine.queue.find(states=[JobState.QUEUED])
-
-
-async def test_a_cancelled_batch_is_not_redialled(memory: Store) -> None:
-    await batch_of_all_kinds(memory)
+async def test_a_batch_that_cannot_be_redialled_offers_it_not(memory: Store) -> None:
+    await ended(memory)
     async with signed_in(receiver(memory)) as client:
         form = Form((await client.get("/ui/act/redial-batch?queue=default&batch=march&outcome=busy")).text)
         await CallQueue(memory).cancel_batch("march")
@@ -289,28 +226,6 @@ async def test_several_doubts_are_resolved_with_one_note(store: Store) -> None:
     assert found[0].notes[0].text == "seen in the portal (by Mary Tan)"
 
 
-@pytest.mark.parametrize(
-    ("ours", "theirs", "status"), [(140, 0, 409), (140, 140, 303), (0, 140, 303), (140, None, 303), (0, None, 409)]
-)
-async def test_not_placed_is_judged_by_the_clock_of_8x8(ours: int, theirs: int | None, status: int) -> None:
-    clock = ManualClock()
-
-    async def time_at_8x8() -> datetime | None:
-        return None if theirs is None else began + timedelta(seconds=theirs)
-
-    async with open_store("memory://", clock=clock) as store:
-        _, doubts = await in_doubt(store, 2)
-        began = clock.now()
-        clock.advance(timedelta(seconds=ours))
-        chosen = "&".join(f"call={job.id}" for job in doubts)
-        app = receiver_app(store, secret=None, ui_secret=READERS, ui_operator_secret=OPERATORS, time_at_8x8=time_at_8x8)
-        async with signed_in(app) as client:
-            told = await confirmed(client, f"/ui/act/resolve?{chosen}", verdict="not-placed", note="not in the portal")
-        assert (told.status_code, "8x8 may still place" in told.text) == (status, status == 409)
-        states = {(await CallQueue(store).get(job.id)).state for job in doubts}
-        assert states == {JobState.QUEUED if status == 303 else JobState.IN_DOUBT}
-
-
 async def test_a_receiver_with_settings_asks_8x8_for_its_clock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     url = f"sqlite:///{tmp_path / 'calls.db'}"
     async with open_store(url) as store:
@@ -328,21 +243,12 @@ async def test_a_receiver_with_settings_asks_8x8_for_its_clock(tmp_path: Path, m
     assert told.status_code == 303
 
 
-async def test_numbers_are_put_on_the_list_and_taken_off(store: Store) -> None:
-    listed = SuppressionList(store)
-    async with signed_in(receiver(store)) as client:
-        for bad in ("no number", "8765 4321"):
-            refused = await confirmed(client, "/ui/act/suppress", numbers=f"+6587654321\r\n{bad}")
-            assert (refused.status_code, await listed.scan()) == (409, []), bad
-        numbers = "8765 4321\r\n\r\n+6587654322"
-        typed = {"numbers": numbers, "country": "sg", "note": "by mail", "for": "30d"}
-        assert (await confirmed(client, "/ui/act/suppress", **typed)).status_code == 303
-        for each in await listed.scan():
-            assert each.until is not None
-            assert timedelta(days=29, hours=23) < each.until - store.clock.now() <= timedelta(days=30)
-        assert [(each.number, each.reason) for each in await listed.scan()] == [
-            ("+6587654321", "by mail (by Mary Tan)"), ("+6587654322", "by mail (by Mary Tan)"),
-        ]  # fmt: skip
+async def test_a_number_on_the_list_is_found_and_taken_off(memory: Store) -> None:
+    listed = SuppressionList(memory)
+    await listed.add("+6587654321", "+6587654322")
+    async with signed_in(receiver(memory)) as client:
+        refused = await confirmed(client, "/ui/act/suppress", numbers="+6587654323\r\nno number")
+        assert (refused.status_code, await listed.find("+6587654323")) == (409, {})
         found = await client.get("/ui/suppression", params={"number": "+65 8765 4321"})
         (remove,) = Page(found.text).links("unsuppress")
         assert "+6587654322" not in found.text
@@ -374,14 +280,3 @@ async def test_a_file_of_numbers_is_imported_all_or_nothing(memory: Store) -> No
         assert (await imported(column="Fax")).status_code == 409
         empty = await confirmed(client, "/ui/act/import-numbers")
         assert (empty.status_code, "choose a file" in empty.text) == (409, True)
-
-
-async def test_every_action_is_in_the_log_with_who_did_it(memory: Store) -> None:
-    await enqueued(memory)
-    with capture_logs() as logs:
-        async with signed_in(receiver(memory)) as client:
-            await confirmed(client, "/ui/act/hold?queue=default")
-            await confirmed(client, "/ui/act/resume?queue=default")
-    event = "somebody carried out an action on the pages"
-    done = [(each["action"], each["name"]) for each in logs if each["event"] == event]
-    assert done == [("hold", "Mary Tan"), ("resume", "Mary Tan")]

@@ -229,6 +229,7 @@ async def rate(
     /,
     *,
     reset: Annotated[bool, Flag] = False,
+    note: NoteOption = None,
     as_: AsOption = None,
     common: QueueOptions = QueueOptions(),
 ) -> None:
@@ -254,7 +255,7 @@ async def rate(
     if reset or new is not None:
         settings = common.settings()
         async with acting(settings, as_) as operator:
-            act = Rate(operator=operator, queue=settings.queue, rate=wanted, resets=reset)
+            act = Rate(operator=operator, queue=settings.queue, rate=wanted, resets=reset, note=note)
             await carried_out(act, output)
         return
     async with common.opened() as calls:
