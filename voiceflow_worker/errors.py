@@ -63,6 +63,16 @@ class VoiceflowError(Exception):
         self.remedies = remedies
         return self
 
+    def __reduce__(self) -> tuple[object, ...]:
+        """What a copy is made of, in this process or another: the message and the attributes, without a constructor."""
+        return _made_again, (type(self), self.args), self.__dict__
+
+
+def _made_again(kind: type[VoiceflowError], args: tuple[object, ...]) -> VoiceflowError:
+    error = kind.__new__(kind)
+    error.args = args
+    return error
+
 
 class InvalidInputError(VoiceflowError):
     """Raised when an input is wrong; nothing was stored or sent."""
