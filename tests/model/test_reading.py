@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
+
 import phonenumbers
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tests.model.written_numbers import slips, spelt
@@ -122,6 +124,25 @@ def test_what_is_not_certain_is_refused_with_the_reason() -> None:
         with pytest.raises(PhoneNumberError, match=reason) as caught:
             read_number(text, country)
         assert caught.value.code == code
+
+
+@settings(deadline=None)
+@given(
+    st.sampled_from(["SG", "MY", "US", "GB", "DE", "AU", "ID", "JP", "KR"]),
+    st.from_regex(r"(?!00)[0-9]{3,14}", fullmatch=True),
+)
+@example("SG", "0123456789")
+@example("SG", "0171123456")
+@example("US", "6581234567")
+@example("US", "8001234567")
+def test_a_refusal_of_national_digits_speaks_of_the_named_country_first(country: str, digits: str) -> None:
+    """And of another one only if the digits have the code for calls abroad, and could be a number of that country."""
+    try:
+        read_number(digits, country)
+    except PhoneNumberError as error:
+        first, *others = re.split(", and behind ", str(error))
+        assert set(re.findall(r"numbering plan of (\w+)", first)) <= {country}
+        assert "too short" not in "".join(others)
 
 
 @pytest.mark.parametrize("text", ["81234567", "6587654321", "087654321", "(02) 1234 5678", "011 65 8765 4321"])

@@ -417,23 +417,24 @@ def _has_right_length(e164: str) -> bool:
     return not any(warning.startswith(("is too", "does not begin")) for warning in warnings_for(e164))
 
 
-def _probable(shapes: Sequence[_Shape], home: Country | str | None) -> list[str]:
-    """What a text could mean, whether or not such a number exists; the most probable first."""
-    found: dict[str, None] = {}
+def _probable(shapes: Sequence[_Shape], home: Country | str | None) -> dict[str, str]:
+    """What a text could mean, whether or not such a number exists, each with the code for calls abroad before it."""
+    found: dict[str, str] = {}
     for shape in shapes:
         digits = shape.digits
         if shape.has_plus:
-            found[f"+{digits}"] = None
+            found[f"+{digits}"] = ""
             continue
         rests = home.behind_exit(digits) if isinstance(home, Country) else behind_any_exit(digits)
-        found.update({f"+{rest}": None for rest in rests if numbers_abroad(rest) is not None})
-        if isinstance(home, Country) and not found:
+        abroad = {f"+{rest}": digits[: -len(rest)] for rest in rests if numbers_abroad(rest) is not None}
+        if isinstance(home, Country) and not (abroad and digits.startswith("00")):
             if digits.startswith(home.code):
-                found[f"+{digits}"] = None
-            found[f"+{home.code}{home.probable(digits)}"] = None
-        elif not found:
-            found[f"+{digits}"] = None
-    return list(found)
+                found[f"+{digits}"] = ""
+            found[f"+{home.code}{home.probable(digits)}"] = ""
+        elif not abroad:
+            found[f"+{digits}"] = ""
+        found |= abroad
+    return found
 
 
 # --- Refusals -----------------------------------------------------------------------------------------------------
@@ -447,16 +448,28 @@ def _refused(text: str, shapes: Sequence[_Shape], home: Country | str | None, va
         named = " or ".join(f"{number} ({country_of(number) or 'no country'})" for number in valid[:_MOST_NAMED])
         return PhoneNumberError(f"{_shown(text)} could be {named}; if one of them is right, {_WRITE}")
     where = home.region if isinstance(home, Country) else "any numbering plan"
-    reasons = ", ".join(_why_not(number) for number in _probable(shapes, home)[:_MOST_NAMED])
+    probable = [
+        # 012 345 6789 begins with a code for calls abroad by chance, unless what follows could be a number.
+        (number, code)
+        for number, code in _probable(shapes, home).items()
+        if not code or code.startswith("00") or _has_right_length(number)
+    ]
+    reasons = ", and ".join(_why_not(number, code, home) for number, code in probable[:_MOST_NAMED])
     return PhoneNumberError(f"{_shown(text)} is no number of {where}: {reasons}; if it is right, {_WRITE}")
 
 
-def _why_not(number: str) -> str:
+def _why_not(number: str, exit_code: str, home: Country | str | None) -> str:
+    """Why this is no number; after the code for calls abroad that somebody may have dialled."""
+    shown = f"behind {exit_code}, a code for calls abroad, {number}" if exit_code else number
     if not is_e164(number):
-        return f"{number} {form_problem(number)[1].partition(';')[0]}"
-    if warnings := warnings_for(number):
-        return f"{number} {warnings[0].partition(';')[0]}"
-    return f"{number} is one of {country_of(number)}"
+        return f"{shown}: {form_problem(number)[1].partition(';')[0]}"
+    if not (warnings := warnings_for(number)):
+        return f"{shown} is one of {country_of(number)}"
+    why = warnings[0].partition(";")[0]
+    if isinstance(home, Country) and not exit_code:  # several countries may share a plan, and nobody spoke of another
+        plan, of, _ = why.rpartition(" numbering plan of ")
+        why = f"{plan}{of}{home.region}" if of else why
+    return f"{shown} {why}"
 
 
 @lru_cache(maxsize=256)
