@@ -13,13 +13,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.campaigns.reading import NOW, OPTIONS, file_of, read, requests, told
-from voiceflow_worker import CallFlow
+from voiceflow_worker import CallFlow, Menu
+from voiceflow_worker.campaigns.calls.options import CampaignOptions
 from voiceflow_worker.campaigns.calls.request import ReadRow
 from voiceflow_worker.campaigns.calls.template import FlowTemplate
 from voiceflow_worker.campaigns.calls.values import SeenKeys, row_key
 from voiceflow_worker.campaigns.campaign_rows import open_campaign
 from voiceflow_worker.errors import CampaignFileError, InvalidInputError
 from voiceflow_worker.finding import Remedy
+from voiceflow_worker.ivr.menu import End
 from voiceflow_worker.model.flows.callflow import EncodedBody
 
 
@@ -241,6 +243,11 @@ OF_ITS_OWN = FlowTemplate.parse(
 )
 
 
+FROM = FlowTemplate.speaking("Hello {{name}}, call {{source}}.")
+ASKS = Menu("asks", prompt="Hello {{name}}, press 1.", voice_profile="en-GB-X")
+ASKS.on("1", goto=End("Call {{source}}."))
+
+
 def called_from(rows: list[ReadRow]) -> list[str | None]:
     return [None if row.call is None else row.call.source for row in rows]
 
@@ -268,7 +275,27 @@ def test_a_body_without_a_source_gets_that_of_its_country(tmp_path: Path) -> Non
     lines = "".join(json.dumps({"callflow": [{"action": "makeCall", "params": each}, hangup]}) + "\n" for each in calls)
     rows = read(file_of(tmp_path, lines, "bodies.jsonl"), replace(BY_COUNTRY, template=None, country="SG"))
     assert called_from(rows) == ["+6531234567", "+60321234567", None]
-    assert [message.partition(" ")[0] for _, _, _, message in told(rows)] == ["depends", "invalid"]
+    assert [message.partition(" ")[0] for _, _, _, message in told(rows)] == ["invalid"]
+
+
+@pytest.mark.parametrize(
+    "words", [OPTIONS, replace(OPTIONS, template=FROM), replace(OPTIONS, template=None, menu=ASKS)]
+)
+@pytest.mark.parametrize("form", ["visits.csv", "visits.jsonl"])
+def test_a_row_is_told_about_its_number_to_call_from_only_if_that_is_wrong(
+    tmp_path: Path, words: CampaignOptions, form: str
+) -> None:
+    """Not if the number to call is: what the row needs then is that number. A doubtful one is told as such."""
+    people = ["+6587654321", "+60123456789", "+12125550123", "", "81234567", "+60123456780"]
+    rows = [{"destination": number, "name": "Ana"} for number in people]
+    table = "destination,name\n" + "".join(f"{number},Ana\n" for number in people)
+    lines = "".join(f"{json.dumps(row)}\n" for row in rows)
+    path = file_of(tmp_path, table if form.endswith("csv") else lines, form)
+    found = read(path, replace(words, source="SG=+6531234567,MY=+60312345678"))
+    warnings = {each.message for row in found for each in row.findings if not each.is_error}
+    assert {message.partition(" is ")[0] for message in warnings} == {"+60312345678"}
+    assert [column for _, column, _, _ in told(found)] == ["source", "destination", "destination"]
+    assert "there are numbers for SG, MY; add US=… or *=…" in told(found)[0][3]
 
 
 @pytest.mark.parametrize("source", ["SG=", "XX=+6531234567", "SG=31234567"])

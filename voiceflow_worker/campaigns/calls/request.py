@@ -320,7 +320,7 @@ class _Work:
     findings: list[Finding]
     template: FlowTemplate | None = None
     no_source: str | None = None
-    """Why there is no number to call this person from."""
+    """Why there is no number to call this person from; empty if the number to call says it, being missing or wrong."""
 
     @property
     def voice_profile(self) -> str | None:
@@ -343,8 +343,9 @@ class _Work:
             body = filled.body
             for problem in filled.problems:
                 reported_paths.add(problem.path)
-                if not self.is_reported(problem.column):
-                    self._error(problem.message, column=problem.column, path=problem.path, code=-1009)
+                message = self._lacking(problem.message, is_source=problem.column == "source" and problem.is_missing)
+                if message and not self.is_reported(problem.column):
+                    self._error(message, column=problem.column, path=problem.path, code=-1009)
         reported_paths |= {found.path for found in self.findings if found.path is not None}
         complete(
             body,
@@ -359,9 +360,9 @@ class _Work:
                 name = (found.path or "").rpartition(".")[2]
                 option = _OPTIONS.get(name) if found.message.startswith("is missing") else None
                 message = found.message if option is None else f"{found.message}, or {option}"
-                if self.no_source is not None and found.path == f"{FIRST_CALL}.source":
-                    message = self.no_source
-                self.findings.append(replace(found, column=column, message=message, remedy=option))
+                is_source = option is not None and found.path == f"{FIRST_CALL}.source"
+                if message := self._lacking(message, is_source=is_source):
+                    self.findings.append(replace(found, column=column, message=message, remedy=option))
         return body
 
     def number(self, name: str, *, required: bool) -> str | None:
@@ -394,7 +395,7 @@ class _Work:
             return None
         if sources.only is not None:
             return sources.only
-        self.no_source = "depends on the country of the number to call, which is missing or wrong"
+        self.no_source = ""
         try:
             return None if destination is None else sources.to(destination)
         except PhoneNumberError as error:
@@ -402,6 +403,10 @@ class _Work:
             if own is not None:
                 self._error(self.no_source, column="source", code=-1009)
             return None
+
+    def _lacking(self, message: str, *, is_source: bool) -> str:
+        """The message that something is missing. Of the number to call from, it is why this person has none."""
+        return message if self.no_source is None or not is_source else self.no_source
 
     def _written(self, number: str | None) -> str | None:
         # Request bodies, and 8x8's guides, write country codes without a +.
@@ -439,9 +444,10 @@ class _Work:
 
     def against_menu(self, texts: MenuTexts, data: Mapping[str, object]) -> None:
         """Add the reasons why texts of the menu cannot be spoken with the data that is stored with the call."""
-        for column, message, _ in texts.problems(data):
-            if not self.is_reported(column):
-                self._error(message, column=column, code=-1009)
+        for column, message, is_missing in texts.problems(data):
+            told = self._lacking(message, is_source=is_missing and column == "source")
+            if told and not self.is_reported(column):
+                self._error(told, column=column, code=-1009)
 
     def refuse_nested(self, spoken: Collection[str]) -> None:
         """Add an error for each array or object among the values that are `spoken`."""

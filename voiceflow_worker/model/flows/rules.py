@@ -248,7 +248,7 @@ def _number(param: Param, value: object, path: str, *, is_destination: bool) -> 
         yield _no_number(path, code, reason, is_destination=is_destination)
     else:
         for warning in phone.warnings_for(value):
-            yield _warning(path, warning)
+            yield _warning(path, f"{value} {warning}")
 
 
 def uncertain_number(path: str, error: PhoneNumberError, *, is_destination: bool) -> Finding:
