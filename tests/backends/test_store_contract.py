@@ -35,7 +35,6 @@ from voiceflow_worker.core.ports.store import (
     Store,
     Unit,
     Wanted,
-    Written,
 )
 from voiceflow_worker.model.jobs.job import Job
 from voiceflow_worker.model.jobs.totals import Totals
@@ -56,12 +55,12 @@ Found = tuple[Record | None] | None
 
 
 class EachUnitSeesTheBeginning(Memory):
-    def write(self, step: Step, now: datetime) -> Written:
+    def write(self, step: Step, now: datetime) -> Sequence[Answer]:
         before = self._copy()
         checked = [before._copy().answer(unit, now) for unit in step.units]
-        return self._written(
-            [self.answer(unit, now) if each == DONE else each for unit, each in zip(step.units, checked, strict=True)]
-        )
+        return [
+            self.answer(unit, now) if each == DONE else each for unit, each in zip(step.units, checked, strict=True)
+        ]
 
 
 class RecordsBeforeConditions(Memory):
@@ -80,12 +79,12 @@ class ARefusalKeepsTheJobMoved(Memory):
 
 
 class ARefusalEndsTheStep(Memory):
-    def write(self, step: Step, now: datetime) -> Written:
+    def write(self, step: Step, now: datetime) -> Sequence[Answer]:
         answers: list[Answer] = []
         for unit in step.units:
             is_over = any(each != DONE for each in answers)
             answers.append(Answer(result=Result.STALE) if is_over else self.answer(unit, now))
-        return self._written(answers)
+        return answers
 
 
 class TogetherIsIgnored(Memory):
@@ -185,27 +184,26 @@ class ALateRepeatWins(Memory):
 
 class AnyServerWillDo(Memory):
     def _is_vetted(self, step: Step, now: datetime) -> bool:
-        return super()._is_vetted(replace(step, server=None), now)
+        guard = None if step.guard is None else replace(step.guard, server=self.server)
+        return super()._is_vetted(replace(step, guard=guard), now)
 
 
 class WhatWasKnownIsForgotten(Memory):
-    def _is_vetted(self, step: Step, now: datetime) -> bool:
-        return super()._is_vetted(replace(step, known=None), now)
+    def _is_vetted(self, step: Step, now: datetime) -> bool:  # noqa: ARG002
+        return step.guard is None or step.guard.server == self.server
 
 
 class AnUnvettedStepForgetsWhatWasWritten(Memory):
-    def write(self, step: Step, now: datetime) -> Written:
+    def write(self, step: Step, now: datetime) -> Sequence[Answer]:
         if not self._is_vetted(step, now):
-            return self._written([Answer(result=Result.UNVETTED)] * len(step.units))
+            return [Answer(result=Result.UNVETTED)] * len(step.units)
         return super().write(step, now)
 
 
 class AnUnvettedStepIsWritten(Memory):
-    def write(self, step: Step, now: datetime) -> Written:
-        written = super().write(replace(step, server=None, known=None), now)
-        return (
-            written if self._is_vetted(step, now) else self._written([Answer(result=Result.UNVETTED)] * len(step.units))
-        )
+    def write(self, step: Step, now: datetime) -> Sequence[Answer]:
+        written = super().write(replace(step, guard=None), now)
+        return written if self._is_vetted(step, now) else [Answer(result=Result.UNVETTED)] * len(step.units)
 
 
 class EventsComeLate(Memory):
@@ -317,10 +315,10 @@ class WakesAreNotCounted(Memory):
 class ChecksAndThenWrites(MemoryStore):
     """Another write may come between the check and the write."""
 
-    async def write(self, step: Step, *, now: datetime) -> Written:
+    async def write(self, step: Step, *, now: datetime) -> Sequence[Answer]:
         checked = self.memory._copy().write(step, now)
         await checkpoint()
-        free = [replace(unit, needs=()) for unit, each in zip(step.units, checked.answers, strict=True) if each == DONE]
+        free = [replace(unit, needs=()) for unit, each in zip(step.units, checked, strict=True) if each == DONE]
         self.memory.write(Step(units=tuple(free)), now)
         return checked
 
@@ -328,9 +326,9 @@ class ChecksAndThenWrites(MemoryStore):
 class AnswersStayInTheLine(MemoryStore):
     """The answer that a cancelled caller did not take is given to the next."""
 
-    line: list[Written]
+    line: list[Sequence[Answer]]
 
-    async def write(self, step: Step, *, now: datetime) -> Written:
+    async def write(self, step: Step, *, now: datetime) -> Sequence[Answer]:
         self.line = [*getattr(self, "line", []), self.memory.write(step, now)]
         await checkpoint()
         return self.line.pop(0)

@@ -21,7 +21,7 @@ from voiceflow_worker.backends.contract.samples import ManualClock
 from voiceflow_worker.backends.contract.writing import DONE, next_of, to, write
 from voiceflow_worker.core.ports.reading import count_states, find_jobs
 from voiceflow_worker.core.ports.record_set import QueueNames
-from voiceflow_worker.core.ports.store import Query, Step, Written
+from voiceflow_worker.core.ports.store import Answer, Query, Step
 from voiceflow_worker.core.settling.changes import Changes
 from voiceflow_worker.errors import KeyConflictError
 from voiceflow_worker.model.jobs import lifecycle
@@ -89,10 +89,10 @@ async def test_an_order_that_its_caller_gave_up_is_not_carried_out_later(
     changes, going, asked = Changes(any_store, CallPolicy()), anyio.Event(), anyio.Event()
     store_write = any_store.write
 
-    async def slow(step: Step, **rest: Any) -> Written:
+    async def slow(step: Step, **rest: Any) -> list[Answer]:
         asked.set()
         await going.wait()
-        return await store_write(step, **rest)
+        return list(await store_write(step, **rest))
 
     monkeypatch.setattr(any_store, "write", slow)
     cancelled: Callable[[Job], Job] = lambda job: lifecycle.cancel(  # noqa: E731

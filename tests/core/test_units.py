@@ -51,7 +51,7 @@ class Desk:
             assert self.write(units.enqueued(job, at=NOW)).result is Result.DONE
 
     def write(self, unit: Unit, at: datetime = NOW) -> Answer:
-        return self.memory.write(Step(units=(unit,)), at).answers[0]
+        return self.memory.write(Step(units=(unit,)), at)[0]
 
     def lease(self, at: datetime = NOW) -> Job:
         (job,) = self.memory.lease(QUEUE, worker_id="w", limit=1, until=at + MINUTE, now=at, batch=None)

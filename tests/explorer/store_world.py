@@ -17,7 +17,18 @@ from typing import Any
 
 from voiceflow_worker.backends.memory.store import Memory
 from voiceflow_worker.core import units
-from voiceflow_worker.core.ports.store import GATES, Put, Replace, Result, Same, Step, Unit, gate_key, tally_change
+from voiceflow_worker.core.ports.store import (
+    GATES,
+    Guard,
+    Put,
+    Replace,
+    Result,
+    Same,
+    Step,
+    Unit,
+    gate_key,
+    tally_change,
+)
 from voiceflow_worker.core.suppression import NAMESPACE as SUPPRESSED
 from voiceflow_worker.errors import JobError
 from voiceflow_worker.model.copying import replace
@@ -528,7 +539,8 @@ class Explorer:
     def _written(self, world: World, unit: Unit, known: Same | None = None) -> tuple[World, Result]:
         memory = world.memory._copy()
         memory.__class__ = self._rules.memory
-        (answer,) = memory.write(Step(units=(unit,), known=known), moment(world.now)).answers
+        guard = None if known is None else Guard(memory.server, known)
+        (answer,) = memory.write(Step(units=(unit,), guard=guard), moment(world.now))
         return replace(world, memory=memory), answer.result
 
     def _may(self, world: World, what: str, most: int) -> bool:

@@ -10,6 +10,7 @@ from enum import StrEnum
 from typing import Any
 
 from voiceflow_worker.core.ports.store import (
+    Answer,
     Clock,
     Event,
     Query,
@@ -19,7 +20,6 @@ from voiceflow_worker.core.ports.store import (
     Step,
     Store,
     Wanted,
-    Written,
 )
 from voiceflow_worker.errors import StoreUnavailableError
 from voiceflow_worker.model.jobs.job import Job
@@ -133,8 +133,12 @@ class FaultyStore:
         method = getattr(self._store, name)
         return await self.call(StoreCall(name, arguments, options, lambda: method(*arguments, **options)))
 
-    async def write(self, step: Step, *, now: datetime) -> Written:
-        written: Written = await self._carried_out("write", step, now=now)
+    @property
+    def server(self) -> str:
+        return self._store.server
+
+    async def write(self, step: Step, *, now: datetime) -> Sequence[Answer]:
+        written: Sequence[Answer] = await self._carried_out("write", step, now=now)
         return written
 
     async def lease(self, queue: str, **options: Any) -> Sequence[Job]:

@@ -7,7 +7,7 @@ import gzip
 import json
 import zlib
 from collections.abc import AsyncIterator, Callable, Mapping
-from typing import Any, cast
+from typing import Any
 
 import httpx
 import pytest
@@ -192,7 +192,7 @@ def without_nul(value: Any) -> Any:
     if isinstance(value, str):
         return value.replace("\0", "\ufffd")
     if isinstance(value, list):
-        return [without_nul(each) for each in cast("list[Any]", value)]
+        return [without_nul(each) for each in list[Any](value)]
     if isinstance(value, dict):
-        return {without_nul(name): without_nul(each) for name, each in cast("dict[str, Any]", value).items()}
+        return {without_nul(name): without_nul(each) for name, each in dict[str, Any](value).items()}
     return value

@@ -314,7 +314,7 @@ class IntakeTurn:
 
     async def _write(self, queue: CallQueue, unit: Unit) -> Answer:
         now = queue.store.clock.now()
-        return (await queue.store.write(Step(units=(unit,), durable=False), now=now)).answers[0]
+        return (await queue.store.write(Step(units=(unit,), durable=False), now=now))[0]
 
 
 @dataclass(frozen=True, slots=True)
@@ -403,6 +403,6 @@ class Start:
             drops=tuple(Drop(each.namespace, each.key, None) for each in drops),
             wakes=self._queue.name if drops else None,
         )
-        (answer,) = (await store.write(Step(units=(unit,)), now=store.clock.now())).answers
+        (answer,) = await store.write(Step(units=(unit,)), now=store.clock.now())
         if answer.result is not Result.DONE:
             raise IntakeError.lost(self._queue.name)

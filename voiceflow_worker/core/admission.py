@@ -277,7 +277,7 @@ class Admitter:
             ]
             written = await self._store.write(Step(units=tuple(units), together=together), now=now)
             again: list[int] = []
-            for place, answer in zip(places, written.answers, strict=True):
+            for place, answer in zip(places, written, strict=True):
                 if answer.owner is not None:
                     owners[place] = answer.owner
                 elif answer.result is Result.NOT_FREE:

@@ -285,7 +285,7 @@ class Bridges:
         raise StaleJobError(job.id)
 
     async def _write(self, unit: Unit) -> Answer:
-        return (await self._store.write(Step(units=(unit,)), now=self._store.clock.now())).answers[0]
+        return (await self._store.write(Step(units=(unit,)), now=self._store.clock.now()))[0]
 
 
 def _refusal(answer: Answer, numbers: Sequence[str]) -> str | None:

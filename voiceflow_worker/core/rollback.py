@@ -23,7 +23,7 @@ from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.outside import Witness, WitnessJournal
 from voiceflow_worker.core.ports.reading import gates_at, owners_of, read_each
 from voiceflow_worker.core.ports.record_set import text_records
-from voiceflow_worker.core.ports.store import GATES, Drop, Same, Step, Unit, gate_from, gate_key
+from voiceflow_worker.core.ports.store import GATES, Drop, Guard, Same, Step, Unit, gate_from, gate_key
 from voiceflow_worker.core.ports.trips import gather
 from voiceflow_worker.core.settling.changes import Changes
 from voiceflow_worker.core.settling.holds import Holds, order_gate
@@ -163,7 +163,7 @@ class RollbackGuard:
         self._file: WitnessJournal | None = None
         self._appended: Sequence[Job] = ()
         self._newest: Job | None = None
-        self._server: str | None = None
+        self._server = ""
         self._token: str | None = None
         self._quiet_until = float("-inf")
         self.restarts: int = 0
@@ -180,10 +180,10 @@ class RollbackGuard:
         self._file = await self._witness.begin(self._queue, self.worker_id)
         await self._witness.prune(self._queue, before=now - max(self._policy.retention, LEAST_KEPT))
         kept = await self._kept()
-        await self._notice()
         # A store that lacks this record was set back to a time before this worker began.
         self._token, unit = units.posted(self.worker_id, at=now)
         await self._store.write(Step(units=(unit,)), now=now)
+        self._server = self._store.server
         self._newest = max(kept, key=lambda each: each.posts[-1].began_at, default=None)
         await self._check(kept)
 
@@ -219,7 +219,7 @@ class RollbackGuard:
 
     def guarded(self, step: Step) -> Step:
         """The step under the condition that the store still has this worker's newest POST, on the same server."""
-        return replace(step, server=self._server, known=Same(units.POSTED, self.worker_id, self._token))
+        return replace(step, guard=Guard(self._server, Same(units.POSTED, self.worker_id, self._token)))
 
     async def vet(self) -> bool:
         """Whether jobs that were just leased may be sent: False if the store was set back.
@@ -272,9 +272,12 @@ class RollbackGuard:
 
     async def _look(self) -> bool:
         """Whether the store still has this worker's newest POST. Also notes a restart of the store's server."""
-        await self._notice()
         token = self._token
         found = await self._store.records({units.POSTED: [self.worker_id]}, now=self._clock.now())
+        if self._server != self._store.server:
+            self._quiet_until = self._clock.monotonic() + OTHERS_FIRST.total_seconds()
+            self._server = self._store.server
+            self.restarts += 1
         standing = next((record.value for record in found[units.POSTED]), None)
         if standing == token:
             return True
@@ -284,14 +287,6 @@ class RollbackGuard:
         if self._token == token:
             self._token = standing
         return True
-
-    async def _notice(self) -> None:
-        """Note a restart of the store's server."""
-        current = (await self._store.write(Step(units=(), durable=False), now=self._clock.now())).server
-        if self._server not in {None, current}:
-            self._quiet_until = self._clock.monotonic() + OTHERS_FIRST.total_seconds()
-            self.restarts += 1
-        self._server = current
 
     async def _kept(self) -> list[Job]:
         """For each journal file of this host, its newest call that was certainly committed to the store."""
@@ -373,12 +368,13 @@ class RollbackGuard:
         written = await self._store.write(Step(units=tuple(map(again, jobs))), now=now)
         # The same call may have been enqueued again since. That job keeps the key, but is cancelled, because the lost
         # job may have been sent.
-        others = [(job, answer.owner) for job, answer in zip(jobs, written.answers, strict=True) if answer.owner]
+        others = [(job, answer.owner) for job, answer in zip(jobs, written, strict=True) if answer.owner]
         for job, owner in others:
             with contextlib.suppress(JobError):
                 await self._changes.change(owner.job_id, partial(self._cancelled, sent_as=job.id))
         keyless = [again(replace(job, unique_key=None)) for job, _ in others]
-        await self._store.write(Step(units=tuple(keyless)), now=now)
+        if keyless:
+            await self._store.write(Step(units=tuple(keyless)), now=now)
         doubted = partial(made_again, at=now, policy=self._policy)
         await gather(*(partial(self._changes.change, job.id, doubted) for job in jobs))
 

@@ -156,7 +156,7 @@ class Sweeper:
             until = now + self._policy.key_retention
             step = Step(units=tuple(units.deleted(job, keep_key_until=until) for job in old), durable=False)
             written = await self._store.write(step, now=now)
-            gone = sum(answer.result is Result.DONE for answer in written.answers)
+            gone = sum(answer.result is Result.DONE for answer in written)
             deleted += gone
             if len(old) < PAGE or 2 * gone < len(old):
                 return deleted

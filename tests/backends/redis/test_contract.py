@@ -125,11 +125,11 @@ MUTATIONS = {
         "test_a_drop_deletes_a_record_that_has_its_value",
     ),
     "any server will do": (
-        "local vetted = asked.server == '' or asked.server == run_id", "local vetted = true",
+        "return is_same and not", "return not",
         "test_for_another_server_nothing_is_written",
     ),
     "what the store had is not compared": (
-        "    vetted = vetted and not checks.same(asked.known)\n", "",
+        "return is_same and not checks.same(guard.known)", "return is_same",
         "test_without_what_the_store_certainly_had_nothing_is_written",
     ),
     "an unvetted step forgets what was written": (

@@ -30,7 +30,7 @@ from voiceflow_worker.errors import (
 
 pytestmark = pytest.mark.anyio
 
-MADE = '["run",[["done"]]]'
+MADE = '[["done"]]'
 """The answer of `write.lua` to one unit that was written."""
 SOUND = ServerFacts(
     version=(7, 0, 15),

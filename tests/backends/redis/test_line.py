@@ -16,7 +16,7 @@ from voiceflow_worker.backends.contract.samples import add_jobs
 from voiceflow_worker.backends.redis.line import Access, Line
 from voiceflow_worker.backends.redis.url import parse_url
 from voiceflow_worker.core.ports.reading import get_jobs
-from voiceflow_worker.core.ports.store import Put, Step, Unit
+from voiceflow_worker.core.ports.store import Drop, Step, Unit
 from voiceflow_worker.errors import InvalidInputError
 
 pytestmark = pytest.mark.anyio
@@ -90,8 +90,8 @@ async def test_a_text_that_cannot_be_encoded_does_not_shift_the_answers_to_later
         await add_jobs(store, [job])
         with pytest.raises(InvalidInputError, match="half a surrogate pair"):
             await get_jobs(store, [f"{job.queue}:\ud800"])
-        with pytest.raises(InvalidInputError, match=r"'a\\ud800' has half a surrogate pair"):
-            await store.write(Step(units=(Unit(puts=(Put("x", "key", "a\ud800", None),)),)), now=NOW)
+        with pytest.raises(InvalidInputError, match=r"a\\ud800' has half a surrogate pair"):
+            await store.write(Step(units=(Unit(drops=(Drop("x", "key", "a\ud800"),)),)), now=NOW)
         assert list(await get_jobs(store, [job.id])) == [job.id]
 
 

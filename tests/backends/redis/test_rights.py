@@ -22,7 +22,7 @@ from voiceflow_worker.backends.redis.faults import script
 from voiceflow_worker.backends.redis.rights import commands_of_scripts
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.reading import get_jobs
-from voiceflow_worker.core.ports.store import Put, Step, Unit
+from voiceflow_worker.core.ports.store import Guard, Put, Same, Step, Unit
 from voiceflow_worker.errors import RedisForgetsError, StoreError, StoreUnavailableError
 
 pytestmark = pytest.mark.anyio
@@ -125,8 +125,9 @@ async def test_a_user_without_dangerous_commands_lacks_what_shows_durability_and
         await add_jobs(store, [sample_job()])
         assert list(await get_jobs(store, [sample_job().id])) == [sample_job().id]
         refused = str(server.ask("ACL", "LOG"))
+        guard = Guard(store.server, Same("n", "k", None))
         for _ in range(3):
-            await store.write(Step(units=()), now=NOW)
+            await store.write(Step(units=(Unit(puts=(Put("n", "other", "v", None),)),), guard=guard), now=NOW)
         assert str(server.ask("ACL", "LOG")).count("'count'") == refused.count("'count'")
 
 

@@ -121,7 +121,7 @@ def sample_jobs(amount: int, **fields: Any) -> Sequence[Job]:
 
 async def add_jobs(store: Store, jobs: Sequence[Job], *, now: datetime = NOW) -> Sequence[Answer]:
     """Store new jobs, each in its own state; returns the answers."""
-    return (await store.write(Step(units=tuple(map(inserted, jobs))), now=now)).answers
+    return await store.write(Step(units=tuple(map(inserted, jobs))), now=now)
 
 
 def full_job() -> Job:
@@ -220,7 +220,7 @@ async def delete(store: Store, jobs: Sequence[Job], *, keep_keys_until: datetime
 
 async def _done(store: Store, units: tuple[Unit, ...]) -> list[bool]:
     written = await store.write(Step(units=units), now=store.clock.now())
-    return [answer.result is Result.DONE for answer in written.answers]
+    return [answer.result is Result.DONE for answer in written]
 
 
 Opener = Callable[[], AbstractAsyncContextManager[Store]]

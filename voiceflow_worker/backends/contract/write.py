@@ -40,6 +40,7 @@ from voiceflow_worker.core.ports.store import (
     Delete,
     Drop,
     EventKind,
+    Guard,
     Mode,
     OpenGate,
     Owner,
@@ -47,7 +48,6 @@ from voiceflow_worker.core.ports.store import (
     Record,
     Result,
     Same,
-    Step,
     Store,
     Unit,
     gate_from,
@@ -192,12 +192,6 @@ class WriteContract(Ground):
         ended = [next_of(job, state=JobState.EXPIRED) for job in jobs]
         assert await write(store, *map(to, jobs, ended)) == [DONE] * 1000
         assert await states(store) == {"expired": 1000}
-
-    async def test_a_step_without_units_is_answered_with_the_server(self, store: Store) -> None:
-        first = await store.write(Step(units=()), now=NOW)
-        second = await store.write(Step(units=(Unit(puts=(put("a"),)),)), now=NOW)
-        assert first.answers == ()
-        assert first.server == second.server
 
     # 4. Together
 
@@ -449,17 +443,18 @@ class WriteContract(Ground):
             is_closed.set()
         assert set(after) == {NOT_FREE}
 
-    # 10. server and known
+    # 10. A guard
 
     async def test_for_another_server_nothing_is_written(self, store: Store) -> None:
         job = (await stored(store, sample_job()))[0]
-        server = (await store.write(Step(units=()), now=NOW)).server
         sent = to(job, next_of(job, state=JobState.SENDING), puts=(put("a"),))
-        assert await write(store, sent, server=f"not {server}") == [Result.UNVETTED]
+        known = Same("n", "posted", None)
+        here, elsewhere = Guard(store.server, known), Guard(f"not {store.server}", known)
+        assert await write(store, sent, guard=elsewhere) == [Result.UNVETTED]
         assert await job_of(store, job) == job
         assert await held(store) == {}
-        assert await write(store, sent, server=server) == [DONE]
-        assert await write(store, sent, server=f"not {server}") == [DONE]
+        assert await write(store, sent, guard=here) == [DONE]
+        assert await write(store, sent, guard=elsewhere) == [DONE]
 
     async def test_without_what_the_store_certainly_had_nothing_is_written(self, store: Store) -> None:
         jobs = await stored(store, *sample_jobs(4))
@@ -468,15 +463,16 @@ class WriteContract(Ground):
         def entry(place: int) -> Unit:
             return to(jobs[place], sent[place], puts=(put("posted", sent[place].revision),))
 
-        first = Same("n", "posted", None)
-        assert await write(store, entry(0), entry(1), known=first) == [DONE, DONE]
-        assert await write(store, entry(0), entry(1), known=first) == [DONE, DONE]
-        known = Same("n", "posted", sent[1].revision)
-        forgotten = Same("n", "posted", "a token that the store has lost")
-        assert await write(store, entry(2), known=forgotten) == [Result.UNVETTED]
+        def guard(token: str | None) -> Guard:
+            return Guard(store.server, Same("n", "posted", token))
+
+        assert await write(store, entry(0), entry(1), guard=guard(None)) == [DONE, DONE]
+        assert await write(store, entry(0), entry(1), guard=guard(None)) == [DONE, DONE]
+        known = guard(sent[1].revision)
+        assert await write(store, entry(2), guard=guard("a token that the store has lost")) == [Result.UNVETTED]
         assert await job_of(store, jobs[2]) == jobs[2]
-        assert await write(store, entry(2), known=known) == [DONE]
-        assert await write(store, entry(3), known=known) == [Result.UNVETTED]
+        assert await write(store, entry(2), guard=known) == [DONE]
+        assert await write(store, entry(3), guard=known) == [Result.UNVETTED]
 
     # 11. Durability is tried by the crash tests of each backend; here, that both kinds are stored.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from itertools import count
@@ -72,9 +73,9 @@ async def write(store: Store, *units: Unit, now: datetime = NOW, **fields: Any) 
     return [each.result for each in await answers(store, *units, now=now, **fields)]
 
 
-async def answers(store: Store, *units: Unit, now: datetime = NOW, **fields: Any) -> tuple[Answer, ...]:
+async def answers(store: Store, *units: Unit, now: datetime = NOW, **fields: Any) -> Sequence[Answer]:
     step = Step(units=units, **fields)
-    return (await store.write(step, now=now)).answers
+    return await store.write(step, now=now)
 
 
 async def stored(store: Store, *jobs: Job) -> list[Job]:

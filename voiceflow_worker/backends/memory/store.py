@@ -50,7 +50,6 @@ from voiceflow_worker.core.ports.store import (
     Step,
     Unit,
     Wanted,
-    Written,
     belongs,
     check_step,
     gate_key,
@@ -96,23 +95,20 @@ class Memory:
 
     # --- write ---
 
-    def write(self, step: Step, now: datetime) -> Written:
+    def write(self, step: Step, now: datetime) -> Sequence[Answer]:
         """Write a step."""
         check_step(step)
         if not self._is_vetted(step, now):
-            return self._written([DONE if self._was_written(unit) else _UNVETTED for unit in step.units])
+            return [DONE if self._was_written(unit) else _UNVETTED for unit in step.units]
         if step.together:
-            return self._written(self._together(step.units, now))
-        return self._written([self.answer(unit, now) for unit in step.units])
-
-    def _written(self, answers: Sequence[Answer]) -> Written:
-        return Written(tuple(answers), self.server)
+            return self._together(step.units, now)
+        return [self.answer(unit, now) for unit in step.units]
 
     def _is_vetted(self, step: Step, now: datetime) -> bool:
-        if step.server is not None and step.server != self.server:
-            return False
+        if step.guard is None:
+            return True
         puts = [put for unit in step.units for put in unit.puts]
-        return step.known is None or self._failed_by(step.known, puts, now) is None
+        return step.guard.server == self.server and self._failed_by(step.guard.known, puts, now) is None
 
     def _together(self, units: Sequence[Unit], now: datetime) -> Sequence[Answer]:
         """All units, or none: they are written to a copy, which then replaces the contents."""
@@ -417,7 +413,11 @@ class MemoryStore:
         self.clock: Clock = SystemClock() if clock is None else clock
         self.memory: Memory = memory or Memory()
 
-    async def write(self, step: Step, *, now: datetime) -> Written:
+    @property
+    def server(self) -> str:
+        return self.memory.server
+
+    async def write(self, step: Step, *, now: datetime) -> Sequence[Answer]:
         await checkpoint()
         return self.memory.write(step, now)
 

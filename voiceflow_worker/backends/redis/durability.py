@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
 
@@ -77,7 +77,7 @@ class Survey:
         self._require_rights(facts, told)
         durability = judged(facts, promise=self._url.promise, replicas=self._url.replicas)
         await self._schema(line)
-        return durability
+        return replace(durability, server=facts.run_id or "")
 
     def _require_rights(self, facts: ServerFacts, told: Sequence[tuple[Command, Any]]) -> None:
         needless: set[str] = set()
@@ -170,7 +170,7 @@ class Guarantee(StrEnum):
 class ServerFacts:
     """The properties of one server. A property that the server does not show is None.
 
-    `tells_restarts` is whether it shows the id of its process.
+    `run_id` is the id of its process, which a restart changes.
     """
 
     version: tuple[int, ...]
@@ -181,7 +181,7 @@ class ServerFacts:
     appendfsync: str | None = None
     fsync_during_rewrite: bool | None = None
     eviction: str | None = None
-    tells_restarts: bool = True
+    run_id: str | None = None
 
     @property
     def is_always(self) -> bool:
@@ -193,13 +193,13 @@ class ServerFacts:
 class Durability:
     """The guarantee of a store. `promise` describes it in words; `warning` is about the server's configuration.
 
-    `tells_restarts` is whether scripts may read the id of the server's process, which a restart changes.
+    `server` is the id of the server's process, which a restart changes; empty if the user may not see it.
     """
 
     guarantee: Guarantee
     promise: str
     warning: str | None = None
-    tells_restarts: bool = True
+    server: str = ""
 
 
 def facts_from(told: Sequence[tuple[Command, Any]]) -> ServerFacts:
@@ -226,7 +226,7 @@ def facts_from(told: Sequence[tuple[Command, Any]]) -> ServerFacts:
         appendfsync=settings.get("appendfsync"),
         fsync_during_rewrite={"no": True, "yes": False}.get(settings.get("no-appendfsync-on-rewrite", "")),
         eviction=settings.get("maxmemory-policy"),
-        tells_restarts="run_id" in info,
+        run_id=info.get("run_id"),
     )
 
 
@@ -237,12 +237,11 @@ def judged(facts: ServerFacts, *, promise: Promise, replicas: int) -> Durability
     show its settings.
     """
     if promise is Promise.BEST_EFFORT:
-        unnoticed = "" if facts.tells_restarts else "; this user may not run INFO, so no restart is noticed"
+        unnoticed = "" if facts.run_id else "; this user may not run INFO, so no restart is noticed"
         return Durability(
             guarantee=Guarantee.NONE,
             promise="best effort, as requested: a restart of this Redis may lose calls, or cause people to be called"
             f" twice{unnoticed}",
-            tells_restarts=facts.tells_restarts,
         )
     _require_memory(facts)
     durability = _on_disk(facts)

@@ -407,7 +407,7 @@ class Link:
     async def _check(self, found: list[Durability], line: Line) -> None:
         """Survey a new connection. `found` has the durability that the server had when its session began.
 
-        A session keeps its way of making writes durable, so a server that now needs another way ends the session.
+        A session keeps its server and its way of making writes durable: another one ends the session.
         """
         try:
             with _readable():
@@ -416,12 +416,13 @@ class Link:
             raise RefusedServerError(error) from error
         if not found:
             found.append(durability)
-        elif durability.guarantee is not found[0].guarantee:
+        elif (durability.server, durability.guarantee) != (found[0].server, found[0].guarantee):
             self.reopen()
-            raise ConnectionError("the server is less durable than before, or more")
+            raise ConnectionError("the server was restarted, or is less durable than before, or more")
 
     def _judge(self, found: Durability) -> None:
-        if found.warning is not None and found != self._durability and (self._advises or self._durability):
+        was = self._durability
+        if found.warning is not None and (self._advises if was is None else found.warning != was.warning):
             _log.warning("this Redis should be configured differently", store=self._url.shown, warning=found.warning)
         self._durability = found
 

@@ -41,7 +41,6 @@ from voiceflow_worker.core.ports.store import (
     Slots,
     Step,
     Wanted,
-    Written,
     check_step,
 )
 from voiceflow_worker.errors import SettingsError, StoreError
@@ -132,41 +131,44 @@ class RedisStore:
         """The durability of the server, checked when it was last connected."""
         return self.link.durability
 
+    @property
+    def server(self) -> str:
+        """The id of the server's process; always empty if the user may not see it."""
+        return self.durability.server
+
     async def packing(self) -> Packing | None:
         """How the server packs jobs in its memory; None if it does not show its settings."""
         found: Packing | None = await self.link.ask(packing_of)
         return found
 
-    async def write(self, step: Step, *, now: datetime) -> Written:
+    async def write(self, step: Step, *, now: datetime) -> Sequence[Answer]:
         check_step(step)
-        units, answers, server = step.units, list[Answer | None](), ""
+        units, answers = step.units, list[Answer | None]()
         full: StoreError | None = None
         size = max(len(units), 1) if step.together else AT_ONCE
-        for start in range(0, max(len(units), 1), size):
+        for start in range(0, len(units), size):
             some = units[start : start + size]
             asked: dict[str, Any] = {
                 "now": micros(now),
-                "server": step.server or "",
-                "anonymous": not self.durability.tells_restarts,
                 "together": step.together,
                 "units": [plain_unit(unit) for unit in some],
             }
-            if step.known is not None:
-                asked["known"] = plain_same(step.known, units)
+            if step.guard is not None:
+                asked["guard"] = {"server": step.guard.server, "known": plain_same(step.guard.known, units)}
             run = self.link.run_durably if step.durable else self.link.run
             try:
-                server, found = await run("write", asked)
+                found = await run("write", asked)
             except StoreError as error:
                 error.answers = (*answers, *[None] * (len(units) - len(answers)))
                 raise
-            for unit, each in zip(some, found or (), strict=True):
+            for unit, each in zip(some, found, strict=True):
                 if each[0] == "full":
                     full = full or cast("StoreError", translated(ReplyError(each[1]), shown=self.url))
                 answers.append(None if each[0] == "full" else answer_from(unit, each))
         if full is not None:
             full.answers = tuple(answers)
             raise full
-        return Written(tuple(each for each in answers if each is not None), server)
+        return [each for each in answers if each is not None]
 
     async def lease(
         self, queue: str, *, worker_id: str, limit: int, until: datetime, now: datetime, batch: str | None = None

@@ -34,6 +34,7 @@ from voiceflow_worker.core.ports import Event
 from voiceflow_worker.core.ports.outside import SystemClock
 from voiceflow_worker.core.ports.store import (
     LIMITS,
+    Answer,
     Clock,
     Order,
     Query,
@@ -41,7 +42,6 @@ from voiceflow_worker.core.ports.store import (
     Slots,
     Step,
     Wanted,
-    Written,
     check_step,
     limits_from,
 )
@@ -120,11 +120,10 @@ class SqliteStore:
         self.reader = reader
         self.wakeups = wakeups
         self.files = files
+        self.server = ""
 
-    async def write(self, step: Step, *, now: datetime) -> Written:
+    async def write(self, step: Step, *, now: datetime) -> Sequence[Answer]:
         check_step(step)
-        if not step.units and step.server is None and step.known is None:
-            return Written((), "")
         return await self.writer.carry_out(partial(write, step, to_micros(now)), durably=step.durable)
 
     async def lease(

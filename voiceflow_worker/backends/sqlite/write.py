@@ -37,7 +37,6 @@ from voiceflow_worker.core.ports.store import (
     Same,
     Step,
     Unit,
-    Written,
     belongs,
     gate_key,
     is_closed,
@@ -91,25 +90,25 @@ _PUTS = {Mode.EXTEND: _PUT_EXTEND, Mode.KEEP: _PUT_KEEP, Mode.LONGER: _PUT_LONGE
 _DROP = "DELETE FROM records WHERE namespace = ?1 AND key = ?2 AND (?3 IS NULL OR value = ?3)"
 
 
-def write(step: Step, at: int, transaction: Transaction) -> Generator[None, None, Written]:
+def write(step: Step, at: int, transaction: Transaction) -> Generator[None, None, Sequence[Answer]]:
     """Write a step, as `core/ports/store.py` promises."""
     work = Writing(transaction, at)
-    puts = [put for unit in step.units for put in unit.puts]
-    vetted = step.server in {None, ""} and (step.known is None or work.failed_by(step.known, puts) is None)
-    if not vetted:
-        unvetted = Answer(result=Result.UNVETTED)
-        return Written(tuple(_DONE if work.was_written(unit) else unvetted for unit in step.units), "")
+    if step.guard is not None:
+        puts = [put for unit in step.units for put in unit.puts]
+        if step.guard.server or work.failed_by(step.guard.known, puts) is not None:
+            unvetted = Answer(result=Result.UNVETTED)
+            return [_DONE if work.was_written(unit) else unvetted for unit in step.units]
     if step.together:
-        return Written(_together(step.units, work, transaction), "")
+        return _together(step.units, work, transaction)
     answers: list[Answer] = []
     for place, unit in enumerate(step.units, 1):
         answers.append(work.answer(unit))
         if place % _PER_STEP == 0:
             yield
-    return Written(tuple(answers), "")
+    return answers
 
 
-def _together(units: Sequence[Unit], work: Writing, transaction: Transaction) -> tuple[Answer, ...]:
+def _together(units: Sequence[Unit], work: Writing, transaction: Transaction) -> Sequence[Answer]:
     """All units or none. In one go: other operations of the transaction must not come between, and be undone too."""
     before = transaction.live.copy(), transaction.pruned.copy(), transaction.changed.copy()
     transaction.db.run("SAVEPOINT together")
@@ -124,7 +123,7 @@ def _together(units: Sequence[Unit], work: Writing, transaction: Transaction) ->
             for answer, refuses in zip(answers, refused, strict=True)
         ]
     transaction.db.run("RELEASE together")
-    return tuple(answers)
+    return answers
 
 
 class Writing:

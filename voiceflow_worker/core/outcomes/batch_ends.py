@@ -127,7 +127,7 @@ async def _end_after(store: Store, queue: str, batch_id: str, sequence: int) -> 
             needs=(Same(BATCH_ENDS, key, None if standing is None else standing.value),),
             puts=(Put(BATCH_ENDS, key, text, end.at + KEPT),),
         )
-        (answer,) = (await store.write(Step(units=(unit,)), now=end.at)).answers
+        (answer,) = await store.write(Step(units=(unit,)), now=end.at)
         if answer.result is Result.DONE:
             _log.info("a batch has ended", queue=queue, batch=batch_id, number=end.number)
             return end

@@ -227,7 +227,7 @@ class LeaderLease:
             needs=(Absent(self._namespace, (self._name,), but_owner=self._token),),
             puts=(Put(self._namespace, self._name, self._token, now + self._length),),
         )
-        (answer,) = (await self._store.write(Step(units=(unit,), durable=False), now=now)).answers
+        (answer,) = await self._store.write(Step(units=(unit,), durable=False), now=now)
         is_ours = answer.result is Result.DONE
         self._taken_at = asked if is_ours else None
         return is_ours

@@ -17,8 +17,8 @@ store only checks the conditions of a unit and writes it. It never decodes more 
  8. A step whose answer was lost may be written again, at any time: what was written before is DONE and is not written,
     counted or told again.
  9. A condition holds at the commit: after a write that contradicts it has returned, no unit under it is committed.
-10. `server` and `known` are conditions of the whole step. If one fails, nothing is written, and the answer is UNVETTED;
-    a unit that was written before is DONE all the same.
+10. A `guard` is a condition of the whole step. If it fails, nothing is written, and the answer is UNVETTED; a unit that
+    was written before is DONE all the same.
 11. A durable step is on the disk when it returns. One with `durable=False` survives the end of the process, and a power
     cut undoes it only together with all that came later.
 12. Who has read event n never sees a smaller number appear later.
@@ -30,7 +30,7 @@ names, taken in one order before the first read: exclusive for the keys of puts 
 shared for the keys of conditions. `at_most` and the records under its prefix share one lock, named by the prefix.
 
 A store may cut a long step into parts between two units, unless it is `together`: each unit is judged alone anyway, and
-`known` (see there) is written so that a later part still finds it.
+a `guard` names a record so that a later part still finds it.
 
 Every time is in UTC with its zone. Every method takes `now`, so that tests set the time. Texts have no NUL and no half
 surrogate pairs: they are refused where they enter (`checked_text`), and by `check_step`. Only what is inside a job, and
@@ -141,7 +141,7 @@ class Same:
     """The record under this key has this value; None means that no record stands.
 
     This is compare-and-swap. The new value must carry a new token, because a repeat of the write may arrive late. The
-    condition also holds if the record has the value that this unit (for `known`: a unit of this step) puts there.
+    condition also holds if the record has the value that this unit (for a guard: a unit of this step) puts there.
     """
 
     namespace: str
@@ -256,20 +256,26 @@ class Unit:
     wakes: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Guard:
+    """That the store was not set back to an older state: on the same server, with what it certainly had.
+
+    `server` is the incarnation of the server (`Store.server`) with which the caller has compared its journal files.
+    `known` is the token of the newest POST that this worker journalled, which each of its journal entries replaces.
+    """
+
+    server: str
+    known: Same
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
-    """Units to write, and the conditions of all of them.
-
-    `server` is the incarnation of the server (`Written.server`) with which the caller has compared its journal files.
-    `known` is a record that the store certainly had: the token of the newest POST that this worker journalled, which
-    each of its journal entries replaces. If the store lacks it, the store was set back to an older state.
-    """
+    """Units to write, and the condition of all of them."""
 
     units: tuple[Unit, ...]
     together: bool = False
     durable: bool = True
-    server: str | None = None
-    known: Same | None = None
+    guard: Guard | None = None
 
 
 class Result(Enum):
@@ -313,18 +319,6 @@ class Answer:
     need: Need | None = None
     record: Record | None = None
     owner: Owner | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Written:
-    """The answers to the units of a step, in order, and the incarnation of the server that gave them.
-
-    The incarnation is a text that differs after each restart or replacement of the server; it is always the same for a
-    store without a server. A step without units is how to ask for it.
-    """
-
-    answers: tuple[Answer, ...]
-    server: str
 
 
 def check_step(step: Step) -> None:
@@ -585,8 +579,19 @@ class Store(Protocol):
         """The store's clock."""
         ...
 
-    async def write(self, step: Step, *, now: datetime) -> Written:
-        """Write a step, as the top of this module promises. After an error, the same step may be written again."""
+    @property
+    def server(self) -> str:
+        """The incarnation of the server that answered last, as far as the store knows without asking it.
+
+        It differs after each restart or replacement of the server, and is always the same for a store without one.
+        """
+        ...
+
+    async def write(self, step: Step, *, now: datetime) -> Sequence[Answer]:
+        """Write a step, as the top of this module promises; returns the answer to each unit, in order.
+
+        After an error, the same step may be written again.
+        """
         ...
 
     async def lease(

@@ -174,7 +174,7 @@ async def write_each(store: Store, step: Step, *, now: datetime) -> Sequence[Ans
     A store may have written the first units of a step when it becomes full or cannot be reached any more.
     """
     try:
-        return (await store.write(step, now=now)).answers
+        return await store.write(step, now=now)
     except StoreError as error:
         return told_by(error, step)
 

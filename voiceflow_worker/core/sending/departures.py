@@ -101,7 +101,7 @@ class SetRate:
 
     async def _write(self, unit: Unit) -> bool:
         """Whether the unit was written; False if what it was decided by has changed."""
-        (answer,) = (await self._store.write(Step(units=(unit,)), now=self._store.clock.now())).answers
+        (answer,) = await self._store.write(Step(units=(unit,)), now=self._store.clock.now())
         return answer.result is Result.DONE
 
 

@@ -212,7 +212,7 @@ class Journal:
         # the last try the calls are given up: they go back to the queue as soon as the store can be written again.
         now = self._store.clock.now()
         write = partial(self._store.write, step, now=now)
-        return (await retry_briefly(write, clock=self._store.clock, what=f"journal entries: {len(step.units)}")).answers
+        return await retry_briefly(write, clock=self._store.clock, what=f"journal entries: {len(step.units)}")
 
     async def _move(self, moves: Sequence[tuple[Job, Job]]) -> None:
         if moves:

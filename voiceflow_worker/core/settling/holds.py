@@ -41,7 +41,7 @@ async def order_gate(store: Store, ordered: Gate, *, over: Callable[[Gate], bool
         if over is not None and standing is not None and not over(was := gate_from(standing)):
             return was
         gate, unit = units.gate_order(standing, ordered, token=token)
-        (answer,) = (await store.write(Step(units=(unit,)), now=now)).answers
+        (answer,) = await store.write(Step(units=(unit,)), now=now)
         if answer.result is Result.DONE:
             return gate
         standing = answer.record  # somebody else's order came between

@@ -1,15 +1,14 @@
 -- Writes units: each is checked as a whole, and then written as a whole, or refused.
 -- @include store room rights queue lanes
--- Asked: now, server (its id or ''), anonymous (whether INFO is not allowed), together, known (a condition), units.
+-- Asked: now, together, guard (server: its id, or '' if the user may not see it; known: a condition), units.
 --   A unit has: kind ('insert', 'move', 'delete' or ''), queue of its change or events, id, old and new revision, key (unique
 --   key or ''), job (its new fields), tally (amounts by field), needs, puts, drops, events ({time, text}), wakes (a queue).
 --   A condition has a kind: 'absent' (namespace, keys, owner or ''), 'most' (namespace, prefix, most, owner or ''), 'same'
 --   (namespace, key, values: '' for no record, else '=' and the value; own: '=' and its own new value, or ''), 'gate' (keys).
 --   A put is {namespace, key, value, end, mode}. A drop is {namespace, key, '' or '=' and the value}.
--- Returns {server id, answer, …}; an answer is {'done'}, {'stale'}, {'exists', owner or '', digest, state, grave or ''},
+-- Returns the answers: each is {'done'}, {'stale'}, {'exists', owner or '', digest, state, grave or ''},
 -- {'not free', place of the condition, key, value, end}, {'unvetted'}, {'withheld'} or {'full', error}.
 local now = tonumber(asked.now)
-local run_id = asked.anonymous and '' or string.match(redis.call('INFO', 'server'), 'run_id:(%x+)') or ''
 
 -- What the units of a `together` step would have written: checked first, because a script cannot be undone.
 local trial = {records = {}, revisions = {}, keys = {}}
@@ -323,9 +322,10 @@ local function write(unit)
     end
 end
 
-local vetted = asked.server == '' or asked.server == run_id
-if asked.known then
-    vetted = vetted and not checks.same(asked.known)
+-- Whether the store was not set back: it is the same process, and has the record that it certainly had.
+local function is_vetted(guard)
+    local is_same = guard.server == '' or guard.server == string.match(redis.call('INFO', 'server'), 'run_id:(%x+)')
+    return is_same and not checks.same(guard.known)
 end
 
 -- Whether the answer to one unit refuses the others of its step too: not if the owner of its key has the same body.
@@ -341,7 +341,7 @@ local function refuses_all(unit, answer)
 end
 
 local answers = {}
-if not vetted then
+if asked.guard and not is_vetted(asked.guard) then
     for place, unit in ipairs(asked.units) do
         answers[place] = was_written(unit) and {'done'} or {'unvetted'}
     end
@@ -379,4 +379,4 @@ if asked_again then
     -- WAITAOF and WAIT wait only for writes of their own connection.
     redis.call('SET', room, '')
 end
-return packed({run_id, answers})
+return packed(answers)
