@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractAsyncContextManager, suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from itertools import count
 from typing import TYPE_CHECKING
@@ -14,7 +14,7 @@ import anyio
 from voiceflow_worker.core.callers import CallProgress, Heard
 from voiceflow_worker.core.overview.status import NO_RECEIVER, Heartbeats
 from voiceflow_worker.core.overview.story import closed_in_words, ending, progress_in_words, resume_of
-from voiceflow_worker.core.ports.reading import gates_of, limits_of
+from voiceflow_worker.core.ports.reading import gates_of
 from voiceflow_worker.errors import InvalidInputError, PhoneNumberError, StoreUnavailableError, TooLateError, VoiceError
 from voiceflow_worker.model.flows.callflow import CallFlow
 from voiceflow_worker.model.jobs.gate import Gate, GateScope, GateState
@@ -29,7 +29,7 @@ from voiceflow_worker.model.text.printable import printable_line
 from voiceflow_worker.model.text.wording import in_words, rfc3339, write_duration
 from voiceflow_worker.service.doctor.account import summaries
 from voiceflow_worker.service.doctor.context import Diagnosis, Level, failure, ok, warning
-from voiceflow_worker.service.worker import worker_of
+from voiceflow_worker.service.worker import with_limits_of_queue, worker_of
 
 if TYPE_CHECKING:
     from voiceflow_worker.core.queue import CallQueue
@@ -191,9 +191,7 @@ async def place_call(
     if obstacle is not None:
         tell(Step("not called", now, obstacle))
         return False
-    limits = await limits_of(calls.store, settings.queue)
-    if limits is not None and not limits.are_unreadable:  # this worker leaves the limits of the queue as they are
-        settings = settings.model_copy(update=asdict(limits))
+    settings = await with_limits_of_queue(settings, calls.store)
     worker = worker_of(settings, calls.store, voice, batch_id=batch)
     stop = anyio.Event()
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from contextlib import suppress
+from dataclasses import asdict
 
 import anyio
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Gauge, generate_latest
@@ -14,8 +16,9 @@ from starlette.routing import Route
 
 from voiceflow_worker.backends.witness import journal_files
 from voiceflow_worker.core.overview.status import Heartbeats, QueueStatus
-from voiceflow_worker.core.ports import Store
+from voiceflow_worker.core.ports import Store, Voice
 from voiceflow_worker.core.ports.parts import failing_here, health
+from voiceflow_worker.core.ports.reading import limits_of
 from voiceflow_worker.core.queue import CallQueue
 from voiceflow_worker.core.worker import Worker, WorkerOptions
 from voiceflow_worker.errors import StoreError
@@ -23,11 +26,33 @@ from voiceflow_worker.gateway.client import VoiceClient
 from voiceflow_worker.settings import Settings
 
 
-def worker_of(settings: Settings, store: Store, voice: VoiceClient, *, batch_id: str | None = None) -> Worker:
-    """A worker with these settings, for all batches or for one. The worker searches 8x8's log for calls in doubt."""
+async def with_limits_of_queue(settings: Settings, store: Store, *, but: Collection[str] = ()) -> Settings:
+    """The settings, with the limits of their queue in place of their own, `but` for some.
+
+    A worker that sends for a command or a task, and then ends, so leaves the limits as they are. Raises StoreError.
+    """
+    limits = await limits_of(store, settings.queue)
+    if limits is None or limits.are_unreadable:
+        return settings
+    return settings.model_copy(update={name: each for name, each in asdict(limits).items() if name not in but})
+
+
+def worker_of(
+    settings: Settings,
+    store: Store,
+    voice: VoiceClient,
+    *,
+    batch_id: str | None = None,
+    sends_by: Voice | None = None,
+    keeps_journal: bool = True,
+) -> Worker:
+    """A worker with these settings, for all batches or for one. The worker searches 8x8's log for calls in doubt.
+
+    It sends by `voice`, or by `sends_by`. It keeps journal files as the settings say, or none.
+    """
     return Worker(
         store,
-        voice,
+        sends_by or voice,
         queue=settings.queue,
         rate=settings.rate,
         concurrency=settings.concurrency,
@@ -41,7 +66,7 @@ def worker_of(settings: Settings, store: Store, voice: VoiceClient, *, batch_id:
             policy=settings.policy(),
         ),
         call_log=voice,
-        witness=journal_files(settings),
+        witness=journal_files(settings) if keeps_journal else None,
     )
 
 

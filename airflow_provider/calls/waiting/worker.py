@@ -6,17 +6,14 @@ import asyncio
 import contextlib
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from airflow_provider.calls.sent_posts import NotingVoice, SentPosts
+from airflow_provider.calls.sent_posts import SentPosts
 from airflow_provider.calls.waiting.polling import StopFlag
-from voiceflow_worker import Worker, WorkerOptions
-from voiceflow_worker.core.ports.reading import limits_of
 
 if TYPE_CHECKING:
     from airflow_provider.hooks.voice import VoiceFlowHook
-    from voiceflow_worker import CallQueue, Settings, VoiceClient
+    from voiceflow_worker import CallQueue
 
 
 @asynccontextmanager
@@ -31,15 +28,27 @@ async def sending(
 ) -> AsyncGenerator[None]:
     """Run a worker for one batch during the block, if the task sends its own calls (`sends`).
 
+    The connection may set a rate, a burst and a limit of open calls; what it does not set stays as it is in the queue.
     At the end of the block, the worker finishes the calls in flight. If the worker fails, `stop` gets its error. The
     POSTs are noted in `posts` before they leave.
     """
     if not sends:
         yield
         return
+    from voiceflow_worker.service.worker import with_limits_of_queue, worker_of  # not when DAGs are parsed
+
+    settings = hook.settings()
+    own = {name for name in ("rate", "burst", "max_active") if settings.place_of(name) is not None}
+    own |= {"reserve"} if "max_active" in own else set()
     async with hook.get_client() as voice:
-        gateway = voice if posts is None else posts.noted_by(voice, queue, stop)
-        worker = await worker_for(queue, gateway, voice, hook.settings(), batch_id=batch_id)
+        worker = worker_of(
+            await with_limits_of_queue(settings, queue.store, but=own),
+            queue.store,
+            voice,
+            batch_id=batch_id,
+            sends_by=None if posts is None else posts.noted_by(voice, queue, stop),
+            keeps_journal=False,  # Airflow's task state has the POSTs
+        )
         # Not a task group, which would wrap the errors of the block.
         running = asyncio.create_task(worker.run())
 
@@ -58,47 +67,3 @@ async def sending(
                     await asyncio.wait({running})
         if stop.failure is not None:
             raise stop.failure
-
-
-async def worker_for(
-    queue: CallQueue,
-    gateway: VoiceClient | NotingVoice,
-    voice: VoiceClient,
-    settings: Settings,
-    *,
-    batch_id: str | None,
-) -> Worker:
-    """Return a worker for one batch, which sends by `gateway`.
-
-    It sweeps the whole queue, and looks for calls in doubt in the log of 8x8.
-
-    The connection may set a rate, a burst and a limit of open calls. What it does not set stays as it is in the queue,
-    because a short task must not change the rate of permanent workers.
-    """
-    rate, options = (
-        settings.rate,
-        WorkerOptions(burst=settings.burst, max_active=settings.max_active, reserve=settings.reserve),
-    )
-    limits = await limits_of(queue.store, queue.name)
-    if limits is not None and not limits.are_unreadable:
-        if settings.place_of("rate") is None:
-            rate = limits.rate
-        if settings.place_of("burst") is None:
-            options = replace(options, burst=limits.burst)
-        if settings.place_of("max_active") is None:
-            options = replace(options, max_active=limits.max_active, reserve=limits.reserve)
-    return Worker(
-        queue.store,
-        gateway,
-        queue=queue.name,
-        rate=rate,
-        concurrency=settings.concurrency,
-        options=replace(
-            options,
-            lease=settings.lease,
-            shutdown_grace=settings.shutdown_grace,
-            batch_id=batch_id,
-            policy=settings.policy(),
-        ),
-        call_log=voice,
-    )
