@@ -55,6 +55,15 @@ def anyio_backend() -> str:
 
 
 @pytest.fixture
+def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A trigger looks at once, and does not wait until Airflow has noticed the end of a task's process."""
+    from airflow_provider.triggers import voice
+
+    monkeypatch.setattr(voice, "FIRST_LOOK", 0.01)
+    monkeypatch.setattr(voice, "safe_after", lambda: 0.0)
+
+
+@pytest.fixture
 def connect(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     """Set a connection, as an environment variable: no database is asked."""
 

@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 
+from airflow_provider.hooks.voice import VoiceFlowHook
+from tests.support.engine import Engine
 from tests.support.stage import Stage, stage
+from tests.support.voices import ScriptedVoice
+from voiceflow_worker import CallPolicy, CallQueue, Job, Worker, open_store
+from voiceflow_worker.core.settling.changes import Changes
+
+T = TypeVar("T")
 
 API_KEY = "the-api-key-of-the-tests"
 
@@ -53,6 +62,47 @@ def surroundings(folder: Path, *, speed: float = 100) -> Iterator[Stage]:
     with stage(folder, speed=speed) as on, pytest.MonkeyPatch.context() as patched:
         connect(patched, on)
         yield on
+
+
+def in_queue(on: Stage, act: Callable[[CallQueue], Awaitable[T]], *, name: str = "default") -> T:
+    """Do something with a queue of the stage, at once: a command takes a second to start."""
+
+    async def done() -> T:
+        async with open_store(on.store) as store:
+            return await act(CallQueue(store, name))
+
+    return asyncio.run(done())
+
+
+def jobs_to(on: Stage, number: str) -> Sequence[Job]:
+    """The calls to a number, oldest first."""
+    return in_queue(on, lambda queue: queue.find(destination=number, limit=None))
+
+
+def change(on: Stage, number: str, **fields: Any) -> None:
+    """Change the call to a number, as if time had passed."""
+    (job,) = jobs_to(on, number)
+    in_queue(on, lambda queue: Changes(queue.store, CallPolicy()).change(job.id, lambda job: replace(job, **fields)))
+
+
+def drain(on: Stage) -> None:
+    """Send what is due, as `voiceflow worker --drain` does."""
+
+    async def drained(queue: CallQueue) -> None:
+        async with VoiceFlowHook().get_client() as voice:
+            await Worker(queue.store, voice, queue=queue.name, rate=None).drain()
+
+    in_queue(on, drained)
+
+
+LASTING: dict[str, Any] = {"outcome": "COMPLETED", "drop": True}
+"""The script of a call that has not ended for the store until a test calls `end_call`, however slow the test is."""
+
+
+def end_call(on: Stage, number: str) -> None:
+    """Report the end of a `LASTING` call."""
+    (job,) = jobs_to(on, number)
+    in_queue(on, lambda queue: Engine(queue.store, ScriptedVoice()).summarise(job))
 
 
 def connect(patched: pytest.MonkeyPatch, on: Stage, *, password: str = API_KEY, **extra: object) -> None:

@@ -20,8 +20,8 @@ NUMBERS = iter(f"+65876640{place:02d}" for place in range(100))
 @pytest.fixture(scope="module")
 def on(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
     with surroundings(tmp_path_factory.mktemp("runs")) as staged:
-        for place in range(100):
-            staged.order("script", {"destination": f"+65876640{place:02d}", "outcome": "COMPLETED", "talk_seconds": 1})
+        numbers = [f"+65876640{place:02d}" for place in range(100)]
+        staged.order("script", [{"destination": each, "outcome": "COMPLETED", "talk_seconds": 1} for each in numbers])
         yield staged
 
 

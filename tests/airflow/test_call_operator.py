@@ -13,10 +13,9 @@ from airflow.providers.common.compat.sdk import AirflowException, AirflowFailExc
 
 from airflow_provider.calls.event_loop import run
 from airflow_provider.operators.voice import VoiceCallOperator
-from tests.airflow.scene import API_KEY, TaskState, connect, context, surroundings
-from tests.support.processes import voiceflow
+from tests.airflow.scene import API_KEY, LASTING, TaskState, connect, context, end_call, in_queue, jobs_to, surroundings
 from tests.support.stage import Stage
-from voiceflow_worker import open_store
+from voiceflow_worker import JobState, open_store
 
 
 @pytest.fixture(scope="module")
@@ -101,7 +100,8 @@ def test_the_outcomes_to_fail_on_fail_for_good(
 def test_a_call_that_breaks_a_rule_is_refused_before_anything_is_stored(on: Stage) -> None:
     with pytest.raises(AirflowFailException, match="Nobody was called"):
         call("not a number").execute(context("bad"))
-    assert not [each for each in on.calls() if (each["data"] or {}).get("airflow_task_id") == "bad"]
+    found = in_queue(on, lambda queue: queue.find(limit=None))
+    assert not [job for job in found if (job.data or {})["airflow_task_id"] == "bad"]
 
 
 @pytest.mark.parametrize(
@@ -190,7 +190,7 @@ def test_a_call_whose_worker_died_is_waited_for_and_not_given_out_as_done(on: St
     task = call("+6587660026", send="worker", wait_timeout=timedelta(seconds=1))
     with pytest.raises(AirflowException, match="has not ended within"):
         task.execute(context("orphan"))
-    assert [each["state"] for each in on.calls("--number", "+6587660026")] == ["queued"]
+    assert [job.state for job in jobs_to(on, "+6587660026")] == [JobState.QUEUED]
 
 
 def test_a_stop_while_the_call_is_enqueued_cancels_it(on: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -205,11 +205,11 @@ def test_a_stop_while_the_call_is_enqueued_cancels_it(on: Stage, monkeypatch: py
     monkeypatch.setattr("airflow_provider.operators.voice_task.enqueue_once", stopped_first)
     with pytest.raises(AirflowException, match="Airflow stopped this task"):
         task.execute(context("meanwhile"))
-    assert [each["state"] for each in on.calls("--number", "+6587660016")] == ["cancelled"]
+    assert [job.state for job in jobs_to(on, "+6587660016")] == [JobState.CANCELLED]
 
 
 def test_a_deferred_task_has_no_secret(on: Stage) -> None:
-    on.order("script", {"destination": "+6587660007", "outcome": "COMPLETED", "talk_seconds": 200})
+    on.order("script", {"destination": "+6587660007", **LASTING})
     task = call("+6587660007", deferrable=True)
     with pytest.raises(TaskDeferred) as deferred:
         task.execute(context("deferred"))
@@ -245,8 +245,8 @@ def test_stopping_cancels_an_unsent_call_unless_the_user_says_otherwise(on: Stag
 
     found: list[str] = []
     enqueued().on_kill()
-    (shown,) = [each for each in on.calls() if each["id"] == found[0]]
-    assert shown["state"] == ("cancelled" if cancels else "queued")
+    (first,) = (job for job in jobs_to(on, "+6587660008") if job.id == found[0])
+    assert first.state is (JobState.CANCELLED if cancels else JobState.QUEUED)
     enqueued()
     assert (found[1] == found[0]) is not cancels, "after a stop, the next try makes a new one"
 
@@ -328,25 +328,23 @@ def test_a_post_that_airflow_does_not_note_does_not_leave(on: Stage) -> None:
 
 
 def test_a_call_that_nobody_answers_for_a_while_ends_the_wait_and_not_the_call(on: Stage) -> None:
-    on.order("script", {"destination": "+6587660014", "outcome": "COMPLETED", "talk_seconds": 300})
+    on.order("script", {"destination": "+6587660014", **LASTING})
     with pytest.raises(AirflowException, match="It goes on without this task") as raised:
         call("+6587660014", wait_timeout=timedelta(seconds=0.5)).execute(context("slow"))
     assert not isinstance(raised.value, AirflowFailException), "a retry waits on"
+    end_call(on, "+6587660014")
     assert call("+6587660014").execute(context("slow"))["state"] == "completed"
     assert posts_to(on, "+6587660014") == 1
 
 
 def test_a_bad_key_holds_the_queue_and_says_so_and_one_call_is_made_once_it_is_right(
-    tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+    on: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from tests.support.stage import stage
-
-    with stage(tmp_path) as apart:
-        connect(monkeypatch, apart)
-        apart.order("faults", {"destination": "+6587660015", "fault": "status", "status": 401, "times": 1})
-        with pytest.raises(AirflowFailException, match=r"queue default has been held.*voiceflow resume"):
-            call("+6587660015").execute(context("unauthorized"))
-        assert not apart.rang()
-        assert voiceflow("resume", env=apart.env).wait() == 0
-        assert call("+6587660015").execute(context("unauthorized"))["outcome"]
-        assert len(apart.rang()) == 1
+    connect(monkeypatch, on, queue="apart")
+    on.order("faults", {"destination": "+6587660015", "fault": "status", "status": 401, "times": 1})
+    with pytest.raises(AirflowFailException, match=r"queue apart has been held.*voiceflow resume .*--queue apart"):
+        call("+6587660015").execute(context("unauthorized"))
+    assert "+6587660015" not in on.rang()
+    in_queue(on, lambda queue: queue.resume(), name="apart")
+    assert call("+6587660015").execute(context("unauthorized"))["outcome"]
+    assert on.rang().count("+6587660015") == 1

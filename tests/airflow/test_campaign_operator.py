@@ -14,15 +14,15 @@ import pytest
 from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException, TaskDeferred
 
 from airflow_provider.operators.voice import VoiceCampaignOperator
-from tests.airflow.scene import API_KEY, TaskState, connect, context, surroundings
+from tests.airflow.scene import API_KEY, LASTING, TaskState, connect, context, end_call, surroundings
 from tests.support.stage import Stage
 
 
 @pytest.fixture(scope="module")
 def on(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
     with surroundings(tmp_path_factory.mktemp("campaign")) as staged:
-        for place in range(100):
-            staged.order("script", {"destination": f"+65876630{place:02d}", "outcome": "COMPLETED"})
+        numbers = [f"+65876630{place:02d}" for place in range(100)]
+        staged.order("script", [{"destination": number, "outcome": "COMPLETED"} for number in numbers])
         yield staged
 
 
@@ -118,15 +118,18 @@ def test_too_many_failures_fail_the_task(on: Stage) -> None:
     assert campaign(rows=people, fail_ratio=0.7).execute(context("failing"))["total"] == 3
 
 
-def test_a_deferred_campaign_waits_for_its_batch_and_ends_with_what_the_event_alone_brings(on: Stage) -> None:
+def test_a_deferred_campaign_waits_for_its_batch_and_ends_with_what_the_event_alone_brings(
+    on: Stage, hasty: None
+) -> None:
     """`airflow dags test` resumes a task with the event, and drops all other arguments."""
-    on.order("script", {"destination": "+6587663130", "outcome": "COMPLETED", "talk_seconds": 100})
+    on.order("script", {"destination": "+6587663130", **LASTING})
     people = [{"destination": "+6587663130", "name": "x"}]
     with pytest.raises(TaskDeferred) as deferred:
         campaign(rows=people, deferrable=True).execute(context("deferred"))
     _, kwargs = deferred.value.trigger.serialize()
     assert kwargs["batch_id"].startswith("dag.deferred.")
     assert API_KEY not in json.dumps(kwargs)
+    end_call(on, "+6587663130")
 
     async def event() -> Any:
         return (await anext(deferred.value.trigger.run())).payload

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -15,10 +14,10 @@ from airflow.providers.common.compat.sdk import AirflowException, AirflowFailExc
 
 from airflow_provider.calls.campaign_calls import enqueue_rows
 from airflow_provider.operators.voice import VoiceCampaignOperator
-from tests.airflow.scene import TaskState, context, surroundings
-from tests.support.processes import voiceflow
+from tests.airflow.scene import TaskState, change, context, drain, in_queue, jobs_to, surroundings
+from tests.support.everyday import combinations
 from tests.support.stage import Stage
-from voiceflow_worker import CallQueue, open_store
+from voiceflow_worker import JobState
 from voiceflow_worker.campaigns.called_before import Start
 from voiceflow_worker.core.admission import Admitter
 from voiceflow_worker.errors import StoreUnavailableError
@@ -64,7 +63,7 @@ def rings(on: Stage, *numbers: str) -> list[int]:
 
 
 def states(on: Stage, number: str) -> list[str]:
-    return sorted(call["state"] for call in on.calls("--number", number))
+    return sorted(job.state.value for job in jobs_to(on, number))
 
 
 def run_of(task_id: str, run_id: str, **more: Any) -> dict[str, Any]:
@@ -112,8 +111,8 @@ def test_a_corrected_text_takes_the_place_of_a_call_that_waits(
     assert states(on, person) == ["cancelled", "queued"]
     campaign([row(person, "Ann")]).execute(here)
     assert rings(on, person) == [1]
-    (call,) = [call for call in on.calls("--number", person) if call["state"] == "completed"]
-    assert "Hello Ann." in _body(on, call["id"])
+    (call,) = [call for call in jobs_to(on, person) if call.state is JobState.COMPLETED]
+    assert "Hello Ann." in call.body
 
 
 def test_columns_that_differ_from_try_to_try_do_not_call_again(on: Stage, number: Callable[[], str]) -> None:
@@ -151,7 +150,7 @@ def test_two_calls_to_one_number_stay_two_in_any_order(on: Stage, number: Callab
     campaign([first, second]).execute(here)
     campaign([second]).execute(here)
     assert rings(on, person) == [2]
-    texts = sorted(call["data"]["name"] for call in on.calls("--number", person))
+    texts = sorted(str((call.data or {})["name"]) for call in jobs_to(on, person))
     assert texts == ["order 1", "order 2"]
 
 
@@ -169,8 +168,8 @@ def test_a_row_is_identified_by_its_own_key_which_its_text_may_speak(on: Stage, 
     for name in ("Ann", "Bo"):
         campaign([row(person, name, unique_key="order-7")], say="{{ name }}, order {{ unique_key }}.").execute(here)
     assert rings(on, wrong, person) == [0, 1]
-    bodies = [call for call in on.calls("--number", person) if call["state"] == "completed"]
-    assert "order order-7." in _body(on, bodies[0]["id"])
+    bodies = [call for call in jobs_to(on, person) if call.state is JobState.COMPLETED]
+    assert "order order-7." in bodies[0].body
 
 
 def test_a_constant_batch_belongs_to_every_run_and_its_calls_to_their_own(on: Stage, number: Callable[[], str]) -> None:
@@ -213,16 +212,16 @@ def test_a_call_for_later_is_not_made_sooner_by_a_stop_and_a_retry(on: Stage, nu
     people = [row(person, not_before=(datetime.now(UTC) + timedelta(hours=3)).isoformat())]
     left_waiting(people, here).on_kill()
     left_waiting(people, here)
-    (call,) = [call for call in on.calls("--number", person) if call["state"] == "queued"]
-    assert datetime.fromisoformat(call["due_at"]) > datetime.now(UTC) + timedelta(hours=2)
+    (call,) = [call for call in jobs_to(on, person) if call.state is JobState.QUEUED]
+    assert call.due_at > datetime.now(UTC) + timedelta(hours=2)
 
 
 def test_a_call_whose_validity_passed_while_the_task_was_stopped_is_made_anew(
     on: Stage, number: Callable[[], str]
 ) -> None:
     person, here = number(), context("stale")
-    left_waiting([row(person)], here, valid_for=timedelta(seconds=1)).on_kill()
-    time.sleep(1.2)  # the validity of the call passes; commands run on the real clock
+    left_waiting([row(person)], here, valid_for=timedelta(hours=1)).on_kill()
+    change(on, person, valid_until=datetime.now(UTC) - timedelta(seconds=1))
     campaign([row(person)], valid_for=timedelta(hours=1)).execute(here)
     assert rings(on, person) == [1]
 
@@ -230,8 +229,8 @@ def test_a_call_whose_validity_passed_while_the_task_was_stopped_is_made_anew(
 def test_a_call_that_a_person_cancelled_is_not_made_by_a_retry(on: Stage, number: Callable[[], str]) -> None:
     person, here = number(), context("taken out")
     left_waiting([row(person)], here)
-    (call,) = on.calls("--number", person)
-    assert voiceflow("calls", "cancel", call["id"], env=on.env).wait() == 0
+    (call,) = jobs_to(on, person)
+    in_queue(on, lambda queue: queue.cancel(call.id))
     campaign([row(person, "another text")]).execute(here)
     assert rings(on, person) == [0]
 
@@ -252,8 +251,7 @@ def test_a_row_that_names_another_batch_is_refused(on: Stage, number: Callable[[
     assert rings(on, person) == [0]
 
 
-@pytest.mark.parametrize("changed", [False, True])
-@pytest.mark.parametrize("waits", [False, True])
+@pytest.mark.parametrize(("changed", "waits"), combinations([False, True], [False, True]))
 def test_chunks_of_a_mapped_campaign_are_identified_by_their_numbers(
     on: Stage, number: Callable[[], str], changed: bool, waits: bool
 ) -> None:
@@ -268,8 +266,7 @@ def test_chunks_of_a_mapped_campaign_are_identified_by_their_numbers(
     run([[a, b], [c]], 0)
     run([[x], [a, b], [c]], 1)
     run([[c, x], [b], [a]], 2)
-    with on.worker("--drain") as worker:
-        worker.wait()
+    drain(on)
     assert rings(on, a, b, c, x) == [1, 1, 1, 1]
 
 
@@ -287,8 +284,7 @@ def test_chunks_of_a_mapped_campaign_share_a_call_and_refuse_another_text(on: St
     left_waiting([row(a, "Another", unique_key="second")], here(2))
     assert states(on, a) == ["queued", "queued"]
     campaign([row(a)]).execute(here(0, cleared=1))
-    with on.worker("--drain") as worker:
-        worker.wait()
+    drain(on)
     assert rings(on, a, b) == [2, 0]
 
 
@@ -329,8 +325,7 @@ def test_a_try_that_was_killed_while_it_stored_its_calls_is_completed_by_the_nex
         patched.setattr(Start, "end", dies_last)
         with pytest.raises(Exception, match="killed"):
             campaign(rows, send="worker", wait_for=None).execute(here)
-    with on.worker("--drain") as worker:
-        worker.wait()
+    drain(on)
     assert rings(on, first, second) == [0, 0]
     campaign(rows).execute(here)
     assert rings(on, first, second) == [1, 1]
@@ -343,11 +338,3 @@ def test_cancelled_calls_do_not_dilute_the_ratio_of_failures(on: Stage, number: 
     with pytest.raises(AirflowFailException, match="1 of 1 calls ended as completed"):
         campaign([row(person)], fail_on="completed", fail_ratio=0.9).execute(here)
     assert rings(on, person) == [1]
-
-
-def _body(on: Stage, job_id: str) -> str:
-    async def read() -> str:
-        async with open_store(on.store) as store:
-            return (await CallQueue(store).get(job_id)).body
-
-    return anyio.run(read)

@@ -126,21 +126,24 @@ def query(sql: str, **options: Any) -> VoiceCampaignOperator:
     return VoiceCampaignOperator(sql=sql, conn_id="people", **given)
 
 
-MANY = """INSERT INTO people WITH RECURSIVE n(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i < 2499)
+MANY = """INSERT INTO people WITH RECURSIVE n(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i < 24)
 SELECT printf('9123%04d', i), 'Ana ' || i, i FROM n"""
 
 
-def test_people_of_a_query_are_read_in_chunks_and_each_is_called_once(store: str, database: Connect) -> None:
+def test_people_of_a_query_are_read_in_chunks_and_each_is_called_once(
+    store: str, database: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("airflow_provider.calls.people.CHUNK", 10)
     database("CREATE TABLE people (DESTINATION, NAME, VISITS)", MANY)
     here = context("query")
     sql = "SELECT DESTINATION, NAME, VISITS FROM people WHERE VISITS >= ?"
     report = query(sql, parameters=[1]).execute(here)
-    assert (report["total"], report["rows"]["enqueued"]) == (2499, 2499)
+    assert (report["total"], report["rows"]["enqueued"]) == (24, 24)
     (job,) = (job for job in jobs_in(store) if job.destination == "+6591230007")
     assert "Hello Ana 7, 7." in job.body
-    database("DELETE FROM people WHERE VISITS > 2000", "INSERT INTO people VALUES ('81234567', 'Ben', 1)")
+    database("DELETE FROM people WHERE VISITS > 20", "INSERT INTO people VALUES ('81234567', 'Ben', 1)")
     again = query(sql, parameters=[1]).execute(here)
-    assert (again["rows"]["enqueued"], again["states"]["cancelled"]) == (1, 499)
+    assert (again["rows"]["enqueued"], again["states"]["cancelled"]) == (1, 4)
 
 
 @pytest.mark.parametrize(
@@ -162,12 +165,13 @@ def test_a_query_that_gives_no_people_is_refused(store: str, database: Connect, 
 def test_a_query_that_fails_in_its_middle_enqueues_nobody(
     store: str, database: Connect, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("airflow_provider.calls.people.CHUNK", 10)
     database("CREATE TABLE people (DESTINATION, NAME, VISITS)", MANY)
 
     class Failing(sqlite3.Cursor):
         def fetchmany(self, size: int | None = 1) -> list[Any]:
             found = super().fetchmany(size)
-            if any(row[2] >= 2000 for row in found):
+            if any(row[2] >= 20 for row in found):
                 raise sqlite3.OperationalError("the connection was lost")
             return found
 

@@ -12,7 +12,7 @@ from airflow.providers.common.compat.sdk import TaskDeferred
 
 from airflow_provider.operators.voice import VoiceCallOperator
 from airflow_provider.sensors.voice import VoiceOutcomeSensor
-from tests.airflow.scene import connect, context
+from tests.airflow.scene import LASTING, connect, context, end_call
 from tests.support.redis_server import standalone
 from tests.support.stage import Stage, stage
 
@@ -34,10 +34,11 @@ def on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stage]:
 
 
 def test_a_call_is_made_once_wherever_its_tries_run(on: Stage) -> None:
-    on.order("script", {"destination": "+6587668001", "outcome": "COMPLETED", "talk_seconds": 100})
+    on.order("script", {"destination": "+6587668001", **LASTING})
     given: dict[str, Any] = {"task_id": "t", "destination": "+6587668001", "say": "Hello.", "poll_interval": 0.2}
     with pytest.raises(TaskDeferred):
         VoiceCallOperator(**given, deferrable=True).execute(context("moved"))
+    end_call(on, "+6587668001")
     call = VoiceCallOperator(**given, deferrable=False).execute(context("moved"))
     assert call["state"] == "completed"
     assert len(on.ledger()) == 1

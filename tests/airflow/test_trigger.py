@@ -12,7 +12,7 @@ import pytest
 
 from airflow_provider.triggers import voice
 from airflow_provider.triggers.voice import VoiceOutcomeTrigger, _open, shared_store
-from tests.airflow.scene import surroundings
+from tests.airflow.scene import drain, surroundings
 from tests.support.flows import flow
 from tests.support.stage import Stage
 from voiceflow_worker import CallQueue, Store, open_store
@@ -26,12 +26,6 @@ def on(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
         yield staged
 
 
-@pytest.fixture
-def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(voice, "FIRST_LOOK", 0.01)
-    monkeypatch.setattr(voice, "safe_after", lambda: 0.0)
-
-
 async def enqueued(on: Stage, *numbers: str, batch_id: str | None = None) -> list[str]:
     async with open_store(on.store) as store:
         queue = CallQueue(store)
@@ -39,9 +33,7 @@ async def enqueued(on: Stage, *numbers: str, batch_id: str | None = None) -> lis
 
 
 async def sent(on: Stage) -> None:
-    from tests.support.processes import voiceflow
-
-    assert await asyncio.to_thread(lambda: voiceflow("worker", "--drain", env=on.env).wait()) == 0
+    await asyncio.to_thread(drain, on)
 
 
 async def fired(trigger: VoiceOutcomeTrigger) -> Any:
@@ -117,7 +109,8 @@ def test_it_is_made_again_from_what_it_serializes() -> None:
     assert again.serialize() == first.serialize()
 
 
-async def test_the_first_look_comes_after_two_seconds(on: Stage) -> None:
+async def test_the_first_look_comes_after_two_seconds(on: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(voice, "safe_after", lambda: 0.0)
     began = time.monotonic()
     await asyncio.wait_for(fired(VoiceOutcomeTrigger(job_ids=["default.01JNOTTHERE"])), 30)
     assert time.monotonic() - began >= 2.0
@@ -137,7 +130,6 @@ async def test_many_triggers_share_one_store_and_the_last_one_closes_it(tmp_path
     async def use() -> None:
         async with shared_store(url) as store:
             seen.append(store)
-            await asyncio.sleep(0.1)  # all others come to share the store meanwhile
 
     await asyncio.gather(*(use() for _ in range(50)))
     assert {id(store) for store in seen} == {id(seen[0])}

@@ -16,6 +16,7 @@ from airflow_provider.calls.made_calls import cancel_unsent
 from airflow_provider.calls.people import TaskRows
 from airflow_provider.calls.single_call import RequestedCall, enqueue_once
 from tests.support.engine import Engine
+from tests.support.everyday import combinations
 from tests.support.voices import ScriptedVoice
 from voiceflow_worker import CallFlow, CallQueue, CampaignOptions, FlowTemplate, VoiceflowError, open_store
 from voiceflow_worker.campaigns import called_before
@@ -145,9 +146,10 @@ async def scene() -> AsyncIterator[Callable[[Enqueue], Any]]:
         yield lambda enqueue: Scene(enqueue, type(first)())
 
 
-@pytest.mark.parametrize("names", [("Anm", "Ann"), ("Ann", "Anm")], ids=["old-first", "corrected-first"])
-@pytest.mark.parametrize("is_taken_back", [True, False], ids=["taken-back", "waiting"])
-@pytest.mark.parametrize("enqueue", [campaign, call])
+@pytest.mark.parametrize(
+    ("enqueue", "is_taken_back", "names"),
+    combinations([campaign, call], [True, False], [("Anm", "Ann"), ("Ann", "Anm")]),
+)
 async def test_two_tries_at_once_leave_one_call(
     scene: Callable[[Enqueue], Any],
     names: Sequence[str],
