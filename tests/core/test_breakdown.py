@@ -121,7 +121,7 @@ async def test_reasons_that_differ_from_call_to_call_are_counted_together(store:
     found = (await queue.report("march")).breakdown
     assert found is not None
     assert [(each.reason, each.count) for each in found.cancellations] == [
-        ("its number, or that of a second party, is on the suppression list", 2),
+        ("one of its numbers, or that of a second party, is on the suppression list", 2),
         ("wrong text", 2),
     ]
 

@@ -21,6 +21,10 @@ SCENES = {
         redials=1, copies=2, without_id=True, unclear=True, lost_replies=False
     ),
     "a store that commits and is not heard, summaries twice, and a redial": Scene(redials=1, copies=2),
+    "a person with two numbers, summaries twice, late and without their id": Scene(
+        numbers=2, copies=2, without_id=True, lost_replies=False
+    ),
+    "a person with two numbers, and a redial": Scene(numbers=2, redials=1, lost_replies=False, refusals=False),
     "a person who looks, and one who calls again": Scene(resolves=1, calls_again=1, lost_replies=False, refusals=False),
     "a person who looks, and a redial": Scene(redials=1, resolves=1, lost_replies=False),
     "a person who cancels and calls again while the call is valid": Scene(

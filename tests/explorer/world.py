@@ -7,7 +7,7 @@ that have passed long enough are only "past", and POSTs that left no trace anywh
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from enum import IntEnum
@@ -63,6 +63,8 @@ class Scene:
     `unclear`: a summary with an unknown status may come first. `lost_replies`: the store may commit and not be heard.
     `export`: the log of 8x8 may show a call, however late, while it is on or once it has ended.
 
+    `numbers` are those of the person.
+
     What is lost needs no step: it never comes. Whether a job ends when nothing ever comes is judged for each of them.
     """
 
@@ -81,6 +83,7 @@ class Scene:
     mistaken: bool = False
     lost_replies: bool = True
     posts: int = 3
+    numbers: int = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -183,6 +186,7 @@ class JobBook:
                 source="+6531234567",
                 created_at=NOW,
                 redial=again if scene.redials else None,
+                further_numbers=tuple(f"+658765432{place}" for place in range(2, scene.numbers + 1)),
             )
         )
 
@@ -245,8 +249,19 @@ def _judge_move(old: Job, new: Job) -> None:
             raise PromiseBrokenError(f"CREATED was forgotten of POST {post.number}")
     if new.redials > old.redials + 1 or new.redials < old.redials:
         raise PromiseBrokenError(f"one move made {old.redials} redials {new.redials}")
+    if new.place > old.place and not (new.redials > old.redials and any(_was_busy(new, old.place))):
+        raise PromiseBrokenError(
+            f"number {new.place} of the person is next, and nobody knows that {old.place} was busy"
+        )
     if new.state.is_final and new.active_until is not None:
         raise PromiseBrokenError(f"a job that is {new.state} still counts as active")
+
+
+def _was_busy(job: Job, place: int) -> Iterator[bool]:
+    """Of each POST of this attempt to this number, whether it is known to have been busy."""
+    for post in job.posts:
+        if (post.redial, post.place) == (job.redials - 1, place):
+            yield job.status_of(post) is SessionStatus.BUSY
 
 
 def _ticks(time: datetime, least: int) -> int:
@@ -280,6 +295,7 @@ def _canonical_post(post: Post, number: int, past: _Past) -> Post:
         began_at=NOW,
         valid_until=_clamped(post.valid_until, past.valid),
         redial=post.redial,
+        place=post.place,
         verdict=post.verdict,
         session_id=post.session_id and f"session {number}",
         outcome=post.outcome and _canonical_outcome(post.outcome),

@@ -123,14 +123,14 @@ class TestNumbers:
 
 class TestSessions:
     def test_a_row_of_the_same_numbers_in_the_window_fits(self) -> None:
-        assert LoggedSession("s-1", (a_row(),)).likeness(a_job(), WINDOW) is Likeness.SAME
+        assert LoggedSession("s-1", (a_row(),)).likeness(a_job().source, a_job().destination, WINDOW) is Likeness.SAME
 
     @pytest.mark.parametrize("off", [-SKEW, 2 * MINUTE + SKEW])
     def test_the_window_is_as_wide_as_the_clocks_may_be_off(self, off: timedelta) -> None:
         at_its_edge = LoggedSession("s-1", (a_row(at=NOW + off),))
         beyond = LoggedSession("s-1", (a_row(at=NOW + off + (SECOND if off > SECOND else -SECOND)),))
-        assert at_its_edge.likeness(a_job(), WINDOW) is Likeness.SAME
-        assert beyond.likeness(a_job(), WINDOW) is Likeness.OTHER
+        assert at_its_edge.likeness(a_job().source, a_job().destination, WINDOW) is Likeness.SAME
+        assert beyond.likeness(a_job().source, a_job().destination, WINDOW) is Likeness.OTHER
 
     @pytest.mark.parametrize(
         "row",
@@ -143,7 +143,10 @@ class TestSessions:
         ],
     )
     def test_a_row_that_does_not_tell_all_may_fit(self, row: ExportRow) -> None:
-        assert LoggedSession(row.session_id, (row,)).likeness(a_job(), WINDOW) is Likeness.MAYBE
+        assert (
+            LoggedSession(row.session_id, (row,)).likeness(a_job().source, a_job().destination, WINDOW)
+            is Likeness.MAYBE
+        )
 
     @pytest.mark.parametrize(
         "row",
@@ -156,25 +159,27 @@ class TestSessions:
         ],
     )
     def test_a_row_of_another_number_time_or_direction_does_not(self, row: ExportRow) -> None:
-        assert LoggedSession("s-1", (row,)).likeness(a_job(), WINDOW) is Likeness.OTHER
+        assert LoggedSession("s-1", (row,)).likeness(a_job().source, a_job().destination, WINDOW) is Likeness.OTHER
 
     def test_the_legs_of_one_session_are_one(self) -> None:
         first, second = a_row(), a_row(destination=BEN, at=NOW + 12 * SECOND)
         book = SessionBook([second, first])
-        assert book.lookalikes(a_job(), WINDOW) == [(LoggedSession("s-1", (second, first)), Likeness.SAME)]
+        assert book.lookalikes(a_job().source, a_job().destination, WINDOW) == [
+            (LoggedSession("s-1", (second, first)), Likeness.SAME)
+        ]
 
     def test_the_second_party_of_a_call_may_be_ours_but_is_not_for_certain(self) -> None:
         bridged = LoggedSession("s-1", (a_row(destination=BEN), a_row(destination=ANA, at=NOW + 12 * SECOND)))
-        assert bridged.likeness(a_job(), WINDOW) is Likeness.MAYBE
+        assert bridged.likeness(a_job().source, a_job().destination, WINDOW) is Likeness.MAYBE
 
     def test_legs_whose_order_is_not_known_are_not_for_certain(self) -> None:
         unclear = LoggedSession("s-1", (a_row(), a_row(destination=BEN, at=None)))
-        assert unclear.likeness(a_job(), WINDOW) is Likeness.MAYBE
+        assert unclear.likeness(a_job().source, a_job().destination, WINDOW) is Likeness.MAYBE
 
     def test_a_session_is_found_by_the_time_of_any_leg_and_without_one(self) -> None:
         early = a_row("early", destination=BEN, at=NOW - HOUR)
         rows = [early, a_row("early", destination=ANA), a_row("far", at=NOW + HOUR), a_row("timeless", at=None)]
-        found = SessionBook(rows).lookalikes(a_job(), WINDOW)
+        found = SessionBook(rows).lookalikes(a_job().source, a_job().destination, WINDOW)
         assert [(session.session_id, fit) for session, fit in found] == [
             ("early", Likeness.MAYBE),
             ("timeless", Likeness.MAYBE),

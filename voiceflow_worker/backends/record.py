@@ -40,7 +40,7 @@ def matches(query: Query, job: Job) -> bool:
         job.queue == query.queue
         and (query.states is None or job.state in query.states)
         and (query.batch_id is None or job.batch_id == query.batch_id)
-        and (query.destination is None or job.destination == query.destination)
+        and (query.destination is None or query.destination in job.numbers)
         and (query.outcomes is None or outcome_name(job) in query.outcomes)
         and (query.due_before is None or job.due_at <= query.due_before)
         and (query.valid_before is None or (job.valid_until is not None and job.valid_until <= query.valid_before))
@@ -82,7 +82,7 @@ _recent: dict[int, tuple[Job, str]] = {}
 """The records of recent jobs, by the identity of the job. The job is kept too, so that no other gets its identity."""
 _NAMES = (
     "source", "created_at", "not_before", "time_zone", "redial", "window", "data", "menu", "reason", "failures",
-    "missed_windows", "post_count", "redials", "posts", "notes",
+    "missed_windows", "post_count", "redials", "posts", "notes", "further_numbers", "place",
 )  # fmt: skip
 """The fields of a job that are in its record."""
 _KNOWN = frozenset(_NAMES)
@@ -250,6 +250,7 @@ _job = maker(
         "window": CallWindow.recalled,
         "posts": _several(_post),
         "notes": _several(maker(Note, {"at": _time, "kind": NoteKind})),
+        "further_numbers": tuple,
     },
     given=(
         "id", "queue", "state", "due_at", "revision", "worker_id", "priority", "batch_id", "destination", "unique_key",

@@ -34,11 +34,14 @@ from voiceflow_worker.finding import Finding, Remedy
 from voiceflow_worker.model.copying import maker
 from voiceflow_worker.model.flows.actions import MAX_ID_CHARACTERS
 from voiceflow_worker.model.flows.callflow import CallFlow, EncodedBody, body_digest
+from voiceflow_worker.model.flows.rules import second_parties
 from voiceflow_worker.model.jobs.admission import admission_findings, key_findings, text_findings
 from voiceflow_worker.model.jobs.call_json import checked_data
 from voiceflow_worker.model.jobs.gate import GateState
 from voiceflow_worker.model.jobs.job import Job, JobState, RedialPolicy
-from voiceflow_worker.model.window import CallWindow, first_opening
+from voiceflow_worker.model.numbers.phone import telephone_of, usual_form
+from voiceflow_worker.model.numbers.reading import read_number
+from voiceflow_worker.model.window import CallWindow, first_opening, zone_of_number
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,6 +53,10 @@ class CallRequest:
     for your program: menu handlers, hooks and reports get it, and 8x8 does not. `menu` names the first IVR menu of the
     call. The phone rings only within `window`, whose hours are local time in `time_zone`. A `window` without a
     `time_zone` needs a number whose digits determine the time zone. `redial` None means the policy of the queue.
+
+    `further_numbers` are other numbers of the same person, in E.164 form. After a number that was busy or did not
+    answer, the next one is called; a redial begins with the first again. The person is left out if any number is on the
+    suppression list.
     """
 
     flow: CallFlow
@@ -63,14 +70,15 @@ class CallRequest:
     window: CallWindow | None = None
     data: Mapping[str, object] | None = None
     menu: str | None = None
+    further_numbers: Sequence[str] = ()
 
 
 class CheckedCall(NamedTuple):
     """A call whose flow keeps the rules of the 8x8 contract, encoded once.
 
     `body` is the text that is stored and sent, and `digest` is the digest of the canonical body. `destination` is in
-    the usual form of its numbering plan. The other fields are those of `CallRequest`. This is a tuple, because files
-    have millions of calls, and a dataclass takes longer to make.
+    the usual form of its numbering plan, as are `further_numbers`. The other fields are those of `CallRequest`. This is
+    a tuple, because files have millions of calls, and a dataclass takes longer to make.
     """
 
     source: str
@@ -87,6 +95,7 @@ class CheckedCall(NamedTuple):
     window: CallWindow | None = None
     data: Mapping[str, object] | None = None
     menu: str | None = None
+    further_numbers: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, request: CallRequest) -> Self:
@@ -98,12 +107,13 @@ class CheckedCall(NamedTuple):
         if flow.validated().destination is None:
             raise InvalidInputError("a call needs a source and a destination")
         encoded = EncodedBody.of(flow)
+        further = further_numbers(encoded, request.further_numbers)
         return cls(
             source=encoded.source,
             # One spelling for each telephone (+4402… becomes +442…), for locks and the suppression list.
             destination=encoded.destination,
             body=encoded.stored,
-            digest=body_digest(encoded.canonical),
+            digest=call_digest(encoded.canonical, further),
             unique_key=request.unique_key or flow.client_request_id,
             batch_id=request.batch_id or flow.client_batch_id,
             priority=request.priority,
@@ -114,6 +124,7 @@ class CheckedCall(NamedTuple):
             window=request.window,
             data=checked_data(request.data),
             menu=request.menu,
+            further_numbers=further,
         )
 
     def request(self) -> CallRequest:
@@ -329,6 +340,37 @@ class Admitter:
                 ).remedied(Remedy.OTHER_BATCH)
 
 
+MOST_NUMBERS = 10
+"""The most numbers of one person."""
+
+
+def further_numbers(encoded: EncodedBody, numbers: Sequence[str]) -> tuple[str, ...]:
+    """The further numbers of a person in their usual form, each telephone once.
+
+    Raises PhoneNumberError for a text that is not certainly a number, and CallFlowError for a number that the flow also
+    bridges to the call, and for more than `MOST_NUMBERS`.
+    """
+    if not numbers:
+        return ()
+    kept = {telephone_of(encoded.destination): encoded.destination}
+    for number in numbers:
+        known = usual_form(read_number(number).e164)
+        kept.setdefault(telephone_of(known), known)
+    bridged = {telephone_of(number): number for number in second_parties(encoded.stored)}
+    if both := [number for telephone, number in kept.items() if telephone in bridged]:
+        raise CallFlowError(
+            [Finding(message=f"{both[0]} is a number of the person, and the flow bridges the call to it")]
+        )
+    if len(kept) > MOST_NUMBERS:
+        raise CallFlowError([Finding(message=f"a person with {len(kept)} numbers; at most {MOST_NUMBERS} are called")])
+    return tuple(kept.values())[1:]
+
+
+def call_digest(canonical: str, further: Sequence[str]) -> str:
+    """The digest that distinguishes two calls with the same unique key: of the body, and of further numbers."""
+    return body_digest("\n".join((canonical, *further)))
+
+
 def new_job(
     call: CheckedCall,
     *,
@@ -366,6 +408,13 @@ def new_job(
         if opening.problem is not None:
             raise CallFlowError([opening.problem])
         due_at, time_zone = opening.at, opening.time_zone
+        for number in call.further_numbers if call.time_zone is None else ():
+            if (other := zone_of_number(number).zone) != time_zone:
+                message = (
+                    f"{call.destination} and {number} of one person have different or unknown time zones ({time_zone}, "
+                    f"{other or 'unknown'}): {Remedy.NAME_TIME_ZONE} for their calling window"
+                )
+                raise CallFlowError([Finding(column="time_zone", message=message, remedy=Remedy.NAME_TIME_ZONE)])
     return _made(
         {
             "id": job_id,
@@ -389,6 +438,7 @@ def new_job(
             "window": call.window,
             "data": call.data,
             "menu": call.menu,
+            "further_numbers": call.further_numbers,
         }
     )
 

@@ -438,7 +438,7 @@ def _fits(job: Job, post: Post, event: CallAction) -> bool:
         and (post.is_open or post.session_id is not None)
         and job.source == event.source
         and event.destination is not None
-        and job.destination in spellings(usual_form(event.destination))
+        and job.number_of(post) in spellings(usual_form(event.destination))
     )
 
 

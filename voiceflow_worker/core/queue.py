@@ -74,6 +74,7 @@ class CallQueue:
         window: CallWindow | None = None,
         data: Mapping[str, object] | None = None,
         menu: str | None = None,
+        further_numbers: Sequence[str] = (),
     ) -> Job:
         """Enqueue one call; returns its job, or the job that already owns the `unique_key`.
 
@@ -98,6 +99,7 @@ class CallQueue:
             window=window,
             data=data,
             menu=menu,
+            further_numbers=further_numbers,
         )
         return (await self.enqueue_many([request]))[0].job
 

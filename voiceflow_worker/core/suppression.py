@@ -52,8 +52,15 @@ class Suppression:
         """A clause that says why a job to this number is not sent."""
         return f"its number has been {self._standing()}"
 
+    def in_words_for(self, job: Job) -> str:
+        """A clause that says why this job, of which `number` is one of the parties, is not sent."""
+        if job.further_numbers and self.number in all_spellings(job.numbers):
+            return f"its number {self.number} has been {self._standing()}"
+        second = next((each for each in job.second_parties if self.number in spellings(each)), None)
+        return self.in_words() if second is None else self.in_words_of(second)
+
     def in_words_of(self, number: str) -> str:
-        """A clause that says why a job that would bridge to `number` is not sent."""
+        """A clause that says why a call that would bridge to `number` is not sent."""
         return f"its second party {number} has been {self._standing()}"
 
     def _standing(self) -> str:
@@ -157,10 +164,10 @@ def why_refused(job: Job, listed: Mapping[str, Suppression], *, at: datetime | N
 
     `listed` are the entries of the job's numbers. With `at`, only entries that hold at that time count.
     """
-    for place, number in enumerate(job.parties):
+    for number in job.parties:
         entry = listed.get(number)
         if entry is not None and (at is None or entry.holds(at)):
-            return number, entry.in_words_of(number) if place else entry.in_words()
+            return number, entry.in_words_for(job)
     return None
 
 

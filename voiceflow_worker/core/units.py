@@ -4,13 +4,14 @@ No function reads a clock, a store or a setting. A unit names the conditions und
 store only checks them (`ports/store.py`). So every lock, place, opt-out and session is stored with the change that it
 belongs to, and there is nothing to do before a commit, after it, or again.
 
-- **Numbers.** A journal entry locks its numbers: `number` records for the person called, `party` records for the
-  numbers that the flow bridges to the call. The value is the `clientRequestId`, so the same job may take a lock over,
-  and a verdict releases only the locks of its own POST. A lock ends by itself when its POST can no longer ring the
-  number.
+- **Numbers.** A journal entry locks its numbers: `number` records for the number that is called, `party` records for
+  the numbers that the flow bridges to the call. The value is the `clientRequestId`, so the same job may take a lock
+  over, and a verdict releases only the locks of its own POST. A lock ends by itself when its POST can no longer ring
+  the number.
 - **Bridges of menus** share a desk, but not the number of a person who is being called: `beside` records, one for each
   number and POST. The POST notes its numbers, and its summary drops them.
-- **Attempts per person**: `person` records, one for each POST that may have rung within the span.
+- **Attempts per person**: `person` records, one for each POST that may have rung within the span and each number of its
+  person.
 """
 
 from __future__ import annotations
@@ -73,7 +74,7 @@ def journal_entry(
     """
     begun = lifecycle.begin(job, at=at, lease_until=lease_until, policy=policy)
     post = begun.posts[-1]
-    numbers = (*spellings(job.destination), *second_numbers(job, policy))
+    numbers = (*spellings(job.number), *second_numbers(job, policy))
     needs: list[Need] = [
         Absent(SUPPRESSED, tuple(all_spellings(job.parties))),
         OpenGate(job.queue, job.batch_id),
@@ -83,8 +84,8 @@ def journal_entry(
     ]
     puts = _locks(job, post, policy)
     if policy.max_per_person is not None:
-        needs.append(AtMost(PERSON, _person(job), policy.max_per_person.attempts - 1))
-        puts.append(_attempt(job, post, policy.max_per_person.span))
+        needs += [AtMost(PERSON, person, policy.max_per_person.attempts - 1) for person in _persons(job)]
+        puts += _attempt(job, post, policy.max_per_person.span)
     new, unit = changed(job, begun, at=at, needs=needs, puts=puts)
     if guarded_worker is None:
         return new, unit
@@ -114,9 +115,9 @@ def settled(old: Job, new: Job, *, at: datetime, policy: CallPolicy) -> tuple[Jo
         if post.outcome is not None:
             drops += [Drop(BESIDE, f"{number} {post.client_request_id}", None) for number in post.bridged]
         if policy.max_per_person is not None and post.may_have_rung:
-            puts.append(_attempt(new, post, policy.max_per_person.span))
+            puts += _attempt(new, post, policy.max_per_person.span)
         elif not post.may_have_rung:
-            drops.append(Drop(PERSON, _attempt_key(new, post), None))
+            drops += [Drop(PERSON, f"{person}{post.client_request_id}", None) for person in _persons(new)]
     if new.post_count and not may_ring(new, at=at, policy=policy):
         owner = new.request_id(new.post_count)
         numbers = all_spellings(new.parties)
@@ -180,7 +181,8 @@ def made_again(job: Job, *, at: datetime, policy: CallPolicy) -> Unit:
     """A job that the store has lost, from a journal file, with the person's attempts and the locks on its numbers."""
     puts: list[Put] = []
     if policy.max_per_person is not None:
-        puts += [_attempt(job, post, policy.max_per_person.span) for post in job.posts if post.may_have_rung]
+        span = policy.max_per_person.span
+        puts += [put for post in job.posts if post.may_have_rung for put in _attempt(job, post, span)]
     if job.posts and may_ring(job, at=at, policy=policy):
         puts += _locks(job, job.posts[-1], policy)
     return inserted(job, puts=tuple(puts))
@@ -238,7 +240,7 @@ def may_ring(job: Job, *, at: datetime, policy: CallPolicy) -> bool:
     """
     if job.state in _MAY_RING:
         return True
-    bridges = len(job.parties) > 1
+    bridges = bool(job.second_parties)
     return any(at < rings_until(post, policy, bridges=bridges) for post in job.posts if post.is_open)
 
 
@@ -252,8 +254,8 @@ def rings_until(post: Post, policy: CallPolicy, *, bridges: bool = False) -> dat
 
 def second_numbers(job: Job, policy: CallPolicy) -> tuple[str, ...]:
     """The numbers to lock that the flow bridges to the call: every spelling, without shared numbers."""
-    called = spellings(job.destination)
-    return tuple(number for number in lockable(job.parties[1:], policy) if number not in called)
+    called = spellings(job.number)
+    return tuple(number for number in lockable(job.second_parties, policy) if number not in called)
 
 
 def lockable(numbers: Iterable[str], policy: CallPolicy) -> tuple[str, ...]:
@@ -268,7 +270,7 @@ def _locks(job: Job, post: Post, policy: CallPolicy) -> list[Put]:
     called = post.began_at + policy.submit_window + policy.ringing
     bridged = called + policy.longest_call + policy.ringing
     return [
-        *(Put(NUMBER, number, owner, called, Mode.EXTEND) for number in spellings(job.destination)),
+        *(Put(NUMBER, number, owner, called, Mode.EXTEND) for number in spellings(job.number)),
         *(Put(PARTY, number, owner, bridged, Mode.EXTEND) for number in second_numbers(job, policy)),
     ]
 
@@ -282,23 +284,21 @@ def _beside(
     return needs, [Put(BESIDE, f"{number} {owner}", owner, ends, Mode.EXTEND) for number in wanted]
 
 
-def _person(job: Job) -> str:
-    return f"{job.queue}/{telephone_of(job.destination)} "
+def _persons(job: Job) -> list[str]:
+    """The beginnings of the records of attempts: a call to one number of a person counts against each of them."""
+    return [f"{job.queue}/{telephone_of(number)} " for number in job.numbers]
 
 
-def _attempt_key(job: Job, post: Post) -> str:
-    return f"{_person(job)}{post.client_request_id}"
-
-
-def _attempt(job: Job, post: Post, span: timedelta) -> Put:
-    """The person's record of a POST: it counts for one span after the last time at which the phone can have rung.
+def _attempt(job: Job, post: Post, span: timedelta) -> list[Put]:
+    """The person's records of a POST: it counts for one span after the last time at which the phone can have rung.
 
     That is the answer of 8x8 to a POST that was placed, else the end of the POST's validity.
     """
     rang_by = post.valid_until
     if post.was_placed and post.answered_at is not None:
         rang_by = min(post.answered_at, rang_by)
-    return Put(PERSON, _attempt_key(job, post), post.client_request_id, rang_by + span)
+    owner = post.client_request_id
+    return [Put(PERSON, f"{person}{owner}", owner, rang_by + span) for person in _persons(job)]
 
 
 def _changed_posts(old: Job, new: Job) -> Iterator[tuple[Post | None, Post]]:
@@ -310,13 +310,13 @@ def _changed_posts(old: Job, new: Job) -> Iterator[tuple[Post | None, Post]]:
 
 
 def _opted_out(job: Job, post: Post) -> bool:
-    return post.outcome is not None and post.outcome.status_of(job.destination) in OPT_OUTS
+    return job.status_of(post) in OPT_OUTS
 
 
 def _opt_out(job: Job, post: Post, at: datetime) -> Put:
-    status = post.outcome.status_text if post.outcome is not None else ""
-    entry = Suppression(number=job.destination, since=at, reason=f"opted out: {status}", job_id=job.id)
-    return Put(SUPPRESSED, job.destination, entry_text(entry), None, Mode.LONGER)
+    status, number = post.outcome.status_text if post.outcome is not None else "", job.number_of(post)
+    entry = Suppression(number=number, since=at, reason=f"opted out: {status}", job_id=job.id)
+    return Put(SUPPRESSED, number, entry_text(entry), None, Mode.LONGER)
 
 
 # --- News for readers of outcomes --------------------------------------------------------------------------------

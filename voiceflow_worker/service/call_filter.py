@@ -107,5 +107,5 @@ def _digits_of(text: str) -> str:
 
 def _part_judge(part: str) -> Callable[[Job], bool]:
     if digits := _digits_of(part):
-        return lambda job: (digits.lstrip("0") or digits) in job.destination
+        return lambda job: any((digits.lstrip("0") or digits) in number for number in job.numbers)
     return lambda job: part.casefold() in job.name.casefold()

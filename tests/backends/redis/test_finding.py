@@ -77,7 +77,7 @@ QUERIES = [
     Query(queue=QUEUE, due_before=NOW + MINUTE),
     Query(queue=QUEUE, due_before=NOW + 90 * MINUTE, after=JOBS[1600].id),
     Query(queue=QUEUE, states=frozenset({S.QUEUED}), due_before=NOW + 50 * MINUTE, order=Order.DUE),
-    Query(queue=QUEUE, order=Order.DUE, destination="+653"),
+    Query(queue=QUEUE, order=Order.NEWEST, destination="+653"),
     Query(queue=QUEUE, order=Order.NEWEST, after=JOBS[1600].id),
     Query(queue=QUEUE, order=Order.NEWEST, states=frozenset({S.FAILED}), after=JOBS[1600].id),
     Query(queue=QUEUE, order=Order.NEWEST, outcomes=frozenset({"BUSY"})),

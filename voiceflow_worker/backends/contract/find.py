@@ -48,6 +48,7 @@ MIXED: Sequence[Job] = [
         batch_id="a",
         valid_until=NOW,
         posts=(post(status=SessionStatus.NO_ANSWER), post(2, status=SessionStatus.BUSY)),
+        further_numbers=("+6582222222", "+6581111111"),
     ),
     sample_job(6, queue="reminders", batch_id="a", destination="+6581111111", unique_key="k1", valid_until=NOW),
 ]
@@ -59,7 +60,8 @@ FOUND: dict[str, tuple[dict[str, Any], list[int]]] = {
     "no state at all": ({"states": frozenset[JobState]()}, []),
     "a batch": ({"batch_id": "a"}, [1, 2, 5]),
     "an unknown batch": ({"batch_id": "c"}, []),
-    "a destination": ({"destination": "+6581111111"}, [2, 3]),
+    "a destination": ({"destination": "+6581111111"}, [2, 3, 5]),
+    "a further number of a person": ({"destination": "+6582222222"}, [5]),
     "due at a time or before it": ({"due_before": NOW}, [4, 5]),
     "due just before": ({"due_before": NOW - MICROSECOND}, [5]),
     "valid until a time, or until an earlier one": ({"valid_before": NOW}, [4, 5]),
@@ -82,7 +84,7 @@ FOUND: dict[str, tuple[dict[str, Any], list[int]]] = {
         {"order": Order.NEWEST, "batch_id": "a", "states": frozenset({JobState.QUEUED})},
         [1],
     ),
-    "the newest of a destination": ({"order": Order.NEWEST, "destination": "+6581111111"}, [3, 2]),
+    "the newest of a destination": ({"order": Order.NEWEST, "destination": "+6581111111"}, [5, 3, 2]),
     "an outcome": ({"outcomes": frozenset({"BUSY"})}, [5]),
     "only the newest outcome of a job counts": ({"outcomes": frozenset({"NO_ANSWER"})}, [3]),
     "several outcomes, the newest first": (

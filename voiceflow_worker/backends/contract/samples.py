@@ -158,6 +158,7 @@ def full_job() -> Job:
             )
             * (number % 2),
             charge=Charge(price=Decimal("0.0400"), currency="USD", billed_seconds=60.0),
+            place=1,
         )
         for number, verdict in enumerate([*VerdictKind, None], 1)
     )
@@ -187,6 +188,8 @@ def full_job() -> Job:
         window=CallWindow.parse("09:00-12:00,14:00-20:00", days="mon-fri,sun", holidays="SG,DE-BY"),
         posts=posts,
         notes=tuple(Note(at=NOW, kind=kind, text=f"a note: {kind.value}") for kind in NoteKind),
+        further_numbers=("+6581111111", "+6582222222"),
+        place=1,
     )  # fmt: skip
 
 

@@ -89,12 +89,12 @@ def _plain_change(unit: Unit) -> dict[str, Any]:
                 "body": job.body,
                 "digest": job.body_digest,
             }
-            new = {"id": job.id, "new": job.revision, "key": optional(job.unique_key)}
+            new = {"id": job.id, "new": job.revision, "key": optional(job.unique_key), "numbers": job.numbers}
             return {"kind": "insert", **new, "job": fields}
         case Replace(revision, job):
             return {"kind": "move", "id": job.id, "old": revision, "new": job.revision, "job": _changing(job)}
         case Delete(job, keep_key_until):
-            grave = {"keep_until": micros(keep_key_until), "grave": _grave_of(job)}
+            grave = {"keep_until": micros(keep_key_until), "grave": _grave_of(job), "numbers": job.numbers}
             return {"kind": "delete", "id": job.id, "old": job.revision, **grave}
         case None:
             return {"kind": ""}

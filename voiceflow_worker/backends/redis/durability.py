@@ -26,7 +26,7 @@ from voiceflow_worker.errors import (
     StoreVersionError,
 )
 
-SCHEMA = 7
+SCHEMA = 8
 """The version of the layout of a store's keys."""
 _PACKING = "hash-max-ziplist-value"
 """The Redis setting for `Packing.up_to`. Redis 7.0 calls it `hash-max-listpack-value`, but still knows this name."""

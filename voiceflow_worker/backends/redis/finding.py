@@ -38,7 +38,6 @@ class Finding:
             "now": micros(now),
             "states": "" if query.states is None else f",{','.join(query.states)},",
             "batch": optional(query.batch_id),
-            "dest": optional(query.destination),
             "due": micros(query.due_before),
             "valid": micros(query.valid_before),
             "outcomes": "" if query.outcomes is None else outcomes,
@@ -59,7 +58,9 @@ class Finding:
 
     async def _rows(self) -> _Rows:
         query = self._query
-        by_state = query.destination is None and query.valid_before is None and query.outcomes is None
+        if query.destination is not None:
+            return await self._walk(f":number:{query.destination}")
+        by_state = query.valid_before is None and query.outcomes is None
         if query.order is Order.DUE:
             return await self._by_time(self._state_indexes(), query.due_before, alone=by_state)
         if query.order is Order.ANY and query.after is None and query.limit is not None:
@@ -67,8 +68,6 @@ class Finding:
                 return await self._by_time([":valid"], query.valid_before, alone=True)
             if by_state:
                 return await self._by_time(self._state_indexes(), query.due_before, alone=True)
-        if query.destination is not None:
-            return await self._walk(f":dest:{optional(query.destination)}")
         if await self._is_rare():
             return await self._collect()
         return await self._walk(":ids" if query.batch_id is None else f":batch:={query.batch_id}:ids")
@@ -149,7 +148,7 @@ class Finding:
     def _is_by_validity(self) -> bool:
         """Whether the query asks for queued jobs by the end of their validity alone, for which there is an index."""
         query = self._query
-        others = (query.batch_id, query.destination, query.due_before, query.outcomes)
+        others = (query.batch_id, query.due_before, query.outcomes)
         return query.states == frozenset({JobState.QUEUED}) and query.valid_before is not None and set(others) == {None}
 
     def _state_indexes(self) -> list[str]:

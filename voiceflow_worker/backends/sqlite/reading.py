@@ -132,7 +132,7 @@ _ORDERS = {
     Order.ANY: "",
 }
 _CONDITIONS = {
-    "destination": "destination = :destination",
+    "destination": "number IN (SELECT job FROM numbers WHERE queue = :queue AND telephone = :destination)",
     "batch_id": "batch_id = :batch_id",
     "state": "state = :state",
     "states": "state IN (SELECT value FROM json_each(:states))",
@@ -158,20 +158,21 @@ def search(query: Query) -> tuple[str, dict[str, Any]]:
     if index == "jobs_by_id":
         given = {"after": f"{query.queue}.", "before": f"{query.queue}/", **given}
     conditions = [*always, *(_CONDITIONS[name] for name in given)]
+    how = "NOT INDEXED" if index is None else f"INDEXED BY {index}"
     limit = -1 if query.limit is None else max(query.limit, 0)
     statement = f"""
     SELECT json_group_array(number) FROM (
-        SELECT number FROM jobs INDEXED BY {index} WHERE {" AND ".join(conditions)} {_ORDERS[query.order]} LIMIT :limit
+        SELECT number FROM jobs {how} WHERE {" AND ".join(conditions)} {_ORDERS[query.order]} LIMIT :limit
     )
     """
     return statement, {"queue": query.queue, "limit": limit, **given}
 
 
-def _index_for(query: Query) -> tuple[str, list[str]]:
-    """The narrowest index for a query, and the conditions without which SQLite may not use it."""
+def _index_for(query: Query) -> tuple[str | None, list[str]]:
+    """The narrowest index for a query, and the conditions without which SQLite may not use it; None: by row number."""
     queue = "queue = :queue"
     if query.destination is not None:
-        return "jobs_by_destination", [queue]
+        return None, []
     if query.batch_id is not None:
         if query.states == _QUEUED and query.order is Order.ANY:
             return "jobs_of_batch_to_lease", [queue, "state = 'queued'"]

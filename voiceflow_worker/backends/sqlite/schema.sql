@@ -27,14 +27,20 @@ CREATE TABLE bodies (
     body   TEXT NOT NULL
 ) STRICT;
 
+-- The jobs of a number: one row for each number of a job's person. No move touches it.
+CREATE TABLE numbers (
+    queue     TEXT NOT NULL,
+    telephone TEXT NOT NULL,
+    job       INTEGER NOT NULL, -- its number in jobs
+    PRIMARY KEY (queue, telephone, job)
+) STRICT, WITHOUT ROWID;
+
 -- Jobs by id, which begins with the queue and a dot. So this is also the listing of a queue in order of creation.
 CREATE UNIQUE INDEX jobs_by_id ON jobs (id);
 -- The sweep, and the number of jobs that are due.
 CREATE INDEX jobs_by_state ON jobs (queue, state, due_at, id);
 -- A batch's jobs in order of creation. The last column can be checked without reading the row.
 CREATE INDEX jobs_by_batch ON jobs (queue, batch_id, id, state) WHERE batch_id IS NOT NULL;
--- A number's jobs. No move touches it.
-CREATE INDEX jobs_by_destination ON jobs (queue, destination, id);
 -- Who owns a key. The keys of deleted jobs are in the records of the namespace `tombstone`.
 CREATE UNIQUE INDEX jobs_by_key ON jobs (queue, unique_key) WHERE unique_key IS NOT NULL;
 -- Jobs that may be leased, in the order of leasing. The last columns can be checked without reading the row.

@@ -61,6 +61,8 @@ _MOVE_JOB = """
 UPDATE jobs SET state = ?, due_at = ?, revision = ?, worker_id = ?, active_until = ?, record = ?, outcome = ?
 WHERE id = ?
 """
+_INSERT_NUMBER = "INSERT INTO numbers (queue, telephone, job) VALUES (?, ?, last_insert_rowid())"
+_DELETE_NUMBER = "DELETE FROM numbers WHERE queue = ? AND telephone = ? AND job = ?"
 _DELETE_JOB = "DELETE FROM jobs WHERE id = ? RETURNING number"
 _DELETE_BODY = "DELETE FROM bodies WHERE number = ?"
 _INSERT_EVENT = "INSERT INTO events (queue, job_id, kind, at, state, revision, post) VALUES (?, ?, ?, ?, ?, ?, ?)"
@@ -216,6 +218,8 @@ class Writing:
             case Insert(job):
                 self._db.run(_INSERT_JOB, job_row(job))
                 self._db.run(_INSERT_BODY, (job.body,))
+                for number in job.numbers:
+                    self._db.run(_INSERT_NUMBER, (job.queue, number))
                 count(self._transaction, job, unit.tally)
             case Replace(_, job):
                 row = (
@@ -231,7 +235,10 @@ class Writing:
                 self._db.run(_MOVE_JOB, row)
                 count(self._transaction, job, unit.tally)
             case Delete(job, keep_key_until):
-                self._db.run(_DELETE_BODY, self._db.rows(_DELETE_JOB, (job.id,))[0])
+                (row,) = self._db.rows(_DELETE_JOB, (job.id,))
+                self._db.run(_DELETE_BODY, row)
+                for number in job.numbers:
+                    self._db.run(_DELETE_NUMBER, (job.queue, number, *row))
                 count(self._transaction, job, unit.tally)
                 if job.batch_id is not None:
                     for name, amount in unit.tally.items():

@@ -234,8 +234,8 @@ class BreakdownCount:
             self._add(job)
 
     def _add(self, job: Job) -> None:
-        number, posts = job.destination, job.posts
-        country = country_of(number)
+        posts = job.posts
+        country = country_of(job.number)
         attempts, outcome, is_answered = 0, None, False
         for post in posts:
             is_attempt = post.may_have_rung
@@ -249,7 +249,7 @@ class BreakdownCount:
                 costs[charge.currency] = costs.get(charge.currency, Decimal(0)) + charge.price
             if post.outcome is not None:
                 outcome = post.outcome
-                is_answered = outcome.status_of(number) in REACHED
+                is_answered = job.status_of(post) in REACHED
                 if is_attempt:
                     self._add_session(outcome, post.began_at, is_answered=is_answered)
         self._calls[country, outcome is not None, is_answered] += 1
@@ -265,7 +265,7 @@ class BreakdownCount:
             self._zones[job.time_zone] += 1
         elif self._zones_looked_up < _MOST_LOOKED_UP:
             self._zones_looked_up += 1
-            self._zones[zone_of_number(number).zone or "UTC"] += 1
+            self._zones[zone_of_number(job.number).zone or "UTC"] += 1
 
     def _add_session(self, outcome: Outcome, began_at: datetime, *, is_answered: bool) -> None:
         if outcome.ended_at is not None and (self._ended is None or outcome.ended_at > self._ended):
@@ -353,7 +353,7 @@ def why_nobody_was_reached(job: Job) -> str | None:
         return "refused by 8x8" if post.code is None else f"refused by 8x8: {api_code(post.code).meaning}"
     if outcome is None:
         return job.reason or "no reason is known"
-    status = outcome.status_of(job.destination)
+    status = job.outcome_status
     if status is not None and (outcome.code is None or status in {SessionStatus.NO_ANSWER, SessionStatus.BUSY}):
         return session_status(status).meaning
     return outcome.status_text if outcome.code is None else session_error(outcome.code).meaning

@@ -83,12 +83,12 @@ class Story:
 
 def ending(job: Job) -> str:
     """The end of the call in a few words; empty while it is unknown."""
-    outcome = job.outcome
-    if outcome is None:
+    outcome, post = job.outcome, job.ended_post
+    if outcome is None or post is None:
         return ""
     code = f" ({outcome.code})" if outcome.code is not None else ""
     seconds = f", {outcome.seconds:.0f} s" if outcome.seconds and outcome.seconds >= 1 else ""
-    return printable_line(f"{outcome.text_of(job.destination)}{code}{seconds}")
+    return printable_line(f"{outcome.text_of(job.number_of(post))}{code}{seconds}")
 
 
 def one_line(job: Job) -> str:
@@ -102,15 +102,15 @@ def story(job: Job, *, at: datetime, heard: Heard | None = None) -> Story:
     happenings = [Happening(job.created_at, "enqueued")]
     ended = set[str | None]()
     for post in job.posts:
-        happenings.append(_post(post, unanswered=_unanswered(job, post, at=at)))
+        happenings.append(_post(job, post, unanswered=_unanswered(job, post, at=at)))
         happenings += [_press(press) for press in post.presses]
         if post.outcome is not None:
-            happenings += _outcome(post, post.outcome, destination=job.destination)
+            happenings += _outcome(post, post.outcome, destination=job.number_of(post))
             ended |= {post.session_id, post.outcome.session_id}
     happenings += [Happening(note.at, f"{note.kind.value}: {note.text}") for note in job.notes]
     for state in (heard or Heard()).states:
         is_technical = state.session_id in ended
-        in_short = None if is_technical or state.destination != job.destination else _LIVE.get(state.status or "")
+        in_short = None if is_technical or state.destination not in job.numbers else _LIVE.get(state.status or "")
         happenings.append(Happening(state.at, in_short or _state(state), is_technical=is_technical))
     happenings += [Happening(each.at, _recording(each)) for each in (heard or Heard()).recordings]
     return Story(
@@ -121,7 +121,8 @@ def story(job: Job, *, at: datetime, heard: Heard | None = None) -> Story:
 
 
 def _facts(job: Job, *, at: datetime) -> Iterator[str]:
-    yield f"from {job.source} to {job.destination}"
+    further = "".join(f", then {number}" for number in job.further_numbers)
+    yield f"from {job.source} to {job.destination}{further}"
     for name, value in (("batch", job.batch_id), ("unique key", job.unique_key), ("session", job.session_id)):
         if value is not None:
             yield f"{name}: {value}"
@@ -158,7 +159,7 @@ def _unanswered(job: Job, post: Post, *, at: datetime) -> str:
     return "no answer was received"
 
 
-def _post(post: Post, *, unanswered: str) -> Happening:
+def _post(job: Job, post: Post, *, unanswered: str) -> Happening:
     verdict = post.verdict.value.replace("_", " ") if post.verdict is not None else unanswered
     more: list[str] = []
     if post.code is not None and post.code < 0:
@@ -167,7 +168,8 @@ def _post(post: Post, *, unanswered: str) -> Happening:
     if post.message and post.verdict is not VerdictKind.CREATED:
         more.append(post.message)
     ids = f"{post.client_request_id}, valid until {in_words(post.valid_until)}"
-    return Happening(post.began_at, f"POST {post.number} to 8x8: {verdict}", tuple(more), (ids,))
+    to = f", to call {job.number_of(post)}" if job.further_numbers else ""
+    return Happening(post.began_at, f"POST {post.number} to 8x8{to}: {verdict}", tuple(more), (ids,))
 
 
 def _press(press: KeyPress) -> Happening:

@@ -216,7 +216,7 @@ class Insert:
 class Replace:
     """The job's next version, which replaces the one with `revision`; STALE if the store has another one, or none.
 
-    `job` has a new revision, which no other write has. Its id, queue, batch, unique key, destination, priority,
+    `job` has a new revision, which no other write has. Its id, queue, batch, unique key, numbers, priority,
     `valid_until` and body stay as they are.
     """
 
@@ -488,8 +488,9 @@ class Order(StrEnum):
 class Query:
     """A query for jobs of one queue. A field that is None does not restrict it.
 
-    `due_before` and `valid_before` are inclusive. `outcomes` are names of outcomes, as `Totals` counts them. With
-    `unique_keys`, the tombstones of deleted jobs are found too: jobs with only an id, key, digest, state and times.
+    `destination` finds the jobs that have it among their person's numbers, by id. `due_before` and `valid_before` are
+    inclusive. `outcomes` are names of outcomes, as `Totals` counts them. With `unique_keys`, the tombstones of deleted
+    jobs are found too: jobs with only an id, key, digest, state and times.
     `after` continues a listing in `Order.CREATED` or `NEWEST` after the job with this id. `limit` None is unlimited.
     Raises InvalidInputError for a text that no store can keep, and ValueError for `after` in another order.
     """
@@ -515,6 +516,8 @@ class Query:
                 checked_text(name, text)
         if self.after is not None and self.order not in {Order.CREATED, Order.NEWEST}:
             raise ValueError("`after` needs an order by id; in other orders, each query begins at the first job")
+        if self.destination is not None and self.order is Order.DUE:
+            raise ValueError("the jobs of a number are listed by id")
 
 
 @dataclass(frozen=True, slots=True)

@@ -297,9 +297,7 @@ def sorted_out(
 
 
 def _suppressed_words(job: Job, record: Record) -> str:
-    entry = entry_of(record)
-    number = next((each for each in job.parties if record.key in spellings(each)), record.key)
-    return entry.in_words() if number == job.destination else entry.in_words_of(number)
+    return entry_of(record).in_words_for(job)
 
 
 def _capped_words(policy: CallPolicy) -> str:
@@ -308,7 +306,7 @@ def _capped_words(policy: CallPolicy) -> str:
 
 
 def _busy_words(job: Job, number: str) -> str:
-    second = next((each for each in job.parties[1:] if number in spellings(each)), None)
-    if second is None or number in spellings(job.destination):
+    second = next((each for each in job.second_parties if number in spellings(each)), None)
+    if second is None or number in spellings(job.number):
         return f"its number {BUSY}"
     return f"its second party {second} {BUSY} (if many calls may use a number at once, list it as shared)"

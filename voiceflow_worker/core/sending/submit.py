@@ -29,6 +29,7 @@ from voiceflow_worker.core.settling.holds import Holds
 from voiceflow_worker.core.settling.settle import Settler
 from voiceflow_worker.core.units import NUMBER, PARTY
 from voiceflow_worker.errors import StoreError
+from voiceflow_worker.model.flows.callflow import body_to
 from voiceflow_worker.model.jobs.call_json import OUTSIDE_WINDOW
 from voiceflow_worker.model.jobs.gate import Gate
 from voiceflow_worker.model.jobs.job import Job, JobState
@@ -327,7 +328,8 @@ class Submitter:
         if (late := self._why_not(flight)) is not None:
             return Reply(late, clock.now())
         now = clock.now()
-        placement = Placement(body=job.body, client_request_id=post.client_request_id, valid_until=post.valid_until)
+        body = body_to(job.body, job.number) if job.place else job.body
+        placement = Placement(body=body, client_request_id=post.client_request_id, valid_until=post.valid_until)
         left_at = clock.monotonic()
         # A gateway that does not report its progress counts as having sent the call.
         progress.may_have_left = True

@@ -223,7 +223,7 @@ class Reconciler:
                 # The answer that named this session was left over from another POST on the same connection.
                 return Match(reason="its session is that of a call to another number in the log of 8x8")
             return Match(session=session, reason="" if session else "its session is not in the log of 8x8")
-        looks = book.lookalikes(case.job, case.window)
+        looks = book.lookalikes(case.job.source, case.job.number_of(case.post), case.window)
         if not looks:
             return matched((), taken=(), rivals=())
         now = self._store.clock.now()
@@ -247,11 +247,15 @@ class Reconciler:
         """All other POSTs in the store with the same source and destination."""
         names = {self._queue, *await self._queues.known()}
         posts: list[Post] = []
-        for name, number in product(sorted(names), spellings(case.job.destination)):
+        for name, number in product(sorted(names), spellings(case.job.number_of(case.post))):
             query = Query(queue=name, destination=number, limit=None)
             for job in await find_jobs(self._store, query):
                 if job.source == case.job.source:
-                    posts += [post for post in job.posts if (job.id, post.number) != (case.job.id, case.post.number)]
+                    posts += [
+                        post
+                        for post in job.posts
+                        if job.number_of(post) == number and (job.id, post.number) != (case.job.id, case.post.number)
+                    ]
         return posts
 
     async def _conclude_all(self, found: Sequence[tuple[_Case, Match]]) -> Reconciled:

@@ -212,7 +212,7 @@ class Settler:
         except StoreVersionError as error:
             report_unreadable(f"call {job_id}", error)
             return None
-        await self._leave_alone(changed.new, outcome)
+        await self._leave_alone(changed.new, number, outcome)
         await self._sessions.parked.remove([session_id])
         return changed.new
 
@@ -221,7 +221,7 @@ class Settler:
         now = self._store.clock.now()
         apply: Callable[[Job], Job]
         outcome = outcome_of(summary)
-        is_clear = summary.status is not None or await self._is_clear(job_id, outcome)
+        is_clear = summary.status is not None or await self._is_clear(job_id, number, outcome)
         if not is_clear:
             verdict = Verdict(
                 kind=VerdictKind.CREATED,
@@ -236,7 +236,7 @@ class Settler:
         except (JobNotFoundError, IllegalMoveError):
             # The job was pruned, or its store was set back.
             return SummaryResult.UNKNOWN
-        await self._leave_alone(changed.new, outcome)
+        await self._leave_alone(changed.new, number, outcome)
         if not is_clear:
             return SummaryResult.INCONCLUSIVE
         if changed.new is changed.old:
@@ -245,28 +245,31 @@ class Settler:
         await self._refusals.note([Noted(changed.new, code, outcome.message or "")], codes=SUMMARY_CODES)
         return SummaryResult.SETTLED
 
-    async def _is_clear(self, job_id: str, outcome: Outcome) -> bool:
+    async def _is_clear(self, job_id: str, number: int, outcome: Outcome) -> bool:
         """Whether the person's own leg shows how the call ended, in a summary with an unknown session status."""
         job = (await get_jobs(self._store, [job_id])).get(job_id)
-        return job is not None and outcome.status_of(job.destination) is not None
+        post = None if job is None else job.post(number)
+        return job is not None and post is not None and outcome.status_of(job.number_of(post)) is not None
 
-    async def _leave_alone(self, job: Job, outcome: Outcome) -> None:
-        """After an opt-out, end the waiting calls to this number, in every known queue.
+    async def _leave_alone(self, job: Job, number: int, outcome: Outcome) -> None:
+        """After an opt-out, end the waiting calls to the number of this POST, in every known queue.
 
         Calls of a queue without a worker, and calls that bridge to the number, end when their turn to be sent comes. A
         repeated summary does this again, because the first time may have been interrupted. If the number is no longer
         on the list, no call ends.
         """
-        if outcome.status_of(job.destination) not in OPT_OUTS:
+        post = job.post(number)
+        called = None if post is None else job.number_of(post)
+        if called is None or outcome.status_of(called) not in OPT_OUTS:
             return
-        listed = (await self._suppression.standing([job.destination])).get(job.destination)
+        listed = (await self._suppression.standing([called])).get(called)
         if listed is None:
             return
         now, reason = self._store.clock.now(), listed.in_words()
         waiting: list[Job] = []
         for queue in {job.queue, *await self._queues.known()}:
-            for number in spellings(job.destination):
-                wanted = Query(queue=queue, states=_NOT_BEGUN, destination=number, limit=None)
+            for spelling in spellings(called):
+                wanted = Query(queue=queue, states=_NOT_BEGUN, destination=spelling, limit=None)
                 waiting += await find_jobs(self._store, wanted)
         cancel = partial(lifecycle.cancel, at=now, reason=reason, policy=self._policy)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -452,6 +453,14 @@ class EncodedBody(NamedTuple):
             stored,
             stored if canonical == body else _text(canonical),  # most bodies are encoded once
         )
+
+
+def body_to(stored: str, number: str) -> str:
+    """A stored body whose first call is to another number."""
+    body = json.loads(stored)
+    first = next(entry for entry in body["callflow"] if entry.get("action") == "makeCall")
+    first["params"]["destination"] = number
+    return _text(body)
 
 
 def body_digest(canonical: str) -> str:

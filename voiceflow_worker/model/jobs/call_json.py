@@ -129,15 +129,14 @@ def result_of(job: Job) -> str:
     if job.state in _ENDS_UNCALLED:
         return _ENDS_UNCALLED[job.state]
     conclusive = reversed(job.conclusive_posts)  # the newest counts
-    statuses = {post.outcome.status_of(job.destination): post for post in conclusive if post.outcome is not None}
+    statuses = {job.status_of(post): post for post in conclusive}
     if not OPT_OUTS.isdisjoint(statuses):
         return CallResult.OPTED_OUT
     if job.state is JobState.FAILED:
         return CallResult.FAILED
     if job.state is JobState.COMPLETED or SessionStatus.COMPLETED in statuses:
         return _of_answered(job, statuses.get(SessionStatus.COMPLETED))
-    outcome = job.outcome
-    status = None if outcome is None else outcome.status_of(job.destination)
+    status = job.outcome_status
     return CallResult.FAILED if status is None else _UNREACHED.get(status, CallResult.FAILED)
 
 
@@ -162,6 +161,7 @@ def call_as_json(job: Job) -> dict[str, object]:
         "batch_id": job.batch_id,
         "source": job.source,
         "destination": job.destination,
+        "further_numbers": list(job.further_numbers),
         "priority": job.priority,
         "created_at": rfc3339(job.created_at),
         "due_at": rfc3339(job.due_at),
@@ -177,7 +177,7 @@ def call_as_json(job: Job) -> dict[str, object]:
         "data": job.data,
         "menu": job.menu,
         "reason": job.reason,
-        "attempts": [_post(each) for each in job.posts],
+        "attempts": [_post(each, number=job.number_of(each)) for each in job.posts],
         "notes": [{"at": rfc3339(note.at), "kind": note.kind.value, "text": note.text} for note in job.notes],
     }
 
@@ -212,9 +212,10 @@ def _leg(leg: CallLeg) -> dict[str, object]:
     return {name: rfc3339(each) if isinstance(each, datetime) else each for name, each in asdict(leg).items()}
 
 
-def _post(post: Post) -> dict[str, object]:
+def _post(post: Post, *, number: str) -> dict[str, object]:
     return {
         "number": post.number,
+        "destination": number,
         "client_request_id": post.client_request_id,
         "began_at": rfc3339(post.began_at),
         "answered_at": rfc3339(post.answered_at),
@@ -240,7 +241,7 @@ KNOWN_AS = "the other copy of the store has this call under the id"
 LONGEST_REASON = 100
 """The largest number of characters of a counted reason. The text of a person may be longer."""
 _DIFFERENT = {
-    _IS_LISTED: f"its number, or that of a second party, is {LISTED}",
+    _IS_LISTED: f"one of its numbers, or that of a second party, is {LISTED}",
     SENT_AS: "the same call may have been placed before the store was set back",
     KNOWN_AS: "the other copy of the store has this call under another id",
 }
@@ -295,7 +296,8 @@ class CallOutcome:
         """
         what = self.state.value if self.kind is OutcomeKind.ENDED else self.kind.value
         if self.kind is OutcomeKind.ENDED and self.outcome is not None:
-            what += "_optout" * (self.outcome.status_of(self.job.destination) in OPT_OUTS)
+            post = self.job.post(self.post)
+            what += "_optout" * (post is not None and self.job.status_of(post) in OPT_OUTS)
         return f"{self.job.id.replace('.', '_')}_{self.post}_{what}"
 
     @property

@@ -197,13 +197,12 @@ class LoggedSession:
             likeness(leg.destination, number) is not Likeness.OTHER for leg in self.legs for number in job.parties
         )
 
-    def likeness(self, job: Job, window: Window) -> Likeness:
-        """The degree to which this session matches a POST of `job` in this window.
+    def likeness(self, source: str, number: str, window: Window) -> Likeness:
+        """The degree to which this session matches a POST in this window that called `number` from `source`.
 
-        Only the first leg can give SAME. In a later leg, the destination of `job` may be the second party of another
-        call.
+        Only the first leg can give SAME. In a later leg, `number` may be the second party of another call.
         """
-        fits = [(_leg_likeness(leg, job, window), leg.initiated_at) for leg in self.legs]
+        fits = [(_leg_likeness(leg, source, number, window), leg.initiated_at) for leg in self.legs]
         best = max(fit for fit, _ in fits)
         times = [at for _, at in fits if at is not None]
         is_clear = self.session_id is not None and len(times) == len(fits)
@@ -231,14 +230,14 @@ def _call_leg(row: ExportRow) -> CallLeg:
     )
 
 
-def _leg_likeness(leg: ExportRow, job: Job, window: Window) -> Likeness:
+def _leg_likeness(leg: ExportRow, source: str, number: str, window: Window) -> Likeness:
     if leg.direction is Direction.INBOUND:
         return Likeness.OTHER
     if leg.initiated_at is None:
         in_time = Likeness.MAYBE
     else:
         in_time = Likeness.SAME if window.holds(leg.initiated_at) else Likeness.OTHER
-    return min(in_time, likeness(leg.source, job.source), likeness(leg.destination, job.destination))
+    return min(in_time, likeness(leg.source, source), likeness(leg.destination, number))
 
 
 class SessionBook:
@@ -265,11 +264,11 @@ class SessionBook:
         """The session with this id."""
         return self._by_id.get(session_id)
 
-    def lookalikes(self, job: Job, window: Window) -> list[tuple[LoggedSession, Likeness]]:
-        """The sessions that match, or may match, a POST of `job` in this window."""
+    def lookalikes(self, source: str, number: str, window: Window) -> list[tuple[LoggedSession, Likeness]]:
+        """The sessions that match, or may match, a POST in this window that called `number` from `source`."""
         first, behind = bisect_left(self._times, window.since), bisect_right(self._times, window.until)
         near = sorted({*self._places[first:behind], *self._timeless})
-        judged = [(self._sessions[place], self._sessions[place].likeness(job, window)) for place in near]
+        judged = [(self._sessions[place], self._sessions[place].likeness(source, number, window)) for place in near]
         return [(session, fit) for session, fit in judged if fit is not Likeness.OTHER]
 
 

@@ -201,7 +201,7 @@ def summarised(job: Job, number: int, outcome: Outcome, *, at: datetime, policy:
     """
     post = _recorded(job, number, evidence="summary")
     if post.outcome is not None and (post.outcome.was_placed or not outcome.was_placed):
-        return _summarised_again(job, post, post.outcome, outcome, at=at, policy=policy)
+        return _summarised_again(job, post, outcome, at=at, policy=policy)
     matched = post.verdict is VerdictKind.PLACED
     session_id = outcome.session_id or post.session_id if matched else post.session_id or outcome.session_id
     known = _with_outcome(job, replace(post, session_id=session_id), outcome, at=at)
@@ -216,25 +216,23 @@ def summarised(job: Job, number: int, outcome: Outcome, *, at: datetime, policy:
     has_gone_on = has_its_end or _newer_that_may_have_rung(job, post) is not None
     # A person who answered or opted out is not called again, whatever the result of a newer POST.
     waits = job.state in {S.QUEUED, S.LEASED} or (job.state in {S.UNREACHED, S.FAILED} and beside is not None)
-    status = outcome.status_of(job.destination)
+    status = outcome.status_of(job.number_of(post))
     # A person or a policy has requested another attempt since, which is made if the earlier one reached nobody.
     asked_again = job.state in {S.QUEUED, S.LEASED} and post.redial < job.redials
     if asked_again and status not in REACHED | OPT_OUTS:
         return after
     if is_current or not has_gone_on or (waits and status in REACHED | OPT_OUTS):
-        return by_outcome(after, outcome, at=at, policy=policy)
+        return by_outcome(after, known, outcome, at=at, policy=policy)
     return after
 
 
-def _summarised_again(
-    job: Job, post: Post, known: Outcome, outcome: Outcome, *, at: datetime, policy: CallPolicy
-) -> Job:
+def _summarised_again(job: Job, post: Post, outcome: Outcome, *, at: datetime, policy: CallPolicy) -> Job:
     """The job after another summary of a POST that has an outcome.
 
     One POST can have two sessions, because something between this machine and 8x8 may repeat a request. The person may
     answer one of the two calls, while the other is BUSY. Also, a summary may come after the log of 8x8 was read.
     """
-    before, status = known.status_of(job.destination), outcome.status_of(job.destination)
+    before, status = job.status_of(post), outcome.status_of(job.number_of(post))
     waits = job.state in {S.QUEUED, S.LEASED}
     opts_out = status in (OPT_OUTS & REACHED if before in REACHED else OPT_OUTS) and before not in OPT_OUTS
     goes_on = not job.state.is_final or job.state is S.ACCEPTED
@@ -245,7 +243,7 @@ def _summarised_again(
     newer = _newer_that_may_have_rung(job, post)
     tells_the_end = newer is None or (newer.redial == post.redial and status in REACHED)
     has_ended = job.state in {S.COMPLETED, S.UNREACHED, S.FAILED} and tells_the_end
-    return by_outcome(after, outcome, at=at, policy=policy) if waits or has_ended else after
+    return by_outcome(after, post, outcome, at=at, policy=policy) if waits or has_ended else after
 
 
 def _with_outcome(job: Job, post: Post, outcome: Outcome, *, at: datetime) -> Post:

@@ -83,7 +83,7 @@ class Post:
     of redials granted before the POST began. If two POSTs with the same `redial` may both have rung, that is an
     incident. `outcome_known_at` is the time at which the outcome became known, if a person had redialled the job before
     that. `charge` is the price of the POST's session, once 8x8's log shows it. `bridged` are the numbers to which menus
-    bridged the session, as they are locked.
+    bridged the session, as they are locked. `place` is the place of the number that was called among the person's.
     """
 
     number: int
@@ -101,6 +101,7 @@ class Post:
     presses: tuple[KeyPress, ...] = ()
     charge: Charge | None = None
     bridged: tuple[str, ...] = ()
+    place: int = 0
 
     @property
     def digits(self) -> str | None:
@@ -193,11 +194,13 @@ class Job:
 
     Stores have an index on the first group of fields, the head. `body` is the 8x8 request body without `validUntil` and
     `clientRequestId`, made and validated once. `revision` is a token of the last writer. Until `active_until` the call
-    counts against `max_active`. `worker_id` is the worker that holds the job, or, of a queued job, the start of a
-    campaign that stored it (`core.ports.store.STARTS`). `posts` has all POSTs; only the oldest of those that placed no
-    call may be dropped. `data` are flat JSON values of the user. They reach menu handlers, hooks and reports, and are
-    not sent to 8x8. `menu` names the first IVR menu of the call. `window` is the time in which the phone may ring, in
-    `time_zone`.
+    counts against `max_active`. `destination` is the person's first number. `further_numbers` are called after it, one
+    after the other, if a number was busy or nobody answered; `place` is the place of the number whose turn it is, 0 for
+    the first. `redials` counts each time that another call was granted, to a further number too. `worker_id` is the
+    worker that holds the job, or, of a queued job, the start of a campaign that stored it (`core.ports.store.STARTS`).
+    `posts` has all POSTs; only the oldest of those that placed no call may be dropped. `data` are flat JSON values of
+    the user. They reach menu handlers, hooks and reports, and are not sent to 8x8. `menu` names the first IVR menu of
+    the call. `window` is the time in which the phone may ring, in `time_zone`.
     """
 
     id: str
@@ -230,11 +233,36 @@ class Job:
     menu: str | None = None
     posts: tuple[Post, ...] = ()
     notes: tuple[Note, ...] = field(default=())
+    further_numbers: tuple[str, ...] = ()
+    place: int = 0
+
+    @property
+    def numbers(self) -> tuple[str, ...]:
+        """The numbers of the person, in the order in which they are called."""
+        return self.destination, *self.further_numbers
+
+    @property
+    def number(self) -> str:
+        """The number whose turn it is: the one that the next POST calls, or that the newest has called."""
+        return self.numbers[self.place]
+
+    @property
+    def second_parties(self) -> tuple[str, ...]:
+        """The numbers that the flow bridges to the call."""
+        return second_parties(self.body)
 
     @property
     def parties(self) -> tuple[str, ...]:
-        """Every number that the call makes ring: its destination, and the numbers that are bridged to it."""
-        return self.destination, *second_parties(self.body)
+        """Every number that the job may make ring: those of the person, and those that are bridged to the call."""
+        return *self.numbers, *self.second_parties
+
+    def number_of(self, post: Post) -> str:
+        """The number of the person that this POST called."""
+        return self.numbers[post.place]
+
+    def status_of(self, post: Post) -> SessionStatus | None:
+        """How the call of this POST to the person ended; None without an outcome, or if its status is unknown."""
+        return None if post.outcome is None else post.outcome.status_of(self.number_of(post))
 
     @property
     def name(self) -> str:
@@ -271,17 +299,24 @@ class Job:
         return None
 
     @property
-    def outcome(self) -> Outcome | None:
-        """The outcome of the newest POST that has one."""
+    def ended_post(self) -> Post | None:
+        """The newest POST that has an outcome."""
         for post in reversed(self.posts):
             if post.outcome is not None:
-                return post.outcome
+                return post
         return None
+
+    @property
+    def outcome(self) -> Outcome | None:
+        """The outcome of the newest POST that has one."""
+        post = self.ended_post
+        return None if post is None else post.outcome
 
     @property
     def outcome_status(self) -> SessionStatus | None:
         """How the call to the person ended, by the newest outcome; None if there is none, or its status is unknown."""
-        return None if self.outcome is None else self.outcome.status_of(self.destination)
+        post = self.ended_post
+        return None if post is None else self.status_of(post)
 
     @property
     def digits(self) -> str | None:
@@ -296,8 +331,7 @@ class Job:
     @property
     def charge(self) -> Charge | None:
         """The price of the newest POST with an outcome, if known. If no POST has an outcome: the newest known price."""
-        ended = next((post for post in reversed(self.posts) if post.outcome is not None), None)
-        if ended is not None:
+        if (ended := self.ended_post) is not None:
             return ended.charge
         return next((post.charge for post in reversed(self.posts) if post.charge is not None), None)
 
@@ -321,6 +355,12 @@ class Job:
         return next((post for post in reversed(self.posts) if post.redial == self.redials and post.was_placed), None)
 
     @property
+    def rounds(self) -> int:
+        """The redials that began with the person's first number again: what the limit of a redial policy counts."""
+        further = {post.redial for post in self.posts if post.place}
+        return self.redials - len(further | {self.redials} if self.place else further)
+
+    @property
     def redialled_at(self) -> datetime | None:
         """The time at which a person last redialled the job, if ever."""
         return max((note.at for note in self.notes if note.kind is NoteKind.REDIALLED), default=None)
@@ -336,7 +376,7 @@ class Job:
         redialled = frozenset[SessionStatus]() if self.redial is None else self.redial.on - OPT_OUTS
 
         def counts(post: Post) -> bool:
-            status = None if post.outcome is None else post.outcome.status_of(self.destination)
+            status = self.status_of(post)
             if status not in REACHED | OPT_OUTS:
                 return False
             late = post.outcome_known_at

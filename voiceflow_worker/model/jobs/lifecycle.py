@@ -97,6 +97,7 @@ def begin(job: Job, *, at: datetime, lease_until: datetime, policy: CallPolicy) 
         began_at=at,
         valid_until=valid_until,
         redial=job.redials,
+        place=job.place,
     )
     return replace(
         job,
@@ -253,7 +254,7 @@ def redial(
     after = noted(job, NoteKind.REDIALLED, note, at=at)
     # A redial counts from its first POST on. One that ended without a POST rang nobody, and this one takes its place.
     redials = job.redials + any(post.redial == job.redials for post in job.posts)
-    return requeued(replace(after, redials=redials, failures=0, missed_windows=0), due_at=due_at, reason=note)
+    return requeued(replace(after, redials=redials, place=0, failures=0, missed_windows=0), due_at=due_at, reason=note)
 
 
 def noted(job: Job, kind: NoteKind, text: str, *, at: datetime) -> Job:
@@ -279,7 +280,7 @@ def by_placed_post(job: Job, post: Post, *, at: datetime, policy: CallPolicy) ->
     """
     if post.outcome is None:
         return submitted(job, at=at, policy=policy)
-    return by_outcome(job, post.outcome, at=at, policy=policy)
+    return by_outcome(job, post, post.outcome, at=at, policy=policy)
 
 
 def by_other_post(job: Job, *, at: datetime, policy: CallPolicy) -> Job | None:
@@ -295,29 +296,37 @@ def by_other_post(job: Job, *, at: datetime, policy: CallPolicy) -> Job | None:
     return into_doubt(job, at=at, reason=f"POST {post.number} may have been placed too", policy=policy)
 
 
+_NEXT_NUMBER_AFTER = frozenset({SessionStatus.NO_ANSWER, SessionStatus.BUSY})
 _NOT_REACHED = frozenset(
     {SessionStatus.NO_ANSWER, SessionStatus.BUSY, SessionStatus.CANCELED, SessionStatus.UNSUBSCRIBED_CONTACT}
 )
 
 
-def by_outcome(job: Job, outcome: Outcome, *, at: datetime, policy: CallPolicy) -> Job:
-    """The job after an outcome of a session: queued again if its redial policy grants a redial, otherwise ended.
+def by_outcome(job: Job, post: Post, outcome: Outcome, *, at: datetime, policy: CallPolicy) -> Job:
+    """The job after an outcome of the session of `post`: queued again if another call is granted, otherwise ended.
 
-    Of the jobs that have ended, only an `accepted` one can get a redial. The validity must not end before the redial.
+    The next call is to the person's next number if this one was busy or did not answer. After the last number, the
+    redial policy may grant another round, which begins with the first. Of the jobs that have ended, only an `accepted`
+    one can get another call. The validity must not end before it.
     """
-    status = outcome.status_of(job.destination)
+    status = outcome.status_of(job.number_of(post))
     # The summary of an earlier POST may come late, after the job was sent again.
-    conclusive = {post.outcome.status_of(job.destination) for post in job.conclusive_posts if post.outcome is not None}
+    conclusive = {job.status_of(each) for each in job.conclusive_posts}
     is_over = bool(conclusive & OPT_OUTS) or (status not in REACHED and bool(conclusive))
     may_redial = not is_over and not was_cancelled(job) and (not job.state.is_final or job.state is S.ACCEPTED)
-    wanted = redial_at(job, outcome, at=at) if may_redial else None
+    wording = _wording(job, post, outcome)
+    place, wanted, why = 0, None, f"redial after {wording}"
+    if may_redial and status in _NEXT_NUMBER_AFTER and post.place < len(job.further_numbers):
+        place, wanted, why = post.place + 1, at, f"the person's next number, after {wording}"
+    elif may_redial:
+        wanted = redial_at(job, status, at=at)
     again = job.opens(at=wanted) if wanted is not None else None
     if again is not None and not job.is_expired(at=again):
-        redialled = replace(job, redials=job.redials + 1, failures=0, missed_windows=0)
-        return requeued(redialled, due_at=again, reason=f"redial after {_wording(job, outcome)}")
+        redialled = replace(job, redials=job.redials + 1, place=place, failures=0, missed_windows=0)
+        return requeued(redialled, due_at=again, reason=why)
     if status in REACHED or conclusive & REACHED:
         return ended(job, S.COMPLETED, at=at, reason=None, policy=policy)
-    reason = _wording(job, outcome)
+    reason = wording
     if status not in _NOT_REACHED and outcome.message:
         reason = f"{reason}: {outcome.message}"
     if wanted is not None:
@@ -331,19 +340,20 @@ def was_cancelled(job: Job) -> bool:
     return bool(orders) and orders[-1] is NoteKind.CANCELLED
 
 
-def _wording(job: Job, outcome: Outcome) -> str:
+def _wording(job: Job, post: Post, outcome: Outcome) -> str:
     """The status of the call to the person: in 8x8's spelling if it is the status of the session, else by its name."""
-    same = outcome.status_of(job.destination) is outcome.status
-    return outcome.status_text if same else outcome.text_of(job.destination)
+    number = job.number_of(post)
+    same = outcome.status_of(number) is outcome.status
+    return outcome.status_text if same else outcome.text_of(number)
 
 
-def redial_at(job: Job, outcome: Outcome, *, at: datetime) -> datetime | None:
-    """The time of the redial that the policy grants after this outcome; None if it grants none.
+def redial_at(job: Job, status: SessionStatus | None, *, at: datetime) -> datetime | None:
+    """The time of the redial that the policy grants after a call that ended so; None if it grants none.
 
     The calling window and the validity are not considered here. After an opt-out the time is None, whatever the policy.
     """
-    plan, status = job.redial, outcome.status_of(job.destination)
-    if plan is None or status is None or status not in plan.on - OPT_OUTS or job.redials >= plan.limit:
+    plan = job.redial
+    if plan is None or status is None or status not in plan.on - OPT_OUTS or job.rounds >= plan.limit:
         return None
     try:
         return at + plan.wait(status)

@@ -76,17 +76,19 @@ def further(kept: Job, other: Job, *, at: datetime, policy: CallPolicy, reason: 
     whole = [each for each in (kept, other) if (each.post_count, each.posts, each.notes) == (count, posts, notes)]
     if whole and not incidents:
         return max(whole, key=_distance)
+    newest = max(kept, other, key=lambda each: (each.redials, each.post_count))
     job = replace(
         max(kept, other, key=lambda each: (_distance(each), each.redials)),
         post_count=count,
         # An order to redial in one history was given without the outcomes of the other.
         posts=tuple(post if post.outcome is None else replace(post, outcome_known_at=at) for post in posts),
-        redials=max(kept.redials, other.redials),
+        redials=newest.redials,
+        place=newest.place,
         notes=(*notes, *incidents),
     )
     if job.open_post is not None:
         return into_doubt(job, at=at, reason=reason, policy=policy)
-    if any(post.outcome is not None and post.outcome.status_of(job.destination) in REACHED for post in posts):
+    if any(job.status_of(post) in REACHED for post in posts):
         return ended(job, JobState.COMPLETED, at=at, reason=None, policy=policy)
     if job.state in _WAITS or job.state.is_final:
         return job
@@ -132,7 +134,7 @@ def _posts_of_both(kept: Job, other: Job, *, at: datetime) -> tuple[tuple[Post, 
 
 def _strength(post: Post, job: Job, *, is_same: bool) -> tuple[object, ...]:
     """Orders two records of one POST number. Of two different POSTs, an open one outweighs an unanswered one."""
-    status = None if post.outcome is None else post.outcome.status_of(job.destination)
+    status = job.status_of(post)
     return (
         status in REACHED,
         status in OPT_OUTS,

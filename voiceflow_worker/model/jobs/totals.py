@@ -32,7 +32,7 @@ def tally_of(job: Job) -> dict[str, int]:
     if not job.posts:
         return {}
     tally: dict[str, int] = {}
-    outcome = job.outcome
+    outcome, status = job.outcome, job.outcome_status
     pressed = False
     for post in job.posts:
         if post.was_placed:
@@ -42,7 +42,6 @@ def tally_of(job: Job) -> dict[str, int]:
         if post.charge is not None:
             tally[PRICED] = 1
     if outcome is not None:
-        status = outcome.status_of(job.destination)
         tally[OUTCOME + _outcome_name(outcome, status)] = 1
         if status in REACHED:
             tally[ANSWERED] = 1
@@ -60,7 +59,7 @@ def tally_of(job: Job) -> dict[str, int]:
 def outcome_name(job: Job) -> str | None:
     """The name of the newest outcome of a job: its status, or an unknown status as text; None without an outcome."""
     outcome = job.outcome
-    return None if outcome is None else _outcome_name(outcome, outcome.status_of(job.destination))
+    return None if outcome is None else _outcome_name(outcome, job.outcome_status)
 
 
 def _outcome_name(outcome: Outcome, status: SessionStatus | None) -> str:

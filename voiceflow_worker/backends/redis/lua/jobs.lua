@@ -1,7 +1,7 @@
 -- Reads jobs that match some filters.
 -- @include store queue
--- Asked: queue, now, limit (-1 for none); filters, '' lets every job pass: states as ',queued,leased,', batch, dest, due,
--- valid (both at the latest), outcomes as '\n=name\n=name\n'; and how jobs are found:
+-- Asked: queue, now, limit (-1 for none); filters, '' lets every job pass: states as ',queued,leased,', batch, due, valid
+-- (both at the latest), outcomes as '\n=name\n=name\n'; and how jobs are found:
 --   ids; or keys (unique keys);
 --   or walk (the end of the key of an index of ids), is_newest, after (an id or ''), looks (most entries to examine);
 --   or indexes (the ends of their keys), latest score, matches (whether every entry of them matches).
@@ -12,7 +12,6 @@ local limit = asked.limit < 0 and math.huge or asked.limit
 local function is_wanted(head)
     return (asked.states == '' or string.find(asked.states, ',' .. head.state .. ',', 1, true) ~= nil)
         and (asked.batch == '' or head.batch == asked.batch)
-        and (asked.dest == '' or head.dest == asked.dest)
         and (asked.due == '' or tonumber(head.due) <= tonumber(asked.due))
         and (asked.valid == '' or (head.valid ~= '' and tonumber(head.valid) <= tonumber(asked.valid)))
         and (asked.outcomes == '' or string.find(asked.outcomes, '\n' .. head.outcome .. '\n', 1, true) ~= nil)

@@ -212,7 +212,9 @@ local function insert(unit)
         'prio', job.prio, 'batch', job.batch, 'dest', job.dest, 'key', job.key, 'valid', job.valid, 'active', job.active,
         'record', job.record, 'body', job.body, 'digest', job.digest, 'outcome', job.outcome)
     zadd(base .. ':ids', 0, id)
-    zadd(base .. ':dest:' .. job.dest, 0, id)
+    for _, number in ipairs(unit.numbers) do
+        zadd(base .. ':number:' .. number, 0, id)
+    end
     if job.batch ~= '' then
         zadd(batch_base(job.batch) .. ':ids', 0, id)
     end
@@ -240,7 +242,9 @@ local function delete(unit)
     local id, head = unit.id, head_of(unit.id)
     leave(id, head)
     zrem(base .. ':ids', id)
-    zrem(base .. ':dest:' .. head.dest, id)
+    for _, number in ipairs(unit.numbers) do
+        zrem(base .. ':number:' .. number, id)
+    end
     if head.key ~= '' then
         redis.call('HDEL', base .. ':keys', head.key)
         redis.call('HSET', base .. ':graves', head.key, unit.keep_until .. '|' .. unit.grave)
