@@ -168,7 +168,7 @@ EXTRAS = [
     ), JobState.FAILED, {"message": "x" * 4000}),
     Form("letters of all kinds", lambda call: whole(
         call, sessionStatus="FAILED", errorDetails={"errorCode": -2001, "errorMsg": ODD_LETTERS}
-    ), JobState.FAILED, {"message": ODD_LETTERS}),
+    ), JobState.FAILED, {"message": ODD_LETTERS.replace("\0", "\ufffd")}),
 ]  # fmt: skip
 
 FORMS = [*STATUSES, *ERRORS, *SPELLINGS, *MISSING, *EXTRAS]
