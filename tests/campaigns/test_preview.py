@@ -79,6 +79,9 @@ async def test_a_dry_run_leaves_out_suppressed_numbers_and_earlier_calls(tmp_pat
     assert report.preview.calls == 1
     assert (report.preview.duplicates, report.preview.suppressed, report.preview.bad) == (4, 1, 1)
     assert (await enqueue_file(queue, path, OPTIONS, now=NOW, dry_run=True)).preview is None, "it was not asked for"
+    offline = await check_file(more, options, now=NOW, assumptions=PreviewOptions())
+    assert offline.preview is not None
+    assert (report.preview.as_json()["suppressed"], offline.preview.as_json()["suppressed"]) == (1, None)
 
 
 def test_without_a_window_calls_leave_at_the_rate(tmp_path: Path) -> None:

@@ -112,7 +112,7 @@ async def test_attempts_of_a_redialled_person_count_in_their_own_hours(store: St
     await fill(store, job(1, JobState.COMPLETED, posts=(first, second), post_count=2, redials=1), job(2))
     found = await breakdown(store)
     assert [(each["hour"], each["attempts"], each["answered"]) for each in found["by_hour"]] == [(9, 1, 0), (12, 1, 1)]
-    assert (found["attempts"], found["attempts_per_person"]) == ({"0": 1, "2": 1}, 2.0)
+    assert (found["attempts"], found["attempts_per_call"]) == ({"0": 1, "2": 1}, 2.0)
     assert (found["answered"], found["outcomes"]) == (1, {"COMPLETED": 1})
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -12,7 +14,9 @@ from tests.campaigns.reading import NOW, OPTIONS, file_of
 from voiceflow_worker import CallQueue
 from voiceflow_worker.campaigns.called_before import Start
 from voiceflow_worker.campaigns.enqueue import EnqueueReport, Intake, enqueue_file
+from voiceflow_worker.campaigns.files.input_file import InputFile
 from voiceflow_worker.campaigns.files.number_file import read_number_file
+from voiceflow_worker.campaigns.sources.formats import kind_of
 from voiceflow_worker.core.suppression import SuppressionList
 from voiceflow_worker.errors import CampaignFileError, InvalidInputError
 from voiceflow_worker.finding import Remedy
@@ -46,6 +50,31 @@ async def test_they_are_left_out_and_the_others_go(queue: CallQueue, listed: Sup
     assert found.message.startswith("is not called: its number has been on the suppression list since 2026-03-02")
     assert "asked by mail" in found.message
     assert await destinations(queue) == ["+6587654321", "+6587654323"]
+
+
+@pytest.mark.parametrize("dry_run", [False, True])
+async def test_rows_that_are_not_called_are_among_the_rejects_with_their_reason(
+    queue: CallQueue, listed: SuppressionList, tmp_path: Path, *, dry_run: bool
+) -> None:
+    await listed.add("+6587654322")
+    rows = [{"Mobile": number, "name": "Ana"} for number in ("+6587654321", "+6587654322", "12")]
+    table = "name,Mobile\n" + "".join(f"Ana,{row['Mobile']}\n" for row in rows)
+    lines = "".join(f"{json.dumps(row)}\n" for row in rows)
+    options, rejects = replace(OPTIONS, number_column="mobile"), tmp_path / "rejects"
+    for content, name in ((table, "visits.csv"), (lines, "visits.jsonl")):
+        batch = replace(options, batch_id=name)
+        path = file_of(tmp_path, content, name)
+        report = await enqueue_file(
+            queue, path, batch, now=NOW, skip_bad=True, again=True, rejects=rejects, dry_run=dry_run
+        )
+        assert (report.suppressed, report.rejected) == (1, 1)
+        assert [str(found.column).lower() for found in report.findings] == ["mobile", "mobile"]
+        bad, suppressed = [line for line in rejects.read_text("utf-8-sig").splitlines() if "obile: " in line]
+        assert "'12' does not say its country" in bad
+        assert "obile: is not called: its number has been on the suppression list since" in suppressed
+        assert "+6587654322" in suppressed
+        again = await enqueue_file(queue, rejects, replace(batch, file_kind=kind_of(InputFile(path))), now=NOW)
+        assert (again.suppressed, again.rejected, again.enqueued) == (1, 1, 0)
 
 
 async def test_a_number_is_left_out_in_whichever_way_it_was_written(

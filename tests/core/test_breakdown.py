@@ -22,6 +22,7 @@ from voiceflow_worker.core.overview.breakdown import (
     RefusedCalls,
 )
 from voiceflow_worker.core.overview.report import build_full_report
+from voiceflow_worker.core.overview.status import clock_behind
 from voiceflow_worker.core.suppression import SuppressionList
 from voiceflow_worker.model.jobs.job import JobState, KeyPress, Post
 from voiceflow_worker.model.reports.outcome import CallLeg, Charge, Outcome
@@ -69,6 +70,17 @@ CALLS: list[dict[str, Any]] = [
     {"state": JobState.CANCELLED, "destination": NOWHERE},
 ]
 """Calls that each count in another way."""
+
+
+async def test_the_times_of_8x8_do_not_make_the_clock_look_behind(store: Store) -> None:
+    """A sandbox that runs fast, or 8x8's own clock, may say that a session ends later than it is."""
+    told = ended(SessionStatus.BUSY, at=NOW + HOUR)
+    await add_jobs(store, [sample_job(1, posts=(post(told),)), sample_job(2, posts=(post(told),), created_at=NOW)])
+    assert await clock_behind(store, "default", allowed=10 * SECOND) is None
+    await add_jobs(store, [sample_job(3, created_at=NOW + HOUR)])
+    found = await clock_behind(store, "default", allowed=10 * SECOND)
+    assert found is not None
+    assert found.by == HOUR
 
 
 async def test_each_call_counts_once_in_each_figure_whatever_the_pages(

@@ -82,8 +82,8 @@ class CalledBefore:
         ago = duration_in_words(self.age)
         return f"{rows} would say to a number what another batch says to it, {example}, enqueued {ago} ago"
 
-    def finding(self, *, file: str | None, severity: Severity) -> Finding:
-        """The finding about these rows. It names their `file`."""
+    def finding(self, *, file: str | None, column: str, severity: Severity) -> Finding:
+        """The finding about these rows. It names their `file`, and the `column` of the numbers to call."""
         remedies = (
             f"Cancel waiting calls that should be corrected; or give each row a unique_key; or {Remedy.CALL_AGAIN}"
             if self.age is None
@@ -93,7 +93,7 @@ class CalledBefore:
         return Finding(
             file=file,
             row=self.row,
-            column="destination",
+            column=column,
             severity=severity,
             message=f"{self}. {remedies}",
             remedy=Remedy.CALL_AGAIN,

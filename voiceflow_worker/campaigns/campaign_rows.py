@@ -150,6 +150,11 @@ class CampaignRows:
         notes = (Finding(file=self.file, severity=Severity.WARNING, message=each) for each in self.source.notes)
         return (*notes, *self._misread(), *self._repeats())
 
+    @property
+    def number_column(self) -> str:
+        """The column of the numbers to call, as the header of a table spells it."""
+        return self._names.get(self._numbers, self._options.number_column or DESTINATION)
+
     def _misread(self) -> tuple[Finding, ...]:
         if self._first_misread is None:
             return ()
@@ -170,8 +175,8 @@ class CampaignRows:
             f"another body: for example, row {row} has the number of row {earlier}. Each of these rows is a call of "
             "its own. Remove the rows that are not intended. Rows with a unique_key are not reported"
         )
-        column = self._names.get(self._numbers, self._options.number_column or DESTINATION)
-        return (Finding(file=self.file, row=row, column=column, severity=Severity.WARNING, message=message),)
+        warning = Severity.WARNING
+        return (Finding(file=self.file, row=row, column=self.number_column, severity=warning, message=message),)
 
     def _read(self, raw: RawRow, values: RowValues | None) -> ReadRow:
         if values is None:

@@ -69,6 +69,7 @@ class Intake:
     file: str | None
     options: CampaignOptions
     turn: IntakeTurn
+    number_column: str
     _limited: set[str] = field(default_factory=set[str], init=False)
 
     async def judge(self, rows: Sequence[ReadRow]) -> Judged:
@@ -113,7 +114,7 @@ class Intake:
     def _take(self, row: ReadRow, admission: AdmissionResult, taken: Taken) -> None:
         if admission.suppressed is not None:
             message = f"is not called: {admission.suppressed.reason}"
-            found = Finding(column="destination", severity=Severity.WARNING, message=message)
+            found = Finding(column=self.number_column, severity=Severity.WARNING, message=message)
             taken.suppressed.append(self._with(row, found))
         elif admission.owner_id is not None:
             taken.refused.append(self._conflicting(row, admission.owner_id))
@@ -221,13 +222,13 @@ class Tally:
     before: list[CalledBefore] = field(default_factory=list[CalledBefore])
     file_urls: dict[str, int] = field(default_factory=dict[str, int])
 
-    def called_before(self, found: Iterable[CalledBefore]) -> None:
+    def called_before(self, found: Iterable[CalledBefore], *, column: str) -> None:
         """Count the rows that would call people again, and add errors about them. In a dry run, add warnings."""
         severity = Severity.WARNING if self.dry_run else Severity.ERROR
         for each in found:
             self.again += each.count
             self.before.append(each)
-            self.findings.add([each.finding(file=self.file, severity=severity)])
+            self.findings.add([each.finding(file=self.file, column=column, severity=severity)])
 
     def listen(self, rows: Iterable[ReadRow]) -> None:
         """Note the audio files that the calls of these rows play."""
@@ -255,18 +256,19 @@ class Tally:
         _write(judged.bad, rejects)
 
     def taken(self, rows: Sequence[ReadRow], taken: Taken, rejects: RejectsFile | None) -> None:
-        """Count what became of `rows`, which `judged` had counted as valid. The refused ones go to `rejects`."""
+        """Count what became of `rows`, which `judged` had counted as valid. `rejects` gets those that are left out."""
         if self.preview is not None:
-            left_out = {row.raw.number for row in (*taken.suppressed, *taken.refused)}
-            self.preview.add(row for row in rows if row.raw.number not in left_out)
+            without_call = {row.raw.number for row in (*taken.suppressed, *taken.refused)}
+            self.preview.add(row for row in rows if row.raw.number not in without_call)
         self.enqueued += taken.enqueued
         self.duplicates += taken.duplicates
         self.suppressed += len(taken.suppressed)
         self.valid -= taken.duplicates + len(taken.suppressed) + len(taken.refused)
         self.rejected += len(taken.refused)
-        for row in (*taken.suppressed, *taken.refused):
+        left_out = (*taken.suppressed, *taken.refused)
+        for row in left_out:
             self.findings.add(row.findings[-1:])  # the others were added when the row was read
-        _write(taken.refused, rejects)
+        _write(left_out, rejects)
 
     def report(self, *, refused: bool, now: datetime) -> EnqueueReport:
         """The report of these counts. Its preview assumes that the calls are sent from `now` on."""
@@ -333,12 +335,12 @@ async def enqueue_file(
     another batch has made the same call in the last seven days, for example because the file was renamed. Deleted calls
     do not count, and neither do calls that ended without a ring, such as cancelled ones.
 
-    `rejects` gets the bad rows in their original form, each with a reason. `dry_run` stores nothing, and without a
-    queue it reads no store. With `assumptions`, the report of a dry run has a preview of the calls. `warn` gets what
-    concerns the rows as a whole, such as hidden ones, before the first call is stored. `now` is the time
-    of the store's clock by default. Raises CampaignFileError for a file that cannot be read, and InvalidInputError for
-    a wrong option; nothing is stored then. Raises StoreError if the store fails; it is then safe to enqueue the file
-    again.
+    `rejects` gets the bad and the suppressed rows in their original form, each with a reason. `dry_run` stores nothing,
+    and without a queue it reads no store. With `assumptions`, the report of a dry run has a preview of the calls.
+    `warn` gets what concerns the rows as a whole, such as hidden ones, before the first call is stored. `now` is the
+    time of the store's clock by default. Raises CampaignFileError for a file that cannot be read, and InvalidInputError
+    for a wrong option; nothing is stored then. Raises StoreError if the store fails; it is then safe to enqueue the
+    file again.
     """
     now = _now(queue, now)
     campaign, report = _opened(path, options, now=now, purpose=Purpose.ENQUEUE, progress=progress)
@@ -509,10 +511,10 @@ class _Enqueueing:
             raise ValueError("a queue is needed unless this is a dry run")
         tally = Tally(file=campaign.file, batch_id=campaign.batch_id, dry_run=dry_run)
         if dry_run and assumptions is not None:
-            tally.preview = PreviewMaker(assumptions, campaign.later_texts)
+            tally.preview = PreviewMaker(assumptions, campaign.later_texts, asks_store=queue is not None)
         tally.findings.add(campaign.findings)
         turn = IntakeTurn(queue, f"batch {campaign.batch_id}")
-        intake = Intake(queue, campaign.file, self.options, turn)
+        intake = Intake(queue, campaign.file, self.options, turn, campaign.number_column)
         own = self.options.own_data
         before = CallsBefore(queue, campaign.keys, turn, own=own) if queue is not None and not self.again else None
         with TemporaryFile() as file:
@@ -541,7 +543,7 @@ class _Enqueueing:
                 needs_turn = any(start.name in self._batches for start in await starts_of(queue.store, queue.name))
             async with turn.held(needed=needs_turn and not (dry_run or refused)):
                 if before is not None:
-                    tally.called_before(await before.find(map(_unpacked, held)))
+                    tally.called_before(await before.find(map(_unpacked, held)), column=campaign.number_column)
                     refused = refused or (tally.again > 0 and not dry_run)
                 start = None
                 if queue is not None and not (dry_run or refused):

@@ -404,7 +404,8 @@ class Preview:
     sources: Mapping[str, int]
     """The calls by the number that they come from."""
     duplicates: int
-    suppressed: int
+    suppressed: int | None
+    """The rows whose number is on the suppression list; None if no store was asked."""
     bad: int
     texts: tuple[SampleText, ...]
     longest: SampleText | None
@@ -511,6 +512,7 @@ class PreviewMaker:
     options: PreviewOptions
     later_texts: Callable[[ReadRow], tuple[tuple[str, str], ...]]
     """The function that gives what a row's person hears after the first question of a menu."""
+    asks_store: bool = True
     _plan: CallPlan = field(default_factory=CallPlan)
     _countries: Counter[str] = field(default_factory=Counter[str])
     _sources: Counter[str] = field(default_factory=Counter[str])
@@ -572,7 +574,7 @@ class PreviewMaker:
             countries=dict(self._countries.most_common()),
             sources=dict(self._sources.most_common()),
             duplicates=duplicates,
-            suppressed=suppressed,
+            suppressed=suppressed if self.asks_store else None,
             bad=bad,
             texts=tuple(self._texts),
             longest=self._longest,

@@ -20,7 +20,6 @@ from voiceflow_worker.cli.options import (
     FILE_KINDS,
     GUARDS,
     PREVIEW,
-    REST_GROUP,
     AsOption,
     Assumptions,
     FileArgument,
@@ -53,7 +52,7 @@ async def enqueue(
     rows: RowOptions | None = None,
     assumptions: Assumptions | None = None,
     skip_bad: Annotated[bool, Flag, Parameter(group=GUARDS)] = False,
-    rejects: Annotated[Path | None, Parameter(metavar="FILE", group=REST_GROUP)] = None,
+    rejects: Annotated[Path | None, Parameter(metavar="FILE", group=GUARDS)] = None,
     dry_run: Annotated[bool, Flag, Parameter(group=PREVIEW)] = False,
     again: Annotated[bool, Flag, Parameter(group=GUARDS)] = False,
     as_: AsOption = None,
@@ -67,8 +66,8 @@ async def enqueue(
 
     Args:
         skip_bad: Enqueue the good rows even if other rows are bad, and exit 0.
-        rejects: Write the bad rows to this file, unchanged, with the reasons. Correct them, then enqueue that file
-            with the same --batch.
+        rejects: Write the rows that are not called, bad or suppressed, to this file, unchanged, with the reasons.
+            Correct the bad ones, then enqueue that file with the same --batch.
         dry_run: Enqueue nothing, and show a preview: texts, duration and cost.
         again: Also call numbers that already have another call in the batch, or the same call in another batch.
 
@@ -151,10 +150,10 @@ def _tell(output: Output, report: EnqueueReport, file: Path, *, rejects: Path | 
     if report.refused and report.rejected:
         rest = ", or enqueue the good rows with --skip-bad" if report.valid else ""
         output.say(f"Correct the bad rows{rest}.")
-    if rejects is not None and report.rejected:
+    if rejects is not None and report.rejected + report.suppressed:
         batch = shlex.quote(report.batch_id)
-        remedy = f"correct them, then enqueue {rejects} with --batch {batch}"
-        output.say(f"the bad rows are in {rejects}, with the reasons: {remedy}")
+        remedy = f"; correct the bad ones, then enqueue {rejects} with --batch {batch}" if report.rejected else ""
+        output.say(f"the rows that are not called are in {rejects}, with the reasons{remedy}")
 
 
 def _tell_found(output: Output, report: EnqueueReport) -> None:
@@ -197,9 +196,10 @@ async def check(
 ) -> ExitCode:
     """Check call flows and campaign files; nothing is sent.
 
-    Nothing is stored either. Exit 0 if all calls can be sent, 2 if not. Without --template, --say or --ivr, only
-    the numbers and reserved columns of a table are checked. For a file of rows, a preview shows texts, duration and
-    cost. With --json, one finding a line, and a last line with the preview.
+    Nothing is stored either, and no store is asked: `enqueue --dry-run` does that. Exit 0 if all calls can be sent, 2
+    if not. Without --template, --say or --ivr, only the numbers and reserved columns of a table are checked. For a file
+    of rows, a preview shows texts, duration and cost. With --json, one finding a line, and a last line with the
+    preview.
 
     Args:
         fetch: Also check over the network that each fileUrl exists, is wav or mp3, and is under 5 MB.
@@ -241,6 +241,10 @@ def _tell_checked(output: Output, report: EnqueueReport, *, file: str) -> None:
     if not output.as_json:
         warnings = len(report.findings) - errors
         output.say(f"{file}: {_counts(report)}; {in_words(errors=errors, warnings=warnings)}")
+        if report.preview is not None:
+            output.note(
+                "no store was asked: `voiceflow enqueue --dry-run` knows suppressed numbers and earlier calls too"
+            )
 
 
 LARGEST = 5120 * 1024

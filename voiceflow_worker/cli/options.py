@@ -267,8 +267,8 @@ class RowOptions:
     days: Annotated[str | None, _option("DAYS")] = None
     holidays: Annotated[str | None, _option("CC")] = None
     redial_on: Annotated[str | None, _option("OUTCOMES", REDIAL)] = None
-    redial_max: Annotated[str | None, _option("N")] = None
-    redial_after: Annotated[str | None, _option("WAIT")] = None
+    redial_max: Annotated[str | None, _option("N", REDIAL)] = None
+    redial_after: Annotated[str | None, _option("WAIT", REDIAL)] = None
     sheet: Annotated[str | None, _option("NAME")] = None
     format: Annotated[str | None, _option("csv|jsonl|json|xlsx|parquet")] = None
     stop_after_refused: Annotated[str | None, _option("N")] = None

@@ -129,14 +129,23 @@ async def serve(
             if hooks is not None:
                 registry.register(HookMetrics(hooks))
             output.note(f"voiceflow serve is ready on {address.url}{PATH}, for {calls.store.url}")
-            if settings.ui_secret is not None:
-                output.note(f"pages for people: {address.url}/ui; sign in with VOICEFLOW_UI_SECRET")
+            output.note(f"pages for people: {_sign_in(settings, url=address.url)}")
             if url is not None:
                 kinds = [WebhookType.SESSION_SUMMARY, *([WebhookType.CALL_ACTION] if menus else [])]
                 group.start_soon(partial(register_webhook, settings, url, kinds=kinds, tell=output.note))
             group.start_soon(_until_unusable, calls.store)
             await stopped.wait()
             group.cancel_scope.cancel()
+
+
+def _sign_in(settings: Settings, *, url: str) -> str:
+    """Where the pages are, and which secrets open them."""
+    if settings.ui_secret is None:
+        return "none; set VOICEFLOW_UI_SECRET to a secret of yours, with which people sign in"
+    acting = "with that of VOICEFLOW_UI_OPERATOR_SECRET, people may act too"
+    if settings.ui_operator_secret is None:
+        acting = "set VOICEFLOW_UI_OPERATOR_SECRET to another secret for those who may act"
+    return f"{url}/ui; people sign in with the value of VOICEFLOW_UI_SECRET, to read; {acting}"
 
 
 async def _until_unusable(store: Store) -> None:

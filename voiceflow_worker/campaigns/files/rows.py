@@ -272,7 +272,7 @@ _OTHER_FORMATS = frozenset({".xlsx", ".xlsm", ".xls", ".parquet", ".gz"})
 
 
 class RejectsFile:
-    """The file of rejected rows, in the form of the input file: CSV with the same delimiter, or JSON lines.
+    """The file of rows that are not called, in the form of the input file: CSV with the same delimiter, or JSON lines.
 
     The rows of workbooks and Parquet files become a CSV file. The reason is the first cell of a row, so that the
     reasons are in one column even if some rows have too many cells.
@@ -309,8 +309,8 @@ class RejectsFile:
         return self
 
     def add(self, raw: RawRow, findings: Sequence[Finding]) -> None:
-        """Add a row. Its reasons are the errors among `findings`."""
-        reason = "; ".join(_reason(found) for found in findings if found.is_error)
+        """Add a row. Its reasons are the errors among `findings`, else the last one: a suppressed row has no errors."""
+        reason = "; ".join(map(_reason, [found for found in findings if found.is_error] or findings[-1:]))
         with self._refusing():
             if self._file is None:
                 unfinished = self._open.enter_context(whole_file(self.path))

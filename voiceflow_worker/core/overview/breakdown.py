@@ -145,7 +145,7 @@ class Breakdown:
     ended_at: datetime | None
 
     @property
-    def attempts_per_person(self) -> float | None:
+    def attempts_per_call(self) -> float | None:
         """The mean number of attempts of the calls that had at least one."""
         called = sum(calls for attempts, calls in self.attempts.items() if attempts)
         made = sum(attempts * calls for attempts, calls in self.attempts.items())
@@ -179,7 +179,7 @@ class Breakdown:
             ],
             "attempts": {str(attempts): calls for attempts, calls in self.attempts.items()},
             "digits": dict(self.digits),
-            "attempts_per_person": self.attempts_per_person,
+            "attempts_per_call": self.attempts_per_call,
             "refusals": [{"code": each.code, "meaning": each.meaning, "count": each.count} for each in self.refusals],
             "cancellations": [{"reason": each.reason, "count": each.count} for each in self.cancellations],
             "answered_seconds": self.answered_seconds,

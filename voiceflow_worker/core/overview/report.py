@@ -258,7 +258,7 @@ def figures_of(report: Report) -> dict[str, object]:
         "talk time": None if talked is None else _duration(talked),
         "talk time of an answered call": _duration(talked / answered) if talked is not None and answered else None,
         "duration of all calls": _duration(report.seconds),
-        "attempts per person": details.attempts_per_person if details is not None else None,
+        "attempts per call": details.attempts_per_call if details is not None else None,
         **{f"cost, {currency}": price for currency, price in sorted(report.cost.items())},
         "calls with a price": report.priced if report.cost else None,
         "first call": details.began_at if details is not None else None,
@@ -287,7 +287,7 @@ def tables_of(reports: Sequence[Report]) -> list[ReportTable]:
         _table("Outcomes", "outcome", of_calls, reports, lambda each: _counted(each.outcomes)),
         _table("Answers", "answer", of_calls, reports, _answers),
         _table("Keys pressed", "keys pressed", of_calls, reports, lambda each: _counted(_shortened(each.digits))),
-        _table("Attempts per person", "attempts", of_calls, reports, _attempts),
+        _table("Attempts per call", "attempts", of_calls, reports, _attempts),
         _table("By hour", hour, ("attempts", *rates), reports, _hours),
         _table("By country", "country", ("calls", "with an outcome", *rates), reports, _countries),
         _table("Refused by 8x8", "refused with", of_calls, reports, _refusals),
@@ -315,8 +315,8 @@ def _lines(report: Report) -> Iterator[str]:
             each = figures.get("talk time of an answered call")
             yield f"talk time: {figures['talk time']}" + (f", {each} for each answered call" if each else "")
         yield f"duration of all calls: {figures['duration of all calls']}, answered or not"
-    if "attempts per person" in figures:
-        yield f"attempts per person: {figures['attempts per person']}"
+    if "attempts per call" in figures:
+        yield f"attempts per call: {figures['attempts per call']}"
     if report.cost:
         yield f"cost: {', '.join(f'{price} {currency}' for currency, price in sorted(report.cost.items()))}"
     if "duration" in figures:

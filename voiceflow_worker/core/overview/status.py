@@ -414,8 +414,9 @@ class ClockBehind:
 async def clock_behind(store: Store, queue: str, *, allowed: timedelta) -> ClockBehind | None:
     """How far the store's clock is behind the newest call, and the first calls that wait; None if no more than allowed.
 
-    A clock that was set back stands before the time at which calls were created and last changed. Also None if a newer
-    version wrote one of these calls. Raises other StoreErrors.
+    A clock that was set back stands before the time at which calls were created and last changed. The times in 8x8's
+    summaries are those of another clock. Also None if a newer version wrote one of these calls. Raises other
+    StoreErrors.
     """
     now = store.clock.now()
     try:
@@ -423,7 +424,7 @@ async def clock_behind(store: Store, queue: str, *, allowed: timedelta) -> Clock
         waiting = await find_jobs(store, Query(queue=queue, states=_QUEUED, order=Order.DUE, limit=MOST_NEXT))
     except StoreVersionError:
         return None
-    latest = max((job.touched_at for job in (*newest, *waiting)), default=now)
+    latest = max((job.noted_at for job in (*newest, *waiting)), default=now)
     if latest - now <= allowed:
         return None
     by = timedelta(seconds=round((latest - now).total_seconds()))

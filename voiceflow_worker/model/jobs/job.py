@@ -272,13 +272,17 @@ class Job:
         return "" if name is None else str(name)
 
     @property
-    def touched_at(self) -> datetime:
-        """The time of the newest event: enqueued, POST begun or answered, call ended, or decision of a person."""
+    def noted_at(self) -> datetime:
+        """The newest time by the store's clock: enqueued, POST begun or answered, or decision of a person."""
         times = [self.created_at, *(note.at for note in self.notes)]
-        for post in self.posts:
-            ended_at = None if post.outcome is None else post.outcome.ended_at
-            times += (at for at in (post.began_at, post.answered_at, ended_at) if at is not None)
+        times += (at for post in self.posts for at in (post.began_at, post.answered_at) if at is not None)
         return max(times)
+
+    @property
+    def touched_at(self) -> datetime:
+        """The time of the newest event: the ends of sessions, by 8x8's clock, are events too."""
+        ends = (post.outcome.ended_at for post in self.posts if post.outcome is not None)
+        return max([self.noted_at, *filter(None, ends)])
 
     @property
     def attempt(self) -> int:
