@@ -4,12 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-import queue
+import re
 import signal
-import subprocess
-import sys
-import threading
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +14,7 @@ from typing import Any, Self
 
 import pytest
 
+from tests.support.processes import Process
 from voiceflow_worker.cli.program import run
 
 TIMEOUT = 60.0
@@ -59,87 +56,41 @@ class Program:
 
 @dataclass
 class Spawned:
-    """`voiceflow` in a process of its own; what it writes is kept line by line."""
+    """`voiceflow` in a process of its own, and in a session of its own, as at a terminal."""
 
     arguments: Sequence[object]
     folder: Path
     environment: Mapping[str, str] = field(default_factory=dict)
-    stdin: int = subprocess.DEVNULL
 
     def __enter__(self) -> Self:
-        command = [sys.executable, "-m", "voiceflow_worker", *map(str, self.arguments)]
-        self.process = subprocess.Popen(
-            command,
-            cwd=self.folder,
-            env={**os.environ, "PYTHONUNBUFFERED": "1", **self.environment},
-            stdin=self.stdin,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            start_new_session=True,  # as at a terminal of its own, so that `press` reaches it and its children alone
+        ours = {name: value for name, value in os.environ.items() if name.startswith("VOICEFLOW_")}
+        self.running = Process(
+            *map(str, self.arguments), env={**ours, **self.environment}, folder=self.folder, in_session=True
         )
-        self._out: list[str] = []
-        self._err: list[str] = []
-        self._news: queue.Queue[str | None] = queue.Queue()
-        self._readers = [
-            threading.Thread(target=self._read, args=(self.process.stdout, self._out), daemon=True),
-            threading.Thread(target=self._read, args=(self.process.stderr, self._err, self._news), daemon=True),
-        ]
-        for reader in self._readers:
-            reader.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self.process.poll() is None:
-            self.process.kill()
-        self._finish()
+        self.running.end(signal.SIGKILL)
 
     def wait_for(self, text: str) -> str:
-        """The first line on stderr that holds `text`, from the last one waited for on."""
-        until = time.monotonic() + TIMEOUT
-        while True:
-            try:
-                line = self._news.get(timeout=max(until - time.monotonic(), 0.001))
-            except queue.Empty:
-                line = None
-            if line is None:
-                raise AssertionError(f"{self.arguments} did not say {text!r}:\n{''.join(self._err)}")
-            if text in line:
-                return line
+        """The first line that holds `text`, from the last one waited for on."""
+        return self.running.wait_for(re.escape(text), seconds=TIMEOUT).string
 
     def tell(self, number: signal.Signals) -> None:
-        self.process.send_signal(number)
+        self.running.signal(number)
 
     def press(self, number: signal.Signals) -> None:
         """Send a signal as a terminal does at Ctrl-C: to all processes of the foreground group."""
-        os.killpg(self.process.pid, number)
+        os.killpg(self.running.pid, number)
 
     def end(self) -> Ended:
         """Wait until it ends by itself."""
-        self.process.wait(TIMEOUT)
-        return self._finish()
+        code = self.running.wait(seconds=TIMEOUT)
+        return Ended(code, "".join(self.running.stdout), "".join(self.running.stderr))
 
     def stop(self, number: signal.Signals = signal.SIGTERM) -> Ended:
         """Tell it to stop, and wait."""
         self.tell(number)
         return self.end()
-
-    def _finish(self) -> Ended:
-        self.process.wait(TIMEOUT)
-        for reader in self._readers:
-            reader.join(TIMEOUT)
-        for stream in (self.process.stdout, self.process.stderr):
-            if stream is not None:
-                stream.close()
-        return Ended(self.process.returncode, "".join(self._out), "".join(self._err))
-
-    @staticmethod
-    def _read(stream: Any, lines: list[str], news: queue.Queue[str | None] | None = None) -> None:
-        for line in stream:
-            lines.append(line)
-            if news is not None:
-                news.put(line)
-        if news is not None:
-            news.put(None)

@@ -11,6 +11,7 @@ from tests.support.engine import Engine
 from tests.support.flows import flow, number
 from tests.support.voices import ScriptedVoice, unknown
 from voiceflow_worker import CallRequest, Job, open_store
+from voiceflow_worker.core.ports.reading import count_states
 from voiceflow_worker.model.reports.status import SessionStatus
 
 Result = TypeVar("Result")
@@ -28,6 +29,15 @@ def within(folder: Path, work: Callable[[Engine], Awaitable[Result]], *, voice: 
             return await work(Engine(store, voice or ScriptedVoice()))
 
     return asyncio.run(opened())
+
+
+def states(folder: Path) -> dict[str, int]:
+    """The states that hold any calls."""
+
+    async def work(engine: Engine) -> dict[str, int]:
+        return {state.value: n for state, n in (await count_states(engine.store, engine.name)).items() if n}
+
+    return within(folder, work)
 
 
 def empty(folder: Path) -> str:

@@ -234,7 +234,8 @@ async def busy(engine: Engine) -> None:
 def until_told(spawned: Spawned, step: str) -> None:
     """The line of a step on stdout, which is written when it happens."""
     wait_until(
-        lambda: any(f'"step": "{step}"' in line for line in list(spawned._out)), lambda: f"{step} in {spawned._out}"
+        lambda: any(f'"step": "{step}"' in line for line in list(spawned.running.stdout)),
+        lambda: f"{step} in {spawned.running.stdout}",
     )
 
 

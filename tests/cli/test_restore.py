@@ -15,14 +15,13 @@ import apsw
 import pytest
 
 from tests.cli.running import Program
-from tests.cli.stored import enqueued, url_of, within
+from tests.cli.stored import enqueued, states, url_of, within
 from tests.support.engine import Engine
 from tests.support.everyday import combinations
 from tests.support.flows import number
 from tests.support.killed import sent_and_killed
 from tests.support.voices import ScriptedVoice
 from voiceflow_worker.backends.contract.samples import delete
-from voiceflow_worker.core.ports.reading import count_states
 from voiceflow_worker.core.rollback import remember_pruned
 from voiceflow_worker.core.suppression import SuppressionList
 
@@ -39,13 +38,6 @@ def backed_up(voiceflow: Program) -> Path:
     enqueued(voiceflow.folder, COUNT)
     assert voiceflow("backup", "copy.db").code == 0
     return voiceflow.folder / "copy.db"
-
-
-def states(folder: Path) -> dict[str, int]:
-    async def work(engine: Engine) -> dict[str, int]:
-        return {state.value: count for state, count in (await count_states(engine.store, "default")).items() if count}
-
-    return within(folder, work)
 
 
 def rung_after_resume(voiceflow: Program) -> Counter[str]:

@@ -2,26 +2,18 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
-import pty
-import select
-import signal
 import subprocess
 import sys
-import termios
-import threading
-from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.cli.eight_by_eight import EightByEight, running
-from tests.cli.stored import enqueued, url_of, within
-from tests.support.engine import Engine
+from tests.cli.stored import enqueued, states, url_of
+from tests.cli.terminal import Terminal
 from tests.support.waiting import wait_until
-from voiceflow_worker.core.ports.reading import count_states
 from voiceflow_worker.sandbox import Sandbox
 from voiceflow_worker.sandbox.orders import Fault, FaultKind
 
@@ -36,64 +28,6 @@ def eight(monkeypatch: pytest.MonkeyPatch) -> Iterator[EightByEight]:
     sandbox.faults.add(Fault(fault=FaultKind.DELAY, seconds=1, times=None))
     with running(sandbox) as found:
         yield found.settings(monkeypatch, WAIT_FOR_STORE="30", SOURCE="+6531234567", VOICE_PROFILE="en-IE-EmilyNeural")
-
-
-class Terminal:
-    """`voiceflow` at a terminal of its own, as the leader of its session, as in an ssh window."""
-
-    def __init__(self, arguments: Sequence[str], folder: Path, *, nohup: bool = False) -> None:
-        self._window, inside = pty.openpty()
-
-        def at_terminal() -> None:
-            os.setsid()
-            fcntl.ioctl(0, termios.TIOCSCTTY, 0)
-            if nohup:
-                signal.signal(signal.SIGHUP, signal.SIG_IGN)
-
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "voiceflow_worker", *arguments],
-            stdin=inside,
-            stdout=inside,
-            stderr=inside,
-            cwd=folder,
-            env={**os.environ, "TERM": "xterm"},
-            preexec_fn=at_terminal,  # noqa: PLW1509
-        )
-        os.close(inside)
-        self._shown = b""
-        self._closing = False
-        self._reader = threading.Thread(target=self._read, daemon=True)
-        self._reader.start()
-
-    def _read(self) -> None:
-        with suppress(OSError):
-            while not self._closing:  # a window that somebody reads from stays open
-                if select.select([self._window], [], [], 0.05)[0]:
-                    self._shown += os.read(self._window, 4096)
-
-    @property
-    def shown(self) -> str:
-        return self._shown.decode(errors="replace")
-
-    def close(self) -> None:
-        """Close the window: the kernel sends SIGHUP, and whoever writes to the terminal gets EIO."""
-        self._closing = True
-        self._reader.join()
-        os.close(self._window)
-
-    def end(self) -> int:
-        try:
-            return self.process.wait(SECONDS)
-        finally:
-            if self.process.poll() is None:
-                self.process.kill()
-
-
-def states(folder: Path) -> dict[str, int]:
-    async def work(engine: Engine) -> dict[str, int]:
-        return {state.value: n for state, n in (await count_states(engine.store, engine.name)).items() if n}
-
-    return within(folder, work)
 
 
 def wait_for_posts(eight: EightByEight, count: int = 1) -> None:
@@ -134,7 +68,7 @@ def test_under_nohup_a_worker_goes_on_at_a_dead_terminal(folder: Path, eight: Ei
 @pytest.mark.slow
 def test_a_receiver_whose_window_is_closed_ends_in_order(folder: Path, eight: EightByEight) -> None:
     window = Terminal(["serve", "--port", "0", "--store", url_of(folder)], folder)
-    wait_until(lambda: "is ready on" in window.shown, "the receiver")
+    window.shows("is ready on")
     window.close()
     assert window.end() == 0
 

@@ -15,14 +15,13 @@ import pytest
 
 from tests.cli.eight_by_eight import EightByEight, running
 from tests.cli.running import TIMEOUT, Program, Spawned
-from tests.cli.stored import enqueued, url_of, within
+from tests.cli.stored import enqueued, states, url_of, within
 from tests.support.engine import Engine
 from tests.support.flows import flow, number
 from tests.support.waiting import wait_until
 from voiceflow_worker import CallQueue, Job, JobState, open_store
 from voiceflow_worker.backends.contract import ManualClock
 from voiceflow_worker.core.overview.status import Heartbeats
-from voiceflow_worker.core.ports.reading import count_states
 from voiceflow_worker.sandbox import Sandbox
 from voiceflow_worker.sandbox.orders import Fault, FaultKind
 
@@ -32,13 +31,6 @@ def eight(monkeypatch: pytest.MonkeyPatch) -> Iterator[EightByEight]:
     """A sandbox that takes one key, and the settings to reach it."""
     with running(Sandbox(api_key="key-1")) as found:
         yield found.settings(monkeypatch)
-
-
-def states(folder: Path) -> dict[str, int]:
-    async def work(engine: Engine) -> dict[str, int]:
-        return {state.value: n for state, n in (await count_states(engine.store, engine.name)).items() if n}
-
-    return within(folder, work)
 
 
 def wait_until_posted(eight: EightByEight, count: int) -> None:
@@ -273,7 +265,7 @@ def test_a_process_that_dies_is_reported_and_exits_1(folder: Path, eight: EightB
     with Spawned(["worker", "--processes", "2", "--store", url_of(folder)], folder) as leader:
         leader.wait_for("voiceflow worker sends")
         wait_for_workers(folder, 2)
-        os.kill(children_of(leader.process.pid)[0], signal.SIGKILL)
+        os.kill(children_of(leader.running.pid)[0], signal.SIGKILL)
         assert "was killed by SIGKILL" in leader.wait_for("the worker in process")
         ended = leader.stop()
     assert ended.code == 1
@@ -284,7 +276,7 @@ def test_a_process_that_dies_is_reported_and_exits_1(folder: Path, eight: EightB
 def test_processes_are_stopped_in_order_with_their_leader(folder: Path, eight: EightByEight) -> None:
     with Spawned(["worker", "--processes", "2", "--store", url_of(folder)], folder) as leader:
         wait_for_workers(folder, 2)
-        children = children_of(leader.process.pid)
+        children = children_of(leader.running.pid)
         ended = leader.stop(signal.SIGINT)
     assert ended.code == 0, ended.err
     assert len(children) == 2
@@ -309,7 +301,7 @@ def test_ctrl_c_at_a_terminal_lets_every_process_finish(folder: Path, eight: Eig
 def test_processes_whose_leader_is_killed_stop_by_themselves(folder: Path, eight: EightByEight) -> None:
     with Spawned(["worker", "--processes", "2", "--store", url_of(folder)], folder) as leader:
         wait_for_workers(folder, 2)
-        children = children_of(leader.process.pid)
+        children = children_of(leader.running.pid)
         leader.tell(signal.SIGKILL)
         try:
             wait_until(lambda: not any(map(is_running, children)), "the end of workers that have no leader")

@@ -26,11 +26,14 @@ class Process:
         module: str = "voiceflow_worker",
         env: Mapping[str, str] | None = None,
         folder: Path = ROOT,
+        in_session: bool = False,
     ) -> None:
-        """The module is that of the working directory `folder`, if there is one."""
+        """The module is that of the working directory `folder`, if there is one. It may lead a session of its own."""
         clean = {name: value for name, value in os.environ.items() if not name.startswith("VOICEFLOW_")}
         self._process = subprocess.Popen(
             [sys.executable, "-m", module, *arguments],
+            stdin=subprocess.DEVNULL,
+            start_new_session=in_session,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
