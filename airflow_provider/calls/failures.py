@@ -65,11 +65,12 @@ def as_airflow_errors(subject: str) -> Generator[None]:
 def fails(job: Job, fail_on: Iterable[str]) -> bool:
     """Return whether `fail_on` names the state of this job or the session status of its call.
 
-    If a call has two legs, only the leg to the job's destination counts: a busy other party is not a failure.
+    If a call has two legs, only the leg to the person counts: a busy other party is not a failure. If a person has
+    several numbers, that of the newest outcome counts.
     """
     found = {job.state.value}
-    if (outcome := job.outcome) is not None:
-        found |= {outcome.text_of(job.destination) or "", outcome.status_text if len(outcome.legs) < 2 else ""}
+    if (post := job.ended_post) is not None and (outcome := post.outcome) is not None:
+        found |= {outcome.text_of(job.number_of(post)), outcome.status_text if len(outcome.legs) < 2 else ""}
     return not {name.casefold() for name in fail_on}.isdisjoint(each.casefold() for each in found)
 
 
@@ -108,7 +109,7 @@ def ended(job: Job) -> str:
     elif job.reason:
         details = f" ({job.reason})"
     how = "ended as" if job.state.is_final else "is"
-    return f"call {job.id} to {job.destination} {how} {job.state.value}{details}"
+    return f"call {job.id} to {job.number} {how} {job.state.value}{details}"
 
 
 def ending(job: Job, *, store: str) -> str:
@@ -129,7 +130,7 @@ def doubt(job: Job, *, store: str) -> str:
     post = "" if job.open_post is None else f" --post {job.open_post.number}"
     where = f"--store {store} --queue {job.queue}"
     return (
-        f"call {job.id} to {job.destination} is in doubt: its request was sent at {began:%Y-%m-%d %H:%M:%S} UTC, and "
+        f"call {job.id} to {job.number} is in doubt: its request was sent at {began:%Y-%m-%d %H:%M:%S} UTC, and "
         "it is not known whether 8x8 placed the call. Neither a worker nor a retry calls again. Look at `voiceflow "
         f"calls show {job.id} {where}` and at the calls of your 8x8 account. Then run `voiceflow calls resolve "
         f"{job.id} --placed|--not-placed{post} --note '…' {where}`, and clear this task, which goes on with the same "

@@ -46,12 +46,15 @@ def lost_redial(job: Job) -> bool:
 
 
 async def resume_redial(queue: CallQueue, job: Job) -> Job | None:
-    """Go on with a redial that a task cancelled, when it would have been due. None if it cannot be made any more."""
+    """Go on with a redial that a task cancelled, when it would have been due. None if it cannot be made any more.
+
+    The person's next number is due at once.
+    """
     last = job.last_post
     ended = None if last is None else (last.outcome.ended_at if last.outcome is not None else None) or last.answered_at
-    due = None if ended is None or job.redial is None else ended + job.redial.wait(job.outcome_status)
+    due = None if ended is None or job.redial is None or job.place else ended + job.redial.wait(job.outcome_status)
     try:
-        return await queue.redial(job.id, note=RESUMED, post=job.post_count, not_before=due)
+        return await queue.redial(job.id, note=RESUMED, post=job.post_count, not_before=due, goes_on=True)
     except IllegalMoveError:
         return None
 
@@ -60,7 +63,7 @@ def refuse_cancelled(job: Job) -> None:
     """Raise CancelledByTaskError if a task cancelled this call."""
     if was_cancelled_by_task(job):
         raise CancelledByTaskError(
-            f"call {job.id} to {job.destination} was cancelled ({job.reason}) while this task waited for it. Nobody "
+            f"call {job.id} to {job.number} was cancelled ({job.reason}) while this task waited for it. Nobody "
             "was called. A retry makes a new call"
         )
 

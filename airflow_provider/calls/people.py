@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+DESTINATION = "destination"
 CHUNK = 1000
 """The number of rows that are fetched from a database together."""
 
@@ -46,10 +47,14 @@ class TaskRows:
 
 
 class HiddenRows:
-    """Rendered rows. Airflow stores and shows what `serialize` returns: their number and the first phone number."""
+    """Rendered rows. Airflow stores and shows what `serialize` returns: their number and the first phone number.
 
-    def __init__(self, rows: Any) -> None:
+    `number_column` names the column of the numbers, or the columns with commas between them.
+    """
+
+    def __init__(self, rows: Any, *, number_column: str | None = None) -> None:
         self.rows = rows
+        self._column = (number_column or DESTINATION).partition(",")[0].strip()
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -66,7 +71,7 @@ class HiddenRows:
         if not isinstance(given, Sequence) or isinstance(given, str | bytes):
             return f"({type(given).__name__}, not shown)"
         rows = cast("Sequence[object]", given)
-        first = cast("Mapping[str, object]", rows[0]).get("destination") if rows and _is_row(rows[0]) else None
+        first = cast("Mapping[str, object]", rows[0]).get(self._column) if rows and _is_row(rows[0]) else None
         return f"{len(rows)} rows{'' if first is None else f', the first to {first}'} (not shown)"
 
     __repr__ = __str__ = serialize

@@ -124,6 +124,7 @@ class VoiceCampaignOperator(CallingTask):
         self.parameters = parameters
         self.campaign = campaign
         self.batch = batch
+        self._number_column = number_column
         self._fields: dict[str, object] = {
             "say": say,
             "template": template,
@@ -162,7 +163,7 @@ class VoiceCampaignOperator(CallingTask):
     def rows(self, rows: Any) -> None:
         # The first value is that of the DAG file, which may have templates. Airflow sets the rendered value after it.
         is_rendered = "_rows" in self.__dict__ and hasattr(rows, "__len__") and not isinstance(rows, HiddenRows)
-        self._rows = HiddenRows(rows) if is_rendered else rows
+        self._rows = HiddenRows(rows, number_column=self._number_column) if is_rendered else rows
 
     def execute(self, context: Context) -> Any:
         """Enqueue the rows that have no call yet, then send and wait."""

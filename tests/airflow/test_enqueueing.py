@@ -9,7 +9,9 @@ from typing import Any
 
 import pytest
 
+from airflow_provider.calls.failures import doubt, fails
 from airflow_provider.calls.identity import TaskIdentity
+from airflow_provider.calls.made_calls import STOPPED_BY_AIRFLOW, cancel_calls, lost_redial, resume_redial
 from airflow_provider.calls.single_call import OnClear, RequestedCall, enqueue_once, flow_of
 from tests.support.engine import Engine
 from tests.support.voices import ScriptedVoice, refused, unknown
@@ -197,6 +199,27 @@ async def test_a_call_that_a_person_cancelled_is_made_by_a_clear_and_by_no_retry
         assert (await scene.enqueue(say=text)).id == first.id
     assert await scene.posts() == 0
     assert (await scene.enqueue(CLEARED)).id != first.id
+
+
+async def test_a_person_of_several_numbers_whose_task_was_stopped_is_called_at_the_next_and_not_at_the_first_again(
+    scene: Scene,
+) -> None:
+    mobile, phone = "+6587654321", "+6587654322"
+    flow = CallFlow.call(mobile, source="+6531234567").say("Hello.", voice_profile="en-IE-EmilyNeural")
+    job = await scene.queue.enqueue(flow.hangup(), further_numbers=[phone])
+    await scene.posts()
+    await scene.engine.summarise(job, SessionStatus.NO_ANSWER)
+    await cancel_calls(scene.queue, [job.id], reason=STOPPED_BY_AIRFLOW)
+    stopped = await scene.queue.get(job.id)
+    assert lost_redial(stopped)
+    await resume_redial(scene.queue, stopped)
+    assert await scene.posts() == 2
+    await scene.engine.summarise(job, SessionStatus.BUSY)
+    ended = await scene.queue.get(job.id)
+    assert [ended.number_of(post) for post in ended.posts] == [mobile, phone]
+    assert fails(ended, ["BUSY"])
+    assert not fails(ended, ["NO_ANSWER"])
+    assert phone in doubt(ended, store="memory://")
 
 
 BODY = CallFlow.call("+6587654321", source="+6531234567").to_body()

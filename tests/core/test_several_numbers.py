@@ -113,6 +113,18 @@ async def test_a_redial_begins_with_the_first_number_and_its_limit_counts_rounds
     assert rang(voice)[-1] == MOBILE
 
 
+@pytest.mark.parametrize(("goes_on", "called"), [(True, [HOME]), (False, [MOBILE, HOME])])
+async def test_a_call_that_was_cancelled_before_its_next_number_can_go_on_with_it(
+    engine: Engine, voice: ScriptedVoice, goes_on: bool, called: list[str]
+) -> None:
+    job = await ends(engine, await engine.enqueue(MOBILE, further_numbers=[HOME]), S.NO_ANSWER)
+    await engine.queue.cancel(job.id, reason="the task was stopped")
+    assert await engine.send() == []
+    await engine.queue.redial(job.id, goes_on=goes_on)
+    job = await ends(engine, job, *(S.NO_ANSWER for _ in called))
+    assert (job.state, rang(voice)) == (JobState.UNREACHED, [MOBILE, *called])
+
+
 async def test_a_summary_of_the_first_number_that_comes_late_settles_its_own_call(
     engine: Engine, voice: ScriptedVoice
 ) -> None:

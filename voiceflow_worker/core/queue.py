@@ -203,14 +203,19 @@ class CallQueue:
         force: bool = False,
         post: int | None = None,
         not_before: datetime | None = None,
+        goes_on: bool = False,
     ) -> Job:
         """Call the person again, with a new POST of the same job, not earlier than `not_before`.
+
+        It begins with the person's first number; with `goes_on`, it is the number whose turn it was when the job ended.
 
         Jobs in doubt must be resolved first; completed and accepted jobs need `force`. With `post`, the job is
         redialled only if its newest POST has this number. Raises `IllegalMoveError` and `JobNotFoundError`.
         """
         now = self.store.clock.now()
-        redial = partial(lifecycle.redial, at=now, note=note, force=force, number=post, not_before=not_before)
+        redial = partial(
+            lifecycle.redial, at=now, note=note, force=force, number=post, not_before=not_before, goes_on=goes_on
+        )
         return (await self._changes.change(job_id, redial)).new
 
     async def redial_batch(

@@ -141,7 +141,7 @@ class WaitLog:
         if self._batch_id is not None:
             jobs = await queue.find(states=[JobState.IN_DOUBT], batch_id=self._batch_id, limit=MOST_NAMED)
         return [
-            f"call {job.id} to {job.destination} is in doubt; this task waits for evidence until "
+            f"call {job.id} to {job.number} is in doubt; this task waits for evidence until "
             f"{doubted_until(job, self._options):%Y-%m-%d %H:%M:%S} UTC"
             for job in jobs[:MOST_NAMED]
         ]

@@ -223,10 +223,12 @@ def redial(
     force: bool = False,
     number: int | None = None,
     not_before: datetime | None = None,
+    goes_on: bool = False,
 ) -> Job:
     """Queue a job for another call, at the request of a person. A `completed` or `accepted` job needs `force`.
 
-    The call is made at `not_before`, if that is later than `at`. `number` is the number of the newest POST that the
+    The call is made at `not_before`, if that is later than `at`, to the person's first number, or with `goes_on` to the
+    number whose turn it was. `number` is the number of the newest POST that the
     person saw, if known, or 0 if the person saw no POST. Raises IllegalMoveError if another POST is the newest.
     """
     refused = partial(IllegalMoveError, job.id, state=job.state.value, move=MoveName.REDIAL)
@@ -254,7 +256,9 @@ def redial(
     after = noted(job, NoteKind.REDIALLED, note, at=at)
     # A redial counts from its first POST on. One that ended without a POST rang nobody, and this one takes its place.
     redials = job.redials + any(post.redial == job.redials for post in job.posts)
-    return requeued(replace(after, redials=redials, place=0, failures=0, missed_windows=0), due_at=due_at, reason=note)
+    place = job.place if goes_on else 0
+    after = replace(after, redials=redials, place=place, failures=0, missed_windows=0)
+    return requeued(after, due_at=due_at, reason=note)
 
 
 def noted(job: Job, kind: NoteKind, text: str, *, at: datetime) -> Job:
