@@ -22,10 +22,10 @@ from voiceflow_worker.model.jobs.policy import write_redial_after
 from voiceflow_worker.webhooks import receiver_app
 from voiceflow_worker.webhooks.menu_events import MenuEvents
 
-PEOPLE = """name;Mobile;day;language;source
-Ana;8765 4321;31/12/2099;;
-Ben;8765 4322;1/2/2099;;+442071838750
-Cik;+60 12-345 6789;1/2/2099;ms;
+PEOPLE = """name;Mobile;day;language;source;Home
+Ana;8765 4321;31/12/2099;;;6123 4567
+Ben;8765 4322;1/2/2099;;+442071838750;
+Cik;+60 12-345 6789;1/2/2099;ms;;
 """
 MENUS = """
 from voiceflow_worker import Menu
@@ -119,6 +119,7 @@ def of(job: Job) -> dict[str, Any]:
     return {
         "body": json.loads(job.body),
         "unique_key": job.unique_key,
+        "numbers": job.numbers,
         "batch": job.batch_id,
         "priority": job.priority,
         "due_at": job.due_at.isoformat() if job.due_at.year == 2099 else None,
@@ -150,8 +151,9 @@ CASES: dict[str, tuple[Fields, Fields, dict[str, Any]]] = {
     "fields": (
         {"SOURCE": "+6531111111", "VOICE_PROFILE": "en-IE-EmilyNeural", "REDIAL_ON": "busy", "REDIAL_MAX": "3"},
         {
-            **WORDS, **READ, **SOURCE, **LATER, "valid_for": "2h", "batch": "march", "priority": "7",
-            "window": "09:00-20:00", "days": "mon,thu", "holidays": "SG,MY", "redial_on": "no_answer,busy",
+            **WORDS, **READ, **SOURCE, **LATER, "number_column": "Mobile,Home", "valid_for": "2h",
+            "batch": "march", "priority": "7", "window": "09:00-20:00", "days": "mon,thu", "holidays": "SG,MY",
+            "redial_on": "no_answer,busy",
             "redial_max": "2", "redial_after": "busy=5m,no_answer=2h", "stop_after_refused": "4",
             "stop_after_cost": "12.5", "stop_if_answer_rate_below": "5%/200", "menu": "ask", "format": "csv",
         },
@@ -160,6 +162,7 @@ CASES: dict[str, tuple[Fields, Fields, dict[str, Any]]] = {
             "voices": ["en-US-JennyNeural"] * 3,
             "menu": "ask",
             "redial": (["BUSY", "NO_ANSWER"], 2, "busy=5m,no_answer=2h"),
+            "numbers": ("+6587654321", "+6561234567"),
             "batch": "march",
             "priority": 7,
             "window": "09:00-20:00 mon,thu SG,MY",

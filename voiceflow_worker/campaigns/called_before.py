@@ -152,15 +152,19 @@ class CallsBefore:
                 if row.call is None or not row.has_made_key:
                     continue
                 batch_id = row.call.batch_id
-                own = here.get(batch_id, {}).get(telephone_of(row.call.destination))
+                called = here.get(batch_id, {})
+                own = next(filter(None, (called.get(telephone_of(number)) for number in row.call.numbers)), None)
                 marks = (calls for other, calls in elsewhere.items() if other != batch_id)
                 other = next((calls[mark] for calls in marks if (mark := _mark(row.digest)) in calls), None)
                 if own is not None or other is not None:
                     repeating.append((row, own or other or "", own is not None))
             await self._turn.keep()
-            suppressed = await SuppressionList(store).standing(row.number or "" for row, _, _ in repeating)
-            for row, job_id, is_here in repeating:
-                if row.number not in suppressed:
+            people = [
+                (row, job_id, is_here, row.call.numbers if row.call else ()) for row, job_id, is_here in repeating
+            ]
+            suppressed = await SuppressionList(store).standing(number for *_, numbers in people for number in numbers)
+            for row, job_id, is_here, numbers in people:
+                if suppressed.keys().isdisjoint(numbers):
                     counts[is_here] += 1
                     first.setdefault(is_here, (row.raw.number, job_id))
         jobs = await get_jobs(store, [job_id for _, job_id in first.values()])
@@ -181,7 +185,8 @@ class CallsBefore:
             async with aclosing(self._calls_of(batch_id)) as jobs:
                 async for job in jobs:
                     if job.unique_key is None or job.unique_key not in self._seen:
-                        called.setdefault(telephone_of(job.destination), job.id)
+                        for number in job.numbers:
+                            called.setdefault(telephone_of(number), job.id)
         return found
 
     async def _elsewhere(self, *, since: datetime) -> dict[str | None, dict[bytes, str]]:

@@ -30,6 +30,7 @@ from voiceflow_worker.campaigns.files.rows import (
     RawRow,
     RowSource,
     is_own_word,
+    number_columns,
     row_name,
 )
 from voiceflow_worker.campaigns.sources.cells import GivenRows
@@ -100,9 +101,16 @@ class CampaignRows:
         self._options = options
         self._maker = RequestMaker(options, file=self.file, default_batch=self.batch_id, now=now, purpose=purpose)
         self._is_table = self.source.kind.is_table
-        self._numbers = row_name(options.number_column or DESTINATION)
+        named = number_columns(options.number_column)
+        self._number_column: str | None = None if options.number_column is None else named[0]
+        self._numbers, *self._further = map(row_name, named)
+        if self._further and not (self._is_table or options.template is not None):
+            raise InvalidInputError(
+                f"a request body calls one number, so columns of several numbers ({options.number_column}) need a text "
+                f"to speak: {Remedy.GIVE_TEXT}"
+            ).remedied(Remedy.GIVE_TEXT)
         self._names = _own_names(self.source.header)
-        self._csv = CsvValues(self.source.columns, options.number_column if self._is_table else None)
+        self._csv = CsvValues(self.source.columns, self._number_column if self._is_table else None)
         self._seen_names: set[str] = set()
         self._source_warnings: set[str] = set()
         self.keys: SeenKeys = SeenKeys()
@@ -153,7 +161,7 @@ class CampaignRows:
     @property
     def number_column(self) -> str:
         """The column of the numbers to call, as the header of a table spells it."""
-        return self._names.get(self._numbers, self._options.number_column or DESTINATION)
+        return self._names.get(self._numbers, self._number_column or DESTINATION)
 
     def _misread(self) -> tuple[Finding, ...]:
         if self._first_misread is None:
@@ -197,8 +205,8 @@ class CampaignRows:
         shown: list[Finding] = []
         for found in findings:
             name = found.column or ""
-            if name == DESTINATION and self._options.number_column is not None:
-                own = names.get(self._numbers, self._options.number_column)
+            if name == DESTINATION and self._number_column is not None:
+                own = names.get(self._numbers, self._number_column)
             else:
                 own = name if name in {DESTINATION, *RESERVED} else names.get(row_name(name), name)
             shown.append(found if own == name else replace(found, column=own))
@@ -212,7 +220,7 @@ class CampaignRows:
             values = self._csv(raw)
             values.nested = {name for name in self.source.nested if values.variables.get(name)}
         else:
-            values = json_values(raw, is_body=options.template is None, number_column=options.number_column)
+            values = json_values(raw, is_body=options.template is None, number_column=self._number_column)
         for column, message in raw.problems:
             name = DESTINATION if row_name(column or "") == self._numbers else column or ""
             values.problems.append((name, raw.code, message))
@@ -220,6 +228,7 @@ class CampaignRows:
             if name == DESTINATION:
                 values.variables.pop(self._numbers, None)  # the same cell, under its own name
         _refuse_errors(values, self._numbers)
+        values.take_further_numbers(self._further)
         self._note_misread(raw, values)
         if options.date_order is not None:
             write_dates_out(values, options.date_order)
@@ -241,10 +250,11 @@ class CampaignRows:
         earlier = self.keys.first(key, row=number, digest=read.digest)
         if earlier is None:
             if read.has_made_key:
-                telephone = f"{read.call.batch_id}\0{telephone_of(read.call.destination)}"
-                if (repeated := self._telephones.first(telephone, row=number, digest=read.digest)) is not None:
+                places = [f"{read.call.batch_id}\0{telephone_of(each)}" for each in read.call.numbers]
+                seen = [self._telephones.first(place, row=number, digest=read.digest) for place in places]
+                if repeated := [first for first, _ in filter(None, seen)]:
                     self._repeated += 1
-                    self._first_repeat = self._first_repeat or (number, repeated[0])
+                    self._first_repeat = self._first_repeat or (number, min(repeated))
             return read
         row, is_same = earlier
         if is_same:
@@ -325,7 +335,7 @@ class CampaignRows:
 
     def _is_wanted(self, name: str) -> bool:
         template = self._options.template
-        if name in {REASON, *RESERVED} or row_name(name) in {DESTINATION, self._numbers}:
+        if name in {REASON, *RESERVED} or row_name(name) in {DESTINATION, self._numbers, *self._further}:
             return True
         if template is None or is_used(name, template.variables):
             return True

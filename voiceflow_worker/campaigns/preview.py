@@ -403,6 +403,8 @@ class Preview:
     countries: Mapping[str, int]
     sources: Mapping[str, int]
     """The calls by the number that they come from."""
+    further_numbers: int
+    """The further numbers of all people together, which are called if the ones before were busy or did not answer."""
     duplicates: int
     suppressed: int | None
     """The rows whose number is on the suppression list; None if no store was asked."""
@@ -434,6 +436,9 @@ class Preview:
         rows: list[tuple[str, str]] = [("calls", _counts(self.calls, self.countries))]
         if len(self.sources) > 1:
             rows.append(("called from", _counts(self.calls, self.sources)))
+        if self.further_numbers:
+            more = f"{count_of(self.further_numbers, 'number')}, each only after one that was busy or did not answer"
+            rows.append(("further numbers", more))
         duplicates = "duplicate" if self.duplicates == 1 else "duplicates"
         left_out = {duplicates: self.duplicates, "suppressed": self.suppressed, "bad": self.bad}
         if any(left_out.values()):
@@ -482,6 +487,7 @@ class Preview:
             "calls": self.calls,
             "countries": dict(self.countries),
             "sources": dict(self.sources),
+            "further_numbers": self.further_numbers,
             "duplicates": self.duplicates,
             "suppressed": self.suppressed,
             "bad": self.bad,
@@ -519,6 +525,7 @@ class PreviewMaker:
     _unpriced: Counter[str] = field(default_factory=Counter[str])
     _bills: dict[Price, list[float]] = field(default_factory=dict[Price, list[float]])
     _texts: list[SampleText] = field(default_factory=list[SampleText])
+    _further_numbers: int = 0
     _longest: SampleText | None = None
     _later: tuple[tuple[str, str], ...] = ()
     _seconds: float = 0.0
@@ -540,6 +547,7 @@ class PreviewMaker:
         country = country_of(call.destination) or _UNKNOWN
         self._countries[country] += 1
         self._sources[call.source] += 1
+        self._further_numbers += len(call.further_numbers)
         if len(self._zones) < 2:
             self._zones.add(call.time_zone or zone_of_number(call.destination).zone)
         speech = speech_of(call.body)
@@ -573,6 +581,7 @@ class PreviewMaker:
             calls=self.calls,
             countries=dict(self._countries.most_common()),
             sources=dict(self._sources.most_common()),
+            further_numbers=self._further_numbers,
             duplicates=duplicates,
             suppressed=suppressed if self.asks_store else None,
             bad=bad,

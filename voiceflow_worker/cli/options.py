@@ -224,7 +224,7 @@ class RowOptions:
         ivr: Begin each call with the question of this menu, such as restaurant:main for `main` in restaurant.py.
         menu: The name of the IVR menu that handles the first key press, if a --template asks the question.
         voice_profile: The voice, if neither row nor call flow names one. [VOICEFLOW_VOICE_PROFILE]
-        number_column: The column of the numbers to call. [destination]
+        number_column: The column of the numbers to call, or those of several numbers of a person: mobile,phone. [destination]
         source: The number to call from, if neither row nor call flow names one, or one by country: SG=+6531234567,*=+12025550123. [VOICEFLOW_SOURCE]
         country: The country of national numbers, such as SG; or international: digits begin with their country code.
         batch: The id of the batch. [the file's name without its extension]

@@ -80,7 +80,7 @@ class Field(NamedTuple):
 _ORDERS = (("dmy", "31/1/2030"), ("mdy", "1/31/2030"), ("ymd", "2030/1/31"))
 _SECTIONS = {
     "people": (
-        Field("number_column", "Column of the numbers", "The numbers to call.", offers="columns"),
+        Field("number_column", "Column of the numbers", "Or several of a person: mobile,phone.", offers="columns"),
         Field("country", "Country of national numbers", "Such as SG, or international. Empty: numbers have +."),
         Field("date_order", "Dates of the file look like", "2030-01-31", options=_ORDERS),
         Field("sheet", "Sheet of the workbook", "Needed if several have rows."),

@@ -41,7 +41,7 @@ from voiceflow_worker.model.jobs.gate import GateState
 from voiceflow_worker.model.jobs.job import Job, JobState, RedialPolicy
 from voiceflow_worker.model.numbers.phone import telephone_of, usual_form
 from voiceflow_worker.model.numbers.reading import read_number
-from voiceflow_worker.model.window import CallWindow, first_opening, zone_of_number
+from voiceflow_worker.model.window import CallWindow, first_opening
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,6 +126,11 @@ class CheckedCall(NamedTuple):
             menu=request.menu,
             further_numbers=further,
         )
+
+    @property
+    def numbers(self) -> tuple[str, ...]:
+        """The numbers of the person, in the order in which they are called."""
+        return self.destination, *self.further_numbers
 
     def request(self) -> CallRequest:
         """The request for this call, with its flow read from `body`."""
@@ -403,18 +408,11 @@ def new_job(
     time_zone = call.time_zone
     if call.window is not None:
         opening = first_opening(
-            call.window, number=call.destination, time_zone=time_zone, at=due_at, valid_until=call.valid_until
+            call.window, numbers=call.numbers, time_zone=time_zone, at=due_at, valid_until=call.valid_until
         )
         if opening.problem is not None:
             raise CallFlowError([opening.problem])
         due_at, time_zone = opening.at, opening.time_zone
-        for number in call.further_numbers if call.time_zone is None else ():
-            if (other := zone_of_number(number).zone) != time_zone:
-                message = (
-                    f"{call.destination} and {number} of one person have different or unknown time zones ({time_zone}, "
-                    f"{other or 'unknown'}): {Remedy.NAME_TIME_ZONE} for their calling window"
-                )
-                raise CallFlowError([Finding(column="time_zone", message=message, remedy=Remedy.NAME_TIME_ZONE)])
     return _made(
         {
             "id": job_id,

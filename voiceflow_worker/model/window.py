@@ -382,14 +382,25 @@ class Opening:
 
 
 def first_opening(
-    window: CallWindow, *, number: str, time_zone: str | None, at: datetime, valid_until: datetime | None
+    window: CallWindow, *, numbers: Sequence[str], time_zone: str | None, at: datetime, valid_until: datetime | None
 ) -> Opening:
-    """The first time, from `at` on, at which a call to this number may ring.
+    """The first time, from `at` on, at which a call to this person may ring.
 
-    The hours of the window are local time in `time_zone`. Without `time_zone`, they are local time at the number, if
-    its digits determine the time zone. Never raises: problems are findings.
+    The hours of the window are local time in `time_zone`. Without `time_zone`, they are local time at the numbers, if
+    their digits determine one time zone. Never raises: problems are findings.
     """
-    name, problem = _zone_for(number, time_zone)
+    name, problem = _zone_for(numbers[0], time_zone)
+    for number in numbers[1:] if time_zone is None and problem is None else ():
+        other, problem = _zone_for(number, None)
+        if problem is None and other != name:
+            message = (
+                f"{numbers[0]} and {number} of one person are in different time zones ({name} and {other}), so the "
+                f"local time for their calling window is not known: {Remedy.NAME_TIME_ZONE}"
+            )
+            problem = Finding(column="time_zone", message=message, remedy=Remedy.NAME_TIME_ZONE)
+        if problem is not None:
+            name = None
+            break
     zone = zone_named(name) if name is not None else None
     if zone is None:
         return Opening(at=at, time_zone=time_zone, problem=problem)

@@ -49,8 +49,8 @@ class CampaignOptions:
     made these keys, by a part of their data: its rows are compared with the calls of all others, whatever their keys.
     By the rules of `stops` the batch is held. `file_kind` is the format of the file, which is detected by default.
     `sheet` is the sheet of a workbook. `number_column` is the column of the numbers to call, if its name is not
-    `destination`. `date_order` is the order of day, month and year in dates such as 31/1/2030; these are then read as
-    2030-01-31.
+    `destination`, or the columns of several numbers of a person, in their order: `mobile,phone`. `date_order` is the
+    order of day, month and year in dates such as 31/1/2030; these are then read as 2030-01-31.
     """
 
     template: FlowTemplate | None = None

@@ -13,12 +13,12 @@ from voiceflow_worker.campaigns.calls.options import CampaignOptions, Purpose
 from voiceflow_worker.campaigns.calls.template import PLACEHOLDER, FlowTemplate
 from voiceflow_worker.campaigns.calls.values import FIRST_CALL, RowValues, complete, row_key, write_numbers_out
 from voiceflow_worker.campaigns.files.rows import DESTINATION, RESERVED, RawRow, row_name
-from voiceflow_worker.core.admission import CallRequest, CheckedCall
-from voiceflow_worker.errors import InvalidInputError, PhoneNumberError
+from voiceflow_worker.core.admission import CallRequest, CheckedCall, call_digest, further_numbers
+from voiceflow_worker.errors import CallFlowError, InvalidInputError, PhoneNumberError
 from voiceflow_worker.finding import Finding, Remedy, Severity
 from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.flows.actions import MAX_ID_CHARACTERS, heard_in
-from voiceflow_worker.model.flows.callflow import CallFlow, EncodedBody, body_digest, copy_of
+from voiceflow_worker.model.flows.callflow import CallFlow, EncodedBody, copy_of
 from voiceflow_worker.model.flows.rules import VALIDITY_EXPIRED, destinations, find_problems, read_valid_until
 from voiceflow_worker.model.flows.values import language_in, unspeakable
 from voiceflow_worker.model.jobs.admission import PRIORITIES, priority_problem, time_problem
@@ -86,18 +86,18 @@ def read_schedule(
     return schedule
 
 
-def fit_window(schedule: Schedule, window: CallWindow, *, number: str | None, now: datetime) -> None:
+def fit_window(schedule: Schedule, window: CallWindow, *, numbers: Sequence[str], now: datetime) -> None:
     """Add a finding if the window does not open while the row is valid.
 
-    The window applies in the time zone of the row, else of the options, else of the telephone number. The schedule
+    The window applies in the time zone of the row, else of the options, else of the telephone numbers. The schedule
     gets this zone. A schedule with errors is not changed, nor is one whose validity has passed.
     """
     has_passed = schedule.valid_until is not None and schedule.valid_until <= now
-    if number is None or has_passed or any(found.is_error for found in schedule.findings):
+    if not numbers or has_passed or any(found.is_error for found in schedule.findings):
         return
     opening = first_opening(
         window,
-        number=number,
+        numbers=numbers,
         time_zone=schedule.time_zone,
         at=max(now, schedule.not_before or now),
         valid_until=schedule.valid_until,
@@ -241,12 +241,13 @@ class RequestMaker:
                 texts.pop(row_name(column), None)
         work = _Work(values, self._options, [Finding(column=c, code=k, message=m) for c, k, m in values.problems])
         work.template, menu = self._words(work)
-        destination = work.number(DESTINATION, required=self._options.template is not None)
-        source = work.source(destination)
+        destination, further = work.numbers()
+        source = work.source([number for number in (destination, *further) if number is not None])
         body = work.body(destination, source)
         schedule = read_schedule(values.reserved, body, self._options, now=self._now, purpose=self._purpose)
         if self._options.window is not None:
-            fit_window(schedule, self._options.window, number=next(iter(destinations(body)), None), now=self._now)
+            numbers = (*list(destinations(body))[:1], *further)
+            fit_window(schedule, self._options.window, numbers=numbers, now=self._now)
         work.findings += [found for found in schedule.findings if not work.is_reported(found.column)]
         batch_id = work.batch(body) or self._default_batch
         own_key = work.unique_key(body)
@@ -267,11 +268,16 @@ class RequestMaker:
         if findings and any(found.is_error for found in findings):
             return ReadRow(raw, findings=findings)
         encoded = EncodedBody.of(CallFlow(body))
+        try:
+            others = further_numbers(encoded, further)
+        except CallFlowError as error:
+            refused = [replace(found, file=self._file, row=raw.number) for found in error.findings]
+            return ReadRow(raw, findings=(*findings, *refused))
         call = CheckedCall(
             source=encoded.source,
             destination=encoded.destination,
             body=encoded.stored,
-            digest=body_digest(encoded.canonical),
+            digest=call_digest(encoded.canonical, others),
             unique_key=given or own_key or row_key(batch_id, encoded.canonical),
             batch_id=batch_id,
             priority=priority,
@@ -282,6 +288,7 @@ class RequestMaker:
             window=self._options.window,
             data=data,
             menu=self._menu,
+            further_numbers=others,
         )
         has_made_key = not own_key if given is None else self._options.own_data is not None
         return ReadRow(raw, call, call.digest, own_key, has_made_key, findings)
@@ -331,13 +338,14 @@ class _Work:
         """The row's body. Broken rules of the contract are added to the findings."""
         reserved = self.values.reserved
         template = self.template
-        reported_paths: set[str | None] = {f"{FIRST_CALL}.destination"} if destination is not None else set()
+        has_number = destination is not None or bool(self.values.further)
+        reported_paths: set[str | None] = {f"{FIRST_CALL}.destination"} if has_number else set()
         if template is None:
             body = copy_of(self.values.body)
             if self.options.country is not None:
                 write_numbers_out(body, country=self.options.country)
             if destination is None and source is None and not self.is_reported("source"):
-                source = self.source(next(iter(destinations(body)), None))
+                source = self.source(list(destinations(body))[:1])
         else:
             filled = template.fill(self.given(destination or PLACEHOLDER, source))
             body = filled.body
@@ -365,13 +373,22 @@ class _Work:
                     self.findings.append(replace(found, column=column, message=message, remedy=option))
         return body
 
-    def number(self, name: str, *, required: bool) -> str | None:
-        """The number in the column `name`, or in the options, in E.164 form; None if it is missing or wrong."""
-        text = self._written(self.values.reserved.get(name))
-        if text is None:
-            if required and not any(found.column == name for found in self.findings):
-                self._error("is missing but it is required; give the number to call", column=name, code=-1009)
-            return None
+    def numbers(self) -> tuple[str | None, list[str]]:
+        """The number to call, and the further ones of the person, in E.164 form; None if there is none, or it is wrong.
+
+        If the first cell is empty, the next number that there is takes its place.
+        """
+        first, further = self.values.reserved.get(DESTINATION), self.values.further
+        if first is None and any(found.column == DESTINATION for found in self.findings):
+            return None, []
+        written = [*([] if first is None else [(DESTINATION, first)]), *further]
+        if not written and self.options.template is not None:
+            self._error("is missing but it is required; give the number to call", column=DESTINATION, code=-1009)
+        found = [self._number(name, text) for name, text in written]
+        return next(iter(found), None), [number for number in found[1:] if number is not None]
+
+    def _number(self, name: str, written: str) -> str | None:
+        text = self._written(written) or ""
         try:
             number = read_number(text, self.options.country)
         except PhoneNumberError as error:
@@ -382,7 +399,7 @@ class _Work:
         ]
         return number.e164
 
-    def source(self, destination: str | None) -> str | None:
+    def source(self, numbers: Sequence[str]) -> str | None:
         """The number to call this person from, in E.164 form; None if there is none, or it is wrong."""
         own = self._written(self.values.reserved.get("source"))
         text = own or self.options.source
@@ -397,12 +414,20 @@ class _Work:
             return sources.only
         self.no_source = ""
         try:
-            return None if destination is None else sources.to(destination)
+            found = [sources.to(number) for number in numbers]
         except PhoneNumberError as error:
             self.no_source = str(error)
             if own is not None:
                 self._error(self.no_source, column="source", code=-1009)
             return None
+        for number, other in zip(numbers, found, strict=True):
+            if other != found[0]:
+                self._error(
+                    f"would be {found[0]} for {numbers[0]} and {other} for {number} of the same person; give the row "
+                    "one source, or the numbers a row each",
+                    column="source",
+                )
+        return found[0] if found else None
 
     def _lacking(self, message: str, *, is_source: bool) -> str:
         """The message that something is missing. Of the number to call from, it is why this person has none."""

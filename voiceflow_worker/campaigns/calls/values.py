@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -84,6 +84,14 @@ class RowValues:
     """The columns in `data` whose values are arrays or objects, written as JSON. No text can be made of them."""
     problems: list[tuple[str, int | None, str]] = field(default_factory=list[tuple[str, int | None, str]])
     """A tuple (column, 8x8 code, message) for each value that cannot be used."""
+    further: list[tuple[str, str]] = field(default_factory=list[tuple[str, str]])
+    """The further numbers of the person that have a value, each with its column, in their order."""
+
+    def take_further_numbers(self, columns: Iterable[str]) -> None:
+        """Take the further numbers from these columns. They stay in the dictionary too."""
+        for name in columns:
+            if text := _checked_text(self, name, self.variables.get(name), is_number=True):
+                self.further.append((name, text))
 
 
 class CsvValues:
@@ -180,31 +188,31 @@ def write_dates_out(values: RowValues, order: DateOrder) -> None:
 
 
 def _take_reserved(values: RowValues, name: str, value: object) -> None:
+    if text := _checked_text(values, name, value, is_number=name == DESTINATION):
+        values.reserved[name] = text
+
+
+def _checked_text(values: RowValues, name: str, value: object, *, is_number: bool) -> str:
+    """The text of a reserved value, or of a number to call; empty if it has none, or if it is now a problem."""
     match value:
         case None:
-            return
+            return ""
         case str():
             text = value.strip()
-            if text and is_missing(text):
-                values.problems.append((name, None, _no_value(text)))
-                return
-        case bool():
-            values.problems.append((name, -1009, f"should be a text, not {describe(value)}"))
-            return
-        case float() if name in {DESTINATION, "source"} and not value.is_integer():
-            problem = f"holds {value}, which is not a phone number; write the number as a text"
-            values.problems.append((name, -1017 if name == DESTINATION else -1009, problem))
-            return
-        case int() | float():
-            text = str(value)
-        case _ if is_list(value) and name == DESTINATION:
-            values.problems.append((name, -1011, "holds several numbers; give each number its own row"))
-            return
+            if not text or not is_missing(text):
+                return text
+            problem: tuple[int | None, str] = None, _no_value(text)
+        case float() if (is_number or name == "source") and not value.is_integer():
+            wrong = f"holds {value}, which is not a phone number; write the number as a text"
+            problem = -1017 if is_number else -1009, wrong
+        case int() | float() if not isinstance(value, bool):
+            return str(value)
+        case _ if is_list(value) and is_number:
+            problem = -1011, "holds several numbers; give each number its own row"
         case _:
-            values.problems.append((name, -1009, f"should be a text, not {describe(value)}"))
-            return
-    if text:
-        values.reserved[name] = text
+            problem = -1009, f"should be a text, not {describe(value)}"
+    values.problems.append((name, *problem))
+    return ""
 
 
 def is_used(name: str, variables: Mapping[str, object] | frozenset[str]) -> bool:

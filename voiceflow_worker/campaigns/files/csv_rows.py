@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator, Sequence
 
 from voiceflow_worker.campaigns.files.input_file import LONGEST_LINE, InputFile, Line, read_lines
 from voiceflow_worker.campaigns.files.rows import (
-    DESTINATION,
     REASON,
     FileKind,
     RawRow,
@@ -17,6 +16,7 @@ from voiceflow_worker.campaigns.files.rows import (
     canonical_name,
     is_number_column,
     nameless_values,
+    number_columns,
     read_columns,
     row_name,
 )
@@ -56,7 +56,7 @@ class CsvRows(RowSource):
     ) -> None:
         self._file = file
         self._lines = _PushbackLines(read_lines(file, on_bytes=on_bytes))
-        numbers = row_name(number_column or DESTINATION)
+        numbers = row_name(number_columns(number_column)[0])
         self.header: tuple[str, ...] = self._read_header(numbers)
         try:
             if judge is None:

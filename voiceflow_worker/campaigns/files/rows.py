@@ -21,7 +21,7 @@ import orjson
 
 from voiceflow_worker.campaigns.files.damaged_texts import error_in
 from voiceflow_worker.campaigns.files.input_file import InputFile
-from voiceflow_worker.errors import CampaignFileError
+from voiceflow_worker.errors import CampaignFileError, InvalidInputError
 from voiceflow_worker.finding import Finding, Remedy, Severity
 from voiceflow_worker.model.text.wording import count_of, folded
 
@@ -94,14 +94,23 @@ def row_name(name: str) -> str:
     return folded(name) or name.strip()
 
 
+def number_columns(number_column: str | None) -> tuple[str, ...]:
+    """The names of the columns of a person's numbers, in their order, from `mobile,phone`. Raises InvalidInputError."""
+    names = tuple(map(str.strip, (number_column or DESTINATION).split(",")))
+    if not all(names):
+        raise InvalidInputError(f"{number_column!r} names no column beside a comma; write it as mobile,phone")
+    return names
+
+
 def read_columns(
     header: Sequence[str], number_column: str | None = None, *, place: object, hint: str = ""
 ) -> tuple[str, ...]:
-    """The canonical names of the columns of a table of calls. `number_column` is the name of the numbers to call.
+    """The canonical names of the columns of a table of calls. `number_column` names those of the numbers to call.
 
     Raises CampaignFileError for a header that cannot be used. It names the `place` of the header, and ends with `hint`.
     """
-    wanted = row_name(number_column) if number_column is not None else None
+    own, *further = number_columns(number_column)
+    wanted = row_name(own) if number_column is not None else None
     names = tuple(DESTINATION if row_name(name) == wanted else canonical_name(name) for name in header)
     present = [name for name in names if name]
     shown = ", ".join(filter(None, map(str.strip, header))) or "nothing"
@@ -112,7 +121,7 @@ def read_columns(
                 f"including destination; found: {shown}{hint}"
             )
         if wanted is not None:
-            raise CampaignFileError(f"{place} has no column {number_column!r}; columns found: {shown}{hint}")
+            raise CampaignFileError(f"{place} has no column {own!r}; columns found: {shown}{hint}")
         rename = f"rename {near!r} to destination" if (near := near_destination(present)) else None
         remedy = f"{rename or 'rename the column of phone numbers to destination'}, or {Remedy.NAME_COLUMN}"
         message = f"{place} has no column destination; {remedy}; columns found: {shown}{hint}"
@@ -122,7 +131,9 @@ def read_columns(
     # The reason of a rejects file may stand before the file's own column of that name. Both are left out.
     twice = [name for name, count in Counter(map(folded, present)).items() if count > 1 and name != REASON]
     if wanted not in {None, DESTINATION} and DESTINATION in twice and DESTINATION in map(row_name, header):
-        raise CampaignFileError(f"{place} has a column destination beside {number_column!r}; rename one{hint}")
+        raise CampaignFileError(f"{place} has a column destination beside {own!r}; rename one{hint}")
+    if lacking := next((name for name in further if row_name(name) not in map(row_name, header)), None):
+        raise CampaignFileError(f"{place} has no column {lacking!r}; columns found: {shown}{hint}")
     if twice:
         raise CampaignFileError(
             f"{place} has two columns of the same name: {', '.join(twice)}; rename or remove one; columns found: "

@@ -23,9 +23,10 @@ _NO_DATA: Mapping[str, object] = {}
 class ReportLine(NamedTuple):
     """One call: every field but `data` is a string, empty if missing. Times are RFC 3339.
 
-    `seconds` is the duration of the call. `price` and `billed_seconds` are totals of all its sessions, from 8x8's log.
-    `data` has the columns of the campaign's own file, or other data that was stored with the call. Control characters
-    are escaped, because reports are also read in terminals.
+    `called` is the number of the person that the newest call went to. `seconds` is the duration of the call. `price`
+    and `billed_seconds` are totals of all its sessions, from 8x8's log. `data` has the columns of the campaign's own
+    file, or other data that was stored with the call. Control characters are escaped, because reports are also read in
+    terminals.
     """
 
     destination: str
@@ -43,6 +44,7 @@ class ReportLine(NamedTuple):
     started_at: str
     ended_at: str
     attempt: str
+    called: str
     source: str
     unique_key: str
     batch_id: str
@@ -90,6 +92,7 @@ def report_line(job: Job, *, zone: ZoneInfo | None = None) -> ReportLine:
         started_at=_time(outcome.started_at if outcome else None, zone),
         ended_at=_time(outcome.ended_at if outcome else None, zone),
         attempt=str(job.attempt),
+        called=_text(job.number_of(post) if post is not None else None),
         source=job.source,
         unique_key=_text(job.unique_key),
         batch_id=_text(job.batch_id),

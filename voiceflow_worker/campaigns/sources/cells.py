@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from typing import Any, cast
 
 from voiceflow_worker.campaigns.files.json_rows import NO_CALL
-from voiceflow_worker.campaigns.files.rows import DESTINATION, FileKind, RawRow, RowSource, row_name
+from voiceflow_worker.campaigns.files.rows import DESTINATION, FileKind, RawRow, RowSource, number_columns, row_name
 from voiceflow_worker.errors import CampaignFileError
 from voiceflow_worker.model.flows.values import describe, exact_number, is_list, is_object, value_text
 
@@ -62,18 +62,36 @@ def cell_text(value: object) -> str:
             return json.dumps(value, ensure_ascii=False, default=str)
 
 
+def numbers_among(columns: Iterable[str], number_column: str | None) -> frozenset[str]:
+    """Those of the columns, by their canonical names, that hold telephone numbers."""
+    wanted = _numbers(number_column)
+    return frozenset(name for name in columns if row_name(name) in wanted)
+
+
+def _numbers(number_column: str | None) -> frozenset[str]:
+    return _NUMBERS | {row_name(name) for name in number_columns(number_column)}
+
+
 def table_row(
-    number: int, values: Sequence[object], columns: Sequence[str], text_of: Callable[[object], str] = cell_text
+    number: int,
+    values: Sequence[object],
+    columns: Sequence[str],
+    text_of: Callable[[object], str] = cell_text,
+    *,
+    numbers: Collection[str],
 ) -> RawRow:
-    """The row with these cells. Its `problems` say which cells cannot be used, and why."""
+    """The row with these cells; `numbers` are the columns of telephone numbers.
+
+    Its `problems` say which cells cannot be used, and why.
+    """
     cells: list[str] = []
     problems: list[tuple[str | None, str]] = []
     for name, value in zip(columns, values, strict=True):
         try:
-            if name in _NUMBERS:
+            if name in numbers:
                 _refuse_quantity(value)
             text = text_of(value)
-            if name in _NUMBERS and _may_be_cut_off(value):
+            if name in numbers and _may_be_cut_off(value):
                 raise ValueError(
                     f"ends in zeros, as if read from {value:.5E}: a spreadsheet may have lost digits; write the "
                     "number as text, even if it is right"
@@ -149,7 +167,7 @@ class GivenRows(RowSource):
 
     def __init__(self, rows: Iterable[Mapping[str, object]], *, number_column: str | None = None) -> None:
         self._rows = rows
-        self._numbers = {*_NUMBERS, row_name(number_column or DESTINATION)}
+        self._numbers = _numbers(number_column)
 
     def __iter__(self) -> Iterator[RawRow]:
         for number, row in enumerate(cast("Iterable[object]", self._rows), 1):

@@ -19,7 +19,7 @@ from voiceflow_worker.campaigns.files.rows import (
     read_columns,
     row_name,
 )
-from voiceflow_worker.campaigns.sources.cells import cell_text, message_line, missing_library, table_row
+from voiceflow_worker.campaigns.sources.cells import cell_text, message_line, missing_library, numbers_among, table_row
 from voiceflow_worker.campaigns.sources.spreadsheet import BadCell, Sheet, Spreadsheet, SpreadsheetError, in_ranges
 from voiceflow_worker.errors import CampaignFileError
 from voiceflow_worker.finding import Remedy
@@ -71,6 +71,7 @@ class ExcelRows(RowSource):
             "" if len(first.values) > 1 else f"; row {first.number} has only one cell: remove titles above the header"
         )
         self.columns: tuple[str, ...] = read_columns(self.header, number_column, place=self._place, hint=title)
+        self._numbers = numbers_among(self.columns, number_column)
 
     def __iter__(self) -> Iterator[RawRow]:
         width = len(self.columns)
@@ -82,7 +83,8 @@ class ExcelRows(RowSource):
                 self._refuse_nameless(number, values)
                 if is_hidden:
                     hidden.append(number)
-                yield table_row(number, [*values[:width], *[None] * (width - len(values))], self.columns, _text)
+                cells = [*values[:width], *[None] * (width - len(values))]
+                yield table_row(number, cells, self.columns, _text, numbers=self._numbers)
                 if self._on_bytes is not None and number % 1000 == 0:
                     self._on_bytes(reader.tell())
         if hidden:
@@ -218,6 +220,7 @@ class ParquetRows(RowSource):
             row_name(field.name) for field in fields if hasattr(field.type, "num_fields") and field.type.num_fields
         )
         self.columns: tuple[str, ...] = read_columns(self.header, number_column, place=file)
+        self._numbers = numbers_among(self.columns, number_column)
 
     def __iter__(self) -> Iterator[RawRow]:
         number = 0
@@ -231,7 +234,7 @@ class ParquetRows(RowSource):
                     )
                 for values in zip(*map(_values, batch.columns), strict=True):
                     number += 1
-                    row = table_row(number, values, self.columns)
+                    row = table_row(number, values, self.columns, numbers=self._numbers)
                     if nameless := tuple(nameless_values(self.columns, row.cells)):
                         row = row._replace(problems=(*row.problems, *nameless))
                     if any(cell.strip() for cell in row.cells):

@@ -1,0 +1,161 @@
+"""The numbers of a person in the columns of a file: all of them are certain, or the row is bad."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import openpyxl
+import pytest
+
+from tests.campaigns.reading import NOW, OPTIONS
+from voiceflow_worker import CallQueue, Campaign, InvalidInputError, open_store
+from voiceflow_worker.campaigns.calls.request import ReadRow
+from voiceflow_worker.campaigns.campaign_rows import CampaignRows
+from voiceflow_worker.core.suppression import SuppressionList
+from voiceflow_worker.errors import CampaignFileError
+from voiceflow_worker.model.window import CallWindow
+
+Row = Mapping[str, object]
+TO_BOTH = "Mobile,Home Phone"
+MOBILE, HOME, WORK = "+6587654321", "+6561234567", "+6567654321"
+
+
+def as_csv(folder: Path, rows: Sequence[Row]) -> Path:
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    lines = [";".join(names), *(";".join(str(row.get(name) or "") for name in names) for row in rows)]
+    (path := folder / "people.csv").write_text("\n".join(lines), encoding="utf-8")
+    return path
+
+
+def as_jsonl(folder: Path, rows: Sequence[Row]) -> Path:
+    (path := folder / "people.jsonl").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    return path
+
+
+def as_workbook(folder: Path, rows: Sequence[Row]) -> Path:
+    book = openpyxl.Workbook()
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    cells: list[list[Any]] = [list(names), *([row.get(name) for name in names] for row in rows)]
+    for each in cells:
+        book.worksheets[0].append(each)
+    book.save(path := folder / "people.xlsx")
+    return path
+
+
+def as_rows(_: Path, rows: Sequence[Row]) -> Sequence[Row]:
+    return rows
+
+
+Write = Callable[[Path, Sequence[Row]], Path | Sequence[Row]]
+EACH_FORM = pytest.mark.parametrize("write", [as_csv, as_jsonl, as_workbook, as_rows])
+
+
+def read(write: Write, folder: Path, *rows: Row, columns: str = TO_BOTH, **more: Any) -> list[ReadRow]:
+    options = replace(OPTIONS, country="SG", batch_id="b", number_column=columns, **more)
+    return list(CampaignRows(write(folder, rows), options, now=NOW))
+
+
+def numbers(row: ReadRow) -> tuple[str, ...]:
+    assert row.call is not None, row.findings
+    return row.call.numbers
+
+
+@EACH_FORM
+def test_the_numbers_of_a_row_are_called_in_the_order_of_the_columns(write: Write, tmp_path: Path) -> None:
+    rows = read(
+        write,
+        tmp_path,
+        {"name": "Ana", "Home Phone": "6123 4567", "Mobile": "8765 4321"},
+        {"name": "Ben", "Home Phone": "", "Mobile": "8765 4322"},
+        {"name": "Cik", "Home Phone": 61234568, "Mobile": ""},
+        {"name": "Dee", "Home Phone": "+65 8765 4323", "Mobile": "87654323"},
+    )
+    expected = [(MOBILE, HOME), ("+6587654322",), ("+6561234568",), ("+6587654323",)]
+    assert [numbers(row) for row in rows] == expected
+    assert [row.call.data["home_phone"] for row in rows[:1] if row.call and row.call.data] == ["6123 4567"]
+
+
+WRONG = ["none of these", "0061 6123", "6123", "61234567 / 67654321", "#N/A", "null"]
+
+
+@EACH_FORM
+@pytest.mark.parametrize("wrong", WRONG)
+def test_a_row_with_a_bad_number_in_any_column_is_bad(write: Write, tmp_path: Path, wrong: str) -> None:
+    for cells in ({"Mobile": "87654321", "Home Phone": wrong}, {"Mobile": wrong, "Home Phone": "61234567"}):
+        (row,) = read(write, tmp_path, {"name": "Ana", **cells})
+        assert (row.is_bad, row.call) == (True, None)
+        column = next(name for name, cell in cells.items() if cell == wrong)
+        assert {found.column for found in row.findings if found.is_error} == {column}
+
+
+@EACH_FORM
+def test_a_number_that_a_spreadsheet_cut_off_is_refused_in_every_column(write: Write, tmp_path: Path) -> None:
+    (row,) = read(write, tmp_path, {"name": "Ana", "Mobile": "87654321", "Home Phone": 6561234567.5})
+    assert (row.is_bad, [found.column for found in row.findings if found.is_error]) == (True, ["Home Phone"])
+
+
+@EACH_FORM
+def test_a_row_without_any_number_is_bad(write: Write, tmp_path: Path) -> None:
+    (row,) = read(write, tmp_path, {"name": "Ana", "Mobile": "", "Home Phone": ""})
+    assert [(found.column, found.is_error) for found in row.findings] == [("Mobile", True)]
+
+
+@pytest.mark.parametrize("write", [as_csv, as_workbook])
+@pytest.mark.parametrize("columns", ["Mobile,Fax", "Fax,Mobile"])
+def test_a_column_that_a_table_lacks_is_named(write: Write, tmp_path: Path, columns: str) -> None:
+    with pytest.raises(CampaignFileError, match="has no column 'Fax'"):
+        read(write, tmp_path, {"name": "Ana", "Mobile": "87654321"}, columns=columns)
+
+
+@pytest.mark.parametrize("columns", [",", "Mobile,", ",Mobile", "Mobile,,Home Phone"])
+def test_an_empty_name_beside_a_comma_is_refused(tmp_path: Path, columns: str) -> None:
+    with pytest.raises(InvalidInputError, match="write it as mobile,phone"):
+        read(as_csv, tmp_path, {"name": "Ana", "Mobile": "87654321", "Home Phone": "61234567"}, columns=columns)
+
+
+def test_numbers_of_countries_with_other_callers_or_hours_are_told(tmp_path: Path) -> None:
+    abroad = {"name": "Ana", "Mobile": "87654321", "Home Phone": "+60 3-2345 6789"}
+    (row,) = read(as_csv, tmp_path, abroad, source="SG=+6531234567,MY=+60321111111")
+    assert [found.column for found in row.findings if found.is_error] == ["source"]
+    british = {"name": "Ana", "Mobile": "87654321", "Home Phone": "+44 20 7183 8750"}
+    (row,) = read(as_csv, tmp_path, british, window=CallWindow.parse("09:00-20:00"))
+    assert "are in different time zones (Asia/Singapore and Europe/London)" in str(row.findings)
+
+
+@pytest.mark.anyio
+async def test_people_who_were_called_at_any_of_their_numbers_were_called_before(tmp_path: Path) -> None:
+    async with open_store("memory://") as store:
+        queue = CallQueue(store)
+        fields = {
+            "say": "Hello.", "source": "+6531234567", "voice_profile": "en-US-JennyNeural", "batch": "march",
+            "country": "SG",
+        }  # fmt: skip
+        both = as_csv(tmp_path, [{"Mobile": "87654321", "Home": "61234567"}])
+        started = await Campaign.of({**fields, "file": both, "number_column": "Mobile,Home"}).start(queue)
+        assert started.enqueued == 1
+        home = as_csv(tmp_path, [{"Mobile": "61234567"}])
+        again = Campaign.of({**fields, "file": home, "number_column": "Mobile", "say": "Hello again."})
+        assert (await again.start(queue)).enqueued == 0
+
+
+@pytest.mark.anyio
+async def test_a_person_with_a_listed_number_is_counted_as_suppressed(tmp_path: Path) -> None:
+    async with open_store("memory://") as store:
+        queue = CallQueue(store)
+        await SuppressionList(store).add(HOME, reason="asked for it")
+        people = as_csv(tmp_path, [{"Mobile": "87654321", "Home": "61234567"}, {"Mobile": "87654322", "Home": ""}])
+        campaign = Campaign.of(
+            {
+                "say": "Hello.", "source": "+6531234567", "voice_profile": "en-US-JennyNeural", "country": "SG",
+                "file": people, "number_column": "Mobile,Home",
+            }
+        )  # fmt: skip
+        report = await campaign.preview(queue)
+        assert report.preview is not None
+        assert (report.preview.calls, report.preview.suppressed) == (1, 1)
+        assert (await campaign.start(queue)).enqueued == 1
+        assert [job.destination for job in await queue.find()] == ["+6587654322"]
