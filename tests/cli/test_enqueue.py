@@ -15,7 +15,6 @@ from typing import Any
 
 import pytest
 
-from tests.campaigns.workbooks import workbook
 from tests.cli.running import Program
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -60,32 +59,6 @@ def test_one_bad_file_of_several_exits_2(voiceflow: Program) -> None:
     ended = voiceflow("check", good, "missing.json", "--json")
     assert ended.code == 2
     assert [line["file"] for line in ended.lines if line["severity"] == "error"] == ["missing.json"]
-
-
-def test_a_file_that_cannot_be_read_to_its_end_enqueues_nothing(voiceflow: Program) -> None:
-    rows = "".join(f"+65{80000000 + row},Ana\n" for row in range(1000))
-    path = voiceflow.folder / "people.csv"
-    path.write_bytes(f"destination,name\n{rows}".encode() + b"+6587654321,J\xf6rg\n")
-    words = ("--say", "Hello {{name}}", "--source", "+6531234567", "--voice-profile", "en-IE-EmilyNeural")
-    for command in (("enqueue",), ("enqueue", "--skip-bad"), ("enqueue", "--dry-run"), ("check",)):
-        ended = voiceflow(command[0], path, *words, *command[1:])
-        assert (ended.code, "line 1002 has the byte 0xF6" in ended.out + ended.err) == (2, True)
-    assert voiceflow("status", "--json").document["total"] == 0
-
-
-def test_a_past_validity_is_a_warning(voiceflow: Program) -> None:
-    path = written(voiceflow.folder, "body.json", {**BODY, "validUntil": "2020-01-31T01:00:00.000Z"})
-    ended = voiceflow("check", path, "--json")
-    assert ended.code == 0
-    assert [line["code"] for line in ended.lines if line["code"] is not None] == [-1015]
-
-
-def test_source_and_voice_come_from_the_settings(voiceflow: Program, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = written(voiceflow.folder, "people.csv", "destination\n+6587654321\n")
-    assert voiceflow("check", path, "--say", "Hello").code == 2
-    monkeypatch.setenv("VOICEFLOW_SOURCE", "+6531234567")
-    monkeypatch.setenv("VOICEFLOW_VOICE_PROFILE", "en-IE-EmilyNeural")
-    assert voiceflow("check", path, "--say", "Hello").code == 0
 
 
 def test_the_last_line_of_a_file_of_rows_is_its_preview(voiceflow: Program) -> None:
@@ -163,62 +136,15 @@ def test_a_file_that_cannot_be_read_is_told_to_scripts_too(voiceflow: Program) -
     assert set(ended.document) == set(good.document)
 
 
-def test_a_file_as_people_have_it_needs_no_edit(voiceflow: Program) -> None:
-    path = written(voiceflow.folder, "clinic.csv", "Name;Mobile;Appointment\nAna;8765 4321;31/12/2099 9:30\n")
-    text = ("--say", "Hello {{name}}, on {{appointment|date}} at {{appointment|time}}.", *SAY[2:])
-    numbers = ("--number-column", "Mobile", "--country", "SG", "--date-order", "dmy")
-    times = ("--not-before", "2099-12-30 09:00", "--valid-until", "2099-12-30 12:00", "--time-zone", "Asia/Singapore")
-    shown = voiceflow("enqueue", path, *text, *numbers, *times, "--dry-run", "--json")
-    assert [each["text"] for each in shown.document["preview"]["texts"]] == ["Hello Ana, on 31 December 2099 at 09:30."]
-    assert voiceflow("enqueue", path, *text, *numbers, *times, "--queue", "other").code == 0
-    (call,) = calls(voiceflow, "--queue", "other")
-    assert (call["destination"], call["due_at"], call["valid_until"]) == (
-        "+6587654321",
-        "2099-12-30T01:00:00.000Z",
-        "2099-12-30T04:00:00.000Z",
-    )
-    assert voiceflow("enqueue", path, *text, *numbers, "--not-before", "tomorrow 09:00").code == 2
-
-
-def test_a_campaign_file_has_the_options_and_typed_ones_go_before_it(voiceflow: Program) -> None:
-    path = written(voiceflow.folder, "march.csv", "name;Mobile\nAna;8765 4321\n")
-    (voiceflow.folder / "kept").mkdir()
-    written(voiceflow.folder, "kept/flow.json", '{"callflow": [{"action": "makeCall"}, {"action": "hangup"}]}')
-    campaign = written(
-        voiceflow.folder,
-        "kept/reminder.toml",
-        """
-        template = "flow.json"  # beside this file
-        number-column = "Mobile"
-        country = "SG"
-        source = "+6531234567"
-        priority = 7
-        valid_until = 2099-01-31T12:00:00+08:00
-        redial-on = ["busy", "no_answer"]
-        batch = "february"
-        """,
-    )
-    assert voiceflow("enqueue", path, "--campaign", campaign, "--batch", "march").code == 0
-    (call,) = calls(voiceflow)
-    assert (call["destination"], call["priority"], call["batch_id"]) == ("+6587654321", 7, "march")
-    assert call["valid_until"] == "2099-01-31T04:00:00.000Z"
-    assert voiceflow("check", path, "--campaign", campaign, *SAY, "--valid-for", "2h").code == 0  # the text is typed
-
-
-def test_a_campaign_file_that_cannot_be_used_names_itself_and_the_option(voiceflow: Program) -> None:
-    kept = written(voiceflow.folder, "reminder.toml", "temlate = 'flow.json'")
-    ended = voiceflow("enqueue", written(voiceflow.folder, "march.csv", GOOD), *SAY, "--campaign", kept)
-    told = "temlate is not an option of a campaign; did you mean template?"
-    assert (ended.code, told in ended.err, "reminder.toml" in ended.err) == (2, True, True)
-
-
 def test_a_duration_without_a_unit_is_refused(voiceflow: Program) -> None:
     ended = voiceflow("enqueue", written(voiceflow.folder, "march.csv", GOOD), *SAY, "--wait-for-store", "30")
     assert (ended.code, "it has no unit; write 30m for minutes, or 30s for seconds" in ended.err) == (2, True)
 
 
-def test_a_validity_that_has_passed_is_an_error_here(voiceflow: Program) -> None:
+def test_a_validity_that_has_passed_is_an_error_of_a_start_and_a_warning_of_a_check(voiceflow: Program) -> None:
     path = written(voiceflow.folder, "body.json", {**BODY, "validUntil": "2020-01-31T01:00:00.000Z"})
+    checked = voiceflow("check", path, "--json")
+    assert (checked.code, [each["code"] for each in checked.lines if each["code"] is not None]) == (0, [-1015])
     assert voiceflow("enqueue", path).code == 2
     assert voiceflow("enqueue", path, "--valid-for", "1h").code == 0
 
@@ -235,15 +161,6 @@ def test_standard_input_is_a_file(voiceflow: Program, monkeypatch: pytest.Monkey
     ]
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(GOOD.encode())))
     assert "--batch" in voiceflow("enqueue", "-", *SAY).err
-
-
-def test_a_sheet_of_a_workbook_is_named(voiceflow: Program) -> None:
-    header = ("destination", "name")
-    path = workbook(voiceflow.folder, [header, ("+6587654321", "Ana")], Second=[header, ("+6587654322", "Ben")])
-    refused = voiceflow("enqueue", path, *SAY)
-    assert (refused.code, "--sheet NAME" in refused.err) == (2, True)
-    assert voiceflow("enqueue", path, *SAY, "--sheet", "Second", "--json").document["enqueued"] == 1
-    assert [call["destination"] for call in calls(voiceflow)] == ["+6587654322"]
 
 
 def test_a_dry_run_stores_nothing_and_shows_a_preview_with_its_cost(voiceflow: Program) -> None:

@@ -80,26 +80,6 @@ async def test_half_a_letter_in_a_message_does_not_lose_the_summary(store: Store
     assert ended.outcome.message == "cut \ufffd"
 
 
-async def test_a_byte_order_mark_does_not_lose_the_summary(store: Store) -> None:
-    job = await submitted(store)
-    async with posting(receiver_app(store, secret=SECRET)) as sender:
-        assert (await sender.send(b"\xef\xbb\xbf" + json.dumps(whole(named(job))).encode())).status_code == 200
-    assert (await now(store, job)).state is JobState.COMPLETED
-
-
-@pytest.mark.parametrize("spelling", ["SOMETHING_NEW", None, "", 17, ["BUSY"]])
-async def test_a_status_that_nobody_knows_proves_the_call_and_waits_for_a_clear_one(
-    store: Store, spelling: object
-) -> None:
-    job = await submitted(store, answered=False)
-    async with posting(receiver_app(store, secret=SECRET)) as sender:
-        assert (await sender.send(whole(named(job), sessionStatus=spelling))).status_code == 200
-        assert (await now(store, job)).state is JobState.SUBMITTED
-        assert await sender.metric('odd_total{reason="unknown_status"}') == 1
-        await sender.send(whole(named(job)))
-    assert (await now(store, job)).state is JobState.COMPLETED
-
-
 @pytest.mark.parametrize(
     "call",
     [
