@@ -694,7 +694,7 @@ async def test_hostile_texts_stay_texts_in_every_field(store: Store) -> None:
 
 async def test_what_utf_8_has_no_form_for_does_not_break_a_page(memory: Store) -> None:
     (plain,) = await enqueued(memory)
-    job = replace(plain, id="default.half", reason="half \ud83d", batch_id="\ud83d", revision="mine")
+    job = replace(plain, id="default.half", reason="half \ud83d", revision="mine")
     await add_jobs(memory, [job], now=memory.clock.now())
     assert "half ?" in (await page(shown_by(memory), "/ui/calls/default.half")).text
 

@@ -40,6 +40,7 @@ from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.jobs.gate import Gate, GateState
 from voiceflow_worker.model.jobs.job import Job, JobState
 from voiceflow_worker.model.numbers.phone import telephone_of
+from voiceflow_worker.model.text.printable import as_stored
 from voiceflow_worker.model.text.wording import count_of, duration_in_words
 
 PAGE = 1000
@@ -255,7 +256,7 @@ class IntakeTurn:
         self._queue = queue
         self._key = "" if queue is None else f"{queue.name}/{telephone_of(number)}" if number else queue.name
         self._token = new_worker_id()
-        self._name = name
+        self._name = as_stored(name)  # of a batch that is refused for its letters later
         self._since = ""
         self._renewals = 0
         self._value: str | None = None

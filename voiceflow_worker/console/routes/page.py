@@ -20,6 +20,7 @@ from voiceflow_worker.errors import PhoneNumberError, StoreVersionError
 from voiceflow_worker.model.jobs.job import Job
 from voiceflow_worker.model.numbers.phone import with_plus
 from voiceflow_worker.model.numbers.reading import read_number
+from voiceflow_worker.model.text.printable import as_stored
 from voiceflow_worker.model.text.wording import QUEUE_NAME
 from voiceflow_worker.model.times import zone_named
 from voiceflow_worker.model.window import zone_of_number
@@ -173,4 +174,4 @@ def read_request(scope: Scope) -> PageRequest:
         before = scope["path"][: len(scope["path"]) - len(rest)].count("/")
         sent = (scope.get("raw_path") or scope["path"].encode()).count(b"/")
         home = "../" * max(1, sent - before + 1) + "ui"
-    return PageRequest(rest or "", {name: values[0] for name, values in query.items()}, home)
+    return PageRequest(rest or "", {name: as_stored(values[0]) for name, values in query.items()}, home)

@@ -119,6 +119,11 @@ def unstorable_in(text: str) -> re.Match[str] | None:
     return None if text.isascii() and "\0" not in text else _UNSTORABLE.search(text)
 
 
+def as_stored(text: str) -> str:
+    """The text as a store can keep it: U+FFFD stands for each NUL and each half of a surrogate pair."""
+    return text if unstorable_in(text) is None else _UNSTORABLE.sub("\ufffd", text)
+
+
 def storing_problem(text: str) -> str | None:
     """The error message, without its subject, for a text that no store can keep; None for any other text."""
     found = unstorable_in(text)
