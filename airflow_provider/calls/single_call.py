@@ -6,10 +6,10 @@ import json
 import logging
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 from airflow_provider.calls.failures import SECOND_RUN, LateTaskError, never_rang, refuse_none
 from airflow_provider.calls.identity import OncePer, TaskIdentity
@@ -46,49 +46,35 @@ from voiceflow_worker.errors import KeyConflictError, PhoneNumberError, TooLateE
 from voiceflow_worker.model.flows.callflow import EncodedBody, body_digest
 from voiceflow_worker.model.jobs.admission import end_of
 
-if TYPE_CHECKING:
-    from voiceflow_worker import CallWindow, RedialPolicy
-
-
 _NUMBER_AT = re.compile(r"\$\.callflow\[(\d+)\]\.params\.(source|destination)")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class RequestedCall:
-    """A call to enqueue, with its parameters for the queue."""
+    """A call to enqueue. Its `unique_key` is that which a mapped task identifies the call by, instead of its number."""
 
-    flow: CallFlow
-    batch_id: str
+    request: CallRequest
     valid_for: timedelta | None = None
-    valid_until: datetime | None = None
-    not_before: datetime | None = None
-    window: CallWindow | None = None
-    time_zone: str | None = None
-    priority: int = 0
-    redial: RedialPolicy | None = None
-    menu: str | None = None
-    data: Mapping[str, object] = field(default_factory=dict[str, object])
-    unique_key: str | None = None
-    """The key that a mapped task identifies the call by, instead of its number."""
     again: bool = False
     """Whether to call although another run of the DAG said the same to the number in the last days."""
 
     def ends(self, *, now: datetime) -> datetime | None:
         """Return the end of the call's validity, if it is enqueued now. The options replace one that has passed."""
-        own = self.flow.valid_until if self.valid_for is None else end_of(self.valid_for, at=now)
-        if own is None or self.valid_until is None:
-            return own or self.valid_until
-        return self.valid_until if own <= now else min(own, self.valid_until)
+        until = self.request.valid_until
+        own = self.request.flow.valid_until if self.valid_for is None else end_of(self.valid_for, at=now)
+        if own is None or until is None:
+            return own or until
+        return until if own <= now else min(own, until)
 
     @property
     def digest(self) -> str:
         """The digest of the body, which the job of the call has too."""
-        return body_digest(EncodedBody.of(self.flow).canonical)
+        return body_digest(EncodedBody.of(self.request.flow).canonical)
 
     @property
     def number(self) -> str:
         """The number to call, in the form that the job stores."""
-        return usual_form(self.flow.destination or "")
+        return usual_form(self.request.flow.destination or "")
 
 
 def flow_of(
@@ -244,8 +230,9 @@ async def enqueue_once(
     if saved is not None and not await owners_of(queue.store, queue.name, [str(saved.get("unique_key"))]):
         refuse_unknown_calls(saved, store=queue.store.url)
     job = await _made_once(queue, requested, identity, on_clear)
-    if identity.is_mapped and requested.batch_id == identity.batch_id():
-        unsent = await unsent_ids(queue, [requested.batch_id], identity)
+    batch_id = requested.request.batch_id
+    if identity.is_mapped and batch_id is not None and batch_id == identity.batch_id():
+        unsent = await unsent_ids(queue, [batch_id], identity)
         await cancel_calls(queue, [job_id for job_id in unsent if job_id != job.id], reason=CORRECTED)
     return job
 
@@ -299,31 +286,24 @@ def _called(requested: RequestedCall, identity: TaskIdentity) -> str:
     """Return the name of what the call is counted by. An unmapped task has one call in a run, whatever it calls."""
     if not identity.is_mapped and identity.once_per is OncePer.RUN:
         return ""
-    return called_number(requested.number) if requested.unique_key is None else called_key(requested.unique_key)
+    key = requested.request.unique_key
+    return called_number(requested.number) if key is None else called_key(key)
 
 
 async def _enqueued(queue: CallQueue, requested: RequestedCall, identity: TaskIdentity, called: str, place: int) -> Job:
     from voiceflow_worker.campaigns.called_before import IntakeTurn  # not when DAGs are parsed: it takes 0.1 s
 
-    now = queue.store.clock.now()
-    valid_until = requested.ends(now=now)
-    if requested.valid_until is not None and requested.valid_until <= now:
-        raise LateTaskError(requested.valid_until, calls=1)
-    request = CallRequest(
-        flow=requested.flow,
+    wanted, now = requested.request, queue.store.clock.now()
+    if wanted.valid_until is not None and wanted.valid_until <= now:
+        raise LateTaskError(wanted.valid_until, calls=1)
+    request = replace(
+        wanted,
         unique_key=identity.call_key(called, place),
-        batch_id=requested.batch_id,
-        priority=requested.priority,
-        not_before=requested.not_before,
-        window=requested.window,
-        time_zone=requested.time_zone,
-        valid_until=valid_until,
-        redial=requested.redial,
-        data={**requested.data, **identity.data()},
-        menu=requested.menu,
+        valid_until=requested.ends(now=now),
+        data={**(wanted.data or {}), **identity.data()},
     )
     # Two runs that begin at once must not both find nobody called.
-    turn = IntakeTurn(queue, f"batch {requested.batch_id}", number=requested.number)
+    turn = IntakeTurn(queue, f"batch {wanted.batch_id}", number=requested.number)
     try:
         async with turn.held(needed=not requested.again):
             if not requested.again:

@@ -13,12 +13,11 @@ from airflow_provider.calls.event_loop import run
 from airflow_provider.calls.failures import as_airflow_errors, checked_fail_on, ended, judge
 from airflow_provider.calls.identity import TaskIdentity
 from airflow_provider.calls.made_calls import refuse_cancelled
-from airflow_provider.calls.results import call_result
 from airflow_provider.calls.single_call import RequestedCall, flow_of
 from airflow_provider.calls.task_record import bad_ends, instances_of
 from airflow_provider.calls.waiting.status import Goal, WaitedCalls, WaitStatus
 from airflow_provider.calls.waiting.task_calls import TaskCalls
-from airflow_provider.operators.voice_task import OneCallTask
+from airflow_provider.operators.voice_task import OneCallTask, call_result
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
@@ -144,20 +143,13 @@ class VoiceCallOperator(OneCallTask):
             voice_profile=self.voice_profile or settings.voice_profile,
             source=self.source or settings.source,
         )
-        return RequestedCall(
-            flow=flow,
+        return self._call(
+            flow,
             batch_id=self.batch_id or TaskIdentity.of(context).batch_id(),
-            valid_for=self.valid_for,
-            valid_until=self._latest(),
-            not_before=self._earliest(),
-            window=self.window,
-            time_zone=self.time_zone,
             priority=self.call_priority,
             redial=self.redial,
             menu=self.menu,
             data=self.data or {},
-            unique_key=self.unique_key,
-            again=self.again,
         )
 
     def _done_or_deferred(self, status: WaitStatus, context: Context) -> Any:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import cached_property, partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from airflow.providers.common.compat.sdk import AirflowException, BaseOperator, conf
 
@@ -22,7 +22,7 @@ from airflow_provider.calls.waiting.task_calls import TaskCalls
 from airflow_provider.hooks.voice import DEFAULT_CONNECTION, VoiceFlowHook
 from airflow_provider.links.voice import VoiceCallLink, store_link, store_no_link
 from airflow_provider.triggers.voice import VoiceOutcomeTrigger
-from voiceflow_worker import CallQueue, CallWindow, InvalidInputError
+from voiceflow_worker import CallFlow, CallQueue, CallRequest, CallWindow, InvalidInputError, call_as_json
 from voiceflow_worker.model.text.wording import read_duration
 from voiceflow_worker.model.times import read_time, read_zone
 
@@ -211,6 +211,20 @@ class OneCallTask(CallingTask):
         """Return the call that this task requests."""
         raise NotImplementedError
 
+    def _call(self, flow: CallFlow, *, batch_id: str, **more: Any) -> RequestedCall:
+        """Return the call with this flow and the options of this task. `more` are other fields of a `CallRequest`."""
+        request = CallRequest(
+            flow=flow,
+            unique_key=self.unique_key,
+            batch_id=batch_id,
+            valid_until=self._latest(),
+            not_before=self._earliest(),
+            window=self.window,
+            time_zone=self.time_zone,
+            **more,
+        )
+        return RequestedCall(request, valid_for=self.valid_for, again=self.again)
+
     def _enqueue(self, context: Context) -> Job:
         """Return the job of this task instance. If there is none, enqueue one."""
         state = self._checked_state(context)
@@ -237,6 +251,15 @@ class OneCallTask(CallingTask):
         """Remember the id of this task's call, so that `on_kill` can cancel the call."""
         self._job_id = job_id
         self._cancelling = f"call {job_id}", partial(_cancel_call, job_id=job_id)
+
+
+def call_result(job: Job) -> dict[str, Any]:
+    """Return the call as JSON. Its outcome is there once, and not again with the attempt that it is from."""
+    result: dict[str, Any] = call_as_json(job)
+    attempts = cast("list[dict[str, Any]]", result["attempts"])
+    if attempts and attempts[-1]["outcome"] == result["outcome"]:
+        del attempts[-1]["outcome"]
+    return result
 
 
 async def _cancel_call(queue: CallQueue, *, job_id: str) -> int:

@@ -107,28 +107,18 @@ class IvrApprovalSensor(OneCallTask, VoiceSensor):
         source, voice = self.source or settings.source, self.voice_profile or settings.voice_profile
         if not source or not voice:
             raise InvalidInputError("source and voice_profile are needed: give them as arguments or in the connection")
-        return RequestedCall(
-            flow=approval_call(
-                self.destination,
-                source=source,
-                question=self.question,
-                voice_profile=voice,
-                choices=self.choices,
-                how=self.how,
-            ),
-            batch_id=TaskIdentity.of(context).batch_id(),
-            valid_for=self.valid_for,
-            valid_until=self._latest(),
-            not_before=self._earliest(),
-            window=self.window,
-            time_zone=self.time_zone,
-            menu=MENU,
-            data=approval_data(
-                self.question, voice_profile=voice, choices=self.choices, approve=self.approve, how=self.how
-            ),
-            unique_key=self.unique_key,
-            again=self.again,
+        flow = approval_call(
+            self.destination,
+            source=source,
+            question=self.question,
+            voice_profile=voice,
+            choices=self.choices,
+            how=self.how,
         )
+        data = approval_data(
+            self.question, voice_profile=voice, choices=self.choices, approve=self.approve, how=self.how
+        )
+        return self._call(flow, batch_id=TaskIdentity.of(context).batch_id(), menu=MENU, data=data)
 
     def _judged(self, job: Job) -> PokeReturnValue:
         refuse_cancelled(job)

@@ -20,10 +20,9 @@ from airflow.providers.common.compat.sdk import (
 from airflow_provider.calls.event_loop import run
 from airflow_provider.calls.failures import as_airflow_errors, checked_fail_on, ended, judge
 from airflow_provider.calls.identity import TaskIdentity
-from airflow_provider.calls.results import call_result
 from airflow_provider.calls.waiting.polling import UNKNOWN_AFTER, swept, why_unknown
 from airflow_provider.calls.waiting.status import CompletionThreshold, Goal, WaitedCalls, WaitStatus, is_settled
-from airflow_provider.operators.voice_task import VoiceTask
+from airflow_provider.operators.voice_task import VoiceTask, call_result
 from airflow_provider.triggers.voice import safe_after
 from voiceflow_worker import CallQueue, InvalidInputError, Job, JobState
 

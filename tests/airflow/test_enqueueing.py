@@ -19,6 +19,7 @@ from voiceflow_worker import (
     CallFlow,
     CallFlowError,
     CallQueue,
+    CallRequest,
     InvalidInputError,
     Job,
     JobState,
@@ -54,7 +55,7 @@ class Scene:
         batch_id: str = "b",
     ) -> Job:
         flow = flow_of(destination=to, say=say, flow=None, voice_profile="en-IE-EmilyNeural", source="+6531234567")
-        wanted = RequestedCall(flow=flow, batch_id=batch_id, valid_for=timedelta(hours=2))
+        wanted = RequestedCall(CallRequest(flow=flow, batch_id=batch_id), valid_for=timedelta(hours=2))
         return await enqueue_once(self.queue, wanted, identity, on_clear=on_clear)
 
     async def posts(self) -> int:

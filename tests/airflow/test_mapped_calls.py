@@ -14,7 +14,7 @@ from airflow_provider.calls.made_calls import STOPPED_BY_AIRFLOW, cancel_calls
 from airflow_provider.calls.single_call import OnClear, RequestedCall, enqueue_once, flow_of
 from tests.support.engine import Engine
 from tests.support.voices import ScriptedVoice
-from voiceflow_worker import CallQueue, InvalidInputError, Job, JobState, open_store
+from voiceflow_worker import CallQueue, CallRequest, InvalidInputError, Job, JobState, open_store
 from voiceflow_worker.backends.contract.samples import ManualClock
 
 pytestmark = pytest.mark.anyio
@@ -49,7 +49,7 @@ class Scene:
         tries = 1 + cleared if max_tries is None else max_tries
         identity = replace(TASK, map_index=index, clear_number=cleared, max_tries=tries)
         flow = flow_of(destination=number, say=say, flow=None, voice_profile="en-IE-EmilyNeural", source="+6531234567")
-        wanted = RequestedCall(flow=flow, batch_id=identity.batch_id(), unique_key=unique_key)
+        wanted = RequestedCall(CallRequest(flow=flow, batch_id=identity.batch_id(), unique_key=unique_key))
         return await enqueue_once(self.queue, wanted, identity, saved=saved, on_clear=on_clear)
 
     async def expanded(

@@ -18,7 +18,7 @@ from airflow_provider.calls.single_call import RequestedCall, enqueue_once
 from tests.support.engine import Engine
 from tests.support.everyday import combinations
 from tests.support.voices import ScriptedVoice
-from voiceflow_worker import CallFlow, CallQueue, CampaignOptions, FlowTemplate, VoiceflowError, open_store
+from voiceflow_worker import CallFlow, CallQueue, CallRequest, CampaignOptions, FlowTemplate, VoiceflowError, open_store
 from voiceflow_worker.campaigns import called_before
 
 pytestmark = pytest.mark.anyio
@@ -47,7 +47,8 @@ async def campaign(queue: CallQueue, name: str, identity: TaskIdentity = TASK, *
 async def call(queue: CallQueue, name: str, identity: TaskIdentity = TASK, *, again: bool = True) -> None:
     """A try of a task that makes one call."""
     flow = CallFlow.call(PERSON, source="+6531234567").say(f"Hello {name}.", voice_profile="en-IE-EmilyNeural")
-    await enqueue_once(queue, RequestedCall(flow=flow.hangup(), batch_id=identity.batch_id(), again=again), identity)
+    request = CallRequest(flow=flow.hangup(), batch_id=identity.batch_id())
+    await enqueue_once(queue, RequestedCall(request, again=again), identity)
 
 
 class Turns:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Hashable, Sequence
+from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
@@ -18,12 +18,21 @@ from starlette.types import Receive, Scope, Send
 
 from voiceflow_worker.acts import Operator, TimeAt8x8
 from voiceflow_worker.console import campaigns, exports
-from voiceflow_worker.console.acting import ROOM, ActionDone, PageActing, only_operators
+from voiceflow_worker.console.acting import INBOX, ROOM, ActionDone, PageActing, only_operators
 from voiceflow_worker.console.desk import Desk
 from voiceflow_worker.console.door import SIGN_IN, SIGN_OUT, PageDoor, SenderOf
 from voiceflow_worker.console.rendering import PageRenderer
-from voiceflow_worker.console.routes.page import DEFAULT_QUEUE, Answer, PageRequest, problem, read_request, zone_of
-from voiceflow_worker.console.routes.table import page_routes
+from voiceflow_worker.console.routes.batches import batch_route, show_batches, show_overview
+from voiceflow_worker.console.routes.calls import doubts_route, show_call, show_calls, show_suppression
+from voiceflow_worker.console.routes.page import (
+    DEFAULT_QUEUE,
+    Answer,
+    PageRequest,
+    PageRoute,
+    problem,
+    read_request,
+    zone_of,
+)
 from voiceflow_worker.console.sessions import PageSession, PageSessions
 from voiceflow_worker.core.overview.breakdown import LargeBreakdowns
 from voiceflow_worker.core.overview.ordered import Interface
@@ -165,7 +174,15 @@ class Pages:
         self._campaigns = campaigns.CampaignPage(operator, desk, menus=menus, settings=settings)
         self._exports = exports.ReportExports(store, desk)
         self.large: LargeBreakdowns = LargeBreakdowns(store)
-        self._routes = page_routes(policy=policy, large=self.large)
+        self._routes: Mapping[str, PageRoute] = {
+            "": show_overview,
+            "batches": show_batches,
+            "batches/ID": batch_route(self.large),
+            "calls": show_calls,
+            "calls/ID": show_call,
+            INBOX: doubts_route(policy),
+            "suppression": show_suppression,
+        }
         self._static = StaticFiles()
         self._renderer = PageRenderer(static_version=self._static.version)
         self._clock = store.clock.monotonic if clock is None else clock
