@@ -23,6 +23,8 @@ from tests.support.waiting import wait_until
 BIN = Path(sys.executable).parent
 DAGS = Path(__file__).parent / "dags"
 ENDED = {"success", "failed"}
+LIMIT = 400.0
+"""Seconds that anything may take in an Airflow: a failing test ends, and a busy machine fails none."""
 
 
 def airflow_version() -> tuple[int, int]:
@@ -94,7 +96,7 @@ class Airflow:
             cwd=self.home,
             capture_output=True,
             text=True,
-            timeout=180,
+            timeout=LIMIT,
             check=False,
         )
         if check and run.returncode:
@@ -134,19 +136,16 @@ class Airflow:
         value = json.loads(found[0][0])
         return json.loads(value) if isinstance(value, str) and value[:1] in '{["' else value
 
-    def wait_for_run(self, dag_id: str, run_id: str = "one", *, seconds: float = 180) -> str:
-        self.wait(lambda: self.run_state(dag_id, run_id) in ENDED, f"run {run_id} of {dag_id}", seconds=seconds)
+    def wait_for_run(self, dag_id: str, run_id: str = "one", *, within: float = LIMIT) -> str:
+        self.wait(lambda: self.run_state(dag_id, run_id) in ENDED, f"run {run_id} of {dag_id}", within=within)
         return str(self.run_state(dag_id, run_id))
 
-    def wait_for_task(
-        self, dag_id: str, task_id: str, state: str, run_id: str = "one", *, seconds: float = 120
-    ) -> None:
-        what = f"{dag_id}.{task_id} to be {state}"
-        self.wait(lambda: self.tasks(dag_id, run_id).get(task_id) == state, what, seconds=seconds)
+    def wait_for_task(self, dag_id: str, task_id: str, state: str, run_id: str = "one") -> None:
+        self.wait(lambda: self.tasks(dag_id, run_id).get(task_id) == state, f"{dag_id}.{task_id} to be {state}")
 
-    def wait(self, is_so: Callable[[], bool], what: str, *, seconds: float) -> None:
+    def wait(self, is_so: Callable[[], bool], what: str, *, within: float = LIMIT) -> None:
         """Wait for a condition of the database or the ledger."""
-        wait_until(is_so, lambda: f"{what}\n{self.log_tails()}", within=seconds, every=0.25)
+        wait_until(is_so, lambda: f"{what}\n{self.log_tails()}", within=within, every=0.25)
 
     def log_tails(self) -> str:
         """The ends of all logs, of components and of tasks."""
@@ -208,6 +207,7 @@ def airflow_beside(
         "AIRFLOW__API__PORT": str(_free_port()),
         "AIRFLOW__API__WORKERS": "1",
         "AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL": "1",  # else each deferral takes 6 s
+        "AIRFLOW__WORKERS__EXECUTION_API_TIMEOUT": "60",  # else a task fails if a busy machine takes 5 s to begin it
         "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{home}/airflow.db",
         "AIRFLOW__DAG_PROCESSOR__REFRESH_INTERVAL": "5",
         "AIRFLOW__SCHEDULER__DAG_DIR_LIST_INTERVAL": "5",
@@ -231,8 +231,10 @@ def airflow_beside(
             airflow.start(component)
         wanted = {dag_id for path in DAGS.glob("*.py") for dag_id in _dags_in(path)}
         table = "SELECT dag_id FROM dag WHERE NOT is_paused" if modern else "SELECT dag_id FROM dag WHERE is_active"
-        airflow.wait(lambda: wanted <= {row[0] for row in airflow.rows(table)}, f"{wanted} to be parsed", seconds=120)
-        airflow.wait(lambda: _alive(airflow) >= {"SchedulerJob", "TriggererJob"}, "the components", seconds=60)
+        airflow.wait(lambda: wanted <= {row[0] for row in airflow.rows(table)}, f"{wanted} to be parsed")
+        airflow.wait(lambda: _alive(airflow) >= {"SchedulerJob", "TriggererJob"}, "the components")
+        if modern:
+            airflow.wait(lambda: _listens(int(env["AIRFLOW__API__PORT"])), "the API server")
         yield airflow
     finally:
         airflow.end()
@@ -259,6 +261,11 @@ def whole_stack(
 
 def _alive(airflow: Airflow) -> set[str]:
     return {row[0] for row in airflow.rows("SELECT job_type FROM job WHERE state = 'running'")}
+
+
+def _listens(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 def _dags_in(path: Path) -> Iterator[str]:

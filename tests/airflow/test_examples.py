@@ -144,10 +144,13 @@ def test_campaign_with_report(on: Stage, env: dict[str, str], tmp_path: Path) ->
 @pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.py")), ids=lambda path: path.stem)
 def test_a_dag_is_parsed_in_under_a_second(env: dict[str, str], path: Path) -> None:
     """Of a processor's time, beyond Airflow's own imports; the best of three, for other work makes it slower."""
-    seconds: list[float] = []
+    seconds = 9.0
     for _ in range(3):
         run = subprocess.run(
             [sys.executable, "-W", "ignore", "-c", PARSED, path], env=env, capture_output=True, text=True, check=True
         )
-        seconds += [float(line.split()[1]) for line in run.stdout.splitlines() if line.startswith("SECONDS ")]
-    assert min(seconds) < 1.0, seconds
+        (taken,) = (line for line in run.stdout.splitlines() if line.startswith("SECONDS "))
+        seconds = min(seconds, float(taken.split()[1]))
+        if seconds < 1.0:
+            return
+    raise AssertionError(f"it takes {seconds:.2f} s")

@@ -34,10 +34,11 @@ with contextlib.suppress(ImportError):
 
         @task
         def be_slow() -> None:
-            """Take longer than the deadline."""
-            import time
+            """Run until the test has seen the call."""
+            from tests.support.waiting import wait_until
 
-            time.sleep(8)  # longer than the deadline of the DAG, which is what is tested
+            end = Path(os.environ["VOICEFLOW_TEST_FOLDER"]) / "deadline.end"
+            wait_until(end.exists, "the call of the deadline", within=400, every=0.5)
 
         be_slow()
 
