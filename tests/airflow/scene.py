@@ -17,7 +17,7 @@ from airflow_provider.hooks.voice import VoiceFlowHook
 from tests.support.engine import Engine
 from tests.support.stage import Stage, stage
 from tests.support.voices import ScriptedVoice
-from voiceflow_worker import CallPolicy, CallQueue, Job, Worker, open_store
+from voiceflow_worker import CallPolicy, CallQueue, Job, SessionStatus, Worker, open_store
 from voiceflow_worker.core.settling.changes import Changes
 
 T = TypeVar("T")
@@ -99,10 +99,10 @@ LASTING: dict[str, Any] = {"outcome": "COMPLETED", "drop": True}
 """The script of a call that has not ended for the store until a test calls `end_call`, however slow the test is."""
 
 
-def end_call(on: Stage, number: str) -> None:
+def end_call(on: Stage, number: str, status: SessionStatus = SessionStatus.COMPLETED) -> None:
     """Report the end of a `LASTING` call."""
     (job,) = jobs_to(on, number)
-    in_queue(on, lambda queue: Engine(queue.store, ScriptedVoice()).summarise(job))
+    in_queue(on, lambda queue: Engine(queue.store, ScriptedVoice()).summarise(job, status))
 
 
 def connect(patched: pytest.MonkeyPatch, on: Stage, *, password: str = API_KEY, **extra: object) -> None:

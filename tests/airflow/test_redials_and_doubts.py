@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 from airflow.providers.common.compat.sdk import AirflowException, TaskDeferred
 
 from airflow_provider.operators.voice import VoiceCallOperator, VoiceCampaignOperator
-from tests.airflow.scene import LASTING, change, context, jobs_to, surroundings
+from tests.airflow.scene import LASTING, change, context, end_call, jobs_to, surroundings
 from tests.support.stage import Stage
 from tests.support.waiting import wait_until
 from voiceflow_worker import Job, JobState, RedialPolicy, SessionStatus
@@ -38,6 +39,13 @@ def deferred(task: Any, here: dict[str, Any]) -> TaskDeferred:
     with pytest.raises(TaskDeferred) as raised:
         task.execute(here)
     return raised.value
+
+
+def fired(trigger: Any) -> Any:
+    async def event() -> Any:
+        return (await asyncio.wait_for(anext(trigger.run()), 60)).payload
+
+    return asyncio.run(event())
 
 
 def call_of(on: Stage, number: str, is_so: Callable[[Job], bool] = lambda _: True) -> Job:
@@ -80,6 +88,46 @@ def test_a_redial_that_a_stop_cancelled_is_made_by_the_next_try_when_it_was_due(
         assert abs(again.due_at - waits.due_at) < timedelta(seconds=5)
 
 
+@pytest.mark.parametrize("is_stopped", [True, False])
+def test_the_next_number_of_a_person_is_called_once_by_a_task_that_was_resumed_or_stopped_and_tried_again(
+    on: Stage, hasty: None, is_stopped: bool
+) -> None:
+    mobile, phone, here = f"+658766421{is_stopped:d}", f"+658766422{is_stopped:d}", context(f"next-{is_stopped}")
+    on.order("script", [{"destination": mobile, **LASTING}, {"destination": phone, "outcome": "COMPLETED"}])
+    given: dict[str, Any] = {
+        "task_id": "t",
+        "rows": [{"mobile": mobile, "home": phone}],
+        "number_column": "mobile,home",
+        "say": "Hello.",
+        "poll_interval": 0.2,
+    }
+    task = VoiceCampaignOperator(**given, deferrable=True)
+    waiting = deferred(task, here).trigger
+    end_call(on, mobile, SessionStatus.NO_ANSWER)
+    if is_stopped:
+        task.on_kill()
+    else:
+        event = fired(waiting)
+        assert event["status"] == "look"
+        with suppress(TaskDeferred):
+            task.execute_complete(here, event)
+    report = VoiceCampaignOperator(**given, deferrable=False).execute(here)
+    assert (report["total"], report["states"]["completed"], report["attempts"]) == (1, 1, {"2": 1})
+    assert [entry["destination"] for entry in on.ledger() if entry["destination"] in {mobile, phone}] == [mobile, phone]
+
+
+def test_a_second_number_that_was_corrected_takes_the_place_of_the_one_that_waits(on: Stage) -> None:
+    mobile, wrong, right, here = "+6587664230", "+6587664231", "+6587664232", context("corrected")
+    for home in (wrong, right):
+        rows = [{"mobile": mobile, "home": home}]
+        options: dict[str, Any] = {"number_column": "mobile,home", "send": "worker", "wait_for": None}
+        VoiceCampaignOperator(task_id="t", rows=rows, say="Hello.", **options).execute(here)
+    assert [(job.state, job.further_numbers) for job in jobs_to(on, mobile)] == [
+        (JobState.CANCELLED, (wrong,)),
+        (JobState.QUEUED, (right,)),
+    ]
+
+
 def test_a_doubt_counts_like_a_failure_and_does_not_keep_a_campaign_from_ending(on: Stage) -> None:
     numbers = [f"+658766420{place}" for place in range(4)]
     on.order("faults", {"destination": numbers[0], "fault": "close", "place": "before"})
@@ -96,11 +144,7 @@ def test_a_deferred_task_looks_a_doubt_up_in_the_log_when_it_is_due(on: Stage, h
     waiting = deferred(task, here).trigger
     call_of(on, number, lambda call: call.state is JobState.IN_DOUBT)
     change(on, number, due_at=datetime.now(UTC) - timedelta(seconds=1))
-
-    async def fired() -> Any:
-        return (await asyncio.wait_for(anext(waiting.run()), 60)).payload
-
-    event = asyncio.run(fired())
+    event = fired(waiting)
     assert event["status"] == "look"
     with pytest.raises(TaskDeferred):
         one_call([number], deferrable=True).execute_complete(here, event)
