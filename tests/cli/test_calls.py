@@ -56,19 +56,25 @@ def test_the_json_of_a_call_has_every_field(voiceflow: Program, store: Store) ->
     assert found["client_request_id"] == f"{job.id}.1"
 
 
-def test_a_list_is_restricted(voiceflow: Program, ids: Listed) -> None:
+def test_each_option_restricts_a_list(voiceflow: Program, ids: Listed) -> None:
     folder = voiceflow.folder
-    first, second = enqueued(folder, 2, batch_id="march")
-    done = completed(folder, batch_id="april")
+    reached = completed(folder, batch_id="april")
+    busy = [unreached(folder, SessionStatus.BUSY, batch_id="april") for _ in range(2)]
+    missed = unreached(folder, SessionStatus.NO_ANSWER)
+    later = (missed.touched_at + timedelta(microseconds=1)).isoformat()
+    first, second = (job.id for job in enqueued(folder, 2, batch_id="march"))
+    called = [reached.id, *(job.id for job in busy), missed.id]
 
-    assert ids("--batch", "march") == [first.id, second.id]
-    assert ids("--state", "completed") == [done.id]
-    assert ids("--state", "completed", "--state", "queued") == [first.id, second.id, done.id]
-    assert ids("--state", "in_doubt") == []
-    assert ids("--number", number(1)) == [second.id]
-    assert ids("--number", number(1).removeprefix("+")) == [second.id]
-    assert ids("--limit", "2") == [first.id, second.id]
-    assert ids("--queue", "other") == []
+    assert ids("--batch", "march") == ids("--since", later) == ids("--state", "queued") == [first, second]
+    assert ids("--state", "completed", "--state", "queued") == [reached.id, first, second]
+    assert ids("--number", number(1)) == ids("--number", number(1).removeprefix("+")) == [second]
+    assert ids("--outcome", "busy", "--since", "2h", "--newest") == [job.id for job in reversed(busy)]
+    assert ids("--outcome", "BUSY", "--outcome", "no-answer") == called[1:]
+    assert ids("--outcome", "completed,no_answer") == [reached.id, missed.id]
+    assert ids("--outcome", "unreached", "--batch", "april") == called[1:3]
+    assert ids("--newest", "--limit", "1", "--after", missed.id) == [busy[1].id]
+    assert ids("--since", missed.touched_at.isoformat(), "--limit", "1") == [missed.id]
+    assert ids("--state", "in_doubt") == ids("--queue", "other") == []
 
 
 def test_who_confirmed_is_one_command(voiceflow: Program, store: Store, ids: Listed) -> None:
@@ -97,41 +103,15 @@ def test_who_confirmed_is_one_command(voiceflow: Program, store: Store, ids: Lis
     assert wrong in ids()
 
 
-def test_a_list_is_of_one_outcome_of_one_time_the_newest_first(voiceflow: Program, ids: Listed) -> None:
-    folder = voiceflow.folder
-    reached = completed(folder, batch_id="april")
-    busy = [unreached(folder, SessionStatus.BUSY, batch_id="april") for _ in range(2)]
-    missed = unreached(folder, SessionStatus.NO_ANSWER)
-    enqueued(folder, 1)
-
-    assert ids("--outcome", "busy", "--since", "2h", "--newest") == [job.id for job in reversed(busy)]
-    assert ids("--outcome", "BUSY", "--outcome", "no-answer") == [*(job.id for job in busy), missed.id]
-    assert ids("--outcome", "completed,no_answer") == [reached.id, missed.id]
-    assert ids("--outcome", "unreached", "--batch", "april") == [job.id for job in busy]
-    assert ids("--number", reached.destination, "--outcome", "completed") == [reached.id]
-    assert ids("--newest", "--limit", "1", "--after", missed.id) == [busy[1].id]
-
-
-def test_a_list_since_a_time_has_the_calls_to_which_something_happened(voiceflow: Program, ids: Listed) -> None:
-    done = completed(voiceflow.folder)
-    later = (done.touched_at + timedelta(microseconds=1)).isoformat()
-    (waiting,) = enqueued(voiceflow.folder, 1)
-
-    assert ids("--since", done.touched_at.isoformat()) == [done.id, waiting.id]
-    assert ids("--since", later) == [waiting.id]
-    assert ids("--since", later, "--limit", "1") == [waiting.id]
-
-
-def test_100_calls_are_listed_unless_asked_otherwise(voiceflow: Program, store: Store, ids: Listed) -> None:
-    enqueued(voiceflow.folder, 120)
-    assert [len(ids(*limit)) for limit in ((), ("--limit", "0"), ("--limit", "110"))] == [100, 120, 110]
+def test_100_calls_are_listed_unless_asked_otherwise(
+    voiceflow: Program, store: Store, ids: Listed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    jobs = [job.id for job in enqueued(voiceflow.folder, 120)]
+    assert ids() == jobs[:100]
     assert "--limit 0 lists all" in voiceflow("calls", "list", *store).err
-
-
-def test_pages_make_one_list(voiceflow: Program, ids: Listed, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("voiceflow_worker.cli.calls.PAGE", 3)
-    jobs = [job.id for job in enqueued(voiceflow.folder, 7)]
-    assert [ids("--limit", limit) for limit in "0653"] == [jobs, jobs[:6], jobs[:5], jobs[:3]]
+    for page in (500, 3):
+        monkeypatch.setattr("voiceflow_worker.cli.calls.PAGE", page)
+        assert [ids("--limit", limit) for limit in ("0", "110", "5", "3")] == [jobs, jobs[:110], jobs[:5], jobs[:3]]
 
 
 def test_a_call_that_is_not_there_is_reported(voiceflow: Program, store: Store) -> None:

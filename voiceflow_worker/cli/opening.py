@@ -22,7 +22,6 @@ from voiceflow_worker.backends.store_url import file_of, is_redis
 from voiceflow_worker.cli.output import ExitCode, Output, UndoneError, confirm, with_remedies
 from voiceflow_worker.errors import JobError, SettingsError, StoreCorruptError, StoreUnavailableError
 from voiceflow_worker.finding import Remedy
-from voiceflow_worker.model.jobs.policy import redial_policy
 from voiceflow_worker.model.text.printable import printable, printable_json, printable_line, without_secrets_in
 from voiceflow_worker.model.text.wording import count_of
 
@@ -231,12 +230,7 @@ async def opened_queue(
     if not makes and is_redis(settings.store):
         options["advises"] = False
     async with opened_in_time(settings.store, wait=wait, writes=makes, **options) as store:
-        redial = None
-        if settings.redial_on:
-            redial = redial_policy(
-                settings.redial_on, limit=settings.redial_max, after=settings.redial_after, spare=True
-            )
-        yield CallQueue(store, settings.queue, policy=settings.policy(), redial=redial)
+        yield CallQueue(store, settings.queue, policy=settings.policy())
 
 
 def store_wait(settings: Settings) -> StoreWait:
