@@ -32,6 +32,7 @@ from voiceflow_worker.acts import (
     Hold,
     ImportNumbers,
     Operator,
+    Rate,
     Redial,
     RedialBatch,
     Resolve,
@@ -41,7 +42,10 @@ from voiceflow_worker.acts import (
     Unsuppress,
 )
 from voiceflow_worker.backends.contract.samples import ManualClock
+from voiceflow_worker.campaigns.campaign import Campaign
 from voiceflow_worker.campaigns.files.number_file import read_number_file
+from voiceflow_worker.core.overview.batches import read_batch, read_batches
+from voiceflow_worker.core.overview.ordered import Interface, ordered_on
 from voiceflow_worker.core.ports.reading import gates_of
 from voiceflow_worker.errors import IllegalMoveError, JobError, PhoneNumberError
 from voiceflow_worker.model.jobs.gate import Gate
@@ -334,3 +338,60 @@ async def test_a_file_of_numbers_is_imported_all_or_nothing(mary: Operator, tmp_
         done = await ImportNumbers(operator=mary, found=found, skips_bad=True, note="CRM").do()
         assert done.documents == ({"rows": 2, "added": added, "known": 1 - added, "rejected": 1},)
     assert [each.reason for each in await SuppressionList(mary.store).scan()] == ["CRM (by Mary Tan)"]
+
+
+# -- who ordered it ----------------------------------------------------------------------------------------------------
+
+
+async def test_each_act_keeps_its_person_and_its_interface(mary: Operator, clock: ManualClock) -> None:
+    store = mary.store
+    queue = CallQueue(store)
+    job = await queue.enqueue(flow(number(1)), batch_id="march")
+    who = Operator(store, CallPolicy(), name="Li", on=Interface.PAGES)
+    acts: list[Act] = [
+        Hold(operator=who, queue="default", batch="march", note="a wrong date"),
+        Resume(operator=who, queue="default", batch="march"),
+        Rate(operator=who, queue="default", rate=5.0),
+        CancelCall(operator=who, call=job.id),
+        Redial(operator=who, call=job.id),
+        CancelBatch(operator=who, queue="default", batch="march"),
+        Suppress(operator=who, numbers=[number(2)]),
+        Unsuppress(operator=who, numbers=[number(2)]),
+    ]
+    for act in acts:
+        clock.advance(timedelta(seconds=1))
+        await act.do()
+    kept = [*reversed(await ordered_on(store, "default")), *reversed(await ordered_on(store, None))]
+    assert [each.act for each in kept] == [
+        "hold", "resume", "rate", "cancel", "redial", "cancel", "suppress", "unsuppress",
+    ]  # fmt: skip
+    assert {(each.by, each.on) for each in kept} == {("Li", "pages")}
+    assert kept[0].note == "a wrong date"
+    assert [each.act for each in await ordered_on(store, "default", call=job.id)] == ["redial", "cancel"]
+    assert (await queue.status()).limits is not None
+    (batch,) = await read_batches(store, "default")
+    assert batch.ordered == (await read_batch(store, "default", "march")).ordered
+    assert [each.act for each in batch.ordered] == ["cancel", "resume", "hold"]
+    assert "hold by Li, pages: batch march is held" in batch.ordered[-1].in_words()
+
+
+async def test_an_act_that_was_refused_is_not_kept_and_the_login_stands_for_a_name(mary: Operator) -> None:
+    store = mary.store
+    queue = CallQueue(store)
+    job = await queue.enqueue(flow(number(1)))
+    who = Operator(store, CallPolicy(), on=Interface.COMMAND, login="mary")
+    with pytest.raises(JobError):
+        await Redial(operator=who, call=job.id).do()
+    done = await CancelCall(operator=who, call=job.id).do()
+    assert "by a person" in done.said, "the call keeps a name that the person gave, and not a login"
+    (kept,) = await ordered_on(store, "default")
+    assert (kept.act, kept.by, kept.on) == ("cancel", "mary", "command")
+
+
+async def test_a_start_keeps_who_ordered_it(mary: Operator) -> None:
+    fields = {"say": "Hello", "source": "+6531234567", "voice_profile": "en-US-JennyNeural", "batch": "march"}
+    store = mary.store
+    campaign = Campaign.of({**fields, "rows": [{"destination": number(1)}, {"destination": number(2)}]})
+    await campaign.start(CallQueue(store), by="Li", on=Interface.AIRFLOW)
+    (kept,) = (await read_batch(store, "default", "march")).ordered
+    assert (kept.act, kept.by, kept.on, kept.said) == ("start", "Li", "Airflow", "2 calls of 2 enqueued")
