@@ -475,9 +475,9 @@ class Resolve(CallAct):
         now, policy = self.operator.store.clock.now(), self.operator.policy
         lifecycle.resolve(job, placed=True, at=now, witnessed=now, note="", policy=policy)
         since, post = decidable_from(job, policy), job.open_post
-        early = f"8x8 may still place the call to {job.destination}. “It was not placed” is refused until "
+        early = f"8x8 may still place the call to {job.number}. “It was not placed” is refused until "
         return Question(
-            title=f"Resolve the call to {job.destination}, which is in doubt?",
+            title=f"Resolve the call to {job.number}, which is in doubt?",
             rings=(
                 "“It was not placed” puts a call back in the queue; its phone rings. If you are wrong, it rings twice.",
                 *([f"{early}{in_words(since)}."] if since is not None and now <= since else []),

@@ -69,6 +69,12 @@ def expire_what_was_placed(job: Job, *, at: datetime, policy: CallPolicy) -> Job
     return lifecycle.ended(job, JobState.EXPIRED, at=at, reason="", policy=policy)
 
 
+def next_number_without_evidence(job: Job, *, at: datetime, policy: CallPolicy) -> Job:
+    if job.place == len(job.further_numbers):
+        return lifecycle.give_up_waiting(job, at=at, policy=policy)
+    return lifecycle.requeued(replace(job, redials=job.redials + 1, place=job.place + 1), due_at=at, reason="")
+
+
 def look_away(job: Job, **_: Any) -> Job:
     return job
 
@@ -105,6 +111,9 @@ BROKEN = {
         Scene(valid_for=3, calls_again=1, refusals=False),
         Rules(expire=expire_what_was_placed),
         f"expired {MAY_HAVE_RUNG}",
+    ),
+    "no summary is taken for no answer": (
+        Scene(numbers=2), Rules(overdue_submitted=next_number_without_evidence), "nobody knows that 0 was busy"
     ),
     "nobody sweeps a state": (Scene(), Rules(overdue_sending=look_away), "never lost"),
     "a submitted call waits for ever": (Scene(), Rules(overdue_submitted=wait_on), "never lost"),

@@ -200,7 +200,7 @@ async def _tell(output: Output, calls: CallQueue, found: Reconciled) -> None:
     if not found.open or output.as_json:
         return
     doubts = await calls.find(states=[JobState.IN_DOUBT], limit=SHOWN)
-    output.table(("id", "destination", "reason"), [(job.id, job.destination, job.reason) for job in doubts])
+    output.table(("id", "destination", "reason"), [(job.id, job.number, job.reason) for job in doubts])
     if found.open > len(doubts):
         output.say("more calls are in doubt: see `voiceflow calls list --state in_doubt`")
     output.say(

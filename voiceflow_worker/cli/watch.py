@@ -165,8 +165,10 @@ def _last(last: Sequence[CallOutcome]) -> Iterable[RenderableType]:
     for each in last:
         outcome = each.outcome
         seconds = "" if outcome is None or outcome.seconds is None else f"{outcome.seconds:.0f}"
-        how = each.state.value if outcome is None else outcome.text_of(each.job.destination)
-        cells = (f"{each.at.astimezone():%H:%M:%S}", each.job.destination, how, seconds)
+        post = each.job.post(each.post)
+        number = each.job.number if post is None else each.job.number_of(post)
+        how = each.state.value if outcome is None else outcome.text_of(number)
+        cells = (f"{each.at.astimezone():%H:%M:%S}", number, how, seconds)
         table.add_row(*(Text(printable_line(cell)) for cell in cells))
     yield Text()
     yield table

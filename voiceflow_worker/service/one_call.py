@@ -128,7 +128,7 @@ def _standing(job: Job) -> Iterator[tuple[str, Diagnosis]]:
 
 
 def _summary(job: Job, outcome: Outcome) -> Diagnosis:
-    status = outcome.status_of(job.destination)
+    status = job.outcome_status
     entry = None if status is None else session_status(status)
     text = f"summary received: {ending(job)}" + ("" if entry is None else f", {entry.meaning}")
     if job.state is JobState.COMPLETED:

@@ -249,10 +249,10 @@ class MenuEvents:
         received = event.direction is None and event.call_status is ActionStatus.CALL_RECEIVED
         is_inbound = event.direction is Direction.INBOUND or received
         number, ours = (event.source, event.destination) if is_inbound else (event.destination, event.source)
-        job = line.job
+        job, post = line.job, None if line.job is None or line.number is None else line.job.post(line.number)
         return Caller(
             now=self._store.clock.now(),
-            number=number if job is None else job.destination,
+            number=number if job is None or post is None else job.number_of(post),
             our_number=ours if job is None else job.source,
             is_inbound=is_inbound,
             data=(None if job is None else job.data) or {},

@@ -94,7 +94,7 @@ def ending(job: Job) -> str:
 def one_line(job: Job) -> str:
     """The call and its state in one line."""
     reason = f": {job.reason}" if job.reason else ""
-    return printable_line(f"{job.id} to {job.destination} is {job.state.value}{reason}")
+    return printable_line(f"{job.id} to {job.number} is {job.state.value}{reason}")
 
 
 def story(job: Job, *, at: datetime, heard: Heard | None = None) -> Story:
