@@ -45,7 +45,7 @@ from voiceflow_worker.model.jobs.policy import (
 )
 from voiceflow_worker.model.text.printable import without_secrets
 from voiceflow_worker.model.text.web_address import Proxy, read_base_url, read_notify_url, read_proxy
-from voiceflow_worker.model.text.wording import read_rate, why_unreadable
+from voiceflow_worker.model.text.wording import read_rate, table_text, why_unreadable
 from voiceflow_worker.setting_kinds import (
     CertificateFile,
     Count,
@@ -266,7 +266,7 @@ class Settings(BaseModel):
     queue: Queue = "default"
     api_key: Secret | None = None
     sub_account: SubAccount | None = None
-    source: Text | None = None
+    source: Annotated[Text, BeforeValidator(table_text)] | None = None
     voice_profile: Text | None = None
     rate: Annotated[float | None, BeforeValidator(read_rate)] = 10.0
     """Calls per second over all workers of the queue; None is unlimited."""

@@ -94,6 +94,8 @@ class VoiceCampaignOperator(CallingTask):
         menu: str | None = None,
         data: Mapping[str, object] | None = None,
         country: str | None = None,
+        country_column: str | None = None,
+        language_column: str | None = None,
         number_column: str | None = None,
         date_order: str | None = None,
         format: str | None = None,  # noqa: A002 (the name of the option)
@@ -132,6 +134,8 @@ class VoiceCampaignOperator(CallingTask):
             "menu": menu,
             "data": data,
             "country": country,
+            "country_column": country_column,
+            "language_column": language_column,
             "number_column": number_column,
             "date_order": date_order,
             "format": format,

@@ -27,7 +27,7 @@ from voiceflow_worker import (
     Store,
     load_settings,
 )
-from voiceflow_worker.campaigns.campaign import FIELDS
+from voiceflow_worker.campaigns.campaign import FIELDS, loaded_options
 from voiceflow_worker.core.ports import Limits
 from voiceflow_worker.errors import CampaignFileError
 
@@ -121,11 +121,38 @@ WRONG: dict[str, object] = {
     "sheet": True,
     "voice_profile": ["a", "b"],
     "number_column": {"a": 1},
+    "country_column": {"a": 1},
+    "language_column": ["a"],
     "say": ["Hello", "you"],
     "menu": "  ",
     "rows": "people",
     "data": "name",
 }
+
+
+@pytest.mark.parametrize(
+    ("content", "texts"),
+    [
+        ('[source]\nSG = "+6531234567"\n"*" = "+12025550123"\n', {"source": "SG=+6531234567,*=+12025550123"}),
+        ('redial_on = ["busy"]\n[redial-after]\nbusy = "5m"\n', {"redial_on": "busy", "redial_after": "busy=5m"}),
+        ('days = ["mon", "tue"]\nholidays = ["SG", "MY"]\n', {"days": "mon,tue", "holidays": "SG,MY"}),
+        ('say = ["Hello", "you"]\n', None),
+        ('[number_column]\na = "b"\n', None),
+        ('[voice_profile]\na = "b"\n', None),
+    ],
+)
+def test_lists_and_tables_of_a_file_are_read_alike_by_commands_and_pages(
+    tmp_path: Path, content: str, texts: dict[str, str] | None
+) -> None:
+    file = tmp_path / "options.toml"
+    file.write_text(content, encoding="utf-8")
+    if texts is None:
+        for read in (lambda: Campaign.of({"campaign": file}), lambda: loaded_options(content, name="options.toml")):
+            with pytest.raises(InvalidInputError, match="not a text; write it as a text"):
+                read()
+    else:
+        assert Campaign.of({"campaign": file}, now=NOW) == Campaign.of(texts, now=NOW)
+        assert loaded_options(content, name="options.toml") == texts
 
 
 def test_what_is_wrong_is_refused_by_the_name_that_the_interface_uses() -> None:

@@ -14,6 +14,8 @@ from voiceflow_worker import InvalidInputError, Menu
 from voiceflow_worker.campaigns.calls.options import CampaignOptions
 from voiceflow_worker.campaigns.calls.request import ReadRow
 from voiceflow_worker.campaigns.campaign_rows import open_campaign
+from voiceflow_worker.errors import CampaignFileError
+from voiceflow_worker.finding import Remedy
 from voiceflow_worker.ivr.caller import Caller, Position
 from voiceflow_worker.ivr.menu import End
 from voiceflow_worker.ivr.menus import Menus
@@ -53,11 +55,12 @@ def asked(rows: Sequence[ReadRow]) -> list[tuple[str, str]]:
 ENGLISH, BAHASA = ("Hello Ana, press 1.", VOICES["en"]), ("Halo Ana, tekan 1.", VOICES["id"])
 
 
-@pytest.mark.parametrize("column", ["language", "Language"])
+@pytest.mark.parametrize("column", ["language", "Language", "Sprache"])
 @pytest.mark.anyio
 async def test_each_row_is_spoken_to_in_its_language(tmp_path: Path, column: str) -> None:
     menu = asking()
-    rows = read(people(tmp_path, "id", "", "ID", "en-GB", column=column), options(menu))
+    named = replace(options(menu), language_column="sprache" if column == "Sprache" else None)
+    rows = read(people(tmp_path, "id", "", "ID", "en-GB", column=column), named)
     assert told(rows) == []
     assert asked(rows) == [BAHASA, ENGLISH, BAHASA, ENGLISH]
     menus, said = Menus(menu), [BAHASA[1], ENGLISH[1], BAHASA[1], ENGLISH[1]]
@@ -67,6 +70,20 @@ async def test_each_row_is_spoken_to_in_its_language(tmp_path: Path, column: str
         answer = await menus.answer(menus.plan(event, Caller(now=NOW, data=row.call.data or {})))
         spoken = answer.flow.to_body()["callflow"][0]["params"]
         assert (spoken["voiceProfile"], "Sampai" in spoken["text"]) == (voice, voice == VOICES["id"])
+
+
+def test_a_menu_in_several_languages_asks_for_their_column(tmp_path: Path) -> None:
+    def warned(menu: Menu, column: str, **more: str) -> list[Remedy | None]:
+        opened = open_campaign(people(tmp_path, "id", column=column), replace(options(menu), **more), now=NOW)  # type: ignore[arg-type]
+        return [found.remedy for found in opened.findings]
+
+    one_language = asking("Hello.", voice="en-GB-RyanNeural", last="Bye.")
+    assert warned(asking(), "Sprache") == [Remedy.NAME_LANGUAGES]
+    assert warned(asking(), "language") == warned(asking(), "Sprache", language_column="Sprache") == []
+    assert warned(one_language, "Sprache") == []
+    both = file_of(tmp_path, "destination,name,language,Sprache\n+6587654321,Ana,en,id\n")
+    with pytest.raises(CampaignFileError, match="a column language beside 'Sprache'; rename one"):
+        read(both, replace(options(asking()), language_column="Sprache"))
 
 
 @pytest.mark.parametrize(

@@ -57,6 +57,42 @@ def test_national_numbers_are_read_where_the_country_is_given(tmp_path: Path) ->
     ]
 
 
+@pytest.mark.parametrize("name", ["visits.csv", "visits.jsonl"])
+def test_the_country_of_national_numbers_may_be_that_of_the_row(tmp_path: Path, name: str) -> None:
+    people = [
+        ("8765 4321", "SG"), ("012-345 6789", "Malaysia"), ("0812 3456 789", "+62"), ("+44 7911 123456", ""),
+        ("8765 4322", ""), ("8765 4323", "Sangapore"), ("8765 4321", "MY"), ("07911 123456", "44"),
+    ]  # fmt: skip
+    rows = [{"destination": number, "name": "Ana", "Land": land} for number, land in people]
+    table = "destination,name,Land\n" + "".join(f"{number},Ana,{land}\n" for number, land in people)
+    lines = "".join(f"{json.dumps(row)}\n" for row in rows)
+    options = replace(OPTIONS, country_column="land")
+    found = read(file_of(tmp_path, table if name.endswith("csv") else lines, name), options)
+    assert [row.number for row in found[:4]] == ["+6587654321", "+60123456789", "+628123456789", "+447911123456"]
+    assert [(row, column) for row, column, _, _ in told(found[4:])] == [
+        (found[place].raw.number, column)
+        for place, column in (
+            (4, "destination"), (5, "Land"), (5, "destination"), (6, "destination"), (7, "Land"), (7, "destination")
+        )
+    ]  # fmt: skip
+    assert "'8765 4322' does not say its country, nor does land: correct that cell" in told(found)[0][3]
+    assert "'8765 4321' is no number of MY" in told(found)[3][3]
+
+
+@pytest.mark.parametrize("column", ["country_column", "language_column"])
+def test_a_column_that_is_named_must_be_there(tmp_path: Path, column: str) -> None:
+    options = replace(OPTIONS, **{column: "Land"})  # type: ignore[arg-type]
+    with pytest.raises(CampaignFileError, match="has no column 'Land'; columns found: destination, name"):
+        read(one(tmp_path, "destination,name", "+6587654321,Ana"), options)
+    lines = '{"destination": "+6587654321", "name": "Ana"}\n{"destination": "+6587654322", "name": "A", "land": null}\n'
+    found = read(file_of(tmp_path, lines, "visits.jsonl"), options)
+    assert [(row, name, message) for row, name, _, message in told(found)] == [
+        (1, "Land", "is not in this row: give it, or null")
+    ]
+    with pytest.raises(CampaignFileError, match="request bodies have no column 'Land'"):
+        read(file_of(tmp_path, '{"callflow": []}\n', "visits.jsonl"), replace(options, template=None))
+
+
 def test_what_a_numbering_plan_doubts_is_a_warning_and_the_row_is_called(tmp_path: Path) -> None:
     rows = read(one(tmp_path, "destination,name", "+6512345678,Ana"))
     assert [(found.column, found.is_error) for found in rows[0].findings] == [("destination", False)]

@@ -22,10 +22,10 @@ from voiceflow_worker.model.jobs.policy import write_redial_after
 from voiceflow_worker.webhooks import receiver_app
 from voiceflow_worker.webhooks.menu_events import MenuEvents
 
-PEOPLE = """name;Mobile;day;language;source;Home
-Ana;8765 4321;31/12/2099;;;6123 4567
-Ben;8765 4322;1/2/2099;;+442071838750;
-Cik;+60 12-345 6789;1/2/2099;ms;;
+PEOPLE = """name;Mobile;day;language;source;Home;Land
+Ana;8765 4321;31/12/2099;;;6123 4567;SG
+Ben;8765 4322;1/2/2099;;+442071838750;;Singapore
+Cik;+60 12-345 6789;1/2/2099;ms;;;
 """
 MENUS = """
 from voiceflow_worker import Menu
@@ -87,7 +87,8 @@ async def made(folder: Path, name: str) -> AsyncIterator[Store]:
 def begun(voiceflow: Program, entry: str, fields: Fields, *, dry_run: bool = False) -> tuple[list[dict[str, Any]], str]:
     """What is stored of a campaign that was begun in this way, and what the person was told."""
     folder = voiceflow.folder
-    (folder / "people.csv").write_text(PEOPLE, encoding="utf-8")
+    people = PEOPLE.replace("language", fields.get("language_column", "language"))
+    (folder / "people.csv").write_text(people, encoding="utf-8")
     (folder / "menus_of_campaign.py").write_text(MENUS, encoding="utf-8")
     told = ""
     if entry in {"command", "toml"}:
@@ -184,6 +185,14 @@ CASES: dict[str, tuple[Fields, Fields, dict[str, Any]]] = {
             "redial": (["BUSY"], 0, "30m"),
             "valid_until": "2099-12-31T04:00:00+00:00",
         },
+    ),
+    "columns": (
+        {},
+        {
+            **SOURCE, "ivr": "menus_of_campaign:ask", "number_column": "Mobile", "country_column": "Land",
+            "language_column": "Sprache", "date_order": "dmy",
+        },
+        {"voices": ["en-SG-LunaNeural", "en-SG-LunaNeural", "ms-MY-OsmanNeural"]},
     ),
 }  # fmt: skip
 

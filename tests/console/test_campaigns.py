@@ -85,6 +85,17 @@ async def test_the_columns_of_a_file_are_told_before_anything_is_typed(memory: S
     assert {job.name for job in await CallQueue(memory).find()} == {"<b>Ana</b>", "Bob"}
 
 
+@pytest.mark.parametrize(("second", "is_certain"), [("Malaysia", True), ("Mars", False), ("", True)])
+async def test_the_column_of_countries_is_found_where_its_cells_are_certain(
+    memory: Store, second: str, *, is_certain: bool
+) -> None:
+    table = f"Phone,Name,Country\n8765 4321,Ana,SG\n+60 12-345 6789,Bo,{second}\n"
+    async with clerk(memory) as one:
+        told = await one.send("look", people(table))
+        assert ("Country the country of the number" in told) == is_certain
+        assert ('name="country_column" value="Country"' in one.shown.text) == is_certain
+
+
 @pytest.mark.parametrize(
     ("values", "orders"),
     [

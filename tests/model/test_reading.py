@@ -14,7 +14,7 @@ from voiceflow_worker import read_number
 from voiceflow_worker.errors import InvalidInputError, PhoneNumberError
 from voiceflow_worker.finding import Remedy
 from voiceflow_worker.model.numbers.phone import normalise, usual_form
-from voiceflow_worker.model.numbers.reading import every_reading
+from voiceflow_worker.model.numbers.reading import every_reading, read_country
 
 FULL_WIDTH = "".join(chr(ord(character) + 0xFEE0) for character in "+6587654321")
 WRITE = "write it with +"
@@ -164,6 +164,22 @@ def test_a_decimal_is_read_and_doubted() -> None:
     number = read_number("6587654321.0", "SG")
     assert number == "+6587654321"
     assert "decimal" in number.warnings[0]
+
+
+@pytest.mark.parametrize(
+    ("text", "country"),
+    [
+        (" sg ", "SG"), ("Singapore", "SG"), ("UK", "GB"), ("united kingdom", "GB"), ("Hong Kong", "HK"), ("65", "SG"),
+        ("+62", "ID"), ("International", "international"), ("44", None), ("+1", None), ("999", None), ("Sg.", None),
+        ("²", None), ("", None), ("World", None), ("001", None),
+    ],
+)  # fmt: skip
+def test_the_country_in_a_cell_is_certain_or_refused(text: str, country: str | None) -> None:
+    if country is not None:
+        assert read_country(text) == country
+        return
+    with pytest.raises(InvalidInputError, match="two letters"):
+        read_country(text)
 
 
 @pytest.mark.parametrize("country", ["", "XX", "65", "Singapore"])

@@ -42,7 +42,7 @@ from voiceflow_worker.model.jobs.policy import (
 )
 from voiceflow_worker.model.numbers.reading import read_number
 from voiceflow_worker.model.numbers.sources import read_sources
-from voiceflow_worker.model.text.wording import in_words, read_duration, read_rate
+from voiceflow_worker.model.text.wording import in_words, read_duration, read_rate, table_text
 from voiceflow_worker.model.times import DateOrder, read_time, read_zone
 from voiceflow_worker.model.window import CallWindow
 
@@ -54,8 +54,10 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-PEOPLE: Final = ("file", "rows", "sheet", "format", "number_column", "country", "date_order", "source")
-WORDS: Final = ("say", "template", "ivr", "menu", "voice_profile", "data")
+PEOPLE: Final = (
+    "file", "rows", "sheet", "format", "number_column", "country", "country_column", "date_order", "source",
+)  # fmt: skip
+WORDS: Final = ("say", "template", "ivr", "menu", "voice_profile", "language_column", "data")
 WHEN: Final = ("window", "days", "holidays", "time_zone", "not_before", "valid_for", "valid_until")
 REDIALS: Final = ("redial_on", "redial_max", "redial_after")
 GUARDS: Final = ("skip_bad", "again", "rejects", "stop_after_refused", "stop_after_cost", "stop_if_answer_rate_below")
@@ -67,7 +69,12 @@ FIELDS: Final = (
 _ONE_RUN = frozenset({"again", "campaign", "rejects", "rows", "skip_bad"})
 """The fields that concern one run. A file of options has none of them."""
 _FILES = frozenset({"file", "prices", "template"})
-_EXCLUDE = (("template", "say"), ("ivr", "menu"), ("valid_for", "valid_until"), ("file", "rows"), ("rejects", "rows"))
+_LISTS = frozenset({"data", "days", "holidays", "redial_after", "redial_on", "source", "window"})
+"""The fields whose text may be a list, or a table of names."""
+_EXCLUDE = (
+    ("template", "say"), ("ivr", "menu"), ("valid_for", "valid_until"), ("file", "rows"), ("rejects", "rows"),
+    ("country", "country_column"),
+)  # fmt: skip
 _REPLACE = (frozenset({"template", "say", "ivr"}), *map(frozenset, _EXCLUDE))
 """The fields that replace each other: one that is given goes before the others in the file of options."""
 
@@ -246,7 +253,7 @@ def loaded_options(text: str, *, name: str) -> dict[str, str]:
     texts: dict[str, str] = {}
     for key, each in fields.items():
         try:
-            texts[key] = _words(each.value)
+            texts[key] = (_words if key in _LISTS else _text)(each.value)
         except (ValueError, InvalidInputError) as error:
             raise InvalidInputError(f"{each.name}: {error}") from None
     return texts
@@ -367,6 +374,8 @@ class _Reader:
             file_kind=self.read("format", lambda value: FileKind(_one_of(FileKind, value))),
             sheet=self.read("sheet", _text),
             number_column=self.read("number_column", _text),
+            country_column=self.read("country_column", _text),
+            language_column=self.read("language_column", _text),
             date_order=self.read("date_order", lambda value: DateOrder(_one_of(DateOrder, value))),
         )
 
@@ -466,7 +475,8 @@ def _text(value: object) -> str:
 
 
 def _words(value: object) -> str:
-    """A text with commas, which may be a list."""
+    """A text with commas, which may be a list, or a table of names: `busy=5m,no_answer=2h`."""
+    value = table_text(value)
     if isinstance(value, list | tuple | set | frozenset):
         return ",".join(map(_text, cast("Iterable[object]", value)))
     return _text(value)
@@ -546,11 +556,7 @@ def _country(value: object) -> str:
 
 
 def _source(value: object, country: str | None) -> str:
-    if isinstance(value, Mapping):
-        numbers = cast("Mapping[object, object]", value)
-        text = ",".join(f"{name}={_text(number)}" for name, number in numbers.items())
-    else:
-        text = _words(value)
+    text = _words(value)
     read_sources(text, country)
     return text
 

@@ -110,6 +110,7 @@ class CampaignRows:
                 f"to speak: {Remedy.GIVE_TEXT}"
             ).remedied(Remedy.GIVE_TEXT)
         self._names = _own_names(self.source.header)
+        self._named = [each for each in (options.country_column, options.language_column) if each is not None]
         self._csv = CsvValues(self.source.columns, self._number_column if self._is_table else None)
         self._seen_names: set[str] = set()
         self._source_warnings: set[str] = set()
@@ -120,6 +121,7 @@ class CampaignRows:
         self._first_misread: tuple[int, str, str] | None = None
         self._repeated = 0
         self._first_repeat: tuple[int, int] | None = None
+        self._refuse_named()
         self.findings: tuple[Finding, ...] = self._file_findings()
         """Warnings about the whole file: its columns, and the constant parts of its template."""
         self.source.spare = frozenset({"", "language", *(each for each in self.source.columns if self._is_spare(each))})
@@ -229,10 +231,43 @@ class CampaignRows:
                 values.variables.pop(self._numbers, None)  # the same cell, under its own name
         _refuse_errors(values, self._numbers)
         values.take_further_numbers(self._further)
+        self._take_named(values)
         self._note_misread(raw, values)
         if options.date_order is not None:
             write_dates_out(values, options.date_order)
         return values
+
+    def _refuse_named(self) -> None:
+        """Raise CampaignFileError if a column of countries or languages cannot be the one that was named."""
+        place = str(self.file or "the rows")
+        if self._named and not self._is_table and self._options.template is None:
+            raise CampaignFileError(
+                f"{place}: request bodies have no column {self._named[0]!r}; write + before numbers"
+            )
+        if not self._is_table:
+            return
+        if lacking := [each for each in self._named if row_name(each) not in self._csv.variables]:
+            shown = ", ".join(filter(None, self.source.header or self.source.columns))
+            raise CampaignFileError(f"{place} has no column {lacking[0]!r}; columns found: {shown}")
+        if self._language is not None and "language" in self._csv.variables:
+            raise CampaignFileError(f"{place} has a column language beside {self._language!r}; rename one")
+
+    @property
+    def _language(self) -> str | None:
+        """The column of the languages, if it has another name than `language`."""
+        named = self._options.language_column
+        return None if named is None or row_name(named) == "language" else named
+
+    def _take_named(self, values: RowValues) -> None:
+        """Take the language of a row from its column. A JSON row must have each column that was named."""
+        for name in self._named:
+            if row_name(name) not in values.variables and not any(name == column for column, _, _ in values.problems):
+                values.problems.append((name, None, "is not in this row: give it, or null"))
+        if self._language is not None:
+            if "language" in values.variables:
+                values.problems.append(("language", None, f"stands beside {self._language!r} in this row; rename one"))
+            for texts in (values.variables, values.data):
+                texts["language"] = values.variables.get(row_name(self._language))
 
     def _is_new(self, found: Finding) -> bool:
         """False if the finding is a warning about the source number, and an earlier row had the same warning."""
@@ -284,7 +319,8 @@ class CampaignRows:
                     remedy=Remedy.GIVE_TEXT,
                 ),
             )
-        needed = header_findings(template, self._options, self._csv.variables, self._maker.menu_texts)
+        variables = self._csv.variables | ({"language"} if self._language else set[str]())
+        needed = header_findings(template, self._options, variables, self._maker.menu_texts)
         if needed:
             found = [replace(each, file=self.file, row=self.source.header_row) for each in needed]
             columns = ", ".join(filter(None, self.source.header or self.source.columns))
@@ -294,7 +330,19 @@ class CampaignRows:
                 *(each.remedy for each in found if each.remedy is not None)
             )
         told = map(self._told_of, filter(None, self.source.columns))
-        return (*template.findings, *self._misread_names(), *filter(None, told))
+        return (*template.findings, *self._misread_names(), *filter(None, told), *self._no_language(variables))
+
+    def _no_language(self, variables: frozenset[str]) -> Iterator[Finding]:
+        """A warning if the menu has several languages, and nothing says which one a person speaks."""
+        texts = self._maker.menu_texts
+        if texts is None or len(texts.languages) < 2 or "language" in variables | set(self._options.data or {}):
+            return
+        message = (
+            f"the menu {texts.name} speaks {', '.join(texts.languages)}, and no column says which: everybody hears it "
+            f"in its first language. If people speak others, {Remedy.NAME_LANGUAGES}"
+        )
+        row, warning, remedy = self.source.header_row, Severity.WARNING, Remedy.NAME_LANGUAGES
+        yield Finding(file=self.file, row=row, severity=warning, message=message, remedy=remedy)
 
     def _told_of(self, name: str, row: int | None = None) -> Finding | None:
         """What is to be said of a column by its name, whatever its cells hold."""
@@ -335,7 +383,8 @@ class CampaignRows:
 
     def _is_wanted(self, name: str) -> bool:
         template = self._options.template
-        if name in {REASON, *RESERVED} or row_name(name) in {DESTINATION, self._numbers, *self._further}:
+        known = {DESTINATION, self._numbers, *self._further, *map(row_name, self._named)}
+        if name in {REASON, *RESERVED} or row_name(name) in known:
             return True
         if template is None or is_used(name, template.variables):
             return True
@@ -346,7 +395,7 @@ class CampaignRows:
         """A list with the known name that is most similar to `name`; empty if no known name is similar."""
         template = self._options.template
         known = [DESTINATION, *RESERVED, *(template.variables if template is not None else ())]
-        return get_close_matches(name.casefold(), known, n=1)
+        return get_close_matches(name.casefold(), known, n=1, cutoff=0.7)
 
     def _new_keys(self, raw: RawRow) -> tuple[Finding, ...]:
         """What is to be said of the keys of a JSON line that no earlier line had."""

@@ -224,9 +224,11 @@ class RowOptions:
         ivr: Begin each call with the question of this menu, such as restaurant:main for `main` in restaurant.py.
         menu: The name of the IVR menu that handles the first key press, if a --template asks the question.
         voice_profile: The voice, if neither row nor call flow names one. [VOICEFLOW_VOICE_PROFILE]
+        language_column: The column with the language of each row, for a menu that has several. [language]
         number_column: The column of the numbers to call, or those of several numbers of a person: mobile,phone. [destination]
         source: The number to call from, if neither row nor call flow names one, or one by country: SG=+6531234567,*=+12025550123. [VOICEFLOW_SOURCE]
         country: The country of national numbers, such as SG; or international: digits begin with their country code.
+        country_column: The column with the country of each row's number, such as SG or Singapore, if they differ.
         batch: The id of the batch. [the file's name without its extension]
         valid_for: Phones may ring for this long, such as 2h, counted from now or from a later --not-before.
         valid_until: No phone rings after this time, written like --not-before.
@@ -253,9 +255,11 @@ class RowOptions:
     ivr: Annotated[str | None, _option("MODULE:MENU", TEXT)] = None
     menu: Annotated[str | None, _option("NAME")] = None
     voice_profile: Annotated[str | None, _option("NAME", TEXT)] = None
+    language_column: Annotated[str | None, _option("NAME", TEXT)] = None
     number_column: Annotated[str | None, _option("NAME", WHO)] = None
     source: Annotated[str | None, _option("NUMBER", WHO)] = None
     country: Annotated[str | None, _option("CC", WHO)] = None
+    country_column: Annotated[str | None, _option("NAME", WHO)] = None
     batch: Annotated[str | None, _option("ID", WHO)] = None
     valid_for: Annotated[str | None, _option("DURATION", WHEN)] = None
     valid_until: Annotated[str | None, _option("TIME")] = None

@@ -82,10 +82,12 @@ _SECTIONS = {
     "people": (
         Field("number_column", "Column of the numbers", "Or several of a person: mobile,phone.", offers="columns"),
         Field("country", "Country of national numbers", "Such as SG, or international. Empty: numbers have +."),
+        Field("country_column", "Or the column of the countries", "If rows differ. Such as SG.", offers="columns"),
         Field("date_order", "Dates of the file look like", "2030-01-31", options=_ORDERS),
         Field("sheet", "Sheet of the workbook", "Needed if several have rows."),
     ),
     "words": (
+        Field("language_column", "Column of the languages", "For a menu. Empty: language.", offers="columns"),
         Field("voice_profile", "Voice", "Empty: the menu's, the column's, or the setting.", offers="voices"),
         Field("source", "Number to call from", "Or SG=+65…,*=+1…. Empty: column or setting.", offers="numbers"),
     ),
@@ -292,6 +294,8 @@ class CampaignPage:
             kept.found[sheet] = await self._desk.run(look, kept.path, sheet or None)
         found = kept.found[sheet]
         values["number_column"] = values["number_column"] or found.numbers or ""
+        if not values["country"]:
+            values["country_column"] = values["country_column"] or found.countries or ""
         if found.date_orders is not None and len(found.date_orders) == 1:
             values["date_order"] = values["date_order"] or found.date_orders[0].value
         return found

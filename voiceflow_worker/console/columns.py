@@ -22,8 +22,9 @@ from voiceflow_worker.campaigns.files.rows import (
 )
 from voiceflow_worker.campaigns.sources.formats import open_source
 from voiceflow_worker.core.ports import Store
-from voiceflow_worker.errors import CampaignFileError
+from voiceflow_worker.errors import CampaignFileError, InvalidInputError
 from voiceflow_worker.model.numbers.phone import FEWEST_DIGITS
+from voiceflow_worker.model.numbers.reading import read_country
 from voiceflow_worker.model.text.wording import name_column
 from voiceflow_worker.model.times import DateOrder
 
@@ -34,6 +35,7 @@ _LONGEST = 60
 _PHONE = re.compile(r"[+0-9(][0-9 ()./-]*")
 _DATE = re.compile(r"(\d{1,4})[./-](\d{1,2})[./-](\d{1,4})\b")
 _ISO_DATE = re.compile(r"\d{4}-(0?[1-9]|1[0-2])-(0?[1-9]|[12]\d|3[01])\b")
+_COUNTRIES = ("country", "country_code", "country_name", "land", "negara", "pais", "pays")
 _PLACES = {DateOrder.DMY: (2, 1, 0), DateOrder.MDY: (2, 0, 1), DateOrder.YMD: (0, 1, 2)}
 """For each order, the places of year, month and day."""
 
@@ -54,12 +56,14 @@ class FoundColumn:
 class FoundColumns:
     """The columns of a file, and what they are taken for.
 
-    `numbers` is the column of the numbers to call, and `name` that of the people's names, if there are any.
+    `numbers` is the column of the numbers to call, `countries` that of their countries, and `name` that of the people's
+    names, if there are any.
     `date_orders` are the orders in which all dates of the first rows can be read; None if there are no such dates.
     """
 
     columns: tuple[FoundColumn, ...]
     numbers: str | None
+    countries: str | None
     name: str | None
     date_orders: tuple[DateOrder, ...] | None
 
@@ -73,6 +77,7 @@ async def look(_: Store, path: Path, sheet: str | None) -> FoundColumns:
     if numbers is None and not source.kind.is_table:
         numbers = next((name for name in values if row_name(name) == DESTINATION), near_destination(values))
     called = name_column(values)
+    countries = next((name for name, given in values.items() if _are_countries(name, given)), None)
     dates = {name: found for name, given in values.items() if (found := _orders(given)) is not None}
     orders = [order for order in DateOrder if all(order in each for each in dates.values())] if dates else None
     spoken = {*dates, *(name for name, given in values.items() if _are_iso_dates(given))}
@@ -81,13 +86,19 @@ async def look(_: Store, path: Path, sheet: str | None) -> FoundColumns:
             name=name,
             variable=row_name(name),
             first=tuple(value[:_LONGEST] for value in islice(filter(None, given), SHOWN)),
-            taken_for=_taken_for(name, given, numbers=numbers, called=called, is_date=name in spoken),
+            taken_for=_taken_for(
+                name, given, numbers=numbers, countries=countries, called=called, is_date=name in spoken
+            ),
             insert=f"{{{{{row_name(name)}{'|date' if name in spoken else ''}}}}}",
         )
         for name, given in values.items()
     )
     return FoundColumns(
-        columns=columns, numbers=numbers, name=called, date_orders=None if orders is None else tuple(orders)
+        columns=columns,
+        numbers=numbers,
+        countries=countries,
+        name=called,
+        date_orders=None if orders is None else tuple(orders),
     )
 
 
@@ -108,6 +119,15 @@ def _values(source: RowSource, rows: Iterable[RawRow], place: int, name: str) ->
     if source.kind.is_table:
         return [row.cells[place].strip() for row in rows if place < len(row.cells)]
     return [str(value).strip() for row in rows if (value := row.data.get(name)) is not None]
+
+
+def _are_countries(name: str, values: Sequence[str]) -> bool:
+    """Whether a column has the name of one of countries, and they are certain."""
+    given = set(filter(None, values))
+    try:
+        return row_name(name) in _COUNTRIES and bool(given) and all(map(read_country, given))
+    except InvalidInputError:
+        return False
 
 
 def _are_iso_dates(values: Sequence[str]) -> bool:
@@ -146,9 +166,13 @@ _MEANT: Mapping[str, str] = {
 }
 
 
-def _taken_for(name: str, values: Sequence[str], *, numbers: str | None, called: str | None, is_date: bool) -> str:
+def _taken_for(
+    name: str, values: Sequence[str], *, numbers: str | None, countries: str | None, called: str | None, is_date: bool
+) -> str:
     if name == numbers:
         return "the number to call"
+    if name == countries:
+        return "the country of the number"
     if (meant := canonical_name(name)) in {*RESERVED, REASON}:
         return _MEANT[meant]
     if is_date:

@@ -233,6 +233,11 @@ class MenuTexts:
         """Whether it is known in which languages the texts are."""
         return bool(self._in_language)
 
+    @property
+    def languages(self) -> Sequence[str]:
+        """The languages in which all texts are."""
+        return [name for name, texts in self._in_language.items() if isinstance(texts, MenuTexts)]
+
     def spoken_in(self, language: str) -> MenuTexts:
         """The texts in this language; all of them, if nothing says which they have.
 

@@ -49,8 +49,9 @@ class CampaignOptions:
     made these keys, by a part of their data: its rows are compared with the calls of all others, whatever their keys.
     By the rules of `stops` the batch is held. `file_kind` is the format of the file, which is detected by default.
     `sheet` is the sheet of a workbook. `number_column` is the column of the numbers to call, if its name is not
-    `destination`, or the columns of several numbers of a person, in their order: `mobile,phone`. `date_order` is the
-    order of day, month and year in dates such as 31/1/2030; these are then read as 2030-01-31.
+    `destination`, or the columns of several numbers of a person, in their order: `mobile,phone`. `country_column` and
+    `language_column` are the columns of the country and the language of each row. `date_order` is the order of day,
+    month and year in dates such as 31/1/2030; these are then read as 2030-01-31.
     """
 
     template: FlowTemplate | None = None
@@ -73,6 +74,8 @@ class CampaignOptions:
     file_kind: FileKind | None = None
     sheet: str | None = None
     number_column: str | None = None
+    country_column: str | None = None
+    language_column: str | None = None
     date_order: DateOrder | None = None
 
     def __post_init__(self) -> None:

@@ -20,11 +20,11 @@ from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.flows.actions import MAX_ID_CHARACTERS, heard_in
 from voiceflow_worker.model.flows.callflow import CallFlow, EncodedBody, copy_of
 from voiceflow_worker.model.flows.rules import VALIDITY_EXPIRED, destinations, find_problems, read_valid_until
-from voiceflow_worker.model.flows.values import language_in, unspeakable
+from voiceflow_worker.model.flows.values import is_missing, language_in, unspeakable
 from voiceflow_worker.model.jobs.admission import PRIORITIES, priority_problem, time_problem
 from voiceflow_worker.model.jobs.call_json import checked_data
 from voiceflow_worker.model.numbers.phone import with_plus
-from voiceflow_worker.model.numbers.reading import read_number
+from voiceflow_worker.model.numbers.reading import read_country, read_number
 from voiceflow_worker.model.numbers.sources import read_sources
 from voiceflow_worker.model.text.wording import in_words, name_among
 from voiceflow_worker.model.times import (
@@ -241,6 +241,7 @@ class RequestMaker:
                 texts.pop(row_name(column), None)
         work = _Work(values, self._options, [Finding(column=c, code=k, message=m) for c, k, m in values.problems])
         work.template, menu = self._words(work)
+        work.country = work.own_country()
         destination, further = work.numbers()
         source = work.source([number for number in (destination, *further) if number is not None])
         body = work.body(destination, source)
@@ -326,6 +327,8 @@ class _Work:
     options: CampaignOptions
     findings: list[Finding]
     template: FlowTemplate | None = None
+    country: str | None = None
+    """The country of the row's national numbers."""
     no_source: str | None = None
     """Why there is no number to call this person from; empty if the number to call says it, being missing or wrong."""
 
@@ -390,14 +393,31 @@ class _Work:
     def _number(self, name: str, written: str) -> str | None:
         text = self._written(written) or ""
         try:
-            number = read_number(text, self.options.country)
+            number = read_number(text, self.country)
         except PhoneNumberError as error:
-            self._error(str(error), column=name, code=error.code, remedy=next(iter(error.remedies), None))
+            remedy, message = next(iter(error.remedies), None), str(error)
+            if remedy is Remedy.NAME_COUNTRY and (column := self.options.country_column) is not None:
+                first = message.partition(":")[0]
+                message = f"{first}, nor does {column}: correct that cell, or write the number with + and digits alone"
+                remedy = None
+            self._error(message, column=name, code=error.code, remedy=remedy)
             return None
         self.findings += [
             Finding(column=name, severity=Severity.WARNING, message=message) for message in number.messages
         ]
         return number.e164
+
+    def own_country(self) -> str | None:
+        """The country of this row's national numbers: that in its column, or that of the options."""
+        column = self.options.country_column
+        text = None if column is None else self.values.variables.get(row_name(column))
+        if column is None or is_missing(text):
+            return self.options.country
+        try:
+            return read_country(str(text))
+        except InvalidInputError as error:
+            self._error(str(error), column=column)
+            return None
 
     def source(self, numbers: Sequence[str]) -> str | None:
         """The number to call this person from, in E.164 form; None if there is none, or it is wrong."""
@@ -469,8 +489,8 @@ class _Work:
 
     def against_menu(self, texts: MenuTexts, data: Mapping[str, object]) -> None:
         """Add the reasons why texts of the menu cannot be spoken with the data that is stored with the call."""
-        for column, message, is_missing in texts.problems(data):
-            told = self._lacking(message, is_source=is_missing and column == "source")
+        for column, message, lacks in texts.problems(data):
+            told = self._lacking(message, is_source=lacks and column == "source")
             if told and not self.is_reported(column):
                 self._error(told, column=column, code=-1009)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final, NamedTuple, Self, cast
@@ -130,6 +130,31 @@ def every_reading(text: str, country: str | None = None) -> tuple[ParsedNumber, 
     numbers = ", ".join(found)
     doubt = f"is one reading of {_shown(text)}, which is not certain; on the list: {numbers}"
     return tuple(ParsedNumber(number, country_of(number), (doubt,)) for number in found)
+
+
+def read_country(text: str) -> str:
+    """The country in a cell: a code (ISO 3166), an English name, or a calling code that no other country has.
+
+    Returns the ISO 3166 code, or INTERNATIONAL. Raises InvalidInputError.
+    """
+    from phonenumbers import COUNTRY_CODE_TO_REGION_CODE
+
+    written = text.strip()
+    if (code := written.removeprefix("+")).isdecimal():
+        regions = COUNTRY_CODE_TO_REGION_CODE.get(int(code), ())
+        if len(regions) > 1:
+            several = f"{', '.join(regions[:_MOST_NAMED])} and others"
+            raise InvalidInputError(f"{text!r} is the calling code of {several}: give two letters, or a name")
+        written = next(iter(regions), written)
+    return country_code(_country_names().get(written.casefold(), written))
+
+
+@lru_cache(maxsize=1)
+def _country_names() -> Mapping[str, str]:
+    from babel import Locale
+
+    names = cast("Mapping[str, str]", Locale("en").territories)
+    return {name.removesuffix(" SAR China").casefold(): region for region, name in names.items() if region.isalpha()}
 
 
 def read_numbers(value: object) -> tuple[str, ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import math
 import re
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import cast
 from zoneinfo import ZoneInfo
@@ -37,7 +37,8 @@ def name_among(names: Collection[str], wanted: str) -> str:
 
 _NAMES = (
     "name", "full_name", "fullname", "customer_name", "patient_name", "guest_name", "client_name", "contact_name",
-    "person", "customer", "patient", "guest", "client", "first_name", "firstname",
+    "person", "customer", "patient", "guest", "client", "member", "student", "tenant", "first_name", "firstname",
+    "nama", "kunde", "nombre", "nom", "nome", "naam", "last_name", "surname",
 )  # fmt: skip
 
 
@@ -45,6 +46,13 @@ def name_column(names: Iterable[str]) -> str | None:
     """The column that most likely has the names of people; None if there is none."""
     by_folded = {folded(name): name for name in names}
     return next((by_folded[each] for each in _NAMES if each in by_folded), None)
+
+
+def table_text(value: object) -> object:
+    """A table as text, as people type it: `SG=+6531234567,*=+12025550123`. Other values stay as they are."""
+    if not isinstance(value, Mapping):
+        return value
+    return ",".join(f"{name}={each}" for name, each in cast("Mapping[object, object]", value).items())
 
 
 _REMEDIES = {
