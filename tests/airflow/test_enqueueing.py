@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -10,64 +10,31 @@ from typing import Any
 import pytest
 
 from airflow_provider.calls.failures import doubt, fails
-from airflow_provider.calls.identity import TaskIdentity
 from airflow_provider.calls.made_calls import STOPPED_BY_AIRFLOW, cancel_calls, lost_redial, resume_redial
-from airflow_provider.calls.single_call import OnClear, RequestedCall, enqueue_once, flow_of
+from airflow_provider.calls.single_call import OnClear, flow_of
+from tests.airflow.instances import TASK, Instances
 from tests.support.engine import Engine
 from tests.support.voices import ScriptedVoice, refused, unknown
 from voiceflow_worker import (
     CallFlow,
     CallFlowError,
-    CallQueue,
-    CallRequest,
     InvalidInputError,
-    Job,
     JobState,
     SessionStatus,
     open_store,
 )
-from voiceflow_worker.backends.contract.samples import delete
+from voiceflow_worker.backends.contract.samples import ManualClock, delete
 
 pytestmark = pytest.mark.anyio
 
-TASK = TaskIdentity(dag_id="d", run_id="r", task_id="t", max_tries=1)
 CLEARED = replace(TASK, max_tries=3)
 
 
-class Scene:
-    """A store, one call of one task instance, and an 8x8 with scripted answers."""
-
-    def __init__(self, engine: Engine, voice: ScriptedVoice) -> None:
-        self.engine = engine
-        self.voice = voice
-
-    @property
-    def queue(self) -> CallQueue:
-        return self.engine.queue
-
-    async def enqueue(
-        self,
-        identity: TaskIdentity = TASK,
-        *,
-        to: str = "+6587654321",
-        say: str = "Hello.",
-        on_clear: OnClear = OnClear.SAME_CALL,
-        batch_id: str = "b",
-    ) -> Job:
-        flow = flow_of(destination=to, say=say, flow=None, voice_profile="en-IE-EmilyNeural", source="+6531234567")
-        wanted = RequestedCall(CallRequest(flow=flow, batch_id=batch_id), valid_for=timedelta(hours=2))
-        return await enqueue_once(self.queue, wanted, identity, on_clear=on_clear)
-
-    async def posts(self) -> int:
-        await self.engine.send()
-        return len(self.voice.placed)
-
-
 @pytest.fixture
-async def scene() -> AsyncIterator[Scene]:
-    voice = ScriptedVoice()
-    async with open_store("memory://") as store:
-        yield Scene(Engine(store, voice), voice)
+async def scene() -> AsyncIterator[Instances]:
+    voice, clock = ScriptedVoice(), ManualClock()
+    async with open_store("memory://", clock=clock) as store:
+        yield Instances(Engine(store, voice), voice, clock)
 
 
 @pytest.mark.parametrize(
@@ -82,7 +49,7 @@ async def scene() -> AsyncIterator[Scene]:
     ids=["as it was", "another text", "another spelling", "with a trunk zero", "with blanks"],
 )
 async def test_a_call_that_was_sent_is_the_call_of_every_later_try(
-    scene: Scene, first: dict[str, Any], later: dict[str, Any]
+    scene: Instances, first: dict[str, Any], later: dict[str, Any]
 ) -> None:
     job = await scene.enqueue(**first)
     assert (await scene.enqueue(**first)).id == job.id
@@ -92,7 +59,7 @@ async def test_a_call_that_was_sent_is_the_call_of_every_later_try(
     assert await scene.posts() == 1
 
 
-async def test_call_again_calls_once_more_for_each_clear_and_never_for_a_retry(scene: Scene) -> None:
+async def test_call_again_calls_once_more_for_each_clear_and_never_for_a_retry(scene: Instances) -> None:
     first = await scene.enqueue(on_clear=OnClear.CALL_AGAIN)
     await scene.posts()
     await scene.engine.summarise(first)
@@ -106,14 +73,14 @@ async def test_call_again_calls_once_more_for_each_clear_and_never_for_a_retry(s
     assert third.id not in {first.id, second.id}
 
 
-async def test_call_again_waits_for_a_call_that_has_not_ended(scene: Scene) -> None:
+async def test_call_again_waits_for_a_call_that_has_not_ended(scene: Instances) -> None:
     first = await scene.enqueue()
     await scene.posts()
     assert (await scene.queue.get(first.id)).state is JobState.SUBMITTED
     assert (await scene.enqueue(CLEARED, on_clear=OnClear.CALL_AGAIN)).id == first.id
 
 
-async def test_a_doubt_stays_a_doubt_whatever_is_cleared(scene: Scene) -> None:
+async def test_a_doubt_stays_a_doubt_whatever_is_cleared(scene: Instances) -> None:
     scene.voice.answers = [unknown()]
     first = await scene.enqueue()
     await scene.posts()
@@ -123,7 +90,7 @@ async def test_a_doubt_stays_a_doubt_whatever_is_cleared(scene: Scene) -> None:
     assert await scene.posts() == 1
 
 
-async def test_a_call_refused_before_dialling_is_made_again_by_a_clear_and_not_by_a_retry(scene: Scene) -> None:
+async def test_a_call_refused_before_dialling_is_made_again_by_a_clear_and_not_by_a_retry(scene: Instances) -> None:
     scene.voice.answers = [refused(-1002, "speech profile invalid")]
     first = await scene.enqueue()
     await scene.posts()
@@ -135,7 +102,7 @@ async def test_a_call_refused_before_dialling_is_made_again_by_a_clear_and_not_b
     assert (await scene.enqueue(replace(CLEARED, max_tries=7))).id == second.id, "this one rang"
 
 
-async def test_a_refused_call_is_made_once_it_was_corrected(scene: Scene) -> None:
+async def test_a_refused_call_is_made_once_it_was_corrected(scene: Instances) -> None:
     scene.voice.answers = [refused(-1017, "invalid MSISDN")]
     first = await scene.enqueue(to="+6587650000")
     await scene.posts()
@@ -143,7 +110,7 @@ async def test_a_refused_call_is_made_once_it_was_corrected(scene: Scene) -> Non
     assert (second.id != first.id, second.destination) == (True, "+6587654321")
 
 
-async def test_a_number_corrected_before_the_call_left_replaces_it(scene: Scene) -> None:
+async def test_a_number_corrected_before_the_call_left_replaces_it(scene: Instances) -> None:
     first = await scene.enqueue(to="+6587650000")
     second = await scene.enqueue(to="+6587654321")
     assert (await scene.queue.get(first.id)).state is JobState.CANCELLED
@@ -151,7 +118,7 @@ async def test_a_number_corrected_before_the_call_left_replaces_it(scene: Scene)
     assert (await scene.queue.get(second.id)).state is JobState.SUBMITTED
 
 
-async def test_a_number_corrected_after_the_call_left_is_refused_with_a_remedy(scene: Scene) -> None:
+async def test_a_number_corrected_after_the_call_left_is_refused_with_a_remedy(scene: Instances) -> None:
     await scene.enqueue(to="+6587650000")
     await scene.posts()
     with pytest.raises(InvalidInputError, match=r"it has already called \+6587650000"):
@@ -159,7 +126,7 @@ async def test_a_number_corrected_after_the_call_left_is_refused_with_a_remedy(s
     assert await scene.posts() == 1
 
 
-async def test_a_call_that_failed_after_it_was_placed_may_have_rung_and_is_not_made_again(scene: Scene) -> None:
+async def test_a_call_that_failed_after_it_was_placed_may_have_rung_and_is_not_made_again(scene: Instances) -> None:
     first = await scene.enqueue()
     await scene.posts()
     await scene.engine.summarise(first, SessionStatus.FAILED)
@@ -170,7 +137,7 @@ async def test_a_call_that_failed_after_it_was_placed_may_have_rung_and_is_not_m
 
 
 @pytest.mark.parametrize("status", [SessionStatus.COMPLETED, SessionStatus.FAILED])
-async def test_a_pruned_call_is_remembered_by_its_key(scene: Scene, status: SessionStatus) -> None:
+async def test_a_pruned_call_is_remembered_by_its_key(scene: Instances, status: SessionStatus) -> None:
     first = await scene.enqueue()
     await scene.posts()
     await scene.engine.summarise(first, status)
@@ -184,7 +151,7 @@ async def test_a_pruned_call_is_remembered_by_its_key(scene: Scene, status: Sess
     assert await scene.posts() == 1
 
 
-async def test_a_text_that_was_corrected_before_the_call_left_takes_its_place(scene: Scene) -> None:
+async def test_a_text_that_was_corrected_before_the_call_left_takes_its_place(scene: Instances) -> None:
     first = await scene.enqueue(say="Hallo.")
     second = await scene.enqueue(say="Hello.")
     assert (await scene.queue.get(first.id)).state is JobState.CANCELLED
@@ -193,7 +160,7 @@ async def test_a_text_that_was_corrected_before_the_call_left_takes_its_place(sc
     assert (await scene.queue.get(second.id)).state is JobState.SUBMITTED
 
 
-async def test_a_call_that_a_person_cancelled_is_made_by_a_clear_and_by_no_retry(scene: Scene) -> None:
+async def test_a_call_that_a_person_cancelled_is_made_by_a_clear_and_by_no_retry(scene: Instances) -> None:
     first = await scene.enqueue(say="It is 10:00.")
     await scene.queue.cancel(first.id)
     for text in ("It is 10:00.", "It is 10:05."):
@@ -203,7 +170,7 @@ async def test_a_call_that_a_person_cancelled_is_made_by_a_clear_and_by_no_retry
 
 
 async def test_a_person_of_several_numbers_whose_task_was_stopped_is_called_at_the_next_and_not_at_the_first_again(
-    scene: Scene,
+    scene: Instances,
 ) -> None:
     mobile, phone = "+6587654321", "+6587654322"
     flow = CallFlow.call(mobile, source="+6531234567").say("Hello.", voice_profile="en-IE-EmilyNeural")
@@ -223,6 +190,132 @@ async def test_a_person_of_several_numbers_whose_task_was_stopped_is_called_at_t
     assert phone in doubt(ended, store="memory://")
 
 
+# -- instances of a mapped task, identified by their numbers when a clear changes their indexes ------------------------
+
+A, B, C, X = "+6587654321", "+6587654322", "+6587654323", "+6587654324"
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2), (2, 1, 0), (1, 2, 0)])
+@pytest.mark.parametrize("were_sent", [True, False])
+async def test_a_number_that_moved_to_another_index_is_not_called_again(
+    scene: Instances, order: Sequence[int], were_sent: bool
+) -> None:
+    first = await scene.expanded([A, B])
+    if were_sent:
+        assert await scene.rings(A, B) == [1, 1]
+    again = await scene.expanded([X, A, B], cleared=1, order=order)
+    assert [job.destination for job in again] == [X, A, B]
+    assert await scene.rings(X, A, B) == [1, 1, 1]
+    if were_sent:
+        assert [job.id for job in again[1:]] == [job.id for job in first]
+    assert [job.id for job in await scene.expanded([X, A, B], cleared=1)] == [job.id for job in again], "a retry"
+
+
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+async def test_instances_that_call_one_number_with_one_text_share_a_call(
+    scene: Instances, order: Sequence[int]
+) -> None:
+    first, second = await scene.expanded([A, A], order=order)
+    assert first.id == second.id
+    await scene.expanded([A, A], cleared=1, order=order)
+    assert await scene.rings(A) == [1]
+    again = await scene.expanded([B, A, A], cleared=2, order=(2, 1, 0))
+    assert again[1].id == again[2].id
+    assert await scene.rings(A, B) == [1, 1]
+
+
+async def test_instances_that_call_one_number_with_different_texts_need_a_unique_key(scene: Instances) -> None:
+    await scene.instance(0, A, say="Order 7.")
+    with pytest.raises(InvalidInputError, match="give each call a unique_key"):
+        await scene.instance(1, A, say="Order 8.")
+    assert await scene.rings(A) == [1]
+
+
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+async def test_a_number_that_an_instance_calls_no_more_is_not_called(scene: Instances, order: Sequence[int]) -> None:
+    await scene.expanded([A, B])
+    await scene.expanded([B, C], cleared=1, order=order)
+    assert await scene.rings(A, B, C) == [0, 1, 1]
+    await scene.expanded([B, A], cleared=2, order=order)
+    assert await scene.rings(A, B, C) == [1, 1, 1]
+
+
+async def test_a_unique_key_identifies_the_call_of_a_mapped_task(scene: Instances) -> None:
+    seven = await scene.instance(0, A, say="Order 7.", unique_key="order-7")
+    eight = await scene.instance(1, A, say="Order 8.", unique_key="order-8")
+    assert await scene.rings(A) == [2]
+    for index, (job, order) in enumerate([(eight, "8"), (seven, "7")]):
+        again = await scene.instance(index, A, cleared=1, say=f"Order {order}.", unique_key=f"order-{order}")
+        assert again.id == job.id
+    await scene.instance(1, B, say="Order 9.", unique_key="order-9")
+    with pytest.raises(InvalidInputError, match="give each call a unique_key"):
+        await scene.instance(2, C, say="Order 9.", unique_key="order-9")
+    assert await scene.rings(A) == [2]
+
+
+@pytest.mark.parametrize("was_sent", [True, False])
+async def test_a_text_that_was_corrected_with_a_clear_replaces_a_call_that_waits(
+    scene: Instances, was_sent: bool
+) -> None:
+    first = await scene.instance(0, A, say="Hallo.")
+    assert await scene.rings(A) == [1] if was_sent else True
+    (again,) = {(await scene.instance(index, A, cleared=1)).id for index in (1, 2)}
+    assert (again == first.id) is was_sent
+    assert await scene.rings(A) == [1]
+
+
+async def test_a_call_that_one_of_its_instances_cancelled_is_made_once_by_the_next_tries(scene: Instances) -> None:
+    first, _ = await scene.expanded([A, A])
+    await cancel_calls(scene.queue, [first.id], reason=STOPPED_BY_AIRFLOW)
+    again = await scene.expanded([A, A])
+    assert again[0].id == again[1].id != first.id
+    assert await scene.rings(A) == [1]
+
+
+@pytest.mark.parametrize("was_sent", [True, False])
+async def test_a_number_with_and_without_the_mobile_digit_is_one_phone(scene: Instances, was_sent: bool) -> None:
+    spelt, respelt = "+5215512345678", "+525512345678"
+    await scene.expanded([spelt])
+    assert await scene.rings(spelt) == [1] if was_sent else True
+    await scene.expanded([B, respelt], cleared=1)
+    assert await scene.rings(spelt, respelt, B) == [was_sent, not was_sent, 1]
+
+
+async def test_a_store_that_knows_nothing_of_the_instance_is_not_used_however_often_it_tries(scene: Instances) -> None:
+    saved = {"job_id": "default.01JOLD", "unique_key": "airflow-old", "store": "sqlite:////old.db"}
+    for _ in range(3):
+        with pytest.raises(InvalidInputError, match="does not have it"):
+            await scene.instance(0, A, saved=saved)
+    assert await scene.rings(A) == [0]
+
+
+async def test_an_instance_with_another_number_than_in_its_task_state_calls(scene: Instances) -> None:
+    first = await scene.instance(0, A)
+    await scene.rings()
+    saved = {"job_id": first.id, "unique_key": str(first.unique_key), "store": "memory://"}
+    assert (await scene.instance(0, B, cleared=1, saved=saved)).state is JobState.QUEUED
+
+
+async def test_call_again_calls_a_number_again_after_a_clear(scene: Instances) -> None:
+    first = await scene.instance(0, A)
+    await scene.rings()
+    again = await scene.instance(0, A, cleared=1, on_clear=OnClear.CALL_AGAIN)
+    assert again.id != first.id
+    assert (await scene.instance(0, A, cleared=1, on_clear=OnClear.CALL_AGAIN)).id == again.id
+    assert await scene.rings(A) == [2]
+
+
+async def test_a_clear_calls_a_number_again_once_however_often_its_instances_were_cleared(scene: Instances) -> None:
+    await scene.expanded([A, A])
+    await scene.rings()
+    again = await scene.instance(0, A, cleared=2, max_tries=2, on_clear=OnClear.CALL_AGAIN)
+    other = await scene.instance(1, A, cleared=2, max_tries=4, on_clear=OnClear.CALL_AGAIN)
+    assert again.id == other.id
+    assert await scene.rings(A) == [2]
+
+
+# -- what is requested -------------------------------------------------------------------------------------------------
+
 BODY = CallFlow.call("+6587654321", source="+6531234567").to_body()
 
 
@@ -241,7 +334,7 @@ def test_numbers_are_read_as_in_files(given: dict[str, object]) -> None:
             flow_of(destination=destination, **others)  # type: ignore[arg-type]
 
 
-async def test_text_that_no_store_can_keep_fails_the_task_with_a_sentence_and_calls_nobody(scene: Scene) -> None:
+async def test_text_that_no_store_can_keep_fails_the_task_with_a_sentence_and_calls_nobody(scene: Instances) -> None:
     with pytest.raises(CallFlowError, match=r"batch_id has half a surrogate pair \(U\+D800\) at character 2"):
         await scene.enqueue(batch_id="b\ud800")
     with pytest.raises(CallFlowError, match=r"control character U\+D800 at character 1"):
