@@ -22,6 +22,8 @@ class Kind(StrEnum):
     """One of the few second parties, called alone."""
     MENU = "menu"
     REDIAL = "redial"
+    NUMBERS = "numbers"
+    """A person with several numbers: each rings once at most, after the one before was busy or did not answer."""
     BRIEF = "brief"
     """Valid for a few seconds only: some of these must expire."""
     SUPPRESSED = "suppressed"
@@ -43,6 +45,11 @@ class Asked:
     def key(self) -> str:
         assert self.request.unique_key is not None
         return self.request.unique_key
+
+    @property
+    def numbers(self) -> tuple[str, ...]:
+        """The numbers of the person, in the order in which they are called."""
+        return self.destination, *self.request.further_numbers
 
     @property
     def redial(self) -> RedialPolicy | None:

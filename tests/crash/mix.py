@@ -14,11 +14,12 @@ from voiceflow_worker import CallFlow, CallRequest, RedialPolicy
 from voiceflow_worker.model.jobs.policy import read_redial_on
 
 SHARES: Mapping[Kind, int] = {
-    Kind.PLAIN: 44,
+    Kind.PLAIN: 38,
     Kind.BRIDGE: 10,
     Kind.AGENT: 4,
     Kind.MENU: 12,
     Kind.REDIAL: 14,
+    Kind.NUMBERS: 6,
     Kind.BRIEF: 12,
     Kind.SUPPRESSED: 4,
 }
@@ -30,6 +31,7 @@ LATER = timedelta(seconds=3)
 _VOICE = "en-IE-EmilyNeural"
 _FIRST = 1_000_000
 _OTHERS = 2_000_000
+_FURTHER = (3_000_000, 4_000_000)
 
 
 class Mix:
@@ -59,6 +61,7 @@ class Mix:
         destination, second = number(_FIRST + place), None
         flow = _said(destination)
         redial, valid_until, not_before, menu = None, None, None, None
+        further: list[str] = []
         match kind:
             case Kind.BRIDGE:
                 second = self._dice.choice(AGENTS)
@@ -70,6 +73,8 @@ class Mix:
                 flow = main.call(destination, source=SOURCE, at=now)
             case Kind.REDIAL:
                 redial = REDIAL
+            case Kind.NUMBERS:
+                further = [number(first + place) for first in _FURTHER]
             case Kind.BRIEF:
                 valid_until = now + timedelta(seconds=self._dice.uniform(*BRIEF))
             case Kind.SUPPRESSED:
@@ -87,13 +92,14 @@ class Mix:
             valid_until=valid_until,
             not_before=not_before,
             menu=menu,
+            further_numbers=further,
         )
         return Asked(kind=kind, request=request, destination=destination, second=second)
 
 
 def is_never_reached(asked: Asked) -> bool:
     """Whether nobody ever answers this call, however often it is made: else few redials would come to their end."""
-    return asked.kind is Kind.REDIAL and int(asked.destination[-3:]) % 3 == 0
+    return asked.kind in {Kind.REDIAL, Kind.NUMBERS} and int(asked.destination[-3:]) % 3 == 0
 
 
 def suppressed_in(asked: Asked) -> str:

@@ -16,6 +16,7 @@ from voiceflow_worker.model.reports.outcome import MISSED_WINDOW_CODES
 from voiceflow_worker.model.reports.status import SessionStatus
 
 MENUS = {menu.name: menu for menu in (main, table)}
+NEXT = frozenset({SessionStatus.BUSY.value, SessionStatus.NO_ANSWER.value})
 LIST_READ_BEFORE = timedelta(seconds=2)
 """A worker reads the suppression list at most a second before it journals a call; the read itself takes time too."""
 
@@ -43,7 +44,9 @@ class _Rules(Bench):
         super().__init__(jobs, ledger)
         self._register = register
         self.asked = {each.key: each for each in register.calls}
-        alone = {each.destination: each.key for each in self.asked.values() if each.kind is not Kind.AGENT}
+        alone = {
+            number: each.key for each in self.asked.values() if each.kind is not Kind.AGENT for number in each.numbers
+        }
         self._jobs_of: dict[str, list[Job]] = defaultdict(list)
         self._rows_of: dict[str, list[Row]] = defaultdict(list)
         self._keys: dict[str, str] = {}
@@ -74,7 +77,7 @@ class _Rules(Bench):
         return sorted((row for row in self._rows_of[asked.key] if row["rang"]), key=lambda row: str(row["at"]))
 
     def each_ring_was_granted(self, asked: Asked) -> int:
-        """A ring after the first needs an outcome that its redial policy names, and its pause.
+        """A ring after the first needs an outcome that its redial policy names, and its pause, or is the next number's.
 
         Gives how many rings there were for each ring that was allowed.
         """
@@ -82,6 +85,9 @@ class _Rules(Bench):
         attempts = min(len(rings), 1)
         for before, ring in pairwise(rings):
             policy = asked.redial
+            if _is_next(asked, before, ring):
+                attempts += 1
+                continue
             pause = (moment(ring["at"]) - _ended(before)).total_seconds()
             if policy is None or before["outcome"] not in {status.value for status in policy.on}:
                 self.found(
@@ -120,6 +126,11 @@ class _Rules(Bench):
 
     def no_redial_is_lost(self, asked: Asked) -> None:
         rings = self._rings(asked)
+        if asked.kind is Kind.NUMBERS and 0 < len(rings) < len(asked.numbers) and rings[-1]["outcome"] in NEXT:
+            job = next(iter(self._jobs_of[asked.key]), None)
+            refused = job is not None and job.last_post is not None and job.last_post.code in MISSED_WINDOW_CODES
+            if job is not None and job.state.is_final and not refused:
+                self.found(f"NUMBER LOST: {asked.key} ended {job.state.value} after {len(rings)} rings", job)
         if asked.redial is None or not rings or len(rings) > asked.redial.limit:
             return
         jobs = self._jobs_of[asked.key]
@@ -205,6 +216,13 @@ class _Rules(Bench):
             job = self.jobs.get(job_id_of(row))
             if job is not None and job.menu is not None and row["outcome"] == SessionStatus.COMPLETED.value:
                 yield row, job
+
+
+def _is_next(asked: Asked, before: Row, ring: Row) -> bool:
+    """Whether a ring is to the person's next number, after one that was busy or did not answer."""
+    numbers = asked.numbers
+    places = [numbers.index(row["destination"]) for row in (before, ring) if row["destination"] in numbers]
+    return before["outcome"] in NEXT and len(places) == 2 and places[1] == places[0] + 1
 
 
 @dataclass(frozen=True, slots=True)
