@@ -7,6 +7,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -151,6 +152,18 @@ def test_a_task_that_is_stopped_between_its_enqueueing_and_its_sending_fails_and
     assert called(on, 50) == [0]
     assert campaign(rows=rows(50)).execute(context("stopped-early"))["states"]["completed"] == 1
     assert called(on, 50) == [1]
+
+
+def test_a_task_that_does_not_wait_sends_all_that_is_due_and_tells_what_is_left_for_a_worker(
+    on: Stage, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("airflow_provider.calls.waiting.task_calls.SENT_WITHIN", timedelta(0))
+    later = {"not_before": (datetime.now(UTC) + timedelta(hours=1)).isoformat()}
+    people = [*rows(70, 71, 72), {**rows(73)[0], **later}]
+    with caplog.at_level("WARNING"):
+        campaign(rows=people, wait_for=None).execute(context("unwaited"))
+    assert called(on, 70, 71, 72, 73) == [1, 1, 1, 0]
+    assert "calls that are due later: 1. This task does not wait for them" in caplog.text
 
 
 def test_a_lost_store_is_noticed(on: Stage, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -4,11 +4,21 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 
-from airflow_provider.calls.waiting.status import CompletionThreshold, Goal, WaitOptions, WaitStatus, status_of
-from voiceflow_worker import Job, JobState
+from airflow_provider.calls.waiting.status import (
+    CompletionThreshold,
+    Goal,
+    WaitedCalls,
+    WaitOptions,
+    WaitStatus,
+    status_of,
+)
+from tests.support.flows import flow
+from voiceflow_worker import CallQueue, Job, JobState, open_store
+from voiceflow_worker.core.ports.reading import count_states
 from voiceflow_worker.types import Post
 
 NOW = datetime(2026, 11, 20, 12, tzinfo=UTC)
@@ -50,6 +60,23 @@ def test_a_queued_call_is_due_at_its_time_and_unsent_a_moment_before() -> None:
     soon, later = (job(JobState.QUEUED, due=timedelta(seconds=seconds)) for seconds in (10, 60))
     counted = status(job(JobState.QUEUED), soon, later, job(JobState.LEASED), job(JobState.SENDING))
     assert (counted.total, counted.due, counted.unsent, counted.ended) == (5, 1, 4, 0)
+
+
+@pytest.mark.anyio
+async def test_a_call_of_a_batch_that_is_leased_while_it_is_counted_is_not_taken_for_one_that_was_sent(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with open_store("memory://") as store:
+        queue = CallQueue(store)
+        await queue.enqueue(flow(), batch_id="b")
+
+        async def counted(*given: Any, **more: Any) -> Any:
+            found, now = await count_states(*given, **more), store.clock.now()
+            await store.lease(queue.name, worker_id="w", limit=1, until=now + timedelta(minutes=1), now=now)
+            return found
+
+        monkeypatch.setattr("airflow_provider.calls.waiting.status.count_states", counted)
+        assert (await WaitedCalls(OPTIONS, batch_id="b").status(queue)).unsent
 
 
 def test_the_patience_with_a_doubt_counts_from_its_post_and_not_from_the_task() -> None:

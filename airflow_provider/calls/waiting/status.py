@@ -140,13 +140,14 @@ def status_of(jobs: Sequence[Job], options: WaitOptions, *, now: datetime) -> Wa
 async def _batch_status(queue: CallQueue, batch_id: str, options: WaitOptions) -> WaitStatus:
     """Return the status of a batch, counted by the store."""
     count, now = partial(count_states, queue.store, queue.name, batch_id=batch_id), queue.store.clock.now()
+    late, due = await count(due_before=now - GRACE), await count(due_before=now)
+    # Before the count of all: a call that is leased in between is counted twice, and not taken for one that was sent.
+    soon = await count(due_before=now + GRACE)
     counts = await count()
     ended = sum(count for state, count in counts.items() if _is_over(state, options))
     if counts[JobState.IN_DOUBT]:
         found = await queue.find(states=[JobState.IN_DOUBT], batch_id=batch_id, limit=None)
         ended += sum(is_settled(job, options, now=now) for job in found)
-    late, due = await count(due_before=now - GRACE), await count(due_before=now)
-    soon = await count(due_before=now + GRACE)
     return WaitStatus(
         total=sum(counts.values()),
         ended=ended,

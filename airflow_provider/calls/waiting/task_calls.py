@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,7 +19,7 @@ from airflow_provider.calls.waiting.polling import (
     sweep,
     swept,
 )
-from airflow_provider.calls.waiting.status import WaitedCalls, WaitStatus
+from airflow_provider.calls.waiting.status import Goal, WaitedCalls, WaitStatus
 from airflow_provider.calls.waiting.worker import sending
 from voiceflow_worker import CallQueue
 from voiceflow_worker.errors import CallLogError
@@ -50,14 +49,32 @@ class TaskCalls:
     posts: SentPosts
 
     async def send(self) -> WaitStatus:
-        """Send due calls for at most `SENT_WITHIN`, if this task sends calls. Return the status of all calls."""
+        """Send due calls, if this task sends calls. Return the status of all calls.
+
+        After `SENT_WITHIN`, the rest is left for the time when the task resumes. A task that does not wait for its
+        calls sends all of them; it raises WaitedTooLongError after `limit`.
+        """
+        options = self.calls.options
+        is_last = options.goal is Goal.NOTHING
         async with self.hook.opened_queue() as queue:
-            status = await self._status(queue)
-            if not self.calls.options.sends or not status.unsent:
-                return status
-            with contextlib.suppress(WaitedTooLongError):
-                await self._poll(queue, status, lambda status: not status.unsent, every=1.0, limit=SENT_WITHIN)
-            return await self._status(queue)
+            status, is_late = await self._status(queue), False
+            while options.sends and status.unsent and not is_late:  # a call that did not leave returns to the queue
+                limit = self.limit if is_last else SENT_WITHIN
+                try:
+                    await self._poll(queue, status, lambda status: not status.unsent, every=1.0, limit=limit)
+                except WaitedTooLongError:
+                    if is_last:
+                        raise
+                    is_late = True
+                status = await self._status(queue)
+            if options.sends and is_last and status.waiting:
+                log.warning(
+                    "%s: calls that are due later: %s. This task does not wait for them (wait_for=None), so a "
+                    "`voiceflow worker` has to send them",
+                    self.calls,
+                    status.waiting,
+                )
+            return status
 
     async def send_and_wait(self) -> WaitStatus:
         """Wait until all calls have ended. If this task sends its calls, it sends them meanwhile.
