@@ -62,12 +62,12 @@ def test_h_holds_after_a_question_and_r_resumes(folder: Path, watch: Watch) -> N
     with Terminal([*watch, "--batch", "march", "--as", "Ana"], folder) as screen:
         screen.shows("queue default, batch march", "r resume")
         screen.press("h")
-        screen.shows("Hold batch march? y: yes, any other key: no")
+        screen.shows("Hold batch march of queue default? y: yes, any other key: no")
         screen.press("n")
         screen.shows("nothing was held")
         assert hold_of(folder) == []
         screen.press("h")
-        screen.shows("Hold batch march?")
+        screen.shows("Hold batch march of queue default?")
         screen.press("y")
         screen.shows("HELD: batch march is held")
         assert hold_of(folder) == [("march", "held by Ana")]

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
     from rich.live import Live
 
-    from voiceflow_worker.acts import Operator
+    from voiceflow_worker.acts import Hold, Operator, Question
     from voiceflow_worker.core.queue import CallQueue
     from voiceflow_worker.model.jobs.call_json import CallOutcome
 
@@ -205,7 +205,7 @@ class Screen:
         self._calls = operator.queue(queue)
         self._batch = batch
         self._last: deque[CallOutcome] = deque(maxlen=MOST_SHOWN)
-        self._asks = False
+        self._asked: tuple[Hold, Question] | None = None
         self._notice = ""
         self._pressed = anyio.Event()
 
@@ -232,7 +232,9 @@ class Screen:
                 watched = await read_watched(self._calls.store, self._calls.name, batch_id=self._batch)
             except StoreUnavailableError as error:
                 self._notice = f"{error}; trying again"
-            bottom = f"Hold {self._name}? y: yes, any other key: no" if self._asks else f"{KEYS}   {self._notice}"
+            bottom = f"{KEYS}   {self._notice}"
+            if self._asked is not None:
+                bottom = f"{self._asked[1].title} y: yes, any other key: no"
             if watched is not None:
                 size = live.console.size
                 view = picture(watched, last=list(self._last), width=size.width, height=size.height, bottom=bottom)
@@ -269,19 +271,14 @@ class Screen:
         from voiceflow_worker.acts import Hold, Resume
 
         who, queue = self._operator, self._calls.name
-        if self._asks:
-            self._asks = False
-            self._notice = "nothing was held"
-            if key == "y":
-                self._notice = (await Hold(operator=who, queue=queue, batch=self._batch).do()).said
+        if self._asked is not None:
+            (hold, question), self._asked = self._asked, None
+            self._notice = (await hold.do(question.seen)).said if key == "y" else "nothing was held"
         elif key == "h":
-            self._asks = True
+            hold = Hold(operator=who, queue=queue, batch=self._batch)
+            self._asked = hold, await hold.question()
         elif key == "r":
             self._notice = (await Resume(operator=who, queue=queue, batch=self._batch).do()).said
-
-    @property
-    def _name(self) -> str:
-        return f"queue {self._calls.name}" if self._batch is None else f"batch {self._batch}"
 
 
 @contextmanager
