@@ -140,6 +140,9 @@ async def test_people_who_were_called_at_any_of_their_numbers_were_called_before
         home = as_csv(tmp_path, [{"Mobile": "61234567"}])
         again = Campaign.of({**fields, "file": home, "number_column": "Mobile", "say": "Hello again."})
         assert (await again.start(queue)).enqueued == 0
+        elsewhere = {**fields, "file": home, "number_column": "Mobile", "batch": "april"}
+        assert (await Campaign.of(elsewhere).start(queue)).enqueued == 0
+        assert (await Campaign.of({**elsewhere, "say": "Something else."}).start(queue)).enqueued == 1
 
 
 @pytest.mark.anyio

@@ -7,6 +7,7 @@ call is stored under the condition that its enqueue still has the turn. None of 
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager, suppress
@@ -37,6 +38,7 @@ from voiceflow_worker.core.suppression import SuppressionList
 from voiceflow_worker.errors import IntakeError, StoreError
 from voiceflow_worker.finding import Finding, Remedy, Severity
 from voiceflow_worker.model.copying import replace
+from voiceflow_worker.model.flows.callflow import CallFlow, EncodedBody, body_digest, body_to
 from voiceflow_worker.model.jobs.gate import Gate, GateState
 from voiceflow_worker.model.jobs.job import Job, JobState
 from voiceflow_worker.model.numbers.phone import telephone_of
@@ -155,8 +157,9 @@ class CallsBefore:
                 batch_id = row.call.batch_id
                 called = here.get(batch_id, {})
                 own = next(filter(None, (called.get(telephone_of(number)) for number in row.call.numbers)), None)
-                marks = (calls for other, calls in elsewhere.items() if other != batch_id)
-                other = next((calls[mark] for calls in marks if (mark := _mark(row.digest)) in calls), None)
+                others = [calls for other, calls in elsewhere.items() if other != batch_id]
+                marks = _marks(row.call.body, row.digest, row.call.numbers) if others else []
+                other = next((calls[mark] for calls in others for mark in marks if mark in calls), None)
                 if own is not None or other is not None:
                     repeating.append((row, own or other or "", own is not None))
             await self._turn.keep()
@@ -195,7 +198,12 @@ class CallsBefore:
         found: dict[str | None, dict[bytes, str]] = {}
         for batch_id in await self._other_batches():
             async with aclosing(self._calls_of(batch_id)) as jobs:
-                found[batch_id] = {_mark(job.body_digest): job.id async for job in jobs if job.created_at >= since}
+                found[batch_id] = {
+                    mark: job.id
+                    async for job in jobs
+                    if job.created_at >= since
+                    for mark in _marks(job.body, job.body_digest, job.numbers)
+                }
         return found
 
     async def _other_batches(self) -> set[str]:
@@ -204,10 +212,13 @@ class CallsBefore:
         for row in self._sample[:: max(1, len(self._sample) // LOOKED_UP)]:
             if row.call is None:
                 continue
-            query = Query(queue=self._queue.name, destination=row.call.destination, order=Order.NEWEST, limit=20)
-            for job in await find_jobs(store, query):
-                if job.body_digest == row.call.digest and job.batch_id not in {None, row.call.batch_id}:
-                    found.add(str(job.batch_id))
+            marks = set(_marks(row.call.body, row.call.digest, row.call.numbers))
+            for number in row.call.numbers:
+                query = Query(queue=self._queue.name, destination=number, order=Order.NEWEST, limit=20)
+                for job in await find_jobs(store, query):
+                    is_said = not marks.isdisjoint(_marks(job.body, job.body_digest, job.numbers))
+                    if is_said and job.batch_id not in {None, row.call.batch_id}:
+                        found.add(str(job.batch_id))
         return found
 
     async def _calls_of(self, batch_id: str) -> AsyncGenerator[Job]:
@@ -227,7 +238,8 @@ async def said_before(queue: CallQueue, *, destination: str, digest: str, counts
     since = queue.store.clock.now() - OTHER_BATCHES
     query = Query(queue=queue.name, destination=destination, order=Order.NEWEST, limit=PAGE)
     for job in await find_jobs(queue.store, query):
-        if job.created_at >= since and job.body_digest == digest and _may_call(job) and counts(job):
+        is_said = _mark(digest) in _marks(job.body, job.body_digest, job.numbers)
+        if job.created_at >= since and is_said and _may_call(job) and counts(job):
             return job
     return None
 
@@ -237,6 +249,14 @@ def _may_call(job: Job) -> bool:
     if job.unique_key is not None and job.unique_key.startswith(TRIAL):
         return False
     return job.state not in _NOT_CALLED or any(post.may_have_rung for post in job.posts)
+
+
+def _marks(body: str, digest: str, numbers: Sequence[str]) -> list[bytes]:
+    """What a call says to each number of its person, as marks that are alike for calls to one of them alone."""
+    if len(numbers) == 1:
+        return [_mark(digest)]
+    flows = (CallFlow(json.loads(body_to(body, number))) for number in numbers)
+    return [_mark(body_digest(EncodedBody.of(flow).canonical)) for flow in flows]
 
 
 def _mark(digest: str) -> bytes:
