@@ -29,8 +29,11 @@ class Remedy(StrEnum):
     NAME_COLUMN = "name the column of the numbers to call"
     NAME_COLUMNS = "name the column of numbers, or each of them"
     NAME_COUNTRY = (
-        "give the country of national numbers, the column of the countries, or international for digits that begin "
-        "with their country code"
+        "give the country of national numbers, or international for digits that begin with their country code"
+    )
+    NAME_COUNTRIES = (
+        "give the country of national numbers, or the column of the countries if rows differ, or international for "
+        "digits that begin with their country code"
     )
     NAME_DATE_ORDER = "give the order of day, month and year in the file's dates"
     NAME_OUTCOMES = "name the outcomes after which to redial, or allow no redial"

@@ -395,17 +395,22 @@ class _Work:
         try:
             number = read_number(text, self.country)
         except PhoneNumberError as error:
-            remedy, message = next(iter(error.remedies), None), str(error)
-            if remedy is Remedy.NAME_COUNTRY and (column := self.options.country_column) is not None:
-                first = message.partition(":")[0]
-                message = f"{first}, nor does {column}: correct that cell, or write the number with + and digits alone"
-                remedy = None
+            message, remedy = self._without_country(str(error), next(iter(error.remedies), None))
             self._error(message, column=name, code=error.code, remedy=remedy)
             return None
         self.findings += [
             Finding(column=name, severity=Severity.WARNING, message=message) for message in number.messages
         ]
         return number.e164
+
+    def _without_country(self, message: str, remedy: Remedy | None) -> tuple[str, Remedy | None]:
+        """What to do about a number that does not say its country: a column may say it."""
+        if remedy is not Remedy.NAME_COUNTRY or self.options.template is None:
+            return message, remedy
+        if (column := self.options.country_column) is None:
+            return message.replace(remedy, Remedy.NAME_COUNTRIES), Remedy.NAME_COUNTRIES
+        first = message.partition(":")[0]
+        return f"{first}, nor does {column}: correct that cell, or write the number with + and digits alone", None
 
     def own_country(self) -> str | None:
         """The country of this row's national numbers: that in its column, or that of the options."""
