@@ -6,7 +6,7 @@ import asyncio
 import json
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -70,22 +70,6 @@ def test_a_second_try_adds_new_rows_and_calls_nobody_again_with_another_text(on:
     assert called(on, 4, 5, 6) == [1, 1, 1]
 
 
-@pytest.mark.parametrize(
-    ("first", "name", "written"),
-    [
-        (60, "people.csv", lambda people: "\n".join(map(",".join, [people[0], *map(dict.values, people)]))),
-        (62, "semicolons.csv", lambda people: "\n".join(map(";".join, [people[0], *map(dict.values, people)]))),
-        (64, "people.jsonl", lambda people: "\n".join(map(json.dumps, people))),
-    ],
-)
-def test_files_are_read(
-    on: Stage, tmp_path: Path, first: int, name: str, written: Callable[[list[dict[str, Any]]], str]
-) -> None:
-    file = tmp_path / name
-    file.write_text(written(rows(first, first + 1)), encoding="utf-8")
-    assert campaign(file=str(file)).execute(context(name))["rows"]["enqueued"] == 2
-
-
 def test_a_line_with_a_cell_too_many_is_bad_and_never_a_shorter_text(on: Stage, tmp_path: Path) -> None:
     """The text of the first line has a comma without quotes; a cell of the second has line breaks of several kinds."""
     good, bad = rows(17, 18)
@@ -100,14 +84,6 @@ def test_a_line_with_a_cell_too_many_is_bad_and_never_a_shorter_text(on: Stage, 
     report = campaign(file=str(file), skip_bad=True).execute(context("ragged"))
     assert report["rows"] == {"enqueued": 1, "duplicates": 0, "rejected": 2}
     assert called(on, 17, 18) == [1, 0]
-
-
-def test_a_file_without_a_column_of_the_text_is_refused(on: Stage, tmp_path: Path) -> None:
-    file = tmp_path / "people.csv"
-    file.write_text(f"destination\n{rows(19)[0]['destination']}\n", encoding="utf-8")
-    with pytest.raises(AirflowFailException, match="name"):
-        campaign(file=str(file)).execute(context("columns"))
-    assert called(on, 19) == [0]
 
 
 def test_too_many_failures_fail_the_task(on: Stage) -> None:
