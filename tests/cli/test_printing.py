@@ -279,7 +279,6 @@ def test_every_line_names_its_process_where_there_are_several(capsys: pytest.Cap
         (("ivr", "play", "missing:menu"), {}, 2, "error"),
     ],
 )
-@pytest.mark.parametrize("place", ["environment", ".env", "voiceflow.toml"])
 def test_every_line_on_stderr_is_json_if_the_log_is(
     voiceflow: Program,
     monkeypatch: pytest.MonkeyPatch,
@@ -288,14 +287,10 @@ def test_every_line_on_stderr_is_json_if_the_log_is(
     variables: dict[str, str],
     code: int,
     level: str,
-    place: str,
 ) -> None:
     monkeypatch.chdir(voiceflow.folder)
     Path("people.csv").write_text("destination\nnobody\n")
-    if place == "environment":
-        monkeypatch.setenv("VOICEFLOW_LOG_FORMAT", "json")
-    else:
-        Path(place).write_text("VOICEFLOW_LOG_FORMAT=JSON\n" if place == ".env" else 'log_format = "json"\n')
+    monkeypatch.setenv("VOICEFLOW_LOG_FORMAT", "json")
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     ended = voiceflow(*arguments)
@@ -303,6 +298,14 @@ def test_every_line_on_stderr_is_json_if_the_log_is(
     assert ended.code == code
     assert level in {record["level"] for record in records}
     assert all({"event", "level", "timestamp"} <= set(record) for record in records)
+
+
+def test_the_form_of_the_log_is_looked_for_before_the_settings_are_read(voiceflow: Program) -> None:
+    for place, content in ((".env", "VOICEFLOW_LOG_FORMAT=JSON\n"), ("voiceflow.toml", 'log_format = "json"\n')):
+        (voiceflow.folder / place).write_text(content)
+        for arguments in (("enqueu",), ("status",)):
+            assert json.loads(voiceflow(*arguments).err)["level"] == "error", (place, arguments)
+        (voiceflow.folder / place).unlink()
 
 
 def test_what_python_prints_is_json_too(voiceflow: Program, monkeypatch: pytest.MonkeyPatch) -> None:
