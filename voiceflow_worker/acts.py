@@ -363,7 +363,7 @@ class RedialBatch(BatchAct):
             rings=(f"{phones}: {each} once more, within the usual calling windows, rate and limits.",),
             silent=(
                 *(f"{line}: left out." for line in left_out),
-                *await _kept_back(self.operator.store, self.queue, self.batch),
+                *await kept_back(self.operator.store, self.queue, self.batch),
                 "Calls in doubt, calls that were answered, and people who opted out.",
             ),
             button=f"Redial {phones}",
@@ -456,7 +456,7 @@ class Redial(CallAct):
         refusal = why_refused(job, await SuppressionList(store).standing(job.parties))
         end = "The call will be cancelled when its turn comes."
         listed = [] if refusal is None else [f"The phone will not ring: {refusal[1]}. {end}"]
-        return listed + await _kept_back(store, job.queue, job.batch_id)
+        return listed + await kept_back(store, job.queue, job.batch_id)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -656,7 +656,7 @@ def _under_way(states: States) -> str:
     return f"{said} {count_of(doubts, 'call')} in doubt may have rung." if doubts else said
 
 
-async def _kept_back(store: Store, queue: str, batch: str | None) -> list[str]:
+async def kept_back(store: Store, queue: str, batch: str | None) -> list[str]:
     """Sentences about the gates that keep calls from being sent."""
     closed = [gate for gate in await gates_of(store, queue) if gate.keeps_back(batch, at=store.clock.now())]
     return [f"Nothing is sent as long as {gate_in_words(gate)}." for gate in closed]

@@ -22,7 +22,7 @@ from anyio.to_thread import run_sync
 from starlette.responses import Response
 from starlette.types import Receive, Scope
 
-from voiceflow_worker.acts import Operator
+from voiceflow_worker.acts import Operator, kept_back
 from voiceflow_worker.campaigns.called_before import TRIAL
 from voiceflow_worker.campaigns.calls.options import CampaignOptions
 from voiceflow_worker.campaigns.calls.request import texts_of
@@ -372,7 +372,8 @@ class CampaignPage:
             menu=call.menu,
         )
         await self._operator.queue(queue_name).enqueue_many([request])
-        return f"{number.e164} is called with the words of the first row, within ten minutes if a worker runs"
+        told = f"{number.e164} is called with the words of the first row, within ten minutes if a worker runs."
+        return " ".join([told, *await kept_back(self._operator.store, queue_name, request.batch_id)])
 
     async def _page(
         self,
