@@ -21,19 +21,18 @@ KEPT_FOR = timedelta(days=400)
 """The lifetime of a record, which is the same as the lifetime of a unique key."""
 
 
-def _batches(queue: CallQueue) -> RecordSet[str]:
-    return text_records(queue.store, NAMESPACE, keep_for=KEPT_FOR)
+def _batches(queue: CallQueue, identity: TaskIdentity) -> RecordSet[str]:
+    return text_records(queue.store, NAMESPACE, keep_for=KEPT_FOR).within(f"{identity.scope()}/{identity.map_index}")
 
 
 async def recorded_batches(queue: CallQueue, identity: TaskIdentity) -> list[str]:
     """Return the batches in which the tries of a campaign task have enqueued calls."""
-    prefix = _prefix(identity)
-    return [key.removeprefix(prefix) for key, _ in await _batches(queue).all(prefix=prefix)]
+    return [batch_id for batch_id, _ in await _batches(queue, identity).all()]
 
 
 async def record_batch(queue: CallQueue, identity: TaskIdentity, batch_id: str) -> None:
     """Record a batch. A try does this before it enqueues calls, so that later tries find them all."""
-    await _batches(queue).put({f"{_prefix(identity)}{batch_id}": ""})
+    await _batches(queue, identity).put({batch_id: ""})
 
 
 async def bad_ends(queue: CallQueue, identity: TaskIdentity, *, is_bad: bool, total: int) -> int:
@@ -41,12 +40,11 @@ async def bad_ends(queue: CallQueue, identity: TaskIdentity, *, is_bad: bool, to
 
     Only instances below `total` count: a clear may have made their number smaller.
     """
-    records, key = text_records(queue.store, BAD_ENDS, keep_for=KEPT_FOR), f"{identity.map_index}"
-    prefix = f"{identity.scope()}/"
+    records = text_records(queue.store, BAD_ENDS, keep_for=KEPT_FOR).within(identity.scope())
+    index = f"{identity.map_index}"
     # Recorded before the count, so that of several instances that end together, the last one counts all.
-    await (records.put({prefix + key: ""}) if is_bad else records.remove([prefix + key]))
-    found = [key.removeprefix(prefix) for key, _ in await records.all(prefix=prefix)]
-    return sum(int(each) < total for each in found)
+    await (records.put({index: ""}) if is_bad else records.remove([index]))
+    return sum(int(each) < total for each, _ in await records.all())
 
 
 def instances_of(context: Mapping[str, Any], identity: TaskIdentity) -> int:
@@ -58,10 +56,6 @@ def instances_of(context: Mapping[str, Any], identity: TaskIdentity) -> int:
     if hasattr(dag_run, "get_task_instances"):  # Airflow 2
         return sum(each.task_id == identity.task_id for each in dag_run.get_task_instances())
     return 1
-
-
-def _prefix(identity: TaskIdentity) -> str:
-    return f"{identity.scope()}/{identity.map_index}/"
 
 
 log = logging.getLogger(__name__)

@@ -57,9 +57,8 @@ class Triggerer:
 
     async def _has_begun(self) -> bool:
         stored = (self._places, text_records(self._store, "incoming-place"))
-        return any(
-            [await each.all(prefix=self._name) for each in stored]
-        )  # a reader stores its first place when it begins
+        keys = [key for each in stored for key, _ in await each.all()]
+        return any(key.startswith(self._name) for key in keys)  # a reader stores its first place when it begins
 
     async def __aexit__(self, *_: object) -> None:
         self._next.cancel()

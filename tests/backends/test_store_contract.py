@@ -109,7 +109,7 @@ class ALimitTellsAnyRecord(Memory):
     def _failed_by(self, need: Need, puts: Sequence[Put], now: datetime) -> Found:
         found = super()._failed_by(need, puts, now)
         if found is not None and isinstance(need, AtMost):
-            return (self.prefixed(need.namespace, need.prefix, now)[0],)
+            return (self.group(need.namespace, need.group, now)[0],)
         return found
 
 
@@ -118,6 +118,17 @@ class ConditionsForgetTheirOwner(Memory):
         return super()._failed_by(
             replace(need, but_owner=None) if isinstance(need, Absent | AtMost) else need, puts, now
         )
+
+
+class AGroupIsItsFirstRecord(Memory):
+    def group(self, namespace: str, group: str, now: datetime) -> list[Record]:
+        return super().group(namespace, group, now)[:1]
+
+
+class AGroupIsAPrefix(Memory):
+    def group(self, namespace: str, group: str, now: datetime) -> list[Record]:
+        found = (each for each in self.recorded.get(namespace, {}) if each.startswith(group))
+        return [record for each in found for record in super(AGroupIsAPrefix, self).group(namespace, each, now)]
 
 
 class ConditionsSeeEndedRecords(Memory):
@@ -148,7 +159,7 @@ class EveryPutReplaces(Memory):
 
 class AnEndBeatsNoEnd(Memory):
     def _put(self, put: Put, now: datetime) -> None:
-        standing = self.record(put.namespace, put.key, now)
+        standing = self.record(put.namespace, put.group, now, put.member)
         forever = standing is not None and standing.ends_at is None and put.mode in {Mode.EXTEND, Mode.LONGER}
         super()._put(replace(put, mode=Mode.ALWAYS) if forever else put, now)
 
@@ -284,9 +295,9 @@ class EndedRecordsAreRead(Memory):
         return super().records(wanted, now - timedelta(days=1))
 
 
-class PagesForgetTheirPrefix(Memory):
+class PagesForgetTheirGroup(Memory):
     def records(self, wanted: Wanted, now: datetime) -> dict[str, list[Record]]:
-        wider = {n: replace(each, prefix="") if isinstance(each, Page) else each for n, each in wanted.items()}
+        wider = {n: replace(each, group=None) if isinstance(each, Page) else each for n, each in wanted.items()}
         return super().records(wider, now)
 
 
@@ -344,6 +355,8 @@ MUTATIONS: dict[type[Memory | MemoryStore], str] = {
     TheReasonIsNotTold: "test_a_failed_condition_tells_its_key_its_value_and_its_end",
     ALimitTellsAnyRecord: "test_a_limit_tells_the_record_with_whose_end_it_holds_again",
     ConditionsForgetTheirOwner: "test_conditions_pass_over_the_records_of_their_owner_and_of_the_past",
+    AGroupIsItsFirstRecord: "test_conditions_concern_whole_groups_and_no_others",
+    AGroupIsAPrefix: "test_conditions_concern_whole_groups_and_no_others",
     ConditionsSeeEndedRecords: "test_conditions_pass_over_the_records_of_their_owner_and_of_the_past",
     GatesOfBatchesAreIgnored: "test_a_closed_gate_refuses_and_an_open_one_does_not",
     TombstonesAreIgnored: "test_a_taken_key_tells_its_owner",
@@ -371,7 +384,7 @@ MUTATIONS: dict[type[Memory | MemoryStore], str] = {
     ARateIsNotChanged: "test_a_new_rate_counts_from_the_last_departure",
     TotalsOfABatchStay: "test_deleted_jobs_stay_in_the_totals_of_their_batch_while_it_has_jobs",
     EndedRecordsAreRead: "test_records_of_several_namespaces_are_read_at_once",
-    PagesForgetTheirPrefix: "test_a_page_goes_on_after_a_key",
+    PagesForgetTheirGroup: "test_a_page_goes_on_after_a_record",
     PruningHasNoLimit: "test_what_is_over_is_pruned_in_slices",
     PruningForgetsItsQueue: "test_events_of_one_queue_are_pruned_and_what_is_not_over_stays",
     TotalsForgetTheTime: "test_states_are_counted_of_the_jobs_that_are_due",

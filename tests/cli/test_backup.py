@@ -56,7 +56,9 @@ def test_a_store_that_is_being_written_is_copied_as_it_was_at_one_moment(tmp_pat
             count += 1
             rows = [("pair", "a", str(count)), ("pair", "b", str(count))]
             with db:
-                db.executemany("INSERT OR REPLACE INTO records (namespace, key, value) VALUES (?, ?, ?)", rows)
+                db.executemany(
+                    "INSERT OR REPLACE INTO records (namespace, grp, member, value) VALUES (?, ?, '', ?)", rows
+                )
             ready.set()
         db.close()
 

@@ -34,7 +34,6 @@ from voiceflow_worker.core.callers import Callers, CallProgress, MenuCall
 from voiceflow_worker.core.overview.status import Heartbeats, RateHistory, WorkerBeat
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.record_set import BATCH, QueueNames, text_records
-from voiceflow_worker.core.ports.store import gate_key
 from voiceflow_worker.core.units import changed
 from voiceflow_worker.errors import StoreUnavailableError
 from voiceflow_worker.model.jobs.job import JobState, KeyPress, Note, NoteKind, Post
@@ -644,7 +643,7 @@ async def test_hostile_texts_stay_texts_in_every_field(store: Store) -> None:
     (plain,) = await enqueued(store)
     job = hostile_job(now, plain)
     await add_jobs(store, [job], now=now)
-    await text_records(store, BATCH).put({gate_key(job.queue, job.batch_id): ""})
+    await text_records(store, BATCH).within(job.queue).put({job.batch_id or "": ""})
     progress = CallProgress(store)
     await progress.status(
         CallStatus(

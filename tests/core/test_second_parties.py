@@ -55,7 +55,7 @@ async def hand_in(engine: Engine, clock: ManualClock, *flows: CallFlow) -> list[
 
 async def locks(store: Store) -> list[str]:
     found = await store.records({NUMBER: Page(), PARTY: Page()}, now=store.clock.now())
-    return [record.key for records in found.values() for record in records]
+    return [record.group for records in found.values() for record in records]
 
 
 async def test_the_second_party_is_in_one_open_call_at_a_time(here: Engine, clock: ManualClock) -> None:

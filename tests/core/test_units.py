@@ -79,7 +79,10 @@ class Desk:
         return job
 
     def keys(self, namespace: str, at: datetime = NOW) -> dict[str, str]:
-        return {each.key: each.value for each in self.memory.records({namespace: Page()}, at)[namespace]}
+        return {
+            f"{each.group} {each.member}".rstrip(): each.value
+            for each in self.memory.records({namespace: Page()}, at)[namespace]
+        }
 
 
 def call(number: int = 1, *bridged: str, **fields: object) -> Job:

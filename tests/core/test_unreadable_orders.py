@@ -22,7 +22,7 @@ from voiceflow_worker.acts import CancelBatch, Hold, Operator, Resume
 from voiceflow_worker.core.overview.batches import DrainCheck, read_batches, read_queue
 from voiceflow_worker.core.ports import Limits
 from voiceflow_worker.core.ports.reading import gates_of, limits_of
-from voiceflow_worker.core.ports.store import GATES, LIMITS, Put, Step, Unit, gate_key
+from voiceflow_worker.core.ports.store import GATES, LIMITS, Put, Step, Unit, gate_member
 from voiceflow_worker.core.suppression import NAMESPACE as SUPPRESSED
 
 pytestmark = pytest.mark.anyio
@@ -50,8 +50,8 @@ LIMIT_FORMS = [
 ]  # fmt: skip
 
 
-async def put(store: Store, namespace: str, key: str, value: str) -> None:
-    unit = Unit(puts=(Put(namespace, key, value, None),), wakes="default")
+async def put(store: Store, namespace: str, group: str, value: str, *, batch: str | None = None) -> None:
+    unit = Unit(puts=(Put(namespace, group, value, None, member=gate_member(batch)),), wakes="default")
     await store.write(Step(units=(unit,)), now=store.clock.now())
 
 
@@ -94,7 +94,7 @@ async def test_a_gate_of_another_batch_that_cannot_be_read_keeps_no_order_from_w
     live_store: Store, form: str
 ) -> None:
     queue = await enqueued(live_store, CALLS, batch_id="march")
-    await put(live_store, GATES, gate_key("default", "old"), form)
+    await put(live_store, GATES, "default", form, batch="old")
     await ORDERS["hold"](live_store)
     assert await sent(live_store) == 0
     await Resume(operator=mary(live_store), queue="default").question()
@@ -118,7 +118,7 @@ async def test_a_gate_that_cannot_be_read_is_closed_and_a_person_opens_it(
     live_store: Store, form: str, batch: str | None
 ) -> None:
     await enqueued(live_store, CALLS, batch_id="march")
-    await put(live_store, GATES, gate_key("default", batch), form)
+    await put(live_store, GATES, "default", form, batch=batch)
     assert await sent(live_store) == 0
     (gate,) = await gates_of(live_store, "default")
     assert gate.is_closed(at=live_store.clock.now())

@@ -12,7 +12,7 @@ from voiceflow_worker.core import units
 from voiceflow_worker.core.callers import Callers
 from voiceflow_worker.core.ports.store import Absent, Answer, Need, Step, Unit
 from voiceflow_worker.core.rollback import RollbackGuard
-from voiceflow_worker.core.sending.journal import Journal, keys_of, refused_by
+from voiceflow_worker.core.sending.journal import Journal, by_group, refused_by, wanted_by
 from voiceflow_worker.core.suppression import NAMESPACE as SUPPRESSED
 from voiceflow_worker.core.sweep import Sweeper
 from voiceflow_worker.model.jobs import lifecycle
@@ -133,9 +133,9 @@ def _guard_reads_first() -> None:
 
     async def read_first(self: Journal, entries: Sequence[tuple[Job, Unit]]) -> Sequence[Answer | Exception]:
         locks = [[need for need in unit.needs if _is_lock(need)] for _, unit in entries]
-        wanted = keys_of([need for each in locks for need in each])
+        wanted = wanted_by([need for each in locks for need in each])
         found = await self._store.records(wanted, now=self._store.clock.now())
-        standing = {namespace: {each.key: each for each in records} for namespace, records in found.items()}
+        standing = by_group(found)
         await self._store.clock.sleep(0.4)  # the others do the same
         answers: list[Answer | Exception | None] = []
         free: list[tuple[Job, Unit]] = []

@@ -13,6 +13,7 @@ from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import IntEnum
+from itertools import chain
 from typing import Any
 
 from voiceflow_worker.backends.memory.store import Memory
@@ -26,7 +27,6 @@ from voiceflow_worker.core.ports.store import (
     Same,
     Step,
     Unit,
-    gate_key,
     tally_change,
 )
 from voiceflow_worker.core.suppression import NAMESPACE as SUPPRESSED
@@ -237,9 +237,9 @@ class Explorer:
             return
         open_posts = {post.client_request_id for job in jobs for post in job.posts if post.is_open}
         for namespace in (units.NUMBER, units.PARTY, units.BESIDE):
-            for record in world.memory.recorded.get(namespace, {}).values():
+            for record in chain.from_iterable(world.memory.recorded.get(namespace, {}).values()):
                 if record.value.startswith(QUEUE) and record.value not in open_posts:
-                    raise BrokenError(f"{namespace} {record.key} is still kept for {record.value}, whose call is over")
+                    raise BrokenError(f"{namespace} {record.group} is kept for {record.value}, whose call is over")
 
     def _judge_ring(self, world: World, line: Line, number: str) -> None:
         for other in world.lines:
@@ -516,7 +516,7 @@ class Explorer:
     def _order(self, name: str, memory: Memory, at: datetime) -> Unit | None:
         if name == "hold":
             ordered = Gate.of(QUEUE, None, GateState.HELD, since=at)
-            return units.gate_order(memory.record(GATES, gate_key(QUEUE, None), at), ordered, token="t")[1]
+            return units.gate_order(memory.record(GATES, QUEUE, at), ordered, token="t")[1]
         if name == "opt-out":
             return Unit(puts=(Put(SUPPRESSED, PERSON, "", None),))
         job = memory.jobs[f"{QUEUE}.j0"]
@@ -587,9 +587,15 @@ def _key(world: World) -> Hashable:
         now = moment(world.now)
         jobs = tuple(of(job) for _, job in sorted(memory.jobs.items()))
         records = tuple(
-            (namespace, record.key, names.get(record.value, record.value), record.ends_at)
+            (
+                namespace,
+                record.group,
+                record.member,
+                names.get(record.value, record.value),
+                record.ends_at,
+            )
             for namespace, kept in sorted(memory.recorded.items())
-            for record in sorted(kept.values())
+            for record in sorted(chain.from_iterable(kept.values()))
             if record.ends_at is None or record.ends_at > now
         )
         return jobs, records

@@ -130,7 +130,7 @@ def settled_and_released_early(old: Job, new: Job, **kwargs: Any) -> tuple[Job, 
 
 def attempt_given_back_in_doubt(old: Job, new: Job, **kwargs: Any) -> tuple[Job, Unit]:
     job, unit = units.settled(old, new, **kwargs)
-    over = tuple(Drop(put.namespace, put.key, None) for put in unit.puts if put.namespace == units.PERSON)
+    over = tuple(Drop(put.namespace, put.group, None, put.member) for put in unit.puts if put.namespace == units.PERSON)
     return job, replace(
         unit, puts=tuple(put for put in unit.puts if put.namespace != units.PERSON), drops=(*unit.drops, *over)
     )

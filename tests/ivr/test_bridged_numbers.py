@@ -54,7 +54,7 @@ async def pressed_1(store: Store, menu: Menu, receiver: Receiver, destination: s
 
 async def standing(store: Store, namespace: str) -> dict[str, str]:
     found = await store.records({namespace: Page()}, now=store.clock.now())
-    return {record.key: record.value for record in found[namespace]}
+    return {record.group: record.value for record in found[namespace]}
 
 
 async def put_through_to_the_desk(store: Store) -> Job:
@@ -167,7 +167,7 @@ async def locked(store: Store) -> list[str]:
     """The numbers that have a lock, or a bridge beside."""
     wanted = {space: Page() for space in (NUMBER, PARTY, BESIDE)}
     found = await store.records(wanted, now=store.clock.now())
-    return [record.key.partition(" ")[0] for records in found.values() for record in records]
+    return [record.group for records in found.values() for record in records]
 
 
 async def test_the_desk_stays_locked_until_there_is_evidence_that_the_session_is_over(store: Store) -> None:

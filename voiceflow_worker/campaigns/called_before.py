@@ -426,7 +426,7 @@ class Start:
         unit = Unit(
             needs=() if turn is None else (turn,),
             puts=tuple(puts),
-            drops=tuple(Drop(each.namespace, each.key, None) for each in drops),
+            drops=tuple(Drop(each.namespace, each.group, None, each.member) for each in drops),
             wakes=self._queue.name if drops else None,
         )
         (answer,) = await store.write(Step(units=(unit,)), now=store.clock.now())

@@ -301,14 +301,14 @@ class Admitter:
                         raise IntakeError.lost(self._queue)
                     passes = passing.setdefault(place, {})
                     if isinstance(answer.need, Same):  # what passed has changed since
-                        passes.pop(answer.need.key)
+                        passes.pop(answer.need.group)
                     record = answer.record
                     refused = None if record is None else self._refused(jobs[place], place, record)
                     if refused is not None:
                         suppressed[place] = refused
                         continue
                     if record is not None:
-                        passes[record.key] = record
+                        passes[record.group] = record
                     again.append(place)
                 elif answer.result is Result.DONE:
                     self._named.add(jobs[place].batch_id)
@@ -318,7 +318,7 @@ class Admitter:
 
     def _refused(self, job: Job, place: int, record: Record) -> SuppressedNumber | None:
         """Why a record of the suppression list forbids a job; None if it ends before the job is due."""
-        listed = self._suppression.standing_in({record.key: record.value}, job.parties)
+        listed = self._suppression.standing_in({record.group: record.value}, job.parties)
         found = why_refused(job, listed, at=job.due_at)
         return None if found is None else SuppressedNumber(index=place, number=found[0], reason=found[1])
 

@@ -83,7 +83,7 @@ Progress = TypeVar("Progress", LegState, Recording)
 @dataclass(frozen=True, slots=True)
 class _Event:
     records: RecordSet[Any]
-    key: str
+    mark: str
     value: LegState | Recording
 
 
@@ -204,31 +204,27 @@ class CallProgress:
 
     async def _keep(self, records: RecordSet[Any], value: LegState | Recording, same: Sequence[object]) -> bool:
         """Store an event once, even if it is repeated. The values in `same` identify the event."""
-        return await self._batcher.submit(_Event(records, _prefix(value.session_id) + _mark_of(same), value))
+        return await self._batcher.submit(_Event(records, _mark_of(same), value))
 
     async def _write(self, events: Sequence[_Event]) -> list[bool | BaseException]:
         for records in (self._states, self._recordings):
-            values: dict[str, Any] = {}
+            sessions: dict[str, dict[str, Any]] = {}
             for each in events:
                 if each.records is records:
-                    values.setdefault(each.key, each.value)
-            await records.add(values)
+                    sessions.setdefault(each.value.session_id, {}).setdefault(each.mark, each.value)
+            for session_id, values in sessions.items():
+                await records.within(session_id).add(values)
         return [True] * len(events)
 
 
 async def _of_session(records: RecordSet[Progress], session_id: str) -> list[Progress]:
-    page = await records.page(prefix=_prefix(session_id), limit=MOST_OF_A_SESSION)
+    page = await records.within(session_id).page(limit=MOST_OF_A_SESSION)
     return [value for _, value in page if value is not None]
 
 
 def _mark_of(same: Sequence[object]) -> str:
     """A short text that is the same for the same values."""
     return blake2b(json.dumps(same, default=str).encode(), digest_size=12).hexdigest()
-
-
-def _prefix(session_id: str) -> str:
-    """The prefix that only the keys of this session have."""
-    return f"{quote(session_id, safe='')}/"
 
 
 def _one_each(recordings: Iterable[Recording]) -> tuple[Recording, ...]:
@@ -291,8 +287,8 @@ class Bridges:
 def _refusal(answer: Answer, numbers: Sequence[str]) -> str | None:
     if answer.result is Result.DONE or answer.record is None:
         return None
-    key = answer.record.key
-    number = next((each for each in numbers if key in spellings(each)), key)
+    spelled = answer.record.group
+    number = next((each for each in numbers if spelled in spellings(each)), spelled)
     if isinstance(answer.need, Absent) and answer.need.namespace == SUPPRESSED:
         return entry_of(answer.record).in_words_of(number)
     owner = job_of(answer.record.value)
@@ -364,7 +360,7 @@ class Callers:
             # A record for each: receivers that hear of two key presses at once cannot overwrite one with the other.
             if session_id is not None and not _has(line.presses, press):
                 mark = press.event_id or f"{press.at.isoformat()} {press.menu} {press.digits}"
-                await self._visits.put({_prefix(session_id) + _mark_of([mark]): press})
+                await self._visits.within(session_id).put({_mark_of([mark]): press})
             return
         number = line.number
         try:
@@ -402,7 +398,7 @@ class Callers:
         return MenuCall(job, number, post.presses)
 
     async def _visit(self, session_id: str) -> tuple[KeyPress, ...]:
-        found = await self._visits.page(prefix=_prefix(session_id), limit=MOST_OF_A_SESSION)
+        found = await self._visits.within(session_id).page(limit=MOST_OF_A_SESSION)
         presses = sorted((press for _, press in found if press is not None), key=lambda press: press.at)
         return tuple(presses[-MOST_PRESSES:])
 

@@ -23,7 +23,7 @@ from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.outside import Witness, WitnessJournal
 from voiceflow_worker.core.ports.reading import gates_at, owners_of, read_each
 from voiceflow_worker.core.ports.record_set import text_records
-from voiceflow_worker.core.ports.store import GATES, Drop, Guard, Same, Step, Unit, gate_from, gate_key
+from voiceflow_worker.core.ports.store import GATES, Drop, Guard, Same, Step, Unit, gate_from, gate_member
 from voiceflow_worker.core.ports.trips import gather
 from voiceflow_worker.core.settling.changes import Changes
 from voiceflow_worker.core.settling.holds import Holds, order_gate
@@ -314,7 +314,7 @@ class RollbackGuard:
     async def _time_of_a_look(self) -> datetime:
         """The time of a look that begins now. It is not before the last order, whose clock may have been ahead."""
         now = self._clock.now()
-        gates = (await self._store.records({GATES: [gate_key(self._queue, None)]}, now=now))[GATES]
+        gates = (await self._store.records({GATES: [(self._queue, gate_member(None))]}, now=now))[GATES]
         return max([now, *(gate_from(record).since for record in gates)])
 
     async def _hold(self, seen_at: datetime) -> Gate:

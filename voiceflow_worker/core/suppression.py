@@ -156,7 +156,7 @@ class SuppressionList:
         puts = [Put(NAMESPACE, number, entry_text(entry), until, Mode.LONGER) for number, entry in wanted.items()]
         await self._store.write(Step(units=(Unit(puts=tuple(puts)),)), now=now)
         standing = (await self._store.records({NAMESPACE: list(wanted)}, now=now))[NAMESPACE]
-        return {record.key: entry_of(record) for record in standing}
+        return {record.group: entry_of(record) for record in standing}
 
 
 def why_refused(job: Job, listed: Mapping[str, Suppression], *, at: datetime | None = None) -> tuple[str, str] | None:
@@ -188,7 +188,7 @@ def entry_text(entry: Suppression) -> str:
 
 def entry_of(record: Record) -> Suppression:
     """The entry in a record of the suppression list."""
-    return _entry(record.key, record.value)
+    return _entry(record.group, record.value)
 
 
 def _entry(number: str, text: str) -> Suppression:

@@ -142,7 +142,7 @@ class Sweeper:
                 continue
             states = await count_states(self._store, self._queue, batch_id=gate.name)
             if not any(states.values()):
-                unit = Unit(drops=(Drop(GATES, record.key, record.value),))
+                unit = Unit(drops=(Drop(GATES, record.group, record.value, record.member),))
                 await self._store.write(Step(units=(unit,), durable=False), now=self._store.clock.now())
 
     async def _prune_jobs(self, state: JobState, now: datetime) -> int:

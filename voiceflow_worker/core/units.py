@@ -9,9 +9,9 @@ belongs to, and there is nothing to do before a commit, after it, or again.
   over, and a verdict releases only the locks of its own POST. A lock ends by itself when its POST can no longer ring
   the number.
 - **Bridges of menus** share a desk, but not the number of a person who is being called: `beside` records, one for each
-  number and POST. The POST notes its numbers, and its summary drops them.
-- **Attempts per person**: `person` records, one for each POST that may have rung within the span and each number of its
-  person.
+  POST in the group of a number. The POST notes its numbers, and its summary drops them.
+- **Attempts per person**: `person` records, one for each POST that may have rung within the span in the group of each
+  number of its person.
 """
 
 from __future__ import annotations
@@ -39,15 +39,15 @@ from voiceflow_worker.core.ports.store import (
     Same,
     Unit,
     gate_from,
-    gate_key,
     gate_put,
+    member_of,
     tally_change,
 )
 from voiceflow_worker.core.suppression import NAMESPACE as SUPPRESSED
 from voiceflow_worker.core.suppression import Suppression, entry_text
 from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.jobs import lifecycle
-from voiceflow_worker.model.jobs.gate import Gate, GateScope, GateState, merged
+from voiceflow_worker.model.jobs.gate import Gate, GateState, merged
 from voiceflow_worker.model.jobs.job import Job, JobState, Post
 from voiceflow_worker.model.jobs.policy import CallPolicy
 from voiceflow_worker.model.numbers.phone import all_spellings, spellings, telephone_of, usual_form
@@ -80,7 +80,7 @@ def journal_entry(
         OpenGate(job.queue, job.batch_id),
         Absent(NUMBER, numbers, job.id),
         Absent(PARTY, numbers, job.id),
-        *(AtMost(BESIDE, f"{number} ", 0, job.id) for number in numbers),
+        Absent(BESIDE, numbers, job.id),
     ]
     puts = _locks(job, post, policy)
     if policy.max_per_person is not None:
@@ -113,11 +113,11 @@ def settled(old: Job, new: Job, *, at: datetime, policy: CallPolicy) -> tuple[Jo
         if _opted_out(new, post) and not (was is not None and _opted_out(old, was)):
             puts.append(_opt_out(new, post, at))
         if post.outcome is not None:
-            drops += [Drop(BESIDE, f"{number} {post.client_request_id}", None) for number in post.bridged]
+            drops += [Drop(BESIDE, number, None, post.client_request_id) for number in post.bridged]
         if policy.max_per_person is not None and post.may_have_rung:
             puts += _attempt(new, post, policy.max_per_person.span)
         elif not post.may_have_rung:
-            drops += [Drop(PERSON, f"{person}{post.client_request_id}", None) for person in _persons(new)]
+            drops += [Drop(PERSON, person, None, post.client_request_id) for person in _persons(new)]
     if new.post_count and not may_ring(new, at=at, policy=policy):
         owner = new.request_id(new.post_count)
         numbers = all_spellings(new.parties)
@@ -157,13 +157,13 @@ def enqueued(
     before the job is due, so they do not forbid it while they stand as they are. `turn` is the intake in whose turn the
     job is stored, if it must have one.
     """
-    ended = {record.key for record in passing}
+    ended = {record.group for record in passing}
     listed = tuple(number for number in all_spellings(job.parties) if number not in ended)
     needs: list[Need] = [Absent(SUPPRESSED, listed)] if turn is None else [turn, Absent(SUPPRESSED, listed)]
-    needs += [Same(SUPPRESSED, record.key, record.value) for record in passing]
+    needs += [Same(SUPPRESSED, record.group, record.value) for record in passing]
     names: tuple[Put, ...] = ()
     if job.batch_id is not None and not is_named:
-        names = (Put(BATCH, gate_key(job.queue, job.batch_id), "", at + LONG_KEPT),)
+        names = (Put(BATCH, job.queue, "", at + LONG_KEPT, member=job.batch_id),)
     return inserted(job, needs=tuple(needs), puts=names)
 
 
@@ -198,10 +198,9 @@ def gate_order(standing: Record | None, ordered: Gate, *, token: str) -> tuple[G
     was_opened = was is not None and was.state is GateState.OPEN and was.since > ordered.since
     is_late = was_opened and ordered.state is GateState.HELD
     gate = was if was is not None and is_late else merged(was, ordered, at=ordered.since)
-    key = gate_key(ordered.queue, None if ordered.scope is GateScope.QUEUE else ordered.name)
+    need = Same(GATES, ordered.queue, None if standing is None else standing.value, member_of(ordered))
     if gate is was:
-        return gate, Unit(needs=(Same(GATES, key, None if standing is None else standing.value),))
-    need = Same(GATES, key, None if standing is None else standing.value)
+        return gate, Unit(needs=(need,))
     return gate, Unit(needs=(need,), puts=(gate_put(gate, token=token),), wakes=ordered.queue)
 
 
@@ -281,12 +280,12 @@ def _beside(
     needs: list[Need] = [Absent(SUPPRESSED, tuple(all_spellings(numbers)))]
     if wanted:
         needs.append(Absent(NUMBER, tuple(wanted), but_owner))
-    return needs, [Put(BESIDE, f"{number} {owner}", owner, ends, Mode.EXTEND) for number in wanted]
+    return needs, [Put(BESIDE, number, owner, ends, Mode.EXTEND, member=owner) for number in wanted]
 
 
 def _persons(job: Job) -> list[str]:
-    """The beginnings of the records of attempts: a call to one number of a person counts against each of them."""
-    return [f"{job.queue}/{telephone_of(number)} " for number in job.numbers]
+    """The groups of the records of attempts: a call to one number of a person counts against each of them."""
+    return [f"{job.queue}/{telephone_of(number)}" for number in job.numbers]
 
 
 def _attempt(job: Job, post: Post, span: timedelta) -> list[Put]:
@@ -298,7 +297,7 @@ def _attempt(job: Job, post: Post, span: timedelta) -> list[Put]:
     if post.was_placed and post.answered_at is not None:
         rang_by = min(post.answered_at, rang_by)
     owner = post.client_request_id
-    return [Put(PERSON, f"{person}{owner}", owner, rang_by + span) for person in _persons(job)]
+    return [Put(PERSON, person, owner, rang_by + span, member=owner) for person in _persons(job)]
 
 
 def _changed_posts(old: Job, new: Job) -> Iterator[tuple[Post | None, Post]]:

@@ -94,7 +94,7 @@ MUTATIONS = {
         "test_conditions_pass_over_the_records_of_their_owner_and_of_the_past",
     ),
     "an owner is any beginning of an id": (
-        "string.sub(holder, 1, #owner + 1) == owner .. '.'", "string.sub(holder, 1, #owner) == owner",
+        "string.sub(value, 1, #owner + 1) == owner .. '.'", "string.sub(value, 1, #owner) == owner",
         "test_conditions_pass_over_the_records_of_their_owner_and_of_the_past",
     ),
     "a limit limits nothing": (
@@ -105,8 +105,15 @@ MUTATIONS = {
         "return (tonumber(one[3]) or math.huge) < (", "return (tonumber(one[3]) or math.huge) > (",
         "test_a_limit_tells_the_record_with_whose_end_it_holds_again",
     ),
+    "a group is its only record": (
+        "    if has_members then\n", "    if false then\n", "test_conditions_concern_whole_groups_and_no_others",
+    ),
+    "units together do not see each other's groups": (
+        "    if not next(trial.records) then\n", "    if true then\n",
+        "test_together_conditions_see_the_groups_that_earlier_units_changed",
+    ),
     "a swap is not compared": (
-        "    return need.key, value or false, ends or ''", "    return nil",
+        "    return need.group, need.member, value or false, ends or ''", "    return nil",
         "test_a_repeat_that_comes_after_a_later_write_changes_nothing",
     ),
     "a gate is never closed": (
@@ -120,7 +127,7 @@ MUTATIONS = {
         "if was == nil or mode == 'always' then", "if true then", "test_a_put_does_what_its_mode_says",
     ),
     "a drop forgets its value": (
-        "if value and (drop[3] == '' or drop[3] == '=' .. value) then\n            forget_record",
+        "if value and (drop[4] == '' or drop[4] == '=' .. value) then\n            forget_record",
         "if value then\n            forget_record",
         "test_a_drop_deletes_a_record_that_has_its_value",
     ),

@@ -55,7 +55,7 @@ def test_any_orders_and_takes_leave_the_pace_of_the_reference(redis_server: Redi
         if isinstance(step, Limits):
             put = limits_put(QUEUE, step)
             memory.answer(Unit(puts=(put,)), NOW)
-            ask(redis_server.port, "HSET", f"{ROOT}:records:{LIMITS}", put.key, f"|{put.value}")
+            ask(redis_server.port, "HSET", f"{ROOT}:records:{LIMITS}", f"{put.group}\0", f"|{put.value}")
         else:
             wanted, now, horizon = step
             answer = take(redis_server, wanted, now, horizon)

@@ -48,7 +48,7 @@ async def store(path: Path) -> AsyncGenerator[SqliteStore]:
 
 def put(key: str, transaction: Transaction) -> Generator[None, None, str]:
     yield
-    transaction.db.run("INSERT INTO records (namespace, key, value) VALUES ('n', ?, '')", (key,))
+    transaction.db.run("INSERT INTO records (namespace, grp, member, value) VALUES ('n', ?, '', '')", (key,))
     return key
 
 
@@ -58,7 +58,7 @@ def put_and_fail(key: str, transaction: Transaction) -> Generator[None, None, st
 
 
 async def keys(store: SqliteStore) -> list[str]:
-    return [key for key, _, _ in (await store.records({"n": Page()}, now=NOW))["n"]]
+    return [each.group for each in (await store.records({"n": Page()}, now=NOW))["n"]]
 
 
 def writer_of(store: SqliteStore) -> GroupCommit:

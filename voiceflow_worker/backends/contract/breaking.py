@@ -89,7 +89,7 @@ async def ended(store: Store, jobs: Sequence[Job]) -> list[bool]:
     found, again = await _states(store, jobs), dict[str, JobState]()
     records, events = set[str](), set[str]()
     while again != found:  # a step that was given up may be written meanwhile
-        found, records = again or found, {each.key for each in (await store.records({"n": wanted}, now=NOW))["n"]}
+        found, records = again or found, {each.group for each in (await store.records({"n": wanted}, now=NOW))["n"]}
         events = {event.job_id for event in await store.events(QUEUE)}
         again = await _states(store, jobs)
     whole: list[bool] = []

@@ -29,7 +29,9 @@ from voiceflow_worker.backends.contract.writing import (
 from voiceflow_worker.core.ports.store import (
     GATES,
     OPEN_STAYS,
+    AtMost,
     Delete,
+    Drop,
     EventKind,
     Page,
     Put,
@@ -38,7 +40,6 @@ from voiceflow_worker.core.ports.store import (
     Result,
     Store,
     Unit,
-    gate_key,
     tally_change,
 )
 from voiceflow_worker.model.jobs.gate import GateState
@@ -110,17 +111,33 @@ class RecordsContract(Ground):
         }  # fmt: skip
         assert list((await store.records({"a": ["1", "2"]}, now=NOW + MINUTE))["a"]) == [Record("1", "x", None)]
 
-    async def test_a_page_goes_on_after_a_key(self, store: Store) -> None:
-        await write(store, Unit(puts=(*(put(f"p{n}", str(n)) for n in range(5)), put("q"), put("o"))))
+    async def test_a_group_is_read_whole_or_by_its_members(self, store: Store) -> None:
+        members = (put("g", "1", NOW + MINUTE, member="x"), put("g"), put("g", "2", member="y"))
+        await write(store, Unit(puts=(*members, put("gg"), put("", member="x"))))
+        whole = [Record("g", "v", None), Record("g", "1", NOW + MINUTE, "x"), Record("g", "2", None, "y")]
+        found = await store.records({"n": [("g", "y"), ("g", "z"), "none", "g", ("", "x"), ("gg", "")]}, now=NOW)
+        assert list(found["n"]) == [whole[2], *whole, Record("", "v", None, "x"), Record("gg", "v", None)]
+        assert list((await store.records({"n": ["g"]}, now=NOW + MINUTE))["n"]) == [whole[0], whole[2]]
+        drops = (Drop("n", "g", None, "x"), Drop("n", "gg", None))
+        await write(store, Unit(puts=(put("g", "3", member="y"),), drops=drops))
+        assert await held(store) == {" x": "v", "g": "v", "g y": "3"}
 
-        async def page(prefix: str, after: str, limit: int) -> list[str]:
-            found = await store.records({"n": Page(prefix, after, limit)}, now=NOW)
-            return [record.key for record in found["n"]]
+    async def test_a_page_goes_on_after_a_record(self, store: Store) -> None:
+        members = (put("p", str(n), member=f"m{n}") for n in range(5))
+        await write(store, Unit(puts=(*members, put("q"), put("o"), put(""), put("p x"))))
 
-        assert await page("p", "", 2) == ["p0", "p1"]
-        assert await page("p", "p1", 9) == ["p2", "p3", "p4"]
-        assert await page("", "p4", 9) == ["q"]
-        assert await page("p", "", 0) == []
+        async def page(group: str | None, after: tuple[str, str] | None, limit: int) -> list[str]:
+            found = await store.records({"n": Page(group, after, limit)}, now=NOW)
+            return [f"{record.group} {record.member}" for record in found["n"]]
+
+        assert await page("p", None, 2) == ["p m0", "p m1"]
+        assert await page("p", ("p", "m1"), 9) == ["p m2", "p m3", "p m4"]
+        assert await page("p", ("p", "m"), 1) == ["p m0"]
+        assert await page(None, ("p", "m3"), 9) == ["p m4", "p x ", "q "]
+        assert await page(None, ("o", ""), 1) == ["p m0"]
+        assert await page(None, None, 9) == [" ", "o ", *(f"p m{n}" for n in range(5)), "p x ", "q "]
+        assert await page("", None, 9) == [" "]
+        assert await page("p", None, 0) == []
 
     async def test_any_text_can_be_kept(self, store: Store) -> None:
         texts = (
@@ -131,21 +148,24 @@ class RecordsContract(Ground):
         found = await store.records({"any": [f"k{text[:100]}" for text in texts]}, now=NOW)
         assert [record.value for record in found["any"]] == list(texts)
 
-    @pytest.mark.parametrize("last", ["z", "%", "\x7f", "\ud7ff", "\uffff", "\U0010ffff"], ids=ascii)
-    async def test_a_prefix_may_end_in_any_character(self, store: Store, last: str) -> None:
-        prefix = f"p{last}"
-        inside = [prefix, f"{prefix}\x01", f"{prefix}\U0010ffff{last}"]
-        await write(store, Unit(puts=tuple(map(put, ["o", "p", "P", *inside, "q", "\U0010ffff"]))))
-        found = await store.records({"n": Page(prefix)}, now=NOW)
-        assert [record.key for record in found["n"]] == inside
+    @pytest.mark.parametrize("last", ["z", "%", "\x01", "\x7f", "\ud7ff", "\uffff", "\U0010ffff"], ids=ascii)
+    async def test_a_group_may_end_in_any_character(self, store: Store, last: str) -> None:
+        group, members = f"p{last}", sorted({"", "\x01", last, "\U0010ffff"})
+        others = ["o", "p", "P", f"{group}\x01", f"{group}\U0010ffff{last}", "q"]
+        mine = (put(group, member=member) for member in members)
+        await write(store, Unit(puts=(*(put(other, member=last) for other in others), *mine)))
+        for wanted in (Page(group), [group]):
+            found = await store.records({"n": wanted}, now=NOW)
+            assert [record.member for record in found["n"]] == members
+        assert await write(store, Unit(needs=(AtMost("n", group, len(members)),))) == [DONE]
 
     async def test_thousands_of_records_are_written_and_read_at_once(self, store: Store) -> None:
         keys = [f"+65{number:08d}" for number in range(3000)]
         await write(store, Unit(puts=tuple(map(put, reversed(keys)))))
         found = await store.records({"n": keys}, now=NOW)
-        assert [record.key for record in found["n"]] == keys
-        page = await store.records({"n": Page(after=keys[99], limit=2000)}, now=NOW)
-        assert [record.key for record in page["n"]] == keys[100:2100]
+        assert [record.group for record in found["n"]] == keys
+        page = await store.records({"n": Page(after=(keys[99], ""), limit=2000)}, now=NOW)
+        assert [record.group for record in page["n"]] == keys[100:2100]
 
     async def test_what_is_over_is_pruned_in_slices(self, store: Store) -> None:
         ended = sample_job(unique_key="k", state=JobState.COMPLETED)
@@ -184,7 +204,7 @@ class RecordsContract(Ground):
         await write(store, gated(GateState.HELD), gated(GateState.OPEN))
         assert len(await held(store, namespace=GATES)) == 1
         assert await store.prune(QUEUE, now=NOW + OPEN_STAYS, events_before=NOW, limit=10) == 1
-        assert list((await store.records({GATES: [gate_key(QUEUE, None)]}, now=NOW))[GATES]) == []
+        assert list((await store.records({GATES: [QUEUE]}, now=NOW))[GATES]) == []
 
 
 class EventsContract(Ground):

@@ -131,12 +131,12 @@ class LeaseContract(Ground):
         later = NOW + MINUTE
         await write(store, gated(GateState.HELD, batch="b =1", until=later))
         drop = start_put(starts[0])
-        await write(store, Unit(drops=(Drop(drop.namespace, drop.key, None),), wakes=QUEUE))
+        await write(store, Unit(drops=(Drop(drop.namespace, drop.group, None, drop.member),), wakes=QUEUE))
         assert await leased(store, now=NOW + SECOND) == []
         assert await leased(store, limit=1, now=later) == [1]
         assert await leased(store, batch="b =1", now=later) == [2]
         drop = start_put(starts[1])
-        await write(store, Unit(drops=(Drop(drop.namespace, drop.key, None),), wakes=QUEUE))
+        await write(store, Unit(drops=(Drop(drop.namespace, drop.group, None, drop.member),), wakes=QUEUE))
         (last,) = await store.lease(QUEUE, worker_id="w", limit=9, until=later, now=later)
         assert (last.id, last.worker_id) == (others[0].id, "w")
         await write(store, to(last, next_of(last, state=JobState.QUEUED, worker_id=None, due_at=NOW)))

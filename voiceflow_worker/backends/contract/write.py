@@ -42,6 +42,7 @@ from voiceflow_worker.core.ports.store import (
     EventKind,
     Guard,
     Mode,
+    Need,
     OpenGate,
     Owner,
     Query,
@@ -119,7 +120,7 @@ class WriteContract(Ground):
         assert await store.wait(QUEUE, seen=0, until=store.clock.now()) == seen
 
     async def test_a_condition_is_checked_before_the_units_own_records_are_written(self, store: Store) -> None:
-        unit = Unit(needs=(Absent("n", ("a",)), AtMost("n", "a", 0)), puts=(put("a"), put("a 1")))
+        unit = Unit(needs=(Absent("n", ("a",)), AtMost("n", "a", 0)), puts=(put("a"), put("a", member="1")))
         assert await write(store, unit) == [DONE]
         assert await held(store) == {"a": "v", "a 1": "v"}
 
@@ -234,7 +235,7 @@ class WriteContract(Ground):
         await write(store, hold, Unit(puts=(put("a", "q.j.1 more", NOW + MINUTE), put("b", "x"))))
         taken = Absent("n", ("c", "a"))
         wrong = Same("n", "b", "y")
-        gone = Same("n", "none", "y")
+        gone = Same("n", "a", "q.j.1 more", "y")
         shut = OpenGate(QUEUE, "b")
         found = await answers(store, *(Unit(needs=(need,)) for need in (taken, wrong, gone, shut)))
         assert [each.result for each in found] == [NOT_FREE] * 4
@@ -255,18 +256,18 @@ class WriteContract(Ground):
 
     async def test_a_limit_tells_the_record_with_whose_end_it_holds_again(self, store: Store) -> None:
         ends = (NOW + 3 * MINUTE, NOW + MINUTE, None, NOW + 2 * MINUTE)
-        await write(store, Unit(puts=tuple(put(f"p {n}", "v", end) for n, end in enumerate(ends))))
+        await write(store, Unit(puts=tuple(put("p", "v", end, member=f"{n}") for n, end in enumerate(ends))))
         for most, end in ((3, NOW + MINUTE), (2, NOW + 2 * MINUTE), (1, NOW + 3 * MINUTE), (0, None)):
-            unit = Unit(needs=(AtMost("n", "p ", most),))
+            unit = Unit(needs=(AtMost("n", "p", most),))
             (answer,) = await answers(store, unit)
             assert answer.record is not None
             assert answer.record.ends_at == end
             if end is not None:
                 assert await write(store, unit, now=end) == [DONE]
-        assert await write(store, Unit(needs=(AtMost("n", "p ", 4),))) == [DONE]
+        assert await write(store, Unit(needs=(AtMost("n", "p", 4),))) == [DONE]
 
     async def test_conditions_pass_over_the_records_of_their_owner_and_of_the_past(self, store: Store) -> None:
-        records = (put("a", "q.j.1"), put("b", "q.j"), put("c", "q.jj.1"), put("d", "q.k.1 note", NOW + MINUTE))
+        records = (put("a", "q.j.1"), put("b", "q.j"), put("c", "q.jj.1"), put("d", "q.k.1", NOW + MINUTE, member="x"))
         await write(store, Unit(puts=records))
         for key, owner, now, wanted in (
             ("a", "q.j", NOW, DONE), ("b", "q.j", NOW, DONE), ("c", "q.j", NOW, NOT_FREE), ("a", "q.j.1", NOW, DONE),
@@ -276,12 +277,28 @@ class WriteContract(Ground):
             units = (Unit(needs=(Absent("n", (key,), owner),)), Unit(needs=(AtMost("n", key, 0, owner),)))
             assert await write(store, *units, now=now) == [wanted, wanted], (key, owner)
 
-    async def test_prefixes_are_taken_literally(self, store: Store) -> None:
-        await write(store, Unit(puts=(put("a%"), put("ab"), put("é"), put("\U0001f600x"))))
-        for prefix, most in (("a%", 1), ("a_", 0), ("a", 2), ("é", 1), ("\U0001f600", 1), ("[a]", 0), ("", 4)):
-            assert await write(store, Unit(needs=(AtMost("n", prefix, most),))) == [DONE]
-            if most:
-                assert await write(store, Unit(needs=(AtMost("n", prefix, most - 1),))) == [NOT_FREE]
+    async def test_conditions_concern_whole_groups_and_no_others(self, store: Store) -> None:
+        members = (put("a", member="x"), put("a", member="y"), put("a"), put("ab", member="x"), put("b y"), put("%"))
+        await write(store, Unit(puts=members))
+        for group, most in (("a", 3), ("ab", 1), ("b", 0), ("_", 0), ("", 0), ("%", 1)):
+            limits = [AtMost("n", group, most), *([AtMost("n", group, most - 1)] if most else [])]
+            needs: tuple[Need, ...] = (*limits, Absent("n", ("none", group)))
+            for together in (False, True):
+                found = [(await write(store, Unit(needs=(need,)), together=together))[0] for need in needs]
+                assert found == ([DONE, NOT_FREE, NOT_FREE] if most else [DONE, DONE]), group
+        drop = Drop("n", "a", "v", "y")
+        swap = Unit(needs=(Same("n", "a", "v", "x"),), puts=(put("a", "w", member="x"),), drops=(drop,))
+        assert await write(store, swap) == [DONE]
+        assert await held(store) == {"a": "v", "a x": "w", "ab x": "v", "b y": "v", "%": "v"}
+
+    async def test_together_conditions_see_the_groups_that_earlier_units_changed(self, store: Store) -> None:
+        await write(store, Unit(puts=(put("a", member="x"),)))
+        changed = Unit(puts=(put("a", member="y"), put("b", member="x")), drops=(Drop("n", "a", None, "x"),))
+        kept = Unit(needs=(AtMost("n", "a", 1), AtMost("n", "b", 1), Absent("n", ("c",))))
+        for need in (AtMost("n", "a", 0), Absent("n", ("c", "b"))):
+            found = await write(store, changed, kept, Unit(needs=(need,)), together=True)
+            assert found == [Result.WITHHELD, Result.WITHHELD, NOT_FREE]
+        assert await held(store) == {"a x": "v"}
 
     async def test_a_closed_gate_refuses_and_an_open_one_does_not(self, store: Store) -> None:
         whole, batch = Unit(needs=(OpenGate(QUEUE),)), Unit(needs=(OpenGate(QUEUE, "b"),))
@@ -411,9 +428,9 @@ class WriteContract(Ground):
     ) -> None:
         """A bridge and a journal entry; two attempts for one place: whichever is second is refused."""
         for number in range(20):
-            journal = Unit(needs=(AtMost("n", f"beside {number} ", 0),), puts=(put(f"number {number}"),))
-            bridge = Unit(needs=(Absent("n", (f"number {number}",)),), puts=(put(f"beside {number} x"),))
-            places = [Unit(needs=(AtMost("n", f"p {number} ", 0),), puts=(put(f"p {number} {n}"),)) for n in "ab"]
+            journal = Unit(needs=(AtMost("n", f"beside {number}", 0),), puts=(put(f"number {number}"),))
+            bridge = Unit(needs=(Absent("n", (f"number {number}",)),), puts=(put(f"beside {number}", member="x"),))
+            places = [Unit(needs=(AtMost("n", f"p {number}", 0),), puts=(put(f"p {number}", member=n),)) for n in "ab"]
             results: list[Result] = []
 
             async def one(handle: Store, *units: Unit, results: list[Result] = results) -> None:

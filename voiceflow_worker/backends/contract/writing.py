@@ -58,8 +58,10 @@ def told(job: Job, kind: EventKind = EventKind.ENDED) -> Event:
     return Event(job_id=job.id, kind=kind, at=NOW, state=job.state, revision=job.revision)
 
 
-def put(key: str, value: str = "v", ends_at: datetime | None = None, mode: Mode = Mode.ALWAYS) -> Put:
-    return Put("n", key, value, ends_at, mode)
+def put(
+    group: str, value: str = "v", ends_at: datetime | None = None, mode: Mode = Mode.ALWAYS, member: str = ""
+) -> Put:
+    return Put("n", group, value, ends_at, mode, member)
 
 
 def gated(state: GateState, *, batch: str | None = None, until: datetime | None = None, queue: str = QUEUE) -> Unit:
@@ -85,9 +87,9 @@ async def stored(store: Store, *jobs: Job) -> list[Job]:
 
 
 async def held(store: Store, *, now: datetime = NOW, namespace: str = "n") -> dict[str, str]:
-    """The records of a namespace that stand."""
+    """The records of a namespace that stand, by their group and, if they have one, their member."""
     found = await store.records({namespace: Page()}, now=now)
-    return {record.key: record.value for record in found[namespace]}
+    return {f"{each.group} {each.member}".rstrip(): each.value for each in found[namespace]}
 
 
 async def job_of(store: Store, job: Job) -> Job | None:

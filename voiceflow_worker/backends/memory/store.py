@@ -7,13 +7,13 @@ contract has a gap.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from heapq import nsmallest
 from itertools import islice
-from typing import Any
 from uuid import uuid4
 
 from anyio.lowlevel import checkpoint
@@ -33,6 +33,7 @@ from voiceflow_worker.core.ports.store import (
     Delete,
     Event,
     Insert,
+    Key,
     Limits,
     Mode,
     Need,
@@ -52,7 +53,7 @@ from voiceflow_worker.core.ports.store import (
     Wanted,
     belongs,
     check_step,
-    gate_key,
+    gate_member,
     is_closed,
     limits_from,
     refuses_all,
@@ -84,7 +85,7 @@ class Memory:
         self.jobs: dict[str, Job] = {}
         self.keys: dict[tuple[str, str], str] = {}
         self.tombstones: dict[tuple[str, str], tuple[Job, datetime]] = {}
-        self.recorded: dict[str, dict[str, Record]] = {}
+        self.recorded: dict[str, dict[str, tuple[Record, ...]]] = {}
         self.events: dict[int, Event] = {}
         self.sequence: int = 0
         self.live: defaultdict[tuple[str, str | None], Counter[str]] = defaultdict(Counter)
@@ -143,9 +144,9 @@ class Memory:
         for put in unit.puts:
             self._put(put, now)
         for drop in unit.drops:
-            held = self.recorded.get(drop.namespace, {}).get(drop.key)
-            if held is not None and drop.value in {None, held.value}:
-                del self.recorded[drop.namespace][drop.key]
+            for held in self._held(drop.namespace, drop.group):
+                if held.member == drop.member and drop.value in {None, held.value}:
+                    self._forget(drop.namespace, held)
         for event in unit.events:
             self.sequence += 1
             self.events[self.sequence] = replace(event, sequence=self.sequence)
@@ -164,12 +165,13 @@ class Memory:
             case Delete(job):
                 return job.id not in self.jobs
             case None:
-                puts = {(put.namespace, put.key): put.value for put in unit.puts}
+                puts = {(put.namespace, put.group, put.member): put.value for put in unit.puts}
+                swaps = [need for need in unit.needs if isinstance(need, Same)]
                 return any(
-                    isinstance(need, Same)
-                    and (record := self.recorded.get(need.namespace, {}).get(need.key)) is not None
-                    and puts.get((need.namespace, need.key)) == record.value != need.value
-                    for need in unit.needs
+                    puts.get((need.namespace, need.group, need.member)) == record.value != need.value
+                    for need in swaps
+                    for record in self._held(need.namespace, need.group)
+                    if record.member == need.member
                 )
 
     def _refused_change(self, unit: Unit, now: datetime) -> Answer | None:
@@ -193,21 +195,23 @@ class Memory:
     def _failed_by(self, need: Need, puts: Sequence[Put], now: datetime) -> tuple[Record | None] | None:
         """The record by which a condition fails; None if it holds."""
         match need:
-            case Absent(namespace, keys, owner):
-                standing = (self.record(namespace, key, now) for key in keys)
-                return next(((each,) for each in standing if each is not None and not belongs(each.value, owner)), None)
-            case AtMost(namespace, prefix, most, owner):
-                found = [each for each in self.prefixed(namespace, prefix, now) if not belongs(each.value, owner)]
+            case Absent(namespace, groups, owner):
+                standing = (each for group in groups for each in self.group(namespace, group, now))
+                return next(((each,) for each in standing if not belongs(each.value, owner)), None)
+            case AtMost(namespace, group, most, owner):
+                found = [each for each in self.group(namespace, group, now) if not belongs(each.value, owner)]
                 found.sort(key=lambda each: each.ends_at or _NEVER)
                 return (found[len(found) - most - 1],) if len(found) > most else None
-            case Same(namespace, key, value):
-                standing_one = self.record(namespace, key, now)
+            case Same(namespace, group, value, member):
+                standing_one = self.record(namespace, group, now, member)
                 has = None if standing_one is None else standing_one.value
-                theirs = {put.value for put in puts if (put.namespace, put.key) == (namespace, key)}
+                theirs = {
+                    put.value for put in puts if (put.namespace, put.group, put.member) == (namespace, group, member)
+                }
                 return None if has == value or has in theirs else (standing_one,)
             case OpenGate(queue, batch):
                 scopes = [None] if batch is None else [None, batch]
-                gates = (self.record(GATES, gate_key(queue, scope), now) for scope in scopes)
+                gates = (self.record(GATES, queue, now, gate_member(scope)) for scope in scopes)
                 return next(((gate,) for gate in gates if is_closed(gate)), None)
 
     def _change(self, unit: Unit) -> None:
@@ -242,7 +246,7 @@ class Memory:
             del self.live[place], self.pruned[place]
 
     def _put(self, put: Put, now: datetime) -> None:
-        standing = self.record(put.namespace, put.key, now)
+        standing = self.record(put.namespace, put.group, now, put.member)
         ends_at = put.ends_at
         if standing is not None:
             lasts = standing.ends_at or _NEVER
@@ -250,30 +254,48 @@ class Memory:
                 return
             if put.mode is Mode.EXTEND and lasts > (ends_at or _NEVER):
                 ends_at = standing.ends_at
-        self.recorded.setdefault(put.namespace, {})[put.key] = Record(put.key, put.value, ends_at)
+        others = [each for each in self._held(put.namespace, put.group) if each.member != put.member]
+        record = Record(put.group, put.value, ends_at, put.member)
+        group = tuple(sorted([*others, record], key=lambda each: each.member))
+        self.recorded.setdefault(put.namespace, {})[put.group] = group
+
+    def _held(self, namespace: str, group: str) -> tuple[Record, ...]:
+        """The records of a group that were not dropped, in the order of their members."""
+        return self.recorded.get(namespace, {}).get(group, ())
+
+    def _forget(self, namespace: str, record: Record) -> None:
+        left = tuple(each for each in self._held(namespace, record.group) if each is not record)
+        self.recorded[namespace][record.group] = left
+        if not left:
+            del self.recorded[namespace][record.group]
 
     # --- reading ---
 
-    def record(self, namespace: str, key: str, now: datetime) -> Record | None:
-        """The record under a key, if it stands."""
-        held = self.recorded.get(namespace, {}).get(key)
-        return held if held is not None and (held.ends_at is None or now < held.ends_at) else None
+    def group(self, namespace: str, group: str, now: datetime) -> list[Record]:
+        """The records of a group that stand, in the order of their members."""
+        return [each for each in self._held(namespace, group) if each.ends_at is None or now < each.ends_at]
 
-    def prefixed(self, namespace: str, prefix: str, now: datetime) -> list[Record]:
-        """The records that stand under keys with this prefix, in order."""
-        keys = sorted(key for key in self.recorded.get(namespace, {}) if key.startswith(prefix))
-        return [record for key in keys if (record := self.record(namespace, key, now)) is not None]
+    def record(self, namespace: str, group: str, now: datetime, member: str = "") -> Record | None:
+        """A record, if it stands."""
+        return next((each for each in self.group(namespace, group, now) if each.member == member), None)
 
     def records(self, wanted: Wanted, now: datetime) -> dict[str, list[Record]]:
         """The records that stand, by namespace."""
         found: dict[str, list[Record]] = {}
         for namespace, each in wanted.items():
             if isinstance(each, Page):
-                page = [record for record in self.prefixed(namespace, each.prefix, now) if record.key > each.after]
+                groups = sorted(self.recorded.get(namespace, {})) if each.group is None else [each.group]
+                records = [record for group in groups for record in self.group(namespace, group, now)]
+                page = [one for one in records if each.after is None or (one.group, one.member) > each.after]
                 found[namespace] = page[: max(each.limit, 0)]
             else:
-                found[namespace] = [one for key in each if (one := self.record(namespace, key, now)) is not None]
+                found[namespace] = [record for key in each for record in self._of_key(namespace, key, now)]
         return found
+
+    def _of_key(self, namespace: str, key: str | Key, now: datetime) -> list[Record]:
+        if isinstance(key, str):
+            return self.group(namespace, key, now)
+        return [each for each in self.group(namespace, key[0], now) if each.member == key[1]]
 
     def _owner(self, queue: str, key: str, now: datetime) -> Owner | None:
         job = self.job_of_key(queue, key, now)
@@ -321,7 +343,7 @@ class Memory:
         self, queue: str, *, worker_id: str, limit: int, until: datetime, now: datetime, batch: str | None
     ) -> list[Job]:
         """Lease jobs to a worker."""
-        if is_closed(self.record(GATES, gate_key(queue, None), now)):
+        if is_closed(self.record(GATES, queue, now)):
             return []
         due = (
             job
@@ -330,8 +352,8 @@ class Memory:
             and job.due_at <= now
             and not job.is_expired(at=now)
             and batch in {None, job.batch_id}
-            and not (job.batch_id and is_closed(self.record(GATES, gate_key(queue, job.batch_id), now)))
-            and not (job.worker_id and self.record(STARTS, f"{queue} {job.batch_id} {job.worker_id}", now))
+            and not (job.batch_id and is_closed(self.record(GATES, queue, now, gate_member(job.batch_id))))
+            and not (job.worker_id and self.record(STARTS, queue, now, f"{job.worker_id} {job.batch_id}"))
         )
         room, ordinary = self._room(queue, now)
         chosen = nsmallest(min(max(limit, 0), room), due, key=lambda job: (-job.priority, job.due_at, job.id))
@@ -382,24 +404,27 @@ class Memory:
 
     def prune(self, queue: str, now: datetime, events_before: datetime, limit: int) -> int:
         """Delete what is over."""
-        over: list[tuple[dict[Any, Any], Any]] = []
-        for records in self.recorded.values():
-            over += [
-                (records, key) for key, each in records.items() if each.ends_at is not None and each.ends_at <= now
-            ]
+        over: list[Callable[[], object]] = [
+            partial(self._forget, namespace, each)
+            for namespace, groups in self.recorded.items()
+            for group in groups.values()
+            for each in group
+            if each.ends_at is not None and each.ends_at <= now
+        ]
         over += [
-            (self.tombstones, place)
+            partial(self.tombstones.pop, place)
             for place, (_, until) in self.tombstones.items()
             if place[0] == queue and until <= now
         ]
         over += [
-            (self.events, sequence)
+            partial(self.events.pop, sequence)
             for sequence, event in self.events.items()
             if queue_of(event.job_id) == queue and event.at < events_before
         ]
-        for kept, key in over[: max(limit, 0)]:
-            del kept[key]
-        return len(over[: max(limit, 0)])
+        del over[max(limit, 0) :]
+        for forget in over:
+            forget()
+        return len(over)
 
 
 class MemoryStore:

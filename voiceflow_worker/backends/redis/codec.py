@@ -38,7 +38,7 @@ from voiceflow_worker.core.ports.store import (
     Result,
     Same,
     Unit,
-    gate_key,
+    gate_member,
 )
 from voiceflow_worker.model.jobs.job import Job
 from voiceflow_worker.model.jobs.totals import outcome_name
@@ -68,8 +68,8 @@ def plain_unit(unit: Unit) -> dict[str, Any]:
     return {
         "queue": queue,
         "needs": [_plain_need(need, unit) for need in unit.needs],
-        "puts": [(put.namespace, put.key, put.value, micros(put.ends_at), put.mode) for put in unit.puts],
-        "drops": [(drop.namespace, drop.key, optional(drop.value)) for drop in unit.drops],
+        "puts": [(put.namespace, put.group, put.member, put.value, micros(put.ends_at), put.mode) for put in unit.puts],
+        "drops": [(drop.namespace, drop.group, drop.member, optional(drop.value)) for drop in unit.drops],
         "events": [(micros(event.at), _event_text(event)) for event in unit.events],
         "tally": unit.tally,
         "wakes": unit.wakes or "",
@@ -114,24 +114,25 @@ def _changing(job: Job) -> dict[str, str]:
 
 def _plain_need(need: Need, unit: Unit) -> dict[str, Any]:
     match need:
-        case Absent(namespace, keys, owner):
-            return {"kind": "absent", "namespace": namespace, "keys": keys, "owner": owner or ""}
-        case AtMost(namespace, prefix, most, owner):
-            return {"kind": "most", "namespace": namespace, "prefix": prefix, "most": most, "owner": owner or ""}
+        case Absent(namespace, groups, owner):
+            return {"kind": "absent", "namespace": namespace, "groups": groups, "owner": owner or ""}
+        case AtMost(namespace, group, most, owner):
+            return {"kind": "most", "namespace": namespace, "group": group, "most": most, "owner": owner or ""}
         case Same():
             return plain_same(need, (unit,))
         case OpenGate(queue, batch):
-            keys = (gate_key(queue, None),) if batch is None else (gate_key(queue, None), gate_key(queue, batch))
-            return {"kind": "gate", "keys": keys}
+            return {"kind": "gate", "group": queue, "batch": gate_member(batch)}
 
 
 def plain_same(need: Same, units: Sequence[Unit]) -> dict[str, Any]:
     """A `Same` condition, with its own new value, which counts as of an earlier try."""
-    own = [put.value for unit in units for put in unit.puts if (put.namespace, put.key) == (need.namespace, need.key)]
+    key = (need.namespace, need.group, need.member)
+    own = [put.value for unit in units for put in unit.puts if (put.namespace, put.group, put.member) == key]
     return {
         "kind": "same",
         "namespace": need.namespace,
-        "key": need.key,
+        "group": need.group,
+        "member": need.member,
         "values": [optional(need.value), *map(optional, own)],
         "own": optional(own[-1] if own else None),
     }
@@ -145,8 +146,8 @@ def answer_from(unit: Unit, answer: Sequence[Any]) -> Answer:
         case ["exists", _, _, _, grave]:
             _, owner, digest, state, _ = grave.split("|", 4)
             return Answer(result=Result.EXISTS, owner=Owner(owner, digest, state))
-        case ["not free", int(place), key, value, ends]:
-            record = None if value is False else records_from((key, value, ends))[0]
+        case ["not free", int(place), group, member, value, ends]:
+            record = None if value is False else records_from((group, member, value, ends))[0]
             return Answer(result=Result.NOT_FREE, need=unit.needs[place], record=record)
         case [plain]:
             return Answer(result=_PLAIN[plain])
@@ -170,10 +171,10 @@ def job_of_row(queue: str, row: Sequence[str]) -> Job:
 
 
 def records_from(fields: Sequence[str]) -> list[Record]:
-    """The records that a script returned: a key, a value and an end of each."""
+    """The records that a script returned: a group, a member, a value and an end of each."""
     return [
-        Record(key, value, from_micros(int(ends)) if ends else None)
-        for key, value, ends in zip(fields[::3], fields[1::3], fields[2::3], strict=True)
+        Record(group, value, from_micros(int(ends)) if ends else None, member)
+        for group, member, value, ends in zip(fields[::4], fields[1::4], fields[2::4], fields[3::4], strict=True)
     ]
 
 

@@ -45,7 +45,7 @@ def commands_of_scripts(root: str) -> list[Command]:
         ("SETRANGE", room, 0, ""), ("SET", room, "", "NX", "XX"),
         ("ZADD", ends, "XX", 0, "\0"), ("ZREM", ends, "\0"), ("ZRANGEBYSCORE", ends, 0, 0, "LIMIT", 0, 0),
         ("HGET", record, "-"), ("HSET", record, "-", "-", "-"), ("HDEL", record, "-"),
-        ("ZADD", names, "XX", 0, "-"), ("ZREM", names, "-"), ("ZSCORE", names, "-"), ("ZRANGEBYLEX", names, "-", "+"),
+        ("ZADD", names, "XX", 0, "-"), ("ZREM", names, "-"), ("ZRANGEBYLEX", names, "-", "+"),
         ("HMGET", queue, "-"), ("HGETALL", queue), ("HINCRBY", queue, "-", "x"), ("INCRBY", queue, "x"),
         ("ZCARD", queue), ("ZCOUNT", queue, 0, 0), ("ZRANGE", queue, 0, 0), ("ZREVRANGE", queue, 0, 0),
         ("ZREVRANGEBYLEX", queue, "+", "-"), ("ZREMRANGEBYSCORE", queue, 0, 0), ("EXISTS", queue), ("DEL", queue),

@@ -212,9 +212,10 @@ class RedisStore:
         asked: list[dict[str, Any]] = []
         for namespace, each in wanted.items():
             if isinstance(each, Page):
-                first = f"({each.after}" if each.after >= each.prefix and each.after else f"[{each.prefix}"
-                page = {"first": first, "prefix": each.prefix, "most": max(each.limit, 0)}
-                asked.append({"namespace": namespace, **page})
+                first, last = ("-", "+") if each.group is None else (f"[{each.group}\0", f"({each.group}\1")
+                if each.after is not None:
+                    first = f"({each.after[0]}\0{each.after[1]}"
+                asked.append({"namespace": namespace, "first": first, "last": last, "most": max(each.limit, 0)})
             else:
                 asked.append({"namespace": namespace, "keys": list(each)})
         answers = await self.link.run("records", {"now": micros(now), "wanted": asked}) or ()

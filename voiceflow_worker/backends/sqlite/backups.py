@@ -99,7 +99,7 @@ def _copy_pages(source: Connection, path: Path, temporary: Path, *, now: datetim
                 raise translated(error, path) from error
             # A file that is not in WAL mode can be read from a directory where nothing can be written.
             copy.pragma("journal_mode", "delete")
-            copy.run(PUT, (NAMESPACE, MADE, json.dumps(to_micros(now)), None))
+            copy.run(PUT, (NAMESPACE, MADE, "", json.dumps(to_micros(now)), None))
             require_sound(copy, path)  # the store has the same pages, so a damaged copy means a damaged store
             calls: int = copy.rows("SELECT count(*) FROM jobs")[0][0]
         finally:
@@ -252,7 +252,7 @@ def _checked(temporary: Path, source: Path) -> datetime | None:
                 require_store(db, source)
                 require_sound(db, source)
                 db.pragma("journal_mode", "delete")
-                made = db.rows("SELECT value FROM records WHERE namespace = 'backup' AND key = 'made'")
+                made = db.rows("SELECT value FROM records WHERE namespace = 'backup' AND grp = 'made'")
             finally:
                 db.close()
     except StoreCorruptError as error:

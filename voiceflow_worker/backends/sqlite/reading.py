@@ -26,7 +26,7 @@ from voiceflow_worker.backends.record import (
 )
 from voiceflow_worker.backends.sqlite.connection import BUSY, Connection, Row, translating
 from voiceflow_worker.backends.sqlite.opening import SameFiles, open_reader, persist
-from voiceflow_worker.core.ports.store import Order, Owner, Page, Query, Record, Wanted
+from voiceflow_worker.core.ports.store import Key, Order, Owner, Page, Query, Record, Wanted
 from voiceflow_worker.model.jobs.job import Job, JobState
 
 T = TypeVar("T")
@@ -36,7 +36,7 @@ _ROWS_AT_ONCE = 64
 millisecond."""
 
 TOMBSTONE = "tombstone"
-"""Namespace of what is kept of deleted jobs with a unique key, by `<queue> <unique key>`."""
+"""Namespace of what is kept of deleted jobs with a unique key: in the group of their queue, by the key."""
 
 _JOB = """id, queue, state, due_at, revision, worker_id, priority, batch_id, destination, unique_key, valid_until,
        active_until, body_digest, record, body"""
@@ -50,16 +50,26 @@ _OWNER_OF_KEY = """
 SELECT number, id, body_digest, state, NULL FROM jobs WHERE queue = ?1 AND unique_key = ?2
 UNION ALL
 SELECT NULL, NULL, NULL, NULL, value FROM records
-WHERE namespace = 'tombstone' AND key = ?1 || ' ' || ?2 AND ends_at > ?3
+WHERE namespace = 'tombstone' AND grp = ?1 AND member = ?2 AND ends_at > ?3
 LIMIT 1
 """
 _RECORD = """
-SELECT key, value, ends_at FROM records WHERE namespace = ? AND key = ? AND (ends_at IS NULL OR ends_at > ?)
+SELECT grp, value, ends_at, member FROM records
+WHERE namespace = ? AND grp = ? AND (ends_at IS NULL OR ends_at > ?) AND member = ?
 """
-_PAGE_OF_RECORDS = """
-SELECT key, value, ends_at FROM records
-WHERE namespace = ?1 AND key >= ?2 AND (?3 IS NULL OR key < ?3) AND key > ?4 AND (ends_at IS NULL OR ends_at > ?5)
-ORDER BY key LIMIT ?6
+_GROUP = """
+SELECT grp, value, ends_at, member FROM records
+WHERE namespace = ? AND grp = ? AND (ends_at IS NULL OR ends_at > ?) ORDER BY member
+"""
+_PAGE = """
+SELECT grp, value, ends_at, member FROM records
+WHERE namespace = ?1 AND (grp, member) >= (?3, ?4) AND (ends_at IS NULL OR ends_at > ?2)
+ORDER BY grp, member LIMIT ?5
+"""
+_PAGE_OF_GROUP = """
+SELECT grp, value, ends_at, member FROM records
+WHERE namespace = ?1 AND grp = ?3 AND member >= ?4 AND (ends_at IS NULL OR ends_at > ?2)
+ORDER BY member LIMIT ?5
 """
 
 
@@ -72,15 +82,20 @@ def job_of(row: Row) -> Job:
 
 
 def record_from(row: Row) -> Record:
-    """The record in a row: key, value and end."""
-    key, value, ends_at = row
-    return Record(key, value, from_micros_or_none(ends_at))
+    """The record in a row: group, value, end and member."""
+    group, value, ends_at, member = row
+    return Record(group, value, from_micros_or_none(ends_at), member)
 
 
-def standing(db: Connection, namespace: str, key: str, at: int) -> Record | None:
-    """The record under a key, if it stands at a time."""
-    rows = db.rows(_RECORD, (namespace, key, at))
+def standing(db: Connection, namespace: str, group: str, at: int, member: str = "") -> Record | None:
+    """A record, if it stands at a time."""
+    rows = db.rows(_RECORD, (namespace, group, at, member))
     return record_from(rows[0]) if rows else None
+
+
+def standing_of(db: Connection, namespace: str, group: str, at: int) -> list[Record]:
+    """The records of a group that stand at a time."""
+    return [record_from(row) for row in db.rows(_GROUP, (namespace, group, at))]
 
 
 def read_records(wanted: Wanted, at: int, db: Connection) -> dict[str, list[Record]]:
@@ -90,14 +105,23 @@ def read_records(wanted: Wanted, at: int, db: Connection) -> dict[str, list[Reco
     try:
         for namespace, each in wanted.items():
             if isinstance(each, Page):
-                bounds = (namespace, each.prefix, behind_all_with(each.prefix), each.after, at, max(each.limit, 0))
-                rows = db.rows(_PAGE_OF_RECORDS, bounds)
+                # No text has NUL, so none comes between a text and the same text with the next character behind it.
+                group, member = ("", "") if each.after is None else (each.after[0], f"{each.after[1]}\x01")
+                first = group if each.group is None else each.group
+                bounds = (namespace, at, first, member, max(each.limit, 0))
+                rows = db.rows(_PAGE if each.group is None else _PAGE_OF_GROUP, bounds)
             else:
-                rows = db.rows_of_each(_RECORD, [(namespace, key, at) for key in each])
+                rows = [row for key in each for row in _rows_of(db, namespace, key, at)]
             found[namespace] = [record_from(row) for row in rows]
     finally:
         db.run("COMMIT")
     return found
+
+
+def _rows_of(db: Connection, namespace: str, key: str | Key, at: int) -> list[Row]:
+    if isinstance(key, str):
+        return db.rows(_GROUP, (namespace, key, at))
+    return db.rows(_RECORD, (namespace, key[0], at, key[1]))
 
 
 def owner_of_key(db: Connection, queue: str, key: str, at: int) -> Owner | None:
@@ -110,17 +134,6 @@ def owner_of_key(db: Connection, queue: str, key: str, at: int) -> Owner | None:
 def _owner(db: Connection, row: Row) -> Job:
     number, *_, grave = row
     return remembered(orjson.loads(grave)) if number is None else job_of(db.rows(JOB_BY_NUMBER, (number,))[0])
-
-
-def behind_all_with(prefix: str) -> str | None:
-    """The first text that sorts after all texts with `prefix`; None if there is no such text."""
-    for end in range(len(prefix), 0, -1):
-        code = ord(prefix[end - 1]) + 1
-        if code == 0xD800:  # surrogates are not characters; the next character comes after them
-            code = 0xE000
-        if code <= 0x10FFFF:
-            return prefix[: end - 1] + chr(code)
-    return None
 
 
 # --- queries: each reads the narrowest index, and checks the other conditions ---

@@ -92,9 +92,10 @@ CREATE TABLE queues (
 -- Records, gates and limits among them. The namespace `tombstone` has what is kept of deleted jobs with a unique key.
 CREATE TABLE records (
     namespace TEXT NOT NULL,
-    key       TEXT NOT NULL,
+    grp       TEXT NOT NULL, -- the group
+    member    TEXT NOT NULL, -- '' in a group of one record
     value     TEXT NOT NULL,
     ends_at   INTEGER,
-    PRIMARY KEY (namespace, key)
+    PRIMARY KEY (namespace, grp, member)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX records_by_end ON records (ends_at) WHERE ends_at IS NOT NULL;

@@ -92,8 +92,8 @@ INSERT INTO queues (queue, rate, burst, tat, last) VALUES (?, ?, ?, ?, ?)
 ON CONFLICT (queue) DO UPDATE SET rate = excluded.rate, burst = excluded.burst, tat = excluded.tat, last = excluded.last
 """
 _PRUNE_RECORDS = """
-DELETE FROM records WHERE (namespace, key) IN (
-    SELECT namespace, key FROM records INDEXED BY records_by_end WHERE ends_at <= ? LIMIT ?
+DELETE FROM records WHERE (namespace, grp, member) IN (
+    SELECT namespace, grp, member FROM records INDEXED BY records_by_end WHERE ends_at <= ? LIMIT ?
 )
 RETURNING 1
 """
@@ -135,7 +135,9 @@ class SqliteStore:
         return list(readable(await self.writer.carry_out(work, durably=False), job_of))
 
     async def take(self, queue: str, *, wanted: int, horizon: timedelta, now: datetime) -> Slots:
-        limits = limits_from(await self.reader.look(partial(standing, namespace=LIMITS, key=queue, at=to_micros(now))))
+        limits = limits_from(
+            await self.reader.look(partial(standing, namespace=LIMITS, group=queue, at=to_micros(now)))
+        )
         if limits.rate is None:  # there is no pace to write
             return Slots((now,) * max(wanted, 0), now)
         # A power cut may undo a pace. It takes longer than the pause between two calls.

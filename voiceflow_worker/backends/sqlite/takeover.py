@@ -23,7 +23,6 @@ from voiceflow_worker.core.ports.store import (
     Replace,
     Unit,
     gate_from,
-    gate_key,
     gate_put,
     is_closed,
     tally_change,
@@ -53,7 +52,7 @@ _UNSENT = "SELECT number, id FROM jobs WHERE number > ? AND state IN ('queued', 
 _TOMBSTONE = """
 SELECT 1 FROM records WHERE namespace = 'pruned' AND key = ?1
 UNION ALL
-SELECT 1 FROM records WHERE namespace = 'tombstone' AND key = ?2 || ' ' || ?3 AND json_extract(value, '$[2]') = ?1
+SELECT 1 FROM records WHERE namespace = 'tombstone' AND grp = ?2 AND member = ?3 AND json_extract(value, '$[2]') = ?1
 """
 _LAST_SEQUENCE = "SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = 'events'"
 _EVENTS_BEHIND = """
@@ -69,18 +68,20 @@ INSERT INTO sqlite_sequence (name, seq) SELECT 'events', ? WHERE NOT EXISTS (
 """
 _SKIP_SEQUENCES = "UPDATE sqlite_sequence SET seq = max(seq, ?) WHERE name = 'events'"
 _RECORDS = """
-SELECT namespace, key, value, ends_at FROM records
+SELECT namespace, grp, member, value, ends_at FROM records
 WHERE (ends_at IS NULL OR ends_at > ?) AND namespace NOT IN ('gate', 'worker', 'receiver', 'readiness', 'turn')
 """
 _PUT_RECORD = """
-INSERT INTO records (namespace, key, value, ends_at) VALUES (?, ?, ?, ?)
-ON CONFLICT (namespace, key) DO UPDATE SET value = excluded.value, ends_at = excluded.ends_at
+INSERT INTO records (namespace, grp, member, value, ends_at) VALUES (?, ?, ?, ?, ?)
+ON CONFLICT (namespace, grp, member) DO UPDATE SET value = excluded.value, ends_at = excluded.ends_at
     WHERE excluded.ends_at IS NULL OR excluded.ends_at >= records.ends_at
 """
-_GATES = "SELECT key, value, ends_at FROM records WHERE namespace = 'gate' AND (ends_at IS NULL OR ends_at > ?)"
+_GATES = """
+SELECT grp, value, ends_at, member FROM records WHERE namespace = 'gate' AND (ends_at IS NULL OR ends_at > ?)
+"""
 _QUEUES = """
 SELECT queue FROM queues UNION SELECT DISTINCT queue FROM jobs
-UNION SELECT substr(key, 1, instr(key || ' ', ' ') - 1) FROM records WHERE namespace IN ('gate', 'limit', 'queue')
+UNION SELECT grp FROM records WHERE namespace IN ('gate', 'limit', 'queue')
 """
 
 
@@ -149,10 +150,12 @@ class _Taking:
         at = to_micros(self._at)
         self._new.run_each(_PUT_RECORD, self._old.rows(_RECORDS, (at,)))
         for record in map(record_from, self._old.rows(_GATES, (at,))):
-            kept = standing(self._new, GATES, record.key, at)
+            kept = standing(self._new, GATES, record.group, at, record.member)
             is_cancelled = kept is not None and gate_from(kept).state is GateState.CANCELLED
             if is_closed(record) and not is_cancelled:
-                self._writing.answer(Unit(puts=(Put(GATES, record.key, record.value, record.ends_at),)))
+                self._writing.answer(
+                    Unit(puts=(Put(GATES, record.group, record.value, record.ends_at, member=record.member),))
+                )
 
     def end(self) -> None:
         """Write the counters."""
@@ -240,7 +243,7 @@ def hold_queues(db: Connection, *, reason: str, at: datetime) -> list[str]:
     writing = Writing(Transaction(db), to_micros(at))
     names = [row[0] for row in db.rows(_QUEUES)]
     for name in names:
-        record = standing(db, GATES, gate_key(name, None), to_micros(at))
+        record = standing(db, GATES, name, to_micros(at))
         held = record is not None and is_closed(record) and record.ends_at is None and gate_from(record).reason
         whole = f"{reason} (the queue was held before: {held})" if held else reason
         gate = Gate.of(name, None, GateState.HELD, since=at, reason=whole)

@@ -13,15 +13,15 @@ from voiceflow_worker.backends.sqlite.group_commit import Transaction
 from voiceflow_worker.backends.sqlite.reading import (
     JOB_BY_NUMBER,
     TOMBSTONE,
-    behind_all_with,
     owner_of_key,
-    record_from,
     standing,
+    standing_of,
 )
 from voiceflow_worker.core.ports import Event
 from voiceflow_worker.core.ports.store import (
     GATES,
     LIMITS,
+    STARTS,
     Absent,
     Answer,
     AtMost,
@@ -38,7 +38,7 @@ from voiceflow_worker.core.ports.store import (
     Step,
     Unit,
     belongs,
-    gate_key,
+    gate_member,
     is_closed,
     limits_from,
     refuses_all,
@@ -66,30 +66,25 @@ _DELETE_NUMBER = "DELETE FROM numbers WHERE queue = ? AND telephone = ? AND job 
 _DELETE_JOB = "DELETE FROM jobs WHERE id = ? RETURNING number"
 _DELETE_BODY = "DELETE FROM bodies WHERE number = ?"
 _INSERT_EVENT = "INSERT INTO events (queue, job_id, kind, at, state, revision, post) VALUES (?, ?, ?, ?, ?, ?, ?)"
-_WITH_PREFIX = """
-SELECT key, value, ends_at FROM records
-WHERE namespace = ?1 AND key >= ?2 AND (?3 IS NULL OR key < ?3) AND (ends_at IS NULL OR ends_at > ?4)
-ORDER BY ends_at IS NULL, ends_at
-"""
 PUT = """
-INSERT INTO records (namespace, key, value, ends_at) VALUES (?1, ?2, ?3, ?4)
-ON CONFLICT (namespace, key) DO UPDATE SET value = excluded.value, ends_at = excluded.ends_at
+INSERT INTO records (namespace, grp, member, value, ends_at) VALUES (?1, ?2, ?3, ?4, ?5)
+ON CONFLICT (namespace, grp, member) DO UPDATE SET value = excluded.value, ends_at = excluded.ends_at
 """
 _PUT_EXTEND = """
-INSERT INTO records (namespace, key, value, ends_at) VALUES (?1, ?2, ?3, ?4)
-ON CONFLICT (namespace, key) DO UPDATE SET value = excluded.value, ends_at = CASE
+INSERT INTO records (namespace, grp, member, value, ends_at) VALUES (?1, ?2, ?3, ?4, ?5)
+ON CONFLICT (namespace, grp, member) DO UPDATE SET value = excluded.value, ends_at = CASE
         WHEN records.ends_at IS NULL OR excluded.ends_at IS NULL THEN NULL
-        WHEN records.ends_at > ?5 THEN max(records.ends_at, excluded.ends_at)
+        WHEN records.ends_at > ?6 THEN max(records.ends_at, excluded.ends_at)
         ELSE excluded.ends_at
     END
 """
-_PUT_KEEP = f"{PUT} WHERE records.ends_at <= ?5"
+_PUT_KEEP = f"{PUT} WHERE records.ends_at <= ?6"
 _PUT_LONGER = f"""{PUT}
-    WHERE records.ends_at <= ?5 OR (records.ends_at IS NOT NULL AND excluded.ends_at IS NULL)
+    WHERE records.ends_at <= ?6 OR (records.ends_at IS NOT NULL AND excluded.ends_at IS NULL)
         OR records.ends_at < excluded.ends_at
 """
 _PUTS = {Mode.EXTEND: _PUT_EXTEND, Mode.KEEP: _PUT_KEEP, Mode.LONGER: _PUT_LONGER}
-_DROP = "DELETE FROM records WHERE namespace = ?1 AND key = ?2 AND (?3 IS NULL OR value = ?3)"
+_DROP = "DELETE FROM records WHERE namespace = ?1 AND grp = ?2 AND member = ?3 AND (?4 IS NULL OR value = ?4)"
 
 
 def write(step: Step, at: int, transaction: Transaction) -> Generator[None, None, Sequence[Answer]]:
@@ -147,7 +142,7 @@ class Writing:
         for put in unit.puts:
             self._put(put)
         for drop in unit.drops:
-            self._db.run(_DROP, (drop.namespace, drop.key, drop.value))
+            self._db.run(_DROP, (drop.namespace, drop.group, drop.member, drop.value))
         for event in unit.events:
             self._db.run(_INSERT_EVENT, event_row(event))
         if unit.wakes is not None:
@@ -164,11 +159,11 @@ class Writing:
             case Delete(job):
                 return self._revision(job.id) is None
             case None:
-                puts = {(put.namespace, put.key): put.value for put in unit.puts}
+                puts = {(put.namespace, put.group, put.member): put.value for put in unit.puts}
                 swaps = [need for need in unit.needs if isinstance(need, Same)]
                 return any(
-                    (record := standing(self._db, need.namespace, need.key, self._at)) is not None
-                    and puts.get((need.namespace, need.key)) == record.value != need.value
+                    (record := standing(self._db, need.namespace, need.group, self._at, need.member)) is not None
+                    and puts.get((need.namespace, need.group, need.member)) == record.value != need.value
                     for need in swaps
                 )
 
@@ -196,21 +191,23 @@ class Writing:
     def failed_by(self, need: Need, puts: Sequence[Put]) -> tuple[Record | None] | None:
         """The record by which a condition fails; None if it holds."""
         match need:
-            case Absent(namespace, keys, owner):
-                found = (standing(self._db, namespace, key, self._at) for key in keys)
-                return next(((each,) for each in found if each is not None and not belongs(each.value, owner)), None)
-            case AtMost(namespace, prefix, most, owner):
-                rows = self._db.rows(_WITH_PREFIX, (namespace, prefix, behind_all_with(prefix), self._at))
-                counted = [record for row in rows if not belongs((record := record_from(row)).value, owner)]
+            case Absent(namespace, groups, owner):
+                found = (each for group in groups for each in standing_of(self._db, namespace, group, self._at))
+                return next(((each,) for each in found if not belongs(each.value, owner)), None)
+            case AtMost(namespace, group, most, owner):
+                members = standing_of(self._db, namespace, group, self._at)
+                counted = [record for record in members if not belongs(record.value, owner)]
+                counted.sort(key=lambda record: (record.ends_at is None, record.ends_at))
                 return (counted[len(counted) - most - 1],) if len(counted) > most else None
-            case Same(namespace, key, value):
-                held = standing(self._db, namespace, key, self._at)
+            case Same(namespace, group, value, member):
+                held = standing(self._db, namespace, group, self._at, member)
                 has = None if held is None else held.value
-                ours = {put.value for put in puts if (put.namespace, put.key) == (namespace, key)}
+                key = (namespace, group, member)
+                ours = {put.value for put in puts if (put.namespace, put.group, put.member) == key}
                 return None if has == value or has in ours else (held,)
             case OpenGate(queue, batch):
                 scopes = [None] if batch is None else [None, batch]
-                gates = (standing(self._db, GATES, gate_key(queue, scope), self._at) for scope in scopes)
+                gates = (standing(self._db, GATES, queue, self._at, gate_member(scope)) for scope in scopes)
                 return next(((gate,) for gate in gates if is_closed(gate)), None)
 
     def _change(self, unit: Unit) -> None:
@@ -249,7 +246,7 @@ class Writing:
                 pass
 
     def _put(self, put: Put) -> None:
-        row: Row = (put.namespace, put.key, put.value, to_micros_or_none(put.ends_at))
+        row: Row = (put.namespace, put.group, put.member, put.value, to_micros_or_none(put.ends_at))
         if put.mode is Mode.ALWAYS:
             self._db.run(PUT, row)
         else:
@@ -275,7 +272,7 @@ def event_row(event: Event) -> Row:
 
 def tombstone_row(job: Job, until: int) -> Row:
     """The record that keeps the unique key of a deleted job taken."""
-    return (TOMBSTONE, f"{job.queue} {job.unique_key}", orjson.dumps(tombstone_of(job)).decode(), until)
+    return (TOMBSTONE, job.queue, job.unique_key, orjson.dumps(tombstone_of(job)).decode(), until)
 
 
 _LEAST, _MOST = -(2**63), 2**63 - 1
@@ -290,13 +287,9 @@ SELECT max(priority) FROM jobs INDEXED BY jobs_of_batch_to_lease
 WHERE queue = ?1 AND batch_id IS ?2 AND state = 'queued' AND priority <= ?3
 """
 _CLOSED = """
-SELECT substr(key, length(?1) + 2) FROM records
-WHERE namespace = 'gate' AND key >= ?1 || ' ' AND key < ?1 || '!' AND (ends_at IS NULL OR ends_at > ?4)
+SELECT substr(member, 2) FROM records
+WHERE namespace = 'gate' AND grp = ?1 AND member > '' AND (ends_at IS NULL OR ends_at > ?4)
     AND substr(value, 1, 5) <> 'open '
-"""
-_STARTS = """
-SELECT key FROM records
-WHERE namespace = 'start' AND key >= ?1 || ' ' AND key < ?1 || '!' AND (ends_at IS NULL OR ends_at > ?2)
 """
 _OF_NO_START = "(worker_id IS NULL OR worker_id NOT IN (SELECT value FROM json_each(?6)))"
 _HELD = "SELECT live FROM totals WHERE queue = ? AND batch = '=' || ? AND field = 'state:queued'"
@@ -347,7 +340,7 @@ def lease(
     yield from ()
     db = transaction.db
     gates = [None] if batch is None else [None, batch]
-    if any(is_closed(standing(db, GATES, gate_key(queue, each), at)) for each in gates):
+    if any(is_closed(standing(db, GATES, queue, at, gate_member(each))) for each in gates):
         return []
     room, ordinary = _room(db, queue, at=at)
     due = _due(db, queue, batch, at=at, limit=min(limit, room))
@@ -390,7 +383,8 @@ def _due_rows(
 ) -> list[Row]:
     next_priority, due = statements
     # A start has a token of its own, so that its batch need not be compared.
-    starts = orjson.dumps([row[0].rpartition(" ")[2] for row in db.rows(_STARTS, (queue, at))]).decode()
+    standing_starts = standing_of(db, STARTS, queue, at)
+    starts = orjson.dumps([record.member.partition(" ")[0] for record in standing_starts]).decode()
     rows: list[Row] = []
     priority: int | None = _MOST
     while len(rows) < limit:

@@ -18,7 +18,7 @@ from voiceflow_worker.core.outcomes.outbox import WAIT_LOOKS_EVERY, last_sequenc
 from voiceflow_worker.core.ports import Event, EventKind, Store
 from voiceflow_worker.core.ports.reading import count_states, read_each
 from voiceflow_worker.core.ports.record_set import BatchNames, json_codec
-from voiceflow_worker.core.ports.store import Put, Record, Result, Same, Step, Unit, gate_key
+from voiceflow_worker.core.ports.store import Put, Record, Result, Same, Step, Unit
 from voiceflow_worker.errors import BatchTimeoutError, InvalidInputError, StoreUnavailableError
 from voiceflow_worker.model.jobs.job import FINAL_STATES, JobState
 from voiceflow_worker.model.jobs.totals import Totals
@@ -107,9 +107,8 @@ async def ended_batches(store: Store, queue: str, events: Sequence[Event]) -> li
 
 async def _end_after(store: Store, queue: str, batch_id: str, sequence: int) -> BatchEnd | None:
     """The end to which the event of a call with this sequence belongs; None while a call of the batch is open."""
-    key = gate_key(queue, batch_id)
     while True:
-        records = (await store.records({BATCH_ENDS: [key]}, now=store.clock.now()))[BATCH_ENDS]
+        records = (await store.records({BATCH_ENDS: [(queue, batch_id)]}, now=store.clock.now()))[BATCH_ENDS]
         standing = records[0] if records else None
         before = None if standing is None else _read(standing)
         if before is not None and before.sequence >= sequence:
@@ -124,8 +123,8 @@ async def _end_after(store: Store, queue: str, batch_id: str, sequence: int) -> 
         end = BatchEnd(number=1 if before is None else before.number + 1, sequence=place, at=store.clock.now())
         text = json_codec(BatchEnd).dump_json(end).decode()
         unit = Unit(
-            needs=(Same(BATCH_ENDS, key, None if standing is None else standing.value),),
-            puts=(Put(BATCH_ENDS, key, text, end.at + KEPT),),
+            needs=(Same(BATCH_ENDS, queue, None if standing is None else standing.value, batch_id),),
+            puts=(Put(BATCH_ENDS, queue, text, end.at + KEPT, member=batch_id),),
         )
         (answer,) = await store.write(Step(units=(unit,)), now=end.at)
         if answer.result is Result.DONE:

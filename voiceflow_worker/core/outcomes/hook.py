@@ -57,9 +57,9 @@ class HookBacklog:
     """
 
     def __init__(self, store: Store, *, hook: str, queue: str) -> None:
-        self._prefix = f"{hook}/{queue}/"
-        self._waiting = json_records(store, WAITING, PendingOutcome)
-        self._parked = json_records(store, PARKED, PendingOutcome, keep_for=KEPT_PARKED)
+        group = f"{hook}/{queue}"
+        self._waiting = json_records(store, WAITING, PendingOutcome).within(group)
+        self._parked = json_records(store, PARKED, PendingOutcome, keep_for=KEPT_PARKED).within(group)
 
     async def keep(self, entries: Sequence[PendingOutcome]) -> None:
         """Store outcomes that wait for delivery, in their present state."""
@@ -67,7 +67,7 @@ class HookBacklog:
 
     async def waiting(self) -> list[PendingOutcome]:
         """All outcomes that wait, oldest first."""
-        return await self._waiting.values(prefix=self._prefix)
+        return await self._waiting.values()
 
     async def drop(self, entry: PendingOutcome) -> None:
         """Delete an outcome that was delivered."""
@@ -80,7 +80,7 @@ class HookBacklog:
 
     async def parked(self) -> list[PendingOutcome]:
         """All outcomes that were given up, oldest first."""
-        return await self._parked.values(prefix=self._prefix)
+        return await self._parked.values()
 
     async def unpark(self, entries: Sequence[PendingOutcome]) -> None:
         """Make parked outcomes wait again, as if they were new."""
@@ -88,7 +88,7 @@ class HookBacklog:
         await self._parked.remove(self._by_key(entries))
 
     def _by_key(self, entries: Sequence[PendingOutcome]) -> dict[str, PendingOutcome]:
-        return {f"{self._prefix}{entry.event.sequence:020d}": entry for entry in entries}
+        return {f"{entry.event.sequence:020d}": entry for entry in entries}
 
 
 Handler: TypeAlias = Callable[[CallOutcome], Awaitable[object] | object]

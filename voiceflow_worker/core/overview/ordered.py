@@ -11,7 +11,6 @@ import structlog
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.identity import new_revision
 from voiceflow_worker.core.ports.record_set import RecordSet, json_records
-from voiceflow_worker.core.ports.store import gate_key
 from voiceflow_worker.errors import StoreError
 from voiceflow_worker.model.text.wording import in_words, rfc3339
 
@@ -62,9 +61,8 @@ class Ordered:
 async def remember(store: Store, queue: str | None, order: Ordered) -> None:
     """Keep an act that was carried out. If the store fails, this is logged: the act itself stands."""
     at = order.at.astimezone(UTC).isoformat(timespec="microseconds")
-    key = f"{gate_key(queue or _NO_QUEUE, '')}{at}.{new_revision()}"
     try:
-        await _records(store).put({key: order})
+        await _records(store, queue).put({f"{at}.{new_revision()}": order})
     except StoreError as error:
         _log.warning("who ordered an act could not be stored", act=order.act, by=order.by, error=str(error))
 
@@ -76,10 +74,10 @@ async def ordered_on(
 
     The newest come first, at most `limit`. Raises StoreError.
     """
-    found = await _records(store).values(prefix=gate_key(queue or _NO_QUEUE, ""))
+    found = await _records(store, queue).values()
     wanted = [each for each in found if batch_id in {None, each.batch} and call in {None, each.call}]
     return wanted[::-1][:limit]
 
 
-def _records(store: Store) -> RecordSet[Ordered]:
-    return json_records(store, ORDERED, Ordered, keep_for=KEPT)
+def _records(store: Store, queue: str | None) -> RecordSet[Ordered]:
+    return json_records(store, ORDERED, Ordered, keep_for=KEPT).within(queue or _NO_QUEUE)

@@ -76,15 +76,15 @@ class Heartbeats:
 
     async def worker(self, beat: WorkerBeat) -> None:
         """Store the heartbeat of a worker."""
-        await self._workers.put({_beat_key(beat): beat})
+        await self._workers.within(beat.queue).put({beat.worker_id: beat})
 
     async def worker_left(self, beat: WorkerBeat) -> None:
         """Delete the heartbeat of a worker that has stopped."""
-        await self._workers.remove([_beat_key(beat)])
+        await self._workers.within(beat.queue).remove([beat.worker_id])
 
     async def workers(self, queue: str) -> Sequence[WorkerBeat]:
         """The heartbeat of each live worker of a queue."""
-        return await self._workers.values(prefix=f"{queue}/")
+        return await self._workers.within(queue).values()
 
     async def everywhere(self) -> Sequence[WorkerBeat]:
         """The heartbeat of each live worker of all queues."""
@@ -129,10 +129,6 @@ class Heartbeats:
     async def menus(self) -> Sequence[str]:
         """The menus of all receivers that listen, sorted."""
         return sorted({menu for beat in await self._receivers.values() for menu in beat.menus})
-
-
-def _beat_key(beat: WorkerBeat) -> str:
-    return f"{beat.queue}/{beat.worker_id}"
 
 
 _log = structlog.get_logger("voiceflow.worker")

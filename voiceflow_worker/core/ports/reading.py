@@ -19,7 +19,7 @@ from voiceflow_worker.core.ports.store import (
     Record,
     Store,
     gate_from,
-    gate_key,
+    gate_member,
     limits_from,
     start_from,
 )
@@ -120,17 +120,18 @@ async def gates_of(store: Store, queue: str) -> list[Gate]:
 
 async def gates_at(store: Store, queue: str, batch_ids: Iterable[str | None]) -> dict[str | None, Gate]:
     """The gates that are not open, of these batches, by batch; None stands for the gate of the queue."""
-    keys = {gate_key(queue, batch_id): batch_id for batch_id in batch_ids}
-    if not keys:
+    members = {gate_member(batch_id): batch_id for batch_id in batch_ids}
+    if not members:
         return {}
-    found = (await store.records({GATES: list(keys)}, now=store.clock.now()))[GATES]
-    gates = {keys[record.key]: gate_from(record) for record in found}
+    wanted = {GATES: [(queue, member) for member in members]}
+    found = (await store.records(wanted, now=store.clock.now()))[GATES]
+    gates = {members[record.member]: gate_from(record) for record in found}
     return {batch_id: gate for batch_id, gate in gates.items() if gate.state is not GateState.OPEN}
 
 
 async def gates_of_batches(store: Store, queue: str) -> list[Record]:
     """The stored gates of all batches of a queue, opened ones too, as records."""
-    return await _of_queue(store, GATES, queue)
+    return [record for record in await _of_queue(store, GATES, queue) if record.member]
 
 
 async def starts_of(store: Store, queue: str, *, batch_id: str | None = None) -> list[Gate]:
@@ -149,12 +150,12 @@ async def calls_of_start(store: Store, start: Gate, *, limit: int = _GATES_AT_ON
 
 async def _of_queue(store: Store, namespace: str, queue: str) -> list[Record]:
     found: list[Record] = []
-    page = Page(prefix=gate_key(queue, ""), limit=_GATES_AT_ONCE)
+    page = Page(group=queue, limit=_GATES_AT_ONCE)
     while records := (await store.records({namespace: page}, now=store.clock.now()))[namespace]:
         found += records
         if len(records) < page.limit:
             break
-        page = replace(page, after=records[-1].key)
+        page = replace(page, after=(queue, records[-1].member))
     return found
 
 

@@ -14,7 +14,7 @@ import structlog
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.identity import new_worker_id
 from voiceflow_worker.core.ports.reading import count_states
-from voiceflow_worker.core.ports.store import Absent, Drop, Mode, Page, Put, Result, Step, Unit, gate_key
+from voiceflow_worker.core.ports.store import Absent, Drop, Key, Mode, Page, Put, Record, Result, Step, Unit
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
@@ -30,7 +30,7 @@ Item = TypeVar("Item")
 
 
 class RecordSet(Generic[Value]):
-    """The records of one namespace.
+    """The records of one namespace. A record is alone in its group, which is its key; or all are `within` one group.
 
     `write` turns a value into text; `read` gets a key and its text, and returns the value. A record lives for
     `keep_for`, by default forever. Records that are not `durable` may be lost by a power cut. A text that `read`
@@ -49,6 +49,7 @@ class RecordSet(Generic[Value]):
         keep_for: timedelta | None = None,
         durable: bool = True,
         unreadable: Callable[[str, Exception], Value | None] | None = None,
+        group: str | None = None,
     ) -> None:
         self._store = store
         self._durable = durable
@@ -58,6 +59,20 @@ class RecordSet(Generic[Value]):
         self._read = read
         self._keep_for = keep_for
         self._unreadable = unreadable
+        self._group = group
+
+    def within(self, group: str) -> RecordSet[Value]:
+        """The records of one group; their keys are the members."""
+        return RecordSet(
+            self._store,
+            self._namespace,
+            write=self.text,
+            read=self._read,
+            keep_for=self._keep_for,
+            durable=self._durable,
+            unreadable=self._unreadable,
+            group=group,
+        )
 
     async def put(self, values: Mapping[str, Value], *, until: datetime | None = None) -> None:
         """Store values, and overwrite older ones; `until` replaces the usual time to live."""
@@ -71,7 +86,10 @@ class RecordSet(Generic[Value]):
     async def _put(self, values: Mapping[str, Value], mode: Mode, until: datetime | None) -> None:
         now = self._store.clock.now()
         ends_at = until or (None if self._keep_for is None else now + self._keep_for)
-        puts = [Put(self._namespace, key, self.text(value), ends_at, mode) for key, value in values.items()]
+        puts: list[Put] = []
+        for key, value in values.items():
+            group, member = self._place(key)
+            puts.append(Put(self._namespace, group, self.text(value), ends_at, mode, member))
         await self._write([Unit(puts=tuple(some)) for some in _slices(puts)])
 
     async def _write(self, units: Sequence[Unit]) -> None:
@@ -81,37 +99,49 @@ class RecordSet(Generic[Value]):
 
     async def get(self, keys: Iterable[str]) -> dict[str, Value | None]:
         """The values of these keys; absent keys are left out."""
-        wanted = list(keys)
+        wanted = list(map(self._place, keys))
         if not wanted:
             return {}
         found = await self._store.records({self._namespace: wanted}, now=self._store.clock.now())
-        return self.read({record.key: record.value for record in found[self._namespace]})
+        return self.read({self._key(record): record.value for record in found[self._namespace]})
 
     def read(self, texts: Mapping[str, str]) -> dict[str, Value | None]:
         """The values in stored texts, by the keys of the texts."""
         return {key: self._value(key, text) for key, text in texts.items()}
 
-    async def page(self, *, prefix: str = "", after: str = "", limit: int = PAGE) -> list[tuple[str, Value | None]]:
+    async def page(self, *, after: str = "", limit: int = PAGE) -> list[tuple[str, Value | None]]:
         """One page of keys and values, in the order of the keys."""
-        wanted = {self._namespace: Page(prefix=prefix, after=after, limit=limit)}
-        found = await self._store.records(wanted, now=self._store.clock.now())
-        return [(key, self._value(key, text)) for key, text, _ in found[self._namespace]]
+        found = await self._page(self._place(after) if after else None, limit)
+        return [(self._key(record), self._value(self._key(record), record.value)) for record in found]
 
-    async def all(self, *, prefix: str = "") -> list[tuple[str, Value | None]]:
-        """All keys and values, page by page, in the order of the keys."""
-        found = page = await self.page(prefix=prefix, limit=PAGE)
+    async def all(self) -> list[tuple[str, Value | None]]:
+        """All keys and values, page by page, in the order of the keys, of all groups if this is not `within` one."""
+        found = page = await self._page(None, PAGE)
         while len(page) == PAGE:
-            page = await self.page(prefix=prefix, after=page[-1][0], limit=PAGE)
-            found = found + page
-        return found
+            page = await self._page((page[-1].group, page[-1].member), PAGE)
+            found = [*found, *page]
+        return [(self._key(record), self._value(self._key(record), record.value)) for record in found]
 
-    async def values(self, *, prefix: str = "") -> list[Value]:
+    async def values(self) -> list[Value]:
         """All values that can be read, in the order of their keys."""
-        return [value for _, value in await self.all(prefix=prefix) if value is not None]
+        return [value for _, value in await self.all() if value is not None]
+
+    async def _page(self, after: Key | None, limit: int) -> Sequence[Record]:
+        wanted = {self._namespace: Page(group=self._group, after=after, limit=limit)}
+        return (await self._store.records(wanted, now=self._store.clock.now()))[self._namespace]
+
+    def _place(self, key: str) -> Key:
+        return (key, "") if self._group is None else (self._group, key)
+
+    def _key(self, record: Record) -> str:
+        return record.group if self._group is None else record.member
 
     async def remove(self, keys: Iterable[str]) -> None:
         """Delete records."""
-        drops = [Drop(self._namespace, key, None) for key in dict.fromkeys(keys)]
+        drops: list[Drop] = []
+        for key in dict.fromkeys(keys):
+            group, member = self._place(key)
+            drops.append(Drop(self._namespace, group, None, member))
         await self._write([Unit(drops=tuple(some)) for some in _slices(drops)])
 
     def _value(self, key: str, text: str) -> Value | None:
@@ -262,7 +292,7 @@ class QueueNames:
 
 
 BATCH = "batch-name"
-"""Namespace of the names of batches, by queue and name."""
+"""Namespace of the names of batches, in the group of their queue."""
 LONGEST_NAMED = 200
 """The most characters of an unknown name that a sentence repeats."""
 MOST_READ = 5000
@@ -278,17 +308,16 @@ class BatchNames:
     def __init__(self, store: Store, queue: str) -> None:
         self._store = store
         self._queue = queue
-        self._names = text_records(store, BATCH)
-        self._prefix = gate_key(queue, "")
+        self._names = text_records(store, BATCH).within(queue)
 
     async def known(self) -> list[str]:
         """All names, sorted, including the names of batches whose calls were deleted."""
-        return sorted(key.removeprefix(self._prefix) for key, _ in await self._names.all(prefix=self._prefix))
+        return [name for name, _ in await self._names.all()]
 
     @staticmethod
     async def queues(store: Store) -> set[str]:
         """The queues that ever had a batch with a name."""
-        return {key.partition(" ")[0] for key, _ in await text_records(store, BATCH).all()}
+        return {queue for queue, _ in await text_records(store, BATCH).all()}
 
     async def has_calls(self, batch_id: str) -> bool:
         """Whether the queue has a call of this batch."""
@@ -314,8 +343,7 @@ class BatchNames:
     async def near(self, batch_id: str) -> list[str]:
         """The names most like this one, of batches that have calls: at most three, the most similar first."""
         spelled: dict[str, list[str]] = {}
-        for key, _ in await self._names.page(prefix=self._prefix, limit=MOST_READ):
-            name = key.removeprefix(self._prefix)
+        for name, _ in await self._names.page(limit=MOST_READ):
             spelled.setdefault(name.casefold(), []).append(name)
         near = get_close_matches(batch_id.casefold(), spelled, n=3)
         found = [name for each in near for name in spelled[each] if name != batch_id]

@@ -25,9 +25,9 @@ store only checks the conditions of a unit and writes it. It never decodes more 
 13. After an error or a cancellation it is unknown whether a step was written, and no later caller gets its answer. What
     a store had answered before an error is kept (`StoreError.answers`).
 
-A store without serializable order (PostgreSQL's READ COMMITTED, say) keeps sentence 9 by locks on every key that a step
-names, taken in one order before the first read: exclusive for the keys of puts and drops and for `AtMost` prefixes,
-shared for the keys of conditions. `at_most` and the records under its prefix share one lock, named by the prefix.
+A store without serializable order (PostgreSQL's READ COMMITTED, say) keeps sentence 9 by locks, taken in one order
+before the first read. A lock has the name of a group of records: its namespace and its group. It is exclusive for puts,
+drops and `AtMost`, and shared for the other conditions.
 
 A store may cut a long step into parts between two units, unless it is `together`: each unit is judged alone anyway, and
 a `guard` names a record so that a later part still finds it.
@@ -61,16 +61,24 @@ MOST_TOGETHER = 1000
 # --- Records: small texts in namespaces --------------------------------------------------------------------------
 
 
-class Record(NamedTuple):
-    """A record that stands: its end is None or has not come. A record whose end has come is absent for every method."""
+Key = tuple[str, str]
+"""A group and a member of it."""
 
-    key: str
+
+class Record(NamedTuple):
+    """A record that stands: its end is None or has not come. A record whose end has come is absent for every method.
+
+    Each record is a member of a group. Most groups have one record, whose member is empty.
+    """
+
+    group: str
     value: str
     ends_at: datetime | None
+    member: str = ""
 
 
 class Mode(StrEnum):
-    """What a put does when a record stands under its key."""
+    """What a put does when its record stands already."""
 
     ALWAYS = "always"
     """It is replaced."""
@@ -87,10 +95,11 @@ class Put:
     """A record to store. `ends_at` None means that it stays until it is dropped."""
 
     namespace: str
-    key: str
+    group: str
     value: str
     ends_at: datetime | None
     mode: Mode = Mode.ALWAYS
+    member: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,55 +107,53 @@ class Drop:
     """A record to delete, if it has this value; None stands for any value. A drop of an absent record does nothing."""
 
     namespace: str
-    key: str
+    group: str
     value: str | None
+    member: str = ""
 
 
 # --- Conditions --------------------------------------------------------------------------------------------------
 
 
 def belongs(value: str, owner: str | None) -> bool:
-    """Whether a record with this value belongs to an owner.
-
-    Its value up to the first space is the owner, or begins with the owner and a dot: `q.01K.2` belongs to `q.01K`.
-    """
-    holder = value.partition(" ")[0]
-    return owner is not None and (holder == owner or holder.startswith(f"{owner}."))
+    """Whether a record with this value belongs to an owner: `q.01K` and `q.01K.2` belong to `q.01K`."""
+    return owner is not None and (value == owner or value.startswith(f"{owner}."))
 
 
 @dataclass(frozen=True, slots=True)
 class Absent:
-    """No record stands under any of these keys, except records of `but_owner` (see `belongs`)."""
+    """No record of any of these groups stands, except records of `but_owner` (see `belongs`)."""
 
     namespace: str
-    keys: tuple[str, ...]
+    groups: tuple[str, ...]
     but_owner: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class AtMost:
-    """At most `most` records stand under keys that begin with `prefix`, records of `but_owner` not counted.
+    """At most `most` records of a group stand, records of `but_owner` not counted.
 
     A refusal tells the record with whose end the condition will hold, if nothing else changes.
     """
 
     namespace: str
-    prefix: str
+    group: str
     most: int
     but_owner: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Same:
-    """The record under this key has this value; None means that no record stands.
+    """The record has this value; None means that no record stands.
 
     This is compare-and-swap. The new value must carry a new token, because a repeat of the write may arrive late. The
     condition also holds if the record has the value that this unit (for a guard: a unit of this step) puts there.
     """
 
     namespace: str
-    key: str
+    group: str
     value: str | None
+    member: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -333,9 +340,9 @@ def check_step(step: Step) -> None:
             checked_text("the unique key", job.unique_key or "")
             checked_text("the batch id", job.batch_id or "")
         for put in unit.puts:
-            if unstorable_in(put.key) or unstorable_in(put.value):
-                checked_text(f"the key of a record of {put.namespace}", put.key)
-                checked_text(f"the record {put.key} of {put.namespace}", put.value)
+            for text in (put.group, put.member, put.value):
+                if unstorable_in(text):
+                    checked_text(f"a record of {put.namespace}", text)
 
 
 def refuses_all(unit: Unit, answer: Answer) -> bool:
@@ -359,35 +366,40 @@ _EPOCH = datetime.fromisoformat("1970-01-01T00:00:00+00:00")
 _MICROSECOND = timedelta(microseconds=1)
 
 
-def gate_key(queue: str, batch: str | None) -> str:
-    """The key of the gate of a queue (`<queue>`) or of one of its batches (`<queue> <batch>`)."""
-    return queue if batch is None else f"{queue} {batch}"
+def gate_member(batch: str | None) -> str:
+    """The member of the gate of a queue (empty) or of one of its batches (`=<batch>`); the group is the queue."""
+    return "" if batch is None else f"={batch}"
+
+
+def member_of(gate: Gate) -> str:
+    """The member of this gate in the group of its queue."""
+    return gate_member(None if gate.scope is GateScope.QUEUE else gate.name)
 
 
 def gate_put(gate: Gate, *, token: str) -> Put:
     """The record of a gate. `token` is new with each order, and has no spaces."""
-    batch = None if gate.scope is GateScope.QUEUE else gate.name
     since = (gate.since - _EPOCH) // _MICROSECOND
     ends = gate.since + OPEN_STAYS if gate.state is GateState.OPEN else gate.until
-    return Put(GATES, gate_key(gate.queue, batch), f"{gate.state.value} {since} {token} {gate.reason}", ends)
+    value = f"{gate.state.value} {since} {token} {gate.reason}"
+    return Put(GATES, gate.queue, value, ends, member=member_of(gate))
 
 
 STARTS = "start"
-"""Namespace of starts of campaigns whose calls are being stored, by `<queue> <batch> <start>`. While such a record
-stands, no queued job of the batch that has the start in its `worker_id` is leased. So nobody rings for a campaign that
-was cut in its middle, and other calls of the batch go on. The value has the form of a gate's."""
+"""Namespace of starts of campaigns whose calls are being stored: in the group of the queue, `<start> <batch>`. While
+such a record stands, no queued job of the batch that has the start in its `worker_id` is leased. So nobody rings for a
+campaign that was cut in its middle, and other calls of the batch go on. The value has the form of a gate's."""
 
 
 def start_put(gate: Gate) -> Put:
     """The record of a start. It has no end: it is dropped with the last call that is stored, or by a person."""
     held = gate_put(gate, token=gate.start or "")
-    return Put(STARTS, f"{held.key} {gate.start}", held.value, None)
+    return Put(STARTS, gate.queue, held.value, None, member=f"{gate.start} {gate.name}")
 
 
 def start_from(record: Record) -> Gate:
     """The start in a record of `STARTS`, as a gate that closes only for its own calls."""
-    key, _, start = record.key.rpartition(" ")
-    return replace(gate_from(Record(key, record.value, None)), start=start)
+    start, _, batch = record.member.partition(" ")
+    return replace(gate_from(Record(record.group, record.value, None, gate_member(batch))), start=start)
 
 
 UNREADABLE_GATE = "its gate cannot be read, perhaps because a newer version of voiceflow-worker wrote it"
@@ -400,7 +412,7 @@ def gate_from(record: Record) -> Gate:
     A state that only a newer version knows, and a record that cannot be read, count as held: stores let no call pass
     (`is_closed`), and an order must be able to replace each gate.
     """
-    queue, space, batch = record.key.partition(" ")
+    batch = record.member.removeprefix("=") if record.member else None
     try:
         state, since, _, reason = record.value.split(" ", 3)
         at = _EPOCH + int(since) * _MICROSECOND
@@ -409,7 +421,7 @@ def gate_from(record: Record) -> Gate:
         at, reason = _EPOCH, UNREADABLE_GATE
     known = known_gate(state)
     until = record.ends_at if known is GateState.HELD else None
-    return Gate.of(queue, batch if space else None, known, since=at, until=until, reason=reason)
+    return Gate.of(record.group, batch, known, since=at, until=until, reason=reason)
 
 
 def is_closed(record: Record | None) -> bool:
@@ -522,15 +534,18 @@ class Query:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """The records whose keys begin with `prefix`, in the order of their keys, after the key `after`."""
+    """The records of a namespace, or of a `group` of it, in the order of their groups and members.
 
-    prefix: str = ""
-    after: str = ""
+    The page begins after the record with the key `after`.
+    """
+
+    group: str | None = None
+    after: Key | None = None
     limit: int = 1000
 
 
-Wanted = Mapping[str, Sequence[str] | Page]
-"""The records to read, by namespace: the records of some keys, or one page."""
+Wanted = Mapping[str, Sequence[str | Key] | Page]
+"""The records to read, by namespace: those of whole groups and single ones, or one page."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -638,7 +653,7 @@ class Store(Protocol):
     async def records(self, wanted: Wanted, *, now: datetime) -> Mapping[str, Sequence[Record]]:
         """The records that stand, of several namespaces in one trip; absent ones are left out.
 
-        All are of one moment. Records of keys are in the order of the keys that were asked for.
+        All are of one moment. They are in the order of the groups and keys that were asked for, then of the members.
         """
         ...
 

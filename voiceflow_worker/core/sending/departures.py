@@ -84,7 +84,7 @@ class SetRate:
         return self._with_ordered(limits, ordered)
 
     def _with_ordered(self, limits: Limits, ordered: Record | None) -> Limits:
-        found = None if ordered is None else self._rates.read({ordered.key: ordered.value})[ordered.key]
+        found = None if ordered is None else self._rates.read({ordered.group: ordered.value})[ordered.group]
         return limits if found is None else replace(limits, rate=found.rate)
 
     async def _standing(self) -> tuple[Record | None, Record | None]:

@@ -17,6 +17,7 @@ from voiceflow_worker.core.ports.store import (
     Absent,
     Answer,
     AtMost,
+    Key,
     Need,
     OpenGate,
     Record,
@@ -25,7 +26,7 @@ from voiceflow_worker.core.ports.store import (
     Unit,
     belongs,
     gate_from,
-    gate_key,
+    gate_member,
     is_closed,
 )
 from voiceflow_worker.core.ports.trips import Batcher, gather, retry_briefly, told_by
@@ -233,31 +234,46 @@ CHECKED_AGAIN = timedelta(seconds=1)
 """The time that a job waits if the store must first be compared with the journal files."""
 
 
-def keys_of(needs: Sequence[Need]) -> dict[str, list[str]]:
-    """The keys of the records that decide these conditions, by namespace; those of limits by prefix are left out."""
-    keys: dict[str, dict[str, None]] = {}
+def wanted_by(needs: Sequence[Need]) -> dict[str, list[str | Key]]:
+    """The records that decide these conditions, by namespace; those that limits count are left out."""
+    wanted: dict[str, dict[str | Key, None]] = {}
     for need in needs:
         match need:
-            case Absent(namespace, wanted):
-                keys.setdefault(namespace, {}).update(dict.fromkeys(wanted))
+            case Absent(namespace, groups):
+                wanted.setdefault(namespace, {}).update(dict.fromkeys(groups))
             case OpenGate(queue, batch):
-                keys.setdefault(GATES, {}).update({gate_key(queue, None): None, gate_key(queue, batch): None})
+                gates = wanted.setdefault(GATES, {})
+                gates.update({(queue, gate_member(None)): None, (queue, gate_member(batch)): None})
             case _:
                 pass
-    return {namespace: list(wanted) for namespace, wanted in keys.items()}
+    return {namespace: list(each) for namespace, each in wanted.items()}
 
 
-def refused_by(unit: Unit, standing: Mapping[str, Mapping[str, Record]]) -> Answer | None:
+Standing = Mapping[str, Mapping[str, Sequence[Record]]]
+"""The records that stand, by namespace and group."""
+
+
+def by_group(found: Mapping[str, Sequence[Record]]) -> dict[str, dict[str, list[Record]]]:
+    """The records that a store returned, by namespace and group."""
+    standing: dict[str, dict[str, list[Record]]] = {}
+    for namespace, records in found.items():
+        for record in records:
+            standing.setdefault(namespace, {}).setdefault(record.group, []).append(record)
+    return standing
+
+
+def refused_by(unit: Unit, standing: Standing) -> Answer | None:
     """The answer that `write` would give to a unit, as far as these records show; None if they refuse nothing."""
     for need in unit.needs:
         match need:
-            case Absent(namespace, keys, owner):
+            case Absent(namespace, groups, owner):
                 held = standing.get(namespace, {})
-                found = next((held[key] for key in keys if key in held and not belongs(held[key].value, owner)), None)
+                members = (record for group in groups for record in held.get(group, ()))
+                found = next((record for record in members if not belongs(record.value, owner)), None)
             case OpenGate(queue, batch):
-                gates = standing.get(GATES, {})
-                scopes = (gates.get(gate_key(queue, None)), gates.get(gate_key(queue, batch)))
-                found = next((gate for gate in scopes if is_closed(gate)), None)
+                scopes = {gate_member(None), gate_member(batch)}
+                gates = (gate for gate in standing.get(GATES, {}).get(queue, ()) if gate.member in scopes)
+                found = next((gate for gate in gates if is_closed(gate)), None)
             case _:
                 found = None
         if found is not None:
@@ -287,7 +303,7 @@ def sorted_out(
                 until = record.ends_at or at + NUMBER_BUSY
                 back.append(Unsent(job, _capped_words(policy), max(until - at, timedelta())))
             case Absent() | AtMost() if record is not None:
-                number = record.key.partition(" ")[0]
+                number = record.group
                 turn = NUMBER_BUSY * (0.75 + 0.5 * spread(f"{number}{leased_at}"))
                 waiting[number] = min(waiting.get(number, timedelta()) + turn, LONGEST_LINE)
                 back.append(Unsent(job, _busy_words(job, number), waiting[number]))

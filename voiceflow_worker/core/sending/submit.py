@@ -22,7 +22,7 @@ from voiceflow_worker.core.ports.store import Record
 from voiceflow_worker.core.ports.trips import gather
 from voiceflow_worker.core.rollback import RollbackGuard
 from voiceflow_worker.core.sending.departures import Departure, Departures
-from voiceflow_worker.core.sending.journal import Journal, Refused, Unsent, keys_of, refused_by, sorted_out
+from voiceflow_worker.core.sending.journal import Journal, Refused, Unsent, by_group, refused_by, sorted_out, wanted_by
 from voiceflow_worker.core.sending.unsettled import LAST_WORD, Reply, UnsettledVerdicts, cancellations, hold_of
 from voiceflow_worker.core.settling.changes import Changes
 from voiceflow_worker.core.settling.holds import Holds
@@ -131,11 +131,11 @@ class Submitter:
         if not self._departures.is_paced:
             return list(jobs), []
         entries = [(job, self._journal.entry(job)[1]) for job in jobs]
-        wanted = keys_of([need for _, unit in entries for need in unit.needs])
+        wanted = wanted_by([need for _, unit in entries for need in unit.needs])
         found: Mapping[str, Sequence[Record]] = {}
         if wanted:
             found = await self._store.records(wanted, now=self._store.clock.now())
-        standing = {namespace: {each.key: each for each in records} for namespace, records in found.items()}
+        standing = by_group(found)
         ready: list[Job] = []
         refused: list[Refused] = []
         for job, unit in entries:
@@ -147,7 +147,8 @@ class Submitter:
             # Jobs that were leased together may share a number: the first gets it.
             for put in unit.puts:
                 if put.namespace in {NUMBER, PARTY}:
-                    standing.setdefault(put.namespace, {})[put.key] = Record(put.key, put.value, put.ends_at)
+                    held = standing.setdefault(put.namespace, {}).setdefault(put.group, [])
+                    held.append(Record(put.group, put.value, put.ends_at, put.member))
         return ready, refused
 
     async def _turn_back(self, refused: Sequence[Refused], *, leased_at: float) -> None:

@@ -17,9 +17,9 @@ from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.identity import new_revision, new_worker_id
 from voiceflow_worker.core.ports.reading import calls_of_start, gates_at, starts_of
 from voiceflow_worker.core.ports.record_set import RecordSet, json_records
-from voiceflow_worker.core.ports.store import GATES, STARTS, Drop, Result, Step, Unit, gate_from, gate_key, start_put
+from voiceflow_worker.core.ports.store import GATES, Drop, Result, Step, Unit, gate_from, member_of, start_put
 from voiceflow_worker.errors import StoreError
-from voiceflow_worker.model.jobs.gate import Gate, GateScope, GateState
+from voiceflow_worker.model.jobs.gate import Gate, GateState
 from voiceflow_worker.model.jobs.job import Job, JobState
 from voiceflow_worker.model.jobs.policy import Measured, StopRules, why_stop
 from voiceflow_worker.model.reports.status import api_code, session_error
@@ -32,10 +32,9 @@ async def order_gate(store: Store, ordered: Gate, *, over: Callable[[Gate], bool
     The rules are those of `model.jobs.gate.merged`. With `over`, a gate for which it is False stays as it is, and is
     returned. Raises StoreError; the same order may then be given again.
     """
-    key = gate_key(ordered.queue, None if ordered.scope is GateScope.QUEUE else ordered.name)
     now = ordered.since
     token = new_revision()
-    found = (await store.records({GATES: [key]}, now=now))[GATES]
+    found = (await store.records({GATES: [(ordered.queue, member_of(ordered))]}, now=now))[GATES]
     standing = found[0] if found else None
     while True:
         if over is not None and standing is not None and not over(was := gate_from(standing)):
@@ -65,7 +64,8 @@ async def end_starts(store: Store, queue: str, batch_id: str, *, among: Containe
 
 async def drop_starts(store: Store, queue: str, starts: Iterable[Gate]) -> None:
     """Delete the records of these starts. Raises StoreError."""
-    drops = tuple(Drop(STARTS, start_put(start).key, None) for start in starts)
+    puts = [start_put(start) for start in starts]
+    drops = tuple(Drop(put.namespace, put.group, None, put.member) for put in puts)
     if drops:
         await store.write(Step(units=(Unit(drops=drops, wakes=queue),)), now=store.clock.now())
 
@@ -168,7 +168,7 @@ _log = structlog.get_logger("voiceflow.stops")
 
 
 def stop_rules(store: Store) -> RecordSet[StopRules]:
-    """The stop rules of batches, by `<queue>/<batch>`."""
+    """The stop rules of batches, in the group of their queue."""
     return json_records(store, RULES, StopRules, keep_for=KEPT)
 
 
@@ -181,32 +181,26 @@ class BatchStops:
 
     def __init__(self, store: Store, queue: str) -> None:
         self._store = store
-        self._prefix = f"{queue}/"
         self._queue = queue
-        self._rules = stop_rules(store)
-        self._measured = json_records(store, MEASURED, Measured, keep_for=KEPT)
+        self._rules = stop_rules(store).within(queue)
+        self._measured = json_records(store, MEASURED, Measured, keep_for=KEPT).within(queue)
         self._known: dict[str, StopRules] = {}
         self._read_again = 0.0
         self._idle: dict[str, float] = {}
 
     async def put(self, batch_id: str, rules: StopRules) -> None:
         """Set the rules of a batch. If a new rule is None, the earlier rule stays."""
-        key = self._prefix + batch_id
-        before = (await self._rules.get([key])).get(key)
-        await self._rules.put({key: rules.over(before)})
+        before = (await self._rules.get([batch_id])).get(batch_id)
+        await self._rules.put({batch_id: rules.over(before)})
 
     async def look(self) -> None:
         """Hold the batches that have reached a limit and have calls to send."""
         now = self._store.clock.monotonic()
         if now >= self._read_again:
-            found = await self._rules.all(prefix=self._prefix)
-            self._known = {key: rules for key, rules in found if rules is not None and rules.needs_totals}
+            found = await self._rules.all()
+            self._known = {batch_id: rules for batch_id, rules in found if rules is not None and rules.needs_totals}
             self._read_again = now + READ_EVERY
-        ruled = [
-            (key.removeprefix(self._prefix), rules)
-            for key, rules in self._known.items()
-            if self._idle.get(key, now) <= now
-        ]
+        ruled = [each for each in self._known.items() if self._idle.get(each[0], now) <= now]
         if not ruled:
             return
         gates = await gates_at(self._store, self._queue, [batch_id for batch_id, _ in ruled])
@@ -214,17 +208,17 @@ class BatchStops:
             await self._judge(batch_id, rules, gates.get(batch_id))
 
     async def _judge(self, batch_id: str, rules: StopRules, gate: Gate | None) -> None:
-        key, now = self._prefix + batch_id, self._store.clock.now()
+        now = self._store.clock.now()
         is_held = gate is not None and gate.until is None
         is_ours = gate is not None and is_held and gate.reason.startswith(STOPPED)
         if is_held and not is_ours:
             return  # held or cancelled by a person; judged once it is resumed
         totals = await self._store.totals(self._queue, batch=batch_id)
         if not any(totals.states[state] for state in _TO_SEND):
-            self._idle[key] = self._store.clock.monotonic() + IDLE
+            self._idle[batch_id] = self._store.clock.monotonic() + IDLE
             return
         measured = Measured.of(totals)
-        before = (await self._measured.get([key])).get(key)
+        before = (await self._measured.get([batch_id])).get(batch_id)
         reason = why_stop(rules, measured.since(before))
         if reason is None:
             return
@@ -235,7 +229,7 @@ class BatchStops:
             await order_gate(self._store, held)
             _log.error("a batch stopped itself", batch=batch_id, reason=reason)
         # After the hold: a process that dies between the two leaves a batch that is held once more when it is resumed.
-        await self._measured.put({key: measured})
+        await self._measured.put({batch_id: measured})
 
 
 _VOICE = re.compile(r'"voiceProfile":("(?:[^"\\]|\\.)*")')
@@ -292,20 +286,20 @@ class RefusalRuns:
         over: set[str] = set()
         for each in answers:
             if each.code is not None:
-                runs.setdefault(_prefix(each.job.queue, each.job.batch_id, each.code), []).append(each)
+                runs.setdefault(_place(each.job.queue, each.job.batch_id, each.code), []).append(each)
             elif runs or self._ours:
-                ended = {_prefix(each.job.queue, each.job.batch_id, code) for code in codes}
-                runs = {prefix: run for prefix, run in runs.items() if prefix not in ended}
-                over |= {ours for prefix in ended if (ours := prefix + self._me) in self._ours}
+                ended = {_place(each.job.queue, each.job.batch_id, code) for code in codes}
+                runs = {place: run for place, run in runs.items() if place not in ended}
+                over |= ended & self._ours
         if not over and not runs:
             return
         try:
             async with self._one_at_a_time:
-                if over:
-                    await self._runs.remove(over)
-                    self._ours -= over
-                for prefix, run in runs.items():
-                    await self._count(prefix, run)
+                for place in over:
+                    await self._runs.within(place).remove([self._me])
+                    self._ours.discard(place)
+                for place, run in runs.items():
+                    await self._count(place, run)
         except StoreError as error:
             jobs = [each.job.id for each in answers if each.code is not None]
             _log.warning("refusals were not counted: the store failed", jobs=jobs, error=str(error))
@@ -313,21 +307,21 @@ class RefusalRuns:
     async def forget(self, queue: str, batch_id: str | None) -> None:
         """Reset the counts of refusals of a batch, or of calls without a batch, in all processes. Raises StoreError."""
         for code in ANSWER_CODES | SUMMARY_CODES:
-            runs = await self._runs.all(prefix=_prefix(queue, batch_id, code))
-            await self._runs.remove(key for key, _ in runs)
+            runs = self._runs.within(_place(queue, batch_id, code))
+            await runs.remove([process for process, _ in await runs.all()])
 
-    async def _count(self, prefix: str, run: Sequence[Noted]) -> None:
+    async def _count(self, place: str, run: Sequence[Noted]) -> None:
         job, code = run[-1].job, run[-1].code
         limit = await self._limit(job)
         if limit <= 0 or code is None:
             return
-        ours = prefix + self._me
-        before = (await self._runs.get([ours])).get(ours) or 0
-        self._ours.add(ours)
-        await self._runs.put({ours: before + len(run)})
+        runs = self._runs.within(place)
+        before = (await runs.get([self._me])).get(self._me) or 0
+        self._ours.add(place)
+        await runs.put({self._me: before + len(run)})
         # Read after the write: of several processes that count at once, the last sees the runs of all.
-        runs = {key: length or 0 for key, length in await self._runs.page(prefix=prefix)}
-        if sum(runs.values()) < limit:
+        lengths = {process: length or 0 for process, length in await runs.page()}
+        if sum(lengths.values()) < limit:
             return
         reason = _reason(job, code, count=limit, message=run[-1].message)
         gate = Gate.of(job.queue, job.batch_id, GateState.HELD, since=self._store.clock.now(), reason=reason)
@@ -339,21 +333,20 @@ class RefusalRuns:
             reason=gate.reason,
         )
         # After `resume` a new run begins.
-        await self._runs.remove(runs)
-        self._ours.discard(ours)
+        await runs.remove(lengths)
+        self._ours.discard(place)
 
     async def _limit(self, job: Job) -> int:
         """The number of refusals that holds the batch of a job; 0 for none. Rules that cannot be read do not count."""
         if job.batch_id is None:
             return DEFAULT_LIMIT
-        rules = next(iter((await self._rules.get([f"{job.queue}/{job.batch_id}"])).values()), None)
+        rules = (await self._rules.within(job.queue).get([job.batch_id])).get(job.batch_id)
         return DEFAULT_LIMIT if rules is None or rules.after_refused is None else rules.after_refused
 
 
-def _prefix(queue: str, batch_id: str | None, code: int) -> str:
-    batch = batch_id or ""
-    # With the length of the name, because one batch's name may be the beginning of another's.
-    return f"{queue}/{code}/{len(batch)}/{batch}/"
+def _place(queue: str, batch_id: str | None, code: int) -> str:
+    """The group of the runs of a batch."""
+    return f"{queue}/{code}/{batch_id or ''}"
 
 
 def _number(_: str, text: str) -> int:

@@ -12,7 +12,7 @@ local MOST, CHUNK = 500, 16
 
 -- Returns nil for an open gate, and for a closed gate the time at which it opens by itself, or 'inf' for never.
 local function closed_until(batch)
-    local gate, opens = record_at('gate', batch == '' and asked.queue or asked.queue .. ' ' .. string.sub(batch, 2), now)
+    local gate, opens = record_at('gate', asked.queue, batch, now)
     if not is_closed(gate) then
         return nil
     end
@@ -21,8 +21,7 @@ end
 
 -- Whether the calls of a start are still being stored. Both texts are those of `parts_of`.
 local function is_being_stored(start, batch)
-    local key = asked.queue .. ' ' .. string.sub(batch, 2) .. ' ' .. string.sub(start, 2)
-    return start ~= '' and record_at('start', key, now) ~= nil
+    return start ~= '' and record_at('start', asked.queue, string.sub(start, 2) .. ' ' .. string.sub(batch, 2), now) ~= nil
 end
 
 local work = WORK

@@ -12,8 +12,7 @@ local function each(index, until_, delete)
 end
 
 each(root .. ':ends', asked.now, function(member)
-    local bar = string.find(member, '\0', 1, true)
-    forget_record(string.sub(member, 1, bar - 1), string.sub(member, bar + 1))
+    forget_record(string.match(member, '^(%Z*)%z(%Z*)%z(%Z*)$'))
 end)
 each(base .. ':graves:until', asked.now, function(key)
     redis.call('HDEL', base .. ':graves', key)

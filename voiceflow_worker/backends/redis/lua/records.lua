@@ -1,24 +1,42 @@
 -- Reads records of several namespaces that stand.
 -- @include store
--- Asked: now, wanted: for each namespace {namespace, keys} or {namespace, prefix, first, most}, where `first` begins the
--- range of keys. Returns a list for each namespace: {key, value, end or '', …}, or false if it would be empty.
+-- Asked: now, wanted: for each namespace {namespace, keys: groups and {group, member}} or {namespace, first, last, most},
+-- a range of fields. Returns a list for each namespace: {group, member, value, end or '', …}, or false if it would be empty.
 local now, answers = tonumber(asked.now), {}
-for place, wanted in ipairs(asked.wanted) do
-    local namespace, keys, most = wanted.namespace, wanted.keys, wanted.most or math.huge
-    if not keys then
-        -- No text has the byte 0xFF, so it comes after every key with the prefix.
-        keys = redis.call('ZRANGEBYLEX', keys_of(namespace), wanted.first, '(' .. wanted.prefix .. '\255')
+
+local function read(wanted)
+    local namespace, found = wanted.namespace, {}
+    local function add(group, member, value, ends)
+        local size = #found
+        found[size + 1], found[size + 2], found[size + 3], found[size + 4] = group, member, value, ends
     end
-    local found = {}
-    for _, key in ipairs(keys) do
-        if #found >= 3 * most then
+    for _, key in ipairs(wanted.keys or {}) do
+        if type(key) == 'string' then
+            for _, record in ipairs(group_at(namespace, key, now)) do
+                add(key, unpack(record))
+            end
+        else
+            local value, ends = record_at(namespace, key[1], key[2], now)
+            if value then
+                add(key[1], key[2], value, ends)
+            end
+        end
+    end
+    for _, field in ipairs(wanted.first and redis.call('ZRANGEBYLEX', keys_of(namespace), wanted.first, wanted.last) or {}) do
+        if #found >= 4 * wanted.most then
             break
         end
-        local value, ends = record_at(namespace, key, now)
+        local group, member = string.match(field, '^(%Z*)%z(%Z*)$')
+        local value, ends = record_at(namespace, group, member, now)
         if value then
-            found[#found + 1], found[#found + 2], found[#found + 3] = key, value, ends
+            add(group, member, value, ends)
         end
     end
+    return found
+end
+
+for place, wanted in ipairs(asked.wanted) do
+    local found = read(wanted)
     answers[place] = #found > 0 and found or false
 end
 return packed(answers)

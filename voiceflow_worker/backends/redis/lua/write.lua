@@ -3,11 +3,12 @@
 -- Asked: now, together, guard (server: its id, or '' if the user may not see it; known: a condition), units.
 --   A unit has: kind ('insert', 'move', 'delete' or ''), queue of its change or events, id, old and new revision, key (unique
 --   key or ''), job (its new fields), tally (amounts by field), needs, puts, drops, events ({time, text}), wakes (a queue).
---   A condition has a kind: 'absent' (namespace, keys, owner or ''), 'most' (namespace, prefix, most, owner or ''), 'same'
---   (namespace, key, values: '' for no record, else '=' and the value; own: '=' and its own new value, or ''), 'gate' (keys).
---   A put is {namespace, key, value, end, mode}. A drop is {namespace, key, '' or '=' and the value}.
+--   A condition has a kind: 'absent' (namespace, groups, owner or ''), 'most' (namespace, group, most, owner or ''), 'same'
+--   (namespace, group, member, values: '' for no record, else '=' and the value; own: '=' and its own new value, or ''),
+--   'gate' (group: the queue, batch: '' or '=' and the batch). A put is {namespace, group, member, value, end, mode}. A drop
+--   is {namespace, group, member, '' or '=' and the value}.
 -- Returns the answers: each is {'done'}, {'stale'}, {'exists', owner or '', digest, state, grave or ''},
--- {'not free', place of the condition, key, value, end}, {'unvetted'}, {'withheld'} or {'full', error}.
+-- {'not free', place of the condition, group, member, value, end}, {'unvetted'}, {'withheld'} or {'full', error}.
 local now = tonumber(asked.now)
 
 -- What the units of a `together` step would have written: checked first, because a script cannot be undone.
@@ -23,50 +24,58 @@ local function switch(queue)
     end
 end
 
-local function standing(namespace, key)
-    local tried = trial.records[namespace .. '\0' .. key]
+local function standing(namespace, group, member)
+    local tried = trial.records[namespace .. NUL .. group .. NUL .. member]
     if tried ~= nil then
         return tried and tried[1] or nil, tried and tried[2] or nil
     end
-    return record_at(namespace, key, now)
+    return record_at(namespace, group, member, now)
+end
+
+local function group_standing(namespace, group)
+    local found = group_at(namespace, group, now)
+    if not next(trial.records) then
+        return found
+    end
+    local merged, beginning = {}, namespace .. NUL .. group .. NUL
+    for _, record in ipairs(found) do
+        if trial.records[beginning .. record[1]] == nil then
+            merged[#merged + 1] = record
+        end
+    end
+    for tried, record in pairs(trial.records) do
+        if record and string.sub(tried, 1, #beginning) == beginning then
+            merged[#merged + 1] = {string.sub(tried, #beginning + 1), record[1], record[2]}
+        end
+    end
+    return merged
 end
 
 local function belongs(value, owner)
     if owner == '' then
         return false
     end
-    local holder = string.match(value, '^[^ ]*')
-    return holder == owner or string.sub(holder, 1, #owner + 1) == owner .. '.'
+    return value == owner or string.sub(value, 1, #owner + 1) == owner .. '.'
 end
 
--- The conditions, by kind. Each returns nil, or the key, the value and the end by which it fails.
+-- The conditions, by kind. Each returns nil, or the group, the member, the value and the end by which it fails.
 local checks = {}
 
 function checks.absent(need)
-    for _, key in ipairs(need.keys) do
-        local value, ends = standing(need.namespace, key)
-        if value and not belongs(value, need.owner) then
-            return key, value, ends
+    for _, group in ipairs(need.groups) do
+        for _, record in ipairs(group_standing(need.namespace, group)) do
+            if not belongs(record[2], need.owner) then
+                return group, unpack(record)
+            end
         end
     end
 end
 
 function checks.most(need)
-    local found, index = {}, keys_of(need.namespace)
-    local function count_it(key)
-        local value, ends = standing(need.namespace, key)
-        if value and not belongs(value, need.owner) then
-            found[#found + 1] = {key, value, ends}
-        end
-    end
-    for _, key in ipairs(redis.call('ZRANGEBYLEX', index, '[' .. need.prefix, '(' .. need.prefix .. '\255')) do
-        count_it(key)
-    end
-    for tried, record in pairs(trial.records) do
-        local of, key = string.match(tried, '^(.-)%z(.*)$')
-        if of == need.namespace and record and string.sub(key, 1, #need.prefix) == need.prefix
-            and not redis.call('ZSCORE', index, key) then
-            count_it(key)
+    local found = {}
+    for _, record in ipairs(group_standing(need.namespace, need.group)) do
+        if not belongs(record[2], need.owner) then
+            found[#found + 1] = record
         end
     end
     local over = #found - need.most
@@ -74,26 +83,26 @@ function checks.most(need)
         table.sort(found, function(one, other)
             return (tonumber(one[3]) or math.huge) < (tonumber(other[3]) or math.huge)
         end)
-        return unpack(found[over])
+        return need.group, unpack(found[over])
     end
 end
 
 function checks.same(need)
-    local value, ends = standing(need.namespace, need.key)
+    local value, ends = standing(need.namespace, need.group, need.member)
     local has = value and '=' .. value or ''
     for _, each in ipairs(need.values) do
         if has == each then
             return nil
         end
     end
-    return need.key, value or false, ends or ''
+    return need.group, need.member, value or false, ends or ''
 end
 
 function checks.gate(need)
-    for _, key in ipairs(need.keys) do
-        local value, ends = standing('gate', key)
+    for _, batch in ipairs(need.batch == '' and {''} or {'', need.batch}) do
+        local value, ends = standing('gate', need.group, batch)
         if is_closed(value) then
-            return key, value, ends
+            return need.group, batch, value, ends
         end
     end
 end
@@ -116,7 +125,7 @@ local function was_written(unit)
     end
     for _, need in ipairs(unit.needs) do
         if need.kind == 'same' and need.own ~= '' and need.own ~= need.values[1] then
-            local value = standing(need.namespace, need.key)
+            local value = standing(need.namespace, need.group, need.member)
             if value and '=' .. value == need.own then
                 return true
             end
@@ -127,7 +136,7 @@ end
 
 local function owner_of_key(unit)
     local of = base_of(unit.queue)
-    local tried = trial.keys[of .. '\0' .. unit.key]
+    local tried = trial.keys[of .. NUL .. unit.key]
     if tried then
         return {'exists', tried.id, tried.job.digest, tried.job.state, ''}
     end
@@ -156,9 +165,9 @@ local function refused(unit)
         return {'stale'}
     end
     for place, need in ipairs(unit.needs) do
-        local key, value, ends = checks[need.kind](need)
-        if key then
-            return {'not free', place - 1, key, value, ends}
+        local group, member, value, ends = checks[need.kind](need)
+        if group then
+            return {'not free', place - 1, group, member, value, ends}
         end
     end
     -- What became of a job is stored as long as there is a byte, and nothing new leaves.
@@ -171,8 +180,8 @@ end
 
 -- The value and the end of a record after a put, or nil if the put changes nothing.
 local function after_put(put)
-    local namespace, key, value, ends, mode = unpack(put)
-    local was, was_ends = standing(namespace, key)
+    local namespace, group, member, value, ends, mode = unpack(put)
+    local was, was_ends = standing(namespace, group, member)
     if was == nil or mode == 'always' then
         return value, ends
     end
@@ -187,13 +196,13 @@ local function try(unit)
     for _, put in ipairs(unit.puts) do
         local value, ends = after_put(put)
         if value then
-            trial.records[put[1] .. '\0' .. put[2]] = {value, ends}
+            trial.records[put[1] .. NUL .. put[2] .. NUL .. put[3]] = {value, ends}
         end
     end
     for _, drop in ipairs(unit.drops) do
-        local value = standing(drop[1], drop[2])
-        if value and (drop[3] == '' or drop[3] == '=' .. value) then
-            trial.records[drop[1] .. '\0' .. drop[2]] = false
+        local value = standing(drop[1], drop[2], drop[3])
+        if value and (drop[4] == '' or drop[4] == '=' .. value) then
+            trial.records[drop[1] .. NUL .. drop[2] .. NUL .. drop[3]] = false
         end
     end
     if unit.kind == 'insert' or unit.kind == 'move' then
@@ -202,7 +211,7 @@ local function try(unit)
         trial.revisions[unit.id] = false
     end
     if unit.kind == 'insert' and unit.key ~= '' then
-        trial.keys[base_of(unit.queue) .. '\0' .. unit.key] = unit
+        trial.keys[base_of(unit.queue) .. NUL .. unit.key] = unit
     end
 end
 
@@ -275,11 +284,10 @@ local function change(unit)
 end
 
 -- The next lease looks again at a batch whose gate has changed, or one of whose starts has ended.
-local function look_again(namespace, key)
-    local gate = namespace == 'gate' and key or namespace == 'start' and string.match(key, '^(.*) ') or ''
-    local queue, batch = string.match(gate, '^(%S+) (.*)$')
-    if queue then
-        redis.call('ZADD', base_of(queue) .. ':shelves', 'XX', 0, '=' .. batch)
+local function look_again(namespace, queue, member)
+    local batch = namespace == 'gate' and member or namespace == 'start' and '=' .. string.match(member, '^%S* (.*)$') or ''
+    if batch ~= '' then
+        redis.call('ZADD', base_of(queue) .. ':shelves', 'XX', 0, batch)
     end
 end
 
@@ -295,24 +303,27 @@ local function write(unit)
         change(unit)
     end
     for _, put in ipairs(unit.puts) do
-        local namespace, key = put[1], put[2]
+        local namespace, group, member = put[1], put[2], put[3]
+        local field = group .. NUL .. member
         local value, ends = after_put(put)
         if value then
-            redis.call('HSET', records_of(namespace), key, ends .. '|' .. value)
-            zadd(keys_of(namespace), 0, key)
-            if ends == '' then
-                zrem(root .. ':ends', namespace .. NUL .. key)
-            else
-                zadd(root .. ':ends', ends, namespace .. NUL .. key)
+            if redis.call('HSET', records_of(namespace), field, ends .. '|' .. value) == 1 and member ~= '' then
+                count_members(namespace, group, 1)
             end
-            look_again(namespace, key)
+            zadd(keys_of(namespace), 0, field)
+            if ends == '' then
+                zrem(root .. ':ends', namespace .. NUL .. field)
+            else
+                zadd(root .. ':ends', ends, namespace .. NUL .. field)
+            end
+            look_again(namespace, group, member)
         end
     end
     for _, drop in ipairs(unit.drops) do
-        local value = standing(drop[1], drop[2])
-        if value and (drop[3] == '' or drop[3] == '=' .. value) then
-            forget_record(drop[1], drop[2])
-            look_again(drop[1], drop[2])
+        local value = standing(drop[1], drop[2], drop[3])
+        if value and (drop[4] == '' or drop[4] == '=' .. value) then
+            forget_record(drop[1], drop[2], drop[3])
+            look_again(drop[1], drop[2], drop[3])
         end
     end
     for _, event in ipairs(unit.events) do

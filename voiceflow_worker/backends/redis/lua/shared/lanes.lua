@@ -5,7 +5,6 @@
 -- first jobs are leased. So no lease reads a lane that is not due. `shelves` has closed batches by the time at which they
 -- open: a lease takes their lanes out of `ready` when it meets them. `lapsed` has the queued jobs whose validity has ended:
 -- they are in no lane, and wait for the sweep.
-local NUL = '\0'
 local touched, counted = {}, {}
 
 local function zadd(key, score, member)

@@ -14,7 +14,7 @@ for _, form in ipairs({
     {'HGET', some, '-'}, {'HMGET', some, '-'}, {'HSET', some, '-', '-', '-'}, {'HDEL', some, '-'},
     {'HINCRBY', some, '-', 'x'}, {'INCRBY', some, 'x'}, {'DEL', some}, {'EXISTS', some}, {'SET', some, '', 'NX', 'XX'},
     {'SETRANGE', some, 0, ''}, {'XADD', some, 'NOMKSTREAM', 'MAXLEN', 1, '1-0', '-', '-'},
-    {'ZADD', some, 'XX', 0, '-'}, {'ZREM', some, '-'}, {'ZSCORE', some, '-'}, {'ZCARD', some}, {'ZCOUNT', some, 0, 0},
+    {'ZADD', some, 'XX', 0, '-'}, {'ZREM', some, '-'}, {'ZCARD', some}, {'ZCOUNT', some, 0, 0},
     {'ZRANGE', some, 0, 0}, {'ZREVRANGE', some, 0, 0}, {'ZRANGEBYSCORE', some, 0, 0}, {'ZRANGEBYLEX', some, '-', '+'},
     {'ZREMRANGEBYSCORE', some, 0, 0},
 }) do
