@@ -15,7 +15,7 @@ from airflow.providers.common.sql.hooks.sql import DbApiHook
 
 from airflow_provider.operators.voice import VoiceCampaignOperator
 from tests.airflow.scene import context
-from tests.cli.test_entry_points import CASES, MENUS, PEOPLE, of
+from tests.cli.test_entry_points import CASES, MENUS, of, people_of
 from voiceflow_worker import CallQueue, Campaign, Job, load_settings, open_store
 from voiceflow_worker.campaigns.campaign import FIELDS
 from voiceflow_worker.core.settling.holds import stop_rules
@@ -55,7 +55,7 @@ def test_a_campaign_stores_the_same_calls_as_wherever_else_it_is_started(
         monkeypatch.setenv(f"VOICEFLOW_{name}", value)
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
-    (tmp_path / "people.csv").write_text(PEOPLE, encoding="utf-8")
+    (tmp_path / "people.csv").write_text(people_of(fields), encoding="utf-8")
     (tmp_path / "menus_of_campaign.py").write_text(MENUS, encoding="utf-8")
     (tmp_path / "kept.toml").write_text(
         "".join(f'{name} = "{value}"\n' for name, value in {**fields, "file": "people.csv"}.items()), encoding="utf-8"

@@ -87,8 +87,7 @@ async def made(folder: Path, name: str) -> AsyncIterator[Store]:
 def begun(voiceflow: Program, entry: str, fields: Fields, *, dry_run: bool = False) -> tuple[list[dict[str, Any]], str]:
     """What is stored of a campaign that was begun in this way, and what the person was told."""
     folder = voiceflow.folder
-    people = PEOPLE.replace("language", fields.get("language_column", "language"))
-    (folder / "people.csv").write_text(people, encoding="utf-8")
+    (folder / "people.csv").write_text(people_of(fields), encoding="utf-8")
     (folder / "menus_of_campaign.py").write_text(MENUS, encoding="utf-8")
     told = ""
     if entry in {"command", "toml"}:
@@ -112,6 +111,11 @@ def begun(voiceflow: Program, entry: str, fields: Fields, *, dry_run: bool = Fal
             return [{**of(job), "stops": rules.get(f"default/{job.batch_id}")} for job in jobs], said
 
     return anyio.run(run)
+
+
+def people_of(fields: Mapping[str, Any]) -> str:
+    """The people of a case, whose language stands in the column that it names."""
+    return PEOPLE.replace("language", fields.get("language_column", "language"))
 
 
 def of(job: Job) -> dict[str, Any]:
