@@ -81,6 +81,8 @@ def test_a_menu_in_several_languages_asks_for_their_column(tmp_path: Path) -> No
     assert warned(asking(), "Sprache") == [Remedy.NAME_LANGUAGES]
     assert warned(asking(), "language") == warned(asking(), "Sprache", language_column="Sprache") == []
     assert warned(one_language, "Sprache") == []
+    wrong = read(people(tmp_path, "fr", column="Sprache"), replace(options(asking()), language_column="sprache"))
+    assert [(row, column) for row, column, _, _ in told(wrong)] == [(2, "Sprache")]
     both = file_of(tmp_path, "destination,name,language,Sprache\n+6587654321,Ana,en,id\n")
     with pytest.raises(CampaignFileError, match="a column language beside 'Sprache'; rename one"):
         read(both, replace(options(asking()), language_column="Sprache"))

@@ -89,6 +89,8 @@ def test_a_column_that_is_named_must_be_there(tmp_path: Path, column: str) -> No
     assert [(row, name, message) for row, name, _, message in told(found)] == [
         (1, "Land", "is not in this row: give it, or null")
     ]
+    damaged = read(one(tmp_path, "destination,name,Land", "+6587654321,Ana,#N/A"), options)
+    assert [(row, name) for row, name, _, _ in told(damaged)] == [(2, "Land")]
     with pytest.raises(CampaignFileError, match="request bodies have no column 'Land'"):
         read(file_of(tmp_path, '{"callflow": []}\n', "visits.jsonl"), replace(options, template=None))
 

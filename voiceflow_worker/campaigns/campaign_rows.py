@@ -209,6 +209,8 @@ class CampaignRows:
             name = found.column or ""
             if name == DESTINATION and self._number_column is not None:
                 own = names.get(self._numbers, self._number_column)
+            elif name == "language" and self._language is not None:
+                own = names.get(row_name(self._language), self._language)
             else:
                 own = name if name in {DESTINATION, *RESERVED} else names.get(row_name(name), name)
             shown.append(found if own == name else replace(found, column=own))
@@ -260,8 +262,9 @@ class CampaignRows:
 
     def _take_named(self, values: RowValues) -> None:
         """Take the language of a row from its column. A JSON row must have each column that was named."""
+        found = {*values.variables, *(row_name(column) for column, _, _ in values.problems)}
         for name in self._named:
-            if row_name(name) not in values.variables and not any(name == column for column, _, _ in values.problems):
+            if row_name(name) not in found:
                 values.problems.append((name, None, "is not in this row: give it, or null"))
         if self._language is not None:
             if "language" in values.variables:
