@@ -286,34 +286,6 @@ def test_a_store_that_the_next_try_would_not_see_is_refused_unless_all_workers_s
     assert call("+6587660012", send="worker", wait_for=None).execute(context("shared"))["state"] == "queued"
 
 
-def test_airflows_task_state_knows_the_call_that_a_lost_store_forgot(
-    on: Stage, monkeypatch: pytest.MonkeyPatch, tmp_path: Any
-) -> None:
-    state = TaskState()
-    call("+6587660013", send="worker", wait_for=None).execute(context("witnessed", task_state_store=state))
-    connect(monkeypatch, on, store=f"sqlite:///{tmp_path / 'another.db'}")
-    with pytest.raises(AirflowFailException, match="does not have it"):
-        call("+6587660013").execute(context("witnessed", task_state_store=state))
-    assert posts_to(on, "+6587660013") == 0
-
-
-def test_a_store_that_was_set_back_to_before_the_post_calls_nobody_again(
-    on: Stage, monkeypatch: pytest.MonkeyPatch, tmp_path: Any
-) -> None:
-    connect(monkeypatch, on, store=f"sqlite:///{tmp_path / 'calls.db'}")
-    state = TaskState()
-    call("+6587660016", send="worker", wait_for=None).execute(context("restored", task_state_store=state))
-    older = {path: path.read_bytes() for path in tmp_path.iterdir()}
-    call("+6587660016", wait_for="accepted").execute(context("restored", task_state_store=state))
-    for path in tmp_path.iterdir():
-        path.unlink()
-    for path, content in older.items():
-        path.write_bytes(content)
-    with pytest.raises(AirflowFailException, match="restored from an older copy"):
-        call("+6587660016", wait_for="accepted").execute(context("restored", task_state_store=state))
-    assert posts_to(on, "+6587660016") == 1
-
-
 def test_a_post_that_airflow_does_not_note_does_not_leave(on: Stage) -> None:
     class Away(TaskState):
         def set(self, key: str, value: Any, *, retention: object = None) -> None:  # noqa: ARG002 (Airflow's)

@@ -15,7 +15,7 @@ import pytest
 from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException, TaskDeferred
 
 from airflow_provider.operators.voice import VoiceCampaignOperator
-from tests.airflow.scene import API_KEY, LASTING, TaskState, connect, context, end_call, surroundings
+from tests.airflow.scene import API_KEY, LASTING, connect, context, end_call, surroundings
 from tests.support.stage import Stage
 
 
@@ -140,28 +140,3 @@ def test_a_task_that_does_not_wait_sends_all_that_is_due_and_tells_what_is_left_
         campaign(rows=people, wait_for=None).execute(context("unwaited"))
     assert called(on, 70, 71, 72, 73) == [1, 1, 1, 0]
     assert "calls that are due later: 1. This task does not wait for them" in caplog.text
-
-
-def test_a_lost_store_is_noticed(on: Stage, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    state = TaskState()
-    campaign(rows=rows(15), send="worker", wait_for=None).execute(context("lost", task_state_store=state))
-    connect(monkeypatch, on, store=f"sqlite:///{tmp_path / 'another.db'}")
-    with pytest.raises(AirflowFailException, match="does not have it"):
-        campaign(rows=rows(15)).execute(context("lost", task_state_store=state))
-
-
-def test_a_campaign_whose_store_was_set_back_to_before_its_posts_calls_nobody_again(
-    on: Stage, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    connect(monkeypatch, on, store=f"sqlite:///{tmp_path / 'calls.db'}")
-    state = TaskState()
-    campaign(rows=rows(80, 81), send="worker", wait_for=None).execute(context("restored", task_state_store=state))
-    older = {path: path.read_bytes() for path in tmp_path.iterdir()}
-    campaign(rows=rows(80, 81), wait_for="accepted").execute(context("restored", task_state_store=state))
-    for path in tmp_path.iterdir():
-        path.unlink()
-    for path, content in older.items():
-        path.write_bytes(content)
-    with pytest.raises(AirflowFailException, match="restored from an older copy"):
-        campaign(rows=rows(80, 81), wait_for="accepted").execute(context("restored", task_state_store=state))
-    assert called(on, 80, 81) == [1, 1]

@@ -1,4 +1,4 @@
-"""Redials of a task that is stopped and tried again, and calls in doubt beside many that are not."""
+"""Tasks of one call and of many: stores that were lost or set back, redials that a stop cancelled, calls in doubt."""
 
 from __future__ import annotations
 
@@ -6,13 +6,14 @@ import asyncio
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
-from airflow.providers.common.compat.sdk import AirflowException, TaskDeferred
+from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException, TaskDeferred
 
 from airflow_provider.operators.voice import VoiceCallOperator, VoiceCampaignOperator
-from tests.airflow.scene import LASTING, change, context, end_call, jobs_to, surroundings
+from tests.airflow.scene import LASTING, TaskState, change, connect, context, end_call, jobs_to, surroundings
 from tests.support.stage import Stage
 from tests.support.waiting import wait_until
 from voiceflow_worker import Job, JobState, RedialPolicy, SessionStatus
@@ -64,6 +65,38 @@ IMPATIENT: dict[str, Any] = {
     "wait_for": "accepted",
     "deferrable": False,
 }
+MAKES = pytest.mark.parametrize(("make", "number"), [(one_call, "+6587664501"), (campaign, "+6587664502")])
+
+
+@MAKES
+def test_airflows_task_state_knows_the_calls_that_a_lost_store_forgot(
+    on: Stage, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, make: Callable[..., Any], number: str
+) -> None:
+    here = context(f"lost {make.__name__}", task_state_store=TaskState())
+    make([number], send="worker", wait_for=None).execute(here)
+    connect(monkeypatch, on, store=f"sqlite:///{tmp_path / 'another.db'}")
+    with pytest.raises(AirflowFailException, match="does not have it"):
+        make([number]).execute(here)
+
+
+@MAKES
+def test_a_store_that_was_set_back_to_before_the_post_calls_nobody_again(
+    on: Stage, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, make: Callable[..., Any], number: str
+) -> None:
+    connect(monkeypatch, on, store=f"sqlite:///{tmp_path / 'calls.db'}")
+    here = context("restored", task_state_store=TaskState())
+    make([number], send="worker", wait_for=None).execute(here)
+    older = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    make([number], wait_for="accepted", deferrable=False).execute(here)
+    for path in tmp_path.iterdir():
+        path.unlink()
+    for path, content in older.items():
+        path.write_bytes(content)
+    with pytest.raises(AirflowFailException, match="restored from an older copy"):
+        make([number], wait_for="accepted", deferrable=False).execute(here)
+    assert [entry["destination"] for entry in on.ledger()].count(number) == 1
+
+
 LATER_OF_CAMPAIGN = {"redial_on": "busy", "redial_max": 2, "redial_after": "30m"}
 
 
