@@ -141,6 +141,16 @@ class TestFilesOfNumbers:
         assert list(found.numbers) == ["+6587654321", "+6587654322"]
         assert found.findings == []
 
+    def test_the_country_of_each_number_may_be_that_of_its_row(self, tmp_path: Path) -> None:
+        rows = "8765 4321,SG\n012-345 6789,Malaysia\n+44 7911 123456,Mars\n8765 4322,\n8765 4323,Mars\n"
+        found = read_number_file(file_of(tmp_path, f"Phone,Land\n{rows}"), country_column="land")
+        assert list(found.numbers) == ["+6587654321", "+60123456789", "+447911123456"]
+        assert [(each.row, each.remedy) for each in found.findings] == [(5, Remedy.NAME_COUNTRIES), (6, None)]
+        with pytest.raises(CampaignFileError, match="has no column 'Staat'; columns found: Phone, Land"):
+            read_number_file(file_of(tmp_path, f"Phone,Land\n{rows}"), country_column="Staat")
+        with pytest.raises(InvalidInputError, match="exclude each other"):
+            read_number_file(file_of(tmp_path, f"Phone,Land\n{rows}"), country="SG", country_column="land")
+
     def test_a_column_may_be_named(self, tmp_path: Path) -> None:
         path = file_of(tmp_path, "Phone,Old Phone\n+6587654321,+6587654322\n")
         assert list(read_number_file(path, columns=["old phone"]).numbers) == ["+6587654322"]

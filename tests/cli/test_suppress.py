@@ -39,4 +39,5 @@ def test_a_file_is_imported_all_or_nothing(voiceflow: Program) -> None:
     assert "1 of 2 lines is not a number; nothing is imported. Correct it, or give --skip-bad\n" in told
     named = ("--column", "Phone", "--country", "SG", "--skip-bad")
     assert voiceflow("suppress", "import", path, *named, "--json").document["known"] == 1
+    assert "no column 'Land'" in voiceflow("suppress", "import", path, "--country-column", "Land").err
     assert on_the_list(voiceflow) == ["+6587654321"]

@@ -278,5 +278,6 @@ async def test_a_file_of_numbers_is_imported_all_or_nothing(memory: Store) -> No
         national = await imported()
         assert (national.status_code, "does not say its country" in national.text) == (409, True)
         assert (await imported(column="Fax")).status_code == 409
+        assert "no column &#39;Land&#39;" in (await imported(country_column="Land")).text
         empty = await confirmed(client, "/ui/act/import-numbers")
         assert (empty.status_code, "choose a file" in empty.text) == (409, True)

@@ -146,6 +146,7 @@ async def import_file(
     until: UntilOption = None,
     for_: ForOption = None,
     country: CountryOption = None,
+    country_column: Annotated[str | None, Parameter(metavar="NAME")] = None,
     skip_bad: Annotated[bool, Flag] = False,
     as_: AsOption = None,
     common: WholeStoreOptions = WholeStoreOptions(),
@@ -156,6 +157,7 @@ async def import_file(
     printed, and the exit code is 2.
 
     Args:
+        country_column: The column with the country of each number, such as SG or Singapore, if they differ.
         skip_bad: Import the numbers even if other lines are bad, and exit 0.
 
     Examples:
@@ -166,7 +168,8 @@ async def import_file(
     from voiceflow_worker.campaigns.files.number_file import read_number_file
 
     output = common.output()
-    found = await run_sync(partial(read_number_file, file, columns=column or (), country=country))
+    read = partial(read_number_file, file, columns=column or (), country=country, country_column=country_column)
+    found = await run_sync(read)
     if found.findings and not skip_bad:
         done = refused_import(found)  # without a store, which need not be there
     else:

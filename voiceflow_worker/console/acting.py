@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, fields, replace
 from datetime import timedelta
@@ -370,7 +370,10 @@ class _ImportNumbers(PageAct):
         if not form.file:
             raise InvalidInputError("choose a file with numbers")
         act: ImportNumbers = self.made(form, operator)
-        columns = [name for part in form.one("column").split(",") if (name := part.strip())]
+        columns = {
+            "columns": [name for part in form.one("column").split(",") if (name := part.strip())],
+            "country_column": form.one("country_column") or None,
+        }
         given = {"note": act.note, "lasts": act.lasts, "country": act.country, "skips_bad": act.skips_bad}
         with TemporaryDirectory() as folder:
             path = Path(folder) / "numbers.csv"
@@ -383,9 +386,9 @@ class _ImportNumbers(PageAct):
 
 
 async def _imported(
-    store: Store, path: Path, columns: Sequence[str], policy: CallPolicy, who: str | None, **given: Any
+    store: Store, path: Path, columns: Mapping[str, Any], policy: CallPolicy, who: str | None, **given: Any
 ) -> Result:
-    found = read_number_file(path, columns=columns, country=given["country"])
+    found = read_number_file(path, **columns, country=given["country"])
     return await ImportNumbers(
         operator=Operator(store, policy, name=who, on=Interface.PAGES), found=found, **given
     ).do()
@@ -472,6 +475,7 @@ ACTS = (
             FormField("file", "A CSV with a column of numbers, or one number on each line", "file", required=True),
             FormField("column", "Names of the columns, if they are unusual or several, with commas between them"),
             *_LIST,
+            FormField("country_column", "Or the column of the countries", help="If lines differ. Such as SG."),
             FormField("skip", "Skip lines that are not numbers", "tick"),
         ),
         "--note …",

@@ -11,10 +11,10 @@ from pathlib import Path
 from voiceflow_worker.campaigns.files.csv_rows import CsvRows
 from voiceflow_worker.campaigns.files.input_file import InputFile, read_lines
 from voiceflow_worker.campaigns.files.rows import canonical_name, is_number_column, near_destination
-from voiceflow_worker.errors import CampaignFileError, PhoneNumberError
+from voiceflow_worker.errors import CampaignFileError, InvalidInputError, PhoneNumberError
 from voiceflow_worker.finding import Finding, Remedy, Severity
 from voiceflow_worker.model.numbers.phone import FEWEST_DIGITS
-from voiceflow_worker.model.numbers.reading import every_reading
+from voiceflow_worker.model.numbers.reading import country_code, every_reading, read_country
 from voiceflow_worker.model.text.wording import count_of, folded
 
 _SEVERAL_CELLS = ",;\t|"
@@ -42,8 +42,12 @@ class NumberFile:
         return f"{bad} of {count_of(self.rows, 'line')} {are}"
 
 
-def read_number_file(path: Path, *, columns: Sequence[str] = (), country: str | None = None) -> NumberFile:
+def read_number_file(
+    path: Path, *, columns: Sequence[str] = (), country: str | None = None, country_column: str | None = None
+) -> NumberFile:
     """Read the numbers of a file, in any usual spelling. Without + or 00 they need a `country`, as of `read_number`.
+
+    If rows differ, it is in the `country_column` of a CSV.
 
     A CSV has a header, and `columns` of numbers; the default is the column named destination, phone, number, msisdn or
     the like, if there is only one. Of several columns, a row needs one number at least. A file whose first line is a
@@ -52,27 +56,36 @@ def read_number_file(path: Path, *, columns: Sequence[str] = (), country: str | 
     """
     if path.suffix.lower() in {".xlsx", ".parquet"}:
         raise CampaignFileError(f"{path}: a list of numbers is read from a CSV or a text; save the sheet as CSV UTF-8")
-    cells = _listed(path) if not columns and _is_list(path) else _cells_of(path, columns)
+    if country is not None and country_column is not None:
+        raise InvalidInputError("the country and the column of countries exclude each other: give one of them")
+    if country is not None:
+        country_code(country)
+    is_list = not columns and country_column is None and _is_list(path)
+    cells = _listed(path) if is_list else _cells_of(path, columns, country_column)
     rows = last = 0
     numbers: dict[str, int] = {}
     findings: list[Finding] = []
     warnings: list[Finding] = []
-    for row, text, problem in cells:
+    for row, text, problem, home in cells:
         rows += row != last
         last = row
         try:
             if problem is not None:
                 raise PhoneNumberError(problem)
-            for number in every_reading(text, country):
+            # A number with + is protected whatever its row says of the country.
+            own = read_country(home) if home and not text.startswith("+") else country
+            for number in every_reading(text, own):
                 numbers.setdefault(number.e164, row)
                 warnings += [
                     Finding(file=str(path), row=row, severity=Severity.WARNING, message=message)
                     for message in number.messages
                 ]
-        except PhoneNumberError as error:
-            code = None if problem is not None else error.code
-            remedy = next(iter(error.remedies), None)
-            findings.append(Finding(file=str(path), row=row, message=str(error), code=code, remedy=remedy))
+        except InvalidInputError as error:
+            code = error.code if isinstance(error, PhoneNumberError) and problem is None else None
+            remedy, message = next(iter(error.remedies), None), str(error)
+            if remedy is Remedy.NAME_COUNTRY and not is_list:
+                message, remedy = message.replace(remedy, Remedy.NAME_COUNTRIES), Remedy.NAME_COUNTRIES
+            findings.append(Finding(file=str(path), row=row, message=message, code=code, remedy=remedy))
     return NumberFile(rows=rows, numbers=numbers, findings=findings, warnings=warnings)
 
 
@@ -85,33 +98,38 @@ def _is_list(path: Path) -> bool:
     raise CampaignFileError(f"{path} is empty; write one number on each line, or a CSV file with a column of numbers")
 
 
-def _listed(path: Path) -> Iterator[tuple[int, str, str | None]]:
+Cell = tuple[int, str, str | None, str]
+"""A line, a text with a number, why it cannot be read, and the country in its row."""
+
+
+def _listed(path: Path) -> Iterator[Cell]:
     for line in read_lines(InputFile(path)):
         if text := line.text.strip():
-            yield line.number, text, line.problem
+            yield line.number, text, line.problem, ""
 
 
-def _cells_of(path: Path, wanted: Sequence[str]) -> Iterator[tuple[int, str, str | None]]:
-    rows = CsvRows(InputFile(path), judge=lambda names: _judge_header(path, names, wanted))
-    places = _places(rows.columns, wanted)
-    others = [place for place, name in enumerate(rows.columns) if name and place not in places]
+def _cells_of(path: Path, wanted: Sequence[str], country_column: str | None) -> Iterator[Cell]:
+    named = [] if country_column is None else [country_column]
+    rows = CsvRows(InputFile(path), judge=lambda names: _judge_header(path, names, wanted, named))
+    places, homes = _places(rows.columns, wanted), _places(rows.columns, named) if named else []
+    others = [place for place, name in enumerate(rows.columns) if name and place not in {*places, *homes}]
     rows.spare = frozenset({"", *(rows.columns[place] for place in others)})
     for raw in rows:
         if raw.problems:
-            yield raw.number, "", raw.problems[0][1]
+            yield raw.number, "", raw.problems[0][1], ""
             continue
         cells = [cell.strip() for cell in raw.cells]
         # A number that somebody wrote with + is one, whatever the name of its column.
         if not wanted and (found := [place for place in others if _CERTAIN.fullmatch(cells[place])]):
             raise _several(f"{path}, line {raw.number}", rows.columns, [*places, *found])
         for text in [cells[place] for place in places if cells[place]] or [""]:
-            yield raw.number, text, None
+            yield raw.number, text, None, "".join(cells[place] for place in homes)
 
 
-def _judge_header(path: Path, names: Sequence[str], wanted: Sequence[str]) -> None:
-    """Raise CampaignFileError for a header that does not say which columns have the numbers."""
+def _judge_header(path: Path, names: Sequence[str], wanted: Sequence[str], more: Sequence[str]) -> None:
+    """Raise CampaignFileError for a header that does not say which columns have the numbers, or lacks one of `more`."""
     shown = ", ".join(filter(None, names)) or "nothing"
-    for name in wanted:
+    for name in (*wanted, *more):
         if not _places(names, [name]):
             raise CampaignFileError(f"{path} has no column {name!r}; columns found: {shown}")
     places = _places(names, wanted)
