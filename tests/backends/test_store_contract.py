@@ -275,11 +275,10 @@ class LeasesAreNotCounted(Memory):
 
 class ARateIsNotChanged(Memory):
     def take(self, queue: str, **rest: Any) -> Any:
-        self.paces = {name: replace(pace) for name, pace in self.paces.items()}
-        kept = {name: pace.tat for name, pace in self.paces.items()}
+        before = self.paces.get(queue)
         slots = super().take(queue, **rest)
-        if queue in kept and self.paces[queue].tat < kept[queue] and rest["now"].year == 2026:
-            self.paces[queue].tat = kept[queue]
+        if before is not None and self.paces[queue].tat < before.tat and rest["now"].year == 2026:
+            self.paces[queue] = replace(self.paces[queue], tat=before.tat)
             return replace(slots, times=())
         return slots
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from voiceflow_worker.model.jobs.gate import CLOCKS_DIFFER, departures
+from voiceflow_worker.model.jobs.gcra import CLOCKS_DIFFER, departures
 
 HORIZON = 0.1
 ROUNDING = 1e-6

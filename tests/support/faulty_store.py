@@ -16,12 +16,12 @@ from voiceflow_worker.core.ports.store import (
     Query,
     Record,
     Replace,
-    Slots,
     Step,
     Store,
     Wanted,
 )
 from voiceflow_worker.errors import StoreUnavailableError
+from voiceflow_worker.model.jobs.gcra import Slots
 from voiceflow_worker.model.jobs.job import Job
 from voiceflow_worker.model.jobs.totals import Totals
 

@@ -28,7 +28,7 @@ from starlette.types import Message, Receive, Scope
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.record_set import text_records
 from voiceflow_worker.errors import InvalidInputError, SettingsError
-from voiceflow_worker.model.jobs.gate import departures
+from voiceflow_worker.model.jobs.gcra import departures
 
 LASTS = timedelta(hours=12)
 READ_EVERY = timedelta(seconds=1)

@@ -27,9 +27,10 @@ from voiceflow_worker.backends.contract.writing import (
     to,
     write,
 )
-from voiceflow_worker.core.ports.store import Drop, Limits, Query, Slots, Store, Unit, limits_put, start_put
+from voiceflow_worker.core.ports.store import Drop, Limits, Query, Store, Unit, limits_put, start_put
 from voiceflow_worker.model.jobs.admission import PRIORITIES
 from voiceflow_worker.model.jobs.gate import Gate, GateState
+from voiceflow_worker.model.jobs.gcra import Slots
 from voiceflow_worker.model.jobs.job import JobState
 
 SECOND = timedelta(seconds=1)

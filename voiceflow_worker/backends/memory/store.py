@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from heapq import nsmallest
@@ -34,7 +34,6 @@ from voiceflow_worker.core.ports.store import (
     Event,
     Insert,
     Key,
-    Limits,
     Mode,
     Need,
     OpenGate,
@@ -47,7 +46,6 @@ from voiceflow_worker.core.ports.store import (
     Replace,
     Result,
     Same,
-    Slots,
     Step,
     Unit,
     Wanted,
@@ -60,21 +58,12 @@ from voiceflow_worker.core.ports.store import (
     tally_change,
 )
 from voiceflow_worker.model.jobs import lifecycle
-from voiceflow_worker.model.jobs.gate import departures
+from voiceflow_worker.model.jobs.gcra import Pace, Slots
 from voiceflow_worker.model.jobs.job import Job, JobState
 from voiceflow_worker.model.jobs.totals import STATE, Totals
 
 _NEVER = datetime.max.replace(tzinfo=UTC)
 DONE = Answer(result=Result.DONE)
-
-
-@dataclass
-class _Pace:
-    """The state of the rate: the theoretical arrival time and the last departure, in epoch seconds."""
-
-    limits: Limits
-    tat: float = 0.0
-    last: float = 0.0
 
 
 class Memory:
@@ -91,7 +80,7 @@ class Memory:
         self.live: defaultdict[tuple[str, str | None], Counter[str]] = defaultdict(Counter)
         self.pruned: defaultdict[tuple[str, str | None], Counter[str]] = defaultdict(Counter)
         self.changes: defaultdict[str, int] = defaultdict(lambda: 1)
-        self.paces: dict[str, _Pace] = {}
+        self.paces: dict[str, Pace] = {}
         self.wakeups: Wakeups = Wakeups()
 
     # --- write ---
@@ -387,20 +376,10 @@ class Memory:
         limits = limits_from(self.record(LIMITS, queue, now))
         if limits.rate is None:
             return Slots((now,) * max(wanted, 0), now)
-        pace = self.paces.setdefault(queue, _Pace(limits))
-        if (pace.limits.rate, pace.limits.burst) != (limits.rate, limits.burst):
-            # A queue whose rate changes from one call an hour to ten a second must not wait for the rest of the hour.
-            pace.limits, pace.tat = limits, min(pace.tat, pace.last + limits.burst / limits.rate)
-        granted = departures(
-            tat=pace.tat,
-            wanted=wanted,
-            rate=limits.rate,
-            burst=limits.burst,
-            now=now.timestamp(),
-            horizon=horizon.total_seconds(),
+        self.paces[queue], slots = self.paces.get(queue, Pace()).take(
+            rate=limits.rate, burst=limits.burst, wanted=wanted, horizon=horizon, now=now
         )
-        pace.tat, pace.last = granted.tat, granted.times[-1] if granted.times else pace.last
-        return Slots(tuple(_date(seconds) for seconds in granted.times), _date(granted.next_at))
+        return slots
 
     def prune(self, queue: str, now: datetime, events_before: datetime, limit: int) -> int:
         """Delete what is over."""
@@ -518,8 +497,3 @@ def tombstone(job: Job) -> Job:
 
 def _present(counted: Mapping[str, int]) -> dict[str, int]:
     return {name: amount for name, amount in counted.items() if amount}
-
-
-def _date(seconds: float) -> datetime:
-    # Epoch seconds in a float are exact to 0.25 µs, so a time in whole microseconds is restored exactly.
-    return datetime.fromtimestamp(seconds, UTC)

@@ -38,12 +38,12 @@ from voiceflow_worker.core.ports.store import (
     Page,
     Query,
     Record,
-    Slots,
     Step,
     Wanted,
     check_step,
 )
 from voiceflow_worker.errors import SettingsError, StoreError
+from voiceflow_worker.model.jobs.gcra import Slots
 from voiceflow_worker.model.jobs.job import Job, JobState
 from voiceflow_worker.model.jobs.totals import Totals
 

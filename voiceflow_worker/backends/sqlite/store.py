@@ -6,7 +6,7 @@ import random
 import time
 from collections.abc import AsyncGenerator, Generator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
 
@@ -39,14 +39,13 @@ from voiceflow_worker.core.ports.store import (
     Order,
     Query,
     Record,
-    Slots,
     Step,
     Wanted,
     check_step,
     limits_from,
 )
 from voiceflow_worker.errors import StoreUnavailableError
-from voiceflow_worker.model.jobs.gate import departures
+from voiceflow_worker.model.jobs.gcra import Pace, Slots
 from voiceflow_worker.model.jobs.job import Job, JobState
 from voiceflow_worker.model.jobs.totals import STATE, Totals
 
@@ -199,34 +198,18 @@ class SqliteStore:
 def _take(
     queue: str, wanted: int, horizon: timedelta, now: datetime, transaction: Transaction
 ) -> Generator[None, None, Slots]:
-    """Departure times at the queue's rate, and its pace afterwards: the TAT of the GCRA and the last departure."""
+    """Departure times at the queue's rate; its pace is stored."""
     yield from ()
     db = transaction.db
     limits = limits_from(standing(db, LIMITS, queue, to_micros(now)))
     if limits.rate is None:
         return Slots((now,) * max(wanted, 0), now)
-    pace = db.rows(_PACE, (queue,))
-    rate, burst, tat, last = pace[0] if pace else (None, None, 0.0, 0.0)
-    if (rate, burst) != (limits.rate, limits.burst):
-        # A queue whose rate changes from one call an hour to ten a second must not wait for the rest of the hour.
-        tat = min(tat, last + limits.burst / limits.rate)
-    granted = departures(
-        tat=tat,
-        wanted=wanted,
-        rate=limits.rate,
-        burst=limits.burst,
-        now=now.timestamp(),
-        horizon=horizon.total_seconds(),
-    )
-    after = (limits.rate, limits.burst, granted.tat, granted.times[-1] if granted.times else last)
-    if after != (rate, burst, tat, last):
-        db.run(_SET_PACE, (queue, *after))
-    return Slots(tuple(map(_date, granted.times)), _date(granted.next_at))
-
-
-def _date(seconds: float) -> datetime:
-    # Epoch seconds in a float are exact to 0.25 µs, so a time in whole microseconds is restored exactly.
-    return datetime.fromtimestamp(seconds, UTC)
+    rows = db.rows(_PACE, (queue,))
+    pace = Pace(*rows[0]) if rows else Pace()
+    after, slots = pace.take(rate=limits.rate, burst=limits.burst, wanted=wanted, horizon=horizon, now=now)
+    if after != pace:
+        db.run(_SET_PACE, (queue, after.rate, after.burst, after.tat, after.last))
+    return slots
 
 
 def _prune(queue: str, at: int, events_before: int, limit: int, transaction: Transaction) -> Generator[None, None, int]:

@@ -1,4 +1,27 @@
-"""Ports of the engine (stores, clocks, voices), and what uses them: record sets, leases, batching, retries."""
+"""Ports of the engine: what a store, a clock and a gateway must do; and what uses a store.
+
+A store keeps three things in one transaction domain:
+
+- **Jobs**: one for each call, with a head that the store indexes and a record that it does not look into.
+- **Records**: small texts with an end, in groups of a namespace: locks on numbers, opt-outs, gates, limits, sessions,
+  names. A condition concerns a record or a whole group.
+- **Events**: what happened to jobs, in order.
+
+`write` is the only method that changes what callers wrote. It takes a step of units. A unit has at most one change of a
+job, the records, events and counters that belong to it, and the conditions of all of them: what decided a write is
+checked by the write. The eight other methods hand out work (`lease`, `take`), read (`jobs`, `records`, `totals`,
+`events`), wait (`wait`) and tidy up (`prune`). `store` says what each of them promises; `backends/contract` tests it.
+
+| module | subject |
+|---|---|
+| `store` | the port of a store, and all its types |
+| `outside` | the ports of a gateway, a call log and journal files; the system's clock |
+| `reading` | the usual reads of a store |
+| `record_set` | sets of records with a codec; names of queues and batches; turns of processes |
+| `trips` | trips to a store: several in one, and again when one failed |
+| `identity` | ids, revisions and names |
+| `parts` | background parts of a process |
+"""
 
 from __future__ import annotations
 
@@ -11,5 +34,5 @@ from voiceflow_worker.core.ports.store import EventKind as EventKind
 from voiceflow_worker.core.ports.store import Limits as Limits
 from voiceflow_worker.core.ports.store import Order as Order
 from voiceflow_worker.core.ports.store import Query as Query
-from voiceflow_worker.core.ports.store import Slots as Slots
 from voiceflow_worker.core.ports.store import Store as Store
+from voiceflow_worker.model.jobs.gcra import Slots as Slots

@@ -49,6 +49,7 @@ from enum import Enum, StrEnum
 from typing import NamedTuple, Protocol
 
 from voiceflow_worker.model.jobs.gate import Gate, GateScope, GateState, known_gate
+from voiceflow_worker.model.jobs.gcra import Slots
 from voiceflow_worker.model.jobs.job import Job, JobState
 from voiceflow_worker.model.jobs.totals import STATE, Totals, tally_of
 from voiceflow_worker.model.text.printable import checked_text, unstorable_in
@@ -546,14 +547,6 @@ class Page:
 
 Wanted = Mapping[str, Sequence[str | Key] | Page]
 """The records to read, by namespace: those of whole groups and single ones, or one page."""
-
-
-@dataclass(frozen=True, slots=True)
-class Slots:
-    """Departure times taken at the queue's rate, in order; `next_at` is the next free time."""
-
-    times: tuple[datetime, ...]
-    next_at: datetime
 
 
 def tally_change(old: Job | None, new: Job | None) -> dict[str, int]:
