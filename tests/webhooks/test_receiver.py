@@ -50,9 +50,6 @@ async def test_a_summary_is_settled_and_answered_with_200() -> None:
     [
         (SECRET, {}, {}, 200),
         ("Basic wrong", {}, {}, 401),
-        (None, {"secret": None}, {}, 200),
-        (SECRET, {"allow": LOOPBACK}, {}, 200),
-        (SECRET, {"allow": ELSEWHERE}, {"X_Forwarded_For": "18.140.80.2"}, 403),
         (SECRET, {"allow": ELSEWHERE, "trusted_proxies": LOOPBACK}, {"X_Forwarded_For": "18.140.80.2"}, 200),
         (SECRET, {"allow": LOOPBACK, "trusted_proxies": LOOPBACK}, {"X_Forwarded_For": "8.8.8.8"}, 403),
     ],
