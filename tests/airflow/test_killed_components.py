@@ -14,7 +14,7 @@ pytestmark = [pytest.mark.stack, pytest.mark.slow, pytest.mark.timeout(3000)]
 
 MODERN = airflow_version() >= (3, 0)
 # Airflow 2 on SQLite runs one task at a time, at three seconds each.
-CALLS = int(os.environ.get("VOICEFLOW_TEST_CALLS", "200" if MODERN else "12"))
+CALLS = int(os.environ.get("VOICEFLOW_TEST_CALLS", "100" if MODERN else "12"))
 AT_ONCE = 6 if MODERN else 1
 """The tasks that run at once, and that are killed with a scheduler."""
 

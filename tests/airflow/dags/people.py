@@ -29,7 +29,7 @@ with DAG(
 
     break_down()
 
-MANY = int(os.environ.get("VOICEFLOW_TEST_CALLS", "200"))
+MANY = int(os.environ.get("VOICEFLOW_TEST_CALLS", "100"))
 PATIENT = {"retries": 8, "retry_delay": timedelta(seconds=1)}
 
 with DAG("many", schedule=None, start_date=START, default_args=PATIENT, max_active_tasks=64):
