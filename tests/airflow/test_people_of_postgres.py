@@ -43,7 +43,7 @@ def server() -> Iterator[int]:
     started: list[str | Path] = [PROGRAMS / "postgres", "-D", data, "-k", folder, "-p", str(port), "-c", "fsync=off"]
     process = subprocess.Popen(started, user=user, cwd=folder, stderr=subprocess.DEVNULL)
     try:
-        wait_until(lambda: _listens(port), "PostgreSQL to listen", within=60)
+        wait_until(lambda: _is_ready(data), "PostgreSQL to be ready")
         yield port
     finally:
         process.terminate()
@@ -51,9 +51,10 @@ def server() -> Iterator[int]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _listens(port: int) -> bool:
-    with closing(socket.socket()) as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0
+def _is_ready(data: Path) -> bool:
+    """Whether the server has written into its own file that it is ready: it listens before that, and refuses."""
+    file = data / "postmaster.pid"
+    return file.exists() and "ready" in file.read_text(encoding="utf-8")
 
 
 @pytest.fixture
