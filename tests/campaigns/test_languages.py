@@ -60,7 +60,7 @@ ENGLISH, BAHASA = ("Hello Ana, press 1.", VOICES["en"]), ("Halo Ana, tekan 1.", 
 async def test_each_row_is_spoken_to_in_its_language(tmp_path: Path, column: str) -> None:
     menu = asking()
     named = replace(options(menu), language_column="sprache" if column == "Sprache" else None)
-    rows = read(people(tmp_path, "id", "", "ID", "en-GB", column=column), named)
+    rows = read(people(tmp_path, "Indonesian", "", "ID", "en-GB", column=column), named)
     assert told(rows) == []
     assert asked(rows) == [BAHASA, ENGLISH, BAHASA, ENGLISH]
     menus, said = Menus(menu), [BAHASA[1], ENGLISH[1], BAHASA[1], ENGLISH[1]]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from functools import lru_cache
-from typing import TypeAlias, TypeVar
+from typing import TypeAlias, TypeVar, cast
 
 from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.ivr.caller import Caller
@@ -119,15 +119,28 @@ def specimens(text: Text) -> dict[str, SpecimenText]:
 
 
 def in_language(texts: Mapping[str, T], language: str | None) -> T:
-    """The text for a language, such as `en-GB`, else for `en`. Raises InvalidInputError if there is none."""
+    """The text for a language, such as `en-GB`, else for `en`; or by its English name, such as Indonesian.
+
+    Raises InvalidInputError if there is none.
+    """
     known, wanted = {name.casefold(): text for name, text in texts.items()}, (language or "").casefold()
     found = known.get(wanted, known.get(wanted.partition("-")[0]))
+    if found is None and (code := _language_names().get(wanted)) is not None:
+        found = known.get(code)
     if found is None:
         raise InvalidInputError(
             f"there is no text for the language {language!r}, only for {', '.join(texts) or 'none'}; add it, or set "
             "the menu's language"
         )
     return found
+
+
+@lru_cache(maxsize=1)
+def _language_names() -> Mapping[str, str]:
+    from babel import Locale
+
+    names = cast("Mapping[str, str]", Locale("en").languages)
+    return {name.casefold(): code.casefold() for code, name in names.items()}
 
 
 def _tidy(text: str) -> str:
