@@ -7,9 +7,9 @@ from .campaigns.campaign_rows import open_campaign as open_campaign
 from .campaigns.enqueue import enqueue_file as enqueue_file
 from .campaigns.enqueue import enqueue_rows as enqueue_rows
 from .core.admission import CallRequest as CallRequest
+from .core.heartbeats import Heartbeats as Heartbeats
 from .core.outcomes.hooks import OutcomeHooks as OutcomeHooks
 from .core.overview.report import build_report as build_report
-from .core.overview.status import Heartbeats as Heartbeats
 from .core.ports import Store as Store
 from .core.queue import CallQueue as CallQueue
 from .core.settling.settle import Settler as Settler

@@ -14,10 +14,10 @@ from airflow_provider.calls.identity import digest
 from airflow_provider.hooks.voice import DEFAULT_CONNECTION, VoiceFlowHook
 from airflow_provider.triggers.voice import shared_queue
 from voiceflow_worker import CallOutcome, CallQueue, VoiceflowError
-from voiceflow_worker.core.callers import IncomingCalls, incoming_place
 from voiceflow_worker.core.outcomes.outbox import OutboxReader, outcome_of
 from voiceflow_worker.core.ports.reading import get_jobs
 from voiceflow_worker.core.ports.record_set import text_records
+from voiceflow_worker.core.progress import IncomingCalls, incoming_place
 from voiceflow_worker.types import OutcomeKind
 
 try:

@@ -16,9 +16,9 @@ import pytest
 from tests.support.flows import flow
 from tests.support.waiting import until
 from voiceflow_worker import CallQueue, Store, open_store
-from voiceflow_worker.core.callers import IncomingCalls
 from voiceflow_worker.core.outcomes.outbox import places
 from voiceflow_worker.core.ports.record_set import text_records
+from voiceflow_worker.core.progress import IncomingCalls
 from voiceflow_worker.model.reports.events import ActionStatus, CallAction, CallStatus, Direction
 
 events = pytest.importorskip("airflow_provider.triggers.events", exc_type=ImportError)

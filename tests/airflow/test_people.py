@@ -18,7 +18,7 @@ from tests.airflow.scene import context
 from tests.cli.test_entry_points import CASES, MENUS, of, people_of
 from voiceflow_worker import CallQueue, Campaign, Job, load_settings, open_store
 from voiceflow_worker.campaigns.campaign import FIELDS
-from voiceflow_worker.core.settling.holds import stop_rules
+from voiceflow_worker.core.settling.stops import stop_rules
 
 STORED_ONLY: dict[str, Any] = {"task_id": "t", "send": "worker", "wait_for": None, "deferrable": False}
 PREVIEWED = {"prices", "assume_seconds", "rate", "rejects"}

@@ -14,7 +14,7 @@ from tests.cli.eight_by_eight import EightByEight, running
 from tests.cli.running import Ended, Spawned
 from tests.cli.stored import url_of, within
 from tests.support.flows import SOURCE
-from voiceflow_worker.core.overview.status import Heartbeats
+from voiceflow_worker.core.heartbeats import Heartbeats
 from voiceflow_worker.sandbox import Sandbox
 from voiceflow_worker.sandbox.events.delivery import WebhookTarget
 

@@ -13,7 +13,8 @@ from tests.cli.stored import completed, empty, enqueued, in_doubt, unreached, ur
 from tests.support.engine import Engine
 from tests.support.flows import flow, number
 from voiceflow_worker import CallPolicy, Job
-from voiceflow_worker.core.callers import Callers, CallProgress, MenuCall
+from voiceflow_worker.core.callers import Callers, MenuCall
+from voiceflow_worker.core.progress import CallProgress
 from voiceflow_worker.model.jobs.job import KeyPress
 from voiceflow_worker.model.reports.events import CallStatus, RecordingReady
 from voiceflow_worker.model.reports.status import SessionStatus

@@ -18,7 +18,7 @@ from tests.cli.stored import empty, enqueued, in_doubt, url_of, within
 from tests.support.engine import Engine
 from tests.support.flows import flow, number
 from tests.support.workers import set_limits
-from voiceflow_worker.core.overview.status import Heartbeats
+from voiceflow_worker.core.heartbeats import Heartbeats
 from voiceflow_worker.core.ports import Limits
 from voiceflow_worker.core.rollback import HELD
 from voiceflow_worker.gateway.account import Webhook

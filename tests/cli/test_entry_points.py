@@ -16,7 +16,7 @@ from tests.cli.running import Program
 from tests.console.signing_in import OPERATORS, READERS, Form, signed_in
 from voiceflow_worker import CallQueue, Campaign, InvalidInputError, Job, Store, load_settings, open_store
 from voiceflow_worker.campaigns.campaign import FIELDS
-from voiceflow_worker.core.settling.holds import stop_rules
+from voiceflow_worker.core.settling.stops import stop_rules
 from voiceflow_worker.ivr.loading import load_menus
 from voiceflow_worker.model.jobs.policy import write_redial_after
 from voiceflow_worker.webhooks import receiver_app

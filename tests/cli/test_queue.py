@@ -14,7 +14,7 @@ from tests.cli.test_enqueue import written
 from tests.support.engine import Engine
 from tests.support.flows import flow, number
 from voiceflow_worker import JobState
-from voiceflow_worker.core.overview.status import Heartbeats, WorkerBeat
+from voiceflow_worker.core.heartbeats import Heartbeats, WorkerBeat
 from voiceflow_worker.core.ports.reading import gates_of
 from voiceflow_worker.model.jobs.gate import Gate
 from voiceflow_worker.model.reports.status import SessionStatus

@@ -12,7 +12,7 @@ import pytest
 from tests.cli.stored import completed, empty, enqueued, in_doubt, unreached, within
 from tests.cli.terminal import Terminal
 from tests.support.engine import Engine
-from voiceflow_worker.core.overview.status import Heartbeats, WorkerBeat
+from voiceflow_worker.core.heartbeats import Heartbeats, WorkerBeat
 from voiceflow_worker.core.ports.reading import gates_of
 from voiceflow_worker.model.reports.status import SessionStatus
 

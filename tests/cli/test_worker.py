@@ -21,7 +21,7 @@ from tests.support.flows import flow, number
 from tests.support.waiting import wait_until
 from voiceflow_worker import CallQueue, Job, JobState, open_store
 from voiceflow_worker.backends.contract import ManualClock
-from voiceflow_worker.core.overview.status import Heartbeats
+from voiceflow_worker.core.heartbeats import Heartbeats
 from voiceflow_worker.sandbox import Sandbox
 from voiceflow_worker.sandbox.orders import Fault, FaultKind
 

@@ -30,10 +30,11 @@ from voiceflow_worker.backends.contract.samples import ManualClock, add_jobs, co
 from voiceflow_worker.console.routes import calls
 from voiceflow_worker.console.sessions import PageRole, PageSessions
 from voiceflow_worker.console.site import Pages
-from voiceflow_worker.core.callers import Callers, CallProgress, MenuCall
-from voiceflow_worker.core.overview.status import Heartbeats, RateHistory, WorkerBeat
+from voiceflow_worker.core.callers import Callers, MenuCall
+from voiceflow_worker.core.heartbeats import Heartbeats, RateHistory, WorkerBeat
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.record_set import BATCH, QueueNames, text_records
+from voiceflow_worker.core.progress import CallProgress
 from voiceflow_worker.core.units import changed
 from voiceflow_worker.errors import StoreUnavailableError
 from voiceflow_worker.model.jobs.job import JobState, KeyPress, Note, NoteKind, Post

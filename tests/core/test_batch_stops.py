@@ -16,9 +16,9 @@ from voiceflow_worker import Job
 from voiceflow_worker.backends.contract.samples import ManualClock
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.reading import gates_of
-from voiceflow_worker.core.settling import holds as batch_stops
+from voiceflow_worker.core.settling import stops as batch_stops
 from voiceflow_worker.core.settling.changes import Changes
-from voiceflow_worker.core.settling.holds import RULES, BatchStops
+from voiceflow_worker.core.settling.stops import RULES, BatchStops
 from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.model.jobs.evidence import charged
 from voiceflow_worker.model.jobs.policy import LeastAnswerRate, StopRules, read_answer_rate, read_cost

@@ -13,19 +13,11 @@ from tests.support.flows import SOURCE
 from tests.support.voices import ScriptedVoice, created, unknown
 from voiceflow_worker import CallPolicy, Job, JobState, Settler, Store
 from voiceflow_worker.backends.contract.samples import ManualClock, delete
-from voiceflow_worker.core.callers import (
-    MOST_PRESSES,
-    VISIT_KEPT,
-    Callers,
-    CallProgress,
-    IncomingCalls,
-    MenuCall,
-    incoming_place,
-    with_press,
-)
+from voiceflow_worker.core.callers import MOST_PRESSES, VISIT_KEPT, Callers, MenuCall, with_press
 from voiceflow_worker.core.ports.reading import get_jobs
 from voiceflow_worker.core.ports.record_set import text_records
 from voiceflow_worker.core.ports.store import Query
+from voiceflow_worker.core.progress import CallProgress, IncomingCalls, incoming_place
 from voiceflow_worker.core.settling.changes import Sessions
 from voiceflow_worker.core.settling.settle import SummaryResult
 from voiceflow_worker.model.jobs.job import RedialPolicy

@@ -17,7 +17,7 @@ from tests.support.waiting import until
 from tests.support.workers import enqueued, states, worker_for
 from voiceflow_worker import Worker
 from voiceflow_worker.backends.contract.samples import ManualClock
-from voiceflow_worker.core.overview.status import Pulse
+from voiceflow_worker.core.heartbeats import Pulse
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.rollback import RollbackGuard
 from voiceflow_worker.core.settling.reconcile import Reconciler

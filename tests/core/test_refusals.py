@@ -19,8 +19,8 @@ from voiceflow_worker import JobState, open_store
 from voiceflow_worker.core.ports import Placement, Store
 from voiceflow_worker.core.ports.reading import gates_of
 from voiceflow_worker.core.ports.store import Page
-from voiceflow_worker.core.settling.holds import ANSWER_CODES, RUNS, BatchStops, Noted, RefusalRuns
 from voiceflow_worker.core.settling.settle import Answered
+from voiceflow_worker.core.settling.stops import ANSWER_CODES, RUNS, BatchStops, Noted, RefusalRuns
 from voiceflow_worker.model.jobs.gate import GateScope, GateState
 from voiceflow_worker.model.jobs.policy import StopRules
 from voiceflow_worker.model.reports.status import SessionStatus

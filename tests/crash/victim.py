@@ -22,7 +22,7 @@ from tests.crash.watched import WatchedStore, WatchedVoice, WatchedWitness
 from voiceflow_worker import CallQueue, JobState, MenuEvents, VoiceClient, Worker, WorkerOptions, open_store
 from voiceflow_worker.asgi.server import serving
 from voiceflow_worker.backends.witness import JournalFiles, journal_folder
-from voiceflow_worker.core.overview.status import Heartbeats
+from voiceflow_worker.core.heartbeats import Heartbeats
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.outside import Witness
 from voiceflow_worker.core.settling.settle import Settler

@@ -9,7 +9,7 @@ import anyio
 import pytest
 
 from tests.webhooks.receiving import receiving
-from voiceflow_worker.core.overview.status import Heartbeats
+from voiceflow_worker.core.heartbeats import Heartbeats
 from voiceflow_worker.errors import StoreUnavailableError
 from voiceflow_worker.webhooks import present
 

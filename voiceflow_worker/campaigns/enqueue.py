@@ -28,7 +28,7 @@ from voiceflow_worker.core.admission import AdmissionResult, CheckedCall
 from voiceflow_worker.core.overview.ordered import Interface, Ordered, remember
 from voiceflow_worker.core.ports.reading import owners_of, starts_of
 from voiceflow_worker.core.queue import CallQueue
-from voiceflow_worker.core.settling.holds import BatchStops
+from voiceflow_worker.core.settling.stops import BatchStops
 from voiceflow_worker.errors import CampaignFileError, InvalidInputError
 from voiceflow_worker.finding import Finding, Severity
 from voiceflow_worker.model.copying import replace

@@ -149,9 +149,9 @@ async def show(job_id: JobId, /, *, common: QueueOptions = QueueOptions()) -> No
     Examples:
         voiceflow calls show default.01JB3W8Z5Q7X9V2K4M6N8P0R2T
     """
-    from voiceflow_worker.core.callers import CallProgress
     from voiceflow_worker.core.overview.ordered import ordered_on
     from voiceflow_worker.core.overview.story import progress_as_json, story
+    from voiceflow_worker.core.progress import CallProgress
 
     output = common.output()
     async with common.opened() as calls:

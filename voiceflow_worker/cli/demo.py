@@ -90,7 +90,7 @@ async def demo(*, json: JsonOption = False, store: DemoStore = None, queue: Demo
 async def _show(output: Output, calls: CallQueue) -> _Result:
     from voiceflow_worker.asgi.server import serving
     from voiceflow_worker.cli.sending import drain_progress
-    from voiceflow_worker.core.overview.status import Heartbeats
+    from voiceflow_worker.core.heartbeats import Heartbeats
     from voiceflow_worker.core.settling.settle import Settler
     from voiceflow_worker.core.worker import Worker
     from voiceflow_worker.gateway.account import PATH

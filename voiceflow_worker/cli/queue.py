@@ -38,7 +38,7 @@ async def status(*, common: QueueOptions = QueueOptions()) -> None:
         voiceflow status
         voiceflow status --queue reminders --json | jq .states
     """
-    from voiceflow_worker.core.overview.status import NO_RECEIVER
+    from voiceflow_worker.core.heartbeats import NO_RECEIVER
     from voiceflow_worker.core.overview.story import closed_in_words
 
     output = common.output()

@@ -18,8 +18,8 @@ from rich.table import Table
 from rich.text import Text
 
 from voiceflow_worker.cli.output import ExitCode, Output
+from voiceflow_worker.core.heartbeats import Heartbeats
 from voiceflow_worker.core.overview.batches import BatchProgress, read_batch, read_queue
-from voiceflow_worker.core.overview.status import Heartbeats
 from voiceflow_worker.core.overview.story import closed_in_words, gate_as_json
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.reading import gates_of

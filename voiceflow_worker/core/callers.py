@@ -1,22 +1,18 @@
-"""Events of 8x8 during a call: states, recordings and the actions that callers ask for, stored with the job."""
+"""Callers in menus: whose call an event is of, the keys that were pressed, and the numbers that a menu bridges to."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
-from hashlib import blake2b
-from typing import Any, TypeVar
-from urllib.parse import quote
+from datetime import datetime, timedelta
 
 from voiceflow_worker.core import units
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.identity import job_of
 from voiceflow_worker.core.ports.reading import get_jobs
-from voiceflow_worker.core.ports.record_set import RecordSet, json_records
-from voiceflow_worker.core.ports.store import Absent, Answer, Put, Result, Step, Unit
-from voiceflow_worker.core.ports.trips import Batcher
+from voiceflow_worker.core.ports.record_set import json_records
+from voiceflow_worker.core.ports.store import Absent, Answer, Result, Step, Unit
+from voiceflow_worker.core.progress import MOST_OF_A_SESSION, mark_of
 from voiceflow_worker.core.settling.changes import Changes, Sessions
 from voiceflow_worker.core.suppression import NAMESPACE as SUPPRESSED
 from voiceflow_worker.core.suppression import entry_of
@@ -28,215 +24,7 @@ from voiceflow_worker.model.jobs.job import Job, KeyPress, Post
 from voiceflow_worker.model.jobs.lifecycle import with_post
 from voiceflow_worker.model.jobs.policy import CallPolicy
 from voiceflow_worker.model.numbers.phone import spellings, usual_form
-from voiceflow_worker.model.reports.events import ActionStatus, CallAction, CallStatus, Direction, RecordingReady
-
-STATES = "call-progress"
-RECORDINGS = "recording"
-
-INCOMING = "incoming-call"
-SEEN = "incoming-session"
-
-STATES_KEPT = timedelta(days=7)
-RECORDINGS_KEPT = timedelta(days=30)
-MOST_OF_A_SESSION = 500
-"""The most events of one session that are read; a call has a dozen."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LegState:
-    """A new state of a leg of a call. `status` is in 8x8's spelling; `at` is the event's time, else its arrival."""
-
-    session_id: str
-    at: datetime
-    status: str | None = None
-    call_id: str | None = None
-    direction: str | None = None
-    source: str | None = None
-    destination: str | None = None
-    seconds: float | None = None
-    sip_code: int | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Recording:
-    """A recording of a call. `status` is in 8x8's spelling; `file_path` is known after the upload."""
-
-    session_id: str
-    at: datetime
-    recording_id: str | None = None
-    status: str | None = None
-    seconds: float | None = None
-    file_path: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Heard:
-    """The progress of some sessions: states in order of their time, and one entry for each recording."""
-
-    states: tuple[LegState, ...] = ()
-    recordings: tuple[Recording, ...] = ()
-
-
-Progress = TypeVar("Progress", LegState, Recording)
-
-
-@dataclass(frozen=True, slots=True)
-class _Event:
-    records: RecordSet[Any]
-    mark: str
-    value: LegState | Recording
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class IncomingCall:
-    """A call to a number of the account. `source` is the caller's number, and `at` when its first event came."""
-
-    session_id: str
-    at: datetime
-    source: str | None = None
-    destination: str | None = None
-
-
-class IncomingCalls:
-    """The incoming calls of the last days, in the order in which their first events came. Methods raise StoreError."""
-
-    def __init__(self, store: Store) -> None:
-        self._store = store
-        self._calls = json_records(store, INCOMING, IncomingCall, keep_for=STATES_KEPT)
-
-    async def note(self, event: CallStatus | CallAction) -> None:
-        """Store the call that this event is about, unless an earlier event did, or it is no incoming call."""
-        is_received = isinstance(event, CallAction) and event.call_status is ActionStatus.CALL_RECEIVED
-        is_incoming = event.direction is Direction.INBOUND if event.direction is not None else is_received
-        # Of the actions, only the first: each further key press would cost a trip to the store.
-        if event.session_id is None or not is_incoming or (isinstance(event, CallAction) and not is_received):
-            return
-        now = self._store.clock.now()
-        call = IncomingCall(session_id=event.session_id, at=now, source=event.source, destination=event.destination)
-        session, until = quote(event.session_id, safe=""), now + STATES_KEPT
-        unit = Unit(
-            needs=(Absent(SEEN, (session,)),),
-            puts=(
-                Put(SEEN, session, "", until),
-                Put(INCOMING, f"{incoming_place(now)}/{session}", self._calls.text(call), until),
-            ),
-        )
-        await self._store.write(Step(units=(unit,)), now=now)
-
-    async def after(self, place: str, *, limit: int) -> list[tuple[str, IncomingCall]]:
-        """The calls behind a place, each with its own place."""
-        page = await self._calls.page(after=place, limit=limit)
-        return [(key, call) for key, call in page if call is not None]
-
-
-def incoming_place(at: datetime) -> str:
-    """The place in front of the incoming calls that came at this time or later."""
-    return at.astimezone(UTC).strftime("%Y%m%dT%H%M%S.%f")
-
-
-class CallProgress:
-    """Stores the events of sessions and finds them again. Events may be repeated, and may come in any order.
-
-    Recordings are kept for `recordings_for`. Events that arrive together share a trip to the store. Methods raise
-    StoreError; it is then safe to call them again.
-    """
-
-    def __init__(self, store: Store, *, recordings_for: timedelta = RECORDINGS_KEPT) -> None:
-        self._clock = store.clock
-        self._states = json_records(store, STATES, LegState, keep_for=STATES_KEPT)
-        self._recordings = json_records(store, RECORDINGS, Recording, keep_for=recordings_for)
-        self._incoming = IncomingCalls(store)
-        self._batcher: Batcher[_Event, bool] = Batcher(self._write)
-
-    async def status(self, event: CallStatus) -> bool:
-        """Store a call status event (VCS). Returns False for an event without a session: it is not stored."""
-        if event.session_id is None:
-            return False
-        await self._incoming.note(event)
-        state = LegState(
-            session_id=event.session_id,
-            at=event.timestamp or self._clock.now(),
-            status=event.call_status,
-            call_id=event.call_id,
-            direction=event.direction.value if event.direction is not None else None,
-            source=event.source,
-            destination=event.destination,
-            seconds=event.duration.total_seconds() if event.duration is not None else None,
-            sip_code=event.sip_code,
-        )
-        same = (event.event_id, event.call_id, event.call_status, event.timestamp)
-        return await self._keep(self._states, state, same)
-
-    async def action(self, event: CallAction) -> bool:
-        """Store the incoming call that a call action event (VCA) begins. Other actions are the menus' own."""
-        await self._incoming.note(event)
-        return True
-
-    async def recording(self, event: RecordingReady) -> bool:
-        """Store a recording event (VRU). Returns False for an event without a session: it is not stored."""
-        if event.session_id is None:
-            return False
-        recording = Recording(
-            session_id=event.session_id,
-            at=self._clock.now(),
-            recording_id=event.recording_id,
-            status=event.status,
-            seconds=event.duration.total_seconds() if event.duration is not None else None,
-            file_path=event.file_path,
-        )
-        same = (event.recording_id, event.status, event.file_path)
-        return await self._keep(self._recordings, recording, same)
-
-    async def of(self, session_ids: Iterable[str]) -> Heard:
-        """The progress of these sessions."""
-        states: list[LegState] = []
-        recordings: list[Recording] = []
-        for session_id in dict.fromkeys(session_ids):
-            states += await _of_session(self._states, session_id)
-            recordings += await _of_session(self._recordings, session_id)
-        states.sort(key=lambda state: state.at)
-        return Heard(tuple(states), _one_each(recordings))
-
-    async def of_job(self, job: Job) -> Heard:
-        """The progress of all sessions of a job."""
-        named = [(post.session_id, post.outcome.session_id if post.outcome else None) for post in job.posts]
-        return await self.of(session_id for pair in named for session_id in pair if session_id)
-
-    async def _keep(self, records: RecordSet[Any], value: LegState | Recording, same: Sequence[object]) -> bool:
-        """Store an event once, even if it is repeated. The values in `same` identify the event."""
-        return await self._batcher.submit(_Event(records, _mark_of(same), value))
-
-    async def _write(self, events: Sequence[_Event]) -> list[bool | BaseException]:
-        for records in (self._states, self._recordings):
-            sessions: dict[str, dict[str, Any]] = {}
-            for each in events:
-                if each.records is records:
-                    sessions.setdefault(each.value.session_id, {}).setdefault(each.mark, each.value)
-            for session_id, values in sessions.items():
-                await records.within(session_id).add(values)
-        return [True] * len(events)
-
-
-async def _of_session(records: RecordSet[Progress], session_id: str) -> list[Progress]:
-    page = await records.within(session_id).page(limit=MOST_OF_A_SESSION)
-    return [value for _, value in page if value is not None]
-
-
-def _mark_of(same: Sequence[object]) -> str:
-    """A short text that is the same for the same values."""
-    return blake2b(json.dumps(same, default=str).encode(), digest_size=12).hexdigest()
-
-
-def _one_each(recordings: Iterable[Recording]) -> tuple[Recording, ...]:
-    """One entry for each recording. An event with a file path is preferred to an event without one."""
-    found: dict[tuple[str, str | None], Recording] = {}
-    for each in sorted(recordings, key=lambda recording: recording.at):
-        name = (each.session_id, each.recording_id)
-        before = found.get(name)
-        if before is None or each.file_path is not None or before.file_path is None:
-            found[name] = each if before is None else replace(each, seconds=each.seconds or before.seconds)
-    return tuple(found.values())
-
+from voiceflow_worker.model.reports.events import CallAction, Direction
 
 ROUNDS = 20
 """The most times that a bridge is tried while other writers change the job."""
@@ -360,7 +148,7 @@ class Callers:
             # A record for each: receivers that hear of two key presses at once cannot overwrite one with the other.
             if session_id is not None and not _has(line.presses, press):
                 mark = press.event_id or f"{press.at.isoformat()} {press.menu} {press.digits}"
-                await self._visits.within(session_id).put({_mark_of([mark]): press})
+                await self._visits.within(session_id).put({mark_of([mark]): press})
             return
         number = line.number
         try:

@@ -19,7 +19,8 @@ from voiceflow_worker.core.ports.identity import checked_queue, checked_reader
 from voiceflow_worker.core.ports.reading import count_states, find_jobs, find_pages, get_jobs, until_left
 from voiceflow_worker.core.sending.departures import SetRate
 from voiceflow_worker.core.settling.changes import Changes, RedialledBatch, redial_batch
-from voiceflow_worker.core.settling.holds import RefusalRuns, end_starts, order_gate
+from voiceflow_worker.core.settling.holds import end_starts, order_gate
+from voiceflow_worker.core.settling.stops import RefusalRuns
 from voiceflow_worker.core.sweep import Sweeper
 from voiceflow_worker.errors import InvalidInputError, JobNotFoundError
 from voiceflow_worker.model.flows.callflow import CallFlow

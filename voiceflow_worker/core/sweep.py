@@ -14,8 +14,9 @@ from voiceflow_worker.core.ports.reading import count_states, find_jobs, gates_o
 from voiceflow_worker.core.ports.store import GATES, Drop, Result, Step, Unit, gate_from
 from voiceflow_worker.core.rollback import remember_pruned
 from voiceflow_worker.core.settling.changes import Changes
-from voiceflow_worker.core.settling.holds import BatchStops, drop_starts
+from voiceflow_worker.core.settling.holds import drop_starts
 from voiceflow_worker.core.settling.settle import Settler
+from voiceflow_worker.core.settling.stops import BatchStops
 from voiceflow_worker.model.jobs import lifecycle
 from voiceflow_worker.model.jobs.gate import GateState
 from voiceflow_worker.model.jobs.job import FINAL_STATES, Job, JobState

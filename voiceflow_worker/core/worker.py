@@ -13,8 +13,9 @@ import structlog
 from anyio.abc import TaskGroup
 from anyio.lowlevel import checkpoint
 
+from voiceflow_worker.core.heartbeats import EVERY, Pulse
 from voiceflow_worker.core.overview.batches import DrainCheck, DrainResult
-from voiceflow_worker.core.overview.status import EVERY, UNREADABLE, Pulse, clock_behind
+from voiceflow_worker.core.overview.status import UNREADABLE, clock_behind
 from voiceflow_worker.core.ports import CallLog, Limits, Order, Query, Store, Voice
 from voiceflow_worker.core.ports.identity import checked_queue, new_worker_id
 from voiceflow_worker.core.ports.outside import Witness

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 
 import anyio
 
-from voiceflow_worker.core.callers import CallProgress, Heard
-from voiceflow_worker.core.overview.status import NO_RECEIVER, Heartbeats
+from voiceflow_worker.core.heartbeats import NO_RECEIVER, Heartbeats
 from voiceflow_worker.core.overview.story import closed_in_words, ending, progress_in_words, resume_of
 from voiceflow_worker.core.ports.reading import gates_of
+from voiceflow_worker.core.progress import CallProgress, Heard
 from voiceflow_worker.errors import InvalidInputError, PhoneNumberError, StoreUnavailableError, TooLateError, VoiceError
 from voiceflow_worker.model.flows.callflow import CallFlow
 from voiceflow_worker.model.jobs.gate import Gate, GateScope, GateState

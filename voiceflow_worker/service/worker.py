@@ -15,7 +15,8 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
 from voiceflow_worker.backends.witness import journal_files
-from voiceflow_worker.core.overview.status import Heartbeats, QueueStatus
+from voiceflow_worker.core.heartbeats import Heartbeats
+from voiceflow_worker.core.overview.status import QueueStatus
 from voiceflow_worker.core.ports import Store, Voice
 from voiceflow_worker.core.ports.parts import failing_here, health
 from voiceflow_worker.core.ports.reading import limits_of

@@ -17,11 +17,11 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from voiceflow_worker.backends.registry import StoreWait, opened_in_time
-from voiceflow_worker.core.callers import CallProgress
-from voiceflow_worker.core.overview.status import EVERY, Heartbeats, RateHistory
+from voiceflow_worker.core.heartbeats import EVERY, Heartbeats, RateHistory
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.identity import new_worker_id
 from voiceflow_worker.core.ports.parts import failing_here, health
+from voiceflow_worker.core.progress import CallProgress
 from voiceflow_worker.core.settling.settle import Settler
 from voiceflow_worker.errors import SettingsError
 from voiceflow_worker.gateway.account import PATH

@@ -11,7 +11,7 @@ from typing import TypeAlias
 import anyio
 import structlog
 
-from voiceflow_worker.core.overview.status import EVERY, SAMPLED_EVERY, Heartbeats, RateHistory
+from voiceflow_worker.core.heartbeats import EVERY, SAMPLED_EVERY, Heartbeats, RateHistory
 from voiceflow_worker.core.ports import Query, Store
 from voiceflow_worker.core.ports.identity import new_worker_id
 from voiceflow_worker.core.ports.outside import SystemClock

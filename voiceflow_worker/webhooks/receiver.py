@@ -14,8 +14,8 @@ from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope, Send
 
-from voiceflow_worker.core.callers import CallProgress
 from voiceflow_worker.core.ports.trips import RateLimitedLog
+from voiceflow_worker.core.progress import CallProgress
 from voiceflow_worker.errors import StaleJobError, StoreError
 from voiceflow_worker.model.reports.events import (
     CallAction,

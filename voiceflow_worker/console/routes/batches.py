@@ -18,9 +18,9 @@ from voiceflow_worker.console.routes.page import (
     no_such_batch,
     queue_names,
 )
+from voiceflow_worker.core.heartbeats import HOUR, MINUTE, Heartbeats, RateHistory
 from voiceflow_worker.core.overview.batches import BatchProgress, read_batch, read_batches, read_queue, read_queues
 from voiceflow_worker.core.overview.breakdown import LargeBreakdown, LargeBreakdowns, read_breakdown
-from voiceflow_worker.core.overview.status import HOUR, MINUTE, Heartbeats, RateHistory
 from voiceflow_worker.core.ports import Query, Store
 from voiceflow_worker.core.ports.reading import find_jobs, gates_of
 from voiceflow_worker.model.jobs.gate import Gate, GateState

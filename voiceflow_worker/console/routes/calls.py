@@ -26,12 +26,12 @@ from voiceflow_worker.console.routes.page import (
     problem,
     queue_names,
 )
-from voiceflow_worker.core.callers import CallProgress
 from voiceflow_worker.core.overview.batches import read_queues
 from voiceflow_worker.core.overview.story import Story, story
 from voiceflow_worker.core.ports import Order, Query, Store
 from voiceflow_worker.core.ports.identity import first_ulid, queue_of
 from voiceflow_worker.core.ports.reading import find_jobs
+from voiceflow_worker.core.progress import CallProgress
 from voiceflow_worker.core.suppression import Suppression, SuppressionList
 from voiceflow_worker.errors import InvalidInputError, PhoneNumberError, StoreVersionError
 from voiceflow_worker.model.jobs.job import Job, JobState

@@ -7,16 +7,9 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import partial
 
+from voiceflow_worker.core.heartbeats import Heartbeats
 from voiceflow_worker.core.overview.ordered import LATEST, Ordered, ordered_on
-from voiceflow_worker.core.overview.status import (
-    ClockBehind,
-    Heartbeats,
-    NextCall,
-    clock_behind,
-    due_count,
-    held_count,
-    next_call,
-)
+from voiceflow_worker.core.overview.status import ClockBehind, NextCall, clock_behind, due_count, held_count, next_call
 from voiceflow_worker.core.overview.story import gate_as_json
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.reading import count_states, gates_at, gates_of, starts_of

@@ -17,7 +17,7 @@ from voiceflow_worker.core.ports.reading import find_jobs, get_jobs
 from voiceflow_worker.core.ports.record_set import QueueNames, report_unreadable
 from voiceflow_worker.core.ports.trips import gather
 from voiceflow_worker.core.settling.changes import Change, Changes, Sessions
-from voiceflow_worker.core.settling.holds import ANSWER_CODES, SUMMARY_CODES, Noted, RefusalRuns
+from voiceflow_worker.core.settling.stops import ANSWER_CODES, SUMMARY_CODES, Noted, RefusalRuns
 from voiceflow_worker.core.suppression import SuppressionList
 from voiceflow_worker.errors import IllegalMoveError, JobError, JobNotFoundError, StoreVersionError
 from voiceflow_worker.model.jobs import lifecycle

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 import httpx
 
-from voiceflow_worker.core.overview.status import FRESH, NO_RECEIVER, Heartbeats
+from voiceflow_worker.core.heartbeats import FRESH, NO_RECEIVER, Heartbeats
 from voiceflow_worker.errors import InvalidInputError, RequestFailedError, SettingsError, VoiceUnavailableError
 from voiceflow_worker.gateway.account import PATH, Webhook, WebhookType
 from voiceflow_worker.gateway.client import VoiceClient

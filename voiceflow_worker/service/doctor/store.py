@@ -13,7 +13,8 @@ from pathlib import Path
 
 from voiceflow_worker.backends.store_url import file_of
 from voiceflow_worker.backends.witness import journal_files
-from voiceflow_worker.core.overview.status import Heartbeats, read_status
+from voiceflow_worker.core.heartbeats import Heartbeats
+from voiceflow_worker.core.overview.status import read_status
 from voiceflow_worker.core.overview.story import closed_in_words, resume_of
 from voiceflow_worker.core.ports import Limits, Order, Query, Store
 from voiceflow_worker.core.ports.reading import count_states, find_jobs, gates_of, limits_of

@@ -1,0 +1,234 @@
+"""Heartbeats of workers and receivers, and the rates that they tell."""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+
+import structlog
+
+from voiceflow_worker.core.ports import Store
+from voiceflow_worker.core.ports.parts import failing_here
+from voiceflow_worker.core.ports.record_set import json_records
+from voiceflow_worker.errors import VoiceflowError
+
+FRESH = timedelta(seconds=30)
+EVERY = timedelta(seconds=5)
+
+WORKERS = "worker"
+RECEIVERS = "receiver"
+NO_RECEIVER = "no receiver is running, so outcomes of calls do not arrive"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerBeat:
+    """One heartbeat of a worker.
+
+    `rate` and the rates of its `batches` are in calls per second, over the last 5 seconds; `in_flight` counts POSTs.
+    `failing` are its background parts that fail, each with its last error.
+    """
+
+    worker_id: str
+    queue: str
+    rate: float
+    in_flight: int
+    batches: Mapping[str, float] = field(default_factory=dict[str, float])
+    failing: Mapping[str, str] = field(default_factory=dict[str, str])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _ReceiverBeat:
+    menus: tuple[str, ...] = ()
+    failing: Mapping[str, str] = field(default_factory=dict[str, str])
+
+
+class Heartbeats:
+    """Writes and reads heartbeats in a store. If the process is a receiver, `menus` are the names of its menus.
+
+    Unknown fields are ignored, and so are heartbeats of workers that cannot be read. A receiver whose heartbeat cannot
+    be read counts as a receiver without menus.
+    """
+
+    def __init__(self, store: Store, *, menus: Sequence[str] = ()) -> None:
+        self._beat = _ReceiverBeat(menus=tuple(menus))
+        self._workers = json_records(
+            store, WORKERS, WorkerBeat, keep_for=FRESH, durable=False, unreadable=lambda _beat_key, _error: None
+        )
+        self._receivers = json_records(
+            store,
+            RECEIVERS,
+            _ReceiverBeat,
+            keep_for=FRESH,
+            durable=False,
+            unreadable=lambda _beat_key, _error: _ReceiverBeat(),
+        )
+
+    async def worker(self, beat: WorkerBeat) -> None:
+        """Store the heartbeat of a worker."""
+        await self._workers.within(beat.queue).put({beat.worker_id: beat})
+
+    async def worker_left(self, beat: WorkerBeat) -> None:
+        """Delete the heartbeat of a worker that has stopped."""
+        await self._workers.within(beat.queue).remove([beat.worker_id])
+
+    async def workers(self, queue: str) -> Sequence[WorkerBeat]:
+        """The heartbeat of each live worker of a queue."""
+        return await self._workers.within(queue).values()
+
+    async def everywhere(self) -> Sequence[WorkerBeat]:
+        """The heartbeat of each live worker of all queues."""
+        return await self._workers.values()
+
+    async def rates(self) -> Mapping[str, float]:
+        """The rate of each queue with a live worker: the sum over the queue's workers."""
+        rates: dict[str, float] = {}
+        for beat in await self._workers.values():
+            rates[beat.queue] = rates.get(beat.queue, 0.0) + beat.rate
+        return rates
+
+    async def batches(self, queue: str) -> Mapping[str, float]:
+        """The rate of each batch of a queue: the sum over the queue's workers."""
+        rates: Counter[str] = Counter()
+        for beat in await self.workers(queue):
+            rates.update(beat.batches)
+        return rates
+
+    async def receiver(self, name: str) -> None:
+        """Store the heartbeat of a webhook receiver."""
+        await self._receivers.put({name: replace(self._beat, failing=failing_here())})
+
+    async def receiver_left(self, name: str) -> None:
+        """Delete the heartbeat of a receiver that has stopped."""
+        await self._receivers.remove([name])
+
+    async def failing(self, queue: str) -> Mapping[str, str]:
+        """The background parts of the queue's workers and of receivers that fail, each with its last error."""
+        found = [beat.failing for beat in await self.workers(queue)]
+        found += [beat.failing for beat in await self._receivers.values()]
+        return {part: error for failing in found for part, error in failing.items()}
+
+    async def has_receiver(self) -> bool:
+        """Whether any receiver listens: whether one has a heartbeat younger than 30 s."""
+        return bool(await self._receivers.page(limit=1))
+
+    async def receivers(self) -> int:
+        """The number of receivers that listen."""
+        return len(await self._receivers.all())
+
+    async def menus(self) -> Sequence[str]:
+        """The menus of all receivers that listen, sorted."""
+        return sorted({menu for beat in await self._receivers.values() for menu in beat.menus})
+
+
+_log = structlog.get_logger("voiceflow.worker")
+
+RATE_WINDOW = 5.0
+BATCHES_SHOWN = 50
+
+
+class Pulse:
+    """Counts the POSTs of one worker that 8x8 has answered, and stores the worker's heartbeats.
+
+    `in_flight` returns the number of calls that the worker is sending, and `failing` its parts that fail.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        *,
+        queue: str,
+        worker_id: str,
+        in_flight: Callable[[], int],
+        failing: Callable[[], Mapping[str, str]] = dict,
+    ) -> None:
+        self._failing = failing
+        self._clock = store.clock
+        self._heartbeats = Heartbeats(store)
+        self._queue = queue
+        self._worker_id = worker_id
+        self._in_flight = in_flight
+        self._answered: deque[tuple[float, str | None]] = deque()
+
+    def count(self, batch_id: str | None) -> None:
+        """Count a POST that 8x8 has answered, for a call of this batch."""
+        self._answered.append((self._clock.monotonic(), batch_id))
+
+    async def beat(self) -> None:
+        """Store a heartbeat. Raises StoreError."""
+        await self._heartbeats.worker(self._now())
+
+    async def end(self) -> None:
+        """Delete the heartbeat of a worker that stops. A failure is only logged."""
+        try:
+            await self._heartbeats.worker_left(self._now())
+        except VoiceflowError as error:
+            _log.warning("the heartbeat of this worker was not deleted; it expires by itself", error=str(error))
+
+    def _now(self) -> WorkerBeat:
+        now = self._clock.monotonic()
+        while self._answered and self._answered[0][0] < now - RATE_WINDOW:
+            self._answered.popleft()
+        batches = Counter(batch_id for _, batch_id in self._answered if batch_id is not None)
+        return WorkerBeat(
+            worker_id=self._worker_id,
+            queue=self._queue,
+            rate=len(self._answered) / RATE_WINDOW,
+            in_flight=self._in_flight(),
+            batches={name: count / RATE_WINDOW for name, count in batches.most_common(BATCHES_SHOWN)},
+            failing=dict(self._failing()),
+        )
+
+
+NAMESPACE = "rate-history"
+MINUTE = timedelta(minutes=1)
+HOUR = timedelta(hours=1)
+SAMPLED_EVERY = timedelta(seconds=10)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MinuteRates:
+    """The mean rate of each queue in one minute, in calls per second."""
+
+    rates: Mapping[str, float]
+
+
+class RateHistory:
+    """Samples the heartbeats of workers, and keeps the mean of each minute for an hour.
+
+    All receivers see the same heartbeats, so only the first receiver that has the mean of a minute stores it.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self._clock = store.clock
+        self._beats = Heartbeats(store)
+        self._minutes = json_records(store, NAMESPACE, MinuteRates, keep_for=HOUR + MINUTE, durable=False)
+        self._minute: datetime | None = None
+        self._samples: list[Mapping[str, float]] = []
+
+    async def sample(self) -> None:
+        """Take a sample. When a new minute has begun, store the mean of the minute before. Raises StoreError."""
+        minute = self._clock.now().replace(second=0, microsecond=0)
+        if self._minute is not None and minute != self._minute and self._samples:
+            await self._minutes.add({_key(self._minute): MinuteRates(rates=_mean(self._samples))})
+        if minute != self._minute:
+            self._minute, self._samples = minute, []
+        self._samples.append(await self._beats.rates())
+
+    async def last_hour(self) -> Sequence[tuple[datetime, Mapping[str, float]]]:
+        """The mean rates of the queues in each recorded minute of the last hour, oldest first. Raises StoreError."""
+        since = _key(self._clock.now() - HOUR)
+        found = await self._minutes.page(after=since)
+        return [(datetime.fromisoformat(key), value.rates) for key, value in found if value is not None]
+
+
+def _key(minute: datetime) -> str:
+    return minute.astimezone(UTC).isoformat(timespec="minutes")
+
+
+def _mean(samples: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    total: Counter[str] = Counter()
+    for each in samples:
+        total.update(each)
+    return {queue: round(rate / len(samples), 3) for queue, rate in total.items()}
