@@ -58,7 +58,7 @@ class Process:
     def is_running(self) -> bool:
         return self._process.poll() is None
 
-    def wait_for(self, pattern: str, *, seconds: float = 30) -> re.Match[str]:
+    def wait_for(self, pattern: str, *, seconds: float = 120) -> re.Match[str]:
         """Wait until a line of either stream matches, and give the match."""
         ends = time.monotonic() + seconds
         while True:
