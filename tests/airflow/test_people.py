@@ -72,14 +72,14 @@ def test_a_campaign_stores_the_same_calls_as_wherever_else_it_is_started(
             if starts:
                 await Campaign.of({**whole, "file": "people.csv"}, settings=load_settings()).start(queue)
             jobs = sorted(await queue.find(), key=lambda job: job.destination)
-            rules = dict(await stop_rules(store).all())
+            rules = dict(await stop_rules(store).within("default").all())
         # Its keys are those of the task, and its data tell the task.
         return [
             {
                 **of(job),
                 "unique_key": None,
                 "data": {name: value for name, value in (job.data or {}).items() if not name.startswith("airflow_")},
-                "stops": rules.get(f"default/{job.batch_id}"),
+                "stops": rules.get(job.batch_id or ""),
             }
             for job in jobs
         ]

@@ -107,8 +107,8 @@ def begun(voiceflow: Program, entry: str, fields: Fields, *, dry_run: bool = Fal
             if entry in {"page", "python"}:
                 said = await (by_page if entry == "page" else by_python)(folder, fields, store, dry_run=dry_run)
             jobs = sorted(await CallQueue(store).find(), key=lambda job: job.destination)
-            rules = dict(await stop_rules(store).all())
-            return [{**of(job), "stops": rules.get(f"default/{job.batch_id}")} for job in jobs], said
+            rules = dict(await stop_rules(store).within("default").all())
+            return [{**of(job), "stops": rules.get(job.batch_id or "")} for job in jobs], said
 
     return anyio.run(run)
 

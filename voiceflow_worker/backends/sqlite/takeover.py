@@ -50,7 +50,7 @@ _NEXT_ROWS = "SELECT number, id, revision FROM jobs WHERE number BETWEEN ? AND ?
 _UNSENT = "SELECT number, id FROM jobs WHERE number > ? AND state IN ('queued', 'leased') ORDER BY number LIMIT ?"
 # A tombstone by the id of its job, which owned this key of the queue if it had one.
 _TOMBSTONE = """
-SELECT 1 FROM records WHERE namespace = 'pruned' AND key = ?1
+SELECT 1 FROM records WHERE namespace = 'pruned' AND grp = ?1
 UNION ALL
 SELECT 1 FROM records WHERE namespace = 'tombstone' AND grp = ?2 AND member = ?3 AND json_extract(value, '$[2]') = ?1
 """
