@@ -5,11 +5,12 @@ from __future__ import annotations
 from voiceflow_worker.campaigns.enqueue import EnqueueReport
 from voiceflow_worker.campaigns.preview import Preview, PreviewOptions, PriceTable
 from voiceflow_worker.core.admission import Enqueued
+from voiceflow_worker.core.drain import DrainResult
 from voiceflow_worker.core.outcomes.batch_ends import BatchOutcome
 from voiceflow_worker.core.outcomes.hook import HookCounts, HookOptions
 from voiceflow_worker.core.outcomes.hooks import ParkedOutcome
 from voiceflow_worker.core.outcomes.outbox import OutcomeStream
-from voiceflow_worker.core.overview.batches import BatchProgress, DrainResult
+from voiceflow_worker.core.overview.batches import BatchProgress
 from voiceflow_worker.core.overview.report import Report
 from voiceflow_worker.core.overview.status import QueueStatus
 from voiceflow_worker.core.progress import CallProgress

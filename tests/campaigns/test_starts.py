@@ -14,7 +14,8 @@ from voiceflow_worker import CallQueue
 from voiceflow_worker.campaigns import called_before
 from voiceflow_worker.campaigns import enqueue as enqueueing
 from voiceflow_worker.campaigns.campaign import Campaign
-from voiceflow_worker.core.overview.batches import DrainCheck, read_batch, read_batches
+from voiceflow_worker.core.drain import DrainCheck
+from voiceflow_worker.core.overview.batches import read_batch, read_batches
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.errors import IntakeError, StoreUnavailableError
 from voiceflow_worker.model.jobs.job import JobState

@@ -13,6 +13,7 @@ from tests.support.flows import flow, number
 from voiceflow_worker import CallQueue, Store
 from voiceflow_worker.backends.contract import NOW, sample_job
 from voiceflow_worker.backends.contract.samples import add_jobs
+from voiceflow_worker.core.drain import clock_behind
 from voiceflow_worker.core.overview import breakdown
 from voiceflow_worker.core.overview.breakdown import (
     Breakdown,
@@ -22,7 +23,6 @@ from voiceflow_worker.core.overview.breakdown import (
     RefusedCalls,
 )
 from voiceflow_worker.core.overview.report import build_full_report
-from voiceflow_worker.core.overview.status import clock_behind
 from voiceflow_worker.core.suppression import SuppressionList
 from voiceflow_worker.model.jobs.job import JobState, KeyPress, Post
 from voiceflow_worker.model.reports.outcome import CallLeg, Charge, Outcome

@@ -19,7 +19,8 @@ from tests.support.waiting import until
 from tests.support.workers import NO_WEBHOOKS, enqueued, states, worker_for
 from voiceflow_worker import CallQueue, Store, SuppressionList, open_store
 from voiceflow_worker.acts import CancelBatch, Hold, Operator, Resume
-from voiceflow_worker.core.overview.batches import DrainCheck, read_batches, read_queue
+from voiceflow_worker.core.drain import DrainCheck
+from voiceflow_worker.core.overview.batches import read_batches, read_queue
 from voiceflow_worker.core.ports import Limits
 from voiceflow_worker.core.ports.reading import gates_of, limits_of
 from voiceflow_worker.core.ports.store import GATES, LIMITS, Put, Step, Unit, gate_member

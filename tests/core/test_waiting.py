@@ -17,9 +17,10 @@ from tests.support.workers import NO_WEBHOOKS, enqueued, set_limits, worker_for
 from voiceflow_worker import CallPolicy, CallQueue, CallRequest, open_store
 from voiceflow_worker.backends.contract import ManualClock
 from voiceflow_worker.backends.contract.samples import commit, moved
+from voiceflow_worker.core.drain import DrainCheck
 from voiceflow_worker.core.heartbeats import Heartbeats, WorkerBeat
 from voiceflow_worker.core.overview import status as module
-from voiceflow_worker.core.overview.batches import DrainCheck, read_batch, read_batches, read_queue
+from voiceflow_worker.core.overview.batches import read_batch, read_batches, read_queue
 from voiceflow_worker.core.overview.status import WaitingCounts
 from voiceflow_worker.core.ports import Limits
 from voiceflow_worker.model.jobs.job import RedialPolicy

@@ -20,7 +20,7 @@ from tests.support.waiting import until
 from tests.support.workers import NO_WEBHOOKS, enqueued, states, worker_for
 from voiceflow_worker import CallQueue, JobState, open_store
 from voiceflow_worker.backends.contract.samples import ManualClock
-from voiceflow_worker.core.overview.batches import DrainCheck
+from voiceflow_worker.core.drain import DrainCheck
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.settling.holds import order_gate
 from voiceflow_worker.errors import InvalidInputError, StoreUnavailableError

@@ -30,7 +30,7 @@ from voiceflow_worker.model.text.wording import count_of
 
 if TYPE_CHECKING:
     from voiceflow_worker.campaigns.enqueue import EnqueueReport
-    from voiceflow_worker.core.overview.batches import DrainResult
+    from voiceflow_worker.core.drain import DrainResult
     from voiceflow_worker.core.queue import CallQueue
 
 

@@ -76,7 +76,7 @@ async def status(*, common: QueueOptions = QueueOptions()) -> None:
 
 
 def _rate_of(found: QueueStatus) -> str:
-    from voiceflow_worker.core.overview.status import UNREADABLE
+    from voiceflow_worker.core.sending.departures import UNREADABLE
 
     now = f"now {found.rate_now:g} calls/s, by {count_of(found.workers, 'worker')}"
     if found.limits is None:

@@ -36,8 +36,8 @@ from voiceflow_worker.cli.output import (
     stderr_as_asked,
     tell_error,
 )
+from voiceflow_worker.core.drain import DrainResult
 from voiceflow_worker.core.heartbeats import NO_RECEIVER, Heartbeats
-from voiceflow_worker.core.overview.batches import DrainResult
 from voiceflow_worker.core.overview.story import closed_in_words, gate_as_json, resume_of
 from voiceflow_worker.core.ports.parts import Parts
 from voiceflow_worker.core.ports.reading import count_states

@@ -20,8 +20,8 @@ from voiceflow_worker.model.jobs.policy import OutcomeSource
 from voiceflow_worker.model.text.wording import rate_in_words
 
 if TYPE_CHECKING:
+    from voiceflow_worker.core.drain import DrainResult
     from voiceflow_worker.core.outcomes.hooks import OutcomeHooks
-    from voiceflow_worker.core.overview.batches import DrainResult
     from voiceflow_worker.core.queue import CallQueue
     from voiceflow_worker.settings import Settings
 
@@ -138,7 +138,7 @@ async def _send_in_processes(
 ) -> ExitCode:
     from voiceflow_worker.backends.sqlite import SqliteStore
     from voiceflow_worker.cli.sending import crew, tell_drained
-    from voiceflow_worker.core.overview.batches import DrainCheck
+    from voiceflow_worker.core.drain import DrainCheck
 
     # A process that starts after the file was replaced would send the calls of a copy again.
     files = calls.store.files if isinstance(calls.store, SqliteStore) else None

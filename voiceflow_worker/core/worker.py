@@ -13,9 +13,8 @@ import structlog
 from anyio.abc import TaskGroup
 from anyio.lowlevel import checkpoint
 
+from voiceflow_worker.core.drain import DrainCheck, DrainResult, clock_behind
 from voiceflow_worker.core.heartbeats import EVERY, Pulse
-from voiceflow_worker.core.overview.batches import DrainCheck, DrainResult
-from voiceflow_worker.core.overview.status import UNREADABLE, clock_behind
 from voiceflow_worker.core.ports import CallLog, Limits, Order, Query, Store, Voice
 from voiceflow_worker.core.ports.identity import checked_queue, new_worker_id
 from voiceflow_worker.core.ports.outside import Witness
@@ -23,7 +22,7 @@ from voiceflow_worker.core.ports.parts import Parts
 from voiceflow_worker.core.ports.reading import find_jobs, limits_of
 from voiceflow_worker.core.ports.record_set import QueueNames
 from voiceflow_worker.core.rollback import RollbackGuard, at_work
-from voiceflow_worker.core.sending.departures import Departures, SetRate
+from voiceflow_worker.core.sending.departures import UNREADABLE, Departures, SetRate
 from voiceflow_worker.core.sending.submit import Flight, Senders, Submitter
 from voiceflow_worker.core.settling.changes import Changes
 from voiceflow_worker.core.settling.holds import Holds

@@ -3,33 +3,26 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
-from contextlib import aclosing
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo
 
+from voiceflow_worker.core.drain import MOST_NEXT, ClockBehind, clock_behind, due_count, held_count
 from voiceflow_worker.core.heartbeats import Heartbeats
 from voiceflow_worker.core.overview.ordered import Ordered, ordered_on
 from voiceflow_worker.core.ports import Limits, Order, Query, Store
-from voiceflow_worker.core.ports.reading import calls_of_start, count_states, find_jobs, gates_of, limits_of
-from voiceflow_worker.errors import StoreVersionError
+from voiceflow_worker.core.ports.reading import count_states, find_jobs, gates_of, limits_of
 from voiceflow_worker.model.jobs.call_json import BUSY, CAPPED, OUTSIDE_WINDOW
-from voiceflow_worker.model.jobs.gate import Gate, GateScope
+from voiceflow_worker.model.jobs.gate import Gate
 from voiceflow_worker.model.jobs.job import Job, JobState
-from voiceflow_worker.model.text.wording import count_of, duration_in_words, in_words, rfc3339
+from voiceflow_worker.model.text.wording import in_words, rfc3339
 from voiceflow_worker.model.times import zone_named
 
-UNREADABLE = (
-    "the limits of the queue cannot be read, perhaps because a newer version of voiceflow-worker wrote them; no call "
-    "leaves until `voiceflow rate N`, or a worker that starts, sets them"
-)
 _TURN = "for their turn"
 MOST_READ = 2000
 """The most queued calls that are read for their reasons, by due time. With more calls, the counts are lower bounds."""
 
-MOST_NEXT = 100
-"""The most queued calls that are read for the time of the next call, by due time."""
 
 _QUEUED = frozenset({JobState.QUEUED})
 
@@ -144,64 +137,8 @@ async def next_call(store: Store, queue: str, *, batch_id: str | None = None) ->
     return first if first is not None and first.at > now else None
 
 
-async def due_count(store: Store, queue: str, *, by: datetime, batch_id: str | None = None) -> int:
-    """The number of queued jobs of a queue, or of one batch of it, that are due by this time."""
-    return (await count_states(store, queue, batch_id=batch_id, due_before=by))[JobState.QUEUED]
-
-
-async def held_count(
-    store: Store, queue: str, holds: Iterable[Gate], *, by: datetime, batch_id: str | None = None
-) -> int:
-    """The number of queued jobs that are due by this time and behind these closed gates."""
-    gates = [gate for gate in holds if gate.scope is GateScope.QUEUE or batch_id in {None, gate.name}]
-    if any(gate.scope is GateScope.QUEUE for gate in gates):
-        return await due_count(store, queue, by=by, batch_id=batch_id)
-    closed = {gate.name for gate in gates if gate.start is None}
-    counts = [await due_count(store, queue, by=by, batch_id=name) for name in closed]
-    for gate in gates:
-        if gate.start is not None and gate.name not in closed:
-            async with aclosing(calls_of_start(store, gate)) as pages:
-                counts += [sum(job.due_at <= by for job in page) async for page in pages]
-    return sum(counts)
-
-
 def _is_held(job: Job, holds: tuple[Gate, ...]) -> bool:
     return any(gate.holds(job.batch_id, job.worker_id) for gate in holds)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ClockBehind:
-    """A clock that is `by` this much behind the newest entry of a queue; `calls` wait only because of it."""
-
-    by: timedelta
-    calls: int
-
-    def in_words(self) -> str:
-        """What is wrong, and the remedy, as a sentence without a full stop."""
-        return (
-            f"THE CLOCK IS BEHIND: the store has calls from {duration_in_words(self.by)} after the present time; "
-            f"waiting for the clock: {count_of(self.calls, 'call')}. Set the clock (timedatectl set-ntp true)"
-        )
-
-
-async def clock_behind(store: Store, queue: str, *, allowed: timedelta) -> ClockBehind | None:
-    """How far the store's clock is behind the newest call, and the first calls that wait; None if no more than allowed.
-
-    A clock that was set back stands before the time at which calls were created and last changed. The times in 8x8's
-    summaries are those of another clock. Also None if a newer version wrote one of these calls. Raises other
-    StoreErrors.
-    """
-    now = store.clock.now()
-    try:
-        newest = await find_jobs(store, Query(queue=queue, order=Order.NEWEST, limit=1))
-        waiting = await find_jobs(store, Query(queue=queue, states=_QUEUED, order=Order.DUE, limit=MOST_NEXT))
-    except StoreVersionError:
-        return None
-    latest = max((job.noted_at for job in (*newest, *waiting)), default=now)
-    if latest - now <= allowed:
-        return None
-    by = timedelta(seconds=round((latest - now).total_seconds()))
-    return ClockBehind(by=by, calls=await due_count(store, queue, by=latest) - await due_count(store, queue, by=now))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -24,6 +24,12 @@ from voiceflow_worker.core.ports.trips import Batcher
 NAMESPACE = "set-rate"
 
 
+UNREADABLE = (
+    "the limits of the queue cannot be read, perhaps because a newer version of voiceflow-worker wrote them; no call "
+    "leaves until `voiceflow rate N`, or a worker that starts, sets them"
+)
+
+
 @dataclass(frozen=True, slots=True)
 class _Rate:
     """Calls per second; None is unlimited."""

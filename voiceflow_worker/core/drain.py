@@ -1,0 +1,184 @@
+"""Whether a queue, or a batch of it, is drained: what is under way, due, behind a hold, or behind a clock."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from contextlib import aclosing
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from voiceflow_worker.core.heartbeats import Heartbeats
+from voiceflow_worker.core.ports import Order, Query, Store
+from voiceflow_worker.core.ports.reading import (
+    calls_of_start,
+    count_states,
+    find_jobs,
+    gates_of,
+)
+from voiceflow_worker.errors import StoreVersionError
+from voiceflow_worker.model.jobs.gate import Gate, GateScope, GateState
+from voiceflow_worker.model.jobs.job import JobState
+from voiceflow_worker.model.jobs.policy import CallPolicy, OutcomeSource
+from voiceflow_worker.model.text.wording import count_of, duration_in_words
+
+MOST_NEXT = 100
+"""The most queued calls that are read for the time of the next call, by due time."""
+
+_QUEUED = frozenset({JobState.QUEUED})
+
+
+async def due_count(store: Store, queue: str, *, by: datetime, batch_id: str | None = None) -> int:
+    """The number of queued jobs of a queue, or of one batch of it, that are due by this time."""
+    return (await count_states(store, queue, batch_id=batch_id, due_before=by))[JobState.QUEUED]
+
+
+async def held_count(
+    store: Store, queue: str, holds: Iterable[Gate], *, by: datetime, batch_id: str | None = None
+) -> int:
+    """The number of queued jobs that are due by this time and behind these closed gates."""
+    gates = [gate for gate in holds if gate.scope is GateScope.QUEUE or batch_id in {None, gate.name}]
+    if any(gate.scope is GateScope.QUEUE for gate in gates):
+        return await due_count(store, queue, by=by, batch_id=batch_id)
+    closed = {gate.name for gate in gates if gate.start is None}
+    counts = [await due_count(store, queue, by=by, batch_id=name) for name in closed]
+    for gate in gates:
+        if gate.start is not None and gate.name not in closed:
+            async with aclosing(calls_of_start(store, gate)) as pages:
+                counts += [sum(job.due_at <= by for job in page) async for page in pages]
+    return sum(counts)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClockBehind:
+    """A clock that is `by` this much behind the newest entry of a queue; `calls` wait only because of it."""
+
+    by: timedelta
+    calls: int
+
+    def in_words(self) -> str:
+        """What is wrong, and the remedy, as a sentence without a full stop."""
+        return (
+            f"THE CLOCK IS BEHIND: the store has calls from {duration_in_words(self.by)} after the present time; "
+            f"waiting for the clock: {count_of(self.calls, 'call')}. Set the clock (timedatectl set-ntp true)"
+        )
+
+
+async def clock_behind(store: Store, queue: str, *, allowed: timedelta) -> ClockBehind | None:
+    """How far the store's clock is behind the newest call, and the first calls that wait; None if no more than allowed.
+
+    A clock that was set back stands before the time at which calls were created and last changed. The times in 8x8's
+    summaries are those of another clock. Also None if a newer version wrote one of these calls. Raises other
+    StoreErrors.
+    """
+    now = store.clock.now()
+    try:
+        newest = await find_jobs(store, Query(queue=queue, order=Order.NEWEST, limit=1))
+        waiting = await find_jobs(store, Query(queue=queue, states=_QUEUED, order=Order.DUE, limit=MOST_NEXT))
+    except StoreVersionError:
+        return None
+    latest = max((job.noted_at for job in (*newest, *waiting)), default=now)
+    if latest - now <= allowed:
+        return None
+    by = timedelta(seconds=round((latest - now).total_seconds()))
+    return ClockBehind(by=by, calls=await due_count(store, queue, by=latest) - await due_count(store, queue, by=now))
+
+
+SOON = timedelta(seconds=15)
+"""A drain also waits for jobs that come due within this time, such as retries after a refused connection."""
+
+SHORT_HOLD = timedelta(minutes=5)
+"""A drain also waits for a hold that ends by itself within this time, such as the hold after a 429."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DrainResult:
+    """The counts of jobs left in a drained queue. `held` counts due jobs behind `holds`, the closed gates.
+
+    `clock` is set if the clock is behind the newest job of the queue.
+    """
+
+    later: int
+    held: int
+    holds: tuple[Gate, ...]
+    doubts: int
+    submitted: int
+    clock: ClockBehind | None = None
+
+    @property
+    def stopped_by_hold(self) -> bool:
+        """Whether due jobs were left because a gate is closed."""
+        return self.held > 0
+
+    @property
+    def stopped_by_clock(self) -> bool:
+        """Whether jobs were left that are due by the time of the newest job, but not by the present clock."""
+        return self.clock is not None and self.clock.calls > 0
+
+
+class DrainCheck:
+    """Checks whether a queue, or one batch of it, is drained."""
+
+    def __init__(self, store: Store, *, queue: str, batch_id: str | None, policy: CallPolicy) -> None:
+        self._store = store
+        self._queue = queue
+        self._batch_id = batch_id
+        self._policy = policy
+        self._heartbeats = Heartbeats(store)
+
+    async def is_done(self) -> bool:
+        """Whether the drain is over: no job is leased, sending or due soon, and no receiver awaits a summary.
+
+        Due jobs behind a hold count only if the hold ends by itself within `SHORT_HOLD`.
+        """
+        if _are_under_way(await self._counts()):
+            return False
+        now = self._store.clock.now()
+        closed = await self._closed(now)
+        soon = _soon(closed, now)
+        due = await due_count(self._store, self._queue, by=soon, batch_id=self._batch_id)
+        if due > await self._held(closed, soon):
+            return False
+        short = [gate for gate in closed if gate.until is not None and gate.until - now <= SHORT_HOLD]
+        if short and await self._held(short, soon):
+            return False
+        # Counted again: another worker may have leased a job before the due jobs were counted.
+        counts = await self._counts()
+        if _are_under_way(counts):
+            return False
+        awaited = counts[JobState.SUBMITTED] and self._policy.outcomes is OutcomeSource.WEBHOOK
+        return not (awaited and await self._heartbeats.has_receiver())
+
+    async def result(self) -> DrainResult:
+        """Counts of the jobs that are left now."""
+        now = self._store.clock.now()
+        counts = await self._counts()
+        closed = await self._closed(now)
+        held = await self._held(closed, _soon(closed, now))
+        return DrainResult(
+            later=counts[JobState.QUEUED] - held,
+            held=held,
+            holds=tuple(closed),
+            doubts=counts[JobState.IN_DOUBT],
+            submitted=counts[JobState.SUBMITTED],
+            clock=await clock_behind(self._store, self._queue, allowed=self._policy.clock_skew),
+        )
+
+    async def _counts(self) -> Mapping[JobState, int]:
+        return await count_states(self._store, self._queue, batch_id=self._batch_id)
+
+    async def _closed(self, now: datetime) -> list[Gate]:
+        # A cancelled batch is not a hold: the drain waits until the sweep has ended its jobs.
+        gates = await gates_of(self._store, self._queue)
+        return [gate for gate in gates if gate.state is GateState.HELD and gate.is_closed(at=now)]
+
+    async def _held(self, closed: list[Gate], by: datetime) -> int:
+        return await held_count(self._store, self._queue, closed, by=by, batch_id=self._batch_id)
+
+
+def _are_under_way(counts: Mapping[JobState, int]) -> bool:
+    return bool(counts[JobState.LEASED] or counts[JobState.SENDING])
+
+
+def _soon(closed: list[Gate], now: datetime) -> datetime:
+    """The latest due time of jobs that a drain waits for: `SOON` after the last timed hold ends, or else after now."""
+    return max([now, *(gate.until for gate in closed if gate.until is not None)]) + SOON
