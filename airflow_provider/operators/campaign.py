@@ -96,7 +96,7 @@ class VoiceCampaignOperator(CallingTask):
         country: str | None = None,
         country_column: str | None = None,
         language_column: str | None = None,
-        number_column: str | None = None,
+        number_column: str | Sequence[str] | None = None,
         date_order: str | None = None,
         format: str | None = None,  # noqa: A002 (the name of the option)
         sheet: str | None = None,
@@ -126,6 +126,8 @@ class VoiceCampaignOperator(CallingTask):
         self.parameters = parameters
         self.campaign = campaign
         self.batch = batch
+        if not isinstance(number_column, str | None):
+            number_column = ",".join(number_column)
         self._number_column = number_column
         self._fields: dict[str, object] = {
             "say": say,

@@ -20,6 +20,7 @@ from voiceflow_worker.errors import CampaignFileError
 from voiceflow_worker.model.window import CallWindow
 
 Row = Mapping[str, object]
+FIELDS = {"say": "Hello.", "source": "+6531234567", "voice_profile": "en-US-JennyNeural", "country": "SG"}
 TO_BOTH = "Mobile,Home Phone"
 MOBILE, HOME, WORK = "+6587654321", "+6561234567", "+6567654321"
 
@@ -117,6 +118,22 @@ def test_an_empty_name_beside_a_comma_is_refused(tmp_path: Path, columns: str) -
         read(as_csv, tmp_path, {"name": "Ana", "Mobile": "87654321", "Home Phone": "61234567"}, columns=columns)
 
 
+@pytest.mark.parametrize("reserved", ["source", "Source", "unique_key", "Batch ID", "reason", "language"])
+def test_a_column_with_a_meaning_of_its_own_has_no_further_numbers(tmp_path: Path, reserved: str) -> None:
+    row = {"name": "Ana", "Mobile": "87654321", reserved: "+6561234567"}
+    with pytest.raises(InvalidInputError, match=f"'{reserved}' .* rename it"):
+        read(as_csv, tmp_path, row, columns=f"Mobile,{reserved}")
+
+
+@pytest.mark.parametrize("write", [as_jsonl, as_rows])
+def test_a_column_that_no_row_of_json_has_is_told(write: Write, tmp_path: Path) -> None:
+    people = write(tmp_path, [{"name": "Ana", "Mobile": "87654321"}, {"name": "Ben", "Mobile": "87654322"}])
+    for columns, told in [("Mobile,Fax", ["Fax"]), ("Mobile,name", []), (TO_BOTH, ["Home Phone"])]:
+        rows = CampaignRows(people, replace(OPTIONS, country="SG", batch_id="b", number_column=columns), now=NOW)
+        assert [row.is_bad for row in rows] == [columns == "Mobile,name"] * 2
+        assert [found.column for found in rows.closing_findings() if "no row" in found.message] == told
+
+
 def test_numbers_of_countries_with_other_callers_or_hours_are_told(tmp_path: Path) -> None:
     abroad = {"name": "Ana", "Mobile": "87654321", "Home Phone": "+60 3-2345 6789"}
     (row,) = read(as_csv, tmp_path, abroad, source="SG=+6531234567,MY=+60321111111")
@@ -126,14 +143,52 @@ def test_numbers_of_countries_with_other_callers_or_hours_are_told(tmp_path: Pat
     assert "are in different time zones (Asia/Singapore and Europe/London)" in str(row.findings)
 
 
+def test_the_columns_may_be_a_list(tmp_path: Path) -> None:
+    people = as_csv(tmp_path, [{"Mobile": "87654321", "Home Phone": "61234567"}])
+    (tmp_path / "visits.toml").write_text('number-column = ["Mobile", "Home Phone"]', encoding="utf-8")
+    for given in ({"number_column": ["Mobile", "Home Phone"]}, {"campaign": tmp_path / "visits.toml"}):
+        assert Campaign.of({**FIELDS, **given, "file": people}).options.number_column == TO_BOTH
+
+
+@EACH_FORM
+def test_a_person_whose_rows_have_other_further_numbers_is_not_called_for_each_row(
+    write: Write, tmp_path: Path
+) -> None:
+    rows = read(
+        write,
+        tmp_path,
+        {"name": "Ana", "Mobile": "87654321", "Home Phone": "61234567"},
+        {"name": "Ana", "Mobile": "87654321", "Home Phone": "67654321"},
+        {"name": "Ana", "Mobile": "87654321", "Home Phone": ""},
+        {"name": "Ana", "Mobile": "+65 8765 4321", "Home Phone": "6123 4567"},
+        {"name": "Ben", "Mobile": "87654321", "Home Phone": "61234567"},
+    )
+    assert [row.call is not None for row in rows] == [True, False, False, False, True]
+    assert [row.duplicate_of is None for row in rows] == [True, True, True, False, True]
+    messages = {(found.column, found.message) for row in rows[1:3] for found in row.findings}
+    (told,) = messages
+    assert told[0] == "Mobile"
+    assert told[1].endswith("with other further numbers; give a person one row")
+
+
+@pytest.mark.anyio
+async def test_a_file_that_was_started_and_gets_another_column_of_numbers_calls_nobody_again(tmp_path: Path) -> None:
+    async with open_store("memory://") as store:
+        queue = CallQueue(store)
+        people = as_csv(tmp_path, [{"Mobile": "87654321", "Home": "61234567"}])
+        fields = {**FIELDS, "file": people, "batch": "march"}
+        assert (await Campaign.of({**fields, "number_column": "Mobile"}).start(queue)).enqueued == 1
+        for columns in ("Mobile,Home", "Home,Mobile"):
+            report = await Campaign.of({**fields, "number_column": columns}).start(queue)
+            assert (report.enqueued, report.again) == (0, 1)
+            assert not [found for found in report.findings if found.column == "unique_key"]
+
+
 @pytest.mark.anyio
 async def test_people_who_were_called_at_any_of_their_numbers_were_called_before(tmp_path: Path) -> None:
     async with open_store("memory://") as store:
         queue = CallQueue(store)
-        fields = {
-            "say": "Hello.", "source": "+6531234567", "voice_profile": "en-US-JennyNeural", "batch": "march",
-            "country": "SG",
-        }  # fmt: skip
+        fields = {**FIELDS, "batch": "march"}
         both = as_csv(tmp_path, [{"Mobile": "87654321", "Home": "61234567"}])
         started = await Campaign.of({**fields, "file": both, "number_column": "Mobile,Home"}).start(queue)
         assert started.enqueued == 1
@@ -151,12 +206,7 @@ async def test_a_person_with_a_listed_number_is_counted_as_suppressed(tmp_path: 
         queue = CallQueue(store)
         await SuppressionList(store).add(HOME, reason="asked for it")
         people = as_csv(tmp_path, [{"Mobile": "87654321", "Home": "61234567"}, {"Mobile": "87654322", "Home": ""}])
-        campaign = Campaign.of(
-            {
-                "say": "Hello.", "source": "+6531234567", "voice_profile": "en-US-JennyNeural", "country": "SG",
-                "file": people, "number_column": "Mobile,Home",
-            }
-        )  # fmt: skip
+        campaign = Campaign.of({**FIELDS, "file": people, "number_column": "Mobile,Home"})
         report = await campaign.preview(queue)
         assert report.preview is not None
         assert (report.preview.calls, report.preview.suppressed) == (1, 1)

@@ -177,7 +177,7 @@ class TestRedial:
         job = await self.unanswered(engine, await enqueued(engine, redial=AGAIN, valid_until=OPENS))
         assert (job.state, job.redials) == (JobState.UNREACHED, 0)
         assert job.reason == (
-            "BUSY; not called again: the redial would be at 2026-01-06 01:00:00 UTC, but its validity ends at "
+            "BUSY; not called again: the next call would be at 2026-01-06 01:00:00 UTC, but its validity ends at "
             "2026-01-06 01:00:00 UTC"
         )
 

@@ -63,3 +63,21 @@ async def test_the_menu_of_another_call_is_not_spoken_to_whoever_is_on_the_line(
         )
         found = await callers.find(event)
         assert (found.job is not None) is is_ours, spelled
+
+
+async def test_the_session_of_a_call_to_one_number_of_a_person_is_not_that_of_a_call_to_another(
+    engine: Engine, voice: ScriptedVoice
+) -> None:
+    voice.answers = [created("s1"), created("s")]
+    job = await engine.enqueue(number(0), further_numbers=[number(1)])
+    await engine.send()
+    await engine.summarise(job, SessionStatus.BUSY)
+    await engine.send()
+    callers = Callers(engine.store, CallPolicy())
+    for called, is_ours in [(job.numbers[1], True), (job.destination, False)]:
+        event = CallAction(
+            session_id="s", event_id="e", source=job.source, destination=called, direction=Direction.OUTBOUND
+        )
+        assert ((await callers.find(event)).job is not None) is is_ours, called
+    assert await engine.settler.summary(summary_of("s", job.destination)) is not SummaryResult.SETTLED
+    assert await engine.state(job) == "submitted"

@@ -69,7 +69,7 @@ FIELDS: Final = (
 _ONE_RUN = frozenset({"again", "campaign", "rejects", "rows", "skip_bad"})
 """The fields that concern one run. A file of options has none of them."""
 _FILES = frozenset({"file", "prices", "template"})
-_LISTS = frozenset({"data", "days", "holidays", "redial_after", "redial_on", "source", "window"})
+_LISTS = frozenset({"data", "days", "holidays", "number_column", "redial_after", "redial_on", "source", "window"})
 """The fields whose text may be a list, or a table of names."""
 _EXCLUDE = (
     ("template", "say"), ("ivr", "menu"), ("valid_for", "valid_until"), ("file", "rows"), ("rejects", "rows"),
@@ -373,7 +373,7 @@ class _Reader:
             data=self.read("data", _data),
             file_kind=self.read("format", lambda value: FileKind(_one_of(FileKind, value))),
             sheet=self.read("sheet", _text),
-            number_column=self.read("number_column", _text),
+            number_column=self.read("number_column", _words),
             country_column=self.read("country_column", _text),
             language_column=self.read("language_column", _text),
             date_order=self.read("date_order", lambda value: DateOrder(_one_of(DateOrder, value))),

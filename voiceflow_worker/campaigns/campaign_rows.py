@@ -109,6 +109,7 @@ class CampaignRows:
                 f"a request body calls one number, so columns of several numbers ({options.number_column}) need a text "
                 f"to speak: {Remedy.GIVE_TEXT}"
             ).remedied(Remedy.GIVE_TEXT)
+        self._unseen = {row_name(each): each for each in ([] if self._is_table else named[1:])}
         self._names = _own_names(self.source.header)
         self._named = [each for each in (options.country_column, options.language_column) if each is not None]
         self._csv = CsvValues(self.source.columns, self._number_column if self._is_table else None)
@@ -158,7 +159,12 @@ class CampaignRows:
     def closing_findings(self) -> tuple[Finding, ...]:
         """Warnings about all rows together, such as hidden rows. Call this when all rows have been read."""
         notes = (Finding(file=self.file, severity=Severity.WARNING, message=each) for each in self.source.notes)
-        return (*notes, *self._misread(), *self._repeats())
+        message = "no row has this column of further numbers; check its name"
+        unseen = (
+            Finding(file=self.file, column=each, severity=Severity.WARNING, message=message)
+            for each in self._unseen.values()
+        )
+        return (*notes, *unseen, *self._misread(), *self._repeats())
 
     @property
     def number_column(self) -> str:
@@ -233,6 +239,8 @@ class CampaignRows:
                 values.variables.pop(self._numbers, None)  # the same cell, under its own name
         _refuse_errors(values, self._numbers)
         values.take_further_numbers(self._further)
+        if self._unseen:
+            self._unseen = {name: each for name, each in self._unseen.items() if name not in values.variables}
         self._take_named(values)
         self._note_misread(raw, values)
         if options.date_order is not None:
@@ -288,6 +296,11 @@ class CampaignRows:
         earlier = self.keys.first(key, row=number, digest=read.digest)
         if earlier is None:
             if read.has_made_key:
+                same = self._further and f"{read.call.batch_id}\0{read.call.body}"
+                if same and (first := self._telephones.first(same, row=number, digest=read.digest)) is not None:
+                    message = f"is called in row {first[0]} too, with other further numbers; give a person one row"
+                    finding = Finding(file=self.file, row=number, column=self.number_column, message=message)
+                    return read._replace(call=None, findings=(*read.findings, finding))
                 places = [f"{read.call.batch_id}\0{telephone_of(each)}" for each in read.call.numbers]
                 seen = [self._telephones.first(place, row=number, digest=read.digest) for place in places]
                 if repeated := [first for first, _ in filter(None, seen)]:

@@ -124,7 +124,7 @@ class Callers:
                 job_id, number = found[session]
                 job = (await get_jobs(self._store, [job_id])).get(job_id)
                 post = None if job is None else job.post(number)
-                if job is not None and _is_to_another(event, job):
+                if job is not None and post is not None and _is_to_another(event, job.parties_of(post)):
                     # The answer that named this session was left over from another POST on the same connection.
                     return MenuCall(None, None, await self._visit(session))
                 if job is not None and post is not None and post.session_id in {None, session}:
@@ -207,12 +207,11 @@ def _has(presses: tuple[KeyPress, ...], press: KeyPress) -> bool:
     return any(each == press if press.event_id is None else each.event_id == press.event_id for each in presses)
 
 
-def _is_to_another(event: CallAction, job: Job) -> bool:
-    """Whether an outbound event names the number that was called, and it is none of the job's calls or bridges."""
+def _is_to_another(event: CallAction, parties: Iterable[str]) -> bool:
+    """Whether an outbound event names the number that was called, and it is none of the `parties` of its POST."""
     if event.direction is not Direction.OUTBOUND or event.destination is None:
         return False
-    ours = [*job.parties, *(number for post in job.posts for number in post.bridged)]
-    return all(likeness(event.destination, number) is Likeness.OTHER for number in ours)
+    return all(likeness(event.destination, number) is Likeness.OTHER for number in parties)
 
 
 def _fits(job: Job, post: Post, event: CallAction) -> bool:

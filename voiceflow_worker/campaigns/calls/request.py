@@ -279,7 +279,7 @@ class RequestMaker:
             destination=encoded.destination,
             body=encoded.stored,
             digest=call_digest(encoded.canonical, others),
-            unique_key=given or own_key or row_key(batch_id, encoded.canonical),
+            unique_key=given or own_key or row_key(batch_id, encoded.canonical, others),
             batch_id=batch_id,
             priority=priority,
             not_before=schedule.not_before,

@@ -26,12 +26,12 @@ from voiceflow_worker.model.text.wording import folded
 from voiceflow_worker.model.times import DateOrder, with_iso_date
 
 
-def row_key(batch_id: str, canonical: str) -> str:
-    """The key made for a row without its own key: a digest of its batch and its canonical body without validUntil.
+def row_key(batch_id: str, canonical: str, further: Sequence[str] = ()) -> str:
+    """The key made for a row without its own key: a digest of its batch, its canonical body and its further numbers.
 
     Because validUntil is left out, a file that is enqueued again adds nothing, even with another validity.
     """
-    content = f"{batch_id}\0{canonical}".encode("utf-8", "surrogatepass")
+    content = "\0".join((batch_id, canonical, *further)).encode("utf-8", "surrogatepass")
     return f"row-{hashlib.sha256(content).hexdigest()[:32]}"
 
 

@@ -99,6 +99,8 @@ def number_columns(number_column: str | None) -> tuple[str, ...]:
     names = tuple(map(str.strip, (number_column or DESTINATION).split(",")))
     if not all(names):
         raise InvalidInputError(f"{number_column!r} names no column beside a comma; write it as mobile,phone")
+    if wrong := next((name for name in names[1:] if canonical_name(name) in {REASON, *RESERVED}), None):
+        raise InvalidInputError(f"{wrong!r} has a meaning of its own, and no further numbers of a person; rename it")
     return names
 
 

@@ -219,7 +219,7 @@ class Reconciler:
         await checkpoint()
         if case.post.session_id is not None:
             session = book.get(case.post.session_id)
-            if session is not None and not session.may_be_of(case.job):
+            if session is not None and not session.may_be_of(case.job, case.post):
                 # The answer that named this session was left over from another POST on the same connection.
                 return Match(reason="its session is that of a call to another number in the log of 8x8")
             return Match(session=session, reason="" if session else "its session is not in the log of 8x8")

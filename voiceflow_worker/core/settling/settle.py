@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -159,7 +159,7 @@ class Settler:
             return False
         if ours.session_id not in {None, session_id}:
             return True
-        if not summary.client_request_id and job is not None and _is_to_others(summary, job):
+        if not summary.client_request_id and job is not None and _is_to_others(summary, job.parties_of(ours)):
             # The answer that named this session was left over from another POST on the same connection.
             _log.error(
                 "a summary shows that the session of a call is that of a call to another number; it settles nothing",
@@ -285,9 +285,9 @@ _TOLD_APART_BY = 7
 """The last digits of two numbers that tell them apart, however they are spelled."""
 
 
-def _is_to_others(summary: SessionSummary, job: Job) -> bool:
-    """Whether a summary names the numbers that were called, and none of them is a number of the job."""
-    ours = {_last_digits(number) for number in job.parties}
+def _is_to_others(summary: SessionSummary, parties: Iterable[str]) -> bool:
+    """Whether a summary names the numbers that were called, and none of them is among the `parties` of a POST."""
+    ours = {_last_digits(number) for number in parties}
     called = {_last_digits(leg.destination) for leg in summary.legs if leg.destination}
     known = {digits for digits in called if len(digits) == _TOLD_APART_BY}
     return bool(called) and known == called and ours.isdisjoint(called)

@@ -191,11 +191,10 @@ class LoggedSession:
             billed_seconds=sum(billed) if billed else None,
         )
 
-    def may_be_of(self, job: Job) -> bool:
-        """Whether a row of this session shows a number that may be one of the call's own."""
-        return any(
-            likeness(leg.destination, number) is not Likeness.OTHER for leg in self.legs for number in job.parties
-        )
+    def may_be_of(self, job: Job, post: Post) -> bool:
+        """Whether a row of this session shows a number that the call of this POST may have made ring."""
+        ours = job.parties_of(post)
+        return any(likeness(leg.destination, number) is not Likeness.OTHER for leg in self.legs for number in ours)
 
     def likeness(self, source: str, number: str, window: Window) -> Likeness:
         """The degree to which this session matches a POST in this window that called `number` from `source`.

@@ -260,6 +260,10 @@ class Job:
         """The number of the person that this POST called."""
         return self.numbers[post.place]
 
+    def parties_of(self, post: Post) -> tuple[str, ...]:
+        """Every number that the call of this POST may have made ring, with those of its menus."""
+        return self.number_of(post), *self.second_parties, *post.bridged
+
     def status_of(self, post: Post) -> SessionStatus | None:
         """How the call of this POST to the person ended; None without an outcome, or if its status is unknown."""
         return None if post.outcome is None else post.outcome.status_of(self.number_of(post))

@@ -154,7 +154,8 @@ def expire(job: Job, *, at: datetime, policy: CallPolicy) -> Job:
     """
     _require(job, MoveName.EXPIRE)
     state = unless_placed(job, S.EXPIRED)
-    before = "it could be sent" if state is S.EXPIRED else "the redial"
+    again = "its next number could be called" if job.place else "the redial"
+    before = "it could be sent" if state is S.EXPIRED else again
     if job.window is not None and job.valid_until is not None and job.due_at >= job.valid_until:
         before = f"its calling window opened ({job.window})"
     return ended(job, state, at=at, reason=f"its validity ended before {before}", policy=policy)
@@ -366,10 +367,10 @@ def redial_at(job: Job, status: SessionStatus | None, *, at: datetime) -> dateti
 
 
 def _why_not(job: Job, again: datetime | None) -> str:
-    """The reason why a redial that the policy grants is not made."""
+    """The reason why the next call, to a further number or as a redial, is not made."""
     if again is None:
         return f"its calling window ({job.window}) does not open any more"
-    return f"the redial would be at {in_words(again)}, but its validity ends at {in_words(job.valid_until or again)}"
+    return f"the next call would be at {in_words(again)}, but its validity ends at {in_words(job.valid_until or again)}"
 
 
 def unless_placed(job: Job, state: JobState) -> JobState:
