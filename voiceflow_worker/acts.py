@@ -412,7 +412,7 @@ class CancelCall(CallAct):
         return Question(
             title=f"Cancel the call to {job.destination}?",
             rings=("Nothing. If the call is sent before you confirm, it is not cancelled.",),
-            silent=(f"{job.destination} is not called, and not redialled.",),
+            silent=(f"{job.number} is not called, and not redialled.",),
             button="Cancel the call",
         )
 

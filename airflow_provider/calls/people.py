@@ -49,12 +49,13 @@ class TaskRows:
 class HiddenRows:
     """Rendered rows. Airflow stores and shows what `serialize` returns: their number and the first phone number.
 
-    `number_column` names the column of the numbers, or the columns with commas between them.
+    `number_column` names the column of the numbers, or the columns, as a list or with commas between.
     """
 
-    def __init__(self, rows: Any, *, number_column: str | None = None) -> None:
+    def __init__(self, rows: Any, *, number_column: str | Sequence[str] | None = None) -> None:
         self.rows = rows
-        self._column = (number_column or DESTINATION).partition(",")[0].strip()
+        named = number_column.split(",") if isinstance(number_column, str) else number_column
+        self._column = (named or [DESTINATION])[0].strip()
 
     def __len__(self) -> int:
         return len(self.rows)

@@ -126,8 +126,6 @@ class VoiceCampaignOperator(CallingTask):
         self.parameters = parameters
         self.campaign = campaign
         self.batch = batch
-        if not isinstance(number_column, str | None):
-            number_column = ",".join(number_column)
         self._number_column = number_column
         self._fields: dict[str, object] = {
             "say": say,

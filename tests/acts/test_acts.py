@@ -262,6 +262,14 @@ async def test_a_call_that_may_have_left_is_not_cancelled_and_no_doubt_is_redial
     assert await CallQueue(mary.store).get(doubt.id) == doubt
 
 
+async def test_the_cancellation_of_a_call_names_the_number_whose_turn_it_is(mary: Operator) -> None:
+    job = await CallQueue(mary.store).enqueue(flow(number(5)), further_numbers=[number(6)])
+    engine = Engine(mary.store, ScriptedVoice())
+    await engine.send()
+    await engine.summarise(job, SessionStatus.BUSY)
+    assert f"{number(6)} is not called" in (await CancelCall(operator=mary, call=job.id).question()).silent[0]
+
+
 async def test_who_was_reached_is_called_again_by_force_alone(mary: Operator) -> None:
     busy, reached = await ended(mary.store), await ended(mary.store, SessionStatus.COMPLETED)
     again = await Redial(operator=mary, call=busy.id, note="asked for it").do()

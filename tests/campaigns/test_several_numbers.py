@@ -118,6 +118,15 @@ def test_an_empty_name_beside_a_comma_is_refused(tmp_path: Path, columns: str) -
         read(as_csv, tmp_path, {"name": "Ana", "Mobile": "87654321", "Home Phone": "61234567"}, columns=columns)
 
 
+@EACH_FORM
+def test_a_name_with_a_comma_stands_in_quotes_or_in_a_list(write: Write, tmp_path: Path) -> None:
+    people = write(tmp_path, [{"name": "Ana", "Mobile, own": "87654321", 'Home, "old"': "61234567"}])
+    where = {"file" if isinstance(people, Path) else "rows": people, "batch": "march"}
+    for columns in ('"Mobile, own","Home, ""old"""', ["Mobile, own", 'Home, "old"']):
+        options = Campaign.of({**FIELDS, **where, "number_column": columns}).options
+        assert [numbers(row) for row in CampaignRows(people, options, now=NOW)] == [(MOBILE, HOME)]
+
+
 @pytest.mark.parametrize("reserved", ["source", "Source", "unique_key", "Batch ID", "reason", "language"])
 def test_a_column_with_a_meaning_of_its_own_has_no_further_numbers(tmp_path: Path, reserved: str) -> None:
     row = {"name": "Ana", "Mobile": "87654321", reserved: "+6561234567"}

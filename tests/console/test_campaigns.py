@@ -96,6 +96,14 @@ async def test_the_column_of_countries_is_found_where_its_cells_are_certain(
         assert ('name="country_column" value="Country"' in one.shown.text) == is_certain
 
 
+@pytest.mark.parametrize(("header", "numbers"), [('"Phone, mobile"', '"Phone, mobile"'), ('"Who, where"', None)])
+async def test_a_column_may_have_a_comma_in_its_name(
+    memory: Store, tmp_path: Path, header: str, numbers: str | None
+) -> None:
+    (path := tmp_path / "visits.csv").write_text(f"{header},Name\n+6587654321,Ana\n", encoding="utf-8")
+    assert (await look(memory, path, None)).numbers == numbers
+
+
 @pytest.mark.parametrize(
     ("values", "orders"),
     [

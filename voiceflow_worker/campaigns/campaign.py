@@ -20,7 +20,7 @@ from voiceflow_worker.campaigns.campaign_rows import batch_of
 from voiceflow_worker.campaigns.enqueue import EnqueueReport, OnProgress, enqueue_file, enqueue_rows
 from voiceflow_worker.campaigns.files.input_file import InputFile, read_text
 from voiceflow_worker.campaigns.files.json_rows import LARGEST_DOCUMENT
-from voiceflow_worker.campaigns.files.rows import FileKind
+from voiceflow_worker.campaigns.files.rows import FileKind, columns_text
 from voiceflow_worker.campaigns.preview import PreviewOptions, PriceTable
 from voiceflow_worker.core.overview.ordered import Interface
 from voiceflow_worker.core.ports.reading import limits_of
@@ -69,7 +69,7 @@ FIELDS: Final = (
 _ONE_RUN = frozenset({"again", "campaign", "rejects", "rows", "skip_bad"})
 """The fields that concern one run. A file of options has none of them."""
 _FILES = frozenset({"file", "prices", "template"})
-_LISTS = frozenset({"data", "days", "holidays", "number_column", "redial_after", "redial_on", "source", "window"})
+_LISTS = frozenset({"data", "days", "holidays", "redial_after", "redial_on", "source", "window"})
 """The fields whose text may be a list, or a table of names."""
 _EXCLUDE = (
     ("template", "say"), ("ivr", "menu"), ("valid_for", "valid_until"), ("file", "rows"), ("rejects", "rows"),
@@ -253,7 +253,8 @@ def loaded_options(text: str, *, name: str) -> dict[str, str]:
     texts: dict[str, str] = {}
     for key, each in fields.items():
         try:
-            texts[key] = (_words if key in _LISTS else _text)(each.value)
+            read = _columns if key == "number_column" else _words if key in _LISTS else _text
+            texts[key] = read(each.value)
         except (ValueError, InvalidInputError) as error:
             raise InvalidInputError(f"{each.name}: {error}") from None
     return texts
@@ -373,7 +374,7 @@ class _Reader:
             data=self.read("data", _data),
             file_kind=self.read("format", lambda value: FileKind(_one_of(FileKind, value))),
             sheet=self.read("sheet", _text),
-            number_column=self.read("number_column", _words),
+            number_column=self.read("number_column", _columns),
             country_column=self.read("country_column", _text),
             language_column=self.read("language_column", _text),
             date_order=self.read("date_order", lambda value: DateOrder(_one_of(DateOrder, value))),
@@ -479,6 +480,13 @@ def _words(value: object) -> str:
     value = table_text(value)
     if isinstance(value, list | tuple | set | frozenset):
         return ",".join(map(_text, cast("Iterable[object]", value)))
+    return _text(value)
+
+
+def _columns(value: object) -> str:
+    """The names of columns as one text; they may be a list."""
+    if isinstance(value, list | tuple):
+        return columns_text(map(_text, cast("Iterable[object]", value)))
     return _text(value)
 
 

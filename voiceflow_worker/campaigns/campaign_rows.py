@@ -109,7 +109,7 @@ class CampaignRows:
                 f"a request body calls one number, so columns of several numbers ({options.number_column}) need a text "
                 f"to speak: {Remedy.GIVE_TEXT}"
             ).remedied(Remedy.GIVE_TEXT)
-        self._unseen = {row_name(each): each for each in ([] if self._is_table else named[1:])}
+        self._unseen: dict[str, str] = {} if self._is_table else {row_name(each): each for each in named[1:]}
         self._names = _own_names(self.source.header)
         self._named = [each for each in (options.country_column, options.language_column) if each is not None]
         self._csv = CsvValues(self.source.columns, self._number_column if self._is_table else None)
@@ -296,9 +296,10 @@ class CampaignRows:
         earlier = self.keys.first(key, row=number, digest=read.digest)
         if earlier is None:
             if read.has_made_key:
-                same = self._further and f"{read.call.batch_id}\0{read.call.body}"
-                if same and (first := self._telephones.first(same, row=number, digest=read.digest)) is not None:
-                    message = f"is called in row {first[0]} too, with other further numbers; give a person one row"
+                same = f"{read.call.batch_id}\0{read.call.body}"
+                before = self._telephones.first(same, row=number, digest=read.digest) if self._further else None
+                if before is not None:
+                    message = f"is called in row {before[0]} too, with other further numbers; give a person one row"
                     finding = Finding(file=self.file, row=number, column=self.number_column, message=message)
                     return read._replace(call=None, findings=(*read.findings, finding))
                 places = [f"{read.call.batch_id}\0{telephone_of(each)}" for each in read.call.numbers]

@@ -16,6 +16,7 @@ from voiceflow_worker.campaigns.files.rows import (
     RawRow,
     RowSource,
     canonical_name,
+    columns_text,
     is_number_column,
     near_destination,
     row_name,
@@ -95,7 +96,7 @@ async def look(_: Store, path: Path, sheet: str | None) -> FoundColumns:
     )
     return FoundColumns(
         columns=columns,
-        numbers=numbers,
+        numbers=None if numbers is None else columns_text([numbers]),
         countries=countries,
         name=called,
         date_orders=None if orders is None else tuple(orders),
@@ -111,7 +112,7 @@ def _opened(file: InputFile, sheet: str | None) -> tuple[RowSource, str | None]:
             raise
         likely = [name for name in error.columns if is_number_column(name)]
         numbers = near_destination(error.columns) or next(iter(likely), None)
-        return open_source(file, sheet=sheet, number_column=numbers or error.columns[0]), numbers
+        return open_source(file, sheet=sheet, number_column=columns_text([numbers or error.columns[0]])), numbers
     return source, next((name for name in source.header if canonical_name(name) == DESTINATION), None)
 
 

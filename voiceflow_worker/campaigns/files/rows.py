@@ -95,13 +95,23 @@ def row_name(name: str) -> str:
 
 
 def number_columns(number_column: str | None) -> tuple[str, ...]:
-    """The names of the columns of a person's numbers, in their order, from `mobile,phone`. Raises InvalidInputError."""
-    names = tuple(map(str.strip, (number_column or DESTINATION).split(",")))
-    if not all(names):
+    """The names of the columns of a person's numbers, in their order, from `mobile,phone`. Raises InvalidInputError.
+
+    A name that has a comma stands in quotes: `"Phone, mobile",phone`.
+    """
+    text = " ".join((number_column or DESTINATION).split())
+    names = tuple(map(str.strip, next(csv.reader([text], skipinitialspace=True))))
+    if not names or not all(names):
         raise InvalidInputError(f"{number_column!r} names no column beside a comma; write it as mobile,phone")
     if wrong := next((name for name in names[1:] if canonical_name(name) in {REASON, *RESERVED}), None):
         raise InvalidInputError(f"{wrong!r} has a meaning of its own, and no further numbers of a person; rename it")
     return names
+
+
+def columns_text(names: Iterable[str]) -> str:
+    """These names of columns as `number_columns` reads them."""
+    quoted = ('"' + each.replace('"', '""') + '"' if "," in each else each for each in names)
+    return ",".join(quoted)
 
 
 def read_columns(
