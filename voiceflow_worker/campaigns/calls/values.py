@@ -211,7 +211,7 @@ def _checked_text(values: RowValues, name: str, value: object, *, is_number: boo
             problem = -1011, "holds several numbers; give each number its own row"
         case _:
             problem = -1009, f"should be a text, not {describe(value)}"
-    values.problems.append((name, *problem))
+    values.problems.append((name, problem[0], problem[1]))
     return ""
 
 
