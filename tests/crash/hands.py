@@ -95,7 +95,8 @@ class Hands:
         self._open = []
 
     async def _taken(self, calls: Sequence[Asked]) -> None:
-        await _in_parts(self._lab, calls)
+        for start in range(0, len(calls), AGAIN):
+            await _in_parts(self._lab, calls[start : start + AGAIN])
         numbers = [suppressed_in(each) for each in calls if each.kind is Kind.SUPPRESSED]
         if numbers:
             await self._suppress(numbers)
