@@ -68,14 +68,17 @@ class VoiceCallNotifier(BaseNotifier):
             result = run(partial(escalate, hook, self._escalation(hook, context)))
         self._require_acknowledged(result)
 
-    async def async_notify(self, context: Context) -> Any:
-        """Do the same as `notify`, on the event loop of the triggerer. Returns the result of `escalate`."""
+    async def async_notify(self, context: Context) -> str:
+        """Do the same as `notify`, on the event loop of the triggerer. Returns a sentence, which Airflow stores.
+
+        Of a deadline's callback, Airflow stores only a text: any other value would end the triggerer.
+        """
         with as_airflow_errors("phone notification"):
             hook = VoiceFlowHook(self.voiceflow_conn_id)
             await hook.asettings()
             result = await escalate(hook, self._escalation(hook, context))
         self._require_acknowledged(result)
-        return result
+        return f"{result['acknowledged_by']} acknowledged in call {result['job_ids'][-1]}"
 
     def _require_acknowledged(self, result: Mapping[str, Any]) -> None:
         if result["acknowledged_by"] is None:

@@ -128,6 +128,7 @@ def test_a_missed_deadline_phones_while_the_dag_still_runs(airflow: Airflow) -> 
     assert airflow.run_state("deadline") == "running"
     (airflow.home / "deadline.end").touch()
     assert airflow.wait_for_run("deadline") == "success"
+    airflow.wait(lambda: airflow.rows("SELECT state FROM callback") == [("success",)], "Airflow to store the result")
     assert airflow.posts_to("+6587650401") == 1
 
 
