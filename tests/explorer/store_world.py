@@ -239,7 +239,7 @@ class Explorer:
         for namespace in (units.NUMBER, units.PARTY, units.BESIDE):
             for record in chain.from_iterable(world.memory.recorded.get(namespace, {}).values()):
                 if record.value.startswith(QUEUE) and record.value not in open_posts:
-                    raise BrokenError(f"{namespace} {record.group} is kept for {record.value}, whose call is over")
+                    raise BrokenError(f"{namespace} {record.group} is still kept: the call of {record.value} is over")
 
     def _judge_ring(self, world: World, line: Line, number: str) -> None:
         for other in world.lines:

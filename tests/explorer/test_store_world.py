@@ -113,7 +113,7 @@ def without(namespace: str) -> Callable[[Any], Any]:
 
 def settled_and_conditional(*args: Any, **kwargs: Any) -> tuple[Job, Unit]:
     job, unit = units.settled(*args, **kwargs)
-    return job, replace(unit, needs=(AtMost(units.NUMBER, "", 0),))
+    return job, replace(unit, needs=(AtMost(units.NUMBER, job.number, 0),))
 
 
 def lock_too_short(put: Put) -> Put:
