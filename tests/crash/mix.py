@@ -14,9 +14,9 @@ from voiceflow_worker import CallFlow, CallRequest, RedialPolicy
 from voiceflow_worker.model.jobs.policy import read_redial_on
 
 SHARES: Mapping[Kind, int] = {
-    Kind.PLAIN: 38,
-    Kind.BRIDGE: 10,
-    Kind.AGENT: 4,
+    Kind.PLAIN: 22,
+    Kind.BRIDGE: 20,
+    Kind.AGENT: 10,
     Kind.MENU: 12,
     Kind.REDIAL: 14,
     Kind.NUMBERS: 6,
