@@ -22,8 +22,8 @@ from voiceflow_worker.errors import StoreUnavailableError, SuppressedNumberError
 FED_AT_ONCE = 400
 ROWS = 20
 TRIES = (2, 5)
-AGAIN = 200
-"""Calls that are handed in once more in one step."""
+TOGETHER = 200
+"""The most calls that are handed in in one step."""
 NEVER_REFUSED = frozenset(Kind) - {Kind.SUPPRESSED, Kind.BRIEF}
 """Those that are never refused, too late or on the list."""
 
@@ -95,8 +95,7 @@ class Hands:
         self._open = []
 
     async def _taken(self, calls: Sequence[Asked]) -> None:
-        for start in range(0, len(calls), AGAIN):
-            await _in_parts(self._lab, calls[start : start + AGAIN])
+        await _in_parts(self._lab, calls)
         numbers = [suppressed_in(each) for each in calls if each.kind is Kind.SUPPRESSED]
         if numbers:
             await self._suppress(numbers)
@@ -114,9 +113,7 @@ class Hands:
 
     async def _everything(self) -> None:
         await self._suppress(sorted(self.register.suppressed))
-        calls = self.register.calls
-        for start in range(0, len(calls), AGAIN):
-            await _in_parts(self._lab, calls[start : start + AGAIN])
+        await _in_parts(self._lab, self.register.calls)
 
     def hand_in_again_on(self) -> None:
         """To the end of the run, hand in a few calls again that were handed in before: nothing may come of it."""
@@ -189,6 +186,11 @@ class Hands:
 
 
 async def _in_parts(lab: Laboratory, calls: Sequence[Asked]) -> None:
+    for start in range(0, len(calls), TOGETHER):
+        await _handed_in(lab, calls[start : start + TOGETHER])
+
+
+async def _handed_in(lab: Laboratory, calls: Sequence[Asked]) -> None:
     """Hand in calls; those that are refused by now (too late, suppressed) and that the store has not are left out."""
     assert lab.register is not None
     try:
@@ -197,7 +199,7 @@ async def _in_parts(lab: Laboratory, calls: Sequence[Asked]) -> None:
         if len(calls) > 1:
             # In halves: a few of many are refused, and each trip opens the store.
             for half in (calls[: len(calls) // 2], calls[len(calls) // 2 :]):
-                await _in_parts(lab, half)
+                await _handed_in(lab, half)
             return
         owners = await lab.owners([calls[0].key])
         lab.register.confirm(owners.items())

@@ -229,8 +229,8 @@ def redial(
     """Queue a job for another call, at the request of a person. A `completed` or `accepted` job needs `force`.
 
     The call is made at `not_before`, if that is later than `at`, to the person's first number, or with `goes_on` to the
-    number whose turn it was. `number` is the number of the newest POST that the
-    person saw, if known, or 0 if the person saw no POST. Raises IllegalMoveError if another POST is the newest.
+    number whose turn it was. `number` is the number of the newest POST that the person saw, if known, or 0 if the
+    person saw no POST. Raises IllegalMoveError if another POST is the newest.
     """
     refused = partial(IllegalMoveError, job.id, state=job.state.value, move=MoveName.REDIAL)
     if job.state in {S.IN_DOUBT, S.SUBMITTED, S.SENDING}:
