@@ -17,8 +17,8 @@ from voiceflow_worker.core.overview.ordered import Interface, Ordered, remember
 from voiceflow_worker.core.overview.story import closed_in_words, gate_as_json, gate_in_words, one_line
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.identity import queue_of
+from voiceflow_worker.core.ports.names import BatchNames
 from voiceflow_worker.core.ports.reading import count_states, gates_at, gates_of, limits_of
-from voiceflow_worker.core.ports.record_set import BatchNames
 from voiceflow_worker.core.queue import CallQueue
 from voiceflow_worker.core.suppression import Suppression, SuppressionList, why_refused
 from voiceflow_worker.errors import InvalidInputError, JobNotFoundError, VoiceflowError

@@ -19,7 +19,8 @@ from itertools import islice
 
 from voiceflow_worker import CallQueue, JobState, SessionStatus, open_store
 from voiceflow_worker.backends.contract.samples import add_jobs
-from voiceflow_worker.core.ports.record_set import BATCH, QueueNames, text_records
+from voiceflow_worker.core.ports.names import BATCH, QueueNames
+from voiceflow_worker.core.ports.record_set import text_records
 from voiceflow_worker.model.jobs.job import Job, KeyPress, Post
 from voiceflow_worker.model.reports.outcome import CallLeg, Charge, Outcome
 from voiceflow_worker.model.reports.verdict import VerdictKind

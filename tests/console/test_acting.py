@@ -16,8 +16,8 @@ from tests.support.faulty_store import FaultyStore, StoreCall
 from voiceflow_worker import CallQueue, Store, SuppressionList
 from voiceflow_worker.backends.contract.samples import add_jobs
 from voiceflow_worker.console.acting import ACTS
+from voiceflow_worker.core.ports.names import QueueNames
 from voiceflow_worker.core.ports.reading import gates_of
-from voiceflow_worker.core.ports.record_set import QueueNames
 
 pytestmark = pytest.mark.anyio
 

@@ -23,8 +23,8 @@ from voiceflow_worker.backends.contract.samples import add_jobs
 from voiceflow_worker.console.acting import ACTS
 from voiceflow_worker.core.overview.ordered import ordered_on
 from voiceflow_worker.core.ports import Query
+from voiceflow_worker.core.ports.names import QueueNames
 from voiceflow_worker.core.ports.reading import find_jobs, gates_of
-from voiceflow_worker.core.ports.record_set import QueueNames
 from voiceflow_worker.model.jobs.gate import GateScope
 from voiceflow_worker.model.jobs.job import JobState
 from voiceflow_worker.model.reports.status import SessionStatus

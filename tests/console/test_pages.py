@@ -33,7 +33,8 @@ from voiceflow_worker.console.site import Pages
 from voiceflow_worker.core.callers import Callers, MenuCall
 from voiceflow_worker.core.heartbeats import Heartbeats, RateHistory, WorkerBeat
 from voiceflow_worker.core.ports import Store
-from voiceflow_worker.core.ports.record_set import BATCH, QueueNames, text_records
+from voiceflow_worker.core.ports.names import BATCH, QueueNames
+from voiceflow_worker.core.ports.record_set import text_records
 from voiceflow_worker.core.progress import CallProgress
 from voiceflow_worker.core.units import changed
 from voiceflow_worker.errors import StoreUnavailableError

@@ -21,7 +21,8 @@ from voiceflow_worker.backends.contract.samples import ManualClock, delete
 from voiceflow_worker.core.outcomes.hook import HookBacklog, HookOptions, PendingOutcome
 from voiceflow_worker.core.outcomes.hooks import OutcomeHooks
 from voiceflow_worker.core.ports import Store
-from voiceflow_worker.core.ports.record_set import LENGTH, QueueNames
+from voiceflow_worker.core.ports.names import QueueNames
+from voiceflow_worker.core.ports.parts import LEASE_LENGTH
 from voiceflow_worker.errors import HookGoneError, InvalidInputError, TellAgainError
 from voiceflow_worker.model.jobs.call_json import CallOutcome
 
@@ -386,7 +387,7 @@ async def test_one_whose_process_was_killed_is_followed(store: Store, clock: Man
     began = clock.now()
     async with running(hooks_for(watched, heard), clock, store=watched):
         await until(lambda: len(heard.told) >= 1)
-    assert LENGTH - timedelta(seconds=11) < clock.now() - began < 2 * LENGTH
+    assert LEASE_LENGTH - timedelta(seconds=11) < clock.now() - began < 2 * LEASE_LENGTH
     assert heard.ids == lost.ids[1:]
     assert (lost.jobs, heard.jobs) == ([told_before.id, job.id], [job.id])
 

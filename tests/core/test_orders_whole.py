@@ -19,8 +19,8 @@ from voiceflow_worker import CallPolicy, CallRequest, Job, JobState, Store, Supp
 from voiceflow_worker.backends.contract.breaking import newer
 from voiceflow_worker.backends.contract.samples import ManualClock
 from voiceflow_worker.backends.contract.writing import DONE, next_of, to, write
+from voiceflow_worker.core.ports.names import QueueNames
 from voiceflow_worker.core.ports.reading import count_states, find_jobs
-from voiceflow_worker.core.ports.record_set import QueueNames
 from voiceflow_worker.core.ports.store import Answer, Query, Step
 from voiceflow_worker.core.settling.changes import Changes
 from voiceflow_worker.errors import KeyConflictError

@@ -18,8 +18,8 @@ from voiceflow_worker import CallQueue, RedialPolicy, SessionStatus
 from voiceflow_worker.backends.contract.samples import ManualClock, delete
 from voiceflow_worker.core.outcomes.outbox import OutcomeStream
 from voiceflow_worker.core.ports import Query, Store
+from voiceflow_worker.core.ports.parts import LEASE_LENGTH
 from voiceflow_worker.core.ports.reading import find_jobs
-from voiceflow_worker.core.ports.record_set import LENGTH
 from voiceflow_worker.core.sweep import Sweeper
 from voiceflow_worker.errors import InvalidInputError, StoreUnavailableError
 from voiceflow_worker.model.jobs.call_json import CallOutcome, OutcomeKind
@@ -208,7 +208,7 @@ async def test_a_consumer_that_was_killed_is_followed_once_its_turn_is_over(stor
     async with time_passing(clock):
         [again] = await taken(calls.queue.outcomes(consumer="billing"), 1)
     assert (again.id, again.job.id) == (given.id, job.id)
-    assert clock.now() - begun >= LENGTH
+    assert clock.now() - begun >= LEASE_LENGTH
 
 
 async def test_of_two_consumers_of_one_name_one_is_served(store: Store, clock: ManualClock) -> None:
@@ -235,7 +235,7 @@ async def test_one_who_takes_long_over_an_outcome_is_not_given_it_again(store: S
     stream = calls.queue.outcomes(consumer="billing")
     jobs = [await calls.ended() for _ in range(2)]
     told = await taken(stream, 1)
-    clock.advance(2 * LENGTH)
+    clock.advance(2 * LEASE_LENGTH)
     told += await taken(stream, 1)
     assert [outcome.job.id for outcome in told] == [job.id for job in jobs]
 
@@ -331,7 +331,7 @@ async def test_a_consumer_finds_its_new_place_also_when_the_store_fails_as_it_co
     since = clock.now() - timedelta(days=1)
     stream = CallQueue(away).outcomes(consumer="billing", since=since)
     assert [outcome.job.id for outcome in await taken(stream, 1)] == [jobs[0].id]
-    clock.advance(2 * LENGTH)
+    clock.advance(2 * LEASE_LENGTH)
     async with calls.queue.outcomes(consumer="billing") as other:
         assert [outcome.job.id for outcome in await taken(other, 3)] == [job.id for job in jobs]
         assert await is_silent(other, clock)

@@ -18,7 +18,8 @@ from tests.support.waiting import until
 from voiceflow_worker import CallPolicy, Job, JobState, Worker, WorkerOptions
 from voiceflow_worker.backends.contract.samples import ManualClock, commit
 from voiceflow_worker.core.ports import Clock, Store
-from voiceflow_worker.core.ports.record_set import QueueNames, text_records
+from voiceflow_worker.core.ports.names import QueueNames
+from voiceflow_worker.core.ports.record_set import text_records
 from voiceflow_worker.core.settling.reconcile import EVERY, PATIENCE, Look, Reconciled, Reconciler
 from voiceflow_worker.core.settling.settle import SummaryResult
 from voiceflow_worker.core.sweep import Sweeper

@@ -14,7 +14,8 @@ from voiceflow_worker import Job, JobState
 from voiceflow_worker.backends.contract.samples import ManualClock
 from voiceflow_worker.core.admission import CallRequest
 from voiceflow_worker.core.ports import Store
-from voiceflow_worker.core.ports.record_set import QueueNames, text_records
+from voiceflow_worker.core.ports.names import QueueNames
+from voiceflow_worker.core.ports.record_set import text_records
 from voiceflow_worker.core.queue import CallQueue
 from voiceflow_worker.core.settling.settle import SummaryResult
 from voiceflow_worker.core.suppression import SuppressionList

@@ -19,7 +19,7 @@ from voiceflow_worker import open_store
 from voiceflow_worker.backends.contract.samples import ManualClock
 from voiceflow_worker.core.outcomes.hooks import OutcomeHooks
 from voiceflow_worker.core.ports import Store
-from voiceflow_worker.core.ports.record_set import QueueNames
+from voiceflow_worker.core.ports.names import QueueNames
 from voiceflow_worker.errors import HookGoneError, SettingsError, TellAgainError
 from voiceflow_worker.model.jobs.call_json import CallOutcome, call_as_json
 from voiceflow_worker.notify.webhook import OutcomeWebhook, verify_notification

@@ -288,7 +288,7 @@ def voice_client(settings: Settings) -> VoiceClient:
 
 async def require_batch(calls: CallQueue, batch: str | None) -> None:
     """Raise UndoneError if a batch is named that has no calls."""
-    from voiceflow_worker.core.ports.record_set import BatchNames
+    from voiceflow_worker.core.ports.names import BatchNames
 
     if (unknown := await BatchNames(calls.store, calls.name).why_unknown(batch)) is not None:
         raise UndoneError(unknown)

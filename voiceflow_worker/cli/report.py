@@ -64,7 +64,7 @@ async def report(
     """
     from voiceflow_worker.campaigns.reports.report_files import ReportFiles, write_report_files
     from voiceflow_worker.core.overview.report import build_report, reports_as_rich
-    from voiceflow_worker.core.ports.record_set import BatchNames
+    from voiceflow_worker.core.ports.names import BatchNames
     from voiceflow_worker.model.times import read_zone
 
     try:

@@ -32,7 +32,7 @@ from voiceflow_worker.console.routes.page import (
 )
 from voiceflow_worker.console.sessions import PageSession
 from voiceflow_worker.core.ports import Store
-from voiceflow_worker.core.ports.record_set import BatchNames
+from voiceflow_worker.core.ports.names import BatchNames
 from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.model.text.wording import QUEUE_NAME
 

@@ -20,7 +20,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
 
 from voiceflow_worker.core.ports.identity import new_revision
-from voiceflow_worker.core.ports.record_set import BATCH
+from voiceflow_worker.core.ports.names import BATCH
 from voiceflow_worker.core.ports.store import (
     GATES,
     Absent,

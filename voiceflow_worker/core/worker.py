@@ -17,10 +17,10 @@ from voiceflow_worker.core.drain import DrainCheck, DrainResult, clock_behind
 from voiceflow_worker.core.heartbeats import EVERY, Pulse
 from voiceflow_worker.core.ports import CallLog, Limits, Order, Query, Store, Voice
 from voiceflow_worker.core.ports.identity import checked_queue, new_worker_id
+from voiceflow_worker.core.ports.names import QueueNames
 from voiceflow_worker.core.ports.outside import Witness
 from voiceflow_worker.core.ports.parts import Parts
 from voiceflow_worker.core.ports.reading import find_jobs, limits_of
-from voiceflow_worker.core.ports.record_set import QueueNames
 from voiceflow_worker.core.rollback import RollbackGuard, at_work
 from voiceflow_worker.core.sending.departures import UNREADABLE, Departures, SetRate
 from voiceflow_worker.core.sending.submit import Flight, Senders, Submitter

@@ -11,8 +11,8 @@ import anyio
 
 from airflow_provider.calls.waiting.status import Goal, WaitedCalls, WaitStatus, doubted_until
 from voiceflow_worker import CallQueue, Heartbeats, InvalidInputError, Job, JobState, VoiceflowError
+from voiceflow_worker.core.ports.names import BatchNames
 from voiceflow_worker.core.ports.reading import gates_of
-from voiceflow_worker.core.ports.record_set import BatchNames
 from voiceflow_worker.errors import StoreUnavailableError
 
 if TYPE_CHECKING:

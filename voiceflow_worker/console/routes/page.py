@@ -14,8 +14,8 @@ from starlette.types import Scope
 
 from voiceflow_worker.core.ports import Order, Query, Store
 from voiceflow_worker.core.ports.identity import job_of, queue_of
+from voiceflow_worker.core.ports.names import BatchNames, QueueNames
 from voiceflow_worker.core.ports.reading import find_jobs, get_jobs
-from voiceflow_worker.core.ports.record_set import BatchNames, QueueNames
 from voiceflow_worker.errors import PhoneNumberError, StoreVersionError
 from voiceflow_worker.model.jobs.job import Job
 from voiceflow_worker.model.numbers.phone import with_plus

@@ -16,8 +16,9 @@ import structlog
 
 from voiceflow_worker.core.outcomes.outbox import WAIT_LOOKS_EVERY, last_sequence
 from voiceflow_worker.core.ports import Event, EventKind, Store
+from voiceflow_worker.core.ports.names import BatchNames
 from voiceflow_worker.core.ports.reading import count_states, read_each
-from voiceflow_worker.core.ports.record_set import BatchNames, json_codec
+from voiceflow_worker.core.ports.record_set import json_codec
 from voiceflow_worker.core.ports.store import Put, Record, Result, Same, Step, Unit
 from voiceflow_worker.errors import BatchTimeoutError, InvalidInputError, StoreUnavailableError
 from voiceflow_worker.model.jobs.job import FINAL_STATES, JobState

@@ -26,8 +26,9 @@ from voiceflow_worker.core.outcomes.hook import (
 from voiceflow_worker.core.outcomes.outbox import last_sequence, places
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.identity import checked_queue, checked_reader
+from voiceflow_worker.core.ports.names import QueueNames
 from voiceflow_worker.core.ports.parts import Parts
-from voiceflow_worker.core.ports.record_set import QueueNames, RecordSet
+from voiceflow_worker.core.ports.record_set import RecordSet
 from voiceflow_worker.core.ports.trips import Retry
 from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.model.jobs.job import JobState

@@ -13,8 +13,8 @@ from voiceflow_worker.core.overview.ordered import LATEST, Ordered, ordered_on
 from voiceflow_worker.core.overview.status import NextCall, next_call
 from voiceflow_worker.core.overview.story import gate_as_json
 from voiceflow_worker.core.ports import Store
+from voiceflow_worker.core.ports.names import BatchNames, QueueNames
 from voiceflow_worker.core.ports.reading import count_states, gates_at, gates_of, starts_of
-from voiceflow_worker.core.ports.record_set import BatchNames, QueueNames
 from voiceflow_worker.core.ports.trips import gather
 from voiceflow_worker.model.jobs.gate import Gate, GateScope
 from voiceflow_worker.model.jobs.job import FINAL_STATES, JobState

@@ -17,10 +17,11 @@ checked by the write. The eight other methods hand out work (`lease`, `take`), r
 | `store` | the port of a store, and all its types |
 | `outside` | the ports of a gateway, a call log and journal files; the system's clock |
 | `reading` | the usual reads of a store |
-| `record_set` | sets of records with a codec; names of queues and batches; turns of processes |
+| `record_set` | sets of records with a codec |
+| `names` | names of queues and batches |
 | `trips` | trips to a store: several in one, and again when one failed |
-| `identity` | ids, revisions and names |
-| `parts` | background parts of a process |
+| `identity` | ids and revisions; rules for names |
+| `parts` | background parts of a process, and the lease of one that only one process may do |
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""The background parts of a process, such as a sweep or a heartbeat: one that fails is told, and begins again."""
+"""The background parts of a process, such as a sweep or a heartbeat.
+
+A part that fails is told, and begins again. Where only one of many processes may do a part, it has a lease.
+"""
 
 from __future__ import annotations
 
@@ -6,10 +9,13 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 
 import structlog
 
-from voiceflow_worker.core.ports import Clock
+from voiceflow_worker.core.ports import Clock, Store
+from voiceflow_worker.core.ports.identity import new_worker_id
+from voiceflow_worker.core.ports.store import Absent, Drop, Put, Result, Step, Unit
 from voiceflow_worker.errors import VoiceflowError
 
 _log = structlog.get_logger("voiceflow.parts")
@@ -115,3 +121,63 @@ def health(failing: Mapping[str, str]) -> dict[str, object]:
     if not failing:
         return {"status": "ok"}
     return {"status": "failing", "failing": [{"part": part, "error": error} for part, error in failing.items()]}
+
+
+TURNS = "turn"
+LEASE_LENGTH = timedelta(seconds=30)
+"""The time after which a lease ends if it is not renewed. If its holder is killed, the task waits until then."""
+RENEWED_EVERY = timedelta(seconds=10)
+
+
+class LeaderLease:
+    """The claim of one process to a task, by the name of the task.
+
+    A process that is suspended for longer than `length` loses the lease without noticing. Work under a lease must
+    therefore be safe to repeat.
+    """
+
+    def __init__(self, store: Store, name: str, *, namespace: str = TURNS, length: timedelta | None = None) -> None:
+        self._store = store
+        self._clock = store.clock
+        self._name = name
+        self._namespace = namespace
+        self._length = length or LEASE_LENGTH
+        self._token = new_worker_id()
+        self._taken_at: float | None = None
+
+    @property
+    def is_fresh(self) -> bool:
+        """Whether the lease was taken or renewed so recently that it need not be renewed yet."""
+        return self._age < RENEWED_EVERY.total_seconds()
+
+    @property
+    def is_over(self) -> bool:
+        """Whether another process may have the lease by now, because this process did not take or renew it in time."""
+        return self._age >= self._length.total_seconds()
+
+    async def is_free(self) -> bool:
+        """Whether no process has the lease, including this one. Raises StoreError."""
+        found = await self._store.records({self._namespace: [self._name]}, now=self._clock.now())
+        return not found[self._namespace]
+
+    async def take(self) -> bool:
+        """Take the lease, or renew it; False while another process has it. Raises StoreError."""
+        asked, now = self._clock.monotonic(), self._clock.now()
+        unit = Unit(
+            needs=(Absent(self._namespace, (self._name,), but_owner=self._token),),
+            puts=(Put(self._namespace, self._name, self._token, now + self._length),),
+        )
+        (answer,) = await self._store.write(Step(units=(unit,), durable=False), now=now)
+        is_ours = answer.result is Result.DONE
+        self._taken_at = asked if is_ours else None
+        return is_ours
+
+    async def give_back(self) -> None:
+        """End the lease, if this process has it. Raises StoreError."""
+        self._taken_at = None
+        unit = Unit(drops=(Drop(self._namespace, self._name, self._token),))
+        await self._store.write(Step(units=(unit,), durable=False), now=self._clock.now())
+
+    @property
+    def _age(self) -> float:
+        return float("inf") if self._taken_at is None else self._clock.monotonic() - self._taken_at

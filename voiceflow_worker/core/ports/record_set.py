@@ -1,20 +1,17 @@
-"""Sets of small records in a store: values with an end, leases of leadership, names of queues and batches."""
+"""Sets of small records in a store, by key: values with a text form and an end."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
-from difflib import get_close_matches
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 import structlog
 
 from voiceflow_worker.core.ports import Store
-from voiceflow_worker.core.ports.identity import new_worker_id
-from voiceflow_worker.core.ports.reading import count_states
-from voiceflow_worker.core.ports.store import Absent, Drop, Key, Mode, Page, Put, Record, Result, Step, Unit
+from voiceflow_worker.core.ports.store import Drop, Key, Mode, Page, Put, Record, Step, Unit
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
@@ -211,140 +208,3 @@ def _report(record: str, reason: str) -> None:
         record=record,
         reason=reason,
     )
-
-
-TURNS = "turn"
-LENGTH = timedelta(seconds=30)
-"""The time after which a lease ends if it is not renewed. If its holder is killed, the task waits until then."""
-RENEW = timedelta(seconds=10)
-
-
-class LeaderLease:
-    """The claim of one process to a task, by the name of the task.
-
-    A process that is suspended for longer than `length` loses the lease without noticing. Work under a lease must
-    therefore be safe to repeat.
-    """
-
-    def __init__(self, store: Store, name: str, *, namespace: str = TURNS, length: timedelta | None = None) -> None:
-        self._store = store
-        self._clock = store.clock
-        self._name = name
-        self._namespace = namespace
-        self._length = length or LENGTH
-        self._token = new_worker_id()
-        self._taken_at: float | None = None
-
-    @property
-    def is_fresh(self) -> bool:
-        """Whether the lease was taken or renewed so recently that it need not be renewed yet."""
-        return self._age < RENEW.total_seconds()
-
-    @property
-    def is_over(self) -> bool:
-        """Whether another process may have the lease by now, because this process did not take or renew it in time."""
-        return self._age >= self._length.total_seconds()
-
-    async def is_free(self) -> bool:
-        """Whether no process has the lease, including this one. Raises StoreError."""
-        found = await self._store.records({self._namespace: [self._name]}, now=self._clock.now())
-        return not found[self._namespace]
-
-    async def take(self) -> bool:
-        """Take the lease, or renew it; False while another process has it. Raises StoreError."""
-        asked, now = self._clock.monotonic(), self._clock.now()
-        unit = Unit(
-            needs=(Absent(self._namespace, (self._name,), but_owner=self._token),),
-            puts=(Put(self._namespace, self._name, self._token, now + self._length),),
-        )
-        (answer,) = await self._store.write(Step(units=(unit,), durable=False), now=now)
-        is_ours = answer.result is Result.DONE
-        self._taken_at = asked if is_ours else None
-        return is_ours
-
-    async def give_back(self) -> None:
-        """End the lease, if this process has it. Raises StoreError."""
-        self._taken_at = None
-        unit = Unit(drops=(Drop(self._namespace, self._name, self._token),))
-        await self._store.write(Step(units=(unit,), durable=False), now=self._clock.now())
-
-    @property
-    def _age(self) -> float:
-        return float("inf") if self._taken_at is None else self._clock.monotonic() - self._taken_at
-
-
-QUEUES = "queue"
-
-
-class QueueNames:
-    """The names of all queues that ever had a worker. Other queues have no POSTs. Names are never removed."""
-
-    def __init__(self, store: Store) -> None:
-        self._names = text_records(store, QUEUES)
-
-    async def remember(self, queue: str) -> None:
-        """Add the name of a queue. Each worker of the queue does this when it starts."""
-        await self._names.put({queue: ""})
-
-    async def known(self) -> list[str]:
-        """All names, sorted."""
-        return [name for name, _ in await self._names.all()]
-
-
-BATCH = "batch-name"
-"""Namespace of the names of batches, in the group of their queue."""
-LONGEST_NAMED = 200
-"""The most characters of an unknown name that a sentence repeats."""
-MOST_READ = 5000
-"""The most names that are searched for suggestions."""
-
-
-class BatchNames:
-    """The names of a queue's batches, which are stored with their calls.
-
-    A name stays after the calls of its batch were deleted.
-    """
-
-    def __init__(self, store: Store, queue: str) -> None:
-        self._store = store
-        self._queue = queue
-        self._names = text_records(store, BATCH).within(queue)
-
-    async def known(self) -> list[str]:
-        """All names, sorted, including the names of batches whose calls were deleted."""
-        return [name for name, _ in await self._names.all()]
-
-    @staticmethod
-    async def queues(store: Store) -> set[str]:
-        """The queues that ever had a batch with a name."""
-        return {queue for queue, _ in await text_records(store, BATCH).all()}
-
-    async def has_calls(self, batch_id: str) -> bool:
-        """Whether the queue has a call of this batch."""
-        # By its counters, because a call that only a newer version can read is a call too.
-        return any((await count_states(self._store, self._queue, batch_id=batch_id)).values())
-
-    async def why_unknown(self, batch_id: str | None) -> str | None:
-        """A sentence that the queue has no calls of this batch, with names like it as a hint.
-
-        None if the batch has calls, or if `batch_id` is None, which stands for the whole queue.
-        """
-        if batch_id is None or await self.has_calls(batch_id):
-            return None
-        near = await self.near(batch_id)
-        hint = (
-            f"did you mean {' or '.join(near)}?"
-            if near
-            else "the id of a batch is the name that was given to it, or the name of its file without its extension"
-        )
-        name = f"{batch_id[:LONGEST_NAMED]}{'…' if len(batch_id) > LONGEST_NAMED else ''}"
-        return f"batch {name} has no calls in queue {self._queue} of {self._store.url}; {hint}"
-
-    async def near(self, batch_id: str) -> list[str]:
-        """The names most like this one, of batches that have calls: at most three, the most similar first."""
-        spelled: dict[str, list[str]] = {}
-        for name, _ in await self._names.page(limit=MOST_READ):
-            spelled.setdefault(name.casefold(), []).append(name)
-        near = get_close_matches(batch_id.casefold(), spelled, n=3)
-        found = [name for each in near for name in spelled[each] if name != batch_id]
-        return [name for name in found[:3] if await self.has_calls(name)]

@@ -21,8 +21,9 @@ from anyio import to_thread
 from anyio.lowlevel import checkpoint
 
 from voiceflow_worker.core.ports import CallLog, Order, Query, Store
+from voiceflow_worker.core.ports.names import QueueNames
+from voiceflow_worker.core.ports.parts import LeaderLease
 from voiceflow_worker.core.ports.reading import find_jobs, find_pages
-from voiceflow_worker.core.ports.record_set import LeaderLease, QueueNames
 from voiceflow_worker.core.ports.trips import gather
 from voiceflow_worker.core.settling.changes import Changes, Sessions
 from voiceflow_worker.core.settling.settle import Settler

@@ -13,8 +13,9 @@ import structlog
 
 from voiceflow_worker.core.ports import Query, Store
 from voiceflow_worker.core.ports.identity import job_of
+from voiceflow_worker.core.ports.names import QueueNames
 from voiceflow_worker.core.ports.reading import find_jobs, get_jobs
-from voiceflow_worker.core.ports.record_set import QueueNames, report_unreadable
+from voiceflow_worker.core.ports.record_set import report_unreadable
 from voiceflow_worker.core.ports.trips import gather
 from voiceflow_worker.core.settling.changes import Change, Changes, Sessions
 from voiceflow_worker.core.settling.stops import ANSWER_CODES, SUMMARY_CODES, Noted, RefusalRuns
