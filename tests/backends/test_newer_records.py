@@ -22,12 +22,12 @@ from voiceflow_worker.backends.contract.samples import ManualClock
 from voiceflow_worker.backends.record import record_of
 from voiceflow_worker.backends.sqlite import write
 from voiceflow_worker.backends.witness import JournalFiles
+from voiceflow_worker.core.gates import order_gate
 from voiceflow_worker.core.ports import Query, record_set
 from voiceflow_worker.core.ports.reading import find_jobs, gates_of
 from voiceflow_worker.core.ports.record_set import text_records
 from voiceflow_worker.core.rollback import forgotten_of
 from voiceflow_worker.core.settling.changes import PARKED, SESSIONS, Sessions
-from voiceflow_worker.core.settling.holds import order_gate
 from voiceflow_worker.core.suppression import NAMESPACE as SUPPRESSED
 from voiceflow_worker.errors import StoreVersionError, SuppressedNumberError
 from voiceflow_worker.model.jobs.gate import Gate, GateScope, GateState

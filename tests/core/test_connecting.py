@@ -34,7 +34,8 @@ from tests.support.stores import url_for
 from tests.support.waiting import until
 from tests.support.workers import enqueued, states, worker_for
 from voiceflow_worker import CallQueue, VoiceClient, open_store
-from voiceflow_worker.core.ports import Store, reading
+from voiceflow_worker.core import gates
+from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.sending import submit
 from voiceflow_worker.core.suppression import SuppressionList
 from voiceflow_worker.gateway.transport.transports import MISSED_IN_A_ROW
@@ -49,7 +50,7 @@ Stalls = Callable[[], object]
 
 @pytest.fixture(autouse=True)
 def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (reading, submit):
+    for module in (gates, submit):
         monkeypatch.setattr(module, "LEAVES_WITHIN", WITHIN)
 
 

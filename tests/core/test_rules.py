@@ -11,10 +11,10 @@ from tests.support.flows import flow
 from tests.support.voices import ScriptedVoice, created, unknown
 from voiceflow_worker import Job, JobState, SuppressionList
 from voiceflow_worker.backends.contract.samples import ManualClock, delete
+from voiceflow_worker.core.gates import order_gate
 from voiceflow_worker.core.ports import Placement, Store
 from voiceflow_worker.core.ports.reading import get_jobs
 from voiceflow_worker.core.ports.record_set import text_records
-from voiceflow_worker.core.settling.holds import order_gate
 from voiceflow_worker.core.settling.settle import SummaryResult
 from voiceflow_worker.errors import (
     KeyConflictError,

@@ -12,10 +12,10 @@ from tests.support.faulty_store import FaultyStore
 from voiceflow_worker.backends.contract import NOW, QUEUE, ManualClock, moved, sample_job, sample_jobs
 from voiceflow_worker.backends.contract.samples import add_jobs, commit
 from voiceflow_worker.backends.memory import MemoryStore
+from voiceflow_worker.core.gates import order_gate
 from voiceflow_worker.core.ports import Event, EventKind, Query, Store
 from voiceflow_worker.core.ports.reading import count_states, gates_of
 from voiceflow_worker.core.ports.record_set import text_records
-from voiceflow_worker.core.settling.holds import order_gate
 from voiceflow_worker.core.sweep import IDLE, PAGE, Sweeper
 from voiceflow_worker.model.jobs.gate import Gate, GateScope, GateState
 from voiceflow_worker.model.jobs.job import Job, JobState

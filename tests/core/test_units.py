@@ -11,6 +11,7 @@ import pytest
 from voiceflow_worker.backends.contract import NOW, QUEUE, sample_job
 from voiceflow_worker.backends.memory.store import Memory
 from voiceflow_worker.core import units
+from voiceflow_worker.core.gates import unit_of_order
 from voiceflow_worker.core.ports.store import (
     GATES,
     Answer,
@@ -197,14 +198,14 @@ def test_an_order_that_finds_another_gate_is_made_again_from_that() -> None:
     def order(state: GateState, until: datetime | None = None, reason: str = "") -> Unit:
         (standing,) = desk.memory.records({GATES: [QUEUE]}, NOW)[GATES] or (None,)
         ordered = Gate.of(QUEUE, None, state, since=NOW, until=until, reason=reason)
-        return units.gate_order(standing, ordered, token=f"{state}-{len(reason)}")[1]
+        return unit_of_order(standing, ordered, token=f"{state}-{len(reason)}")[1]
 
     by_429, by_person = order(GateState.HELD, NOW + SECOND, "429"), order(GateState.HELD, None, "a person")
     assert desk.write(by_person).result is Result.DONE
     answer = desk.write(by_429)
     assert answer.result is Result.NOT_FREE
     assert answer.record is not None
-    gate, unit = units.gate_order(
+    gate, unit = unit_of_order(
         answer.record, Gate.of(QUEUE, None, GateState.HELD, since=NOW, until=NOW + SECOND, reason="429"), token="again"
     )
     assert (gate.until, gate.reason) == (None, "a person")
@@ -221,7 +222,7 @@ def test_a_hold_that_is_repeated_after_a_person_resumed_changes_nothing() -> Non
     states: list[GateState] = []
     for ordered in (held, opened, held):
         (standing,) = desk.memory.records({GATES: [QUEUE]}, NOW + SECOND)[GATES] or (None,)
-        gate, unit = units.gate_order(standing, ordered, token=ordered.state)
+        gate, unit = unit_of_order(standing, ordered, token=ordered.state)
         assert desk.write(unit, NOW + SECOND).result is Result.DONE
         states.append(gate.state)
     assert states == [GateState.HELD, GateState.OPEN, GateState.OPEN]

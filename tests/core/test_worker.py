@@ -21,8 +21,8 @@ from tests.support.workers import NO_WEBHOOKS, enqueued, states, worker_for
 from voiceflow_worker import CallQueue, JobState, open_store
 from voiceflow_worker.backends.contract.samples import ManualClock
 from voiceflow_worker.core.drain import DrainCheck
+from voiceflow_worker.core.gates import order_gate
 from voiceflow_worker.core.ports import Store
-from voiceflow_worker.core.settling.holds import order_gate
 from voiceflow_worker.errors import InvalidInputError, StoreUnavailableError
 from voiceflow_worker.model.jobs.gate import Gate, GateScope, GateState
 from voiceflow_worker.model.reports.verdict import Hold, Verdict, VerdictKind

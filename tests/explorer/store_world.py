@@ -18,6 +18,7 @@ from typing import Any
 
 from voiceflow_worker.backends.memory.store import Memory
 from voiceflow_worker.core import units
+from voiceflow_worker.core.gates import unit_of_order
 from voiceflow_worker.core.ports.store import (
     GATES,
     Guard,
@@ -516,7 +517,7 @@ class Explorer:
     def _order(self, name: str, memory: Memory, at: datetime) -> Unit | None:
         if name == "hold":
             ordered = Gate.of(QUEUE, None, GateState.HELD, since=at)
-            return units.gate_order(memory.record(GATES, QUEUE, at), ordered, token="t")[1]
+            return unit_of_order(memory.record(GATES, QUEUE, at), ordered, token="t")[1]
         if name == "opt-out":
             return Unit(puts=(Put(SUPPRESSED, PERSON, "", None),))
         job = memory.jobs[f"{QUEUE}.j0"]

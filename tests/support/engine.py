@@ -10,6 +10,7 @@ from typing import Any, Self
 from tests.support.flows import flow
 from voiceflow_worker import CallPolicy, CallQueue, Job, JobState
 from voiceflow_worker.backends.contract.samples import ManualClock
+from voiceflow_worker.core.gates import Holds
 from voiceflow_worker.core.ports import Store, Voice
 from voiceflow_worker.core.ports.identity import new_worker_id
 from voiceflow_worker.core.ports.outside import Witness
@@ -18,7 +19,6 @@ from voiceflow_worker.core.sending.departures import Departures
 from voiceflow_worker.core.sending.journal import Journal
 from voiceflow_worker.core.sending.submit import Flight, Submitter
 from voiceflow_worker.core.settling.changes import Changes
-from voiceflow_worker.core.settling.holds import Holds
 from voiceflow_worker.core.settling.settle import Settler, SummaryResult
 from voiceflow_worker.core.suppression import SuppressionList
 from voiceflow_worker.core.sweep import Sweeper

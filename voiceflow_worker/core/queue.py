@@ -10,16 +10,16 @@ from datetime import datetime, timedelta
 from functools import partial
 
 from voiceflow_worker.core.admission import Admitter, CallRequest, Enqueued
+from voiceflow_worker.core.gates import end_starts, order_gate, until_left
 from voiceflow_worker.core.outcomes.batch_ends import wait_for_batch
 from voiceflow_worker.core.outcomes.outbox import OutcomeStream, OutcomeWatch
 from voiceflow_worker.core.overview.report import Report, build_full_report, build_report
 from voiceflow_worker.core.overview.status import QueueStatus, read_status
 from voiceflow_worker.core.ports import Limits, Order, Query, Store
 from voiceflow_worker.core.ports.identity import checked_queue, checked_reader
-from voiceflow_worker.core.ports.reading import count_states, find_jobs, find_pages, get_jobs, until_left
+from voiceflow_worker.core.ports.reading import count_states, find_jobs, find_pages, get_jobs
 from voiceflow_worker.core.sending.departures import SetRate
 from voiceflow_worker.core.settling.changes import Changes, RedialledBatch, redial_batch
-from voiceflow_worker.core.settling.holds import end_starts, order_gate
 from voiceflow_worker.core.settling.stops import RefusalRuns
 from voiceflow_worker.core.sweep import Sweeper
 from voiceflow_worker.errors import InvalidInputError, JobNotFoundError

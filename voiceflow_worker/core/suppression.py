@@ -7,9 +7,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 
+from voiceflow_worker.core.gates import until_left
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.names import QueueNames
-from voiceflow_worker.core.ports.reading import until_left
 from voiceflow_worker.core.ports.record_set import RecordSet, report_unreadable
 from voiceflow_worker.core.ports.store import Mode, Put, Record, Step, Unit
 from voiceflow_worker.errors import InvalidInputError

@@ -22,7 +22,6 @@ from datetime import datetime, timedelta
 from voiceflow_worker.core.ports.identity import new_revision
 from voiceflow_worker.core.ports.names import BATCH
 from voiceflow_worker.core.ports.store import (
-    GATES,
     Absent,
     AtMost,
     Delete,
@@ -38,16 +37,12 @@ from voiceflow_worker.core.ports.store import (
     Replace,
     Same,
     Unit,
-    gate_from,
-    gate_put,
-    member_of,
     tally_change,
 )
 from voiceflow_worker.core.suppression import NAMESPACE as SUPPRESSED
 from voiceflow_worker.core.suppression import Suppression, entry_text
 from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.jobs import lifecycle
-from voiceflow_worker.model.jobs.gate import Gate, GateState, merged
 from voiceflow_worker.model.jobs.job import Job, JobState, Post
 from voiceflow_worker.model.jobs.policy import CallPolicy
 from voiceflow_worker.model.numbers.phone import all_spellings, spellings, telephone_of, usual_form
@@ -186,22 +181,6 @@ def made_again(job: Job, *, at: datetime, policy: CallPolicy) -> Unit:
     if job.posts and may_ring(job, at=at, policy=policy):
         puts += _locks(job, job.posts[-1], policy)
     return inserted(job, puts=tuple(puts))
-
-
-def gate_order(standing: Record | None, ordered: Gate, *, token: str) -> tuple[Gate, Unit]:
-    """An order to hold, to open or to cancel: the gate that results, and its unit.
-
-    `standing` is the record of the gate as the caller read it. If it has changed since, the unit is NOT_FREE with the
-    new one, and the order is made again from that. A repeat of a hold that a person has ended since changes nothing.
-    """
-    was = None if standing is None else gate_from(standing)
-    was_opened = was is not None and was.state is GateState.OPEN and was.since > ordered.since
-    is_late = was_opened and ordered.state is GateState.HELD
-    gate = was if was is not None and is_late else merged(was, ordered, at=ordered.since)
-    need = Same(GATES, ordered.queue, None if standing is None else standing.value, member_of(ordered))
-    if gate is was:
-        return gate, Unit(needs=(need,))
-    return gate, Unit(needs=(need,), puts=(gate_put(gate, token=token),), wakes=ordered.queue)
 
 
 # --- Parts -------------------------------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ from anyio.abc import TaskGroup
 from anyio.lowlevel import checkpoint
 
 from voiceflow_worker.core.drain import DrainCheck, DrainResult, clock_behind
+from voiceflow_worker.core.gates import Holds
 from voiceflow_worker.core.heartbeats import EVERY, Pulse
 from voiceflow_worker.core.ports import CallLog, Limits, Order, Query, Store, Voice
 from voiceflow_worker.core.ports.identity import checked_queue, new_worker_id
@@ -25,7 +26,6 @@ from voiceflow_worker.core.rollback import RollbackGuard, at_work
 from voiceflow_worker.core.sending.departures import UNREADABLE, Departures, SetRate
 from voiceflow_worker.core.sending.submit import Flight, Senders, Submitter
 from voiceflow_worker.core.settling.changes import Changes
-from voiceflow_worker.core.settling.holds import Holds
 from voiceflow_worker.core.settling.reconcile import PATIENCE, Reconciler
 from voiceflow_worker.core.sweep import Sweeper
 from voiceflow_worker.errors import InvalidInputError, StoreCorruptError, StoreError, StoreVersionError

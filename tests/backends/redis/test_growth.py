@@ -10,8 +10,8 @@ from tests.support.redis_server import RedisServer
 from voiceflow_worker.backends import open_store
 from voiceflow_worker.backends.contract import NOW, QUEUE, sample_job
 from voiceflow_worker.backends.contract.samples import add_jobs
+from voiceflow_worker.core.gates import order_gate
 from voiceflow_worker.core.ports import Store
-from voiceflow_worker.core.settling.holds import order_gate
 from voiceflow_worker.model.jobs.gate import Gate, GateScope, GateState
 from voiceflow_worker.model.jobs.job import Job
 

@@ -15,9 +15,9 @@ import structlog
 from anyio.abc import TaskGroup
 from anyio.lowlevel import checkpoint_if_cancelled
 
+from voiceflow_worker.core.gates import LEAVES_WITHIN, Holds
 from voiceflow_worker.core.ports import Placement, Store, Voice
 from voiceflow_worker.core.ports.outside import ConnectsAhead
-from voiceflow_worker.core.ports.reading import LEAVES_WITHIN
 from voiceflow_worker.core.ports.store import Record
 from voiceflow_worker.core.ports.trips import gather
 from voiceflow_worker.core.rollback import RollbackGuard
@@ -25,7 +25,6 @@ from voiceflow_worker.core.sending.departures import Departure, Departures
 from voiceflow_worker.core.sending.journal import Journal, Refused, Unsent, by_group, refused_by, sorted_out, wanted_by
 from voiceflow_worker.core.sending.unsettled import LAST_WORD, Reply, UnsettledVerdicts, cancellations, hold_of
 from voiceflow_worker.core.settling.changes import Changes
-from voiceflow_worker.core.settling.holds import Holds
 from voiceflow_worker.core.settling.settle import Settler
 from voiceflow_worker.core.units import NUMBER, PARTY
 from voiceflow_worker.errors import StoreError

@@ -10,9 +10,9 @@ import anyio
 import structlog
 from anyio.lowlevel import checkpoint
 
+from voiceflow_worker.core.gates import Holds
 from voiceflow_worker.core.ports import Clock
 from voiceflow_worker.core.rollback import RollbackGuard
-from voiceflow_worker.core.settling.holds import Holds
 from voiceflow_worker.core.settling.settle import Answered, Settler
 from voiceflow_worker.errors import (
     IllegalMoveError,

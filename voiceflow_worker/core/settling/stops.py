@@ -11,11 +11,11 @@ from datetime import timedelta
 import anyio
 import structlog
 
+from voiceflow_worker.core.gates import order_gate
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.identity import new_worker_id
 from voiceflow_worker.core.ports.reading import gates_at
 from voiceflow_worker.core.ports.record_set import RecordSet, json_records
-from voiceflow_worker.core.settling.holds import order_gate
 from voiceflow_worker.errors import StoreError
 from voiceflow_worker.model.jobs.gate import Gate, GateState
 from voiceflow_worker.model.jobs.job import Job, JobState

@@ -1,4 +1,8 @@
-"""Orders to hold, to open and to cancel; starts that are being stored; and the holds that answers call for."""
+"""Gates: orders to hold, to open and to cancel; starts that are being stored; and holds, as a worker follows them.
+
+No call leaves against an order that has returned. So an order waits until the calls that were about to leave when it
+was stored have left or gone back, which takes at most `LEAVES_WITHIN` seconds.
+"""
 
 from __future__ import annotations
 
@@ -6,17 +10,45 @@ from collections.abc import Callable, Container, Iterable
 from contextlib import aclosing
 from datetime import datetime, timedelta
 
-from voiceflow_worker.core import units
-from voiceflow_worker.core.ports import Store
+from voiceflow_worker.core.ports import Query, Store
 from voiceflow_worker.core.ports.identity import new_revision
-from voiceflow_worker.core.ports.reading import calls_of_start, gates_at, starts_of
-from voiceflow_worker.core.ports.store import GATES, Drop, Result, Step, Unit, gate_from, member_of, start_put
-from voiceflow_worker.model.jobs.gate import Gate, GateState
+from voiceflow_worker.core.ports.reading import calls_of_start, find_jobs, gates_at, read_each, starts_of
+from voiceflow_worker.core.ports.store import (
+    GATES,
+    Drop,
+    Record,
+    Result,
+    Same,
+    Step,
+    Unit,
+    gate_from,
+    gate_put,
+    member_of,
+    start_put,
+)
+from voiceflow_worker.model.jobs.gate import Gate, GateState, merged
+from voiceflow_worker.model.jobs.job import Job, JobState
 from voiceflow_worker.model.reports.verdict import Hold
 
 
+def unit_of_order(standing: Record | None, ordered: Gate, *, token: str) -> tuple[Gate, Unit]:
+    """An order to hold, to open or to cancel: the gate that results, and its unit.
+
+    `standing` is the record of the gate as the caller read it. If it has changed since, the unit is NOT_FREE with the
+    new one, and the order is made again from that. A repeat of a hold that a person has ended since changes nothing.
+    """
+    was = None if standing is None else gate_from(standing)
+    was_opened = was is not None and was.state is GateState.OPEN and was.since > ordered.since
+    is_late = was_opened and ordered.state is GateState.HELD
+    gate = was if was is not None and is_late else merged(was, ordered, at=ordered.since)
+    need = Same(GATES, ordered.queue, None if standing is None else standing.value, member_of(ordered))
+    if gate is was:
+        return gate, Unit(needs=(need,))
+    return gate, Unit(needs=(need,), puts=(gate_put(gate, token=token),), wakes=ordered.queue)
+
+
 async def order_gate(store: Store, ordered: Gate, *, over: Callable[[Gate], bool] | None = None) -> Gate:
-    """Store the gate that results from an order, and return it. Once this returns, no call leaves against it later.
+    """Store the gate that results from an order, and return it. Calls that are about to leave may still (`until_left`).
 
     The rules are those of `model.jobs.gate.merged`. With `over`, a gate for which it is False stays as it is, and is
     returned. Raises StoreError; the same order may then be given again.
@@ -28,7 +60,7 @@ async def order_gate(store: Store, ordered: Gate, *, over: Callable[[Gate], bool
     while True:
         if over is not None and standing is not None and not over(was := gate_from(standing)):
             return was
-        gate, unit = units.gate_order(standing, ordered, token=token)
+        gate, unit = unit_of_order(standing, ordered, token=token)
         (answer,) = await store.write(Step(units=(unit,)), now=now)
         if answer.result is Result.DONE:
             return gate
@@ -68,6 +100,39 @@ async def _is_among(store: Store, start: Gate, ids: Container[str]) -> bool:
             if any(job.id not in ids for job in page):
                 return False
     return has_calls
+
+
+LEAVES_WITHIN = 2.0
+"""Seconds within which a call leaves after its worker has asked for its journal entry; otherwise it goes back. So two
+seconds after a hold, a cancel or an opt-out was stored, no call leaves against it."""
+_LOOK_EVERY = 0.1
+
+
+async def until_left(
+    store: Store, queues: Iterable[str], *, batch_id: str | None = None, numbers: Container[str] | None = None
+) -> int:
+    """Wait until each call that is `sending` now has left or gone back; returns how many may still ring.
+
+    With `numbers`, only calls to or with one of these count. This takes at most `LEAVES_WITHIN` seconds. Calls with an
+    older journal entry have left already. Raises StoreError.
+    """
+    sending: dict[str, Job] = {}
+    for queue in queues:
+        query = Query(queue=queue, states=frozenset({JobState.SENDING}), batch_id=batch_id, limit=None)
+        for job in await find_jobs(store, query):
+            if numbers is None or any(number in numbers for number in job.parties):
+                sending[job.id] = job
+    # A worker's clock may be ahead or behind, so that the wait has an end of its own too.
+    waited_until = store.clock.monotonic() + LEAVES_WITHIN
+    while _may_leave(sending.values(), at=store.clock.now()) and store.clock.monotonic() < waited_until:
+        await store.clock.sleep(_LOOK_EVERY)
+        current = (await read_each(store, list(sending))).jobs  # one that a newer version has changed has left, too
+        sending = {job.id: job for job in current.values() if sending[job.id].revision == job.revision}
+    return len(sending)
+
+
+def _may_leave(sending: Iterable[Job], *, at: datetime) -> bool:
+    return any(at < job.posts[-1].began_at + timedelta(seconds=LEAVES_WITHIN) for job in sending)
 
 
 FIRST_PAUSE = timedelta(seconds=1)
