@@ -50,10 +50,18 @@ def test_a_path_is_not_a_url_and_the_remedy_is_reported(url: str) -> None:
         open_store(url)
 
 
-@pytest.mark.parametrize("scheme", ["redis", "rediss", "redis+cluster", "redis+sentinel", "valkey"])
-def test_redis_without_its_extra_tells_what_to_install(monkeypatch: pytest.MonkeyPatch, scheme: str) -> None:
-    monkeypatch.setitem(sys.modules, "voiceflow_worker.backends.redis", None)
-    with pytest.raises(UnknownBackendError, match=r"pip install 'voiceflow-worker\[redis\]'"):
+@pytest.mark.parametrize(
+    ("scheme", "extra"),
+    [
+        *((scheme, "redis") for scheme in ("redis", "rediss", "redis+cluster", "redis+sentinel", "valkey")),
+        *((scheme, "postgres") for scheme in ("postgresql", "postgres")),
+    ],
+)
+def test_a_backend_without_its_extra_tells_what_to_install(
+    monkeypatch: pytest.MonkeyPatch, scheme: str, extra: str
+) -> None:
+    monkeypatch.setitem(sys.modules, f"voiceflow_worker.backends.{extra}", None)
+    with pytest.raises(UnknownBackendError, match=rf"pip install 'voiceflow-worker\[{extra}\]'"):
         open_store(f"{scheme}://localhost:6379/0")
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import anyio
 
-from voiceflow_worker.backends.store_url import REDIS_SCHEMES
+from voiceflow_worker.backends.store_url import POSTGRES_SCHEMES, REDIS_SCHEMES
 from voiceflow_worker.core.ports.store import Drop, Step, Unit
 from voiceflow_worker.errors import StoreUnavailableError, UnknownBackendError
 from voiceflow_worker.model.text.printable import without_secrets
@@ -29,11 +29,17 @@ Opener = Callable[..., "AbstractAsyncContextManager[Store]"]
 returns a context manager, which opens nothing until it is entered."""
 
 _REDIS = "voiceflow_worker.backends.redis:open_redis"
+_POSTGRES = "voiceflow_worker.backends.postgres:open_postgres"
 _BUILT_IN: Mapping[str, str] = {
     "memory": "voiceflow_worker.backends.memory:open_memory",
     "sqlite": "voiceflow_worker.backends.sqlite:open_sqlite",
     "file": "voiceflow_worker.backends.sqlite:open_sqlite",
     **dict.fromkeys(REDIS_SCHEMES, _REDIS),
+    **dict.fromkeys(POSTGRES_SCHEMES, _POSTGRES),
+}
+_NEEDS_EXTRA = {
+    _REDIS: "Redis and Valkey need an extra: pip install 'voiceflow-worker[redis]'.",
+    _POSTGRES: "PostgreSQL needs an extra: pip install 'voiceflow-worker[postgres]'.",
 }
 # These need no entry points, so they also work without an installation (a zipped application, a checkout on the path).
 
@@ -82,11 +88,7 @@ def _loaded(entry: EntryPoint, url: str) -> Opener:
     try:
         return cast("Opener", entry.load())
     except (ImportError, AttributeError) as error:
-        remedy = (
-            "Redis and Valkey need an extra: pip install 'voiceflow-worker[redis]'."
-            if entry.value == _REDIS
-            else "Check the spelling, or install the package that contains this backend."
-        )
+        remedy = _NEEDS_EXTRA.get(entry.value, "Check the spelling, or install the package that contains this backend.")
         raise UnknownBackendError(
             f"the backend for {without_secrets(url)!r} ({entry.value}) cannot be loaded: {error}. {remedy}"
         ) from error

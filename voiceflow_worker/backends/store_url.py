@@ -11,6 +11,7 @@ from voiceflow_worker.errors import SettingsError
 from voiceflow_worker.model.text.printable import HIDDEN, without_secrets
 
 REDIS_SCHEMES = ("redis", "rediss", "redis+cluster", "redis+sentinel", "valkey", "valkeys")
+POSTGRES_SCHEMES = ("postgresql", "postgres")
 
 
 def is_redis(url: str) -> bool:
