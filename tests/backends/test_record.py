@@ -63,6 +63,7 @@ POST = '"number":1,"client_request_id":"x","began_at":"2026-01-05T12:00:00Z","va
         f'{{{KNOWN},"posts":[{{{POST},"outcome":{{"status_text":"BUSY","colour":"red"}}}}]}}',
         f'{{{KNOWN},"posts":[{{{POST},"verdict":"painted"}}]}}',
         f'{{{KNOWN},"notes":[{{"at":"2026-01-05T12:00:00Z","kind":"painted","text":"red"}}]}}',
+        f'{{{KNOWN},"reason":"red","reason_kind":"painted"}}',
         '{"source":"s"}',
         "not JSON",
     ],

@@ -12,7 +12,7 @@ import pytest
 from tests.support.flows import flow, number
 from voiceflow_worker import CallQueue, Store
 from voiceflow_worker.backends.contract import NOW, sample_job
-from voiceflow_worker.backends.contract.samples import add_jobs
+from voiceflow_worker.backends.contract.samples import add_jobs, commit, moved
 from voiceflow_worker.core.drain import clock_behind
 from voiceflow_worker.core.overview import breakdown
 from voiceflow_worker.core.overview.breakdown import (
@@ -23,8 +23,8 @@ from voiceflow_worker.core.overview.breakdown import (
     RefusedCalls,
 )
 from voiceflow_worker.core.overview.report import build_full_report
-from voiceflow_worker.core.suppression import SuppressionList
-from voiceflow_worker.model.jobs.job import JobState, KeyPress, Post
+from voiceflow_worker.core.suppression import Suppression
+from voiceflow_worker.model.jobs.job import JobState, KeyPress, Post, ReasonKind
 from voiceflow_worker.model.reports.outcome import CallLeg, Charge, Outcome
 from voiceflow_worker.model.reports.status import SessionStatus
 from voiceflow_worker.model.reports.verdict import VerdictKind
@@ -121,20 +121,22 @@ async def test_each_call_counts_once_in_each_figure_whatever_the_pages(
 
 
 async def test_reasons_that_differ_from_call_to_call_are_counted_together(store: Store) -> None:
+    """By their kind: what a person writes is never taken for one of them."""
     queue = CallQueue(store)
-    for place in range(4):
+    for place in range(7):
         await queue.enqueue(flow(number(place)), batch_id="march")
-    suppressed = [number(place) for place in range(2)]
-    for each in suppressed:
-        await SuppressionList(store).add(each, reason=f"asked by {each}")
-    for job in await queue.find():
-        listed = (await SuppressionList(store).standing([job.destination])).get(job.destination)
-        await queue.cancel(job.id, reason=listed.in_words() if listed else "wrong text")
+    for place, job in enumerate(await queue.find()):
+        words = Suppression(number=job.destination, since=NOW, reason=f"asked by {place}").in_words()
+        kind = ReasonKind.SUPPRESSED if place < 4 else None
+        if place < 6:
+            await commit(store, [moved(job, state=JobState.CANCELLED, reason=words, reason_kind=kind)])
     found = (await queue.report("march")).breakdown
     assert found is not None
-    assert [(each.reason, each.count) for each in found.cancellations] == [
-        ("one of its numbers, or that of a second party, is on the suppression list", 2),
-        ("wrong text", 2),
+    listed = "one of its numbers, or that of a second party, is on the suppression list"
+    assert [(each.reason.partition(" since ")[0], each.count) for each in found.cancellations] == [
+        (listed, 4),
+        ("its number has been on the suppression list", 1),
+        ("its number has been on the suppression list", 1),
     ]
 
 

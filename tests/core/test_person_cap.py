@@ -14,7 +14,6 @@ from voiceflow_worker import CallPolicy, Job, JobState
 from voiceflow_worker.backends.contract.samples import ManualClock
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.errors import InvalidInputError
-from voiceflow_worker.model.jobs.call_json import CAPPED
 from voiceflow_worker.model.jobs.policy import PersonLimit, read_person_limit
 from voiceflow_worker.model.reports.status import SessionStatus
 
@@ -48,7 +47,7 @@ async def waits(engine: Engine, job: Job) -> Job:
     await engine.send()
     job = await engine.queue.get(job.id)
     assert (job.state, job.post_count) == (JobState.QUEUED, before)
-    assert job.reason == f"its number has had 2 attempts within 1d, {CAPPED}"
+    assert job.reason == "its number has had 2 attempts within 1d, the most for one person"
     return job
 
 

@@ -23,7 +23,7 @@ from voiceflow_worker.core.overview import status as module
 from voiceflow_worker.core.overview.batches import read_batch, read_batches, read_queue
 from voiceflow_worker.core.overview.status import WaitingCounts
 from voiceflow_worker.core.ports import Limits
-from voiceflow_worker.model.jobs.job import RedialPolicy
+from voiceflow_worker.model.jobs.job import JobState, ReasonKind, RedialPolicy
 from voiceflow_worker.model.reports.status import SessionStatus
 from voiceflow_worker.model.window import CallWindow
 
@@ -164,9 +164,20 @@ async def test_what_is_due_and_waits_for_a_number_does_not_wait_for_the_rate(eng
     await set_limits(engine.store, "default", Limits(rate=1.0))
     await Heartbeats(engine.store).worker(WorkerBeat(queue="default", worker_id="w", rate=1.0, in_flight=0))
     job = await engine.enqueue()
-    await commit(engine.store, [moved(job, reason="its number is busy with another call")])
+    await commit(engine.store, [moved(job, reason_kind=ReasonKind.NUMBER_BUSY)])
     await engine.enqueue(number(2))
     assert await waiting_in(engine) == {"number_busy": 1, "rate": 1}
+
+
+async def test_the_words_of_a_person_are_not_taken_for_what_a_call_waits_for(engine: Engine) -> None:
+    for place, words in enumerate(
+        ("is busy with another call", "the most for one person", "waits for its calling window to open")
+    ):
+        job = await engine.enqueue(number(place))
+        await engine.queue.cancel(job.id, reason="too early")
+        await engine.queue.redial(job.id, note=f"the clerk {words}")
+    assert [job.state for job in await engine.queue.find()] == [JobState.QUEUED] * 3
+    assert await waiting_in(engine) == {}
 
 
 async def test_calls_for_later_wait_for_none_of_these(engine: Engine) -> None:

@@ -35,6 +35,7 @@ from voiceflow_worker.model.jobs.job import (
     JobState,
     NoteKind,
     Post,
+    ReasonKind,
     RedialPolicy,
 )
 from voiceflow_worker.model.jobs.lifecycle import MOVES, MoveName
@@ -86,7 +87,8 @@ class TestTheMovesTable:
         for state, name in product(JobState, MoveName):
             has_worker, may_have_left = state in {S.LEASED, S.SENDING}, state in {S.SENDING, S.IN_DOUBT, S.SUBMITTED}
             posts = {"post_count": 1, "posts": (OPEN_POST,)} if may_have_left else {}
-            job = a_job(state, active_until=NOW + HOUR, worker_id="w" if has_worker else None, **posts)
+            why = {"reason": "its number is busy", "reason_kind": ReasonKind.NUMBER_BUSY}
+            job = a_job(state, active_until=NOW + HOUR, worker_id="w" if has_worker else None, **why, **posts)
             before = replace(job)
             if state not in MOVES[name]:
                 with pytest.raises(IllegalMoveError, match=f"is {state.value}.*: it cannot {name}"):
@@ -94,6 +96,7 @@ class TestTheMovesTable:
                 continue
             after = MOVED[name](job)
             assert (job, after.state) == (before, LEADS_TO[name])
+            assert after.reason == job.reason or after.reason_kind is None, "the kind is that of the reason"
             assert (after.worker_id is not None) == (after.state in {S.LEASED, S.SENDING})
             if after.state.is_final:
                 assert (after.active_until, after.due_at) == (None, NOW + POLICY.retention)

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from tests.support.plain_jobs import NOW, a_job
-from voiceflow_worker.model.jobs.call_json import LISTED, CallResult, call_as_json, result_of
-from voiceflow_worker.model.jobs.job import FINAL_STATES, Job, JobState, KeyPress, Post
+from voiceflow_worker.model.jobs.call_json import CallResult, call_as_json, result_of
+from voiceflow_worker.model.jobs.job import FINAL_STATES, Job, JobState, KeyPress, Post, ReasonKind
 from voiceflow_worker.model.reports.outcome import CallLeg, Outcome
 from voiceflow_worker.model.reports.status import OPT_OUTS, SessionStatus
 from voiceflow_worker.model.reports.verdict import VerdictKind
@@ -61,8 +61,8 @@ TOLD = {
     "no_answer": [job(S.UNREACHED, post(1, SILENT)), job(S.UNREACHED, post(1, SessionStatus.CANCELED))],
     "opted_out": [*(job(state, post(1, each)) for each in OPT_OUTS for state in (S.COMPLETED, S.UNREACHED)),
                   job(S.UNREACHED, post(1, SessionStatus.UNSUBSCRIBED_CONTACT), post(2, SILENT), redials=0)],
-    "suppressed": [job(S.CANCELLED, reason=f"{PERSON} has been {LISTED} since today")],
-    "cancelled": [job(S.CANCELLED, reason="closed"), job(S.CANCELLED)],
+    "suppressed": [job(S.CANCELLED, reason_kind=ReasonKind.SUPPRESSED)],
+    "cancelled": [job(S.CANCELLED), job(S.CANCELLED, reason="it has been on the suppression list since May, Li says")],
     "failed": [job(S.FAILED), job(S.FAILED, post(1, SessionStatus.ERROR)), job(S.UNREACHED, post(1, None))],
     "expired": [job(S.EXPIRED)],
     "in_doubt": [job(S.IN_DOUBT), job(S.IN_DOUBT, post(1, None))],

@@ -18,7 +18,7 @@ from voiceflow_worker.core.ports import Event, EventKind, Order, Query
 from voiceflow_worker.core.ports.record_set import report_unreadable
 from voiceflow_worker.errors import InvalidInputError, StoreVersionError
 from voiceflow_worker.model.copying import maker, writer
-from voiceflow_worker.model.jobs.job import Job, JobState, KeyPress, Note, NoteKind, Post, RedialPolicy
+from voiceflow_worker.model.jobs.job import Job, JobState, KeyPress, Note, NoteKind, Post, ReasonKind, RedialPolicy
 from voiceflow_worker.model.jobs.totals import outcome_name
 from voiceflow_worker.model.reports.outcome import (
     Charge,
@@ -81,8 +81,8 @@ _REMEMBERED = 256
 _recent: dict[int, tuple[Job, str]] = {}
 """The records of recent jobs, by the identity of the job. The job is kept too, so that no other gets its identity."""
 _NAMES = (
-    "source", "created_at", "not_before", "time_zone", "redial", "window", "data", "menu", "reason", "failures",
-    "missed_windows", "post_count", "redials", "posts", "notes", "further_numbers", "place",
+    "source", "created_at", "not_before", "time_zone", "redial", "window", "data", "menu", "reason", "reason_kind",
+    "failures", "missed_windows", "post_count", "redials", "posts", "notes", "further_numbers", "place",
 )  # fmt: skip
 """The fields of a job that are in its record."""
 _KNOWN = frozenset(_NAMES)
@@ -248,6 +248,7 @@ _job = maker(
         "not_before": _time,
         "redial": _redial,
         "window": CallWindow.recalled,
+        "reason_kind": ReasonKind,
         "posts": _several(_post),
         "notes": _several(maker(Note, {"at": _time, "kind": NoteKind})),
         "further_numbers": tuple,

@@ -29,9 +29,8 @@ from voiceflow_worker.core.ports.trips import gather
 from voiceflow_worker.core.settling.changes import Changes
 from voiceflow_worker.errors import JobError, StoreError
 from voiceflow_worker.model.jobs import lifecycle
-from voiceflow_worker.model.jobs.call_json import SENT_AS
 from voiceflow_worker.model.jobs.gate import Gate
-from voiceflow_worker.model.jobs.job import FINAL_STATES, Job, JobState
+from voiceflow_worker.model.jobs.job import FINAL_STATES, Job, JobState, ReasonKind
 from voiceflow_worker.model.jobs.policy import CallPolicy
 from voiceflow_worker.model.jobs.setback import is_forgotten, made_again, remembered
 from voiceflow_worker.model.reports.verdict import Hold
@@ -381,8 +380,9 @@ class RollbackGuard:
     def _cancelled(self, job: Job, *, sent_as: str) -> Job:
         if job.state not in {JobState.QUEUED, JobState.LEASED} or job.id == sent_as:
             return job
-        reason = f"{SENT_AS} {sent_as}, before the store was set back"
-        return lifecycle.cancel(job, at=self._clock.now(), reason=reason, policy=self._policy)
+        reason = f"the same call may have been placed as {sent_as}, before the store was set back"
+        now, kind = self._clock.now(), ReasonKind.SENT_AS_ANOTHER
+        return lifecycle.cancel(job, at=now, reason=reason, kind=kind, policy=self._policy)
 
 
 @asynccontextmanager

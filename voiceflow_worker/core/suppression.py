@@ -13,7 +13,6 @@ from voiceflow_worker.core.ports.names import QueueNames
 from voiceflow_worker.core.ports.record_set import RecordSet, report_unreadable
 from voiceflow_worker.core.ports.store import Mode, Put, Record, Step, Unit
 from voiceflow_worker.errors import InvalidInputError
-from voiceflow_worker.model.jobs.call_json import LISTED
 from voiceflow_worker.model.jobs.job import Job
 from voiceflow_worker.model.numbers.phone import all_spellings, spellings
 from voiceflow_worker.model.numbers.reading import every_reading, read_number
@@ -68,7 +67,7 @@ class Suppression:
         why = f" ({self.reason})" if self.reason else ""
         call = f", added by call {self.job_id}" if self.job_id else ""
         end = f", until {in_words(self.until)}" if self.until else ""
-        return f"{LISTED} since {in_words(self.since)}{end}{call}{why}"
+        return f"on the suppression list since {in_words(self.since)}{end}{call}{why}"
 
 
 class SuppressionList:

@@ -17,7 +17,7 @@ from anyio.lowlevel import checkpoint
 from voiceflow_worker.core.ports import Event, Store
 from voiceflow_worker.core.ports.store import Answer, Insert, Replace, Result, Step, Unit, tally_change
 from voiceflow_worker.core.units import deleted, inserted
-from voiceflow_worker.model.jobs.job import Job, JobState, KeyPress, Note, NoteKind, Post, RedialPolicy
+from voiceflow_worker.model.jobs.job import Job, JobState, KeyPress, Note, NoteKind, Post, ReasonKind, RedialPolicy
 from voiceflow_worker.model.reports.outcome import CallLeg, Charge, Outcome
 from voiceflow_worker.model.reports.status import SessionStatus
 from voiceflow_worker.model.reports.verdict import VerdictKind
@@ -175,6 +175,7 @@ def full_job() -> Job:
         not_before=NOW - HOUR,
         time_zone="Asia/Singapore",
         reason="redial after BUSY",
+        reason_kind=ReasonKind.NUMBER_BUSY,
         data={"name": "Ana", "table": 4, "vip": True, "note": None},
         menu="main",
         failures=3,

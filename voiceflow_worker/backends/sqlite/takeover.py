@@ -30,9 +30,8 @@ from voiceflow_worker.core.ports.store import (
 from voiceflow_worker.core.units import changed
 from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.jobs import lifecycle
-from voiceflow_worker.model.jobs.call_json import KNOWN_AS
 from voiceflow_worker.model.jobs.gate import Gate, GateState
-from voiceflow_worker.model.jobs.job import Job, JobState
+from voiceflow_worker.model.jobs.job import Job, JobState, ReasonKind
 from voiceflow_worker.model.jobs.policy import CallPolicy
 from voiceflow_worker.model.jobs.setback import further
 
@@ -44,7 +43,7 @@ SKIPPED_SEQUENCES = 1_000_000_000
 every reader, so that none is missed."""
 _AT_ONCE = 500
 _GONE = "the other copy of the store had deleted this call after its end, so the call may have been sent"
-_SAME_CALL = f"{KNOWN_AS} {{other}}"
+_SAME_CALL = "the other copy of the store has this call under the id {other}"
 
 _NEXT_ROWS = "SELECT number, id, revision FROM jobs WHERE number BETWEEN ? AND ? ORDER BY number"
 _UNSENT = "SELECT number, id FROM jobs WHERE number > ? AND state IN ('queued', 'leased') ORDER BY number LIMIT ?"
@@ -171,13 +170,18 @@ class _Taking:
         if owner is not None:
             # The backup has the same call under another id, or has deleted it. Only one of the two may be sent.
             if added.state in lifecycle.MOVES[lifecycle.MoveName.CANCEL]:
-                self._cancel(added, _GONE if owner.job_id == added.id else _SAME_CALL.format(other=owner.job_id))
+                self._cancel(added, None if owner.job_id == added.id else owner.job_id)
             elif (other := _job(self._new, owner.job_id)) is not None:
-                self._cancel(other, _SAME_CALL.format(other=added.id))
+                self._cancel(other, added.id)
 
-    def _cancel(self, kept: Job, reason: str) -> None:
+    def _cancel(self, kept: Job, other: str | None) -> None:
+        """End a call that the other copy has under the id `other`, or has deleted."""
         if kept.state in lifecycle.MOVES[lifecycle.MoveName.CANCEL]:
-            self._move(kept, lifecycle.cancel(kept, at=self._at, reason=reason, policy=self._policy))
+            reason, kind = _GONE, None
+            if other is not None:
+                reason, kind = _SAME_CALL.format(other=other), ReasonKind.KEPT_AS_ANOTHER
+            now = lifecycle.cancel(kept, at=self._at, reason=reason, kind=kind, policy=self._policy)
+            self._move(kept, now)
             self.found.cancelled += 1
 
     def _move(self, kept: Job, now: Job) -> None:

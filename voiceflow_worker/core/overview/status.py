@@ -13,9 +13,8 @@ from voiceflow_worker.core.heartbeats import Heartbeats
 from voiceflow_worker.core.overview.ordered import Ordered, ordered_on
 from voiceflow_worker.core.ports import Limits, Order, Query, Store
 from voiceflow_worker.core.ports.reading import count_states, find_jobs, gates_of, limits_of
-from voiceflow_worker.model.jobs.call_json import BUSY, CAPPED, OUTSIDE_WINDOW
 from voiceflow_worker.model.jobs.gate import Gate
-from voiceflow_worker.model.jobs.job import Job, JobState
+from voiceflow_worker.model.jobs.job import Job, JobState, ReasonKind
 from voiceflow_worker.model.text.wording import in_words, rfc3339
 from voiceflow_worker.model.times import zone_named
 
@@ -112,12 +111,10 @@ async def read_waiting(
 
 def why_it_waits(job: Job, *, at: datetime) -> str | None:
     """The field of `WaitingCounts` for a call that a busy number, limit, window or redial keeps back; else None."""
-    if BUSY in (job.reason or ""):
-        return "number_busy"
-    if CAPPED in (job.reason or ""):
-        return "max_per_person"
-    if job.reason == OUTSIDE_WINDOW or not job.may_ring(at=at):
-        return "window"
+    if job.reason_kind in {ReasonKind.NUMBER_BUSY, ReasonKind.MAX_PER_PERSON, ReasonKind.WINDOW}:
+        return job.reason_kind
+    if not job.may_ring(at=at):
+        return ReasonKind.WINDOW
     return "redial" if job.redials and job.due_at > at else None
 
 

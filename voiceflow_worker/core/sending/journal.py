@@ -35,8 +35,7 @@ from voiceflow_worker.core.suppression import NAMESPACE as SUPPRESSED
 from voiceflow_worker.core.suppression import entry_of
 from voiceflow_worker.errors import StoreError
 from voiceflow_worker.model.jobs import lifecycle
-from voiceflow_worker.model.jobs.call_json import BUSY, CAPPED, OUTSIDE_WINDOW
-from voiceflow_worker.model.jobs.job import Job, JobState
+from voiceflow_worker.model.jobs.job import Job, JobState, ReasonKind
 from voiceflow_worker.model.jobs.policy import CallPolicy, spread
 from voiceflow_worker.model.numbers.phone import spellings
 
@@ -50,11 +49,21 @@ Refused = tuple[Job, Answer]
 
 @dataclass(frozen=True, slots=True)
 class Unsent:
-    """A leased job that goes back to the queue, with a reason and a wait."""
+    """A leased job that goes back to the queue, with a reason, its kind, and a wait."""
 
     job: Job
     reason: str
+    kind: ReasonKind | None = None
     wait: timedelta = timedelta()
+
+    @classmethod
+    def outside_window(cls, job: Job) -> Unsent:
+        """A job that waits until its calling window opens."""
+        return cls(job, "waits for its calling window to open", ReasonKind.WINDOW)
+
+    def released(self, *, due_at: datetime) -> Job:
+        """The job in the queue."""
+        return lifecycle.release(self.job, due_at=due_at, reason=self.reason, kind=self.kind)
 
     def due_at(self, now: datetime) -> datetime:
         """When the job is due again."""
@@ -116,7 +125,7 @@ class Journal:
         if job.is_expired(at=now):
             return units.changed(job, lifecycle.expire(job, at=now, policy=self._policy), at=now)
         if not job.may_ring(at=now):
-            return units.changed(job, lifecycle.release(job, due_at=now, reason=OUTSIDE_WINDOW), at=now)
+            return units.changed(job, Unsent.outside_window(job).released(due_at=now), at=now)
         guarded_worker = None if self._guard is None else self._guard.worker_id
         return units.journal_entry(
             job, at=now, lease_until=now + self._lease, policy=self._policy, guarded_worker=guarded_worker
@@ -128,16 +137,12 @@ class Journal:
         Workers that share a rate put back what they have no departure for; the first rows of a file would come last.
         """
         now = self._store.clock.now()
-        await self._move(
-            [(each.job, lifecycle.release(each.job, due_at=each.due_at(now), reason=each.reason)) for each in unsent]
-        )
+        await self._move([(each.job, each.released(due_at=each.due_at(now))) for each in unsent])
 
-    async def cancel(self, jobs: Sequence[tuple[Job, str]]) -> None:
-        """End leased jobs that must not be sent, each with its reason."""
-        now = self._store.clock.now()
-        await self._move(
-            [(job, lifecycle.cancel(job, at=now, reason=reason, policy=self._policy)) for job, reason in jobs]
-        )
+    async def end_suppressed(self, jobs: Sequence[tuple[Job, str]]) -> None:
+        """End leased jobs with a number on the suppression list, each with its reason."""
+        cancel = partial(lifecycle.cancel, at=self._store.clock.now(), policy=self._policy, kind=ReasonKind.SUPPRESSED)
+        await self._move([(job, cancel(job, reason=reason)) for job, reason in jobs])
 
     async def _flush(self, jobs: Sequence[Job]) -> list[Begun | Answer | BaseException]:
         asked_at = self._store.clock.monotonic()
@@ -284,7 +289,7 @@ def refused_by(unit: Unit, standing: Standing) -> Answer | None:
 def sorted_out(
     refused: Sequence[Refused], *, at: datetime, leased_at: float, policy: CallPolicy
 ) -> tuple[list[tuple[Job, str]], list[Unsent]]:
-    """The refused jobs that end, each with its reason, and those that go back to the queue.
+    """The refused jobs that end because of the suppression list, each with its reason, and those that go back.
 
     Jobs with the same busy number come due one after the other, in the order of leasing. Without this, many calls that
     bridge to one line would all be leased and put back every two seconds.
@@ -301,14 +306,16 @@ def sorted_out(
                 back.append(Unsent(job, f"held before it left: {gate_from(record).reason}"))
             case AtMost(namespace) if namespace == units.PERSON and record is not None:
                 until = record.ends_at or at + NUMBER_BUSY
-                back.append(Unsent(job, _capped_words(policy), max(until - at, timedelta())))
+                wait = max(until - at, timedelta())
+                back.append(Unsent(job, _capped_words(policy), ReasonKind.MAX_PER_PERSON, wait))
             case Absent() | AtMost() if record is not None:
                 number = record.group
                 turn = NUMBER_BUSY * (0.75 + 0.5 * spread(f"{number}{leased_at}"))
                 waiting[number] = min(waiting.get(number, timedelta()) + turn, LONGEST_LINE)
-                back.append(Unsent(job, _busy_words(job, number), waiting[number]))
+                back.append(Unsent(job, _busy_words(job, number), ReasonKind.NUMBER_BUSY, waiting[number]))
             case _:
-                back.append(Unsent(job, "held back: the store was restarted just before it left", CHECKED_AGAIN))
+                why = "held back: the store was restarted just before it left"
+                back.append(Unsent(job, why, wait=CHECKED_AGAIN))
     return ended, back
 
 
@@ -318,11 +325,14 @@ def _suppressed_words(job: Job, record: Record) -> str:
 
 def _capped_words(policy: CallPolicy) -> str:
     limit = policy.max_per_person
-    return "" if limit is None else f"its number has had {limit.in_words()}, {CAPPED}"
+    return "" if limit is None else f"its number has had {limit.in_words()}, the most for one person"
 
 
 def _busy_words(job: Job, number: str) -> str:
     second = next((each for each in job.second_parties if number in spellings(each)), None)
     if second is None or number in spellings(job.number):
-        return f"its number {BUSY}"
-    return f"its second party {second} {BUSY} (if many calls may use a number at once, list it as shared)"
+        return "its number is busy with another call"
+    return (
+        f"its second party {second} is busy with another call "
+        "(if many calls may use a number at once, list it as shared)"
+    )

@@ -29,7 +29,6 @@ from voiceflow_worker.core.settling.settle import Settler
 from voiceflow_worker.core.units import NUMBER, PARTY
 from voiceflow_worker.errors import StoreError
 from voiceflow_worker.model.flows.callflow import body_to
-from voiceflow_worker.model.jobs.call_json import OUTSIDE_WINDOW
 from voiceflow_worker.model.jobs.gate import Gate
 from voiceflow_worker.model.jobs.job import Job, JobState
 from voiceflow_worker.model.jobs.policy import CallPolicy
@@ -118,7 +117,7 @@ class Submitter:
         if not is_whole:
             await self._journal.put_back([Unsent(job, f"held before it left: {self._holds.reason}") for job in ours])
             return []
-        await self._journal.put_back([Unsent(job, OUTSIDE_WINDOW) for job in ours if not job.may_ring(at=now)])
+        await self._journal.put_back([Unsent.outside_window(job) for job in ours if not job.may_ring(at=now)])
         await self._turn_back(refused, leased_at=leased_at)
         ready += [job for job in ours if job.may_ring(at=now) and job.is_expired(at=now)]  # the journal ends them
         departures = await self._departures.take(len(ready))
@@ -154,7 +153,7 @@ class Submitter:
         """End the refused jobs, or put them back, each with the reason."""
         now = self._store.clock.now()
         ended, back = sorted_out(refused, at=now, leased_at=leased_at, policy=self._policy)
-        await self._journal.cancel(ended)
+        await self._journal.end_suppressed(ended)
         await self._journal.put_back(back)
 
     async def _vet(self) -> bool:

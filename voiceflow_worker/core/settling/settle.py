@@ -23,7 +23,7 @@ from voiceflow_worker.core.suppression import SuppressionList
 from voiceflow_worker.errors import IllegalMoveError, JobError, JobNotFoundError, StoreVersionError
 from voiceflow_worker.model.jobs import lifecycle
 from voiceflow_worker.model.jobs.evidence import answered, mismatched, not_begun, summarised
-from voiceflow_worker.model.jobs.job import Job, JobState
+from voiceflow_worker.model.jobs.job import Job, JobState, ReasonKind
 from voiceflow_worker.model.jobs.policy import CallPolicy
 from voiceflow_worker.model.numbers.phone import spellings
 from voiceflow_worker.model.reports.events import Leg, SessionSummary
@@ -272,7 +272,7 @@ class Settler:
             for spelling in spellings(called):
                 wanted = Query(queue=queue, states=_NOT_BEGUN, destination=spelling, limit=None)
                 waiting += await find_jobs(self._store, wanted)
-        cancel = partial(lifecycle.cancel, at=now, reason=reason, policy=self._policy)
+        cancel = partial(lifecycle.cancel, at=now, reason=reason, kind=ReasonKind.SUPPRESSED, policy=self._policy)
 
         async def end(found: Job) -> None:
             # A call that has begun since can no longer be ended.

@@ -12,7 +12,7 @@ import orjson
 
 from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.model.flows.actions import Action
-from voiceflow_worker.model.jobs.job import Job, JobState, Post
+from voiceflow_worker.model.jobs.job import Job, JobState, Post, ReasonKind
 from voiceflow_worker.model.reports.outcome import CallLeg, Charge, Outcome
 from voiceflow_worker.model.reports.status import OPT_OUTS, REACHED, SessionStatus
 from voiceflow_worker.model.text.printable import checked_text
@@ -58,17 +58,6 @@ def _check_texts(data: Mapping[str, object]) -> None:
         for text in (name, value):
             if isinstance(text, str):
                 checked_text(f"data[{name!r}]", text)
-
-
-BUSY = "is busy with another call"
-"""A part of the reason of every call that waits because its number, or that of its second party, is busy."""
-CAPPED = "the most for one person"
-"""A part of the reason of every call that waits because its person has had all allowed attempts."""
-LISTED = "on the suppression list"
-"""A part of the reason of every call whose number, or the number of a second party, is on the suppression list."""
-_IS_LISTED = f" been {LISTED} since "
-OUTSIDE_WINDOW = "waits for its calling window to open"
-"""The reason of every call that waits until its calling window opens."""
 
 
 class CallResult(StrEnum):
@@ -125,7 +114,7 @@ def result_of(job: Job) -> str:
     if not job.state.is_final:
         return CallResult.IN_DOUBT if job.state is JobState.IN_DOUBT else CallResult.OPEN
     if job.state is JobState.CANCELLED:
-        return CallResult.SUPPRESSED if _IS_LISTED in (job.reason or "") else CallResult.CANCELLED
+        return CallResult.SUPPRESSED if job.reason_kind is ReasonKind.SUPPRESSED else CallResult.CANCELLED
     if job.state in _ENDS_UNCALLED:
         return _ENDS_UNCALLED[job.state]
     conclusive = reversed(job.conclusive_posts)  # the newest counts
@@ -233,29 +222,23 @@ def _post(post: Post, *, number: str) -> dict[str, object]:
     }
 
 
-SENT_AS = "the same call may have been placed as"
-"""The beginning of the reason of a call that may have been placed under another id, before the store was set back."""
-KNOWN_AS = "the other copy of the store has this call under the id"
-"""The beginning of the reason of a call that has another id in the other copy of a restore."""
-
 LONGEST_REASON = 100
 """The largest number of characters of a counted reason. The text of a person may be longer."""
-_DIFFERENT = {
-    _IS_LISTED: f"one of its numbers, or that of a second party, is {LISTED}",
-    SENT_AS: "the same call may have been placed before the store was set back",
-    KNOWN_AS: "the other copy of the store has this call under another id",
+_COUNTED = {
+    ReasonKind.SUPPRESSED: "one of its numbers, or that of a second party, is on the suppression list",
+    ReasonKind.SENT_AS_ANOTHER: "the same call may have been placed before the store was set back",
+    ReasonKind.KEPT_AS_ANOTHER: "the other copy of the store has this call under another id",
 }
-"""Parts of reasons that differ from call to call by ids, numbers and times, and the reasons that are counted."""
+"""What is counted in place of reasons that differ from call to call by ids, numbers and times."""
 
 
 def counted_reason(job: Job) -> str | None:
     """The reason of a cancelled call, without what differs from call to call; None if the call is not cancelled."""
     if job.state is not JobState.CANCELLED:
         return None
+    if job.reason_kind is not None and job.reason_kind in _COUNTED:
+        return _COUNTED[job.reason_kind]
     reason = job.reason or "no reason"
-    for part, counted in _DIFFERENT.items():
-        if part in reason:
-            return counted
     return reason if len(reason) <= LONGEST_REASON else f"{reason[: LONGEST_REASON - 1]}…"
 
 

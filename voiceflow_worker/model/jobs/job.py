@@ -148,6 +148,23 @@ class NoteKind(StrEnum):
         return self is NoteKind.RANG_TWICE
 
 
+class ReasonKind(StrEnum):
+    """What the reason of a job says, for programs. Other reasons are for people alone, and have no kind."""
+
+    NUMBER_BUSY = "number_busy"
+    """The job waits because its number, or that of a second party, is busy with another call."""
+    MAX_PER_PERSON = "max_per_person"
+    """The job waits because its person has had all allowed attempts."""
+    WINDOW = "window"
+    """The job waits until its calling window opens."""
+    SUPPRESSED = "suppressed"
+    """The job has ended because one of its numbers, or that of a second party, is on the suppression list."""
+    SENT_AS_ANOTHER = "sent_as_another"
+    """The job has ended because the same call may have been sent under another id, before the store was set back."""
+    KEPT_AS_ANOTHER = "kept_as_another"
+    """The job has ended because the other copy of a restore has the same call under another id."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Note:
     """A remark in the history of a job, for people."""
@@ -223,6 +240,7 @@ class Job:
     not_before: datetime | None = None
     time_zone: str | None = None
     reason: str | None = None
+    reason_kind: ReasonKind | None = None
     failures: int = 0
     missed_windows: int = 0
     post_count: int = 0

@@ -15,7 +15,7 @@ from functools import partial
 from voiceflow_worker.errors import IllegalMoveError, TooEarlyError, TooLateError
 from voiceflow_worker.finding import Remedy
 from voiceflow_worker.model.copying import replace
-from voiceflow_worker.model.jobs.job import Job, JobState, Note, NoteKind, Post
+from voiceflow_worker.model.jobs.job import Job, JobState, Note, NoteKind, Post, ReasonKind
 from voiceflow_worker.model.jobs.policy import CallPolicy, OutcomeSource
 from voiceflow_worker.model.reports.outcome import Outcome
 from voiceflow_worker.model.reports.status import OPT_OUTS, REACHED, SessionStatus
@@ -69,13 +69,14 @@ def lease(job: Job, *, worker_id: str, until: datetime) -> Job:
     return replace(job, state=S.LEASED, worker_id=worker_id, due_at=until)
 
 
-def release(job: Job, *, due_at: datetime, reason: str | None = None) -> Job:
-    """Put a leased job back into the queue; nothing was sent for it.
+def release(job: Job, *, due_at: datetime, reason: str | None = None, kind: ReasonKind | None = None) -> Job:
+    """Put a leased job back into the queue, with a reason and its kind; nothing was sent for it.
 
     It is due at `due_at`, or when its calling window opens after that.
     """
     _require(job, MoveName.RELEASE)
-    return replace(job, state=S.QUEUED, worker_id=None, due_at=_in_its_window(job, due_at), reason=reason)
+    due_at = _in_its_window(job, due_at)
+    return replace(job, state=S.QUEUED, worker_id=None, due_at=due_at, reason=reason, reason_kind=kind)
 
 
 def begin(job: Job, *, at: datetime, lease_until: datetime, policy: CallPolicy) -> Job:
@@ -107,6 +108,7 @@ def begin(job: Job, *, at: datetime, lease_until: datetime, policy: CallPolicy) 
         post_count=number,
         posts=(*job.posts, post),
         reason=None,
+        reason_kind=None,
     )
 
 
@@ -126,6 +128,7 @@ def into_doubt(job: Job, *, at: datetime, reason: str, policy: CallPolicy) -> Jo
         due_at=at + policy.first_look,
         active_until=post.valid_until + policy.ringing if post else None,
         reason=reason,
+        reason_kind=None,
     )
 
 
@@ -161,8 +164,8 @@ def expire(job: Job, *, at: datetime, policy: CallPolicy) -> Job:
     return ended(job, state, at=at, reason=f"its validity ended before {before}", policy=policy)
 
 
-def cancel(job: Job, *, at: datetime, reason: str, policy: CallPolicy) -> Job:
-    """Cancel a job that was not sent yet.
+def cancel(job: Job, *, at: datetime, reason: str, policy: CallPolicy, kind: ReasonKind | None = None) -> Job:
+    """Cancel a job that was not sent yet, with a reason and its kind.
 
     Raises `TooLateError` if the POST may have left, or the job has ended. If an earlier POST of the job was placed, the
     job ends as `unreached`, or as `accepted` if no placed POST has an outcome.
@@ -173,7 +176,7 @@ def cancel(job: Job, *, at: datetime, reason: str, policy: CallPolicy) -> Job:
         )
         raise TooLateError(job.id, state=job.state.value, move=MoveName.CANCEL, remedy=remedy)
     after = noted(job, NoteKind.CANCELLED, reason, at=at)
-    return ended(after, unless_placed(job, S.CANCELLED), at=at, reason=reason, policy=policy)
+    return ended(after, unless_placed(job, S.CANCELLED), at=at, reason=reason, policy=policy, kind=kind)
 
 
 def resolve(
@@ -274,7 +277,14 @@ def submitted(job: Job, *, at: datetime, policy: CallPolicy) -> Job:
         return ended(job, S.ACCEPTED, at=at, reason=None, policy=policy)
     deadline = at + policy.summary_deadline
     return replace(
-        job, state=S.SUBMITTED, worker_id=None, due_at=deadline, active_until=deadline, reason=None, failures=0
+        job,
+        state=S.SUBMITTED,
+        worker_id=None,
+        due_at=deadline,
+        active_until=deadline,
+        reason=None,
+        reason_kind=None,
+        failures=0,
     )
 
 
@@ -383,15 +393,26 @@ def unless_placed(job: Job, state: JobState) -> JobState:
     return S.ACCEPTED if any(post.was_placed for post in job.posts) else state
 
 
-def ended(job: Job, state: JobState, *, at: datetime, reason: str | None, policy: CallPolicy) -> Job:
+def ended(
+    job: Job,
+    state: JobState,
+    *,
+    at: datetime,
+    reason: str | None,
+    policy: CallPolicy,
+    kind: ReasonKind | None = None,
+) -> Job:
     """The job in a final state, to be pruned once the retention has passed."""
-    return replace(job, state=state, worker_id=None, due_at=at + policy.retention, active_until=None, reason=reason)
+    due_at = at + policy.retention
+    return replace(job, state=state, worker_id=None, due_at=due_at, active_until=None, reason=reason, reason_kind=kind)
 
 
 def requeued(job: Job, *, due_at: datetime, reason: str | None) -> Job:
     """The job back in the queue: due at `due_at`, or when its calling window opens after that."""
     due_at = _in_its_window(job, due_at)
-    return replace(job, state=S.QUEUED, worker_id=None, due_at=due_at, active_until=None, reason=reason)
+    return replace(
+        job, state=S.QUEUED, worker_id=None, due_at=due_at, active_until=None, reason=reason, reason_kind=None
+    )
 
 
 def _in_its_window(job: Job, due_at: datetime) -> datetime:
