@@ -27,6 +27,8 @@ import pytest
 import structlog.dev
 from hypothesis import HealthCheck, settings
 
+from tests.support.postgres import PostgresServer
+
 # A slow or busy machine must not fail a property: time limits are pytest-timeout's business.
 settings.register_profile("everyday", deadline=None, max_examples=50, suppress_health_check=[HealthCheck.too_slow])
 # Always the same examples: when CI turns red, the change did it.
@@ -70,6 +72,7 @@ def pytest_configure(config: pytest.Config) -> None:
         return
     if MEMORY.is_dir() and os.access(MEMORY, os.W_OK) and shutil.disk_usage(MEMORY).free > ENOUGH:
         os.environ["PYTEST_DEBUG_TEMPROOT"] = root = mkdtemp(prefix="voiceflow-tests-", dir=MEMORY)
+        Path(root).chmod(0o711)  # servers that do not run as root have folders of their own in it
         config.add_cleanup(partial(shutil.rmtree, root, ignore_errors=True))
 
 
@@ -83,6 +86,16 @@ def pytest_collection_finish() -> None:
 def anyio_backend() -> str:
     """Async tests run on asyncio; those that run on trio too are marked `either_loop` (tests/support/loops.py)."""
     return "asyncio"
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[PostgresServer]:
+    """The PostgreSQL that all tests of a process share, each with a schema of its own."""
+    server = PostgresServer()
+    try:
+        yield server.start()
+    finally:
+        server.close()
 
 
 class OutsideConnectionError(RuntimeError):

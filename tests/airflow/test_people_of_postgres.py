@@ -2,13 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import socket
-import subprocess
-import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -17,51 +11,27 @@ import pytest
 
 from airflow_provider.operators.voice import VoiceCampaignOperator
 from tests.airflow.scene import context
-from tests.support.waiting import wait_until
+from tests.support.postgres import ADMINISTRATOR, DATABASE, PostgresServer
 from voiceflow_worker import CallQueue, open_store
 
-PLACES = [Path("/usr/local/bin"), *sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)]
-PROGRAMS = next((place for place in PLACES if (place / "initdb").exists()), None)
 MANY = 20_000
 
 
 @pytest.fixture(scope="module")
-def server() -> Iterator[int]:
-    """The port of a PostgreSQL of its own. It does not run as root, so root gives it to another user."""
-    if PROGRAMS is None:
-        pytest.skip("there is no PostgreSQL here; on Debian: apt-get install postgresql")
-    folder = Path(tempfile.mkdtemp(prefix="voiceflow-postgres-"))
-    user = None if os.getuid() else "nobody"
-    if user is not None:
-        shutil.chown(folder, user)
-    with closing(socket.socket()) as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = int(probe.getsockname()[1])
-    data = folder / "data"
-    made: list[str | Path] = [PROGRAMS / "initdb", "-D", data, "-U", "people", "-A", "trust", "-E", "UTF8", "--no-sync"]
-    subprocess.run(made, user=user, cwd=folder, check=True, capture_output=True)
-    started: list[str | Path] = [PROGRAMS / "postgres", "-D", data, "-k", folder, "-p", str(port), "-c", "fsync=off"]
-    process = subprocess.Popen(started, user=user, cwd=folder, stderr=subprocess.DEVNULL)
+def server() -> Iterator[PostgresServer]:
+    started = PostgresServer()
     try:
-        wait_until(lambda: _is_ready(data), "PostgreSQL to be ready")
-        yield port
+        yield started.start()
     finally:
-        process.terminate()
-        process.wait(30)
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def _is_ready(data: Path) -> bool:
-    """Whether the server has written into its own file that it is ready: it listens before that, and refuses."""
-    file = data / "postmaster.pid"
-    return file.exists() and "ready" in file.read_text(encoding="utf-8")
+        started.close()
 
 
 @pytest.fixture
-def hook(server: int, connect: Callable[..., None], tmp_path: Path) -> Any:
+def hook(server: PostgresServer, connect: Callable[..., None], tmp_path: Path) -> Any:
     """Airflow's hook of the connection `people`, and a store for the calls."""
     postgres = pytest.importorskip("airflow.providers.postgres.hooks.postgres", exc_type=ImportError)
-    connect("people", conn_type="postgres", host="127.0.0.1", port=server, login="people", schema="postgres")
+    place = {"host": "127.0.0.1", "port": server.port, "login": ADMINISTRATOR, "schema": DATABASE}
+    connect("people", conn_type="postgres", **place)
     usual = {"source": "+6531234567", "voice_profile": "en-IE-EmilyNeural"}
     extra = {"sub_account": "tests", "store": f"sqlite:///{tmp_path / 'calls.db'}", **usual}
     connect(host="http://127.0.0.1:9", password="a-key", extra=extra)
