@@ -13,7 +13,7 @@ from tests.cli.stored import completed, empty, enqueued, in_doubt, unreached, ur
 from tests.support.engine import Engine
 from tests.support.flows import flow, number
 from voiceflow_worker import CallPolicy, Job
-from voiceflow_worker.core.callers import Callers, MenuCall
+from voiceflow_worker.core.menu_calls import MenuCall, MenuCalls
 from voiceflow_worker.core.progress import CallProgress
 from voiceflow_worker.model.jobs.job import KeyPress
 from voiceflow_worker.model.reports.events import CallStatus, RecordingReady
@@ -85,7 +85,7 @@ def test_who_confirmed_is_one_command(voiceflow: Program, store: Store, ids: Lis
             (job,) = await engine.send()
             press = KeyPress(at=engine.store.clock.now(), menu="m", digits=str(place), answer=answer)
             line = MenuCall(job, 1, ())
-            await Callers(engine.store, CallPolicy()).pressed(line, press, session_id=job.session_id)
+            await MenuCalls(engine.store, CallPolicy()).pressed(line, press, session_id=job.session_id)
         return {job.id: job for job in await engine.queue.find()}
 
     confirmed, cancelled, again, wrong = within(voiceflow.folder, campaign)

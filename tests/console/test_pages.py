@@ -30,8 +30,8 @@ from voiceflow_worker.backends.contract.samples import ManualClock, add_jobs, co
 from voiceflow_worker.console.routes import calls
 from voiceflow_worker.console.sessions import PageRole, PageSessions
 from voiceflow_worker.console.site import Pages
-from voiceflow_worker.core.callers import Callers, MenuCall
 from voiceflow_worker.core.heartbeats import Heartbeats, RateHistory, WorkerBeat
+from voiceflow_worker.core.menu_calls import MenuCall, MenuCalls
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.names import BATCH, QueueNames
 from voiceflow_worker.core.ports.record_set import text_records
@@ -354,7 +354,7 @@ async def test_the_page_of_a_call_is_one_timeline_in_one_time_zone_with_the_ids_
     at = datetime(2026, 7, 1, 21, 2, 2, tzinfo=UTC)
     line = MenuCall(job, 1, ())
     press = KeyPress(at=at + timedelta(seconds=6), menu="m", digits="1", answer="confirmed")
-    await Callers(store, CallPolicy()).pressed(line, press, session_id=job.session_id)
+    await MenuCalls(store, CallPolicy()).pressed(line, press, session_id=job.session_id)
     ringing = CallStatus(session_id=job.session_id, call_status="RINGING", timestamp=at.astimezone(), sip_code=180)
     await CallProgress(store).status(ringing)
     end = at + timedelta(seconds=11)

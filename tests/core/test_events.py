@@ -13,7 +13,7 @@ from tests.support.flows import SOURCE
 from tests.support.voices import ScriptedVoice, created, unknown
 from voiceflow_worker import CallPolicy, Job, JobState, Settler, Store
 from voiceflow_worker.backends.contract.samples import ManualClock, delete
-from voiceflow_worker.core.callers import MOST_PRESSES, VISIT_KEPT, Callers, MenuCall, with_press
+from voiceflow_worker.core.menu_calls import MOST_PRESSES, VISIT_KEPT, MenuCall, MenuCalls, with_press
 from voiceflow_worker.core.ports.reading import get_jobs
 from voiceflow_worker.core.ports.record_set import text_records
 from voiceflow_worker.core.ports.store import Query
@@ -68,8 +68,8 @@ async def submitted(store: Store) -> Job:
 
 
 @pytest.fixture
-def callers(store: Store) -> Callers:
-    return Callers(store, CallPolicy())
+def menu_calls(store: Store) -> MenuCalls:
+    return MenuCalls(store, CallPolicy())
 
 
 class TestAPress:
@@ -90,31 +90,31 @@ class TestAPress:
         assert with_press(full, 1, press("1", event_id="one more")) is full
 
 
-async def test_a_call_is_found_by_its_session(store: Store, callers: Callers, submitted: Job) -> None:
-    found = await callers.find(event(submitted, submitted.session_id))
+async def test_a_call_is_found_by_its_session(store: Store, menu_calls: MenuCalls, submitted: Job) -> None:
+    found = await menu_calls.find(event(submitted, submitted.session_id))
     assert found == MenuCall(submitted, 1, ())
-    await callers.pressed(found, press("1"), session_id=submitted.session_id)
-    again = await callers.find(event(submitted, submitted.session_id))
+    await menu_calls.pressed(found, press("1"), session_id=submitted.session_id)
+    again = await menu_calls.find(event(submitted, submitted.session_id))
     assert [each.digits for each in again.presses] == ["1"]
     assert (await get_jobs(store, [submitted.id]))[submitted.id].digits == "1"
 
 
 async def test_two_receivers_keep_both_key_presses_of_a_call_without_a_job(
-    store: Store, callers: Callers, submitted: Job
+    store: Store, menu_calls: MenuCalls, submitted: Job
 ) -> None:
     """Each has read the call before the other stores its key press. A repeated event adds nothing."""
-    other, inbound = Callers(store, CallPolicy()), replace(event(submitted, "theirs"), direction=Direction.INBOUND)
-    lines = [await each.find(inbound) for each in (callers, other)]
-    await callers.pressed(lines[0], press("1", event_id="a"), session_id="theirs")
+    other, inbound = MenuCalls(store, CallPolicy()), replace(event(submitted, "theirs"), direction=Direction.INBOUND)
+    lines = [await each.find(inbound) for each in (menu_calls, other)]
+    await menu_calls.pressed(lines[0], press("1", event_id="a"), session_id="theirs")
     await other.pressed(lines[1], press("2", seconds=1, event_id="b"), session_id="theirs")
     await other.pressed(lines[1], press("2", seconds=1, event_id="b"), session_id="theirs")
-    assert [each.digits for each in (await callers.find(inbound)).presses] == ["1", "2"]
+    assert [each.digits for each in (await menu_calls.find(inbound)).presses] == ["1", "2"]
 
 
 async def test_a_call_in_doubt_is_found_by_its_numbers_and_settled(
-    store: Store, callers: Callers, in_doubt: Job
+    store: Store, menu_calls: MenuCalls, in_doubt: Job
 ) -> None:
-    found = await callers.find(event(in_doubt, "session-of-8x8"))
+    found = await menu_calls.find(event(in_doubt, "session-of-8x8"))
     assert found.job is not None
     post = found.job.posts[0]
     assert (found.job.state, post.verdict, post.session_id) == (
@@ -123,25 +123,25 @@ async def test_a_call_in_doubt_is_found_by_its_numbers_and_settled(
     assert post.message == "a call action event came from this call"
     assert await Sessions(store).find(["session-of-8x8"]) == {"session-of-8x8": (in_doubt.id, 1)}
     revision = found.job.revision
-    assert (await callers.find(event(in_doubt, "session-of-8x8"))).job == found.job
+    assert (await menu_calls.find(event(in_doubt, "session-of-8x8"))).job == found.job
     assert (await get_jobs(store, [in_doubt.id]))[in_doubt.id].revision == revision
 
 
 async def test_a_session_whose_record_is_gone_is_found_by_its_numbers(
-    store: Store, callers: Callers, submitted: Job
+    store: Store, menu_calls: MenuCalls, submitted: Job
 ) -> None:
     assert submitted.session_id is not None
     await text_records(store, "session").remove([submitted.session_id])
-    assert (await callers.find(event(submitted, submitted.session_id))).job == submitted
-    assert (await callers.find(event(submitted, "another"))).job is None
+    assert (await menu_calls.find(event(submitted, submitted.session_id))).job == submitted
+    assert (await menu_calls.find(event(submitted, "another"))).job is None
 
 
 async def test_numbers_bind_nothing_once_the_lock_has_ended(
-    callers: Callers, in_doubt: Job, clock: ManualClock
+    menu_calls: MenuCalls, in_doubt: Job, clock: ManualClock
 ) -> None:
     policy = CallPolicy()
     clock.advance(policy.submit_window + policy.ringing + timedelta(seconds=1))
-    assert (await callers.find(event(in_doubt, "late"))).job is None
+    assert (await menu_calls.find(event(in_doubt, "late"))).job is None
 
 
 @pytest.mark.parametrize(
@@ -157,37 +157,37 @@ async def test_numbers_bind_nothing_once_the_lock_has_ended(
     ids=str,
 )
 async def test_what_does_not_fit_the_open_post_binds_nothing(
-    store: Store, callers: Callers, in_doubt: Job, changes: dict[str, object]
+    store: Store, menu_calls: MenuCalls, in_doubt: Job, changes: dict[str, object]
 ) -> None:
-    found = await callers.find(replace(event(in_doubt, "s"), **changes))  # type: ignore[arg-type]
+    found = await menu_calls.find(replace(event(in_doubt, "s"), **changes))  # type: ignore[arg-type]
     assert found == MenuCall(None, None, ())
     assert (await get_jobs(store, [in_doubt.id]))[in_doubt.id] == in_doubt
 
 
 async def test_what_was_pressed_in_a_call_that_is_not_a_job_is_kept_for_a_while(
-    callers: Callers, clock: ManualClock
+    menu_calls: MenuCalls, clock: ManualClock
 ) -> None:
     inbound = CallAction(session_id="inbound", direction=Direction.INBOUND)
-    line = await callers.find(inbound)
-    await callers.pressed(line, press("1", event_id="a"), session_id="inbound")
-    line = await callers.find(inbound)
-    await callers.pressed(line, press("2", seconds=1, event_id="b"), session_id="inbound")
-    await callers.pressed(await callers.find(inbound), press("2", seconds=1, event_id="b"), session_id="inbound")
-    assert (await callers.find(inbound)).presses == (press("1", event_id="a"), press("2", seconds=1, event_id="b"))
+    line = await menu_calls.find(inbound)
+    await menu_calls.pressed(line, press("1", event_id="a"), session_id="inbound")
+    line = await menu_calls.find(inbound)
+    await menu_calls.pressed(line, press("2", seconds=1, event_id="b"), session_id="inbound")
+    await menu_calls.pressed(await menu_calls.find(inbound), press("2", seconds=1, event_id="b"), session_id="inbound")
+    assert (await menu_calls.find(inbound)).presses == (press("1", event_id="a"), press("2", seconds=1, event_id="b"))
     clock.advance(VISIT_KEPT + timedelta(seconds=1))
-    assert (await callers.find(inbound)).presses == ()
+    assert (await menu_calls.find(inbound)).presses == ()
 
 
 async def test_a_press_of_a_job_that_was_pruned_meanwhile_is_let_go(
-    store: Store, callers: Callers, submitted: Job
+    store: Store, menu_calls: MenuCalls, submitted: Job
 ) -> None:
-    line = await callers.find(event(submitted, submitted.session_id))
+    line = await menu_calls.find(event(submitted, submitted.session_id))
     await delete(store, [submitted], keep_keys_until=store.clock.now())
-    await callers.pressed(line, press("1"), session_id=submitted.session_id)
+    await menu_calls.pressed(line, press("1"), session_id=submitted.session_id)
 
 
 async def test_an_answer_that_names_another_session_meanwhile_has_its_way(
-    store: Store, callers: Callers, in_doubt: Job, monkeypatch: pytest.MonkeyPatch
+    store: Store, menu_calls: MenuCalls, in_doubt: Job, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     read = type(store).jobs
 
@@ -198,7 +198,7 @@ async def test_an_answer_that_names_another_session_meanwhile_has_its_way(
         return found
 
     monkeypatch.setattr(type(store), "jobs", then_the_answer_comes)
-    assert (await callers.find(event(in_doubt, "another"))).job is None
+    assert (await menu_calls.find(event(in_doubt, "another"))).job is None
     assert (await get_jobs(store, [in_doubt.id]))[in_doubt.id].session_id == "the real session"
 
 
@@ -210,22 +210,22 @@ class TestACallOfAnotherProgramToTheSamePerson:
         return Engine(store, ScriptedVoice())
 
     @pytest.fixture
-    async def taken_for_ours(self, engine: Engine, callers: Callers) -> Job:
+    async def taken_for_ours(self, engine: Engine, menu_calls: MenuCalls) -> Job:
         again = RedialPolicy(on=frozenset({SessionStatus.BUSY}), limit=3, after=timedelta())
         await engine.enqueue(redial=again)
         (sending,) = await engine.journal()
-        found = await callers.find(event(sending, "theirs"))
+        found = await menu_calls.find(event(sending, "theirs"))
         assert found.job is not None
         assert found.job.state is JobState.SUBMITTED
         return sending
 
     async def test_gives_its_place_to_the_session_that_our_answer_names(
-        self, engine: Engine, callers: Callers, taken_for_ours: Job
+        self, engine: Engine, menu_calls: MenuCalls, taken_for_ours: Job
     ) -> None:
         job = await engine.settler.verdict(taken_for_ours, 1, created("ours"))
         assert job.posts[0].session_id == "ours"
-        assert (await callers.find(event(job, "ours"))).job == job
-        assert (await callers.find(event(job, "theirs"))).job is None
+        assert (await menu_calls.find(event(job, "ours"))).job == job
+        assert (await menu_calls.find(event(job, "theirs"))).job is None
 
     @pytest.mark.parametrize("client_request_id", [None, "crm-4711", "staging.01KE70EHG0AVPS20ZQXJ62RE14.1"])
     async def test_does_not_settle_ours_and_grants_no_redial_while_ours_rings(
@@ -248,16 +248,16 @@ class TestACallOfAnotherProgramToTheSamePerson:
         assert await engine.state(taken_for_ours) == "completed"
 
     async def test_that_tells_whose_it_is_leaves_ours_in_doubt_again(
-        self, engine: Engine, callers: Callers, store: Store, in_doubt: Job
+        self, engine: Engine, menu_calls: MenuCalls, store: Store, in_doubt: Job
     ) -> None:
-        await callers.find(event(in_doubt, "theirs"))
+        await menu_calls.find(event(in_doubt, "theirs"))
         assert await engine.state(in_doubt) == "submitted"
         theirs = SessionSummary(session_id="theirs", client_request_id="crm-4711", status=SessionStatus.COMPLETED)
         for _ in range(2):
             assert await engine.settler.summary(theirs) is SummaryResult.UNKNOWN
             assert await engine.state(in_doubt) == "in_doubt"
         # Neither a late event nor the log of 8x8 takes it for ours again.
-        assert (await callers.find(event(in_doubt, "theirs"))).job is None
+        assert (await menu_calls.find(event(in_doubt, "theirs"))).job is None
         assert await engine.state(in_doubt) == "in_doubt"
         owners = await Sessions(store).find(["theirs"])
         assert owners.keys() == {"theirs"}
@@ -265,13 +265,13 @@ class TestACallOfAnotherProgramToTheSamePerson:
 
 
 async def test_a_number_that_is_written_with_a_zero_too_many_is_found_by_either_spelling(
-    store: Store, callers: Callers
+    store: Store, menu_calls: MenuCalls
 ) -> None:
     for place, spelling in enumerate(("+4402079460958", "+442079460958")):
         engine = Engine(store, ScriptedVoice(answers=[unknown()]), queue=f"q{place}")
         job = await engine.enqueue("+4402079460958")
         await engine.send()
-        found = await callers.find(replace(event(job, f"s{place}"), destination=spelling))
+        found = await menu_calls.find(replace(event(job, f"s{place}"), destination=spelling))
         assert found.job is not None
         assert found.job.id == job.id
         await engine.summarise(job)

@@ -8,7 +8,7 @@ from tests.support.engine import Engine
 from tests.support.flows import number
 from tests.support.voices import ScriptedVoice, created
 from voiceflow_worker import CallPolicy
-from voiceflow_worker.core.callers import Callers
+from voiceflow_worker.core.menu_calls import MenuCalls
 from voiceflow_worker.core.settling.settle import SummaryResult
 from voiceflow_worker.model.reports.events import CallAction, Direction, Leg, SessionSummary
 from voiceflow_worker.model.reports.status import SessionStatus
@@ -56,12 +56,12 @@ async def test_the_menu_of_another_call_is_not_spoken_to_whoever_is_on_the_line(
     voice.answers = [created("s")]
     job = await engine.enqueue(number(0))
     await engine.send()
-    callers = Callers(engine.store, CallPolicy())
+    menu_calls = MenuCalls(engine.store, CallPolicy())
     for spelled, is_ours in [(job.destination, True), (job.destination.removeprefix("+"), True), (number(7), False)]:
         event = CallAction(
             session_id="s", event_id="e", source=job.source, destination=spelled, direction=Direction.OUTBOUND
         )
-        found = await callers.find(event)
+        found = await menu_calls.find(event)
         assert (found.job is not None) is is_ours, spelled
 
 
@@ -73,11 +73,11 @@ async def test_the_session_of_a_call_to_one_number_of_a_person_is_not_that_of_a_
     await engine.send()
     await engine.summarise(job, SessionStatus.BUSY)
     await engine.send()
-    callers = Callers(engine.store, CallPolicy())
+    menu_calls = MenuCalls(engine.store, CallPolicy())
     for called, is_ours in [(job.numbers[1], True), (job.destination, False)]:
         event = CallAction(
             session_id="s", event_id="e", source=job.source, destination=called, direction=Direction.OUTBOUND
         )
-        assert ((await callers.find(event)).job is not None) is is_ours, called
+        assert ((await menu_calls.find(event)).job is not None) is is_ours, called
     assert await engine.settler.summary(summary_of("s", job.destination)) is not SummaryResult.SETTLED
     assert await engine.state(job) == "submitted"

@@ -9,7 +9,7 @@ from typing import Any
 
 from voiceflow_worker.backends.contract.samples import delete
 from voiceflow_worker.core import units
-from voiceflow_worker.core.callers import Callers
+from voiceflow_worker.core.menu_calls import MenuCalls
 from voiceflow_worker.core.ports.store import Absent, Answer, Need, Step, Unit
 from voiceflow_worker.core.rollback import RollbackGuard
 from voiceflow_worker.core.sending.journal import Journal, by_group, refused_by, wanted_by
@@ -91,10 +91,10 @@ def _no_redials() -> None:
 def _lost_keys() -> None:
     """What was pressed is not stored."""
 
-    async def forgotten(self: Callers, *args: object, **given: object) -> None:
+    async def forgotten(self: MenuCalls, *args: object, **given: object) -> None:
         return None
 
-    _break(Callers, "pressed", forgotten)
+    _break(MenuCalls, "pressed", forgotten)
 
 
 def _lost_jobs() -> None:

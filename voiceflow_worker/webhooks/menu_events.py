@@ -15,7 +15,7 @@ import anyio
 import structlog
 from prometheus_client import CollectorRegistry, Counter, Histogram
 
-from voiceflow_worker.core.callers import Bridges, Callers, MenuCall
+from voiceflow_worker.core.menu_calls import Bridges, MenuCall, MenuCalls
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.record_set import text_records
 from voiceflow_worker.core.ports.trips import Batcher, gather
@@ -93,7 +93,7 @@ class _AnswerEntry:
 
     key: str
     body: bytes
-    line: MenuCall
+    call: MenuCall
     session_id: str | None
     press: KeyPress | None
 
@@ -101,8 +101,8 @@ class _AnswerEntry:
 class _MenuJournal:
     """The journal of answers and key presses. It stores the entries of concurrent events together."""
 
-    def __init__(self, callers: Callers, once: AnswersOnce) -> None:
-        self._callers = callers
+    def __init__(self, menu_calls: MenuCalls, once: AnswersOnce) -> None:
+        self._menu_calls = menu_calls
         self._once = once
         self._batcher: Batcher[_AnswerEntry, bytes] = Batcher(self._flush)
 
@@ -120,7 +120,7 @@ class _MenuJournal:
 
         async def press(entry: _AnswerEntry, press: KeyPress) -> None:
             try:
-                await self._callers.pressed(entry.line, press, session_id=entry.session_id)
+                await self._menu_calls.pressed(entry.call, press, session_id=entry.session_id)
             except VoiceflowError as error:  # the other key presses are still stored
                 failed[entry.key] = error
 
@@ -203,10 +203,10 @@ class MenuEvents:
         self.menus: Menus = Menus(*menus, beside=own, handler_limit=handler_limit)
         self._store = store
         policy = policy or CallPolicy()
-        self._callers = Callers(store, policy)
+        self._menu_calls = MenuCalls(store, policy)
         self._bridges = Bridges(store, policy)
         self._once = AnswersOnce(store, claim_for=handler_limit + STORING)
-        self._journal = _MenuJournal(self._callers, self._once)
+        self._journal = _MenuJournal(self._menu_calls, self._once)
         self._metrics = MenuMetrics(CollectorRegistry() if registry is None else registry)
         self._limit = handler_limit
         _loaded()
@@ -221,8 +221,8 @@ class MenuEvents:
         claims = event.client_action_id is not None and self.menus.plan(event, _NOBODY).runs_code
         began = self._store.clock.monotonic()
         recall = self._once.turn if claims else self._once.known
-        line, given = await gather(partial(self._callers.find, event), partial(recall, key))
-        plan = self.menus.plan(event, self._caller(event, line, key))
+        call, given = await gather(partial(self._menu_calls.find, event), partial(recall, key))
+        plan = self.menus.plan(event, self._caller(event, call, key))
         if given is None and plan.runs_code and not claims:
             given = await self._once.turn(key)
         waited = timedelta(seconds=self._store.clock.monotonic() - began)
@@ -231,45 +231,45 @@ class MenuEvents:
             self._metrics.answered(Result.REPEATED)
             if plan.press is not None:
                 # The receiver that answered first may have crashed before it stored the key press.
-                await self._callers.pressed(line, plan.press, session_id=event.session_id)
+                await self._menu_calls.pressed(call, plan.press, session_id=event.session_id)
             return given
         answer = await self.menus.answer(plan, limit=limit)
         if called := answer.flow.destinations:
-            refusal = await self._bridges.refusal(called, line=line, session_id=event.session_id)
+            refusal = await self._bridges.refusal(called, call=call, session_id=event.session_id)
             if refusal is not None:
                 answer = replace(await self.menus.not_bridged(plan, refusal), seconds=answer.seconds)
-        self._log_trouble(answer, line, event)
+        self._log_trouble(answer, call, event)
         given = await self._journal.write(
-            _AnswerEntry(key=key, body=answer.body, line=line, session_id=event.session_id, press=answer.press)
+            _AnswerEntry(key=key, body=answer.body, call=call, session_id=event.session_id, press=answer.press)
         )
         self._metrics.answered(answer.result, seconds=answer.seconds)
         return given
 
-    def _caller(self, event: CallAction, line: MenuCall, key: str) -> Caller:
+    def _caller(self, event: CallAction, call: MenuCall, key: str) -> Caller:
         received = event.direction is None and event.call_status is ActionStatus.CALL_RECEIVED
         is_inbound = event.direction is Direction.INBOUND or received
         number, ours = (event.source, event.destination) if is_inbound else (event.destination, event.source)
-        job, post = line.job, None if line.job is None or line.number is None else line.job.post(line.number)
+        job, post = call.job, None if call.job is None or call.number is None else call.job.post(call.number)
         return Caller(
             now=self._store.clock.now(),
             number=number if job is None or post is None else job.number_of(post),
             our_number=ours if job is None else job.source,
             is_inbound=is_inbound,
             data=(None if job is None else job.data) or {},
-            presses=line.presses,
+            presses=call.presses,
             session_id=event.session_id,
             event_id=event.event_id or key,
             job=job,
             store=self._store,
         )
 
-    def _log_trouble(self, answer: MenuAnswer, line: MenuCall, event: CallAction) -> None:
+    def _log_trouble(self, answer: MenuAnswer, call: MenuCall, event: CallAction) -> None:
         if answer.trouble is None:
             return
         _log.log(
-            _level(answer.result, line),
+            _level(answer.result, call),
             "a menu could not go on: the caller got its fallback or a hang-up",
-            job=None if line.job is None else line.job.id,
+            job=None if call.job is None else call.job.id,
             session=event.session_id,
             menu=answer.menu or None,
             result=answer.result.value,
@@ -278,12 +278,12 @@ class MenuEvents:
         )
 
 
-def _level(result: Result, line: MenuCall) -> int:
+def _level(result: Result, call: MenuCall) -> int:
     """The log level for a menu that could not go on: an error for a failure, else information.
 
     It is a warning if the job's menu is not served here, because the campaign then loses the answers of its people.
     """
-    if result is Result.NO_MENU and line.job is not None and line.job.menu is not None:
+    if result is Result.NO_MENU and call.job is not None and call.job.menu is not None:
         return logging.WARNING
     return logging.INFO if result in _NO_FAULT else logging.ERROR
 

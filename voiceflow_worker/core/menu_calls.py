@@ -1,4 +1,4 @@
-"""Callers in menus: whose call an event is of, the keys that were pressed, and the numbers that a menu bridges to."""
+"""Calls in menus: whose call an event is of, the keys that were pressed, and the numbers that a menu bridges to."""
 
 from __future__ import annotations
 
@@ -44,21 +44,21 @@ class Bridges:
         self._store = store
         self._policy = policy
 
-    async def refusal(self, numbers: Sequence[str], *, line: MenuCall, session_id: str | None) -> str | None:
+    async def refusal(self, numbers: Sequence[str], *, call: MenuCall, session_id: str | None) -> str | None:
         """Note these numbers until the call ends. Returns None if they may be called, else the reason as a clause.
 
         Raises StoreError, and StaleJobError if other writers change the job at every try.
         """
-        if line.job is None or line.number is None:
+        if call.job is None or call.number is None:
             now = self._store.clock.now()
             unit = units.bridge_of_session(str(session_id), numbers, at=now, policy=self._policy)
             return _refusal(await self._write(unit), numbers)
-        job = line.job
+        job = call.job
         for _ in range(ROUNDS):
-            post = job.post(line.number)
+            post = job.post(call.number)
             if post is None or post.outcome is not None:
                 return "the call has ended"
-            _, unit = units.bridge(job, line.number, numbers, at=self._store.clock.now(), policy=self._policy)
+            _, unit = units.bridge(job, call.number, numbers, at=self._store.clock.now(), policy=self._policy)
             answer = await self._write(unit)
             if answer.result is not Result.STALE:
                 return _refusal(answer, numbers)
@@ -100,7 +100,7 @@ class MenuCall:
     presses: tuple[KeyPress, ...]
 
 
-class Callers:
+class MenuCalls:
     """Finds the calls of events and stores their key presses. Any number of receivers may share a store."""
 
     def __init__(self, store: Store, policy: CallPolicy) -> None:
@@ -137,22 +137,22 @@ class Callers:
             return bound
         return MenuCall(None, None, () if session is None else await self._visit(session))
 
-    async def pressed(self, line: MenuCall, press: KeyPress, *, session_id: str | None) -> None:
+    async def pressed(self, call: MenuCall, press: KeyPress, *, session_id: str | None) -> None:
         """Store a key press with its call, whatever state the job is in. A repeated event adds nothing.
 
         The key press is durable when this returns. Nothing is stored for a deleted job, or for a POST with
         `MOST_PRESSES` key presses. Raises StoreUnavailableError, and StaleJobError if other writers change the job at
         every try. After an error the key press is not stored, and the answer to the event must say so.
         """
-        if line.job is None:
+        if call.job is None:
             # A record for each: receivers that hear of two key presses at once cannot overwrite one with the other.
-            if session_id is not None and not _has(line.presses, press):
+            if session_id is not None and not _has(call.presses, press):
                 mark = press.event_id or f"{press.at.isoformat()} {press.menu} {press.digits}"
                 await self._visits.within(session_id).put({mark_of([mark]): press})
             return
-        number = line.number
+        number = call.number
         try:
-            await self._changes.change(line.job.id, lambda job: with_press(job, number, press), base=line.job)
+            await self._changes.change(call.job.id, lambda job: with_press(job, number, press), base=call.job)
         except JobNotFoundError:
             return  # it has been pruned
 
