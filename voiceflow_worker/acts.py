@@ -95,7 +95,7 @@ class Question:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Result:
+class ActResult:
     """The result of an act: a sentence, remarks, and one JSON document for each thing that was changed.
 
     `lines` say more than the sentence. `undone` means that something was left as it was, and the sentence says why.
@@ -120,7 +120,7 @@ class Act(ABC):
     async def question(self) -> Question:
         """The question before the act. This changes nothing. Raises an error if the act would be refused."""
 
-    async def do(self, seen: str | None = None) -> Result:
+    async def do(self, seen: str | None = None) -> ActResult:
         """Carry out the act, and keep who ordered it. With `seen` of a question, it is refused if that is no longer so.
 
         An act that leaves everything as it was is not kept.
@@ -136,7 +136,7 @@ class Act(ABC):
         return done
 
     @abstractmethod
-    async def carry_out(self, seen: str | None) -> Result:
+    async def carry_out(self, seen: str | None) -> ActResult:
         """The deed of `do`."""
 
     def about(self) -> Mapping[str, str | None]:
@@ -200,7 +200,7 @@ class Hold(QueueAct):
             button="Hold",
         )
 
-    async def carry_out(self, seen: str | None) -> Result:
+    async def carry_out(self, seen: str | None) -> ActResult:
         if self.lasts is not None and self.lasts <= timedelta():
             raise InvalidInputError("a hold of 0 holds nothing: give a duration such as 10m, or none")
         await self.counted()
@@ -214,7 +214,7 @@ class Hold(QueueAct):
         notes = [f"{count_of(left, 'call')} had left before the hold, and may still ring"] if left else []
         if gate in before:
             notes.append("nothing was changed: an earlier hold lasts longer, or as long")
-        return Result(said=closed_in_words(gate), documents=(gate_as_json(gate),), notes=tuple(notes))
+        return ActResult(said=closed_in_words(gate), documents=(gate_as_json(gate),), notes=tuple(notes))
 
 
 class Resume(QueueAct):
@@ -242,7 +242,7 @@ class Resume(QueueAct):
             seen=_digest(own),
         )
 
-    async def carry_out(self, seen: str | None) -> Result:
+    async def carry_out(self, seen: str | None) -> ActResult:
         """Open the gate. A batch without calls is opened too, and then reported as unknown."""
         now = self.operator.store.clock.now()
 
@@ -256,7 +256,7 @@ class Resume(QueueAct):
         is_open = gate.state is GateState.OPEN
         closed = "" if is_open else f"{gate_in_words(gate)}, and stays so: enqueue its calls as a new batch"
         said = closed or f"{gate.scope.value} {gate.name} is open"
-        return Result(said=said, documents=(gate_as_json(gate),), undone=not is_open)
+        return ActResult(said=said, documents=(gate_as_json(gate),), undone=not is_open)
 
     def _own(self, closed: Sequence[Gate]) -> Gate | None:
         """The closed gate that this act opens."""
@@ -286,7 +286,7 @@ class Rate(QueueAct):
             button="Change the rate",
         )
 
-    async def carry_out(self, seen: str | None) -> Result:
+    async def carry_out(self, seen: str | None) -> ActResult:
         calls = self.calls
         if not self.resets:
             await calls.set_rate(self.rate)
@@ -297,7 +297,7 @@ class Rate(QueueAct):
         if self.resets:
             done = "gets the rate of the next worker that starts" if was_set else "had no rate set by hand"
             said = f"queue {calls.name} {done}"
-        return Result(said=said, documents=({"queue": calls.name, "rate": rate, "is_set": limits is not None},))
+        return ActResult(said=said, documents=({"queue": calls.name, "rate": rate, "is_set": limits is not None},))
 
 
 class BatchAct(QueueAct):
@@ -330,13 +330,13 @@ class CancelBatch(BatchAct):
             button="Cancel the batch for good",
         )
 
-    async def carry_out(self, seen: str | None) -> Result:
+    async def carry_out(self, seen: str | None) -> ActResult:
         name, _ = self.name, await self.counted()
         ended = await self.calls.cancel_batch(
             name, reason=by_person(self.operator.name, self.note, "the batch was cancelled")
         )
         said = f"batch {name} is cancelled for good; {count_of(ended, 'waiting call')} ended and will not be sent"
-        return Result(said=said, documents=({"batch_id": name, "cancelled": ended},))
+        return ActResult(said=said, documents=({"batch_id": name, "cancelled": ended},))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -370,13 +370,13 @@ class RedialBatch(BatchAct):
             seen=at.isoformat(),
         )
 
-    async def carry_out(self, seen: str | None) -> Result:
+    async def carry_out(self, seen: str | None) -> ActResult:
         """Put calls back into the queue: those that were counted, if the count was `seen`."""
         now = self.operator.store.clock.now()
         done = await self._ordered(now if seen is None else _counted_at(seen, now=now))
         notes = tuple(f"left out: {count_of(count, 'call')} {reason}" for reason, count in done.left_out.items())
         said = f"redialled: {count_of(done.redialled, 'call')} of batch {self.batch}"
-        return Result(said=said, documents=(done.as_json(),), notes=notes)
+        return ActResult(said=said, documents=(done.as_json(),), notes=notes)
 
     async def _ordered(self, at: datetime, *, dry_run: bool = False) -> RedialledBatch:
         note, on = by_person(self.operator.name, self.note, "called again"), ",".join(self.outcomes)
@@ -416,10 +416,10 @@ class CancelCall(CallAct):
             button="Cancel the call",
         )
 
-    async def carry_out(self, seen: str | None) -> Result:
+    async def carry_out(self, seen: str | None) -> ActResult:
         calls, job = await self.operator.call(self.call)
         job = await calls.cancel(job.id, reason=by_person(self.operator.name, self.note, "cancelled"))
-        return Result(said=one_line(job), documents=(call_as_json(job),))
+        return ActResult(said=one_line(job), documents=(call_as_json(job),))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -443,7 +443,7 @@ class Redial(CallAct):
             seen=str(job.post_count),
         )
 
-    async def carry_out(self, seen: str | None) -> Result:
+    async def carry_out(self, seen: str | None) -> ActResult:
         calls, job = await self.operator.call(self.call)
         number = job.post_count if seen is None else _post_number(seen)
         note = by_person(self.operator.name, self.note, "called again")
@@ -487,7 +487,7 @@ class Resolve(CallAct):
             seen="" if post is None else str(post.number),
         )
 
-    async def carry_out(self, seen: str | None) -> Result:
+    async def carry_out(self, seen: str | None) -> ActResult:
         if not (self.note or "").strip():
             raise InvalidInputError("write how you know what happened; the note is stored with the call")
         calls, job = await self.operator.call(self.call)
@@ -554,11 +554,11 @@ class Suppress(ListAct):
             button="Put the numbers on the list",
         )
 
-    async def carry_out(self, seen: str | None) -> Result:
+    async def carry_out(self, seen: str | None) -> ActResult:
         standing = await self.add(self.numbers)
         found = [number for text in self.numbers for number in every_reading(text, self.country)]
         doubts = [message for number in found for message in number.messages]
-        return Result(
+        return ActResult(
             said=f"{count_of(len(standing), 'number')} on the list",
             documents=tuple(entry.as_json() for entry in standing.values()),
             lines=tuple(_entry(entry) for entry in standing.values()),
@@ -583,12 +583,12 @@ class Unsuppress(ListAct):
             button="Take the number off the list",
         )
 
-    async def carry_out(self, seen: str | None) -> Result:
+    async def carry_out(self, seen: str | None) -> ActResult:
         found = await self.listed.find(*self.numbers, country=self.country)
         gone = await self.listed.remove(*self.numbers, country=self.country)
         wanted = dict.fromkeys(read_number(number, self.country).e164 for number in self.numbers)
         lines = [f"{each} is off the list" if each in found else f"{each} was not on the list" for each in wanted]
-        return Result(
+        return ActResult(
             said="; ".join(lines),
             documents=tuple({"number": each, "removed": each in gone} for each in wanted),
             lines=tuple(lines),
@@ -613,7 +613,7 @@ class ImportNumbers(ListAct):
             button="Import",
         )
 
-    async def carry_out(self, seen: str | None) -> Result:
+    async def carry_out(self, seen: str | None) -> ActResult:
         if self.found is None:
             raise InvalidInputError("choose a file with numbers")
         if self.found.findings and not self.skips_bad:
@@ -624,17 +624,17 @@ class ImportNumbers(ListAct):
         return _imported(self.found, added=len(numbers) - known, known=known)
 
 
-def refused_import(found: NumberFile) -> Result:
+def refused_import(found: NumberFile) -> ActResult:
     """The result of an import of a file with bad lines: nothing is imported."""
     it = "it" if len(found.findings) == 1 else "them"
     said = f"{found.bad_in_words}; nothing is imported. Correct {it}"
     return replace(_imported(found, added=0, known=0), said=said, undone=True)
 
 
-def _imported(found: NumberFile, *, added: int, known: int) -> Result:
+def _imported(found: NumberFile, *, added: int, known: int) -> ActResult:
     bad, doubts = len(found.findings), found.warnings
     note = f"warning: {count_of(len(doubts), 'number')} may have been misread"
-    return Result(
+    return ActResult(
         said=f"{count_of(added, 'number')} added, {known} already on the list, {bad} bad",
         documents=({"rows": found.rows, "added": added, "known": known, "rejected": bad},),
         lines=tuple(f"line {each.row}: {each.message}" for each in found.findings[:_SHOWN]),
@@ -690,13 +690,13 @@ def _post_number(seen: str) -> int:
     return int(seen[:9]) if seen.isascii() and seen.isdigit() else 0
 
 
-def _about_post(said: str, job: Job, number: int | None) -> Result:
+def _about_post(said: str, job: Job, number: int | None) -> ActResult:
     """The result of a decision about a POST of a call."""
     document, lines = call_as_json(job), [one_line(job)]
     if number is not None and (judged := job.post(number)) is not None:
         document["judged_post"] = {"number": judged.number, "began_at": rfc3339(judged.began_at)}
         lines.append(f"the decision was about POST {judged.number}, begun at {in_words(judged.began_at)}")
-    return Result(said=said, documents=(document,), lines=tuple(lines))
+    return ActResult(said=said, documents=(document,), lines=tuple(lines))
 
 
 def _entry(entry: Suppression) -> str:

@@ -25,7 +25,7 @@ from voiceflow_worker.errors import StoreUnavailableError
 from voiceflow_worker.model.jobs.evidence import answered
 from voiceflow_worker.model.jobs.gate import Gate
 from voiceflow_worker.model.reports.status import SessionStatus
-from voiceflow_worker.model.reports.verdict import Hold, NotSentCause, PostProgress, Verdict, VerdictKind
+from voiceflow_worker.model.reports.verdict import NotSentCause, PostProgress, QueueHold, Verdict, VerdictKind
 
 pytestmark = pytest.mark.anyio
 
@@ -101,7 +101,7 @@ async def test_a_date_between_the_post_and_its_answer_is_right_however_slow_the_
 
 
 async def test_an_answer_holds_its_worker_before_its_verdict_is_known_and_the_queue_once(store: FaultyStore) -> None:
-    hold = Hold(reason="429")
+    hold = QueueHold(reason="429")
     held: list[bool] = []
 
     class Early(ScriptedVoice):
@@ -118,7 +118,7 @@ async def test_an_answer_holds_its_worker_before_its_verdict_is_known_and_the_qu
 
 
 async def test_a_retry_after_counts_from_its_answer(store: FaultyStore, clock: ManualClock) -> None:
-    hold = Hold(reason="429", retry_after=timedelta(seconds=60))
+    hold = QueueHold(reason="429", retry_after=timedelta(seconds=60))
     voice = Answers(store, Verdict(kind=VerdictKind.TURNED_AWAY, message="429", http_status=429, hold=hold))
     engine = Engine(store, voice)
     job = await engine.enqueue()
@@ -133,20 +133,20 @@ async def test_a_retry_after_counts_from_its_answer(store: FaultyStore, clock: M
 async def test_a_429_without_a_time_doubles_the_pause_once_however_often_it_is_offered(
     store: FaultyStore, clock: ManualClock
 ) -> None:
-    verdict = Verdict(kind=VerdictKind.TURNED_AWAY, message="429", http_status=429, hold=Hold(reason="429"))
+    verdict = Verdict(kind=VerdictKind.TURNED_AWAY, message="429", http_status=429, hold=QueueHold(reason="429"))
     engine = Engine(store, Answers(store, verdict))
     await engine.enqueue()
     await passing(clock, engine.send)
-    gate = engine.holds.close(Hold(reason="429"))
+    gate = engine.holds.close(QueueHold(reason="429"))
     assert gate.until is not None
     assert gate.until - clock.now() == timedelta(seconds=2)
-    assert engine.holds.close(Hold(reason="429")).until == gate.until, "calls in flight get the same 429"
+    assert engine.holds.close(QueueHold(reason="429")).until == gate.until, "calls in flight get the same 429"
 
 
 async def test_a_queue_that_a_person_opened_is_not_held_again_by_an_answer_that_waits_to_be_stored(
     store: FaultyStore, clock: ManualClock
 ) -> None:
-    hold = Hold(reason="8x8 answered 401", until_opened=True)
+    hold = QueueHold(reason="8x8 answered 401", until_opened=True)
     verdict = Verdict(kind=VerdictKind.TURNED_AWAY, message="401", http_status=401, hold=hold)
     engine = Engine(store, Answers(store, verdict, trips=("write",)))
     await engine.enqueue()

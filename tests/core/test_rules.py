@@ -22,7 +22,7 @@ from voiceflow_worker.errors import (
 from voiceflow_worker.model.jobs.gate import Gate
 from voiceflow_worker.model.reports.events import SessionSummary
 from voiceflow_worker.model.reports.status import SessionStatus
-from voiceflow_worker.model.reports.verdict import Hold, PostProgress, Verdict, VerdictKind
+from voiceflow_worker.model.reports.verdict import PostProgress, QueueHold, Verdict, VerdictKind
 
 pytestmark = pytest.mark.anyio
 
@@ -75,7 +75,7 @@ class TestNothingLeft:
             kind=VerdictKind.TURNED_AWAY,
             message="401",
             http_status=401,
-            hold=Hold(reason="8x8 answered 401: check the key", until_opened=True),
+            hold=QueueHold(reason="8x8 answered 401: check the key", until_opened=True),
         )
         voice.answers = [unauthorised]
         first, second = await engine.enqueue("+6580000001"), await engine.enqueue("+6580000002")

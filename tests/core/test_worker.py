@@ -25,7 +25,7 @@ from voiceflow_worker.core.gates import order_gate
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.errors import InvalidInputError, StoreUnavailableError
 from voiceflow_worker.model.jobs.gate import Gate, GateScope, GateState
-from voiceflow_worker.model.reports.verdict import Hold, Verdict, VerdictKind
+from voiceflow_worker.model.reports.verdict import QueueHold, Verdict, VerdictKind
 
 pytestmark = pytest.mark.anyio
 
@@ -169,7 +169,7 @@ class TestAnswersThatHold:
             kind=VerdictKind.TURNED_AWAY,
             message="401",
             http_status=401,
-            hold=Hold(reason="8x8 answered 401: check VOICEFLOW_API_KEY", until_opened=True),
+            hold=QueueHold(reason="8x8 answered 401: check VOICEFLOW_API_KEY", until_opened=True),
         )
         voice = ScriptedVoice(answer=lambda _: wrong_key)
         result = await worker_for(store, voice, concurrency=5).drain()
@@ -192,7 +192,7 @@ class TestAnswersThatHold:
             kind=VerdictKind.TURNED_AWAY,
             message="429",
             http_status=429,
-            hold=Hold(reason="429", retry_after=timedelta(seconds=25)),
+            hold=QueueHold(reason="429", retry_after=timedelta(seconds=25)),
         )
         voice = ScriptedVoice(answers=[throttled])
         check = DrainCheck(store, queue="default", batch_id=None, policy=NO_WEBHOOKS)

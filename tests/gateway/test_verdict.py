@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from voiceflow_worker.gateway.answers.answer import Answer
+from voiceflow_worker.gateway.answers.answer import HttpAnswer
 from voiceflow_worker.gateway.answers.verdict import judge_answer
 from voiceflow_worker.model.reports.verdict import Verdict, VerdictKind
 
@@ -30,7 +30,9 @@ def judge(
     believes: bool = False,
 ) -> Verdict:
     raw = body if isinstance(body, bytes) else orjson.dumps(body)
-    answer = Answer(status=status, raw_headers=httpx.Headers(headers).raw, body=raw, is_whole=whole, post_was_cut=cut)
+    answer = HttpAnswer(
+        status=status, raw_headers=httpx.Headers(headers).raw, body=raw, is_whole=whole, post_was_cut=cut
+    )
     return judge_answer(answer, now=NOW, retry_not_created_5xx=believes)
 
 

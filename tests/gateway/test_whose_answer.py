@@ -32,7 +32,7 @@ from tests.gateway.misbehaving import (
 from tests.support.loops import either_loop
 from voiceflow_worker.gateway.client import VoiceClient
 from voiceflow_worker.gateway.transport.transports import LONGEST_WAIT, SHORTEST
-from voiceflow_worker.model.reports.verdict import Hold, PostProgress, Verdict, VerdictKind
+from voiceflow_worker.model.reports.verdict import PostProgress, QueueHold, Verdict, VerdictKind
 
 pytestmark = pytest.mark.anyio
 K = VerdictKind
@@ -232,9 +232,9 @@ async def test_no_other_post_gets_the_connection_meanwhile() -> None:
 
 
 async def test_the_hold_of_an_answer_is_heard_before_it_is_known_whose_it_is() -> None:
-    heard: list[tuple[Hold, float]] = []
+    heard: list[tuple[QueueHold, float]] = []
 
-    async def hear(hold: Hold) -> None:
+    async def hear(hold: QueueHold) -> None:
         heard.append((hold, time.monotonic()))
 
     def act(connection: Connection, true: bytes) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from voiceflow_worker import BACK, END, Again, Caller, CallFlow, End, InvalidInputError, Menu
 from voiceflow_worker.ivr import AfterBridge, Rehearsal
-from voiceflow_worker.ivr.menus import Menus, Result
+from voiceflow_worker.ivr.menus import MenuResult, Menus
 from voiceflow_worker.ivr.rehearsal import SpokenAnswer
 from voiceflow_worker.model.reports.events import CallAction
 
@@ -131,13 +131,13 @@ class TestTries:
         assert (await call.press("7")).text == "Sorry. Press 1 or 2."
         assert (await call.press("")).text == "Sorry. Press 1 or 2."
         last = await call.press("8")
-        assert (last.text, last.answer.result) == ("Goodbye.", Result.GAVE_UP)
+        assert (last.text, last.answer.result) == ("Goodbye.", MenuResult.GAVE_UP)
 
     async def test_tries_begin_anew_at_each_menu(self) -> None:
         main, other = menu(retries=1), Menu("other", prompt="Other.")
         main.on("1", goto=other)
         other.on("1", goto=main)
-        assert (await heard_after(main, "7", "1", "7")).answer.result is Result.ASKED_AGAIN
+        assert (await heard_after(main, "7", "1", "7")).answer.result is MenuResult.ASKED_AGAIN
 
     async def test_a_fallback_may_be_a_menu_a_flow_or_a_handler(self) -> None:
         last = Menu("last", prompt="To speak to us press 1.", fallback=END)
@@ -192,7 +192,7 @@ class TestCaptures:
     async def test_a_handler_gets_nothing_but_digits_and_enough_of_them(self, keys: str) -> None:
         main = menu("people", "How many?")
         main.capture(min_digits=2, max_digits=4)(lambda caller: End(str(int(caller.digits))))
-        assert (await heard_after(main, keys)).answer.result is Result.ASKED_AGAIN
+        assert (await heard_after(main, keys)).answer.result is MenuResult.ASKED_AGAIN
 
     async def test_keys_come_before_a_capture(self) -> None:
         main = menu()
@@ -284,7 +284,7 @@ class TestTexts:
         main = menu(prompt=prompt)
         main.on("1", goto=END)
         heard = await Rehearsal(main, data={"name": "Ana"}).begin()
-        assert heard.answer.result is Result.FAILED
+        assert heard.answer.result is MenuResult.FAILED
         assert heard.has_ended
 
     async def test_a_prompt_may_be_a_function_of_the_caller_and_lines_are_joined(self) -> None:
@@ -315,7 +315,7 @@ class TestFlows:
         await call.begin()
         await call.press("1")
         heard = await call.after_bridge()
-        assert (heard.answer.result, heard.answer.flow.actions) == (Result.WENT_ON, ({"action": "hangup"},))
+        assert (heard.answer.result, heard.answer.flow.actions) == (MenuResult.WENT_ON, ({"action": "hangup"},))
 
     @pytest.mark.parametrize(
         ("result", "text", "asks"),
@@ -346,14 +346,14 @@ class TestFlows:
         menus, caller = Menus(main), Caller(now=datetime(2026, 11, 20, tzinfo=UTC))
         token = (await menus.answer(menus.begun(main, caller))).flow.client_action_id
         assert token is not None
-        results: list[Result] = []
+        results: list[MenuResult] = []
         for _ in range(4):
             plan = menus.plan(CallAction(client_action_id=token), caller)
             answer = await menus.answer(plan)
             token = answer.flow.client_action_id
             results.append(answer.result)
         # The recording was played; silence at the question; the recording again; silence for the last time.
-        assert results == [Result.WENT_ON, Result.ASKED_AGAIN, Result.WENT_ON, Result.GAVE_UP]
+        assert results == [MenuResult.WENT_ON, MenuResult.ASKED_AGAIN, MenuResult.WENT_ON, MenuResult.GAVE_UP]
 
     async def test_the_parameters_of_a_question_are_handed_down(self) -> None:
         main = menu(
@@ -379,7 +379,7 @@ class TestFlows:
         assert heard.has_ended
         call._token = heard.answer.flow.client_action_id
         after = await call.press("")
-        assert (after.answer.result, after.answer.flow.actions) == (Result.ENDED, ({"action": "hangup"},))
+        assert (after.answer.result, after.answer.flow.actions) == (MenuResult.ENDED, ({"action": "hangup"},))
 
 
 class TestFailures:
@@ -399,7 +399,7 @@ class TestFailures:
         main = menu(fallback=End("Goodbye."))
         main.on("1", leads_to=[])(lambda _: made)
         heard = await heard_after(main, "1")
-        assert (heard.text, heard.answer.result) == ("Goodbye.", Result.FAILED)
+        assert (heard.text, heard.answer.result) == ("Goodbye.", MenuResult.FAILED)
         assert said in (heard.trouble or "")
 
     async def test_when_the_fallback_fails_too_the_call_is_hung_up(self) -> None:

@@ -13,7 +13,7 @@ from voiceflow_worker import END, Caller, CallFlow, End, InvalidInputError, Job,
 from voiceflow_worker.ivr import AfterBridge
 from voiceflow_worker.ivr.caller import CallPhase, Position, bridge_result
 from voiceflow_worker.ivr.check import check_menus
-from voiceflow_worker.ivr.menus import MenuAnswer, Menus, Result
+from voiceflow_worker.ivr.menus import MenuAnswer, MenuResult, Menus
 from voiceflow_worker.model.reports.events import ActionStatus, CallAction, Direction
 
 pytestmark = pytest.mark.anyio
@@ -53,14 +53,14 @@ class TestTheFirstEventOfACall:
         main, other = made("main"), made("other")
         other.on("2", goto=main)
         answer = await answered(Menus(main, other), job(other), dtmf="2")
-        assert (answer.result, answer.menu, menu_asked(answer)) == (Result.LED_ON, "other", "main")
+        assert (answer.result, answer.menu, menu_asked(answer)) == (MenuResult.LED_ON, "other", "main")
         answer = await answered(Menus(main), job(main))
-        assert (answer.result, menu_asked(answer)) == (Result.ASKED_AGAIN, "main"), "silence is a try"
+        assert (answer.result, menu_asked(answer)) == (MenuResult.ASKED_AGAIN, "main"), "silence is a try"
 
     async def test_a_call_that_asked_nothing_is_asked_now(self) -> None:
         main = made("main")
         answer = await answered(Menus(main), job(main, asks=False), dtmf="1")
-        assert (answer.result, menu_asked(answer)) == (Result.STARTED, "main")
+        assert (answer.result, menu_asked(answer)) == (MenuResult.STARTED, "main")
 
     async def test_a_job_that_names_no_menu_is_taken_by_the_first(self) -> None:
         main, other = made("main"), made("other")
@@ -82,18 +82,18 @@ class TestStepsThatAreNoAnswers:
     async def test_a_reminder_that_asks_nothing_and_hangs_up_is_not_asked_anything(self) -> None:
         reminder = CallFlow.call("+6587654321", source="+6531234567").say("Hello.", voice_profile=VOICE).hangup()
         answer = await answered(Menus(made("main")), self.made_by(reminder))
-        assert (answer.result, answer.flow.actions) == (Result.WENT_ON, ({"action": "hangup"},))
+        assert (answer.result, answer.flow.actions) == (MenuResult.WENT_ON, ({"action": "hangup"},))
 
     async def test_a_text_before_the_question_of_a_call_is_not_a_wrong_key(self) -> None:
         main = made("main", retries=0)
         begun = CallFlow.call("+6587654321", source="+6531234567").say("Hello.", voice_profile=VOICE)
         told = self.made_by(begun.capture("main?", voice_profile=VOICE), menu="main")
         answer = await answered(Menus(main), told)
-        assert (answer.result, menu_asked(answer)) == (Result.WENT_ON, "main")
-        assert (await answered(Menus(main), told, dtmf="1")).result is Result.LED_ON, "keys are an answer"
+        assert (answer.result, menu_asked(answer)) == (MenuResult.WENT_ON, "main")
+        assert (await answered(Menus(main), told, dtmf="1")).result is MenuResult.LED_ON, "keys are an answer"
         # The next silence is one.
         answer = await answered(Menus(main), told, client_action_id=answer.flow.client_action_id)
-        assert answer.result is Result.GAVE_UP
+        assert answer.result is MenuResult.GAVE_UP
 
     @pytest.mark.parametrize("busy", [True, False])
     async def test_after_a_second_party_of_the_call_itself_the_menu_says_what_follows(self, *, busy: bool) -> None:
@@ -129,7 +129,7 @@ class TestOpenings:
 
         menus = Menus(Menu("door", opening=door, inbound=True, voice_profile=VOICE))
         answer = await answered(menus, to="+6531234567", **RECEIVED)
-        assert answer.result is Result.STARTED
+        assert answer.result is MenuResult.STARTED
         assert [entry["action"] for entry in answer.flow.actions] == ["makeCall"]
         after = await answered(menus, client_action_id=answer.flow.client_action_id, direction=Direction.INBOUND)
         assert after.flow.actions == ({"action": "hangup"},)
@@ -178,19 +178,19 @@ class TestWhereTheCallerIs:
     async def test_a_foreign_or_changed_place_begins_the_menu_of_the_job_anew(self, token: str) -> None:
         main, other = made("main"), made("other")
         answer = await answered(Menus(main, other), job(other), dtmf="1", client_action_id=token)
-        assert (answer.result, menu_asked(answer), answer.press) == (Result.STARTED, "other", None)
+        assert (answer.result, menu_asked(answer), answer.press) == (MenuResult.STARTED, "other", None)
 
     async def test_a_place_in_a_menu_that_is_gone_begins_at_its_first_menu(self) -> None:
         token = Position(path=("other", "gone"), tries=1, asked=3).write()
         answer = await answered(Menus(made("main"), made("other")), job(), dtmf="1", client_action_id=token)
-        assert (answer.result, menu_asked(answer)) == (Result.STARTED, "other")
+        assert (answer.result, menu_asked(answer)) == (MenuResult.STARTED, "other")
 
     async def test_a_place_of_which_a_menu_on_the_way_is_gone_goes_on(self) -> None:
         token = Position(path=("main", "gone", "inner"), asked=3).write()
         main, inner = made("main"), made("inner", voice_profile=None)
         main.on("2", goto=inner)
         answer = await answered(Menus(main), dtmf="7", client_action_id=token)
-        assert (answer.result, menu_asked(answer)) == (Result.ASKED_AGAIN, "inner")
+        assert (answer.result, menu_asked(answer)) == (MenuResult.ASKED_AGAIN, "inner")
 
 
 class TestRegistering:

@@ -43,7 +43,7 @@ from voiceflow_worker.model.text.wording import count_of
 from voiceflow_worker.service.call_filter import CallFilter
 
 if TYPE_CHECKING:
-    from voiceflow_worker.service.one_call import OneCall, Step, Tell
+    from voiceflow_worker.service.one_call import CallStep, OneCall, Tell
     from voiceflow_worker.settings import Settings
 
 PAGE = 500
@@ -361,7 +361,7 @@ async def call(
 def reporting(output: Output) -> Tell:
     """A function that prints each step when it happens, even if stdout is a pipe."""
 
-    def tell(step: Step) -> None:
+    def tell(step: CallStep) -> None:
         with suppress(OSError):  # nobody reads it any more, such as `| head -1`: the call goes on
             output.result(step.as_json(), step.as_line())
             sys.stdout.flush()

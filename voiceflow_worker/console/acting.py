@@ -21,6 +21,7 @@ from starlette.types import Receive, Scope
 from voiceflow_worker.acts import (
     Act,
     ActRefusedError,
+    ActResult,
     CancelBatch,
     CancelCall,
     Hold,
@@ -30,7 +31,6 @@ from voiceflow_worker.acts import (
     Redial,
     RedialBatch,
     Resolve,
-    Result,
     Resume,
     Suppress,
     UnknownSubjectError,
@@ -224,7 +224,7 @@ class PageAct:
         """Carry out the act in the name of the operator."""
         return self.done(await self.made(form, operator).do(form.one("seen")), form)
 
-    def done(self, result: Result, form: PageForm) -> ActionDone:
+    def done(self, result: ActResult, form: PageForm) -> ActionDone:
         """The result in a sentence. Raises ActRefusedError if something was left undone."""
         if result.undone:
             raise ActRefusedError("; ".join(dict.fromkeys([result.said, *result.lines])))
@@ -387,7 +387,7 @@ class _ImportNumbers(PageAct):
 
 async def _imported(
     store: Store, path: Path, columns: Mapping[str, Any], policy: CallPolicy, who: str | None, **given: Any
-) -> Result:
+) -> ActResult:
     found = read_number_file(path, **columns, country=given["country"])
     return await ImportNumbers(
         operator=Operator(store, policy, name=who, on=Interface.PAGES), found=found, **given

@@ -28,7 +28,7 @@ from voiceflow_worker.core.ports.store import (
 )
 from voiceflow_worker.model.jobs.gate import Gate, GateState, merged
 from voiceflow_worker.model.jobs.job import Job, JobState
-from voiceflow_worker.model.reports.verdict import Hold
+from voiceflow_worker.model.reports.verdict import QueueHold
 
 
 def unit_of_order(standing: Record | None, ordered: Gate, *, token: str) -> tuple[Gate, Unit]:
@@ -155,7 +155,7 @@ class Holds:
         self._closed_at = float("-inf")
         self.reason: str = ""
 
-    def close(self, hold: Hold) -> Gate:
+    def close(self, hold: QueueHold) -> Gate:
         """Hold the queue for this worker at once. Pass the returned gate to `order` to hold the queue for all workers.
 
         Use this only once for each answer: a second use could give the hold a later end.
@@ -196,7 +196,7 @@ class Holds:
         """Set the pause back to 1 s, after an answer without a hold."""
         self._pause = FIRST_PAUSE
 
-    def _until(self, hold: Hold, now: datetime) -> datetime:
+    def _until(self, hold: QueueHold, now: datetime) -> datetime:
         if hold.retry_after is not None:
             return now + hold.retry_after
         if self._paused_until is not None and now < self._paused_until:

@@ -57,7 +57,7 @@ class Recording:
 
 
 @dataclass(frozen=True, slots=True)
-class Heard:
+class SessionProgress:
     """The progress of some sessions: states in order of their time, and one entry for each recording."""
 
     states: tuple[LegState, ...] = ()
@@ -174,7 +174,7 @@ class CallProgress:
         same = (event.recording_id, event.status, event.file_path)
         return await self._keep(self._recordings, recording, same)
 
-    async def of(self, session_ids: Iterable[str]) -> Heard:
+    async def of(self, session_ids: Iterable[str]) -> SessionProgress:
         """The progress of these sessions."""
         states: list[LegState] = []
         recordings: list[Recording] = []
@@ -182,9 +182,9 @@ class CallProgress:
             states += await _of_session(self._states, session_id)
             recordings += await _of_session(self._recordings, session_id)
         states.sort(key=lambda state: state.at)
-        return Heard(tuple(states), _one_each(recordings))
+        return SessionProgress(tuple(states), _one_each(recordings))
 
-    async def of_job(self, job: Job) -> Heard:
+    async def of_job(self, job: Job) -> SessionProgress:
         """The progress of all sessions of a job."""
         named = [(post.session_id, post.outcome.session_id if post.outcome else None) for post in job.posts]
         return await self.of(session_id for pair in named for session_id in pair if session_id)

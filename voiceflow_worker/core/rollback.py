@@ -33,7 +33,7 @@ from voiceflow_worker.model.jobs.gate import Gate
 from voiceflow_worker.model.jobs.job import FINAL_STATES, Job, JobState, ReasonKind
 from voiceflow_worker.model.jobs.policy import CallPolicy
 from voiceflow_worker.model.jobs.setback import is_forgotten, made_again, remembered
-from voiceflow_worker.model.reports.verdict import Hold
+from voiceflow_worker.model.reports.verdict import QueueHold
 
 PAGE = 200
 
@@ -318,7 +318,7 @@ class RollbackGuard:
 
     async def _hold(self, seen_at: datetime) -> Gate:
         """Hold the queue for what was seen at this time, and return the gate that results."""
-        ordered = self._holds.close(Hold(reason=HELD, until_opened=True))
+        ordered = self._holds.close(QueueHold(reason=HELD, until_opened=True))
         return await order_gate(self._store, replace(ordered, since=seen_at))
 
     async def _recover(self) -> None:

@@ -32,10 +32,10 @@ from voiceflow_worker.gateway.transport.transports import (
 from voiceflow_worker.model.flows.callflow import CallFlow
 from voiceflow_worker.model.jobs.call_log import LoggedCalls
 from voiceflow_worker.model.reports.verdict import (
-    Line,
     NotLeavingError,
     NotSentCause,
     PostProgress,
+    Reservation,
     Verdict,
     VerdictKind,
 )
@@ -191,8 +191,8 @@ class VoiceClient(api.AccountApi):
         if carrier is not None:
             await carrier.__aexit__(kind, error, trace)
 
-    async def connect(self, *, waits: bool = True) -> Line | None:
-        """Wait for the limiter, and connect, for one POST: `place` finds the result as `progress.line`.
+    async def connect(self, *, waits: bool = True) -> Reservation | None:
+        """Wait for the limiter, and connect, for one POST: `place` finds the result as `progress.reserved`.
 
         With httpx, which connects when the POST begins, this only waits for the limiter. A failure to connect becomes
         the verdict of the POST. Without `waits`, this returns None at once if there is no kept connection.
@@ -208,12 +208,12 @@ class VoiceClient(api.AccountApi):
         """POST one call, once, and return its verdict.
 
         Failures of the network or the service are verdicts, not errors. A placement is not sent if its validity has
-        ended, or if its queue was held during the wait for the limiter. Without a `progress.line` (`connect`), this
+        ended, or if its queue was held during the wait for the limiter. Without a `progress.reserved` (`connect`), this
         waits for the limiter and connects first. If the task is cancelled, or the client is not open, `progress` shows
         whether anything may have left.
         """
         progress.may_have_left = False
-        waits = self._limiter is not None and progress.line is None
+        waits = self._limiter is not None and progress.reserved is None
         if waits:
             now = await self._turn(now, valid_until=placement.valid_until)
         if placement.valid_until <= now:

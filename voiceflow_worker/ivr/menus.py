@@ -27,7 +27,7 @@ from voiceflow_worker.model.jobs.job import KeyPress
 from voiceflow_worker.model.reports.events import ActionStatus, CallAction, Direction
 
 
-class Result(StrEnum):
+class MenuResult(StrEnum):
     """The result of an event, for metrics and logs."""
 
     STARTED = "started"
@@ -64,7 +64,7 @@ class MenuAnswer:
     """
 
     flow: CallFlow
-    result: Result
+    result: MenuResult
     menu: str = ""
     press: KeyPress | None = None
     trouble: str | None = None
@@ -131,7 +131,7 @@ class Plan:
     path: tuple[Menu, ...]
     caller: Caller
     action: Step | Handler
-    result: Result
+    result: MenuResult
     tries: int = 0
     asked: int = 0
     press: KeyPress | None = None
@@ -184,7 +184,7 @@ class Menus:
         """The plan for an event: the menu that asked, and the action that follows. No handler runs; never raises."""
         position = None if event.client_action_id is None else Position.read(event.client_action_id)
         if position is not None and position.phase is CallPhase.ENDED:
-            return Plan(path=(), caller=caller, action=END, result=Result.ENDED)
+            return Plan(path=(), caller=caller, action=END, result=MenuResult.ENDED)
         path = self._path(position)
         if position is not None and position.phase is CallPhase.BRIDGED:
             return self._after_bridge(path, position, event, caller)
@@ -194,7 +194,7 @@ class Menus:
         if isinstance(start, str):
             fallback = self._manner((self.default,)).fallback if self.default else None
             near = (self.default,) if self.default else ()
-            return Plan(path=near, caller=caller, action=_last_word(fallback), result=Result.NO_MENU, trouble=start)
+            return Plan(path=near, caller=caller, action=_last_word(fallback), result=MenuResult.NO_MENU, trouble=start)
         if event.client_action_id is None and _is_of_our_call(event, caller):
             return self._of_our_call(start, event, caller)
         return self.begun(start, caller)
@@ -203,7 +203,7 @@ class Menus:
         """The plan to begin a call with a menu: with the menu's opening, if any, else with the menu's question."""
         action = menu if menu.opening is None else menu.opening
         at_menu = _at(caller, (menu,))
-        return Plan(path=(menu,), caller=at_menu, action=action, result=Result.STARTED)
+        return Plan(path=(menu,), caller=at_menu, action=action, result=MenuResult.STARTED)
 
     async def answer(self, plan: Plan, *, limit: timedelta | None = None) -> MenuAnswer:
         """Carry out a plan: run its handler, within `limit` (or the default limit), and build a flow. Never raises."""
@@ -214,9 +214,9 @@ class Menus:
         try:
             flow = await self._followed(plan, plan.action, limit or self._limit)
         except HandlerTooSlowError as failure:
-            result, trouble = Result.TOO_SLOW, str(failure)
+            result, trouble = MenuResult.TOO_SLOW, str(failure)
         except Exception as failure:  # noqa: BLE001 - the caller gets an answer whatever a handler or prompt raises
-            result, trouble, error = Result.FAILED, _words(failure, plan), failure
+            result, trouble, error = MenuResult.FAILED, _words(failure, plan), failure
         seconds = time.perf_counter() - began if ran else None
         if flow is None:
             flow = await self._fallen_back(plan)
@@ -229,7 +229,7 @@ class Menus:
         flow = await self._fallen_back(plan)
         return MenuAnswer(
             flow=_hung_up() if flow.destinations else flow,
-            result=Result.NOT_BRIDGED,
+            result=MenuResult.NOT_BRIDGED,
             menu=plan.menu,
             press=plan.press,
             trouble=reason,
@@ -268,18 +268,18 @@ class Menus:
             position = Position(path=(start.name,), phase=CallPhase.BRIDGED)
             return self._after_bridge((start,), position, event, caller)
         if Action.HANGUP in actions and (caller.job is None or caller.job.menu is None):
-            return Plan(path=(), caller=caller, action=END, result=Result.WENT_ON)
+            return Plan(path=(), caller=caller, action=END, result=MenuResult.WENT_ON)
         return self.begun(start, caller)
 
     def _after_bridge(self, path: tuple[Menu, ...], position: Position, event: CallAction, caller: Caller) -> Plan:
         """The plan after a bridge, by the settings of the menu that made it."""
         result = bridge_result(event)
         caller = replace(caller, bridge=result)
-        plan = Plan(path=path, caller=caller, action=END, result=Result.WENT_ON, asked=position.asked)
+        plan = Plan(path=path, caller=caller, action=END, result=MenuResult.WENT_ON, asked=position.asked)
         if not path:
             return plan
         if position.asked >= MOST_QUESTIONS:
-            return replace(plan, result=Result.GAVE_UP, trouble=f"{MOST_QUESTIONS} questions were asked")
+            return replace(plan, result=MenuResult.GAVE_UP, trouble=f"{MOST_QUESTIONS} questions were asked")
         after = self._manner(path).after_bridge or AfterBridge()
         return replace(plan, caller=_at(caller, path), action=after.of(result))
 
@@ -301,19 +301,21 @@ class Menus:
                 leads_on=choice is not None,
             )  # fmt: skip
         plan = Plan(
-            path=path, caller=caller, action=Again(), result=Result.LED_ON, tries=position.tries, asked=position.asked,
-            press=press,
+            path=path, caller=caller, action=Again(), result=MenuResult.LED_ON, tries=position.tries,
+            asked=position.asked, press=press,
         )  # fmt: skip
         if not digits and position.phase is CallPhase.STEPPING:
             # The text or recording before the question is probably over: no try is counted.
-            return replace(plan, action=menu, result=Result.WENT_ON)
+            return replace(plan, action=menu, result=MenuResult.WENT_ON)
         if position.asked >= MOST_QUESTIONS:
-            return replace(plan, action=END, result=Result.GAVE_UP, trouble=f"{MOST_QUESTIONS} questions were asked")
+            return replace(
+                plan, action=END, result=MenuResult.GAVE_UP, trouble=f"{MOST_QUESTIONS} questions were asked"
+            )
         if choice is not None:
             return replace(plan, action=choice.action)
         if position.tries >= (manner.retries or 0):
-            return replace(plan, action=_last_word(manner.fallback), result=Result.GAVE_UP)
-        return replace(plan, result=Result.ASKED_AGAIN)
+            return replace(plan, action=_last_word(manner.fallback), result=MenuResult.GAVE_UP)
+        return replace(plan, result=MenuResult.ASKED_AGAIN)
 
     # -- a flow out --------------------------------------------------------------------------------------------------
 
@@ -350,7 +352,7 @@ class Menus:
                         f"menu {menu.name} is not served by this receiver: declare it in the handler's leads_to"
                     )
                 before = say(step.text, caller, self._manner(onto(path, menu)).voice) if isinstance(step, Go) else ""
-                if plan.result is Result.WENT_ON and menu is path[-1]:
+                if plan.result is MenuResult.WENT_ON and menu is path[-1]:
                     return self._asked(plan, path, before=before, tries=plan.tries, plays=False)
                 return self._asked(plan, onto(path, menu), before=before)
             case Back():

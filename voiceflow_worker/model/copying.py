@@ -34,20 +34,20 @@ else:
         return copy
 
 
-Record = TypeVar("Record")
+Data = TypeVar("Data")
 Readers = Mapping[str, Callable[[Any], Any]]
 """Functions by the name of a field: each makes the value of the field from a JSON value. Fields without a function keep
 their JSON values."""
 
 
 def maker(
-    kind: type[Record],
+    kind: type[Data],
     readers: Readers,
     *,
     given: Sequence[str] = (),
     defaults: Mapping[str, Any] = MappingProxyType({}),
     check: Callable[[Mapping[str, Any]], object] = bool,
-) -> Callable[..., Record]:
+) -> Callable[..., Data]:
     """A function that makes a record of this class from a dict of its fields, as `kind(**fields)` does.
 
     The function passes fields through their `readers`, and does not change the dict. `given` are fields that are not in
@@ -55,7 +55,7 @@ def maker(
     fields before the defaults of the class. `check` may raise an error for a dict that the class refuses.
     """
 
-    def plainly(values: Mapping[str, Any], others: Sequence[Any] = ()) -> Record:
+    def plainly(values: Mapping[str, Any], others: Sequence[Any] = ()) -> Data:
         check(values)
         values = {**values, **dict(zip(given, others, strict=True))}
         return kind(**{**defaults, **{name: readers.get(name, _same)(value) for name, value in values.items()}})
@@ -83,7 +83,7 @@ def maker(
         "   return draft\n except Exception:\n  pass\n return plainly(values, others)",
         names,
     )
-    made: Callable[..., Record] = names["made"]
+    made: Callable[..., Data] = names["made"]
     return made
 
 

@@ -14,7 +14,7 @@ import anyio
 from voiceflow_worker.core.heartbeats import NO_RECEIVER, Heartbeats
 from voiceflow_worker.core.overview.story import closed_in_words, ending, progress_in_words, resume_of
 from voiceflow_worker.core.ports.reading import gates_of
-from voiceflow_worker.core.progress import CallProgress, Heard
+from voiceflow_worker.core.progress import CallProgress, SessionProgress
 from voiceflow_worker.errors import InvalidInputError, PhoneNumberError, StoreUnavailableError, TooLateError, VoiceError
 from voiceflow_worker.model.flows.callflow import CallFlow
 from voiceflow_worker.model.jobs.gate import Gate, GateScope, GateState
@@ -52,7 +52,7 @@ _LISTEN = "to receive outcomes, set VOICEFLOW_OUTCOMES=webhook and run `voiceflo
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class CallStep:
     """One step of a call, or the reason why the call does not go on."""
 
     name: str
@@ -72,35 +72,37 @@ class Step:
         return line if remedy is None else f"{line}\n{' ' * 22}-> {printable_line(remedy)}"
 
 
-def steps_of(job: Job, *, heard: Heard, now: datetime) -> list[Step]:
+def steps_of(job: Job, *, heard: SessionProgress, now: datetime) -> list[CallStep]:
     """The steps of this call up to `now`, in order. `heard` has the states of its legs and its recordings."""
     until = "" if job.valid_until is None else f", valid until {in_words(job.valid_until)}"
     enqueued = f"{job.id} from {job.source} to {job.destination}, batch {job.batch_id}{until}"
-    steps = [Step("enqueued", job.created_at, ok(enqueued))]
+    steps = [CallStep("enqueued", job.created_at, ok(enqueued))]
     for post in job.posts:
         steps += _sent(post)
-    steps += [Step("phone", at, ok(line)) for at, line in progress_in_words(heard)]
+    steps += [CallStep("phone", at, ok(line)) for at, line in progress_in_words(heard)]
     steps.sort(key=lambda step: step.at)
-    return [*steps, *(Step(name, now, result) for name, result in _standing(job))]
+    return [*steps, *(CallStep(name, now, result) for name, result in _standing(job))]
 
 
-def _sent(post: Post) -> Iterator[Step]:
-    yield Step("journalled", post.began_at, ok(f"request {post.client_request_id} is stored, and is sent now"))
+def _sent(post: Post) -> Iterator[CallStep]:
+    yield CallStep("journalled", post.began_at, ok(f"request {post.client_request_id} is stored, and is sent now"))
     at = post.answered_at or post.began_at
     match post.verdict:
         case None:
             return
         case VerdictKind.CREATED:
-            yield Step("accepted", at, ok(f"8x8 accepted the call: session {post.session_id}; the phone should ring"))
+            yield CallStep(
+                "accepted", at, ok(f"8x8 accepted the call: session {post.session_id}; the phone should ring")
+            )
         case VerdictKind.REFUSED if post.code is not None and post.code < 0:
             entry = api_code(post.code)
             refusal = failure(f"8x8 refused the call: {post.code}, {entry.meaning}", remedy=entry.remedy or None)
-            yield Step("refused", at, refusal)
+            yield CallStep("refused", at, refusal)
         case VerdictKind.REFUSED:
-            yield Step("refused", at, failure(f"8x8 refused the call: {post.message or 'it gave no reason'}"))
+            yield CallStep("refused", at, failure(f"8x8 refused the call: {post.message or 'it gave no reason'}"))
         case _:
             message = f"{post.verdict.value.replace('_', ' ')}: {post.message or 'no reason was given'}"
-            yield Step("answer", at, warning(message))
+            yield CallStep("answer", at, warning(message))
 
 
 def _standing(job: Job) -> Iterator[tuple[str, Diagnosis]]:
@@ -140,7 +142,7 @@ def _summary(job: Job, outcome: Outcome) -> Diagnosis:
     return failure(text, remedy=remedy or None)
 
 
-Tell = Callable[[Step], None]
+Tell = Callable[[CallStep], None]
 Stops = Callable[[Callable[[int], None]], AbstractAsyncContextManager[None]]
 """A context that calls a function for each request to stop, with the number of requests so far."""
 
@@ -189,7 +191,7 @@ async def place_call(
     batch = _batch(call.batch, gates)
     obstacle = await _obstacle(calls, settings, voice, _hold(gates, batch=batch, at=now), listens=listens)
     if obstacle is not None:
-        tell(Step("not called", now, obstacle))
+        tell(CallStep("not called", now, obstacle))
         return False
     settings = await with_limits_of_queue(settings, calls.store)
     worker = worker_of(settings, calls.store, voice, batch_id=batch)
@@ -204,10 +206,10 @@ async def place_call(
             # If this worker sent the old call too, the phone would ring twice.
             with suppress(TooLateError):
                 await calls.cancel(left.id, reason=f"left over from a `{call.command}` that was killed")
-                tell(Step("cancelled", now, warning(f"cancelled a call that a killed run left behind: {left.id}")))
+                tell(CallStep("cancelled", now, warning(f"cancelled a call that a killed run left behind: {left.id}")))
         job = await _enqueued(calls, settings, voice, call, batch=batch)
         if isinstance(job, Diagnosis):
-            tell(Step("not called", now, job))
+            tell(CallStep("not called", now, job))
             return False
         watch = _Watch(calls=calls, worker=worker, job=job, tell=tell, stop=stop, listens=listens, command=call.command)
         return await watch.call()
@@ -380,9 +382,9 @@ class _Watch:
             self._report("stopped", warning(message, remedy=remedy))
 
     def _report(self, name: str, result: Diagnosis) -> None:
-        self._tell_once(Step(name, self.calls.store.clock.now(), result))
+        self._tell_once(CallStep(name, self.calls.store.clock.now(), result))
 
-    def _tell_once(self, step: Step) -> None:
+    def _tell_once(self, step: CallStep) -> None:
         known = (step.name, step.result.message)
         if known not in self.told:
             self.told.add(known)

@@ -24,7 +24,7 @@ from voiceflow_worker.ivr.approval import approval
 from voiceflow_worker.ivr.caller import Caller
 from voiceflow_worker.ivr.check import reachable
 from voiceflow_worker.ivr.menu import Menu
-from voiceflow_worker.ivr.menus import HANDLER_LIMIT, MenuAnswer, Menus, Result
+from voiceflow_worker.ivr.menus import HANDLER_LIMIT, MenuAnswer, MenuResult, Menus
 from voiceflow_worker.model.flows.callflow import CallFlow
 from voiceflow_worker.model.jobs.job import KeyPress
 from voiceflow_worker.model.jobs.policy import CallPolicy
@@ -149,10 +149,10 @@ class MenuMetrics:
         self._seconds = Histogram(
             "voiceflow_ivr_handler_seconds", "Duration of menu handlers.", buckets=_BUCKETS, registry=registry
         )
-        for result in Result:
+        for result in MenuResult:
             self._answers.labels(result.value)
 
-    def answered(self, result: Result, *, seconds: float | None = None) -> None:
+    def answered(self, result: MenuResult, *, seconds: float | None = None) -> None:
         """Count an answer. `seconds` is the time that the handler took; None if no handler ran."""
         self._answers.labels(result.value).inc()
         if seconds is not None:
@@ -172,7 +172,7 @@ FRAMES = 4
 """The number of stack frames that are logged when a handler fails."""
 
 
-_NO_FAULT = frozenset({Result.NO_MENU, Result.NOT_BRIDGED})
+_NO_FAULT = frozenset({MenuResult.NO_MENU, MenuResult.NOT_BRIDGED})
 _NOBODY = Caller(now=datetime.min.replace(tzinfo=UTC))
 
 
@@ -228,7 +228,7 @@ class MenuEvents:
         waited = timedelta(seconds=self._store.clock.monotonic() - began)
         limit = min(self._limit, max(IN_ALL - waited, AT_LEAST))
         if given is not None:
-            self._metrics.answered(Result.REPEATED)
+            self._metrics.answered(MenuResult.REPEATED)
             if plan.press is not None:
                 # The receiver that answered first may have crashed before it stored the key press.
                 await self._menu_calls.pressed(call, plan.press, session_id=event.session_id)
@@ -278,12 +278,12 @@ class MenuEvents:
         )
 
 
-def _level(result: Result, call: MenuCall) -> int:
+def _level(result: MenuResult, call: MenuCall) -> int:
     """The log level for a menu that could not go on: an error for a failure, else information.
 
     It is a warning if the job's menu is not served here, because the campaign then loses the answers of its people.
     """
-    if result is Result.NO_MENU and call.job is not None and call.job.menu is not None:
+    if result is MenuResult.NO_MENU and call.job is not None and call.job.menu is not None:
         return logging.WARNING
     return logging.INFO if result in _NO_FAULT else logging.ERROR
 

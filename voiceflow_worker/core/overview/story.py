@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from datetime import datetime
 
-from voiceflow_worker.core.progress import Heard, LegState, Recording
+from voiceflow_worker.core.progress import LegState, Recording, SessionProgress
 from voiceflow_worker.model.jobs.call_json import CallResult, result_of
 from voiceflow_worker.model.jobs.gate import Gate, GateScope, GateState
 from voiceflow_worker.model.jobs.job import Job, JobState, KeyPress, Post
@@ -97,7 +97,7 @@ def one_line(job: Job) -> str:
     return printable_line(f"{job.id} to {job.number} is {job.state.value}{reason}")
 
 
-def story(job: Job, *, at: datetime, heard: Heard | None = None) -> Story:
+def story(job: Job, *, at: datetime, heard: SessionProgress | None = None) -> Story:
     """The story of a call at this time, with the call's progress."""
     happenings = [Happening(job.created_at, "enqueued")]
     ended = set[str | None]()
@@ -108,11 +108,11 @@ def story(job: Job, *, at: datetime, heard: Heard | None = None) -> Story:
             happenings += _outcome(post, post.outcome, destination=job.number_of(post))
             ended |= {post.session_id, post.outcome.session_id}
     happenings += [Happening(note.at, f"{note.kind.value}: {note.text}") for note in job.notes]
-    for state in (heard or Heard()).states:
+    for state in (heard or SessionProgress()).states:
         is_technical = state.session_id in ended
         in_short = None if is_technical or state.destination not in job.numbers else _LIVE.get(state.status or "")
         happenings.append(Happening(state.at, in_short or _state(state), is_technical=is_technical))
-    happenings += [Happening(each.at, _recording(each)) for each in (heard or Heard()).recordings]
+    happenings += [Happening(each.at, _recording(each)) for each in (heard or SessionProgress()).recordings]
     return Story(
         standing=f"{job.id} is {job.state.value}{': ' + job.reason if job.reason else ''}",
         facts=tuple(_facts(job, at=at)),
@@ -211,7 +211,7 @@ def _sentences(*sentences: str) -> str:
     return " ".join(filter(None, sentences))
 
 
-def progress_as_json(heard: Heard) -> dict[str, object]:
+def progress_as_json(heard: SessionProgress) -> dict[str, object]:
     """The states of a call's legs, and the call's recordings, as JSON."""
     return {
         "progress": [{**asdict(state), "at": rfc3339(state.at)} for state in heard.states],
@@ -219,7 +219,7 @@ def progress_as_json(heard: Heard) -> dict[str, object]:
     }
 
 
-def progress_in_words(heard: Heard) -> Iterator[tuple[datetime, str]]:
+def progress_in_words(heard: SessionProgress) -> Iterator[tuple[datetime, str]]:
     """A line for each state and recording, with its time."""
     for state in heard.states:
         yield state.at, _state(state)

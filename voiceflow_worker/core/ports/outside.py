@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 import anyio
 
 from voiceflow_worker.model.jobs.job import Job
-from voiceflow_worker.model.reports.verdict import Line, PostProgress, Verdict
+from voiceflow_worker.model.reports.verdict import PostProgress, Reservation, Verdict
 
 if TYPE_CHECKING:
     from voiceflow_worker.model.jobs.call_log import LoggedCalls  # 20 ms, which most commands do not need
@@ -125,8 +125,8 @@ class Voice(Protocol):
 class ConnectsAhead(Protocol):
     """A gateway that can connect before a POST is journalled, so that connecting never delays a call that is."""
 
-    async def connect(self, *, waits: bool = True) -> Line | None:
-        """Get ready for one POST, which finds this as `progress.line`. A failure to connect becomes its verdict.
+    async def connect(self, *, waits: bool = True) -> Reservation | None:
+        """Get ready for one POST, which finds this as `progress.reserved`. A failure to connect becomes its verdict.
 
         Without `waits`, this returns None at once if there is no kept connection.
         """

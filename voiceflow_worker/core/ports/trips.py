@@ -16,19 +16,19 @@ from voiceflow_worker.core.ports.store import Answer, Step
 from voiceflow_worker.errors import StoreError, StoreReadOnlyError, StoreUnavailableError
 
 Item = TypeVar("Item")
-Result = TypeVar("Result")
+Got = TypeVar("Got")
 
 
-class _Waiting(Generic[Item, Result]):
+class _Waiting(Generic[Item, Got]):
     __slots__ = ("answers", "items", "woken")
 
     def __init__(self, items: Sequence[Item]) -> None:
         self.items = items
         self.woken: anyio.Event | None = None
-        self.answers: Sequence[Result | BaseException] | None = None
+        self.answers: Sequence[Got | BaseException] | None = None
 
 
-class Batcher(Generic[Item, Result]):
+class Batcher(Generic[Item, Got]):
     """Collects items and flushes them together. Each caller gets its own results or errors.
 
     `flush` takes all waiting items and returns one result or exception for each, in order. If it raises, every caller
@@ -39,30 +39,30 @@ class Batcher(Generic[Item, Result]):
     `StoreUnavailableError`, because it is not known what was stored.
     """
 
-    def __init__(self, flush: Callable[[Sequence[Item]], Awaitable[Sequence[Result | BaseException]]]) -> None:
+    def __init__(self, flush: Callable[[Sequence[Item]], Awaitable[Sequence[Got | BaseException]]]) -> None:
         self._flush = flush
-        self._waiting: list[_Waiting[Item, Result]] = []
+        self._waiting: list[_Waiting[Item, Got]] = []
         self._led = False
 
-    async def submit(self, item: Item) -> Result:
+    async def submit(self, item: Item) -> Got:
         """Submit one item, and wait for its result."""
         (answer,) = await self.submit_all([item])
         if isinstance(answer, BaseException):
             raise answer
         return answer
 
-    async def submit_all(self, items: Sequence[Item]) -> Sequence[Result | BaseException]:
+    async def submit_all(self, items: Sequence[Item]) -> Sequence[Got | BaseException]:
         """Submit items together for one trip. Waits for them, and returns the result or error of each, in order."""
-        mine: _Waiting[Item, Result] = _Waiting(items)
+        mine: _Waiting[Item, Got] = _Waiting(items)
         self._waiting.append(mine)
         with anyio.CancelScope(shield=True):
             if self._led:
                 await self._wait(mine)
             if mine.answers is None:
                 await self._lead()
-        return cast("Sequence[Result | BaseException]", mine.answers)
+        return cast("Sequence[Got | BaseException]", mine.answers)
 
-    async def _wait(self, mine: _Waiting[Item, Result]) -> None:
+    async def _wait(self, mine: _Waiting[Item, Got]) -> None:
         mine.woken = anyio.Event()
         try:
             await mine.woken.wait()
@@ -77,7 +77,7 @@ class Batcher(Generic[Item, Result]):
         self._led = True
         batch, self._waiting = self._waiting, []
         items = [item for each in batch for item in each.items]
-        answers: Sequence[Result | BaseException] | None = None
+        answers: Sequence[Got | BaseException] | None = None
         try:
             answers = await self._flush(items)
         except Exception as error:  # noqa: BLE001 - each of the callers gets it

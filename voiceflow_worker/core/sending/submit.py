@@ -32,7 +32,14 @@ from voiceflow_worker.model.flows.callflow import body_to
 from voiceflow_worker.model.jobs.gate import Gate
 from voiceflow_worker.model.jobs.job import Job, JobState
 from voiceflow_worker.model.jobs.policy import CallPolicy
-from voiceflow_worker.model.reports.verdict import Hold, Line, NotSentCause, PostProgress, Verdict, VerdictKind
+from voiceflow_worker.model.reports.verdict import (
+    NotSentCause,
+    PostProgress,
+    QueueHold,
+    Reservation,
+    Verdict,
+    VerdictKind,
+)
 
 _log = structlog.get_logger("voiceflow.submit")
 
@@ -45,7 +52,7 @@ class Flight:
 
     `departure` is None if other workers have taken all departure times of the near future. `leased_at` and `asked_at`,
     the time at which the worker asked for the journal entry, are in monotonic seconds. A hold after `leased_at` stops
-    the job. `line` is the connection that the gateway keeps for its POST. `unsent` is the reason why a call with a
+    the job. `reserved` is the connection that the gateway keeps for its POST. `unsent` is the reason why a call with a
     journal entry is not sent, although it may be `sending` in the store.
     """
 
@@ -53,7 +60,7 @@ class Flight:
     departure: Departure | None
     leased_at: float
     asked_at: float = 0.0
-    line: Line | None = None
+    reserved: Reservation | None = None
     unsent: str | None = None
 
     @property
@@ -63,8 +70,8 @@ class Flight:
 
     def release(self) -> None:
         """Give the connection back, if no POST has used it."""
-        if self.line is not None:
-            self.line.release()
+        if self.reserved is not None:
+            self.reserved.release()
 
 
 class Submitter:
@@ -197,10 +204,10 @@ class Submitter:
 
         If the gateway fails here, the POST will fail in the same way, and its verdict says why.
         """
-        if self._connect is None or flight.line is not None:
+        if self._connect is None or flight.reserved is not None:
             return flight
         try:
-            return replace(flight, line=await self._connect(waits=waits))
+            return replace(flight, reserved=await self._connect(waits=waits))
         except Exception as error:  # noqa: BLE001 - whatever a gateway raises
             _log.debug("the gateway could not get ready for a call", job=flight.job.id, error=str(error))
             return flight
@@ -213,7 +220,7 @@ class Submitter:
         if not all(flight.leaves_at_once for flight in flights):
             return list(flights)
         flights = [await self._connected(flight, waits=False) for flight in flights]
-        ready = [flight for flight in flights if self._connect is None or flight.line is not None]
+        ready = [flight for flight in flights if self._connect is None or flight.reserved is not None]
         return [*await self.begin(ready), *[flight for flight in flights if flight not in ready]]
 
     async def begin(self, flights: Sequence[Flight]) -> list[Flight]:
@@ -282,7 +289,7 @@ class Submitter:
             on_hold=partial(self._close_early, closed),
             held=partial(self._holds.reason_since, flight.leased_at, batch_id=flight.job.batch_id),
             why_not=partial(self._why_not, flight),
-            line=flight.line,
+            reserved=flight.reserved,
         )
         try:
             await checkpoint_if_cancelled()
@@ -292,7 +299,7 @@ class Submitter:
             raise
         await self._verdicts.settle(flight.job, reply)
 
-    async def _close_early(self, closed: list[Gate], hold: Hold) -> None:
+    async def _close_early(self, closed: list[Gate], hold: QueueHold) -> None:
         """Hold the queue after an answer whose proof takes a second or more. The verdict gives the same order again."""
         closed.append(self._holds.close(hold))
         with suppress(StoreError):

@@ -25,7 +25,7 @@ from voiceflow_worker.errors import (
 from voiceflow_worker.model.jobs.gate import Gate
 from voiceflow_worker.model.jobs.job import Job
 from voiceflow_worker.model.reports.outcome import MISSED_WINDOW_CODES
-from voiceflow_worker.model.reports.verdict import Hold, Verdict
+from voiceflow_worker.model.reports.verdict import QueueHold, Verdict
 from voiceflow_worker.model.text.wording import duration_in_words
 
 _log = structlog.get_logger("voiceflow.submit")
@@ -59,7 +59,7 @@ class Reply:
         return Answered(job, job.post_count, self.verdict, self.at, self.held_until, is_known=self.is_known)
 
 
-def hold_of(verdict: Verdict, *, sent_at: datetime, answered_at: datetime, clock_skew: timedelta) -> Hold | None:
+def hold_of(verdict: Verdict, *, sent_at: datetime, answered_at: datetime, clock_skew: timedelta) -> QueueHold | None:
     """The hold that follows from an answer to a POST that left at `sent_at`.
 
     A missed submit window (-1015, -2007) means a slow network, or a clock that is wrong. The Date header of the answer
@@ -73,7 +73,7 @@ def hold_of(verdict: Verdict, *, sent_at: datetime, answered_at: datetime, clock
     off = max(date - answered_at, timedelta()) + min(date - sent_at, timedelta())
     if abs(off) <= clock_skew:
         return None
-    return Hold(
+    return QueueHold(
         reason=f"the clock of this machine is {duration_in_words(abs(off))} "
         f"{'behind' if off > timedelta() else 'ahead of'} the clock of 8x8; set the clock (NTP), then resume the queue",
         until_opened=True,

@@ -19,7 +19,7 @@ _CLOSING = 1.0  # seconds to wait for the release of a connection; after that it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
+class HttpAnswer:
     """An HTTP answer.
 
     `is_whole` means that the body was read to its end. `post_was_cut` means that a part of the body of the POST
@@ -102,9 +102,9 @@ class AnswerReader:
             if not response.is_closed:
                 await self._close()
 
-    def answer(self, *, post_was_cut: bool = False) -> Answer:
+    def answer(self, *, post_was_cut: bool = False) -> HttpAnswer:
         """The answer, with the part of the body that has been read so far."""
-        return Answer(
+        return HttpAnswer(
             status=self._response.status_code,
             raw_headers=self._response.headers.raw,
             body=bytes(self._body),
@@ -219,10 +219,10 @@ class AnswerParser:
         if self.has_head and not self.is_over:
             self._finish(is_whole=in_order and self._length is None and not self._is_chunked)
 
-    def answer(self, *, post_was_cut: bool) -> Answer:
+    def answer(self, *, post_was_cut: bool) -> HttpAnswer:
         """The answer, with the part of its body that has been read so far."""
         body = decoded(self._body, self._collector.headers) if self._is_whole else self._body
-        return Answer(
+        return HttpAnswer(
             status=self._status,
             raw_headers=self._collector.headers,
             body=self._body if body is None else body,

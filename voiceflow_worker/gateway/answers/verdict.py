@@ -15,10 +15,10 @@ from http import HTTPStatus
 from ssl import SSLCertVerificationError
 from typing import NamedTuple
 
-from voiceflow_worker.gateway.answers.answer import Answer, RawHeaders
+from voiceflow_worker.gateway.answers.answer import HttpAnswer, RawHeaders
 from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.reports.status import UNKNOWN_ERROR
-from voiceflow_worker.model.reports.verdict import Hold, NotSentCause, Verdict, VerdictKind
+from voiceflow_worker.model.reports.verdict import NotSentCause, QueueHold, Verdict, VerdictKind
 
 LONGEST_WAIT = timedelta(hours=1)
 """The longest wait that a Retry-After can cause: a wrong value ("86400000") must not stop a queue for years. If 8x8 is
@@ -130,7 +130,7 @@ class _Said(NamedTuple):
         return self.was_created or self.session_id is not None
 
 
-def judge_answer(answer: Answer, *, now: datetime, retry_not_created_5xx: bool = False) -> Verdict:
+def judge_answer(answer: HttpAnswer, *, now: datetime, retry_not_created_5xx: bool = False) -> Verdict:
     """The verdict on an answer that came at `now`.
 
     With `retry_not_created_5xx`, a NOT_CREATED with a 5xx counts as proof that nobody was called, and so does a 503
@@ -141,7 +141,7 @@ def judge_answer(answer: Answer, *, now: datetime, retry_not_created_5xx: bool =
     verdict = _judge(answer, said, wait, believes_5xx=retry_not_created_5xx)
     hold = verdict.hold
     if hold is None and wait is not None:
-        hold = Hold(reason=f"8x8 asks for a wait of {_in_words(wait)} (HTTP {answer.status})", retry_after=wait)
+        hold = QueueHold(reason=f"8x8 asks for a wait of {_in_words(wait)} (HTTP {answer.status})", retry_after=wait)
     return replace(
         verdict,
         hold=hold,
@@ -162,7 +162,7 @@ def judge_failure(error: Exception, *, nothing_left: bool, host: str, why: str =
     problem = certificate_problem(error)
     hold = None
     if problem is not None:
-        hold = Hold(
+        hold = QueueHold(
             reason=f"the certificate of {host} is not trusted ({problem}): check the base URL, and check the clock of"
             f" this machine{advised}; then resume the queue",
             until_opened=True,
@@ -210,7 +210,7 @@ def quote(text: str) -> str:
     return line if len(line) <= _LONGEST_QUOTE else line[: _LONGEST_QUOTE - 1] + "…"
 
 
-def _judge(answer: Answer, said: _Said | None, wait: timedelta | None, *, believes_5xx: bool) -> Verdict:
+def _judge(answer: HttpAnswer, said: _Said | None, wait: timedelta | None, *, believes_5xx: bool) -> Verdict:
     if said is not None and answer.status == 200 and said.was_clearly_created:
         return Verdict(kind=VerdictKind.CREATED, message=said.message or "Created")
     described = f"{_named(answer.status)}{_quoted(answer, said)}"
@@ -227,18 +227,22 @@ def _judge(answer: Answer, said: _Said | None, wait: timedelta | None, *, believ
         case 400 | 422 if refusal is not None:
             return _refused(refusal)
         case _ if status in _ABOUT_US or (by_the_platform and status in _OF_THE_PLATFORM):
-            return _turned_away(described, Hold(reason=_remedy(answer, status), until_opened=True))
+            return _turned_away(described, QueueHold(reason=_remedy(answer, status), until_opened=True))
         case 408 if answer.post_was_cut:
-            return _turned_away(described, Hold(reason="8x8 did not get the request in time (408)", retry_after=wait))
+            return _turned_away(
+                described, QueueHold(reason="8x8 did not get the request in time (408)", retry_after=wait)
+            )
         case 425 | 429:
             asked = f"for a wait of {_in_words(wait)}" if wait else "for a lower rate"
-            return _turned_away(described, Hold(reason=f"8x8 asks {asked} ({status})", retry_after=wait))
+            return _turned_away(described, QueueHold(reason=f"8x8 asks {asked} ({status})", retry_after=wait))
         case 503 if believes_5xx and wait is not None:
-            return _turned_away(described, Hold(reason=f"8x8 is not available ({status})", retry_after=wait))
+            return _turned_away(described, QueueHold(reason=f"8x8 is not available ({status})", retry_after=wait))
         case _ if believes_5xx and 500 <= status <= 599 and refusal is not None:
-            return _turned_away(described, Hold(reason=f"8x8 has an internal error ({status})", retry_after=wait))
+            return _turned_away(described, QueueHold(reason=f"8x8 has an internal error ({status})", retry_after=wait))
         case 301 | 302 | 303 | 410 | 426:  # in doubt; the queue is held, because every further call would get it too
-            return _unknown(f"8x8 answered {described}", hold=Hold(reason=_remedy(answer, status), until_opened=True))
+            return _unknown(
+                f"8x8 answered {described}", hold=QueueHold(reason=_remedy(answer, status), until_opened=True)
+            )
         case _:
             return _unknown(f"8x8 answered {described}")
 
@@ -260,19 +264,19 @@ def _refused(said: _Said) -> Verdict:
     )
 
 
-def _turned_away(described: str, hold: Hold) -> Verdict:
+def _turned_away(described: str, hold: QueueHold) -> Verdict:
     return Verdict(kind=VerdictKind.TURNED_AWAY, message=f"8x8 answered {described}: nobody was called", hold=hold)
 
 
-def _not_sent(cause: NotSentCause, message: str, *, hold: Hold | None = None) -> Verdict:
+def _not_sent(cause: NotSentCause, message: str, *, hold: QueueHold | None = None) -> Verdict:
     return Verdict(kind=VerdictKind.NOT_SENT, cause=cause, message=message, hold=hold)
 
 
-def _unknown(what: str, *, hold: Hold | None = None) -> Verdict:
+def _unknown(what: str, *, hold: QueueHold | None = None) -> Verdict:
     return Verdict(kind=VerdictKind.UNKNOWN, message=f"{what}: the call may have been placed", hold=hold)
 
 
-def _remedy(answer: Answer, status: int) -> str:
+def _remedy(answer: HttpAnswer, status: int) -> str:
     if status in _REMEDIES:
         return _REMEDIES[status]
     there = quote(answer.headers.get("location", ""))
@@ -282,7 +286,7 @@ def _remedy(answer: Answer, status: int) -> str:
     )
 
 
-def _read(answer: Answer) -> _Said | None:
+def _read(answer: HttpAnswer) -> _Said | None:
     """The JSON object in the body; None if the body is not one complete JSON object with fields."""
     fields: Mapping[str, object] = answer.fields if answer.is_whole else {}
     if not fields:
@@ -333,7 +337,7 @@ def _named(status: int) -> str:
         return str(status)
 
 
-def _quoted(answer: Answer, said: _Said | None) -> str:
+def _quoted(answer: HttpAnswer, said: _Said | None) -> str:
     if said is None:
         body = quote(answer.body[: 4 * _LONGEST_QUOTE].decode("utf-8", "replace"))
         return f" with {'' if answer.is_whole else 'a part of '}{body!r}" if body else " with no body"

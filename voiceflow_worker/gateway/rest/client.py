@@ -13,7 +13,7 @@ from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wai
 
 from voiceflow_worker.errors import RequestFailedError, VoiceUnavailableError
 from voiceflow_worker.finding import Remedy
-from voiceflow_worker.gateway.answers.answer import Answer, AnswerReader
+from voiceflow_worker.gateway.answers.answer import AnswerReader, HttpAnswer
 from voiceflow_worker.gateway.answers.verdict import quote, read_retry_after
 from voiceflow_worker.gateway.network import Network
 from voiceflow_worker.gateway.rest.wire import RestWire
@@ -64,10 +64,10 @@ class RestClient:
 
         return await self._with_retries(once)
 
-    async def download(self, url: httpx.URL, *, deadline: timedelta, longest: int) -> Answer:
+    async def download(self, url: httpx.URL, *, deadline: timedelta, longest: int) -> HttpAnswer:
         """Download the file behind a signed link, with retries. Reads at most `longest` bytes."""
 
-        async def once() -> Answer:
+        async def once() -> HttpAnswer:
             request = self.wire.download(url, extensions={"timeout": dict(self.timeouts)})
             return await self._exchange(request, deadline=deadline, longest=longest)
 
@@ -79,7 +79,7 @@ class RestClient:
         *path: str,
         body: Mapping[str, object] | None = None,
         absent: bool = False,
-    ) -> Answer:
+    ) -> HttpAnswer:
         """Send a request once.
 
         A 404 raises an error. With `absent`, it is returned as an answer instead, unless it is about the sub-account.
@@ -104,7 +104,7 @@ class RestClient:
         absent: bool = False,
         deadline: timedelta | None = None,
         longest: int = LONGEST_ANSWER,
-    ) -> Answer:
+    ) -> HttpAnswer:
         host = request.url.host  # messages have only the host: a signed link gives access without a key
         answer = await self._answer(request, within=deadline or self.deadline, longest=longest)
         if 200 <= answer.status < 300:
@@ -127,7 +127,7 @@ class RestClient:
             retry_after=wait,
         )
 
-    async def _answer(self, request: httpx.Request, *, within: timedelta, longest: int) -> Answer:
+    async def _answer(self, request: httpx.Request, *, within: timedelta, longest: int) -> HttpAnswer:
         try:
             with anyio.fail_after(within.total_seconds()):
                 response = await self.transport.handle_async_request(request)
@@ -152,12 +152,12 @@ class RestClient:
             remedy=f"{f'{advice}; or ' if advice else ''}check {checked}; check the base URL",
         ).remedied(Remedy.CHECK_BASE_URL) from None
 
-    def _failed(self, answer: Answer, host: str, said: str, remedy: str) -> RequestFailedError:
+    def _failed(self, answer: HttpAnswer, host: str, said: str, remedy: str) -> RequestFailedError:
         message = self.wire.hide(f"{host} answered {answer.status}{said}")
         remedies = _SETTINGS.get(answer.status, ()) if remedy else ()
         return RequestFailedError(message, status=answer.status, remedy=remedy).remedied(*remedies)
 
-    def _remedy(self, request: httpx.Request, answer: Answer) -> str:
+    def _remedy(self, request: httpx.Request, answer: HttpAnswer) -> str:
         if "authorization" not in request.headers:
             return "the link may have expired: try again"
         match answer.status:

@@ -17,7 +17,7 @@ from typing import Any, cast
 import anyio
 import httpx
 
-from voiceflow_worker.gateway.answers.answer import Answer, AnswerParser, UnreadableAnswerError
+from voiceflow_worker.gateway.answers.answer import AnswerParser, HttpAnswer, UnreadableAnswerError
 from voiceflow_worker.gateway.answers.verdict import quote
 from voiceflow_worker.gateway.network import Network, ProxyError, Timeouts
 from voiceflow_worker.model.reports.verdict import NotLeavingError, PostProgress
@@ -59,7 +59,7 @@ class ConnectionPosts:
         self._closing: asyncio.TimerHandle | None = None
         self._is_closed = False
 
-    async def connect(self, *, waits: bool = True) -> ConnectedLine | None:
+    async def connect(self, *, waits: bool = True) -> ReservedConnection | None:
         """A place and a connection for one POST. An error of connecting is raised by the POST.
 
         Without `waits`, this returns None at once if there is no kept connection.
@@ -79,21 +79,21 @@ class ConnectionPosts:
                 self._places.release()
                 raise
         except Exception as error:  # noqa: BLE001 - each error of connecting belongs to the POST
-            return ConnectedLine(self, error)
+            return ReservedConnection(self, error)
         if connection is None:
             self._places.release()
             return None
-        return ConnectedLine(self, connection)
+        return ReservedConnection(self, connection)
 
     async def post(self, body: bytes, *, progress: PostProgress) -> PostOnConnection:
         """POST a body once, and return its exchange. An error counts as `progress` says."""
         by = self._loop.time() + self._timeouts.deadline
-        line = progress.line if isinstance(progress.line, ConnectedLine) else await self.connect()
-        if line is None:
+        reserved = progress.reserved if isinstance(progress.reserved, ReservedConnection) else await self.connect()
+        if reserved is None:
             raise ConnectionError("there is no connection")
-        connection = line.claim()
+        connection = reserved.claim()
         try:
-            if line is progress.line and not self._is_fresh(connection):
+            if reserved is progress.reserved and not self._is_fresh(connection):
                 connection.abort()
                 connection = self._take() or await self._connect()
             if self._is_closed:
@@ -188,7 +188,7 @@ class ConnectionPosts:
             self._closing = self._loop.call_at(self._idle[0].idle_since + KEEP_ALIVE, self._close_old)
 
 
-class ConnectedLine:
+class ReservedConnection:
     """A place among the POSTs of a client, with a connection, or with the error of connecting."""
 
     __slots__ = ("_posts", "_ready")
@@ -293,10 +293,10 @@ class PostOnConnection:
 
     __slots__ = ("_connection", "_posts", "answer", "has_own_connection")
 
-    def __init__(self, posts: ConnectionPosts, connection: Connection, answer: Answer) -> None:
+    def __init__(self, posts: ConnectionPosts, connection: Connection, answer: HttpAnswer) -> None:
         self._posts = posts
         self._connection = connection
-        self.answer: Answer = answer
+        self.answer: HttpAnswer = answer
         self.has_own_connection: bool = connection.posts == 1 and not connection.has_more
 
     async def falls_silent(self, wait: float) -> bool:
@@ -327,7 +327,7 @@ class Connection(asyncio.BufferedProtocol):
         self._transport: asyncio.Transport | None = None
         self._ended_in_order = False
         self._parser = AnswerParser()
-        self._answered: asyncio.Future[Answer] | None = None
+        self._answered: asyncio.Future[HttpAnswer] | None = None
         self._post_was_cut = False
         self._stirred: asyncio.Event | None = None
         self._heard = self._by = 0.0
@@ -355,7 +355,7 @@ class Connection(asyncio.BufferedProtocol):
             self._poll.register(opened.fileno(), select.POLLIN)
         return bool(self._poll.poll(0))
 
-    async def post(self, request: bytes, *, progress: PostProgress, by: float) -> Answer:
+    async def post(self, request: bytes, *, progress: PostProgress, by: float) -> HttpAnswer:
         """Send the bytes of a POST, and return the answer. `by` is the latest time for it, by the event loop's clock.
 
         Raises TimeoutError if no head of an answer came in time, ConnectionError if the connection ended first, and

@@ -19,17 +19,17 @@ import anyio
 import httpx
 
 from voiceflow_worker.errors import SettingsError
-from voiceflow_worker.gateway.answers.answer import Answer, AnswerReader
+from voiceflow_worker.gateway.answers.answer import AnswerReader, HttpAnswer
 from voiceflow_worker.gateway.answers.verdict import judge_foreign
 from voiceflow_worker.gateway.network import Network, Timeouts
 from voiceflow_worker.gateway.transport.connections import ConnectionPosts
 from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.reports.verdict import (
-    Hold,
-    Line,
     NotLeavingError,
     NotSentCause,
     PostProgress,
+    QueueHold,
+    Reservation,
     Verdict,
     VerdictKind,
 )
@@ -50,7 +50,7 @@ class Exchange(Protocol):
     """One POST and its answer. Call `over` once, after the verdict."""
 
     @property
-    def answer(self) -> Answer:
+    def answer(self) -> HttpAnswer:
         """The answer, which may be incomplete."""
         ...
 
@@ -173,8 +173,8 @@ class RecentSessions:
 class Posts(Protocol):
     """A way to POST bodies to one address."""
 
-    async def connect(self, *, waits: bool = True) -> Line | None:
-        """Get ready for one POST as far as that is possible in advance; `post` finds it as `progress.line`.
+    async def connect(self, *, waits: bool = True) -> Reservation | None:
+        """Get ready for one POST as far as that is possible in advance; `post` finds it as `progress.reserved`.
 
         Without `waits`, this returns None if that would take time.
         """
@@ -263,9 +263,9 @@ class HttpxPosts:
         self._is_trusted = is_known(transport)
         self._missed = MissedDepartures(url.host)
 
-    async def connect(self, *, waits: bool = True) -> Line | None:  # noqa: ARG002 (it never waits)
+    async def connect(self, *, waits: bool = True) -> Reservation | None:  # noqa: ARG002 (it never waits)
         """Nothing: httpx connects when the POST begins."""
-        return NoLine()
+        return NoReservation()
 
     async def post(self, body: bytes, *, progress: PostProgress) -> HttpxExchange:
         """POST a body once, and return its exchange. An error counts as `progress` says."""
@@ -303,8 +303,8 @@ class HttpxPosts:
         """Do nothing: the connections are those of the transport."""
 
 
-class NoLine:
-    """A line of a transport that cannot connect in advance."""
+class NoReservation:
+    """What a transport that cannot connect in advance reserves: nothing."""
 
     __slots__ = ()
 
@@ -342,7 +342,7 @@ class MissedDepartures:
             f"connecting to {self._host} takes too long: {MISSED_IN_A_ROW} times in a row, the connection came too late"
             " for a call to leave. Nothing was sent. Check the network, DNS and the proxy, then resume the queue"
         )
-        return replace(verdict, hold=Hold(reason=reason, until_opened=True))
+        return replace(verdict, hold=QueueHold(reason=reason, until_opened=True))
 
     def end(self) -> None:
         """Note that a POST has left."""
@@ -353,7 +353,7 @@ class MissedDepartures:
 class HttpxExchange:
     """One POST and its answer over a transport of httpx."""
 
-    answer: Answer
+    answer: HttpAnswer
     has_own_connection: bool
 
     async def falls_silent(self, wait: float) -> bool:  # noqa: ARG002 (there is nothing to wait for)
@@ -411,7 +411,7 @@ class _Trace:
         elif step in ("send_request_headers.failed", "send_request_body.failed") and self._posts:
             self.post_was_cut = True
 
-    def has_own_connection(self, answer: Answer) -> bool:
+    def has_own_connection(self, answer: HttpAnswer) -> bool:
         """Whether one POST was reported, on one new connection.
 
         Without a report: whether the answer used no connection, or announces that the server closes the connection. A

@@ -55,7 +55,7 @@ class NotSentCause(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Hold:
+class QueueHold:
     """A hold of the whole queue, as a part of a verdict.
 
     With `until_opened`, the hold lasts until a person opens the queue, for example after a wrong key. Otherwise it
@@ -82,7 +82,7 @@ class Verdict:
     session_id: str | None = None
     http_status: int | None = None
     server_date: datetime | None = None
-    hold: Hold | None = None
+    hold: QueueHold | None = None
     cause: NotSentCause | None = None
 
     @property
@@ -91,7 +91,7 @@ class Verdict:
         return self.kind is VerdictKind.NOT_SENT and self.cause in {None, NotSentCause.UNREACHABLE, NotSentCause.FAULT}
 
 
-HoldHearer = Callable[[Hold], Awaitable[None]]
+HoldHearer = Callable[[QueueHold], Awaitable[None]]
 """A function to which a gateway reports the hold that an answer calls for, before the verdict on its POST is known."""
 HoldReader = Callable[[], Awaitable[str | None]]
 """A function that returns the reason of a hold that was ordered after the lease of the call; None if there is none."""
@@ -101,8 +101,8 @@ DepartureCheck = Callable[[], Verdict | None]
 """A function that returns the reason why a POST may not leave at this moment, as a verdict; None if it may leave."""
 
 
-class Line(Protocol):
-    """What a gateway has got ready for one POST: its turn, and its connection or the error of connecting."""
+class Reservation(Protocol):
+    """What a gateway has reserved for one POST: its turn, and its connection or the error of connecting."""
 
     def release(self) -> None:
         """Give it back if no POST has used it. May be called again."""
@@ -123,11 +123,11 @@ class PostProgress:
     A gateway sets `may_have_left` to False when it begins, and calls `leave` just before the first byte of the request
     can leave: nothing is awaited between the two. The engine sets `may_have_left` to True before it calls the gateway.
     So if a gateway never sets it, each POST counts as sent. A POST that is cancelled while `may_have_left` is False has
-    provably sent nothing. `line` is what the gateway got ready for this POST in advance, if anything. A gateway that
-    waited for a rate limiter asks `held` before it sends: the call may have been held meanwhile.
+    provably sent nothing. `reserved` is what the gateway reserved for this POST, if anything. A gateway that waited for
+    a rate limiter asks `held` before it sends: the call may have been held meanwhile.
     """
 
-    __slots__ = ("_held", "_on_hold", "_why_not", "line", "may_have_left")
+    __slots__ = ("_held", "_on_hold", "_why_not", "may_have_left", "reserved")
 
     def __init__(
         self,
@@ -135,10 +135,10 @@ class PostProgress:
         on_hold: HoldHearer | None = None,
         held: HoldReader | None = None,
         why_not: DepartureCheck | None = None,
-        line: Line | None = None,
+        reserved: Reservation | None = None,
     ) -> None:
         self.may_have_left: bool = False
-        self.line: Line | None = line
+        self.reserved: Reservation | None = reserved
         self._on_hold = on_hold
         self._held = held
         self._why_not = why_not
@@ -154,7 +154,7 @@ class PostProgress:
         """The reason why the call may no longer be sent; None while it may be sent."""
         return None if self._held is None else await self._held()
 
-    async def hold(self, hold: Hold) -> None:
+    async def hold(self, hold: QueueHold) -> None:
         """Report the hold that an answer calls for, before the verdict on its POST is known."""
         if self._on_hold is not None:
             await self._on_hold(hold)
