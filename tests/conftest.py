@@ -10,7 +10,7 @@ import shutil
 import signal
 import socket
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from ipaddress import IPv6Address, ip_address
 from pathlib import Path
@@ -28,6 +28,8 @@ import structlog.dev
 from hypothesis import HealthCheck, settings
 
 from tests.support.postgres import PostgresServer
+from tests.support.redis_server import RedisServer, standalone
+from tests.support.stores import new_name
 
 # A slow or busy machine must not fail a property: time limits are pytest-timeout's business.
 settings.register_profile("everyday", deadline=None, max_examples=50, suppress_health_check=[HealthCheck.too_slow])
@@ -96,6 +98,43 @@ def postgres_server() -> Iterator[PostgresServer]:
         yield server.start()
     finally:
         server.close()
+
+
+@pytest.fixture(scope="session")
+def shared_redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    """The Redis that all tests of a process share, each with a prefix of its own."""
+    server = standalone(tmp_path_factory.mktemp("redis")).start()
+    yield server
+    server.kill()
+
+
+@pytest.fixture
+def fresh_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[[str], str]]:
+    """Gives the URL of an empty store of a backend, each time another one."""
+    schemas: list[str] = []
+
+    def url(backend: str) -> str:
+        name = new_name()
+        match backend:
+            case "memory":
+                return "memory://"
+            case "sqlite":
+                return f"sqlite:///{tmp_path / name}.db"
+            case "redis":
+                redis: RedisServer = request.getfixturevalue("shared_redis")
+                return f"{redis.url}?prefix={name}"
+            case "postgres":
+                postgres: PostgresServer = request.getfixturevalue("postgres_server")
+                schemas.append(name)
+                return postgres.url(schema=name)
+            case _:
+                raise ValueError(backend)
+
+    yield url
+    if schemas:
+        server: PostgresServer = request.getfixturevalue("postgres_server")
+        for name in schemas:
+            server.ask(f"DROP SCHEMA IF EXISTS {name} CASCADE")
 
 
 class OutsideConnectionError(RuntimeError):

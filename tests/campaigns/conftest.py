@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from datetime import datetime, timedelta
-from pathlib import Path
 
 import anyio.lowlevel
 import pytest
 
 from tests.campaigns.reading import NOW
-from tests.support.redis_server import standalone
-from tests.support.stores import url_for
+from tests.support.stores import EVERY
 from voiceflow_worker import CallQueue, open_store
 from voiceflow_worker.core.ports import Store
 
@@ -41,20 +39,15 @@ def clock() -> StillClock:
     return StillClock()
 
 
-EACH_STORE = pytest.mark.parametrize("store", ["memory", "sqlite", "redis"], indirect=True)
+EACH_STORE = pytest.mark.parametrize("store", EVERY, indirect=True)
 
 
 @pytest.fixture(params=["sqlite"])
-async def store(request: pytest.FixtureRequest, tmp_path: Path, clock: StillClock) -> AsyncIterator[Store]:
-    server = standalone(tmp_path).start() if request.param == "redis" else None
-    try:
-        async with open_store(
-            url_for(request.param, tmp_path) if server is None else server.url, clock=clock
-        ) as opened:
-            yield opened
-    finally:
-        if server is not None:
-            server.kill()
+async def store(
+    request: pytest.FixtureRequest, fresh_url: Callable[[str], str], clock: StillClock
+) -> AsyncIterator[Store]:
+    async with open_store(fresh_url(request.param), clock=clock) as opened:
+        yield opened
 
 
 @pytest.fixture

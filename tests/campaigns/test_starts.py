@@ -10,6 +10,7 @@ import pytest
 from tests.campaigns.conftest import EACH_STORE
 from tests.campaigns.reading import file_of
 from tests.support.faulty_store import FaultyStore, StoreCall
+from tests.support.stores import EVERY
 from voiceflow_worker import CallQueue
 from voiceflow_worker.campaigns import called_before
 from voiceflow_worker.campaigns import enqueue as enqueueing
@@ -65,7 +66,7 @@ class Dies:
 
 
 @pytest.mark.parametrize(
-    ("store", "rows"), [("memory", False), ("sqlite", False), ("redis", False), ("memory", True)], indirect=["store"]
+    ("store", "rows"), [*((store, False) for store in EVERY), ("memory", True)], indirect=["store"]
 )
 async def test_a_start_that_dies_at_any_step_rings_nobody_and_the_same_start_completes_it(
     store: Store, tmp_path: Path, rows: bool

@@ -14,8 +14,7 @@ import pytest
 from tests.campaigns.conftest import EACH_STORE, StillClock
 from tests.campaigns.reading import file_of
 from tests.campaigns.test_called_before import ROWS, enqueue
-from tests.support.redis_server import standalone
-from tests.support.stores import url_for
+from tests.support.stores import DURABLE
 from voiceflow_worker import CallQueue
 from voiceflow_worker.campaigns.called_before import PATIENCE, TURN, IntakeTurn
 from voiceflow_worker.core.admission import AdmissionResult, Admitter
@@ -108,38 +107,32 @@ async def test_rows_with_keys_of_their_own_wait_for_nobody(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("backend", ["sqlite", "redis"])
-def test_two_processes_that_start_at_once_give_each_person_one_call(tmp_path: Path, backend: str) -> None:
-    server = standalone(tmp_path).start() if backend == "redis" else None
-    try:
-        for turn in range(3):
-            url = url_for("sqlite", tmp_path / str(turn)) if server is None else server.url
-            (tmp_path / str(turn)).mkdir()
-            if server is not None:
-                server.ask("FLUSHALL")
-            rows = "destination,name\n" + "".join(f"+65{90000000 + place},Ana\n" for place in range(1000))
-            started = [
-                subprocess.Popen(
-                    [sys.executable, "-m", "voiceflow_worker", "enqueue", str(path), "--store", url, "--say",
-                     "Hello {{name}}", "--voice-profile", "en-US-JennyNeural", "--source", "+6531234567"],
-                    stdout=subprocess.DEVNULL,
-                    stderr=subprocess.DEVNULL,
-                )
-                for path in (tmp_path / f"list {turn}.csv", tmp_path / f"copy of list {turn}.csv")
-                if path.write_text(rows)
-            ]  # fmt: skip
-            first, second = sorted(each.wait(240) for each in started)
-            assert first == 0
-            assert second in {1, 2}, (
-                "it was refused: people were called before, or, on a slow machine, its turn did not come"
+@pytest.mark.parametrize("backend", DURABLE)
+def test_two_processes_that_start_at_once_give_each_person_one_call(
+    tmp_path: Path, fresh_url: Callable[[str], str], backend: str
+) -> None:
+    for turn in range(3):
+        url = fresh_url(backend)
+        rows = "destination,name\n" + "".join(f"+65{90000000 + place},Ana\n" for place in range(1000))
+        started = [
+            subprocess.Popen(
+                [sys.executable, "-m", "voiceflow_worker", "enqueue", str(path), "--store", url, "--say",
+                 "Hello {{name}}", "--voice-profile", "en-US-JennyNeural", "--source", "+6531234567"],
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
             )
-            listed = subprocess.run(
-                [sys.executable, "-m", "voiceflow_worker", "calls", "list", "--limit", "0", "--json", "--store", url],
-                capture_output=True,
-                text=True,
-                check=True,
-            )
-            assert len(listed.stdout.splitlines()) == 1000
-    finally:
-        if server is not None:
-            server.kill()
+            for path in (tmp_path / f"list {turn}.csv", tmp_path / f"copy of list {turn}.csv")
+            if path.write_text(rows)
+        ]  # fmt: skip
+        first, second = sorted(each.wait(240) for each in started)
+        assert first == 0
+        assert second in {1, 2}, (
+            "it was refused: people were called before, or, on a slow machine, its turn did not come"
+        )
+        listed = subprocess.run(
+            [sys.executable, "-m", "voiceflow_worker", "calls", "list", "--limit", "0", "--json", "--store", url],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert len(listed.stdout.splitlines()) == 1000

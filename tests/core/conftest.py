@@ -5,14 +5,13 @@ Where the promise leans on the store (locks, caps, evidence, expiry), they run o
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
 
 from tests.support.engine import Engine
-from tests.support.redis_server import RedisServer, standalone
-from tests.support.stores import BACKENDS, url_for
+from tests.support.stores import EVERY, url_for
 from tests.support.voices import ScriptedVoice
 from voiceflow_worker import open_store
 from voiceflow_worker.backends.contract.samples import ManualClock
@@ -40,21 +39,10 @@ def engine(store: Store, voice: ScriptedVoice) -> Engine:
     return Engine(store, voice)
 
 
-@pytest.fixture(scope="session")
-def engine_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
-    """One Redis for the engine tests that look at it too."""
-    server = standalone(tmp_path_factory.mktemp("redis")).start()
-    yield server
-    server.kill()
-
-
-@pytest.fixture(params=[*BACKENDS, "redis"])
-async def any_store(request: pytest.FixtureRequest, tmp_path: Path, clock: ManualClock) -> AsyncIterator[Store]:
-    """A fresh store of every backend, Redis too."""
-    url = "" if request.param == "redis" else url_for(request.param, tmp_path)
-    if not url:
-        server: RedisServer = request.getfixturevalue("engine_server")
-        server.ask("FLUSHALL")
-        url = server.url
-    async with open_store(url, clock=clock) as opened:
+@pytest.fixture(params=EVERY)
+async def any_store(
+    request: pytest.FixtureRequest, fresh_url: Callable[[str], str], clock: ManualClock
+) -> AsyncIterator[Store]:
+    """A fresh store of every backend."""
+    async with open_store(fresh_url(request.param), clock=clock) as opened:
         yield opened

@@ -6,8 +6,8 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
-from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
+from collections.abc import Awaitable, Callable, Generator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,13 +29,11 @@ from tests.support.company_proxy import AUTHORITY, VOICE, CompanyProxy
 from tests.support.everyday import combinations
 from tests.support.flows import number
 from tests.support.loops import either_loop
-from tests.support.redis_server import RedisServer
 from tests.support.stores import url_for
 from tests.support.waiting import until
 from tests.support.workers import enqueued, states, worker_for
 from voiceflow_worker import CallQueue, VoiceClient, open_store
 from voiceflow_worker.core import gates
-from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.sending import submit
 from voiceflow_worker.core.suppression import SuppressionList
 from voiceflow_worker.gateway.transport.transports import MISSED_IN_A_ROW
@@ -110,17 +108,6 @@ def named(case: object) -> str:
 ORDERS: tuple[Order, ...] = (hold, hold_the_batch, cancel, opt_out)
 
 
-@asynccontextmanager
-async def opened(kind: str, request: pytest.FixtureRequest, folder: Path) -> AsyncGenerator[Store]:
-    url = "" if kind == "redis" else url_for(kind, folder)
-    if not url:
-        server: RedisServer = request.getfixturevalue("engine_server")
-        server.ask("FLUSHALL")
-        url = server.url
-    async with open_store(url) as store:
-        yield store
-
-
 @dataclass(frozen=True)
 class Set:
     """A way to connect, a store, and a rate."""
@@ -144,7 +131,7 @@ SETS = [
 
 @pytest.mark.parametrize(("kind", "order"), combinations(SETS, ORDERS), ids=named)
 async def test_no_call_that_is_connecting_when_an_order_returns_leaves_after_it(
-    request: pytest.FixtureRequest, tmp_path: Path, kind: Set, order: Order
+    fresh_url: Callable[[str], str], kind: Set, order: Order
 ) -> None:
     goes_on, knocked = threading.Event(), threading.Event()
     ended = order in {cancel, opt_out}
@@ -154,7 +141,7 @@ async def test_no_call_that_is_connecting_when_an_order_returns_leaves_after_it(
         goes_on.wait(LONGEST)
 
     with WAYS[kind.way](stalls) as (server, client):
-        async with opened(kind.backend, request, tmp_path) as store, client, anyio.create_task_group() as group:
+        async with open_store(fresh_url(kind.backend)) as store, client, anyio.create_task_group() as group:
             queue = await enqueued(store, CALLS, batch_id="march")
             worker = worker_for(store, client, rate=kind.rate)
             group.start_soon(worker.run)
@@ -226,7 +213,7 @@ async def test_where_httpx_always_takes_too_long_to_connect_the_queue_is_held_wi
 @pytest.mark.parametrize("backend", ["sqlite", "redis"])
 @pytest.mark.parametrize("rate", [None, 50])
 async def test_no_call_leaves_while_nobody_answers_its_syns_nor_when_somebody_does_at_last(
-    request: pytest.FixtureRequest, tmp_path: Path, backend: str, rate: float | None
+    fresh_url: Callable[[str], str], backend: str, rate: float | None
 ) -> None:
     """The queue of connections of the server is full for eight seconds; a hold and a resume come in between."""
     with socket.socket() as listening:
@@ -238,7 +225,7 @@ async def test_no_call_leaves_while_nobody_answers_its_syns_nor_when_somebody_do
             each.connect_ex(listening.getsockname())
         url = f"http://127.0.0.1:{listening.getsockname()[1]}"
         async with (
-            opened(backend, request, tmp_path) as store,
+            open_store(fresh_url(backend)) as store,
             VoiceClient("key", "sub", base_url=url) as client,
             anyio.create_task_group() as group,
         ):

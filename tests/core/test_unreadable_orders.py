@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import timedelta
-from pathlib import Path
 
 import anyio
 import pytest
@@ -12,8 +11,7 @@ from structlog.testing import capture_logs
 
 from tests.support.everyday import combinations
 from tests.support.flows import flow, number
-from tests.support.redis_server import RedisServer
-from tests.support.stores import BACKENDS, url_for
+from tests.support.stores import EVERY
 from tests.support.voices import ScriptedVoice
 from tests.support.waiting import until
 from tests.support.workers import NO_WEBHOOKS, enqueued, states, worker_for
@@ -60,18 +58,10 @@ def mary(store: Store) -> Operator:
     return Operator(store, NO_WEBHOOKS, "Mary Tan")
 
 
-STORES = [*BACKENDS, "redis"]
-
-
-@pytest.fixture(params=STORES)
-async def live_store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Store]:
+@pytest.fixture(params=EVERY)
+async def live_store(request: pytest.FixtureRequest, fresh_url: Callable[[str], str]) -> AsyncIterator[Store]:
     """A store of every backend with the clock of this machine, for workers that run."""
-    url = "" if request.param == "redis" else url_for(request.param, tmp_path)
-    if not url:
-        server: RedisServer = request.getfixturevalue("engine_server")
-        server.ask("FLUSHALL")
-        url = server.url
-    async with open_store(url) as opened:
+    async with open_store(fresh_url(request.param)) as opened:
         yield opened
 
 
@@ -90,7 +80,7 @@ ORDERS: dict[str, Callable[[Store], Awaitable[object]]] = {
 }
 
 
-@pytest.mark.parametrize(("live_store", "form"), combinations(STORES, GATE_FORMS), indirect=["live_store"])
+@pytest.mark.parametrize(("live_store", "form"), combinations(EVERY, GATE_FORMS), indirect=["live_store"])
 async def test_a_gate_of_another_batch_that_cannot_be_read_keeps_no_order_from_working(
     live_store: Store, form: str
 ) -> None:
@@ -113,7 +103,7 @@ async def test_a_gate_of_another_batch_that_cannot_be_read_keeps_no_order_from_w
 
 
 @pytest.mark.parametrize(
-    ("live_store", "form", "batch"), combinations(STORES, GATE_FORMS, [None, "march"]), indirect=["live_store"]
+    ("live_store", "form", "batch"), combinations(EVERY, GATE_FORMS, [None, "march"]), indirect=["live_store"]
 )
 async def test_a_gate_that_cannot_be_read_is_closed_and_a_person_opens_it(
     live_store: Store, form: str, batch: str | None
@@ -129,7 +119,7 @@ async def test_a_gate_that_cannot_be_read_is_closed_and_a_person_opens_it(
     assert (await worker_for(live_store, ScriptedVoice()).drain()).later == 0
 
 
-@pytest.mark.parametrize(("live_store", "form"), combinations(STORES, LIMIT_FORMS), indirect=["live_store"])
+@pytest.mark.parametrize(("live_store", "form"), combinations(EVERY, LIMIT_FORMS), indirect=["live_store"])
 async def test_limits_that_cannot_be_read_send_nothing_end_no_worker_and_are_repaired_by_a_rate(
     live_store: Store, form: str
 ) -> None:
@@ -157,7 +147,7 @@ async def _has_limits(store: Store) -> bool:
     return await limits_of(store, "default") is not None
 
 
-@pytest.mark.parametrize(("live_store", "form"), combinations(STORES, LIMIT_FORMS), indirect=["live_store"])
+@pytest.mark.parametrize(("live_store", "form"), combinations(EVERY, LIMIT_FORMS), indirect=["live_store"])
 async def test_a_worker_that_starts_sets_limits_that_cannot_be_read_anew(live_store: Store, form: str) -> None:
     await enqueued(live_store, CALLS)
     await put(live_store, LIMITS, "default", form)
@@ -166,7 +156,7 @@ async def test_a_worker_that_starts_sets_limits_that_cannot_be_read_anew(live_st
     assert (len(voice.placed), await limits_of(live_store, "default")) == (CALLS, Limits(rate=1000))
 
 
-@pytest.mark.parametrize(("live_store", "entry"), combinations(STORES, SUPPRESSION_FORMS), indirect=["live_store"])
+@pytest.mark.parametrize(("live_store", "entry"), combinations(EVERY, SUPPRESSION_FORMS), indirect=["live_store"])
 async def test_a_suppression_that_cannot_be_read_bars_its_number_and_nobody_else(live_store: Store, entry: str) -> None:
     queue = await enqueued(live_store, CALLS)
     await put(live_store, SUPPRESSED, number(1), entry)

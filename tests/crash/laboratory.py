@@ -61,8 +61,8 @@ class Laboratory:
             SandboxOrder(webhook=webhook, speed=self.speed, retries=self.retries), log=self.log("sandbox")
         )
         self.url: str = self.sandbox.wait_for("ready")["url"]
-        # As the command line has it: a Redis may come back from an older file without anybody's doing.
-        self.journals = self.folder / "journals" if self.store.startswith("redis") else None
+        # As the command line has it: a server may come back with an older state without anybody's doing.
+        self.journals = None if self.store.startswith("sqlite") else self.folder / "journals"
         self.order = WorkerOrder(
             store=self.store,
             base_url=self.url,

@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 
 from tests.support.processes import Process, voiceflow
-from tests.support.redis_server import standalone
 from tests.support.stage import stage
 from tests.support.waiting import wait_until
 
@@ -25,35 +24,28 @@ TO_GO_WRONG = 1.0
 @pytest.mark.crash
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("kind", ["sqlite", "redis"])
-def test_nobody_rings_before_the_last_row_and_each_person_rings_once(kind: str, tmp_path: Path) -> None:
-    server = standalone(tmp_path / "redis").start() if kind == "redis" else None
-    url = f"sqlite:///{tmp_path / 'calls.db'}" if server is None else server.url
+def test_nobody_rings_before_the_last_row_and_each_person_rings_once(store_url: str, tmp_path: Path) -> None:
     people = tmp_path / "people.csv"
     numbers = [f"+65{80000000 + place}" for place in range(ROWS)]
     people.write_text("\n".join(["destination", *numbers]) + "\n", encoding="utf-8")
     command = ("enqueue", str(people), "--say", "Hello.", "--voice-profile", "en-IE-EmilyNeural")
     killed = 0
-    try:
-        with stage(tmp_path, store=url, outcomes="none") as on, on.worker("--rate", "unlimited"):
-            on.order("script", {"drop": True})
-            for stored in STEPS:
-                start = Process(*command, "--source", "+6531234567", "--json", env=on.env)
-                while start.is_running and sum(on.states().values()) < stored:
-                    pass
-                killed += start.is_running
-                start.end(signal.SIGKILL)
-                time.sleep(TO_GO_WRONG)
-                if (found := sum(on.states().values())) < ROWS:
-                    assert on.rang() == [], f"somebody rings, and {ROWS - found} calls are not stored"
-                    assert not found or "start the same campaign again" in str(on.status()["holds"])
-            done = voiceflow(*command, "--source", "+6531234567", "--json", env=on.env)
-            assert done.wait() == 0, done.told
-            told = json.loads("".join(done.stdout))
-            assert told["enqueued"] + told["duplicates"] == ROWS
-            wait_until(lambda: on.states() == {"accepted": ROWS}, "end of the campaign", within=300)
-            assert Counter(on.rang()) == Counter(dict.fromkeys(numbers, 1))
-    finally:
-        if server is not None:
-            server.kill()
+    with stage(tmp_path, store=store_url, outcomes="none") as on, on.worker("--rate", "unlimited"):
+        on.order("script", {"drop": True})
+        for stored in STEPS:
+            start = Process(*command, "--source", "+6531234567", "--json", env=on.env)
+            while start.is_running and sum(on.states().values()) < stored:
+                pass
+            killed += start.is_running
+            start.end(signal.SIGKILL)
+            time.sleep(TO_GO_WRONG)
+            if (found := sum(on.states().values())) < ROWS:
+                assert on.rang() == [], f"somebody rings, and {ROWS - found} calls are not stored"
+                assert not found or "start the same campaign again" in str(on.status()["holds"])
+        done = voiceflow(*command, "--source", "+6531234567", "--json", env=on.env)
+        assert done.wait() == 0, done.told
+        told = json.loads("".join(done.stdout))
+        assert told["enqueued"] + told["duplicates"] == ROWS
+        wait_until(lambda: on.states() == {"accepted": ROWS}, "end of the campaign", within=300)
+        assert Counter(on.rang()) == Counter(dict.fromkeys(numbers, 1))
     assert killed >= 3, "it was killed while it stored rows"

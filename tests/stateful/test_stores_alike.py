@@ -14,7 +14,6 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from functools import partial
 from itertools import count
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -26,7 +25,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 
 from tests.support.faulty_store import FaultyStore, Loss
 from tests.support.flows import flow
-from tests.support.redis_server import standalone
+from tests.support.stores import EVERY
 from tests.support.voices import created, not_sent, refused, unknown
 from voiceflow_worker import CallPolicy, CallQueue, CallRequest, Job, open_store
 from voiceflow_worker.backends.contract.samples import ManualClock
@@ -457,13 +456,6 @@ def portal() -> Iterator[BlockingPortal]:
         yield opened
 
 
-@pytest.fixture(scope="module")
-def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    server = standalone(tmp_path_factory.mktemp("redis")).start()
-    yield server.url
-    server.kill()
-
-
 FEW = 2
 """A look, each day; what is hard to find, the many examples find."""
 
@@ -477,17 +469,10 @@ FEW = 2
     ],
 )
 def test_every_store_gives_the_same_answers(
-    portal: BlockingPortal, redis_url: str, tmp_path: Path, examples: int
+    portal: BlockingPortal, fresh_url: Callable[[str], str], examples: int
 ) -> None:
-    numbers = count(1)
-
     def urls() -> dict[str, str]:
-        number = next(numbers)
-        return {
-            "memory": "memory://",
-            "sqlite": f"sqlite:///{tmp_path / f'{number}.db'}",
-            "redis": f"{redis_url}?prefix={tmp_path.name}-{number}",
-        }
+        return {backend: fresh_url(backend) for backend in EVERY}
 
     machine = type("Machine", (EngineOnEveryStore,), {"portal": portal, "urls": staticmethod(urls)})
     # A failure of the few is told at once. The many are made shorter first, which may take five minutes.

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from tests.support.redis_server import RedisServer, standalone
+from tests.support.stores import EVERY, SERVERS
 from voiceflow_worker import open_store
 from voiceflow_worker.backends.witness import JournalFiles
 from voiceflow_worker.core.ports import Store
 
-BACKENDS = ("memory-asyncio", "sqlite-asyncio", "redis-asyncio")
+BACKENDS = tuple(f"{backend}-asyncio" for backend in EVERY)
 ON_TRIO = ("memory-trio", "sqlite-trio")
 
 
@@ -38,27 +38,10 @@ def anyio_backend(backend: str) -> str:
     return backend.partition("-")[2]
 
 
-@pytest.fixture(scope="session")
-def verdict_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
-    """One Redis for all tests here; each has a prefix of its own in it."""
-    server = standalone(tmp_path_factory.mktemp("redis")).start()
-    yield server
-    server.kill()
-
-
 @pytest.fixture
-async def ground(backend: str, request: pytest.FixtureRequest, tmp_path: Path) -> AsyncGenerator[Ground]:
+async def ground(backend: str, fresh_url: Callable[[str], str], tmp_path: Path) -> AsyncGenerator[Ground]:
     """A fresh store of this backend."""
     kind = backend.partition("-")[0]
-    witness = None
-    match kind:
-        case "memory":
-            url = "memory://"
-        case "sqlite":
-            url = f"sqlite:///{tmp_path / 'calls.db'}"
-        case _:
-            server: RedisServer = request.getfixturevalue("verdict_server")
-            server.ask("FLUSHALL")
-            url, witness = server.url, JournalFiles(tmp_path / "journals")
-    async with open_store(url) as store:
+    witness = JournalFiles(tmp_path / "journals") if kind in SERVERS else None
+    async with open_store(fresh_url(kind)) as store:
         yield Ground(store, witness)
