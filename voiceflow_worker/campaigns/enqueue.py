@@ -442,7 +442,7 @@ async def enqueue_rows(
     return await enqueueing.run(dry_run=dry_run, now=now, assumptions=assumptions)
 
 
-Report = Callable[[Phase, int, int, int], None]
+OnRows = Callable[[Phase, int, int, int], None]
 
 
 def _opened(
@@ -452,7 +452,7 @@ def _opened(
     now: datetime,
     purpose: Purpose,
     progress: OnProgress | None,
-) -> tuple[CampaignRows, Report]:
+) -> tuple[CampaignRows, OnRows]:
     """The opened campaign, and the function that reports its progress. Raises CampaignFileError, InvalidInputError."""
     read_bytes = 0
 
@@ -503,7 +503,7 @@ class _Enqueueing:
         now: datetime,
         assumptions: PreviewOptions | None,
         rejected: RejectsFile | None = None,
-        progress: Report | None = None,
+        progress: OnRows | None = None,
     ) -> EnqueueReport:
         """Enqueue the rows: see `enqueue_file`. `progress` gets the phase, rows done, their total, and rows read."""
         queue, campaign = self.queue, self.campaign
@@ -559,7 +559,7 @@ class _Enqueueing:
         *,
         tally: Tally,
         rejected: RejectsFile | None,
-        progress: Report | None,
+        progress: OnRows | None,
     ) -> None:
         """Hand in all rows. Their calls wait until the last one is stored; without a start, none is stored."""
         seen, done = self.campaign.keys, 0

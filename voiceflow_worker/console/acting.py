@@ -37,7 +37,7 @@ from voiceflow_worker.acts import (
     Unsuppress,
 )
 from voiceflow_worker.campaigns.files.number_file import read_number_file
-from voiceflow_worker.console.desk import Desk
+from voiceflow_worker.console.other_process import OtherProcess
 from voiceflow_worker.console.routes.page import Answer, Page, PageRequest, problem, sentence
 from voiceflow_worker.console.sessions import FormRefusedError, PageForm, PageSession, checked_form
 from voiceflow_worker.core.overview.ordered import Interface
@@ -220,7 +220,7 @@ class PageAct:
             is_for_good=act.is_for_good,
         )
 
-    async def act(self, form: PageForm, operator: Operator, desk: Desk) -> ActionDone:  # noqa: ARG002 - for long work
+    async def act(self, form: PageForm, operator: Operator, process: OtherProcess) -> ActionDone:  # noqa: ARG002 - for long work
         """Carry out the act in the name of the operator."""
         return self.done(await self.made(form, operator).do(form.one("seen")), form)
 
@@ -275,7 +275,7 @@ class _Resolve(PageAct):
             back=page_of(form, otherwise=INBOX),
         )
 
-    async def act(self, form: PageForm, operator: Operator, desk: Desk) -> ActionDone:  # noqa: ARG002
+    async def act(self, form: PageForm, operator: Operator, process: OtherProcess) -> ActionDone:  # noqa: ARG002
         """Resolve the calls. A call that cannot be resolved yet stays in doubt, and is named in the result.
 
         A call also stays in doubt if its POST in doubt is no longer the one that the person saw and decided about.
@@ -310,11 +310,11 @@ class _RedialBatch(PageAct):
         async with _within(COUNTING_LIMIT, too_long):
             return await PageAct.confirmation(self, form, operator)
 
-    async def act(self, form: PageForm, operator: Operator, desk: Desk) -> ActionDone:
+    async def act(self, form: PageForm, operator: Operator, process: OtherProcess) -> ActionDone:
         """Put the counted calls back into the queue, and no other calls."""
         too_long = "not all calls were redialled in time: redial the batch again; no call is redialled twice"
         async with _within(REDIALLING_LIMIT, too_long):
-            return await PageAct.act(self, form, operator, desk)
+            return await PageAct.act(self, form, operator, process)
 
     async def _choice(self, form: PageForm, operator: Operator) -> Confirmation:
         act: RedialBatch = self.made(form, operator)
@@ -357,16 +357,16 @@ class _Suppress(PageAct):
             numbers = numbers._replace(value=(await operator.call(job_id))[1].destination)
         return (numbers, *others)
 
-    async def act(self, form: PageForm, operator: Operator, desk: Desk) -> ActionDone:
+    async def act(self, form: PageForm, operator: Operator, process: OtherProcess) -> ActionDone:
         if not 0 < len(_numbers(form)) <= MOST_NUMBERS:
             raise InvalidInputError(f"give 1 to {MOST_NUMBERS} numbers, one on each line; for more, import a file")
-        return await PageAct.act(self, form, operator, desk)
+        return await PageAct.act(self, form, operator, process)
 
 
 class _ImportNumbers(PageAct):
     """The addition of the numbers in a file to the list."""
 
-    async def act(self, form: PageForm, operator: Operator, desk: Desk) -> ActionDone:
+    async def act(self, form: PageForm, operator: Operator, process: OtherProcess) -> ActionDone:
         if not form.file:
             raise InvalidInputError("choose a file with numbers")
         act: ImportNumbers = self.made(form, operator)
@@ -379,7 +379,7 @@ class _ImportNumbers(PageAct):
             path = Path(folder) / "numbers.csv"
             await anyio.Path(path).write_bytes(form.file)
             try:
-                result = await desk.run(_imported, path, columns, operator.policy, operator.name, **given)
+                result = await process.run(_imported, path, columns, operator.policy, operator.name, **given)
             except CampaignFileError as error:
                 raise InvalidInputError(str(error).replace(str(path), "the file")) from None
         return self.done(result, form)
@@ -488,12 +488,12 @@ ACTS = (
 class PageActing:
     """The acts of operators, each with its question. Other people see the command to type instead.
 
-    Work that takes long is done at the `desk`.
+    Work that takes long is done in another `process`.
     """
 
-    def __init__(self, operator: Operator, desk: Desk) -> None:
+    def __init__(self, operator: Operator, process: OtherProcess) -> None:
         self._operator = operator
-        self._desk = desk
+        self._process = process
         self._acts = {each.name: each for each in ACTS}
         self._told = text_records(operator.store, "page-told", keep_for=_TOLD_FOR)
 
@@ -526,7 +526,7 @@ class PageActing:
         except FormRefusedError as error:
             return problem(403, "Nothing was changed", sentence(error))
         try:
-            done = await act.act(form, replace(self._operator, name=session.name), self._desk)
+            done = await act.act(form, replace(self._operator, name=session.name), self._process)
         except _REFUSALS as error:
             _log.info("an action on the pages was refused", action=act.name, name=session.name, why=str(error))
             try:

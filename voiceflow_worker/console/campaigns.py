@@ -31,7 +31,7 @@ from voiceflow_worker.campaigns.campaign_rows import open_campaign
 from voiceflow_worker.campaigns.enqueue import EnqueueReport
 from voiceflow_worker.console.acting import ActionDone, page_of
 from voiceflow_worker.console.columns import FoundColumns, look
-from voiceflow_worker.console.desk import Desk
+from voiceflow_worker.console.other_process import OtherProcess
 from voiceflow_worker.console.routes.page import DEFAULT_QUEUE, Answer, Page, problem, sentence
 from voiceflow_worker.console.sessions import FormRefusedError, PageForm, PageSession, checked_form
 from voiceflow_worker.core.admission import CallRequest, CheckedCall
@@ -205,15 +205,15 @@ class _Account:
 class CampaignPage:
     """The page on which an operator begins a campaign. It does what `voiceflow enqueue` does, with the same findings.
 
-    Files are read at the `desk`. `menus` are those that the receiver answers with. The `settings` fill what the form
-    leaves empty. Methods raise StoreError.
+    Files are read in another `process`. `menus` are those that the receiver answers with. The `settings` fill what the
+    form leaves empty. Methods raise StoreError.
     """
 
     def __init__(
-        self, operator: Operator, desk: Desk, *, menus: Sequence[Menu] = (), settings: Settings | None = None
+        self, operator: Operator, process: OtherProcess, *, menus: Sequence[Menu] = (), settings: Settings | None = None
     ) -> None:
         self._operator = operator
-        self._desk = desk
+        self._process = process
         self._settings = settings
         self._queue = settings.queue if settings is not None else DEFAULT_QUEUE
         self._menus = {menu.name: menu for menu in menus}
@@ -291,7 +291,7 @@ class CampaignPage:
         """The columns of the file. What is certain about them is filled in, where the form is empty."""
         sheet = values["sheet"]
         if sheet not in kept.found:
-            kept.found[sheet] = await self._desk.run(look, kept.path, sheet or None)
+            kept.found[sheet] = await self._process.run(look, kept.path, sheet or None)
         found = kept.found[sheet]
         values["number_column"] = values["number_column"] or found.numbers or ""
         if not values["country"]:
@@ -321,14 +321,14 @@ class CampaignPage:
         changed = _changed(values.pop("seen"), seen := _seen(values, kept))
         said, told = "", ""
         if do == "start" and not changed:
-            done = await self._desk.run(_started, campaign, name, policy, by=session.name)
+            done = await self._process.run(_started, campaign, name, policy, by=session.name)
             if not done.refused:
                 _log.info("somebody began a campaign", name=session.name, batch=done.batch_id, enqueued=done.enqueued)
                 where = PageForm([("batch", done.batch_id), ("queue", name)])
                 return ActionDone(f"{count_of(done.enqueued, 'call')} enqueued", page_of(where))
             said, report = f"nothing was enqueued: {_why_refused(done)}", done
         else:
-            report = await self._desk.run(_previewed, campaign, name, policy)
+            report = await self._process.run(_previewed, campaign, name, policy)
         if do == "try":
             told = await self._tried(values["number"], campaign, kept.path, queue_name=name)
         elif do == "start" and changed:
@@ -357,7 +357,7 @@ class CampaignPage:
         """Call the operator's own number with the call of the first good row. Raises InvalidInputError."""
         number = read_number(own, campaign.options.country)
         now = self._operator.store.clock.now()
-        call = await self._desk.run(_first_call, path, replace(campaign.options, not_before=None, window=None))
+        call = await self._process.run(_first_call, path, replace(campaign.options, not_before=None, window=None))
         if call is None:
             raise InvalidInputError("no row of the file can be called; correct it first")
         body = orjson.loads(call.body)

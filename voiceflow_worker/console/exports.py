@@ -19,7 +19,7 @@ from starlette.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope
 
 from voiceflow_worker.campaigns.reports.report_files import ReportFiles, write_report_files
-from voiceflow_worker.console.desk import Desk
+from voiceflow_worker.console.other_process import OtherProcess
 from voiceflow_worker.console.routes.page import (
     DEFAULT_QUEUE,
     LONGEST_NAME,
@@ -52,11 +52,11 @@ _log = structlog.get_logger("voiceflow.webhooks")
 
 
 class ReportExports:
-    """The export of reports. One at a time is written to a temporary file, at the `desk`, and sent piece by piece."""
+    """The export of reports. One at a time is written to a temporary file by another `process`, and sent in pieces."""
 
-    def __init__(self, store: Store, desk: Desk) -> None:
+    def __init__(self, store: Store, process: OtherProcess) -> None:
         self._store = store
-        self._desk = desk
+        self._process = process
         self._lock = anyio.Lock()
 
     async def answer(
@@ -104,7 +104,7 @@ class ReportExports:
         with TemporaryDirectory() as folder:
             path = Path(folder) / f"report.{kind}"
             files: dict[str, Any] = {kind: path, "zone": await zone_of(self._store, queue, batch)}
-            await self._desk.run(_write, ReportFiles(**files), queue, batch)
+            await self._process.run(_write, ReportFiles(**files), queue, batch)
             return held.enter_context(path.open("rb"))
 
 

@@ -19,8 +19,8 @@ from starlette.types import Receive, Scope, Send
 from voiceflow_worker.acts import Operator, TimeAt8x8
 from voiceflow_worker.console import campaigns, exports
 from voiceflow_worker.console.acting import INBOX, ROOM, ActionDone, PageActing, only_operators
-from voiceflow_worker.console.desk import Desk
 from voiceflow_worker.console.door import SIGN_IN, SIGN_OUT, PageDoor, SenderOf
+from voiceflow_worker.console.other_process import OtherProcess
 from voiceflow_worker.console.rendering import PageRenderer
 from voiceflow_worker.console.routes.batches import batch_route, show_batches, show_overview
 from voiceflow_worker.console.routes.calls import doubts_route, show_call, show_calls, show_suppression
@@ -169,10 +169,10 @@ class Pages:
         self._sessions = PageSessions(store, secret=secret, operator_secret=operator_secret, monotonic=clock)
         self._door = PageDoor(self._sessions, sender=sender or (lambda _: None), clock=store.clock)
         operator = Operator(store, policy, on=Interface.PAGES, time_at_8x8=time_at_8x8)
-        desk = Desk(store, settings=settings)
-        self.acting: PageActing = PageActing(operator, desk)
-        self._campaigns = campaigns.CampaignPage(operator, desk, menus=menus, settings=settings)
-        self._exports = exports.ReportExports(store, desk)
+        process = OtherProcess(store, settings=settings)
+        self.acting: PageActing = PageActing(operator, process)
+        self._campaigns = campaigns.CampaignPage(operator, process, menus=menus, settings=settings)
+        self._exports = exports.ReportExports(store, process)
         self.large: LargeBreakdowns = LargeBreakdowns(store)
         self._routes: Mapping[str, PageRoute] = {
             "": show_overview,

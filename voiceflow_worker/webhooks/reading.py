@@ -21,9 +21,9 @@ from voiceflow_worker.errors import WebhookEventError
 from voiceflow_worker.model.reports.events import (
     CallAction,
     CallStatus,
-    Event,
     RecordingReady,
     SessionSummary,
+    WebhookEvent,
     parse_event,
 )
 from voiceflow_worker.webhooks.bodies import decoded, decompressed, unread_encoding
@@ -190,7 +190,7 @@ async def _turned_away(given: WebhookAnswer, chunks: AsyncIterator[bytes]) -> We
     return replace(given, closes=True)
 
 
-def understood(content: bytes, scope: Scope) -> Event | WebhookAnswer:
+def understood(content: bytes, scope: Scope) -> WebhookEvent | WebhookAnswer:
     """The event in the body of a request, or the answer that refuses it."""
     try:
         return parse_event(decoded(content))

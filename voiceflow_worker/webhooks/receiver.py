@@ -20,10 +20,10 @@ from voiceflow_worker.errors import StaleJobError, StoreError
 from voiceflow_worker.model.reports.events import (
     CallAction,
     CallStatus,
-    Event,
     RecordingReady,
     SessionSummary,
     UnknownEvent,
+    WebhookEvent,
 )
 from voiceflow_worker.webhooks.bodies import ACCEPTED_ENCODING
 from voiceflow_worker.webhooks.reading import (
@@ -111,7 +111,7 @@ class Receiver:
         if given.odd is not None:
             self._report(given.odd, given.status, content, scope)
 
-    async def _take(self, event: Event, answer: Callable[[WebhookAnswer], Awaitable[None]]) -> WebhookAnswer:
+    async def _take(self, event: WebhookEvent, answer: Callable[[WebhookAnswer], Awaitable[None]]) -> WebhookAnswer:
         """Handle an event. The answer is sent when the event is handled, or when its time limit is over."""
         if isinstance(event, UnknownEvent):
             given = WebhookAnswer(200, _EMPTY, OddReason.UNKNOWN_EVENT)
@@ -179,7 +179,7 @@ class Receiver:
             case CallAction():
                 return await self.progress.action(event)
 
-    def _not_stored(self, event: Event, why: str) -> WebhookAnswer:
+    def _not_stored(self, event: WebhookEvent, why: str) -> WebhookAnswer:
         self.metrics.store_failures.inc()
         if (suppressed := self._seldom.admit(503)) is not None:
             # At most one line a second is logged; the metrics count all events.
@@ -207,7 +207,7 @@ class Receiver:
             )
 
 
-def _written(answer: EventAnswer, event: Event) -> bytes:
+def _written(answer: EventAnswer, event: WebhookEvent) -> bytes:
     match answer:
         case None:
             return _NO_MENU if isinstance(event, CallAction) else _EMPTY

@@ -25,7 +25,7 @@ from voiceflow_worker.backends.redis.faults import script
 from voiceflow_worker.backends.witness import JournalFiles
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.store import Absent, Delete, Same, Step, Unit, tally_change
-from voiceflow_worker.core.settling.changes import Change, Changed, Changes
+from voiceflow_worker.core.settling.changes import Changed, Changes, JobChange
 from voiceflow_worker.errors import StoreReadOnlyError, StoreUnavailableError
 from voiceflow_worker.model.jobs import lifecycle
 from voiceflow_worker.model.jobs.job import JobState
@@ -134,7 +134,7 @@ async def test_changes_that_were_stored_before_the_connection_was_lost_are_told(
         cut = lambda: proxy.cut_answer_to(script("write").sha.encode())  # noqa: E731
         await write(store, Unit(needs=(Absent("n", ("new",)),)))
         before_part(store, 2, cut, monkeypatch)
-        answers = await changes.change_each([Change(job.id, cancelled, job) for job in jobs])
+        answers = await changes.change_each([JobChange(job.id, cancelled, job) for job in jobs])
         assert [isinstance(answer, Changed) for answer in answers] == [place < AT_ONCE for place in range(MANY)]
         assert all(isinstance(answer, StoreUnavailableError) for answer in answers[AT_ONCE:])
         assert (await witness.totals(QUEUE)).states[JobState.CANCELLED] >= AT_ONCE

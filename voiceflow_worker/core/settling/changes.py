@@ -84,7 +84,7 @@ class Changed:
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class JobChange:
     """A pure function for one job. With `base`, the job as the caller last saw it, no job is read first."""
 
     job_id: str
@@ -102,7 +102,7 @@ class Changes:
     def __init__(self, store: Store, policy: CallPolicy) -> None:
         self._store = store
         self._policy = policy
-        self._batcher: Batcher[Change, Changed] = Batcher(self._flush)
+        self._batcher: Batcher[JobChange, Changed] = Batcher(self._flush)
 
     async def change(self, job_id: str, apply: Callable[[Job], Job], *, base: Job | None = None) -> Changed:
         """Apply a pure function to a job.
@@ -112,9 +112,9 @@ class Changes:
         when other writers stored first twenty times, `StoreVersionError` for a job that a newer version wrote, and
         `StoreUnavailableError`. After `StoreUnavailableError` it is safe to make a change by evidence again.
         """
-        return await self._batcher.submit(Change(job_id, apply, base))
+        return await self._batcher.submit(JobChange(job_id, apply, base))
 
-    async def change_each(self, changes: Sequence[Change]) -> Sequence[Changed | BaseException]:
+    async def change_each(self, changes: Sequence[JobChange]) -> Sequence[Changed | BaseException]:
         """Make changes in one step, each as `change` does; returns the result or the error of each, in order."""
         return await self._batcher.submit_all(changes)
 
@@ -130,13 +130,13 @@ class Changes:
 
         answers: Sequence[Changed | BaseException] = []
         with anyio.CancelScope(shield=True):
-            answers = await self._flush([Change(job.id, unless_moved(job), job) for job in jobs])
+            answers = await self._flush([JobChange(job.id, unless_moved(job), job) for job in jobs])
         for answer in answers:
             if isinstance(answer, BaseException) and not isinstance(answer, JobError):
                 raise answer
         return sum(isinstance(answer, Changed) and answer.new is not answer.old for answer in answers)
 
-    async def _flush(self, changes: Sequence[Change]) -> list[Changed | BaseException]:
+    async def _flush(self, changes: Sequence[JobChange]) -> list[Changed | BaseException]:
         answers: dict[int, Changed | BaseException] = {}
         todo: dict[str, list[int]] = {}
         for place, change in enumerate(changes):
@@ -163,7 +163,7 @@ class Changes:
 
     async def _round(
         self,
-        changes: Sequence[Change],
+        changes: Sequence[JobChange],
         todo: Mapping[str, list[int]],
         remembered: Mapping[str, Job],
         read: Mapping[str, Job],

@@ -17,7 +17,7 @@ from voiceflow_worker.core.ports.names import QueueNames
 from voiceflow_worker.core.ports.reading import find_jobs, get_jobs
 from voiceflow_worker.core.ports.record_set import report_unreadable
 from voiceflow_worker.core.ports.trips import gather
-from voiceflow_worker.core.settling.changes import Change, Changes, Sessions
+from voiceflow_worker.core.settling.changes import Changes, JobChange, Sessions
 from voiceflow_worker.core.settling.stops import ANSWER_CODES, SUMMARY_CODES, Noted, RefusalRuns
 from voiceflow_worker.core.suppression import SuppressionList
 from voiceflow_worker.errors import IllegalMoveError, JobError, JobNotFoundError, StoreVersionError
@@ -103,7 +103,7 @@ class Settler:
 
     async def verdicts(self, answers: Sequence[Answered]) -> list[Job | BaseException]:
         """Settle POSTs by their answers in one commit; returns the job or the error of each."""
-        changes = [Change(each.job.id, partial(each.apply, policy=self._policy), each.job) for each in answers]
+        changes = [JobChange(each.job.id, partial(each.apply, policy=self._policy), each.job) for each in answers]
         settled: list[Job | BaseException] = []
         noted: list[Noted] = []
         for each, changed in zip(answers, await self._changes.change_each(changes), strict=True):

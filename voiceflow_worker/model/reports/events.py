@@ -427,12 +427,12 @@ class UnknownEvent:
     payload: Mapping[str, object] = field(default_factory=dict[str, object])
 
 
-Event = SessionSummary | CallAction | CallStatus | RecordingReady | UnknownEvent
+WebhookEvent = SessionSummary | CallAction | CallStatus | RecordingReady | UnknownEvent
 
 _ENVELOPE = frozenset({"namespace", "eventType", "description", "version", "payload"})
 
 
-def parse_event(data: object) -> Event:
+def parse_event(data: object) -> WebhookEvent:
     """Read the decoded JSON body of a webhook request of 8x8.
 
     Raises WebhookEventError if the body, or the payload of an event of a known type, is not an object.
@@ -462,7 +462,7 @@ def _made(event: Callable[..., T], payload: Payload, *, extra: Mapping[str, obje
     return event(**read, **more, extra={**(extra or {}), **payload.rest()})
 
 
-_READERS: Mapping[str, Callable[..., Event]] = {
+_READERS: Mapping[str, Callable[..., WebhookEvent]] = {
     "sessionsummary": partial(_made, SessionSummary),
     "callaction": partial(_made, CallAction),
     "callstatus": partial(_made, CallStatus),

@@ -1,4 +1,4 @@
-"""The desk: work that takes the processor for long, in a process of its own.
+"""Work that takes the processor for long, in a process of its own.
 
 A receiver must answer 8x8 within seconds. Python runs one thread at a time, so a file that is parsed, or a report that
 is written, would keep the answers waiting, even in a thread of its own.
@@ -27,11 +27,11 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 MOST_AT_ONCE = 2
-"""The most processes of a desk. What comes later waits."""
+"""The most processes at once. What comes later waits."""
 _NICE = 10
 
 
-class Desk:
+class OtherProcess:
     """Runs work on a store in another process, which opens the store again by its URL.
 
     The URL is that of the store. If it has a password, it is taken from the `settings`, if they name the same store. A

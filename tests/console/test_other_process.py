@@ -1,4 +1,4 @@
-"""Work at the desk: in a process of its own, with its own connection to the store."""
+"""Work in another process, with its own connection to the store."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 from tests.support.flows import flow
 from tests.support.waiting import until
 from voiceflow_worker import CallQueue, InvalidInputError, Store, load_settings
-from voiceflow_worker.console.desk import Desk
+from voiceflow_worker.console.other_process import OtherProcess
 from voiceflow_worker.errors import CampaignFileError
 from voiceflow_worker.finding import Finding
 
@@ -41,24 +41,24 @@ async def stuck(_: Store, path: Path) -> None:
 
 
 async def test_work_is_done_in_another_process_on_the_same_store(store: Store) -> None:
-    pid, job = await Desk(store).run(enqueued, "märz", noisy=True)
+    pid, job = await OtherProcess(store).run(enqueued, "märz", noisy=True)
     assert pid != os.getpid()
     assert (await CallQueue(store).get(job)).batch_id == "märz"
 
 
 async def test_what_was_wrong_is_raised_here(store: Store) -> None:
     with pytest.raises(CampaignFileError, match=r"people\.csv is none") as caught:
-        await Desk(store).run(refused, Path("people.csv"))
+        await OtherProcess(store).run(refused, Path("people.csv"))
     assert [(each.row, each.message) for each in caught.value.findings] == [(3, "it is empty")]
     assert isinstance(caught.value, InvalidInputError)
     with pytest.raises(RuntimeError, match="ended with 1"):
-        await Desk(store).run(broken)
+        await OtherProcess(store).run(broken)
 
 
 async def test_a_cancellation_ends_the_process(store: Store, tmp_path: Path) -> None:
     path = tmp_path / "pid"
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(Desk(store).run, stuck, path)
+        tasks.start_soon(OtherProcess(store).run, stuck, path)
         await until(lambda: path.exists() and path.read_text().isdigit(), within=60)
         tasks.cancel_scope.cancel()
     with pytest.raises(ProcessLookupError):
@@ -66,7 +66,7 @@ async def test_a_cancellation_ends_the_process(store: Store, tmp_path: Path) -> 
 
 
 async def test_a_store_in_memory_is_in_this_process_alone(memory: Store) -> None:
-    pid, job = await Desk(memory, settings=load_settings(store="memory://")).run(enqueued, "may", noisy=False)
+    pid, job = await OtherProcess(memory, settings=load_settings(store="memory://")).run(enqueued, "may", noisy=False)
     assert pid == os.getpid()
     assert (await CallQueue(memory).get(job)).batch_id == "may"
 
@@ -83,5 +83,5 @@ def test_the_password_of_a_store_comes_from_the_settings(shown: str, set_as: str
     class Elsewhere:
         url = shown
 
-    desk = Desk(Elsewhere(), settings=load_settings(store=set_as))  # type: ignore[arg-type]
-    assert desk._url == url
+    process = OtherProcess(Elsewhere(), settings=load_settings(store=set_as))  # type: ignore[arg-type]
+    assert process._url == url
