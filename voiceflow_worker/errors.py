@@ -24,7 +24,8 @@ VoiceflowError
 │   ├── StoreCorruptError             the store's file is damaged or is not a store
 │   │   └── StoreReplacedError        the store's file was replaced or removed while it was open
 │   ├── StoreVersionError             the store was written by a newer version
-│   ├── RedisForgetsError             the Redis server may lose what it stores
+│   ├── StoreForgetsError             the server may lose what it has confirmed
+│   │   └── RedisForgetsError         a Redis server
 │   └── UnknownBackendError           no backend is registered for this URL
 ├── HookError                         raised by a handler of outcomes
 │   ├── TellAgainError                deliver the outcome again later
@@ -310,12 +311,16 @@ class StoreVersionError(StoreError):
     """Raised when the store was written by a newer version of this library."""
 
 
-class RedisForgetsError(StoreError):
-    """Raised when a Redis server may lose data (no AOF, an evicting policy), or does not report its settings.
+class StoreForgetsError(StoreError):
+    """Raised when a server may lose what it has confirmed.
 
     A call whose record is lost could be made twice. The message names the settings to change, and explains how to
     accept the risk.
     """
+
+
+class RedisForgetsError(StoreForgetsError):
+    """Raised when a Redis server may lose data (no AOF, an evicting policy), or does not report its settings."""
 
 
 class UnknownBackendError(StoreError, ValueError):

@@ -12,8 +12,8 @@ from airflow.providers.common.compat.sdk import AirflowException, AirflowFailExc
 
 from voiceflow_worker import CallFlowError, InvalidInputError, Job, JobState, VoiceflowError
 from voiceflow_worker.errors import (
-    RedisForgetsError,
     StoreCorruptError,
+    StoreForgetsError,
     StoreReadOnlyError,
     StoreVersionError,
     UnknownBackendError,
@@ -21,8 +21,8 @@ from voiceflow_worker.errors import (
 
 _FINAL = (
     InvalidInputError,
-    RedisForgetsError,
     StoreCorruptError,
+    StoreForgetsError,
     StoreReadOnlyError,
     StoreVersionError,
     UnknownBackendError,

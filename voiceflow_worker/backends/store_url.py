@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 from pathlib import Path
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, unquote, urlsplit
 
 from voiceflow_worker.errors import SettingsError
 from voiceflow_worker.model.text.printable import HIDDEN, without_secrets
 
 REDIS_SCHEMES = ("redis", "rediss", "redis+cluster", "redis+sentinel", "valkey", "valkeys")
 POSTGRES_SCHEMES = ("postgresql", "postgres")
+POSTGRES_SCHEMA = "voiceflow"
+"""The schema of a PostgreSQL store whose URL names none."""
 
 
 def is_redis(url: str) -> bool:
@@ -50,6 +53,8 @@ def identity_of(store_url: str) -> str:
     scheme = store_url.partition(":")[0].lower()
     if scheme in {"sqlite", "file"}:
         return f"sqlite:{path_of(store_url).resolve()}"
+    if scheme in POSTGRES_SCHEMES:
+        return _identity_of_postgres(store_url)
     if not scheme.startswith(("redis", "valkey")):
         shown = without_secrets(store_url)
         # If even the host is hidden, a part of a digest distinguishes the stores.
@@ -64,3 +69,19 @@ def identity_of(store_url: str) -> str:
         place.append("0")
     prefix = parse_qs(parts.query).get("prefix", [""])[-1]
     return f"redis:{','.join(nodes)}/{'/'.join(place)}?prefix={'' if prefix == 'voiceflow' else prefix}"
+
+
+def _identity_of_postgres(store_url: str) -> str:
+    parts = urlsplit(store_url)
+    asked = {name: values[-1] for name, values in parse_qs(parts.query).items()}
+    usual = {name: os.environ.get(f"PG{name.upper()}", "") for name in ("host", "port", "database")}
+    user, _, hosts = parts.netloc.rpartition("@")
+    named = asked.get("host") or asked.get("hostaddr") or unquote(hosts) or usual["host"]
+    ports = asked.get("port", "").split(",")
+    nodes = list[str]()
+    for number, host in enumerate(named.split(",")):
+        port = ports[min(number, len(ports) - 1)] or usual["port"] or "5432"
+        place = host if host.startswith("/") else host.lower()
+        nodes.append(place if re.search(r"(?<!:):\d+$", place) else f"{place}:{port}")
+    database = asked.get("dbname") or unquote(parts.path.strip("/")) or usual["database"] or user.partition(":")[0]
+    return f"postgresql:{','.join(sorted(nodes))}/{database}?schema={asked.get('schema', POSTGRES_SCHEMA)}"

@@ -2,50 +2,114 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
-from typing import Any
 
-from psycopg import AsyncConnection
-from psycopg_pool import AsyncConnectionPool
+import anyio
+import psycopg
+
+from voiceflow_worker.backends.postgres import connection as limits
+from voiceflow_worker.backends.postgres.connection import Connection, Row
+from voiceflow_worker.backends.postgres.faults import is_rolled_back, translated
+from voiceflow_worker.backends.postgres.survey import Survey
+from voiceflow_worker.backends.postgres.url import PostgresURL
+from voiceflow_worker.errors import StoreUnavailableError
 
 MOST_CONNECTIONS = 3
-
-Row = tuple[Any, ...]
+TRIES = 5
+"""How often a statement is made that the server has rolled back, because of a deadlock."""
 
 
 class Database:
-    """A pool of connections to a database, and the schema in which the store is.
+    """At most `MOST_CONNECTIONS` connections to a database, and the schema in which the store is.
 
-    Connections are in autocommit mode: each statement is a transaction, so none can be left open by a client.
+    They are opened when they are needed, and each is checked then: after a failover it may lead to another server. An
+    error is raised in the caller that met it. (The pool of psycopg opens connections in tasks of its own, where it
+    logs the errors, and tells callers only that there was no connection in time.)
     """
 
-    def __init__(self, conninfo: str, *, schema: str) -> None:
-        self.schema = schema
-        self._pool: AsyncConnectionPool[AsyncConnection[Row]] = AsyncConnectionPool(
-            conninfo,
-            kwargs={"autocommit": True, "prepare_threshold": None},
-            min_size=1,
-            max_size=MOST_CONNECTIONS,
-            open=False,
-        )
+    def __init__(self, url: PostgresURL, survey: Survey) -> None:
+        self.url = url
+        self.schema = url.schema
+        self.survey = survey
+        self._free: list[Connection] = []
+        self._places = anyio.Semaphore(MOST_CONNECTIONS, fast_acquire=True)
 
     @asynccontextmanager
     async def opened(self) -> AsyncGenerator[None]:
-        """The connections are open within this block."""
-        async with self._pool:
+        """The connections are closed at the end of this block."""
+        try:
             yield
+        finally:
+            self.close()
+
+    def close(self) -> None:
+        """Close the connections that nobody uses. The next statement opens one, which is checked."""
+        while self._free:
+            self._free.pop().end()
 
     def named(self, sql: str) -> str:
         """This SQL, with the name of the schema in the place of `voiceflow`."""
-        quoted = '"' + self.schema.replace('"', '""') + '"'
-        return sql.replace("voiceflow.", f"{quoted}.")
+        return self.url.named(sql)
 
-    async def rows(self, statement: str, *values: object) -> list[Row]:
+    async def rows(self, statement: str, *values: object, within: float | None = None) -> list[Row]:
         """Run a statement with these values in the place of its `%s`, and return its rows.
 
         The statement names the schema `voiceflow`. Without values, it may be several statements, and % is a character.
+        It is made again only if the server has rolled it back. Raises StoreError, or InvalidInputError for a text that
+        cannot be stored.
         """
-        async with self._pool.connection() as connection:
-            cursor = await connection.execute(self.named(statement).encode(), values or None)
-            return [] if cursor.description is None else await cursor.fetchall()
+        named = self.named(statement)
+        for tried in range(1, TRIES + 1):
+            try:
+                async with self._taken() as connection:
+                    with anyio.fail_after(limits.ANSWER_WITHIN if within is None else within):
+                        return await connection.rows(named, *values)
+            except (psycopg.Error, OSError, UnicodeEncodeError) as error:
+                if not is_rolled_back(error) or tried == TRIES:
+                    raise translated(error, self.url) from error
+            await anyio.sleep(random.uniform(0.2, 1) * 0.01 * 2**tried)
+        raise AssertionError("unreachable")
+
+    async def connected(self) -> Connection:
+        """A new connection that was checked, for a caller who closes it. Raises StoreError."""
+        connection: Connection | None = None
+        try:
+            connection = await Connection.opened(self.url)
+            with anyio.fail_after(limits.ANSWER_WITHIN):
+                await self.survey.check(connection)
+        except BaseException as error:
+            if connection is not None:
+                connection.end()
+            if isinstance(error, psycopg.Error | OSError):
+                raise translated(error, self.url) from error
+            raise
+        return connection
+
+    @asynccontextmanager
+    async def _taken(self) -> AsyncGenerator[Connection]:
+        """A connection for one statement. It goes back only if the answer has come whole."""
+        with anyio.move_on_after(limits.ANSWER_WITHIN) as wait:
+            await self._places.acquire()
+        if wait.cancelled_caught:
+            raise StoreUnavailableError(
+                f"all {MOST_CONNECTIONS} connections to the PostgreSQL at {self.url.shown} have been busy for "
+                f"{limits.ANSWER_WITHIN:g} s; look for statements that take long (pg_stat_activity)"
+            )
+        connection: Connection | None = None
+        try:
+            while self._free and connection is None:
+                connection = self._free.pop()
+                if not connection.is_silent:
+                    connection.end()
+                    connection = None
+            connection = connection or await self.connected()
+            yield connection
+        finally:
+            if connection is not None:
+                if connection.is_free:
+                    self._free.append(connection)
+                else:
+                    connection.end()
+            self._places.release()

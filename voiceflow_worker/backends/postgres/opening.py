@@ -1,50 +1,115 @@
-"""Opening a PostgreSQL store: its schema is made at the first opening."""
+"""Opening a PostgreSQL store, and the making of its schema at the first opening."""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from functools import cache
 from importlib.resources import files
-from urllib.parse import parse_qs, urlsplit, urlunsplit
+
+import anyio
+import structlog
+from psycopg.errors import DuplicateObject, DuplicateSchema, DuplicateTable, UniqueViolation
 
 from voiceflow_worker.backends.postgres.database import Database
 from voiceflow_worker.backends.postgres.store import PostgresStore
+from voiceflow_worker.backends.postgres.survey import SCHEMA, Facts, Survey, grants, quoted
+from voiceflow_worker.backends.postgres.url import PostgresURL, Promise, parse_url
 from voiceflow_worker.core.ports.outside import SystemClock
 from voiceflow_worker.core.ports.store import Clock
-from voiceflow_worker.model.text.printable import without_secrets
+from voiceflow_worker.errors import SettingsError, StoreCorruptError, StoreError, StoreUnavailableError
+
+_log = structlog.get_logger("voiceflow.postgres")
 
 PARTS = ("schema.sql",)
 """The files of a schema, in the order in which they are run."""
-_EXISTS = "SELECT to_regclass('voiceflow.jobs') IS NOT NULL"
-# All in one statement, which is one transaction: of several processes that open a new store at once, one makes it.
+MAKE_WITHIN = 60.0
+"""Seconds for the making of a store."""
+
+# In one message, which is one transaction: of several processes that open a new store at once, one makes it.
 _MAKE = """
-SELECT pg_advisory_xact_lock(hashtext('voiceflow-worker makes a schema'));
-CREATE SCHEMA IF NOT EXISTS {schema};
+SELECT pg_advisory_xact_lock(hashtext('voiceflow-worker makes {schema}'));
+{create}
+CREATE TABLE voiceflow.voiceflow_schema (number integer PRIMARY KEY, made_at timestamptz NOT NULL DEFAULT now());
+COMMENT ON TABLE voiceflow.voiceflow_schema IS 'A store of voiceflow-worker: the version of its tables and functions';
+INSERT INTO voiceflow.voiceflow_schema VALUES ({number});
 """
+_CREATE = "CREATE SCHEMA IF NOT EXISTS {schema};"
+_MADE_MEANWHILE = (DuplicateTable, DuplicateSchema, DuplicateObject, UniqueViolation)
 
 
 @cache
 def schema_parts() -> Sequence[str]:
     """The SQL that makes the tables and the functions of a store."""
-    folder = files(__package__)
+    folder = files("voiceflow_worker.backends.postgres")
     return [folder.joinpath(part).read_text(encoding="utf-8") for part in PARTS]
 
 
+def making_script(schema: str, *, has_schema: bool = False) -> str:
+    """The SQL that makes a store in this schema, with the name `voiceflow` in the place of the schema's."""
+    create = "" if has_schema else _CREATE.format(schema=quoted(schema))
+    return "".join([_MAKE.format(schema=schema, create=create, number=SCHEMA), *schema_parts()])
+
+
 @asynccontextmanager
-async def open_postgres(url: str, *, clock: Clock | None = None) -> AsyncGenerator[PostgresStore]:
-    """Open the store at a `postgresql:` or `postgres:` URL. `?schema=` names its schema, `voiceflow` by default."""
-    parts = urlsplit(url)
-    options = parse_qs(parts.query)
-    schema = options.pop("schema", ["voiceflow"])[-1]
-    query = "&".join(f"{name}={value}" for name, values in options.items() for value in values)
-    database = Database(urlunsplit(parts._replace(query=query)), schema=schema)
+async def open_postgres(
+    url: str, *, clock: Clock | None = None, durability: str | None = None, advises: bool = True
+) -> AsyncGenerator[PostgresStore]:
+    """Open the store at a `postgresql:` or `postgres:` URL; it is made if there is none in its schema.
+
+    `?schema=` names the schema, `voiceflow` by default. `durability="best-effort"` (or `?durability=best-effort`)
+    accepts a server that loses commits when it crashes. With `advises=False`, no warning about the server's
+    configuration is logged at the opening.
+
+    Raises SettingsError for an invalid URL or a server on which no store can work, StoreForgetsError for one whose
+    `synchronous_commit` is off, StoreVersionError for a store of another version, StoreCorruptError for a schema of
+    something else, and StoreUnavailableError if the server does not answer, is a standby, or does not let this role in.
+    """
+    parsed = parse_url(url)
+    if anyio.get_cancelled_exc_class() is not asyncio.CancelledError:
+        raise SettingsError(
+            f"the PostgreSQL store {parsed.shown} needs asyncio; on trio, use a store in a file (sqlite:///…)"
+        )
+    if durability is not None:
+        parsed = replace(parsed, promise=Promise(durability))
+    database = Database(parsed, Survey(parsed, advises=advises))
     async with database.opened():
-        if not (await database.rows(_EXISTS))[0][0]:
-            await _make(database)
-        yield PostgresStore(without_secrets(url), database, clock=clock or SystemClock())
+        await _make(database)
+        yield PostgresStore(parsed.shown, database, clock=clock or SystemClock())
 
 
 async def _make(database: Database) -> None:
-    quoted = '"' + database.schema.replace('"', '""') + '"'
-    await database.rows("".join([_MAKE.replace("{schema}", quoted), *schema_parts()]))
+    """Make the store, if there is none in its schema. Raises StoreError."""
+    survey, url = database.survey, database.url
+    await database.rows("SELECT")
+    facts = survey.facts
+    survey.finds_store = True
+    if facts.is_made:
+        return
+    _require_makeable(facts, url)
+    try:
+        await database.rows(making_script(url.schema, has_schema=facts.has_schema), within=MAKE_WITHIN)
+    except StoreError as error:
+        if not isinstance(error.__cause__, _MADE_MEANWHILE):
+            raise
+    else:
+        _log.info("a store was made", store=url.shown, schema=url.schema)
+    database.close()
+    await database.rows("SELECT")  # on a new connection, which checks what is there now
+
+
+def _require_makeable(facts: Facts, url: PostgresURL) -> None:
+    if facts.tables:
+        raise StoreCorruptError(
+            f"the schema {url.schema} of {url.shown} belongs to something else: it has {facts.tables} tables, and "
+            "none of a store. Give the store its own schema (?schema=)"
+        )
+    if not facts.may_make:
+        raise StoreUnavailableError(
+            f"there is no store in the schema {url.schema} of {url.shown}, and the role {facts.role} may not make "
+            "one. Run `voiceflow doctor --make` once with a role that may, or let whoever runs this PostgreSQL run "
+            f"the script of `voiceflow doctor --make --print`; then: {grants(url.schema, facts.role)}",
+            passes=False,
+        )

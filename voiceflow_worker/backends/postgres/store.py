@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from voiceflow_worker.backends.postgres.database import Database
+from voiceflow_worker.backends.postgres.survey import Durability
 from voiceflow_worker.core.ports.store import Clock
 
 
@@ -14,3 +15,8 @@ class PostgresStore:
         self.clock = clock
         self.server = ""
         self.database = database
+
+    @property
+    def durability(self) -> Durability:
+        """The durability of the server, checked when it was last connected."""
+        return self.database.survey.durability

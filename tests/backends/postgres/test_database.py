@@ -1,0 +1,241 @@
+"""The connections to a database: whoever is cancelled takes nobody's answer, and each fault has its sentence."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+
+import anyio
+import psycopg
+import pytest
+from psycopg import errors
+
+from tests.support.postgres import ADMINISTRATOR, DATABASE, PostgresServer
+from tests.support.waiting import wait_until
+from voiceflow_worker.backends.postgres import connection as limits
+from voiceflow_worker.backends.postgres import database as module
+from voiceflow_worker.backends.postgres.connection import Connection
+from voiceflow_worker.backends.postgres.database import MOST_CONNECTIONS, Database
+from voiceflow_worker.backends.postgres.faults import translated
+from voiceflow_worker.backends.postgres.survey import Survey
+from voiceflow_worker.backends.postgres.url import parse_url
+from voiceflow_worker.errors import (
+    InvalidInputError,
+    StoreCorruptError,
+    StoreError,
+    StoreReadOnlyError,
+    StoreUnavailableError,
+)
+
+pytestmark = pytest.mark.anyio
+
+
+class NoSurvey(Survey):
+    """A check that every server passes."""
+
+    async def check(self, connection: Connection) -> None:
+        pass
+
+
+@asynccontextmanager
+async def opened(url: str) -> AsyncIterator[Database]:
+    database = Database(parse_url(url), NoSurvey(parse_url(url), advises=False))
+    async with database.opened():
+        yield database
+
+
+def connections(server: PostgresServer, name: str) -> int:
+    (row,) = server.ask("SELECT count(*) FROM pg_stat_activity WHERE application_name = %s", name)
+    return int(row[0])
+
+
+async def cancelled_by_a_scope(work: Awaitable[object], turns: int) -> None:
+    with anyio.CancelScope() as scope:
+
+        async def cancel() -> None:
+            for _ in range(turns):
+                await anyio.lowlevel.checkpoint()
+            scope.cancel()
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(cancel)
+            await work
+
+
+async def cancelled_as_a_task(work: Awaitable[object], turns: int) -> None:
+    task = asyncio.ensure_future(work)
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    task.cancel()
+    await asyncio.wait([task], timeout=5)
+    assert task.done()
+
+
+@pytest.mark.parametrize("cancelled", [cancelled_by_a_scope, cancelled_as_a_task])
+@pytest.mark.parametrize("is_connected", [True, False])
+async def test_who_is_cancelled_at_any_turn_leaves_no_answer_and_takes_no_place(
+    postgres_server: PostgresServer,
+    cancelled: Callable[[Awaitable[object], int], Awaitable[None]],
+    is_connected: bool,
+) -> None:
+    url = postgres_server.url(application_name="cancelled")
+    async with opened(url) as database:
+        for turns in range(40 if is_connected else 80):
+            if not is_connected:
+                while database._free:
+                    database._free.pop().end()
+            with anyio.fail_after(5):
+                await cancelled(database.rows("SELECT 'late', pg_sleep(0.001)"), turns)
+            if turns % 5 == 0:
+                asked = [database.rows("SELECT %s::integer", number) for number in range(2 * MOST_CONNECTIONS)]
+                assert await asyncio.gather(*asked) == [[(number,)] for number in range(2 * MOST_CONNECTIONS)]
+        assert len(database._free) <= MOST_CONNECTIONS
+    wait_until(lambda: not connections(postgres_server, "cancelled"), "the end of all connections")
+
+
+async def test_a_statement_that_takes_too_long_and_a_server_that_is_silent_end_in_time(
+    postgres_server: PostgresServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with opened(postgres_server.url()) as database:
+        with pytest.raises(StoreUnavailableError, match="did not answer in time"):
+            await database.rows("SELECT pg_sleep(60)", within=0.05)
+        assert await database.rows("SELECT 1") == [(1,)]
+        monkeypatch.setattr(limits, "ANSWER_WITHIN", 0.1)
+        async with anyio.create_task_group() as group:
+            for _ in range(MOST_CONNECTIONS):
+                group.start_soon(lambda: database.rows("SELECT pg_sleep(0.5)", within=5))
+            await anyio.sleep(0.05)
+            with pytest.raises(StoreUnavailableError, match="all 3 connections"):
+                await database.rows("SELECT 1")
+    with socket.create_server(("127.0.0.1", 0)) as deaf:
+        monkeypatch.setattr(limits, "OPEN_WITHIN", 0.1)
+        async with opened(f"postgresql://me@127.0.0.1:{deaf.getsockname()[1]}/c") as database:
+            with pytest.raises(StoreUnavailableError, match="did not answer in time"):
+                await database.rows("SELECT 1")
+
+
+async def test_a_connection_that_the_server_has_closed_while_nobody_used_it_is_replaced_unseen(
+    postgres_server: PostgresServer,
+) -> None:
+    async with opened(postgres_server.url(application_name="closed")) as database:
+        await asyncio.gather(*(database.rows("SELECT pg_sleep(0.05)") for _ in range(MOST_CONNECTIONS)))
+        ended = "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE application_name = 'closed'"
+        assert postgres_server.ask(ended) == [(True,)] * MOST_CONNECTIONS
+        for _ in range(2 * MOST_CONNECTIONS):
+            assert await database.rows("SELECT 1") == [(1,)]
+
+
+async def test_only_what_the_server_has_certainly_undone_is_made_again(postgres_server: PostgresServer) -> None:
+    postgres_server.ask("CREATE SEQUENCE IF NOT EXISTS tries")
+    async with opened(postgres_server.url()) as database:
+        for state, tries, error in [
+            ("40P01", module.TRIES, StoreUnavailableError),
+            ("40001", module.TRIES, StoreUnavailableError),
+            ("57P01", 1, StoreUnavailableError),
+            ("23505", 1, StoreError),
+            ("55P03", 1, StoreUnavailableError),
+        ]:
+            postgres_server.ask("ALTER SEQUENCE tries RESTART")
+            with pytest.raises(error):
+                await database.rows(
+                    f"DO $$ BEGIN PERFORM nextval('tries'); RAISE 'not now' USING ERRCODE = '{state}'; END $$"
+                )
+            assert postgres_server.ask("SELECT last_value FROM tries") == [(tries,)], state
+
+
+async def test_a_fault_of_a_real_server_is_told_with_its_cause_and_a_remedy(postgres_server: PostgresServer) -> None:
+    ask = postgres_server.ask
+    for role in ("limited", "hurried", "reader_of_nothing"):
+        ask(f"DROP ROLE IF EXISTS {role}")
+        ask(f"CREATE ROLE {role} LOGIN")
+    ask("ALTER ROLE limited CONNECTION LIMIT 0")
+    ask("ALTER ROLE hurried SET statement_timeout = '10ms'")
+    ask("CREATE TABLE IF NOT EXISTS secrets (value text)")
+    free = socket.create_server(("127.0.0.1", 0))
+    nobody = free.getsockname()[1]
+    free.close()
+    here = f"127.0.0.1:{postgres_server.port}"
+    for url, statement, kind, passes, said in [
+        (f"postgresql://me@127.0.0.1:{nobody}/c", "SELECT 1", StoreUnavailableError, True, "check that it runs"),
+        ("postgresql:///c?host=/nowhere", "SELECT 1", StoreUnavailableError, True, "check that it runs"),
+        ("postgresql://me@nowhere.invalid/c", "SELECT 1", StoreUnavailableError, True, "cannot be resolved"),
+        (f"postgresql://me@{here}/{DATABASE}", "SELECT 1", StoreUnavailableError, False, "refuses this role"),
+        (f"postgresql://{ADMINISTRATOR}@{here}/none", "SELECT 1", StoreUnavailableError, False, "no such database"),
+        (f"postgresql://limited@{here}/{DATABASE}", "SELECT 1", StoreUnavailableError, True, "no connection left"),
+        (f"{postgres_server.url()}?sslmode=require", "SELECT 1", StoreUnavailableError, False, "over TLS"),
+        (postgres_server.url(user="hurried"), "SELECT pg_sleep(9)", StoreUnavailableError, True, "statement_timeout"),
+        (postgres_server.url(user="reader_of_nothing"), "SELECT * FROM secrets", StoreReadOnlyError, None, "GRANT"),
+        (postgres_server.url(), "SELECT * FROM nowhere", StoreCorruptError, None, "doctor --make"),
+        (postgres_server.url(), "SELECT nothing()", StoreCorruptError, None, "doctor --make"),
+        (postgres_server.url(), "SELECT 1/0", StoreError, None, "report this"),
+        (
+            postgres_server.url(options="-c%20default_transaction_read_only%3Don"),
+            "CREATE TABLE x ()",
+            StoreReadOnlyError,
+            None,
+            "accepts no writes",
+        ),
+        (postgres_server.url(), "SELECT pg_terminate_backend(pg_backend_pid())", StoreUnavailableError, True, "closed"),
+    ]:
+        async with opened(url) as database:
+            with pytest.raises(kind, match=said) as caught:
+                await database.rows(statement)
+            assert type(caught.value) is kind
+            assert getattr(caught.value, "passes", None) is passes, url
+    async with opened(postgres_server.url()) as database:
+        with pytest.raises(InvalidInputError):
+            await database.rows("SELECT %s", "a\ud800b")
+
+
+@pytest.mark.parametrize(
+    ("said", "match", "passes"),
+    [
+        ('FATAL:  password authentication failed for user "me"', "check the user and the password", False),
+        ("connection failed: fe_sendauth: no password supplied", "check the user and the password", False),
+        ('FATAL:  no pg_hba.conf entry for host "10.0.0.1", user "me", no encryption', "pg_hba.conf", False),
+        ("FATAL:  the database system is starting up", "cannot answer now", True),
+        ("FATAL:  the database system is in recovery mode", "cannot answer now", True),
+        ("FATAL:  the database system is shutting down", "cannot answer now", True),
+        ("FATAL:  sorry, too many clients already", "no connection left", True),
+        ("FATAL:  remaining connection slots are reserved for roles with …", "no connection left", True),
+        ("FATAL:  no more connections allowed (max_client_conn)", "no connection left", True),
+        ("FATAL:  query_wait_timeout", "no free connection", True),
+        ("FATAL:  server login has been failing, try again later (server_login_retry)", "cannot reach it", True),
+        ("FATAL:  unsupported startup parameter: options", "ignore_startup_parameters", False),
+        ('FATAL:  no such database: "calls"', "no such database", False),
+        ('FATAL:  no such user: "me"', "check the user", False),
+        ("connection failed: session is read-only", "is a standby", True),
+        ("SSL error: certificate verify failed", "over TLS", False),
+        ('root certificate file "/a.pem" does not exist', "over TLS", False),
+        ("connection timeout expired", "check that it runs", True),
+        ("consuming input failed: server closed the connection unexpectedly", "lost", True),
+        ("consuming input failed: SSL SYSCALL error: EOF detected", "lost", True),
+    ],
+)
+def test_a_message_of_libpq_or_of_a_pooler_is_understood(said: str, match: str, passes: bool) -> None:
+    url = parse_url("postgresql://me:secret-word@h/c")
+    error = translated(psycopg.OperationalError(f"{said} (secret-word)"), url)
+    assert isinstance(error, StoreUnavailableError)
+    assert error.passes is passes
+    assert match in str(error)
+    assert "secret-word" not in str(error)
+
+
+def test_a_full_disk_and_other_states_of_a_server_are_told() -> None:
+    url = parse_url("postgresql://h/c")
+    for raised, kind, said in [
+        (errors.DiskFull("could not extend file"), StoreReadOnlyError, "no room"),
+        (errors.OutOfMemory("out of shared memory"), StoreUnavailableError, "max_locks_per_transaction"),
+        (errors.LockNotAvailable("canceling"), StoreUnavailableError, "pg_stat_activity"),
+        (errors.ReadOnlySqlTransaction("cannot execute INSERT"), StoreReadOnlyError, "standby"),
+        (errors.DataCorrupted("invalid page"), StoreCorruptError, "backup"),
+        (errors.IdleSessionTimeout("terminating"), StoreUnavailableError, "closed the connection"),
+        (errors.CrashShutdown("terminating"), StoreUnavailableError, "closed the connection"),
+        (errors.TooManyConnections("too many"), StoreUnavailableError, "no connection left"),
+        (errors.ProtocolViolation("query_wait_timeout"), StoreUnavailableError, "no free connection"),
+    ]:
+        error = translated(raised, url)
+        assert type(error) is kind
+        assert said in str(error), error

@@ -1,0 +1,269 @@
+"""Opening a PostgreSQL store: what is refused, the making of the schema, and the three roles."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import anyio
+import psycopg
+import pytest
+
+from tests.support.postgres import PostgresServer
+from voiceflow_worker.backends import open_store
+from voiceflow_worker.backends.postgres import PostgresStore
+from voiceflow_worker.backends.postgres.opening import making_script, open_postgres
+from voiceflow_worker.backends.postgres.survey import SCHEMA, Facts, Guarantee, grants, judged
+from voiceflow_worker.backends.postgres.url import parse_url
+from voiceflow_worker.errors import (
+    SettingsError,
+    StoreCorruptError,
+    StoreError,
+    StoreForgetsError,
+    StoreReadOnlyError,
+    StoreUnavailableError,
+    StoreVersionError,
+    VoiceflowError,
+)
+
+pytestmark = pytest.mark.anyio
+
+TABLES = "SELECT count(*) FROM pg_class WHERE relnamespace = to_regnamespace(%s) AND relkind IN ('r', 'p')"
+
+
+@pytest.fixture
+def role(postgres_server: PostgresServer, schema: str) -> Callable[..., str]:
+    """Makes a role that may log in, with settings, which is dropped at the end."""
+
+    def make(name: str, *settings: str) -> str:
+        named = f"{schema}_{name}"
+        postgres_server.ask(f"DROP ROLE IF EXISTS {named}")
+        postgres_server.ask(f"CREATE ROLE {named} LOGIN")
+        for setting in settings:
+            postgres_server.ask(f"ALTER ROLE {named} SET {setting}")
+        return named
+
+    return make
+
+
+@asynccontextmanager
+async def opened(url: str, **options: str) -> AsyncIterator[PostgresStore]:
+    async with open_postgres(url, **options) as store:  # type: ignore[arg-type]
+        yield store
+
+
+async def refused(url: str, **options: str) -> VoiceflowError:
+    with pytest.raises(VoiceflowError) as caught:
+        async with opened(url, **options):
+            pass
+    return caught.value
+
+
+async def test_many_processes_that_open_a_new_store_at_once_all_find_one(
+    postgres_server: PostgresServer, schema: str
+) -> None:
+    async def look() -> None:
+        async with open_store(postgres_server.url(schema=schema)):
+            pass
+
+    async with anyio.create_task_group() as group:
+        for _ in range(6):
+            group.start_soon(look)
+    assert postgres_server.ask(f"SELECT number FROM {schema}.voiceflow_schema") == [(SCHEMA,)]
+
+
+async def test_a_making_that_is_cut_at_any_moment_leaves_all_or_nothing(
+    postgres_server: PostgresServer, schema: str
+) -> None:
+    async with opened(postgres_server.url(schema=schema)):
+        ((whole,),) = postgres_server.ask(TABLES, schema)
+    postgres_server.ask(f"DROP SCHEMA {schema} CASCADE")
+    found = set[int]()
+    for milliseconds in range(0, 120, 10):
+        task = asyncio.create_task(anext(opened(postgres_server.url(schema=schema)).gen))
+        await asyncio.sleep(milliseconds / 1000)
+        task.cancel()
+        await asyncio.wait([task])
+        found |= {tables for (tables,) in postgres_server.ask(TABLES, schema)}
+    assert found <= {0, whole}
+    async with opened(postgres_server.url(schema=schema)):
+        assert postgres_server.ask(TABLES, schema) == [(whole,)]
+
+
+async def test_a_role_whose_settings_lose_or_mix_up_commits_is_refused_with_the_statement_that_corrects_it(
+    postgres_server: PostgresServer, schema: str, role: Callable[..., str]
+) -> None:
+    for name, setting, kind, said in [
+        ("forgetful", "synchronous_commit = off", StoreForgetsError, "SET synchronous_commit = on"),
+        ("snapshot", "default_transaction_isolation = 'repeatable read'", SettingsError, "= 'read committed'"),
+        ("serial", "default_transaction_isolation = serializable", SettingsError, "= 'read committed'"),
+    ]:
+        user = role(name, setting)
+        error = await refused(postgres_server.url(user=user, schema=schema))
+        assert type(error) is kind
+        assert said in str(error)
+        assert f'ALTER ROLE "{user}"' in str(error)
+    assert postgres_server.ask(TABLES, schema) == [(0,)]
+
+
+async def test_who_accepts_that_a_crash_loses_commits_says_so(
+    postgres_server: PostgresServer, schema: str, role: Callable[..., str]
+) -> None:
+    user = role("forgetful", "synchronous_commit = off")
+    postgres_server.ask(f"CREATE SCHEMA {schema} AUTHORIZATION {user}")
+    url = postgres_server.url(user=user, schema=schema)
+    for asked, options in ((f"{url}&durability=best-effort", {}), (url, {"durability": "best-effort"})):
+        async with opened(asked, **options) as store:
+            assert store.durability.guarantee is Guarantee.NONE
+            assert "SET synchronous_commit = on" in (store.durability.warning or "")
+
+
+async def test_a_database_that_cannot_keep_every_text_is_refused(postgres_server: PostgresServer, schema: str) -> None:
+    with psycopg.connect(postgres_server.url(), autocommit=True) as connection:
+        connection.execute("DROP DATABASE IF EXISTS latin")
+        connection.execute("CREATE DATABASE latin TEMPLATE template0 ENCODING 'LATIN1' LOCALE 'C'")
+    error = await refused(postgres_server.url(schema=schema).replace("/postgres?", "/latin?"))
+    assert type(error) is SettingsError
+    assert "ENCODING 'UTF8'" in str(error)
+
+
+@pytest.mark.parametrize(
+    ("changed", "kind", "said"),
+    [
+        ({"version": "PostgreSQL 12.22 on x86", "number": 120022}, SettingsError, "too old"),
+        ({"version": "CockroachDB CCL v23.1"}, SettingsError, "no PostgreSQL"),
+        ({"version": "PostgreSQL 11.2-YB-2.18 on x86", "number": 150000}, SettingsError, "no PostgreSQL"),
+        ({"is_standby": True}, StoreUnavailableError, "is a standby"),
+    ],
+)
+def test_another_server_is_refused(changed: dict[str, Any], kind: type[VoiceflowError], said: str) -> None:
+    with pytest.raises(kind, match=said):
+        judged(FACTS._replace(**changed), parse_url("postgresql://h/c"))
+
+
+FACTS = Facts(
+    version="PostgreSQL 15.8 on x86", number=150008, is_standby=False, encoding="UTF8", isolation="read committed",
+    synchronous_commit="on", fsync=True, full_page_writes=True, waits_for_standby=False, role="me", database="c",
+    has_schema=True, may_make=True, is_made=True, tables=9, may_read=True, writes_some=True, writes_all=True,
+)  # fmt: skip
+
+
+def test_the_durability_of_a_server_is_told_in_words() -> None:
+    for changed, guarantee, promise, warning in [
+        ({}, Guarantee.DISK, "a failover to a standby that lags", None),
+        ({"waits_for_standby": True}, Guarantee.STANDBY, "a synchronous standby has it", None),
+        ({"waits_for_standby": True, "synchronous_commit": "local"}, Guarantee.DISK, "does not wait", "= on"),
+        ({"synchronous_commit": "local"}, Guarantee.DISK, "lags behind", None),
+        ({"fsync": False}, Guarantee.SYSTEM, "fsync off", "turn on fsync"),
+        ({"full_page_writes": False}, Guarantee.SYSTEM, "full_page_writes off", "turn on full_page_writes"),
+    ]:
+        found = judged(FACTS._replace(**changed), parse_url("postgresql://h/c"))  # type: ignore[arg-type]
+        assert found.guarantee is guarantee
+        assert promise in found.promise
+        assert (found.warning is None) is (warning is None)
+        assert (warning or "") in (found.warning or "")
+
+
+async def test_a_schema_of_something_else_is_left_alone(postgres_server: PostgresServer, schema: str) -> None:
+    postgres_server.ask(f"CREATE SCHEMA {schema}")
+    postgres_server.ask(f"CREATE TABLE {schema}.orders ()")
+    error = await refused(postgres_server.url(schema=schema))
+    assert type(error) is StoreCorruptError
+    assert "belongs to something else" in str(error)
+    assert postgres_server.ask(TABLES, schema) == [(1,)]
+
+
+async def test_a_store_of_another_version_is_left_alone(postgres_server: PostgresServer, schema: str) -> None:
+    async with opened(postgres_server.url(schema=schema)):
+        pass
+    for number, remedy in ((SCHEMA + 1, "Upgrade this installation"), (0, "Use that version")):
+        postgres_server.ask(f"UPDATE {schema}.voiceflow_schema SET number = {number}")
+        error = await refused(postgres_server.url(schema=schema))
+        assert type(error) is StoreVersionError
+        assert remedy in str(error)
+
+
+async def test_the_checks_hold_for_each_new_connection(
+    postgres_server: PostgresServer, schema: str, role: Callable[..., str]
+) -> None:
+    user = role("runtime")
+    postgres_server.ask(f"CREATE SCHEMA {schema} AUTHORIZATION {user}")
+    async with opened(postgres_server.url(user=user, schema=schema)) as store:
+
+        async def fails(kind: type[VoiceflowError]) -> None:
+            postgres_server.ask(
+                f"SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE usename = '{user}'"
+            )
+            with pytest.raises(kind):
+                await store.database.rows("SELECT 1")
+
+        postgres_server.ask(f"ALTER ROLE {user} SET synchronous_commit = off")
+        await fails(StoreForgetsError)
+        postgres_server.ask(f"ALTER ROLE {user} RESET synchronous_commit")
+        assert await store.database.rows("SELECT 1") == [(1,)]
+        postgres_server.ask(f"DROP SCHEMA {schema} CASCADE")
+        await fails(StoreUnavailableError)
+        assert postgres_server.ask(TABLES, schema) == [(0,)]
+
+
+async def test_three_roles_an_owner_one_that_works_and_one_that_reads(
+    postgres_server: PostgresServer, schema: str, role: Callable[..., str]
+) -> None:
+    ask = postgres_server.ask
+    owner, works, reads = role("owner"), role("works"), role("reads")
+    error = await refused(postgres_server.url(user=works, schema=schema))
+    assert isinstance(error, StoreUnavailableError)
+    assert error.passes is False
+    assert "doctor --make" in str(error)
+    ask(f"CREATE SCHEMA {schema} AUTHORIZATION {owner}")
+    async with opened(postgres_server.url(user=owner, schema=schema)):
+        pass
+    for user, needed in ((works, grants(schema, works)), (reads, grants(schema, reads, only_reads=True))):
+        error = await refused(postgres_server.url(user=user, schema=schema))
+        assert needed in str(error)
+        for statement in needed.split("; "):
+            ask(statement)
+    writing = "INSERT INTO voiceflow.changes (queue) VALUES ('q')"
+    async with opened(postgres_server.url(user=works, schema=schema)) as store:
+        await store.database.rows(writing)
+        with pytest.raises(StoreReadOnlyError, match="GRANT"):
+            await store.database.rows("CREATE TABLE voiceflow.more ()")
+    async with opened(postgres_server.url(user=reads, schema=schema)) as store:
+        assert await store.database.rows("SELECT queue FROM voiceflow.changes") == [("q",)]
+        with pytest.raises(StoreReadOnlyError, match="GRANT"):
+            await store.database.rows(writing)
+    ask(f"REVOKE DELETE ON {schema}.jobs FROM {works}")
+    assert grants(schema, works) in str(await refused(postgres_server.url(user=works, schema=schema)))
+
+
+async def test_the_script_of_a_store_makes_what_an_opening_makes(postgres_server: PostgresServer, schema: str) -> None:
+    postgres_server.ask(making_script(schema).replace("voiceflow.", f"{schema}."))
+    async with opened(postgres_server.url(schema=schema)):
+        assert postgres_server.ask(f"SELECT number FROM {schema}.voiceflow_schema") == [(SCHEMA,)]
+
+
+@pytest.mark.slow
+async def test_a_standby_is_refused_and_of_several_hosts_the_primary_is_used() -> None:
+    primary = PostgresServer()
+    try:
+        primary.start()
+        async with opened(primary.url()):
+            pass
+        standby = primary.standby()
+        try:
+            error = await refused(standby.url())
+            assert isinstance(error, StoreUnavailableError)
+            assert "is a standby" in str(error)
+            both = f"127.0.0.1:{standby.port},127.0.0.1:{primary.port}"
+            async with opened(primary.url().replace(f"127.0.0.1:{primary.port}", both)) as store:
+                assert await store.database.rows("SELECT pg_is_in_recovery()") == [(False,)]
+            primary.stop()
+            error = await refused(primary.url().replace(f"127.0.0.1:{primary.port}", both))
+            assert isinstance(error, StoreError)
+            assert "is a standby" in str(error)
+        finally:
+            standby.close()
+    finally:
+        primary.close()

@@ -1,0 +1,72 @@
+"""One connection to a PostgreSQL server."""
+
+from __future__ import annotations
+
+import select
+from typing import Any, Self
+
+import anyio
+import psycopg
+from psycopg import AsyncConnection, pq
+from psycopg.abc import RV, PQGen
+from psycopg.waiting import wait_async
+
+from voiceflow_worker.backends.postgres.url import PostgresURL
+
+OPEN_WITHIN = 15.0
+"""Seconds for a new connection: names are resolved, and each address of each host has its `connect_timeout`."""
+ANSWER_WITHIN = 10.0
+"""Seconds for a statement, also for a free connection before it, unless the caller gives it more."""
+
+Row = tuple[Any, ...]
+
+
+class Connection(AsyncConnection[Row]):
+    """One connection in autocommit mode, without prepared statements, which a transaction pooler cannot keep.
+
+    Whoever is cancelled, or runs out of time, in the middle of a statement closes it: no later caller gets the answer.
+    psycopg would ask the server to cancel the statement, and wait for that for seconds.
+    """
+
+    @classmethod
+    async def opened(cls, url: PostgresURL) -> Self:
+        """A new connection. Raises psycopg.Error or TimeoutError."""
+        with anyio.fail_after(OPEN_WITHIN):
+            return await cls.connect(url.conninfo, autocommit=True, prepare_threshold=None)
+
+    async def wait(
+        self,
+        gen: PQGen[RV],
+        interval: float = ANSWER_WITHIN,
+        timeout: float | None = None,  # noqa: ASYNC109 - psycopg's name
+    ) -> RV:
+        """Wait for the server. psycopg calls this for each statement."""
+        limit: dict[str, Any] = {} if timeout is None else {"timeout": timeout}  # versions before 3.3.3 have none
+        try:
+            return await wait_async(gen, self.pgconn.socket, interval=interval, **limit)
+        except psycopg.Error:
+            raise
+        except BaseException:
+            self.end()
+            raise
+
+    async def rows(self, statement: str, *values: object) -> list[Row]:
+        """Run a statement, and return its rows; without values it may be several statements."""
+        cursor = await self.execute(statement.encode(), values or None)
+        return [] if cursor.description is None else await cursor.fetchall()
+
+    @property
+    def is_free(self) -> bool:
+        """Whether it is open and no answer is on its way: it may be used for another statement."""
+        return self.pgconn.status == pq.ConnStatus.OK and self.pgconn.transaction_status == pq.TransactionStatus.IDLE
+
+    @property
+    def is_silent(self) -> bool:
+        """Whether the server has said nothing since the last answer. What it says by itself is, mostly, its end."""
+        looked = select.poll()
+        looked.register(self.pgconn.socket, select.POLLIN)
+        return not looked.poll(0)
+
+    def end(self) -> None:
+        """Close it, whatever is under way. This does not wait."""
+        self.pgconn.finish()

@@ -1,0 +1,248 @@
+"""What is asked at each new connection to a PostgreSQL: its kind, its durability, the store, and the role's rights."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import NamedTuple
+
+import structlog
+
+from voiceflow_worker.backends.postgres.connection import Connection
+from voiceflow_worker.backends.postgres.faults import STANDBY
+from voiceflow_worker.backends.postgres.url import PostgresURL, Promise
+from voiceflow_worker.errors import SettingsError, StoreForgetsError, StoreUnavailableError, StoreVersionError
+
+_log = structlog.get_logger("voiceflow.postgres")
+
+SCHEMA = 1
+"""The version of the tables and functions of a store."""
+OLDEST = 13
+_NUMBER = "SELECT max(number) FROM voiceflow.voiceflow_schema"
+_WORKS = (
+    "GRANT USAGE ON SCHEMA {schema} TO {role};",
+    "GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA {schema} TO {role};",
+    "GRANT USAGE ON ALL SEQUENCES IN SCHEMA {schema} TO {role};",
+    "GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA {schema} TO {role};",
+)
+"""What a role needs that runs workers, receivers and commands."""
+_READS = (_WORKS[0], "GRANT SELECT ON ALL TABLES IN SCHEMA {schema} TO {role};", _WORKS[3])
+"""What a role needs that only reads."""
+
+# A partition has no rights of its own: those of its table count.
+_ASK = """
+WITH schema AS (SELECT to_regnamespace('{schema}')::oid AS oid),
+ours AS (
+    SELECT c.oid, relname, relkind,
+        CASE WHEN relkind IN ('r', 'p') THEN has_table_privilege(c.oid, 'SELECT') END AS is_read,
+        CASE WHEN relkind IN ('r', 'p') AND relname <> 'voiceflow_schema' THEN
+            has_table_privilege(c.oid, 'INSERT')::integer + has_table_privilege(c.oid, 'UPDATE')::integer
+            + has_table_privilege(c.oid, 'DELETE')::integer
+        END AS writes,
+        CASE WHEN relkind = 'S' THEN has_sequence_privilege(c.oid, 'USAGE') END AS is_used
+    FROM pg_class AS c, schema
+    WHERE relnamespace = schema.oid AND NOT relispartition AND relkind IN ('r', 'p', 'v', 'S')
+)
+SELECT version(), current_setting('server_version_num')::integer, pg_is_in_recovery(),
+    current_setting('server_encoding'), current_setting('transaction_isolation'),
+    current_setting('synchronous_commit'), current_setting('fsync') = 'on', current_setting('full_page_writes') = 'on',
+    current_setting('synchronous_standby_names') <> '', current_user::text, current_database()::text,
+    schema.oid IS NOT NULL,
+    coalesce(has_schema_privilege(schema.oid, 'CREATE'), has_database_privilege(current_database(), 'CREATE')),
+    EXISTS (SELECT FROM ours WHERE relname = 'voiceflow_schema' AND relkind = 'r'),
+    (SELECT count(*) FROM ours WHERE relkind <> 'S'),
+    coalesce(has_schema_privilege(schema.oid, 'USAGE'), true)
+        AND NOT EXISTS (SELECT FROM ours WHERE NOT is_read)
+        AND NOT EXISTS (
+            SELECT FROM pg_proc WHERE pronamespace = schema.oid AND NOT has_function_privilege(oid, 'EXECUTE')
+        ),
+    EXISTS (SELECT FROM ours WHERE writes > 0),
+    NOT EXISTS (SELECT FROM ours WHERE writes < 3)
+        AND NOT EXISTS (SELECT FROM ours WHERE NOT is_used)
+FROM schema
+"""
+
+
+class Facts(NamedTuple):
+    """What a server says about itself, the store and the role of a connection, in the order of `_ASK`."""
+
+    version: str
+    number: int
+    is_standby: bool
+    encoding: str
+    isolation: str
+    synchronous_commit: str
+    fsync: bool
+    full_page_writes: bool
+    waits_for_standby: bool
+    role: str
+    database: str
+    has_schema: bool
+    may_make: bool
+    is_made: bool
+    tables: int
+    may_read: bool
+    writes_some: bool
+    writes_all: bool
+
+
+class Guarantee(StrEnum):
+    """The durability of a commit that has returned. The best is listed first."""
+
+    STANDBY = "standby"
+    """It is on the disk of the server, and a synchronous standby has it."""
+    DISK = "disk"
+    """It is on the disk of the server."""
+    SYSTEM = "system"
+    """A crash of the server's machine may lose it, or damage the database."""
+    NONE = "none"
+    """The user accepts that the server may lose it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Durability:
+    """The guarantee of a store. `promise` describes it in words; `warning` is about the server's configuration."""
+
+    guarantee: Guarantee
+    promise: str
+    warning: str | None = None
+
+
+def judged(facts: Facts, url: PostgresURL) -> Durability:
+    """The durability of a store on this server. Raises an error for a server on which no store can work."""
+    where = f"the PostgreSQL at {url.shown}"
+    version = facts.version.partition(" on ")[0]
+    if not facts.version.startswith("PostgreSQL") or "-YB-" in facts.version:
+        raise SettingsError(
+            f"the store URL {url.shown} names {version}, which is no PostgreSQL: its advisory locks may lock nothing; "
+            "use PostgreSQL 13 or newer"
+        )
+    if facts.number < OLDEST * 10_000:
+        raise SettingsError(f"the store URL {url.shown} names {version}, which is too old; use PostgreSQL 13 or newer")
+    if facts.is_standby:
+        raise StoreUnavailableError(f"{where} {STANDBY}")
+    if facts.encoding != "UTF8":
+        raise SettingsError(
+            f"the database {facts.database} has the encoding {facts.encoding}, which cannot keep every text; create "
+            "one with UTF8 (CREATE DATABASE … TEMPLATE template0 ENCODING 'UTF8')"
+        )
+    if facts.isolation != "read committed":
+        raise SettingsError(
+            f"{where} begins transactions as {facts.isolation}, in which the store would check what is out of date: "
+            f"ALTER ROLE {quoted(facts.role)} IN DATABASE {quoted(facts.database)} SET default_transaction_isolation "
+            "= 'read committed'"
+        )
+    return _durability(facts, url)
+
+
+def _durability(facts: Facts, url: PostgresURL) -> Durability:
+    if facts.synchronous_commit == "off":
+        lost = "a crash of this PostgreSQL loses the commits of its last second, and their calls could be made twice"
+        on = (
+            f"Turn it on (ALTER ROLE {quoted(facts.role)} IN DATABASE {quoted(facts.database)} SET "
+            "synchronous_commit = on)"
+        )
+        if url.promise is not Promise.BEST_EFFORT:
+            raise StoreForgetsError(
+                f"synchronous_commit is off: {lost}. {on}. Or accept that: pass "
+                'durability="best-effort" (?durability=best-effort in the store URL).'
+            )
+        promise = f"best effort, as requested: synchronous_commit is off, so {lost}"
+        return Durability(guarantee=Guarantee.NONE, promise=promise, warning=f"{promise}; {on}")
+    off = " and ".join(
+        name for name, is_on in (("fsync", facts.fsync), ("full_page_writes", facts.full_page_writes)) if not is_on
+    )
+    if off:
+        promise = f"{off} off: a crash of the server's machine can lose commits, or damage the whole database"
+        return Durability(
+            guarantee=Guarantee.SYSTEM, promise=promise, warning=f"{promise}; turn on {off} (ALTER SYSTEM, then reload)"
+        )
+    disk = "each commit is on the server's disk before it returns"
+    if not facts.waits_for_standby:
+        return Durability(
+            guarantee=Guarantee.DISK, promise=f"{disk}; a failover to a standby that lags behind can lose the last ones"
+        )
+    if facts.synchronous_commit == "local":
+        promise = f"synchronous_commit is local: {disk}, but does not wait for the standby, so a failover can lose it"
+        return Durability(
+            guarantee=Guarantee.DISK, promise=promise, warning=f"{promise}; set synchronous_commit = on for this role"
+        )
+    return Durability(guarantee=Guarantee.STANDBY, promise=f"{disk}, and a synchronous standby has it")
+
+
+class Survey:
+    """The checks of each new connection, which after a failover may lead to another server.
+
+    Without `finds_store`, a schema without a store passes.
+    """
+
+    def __init__(self, url: PostgresURL, *, advises: bool) -> None:
+        self.finds_store = False
+        self._url = url
+        self._advises = advises
+        self._facts: Facts | None = None
+        self._durability: Durability | None = None
+
+    @property
+    def facts(self) -> Facts:
+        """What the server said that was connected last."""
+        if self._facts is None:
+            raise RuntimeError("the store has not been opened")
+        return self._facts
+
+    @property
+    def durability(self) -> Durability:
+        """The durability of the server that was connected last."""
+        if self._durability is None:
+            raise RuntimeError("the store has not been opened")
+        return self._durability
+
+    async def check(self, connection: Connection) -> None:
+        """Check a new connection. Raises VoiceflowError or psycopg.Error."""
+        facts = Facts(*(await connection.rows(_ASK.format(schema=quoted(self._url.schema))))[0])
+        found = judged(facts, self._url)
+        was, self._durability, self._facts = self._durability, found, facts
+        if found.warning is not None and (self._advises if was is None else found.warning != was.warning):
+            _log.warning(
+                "this PostgreSQL should be configured differently", store=self._url.shown, warning=found.warning
+            )
+        if not facts.is_made:
+            if self.finds_store:
+                raise StoreUnavailableError(
+                    f"there is no store any more in the schema {self._url.schema} of {self._url.shown}: it was "
+                    "dropped, or this is another server; find out which before you make one",
+                )
+            return
+        self._require_rights(facts)
+        number = (await connection.rows(self._url.named(_NUMBER)))[0][0]
+        if number != SCHEMA:
+            remedy = "Upgrade this installation" if (number or 0) > SCHEMA else "Use that version"
+            raise StoreVersionError(
+                f"the store at {self._url.shown} was made by another version of voiceflow-worker: it has schema "
+                f"{number}, and this one knows only schema {SCHEMA}. Nothing was changed. {remedy}, or give the store "
+                "its own schema (?schema=)."
+            )
+
+    def _require_rights(self, facts: Facts) -> None:
+        """Raise StoreUnavailableError unless the role may do all that a store needs, or may only read all of it."""
+        if facts.may_read and facts.writes_all == facts.writes_some:
+            return
+        needed = grants(self._url.schema, facts.role)
+        if not facts.writes_some:
+            needed += f" Or, if it shall only read: {grants(self._url.schema, facts.role, only_reads=True)}"
+        raise StoreUnavailableError(
+            f"the PostgreSQL at {self._url.shown} does not let the role {facts.role} use all of the store. Let the "
+            f"owner of the schema run: {needed}",
+            passes=False,
+        )
+
+
+def grants(schema: str, role: str, *, only_reads: bool = False) -> str:
+    """The statements with which the owner of a schema lets a role use, or only read, the store in it."""
+    lines = _READS if only_reads else _WORKS
+    return " ".join(lines).format(schema=quoted(schema), role=quoted(role))
+
+
+def quoted(name: str) -> str:
+    """The name of a schema, role or database as SQL has it."""
+    return '"' + name.replace('"', '""') + '"'
