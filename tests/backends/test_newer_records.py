@@ -23,8 +23,9 @@ from voiceflow_worker.backends.record import record_of
 from voiceflow_worker.backends.sqlite import write
 from voiceflow_worker.backends.witness import JournalFiles
 from voiceflow_worker.core.gates import order_gate
-from voiceflow_worker.core.ports import Query, record_set
+from voiceflow_worker.core.ports import record_set
 from voiceflow_worker.core.ports.reading import find_jobs, gates_of
+from voiceflow_worker.core.ports.reads import Listing
 from voiceflow_worker.core.ports.record_set import text_records
 from voiceflow_worker.core.rollback import forgotten_of
 from voiceflow_worker.core.settling.changes import PARKED, SESSIONS, Sessions
@@ -87,8 +88,8 @@ async def test_the_others_are_leased_found_and_sent(here: Engine, clock: ManualC
         sent = await here.send()
         assert {job.id for job in sent} == {ana.id, ben.id}
         assert {job.state for job in sent} == {JobState.SUBMITTED}
-        found = await find_jobs(here.store, Query(queue="default", limit=1))
-        found = [*found, *await find_jobs(here.store, Query(queue="default", limit=None, after=found[-1].id))]
+        found = await find_jobs(here.store, Listing(queue="default", limit=1))
+        found = [*found, *await find_jobs(here.store, Listing(queue="default", limit=None, after=found[-1].id))]
         assert {job.id for job in found} == {ana.id, ben.id}
         clock.advance(timedelta(minutes=2))
         await here.sweeper.sweep()

@@ -22,9 +22,9 @@ from voiceflow_worker import CallQueue, Store, SuppressionList, open_store
 from voiceflow_worker.backends.contract.samples import add_jobs
 from voiceflow_worker.console.acting import ACTS
 from voiceflow_worker.core.overview.ordered import ordered_on
-from voiceflow_worker.core.ports import Query
 from voiceflow_worker.core.ports.names import QueueNames
 from voiceflow_worker.core.ports.reading import find_jobs, gates_of
+from voiceflow_worker.core.ports.reads import Listing
 from voiceflow_worker.model.jobs.gate import GateScope
 from voiceflow_worker.model.jobs.job import JobState
 from voiceflow_worker.model.reports.status import SessionStatus
@@ -189,7 +189,7 @@ async def test_the_inbox_has_every_doubt_with_its_evidence(store: Store) -> None
 
 async def test_the_inbox_is_read_page_by_page(memory: Store) -> None:
     await enqueued(memory, 120)
-    for job in await find_jobs(memory, Query(queue="default", limit=None)):
+    for job in await find_jobs(memory, Listing(queue="default", limit=None)):
         await add_jobs(
             memory,
             [replace(job, id=f"default.doubt-{job.id[8:]}", state=JobState.IN_DOUBT, revision="mine")],

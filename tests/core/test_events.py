@@ -15,8 +15,8 @@ from voiceflow_worker import CallPolicy, Job, JobState, Settler, Store
 from voiceflow_worker.backends.contract.samples import ManualClock, delete
 from voiceflow_worker.core.menu_calls import MOST_PRESSES, VISIT_KEPT, MenuCall, MenuCalls, with_press
 from voiceflow_worker.core.ports.reading import get_jobs
+from voiceflow_worker.core.ports.reads import Read
 from voiceflow_worker.core.ports.record_set import text_records
-from voiceflow_worker.core.ports.store import Query
 from voiceflow_worker.core.progress import CallProgress, IncomingCalls, incoming_place
 from voiceflow_worker.core.settling.changes import Sessions
 from voiceflow_worker.core.settling.settle import SummaryResult
@@ -189,10 +189,10 @@ async def test_a_press_of_a_job_that_was_pruned_meanwhile_is_let_go(
 async def test_an_answer_that_names_another_session_meanwhile_has_its_way(
     store: Store, menu_calls: MenuCalls, in_doubt: Job, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    read = type(store).jobs
+    jobs = type(store).jobs
 
-    async def then_the_answer_comes(store: Store, query: Query, *, now: datetime) -> Sequence[Job]:
-        found = await read(store, query, now=now)
+    async def then_the_answer_comes(store: Store, read: Read, *, now: datetime) -> Sequence[Job]:
+        found = await jobs(store, read, now=now)
         monkeypatch.undo()
         await Settler(store, CallPolicy()).verdict(in_doubt, 1, created("the real session"))
         return found

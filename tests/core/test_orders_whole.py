@@ -21,7 +21,8 @@ from voiceflow_worker.backends.contract.samples import ManualClock
 from voiceflow_worker.backends.contract.writing import DONE, next_of, to, write
 from voiceflow_worker.core.ports.names import QueueNames
 from voiceflow_worker.core.ports.reading import count_states, find_jobs
-from voiceflow_worker.core.ports.store import Answer, Query, Step
+from voiceflow_worker.core.ports.reads import ById, Due
+from voiceflow_worker.core.ports.store import Answer, Step
 from voiceflow_worker.core.settling.changes import Changes
 from voiceflow_worker.errors import KeyConflictError
 from voiceflow_worker.model.jobs import lifecycle
@@ -61,10 +62,10 @@ async def test_an_order_is_carried_out_while_a_newer_version_settles_a_call_that
     waiting = await engine.enqueue(number(2), batch_id="march")
 
     async def settles(call: StoreCall) -> None:
-        if call.name != "jobs" or not call.arguments[0].ids:
+        if call.name != "jobs" or not isinstance(call.arguments[0], ById):
             return
         store.before = nothing
-        (sending,) = await find_jobs(any_store, Query(queue="default", states=frozenset({JobState.SENDING})))
+        (sending,) = await find_jobs(any_store, Due(queue="default", state=JobState.SENDING))
         assert await write(any_store, to(sending, next_of(newer(sending)))) == [DONE]
 
     store.before = settles

@@ -16,6 +16,7 @@ from tests.support.waiting import until
 from voiceflow_worker import CallQueue, CallRequest, Job, JobState, SessionStatus
 from voiceflow_worker.backends.contract.samples import ManualClock
 from voiceflow_worker.core.ports import Store
+from voiceflow_worker.core.ports.reads import ById
 from voiceflow_worker.errors import JobNotFoundError, OutcomeTimeoutError, StoreCorruptError, VoiceflowError
 
 pytestmark = pytest.mark.anyio
@@ -92,8 +93,8 @@ async def test_many_waiters_share_each_look(store: Store, clock: ManualClock) ->
     looks: list[int] = []
 
     async def count(call: StoreCall) -> None:
-        if call.name == "jobs" and (ids := call.arguments[0].ids) is not None:
-            looks.append(len(ids))
+        if call.name == "jobs" and isinstance(read := call.arguments[0], ById):
+            looks.append(len(read.ids))
 
     queue, calls = CallQueue(FaultyStore(store, before=count)), Calls(store)
     await queue.enqueue_many(CallRequest(flow=flow(number(5000 + place))) for place in range(60))

@@ -17,9 +17,10 @@ from tests.support.waiting import until
 from voiceflow_worker import CallQueue, RedialPolicy, SessionStatus
 from voiceflow_worker.backends.contract.samples import ManualClock, delete
 from voiceflow_worker.core.outcomes.outbox import OutcomeStream
-from voiceflow_worker.core.ports import Query, Store
+from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.parts import LEASE_LENGTH
 from voiceflow_worker.core.ports.reading import find_jobs
+from voiceflow_worker.core.ports.reads import OfNumber
 from voiceflow_worker.core.sweep import Sweeper
 from voiceflow_worker.errors import InvalidInputError, StoreUnavailableError
 from voiceflow_worker.model.jobs.call_json import CallOutcome, OutcomeKind
@@ -310,7 +311,7 @@ async def test_the_outcome_of_a_deleted_call_is_left_out_and_told_in_the_log(sto
     calls = Calls(store)
     stream = calls.queue.outcomes()
     gone, stays = await calls.ended(), await calls.ended()
-    [found] = await find_jobs(store, Query(queue="default", destination=gone.destination))
+    [found] = await find_jobs(store, OfNumber(queue="default", number=gone.destination))
     await delete(store, [found], keep_keys_until=found.due_at)
     with capture_logs() as logs:
         [told] = await taken(stream, 1)

@@ -13,8 +13,9 @@ from voiceflow_worker.backends.contract import NOW, QUEUE, ManualClock, moved, s
 from voiceflow_worker.backends.contract.samples import add_jobs, commit
 from voiceflow_worker.backends.memory import MemoryStore
 from voiceflow_worker.core.gates import order_gate
-from voiceflow_worker.core.ports import Event, EventKind, Query, Store
+from voiceflow_worker.core.ports import Event, EventKind, Store
 from voiceflow_worker.core.ports.reading import count_states, gates_of
+from voiceflow_worker.core.ports.reads import Lapsed, Read
 from voiceflow_worker.core.ports.record_set import text_records
 from voiceflow_worker.core.sweep import IDLE, PAGE, Sweeper
 from voiceflow_worker.model.jobs.gate import Gate, GateScope, GateState
@@ -137,9 +138,9 @@ class Rival(MemoryStore):
 
     finds = 0
 
-    async def jobs(self, query: Query, *, now: datetime) -> Sequence[Job]:
-        found = await super().jobs(query, now=now)
-        if found and query.valid_before is not None:
+    async def jobs(self, read: Read, *, now: datetime) -> Sequence[Job]:
+        found = await super().jobs(read, now=now)
+        if found and isinstance(read, Lapsed):
             self.finds += 1
             await commit(self, [moved(job, state=JobState.EXPIRED) for job in found])
         return found

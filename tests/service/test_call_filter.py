@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
 import pytest
 
 from tests.support.plain_jobs import NOW, a_job
-from voiceflow_worker.core.ports import Order
+from voiceflow_worker.core.ports.reads import Listing, OfNumber
 from voiceflow_worker.model.jobs.job import JobState
 from voiceflow_worker.model.jobs.totals import OUTCOME, STATE, Totals
 from voiceflow_worker.service.call_filter import CallFilter, person_of
@@ -53,12 +54,32 @@ def test_what_stores_cannot_look_up_is_judged_call_by_call(fields: dict[str, Any
 
 
 def test_stores_look_up_the_rest() -> None:
-    wanted = CallFilter(states=frozenset({JobState.FAILED}), batch="march", number="+6587654321")
-    query = wanted.query("q", order=Order.NEWEST, limit=7)
+    wanted = CallFilter(states=frozenset({JobState.FAILED}), batch="march", outcomes=frozenset({"BUSY"}))
     assert wanted.lets_pass is None
-    assert (query.queue, query.states, query.batch_id, query.destination, query.order, query.limit) == (
-        "q", frozenset({JobState.FAILED}), "march", "+6587654321", Order.NEWEST, 7,
-    )  # fmt: skip
+    assert wanted.read("q", newest=True, limit=7) == Listing(
+        queue="q", states=wanted.states, batch="march", outcomes=wanted.outcomes, newest=True, limit=7
+    )
+
+
+@pytest.mark.parametrize(
+    ("fields", "passes"),
+    [
+        ({}, True),
+        ({"states": frozenset({ANA.state})}, True),
+        ({"states": frozenset({JobState.FAILED})}, False),
+        ({"batch": "march"}, False),
+        ({"outcomes": frozenset({"BUSY"})}, False),
+        ({"part": "ana"}, True),
+        ({"part": "ben"}, False),
+    ],
+)
+def test_of_the_calls_of_a_number_the_rest_is_judged_call_by_call(fields: dict[str, Any], passes: bool) -> None:
+    wanted = CallFilter(number=ANA.destination, **fields)
+    assert wanted.read("q", after="q.1", limit=7) == OfNumber(queue="q", number=ANA.destination, after="q.1", limit=7)
+    lets_pass = wanted.lets_pass
+    assert lets_pass is not None
+    assert lets_pass(ANA) is wanted.has(ANA) is passes
+    assert not replace(wanted, number="+6511111111").has(ANA)
 
 
 @pytest.mark.parametrize(

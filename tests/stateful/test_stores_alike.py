@@ -30,9 +30,10 @@ from tests.support.voices import created, not_sent, refused, unknown
 from voiceflow_worker import CallPolicy, CallQueue, CallRequest, Job, open_store
 from voiceflow_worker.backends.contract.samples import ManualClock
 from voiceflow_worker.core.admission import CheckedCall, new_job
-from voiceflow_worker.core.ports import Query, Store
+from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.identity import new_revision
 from voiceflow_worker.core.ports.reading import find_jobs
+from voiceflow_worker.core.ports.reads import Listing
 from voiceflow_worker.core.ports.store import Step
 from voiceflow_worker.core.sending.journal import Journal, Unsent
 from voiceflow_worker.core.settling.settle import Settler
@@ -418,7 +419,7 @@ class EngineOnEveryStore(RuleBasedStateMachine):
 
     def _look(self) -> None:
         async def seen(side: Side) -> Any:
-            jobs = await find_jobs(side.store, Query(queue=QUEUE, limit=None))
+            jobs = await find_jobs(side.store, Listing(queue=QUEUE, limit=None))
             states = {state: amount for state, amount in (await side.queue.status()).states.items() if amount}
             events: dict[str, list[object]] = {}  # those of each job in order; a sweep finds jobs in any order
             for each in await side.store.events(QUEUE):

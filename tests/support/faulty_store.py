@@ -9,11 +9,11 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
+from voiceflow_worker.core.ports.reads import Read
 from voiceflow_worker.core.ports.store import (
     Answer,
     Clock,
     Event,
-    Query,
     Record,
     Replace,
     Step,
@@ -149,8 +149,8 @@ class FaultyStore:
         slots: Slots = await self._carried_out("take", queue, **options)
         return slots
 
-    async def jobs(self, query: Query, *, now: datetime) -> Sequence[Job]:
-        found: Sequence[Job] = await self._carried_out("jobs", query, now=now)
+    async def jobs(self, read: Read, *, now: datetime) -> Sequence[Job]:
+        found: Sequence[Job] = await self._carried_out("jobs", read, now=now)
         return found
 
     async def totals(self, queue: str, **options: Any) -> Totals:

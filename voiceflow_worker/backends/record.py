@@ -1,4 +1,4 @@
-"""The stored form of a job, what deletion leaves of it, and which jobs a query matches.
+"""The stored form of a job, and what deletion leaves of it.
 
 orjson writes the record, without the fields that have their defaults. pydantic's TypeAdapter over the same dataclasses
 is no faster, and costs 160 ms at first use. It also skips unknown fields, which would lose data of a newer version.
@@ -14,12 +14,11 @@ from typing import Any, TypeVar, cast
 
 import orjson
 
-from voiceflow_worker.core.ports import Event, EventKind, Order, Query
+from voiceflow_worker.core.ports import Event, EventKind
 from voiceflow_worker.core.ports.record_set import report_unreadable
 from voiceflow_worker.errors import InvalidInputError, StoreVersionError
 from voiceflow_worker.model.copying import maker, writer
 from voiceflow_worker.model.jobs.job import Job, JobState, KeyPress, Note, NoteKind, Post, ReasonKind, RedialPolicy
-from voiceflow_worker.model.jobs.totals import outcome_name
 from voiceflow_worker.model.reports.outcome import (
     Charge,
     Outcome,
@@ -32,21 +31,6 @@ from voiceflow_worker.model.reports.status import SessionStatus
 from voiceflow_worker.model.reports.verdict import VerdictKind
 from voiceflow_worker.model.text.printable import storing_problem
 from voiceflow_worker.model.window import CallWindow
-
-
-def matches(query: Query, job: Job) -> bool:
-    """Whether a job matches a query, apart from `ids`, `unique_keys` and `limit`."""
-    return (
-        job.queue == query.queue
-        and (query.states is None or job.state in query.states)
-        and (query.batch_id is None or job.batch_id == query.batch_id)
-        and (query.destination is None or query.destination in job.numbers)
-        and (query.outcomes is None or outcome_name(job) in query.outcomes)
-        and (query.due_before is None or job.due_at <= query.due_before)
-        and (query.valid_before is None or (job.valid_until is not None and job.valid_until <= query.valid_before))
-        and (query.after is None or (job.id < query.after if query.order is Order.NEWEST else job.id > query.after))
-    )
-
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)

@@ -20,12 +20,11 @@ from voiceflow_worker.campaigns.calls.request import ReadRow
 from voiceflow_worker.campaigns.calls.values import SeenKeys
 from voiceflow_worker.core.ports.identity import new_revision, new_worker_id
 from voiceflow_worker.core.ports.reading import calls_of_start, count_states, find_jobs, find_pages, get_jobs, starts_of
+from voiceflow_worker.core.ports.reads import Listing, OfNumber
 from voiceflow_worker.core.ports.store import (
     Answer,
     Drop,
-    Order,
     Put,
-    Query,
     Record,
     Result,
     Same,
@@ -214,8 +213,8 @@ class CallsBefore:
                 continue
             marks = set(_marks(row.call.body, row.call.digest, row.call.numbers))
             for number in row.call.numbers:
-                query = Query(queue=self._queue.name, destination=number, order=Order.NEWEST, limit=20)
-                for job in await find_jobs(store, query):
+                last = OfNumber(queue=self._queue.name, number=number, newest=True, limit=20)
+                for job in await find_jobs(store, last):
                     is_said = not marks.isdisjoint(_marks(job.body, job.body_digest, job.numbers))
                     if is_said and job.batch_id not in {None, row.call.batch_id}:
                         found.add(str(job.batch_id))
@@ -223,8 +222,8 @@ class CallsBefore:
 
     async def _calls_of(self, batch_id: str) -> AsyncGenerator[Job]:
         """The calls of a batch. Those that ended without a ring are left out: to call again is no repetition then."""
-        query = Query(queue=self._queue.name, batch_id=batch_id, limit=PAGE)
-        async with aclosing(find_pages(self._queue.store, query)) as pages:
+        every = Listing(queue=self._queue.name, batch=batch_id, limit=PAGE)
+        async with aclosing(find_pages(self._queue.store, every)) as pages:
             async for page in pages:
                 await self._turn.keep()
                 for job in page:
@@ -236,8 +235,8 @@ class CallsBefore:
 async def said_before(queue: CallQueue, *, destination: str, digest: str, counts: Callable[[Job], bool]) -> Job | None:
     """The newest call of the last days to this number with this body that `counts`; None without one."""
     since = queue.store.clock.now() - OTHER_BATCHES
-    query = Query(queue=queue.name, destination=destination, order=Order.NEWEST, limit=PAGE)
-    for job in await find_jobs(queue.store, query):
+    last = OfNumber(queue=queue.name, number=destination, newest=True, limit=PAGE)
+    for job in await find_jobs(queue.store, last):
         is_said = _mark(digest) in _marks(job.body, job.body_digest, job.numbers)
         if job.created_at >= since and is_said and _may_call(job) and counts(job):
             return job

@@ -30,7 +30,6 @@ from voiceflow_worker.cli.options import (
     YesOption,
 )
 from voiceflow_worker.cli.output import ExitCode, Output, first
-from voiceflow_worker.core.ports import Order
 from voiceflow_worker.core.ports.reading import find_pages
 from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.model.jobs.call_json import call_as_json, result_of
@@ -120,8 +119,7 @@ async def list_calls(
         )
         lets_pass = wanted.lets_pass
         size = PAGE if lets_pass is not None else min(PAGE, limit or PAGE)
-        order = Order.NEWEST if newest else Order.CREATED
-        pages = find_pages(calls.store, wanted.query(calls.name, order=order, after=after, limit=size))
+        pages = find_pages(calls.store, wanted.read(calls.name, newest=newest, after=after, limit=size))
         async for job in first(pages, limit=limit, only=lets_pass):
             found += 1
             output.document(call_as_json(job))

@@ -8,13 +8,14 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from voiceflow_worker.core.heartbeats import Heartbeats
-from voiceflow_worker.core.ports import Order, Query, Store
+from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.reading import (
     calls_of_start,
     count_states,
     find_jobs,
     gates_of,
 )
+from voiceflow_worker.core.ports.reads import Due, Listing
 from voiceflow_worker.errors import StoreVersionError
 from voiceflow_worker.model.jobs.gate import Gate, GateScope, GateState
 from voiceflow_worker.model.jobs.job import JobState
@@ -23,8 +24,6 @@ from voiceflow_worker.model.text.wording import count_of, duration_in_words
 
 MOST_NEXT = 100
 """The most queued calls that are read for the time of the next call, by due time."""
-
-_QUEUED = frozenset({JobState.QUEUED})
 
 
 async def due_count(store: Store, queue: str, *, by: datetime, batch_id: str | None = None) -> int:
@@ -72,8 +71,8 @@ async def clock_behind(store: Store, queue: str, *, allowed: timedelta) -> Clock
     """
     now = store.clock.now()
     try:
-        newest = await find_jobs(store, Query(queue=queue, order=Order.NEWEST, limit=1))
-        waiting = await find_jobs(store, Query(queue=queue, states=_QUEUED, order=Order.DUE, limit=MOST_NEXT))
+        newest = await find_jobs(store, Listing(queue=queue, newest=True, limit=1))
+        waiting = await find_jobs(store, Due(queue=queue, state=JobState.QUEUED, limit=MOST_NEXT))
     except StoreVersionError:
         return None
     latest = max((job.noted_at for job in (*newest, *waiting)), default=now)

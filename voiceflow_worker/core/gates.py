@@ -10,9 +10,10 @@ from collections.abc import Callable, Container, Iterable
 from contextlib import aclosing
 from datetime import datetime, timedelta
 
-from voiceflow_worker.core.ports import Query, Store
+from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.identity import new_revision
 from voiceflow_worker.core.ports.reading import calls_of_start, find_jobs, gates_at, read_each, starts_of
+from voiceflow_worker.core.ports.reads import Due
 from voiceflow_worker.core.ports.store import (
     GATES,
     Drop,
@@ -118,8 +119,7 @@ async def until_left(
     """
     sending: dict[str, Job] = {}
     for queue in queues:
-        query = Query(queue=queue, states=frozenset({JobState.SENDING}), batch_id=batch_id, limit=None)
-        for job in await find_jobs(store, query):
+        for job in await find_jobs(store, Due(queue=queue, state=JobState.SENDING, batch=batch_id)):
             if numbers is None or any(number in numbers for number in job.parties):
                 sending[job.id] = job
     # A worker's clock may be ahead or behind, so that the wait has an end of its own too.

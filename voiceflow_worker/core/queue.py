@@ -15,9 +15,10 @@ from voiceflow_worker.core.outcomes.batch_ends import wait_for_batch
 from voiceflow_worker.core.outcomes.outbox import OutcomeStream, OutcomeWatch
 from voiceflow_worker.core.overview.report import Report, build_full_report, build_report
 from voiceflow_worker.core.overview.status import QueueStatus, read_status
-from voiceflow_worker.core.ports import Limits, Order, Query, Store
+from voiceflow_worker.core.ports import Limits, Store
 from voiceflow_worker.core.ports.identity import checked_queue, checked_reader
-from voiceflow_worker.core.ports.reading import count_states, find_jobs, find_pages, get_jobs
+from voiceflow_worker.core.ports.reading import count_states, find_jobs, find_pages
+from voiceflow_worker.core.ports.reads import ById, ByKey, Listing
 from voiceflow_worker.core.sending.departures import SetRate
 from voiceflow_worker.core.settling.changes import Changes, RedialledBatch, redial_batch
 from voiceflow_worker.core.settling.stops import RefusalRuns
@@ -109,11 +110,11 @@ class CallQueue:
         return await self.admitter.admit_all(list(requests))
 
     async def get(self, job_id: str) -> Job:
-        """The job with this id. Raises `JobNotFoundError`."""
-        found = await get_jobs(self.store, [job_id])
-        if job_id not in found:
+        """The job with this id. Raises `JobNotFoundError`, and `InvalidInputError` for a text that is no id."""
+        found = await find_jobs(self.store, ById((job_id,)))
+        if not found:
             raise JobNotFoundError(job_id)
-        return found[job_id]
+        return found[0]
 
     async def find(
         self,
@@ -136,26 +137,35 @@ class CallQueue:
         """
         if since is not None:
             checked_time("since", since)
-        query = Query(
+        listing = Listing(
             queue=self.name,
+            batch=batch_id,
             states=frozenset(states) if states is not None else None,
-            batch_id=batch_id,
-            destination=None if destination is None else usual_form(destination),
-            unique_keys=None if unique_key is None else (unique_key,),
             outcomes=frozenset(outcomes) if outcomes is not None else None,
-            order=Order.NEWEST if newest else Order.CREATED,
+            newest=newest,
             after=after,
             limit=limit,
         )
-        if since is None:
-            return [job for job in await find_jobs(self.store, query) if job.body]  # a tombstone has none
+        number = None if destination is None else usual_form(destination)
+        if (unique_key, number, since) == (None, None, None):
+            return await find_jobs(self.store, listing)
+
+        def is_wanted(job: Job) -> bool:
+            has_number = number is None or number in job.numbers
+            is_recent = since is None or job.touched_at >= since
+            return has_number and is_recent and listing.has(job) and bool(job.body)  # a tombstone has none
+
         found: list[Job] = []
-        async with aclosing(find_pages(self.store, replace(query, limit=_PAGE), since=since)) as pages:
-            async for page in pages:
-                found += [job for job in page if job.body]
-                if limit is not None and len(found) >= limit:
-                    break
-        return found[:limit]
+        if unique_key is not None:
+            found += filter(is_wanted, await find_jobs(self.store, ByKey(self.name, (unique_key,))))
+        else:
+            part = replace(listing, limit=_PAGE)
+            async with aclosing(find_pages(self.store, part if number is None else part.of_number(number))) as pages:
+                async for page in pages:
+                    found += filter(is_wanted, page)
+                    if limit is not None and len(found) >= limit:
+                        break
+        return found if limit is None else found[: max(limit, 0)]
 
     async def cancel(self, job_id: str, *, reason: str = "cancelled by a person") -> Job:
         """Cancel a job. Raises `TooLateError` once the call may have left, and `JobNotFoundError`."""

@@ -10,8 +10,9 @@ from functools import partial
 from voiceflow_worker.core import units
 from voiceflow_worker.core.gates import drop_starts
 from voiceflow_worker.core.outcomes.outbox import Forgotten, forgotten_events, place_at
-from voiceflow_worker.core.ports import Order, Query, Store
+from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.reading import count_states, find_jobs, gates_of_batches, starts_of
+from voiceflow_worker.core.ports.reads import Due, Lapsed, Waiting
 from voiceflow_worker.core.ports.store import GATES, Drop, Result, Step, Unit, gate_from
 from voiceflow_worker.core.rollback import remember_pruned
 from voiceflow_worker.core.settling.changes import Changes
@@ -28,7 +29,6 @@ PRUNED = 1000
 """The most records and events deleted in one step."""
 IDLE = 30.0
 """Seconds until a cancelled batch whose jobs have all ended is looked at again."""
-_QUEUED = frozenset({JobState.QUEUED})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -188,10 +188,7 @@ class Sweeper:
         )
 
     async def _overdue(self, state: JobState, now: datetime) -> Sequence[Job]:
-        return await find_jobs(
-            self._store,
-            Query(queue=self._queue, states=frozenset({state}), due_before=now, order=Order.DUE, limit=PAGE),
-        )
+        return await find_jobs(self._store, Due(queue=self._queue, state=state, by=now, limit=PAGE))
 
     async def _move(self, one: _Pass, jobs: Sequence[Job], step: Callable[[Job], Job]) -> int:
         """Apply `step` to jobs in one commit, except to jobs that another writer has changed since."""
@@ -207,9 +204,7 @@ class Sweeper:
 
     async def _expire(self, one: _Pass, now: datetime) -> int:
         """End queued jobs whose validity has passed, even behind a closed gate."""
-        late = await find_jobs(
-            self._store, Query(queue=self._queue, states=_QUEUED, valid_before=now, order=Order.ANY, limit=PAGE)
-        )
+        late = await find_jobs(self._store, Lapsed(queue=self._queue, at=now, limit=PAGE))
         return await self._move(one, late, lambda job: lifecycle.expire(job, at=now, policy=self._policy))
 
     async def _cancel(self, one: _Pass, now: datetime) -> int:
@@ -219,9 +214,7 @@ class Sweeper:
             if gate.state is not GateState.CANCELLED or not await self._has_queued(gate.name):
                 continue
             reason = gate.reason or "its batch was cancelled"
-            queued = await find_jobs(
-                self._store, Query(queue=self._queue, states=_QUEUED, batch_id=gate.name, order=Order.ANY, limit=PAGE)
-            )
+            queued = await find_jobs(self._store, Waiting(queue=self._queue, batch=gate.name, limit=PAGE))
             cancelled += await self._move(
                 one, queued, partial(lifecycle.cancel, at=now, reason=reason, policy=self._policy)
             )

@@ -16,12 +16,13 @@ from anyio.lowlevel import checkpoint
 from voiceflow_worker.core.drain import DrainCheck, DrainResult, clock_behind
 from voiceflow_worker.core.gates import Holds
 from voiceflow_worker.core.heartbeats import EVERY, Pulse
-from voiceflow_worker.core.ports import CallLog, Limits, Order, Query, Store, Voice
+from voiceflow_worker.core.ports import CallLog, Limits, Store, Voice
 from voiceflow_worker.core.ports.identity import checked_queue, new_worker_id
 from voiceflow_worker.core.ports.names import QueueNames
 from voiceflow_worker.core.ports.outside import Witness
 from voiceflow_worker.core.ports.parts import Parts
 from voiceflow_worker.core.ports.reading import find_jobs, limits_of
+from voiceflow_worker.core.ports.reads import Due
 from voiceflow_worker.core.rollback import RollbackGuard, at_work
 from voiceflow_worker.core.sending.departures import UNREADABLE, Departures, SetRate
 from voiceflow_worker.core.sending.submit import Flight, Senders, Submitter
@@ -358,9 +359,7 @@ class Worker:
     async def _next_look(self) -> datetime:
         """The time to look for due jobs again if nothing changes: when the next job is due, or in a second at most."""
         now = self._clock.now()
-        waiting = await find_jobs(
-            self._store, Query(queue=self.queue, states=frozenset({JobState.QUEUED}), order=Order.DUE, limit=1)
-        )
+        waiting = await find_jobs(self._store, Due(queue=self.queue, state=JobState.QUEUED, limit=1))
         latest = now + LONGEST_SLEEP
         return min(latest, waiting[0].due_at) if waiting and waiting[0].due_at > now else latest
 

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from voiceflow_worker.core.ports import Query
+from voiceflow_worker.core.ports.reads import Listing, Paged
 from voiceflow_worker.errors import PhoneNumberError
 from voiceflow_worker.model.jobs.job import FINAL_STATES, Job, JobState
-from voiceflow_worker.model.jobs.totals import Totals
+from voiceflow_worker.model.jobs.totals import Totals, outcome_name
 from voiceflow_worker.model.numbers.phone import with_plus
 from voiceflow_worker.model.numbers.reading import read_number
 
@@ -49,22 +49,22 @@ class CallFilter:
     begin: datetime | None = None
     end: datetime | None = None
 
-    def query(self, queue: str, **more: Any) -> Query:
-        """The query for what stores can look up, with `more` of its fields. Raises InvalidInputError."""
-        return Query(
-            queue=queue,
-            states=self.states,
-            batch_id=self.batch,
-            destination=self.number,
-            outcomes=self.outcomes,
-            **more,
-        )
+    def read(self, queue: str, **more: Any) -> Paged:
+        """The read of what a store can look up, with `more` of its fields. Raises InvalidInputError."""
+        listing = Listing(queue=queue, batch=self.batch, states=self.states, outcomes=self.outcomes, **more)
+        return listing if self.number is None else listing.of_number(self.number)
 
     @property
     def lets_pass(self) -> Callable[[Job], bool] | None:
-        """The check of the conditions that stores cannot look up; None if there are none."""
-        judges = tuple(self._judges())
-        return (lambda job: all(judge(job) for judge in judges)) if judges else None
+        """The check of the calls that `read` finds; None if none is needed."""
+        # A store looks up a number alone.
+        judges = (*(self._looked_up() if self.number is not None else ()), *self._judges())
+        return _all_of(judges) if judges else None
+
+    @property
+    def has(self) -> Callable[[Job], bool]:
+        """The check of all conditions, for calls that were found by another way than `read`."""
+        return _all_of((*self._looked_up(), *self._judges()))
 
     def may_have(self, totals: Totals) -> bool:
         """Whether a queue or batch with these totals may have calls with these states, outcomes and this answer.
@@ -75,6 +75,17 @@ class CallFilter:
         has_state = self.states is None or any(totals.states[state] for state in self.states)
         has_outcome = self.outcomes is None or any(totals.outcomes.get(name) for name in self.outcomes)
         return (self.answer is None or bool(answered)) and has_state and has_outcome
+
+    def _looked_up(self) -> Iterator[Callable[[Job], bool]]:
+        states, batch, outcomes, number = self.states, self.batch, self.outcomes, self.number
+        if number is not None:
+            yield lambda job: number in job.numbers
+        if states is not None:
+            yield lambda job: job.state in states
+        if batch is not None:
+            yield lambda job: job.batch_id == batch
+        if outcomes is not None:
+            yield lambda job: outcome_name(job) in outcomes
 
     def _judges(self) -> Iterator[Callable[[Job], bool]]:
         part, answer, begin, end = self.part, self.answer, self.begin, self.end
@@ -89,6 +100,10 @@ class CallFilter:
             yield lambda job: job.touched_at < end
         if answer is not None:
             yield lambda job: (OTHER_KEYS if job.answer is None and job.digits is not None else job.answer) == answer
+
+
+def _all_of(judges: Sequence[Callable[[Job], bool]]) -> Callable[[Job], bool]:
+    return lambda job: all(judge(job) for judge in judges)
 
 
 def person_of(text: str) -> dict[str, str]:

@@ -12,11 +12,12 @@ import anyio
 import structlog
 
 from voiceflow_worker.core.heartbeats import EVERY, SAMPLED_EVERY, Heartbeats, RateHistory
-from voiceflow_worker.core.ports import Query, Store
+from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.identity import new_worker_id
 from voiceflow_worker.core.ports.outside import SystemClock
 from voiceflow_worker.core.ports.parts import Parts
 from voiceflow_worker.core.ports.reading import find_jobs
+from voiceflow_worker.core.ports.reads import OfNumber
 from voiceflow_worker.core.ports.store import Put, Step, Unit
 from voiceflow_worker.errors import StoreError
 
@@ -43,7 +44,7 @@ def store_probe(store: Store) -> Probe:
         now = store.clock.now()
         mark = Unit(puts=(Put(_NAMESPACE, name, "", now + _KEPT_FOR),))
         await store.write(Step(units=(mark,)), now=now)
-        await find_jobs(store, Query(queue=name, limit=1))
+        await find_jobs(store, OfNumber(queue=name, number=name, limit=1))
 
     return probe
 

@@ -26,7 +26,7 @@ from voiceflow_worker.backends.contract import (
     WriteContract,
 )
 from voiceflow_worker.backends.redis import faults as scripts
-from voiceflow_worker.backends.redis import link
+from voiceflow_worker.backends.redis import finding, link
 from voiceflow_worker.backends.redis.store import open_redis
 
 
@@ -43,6 +43,20 @@ class TestRedis(StoreContract):
     @pytest.fixture
     def opener(self, redis_server: RedisServer) -> Opener:
         return partial(open_redis, url_of(redis_server, RULE))
+
+
+class TestInShortPages(JobsContract):
+    """Each script reads, examines and sorts few jobs, so that every read needs several."""
+
+    @pytest.fixture
+    def opener(self, redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch) -> Opener:
+        short(monkeypatch)
+        return partial(open_redis, redis_server.url)
+
+
+def short(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, most in (("PAGE", 70), ("LOOKS", 90), ("FEW", 50)):
+        monkeypatch.setattr(finding, name, most)
 
 
 @pytest.mark.slow
@@ -150,6 +164,28 @@ MUTATIONS = {
         "field, -amount)", "field, 0)", "test_deleted_jobs_stay_in_the_totals_of_their_batch_while_it_has_jobs",
     ),
     "nobody is woken": ("        wake(unit.wakes)\n", "", "test_each_unit_that_wakes_the_queue_raises_its_count"),
+    "what is due at the very time is left out": (
+        "tonumber(found[place + 1]) > latest", "tonumber(found[place + 1]) >= latest", "test_a_read_gives_its_jobs",
+    ),
+    "a page begins behind all that is due at the time of the last": (
+        "'-inf', '(' .. time)", "'-inf', time)", "test_a_thousand_jobs_are_found_at_once",
+    ),
+    "a full page is the last one": (
+        "(place < #ids or not is_all) and id or ''", "''", "test_a_thousand_jobs_are_found_at_once",
+    ),
+    "a walk passes every state": (
+        "return not state\n        or (asked.states == '' or", "return not state\n        or (true or",
+        "test_each_read_has_all_its_jobs_in_its_order",
+    ),
+    "a walk passes every outcome": (
+        "and (asked.outcomes == '' or", "and (true or", "test_a_read_gives_its_jobs",
+    ),
+    "rare states forget the order": (
+        "return one > other", "return one < other", "test_each_read_has_all_its_jobs_in_its_order",
+    ),
+    "rare states begin anew with each page": (
+        "(id < asked.after) == asked.is_newest", "true", "test_each_read_has_all_its_jobs_in_its_order",
+    ),
 }  # fmt: skip
 
 
@@ -159,11 +195,11 @@ async def test_the_contract_finds_that(
     was: str, now: str, test: str, redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A sentence that is broken on purpose in the script turns its test red."""
-    kept = scripts.script("write")
-    assert was in kept.text
+    short(monkeypatch)
+    kept = next(each for each in map(scripts.script, ("write", "jobs")) if was in each.text)
     text = kept.text.replace(was, now)
     changed = replace(kept, text=text, sha=hashlib.sha1(text.encode()).hexdigest())
-    monkeypatch.setattr(link, "script", lambda name: changed if name == "write" else scripts.script(name))
+    monkeypatch.setattr(link, "script", lambda name: changed if name == kept.name else scripts.script(name))
     async with open_redis(redis_server.url) as store:
         run = getattr(StoreContract(), test)
         with pytest.raises(BaseException) as red:  # noqa: PT011 - an error group, or one of the two below

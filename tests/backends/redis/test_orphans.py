@@ -10,8 +10,9 @@ from tests.support.redis_server import RedisServer
 from voiceflow_worker.backends import open_store
 from voiceflow_worker.backends.contract import NOW, QUEUE, sample_job
 from voiceflow_worker.backends.contract.samples import add_jobs
-from voiceflow_worker.core.ports import Order, Query, Store
+from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.reading import count_states, find_jobs
+from voiceflow_worker.core.ports.reads import Due, Lapsed, Listing, OfNumber, Searched, Waiting
 from voiceflow_worker.core.ports.store import Owner
 from voiceflow_worker.model.jobs.job import Job, JobState
 
@@ -42,22 +43,25 @@ async def test_a_lost_job_does_not_stop_the_queue(redis_server: RedisServer) -> 
 
 
 @pytest.mark.parametrize(
-    "query",
+    "read",
     [
-        Query(queue=QUEUE),
-        Query(queue=QUEUE, order=Order.DUE, states=frozenset({JobState.QUEUED})),
-        Query(queue=QUEUE, destination=sample_job(1).destination),
-        Query(queue=QUEUE, batch_id="b"),
+        Listing(queue=QUEUE),
+        Listing(queue=QUEUE, states=frozenset({JobState.QUEUED})),
+        Listing(queue=QUEUE, batch="b"),
+        OfNumber(queue=QUEUE, number=sample_job(1).destination),
+        Due(queue=QUEUE, state=JobState.QUEUED),
+        Lapsed(queue=QUEUE, at=NOW + MINUTE),
+        Waiting(queue=QUEUE, batch="b"),
     ],
-    ids=lambda query: "-".join(name for name in query.__slots__ if getattr(query, name)),
+    ids=lambda read: f"{type(read).__name__}-{getattr(read, 'batch', None)}-{getattr(read, 'states', None)}",
 )
-async def test_a_listing_leaves_lost_jobs_out(redis_server: RedisServer, query: Query) -> None:
+async def test_a_listing_leaves_lost_jobs_out(redis_server: RedisServer, read: Searched) -> None:
     destination = sample_job(1).destination
     jobs = [sample_job(n, batch_id="b", valid_until=NOW + MINUTE, destination=destination) for n in range(5)]
     async with open_store(redis_server.url) as store:
         await add_jobs(store, jobs)
         drop(redis_server, *jobs[:3])
-        assert [job.id for job in await find_jobs(store, query)] == [jobs[3].id, jobs[4].id]
+        assert [job.id for job in await find_jobs(store, read)] == [jobs[3].id, jobs[4].id]
 
 
 async def test_a_lost_job_keeps_its_unique_key(redis_server: RedisServer) -> None:

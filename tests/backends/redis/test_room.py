@@ -15,8 +15,9 @@ from voiceflow_worker.backends import open_store
 from voiceflow_worker.backends.contract import NOW, QUEUE, moved, sample_job
 from voiceflow_worker.backends.contract.samples import add_jobs, commit, delete, new_job
 from voiceflow_worker.backends.redis import RedisStore
-from voiceflow_worker.core.ports import Event, EventKind, Query
+from voiceflow_worker.core.ports import Event, EventKind
 from voiceflow_worker.core.ports.reading import find_jobs
+from voiceflow_worker.core.ports.reads import Listing
 from voiceflow_worker.core.ports.store import Put, Step, Unit
 from voiceflow_worker.model.jobs.job import JobState
 
@@ -72,7 +73,7 @@ async def test_everything_goes_when_everything_is_deleted(redis_server: RedisSer
         puts = tuple(Put("number", f"n{n}", "v", NOW + HOUR) for n in range(100))
         await store.write(Step(units=(Unit(puts=puts),)), now=NOW)
 
-        left = await find_jobs(store, Query(queue=QUEUE, limit=None))
+        left = await find_jobs(store, Listing(queue=QUEUE, limit=None))
         assert len(left) == 300
         assert all(await delete(store, left, keep_keys_until=NOW + HOUR))
         later = NOW + HOUR

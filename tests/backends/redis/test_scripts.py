@@ -14,8 +14,9 @@ from voiceflow_worker.backends import open_store
 from voiceflow_worker.backends.contract import NOW, QUEUE, moved, sample_job
 from voiceflow_worker.backends.contract.samples import add_jobs, commit, delete
 from voiceflow_worker.backends.redis.faults import script
-from voiceflow_worker.core.ports import Limits, Query
+from voiceflow_worker.core.ports import Limits
 from voiceflow_worker.core.ports.reading import find_jobs
+from voiceflow_worker.core.ports.reads import Listing
 from voiceflow_worker.core.ports.store import Page, Put, Record, Step, Unit
 from voiceflow_worker.model.jobs.job import JobState
 
@@ -46,12 +47,12 @@ async def test_a_server_that_has_forgotten_its_scripts_is_told_them_again(redis_
             await add_jobs(store, [sample_job(1), sample_job(2, unique_key="k")])
             [leased] = await store.lease(QUEUE, worker_id="w", limit=1, until=now + timedelta(minutes=1), now=now)
             assert await commit(store, [moved(leased, state=JobState.SENDING)]) == [True]
-            assert len(await find_jobs(store, Query(queue=QUEUE))) == 2
+            assert len(await find_jobs(store, Listing(queue=QUEUE))) == 2
             await set_limits(store, QUEUE, Limits(rate=10))
             await store.take(QUEUE, wanted=3, horizon=timedelta(seconds=1), now=now)
             await store.write(Step(units=(Unit(puts=(Put("space", "k", "v", None),)),)), now=now)
             assert list((await store.records({"space": Page()}, now=now))["space"]) == [Record("k", "v", None)]
-            found = await find_jobs(store, Query(queue=QUEUE))
+            found = await find_jobs(store, Listing(queue=QUEUE))
             assert await delete(store, found, keep_keys_until=NOW) == [True, True]
             await store.prune(QUEUE, now=now, events_before=now, limit=10)
 

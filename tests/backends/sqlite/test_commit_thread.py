@@ -18,8 +18,8 @@ from voiceflow_worker.backends.contract import QUEUE, sample_job
 from voiceflow_worker.backends.contract.samples import add_jobs
 from voiceflow_worker.backends.sqlite import SqliteStore, group_commit, open_sqlite
 from voiceflow_worker.backends.sqlite.connection import Connection
-from voiceflow_worker.core.ports import Query
 from voiceflow_worker.core.ports.reading import find_jobs
+from voiceflow_worker.core.ports.reads import Listing
 from voiceflow_worker.core.ports.store import Result
 from voiceflow_worker.errors import StoreError
 
@@ -104,7 +104,7 @@ async def test_a_long_log_is_moved_into_the_file_in_a_thread(store: SqliteStore,
     assert watched.moves == [THREAD]
     assert watched.commits[-1] == HERE
     assert pages_of_log(path) < LONG + 150
-    assert len(await find_jobs(store, Query(queue=QUEUE, limit=None))) == 2 * filled - 3
+    assert len(await find_jobs(store, Listing(queue=QUEUE, limit=None))) == 2 * filled - 3
 
 
 async def test_a_log_that_is_being_read_is_moved_again_and_again_and_stops_nobody(

@@ -21,8 +21,9 @@ from voiceflow_worker.backends.contract.samples import add_jobs, commit
 from voiceflow_worker.backends.sqlite import SqliteStore, open_sqlite
 from voiceflow_worker.backends.sqlite.connection import translated
 from voiceflow_worker.backends.sqlite.opening import SCHEMA_VERSION
-from voiceflow_worker.core.ports import Query, Store
+from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.reading import count_states, find_jobs, get_jobs
+from voiceflow_worker.core.ports.reads import Listing
 from voiceflow_worker.errors import (
     StoreCorruptError,
     StoreError,
@@ -67,7 +68,7 @@ async def test_a_locked_store_says_so_and_goes_on_once_it_is_free(
     move = moved(sample_job(), state=JobState.CANCELLED)
     with pytest.raises(StoreUnavailableError, match=f"{path} is locked.*[Nn]othing was changed.*[Tt]ry again"):
         await commit(store, [move])
-    assert list(await find_jobs(store, Query(queue=QUEUE))) == [sample_job()]  # who only reads is not kept
+    assert list(await find_jobs(store, Listing(queue=QUEUE))) == [sample_job()]  # who only reads is not kept
     intruder.execute("ROLLBACK")
     assert await commit(store, [move]) == [True]
 
@@ -94,7 +95,7 @@ async def test_a_full_store_says_so_and_keeps_what_it_has(store: SqliteStore, pa
     too_much = [sample_job(number, body="x" * 5000) for number in range(2, 100)]
     with pytest.raises(StoreReadOnlyError, match=f"disk of the store {path} is full.*[Ff]ree space"):
         await add_jobs(store, too_much)
-    assert list(await find_jobs(store, Query(queue=QUEUE))) == [sample_job()]
+    assert list(await find_jobs(store, Listing(queue=QUEUE))) == [sample_job()]
     database.pragma("max_page_count", 10**6)
     await add_jobs(store, too_much)
     assert sum((await count_states(store, QUEUE)).values()) == 99
@@ -116,7 +117,7 @@ async def test_what_does_not_fit_takes_nobody_along_that_does(store: SqliteStore
             group.start_soon(enqueue, store, number)
             group.start_soon(too_much)
     assert [type(error) for error in refused] == [StoreReadOnlyError] * 3
-    assert len(await find_jobs(store, Query(queue=QUEUE))) == 4
+    assert len(await find_jobs(store, Listing(queue=QUEUE))) == 4
 
 
 async def test_a_damaged_store_is_reported_and_not_overwritten(path: Path) -> None:
@@ -130,7 +131,7 @@ async def test_a_damaged_store_is_reported_and_not_overwritten(path: Path) -> No
         StoreCorruptError, match=rf"(?s)the store {path} is damaged.*Nothing was changed.*restore a backup"
     ):
         async with open_store(url) as store:
-            await find_jobs(store, Query(queue=QUEUE))
+            await find_jobs(store, Listing(queue=QUEUE))
     with pytest.raises(StoreCorruptError):
         async with open_store(url) as store:
             await add_jobs(store, [sample_job(9999)])

@@ -21,8 +21,9 @@ from voiceflow_worker.backends.contract.samples import add_jobs, commit
 from voiceflow_worker.backends.sqlite import SqliteStore, open_sqlite
 from voiceflow_worker.backends.sqlite.connection import Connection
 from voiceflow_worker.backends.sqlite.group_commit import GroupCommit, Operation, Transaction
-from voiceflow_worker.core.ports import Query, Store
+from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.reading import count_states, find_jobs
+from voiceflow_worker.core.ports.reads import Listing
 from voiceflow_worker.core.ports.store import Page, Put, Step, Unit
 from voiceflow_worker.core.units import inserted
 from voiceflow_worker.errors import StoreUnavailableError
@@ -147,7 +148,7 @@ async def test_who_gives_up_before_their_turn_changes_nothing(store: SqliteStore
             await add_jobs(store, [sample_job(1)])
         group.start_soon(enqueue, store, 2)
     assert scope.cancelled_caught
-    assert list(await find_jobs(store, Query(queue=QUEUE))) == [sample_job(2)]
+    assert list(await find_jobs(store, Listing(queue=QUEUE))) == [sample_job(2)]
 
 
 @either_loop
@@ -175,7 +176,7 @@ async def test_what_was_handed_in_is_carried_out_before_the_store_is_closed(path
             group.start_soon(enqueue, store, number)
         await anyio.lowlevel.checkpoint()
     async with open_store(f"sqlite:///{path}") as store:
-        assert len(await find_jobs(store, Query(queue=QUEUE))) == 20
+        assert len(await find_jobs(store, Listing(queue=QUEUE))) == 20
 
 
 @either_loop
@@ -224,7 +225,7 @@ class TestNativeCancellation:
         kept: list[object] = []
         await anyio.to_thread.run_sync(partial(asyncio.run, forget()))
         async with open_store(f"sqlite:///{path}") as store:
-            assert sample_job(1) in await find_jobs(store, Query(queue=QUEUE))
+            assert sample_job(1) in await find_jobs(store, Listing(queue=QUEUE))
 
 
 async def _commit(store: SqliteStore, number: int) -> object:

@@ -22,8 +22,8 @@ from voiceflow_worker.backends.contract import QUEUE, sample_job
 from voiceflow_worker.backends.contract.samples import add_jobs
 from voiceflow_worker.backends.sqlite.connection import Connection
 from voiceflow_worker.backends.sqlite.opening import APPLICATION_ID, SCHEMA_VERSION, open_file
-from voiceflow_worker.core.ports import Query
 from voiceflow_worker.core.ports.reading import find_jobs
+from voiceflow_worker.core.ports.reads import Listing
 from voiceflow_worker.errors import (
     StoreCorruptError,
     StoreError,
@@ -87,7 +87,7 @@ async def test_many_may_open_a_new_file_at_once(path: Path) -> None:
         for number in range(10):
             group.start_soon(use, number)
     async with open_store(f"sqlite:///{path}") as store:
-        assert len(await find_jobs(store, Query(queue=QUEUE))) == 10
+        assert len(await find_jobs(store, Listing(queue=QUEUE))) == 10
 
 
 async def test_a_missing_directory_is_named_and_not_made(tmp_path: Path) -> None:
@@ -146,7 +146,7 @@ async def test_a_file_that_is_being_written_can_be_opened_and_read(path: Path) -
     other = apsw.Connection(str(path))
     other.execute("BEGIN IMMEDIATE")
     async with open_store(f"sqlite:///{path}", patience=timedelta(milliseconds=50)) as store:
-        assert list(await find_jobs(store, Query(queue=QUEUE))) == [sample_job()]
+        assert list(await find_jobs(store, Listing(queue=QUEUE))) == [sample_job()]
     other.execute("ROLLBACK")
     other.close()
 

@@ -19,8 +19,9 @@ from voiceflow_worker.backends.contract import NOW, QUEUE, moved, sample_job
 from voiceflow_worker.backends.contract.samples import add_jobs, commit
 from voiceflow_worker.backends.sqlite import open_sqlite
 from voiceflow_worker.backends.sqlite.connection import Connection
-from voiceflow_worker.core.ports import Query, Store
+from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.reading import find_jobs
+from voiceflow_worker.core.ports.reads import Listing
 from voiceflow_worker.core.ports.store import Put, Step, Unit
 from voiceflow_worker.errors import StoreUnavailableError
 from voiceflow_worker.model.jobs.job import Job, JobState
@@ -115,7 +116,7 @@ async def journal(store: Store, job: Job) -> None:
 
 async def left_in(path: Path) -> Left:
     async with open_sqlite(f"sqlite:///{path}") as store:
-        [job] = await find_jobs(store, Query(queue=QUEUE))
+        [job] = await find_jobs(store, Listing(queue=QUEUE))
         return (
             job.state,
             job.worker_id or "",

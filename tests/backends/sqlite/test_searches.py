@@ -20,8 +20,8 @@ from voiceflow_worker.backends.sqlite import write as lease
 from voiceflow_worker.backends.sqlite.connection import Connection
 from voiceflow_worker.backends.sqlite.opening import open_file, open_reader
 from voiceflow_worker.backends.sqlite.reading import search
-from voiceflow_worker.core.ports import Order, Query
 from voiceflow_worker.core.ports.reading import find_jobs
+from voiceflow_worker.core.ports.reads import Due, Lapsed, Listing, Searched, Waiting
 from voiceflow_worker.model.jobs.job import JobState
 
 STATEMENTS = {
@@ -67,24 +67,29 @@ def test_due_jobs_come_in_order_from_the_index_alone(database: Connection, name:
     assert "TEMP B-TREE" not in steps
 
 
-@pytest.mark.parametrize("fields", [fields for fields, _ in FOUND.values()], ids=FOUND.keys())
-def test_no_search_reads_a_whole_table(database: Connection, fields: dict[str, Any]) -> None:
-    statement, bindings = search(Query(queue=QUEUE, **fields))
-    assert "SCAN jobs" not in plan(database, statement, bindings)
+@pytest.mark.parametrize("read", [read for read, _ in FOUND.values()], ids=FOUND.keys())
+def test_no_search_reads_a_whole_table(database: Connection, read: Searched) -> None:
+    assert "SCAN jobs" not in plan(database, *search(read))
 
 
-@pytest.mark.parametrize("state", [JobState.SENDING, JobState.COMPLETED])
-def test_what_is_overdue_comes_in_order_from_the_index(database: Connection, state: JobState) -> None:
-    query = Query(queue=QUEUE, states=frozenset({state}), due_before=NOW, order=Order.DUE)
-    steps = plan(database, *search(query))
-    assert "jobs_by_state" in steps
-    assert "TEMP B-TREE" not in steps
+SENDING, QUEUED, FAILED = JobState.SENDING, JobState.QUEUED, JobState.FAILED
+BY_STATE, BY_BATCH = "jobs_by_state (queue=? AND state=? AND due_at<?", "jobs_by_batch (queue=? AND batch_id=?"
+IN_ORDER: dict[str, tuple[Searched, str]] = {
+    "what is overdue": (Due(queue=QUEUE, state=SENDING, by=NOW), BY_STATE),
+    "what is due next": (Due(queue=QUEUE, state=QUEUED, limit=1), BY_STATE),
+    "what has lapsed": (Lapsed(queue=QUEUE, at=NOW), "jobs_by_validity (queue=? AND valid_until<?"),
+    "what waits in a batch": (Waiting(queue=QUEUE, batch="b"), "jobs_of_batch_to_lease (queue=? AND batch_id=?"),
+    "a page of a queue": (Listing(queue=QUEUE, after="x"), "jobs_by_id (id>? AND id<?"),
+    "a page of a batch": (Listing(queue=QUEUE, batch="b", after="x"), f"{BY_BATCH} AND id>?"),
+    "the newest of a batch": (Listing(queue=QUEUE, batch="b", after="x", newest=True), f"{BY_BATCH} AND id<?"),
+    "a batch in some states": (Listing(queue=QUEUE, batch="b", states=frozenset({FAILED})), BY_BATCH),
+}
 
 
-@pytest.mark.parametrize("order", [Order.CREATED, Order.NEWEST])
-def test_a_page_of_a_batch_comes_in_order_from_the_index_alone(database: Connection, order: Order) -> None:
-    steps = plan(database, *search(Query(queue=QUEUE, batch_id="march", after="x", order=order)))
-    assert "COVERING INDEX jobs_by_batch (queue=? AND batch_id=? AND id" in steps
+@pytest.mark.parametrize(("read", "index"), IN_ORDER.values(), ids=IN_ORDER.keys())
+def test_a_read_comes_in_order_from_its_index_alone(database: Connection, read: Searched, index: str) -> None:
+    steps = plan(database, *search(read))
+    assert f"COVERING INDEX {index}" in steps
     assert "TEMP B-TREE" not in steps
 
 
@@ -113,7 +118,7 @@ class TestFind:
             return found
 
         monkeypatch.setattr(store.reader, "scan", scan_and_lose)
-        found = await find_jobs(store, Query(queue=QUEUE, limit=10))
+        found = await find_jobs(store, Listing(queue=QUEUE, limit=10))
         assert [job.id for job in found] == [sample_job(number).id for number in range(11, 21)]
 
     async def test_a_job_that_moved_while_a_page_was_read_is_left_out(
@@ -127,6 +132,6 @@ class TestFind:
             return found
 
         monkeypatch.setattr(store.reader, "scan", scan_and_move)
-        found = await find_jobs(store, Query(queue=QUEUE, states=frozenset({JobState.QUEUED}), limit=10))
+        found = await find_jobs(store, Listing(queue=QUEUE, states=frozenset({JobState.QUEUED}), limit=10))
         assert len(found) == 10
         assert all(job.state is JobState.QUEUED for job in found)

@@ -32,7 +32,8 @@ from voiceflow_worker.backends.contract.writing import (
     told,
     write,
 )
-from voiceflow_worker.core.ports.store import Absent, Delete, Drop, Owner, Query, Result, Store, Unit, tally_change
+from voiceflow_worker.core.ports.reads import ById
+from voiceflow_worker.core.ports.store import Absent, Delete, Drop, Owner, Result, Store, Unit, tally_change
 from voiceflow_worker.errors import VoiceflowError
 from voiceflow_worker.model.jobs.job import Job, JobState
 
@@ -106,8 +107,8 @@ async def ended(store: Store, jobs: Sequence[Job]) -> list[bool]:
 
 
 async def _states(store: Store, jobs: Sequence[Job]) -> dict[str, JobState]:
-    query = Query(queue=QUEUE, ids=tuple(job.id for job in jobs), limit=None)
-    return {job.id: job.state for job in await store.jobs(query, now=NOW)}
+    read = ById(tuple(job.id for job in jobs))
+    return {job.id: job.state for job in await store.jobs(read, now=NOW)}
 
 
 class BreakContract(Ground):

@@ -1,13 +1,15 @@
-"""The contract of queries of jobs, and of deleted jobs."""
+"""The contract of reads of jobs, and of deleted jobs."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import Any
+from itertools import cycle, product
 
+import anyio
 import pytest
 
+from voiceflow_worker.backends.contract.breaking import newer
 from voiceflow_worker.backends.contract.samples import NOW, QUEUE, Ground, sample_job, sample_jobs
 from voiceflow_worker.backends.contract.totals import post
 from voiceflow_worker.backends.contract.writing import (
@@ -25,7 +27,20 @@ from voiceflow_worker.backends.contract.writing import (
     to,
     write,
 )
-from voiceflow_worker.core.ports.store import Delete, Order, Query, Store, Unit, tally_change
+from voiceflow_worker.core.ports.reads import (
+    ById,
+    ByKey,
+    Due,
+    Lapsed,
+    Listing,
+    OfNumber,
+    Paged,
+    Read,
+    Searched,
+    Waiting,
+)
+from voiceflow_worker.core.ports.store import Delete, Store, Unit, tally_change
+from voiceflow_worker.errors import StoreVersionError
 from voiceflow_worker.model.jobs.job import Job, JobState
 from voiceflow_worker.model.reports.status import SessionStatus
 
@@ -53,136 +68,229 @@ MIXED: Sequence[Job] = [
     sample_job(6, queue="reminders", batch_id="a", destination="+6581111111", unique_key="k1", valid_until=NOW),
 ]
 
-FOUND: dict[str, tuple[dict[str, Any], list[int]]] = {
-    "everything": ({}, [1, 2, 3, 4, 5]),
-    "one state": ({"states": frozenset({JobState.QUEUED})}, [1, 4]),
-    "several states": ({"states": frozenset({JobState.LEASED, JobState.COMPLETED, JobState.FAILED})}, [2, 5]),
-    "no state at all": ({"states": frozenset[JobState]()}, []),
-    "a batch": ({"batch_id": "a"}, [1, 2, 5]),
-    "an unknown batch": ({"batch_id": "c"}, []),
-    "a destination": ({"destination": "+6581111111"}, [2, 3, 5]),
-    "a further number of a person": ({"destination": "+6582222222"}, [5]),
-    "due at a time or before it": ({"due_before": NOW}, [4, 5]),
-    "due just before": ({"due_before": NOW - MICROSECOND}, [5]),
-    "valid until a time, or until an earlier one": ({"valid_before": NOW}, [4, 5]),
-    "queued and valid until a time": ({"valid_before": NOW, "states": frozenset({JobState.QUEUED})}, [4]),
-    "behind a job": ({"after": sample_job(3).id}, [4, 5]),
-    "at most as many as the limit": ({"limit": 2}, [1, 2]),
-    "no job for a limit of 0": ({"limit": 0}, []),
-    "the earliest due first, and those with equal times by id": ({"order": Order.DUE}, [5, 4, 2, 3, 1]),
-    "the two earliest due": ({"order": Order.DUE, "limit": 2}, [5, 4]),
-    "the earliest due of some states": (
-        {"order": Order.DUE, "states": frozenset({JobState.QUEUED, JobState.LEASED}), "due_before": NOW + 2 * MINUTE},
-        [4, 2],
+S = JobState
+ANA, BEN = "+6581111111", "+6582222222"
+
+FOUND: dict[str, tuple[Searched, list[int]]] = {
+    "the due jobs in one state": (Due(queue=QUEUE, state=S.QUEUED), [4, 1]),
+    "due at a time or before it": (Due(queue=QUEUE, state=S.QUEUED, by=NOW), [4]),
+    "due just before": (Due(queue=QUEUE, state=S.QUEUED, by=NOW - MICROSECOND), []),
+    "the first that is due": (Due(queue=QUEUE, state=S.QUEUED, limit=1), [4]),
+    "none of those that are due": (Due(queue=QUEUE, state=S.QUEUED, limit=0), []),
+    "fewer than none of them": (Due(queue=QUEUE, state=S.QUEUED, limit=-1), []),
+    "the due jobs of a batch": (Due(queue=QUEUE, state=S.COMPLETED, batch="a", by=NOW), [5]),
+    "the due jobs of another batch": (Due(queue=QUEUE, state=S.COMPLETED, batch="b"), []),
+    "the due jobs of a batch with no name": (Due(queue=QUEUE, state=S.QUEUED, batch=""), []),
+    "queued and valid until a time": (Lapsed(queue=QUEUE, at=NOW), [4]),
+    "queued and valid until just before": (Lapsed(queue=QUEUE, at=NOW - MICROSECOND), []),
+    "none of those that have lapsed": (Lapsed(queue=QUEUE, at=NOW, limit=0), []),
+    "the queued jobs of a batch": (Waiting(queue=QUEUE, batch="a"), [1]),
+    "none of the queued jobs of a batch": (Waiting(queue=QUEUE, batch="a", limit=0), []),
+    "the queued jobs of an unknown batch": (Waiting(queue=QUEUE, batch="c"), []),
+    "the jobs of a number": (OfNumber(queue=QUEUE, number=ANA), [2, 3, 5]),
+    "the jobs of a further number of a person": (OfNumber(queue=QUEUE, number=BEN), [5]),
+    "the jobs of an unknown number": (OfNumber(queue=QUEUE, number="+65"), []),
+    "the newest of a number": (OfNumber(queue=QUEUE, number=ANA, newest=True), [5, 3, 2]),
+    "the newest of a number, behind a job": (
+        OfNumber(queue=QUEUE, number=ANA, newest=True, after=sample_job(5).id), [3, 2]
     ),
-    "the earliest due of one state": ({"order": Order.DUE, "states": frozenset({JobState.QUEUED})}, [4, 1]),
-    "the newest first": ({"order": Order.NEWEST}, [5, 4, 3, 2, 1]),
-    "the two newest": ({"order": Order.NEWEST, "limit": 2}, [5, 4]),
-    "older than a job, the newest first": ({"order": Order.NEWEST, "after": sample_job(3).id}, [2, 1]),
-    "the newest of one state": ({"order": Order.NEWEST, "states": frozenset({JobState.QUEUED})}, [4, 1]),
-    "the newest of a batch in one state": (
-        {"order": Order.NEWEST, "batch_id": "a", "states": frozenset({JobState.QUEUED})},
-        [1],
-    ),
-    "the newest of a destination": ({"order": Order.NEWEST, "destination": "+6581111111"}, [5, 3, 2]),
-    "an outcome": ({"outcomes": frozenset({"BUSY"})}, [5]),
-    "only the newest outcome of a job counts": ({"outcomes": frozenset({"NO_ANSWER"})}, [3]),
+    "the two oldest of a number": (OfNumber(queue=QUEUE, number=ANA, limit=2), [2, 3]),
+    "none of a number": (OfNumber(queue=QUEUE, number=ANA, limit=0), []),
+    "everything": (Listing(queue=QUEUE), [1, 2, 3, 4, 5]),
+    "everything, the newest first": (Listing(queue=QUEUE, newest=True), [5, 4, 3, 2, 1]),
+    "the two newest": (Listing(queue=QUEUE, newest=True, limit=2), [5, 4]),
+    "no job for a limit of 0": (Listing(queue=QUEUE, limit=0), []),
+    "another queue": (Listing(queue="reminders"), [6]),
+    "an unknown queue": (Listing(queue="nobody"), []),
+    "the beginning of the name of a queue": (Listing(queue=QUEUE[:-1]), []),
+    "one state": (Listing(queue=QUEUE, states=frozenset({S.QUEUED})), [1, 4]),
+    "several states": (Listing(queue=QUEUE, states=frozenset({S.LEASED, S.COMPLETED, S.FAILED})), [2, 5]),
+    "no state at all": (Listing(queue=QUEUE, states=frozenset()), []),
+    "a batch": (Listing(queue=QUEUE, batch="a"), [1, 2, 5]),
+    "an unknown batch": (Listing(queue=QUEUE, batch="c"), []),
+    "a batch in several states": (Listing(queue=QUEUE, batch="a", states=frozenset({S.LEASED, S.COMPLETED})), [2, 5]),
+    "behind a job": (Listing(queue=QUEUE, after=sample_job(3).id), [4, 5]),
+    "older than a job, the newest first": (Listing(queue=QUEUE, newest=True, after=sample_job(3).id), [2, 1]),
+    "behind an id that no job has": (Listing(queue=QUEUE, after=f"{sample_job(3).id}x"), [4, 5]),
+    "an outcome": (Listing(queue=QUEUE, outcomes=frozenset({"BUSY"})), [5]),
+    "only the newest outcome of a job counts": (Listing(queue=QUEUE, outcomes=frozenset({"NO_ANSWER"})), [3]),
     "several outcomes, the newest first": (
-        {"outcomes": frozenset({"NO_ANSWER", "BUSY", "say it"}), "order": Order.NEWEST},
-        [5, 3],
+        Listing(queue=QUEUE, outcomes=frozenset({"NO_ANSWER", "BUSY", "say it"}), newest=True), [5, 3]
     ),
-    "an outcome in order of due time": ({"outcomes": frozenset({"NO_ANSWER", "BUSY"}), "order": Order.DUE}, [5, 3]),
-    "an outcome of a batch": ({"outcomes": frozenset({"BUSY"}), "batch_id": "b"}, []),
-    "a text that is a part of the names of outcomes": ({"outcomes": frozenset({"ANSWER", "BUS"})}, []),
-    "no outcome at all": ({"outcomes": frozenset[str]()}, []),
-    "unique keys": ({"unique_keys": ("k4", "k1", "unknown")}, [1, 4]),
-    "a unique key in another batch": ({"batch_id": "b", "unique_keys": ("k1",)}, []),
-    "ids": ({"ids": tuple(sample_job(number).id for number in (3, 9, 1))}, [1, 3]),
-    "all at once": (
-        {
-            "states": frozenset({JobState.QUEUED}),
-            "batch_id": "a",
-            "destination": sample_job(1).destination,
-            "due_before": NOW + 3 * MINUTE,
-            "valid_before": NOW + MINUTE,
-            "after": sample_job(0).id,
-        },
-        [1],
-    ),
-    "a batch in one state": ({"batch_id": "a", "states": frozenset({JobState.LEASED})}, [2]),
-    "a batch in several states": (
-        {"batch_id": "a", "states": frozenset({JobState.LEASED, JobState.COMPLETED}), "order": Order.DUE},
-        [5, 2],
-    ),
-    "a destination in one state": ({"destination": "+6581111111", "states": frozenset({JobState.SUBMITTED})}, [3]),
-}
+    "an outcome of a batch": (Listing(queue=QUEUE, outcomes=frozenset({"BUSY"}), batch="b"), []),
+    "a text that is a part of the names of outcomes": (Listing(queue=QUEUE, outcomes=frozenset({"ANSWER", "BUS"})), []),
+    "no outcome at all": (Listing(queue=QUEUE, outcomes=frozenset()), []),
+}  # fmt: skip
+
+MANY: Sequence[Job] = [
+    sample_job(
+        number,
+        state=S.FAILED if number % 200 == 3 else S.SUBMITTED if number % 2 else S.QUEUED,
+        batch_id=("large", "small")[number % 50 == 0] if number % 3 else None,
+        destination=f"+65{number % 2}",
+        posts=(post(status=SessionStatus.BUSY),) if number % 90 == 7 else (),
+        due_at=NOW + (number * 7919 % 9) * MINUTE,
+        valid_until=NOW + (number % 300) * MINUTE if number % 4 else None,
+    )
+    for number in range(1100)
+]
+"""More jobs than one page of a store, in states from rare to common, many of them due at the same time."""
+
+
+def generated() -> Iterator[Searched]:
+    """Reads of `MANY`."""
+    limits = cycle((None, 7, 530))
+    middle, soon = MANY[550].id, NOW + 4 * MINUTE
+    for state, batch, by in product((S.QUEUED, S.FAILED, S.SENDING), (None, "large", "small"), (None, soon)):
+        yield Due(queue=QUEUE, state=state, batch=batch, by=by, limit=next(limits))
+    for minutes in (5, 250):
+        yield Lapsed(queue=QUEUE, at=NOW + minutes * MINUTE)
+    for batch in ("large", "small"):
+        yield Waiting(queue=QUEUE, batch=batch)
+    for newest, after in product((False, True), (None, middle)):
+        yield OfNumber(queue=QUEUE, number="+651", newest=newest, after=after, limit=next(limits))
+    some = (None, frozenset({S.FAILED}), frozenset({S.SUBMITTED, S.FAILED}))
+    for states, batch, after in product(some, (None, "large", "small"), (None, middle)):
+        for newest, outcomes in product((False, True), (None, frozenset({"BUSY"}))):
+            yield Listing(
+                queue=QUEUE, states=states, batch=batch, outcomes=outcomes, newest=newest, after=after,
+                limit=next(limits),
+            )  # fmt: skip
+
+
+def expected(read: Searched, jobs: Sequence[Job]) -> list[Job]:
+    """The jobs that a read has, in its order."""
+    found = [job for job in jobs if read.has(job)]
+    if isinstance(read, Due):
+        found.sort(key=lambda job: (job.due_at, job.id))
+    else:
+        found.sort(key=lambda job: job.id, reverse=isinstance(read, Paged) and read.newest)
+    return found if read.limit is None else found[: read.limit]
+
+
+def numbers_of(jobs: Sequence[Job]) -> list[int]:
+    return [int(job.id.rpartition(".")[2]) for job in jobs]
 
 
 class JobsContract(Ground):
-    """Queries of jobs, and their end."""
+    """Reads of jobs, and their end."""
 
-    async def ids(self, store: Store, **query: Any) -> list[int]:
-        found = await store.jobs(Query(queue=QUEUE, **query), now=NOW)
-        return [int(job.id.rpartition(".")[2]) for job in found]
+    async def numbers(self, store: Store, read: Read) -> list[int]:
+        return numbers_of(await store.jobs(read, now=NOW))
 
-    async def test_a_query_gives_its_jobs(self, store: Store) -> None:
+    async def test_a_read_gives_its_jobs(self, store: Store) -> None:
         await stored(store, *MIXED)
-        for name, (fields, expected) in FOUND.items():
-            found = await store.jobs(Query(queue=QUEUE, **fields), now=NOW)
-            assert [int(job.id[-1]) for job in found] == expected, name
+        for name, (read, numbers) in FOUND.items():
+            found = await store.jobs(read, now=NOW)
+            assert numbers_of(found) == numbers, name
             assert all(job in MIXED for job in found)
-        assert list(await store.jobs(Query(queue="nobody"), now=NOW)) == []
 
-    async def test_in_any_order_a_query_gives_the_same_jobs(self, store: Store) -> None:
+    async def test_jobs_are_found_by_their_ids_in_any_queue(self, store: Store) -> None:
         await stored(store, *MIXED)
-        for name, (fields, expected) in FOUND.items():
-            if "after" not in fields:
-                some = await self.ids(store, **{**fields, "order": Order.ANY})
-                assert len(set(some)) == len(some) == len(expected), name
-                assert "limit" in fields or set(some) == set(expected), name
+        ids = (MIXED[2].id, sample_job(9).id, MIXED[5].id, MIXED[2].id, "nobody.1", "default", "")
+        found = await store.jobs(ById(ids), now=NOW)
+        assert sorted(found, key=lambda job: job.id) == [MIXED[2], MIXED[5]]
+        assert list(await store.jobs(ById(()), now=NOW)) == []
 
-    async def test_a_query_sees_moves(self, store: Store, other: Store) -> None:
-        jobs = await stored(store, *sample_jobs(3, batch_id="b"))
-        moved = next_of(jobs[1], state=JobState.IN_DOUBT, due_at=NOW + MINUTE)
-        await write(other, to(jobs[1], moved))
-        assert await self.ids(store, states=frozenset({JobState.QUEUED})) == [1, 3]
-        assert await self.ids(store, states=frozenset({JobState.IN_DOUBT})) == [2]
-        assert await self.ids(store, batch_id="b", due_before=NOW) == [1, 3]
+    async def test_jobs_are_found_by_their_keys_in_one_queue(self, store: Store) -> None:
+        await stored(store, *MIXED)
+        assert sorted(await self.numbers(store, ByKey(QUEUE, ("k4", "k1", "k4", "unknown", "")))) == [1, 4]
+        assert await self.numbers(store, ByKey("reminders", ("k4", "k1"))) == [6]
+        assert await self.numbers(store, ByKey(QUEUE, ())) == []
 
-    @pytest.mark.parametrize("order", [Order.CREATED, Order.NEWEST])
-    async def test_pages_have_every_job_once_whatever_their_states(self, store: Store, order: Order) -> None:
-        states = list(JobState)
-        jobs = [replace(job, state=states[at % 7]) for at, job in enumerate(sample_jobs(250, batch_id="b"))]
-        await stored(store, *jobs)
-        of: list[dict[str, Any]] = [{}, {"batch_id": "b"}, {"states": frozenset(states)}]
-        for fields in of:
-            seen: list[str] = []
-            after = None
-            while page := await store.jobs(Query(queue=QUEUE, order=order, after=after, limit=60, **fields), now=NOW):
-                seen += [job.id for job in page]
-                after = page[-1].id
-            assert seen == sorted({job.id for job in jobs}, reverse=order is Order.NEWEST)
+    async def test_each_read_has_all_its_jobs_in_its_order(self, store: Store) -> None:
+        await stored(store, *MANY)
+        for read in generated():
+            found = list(await store.jobs(read, now=NOW))
+            if isinstance(read, Lapsed | Waiting):
+                found.sort(key=lambda job: job.id)
+            assert numbers_of(found) == numbers_of(expected(read, MANY)), read
+        for unordered in (Lapsed(queue=QUEUE, at=NOW + 250 * MINUTE), Waiting(queue=QUEUE, batch="large")):
+            some = await self.numbers(store, replace(unordered, limit=90))
+            assert len(set(some)) == len(some) == 90
+            assert set(some) <= set(numbers_of(expected(unordered, MANY)))
 
     async def test_a_thousand_jobs_are_found_at_once(self, store: Store) -> None:
         jobs = [sample_job(number, unique_key=f"k{number}") for number in range(1100)]
         await stored(store, *jobs)
-        assert len(await self.ids(store)) == 100
-        queries: list[dict[str, Any]] = [
-            {}, {"order": Order.DUE}, {"ids": tuple(job.id for job in jobs)},
-            {"unique_keys": tuple(f"k{number}" for number in range(1100))},
-        ]  # fmt: skip
-        for query in queries:
-            assert await self.ids(store, limit=None, **query) == list(range(1100))
+        assert len(await store.jobs(Listing(queue=QUEUE), now=NOW)) == 100
+        for one in (ById(tuple(job.id for job in jobs)), ByKey(QUEUE, tuple(f"k{n}" for n in range(1100)))):
+            assert sorted(await self.numbers(store, one)) == list(range(1100))
+        for read in (Listing(queue=QUEUE, limit=None), Due(queue=QUEUE, state=S.QUEUED)):
+            assert await self.numbers(store, read) == list(range(1100))
 
-    async def test_a_listing_goes_on_after_a_job(self, store: Store) -> None:
-        await stored(store, *sample_jobs(5))
-        assert await self.ids(store, after=sample_job(2).id, limit=2) == [3, 4]
-        assert await self.ids(store, after=sample_job(3).id, order=Order.NEWEST) == [2, 1]
-        assert await self.ids(store, limit=0) == []
-        assert await self.ids(store, limit=None) == [1, 2, 3, 4, 5]
-        for order in (Order.DUE, Order.ANY):
-            with pytest.raises(ValueError, match="needs an order by id"):
-                await self.ids(store, after=sample_job(2).id, order=order)
+    async def test_a_read_sees_moves(self, store: Store, other: Store) -> None:
+        jobs = await stored(store, *sample_jobs(3, batch_id="b", valid_until=NOW))
+        moved = next_of(jobs[1], state=S.IN_DOUBT, due_at=NOW + MINUTE)
+        await write(other, to(jobs[1], moved))
+        for batch in (None, "b"):
+            assert await self.numbers(store, Due(queue=QUEUE, state=S.QUEUED, batch=batch)) == [1, 3]
+            assert await self.numbers(store, Due(queue=QUEUE, state=S.IN_DOUBT, batch=batch)) == [2]
+            assert await self.numbers(store, Due(queue=QUEUE, state=S.IN_DOUBT, batch=batch, by=NOW)) == []
+            assert await self.numbers(store, Listing(queue=QUEUE, batch=batch, states=frozenset({S.IN_DOUBT}))) == [2]
+        assert sorted(await self.numbers(store, Lapsed(queue=QUEUE, at=NOW))) == [1, 3]
+        assert sorted(await self.numbers(store, Waiting(queue=QUEUE, batch="b"))) == [1, 3]
+        assert await store.jobs(OfNumber(queue=QUEUE, number=moved.destination), now=NOW) == [moved]
+
+    async def test_jobs_that_move_while_pages_are_read_are_found_once_or_not(self, store: Store, other: Store) -> None:
+        jobs = await stored(store, *sample_jobs(1200, batch_id="b", valid_until=NOW))
+        restless = jobs[::3]
+        reads: list[Searched] = [
+            Due(queue=QUEUE, state=S.QUEUED), Due(queue=QUEUE, state=S.QUEUED, batch="b", by=NOW),
+            Lapsed(queue=QUEUE, at=NOW), Waiting(queue=QUEUE, batch="b"),
+            Listing(queue=QUEUE, batch="b", states=frozenset({S.QUEUED}), limit=None),
+        ]  # fmt: skip
+        found: dict[Searched, Sequence[Job]] = {}
+
+        async def read(one: Searched) -> None:
+            found[one] = await store.jobs(one, now=NOW)
+
+        async with anyio.create_task_group() as group:
+            for one in reads:
+                group.start_soon(read, one)
+            for start in range(0, len(restless), 80):  # some come due later, and the others end
+                later = [next_of(job, due_at=NOW + MINUTE) for job in restless[start : start + 40]]
+                over = [next_of(job, state=S.EXPIRED) for job in restless[start + 40 : start + 80]]
+                await write(other, *map(to, restless[start : start + 80], [*later, *over]))
+        for one, page in found.items():
+            ids = [job.id for job in page]
+            assert len(ids) == len(set(ids)), one
+            assert {job.id for job in jobs} - {job.id for job in restless} <= set(ids), one
+            assert all(map(one.has, page)), one
+
+    async def test_a_job_of_a_newer_version_is_left_out_and_told_by_its_id(self, store: Store) -> None:
+        strange = newer(sample_job(2, batch_id="b", unique_key="k", valid_until=NOW))
+        await stored(store, *(sample_job(n, batch_id="b", destination=strange.destination) for n in (1, 3)), strange)
+        try:
+            await store.jobs(ById((strange.id,)), now=NOW)
+        except StoreVersionError:
+            pass
+        else:
+            return  # a store in this process keeps the job as it is
+        for newest in (False, True):
+            order = [3, 1] if newest else [1, 3]
+            assert await self.numbers(store, Listing(queue=QUEUE, newest=newest, limit=2)) == order
+            behind = sample_job(order[0]).id
+            assert await self.numbers(store, Listing(queue=QUEUE, newest=newest, limit=1, after=behind)) == order[1:]
+            assert await self.numbers(store, Listing(queue=QUEUE, newest=newest, batch="b")) == order
+            assert await self.numbers(store, OfNumber(queue=QUEUE, number=strange.destination, newest=newest)) == order
+        assert await self.numbers(store, ByKey(QUEUE, ("k",))) == []
+
+    @pytest.mark.parametrize("newest", [False, True])
+    async def test_pages_have_every_job_once_whatever_their_states(self, store: Store, *, newest: bool) -> None:
+        jobs = [replace(job, state=list(S)[at % 7]) for at, job in enumerate(sample_jobs(250, batch_id="b"))]
+        await stored(store, *(replace(job, destination="+65") for job in jobs))
+        reads: list[Paged] = [
+            Listing(queue=QUEUE, newest=newest, limit=60),
+            Listing(queue=QUEUE, newest=newest, limit=60, batch="b"),
+            Listing(queue=QUEUE, newest=newest, limit=60, states=frozenset(S)),
+            OfNumber(queue=QUEUE, newest=newest, limit=60, number="+65"),
+        ]
+        for read in reads:
+            seen: list[str] = []
+            while page := await store.jobs(replace(read, after=seen[-1] if seen else None), now=NOW):
+                seen += [job.id for job in page]
+            assert seen == sorted((job.id for job in jobs), reverse=newest)
 
     async def test_a_deleted_job_leaves_its_key_and_nothing_about_the_person(self, store: Store) -> None:
         ended = sample_job(unique_key="k", state=JobState.COMPLETED, data={"name": "Tan"}, not_before=NOW)
@@ -190,10 +298,10 @@ class JobsContract(Ground):
         gone = Unit(change=Delete(ended, NOW + DAY), tally=tally_change(ended, None))
         assert await write(store, gone) == [DONE]
         assert await job_of(store, ended) is None
-        (grave,) = await store.jobs(Query(queue=QUEUE, unique_keys=("k",)), now=NOW)
+        (grave,) = await store.jobs(ByKey(QUEUE, ("k",)), now=NOW)
         assert (grave.id, grave.state, grave.not_before) == (ended.id, ended.state, NOW)
         assert (grave.destination, grave.body, grave.source, grave.data) == ("", "", "", None)
-        assert list(await store.jobs(Query(queue=QUEUE, unique_keys=("k",)), now=NOW + DAY)) == []
+        assert list(await store.jobs(ByKey(QUEUE, ("k",)), now=NOW + DAY)) == []
         assert await write(store, to(ended, next_of(ended, state=JobState.QUEUED))) == [STALE]
         assert await leased(store) == []
 

@@ -26,6 +26,7 @@ from voiceflow_worker.backends.contract.writing import (
     told,
     write,
 )
+from voiceflow_worker.core.ports.reads import Listing
 from voiceflow_worker.core.ports.store import (
     GATES,
     OPEN_STAYS,
@@ -35,7 +36,6 @@ from voiceflow_worker.core.ports.store import (
     EventKind,
     Page,
     Put,
-    Query,
     Record,
     Result,
     Store,
@@ -83,7 +83,7 @@ class ShareContract(Ground):
                         await anyio.lowlevel.checkpoint()
                     for scope in given_up:
                         scope.cancel()
-        found = {job.id: job.state for job in await store.jobs(Query(queue=QUEUE), now=NOW)}
+        found = {job.id: job.state for job in await store.jobs(Listing(queue=QUEUE), now=NOW)}
         assert set(answered.values()) == {DONE}
         assert all(found[job_id] is JobState.EXPIRED for job_id in answered)
         assert all(job.id in answered for job in jobs if not int(job.id[-1]) % 2)
@@ -95,7 +95,7 @@ class ShareContract(Ground):
             async with opener() as store:
                 await stored(store, sample_job(number))
         async with opener() as store:
-            found = await store.jobs(Query(queue=QUEUE), now=NOW)
+            found = await store.jobs(Listing(queue=QUEUE), now=NOW)
             assert len(found) in {1, 3}  # a store in memory may end with its block
 
 

@@ -27,7 +27,8 @@ from voiceflow_worker.backends.contract.writing import (
     to,
     write,
 )
-from voiceflow_worker.core.ports.store import Drop, Limits, Query, Store, Unit, limits_put, start_put
+from voiceflow_worker.core.ports.reads import Due
+from voiceflow_worker.core.ports.store import Drop, Limits, Store, Unit, limits_put, start_put
 from voiceflow_worker.model.jobs.admission import PRIORITIES
 from voiceflow_worker.model.jobs.gate import Gate, GateState
 from voiceflow_worker.model.jobs.gcra import Slots
@@ -77,7 +78,7 @@ class LeaseContract(Ground):
         await stored(store, *jobs)
         order = {job.id: (-job.priority, job.due_at, job.id) for job in jobs}
         for now, limit in ((NOW - 3 * SECOND, 40), (NOW, 60), (NOW + MINUTE, 300)):
-            queued = await store.jobs(Query(queue=QUEUE, limit=None, states=frozenset({JobState.QUEUED})), now=now)
+            queued = await store.jobs(Due(queue=QUEUE, state=JobState.QUEUED), now=now)
             due = sorted((job for job in queued if job.due_at <= now), key=lambda job: order[job.id])
             taken = await store.lease(QUEUE, worker_id="w", limit=limit, until=now + DAY, now=now)
             assert [job.id for job in taken] == [job.id for job in due[:limit]]

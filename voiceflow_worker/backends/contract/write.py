@@ -32,6 +32,7 @@ from voiceflow_worker.backends.contract.writing import (
     told,
     write,
 )
+from voiceflow_worker.core.ports.reads import ByKey, Listing
 from voiceflow_worker.core.ports.store import (
     MOST_TOGETHER,
     Absent,
@@ -45,7 +46,6 @@ from voiceflow_worker.core.ports.store import (
     Need,
     OpenGate,
     Owner,
-    Query,
     Record,
     Result,
     Same,
@@ -114,7 +114,7 @@ class WriteContract(Ground):
         ]
         assert await write(store, *refused) == [NOT_FREE, STALE, NOT_FREE, NOT_FREE, NOT_FREE]
         assert await held(store) == {"taken": "theirs", "kept": "v"}
-        assert list(await store.jobs(Query(queue=QUEUE), now=NOW)) == [job]
+        assert list(await store.jobs(Listing(queue=QUEUE), now=NOW)) == [job]
         assert list(await store.events(QUEUE)) == []
         assert await states(store) == await states(store, "b") == {"queued": 1}
         assert await store.wait(QUEUE, seen=0, until=store.clock.now()) == seen
@@ -156,7 +156,8 @@ class WriteContract(Ground):
         text = 'O\'Brien; "x" \\ %s ? 你好 👋 \n\t'
         job = sample_job(unique_key=text, batch_id=text, reason=text, time_zone="Asia/Ho_Chi_Minh")
         await stored(store, job)
-        assert list(await store.jobs(Query(queue=QUEUE, unique_keys=(text,), batch_id=text), now=NOW)) == [job]
+        assert list(await store.jobs(ByKey(QUEUE, (text,)), now=NOW)) == [job]
+        assert list(await store.jobs(Listing(queue=QUEUE, batch=text), now=NOW)) == [job]
 
     @pytest.mark.parametrize("text", ["a\0", "\ud83d"], ids=["NUL", "half a pair"])
     async def test_a_text_that_no_store_keeps_is_refused_before_anything_is_written(
@@ -205,7 +206,7 @@ class WriteContract(Ground):
         )
         assert await write(store, *units, together=True) == [Result.WITHHELD, NOT_FREE, Result.WITHHELD]
         assert await held(store) == {}
-        assert list(await store.jobs(Query(queue=QUEUE), now=NOW)) == [job]
+        assert list(await store.jobs(Listing(queue=QUEUE), now=NOW)) == [job]
         assert list(await store.events(QUEUE)) == []
         assert await states(store) == {"queued": 1}
         assert await states(store, "b") == {}

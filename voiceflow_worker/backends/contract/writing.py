@@ -9,6 +9,7 @@ from itertools import count
 from typing import Any
 
 from voiceflow_worker.backends.contract.samples import NOW, QUEUE
+from voiceflow_worker.core.ports.reads import ById
 from voiceflow_worker.core.ports.store import (
     Answer,
     Event,
@@ -17,7 +18,6 @@ from voiceflow_worker.core.ports.store import (
     Mode,
     Page,
     Put,
-    Query,
     Replace,
     Result,
     Step,
@@ -93,7 +93,7 @@ async def held(store: Store, *, now: datetime = NOW, namespace: str = "n") -> di
 
 
 async def job_of(store: Store, job: Job) -> Job | None:
-    found = await store.jobs(Query(queue=job.queue, ids=(job.id,)), now=NOW)
+    found = await store.jobs(ById((job.id,)), now=NOW)
     return found[0] if found else None
 
 

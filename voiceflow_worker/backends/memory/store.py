@@ -7,7 +7,7 @@ contract has a gap.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -18,10 +18,10 @@ from uuid import uuid4
 
 from anyio.lowlevel import checkpoint
 
-from voiceflow_worker.backends.record import matches
 from voiceflow_worker.backends.waiting import Wakeups
 from voiceflow_worker.core.ports.identity import queue_of
 from voiceflow_worker.core.ports.outside import SystemClock
+from voiceflow_worker.core.ports.reads import ById, ByKey, Due, Lapsed, Listing, OfNumber, Read, Searched, Waiting
 from voiceflow_worker.core.ports.store import (
     GATES,
     LIMITS,
@@ -37,11 +37,9 @@ from voiceflow_worker.core.ports.store import (
     Mode,
     Need,
     OpenGate,
-    Order,
     Owner,
     Page,
     Put,
-    Query,
     Record,
     Replace,
     Result,
@@ -297,32 +295,33 @@ class Memory:
         buried, until = self.tombstones.get((queue, key), (None, now))
         return buried if now < until else None
 
-    def find(self, query: Query, now: datetime) -> list[Job]:
-        """The jobs that match a query."""
-        found = [job for job in self._candidates(query, now) if matches(query, job)]
-        match query.order:
-            case Order.CREATED | Order.ANY:
-                found.sort(key=lambda job: job.id)
-            case Order.NEWEST:
-                found.sort(key=lambda job: job.id, reverse=True)
-            case Order.DUE:
-                found.sort(key=lambda job: (job.due_at, job.id))
-        return found if query.limit is None else found[: max(query.limit, 0)]
+    def read(self, read: Read, now: datetime) -> list[Job]:
+        """The jobs of a read."""
+        match read:
+            case ById(ids):
+                return [self.jobs[job_id] for job_id in dict.fromkeys(ids) if job_id in self.jobs]
+            case ByKey(queue, keys):
+                owners = (self.job_of_key(queue, key, now) for key in dict.fromkeys(keys))
+                return [job for job in owners if job is not None]
+            case Due() | Lapsed() | Waiting() | OfNumber() | Listing():
+                return self._search(read)
 
-    def _candidates(self, query: Query, now: datetime) -> Iterator[Job]:
-        if query.ids is not None:
-            yield from (self.jobs[job_id] for job_id in dict.fromkeys(query.ids) if job_id in self.jobs)
-        elif query.unique_keys is not None:
-            owners = (self.job_of_key(query.queue, key, now) for key in dict.fromkeys(query.unique_keys))
-            yield from (job for job in owners if job is not None)
-        else:
-            yield from self.jobs.values()
+    def _search(self, read: Searched) -> list[Job]:
+        found = [job for job in self.jobs.values() if read.has(job)]
+        match read:
+            case Due():
+                found.sort(key=lambda job: (job.due_at, job.id))
+            case OfNumber() | Listing():
+                found.sort(key=lambda job: job.id, reverse=read.newest)
+            case Lapsed() | Waiting():
+                pass
+        return found if read.limit is None else found[: max(read.limit, 0)]
 
     def totals(self, queue: str, batch: str | None, due_before: datetime | None = None) -> Totals:
         """The counters of a queue or of a batch; with `due_before`, the states of the jobs that are due by then."""
         if due_before is not None:
-            query = Query(queue=queue, batch_id=batch, due_before=due_before)
-            return Totals(live=Counter(STATE + job.state for job in self.jobs.values() if matches(query, job)))
+            every = self._search(Listing(queue=queue, batch=batch, limit=None))
+            return Totals(live=Counter(STATE + job.state for job in every if job.due_at <= due_before))
         place = (queue, batch)
         return Totals(live=_present(self.live.get(place, {})), pruned=_present(self.pruned.get(place, {})))
 
@@ -435,9 +434,9 @@ class MemoryStore:
         await checkpoint()
         return self.memory.take(queue, wanted=wanted, horizon=horizon, now=now)
 
-    async def jobs(self, query: Query, *, now: datetime) -> Sequence[Job]:
+    async def jobs(self, read: Read, *, now: datetime) -> Sequence[Job]:
         await checkpoint()
-        return self.memory.find(query, now)
+        return self.memory.read(read, now)
 
     async def totals(self, queue: str, *, batch: str | None = None, due_before: datetime | None = None) -> Totals:
         await checkpoint()

@@ -1,157 +1,90 @@
-"""Queries of jobs in Redis, each through an index that suits it."""
+"""The reads of jobs in Redis, page by page: each page is one run of `jobs.lua`."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from functools import partial
 from typing import Any
 
-from voiceflow_worker.backends.record import matches, readable
+from voiceflow_worker.backends.record import readable
 from voiceflow_worker.backends.redis.codec import job_of_row, micros, optional
 from voiceflow_worker.backends.redis.link import Link
-from voiceflow_worker.core.ports.store import Order, Query
+from voiceflow_worker.core.ports.identity import queue_of
+from voiceflow_worker.core.ports.reads import ById, ByKey, Due, Lapsed, Listing, OfNumber, Read, Waiting
 from voiceflow_worker.model.jobs.job import Job, JobState
-from voiceflow_worker.model.jobs.totals import Totals
 
-_PAGE = 500
+PAGE = 500
 """The most jobs that one script reads, in a few milliseconds."""
-_LOOKS = 2000
+LOOKS = 2000
 """The most heads that one script examines, in a few milliseconds."""
+FEW = 10_000
+"""The most ids of jobs in some states that one script sorts, in a few milliseconds."""
 
-_Rows = list[Sequence[str]]
-_Count = Callable[[str | None, datetime | None], Awaitable[Totals]]
-"""Counts the jobs of a batch or of the queue, those that are due by a time or all."""
+_Rows = Sequence[Sequence[str]]
 
 
-class Finding:
-    """A query of jobs. Jobs are read in pages, and a job is returned as it is when its page is read."""
+async def find(link: Link, read: Read, now: datetime) -> list[Job]:
+    """The jobs of a read. A job is returned as it is when its page is read."""
+    match read:
+        case ById(ids):
+            rows = [row for page in _pages(ids) for row in (await link.run("jobs", {"ids": page}))[1:]]
+            return [job_of_row(queue_of(row[0]), row) for row in rows]
+        case ByKey(queue, keys):
+            asked = {"queue": queue, "now": micros(now)}
+            pages = _pages(list(map(optional, keys)))
+            rows = [row for page in pages for row in (await link.run("jobs", asked | {"keys": page}))[1:]]
+            return list(readable(rows, partial(job_of_row, queue)))
+        case Due(state=state, by=by, batch=batch):
+            return await _by_time(link, read, f"{_of(batch)}:state:{state}", latest=by)
+        case Lapsed(at=at):
+            return await _by_time(link, read, ":valid", latest=at)
+        case Waiting(batch=batch):
+            return await _by_time(link, read, f"{_of(batch)}:state:{JobState.QUEUED}")
+        case OfNumber(number=number):
+            return await _by_age(link, read, f":number:{number}", {})
+        case Listing(batch=batch):
+            return await _by_age(link, read, f"{_of(batch)}:ids", _filters(read))
 
-    def __init__(self, link: Link, query: Query, now: datetime, count: _Count) -> None:
-        self._link = link
-        self._query = query
-        self._now = now
-        self._count = count
-        outcomes = "\n".join(["", *(f"={name}" for name in sorted(query.outcomes or ())), ""])
-        self._filters = {
-            "queue": query.queue,
-            "now": micros(now),
-            "states": "" if query.states is None else f",{','.join(query.states)},",
-            "batch": optional(query.batch_id),
-            "due": micros(query.due_before),
-            "valid": micros(query.valid_before),
-            "outcomes": "" if query.outcomes is None else outcomes,
-        }
 
-    async def jobs(self) -> Sequence[Job]:
-        """The jobs that match the query, in its order."""
-        query = self._query
-        read = partial(job_of_row, query.queue)
-        if query.limit is not None and query.limit <= 0:
-            return []
-        if query.ids is not None:
-            return self._sorted(map(read, await self._read_all("ids", query.ids)))
-        if query.unique_keys is not None:
-            found = await self._read_all("keys", [optional(key) for key in query.unique_keys])
-            return self._sorted(readable(found, read))
-        return list(readable(await self._rows(), read))
+async def _by_time(
+    link: Link, read: Due | Lapsed | Waiting, index: str, *, latest: datetime | None = None
+) -> list[Job]:
+    """The jobs in an index by time. A job that was moved behind the pages before is not read again."""
+    asked = {"queue": read.queue, "times": index, "latest": micros(latest)}
+    found: dict[str, Job] = {}
+    behind: Sequence[str] | None = None
+    while behind != "" and (most := min(PAGE, PAGE if read.limit is None else read.limit - len(found))) > 0:
+        behind, *rows = await link.run("jobs", asked | {"most": most} | ({} if behind is None else {"behind": behind}))
+        for job in readable(rows, partial(job_of_row, read.queue)):
+            found.setdefault(job.id, job)
+    return list(found.values())
 
-    async def _rows(self) -> _Rows:
-        query = self._query
-        if query.destination is not None:
-            return await self._walk(f":number:{query.destination}")
-        by_state = query.valid_before is None and query.outcomes is None
-        if query.order is Order.DUE:
-            return await self._by_time(self._state_indexes(), query.due_before, alone=by_state)
-        if query.order is Order.ANY and query.after is None and query.limit is not None:
-            if self._is_by_validity():
-                return await self._by_time([":valid"], query.valid_before, alone=True)
-            if by_state:
-                return await self._by_time(self._state_indexes(), query.due_before, alone=True)
-        if await self._is_rare():
-            return await self._collect()
-        return await self._walk(":ids" if query.batch_id is None else f":batch:={query.batch_id}:ids")
 
-    async def _by_time(self, indexes: Sequence[str], latest: datetime | None, *, alone: bool) -> _Rows:
-        """The jobs in these indexes that match, in the order of their scores. Only scores up to `latest` are read.
+async def _by_age(link: Link, read: OfNumber | Listing, index: str, filters: dict[str, Any]) -> list[Job]:
+    """The jobs in an index of ids that pass the filters."""
+    asked = {"queue": read.queue, "ages": index, "is_newest": read.newest, "looks": LOOKS, "few": FEW, **filters}
+    found: list[Job] = []
+    after = None
+    while after != "" and (most := min(PAGE, PAGE if read.limit is None else read.limit - len(found))) > 0:
+        place = {"after": after or read.after or "", "most": most}
+        after, *rows = await link.run("jobs", asked | place)
+        found += readable(rows, partial(job_of_row, read.queue))
+    return found
 
-        `alone` says that each of them matches. Then no more entries of an index are read than the query's limit.
-        """
-        scores = {"indexes": indexes, "latest": micros(latest) or "+inf", "matches": alone}
-        return (await self._script(self._query.limit, **scores))[1]
 
-    async def _walk(self, index: str) -> _Rows:
-        """The matching jobs in an index of ids, in the order of the ids. Each job in the index is examined."""
-        query, found, after = self._query, _Rows(), self._query.after or ""
-        while True:
-            wanted = _PAGE if query.limit is None else min(query.limit - len(found), _PAGE)
-            order = {"is_newest": query.order is Order.NEWEST, "after": after, "looks": _LOOKS}
-            after, rows = await self._script(wanted, walk=index, **order)
-            found += rows
-            if not after or len(found) == query.limit:
-                return found
+def _filters(read: Listing) -> dict[str, Any]:
+    outcomes = "" if read.outcomes is None else "\n".join(["", *map(optional, sorted(read.outcomes)), ""])
+    if read.states is None:
+        return {"states": "", "outcomes": outcomes}
+    sets = [f"{_of(read.batch)}:state:{state}" for state in read.states]
+    return {"states": f",{','.join(read.states)},", "outcomes": outcomes, "sets": sets}
 
-    async def _collect(self) -> _Rows:
-        """The matching jobs in the indexes of states, sorted by id in this process. This is quick if few match."""
-        query, ids = self._query, list[str]()
-        part = {"queue": query.queue, "first": "-inf", "last": micros(query.due_before) or "+inf", "most": -1}
-        for index in self._state_indexes():
-            ids += await self._link.run("range", {"index": index, **part})
-        ids = sorted((job_id for job_id in ids if self._is_behind(job_id)), reverse=query.order is Order.NEWEST)
-        found = _Rows()
-        for start in range(0, len(ids), _PAGE):
-            found += (await self._script(None, ids=ids[start : start + _PAGE]))[1]
-            if query.limit is not None and len(found) >= query.limit:
-                return found[: query.limit]
-        return found
 
-    async def _is_rare(self) -> bool:
-        """Whether so few jobs are in the states, or due, that collecting them examines fewer jobs than a walk.
+def _of(batch: str | None) -> str:
+    return "" if batch is None else f":batch:={batch}"
 
-        A walk examines about `limit` / density jobs, where density is the share of jobs that match.
-        """
-        query = self._query
-        if query.states is None and query.due_before is None:
-            return False
-        every = (await self._count(query.batch_id, None)).states
-        some = every if query.due_before is None else (await self._count(query.batch_id, query.due_before)).states
-        held = sum(amount for state, amount in some.items() if query.states is None or state in query.states)
-        most = sum(every.values())
-        wanted = most if query.limit is None else min(query.limit, most)
-        return held <= wanted or held * held <= wanted * most
 
-    async def _read_all(self, how: str, names: Sequence[str]) -> _Rows:
-        names, rows = list(dict.fromkeys(names)), _Rows()
-        for start in range(0, len(names), _PAGE):
-            rows += (await self._script(None, **{how: names[start : start + _PAGE]}))[1]
-        return rows
-
-    async def _script(self, limit: int | None, **how: Any) -> tuple[str, _Rows]:
-        after, *rows = await self._link.run("jobs", self._filters | {"limit": -1 if limit is None else limit} | how)
-        return after, rows
-
-    def _sorted(self, found: Iterable[Job]) -> list[Job]:
-        query = self._query
-        jobs = [job for job in found if matches(query, job)]
-        jobs.sort(key=lambda job: (job.due_at if query.order is Order.DUE else self._now, job.id))
-        if query.order is Order.NEWEST:
-            jobs.reverse()
-        return jobs[: query.limit]
-
-    def _is_behind(self, job_id: str) -> bool:
-        """Whether a job comes after `query.after` in the order of the listing."""
-        after = self._query.after
-        if after is None:
-            return True
-        return job_id < after if self._query.order is Order.NEWEST else job_id > after
-
-    def _is_by_validity(self) -> bool:
-        """Whether the query asks for queued jobs by the end of their validity alone, for which there is an index."""
-        query = self._query
-        others = (query.batch_id, query.due_before, query.outcomes)
-        return query.states == frozenset({JobState.QUEUED}) and query.valid_before is not None and set(others) == {None}
-
-    def _state_indexes(self) -> list[str]:
-        states, batch = self._query.states, self._query.batch_id
-        of = "" if batch is None else f":batch:={batch}"
-        return [f"{of}:state:{state}" for state in JobState if states is None or state in states]
+def _pages(names: Sequence[str]) -> list[Sequence[str]]:
+    names = list(dict.fromkeys(names))
+    return [names[start : start + PAGE] for start in range(0, len(names), PAGE)]

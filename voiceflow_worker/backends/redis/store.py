@@ -28,15 +28,15 @@ from voiceflow_worker.backends.redis.codec import (
 from voiceflow_worker.backends.redis.durability import Durability, Packing, Survey, packing_of
 from voiceflow_worker.backends.redis.faults import ReplyError, translated
 from voiceflow_worker.backends.redis.faults import load as load_scripts
-from voiceflow_worker.backends.redis.finding import Finding
+from voiceflow_worker.backends.redis.finding import find
 from voiceflow_worker.backends.redis.link import Link, ServerClock
 from voiceflow_worker.backends.redis.url import Promise, parse_url
 from voiceflow_worker.backends.waiting import Wakeups
 from voiceflow_worker.core.ports import Clock, Event
+from voiceflow_worker.core.ports.reads import Read
 from voiceflow_worker.core.ports.store import (
     Answer,
     Page,
-    Query,
     Record,
     Step,
     Wanted,
@@ -197,11 +197,8 @@ class RedisStore:
         next_at, *times = (datetime.fromtimestamp(float(seconds), UTC) for seconds in answer)
         return Slots(tuple(times), next_at)
 
-    async def jobs(self, query: Query, *, now: datetime) -> Sequence[Job]:
-        async def count(batch: str | None, due_before: datetime | None) -> Totals:
-            return await self.totals(query.queue, batch=batch, due_before=due_before)
-
-        return await Finding(self.link, query, now, count).jobs()
+    async def jobs(self, read: Read, *, now: datetime) -> Sequence[Job]:
+        return await find(self.link, read, now)
 
     async def totals(self, queue: str, *, batch: str | None = None, due_before: datetime | None = None) -> Totals:
         asked = {"queue": queue, "batch": optional(batch), "due_before": micros(due_before), "states": list(JobState)}
@@ -222,8 +219,8 @@ class RedisStore:
         return {namespace: records_from(answer or ()) for namespace, answer in zip(wanted, answers, strict=True)}
 
     async def events(self, queue: str, *, after: int = 0, limit: int = 1000) -> Sequence[Event]:
-        part = {"first": f"({after}", "last": "+inf", "most": max(limit, 0)}
-        return list(map(event_of, await self.link.run("range", {"queue": queue, "index": ":events", **part})))
+        asked = {"queue": queue, "after": after, "most": max(limit, 0)}
+        return list(map(event_of, await self.link.run("events", asked)))
 
     async def wait(self, queue: str, *, seen: int, until: datetime) -> int:
         return await self._changes.wait(queue, seen=seen, until=until)

@@ -19,15 +19,15 @@ from anyio.lowlevel import checkpoint
 from voiceflow_worker.backends.record import (
     from_micros_or_none,
     job_from,
-    matches,
     readable,
     remembered,
-    to_micros_or_none,
+    to_micros,
 )
 from voiceflow_worker.backends.sqlite.connection import BUSY, Connection, Row, translating
 from voiceflow_worker.backends.sqlite.opening import SameFiles, open_reader, persist
-from voiceflow_worker.core.ports.store import Key, Order, Owner, Page, Query, Record, Wanted
-from voiceflow_worker.model.jobs.job import Job, JobState
+from voiceflow_worker.core.ports.reads import Due, Lapsed, Listing, OfNumber, Paged, Searched, Waiting
+from voiceflow_worker.core.ports.store import Key, Owner, Page, Record, Wanted
+from voiceflow_worker.model.jobs.job import Job
 
 T = TypeVar("T")
 
@@ -136,80 +136,66 @@ def _owner(db: Connection, row: Row) -> Job:
     return remembered(orjson.loads(grave)) if number is None else job_of(db.rows(JOB_BY_NUMBER, (number,))[0])
 
 
-# --- queries: each reads the narrowest index, and checks the other conditions ---
-
-_ORDERS = {
-    Order.CREATED: "ORDER BY id",
-    Order.NEWEST: "ORDER BY id DESC",
-    Order.DUE: "ORDER BY due_at, id",
-    Order.ANY: "",
-}
-_CONDITIONS = {
-    "destination": "number IN (SELECT job FROM numbers WHERE queue = :queue AND telephone = :destination)",
-    "batch_id": "batch_id = :batch_id",
-    "state": "state = :state",
-    "states": "state IN (SELECT value FROM json_each(:states))",
-    "outcomes": "outcome IN (SELECT value FROM json_each(:outcomes))",
-    "due_before": "due_at <= :due_before",
-    "valid_before": "valid_until <= :valid_before",
-    "after": "id > :after",
-    "before": "id < :before",
-}
+# --- searches: each names its index, without which SQLite would read the whole table ---
 
 
-_QUEUED = frozenset({JobState.QUEUED})
+def _numbers(which: str) -> str:
+    """A statement that returns a JSON list of row numbers.
 
-
-def search(query: Query) -> tuple[str, dict[str, Any]]:
-    """The statement for a query without ids and keys, and its bindings. It returns a JSON list of row numbers in order.
-
-    If an index is missing, INDEXED BY makes the statement fail. Without it, SQLite would read the whole table. All
-    numbers are in one row, because each row that is fetched would release and take Python's lock.
+    They are in one row, because each row that is fetched would release and take Python's lock.
     """
-    given = _given(query)
-    index, always = _index_for(query)
-    if index == "jobs_by_id":
-        given = {"after": f"{query.queue}.", "before": f"{query.queue}/", **given}
-    conditions = [*always, *(_CONDITIONS[name] for name in given)]
-    how = "NOT INDEXED" if index is None else f"INDEXED BY {index}"
-    limit = -1 if query.limit is None else max(query.limit, 0)
-    statement = f"""
-    SELECT json_group_array(number) FROM (
-        SELECT number FROM jobs {how} WHERE {" AND ".join(conditions)} {_ORDERS[query.order]} LIMIT :limit
-    )
-    """
-    return statement, {"queue": query.queue, "limit": limit, **given}
+    return f"SELECT json_group_array(number) FROM (SELECT number FROM jobs {which} LIMIT :limit)"
 
 
-def _index_for(query: Query) -> tuple[str | None, list[str]]:
-    """The narrowest index for a query, and the conditions without which SQLite may not use it; None: by row number."""
-    queue = "queue = :queue"
-    if query.destination is not None:
-        return None, []
-    if query.batch_id is not None:
-        if query.states == _QUEUED and query.order is Order.ANY:
-            return "jobs_of_batch_to_lease", [queue, "state = 'queued'"]
-        return "jobs_by_batch", [queue]
-    if query.valid_before is not None and query.states == _QUEUED:
-        return "jobs_by_validity", [queue, "state = 'queued'"]
-    return ("jobs_by_id", []) if query.states is None else ("jobs_by_state", [queue])
+_DUE = _numbers("""
+    INDEXED BY jobs_by_state WHERE queue = :queue AND state = :state AND due_at <= :by ORDER BY due_at, id
+""")
+_DUE_OF_BATCH = _numbers("""
+    INDEXED BY jobs_by_batch WHERE queue = :queue AND batch_id = :batch AND state = :state AND due_at <= :by
+    ORDER BY due_at, id
+""")
+_LAPSED = _numbers("INDEXED BY jobs_by_validity WHERE queue = :queue AND state = 'queued' AND valid_until <= :at")
+_WAITING = _numbers("INDEXED BY jobs_of_batch_to_lease WHERE queue = :queue AND batch_id = :batch AND state = 'queued'")
+_OF_NUMBER = "NOT INDEXED WHERE number IN (SELECT job FROM numbers WHERE queue = :queue AND telephone = :number)"
+_OF_QUEUE = "INDEXED BY jobs_by_id WHERE id > :queue || '.' AND id < :queue || '/'"
+_OF_BATCH = "INDEXED BY jobs_by_batch WHERE queue = :queue AND batch_id = :batch"
+_IN_STATES = "INDEXED BY jobs_by_state WHERE queue = :queue"
+_AMONG_STATES = "AND state IN (SELECT value FROM json_each(:states))"
+_AMONG_OUTCOMES = "AND outcome IN (SELECT value FROM json_each(:outcomes))"
+_NO_TIME_IS_LATER = 2**63 - 1
 
 
-def _given(query: Query) -> dict[str, Any]:
-    """The values of a query's conditions, by the names of the conditions."""
-    states = sorted(query.states or ())
-    is_one = len(states) == 1  # with one state, an index by state and time has the right order
-    given = {
-        "destination": query.destination,
-        "batch_id": query.batch_id,
-        "state": states[0].value if is_one else None,
-        "states": None if query.states is None or is_one else orjson.dumps(states).decode(),
-        "outcomes": None if query.outcomes is None else orjson.dumps(sorted(query.outcomes)).decode(),
-        "due_before": to_micros_or_none(query.due_before),
-        "valid_before": to_micros_or_none(query.valid_before),
-        "before" if query.order is Order.NEWEST else "after": query.after,
-    }
-    return {name: value for name, value in given.items() if value is not None}
+def search(read: Searched) -> tuple[str, dict[str, Any]]:
+    """The statement for a read, and its bindings. It returns a JSON list of row numbers, in the order of the read."""
+    match read:
+        case Due(by=by, batch=batch):
+            latest = _NO_TIME_IS_LATER if by is None else to_micros(by)
+            statement = _DUE if batch is None else _DUE_OF_BATCH
+            return statement, _bindings(read, state=read.state.value, by=latest, batch=batch)
+        case Lapsed(at=at):
+            return _LAPSED, _bindings(read, at=to_micros(at))
+        case Waiting(batch=batch):
+            return _WAITING, _bindings(read, batch=batch)
+        case OfNumber(number=number):
+            return _by_age(read, _OF_NUMBER), _bindings(read, number=number, after=read.after)
+        case Listing(batch=batch, states=states, outcomes=outcomes):
+            which = _OF_BATCH if batch is not None else _OF_QUEUE if states is None else _IN_STATES
+            among = ("" if states is None else _AMONG_STATES, "" if outcomes is None else _AMONG_OUTCOMES)
+            sets = {"states": _array(states or ()), "outcomes": _array(outcomes or ())}
+            return _by_age(read, which, *among), _bindings(read, batch=batch, after=read.after, **sets)
+
+
+def _bindings(read: Searched, **more: Any) -> dict[str, Any]:
+    return {"queue": read.queue, "limit": -1 if read.limit is None else max(read.limit, 0), **more}
+
+
+def _array(names: Iterable[str]) -> str:
+    return orjson.dumps(list(names)).decode()
+
+
+def _by_age(read: Paged, *which: str) -> str:
+    behind = "" if read.after is None else "AND id < :after" if read.newest else "AND id > :after"
+    return _numbers(" ".join((*which, behind, "ORDER BY id DESC" if read.newest else "ORDER BY id")))
 
 
 class Reader:
@@ -290,30 +276,28 @@ async def owners_of_keys(reader: Reader, queue: str, unique_keys: Iterable[str],
     return [job for part in _pages(keys) for job in await reader.look(partial(_owners, part))]
 
 
-async def find(reader: Reader, query: Query) -> list[Job]:
-    """Find the row numbers of the jobs that match a query without ids and keys, then read the jobs in pages.
+async def find(reader: Reader, read: Searched) -> list[Job]:
+    """Find the row numbers of the jobs of a read, then read the jobs in pages.
 
-    No transaction stays open between pages. A job that has changed meanwhile and no longer matches is left out.
+    No transaction stays open between pages. A job that has changed meanwhile and is no longer of the read is left out.
     """
-    if query.order is Order.ANY and query.after is not None:
-        query = replace(query, order=Order.CREATED)
     found: list[Job] = []
     while True:
-        left = None if query.limit is None else query.limit - len(found)
-        numbers = orjson.loads(await reader.scan(*search(replace(query, limit=left))))
+        left = None if read.limit is None else read.limit - len(found)
+        numbers = orjson.loads(await reader.scan(*search(replace(read, limit=left))))
         before, last = len(found), None
         for part in _pages(numbers):
             # A statement for each row would take three times as long.
             array = (orjson.dumps(part).decode(),)
             if rows := await reader.look(partial(Connection.rows, statement=_JOBS_BY_NUMBERS, bindings=array)):
-                found += [job for job in readable(rows, job_of) if matches(query, job)]
+                found += [job for job in readable(rows, job_of) if read.has(job)]
                 last = rows[-1][0]
-        by_id = query.order in {Order.CREATED, Order.NEWEST}
-        if not by_id or left is None or len(numbers) < left or len(found) - before == left:
+        is_paged = isinstance(read, Paged)
+        if not is_paged or left is None or len(numbers) < left or len(found) - before == left:
             return found
         # The next jobs replace those that were left out, so that only the last page has fewer than `limit`.
         if last is not None:
-            query = replace(query, after=last)
+            read = replace(read, after=last)
 
 
 def _pages(keys: Sequence[T]) -> Iterator[Sequence[T]]:

@@ -14,7 +14,7 @@ import anyio
 import orjson
 from anyio import to_thread
 
-from voiceflow_worker.backends.record import event_from, matches, readable, to_micros, to_micros_or_none
+from voiceflow_worker.backends.record import event_from, readable, to_micros, to_micros_or_none
 from voiceflow_worker.backends.sqlite.connection import BUSY, Connection
 from voiceflow_worker.backends.sqlite.group_commit import GroupCommit, Transaction
 from voiceflow_worker.backends.sqlite.opening import Identities, SameFiles, open_file, open_reader, parts
@@ -32,12 +32,11 @@ from voiceflow_worker.backends.store_url import path_of
 from voiceflow_worker.backends.waiting import Wakeups
 from voiceflow_worker.core.ports import Event
 from voiceflow_worker.core.ports.outside import SystemClock
+from voiceflow_worker.core.ports.reads import ById, ByKey, Read
 from voiceflow_worker.core.ports.store import (
     LIMITS,
     Answer,
     Clock,
-    Order,
-    Query,
     Record,
     Step,
     Wanted,
@@ -142,18 +141,14 @@ class SqliteStore:
         # A power cut may undo a pace. It takes longer than the pause between two calls.
         return await self.writer.carry_out(partial(_take, queue, wanted, horizon, now), durably=False)
 
-    async def jobs(self, query: Query, *, now: datetime) -> Sequence[Job]:
-        if query.ids is not None:
-            found = await jobs_by_id(self.reader, query.ids)
-        elif query.unique_keys is not None:
-            found = await owners_of_keys(self.reader, query.queue, query.unique_keys, to_micros(now))
-        else:
-            return await find(self.reader, query)
-        matching = [job for job in found if matches(query, job)]
-        matching.sort(key=lambda job: (job.due_at, job.id) if query.order is Order.DUE else (job.id,))
-        if query.order is Order.NEWEST:
-            matching.reverse()
-        return matching if query.limit is None else matching[: max(query.limit, 0)]
+    async def jobs(self, read: Read, *, now: datetime) -> Sequence[Job]:
+        match read:
+            case ById(ids):
+                return await jobs_by_id(self.reader, ids)
+            case ByKey(queue, keys):
+                return await owners_of_keys(self.reader, queue, keys, to_micros(now))
+            case _:
+                return await find(self.reader, read)
 
     async def totals(self, queue: str, *, batch: str | None = None, due_before: datetime | None = None) -> Totals:
         bindings = {"queue": queue, "batch_id": batch, "due_before": to_micros_or_none(due_before), "states": _STATES}

@@ -21,8 +21,9 @@ from voiceflow_worker.console.routes.page import (
 from voiceflow_worker.core.heartbeats import HOUR, MINUTE, Heartbeats, RateHistory
 from voiceflow_worker.core.overview.batches import BatchProgress, read_batch, read_batches, read_queue, read_queues
 from voiceflow_worker.core.overview.breakdown import LargeBreakdown, LargeBreakdowns, read_breakdown
-from voiceflow_worker.core.ports import Query, Store
+from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.reading import find_jobs, gates_of
+from voiceflow_worker.core.ports.reads import Listing
 from voiceflow_worker.model.jobs.gate import Gate, GateState
 from voiceflow_worker.model.jobs.totals import Totals
 from voiceflow_worker.model.text.wording import QUEUE_NAME
@@ -161,7 +162,7 @@ def batch_route(large: LargeBreakdowns) -> PageRoute:
             "outcomes": bars(totals.outcomes, {name: tone_of(name).colour for name in totals.outcomes}),
             "funnel": funnel(totals),
             "deleted": sum(totals.pruned_states.values()),
-            "calls": await find_jobs(store, Query(queue=queue, batch_id=batch_id, limit=FIRST_CALLS)),
+            "calls": await find_jobs(store, Listing(queue=queue, batch=batch_id, limit=FIRST_CALLS)),
             "most": MOST_BROKEN_DOWN,
             "large": large.look(queue, batch_id, totals) if is_large else None,
             "small": None,

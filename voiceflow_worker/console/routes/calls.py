@@ -28,9 +28,10 @@ from voiceflow_worker.console.routes.page import (
 )
 from voiceflow_worker.core.overview.batches import read_queues
 from voiceflow_worker.core.overview.story import Story, story
-from voiceflow_worker.core.ports import Order, Query, Store
+from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.identity import first_ulid, queue_of
 from voiceflow_worker.core.ports.reading import find_jobs
+from voiceflow_worker.core.ports.reads import ById, Listing, OfNumber, Paged
 from voiceflow_worker.core.progress import CallProgress
 from voiceflow_worker.core.suppression import Suppression, SuppressionList
 from voiceflow_worker.errors import InvalidInputError, PhoneNumberError, StoreVersionError
@@ -58,7 +59,7 @@ async def show_call(store: Store, asked: PageRequest) -> Answer:
         what = f"The store has no call {asked.name[:LONGEST_NAME]}. Calls are deleted some time after they have ended."
         return problem(404, "No such call", what)
     heard = await CallProgress(store).of_job(job)
-    same_number = Query(queue=job.queue, destination=job.destination, order=Order.NEWEST, limit=MOST_RELATED + 1)
+    same_number = OfNumber(queue=job.queue, number=job.destination, newest=True, limit=MOST_RELATED + 1)
     shown = {
         "job": job,
         "story": story(job, at=store.clock.now(), heard=heard).happenings,
@@ -152,7 +153,7 @@ async def _columns(store: Store, queues: Sequence[str], batch_id: str | None) ->
     """The columns of a batch: those of its newest call. None are known without a batch."""
     found = list[str]()
     for queue in queues if batch_id is not None else ():
-        for job in await find_jobs(store, Query(queue=queue, batch_id=batch_id, order=Order.NEWEST, limit=1)):
+        for job in await find_jobs(store, Listing(queue=queue, batch=batch_id, newest=True, limit=1)):
             found += job.data or ()
     return list(dict.fromkeys(found))
 
@@ -228,14 +229,14 @@ async def _page(
     store: Store, wanted: CallFilter, queues: Sequence[str], *, after: str | None, before: str | None
 ) -> CallPage:
     """Read one page of calls from all queues, in the order of creation. The last part of an id shows this order."""
-    order, lets_pass = Order.NEWEST if before is None else Order.CREATED, wanted.lets_pass
+    lets_pass = wanted.lets_pass
     # Calls with larger ids were created at `end` or later, so their last change was too late as well.
     newest = None if wanted.end is None else first_ulid(wanted.end)
     place = before or min(filter(None, (after, newest)), default=None)
     found, looked, goes_on = list[Job](), 0, True
     while goes_on and len(found) <= CALLS_A_PAGE and looked < MOST_READ:
         limit = CALLS_A_PAGE + 1 if lets_pass is None else READ_AT_ONCE
-        read = await _read(store, wanted.query("", order=order, limit=limit), queues, place)
+        read = await _read(store, wanted.read("", newest=before is None, limit=limit), queues, place)
         goes_on = len(read) == limit
         looked += len(read)
         found += read if lets_pass is None else filter(lets_pass, read)
@@ -256,15 +257,15 @@ async def _page(
 
 async def _by_change(store: Store, wanted: CallFilter, queues: Sequence[str], newest: CallPage) -> CallPage:
     """The calls that changed last: of the `newest` ones, those under way or in doubt, and those of the last events."""
-    found, lets_pass = {job.id: job for job in newest.calls}, wanted.lets_pass
+    found, has = {job.id: job for job in newest.calls}, wanted.has
+    moving = _MOVING if wanted.states is None else _MOVING & wanted.states
     for queue in queues:
-        query = wanted.query(queue, limit=READ_AT_ONCE, order=Order.ANY)
         read = list[Job]()
-        if moving := _MOVING & (query.states or _MOVING):
-            read += await find_jobs(store, replace(query, states=moving))
+        if moving:
+            read += await find_jobs(store, replace(wanted, states=moving).read(queue, newest=True, limit=READ_AT_ONCE))
         with suppress(StoreVersionError):  # a call of a newer version: the other two lists leave it out
-            read += await find_jobs(store, replace(query, ids=await _lately(store, queue)))
-        found |= {job.id: job for job in read if lets_pass is None or lets_pass(job)}
+            read += await find_jobs(store, ById(await _lately(store, queue)))
+        found |= {job.id: job for job in read if has(job)}
     calls = sorted(found.values(), key=lambda job: (job.touched_at, job.id), reverse=True)
     goes_on = len(calls) > CALLS_A_PAGE or (newest.older is not None and newest.looked_at is None)
     return replace(newest, calls=tuple(calls[:CALLS_A_PAGE]), is_recent=True, goes_on=goes_on)
@@ -282,13 +283,13 @@ async def _lately(store: Store, queue: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(event.job_id for event in reversed(events)))[:READ_AT_ONCE]
 
 
-async def _read(store: Store, query: Query, queues: Sequence[str], place: str | None) -> Sequence[Job]:
-    """The next calls of all queues, in the order of the query, after the id `place` (an id without a queue)."""
+async def _read(store: Store, read: Paged, queues: Sequence[str], place: str | None) -> Sequence[Job]:
+    """The next calls of all queues, in the order of the read, after the id `place` (an id without a queue)."""
     found: list[Job] = []
     for queue in queues:
         after = None if place is None else f"{queue}.{place}"
-        found += await find_jobs(store, replace(query, queue=queue, after=after))
-    return sorted(found, key=_end, reverse=query.order is Order.NEWEST)[: query.limit]
+        found += await find_jobs(store, replace(read, queue=queue, after=after))
+    return sorted(found, key=_end, reverse=read.newest)[: read.limit]
 
 
 def _end(job: Job) -> str:
@@ -339,8 +340,8 @@ def doubts_route(policy: CallPolicy) -> PageRoute:
 
 
 async def _doubts(store: Store, queue: str, *, total: int, after: str | None, policy: CallPolicy) -> QueueDoubts:
-    query = Query(queue=queue, states=frozenset({JobState.IN_DOUBT}), after=after, limit=DOUBTS_A_PAGE + 1)
-    jobs = await find_jobs(store, query)
+    some = Listing(queue=queue, states=frozenset({JobState.IN_DOUBT}), after=after, limit=DOUBTS_A_PAGE + 1)
+    jobs = await find_jobs(store, some)
     now, progress = store.clock.now(), CallProgress(store)
     doubts: list[Doubt] = []
     for job in jobs[:DOUBTS_A_PAGE]:

@@ -12,10 +12,11 @@ from zoneinfo import ZoneInfo
 from starlette.responses import Response
 from starlette.types import Scope
 
-from voiceflow_worker.core.ports import Order, Query, Store
+from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.identity import job_of, queue_of
 from voiceflow_worker.core.ports.names import BatchNames, QueueNames
 from voiceflow_worker.core.ports.reading import find_jobs, get_jobs
+from voiceflow_worker.core.ports.reads import ByKey, Listing, OfNumber, Read
 from voiceflow_worker.errors import PhoneNumberError, StoreVersionError
 from voiceflow_worker.model.jobs.job import Job
 from voiceflow_worker.model.numbers.phone import with_plus
@@ -43,11 +44,11 @@ async def find_calls(store: Store, text: str, *, also: str | None = None) -> lis
     number = number_in(text)
     found: dict[str, Job] = {}
     for name in await queue_names(store, also=also):
-        questions = [Query(queue=name, unique_keys=(text,), limit=MOST_FOUND)]
+        reads: list[Read] = [ByKey(name, (text,))]
         if number is not None:
-            questions.append(Query(queue=name, destination=number, order=Order.NEWEST, limit=MOST_FOUND))
-        for question in questions:
-            jobs = await store.jobs(question, now=store.clock.now())
+            reads.append(OfNumber(queue=name, number=number, newest=True, limit=MOST_FOUND))
+        for read in reads:
+            jobs = await find_jobs(store, read)
             found |= {job.id: job for job in jobs if job.body}  # a tombstone has none
     return sorted(found.values(), key=lambda job: (job.created_at, job.id), reverse=True)[:MOST_FOUND]
 
@@ -82,10 +83,10 @@ async def zone_of(store: Store, queue: str, batch_id: str | None = None) -> Zone
 
     A call without a time zone counts with that of its number.
     """
-    query = Query(queue=queue, batch_id=batch_id, order=Order.NEWEST, limit=_LOOKED_AT)
+    newest = Listing(queue=queue, batch=batch_id, newest=True, limit=_LOOKED_AT)
     jobs: Sequence[Job] = ()
     with suppress(StoreVersionError):
-        jobs = await find_jobs(store, query)
+        jobs = await find_jobs(store, newest)
     names = Counter(job.time_zone or zone_of_number(job.destination).zone for job in jobs)
     del names[None]
     usual = min(names, key=lambda name: (-names[name], name or ""), default=None)

@@ -16,8 +16,9 @@ from zoneinfo import ZoneInfo
 import anyio
 import structlog
 
-from voiceflow_worker.core.ports import Query, Store
+from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.reading import find_pages
+from voiceflow_worker.core.ports.reads import Listing
 from voiceflow_worker.model.jobs.call_json import counted_reason
 from voiceflow_worker.model.jobs.job import Job, JobState
 from voiceflow_worker.model.jobs.totals import Totals
@@ -369,7 +370,7 @@ async def read_breakdown(
 ) -> Breakdown:
     """The breakdown of a queue or of a batch, from one pass over its calls. `also` gets each page of calls."""
     count = BreakdownCount()
-    pages = find_pages(store, Query(queue=queue, batch_id=batch_id, limit=PAGE))
+    pages = find_pages(store, Listing(queue=queue, batch=batch_id, limit=PAGE))
     async with aclosing(pages):
         async for page in pages:
             count.add(page)

@@ -11,8 +11,9 @@ from zoneinfo import ZoneInfo
 from voiceflow_worker.core.drain import MOST_NEXT, ClockBehind, clock_behind, due_count, held_count
 from voiceflow_worker.core.heartbeats import Heartbeats
 from voiceflow_worker.core.overview.ordered import Ordered, ordered_on
-from voiceflow_worker.core.ports import Limits, Order, Query, Store
+from voiceflow_worker.core.ports import Limits, Store
 from voiceflow_worker.core.ports.reading import count_states, find_jobs, gates_of, limits_of
+from voiceflow_worker.core.ports.reads import Due
 from voiceflow_worker.model.jobs.gate import Gate
 from voiceflow_worker.model.jobs.job import Job, JobState, ReasonKind
 from voiceflow_worker.model.text.wording import in_words, rfc3339
@@ -21,9 +22,6 @@ from voiceflow_worker.model.times import zone_named
 _TURN = "for their turn"
 MOST_READ = 2000
 """The most queued calls that are read for their reasons, by due time. With more calls, the counts are lower bounds."""
-
-
-_QUEUED = frozenset({JobState.QUEUED})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,7 +87,7 @@ async def read_waiting(
         return WaitingCounts()
     due = await due_count(store, queue, by=now)
     hold = await held_count(store, queue, holds, by=now)
-    jobs = await find_jobs(store, Query(queue=queue, states=_QUEUED, order=Order.DUE, limit=MOST_READ))
+    jobs = await find_jobs(store, Due(queue=queue, state=JobState.QUEUED, limit=MOST_READ))
     seen: Counter[str] = Counter()
     explained = 0
     for job in jobs:
@@ -124,10 +122,10 @@ async def next_call(store: Store, queue: str, *, batch_id: str | None = None) ->
     Of calls with windows in several time zones, the first `MOST_NEXT` by due time are looked at.
     """
     now = store.clock.now()
-    query = Query(queue=queue, batch_id=batch_id, states=_QUEUED, order=Order.DUE, limit=MOST_NEXT)
+    first_due = Due(queue=queue, batch=batch_id, state=JobState.QUEUED, limit=MOST_NEXT)
     begins = [
         NextCall(at, zone_named(job.time_zone or ""))
-        for job in await find_jobs(store, query)
+        for job in await find_jobs(store, first_due)
         if (at := job.opens(at=max(now, job.due_at))) is not None
     ]
     first = min(begins, key=lambda each: each.at, default=None)
@@ -203,9 +201,7 @@ async def read_status(store: Store, queue: str, *, clock_skew: timedelta) -> Que
     """Read the status of one queue. `clock_skew` is the most by which clocks may differ."""
     now = store.clock.now()
     due = (await count_states(store, queue, due_before=now))[JobState.QUEUED]
-    oldest = await find_jobs(
-        store, Query(queue=queue, states=frozenset({JobState.QUEUED}), due_before=now, order=Order.DUE, limit=1)
-    )
+    oldest = await find_jobs(store, Due(queue=queue, state=JobState.QUEUED, by=now, limit=1))
     heartbeats = Heartbeats(store)
     beats = await heartbeats.workers(queue)
     limits = await limits_of(store, queue)

@@ -14,9 +14,10 @@ checked by the write. The eight other methods hand out work (`lease`, `take`), r
 
 | module | subject |
 |---|---|
-| `store` | the port of a store, and all its types |
+| `store` | the port of a store, and its other types |
+| `reads` | the reads of jobs, one type for each |
 | `outside` | the ports of a gateway, a call log and journal files; the system's clock |
-| `reading` | the usual reads of a store |
+| `reading` | what is usually read of a store |
 | `record_set` | sets of records with a codec |
 | `names` | names of queues and batches |
 | `trips` | trips to a store: several in one, and again when one failed |
@@ -33,7 +34,5 @@ from voiceflow_worker.core.ports.store import Clock as Clock
 from voiceflow_worker.core.ports.store import Event as Event
 from voiceflow_worker.core.ports.store import EventKind as EventKind
 from voiceflow_worker.core.ports.store import Limits as Limits
-from voiceflow_worker.core.ports.store import Order as Order
-from voiceflow_worker.core.ports.store import Query as Query
 from voiceflow_worker.core.ports.store import Store as Store
 from voiceflow_worker.model.jobs.gcra import Slots as Slots

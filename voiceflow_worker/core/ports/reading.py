@@ -8,14 +8,13 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from itertools import islice
 
-from voiceflow_worker.core.ports.identity import queue_of
+from voiceflow_worker.core.ports.reads import ById, ByKey, Listing, Paged, Read
 from voiceflow_worker.core.ports.store import (
     GATES,
     LIMITS,
     STARTS,
     Limits,
     Page,
-    Query,
     Record,
     Store,
     gate_from,
@@ -26,6 +25,7 @@ from voiceflow_worker.core.ports.store import (
 from voiceflow_worker.errors import StoreVersionError
 from voiceflow_worker.model.jobs.gate import Gate, GateState
 from voiceflow_worker.model.jobs.job import Job, JobState
+from voiceflow_worker.model.text.printable import unstorable_in
 
 _KEYS_AT_ONCE = 500
 _GATES_AT_ONCE = 1000
@@ -39,9 +39,9 @@ class ReadJobs:
     unreadable: Mapping[str, StoreVersionError]
 
 
-async def find_jobs(store: Store, query: Query) -> Sequence[Job]:
-    """The jobs that match a query now."""
-    return await store.jobs(query, now=store.clock.now())
+async def find_jobs(store: Store, read: Read) -> Sequence[Job]:
+    """The jobs of a read, now."""
+    return await store.jobs(read, now=store.clock.now())
 
 
 async def get_jobs(store: Store, job_ids: Iterable[str]) -> dict[str, Job]:
@@ -49,13 +49,9 @@ async def get_jobs(store: Store, job_ids: Iterable[str]) -> dict[str, Job]:
 
     Raises `StoreVersionError` if a newer version wrote one.
     """
-    by_queue: dict[str, list[str]] = {}
-    for job_id in dict.fromkeys(job_ids):
-        by_queue.setdefault(queue_of(job_id), []).append(job_id)
-    found: dict[str, Job] = {}
-    for queue, ids in by_queue.items():
-        found |= {job.id: job for job in await find_jobs(store, Query(queue=queue, ids=tuple(ids), limit=None))}
-    return found
+    # Ids come from outside too. One that no store can keep is of no job.
+    ids = tuple(job_id for job_id in dict.fromkeys(job_ids) if unstorable_in(job_id) is None)
+    return {job.id: job for job in await find_jobs(store, ById(ids))} if ids else {}
 
 
 async def read_each(store: Store, job_ids: Sequence[str]) -> ReadJobs:
@@ -77,15 +73,11 @@ async def read_each(store: Store, job_ids: Sequence[str]) -> ReadJobs:
     return ReadJobs(found, unreadable)
 
 
-async def find_pages(store: Store, query: Query, *, since: datetime | None = None) -> AsyncGenerator[Sequence[Job]]:
-    """All jobs that match a query, page by page. The order of the query must be `CREATED` or `NEWEST`.
-
-    The `limit` of the query is the size of a page. With `since`, jobs that have not changed since then are left out.
-    """
-    while page := await find_jobs(store, query):
-        if wanted := [job for job in page if since is None or job.touched_at >= since]:
-            yield wanted
-        query = replace(query, after=page[-1].id)
+async def find_pages(store: Store, read: Paged) -> AsyncGenerator[Sequence[Job]]:
+    """All jobs of a read, page by page. The `limit` of the read is the size of a page."""
+    while page := await find_jobs(store, read):
+        yield page
+        read = replace(read, after=page[-1].id)
 
 
 async def owners_of(store: Store, queue: str, unique_keys: Iterable[str]) -> dict[str, Job]:
@@ -96,7 +88,7 @@ async def owners_of(store: Store, queue: str, unique_keys: Iterable[str]) -> dic
     found: dict[str, Job] = {}
     keys = iter(dict.fromkeys(unique_keys))
     while some := tuple(islice(keys, _KEYS_AT_ONCE)):
-        jobs = await find_jobs(store, Query(queue=queue, unique_keys=some, limit=None))
+        jobs = await find_jobs(store, ByKey(queue, some))
         found |= {job.unique_key: job for job in jobs if job.unique_key is not None}
     return found
 
@@ -142,8 +134,8 @@ async def starts_of(store: Store, queue: str, *, batch_id: str | None = None) ->
 
 async def calls_of_start(store: Store, start: Gate, *, limit: int = _GATES_AT_ONCE) -> AsyncGenerator[Sequence[Job]]:
     """The waiting calls of a start whose last call is not stored yet, page by page; some pages may be empty."""
-    query = Query(queue=start.queue, batch_id=start.name, states=frozenset({JobState.QUEUED}), limit=limit)
-    async with aclosing(find_pages(store, query)) as pages:
+    queued = Listing(queue=start.queue, batch=start.name, states=frozenset({JobState.QUEUED}), limit=limit)
+    async with aclosing(find_pages(store, queued)) as pages:
         async for page in pages:
             yield [job for job in page if job.worker_id == start.start]
 

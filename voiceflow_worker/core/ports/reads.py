@@ -1,8 +1,13 @@
 """The reads of jobs that the engine makes: each is one statement or script of a store.
 
 A read that is not here is made of one that is, and of a look at the jobs that it found. Reads are typed, so a store has
-no planner: each type names its own index. `limit` None is unlimited. Each read raises InvalidInputError for a text that
-no store can keep.
+no planner: each type names its own index. `limit` None is unlimited, and 0 or less finds nothing. Each read raises
+InvalidInputError for a text that no store can keep. A job of a newer version is left out, and logged; only `ById`
+raises `StoreVersionError` for it.
+
+A store may read the jobs that it found in pages. Each job is then as it is when its page is read, no job is found
+twice, and a job that the read no longer `has` is left out. The next jobs replace those that a `Paged` read leaves out:
+it finds fewer than `limit` only at its end, and nothing only if nothing follows.
 """
 
 from __future__ import annotations
@@ -10,7 +15,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-from voiceflow_worker.model.jobs.job import JobState
+from voiceflow_worker.model.jobs.job import Job, JobState
+from voiceflow_worker.model.jobs.totals import outcome_name
 from voiceflow_worker.model.text.printable import checked_text
 
 
@@ -18,10 +24,14 @@ from voiceflow_worker.model.text.printable import checked_text
 class ById:
     """The jobs with these ids, of any queues and in no particular order; unknown ids are left out.
 
-    A job of a newer version raises `StoreVersionError`. In all other reads such a job is left out, and logged.
+    A job of a newer version raises `StoreVersionError`.
     """
 
     ids: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        for job_id in self.ids:
+            checked_text("the id of a call", job_id)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +65,11 @@ class Due:
     def __post_init__(self) -> None:
         checked_text("batch_id", self.batch or "")
 
+    def has(self, job: Job) -> bool:
+        """Whether a job is one of these."""
+        is_due = self.by is None or job.due_at <= self.by
+        return job.queue == self.queue and job.state is self.state and is_due and self.batch in {None, job.batch_id}
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lapsed:
@@ -63,6 +78,11 @@ class Lapsed:
     queue: str
     at: datetime
     limit: int | None = None
+
+    def has(self, job: Job) -> bool:
+        """Whether a job is one of these."""
+        is_over = job.valid_until is not None and job.valid_until <= self.at
+        return job.queue == self.queue and job.state is JobState.QUEUED and is_over
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,6 +95,10 @@ class Waiting:
 
     def __post_init__(self) -> None:
         checked_text("batch_id", self.batch)
+
+    def has(self, job: Job) -> bool:
+        """Whether a job is one of these."""
+        return job.queue == self.queue and job.state is JobState.QUEUED and job.batch_id == self.batch
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,6 +117,10 @@ class OfNumber:
     def __post_init__(self) -> None:
         checked_text("destination", self.number)
         checked_text("after", self.after or "")
+
+    def has(self, job: Job) -> bool:
+        """Whether a job is one of these."""
+        return job.queue == self.queue and self.number in job.numbers and _is_behind(self, job)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,8 +142,32 @@ class Listing:
     def __post_init__(self) -> None:
         checked_text("batch_id", self.batch or "")
         checked_text("after", self.after or "")
+        for name in self.outcomes or ():
+            checked_text("the name of an outcome", name)
+
+    def has(self, job: Job) -> bool:
+        """Whether a job is one of these."""
+        return (
+            job.queue == self.queue
+            and self.batch in {None, job.batch_id}
+            and (self.states is None or job.state in self.states)
+            and (self.outcomes is None or outcome_name(job) in self.outcomes)
+            and _is_behind(self, job)
+        )
+
+    def of_number(self, number: str) -> OfNumber:
+        """The jobs of a number at the same place and in the same order. The listing `has` only some of them."""
+        return OfNumber(queue=self.queue, number=number, newest=self.newest, after=self.after, limit=self.limit)
 
 
-Read = ById | ByKey | Due | Lapsed | Waiting | OfNumber | Listing
 Paged = OfNumber | Listing
-"""Reads that can be continued behind the last job of a page."""
+"""Reads in the order of ids, which are continued behind the last job of a page."""
+Searched = Due | Lapsed | Waiting | Paged
+"""Reads of the jobs that have something in common."""
+Read = ById | ByKey | Searched
+
+
+def _is_behind(read: Paged, job: Job) -> bool:
+    if read.after is None:
+        return True
+    return job.id < read.after if read.newest else job.id > read.after

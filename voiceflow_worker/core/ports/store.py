@@ -48,6 +48,7 @@ from datetime import datetime, timedelta
 from enum import Enum, StrEnum
 from typing import NamedTuple, Protocol
 
+from voiceflow_worker.core.ports.reads import Read
 from voiceflow_worker.model.jobs.gate import Gate, GateScope, GateState, known_gate
 from voiceflow_worker.model.jobs.gcra import Slots
 from voiceflow_worker.model.jobs.job import Job, JobState
@@ -484,55 +485,6 @@ def limits_from(record: Record | None) -> Limits:
 # --- Reading -----------------------------------------------------------------------------------------------------
 
 
-class Order(StrEnum):
-    """The order of the jobs that a query finds."""
-
-    CREATED = "created"
-    """By id, which is the order of creation."""
-    NEWEST = "newest"
-    """By id, the newest first."""
-    DUE = "due"
-    """By the time at which they are due."""
-    ANY = "any"
-    """In the order that costs the store the least, for callers that move all jobs that they find."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Query:
-    """A query for jobs of one queue. A field that is None does not restrict it.
-
-    `destination` finds the jobs that have it among their person's numbers, by id. `due_before` and `valid_before` are
-    inclusive. `outcomes` are names of outcomes, as `Totals` counts them. With `unique_keys`, the tombstones of deleted
-    jobs are found too: jobs with only an id, key, digest, state and times.
-    `after` continues a listing in `Order.CREATED` or `NEWEST` after the job with this id. `limit` None is unlimited.
-    Raises InvalidInputError for a text that no store can keep, and ValueError for `after` in another order.
-    """
-
-    queue: str
-    ids: tuple[str, ...] | None = None
-    unique_keys: tuple[str, ...] | None = None
-    states: frozenset[JobState] | None = None
-    batch_id: str | None = None
-    destination: str | None = None
-    outcomes: frozenset[str] | None = None
-    due_before: datetime | None = None
-    valid_before: datetime | None = None
-    after: str | None = None
-    order: Order = Order.CREATED
-    limit: int | None = 100
-
-    def __post_init__(self) -> None:
-        for key in self.unique_keys or ():
-            checked_text("unique_key", key)
-        for name in ("batch_id", "destination", "after"):
-            if (text := getattr(self, name)) is not None:
-                checked_text(name, text)
-        if self.after is not None and self.order not in {Order.CREATED, Order.NEWEST}:
-            raise ValueError("`after` needs an order by id; in other orders, each query begins at the first job")
-        if self.destination is not None and self.order is Order.DUE:
-            raise ValueError("the jobs of a number are listed by id")
-
-
 @dataclass(frozen=True, slots=True)
 class Page:
     """The records of a namespace, or of a `group` of it, in the order of their groups and members.
@@ -627,11 +579,8 @@ class Store(Protocol):
         """
         ...
 
-    async def jobs(self, query: Query, *, now: datetime) -> Sequence[Job]:
-        """The jobs that match all of a query. With `ids`, a job of a newer version raises `StoreVersionError`.
-
-        In other queries such a job is left out, and logged.
-        """
+    async def jobs(self, read: Read, *, now: datetime) -> Sequence[Job]:
+        """The jobs of a read (`core.ports.reads`)."""
         ...
 
     async def totals(self, queue: str, *, batch: str | None = None, due_before: datetime | None = None) -> Totals:

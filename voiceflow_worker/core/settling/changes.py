@@ -13,9 +13,10 @@ from functools import partial
 import anyio
 
 from voiceflow_worker.core import units
-from voiceflow_worker.core.ports import Query, Store
+from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.identity import job_of
 from voiceflow_worker.core.ports.reading import find_pages, gates_at, read_each
+from voiceflow_worker.core.ports.reads import Listing
 from voiceflow_worker.core.ports.record_set import RecordSet, text_records
 from voiceflow_worker.core.ports.store import Result, Step, Unit
 from voiceflow_worker.core.ports.trips import Batcher, write_each
@@ -268,11 +269,11 @@ async def redial_batch(
             "have keys of their own"
         )
     outcomes = frozenset(status.value for status in on)
-    query = Query(queue=queue, states=FINAL_STATES, batch_id=batch_id, outcomes=outcomes, limit=PAGE)
+    over = Listing(queue=queue, states=FINAL_STATES, batch=batch_id, outcomes=outcomes, limit=PAGE)
     suppression = SuppressionList(store)
     redialled, left_out = 0, Counter[str]()
     again = partial(lifecycle.redial, at=at, note=note)
-    async with aclosing(find_pages(store, query)) as pages:
+    async with aclosing(find_pages(store, over)) as pages:
         async for page in pages:
             ended = [job for job in page if job.touched_at <= at]
             reasons = [why_not(job, at=at, times=times) for job in ended]

@@ -20,10 +20,11 @@ from typing import Protocol, TypeVar
 from anyio import to_thread
 from anyio.lowlevel import checkpoint
 
-from voiceflow_worker.core.ports import CallLog, Order, Query, Store
+from voiceflow_worker.core.ports import CallLog, Store
 from voiceflow_worker.core.ports.names import QueueNames
 from voiceflow_worker.core.ports.parts import LeaderLease
 from voiceflow_worker.core.ports.reading import find_jobs, find_pages
+from voiceflow_worker.core.ports.reads import Due, Listing, OfNumber
 from voiceflow_worker.core.ports.trips import gather
 from voiceflow_worker.core.settling.changes import Changes, Sessions
 from voiceflow_worker.core.settling.settle import Settler
@@ -167,8 +168,9 @@ class Reconciler:
         `tell` is called before each log is requested. Raises `CallLogError`, keeping the results of earlier logs, and
         `StoreError`.
         """
-        doubts = await self._all(JobState.IN_DOUBT)
-        overdue = await self._all(JobState.SUBMITTED, due_before=self._store.clock.now())
+        now = self._store.clock.now()
+        doubts = await find_jobs(self._store, Due(queue=self._queue, state=JobState.IN_DOUBT))
+        overdue = await find_jobs(self._store, Due(queue=self._queue, state=JobState.SUBMITTED, by=now))
         groups = spans(self._cases([*doubts, *await self._without_parked_summary(overdue)]))
         total = Reconciled()
         for number, group in enumerate(groups, 1):
@@ -179,17 +181,10 @@ class Reconciler:
 
     async def _overdue(self, now: datetime) -> list[Job]:
         doubts, overdue = [
-            await find_jobs(
-                self._store,
-                Query(queue=self._queue, states=frozenset({state}), due_before=now, order=Order.DUE, limit=MOST),
-            )
+            await find_jobs(self._store, Due(queue=self._queue, state=state, by=now, limit=MOST))
             for state in (JobState.IN_DOUBT, JobState.SUBMITTED)
         ]
         return [*doubts, *await self._without_parked_summary(overdue)]
-
-    async def _all(self, state: JobState, *, due_before: datetime | None = None) -> list[Job]:
-        query = Query(queue=self._queue, states=frozenset({state}), due_before=due_before, limit=PAGE)
-        return [job async for page in find_pages(self._store, query) for job in page]
 
     async def _without_parked_summary(self, jobs: Sequence[Job]) -> list[Job]:
         """Apply parked summaries that no worker has applied yet; returns the jobs that are still submitted."""
@@ -249,8 +244,7 @@ class Reconciler:
         names = {self._queue, *await self._queues.known()}
         posts: list[Post] = []
         for name, number in product(sorted(names), spellings(case.job.number_of(case.post))):
-            query = Query(queue=name, destination=number, limit=None)
-            for job in await find_jobs(self._store, query):
+            for job in await find_jobs(self._store, OfNumber(queue=name, number=number)):
                 if job.source == case.job.source:
                     posts += [
                         post
@@ -396,9 +390,9 @@ class Prices:
                 total.cost[charge.currency] = total.cost.get(charge.currency, Decimal(0)) + charge.price
 
     async def _cases(self, batch_id: str | None, since: datetime | None) -> list[_UnpricedPost]:
-        query = Query(queue=self._queue, states=FINAL_STATES, batch_id=batch_id, limit=PAGE)
+        ended = Listing(queue=self._queue, states=FINAL_STATES, batch=batch_id, limit=PAGE)
         return [
-            case async for page in find_pages(self._store, query) for job in page for case in self._of_job(job, since)
+            case async for page in find_pages(self._store, ended) for job in page for case in self._of_job(job, since)
         ]
 
     def _of_job(self, job: Job, since: datetime | None) -> list[_UnpricedPost]:

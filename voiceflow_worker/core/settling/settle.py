@@ -11,10 +11,11 @@ from functools import partial
 
 import structlog
 
-from voiceflow_worker.core.ports import Query, Store
+from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.identity import job_of
 from voiceflow_worker.core.ports.names import QueueNames
 from voiceflow_worker.core.ports.reading import find_jobs, get_jobs
+from voiceflow_worker.core.ports.reads import OfNumber
 from voiceflow_worker.core.ports.record_set import report_unreadable
 from voiceflow_worker.core.ports.trips import gather
 from voiceflow_worker.core.settling.changes import Changes, JobChange, Sessions
@@ -270,8 +271,8 @@ class Settler:
         waiting: list[Job] = []
         for queue in {job.queue, *await self._queues.known()}:
             for spelling in spellings(called):
-                wanted = Query(queue=queue, states=_NOT_BEGUN, destination=spelling, limit=None)
-                waiting += await find_jobs(self._store, wanted)
+                theirs = await find_jobs(self._store, OfNumber(queue=queue, number=spelling))
+                waiting += [each for each in theirs if each.state in _NOT_BEGUN]
         cancel = partial(lifecycle.cancel, at=now, reason=reason, kind=ReasonKind.SUPPRESSED, policy=self._policy)
 
         async def end(found: Job) -> None:

@@ -16,8 +16,9 @@ from voiceflow_worker.backends.witness import journal_files
 from voiceflow_worker.core.heartbeats import Heartbeats
 from voiceflow_worker.core.overview.status import read_status
 from voiceflow_worker.core.overview.story import closed_in_words, resume_of
-from voiceflow_worker.core.ports import Limits, Order, Query, Store
+from voiceflow_worker.core.ports import Limits, Store
 from voiceflow_worker.core.ports.reading import count_states, find_jobs, gates_of, limits_of
+from voiceflow_worker.core.ports.reads import Due
 from voiceflow_worker.core.rollback import SET_BACK, JournalCheck, check_journals
 from voiceflow_worker.core.sending.departures import SetRate
 from voiceflow_worker.model.jobs.gate import GateState
@@ -286,7 +287,7 @@ async def doubts(context: CheckContext) -> Diagnosis:
     count = (await count_states(store, queue))[JobState.IN_DOUBT]
     if not count:
         return ok("none")
-    found = await find_jobs(store, Query(queue=queue, states=frozenset({JobState.IN_DOUBT}), limit=MOST_DOUBTS))
+    found = await find_jobs(store, Due(queue=queue, state=JobState.IN_DOUBT, limit=MOST_DOUBTS))
     began = min((post.began_at for job in found if (post := job.open_post) is not None), default=None)
     age = f"; the oldest POST began {duration_in_words(store.clock.now() - began)} ago" if began is not None else ""
     return warning(
@@ -354,8 +355,8 @@ class WaitingMenus:
 async def menus_waiting(store: Store, queue: str) -> tuple[str, ...]:
     """The names of the menus of the next waiting calls, in alphabetical order. At most `MOST_CALLS` calls are read."""
     # By due time: in a queue of 100,000 calls this takes 7 ms, because no other calls are read. By id it takes 30 ms.
-    query = Query(queue=queue, states=frozenset({JobState.QUEUED}), order=Order.DUE, limit=MOST_CALLS)
-    return tuple(sorted({job.menu for job in await find_jobs(store, query) if job.menu is not None}))
+    first = await find_jobs(store, Due(queue=queue, state=JobState.QUEUED, limit=MOST_CALLS))
+    return tuple(sorted({job.menu for job in first if job.menu is not None}))
 
 
 async def waiting_menus(store: Store, queue: str) -> WaitingMenus:
