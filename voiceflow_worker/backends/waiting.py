@@ -57,6 +57,11 @@ class Wakeups:
         if (change := self._next.pop(queue, None)) is not None:
             change.happen()
 
+    def wake_all(self) -> None:
+        """Wake all tasks that wait for any queue."""
+        for queue in list(self._next):
+            self.wake(queue)
+
 
 QUICK = 0.002
 """A disk is quick while a write usually takes at most this many seconds.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import anyio
@@ -12,8 +13,10 @@ import psycopg
 import pytest
 
 from tests.support.postgres import PostgresServer
+from tests.support.waiting import until
 from voiceflow_worker.backends import open_store
-from voiceflow_worker.backends.postgres import PostgresStore
+from voiceflow_worker.backends.contract import ManualClock
+from voiceflow_worker.backends.postgres import PostgresStore, opening
 from voiceflow_worker.backends.postgres.opening import making_script, open_postgres
 from voiceflow_worker.backends.postgres.survey import SCHEMA, Facts, Guarantee, grants, judged
 from voiceflow_worker.backends.postgres.url import parse_url
@@ -267,3 +270,18 @@ async def test_a_standby_is_refused_and_of_several_hosts_the_primary_is_used() -
             standby.close()
     finally:
         primary.close()
+
+
+async def test_the_time_is_the_servers_and_a_clock_that_is_handed_in_is_used(
+    postgres_server: PostgresServer, schema: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("voiceflow_worker.backends.server_clock.RESYNC_EVERY", 0.02)
+    url = postgres_server.url(schema=schema)
+    async with opened(url) as store:
+        assert abs(store.clock.now() - datetime.now(UTC)) < timedelta(seconds=1)
+        told = 2_000_000_000.0
+        monkeypatch.setattr(opening, "_TIME", f"SELECT {told}::float8")
+        await until(lambda: store.clock.now().year == 2033)
+    clock = ManualClock()
+    async with open_postgres(url, clock=clock) as store:
+        assert store.clock is clock

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from functools import cache
+from functools import cache, partial
 from importlib.resources import files
 
 import anyio
@@ -17,7 +17,7 @@ from voiceflow_worker.backends.postgres.database import Database
 from voiceflow_worker.backends.postgres.store import PostgresStore
 from voiceflow_worker.backends.postgres.survey import SCHEMA, Facts, Survey, grants, quoted
 from voiceflow_worker.backends.postgres.url import PostgresURL, Promise, parse_url
-from voiceflow_worker.core.ports.outside import SystemClock
+from voiceflow_worker.backends.server_clock import ServerClock
 from voiceflow_worker.core.ports.store import Clock
 from voiceflow_worker.errors import SettingsError, StoreCorruptError, StoreError, StoreUnavailableError
 
@@ -37,6 +37,7 @@ COMMENT ON TABLE voiceflow.voiceflow_schema IS 'A store of voiceflow-worker: the
 INSERT INTO voiceflow.voiceflow_schema VALUES ({number});
 """
 _CREATE = "CREATE SCHEMA IF NOT EXISTS {schema};"
+_TIME = "SELECT extract(epoch FROM clock_timestamp())::float8"
 _MADE_MEANWHILE = (DuplicateTable, DuplicateSchema, DuplicateObject, UniqueViolation)
 
 
@@ -77,7 +78,22 @@ async def open_postgres(
     database = Database(parsed, Survey(parsed, advises=advises))
     async with database.opened():
         await _make(database)
-        yield PostgresStore(parsed.shown, database, clock=clock or SystemClock())
+        if clock is None:
+            clock = server_clock = ServerClock(partial(_time_of, database))
+            await server_clock.synchronise()
+            keeper = asyncio.create_task(server_clock.keep())
+        else:
+            keeper = None
+        try:
+            yield PostgresStore(parsed.shown, database, clock=clock)
+        finally:
+            if keeper is not None:
+                keeper.cancel()
+
+
+async def _time_of(database: Database) -> float:
+    ((seconds,),) = await database.rows(_TIME)
+    return float(seconds)
 
 
 async def _make(database: Database) -> None:

@@ -29,8 +29,9 @@ from voiceflow_worker.backends.redis.durability import Durability, Packing, Surv
 from voiceflow_worker.backends.redis.faults import ReplyError, translated
 from voiceflow_worker.backends.redis.faults import load as load_scripts
 from voiceflow_worker.backends.redis.finding import find
-from voiceflow_worker.backends.redis.link import Link, ServerClock
+from voiceflow_worker.backends.redis.link import Link
 from voiceflow_worker.backends.redis.url import Promise, parse_url
+from voiceflow_worker.backends.server_clock import ServerClock
 from voiceflow_worker.backends.waiting import Wakeups
 from voiceflow_worker.core.ports import Clock, Event
 from voiceflow_worker.core.ports.reads import Read
@@ -42,7 +43,7 @@ from voiceflow_worker.core.ports.store import (
     Wanted,
     check_step,
 )
-from voiceflow_worker.errors import SettingsError, StoreError
+from voiceflow_worker.errors import SettingsError, StoreError, StoreUnavailableError
 from voiceflow_worker.model.jobs.gcra import Slots
 from voiceflow_worker.model.jobs.job import Job, JobState
 from voiceflow_worker.model.jobs.totals import Totals
@@ -259,7 +260,17 @@ async def open_redis(
     link = Link(parsed, Survey(parsed).server, advises=advises)
     async with link.opened():
         if clock is None:
-            clock = server_clock = ServerClock(link)
+            clock = server_clock = ServerClock(partial(_time_of, link))
             await server_clock.synchronise()
-            link.start(server_clock.keep)
+            # This also notices a server that does not answer.
+            link.start(partial(server_clock.keep, failed=link.reopen))
         yield RedisStore(parsed.shown, link, clock)
+
+
+async def _time_of(link: Link) -> float:
+    told = await link.run("clock")
+    try:
+        seconds, microseconds = told
+        return int(seconds) + int(microseconds) / 1e6
+    except (TypeError, ValueError) as odd:
+        raise StoreUnavailableError("the Redis gave its time in an unknown form; is it a Redis?") from odd
