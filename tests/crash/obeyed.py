@@ -19,8 +19,7 @@ import tempfile
 import time
 from asyncio import selector_events
 from collections import Counter
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from itertools import count
@@ -33,10 +32,11 @@ import httpx
 from anyio.abc import SocketStream
 
 from tests.crash.sabotage import sabotaged
+from tests.crash.setbacks import opened
 from tests.support.endpoint import Endpoint, Received, answering
 from tests.support.flows import flow, number
 from tests.support.processes import Process
-from tests.support.redis_server import standalone
+from tests.support.stores import DURABLE
 from voiceflow_worker import CallPolicy, CallQueue, CallRequest, VoiceClient, Worker, WorkerOptions, open_store
 from voiceflow_worker.core import queue as queue_module
 from voiceflow_worker.core import suppression as suppression_module
@@ -173,18 +173,6 @@ async def _taken(received: Received, stream: SocketStream) -> None:
     await answering(200, "Content-Type: application/json", body=json.dumps(body).encode())(received, stream)
 
 
-@asynccontextmanager
-async def _store_url(kind: str, folder: Path) -> AsyncIterator[str]:
-    if kind == "sqlite":
-        yield f"sqlite:///{folder / 'calls.db'}"
-        return
-    server = standalone(folder).start()
-    try:
-        yield server.url
-    finally:
-        server.kill()
-
-
 def say(line: str) -> None:
     sys.stdout.write(f"{line}\n")
 
@@ -193,12 +181,12 @@ async def tried(kind: str, *, orders: int, seed: int, sabotage: str | None) -> b
     """Give this many orders, judge them, print what happened; returns whether all were obeyed."""
     endpoint = Endpoint()
     endpoint.usual = _taken
-    with tempfile.TemporaryDirectory() as name:
+    with tempfile.TemporaryDirectory() as name, opened(kind, Path(name)) as there:
         folder = Path(name)
-        async with endpoint.running(), _store_url(kind, folder) as url, open_store(url) as store:
+        async with endpoint.running(), open_store(there.url) as store:
             if sabotage == "no-waiting":
                 _wait_for_nobody()
-            trial = Trial(url, endpoint, folder, random.Random(seed), sabotage)
+            trial = Trial(there.url, endpoint, folder, random.Random(seed), sabotage)
             queue, numbers = CallQueue(store, policy=POLICY), count(1)
             try:
                 for _ in range(WORKERS):
@@ -331,7 +319,7 @@ def main() -> None:
         return
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--orders", type=int, default=1000)
-    parser.add_argument("--store", choices=["sqlite", "redis"], default="sqlite")
+    parser.add_argument("--store", choices=DURABLE, default="sqlite")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--sabotage", choices=SABOTAGE)
     given = parser.parse_args()

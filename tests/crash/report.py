@@ -24,6 +24,7 @@ class Strikes:
     tasks: int = 0
     tasks_stopped: int = 0
     handed_in_again: int = 0
+    crashes: int = 0
     setbacks: int = 0
     ended: int = 0
     """Workers that ended by themselves after a set-back, before anybody killed them."""
@@ -83,6 +84,7 @@ class Report:
             "tasks killed": strikes.tasks,
             "tasks stopped, which took their calls back": strikes.tasks_stopped,
             "calls handed in again": strikes.handed_in_again,
+            "crashes of a server that recovers": strikes.crashes,
             "set-backs of the store": strikes.setbacks,
             "workers that ended by themselves": strikes.ended,
             "doubts": doubts.opened,

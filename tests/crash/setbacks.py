@@ -1,17 +1,22 @@
-"""Set-backs: under running workers, or while all is stopped, an older copy of the store takes its place."""
+"""The stores of the laboratory, and their set-backs: under running workers, or while all is stopped, an older copy of
+the store takes its place."""
 
 from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 from tests.backends.redis.test_rollback import back_up, restore
 from tests.crash.lights import Light
+from tests.support.postgres import PostgresServer
 from tests.support.processes import Process
-from tests.support.redis_server import RedisServer
+from tests.support.redis_server import RedisServer, free_port, standalone
 
 Does = Callable[..., Process]
 """Runs a command of voiceflow, as a person would."""
@@ -62,6 +67,50 @@ class OlderAof:
         raise AssertionError("nobody keeps the newer AOF")
 
 
+class FailedOver:
+    """A primary is killed, and an asynchronous standby that lags takes its place, under running workers."""
+
+    name = "failover with lag"
+    light = Light.GO
+    must_end = False
+
+    def __init__(self, primary: PostgresServer) -> None:
+        self._primary = primary
+        self._standby: PostgresServer | None = None
+        self._free_port = free_port()
+        self._changing = threading.Lock()
+        self.url = primary.url(self._free_port)
+
+    def copy(self, _does: Does, /) -> None:
+        with self._changing:
+            self._standby = self._primary.standby(port=self._free_port)
+            self._standby.lag()
+
+    def strike(self, _does: Does, /) -> None:
+        assert self._standby is not None
+        with self._changing:
+            self._free_port = self._primary.port
+            self._primary.kill()
+            self._standby.promote()
+            self._primary.close()
+            self._primary, self._standby = self._standby, None
+
+    def undo(self) -> None:
+        raise AssertionError("nobody goes back to the old primary")
+
+    def crash(self) -> None:
+        """The primary is killed, and recovers: it has all that it ever confirmed."""
+        with self._changing:
+            self._primary.kill()
+            self._primary.start()
+
+    def close(self) -> None:
+        """End what runs."""
+        for server in (self._primary, self._standby):
+            if server is not None:
+                server.close()
+
+
 class Restored:
     """`voiceflow backup` while everything runs, and later `voiceflow restore` while nothing does."""
 
@@ -103,6 +152,41 @@ class Replaced:
 
     def undo(self) -> None:
         self._kept.rename(self._path)
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A store to soak, how it can be set back, and how its server crashes and recovers."""
+
+    url: str
+    setbacks: Sequence[Setback] = ()
+    crash: Callable[[], None] | None = None
+
+
+@contextmanager
+def opened(store: str | None, folder: Path) -> Iterator[Opened]:
+    """The store to soak: a new file, a server of our own for `redis` or `postgres`, or what the URL names."""
+    match store:
+        case None | "sqlite":
+            path = folder / "calls.db"
+            yield Opened(
+                f"sqlite:///{path}",
+                [Restored(path), Replaced(path)],
+            )
+        case "redis":
+            server = standalone(folder / "redis").start()
+            try:
+                yield Opened(server.url, [OlderAof(server, folder)])
+            finally:
+                server.kill()
+        case "postgres":
+            pair = FailedOver(PostgresServer().start())
+            try:
+                yield Opened(pair.url, [pair], pair.crash)
+            finally:
+                pair.close()
+        case url:
+            yield Opened(url)
 
 
 def _done(process: Process) -> None:

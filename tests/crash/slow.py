@@ -6,10 +6,12 @@ import contextlib
 import time
 from collections.abc import Callable
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, urlsplit
 
 import apsw
+import psycopg
 
+from tests.support.postgres import connected
 from tests.support.redis_server import ask
 from voiceflow_worker.backends.store_url import path_of
 
@@ -27,6 +29,8 @@ def stall_of(store: str) -> Stall:
         parts = urlsplit(store)
         port = parts.port or 6379
         return lambda seconds: _pause_writes(port, seconds)
+    if store.startswith("postgres"):
+        return lambda seconds: _lock_the_jobs(store, seconds)
     path = path_of(store)
     return lambda seconds: _hold_the_lock(path, seconds)
 
@@ -50,4 +54,16 @@ def _pause_writes(port: int, seconds: float) -> bool:
     except (OSError, RuntimeError):
         return False
     time.sleep(seconds)  # the writes are paused for so long: time is what is tested
+    return True
+
+
+def _lock_the_jobs(store: str, seconds: float) -> bool:
+    """Hold a lock that lets nobody write jobs, as a person's ALTER TABLE would."""
+    schema = parse_qs(urlsplit(store).query).get("schema", ["voiceflow"])[0]
+    try:
+        with connected(store) as holder, holder.transaction():
+            holder.execute(f"LOCK TABLE {schema}.jobs IN SHARE MODE".encode())
+            time.sleep(seconds)  # the lock is held for so long: time is what is tested
+    except psycopg.OperationalError:
+        return False
     return True

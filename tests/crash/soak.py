@@ -12,8 +12,7 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -32,10 +31,9 @@ from tests.crash.lights import Light, Lights
 from tests.crash.person import Person
 from tests.crash.report import Report, Strikes
 from tests.crash.sabotage import SABOTAGE
-from tests.crash.setbacks import OlderAof, Replaced, Restored, Setback
+from tests.crash.setbacks import Opened, Setback, opened
 from tests.crash.slow import stall_of
 from tests.crash.weather import odd_summaries, weather
-from tests.support.redis_server import standalone
 from voiceflow_worker import CallPolicy
 
 LEASE = timedelta(seconds=1.5)
@@ -65,6 +63,8 @@ ENDS_WITHIN = 20.0
 RATES = (60.0, 300.0)
 SETBACK_EVERY = 250
 """Kills between two set-backs of the store, with one at least in every run."""
+CRASH_EVERY = (2.0, 10.0)
+"""Seconds between two crashes of a server that recovers."""
 OLD = (1.0, 4.0)
 """The age in seconds of the copy that a store is set back to."""
 
@@ -90,12 +90,13 @@ class Soak:
         lab: Laboratory,
         plan: Plan,
         told: Callable[[str], None],
-        setbacks: Sequence[Setback] = (),
+        store: Opened,
     ) -> None:
         self._lab = lab
+        self._crash = store.crash
         self._plan = plan
         self._tell = told
-        self._setbacks = setbacks
+        self._setbacks = store.setbacks
         self._began = time.monotonic()
         self._strikes = Strikes()
         self._life = LIFE
@@ -117,6 +118,8 @@ class Soak:
         tasks += [partial(self._kill_workers, place) for place in range(WORKERS)]
         if self._setbacks:
             tasks.append(self._set_back_on)
+        if self._crash is not None:
+            tasks.append(partial(self._crash_servers, self._crash))
         threads = [threading.Thread(target=self._guarded, args=(task,)) for task in tasks]
         for thread in threads:
             thread.start()
@@ -250,6 +253,17 @@ class Soak:
             finally:
                 self._lights.ended()
 
+    def _crash_servers(self, crash: Callable[[], None]) -> None:
+        dice = self._dice("crashes")
+        while not self._lights.sleep(dice.uniform(*CRASH_EVERY)):
+            if not self._lights.may_start():
+                return
+            try:
+                crash()
+                self._strikes.crashes += 1
+            finally:
+                self._lights.ended()
+
     # -- set-backs ---------------------------------------------------------------------------------------------------
 
     def _owed(self) -> int:
@@ -319,48 +333,19 @@ class Soak:
 
 def soak(
     plan: Plan,
+    store: Opened,
     *,
     children: Children,
-    store: str,
     folder: Path,
     told: Callable[[str], None],
-    setbacks: Sequence[Setback] = (),
 ) -> Report:
     """Soak an empty store. Raises `AssertionError` where the laboratory itself fails."""
-    lab = Laboratory(children, store, folder, policy=POLICY, speed=SPEED, sabotage=plan.sabotage)
+    lab = Laboratory(children, store.url, folder, policy=POLICY, speed=SPEED, sabotage=plan.sabotage)
     with lab.running():
         if sum(lab.states().values()):
-            raise AssertionError(f"the store {store} is not empty: a soak begins with an empty one")
+            raise AssertionError(f"the store {store.url} is not empty: a soak begins with an empty one")
         lab.order_of_sandbox("events", {"event": "VCA", "retries": 100})
-        return Soak(lab, plan, told, setbacks).run()
-
-
-@dataclass(frozen=True, slots=True)
-class Opened:
-    """A store to soak, and how it can be set back."""
-
-    url: str
-    setbacks: Sequence[Setback] = ()
-
-
-@contextmanager
-def opened(store: str | None, folder: Path) -> Iterator[Opened]:
-    """The store to soak: a new file, a server of our own for `redis`, or what the URL names."""
-    match store:
-        case None | "sqlite":
-            path = folder / "calls.db"
-            yield Opened(
-                f"sqlite:///{path}",
-                [Restored(path), Replaced(path)],
-            )
-        case "redis":
-            server = standalone(folder / "redis").start()
-            try:
-                yield Opened(server.url, [OlderAof(server, folder)])
-            finally:
-                server.kill()
-        case url:
-            yield Opened(url)
+        return Soak(lab, plan, told, store).run()
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -370,7 +355,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--kills", type=int, default=200)
     parser.add_argument("--calls", type=int, default=4000)
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(10**6))
-    parser.add_argument("--store", help="sqlite, redis (a server of its own), or the URL of an empty store")
+    parser.add_argument("--store", help="sqlite, redis or postgres (a server of its own), or the URL of an empty store")
     parser.add_argument(
         "--sabotage",
         choices=list(SABOTAGE),
@@ -394,7 +379,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         folder = Path(name)
         with opened(given.store, folder) as there, zygote() as children:
             told(f"seed {plan.seed} on {there.url}")
-            report = soak(plan, children=children, store=there.url, folder=folder, told=told, setbacks=there.setbacks)
+            report = soak(plan, there, children=children, folder=folder, told=told)
     sys.stdout.write(f"{report}\n")
     return 0 if report.is_good else 1
 

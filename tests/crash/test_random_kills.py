@@ -10,7 +10,9 @@ from tests.crash.asked import Kind
 from tests.crash.children import Children
 from tests.crash.report import Report
 from tests.crash.sabotage import SABOTAGE
-from tests.crash.soak import Plan, opened, soak
+from tests.crash.setbacks import opened
+from tests.crash.soak import Plan, soak
+from tests.support.stores import DURABLE, SERVERS
 
 pytestmark = [
     pytest.mark.crash,
@@ -36,13 +38,11 @@ again, and on a busy machine most brief calls expire before they are leased. Run
 
 def soaked(plan: Plan, children: Children, store: str, folder: Path) -> Report:
     with opened(store, folder) as there:
-        return soak(
-            plan, children=children, store=there.url, folder=folder, told=lambda _: None, setbacks=there.setbacks
-        )
+        return soak(plan, there, children=children, folder=folder, told=lambda _: None)
 
 
 @pytest.mark.parametrize("kills", [12, pytest.param(60, marks=pytest.mark.slow)])
-@pytest.mark.parametrize("store", ["sqlite", "redis"])
+@pytest.mark.parametrize("store", DURABLE)
 def test_killed_at_random_moments_nothing_rings_twice_and_nothing_is_lost_or_late(
     children: Children, store: str, kills: int, tmp_path: Path
 ) -> None:
@@ -57,13 +57,18 @@ def test_killed_at_random_moments_nothing_rings_twice_and_nothing_is_lost_or_lat
     assert not report.after.open_doubts
 
 
+BROKEN = [(name, store) for name in SABOTAGE for store in (SERVERS if name == "no-guard" else ["sqlite"])]
+"""Each, where it can be found: the file of a store is set back by a person alone, a server's data by its server too."""
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("name", list(SABOTAGE))
-def test_a_product_that_is_broken_on_purpose_is_found(children: Children, name: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("name", "store"), BROKEN)
+def test_a_product_that_is_broken_on_purpose_is_found(
+    children: Children, name: str, store: str, tmp_path: Path
+) -> None:
     """Without this nobody knows whether the laboratory would see anything."""
-    needs_redis = name == "no-guard"
     times = MORE.get(name, 1)
-    plan = Plan(seed=7, kills=30 * times, calls=600 * times, setbacks=1 if needs_redis else 0, sabotage=name)
-    report = soaked(plan, children, "redis" if needs_redis else "sqlite", tmp_path)
+    plan = Plan(seed=7, kills=30 * times, calls=600 * times, setbacks=int(name == "no-guard"), sabotage=name)
+    report = soaked(plan, children, store, tmp_path)
     words = {violation.word for violation in report.violations}
     assert FOUND_BY[name] in words, f"found was {sorted(words)}:\n{report}"

@@ -25,6 +25,7 @@ from typing import Any
 from tests.crash.orders import Order
 
 DRIVERS = (
+    "voiceflow_worker.backends.postgres",
     "voiceflow_worker.backends.redis",
     "voiceflow_worker.backends.sqlite",
     "voiceflow_worker.gateway.transport.connections",

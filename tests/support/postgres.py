@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import atexit
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -18,12 +19,15 @@ from contextlib import suppress
 from functools import cache, partial
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from tests.support.redis_server import free_port
 from tests.support.waiting import wait_until
+
+if TYPE_CHECKING:
+    import psycopg
 
 CHOSEN = "TEST_POSTGRES"
 WITHIN = 60.0
@@ -104,6 +108,13 @@ def _empty_data() -> Path:
     return data
 
 
+def connected(store: str) -> psycopg.Connection[tuple[Any, ...]]:
+    """A connection, for use in a `with`, to the database of a store, whose schema is not the connection's concern."""
+    import psycopg  # not in the environments of Airflow, whose tests have other ways to ask
+
+    return psycopg.connect(re.sub(r"schema=[^&]*&?", "", store).rstrip("?&"), autocommit=True, connect_timeout=5)
+
+
 class _Program:
     """One process of a server, and what it tells, in a folder of its own."""
 
@@ -173,10 +184,10 @@ class PostgresServer(_Program):
         self._settings = settings
         self._connection: Any = None
 
-    def url(self, *others: PostgresServer, user: str = ADMINISTRATOR, **parameters: str) -> str:
-        """The store URL of this server, or of the primary among these."""
-        hosts = ",".join(f"127.0.0.1:{each.port}" for each in (self, *others))
-        if others:
+    def url(self, *ports: int, user: str = ADMINISTRATOR, **parameters: str) -> str:
+        """The store URL of this server, or of whichever is the primary, this one or one at these ports."""
+        hosts = ",".join(f"127.0.0.1:{port}" for port in (self.port, *ports))
+        if ports:
             parameters["target_session_attrs"] = "read-write"
         words = "&".join(f"{name}={value}" for name, value in parameters.items())
         return f"postgresql://{user}@{hosts}/{DATABASE}{words and '?'}{words}"
@@ -206,9 +217,7 @@ class PostgresServer(_Program):
 
     def ask(self, statement: str, *values: object) -> list[tuple[Any, ...]]:
         """Run one statement, by itself, and give its rows."""
-        import psycopg  # not in the environments of Airflow, whose tests have other ways to ask
-
-        with psycopg.connect(self.url(), autocommit=True) as connection:
+        with connected(self.url()) as connection:
             answer = connection.execute(statement.encode(), values or None)
             return answer.fetchall() if answer.description else []
 
