@@ -1,4 +1,4 @@
-"""Problems found in a body, a row or a file, and what solves them."""
+"""Problems found in a body, a row, a file, or in what calls depend on, and what solves them."""
 
 from __future__ import annotations
 
@@ -101,3 +101,48 @@ class Finding:
         place = ":".join(str(part) for part in (self.file, self.row, self.column, self.path) if part is not None)
         code = f" ({self.code})" if self.code is not None else ""
         return f"{place}: {self.message}{code}" if place else f"{self.message}{code}"
+
+
+class Level(StrEnum):
+    """The level of a diagnosis."""
+
+    OK = "ok"
+    WARNING = "warning"
+    """Somebody should look at it, but calls are still made."""
+    FAILURE = "failure"
+    """Calls cannot be made, or they might be lost, late or made twice."""
+
+
+@dataclass(frozen=True, slots=True)
+class Diagnosis:
+    """The result of a check of what calls depend on: a message, and a remedy. `check` is the name of the check.
+
+    `waits_for` names the other check that must be ok before this one can be made. `remedies` are for each interface to
+    say in its own words.
+    """
+
+    level: Level
+    message: str
+    remedy: str | None = None
+    waits_for: str | None = None
+    check: str = ""
+    remedies: tuple[Remedy, ...] = ()
+
+    def as_json(self) -> dict[str, object]:
+        """The diagnosis for scripts."""
+        return {"check": self.check, "level": self.level.value, "message": self.message, "remedy": self.remedy}
+
+
+def ok(message: str) -> Diagnosis:
+    """A diagnosis of level ok."""
+    return Diagnosis(Level.OK, message)
+
+
+def warning(message: str, *, remedy: str | None = None) -> Diagnosis:
+    """A diagnosis of level warning."""
+    return Diagnosis(Level.WARNING, message, remedy)
+
+
+def failure(message: str, *, remedy: str | None = None, remedies: tuple[Remedy, ...] = ()) -> Diagnosis:
+    """A diagnosis of level failure."""
+    return Diagnosis(Level.FAILURE, message, remedy, remedies=remedies)

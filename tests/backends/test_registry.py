@@ -5,15 +5,21 @@
 from __future__ import annotations
 
 import sys
+from datetime import timedelta
 from importlib.metadata import EntryPoint
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from voiceflow_worker.backends import open_store, registry
+from voiceflow_worker.backends.health import Figure, Health
 from voiceflow_worker.backends.sqlite import SqliteStore
+from voiceflow_worker.core.overview.status import read_status
+from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.outside import SystemClock
 from voiceflow_worker.errors import UnknownBackendError
+from voiceflow_worker.service.worker import metrics_text
 
 
 @pytest.mark.anyio
@@ -92,11 +98,47 @@ def test_what_is_built_in_cannot_be_replaced(monkeypatch: pytest.MonkeyPatch) ->
     assert registry.backend_for("sqlite:///calls.db").__module__ == "voiceflow_worker.backends.sqlite.store"
 
 
-def register(monkeypatch: pytest.MonkeyPatch, scheme: str, value: str) -> None:
-    """Pretend that a distribution is installed which brings one backend."""
-    entry = EntryPoint(scheme, value, registry.ENTRY_POINT_GROUP)
+class Weather(Health):
+    """What a backend of somebody else tells of its stores."""
+
+    def __init__(self, url: str, store: Store | None) -> None:
+        self.of = (url, store)
+
+    @property
+    def advice(self) -> str | None:
+        return "take an umbrella"
+
+    async def figures(self) -> list[Figure]:
+        return [Figure(name="rain", meaning="Drops a second.", value=7)]
+
+
+@pytest.mark.anyio
+async def test_a_backend_tells_of_its_stores_in_the_log_and_the_metrics(monkeypatch: pytest.MonkeyPatch) -> None:
+    opens, tells = "voiceflow_worker.backends.memory:open_memory", f"{__name__}:Weather"
+    register(monkeypatch, "mystore", opens, (registry.HEALTH_GROUP, tells))
+    with capture_logs() as lines:
+        async with open_store("mystore://", advises=False), open_store("mystore://") as store:
+            assert [line["warning"] for line in lines] == ["take an umbrella"]
+            health = registry.health_of("mystore://", store)
+            assert isinstance(health, Weather)
+            assert health.of == ("mystore://", store)
+            status = await read_status(store, "default", clock_skew=timedelta())
+            text = metrics_text(status, await health.figures()).decode()
+            assert "# HELP voiceflow_store_rain Drops a second.\n" in text
+            assert "voiceflow_store_rain 7.0\n" in text
+
+
+def test_a_backend_without_its_extra_tells_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "voiceflow_worker.backends.redis", None)
+    monkeypatch.delitem(sys.modules, "voiceflow_worker.backends.redis.health", raising=False)
+    assert type(registry.health_of("redis://localhost", None)) is Health
+
+
+def register(monkeypatch: pytest.MonkeyPatch, scheme: str, value: str, *others: tuple[str, str]) -> None:
+    """Pretend that a distribution is installed which brings one backend, and `others`: groups and values."""
+    entries = [EntryPoint(scheme, each, group) for group, each in ((registry.ENTRY_POINT_GROUP, value), *others)]
 
     def entry_points(*, group: str, name: str | None = None) -> list[EntryPoint]:
-        return [entry] if group == entry.group and name in {None, entry.name} else []
+        return [entry for entry in entries if group == entry.group and name in {None, entry.name}]
 
     monkeypatch.setattr(registry, "entry_points", entry_points)

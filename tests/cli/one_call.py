@@ -36,9 +36,9 @@ def eight(monkeypatch: pytest.MonkeyPatch, folder: Path) -> Iterator[EightByEigh
             WEBHOOK_SECRET=SECRET,
             STATE_DIR=str(folder / "state"),
         )
-        monkeypatch.setattr("voiceflow_worker.service.doctor.store.read_mounts", lambda: "/dev/vda1 / ext4 rw 0 0\n")
-        monkeypatch.setattr("voiceflow_worker.service.doctor.store.LITTLE", 0)
-        monkeypatch.setattr("voiceflow_worker.service.doctor.store.TOO_LITTLE", 0)
+        monkeypatch.setattr("voiceflow_worker.backends.sqlite.health.read_mounts", lambda: "/dev/vda1 / ext4 rw 0 0\n")
+        monkeypatch.setattr("voiceflow_worker.backends.sqlite.health.LITTLE", 0)
+        monkeypatch.setattr("voiceflow_worker.backends.sqlite.health.TOO_LITTLE", 0)
         sandbox._account.hooks("acme")["VSS"] = WebhookTarget(
             url="http://127.0.0.1:9/webhooks/8x8", authorization=SECRET
         )

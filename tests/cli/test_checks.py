@@ -8,9 +8,10 @@ from pathlib import Path
 import anyio
 import pytest
 
+from voiceflow_worker.backends.sqlite.health import judged_mount
+from voiceflow_worker.finding import Diagnosis, Level
 from voiceflow_worker.service.doctor.account import judged_clock
-from voiceflow_worker.service.doctor.context import CannotLookError, Diagnosis, Level, carried_out
-from voiceflow_worker.service.doctor.store import judged_mount
+from voiceflow_worker.service.doctor.context import CannotLookError, carried_out
 
 pytestmark = pytest.mark.anyio
 

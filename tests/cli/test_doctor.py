@@ -18,15 +18,17 @@ from tests.cli.stored import empty, enqueued, in_doubt, url_of, within
 from tests.support.engine import Engine
 from tests.support.flows import flow, number
 from tests.support.workers import set_limits
+from voiceflow_worker.backends.health import Health
 from voiceflow_worker.core.heartbeats import Heartbeats
 from voiceflow_worker.core.ports import Limits
 from voiceflow_worker.core.rollback import HELD
+from voiceflow_worker.finding import Diagnosis, Level, ok
 from voiceflow_worker.gateway.account import Webhook
 from voiceflow_worker.sandbox import Sandbox
 from voiceflow_worker.sandbox.api import account_routes
 from voiceflow_worker.sandbox.events.delivery import WebhookTarget
 from voiceflow_worker.service.doctor import account
-from voiceflow_worker.service.doctor.context import Account, CheckContext, Diagnosis, Level, ok, open_context
+from voiceflow_worker.service.doctor.context import Account, CheckContext, open_context
 from voiceflow_worker.settings import load_settings
 
 SECRET = "Bearer of-news"
@@ -42,9 +44,9 @@ LOCAL_DISK = "/dev/vda1 / ext4 rw 0 0\n"
 def _on_a_local_disk_with_room(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
     """Wherever these tests run."""
     monkeypatch.setenv("VOICEFLOW_STATE_DIR", str(tmp_path_factory.mktemp("state")))
-    monkeypatch.setattr("voiceflow_worker.service.doctor.store.read_mounts", lambda: LOCAL_DISK)
-    monkeypatch.setattr("voiceflow_worker.service.doctor.store.LITTLE", 0)
-    monkeypatch.setattr("voiceflow_worker.service.doctor.store.TOO_LITTLE", 0)
+    monkeypatch.setattr("voiceflow_worker.backends.sqlite.health.read_mounts", lambda: LOCAL_DISK)
+    monkeypatch.setattr("voiceflow_worker.backends.sqlite.health.LITTLE", 0)
+    monkeypatch.setattr("voiceflow_worker.backends.sqlite.health.TOO_LITTLE", 0)
 
 
 @pytest.fixture
@@ -217,7 +219,7 @@ def test_a_store_that_may_not_be_written_is_a_failure(voiceflow: Program, monkey
 def test_a_network_file_system_and_a_disk_that_fills_up_are_reported(
     voiceflow: Program, monkeypatch: pytest.MonkeyPatch, *, of: str, value: object, check: str, level: str
 ) -> None:
-    monkeypatch.setattr(f"voiceflow_worker.service.doctor.store.{of}", value)
+    monkeypatch.setattr(f"voiceflow_worker.backends.sqlite.health.{of}", value)
     assert lines(voiceflow("doctor", "--json"))[check]["level"] == level
 
 
@@ -351,6 +353,7 @@ def at_8x8(
         settings=load_settings(options_place=None, **settings),
         opening=ok("it opens"),
         opened=None,
+        health=Health(),
         asked=Account(Asked(hooks)),  # type: ignore[arg-type]
     )
 

@@ -1,16 +1,18 @@
-"""The registry of backends: opening a store, also with retries at the start of a command."""
+"""The registry of backends: opening a store, also with retries at the start of a command, and its health."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import AsyncGenerator, Callable, Mapping
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
 from datetime import timedelta
 from importlib.metadata import EntryPoint, entry_points
 from typing import TYPE_CHECKING, Any, cast
 
 import anyio
+import structlog
 
+from voiceflow_worker.backends.health import Health
 from voiceflow_worker.backends.store_url import POSTGRES_SCHEMES, REDIS_SCHEMES
 from voiceflow_worker.core.ports.store import Drop, Step, Unit
 from voiceflow_worker.errors import StoreUnavailableError, UnknownBackendError
@@ -19,6 +21,7 @@ from voiceflow_worker.model.text.printable import without_secrets
 if TYPE_CHECKING:
     from voiceflow_worker.core.ports import Clock, Store
 
+_log = structlog.get_logger("voiceflow.store")
 
 ENTRY_POINT_GROUP = "voiceflow_worker.backends"
 """The entry point group in which a package registers backends. The name of an entry is a URL scheme, its value an
@@ -42,20 +45,52 @@ _NEEDS_EXTRA = {
     _POSTGRES: "PostgreSQL needs an extra: pip install 'voiceflow-worker[postgres]'.",
 }
 # These need no entry points, so they also work without an installation (a zipped application, a checkout on the path).
+HEALTH_GROUP = "voiceflow_worker.health"
+"""The entry point group of what backends tell of their stores. The name of an entry is a URL scheme. Its value is a
+function of the URL of a store, and of the store, or None if it is not open; it returns the `Health` of the store."""
+_SQLITE_HEALTH = "voiceflow_worker.backends.sqlite.health:SqliteHealth"
+_BUILT_IN_HEALTH: Mapping[str, str] = {
+    "sqlite": _SQLITE_HEALTH,
+    "file": _SQLITE_HEALTH,
+    **dict.fromkeys(REDIS_SCHEMES, "voiceflow_worker.backends.redis.health:RedisHealth"),
+    **dict.fromkeys(POSTGRES_SCHEMES, "voiceflow_worker.backends.postgres.health:PostgresHealth"),
+}
 
 
 def open_store(
-    url: str = "sqlite:///voiceflow.db", *, clock: Clock | None = None, **options: Any
+    url: str = "sqlite:///voiceflow.db", *, clock: Clock | None = None, advises: bool = True, **options: Any
 ) -> AbstractAsyncContextManager[Store]:
     """Open the store at `url` for the length of an `async with` block.
 
     `sqlite:///relative.db` and `sqlite:////absolute.db` (or `file:`) keep jobs in one file. `memory://` keeps them
     until the block ends. Other schemes belong to installed backends (entry point group `voiceflow_worker.backends`).
-    `clock` replaces the store's clock, for tests; `options` are passed to the backend.
+    `clock` replaces the store's clock, for tests; `options` are passed to the backend. With `advises=False`, no warning
+    is logged about a server that should be configured differently.
 
     Raises UnknownBackendError at once if no backend is registered for the URL. Entering the block may raise StoreError.
     """
-    return backend_for(url)(url, clock=clock, **options)
+    opened = backend_for(url)(url, clock=clock, **options)
+    return _advised(opened, url) if advises else opened
+
+
+@asynccontextmanager
+async def _advised(opened: AbstractAsyncContextManager[Store], url: str) -> AsyncGenerator[Store]:
+    async with opened as store:
+        advice = health_of(url, store).advice
+        if advice is not None:
+            _log.warning("the server of the store should be configured differently", store=store.url, warning=advice)
+        yield store
+
+
+def health_of(url: str, store: Store | None) -> Health:
+    """What the backend of a URL tells of its store, which is None if it is not open. Raises SettingsError."""
+    scheme = url.partition(":")[0].lower()
+    known = _BUILT_IN_HEALTH.get(scheme)
+    entries = entry_points(group=HEALTH_GROUP, name=scheme) if known is None else [EntryPoint(scheme, known, "")]
+    with suppress(ImportError):  # of an extra that is not installed: the opening says so
+        for entry in entries:
+            return cast("Health", entry.load()(url, store))
+    return Health()
 
 
 def backend_for(url: str) -> Opener:

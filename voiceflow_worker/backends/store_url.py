@@ -17,11 +17,6 @@ POSTGRES_SCHEMA = "voiceflow"
 """The schema of a PostgreSQL store whose URL names none."""
 
 
-def is_redis(url: str) -> bool:
-    """Whether this URL names a store in Redis or Valkey."""
-    return url.partition(":")[0].lower() in REDIS_SCHEMES
-
-
 def path_of(url: str) -> Path:
     """The absolute path of the file in `sqlite:///relative.db` or `sqlite:////absolute.db`, or in a `file:` URL.
 

@@ -17,7 +17,7 @@ from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.model.text.wording import count_of
 
 if TYPE_CHECKING:
-    from voiceflow_worker.service.doctor.context import Diagnosis
+    from voiceflow_worker.finding import Diagnosis
 
 
 TEST_TEXT = "This is a test call of voiceflow worker. If you hear this, your calls work. Goodbye."
@@ -53,8 +53,8 @@ async def doctor(
         voiceflow doctor --json | jq -r 'select(.level == "failure") | .check'
     """
     from voiceflow_worker.cli.calls import placed, reporting
+    from voiceflow_worker.finding import Level, failure, ok
     from voiceflow_worker.service.doctor import examine
-    from voiceflow_worker.service.doctor.context import Level, failure, ok
     from voiceflow_worker.service.one_call import CallStep, OneCall, number_to_call
 
     if without_outcome and call is None:
@@ -89,7 +89,7 @@ async def doctor(
 
 def _show(output: Output, found: Sequence[Diagnosis], *, all_of_them: bool) -> None:
     """Print the diagnoses, the failures last: all of them, or only warnings and failures."""
-    from voiceflow_worker.service.doctor.context import Level
+    from voiceflow_worker.finding import Level
 
     looked = [line for line in found if line.waits_for is None]
     shown = [line for line in looked if all_of_them or line.level is not Level.OK]

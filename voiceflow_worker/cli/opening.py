@@ -18,7 +18,7 @@ import anyio
 from anyio import sleep
 
 from voiceflow_worker.backends.registry import PAUSE, StoreWait, opened_in_time
-from voiceflow_worker.backends.store_url import file_of, is_redis
+from voiceflow_worker.backends.store_url import file_of
 from voiceflow_worker.cli.output import ExitCode, Output, UndoneError, confirm, with_remedies
 from voiceflow_worker.errors import JobError, SettingsError, StoreCorruptError, StoreUnavailableError
 from voiceflow_worker.finding import Remedy
@@ -209,7 +209,7 @@ async def opened_queue(
     """Open the store of these settings, and yield the queue. Raises StoreError.
 
     If `makes` is False, a missing store file is not created: a mistyped name must not look like an empty queue. The
-    settings of a Redis server then cause no warning, because the worker and the doctor warn about them.
+    settings of a server then cause no warning, because the worker and the doctor warn about them.
 
     The settings limit the wait for a store that is locked or missing. If `makes` is True, they also limit the wait
     until the store accepts a write. If another process keeps the store's file locked later, each operation waits for
@@ -227,9 +227,7 @@ async def opened_queue(
         options["patience"] = patience
     if files is not None:
         options["files"] = files
-    if not makes and is_redis(settings.store):
-        options["advises"] = False
-    async with opened_in_time(settings.store, wait=wait, writes=makes, **options) as store:
+    async with opened_in_time(settings.store, wait=wait, writes=makes, advises=makes, **options) as store:
         yield CallQueue(store, settings.queue, policy=settings.policy())
 
 

@@ -196,8 +196,8 @@ async def _tell_start(output: Output, calls: CallQueue, settings: Settings, *, p
 async def _account_asked(output: Output, settings: Settings) -> AsyncGenerator[None]:
     """A context beside which the account is asked whether summaries can arrive. If they cannot, a line says so."""
     from voiceflow_worker.core.ports.parts import Parts
+    from voiceflow_worker.finding import Level
     from voiceflow_worker.service.doctor.account import summaries
-    from voiceflow_worker.service.doctor.context import Level
 
     async def ask() -> None:
         with suppress(VoiceError):  # the calls meet the same fault, and the worker reports it

@@ -16,6 +16,7 @@ from voiceflow_worker.core.overview.story import closed_in_words, ending, progre
 from voiceflow_worker.core.ports.reading import gates_of
 from voiceflow_worker.core.progress import CallProgress, SessionProgress
 from voiceflow_worker.errors import InvalidInputError, PhoneNumberError, StoreUnavailableError, TooLateError, VoiceError
+from voiceflow_worker.finding import Diagnosis, Level, failure, ok, warning
 from voiceflow_worker.model.flows.callflow import CallFlow
 from voiceflow_worker.model.jobs.gate import Gate, GateScope, GateState
 from voiceflow_worker.model.jobs.job import Job, JobState, Post, RedialPolicy
@@ -28,7 +29,6 @@ from voiceflow_worker.model.reports.verdict import VerdictKind
 from voiceflow_worker.model.text.printable import printable_line
 from voiceflow_worker.model.text.wording import in_words, rfc3339, write_duration
 from voiceflow_worker.service.doctor.account import summaries
-from voiceflow_worker.service.doctor.context import Diagnosis, Level, failure, ok, warning
 from voiceflow_worker.service.worker import with_limits_of_queue, worker_of
 
 if TYPE_CHECKING:

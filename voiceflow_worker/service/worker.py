@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from contextlib import suppress
 from dataclasses import asdict
 
@@ -14,6 +14,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
+from voiceflow_worker.backends.health import Figure
+from voiceflow_worker.backends.registry import health_of
 from voiceflow_worker.backends.witness import journal_files
 from voiceflow_worker.core.heartbeats import Heartbeats
 from voiceflow_worker.core.overview.status import QueueStatus
@@ -72,7 +74,7 @@ def worker_of(
 
 
 def metrics_app(calls: CallQueue, more: Collector | None = None) -> Starlette:
-    """An app that serves the metrics of the queue and of the collector `more` at `GET /metrics`, for Prometheus.
+    """An app that serves the metrics of the queue, its store and the collector `more` at `GET /metrics`: Prometheus.
 
     The app answers 503 while the store cannot be reached. `GET /healthz` answers 200 as long as the process works, and
     names the background parts of the queue's workers that fail.
@@ -81,9 +83,10 @@ def metrics_app(calls: CallQueue, more: Collector | None = None) -> Starlette:
     async def metrics(_request: Request) -> Response:
         try:
             found = await calls.status()
+            figures = await health_of(calls.store.url, calls.store).figures()
         except StoreError as error:
             return PlainTextResponse(f"the store cannot be reached: {error}\n", status_code=503)
-        return Response(metrics_text(found, more), media_type=CONTENT_TYPE_LATEST)
+        return Response(metrics_text(found, figures, more), media_type=CONTENT_TYPE_LATEST)
 
     async def healthz(_request: Request) -> Response:
         failing = failing_here()
@@ -94,8 +97,8 @@ def metrics_app(calls: CallQueue, more: Collector | None = None) -> Starlette:
     return Starlette(routes=[Route("/metrics", metrics, methods=["GET"]), Route("/healthz", healthz, methods=["GET"])])
 
 
-def metrics_text(found: QueueStatus, more: Collector | None = None) -> bytes:
-    """The metrics of a queue and of the collector `more`, in the text format of Prometheus."""
+def metrics_text(found: QueueStatus, figures: Iterable[Figure] = (), more: Collector | None = None) -> bytes:
+    """The metrics of a queue, of its store and of the collector `more`, in the text format of Prometheus."""
     registry = CollectorRegistry()
     if more is not None:
         registry.register(more)
@@ -113,4 +116,6 @@ def metrics_text(found: QueueStatus, more: Collector | None = None) -> bytes:
     gauge("calls_per_second", "Calls sent per second by all workers together, over the last 5 seconds.", found.rate_now)
     if found.limits is not None and found.limits.rate is not None:
         gauge("limit_calls_per_second", "The rate limit of the queue; absent if it is unlimited.", found.limits.rate)
+    for each in figures:
+        Gauge(f"voiceflow_store_{each.name}", each.meaning, registry=registry).set(each.value)
     return generate_latest(registry)

@@ -41,7 +41,7 @@ class NoSurvey(Survey):
 
 @asynccontextmanager
 async def opened(url: str) -> AsyncIterator[Database]:
-    database = Database(parse_url(url), NoSurvey(parse_url(url), advises=False))
+    database = Database(parse_url(url), NoSurvey(parse_url(url)))
     async with database.opened():
         yield database
 

@@ -56,13 +56,12 @@ def making_script(schema: str, *, has_schema: bool = False) -> str:
 
 @asynccontextmanager
 async def open_postgres(
-    url: str, *, clock: Clock | None = None, durability: str | None = None, advises: bool = True
+    url: str, *, clock: Clock | None = None, durability: str | None = None
 ) -> AsyncGenerator[PostgresStore]:
     """Open the store at a `postgresql:` or `postgres:` URL; it is made if there is none in its schema.
 
     `?schema=` names the schema, `voiceflow` by default. `durability="best-effort"` (or `?durability=best-effort`)
-    accepts a server that loses commits when it crashes. With `advises=False`, no warning about the server's
-    configuration is logged at the opening.
+    accepts a server that loses commits when it crashes.
 
     Raises SettingsError for an invalid URL or a server on which no store can work, StoreForgetsError for one whose
     `synchronous_commit` is off, StoreVersionError for a store of another version, StoreCorruptError for a schema of
@@ -75,7 +74,7 @@ async def open_postgres(
         )
     if durability is not None:
         parsed = replace(parsed, promise=Promise(durability))
-    database = Database(parsed, Survey(parsed, advises=advises))
+    database = Database(parsed, Survey(parsed))
     async with database.opened():
         await _make(database)
         if clock is None:

@@ -176,10 +176,9 @@ class Survey:
     Without `finds_store`, a schema without a store passes.
     """
 
-    def __init__(self, url: PostgresURL, *, advises: bool) -> None:
+    def __init__(self, url: PostgresURL) -> None:
         self.finds_store = False
         self._url = url
-        self._advises = advises
         self._facts: Facts | None = None
         self._durability: Durability | None = None
 
@@ -202,7 +201,7 @@ class Survey:
         facts = Facts(*(await connection.rows(_ASK.format(schema=quoted(self._url.schema))))[0])
         found = judged(facts, self._url)
         was, self._durability, self._facts = self._durability, found, facts
-        if found.warning is not None and (self._advises if was is None else found.warning != was.warning):
+        if found.warning is not None and was is not None and found.warning != was.warning:
             _log.warning(
                 "this PostgreSQL should be configured differently", store=self._url.shown, warning=found.warning
             )

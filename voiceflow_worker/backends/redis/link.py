@@ -237,14 +237,12 @@ class Link:
 
     Each new connection of a session is surveyed before its first use, which checks the durability and the schema of its
     server. A session ends when the connection is lost or the primary has changed. A request between two sessions waits
-    for up to a second, and then raises StoreUnavailableError. With `advises=False`, the first session logs no warning
-    about server settings.
+    for up to a second, and then raises StoreUnavailableError.
     """
 
-    def __init__(self, url: RedisURL, survey: Survey, *, advises: bool = True) -> None:
+    def __init__(self, url: RedisURL, survey: Survey) -> None:
         self._url = url
         self._survey = survey
-        self._advises = advises
         self._session: Session | None = None
         self._opened = anyio.Event()
         self._why: VoiceflowError | None = None
@@ -420,7 +418,7 @@ class Link:
 
     def _judge(self, found: Durability) -> None:
         was = self._durability
-        if found.warning is not None and (self._advises if was is None else found.warning != was.warning):
+        if found.warning is not None and was is not None and found.warning != was.warning:
             _log.warning("this Redis should be configured differently", store=self._url.shown, warning=found.warning)
         self._durability = found
 

@@ -238,12 +238,12 @@ def _numbers(pairs: Sequence[str | int]) -> dict[str, int]:
 
 @asynccontextmanager
 async def open_redis(
-    url: str, *, clock: Clock | None = None, durability: str | None = None, advises: bool = True
+    url: str, *, clock: Clock | None = None, durability: str | None = None
 ) -> AsyncGenerator[RedisStore]:
     """Open the store at a `redis:`, `rediss:`, `valkey:`, `valkeys:`, `redis+cluster:` or `redis+sentinel:` URL.
 
     `clock` replaces the server's clock. `durability="best-effort"` (or `?durability=best-effort`) accepts a server that
-    may lose data. With `advises=False`, no warning about the server's configuration is logged at the opening.
+    may lose data.
 
     Raises SettingsError for an invalid URL, RedisForgetsError for a server that has no AOF, evicts keys, or does not
     show its settings, StoreVersionError for a store of another version, and StoreUnavailableError if the server does
@@ -257,7 +257,7 @@ async def open_redis(
     load_scripts()
     if durability is not None:
         parsed = replace(parsed, promise=Promise(durability))
-    link = Link(parsed, Survey(parsed).server, advises=advises)
+    link = Link(parsed, Survey(parsed).server)
     async with link.opened():
         if clock is None:
             clock = server_clock = ServerClock(partial(_time_of, link))

@@ -8,22 +8,21 @@ from datetime import timedelta
 from functools import partial
 
 from voiceflow_worker.errors import SettingsError
+from voiceflow_worker.finding import Diagnosis, failure
 from voiceflow_worker.service.doctor import account, store
-from voiceflow_worker.service.doctor.context import TIME_LIMIT, Check, Diagnosis, carried_out, failure, open_context
+from voiceflow_worker.service.doctor.context import TIME_LIMIT, Check, carried_out, open_context
 from voiceflow_worker.settings import Settings
 
 Tell = Callable[[Diagnosis], None]
 
-CHECKS: tuple[tuple[str, Check], ...] = (
+FIRST: tuple[tuple[str, Check], ...] = (
     ("settings", account.settings),
     ("account", account.account),
     ("time limits", account.time_limits),
     ("store", store.opens),
-    ("file system", store.of_file(store.file_system)),
-    ("permissions", store.of_file(store.permissions)),
-    ("disk space", store.of_file(store.disk_space)),
-    ("durability", store.durability),
-    ("memory", store.memory),
+)
+"""The checks before those of the store's backend."""
+CHECKS: tuple[tuple[str, Check], ...] = (
     ("journal files", store.journals),
     ("credentials", account.credentials),
     ("certificate", account.certificate),
@@ -69,5 +68,9 @@ async def examine(load: Callable[[], Settings], tell: Tell) -> None:
         )
         return
     async with open_context(settings) as context:
+        for name, check in FIRST:
+            await run(name, partial(check, context))
+        for name, look in context.health.checks().items():
+            await run(name, look)
         for name, check in CHECKS:
             await run(name, partial(check, context))

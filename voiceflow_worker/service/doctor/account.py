@@ -12,6 +12,7 @@ import httpx
 
 from voiceflow_worker.core.heartbeats import FRESH, NO_RECEIVER, Heartbeats
 from voiceflow_worker.errors import InvalidInputError, RequestFailedError, SettingsError, VoiceUnavailableError
+from voiceflow_worker.finding import Diagnosis, Level, failure, ok, warning
 from voiceflow_worker.gateway.account import PATH, Webhook, WebhookType
 from voiceflow_worker.gateway.client import VoiceClient
 from voiceflow_worker.gateway.network import Network
@@ -21,15 +22,7 @@ from voiceflow_worker.model.jobs.policy import OutcomeSource
 from voiceflow_worker.model.numbers.sources import read_sources
 from voiceflow_worker.model.text.web_address import is_this_machine, why_not_from_outside
 from voiceflow_worker.model.text.wording import duration_in_words, write_duration
-from voiceflow_worker.service.doctor.context import (
-    CannotLookError,
-    CheckContext,
-    Diagnosis,
-    Level,
-    failure,
-    ok,
-    warning,
-)
+from voiceflow_worker.service.doctor.context import CannotLookError, CheckContext
 from voiceflow_worker.service.doctor.store import menus_waiting, waiting_menus
 from voiceflow_worker.settings import DEFAULT, Settings, unknown_variables
 

@@ -7,56 +7,23 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import timedelta
-from enum import StrEnum
-from typing import Any, TypeVar
+from typing import Any
 
 import anyio
-from anyio import to_thread
 
-from voiceflow_worker.backends.registry import open_store
+from voiceflow_worker.backends.health import Health
+from voiceflow_worker.backends.registry import health_of, open_store
 from voiceflow_worker.backends.sqlite.opening import stores_near
-from voiceflow_worker.backends.store_url import file_of, is_redis
+from voiceflow_worker.backends.store_url import file_of
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.errors import SettingsError, StoreError, VoiceflowError, VoiceUnavailableError
-from voiceflow_worker.finding import Remedy
+from voiceflow_worker.finding import Diagnosis, Level, failure, ok, warning
 from voiceflow_worker.gateway.account import Webhook
 from voiceflow_worker.gateway.client import VoiceClient
 from voiceflow_worker.settings import Settings
 
-T = TypeVar("T")
-
 TIME_LIMIT = timedelta(seconds=10)
 """The time limit of one check. A person waits for the result, and a slow answer is a finding too."""
-
-
-class Level(StrEnum):
-    """The level of a diagnosis."""
-
-    OK = "ok"
-    WARNING = "warning"
-    """Somebody should look at it, but calls are still made."""
-    FAILURE = "failure"
-    """Calls cannot be made, or they might be lost, late or made twice."""
-
-
-@dataclass(frozen=True, slots=True)
-class Diagnosis:
-    """The result of a check: a message, and a remedy. `check` is the name of the check.
-
-    `waits_for` names the other check that must be ok before this one can be made. `remedies` are for each interface to
-    say in its own words.
-    """
-
-    level: Level
-    message: str
-    remedy: str | None = None
-    waits_for: str | None = None
-    check: str = ""
-    remedies: tuple[Remedy, ...] = ()
-
-    def as_json(self) -> dict[str, object]:
-        """The diagnosis for scripts."""
-        return {"check": self.check, "level": self.level.value, "message": self.message, "remedy": self.remedy}
 
 
 class CannotLookError(Exception):
@@ -65,21 +32,6 @@ class CannotLookError(Exception):
     def __init__(self, cause: str, why: str) -> None:
         self.cause = cause
         super().__init__(why)
-
-
-def ok(message: str) -> Diagnosis:
-    """A diagnosis of level ok."""
-    return Diagnosis(Level.OK, message)
-
-
-def warning(message: str, *, remedy: str | None = None) -> Diagnosis:
-    """A diagnosis of level warning."""
-    return Diagnosis(Level.WARNING, message, remedy)
-
-
-def failure(message: str, *, remedy: str | None = None, remedies: tuple[Remedy, ...] = ()) -> Diagnosis:
-    """A diagnosis of level failure."""
-    return Diagnosis(Level.FAILURE, message, remedy, remedies=remedies)
 
 
 async def carried_out(
@@ -106,11 +58,6 @@ async def carried_out(
             f"this check itself failed: {type(error).__name__}: {error}", remedy="report this line as a bug"
         )
     return None if found is None else replace(found, check=name)
-
-
-async def in_thread(work: Callable[[], T]) -> T:
-    """Do blocking work in a thread. If a time limit or a signal cancels the wait, the thread is left behind."""
-    return await to_thread.run_sync(work, abandon_on_cancel=True)
 
 
 PATIENCE = timedelta(seconds=4)
@@ -153,11 +100,15 @@ class Account:
 
 @dataclass(slots=True, kw_only=True)
 class CheckContext:
-    """The settings, store and account that the doctor examines. `opening` is the result of opening the store."""
+    """The settings, store and account that the doctor examines.
+
+    `opening` is the result of opening the store, and `health` what its backend tells of it, if its URL is right.
+    """
 
     settings: Settings
     opening: Diagnosis
     opened: Store | None
+    health: Health
     asked: Account | None
 
     @property
@@ -189,7 +140,10 @@ async def open_context(settings: Settings) -> AsyncGenerator[CheckContext]:
                 voice = VoiceClient.from_settings(settings, patience=PATIENCE)
                 account = Account(await stack.enter_async_context(voice))
         store, found = await stack.enter_async_context(_opened(settings))
-        yield CheckContext(settings=settings, opening=found, opened=store, asked=account)
+        health = Health()
+        with suppress(SettingsError):  # the check of the store reports it
+            health = health_of(settings.store, store)
+        yield CheckContext(settings=settings, opening=found, opened=store, health=health, asked=account)
 
 
 @asynccontextmanager
@@ -213,10 +167,8 @@ async def _opened(settings: Settings) -> AsyncGenerator[tuple[Store | None, Diag
     with anyio.CancelScope(deadline=anyio.current_time() + TIME_LIMIT.total_seconds()) as opening:
         async with AsyncExitStack() as stack:
             store: Store | None = None
-            # The check of the durability reports a Redis that should be configured differently.
-            quietly: dict[str, Any] = {"advises": False} if is_redis(settings.store) else {}
             try:
-                store = await stack.enter_async_context(open_store(settings.store, **quietly))
+                store = await stack.enter_async_context(open_store(settings.store, advises=False))
                 found = _found(store)
             except (StoreError, SettingsError) as error:
                 remedy = "do what the message says, and check VOICEFLOW_STORE"
@@ -236,6 +188,6 @@ def _found(store: Store) -> Diagnosis:
     if store.url.startswith("memory:"):
         return warning(
             "memory:// keeps calls in one process, and loses them when it ends",
-            remedy="set VOICEFLOW_STORE to a SQLite file or a Redis, unless this is a test",
+            remedy="set VOICEFLOW_STORE to a SQLite file, a PostgreSQL or a Redis, unless this is a test",
         )
     return ok(f"{store.url} opens")

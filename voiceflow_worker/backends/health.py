@@ -1,0 +1,52 @@
+"""What a backend tells of a store of its own kind: checks for `voiceflow doctor`, and figures for Prometheus."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from voiceflow_worker.finding import Diagnosis, ok, warning
+
+Look = Callable[[], Awaitable[Diagnosis | None]]
+"""A check of a store. It returns its diagnosis, or None if it does not apply. It may raise VoiceflowError."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Figure:
+    """A number about a store now. Its metric is `voiceflow_store_<name>`."""
+
+    name: str
+    meaning: str
+    value: float
+
+
+class Health:
+    """What a backend tells of a store. This one belongs to backends that tell nothing."""
+
+    @property
+    def advice(self) -> str | None:
+        """What should be configured differently. It is logged when a worker opens the store."""
+        return None
+
+    def checks(self) -> Mapping[str, Look]:
+        """The checks that can be made, by their names, in the order in which they are reported."""
+        return {}
+
+    async def figures(self) -> Sequence[Figure]:
+        """The figures of the store, which must be open. Raises StoreError."""
+        return ()
+
+
+def judged_promise(promise: str, *, warned: str | None, forgets: bool) -> Diagnosis:
+    """The diagnosis of what a server promises of commits. `warned` is a warning about its configuration.
+
+    `forgets` is True if the user accepts that the server loses commits.
+    """
+    if warned is not None:
+        # Some warnings begin with the promise.
+        return warning(promise, remedy=warned.removeprefix(promise).lstrip("; ") or warned)
+    if forgets:
+        return warning(
+            promise, remedy="correct the settings of the server, and remove durability=best-effort from the store URL"
+        )
+    return ok(promise)
