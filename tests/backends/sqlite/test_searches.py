@@ -14,9 +14,8 @@ import pytest
 from voiceflow_worker.backends.contract import NOW, QUEUE, sample_job
 from voiceflow_worker.backends.contract.find import FOUND
 from voiceflow_worker.backends.contract.samples import add_jobs, delete
-from voiceflow_worker.backends.sqlite import SqliteStore, group_commit, open_sqlite, reading, write
-from voiceflow_worker.backends.sqlite import store as sqlite_store
-from voiceflow_worker.backends.sqlite import write as lease
+from voiceflow_worker.backends.sql_files import statements
+from voiceflow_worker.backends.sqlite import SqliteStore, open_sqlite
 from voiceflow_worker.backends.sqlite.connection import Connection
 from voiceflow_worker.backends.sqlite.opening import open_file, open_reader
 from voiceflow_worker.backends.sqlite.reading import search
@@ -25,10 +24,8 @@ from voiceflow_worker.core.ports.reads import Due, Lapsed, Listing, Searched, Wa
 from voiceflow_worker.model.jobs.job import JobState
 
 STATEMENTS = {
-    name: text
-    for module in (group_commit, lease, reading, sqlite_store, write)
-    for name, text in vars(module).items()
-    if isinstance(text, str) and text.split()[:1] in (["SELECT"], ["INSERT"], ["UPDATE"], ["DELETE"])
+    name: text.format(also="", order="")
+    for name, text in statements("voiceflow_worker.backends.sqlite", "write.sql", "lease.sql", "read.sql").items()
 }
 
 
@@ -48,10 +45,6 @@ def plan(database: Connection, statement: str, bindings: dict[str, Any] | None =
     raise AssertionError(statement)
 
 
-def test_the_statements_are_found() -> None:
-    assert {"_DUE", "JOB_BY_ID", "_PRUNE_EVENTS", "PUT", "_COUNT"} <= set(STATEMENTS)
-
-
 @pytest.mark.parametrize("name", STATEMENTS)
 def test_no_statement_reads_a_whole_table(database: Connection, name: str) -> None:
     steps = plan(database, STATEMENTS[name])
@@ -59,7 +52,7 @@ def test_no_statement_reads_a_whole_table(database: Connection, name: str) -> No
         assert f"SCAN {table}" not in steps, steps
 
 
-@pytest.mark.parametrize("name", ["_DUE", "_DUE_OF_BATCH"])
+@pytest.mark.parametrize("name", ["due", "due_of_batch"])
 def test_due_jobs_come_in_order_from_the_index_alone(database: Connection, name: str) -> None:
     steps = plan(database, STATEMENTS[name])
     assert "COVERING INDEX" in steps

@@ -7,7 +7,6 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from functools import cache, partial
-from importlib.resources import files
 
 import anyio
 import structlog
@@ -18,6 +17,7 @@ from voiceflow_worker.backends.postgres.store import PostgresStore
 from voiceflow_worker.backends.postgres.survey import SCHEMA, Facts, Survey, grants, quoted
 from voiceflow_worker.backends.postgres.url import PostgresURL, Promise, parse_url
 from voiceflow_worker.backends.server_clock import ServerClock
+from voiceflow_worker.backends.sql_files import sql_file
 from voiceflow_worker.core.ports.store import Clock
 from voiceflow_worker.errors import SettingsError, StoreCorruptError, StoreError, StoreUnavailableError
 
@@ -44,8 +44,7 @@ _MADE_MEANWHILE = (DuplicateTable, DuplicateSchema, DuplicateObject, UniqueViola
 @cache
 def schema_parts() -> Sequence[str]:
     """The SQL that makes the tables and the functions of a store."""
-    folder = files("voiceflow_worker.backends.postgres")
-    return [folder.joinpath(part).read_text(encoding="utf-8") for part in PARTS]
+    return [sql_file("voiceflow_worker.backends.postgres", part) for part in PARTS]
 
 
 def making_script(schema: str, *, has_schema: bool = False) -> str:

@@ -17,7 +17,7 @@ from pathlib import Path
 import apsw
 
 from voiceflow_worker.backends.record import from_micros, to_micros
-from voiceflow_worker.backends.sqlite.connection import BUSY, Connection, translated, translating
+from voiceflow_worker.backends.sqlite.connection import BUSY, SQL, Connection, translated, translating
 from voiceflow_worker.backends.sqlite.opening import (
     APPLICATION_ID,
     SCHEMA_VERSION,
@@ -36,7 +36,6 @@ from voiceflow_worker.backends.sqlite.takeover import (
     take_over,
     waiting_jobs,
 )
-from voiceflow_worker.backends.sqlite.write import PUT
 from voiceflow_worker.errors import (
     InvalidInputError,
     StoreCorruptError,
@@ -99,9 +98,9 @@ def _copy_pages(source: Connection, path: Path, temporary: Path, *, now: datetim
                 raise translated(error, path) from error
             # A file that is not in WAL mode can be read from a directory where nothing can be written.
             copy.pragma("journal_mode", "delete")
-            copy.run(PUT, (NAMESPACE, MADE, "", json.dumps(to_micros(now)), None))
+            copy.run(SQL["put"], (NAMESPACE, MADE, "", json.dumps(to_micros(now)), None))
             require_sound(copy, path)  # the store has the same pages, so a damaged copy means a damaged store
-            calls: int = copy.rows("SELECT count(*) FROM jobs")[0][0]
+            calls: int = copy.rows(SQL["count_jobs"])[0][0]
         finally:
             copy.close()
     return calls
@@ -193,11 +192,11 @@ def restore(
             try:
                 taken = _take(replaced, db, at=clock(), policy=policy, progress=progress)
                 db.run("BEGIN IMMEDIATE")
-                db.run("DELETE FROM records WHERE namespace = 'backup'")  # a store in use does not have the mark
+                db.run(SQL["drop_backup_mark"])  # a store in use does not have the mark
                 held = hold_queues(db, reason=reason(made_at, taken if replaced is not None else None), at=clock())
                 db.run("COMMIT")
                 require_sound(db, temporary)
-                calls: int = db.rows("SELECT count(*) FROM jobs")[0][0]
+                calls: int = db.rows(SQL["count_jobs"])[0][0]
                 waiting = waiting_jobs(db)
                 db.pragma("journal_mode", "delete")
             finally:
@@ -252,7 +251,7 @@ def _checked(temporary: Path, source: Path) -> datetime | None:
                 require_store(db, source)
                 require_sound(db, source)
                 db.pragma("journal_mode", "delete")
-                made = db.rows("SELECT value FROM records WHERE namespace = 'backup' AND grp = 'made'")
+                made = db.rows(SQL["backup_mark"])
             finally:
                 db.close()
     except StoreCorruptError as error:

@@ -11,6 +11,7 @@ from typing import Any
 import apsw
 
 from voiceflow_worker.backends.record import unstorable
+from voiceflow_worker.backends.sql_files import statements
 from voiceflow_worker.errors import (
     StoreCorruptError,
     StoreError,
@@ -19,6 +20,9 @@ from voiceflow_worker.errors import (
     StoreVersionError,
 )
 from voiceflow_worker.finding import Remedy
+
+SQL = statements("voiceflow_worker.backends.sqlite", "write.sql", "lease.sql", "read.sql", "restore.sql")
+"""The statements in the files of this folder, by their names."""
 
 BUSY = (apsw.BusyError, apsw.LockedError, apsw.ProtocolError)
 """Errors while another connection has the file locked. The same operation may succeed later. (ProtocolError is a race

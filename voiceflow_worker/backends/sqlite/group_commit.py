@@ -30,6 +30,7 @@ from anyio.lowlevel import checkpoint_if_cancelled
 
 from voiceflow_worker.backends.sqlite.connection import (
     BUSY,
+    SQL,
     Connection,
     is_failed_flush,
     other_version,
@@ -51,20 +52,6 @@ _LOG_AFTER = 1.0
 _log = structlog.get_logger("voiceflow.sqlite")
 
 
-_NOTE_CHANGE = """
-INSERT INTO queues (queue, changes) VALUES (?, 2) ON CONFLICT (queue) DO UPDATE SET changes = changes + 1
-"""
-_COUNT = """
-INSERT INTO totals (queue, batch, field, live, pruned) VALUES (?, ?, ?, ?, ?)
-ON CONFLICT DO UPDATE SET live = live + excluded.live, pruned = pruned + excluded.pruned
-"""
-_FORGET_EMPTY = "DELETE FROM totals WHERE queue = ? AND batch = ? AND field = ? AND live = 0 AND pruned = 0"
-_FORGET_BATCH = """
-DELETE FROM totals WHERE queue = ?1 AND batch = '=' || ?2 AND NOT EXISTS (
-    SELECT 1 FROM jobs INDEXED BY jobs_by_batch WHERE queue = ?1 AND batch_id = ?2
-)
-"""
-
 Counters = Counter[tuple[str, str | None, str]]
 """Amounts by queue, batch and field."""
 
@@ -84,18 +71,18 @@ class Transaction:
 
     def end(self) -> None:
         """Write what is written at the end. The counters of a batch are deleted with its last job."""
-        self.db.run_each(_NOTE_CHANGE, [(queue,) for queue in sorted(self.changed)])
+        self.db.run_each(SQL["note_change"], [(queue,) for queue in sorted(self.changed)])
         changes = [
             (queue, "" if batch is None else f"={batch}", name, self.live[place], self.pruned[place])
             for place in {**self.live, **self.pruned}
             for queue, batch, name in [place]
             if self.live[place] or self.pruned[place]
         ]
-        self.db.run_each(_COUNT, changes)
+        self.db.run_each(SQL["count"], changes)
         # The names of states are few. Those of other fields are not, so no empty counter of theirs is kept.
         less = [change[:3] for change in changes if change[3] < 0 and not change[2].startswith(STATE)]
-        self.db.run_each(_FORGET_EMPTY, less)
-        self.db.run_each(_FORGET_BATCH, {(queue, batch) for queue, batch, _ in self.pruned})
+        self.db.run_each(SQL["forget_empty"], less)
+        self.db.run_each(SQL["forget_batch"], {(queue, batch) for queue, batch, _ in self.pruned})
 
 
 Operation = Callable[[Transaction], Generator[None, None, T]]

@@ -13,13 +13,13 @@ from collections.abc import Callable, Sequence
 from datetime import timedelta
 from difflib import SequenceMatcher
 from functools import cache
-from importlib.resources import files as resources
 from itertools import islice
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 import apsw
 
+from voiceflow_worker.backends.sql_files import sql_file
 from voiceflow_worker.backends.sqlite.connection import (
     BUSY,
     Connection,
@@ -329,7 +329,7 @@ def persist(work: Callable[[], T], patience: timedelta) -> T:
 @cache
 def schema() -> str:
     """The statements that make the tables and indexes of a store. Read early: later no file descriptor may be free."""
-    return resources("voiceflow_worker.backends.sqlite").joinpath("schema.sql").read_text(encoding="utf-8")
+    return sql_file("voiceflow_worker.backends.sqlite", "schema.sql")
 
 
 @cache

@@ -23,7 +23,7 @@ from voiceflow_worker.backends.record import (
     remembered,
     to_micros,
 )
-from voiceflow_worker.backends.sqlite.connection import BUSY, Connection, Row, translating
+from voiceflow_worker.backends.sqlite.connection import BUSY, SQL, Connection, Row, translating
 from voiceflow_worker.backends.sqlite.opening import SameFiles, open_reader, persist
 from voiceflow_worker.core.ports.reads import Due, Lapsed, Listing, OfNumber, Paged, Searched, Waiting
 from voiceflow_worker.core.ports.store import Key, Owner, Page, Record, Wanted
@@ -38,46 +38,12 @@ millisecond."""
 TOMBSTONE = "tombstone"
 """Namespace of what is kept of deleted jobs with a unique key: in the group of their queue, by the key."""
 
-_JOB = """id, queue, state, due_at, revision, worker_id, priority, batch_id, destination, unique_key, valid_until,
-       active_until, body_digest, record, body"""
-JOB_BY_ID = f"SELECT {_JOB} FROM jobs JOIN bodies USING (number) WHERE id = ?"
-JOB_BY_NUMBER = f"SELECT {_JOB} FROM jobs JOIN bodies USING (number) WHERE number = ?"
-# CROSS JOIN makes SQLite read the array first, so the jobs have its order.
-_JOBS_BY_NUMBERS = f"""
-SELECT {_JOB} FROM (SELECT value AS number FROM json_each(?)) CROSS JOIN jobs USING (number) JOIN bodies USING (number)
-"""
-_OWNER_OF_KEY = """
-SELECT number, id, body_digest, state, NULL FROM jobs WHERE queue = ?1 AND unique_key = ?2
-UNION ALL
-SELECT NULL, NULL, NULL, NULL, value FROM records
-WHERE namespace = 'tombstone' AND grp = ?1 AND member = ?2 AND ends_at > ?3
-LIMIT 1
-"""
-_RECORD = """
-SELECT grp, value, ends_at, member FROM records
-WHERE namespace = ? AND grp = ? AND (ends_at IS NULL OR ends_at > ?) AND member = ?
-"""
-_GROUP = """
-SELECT grp, value, ends_at, member FROM records
-WHERE namespace = ? AND grp = ? AND (ends_at IS NULL OR ends_at > ?) ORDER BY member
-"""
-_PAGE = """
-SELECT grp, value, ends_at, member FROM records
-WHERE namespace = ?1 AND (grp, member) >= (?3, ?4) AND (ends_at IS NULL OR ends_at > ?2)
-ORDER BY grp, member LIMIT ?5
-"""
-_PAGE_OF_GROUP = """
-SELECT grp, value, ends_at, member FROM records
-WHERE namespace = ?1 AND grp = ?3 AND member >= ?4 AND (ends_at IS NULL OR ends_at > ?2)
-ORDER BY member LIMIT ?5
-"""
-
 
 # --- rows ---
 
 
 def job_of(row: Row) -> Job:
-    """The job in a row of the statements `JOB_BY_…`."""
+    """The job in a row of the statements `job_by_…`."""
     return job_from(row[:13], row[13], row[14])
 
 
@@ -89,13 +55,13 @@ def record_from(row: Row) -> Record:
 
 def standing(db: Connection, namespace: str, group: str, at: int, member: str = "") -> Record | None:
     """A record, if it stands at a time."""
-    rows = db.rows(_RECORD, (namespace, group, at, member))
+    rows = db.rows(SQL["record"], (namespace, group, at, member))
     return record_from(rows[0]) if rows else None
 
 
 def standing_of(db: Connection, namespace: str, group: str, at: int) -> list[Record]:
     """The records of a group that stand at a time."""
-    return [record_from(row) for row in db.rows(_GROUP, (namespace, group, at))]
+    return [record_from(row) for row in db.rows(SQL["group_of_records"], (namespace, group, at))]
 
 
 def read_records(wanted: Wanted, at: int, db: Connection) -> dict[str, list[Record]]:
@@ -109,7 +75,7 @@ def read_records(wanted: Wanted, at: int, db: Connection) -> dict[str, list[Reco
                 group, member = ("", "") if each.after is None else (each.after[0], f"{each.after[1]}\x01")
                 first = group if each.group is None else each.group
                 bounds = (namespace, at, first, member, max(each.limit, 0))
-                rows = db.rows(_PAGE if each.group is None else _PAGE_OF_GROUP, bounds)
+                rows = db.rows(SQL["page_of_records" if each.group is None else "page_of_group"], bounds)
             else:
                 rows = [row for key in each for row in _rows_of(db, namespace, key, at)]
             found[namespace] = [record_from(row) for row in rows]
@@ -120,49 +86,28 @@ def read_records(wanted: Wanted, at: int, db: Connection) -> dict[str, list[Reco
 
 def _rows_of(db: Connection, namespace: str, key: str | Key, at: int) -> list[Row]:
     if isinstance(key, str):
-        return db.rows(_GROUP, (namespace, key, at))
-    return db.rows(_RECORD, (namespace, key[0], at, key[1]))
+        return db.rows(SQL["group_of_records"], (namespace, key, at))
+    return db.rows(SQL["record"], (namespace, key[0], at, key[1]))
 
 
 def owner_of_key(db: Connection, queue: str, key: str, at: int) -> Owner | None:
     """The head of the job that owns a unique key, or of its tombstone; it may be of a newer version."""
-    for _, job_id, body_digest, state, grave in db.rows(_OWNER_OF_KEY, (queue, key, at)):
+    for _, job_id, body_digest, state, grave in db.rows(SQL["owner_of_key"], (queue, key, at)):
         return Owner(job_id, body_digest, state) if grave is None else Owner(*orjson.loads(grave)[2:5])
     return None
 
 
 def _owner(db: Connection, row: Row) -> Job:
     number, *_, grave = row
-    return remembered(orjson.loads(grave)) if number is None else job_of(db.rows(JOB_BY_NUMBER, (number,))[0])
+    return remembered(orjson.loads(grave)) if number is None else job_of(db.rows(SQL["job_by_number"], (number,))[0])
 
 
-# --- searches: each names its index, without which SQLite would read the whole table ---
+# --- searches ---
 
 
-def _numbers(which: str) -> str:
-    """A statement that returns a JSON list of row numbers.
-
-    They are in one row, because each row that is fetched would release and take Python's lock.
-    """
-    return f"SELECT json_group_array(number) FROM (SELECT number FROM jobs {which} LIMIT :limit)"
-
-
-_DUE = _numbers("""
-    INDEXED BY jobs_by_state WHERE queue = :queue AND state = :state AND due_at <= :by ORDER BY due_at, id
-""")
-_DUE_OF_BATCH = _numbers("""
-    INDEXED BY jobs_by_batch WHERE queue = :queue AND batch_id = :batch AND state = :state AND due_at <= :by
-    ORDER BY due_at, id
-""")
-_LAPSED = _numbers("INDEXED BY jobs_by_validity WHERE queue = :queue AND state = 'queued' AND valid_until <= :at")
-_WAITING = _numbers("INDEXED BY jobs_of_batch_to_lease WHERE queue = :queue AND batch_id = :batch AND state = 'queued'")
-_OF_NUMBER = "NOT INDEXED WHERE number IN (SELECT job FROM numbers WHERE queue = :queue AND telephone = :number)"
-_OF_QUEUE = "INDEXED BY jobs_by_id WHERE id > :queue || '.' AND id < :queue || '/'"
-_OF_BATCH = "INDEXED BY jobs_by_batch WHERE queue = :queue AND batch_id = :batch"
-_IN_STATES = "INDEXED BY jobs_by_state WHERE queue = :queue"
+_NO_TIME_IS_LATER = 2**63 - 1
 _AMONG_STATES = "AND state IN (SELECT value FROM json_each(:states))"
 _AMONG_OUTCOMES = "AND outcome IN (SELECT value FROM json_each(:outcomes))"
-_NO_TIME_IS_LATER = 2**63 - 1
 
 
 def search(read: Searched) -> tuple[str, dict[str, Any]]:
@@ -170,19 +115,20 @@ def search(read: Searched) -> tuple[str, dict[str, Any]]:
     match read:
         case Due(by=by, batch=batch):
             latest = _NO_TIME_IS_LATER if by is None else to_micros(by)
-            statement = _DUE if batch is None else _DUE_OF_BATCH
+            statement = SQL["jobs_due" if batch is None else "jobs_due_of_batch"]
             return statement, _bindings(read, state=read.state.value, by=latest, batch=batch)
         case Lapsed(at=at):
-            return _LAPSED, _bindings(read, at=to_micros(at))
+            return SQL["jobs_lapsed"], _bindings(read, at=to_micros(at))
         case Waiting(batch=batch):
-            return _WAITING, _bindings(read, batch=batch)
+            return SQL["jobs_waiting"], _bindings(read, batch=batch)
         case OfNumber(number=number):
-            return _by_age(read, _OF_NUMBER), _bindings(read, number=number, after=read.after)
+            return _by_age(read, SQL["jobs_of_number"]), _bindings(read, number=number, after=read.after)
         case Listing(batch=batch, states=states, outcomes=outcomes):
-            which = _OF_BATCH if batch is not None else _OF_QUEUE if states is None else _IN_STATES
+            of_queue = SQL["jobs_of_queue" if states is None else "jobs_in_states"]
             among = ("" if states is None else _AMONG_STATES, "" if outcomes is None else _AMONG_OUTCOMES)
+            statement = _by_age(read, of_queue if batch is None else SQL["jobs_of_batch"], *among)
             sets = {"states": _array(states or ()), "outcomes": _array(outcomes or ())}
-            return _by_age(read, which, *among), _bindings(read, batch=batch, after=read.after, **sets)
+            return statement, _bindings(read, batch=batch, after=read.after, **sets)
 
 
 def _bindings(read: Searched, **more: Any) -> dict[str, Any]:
@@ -193,9 +139,9 @@ def _array(names: Iterable[str]) -> str:
     return orjson.dumps(list(names)).decode()
 
 
-def _by_age(read: Paged, *which: str) -> str:
+def _by_age(read: Paged, statement: str, *also: str) -> str:
     behind = "" if read.after is None else "AND id < :after" if read.newest else "AND id > :after"
-    return _numbers(" ".join((*which, behind, "ORDER BY id DESC" if read.newest else "ORDER BY id")))
+    return statement.format(also=" ".join((*also, behind)), order="DESC" if read.newest else "ASC")
 
 
 class Reader:
@@ -266,7 +212,7 @@ class Reader:
 async def jobs_by_id(reader: Reader, ids: Iterable[str]) -> list[Job]:
     """The jobs with these ids. Raises StoreVersionError if a newer version wrote one."""
     keys = [(job_id,) for job_id in dict.fromkeys(ids)]
-    each = [partial(Connection.rows_of_each, statement=JOB_BY_ID, many=part) for part in _pages(keys)]
+    each = [partial(Connection.rows_of_each, statement=SQL["job_by_id"], many=part) for part in _pages(keys)]
     return [job_of(row) for work in each for row in await reader.look(work)]
 
 
@@ -289,7 +235,7 @@ async def find(reader: Reader, read: Searched) -> list[Job]:
         for part in _pages(numbers):
             # A statement for each row would take three times as long.
             array = (orjson.dumps(part).decode(),)
-            if rows := await reader.look(partial(Connection.rows, statement=_JOBS_BY_NUMBERS, bindings=array)):
+            if rows := await reader.look(partial(Connection.rows, statement=SQL["jobs_by_numbers"], bindings=array)):
                 found += [job for job in readable(rows, job_of) if read.has(job)]
                 last = rows[-1][0]
         is_paged = isinstance(read, Paged)
@@ -305,4 +251,4 @@ def _pages(keys: Sequence[T]) -> Iterator[Sequence[T]]:
 
 
 def _owners(keys: Sequence[Row], db: Connection) -> list[Job]:
-    return list(readable(db.rows_of_each(_OWNER_OF_KEY, keys), partial(_owner, db)))
+    return list(readable(db.rows_of_each(SQL["owner_of_key"], keys), partial(_owner, db)))

@@ -15,7 +15,7 @@ import orjson
 from anyio import to_thread
 
 from voiceflow_worker.backends.record import event_from, readable, to_micros, to_micros_or_none
-from voiceflow_worker.backends.sqlite.connection import BUSY, Connection
+from voiceflow_worker.backends.sqlite.connection import BUSY, SQL, Connection
 from voiceflow_worker.backends.sqlite.group_commit import GroupCommit, Transaction
 from voiceflow_worker.backends.sqlite.opening import Identities, SameFiles, open_file, open_reader, parts
 from voiceflow_worker.backends.sqlite.reading import (
@@ -56,51 +56,8 @@ _MACHINE = SystemClock()
 time."""
 
 _EVENTS_AT_ONCE = 256
-_EVENTS_AFTER = """
-SELECT sequence, job_id, kind, at, state, revision, post FROM events WHERE queue = ? AND sequence > ?
-ORDER BY sequence LIMIT ?
-"""
-_CHANGES = "SELECT changes FROM queues WHERE queue = ?"
-_TOTALS_OF_BATCH = """
-SELECT json_group_array(json_array(field, live, pruned)) FROM totals WHERE queue = :queue AND batch = '=' || :batch_id
-"""
-_TOTALS_OF_QUEUE = """
-SELECT json_group_array(json_array(field, live, 0)) FROM (
-    SELECT field, sum(live) AS live FROM totals WHERE queue = :queue GROUP BY field
-)
-"""
 
 _STATES = orjson.dumps(list(JobState)).decode()
-_COUNT_DUE = """
-SELECT json_group_object(state, count) FROM (
-    SELECT state, count(*) AS count FROM jobs INDEXED BY jobs_by_state
-    WHERE queue = :queue AND state IN (SELECT value FROM json_each(:states)) AND due_at <= :due_before GROUP BY state
-)
-"""
-# This reads each row of the batch.
-_COUNT_DUE_OF_BATCH = """
-SELECT json_group_object(state, count) FROM (
-    SELECT state, count(*) AS count FROM jobs INDEXED BY jobs_by_batch
-    WHERE queue = :queue AND batch_id = :batch_id AND due_at <= :due_before GROUP BY state
-)
-"""
-_PACE = "SELECT rate, burst, tat, last FROM queues WHERE queue = ?"
-_SET_PACE = """
-INSERT INTO queues (queue, rate, burst, tat, last) VALUES (?, ?, ?, ?, ?)
-ON CONFLICT (queue) DO UPDATE SET rate = excluded.rate, burst = excluded.burst, tat = excluded.tat, last = excluded.last
-"""
-_PRUNE_RECORDS = """
-DELETE FROM records WHERE (namespace, grp, member) IN (
-    SELECT namespace, grp, member FROM records INDEXED BY records_by_end WHERE ends_at <= ? LIMIT ?
-)
-RETURNING 1
-"""
-_PRUNE_EVENTS = """
-DELETE FROM events WHERE sequence IN (
-    SELECT sequence FROM events INDEXED BY events_by_time WHERE queue = ? AND at < ? LIMIT ?
-)
-RETURNING 1
-"""
 
 
 class SqliteStore:
@@ -153,9 +110,9 @@ class SqliteStore:
     async def totals(self, queue: str, *, batch: str | None = None, due_before: datetime | None = None) -> Totals:
         bindings = {"queue": queue, "batch_id": batch, "due_before": to_micros_or_none(due_before), "states": _STATES}
         if due_before is not None:
-            due = await self.reader.scan(_COUNT_DUE if batch is None else _COUNT_DUE_OF_BATCH, bindings)
+            due = await self.reader.scan(SQL["count_due" if batch is None else "count_due_of_batch"], bindings)
             return Totals(live={STATE + state: count for state, count in orjson.loads(due).items()})
-        counted = await self.reader.scan(_TOTALS_OF_QUEUE if batch is None else _TOTALS_OF_BATCH, bindings)
+        counted = await self.reader.scan(SQL["totals_of_queue" if batch is None else "totals_of_batch"], bindings)
         found = orjson.loads(counted)
         return Totals(
             live={field: live for field, live, _ in found if live},
@@ -169,7 +126,7 @@ class SqliteStore:
         found: list[Event] = []
         while (left := limit - len(found)) > 0:
             page = (queue, after, min(left, _EVENTS_AT_ONCE))
-            rows = await self.reader.look(partial(Connection.rows, statement=_EVENTS_AFTER, bindings=page))
+            rows = await self.reader.look(partial(Connection.rows, statement=SQL["events_after"], bindings=page))
             found += [event_from(row[0], row[1:]) for row in rows]
             if len(rows) < page[2]:
                 break
@@ -179,7 +136,7 @@ class SqliteStore:
     async def wait(self, queue: str, *, seen: int, until: datetime) -> int:
         while True:
             change = self.wakeups.next(queue)  # first, so that no change after the read is missed
-            rows = await self.reader.look(partial(Connection.rows, statement=_CHANGES, bindings=(queue,)))
+            rows = await self.reader.look(partial(Connection.rows, statement=SQL["changes"], bindings=(queue,)))
             count: int = rows[0][0] if rows else 1
             left = (until - self.clock.now()).total_seconds()
             if count != seen or left <= 0:
@@ -199,17 +156,17 @@ def _take(
     limits = limits_from(standing(db, LIMITS, queue, to_micros(now)))
     if limits.rate is None:
         return Slots((now,) * max(wanted, 0), now)
-    rows = db.rows(_PACE, (queue,))
+    rows = db.rows(SQL["pace"], (queue,))
     pace = Pace(*rows[0]) if rows else Pace()
     after, slots = pace.take(rate=limits.rate, burst=limits.burst, wanted=wanted, horizon=horizon, now=now)
     if after != pace:
-        db.run(_SET_PACE, (queue, after.rate, after.burst, after.tat, after.last))
+        db.run(SQL["set_pace"], (queue, after.rate, after.burst, after.tat, after.last))
     return slots
 
 
 def _prune(queue: str, at: int, events_before: int, limit: int, transaction: Transaction) -> Generator[None, None, int]:
     pruned = 0
-    for statement, bindings in ((_PRUNE_RECORDS, (at,)), (_PRUNE_EVENTS, (queue, events_before))):
+    for statement, bindings in ((SQL["prune_records"], (at,)), (SQL["prune_events"], (queue, events_before))):
         pruned += len(transaction.db.rows(statement, (*bindings, max(limit - pruned, 0))))
         yield
     return pruned

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from voiceflow_worker.backends.record import to_micros
-from voiceflow_worker.backends.sqlite.connection import Connection, Row
+from voiceflow_worker.backends.sqlite.connection import SQL, Connection, Row
 from voiceflow_worker.backends.sqlite.group_commit import Transaction
-from voiceflow_worker.backends.sqlite.reading import JOB_BY_ID, job_of, owner_of_key, record_from, standing
+from voiceflow_worker.backends.sqlite.reading import job_of, owner_of_key, record_from, standing
 from voiceflow_worker.backends.sqlite.write import Writing
 from voiceflow_worker.core.ports.identity import new_revision
 from voiceflow_worker.core.ports.store import (
@@ -44,44 +44,6 @@ every reader, so that none is missed."""
 _AT_ONCE = 500
 _GONE = "the other copy of the store had deleted this call after its end, so the call may have been sent"
 _SAME_CALL = "the other copy of the store has this call under the id {other}"
-
-_NEXT_ROWS = "SELECT number, id, revision FROM jobs WHERE number BETWEEN ? AND ? ORDER BY number"
-_UNSENT = "SELECT number, id FROM jobs WHERE number > ? AND state IN ('queued', 'leased') ORDER BY number LIMIT ?"
-# A tombstone by the id of its job, which owned this key of the queue if it had one.
-_TOMBSTONE = """
-SELECT 1 FROM records WHERE namespace = 'pruned' AND grp = ?1
-UNION ALL
-SELECT 1 FROM records WHERE namespace = 'tombstone' AND grp = ?2 AND member = ?3 AND json_extract(value, '$[2]') = ?1
-"""
-_LAST_SEQUENCE = "SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = 'events'"
-_EVENTS_BEHIND = """
-SELECT sequence, queue, job_id, kind, at, state, revision, post FROM events WHERE sequence > ? ORDER BY sequence
-"""
-_PUT_EVENT = """
-INSERT OR IGNORE INTO events (sequence, queue, job_id, kind, at, state, revision, post) VALUES (?, ?, ?, ?, ?, ?, ?, ?)
-"""
-_BEGIN_SEQUENCES = """
-INSERT INTO sqlite_sequence (name, seq) SELECT 'events', ? WHERE NOT EXISTS (
-    SELECT 1 FROM sqlite_sequence WHERE name = 'events'
-)
-"""
-_SKIP_SEQUENCES = "UPDATE sqlite_sequence SET seq = max(seq, ?) WHERE name = 'events'"
-_RECORDS = """
-SELECT namespace, grp, member, value, ends_at FROM records
-WHERE (ends_at IS NULL OR ends_at > ?) AND namespace NOT IN ('gate', 'worker', 'receiver', 'readiness', 'turn')
-"""
-_PUT_RECORD = """
-INSERT INTO records (namespace, grp, member, value, ends_at) VALUES (?, ?, ?, ?, ?)
-ON CONFLICT (namespace, grp, member) DO UPDATE SET value = excluded.value, ends_at = excluded.ends_at
-    WHERE excluded.ends_at IS NULL OR excluded.ends_at >= records.ends_at
-"""
-_GATES = """
-SELECT grp, value, ends_at, member FROM records WHERE namespace = 'gate' AND (ends_at IS NULL OR ends_at > ?)
-"""
-_QUEUES = """
-SELECT queue FROM queues UNION SELECT DISTINCT queue FROM jobs
-UNION SELECT grp FROM records WHERE namespace IN ('gate', 'limit', 'queue')
-"""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -136,19 +98,19 @@ class _Taking:
     def cancel_ended(self) -> None:
         """Cancel jobs that wait, but had ended in one of the files, and were deleted there."""
         after = 0
-        while rows := self._new.rows(_UNSENT, (after, _AT_ONCE)):
+        while rows := self._new.rows(SQL["unsent_behind"], (after, _AT_ONCE)):
             for after, job_id in rows:  # noqa: B007 - the last row number is where the next rows begin
                 kept = _job(self._new, job_id)
                 if kept is not None:
                     place = (kept.id, kept.queue, kept.unique_key)
-                    if any(db.rows(_TOMBSTONE, place) for db in (self._old, self._new)):
+                    if any(db.rows(SQL["tombstone_of_job"], place) for db in (self._old, self._new)):
                         self._cancel(kept, _GONE)
 
     def small_things(self) -> None:
         """Take over what prevents further calls: opt-outs, locks on numbers, keys of deleted jobs, and holds."""
         at = to_micros(self._at)
-        self._new.run_each(_PUT_RECORD, self._old.rows(_RECORDS, (at,)))
-        for record in map(record_from, self._old.rows(_GATES, (at,))):
+        self._new.run_each(SQL["put_later"], self._old.rows(SQL["standing_records"], (at,)))
+        for record in map(record_from, self._old.rows(SQL["standing_gates"], (at,))):
             kept = standing(self._new, GATES, record.group, at, record.member)
             is_cancelled = kept is not None and gate_from(kept).state is GateState.CANCELLED
             if is_closed(record) and not is_cancelled:
@@ -201,7 +163,7 @@ def take_over(
     taking = _Taking(old, new, at, policy)
     new.run("BEGIN IMMEDIATE")
     _take_events(old, new)
-    last = max(old.rows("SELECT coalesce(max(number), 0) FROM jobs")[0][0], 1)
+    last = max(old.rows(SQL["last_number"])[0][0], 1)
     for place, (number, job_id, revision) in enumerate(_jobs(old, last), 1):
         taking.job(job_id, revision)
         if place % _AT_ONCE == 0:
@@ -214,29 +176,29 @@ def take_over(
 
 
 def _job(db: Connection, job_id: str) -> Job | None:
-    rows = db.rows(JOB_BY_ID, (job_id,))
+    rows = db.rows(SQL["job_by_id"], (job_id,))
     return job_of(rows[0]) if rows else None
 
 
 def _jobs(old: Connection, last: int) -> Iterator[Row]:
     for first in range(1, last + 1, _AT_ONCE):
-        yield from old.rows(_NEXT_ROWS, (first, first + _AT_ONCE - 1))
+        yield from old.rows(SQL["jobs_between"], (first, first + _AT_ONCE - 1))
 
 
 def skip_sequences(new: Connection) -> None:
     """Skip sequence numbers: the next event gets one above all that a reader of the unread file may have seen."""
-    _raise_sequence(new, new.rows(_LAST_SEQUENCE)[0][0] + SKIPPED_SEQUENCES)
+    _raise_sequence(new, new.rows(SQL["last_sequence"])[0][0] + SKIPPED_SEQUENCES)
 
 
 def _take_events(old: Connection, new: Connection) -> None:
-    events = old.rows(_EVENTS_BEHIND, (new.rows(_LAST_SEQUENCE)[0][0],))
-    new.run_each(_PUT_EVENT, events)
-    _raise_sequence(new, old.rows(_LAST_SEQUENCE)[0][0])
+    events = old.rows(SQL["events_behind"], (new.rows(SQL["last_sequence"])[0][0],))
+    new.run_each(SQL["put_event"], events)
+    _raise_sequence(new, old.rows(SQL["last_sequence"])[0][0])
 
 
 def _raise_sequence(new: Connection, to: int) -> None:
-    new.run(_BEGIN_SEQUENCES, (to,))
-    new.run(_SKIP_SEQUENCES, (to,))
+    new.run(SQL["begin_sequences"], (to,))
+    new.run(SQL["skip_sequences"], (to,))
 
 
 def hold_queues(db: Connection, *, reason: str, at: datetime) -> list[str]:
@@ -245,7 +207,7 @@ def hold_queues(db: Connection, *, reason: str, at: datetime) -> list[str]:
     If a queue is already held without an end, that hold's reason is appended to `reason`.
     """
     writing = Writing(Transaction(db), to_micros(at))
-    names = [row[0] for row in db.rows(_QUEUES)]
+    names = [row[0] for row in db.rows(SQL["all_queues"])]
     for name in names:
         record = standing(db, GATES, name, to_micros(at))
         held = record is not None and is_closed(record) and record.ends_at is None and gate_from(record).reason
@@ -257,5 +219,5 @@ def hold_queues(db: Connection, *, reason: str, at: datetime) -> list[str]:
 
 def waiting_jobs(db: Connection) -> int:
     """The number of jobs that would be sent if no gate held them."""
-    count: int = db.rows("SELECT count(*) FROM jobs WHERE state IN ('queued', 'leased')")[0][0]
+    count: int = db.rows(SQL["count_unsent"])[0][0]
     return count

@@ -8,10 +8,9 @@ from uuid import uuid4
 import orjson
 
 from voiceflow_worker.backends.record import head_of, record_of, to_micros, to_micros_or_none, tombstone_of
-from voiceflow_worker.backends.sqlite.connection import Connection, Row
+from voiceflow_worker.backends.sqlite.connection import SQL, Connection, Row
 from voiceflow_worker.backends.sqlite.group_commit import Transaction
 from voiceflow_worker.backends.sqlite.reading import (
-    JOB_BY_NUMBER,
     TOMBSTONE,
     owner_of_key,
     standing,
@@ -49,42 +48,7 @@ from voiceflow_worker.model.jobs.totals import STATE, outcome_name
 _DONE = Answer(result=Result.DONE)
 _PER_STEP = 16
 """The number of units that are written before other tasks may run: less than 1 ms."""
-
-_REVISION = "SELECT revision FROM jobs WHERE id = ?"
-_INSERT_JOB = """
-INSERT INTO jobs (id, queue, state, due_at, revision, worker_id, priority, batch_id, destination, unique_key,
-                  valid_until, active_until, body_digest, record, outcome)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
-"""
-_INSERT_BODY = "INSERT INTO bodies (number, body) VALUES (last_insert_rowid(), ?)"
-_MOVE_JOB = """
-UPDATE jobs SET state = ?, due_at = ?, revision = ?, worker_id = ?, active_until = ?, record = ?, outcome = ?
-WHERE id = ?
-"""
-_INSERT_NUMBER = "INSERT INTO numbers (queue, telephone, job) VALUES (?, ?, last_insert_rowid())"
-_DELETE_NUMBER = "DELETE FROM numbers WHERE queue = ? AND telephone = ? AND job = ?"
-_DELETE_JOB = "DELETE FROM jobs WHERE id = ? RETURNING number"
-_DELETE_BODY = "DELETE FROM bodies WHERE number = ?"
-_INSERT_EVENT = "INSERT INTO events (queue, job_id, kind, at, state, revision, post) VALUES (?, ?, ?, ?, ?, ?, ?)"
-PUT = """
-INSERT INTO records (namespace, grp, member, value, ends_at) VALUES (?1, ?2, ?3, ?4, ?5)
-ON CONFLICT (namespace, grp, member) DO UPDATE SET value = excluded.value, ends_at = excluded.ends_at
-"""
-_PUT_EXTEND = """
-INSERT INTO records (namespace, grp, member, value, ends_at) VALUES (?1, ?2, ?3, ?4, ?5)
-ON CONFLICT (namespace, grp, member) DO UPDATE SET value = excluded.value, ends_at = CASE
-        WHEN records.ends_at IS NULL OR excluded.ends_at IS NULL THEN NULL
-        WHEN records.ends_at > ?6 THEN max(records.ends_at, excluded.ends_at)
-        ELSE excluded.ends_at
-    END
-"""
-_PUT_KEEP = f"{PUT} WHERE records.ends_at <= ?6"
-_PUT_LONGER = f"""{PUT}
-    WHERE records.ends_at <= ?6 OR (records.ends_at IS NOT NULL AND excluded.ends_at IS NULL)
-        OR records.ends_at < excluded.ends_at
-"""
-_PUTS = {Mode.EXTEND: _PUT_EXTEND, Mode.KEEP: _PUT_KEEP, Mode.LONGER: _PUT_LONGER}
-_DROP = "DELETE FROM records WHERE namespace = ?1 AND grp = ?2 AND member = ?3 AND (?4 IS NULL OR value = ?4)"
+_PUTS = {Mode.EXTEND: SQL["put_extend"], Mode.KEEP: SQL["put_keep"], Mode.LONGER: SQL["put_longer"]}
 
 
 def write(step: Step, at: int, transaction: Transaction) -> Generator[None, None, Sequence[Answer]]:
@@ -142,9 +106,9 @@ class Writing:
         for put in unit.puts:
             self._put(put)
         for drop in unit.drops:
-            self._db.run(_DROP, (drop.namespace, drop.group, drop.member, drop.value))
+            self._db.run(SQL["drop"], (drop.namespace, drop.group, drop.member, drop.value))
         for event in unit.events:
-            self._db.run(_INSERT_EVENT, event_row(event))
+            self._db.run(SQL["insert_event"], event_row(event))
         if unit.wakes is not None:
             self._transaction.changed.add(unit.wakes)
         return _DONE
@@ -168,7 +132,7 @@ class Writing:
                 )
 
     def _revision(self, job_id: str) -> str | None:
-        rows = self._db.rows(_REVISION, (job_id,))
+        rows = self._db.rows(SQL["revision_of"], (job_id,))
         return rows[0][0] if rows else None
 
     def _refused_change(self, unit: Unit) -> Answer | None:
@@ -213,10 +177,10 @@ class Writing:
     def _change(self, unit: Unit) -> None:
         match unit.change:
             case Insert(job):
-                self._db.run(_INSERT_JOB, job_row(job))
-                self._db.run(_INSERT_BODY, (job.body,))
+                self._db.run(SQL["insert_job"], job_row(job))
+                self._db.run(SQL["insert_body"], (job.body,))
                 for number in job.numbers:
-                    self._db.run(_INSERT_NUMBER, (job.queue, number))
+                    self._db.run(SQL["insert_number"], (job.queue, number))
                 count(self._transaction, job, unit.tally)
             case Replace(_, job):
                 row = (
@@ -229,26 +193,26 @@ class Writing:
                     outcome_name(job),
                     job.id,
                 )
-                self._db.run(_MOVE_JOB, row)
+                self._db.run(SQL["move_job"], row)
                 count(self._transaction, job, unit.tally)
             case Delete(job, keep_key_until):
-                (row,) = self._db.rows(_DELETE_JOB, (job.id,))
-                self._db.run(_DELETE_BODY, row)
+                (row,) = self._db.rows(SQL["delete_job"], (job.id,))
+                self._db.run(SQL["delete_body"], row)
                 for number in job.numbers:
-                    self._db.run(_DELETE_NUMBER, (job.queue, number, *row))
+                    self._db.run(SQL["delete_number"], (job.queue, number, *row))
                 count(self._transaction, job, unit.tally)
                 if job.batch_id is not None:
                     for name, amount in unit.tally.items():
                         self._transaction.pruned[job.queue, job.batch_id, name] -= amount
                 if job.unique_key is not None:
-                    self._db.run(PUT, tombstone_row(job, to_micros(keep_key_until)))
+                    self._db.run(SQL["put"], tombstone_row(job, to_micros(keep_key_until)))
             case None:
                 pass
 
     def _put(self, put: Put) -> None:
         row: Row = (put.namespace, put.group, put.member, put.value, to_micros_or_none(put.ends_at))
         if put.mode is Mode.ALWAYS:
-            self._db.run(PUT, row)
+            self._db.run(SQL["put"], row)
         else:
             self._db.run(_PUTS[put.mode], (*row, self._at))
 
@@ -277,60 +241,11 @@ def tombstone_row(job: Job, until: int) -> Row:
 
 _LEAST, _MOST = -(2**63), 2**63 - 1
 
-# An index seek each, so jobs of other priorities cost nothing. The first bindings are the queue and a batch (or none).
-_NEXT_PRIORITY = """
-SELECT max(priority) FROM jobs INDEXED BY jobs_to_lease WHERE queue = ?1 AND ?2 IS NULL AND state = 'queued'
-    AND priority <= ?3
-"""
-_NEXT_PRIORITY_OF_BATCH = """
-SELECT max(priority) FROM jobs INDEXED BY jobs_of_batch_to_lease
-WHERE queue = ?1 AND batch_id IS ?2 AND state = 'queued' AND priority <= ?3
-"""
-_CLOSED = """
-SELECT substr(member, 2) FROM records
-WHERE namespace = 'gate' AND grp = ?1 AND member > '' AND (ends_at IS NULL OR ends_at > ?4)
-    AND substr(value, 1, 5) <> 'open '
-"""
-_OF_NO_START = "(worker_id IS NULL OR worker_id NOT IN (SELECT value FROM json_each(?6)))"
-_HELD = "SELECT live FROM totals WHERE queue = ? AND batch = '=' || ? AND field = 'state:queued'"
 _MOST_HELD = 5000
 """The most calls of closed batches that a lease passes over. Behind more of them, it looks at the open batches, one by
 one: an index seek for each."""
-_NEXT_BATCH = """
-SELECT min(batch_id) FROM jobs INDEXED BY jobs_of_batch_to_lease WHERE queue = ?1 AND state = 'queued' AND batch_id > ?2
-"""
-_DUE = f"""
-SELECT priority, due_at, id, number FROM jobs INDEXED BY jobs_to_lease
-WHERE queue = ?1 AND ?2 IS NULL AND state = 'queued' AND priority = ?3 AND due_at <= ?4
-    AND (valid_until IS NULL OR valid_until > ?4)
-    AND (batch_id IS NULL OR batch_id NOT IN ({_CLOSED})) AND {_OF_NO_START}
-ORDER BY due_at, id LIMIT ?5
-"""
-_DUE_OF_BATCH = f"""
-SELECT priority, due_at, id, number FROM jobs INDEXED BY jobs_of_batch_to_lease
-WHERE queue = ?1 AND batch_id IS ?2 AND state = 'queued' AND priority = ?3 AND due_at <= ?4
-    AND (valid_until IS NULL OR valid_until > ?4) AND {_OF_NO_START}
-ORDER BY due_at, id LIMIT ?5
-"""
-_OF_QUEUE, _OF_BATCH = (_NEXT_PRIORITY, _DUE), (_NEXT_PRIORITY_OF_BATCH, _DUE_OF_BATCH)
-_LEASE = "UPDATE jobs SET state = 'leased', worker_id = ?, due_at = ?, revision = ? WHERE number = ?"
-_OPEN_CALLS = """
-SELECT count(*) FROM (
-    SELECT 1 FROM jobs INDEXED BY jobs_by_state WHERE queue = ?1 AND state = 'leased'
-    UNION ALL
-    SELECT 1 FROM jobs INDEXED BY jobs_active WHERE queue = ?1 AND active_until > ?2 AND state <> 'leased'
-    LIMIT ?3
-)
-"""
-_OPEN_ORDINARY = """
-SELECT count(*) FROM (
-    SELECT 1 FROM jobs INDEXED BY jobs_by_state WHERE queue = ?1 AND state = 'leased' AND priority <= 0
-    UNION ALL
-    SELECT 1 FROM jobs INDEXED BY jobs_active
-    WHERE queue = ?1 AND active_until > ?2 AND state <> 'leased' AND priority <= 0
-    LIMIT ?3
-)
-"""
+_OF_QUEUE = SQL["next_priority"], SQL["due"]
+_OF_BATCH = SQL["next_priority_of_batch"], SQL["due_of_batch"]
 
 
 def lease(
@@ -347,8 +262,8 @@ def lease(
     urgent = sum(row[0] > 0 for row in due)
     numbers = [row[3] for row in due[: urgent + ordinary]]
     token = uuid4().hex
-    db.run_each(_LEASE, [(worker_id, until, f"{token}.{place}", number) for place, number in enumerate(numbers)])
-    rows = db.rows_of_each(JOB_BY_NUMBER, [(number,) for number in numbers])
+    db.run_each(SQL["lease"], [(worker_id, until, f"{token}.{place}", number) for place, number in enumerate(numbers)])
+    rows = db.rows_of_each(SQL["job_by_number"], [(number,) for number in numbers])
     for row in rows:
         transaction.live[queue, row[7], STATE + JobState.QUEUED] -= 1
         transaction.live[queue, row[7], STATE + JobState.LEASED] += 1
@@ -359,8 +274,8 @@ def _due(db: Connection, queue: str, batch: str | None, *, at: int, limit: int) 
     """Due jobs: those of the highest priority first, then the earliest due, then by id."""
     if batch is not None:
         return _due_rows(db, queue, batch, _OF_BATCH, at=at, limit=limit)
-    closed: list[str] = [row[0] for row in db.rows(_CLOSED, (queue, None, None, at))]
-    held = sum(row[0] for row in db.rows_of_each(_HELD, [(queue, name) for name in closed]))
+    closed: list[str] = [row[0] for row in db.rows(SQL["closed_batches"], (queue, at))]
+    held = sum(row[0] for row in db.rows_of_each(SQL["queued_of_batch"], [(queue, name) for name in closed]))
     if held <= _MOST_HELD:
         return _due_rows(db, queue, None, _OF_QUEUE, at=at, limit=limit)
     rows: list[Row] = []
@@ -373,7 +288,7 @@ def _open_batches(db: Connection, queue: str, closed: Collection[str]) -> Iterat
     """The batches with queued jobs that are not closed; None stands for the jobs without one."""
     yield from (each for each in (None, "") if each not in closed)
     name: str | None = ""
-    while (name := db.rows(_NEXT_BATCH, (queue, name))[0][0]) is not None:
+    while (name := db.rows(SQL["next_batch"], (queue, name))[0][0]) is not None:
         if name not in closed:
             yield name
 
@@ -404,7 +319,7 @@ def _room(db: Connection, queue: str, *, at: int) -> tuple[int, int]:
     most, ordinary = limits.max_active, _MOST
     if most is None:
         return _MOST, _MOST
-    open_now: int = db.rows(_OPEN_CALLS, (queue, at, most))[0][0]
+    open_now: int = db.rows(SQL["open_calls"], (queue, at, most))[0][0]
     if limits.reserve:
-        ordinary = max(most - limits.reserve - db.rows(_OPEN_ORDINARY, (queue, at, most))[0][0], 0)
+        ordinary = max(most - limits.reserve - db.rows(SQL["open_ordinary_calls"], (queue, at, most))[0][0], 0)
     return most - open_now, ordinary

@@ -1,0 +1,93 @@
+-- Leases, and departure times.
+
+
+-- Due jobs. The next priority is found by itself, with an index seek, so that jobs of other priorities cost nothing. The
+-- first two bindings are the queue and a batch; NULL stands for all batches of the queue (`due`), or for the jobs without
+-- a batch (`due_of_batch`).
+
+-- name: next_priority
+-- The highest priority of the queued jobs of a queue, not above a given one.
+SELECT max(priority) FROM jobs INDEXED BY jobs_to_lease WHERE queue = ?1 AND ?2 IS NULL AND state = 'queued'
+    AND priority <= ?3;
+
+-- name: next_priority_of_batch
+-- The same in one batch.
+SELECT max(priority) FROM jobs INDEXED BY jobs_of_batch_to_lease
+WHERE queue = ?1 AND batch_id IS ?2 AND state = 'queued' AND priority <= ?3;
+
+-- name: due
+-- Due jobs of one priority, the earliest first: not those of closed batches, nor those of starts that stand.
+SELECT priority, due_at, id, number FROM jobs INDEXED BY jobs_to_lease
+WHERE queue = ?1 AND ?2 IS NULL AND state = 'queued' AND priority = ?3 AND due_at <= ?4
+    AND (valid_until IS NULL OR valid_until > ?4)
+    AND (batch_id IS NULL OR batch_id NOT IN (
+        SELECT substr(member, 2) FROM records
+        WHERE namespace = 'gate' AND grp = ?1 AND member > '' AND (ends_at IS NULL OR ends_at > ?4)
+            AND substr(value, 1, 5) <> 'open '
+    ))
+    AND (worker_id IS NULL OR worker_id NOT IN (SELECT value FROM json_each(?6)))
+ORDER BY due_at, id LIMIT ?5;
+
+-- name: due_of_batch
+-- The same in one batch, which is open.
+SELECT priority, due_at, id, number FROM jobs INDEXED BY jobs_of_batch_to_lease
+WHERE queue = ?1 AND batch_id IS ?2 AND state = 'queued' AND priority = ?3 AND due_at <= ?4
+    AND (valid_until IS NULL OR valid_until > ?4)
+    AND (worker_id IS NULL OR worker_id NOT IN (SELECT value FROM json_each(?6)))
+ORDER BY due_at, id LIMIT ?5;
+
+-- name: lease
+-- A job is given to a worker.
+UPDATE jobs SET state = 'leased', worker_id = ?, due_at = ?, revision = ? WHERE number = ?;
+
+
+-- Batches, for queues with many calls behind closed gates.
+
+-- name: closed_batches
+-- The batches whose gates are closed.
+SELECT substr(member, 2) FROM records
+WHERE namespace = 'gate' AND grp = ?1 AND member > '' AND (ends_at IS NULL OR ends_at > ?2)
+    AND substr(value, 1, 5) <> 'open ';
+
+-- name: queued_of_batch
+-- The number of queued jobs of a batch.
+SELECT live FROM totals WHERE queue = ? AND batch = '=' || ? AND field = 'state:queued';
+
+-- name: next_batch
+-- The next batch, by name, that has queued jobs.
+SELECT min(batch_id) FROM jobs INDEXED BY jobs_of_batch_to_lease
+WHERE queue = ?1 AND state = 'queued' AND batch_id > ?2;
+
+
+-- Open calls, counted up to a limit.
+
+-- name: open_calls
+-- The open calls of a queue: leased jobs, and jobs with a future `active_until`.
+SELECT count(*) FROM (
+    SELECT 1 FROM jobs INDEXED BY jobs_by_state WHERE queue = ?1 AND state = 'leased'
+    UNION ALL
+    SELECT 1 FROM jobs INDEXED BY jobs_active WHERE queue = ?1 AND active_until > ?2 AND state <> 'leased'
+    LIMIT ?3
+);
+
+-- name: open_ordinary_calls
+-- Those of them without a priority above 0.
+SELECT count(*) FROM (
+    SELECT 1 FROM jobs INDEXED BY jobs_by_state WHERE queue = ?1 AND state = 'leased' AND priority <= 0
+    UNION ALL
+    SELECT 1 FROM jobs INDEXED BY jobs_active
+    WHERE queue = ?1 AND active_until > ?2 AND state <> 'leased' AND priority <= 0
+    LIMIT ?3
+);
+
+
+-- Departure times.
+
+-- name: pace
+-- The rate that a queue was last paced at, and where it has come to.
+SELECT rate, burst, tat, last FROM queues WHERE queue = ?;
+
+-- name: set_pace
+-- The pace after departure times were taken.
+INSERT INTO queues (queue, rate, burst, tat, last) VALUES (?, ?, ?, ?, ?)
+ON CONFLICT (queue) DO UPDATE SET rate = excluded.rate, burst = excluded.burst, tat = excluded.tat, last = excluded.last;

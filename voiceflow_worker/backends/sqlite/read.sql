@@ -1,0 +1,163 @@
+-- Reading: jobs, records, events and counters. Lists come as one row of JSON, because each row that is fetched would
+-- release and take Python's lock.
+
+
+-- Jobs with their bodies.
+
+-- name: job_by_id
+-- The job with this id.
+SELECT id, queue, state, due_at, revision, worker_id, priority, batch_id, destination, unique_key, valid_until,
+       active_until, body_digest, record, body
+FROM jobs JOIN bodies USING (number) WHERE id = ?;
+
+-- name: job_by_number
+-- The job with this number.
+SELECT id, queue, state, due_at, revision, worker_id, priority, batch_id, destination, unique_key, valid_until,
+       active_until, body_digest, record, body
+FROM jobs JOIN bodies USING (number) WHERE number = ?;
+
+-- name: jobs_by_numbers
+-- The jobs with these numbers, in the order of the list: CROSS JOIN makes SQLite read the list first.
+SELECT id, queue, state, due_at, revision, worker_id, priority, batch_id, destination, unique_key, valid_until,
+       active_until, body_digest, record, body
+FROM (SELECT value AS number FROM json_each(?)) CROSS JOIN jobs USING (number) JOIN bodies USING (number);
+
+-- name: owner_of_key
+-- The job that owns a unique key of a queue, or the tombstone of a deleted one.
+SELECT number, id, body_digest, state, NULL FROM jobs WHERE queue = ?1 AND unique_key = ?2
+UNION ALL
+SELECT NULL, NULL, NULL, NULL, value FROM records
+WHERE namespace = 'tombstone' AND grp = ?1 AND member = ?2 AND ends_at > ?3
+LIMIT 1;
+
+
+-- Searches: lists of the numbers of jobs. Each names its index, without which SQLite would read the whole table.
+
+-- name: jobs_due
+-- Jobs of a queue in a state, by the time at which they are due.
+SELECT json_group_array(number) FROM (
+    SELECT number FROM jobs INDEXED BY jobs_by_state
+    WHERE queue = :queue AND state = :state AND due_at <= :by
+    ORDER BY due_at, id LIMIT :limit
+);
+
+-- name: jobs_due_of_batch
+-- The same in a batch. This reads each row of the batch.
+SELECT json_group_array(number) FROM (
+    SELECT number FROM jobs INDEXED BY jobs_by_batch
+    WHERE queue = :queue AND batch_id = :batch AND state = :state AND due_at <= :by
+    ORDER BY due_at, id LIMIT :limit
+);
+
+-- name: jobs_lapsed
+-- Queued jobs whose validity has ended.
+SELECT json_group_array(number) FROM (
+    SELECT number FROM jobs INDEXED BY jobs_by_validity
+    WHERE queue = :queue AND state = 'queued' AND valid_until <= :at LIMIT :limit
+);
+
+-- name: jobs_waiting
+-- Queued jobs of a batch.
+SELECT json_group_array(number) FROM (
+    SELECT number FROM jobs INDEXED BY jobs_of_batch_to_lease
+    WHERE queue = :queue AND batch_id = :batch AND state = 'queued' LIMIT :limit
+);
+
+
+-- Listings: lists of the numbers of jobs, by id. `{also}` are further conditions, and `{order}` is ASC or DESC.
+
+-- name: jobs_of_number
+-- Jobs of a queue that have a telephone number.
+SELECT json_group_array(number) FROM (
+    SELECT number FROM jobs NOT INDEXED
+    WHERE number IN (SELECT job FROM numbers WHERE queue = :queue AND telephone = :number) {also}
+    ORDER BY id {order} LIMIT :limit
+);
+
+-- name: jobs_of_queue
+-- Jobs of a queue: their ids begin with its name and a dot.
+SELECT json_group_array(number) FROM (
+    SELECT number FROM jobs INDEXED BY jobs_by_id
+    WHERE id > :queue || '.' AND id < :queue || '/' {also}
+    ORDER BY id {order} LIMIT :limit
+);
+
+-- name: jobs_of_batch
+-- Jobs of a batch.
+SELECT json_group_array(number) FROM (
+    SELECT number FROM jobs INDEXED BY jobs_by_batch
+    WHERE queue = :queue AND batch_id = :batch {also}
+    ORDER BY id {order} LIMIT :limit
+);
+
+-- name: jobs_in_states
+-- Jobs of a queue in the states that a further condition names.
+SELECT json_group_array(number) FROM (
+    SELECT number FROM jobs INDEXED BY jobs_by_state
+    WHERE queue = :queue {also}
+    ORDER BY id {order} LIMIT :limit
+);
+
+
+-- Records that stand.
+
+-- name: record
+-- One member of a group.
+SELECT grp, value, ends_at, member FROM records
+WHERE namespace = ? AND grp = ? AND (ends_at IS NULL OR ends_at > ?) AND member = ?;
+
+-- name: group_of_records
+-- All members of a group.
+SELECT grp, value, ends_at, member FROM records
+WHERE namespace = ? AND grp = ? AND (ends_at IS NULL OR ends_at > ?) ORDER BY member;
+
+-- name: page_of_records
+-- A page of a namespace.
+SELECT grp, value, ends_at, member FROM records
+WHERE namespace = ?1 AND (grp, member) >= (?3, ?4) AND (ends_at IS NULL OR ends_at > ?2)
+ORDER BY grp, member LIMIT ?5;
+
+-- name: page_of_group
+-- A page of a group.
+SELECT grp, value, ends_at, member FROM records
+WHERE namespace = ?1 AND grp = ?3 AND member >= ?4 AND (ends_at IS NULL OR ends_at > ?2)
+ORDER BY member LIMIT ?5;
+
+
+-- Events and changes.
+
+-- name: events_after
+-- The events of a queue behind a sequence, oldest first.
+SELECT sequence, job_id, kind, at, state, revision, post FROM events WHERE queue = ? AND sequence > ?
+ORDER BY sequence LIMIT ?;
+
+-- name: changes
+-- The count of changes of a queue.
+SELECT changes FROM queues WHERE queue = ?;
+
+
+-- Counters, as a list of [field, live, pruned].
+
+-- name: totals_of_queue
+-- The counters of a queue: the sums of those of its batches.
+SELECT json_group_array(json_array(field, live, 0)) FROM (
+    SELECT field, sum(live) AS live FROM totals WHERE queue = :queue GROUP BY field
+);
+
+-- name: totals_of_batch
+-- The counters of a batch.
+SELECT json_group_array(json_array(field, live, pruned)) FROM totals WHERE queue = :queue AND batch = '=' || :batch_id;
+
+-- name: count_due
+-- The number of due jobs of a queue in each state.
+SELECT json_group_object(state, count) FROM (
+    SELECT state, count(*) AS count FROM jobs INDEXED BY jobs_by_state
+    WHERE queue = :queue AND state IN (SELECT value FROM json_each(:states)) AND due_at <= :due_before GROUP BY state
+);
+
+-- name: count_due_of_batch
+-- The same in a batch. This reads each row of the batch.
+SELECT json_group_object(state, count) FROM (
+    SELECT state, count(*) AS count FROM jobs INDEXED BY jobs_by_batch
+    WHERE queue = :queue AND batch_id = :batch_id AND due_at <= :due_before GROUP BY state
+);

@@ -1,0 +1,116 @@
+-- Writing: jobs, records, events and counters, as the units of a step say; and tidying up.
+
+
+-- Jobs.
+
+-- name: revision_of
+-- The revision of a job.
+SELECT revision FROM jobs WHERE id = ?;
+
+-- name: insert_job
+-- A new job. SQLite gives it its number, which the next statements use.
+INSERT INTO jobs (id, queue, state, due_at, revision, worker_id, priority, batch_id, destination, unique_key,
+                  valid_until, active_until, body_digest, record, outcome)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
+
+-- name: insert_body
+-- The body of the job that was just stored.
+INSERT INTO bodies (number, body) VALUES (last_insert_rowid(), ?);
+
+-- name: insert_number
+-- A telephone number of the job that was just stored.
+INSERT INTO numbers (queue, telephone, job) VALUES (?, ?, last_insert_rowid());
+
+-- name: move_job
+-- The next version of a job.
+UPDATE jobs SET state = ?, due_at = ?, revision = ?, worker_id = ?, active_until = ?, record = ?, outcome = ?
+WHERE id = ?;
+
+-- name: delete_job
+-- A job goes; its number is needed for its body and its telephone numbers.
+DELETE FROM jobs WHERE id = ? RETURNING number;
+
+-- name: delete_body
+-- The body of a job that goes.
+DELETE FROM bodies WHERE number = ?;
+
+-- name: delete_number
+-- A telephone number of a job that goes.
+DELETE FROM numbers WHERE queue = ? AND telephone = ? AND job = ?;
+
+
+-- Records, by the mode of their put. The last binding of a mode that looks at the record that stands is the time.
+
+-- name: put
+-- Mode ALWAYS: what stands is replaced.
+INSERT INTO records (namespace, grp, member, value, ends_at) VALUES (?1, ?2, ?3, ?4, ?5)
+ON CONFLICT (namespace, grp, member) DO UPDATE SET value = excluded.value, ends_at = excluded.ends_at;
+
+-- name: put_extend
+-- Mode EXTEND: what stands is replaced, and the later of the two ends counts.
+INSERT INTO records (namespace, grp, member, value, ends_at) VALUES (?1, ?2, ?3, ?4, ?5)
+ON CONFLICT (namespace, grp, member) DO UPDATE SET value = excluded.value, ends_at = CASE
+        WHEN records.ends_at IS NULL OR excluded.ends_at IS NULL THEN NULL
+        WHEN records.ends_at > ?6 THEN max(records.ends_at, excluded.ends_at)
+        ELSE excluded.ends_at
+    END;
+
+-- name: put_keep
+-- Mode KEEP: what stands stays as it is.
+INSERT INTO records (namespace, grp, member, value, ends_at) VALUES (?1, ?2, ?3, ?4, ?5)
+ON CONFLICT (namespace, grp, member) DO UPDATE SET value = excluded.value, ends_at = excluded.ends_at
+    WHERE records.ends_at <= ?6;
+
+-- name: put_longer
+-- Mode LONGER: what stands is replaced if it ends earlier.
+INSERT INTO records (namespace, grp, member, value, ends_at) VALUES (?1, ?2, ?3, ?4, ?5)
+ON CONFLICT (namespace, grp, member) DO UPDATE SET value = excluded.value, ends_at = excluded.ends_at
+    WHERE records.ends_at <= ?6 OR (records.ends_at IS NOT NULL AND excluded.ends_at IS NULL)
+        OR records.ends_at < excluded.ends_at;
+
+-- name: drop
+-- A record goes, if it has this value; NULL is any value.
+DELETE FROM records WHERE namespace = ?1 AND grp = ?2 AND member = ?3 AND (?4 IS NULL OR value = ?4);
+
+
+-- Events, changes and counters.
+
+-- name: insert_event
+-- An event. SQLite gives it the next sequence.
+INSERT INTO events (queue, job_id, kind, at, state, revision, post) VALUES (?, ?, ?, ?, ?, ?, ?);
+
+-- name: note_change
+-- One more change of a queue. The count is above 0 from the start, so the first change makes it 2.
+INSERT INTO queues (queue, changes) VALUES (?, 2) ON CONFLICT (queue) DO UPDATE SET changes = changes + 1;
+
+-- name: count
+-- An addition to a counter.
+INSERT INTO totals (queue, batch, field, live, pruned) VALUES (?, ?, ?, ?, ?)
+ON CONFLICT DO UPDATE SET live = live + excluded.live, pruned = pruned + excluded.pruned;
+
+-- name: forget_empty
+-- A counter that has come to nothing goes.
+DELETE FROM totals WHERE queue = ? AND batch = ? AND field = ? AND live = 0 AND pruned = 0;
+
+-- name: forget_batch
+-- The counters of a batch go with its last job.
+DELETE FROM totals WHERE queue = ?1 AND batch = '=' || ?2 AND NOT EXISTS (
+    SELECT 1 FROM jobs INDEXED BY jobs_by_batch WHERE queue = ?1 AND batch_id = ?2
+);
+
+
+-- Tidying up, in slices.
+
+-- name: prune_records
+-- Records whose end has come, tombstones of keys among them.
+DELETE FROM records WHERE (namespace, grp, member) IN (
+    SELECT namespace, grp, member FROM records INDEXED BY records_by_end WHERE ends_at <= ? LIMIT ?
+)
+RETURNING 1;
+
+-- name: prune_events
+-- Old events of a queue.
+DELETE FROM events WHERE sequence IN (
+    SELECT sequence FROM events INDEXED BY events_by_time WHERE queue = ? AND at < ? LIMIT ?
+)
+RETURNING 1;
