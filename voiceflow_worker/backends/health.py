@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 
+from voiceflow_worker.core.ports import Clock
 from voiceflow_worker.finding import Diagnosis, ok, warning
+from voiceflow_worker.model.text.wording import duration_in_words
 
 Look = Callable[[], Awaitable[Diagnosis | None]]
 """A check of a store. It returns its diagnosis, or None if it does not apply. It may raise VoiceflowError."""
@@ -50,3 +53,23 @@ def judged_promise(promise: str, *, warned: str | None, forgets: bool) -> Diagno
             promise, remedy="correct the settings of the server, and remove durability=best-effort from the store URL"
         )
     return ok(promise)
+
+
+CLOCKS_AGREE = timedelta(seconds=2)
+
+
+def clock_ahead(clock: Clock) -> timedelta:
+    """How far the clock of a store's server is ahead of the clock of this machine."""
+    return clock.now() - datetime.now(UTC)
+
+
+async def judged_server_clock(clock: Clock) -> Diagnosis:
+    """The diagnosis of the clock of a store's server, by which calls are due."""
+    ahead = clock_ahead(clock)
+    if abs(ahead) <= CLOCKS_AGREE:
+        return ok("it agrees with the clock of this machine")
+    where = "ahead of" if ahead > timedelta() else "behind"
+    return warning(
+        f"it is {duration_in_words(abs(ahead))} {where} the clock of this machine; calls are due by the server's",
+        remedy="set both clocks (NTP: timedatectl set-ntp true)",
+    )

@@ -1,22 +1,32 @@
-"""What a store in a PostgreSQL tells of itself: the durability of commits."""
+"""What a store in a PostgreSQL tells of itself: durability, failover, open transactions, connections, dead rows."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
 from functools import partial
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, NamedTuple, cast
 
-from voiceflow_worker.backends.health import Health, Look, judged_promise
-from voiceflow_worker.backends.postgres.survey import Guarantee
+from voiceflow_worker.backends.health import Figure, Health, Look, clock_ahead, judged_promise, judged_server_clock
+from voiceflow_worker.backends.postgres.database import MOST_CONNECTIONS, Database
+from voiceflow_worker.backends.postgres.survey import Guarantee, quoted
 from voiceflow_worker.core.ports import Store
-from voiceflow_worker.finding import Diagnosis
+from voiceflow_worker.finding import Diagnosis, failure, ok, warning
+from voiceflow_worker.model.text.wording import count_of, duration_in_words
 
 if TYPE_CHECKING:
     from voiceflow_worker.backends.postgres.store import PostgresStore
 
+OLD = timedelta(minutes=5)
+"""The age at which an open transaction is reported."""
+OF_A_PROCESS = MOST_CONNECTIONS + 1
+"""The most connections of one process: one of them listens."""
+MANY_DEAD = 50_000
+"""Dead rows of a table that may wait for autovacuum, however small the table is."""
+
 
 class PostgresHealth(Health):
-    """The checks of a server and of the tables of a store. They need an open store."""
+    """The checks and figures of a server and of the tables of a store. They need an open store."""
 
     def __init__(self, _url: str, store: Store | None) -> None:
         self._store = cast("PostgresStore | None", store)
@@ -26,10 +36,216 @@ class PostgresHealth(Health):
         return None if self._store is None else self._store.durability.warning
 
     def checks(self) -> Mapping[str, Look]:
-        return {} if self._store is None else {"durability": partial(durability, self._store)}
+        if self._store is None:
+            return {}
+        database = self._store.database
+        return {
+            "durability": partial(durability, self._store),
+            "failover": partial(failover, database),
+            "transactions": partial(transactions, database),
+            "connections": partial(connections, database),
+            "dead rows": partial(dead_rows, database),
+            "server clock": partial(judged_server_clock, self._store.clock),
+        }
+
+    async def figures(self) -> Sequence[Figure]:
+        if self._store is None:
+            return ()
+        database = self._store.database
+        oldest, tables = await _oldest(database), await _tables(database)
+        return (
+            Figure(
+                name="oldest_transaction_seconds",
+                meaning="The age of the database's oldest open transaction, which keeps dead rows from being removed.",
+                value=0.0 if oldest is None else oldest.age.total_seconds(),
+            ),
+            Figure(
+                name="connections_left",
+                meaning="Connections that the role of the store may still open.",
+                value=await _connections_left(database),
+            ),
+            Figure(
+                name="dead_rows",
+                meaning="Rows of the store's tables that wait for a vacuum.",
+                value=sum(table.dead for table in tables),
+            ),
+            Figure(
+                name="clock_ahead_seconds",
+                meaning="How far the clock of the server is ahead of the clock of this machine.",
+                value=clock_ahead(self._store.clock).total_seconds(),
+            ),
+        )
 
 
 async def durability(store: PostgresStore) -> Diagnosis:
     """Check that the server cannot lose a commit that it has confirmed."""
     found = store.durability
     return judged_promise(found.promise, warned=found.warning, forgets=found.guarantee is Guarantee.NONE)
+
+
+# -- failover ----------------------------------------------------------------------------------------------------------
+
+# Others than a member of pg_read_all_stats see only how many there are.
+_STANDBYS = "SELECT application_name, sync_state FROM pg_stat_replication"
+
+
+async def failover(database: Database) -> Diagnosis:
+    """Check that a failover loses no commit that was confirmed."""
+    rows = await database.rows(_STANDBYS)
+    waits = database.survey.durability.guarantee is Guarantee.STANDBY
+    hidden = sum(state is None for _, state in rows)
+    synchronous = [name for name, state in rows if state in {"sync", "quorum"}]
+    standbys = count_of(len(rows), "standby")
+    if waits and not synchronous and not hidden:
+        return failure(
+            "commits wait for a synchronous standby, but none is connected: nothing is stored, and no call is sent",
+            remedy="start the standby, or change synchronous_standby_names if there is none any more",
+        )
+    if waits:
+        which = f": {', '.join(synchronous)}" if synchronous else ""
+        return ok(f"{standbys}; each commit waits for a synchronous one{which}. A failover to that one loses nothing")
+    if not rows:
+        return ok("no standby is connected to this server, so there is nothing to fail over to")
+    return warning(
+        f"{standbys}, and no commit waits for one: a failover can lose the last commits, such as opt-outs. Workers "
+        "then hold the queue",
+        remedy="let commits wait for a standby (synchronous_standby_names); or accept this, and know what to do then: "
+        "see docs/stores.md, A store that was set back",
+    )
+
+
+# -- open transactions -------------------------------------------------------------------------------------------------
+
+# All may see that others have a transaction, by `backend_xmin`; its age is for members of pg_read_all_stats.
+_OLDEST = """
+SELECT pid::text, application_name, usename::text, state, extract(epoch FROM clock_timestamp() - xact_start)::float8
+FROM pg_stat_activity
+WHERE datname = current_database() AND pid <> pg_backend_pid() AND backend_type = 'client backend'
+    AND xact_start IS NOT NULL
+UNION ALL
+SELECT NULL, gid, owner::text, 'prepared', extract(epoch FROM clock_timestamp() - prepared)::float8
+FROM pg_prepared_xacts WHERE database = current_database()
+ORDER BY 5 DESC LIMIT 1
+"""
+_SEES_ALL = "SELECT pg_has_role('pg_read_all_stats', 'USAGE')"
+
+
+class _Transaction(NamedTuple):
+    """An open transaction; a prepared one has no process, and its name as the application."""
+
+    pid: str | None
+    application: str
+    user: str
+    state: str
+    age: timedelta
+
+
+async def _oldest(database: Database) -> _Transaction | None:
+    for pid, application, user, state, seconds in await database.rows(_OLDEST):
+        return _Transaction(pid, application, user, state, timedelta(seconds=seconds))
+    return None
+
+
+async def transactions(database: Database) -> Diagnosis:
+    """Check that no transaction has been open for long."""
+    oldest = await _oldest(database)
+    if oldest is None or oldest.age < OLD:
+        ((sees_all,),) = await database.rows(_SEES_ALL)
+        role = quoted(database.survey.facts.role)
+        unseen = f"; those of other roles cannot be seen (GRANT pg_read_all_stats TO {role})"
+        return ok(f"none is older than {duration_in_words(OLD)}{'' if sees_all else unseen}")
+    if oldest.pid is None:
+        who, end = f"prepared as {oldest.application}", f"COMMIT PREPARED or ROLLBACK PREPARED '{oldest.application}'"
+    else:
+        who = f"process {oldest.pid}, application {oldest.application or 'without a name'}, {oldest.state}"
+        end = (
+            f"end it where it was begun, or with SELECT pg_terminate_backend({oldest.pid}); "
+            "idle_in_transaction_session_timeout ends such transactions by itself"
+        )
+    return warning(
+        f"a transaction of {oldest.user} has been open for {duration_in_words(oldest.age)} ({who}): until it ends, "
+        "vacuum removes no dead rows from any table, so that all become slower",
+        remedy=end,
+    )
+
+
+# -- connections -------------------------------------------------------------------------------------------------------
+
+_CONNECTIONS = """
+WITH used AS (
+    SELECT datname, usename FROM pg_stat_activity
+    WHERE datid IS NOT NULL AND coalesce(backend_type, 'client backend') = 'client backend'
+)
+SELECT least(
+    current_setting('max_connections')::integer - current_setting('superuser_reserved_connections')::integer
+        - coalesce(current_setting('reserved_connections', true), '0')::integer - (SELECT count(*) FROM used),
+    (SELECT nullif(datconnlimit, -1) - (SELECT count(*) FROM used WHERE datname = current_database())
+        FROM pg_database WHERE datname = current_database()),
+    (SELECT nullif(rolconnlimit, -1) - (SELECT count(*) FROM used WHERE usename = session_user)
+        FROM pg_roles WHERE rolname = session_user)
+)::integer
+"""
+
+
+async def _connections_left(database: Database) -> int:
+    """Connections that the limits of the server, of the database and of the role leave."""
+    ((left,),) = await database.rows(_CONNECTIONS)
+    return max(int(left), 0)
+
+
+async def connections(database: Database) -> Diagnosis:
+    """Check that more processes can connect."""
+    left = await _connections_left(database)
+    found = f"{count_of(left, 'connection')} left; each worker, receiver and command takes up to {OF_A_PROCESS}"
+    if left >= 2 * OF_A_PROCESS:
+        return ok(found)
+    remedy = (
+        "let the processes connect through a pooler (pgbouncer, in transaction mode), or raise max_connections, or the "
+        "limit of the role or of the database"
+    )
+    return warning(found, remedy=remedy) if left else failure(f"{found}: the next one cannot connect", remedy=remedy)
+
+
+# -- dead rows ---------------------------------------------------------------------------------------------------------
+
+_TABLES = """
+SELECT relname::text, n_live_tup, n_dead_tup,
+    extract(epoch FROM clock_timestamp() - greatest(last_autovacuum, last_vacuum))::float8
+FROM pg_stat_user_tables WHERE schemaname = %s ORDER BY n_dead_tup DESC
+"""
+_AUTOVACUUM = "SELECT current_setting('autovacuum')::boolean AND current_setting('track_counts')::boolean"
+
+
+class _Table(NamedTuple):
+    """The rows of a table, about, and the seconds since its last vacuum."""
+
+    name: str
+    live: int
+    dead: int
+    vacuumed: float | None
+
+
+async def _tables(database: Database) -> list[_Table]:
+    return [_Table(*row) for row in await database.rows(_TABLES, database.schema)]
+
+
+async def dead_rows(database: Database) -> Diagnosis:
+    """Check that autovacuum removes the dead rows of the store's tables."""
+    tables = await _tables(database)
+    ((is_on,),) = await database.rows(_AUTOVACUUM)
+    if not is_on:
+        return failure(
+            "autovacuum or track_counts is off: each change of a call leaves a dead row, and nothing removes them",
+            remedy="turn both on (ALTER SYSTEM SET autovacuum = on, then SELECT pg_reload_conf())",
+        )
+    bloated = [table for table in tables if table.dead > max(MANY_DEAD, table.live)]
+    if not bloated:
+        return ok(f"{count_of(sum(table.dead for table in tables), 'dead row')}, which autovacuum removes")
+    worst = bloated[0]
+    when = "never" if worst.vacuumed is None else f"{duration_in_words(timedelta(seconds=worst.vacuumed))} ago"
+    return warning(
+        f"{worst.name} has {worst.dead} dead rows and {worst.live} live ones, and was vacuumed {when}: the store "
+        "becomes slower",
+        remedy="end old transactions (the check `transactions`); then let the owner of the table run "
+        f"VACUUM (ANALYZE) {quoted(database.schema)}.{worst.name}",
+    )
