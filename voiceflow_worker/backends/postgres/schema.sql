@@ -36,6 +36,10 @@ CREATE TABLE voiceflow.numbers (
 );
 COMMENT ON TABLE voiceflow.numbers IS 'The calls of each telephone number of a person';
 
+CREATE VIEW voiceflow.calls AS
+SELECT jobs.*, (SELECT body FROM voiceflow.bodies WHERE bodies.id = jobs.id) AS body FROM voiceflow.jobs;
+COMMENT ON VIEW voiceflow.calls IS 'Calls with their bodies';
+
 -- The sweep, listings by state, and the number of calls that are due.
 CREATE INDEX jobs_by_state ON voiceflow.jobs (queue, state, due_at, id);
 -- The calls of a batch in the order of their creation.
@@ -69,7 +73,7 @@ CREATE TABLE voiceflow.additions (
     queue      text COLLATE "C" NOT NULL,
     batch      text COLLATE "C" NOT NULL,
     tally      jsonb NOT NULL,
-    is_deletion boolean NOT NULL
+    is_deletion boolean NOT NULL -- the jobs were deleted: they stay in the totals of their batch, as pruned
 );
 CREATE INDEX additions_by_batch ON voiceflow.additions (queue, batch);
 COMMENT ON TABLE voiceflow.additions IS 'What was added to counters lately';

@@ -2,9 +2,79 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+import orjson
+
+from voiceflow_worker.backends.postgres.codec import JOB, answer_from, job_of, plain_step
+from voiceflow_worker.backends.postgres.connection import Row
 from voiceflow_worker.backends.postgres.database import Database
+from voiceflow_worker.backends.postgres.reading import read_jobs, read_records
 from voiceflow_worker.backends.postgres.survey import Durability
-from voiceflow_worker.core.ports.store import Clock
+from voiceflow_worker.backends.record import event_from, readable, to_micros
+from voiceflow_worker.backends.waiting import Wakeups
+from voiceflow_worker.core.ports import Event
+from voiceflow_worker.core.ports.outside import SystemClock
+from voiceflow_worker.core.ports.reads import Read
+from voiceflow_worker.core.ports.store import Answer, Clock, Record, Step, Wanted, check_step
+from voiceflow_worker.model.jobs.gcra import Slots
+from voiceflow_worker.model.jobs.job import Job, JobState
+from voiceflow_worker.model.jobs.totals import STATE, Totals
+
+_LOOK_EVERY = 0.25
+"""Seconds between two looks for changes by other processes. A change by this process wakes waiting tasks at once."""
+_MACHINE = SystemClock()
+"""The clock for these looks. A test may set the store's clock by hand, but other processes write in real time."""
+
+_WRITE = "SELECT voiceflow.write(%s::jsonb)::text"
+_LEASE = f"""
+SELECT {JOB}, was_due, gone
+FROM voiceflow.lease(%s, %s, %s, %s, %s, %s, %s, %s, %s) AS leased, LATERAL (SELECT (leased.call).*) AS call
+"""
+_TAKE = "SELECT voiceflow.take(%s, %s, %s, %s, %s)"
+_EVENTS = "SELECT sequence, job_id, kind, at, state, revision, post FROM voiceflow.read_events(%s, %s, %s)"
+_CHANGES = "SELECT voiceflow.count_changes(%s, %s)"
+_PRUNE = "SELECT voiceflow.prune(%s, %s, %s, %s)"
+_TOTALS = "SELECT field, live, pruned FROM voiceflow.count_all(%s, %s)"
+_COUNT_DUE = """
+SELECT state, count(*) FROM voiceflow.jobs
+WHERE queue = %s AND state = ANY (%s) AND due_at <= %s {of_batch} GROUP BY state
+"""
+
+
+_MANY_GONE = 5000
+"""The entries of calls that are gone that a lease may pass over: about 3 ms."""
+_RESTS = 1.0
+"""Seconds for which leases do not begin at the front of a queue, after one that did has passed over more."""
+
+
+@dataclass(slots=True)
+class _Front:
+    """Where leases of a queue begin: at the front, or where the last one began (a priority, a due time and an id).
+
+    As long as a transaction is open that began before, wherever in the database, the index keeps the entries of all
+    calls that were leased since. A lease that begins at the front passes over them: 50 ms after 90,000 calls.
+    """
+
+    _place: tuple[int, datetime, str] | None = None
+    _until: float = 0.0
+
+    @property
+    def place(self) -> tuple[int, datetime, str] | None:
+        """The place at which the next lease begins; None for the front."""
+        return self._place if time.monotonic() < self._until else None
+
+    def note(self, place: tuple[int, datetime, str] | None, rows: Sequence[Row], gone: int) -> None:
+        """Note a lease that began at a place, the rows that it found, and the entries of calls that are gone."""
+        if place is None:
+            self._until = time.monotonic() + _RESTS if gone > _MANY_GONE else 0.0
+        if rows:
+            lowest = rows[-1][6]
+            first = next(row for row in rows if row[6] == lowest)
+            self._place = (lowest, first[-2], first[0])
 
 
 class PostgresStore:
@@ -13,10 +83,79 @@ class PostgresStore:
     def __init__(self, url: str, database: Database, *, clock: Clock) -> None:
         self.url = url
         self.clock = clock
-        self.server = ""
         self.database = database
+        self._wakeups = Wakeups()
+        self._fronts: dict[tuple[str, str | None], _Front] = {}
+
+    @property
+    def server(self) -> str:
+        return self.database.survey.server
 
     @property
     def durability(self) -> Durability:
         """The durability of the server, checked when it was last connected."""
         return self.database.survey.durability
+
+    async def write(self, step: Step, *, now: datetime) -> Sequence[Answer]:
+        check_step(step)
+        ((written,),) = await self.database.rows(_WRITE, plain_step(step, now=now))
+        for queue in {unit.wakes for unit in step.units if unit.wakes is not None}:
+            self._wakeups.wake(queue)
+        return [answer_from(*each) for each in zip(step.units, orjson.loads(written), strict=True)]
+
+    async def lease(
+        self, queue: str, *, worker_id: str, limit: int, until: datetime, now: datetime, batch: str | None = None
+    ) -> Sequence[Job]:
+        front = self._fronts.setdefault((queue, batch), _Front())
+        place = front.place
+        values = (queue, batch, worker_id, limit, until, now, *(place or (None, None, None)))
+        (*_, gone), *rows = await self.database.rows(_LEASE, *values)
+        front.note(place, rows, gone)
+        return list(readable(rows, job_of))
+
+    async def take(self, queue: str, *, wanted: int, horizon: timedelta, now: datetime) -> Slots:
+        values = (queue, wanted, horizon.total_seconds(), now.timestamp(), now)
+        ((taken,),) = await self.database.rows(_TAKE, *values)
+        if taken is None:
+            return Slots((now,) * max(wanted, 0), now)
+        # Epoch seconds in a float are exact to 0.25 µs, so a time in whole microseconds is restored exactly.
+        next_at, *times = (datetime.fromtimestamp(seconds, UTC) for seconds in taken)
+        return Slots(tuple(times), next_at)
+
+    async def jobs(self, read: Read, *, now: datetime) -> Sequence[Job]:
+        return await read_jobs(self.database, read, now=now)
+
+    async def totals(self, queue: str, *, batch: str | None = None, due_before: datetime | None = None) -> Totals:
+        if due_before is not None:
+            of_batch, more = ("", ()) if batch is None else ("AND batch_id = %s", (batch,))
+            states = [state.value for state in JobState]
+            rows = await self.database.rows(_COUNT_DUE.format(of_batch=of_batch), queue, states, due_before, *more)
+            return Totals(live={STATE + state: amount for state, amount in rows})
+        rows = await self.database.rows(_TOTALS, queue, batch)
+        live = {field: amount for field, amount, _ in rows if amount}
+        if batch is None or not any(field.startswith(STATE) for field in live):
+            return Totals(live=live if batch is None else {})
+        return Totals(live=live, pruned={field: amount for field, _, amount in rows if amount})
+
+    async def records(self, wanted: Wanted, *, now: datetime) -> Mapping[str, Sequence[Record]]:
+        return await read_records(self.database, wanted, now=now)
+
+    async def events(self, queue: str, *, after: int = 0, limit: int = 1000) -> Sequence[Event]:
+        rows = await self.database.rows(_EVENTS, queue, after, max(limit, 0))
+        return [
+            event_from(sequence, (job_id, kind, to_micros(at), state, revision, post))
+            for sequence, job_id, kind, at, state, revision, post in rows
+        ]
+
+    async def wait(self, queue: str, *, seen: int, until: datetime) -> int:
+        while True:
+            change = self._wakeups.next(queue)  # first, so that no change after the read is missed
+            ((count,),) = await self.database.rows(_CHANGES, queue, seen)
+            left = (until - self.clock.now()).total_seconds()
+            if count != seen or left <= 0:
+                return int(count)
+            await change.wait(_MACHINE, within=min(left, _LOOK_EVERY))
+
+    async def prune(self, queue: str, *, now: datetime, events_before: datetime, limit: int) -> int:
+        ((pruned,),) = await self.database.rows(_PRUNE, queue, now, events_before, max(limit, 0))
+        return int(pruned)

@@ -19,6 +19,7 @@ SCHEMA = 1
 """The version of the tables and functions of a store."""
 OLDEST = 13
 _NUMBER = "SELECT max(number) FROM voiceflow.voiceflow_schema"
+_SERVER = "SELECT voiceflow.server()"
 _WORKS = (
     "GRANT USAGE ON SCHEMA {schema} TO {role};",
     "GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA {schema} TO {role};",
@@ -181,6 +182,8 @@ class Survey:
         self._url = url
         self._facts: Facts | None = None
         self._durability: Durability | None = None
+        self.server = ""
+        """The incarnation of the server that was connected last."""
 
     @property
     def facts(self) -> Facts:
@@ -221,6 +224,7 @@ class Survey:
                 f"{number}, and this one knows only schema {SCHEMA}. Nothing was changed. {remedy}, or give the store "
                 "its own schema (?schema=)."
             )
+        self.server = (await connection.rows(self._url.named(_SERVER)))[0][0]
 
     def _require_rights(self, facts: Facts) -> None:
         """Raise StoreUnavailableError unless the role may do all that a store needs, or may only read all of it."""

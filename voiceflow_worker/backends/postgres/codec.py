@@ -1,0 +1,214 @@
+"""The form in which the functions of the database take a step, and in which jobs and answers come back.
+
+A step is JSON. A missing text or time is null.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import orjson
+
+from voiceflow_worker.backends.postgres.connection import Row
+from voiceflow_worker.backends.record import job_from, record_of, to_micros, to_micros_or_none, tombstone_of
+from voiceflow_worker.core.ports.identity import queue_of
+from voiceflow_worker.core.ports.store import (
+    GATES,
+    Absent,
+    Answer,
+    AtMost,
+    Delete,
+    Insert,
+    Need,
+    OpenGate,
+    Owner,
+    Put,
+    Record,
+    Replace,
+    Result,
+    Same,
+    Step,
+    Unit,
+    gate_member,
+)
+from voiceflow_worker.errors import InvalidInputError
+from voiceflow_worker.model.jobs.job import Job
+from voiceflow_worker.model.jobs.totals import outcome_name
+
+TOMBSTONE = "tombstone"
+"""Namespace of what is kept of deleted jobs with a unique key: in the group of their queue, by the key."""
+JOB = """id, queue, state, due_at, revision, worker_id, priority, batch_id, destination, unique_key, valid_until,
+       active_until, body_digest, record, body"""
+"""The columns of a job that `job_of` reads."""
+RECORD = "group_name, value, ends_at, member"
+"""The columns of a record that `record_from` reads."""
+_PLAIN = {
+    "done": Answer(result=Result.DONE),
+    "again": Answer(result=Result.DONE),
+    "stale": Answer(result=Result.STALE),
+    "unvetted": Answer(result=Result.UNVETTED),
+    "withheld": Answer(result=Result.WITHHELD),
+}
+
+
+def plain_step(step: Step, *, now: datetime) -> str:
+    """A step as `write.sql` takes it. Raises InvalidInputError for a text that cannot be stored."""
+    plain: dict[str, Any] = {
+        "now": now,
+        "together": step.together,
+        "durable": step.durable,
+        "guard": None,
+        "units": [_plain_unit(unit) for unit in step.units],
+    }
+    if step.guard is not None:
+        plain["guard"] = {"server": step.guard.server, "known": _plain_same(step.guard.known, step.units)}
+    try:
+        return orjson.dumps(plain).decode()
+    except TypeError as error:
+        raise InvalidInputError(f"the step has a text that cannot be stored: {error}") from error
+
+
+def _plain_unit(unit: Unit) -> dict[str, Any]:
+    queue = None if unit.change is None else unit.change.job.queue
+    return {
+        "queue": queue_of(unit.events[0].job_id) if unit.events else queue,
+        "needs": [_plain_need(need, unit) for need in unit.needs],
+        "puts": [_plain_put(put) for put in unit.puts],
+        "drops": [
+            {"namespace": drop.namespace, "group_name": drop.group, "member": drop.member, "value": drop.value}
+            for drop in unit.drops
+        ],
+        "events": [
+            {
+                "job_id": event.job_id,
+                "kind": event.kind,
+                "at": event.at,
+                "state": event.state,
+                "revision": event.revision,
+                "post": event.post,
+            }
+            for event in unit.events
+        ],
+        "wakes": unit.wakes,
+        **_plain_change(unit),
+    }
+
+
+def _plain_change(unit: Unit) -> dict[str, Any]:
+    match unit.change:
+        case Insert(job):
+            row = {
+                **_changing(job),
+                "id": job.id,
+                "queue": job.queue,
+                "priority": job.priority,
+                "batch_id": job.batch_id,
+                "destination": job.destination,
+                "unique_key": job.unique_key,
+                "valid_until": job.valid_until,
+                "body_digest": job.body_digest,
+            }
+            return {"kind": "insert", "job": row, "body": job.body, "numbers": job.numbers, **_of_job(job, unit)}
+        case Replace(revision, job):
+            return {"kind": "replace", "old": revision, "job": _changing(job), **_of_job(job, unit)}
+        case Delete(job, keep_key_until):
+            left = {"numbers": job.numbers, "tombstone": _plain_tombstone(job, keep_key_until)}
+            return {"kind": "delete", "old": job.revision, **left, **_of_job(job, unit)}
+        case None:
+            return {"kind": None}
+
+
+def _of_job(job: Job, unit: Unit) -> dict[str, Any]:
+    return {"id": job.id, "batch": job.batch_id, "tally": unit.tally}
+
+
+def _plain_tombstone(job: Job, keep_key_until: datetime) -> dict[str, Any] | None:
+    if job.unique_key is None:
+        return None
+    kept = orjson.dumps(tombstone_of(job)).decode()
+    return _plain_put(Put(TOMBSTONE, job.queue, kept, keep_key_until, member=job.unique_key))
+
+
+def _changing(job: Job) -> dict[str, Any]:
+    """The columns of a job that its next version may change."""
+    return {
+        "state": job.state,
+        "due_at": job.due_at,
+        "revision": job.revision,
+        "worker_id": job.worker_id,
+        "active_until": job.active_until,
+        "record": record_of(job),
+        "outcome": outcome_name(job),
+    }
+
+
+def _plain_put(put: Put) -> dict[str, Any]:
+    return {
+        "namespace": put.namespace,
+        "group_name": put.group,
+        "member": put.member,
+        "value": put.value,
+        "ends_at": put.ends_at,
+        "mode": put.mode,
+    }
+
+
+def _plain_need(need: Need, unit: Unit) -> dict[str, Any]:
+    match need:
+        case Absent(namespace, groups, owner):
+            return {"kind": "absent", "namespace": namespace, "groups": groups, "owner": owner}
+        case AtMost(namespace, group, most, owner):
+            return {"kind": "most", "namespace": namespace, "groups": (group,), "most": most, "owner": owner}
+        case Same():
+            return _plain_same(need, (unit,))
+        case OpenGate(queue, batch):
+            members = {gate_member(None), gate_member(batch)}
+            return {"kind": "gate", "namespace": GATES, "groups": (queue,), "members": list(members)}
+
+
+def _plain_same(need: Same, units: Sequence[Unit]) -> dict[str, Any]:
+    """A `Same` condition, with the values that its own units put there: the last of them may be of an earlier try."""
+    key = (need.namespace, need.group, need.member)
+    own = [put.value for unit in units for put in unit.puts if (put.namespace, put.group, put.member) == key]
+    return {
+        "kind": "same",
+        "namespace": need.namespace,
+        "groups": (need.group,),
+        "member": need.member,
+        "value": need.value,
+        "own": own,
+    }
+
+
+def answer_from(unit: Unit, told: str | dict[str, Any]) -> Answer:
+    """The answer of `write.sql` to a unit."""
+    if isinstance(told, str):
+        return _PLAIN[told]
+    if "owner" in told:
+        return Answer(result=Result.EXISTS, owner=Owner(*told["owner"]))
+    place: int = told["need"]
+    record = _failing(*told["record"]) if told["record"] else None
+    return Answer(result=Result.NOT_FREE, need=unit.needs[place], record=record)
+
+
+def _failing(group: str, value: str, ends_at: str | None, member: str) -> Record:
+    return record_from(group, value, None if ends_at is None else datetime.fromisoformat(ends_at), member)
+
+
+def record_from(group: str, value: str, ends_at: datetime | None, member: str) -> Record:
+    """The record with the columns `RECORD`. The connection may have another time zone than UTC."""
+    return Record(group, value, None if ends_at is None else ends_at.astimezone(UTC), member)
+
+
+def job_of(row: Row) -> Job:
+    """The job in a row of the columns `JOB`. Raises StoreVersionError if a newer version wrote it."""
+    job_id, queue, state, due_at, revision, worker_id, priority, batch, destination, key, valid, active, digest = row[
+        :13
+    ]
+    head = (
+        job_id, queue, state, to_micros(due_at), revision, worker_id, priority, batch, destination, key,
+        to_micros_or_none(valid), to_micros_or_none(active), digest,
+    )  # fmt: skip
+    return job_from(head, row[13], row[14])

@@ -1,0 +1,155 @@
+"""The reads of jobs and of records: the statement of each, planned each time for its values, and what it returns."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import datetime
+
+import orjson
+from anyio.lowlevel import checkpoint
+
+from voiceflow_worker.backends.postgres.codec import JOB, RECORD, job_of, record_from
+from voiceflow_worker.backends.postgres.connection import Row
+from voiceflow_worker.backends.postgres.database import Database
+from voiceflow_worker.backends.record import readable, remembered
+from voiceflow_worker.core.ports.reads import ById, ByKey, Due, Lapsed, Listing, OfNumber, Paged, Read, Waiting
+from voiceflow_worker.core.ports.store import Page, Record, Wanted
+from voiceflow_worker.model.jobs.job import Job
+
+Statement = tuple[str, Sequence[object]]
+"""A statement, and the values in it."""
+Condition = tuple[str, object]
+"""A condition, and the value in it. With None for its value, it does not restrict a read."""
+
+_AT_ONCE = 64
+"""The number of jobs that are decoded before other tasks may run: about a millisecond."""
+
+# --- Jobs --------------------------------------------------------------------------------------------------------
+
+_BY_ID = f"SELECT {JOB} FROM voiceflow.calls WHERE id = ANY (%s)"
+# What is kept of a deleted job stands behind the columns of a job.
+_BY_KEY = f"""
+SELECT {JOB}, NULL FROM voiceflow.calls WHERE queue = %s AND unique_key = ANY (%s)
+UNION ALL
+SELECT {", ".join(["NULL"] * len(JOB.split(",")))}, value FROM voiceflow.records
+WHERE namespace = 'tombstone' AND group_name = %s AND member = ANY (%s) AND ends_at > %s
+"""
+
+
+async def read_jobs(database: Database, read: Read, *, now: datetime) -> list[Job]:
+    """The jobs of a read."""
+    match read:
+        case ById(ids):
+            return [job_of(row) for row in await database.rows(_BY_ID, list(ids))]
+        case ByKey(queue, keys):
+            rows = await database.rows(_BY_KEY, queue, list(keys), queue, list(keys), now)
+            return list(readable(rows, _owner))
+        case _:
+            return await _found(database, read)
+
+
+def _owner(row: Row) -> Job:
+    return job_of(row) if row[-1] is None else remembered(orjson.loads(row[-1]))
+
+
+async def _found(database: Database, read: Due | Lapsed | Waiting | OfNumber | Listing) -> list[Job]:
+    found: list[Job] = []
+    while True:
+        left = None if read.limit is None else max(read.limit - len(found), 0)
+        statement, values = search(replace(read, limit=left))
+        rows = await database.rows(statement, *values)
+        before = len(found)
+        for start in range(0, len(rows), _AT_ONCE):
+            found += readable(rows[start : start + _AT_ONCE], job_of)
+            await checkpoint()
+        if not isinstance(read, Paged) or left is None or len(rows) < left or len(found) - before == left:
+            return found
+        # The next jobs replace those that were left out, so that only the last page has fewer than `limit`.
+        read = replace(read, after=rows[-1][0])
+
+
+def search(read: Due | Lapsed | Waiting | OfNumber | Listing) -> Statement:
+    """The statement of a read."""
+    of_queue: Condition = ("queue = %s", read.queue)
+    match read:
+        case Due(state=state, by=by, batch=batch):
+            due = [("state = %s", state.value), ("due_at <= %s", by), ("batch_id = %s", batch)]
+            return _select("voiceflow.calls", [of_queue, *due], "ORDER BY due_at, id", read.limit)
+        case Lapsed(at=at):
+            lapsed = [("state = %s", "queued"), ("valid_until <= %s", at)]
+            return _select("voiceflow.calls", [of_queue, *lapsed], "", read.limit)
+        case Waiting(batch=batch):
+            waiting = [("state = %s", "queued"), ("coalesce(batch_id, '') = %s", batch)]
+            return _select("voiceflow.calls", [of_queue, *waiting], "", read.limit)
+        case OfNumber(number=number):
+            jobs = "voiceflow.numbers JOIN voiceflow.calls USING (queue, id)"
+            return _by_age(read, jobs, [of_queue, ("telephone = %s", number)])
+        case Listing(batch=batch, states=states, outcomes=outcomes):
+            among = [("state = ANY (%s)", _names(states)), ("outcome = ANY (%s)", _names(outcomes))]
+            return _by_age(read, "voiceflow.calls", [of_queue, ("batch_id = %s", batch), *among])
+
+
+def _by_age(read: OfNumber | Listing, jobs: str, conditions: Sequence[Condition]) -> Statement:
+    # An id begins with its queue and a dot; the character behind the dot is the slash.
+    behind, before = ("id < %s", "id > %s") if read.newest else ("id > %s", "id < %s")
+    first, last = (f"{read.queue}/", f"{read.queue}.") if read.newest else (f"{read.queue}.", f"{read.queue}/")
+    bounds = [(behind, read.after or first), (before, last)]
+    return _select(jobs, [*conditions, *bounds], f"ORDER BY id {'DESC' if read.newest else 'ASC'}", read.limit)
+
+
+def _select(jobs: str, conditions: Sequence[Condition], order: str, limit: int | None) -> Statement:
+    given = [(condition, value) for condition, value in conditions if value is not None]
+    where = " AND ".join(condition for condition, _ in given)
+    return f"SELECT {JOB} FROM {jobs} WHERE {where} {order} LIMIT %s", [*(value for _, value in given), limit]
+
+
+def _names(chosen: frozenset[str] | None) -> list[str] | None:
+    return None if chosen is None else [str(name) for name in chosen]
+
+
+# --- Records -----------------------------------------------------------------------------------------------------
+
+# The records of whole groups and single ones of a namespace. A whole group is asked for by a member that is NULL.
+_OF_KEYS = f"""
+SELECT %s::integer AS part, place, found.*
+FROM unnest(%s::text[], %s::text[]) WITH ORDINALITY AS wanted (of_group, of_member, place),
+LATERAL (
+    SELECT {RECORD} FROM voiceflow.records
+    WHERE namespace = %s AND group_name = of_group AND of_member IS NULL AND voiceflow.stands(ends_at, %s)
+    UNION ALL
+    SELECT {RECORD} FROM voiceflow.records
+    WHERE namespace = %s AND group_name = of_group AND member = of_member AND voiceflow.stands(ends_at, %s)
+) AS found
+"""
+_PAGE = f"""
+(SELECT %s::integer AS part, 0 AS place, {RECORD} FROM voiceflow.records
+WHERE namespace = %s AND voiceflow.stands(ends_at, %s) {{more}} ORDER BY group_name, member LIMIT %s)
+"""
+
+
+async def read_records(database: Database, wanted: Wanted, *, now: datetime) -> dict[str, list[Record]]:
+    """The records that stand, of several namespaces, in one statement: all are of one moment."""
+    found: dict[str, list[Record]] = {namespace: [] for namespace in wanted}
+    if not wanted:
+        return found
+    parts = [_part(place, namespace, each, now) for place, (namespace, each) in enumerate(wanted.items())]
+    union = " UNION ALL ".join(part for part, _ in parts)
+    statement = f"SELECT part, {RECORD} FROM ({union}) AS parts ORDER BY part, place, group_name, member"
+    namespaces = list(wanted)
+    for part, *row in await database.rows(statement, *(value for _, values in parts for value in values)):
+        found[namespaces[part]].append(record_from(*row))
+    return found
+
+
+def _part(place: int, namespace: str, each: Sequence[str | tuple[str, str]] | Page, now: datetime) -> Statement:
+    if not isinstance(each, Page):
+        keys = [(key, None) if isinstance(key, str) else key for key in each]
+        groups, members = [group for group, _ in keys], [member for _, member in keys]
+        return _OF_KEYS, (place, groups, members, namespace, now, namespace, now)
+    more, values = "", list[object]()
+    if each.group is not None:
+        more, values = "AND group_name = %s", [each.group]
+    if each.after is not None:
+        more, values = f"{more} AND (group_name, member) > (%s, %s)", [*values, *each.after]
+    return _PAGE.format(more=more), (place, namespace, now, *values, max(each.limit, 0))

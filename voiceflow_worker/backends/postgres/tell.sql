@@ -1,0 +1,101 @@
+-- Events, changes and counters: what units add, and what readers find.
+
+
+-- The events of a queue behind a sequence, oldest first. While they are read, no event of the queue is being written, so that
+-- no smaller number appears later.
+CREATE FUNCTION voiceflow.read_events(of_queue text, after bigint, most integer) RETURNS SETOF voiceflow.events
+LANGUAGE plpgsql SET lock_timeout = '3s' SET enable_seqscan = off AS $$
+BEGIN
+    IF NOT EXISTS (SELECT FROM voiceflow.events WHERE queue = of_queue AND sequence > after) THEN
+        RETURN;
+    END IF;
+    PERFORM voiceflow.lock_groups(ARRAY['events of'], ARRAY[of_queue], ARRAY[false]);
+    RETURN QUERY
+    SELECT * FROM voiceflow.events WHERE queue = of_queue AND sequence > after ORDER BY sequence LIMIT most;
+END;
+$$;
+
+-- The newest change of a queue; 0 if there was none.
+CREATE FUNCTION voiceflow.newest_change(of_queue text) RETURNS bigint
+LANGUAGE plpgsql AS $$
+BEGIN
+    RETURN coalesce((SELECT number FROM voiceflow.changes WHERE queue = of_queue ORDER BY number DESC LIMIT 1), 0);
+END;
+$$;
+
+-- The count of changes of a queue. While it is read, if it is another than the caller has seen, no change of the queue is
+-- being written, so that none is missed.
+CREATE FUNCTION voiceflow.count_changes(of_queue text, seen bigint) RETURNS bigint
+LANGUAGE plpgsql SET lock_timeout = '3s' SET enable_seqscan = off AS $$
+BEGIN
+    IF voiceflow.newest_change(of_queue) + 1 <> seen THEN
+        PERFORM voiceflow.lock_groups(ARRAY['changes of'], ARRAY[of_queue], ARRAY[false]);
+    END IF;
+    RETURN voiceflow.newest_change(of_queue) + 1;
+END;
+$$;
+
+-- The counters of a queue or of a batch, and for a batch what its deleted jobs had counted; nothing for a batch without jobs.
+CREATE FUNCTION voiceflow.count_all(
+    of_queue text, of_batch text, OUT field text, OUT live bigint, OUT pruned bigint
+) RETURNS SETOF record
+LANGUAGE plpgsql STABLE AS $$
+BEGIN
+    RETURN QUERY
+    SELECT sums.field, sum(sums.live)::bigint, sum(sums.pruned)::bigint FROM (
+        SELECT t.field, t.live, t.pruned FROM voiceflow.totals AS t
+        WHERE t.queue = of_queue AND (of_batch IS NULL OR t.batch = of_batch)
+        UNION ALL
+        SELECT key, value::bigint, CASE WHEN is_deletion THEN -value::bigint ELSE 0 END
+        FROM voiceflow.additions, jsonb_each_text(tally)
+        WHERE queue = of_queue AND (of_batch IS NULL OR batch = of_batch)
+    ) AS sums
+    GROUP BY sums.field;
+END;
+$$;
+
+-- Moves the additions to counters of a queue, at most so many, to its totals. The totals of a batch without jobs go.
+CREATE FUNCTION voiceflow.fold(of_queue text, most integer) RETURNS void
+LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM voiceflow.lock_groups(ARRAY['totals of'], ARRAY[of_queue], ARRAY[false]);
+    WITH folded AS (
+        DELETE FROM voiceflow.additions
+        WHERE ctid = ANY (ARRAY(SELECT ctid FROM voiceflow.additions WHERE queue = of_queue LIMIT most))
+        RETURNING batch, is_deletion, tally
+    )
+    INSERT INTO voiceflow.totals AS old
+    SELECT of_queue, batch, field, sum(amount), sum(CASE WHEN is_deletion AND batch <> '' THEN -amount ELSE 0 END)
+    FROM folded, LATERAL (SELECT key, value::bigint FROM jsonb_each_text(tally)) AS counted (field, amount)
+    GROUP BY batch, field
+    ON CONFLICT (queue, batch, field) DO UPDATE SET
+        live = old.live + excluded.live, pruned = old.pruned + excluded.pruned;
+    DELETE FROM voiceflow.totals AS gone
+    WHERE queue = of_queue AND live = 0
+        AND NOT EXISTS (SELECT FROM voiceflow.totals AS t WHERE t.queue = of_queue AND t.batch = gone.batch AND t.live <> 0)
+        AND NOT EXISTS (SELECT FROM voiceflow.jobs AS j WHERE j.queue = of_queue AND j.batch_id = gone.batch)
+        AND NOT EXISTS (SELECT FROM voiceflow.additions AS a WHERE a.queue = of_queue AND a.batch = gone.batch);
+END;
+$$;
+
+-- Deletes what is over: records of the whole store, and events of a queue, at most so many in all. Returns their number.
+CREATE FUNCTION voiceflow.prune(of_queue text, at timestamptz, events_before timestamptz, most integer) RETURNS integer
+LANGUAGE plpgsql SET lock_timeout = '3s' SET enable_seqscan = off AS $$
+DECLARE
+    records integer;
+    events integer;
+BEGIN
+    DELETE FROM voiceflow.records WHERE ctid = ANY (ARRAY(
+        SELECT ctid FROM voiceflow.records WHERE ends_at <= at LIMIT most FOR UPDATE SKIP LOCKED
+    ));
+    GET DIAGNOSTICS records = ROW_COUNT;
+    DELETE FROM voiceflow.events WHERE ctid = ANY (ARRAY(
+        SELECT ctid FROM voiceflow.events AS e WHERE e.queue = of_queue AND e.at < events_before
+        LIMIT most - records FOR UPDATE SKIP LOCKED
+    ));
+    GET DIAGNOSTICS events = ROW_COUNT;
+    DELETE FROM voiceflow.changes WHERE queue = of_queue AND number < voiceflow.newest_change(of_queue);
+    PERFORM voiceflow.fold(of_queue, 10000);
+    RETURN records + events;
+END;
+$$;

@@ -1,0 +1,433 @@
+-- Writing a step: its conditions are checked and its parts are written in one statement, which is one transaction. Functions
+-- here are made for READ COMMITTED: each of their statements sees what was committed before it began, so that after the
+-- locks of a step are taken, nothing that it checks can be changed by another step.
+--
+-- A step is JSON: now, together, durable, guard ({server, known: a condition}) and units. A unit has
+--   kind: 'insert', 'replace', 'delete' or null; id, old (the revision that is replaced or deleted), queue, batch and tally;
+--   job: its row, or the columns that its next version changes; for a new one, body and numbers too;
+--   grave and keep_key_until, for a deleted job with a unique key: its tombstone and the end of that;
+--   needs: conditions with a kind ('absent', 'most', 'same' or 'gate'), a namespace and groups;
+--   puts, drops, events, and wakes (a queue).
+
+
+-- The lane of a group of records. Lanes are locked, not groups, so that no step needs more than a few locks.
+CREATE FUNCTION voiceflow.lane(namespace text, group_name text) RETURNS integer
+LANGUAGE sql IMMUTABLE AS $$
+    SELECT hashtext(namespace || ' ' || group_name) & 1023;
+$$;
+
+-- Locks groups until the end of the transaction: `shared` ones for reading what stands in them, the others for writing.
+--
+-- Lanes are locked in one order, so that steps do not wait for each other in a circle. All of them are locked below the lock
+-- of the whole store (-1). A step with very many lanes takes that one alone.
+CREATE FUNCTION voiceflow.lock_groups(namespaces text[], group_names text[], shared boolean[]) RETURNS void
+LANGUAGE plpgsql AS $$
+DECLARE
+    store CONSTANT integer := 'voiceflow.jobs'::regclass::oid::integer;
+    lanes integer[];
+    are_shared boolean[];
+BEGIN
+    SELECT array_agg(lane ORDER BY lane), array_agg(is_shared ORDER BY lane) INTO lanes, are_shared FROM (
+        SELECT voiceflow.lane(namespace, group_name) AS lane, bool_and(is_shared) AS is_shared
+        FROM unnest(namespaces, group_names, shared) AS named (namespace, group_name, is_shared)
+        GROUP BY lane
+    ) AS named;
+    IF cardinality(lanes) > 31 THEN
+        PERFORM pg_advisory_xact_lock(store, -1);
+        RETURN;
+    END IF;
+    PERFORM pg_advisory_xact_lock_shared(store, -1);
+    FOR place IN 1 .. coalesce(cardinality(lanes), 0) LOOP
+        IF are_shared[place] THEN
+            PERFORM pg_advisory_xact_lock_shared(store, lanes[place]);
+        ELSE
+            PERFORM pg_advisory_xact_lock(store, lanes[place]);
+        END IF;
+    END LOOP;
+END;
+$$;
+
+-- Locks what a step names: the groups of its records and conditions, and the rows of its jobs. Those who write events of a
+-- queue, or wake it, share a lock, with which readers make sure that no smaller number is still being written.
+CREATE FUNCTION voiceflow.lock_step(step jsonb) RETURNS void
+LANGUAGE plpgsql AS $$
+DECLARE
+    units CONSTANT jsonb := step -> 'units';
+BEGIN
+    PERFORM voiceflow.lock_groups(array_agg(namespace), array_agg(group_name), array_agg(is_shared)) FROM (
+        SELECT put ->> 'namespace', put ->> 'group_name', false
+        FROM jsonb_array_elements(units) AS unit, jsonb_array_elements(unit -> 'puts') AS put
+        UNION ALL
+        SELECT dropped ->> 'namespace', dropped ->> 'group_name', false
+        FROM jsonb_array_elements(units) AS unit, jsonb_array_elements(unit -> 'drops') AS dropped
+        UNION ALL
+        SELECT need ->> 'namespace', group_name, need ->> 'kind' <> 'most'
+        FROM jsonb_array_elements(units) AS unit, jsonb_array_elements(unit -> 'needs') AS need,
+             jsonb_array_elements_text(need -> 'groups') AS group_name
+        UNION ALL
+        SELECT step #>> '{guard,known,namespace}', step #>> '{guard,known,groups,0}', true
+        WHERE step -> 'guard' <> 'null'
+        UNION ALL
+        SELECT 'events of', unit ->> 'queue', true FROM jsonb_array_elements(units) AS unit
+        WHERE unit -> 'events' <> '[]'
+        UNION ALL
+        SELECT 'changes of', unit ->> 'wakes', true FROM jsonb_array_elements(units) AS unit
+        WHERE unit -> 'wakes' <> 'null'
+    ) AS named (namespace, group_name, is_shared);
+    PERFORM FROM voiceflow.jobs
+    WHERE id = ANY (ARRAY(SELECT unit ->> 'id' FROM jsonb_array_elements(units) AS unit))
+    ORDER BY id FOR UPDATE;
+END;
+$$;
+
+-- Whether a record with this end stands.
+CREATE FUNCTION voiceflow.stands(ends_at timestamptz, at timestamptz) RETURNS boolean
+LANGUAGE sql IMMUTABLE AS $$
+    SELECT ends_at IS NULL OR ends_at > at;
+$$;
+
+-- Whether a record with this value belongs to an owner: `q.01K` and `q.01K.2` belong to `q.01K`.
+CREATE FUNCTION voiceflow.belongs(value text, owner text) RETURNS boolean
+LANGUAGE sql IMMUTABLE AS $$
+    SELECT coalesce(value = owner OR starts_with(value, owner || '.'), false);
+$$;
+
+-- The value of a record; NULL if it does not stand.
+CREATE FUNCTION voiceflow.value_of(of_namespace text, of_group text, of_member text, at timestamptz) RETURNS text
+LANGUAGE plpgsql AS $$
+BEGIN
+    RETURN (
+        SELECT value FROM voiceflow.records
+        WHERE namespace = of_namespace AND group_name = of_group AND member = of_member
+            AND voiceflow.stands(ends_at, at)
+    );
+END;
+$$;
+
+-- The record by which a condition fails, as [group, value, end, member], or as [] if it fails because none stands. NULL if
+-- the condition holds.
+CREATE FUNCTION voiceflow.failed_by(need jsonb, at timestamptz) RETURNS jsonb
+LANGUAGE plpgsql AS $$
+DECLARE
+    owner CONSTANT text := need ->> 'owner';
+    named text;
+    found voiceflow.records;
+BEGIN
+    FOR named IN SELECT jsonb_array_elements_text(need -> 'groups') LOOP
+        CASE need ->> 'kind'
+        WHEN 'absent' THEN
+            SELECT * INTO found FROM voiceflow.records
+            WHERE namespace = need ->> 'namespace' AND group_name = named AND voiceflow.stands(ends_at, at)
+                AND NOT voiceflow.belongs(value, owner)
+            ORDER BY member LIMIT 1;
+        WHEN 'most' THEN
+            -- When this one has ended, as many as are allowed are left.
+            SELECT * INTO found FROM voiceflow.records
+            WHERE namespace = need ->> 'namespace' AND group_name = named AND voiceflow.stands(ends_at, at)
+                AND NOT voiceflow.belongs(value, owner)
+            ORDER BY ends_at DESC NULLS FIRST OFFSET (need ->> 'most')::integer LIMIT 1;
+        WHEN 'same' THEN
+            SELECT * INTO found FROM voiceflow.records
+            WHERE namespace = need ->> 'namespace' AND group_name = named AND member = need ->> 'member'
+                AND voiceflow.stands(ends_at, at);
+            IF found.value IS NOT DISTINCT FROM need ->> 'value' OR need -> 'own' ? found.value THEN
+                RETURN NULL;
+            ELSIF found.value IS NULL THEN
+                RETURN '[]';
+            END IF;
+        WHEN 'gate' THEN
+            SELECT * INTO found FROM voiceflow.records
+            WHERE namespace = need ->> 'namespace' AND group_name = named AND need -> 'members' ? member
+                AND voiceflow.stands(ends_at, at) AND NOT starts_with(value, 'open ')
+            ORDER BY member LIMIT 1;
+        END CASE;
+        IF found.value IS NOT NULL THEN
+            RETURN jsonb_build_array(found.group_name, found.value, found.ends_at, found.member);
+        END IF;
+    END LOOP;
+    RETURN NULL;
+END;
+$$;
+
+-- Whether an earlier try has written a unit. `revision` is that of its job now, or NULL if there is none.
+CREATE FUNCTION voiceflow.was_written(unit jsonb, revision text, at timestamptz) RETURNS boolean
+LANGUAGE plpgsql AS $$
+BEGIN
+    CASE unit ->> 'kind'
+    WHEN 'insert' THEN
+        RETURN revision IS NOT NULL;
+    WHEN 'replace' THEN
+        RETURN revision IS NOT DISTINCT FROM unit #>> '{job,revision}';
+    WHEN 'delete' THEN
+        RETURN revision IS NULL;
+    ELSE
+        -- Its own new value stands where it was to replace another one.
+        RETURN EXISTS (
+            SELECT FROM jsonb_array_elements(unit -> 'needs') AS need
+            WHERE need ->> 'kind' = 'same' AND need -> 'own' ->> -1 IS DISTINCT FROM need ->> 'value'
+                AND need -> 'own' ->> -1 = voiceflow.value_of(
+                    need ->> 'namespace', need #>> '{groups,0}', need ->> 'member', at
+                )
+        );
+    END CASE;
+END;
+$$;
+
+-- The owner of a unique key, as [id, digest, state]; NULL if the key is free. A tombstone has them in its places 2 to 4.
+CREATE FUNCTION voiceflow.owner_of_key(of_queue text, key text, at timestamptz) RETURNS jsonb
+LANGUAGE plpgsql AS $$
+BEGIN
+    RETURN (
+        SELECT jsonb_build_array(id, body_digest, state) FROM voiceflow.jobs WHERE queue = of_queue AND unique_key = key
+        UNION ALL
+        SELECT jsonb_build_array(value::jsonb -> 2, value::jsonb -> 3, value::jsonb -> 4) FROM voiceflow.records
+        WHERE namespace = 'tombstone' AND group_name = of_queue AND member = key AND voiceflow.stands(ends_at, at)
+        LIMIT 1
+    );
+END;
+$$;
+
+-- Stores a record. What it does when the record stands already is said by its mode.
+CREATE FUNCTION voiceflow.put(put jsonb, at timestamptz) RETURNS void
+LANGUAGE plpgsql AS $$
+DECLARE
+    mode CONSTANT text := put ->> 'mode';
+BEGIN
+    INSERT INTO voiceflow.records AS old VALUES (
+        put ->> 'namespace', put ->> 'group_name', put ->> 'member', put ->> 'value', (put ->> 'ends_at')::timestamptz
+    )
+    ON CONFLICT (namespace, group_name, member) DO UPDATE SET
+        value = excluded.value,
+        ends_at = CASE
+            WHEN mode = 'extend' AND voiceflow.stands(old.ends_at, at) THEN
+                nullif(greatest(coalesce(old.ends_at, 'infinity'), coalesce(excluded.ends_at, 'infinity')), 'infinity')
+            ELSE excluded.ends_at
+        END
+    WHERE mode IN ('always', 'extend') OR NOT voiceflow.stands(old.ends_at, at)
+        OR (mode = 'longer' AND coalesce(old.ends_at, 'infinity') < coalesce(excluded.ends_at, 'infinity'));
+END;
+$$;
+
+-- Deletes a record, if it has the value that is named; NULL stands for any value.
+CREATE FUNCTION voiceflow.drop_record(dropped jsonb) RETURNS void
+LANGUAGE plpgsql AS $$
+BEGIN
+    DELETE FROM voiceflow.records
+    WHERE namespace = dropped ->> 'namespace' AND group_name = dropped ->> 'group_name' AND member = dropped ->> 'member'
+        AND value = coalesce(dropped ->> 'value', value);
+END;
+$$;
+
+-- Writes the change of a job. False if it is new, and another transaction has meanwhile stored it or another one with its key.
+CREATE FUNCTION voiceflow.change_job(unit jsonb, at timestamptz) RETURNS boolean
+LANGUAGE plpgsql AS $$
+DECLARE
+    job CONSTANT jsonb := unit -> 'job';
+    job_id CONSTANT text := unit ->> 'id';
+BEGIN
+    CASE unit ->> 'kind'
+    WHEN 'insert' THEN
+        INSERT INTO voiceflow.jobs SELECT * FROM jsonb_populate_record(NULL::voiceflow.jobs, job) ON CONFLICT DO NOTHING;
+        IF NOT FOUND THEN
+            RETURN false;
+        END IF;
+        INSERT INTO voiceflow.bodies VALUES (job_id, unit ->> 'body');
+        INSERT INTO voiceflow.numbers
+        SELECT unit ->> 'queue', telephone, job_id FROM jsonb_array_elements_text(unit -> 'numbers') AS telephone;
+    WHEN 'replace' THEN
+        UPDATE voiceflow.jobs SET
+            state = job ->> 'state', due_at = (job ->> 'due_at')::timestamptz, revision = job ->> 'revision',
+            worker_id = job ->> 'worker_id', active_until = (job ->> 'active_until')::timestamptz,
+            record = job ->> 'record', outcome = job ->> 'outcome'
+        WHERE id = job_id;
+    WHEN 'delete' THEN
+        DELETE FROM voiceflow.jobs WHERE id = job_id;
+        DELETE FROM voiceflow.bodies WHERE id = job_id;
+        DELETE FROM voiceflow.numbers
+        WHERE queue = unit ->> 'queue' AND telephone = ANY (ARRAY(SELECT jsonb_array_elements_text(unit -> 'numbers')))
+            AND id = job_id;
+        IF unit -> 'tombstone' <> 'null' THEN
+            PERFORM voiceflow.put(unit -> 'tombstone', at);
+        END IF;
+    END CASE;
+    RETURN true;
+END;
+$$;
+
+-- Checks all of a unit, and then writes what later units may see of it. Returns the answer: 'done', 'again' (it was written
+-- by an earlier try), 'stale', {"owner": …} or {"need": the place of the condition that failed, "record": …}.
+CREATE FUNCTION voiceflow.answer(unit jsonb, at timestamptz) RETURNS jsonb
+LANGUAGE plpgsql AS $$
+DECLARE
+    kind CONSTANT text := unit ->> 'kind';
+    key CONSTANT text := unit #>> '{job,unique_key}';
+    revision text;
+    owner jsonb;
+    part jsonb;
+    record jsonb;
+    place integer := 0;
+BEGIN
+    IF kind IS NOT NULL THEN
+        revision := (SELECT j.revision FROM voiceflow.jobs AS j WHERE j.id = unit ->> 'id');
+    END IF;
+    IF voiceflow.was_written(unit, revision, at) THEN
+        RETURN '"again"';
+    END IF;
+    IF kind = 'insert' AND key IS NOT NULL THEN
+        owner := voiceflow.owner_of_key(unit ->> 'queue', key, at);
+        IF owner IS NOT NULL THEN
+            RETURN jsonb_build_object('owner', owner);
+        END IF;
+    ELSIF kind IN ('replace', 'delete') AND revision IS DISTINCT FROM unit ->> 'old' THEN
+        RETURN '"stale"';
+    END IF;
+    FOR part IN SELECT jsonb_array_elements(unit -> 'needs') LOOP
+        record := voiceflow.failed_by(part, at);
+        IF record IS NOT NULL THEN
+            RETURN jsonb_build_object('need', place, 'record', record);
+        END IF;
+        place := place + 1;
+    END LOOP;
+    IF kind IS NOT NULL AND NOT voiceflow.change_job(unit, at) THEN
+        RETURN voiceflow.answer(unit, at); -- which finds the other one
+    END IF;
+    FOR part IN SELECT jsonb_array_elements(unit -> 'puts') LOOP
+        PERFORM voiceflow.put(part, at);
+    END LOOP;
+    FOR part IN SELECT jsonb_array_elements(unit -> 'drops') LOOP
+        PERFORM voiceflow.drop_record(part);
+    END LOOP;
+    RETURN '"done"';
+END;
+$$;
+
+-- Answers units in their order.
+CREATE FUNCTION voiceflow.answers(units jsonb, at timestamptz) RETURNS jsonb[]
+LANGUAGE plpgsql AS $$
+DECLARE
+    unit jsonb;
+    answers jsonb[] := '{}';
+BEGIN
+    FOR unit IN SELECT jsonb_array_elements(units) LOOP
+        answers := array_append(answers, voiceflow.answer(unit, at));
+    END LOOP;
+    RETURN answers;
+END;
+$$;
+
+-- Answers units of which one refusal refuses all: then all that they have written is undone.
+CREATE FUNCTION voiceflow.answers_together(units jsonb, at timestamptz) RETURNS jsonb[]
+LANGUAGE plpgsql AS $$
+DECLARE
+    answers jsonb[];
+BEGIN
+    answers := voiceflow.answers(units, at);
+    -- A key that is taken refuses only a call with another body.
+    IF EXISTS (
+        SELECT FROM jsonb_array_elements(units) WITH ORDINALITY AS each (unit, place)
+        WHERE answers[place] NOT IN ('"done"', '"again"')
+            AND NOT coalesce(answers[place] #>> '{owner,1}' = unit #>> '{job,body_digest}', false)
+    ) THEN
+        RAISE SQLSTATE 'VW001';
+    END IF;
+    RETURN answers;
+EXCEPTION WHEN SQLSTATE 'VW001' THEN
+    RETURN ARRAY(
+        SELECT CASE WHEN answer IN ('"done"', '"again"') THEN '"withheld"' ELSE answer END
+        FROM unnest(answers) WITH ORDINALITY AS each (answer, place) ORDER BY place
+    );
+END;
+$$;
+
+-- The answers to units of a step whose guard failed: nothing is written, but what was written before is told.
+CREATE FUNCTION voiceflow.answers_unvetted(units jsonb, at timestamptz) RETURNS jsonb[]
+LANGUAGE plpgsql AS $$
+BEGIN
+    RETURN ARRAY(
+        SELECT CASE WHEN voiceflow.was_written(unit, revision, at) THEN '"again"' ELSE '"unvetted"' END::jsonb
+        FROM jsonb_array_elements(units) WITH ORDINALITY AS each (unit, place)
+        LEFT JOIN voiceflow.jobs ON jobs.id = unit ->> 'id'
+        ORDER BY place
+    );
+END;
+$$;
+
+-- Adds the tallies of the units that were written to the counters, stores their events, and wakes who waits for their queues.
+CREATE FUNCTION voiceflow.tell(units jsonb, answers jsonb[]) RETURNS void
+LANGUAGE plpgsql AS $$
+DECLARE
+    woken text;
+BEGIN
+    INSERT INTO voiceflow.additions (queue, batch, is_deletion, tally)
+    SELECT queue, batch, is_deletion, jsonb_object_agg(field, amount) FROM (
+        SELECT unit ->> 'queue' AS queue, coalesce(unit ->> 'batch', '') AS batch, unit ->> 'kind' = 'delete' AS is_deletion,
+               counted.key AS field, sum(counted.value::bigint) AS amount
+        FROM jsonb_array_elements(units) WITH ORDINALITY AS each (unit, place), jsonb_each_text(unit -> 'tally') AS counted
+        WHERE answers[place] = '"done"'
+        GROUP BY 1, 2, 3, 4
+    ) AS sums
+    GROUP BY queue, batch, is_deletion;
+    INSERT INTO voiceflow.events (queue, job_id, kind, at, state, revision, post)
+    SELECT unit ->> 'queue', event ->> 'job_id', event ->> 'kind', (event ->> 'at')::timestamptz, event ->> 'state',
+           event ->> 'revision', (event ->> 'post')::integer
+    FROM jsonb_array_elements(units) WITH ORDINALITY AS each (unit, place),
+         jsonb_array_elements(unit -> 'events') WITH ORDINALITY AS told (event, number)
+    WHERE answers[place] = '"done"'
+    ORDER BY place, number;
+    FOR woken IN
+        INSERT INTO voiceflow.changes (queue)
+        SELECT DISTINCT unit ->> 'wakes' FROM jsonb_array_elements(units) WITH ORDINALITY AS each (unit, place)
+        WHERE answers[place] = '"done"' AND unit -> 'wakes' <> 'null'
+        RETURNING queue
+    LOOP
+        PERFORM pg_notify(voiceflow.channel(), woken);
+    END LOOP;
+END;
+$$;
+
+-- The channel on which this store tells of changes; what is told is the name of the queue.
+CREATE FUNCTION voiceflow.channel() RETURNS text
+LANGUAGE sql IMMUTABLE AS $$
+    SELECT 'voiceflow-' || 'voiceflow.jobs'::regclass::oid;
+$$;
+
+-- The incarnation of the server: it differs after each restart, and after a standby has taken its place.
+CREATE FUNCTION voiceflow.server() RETURNS text
+LANGUAGE plpgsql AS $$
+BEGIN
+    RETURN left(pg_walfile_name(pg_current_wal_lsn()), 8) || ' ' || extract(epoch FROM pg_postmaster_start_time());
+END;
+$$;
+
+-- Writes a step, and returns the answer to each of its units.
+--
+-- A time limit ends the wait for a transaction that somebody left open. Plans that read whole tables are off, because plans
+-- are kept: a table that was small when its plan was made may be large now.
+CREATE FUNCTION voiceflow.write(step jsonb) RETURNS jsonb
+LANGUAGE plpgsql SET lock_timeout = '3s' SET enable_seqscan = off SET jit = off AS $$
+DECLARE
+    at CONSTANT timestamptz := step ->> 'now';
+    units CONSTANT jsonb := step -> 'units';
+    guard CONSTANT jsonb := step -> 'guard';
+    answers jsonb[];
+BEGIN
+    IF current_setting('transaction_isolation') <> 'read committed' THEN
+        RAISE 'a store is written in READ COMMITTED transactions only';
+    END IF;
+    IF NOT (step -> 'durable')::boolean THEN
+        PERFORM set_config('synchronous_commit', 'off', true);
+    END IF;
+    PERFORM voiceflow.lock_step(step);
+    IF guard <> 'null'
+        AND (guard ->> 'server' <> voiceflow.server() OR voiceflow.failed_by(guard -> 'known', at) IS NOT NULL)
+    THEN
+        answers := voiceflow.answers_unvetted(units, at);
+    ELSIF (step -> 'together')::boolean THEN
+        answers := voiceflow.answers_together(units, at);
+    ELSE
+        answers := voiceflow.answers(units, at);
+    END IF;
+    PERFORM voiceflow.tell(units, answers);
+    RETURN to_jsonb(answers);
+END;
+$$;
