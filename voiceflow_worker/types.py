@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from voiceflow_worker.campaigns.costs import PriceTable
 from voiceflow_worker.campaigns.enqueue import EnqueueReport
-from voiceflow_worker.campaigns.preview import Preview, PreviewOptions, PriceTable
+from voiceflow_worker.campaigns.preview import Preview, PreviewOptions
 from voiceflow_worker.core.admission import Enqueued
 from voiceflow_worker.core.drain import DrainResult
 from voiceflow_worker.core.outcomes.batch_ends import BatchOutcome

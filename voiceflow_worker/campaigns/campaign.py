@@ -17,11 +17,12 @@ import structlog
 from voiceflow_worker.campaigns.calls.options import CampaignOptions
 from voiceflow_worker.campaigns.calls.template import PLACEHOLDER, FlowTemplate
 from voiceflow_worker.campaigns.campaign_rows import batch_of
+from voiceflow_worker.campaigns.costs import PriceTable
 from voiceflow_worker.campaigns.enqueue import EnqueueReport, OnProgress, enqueue_file, enqueue_rows
 from voiceflow_worker.campaigns.files.input_file import InputFile, read_text
 from voiceflow_worker.campaigns.files.json_rows import LARGEST_DOCUMENT
 from voiceflow_worker.campaigns.files.rows import FileKind, columns_text
-from voiceflow_worker.campaigns.preview import PreviewOptions, PriceTable
+from voiceflow_worker.campaigns.preview import PreviewOptions
 from voiceflow_worker.core.overview.ordered import Interface
 from voiceflow_worker.core.ports.reading import limits_of
 from voiceflow_worker.core.ports.store import Limits

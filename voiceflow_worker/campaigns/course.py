@@ -1,0 +1,187 @@
+"""The course of a campaign: when its calls would leave, simulated from their times and a rate."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from heapq import heapify, heappop, heappush
+from typing import NamedTuple
+
+from voiceflow_worker.core.admission import CheckedCall
+from voiceflow_worker.model.times import zone_named
+from voiceflow_worker.model.window import CallWindow, zone_of_number
+
+_FIRST_BLOCK = 256
+"""The number of rows in a block at first. When there are `_MOST_BLOCKS` blocks, neighbours are joined in pairs."""
+_MOST_BLOCKS = 128
+
+_DAYTIME = CallWindow.parse("08:00-21:00")
+_FOREVER = datetime.max.replace(tzinfo=UTC)
+
+
+class CallTimes(NamedTuple):
+    """The priority of a call, and the times at which it may ring, to the minute. Equal ones are counted together."""
+
+    priority: int
+    not_before: datetime | None
+    valid_until: datetime | None
+    window: CallWindow | None
+    time_zone: str | None
+
+    @classmethod
+    def of(cls, call: CheckedCall) -> CallTimes:
+        """The times of a call."""
+        return cls(
+            call.priority,
+            _minute(call.not_before),
+            _minute(call.valid_until),
+            call.window,
+            call.time_zone or zone_of_number(call.destination).zone,
+        )
+
+    def opens(self, at: datetime) -> datetime | None:
+        """The first time from `at` on at which the call may ring; None if there is none."""
+        at = max(at, self.not_before or at)
+        zone = zone_named(self.time_zone) if self.time_zone is not None else None
+        if self.window is None or zone is None:
+            return at
+        return self.window.opens(at, zone)
+
+    def at_night(self, begin: datetime, calls: int, step: timedelta) -> int:
+        """How many of these calls, which leave from `begin` on, one each `step`, leave at night: not in _DAYTIME."""
+        zone = zone_named(self.time_zone) if self.time_zone is not None else None
+        if self.window is not None or zone is None:
+            return 0
+        found = 0
+        while calls:
+            changes = (
+                _DAYTIME.closes(begin, zone)
+                if (is_day := _DAYTIME.is_open(begin, zone))
+                else _DAYTIME.opens(begin, zone)
+            )
+            left = min(calls, -((begin - changes) // step)) if step and changes is not None else calls
+            found += 0 if is_day else left
+            begin, calls = begin + left * step, calls - left
+        return found
+
+    def closes(self, at: datetime) -> datetime:
+        """The end of the window that is open at `at`, or the end of the validity if that is earlier."""
+        zone = zone_named(self.time_zone) if self.time_zone is not None else None
+        closes = None if self.window is None or zone is None else self.window.closes(at, zone)
+        return min(closes or _FOREVER, self.valid_until or _FOREVER)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Course:
+    """The result of a simulation. `first` and `last` are the times of the first and the last departure.
+
+    `expired` counts calls that never leave, because their validity ends before their turn. `later` counts calls that
+    must wait at the start; the first of them may ring at `opens_at`.
+    """
+
+    first: datetime | None = None
+    last: datetime | None = None
+    expired: int = 0
+    later: int = 0
+    opens_at: datetime | None = None
+    at_night: int = 0
+    """The calls without a window that leave outside 8 to 21 o'clock at the number."""
+
+
+class CallPlan:
+    """The calls of a file, counted by their times and by their position in the file.
+
+    Calls that are due at the same time leave in the order of the file. The file is divided into blocks, at most 128, so
+    that memory does not grow with the number of rows.
+    """
+
+    def __init__(self) -> None:
+        self._counts: Counter[tuple[int, CallTimes]] = Counter()
+        self._block = _FIRST_BLOCK
+        self._rows = 0
+
+    def add(self, call: CheckedCall) -> None:
+        """Add a call, in the order of the file."""
+        block = self._rows // self._block
+        if block == _MOST_BLOCKS:
+            self._block *= 2
+            block //= 2
+            wider: Counter[tuple[int, CallTimes]] = Counter()
+            for (place, times), count in self._counts.items():
+                wider[place // 2, times] += count
+            self._counts = wider
+        self._counts[block, CallTimes.of(call)] += 1
+        self._rows += 1
+
+    def simulated(self, start: datetime, *, rate: float | None) -> Course:
+        """The course of calls that leave from `start` on, by the rules of the queue.
+
+        The calls leave at `rate` calls per second; if it is None, all calls that are due leave at once.
+        Calls of a higher priority leave first, then those that are due earlier. A call whose window closes before its
+        turn is due again when the window opens again. Each call is assumed to need one attempt.
+        """
+        later, opens_at = self._later(start)
+        course = Course(later=later, opens_at=opens_at)
+        waiting = [
+            (opens, order, _Group(opens, block, order, times, count))
+            for order, ((block, times), count) in enumerate(self._counts.items())
+            if (opens := times.opens(start)) is not None
+        ]
+        heapify(waiting)
+        due: list[tuple[int, datetime, int, int, _Group]] = []
+        step = timedelta(seconds=1 / rate) if rate is not None else timedelta()
+        now = start
+        while waiting or due:
+            if not due:
+                now = max(now, waiting[0][0])
+            while waiting and waiting[0][0] <= now:
+                heappush(due, heappop(waiting)[-1].in_turn())
+            each = due[0][-1]
+            ends = each.times.closes(now)
+            if ends <= now:
+                heappop(due)
+                opens = each.times.opens(now)
+                if opens is None or opens >= (each.times.valid_until or _FOREVER):
+                    course = replace(course, expired=course.expired + each.calls)
+                else:
+                    heappush(waiting, (opens, each.order, each._replace(due=opens)))
+                continue
+            until = min(ends, waiting[0][0] if waiting else _FOREVER)
+            # The number of departures between now and `until`.
+            taken = min(each.calls, -((now - until) // step)) if step else each.calls
+            at_night = course.at_night + each.times.at_night(now, taken, step)
+            course = replace(course, first=course.first or now, last=now + (taken - 1) * step, at_night=at_night)
+            now += taken * step
+            heappop(due)
+            if taken < each.calls:
+                heappush(due, each._replace(calls=each.calls - taken).in_turn())
+        return course
+
+    def _later(self, start: datetime) -> tuple[int, datetime | None]:
+        """The number of calls that must wait at the start, and the first time at which one of them may ring."""
+        later, first = 0, _FOREVER
+        for (_, times), count in self._counts.items():
+            opens = times.opens(start)
+            if opens is None or opens > start:
+                later += count
+                first = min(first, opens or _FOREVER)
+        return later, None if first == _FOREVER else first
+
+
+class _Group(NamedTuple):
+    """The calls of one block with equal times, and the time at which they are due."""
+
+    due: datetime
+    block: int
+    order: int
+    times: CallTimes
+    calls: int
+
+    def in_turn(self) -> tuple[int, datetime, int, int, _Group]:
+        """The sort key of a due group. Its last element is the group itself."""
+        return -self.times.priority, self.due, self.block, self.order, self
+
+
+def _minute(moment: datetime | None) -> datetime | None:
+    return None if moment is None else moment.astimezone(UTC).replace(second=0, microsecond=0)
