@@ -23,12 +23,25 @@ class Figure:
     value: float
 
 
+@dataclass(frozen=True, slots=True)
+class Making:
+    """How the owner of a place makes a store there: a script, and which rights it gives to others, by what they do."""
+
+    script: str
+    rights: Mapping[str, str]
+
+
 class Health:
     """What a backend tells of a store. This one belongs to backends that tell nothing."""
 
     @property
     def advice(self) -> str | None:
         """What should be configured differently. It is logged when a worker opens the store."""
+        return None
+
+    @property
+    def making(self) -> Making | None:
+        """How somebody with more rights makes the store; None if whoever opens it first does. Raises SettingsError."""
         return None
 
     def checks(self) -> Mapping[str, Look]:

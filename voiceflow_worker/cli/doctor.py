@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from voiceflow_worker.cli.opening import settings_from
+from voiceflow_worker.backends.registry import health_of, opened_in_time
+from voiceflow_worker.cli.opening import settings_from, store_wait
 from voiceflow_worker.cli.options import Flag, JsonOption, QueueOption, StoreOption
 from voiceflow_worker.cli.output import ExitCode, Output, with_remedies
 from voiceflow_worker.errors import InvalidInputError
@@ -18,6 +19,7 @@ from voiceflow_worker.model.text.wording import count_of
 
 if TYPE_CHECKING:
     from voiceflow_worker.finding import Diagnosis
+    from voiceflow_worker.settings import Settings
 
 
 TEST_TEXT = "This is a test call of voiceflow worker. If you hear this, your calls work. Goodbye."
@@ -32,6 +34,8 @@ async def doctor(
     *,
     call: Annotated[str | None, Parameter(metavar="NUMBER")] = None,
     without_outcome: Annotated[bool, Flag] = False,
+    make: Annotated[bool, Flag] = False,
+    print_: Annotated[bool, Flag, Parameter(name="--print")] = False,
     json: JsonOption = False,
     store: StoreOption = None,
     queue: QueueOption = None,
@@ -46,12 +50,18 @@ async def doctor(
             and its country code. Exit 0 if the call was answered.
         without_outcome: With --call: call even if no receiver is running. The outcome then stays unknown, and the exit
             code is 1.
+        make: Check nothing; make the store if there is none, and print what other roles need. A PostgreSQL store whose
+            workers may not make it is made so once, by the owner of its schema.
+        print_: With --make: print the script that makes the store, for somebody else to run.
 
     Examples:
         voiceflow doctor
+        voiceflow doctor --make --store postgresql://owner@db/calls
         voiceflow doctor --call +6581234567
         voiceflow doctor --json | jq -r 'select(.level == "failure") | .check'
     """
+    if make or print_:
+        return await _make(Output(as_json=json), settings_from(store=store, queue=queue), prints=print_, makes=make)
     from voiceflow_worker.cli.calls import placed, reporting
     from voiceflow_worker.finding import Level, failure, ok
     from voiceflow_worker.service.doctor import examine
@@ -85,6 +95,25 @@ async def doctor(
     tell_step(CallStep("checked", now, ok(f"{count_of(len(found), 'check')} made; calls can be sent")))
     test = OneCall(number=number, text=TEST_TEXT, batch="doctor", command="voiceflow doctor --call")
     return await placed(load(), test, tell=tell_step, without_outcome=without_outcome)
+
+
+async def _make(output: Output, settings: Settings, *, makes: bool, prints: bool) -> ExitCode:
+    """Make the store, or print the script that makes it."""
+    making = health_of(settings.store, None).making
+    if prints and (making is None or not makes):
+        raise InvalidInputError(
+            "--print works only together with --make"
+            if making is not None
+            else "this store needs no script: whoever opens it first makes it; leave out --print"
+        )
+    rights: Mapping[str, str] = {} if making is None else making.rights
+    if making is not None and prints:
+        output.answer(making.script, *(f"-- {who}:\n-- {needed}" for who, needed in rights.items()))
+        return ExitCode.DONE
+    async with opened_in_time(settings.store, wait=store_wait(settings), writes=False) as store:
+        lines = [f"the store {store.url} is there", *(f"{who}: {needed}" for who, needed in rights.items())]
+        output.result({"store": store.url, "rights": dict(rights)}, *lines)
+    return ExitCode.DONE
 
 
 def _show(output: Output, found: Sequence[Diagnosis], *, all_of_them: bool) -> None:

@@ -17,9 +17,10 @@ from tests.support.waiting import until
 from voiceflow_worker.backends import open_store
 from voiceflow_worker.backends.contract import ManualClock
 from voiceflow_worker.backends.postgres import PostgresStore, opening
-from voiceflow_worker.backends.postgres.opening import making_script, open_postgres
+from voiceflow_worker.backends.postgres.opening import open_postgres
 from voiceflow_worker.backends.postgres.survey import SCHEMA, Facts, Guarantee, grants, judged
 from voiceflow_worker.backends.postgres.url import parse_url
+from voiceflow_worker.backends.registry import health_of
 from voiceflow_worker.errors import (
     SettingsError,
     StoreCorruptError,
@@ -242,9 +243,16 @@ async def test_three_roles_an_owner_one_that_works_and_one_that_reads(
 
 
 async def test_the_script_of_a_store_makes_what_an_opening_makes(postgres_server: PostgresServer, schema: str) -> None:
-    postgres_server.ask(making_script(schema).replace("voiceflow.", f"{schema}."))
-    async with opened(postgres_server.url(schema=schema)):
-        assert postgres_server.ask(f"SELECT number FROM {schema}.voiceflow_schema") == [(SCHEMA,)]
+    url = postgres_server.url(schema=schema)
+    making = health_of(url, None).making
+    assert making is not None
+    postgres_server.ask(making.script)
+    async with opened(url):
+        ((made,),) = postgres_server.ask(TABLES, schema)
+    postgres_server.ask(f"DROP SCHEMA {schema} CASCADE")
+    async with opened(url):
+        assert postgres_server.ask(TABLES, schema) == [(made,)]
+    assert health_of("sqlite:///calls.db", None).making is None
 
 
 @pytest.mark.slow

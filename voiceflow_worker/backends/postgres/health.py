@@ -7,7 +7,15 @@ from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple, cast
 
-from voiceflow_worker.backends.health import Figure, Health, Look, clock_ahead, judged_promise, judged_server_clock
+from voiceflow_worker.backends.health import (
+    Figure,
+    Health,
+    Look,
+    Making,
+    clock_ahead,
+    judged_promise,
+    judged_server_clock,
+)
 from voiceflow_worker.backends.postgres.database import MOST_CONNECTIONS, Database
 from voiceflow_worker.backends.postgres.survey import Guarantee, quoted
 from voiceflow_worker.core.ports import Store
@@ -28,12 +36,19 @@ MANY_DEAD = 50_000
 class PostgresHealth(Health):
     """The checks and figures of a server and of the tables of a store. They need an open store."""
 
-    def __init__(self, _url: str, store: Store | None) -> None:
+    def __init__(self, url: str, store: Store | None) -> None:
+        self._url = url
         self._store = cast("PostgresStore | None", store)
 
     @property
     def advice(self) -> str | None:
         return None if self._store is None else self._store.durability.warning
+
+    @property
+    def making(self) -> Making:
+        from voiceflow_worker.backends.postgres.opening import making_of
+
+        return making_of(self._url)
 
     def checks(self) -> Mapping[str, Look]:
         if self._store is None:

@@ -12,6 +12,7 @@ import anyio
 import structlog
 from psycopg.errors import DuplicateObject, DuplicateSchema, DuplicateTable, UniqueViolation
 
+from voiceflow_worker.backends.health import Making
 from voiceflow_worker.backends.postgres.database import Database
 from voiceflow_worker.backends.postgres.store import PostgresStore
 from voiceflow_worker.backends.postgres.survey import SCHEMA, Facts, Survey, grants, quoted
@@ -47,10 +48,22 @@ def schema_parts() -> Sequence[str]:
     return [sql_file("voiceflow_worker.backends.postgres", part) for part in PARTS]
 
 
-def making_script(schema: str, *, has_schema: bool = False) -> str:
+def _making(schema: str, *, has_schema: bool = False) -> str:
     """The SQL that makes a store in this schema, with the name `voiceflow` in the place of the schema's."""
     create = "" if has_schema else _CREATE.format(schema=quoted(schema))
     return "".join([_MAKE.format(schema=schema, create=create, number=SCHEMA), *schema_parts()])
+
+
+def making_of(url: str) -> Making:
+    """How the owner of the schema in this URL makes the store. Raises SettingsError."""
+    parsed = parse_url(url)
+    return Making(
+        script=f"BEGIN;\n{parsed.named(_making(parsed.schema))}\nCOMMIT;\n",
+        rights={
+            "a role that runs workers, receivers and commands": grants(parsed.schema, "NAME"),
+            "a role that only reads (status, calls list, report)": grants(parsed.schema, "NAME", only_reads=True),
+        },
+    )
 
 
 @asynccontextmanager
@@ -104,7 +117,7 @@ async def _make(database: Database) -> None:
         return
     _require_makeable(facts, url)
     try:
-        await database.rows(making_script(url.schema, has_schema=facts.has_schema), within=MAKE_WITHIN)
+        await database.rows(_making(url.schema, has_schema=facts.has_schema), within=MAKE_WITHIN)
     except StoreError as error:
         if not isinstance(error.__cause__, _MADE_MEANWHILE):
             raise

@@ -52,7 +52,9 @@ _FILES = frozenset({"sqlite", "file"})
 _HOST_AND_PORT = re.compile(r"[\w.-]+:\d{1,5}", re.ASCII)
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*")
 _USER = re.compile(r"[\w.~%+-]*", re.ASCII)
-_OPEN_OPTIONS = frozenset({"durability", "replicas", "prefix", "tls", "ssl_cert_reqs", "ssl_check_hostname", "mode"})
+_OPEN_OPTIONS = frozenset(
+    {"durability", "replicas", "prefix", "tls", "ssl_cert_reqs", "ssl_check_hostname", "mode", "schema", "listen"}
+)
 """Options of store URLs whose values are not secret."""
 _OPEN_VALUE = re.compile(r"[a-z0-9-]{1,20}")
 # Paths of files may contain an @.
@@ -77,6 +79,8 @@ def without_secrets(url: str, *, options: bool = False) -> str:
         is_open = "://" in head or ":" not in place or _HOST_AND_PORT.fullmatch(place)
         return head + (place if is_open else HIDDEN) + shown
     user, colon, _ = credentials.partition(":")
+    if not colon and head.startswith("postgres") and _USER.fullmatch(user):
+        return f"{head}{user}@{host}{shown}"  # a role, whose password is elsewhere
     if not colon:
         return f"{head}{HIDDEN}@{host}{shown}"  # the user may be a token
     return f"{head}{user if _USER.fullmatch(user) else HIDDEN}:{HIDDEN}@{host}{shown}"
