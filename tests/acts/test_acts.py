@@ -23,24 +23,10 @@ from voiceflow_worker import (
     SuppressionList,
     open_store,
 )
-from voiceflow_worker.acts import (
-    COUNT_HOLDS,
-    Act,
-    ActRefusedError,
-    CancelBatch,
-    CancelCall,
-    Hold,
-    ImportNumbers,
-    Operator,
-    Rate,
-    Redial,
-    RedialBatch,
-    Resolve,
-    Resume,
-    Suppress,
-    UnknownSubjectError,
-    Unsuppress,
-)
+from voiceflow_worker.acts import Act, ActRefusedError, Operator, UnknownSubjectError
+from voiceflow_worker.acts.calls import CancelCall, Redial, Resolve
+from voiceflow_worker.acts.queues import COUNT_HOLDS, CancelBatch, Hold, Rate, RedialBatch, Resume
+from voiceflow_worker.acts.suppression import ImportNumbers, Suppress, Unsuppress
 from voiceflow_worker.backends.contract.samples import ManualClock
 from voiceflow_worker.campaigns.campaign import Campaign
 from voiceflow_worker.campaigns.files.number_file import read_number_file

@@ -16,7 +16,8 @@ from tests.support.voices import ScriptedVoice
 from tests.support.waiting import until
 from tests.support.workers import NO_WEBHOOKS, enqueued, states, worker_for
 from voiceflow_worker import CallQueue, Store, SuppressionList, open_store
-from voiceflow_worker.acts import CancelBatch, Hold, Operator, Resume
+from voiceflow_worker.acts import Operator
+from voiceflow_worker.acts.queues import CancelBatch, Hold, Resume
 from voiceflow_worker.core.drain import DrainCheck
 from voiceflow_worker.core.overview.batches import read_batches, read_queue
 from voiceflow_worker.core.ports import Limits

@@ -189,7 +189,8 @@ async def cancel(
     """
     if bool(ids) == (batch is not None):
         raise InvalidInputError("name the calls to cancel: give either their ids, or --batch")
-    from voiceflow_worker.acts import CancelBatch, CancelCall
+    from voiceflow_worker.acts.calls import CancelCall
+    from voiceflow_worker.acts.queues import CancelBatch
 
     output, settings = common.output(), common.settings()
     async with acting(settings, as_) as operator:
@@ -228,7 +229,7 @@ async def resolve(
         voiceflow calls resolve default.01JB3W8Z5Q7X9V2K4M6N8P0R2T --placed --note "seen in the 8x8 portal"
         voiceflow calls resolve default.01JB3W8Z5Q7X9V2K4M6N8P0R2T --not-placed --note "8x8 support says so, case 123"
     """
-    from voiceflow_worker.acts import Resolve
+    from voiceflow_worker.acts.calls import Resolve
     from voiceflow_worker.gateway.client import time_at_8x8
 
     settings = common.settings()
@@ -277,7 +278,8 @@ async def redial(
         raise InvalidInputError("--force works only with the ids of single calls, not with --batch")
     if post is not None and len(ids) != 1:
         raise InvalidInputError("--post is for a single call: give exactly one id with it")
-    from voiceflow_worker.acts import Redial, RedialBatch
+    from voiceflow_worker.acts.calls import Redial
+    from voiceflow_worker.acts.queues import RedialBatch
 
     output, settings = common.output(), common.settings()
     async with acting(settings, as_) as operator:

@@ -193,7 +193,7 @@ async def hold(
         voiceflow hold --note "the text has a wrong date"
         voiceflow hold --batch march --for 10m
     """
-    from voiceflow_worker.acts import Hold
+    from voiceflow_worker.acts.queues import Hold
 
     settings = common.settings()
     async with acting(settings, as_) as operator:
@@ -216,7 +216,7 @@ async def resume(
         voiceflow resume
         voiceflow resume --batch march
     """
-    from voiceflow_worker.acts import Resume
+    from voiceflow_worker.acts.queues import Resume
 
     settings = common.settings()
     async with acting(settings, as_) as operator:
@@ -246,7 +246,7 @@ async def rate(
         voiceflow rate unlimited --queue reminders
         voiceflow rate --reset
     """
-    from voiceflow_worker.acts import Rate
+    from voiceflow_worker.acts.queues import Rate
 
     output = common.output()
     if reset and new is not None:

@@ -56,7 +56,7 @@ async def add(
         voiceflow suppress add +6587654321 --note "asked by mail"
         voiceflow suppress add "8765 4321" "8765 4322" --country SG --for 30d
     """
-    from voiceflow_worker.acts import Suppress
+    from voiceflow_worker.acts.suppression import Suppress
 
     async with acting(common.settings(), as_, makes=True) as operator:
         act = Suppress(operator=operator, numbers=numbers, country=country, note=note, until=until, lasts=for_)
@@ -78,7 +78,7 @@ async def remove(
     Examples:
         voiceflow suppress remove +6587654321
     """
-    from voiceflow_worker.acts import Unsuppress
+    from voiceflow_worker.acts.suppression import Unsuppress
 
     async with acting(common.settings(), as_) as operator:
         act = Unsuppress(operator=operator, numbers=numbers, country=country, note=note)
@@ -164,7 +164,7 @@ async def import_file(
         voiceflow suppress import opt-outs.csv --note "imported from the CRM"
         voiceflow suppress import do-not-call.txt --country SG --skip-bad
     """
-    from voiceflow_worker.acts import ImportNumbers, refused_import
+    from voiceflow_worker.acts.suppression import ImportNumbers, refused_import
     from voiceflow_worker.campaigns.files.number_file import read_number_file
 
     output = common.output()

@@ -34,7 +34,8 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
     from rich.live import Live
 
-    from voiceflow_worker.acts import Hold, Operator, Question
+    from voiceflow_worker.acts import Operator, Question
+    from voiceflow_worker.acts.queues import Hold
     from voiceflow_worker.core.queue import CallQueue
     from voiceflow_worker.model.jobs.call_json import CallOutcome
 
@@ -268,7 +269,7 @@ class Screen:
             self._pressed.set()
 
     async def _press(self, key: str) -> None:
-        from voiceflow_worker.acts import Hold, Resume
+        from voiceflow_worker.acts.queues import Hold, Resume
 
         who, queue = self._operator, self._calls.name
         if self._asked is not None:

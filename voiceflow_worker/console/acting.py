@@ -18,24 +18,10 @@ import structlog
 from starlette.responses import Response
 from starlette.types import Receive, Scope
 
-from voiceflow_worker.acts import (
-    Act,
-    ActRefusedError,
-    ActResult,
-    CancelBatch,
-    CancelCall,
-    Hold,
-    ImportNumbers,
-    Operator,
-    Question,
-    Redial,
-    RedialBatch,
-    Resolve,
-    Resume,
-    Suppress,
-    UnknownSubjectError,
-    Unsuppress,
-)
+from voiceflow_worker.acts import Act, ActRefusedError, ActResult, Operator, Question, UnknownSubjectError
+from voiceflow_worker.acts.calls import CancelCall, Redial, Resolve
+from voiceflow_worker.acts.queues import CancelBatch, Hold, RedialBatch, Resume
+from voiceflow_worker.acts.suppression import ImportNumbers, Suppress, Unsuppress
 from voiceflow_worker.campaigns.files.number_file import read_number_file
 from voiceflow_worker.console.other_process import OtherProcess
 from voiceflow_worker.console.routes.page import Answer, Page, PageRequest, problem, sentence

@@ -12,7 +12,7 @@ from zoneinfo import ZoneInfo
 
 from starlette.responses import Response
 
-from voiceflow_worker.acts import decidable_from
+from voiceflow_worker.acts.calls import decidable_from
 from voiceflow_worker.console.routes.charts import texts_of, tone_of
 from voiceflow_worker.console.routes.page import (
     DEFAULT_QUEUE,

@@ -1,0 +1,137 @@
+"""What people do to queues, calls and the suppression list: hold, resume, cancel, redial, resolve, suppress.
+
+Each act has one question, its checks, its deed and its result. Commands and pages make an act, ask, carry it out, and
+show the result. Its methods raise StoreError, InvalidInputError, JobError and ActRefusedError.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import ClassVar
+
+from voiceflow_worker.core.overview.ordered import Interface, Ordered, remember
+from voiceflow_worker.core.overview.story import gate_in_words
+from voiceflow_worker.core.ports import Store
+from voiceflow_worker.core.ports.identity import queue_of
+from voiceflow_worker.core.ports.reading import gates_of
+from voiceflow_worker.core.queue import CallQueue
+from voiceflow_worker.errors import JobNotFoundError, VoiceflowError
+from voiceflow_worker.model.jobs.job import Job
+from voiceflow_worker.model.jobs.policy import CallPolicy
+from voiceflow_worker.model.text.wording import QUEUE_NAME
+
+LONGEST_NAMED = 100
+"""The most characters of a text that a refusal repeats."""
+
+TimeAt8x8 = Callable[[], Awaitable[datetime | None]]
+"""A function that asks 8x8 for the time of its clock; None if there is no answer."""
+
+
+class ActRefusedError(VoiceflowError):
+    """Raised when an act cannot be done as things stand. Nothing was changed."""
+
+
+class UnknownSubjectError(ActRefusedError):
+    """Raised when an act names a queue or a batch that the store does not have."""
+
+
+@dataclass(frozen=True, slots=True)
+class Operator:
+    """A person who acts on a store, with the policy of its workers. Without a `name`, reasons name nobody.
+
+    Each act is kept with the interface that it was ordered `on`, and with the name, or else the `login` of the person.
+    """
+
+    store: Store
+    policy: CallPolicy
+    name: str | None = None
+    on: Interface = Interface.PYTHON
+    login: str | None = None
+    time_at_8x8: TimeAt8x8 | None = None
+
+    def queue(self, name: str) -> CallQueue:
+        """The queue with this name. Raises UnknownSubjectError for a text that cannot be the name of a queue."""
+        if not QUEUE_NAME.fullmatch(name):
+            raise UnknownSubjectError(f"{name[:LONGEST_NAMED]!r} is not the name of a queue")
+        return CallQueue(self.store, name, policy=self.policy)
+
+    async def call(self, job_id: str) -> tuple[CallQueue, Job]:
+        """The queue of a call, and the call. Raises JobNotFoundError."""
+        name = queue_of(job_id)
+        if not QUEUE_NAME.fullmatch(name):
+            raise JobNotFoundError(job_id[:LONGEST_NAMED])
+        queue = self.queue(name)
+        return queue, await queue.get(job_id)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Question:
+    """The question before an act. `rings` and `silent` say which phones will ring and which will not.
+
+    `seen` is what the person has seen, for `Act.do`. `button` is the answer yes.
+    """
+
+    title: str
+    rings: tuple[str, ...]
+    silent: tuple[str, ...]
+    button: str
+    seen: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ActResult:
+    """The result of an act: a sentence, remarks, and one JSON document for each thing that was changed.
+
+    `lines` say more than the sentence. `undone` means that something was left as it was, and the sentence says why.
+    """
+
+    said: str
+    documents: tuple[Mapping[str, object], ...] = ()
+    lines: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    undone: bool = False
+
+
+class Act(ABC):
+    """Something that a person can do."""
+
+    operator: Operator
+    name_of_act: ClassVar[str]
+    is_for_good: ClassVar[bool] = False
+    """Whether the act cannot be taken back, or only before phones ring: every interface asks first."""
+
+    @abstractmethod
+    async def question(self) -> Question:
+        """The question before the act. This changes nothing. Raises an error if the act would be refused."""
+
+    async def do(self, seen: str | None = None) -> ActResult:
+        """Carry out the act, and keep who ordered it. With `seen` of a question, it is refused if that is no longer so.
+
+        An act that leaves everything as it was is not kept.
+        """
+        done = await self.carry_out(seen)
+        if not done.undone:
+            who, about = self.operator, self.about()
+            order = Ordered(
+                at=who.store.clock.now(), act=self.name_of_act, said=done.said, on=who.on, by=who.name or who.login,
+                note=getattr(self, "note", None) or None, batch=about.get("batch"), call=about.get("call"),
+            )  # fmt: skip
+            await remember(who.store, about.get("queue"), order)
+        return done
+
+    @abstractmethod
+    async def carry_out(self, seen: str | None) -> ActResult:
+        """The deed of `do`."""
+
+    def about(self) -> Mapping[str, str | None]:
+        """The `queue`, `batch` and `call` that the act is about, as far as there are any."""
+        return {}
+
+
+async def kept_back(store: Store, queue: str, batch: str | None) -> list[str]:
+    """Sentences about the gates that keep calls from being sent."""
+    closed = [gate for gate in await gates_of(store, queue) if gate.keeps_back(batch, at=store.clock.now())]
+    return [f"Nothing is sent as long as {gate_in_words(gate)}." for gate in closed]

@@ -1,0 +1,158 @@
+"""Acts on single calls: cancel, redial, resolve."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import ClassVar
+
+from voiceflow_worker.acts import (
+    Act,
+    ActResult,
+    Operator,
+    Question,
+    kept_back,
+)
+from voiceflow_worker.core.overview.story import one_line
+from voiceflow_worker.core.ports.identity import queue_of
+from voiceflow_worker.core.suppression import SuppressionList, why_refused
+from voiceflow_worker.errors import InvalidInputError
+from voiceflow_worker.model.jobs import lifecycle
+from voiceflow_worker.model.jobs.call_json import call_as_json
+from voiceflow_worker.model.jobs.job import Job, JobState
+from voiceflow_worker.model.jobs.policy import CallPolicy
+from voiceflow_worker.model.text.wording import by_person, in_words, rfc3339
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallAct(Act):
+    """An act on one call. `seen` is the number of its newest POST."""
+
+    operator: Operator
+    call: str
+    note: str | None = None
+
+    def about(self) -> Mapping[str, str | None]:
+        return {"queue": queue_of(self.call), "call": self.call}
+
+
+class CancelCall(CallAct):
+    """The cancellation of a call that was not sent."""
+
+    name_of_act: ClassVar[str] = "cancel"
+
+    async def question(self) -> Question:
+        _, job = await self.operator.call(self.call)
+        at = self.operator.store.clock.now()
+        lifecycle.cancel(job, at=at, reason="", policy=self.operator.policy)
+        return Question(
+            title=f"Cancel the call to {job.destination}?",
+            rings=("Nothing. If the call is sent before you confirm, it is not cancelled.",),
+            silent=(f"{job.number} is not called, and not redialled.",),
+            button="Cancel the call",
+        )
+
+    async def carry_out(self, seen: str | None) -> ActResult:
+        calls, job = await self.operator.call(self.call)
+        job = await calls.cancel(job.id, reason=by_person(self.operator.name, self.note, "cancelled"))
+        return ActResult(said=one_line(job), documents=(call_as_json(job),))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Redial(CallAct):
+    """The redial of a call that has ended. `force` redials a person who was reached."""
+
+    name_of_act: ClassVar[str] = "redial"
+
+    force: bool = False
+
+    async def question(self) -> Question:
+        _, job = await self.operator.call(self.call)
+        again = lifecycle.redial(job, at=self.operator.store.clock.now(), note="", force=True)
+        reached = job.state in {JobState.COMPLETED, JobState.ACCEPTED} and not self.force
+        consent = ", if you order it although this person was reached" if reached else ""
+        return Question(
+            title=f"Call {job.destination} again?",
+            rings=(f"{job.destination} rings once more, at {in_words(again.due_at)} or later{consent}.",),
+            silent=tuple(await self._obstacles(job)) or ("Nothing else changes.",),
+            button="Call again",
+            seen=str(job.post_count),
+        )
+
+    async def carry_out(self, seen: str | None) -> ActResult:
+        calls, job = await self.operator.call(self.call)
+        number = job.post_count if seen is None else _post_number(seen)
+        note = by_person(self.operator.name, self.note, "called again")
+        job = await calls.redial(job.id, note=note, force=self.force, post=number)
+        return _about_post(f"{job.destination} will be called again at {in_words(job.due_at)} or later", job, number)
+
+    async def _obstacles(self, job: Job) -> list[str]:
+        """Sentences about everything that prevents the call at present."""
+        store = self.operator.store
+        refusal = why_refused(job, await SuppressionList(store).standing(job.parties))
+        end = "The call will be cancelled when its turn comes."
+        listed = [] if refusal is None else [f"The phone will not ring: {refusal[1]}. {end}"]
+        return listed + await kept_back(store, job.queue, job.batch_id)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resolve(CallAct):
+    """A person's decision about a call in doubt: it was `placed`, or not. A note says how they know."""
+
+    name_of_act: ClassVar[str] = "resolve"
+
+    placed: bool = True
+    witnessed: datetime | None = None
+    """The time by the clock of 8x8, if it is known. "Not placed" is refused while 8x8 may still place the call."""
+
+    async def question(self) -> Question:
+        """The question, for both decisions. Raises JobError for a call that is not in doubt."""
+        _, job = await self.operator.call(self.call)
+        now, policy = self.operator.store.clock.now(), self.operator.policy
+        lifecycle.resolve(job, placed=True, at=now, witnessed=now, note="", policy=policy)
+        since, post = decidable_from(job, policy), job.open_post
+        early = f"8x8 may still place the call to {job.number}. “It was not placed” is refused until "
+        return Question(
+            title=f"Resolve the call to {job.number}, which is in doubt?",
+            rings=(
+                "“It was not placed” puts a call back in the queue; its phone rings. If you are wrong, it rings twice.",
+                *([f"{early}{in_words(since)}."] if since is not None and now <= since else []),
+            ),
+            silent=("“It was placed” ends a call as accepted, so its phone does not ring again.",),
+            button="Resolve",
+            seen="" if post is None else str(post.number),
+        )
+
+    async def carry_out(self, seen: str | None) -> ActResult:
+        if not (self.note or "").strip():
+            raise InvalidInputError("write how you know what happened; the note is stored with the call")
+        calls, job = await self.operator.call(self.call)
+        newest = None if job.open_post is None else job.open_post.number
+        number = newest if seen is None else _post_number(seen)
+        note = by_person(self.operator.name, self.note, "resolved")
+        job = await calls.resolve(job.id, placed=self.placed, note=note, witnessed=self.witnessed, post=number)
+        return _about_post(one_line(job), job, number)
+
+
+def decidable_from(job: Job, policy: CallPolicy) -> datetime | None:
+    """The time from which a person may say that a call in doubt was not placed, because 8x8 can no longer place it.
+
+    None if the call is not in doubt.
+    """
+    post = job.open_post
+    return None if post is None else post.valid_until + policy.clock_skew
+
+
+def _post_number(seen: str) -> int:
+    """The number of the POST that a person has seen; 0 for none."""
+    return int(seen[:9]) if seen.isascii() and seen.isdigit() else 0
+
+
+def _about_post(said: str, job: Job, number: int | None) -> ActResult:
+    """The result of a decision about a POST of a call."""
+    document, lines = call_as_json(job), [one_line(job)]
+    if number is not None and (judged := job.post(number)) is not None:
+        document["judged_post"] = {"number": judged.number, "began_at": rfc3339(judged.began_at)}
+        lines.append(f"the decision was about POST {judged.number}, begun at {in_words(judged.began_at)}")
+    return ActResult(said=said, documents=(document,), lines=tuple(lines))

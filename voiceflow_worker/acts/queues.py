@@ -1,0 +1,307 @@
+"""Acts on queues and batches: hold, resume, a new rate, cancel, redial."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, ClassVar
+
+from voiceflow_worker.acts import (
+    Act,
+    ActRefusedError,
+    ActResult,
+    Operator,
+    Question,
+    UnknownSubjectError,
+    kept_back,
+)
+from voiceflow_worker.core.overview.story import closed_in_words, gate_as_json, gate_in_words
+from voiceflow_worker.core.ports.names import BatchNames
+from voiceflow_worker.core.ports.reading import count_states, gates_at, gates_of, limits_of
+from voiceflow_worker.core.queue import CallQueue
+from voiceflow_worker.errors import InvalidInputError
+from voiceflow_worker.model.jobs.gate import Gate, GateScope, GateState
+from voiceflow_worker.model.jobs.job import JobState
+from voiceflow_worker.model.text.wording import by_person, count_of, rate_in_words
+
+if TYPE_CHECKING:
+    from voiceflow_worker.core.settling.changes import RedialledBatch
+
+COUNT_HOLDS = timedelta(minutes=15)
+"""The time for which a count of calls to redial is valid. After that, the calls must be counted again."""
+
+States = Mapping[JobState, int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QueueAct(Act):
+    """An act on a queue, or on one batch of it."""
+
+    operator: Operator
+    queue: str
+    batch: str | None = None
+    note: str | None = None
+
+    def about(self) -> Mapping[str, str | None]:
+        return {"queue": self.queue, "batch": self.batch}
+
+    @property
+    def calls(self) -> CallQueue:
+        """The queue."""
+        return self.operator.queue(self.queue)
+
+    @property
+    def named(self) -> str:
+        """The queue or the batch in words."""
+        return f"queue {self.queue}" if self.batch is None else f"batch {self.batch} of queue {self.queue}"
+
+    async def counted(self) -> States:
+        """The calls by state. Raises UnknownSubjectError for a batch without calls."""
+        store, queue = self.operator.store, self.calls.name
+        if (unknown := await BatchNames(store, queue).why_unknown(self.batch)) is not None:
+            raise UnknownSubjectError(unknown)
+        return await count_states(store, queue, batch_id=self.batch)
+
+    async def closed(self) -> list[Gate]:
+        """The closed gates of the queue and of its batches."""
+        store = self.operator.store
+        now = store.clock.now()
+        return [gate for gate in await gates_of(store, self.calls.name) if gate.is_closed(at=now)]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hold(QueueAct):
+    """The hold of a queue or a batch: no more calls are sent. Without `lasts`, until somebody resumes."""
+
+    name_of_act: ClassVar[str] = "hold"
+
+    lasts: timedelta | None = None
+
+    async def question(self) -> Question:
+        states = await self.counted()
+        return Question(
+            title=f"Hold {self.named}?",
+            rings=(_under_way(states),),
+            silent=(f"{_waiting(states)}. Nothing more rings until somebody resumes, or the hold ends by itself.",),
+            button="Hold",
+        )
+
+    async def carry_out(self, seen: str | None) -> ActResult:
+        if self.lasts is not None and self.lasts <= timedelta():
+            raise InvalidInputError("a hold of 0 holds nothing: give a duration such as 10m, or none")
+        await self.counted()
+        calls, store = self.calls, self.operator.store
+        until = None if self.lasts is None else store.clock.now() + self.lasts
+        before = (await gates_at(store, calls.name, [self.batch])).values()
+        gate = await calls.hold(
+            batch_id=self.batch, until=until, reason=by_person(self.operator.name, self.note, "held")
+        )
+        left = (await count_states(store, calls.name, batch_id=self.batch))[JobState.SENDING]
+        notes = [f"{count_of(left, 'call')} had left before the hold, and may still ring"] if left else []
+        if gate in before:
+            notes.append("nothing was changed: an earlier hold lasts longer, or as long")
+        return ActResult(said=closed_in_words(gate), documents=(gate_as_json(gate),), notes=tuple(notes))
+
+
+class Resume(QueueAct):
+    """The end of the hold of a queue or a batch."""
+
+    name_of_act: ClassVar[str] = "resume"
+
+    async def question(self) -> Question:
+        states, closed = await self.counted(), await self.closed()
+        limits = await limits_of(self.operator.store, self.calls.name)
+        rate = rate_in_words(limits.rate if limits is not None else None)
+        own = self._own(closed)
+        ends = () if own is None or own.state is GateState.CANCELLED else (f"{closed_in_words(own)}. This hold ends.",)
+        stay = [gate for gate in closed if gate is not own and (self.batch is None or gate.scope is GateScope.QUEUE)]
+        starts = [gate for gate in closed if gate.start is not None and gate.name == self.batch]
+        ends = (*ends, *(f"{closed_in_words(gate)}. The calls that it has stored may ring." for gate in starts))
+        return Question(
+            title=f"Resume {self.named}?",
+            rings=(*ends, f"{_waiting(states)}. Those that are due begin to ring (rate: {rate})."),
+            silent=(
+                *(f"{gate_in_words(gate)}, and stays so." for gate in stay),
+                "Calls outside their calling windows, or before their due time, wait until then.",
+            ),
+            button="Resume",
+            seen=_digest(own),
+        )
+
+    async def carry_out(self, seen: str | None) -> ActResult:
+        """Open the gate. A batch without calls is opened too, and then reported as unknown."""
+        now = self.operator.store.clock.now()
+
+        def is_seen(gate: Gate) -> bool:
+            return seen is None or not gate.is_closed(at=now) or _digest(gate) == seen
+
+        gate = await self.calls.resume(batch_id=self.batch, over=is_seen)
+        if not is_seen(gate):
+            raise ActRefusedError(f"another hold was set since the question: {closed_in_words(gate)}")
+        await self.counted()
+        is_open = gate.state is GateState.OPEN
+        closed = "" if is_open else f"{gate_in_words(gate)}, and stays so: enqueue its calls as a new batch"
+        said = closed or f"{gate.scope.value} {gate.name} is open"
+        return ActResult(said=said, documents=(gate_as_json(gate),), undone=not is_open)
+
+    def _own(self, closed: Sequence[Gate]) -> Gate | None:
+        """The closed gate that this act opens."""
+        scope, name = (GateScope.QUEUE, self.queue) if self.batch is None else (GateScope.BATCH, self.batch)
+        return next((gate for gate in closed if gate.start is None and (gate.scope, gate.name) == (scope, name)), None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rate(QueueAct):
+    """A new rate for all workers of a queue, in calls per second; None is unlimited.
+
+    With `resets`, the rate that a person set is withdrawn instead.
+    """
+
+    name_of_act: ClassVar[str] = "rate"
+
+    rate: float | None = None
+    resets: bool = False
+
+    async def question(self) -> Question:
+        states = await self.counted()
+        to = "that of the next worker that starts" if self.resets else rate_in_words(self.rate)
+        return Question(
+            title=f"Change the rate of {self.named} to {to}?",
+            rings=(f"{_waiting(states)}, at the new rate from now on.",),
+            silent=("Calls behind a hold, outside their calling windows, or before their due time.",),
+            button="Change the rate",
+        )
+
+    async def carry_out(self, seen: str | None) -> ActResult:
+        calls = self.calls
+        if not self.resets:
+            await calls.set_rate(self.rate)
+        was_set = await calls.reset_rate() if self.resets else False
+        limits = await limits_of(self.operator.store, calls.name)
+        rate = None if limits is None else limits.rate
+        said = f"the rate of queue {calls.name} is {rate_in_words(rate)} for all its workers"
+        if self.resets:
+            done = "gets the rate of the next worker that starts" if was_set else "had no rate set by hand"
+            said = f"queue {calls.name} {done}"
+        return ActResult(said=said, documents=({"queue": calls.name, "rate": rate, "is_set": limits is not None},))
+
+
+class BatchAct(QueueAct):
+    """An act on a batch that cannot be taken back."""
+
+    is_for_good: ClassVar[bool] = True
+
+    @property
+    def name(self) -> str:
+        """The batch. Raises UnknownSubjectError if none is named."""
+        if self.batch is None:
+            raise UnknownSubjectError("no batch is named; this cannot be done to a whole queue")
+        return self.batch
+
+
+class CancelBatch(BatchAct):
+    """The cancellation of a batch: its waiting calls end, and nothing can be added to it."""
+
+    name_of_act: ClassVar[str] = "cancel"
+
+    async def question(self) -> Question:
+        _, states = self.name, await self.counted()
+        return Question(
+            title=f"Cancel {self.named} for good?",
+            rings=(_under_way(states),),
+            silent=(
+                f"{_waiting(states)}: cancelled when you confirm.",
+                "Redials of this batch, and calls that are added to the batch later. They are cancelled too.",
+            ),
+            button="Cancel the batch for good",
+        )
+
+    async def carry_out(self, seen: str | None) -> ActResult:
+        name, _ = self.name, await self.counted()
+        ended = await self.calls.cancel_batch(
+            name, reason=by_person(self.operator.name, self.note, "the batch was cancelled")
+        )
+        said = f"batch {name} is cancelled for good; {count_of(ended, 'waiting call')} ended and will not be sent"
+        return ActResult(said=said, documents=({"batch_id": name, "cancelled": ended},))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RedialBatch(BatchAct):
+    """The redial of the calls of a batch that ended with some outcomes, and that people redialled less than `times`."""
+
+    name_of_act: ClassVar[str] = "redial"
+
+    outcomes: Sequence[str]
+    times: int = 1
+
+    async def question(self) -> Question:
+        """The question with a count. Raises ActRefusedError if no call can be redialled."""
+        at = self.operator.store.clock.now()
+        found = await self._ordered(at, dry_run=True)
+        left_out = [f"{count_of(count, 'call')} {reason}" for reason, count in found.left_out.items()]
+        if not found.redialled:
+            why = "; ".join(left_out) or "no call has ended with these outcomes"
+            raise ActRefusedError(f"no call of batch {self.batch} can be redialled: {why}")
+        phones = count_of(found.redialled, "call")
+        each = "its phone rings" if found.redialled == 1 else "each phone rings"
+        return Question(
+            title=f"Redial {phones} of batch {self.batch}?",
+            rings=(f"{phones}: {each} once more, within the usual calling windows, rate and limits.",),
+            silent=(
+                *(f"{line}: left out." for line in left_out),
+                *await kept_back(self.operator.store, self.queue, self.batch),
+                "Calls in doubt, calls that were answered, and people who opted out.",
+            ),
+            button=f"Redial {phones}",
+            seen=at.isoformat(),
+        )
+
+    async def carry_out(self, seen: str | None) -> ActResult:
+        """Put calls back into the queue: those that were counted, if the count was `seen`."""
+        now = self.operator.store.clock.now()
+        done = await self._ordered(now if seen is None else _counted_at(seen, now=now))
+        notes = tuple(f"left out: {count_of(count, 'call')} {reason}" for reason, count in done.left_out.items())
+        said = f"redialled: {count_of(done.redialled, 'call')} of batch {self.batch}"
+        return ActResult(said=said, documents=(done.as_json(),), notes=notes)
+
+    async def _ordered(self, at: datetime, *, dry_run: bool = False) -> RedialledBatch:
+        note, on = by_person(self.operator.name, self.note, "called again"), ",".join(self.outcomes)
+        done = await self.calls.redial_batch(self.name, on=on, times=self.times, note=note, at=at, dry_run=dry_run)
+        await self.counted()
+        return done
+
+
+def _waiting(states: States) -> str:
+    return count_of(states[JobState.QUEUED] + states[JobState.LEASED], "waiting call")
+
+
+def _under_way(states: States) -> str:
+    """A sentence about the calls that a hold does not stop."""
+    gone, doubts = states[JobState.SENDING] + states[JobState.SUBMITTED], states[JobState.IN_DOUBT]
+    said = f"{count_of(gone, 'call')} under way: not interrupted." if gone else "Nothing: no call is under way."
+    return f"{said} {count_of(doubts, 'call')} in doubt may have rung." if doubts else said
+
+
+def _digest(gate: Gate | None) -> str:
+    """A digest of a hold; empty if there is none. Pauses of one cause that follow each other have the same one."""
+    if gate is None:
+        return ""
+    since = "" if gate.until is not None else gate.since.isoformat()
+    return hashlib.sha256(f"{since} {gate.reason}".encode()).hexdigest()[:16]
+
+
+def _counted_at(seen: str, *, now: datetime) -> datetime:
+    """The time of the count that the person has seen. Raises ActRefusedError if the count is too old."""
+    try:
+        at = datetime.fromisoformat(seen)
+    except ValueError:
+        at = None
+    if at is None or at.tzinfo is None or not now - COUNT_HOLDS <= at <= now + COUNT_HOLDS:
+        minutes = COUNT_HOLDS // timedelta(minutes=1)
+        raise ActRefusedError(
+            f"no call was redialled: the count that you confirmed is older than {minutes} minutes, or has no valid "
+            "time; count the calls again, and check the new count"
+        )
+    return min(at, now)

@@ -1,0 +1,162 @@
+"""Acts on the suppression list: numbers are put on it, one by one or from a file, and taken off."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, ClassVar
+
+from voiceflow_worker.acts import (
+    LONGEST_NAMED,
+    Act,
+    ActRefusedError,
+    ActResult,
+    Operator,
+    Question,
+)
+from voiceflow_worker.core.suppression import Suppression, SuppressionList
+from voiceflow_worker.errors import InvalidInputError
+from voiceflow_worker.model.numbers.reading import every_reading, read_number
+from voiceflow_worker.model.text.wording import by_person, count_of, in_words
+
+if TYPE_CHECKING:
+    from voiceflow_worker.campaigns.files.number_file import NumberFile
+
+
+_GOES_ON = "Calls that were already sent. They are not stopped."
+_SHOWN = 5
+"""The most bad lines of a file that a result tells."""
+_ENDS = "Waiting calls to these numbers, in every queue. They end unsent when their turn comes."
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ListAct(Act):
+    """An act on the suppression list. Numbers stay on it for good, `until` a time, or as long as it `lasts`."""
+
+    operator: Operator
+    numbers: Sequence[str] = ()
+    country: str | None = None
+    note: str | None = None
+    until: datetime | None = None
+    lasts: timedelta | None = None
+
+    @property
+    def listed(self) -> SuppressionList:
+        """The list."""
+        return SuppressionList(self.operator.store)
+
+    async def add(self, numbers: Iterable[str]) -> Mapping[str, Suppression]:
+        """Put numbers on the list, with the note and the name of the operator, if it is known."""
+        if self.until is not None and self.lasts is not None:
+            raise InvalidInputError("a time and a duration exclude each other: give one of them")
+        who, now = self.operator.name, self.operator.store.clock.now()
+        until = self.until if self.lasts is None else now + self.lasts
+        reason = self.note or "" if who is None else by_person(who, self.note, "put on the list")
+        return await self.listed.add(*numbers, reason=reason, until=until, country=self.country)
+
+
+class Suppress(ListAct):
+    """The addition of numbers to the list. Nothing is changed if one of them is not a telephone number."""
+
+    name_of_act: ClassVar[str] = "suppress"
+
+    async def question(self) -> Question:
+        return Question(
+            title="Stop calling these numbers?",
+            rings=(_GOES_ON,),
+            silent=(_ENDS, "New calls to these numbers. They are refused."),
+            button="Put the numbers on the list",
+        )
+
+    async def carry_out(self, seen: str | None) -> ActResult:
+        standing = await self.add(self.numbers)
+        found = [number for text in self.numbers for number in every_reading(text, self.country)]
+        doubts = [message for number in found for message in number.messages]
+        return ActResult(
+            said=f"{count_of(len(standing), 'number')} on the list",
+            documents=tuple(entry.as_json() for entry in standing.values()),
+            lines=tuple(_entry(entry) for entry in standing.values()),
+            notes=tuple(f"warning: {text}" for text in doubts),
+        )
+
+
+class Unsuppress(ListAct):
+    """The removal of numbers from the list."""
+
+    name_of_act: ClassVar[str] = "unsuppress"
+
+    async def question(self) -> Question:
+        """The question. Raises ActRefusedError if no number is on the list."""
+        found = await self.listed.find(*self.numbers, country=self.country)
+        if not found:
+            raise ActRefusedError(f"{', '.join(self.numbers)[:LONGEST_NAMED]} is not on the suppression list")
+        return Question(
+            title=f"Take {', '.join(found)} off the suppression list?",
+            rings=("Waiting calls to this number, and calls that are enqueued from now on.",),
+            silent=("Calls that have ended because of the list.", "Calls that 8x8 stops by its own block list."),
+            button="Take the number off the list",
+        )
+
+    async def carry_out(self, seen: str | None) -> ActResult:
+        found = await self.listed.find(*self.numbers, country=self.country)
+        gone = await self.listed.remove(*self.numbers, country=self.country)
+        wanted = dict.fromkeys(read_number(number, self.country).e164 for number in self.numbers)
+        lines = [f"{each} is off the list" if each in found else f"{each} was not on the list" for each in wanted]
+        return ActResult(
+            said="; ".join(lines),
+            documents=tuple({"number": each, "removed": each in gone} for each in wanted),
+            lines=tuple(lines),
+            undone=len(gone) < len(wanted),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImportNumbers(ListAct):
+    """The addition of the numbers of a file. With bad lines, nothing is imported, unless `skips_bad` is True."""
+
+    name_of_act: ClassVar[str] = "suppress"
+
+    found: NumberFile | None = None
+    skips_bad: bool = False
+
+    async def question(self) -> Question:
+        return Question(
+            title="Stop calling the numbers in a file?",
+            rings=(_GOES_ON,),
+            silent=(_ENDS, "Nothing is imported if a line is not a number, unless such lines are skipped."),
+            button="Import",
+        )
+
+    async def carry_out(self, seen: str | None) -> ActResult:
+        if self.found is None:
+            raise InvalidInputError("choose a file with numbers")
+        if self.found.findings and not self.skips_bad:
+            return refused_import(self.found)
+        numbers = self.found.numbers
+        known = len(await self.listed.find(*numbers))
+        await self.add(numbers)
+        return _imported(self.found, added=len(numbers) - known, known=known)
+
+
+def refused_import(found: NumberFile) -> ActResult:
+    """The result of an import of a file with bad lines: nothing is imported."""
+    it = "it" if len(found.findings) == 1 else "them"
+    said = f"{found.bad_in_words}; nothing is imported. Correct {it}"
+    return replace(_imported(found, added=0, known=0), said=said, undone=True)
+
+
+def _imported(found: NumberFile, *, added: int, known: int) -> ActResult:
+    bad, doubts = len(found.findings), found.warnings
+    note = f"warning: {count_of(len(doubts), 'number')} may have been misread"
+    return ActResult(
+        said=f"{count_of(added, 'number')} added, {known} already on the list, {bad} bad",
+        documents=({"rows": found.rows, "added": added, "known": known, "rejected": bad},),
+        lines=tuple(f"line {each.row}: {each.message}" for each in found.findings[:_SHOWN]),
+        notes=(f"{note}, such as line {doubts[0].row}: {doubts[0].message}",) if doubts else (),
+    )
+
+
+def _entry(entry: Suppression) -> str:
+    end = f"until {in_words(entry.until)}" if entry.until else "any more"
+    return f"{entry.number} will not be called {end}" + (f": {entry.reason}" if entry.reason else "")
