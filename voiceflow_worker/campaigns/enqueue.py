@@ -22,135 +22,19 @@ from voiceflow_worker.campaigns.calls.template import FlowTemplate
 from voiceflow_worker.campaigns.campaign_rows import CampaignRows, in_parts, open_campaign
 from voiceflow_worker.campaigns.files.input_file import InputFile
 from voiceflow_worker.campaigns.files.rows import FileKind, Findings, Packs, RawRow, RejectsFile
+from voiceflow_worker.campaigns.intake import Intake, Judged, Taken
 from voiceflow_worker.campaigns.preview import Preview, PreviewMaker, PreviewOptions
 from voiceflow_worker.campaigns.sources.formats import kind_of, open_source
-from voiceflow_worker.core.admission import AdmissionResult, CheckedCall
+from voiceflow_worker.core.admission import CheckedCall
 from voiceflow_worker.core.overview.ordered import Interface, Ordered, remember
-from voiceflow_worker.core.ports.reading import owners_of, starts_of
+from voiceflow_worker.core.ports.reading import starts_of
 from voiceflow_worker.core.queue import CallQueue
-from voiceflow_worker.core.settling.stops import BatchStops
 from voiceflow_worker.errors import CampaignFileError, InvalidInputError
 from voiceflow_worker.finding import Finding, Severity
-from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.flows.actions import Action, heard_in
-from voiceflow_worker.model.flows.rules import VALIDITY_EXPIRED
 from voiceflow_worker.model.flows.template_text import is_template
 from voiceflow_worker.model.flows.values import is_list, is_object
-from voiceflow_worker.model.jobs.job import Job
-from voiceflow_worker.model.jobs.policy import StopRules
 from voiceflow_worker.model.text.wording import count_of
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Judged:
-    """Rows divided into `new` calls, `known` calls (in the store or earlier in the file), and `bad` rows."""
-
-    rows: Sequence[ReadRow]
-    new: Sequence[ReadRow]
-    known: Sequence[ReadRow]
-    bad: Sequence[ReadRow]
-
-
-@dataclass(slots=True)
-class Taken:
-    """The result of handing in rows. The last finding of each `suppressed` or `refused` row has the reason."""
-
-    enqueued: int = 0
-    duplicates: int = 0
-    suppressed: list[ReadRow] = field(default_factory=list[ReadRow])
-    refused: list[ReadRow] = field(default_factory=list[ReadRow])
-
-
-@dataclass(slots=True)
-class Intake:
-    """Hands rows in to a queue. Without a queue, rows are only divided into new, known and bad ones."""
-
-    queue: CallQueue | None
-    file: str | None
-    options: CampaignOptions
-    turn: IntakeTurn
-    number_column: str
-    _limited: set[str] = field(default_factory=set[str], init=False)
-
-    async def judge(self, rows: Sequence[ReadRow]) -> Judged:
-        """Divide rows. If a row's key belongs to a stored call, the row is known if the bodies are equal, else bad."""
-        keys = [row.call.unique_key for row in rows if row.call is not None and row.call.unique_key]
-        owners: Mapping[str, Job] = {}
-        if self.queue is not None and keys:
-            owners = await owners_of(self.queue.store, self.queue.name, keys)
-        judged: list[ReadRow] = []
-        new: list[ReadRow] = []
-        known: list[ReadRow] = []
-        for row in rows:
-            owner = owners.get(row.call.unique_key or "") if row.call is not None else None
-            if not row.is_bad and (row.duplicate_of is not None or (owner and owner.body_digest == row.digest)):
-                known.append(row)
-            elif owner is not None:
-                row = self._conflicting(row, owner.id)  # noqa: PLW2901 (the same row, with a finding)
-            elif not row.is_bad:
-                new.append(row)
-            judged.append(row)
-        return Judged(rows=judged, new=new, known=known, bad=[row for row in judged if row.is_bad])
-
-    async def hand_in(self, rows: Sequence[ReadRow], *, start: Start | None) -> Taken:
-        """Enqueue new rows in one step, in this turn, as calls of a start.
-
-        Without a start, this only finds rows that would be suppressed or refused.
-        """
-        taken = Taken()
-        if self.queue is None:
-            return taken
-        if start is not None:
-            await self._set_limits(self.queue, rows)
-        await self.turn.keep()
-        calls = [row.call for row in rows if row.call is not None]
-        admitted = await self.queue.admitter.admit(
-            calls, dry_run=start is None, turn=self.turn.condition, start=None if start is None else start.token
-        )
-        for row, admission in zip(rows, admitted, strict=True):
-            self._take(row, admission, taken)
-        return taken
-
-    def _take(self, row: ReadRow, admission: AdmissionResult, taken: Taken) -> None:
-        if admission.suppressed is not None:
-            message = f"is not called: {admission.suppressed.reason}"
-            found = Finding(column=self.number_column, severity=Severity.WARNING, message=message)
-            taken.suppressed.append(self._with(row, found))
-        elif admission.owner_id is not None:
-            taken.refused.append(self._conflicting(row, admission.owner_id))
-        elif admission.findings:
-            # The row was valid when it was read, but its validity may have passed since.
-            late = (replace(found, column="valid_until", path=None) for found in admission.findings if _is_late(found))
-            taken.refused.append(self._with(row, *late, *(each for each in admission.findings if not _is_late(each))))
-        elif admission.is_new is not None:
-            taken.enqueued += admission.is_new
-            taken.duplicates += not admission.is_new
-
-    async def _set_limits(self, queue: CallQueue, rows: Sequence[ReadRow]) -> None:
-        """Set the limits of each batch in these rows, once per file, before the batch's first call is enqueued."""
-        rules = self.options.stops
-        if rules is None or rules == StopRules():
-            return
-        batches = {row.call.batch_id for row in rows if row.call is not None and row.call.batch_id is not None}
-        stops = BatchStops(queue.store, queue.name)
-        for batch_id in sorted(batches - self._limited):
-            await stops.put(batch_id, rules)
-        self._limited |= batches
-
-    def _conflicting(self, row: ReadRow, owner_id: str) -> ReadRow:
-        key = row.call.unique_key if row.call is not None else None
-        other = f"{key!r} is the key of call {owner_id}, which is a different call"
-        message = f"{other}; give this call its own key, or remove the column"
-        return self._with(row, Finding(column="unique_key", message=message))
-
-    def _with(self, row: ReadRow, *findings: Finding) -> ReadRow:
-        placed = (replace(found, file=self.file, row=row.raw.number) for found in findings)
-        return row._replace(call=None, findings=(*row.findings, *placed))
-
-
-def _is_late(found: Finding) -> bool:
-    return found.code == VALIDITY_EXPIRED and found.path == "$.validUntil"
-
 
 _PLAYS = f'"{Action.PLAY_FILE.value}"'
 """A text in every body that plays a file. It is in hardly any other body, because JSON escapes the quotes in texts."""
