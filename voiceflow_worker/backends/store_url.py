@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 from pathlib import Path
 from urllib.parse import parse_qs, unquote, urlsplit
@@ -66,17 +65,25 @@ def identity_of(store_url: str) -> str:
     return f"redis:{','.join(nodes)}/{'/'.join(place)}?prefix={'' if prefix == 'voiceflow' else prefix}"
 
 
+def said_to_libpq() -> dict[str, str]:
+    """What libpq takes from its own variables (`PGHOST`, …) and files for what a URL does not say, by its names."""
+    from psycopg import pq
+
+    found = {each.keyword.decode(): each.val for each in pq.Conninfo.get_defaults() if each.val != each.compiled}
+    return {name: value.decode() for name, value in found.items() if value is not None}
+
+
 def _identity_of_postgres(store_url: str) -> str:
     parts = urlsplit(store_url)
     asked = {name: values[-1] for name, values in parse_qs(parts.query).items()}
-    usual = {name: os.environ.get(f"PG{name.upper()}", "") for name in ("host", "port", "database")}
+    usual = said_to_libpq()
     user, _, hosts = parts.netloc.rpartition("@")
-    named = asked.get("host") or asked.get("hostaddr") or unquote(hosts) or usual["host"]
+    named = asked.get("host") or asked.get("hostaddr") or unquote(hosts) or usual.get("host", "")
     ports = asked.get("port", "").split(",")
     nodes = list[str]()
     for number, host in enumerate(named.split(",")):
-        port = ports[min(number, len(ports) - 1)] or usual["port"] or "5432"
+        port = ports[min(number, len(ports) - 1)] or usual.get("port", "5432")
         place = host if host.startswith("/") else host.lower()
         nodes.append(place if re.search(r"(?<!:):\d+$", place) else f"{place}:{port}")
-    database = asked.get("dbname") or unquote(parts.path.strip("/")) or usual["database"] or user.partition(":")[0]
+    database = asked.get("dbname") or unquote(parts.path.strip("/")) or usual.get("dbname") or user.partition(":")[0]
     return f"postgresql:{','.join(sorted(nodes))}/{database}?schema={asked.get('schema', POSTGRES_SCHEMA)}"

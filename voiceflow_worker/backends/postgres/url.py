@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -14,7 +13,7 @@ import psycopg
 from psycopg import pq
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from voiceflow_worker.backends.store_url import POSTGRES_SCHEMA, POSTGRES_SCHEMES
+from voiceflow_worker.backends.store_url import POSTGRES_SCHEMA, POSTGRES_SCHEMES, said_to_libpq
 from voiceflow_worker.errors import SettingsError
 from voiceflow_worker.model.text.printable import without_secrets
 
@@ -160,10 +159,11 @@ def _parted(query: str, shown: str) -> tuple[dict[str, str], list[str]]:
 def _completed(params: Mapping[str, Any]) -> str:
     """The connection string for libpq, with what this store needs and the URL does not say."""
     filled = {**_USUAL, **params, "client_encoding": "UTF8"}
-    if "connect_timeout" not in params and "PGCONNECT_TIMEOUT" not in os.environ:
+    said = {*params, *said_to_libpq()}
+    if "connect_timeout" not in said:
         filled["connect_timeout"] = CONNECT_TIMEOUT
     several = "," in f"{params.get('host', '')}{params.get('hostaddr', '')}"
-    if several and "target_session_attrs" not in params and "PGTARGETSESSIONATTRS" not in os.environ:
+    if several and "target_session_attrs" not in said:
         filled["target_session_attrs"] = "read-write"
     return make_conninfo("", **filled)
 
