@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from functools import cache, partial
 
@@ -89,17 +89,16 @@ async def open_postgres(
     database = Database(parsed, Survey(parsed))
     async with database.opened():
         await _make(database)
-        if clock is None:
-            clock = server_clock = ServerClock(partial(_time_of, database))
-            await server_clock.synchronise()
-            keeper = asyncio.create_task(server_clock.keep())
-        else:
-            keeper = None
-        try:
-            yield PostgresStore(parsed.shown, database, clock=clock)
-        finally:
-            if keeper is not None:
-                keeper.cancel()
+        async with AsyncExitStack() as meanwhile:
+            if clock is None:
+                clock = server_clock = ServerClock(partial(_time_of, database))
+                await server_clock.synchronise()
+                meanwhile.callback(asyncio.create_task(server_clock.keep()).cancel)
+            store = PostgresStore(parsed.shown, database, clock=clock)
+            meanwhile.push_async_callback(store.changes.close)
+            if parsed.listen:
+                await store.changes.require_listening()
+            yield store
 
 
 async def _time_of(database: Database) -> float:

@@ -14,20 +14,14 @@ from voiceflow_worker.backends.postgres.connection import Row
 from voiceflow_worker.backends.postgres.database import Database
 from voiceflow_worker.backends.postgres.reading import read_jobs, read_records
 from voiceflow_worker.backends.postgres.survey import Durability
+from voiceflow_worker.backends.postgres.waiting import QueueChanges
 from voiceflow_worker.backends.record import event_from, readable, to_micros
-from voiceflow_worker.backends.waiting import Wakeups
 from voiceflow_worker.core.ports import Event
-from voiceflow_worker.core.ports.outside import SystemClock
 from voiceflow_worker.core.ports.reads import Read
 from voiceflow_worker.core.ports.store import Answer, Clock, Record, Step, Wanted, check_step
 from voiceflow_worker.model.jobs.gcra import Slots
 from voiceflow_worker.model.jobs.job import Job, JobState
 from voiceflow_worker.model.jobs.totals import STATE, Totals
-
-_LOOK_EVERY = 0.25
-"""Seconds between two looks for changes by other processes. A change by this process wakes waiting tasks at once."""
-_MACHINE = SystemClock()
-"""The clock for these looks. A test may set the store's clock by hand, but other processes write in real time."""
 
 _WRITE = "SELECT voiceflow.write(%s::jsonb)::text"
 _LEASE = f"""
@@ -84,7 +78,7 @@ class PostgresStore:
         self.url = url
         self.clock = clock
         self.database = database
-        self._wakeups = Wakeups()
+        self.changes = QueueChanges(database, clock, self._count_changes)
         self._fronts: dict[tuple[str, str | None], _Front] = {}
 
     @property
@@ -100,7 +94,7 @@ class PostgresStore:
         check_step(step)
         ((written,),) = await self.database.rows(_WRITE, plain_step(step, now=now))
         for queue in {unit.wakes for unit in step.units if unit.wakes is not None}:
-            self._wakeups.wake(queue)
+            self.changes.wakeups.wake(queue)
         return [answer_from(*each) for each in zip(step.units, orjson.loads(written), strict=True)]
 
     async def lease(
@@ -148,13 +142,11 @@ class PostgresStore:
         ]
 
     async def wait(self, queue: str, *, seen: int, until: datetime) -> int:
-        while True:
-            change = self._wakeups.next(queue)  # first, so that no change after the read is missed
-            ((count,),) = await self.database.rows(_CHANGES, queue, seen)
-            left = (until - self.clock.now()).total_seconds()
-            if count != seen or left <= 0:
-                return int(count)
-            await change.wait(_MACHINE, within=min(left, _LOOK_EVERY))
+        return await self.changes.wait(queue, seen=seen, until=until)
+
+    async def _count_changes(self, queue: str, seen: int) -> int:
+        ((count,),) = await self.database.rows(_CHANGES, queue, seen)
+        return int(count)
 
     async def prune(self, queue: str, *, now: datetime, events_before: datetime, limit: int) -> int:
         ((pruned,),) = await self.database.rows(_PRUNE, queue, now, events_before, max(limit, 0))

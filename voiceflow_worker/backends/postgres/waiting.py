@@ -1,0 +1,139 @@
+"""Waiting for changes: one connection listens for all queues of a store, and without it the store is asked often."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import aclosing, suppress
+from datetime import datetime
+from uuid import uuid4
+
+import anyio
+import psycopg
+import structlog
+
+from voiceflow_worker.backends.postgres.connection import Connection
+from voiceflow_worker.backends.postgres.database import Database
+from voiceflow_worker.backends.waiting import Wakeups
+from voiceflow_worker.core.ports.outside import SystemClock
+from voiceflow_worker.core.ports.store import Clock
+from voiceflow_worker.errors import SettingsError, VoiceflowError
+
+_log = structlog.get_logger("voiceflow.postgres")
+
+LOOK_EVERY = 0.25
+"""Seconds between two looks for changes while nobody listens."""
+HEARD_WITHIN = 1.0
+"""Seconds in which a listener must hear what it tells itself."""
+LISTEN_AGAIN_AFTER = 1.0
+"""Seconds after a listening connection was lost."""
+_MACHINE = SystemClock()
+"""The clock for looks. A test may set the store's clock by hand, but other processes write in real time."""
+
+
+class QueueChanges:
+    """The change counts of queues, as the database has them, and when to look at them.
+
+    Writers NOTIFY the name of a queue on the channel of the store. From the first wait on, one connection listens. A
+    transaction pooler gives each statement another connection, so that nobody would hear: then, and while the listening
+    connection is lost, the counts are looked at every `LOOK_EVERY` seconds.
+    """
+
+    def __init__(self, database: Database, clock: Clock, count: Callable[[str, int], Awaitable[int]]) -> None:
+        self.wakeups = Wakeups()
+        self._database = database
+        self._clock = clock
+        self._count = count
+        self._hears = False
+        self._listening: asyncio.Task[None] | None = None
+
+    async def wait(self, queue: str, *, seen: int, until: datetime) -> int:
+        """Wait until the change count differs from `seen`, but not longer than `until`. Returns the change count."""
+        if self._listening is None and self._database.url.listen is not False:
+            self._listening = asyncio.create_task(self._listen())
+        while True:
+            change = self.wakeups.next(queue)  # first, so that no change after the read is missed
+            count = await self._count(queue, seen)
+            left = (until - self._clock.now()).total_seconds()
+            if count != seen or left <= 0:
+                return count
+            if self._hears:
+                await change.wait(self._clock, within=left)
+            else:
+                await change.wait(_MACHINE, within=min(left, LOOK_EVERY))
+
+    async def require_listening(self) -> None:
+        """Raise SettingsError if a listener would hear nothing."""
+        connection, channel = await self._opened()
+        try:
+            if not await self._hears_itself(connection, channel):
+                raise SettingsError(
+                    f"the store URL {self._database.url.shown} asks for LISTEN (listen=yes), but a pooler in "
+                    "transaction mode is before the server, and does not pass it on. Give the server's own address, or "
+                    "another pool_mode; or remove listen=yes: then the store is asked four times a second"
+                )
+        finally:
+            connection.end()
+
+    async def close(self) -> None:
+        """End the listening connection."""
+        if self._listening is not None:
+            self._listening.cancel()
+            with suppress(asyncio.CancelledError):
+                await asyncio.wait([self._listening])
+
+    async def _listen(self) -> None:
+        """Listen until the store is closed. No error ends this but a pooler."""
+        was_told = False
+        while True:
+            connection: Connection | None = None
+            try:
+                connection, channel = await self._opened()
+                if not await self._hears_itself(connection, channel):
+                    _log.info(
+                        "a pooler is before PostgreSQL, so the store is asked for changes four times a second",
+                        store=self._database.url.shown,
+                    )
+                    return
+                if was_told:
+                    _log.info("the store tells of changes again")
+                was_told = False
+                self._hears = True
+                self.wakeups.wake_all()  # there may have been changes before
+                async for notice in connection.notifies():
+                    self.wakeups.wake(notice.payload)
+            except (VoiceflowError, psycopg.Error, OSError) as error:
+                if not was_told:
+                    _log.warning(
+                        "the store cannot tell of changes, and is asked for them; this process keeps trying to listen",
+                        error=str(error),
+                    )
+                was_told = True
+            except Exception:  # noqa: BLE001 - what goes on in the background ends no store
+                _log.exception("the listener failed; it begins again")
+            finally:
+                if connection is not None:
+                    connection.end()
+                self._hears = False
+                self.wakeups.wake_all()  # they wait without a listener now
+            await anyio.sleep(LISTEN_AGAIN_AFTER)
+
+    async def _opened(self) -> tuple[Connection, str]:
+        """A new connection, and the channel of the store."""
+        ((channel,),) = await self._database.rows("SELECT voiceflow.channel()")
+        return await self._database.connected(), str(channel)
+
+    async def _hears_itself(self, connection: Connection, channel: str) -> bool:
+        """Whether the connection, which begins to listen, hears what another one tells it."""
+        ((told_by,),) = await connection.rows("SELECT pg_backend_pid()")
+        if told_by != connection.pgconn.backend_pid and self._database.url.listen is None:
+            return False  # a pooler. LISTEN would stay with a connection of others
+        await connection.rows(f'LISTEN "{channel}"')
+        word = f"? {uuid4()}"
+        await self._database.rows("SELECT pg_notify(%s, %s)", channel, word)
+        async with aclosing(connection.notifies(timeout=HEARD_WITHIN)) as notices:
+            async for notice in notices:
+                if notice.payload == word:
+                    return True
+        await connection.rows("UNLISTEN *")
+        return False
