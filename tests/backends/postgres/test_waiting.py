@@ -92,6 +92,25 @@ async def test_a_lost_listening_connection_is_opened_again_and_what_came_meanwhi
     assert postgres_server.ask(f"SELECT count(*) {LISTENERS}", "listener") == [(0,)]
 
 
+@pytest.mark.usefixtures("seldom")
+async def test_who_waits_when_the_listening_connection_is_lost_looks_at_once(
+    postgres_server: PostgresServer, schema: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(waiting, "LISTEN_AGAIN_AFTER", 60)
+    url = postgres_server.url(schema=schema, application_name="lost")
+    async with opened(url) as reader, opened(postgres_server.url(schema=schema, listen="no")) as writer:
+        await listening(reader)
+        with anyio.fail_after(20):
+            seen = await reader.wait(QUEUE, seen=0, until=reader.clock.now())
+            async with anyio.create_task_group() as group:
+                later = reader.clock.now() + timedelta(hours=1)
+                group.start_soon(lambda: reader.wait(QUEUE, seen=seen, until=later))
+                await anyio.wait_all_tasks_blocked()
+                monkeypatch.setattr(waiting, "LOOK_EVERY", 0.01)
+                postgres_server.ask(f"SELECT pg_terminate_backend(pid, 5000) {LISTENERS}", "lost")
+                await add_jobs(writer, [sample_job(1)])
+
+
 async def test_without_listening_the_store_is_looked_at(postgres_server: PostgresServer, schema: str) -> None:
     url = postgres_server.url(schema=schema, listen="no", application_name="deaf")
     async with opened(url) as reader, opened(url) as writer:

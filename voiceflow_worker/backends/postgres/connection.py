@@ -6,7 +6,6 @@ import select
 from typing import Any, Self
 
 import anyio
-import psycopg
 from psycopg import AsyncConnection, pq
 from psycopg.abc import RV, PQGen
 from psycopg.waiting import wait_async
@@ -24,8 +23,8 @@ Row = tuple[Any, ...]
 class Connection(AsyncConnection[Row]):
     """One connection in autocommit mode, without prepared statements, which a transaction pooler cannot keep.
 
-    Whoever is cancelled, or runs out of time, in the middle of a statement closes it: no later caller gets the answer.
-    psycopg would ask the server to cancel the statement, and wait for that for seconds.
+    After a cancellation in the middle of a statement it is not `is_free`: it must be closed, so that no later caller
+    gets the answer.
     """
 
     @classmethod
@@ -40,15 +39,9 @@ class Connection(AsyncConnection[Row]):
         interval: float = ANSWER_WITHIN,
         timeout: float | None = None,  # noqa: ASYNC109 - psycopg's name
     ) -> RV:
-        """Wait for the server. psycopg calls this for each statement."""
+        """Wait for the server, for psycopg. Its own method would hold up who is cancelled until the server knows."""
         limit: dict[str, Any] = {} if timeout is None else {"timeout": timeout}  # versions before 3.3.3 have none
-        try:
-            return await wait_async(gen, self.pgconn.socket, interval=interval, **limit)
-        except psycopg.Error:
-            raise
-        except BaseException:
-            self.end()
-            raise
+        return await wait_async(gen, self.pgconn.socket, interval=interval, **limit)
 
     async def rows(self, statement: str, *values: object) -> list[Row]:
         """Run a statement, and return its rows; without values it may be several statements."""

@@ -79,8 +79,6 @@ def without_secrets(url: str, *, options: bool = False) -> str:
         is_open = "://" in head or ":" not in place or _HOST_AND_PORT.fullmatch(place)
         return head + (place if is_open else HIDDEN) + shown
     user, colon, _ = credentials.partition(":")
-    if not colon and head.startswith("postgres") and _USER.fullmatch(user):
-        return f"{head}{user}@{host}{shown}"  # a role, whose password is elsewhere
     if not colon:
         return f"{head}{HIDDEN}@{host}{shown}"  # the user may be a token
     return f"{head}{user if _USER.fullmatch(user) else HIDDEN}:{HIDDEN}@{host}{shown}"
