@@ -12,16 +12,8 @@ from voiceflow_worker.backends.contract import NOW, QUEUE, sample_job
 from voiceflow_worker.backends.memory.store import Memory
 from voiceflow_worker.core import units
 from voiceflow_worker.core.gates import unit_of_order
-from voiceflow_worker.core.ports.store import (
-    GATES,
-    Answer,
-    Page,
-    Put,
-    Result,
-    Same,
-    Step,
-    Unit,
-)
+from voiceflow_worker.core.ports.controls import GATES
+from voiceflow_worker.core.ports.store import Answer, Page, Put, Result, Same, Step, Unit
 from voiceflow_worker.core.suppression import NAMESPACE as SUPPRESSED
 from voiceflow_worker.core.units import NUMBER, PARTY, PERSON, POSTED
 from voiceflow_worker.model.jobs import lifecycle

@@ -21,8 +21,9 @@ from voiceflow_worker.acts.queues import CancelBatch, Hold, Resume
 from voiceflow_worker.core.drain import DrainCheck
 from voiceflow_worker.core.overview.batches import read_batches, read_queue
 from voiceflow_worker.core.ports import Limits
+from voiceflow_worker.core.ports.controls import GATES, LIMITS, gate_member
 from voiceflow_worker.core.ports.reading import gates_of, limits_of
-from voiceflow_worker.core.ports.store import GATES, LIMITS, Put, Step, Unit, gate_member
+from voiceflow_worker.core.ports.store import Put, Step, Unit
 from voiceflow_worker.core.suppression import NAMESPACE as SUPPRESSED
 
 pytestmark = pytest.mark.anyio

@@ -19,17 +19,8 @@ from typing import Any
 from voiceflow_worker.backends.memory.store import Memory
 from voiceflow_worker.core import units
 from voiceflow_worker.core.gates import unit_of_order
-from voiceflow_worker.core.ports.store import (
-    GATES,
-    Guard,
-    Put,
-    Replace,
-    Result,
-    Same,
-    Step,
-    Unit,
-    tally_change,
-)
+from voiceflow_worker.core.ports.controls import GATES
+from voiceflow_worker.core.ports.store import Guard, Put, Replace, Result, Same, Step, Unit, tally_change
 from voiceflow_worker.core.suppression import NAMESPACE as SUPPRESSED
 from voiceflow_worker.errors import JobError
 from voiceflow_worker.model.copying import replace

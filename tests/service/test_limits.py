@@ -7,7 +7,7 @@ import pytest
 from tests.support.workers import set_limits
 from voiceflow_worker import open_store
 from voiceflow_worker.core.ports import Limits
-from voiceflow_worker.core.ports.store import UNREADABLE_LIMITS
+from voiceflow_worker.core.ports.controls import UNREADABLE_LIMITS
 from voiceflow_worker.service.worker import with_limits_of_queue
 from voiceflow_worker.settings import load_settings
 

@@ -7,7 +7,8 @@ from typing import Any
 from tests.support.flows import flow, number
 from voiceflow_worker import CallPolicy, CallQueue, CallRequest, Worker, WorkerOptions
 from voiceflow_worker.core.ports import Limits, Store, Voice
-from voiceflow_worker.core.ports.store import Step, Unit, limits_put
+from voiceflow_worker.core.ports.controls import limits_put
+from voiceflow_worker.core.ports.store import Step, Unit
 from voiceflow_worker.model.jobs.policy import OutcomeSource
 
 NO_WEBHOOKS = CallPolicy(outcomes=OutcomeSource.NONE)

@@ -18,20 +18,11 @@ import anyio
 
 from voiceflow_worker.campaigns.calls.request import ReadRow
 from voiceflow_worker.campaigns.calls.values import SeenKeys
+from voiceflow_worker.core.ports.controls import start_put
 from voiceflow_worker.core.ports.identity import new_revision, new_worker_id
 from voiceflow_worker.core.ports.reading import calls_of_start, count_states, find_jobs, find_pages, get_jobs, starts_of
 from voiceflow_worker.core.ports.reads import Listing, OfNumber
-from voiceflow_worker.core.ports.store import (
-    Answer,
-    Drop,
-    Put,
-    Record,
-    Result,
-    Same,
-    Step,
-    Unit,
-    start_put,
-)
+from voiceflow_worker.core.ports.store import Answer, Drop, Put, Record, Result, Same, Step, Unit
 from voiceflow_worker.core.queue import CallQueue
 from voiceflow_worker.core.suppression import SuppressionList
 from voiceflow_worker.errors import IntakeError, StoreError
@@ -362,7 +353,7 @@ class LeftOver:
 class Start:
     """The start of a campaign, as all or nothing: its calls may be leased once the last of them is stored.
 
-    The calls have the `token` of the start. The record of the start (`core.ports.store.STARTS`) is stored before the
+    The calls have the `token` of the start. The record of the start (`core.ports.controls.STARTS`) is stored before the
     first of them, and dropped after the last. If the process dies in between, the record stays. The calls are held
     then, until the same campaign is started again, or a person resumes or cancels the batch.
     """

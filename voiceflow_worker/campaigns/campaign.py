@@ -24,8 +24,8 @@ from voiceflow_worker.campaigns.files.json_rows import LARGEST_DOCUMENT
 from voiceflow_worker.campaigns.files.rows import FileKind, columns_text
 from voiceflow_worker.campaigns.preview import PreviewOptions
 from voiceflow_worker.core.overview.ordered import Interface
+from voiceflow_worker.core.ports.controls import Limits
 from voiceflow_worker.core.ports.reading import limits_of
-from voiceflow_worker.core.ports.store import Limits
 from voiceflow_worker.core.queue import CallQueue
 from voiceflow_worker.errors import CampaignFileError, InvalidInputError
 from voiceflow_worker.finding import Finding, Remedy

@@ -11,22 +11,11 @@ from contextlib import aclosing
 from datetime import datetime, timedelta
 
 from voiceflow_worker.core.ports import Store
+from voiceflow_worker.core.ports.controls import GATES, gate_from, gate_put, member_of, start_put
 from voiceflow_worker.core.ports.identity import new_revision
 from voiceflow_worker.core.ports.reading import calls_of_start, find_jobs, gates_at, read_each, starts_of
 from voiceflow_worker.core.ports.reads import Due
-from voiceflow_worker.core.ports.store import (
-    GATES,
-    Drop,
-    Record,
-    Result,
-    Same,
-    Step,
-    Unit,
-    gate_from,
-    gate_put,
-    member_of,
-    start_put,
-)
+from voiceflow_worker.core.ports.store import Drop, Record, Result, Same, Step, Unit
 from voiceflow_worker.model.jobs.gate import Gate, GateState, merged
 from voiceflow_worker.model.jobs.job import Job, JobState
 from voiceflow_worker.model.reports.verdict import QueueHold

@@ -21,10 +21,11 @@ import structlog
 from voiceflow_worker.core import units
 from voiceflow_worker.core.gates import Holds, order_gate
 from voiceflow_worker.core.ports import Store
+from voiceflow_worker.core.ports.controls import GATES, gate_from, gate_member
 from voiceflow_worker.core.ports.outside import Witness, WitnessJournal
 from voiceflow_worker.core.ports.reading import gates_at, owners_of, read_each
 from voiceflow_worker.core.ports.record_set import text_records
-from voiceflow_worker.core.ports.store import GATES, Drop, Guard, Same, Step, Unit, gate_from, gate_member
+from voiceflow_worker.core.ports.store import Drop, Guard, Same, Step, Unit
 from voiceflow_worker.core.ports.trips import gather
 from voiceflow_worker.core.settling.changes import Changes
 from voiceflow_worker.errors import JobError, StoreError

@@ -11,9 +11,10 @@ from voiceflow_worker.core import units
 from voiceflow_worker.core.gates import drop_starts
 from voiceflow_worker.core.outcomes.outbox import Forgotten, forgotten_events, place_at
 from voiceflow_worker.core.ports import Store
+from voiceflow_worker.core.ports.controls import GATES, gate_from
 from voiceflow_worker.core.ports.reading import count_states, find_jobs, gates_of_batches, starts_of
 from voiceflow_worker.core.ports.reads import Due, Lapsed, Waiting
-from voiceflow_worker.core.ports.store import GATES, Drop, Result, Step, Unit, gate_from
+from voiceflow_worker.core.ports.store import Drop, Result, Step, Unit
 from voiceflow_worker.core.rollback import remember_pruned
 from voiceflow_worker.core.settling.changes import Changes
 from voiceflow_worker.core.settling.settle import Settler

@@ -16,7 +16,8 @@ from voiceflow_worker.backends.contract import NOW, QUEUE
 from voiceflow_worker.backends.memory.store import Memory
 from voiceflow_worker.backends.record import to_micros
 from voiceflow_worker.backends.redis.faults import script
-from voiceflow_worker.core.ports.store import LIMITS, Limits, Unit, limits_put
+from voiceflow_worker.core.ports.controls import LIMITS, Limits, limits_put
+from voiceflow_worker.core.ports.store import Unit
 
 ROOT = "{voiceflow}"
 

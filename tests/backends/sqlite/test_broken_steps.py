@@ -17,7 +17,8 @@ from voiceflow_worker.backends.contract.breaking import endings
 from voiceflow_worker.backends.contract.writing import DONE, new, put, stored
 from voiceflow_worker.backends.sqlite import SqliteStore, open_sqlite
 from voiceflow_worker.backends.sqlite.connection import Connection
-from voiceflow_worker.core.ports.store import Limits, Page, Put, Same, Step, Unit, limits_put
+from voiceflow_worker.core.ports.controls import Limits, limits_put
+from voiceflow_worker.core.ports.store import Page, Put, Same, Step, Unit
 from voiceflow_worker.errors import StoreVersionError
 
 pytestmark = pytest.mark.anyio

@@ -26,10 +26,9 @@ from voiceflow_worker.backends.contract.writing import (
     told,
     write,
 )
+from voiceflow_worker.core.ports.controls import GATES, OPEN_STAYS
 from voiceflow_worker.core.ports.reads import Listing
 from voiceflow_worker.core.ports.store import (
-    GATES,
-    OPEN_STAYS,
     AtMost,
     Delete,
     Drop,

@@ -27,8 +27,9 @@ from voiceflow_worker.backends.contract.writing import (
     to,
     write,
 )
+from voiceflow_worker.core.ports.controls import Limits, limits_put, start_put
 from voiceflow_worker.core.ports.reads import Due
-from voiceflow_worker.core.ports.store import Drop, Limits, Store, Unit, limits_put, start_put
+from voiceflow_worker.core.ports.store import Drop, Store, Unit
 from voiceflow_worker.model.jobs.admission import PRIORITIES
 from voiceflow_worker.model.jobs.gate import Gate, GateState
 from voiceflow_worker.model.jobs.gcra import Slots

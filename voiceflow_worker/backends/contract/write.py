@@ -32,6 +32,7 @@ from voiceflow_worker.backends.contract.writing import (
     told,
     write,
 )
+from voiceflow_worker.core.ports.controls import gate_from
 from voiceflow_worker.core.ports.reads import ByKey, Listing
 from voiceflow_worker.core.ports.store import (
     MOST_TOGETHER,
@@ -51,7 +52,6 @@ from voiceflow_worker.core.ports.store import (
     Same,
     Store,
     Unit,
-    gate_from,
     tally_change,
 )
 from voiceflow_worker.errors import InvalidInputError

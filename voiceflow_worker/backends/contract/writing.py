@@ -9,6 +9,7 @@ from itertools import count
 from typing import Any
 
 from voiceflow_worker.backends.contract.samples import NOW, QUEUE
+from voiceflow_worker.core.ports.controls import gate_put
 from voiceflow_worker.core.ports.reads import ById
 from voiceflow_worker.core.ports.store import (
     Answer,
@@ -23,7 +24,6 @@ from voiceflow_worker.core.ports.store import (
     Step,
     Store,
     Unit,
-    gate_put,
     tally_change,
 )
 from voiceflow_worker.model.jobs.gate import Gate, GateState

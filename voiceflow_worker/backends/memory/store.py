@@ -19,13 +19,11 @@ from uuid import uuid4
 from anyio.lowlevel import checkpoint
 
 from voiceflow_worker.backends.waiting import Wakeups
+from voiceflow_worker.core.ports.controls import GATES, LIMITS, STARTS, gate_member, is_closed, limits_from
 from voiceflow_worker.core.ports.identity import queue_of
 from voiceflow_worker.core.ports.outside import SystemClock
 from voiceflow_worker.core.ports.reads import ById, ByKey, Due, Lapsed, Listing, OfNumber, Read, Searched, Waiting
 from voiceflow_worker.core.ports.store import (
-    GATES,
-    LIMITS,
-    STARTS,
     Absent,
     Answer,
     AtMost,
@@ -49,9 +47,6 @@ from voiceflow_worker.core.ports.store import (
     Wanted,
     belongs,
     check_step,
-    gate_member,
-    is_closed,
-    limits_from,
     refuses_all,
     tally_change,
 )

@@ -13,9 +13,9 @@ import orjson
 
 from voiceflow_worker.backends.postgres.connection import Row
 from voiceflow_worker.backends.record import job_from, record_of, to_micros, to_micros_or_none, tombstone_of
+from voiceflow_worker.core.ports.controls import GATES, gate_member
 from voiceflow_worker.core.ports.identity import queue_of
 from voiceflow_worker.core.ports.store import (
-    GATES,
     Absent,
     Answer,
     AtMost,
@@ -31,7 +31,6 @@ from voiceflow_worker.core.ports.store import (
     Same,
     Step,
     Unit,
-    gate_member,
 )
 from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.model.jobs.job import Job

@@ -2,7 +2,7 @@
 
 
 -- The limits of a queue: NULL is no limit. A record that cannot be read lets no call leave (`limits_from` in
--- core/ports/store.py).
+-- core/ports/controls.py).
 CREATE FUNCTION voiceflow.limits(
     of_queue text, at timestamptz,
     OUT rate double precision, OUT burst integer, OUT max_active integer, OUT reserve integer
@@ -146,7 +146,7 @@ DECLARE
     closed CONSTANT text[] := ARRAY(
         SELECT member FROM voiceflow.records
         WHERE namespace = 'gate' AND group_name = of_queue AND voiceflow.stands(ends_at, at)
-            AND NOT starts_with(value, 'open ')
+            AND voiceflow.is_closed(value)
     );
     starts CONSTANT text[] := ARRAY(
         SELECT split_part(member, ' ', 1) FROM voiceflow.records

@@ -86,6 +86,12 @@ LANGUAGE sql IMMUTABLE AS $$
     SELECT ends_at IS NULL OR ends_at > at;
 $$;
 
+-- Whether a gate with this value is closed (`is_closed` in core/ports/controls.py).
+CREATE FUNCTION voiceflow.is_closed(value text) RETURNS boolean
+LANGUAGE sql IMMUTABLE AS $$
+    SELECT NOT starts_with(value, 'open ');
+$$;
+
 -- Whether a record with this value belongs to an owner: `q.01K` and `q.01K.2` belong to `q.01K`.
 CREATE FUNCTION voiceflow.belongs(value text, owner text) RETURNS boolean
 LANGUAGE sql IMMUTABLE AS $$
@@ -138,7 +144,7 @@ BEGIN
         WHEN 'gate' THEN
             SELECT * INTO found FROM voiceflow.records
             WHERE namespace = need ->> 'namespace' AND group_name = named AND need -> 'members' ? member
-                AND voiceflow.stands(ends_at, at) AND NOT starts_with(value, 'open ')
+                AND voiceflow.stands(ends_at, at) AND voiceflow.is_closed(value)
             ORDER BY member LIMIT 1;
         END CASE;
         IF found.value IS NOT NULL THEN

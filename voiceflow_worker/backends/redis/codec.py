@@ -23,6 +23,7 @@ from voiceflow_worker.backends.record import (
     tombstone_of,
 )
 from voiceflow_worker.core.ports import Event
+from voiceflow_worker.core.ports.controls import gate_member
 from voiceflow_worker.core.ports.identity import queue_of
 from voiceflow_worker.core.ports.store import (
     Absent,
@@ -38,7 +39,6 @@ from voiceflow_worker.core.ports.store import (
     Result,
     Same,
     Unit,
-    gate_member,
 )
 from voiceflow_worker.model.jobs.job import Job
 from voiceflow_worker.model.jobs.totals import outcome_name

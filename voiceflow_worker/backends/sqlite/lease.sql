@@ -2,8 +2,8 @@
 
 
 -- Due jobs. The next priority is found by itself, with an index seek, so that jobs of other priorities cost nothing. The
--- first two bindings are the queue and a batch; NULL stands for all batches of the queue (`due`), or for the jobs without
--- a batch (`due_of_batch`).
+-- first two bindings of it are the queue and a batch; NULL stands for all batches of the queue, or for the jobs without a
+-- batch (`…_of_batch`).
 
 -- name: next_priority
 -- The highest priority of the queued jobs of a queue, not above a given one.
@@ -18,33 +18,29 @@ WHERE queue = ?1 AND batch_id IS ?2 AND state = 'queued' AND priority <= ?3;
 -- name: due
 -- Due jobs of one priority, the earliest first: not those of closed batches, nor those of starts that stand.
 SELECT priority, due_at, id, number FROM jobs INDEXED BY jobs_to_lease
-WHERE queue = ?1 AND ?2 IS NULL AND state = 'queued' AND priority = ?3 AND due_at <= ?4
-    AND (valid_until IS NULL OR valid_until > ?4)
-    AND (batch_id IS NULL OR batch_id NOT IN (
-        SELECT substr(member, 2) FROM records
-        WHERE namespace = 'gate' AND grp = ?1 AND member > '' AND (ends_at IS NULL OR ends_at > ?4)
-            AND substr(value, 1, 5) <> 'open '
-    ))
-    AND (worker_id IS NULL OR worker_id NOT IN (SELECT value FROM json_each(?6)))
-ORDER BY due_at, id LIMIT ?5;
+WHERE queue = :queue AND state = 'queued' AND priority = :priority AND due_at <= :at
+    AND (valid_until IS NULL OR valid_until > :at)
+    AND (batch_id IS NULL OR batch_id NOT IN (SELECT value FROM json_each(:closed)))
+    AND (worker_id IS NULL OR worker_id NOT IN (SELECT value FROM json_each(:starts)))
+ORDER BY due_at, id LIMIT :limit;
 
 -- name: due_of_batch
 -- The same in one batch, which is open.
 SELECT priority, due_at, id, number FROM jobs INDEXED BY jobs_of_batch_to_lease
-WHERE queue = ?1 AND batch_id IS ?2 AND state = 'queued' AND priority = ?3 AND due_at <= ?4
-    AND (valid_until IS NULL OR valid_until > ?4)
-    AND (worker_id IS NULL OR worker_id NOT IN (SELECT value FROM json_each(?6)))
-ORDER BY due_at, id LIMIT ?5;
+WHERE queue = :queue AND batch_id IS :batch AND state = 'queued' AND priority = :priority AND due_at <= :at
+    AND (valid_until IS NULL OR valid_until > :at)
+    AND (worker_id IS NULL OR worker_id NOT IN (SELECT value FROM json_each(:starts)))
+ORDER BY due_at, id LIMIT :limit;
 
 -- name: lease
 -- A job is given to a worker.
 UPDATE jobs SET state = 'leased', worker_id = ?, due_at = ?, revision = ? WHERE number = ?;
 
 
--- Batches, for queues with many calls behind closed gates.
+-- Batches.
 
 -- name: closed_batches
--- The batches whose gates are closed.
+-- The batches whose gates are closed (`is_closed` in core/ports/controls.py).
 SELECT substr(member, 2) FROM records
 WHERE namespace = 'gate' AND grp = ?1 AND member > '' AND (ends_at IS NULL OR ends_at > ?2)
     AND substr(value, 1, 5) <> 'open ';

@@ -31,18 +31,10 @@ from voiceflow_worker.backends.sqlite.write import lease, write
 from voiceflow_worker.backends.store_url import path_of
 from voiceflow_worker.backends.waiting import Wakeups
 from voiceflow_worker.core.ports import Event
+from voiceflow_worker.core.ports.controls import LIMITS, limits_from
 from voiceflow_worker.core.ports.outside import SystemClock
 from voiceflow_worker.core.ports.reads import ById, ByKey, Read
-from voiceflow_worker.core.ports.store import (
-    LIMITS,
-    Answer,
-    Clock,
-    Record,
-    Step,
-    Wanted,
-    check_step,
-    limits_from,
-)
+from voiceflow_worker.core.ports.store import Answer, Clock, Record, Step, Wanted, check_step
 from voiceflow_worker.errors import StoreUnavailableError
 from voiceflow_worker.model.jobs.gcra import Pace, Slots
 from voiceflow_worker.model.jobs.job import Job, JobState

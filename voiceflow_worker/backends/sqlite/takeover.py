@@ -15,18 +15,9 @@ from voiceflow_worker.backends.sqlite.connection import SQL, Connection, Row
 from voiceflow_worker.backends.sqlite.group_commit import Transaction
 from voiceflow_worker.backends.sqlite.reading import job_of, owner_of_key, record_from, standing
 from voiceflow_worker.backends.sqlite.write import Writing
+from voiceflow_worker.core.ports.controls import GATES, gate_from, gate_put, is_closed
 from voiceflow_worker.core.ports.identity import new_revision
-from voiceflow_worker.core.ports.store import (
-    GATES,
-    Insert,
-    Put,
-    Replace,
-    Unit,
-    gate_from,
-    gate_put,
-    is_closed,
-    tally_change,
-)
+from voiceflow_worker.core.ports.store import Insert, Put, Replace, Unit, tally_change
 from voiceflow_worker.core.units import changed
 from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.jobs import lifecycle

@@ -17,10 +17,8 @@ from voiceflow_worker.backends.sqlite.reading import (
     standing_of,
 )
 from voiceflow_worker.core.ports import Event
+from voiceflow_worker.core.ports.controls import GATES, LIMITS, STARTS, gate_member, is_closed, limits_from
 from voiceflow_worker.core.ports.store import (
-    GATES,
-    LIMITS,
-    STARTS,
     Absent,
     Answer,
     AtMost,
@@ -37,9 +35,6 @@ from voiceflow_worker.core.ports.store import (
     Step,
     Unit,
     belongs,
-    gate_member,
-    is_closed,
-    limits_from,
     refuses_all,
 )
 from voiceflow_worker.model.jobs.job import Job, JobState
@@ -277,7 +272,7 @@ def _due(db: Connection, queue: str, batch: str | None, *, at: int, limit: int) 
     closed: list[str] = [row[0] for row in db.rows(SQL["closed_batches"], (queue, at))]
     held = sum(row[0] for row in db.rows_of_each(SQL["queued_of_batch"], [(queue, name) for name in closed]))
     if held <= _MOST_HELD:
-        return _due_rows(db, queue, None, _OF_QUEUE, at=at, limit=limit)
+        return _due_rows(db, queue, None, _OF_QUEUE, at=at, limit=limit, closed=closed)
     rows: list[Row] = []
     for each in _open_batches(db, queue, closed):
         rows += _due_rows(db, queue, each, _OF_BATCH, at=at, limit=limit)
@@ -294,19 +289,27 @@ def _open_batches(db: Connection, queue: str, closed: Collection[str]) -> Iterat
 
 
 def _due_rows(
-    db: Connection, queue: str, batch: str | None, statements: tuple[str, str], *, at: int, limit: int
+    db: Connection,
+    queue: str,
+    batch: str | None,
+    statements: tuple[str, str],
+    *,
+    at: int,
+    limit: int,
+    closed: Sequence[str] = (),
 ) -> list[Row]:
     next_priority, due = statements
     # A start has a token of its own, so that its batch need not be compared.
     standing_starts = standing_of(db, STARTS, queue, at)
     starts = orjson.dumps([record.member.partition(" ")[0] for record in standing_starts]).decode()
+    asked = {"queue": queue, "batch": batch, "at": at, "starts": starts, "closed": orjson.dumps(closed).decode()}
     rows: list[Row] = []
     priority: int | None = _MOST
     while len(rows) < limit:
         priority = db.rows(next_priority, (queue, batch, priority))[0][0]
         if priority is None:
             break
-        rows += db.rows(due, (queue, batch, priority, at, limit - len(rows), starts))
+        rows += db.rows(due, asked | {"priority": priority, "limit": limit - len(rows)})
         if priority == _LEAST:
             break
         priority -= 1

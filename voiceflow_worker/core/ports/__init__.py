@@ -16,6 +16,7 @@ checked by the write. The eight other methods hand out work (`lease`, `take`), r
 |---|---|
 | `store` | the port of a store, and its other types |
 | `reads` | the reads of jobs, one type for each |
+| `controls` | gates, starts and limits as records |
 | `outside` | the ports of a gateway, a call log and journal files; the system's clock |
 | `reading` | what is usually read of a store |
 | `record_set` | sets of records with a codec |
@@ -27,12 +28,12 @@ checked by the write. The eight other methods hand out work (`lease`, `take`), r
 
 from __future__ import annotations
 
+from voiceflow_worker.core.ports.controls import Limits as Limits
 from voiceflow_worker.core.ports.outside import CallLog as CallLog
 from voiceflow_worker.core.ports.outside import Placement as Placement
 from voiceflow_worker.core.ports.outside import Voice as Voice
 from voiceflow_worker.core.ports.store import Clock as Clock
 from voiceflow_worker.core.ports.store import Event as Event
 from voiceflow_worker.core.ports.store import EventKind as EventKind
-from voiceflow_worker.core.ports.store import Limits as Limits
 from voiceflow_worker.core.ports.store import Store as Store
 from voiceflow_worker.model.jobs.gcra import Slots as Slots

@@ -8,20 +8,18 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from itertools import islice
 
-from voiceflow_worker.core.ports.reads import ById, ByKey, Listing, Paged, Read
-from voiceflow_worker.core.ports.store import (
+from voiceflow_worker.core.ports.controls import (
     GATES,
     LIMITS,
     STARTS,
     Limits,
-    Page,
-    Record,
-    Store,
     gate_from,
     gate_member,
     limits_from,
     start_from,
 )
+from voiceflow_worker.core.ports.reads import ById, ByKey, Listing, Paged, Read
+from voiceflow_worker.core.ports.store import Page, Record, Store
 from voiceflow_worker.errors import StoreVersionError
 from voiceflow_worker.model.jobs.gate import Gate, GateState
 from voiceflow_worker.model.jobs.job import Job, JobState

@@ -41,20 +41,17 @@ Each method may raise `StoreUnavailableError`; only `write` then leaves open wha
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import Enum, StrEnum
 from typing import NamedTuple, Protocol
 
 from voiceflow_worker.core.ports.reads import Read
-from voiceflow_worker.model.jobs.gate import Gate, GateScope, GateState, known_gate
 from voiceflow_worker.model.jobs.gcra import Slots
 from voiceflow_worker.model.jobs.job import Job, JobState
 from voiceflow_worker.model.jobs.totals import STATE, Totals, tally_of
 from voiceflow_worker.model.text.printable import checked_text, unstorable_in
-from voiceflow_worker.model.text.wording import SLOWEST
 
 MOST_TOGETHER = 1000
 """The most units of a step that is written `together`. On Redis such a step is one script, about 50 µs a unit."""
@@ -352,134 +349,6 @@ def refuses_all(unit: Unit, answer: Answer) -> bool:
     if answer.result is Result.EXISTS and answer.owner is not None and isinstance(unit.change, Insert):
         return answer.owner.body_digest != unit.change.job.body_digest
     return answer.result is not Result.DONE
-
-
-# --- Gates and limits: records of a form that `lease`, `take` and `OpenGate` read ---------------------------------
-
-GATES = "gate"
-"""Namespace of gates. A gate is `<state> <since, µs> <token> <reason>`, and the end of a hold is the end of its record:
-no record means open. A gate is closed unless its state is `open`. It is opened by writing `open`, never by dropping."""
-LIMITS = "limit"
-"""Namespace of limits, by queue: `<rate> <burst> <max_active> <reserve>`, with `-` for no limit."""
-OPEN_STAYS = timedelta(days=1)
-"""How long an opened gate stays as a record, so that the repeat of an earlier order finds that it is out of date."""
-
-_EPOCH = datetime.fromisoformat("1970-01-01T00:00:00+00:00")
-_MICROSECOND = timedelta(microseconds=1)
-
-
-def gate_member(batch: str | None) -> str:
-    """The member of the gate of a queue (empty) or of one of its batches (`=<batch>`); the group is the queue."""
-    return "" if batch is None else f"={batch}"
-
-
-def member_of(gate: Gate) -> str:
-    """The member of this gate in the group of its queue."""
-    return gate_member(None if gate.scope is GateScope.QUEUE else gate.name)
-
-
-def gate_put(gate: Gate, *, token: str) -> Put:
-    """The record of a gate. `token` is new with each order, and has no spaces."""
-    since = (gate.since - _EPOCH) // _MICROSECOND
-    ends = gate.since + OPEN_STAYS if gate.state is GateState.OPEN else gate.until
-    value = f"{gate.state.value} {since} {token} {gate.reason}"
-    return Put(GATES, gate.queue, value, ends, member=member_of(gate))
-
-
-STARTS = "start"
-"""Namespace of starts of campaigns whose calls are being stored: in the group of the queue, `<start> <batch>`. While
-such a record stands, no queued job of the batch that has the start in its `worker_id` is leased. So nobody rings for a
-campaign that was cut in its middle, and other calls of the batch go on. The value has the form of a gate's."""
-
-
-def start_put(gate: Gate) -> Put:
-    """The record of a start. It has no end: it is dropped with the last call that is stored, or by a person."""
-    held = gate_put(gate, token=gate.start or "")
-    return Put(STARTS, gate.queue, held.value, None, member=f"{gate.start} {gate.name}")
-
-
-def start_from(record: Record) -> Gate:
-    """The start in a record of `STARTS`, as a gate that closes only for its own calls."""
-    start, _, batch = record.member.partition(" ")
-    return replace(gate_from(Record(record.group, record.value, None, gate_member(batch))), start=start)
-
-
-UNREADABLE_GATE = "its gate cannot be read, perhaps because a newer version of voiceflow-worker wrote it"
-"""The reason of a hold whose record cannot be read."""
-
-
-def gate_from(record: Record) -> Gate:
-    """The gate in a record of `GATES`.
-
-    A state that only a newer version knows, and a record that cannot be read, count as held: stores let no call pass
-    (`is_closed`), and an order must be able to replace each gate.
-    """
-    batch = record.member.removeprefix("=") if record.member else None
-    try:
-        state, since, _, reason = record.value.split(" ", 3)
-        at = _EPOCH + int(since) * _MICROSECOND
-    except (ValueError, OverflowError):
-        state = GateState.HELD if is_closed(record) else GateState.OPEN
-        at, reason = _EPOCH, UNREADABLE_GATE
-    known = known_gate(state)
-    until = record.ends_at if known is GateState.HELD else None
-    return Gate.of(record.group, batch, known, since=at, until=until, reason=reason)
-
-
-def is_closed(record: Record | None) -> bool:
-    """Whether the gate with this record is closed; None is a gate without a record."""
-    return record is not None and not record.value.startswith(f"{GateState.OPEN.value} ")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
-    """The limits of a queue.
-
-    `rate` is in calls per second, for all workers together. `burst` is the most calls that leave at once after a pause,
-    and `max_active` the most open calls. None means no limit. `reserve` of the open calls are for priorities above 0.
-    """
-
-    rate: float | None = None
-    burst: int = 1
-    max_active: int | None = None
-    reserve: int = 0
-
-    @property
-    def are_unreadable(self) -> bool:
-        """Whether the limits stand for a record that cannot be read: no call leaves until they are set anew."""
-        return self.max_active == 0
-
-
-def limits_put(queue: str, limits: Limits) -> Put:
-    """The record of a queue's limits."""
-    rate, most = limits.rate, limits.max_active
-    text = f"{'-' if rate is None else repr(rate)} {limits.burst} {'-' if most is None else most} {limits.reserve}"
-    return Put(LIMITS, queue, text, None)
-
-
-UNREADABLE_LIMITS = Limits(rate=SLOWEST, max_active=0)
-"""The limits of a queue whose record cannot be read."""
-
-
-def limits_from(record: Record | None) -> Limits:
-    """The limits in a record of `LIMITS`; no limits without a record.
-
-    A record that cannot be read, such as one of a newer version, lets no call leave, until the limits are set anew.
-    """
-    if record is None:
-        return Limits()
-    try:
-        rate, burst, most, reserve = record.value.split(" ")
-        found = Limits(
-            rate=None if rate == "-" else float(rate),
-            burst=int(burst),
-            max_active=None if most == "-" else int(most),
-            reserve=int(reserve),
-        )
-    except ValueError:
-        return UNREADABLE_LIMITS
-    is_known = (found.rate is None or 0 < found.rate < math.inf) and found.burst > 0 and found.max_active != 0
-    return found if is_known and found.reserve >= 0 else UNREADABLE_LIMITS
 
 
 # --- Reading -----------------------------------------------------------------------------------------------------

@@ -7,18 +7,9 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from voiceflow_worker.core.ports import Clock, Limits, Store
+from voiceflow_worker.core.ports.controls import LIMITS, limits_from, limits_put
 from voiceflow_worker.core.ports.record_set import json_records
-from voiceflow_worker.core.ports.store import (
-    LIMITS,
-    Put,
-    Record,
-    Result,
-    Same,
-    Step,
-    Unit,
-    limits_from,
-    limits_put,
-)
+from voiceflow_worker.core.ports.store import Put, Record, Result, Same, Step, Unit
 from voiceflow_worker.core.ports.trips import Batcher
 
 NAMESPACE = "set-rate"

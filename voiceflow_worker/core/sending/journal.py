@@ -12,8 +12,8 @@ import structlog
 
 from voiceflow_worker.core import units
 from voiceflow_worker.core.ports import Store
+from voiceflow_worker.core.ports.controls import GATES, gate_from, gate_member, is_closed
 from voiceflow_worker.core.ports.store import (
-    GATES,
     Absent,
     Answer,
     AtMost,
@@ -25,9 +25,6 @@ from voiceflow_worker.core.ports.store import (
     Step,
     Unit,
     belongs,
-    gate_from,
-    gate_member,
-    is_closed,
 )
 from voiceflow_worker.core.ports.trips import Batcher, gather, retry_briefly, told_by
 from voiceflow_worker.core.rollback import RollbackGuard

@@ -214,7 +214,7 @@ class Job:
     counts against `max_active`. `destination` is the person's first number. `further_numbers` are called after it, one
     after the other, if a number was busy or nobody answered; `place` is the place of the number whose turn it is, 0 for
     the first. `redials` counts each time that another call was granted, to a further number too. `worker_id` is the
-    worker that holds the job, or, of a queued job, the start of a campaign that stored it (`core.ports.store.STARTS`).
+    worker that holds the job, or, of a queued job, the start of a campaign that stored it (`ports.controls.STARTS`).
     `posts` has all POSTs; only the oldest of those that placed no call may be dropped. `data` are flat JSON values of
     the user. They reach menu handlers, hooks and reports, and are not sent to 8x8. `menu` names the first IVR menu of
     the call. `window` is the time in which the phone may ring, in `time_zone`.

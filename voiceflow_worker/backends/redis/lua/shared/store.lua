@@ -75,7 +75,7 @@ local function group_at(namespace, group, now)
 end
 
 -- The rate, burst, most open calls and reserve of a queue, as texts; '-' is no limit. A record that cannot be read lets no call
--- leave (`limits_from` in core/ports/store.py).
+-- leave (`limits_from` in core/ports/controls.py).
 local function limits_at(queue, now)
     local text = record_at('limit', queue, '', now)
     if text == nil then
@@ -90,7 +90,7 @@ local function limits_at(queue, now)
     return rate, burst, most, reserve
 end
 
--- Whether the record of a gate says that it is closed (`is_closed` in core/ports/store.py).
+-- Whether the record of a gate says that it is closed (`is_closed` in core/ports/controls.py).
 local function is_closed(gate)
     return gate ~= nil and string.sub(gate, 1, 5) ~= 'open '
 end
