@@ -18,8 +18,8 @@ PAGE = 500
 """The most jobs that one script reads, in a few milliseconds."""
 LOOKS = 2000
 """The most heads that one script examines, in a few milliseconds."""
-FEW = 10_000
-"""The most ids of jobs in some states that one script sorts, in a few milliseconds."""
+FEW = 5000
+"""The most ids of jobs in some states that one script sorts, in about ten milliseconds."""
 
 _Rows = Sequence[Sequence[str]]
 
