@@ -52,14 +52,14 @@ _PLAIN = {
 }
 
 
-def plain_step(step: Step, *, now: datetime) -> str:
-    """A step as `write.sql` takes it. Raises InvalidInputError for a text that cannot be stored."""
+def plain_step(step: Step, units: Sequence[Unit], *, now: datetime) -> str:
+    """A step, or a part of it, as `write.sql` takes it. Raises InvalidInputError for a text that cannot be stored."""
     plain: dict[str, Any] = {
         "now": now,
         "together": step.together,
         "durable": step.durable,
         "guard": None,
-        "units": [_plain_unit(unit) for unit in step.units],
+        "units": [_plain_unit(unit) for unit in units],
     }
     if step.guard is not None:
         plain["guard"] = {"server": step.guard.server, "known": _plain_same(step.guard.known, step.units)}

@@ -179,7 +179,7 @@ BEGIN
                 SELECT FROM voiceflow.jobs
                 WHERE queue = of_queue AND state = 'queued'
                     AND coalesce(batch_id, '') = ANY (ARRAY(SELECT substr(gate, 2) FROM unnest(closed) AS gate))
-                LIMIT 1000
+                LIMIT 300
             ) AS jobs
         );
     END IF;
@@ -189,7 +189,7 @@ BEGIN
     FROM (
         SELECT id, priority, due_at FROM
             unnest(
-                CASE WHEN held = 1000 THEN ARRAY(SELECT voiceflow.open_batches(of_queue, closed)) ELSE ARRAY[of_batch] END
+                CASE WHEN held = 300 THEN ARRAY(SELECT voiceflow.open_batches(of_queue, closed)) ELSE ARRAY[of_batch] END
             ) AS batch,
             LATERAL voiceflow.due_jobs(of_queue, batch, closed, starts, at, most, from_priority, from_due, from_id)
         ORDER BY priority DESC, due_at, id LIMIT greatest(most, 0)

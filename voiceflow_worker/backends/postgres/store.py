@@ -19,10 +19,13 @@ from voiceflow_worker.backends.record import event_from, readable, to_micros
 from voiceflow_worker.core.ports import Event
 from voiceflow_worker.core.ports.reads import Read
 from voiceflow_worker.core.ports.store import Answer, Clock, Record, Step, Wanted, check_step
+from voiceflow_worker.errors import StoreError
 from voiceflow_worker.model.jobs.gcra import Slots
 from voiceflow_worker.model.jobs.job import Job, JobState
 from voiceflow_worker.model.jobs.totals import STATE, Totals
 
+_AT_ONCE = 64
+"""The number of units that are written at once, unless they are together: meanwhile, others wait for what they lock."""
 _WRITE = "SELECT voiceflow.write(%s::jsonb)::text"
 _LEASE = f"""
 SELECT {JOB}, was_due, gone
@@ -92,10 +95,19 @@ class PostgresStore:
 
     async def write(self, step: Step, *, now: datetime) -> Sequence[Answer]:
         check_step(step)
-        ((written,),) = await self.database.rows(_WRITE, plain_step(step, now=now))
-        for queue in {unit.wakes for unit in step.units if unit.wakes is not None}:
-            self.changes.wakeups.wake(queue)
-        return [answer_from(*each) for each in zip(step.units, orjson.loads(written), strict=True)]
+        size = max(len(step.units), 1) if step.together else _AT_ONCE
+        parts = [step.units[start : start + size] for start in range(0, len(step.units), size)]
+        answers: list[Answer] = []
+        for part, plain in [(part, plain_step(step, part, now=now)) for part in parts]:
+            try:
+                ((written,),) = await self.database.rows(_WRITE, plain)
+            except StoreError as error:
+                error.answers = (*answers, *[None] * (len(step.units) - len(answers)))
+                raise
+            answers += [answer_from(*each) for each in zip(part, orjson.loads(written), strict=True)]
+            for queue in {unit.wakes for unit in part if unit.wakes is not None}:
+                self.changes.wakeups.wake(queue)
+        return answers
 
     async def lease(
         self, queue: str, *, worker_id: str, limit: int, until: datetime, now: datetime, batch: str | None = None

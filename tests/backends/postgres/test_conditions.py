@@ -1,0 +1,326 @@
+"""Of two writes that contradict each other, the second waits for the first, and is judged by what that has written."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from inspect import signature
+
+import anyio
+import psycopg
+import pytest
+
+from tests.support.errors import leaves
+from tests.support.waiting import until
+from voiceflow_worker.backends.contract import NOW, StoreContract, sample_job
+from voiceflow_worker.backends.contract.writing import DONE, EXISTS, NOT_FREE, gated, new, stored, write
+from voiceflow_worker.backends.postgres import PostgresStore, open_postgres, opening
+from voiceflow_worker.backends.postgres.codec import plain_step
+from voiceflow_worker.core import units
+from voiceflow_worker.core.ports.store import Mode, Put, Result, Step, Unit
+from voiceflow_worker.core.suppression import NAMESPACE as SUPPRESSED
+from voiceflow_worker.errors import StoreError
+from voiceflow_worker.model.jobs.gate import GateState
+from voiceflow_worker.model.jobs.job import Job, JobState
+from voiceflow_worker.model.jobs.policy import CallPolicy, PersonLimit
+
+pytestmark = pytest.mark.anyio
+
+POLICY = CallPolicy(max_per_person=PersonLimit(1, timedelta(days=1)))
+SOON = NOW + timedelta(minutes=1)
+
+
+class People:
+    """Two people, and three calls that workers are about to send: two to the first of them, and one to both."""
+
+    def __init__(self, turn: int = 0) -> None:
+        self.queue = f"q{turn}"
+        self.number, other = f"+65{91000000 + turn}", f"+65{92000000 + turn}"
+        numbers = ((self.number,), (self.number,), (other, self.number))
+        self.jobs: list[Job] = [
+            sample_job(
+                at, queue=self.queue, destination=first, further_numbers=tuple(further), state=JobState.LEASED,
+                worker_id="w", due_at=SOON,
+            )
+            for at, (first, *further) in enumerate(numbers)
+        ]  # fmt: skip
+
+    def journal(self, at: int = 0) -> Unit:
+        return units.journal_entry(self.jobs[at], at=NOW, lease_until=SOON, policy=POLICY)[1]
+
+    def bridge(self) -> Unit:
+        return units.bridge_of_session("s", [self.number], at=NOW, policy=POLICY)
+
+    def hold(self) -> Unit:
+        return gated(GateState.HELD, queue=self.queue)
+
+    def enqueue(self, at: int = 4) -> Unit:
+        return new(sample_job(at, queue=self.queue, unique_key="k"))
+
+    def opt_out(self) -> Unit:
+        return Unit(puts=(Put(SUPPRESSED, self.number, "{}", None, Mode.LONGER),))
+
+
+Made = Callable[[People], Unit]
+PAIRS: dict[str, tuple[Made, Made, Result]] = {
+    "a bridge and a journal entry": (People.bridge, People.journal, NOT_FREE),
+    "a journal entry and a bridge": (People.journal, People.bridge, NOT_FREE),
+    "two journal entries for one number": (People.journal, lambda people: people.journal(1), NOT_FREE),
+    "two journal entries for the last place of a person": (People.journal, lambda people: people.journal(2), NOT_FREE),
+    "a hold and a journal entry": (People.hold, People.journal, NOT_FREE),
+    "a journal entry and a hold, which returns after it": (People.journal, People.hold, DONE),
+    "an opt-out and a journal entry": (People.opt_out, People.journal, NOT_FREE),
+    "a journal entry and an opt-out, which returns after it": (People.journal, People.opt_out, DONE),
+    "two calls under one key": (People.enqueue, lambda people: people.enqueue(5), EXISTS),
+}
+
+
+@pytest.fixture
+async def stores(fresh_url: Callable[[str], str]) -> AsyncIterator[tuple[PostgresStore, PostgresStore]]:
+    url = fresh_url("postgres")
+    async with open_postgres(url) as one, open_postgres(url) as other:
+        yield one, other
+
+
+@asynccontextmanager
+async def uncommitted(store: PostgresStore, *units: Unit) -> AsyncIterator[None]:
+    """A step that is written, and committed only at the end of the block."""
+    step = Step(units=units)
+    statement = store.database.url.named("SELECT voiceflow.write(%s::jsonb)").encode()
+    async with await psycopg.AsyncConnection.connect(store.database.url.conninfo) as connection:
+        (answers,) = await (await connection.execute(statement, (plain_step(step, units, now=NOW),))).fetchone() or ()
+        assert answers == ["done"] * len(units)
+        yield
+        await connection.commit()
+
+
+async def waits(store: PostgresStore) -> bool:
+    """Whether a statement waits for a lock."""
+    ((waiting,),) = await store.database.rows("SELECT count(*) FROM pg_locks WHERE NOT granted")
+    return bool(waiting)
+
+
+async def second_waits(stores: tuple[PostgresStore, PostgresStore], name: str) -> None:
+    """Fails unless the second write of a pair waits for the first, and is then answered by what that has written."""
+    one, other = stores
+    first, second, expected = PAIRS[name]
+    people, results = People(), list[Result]()
+    await stored(one, *people.jobs)
+
+    async def write_second() -> None:
+        results.extend(await write(other, second(people)))
+
+    async with anyio.create_task_group() as group, uncommitted(one, first(people)):
+        group.start_soon(write_second)
+        await until(lambda: waits(one), within=5)
+        assert not results
+    assert results == [expected]
+
+
+@pytest.mark.parametrize("name", PAIRS)
+async def test_the_second_of_two_waits_until_the_first_has_committed(
+    stores: tuple[PostgresStore, PostgresStore], name: str
+) -> None:
+    await second_waits(stores, name)
+
+
+async def test_of_two_at_once_of_which_each_refuses_the_other_one_is_written(
+    stores: tuple[PostgresStore, PostgresStore],
+) -> None:
+    refused: list[Made] = [People.bridge, lambda people: people.journal(1), lambda people: people.journal(2)]
+    for turn, second in enumerate(refused * 7):
+        people, results = People(turn), list[Result]()
+        await stored(stores[0], *people.jobs)
+
+        async def one(store: PostgresStore, unit: Unit, results: list[Result] = results) -> None:
+            results += await write(store, unit)
+
+        async with anyio.create_task_group() as group:
+            for store, unit in zip(stores[:: 1 - 2 * (turn % 2)], (people.journal(), second(people)), strict=True):
+                group.start_soon(one, store, unit)
+        assert sorted(results, key=str) == [DONE, NOT_FREE], turn
+
+
+# --- Each sentence can fail ----------------------------------------------------------------------------------------
+
+AGAIN = "test_a_step_that_is_written_again_changes_counts_and_tells_nothing"
+OWNERS = "test_conditions_pass_over_the_records_of_their_owner_and_of_the_past"
+MODES = "test_a_put_does_what_its_mode_says"
+MUTATIONS: dict[str, tuple[str, str, str]] = {
+    "what was written before is written again": (
+        "IF voiceflow.was_written(unit, revision, at) THEN", "IF false THEN", AGAIN,
+    ),
+    "a late repeat of a swap wins": (
+        "IF found.value IS NOT DISTINCT FROM need ->> 'value' OR", "IF true OR",
+        "test_a_repeat_that_comes_after_a_later_write_changes_nothing",
+    ),
+    "records are written before conditions are checked": (
+        "    FOR part IN SELECT jsonb_array_elements(unit -> 'needs') LOOP",
+        (
+            "    PERFORM voiceflow.put(put, at) FROM jsonb_array_elements(unit -> 'puts') AS put;\n"
+            "    FOR part IN SELECT jsonb_array_elements(unit -> 'needs') LOOP"
+        ),
+        "test_a_condition_is_checked_before_the_units_own_records_are_written",
+    ),
+    "a job is moved though a condition failed": (
+        "        IF record IS NOT NULL THEN", "        IF record IS NOT NULL AND voiceflow.change_job(unit, at) THEN",
+        "test_of_a_refused_unit_nothing_is_written",
+    ),
+    "units are written in another order": (
+        (
+            "    FOR unit IN SELECT jsonb_array_elements(units) LOOP\n"
+            "        answers := array_append(answers, voiceflow.answer(unit, at));"
+        ),
+        (
+            "    FOR unit IN SELECT u FROM jsonb_array_elements(units) WITH ORDINALITY AS x (u, n) ORDER BY n DESC\n"
+            "    LOOP\n"
+            "        answers := array_prepend(voiceflow.answer(unit, at), answers);"
+        ),
+        "test_a_unit_sees_what_the_earlier_ones_of_its_step_wrote",
+    ),
+    "a refusal ends the step": (
+        "        answers := array_append(answers, voiceflow.answer(unit, at));",
+        (
+            "        IF '\"stale\"' = ANY (answers) THEN\n"
+            "            answers := array_append(answers, '\"stale\"');\n"
+            "            CONTINUE;\n"
+            "        END IF;\n"
+            "        answers := array_append(answers, voiceflow.answer(unit, at));"
+        ),
+        "test_a_refused_unit_keeps_no_other_from_being_written",
+    ),
+    "a step together is written in part": (
+        "RAISE SQLSTATE 'VW001';", "NULL;", "test_together_one_refusal_refuses_all",
+    ),
+    "a call under its own key refuses its step": (
+        "AND NOT coalesce(answers[place] #>> '{owner,1}' = unit #>> '{job,body_digest}', false)", "",
+        "test_together_the_same_call_under_its_key_refuses_nothing_but_another_call_does",
+    ),
+    "a record has no owner": ("AND NOT voiceflow.belongs(value, owner)", "", OWNERS),
+    "an owner is any beginning of an id": ("starts_with(value, owner || '.')", "starts_with(value, owner)", OWNERS),
+    "a record that has ended stands": ("SELECT ends_at IS NULL OR ends_at > at;", "SELECT true;", OWNERS),
+    "a limit tells the record that ends first": (
+        "ORDER BY ends_at DESC NULLS FIRST OFFSET", "ORDER BY ends_at OFFSET",
+        "test_a_limit_tells_the_record_with_whose_end_it_holds_again",
+    ),
+    "why is not told": (
+        "RETURN jsonb_build_array(found.group_name, found.value, found.ends_at, found.member);", "RETURN '[]';",
+        "test_a_failed_condition_tells_its_key_its_value_and_its_end",
+    ),
+    "a group is the record without a member": (
+        "WHEN 'absent' THEN\n            SELECT * INTO found FROM voiceflow.records\n            WHERE",
+        "WHEN 'absent' THEN\n            SELECT * INTO found FROM voiceflow.records\n            WHERE member = '' AND",
+        "test_conditions_concern_whole_groups_and_no_others",
+    ),
+    "the gate of a batch is not looked at": (
+        "need -> 'members' ? member", "member = ''", "test_a_closed_gate_refuses_and_an_open_one_does_not",
+    ),
+    "a tombstone owns nothing": (
+        "WHERE namespace = 'tombstone'", "WHERE namespace = 'nothing'", "test_a_taken_key_tells_its_owner",
+    ),
+    "every put replaces": ("WHERE mode IN ('always', 'extend')", "WHERE true", MODES),
+    "an end beats no end": ("coalesce(old.ends_at, 'infinity')", "old.ends_at", MODES),
+    "a drop forgets its value": (
+        "AND value = coalesce(dropped ->> 'value', value)", "", "test_a_drop_deletes_a_record_that_has_its_value",
+    ),
+    "any server will do": (
+        "guard ->> 'server' <> voiceflow.server() OR", "", "test_for_another_server_nothing_is_written",
+    ),
+    "what the store had is not compared": (
+        "OR voiceflow.failed_by(guard -> 'known', at) IS NOT NULL", "",
+        "test_without_what_the_store_certainly_had_nothing_is_written",
+    ),
+    "an unvetted step forgets what was written": (
+        "CASE WHEN voiceflow.was_written(unit, revision, at) THEN '\"again\"' ELSE", "CASE WHEN true THEN",
+        "test_for_another_server_nothing_is_written",
+    ),
+    "counters leave a unit out": (
+        "        WHERE answers[place] = '\"done\"'\n        GROUP BY", "        WHERE place > 1\n        GROUP BY",
+        "test_counters_are_the_sums_of_what_units_carry",
+    ),
+    "a deleted job is counted nowhere": (
+        "CASE WHEN is_deletion THEN -value::bigint", "CASE WHEN is_deletion THEN 0",
+        "test_deleted_jobs_stay_in_the_totals_of_their_batch_while_it_has_jobs",
+    ),
+    "an event comes late": (
+        "    ORDER BY place, number;", "    ORDER BY place, number DESC;", "test_events_are_read_in_order_by_queue",
+    ),
+    "nobody is woken": (
+        "AND unit -> 'wakes' <> 'null'\n        RETURNING", "AND false\n        RETURNING",
+        "test_each_unit_that_wakes_the_queue_raises_its_count",
+    ),
+    "a lease forgets the reserve": (
+        "allowed.max_active - allowed.reserve\n", "allowed.max_active\n",
+        "test_some_of_the_open_calls_are_kept_for_urgent_ones",
+    ),
+    "a lease forgets closed batches": (
+        "AND (batch_id IS NULL OR '=' || batch_id <> ALL (closed))", "", "test_a_closed_gate_keeps_its_jobs_back",
+    ),
+    "a lease forgets starts": (
+        "split_part(member, ' ', 1)", "''",
+        "test_calls_of_a_start_wait_for_its_end_and_other_calls_of_the_batch_do_not",
+    ),
+    "a lease takes what has expired": (
+        "AND (valid_until IS NULL OR valid_until > at)", "", "test_what_is_no_longer_valid_is_left_to_the_sweep",
+    ),
+    "a rate is not changed": (
+        "pace.tat := least(", "pace.tat := greatest(", "test_a_new_rate_counts_from_the_last_departure",
+    ),
+    "pruning forgets its queue": (
+        "WHERE e.queue = of_queue AND", "WHERE", "test_events_of_one_queue_are_pruned_and_what_is_not_over_stays",
+    ),
+}  # fmt: skip
+WAITS: dict[str, tuple[str, str, str]] = {
+    "a step locks nothing": ("PERFORM voiceflow.lock_step(step);", "", "a bridge and a journal entry"),
+    "puts share their lock": (
+        "put ->> 'group_name', false",
+        "put ->> 'group_name', true",
+        "an opt-out and a journal entry",
+    ),
+    "conditions lock nothing": (
+        "(need -> 'groups') AS group_name\n",
+        "(need -> 'groups') AS group_name WHERE false\n",
+        "a journal entry and a hold, which returns after it",
+    ),
+    "of two who store one key, one breaks the other's step": (
+        "ON CONFLICT DO NOTHING;\n        IF NOT FOUND", ";\n        IF NOT FOUND", "two calls under one key",
+    ),
+}  # fmt: skip
+
+
+def broken(was: str, now: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Break the SQL of the stores that are made from now on."""
+    parts = opening.schema_parts()
+    assert sum(was in part for part in parts) == 1, was
+    monkeypatch.setattr(opening, "schema_parts", lambda: [part.replace(was, now) for part in parts])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("was", "now", "test"), MUTATIONS.values(), ids=MUTATIONS.keys())
+async def test_the_contract_finds_that(
+    was: str, now: str, test: str, fresh_url: Callable[[str], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A sentence that is broken on purpose in the SQL turns its test red."""
+    broken(was, now, monkeypatch)
+    url = fresh_url("postgres")
+    async with open_postgres(url) as store, open_postgres(url) as other:
+        run = getattr(StoreContract(), test)
+        given = {"store": store, "other": other}
+        with pytest.raises(BaseException) as red:  # noqa: PT011 - an error group, or one of the three below
+            with anyio.fail_after(20):
+                await run(*[given[name] for name in signature(run).parameters])
+    assert all(isinstance(each, AssertionError | TimeoutError | StoreError) for each in leaves(red.value)), red.value
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("was", "now", "name"), WAITS.values(), ids=WAITS.keys())
+async def test_it_is_found_that(
+    was: str, now: str, name: str, fresh_url: Callable[[str], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken(was, now, monkeypatch)
+    url = fresh_url("postgres")
+    async with open_postgres(url) as one, open_postgres(url) as other:
+        with pytest.raises(BaseException) as red:  # noqa: PT011 - an error group
+            await second_waits((one, other), name)
+    assert all(isinstance(each, AssertionError | TimeoutError | StoreError) for each in leaves(red.value)), red.value
