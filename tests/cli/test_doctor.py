@@ -22,7 +22,7 @@ from tests.support.workers import set_limits
 from voiceflow_worker.backends.health import Health
 from voiceflow_worker.core.heartbeats import Heartbeats
 from voiceflow_worker.core.ports import Limits
-from voiceflow_worker.core.rollback import HELD
+from voiceflow_worker.core.rollback import HELD, HELD_AS_TAKEN_OVER
 from voiceflow_worker.finding import Diagnosis, Level, ok
 from voiceflow_worker.gateway.account import Webhook
 from voiceflow_worker.sandbox import Sandbox
@@ -461,13 +461,13 @@ def test_holds_are_reported_with_what_opens_them(voiceflow: Program) -> None:
     assert "`voiceflow resume --batch march`" in line["remedy"]
 
 
-@pytest.mark.parametrize("reason", [HELD, f"lunch; then: {HELD}"])
+@pytest.mark.parametrize("reason", [HELD, f"lunch; then: {HELD}", HELD_AS_TAKEN_OVER])
 def test_a_queue_that_is_held_because_its_store_was_set_back_is_a_failure(voiceflow: Program, reason: str) -> None:
     empty(voiceflow.folder)
     within(voiceflow.folder, lambda engine: engine.queue.hold(reason=reason))
     line = queue_lines(voiceflow)["holds"]
     assert line["level"] == "failure"
-    assert line["remedy"].startswith("do not resume yet: run `voiceflow reconcile`")
+    assert line["remedy"].startswith("do not resume yet: add opt-outs that are missing (`voiceflow suppress add`)")
 
 
 def test_what_waits_for_a_person_is_reported(voiceflow: Program) -> None:

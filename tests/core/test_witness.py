@@ -30,14 +30,16 @@ from voiceflow_worker.core import rollback
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.reading import count_states, gates_of
 from voiceflow_worker.core.ports.record_set import text_records
-from voiceflow_worker.core.ports.store import Step
-from voiceflow_worker.core.rollback import HELD
+from voiceflow_worker.core.ports.store import History, Step
+from voiceflow_worker.core.rollback import HELD, HELD_AS_TAKEN_OVER
 from voiceflow_worker.core.units import POSTED, changed
 from voiceflow_worker.errors import SettingsError
 from voiceflow_worker.model.jobs import lifecycle
+from voiceflow_worker.model.jobs.gate import THEN
 from voiceflow_worker.model.jobs.job import Job, NoteKind
 from voiceflow_worker.model.jobs.policy import OutcomeSource, PersonLimit
 from voiceflow_worker.model.jobs.setback import REASON
+from voiceflow_worker.model.text.wording import in_words
 
 pytestmark = pytest.mark.anyio
 POLICY = CallPolicy(outcomes=OutcomeSource.NONE)
@@ -120,8 +122,9 @@ async def sent_after_a_backup(lab: Lab, calls: int = 3) -> list[str]:
 
 
 async def hold_of(store: Store) -> str | None:
+    """The first reason of the hold of the queue."""
     gates = await gates_of(store, "default")
-    return gates[0].reason if gates else None
+    return gates[0].reason.partition(THEN)[0] if gates else None
 
 
 async def test_a_store_that_was_set_back_is_held_and_its_calls_are_in_doubt(lab: Lab) -> None:
@@ -441,6 +444,72 @@ async def test_a_worker_that_was_killed_as_the_store_was_set_back_is_heard_by_th
         assert len(voice.placed) == 1
         assert await other.state(job) == "in_doubt"
         assert await hold_of(older) == HELD
+
+
+A, B = History("a", loses=True), History("b", loses=True)
+A_WHOLE, B_WHOLE = History("a", loses=False), History("b", loses=False)
+
+
+@pytest.mark.parametrize(
+    ("histories", "held"),
+    [
+        ([A, A], False),  # a restart
+        ([A, B], True),
+        ([A, B_WHOLE], True),
+        ([A_WHOLE, B], False),  # a synchronous standby, which had everything
+        ([A, A_WHOLE, B], False),
+        ([A_WHOLE, A, B], True),
+        ([None, A], False),
+        ([A, None], False),
+    ],
+)
+@pytest.mark.parametrize("lives", [True, False])
+async def test_after_a_failover_that_may_have_lost_writes_a_person_must_resume(
+    tmp_path: Path, clock: ManualClock, histories: list[History | None], *, held: bool, lives: bool
+) -> None:
+    """Also if no worker was there meanwhile: no journal file knows of a lost opt-out."""
+    if len(histories) > 2 and not lives:
+        pytest.skip("nobody saw what was between")
+    store, voice = MemoryStore(clock=clock), ScriptedVoice()
+    engine = Engine(store, voice, policy=POLICY, witness=JournalFiles(tmp_path))
+    store.memory.history = histories[0]
+    await engine.enqueue()
+    async with engine.at_work():
+        for number, history in enumerate(histories[1:]):
+            store.memory.history, store.memory.server = history, f"server-{number}"
+            clock.advance(timedelta(seconds=5))
+            if lives:
+                assert engine.guard is not None
+                assert await engine.guard._look()
+    other = Engine(store, voice, policy=POLICY, witness=JournalFiles(tmp_path))
+    async with other.at_work():
+        assert await hold_of(store) == (HELD_AS_TAKEN_OVER if held else None)
+        assert len(await other.send()) == (not held)
+        clock.advance(timedelta(seconds=5))
+        await other.queue.resume()
+        assert len(await other.send()) == held
+    async with Engine(store, voice, policy=POLICY, witness=JournalFiles(tmp_path)).at_work():
+        assert await hold_of(store) is None, "what a person has settled is settled for all workers"
+
+
+async def test_a_hold_says_since_when_writes_may_be_missing(lab: Lab) -> None:
+    """That is the time of the newest POST that the store still has."""
+    async with lab.store() as store, lab.worker(store).at_work() as engine:
+        for place in (1, 2):
+            await engine.enqueue(number(place))
+            lab.clock.advance(timedelta(minutes=1))
+            await engine.send()
+        survives = lab.clock.now()
+    lab.back_up()
+    lab.clock.advance(timedelta(minutes=1))
+    async with lab.store() as store, lab.worker(store).at_work() as engine:
+        for place in (3, 4):
+            await engine.enqueue(number(place))
+            await engine.send()
+    lab.set_back()
+    async with lab.store() as store, lab.worker(store).at_work():
+        (gate,) = await gates_of(store, "default")
+        assert gate.reason == f"{HELD}{THEN}what was stored after {in_words(survives)} may be missing"
 
 
 async def test_a_plain_restart_raises_no_alarm(lab: Lab) -> None:

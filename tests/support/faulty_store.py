@@ -14,6 +14,7 @@ from voiceflow_worker.core.ports.store import (
     Answer,
     Clock,
     Event,
+    History,
     Record,
     Replace,
     Step,
@@ -136,6 +137,10 @@ class FaultyStore:
     @property
     def server(self) -> str:
         return self._store.server
+
+    @property
+    def history(self) -> History | None:
+        return self._store.history
 
     async def write(self, step: Step, *, now: datetime) -> Sequence[Answer]:
         written: Sequence[Answer] = await self._carried_out("write", step, now=now)

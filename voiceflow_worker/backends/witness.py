@@ -59,10 +59,10 @@ def journal_folder(store_url: str, root: Path) -> Path:
 def journal_files(settings: Settings) -> JournalFiles | None:
     """The journal files of the store, in which workers record the calls that they send; None for no journal files.
 
-    A Redis store always has journal files, because its server may restart by itself from an older state. A SQLite store
-    returns to an older state only if a person replaces its file, so it has journal files only if `state_dir` is set.
-    Journal files have a disadvantage there: if a person deletes the store to start anew, a worker holds the queue. A
-    store in memory has no journal files.
+    A store on a server always has journal files, because a server may come back by itself with an older state: after a
+    restart, or in the place of another one. A SQLite store returns to an older state only if a person replaces its
+    file, so it has journal files only if `state_dir` is set. Journal files have a disadvantage there: if a person
+    deletes the store to start anew, a worker holds the queue. A store in memory has no journal files.
     """
     scheme = settings.store.partition(":")[0].lower()
     if scheme == "memory" or (scheme in {"sqlite", "file"} and settings.state_dir is None):

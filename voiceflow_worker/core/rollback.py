@@ -30,11 +30,12 @@ from voiceflow_worker.core.ports.trips import gather
 from voiceflow_worker.core.settling.changes import Changes
 from voiceflow_worker.errors import JobError, StoreError
 from voiceflow_worker.model.jobs import lifecycle
-from voiceflow_worker.model.jobs.gate import Gate
+from voiceflow_worker.model.jobs.gate import Gate, GateState
 from voiceflow_worker.model.jobs.job import FINAL_STATES, Job, JobState, ReasonKind
 from voiceflow_worker.model.jobs.policy import CallPolicy
 from voiceflow_worker.model.jobs.setback import is_forgotten, made_again, remembered
 from voiceflow_worker.model.reports.verdict import QueueHold
+from voiceflow_worker.model.text.wording import in_words
 
 PAGE = 200
 
@@ -129,7 +130,19 @@ async def known_as_pruned(store: Store, jobs: Sequence[Job]) -> set[str]:
 _log = structlog.get_logger("voiceflow.witness")
 
 SET_BACK = "the store was set back to an older state, and had lost calls that were sent"
-HELD = f"{SET_BACK}. Look for the calls in the log of 8x8, resolve what stays in doubt, then resume the queue"
+TAKEN_OVER = "another server has taken over the store, and may lack what was stored last"
+_MISSING = "Opt-outs, outcomes, holds and new calls may be missing: add the opt-outs again first. Then look for"
+HELD = f"{SET_BACK}. {_MISSING} the calls in the log of 8x8, resolve what stays in doubt, and resume the queue"
+HELD_AS_TAKEN_OVER = f"{TAKEN_OVER}. {_MISSING} what else is missing, resolve what is in doubt, and resume the queue"
+HISTORIES = "history"
+"""The namespace of the history of the server with which the workers of each queue went on last."""
+
+
+def may_lack(reason: str) -> bool:
+    """Whether this is the reason of a hold of a queue whose store may have lost what it had stored."""
+    return SET_BACK in reason or TAKEN_OVER in reason
+
+
 OTHERS_FIRST = timedelta(seconds=2)
 """The time for which a worker sends nothing after the server was restarted or replaced. If the store was set back,
 perhaps only another worker can notice. That worker needs this time to connect, to look, and to hold the queue."""
@@ -183,6 +196,7 @@ class RollbackGuard:
         # A store that lacks this record was set back to a time before this worker began.
         self._token, unit = units.posted(self.worker_id, at=now)
         await self._store.write(Step(units=(unit,)), now=now)
+        await self._follow_history()
         self._server = self._store.server
         self._newest = max(kept, key=lambda each: each.posts[-1].began_at, default=None)
         await self._check(kept)
@@ -274,9 +288,11 @@ class RollbackGuard:
         """Whether the store still has this worker's newest POST. Also notes a restart of the store's server."""
         token = self._token
         found = await self._store.records({units.POSTED: [self.worker_id]}, now=self._clock.now())
-        if self._server != self._store.server:
+        server = self._store.server
+        if self._server != server:
+            await self._follow_history()
             self._quiet_until = self._clock.monotonic() + OTHERS_FIRST.total_seconds()
-            self._server = self._store.server
+            self._server = server
             self.restarts += 1
         standing = next((record.value for record in found[units.POSTED]), None)
         if standing == token:
@@ -298,15 +314,55 @@ class RollbackGuard:
         async with self._recovering:
             # Checked again: others may have restored the store. A hold for what was seen before a person's `resume` is
             # none, and is ordered again only if calls are still missing after it.
-            is_held = False
-            while not is_held:
+            while True:
                 seen_at = await self._time_of_a_look()
                 if not await self._forgotten(calls):
                     break
-                is_held = (await self._hold(seen_at)).is_closed(at=seen_at)
-            if is_held:
-                await self._recover()
+                if (await self._hold(HELD, seen_at)).is_closed(at=seen_at):
+                    await self._tell_since_when(seen_at)
+                    await self._recover()
+                    break
         return True
+
+    async def _follow_history(self) -> None:
+        """Hold the queue if another server has taken over that may lack what was stored.
+
+        No journal file knows of an opt-out, so a person must look. Who resumes the queue settles it for all workers.
+        """
+        history = self._store.history
+        if history is None:
+            return
+        records = text_records(self._store, HISTORIES)
+        now = f"{history.name} {'loses' if history.loses else 'whole'}"
+        was = (await records.get([self._queue])).get(self._queue)
+        if was == now:
+            return
+        name, _, kind = (was or now).partition(" ")
+        if name != history.name and kind == "loses":
+            _log.error("another server has taken over: the queue is held", queue=self._queue)
+            seen_at = await self._time_of_a_look()
+            await self._hold(HELD_AS_TAKEN_OVER, seen_at)
+            await self._tell_since_when(seen_at)
+        await records.put({self._queue: now})
+
+    async def _tell_since_when(self, seen_at: datetime) -> None:
+        """Add to the reason of a hold since when writes may be missing, as far as the files of this host tell.
+
+        What was stored before a POST that the store still has, is there.
+        """
+        newest: datetime | None = None
+        for file in await self._witness.files(self._queue):
+            entries = await self._witness.entries(self._queue, file.name)
+            for end in range(len(entries), 0, -PAGE):
+                page = entries[max(end - PAGE, 0) : end]
+                lost = {each.id for each, _ in await self._forgotten(page)}
+                known = [each.posts[-1].began_at for each in page if each.id not in lost]
+                if known:
+                    newest = max(known) if newest is None else max(newest, *known)
+                    break
+        if newest is not None:
+            reason = f"what was stored after {in_words(newest)} may be missing"
+            await order_gate(self._store, Gate.of(self._queue, None, GateState.HELD, since=seen_at, reason=reason))
 
     async def _forgotten(self, calls: Sequence[Job]) -> list[tuple[Job, Job | None]]:
         return await forgotten_of(self._store, calls, now=self._clock.now(), policy=self._policy)
@@ -317,9 +373,9 @@ class RollbackGuard:
         gates = (await self._store.records({GATES: [(self._queue, gate_member(None))]}, now=now))[GATES]
         return max([now, *(gate_from(record).since for record in gates)])
 
-    async def _hold(self, seen_at: datetime) -> Gate:
+    async def _hold(self, reason: str, seen_at: datetime) -> Gate:
         """Hold the queue for what was seen at this time, and return the gate that results."""
-        ordered = self._holds.close(QueueHold(reason=HELD, until_opened=True))
+        ordered = self._holds.close(QueueHold(reason=reason, until_opened=True))
         return await order_gate(self._store, replace(ordered, since=seen_at))
 
     async def _recover(self) -> None:

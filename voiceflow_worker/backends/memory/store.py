@@ -30,6 +30,7 @@ from voiceflow_worker.core.ports.store import (
     Clock,
     Delete,
     Event,
+    History,
     Insert,
     Key,
     Mode,
@@ -64,6 +65,7 @@ class Memory:
 
     def __init__(self) -> None:
         self.server: str = uuid4().hex
+        self.history: History | None = None
         self.jobs: dict[str, Job] = {}
         self.keys: dict[tuple[str, str], str] = {}
         self.tombstones: dict[tuple[str, str], tuple[Job, datetime]] = {}
@@ -414,6 +416,10 @@ class MemoryStore:
     @property
     def server(self) -> str:
         return self.memory.server
+
+    @property
+    def history(self) -> History | None:
+        return self.memory.history
 
     async def write(self, step: Step, *, now: datetime) -> Sequence[Answer]:
         await checkpoint()

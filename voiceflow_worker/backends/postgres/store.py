@@ -13,12 +13,12 @@ from voiceflow_worker.backends.postgres.codec import JOB, answer_from, job_of, p
 from voiceflow_worker.backends.postgres.connection import Row
 from voiceflow_worker.backends.postgres.database import Database
 from voiceflow_worker.backends.postgres.reading import read_jobs, read_records
-from voiceflow_worker.backends.postgres.survey import Durability
+from voiceflow_worker.backends.postgres.survey import Durability, Guarantee
 from voiceflow_worker.backends.postgres.waiting import QueueChanges
 from voiceflow_worker.backends.record import event_from, readable, to_micros
 from voiceflow_worker.core.ports import Event
 from voiceflow_worker.core.ports.reads import Read
-from voiceflow_worker.core.ports.store import Answer, Clock, Record, Step, Wanted, check_step
+from voiceflow_worker.core.ports.store import Answer, Clock, History, Record, Step, Wanted, check_step
 from voiceflow_worker.errors import StoreError
 from voiceflow_worker.model.jobs.gcra import Slots
 from voiceflow_worker.model.jobs.job import Job, JobState
@@ -87,6 +87,12 @@ class PostgresStore:
     @property
     def server(self) -> str:
         return self.database.survey.server
+
+    @property
+    def history(self) -> History:
+        """The timeline of the WAL. A standby that takes over begins the next one."""
+        loses = self.durability.guarantee is not Guarantee.STANDBY
+        return History(self.server.partition(" ")[0], loses=loses)
 
     @property
     def durability(self) -> Durability:

@@ -137,6 +137,10 @@ class RedisStore:
         """The id of the server's process; always empty if the user may not see it."""
         return self.durability.server
 
+    @property
+    def history(self) -> None:
+        """Not told: a Redis that restarts, and one that takes over, both have a new replication id."""
+
     async def packing(self) -> Packing | None:
         """How the server packs jobs in its memory; None if it does not show its settings."""
         found: Packing | None = await self.link.ask(packing_of)

@@ -263,6 +263,17 @@ class Unit:
 
 
 @dataclass(frozen=True, slots=True)
+class History:
+    """The history of a server's data. It ends when another server takes over.
+
+    `name` differs afterwards. `loses` is True if the other server may lack writes that had returned.
+    """
+
+    name: str
+    loses: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Guard:
     """That the store was not set back to an older state: on the same server, with what it certainly had.
 
@@ -417,6 +428,11 @@ class Store(Protocol):
 
         It differs after each restart or replacement of the server, and is always the same for a store without one.
         """
+        ...
+
+    @property
+    def history(self) -> History | None:
+        """The history of the server that answered last; None for a store without a server, or one that tells none."""
         ...
 
     async def write(self, step: Step, *, now: datetime) -> Sequence[Answer]:

@@ -12,7 +12,7 @@ from voiceflow_worker.core.overview.story import closed_in_words, resume_of
 from voiceflow_worker.core.ports import Limits, Store
 from voiceflow_worker.core.ports.reading import count_states, find_jobs, gates_of, limits_of
 from voiceflow_worker.core.ports.reads import Due
-from voiceflow_worker.core.rollback import SET_BACK, JournalCheck, check_journals
+from voiceflow_worker.core.rollback import JournalCheck, check_journals, may_lack
 from voiceflow_worker.core.sending.departures import SetRate
 from voiceflow_worker.finding import Diagnosis, failure, ok, warning
 from voiceflow_worker.model.jobs.gate import GateState
@@ -84,11 +84,12 @@ async def holds(context: CheckContext) -> Diagnosis:
         cancelled = ", ".join(gate.name for gate in closed)
         return ok(f"none; batches cancelled for good: {cancelled}" if closed else "none")
     closed_gates = "; ".join(map(closed_in_words, held))
-    if any(SET_BACK in gate.reason for gate in held):
+    if any(may_lack(gate.reason) for gate in held):
         return failure(
             closed_gates,
-            remedy="do not resume yet: run `voiceflow reconcile`, resolve the calls that stay in doubt (`voiceflow "
-            f"calls resolve`), then {' and '.join(map(resume_of, held))}",
+            remedy="do not resume yet: add opt-outs that are missing (`voiceflow suppress add`), run `voiceflow "
+            "reconcile`, resolve the calls that stay in doubt (`voiceflow calls resolve`), then "
+            f"{' and '.join(map(resume_of, held))}",
         )
     return warning(closed_gates, remedy=f"correct the cause, then {' and '.join(map(resume_of, held))}")
 
