@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -93,6 +95,22 @@ async def test_who_is_cancelled_at_any_turn_leaves_no_answer_and_takes_no_place(
                 assert await asyncio.gather(*asked) == [[(number,)] for number in range(2 * MOST_CONNECTIONS)]
         assert len(database._free) <= MOST_CONNECTIONS
     wait_until(lambda: not connections(postgres_server, "cancelled"), "the end of all connections")
+
+
+async def test_who_is_cancelled_does_not_wait_for_a_server_that_is_silent(postgres_server: PostgresServer) -> None:
+    async with opened(postgres_server.url()) as database:
+        ((backend,),) = await database.rows("SELECT pg_backend_pid()")
+        task = asyncio.create_task(database.rows("SELECT 1, pg_sleep(30)"))
+        await asyncio.sleep(0.05)
+        os.kill(backend, signal.SIGSTOP)
+        try:
+            task.cancel()
+            done, _ = await asyncio.wait([task], timeout=2)
+            assert done
+            assert await database.rows("SELECT 2") == [(2,)]
+        finally:
+            os.kill(backend, signal.SIGCONT)
+            postgres_server.ask("SELECT pg_terminate_backend(%s)", backend)
 
 
 async def test_a_statement_that_takes_too_long_and_a_server_that_is_silent_end_in_time(
