@@ -1,4 +1,5 @@
 # The public names, each with its module. A name is loaded when it is first used.
+from .backends.postgres.transaction import enqueue_in as enqueue_in
 from .backends.registry import open_store as open_store
 from .campaigns.calls.options import CampaignOptions as CampaignOptions
 from .campaigns.calls.template import FlowTemplate as FlowTemplate

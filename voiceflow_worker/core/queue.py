@@ -19,6 +19,7 @@ from voiceflow_worker.core.ports import Limits, Store
 from voiceflow_worker.core.ports.identity import checked_queue, checked_reader
 from voiceflow_worker.core.ports.reading import count_states, find_jobs, find_pages
 from voiceflow_worker.core.ports.reads import ById, ByKey, Listing
+from voiceflow_worker.core.ports.store import Joinable
 from voiceflow_worker.core.sending.departures import SetRate
 from voiceflow_worker.core.settling.changes import Changes, RedialledBatch, redial_batch
 from voiceflow_worker.core.settling.stops import RefusalRuns
@@ -57,6 +58,7 @@ class CallQueue:
         self.name: str = checked_queue(queue)
         self.store = store
         self._policy = policy or CallPolicy()
+        self._redial = redial
         self.admitter: Admitter = Admitter(store, self.name, redial=redial)
         self._changes = Changes(store, self._policy)
         self._outcome_watch = OutcomeWatch(store)
@@ -77,10 +79,17 @@ class CallQueue:
         data: Mapping[str, object] | None = None,
         menu: str | None = None,
         further_numbers: Sequence[str] = (),
+        connection: object = None,
     ) -> Job:
         """Enqueue one call; returns its job, or the job that already owns the `unique_key`.
 
         `valid_for` counts from now and replaces `valid_until`; the other parameters are those of `CallRequest`.
+
+        With a store in PostgreSQL, `connection` enqueues the call in a transaction of yours: a connection of psycopg 3,
+        or a connection or session of SQLAlchemy over psycopg. The returned job is valid once that transaction has
+        committed, and a worker finds it within a second; after a rollback the call never was in the queue. An error
+        leaves the transaction as it was. It waits only for another transaction that is storing the same key. A blocking
+        connection blocks the event loop meanwhile. `enqueue_in` is for programs without one.
 
         Raises `CallFlowError` with every finding (among them a window that does not open while the call is valid),
         `SuppressedNumberError` for a number on the suppression list, `InvalidInputError` for data that is not flat
@@ -103,11 +112,19 @@ class CallQueue:
             menu=menu,
             further_numbers=further_numbers,
         )
-        return (await self.enqueue_many([request]))[0].job
+        return (await self.enqueue_many([request], connection=connection))[0].job
 
-    async def enqueue_many(self, requests: Iterable[CallRequest]) -> Sequence[Enqueued]:
+    async def enqueue_many(self, requests: Iterable[CallRequest], *, connection: object = None) -> Sequence[Enqueued]:
         """Enqueue many calls in one step: all or none. Raises as `enqueue` does; each finding names its call."""
-        return await self.admitter.admit_all(list(requests))
+        if connection is None:
+            return await self.admitter.admit_all(list(requests))
+        if not isinstance(self.store, Joinable):
+            raise InvalidInputError(
+                f"the store {self.store.url} cannot take part in a transaction of yours; nothing was enqueued; use a "
+                "store in the PostgreSQL database of your rows, or enqueue after your commit, with a unique key"
+            )
+        async with self.store.joined(connection) as within:
+            return await Admitter(within, self.name, redial=self._redial).admit_all(list(requests))
 
     async def get(self, job_id: str) -> Job:
         """The job with this id. Raises `JobNotFoundError`, and `InvalidInputError` for a text that is no id."""

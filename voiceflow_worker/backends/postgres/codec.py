@@ -188,11 +188,12 @@ def answer_from(unit: Unit, told: str | dict[str, Any]) -> Answer:
     if "owner" in told:
         return Answer(result=Result.EXISTS, owner=Owner(*told["owner"]))
     place: int = told["need"]
-    record = _failing(*told["record"]) if told["record"] else None
+    record = told_record(*told["record"]) if told["record"] else None
     return Answer(result=Result.NOT_FREE, need=unit.needs[place], record=record)
 
 
-def _failing(group: str, value: str, ends_at: str | None, member: str) -> Record:
+def told_record(group: str, value: str, ends_at: str | None, member: str) -> Record:
+    """The record in a JSON text of the columns `RECORD`."""
     return record_from(group, value, None if ends_at is None else datetime.fromisoformat(ends_at), member)
 
 

@@ -24,7 +24,7 @@ from voiceflow_worker.errors import SettingsError, StoreCorruptError, StoreError
 
 _log = structlog.get_logger("voiceflow.postgres")
 
-PARTS = ("schema.sql", "write.sql", "tell.sql", "lease.sql")
+PARTS = ("schema.sql", "write.sql", "tell.sql", "lease.sql", "enqueue.sql")
 """The files of a schema, in the order in which they are run."""
 MAKE_WITHIN = 60.0
 """Seconds for the making of a store."""

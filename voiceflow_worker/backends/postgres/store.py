@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -14,11 +15,12 @@ from voiceflow_worker.backends.postgres.connection import Row
 from voiceflow_worker.backends.postgres.database import Database
 from voiceflow_worker.backends.postgres.reading import read_jobs, read_records
 from voiceflow_worker.backends.postgres.survey import Durability, Guarantee
+from voiceflow_worker.backends.postgres.transaction import joined
 from voiceflow_worker.backends.postgres.waiting import QueueChanges
 from voiceflow_worker.backends.record import event_from, readable, to_micros
 from voiceflow_worker.core.ports import Event
 from voiceflow_worker.core.ports.reads import Read
-from voiceflow_worker.core.ports.store import Answer, Clock, History, Record, Step, Wanted, check_step
+from voiceflow_worker.core.ports.store import Answer, Clock, History, Record, Step, Store, Wanted, check_step
 from voiceflow_worker.errors import StoreError
 from voiceflow_worker.model.jobs.gcra import Slots
 from voiceflow_worker.model.jobs.job import Job, JobState
@@ -83,6 +85,7 @@ class PostgresStore:
         self.database = database
         self.changes = QueueChanges(database, clock, self._count_changes)
         self._fronts: dict[tuple[str, str | None], _Front] = {}
+        self._place: str | None = None
 
     @property
     def server(self) -> str:
@@ -169,3 +172,10 @@ class PostgresStore:
     async def prune(self, queue: str, *, now: datetime, events_before: datetime, limit: int) -> int:
         ((pruned,),) = await self.database.rows(_PRUNE, queue, now, events_before, max(limit, 0))
         return int(pruned)
+
+    @asynccontextmanager
+    async def joined(self, connection: object) -> AsyncGenerator[Store]:
+        if self._place is None:
+            ((self._place,),) = await self.database.rows("SELECT voiceflow.place()")
+        async with joined(connection, schema=self.database.schema, store=self, place=self._place) as within:
+            yield within

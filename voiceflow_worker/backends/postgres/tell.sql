@@ -96,6 +96,7 @@ BEGIN
     GET DIAGNOSTICS events = ROW_COUNT;
     DELETE FROM voiceflow.changes WHERE queue = of_queue AND number < voiceflow.newest_change(of_queue);
     PERFORM voiceflow.fold(of_queue, 10000);
+    PERFORM voiceflow.put_noted(1000, at);
     RETURN records + events;
 END;
 $$;

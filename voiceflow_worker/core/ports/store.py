@@ -45,13 +45,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import Enum, StrEnum
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol, runtime_checkable
 
 from voiceflow_worker.core.ports.reads import Read
 from voiceflow_worker.model.jobs.gcra import Slots
 from voiceflow_worker.model.jobs.job import Job, JobState
 from voiceflow_worker.model.jobs.totals import STATE, Totals, tally_of
 from voiceflow_worker.model.text.printable import checked_text, unstorable_in
+
+if TYPE_CHECKING:
+    from contextlib import AbstractAsyncContextManager
 
 MOST_TOGETHER = 1000
 """The most units of a step that is written `together`. On Redis such a step is one script, about 50 µs a unit."""
@@ -500,5 +503,20 @@ class Store(Protocol):
         """Delete expired records, and of one queue expired tombstones and events from before `events_before`.
 
         At most `limit` in all are deleted. Returns their number: fewer than `limit` if nothing is left.
+        """
+        ...
+
+
+@runtime_checkable
+class Joinable(Protocol):
+    """A store in a database of its users, which can store jobs in a transaction of theirs. Other stores cannot."""
+
+    def joined(self, connection: object) -> AbstractAsyncContextManager[Store]:
+        """This store for an enqueue in the transaction of `connection`, for the length of a block.
+
+        New jobs are there once that transaction has committed, and only then. It may stay open: nobody waits for it but
+        who stores the same unique key. Conditions hold as far as the transaction sees, and not until it commits. If the
+        block raises, the transaction is as it was before. Raises InvalidInputError for a connection that cannot be
+        used.
         """
         ...

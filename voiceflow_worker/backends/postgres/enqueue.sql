@@ -1,0 +1,102 @@
+-- What runs in a transaction of the caller, which may stay open for as long as the caller likes. So nothing here makes
+-- others wait, or waits for them, except for those who store the same unique key: no advisory lock, no event, no NOTIFY,
+-- and no row that others write.
+
+-- A new record would make all wait who put the same one. So it is noted here, and `prune` puts it.
+CREATE TABLE voiceflow.noted_puts (
+    number bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    put    jsonb NOT NULL
+);
+COMMENT ON TABLE voiceflow.noted_puts IS
+    'Records that were put in callers'' transactions, such as names of batches. They go to `records` later';
+
+-- Where this store is. It stays the same after a failover, and is another for a store in another database.
+CREATE FUNCTION voiceflow.place() RETURNS text
+LANGUAGE sql STABLE AS $$
+    SELECT made_at AT TIME ZONE 'UTC' || ' ' || current_database() || ' ' || 'voiceflow.jobs'::regclass::oid
+    FROM voiceflow.voiceflow_schema;
+$$;
+
+-- Writes a step of new calls, and returns the answers to its units. Keys are kept unique by their index: this waits for
+-- another transaction that is storing the same key, and nothing is aborted.
+CREATE FUNCTION voiceflow.enqueue(step jsonb) RETURNS jsonb
+LANGUAGE plpgsql SET enable_seqscan = off SET jit = off AS $$
+DECLARE
+    at CONSTANT timestamptz := step ->> 'now';
+    units CONSTANT jsonb := (
+        SELECT jsonb_agg(unit || '{"puts": [], "wakes": null}' ORDER BY place)
+        FROM jsonb_array_elements(step -> 'units') WITH ORDINALITY AS each (unit, place)
+    );
+    answers jsonb[];
+BEGIN
+    IF (step -> 'together')::boolean THEN
+        answers := voiceflow.answers_together(units, at);
+    ELSE
+        answers := voiceflow.answers(units, at);
+    END IF;
+    PERFORM voiceflow.tell(units, answers);
+    INSERT INTO voiceflow.noted_puts (put)
+    SELECT DISTINCT put
+    FROM jsonb_array_elements(step -> 'units') WITH ORDINALITY AS each (unit, place), jsonb_array_elements(unit -> 'puts') AS put
+    WHERE answers[place] = '"done"' AND NOT EXISTS (
+        SELECT FROM voiceflow.records AS r
+        WHERE r.namespace = put ->> 'namespace' AND r.group_name = put ->> 'group_name' AND r.member = put ->> 'member'
+            AND voiceflow.stands(r.ends_at, at)
+    );
+    RETURN to_jsonb(answers);
+END;
+$$;
+
+-- Puts records that were noted, at most so many. As in `write`, what stands in a group is locked before it is changed.
+CREATE FUNCTION voiceflow.put_noted(most integer, at timestamptz) RETURNS void
+LANGUAGE plpgsql AS $$
+DECLARE
+    numbers bigint[];
+    noted jsonb;
+BEGIN
+    numbers := ARRAY(SELECT number FROM voiceflow.noted_puts ORDER BY number LIMIT most);
+    PERFORM voiceflow.lock_groups(array_agg(put ->> 'namespace'), array_agg(put ->> 'group_name'), array_agg(false))
+    FROM voiceflow.noted_puts WHERE number = ANY (numbers);
+    FOR noted IN DELETE FROM voiceflow.noted_puts WHERE number = ANY (numbers) RETURNING put LOOP
+        PERFORM voiceflow.put(noted, at);
+    END LOOP;
+END;
+$$;
+
+-- Answers what the code of a caller asks:
+--   {step}: the answers to its units;
+--   {now, queue, keys}: who owns these unique keys, calls that have been deleted among them;
+--   {now, namespace, keys}: the records with these keys, each of a group and a member.
+-- Every answer tells the place of the store and the time of the server. If the question is for another place, nothing is
+-- done. Questions and answers are base64, so that no setting of the caller's session changes a text.
+CREATE FUNCTION voiceflow.asked(question_in_base64 text) RETURNS text
+LANGUAGE plpgsql SET search_path = pg_catalog SET enable_seqscan = off AS $$
+DECLARE
+    question CONSTANT jsonb := convert_from(decode(question_in_base64, 'base64'), 'UTF8');
+    at CONSTANT timestamptz := question ->> 'now';
+    here CONSTANT text := voiceflow.place();
+    answer jsonb;
+BEGIN
+    IF question ->> 'place' <> here THEN
+        NULL;
+    ELSIF question ? 'step' THEN
+        answer := voiceflow.enqueue(question -> 'step');
+    ELSIF question ? 'queue' THEN
+        SELECT jsonb_agg(owner) INTO answer FROM (
+            SELECT to_jsonb(c) AS owner FROM voiceflow.calls AS c
+            WHERE queue = question ->> 'queue' AND unique_key IN (SELECT jsonb_array_elements_text(question -> 'keys'))
+            UNION ALL
+            SELECT to_jsonb(r) FROM voiceflow.records AS r
+            WHERE namespace = 'tombstone' AND group_name = question ->> 'queue'
+                AND member IN (SELECT jsonb_array_elements_text(question -> 'keys')) AND voiceflow.stands(ends_at, at)
+        ) AS owners;
+    ELSIF question ? 'namespace' THEN
+        SELECT jsonb_agg(jsonb_build_array(r.group_name, r.value, r.ends_at, r.member)) INTO answer
+        FROM jsonb_array_elements(question -> 'keys') AS key, voiceflow.records AS r
+        WHERE r.namespace = question ->> 'namespace' AND r.group_name = key ->> 0 AND r.member = key ->> 1
+            AND voiceflow.stands(r.ends_at, at);
+    END IF;
+    answer := jsonb_build_object('place', here, 'now', clock_timestamp(), 'answer', coalesce(answer, '[]'));
+    RETURN encode(convert_to(answer::text, 'UTF8'), 'base64');
+END;
+$$;

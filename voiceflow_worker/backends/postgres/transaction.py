@@ -1,0 +1,213 @@
+"""Calls that are enqueued in a transaction of the caller: they exist when it has committed, and only then."""
+
+from __future__ import annotations
+
+from base64 import b64decode, b64encode
+from collections.abc import AsyncGenerator, Coroutine, Mapping, Sequence
+from contextlib import asynccontextmanager, nullcontext, suppress
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+
+import orjson
+from anyio import CancelScope
+
+from voiceflow_worker.backends.postgres.callers import CallersConnection, callers_connection, refused, why_refused
+from voiceflow_worker.backends.postgres.codec import JOB, answer_from, job_of, plain_step, told_record
+from voiceflow_worker.backends.record import readable, remembered
+from voiceflow_worker.core.ports.store import Answer, Clock, Key, Record, Step, Store, check_step
+from voiceflow_worker.core.queue import CallQueue
+from voiceflow_worker.model.flows.callflow import CallFlow
+from voiceflow_worker.model.jobs.job import Job, RedialPolicy
+from voiceflow_worker.model.window import CallWindow
+
+if TYPE_CHECKING:
+    from voiceflow_worker.core.ports.reads import ByKey
+
+T = TypeVar("T")
+
+_SAVE = "SAVEPOINT voiceflow_enqueue"
+_UNDO = "ROLLBACK TO SAVEPOINT voiceflow_enqueue"
+_KEEP = "RELEASE SAVEPOINT voiceflow_enqueue"
+
+
+def enqueue_in(
+    connection: object,
+    flow: CallFlow | Mapping[str, object],
+    *,
+    queue: str = "default",
+    schema: str = "voiceflow",
+    unique_key: str | None = None,
+    batch_id: str | None = None,
+    priority: int = 0,
+    not_before: datetime | None = None,
+    valid_until: datetime | None = None,
+    valid_for: timedelta | None = None,
+    time_zone: str | None = None,
+    redial: RedialPolicy | None = None,
+    window: CallWindow | None = None,
+    data: Mapping[str, object] | None = None,
+    menu: str | None = None,
+    further_numbers: Sequence[str] = (),
+) -> Job:
+    """Enqueue one call in the transaction of `connection`, from a program without an event loop; returns its job.
+
+    `connection` is one of psycopg 3, a connection or session of SQLAlchemy with the driver psycopg, or Django's
+    `connection` within `atomic()`. The store is in `schema` of its database, and need not be open here. The job is
+    valid once the transaction has committed; after a rollback, the call never was in the queue.
+
+    All else is as `CallQueue.enqueue` says of its own `connection`: the other parameters and the errors too.
+    """
+
+    async def enqueue() -> Job:
+        async with joined(connection, schema=schema, blocks=True) as store:
+            return await CallQueue(store, queue).enqueue(
+                flow,
+                unique_key=unique_key,
+                batch_id=batch_id,
+                priority=priority,
+                not_before=not_before,
+                valid_until=valid_until,
+                valid_for=valid_for,
+                time_zone=time_zone,
+                redial=redial,
+                window=window,
+                data=data,
+                menu=menu,
+                further_numbers=further_numbers,
+            )
+
+    return _at_once(enqueue())
+
+
+def _at_once(work: Coroutine[Any, Any, T]) -> T:
+    """The result of work that never waits on an event loop, because its statements block."""
+    try:
+        work.send(None)
+    except StopIteration as ended:
+        return cast("T", ended.value)
+    raise RuntimeError("a statement on a blocking connection has waited for an event loop")
+
+
+@asynccontextmanager
+async def joined(
+    connection: object, *, schema: str, store: Store | None = None, place: str | None = None, blocks: bool = False
+) -> AsyncGenerator[Store]:
+    """A store within the transaction of a caller's connection. If this block raises, the transaction is as before it.
+
+    `store` is the open store that it must be, which is at `place`. Without one, the time is that of the database. With
+    `blocks`, asynchronous connections are refused. Raises InvalidInputError for a connection that cannot be used.
+    """
+    callers = await callers_connection(connection, blocks=blocks)
+    asked = _Asked(callers, schema, place)
+    async with _savepoint(callers):
+        clock = store.clock if store is not None else _At(await asked.now())
+        url = store.url if store is not None else f"the schema {schema} of the database {callers.driver.info.dbname}"
+        yield cast("Store", JoinedStore(asked, url=url, clock=clock))
+
+
+@asynccontextmanager
+async def _savepoint(callers: CallersConnection) -> AsyncGenerator[None]:
+    with callers.used():
+        await callers.run(_SAVE)
+        try:
+            yield
+            await callers.run(_KEEP)
+        except BaseException:
+            with CancelScope(shield=True) if callers.is_async else nullcontext(), suppress(Exception):
+                # If this fails, the whole transaction has failed: it cannot be committed.
+                await callers.run(_UNDO)
+                await callers.run(_KEEP)
+            raise
+
+
+class JoinedStore:
+    """A store within a transaction of a caller. Of the methods of a store it has those that an enqueue uses."""
+
+    def __init__(self, asked: _Asked, *, url: str, clock: Clock) -> None:
+        self.url = url
+        self.clock = clock
+        self.server = ""
+        self._asked = asked
+
+    async def write(self, step: Step, *, now: datetime) -> Sequence[Answer]:
+        """Store new jobs. Nobody is woken, and new records are noted, to be put later."""
+        check_step(step)
+        answers = await self._asked.answer(step=orjson.Fragment(plain_step(step, step.units, now=now)))
+        return [answer_from(*each) for each in zip(step.units, answers, strict=True)]
+
+    async def jobs(self, read: ByKey, *, now: datetime) -> Sequence[Job]:
+        """The jobs that own these unique keys."""
+        return list(readable(await self._asked.answer(now=now, queue=read.queue, keys=read.keys), _owner))
+
+    async def records(self, wanted: Mapping[str, Sequence[Key]], *, now: datetime) -> Mapping[str, Sequence[Record]]:
+        """The records with these keys that stand."""
+        found: dict[str, Sequence[Record]] = {}
+        for namespace, keys in wanted.items():
+            told = await self._asked.answer(now=now, namespace=namespace, keys=keys)
+            found[namespace] = [told_record(*fields) for fields in told]
+        return found
+
+
+_COLUMNS = [name.strip() for name in JOB.split(",")]
+
+
+def _owner(columns: dict[str, Any]) -> Job:
+    """The job with these columns, or the deleted one in a record with these."""
+    if "namespace" in columns:
+        return remembered(orjson.loads(columns["value"]))
+    for name in ("due_at", "valid_until", "active_until"):
+        columns[name] = None if columns[name] is None else datetime.fromisoformat(columns[name])
+    return job_of(tuple(columns[name] for name in _COLUMNS))
+
+
+class _Asked:
+    """Questions to the store in a schema, on a caller's connection; `place` is where it must be, None for any place."""
+
+    def __init__(self, callers: CallersConnection, schema: str, place: str | None) -> None:
+        self._callers = callers
+        self._schema = schema
+        self._function = '"' + schema.replace('"', '""') + '".asked'
+        self._place = place
+
+    async def now(self) -> datetime:
+        """The time of the database."""
+        return datetime.fromisoformat((await self._told({}))["now"]).astimezone(UTC)
+
+    async def answer(self, **question: object) -> Any:
+        """The answer to a question."""
+        return (await self._told(question))["answer"]
+
+    async def _told(self, question: Mapping[str, object]) -> Mapping[str, Any]:
+        text = b64encode(orjson.dumps({**question, "place": self._place})).decode()
+        try:
+            told = await self._callers.run(f"SELECT {self._function}('{text}')")
+        except Exception as error:
+            if (known := why_refused(error, self._schema, self._callers)) is not None:
+                raise known from error
+            raise
+        answer: Mapping[str, Any] = orjson.loads(b64decode(told or ""))
+        if self._place is not None and answer["place"] != self._place:
+            raise refused(
+                f"the database {self._callers.driver.info.dbname} of this connection has another store in its schema "
+                f"{self._schema}",
+                "pass a connection to the database of the queue's store",
+            )
+        return answer
+
+
+class _At:
+    """A clock that stands: an enqueue takes one moment, and its time is that of the database."""
+
+    def __init__(self, now: datetime) -> None:
+        self._now = now
+
+    def now(self) -> datetime:
+        """The time in UTC, with its zone."""
+        return self._now
+
+    def monotonic(self) -> float:
+        """An enqueue measures no time."""
+        return 0.0
+
+    async def sleep(self, seconds: float) -> None:
+        """An enqueue never sleeps."""
