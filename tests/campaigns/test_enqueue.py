@@ -133,7 +133,7 @@ async def test_a_key_that_another_takes_meanwhile_is_a_bad_row_and_the_others_go
         return {}
 
     other = await queue.enqueue(flow("+6587654323"), unique_key="k1")
-    monkeypatch.setattr("voiceflow_worker.campaigns.enqueue.owners_of", none_yet)
+    monkeypatch.setattr("voiceflow_worker.campaigns.intake.owners_of", none_yet)
     table = "destination,name,unique_key\n+6587654321,Ana,k1\n+6587654322,Ben,k2\n"
     report = await enqueue(queue, file_of(tmp_path, table))
     assert (numbers(report), report.refused) == ((1, 0, 1), False)
