@@ -17,6 +17,10 @@ CREATE TABLE voiceflow.jobs (
     body_digest  text NOT NULL,
     record       text NOT NULL,
     outcome      text
+) WITH (
+    -- Each call is changed some five times, and each change leaves a dead row and its index entries. By default they would
+    -- wait until they are a fifth of the table.
+    autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 1000
 );
 COMMENT ON TABLE voiceflow.jobs IS
     'Calls. `record` is JSON, with all that has no column here: data, POSTs and their outcomes, notes';
@@ -38,7 +42,18 @@ COMMENT ON TABLE voiceflow.numbers IS 'The calls of each telephone number of a p
 
 CREATE VIEW voiceflow.calls AS
 SELECT jobs.*, (SELECT body FROM voiceflow.bodies WHERE bodies.id = jobs.id) AS body FROM voiceflow.jobs;
-COMMENT ON VIEW voiceflow.calls IS 'Calls with their bodies';
+COMMENT ON VIEW voiceflow.calls IS 'Calls with their bodies, as the store reads them';
+
+CREATE VIEW voiceflow.call_list AS
+SELECT id, queue, batch_id, state, outcome, destination, unique_key, priority, due_at, valid_until,
+    (record::jsonb ->> 'created_at')::timestamptz AS created_at,
+    (record::jsonb #>> '{posts,-1,began_at}')::timestamptz AS sent_at,
+    record::jsonb #>> '{posts,-1,session_id}' AS session_id,
+    record::jsonb ->> 'reason' AS reason,
+    record::jsonb -> 'data' AS data
+FROM voiceflow.jobs;
+COMMENT ON VIEW voiceflow.call_list IS
+    'Calls for people: `sent_at` and `session_id` are those of the last POST, `data` is what the caller stored with it';
 
 -- The sweep, listings by state, and the number of calls that are due.
 CREATE INDEX jobs_by_state ON voiceflow.jobs (queue, state, due_at, id);
@@ -63,6 +78,10 @@ CREATE TABLE voiceflow.totals (
     live   bigint NOT NULL,
     pruned bigint NOT NULL,
     PRIMARY KEY (queue, batch, field)
+) WITH (
+    -- A few rows that are changed again and again, in no index: the next version fits beside the old one, on the same page,
+    -- so the indexes do not grow.
+    fillfactor = 50, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 500
 );
 COMMENT ON TABLE voiceflow.totals IS
     'Counters of each batch; those without one are in the batch ''''. What is in `additions` must be added';
@@ -74,6 +93,9 @@ CREATE TABLE voiceflow.additions (
     batch      text COLLATE "C" NOT NULL,
     tally      jsonb NOT NULL,
     is_deletion boolean NOT NULL -- the jobs were deleted: they stay in the totals of their batch, as pruned
+) WITH (
+    -- All rows are deleted soon: the table stays small if their room is used again soon.
+    autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 2000
 );
 CREATE INDEX additions_by_batch ON voiceflow.additions (queue, batch);
 COMMENT ON TABLE voiceflow.additions IS 'What was added to counters lately';
@@ -96,7 +118,7 @@ CREATE TABLE voiceflow.changes (
     number bigint GENERATED ALWAYS AS IDENTITY,
     queue  text COLLATE "C" NOT NULL,
     PRIMARY KEY (queue, number)
-);
+) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 2000); -- as `additions`
 COMMENT ON TABLE voiceflow.changes IS 'The newest number of a queue tells workers that wait whether something has changed';
 
 CREATE TABLE voiceflow.paces (
@@ -105,7 +127,7 @@ CREATE TABLE voiceflow.paces (
     burst integer,
     tat   double precision NOT NULL,
     last  double precision NOT NULL
-);
+) WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 500); -- as `totals`
 COMMENT ON TABLE voiceflow.paces IS
     'The rate and the burst by which the last departure times of a queue were taken, and what follows from them';
 
@@ -116,7 +138,22 @@ CREATE TABLE voiceflow.records (
     value     text NOT NULL,
     ends_at   timestamptz,
     PRIMARY KEY (namespace, group_name, member)
-);
-CREATE INDEX records_by_end ON voiceflow.records (ends_at) WHERE ends_at IS NOT NULL;
+) PARTITION BY LIST (namespace);
 COMMENT ON TABLE voiceflow.records IS
     'Small texts: locks of numbers, the suppression list, gates, limits, heartbeats, and the keys of deleted calls';
+
+-- Few rows, whose values and ends are changed several times a second. An index of the ends would have an entry for each
+-- change; without one, the next version fits beside the old one, on the same page.
+CREATE TABLE voiceflow.records_that_change PARTITION OF voiceflow.records FOR VALUES IN (
+    'gate', 'limit', 'outcome-place', 'posted', 'rate-history', 'receiver', 'turn', 'worker'
+) WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 500);
+-- Many rows, most of which are written once, and deleted at their end.
+CREATE TABLE voiceflow.records_that_stay PARTITION OF voiceflow.records DEFAULT
+    WITH (autovacuum_vacuum_scale_factor = 0.05, autovacuum_vacuum_threshold = 1000);
+CREATE INDEX records_by_end ON voiceflow.records_that_stay (ends_at) WHERE ends_at IS NOT NULL;
+
+CREATE VIEW voiceflow.suppression_list AS
+SELECT group_name AS telephone, (value::jsonb ->> 'since')::timestamptz AS since, ends_at AS until,
+    value::jsonb ->> 'reason' AS reason, value::jsonb ->> 'job_id' AS call_id
+FROM voiceflow.records WHERE namespace = 'suppressed';
+COMMENT ON VIEW voiceflow.suppression_list IS 'The suppression list: numbers that no queue calls, forever if `until` is NULL';

@@ -85,9 +85,13 @@ DECLARE
     records integer;
     events integer;
 BEGIN
-    DELETE FROM voiceflow.records WHERE ctid = ANY (ARRAY(
-        SELECT ctid FROM voiceflow.records WHERE ends_at <= at LIMIT most FOR UPDATE SKIP LOCKED
-    ));
+    -- By the key: a ctid is of one partition, and another may have the same.
+    WITH over AS MATERIALIZED (
+        SELECT namespace, group_name, member FROM voiceflow.records
+        WHERE ends_at <= at LIMIT most FOR UPDATE SKIP LOCKED
+    )
+    DELETE FROM voiceflow.records AS r USING over
+    WHERE r.namespace = over.namespace AND r.group_name = over.group_name AND r.member = over.member;
     GET DIAGNOSTICS records = ROW_COUNT;
     DELETE FROM voiceflow.events WHERE ctid = ANY (ARRAY(
         SELECT ctid FROM voiceflow.events AS e WHERE e.queue = of_queue AND e.at < events_before
