@@ -52,7 +52,7 @@ def test_a_role_that_works_needs_no_more_than_rows_and_one_that_reads_sees_all(
         read = voiceflow(*command, "--store", urls["reads"])
         assert read.code == 0, read.err
         assert seen in read.out
-    for command in (("resume",), ("calls", "cancel", "--batch", "people", "--yes"), ("rate", "5")):
-        written = voiceflow(*command, "--store", urls["reads"])
+    for writes in ("resume", "calls cancel --batch people --yes", "rate 5"):
+        written = voiceflow(*writes.split(), "--store", urls["reads"])
         assert written.code == 3, written.out
         assert "GRANT" in written.err
