@@ -35,7 +35,8 @@ PROVIDER_INFO: dict[str, Any] = {
                 "sub_account": {"label": "Sub-account", "schema": {"type": ["string", "null"]}},
                 "store": {
                     "label": "Store URL",
-                    "description": "redis://host:6379/0, or sqlite:////absolute/path.db if all tasks run on one host.",
+                    "description": "postgresql://user@host/database, redis://host:6379/0, or "
+                    "sqlite:////absolute/path.db if all tasks run on one host.",
                     "schema": {"type": ["string", "null"]},
                 },
                 "queue": {"label": "Queue", "schema": {"type": ["string", "null"], "default": "default"}},

@@ -31,7 +31,7 @@ CHAPTERS = {
     "Reference": ["cli", "settings", "python", "8x8-notes"],
     "For developers": [
         "architecture", "decisions/README", "decisions/sending", "decisions/one-transaction", "decisions/stores",
-        "decisions/sqlite", "decisions/people", "decisions/reports", "decisions/interfaces",
+        "decisions/sqlite", "decisions/postgresql", "decisions/people", "decisions/reports", "decisions/interfaces",
     ],
 }  # fmt: skip
 """The pages in the side navigation, by chapter."""

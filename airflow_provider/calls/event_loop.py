@@ -86,15 +86,16 @@ def require_lasting(store: str, *, executor: str, allowed: bool) -> None:
     if url.startswith("memory:"):
         raise InvalidInputError(
             "the store is memory://, which loses every call when the process of the task ends, so a retry would call "
-            "again. Set the store of the connection to a redis:// URL, or to sqlite:////absolute/path.db if all tasks "
-            "run on one host"
+            "again. Set the store of the connection to a postgresql:// or redis:// URL, or to "
+            "sqlite:////absolute/path.db if all tasks run on one host"
         )
     movers = [name for name in executors(executor) if name not in ONE_HOST]
     if url.startswith(_FILES) and movers and not allowed:
         raise InvalidInputError(
             f"the store is a file ({store}), but {' and '.join(movers)} may run the next try on another host, which "
-            "cannot read the file and would call again. Use a redis:// store. If every worker, the triggerer and "
-            "`voiceflow serve` share this file, set allow_local_store=true in the extra of the connection instead"
+            "cannot read the file and would call again. Use a postgresql:// or redis:// store. If every worker, the "
+            "triggerer and `voiceflow serve` share this file, set allow_local_store=true in the extra of the "
+            "connection instead"
         )
 
 

@@ -1,4 +1,4 @@
-"""The stores: memory, SQLite and Redis, the registry that opens them, and the contract suite that tests them."""
+"""The stores: memory, SQLite, PostgreSQL, Redis, the registry that opens them, and their contract suite."""
 
 from voiceflow_worker.backends.registry import ENTRY_POINT_GROUP, open_store
 

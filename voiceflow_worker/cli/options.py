@@ -139,8 +139,8 @@ StoreOption = Annotated[
     Parameter(
         metavar="URL",
         group=STORE_GROUP,
-        help="The store's URL: sqlite:///relative.db, sqlite:////absolute.db, redis://host:6379/0, or memory://. "
-        "[VOICEFLOW_STORE, else sqlite:///voiceflow.db]",
+        help="The store's URL: sqlite:///relative.db, sqlite:////absolute.db, postgresql://user@host/database, "
+        "redis://host:6379/0, or memory://. [VOICEFLOW_STORE, else sqlite:///voiceflow.db]",
     ),
 ]
 WaitOption = Annotated[

@@ -89,8 +89,9 @@ def path_of_store(settings: Settings, *, to: str) -> Path:
     if settings.store.partition(":")[0].lower() == "memory":
         raise SettingsError(f"a store in memory ends with its process: there is nothing to {to}")
     raise SettingsError(
-        f"there is no file to {to}: this store is on a server. Copy its AOF or RDB file, as the Redis "
-        "manual describes. Before workers start on an older copy, read docs/stores.md (Upgrade, backup, restore)"
+        f"there is no file to {to}: this store is on a server. Back up the server as its manual describes: PostgreSQL "
+        "with pg_dump or a base backup, Redis by a copy of its AOF or RDB file. Before workers start on an older copy, "
+        "read docs/stores.md (Upgrade, backup, restore)"
     )
 
 
