@@ -20,7 +20,7 @@ from voiceflow_worker.backends.postgres.codec import plain_step
 from voiceflow_worker.core import units
 from voiceflow_worker.core.ports.store import Mode, Put, Result, Step, Unit
 from voiceflow_worker.core.suppression import NAMESPACE as SUPPRESSED
-from voiceflow_worker.errors import StoreError
+from voiceflow_worker.errors import StoreError, StoreUnavailableError
 from voiceflow_worker.model.jobs.gate import GateState
 from voiceflow_worker.model.jobs.job import Job, JobState
 from voiceflow_worker.model.jobs.policy import CallPolicy, PersonLimit
@@ -140,6 +140,18 @@ async def test_of_two_at_once_of_which_each_refuses_the_other_one_is_written(
             for store, unit in zip(stores[:: 1 - 2 * (turn % 2)], (people.journal(), second(people)), strict=True):
                 group.start_soon(one, store, unit)
         assert sorted(results, key=str) == [DONE, NOT_FREE], turn
+
+
+async def test_a_key_that_an_open_transaction_stores_is_waited_for_only_shortly(
+    stores: tuple[PostgresStore, PostgresStore],
+) -> None:
+    one, other = stores
+    people = People()
+    await stored(one, *people.jobs)
+    async with uncommitted(one, people.enqueue()):
+        with pytest.raises(StoreUnavailableError, match="pg_stat_activity"):
+            await write(other, people.enqueue(5))
+    assert await write(other, people.enqueue(5), people.journal()) == [EXISTS, DONE]
 
 
 # --- Each sentence can fail ----------------------------------------------------------------------------------------
@@ -284,7 +296,7 @@ WAITS: dict[str, tuple[str, str, str]] = {
         "a journal entry and a hold, which returns after it",
     ),
     "of two who store one key, one breaks the other's step": (
-        "ON CONFLICT DO NOTHING;\n        IF NOT FOUND", ";\n        IF NOT FOUND", "two calls under one key",
+        "ON CONFLICT DO NOTHING;\n    RETURN FOUND", ";\n    RETURN FOUND", "two calls under one key",
     ),
 }  # fmt: skip
 

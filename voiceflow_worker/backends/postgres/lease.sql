@@ -133,6 +133,17 @@ BEGIN
 END;
 $$;
 
+-- How many entries of rows that are gone this session has lately met in the indexes by which jobs are leased.
+CREATE FUNCTION voiceflow.entries_gone() RETURNS bigint
+LANGUAGE plpgsql AS $$
+BEGIN
+    RETURN (
+        SELECT sum(pg_stat_get_xact_tuples_returned(index) - pg_stat_get_xact_tuples_fetched(index))
+        FROM (VALUES ('voiceflow.jobs_to_lease'::regclass), ('voiceflow.jobs_of_batch_to_lease')) AS used (index)
+    );
+END;
+$$;
+
 -- Leases due jobs to a worker, as far as gates and limits allow, and returns them with the times at which they were due. A first
 -- row tells how many entries of jobs that are gone were read in the indexes.
 --
@@ -141,7 +152,8 @@ CREATE FUNCTION voiceflow.lease(
     of_queue text, of_batch text, worker text, most integer, until timestamptz, at timestamptz,
     from_priority integer, from_due timestamptz, from_id text
 ) RETURNS TABLE (call voiceflow.calls, was_due timestamptz, gone bigint)
-LANGUAGE plpgsql SET lock_timeout = '3s' SET enable_seqscan = off SET jit = off AS $$
+LANGUAGE plpgsql
+SET lock_timeout = '3s' SET enable_seqscan = off SET plan_cache_mode = force_generic_plan SET jit = off AS $$
 DECLARE
     closed CONSTANT text[] := ARRAY(
         SELECT member FROM voiceflow.records
@@ -153,6 +165,7 @@ DECLARE
         WHERE namespace = 'start' AND group_name = of_queue AND voiceflow.stands(ends_at, at)
     );
     allowed CONSTANT record := voiceflow.limits(of_queue, at);
+    before CONSTANT bigint := voiceflow.entries_gone();
     ordinary integer := most;
     held bigint;
     urgent bigint;
@@ -195,10 +208,7 @@ BEGIN
         ORDER BY priority DESC, due_at, id LIMIT greatest(most, 0)
     ) AS due;
     chosen := chosen[1 : urgent + greatest(ordinary, 0)];
-    gone := (
-        SELECT sum(pg_stat_get_xact_tuples_returned(index) - pg_stat_get_xact_tuples_fetched(index))
-        FROM (VALUES ('voiceflow.jobs_to_lease'::regclass), ('voiceflow.jobs_of_batch_to_lease')) AS used (index)
-    );
+    gone := voiceflow.entries_gone() - before;
     RETURN NEXT;
     IF coalesce(cardinality(chosen), 0) = 0 THEN
         RETURN;
@@ -220,7 +230,8 @@ $$;
 CREATE FUNCTION voiceflow.take(
     of_queue text, wanted integer, horizon double precision, moment double precision, at timestamptz
 ) RETURNS double precision[]
-LANGUAGE plpgsql SET lock_timeout = '3s' SET enable_seqscan = off AS $$
+LANGUAGE plpgsql
+SET lock_timeout = '3s' SET enable_seqscan = off SET plan_cache_mode = force_generic_plan AS $$
 DECLARE
     allowed CONSTANT record := voiceflow.limits(of_queue, at);
     interval_ CONSTANT double precision := 1 / allowed.rate;

@@ -4,7 +4,8 @@
 -- The events of a queue behind a sequence, oldest first. While they are read, no event of the queue is being written, so that
 -- no smaller number appears later.
 CREATE FUNCTION voiceflow.read_events(of_queue text, after bigint, most integer) RETURNS SETOF voiceflow.events
-LANGUAGE plpgsql SET lock_timeout = '3s' SET enable_seqscan = off AS $$
+LANGUAGE plpgsql
+SET lock_timeout = '3s' SET enable_seqscan = off SET plan_cache_mode = force_generic_plan AS $$
 BEGIN
     IF NOT EXISTS (SELECT FROM voiceflow.events WHERE queue = of_queue AND sequence > after) THEN
         RETURN;
@@ -26,7 +27,8 @@ $$;
 -- The count of changes of a queue. While it is read, if it is another than the caller has seen, no change of the queue is
 -- being written, so that none is missed.
 CREATE FUNCTION voiceflow.count_changes(of_queue text, seen bigint) RETURNS bigint
-LANGUAGE plpgsql SET lock_timeout = '3s' SET enable_seqscan = off AS $$
+LANGUAGE plpgsql
+SET lock_timeout = '3s' SET enable_seqscan = off SET plan_cache_mode = force_generic_plan AS $$
 BEGIN
     IF voiceflow.newest_change(of_queue) + 1 <> seen THEN
         PERFORM voiceflow.lock_groups(ARRAY['changes of'], ARRAY[of_queue], ARRAY[false]);
@@ -58,7 +60,6 @@ $$;
 CREATE FUNCTION voiceflow.fold(of_queue text, most integer) RETURNS void
 LANGUAGE plpgsql AS $$
 BEGIN
-    PERFORM voiceflow.lock_groups(ARRAY['totals of'], ARRAY[of_queue], ARRAY[false]);
     WITH folded AS (
         DELETE FROM voiceflow.additions
         WHERE ctid = ANY (ARRAY(SELECT ctid FROM voiceflow.additions WHERE queue = of_queue LIMIT most))
@@ -80,11 +81,15 @@ $$;
 
 -- Deletes what is over: records of the whole store, and events of a queue, at most so many in all. Returns their number.
 CREATE FUNCTION voiceflow.prune(of_queue text, at timestamptz, events_before timestamptz, most integer) RETURNS integer
-LANGUAGE plpgsql SET lock_timeout = '3s' SET enable_seqscan = off AS $$
+LANGUAGE plpgsql
+SET lock_timeout = '3s' SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off
+SET plan_cache_mode = force_generic_plan AS $$
 DECLARE
     records integer;
     events integer;
 BEGIN
+    -- Two who move the same counters at once would wait for each other's rows.
+    PERFORM voiceflow.lock_groups(ARRAY['totals of'], ARRAY[of_queue], ARRAY[false]);
     -- By the key: a ctid is of one partition, and another may have the same.
     WITH over AS MATERIALIZED (
         SELECT namespace, group_name, member FROM voiceflow.records
@@ -99,7 +104,7 @@ BEGIN
     ));
     GET DIAGNOSTICS events = ROW_COUNT;
     DELETE FROM voiceflow.changes WHERE queue = of_queue AND number < voiceflow.newest_change(of_queue);
-    PERFORM voiceflow.fold(of_queue, 10000);
+    PERFORM voiceflow.fold(of_queue, 100000);
     PERFORM voiceflow.put_noted(1000, at);
     RETURN records + events;
 END;
