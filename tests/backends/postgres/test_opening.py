@@ -15,12 +15,15 @@ import pytest
 from tests.support.postgres import PostgresServer
 from tests.support.waiting import until
 from voiceflow_worker.backends import open_store
-from voiceflow_worker.backends.contract import ManualClock
+from voiceflow_worker.backends.contract import ManualClock, sample_job
 from voiceflow_worker.backends.postgres import PostgresStore, opening
 from voiceflow_worker.backends.postgres.opening import open_postgres
 from voiceflow_worker.backends.postgres.survey import SCHEMA, Facts, Guarantee, grants, judged
 from voiceflow_worker.backends.postgres.url import parse_url
 from voiceflow_worker.backends.registry import health_of
+from voiceflow_worker.core.ports.controls import Limits, limits_put
+from voiceflow_worker.core.ports.reads import ById
+from voiceflow_worker.core.ports.store import Insert, Put, Step, Unit
 from voiceflow_worker.errors import (
     SettingsError,
     StoreCorruptError,
@@ -212,6 +215,20 @@ async def test_the_checks_hold_for_each_new_connection(
         assert postgres_server.ask(TABLES, schema) == [(0,)]
 
 
+async def test_a_transaction_that_would_check_what_is_out_of_date_writes_nothing(
+    postgres_server: PostgresServer, schema: str
+) -> None:
+    """The setting may change, and a pooler may open connections, after the check at the opening."""
+    async with opened(postgres_server.url(schema=schema)) as store:
+        await store.database.rows("SET default_transaction_isolation = 'repeatable read'")
+        step, now = Step(units=(Unit(change=Insert(sample_job(1))),)), store.clock.now()
+        with pytest.raises(StoreError, match="to 'read committed'"):
+            await store.write(step, now=now)
+        store.database.close()
+        assert not await store.jobs(ById((sample_job(1).id,)), now=now)
+        await store.write(step, now=now)
+
+
 async def test_three_roles_an_owner_one_that_works_and_one_that_reads(
     postgres_server: PostgresServer, schema: str, role: Callable[..., str]
 ) -> None:
@@ -240,6 +257,30 @@ async def test_three_roles_an_owner_one_that_works_and_one_that_reads(
             await store.database.rows(writing)
     ask(f"REVOKE DELETE ON {schema}.jobs FROM {works}")
     assert grants(schema, works) in str(await refused(postgres_server.url(user=works, schema=schema)))
+
+
+async def test_settings_of_a_role_change_nothing_that_is_read(
+    postgres_server: PostgresServer, schema: str, role: Callable[..., str]
+) -> None:
+    settings = ("DateStyle = 'german, dmy'", "TimeZone = 'Asia/Kolkata'", "extra_float_digits = -10",
+                "search_path = nowhere", "standard_conforming_strings = off", "client_encoding = 'LATIN1'")  # fmt: skip
+    user = role("odd", *settings)
+    postgres_server.ask(f"CREATE SCHEMA {schema} AUTHORIZATION {user}")
+    clock = ManualClock()
+    async with open_postgres(postgres_server.url(user=user, schema=schema), clock=clock) as store:
+        now = clock.now()
+        job = sample_job(1)
+        put = Put("lock", "name", "ü\\'", now + timedelta(microseconds=1_000_003))
+        limits = limits_put(job.queue, Limits(rate=3.0))
+        await store.write(Step(units=(Unit(change=Insert(job), puts=(put, limits)),)), now=now)
+        assert list(await store.jobs(ById((job.id,)), now=now)) == [job]
+        (record,) = (await store.records({"lock": ["name"]}, now=now))["lock"]
+        assert (record.value, record.ends_at) == (put.value, put.ends_at)
+        until_then = now + timedelta(microseconds=7)
+        (leased,) = await store.lease(job.queue, worker_id="w", limit=1, until=until_then, now=now)
+        assert leased.due_at == until_then
+        taken = await store.take(job.queue, wanted=3, horizon=timedelta(minutes=1), now=now)
+        assert taken.times[1] - taken.times[0] == timedelta(microseconds=333_333)
 
 
 async def test_the_script_of_a_store_makes_what_an_opening_makes(postgres_server: PostgresServer, schema: str) -> None:

@@ -44,9 +44,13 @@ class Connection(AsyncConnection[Row]):
         return await wait_async(gen, self.pgconn.socket, interval=interval, **limit)
 
     async def rows(self, statement: str, *values: object) -> list[Row]:
-        """Run a statement, and return its rows; without values it may be several statements."""
-        cursor = await self.execute(statement.encode(), values or None)
+        """Run a statement, and return its rows. Values come in binary, whatever DateStyle and the like are."""
+        cursor = await self.execute(statement.encode(), values or None, binary=True)
         return [] if cursor.description is None else await cursor.fetchall()
+
+    async def run(self, script: str) -> None:
+        """Run several statements, which are one transaction."""
+        await self.execute(script.encode())
 
     @property
     def is_free(self) -> bool:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import random
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from typing import TypeVar
 
 import anyio
 import psycopg
@@ -19,6 +20,8 @@ from voiceflow_worker.errors import StoreUnavailableError
 MOST_CONNECTIONS = 3
 TRIES = 5
 """How often a statement is made that the server has rolled back, because of a deadlock."""
+
+T = TypeVar("T")
 
 
 class Database:
@@ -56,16 +59,23 @@ class Database:
     async def rows(self, statement: str, *values: object, within: float | None = None) -> list[Row]:
         """Run a statement with these values in the place of its `%s`, and return its rows.
 
-        The statement names the schema `voiceflow`. Without values, it may be several statements, and % is a character.
-        It is made again only if the server has rolled it back. Raises StoreError, or InvalidInputError for a text that
-        cannot be stored.
+        The statement names the schema `voiceflow`. Without values, % is a character. It is made again only if the
+        server has rolled it back. Raises StoreError, or InvalidInputError for a text that cannot be stored.
         """
         named = self.named(statement)
+        return await self._done(lambda connection: connection.rows(named, *values), within)
+
+    async def run(self, script: str, *, within: float) -> None:
+        """Run several statements, which are one transaction. Raises StoreError."""
+        named = self.named(script)
+        await self._done(lambda connection: connection.run(named), within)
+
+    async def _done(self, work: Callable[[Connection], Awaitable[T]], within: float | None) -> T:
         for tried in range(1, TRIES + 1):
             try:
                 async with self._taken() as connection:
                     with anyio.fail_after(limits.ANSWER_WITHIN if within is None else within):
-                        return await connection.rows(named, *values)
+                        return await work(connection)
             except (psycopg.Error, OSError, UnicodeEncodeError) as error:
                 if not is_rolled_back(error) or tried == TRIES:
                     raise translated(error, self.url) from error
@@ -106,6 +116,10 @@ class Database:
                     connection = None
             connection = connection or await self.connected()
             yield connection
+        except psycopg.errors.ReadOnlySqlTransaction:
+            if connection is not None:
+                connection.end()  # the next one may lead to the primary
+            raise
         finally:
             if connection is not None:
                 if connection.is_free:

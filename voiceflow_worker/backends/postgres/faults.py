@@ -71,6 +71,12 @@ _KINDS_BY_STATE = (
         "turn that setting off",
         StoreReadOnlyError,
     ),
+    _Kind(
+        "25000",
+        "begins transactions in which the store would check what is out of date; set default_transaction_isolation to "
+        "'read committed' for this role",
+        StoreError,
+    ),
     _Kind("42501", f"does not allow this role to do that; {_GRANTS}", StoreReadOnlyError),
     _Kind(
         "42P01|42883|42703|3F000",
@@ -126,7 +132,7 @@ _KINDS_BY_TEXT = (
         _for_good,
     ),
     _Kind(
-        r"password|authenticat|no such user|role \".*\" (does not exist|is not permitted)|SASL|SCRAM|Ident|GSSAPI",
+        r"password|authenti|no such user|role \".*\" (does not exist|is not permitted)|SASL|SCRAM|Ident|GSSAPI",
         "refuses this role; check the user and the password: those of the store URL, PGPASSWORD or ~/.pgpass",
         _for_good,
     ),
@@ -139,6 +145,7 @@ _KINDS_BY_TEXT = (
         "cannot be reached; check that it runs, and check the host and the port of the store URL",
     ),
     _Kind(r"invalid .*value|invalid port|could not parse", "has a parameter that libpq does not take", _for_good),
+    _Kind(r"connection failed|FATAL", "refuses the connection; do what it says"),
 )
 """By the text of libpq, of a pooler, or of a server before the login."""
 

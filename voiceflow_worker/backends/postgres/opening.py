@@ -116,7 +116,7 @@ async def _make(database: Database) -> None:
         return
     _require_makeable(facts, url)
     try:
-        await database.rows(_making(url.schema, has_schema=facts.has_schema), within=MAKE_WITHIN)
+        await database.run(_making(url.schema, has_schema=facts.has_schema), within=MAKE_WITHIN)
     except StoreError as error:
         if not isinstance(error.__cause__, _MADE_MEANWHILE):
             raise

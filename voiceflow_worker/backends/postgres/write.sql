@@ -429,7 +429,7 @@ DECLARE
     answers jsonb[];
 BEGIN
     IF current_setting('transaction_isolation') <> 'read committed' THEN
-        RAISE 'a store is written in READ COMMITTED transactions only';
+        RAISE 'a store is written in READ COMMITTED transactions only' USING ERRCODE = 'invalid_transaction_state';
     END IF;
     IF NOT (step -> 'durable')::boolean THEN
         PERFORM set_config('synchronous_commit', 'off', true);
