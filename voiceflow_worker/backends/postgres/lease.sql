@@ -231,7 +231,7 @@ CREATE FUNCTION voiceflow.take(
     of_queue text, wanted integer, horizon double precision, moment double precision, at timestamptz
 ) RETURNS double precision[]
 LANGUAGE plpgsql
-SET lock_timeout = '3s' SET enable_seqscan = off SET plan_cache_mode = force_generic_plan AS $$
+SET lock_timeout = '3s' SET enable_seqscan = off SET plan_cache_mode = force_generic_plan SET jit = off AS $$
 DECLARE
     allowed CONSTANT record := voiceflow.limits(of_queue, at);
     interval_ CONSTANT double precision := 1 / allowed.rate;

@@ -38,10 +38,7 @@ _EVENTS = "SELECT sequence, job_id, kind, at, state, revision, post FROM voicefl
 _CHANGES = "SELECT voiceflow.count_changes(%s, %s)"
 _PRUNE = "SELECT voiceflow.prune(%s, %s, %s, %s)"
 _TOTALS = "SELECT field, live, pruned FROM voiceflow.count_all(%s, %s)"
-_COUNT_DUE = """
-SELECT state, count(*) FROM voiceflow.jobs
-WHERE queue = %s AND state = ANY (%s) AND due_at <= %s {of_batch} GROUP BY state
-"""
+_COUNT_DUE = "SELECT in_state, amount FROM voiceflow.count_due(%s, %s, %s, %s)"
 
 
 _MANY_GONE = 5000
@@ -142,10 +139,9 @@ class PostgresStore:
 
     async def totals(self, queue: str, *, batch: str | None = None, due_before: datetime | None = None) -> Totals:
         if due_before is not None:
-            of_batch, more = ("", ()) if batch is None else ("AND batch_id = %s", (batch,))
             states = [state.value for state in JobState]
-            rows = await self.database.rows(_COUNT_DUE.format(of_batch=of_batch), queue, states, due_before, *more)
-            return Totals(live={STATE + state: amount for state, amount in rows})
+            rows = await self.database.rows(_COUNT_DUE, queue, batch, states, due_before)
+            return Totals(live={STATE + state: amount for state, amount in rows if amount})
         rows = await self.database.rows(_TOTALS, queue, batch)
         live = {field: amount for field, amount, _ in rows if amount}
         if batch is None or not any(field.startswith(STATE) for field in live):

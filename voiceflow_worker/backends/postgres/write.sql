@@ -418,7 +418,7 @@ $$;
 --
 -- A time limit ends each wait for a lock. Plans that read whole tables are off, because plans are kept: a table that was small
 -- when its plan was made may be large now. A statement has one plan for all values: PostgreSQL would rather plan each look at
--- the partitions of records anew, which takes ten times as long as the look.
+-- the partitions of records anew, which takes ten times as long as the look. Nor is any statement worth compiling (jit).
 CREATE FUNCTION voiceflow.write(step jsonb) RETURNS jsonb
 LANGUAGE plpgsql
 SET lock_timeout = '3s' SET enable_seqscan = off SET plan_cache_mode = force_generic_plan SET jit = off AS $$
