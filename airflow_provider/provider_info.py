@@ -35,7 +35,7 @@ PROVIDER_INFO: dict[str, Any] = {
                 "sub_account": {"label": "Sub-account", "schema": {"type": ["string", "null"]}},
                 "store": {
                     "label": "Store URL",
-                    "description": "postgresql://user@host/database, redis://host:6379/0, or "
+                    "description": "redis://host:6379/0, postgresql://host/database without a user, or "
                     "sqlite:////absolute/path.db if all tasks run on one host.",
                     "schema": {"type": ["string", "null"]},
                 },

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from pathlib import Path
+from collections.abc import AsyncIterator, Callable
 
 import pytest
 
@@ -10,9 +9,9 @@ from voiceflow_worker.core.ports import Store
 
 
 @pytest.fixture
-def store_url(tmp_path: Path) -> str:
-    """The URL of an empty store."""
-    return f"sqlite:///{tmp_path / 'calls.db'}"
+def store_url(request: pytest.FixtureRequest, fresh_url: Callable[[str], str]) -> str:
+    """The URL of an empty store: in a file, unless the test names other backends."""
+    return fresh_url(getattr(request, "param", "sqlite"))
 
 
 @pytest.fixture

@@ -40,6 +40,7 @@ async def told_after(client: httpx.AsyncClient, done: httpx.Response) -> str:
     return Page((await client.get(urljoin(str(done.url), done.headers["location"]))).text).text
 
 
+@pytest.mark.parametrize("store_url", ["sqlite", "postgres"], indirect=True)
 async def test_each_act_is_asked_and_carried_out_in_the_name_of_who_signed_in(store: Store) -> None:
     busy, reached = await ended(store, to=number(2)), await ended(store, SessionStatus.COMPLETED, to=number(3))
     _, (doubt,) = await in_doubt(store)

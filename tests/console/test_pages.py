@@ -280,6 +280,7 @@ async def test_looking_asks_the_store_only_questions(store: Store) -> None:
 # -- what is on them ---------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("store_url", ["sqlite", "postgres"], indirect=True)
 async def test_the_front_page_tells_of_every_queue(store: Store) -> None:
     await enqueued(store, 3)
     await enqueued(store, 2, queue="reminders")
