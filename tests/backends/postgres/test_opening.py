@@ -229,6 +229,23 @@ async def test_a_transaction_that_would_check_what_is_out_of_date_writes_nothing
         await store.write(step, now=now)
 
 
+async def test_after_a_write_that_was_read_only_the_next_one_has_a_new_connection(
+    postgres_server: PostgresServer, schema: str, role: Callable[..., str]
+) -> None:
+    """The other one may lead to a server that accepts it."""
+    user = role("paused")
+    postgres_server.ask(f"CREATE SCHEMA {schema} AUTHORIZATION {user}")
+    url = postgres_server.url(user=user, schema=schema)
+    async with opened(url):
+        postgres_server.ask(f"ALTER ROLE {user} SET default_transaction_read_only = on")
+    async with opened(url) as store:
+        step, now = Step(units=(Unit(change=Insert(sample_job(1))),)), store.clock.now()
+        with pytest.raises(StoreReadOnlyError, match="default_transaction_read_only"):
+            await store.write(step, now=now)
+        postgres_server.ask(f"ALTER ROLE {user} RESET default_transaction_read_only")
+        await store.write(step, now=now)
+
+
 async def test_three_roles_an_owner_one_that_works_and_one_that_reads(
     postgres_server: PostgresServer, schema: str, role: Callable[..., str]
 ) -> None:
