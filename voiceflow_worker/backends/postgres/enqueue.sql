@@ -20,7 +20,7 @@ $$;
 -- Writes a step of new calls, and returns the answers to its units. Keys are kept unique by their index: this waits for
 -- another transaction that is storing the same key, and nothing is aborted.
 CREATE FUNCTION voiceflow.enqueue(step jsonb) RETURNS jsonb
-LANGUAGE plpgsql SET enable_seqscan = off SET jit = off AS $$
+LANGUAGE plpgsql AS $$
 DECLARE
     at CONSTANT timestamptz := step ->> 'now';
     units CONSTANT jsonb := (
@@ -70,7 +70,8 @@ $$;
 -- Every answer tells the place of the store and the time of the server. If the question is for another place, nothing is
 -- done. Questions and answers are base64, so that no setting of the caller's session changes a text.
 CREATE FUNCTION voiceflow.asked(question_in_base64 text) RETURNS text
-LANGUAGE plpgsql SET search_path = pg_catalog SET enable_seqscan = off AS $$
+LANGUAGE plpgsql
+SET search_path = pg_catalog SET enable_seqscan = off SET plan_cache_mode = force_generic_plan SET jit = off AS $$
 DECLARE
     question CONSTANT jsonb := convert_from(decode(question_in_base64, 'base64'), 'UTF8');
     at CONSTANT timestamptz := question ->> 'now';
