@@ -14,7 +14,7 @@ import pytest
 from tests.support.errors import leaves
 from tests.support.waiting import until
 from voiceflow_worker.backends.contract import NOW, StoreContract, sample_job
-from voiceflow_worker.backends.contract.writing import DONE, EXISTS, NOT_FREE, gated, new, stored, write
+from voiceflow_worker.backends.contract.writing import DONE, EXISTS, NOT_FREE, gated, held, new, put, stored, write
 from voiceflow_worker.backends.postgres import PostgresStore, open_postgres, opening
 from voiceflow_worker.backends.postgres.codec import plain_step
 from voiceflow_worker.core import units
@@ -154,6 +154,27 @@ async def test_a_key_that_an_open_transaction_stores_is_waited_for_only_shortly(
     assert await write(other, people.enqueue(5), people.journal()) == [EXISTS, DONE]
 
 
+async def test_what_was_answered_before_an_error_is_told(
+    stores: tuple[PostgresStore, PostgresStore], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, _ = stores
+    rows, written = store.database.rows, list[object]()
+
+    async def second_fails(statement: str, *values: object) -> list[tuple[object, ...]]:
+        if written:
+            raise StoreUnavailableError("cut")
+        written.extend(values)
+        return await rows(statement, *values)
+
+    monkeypatch.setattr(store.database, "rows", second_fails)
+    with pytest.raises(StoreUnavailableError) as caught:
+        await write(store, *(Unit(puts=(put(f"{number}"),)) for number in range(100)))
+    answers = [answer and answer.result for answer in caught.value.answers]
+    assert answers == [DONE] * 64 + [None] * 36
+    monkeypatch.undo()
+    assert len(await held(store)) == 64
+
+
 # --- Each sentence can fail ----------------------------------------------------------------------------------------
 
 AGAIN = "test_a_step_that_is_written_again_changes_counts_and_tells_nothing"
@@ -229,7 +250,8 @@ MUTATIONS: dict[str, tuple[str, str, str]] = {
         "need -> 'members' ? member", "member = ''", "test_a_closed_gate_refuses_and_an_open_one_does_not",
     ),
     "a tombstone owns nothing": (
-        "WHERE namespace = 'tombstone'", "WHERE namespace = 'nothing'", "test_a_taken_key_tells_its_owner",
+        "WHERE namespace = 'tombstone' AND group_name = of_queue AND member = key", "WHERE false",
+        "test_a_taken_key_tells_its_owner",
     ),
     "every put replaces": ("WHERE mode IN ('always', 'extend')", "WHERE true", MODES),
     "an end beats no end": ("coalesce(old.ends_at, 'infinity')", "old.ends_at", MODES),
