@@ -125,8 +125,8 @@ def fresh_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callab
                 return f"{redis.url}?prefix={name}"
             case "postgres":
                 postgres: PostgresServer = request.getfixturevalue("postgres_server")
-                schemas.append(name)
-                return postgres.url(schema=name)
+                schemas.append(postgres.empty.pop() if postgres.empty else name)
+                return postgres.url(schema=schemas[-1])
             case _:
                 raise ValueError(backend)
 
@@ -134,7 +134,7 @@ def fresh_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callab
     if schemas:
         server: PostgresServer = request.getfixturevalue("postgres_server")
         for name in schemas:
-            server.ask(f"DROP SCHEMA IF EXISTS {name} CASCADE")
+            server.clear(name)
 
 
 class OutsideConnectionError(RuntimeError):

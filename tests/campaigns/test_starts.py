@@ -66,7 +66,13 @@ class Dies:
 
 
 @pytest.mark.parametrize(
-    ("store", "rows"), [*((store, False) for store in EVERY), ("memory", True)], indirect=["store"]
+    ("store", "rows"),
+    [
+        *((store, False) for store in EVERY if store != "postgres"),
+        ("memory", True),
+        pytest.param("postgres", False, marks=pytest.mark.slow),
+    ],
+    indirect=["store"],
 )
 async def test_a_start_that_dies_at_any_step_rings_nobody_and_the_same_start_completes_it(
     store: Store, tmp_path: Path, rows: bool

@@ -103,6 +103,7 @@ class Soak:
         self._shortest = SHORTEST
         self._lived = 0.0
         self._lock = threading.Lock()
+        self._person_at_work = threading.Lock()
         self._lights = Lights()
         self._hand_lights = Lights()
         wanted = plan.calls if plan.minutes is None else None
@@ -256,13 +257,9 @@ class Soak:
     def _crash_servers(self, crash: Callable[[], None]) -> None:
         dice = self._dice("crashes")
         while not self._lights.sleep(dice.uniform(*CRASH_EVERY)):
-            if not self._lights.may_start():
-                return
-            try:
+            with self._person_at_work:
                 crash()
                 self._strikes.crashes += 1
-            finally:
-                self._lights.ended()
 
     # -- set-backs ---------------------------------------------------------------------------------------------------
 
@@ -315,7 +312,7 @@ class Soak:
             self._shortest = SHORTEST
             if not noticed:
                 self._found.append(Violation(f"UNNOTICED: {setback.name}: the queue was not held", None, ()))
-            with self._lights.switched(Light.LIVE):
+            with self._person_at_work, self._lights.switched(Light.LIVE):
                 self._hands.hand_in_everything_again()
                 if noticed:
                     person.settles()

@@ -182,7 +182,8 @@ class PostgresServer(_Program):
         super().__init__(port)
         self.data = self.folder / "data"
         self._settings = settings
-        self._connection: Any = None
+        self.empty: list[str] = []
+        """Schemas of stores that have been emptied: to make one takes ten times as long."""
 
     def url(self, *ports: int, user: str = ADMINISTRATOR, **parameters: str) -> str:
         """The store URL of this server, or of whichever is the primary, this one or one at these ports."""
@@ -220,6 +221,14 @@ class PostgresServer(_Program):
         with connected(self.url()) as connection:
             answer = connection.execute(statement.encode(), values or None)
             return answer.fetchall() if answer.description else []
+
+    def clear(self, schema: str) -> None:
+        """Forget all that the store in this schema keeps, and leave it to another test."""
+        ours = "SELECT tablename FROM pg_tables WHERE schemaname = %s AND tablename <> 'voiceflow_schema'"
+        tables = ", ".join(f"{schema}.{name}" for (name,) in self.ask(ours, schema))
+        if tables:
+            self.ask(f"TRUNCATE {tables} RESTART IDENTITY")
+            self.empty.append(schema)
 
     def kill(self) -> None:
         """End it as a crash does: its first process at once, the others when they notice."""

@@ -7,7 +7,7 @@ from uuid import uuid4
 
 BACKENDS = ("memory", "sqlite")
 """Those without a server."""
-SERVERS = ("redis",)
+SERVERS = ("redis", "postgres")
 DURABLE = ("sqlite", *SERVERS)
 """Those that outlive a process."""
 EVERY = (*BACKENDS, *SERVERS)

@@ -18,3 +18,13 @@ def schema(postgres_server: PostgresServer) -> Iterator[str]:
     name = f"calls_{next(_NUMBERS)}"
     yield name
     postgres_server.ask(f"DROP SCHEMA IF EXISTS {name} CASCADE")
+
+
+@pytest.fixture
+def own_server() -> Iterator[PostgresServer]:
+    """A server for one test, which may kill it."""
+    server = PostgresServer()
+    try:
+        yield server.start()
+    finally:
+        server.close()
