@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import anyio
@@ -11,13 +12,16 @@ import pytest
 from anyio import to_thread
 
 from tests.support.flows import flow, number
-from tests.support.postgres import PostgresServer
+from tests.support.postgres import Pooler, PostgresServer
 from tests.support.voices import ScriptedVoice
 from tests.support.waiting import once_available, until, wait_until
 from voiceflow_worker import CallPolicy, CallQueue, CallRequest, JobState, Worker, WorkerOptions, open_store
+from voiceflow_worker.backends.contract import sample_job
+from voiceflow_worker.backends.contract.writing import new
 from voiceflow_worker.backends.witness import JournalFiles
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.reading import count_states, gates_of
+from voiceflow_worker.core.ports.store import Guard, Result, Same, Step
 from voiceflow_worker.core.rollback import HELD_AS_TAKEN_OVER
 from voiceflow_worker.core.suppression import SuppressionList
 from voiceflow_worker.model.jobs.policy import OutcomeSource
@@ -144,6 +148,22 @@ async def test_a_server_that_restarts_holds_nothing(primary: PostgresServer, tmp
         assert await once_available(lambda: reasons(store)) == []
         worker.stop()
     assert len(voice.placed) == 10
+
+
+async def test_a_restart_behind_a_pooler_that_keeps_the_connections_is_noticed(primary: PostgresServer) -> None:
+    """A worker whose guard names the server as it was must learn of the new one, or nothing leaves any more."""
+    pooler = Pooler(primary).start()
+    try:
+        async with open_store(pooler.url(), advises=False) as store:
+            now, known = store.clock.now(), Same("posted", "w", None)
+            step = Step(units=(new(sample_job(1)),), guard=Guard(store.server, known))
+            await to_thread.run_sync(primary.stop)
+            await to_thread.run_sync(primary.start)
+            assert [answer.result for answer in await store.write(step, now=now)] == [Result.UNVETTED]
+            step = replace(step, guard=Guard(store.server, known))
+            assert [answer.result for answer in await store.write(step, now=now)] == [Result.DONE]
+    finally:
+        pooler.close()
 
 
 async def test_a_failover_to_a_synchronous_standby_holds_nothing(

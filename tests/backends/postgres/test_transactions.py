@@ -31,6 +31,7 @@ from tests.support.postgres import ADMINISTRATOR, DATABASE, PostgresServer
 from tests.support.waiting import wait_until
 from voiceflow_worker import CallQueue, Job, JobState, enqueue_in, open_store
 from voiceflow_worker.core.admission import CallRequest
+from voiceflow_worker.core.ports.store import Delete, Result, Step, Unit
 from voiceflow_worker.core.suppression import Suppression, entry_text
 from voiceflow_worker.errors import (
     InvalidInputError,
@@ -524,12 +525,15 @@ SETTINGS = [
 
 
 @pytest.mark.parametrize("setting", SETTINGS)
-def test_what_the_session_has_set_changes_nothing(shop: Shop, setting: str) -> None:
+async def test_what_the_session_has_set_changes_nothing(shop: Shop, queue: CallQueue, setting: str) -> None:
     with psycopg.connect(shop.url) as connection:
         connection.execute(setting.encode())
         connection.commit()
         job = enqueued_twice(connection, shop)
-    assert read_back(shop) == job
+        connection.commit()
+        assert (await queue.enqueue(flow(), connection=connection)).state is JobState.QUEUED
+        connection.rollback()
+    assert (await queue.find(batch_id="täglich")) == [job]
 
 
 def changed_loaders(connection: psycopg.Connection[Any]) -> None:
@@ -673,6 +677,26 @@ def test_a_serialization_failure_is_the_callers_own_and_leaves_the_transaction_u
         enqueue_in(second.connection, flow(), schema=shop.schema, unique_key="own")
         second.commit()
     assert shop.calls() == ["own", "raced"]
+
+
+@pytest.mark.parametrize("isolation", ["REPEATABLE READ", "SERIALIZABLE"])
+async def test_a_call_that_came_and_went_since_the_snapshot_of_a_transaction_is_made_once(
+    shop: Shop, queue: CallQueue, isolation: str
+) -> None:
+    """It was stored, ended and deleted meanwhile: the transaction sees neither it nor its tombstone."""
+    with in_psycopg(shop) as callers:
+        callers.run(f"SET TRANSACTION ISOLATION LEVEL {isolation}")
+        callers.run("SELECT 1")
+        job = await queue.enqueue(flow(), unique_key="raced")
+        keep = queue.store.clock.now() + timedelta(days=1)
+        gone = Step(units=(Unit(change=Delete(job, keep)),))
+        assert [answer.result for answer in await queue.store.write(gone, now=job.created_at)] == [Result.DONE]
+        with pytest.raises(psycopg.errors.SerializationFailure):
+            enqueue_in(callers.connection, flow(), schema=shop.schema, unique_key="raced")
+        enqueue_in(callers.connection, flow(), schema=shop.schema, unique_key="own")
+        callers.commit()
+        assert enqueue_in(callers.connection, flow(), schema=shop.schema, unique_key="raced").id == job.id
+    assert shop.calls() == ["own"]
 
 
 def test_a_time_limit_of_the_caller_leaves_the_transaction_usable(shop: Shop) -> None:

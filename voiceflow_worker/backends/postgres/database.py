@@ -52,6 +52,15 @@ class Database:
         while self._free:
             self._free.pop().end()
 
+    async def check_again(self) -> None:
+        """Check the server anew: behind a pooler, another may have taken its place while these connections stayed.
+
+        Raises StoreError.
+        """
+        self.close()
+        async with self._places:
+            (await self.connected()).end()
+
     def named(self, sql: str) -> str:
         """This SQL, with the name of the schema in the place of `voiceflow`."""
         return self.url.named(sql)

@@ -13,8 +13,20 @@ COMMENT ON TABLE voiceflow.noted_puts IS
 -- Where this store is. It stays the same after a failover, and is another for a store in another database.
 CREATE FUNCTION voiceflow.place() RETURNS text
 LANGUAGE sql STABLE AS $$
-    SELECT made_at AT TIME ZONE 'UTC' || ' ' || current_database() || ' ' || 'voiceflow.jobs'::regclass::oid
+    SELECT extract(epoch FROM made_at)::bigint || ' ' || current_database() || ' ' || 'voiceflow.jobs'::regclass::oid
     FROM voiceflow.voiceflow_schema;
+$$;
+
+-- Raises a serialization failure if a call with this key was stored and deleted after the snapshot of a transaction that sees
+-- one moment: its tombstone is there, and cannot be seen. What is tried here is undone.
+CREATE FUNCTION voiceflow.require_seen(of_queue text, key text) RETURNS void
+LANGUAGE plpgsql AS $$
+BEGIN
+    INSERT INTO voiceflow.records VALUES ('tombstone', of_queue, key, '', NULL) ON CONFLICT DO NOTHING;
+    RAISE SQLSTATE 'VW002';
+EXCEPTION WHEN SQLSTATE 'VW002' THEN
+    NULL;
+END;
 $$;
 
 -- Writes a step of new calls, and returns the answers to its units. Keys are kept unique by their index: this waits for
@@ -29,6 +41,10 @@ DECLARE
     );
     answers jsonb[];
 BEGIN
+    IF current_setting('transaction_isolation') <> 'read committed' THEN
+        PERFORM voiceflow.require_seen(unit ->> 'queue', unit #>> '{job,unique_key}')
+        FROM jsonb_array_elements(units) AS unit WHERE unit #>> '{job,unique_key}' IS NOT NULL;
+    END IF;
     IF (step -> 'together')::boolean THEN
         answers := voiceflow.answers_together(units, at);
     ELSE

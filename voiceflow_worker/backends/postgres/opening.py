@@ -122,8 +122,7 @@ async def _make(database: Database) -> None:
             raise
     else:
         _log.info("a store was made", store=url.shown, schema=url.schema)
-    database.close()
-    await database.rows("SELECT")  # on a new connection, which checks what is there now
+    await database.check_again()
 
 
 def _require_makeable(facts: Facts, url: PostgresURL) -> None:
