@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import timedelta
 from inspect import signature
 
@@ -18,7 +19,7 @@ from voiceflow_worker.backends.contract.writing import DONE, EXISTS, NOT_FREE, g
 from voiceflow_worker.backends.postgres import PostgresStore, open_postgres, opening
 from voiceflow_worker.backends.postgres.codec import plain_step
 from voiceflow_worker.core import units
-from voiceflow_worker.core.ports.store import Mode, Put, Result, Step, Unit
+from voiceflow_worker.core.ports.store import Mode, OpenGate, Put, Result, Step, Unit
 from voiceflow_worker.core.suppression import NAMESPACE as SUPPRESSED
 from voiceflow_worker.errors import StoreError, StoreUnavailableError
 from voiceflow_worker.model.jobs.gate import GateState
@@ -123,6 +124,28 @@ async def test_the_second_of_two_waits_until_the_first_has_committed(
     stores: tuple[PostgresStore, PostgresStore], name: str
 ) -> None:
     await second_waits(stores, name)
+
+
+async def test_who_waits_for_the_key_of_an_open_transaction_holds_up_nobody_for_long(
+    stores: tuple[PostgresStore, PostgresStore],
+) -> None:
+    one, other = stores
+    people = People()
+    callers = Step(units=(people.enqueue(),))
+    again = replace(people.enqueue(5), needs=(OpenGate(people.queue, None),))
+
+    async def enqueue_again() -> None:
+        assert await write(other, again) == [NOT_FREE]
+
+    async with await psycopg.AsyncConnection.connect(one.database.url.conninfo) as connection:
+        statement = one.database.url.named("SELECT voiceflow.enqueue(%s::jsonb)").encode()
+        await connection.execute(statement, (plain_step(callers, callers.units, now=NOW),))
+        async with anyio.create_task_group() as group:
+            group.start_soon(enqueue_again)
+            await until(lambda: waits(one), within=5)
+            with anyio.fail_after(1.5):
+                assert await write(one, people.hold()) == [DONE]
+        await connection.rollback()
 
 
 async def test_of_two_at_once_of_which_each_refuses_the_other_one_is_written(

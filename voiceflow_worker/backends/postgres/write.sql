@@ -416,7 +416,8 @@ $$;
 
 -- Writes a step, and returns the answer to each of its units.
 --
--- A time limit ends each wait for a lock. Plans that read whole tables are off, because plans are kept: a table that was small
+-- A time limit ends each wait for a lock. It is short for who has the locks of a step, so that a key which an open transaction
+-- of a caller is storing holds up nobody else. Plans that read whole tables are off, because plans are kept: a table that was small
 -- when its plan was made may be large now. A statement has one plan for all values: PostgreSQL would rather plan each look at
 -- the partitions of records anew, which takes ten times as long as the look. Nor is any statement worth compiling (jit).
 CREATE FUNCTION voiceflow.write(step jsonb) RETURNS jsonb
@@ -435,6 +436,7 @@ BEGIN
         PERFORM set_config('synchronous_commit', 'off', true);
     END IF;
     PERFORM voiceflow.lock_step(step);
+    PERFORM set_config('lock_timeout', '200ms', true);
     IF guard <> 'null'
         AND (guard ->> 'server' <> voiceflow.server() OR voiceflow.failed_by(guard -> 'known', at) IS NOT NULL)
     THEN
