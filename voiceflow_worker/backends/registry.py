@@ -10,7 +10,6 @@ from importlib.metadata import EntryPoint, entry_points
 from typing import TYPE_CHECKING, Any, cast
 
 import anyio
-import structlog
 
 from voiceflow_worker.backends.health import Health
 from voiceflow_worker.backends.store_url import POSTGRES_SCHEMES, REDIS_SCHEMES
@@ -20,8 +19,6 @@ from voiceflow_worker.model.text.printable import without_secrets
 
 if TYPE_CHECKING:
     from voiceflow_worker.core.ports import Clock, Store
-
-_log = structlog.get_logger("voiceflow.store")
 
 ENTRY_POINT_GROUP = "voiceflow_worker.backends"
 """The entry point group in which a package registers backends. The name of an entry is a URL scheme, its value an
@@ -78,7 +75,11 @@ async def _advised(opened: AbstractAsyncContextManager[Store], url: str) -> Asyn
     async with opened as store:
         advice = health_of(url, store).advice
         if advice is not None:
-            _log.warning("the server of the store should be configured differently", store=store.url, warning=advice)
+            import structlog  # 30 ms, which `--help` does not need
+
+            structlog.get_logger("voiceflow.store").warning(
+                "the server of the store should be configured differently", store=store.url, warning=advice
+            )
         yield store
 
 

@@ -65,11 +65,11 @@ async def test_all_is_well_on_a_new_store(postgres_server: PostgresServer, schem
 
 
 async def test_the_oldest_open_transaction_is_named_with_how_to_end_it(
-    postgres_server: PostgresServer, schema: str, monkeypatch: pytest.MonkeyPatch
+    own_server: PostgresServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(health, "OLD", timedelta(0))
-    async with looked_at(postgres_server.url(schema=schema)) as of:
-        with connected(postgres_server.url(), autocommit=False, application_name="month's end") as other:
+    async with looked_at(own_server.url()) as of:
+        with connected(own_server.url(), autocommit=False, application_name="month's end") as other:
             other.execute("SELECT 1")
             line = await found(of, "transactions")
             assert line.level is Level.WARNING

@@ -88,8 +88,6 @@ async def test_a_text_that_cannot_be_encoded_does_not_shift_the_answers_to_later
     job = sample_job()
     async with open_store(own_server.url) as store:
         await add_jobs(store, [job])
-        with pytest.raises(InvalidInputError, match="half a surrogate pair"):
-            await get_jobs(store, [f"{job.queue}:\ud800"])
         with pytest.raises(InvalidInputError, match=r"a\\ud800' has half a surrogate pair"):
             await store.write(Step(units=(Unit(drops=(Drop("x", "key", "a\ud800"),)),)), now=NOW)
         assert list(await get_jobs(store, [job.id])) == [job.id]
