@@ -633,6 +633,7 @@ def test_of_two_transactions_with_one_key_the_second_waits_and_gets_the_call_of_
     with way(shop) as first:
         job = enqueue_in(first.connection, flow(text="The same."), schema=shop.schema, unique_key="raced")
         with waiting_for_the_key(shop) as second:
+            shop.server.ask("SELECT pg_sleep(0.6)")  # longer than a step of a worker would wait
             first.commit()
             assert second.result(10) == job
     assert shop.calls() == ["raced"]

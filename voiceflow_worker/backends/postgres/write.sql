@@ -224,16 +224,6 @@ BEGIN
 END;
 $$;
 
--- Stores the row of a new job. False if another transaction has meanwhile stored it, or another one with its key. One that
--- somebody leaves open is waited for only shortly, because others may wait for what this step has locked.
-CREATE FUNCTION voiceflow.insert_job(job jsonb) RETURNS boolean
-LANGUAGE plpgsql SET lock_timeout = '500ms' AS $$
-BEGIN
-    INSERT INTO voiceflow.jobs SELECT * FROM jsonb_populate_record(NULL::voiceflow.jobs, job) ON CONFLICT DO NOTHING;
-    RETURN FOUND;
-END;
-$$;
-
 -- Writes the change of a job. False if it is new, and another transaction has meanwhile stored it or another one with its key.
 CREATE FUNCTION voiceflow.change_job(unit jsonb, at timestamptz) RETURNS boolean
 LANGUAGE plpgsql AS $$
@@ -243,7 +233,8 @@ DECLARE
 BEGIN
     CASE unit ->> 'kind'
     WHEN 'insert' THEN
-        IF NOT voiceflow.insert_job(job) THEN
+        INSERT INTO voiceflow.jobs SELECT * FROM jsonb_populate_record(NULL::voiceflow.jobs, job) ON CONFLICT DO NOTHING;
+        IF NOT FOUND THEN
             RETURN false;
         END IF;
         INSERT INTO voiceflow.bodies VALUES (job_id, unit ->> 'body');
