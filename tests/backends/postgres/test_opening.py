@@ -280,7 +280,8 @@ async def test_settings_of_a_role_change_nothing_that_is_read(
     postgres_server: PostgresServer, schema: str, role: Callable[..., str]
 ) -> None:
     settings = ("DateStyle = 'german, dmy'", "TimeZone = 'Asia/Kolkata'", "extra_float_digits = -10",
-                "search_path = nowhere", "standard_conforming_strings = off", "client_encoding = 'LATIN1'")  # fmt: skip
+                "search_path = nowhere", "standard_conforming_strings = off", "client_encoding = 'LATIN1'",
+                "array_nulls = off")  # fmt: skip
     user = role("odd", *settings)
     postgres_server.ask(f"CREATE SCHEMA {schema} AUTHORIZATION {user}")
     clock = ManualClock()

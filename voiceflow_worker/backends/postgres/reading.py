@@ -114,16 +114,17 @@ def _names(chosen: frozenset[str] | None) -> list[str] | None:
 
 # --- Records -----------------------------------------------------------------------------------------------------
 
-# The records of whole groups and single ones of a namespace. A whole group is asked for by a member that is NULL.
+# The records of whole groups and single ones of a namespace. No array has NULLs: `array_nulls` may be off.
 _OF_KEYS = f"""
 SELECT %s::integer AS part, place, found.*
-FROM unnest(%s::text[], %s::text[]) WITH ORDINALITY AS wanted (of_group, of_member, place),
+FROM unnest(%s::text[], %s::text[], %s::boolean[]) WITH ORDINALITY AS wanted (of_group, of_member, is_whole, place),
 LATERAL (
     SELECT {RECORD} FROM voiceflow.records
-    WHERE namespace = %s AND group_name = of_group AND of_member IS NULL AND voiceflow.stands(ends_at, %s)
+    WHERE namespace = %s AND group_name = of_group AND is_whole AND voiceflow.stands(ends_at, %s)
     UNION ALL
     SELECT {RECORD} FROM voiceflow.records
-    WHERE namespace = %s AND group_name = of_group AND member = of_member AND voiceflow.stands(ends_at, %s)
+    WHERE namespace = %s AND group_name = of_group AND member = of_member AND NOT is_whole
+        AND voiceflow.stands(ends_at, %s)
 ) AS found
 """
 _PAGE = f"""
@@ -148,9 +149,9 @@ async def read_records(database: Database, wanted: Wanted, *, now: datetime) -> 
 
 def _part(place: int, namespace: str, each: Sequence[str | tuple[str, str]] | Page, now: datetime) -> Statement:
     if not isinstance(each, Page):
-        keys = [(key, None) if isinstance(key, str) else key for key in each]
-        groups, members = [group for group, _ in keys], [member for _, member in keys]
-        return _OF_KEYS, (place, groups, members, namespace, now, namespace, now)
+        keys = [(key, "", True) if isinstance(key, str) else (*key, False) for key in each]
+        groups, members, whole = ([key[column] for key in keys] for column in range(3))
+        return _OF_KEYS, (place, groups, members, whole, namespace, now, namespace, now)
     more, values = "", list[object]()
     if each.group is not None:
         more, values = "AND group_name = %s", [each.group]
