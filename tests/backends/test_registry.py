@@ -50,6 +50,14 @@ def test_an_unknown_scheme_lists_those_there_are() -> None:
         open_store("mysql://host/db")
 
 
+@pytest.mark.parametrize(
+    "scheme", ["postgresql+psycopg", "postgresql+asyncpg", "postgres+psycopg2", "SQLite+aiosqlite"]
+)
+def test_a_url_of_sqlalchemy_is_refused_for_its_driver(scheme: str) -> None:
+    with pytest.raises(UnknownBackendError, match=rf"Leave out \+{scheme.partition('+')[2]}"):
+        open_store(f"{scheme}://host/db")
+
+
 @pytest.mark.parametrize("url", ["calls.db", "", "/var/lib/calls.db"])
 def test_a_path_is_not_a_url_and_the_remedy_is_reported(url: str) -> None:
     with pytest.raises(UnknownBackendError, match=f"sqlite:///{url or 'voiceflow.db'}"):

@@ -108,8 +108,10 @@ def backend_for(url: str) -> Opener:
         return _loaded(EntryPoint(scheme, _BUILT_IN[scheme], ENTRY_POINT_GROUP), url)
     for entry in entry_points(group=ENTRY_POINT_GROUP, name=scheme):
         return _loaded(entry, url)
+    bare, _, driver = scheme.partition("+")
+    hint = f"Leave out +{driver}, which names a driver of SQLAlchemy. " if driver and bare in registered() else ""
     raise UnknownBackendError(
-        f"no backend is registered for {without_secrets(url)!r}. "
+        f"no backend is registered for {without_secrets(url)!r}. {hint}"
         f"Registered schemes: {', '.join(registered())}. Check the spelling, or install the package that contains this "
         "backend."
     )
