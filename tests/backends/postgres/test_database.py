@@ -202,6 +202,12 @@ async def test_a_fault_of_a_real_server_is_told_with_its_cause_and_a_remedy(post
                 await database.rows(statement)
             assert type(caught.value) is kind
             assert getattr(caught.value, "passes", None) is passes, url
+    postgres_server.ask(
+        "CREATE FUNCTION denied() RETURNS void LANGUAGE plpgsql AS $$ BEGIN PERFORM * FROM secrets; END $$"
+    )
+    async with opened(postgres_server.url(user="reader_of_nothing")) as database:
+        with pytest.raises(StoreReadOnlyError, match=r"\(permission denied for table secrets\)$"):
+            await database.rows("SELECT denied()")
     async with opened(postgres_server.url()) as database:
         with pytest.raises(InvalidInputError):
             await database.rows("SELECT %s", "a\ud800b")

@@ -182,12 +182,16 @@ def translated(error: BaseException, url: PostgresURL) -> VoiceflowError:
             return kind.error(f"{where} {kind.sentence} ({said})")
     if isinstance(error, psycopg.OperationalError | OSError):
         return StoreUnavailableError(f"the connection to {where.removeprefix('the ')} was lost ({said}); try again")
+    said = _said(error, url, and_where=True)
     return StoreError(f"{where} refused a statement ({said}); report this as a bug, with its version")
 
 
-def _said(error: BaseException, url: PostgresURL) -> str:
-    """What the server said, on one line and without secrets."""
-    lines = dict.fromkeys(line.strip() for line in str(error).splitlines())
+def _said(error: BaseException, url: PostgresURL, *, and_where: bool = False) -> str:
+    """What the server said, on one line and without secrets, and if asked for, where in our functions it happened."""
+    text = str(error)
+    if isinstance(error, psycopg.Error) and error.diag.context and not and_where:
+        text = "\n".join(filter(None, [error.diag.message_primary, error.diag.message_detail, error.diag.message_hint]))
+    lines = dict.fromkeys(line.strip() for line in text.splitlines())
     text = "; ".join(filter(None, lines)) or type(error).__name__
     text = printable_line(without_secrets_in(text, known=url.secrets))
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"
