@@ -4,6 +4,8 @@ The store is in the same PostgreSQL database as the orders, in a schema of its o
 process simulates 8x8.
 
     python examples/one_transaction/fastapi_and_sqlalchemy.py postgresql://user@host/database
+
+Only the first run in a database calls: no receiver takes the outcome that a further call of the number waits for.
 """
 
 from __future__ import annotations

@@ -147,9 +147,11 @@ COMMENT ON TABLE voiceflow.records IS
 CREATE TABLE voiceflow.records_that_change PARTITION OF voiceflow.records FOR VALUES IN (
     'gate', 'limit', 'outcome-place', 'posted', 'rate-history', 'receiver', 'turn', 'worker'
 ) WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 500);
+COMMENT ON TABLE voiceflow.records_that_change IS 'The part of `records` whose rows change often';
 -- Many rows, most of which are written once, and deleted at their end.
 CREATE TABLE voiceflow.records_that_stay PARTITION OF voiceflow.records DEFAULT
     WITH (autovacuum_vacuum_scale_factor = 0.05, autovacuum_vacuum_threshold = 1000);
+COMMENT ON TABLE voiceflow.records_that_stay IS 'The part of `records` whose rows stay as they are until their end';
 CREATE INDEX records_by_end ON voiceflow.records_that_stay (ends_at) WHERE ends_at IS NOT NULL;
 
 CREATE VIEW voiceflow.suppression_list AS
