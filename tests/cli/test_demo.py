@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.running import Spawned
+from tests.support.postgres import PostgresServer
 
 # Whatever account is set up, a demo does not use it.
 SOMEBODYS = {
@@ -38,6 +39,19 @@ def test_the_demo_calls_every_good_row_once_and_tells_the_bad_ones(folder: Path)
     assert found["doubts"] == 0
     assert list(folder.iterdir()) == []
     assert "Traceback" not in ended.err
+
+
+@pytest.mark.slow
+def test_the_next_commands_name_the_store_for_a_shell_and_without_its_password(
+    folder: Path, postgres_server: PostgresServer
+) -> None:
+    postgres_server.ask("CREATE ROLE shop SUPERUSER LOGIN PASSWORD 'hush'")
+    url = postgres_server.url(user="shop:hush", schema="try_it")
+    with Spawned(["demo", "--store", url], folder, SOMEBODYS) as demo:
+        ended = demo.end()
+    assert ended.code == 0, ended.err
+    assert f"calls list --store '{url.replace('hush', '***')}'" in ended.out
+    assert "hush" not in ended.out + ended.err
 
 
 @pytest.mark.slow

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import shlex
 import sys
 from collections import Counter
 from collections.abc import Generator, Sequence
@@ -26,6 +27,7 @@ from voiceflow_worker.model.jobs.call_json import call_as_json
 from voiceflow_worker.model.jobs.job import Job
 from voiceflow_worker.model.jobs.policy import CallPolicy
 from voiceflow_worker.model.numbers import phone
+from voiceflow_worker.model.text.printable import without_secrets
 from voiceflow_worker.model.text.wording import count_of
 
 if TYPE_CHECKING:
@@ -158,10 +160,10 @@ def _tell(output: Output, shown: _Result, *, kept_in: str | None) -> None:
     )
     output.say(f"{phones_that_rang(shown.rang)}. Next steps:")
     kept = kept_in if kept_in is not None and not kept_in.startswith("memory:") else KEPT_IN
-    program = _program()
+    program, shown_store = _program(), shlex.quote(without_secrets(kept, options=True))
     steps = (
-        (f"{program} demo --store {kept}", "run the demo again, and keep its calls"),
-        (f"{program} calls list --store {kept}", "list the calls; `calls show ID` shows one call"),
+        (f"{program} demo --store {shown_store}", "run the demo again, and keep its calls"),
+        (f"{program} calls list --store {shown_store}", "list the calls; `calls show ID` shows one call"),
         (f"{program} check FILE", "check a campaign of your own, without sending it"),
         (f"{program} sandbox", "run the stand-in for 8x8, to try `worker` and `serve`"),
         (f"{program} --help", "list all commands"),

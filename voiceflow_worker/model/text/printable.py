@@ -56,7 +56,7 @@ _OPEN_OPTIONS = frozenset(
     {"durability", "replicas", "prefix", "tls", "ssl_cert_reqs", "ssl_check_hostname", "mode", "schema", "listen"}
 )
 """Options of store URLs whose values are not secret."""
-_OPEN_VALUE = re.compile(r"[a-z0-9-]{1,20}")
+_OPEN_VALUE = re.compile(r"[a-z0-9_-]{1,41}")
 # Paths of files may contain an @.
 _IN_TEXT = re.compile(r"\b(?!(?:sqlite|file):)([A-Za-z][A-Za-z0-9+.-]*://)([^\s@]*)@(?=\S)")
 
