@@ -10,7 +10,7 @@ import shutil
 import signal
 import socket
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from ipaddress import IPv6Address, ip_address
 from pathlib import Path
@@ -76,6 +76,15 @@ def pytest_configure(config: pytest.Config) -> None:
         os.environ["PYTEST_DEBUG_TEMPROOT"] = root = mkdtemp(prefix="voiceflow-tests-", dir=MEMORY)
         Path(root).chmod(0o711)  # servers that do not run as root have folders of their own in it
         config.add_cleanup(partial(shutil.rmtree, root, ignore_errors=True))
+
+
+def pytest_collection_modifyitems(items: Sequence[pytest.Item]) -> None:
+    """What the engine does is tested on PostgreSQL in the whole set; the contract of its store is tested every day."""
+    own = Path(__file__).parent / "backends"
+    for item in items:
+        variant = item.callspec.id if isinstance(item, pytest.Function) and hasattr(item, "callspec") else ""
+        if "postgres" in variant and own not in item.path.parents and not item.get_closest_marker("crash"):
+            item.add_marker(pytest.mark.slow)
 
 
 def pytest_collection_finish() -> None:

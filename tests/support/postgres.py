@@ -225,10 +225,11 @@ class PostgresServer(_Program):
     def clear(self, schema: str) -> None:
         """Forget all that the store in this schema keeps, and leave it to another test."""
         ours = "SELECT tablename FROM pg_tables WHERE schemaname = %s AND tablename <> 'voiceflow_schema'"
-        tables = ", ".join(f"{schema}.{name}" for (name,) in self.ask(ours, schema))
-        if tables:
-            self.ask(f"TRUNCATE {tables} RESTART IDENTITY")
-            self.empty.append(schema)
+        with connected(self.url()) as connection:
+            tables = ", ".join(f"{schema}.{name}" for (name,) in connection.execute(ours, (schema,)))
+            if tables:
+                connection.execute(f"TRUNCATE {tables} RESTART IDENTITY".encode())
+                self.empty.append(schema)
 
     def kill(self) -> None:
         """End it as a crash does: its first process at once, the others when they notice."""
