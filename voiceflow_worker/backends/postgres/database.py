@@ -34,7 +34,7 @@ class Database:
 
     def __init__(self, url: PostgresURL, survey: Survey) -> None:
         self.url = url
-        self.schema = url.schema
+        self.schema: str = url.schema
         self.survey = survey
         self._free: list[Connection] = []
         self._places = anyio.Semaphore(MOST_CONNECTIONS, fast_acquire=True)

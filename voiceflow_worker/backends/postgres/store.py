@@ -80,7 +80,7 @@ class PostgresStore:
         self.url = url
         self.clock = clock
         self.database = database
-        self.changes = QueueChanges(database, clock, self._count_changes)
+        self.changes: QueueChanges = QueueChanges(database, clock, self._count_changes)
         self._fronts: dict[tuple[str, str | None], _Front] = {}
         self._place: str | None = None
 

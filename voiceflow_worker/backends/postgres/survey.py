@@ -182,7 +182,7 @@ class Survey:
         self._url = url
         self._facts: Facts | None = None
         self._durability: Durability | None = None
-        self.server = ""
+        self.server: str = ""
         """The incarnation of the server that was connected last."""
 
     @property

@@ -40,7 +40,7 @@ class QueueChanges:
     """
 
     def __init__(self, database: Database, clock: Clock, count: Callable[[str, int], Awaitable[int]]) -> None:
-        self.wakeups = Wakeups()
+        self.wakeups: Wakeups = Wakeups()
         self._database = database
         self._clock = clock
         self._count = count

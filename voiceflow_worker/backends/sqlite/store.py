@@ -68,7 +68,7 @@ class SqliteStore:
         self.wakeups = wakeups
         self.files = files
         self.server = ""
-        self.history = None
+        self.history: None = None
 
     async def write(self, step: Step, *, now: datetime) -> Sequence[Answer]:
         check_step(step)
