@@ -13,6 +13,7 @@ import psycopg
 import pytest
 
 from tests.support.errors import leaves
+from tests.support.postgres import PostgresServer
 from tests.support.waiting import until
 from voiceflow_worker.backends.contract import NOW, StoreContract, sample_job
 from voiceflow_worker.backends.contract.writing import DONE, EXISTS, NOT_FREE, gated, held, new, put, stored, write
@@ -341,7 +342,7 @@ WAITS: dict[str, tuple[str, str, str]] = {
         "a journal entry and a hold, which returns after it",
     ),
     "of two who store one key, one breaks the other's step": (
-        "ON CONFLICT DO NOTHING;\n    RETURN FOUND", ";\n    RETURN FOUND", "two calls under one key",
+        "job) ON CONFLICT DO NOTHING;", "job);", "two calls under one key",
     ),
 }  # fmt: skip
 
@@ -356,11 +357,11 @@ def broken(was: str, now: str, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize(("was", "now", "test"), MUTATIONS.values(), ids=MUTATIONS.keys())
 async def test_the_contract_finds_that(
-    was: str, now: str, test: str, fresh_url: Callable[[str], str], monkeypatch: pytest.MonkeyPatch
+    was: str, now: str, test: str, *, postgres_server: PostgresServer, schema: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A sentence that is broken on purpose in the SQL turns its test red."""
     broken(was, now, monkeypatch)
-    url = fresh_url("postgres")
+    url = postgres_server.url(schema=schema)
     async with open_postgres(url) as store, open_postgres(url) as other:
         run = getattr(StoreContract(), test)
         given = {"store": store, "other": other}
@@ -373,10 +374,10 @@ async def test_the_contract_finds_that(
 @pytest.mark.slow
 @pytest.mark.parametrize(("was", "now", "name"), WAITS.values(), ids=WAITS.keys())
 async def test_it_is_found_that(
-    was: str, now: str, name: str, fresh_url: Callable[[str], str], monkeypatch: pytest.MonkeyPatch
+    was: str, now: str, name: str, *, postgres_server: PostgresServer, schema: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     broken(was, now, monkeypatch)
-    url = fresh_url("postgres")
+    url = postgres_server.url(schema=schema)
     async with open_postgres(url) as one, open_postgres(url) as other:
         with pytest.raises(BaseException) as red:  # noqa: PT011 - an error group
             await second_waits((one, other), name)
