@@ -31,7 +31,7 @@ from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.reading import count_states, gates_of
 from voiceflow_worker.core.ports.record_set import text_records
 from voiceflow_worker.core.ports.store import History, Step
-from voiceflow_worker.core.rollback import HELD, HELD_AS_TAKEN_OVER
+from voiceflow_worker.core.rollback import HELD, HELD_AS_TAKEN_OVER, NO_FILES
 from voiceflow_worker.core.units import POSTED, changed
 from voiceflow_worker.errors import SettingsError
 from voiceflow_worker.model.jobs import lifecycle
@@ -510,6 +510,23 @@ async def test_a_hold_says_since_when_writes_may_be_missing(lab: Lab) -> None:
     async with lab.store() as store, lab.worker(store).at_work():
         (gate,) = await gates_of(store, "default")
         assert gate.reason == f"{HELD}{THEN}what was stored after {in_words(survives)} may be missing"
+
+
+async def test_after_a_failover_a_worker_without_files_of_the_store_says_where_they_may_be(
+    tmp_path: Path, clock: ManualClock
+) -> None:
+    """The folder of the files is named after the URL, which people change when another host takes over."""
+    store, voice = MemoryStore(clock=clock), ScriptedVoice()
+    store.memory.history = A
+    engine = Engine(store, voice, policy=POLICY, witness=JournalFiles(tmp_path / "old"))
+    async with engine.at_work():
+        await engine.enqueue()
+        await engine.send()
+    store.memory.history, store.memory.server = B, "another"
+    clock.advance(timedelta(seconds=5))
+    async with Engine(store, voice, policy=POLICY, witness=JournalFiles(tmp_path / "new")).at_work():
+        (gate,) = await gates_of(store, "default")
+        assert gate.reason == f"{HELD_AS_TAKEN_OVER}{THEN}{NO_FILES}"
 
 
 async def test_a_plain_restart_raises_no_alarm(lab: Lab) -> None:

@@ -134,6 +134,10 @@ TAKEN_OVER = "another server has taken over the store, and may lack what was sto
 _MISSING = "Opt-outs, outcomes, holds and new calls may be missing: add the opt-outs again first. Then look for"
 HELD = f"{SET_BACK}. {_MISSING} the calls in the log of 8x8, resolve what stays in doubt, and resume the queue"
 HELD_AS_TAKEN_OVER = f"{TAKEN_OVER}. {_MISSING} what else is missing, resolve what is in doubt, and resume the queue"
+NO_FILES = (
+    "The journal files of this host name no call of this store: if its URL has changed, stop the workers, rename the "
+    "folder of the files (docs/stores.md) and start them again before you resume, else calls may be made twice"
+)
 HISTORIES = "history"
 """The namespace of the history of the server with which the workers of each queue went on last."""
 
@@ -351,8 +355,10 @@ class RollbackGuard:
         What was stored before a POST that the store still has, is there.
         """
         newest: datetime | None = None
+        has_calls = False
         for file in await self._witness.files(self._queue):
             entries = await self._witness.entries(self._queue, file.name)
+            has_calls = has_calls or bool(entries)
             for end in range(len(entries), 0, -PAGE):
                 page = entries[max(end - PAGE, 0) : end]
                 lost = {each.id for each, _ in await self._forgotten(page)}
@@ -360,9 +366,10 @@ class RollbackGuard:
                 if known:
                     newest = max(known) if newest is None else max(newest, *known)
                     break
-        if newest is not None:
-            reason = f"what was stored after {in_words(newest)} may be missing"
-            await order_gate(self._store, Gate.of(self._queue, None, GateState.HELD, since=seen_at, reason=reason))
+        if newest is None and has_calls:  # the store has lost them all
+            return
+        reason = NO_FILES if newest is None else f"what was stored after {in_words(newest)} may be missing"
+        await order_gate(self._store, Gate.of(self._queue, None, GateState.HELD, since=seen_at, reason=reason))
 
     async def _forgotten(self, calls: Sequence[Job]) -> list[tuple[Job, Job | None]]:
         return await forgotten_of(self._store, calls, now=self._clock.now(), policy=self._policy)
