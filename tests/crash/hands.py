@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import random
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from signal import Signals
 
@@ -93,6 +93,13 @@ class Hands:
             self._lab.order_of_sandbox("script", *scripts)
         anyio.run(self._taken, calls)
         self._open = []
+
+    def hand_in_the_rest(self, tell: Callable[[str], None]) -> None:
+        """Hand in what is missing when the run is over, and before it what the store has not answered for."""
+        self.hand_in(0)
+        for left in range(self.missing, 0, -FED_AT_ONCE):
+            tell(f"{left} calls are left to hand in")
+            self.hand_in(min(left, FED_AT_ONCE))
 
     async def _taken(self, calls: Sequence[Asked]) -> None:
         await _in_parts(self._lab, calls)

@@ -133,7 +133,7 @@ class Soak:
                 thread.join()
         if self._failed:
             raise self._failed[0]
-        self._hands.hand_in(self._hands.missing)
+        self._hands.hand_in_the_rest(self._tell)
         if any(word in self._lab.holds() for word in ("set back", "restored")):
             # A worker that began while the person settled a set-back has held the queue once more.
             Person(self._lab, self._tell).settles()
@@ -260,8 +260,8 @@ class Soak:
         dice = self._dice("crashes")
         while not self._lights.sleep(dice.uniform(*CRASH_EVERY)):
             with self._person_at_work:
+                self._strikes.crashes += 1  # before it: a worker may end at once
                 crash()
-                self._strikes.crashes += 1
 
     # -- set-backs ---------------------------------------------------------------------------------------------------
 
