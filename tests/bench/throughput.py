@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.support.postgres import PostgresServer
 from tests.support.redis_server import RedisServer, standalone, system_server
 
 
@@ -42,13 +43,17 @@ LADDER = (
     Rung("worker, SQLite, journal file", "worker", "sqlite", guard=True),
     Rung("worker, Redis", "worker", "redis"),
     Rung("worker, Redis, journal file", "worker", "redis", guard=True),
+    Rung("worker, PostgreSQL", "worker", "postgres"),
+    Rung("worker, PostgreSQL, journal file", "worker", "postgres", guard=True),
     Rung("enqueue_many, memory", "ready", "memory"),
     Rung("enqueue_many, SQLite", "ready", "sqlite"),
     Rung("enqueue_many, Redis", "ready", "redis"),
+    Rung("enqueue_many, PostgreSQL", "ready", "postgres"),
     Rung("rows of a CSV, SQLite", "rows", "sqlite"),
     Rung("rows of a CSV, Redis", "rows", "redis"),
+    Rung("rows of a CSV, PostgreSQL", "rows", "postgres"),
 )
-"""The stores commit durably: SQLite with synchronous=FULL, Redis with appendfsync always."""
+"""The stores commit durably: SQLite with synchronous=FULL, Redis with appendfsync always, PostgreSQL as it is made."""
 
 
 @contextlib.contextmanager
@@ -69,6 +74,13 @@ def store(kind: str) -> Iterator[str]:
     if kind == "redis":
         with running_redis(standalone) as url:
             yield url
+        return
+    if kind == "postgres":
+        server = PostgresServer().start()
+        try:
+            yield server.url()
+        finally:
+            server.close()
         return
     with tempfile.TemporaryDirectory() as folder:
         yield "memory://" if kind == "memory" else f"sqlite:///{folder}/calls.db"
