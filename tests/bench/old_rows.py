@@ -21,6 +21,7 @@ from tests.support.postgres import PostgresServer, connected
 from voiceflow_worker import CallPolicy, CallQueue, JobState, Worker, open_store
 from voiceflow_worker.backends.contract.samples import HOUR, NOW, add_jobs, commit, moved, new_job, sample_job
 from voiceflow_worker.core.heartbeats import WORKERS
+from voiceflow_worker.core.ports.reads import ById
 from voiceflow_worker.core.ports.store import Event, EventKind, Put, Store
 from voiceflow_worker.core.units import NUMBER, POSTED
 from voiceflow_worker.core.worker import WorkerOptions
@@ -43,7 +44,10 @@ def running(*settings: str) -> Iterator[PostgresServer]:
 
 
 async def held(server: PostgresServer, port: int, *, minutes: int, rate: float) -> list[list[float]]:
-    """The milliseconds of each lease, minute by minute, of a worker at `rate` beside a REPEATABLE READ transaction."""
+    """The milliseconds of each lease, minute by minute, of a worker at `rate` beside a REPEATABLE READ transaction.
+
+    Each minute also tells the median of a read of one job, which shows how busy the machine is.
+    """
     policy = CallPolicy(outcomes=OutcomeSource.NONE)
     async with open_store(server.url(), advises=False) as store, client_of(port) as client:
         queue, spans = CallQueue(store, policy=policy), TimedLeases(store)
@@ -57,15 +61,21 @@ async def held(server: PostgresServer, port: int, *, minutes: int, rate: float) 
             place = 1
             began = time.monotonic()
             for minute in range(minutes):
-                spans.milliseconds = []
+                spans.milliseconds, plain = [], list[float]()
                 while time.monotonic() < began + 60 * (minute + 1):
                     ahead = int(rate * (time.monotonic() - began + 10)) - place
                     if ahead >= AT_ONCE:
                         await queue.enqueue_many([request(place + each) for each in range(ahead)])
                         place += ahead
                     await asyncio.sleep(0.5)
+                    asked = time.perf_counter()
+                    await store.jobs(ById(("default.nothing",)), now=store.clock.now())
+                    plain.append(1000 * (time.perf_counter() - asked))
                 kept.append(spans.milliseconds)
-                tell(f"minute {minute + 1}: {len(kept[-1])} leases, median {statistics.median(kept[-1]):.2f} ms")
+                medians = statistics.median(kept[-1]), statistics.median(plain)
+                tell(
+                    f"minute {minute + 1}: {len(kept[-1])} leases, median {medians[0]:.2f} ms; a read {medians[1]:.2f} ms"
+                )
             working.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await working
