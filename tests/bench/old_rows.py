@@ -72,10 +72,8 @@ async def held(server: PostgresServer, port: int, *, minutes: int, rate: float) 
                     await store.jobs(ById(("default.nothing",)), now=store.clock.now())
                     plain.append(1000 * (time.perf_counter() - asked))
                 kept.append(spans.milliseconds)
-                medians = statistics.median(kept[-1]), statistics.median(plain)
-                tell(
-                    f"minute {minute + 1}: {len(kept[-1])} leases, median {medians[0]:.2f} ms; a read {medians[1]:.2f} ms"
-                )
+                lease, read = statistics.median(kept[-1]), statistics.median(plain)
+                tell(f"minute {minute + 1}: {len(kept[-1])} leases, median {lease:.2f} ms; a read {read:.2f} ms")
             working.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await working
