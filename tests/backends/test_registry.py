@@ -19,7 +19,7 @@ from voiceflow_worker.core.overview.status import read_status
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.outside import SystemClock
 from voiceflow_worker.errors import UnknownBackendError
-from voiceflow_worker.service.worker import metrics_text
+from voiceflow_worker.service.metrics import metrics_text
 
 
 @pytest.mark.anyio

@@ -361,3 +361,21 @@ def test_metrics_tell_where_the_queue_stands(folder: Path, eight: EightByEight) 
     assert 'voiceflow_queue_limit_calls_per_second{queue="default"} 7.0' in text
     assert 'voiceflow_queue_workers{queue="default"} 1.0' in text
     assert 'voiceflow_queue_holds{queue="default"} 1.0' in text
+
+
+@pytest.mark.slow
+def test_the_metrics_of_several_processes_are_those_of_one_worker(folder: Path, eight: EightByEight) -> None:
+    enqueued(folder, 40)
+    command = ["worker", "--processes", "2", "--metrics-port", "0", "--rate", "unlimited", "--store", url_of(folder)]
+    with Spawned(command, folder) as leader:
+        url = leader.wait_for("metrics are on").split()[-1]
+
+        def all_told() -> bool:
+            with urllib.request.urlopen(url, timeout=TIMEOUT) as answer:
+                return 'voiceflow_worker_verdicts_total{detail="200",verdict="created"} 40.0' in answer.read().decode()
+
+        wait_until(all_told, "all verdicts")
+        os.kill(children_of(leader.running.pid)[0], signal.SIGKILL)
+        leader.wait_for("the worker in process")
+        assert all_told()
+        assert leader.stop().code == 1

@@ -23,7 +23,7 @@ from voiceflow_worker.core.rollback import RollbackGuard
 from voiceflow_worker.core.settling.reconcile import Reconciler
 from voiceflow_worker.core.sweep import Sweeper
 from voiceflow_worker.errors import VoiceflowError
-from voiceflow_worker.service.worker import metrics_app
+from voiceflow_worker.service.metrics import metrics_app
 
 pytestmark = pytest.mark.anyio
 

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import AsyncGenerator, Iterator, Mapping
 from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING
 
 import anyio
 from anyio.abc import Process
+from pydantic import TypeAdapter
 
 from voiceflow_worker.backends.sqlite.opening import Identities
 from voiceflow_worker.cli.opening import (
@@ -37,7 +39,7 @@ from voiceflow_worker.cli.output import (
     tell_error,
 )
 from voiceflow_worker.core.drain import DrainResult
-from voiceflow_worker.core.heartbeats import NO_RECEIVER, Heartbeats
+from voiceflow_worker.core.heartbeats import NO_RECEIVER, Heartbeats, WorkCounts
 from voiceflow_worker.core.overview.story import closed_in_words, gate_as_json, resume_of
 from voiceflow_worker.core.ports.parts import Parts
 from voiceflow_worker.core.ports.reading import count_states
@@ -53,13 +55,25 @@ if TYPE_CHECKING:
     from voiceflow_worker.core.outcomes.hooks import OutcomeHooks
 
 
+_COUNTS = TypeAdapter(WorkCounts)
+
+
 class Crew:
     """The worker processes of one queue. `exit_code` is the exit code of the command that started them."""
 
     def __init__(self, processes: list[Process]) -> None:
         self._processes = processes
+        self._told: dict[int, WorkCounts] = {}
         self.exit_code: ExitCode = ExitCode.DONE
         self.stopping: bool = False
+
+    @property
+    def counts(self) -> WorkCounts:
+        """What all processes have done, as they told it last: a process that has ended has still done its work."""
+        counts = WorkCounts()
+        for told in self._told.values():
+            counts.add(told)
+        return counts
 
     def stop(self) -> None:
         """Ask every process to stop. If called again, ask them to stop at once."""
@@ -73,6 +87,20 @@ class Crew:
         async with anyio.create_task_group() as group:
             for process in self._processes:
                 group.start_soon(self._see_off, process)
+                group.start_soon(self._listen, process)
+
+    async def _listen(self, process: Process) -> None:
+        if process.stdout is None:
+            return
+        rest = b""
+        with suppress(anyio.BrokenResourceError):
+            async for chunk in process.stdout:
+                *lines, rest = (rest + chunk).split(b"\n")
+                for line in lines:
+                    with suppress(ValueError):
+                        self._told[process.pid] = _COUNTS.validate_json(line)
+        if process.pid in self._told:
+            self._told[process.pid] = replace(self._told[process.pid], in_flight=0, verdicts_waiting=0)
 
     async def _see_off(self, process: Process) -> None:
         code = await process.wait()
@@ -107,7 +135,7 @@ async def crew(
         for _ in range(count):
             # Each child has its own session: Ctrl-C reaches only this process, and this process signals each child.
             process = await anyio.open_process(
-                command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=None, start_new_session=True
+                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=None, start_new_session=True
             )
             processes.append(process)
             if process.stdin is not None:
@@ -131,11 +159,30 @@ async def _work(order: str) -> None:
         collect_less()
         async with signals_to(lambda _: worker.stop()), anyio.create_task_group() as group:
             group.start_soon(_stop_with_leader, worker)
+            group.start_soon(_tell_counts, worker)
             if wanted["drain"]:
                 await worker.drain()
             else:
                 await worker.run()
             group.cancel_scope.cancel()
+        _tell(worker)
+
+
+TOLD_EVERY = 1.0
+"""Seconds after which a process of a crew tells again what it has done."""
+
+
+async def _tell_counts(worker: Worker) -> None:
+    os.set_blocking(sys.stdout.fileno(), False)
+    while True:
+        _tell(worker)
+        await anyio.sleep(TOLD_EVERY)
+
+
+def _tell(worker: Worker) -> None:
+    """Tell the leader what this worker has done. A leader that does not listen delays and ends nothing."""
+    with suppress(OSError):
+        os.write(sys.stdout.fileno(), _COUNTS.dump_json(worker.counts) + b"\n")
 
 
 async def _stop_with_leader(worker: Worker) -> None:

@@ -83,7 +83,8 @@ async def serve(
     from voiceflow_worker.asgi.server import fast_protocol, serving
     from voiceflow_worker.gateway.account import PATH, WebhookType
     from voiceflow_worker.ivr.loading import load_menus
-    from voiceflow_worker.notify.webhook import HookMetrics, notifier_of, notifying
+    from voiceflow_worker.notify.webhook import notifier_of, notifying
+    from voiceflow_worker.service.metrics import HookMetrics
     from voiceflow_worker.webhooks.app import load_what_is_read_later, receiver_of
     from voiceflow_worker.webhooks.gatekeeper import load_shedding, preferred
     from voiceflow_worker.webhooks.menu_events import MenuEvents

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Annotated
 
@@ -21,6 +21,7 @@ from voiceflow_worker.model.text.wording import rate_in_words
 
 if TYPE_CHECKING:
     from voiceflow_worker.core.drain import DrainResult
+    from voiceflow_worker.core.heartbeats import WorkCounts
     from voiceflow_worker.core.outcomes.hooks import OutcomeHooks
     from voiceflow_worker.core.queue import CallQueue
     from voiceflow_worker.settings import Settings
@@ -94,23 +95,30 @@ async def worker(
     async with (
         opened_queue(settings, makes=True) as calls,
         notifying(notifier, settings, calls.store, queue=calls.name, tell=output.note) as hooks,
-        _metrics(calls, hooks, host=metrics_host or "127.0.0.1", port=metrics_port),
+        _metrics(calls, hooks, host=metrics_host or "127.0.0.1", port=metrics_port) as tells,
     ):
         if processes > 1:
-            code = await _send_in_processes(output, calls, settings, options=options, count=processes, drain=drain)
+            code = await _send_in_processes(
+                output, calls, settings, tells, options=options, count=processes, drain=drain
+            )
         else:
-            code = await _send(output, calls, settings, drain=drain)
+            code = await _send(output, calls, settings, tells, drain=drain)
         if drain:
             await tell_the_rest(hooks, output)
         return code
 
 
-async def _send(output: Output, calls: CallQueue, settings: Settings, *, drain: bool) -> ExitCode:
+_Tells = Callable[[Callable[[], "WorkCounts"]], object]
+"""A function that is given a reader of what the worker has done, for its metrics."""
+
+
+async def _send(output: Output, calls: CallQueue, settings: Settings, tells: _Tells, *, drain: bool) -> ExitCode:
     from voiceflow_worker.cli.sending import tell_drained
     from voiceflow_worker.service.worker import worker_of
 
     async with voice_client(settings) as voice:
         sender = worker_of(settings, calls.store, voice)
+        tells(lambda: sender.counts)
         collect_less()
         stopped = False
 
@@ -134,7 +142,14 @@ async def _send(output: Output, calls: CallQueue, settings: Settings, *, drain: 
 
 
 async def _send_in_processes(
-    output: Output, calls: CallQueue, settings: Settings, *, options: dict[str, object], count: int, drain: bool
+    output: Output,
+    calls: CallQueue,
+    settings: Settings,
+    tells: _Tells,
+    *,
+    options: dict[str, object],
+    count: int,
+    drain: bool,
 ) -> ExitCode:
     from voiceflow_worker.backends.sqlite import SqliteStore
     from voiceflow_worker.cli.sending import crew, tell_drained
@@ -143,6 +158,7 @@ async def _send_in_processes(
     # A process that starts after the file was replaced would send the calls of a copy again.
     files = calls.store.files if isinstance(calls.store, SqliteStore) else None
     async with crew(count, options=options, drain=drain, files=files) as workers:
+        tells(lambda: workers.counts)
 
         def stop(times: int) -> None:
             if times == 1:
@@ -222,15 +238,15 @@ def _stopping(what: str, settings: Settings) -> str:
 @asynccontextmanager
 async def _metrics(
     calls: CallQueue, hooks: OutcomeHooks | None, *, host: str, port: int | None
-) -> AsyncGenerator[None]:
+) -> AsyncGenerator[_Tells]:
+    told: list[Callable[[], WorkCounts]] = []
     if port is None:
-        yield
+        yield told.append
         return
     from voiceflow_worker.asgi.server import serving
-    from voiceflow_worker.notify.webhook import HookMetrics
-    from voiceflow_worker.service.worker import metrics_app
+    from voiceflow_worker.service.metrics import HookMetrics, WorkMetrics, metrics_app
 
-    app = metrics_app(calls, None if hooks is None else HookMetrics(hooks))
+    app = metrics_app(calls, WorkMetrics(told), *([] if hooks is None else [HookMetrics(hooks)]))
     async with serving(app, host=host, port=port) as address:
         Output().note(f"metrics are on {address.url}/metrics")
-        yield
+        yield told.append

@@ -1,7 +1,8 @@
-"""Heartbeats of workers and receivers, and the rates that they tell."""
+"""Heartbeats of workers and receivers, the rates that they tell, and the counts of a worker's work."""
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -13,6 +14,7 @@ from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.parts import failing_here
 from voiceflow_worker.core.ports.record_set import json_records
 from voiceflow_worker.errors import VoiceflowError
+from voiceflow_worker.model.reports.verdict import NotSentCause, Verdict, VerdictKind
 
 FRESH = timedelta(seconds=30)
 EVERY = timedelta(seconds=5)
@@ -179,6 +181,49 @@ class Pulse:
             batches={name: count / RATE_WINDOW for name, count in batches.most_common(BATCHES_SHOWN)},
             failing=dict(self._failing()),
         )
+
+
+BOUNDS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+"""The bounds, in seconds, by which the durations of POSTs are counted."""
+
+
+@dataclass(slots=True)
+class WorkCounts:
+    """What a worker has done since it began, for its metrics.
+
+    `verdicts` counts calls with a journal entry, by the kind of the verdict, a blank and a detail: the HTTP status of
+    the answer, or why nothing was sent. `posts` counts the POSTs that left by their duration, up to each of `BOUNDS`
+    and above; `post_seconds` is the sum. `in_flight` and `verdicts_waiting` are numbers of now.
+    """
+
+    verdicts: Counter[str] = field(default_factory=Counter[str])
+    posts: list[int] = field(default_factory=lambda: [0] * (len(BOUNDS) + 1))
+    post_seconds: float = 0.0
+    departures_missed: int = 0
+    in_flight: int = 0
+    verdicts_waiting: int = 0
+    part_failures: Counter[str] = field(default_factory=Counter[str])
+
+    def judged(self, verdict: Verdict) -> None:
+        """Count a verdict that has just come."""
+        detail = verdict.http_status or verdict.cause or (NotSentCause.UNREACHABLE if verdict.is_outage else "")
+        self.verdicts[f"{verdict.kind} {detail}"] += 1
+
+    def took(self, verdict: Verdict, seconds: float) -> None:
+        """Count the duration of a POST, if it left."""
+        if verdict.kind is not VerdictKind.NOT_SENT:
+            self.posts[bisect_left(BOUNDS, seconds)] += 1
+            self.post_seconds += seconds
+
+    def add(self, other: WorkCounts) -> None:
+        """Add the work of another process."""
+        self.verdicts += other.verdicts
+        self.posts = [mine + theirs for mine, theirs in zip(self.posts, other.posts, strict=True)]
+        self.post_seconds += other.post_seconds
+        self.departures_missed += other.departures_missed
+        self.in_flight += other.in_flight
+        self.verdicts_waiting += other.verdicts_waiting
+        self.part_failures += other.part_failures
 
 
 NAMESPACE = "rate-history"

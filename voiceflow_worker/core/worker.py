@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Generator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import partial
 
@@ -15,7 +15,7 @@ from anyio.lowlevel import checkpoint
 
 from voiceflow_worker.core.drain import DrainCheck, DrainResult, clock_behind
 from voiceflow_worker.core.gates import Holds
-from voiceflow_worker.core.heartbeats import EVERY, Pulse
+from voiceflow_worker.core.heartbeats import EVERY, Pulse, WorkCounts
 from voiceflow_worker.core.ports import CallLog, Limits, Store, Voice
 from voiceflow_worker.core.ports.identity import checked_queue, new_worker_id
 from voiceflow_worker.core.ports.names import QueueNames
@@ -124,6 +124,7 @@ class Worker:
             self._guard = RollbackGuard(
                 store, witness, queue=self.queue, worker_id=self.id, policy=policy, holds=holds, changes=changes
             )
+        self._counts = WorkCounts()
         self._submitter = Submitter(
             store,
             voice,
@@ -135,6 +136,7 @@ class Worker:
             on_verdict=self._on_verdict,
             on_settled=self._has_freed,
             guard=self._guard,
+            counts=self._counts,
         )
         self._senders = Senders(self._submitter, on_freed=self._has_freed)
         self._parts = Parts(store.clock)
@@ -184,6 +186,17 @@ class Worker:
     def in_flight(self) -> int:
         """The number of calls that this worker is sending now."""
         return self._senders.in_flight
+
+    @property
+    def counts(self) -> WorkCounts:
+        """What this worker has done since it began, for metrics."""
+        return replace(
+            self._counts,
+            departures_missed=self._departures.missed,
+            in_flight=self.in_flight,
+            verdicts_waiting=self._submitter.settling,
+            part_failures=self._parts.count,
+        )
 
     async def _work(self, check: DrainCheck | None) -> None:
         before, limits = await SetRate(self._store, self.queue).begin(self._limits)
@@ -343,6 +356,7 @@ class Worker:
             self._landed.set()
 
     def _on_verdict(self, verdict: Verdict, left_at: float, batch_id: str | None) -> None:
+        self._counts.took(verdict, self._clock.monotonic() - left_at)
         if verdict.http_status is not None:
             self._pulse.count(batch_id)
             self._unreachable = 0

@@ -6,7 +6,7 @@ import base64
 import binascii
 import hmac
 import json
-from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
@@ -27,8 +27,6 @@ from voiceflow_worker.model.text.web_address import is_plain_and_remote
 from voiceflow_worker.model.text.wording import checked_duration
 
 if TYPE_CHECKING:
-    from prometheus_client import Metric
-
     from voiceflow_worker.core.outcomes.batch_ends import BatchOutcome
     from voiceflow_worker.core.outcomes.hooks import OutcomeHooks
     from voiceflow_worker.core.ports import Store
@@ -253,13 +251,6 @@ def _checked(url: str, *, allow_plain_http: bool) -> httpx.URL:
 HOOK, BATCH_HOOK = "notify", "notify-batches"
 """The names of the hooks that send notifications of calls and of batches."""
 
-_COUNTERS = {
-    "told": "Outcomes delivered to a hook.",
-    "failures": "Failed deliveries.",
-    "parked": "Outcomes set aside after days of failed deliveries.",
-    "behind": "How often outcomes were deleted before they were delivered.",
-}
-
 
 def notifier_of(settings: Settings) -> OutcomeWebhook | None:
     """The notification webhook of these settings, not opened yet; None if they name no URL. Raises SettingsError."""
@@ -304,26 +295,3 @@ async def notifying(
             yield hooks
         finally:
             hooks.stop()
-
-
-class HookMetrics:
-    """Prometheus metrics of the hooks of this process."""
-
-    def __init__(self, hooks: OutcomeHooks) -> None:
-        self._hooks = hooks
-
-    def collect(self) -> Iterator[Metric]:
-        """The metrics with their current values."""
-        from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
-
-        for name, meaning in _COUNTERS.items():
-            counter = CounterMetricFamily(f"voiceflow_hook_{name}", meaning, labels=["hook"])
-            for hook, counts in self._hooks.counts.items():
-                counter.add_metric([hook], getattr(counts, name))
-            yield counter
-        waiting = GaugeMetricFamily("voiceflow_hook_waiting", "Outcomes waiting for delivery.", labels=["hook"])
-        stopped = GaugeMetricFamily("voiceflow_hook_stopped", "1 if the hook has stopped.", labels=["hook"])
-        for hook, counts in self._hooks.counts.items():
-            waiting.add_metric([hook], counts.waiting)
-            stopped.add_metric([hook], int(counts.is_stopped))
-        yield from (waiting, stopped)

@@ -1,1 +1,1 @@
-"""What runs beside the engine for every interface: the doctor, one call, a worker and its metrics."""
+"""What runs beside the engine for every interface: the doctor, one call, a worker, the metrics of all."""

@@ -27,7 +27,8 @@ from voiceflow_worker.errors import SettingsError
 from voiceflow_worker.gateway.account import PATH
 from voiceflow_worker.gateway.client import time_at_8x8
 from voiceflow_worker.model.jobs.policy import CallPolicy
-from voiceflow_worker.notify.webhook import HookMetrics, notifier_of, notifying
+from voiceflow_worker.notify.webhook import notifier_of, notifying
+from voiceflow_worker.service.metrics import HookMetrics
 from voiceflow_worker.setting_kinds import text_of
 from voiceflow_worker.settings import Settings, load_settings
 from voiceflow_worker.webhooks.gatekeeper import Gatekeeper, Network

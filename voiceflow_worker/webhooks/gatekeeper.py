@@ -12,11 +12,12 @@ from enum import StrEnum
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 from typing import TypeAlias
 
-from prometheus_client import CollectorRegistry, Counter
+from prometheus_client import CollectorRegistry
 from starlette.types import Scope
 
 from voiceflow_worker.asgi.connections import LoadShedding
 from voiceflow_worker.errors import SettingsError
+from voiceflow_worker.service.metrics import WEBHOOK_TURNED_AWAY
 
 BUSY_AT = 256
 """The number of requests that are handled at once; further requests wait. One commit can store all their results."""
@@ -45,12 +46,7 @@ def preferred(allow: Sequence[Network], trusted_proxies: Sequence[Network]) -> C
 
 def load_shedding(registry: CollectorRegistry) -> LoadShedding:
     """The load shedding of the receiver. An event that is turned away gets a 503, and is counted in `registry`."""
-    counter = Counter(
-        "voiceflow_webhook_turned_away",
-        "Requests that were answered with a 503 before they were handled, because too many came at once.",
-        registry=registry,
-    )
-    return LoadShedding(answer=_ANSWER, busy_at=BUSY_AT, count=counter.inc)
+    return LoadShedding(answer=_ANSWER, busy_at=BUSY_AT, count=WEBHOOK_TURNED_AWAY.on(registry).inc)
 
 
 Network: TypeAlias = IPv4Network | IPv6Network

@@ -13,7 +13,7 @@ from functools import partial
 
 import anyio
 import structlog
-from prometheus_client import CollectorRegistry, Counter, Histogram
+from prometheus_client import CollectorRegistry
 
 from voiceflow_worker.core.menu_calls import Bridges, MenuCall, MenuCalls
 from voiceflow_worker.core.ports import Store
@@ -29,6 +29,7 @@ from voiceflow_worker.model.flows.callflow import CallFlow
 from voiceflow_worker.model.jobs.job import KeyPress
 from voiceflow_worker.model.jobs.policy import CallPolicy
 from voiceflow_worker.model.reports.events import ActionStatus, CallAction, Direction
+from voiceflow_worker.service.metrics import IVR_ANSWERS, IVR_SECONDS
 from voiceflow_worker.webhooks.reading import EventAnswer, OtherEvent
 
 ANSWERS = "ivr-answer"
@@ -135,20 +136,12 @@ class _MenuJournal:
         return [failed.get(entry.key) or standing[entry.key] for entry in entries]
 
 
-_BUCKETS = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 3.0, 5.0)
-
-
 class MenuMetrics:
-    """Metrics of the answers to call action events, and of the handlers of menus. Each label has few values."""
+    """Metrics of the answers to call action events, and of the handlers of menus."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        self._answers = Counter(
-            "voiceflow_ivr_answers", "Answers of menus to call action events, by their result.", ["result"],
-            registry=registry,
-        )  # fmt: skip
-        self._seconds = Histogram(
-            "voiceflow_ivr_handler_seconds", "Duration of menu handlers.", buckets=_BUCKETS, registry=registry
-        )
+        self._answers = IVR_ANSWERS.on(registry)
+        self._seconds = IVR_SECONDS.on(registry)
         for result in MenuResult:
             self._answers.labels(result.value)
 

@@ -7,7 +7,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from enum import StrEnum
-from functools import partial
 from typing import Protocol, TypeAlias
 
 import orjson
@@ -26,6 +25,7 @@ from voiceflow_worker.model.reports.events import (
     WebhookEvent,
     parse_event,
 )
+from voiceflow_worker.service import metrics as named
 from voiceflow_worker.webhooks.bodies import decoded, decompressed, unread_encoding
 from voiceflow_worker.webhooks.gatekeeper import Gatekeeper, RefusalReason
 
@@ -48,41 +48,20 @@ AnswersEvents: TypeAlias = Callable[[OtherEvent], Awaitable[EventAnswer]]
 """A handler of events other than summaries. If it raises a StoreError, the event is answered with 503."""
 
 
-_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
-
-
 class Metrics:
-    """The metrics of the receiver. Their labels have few values, so a sender cannot create many series."""
+    """The metrics of the receiver."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self.registry = registry
-        counter = partial(Counter, registry=registry)
-        self.answers: Counter = counter("voiceflow_webhook_answers", "Answers given to webhook requests.", ["status"])
-        self.events: Counter = counter("voiceflow_webhook_events", "Events received, by their kind.", ["kind"])
-        self.summaries: Counter = counter(
-            "voiceflow_webhook_summaries", "Session summaries, by their effect.", ["result"]
-        )
-        self.refusals: Counter = counter("voiceflow_webhook_refusals", "Requests refused, by the reason.", ["reason"])
-        self.odd: Counter = counter(
-            "voiceflow_webhook_odd",
-            "Events that could not be understood, by the reason.",
-            ["reason"],
-        )
-        self.store_failures: Counter = counter(
-            "voiceflow_webhook_store_failures", "Events answered 503 because they could not be stored."
-        )
-        self.store_timeouts: Counter = counter(
-            "voiceflow_webhook_store_timeouts", "Events answered 503 because handling them took longer than the limit."
-        )
-        self.in_store: Gauge = Gauge(
-            "voiceflow_webhook_in_store", "Events that the store or on_event is handling now.", registry=registry
-        )
-        self.seconds: Histogram = Histogram(
-            "voiceflow_webhook_seconds",
-            "Time from the arrival of a request to its answer.",
-            buckets=_BUCKETS,
-            registry=registry,
-        )
+        self.answers: Counter = named.WEBHOOK_ANSWERS.on(registry)
+        self.events: Counter = named.WEBHOOK_EVENTS.on(registry)
+        self.summaries: Counter = named.WEBHOOK_SUMMARIES.on(registry)
+        self.refusals: Counter = named.WEBHOOK_REFUSALS.on(registry)
+        self.odd: Counter = named.WEBHOOK_ODD.on(registry)
+        self.store_failures: Counter = named.WEBHOOK_STORE_FAILURES.on(registry)
+        self.store_timeouts: Counter = named.WEBHOOK_STORE_TIMEOUTS.on(registry)
+        self.in_store: Gauge = named.WEBHOOK_IN_STORE.on(registry)
+        self.seconds: Histogram = named.WEBHOOK_SECONDS.on(registry)
 
 
 DISCARDS_FOR = 2.0

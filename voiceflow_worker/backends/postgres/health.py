@@ -33,6 +33,16 @@ MANY_DEAD = 50_000
 """Dead rows of a table that may wait for autovacuum, however small the table is."""
 
 
+FIGURES: Mapping[str, str] = {
+    "oldest_transaction_seconds": "The age of the database's oldest open transaction, which keeps dead rows from being "
+    "removed.",
+    "connections_left": "Connections that the role of the store may still open.",
+    "dead_rows": "Rows of the store's tables that wait for a vacuum.",
+    "clock_ahead_seconds": "How far the clock of the server is ahead of the clock of this machine.",
+}
+"""The figures of a store, by their names, with their meanings."""
+
+
 class PostgresHealth(Health):
     """The checks and figures of a server and of the tables of a store. They need an open store."""
 
@@ -68,28 +78,13 @@ class PostgresHealth(Health):
             return ()
         database = self._store.database
         oldest, tables = await _oldest(database), await _tables(database)
-        return (
-            Figure(
-                name="oldest_transaction_seconds",
-                meaning="The age of the database's oldest open transaction, which keeps dead rows from being removed.",
-                value=0.0 if oldest is None else oldest.age.total_seconds(),
-            ),
-            Figure(
-                name="connections_left",
-                meaning="Connections that the role of the store may still open.",
-                value=await _connections_left(database),
-            ),
-            Figure(
-                name="dead_rows",
-                meaning="Rows of the store's tables that wait for a vacuum.",
-                value=sum(table.dead for table in tables),
-            ),
-            Figure(
-                name="clock_ahead_seconds",
-                meaning="How far the clock of the server is ahead of the clock of this machine.",
-                value=clock_ahead(self._store.clock).total_seconds(),
-            ),
-        )
+        values = {
+            "oldest_transaction_seconds": 0.0 if oldest is None else oldest.age.total_seconds(),
+            "connections_left": await _connections_left(database),
+            "dead_rows": sum(table.dead for table in tables),
+            "clock_ahead_seconds": clock_ahead(self._store.clock).total_seconds(),
+        }
+        return [Figure(name=name, meaning=meaning, value=values[name]) for name, meaning in FIGURES.items()]
 
 
 async def durability(store: PostgresStore) -> Diagnosis:

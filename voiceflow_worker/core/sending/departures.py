@@ -194,7 +194,8 @@ class Departures:
 
     `preparing` measures the time from the lease of a call until the call has a departure time. `connecting` and
     `journalling` measure the time to connect and to journal the call. A departure time is taken early enough for these
-    steps and a trip to the store, but at most `longest` in advance.
+    steps and a trip to the store, but at most `longest` in advance. `missed` counts the departure times that passed
+    before their call was ready.
     """
 
     def __init__(self, store: Store, *, queue: str, rate: float | None, longest: timedelta = LONGEST) -> None:
@@ -209,6 +210,7 @@ class Departures:
         self._spare: list[_Slot] = []
         self._batcher: Batcher[datetime, _Slot] = Batcher(self._take_anew)
         self._asking = PeakLatency(clock)
+        self.missed: int = 0
         self.preparing: PeakLatency = PeakLatency(clock)
         self.connecting: PeakLatency = PeakLatency(clock)
         self.journalling: PeakLatency = PeakLatency(clock)
@@ -294,6 +296,7 @@ class Departures:
             now = self._clock.now()
             if slot.taken and now - slot.at <= slot.stale:
                 return True
+            self.missed += slot.taken
             by = by or min(until, now + PATIENCE)
             slot = self._ahead() or await self._batcher.submit(by)
         return False

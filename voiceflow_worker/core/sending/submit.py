@@ -16,6 +16,7 @@ from anyio.abc import TaskGroup
 from anyio.lowlevel import checkpoint_if_cancelled
 
 from voiceflow_worker.core.gates import LEAVES_WITHIN, Holds
+from voiceflow_worker.core.heartbeats import WorkCounts
 from voiceflow_worker.core.ports import Placement, Store, Voice
 from voiceflow_worker.core.ports.outside import ConnectsAhead
 from voiceflow_worker.core.ports.store import Record
@@ -95,6 +96,7 @@ class Submitter:
         on_verdict: Callable[[Verdict, float, str | None], None],
         on_settled: Callable[[], None] = lambda: None,
         guard: RollbackGuard | None = None,
+        counts: WorkCounts | None = None,
     ) -> None:
         self._store = store
         self._voice = voice
@@ -105,7 +107,9 @@ class Submitter:
         self._guard = guard
         self._journal = Journal(store, policy, lease=lease, guard=guard)
         settler = Settler(store, policy, changes=changes)
-        self._verdicts = UnsettledVerdicts(store.clock, settler, holds=holds, guard=guard, on_settled=on_settled)
+        self._verdicts = UnsettledVerdicts(
+            store.clock, settler, holds=holds, guard=guard, on_settled=on_settled, counts=counts or WorkCounts()
+        )
         self._on_verdict = on_verdict
 
     async def prepare(self, jobs: Sequence[Job], *, leased_at: float) -> list[Flight]:

@@ -11,6 +11,7 @@ import structlog
 from anyio.lowlevel import checkpoint
 
 from voiceflow_worker.core.gates import Holds
+from voiceflow_worker.core.heartbeats import WorkCounts
 from voiceflow_worker.core.ports import Clock
 from voiceflow_worker.core.rollback import RollbackGuard
 from voiceflow_worker.core.settling.settle import Answered, Settler
@@ -84,7 +85,7 @@ class UnsettledVerdicts:
     """Stores the verdicts of answers; verdicts that come together are stored in one commit.
 
     There is no background task: the task of the first call also stores the verdicts that come meanwhile, and the tasks
-    of the other calls continue at once. `on_settled` is called when verdicts are stored.
+    of the other calls continue at once. `on_settled` is called when verdicts are stored. `counts` counts them.
     """
 
     def __init__(
@@ -95,7 +96,9 @@ class UnsettledVerdicts:
         holds: Holds,
         guard: RollbackGuard | None,
         on_settled: Callable[[], None],
+        counts: WorkCounts,
     ) -> None:
+        self._counts = counts
         self._clock = clock
         self._settler = settler
         self._holds = holds
@@ -117,6 +120,7 @@ class UnsettledVerdicts:
         One task at a time stores the verdicts of all calls. If this task is cancelled, it first finishes its trip to
         the store.
         """
+        self._counts.judged(reply.verdict)
         self._replies.append((job, reply))
         self._unsettled += 1
         if self._is_settling:

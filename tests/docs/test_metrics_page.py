@@ -1,0 +1,29 @@
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+from tests.docs.pages import DOCS, section
+from voiceflow_worker.backends.postgres.health import FIGURES
+from voiceflow_worker.service.metrics import RECEIVER_METRICS, WORKER_METRICS, GaugeOf
+
+ROW = re.compile(r"^\| `(\w+)(?:\{([\w,]+)\})?` \|", re.MULTILINE)
+
+
+def test_the_page_lists_every_metric_with_its_labels_once() -> None:
+    page = section((DOCS / "operations.md").read_text(encoding="utf-8"), "Metrics")
+    documented = [(name, tuple(labels.split(",")) if labels else ()) for name, labels in ROW.findall(page)]
+    figures = [GaugeOf(f"voiceflow_store_{name}", meaning) for name, meaning in FIGURES.items()]
+    metrics = {each.name: tuple(each.labels) for each in (*WORKER_METRICS, *RECEIVER_METRICS, *figures)}
+    assert sorted(documented) == sorted(metrics.items())
+
+
+def test_no_name_of_a_metric_stands_anywhere_else() -> None:
+    assert not list(named_elsewhere())
+
+
+def named_elsewhere() -> Iterable[str]:
+    sources = DOCS.parent / "voiceflow_worker"
+    for path in sources.rglob("*.py"):
+        if path.relative_to(sources).as_posix() != "service/metrics.py":
+            yield from re.findall(r"voiceflow_(?:queue|store|worker|webhook|ivr|hook)_\w+", path.read_text("utf-8"))

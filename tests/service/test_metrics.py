@@ -1,0 +1,102 @@
+"""What a worker tells of its own work."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from datetime import timedelta
+from functools import partial
+
+import pytest
+from prometheus_client import CollectorRegistry, generate_latest
+
+from tests.support.manual_time import time_passing
+from tests.support.voices import Answer, ScriptedVoice, created, not_sent, refused, unknown
+from tests.support.workers import enqueued, worker_for
+from voiceflow_worker import open_store
+from voiceflow_worker.backends.contract import ManualClock
+from voiceflow_worker.core.heartbeats import BOUNDS, WorkCounts
+from voiceflow_worker.core.ports import Placement, Store
+from voiceflow_worker.core.sending.departures import Departures
+from voiceflow_worker.model.reports.verdict import NotSentCause, Verdict, VerdictKind
+from voiceflow_worker.service.metrics import WorkMetrics
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    return ManualClock()
+
+
+@pytest.fixture
+async def store(clock: ManualClock) -> AsyncIterator[Store]:
+    async with open_store("memory://", clock=clock) as opened:
+        yield opened
+
+
+def told(*counts: WorkCounts) -> list[str]:
+    registry = CollectorRegistry()
+    registry.register(WorkMetrics([partial(replace, each) for each in counts]))
+    return generate_latest(registry).decode().splitlines()
+
+
+async def test_each_post_is_counted_by_its_verdict_and_by_its_duration(store: Store, clock: ManualClock) -> None:
+    queue = await enqueued(store, 5)
+    busy = Verdict(kind=VerdictKind.TURNED_AWAY, message="too many requests", http_status=429)
+    answers: list[Answer] = [created(), refused(-1002), unknown(), busy, not_sent(), RuntimeError("a fault")]
+
+    def slowly(_placement: Placement) -> Answer:
+        clock.advance(timedelta(seconds=0.2))
+        return answers.pop(0) if answers else created()
+
+    worker = worker_for(store, ScriptedVoice(answer=slowly), concurrency=1)
+    async with time_passing(clock):
+        await worker.drain()
+    assert sum((await queue.status()).states.values()) == 5
+    lines = told(worker.counts)
+    verdicts = sorted(line for line in lines if line.startswith("voiceflow_worker_verdicts_total"))
+    assert verdicts == [
+        f'voiceflow_worker_verdicts_total{{detail="{detail}",verdict="{verdict}"}} {count}.0'
+        for detail, verdict, count in [
+            ("", "unknown", 2),
+            ("200", "created", 2),
+            ("400", "refused", 1),
+            ("429", "turned_away", 1),
+            ("unreachable", "not_sent", 1),
+        ]
+    ]
+    # All but the one of which nothing left.
+    assert 'voiceflow_worker_post_seconds_bucket{le="0.1"} 0.0' in lines
+    assert 'voiceflow_worker_post_seconds_bucket{le="2.5"} 6.0' in lines
+    assert "voiceflow_worker_post_seconds_count 6.0" in lines
+    assert "voiceflow_worker_in_flight 0.0" in lines
+
+
+async def test_a_departure_time_that_has_passed_is_counted_and_so_is_its_call(store: Store, clock: ManualClock) -> None:
+    departures = Departures(store, queue="default", rate=1)
+    (departure,) = await departures.take(1)
+    clock.advance(timedelta(seconds=30))
+    async with time_passing(clock):
+        await departure.depart(until=clock.now() + timedelta(seconds=5))
+    assert departures.missed == 1
+    counts = WorkCounts(departures_missed=departures.missed)
+    counts.judged(Verdict(kind=VerdictKind.NOT_SENT, cause=NotSentCause.MISSED_DEPARTURE, message="too late"))
+    lines = told(counts)
+    assert "voiceflow_worker_departures_missed_total 1.0" in lines
+    assert 'voiceflow_worker_verdicts_total{detail="missed_departure",verdict="not_sent"} 1.0' in lines
+
+
+def test_the_counts_of_several_workers_are_added() -> None:
+    one, other = WorkCounts(), WorkCounts(in_flight=2, departures_missed=1)
+    for seconds in (0.05, 100.0):
+        one.took(created(), seconds)
+        other.took(created(), seconds)
+        other.judged(created())
+    lines = told(one, other)
+    assert f'voiceflow_worker_post_seconds_bucket{{le="{BOUNDS[0]}"}} 2.0' in lines
+    assert f'voiceflow_worker_post_seconds_bucket{{le="{BOUNDS[-1]}"}} 2.0' in lines
+    assert 'voiceflow_worker_post_seconds_bucket{le="+Inf"} 4.0' in lines
+    assert "voiceflow_worker_post_seconds_sum 200.1" in lines
+    assert "voiceflow_worker_in_flight 2.0" in lines
+    assert 'voiceflow_worker_verdicts_total{detail="200",verdict="created"} 2.0' in lines

@@ -1,0 +1,283 @@
+"""Every metric for Prometheus: its name, its meaning and its labels. Workers and receivers register what is theirs.
+
+Figures of a store are named by its backend (`backends.health.Figure`), as `voiceflow_store_<name>`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from itertools import accumulate
+
+import anyio
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.routing import Route
+
+from voiceflow_worker.backends.health import Figure
+from voiceflow_worker.backends.registry import health_of
+from voiceflow_worker.core.heartbeats import BOUNDS, Heartbeats, WorkCounts
+from voiceflow_worker.core.outcomes.hooks import OutcomeHooks
+from voiceflow_worker.core.overview.status import QueueStatus
+from voiceflow_worker.core.ports.parts import failing_here, health
+from voiceflow_worker.core.queue import CallQueue
+from voiceflow_worker.errors import StoreError
+
+
+@dataclass(frozen=True, slots=True)
+class _Named:
+    """A metric as Prometheus shows it. Each label has few values."""
+
+    name: str
+    meaning: str
+    labels: Sequence[str] = ()
+
+
+class CounterOf(_Named):
+    """A count that only grows."""
+
+    def on(self, registry: CollectorRegistry) -> Counter:
+        """The counter, registered."""
+        return Counter(self.name, self.meaning, self.labels, registry=registry)
+
+    def family(self) -> CounterMetricFamily:
+        """The counter with values that are kept elsewhere."""
+        return CounterMetricFamily(self.name, self.meaning, labels=self.labels)
+
+
+class GaugeOf(_Named):
+    """A number now."""
+
+    def on(self, registry: CollectorRegistry) -> Gauge:
+        """The gauge, registered."""
+        return Gauge(self.name, self.meaning, self.labels, registry=registry)
+
+    def family(self) -> GaugeMetricFamily:
+        """The gauge with values that are kept elsewhere."""
+        return GaugeMetricFamily(self.name, self.meaning, labels=self.labels)
+
+
+@dataclass(frozen=True, slots=True)
+class HistogramOf(_Named):
+    """Durations in seconds, counted by `bounds`."""
+
+    bounds: Sequence[float] = ()
+
+    def on(self, registry: CollectorRegistry) -> Histogram:
+        """The histogram, registered."""
+        return Histogram(self.name, self.meaning, self.labels, buckets=self.bounds, registry=registry)
+
+
+QUEUE_JOBS = GaugeOf("voiceflow_queue_jobs", "Calls in each state.", ("queue", "state"))
+QUEUE_DUE = GaugeOf("voiceflow_queue_due_jobs", "Calls that could be sent now.", ("queue",))
+QUEUE_OLDEST_DUE = GaugeOf(
+    "voiceflow_queue_oldest_due_seconds", "Seconds for which the oldest due call has waited.", ("queue",)
+)
+QUEUE_HOLDS = GaugeOf(
+    "voiceflow_queue_holds", "Holds of the queue and its batches, and batches cancelled for good.", ("queue",)
+)
+QUEUE_WORKERS = GaugeOf("voiceflow_queue_workers", "Workers that are alive.", ("queue",))
+QUEUE_RATE = GaugeOf(
+    "voiceflow_queue_calls_per_second",
+    "Calls sent per second by all workers together, over the last 5 seconds.",
+    ("queue",),
+)
+QUEUE_LIMIT = GaugeOf(
+    "voiceflow_queue_limit_calls_per_second", "The rate limit of the queue; absent if it is unlimited.", ("queue",)
+)
+STORE_RECEIVERS = GaugeOf("voiceflow_store_receivers", "Receivers of the store that are alive.")
+_OF_QUEUE = (
+    QUEUE_JOBS,
+    QUEUE_DUE,
+    QUEUE_OLDEST_DUE,
+    QUEUE_HOLDS,
+    QUEUE_WORKERS,
+    QUEUE_RATE,
+    QUEUE_LIMIT,
+    STORE_RECEIVERS,
+)
+
+VERDICTS = CounterOf(
+    "voiceflow_worker_verdicts_total",
+    "Calls with a journal entry, by the verdict on their POST, and the HTTP status of the answer or why nothing left.",
+    ("verdict", "detail"),
+)
+POST_SECONDS = HistogramOf(
+    "voiceflow_worker_post_seconds", "Time from a call's departure to the verdict on its POST.", (), BOUNDS
+)
+DEPARTURES_MISSED = CounterOf(
+    "voiceflow_worker_departures_missed_total", "Departure times that passed before their call was ready to leave."
+)
+IN_FLIGHT = GaugeOf("voiceflow_worker_in_flight", "Leased calls without a stored verdict.")
+VERDICTS_WAITING = GaugeOf("voiceflow_worker_verdicts_waiting", "Verdicts that wait to be stored.")
+PART_FAILURES = CounterOf("voiceflow_worker_part_failures_total", "Failures of background parts.", ("part",))
+_OF_WORKER = (VERDICTS, POST_SECONDS, DEPARTURES_MISSED, IN_FLIGHT, VERDICTS_WAITING, PART_FAILURES)
+
+WEBHOOK_ANSWERS = CounterOf("voiceflow_webhook_answers_total", "Answers given to webhook requests.", ("status",))
+WEBHOOK_EVENTS = CounterOf("voiceflow_webhook_events_total", "Events received, by their kind.", ("kind",))
+WEBHOOK_SUMMARIES = CounterOf("voiceflow_webhook_summaries_total", "Session summaries, by their effect.", ("result",))
+WEBHOOK_REFUSALS = CounterOf("voiceflow_webhook_refusals_total", "Requests refused, by the reason.", ("reason",))
+WEBHOOK_ODD = CounterOf(
+    "voiceflow_webhook_odd_total", "Events that could not be understood, by the reason.", ("reason",)
+)
+WEBHOOK_STORE_FAILURES = CounterOf(
+    "voiceflow_webhook_store_failures_total", "Events answered 503 because they could not be stored."
+)
+WEBHOOK_STORE_TIMEOUTS = CounterOf(
+    "voiceflow_webhook_store_timeouts_total", "Events answered 503 because handling them took longer than the limit."
+)
+WEBHOOK_TURNED_AWAY = CounterOf(
+    "voiceflow_webhook_turned_away_total",
+    "Requests that were answered with a 503 before they were handled, because too many came at once.",
+)
+WEBHOOK_IN_STORE = GaugeOf("voiceflow_webhook_in_store", "Events that the store or on_event is handling now.")
+WEBHOOK_SECONDS = HistogramOf(
+    "voiceflow_webhook_seconds",
+    "Time from the arrival of a request to its answer.",
+    (),
+    (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0),
+)
+IVR_ANSWERS = CounterOf("voiceflow_ivr_answers_total", "Answers of menus to call action events.", ("result",))
+IVR_SECONDS = HistogramOf(
+    "voiceflow_ivr_handler_seconds",
+    "Duration of menu handlers.",
+    (),
+    (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 3.0, 5.0),
+)
+_OF_RECEIVER = (
+    WEBHOOK_ANSWERS,
+    WEBHOOK_EVENTS,
+    WEBHOOK_SUMMARIES,
+    WEBHOOK_REFUSALS,
+    WEBHOOK_ODD,
+    WEBHOOK_STORE_FAILURES,
+    WEBHOOK_STORE_TIMEOUTS,
+    WEBHOOK_TURNED_AWAY,
+    WEBHOOK_IN_STORE,
+    WEBHOOK_SECONDS,
+    IVR_ANSWERS,
+    IVR_SECONDS,
+)
+
+HOOK_TOLD = CounterOf("voiceflow_hook_told_total", "Outcomes delivered to a hook.", ("hook",))
+HOOK_FAILURES = CounterOf("voiceflow_hook_failures_total", "Failed deliveries.", ("hook",))
+HOOK_PARKED = CounterOf("voiceflow_hook_parked_total", "Outcomes set aside after days of failed deliveries.", ("hook",))
+HOOK_BEHIND = CounterOf(
+    "voiceflow_hook_behind_total", "How often outcomes were deleted before they were delivered.", ("hook",)
+)
+HOOK_WAITING = GaugeOf("voiceflow_hook_waiting", "Outcomes waiting for delivery.", ("hook",))
+HOOK_STOPPED = GaugeOf("voiceflow_hook_stopped", "1 if the hook has stopped.", ("hook",))
+_OF_HOOKS = (HOOK_TOLD, HOOK_FAILURES, HOOK_PARKED, HOOK_BEHIND, HOOK_WAITING, HOOK_STOPPED)
+
+WORKER_METRICS: Sequence[_Named] = (*_OF_QUEUE, *_OF_WORKER, *_OF_HOOKS)
+"""What a worker tells under --metrics-port."""
+RECEIVER_METRICS: Sequence[_Named] = (*_OF_RECEIVER, *_OF_HOOKS)
+"""What a receiver tells."""
+
+
+class HookMetrics:
+    """The metrics of the hooks of this process."""
+
+    def __init__(self, hooks: OutcomeHooks) -> None:
+        self._hooks = hooks
+
+    def collect(self) -> Iterator[Metric]:
+        """The metrics with their current values."""
+        told, failures = HOOK_TOLD.family(), HOOK_FAILURES.family()
+        parked, behind = HOOK_PARKED.family(), HOOK_BEHIND.family()
+        waiting, stopped = HOOK_WAITING.family(), HOOK_STOPPED.family()
+        for hook, counts in self._hooks.counts.items():
+            told.add_metric([hook], counts.told)
+            failures.add_metric([hook], counts.failures)
+            parked.add_metric([hook], counts.parked)
+            behind.add_metric([hook], counts.behind)
+            waiting.add_metric([hook], counts.waiting)
+            stopped.add_metric([hook], int(counts.is_stopped))
+        yield from (told, failures, parked, behind, waiting, stopped)
+
+
+class WorkMetrics:
+    """The metrics of the work of this process. Each of `readers` returns the counts of a worker, or of several."""
+
+    def __init__(self, readers: Iterable[Callable[[], WorkCounts]]) -> None:
+        self._readers = readers
+
+    def collect(self) -> Iterator[Metric]:
+        """The metrics with their current values."""
+        counts = WorkCounts()
+        for read in self._readers:
+            counts.add(read())
+        verdicts = VERDICTS.family()
+        for key, count in sorted(counts.verdicts.items()):
+            verdicts.add_metric(key.split(" "), count)
+        up_to = zip((*map(str, BOUNDS), "+Inf"), accumulate(counts.posts), strict=True)
+        seconds = HistogramMetricFamily(
+            POST_SECONDS.name, POST_SECONDS.meaning, buckets=list(up_to), sum_value=counts.post_seconds
+        )
+        missed, in_flight, waiting = DEPARTURES_MISSED.family(), IN_FLIGHT.family(), VERDICTS_WAITING.family()
+        missed.add_metric([], counts.departures_missed)
+        in_flight.add_metric([], counts.in_flight)
+        waiting.add_metric([], counts.verdicts_waiting)
+        failures = PART_FAILURES.family()
+        for part, count in sorted(counts.part_failures.items()):
+            failures.add_metric([part], count)
+        yield from (verdicts, seconds, missed, in_flight, waiting, failures)
+
+
+def metrics_app(calls: CallQueue, *more: Collector) -> Starlette:
+    """An app that serves the metrics of the queue, its store and the collectors `more` at `GET /metrics`: Prometheus.
+
+    The app answers 503 while the store cannot be reached. `GET /healthz` answers 200 as long as the process works, and
+    names the background parts of the queue's workers that fail.
+    """
+
+    async def metrics(_request: Request) -> Response:
+        try:
+            found = await calls.status()
+            figures = await health_of(calls.store.url, calls.store).figures()
+            receivers = await Heartbeats(calls.store).receivers()
+        except StoreError as error:
+            return PlainTextResponse(f"the store cannot be reached: {error}\n", status_code=503)
+        text = metrics_text(found, figures, receivers=receivers, more=more)
+        return Response(text, media_type=CONTENT_TYPE_LATEST)
+
+    async def healthz(_request: Request) -> Response:
+        failing = failing_here()
+        with anyio.move_on_after(1), suppress(StoreError):  # workers may be other processes
+            failing |= await Heartbeats(calls.store).failing(calls.name)
+        return JSONResponse(health(failing))
+
+    return Starlette(routes=[Route("/metrics", metrics, methods=["GET"]), Route("/healthz", healthz, methods=["GET"])])
+
+
+def metrics_text(
+    found: QueueStatus, figures: Iterable[Figure] = (), *, receivers: int = 0, more: Iterable[Collector] = ()
+) -> bytes:
+    """The metrics of a queue, of its store and of the collectors `more`, in the text format of Prometheus."""
+    registry = CollectorRegistry()
+    for each in more:
+        registry.register(each)
+    jobs = QUEUE_JOBS.on(registry)
+    for state, count in found.states.items():
+        jobs.labels(found.queue, state.value).set(count)
+    values = {
+        QUEUE_DUE: found.due,
+        QUEUE_OLDEST_DUE: found.oldest_due_seconds or 0.0,
+        QUEUE_HOLDS: len(found.holds),
+        QUEUE_WORKERS: found.workers,
+        QUEUE_RATE: found.rate_now,
+    }
+    if found.limits is not None and found.limits.rate is not None:
+        values[QUEUE_LIMIT] = found.limits.rate
+    for metric, value in values.items():
+        metric.on(registry).labels(found.queue).set(value)
+    STORE_RECEIVERS.on(registry).set(receivers)
+    for figure in figures:
+        Gauge(f"voiceflow_store_{figure.name}", figure.meaning, registry=registry).set(figure.value)
+    return generate_latest(registry)
