@@ -89,7 +89,16 @@ _OPTIONS = {"notify_url": "--notify"}
 """Options whose names differ from those of their settings."""
 _ADDRESSES = frozenset({"store", "base_url", "proxy"})
 _SECRETS = frozenset(
-    {"api_key", "notify_secret", "notify_url", "proxy", "ui_operator_secret", "ui_secret", "webhook_secret"}
+    {
+        "api_key",
+        "api_secret",
+        "notify_secret",
+        "notify_url",
+        "proxy",
+        "ui_operator_secret",
+        "ui_secret",
+        "webhook_secret",
+    }
 )
 _USUAL_NAMES = {
     "proxy": ("HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"),
@@ -283,6 +292,8 @@ class Settings(BaseModel):
     notify_secret: Secret | None = None
     ui_secret: Secret | None = None
     ui_operator_secret: Secret | None = None
+    api_secret: Secret | None = None
+    """The secret of programs that use the HTTP door of `voiceflow serve --api`."""
     # Not in the repr, because it may hold a password.
     proxy: Annotated[str, AfterValidator(read_proxy)] | None = Field(default=None, repr=False)
     """The proxy through which everything leaves."""
@@ -313,6 +324,7 @@ class Settings(BaseModel):
     summary_deadline: PositiveTimeout = timedelta(hours=2)
     shutdown_grace: Timeout = timedelta(seconds=30)
     webhook_allow: Networks = ()
+    api_allow: Networks = ()
     trusted_proxies: Networks = ()
     state_dir: Annotated[Path, AfterValidator(Path.expanduser)] | None = None
     retention: Duration = timedelta(days=30)

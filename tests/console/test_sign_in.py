@@ -22,9 +22,10 @@ from tests.console.signing_in import (
     signed_in,
 )
 from voiceflow_worker import Store
+from voiceflow_worker.asgi.gatekeeper import MOST_ADDRESSES, WrongSecrets
 from voiceflow_worker.backends.contract.samples import ManualClock
 from voiceflow_worker.backends.memory import MemoryStore
-from voiceflow_worker.console.sessions import LASTS, MOST_ADDRESSES, PageRole, PageSessions, WrongSecrets
+from voiceflow_worker.console.sessions import LASTS, PageRole, PageSessions
 from voiceflow_worker.errors import SettingsError
 from voiceflow_worker.webhooks import receiver_app
 

@@ -49,6 +49,7 @@ async def serve(
     port: PortOption = 8080,
     register: Annotated[str | None, Parameter(metavar="URL")] = None,
     force: Annotated[bool, Flag] = False,
+    api: Annotated[bool, Flag] = False,
     ivr: IvrOption = None,
     notify: NotifyOption = None,
     store: StoreOption = None,
@@ -70,6 +71,8 @@ async def serve(
             VOICEFLOW_API_KEY and VOICEFLOW_SUB_ACCOUNT.
         force: Register the URL even if 8x8 seems unable to reach it, because it is http or not public. A path is then
             registered as it is given.
+        api: Serve the HTTP door for programs under /v1. Needs VOICEFLOW_API_SECRET; VOICEFLOW_API_ALLOW restricts the
+            networks.
 
     Examples:
         voiceflow serve
@@ -79,6 +82,7 @@ async def serve(
     import anyio
     from prometheus_client import CollectorRegistry
 
+    from voiceflow_worker.api.door import Door, secret_of
     from voiceflow_worker.asgi.connections import raise_limit
     from voiceflow_worker.asgi.server import fast_protocol, serving
     from voiceflow_worker.gateway.account import PATH, WebhookType
@@ -86,21 +90,16 @@ async def serve(
     from voiceflow_worker.notify.webhook import notifier_of, notifying
     from voiceflow_worker.service.metrics import HookMetrics
     from voiceflow_worker.webhooks.app import load_what_is_read_later, receiver_of
-    from voiceflow_worker.webhooks.gatekeeper import load_shedding, preferred
     from voiceflow_worker.webhooks.menu_events import MenuEvents
+    from voiceflow_worker.webhooks.shedding import load_shedding, preferred
 
     where = WholeStoreOptions(store=store, wait_for_store=wait_for_store)
     settings = where.settings(notify_url=notify)
     notifier = notifier_of(settings)
     output = Output()
+    secret = secret_of(settings) if api else None  # reports a missing one before anything is opened
     menus = load_menus(ivr, voice_profile=settings.voice_profile)
-    url = None if register is None else receiver_url(register, path=PATH, as_it_is=force)
-    if url is not None:
-        if url != register:
-            output.note(f"--register {register} is completed to {url}; --force registers any path as it is")
-        voice_client(settings)  # reports missing settings before anything is opened
-        if not force:
-            refuse_out_of_reach(url, base_url=settings.base_url)
+    url = None if register is None else _url_to_register(register, settings, path=PATH, force=force, tell=output.note)
     if settings.webhook_secret is None and not settings.webhook_allow:
         output.note(
             "anybody who reaches this port can send events: set VOICEFLOW_WEBHOOK_SECRET or VOICEFLOW_WEBHOOK_ALLOW"
@@ -112,7 +111,8 @@ async def serve(
     async with opened_queue(settings, makes=True, patience=timedelta(seconds=2)) as calls:
         registry = CollectorRegistry()
         answering = MenuEvents(calls.store, *menus, policy=settings.policy(), registry=registry)
-        app = receiver_of(settings, calls.store, on_event=answering, registry=registry)
+        door = None if secret is None else Door(calls.store, settings, secret=secret, menus=answering.roots)
+        app = receiver_of(settings, calls.store, on_event=answering, registry=registry, api=door)
         async with (
             signals_to(lambda _: stopped.set()),
             serving(
@@ -131,11 +131,14 @@ async def serve(
                 registry.register(HookMetrics(hooks))
             output.note(f"voiceflow serve is ready on {address.url}{PATH}, for {calls.store.url}")
             output.note(f"pages for people: {_sign_in(settings, url=address.url)}")
+            output.note(f"the HTTP door for programs: {f'{address.url}/v1' if api else 'closed; --api opens it'}")
             if url is not None:
                 kinds = [WebhookType.SESSION_SUMMARY, *([WebhookType.CALL_ACTION] if menus else [])]
                 group.start_soon(partial(register_webhook, settings, url, kinds=kinds, tell=output.note))
             group.start_soon(_until_unusable, calls.store)
             await stopped.wait()
+            if door is not None:
+                door.stop()
             group.cancel_scope.cancel()
 
 
@@ -172,6 +175,17 @@ FIRST_PAUSE, LONGEST_PAUSE = timedelta(seconds=1), timedelta(seconds=30)
 """The pauses between tries while 8x8 cannot be reached. The receiver already takes events during this time."""
 
 Tell = Callable[[str], None]
+
+
+def _url_to_register(given: str, settings: Settings, *, path: str, force: bool, tell: Tell) -> str:
+    """The address to register, completed and checked. Raises InvalidInputError, SettingsError."""
+    url = receiver_url(given, path=path, as_it_is=force)
+    if url != given:
+        tell(f"--register {given} is completed to {url}; --force registers any path as it is")
+    voice_client(settings)  # reports missing settings before anything is opened
+    if not force:
+        refuse_out_of_reach(url, base_url=settings.base_url)
+    return url
 
 
 def receiver_url(given: str, *, path: str, as_it_is: bool = False) -> str:

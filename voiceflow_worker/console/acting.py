@@ -23,7 +23,6 @@ from voiceflow_worker.acts.calls import CancelCall, Redial, Resolve
 from voiceflow_worker.acts.queues import CancelBatch, Hold, RedialBatch, Resume
 from voiceflow_worker.acts.suppression import ImportNumbers, Suppress, Unsuppress
 from voiceflow_worker.campaigns.files.number_file import read_number_file
-from voiceflow_worker.console.other_process import OtherProcess
 from voiceflow_worker.console.routes.page import Answer, Page, PageRequest, problem, sentence
 from voiceflow_worker.console.sessions import FormRefusedError, PageForm, PageSession, checked_form
 from voiceflow_worker.core.overview.ordered import Interface
@@ -33,6 +32,7 @@ from voiceflow_worker.errors import CampaignFileError, InvalidInputError, JobErr
 from voiceflow_worker.model.jobs.job import JobState
 from voiceflow_worker.model.jobs.policy import CallPolicy, read_redial_on
 from voiceflow_worker.model.text.wording import count_of, read_duration
+from voiceflow_worker.service.other_process import OtherProcess
 
 ROOM, INBOX, LIST = "act", "doubts", "suppression"
 LONGEST_FORM = 10_000_000

@@ -13,14 +13,13 @@ from starlette.datastructures import Headers
 from starlette.responses import Response
 from starlette.types import Receive, Scope
 
+from voiceflow_worker.asgi.gatekeeper import Address, WrongSecrets
 from voiceflow_worker.console.routes.page import Answer, Page, PageRequest, problem, sentence
 from voiceflow_worker.console.sessions import (
     LASTS,
-    Address,
     FormRefusedError,
     PageSession,
     PageSessions,
-    WrongSecrets,
     checked_form,
     comes_from_here,
     read_form,

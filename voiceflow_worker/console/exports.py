@@ -19,7 +19,6 @@ from starlette.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope
 
 from voiceflow_worker.campaigns.reports.report_files import ReportFiles, write_report_files
-from voiceflow_worker.console.other_process import OtherProcess
 from voiceflow_worker.console.routes.page import (
     DEFAULT_QUEUE,
     LONGEST_NAME,
@@ -35,6 +34,7 @@ from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.names import BatchNames
 from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.model.text.wording import QUEUE_NAME
+from voiceflow_worker.service.other_process import OtherProcess
 
 ROOM = "export"
 EXPORT_LIMIT = timedelta(minutes=15)

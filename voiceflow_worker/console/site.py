@@ -20,7 +20,6 @@ from voiceflow_worker.acts import Operator, TimeAt8x8
 from voiceflow_worker.console import campaigns, exports
 from voiceflow_worker.console.acting import INBOX, ROOM, ActionDone, PageActing, only_operators
 from voiceflow_worker.console.door import SIGN_IN, SIGN_OUT, PageDoor, SenderOf
-from voiceflow_worker.console.other_process import OtherProcess
 from voiceflow_worker.console.rendering import PageRenderer
 from voiceflow_worker.console.routes.batches import batch_route, show_batches, show_overview
 from voiceflow_worker.console.routes.calls import doubts_route, show_call, show_calls, show_suppression
@@ -40,6 +39,7 @@ from voiceflow_worker.core.ports import Store
 from voiceflow_worker.errors import StoreError
 from voiceflow_worker.ivr.menu import Menu
 from voiceflow_worker.model.jobs.policy import CallPolicy
+from voiceflow_worker.service.other_process import OtherProcess
 
 if TYPE_CHECKING:
     from voiceflow_worker.settings import Settings

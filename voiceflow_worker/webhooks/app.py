@@ -16,6 +16,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
+from voiceflow_worker.asgi.gatekeeper import Gatekeeper, Network
 from voiceflow_worker.backends.registry import StoreWait, opened_in_time
 from voiceflow_worker.core.heartbeats import EVERY, Heartbeats, RateHistory
 from voiceflow_worker.core.ports import Store
@@ -31,7 +32,6 @@ from voiceflow_worker.notify.webhook import notifier_of, notifying
 from voiceflow_worker.service.metrics import HookMetrics
 from voiceflow_worker.setting_kinds import text_of
 from voiceflow_worker.settings import Settings, load_settings
-from voiceflow_worker.webhooks.gatekeeper import Gatekeeper, Network
 from voiceflow_worker.webhooks.readiness import Probe, Readiness, present, sampled, store_probe
 from voiceflow_worker.webhooks.reading import AnswersEvents, Metrics, RequestReader, SettlesSummaries
 from voiceflow_worker.webhooks.receiver import Receiver
@@ -68,6 +68,7 @@ def receiver_app(
     ui_operator_secret: str | None = None,
     time_at_8x8: Callable[[], Awaitable[datetime | None]] | None = None,
     settings: Settings | None = None,
+    api: ASGIApp | None = None,
 ) -> Starlette:
     """The receiver of one store: `webhook_app` with all the parts that use the store.
 
@@ -76,8 +77,8 @@ def receiver_app(
     the heartbeats itself, by the context manager `present`.) `policy` must be the workers' policy. With `ui_secret`,
     people who know this secret can see the calls under /ui; people who know `ui_operator_secret` can also act there.
     `time_at_8x8` asks 8x8 for the time. By this time (default: the store's clock), the pages decide whether 8x8 can
-    still place a call in doubt. The `settings` complete the campaigns that are begun on the pages. Raises SettingsError
-    for an empty secret.
+    still place a call in doubt. The `settings` complete the campaigns that are begun on the pages. `api` serves
+    /v1, with a secret of its own. Raises SettingsError for an empty secret.
     """
     policy = CallPolicy() if policy is None else policy
     pages: Pages | None = None
@@ -109,6 +110,7 @@ def receiver_app(
         registry=registry,
         metrics=metrics,
         pages=pages,
+        api=api,
         rates=RateHistory(store) if pages is not None else None,
         counting=pages.large.running if pages is not None else None,
     )
@@ -128,6 +130,7 @@ def webhook_app(
     registry: CollectorRegistry | None = None,
     metrics: bool = True,
     pages: ASGIApp | None = None,
+    api: ASGIApp | None = None,
     rates: RateHistory | None = None,
     counting: Callable[[], AbstractAsyncContextManager[None]] | None = None,
     read_limit: timedelta = READ_LIMIT,
@@ -154,8 +157,8 @@ def webhook_app(
 
     `heartbeats` records that a receiver is running. `probe` checks the store for /readyz. The metrics go to `registry`,
     by default a new one; `metrics` is False for an app that serves /metrics itself. `pages` serves /ui and everything
-    below it, with its own sign-in. For these pages, `rates` keeps the history of the charts, and `counting` runs beside
-    the app and counts large batches. Raises SettingsError for an empty secret.
+    below it, and `api` everything below /v1, each with its own sign-in. For the pages, `rates` keeps the history of
+    the charts, and `counting` runs beside the app and counts large batches. Raises SettingsError for an empty secret.
     """
     counted = Metrics(CollectorRegistry() if registry is None else registry)
     gatekeeper = Gatekeeper(secret=secret, allow=allow, trusted_proxies=trusted_proxies)
@@ -201,6 +204,8 @@ def webhook_app(
         routes.append(Route("/metrics", show_metrics, methods=["GET"]))
     if pages is not None:
         routes += [Route("/ui", pages), Route("/ui/{rest:path}", pages)]
+    if api is not None:
+        routes.append(Route("/v1/{rest:path}", api))
     return Starlette(routes=routes, lifespan=lifespan)
 
 
@@ -242,6 +247,7 @@ def receiver_of(
     *,
     on_event: AnswersEvents | None = None,
     registry: CollectorRegistry | None = None,
+    api: ASGIApp | None = None,
 ) -> Starlette:
     """The receiver of an open store, with the secrets, networks and proxies of the settings."""
     return receiver_app(
@@ -256,4 +262,5 @@ def receiver_of(
         settings=settings,
         on_event=on_event,
         registry=registry,
+        api=api,
     )

@@ -30,6 +30,7 @@ class Interface(StrEnum):
     PAGES = "pages"
     PYTHON = "Python"
     AIRFLOW = "Airflow"
+    API = "api"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""Authentication of senders before the body is read, and the events that an overload turns away.
+"""Who may send a request, before its body is read: networks, secrets, and the slowing down of wrong secrets.
 
 8x8 does not sign its events. A sender can be checked only by the Authorization value that was registered with the
 webhook, and by the addresses that 8x8 publishes (8x8 webhook guides, voice IP addresses).
@@ -7,49 +7,21 @@ webhook, and by the addresses that 8x8 publishes (8x8 webhook guides, voice IP a
 from __future__ import annotations
 
 import hmac
-from collections.abc import Callable, Iterable, Sequence
+import math
+from collections import OrderedDict
+from collections.abc import Iterable, Sequence
+from datetime import datetime, timedelta
 from enum import StrEnum
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import TypeAlias
 
-from prometheus_client import CollectorRegistry
 from starlette.types import Scope
 
-from voiceflow_worker.asgi.connections import LoadShedding
 from voiceflow_worker.errors import SettingsError
-from voiceflow_worker.service.metrics import WEBHOOK_TURNED_AWAY
-
-BUSY_AT = 256
-"""The number of requests that are handled at once; further requests wait. One commit can store all their results."""
-_BODY = b'{"error":"too many events at once; send it again later"}'
-_ANSWER = (
-    b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\nretry-after: 1\r\n"
-    b"connection: close\r\ncontent-length: %d\r\n\r\n%s" % (len(_BODY), _BODY)
-)
-
-
-def preferred(allow: Sequence[Network], trusted_proxies: Sequence[Network]) -> Callable[[str], bool] | None:
-    """A function of a peer's address: True if the peer may send events, or is a trusted proxy.
-
-    None if `allow` is empty, so that every peer may send events.
-    """
-    if not allow:
-        return None
-    networks = (*allow, *trusted_proxies)
-
-    def is_preferred(peer: str) -> bool:
-        address = read_address(peer)
-        return address is not None and is_within(address, networks)
-
-    return is_preferred
-
-
-def load_shedding(registry: CollectorRegistry) -> LoadShedding:
-    """The load shedding of the receiver. An event that is turned away gets a 503, and is counted in `registry`."""
-    return LoadShedding(answer=_ANSWER, busy_at=BUSY_AT, count=WEBHOOK_TURNED_AWAY.on(registry).inc)
-
+from voiceflow_worker.model.jobs.gcra import departures
 
 Network: TypeAlias = IPv4Network | IPv6Network
+Address: TypeAlias = IPv4Address | IPv6Address
 Headers: TypeAlias = Iterable[tuple[bytes, bytes]]
 
 
@@ -93,12 +65,12 @@ class Gatekeeper:
                 return RefusalReason.SECRET
         return None
 
-    def sender_of(self, scope: Scope) -> IPv4Address | IPv6Address | None:
+    def sender_of(self, scope: Scope) -> Address | None:
         """The sender of an ASGI request: the peer, or the nearest hop that is not a trusted proxy."""
         client = scope.get("client")
         return self.sender(scope["headers"], client[0] if client else None)
 
-    def sender(self, headers: Headers, peer: str | None) -> IPv4Address | IPv6Address | None:
+    def sender(self, headers: Headers, peer: str | None) -> Address | None:
         """The sender of a request: the peer, or the nearest hop that is not a trusted proxy.
 
         X-Forwarded-For is read from its right end, which the nearest proxy wrote. Hops further left than the first
@@ -113,12 +85,12 @@ class Gatekeeper:
         return sender
 
 
-def is_within(address: IPv4Address | IPv6Address, networks: Sequence[Network]) -> bool:
+def is_within(address: Address, networks: Sequence[Network]) -> bool:
     """Whether an address lies in one of the networks."""
     return any(address.version == network.version and address in network for network in networks)
 
 
-def read_address(text: str) -> IPv4Address | IPv6Address | None:
+def read_address(text: str) -> Address | None:
     """The address in a hop of X-Forwarded-For. A hop may have a port, and brackets around an IPv6 address."""
     host = text.strip().strip('"')
     if host.startswith("["):
@@ -132,3 +104,67 @@ def read_address(text: str) -> IPv4Address | IPv6Address | None:
     # A socket for both IPv4 and IPv6 shows an IPv4 peer as ::ffff:a.b.c.d.
     mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
     return address if mapped is None else mapped
+
+
+MOST_ADDRESSES = 10_000
+"""The most addresses that are remembered. The oldest is forgotten first, and then has only the common limit."""
+
+_OF_ONE = (5, 1 / 60)
+"""The limit of one address: the tries that are allowed at once, and the rate of later tries, in tries per second."""
+
+
+class WrongSecrets:
+    """The limits for wrong secrets in this process: one for each address, and one for all addresses together.
+
+    A few wrong secrets are allowed at once, and then one at each interval. The common limit for all addresses does not
+    apply to an address from which somebody has signed in.
+    """
+
+    def __init__(self, *, all_at_once: int = 100) -> None:
+        self._of_all = (all_at_once, 1 / 5)
+        self._states: OrderedDict[str, float] = OrderedDict()
+        self._all = 0.0
+        self._trusted: OrderedDict[str, None] = OrderedDict()
+
+    def wait(self, address: Address | None, *, at: datetime) -> timedelta | None:
+        """The time that this address must wait before the next try; None if it may try now."""
+        name, now = _name(address), at.timestamp()
+        free = [_try(self._states.get(name, 0.0), _OF_ONE, now)[0]]
+        if name not in self._trusted:
+            free.append(_try(self._all, self._of_all, now)[0])
+        latest = max(free)
+        return timedelta(seconds=math.ceil(latest - now)) if latest > now else None
+
+    def failed(self, address: Address | None, *, at: datetime) -> None:
+        """Count a wrong secret from this address."""
+        name, now = _name(address), at.timestamp()
+        self._states[name] = _try(self._states.get(name, 0.0), _OF_ONE, now)[1]
+        self._all = _try(self._all, self._of_all, now)[1]
+        _keep_newest(self._states, name)
+
+    def succeeded(self, address: Address | None) -> None:
+        """Remember an address from which somebody has signed in."""
+        self._trusted[_name(address)] = None
+        _keep_newest(self._trusted, _name(address))
+
+
+def _try(tat: float, limit: tuple[int, float], now: float) -> tuple[float, float]:
+    """The time at which the next try is allowed, and the new `tat` if a try is made now.
+
+    `tat` is the theoretical arrival time of the generic cell rate algorithm; see `departures`.
+    """
+    found = departures(tat=tat, wanted=1, rate=limit[1], burst=limit[0], now=now, horizon=0)
+    return (found.times[0] if found.times else found.next_at), found.tat
+
+
+def _name(address: Address | None) -> str:
+    """The name under which an address is counted. All addresses in a /64 of IPv6 share a name."""
+    if isinstance(address, IPv6Address):
+        return str(ip_network((address, 64), strict=False))
+    return str(address)
+
+
+def _keep_newest(kept: OrderedDict[str, float] | OrderedDict[str, None], name: str) -> None:
+    kept.move_to_end(name)
+    if len(kept) > MOST_ADDRESSES:
+        kept.popitem(last=False)

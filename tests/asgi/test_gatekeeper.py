@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from voiceflow_worker.asgi.gatekeeper import Gatekeeper, RefusalReason
 from voiceflow_worker.errors import SettingsError
-from voiceflow_worker.webhooks.gatekeeper import Gatekeeper, RefusalReason
 
 SECRET = "Basic c2VjcmV0"
 EIGHT = "18.140.80.2"

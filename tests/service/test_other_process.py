@@ -13,9 +13,9 @@ import pytest
 from tests.support.flows import flow
 from tests.support.waiting import until
 from voiceflow_worker import CallQueue, InvalidInputError, Store, load_settings
-from voiceflow_worker.console.other_process import OtherProcess
 from voiceflow_worker.errors import CampaignFileError
 from voiceflow_worker.finding import Finding
+from voiceflow_worker.service.other_process import OtherProcess
 
 pytestmark = pytest.mark.anyio
 

@@ -1,0 +1,41 @@
+"""Programs that use the HTTP door of a receiver."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+import httpx
+
+from tests.support.flows import SOURCE
+from voiceflow_worker import Store, load_settings
+from voiceflow_worker.api.door import Door
+from voiceflow_worker.ivr.menu import Menu
+from voiceflow_worker.webhooks.app import receiver_of
+
+SECRET = "a-secret-of-programs"
+CALL = {"to": "+6587654321", "say": "Your order is ready."}
+
+
+@asynccontextmanager
+async def program(
+    store: Store,
+    *,
+    secret: str | None = SECRET,
+    menus: Sequence[Menu] = (),
+    address: str = "192.0.2.7",
+    **settings: Any,
+) -> AsyncGenerator[httpx.AsyncClient]:
+    """A program with this secret, and the door of a receiver with these settings."""
+    given = {"source": SOURCE, "voice_profile": "en-IE-EmilyNeural", "api_secret": SECRET, **settings}
+    read = load_settings(**given)
+    app = receiver_of(read, store, api=Door(store, read, secret=SECRET, menus=menus))
+    transport = httpx.ASGITransport(app, client=(address, 5000))
+    headers = {} if secret is None else {"Authorization": f"Bearer {secret}"}
+    async with httpx.AsyncClient(transport=transport, base_url="http://calls", headers=headers) as client:
+        yield client
+
+
+async def call(client: httpx.AsyncClient, key: str = "order-42", **fields: object) -> httpx.Response:
+    return await client.post("/v1/calls", json={**CALL, **fields}, headers={"Idempotency-Key": key})

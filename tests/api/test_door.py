@@ -1,0 +1,187 @@
+"""Who may come in by the HTTP door, and how refusals are told."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+
+import httpx
+import pytest
+from openapi_spec_validator import validate
+
+from tests.api.clients import SECRET, call, program
+from voiceflow_worker import CallQueue, Store, load_settings
+from voiceflow_worker.api.door import AT_ONCE, secret_of
+from voiceflow_worker.errors import SettingsError
+
+pytestmark = pytest.mark.anyio
+PATHS = ["/v1/calls", "/v1/calls/default.1", "/v1/openapi.json", "/v1/nothing", "/v1/"]
+
+
+def findings_of(answer: httpx.Response) -> list[dict[str, object]]:
+    """The findings of a problem, which is one in every respect."""
+    assert answer.headers["content-type"] == "application/problem+json"
+    problem = answer.json()
+    assert problem["status"] == answer.status_code
+    assert {"type", "title", "detail", "findings"} <= problem.keys()
+    found: list[dict[str, object]] = problem["findings"]
+    return found
+
+
+@pytest.mark.parametrize("path", PATHS)
+async def test_nobody_comes_in_without_the_secret(memory: Store, path: str) -> None:
+    for secret, challenge in ((None, 'Bearer realm="voiceflow"'), ("wrong", "invalid_token")):
+        async with program(memory, secret=secret) as client:
+            for method in ("GET", "POST", "PATCH"):
+                answer = await client.request(method, path)
+                assert answer.status_code == 401
+                assert challenge in answer.headers["www-authenticate"]
+                findings_of(answer)
+
+
+@pytest.mark.parametrize("value", [f"bearer {SECRET}", f"BEARER   {SECRET}"])
+async def test_the_scheme_is_read_in_any_case(memory: Store, value: str) -> None:
+    async with program(memory) as client:
+        assert (await client.get("/v1/calls", headers={"Authorization": value})).status_code == 200
+
+
+@pytest.mark.parametrize("value", [SECRET, f"Basic {SECRET}", f"Bearer {SECRET} x", "Bearer", "Bearer ", ""])
+async def test_anything_else_is_a_wrong_secret(memory: Store, value: str) -> None:
+    async with program(memory) as client:
+        assert (await client.get("/v1/calls", headers={"Authorization": value})).status_code == 401
+
+
+async def test_wrong_secrets_are_slowed_by_their_address_and_none_at_all_is_not_a_try(memory: Store) -> None:
+    async with program(memory, trusted_proxies="192.0.2.0/24") as client:
+        client.headers["X-Forwarded-For"] = "198.51.100.1"
+        tries = [(await client.get("/v1/calls", headers={"Authorization": "Bearer no"})).status_code for _ in range(6)]
+        assert tries == [401] * 5 + [429]
+        answer = await client.get("/v1/calls")
+        assert answer.status_code == 429, "the right one would tell who tries that it is right"
+        assert int(answer.headers["retry-after"]) > 30
+        client.headers["X-Forwarded-For"] = "198.51.100.2"
+        del client.headers["Authorization"]
+        assert {(await client.get("/v1/calls")).status_code for _ in range(9)} == {401}
+        assert (await client.get("/v1/calls", headers={"Authorization": f"Bearer {SECRET}"})).status_code == 200
+
+
+async def test_only_the_networks_that_are_allowed_may_use_it(memory: Store) -> None:
+    async with program(memory, api_allow="10.0.0.0/8") as client:
+        answer = await call(client)
+        assert answer.status_code == 403
+        findings_of(answer)
+    async with program(memory, api_allow="10.0.0.0/8", address="10.1.2.3") as client:
+        assert (await call(client)).status_code == 201
+    assert len(await CallQueue(memory).find()) == 1
+
+
+async def test_no_body_is_read_of_who_may_not_send_one_nor_one_that_is_too_long(memory: Store) -> None:
+    async def never() -> dict[str, object]:
+        raise AssertionError("the body was read")
+
+    cases = [(401, {}), (413, {"authorization": f"Bearer {SECRET}", "content-length": "1000001"})]
+    async with program(memory) as client:
+        app = client._transport.app  # type: ignore[attr-defined]
+        for status, headers in cases:
+            sent: list[dict[str, object]] = []
+            shown = {"content-type": "application/json", "idempotency-key": "1", **headers}
+            scope = {
+                "type": "http", "method": "POST", "path": "/v1/calls", "raw_path": b"/v1/calls", "query_string": b"",
+                "client": ("192.0.2.7", 1), "headers": [(k.encode(), v.encode()) for k, v in shown.items()],
+            }  # fmt: skip
+
+            async def send(message: dict[str, object], into: list[dict[str, object]] = sent) -> None:
+                into.append(message)
+
+            await app(scope, never, send)
+            assert sent[0]["status"] == status
+
+        async def parts() -> AsyncIterator[bytes]:
+            for _ in range(11):
+                yield b" " * 100_000
+
+        answer = await client.post(
+            "/v1/calls", content=parts(), headers={"Content-Type": "application/json", "Idempotency-Key": "1"}
+        )
+        assert answer.status_code == 413
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "headers", "status"),
+    [
+        ("GET", "/v1/nothing", {}, 404),
+        ("GET", "/v1/calls/", {}, 404),
+        ("GET", "/v1/calls/%20", {}, 404),
+        ("GET", "/v1/calls/%ff", {}, 404),
+        ("GET", "/v1/calls/%00", {}, 404),
+        ("PATCH", "/v1/calls", {}, 405),
+        ("OPTIONS", "/v1/calls", {}, 405),
+        ("GET", "/v1/calls", {"Accept": "text/html"}, 406),
+        ("GET", "/v1/calls?limit=0", {}, 422),
+        ("GET", "/v1/calls?limit=1&limit=2", {}, 422),
+        ("GET", "/v1/calls?limit=%F1", {}, 422),
+        ("GET", "/v1/calls?after=%00", {}, 400),
+        ("GET", "/v1/calls?state=lost", {}, 422),
+        ("GET", "/v1/calls?number=1", {}, 422),
+        ("GET", "/v1/calls?colour=red", {}, 422),
+        ("GET", "/v1/calls/default.1?wait=61", {}, 422),
+        ("POST", "/v1/calls", {}, 400),
+        ("POST", "/v1/calls", {"Idempotency-Key": "x" * 201}, 400),
+        ("POST", "/v1/calls", {"Idempotency-Key": "1", "Content-Type": "text/plain"}, 415),
+        ("POST", "/v1/calls", {"Idempotency-Key": "1", "Content-Encoding": "gzip"}, 415),
+    ],
+)
+async def test_every_refusal_is_a_problem(
+    memory: Store, method: str, path: str, headers: dict[str, str], status: int
+) -> None:
+    async with program(memory) as client:
+        answer = await client.request(method, path, headers=headers)
+    assert answer.status_code == status
+    findings_of(answer)
+    if status == 405:
+        assert "GET" in answer.headers["allow"]
+
+
+BROKEN = [
+    b"", b"{", b"[]", b'"x"', b"nul", b"\xff", b'{"to": NaN}', b'{"to": Infinity}', b'{"to": -Infinity}',
+    b'{"to": 1e999}',
+    b'{"to": ' + b"9" * 5000 + b"}", b'{"to": "+65", "to": "+66"}', b'{"data": {"a": 1, "a": 1}}', b'{"to": "\\ud800"}',
+    b'{"\\udfff": 1}', b'{"say": "a\\u0000b"}', b"[" * 100_000, b'{"data":' * 100 + b"1" + b"}" * 100,
+    b'{"to": "+6587654321"} x', "{}".encode("utf-16"), b"{'to': 1}", b'{"to": 1,}', b"/**/{}",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("body", BROKEN, ids=lambda body: repr(body[:20]))
+async def test_a_body_that_two_readers_may_read_differently_is_refused(memory: Store, body: bytes) -> None:
+    headers = {"Content-Type": "application/json", "Idempotency-Key": "1"}
+    async with program(memory) as client:
+        answer = await client.post("/v1/calls", content=body, headers=headers)
+    assert answer.status_code in {400, 422}
+    assert findings_of(answer)
+    assert not await CallQueue(memory).find()
+
+
+async def test_the_document_is_openapi(memory: Store) -> None:
+    async with program(memory) as client:
+        answer = await client.get("/v1/openapi.json")
+    validate(json.loads(answer.text))
+
+
+async def test_beyond_the_requests_that_are_worked_on_the_next_come_back_later(memory: Store) -> None:
+    async with program(memory) as client:
+        door = next(route.app for route in client._transport.app.routes if route.path.startswith("/v1"))  # type: ignore[attr-defined]
+        door._at_work = AT_ONCE
+        answer = await call(client)
+        assert (answer.status_code, answer.headers["retry-after"]) == (429, "1")
+        findings_of(answer)
+        door._at_work = 0
+        assert (await call(client)).status_code == 201
+        assert door._at_work == 0
+
+
+@pytest.mark.parametrize("name", ["ui_secret", "webhook_secret", "api_key"])
+def test_the_secret_is_there_and_opens_nothing_else(name: str) -> None:
+    with pytest.raises(SettingsError, match="VOICEFLOW_API_SECRET"):
+        secret_of(load_settings())
+    with pytest.raises(SettingsError, match=f"VOICEFLOW_{name.upper()} are the same"):
+        secret_of(load_settings(api_secret="one-for-all", **{name: "one-for-all"}))

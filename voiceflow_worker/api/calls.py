@@ -1,0 +1,214 @@
+"""Calls: ask for one, look at it, wait for its outcome, list calls, cancel one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+from voiceflow_worker.acts.calls import CancelCall
+from voiceflow_worker.api.exchange import LONGEST_WAIT, Answer, Asked, Route, texts_in
+from voiceflow_worker.api.openapi import KEY, in_path, in_query, operation, ref
+from voiceflow_worker.errors import InvalidInputError
+from voiceflow_worker.model.jobs.call_json import call_as_json
+from voiceflow_worker.model.jobs.job import JobState
+from voiceflow_worker.model.numbers.phone import with_plus
+from voiceflow_worker.model.numbers.reading import read_number
+from voiceflow_worker.service.call_filter import STATES
+from voiceflow_worker.service.named_call import NamedCall
+
+
+async def ask(asked: Asked) -> Answer:
+    """`POST /v1/calls`."""
+    asked.known_query()
+    key, desk = asked.key, asked.desk
+    call = await asked.aside(NamedCall, await asked.json(), key=key)
+    job, is_new = await call.enqueue(desk.queue, settings=desk.settings, menus=desk.menus, threads=asked.threads)
+    return Answer(call_as_json(job), 201 if is_new else 200, {"Location": f"/v1/calls/{job.id}"})
+
+
+async def show(asked: Asked) -> Answer:
+    """`GET /v1/calls/{id}`, which may wait for the outcome."""
+    asked.known_query("wait")
+    wait = asked.number("wait", most=LONGEST_WAIT, default=0)
+    _, job = await asked.desk.operator.call(asked.parts["id"])
+    return Answer(call_as_json(await asked.ended(job, within=wait)))
+
+
+MOST_LISTED = 500
+
+
+async def find(asked: Asked) -> Answer:
+    """`GET /v1/calls`, page by page."""
+    query = asked.known_query("batch", "state", "number", "after", "limit")
+    limit = asked.number("limit", least=1, most=MOST_LISTED, default=100)
+    state, number = query.get("state"), query.get("number")
+    if state is not None and state not in STATES:
+        raise InvalidInputError(f"state is {state[:40]!r}; the states are {', '.join(STATES)}")
+    found = await asked.desk.queue.find(
+        states=None if state is None else STATES[state],
+        batch_id=query.get("batch"),
+        destination=None if number is None else read_number(with_plus(number)).e164,
+        after=query.get("after"),
+        limit=limit,
+    )
+    after = found[-1].id if len(found) == limit else None
+    return Answer({"calls": [call_as_json(job) for job in found], "after": after})
+
+
+async def cancel(asked: Asked) -> Answer:
+    """`POST /v1/calls/{id}/cancel`."""
+    asked.known_query()
+    given = texts_in(await asked.json(or_nothing=True), "note")
+    act = CancelCall(operator=asked.desk.operator, call=asked.parts["id"], note=given["note"])
+    return Answer((await act.do()).documents[0])
+
+
+_TEXT = {"type": "string"}
+_NULL_TEXT = {"type": ["string", "null"]}
+_ID = in_path("id", "The call's id.")
+_CALL = ref("Call")
+
+ROUTES: Final = (
+    Route(
+        method="POST",
+        path="/v1/calls",
+        handle=ask,
+        doc=operation(
+            "Call a number.",
+            parameters=[KEY],
+            body=ref("CallRequest"),
+            answers={
+                200: ("The call that was asked for with this key before, as it stands now.", _CALL),
+                201: ("The new call.", _CALL),
+            },
+            problems=[409],
+        ),
+    ),
+    Route(
+        method="GET",
+        path="/v1/calls",
+        handle=find,
+        doc=operation(
+            "Calls of the queue, the oldest first.",
+            parameters=[
+                in_query("batch", "Only calls of this batch."),
+                in_query("state", "Only calls in this state.", {"enum": list(STATES)}),
+                in_query("number", "Only calls to this number, with its country code."),
+                in_query("after", "Continue behind the call with this id: the `after` of the last page."),
+                in_query(
+                    "limit",
+                    "The most calls of a page.",
+                    {"type": "integer", "minimum": 1, "maximum": MOST_LISTED, "default": 100},
+                ),
+            ],
+            answers={200: ("A page of calls.", ref("Calls"))},
+        ),
+    ),
+    Route(
+        method="GET",
+        path="/v1/calls/{id}",
+        handle=show,
+        doc=operation(
+            "One call, and its outcome if it has ended.",
+            parameters=[
+                _ID,
+                in_query(
+                    "wait",
+                    "The most seconds to wait for the outcome. The call may not have ended then: look at its state.",
+                    {"type": "integer", "minimum": 0, "maximum": LONGEST_WAIT, "default": 0},
+                ),
+            ],
+            answers={200: ("The call.", _CALL)},
+            problems=[404],
+        ),
+    ),
+    Route(
+        method="POST",
+        path="/v1/calls/{id}/cancel",
+        handle=cancel,
+        doc=operation(
+            "Cancel a call that was not sent.",
+            parameters=[_ID],
+            body=ref("Note"),
+            body_required=False,
+            answers={200: ("The cancelled call.", _CALL)},
+            problems=[404, 409],
+        ),
+    ),
+)
+
+_WORD_LISTS = {"type": ["string", "array", "object", "null"]}
+SCHEMAS: Final[Mapping[str, object]] = {
+    "CallRequest": {
+        "type": "object",
+        "description": "Give one of say, flow and ivr. What is left out comes from the settings of the server.",
+        "required": ["to"],
+        "additionalProperties": False,
+        "properties": {
+            "to": {
+                **_TEXT,
+                "description": "The number: with + and its country code, or as people write it in `country`.",
+            },
+            "say": {**_NULL_TEXT, "description": "The text to speak; {{name}} is that of `data`."},
+            "flow": {"type": ["object", "null"], "description": "A request body of 8x8, as in its guides."},
+            "ivr": {**_NULL_TEXT, "description": "The name of a menu that the server was started with."},
+            "country": {**_NULL_TEXT, "description": "The country of national numbers, such as SG."},
+            "source": {"type": ["string", "object", "null"], "description": "The number to call from."},
+            "voice_profile": _NULL_TEXT,
+            "language": _NULL_TEXT,
+            "valid_for": {
+                **_NULL_TEXT,
+                "description": "A duration, such as 2h. The phone rings within it or not at all.",
+            },
+            "not_before": {**_NULL_TEXT, "description": "RFC 3339; with `time_zone` also local, or tomorrow 09:00."},
+            "window": {"type": ["string", "array", "null"], "description": "Hours, such as 09:00-20:00."},
+            "time_zone": _NULL_TEXT,
+            "redial_on": {**_WORD_LISTS, "description": "Such as busy,no_answer."},
+            "redial_max": {"type": ["integer", "string", "null"]},
+            "redial_after": {**_WORD_LISTS, "description": "A duration, or one for each outcome."},
+            "batch": _NULL_TEXT,
+            "data": {"type": ["object", "null"], "description": "Kept with the call; texts, numbers, true and false."},
+            "priority": {"type": ["integer", "string", "null"], "description": "Higher ones go first."},
+        },
+    },
+    "Call": {
+        "type": "object",
+        "description": "A call, as `voiceflow calls show --json` prints it. Further fields may be added.",
+        "required": ["id", "queue", "state", "result", "unique_key", "batch_id", "destination", "outcome", "attempts"],
+        "properties": {
+            "id": _TEXT,
+            "queue": _TEXT,
+            "state": {"enum": [state.value for state in JobState]},
+            "result": {**_TEXT, "description": "The outcome in one word; `open` until there is one."},
+            "unique_key": _NULL_TEXT,
+            "batch_id": _NULL_TEXT,
+            "source": _TEXT,
+            "destination": _TEXT,
+            "priority": {"type": "integer"},
+            "created_at": {"type": "string", "format": "date-time"},
+            "due_at": {"type": "string", "format": "date-time"},
+            "valid_until": {"type": ["string", "null"], "format": "date-time"},
+            "attempt": {"type": "integer"},
+            "session_id": _NULL_TEXT,
+            "client_request_id": _NULL_TEXT,
+            "outcome": {"type": ["object", "null"]},
+            "answer": _NULL_TEXT,
+            "data": {"type": ["object", "null"]},
+            "reason": _NULL_TEXT,
+            "attempts": {"type": "array", "items": {"type": "object"}},
+        },
+    },
+    "Calls": {
+        "type": "object",
+        "required": ["calls", "after"],
+        "properties": {
+            "calls": {"type": "array", "items": ref("Call")},
+            "after": {**_NULL_TEXT, "description": "What continues the list; null at its end."},
+        },
+    },
+    "Note": {
+        "type": "object",
+        "additionalProperties": False,
+        "properties": {"note": {**_NULL_TEXT, "description": "Why; kept with what was done."}},
+    },
+}

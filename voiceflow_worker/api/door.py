@@ -1,0 +1,214 @@
+"""The door as an ASGI app: who may come in, how many at once, which route answers, and how errors are told."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import contextmanager
+from importlib.metadata import version
+from typing import TYPE_CHECKING
+from urllib.parse import unquote
+
+import orjson
+import structlog
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from voiceflow_worker.api import calls
+from voiceflow_worker.api.exchange import (
+    PROBLEM,
+    Answer,
+    Asked,
+    Desk,
+    ProblemError,
+    Route,
+    Waits,
+    problem_of,
+)
+from voiceflow_worker.api.openapi import described
+from voiceflow_worker.asgi.gatekeeper import Gatekeeper, RefusalReason, WrongSecrets
+from voiceflow_worker.core.outcomes.outbox import OutcomeWatch
+from voiceflow_worker.core.ports import Store
+from voiceflow_worker.errors import SettingsError, VoiceflowError
+from voiceflow_worker.service.other_process import OtherProcess
+from voiceflow_worker.setting_kinds import text_of
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+    from voiceflow_worker.ivr.menu import Menu
+    from voiceflow_worker.settings import Settings
+
+AT_ONCE = 32
+"""The most requests that are worked on at once. Further ones get a 429, so that events of 8x8 never wait for them."""
+MOST_WAITING = 200
+"""The most requests that wait for an outcome."""
+_REALM = 'Bearer realm="voiceflow"'
+_SCHEME = re.compile(rb"\s*bearer\s+", re.IGNORECASE)
+
+_log = structlog.get_logger("voiceflow.api")
+
+
+class Door:
+    """The ASGI endpoint for everything below `/v1`. `secret` is that of its clients; see `secret_of`."""
+
+    def __init__(self, store: Store, settings: Settings, *, secret: str, menus: Sequence[Menu] = ()) -> None:
+        waits = Waits(most=MOST_WAITING)
+        self._desk = Desk(
+            store=store,
+            settings=settings,
+            process=OtherProcess(store, settings=settings),
+            watch=OutcomeWatch(store),
+            waits=waits,
+            menus={menu.name: menu for menu in menus},
+        )
+        self._gatekeeper = Gatekeeper(
+            secret=f"Bearer {secret}",
+            allow=settings.api_allow,
+            trusted_proxies=settings.trusted_proxies,
+        )
+        self._wrong = WrongSecrets()
+        self._clock = store.clock
+        self._at_work = 0
+        self.stop: Callable[[], None] = waits.stop
+        """End the waits for outcomes, each with the call as it stands. To be called when the server is to stop."""
+        routes = [*calls.ROUTES]
+        routes.append(described(routes, calls.SCHEMAS, version=version("voiceflow-worker")))
+        self._routes: dict[tuple[str, ...], dict[str, Route]] = {}
+        for route in routes:
+            self._routes.setdefault(tuple(route.path.split("/")[2:]), {})[route.method] = route
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        answer = await self._answer(scope, receive)
+        headers = {**answer.headers, "Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
+        content = b"" if answer.document is None else orjson.dumps(answer.document)
+        if scope["method"] == "HEAD":
+            headers["Content-Length"], content = str(len(content)), b""
+        media_type = None if answer.document is None else answer.media_type
+        await Response(content, answer.status, headers, media_type)(scope, receive, send)
+
+    async def _answer(self, scope: Scope, receive: Receive) -> Answer:
+        path = "/v1"  # for the log: a path with its values may hold a number
+        try:
+            self._admit(scope)
+            route, parts = self._route(scope)
+            path = route.path
+            with self._place() as release:
+                asked = Asked(scope, receive, desk=self._desk, parts=parts)
+                asked.release = release
+                _refuse_other_answers(asked)
+                return await route.handle(asked)
+        except ProblemError as problem:
+            return problem.answer()
+        except (VoiceflowError, TimeoutError) as error:
+            told = problem_of(error)
+            if told.status >= 500:
+                _log.warning("a request was not answered", path=path, error=str(error))
+            return told.answer()
+        except Exception:  # noqa: BLE001 - after any error, the answer must be a problem
+            _log.exception("a request failed", path=path)
+            return ProblemError(500, "the server failed; its log has the reason").answer()
+
+    def _admit(self, scope: Scope) -> None:
+        """Raise ProblemError for a wrong network, and for a secret that is missing or wrong."""
+        client, address, now = scope.get("client"), self._gatekeeper.sender_of(scope), self._clock.now()
+        headers = [
+            (name, _SCHEME.sub(b"Bearer ", value, count=1) if name == b"authorization" else value)
+            for name, value in scope["headers"]
+        ]
+        refusal = self._gatekeeper.refusal(headers, client[0] if client else None)
+        if refusal is RefusalReason.NETWORK:
+            raise ProblemError(403, "this network may not use the API: see VOICEFLOW_API_ALLOW")
+        if not any(name == b"authorization" for name, _ in headers):
+            raise ProblemError(
+                401, "send Authorization: Bearer, with the API secret", headers={"WWW-Authenticate": _REALM}
+            )
+        if (wait := self._wrong.wait(address, at=now)) is not None:
+            seconds = f"{wait.total_seconds():.0f}"
+            raise ProblemError(
+                429, f"too many wrong secrets; try again in {seconds} seconds", headers={"Retry-After": seconds}
+            )
+        if refusal is not None:
+            self._wrong.failed(address, at=now)
+            _log.warning("a request had a wrong API secret", address=str(address))
+            authenticate = {"WWW-Authenticate": f'{_REALM}, error="invalid_token"'}
+            raise ProblemError(401, "the API secret is wrong", headers=authenticate)
+        self._wrong.succeeded(address)
+
+    def _route(self, scope: Scope) -> tuple[Route, Mapping[str, str]]:
+        """The route of a request, and the values in its path. Raises ProblemError."""
+        raw = (scope.get("raw_path") or scope["path"].encode()).partition(b"?")[0].decode("latin-1")
+        segments = raw.partition("/v1/")[2].split("/")
+        template = next((each for each in self._routes if _fits(each, segments)), None)
+        if template is None:
+            raise ProblemError(404, "there is nothing at this path; /v1/openapi.json lists all paths")
+        methods = self._routes[template]
+        method = "GET" if scope["method"] == "HEAD" else scope["method"]
+        if method not in methods:
+            allowed = ", ".join([*methods, *(["HEAD"] if "GET" in methods else [])])
+            raise ProblemError(405, f"this path has {allowed} only", headers={"Allow": allowed})
+        try:
+            named = zip(template, segments, strict=True)
+            parts = {own.strip("{}"): unquote(given, errors="strict") for own, given in named if own.startswith("{")}
+        except UnicodeDecodeError:
+            raise ProblemError(404, "the path is not in UTF-8") from None
+        if any(not part.strip() for part in parts.values()):
+            raise ProblemError(404, "a name in the path is empty")
+        return methods[method], parts
+
+    @contextmanager
+    def _place(self) -> Generator[Callable[[], None]]:
+        """A place among the requests that are worked on, which may be given back early. Raises ProblemError."""
+        if self._at_work >= AT_ONCE:
+            raise ProblemError(
+                429, f"{AT_ONCE} requests are being worked on; try again in a moment", headers={"Retry-After": "1"}
+            )
+        self._at_work += 1
+        is_held = True
+
+        def release() -> None:
+            nonlocal is_held
+            self._at_work -= is_held
+            is_held = False
+
+        try:
+            yield release
+        finally:
+            release()
+
+
+def _fits(template: Sequence[str], segments: Sequence[str]) -> bool:
+    return len(template) == len(segments) and all(
+        own == given or own.startswith("{") for own, given in zip(template, segments, strict=True)
+    )
+
+
+def secret_of(settings: Settings) -> str:
+    """The secret of the door. Raises SettingsError if there is none, or if it opens something else too."""
+    secret = text_of(settings.api_secret)
+    if secret is None:
+        raise SettingsError(
+            "the HTTP door needs a secret: set VOICEFLOW_API_SECRET to a long random text (`openssl rand -hex 32` "
+            "makes one), which programs send as `Authorization: Bearer …`"
+        )
+    others = {
+        "VOICEFLOW_UI_SECRET": settings.ui_secret,
+        "VOICEFLOW_UI_OPERATOR_SECRET": settings.ui_operator_secret,
+        "VOICEFLOW_WEBHOOK_SECRET": settings.webhook_secret,
+        "VOICEFLOW_API_KEY": settings.api_key,
+    }
+    same = [
+        name for name, other in others.items() if _SCHEME.sub(b"", (text_of(other) or "").encode()) == secret.encode()
+    ]
+    if same:
+        raise SettingsError(f"VOICEFLOW_API_SECRET and {same[0]} are the same; give the HTTP door a secret of its own")
+    return secret
+
+
+def _refuse_other_answers(asked: Asked) -> None:
+    """Raise ProblemError if the client accepts neither JSON nor problems."""
+    accepted = ",".join(asked.headers.getlist("accept")).lower()
+    ranges = [each.partition(";")[0].strip() for each in accepted.split(",") if each.strip()]
+    if ranges and not {"*/*", "application/*", "application/json", PROBLEM} & set(ranges):
+        raise ProblemError(406, "answers are application/json; the Accept header excludes it")

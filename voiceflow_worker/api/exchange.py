@@ -1,0 +1,386 @@
+"""Requests to the HTTP door, and their answers: strict JSON in, JSON or a problem (RFC 9457) out."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from datetime import timedelta
+from functools import cache, cached_property, partial
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, cast
+
+import anyio
+import anyio.to_thread
+from starlette.datastructures import Headers, QueryParams
+from starlette.requests import ClientDisconnect, Request
+from starlette.types import Receive, Scope
+
+from voiceflow_worker.acts import ActRefusedError, Operator, UnknownSubjectError
+from voiceflow_worker.core.outcomes.outbox import OutcomeWatch
+from voiceflow_worker.core.overview.ordered import Interface
+from voiceflow_worker.core.ports import Store
+from voiceflow_worker.core.queue import CallQueue
+from voiceflow_worker.errors import (
+    IllegalMoveError,
+    IntakeError,
+    InvalidInputError,
+    JobNotFoundError,
+    KeyConflictError,
+    StaleJobError,
+    StoreError,
+    VoiceflowError,
+)
+from voiceflow_worker.finding import Finding
+from voiceflow_worker.model.jobs.job import Job
+from voiceflow_worker.model.text.printable import storing_problem
+from voiceflow_worker.model.text.wording import count_of
+from voiceflow_worker.service.other_process import OtherProcess
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+    from voiceflow_worker.ivr.menu import Menu
+    from voiceflow_worker.settings import Settings
+
+T = TypeVar("T")
+
+JSON, PROBLEM = "application/json", "application/problem+json"
+LONGEST_BODY = 1_000_000
+READ_LIMIT = timedelta(seconds=10)
+LONGEST_WAIT = 60
+LONGEST_KEY = 200
+LONGEST_TEXT = 1000
+DEEPEST = 60
+"""The most objects and arrays within each other in a body."""
+_IN_THREAD = 20_000
+"""Bodies from this size on are read in a thread, so that 8x8 does not wait for them."""
+_RETRY = {"Retry-After": "2"}
+
+
+class ProblemError(Exception):
+    """Raised to answer a request with a problem. `detail` is a sentence, and `findings` say what is wrong where."""
+
+    def __init__(
+        self,
+        status: int,
+        detail: str,
+        *,
+        findings: Sequence[Finding] = (),
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        self.status: int = status
+        self.detail: str = detail
+        self.findings: tuple[Finding, ...] = tuple(findings)
+        self.headers: dict[str, str] = dict(headers or {})
+        super().__init__(detail)
+
+    def answer(self) -> Answer:
+        """The problem as an answer."""
+        document = {
+            "type": "about:blank",
+            "title": HTTPStatus(self.status).phrase,
+            "status": self.status,
+            "detail": self.detail,
+            "findings": [found.as_json() for found in self.findings],
+        }
+        return Answer(document, self.status, headers=self.headers, media_type=PROBLEM)
+
+
+_STATUS: tuple[tuple[type[VoiceflowError], int], ...] = (
+    (JobNotFoundError, 404),
+    (UnknownSubjectError, 404),
+    (ActRefusedError, 409),
+    (IllegalMoveError, 409),
+    (StaleJobError, 409),
+    (KeyConflictError, 409),
+    (InvalidInputError, 422),
+    (IntakeError, 503),
+    (StoreError, 503),
+)
+
+
+def problem_of(error: VoiceflowError | TimeoutError) -> ProblemError:
+    """The problem that an error of this library is told as. Each error of an input has a finding at least."""
+    if isinstance(error, TimeoutError):
+        return ProblemError(503, "the store did not answer in time; try again", headers=_RETRY)
+    status = next((status for kind, status in _STATUS if isinstance(error, kind)), 500)
+    findings = getattr(error, "findings", ())
+    detail = f"{count_of(len(findings), 'problem')}: see the findings" if findings else str(error)
+    if not findings and status < 500:
+        findings = [Finding(message=detail)]
+    return ProblemError(status, detail, findings=findings, headers=_RETRY if status == 503 else None)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The answer to a request: a JSON document, or nothing."""
+
+    document: object = None
+    status: int = 200
+    headers: Mapping[str, str] = field(default_factory=dict[str, str])
+    media_type: str = JSON
+
+
+class Waits:
+    """The requests that wait for an outcome. They end when the server stops, and each may be ended alone."""
+
+    def __init__(self, *, most: int) -> None:
+        self._most = most
+        self._scopes: set[anyio.CancelScope] = set()
+        self._is_over = False
+
+    def stop(self) -> None:
+        """End all waits, and those that begin from now on."""
+        self._is_over = True
+        for scope in self._scopes:
+            scope.cancel()
+
+    @contextmanager
+    def waiting(self, seconds: float) -> Generator[anyio.CancelScope]:
+        """A block that is cancelled after this time, or when the server stops. Raises ProblemError if too many wait."""
+        if len(self._scopes) >= self._most:
+            raise ProblemError(429, f"{self._most} requests wait already; ask again later", headers=_RETRY)
+        with anyio.move_on_after(0 if self._is_over else seconds) as scope:
+            self._scopes.add(scope)
+            try:
+                yield scope
+            finally:
+                self._scopes.discard(scope)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Desk:
+    """What all routes work with: the store, the settings, and the menus that the server was started with."""
+
+    store: Store
+    settings: Settings
+    process: OtherProcess
+    watch: OutcomeWatch
+    waits: Waits
+    menus: Mapping[str, Menu] = field(default_factory=dict[str, "Menu"])
+
+    @property
+    def operator(self) -> Operator:
+        """Who acts through this door."""
+        return Operator(self.store, self.settings.policy(), "api", on=Interface.API)
+
+    @property
+    def queue(self) -> CallQueue:
+        """The queue of the settings, which gets the calls."""
+        return CallQueue(self.store, self.settings.queue, policy=self.settings.policy())
+
+
+class Asked:
+    """One request that was admitted. `parts` are the values in its path, by name."""
+
+    def __init__(self, scope: Scope, receive: Receive, *, desk: Desk, parts: Mapping[str, str]) -> None:
+        self._scope = scope
+        self._receive = receive
+        self.desk: Desk = desk
+        self.parts: Mapping[str, str] = parts
+        self.headers: Headers = Headers(scope=scope)
+        self.release: Callable[[], None] = lambda: None
+        """Gives back the place among the requests that are worked on, before a wait."""
+        self.threads: anyio.CapacityLimiter | None = None
+        """Where the work on a large body is done, so that 8x8 does not wait for it; None for a small one."""
+
+    @cached_property
+    def query(self) -> Mapping[str, str]:
+        """The values of the query, each name once. Raises ProblemError."""
+        try:
+            pairs = QueryParams(self._scope["query_string"].decode("ascii")).multi_items()
+        except UnicodeDecodeError:
+            raise _bad("the query has bytes that are not ASCII; write them as %XX") from None
+        found = dict(pairs)
+        if len(found) < len(pairs):
+            raise _unfit("a name stands twice in the query; give it once")
+        for name, value in pairs:
+            _check_text(f"the query's {name[:40]}", value)
+        return found
+
+    def known_query(self, *names: str) -> Mapping[str, str]:
+        """The query, which may have these names only. Raises ProblemError."""
+        if unknown := [name[:40] for name in self.query if name not in names]:
+            known = ", ".join(names) or "none"
+            raise _unfit(f"{', '.join(map(repr, unknown))} is not known in this query; known: {known}")
+        return self.query
+
+    def number(self, name: str, *, most: int, default: int, least: int = 0) -> int:
+        """A whole number in the query, from `least` to `most`. Raises ProblemError."""
+        text = self.query.get(name)
+        if text is None:
+            return default
+        if not (text.isascii() and text.isdigit() and len(text) < 10 and least <= int(text) <= most):
+            raise _unfit(f"{name} is {text[:40]!r}; give a whole number from {least} to {most}")
+        return int(text)
+
+    @property
+    def key(self) -> str:
+        """The `Idempotency-Key`. Raises ProblemError if it is missing, or cannot be a unique key."""
+        values = self.headers.getlist("idempotency-key")
+        if len(values) != 1 or not values[0].strip():
+            raise _bad(
+                "the header Idempotency-Key is missing, or there are several; give each call a key of its own, such as "
+                "the id of your order: the same key again is the same call"
+            )
+        key = values[0].strip()
+        if len(key) > LONGEST_KEY or not (key.isascii() and key.isprintable()):
+            raise _bad(f"the Idempotency-Key must have at most {LONGEST_KEY} characters, all of them printable ASCII")
+        return key
+
+    async def body(self, *, longest: int = LONGEST_BODY, media_type: str = JSON) -> bytes:
+        """The body of the request. Raises ProblemError, before anything is read if the headers say enough."""
+        given = self.headers.get("content-type", media_type).partition(";")[0].strip().lower()
+        if given != media_type:
+            raise ProblemError(415, f"the body is {given[:60]!r}; send {media_type}")
+        if self.headers.get("content-encoding", "identity").strip().lower() != "identity":
+            raise ProblemError(415, "the body is compressed; send it as it is")
+        length = self.headers.get("content-length", "0")
+        too_long = ProblemError(413, f"the body is longer than {longest} bytes")
+        if not length.isdigit() or int(length[:18]) > longest:
+            raise too_long
+        content = bytearray()
+        try:
+            with anyio.fail_after(READ_LIMIT.total_seconds()):
+                async for chunk in Request(self._scope, self._receive).stream():
+                    content += chunk
+                    if len(content) > longest:
+                        raise too_long
+        except TimeoutError:
+            raise ProblemError(408, "the body did not arrive in time", headers={"Connection": "close"}) from None
+        except ClientDisconnect:
+            raise _bad("the body did not arrive") from None
+        return bytes(content)
+
+    async def json(self, *, or_nothing: bool = False) -> Mapping[str, Any]:
+        """The JSON object in the body; with `or_nothing`, an empty one if there is no body. Raises ProblemError."""
+        content = await self.body()
+        if not content and or_nothing:
+            return {}
+        self.threads = _one_at_a_time() if len(content) >= _IN_THREAD else None
+        document = await self.aside(strict_json, content)
+        if not isinstance(document, dict):
+            raise _unfit("the body is not a JSON object")
+        return cast("dict[str, Any]", document)
+
+    async def aside(self, work: Callable[..., T], *arguments: Any, **named: Any) -> T:
+        """The result of work on the body, done in a thread if the body is large."""
+        done = partial(work, *arguments, **named)
+        return done() if self.threads is None else await anyio.to_thread.run_sync(done, limiter=self.threads)
+
+    async def ended(self, job: Job, *, within: float) -> Job:
+        """The call when it has ended; as it stands after this time, or when the server stops or the client leaves."""
+        desk, found = self.desk, job
+        if job.state.is_final or not within:
+            return job
+        self.release()
+
+        async def gone(scope: anyio.CancelScope) -> None:
+            while (await self._receive())["type"] != "http.disconnect":
+                pass
+            scope.cancel()
+
+        with desk.waits.waiting(within) as scope:
+            async with anyio.create_task_group() as group:
+                group.start_soon(gone, scope)
+                with suppress(JobNotFoundError):  # deleted meanwhile: the last look says it
+                    found = await desk.watch.wait(job.id)
+                group.cancel_scope.cancel()
+        return found if found.state.is_final else await desk.queue.get(job.id)
+
+
+_one_at_a_time = cache(lambda: anyio.CapacityLimiter(1))
+
+
+Handler: TypeAlias = Callable[[Asked], Awaitable[Answer]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Route:
+    """One method of one path, such as `/v1/calls/{id}`. `doc` is its operation in the OpenAPI document."""
+
+    method: str
+    path: str
+    handle: Handler
+    doc: Mapping[str, object]
+
+
+def texts_in(body: Mapping[str, Any], *names: str) -> dict[str, str | None]:
+    """The texts of a body that has no other names than these. Raises ProblemError."""
+    if unknown := [name[:40] for name in body if name not in names]:
+        raise _unfit(f"{', '.join(map(repr, unknown))} is not known here; known: {', '.join(names)}")
+    for name, value in body.items():
+        if value is not None and not (isinstance(value, str) and len(value) <= LONGEST_TEXT):
+            raise _unfit(f"{name} is not a text of at most {LONGEST_TEXT} characters")
+    return {name: body.get(name) for name in names}
+
+
+def strict_json(content: bytes) -> object:
+    """The JSON document in UTF-8. Raises ProblemError for all that readers may read differently.
+
+    These are names that stand twice, NaN and infinite numbers, halves of characters, and U+0000. Deep nesting is
+    refused too.
+    """
+    try:
+        document = json.loads(
+            content.decode().removeprefix("\ufeff"), object_pairs_hook=_object, parse_constant=_constant
+        )
+    except ProblemError:
+        raise
+    except UnicodeDecodeError:
+        raise _bad("the body is not in UTF-8") from None
+    except RecursionError:
+        raise _bad(f"the body is nested too deeply; at most {DEEPEST} levels are read") from None
+    except ValueError as error:
+        raise _bad(f"the body is not JSON: {str(error)[:200]}") from None
+    _check(document)
+    return document
+
+
+def _object(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    found: dict[str, object] = {}
+    for name, value in pairs:
+        if name in found:
+            raise _bad(f"the name {name[:40]!a} stands twice in one object of the body")
+        found[name] = value
+    return found
+
+
+def _constant(name: str) -> object:
+    raise _bad(f"the body holds {name}, which JSON does not have")
+
+
+def _check(document: object) -> None:
+    """Raise ProblemError for a value that no store can keep. Nothing here is recursive."""
+    level: list[object] = [document]
+    for _ in range(DEEPEST):
+        below: list[object] = []
+        for value in level:
+            if isinstance(value, str):
+                _check_text("a text of the body", value)
+            elif isinstance(value, float) and not math.isfinite(value):
+                raise _bad("a number of the body is too large")
+            elif isinstance(value, dict):
+                below += [*value, *value.values()]
+            elif isinstance(value, list):
+                below += value
+        if not below:
+            return
+        level = below
+    raise _bad(f"the body is nested too deeply; at most {DEEPEST} levels are read")
+
+
+def _check_text(what: str, text: str) -> None:
+    if problem := storing_problem(text):
+        raise _bad(f"{what} {problem}")
+
+
+def _bad(detail: str) -> ProblemError:
+    return ProblemError(400, detail, findings=[Finding(message=detail)])
+
+
+def _unfit(detail: str) -> ProblemError:
+    return ProblemError(422, detail, findings=[Finding(message=detail)])

@@ -1,0 +1,156 @@
+"""The OpenAPI 3.1 document of the HTTP door, made of what each route says about itself."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from voiceflow_worker.api.exchange import JSON, LONGEST_KEY, PROBLEM, Answer, Asked, Route
+
+PROBLEMS = {
+    400: "The request cannot be read: its JSON, its query, or its Idempotency-Key.",
+    401: "The secret is missing or wrong.",
+    403: "The network may not use this door (VOICEFLOW_API_ALLOW).",
+    404: "There is nothing with this name.",
+    405: "This path does not have this method.",
+    406: "The answer would be JSON, which the Accept header excludes.",
+    408: "The body did not arrive in time.",
+    409: "This cannot be done as things stand; the detail says why.",
+    413: "The body is too long.",
+    415: "The body is not of the type that is read here.",
+    422: "What was asked cannot be done; each finding says what is wrong, and where. Nothing was changed.",
+    429: "Too many requests at once, or too many wrong secrets. Try again after Retry-After.",
+    500: "The server failed; its log has the reason. With the same key, it is safe to try again.",
+    503: "The store is away, or busy. Try again after Retry-After, with the same key.",
+}
+_ALWAYS = (401, 403, 406, 429, 500, 503)
+_OF_BODIES = (408, 413, 415)
+
+KEY: Mapping[str, object] = {
+    "name": "Idempotency-Key",
+    "in": "header",
+    "required": True,
+    "description": "The unique key of what is ordered. The same key again is the same order, and rings nobody twice.",
+    "schema": {"type": "string", "minLength": 1, "maxLength": LONGEST_KEY, "pattern": "^[!-~]([ -~]*[!-~])?$"},
+}
+
+
+def ref(name: str) -> dict[str, object]:
+    """A reference to a schema of the document."""
+    return {"$ref": f"#/components/schemas/{name}"}
+
+
+def in_path(name: str, description: str) -> dict[str, object]:
+    """A parameter in the path."""
+    return {
+        "name": name, "in": "path", "required": True, "description": description,
+        "schema": {"type": "string", "minLength": 1},
+    }  # fmt: skip
+
+
+def in_query(name: str, description: str, schema: Mapping[str, object] | None = None) -> dict[str, object]:
+    """An optional parameter in the query."""
+    return {"name": name, "in": "query", "description": description, "schema": schema or {"type": "string"}}
+
+
+def operation(
+    summary: str,
+    *,
+    answers: Mapping[int, tuple[str, Mapping[str, object] | None]],
+    problems: Sequence[int] = (),
+    parameters: Sequence[Mapping[str, object]] = (),
+    body: Mapping[str, object] | None = None,
+    body_required: bool = True,
+    media_types: Sequence[str] = (JSON,),
+) -> dict[str, object]:
+    """An operation. `answers` are descriptions and schemas by status; `problems` are further statuses of problems."""
+    told = {*problems, *_ALWAYS, *((*_OF_BODIES, 400) if body is not None else ()), *((400, 422) if parameters else ())}
+    responses: dict[str, object] = {}
+    for status, (description, schema) in answers.items():
+        content: dict[str, object] = {} if schema is None else {JSON: {"schema": schema}}
+        responses[str(status)] = {"description": description, **({"content": content} if content else {})}
+    for status in sorted(told):
+        responses[str(status)] = {"$ref": f"#/components/responses/{status}"}
+    made: dict[str, object] = {"summary": summary, "responses": responses}
+    if parameters:
+        made["parameters"] = list(parameters)
+    if body is not None:
+        of_body = {media_type: {"schema": body} for media_type in media_types}
+        made["requestBody"] = {"required": body_required, "content": of_body}
+    return made
+
+
+def document(routes: Iterable[Route], schemas: Mapping[str, object], *, version: str) -> dict[str, object]:
+    """The whole document."""
+    paths: dict[str, dict[str, Any]] = {}
+    for route in routes:
+        name = "_".join([route.method.lower(), *(part.strip("{}") for part in route.path.split("/")[2:])])
+        paths.setdefault(route.path, {})[route.method.lower()] = {
+            "operationId": name.replace(".", "_"),
+            **route.doc,
+        }
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "voiceflow-worker",
+            "version": version,
+            "description": "Phone calls through the 8x8 Voice API: from a queue, never twice, never lost, never late.",
+        },
+        "security": [{"secret": []}],
+        "paths": paths,
+        "components": {
+            "securitySchemes": {"secret": {"type": "http", "scheme": "bearer"}},
+            "schemas": {**_SHARED, **schemas},
+            "responses": {
+                str(status): {
+                    "description": description,
+                    "content": {PROBLEM: {"schema": ref("Problem")}},
+                    **({"headers": {"Retry-After": {"schema": {"type": "string"}}}} if status in {429, 503} else {}),
+                }
+                for status, description in PROBLEMS.items()
+            },
+        },
+    }
+
+
+def described(routes: Sequence[Route], schemas: Mapping[str, object], *, version: str) -> Route:
+    """The route of the document itself."""
+
+    async def show(_: Asked) -> Answer:
+        return Answer(shown)
+
+    doc = operation("This document.", answers={200: ("The document.", {"type": "object"})})
+    own = Route(method="GET", path="/v1/openapi.json", handle=show, doc=doc)
+    shown = document([*routes, own], schemas, version=version)
+    return own
+
+
+_TEXT_OR_NULL = {"type": ["string", "null"]}
+_SHARED: Mapping[str, object] = {
+    "Finding": {
+        "type": "object",
+        "description": "What is wrong, and where. A `path` is that in the request body of 8x8.",
+        "required": ["file", "row", "column", "path", "code", "severity", "message"],
+        "properties": {
+            "file": _TEXT_OR_NULL,
+            "row": {"type": ["integer", "null"]},
+            "column": _TEXT_OR_NULL,
+            "path": _TEXT_OR_NULL,
+            "code": {"type": ["integer", "null"]},
+            "severity": {"enum": ["error", "warning"]},
+            "message": {"type": "string"},
+        },
+    },
+    "Problem": {
+        "type": "object",
+        "description": "A problem (RFC 9457).",
+        "required": ["type", "title", "status", "detail", "findings"],
+        "properties": {
+            "type": {"type": "string"},
+            "title": {"type": "string"},
+            "status": {"type": "integer"},
+            "detail": {"type": "string"},
+            "findings": {"type": "array", "items": ref("Finding")},
+        },
+    },
+}

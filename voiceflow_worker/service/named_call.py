@@ -1,0 +1,168 @@
+"""One call as programs ask for it: fields with the names of the options of commands, which are read as there."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import datetime
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final
+
+import anyio
+import anyio.to_thread
+
+from voiceflow_worker.acts import ActRefusedError
+from voiceflow_worker.campaigns.campaign import Campaign
+from voiceflow_worker.campaigns.campaign_rows import CampaignRows
+from voiceflow_worker.core.admission import CheckedCall
+from voiceflow_worker.core.ports.reading import owners_of
+from voiceflow_worker.core.queue import CallQueue
+from voiceflow_worker.errors import (
+    CallFlowError,
+    KeyConflict,
+    KeyConflictError,
+    StoreUnavailableError,
+    SuppressedNumberError,
+)
+from voiceflow_worker.finding import Finding
+from voiceflow_worker.model.flows.values import is_list, is_object
+from voiceflow_worker.model.jobs.job import Job
+
+if TYPE_CHECKING:
+    from voiceflow_worker.ivr.menu import Menu
+    from voiceflow_worker.settings import Settings
+
+WORDS: Final = ("say", "flow", "ivr")
+OPTIONS: Final = (
+    "country", "source", "voice_profile", "valid_for", "not_before", "window", "time_zone", "redial_on", "redial_max",
+    "redial_after", "batch", "data", "priority",
+)  # fmt: skip
+FIELDS: Final = ("to", *WORDS, "language", *OPTIONS)
+_NAMES = {"destination": "to", "batch_id": "batch"}
+"""The names of fields, by those of the columns of a file."""
+_NO_BATCH = "-"
+
+
+class NamedCall:
+    """One call that was asked for: its `fields`, and the unique `key` with which it is asked for again.
+
+    Two requests are the same if their fields are, as JSON: neither the order of names, nor how a number is written,
+    nor what a field means at that time makes a difference. The `digest` says so.
+    """
+
+    def __init__(self, fields: Mapping[str, Any], *, key: str) -> None:
+        self.fields: Mapping[str, Any] = fields
+        self.key: str = key
+        self.digest: str = hashlib.sha256(canonical_json(fields).encode()).hexdigest()[:32]
+
+    def checked(
+        self, *, settings: Settings | None = None, menus: Mapping[str, Menu] | None = None, now: datetime
+    ) -> CheckedCall:
+        """The call, completed by the settings. `ivr` names one of `menus`.
+
+        Raises CallFlowError, whose findings have the names of the fields, and InvalidInputError.
+        """
+        _refuse_misfits(self.fields)
+        flow = self.fields.get("flow")
+        options = {name: self.fields[name] for name in (*OPTIONS, "say", "ivr") if name in self.fields}
+        if is_object(flow):
+            options["batch"] = options.get("batch") or flow.get("clientBatchId")
+        read = Campaign.of(options, settings=settings, menus=menus or {}, now=now).options
+        row: dict[str, object] = {**(flow if is_object(flow) else {}), "destination": self.fields["to"]}
+        if self.fields.get("language") is not None:
+            row["language"] = self.fields["language"]
+        rows = CampaignRows([row], replace(read, batch_id=read.batch_id or _NO_BATCH, keys={1: self.key}), now=now)
+        (found,) = rows
+        if found.call is None:
+            raise CallFlowError([_renamed(each) for each in found.findings])
+        batch = None if read.batch_id is None else found.call.batch_id
+        return found.call._replace(batch_id=batch, digest=f"{found.call.digest}{_MARK}{self.digest}")
+
+    async def enqueue(
+        self,
+        queue: CallQueue,
+        *,
+        settings: Settings | None = None,
+        menus: Mapping[str, Menu] | None = None,
+        threads: anyio.CapacityLimiter | None = None,
+    ) -> tuple[Job, bool]:
+        """The job of this call, and whether it is new: it is not if the same was asked for with the same key before.
+
+        The digest of the request is stored with the job, in one write, and kept as long as the key. With `threads`, the
+        call is checked in one of them. Raises KeyConflictError if the key belongs to another request, ActRefusedError
+        if it belongs to a call that was not enqueued in this way, and the errors of `checked`, SuppressedNumberError,
+        StoreError.
+        """
+        if (job := await self._known(queue)) is not None:
+            return job, False
+        check = partial(self.checked, settings=settings, menus=menus, now=queue.store.clock.now())
+        call = check() if threads is None else await anyio.to_thread.run_sync(check, limiter=threads)
+        (result,) = await queue.admitter.admit([call])
+        if result.findings:
+            raise CallFlowError([_renamed(each) for each in result.findings])
+        if result.suppressed is not None:
+            raise SuppressedNumberError([result.suppressed])
+        job = await self._known(queue)
+        if job is None:
+            raise StoreUnavailableError("the call was stored, and is not found yet; ask again with the same key")
+        return job, result.is_new is True
+
+    async def _known(self, queue: CallQueue) -> Job | None:
+        """The job with this key. Raises KeyConflictError and ActRefusedError if it is not the job of this request."""
+        job = (await owners_of(queue.store, queue.name, [self.key])).get(self.key)
+        if job is None:
+            return None
+        digest = job.body_digest.partition(_MARK)[2]
+        if not digest:
+            raise ActRefusedError(
+                f"unique key {self.key!r} belongs to call {job.id}, which was enqueued in another way, so that nobody "
+                "can tell whether it is this call; nothing was enqueued. Look at that call, or use a new key"
+            )
+        if digest != self.digest:
+            raise KeyConflictError([KeyConflict(0, self.key, job.id)])
+        return job
+
+
+_MARK = "."
+"""What stands in a job's digest between that of its body and that of the request for it."""
+
+
+def canonical_json(document: object) -> str:
+    """A JSON value as one text, in which neither the order of names nor the spelling of a number makes a difference."""
+    return json.dumps(_plain(document), ensure_ascii=False, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    if is_object(value):
+        return {name: _plain(each) for name, each in value.items()}
+    return [_plain(each) for each in value] if is_list(value) else value
+
+
+def _refuse_misfits(fields: Mapping[str, Any]) -> None:
+    """Raise CallFlowError for fields that are unknown, missing, or exclude each other."""
+    findings = [
+        Finding(column=name[:40], message=f"is not a field of a call; the fields are {', '.join(FIELDS)}")
+        for name in fields
+        if name not in FIELDS
+    ]
+    if fields.get("to") is None:
+        findings.append(Finding(column="to", code=-1017, message="is missing; give the number to call"))
+    words = [name for name in WORDS if fields.get(name) is not None]
+    if not words:
+        findings.append(Finding(message="the call has no words: give one of say, flow and ivr"))
+    if len(words) > 1:
+        findings.append(Finding(message=f"{' and '.join(words)} exclude each other: give one of them"))
+    if words == ["flow"] and not is_object(fields["flow"]):
+        findings.append(Finding(column="flow", message="is not an object; give a request body of 8x8"))
+    if findings:
+        raise CallFlowError(findings)
+
+
+def _renamed(found: Finding) -> Finding:
+    """A finding about a row, as one about the fields of a call."""
+    column = None if found.column is None else _NAMES.get(found.column, found.column)
+    return replace(found, file=None, row=None, column=column)
