@@ -1,12 +1,36 @@
-"""The folder of a store's journal files: one for each store, however its URL is written, and without secrets."""
+"""The folders of journal files: those of a store are found by its id, and by its URL, however that is written."""
 
 from __future__ import annotations
 
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from voiceflow_worker.backends.witness import journal_folder
+from tests.support.engine import Engine
+from tests.support.flows import number
+from tests.support.redis_server import ask
+from tests.support.stores import DURABLE, SERVERS
+from tests.support.voices import ScriptedVoice
+from voiceflow_worker import CallPolicy, open_store
+from voiceflow_worker.backends.contract.samples import commit
+from voiceflow_worker.backends.memory import MemoryStore
+from voiceflow_worker.backends.witness import journal_files, journal_folder
+from voiceflow_worker.core.ports import Store
+from voiceflow_worker.core.ports.reading import gates_of
+from voiceflow_worker.core.ports.record_set import text_records
+from voiceflow_worker.core.rollback import ELSEWHERE, HELD
+from voiceflow_worker.core.units import POSTED, changed
+from voiceflow_worker.model.jobs.gate import THEN
+from voiceflow_worker.model.jobs.policy import OutcomeSource
+from voiceflow_worker.settings import load_settings
+
+STORE = MemoryStore()
+
+
+def folder_of(url: str) -> Path:
+    return journal_folder(STORE, url, Path("/state"))
 
 
 @pytest.mark.parametrize(
@@ -19,24 +43,127 @@ from voiceflow_worker.backends.witness import journal_folder
         "redis://cache.invalid?prefix=voiceflow",
     ],
 )
-def test_one_store_has_one_folder_however_it_is_written(same: str, tmp_path: Path) -> None:
-    folder = journal_folder(same, tmp_path)
-    assert folder == journal_folder("redis://cache.invalid", tmp_path)
+def test_one_store_has_one_folder_however_it_is_written(same: str) -> None:
+    folder = folder_of(same)
+    assert folder == folder_of("redis://cache.invalid")
     assert "secret" not in folder.name
 
 
-def test_the_nodes_of_a_cluster_may_stand_in_any_order(tmp_path: Path) -> None:
+def test_the_nodes_of_a_cluster_may_stand_in_any_order() -> None:
     one, other = "redis+cluster://a.invalid:7000,b.invalid:7001", "redis+cluster://b.invalid:7001,a.invalid:7000"
-    assert journal_folder(one, tmp_path) == journal_folder(other, tmp_path)
+    assert folder_of(one) == folder_of(other)
 
 
-def test_the_usual_port_and_database_of_sentinels_may_be_left_out(tmp_path: Path) -> None:
+def test_the_usual_port_and_database_of_sentinels_may_be_left_out() -> None:
     one, other = "redis+sentinel://a.invalid/calls", "redis+sentinel://a.invalid:26379/calls/0"
-    assert journal_folder(one, tmp_path) == journal_folder(other, tmp_path)
-    assert journal_folder(one, tmp_path) != journal_folder("redis+sentinel://a.invalid/others", tmp_path)
+    assert folder_of(one) == folder_of(other)
+    assert folder_of(one) != folder_of("redis+sentinel://a.invalid/others")
 
 
 @pytest.mark.parametrize("other", ["redis://h.invalid/1", "redis://h.invalid:6380", "redis://h.invalid?prefix=b"])
-def test_two_stores_have_two_folders(other: str, tmp_path: Path) -> None:
-    assert journal_folder(other, tmp_path) != journal_folder("redis://h.invalid?prefix=a", tmp_path)
-    assert journal_folder(other, tmp_path) != journal_folder("redis://h.invalid", tmp_path)
+def test_two_stores_have_two_folders(other: str) -> None:
+    assert folder_of(other) != folder_of("redis://h.invalid?prefix=a")
+    assert folder_of(other) != folder_of("redis://h.invalid")
+
+
+# --- The files of a store are found ---
+
+Url = Callable[[str], str]
+
+
+def worker_on(store: Store, url: str, state: Path) -> Engine:
+    """A worker whose journal files are those of the settings."""
+    files = journal_files(load_settings(store=url, state_dir=str(state)), store)
+    return Engine(store, ScriptedVoice(), policy=CallPolicy(outcomes=OutcomeSource.NONE), witness=files)
+
+
+def by_another_url(backend: str, url: str, folder: Path) -> str:
+    """Another URL of the same store: another name of its host, or of the folder of its file."""
+    if backend != "sqlite":
+        return url.replace("127.0.0.1", "localhost").replace("redis://", "redis://default:any@")
+    moved = folder / "moved"
+    moved.mkdir()
+    file = Path(url.removeprefix("sqlite:///"))
+    for each in file.parent.glob(f"{file.name}*"):
+        each.rename(moved / each.name)
+    return f"sqlite:///{moved / file.name}"
+
+
+async def holds(store: Store) -> list[str]:
+    return [gate.reason for gate in await gates_of(store, "default")]
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("backend", DURABLE)
+async def test_a_store_under_another_url_finds_the_files_of_its_calls(
+    backend: str, fresh_url: Url, tmp_path: Path
+) -> None:
+    url = fresh_url(backend)
+    async with open_store(url) as store, worker_on(store, url, tmp_path / "state").at_work() as engine:
+        queued = await engine.enqueue(number(0))
+        (sent,) = await engine.send()
+    async with open_store(url) as store:  # a server with an older state takes its place
+        assert await commit(store, [changed(sent, queued, at=store.clock.now())[1]]) == [True]
+        await text_records(store, POSTED).remove([engine.guard.worker_id] if engine.guard else [])
+    moved = by_another_url(backend, url, tmp_path)
+    async with open_store(moved) as store, worker_on(store, moved, tmp_path / "state").at_work() as other:
+        first, *more = (await holds(store))[0].split(THEN)
+        assert first == HELD
+        assert ELSEWHERE.partition("{")[0] in more[-1]
+        assert await other.state(sent) == "in_doubt"
+        assert await other.send() == []
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("backend", SERVERS)
+async def test_a_store_that_was_emptied_finds_the_files_of_its_url(
+    backend: str, fresh_url: Url, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    url = fresh_url(backend)
+    async with open_store(url) as store, worker_on(store, url, tmp_path).at_work() as engine:
+        await engine.enqueue(number(0))
+        (sent,) = await engine.send()
+        was = store.id
+    if backend == "redis":
+        ask(request.getfixturevalue("shared_redis").port, "FLUSHALL")
+    else:
+        schema = url.rpartition("=")[2]
+        request.getfixturevalue("postgres_server").ask(f"DROP SCHEMA {schema} CASCADE")
+    async with open_store(url) as store, worker_on(store, url, tmp_path).at_work() as other:
+        assert store.id != was
+        assert await holds(store) == [HELD]
+        assert await other.state(sent) == "in_doubt"
+
+
+@pytest.mark.anyio
+async def test_a_copy_is_held_for_what_the_store_has_sent_since_and_the_store_goes_on(tmp_path: Path) -> None:
+    """The calls that wait in both would be made by both."""
+    files = {name: tmp_path / f"{name}.db" for name in ("calls", "staging")}
+    url, copy = (f"sqlite:///{file}" for file in files.values())
+    async with open_store(url) as store:
+        engine = worker_on(store, url, tmp_path / "state")
+        for place in range(2):
+            await engine.enqueue(number(place))
+    shutil.copy(files["calls"], files["staging"])
+    async with open_store(url) as store, worker_on(store, url, tmp_path / "state").at_work() as engine:
+        assert len(await engine.send(limit=1)) == 1
+    async with open_store(copy) as store, worker_on(store, copy, tmp_path / "state").at_work() as engine:
+        (reason,) = await holds(store)
+        assert reason.startswith(HELD)
+        assert journal_folder(store, url, tmp_path).name in reason
+        assert await engine.send() == []
+    async with open_store(url) as store, worker_on(store, url, tmp_path / "state").at_work() as engine:
+        assert await holds(store) == []
+        assert len(await engine.send()) == 1
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("backend", SERVERS)
+async def test_two_stores_of_one_server_do_not_read_each_others_files(
+    backend: str, fresh_url: Url, tmp_path: Path
+) -> None:
+    for url in (fresh_url(backend), fresh_url(backend)):
+        async with open_store(url) as store, worker_on(store, url, tmp_path).at_work() as engine:
+            await engine.enqueue(number(0))
+            assert len(await engine.send()) == 1
+            assert await holds(store) == []

@@ -76,7 +76,7 @@ async def _worker(order: WorkerOrder, tell: Tell) -> None:
             concurrency=order.concurrency,
             options=WorkerOptions(lease=order.lease, shutdown_grace=order.grace, policy=order.policy),
             call_log=voice,
-            witness=_witness(order, fuse),
+            witness=_witness(order, store, fuse),
         )
 
         def stop() -> None:
@@ -183,10 +183,10 @@ async def _end_with_parent() -> None:
     os._exit(3)
 
 
-def _witness(order: WorkerOrder, fuse: Fuse) -> Witness | None:
+def _witness(order: WorkerOrder, store: Store, fuse: Fuse) -> Witness | None:
     if order.state_dir is None:
         return None
-    return WatchedWitness(JournalFiles(journal_folder(order.store, order.state_dir)), fuse)
+    return WatchedWitness(JournalFiles(journal_folder(store, order.store, order.state_dir), shares=True), fuse)
 
 
 @asynccontextmanager

@@ -135,6 +135,10 @@ class FaultyStore:
         return await self.call(StoreCall(name, arguments, options, lambda: method(*arguments, **options)))
 
     @property
+    def id(self) -> str:
+        return self._store.id
+
+    @property
     def server(self) -> str:
         return self._store.server
 

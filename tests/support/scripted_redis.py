@@ -107,7 +107,7 @@ class ScriptedRedis:
                 return {name: self.settings[name]} if name in self.settings else {}
             case ["EVAL", text, *_]:
                 texts = {script(name).text: answer for name, answer in self.texts.items()}
-                return texts.get(text, self.schema)
+                return texts.get(text, [self.schema, "an id"])
             case ["EVALSHA", sha, *_]:
                 known: dict[str, Answer] = {script("clock").sha: '["1795000000", "0"]'}
                 known |= {script(name).sha: answer for name, answer in self.scripts.items()}

@@ -35,6 +35,7 @@ from voiceflow_worker.finding import Remedy
 from voiceflow_worker.model.jobs.job import Job
 
 if TYPE_CHECKING:
+    from voiceflow_worker.core.ports.store import Store
     from voiceflow_worker.settings import Settings
 
 _log = structlog.get_logger("voiceflow.witness")
@@ -49,14 +50,17 @@ MOST = 1024 * MEGABYTE
 _TAIL = 256 * 1024
 
 
-def journal_folder(store_url: str, root: Path) -> Path:
-    """The folder below `root` for the journal files of one store. Its name comes from the store's URL."""
-    name = identity_of(store_url)
+def journal_folder(store: Store, store_url: str, root: Path) -> Path:
+    """The folder below `root` for the journal files that are written for a store under this URL: `<id>/<url>`."""
+    return root / _folder_name(store.id) / _folder_name(identity_of(store_url))
+
+
+def _folder_name(name: str) -> str:
     readable = re.sub(r"[^a-z0-9.]+", "-", name.lower()).strip("-")[-60:]
-    return root / f"{readable}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+    return f"{readable}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
 
 
-def journal_files(settings: Settings) -> JournalFiles | None:
+def journal_files(settings: Settings, store: Store) -> JournalFiles | None:
     """The journal files of the store, in which workers record the calls that they send; None for no journal files.
 
     A store on a server always has journal files, because a server may come back by itself with an older state: after a
@@ -67,7 +71,7 @@ def journal_files(settings: Settings) -> JournalFiles | None:
     scheme = settings.store.partition(":")[0].lower()
     if scheme == "memory" or (scheme in {"sqlite", "file"} and settings.state_dir is None):
         return None
-    return JournalFiles(journal_folder(settings.store, settings.state_folder()))
+    return JournalFiles(journal_folder(store, settings.store, settings.state_folder()), shares=True)
 
 
 @dataclass(slots=True)
@@ -80,10 +84,16 @@ class _Content:
 
 
 class JournalFiles(Witness):
-    """The port `Witness` in files below a folder, one folder per queue."""
+    """The port `Witness` in files below a folder, one folder per queue.
 
-    def __init__(self, folder: Path, *, full: int = FULL, most: int = MOST) -> None:
+    With `shares`, the folder is a `journal_folder`, and two kinds of folders beside it are read too. Those of the same
+    id under other URLs: another host has taken over the store, or its URL was written in another way. And those of the
+    same URL with other ids: the store was emptied, and has got another id.
+    """
+
+    def __init__(self, folder: Path, *, shares: bool = False, full: int = FULL, most: int = MOST) -> None:
         self.folder = folder
+        self._shares = shares
         self._full = full
         self._most = most
 
@@ -109,30 +119,36 @@ class JournalFiles(Witness):
         await to_thread.run_sync(partial(self._prune, queue, before))
 
     def _paths(self, queue: str) -> list[Path]:
-        return sorted((self.folder / queue).glob(f"*{SUFFIX}"))
+        folders = {self.folder}
+        if self._shares:
+            same_id = self.folder.parent
+            folders |= {*same_id.glob("*"), *same_id.parent.glob(f"*/{self.folder.name}")}
+        return sorted(path for folder in folders for path in (folder / queue).glob(f"*{SUFFIX}"))
 
     def _read_all(self, queue: str) -> list[WitnessFile]:
         found: list[WitnessFile] = []
         for path in self._paths(queue):
             with _looking_at(path):
                 content = _read_end(path)
+                url = path.parents[1].name
                 kept = content.entries.get(content.kept)
                 found.append(
                     WitnessFile(
-                        name=path.name.removesuffix(SUFFIX),
+                        name=path.stem,
+                        elsewhere=None if url == self.folder.name else url,
                         kept=_readable(kept, path) if kept is not None else None,
                     )
                 )
         return found
 
     def _entries(self, queue: str, name: str) -> list[Job]:
-        path = self.folder / queue / f"{name}{SUFFIX}"
         newest: dict[str, Job] = {}
-        with _looking_at(path):
-            content = _content(path.read_bytes(), path)
-            for number, entry in content.entries.items():
-                if number not in content.void and (job := _readable(entry, path)) is not None:
-                    newest[job.id] = job
+        for path in [each for each in self._paths(queue) if each.stem == name]:
+            with _looking_at(path):
+                content = _content(path.read_bytes(), path)
+                for number, entry in content.entries.items():
+                    if number not in content.void and (job := _readable(entry, path)) is not None:
+                        newest[job.id] = job
         return list(newest.values())
 
     def _prune(self, queue: str, before: datetime) -> None:

@@ -135,8 +135,12 @@ _MISSING = "Opt-outs, outcomes, holds and new calls may be missing: add the opt-
 HELD = f"{SET_BACK}. {_MISSING} the calls in the log of 8x8, resolve what stays in doubt, and resume the queue"
 HELD_AS_TAKEN_OVER = f"{TAKEN_OVER}. {_MISSING} what else is missing, resolve what is in doubt, and resume the queue"
 NO_FILES = (
-    "The journal files of this host name no call of this store: if its URL has changed, stop the workers, rename the "
-    "folder of the files (docs/stores.md) and start them again before you resume, else calls may be made twice"
+    "The journal files of this host name no call of this store: if calls were sent from here, start the workers with "
+    "the state directory that they had then (VOICEFLOW_STATE_DIR) before you resume, else calls may be made twice"
+)
+ELSEWHERE = (
+    "lost calls were sent from this host under another URL of the store (journal files {names}): if a copy of this "
+    "store is there, and goes on sending, the same calls wait in both: cancel them in one of them before you resume"
 )
 HISTORIES = "history"
 """The namespace of the history of the server with which the workers of each queue went on last."""
@@ -356,20 +360,28 @@ class RollbackGuard:
         """
         newest: datetime | None = None
         has_calls = False
+        elsewhere: set[str] = set()
         for file in await self._witness.files(self._queue):
             entries = await self._witness.entries(self._queue, file.name)
             has_calls = has_calls or bool(entries)
             for end in range(len(entries), 0, -PAGE):
                 page = entries[max(end - PAGE, 0) : end]
                 lost = {each.id for each, _ in await self._forgotten(page)}
+                if lost and file.elsewhere is not None:
+                    elsewhere.add(file.elsewhere)
                 known = [each.posts[-1].began_at for each in page if each.id not in lost]
                 if known:
                     newest = max(known) if newest is None else max(newest, *known)
                     break
-        if newest is None and has_calls:  # the store has lost them all
-            return
-        reason = NO_FILES if newest is None else f"what was stored after {in_words(newest)} may be missing"
-        await order_gate(self._store, Gate.of(self._queue, None, GateState.HELD, since=seen_at, reason=reason))
+        reasons: list[str] = []
+        if newest is not None:
+            reasons.append(f"what was stored after {in_words(newest)} may be missing")
+        elif not has_calls:  # with calls, the store has lost them all
+            reasons.append(NO_FILES)
+        if elsewhere:
+            reasons.append(ELSEWHERE.format(names=", ".join(sorted(elsewhere))))
+        for reason in reasons:
+            await order_gate(self._store, Gate.of(self._queue, None, GateState.HELD, since=seen_at, reason=reason))
 
     async def _forgotten(self, calls: Sequence[Job]) -> list[tuple[Job, Job | None]]:
         return await forgotten_of(self._store, calls, now=self._clock.now(), policy=self._policy)

@@ -53,5 +53,5 @@ def worker_of(
             policy=settings.policy(),
         ),
         call_log=voice,
-        witness=journal_files(settings) if keeps_journal else None,
+        witness=journal_files(settings, store) if keeps_journal else None,
     )

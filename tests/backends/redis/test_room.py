@@ -26,11 +26,12 @@ HOUR = timedelta(hours=1)
 
 LASTING = {
     "{voiceflow}:schema",
+    "{voiceflow}:id",
     "{voiceflow}:queue:default:changes",
     "{voiceflow}:queue:default:wake",
     "{voiceflow}:queue:default:sequence",
 }
-"""What is left of a store when all jobs, records and events are gone: counters and the schema."""
+"""What is left of a store when all jobs, records and events are gone: counters, the schema and the id."""
 
 
 def recommended_settings() -> str:

@@ -39,7 +39,7 @@ async def test_a_valkey_url_names_the_same_store_and_the_same_journal_as_its_red
     async with open_store(redis_server.url) as one, open_store(valkey) as two:
         await add_jobs(one, [sample_job()])
         assert list(await get_jobs(two, [sample_job().id])) == [sample_job().id]
-    assert journal_folder(valkey, tmp_path) == journal_folder(redis_server.url, tmp_path)
+        assert journal_folder(two, valkey, tmp_path) == journal_folder(one, redis_server.url, tmp_path)
     assert parse_url("valkeys://h").tls is not None
 
 

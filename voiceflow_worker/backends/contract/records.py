@@ -57,6 +57,12 @@ class ShareContract(Ground):
             await store.clock.sleep(0)
             await store.clock.sleep(-1)
 
+    async def test_each_opening_finds_the_id_that_the_store_got_when_it_was_made(
+        self, store: Store, opener: Opener
+    ) -> None:
+        async with opener() as again:
+            assert store.id == again.id != ""
+
     async def test_the_url_has_no_password(self, store: Store) -> None:
         assert ":" in store.url
         assert "@" not in store.url or "***@" in store.url

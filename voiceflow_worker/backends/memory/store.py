@@ -64,6 +64,7 @@ class Memory:
     """The contents of a store, and the rules of `write`. No method awaits, so each is one step."""
 
     def __init__(self) -> None:
+        self.id: str = uuid4().hex
         self.server: str = uuid4().hex
         self.history: History | None = None
         self.jobs: dict[str, Job] = {}
@@ -412,6 +413,10 @@ class MemoryStore:
         self.url = "memory://"
         self.clock: Clock = SystemClock() if clock is None else clock
         self.memory: Memory = memory or Memory()
+
+    @property
+    def id(self) -> str:
+        return self.memory.id
 
     @property
     def server(self) -> str:

@@ -33,8 +33,13 @@ MAKE_WITHIN = 60.0
 _MAKE = """
 SELECT pg_advisory_xact_lock(hashtext('voiceflow-worker makes {schema}'));
 {create}
-CREATE TABLE voiceflow.voiceflow_schema (number integer PRIMARY KEY, made_at timestamptz NOT NULL DEFAULT now());
-COMMENT ON TABLE voiceflow.voiceflow_schema IS 'A store of voiceflow-worker: the version of its tables and functions';
+CREATE TABLE voiceflow.voiceflow_schema (
+    number   integer PRIMARY KEY,
+    made_at  timestamptz NOT NULL DEFAULT now(),
+    store_id uuid NOT NULL DEFAULT gen_random_uuid()
+);
+COMMENT ON TABLE voiceflow.voiceflow_schema IS
+    'A store of voiceflow-worker: the version of its tables and functions, and the id that all its copies have';
 INSERT INTO voiceflow.voiceflow_schema VALUES ({number});
 """
 _CREATE = "CREATE SCHEMA IF NOT EXISTS {schema};"

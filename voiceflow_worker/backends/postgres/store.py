@@ -85,6 +85,10 @@ class PostgresStore:
         self._place: str | None = None
 
     @property
+    def id(self) -> str:
+        return self.database.survey.store_id
+
+    @property
     def server(self) -> str:
         return self.database.survey.server
 

@@ -18,7 +18,7 @@ _log = structlog.get_logger("voiceflow.postgres")
 SCHEMA = 1
 """The version of the tables and functions of a store."""
 OLDEST = 13
-_NUMBER = "SELECT max(number) FROM voiceflow.voiceflow_schema"
+_STORE = "SELECT number, store_id::text FROM voiceflow.voiceflow_schema ORDER BY number DESC LIMIT 1"
 _SERVER = "SELECT voiceflow.server()"
 _WORKS = (
     "GRANT USAGE ON SCHEMA {schema} TO {role};",
@@ -182,6 +182,7 @@ class Survey:
         self._url = url
         self._facts: Facts | None = None
         self._durability: Durability | None = None
+        self.store_id: str = ""
         self.server: str = ""
         """The incarnation of the server that was connected last."""
 
@@ -216,14 +217,16 @@ class Survey:
                 )
             return
         self._require_rights(facts)
-        number = (await connection.rows(self._url.named(_NUMBER)))[0][0]
+        stands = await connection.rows(self._url.named(_STORE))
+        number, store_id = stands[0] if stands else (0, "")
         if number != SCHEMA:
-            remedy = "Upgrade this installation" if (number or 0) > SCHEMA else "Use that version"
+            remedy = "Upgrade this installation" if number > SCHEMA else "Use that version"
             raise StoreVersionError(
                 f"the store at {self._url.shown} was made by another version of voiceflow-worker: it has schema "
                 f"{number}, and this one knows only schema {SCHEMA}. Nothing was changed. {remedy}, or give the store "
                 "its own schema (?schema=)."
             )
+        self.store_id = store_id
         self.server = (await connection.rows(self._url.named(_SERVER)))[0][0]
 
     def _require_rights(self, facts: Facts) -> None:

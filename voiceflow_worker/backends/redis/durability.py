@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
+from uuid import uuid4
 
 from voiceflow_worker.backends.redis.faults import ReplyError, is_not_now, script
 from voiceflow_worker.backends.redis.line import Line
@@ -76,8 +77,7 @@ class Survey:
                 raise answer
         self._require_rights(facts, told)
         durability = judged(facts, promise=self._url.promise, replicas=self._url.replicas)
-        await self._schema(line)
-        return replace(durability, server=facts.run_id or "")
+        return replace(durability, server=facts.run_id or "", store_id=await self._store_id(line))
 
     def _require_rights(self, facts: ServerFacts, told: Sequence[tuple[Command, Any]]) -> None:
         needless: set[str] = set()
@@ -92,10 +92,11 @@ class Survey:
             if command[0] == "SELECT" and isinstance(answer, ReplyError):
                 raise answer
 
-    async def _schema(self, line: Line) -> None:
-        """Write the schema version if the store is new; otherwise check the stored version."""
-        key = f"{self._url.root}:schema"
-        stands = str(await line.create_request(b"EVAL", script("schema").text, 1, key, SCHEMA))
+    async def _store_id(self, line: Line) -> str:
+        """The id of the store, whose schema version is checked. If the store is new, both are written."""
+        key, id_key = f"{self._url.root}:schema", f"{self._url.root}:id"
+        told = await line.create_request(b"EVAL", script("schema").text, 2, key, id_key, SCHEMA, uuid4().hex)
+        stands, store_id = map(str, told)
         if not stands.isdecimal():
             raise StoreCorruptError(
                 f"the key {key} of the Redis at {self._url.shown} has the value {stands!r}, which is not "
@@ -108,6 +109,7 @@ class Survey:
                 f"{stands}, and this one knows only schema {SCHEMA}. Nothing was changed. {remedy}, or "
                 "give the store its own prefix (?prefix=)."
             )
+        return store_id
 
     def _require_kind(self, facts: ServerFacts) -> None:
         if facts.version < OLDEST:
@@ -193,13 +195,15 @@ class ServerFacts:
 class Durability:
     """The guarantee of a store. `promise` describes it in words; `warning` is about the server's configuration.
 
-    `server` is the id of the server's process, which a restart changes; empty if the user may not see it.
+    `server` is the id of the server's process, which a restart changes; empty if the user may not see it. `store_id` is
+    that of the store.
     """
 
     guarantee: Guarantee
     promise: str
     warning: str | None = None
     server: str = ""
+    store_id: str = ""
 
 
 def facts_from(told: Sequence[tuple[Command, Any]]) -> ServerFacts:

@@ -133,6 +133,10 @@ class RedisStore:
         return self.link.durability
 
     @property
+    def id(self) -> str:
+        return self.durability.store_id
+
+    @property
     def server(self) -> str:
         """The id of the server's process; always empty if the user may not see it."""
         return self.durability.server

@@ -2,6 +2,11 @@
 -- release and take Python's lock.
 
 
+-- name: store_id
+-- The name of the store.
+SELECT id FROM store;
+
+
 -- Jobs with their bodies.
 
 -- name: job_by_id

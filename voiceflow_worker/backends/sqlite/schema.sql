@@ -1,5 +1,9 @@
 -- The layout of a store. All times are whole microseconds since 1970-01-01 UTC; records and bodies are JSON texts.
 
+-- One row: the name of this store, which every copy of the file keeps.
+CREATE TABLE store (id TEXT NOT NULL) STRICT;
+INSERT INTO store VALUES (lower(hex(randomblob(16))));
+
 -- One row for each job: the indexed head, the name of its newest outcome, and the rest in `record`, which no statement
 -- searches.
 CREATE TABLE jobs (

@@ -59,9 +59,18 @@ class SqliteStore:
     """
 
     def __init__(
-        self, url: str, *, clock: Clock, writer: GroupCommit, reader: Reader, wakeups: Wakeups, files: Identities
+        self,
+        url: str,
+        *,
+        store_id: str,
+        clock: Clock,
+        writer: GroupCommit,
+        reader: Reader,
+        wakeups: Wakeups,
+        files: Identities,
     ) -> None:
         self.url = url
+        self.id: str = store_id
         self.clock = clock
         self.writer = writer
         self.reader = reader
@@ -186,8 +195,10 @@ async def open_sqlite(
         )
         try:
             same.require_file()  # the reader may have opened another file
+            ((store_id,),) = await reader.look(partial(Connection.rows, statement=SQL["store_id"]))
             store = SqliteStore(
                 url,
+                store_id=store_id,
                 clock=clock or SystemClock(),
                 writer=writer,
                 reader=reader,

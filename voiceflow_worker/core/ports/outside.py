@@ -46,11 +46,13 @@ class SystemClock:
 class WitnessFile:
     """One journal file of a worker of this host.
 
-    `kept` is the newest entry in the file that was certainly committed to the store, if any.
+    `kept` is the newest entry in the file that was certainly committed to the store, if any. `elsewhere` names the
+    store as its worker did, if that was not the URL that is used here.
     """
 
     name: str
     kept: Job | None
+    elsewhere: str | None = None
 
 
 class WitnessJournal(Protocol):

@@ -426,6 +426,11 @@ class Store(Protocol):
         ...
 
     @property
+    def id(self) -> str:
+        """The name that the store got when it was made. It stays with the data: in every replica, backup and copy."""
+        ...
+
+    @property
     def server(self) -> str:
         """The incarnation of the server that answered last, as far as the store knows without asking it.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import timedelta
+from pathlib import Path
 
 from voiceflow_worker.backends.witness import journal_files
 from voiceflow_worker.core.heartbeats import Heartbeats
@@ -29,23 +30,24 @@ async def opens(context: CheckContext) -> Diagnosis:
 async def journals(context: CheckContext) -> Diagnosis | None:
     """Check that the store knows every call that the workers of this machine sent."""
     settings = context.settings
-    witness = journal_files(settings)
+    witness = journal_files(settings, context.store)
     if witness is None:
         return None
     return judged_journals(
         await check_journals(context.store, witness, queue=settings.queue, policy=settings.policy()),
         queue=settings.queue,
+        folder=witness.folder,
     )
 
 
-def judged_journals(found: JournalCheck, *, queue: str) -> Diagnosis:
-    """The diagnosis for the journal files of this machine."""
+def judged_journals(found: JournalCheck, *, queue: str, folder: Path) -> Diagnosis:
+    """The diagnosis for the journal files of this machine, of which new ones are made in `folder`."""
     files = f"{count_of(found.files, 'journal file')} of this machine"
     if not found.set_back:
         return ok(
-            f"{files}, with {count_of(found.calls, 'call')}: no sign that the store was set back"
+            f"{files} in {folder}, with {count_of(found.calls, 'call')}: no sign that the store was set back"
             if found.files
-            else "there are none"
+            else f"there are none of this store; workers make them in {folder}"
         )
     forgotten = count_of(len(found.forgotten), "call")
     return failure(

@@ -1,4 +1,5 @@
--- Writes the schema version of a new store. KEYS[1]: the key of the version. ARGV: the version. Returns the version that
--- the store now has.
+-- Writes the schema version and the id of a new store, before all else. KEYS: the keys of both. ARGV: the version, an id.
+-- Returns the version and the id that the store now has.
 redis.call('SET', KEYS[1], ARGV[1], 'NX')
-return redis.call('GET', KEYS[1])
+redis.call('SET', KEYS[2], ARGV[2], 'NX')
+return {redis.call('GET', KEYS[1]), redis.call('GET', KEYS[2])}
