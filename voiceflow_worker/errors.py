@@ -76,7 +76,14 @@ def _made_again(kind: type[VoiceflowError], args: tuple[object, ...]) -> Voicefl
 
 
 class InvalidInputError(VoiceflowError):
-    """Raised when an input is wrong; nothing was stored or sent."""
+    """Raised when an input is wrong; nothing was stored or sent. `findings` lists what is wrong, if it has parts."""
+
+    findings: tuple[Finding, ...] = ()
+
+    def found(self, *findings: Finding) -> Self:
+        """This error, with these findings."""
+        self.findings = findings
+        return self
 
 
 class CallFlowError(InvalidInputError, ValueError):

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
+from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +31,7 @@ from voiceflow_worker import (
     load_settings,
 )
 from voiceflow_worker.campaigns.campaign import FIELDS, loaded_options
+from voiceflow_worker.campaigns.files.input_file import InputFile
 from voiceflow_worker.core.ports import Limits
 from voiceflow_worker.errors import CampaignFileError
 
@@ -160,6 +164,97 @@ def test_what_is_wrong_is_refused_by_the_name_that_the_interface_uses() -> None:
         with pytest.raises(InvalidInputError) as refused:
             Campaign.of({name: value}, now=NOW, named=lambda each: f"<{each}>")
         assert str(refused.value).startswith(f"<{name}>: ")
+
+
+def test_each_wrong_field_has_a_finding_of_its_own() -> None:
+    with pytest.raises(InvalidInputError) as unknown:
+        of({**WRONG, "vaild_for": "2h"})
+    (found,) = unknown.value.findings
+    assert (found.column, "did you mean" in found.message) == ("vaild_for", True)
+    with pytest.raises(InvalidInputError) as refused:
+        of({**WRONG, "valid_until": "2h"})
+    assert {each.column for each in refused.value.findings} >= WRONG.keys()
+
+
+SEEN: list[str] = []
+CANARY = "canary_of_this_test"
+
+
+def _note(event: str, arguments: tuple[object, ...]) -> None:
+    if event in {"open", "import", "os.listdir", "os.scandir"} and CANARY in str(arguments[0]):
+        SEEN.append(f"{event} {arguments[0]}")
+
+
+@pytest.fixture
+def canary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A file and a module that nothing may read. An audit hook of the interpreter tells who tries."""
+    if not hasattr(sys, CANARY):
+        sys.addaudithook(_note)  # there is no way to remove it
+        setattr(sys, CANARY, True)
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
+    monkeypatch.chdir(tmp_path)
+    file_of(tmp_path, "country,currency,per_call\nSG,USD,0.1\n", f"{CANARY}.csv")
+    file_of(tmp_path, '{"callflow": [{"action": "makeCall"}, {"action": "hangup"}]}', f"{CANARY}.json")
+    file_of(tmp_path, "priority = 3\n", f"{CANARY}.toml")
+    return file_of(tmp_path, "ask = 1\n", f"{CANARY}.py")
+
+
+def attacks(canary: Path) -> list[object]:
+    texts: list[object] = []
+    for kind in ("csv", "json", "toml", "py"):
+        name = canary.with_suffix(f".{kind}")
+        texts += [str(name), f"../{name.parent.name}/{name.name}", f"file://{name}"]
+    texts += [f"{CANARY}:ask", f"{CANARY}.ask:ask", f"{canary}:ask", "os:system", "/dev/stdin", f"{CANARY}\0.csv"]
+    return [*texts, [texts[0]], {"path": texts[0]}, {"SG": [texts[0]]}, [{"a": [1]}], 0, 7.5, True, [], {}]
+
+
+def refusal(read: Callable[[], object]) -> InvalidInputError | None:
+    try:
+        read()
+    except InvalidInputError as error:
+        return error
+    return None
+
+
+PATHS = {"campaign", "file", "ivr", "prices", "rejects", "template"}
+
+
+def test_from_another_computer_no_field_reads_a_path_or_imports_a_module(canary: Path) -> None:
+    of({"template": str(canary.with_suffix(".json"))})
+    assert SEEN.pop().startswith("open"), "the hook sees it when a file may be read"
+    for name, value in product(FIELDS, attacks(canary)):
+        SEEN.clear()
+        given = {name: value, "batch": "march"} if name == "rows" else {name: value}
+        refused = refusal(partial(Campaign.of, given, foreign=True, now=NOW))
+        assert refused or name not in PATHS, (name, value)
+        assert refused is None or name in {found.column for found in refused.findings}, (name, value)
+        assert SEEN == [], (name, value)
+    assert CANARY not in sys.modules
+
+
+def test_a_file_of_options_from_another_computer_reads_no_path(canary: Path) -> None:
+    SEEN.clear()
+
+    def load(content: str) -> None:
+        Campaign.of(loaded_options(content, name="kept.toml"), foreign=True, now=NOW)
+
+    for name, value in product(FIELDS, attacks(canary)):
+        if not isinstance(value, dict | list):
+            refused = refusal(partial(load, f"{name} = {json.dumps(value)}\n"))
+            assert refused or name not in PATHS, value
+            assert refused is None or name.replace("_", "-") in str(refused).replace("_", "-"), value
+    assert SEEN == []
+
+
+def test_uploads_and_the_menus_of_the_server_are_used_from_another_computer(tmp_path: Path) -> None:
+    prices = InputFile(file_of(tmp_path, "country,currency,per_call\nSG,USD,0.1\n", "p.csv"), shown="the prices")
+    people = InputFile(file_of(tmp_path, PEOPLE, "people.csv"), shown="people.csv")
+    flow = {"callflow": [{"action": "makeCall"}, {"action": "hangup"}]}
+    found = Campaign.of({"file": people, "prices": prices, "template": flow}, foreign=True, menus={"ask": ASK}, now=NOW)
+    assert (str(found.file), found.batch_id, found.assumptions.prices is not None) == ("people.csv", "people", True)
+    assert Campaign.of({"ivr": "ask"}, foreign=True, menus={"ask": ASK}).options.menu is ASK
+    with pytest.raises(InvalidInputError, match="is not one of the menus: there are none"):
+        Campaign.of({"ivr": "ask"}, foreign=True)
 
 
 def test_an_empty_text_is_not_taken_for_nothing() -> None:

@@ -16,6 +16,7 @@ from tests.console.signing_in import OPERATORS, READERS, Form, signed_in
 from tests.console.test_pages import Page
 from voiceflow_worker import CallQueue, Menu, Store, load_settings
 from voiceflow_worker.campaigns.campaign import loaded_options, saved_options
+from voiceflow_worker.campaigns.files.input_file import InputFile
 from voiceflow_worker.console.columns import look
 from voiceflow_worker.model.times import DateOrder
 from voiceflow_worker.webhooks import receiver_app
@@ -101,7 +102,7 @@ async def test_a_column_may_have_a_comma_in_its_name(
     memory: Store, tmp_path: Path, header: str, numbers: str | None
 ) -> None:
     (path := tmp_path / "visits.csv").write_text(f"{header},Name\n+6587654321,Ana\n", encoding="utf-8")
-    assert (await look(memory, path, None)).numbers == numbers
+    assert (await look(memory, InputFile(path), None)).numbers == numbers
 
 
 @pytest.mark.parametrize(
@@ -124,7 +125,7 @@ async def test_dates_are_recognised_with_the_orders_that_they_can_be_read_in(
 ) -> None:
     path = tmp_path / "people.csv"
     path.write_text("destination;day\n" + "".join(f"+6587654321;{value}\n" for value in values), encoding="utf-8")
-    found = await look(memory, path, None)
+    found = await look(memory, InputFile(path), None)
     assert (found.date_orders is None) == (orders is None)
     assert set(found.date_orders or ()) == (orders or set())
 
@@ -142,7 +143,7 @@ async def test_dates_that_need_no_order_are_dates_too(
 ) -> None:
     path = tmp_path / "people.csv"
     path.write_text("destination;day\n" + "".join(f"+6587654321;{value}\n" for value in values), encoding="utf-8")
-    day = (await look(memory, path, None)).columns[1]
+    day = (await look(memory, InputFile(path), None)).columns[1]
     assert (day.taken_for, day.insert) == (taken_for, insert)
 
 
@@ -161,7 +162,7 @@ async def test_the_columns_of_numbers_and_names_are_found_by_their_names(
 ) -> None:
     path = tmp_path / ("people.jsonl" if content.startswith("{") else "people.csv")
     path.write_text(content, encoding="utf-8")
-    found = await look(memory, path, None)
+    found = await look(memory, InputFile(path), None)
     assert (found.numbers, found.name) == (numbers, person)
 
 
@@ -272,3 +273,6 @@ async def test_a_file_that_cannot_be_used_is_refused_by_its_own_name(memory: Sto
     async with clerk(memory) as one:
         told = await one.send("look", people("PK\x03\x04", "may.csv"))
         assert (one.shown.status_code, "may.csv" in told, "/tmp" in told) == (409, True, False), told
+        await one.send("look", people())
+        told = await one.send("preview", {"prices": ("prices.csv", "country\nSG\n")}, **WORDS)
+        assert (one.shown.status_code, "The price list is not" in told, "/tmp" in told) == (409, True, False), told

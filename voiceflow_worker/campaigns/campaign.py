@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, Self, TypeVar, cast
 import structlog
 
 from voiceflow_worker.campaigns.calls.options import CampaignOptions
+from voiceflow_worker.campaigns.calls.request import texts_of
 from voiceflow_worker.campaigns.calls.template import PLACEHOLDER, FlowTemplate
 from voiceflow_worker.campaigns.campaign_rows import batch_of
 from voiceflow_worker.campaigns.costs import PriceTable
@@ -79,6 +80,15 @@ _EXCLUDE = (
 _REPLACE = (frozenset({"template", "say", "ivr"}), *map(frozenset, _EXCLUDE))
 """The fields that replace each other: one that is given goes before the others in the file of options."""
 
+_PATHS: Final[Mapping[str, tuple[Any, str]]] = {
+    "campaign": ((), "give its fields"),
+    "file": (InputFile, "upload the file"),
+    "prices": (InputFile, "upload the file, or leave it out"),
+    "rejects": ((), "leave it out"),
+    "template": ((FlowTemplate, dict), "give the call flow itself"),
+}
+"""The fields whose text is the path of a file: for each, what it may be from another computer, and what to do."""
+
 _log = structlog.get_logger("voiceflow.campaigns")
 
 
@@ -111,6 +121,7 @@ class Campaign:
         menus: Mapping[str, Menu] | None = None,
         now: datetime | None = None,
         named: Callable[[str], str] = str,
+        foreign: bool = False,
     ) -> Self:
         """The campaign with these fields. They have the names of the options of `voiceflow enqueue`, with `_`.
 
@@ -118,16 +129,20 @@ class Campaign:
         not given. `campaign` is a TOML file of further fields; given ones go before it. What is given nowhere comes
         from the `settings`. `ivr` names one of `menus`, if they are given, else `module:menu`. `now` is the time that
         days such as `tomorrow` are counted from. Files of templates and prices are read, and modules of menus loaded.
+        With `foreign`, the fields come from another computer: a text in them is never a path or a module. Their files
+        are those that were uploaded (`InputFile`), and without `menus` there are none.
 
-        Raises InvalidInputError, which lists all fields that are unknown, wrong, or exclude each other. It calls each
-        field what `named` makes of its name. Raises CampaignFileError for a file that cannot be read.
+        Raises InvalidInputError, with a finding for each field that is unknown or wrong, and for those that exclude
+        each other. It calls each field what `named` makes of its name. Raises CampaignFileError for a file that cannot
+        be read.
         """
-        reader = _Reader(_merged(given, named), settings, named, now or datetime.now(UTC))
+        menus = {} if foreign and menus is None else menus
+        reader = _Reader(_merged(given, named, foreign=foreign), settings, named, now or datetime.now(UTC), foreign)
         options = reader.options(menus)
         assumptions = reader.assumptions(options.time_zone, priority=options.priority)
         campaign = cls(
             options=options,
-            file=reader.read("file", lambda value: reader.path("file", value)),
+            file=reader.read("file", lambda value: reader.file("file", value)),
             rows=reader.read("rows", _rows),
             skip_bad=reader.read("skip_bad", _yes_or_no) or False,
             again=reader.read("again", _yes_or_no) or False,
@@ -146,6 +161,10 @@ class Campaign:
         if self.options.batch_id is not None:
             return self.options.batch_id
         return batch_of(InputFile(self.file) if isinstance(self.file, Path) else self.file)
+
+    def without_handlers(self) -> Self:
+        """This campaign for another process: of its menu it has the texts, which suffice to start it."""
+        return replace(self, options=replace(self.options, menu=texts_of(self.options) or self.options.menu))
 
     async def preview(self, queue: CallQueue | None = None, *, progress: OnProgress | None = None) -> EnqueueReport:
         """What `start` would do: bad rows, duplicates, and a `preview` of texts, times, duration and cost.
@@ -217,10 +236,12 @@ class _Given:
     folder: Path | None = None
 
 
-def _merged(given: Mapping[str, object], named: Callable[[str], str]) -> dict[str, _Given]:
+def _merged(given: Mapping[str, object], named: Callable[[str], str], *, foreign: bool) -> dict[str, _Given]:
     """All given fields by name, those of the file of options included. Raises InvalidInputError for unknown ones."""
     merged = {name: _Given(value, named(name)) for name, value in given.items() if value is not None}
     _refuse_unknown(merged, frozenset(FIELDS), named)
+    if foreign:
+        _refuse_paths(merged)
     file = merged.pop("campaign", None)
     if file is not None:
         if not str(file.value).strip():
@@ -249,8 +270,7 @@ def loaded_options(text: str, *, name: str) -> dict[str, str]:
     A field that names a file is refused: it is a file of the computer that the options were written on.
     """
     fields = _read_options(text, place=name)
-    if files := [each.name for key, each in fields.items() if key in _FILES]:
-        raise InvalidInputError(f"{'; '.join(files)}: it names a file, which is not read here; remove it from the file")
+    _refuse_paths(fields)
     texts: dict[str, str] = {}
     for key, each in fields.items():
         try:
@@ -259,6 +279,16 @@ def loaded_options(text: str, *, name: str) -> dict[str, str]:
         except (ValueError, InvalidInputError) as error:
             raise InvalidInputError(f"{each.name}: {error}") from None
     return texts
+
+
+def _refuse_paths(given: Mapping[str, _Given]) -> None:
+    """Raise InvalidInputError for a field that names a file. Who named it cannot know which files are here."""
+    _refuse(
+        (each.name, f"it names a file of another computer, which is not read here: {instead}")
+        for name, each in given.items()
+        for kinds, instead in (_PATHS.get(name, (object, "")),)
+        if not isinstance(each.value, kinds)
+    )
 
 
 def _options_in(path: Path) -> dict[str, _Given]:
@@ -287,15 +317,28 @@ def _read_options(text: str, *, place: str, folder: Path | None = None) -> dict[
 def _refuse_unknown(
     given: Mapping[str, _Given], known: frozenset[str], named: Callable[[str], str], *, where: str = ""
 ) -> None:
-    problems: list[str] = []
+    problems: list[tuple[str, str]] = []
     for name, each in given.items():
         if name in known:
             continue
         close = get_close_matches(name, known, n=1)
         hint = "it concerns one run" if name in FIELDS else f"did you mean {named(close[0])}?" if close else ""
-        problems.append(f"{where}{each.name} is not an option of a campaign{f'; {hint}' if hint else ''}")
-    if problems:
-        raise InvalidInputError("; ".join(problems))
+        shown = each.name[:_LONGEST_NAMED]
+        problems.append((shown, f"{where}{shown} is not an option of a campaign{f'; {hint}' if hint else ''}"))
+    _refuse(problems)
+
+
+_LONGEST_NAMED = 100
+"""The most characters of an unknown name that a message repeats."""
+
+
+def _refuse(problems: Iterable[tuple[str, str]], *remedies: Remedy) -> None:
+    """Raise InvalidInputError if there are problems: pairs of the name of a field and why it is refused."""
+    told = list(problems)
+    if told:
+        said = "; ".join(why if f"{name} " in why else f"{name}: {why}" for name, why in told)
+        found = [Finding(column=name, message=why) for name, why in told]
+        raise InvalidInputError(said).remedied(*remedies).found(*found)
 
 
 @dataclass(slots=True)
@@ -306,14 +349,18 @@ class _Reader:
     settings: Settings | None
     named: Callable[[str], str]
     now: datetime
-    problems: list[str] = field(default_factory=list[str])
+    foreign: bool
+    problems: list[tuple[str, str]] = field(default_factory=list[tuple[str, str]])
     remedies: list[Remedy] = field(default_factory=list[Remedy])
 
     def has(self, name: str) -> bool:
         return name in self.given
 
     def problem(self, name: str, why: str) -> None:
-        self.problems.append(f"{self.given[name].name if name in self.given else self.named(name)}: {why}")
+        self.problems.append((self.shown(name), why))
+
+    def shown(self, name: str) -> str:
+        return self.given[name].name if name in self.given else self.named(name)
 
     def read(self, name: str, read: Callable[[Any], T]) -> T | None:
         """What `read` makes of a field; None if it is not given, or wrong. Raises CampaignFileError."""
@@ -321,12 +368,19 @@ class _Reader:
             return None
         try:
             return read(self.given[name].value)
-        except CampaignFileError:
-            raise  # it names its file, and has findings
+        except CampaignFileError as error:
+            if not self.foreign:
+                raise  # it names its file, and has findings
+            found = error.findings or (Finding(message=str(error)),)
+            error.found(*(replace(each, column=self.shown(name)) if each.row is None else each for each in found))
+            raise
         except (ValueError, InvalidInputError) as error:
             self.problem(name, str(error))
             self.remedies += error.remedies if isinstance(error, InvalidInputError) else ()
             return None
+
+    def file(self, name: str, value: object) -> Path | InputFile:
+        return value if isinstance(value, InputFile) else self.path(name, value)
 
     def path(self, name: str, value: object) -> Path:
         folder = self.given[name].folder
@@ -345,9 +399,8 @@ class _Reader:
         for one, other in _EXCLUDE:
             if self.has(one) and self.has(other):
                 names = f"{self.given[one].name} and {self.given[other].name}"
-                self.problems.append(f"{names} exclude each other: give one of them")
-        if self.problems:
-            raise InvalidInputError("; ".join(self.problems)).remedied(*self.remedies)
+                self.problem(one, f"{names} exclude each other: give one of them")
+        _refuse(self.problems, *self.remedies)
 
     def options(self, menus: Mapping[str, Menu] | None) -> CampaignOptions:
         """The options of the rows."""
@@ -389,7 +442,7 @@ class _Reader:
                 Limits(max_active=self.default("max_active"), reserve=self.default("reserve")), priority
             ),
             seconds=self.read("assume_seconds", _seconds),
-            prices=self.read("prices", lambda value: PriceTable.load(self.path("prices", value))),
+            prices=self.read("prices", lambda value: PriceTable.load(self.file("prices", value))),
             time_zone=time_zone,
         )
 

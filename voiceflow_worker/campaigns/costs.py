@@ -48,13 +48,13 @@ class PriceTable:
     countries: dict[str, Price] = field(default_factory=dict[str, Price])
 
     @classmethod
-    def load(cls, path: Path) -> PriceTable:
+    def load(cls, path: Path | InputFile) -> PriceTable:
         """The table in a CSV file with the columns `country` or `prefix`, `currency`, and `per_minute` or `per_call`.
 
         Raises CampaignFileError, which names every bad line.
         """
         table = cls(str(path))
-        rows = CsvRows(InputFile(path), judge=_header_problem)
+        rows = CsvRows(path if isinstance(path, InputFile) else InputFile(path), judge=_header_problem)
         names = [folded(name) for name in rows.columns]
         findings: list[Finding] = []
         for raw in rows:

@@ -25,10 +25,10 @@ from starlette.types import Receive, Scope
 from voiceflow_worker.acts import Operator, kept_back
 from voiceflow_worker.campaigns.called_before import TRIAL
 from voiceflow_worker.campaigns.calls.options import CampaignOptions
-from voiceflow_worker.campaigns.calls.request import texts_of
 from voiceflow_worker.campaigns.campaign import Campaign, loaded_options, saved_options
 from voiceflow_worker.campaigns.campaign_rows import open_campaign
 from voiceflow_worker.campaigns.enqueue import EnqueueReport
+from voiceflow_worker.campaigns.files.input_file import InputFile
 from voiceflow_worker.console.acting import ActionDone, page_of
 from voiceflow_worker.console.columns import FoundColumns, look
 from voiceflow_worker.console.routes.page import DEFAULT_QUEUE, Answer, Page, problem, sentence
@@ -136,6 +136,16 @@ class _Upload:
     digest: str
     prices: Path | None = None
     found: dict[str, FoundColumns] = field(default_factory=dict[str, FoundColumns])
+
+    @property
+    def file(self) -> InputFile:
+        """The file of the people, shown by the name that the operator knows."""
+        return InputFile(self.path, shown=self.path.name)
+
+    @property
+    def price_list(self) -> InputFile | None:
+        """The price list, if there is one."""
+        return None if self.prices is None else InputFile(self.prices, shown="the price list")
 
 
 class _Uploads:
@@ -248,9 +258,8 @@ class CampaignPage:
                 case do:
                     return await self._previewed(values, session, kept, do)
         except InvalidInputError as error:
-            said = str(error) if kept is None else str(error).replace(str(kept.path), kept.path.name)
             latest = None if kept is None else next(reversed(kept.found.values()), None)
-            return await self._page(values, session, said=said, kept=kept, found=latest)
+            return await self._page(values, session, said=str(error), kept=kept, found=latest)
 
     def _load(self, form: PageForm, values: dict[str, str]) -> None:
         """Fill in what a saved campaign says. No file is read, and no module imported."""
@@ -291,7 +300,7 @@ class CampaignPage:
         """The columns of the file. What is certain about them is filled in, where the form is empty."""
         sheet = values["sheet"]
         if sheet not in kept.found:
-            kept.found[sheet] = await self._process.run(look, kept.path, sheet or None)
+            kept.found[sheet] = await self._process.run(look, kept.file, sheet or None)
         found = kept.found[sheet]
         values["number_column"] = values["number_column"] or found.numbers or ""
         if not values["country"]:
@@ -330,7 +339,7 @@ class CampaignPage:
         else:
             report = await self._process.run(_previewed, campaign, name, policy)
         if do == "try":
-            told = await self._tried(values["number"], campaign, kept.path, queue_name=name)
+            told = await self._tried(values["number"], campaign, kept, queue_name=name)
         elif do == "start" and changed:
             said = f"changed after the preview: {changed}. Look at this one, then start"
         return await self._page(
@@ -343,21 +352,21 @@ class CampaignPage:
             raise InvalidInputError("write the text to say, or choose a menu")
         given = {name: values[name] or None for name in (*_TEXTS, *_TICKS) if name != "queue"}
         campaign = Campaign.of(
-            {**given, "file": kept.path, "prices": kept.prices},
+            {**given, "file": kept.file, "prices": kept.price_list},
             settings=self._settings,
             menus=self._menus,
             now=self._operator.store.clock.now(),
             named=lambda name: _LABELS.get(name, name),
+            foreign=True,
         )
-        # The texts of a menu can go to another process. Its handlers cannot, and files need none.
-        options = campaign.options
-        return replace(campaign, options=replace(options, menu=texts_of(options) or options.menu))
+        return campaign.without_handlers()
 
-    async def _tried(self, own: str, campaign: Campaign, path: Path, *, queue_name: str) -> str:
+    async def _tried(self, own: str, campaign: Campaign, kept: _Upload, *, queue_name: str) -> str:
         """Call the operator's own number with the call of the first good row. Raises InvalidInputError."""
         number = read_number(own, campaign.options.country)
         now = self._operator.store.clock.now()
-        call = await self._process.run(_first_call, path, replace(campaign.options, not_before=None, window=None))
+        options = replace(campaign.options, not_before=None, window=None)
+        call = await self._process.run(_first_call, kept.file, options)
         if call is None:
             raise InvalidInputError("no row of the file can be called; correct it first")
         body = orjson.loads(call.body)
@@ -366,7 +375,7 @@ class CampaignPage:
         request = CallRequest(
             flow=CallFlow.parse(body),
             unique_key=f"{TRIAL}{token_urlsafe(9)}",
-            batch_id=f"{(call.batch_id or path.stem)[:40]}-trial",
+            batch_id=f"{(call.batch_id or kept.path.stem)[:40]}-trial",
             valid_until=now + _TRIAL_LASTS,
             data=call.data,
             menu=call.menu,
@@ -444,7 +453,7 @@ async def _started(store: Store, campaign: Campaign, queue: str, policy: CallPol
     return await campaign.start(CallQueue(store, queue, policy=policy), by=by, on=Interface.PAGES)
 
 
-async def _first_call(store: Store, path: Path, options: CampaignOptions) -> CheckedCall | None:
+async def _first_call(store: Store, file: InputFile, options: CampaignOptions) -> CheckedCall | None:
     """The call of the first row that can be called."""
-    opened = open_campaign(path, options, now=store.clock.now())
+    opened = open_campaign(file, options, now=store.clock.now())
     return next((row.call for row in opened if row.call is not None), None)

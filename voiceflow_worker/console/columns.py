@@ -6,7 +6,6 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from pathlib import Path
 
 from voiceflow_worker.campaigns.files.input_file import InputFile
 from voiceflow_worker.campaigns.files.rows import (
@@ -69,9 +68,9 @@ class FoundColumns:
     date_orders: tuple[DateOrder, ...] | None
 
 
-async def look(_: Store, path: Path, sheet: str | None) -> FoundColumns:
+async def look(_: Store, file: InputFile, sheet: str | None) -> FoundColumns:
     """Look at the first rows of a file. Raises CampaignFileError."""
-    source, numbers = _opened(InputFile(path), sheet)
+    source, numbers = _opened(file, sheet)
     rows = list(islice(source, LOOKED_AT))
     names = source.header or tuple(dict.fromkeys(name for row in rows for name in row.data))
     values = {name: _values(source, rows, place, name) for place, name in enumerate(names) if name.strip()}

@@ -27,12 +27,15 @@ def unreadable(file: object, error: OSError) -> CampaignFileError:
 
 
 class InputFile:
-    """A file to read. `str()` returns its name for messages. `held` is a file with the bytes of standard input."""
+    """A file to read. `str()` returns its name for messages: its path, or how it is `shown` to whoever uploaded it.
 
-    def __init__(self, path: Path, *, held: IO[bytes] | None = None) -> None:
+    `held` is a file with the bytes of standard input.
+    """
+
+    def __init__(self, path: Path, *, held: IO[bytes] | None = None, shown: str | None = None) -> None:
         self.path: Path | None = None if held is not None else path
         self._held = held
-        self._place = str(path) if held is None else "standard input"
+        self._place = shown or (str(path) if held is None else "standard input")
         self.name: str = path.name if held is None else self._place
         plain = path.with_suffix("") if path.suffix.lower() == _ENDING else path
         self.stem: str | None = None if held is not None else plain.stem.strip()
