@@ -44,6 +44,8 @@ from .model.numbers.reading import read_number as read_number
 from .model.reports.status import SessionStatus as SessionStatus
 from .model.window import CallWindow as CallWindow
 from .sandbox import Sandbox as Sandbox
+from .service.escalation import Escalation as Escalation
+from .service.escalation import Escalations as Escalations
 from .settings import Settings as Settings
 from .settings import load_settings as load_settings
 from .webhooks import present as present

@@ -189,6 +189,14 @@ class IntakeError(VoiceflowError):
         )
 
 
+class LadderNotFoundError(VoiceflowError):
+    """Raised when no escalation has this id in this queue."""
+
+    def __init__(self, ladder_id: str) -> None:
+        self.ladder_id = ladder_id
+        super().__init__(f"no escalation {ladder_id!r} in this queue; check the id, the store and the queue")
+
+
 class JobError(VoiceflowError):
     """Raised when an operation on one job fails. `job_id` is the id of the job."""
 

@@ -25,6 +25,7 @@ from voiceflow_worker.model.jobs.job import KeyPress, Post
 from voiceflow_worker.model.jobs.policy import Outcomes
 from voiceflow_worker.model.reports.outcome import CallLeg, Outcome
 from voiceflow_worker.model.reports.verdict import Verdict, VerdictKind
+from voiceflow_worker.service.escalation import Ladder, StartedLadder
 
 __all__ = [
     "BatchOutcome",
@@ -37,6 +38,7 @@ __all__ = [
     "HookCounts",
     "HookOptions",
     "KeyPress",
+    "Ladder",
     "Outcome",
     "OutcomeKind",
     "OutcomeStream",
@@ -53,6 +55,7 @@ __all__ = [
     "Report",
     "Severity",
     "SpeechProfile",
+    "StartedLadder",
     "SummaryResult",
     "Suppression",
     "Verdict",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from functools import partial
@@ -11,12 +12,19 @@ from airflow.providers.common.compat.sdk import AirflowException, BaseNotifier
 
 from airflow_provider.calls.event_loop import run
 from airflow_provider.calls.failures import as_airflow_errors
+from airflow_provider.calls.identity import TaskIdentity, digest
+from airflow_provider.calls.waiting.polling import StopFlag, poll
+from airflow_provider.calls.waiting.worker import sending
 from airflow_provider.hooks.voice import DEFAULT_CONNECTION, VoiceFlowHook
-from airflow_provider.notifications.escalation import Escalation, escalate, occasion_of, waiting_subject
 from voiceflow_worker import InvalidInputError
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
+
+    from voiceflow_worker import Escalation
+    from voiceflow_worker.types import Ladder
+
+log = logging.getLogger(__name__)
 
 
 class VoiceCallNotifier(BaseNotifier):
@@ -65,8 +73,8 @@ class VoiceCallNotifier(BaseNotifier):
         with as_airflow_errors("phone notification"):
             hook = VoiceFlowHook(self.voiceflow_conn_id)
             hook.settings()
-            result = run(partial(escalate, hook, self._escalation(hook, context)))
-        self._require_acknowledged(result)
+            ladder = run(partial(self._climbed, hook, context))
+        self._acknowledged(ladder)
 
     async def async_notify(self, context: Context) -> str:
         """Do the same as `notify`, on the event loop of the triggerer. Returns a sentence, which Airflow stores.
@@ -76,33 +84,83 @@ class VoiceCallNotifier(BaseNotifier):
         with as_airflow_errors("phone notification"):
             hook = VoiceFlowHook(self.voiceflow_conn_id)
             await hook.asettings()
-            result = await escalate(hook, self._escalation(hook, context))
-        self._require_acknowledged(result)
-        return f"{result['acknowledged_by']} acknowledged in call {result['job_ids'][-1]}"
+            ladder = await self._climbed(hook, context)
+        return self._acknowledged(ladder)
 
-    def _require_acknowledged(self, result: Mapping[str, Any]) -> None:
-        if result["acknowledged_by"] is None:
-            raise AirflowException(
-                f"none of {', '.join(_listed(self.numbers))} acknowledged with key {self.acknowledge_key}; "
-                f"their calls: {', '.join(result['job_ids']) or 'none could be made'}"
-            )
+    def _acknowledged(self, ladder: Ladder) -> str:
+        """Return a sentence of who acknowledged. Raises AirflowException if nobody did."""
+        if ladder.acknowledged is None:
+            places = "; ".join(f"{each.number} {each.message}" for each in ladder.places)
+            raise AirflowException(f"{ladder.in_words()} with key {ladder.escalation.key}: {places}")
+        return f"{ladder.acknowledged.number} acknowledged in call {ladder.acknowledged.call_id}"
+
+    async def _climbed(self, hook: VoiceFlowHook, context: Mapping[str, Any]) -> Ladder:
+        """Begin or carry on with the ladder of this occasion until it has ended. Read the hook's settings first."""
+        from voiceflow_worker import Escalations  # not when DAGs are parsed
+
+        key = f"airflow-alarm-{digest(*occasion_of(context))[:40]}"
+        stop = StopFlag()
+        async with hook.opened_queue() as queue:
+            ladders = Escalations(queue)
+            # A second callback may have other texts, such as another time. The ladder of the first one is used.
+            ladder = (await ladders.start(self._escalation(hook, context), key=key, asked=key)).ladder
+            if ladder.is_open:
+                sends = self.send == "here"
+                async with sending(hook, queue, batch_id=ladder.batch_id, stop=stop, sends=sends):
+                    ladder = await poll(
+                        queue,
+                        partial(ladders.climb, ladder.id),
+                        lambda found: not found.is_open,
+                        subject=f"escalation {ladder.id}",
+                        every=1.0,
+                        limit=None,
+                        stop=stop,
+                    )
+        for each in ladder.places:
+            log.info("%s (call %s): %s", each.number, each.call_id, each.message)
+        return ladder
 
     def _escalation(self, hook: VoiceFlowHook, context: Mapping[str, Any]) -> Escalation:
+        from voiceflow_worker import Escalation  # not when DAGs are parsed
+
         settings = hook.settings()
         source, voice = self.source or settings.source, self.voice_profile or settings.voice_profile
         if not source or not voice:
             raise InvalidInputError("source and voice_profile are needed: give them as arguments or in the connection")
         within = self.answer_within
         return Escalation(
-            occasion=occasion_of(context),
             numbers=_listed(self.numbers),
-            question=self.say or announcement(context),
+            say=self.say or announcement(context),
             source=source,
             voice_profile=voice,
             key=self.acknowledge_key,
             answer_within=within if isinstance(within, timedelta) else timedelta(seconds=within),
-            send_here=self.send == "here",
         )
+
+
+def occasion_of(context: Mapping[str, Any]) -> tuple[object, ...]:
+    """Return the occasion of a call: a deadline, a run of a DAG, one try of a task instance, or its open question."""
+    dag_run: Any = context.get("dag_run")
+    if "deadline" in context:  # the deadline and the DAG run are plain mappings
+        run_id = dag_run.get("dag_run_id") or dag_run.get("run_id")
+        return ("deadline", dag_run.get("dag_id"), run_id, context["deadline"].get("id"))
+    ti = context.get("ti") or context.get("task_instance")
+    if ti is None or "reason" in context:
+        # A callback of a whole run: the context has an arbitrary task instance. A cleared run may fail again.
+        dag_id = getattr(dag_run, "dag_id", None) or getattr(context.get("dag"), "dag_id", None)
+        run_id = context.get("run_id") or getattr(dag_run, "run_id", None)
+        return ("run", dag_id, run_id, getattr(dag_run, "clear_number", 0) or 0)
+    task = TaskIdentity.of({"ti": ti, "loop": context.get("loop")})
+    # A task that asks people (`ApprovalOperator`) calls its notifiers before it waits; it may still fail after that.
+    kind = "task" if waiting_subject(context) is None else "question"
+    return (kind, *task.occasion, getattr(ti, "try_number", 0))
+
+
+def waiting_subject(context: Mapping[str, Any]) -> str | None:
+    """Return the subject of the question for which the task of this context waits; None if it is no such task."""
+    subject = getattr(context.get("task"), "subject", None)
+    has_failed = context.get("exception") is not None
+    return str(subject) if subject and hasattr(context.get("task"), "notifiers") and not has_failed else None
 
 
 def announcement(context: Mapping[str, Any]) -> str:

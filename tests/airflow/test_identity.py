@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 from airflow_provider.calls.identity import TaskIdentity
-from airflow_provider.notifications.escalation import occasion_of
+from airflow_provider.notifications.voice import occasion_of
 
 TASK = TaskIdentity(dag_id="reminders", run_id="manual__2026-11-20", task_id="call", map_index=3)
 

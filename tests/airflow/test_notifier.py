@@ -10,8 +10,7 @@ from typing import Any
 import pytest
 from airflow.providers.common.compat.sdk import AirflowException
 
-from airflow_provider.notifications.escalation import occasion_of
-from airflow_provider.notifications.voice import VoiceCallNotifier, announcement
+from airflow_provider.notifications.voice import VoiceCallNotifier, announcement, occasion_of
 from tests.airflow.scene import context, surroundings
 from tests.support.stage import Stage
 

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
 import subprocess
 import sys
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
-from examples import appointment, on_call_alert, restaurant, support_callback
+from examples import appointment, restaurant, support_callback
 from tests.docs.pages import DOCS, blocks
-from voiceflow_worker import CallQueue, Menu, Sandbox, open_store
+from voiceflow_worker import Menu
 from voiceflow_worker.ivr import Rehearsal
 from voiceflow_worker.ivr.rehearsal import mermaid
 
@@ -25,11 +23,10 @@ EXAMPLES = Path(__file__).parents[2] / "examples"
 FOLDER = DOCS / "examples"
 OPEN = datetime(2026, 11, 20, 4, tzinfo=UTC)  # a Friday, noon in Singapore
 CLOSED = datetime(2026, 11, 23, 4, tzinfo=UTC)  # a Monday
-ANA = {"name": "Ana", "subject": "your order", "time": "on Tuesday at ten", "other_time": "on Friday", "text": "Fire"}
+ANA = {"name": "Ana", "subject": "your order", "time": "on Tuesday at ten", "other_time": "on Friday"}
 
 MENUS: Mapping[str, Menu] = {
     "appointment:appointment": appointment.appointment,
-    "on_call_alert:alarm": on_call_alert.alarm,
     "restaurant:main": restaurant.main,
     "support_callback:callback": support_callback.callback,
 }
@@ -88,12 +85,6 @@ WAYS: Mapping[str, list[Way]] = {
         Way(("", "", ""), "We will call you again about it. Goodbye."),
         Way(("2", "", "", ""), "We will call you again about it. Goodbye."),
     ],
-    "on_call_alert:alarm": [
-        Way(("1",), "Thank you. It is yours."),
-        Way(("2",), "Thank you. It goes to the next person."),
-        Way(("3", "1"), "Thank you. It is yours."),
-        Way(("", "", ""), "The alarm goes to the next person."),
-    ],
 }
 
 
@@ -115,48 +106,6 @@ def test_the_check_finds_nothing(name: str) -> None:
     command = [sys.executable, "-m", "voiceflow_worker", "ivr", "check", name, "--json"]
     run = subprocess.run(command, cwd=EXAMPLES, capture_output=True, text=True, timeout=60, check=False)
     assert (run.returncode, run.stdout, run.stderr) == (0, "", "")
-
-
-# -- whole runs -------------------------------------------------------------------------------------------------------
-
-
-def rang(sandbox: Sandbox) -> Counter[str]:
-    return Counter(str(entry.destination) for entry in sandbox.ledger if entry.rang)
-
-
-async def test_an_alarm_that_cannot_be_placed_goes_to_the_next_and_one_number_counts_once(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(on_call_alert, "PATIENCE", timedelta(milliseconds=50))  # no worker sends anything here
-    async with open_store("memory://") as store:
-        queue = CallQueue(store)
-        rota = ["+6587654321", "+6587654322", "+6587654321"]
-        took = await on_call_alert.alert(queue, incident="incident-7", text="Fire", source="+6531234567", rota=rota)
-        jobs = await queue.find(batch_id="incident-7")
-    assert took is None
-    assert [job.destination for job in jobs] == ["+6587654321", "+6587654322"]
-    for job in jobs:
-        assert job.valid_until is not None
-        assert timedelta() <= on_call_alert.RINGS_WITHIN - (job.valid_until - job.created_at) < timedelta(seconds=1)
-
-
-async def test_an_alarm_that_was_taken_is_not_raised_again(tmp_path: Path) -> None:
-    url = f"sqlite:///{tmp_path / 'calls.db'}"
-    async with open_store(url) as store:
-        sandbox, took = await on_call_alert.try_out(store)
-    assert took is not None
-    async with open_store(url) as store:  # another process, later, and no worker: nothing needs to be sent
-        again = await asyncio.wait_for(
-            on_call_alert.alert(
-                CallQueue(store), incident="incident-42", text="The database is full",
-                source=on_call_alert.SOURCE, rota=list(on_call_alert.ROTA),
-            ),
-            timeout=30,
-        )  # fmt: skip
-        jobs = await CallQueue(store).find(batch_id="incident-42")
-    assert again is not None
-    assert again.id == took.id
-    assert len(jobs) == len(sandbox.ledger) == 5
 
 
 # -- the pages --------------------------------------------------------------------------------------------------------

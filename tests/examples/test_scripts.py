@@ -38,13 +38,11 @@ SAYS = {
     ],
     "on_call_alert.py": [
         "The program was stopped while the second phone rang, and started again.",
-        "+6587654321 rang: NO_ANSWER, pressed nothing",
-        "+6587654322 rang: COMPLETED, pressed 2",
-        "+6587654323 rang: COMPLETED, pressed nothing",
-        "+6587654324 rang: COMPLETED, pressed nothing",
-        "+6587654325 rang: COMPLETED, pressed 7 1",
-        "+6587654326 did not ring",
-        "taken by +6587654325",
+        "+6587654321 rang 1 times: did not answer",
+        "+6587654322 rang 1 times: answered, and did not press 1",
+        "+6587654323 rang 1 times: answered, and pressed no key",
+        "+6587654324 rang 1 times: acknowledged with key 1",
+        "+6587654325 rang 0 times: not called: +6587654324 acknowledged before",
     ],
     "order_ready.py": [
         "to +6587654321 is queued",

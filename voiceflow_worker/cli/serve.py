@@ -88,6 +88,7 @@ async def serve(
     from voiceflow_worker.gateway.account import PATH, WebhookType
     from voiceflow_worker.ivr.loading import load_menus
     from voiceflow_worker.notify.webhook import notifier_of, notifying
+    from voiceflow_worker.service.escalation import climbing
     from voiceflow_worker.service.metrics import HookMetrics
     from voiceflow_worker.webhooks.app import load_what_is_read_later, receiver_of
     from voiceflow_worker.webhooks.menu_events import MenuEvents
@@ -124,6 +125,7 @@ async def serve(
                 shedding=load_shedding(registry),
             ) as address,
             notifying(notifier, settings, calls.store, queue=None, tell=output.note) as hooks,
+            climbing(calls.store, policy=settings.policy()),
             anyio.create_task_group() as group,
         ):
             collect_less()

@@ -83,6 +83,7 @@ async def worker(
     }
     from voiceflow_worker.cli.sending import tell_the_rest
     from voiceflow_worker.notify.webhook import notifier_of, notifying
+    from voiceflow_worker.service.escalation import climbing
 
     settings = settings_from(**options, notify_url=notify)
     voice_client(settings)  # reports missing settings before anything is opened
@@ -95,6 +96,7 @@ async def worker(
     async with (
         opened_queue(settings, makes=True) as calls,
         notifying(notifier, settings, calls.store, queue=calls.name, tell=output.note) as hooks,
+        climbing(calls.store, queue=calls.name, policy=settings.policy()),
         _metrics(calls, hooks, host=metrics_host or "127.0.0.1", port=metrics_port) as tells,
     ):
         if processes > 1:

@@ -29,6 +29,7 @@ from voiceflow_worker.gateway.account import PATH
 from voiceflow_worker.gateway.client import time_at_8x8
 from voiceflow_worker.model.jobs.policy import CallPolicy
 from voiceflow_worker.notify.webhook import notifier_of, notifying
+from voiceflow_worker.service.escalation import climbing
 from voiceflow_worker.service.metrics import HookMetrics
 from voiceflow_worker.setting_kinds import text_of
 from voiceflow_worker.settings import Settings, load_settings
@@ -215,7 +216,7 @@ _log = structlog.get_logger("voiceflow.webhooks")
 def app() -> Starlette:
     """The receiver of the store VOICEFLOW_STORE, with the secrets, networks and proxies of the settings.
 
-    It also sends the outcomes of all queues to VOICEFLOW_NOTIFY_URL, as `voiceflow serve` does.
+    As `voiceflow serve`, it also sends the outcomes of all queues to VOICEFLOW_NOTIFY_URL, and carries on with ladders.
 
     Calling this function reads the settings. Each process of the server opens the store when it starts the app. Raises
     SettingsError.
@@ -233,6 +234,7 @@ def app() -> Starlette:
             async with (
                 receiver.router.lifespan_context(receiver),
                 notifying(notifier, settings, store, queue=None, tell=_log.info) as hooks,
+                climbing(store, policy=settings.policy()),
             ):
                 if hooks is not None:
                     registry.register(HookMetrics(hooks))

@@ -1,0 +1,540 @@
+"""Ladders: one place after the other until somebody presses the key, whoever carries on with them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
+from datetime import timedelta
+from typing import Any
+
+import anyio
+import pytest
+
+from tests.support.engine import Engine
+from tests.support.faulty_store import FaultyStore, Loss, StoreCall
+from tests.support.stores import EVERY
+from tests.support.voices import ScriptedVoice, refused, unknown
+from voiceflow_worker import CallPolicy, CallQueue, CallWindow, Job, JobState, SuppressionList, open_store
+from voiceflow_worker.backends.contract.samples import ManualClock
+from voiceflow_worker.core.menu_calls import MenuCall, MenuCalls
+from voiceflow_worker.core.ports import Store
+from voiceflow_worker.errors import InvalidInputError, KeyConflictError, LadderNotFoundError
+from voiceflow_worker.model.jobs.job import KeyPress
+from voiceflow_worker.model.reports.status import SessionStatus
+from voiceflow_worker.service.escalation import (
+    Escalation,
+    Escalations,
+    Ladder,
+    climb_all,
+    climbing,
+)
+from voiceflow_worker.settings import load_settings
+
+pytestmark = pytest.mark.anyio
+
+ANA, BEN, CHEN = "+6587654321", "+6587654322", "+6587654323"
+
+
+def escalation(*numbers: str, **more: Any) -> Escalation:
+    return Escalation(
+        numbers=numbers or (ANA, BEN, CHEN), say="The disk is full.", source="+6531234567",
+        voice_profile="en-IE-EmilyNeural", **more,
+    )  # fmt: skip
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    return ManualClock()
+
+
+@pytest.fixture(params=["memory"])
+async def store(
+    request: pytest.FixtureRequest, fresh_url: Callable[[str], str], clock: ManualClock
+) -> AsyncIterator[Store]:
+    async with open_store(fresh_url(request.param), clock=clock) as opened:
+        yield opened
+
+
+LATER = [name if name == "memory" else pytest.param(name, marks=pytest.mark.slow) for name in EVERY]
+on_every_store = pytest.mark.parametrize("store", LATER, indirect=True)
+
+
+class Alarm:
+    """A queue with ladders, and the worker and the people beside it, in single steps."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        self.voice = ScriptedVoice()
+        self.engine = Engine(store, self.voice)
+        self.ladders = Escalations(self.engine.queue)
+        self.id = ""
+
+    async def start(self, *numbers: str, **more: Any) -> Ladder:
+        started = await self.ladders.start(escalation(*numbers, **more), key="incident-42")
+        self.id = started.ladder.id
+        return started.ladder
+
+    async def look(self) -> Ladder:
+        return await self.ladders.climb(self.id)
+
+    async def place(self, number: int) -> Job:
+        (job,) = await self.engine.queue.find(unique_key=f"{self.id}/{number}")
+        return job
+
+    async def rings(self) -> list[str]:
+        """Send what is due, and say who has rung so far, in order."""
+        await self.engine.send()
+        numbers = {job.id: job.number for job in await self.engine.queue.find(limit=None)}
+        return [numbers[each.rpartition(".")[0]] for each in self.voice.client_request_ids]
+
+    async def press(self, place: int, digits: str = "1") -> None:
+        job = await self.place(place)
+        calls = MenuCalls(self.store, self.engine.policy)
+        press = KeyPress(
+            at=self.store.clock.now(), menu="approval", digits=digits, event_id=f"press-{place}",
+            answer="yes" if digits == "1" else None,
+        )  # fmt: skip
+        await calls.pressed(MenuCall(job, job.post_count, ()), press, session_id=None)
+
+    async def ends(self, place: int, status: SessionStatus = SessionStatus.NO_ANSWER) -> None:
+        await self.engine.summarise(await self.place(place), status)
+
+
+def told(ladder: Ladder) -> list[str]:
+    return [each.message for each in ladder.places]
+
+
+def results(ladder: Ladder) -> list[str]:
+    return [each.result for each in ladder.places]
+
+
+@pytest.mark.parametrize("store", EVERY, indirect=True)
+async def test_one_after_the_other_until_somebody_presses_the_key(store: Store) -> None:
+    alarm = Alarm(store)
+    ladder = await alarm.start()
+    assert (ladder.is_open, told(ladder)) == (
+        True,
+        ["waits to be called", "not called: its turn has not come", "not called: its turn has not come"],
+    )
+    assert await alarm.rings() == [ANA]
+    assert told(await alarm.look())[0] == "is being called"
+    assert await alarm.rings() == [ANA], "nobody else while she may answer"
+    await alarm.ends(1)
+    await alarm.look()
+    assert await alarm.rings() == [ANA, BEN]
+    await alarm.press(2)
+    ladder = await alarm.look()
+    assert told(ladder) == [
+        "did not answer", "acknowledged with key 1", f"not called: {BEN} acknowledged before",
+    ]  # fmt: skip
+    assert results(ladder) == ["no_answer", "acknowledged", "not_called"]
+    done = ladder.acknowledged
+    assert done is not None
+    assert (done.place, done.number, done.call_id) == (2, BEN, (await alarm.place(2)).id)
+    assert (ladder.state, ladder.in_words()) == (
+        "acknowledged",
+        f"{BEN} acknowledged at 2026-01-05 10:00:00 UTC with key 1".replace(
+            "2026-01-05 10:00:00", f"{done.at:%Y-%m-%d %H:%M:%S}"
+        ),
+    )
+    await alarm.ends(2, SessionStatus.COMPLETED)
+    await climb_all(store)
+    assert await alarm.rings() == [ANA, BEN]
+    assert (await alarm.ladders.get(alarm.id)).as_json()["acknowledged"] is not None
+
+
+@on_every_store
+async def test_when_all_were_called_it_ends_and_a_late_key_still_counts(store: Store) -> None:
+    alarm = Alarm(store)
+    ladder = await alarm.start(ANA, BEN, ANA)
+    for place, status in enumerate((SessionStatus.BUSY, SessionStatus.COMPLETED, SessionStatus.NO_ANSWER), 1):
+        await alarm.rings()
+        await alarm.ends(place, status)
+        ladder = await alarm.look()
+    assert await alarm.rings() == [ANA, BEN, ANA], "a list may name a person twice"
+    assert told(ladder) == ["was busy", "answered, and pressed no key", "did not answer"]
+    assert (ladder.state, ladder.in_words()) == ("unanswered", f"none of {ANA}, {BEN}, {ANA} acknowledged")
+    await alarm.press(2)
+    ladder = await alarm.look()
+    assert (ladder.state, ladder.acknowledged and ladder.acknowledged.place) == ("acknowledged", 2)
+
+
+@on_every_store
+async def test_the_same_key_is_the_same_ladder_and_another_request_is_refused(store: Store) -> None:
+    alarm = Alarm(store)
+    await alarm.start()
+    again = await alarm.ladders.start(escalation(), key="incident-42")
+    assert (again.created, again.ladder.id) == (False, alarm.id)
+    with pytest.raises(KeyConflictError):
+        await alarm.ladders.start(escalation(BEN), key="incident-42")
+    assert await alarm.rings() == [ANA]
+    other = await alarm.ladders.start(escalation(CHEN), key="incident-43")
+    assert other.created
+    assert await alarm.ladders.find("incident-43") == other.ladder
+    assert await alarm.ladders.find("incident-44") is None
+    with pytest.raises(LadderNotFoundError):
+        await Escalations(CallQueue(store, "other")).get(alarm.id)
+
+
+async def test_what_comes_from_the_settings_is_no_other_request(store: Store) -> None:
+    ladders = Alarm(store).ladders
+    asked = {"numbers": [ANA], "say": "Fire."}
+    ours, changed = (
+        load_settings(source=source, voice_profile="en-IE-EmilyNeural") for source in ("+6531234567", "+6531234568")
+    )
+    for settings in (ours, changed):
+        started = await ladders.start(Escalation.of(asked, settings=settings), key="k", asked=asked)
+        assert started.ladder.escalation.source == "+6531234567"
+    with pytest.raises(KeyConflictError):
+        await ladders.start(Escalation.of(asked, settings=ours), key="k", asked={**asked, "say": "Flood."})
+
+
+# -- what is passed over ----------------------------------------------------------------------------------------------
+
+
+async def test_a_suppressed_number_is_told_and_the_next_is_called(store: Store) -> None:
+    alarm = Alarm(store)
+    await SuppressionList(store).add(ANA, reason="asked by mail")
+    ladder = await alarm.start()
+    assert await alarm.rings() == [BEN]
+    assert (results(ladder)[0], "asked by mail" in told(ladder)[0]) == ("suppressed", True)
+
+
+async def test_a_number_that_is_suppressed_after_it_was_enqueued_is_passed_over(store: Store) -> None:
+    alarm = Alarm(store)
+    await alarm.start()
+    await SuppressionList(store).add(ANA, reason="asked by mail")
+    assert await alarm.rings() == []
+    ladder = await alarm.look()
+    assert await alarm.rings() == [BEN]
+    assert results(ladder)[0] == "suppressed"
+
+
+async def test_outside_of_its_window_nobody_is_called_at_the_next_place_somebody_is(
+    store: Store, clock: ManualClock
+) -> None:
+    alarm = Alarm(store)  # it is morning or afternoon in Singapore, where the first number is
+    here = clock.now()
+    hour = (here.hour + 8) % 24
+    window = CallWindow.parse(f"{(hour - 1) % 24:02}:00-{(hour + 1) % 24:02}:00")
+    ladder = await alarm.start("+442079460123", ANA, window=window)
+    assert await alarm.rings() == [ANA]
+    assert results(ladder)[0] == "outside_window"
+    assert "its calling window" in told(ladder)[0]
+
+
+@pytest.mark.parametrize("batch", [None, "night"])
+@pytest.mark.parametrize("began_first", [False, True])
+async def test_a_hold_of_the_queue_or_the_batch_is_told_and_nobody_is_called(
+    store: Store, batch: str | None, began_first: bool
+) -> None:
+    alarm = Alarm(store)
+    if began_first:
+        await alarm.start(ANA, BEN, batch_id="night")
+    await alarm.engine.queue.hold(batch_id=batch, reason="a wrong number")
+    if not began_first:
+        await alarm.start(ANA, BEN, batch_id="night")
+    ladder = await alarm.look()
+    assert (ladder.state, results(ladder)) == ("unanswered", ["held", "held"])
+    assert all("a wrong number" in message for message in told(ladder))
+    await alarm.engine.queue.resume(batch_id=batch)
+    assert await alarm.rings() == [], "a call that was passed over does not ring later"
+
+
+async def test_a_hold_that_ends_in_time_passes_over_nobody(store: Store, clock: ManualClock) -> None:
+    alarm = Alarm(store)
+    await alarm.engine.queue.hold(until=clock.now() + timedelta(seconds=30), reason="429")
+    await alarm.start()
+    assert await alarm.rings() == []
+    assert (await alarm.look()).places[1].result == "not_called"
+    clock.advance(timedelta(seconds=31))
+    assert await alarm.rings() == [ANA]
+
+
+async def test_a_cancelled_batch_ends_the_ladder(store: Store) -> None:
+    alarm = Alarm(store)
+    ladder = await alarm.start()
+    await alarm.engine.queue.cancel_batch(ladder.batch_id)
+    ladder = await alarm.look()
+    assert (ladder.state, await alarm.rings()) == ("unanswered", [])
+    assert told(ladder)[1] == (
+        f"was not called: batch {ladder.batch_id} is cancelled: the batch was cancelled by a person"
+    )
+
+
+async def test_what_8x8_refuses_and_what_is_no_number_is_told(store: Store) -> None:
+    alarm = Alarm(store)
+    alarm.voice.answers = [refused(-1011, "no such number")]
+    await alarm.start("no number", ANA, BEN)
+    await alarm.rings()
+    ladder = await alarm.look()
+    assert await alarm.rings() == [ANA, BEN]
+    assert results(ladder)[:2] == ["refused", "failed"]
+    assert "no number" in told(ladder)[0]
+
+
+# -- time and doubts --------------------------------------------------------------------------------------------------
+
+
+@on_every_store
+async def test_a_doubt_goes_on_to_the_next_place_and_its_late_key_ends_the_ladder(store: Store) -> None:
+    alarm = Alarm(store)
+    alarm.voice.answers = [unknown()]
+    await alarm.start()
+    await alarm.rings()
+    assert (await alarm.place(1)).state is JobState.IN_DOUBT
+    await alarm.look()
+    assert await alarm.rings() == [ANA, BEN]
+    await alarm.press(1)
+    ladder = await alarm.look()
+    assert (ladder.state, ladder.acknowledged and ladder.acknowledged.number) == ("acknowledged", ANA)
+    assert told(ladder)[1] == f"was being called when {ANA} acknowledged"
+    assert await alarm.rings() == [ANA, BEN]
+
+
+async def test_who_is_not_called_in_time_is_not_called_at_all(store: Store, clock: ManualClock) -> None:
+    alarm = Alarm(store)
+    await alarm.start(answer_within=timedelta(seconds=30))
+    clock.advance(timedelta(seconds=31))
+    await alarm.engine.sweeper.sweep()
+    ladder = await alarm.look()
+    assert await alarm.rings() == [BEN]
+    assert results(ladder)[0] == "expired"
+
+
+@pytest.mark.parametrize("answered", [True, False])
+async def test_after_its_time_and_90_seconds_the_next_is_called_though_the_call_goes_on(
+    store: Store, clock: ManualClock, answered: bool
+) -> None:
+    alarm = Alarm(store)
+    await alarm.start(answer_within=timedelta(seconds=30))
+    await alarm.rings()
+    clock.advance(timedelta(seconds=119))
+    await alarm.look()
+    assert await alarm.rings() == [ANA]
+    clock.advance(timedelta(seconds=1))
+    ladder = await alarm.look()
+    assert await alarm.rings() == [ANA, BEN]
+    assert told(ladder)[0] == "its call has not ended within 120s"
+    if answered:
+        await alarm.press(1)
+        assert (await alarm.look()).acknowledged is not None
+    else:
+        await alarm.ends(1, SessionStatus.COMPLETED)
+        assert told(await alarm.look())[0] == "answered, and pressed no key", "the newest that is known"
+
+
+async def test_without_summaries_a_call_has_its_whole_time(store: Store, clock: ManualClock) -> None:
+    alarm = Alarm(store)
+    alarm.engine = Engine(store, alarm.voice, policy=CallPolicy(summary_deadline=timedelta(seconds=5)))
+    await alarm.start()
+    await alarm.rings()
+    clock.advance(timedelta(seconds=6))
+    await alarm.engine.sweeper.sweep()
+    assert (await alarm.place(1)).state is JobState.ACCEPTED
+    await alarm.look()
+    assert await alarm.rings() == [ANA]
+    clock.advance(timedelta(seconds=204))
+    await alarm.look()
+    assert await alarm.rings() == [ANA, BEN]
+
+
+async def test_an_acknowledgement_takes_back_what_has_not_left(store: Store) -> None:
+    alarm = Alarm(store)
+    alarm.voice.answers = [unknown()]
+    await alarm.start()
+    await alarm.rings()
+    await alarm.look()
+    await alarm.press(1)
+    ladder = await alarm.look()
+    assert await alarm.rings() == [ANA]
+    assert told(ladder)[1] == f"was not called: {ANA} acknowledged"
+
+
+@on_every_store
+async def test_a_stopped_ladder_calls_nobody_further(store: Store) -> None:
+    alarm = Alarm(store)
+    await alarm.start()
+    await alarm.rings()
+    ladder = await alarm.ladders.stop(alarm.id, reason="the alert is resolved")
+    assert (ladder.state, told(ladder)[1]) == ("stopped", "not called: the alert is resolved")
+    await alarm.ends(1)
+    assert (await alarm.look()).state == "stopped"
+    assert await alarm.rings() == [ANA]
+    assert (await alarm.ladders.stop(alarm.id, reason="again")).reason == "the alert is resolved"
+
+
+async def test_a_cause_that_has_a_ladder_gets_no_other(store: Store) -> None:
+    ladders = Alarm(store).ladders
+    first = await ladders.start(escalation(), key="a", causes=["disk", "cpu"])
+    for causes in (["cpu"], ["cpu", "memory"]):
+        assert (await ladders.start(escalation(BEN), key="b", causes=causes)).ladder.id == first.ladder.id
+    again = await ladders.start(escalation(), key="a", causes=["disk", "cpu"])
+    assert (again.created, again.ladder.id) == (False, first.ladder.id)
+    assert await ladders.with_causes(["disk", "memory"]) == {"disk": first.ladder.id}
+    assert (await ladders.start(escalation(BEN), key="b", causes=["memory"])).created
+
+
+# -- whoever carries on -----------------------------------------------------------------------------------------------
+
+
+class DiedError(BaseException):
+    """The process that carries on with the ladder was killed."""
+
+
+@pytest.mark.parametrize("loss", [Loss.BEFORE, Loss.AFTER])
+@pytest.mark.parametrize("backend", LATER)
+async def test_whoever_dies_at_any_step_no_place_rings_twice_and_none_is_left_out(
+    fresh_url: Callable[[str], str], backend: str, loss: Loss
+) -> None:
+    killed_at = 0
+    while True:
+        killed_at += 1
+        writes = 0
+
+        async def strike(call: StoreCall, at: int = killed_at) -> None:
+            nonlocal writes
+            writes += call.name == "write"
+            if call.name == "write" and writes == at:
+                raise DiedError
+
+        async with open_store(fresh_url(backend), clock=ManualClock()) as fresh:
+            hook = {"before" if loss is Loss.BEFORE else "after": strike}
+            alarm = Alarm(fresh)
+            dying = Escalations(CallQueue(FaultyStore(fresh, **hook)))
+            alarm.id = dying.id_of("incident-42")
+            numbers = (ANA, "no number", BEN, ANA)
+            for place in range(1, 7):
+                for ladders in (dying, alarm.ladders):  # after a death, another process carries on
+                    try:
+                        if place == 1:
+                            await ladders.start(escalation(*numbers), key="incident-42")
+                        await ladders.climb(alarm.id)
+                    except DiedError:
+                        continue
+                    break
+                await alarm.rings()
+                for each in (1, 3, 4):
+                    with_call = await alarm.engine.queue.find(unique_key=f"{alarm.id}/{each}")
+                    if with_call and with_call[0].state is JobState.SUBMITTED:
+                        await alarm.ends(each)
+            ladder = await alarm.look()
+            assert ladder.state == "unanswered"
+            assert await alarm.rings() == [ANA, BEN, ANA], f"killed at write {killed_at}"
+            assert results(ladder) == ["no_answer", "refused", "no_answer", "no_answer"]
+        if writes < killed_at:
+            break
+    assert killed_at > 8, "each write was struck"
+
+
+@on_every_store
+async def test_many_at_once_call_each_place_once(store: Store) -> None:
+    alarm = Alarm(store)
+    numbers = (ANA, BEN, ANA, CHEN)
+    crowd = [Escalations(CallQueue(store)) for _ in range(5)]
+    created: list[bool] = []
+
+    async def begin(ladders: Escalations) -> None:
+        started = await ladders.start(escalation(*numbers), key="incident-42")
+        created.append(started.created)
+        alarm.id = started.ladder.id
+
+    async with anyio.create_task_group() as group:
+        for ladders in crowd:
+            group.start_soon(begin, ladders)
+    assert created.count(True) == 1
+    for place in range(1, 5):
+        await alarm.rings()
+        await alarm.ends(place)
+        async with anyio.create_task_group() as group:
+            for ladders in crowd:
+                group.start_soon(ladders.climb, alarm.id)
+    assert await alarm.rings() == list(numbers)
+    assert Counter(results(await alarm.look())) == {"no_answer": 4}
+
+
+async def test_who_was_slow_calls_nobody_after_somebody_has_acknowledged(store: Store) -> None:
+    """A process reads the ladder, is suspended while the first acknowledges late, and wakes up."""
+    alarm = Alarm(store)
+    alarm.voice.answers = [unknown()]
+    await alarm.start()
+    await alarm.rings()
+    woken = False
+
+    async def others(call: StoreCall) -> None:
+        nonlocal woken
+        if call.name == "write" and not woken:
+            woken = True
+            await alarm.press(1)
+            await alarm.look()
+
+    slow = Escalations(CallQueue(FaultyStore(store, before=others)))
+    assert (await slow.climb(alarm.id)).state == "acknowledged"
+    assert woken
+    assert await alarm.rings() == [ANA]
+
+
+async def test_a_ladder_goes_on_beside_a_worker_or_a_receiver(store: Store, clock: ManualClock) -> None:
+    alarm = Alarm(store)
+    other = Alarm(store)
+    other.ladders = Escalations(CallQueue(store, "night"))
+    await alarm.start()
+    await other.start()
+    async with climbing(store):
+        await alarm.rings()
+        await alarm.ends(1)
+        while len(await alarm.engine.queue.find()) < 2:
+            await anyio.sleep(0.001)
+            clock.advance(timedelta(seconds=1))
+        waited = await alarm.ladders.wait(alarm.id, timeout=timedelta())
+    assert waited.is_open
+    assert await alarm.rings() == [ANA, BEN]
+
+
+# -- what is asked for ------------------------------------------------------------------------------------------------
+
+
+def test_an_escalation_is_read_from_texts() -> None:
+    read = Escalation.of(
+        {
+            "numbers": "8765 4321, +442079460123", "say": "Fire.", "key": "5", "answer_within": "90s", "how": "",
+            "country": "SG", "window": "00:00-24:00", "days": "mon-sun", "time_zone": "Asia/Singapore",
+            "batch": "night", "priority": "7", "source": "+6531234567", "voice_profile": "en-IE-EmilyNeural",
+        }
+    )  # fmt: skip
+    assert read.as_json() == {
+        "numbers": ["8765 4321", "+442079460123"], "say": "Fire.", "key": "5", "answer_within": "90s", "how": "",
+        "country": "SG", "window": "00:00-24:00 mon-sun", "time_zone": "Asia/Singapore", "batch": "night",
+        "priority": 7, "source": "+6531234567", "voice_profile": "en-IE-EmilyNeural",
+    }  # fmt: skip
+
+
+WRONG: dict[str, dict[str, object]] = {
+    "numbers: it is missing": {"numbers": None},
+    "numbers, place 2": {"numbers": [ANA, "no number"]},
+    "say: give a text": {"say": " "},
+    "'12'": {"key": "12"},
+    "answer_within": {"answer_within": "90"},
+    "colour is not a field": {"colour": "red"},
+    "window": {"window": "at night"},
+    "priority": {"priority": "high"},
+    "source: it is missing; give it, or set VOICEFLOW_SOURCE": {"source": None},
+    "1 to 50 numbers": {"numbers": [ANA] * 51},
+    "above 0": {"answer_within": "0s"},
+    "how: give a text": {"how": 7},
+}
+
+
+@pytest.mark.parametrize("message", WRONG)
+def test_what_is_wrong_is_refused_with_its_name(message: str) -> None:
+    right = {"numbers": [ANA], "say": "Fire.", "source": "+6531234567", "voice_profile": "en-IE-EmilyNeural"}
+    assert Escalation.of(right).numbers == (ANA,)
+    with pytest.raises(InvalidInputError, match=message.replace("(", r"\(")):
+        Escalation.of({**right, **WRONG[message]})
+
+
+def test_with_any_number_one_that_can_be_read_is_enough() -> None:
+    right = {"say": "Fire.", "source": "+6531234567", "voice_profile": "en-IE-EmilyNeural"}
+    assert Escalation.of({**right, "numbers": ["nobody", ANA]}, any_number=True).numbers == ("nobody", ANA)
+    with pytest.raises(InvalidInputError, match="place 1"):
+        Escalation.of({**right, "numbers": ["nobody"]}, any_number=True)
