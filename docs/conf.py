@@ -24,7 +24,7 @@ CHAPTERS = {
     "Start": ["tutorial", "day-one", "examples/appointment", "campaign-of-50000"],
     "Tasks": [
         "campaign-files", "ivr", "redial", "windows", "suppression", "pacing", "webhooks", "outcomes", "operations",
-        "sandbox", "examples/README",
+        "telemetry", "sandbox", "examples/README",
     ],
     "Airflow": ["airflow", "airflow-recipes", "airflow-testing"],
     "Concepts": ["promise", "answers", "evidence", "stores", "scale", "glossary"],

@@ -67,6 +67,7 @@ _recent: dict[int, tuple[Job, str]] = {}
 _NAMES = (
     "source", "created_at", "not_before", "time_zone", "redial", "window", "data", "menu", "reason", "reason_kind",
     "failures", "missed_windows", "post_count", "redials", "posts", "notes", "further_numbers", "place",
+    "trace",
 )  # fmt: skip
 """The fields of a job that are in its record."""
 _KNOWN = frozenset(_NAMES)

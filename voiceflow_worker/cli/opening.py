@@ -227,8 +227,36 @@ async def opened_queue(
         options["patience"] = patience
     if files is not None:
         options["files"] = files
-    async with opened_in_time(settings.store, wait=wait, writes=makes, advises=makes, **options) as store:
+    async with (
+        _traced(),
+        opened_in_time(settings.store, wait=wait, writes=makes, advises=makes, **options) as store,
+    ):
         yield CallQueue(store, settings.queue, policy=settings.policy())
+
+
+@asynccontextmanager
+async def _traced() -> AsyncGenerator[None]:
+    """Send the traces of this command while the block lasts, if the environment asks for it."""
+    from voiceflow_worker.settings import traces_wanted
+
+    wanted = traces_wanted()
+    if wanted is None:
+        yield
+        return
+    import structlog
+
+    try:
+        from voiceflow_worker.service.telemetry import sending_traces
+    except ImportError as error:
+        structlog.get_logger("voiceflow.telemetry").warning(
+            "no traces are sent, although the environment names a collector: install `voiceflow-worker[otel]`, or set "
+            "OTEL_SDK_DISABLED=true",
+            error=str(error),
+        )
+        yield
+        return
+    with sending_traces(sampler_is_named=wanted.by_sampler):
+        yield
 
 
 def store_wait(settings: Settings) -> StoreWait:

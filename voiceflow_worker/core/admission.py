@@ -8,6 +8,7 @@ from dataclasses import dataclass, fields, replace
 from datetime import datetime
 from typing import NamedTuple, Self
 
+from voiceflow_worker.core import tracing
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.identity import new_job_ids, new_revisions
 from voiceflow_worker.core.ports.reading import gates_at, owners_of
@@ -268,7 +269,7 @@ class Admitter:
         return jobs, errors
 
     async def _write(
-        self, jobs: Sequence[Job], now: datetime, *, together: bool = False, turn: Same | None = None
+        self, jobs: list[Job], now: datetime, *, together: bool = False, turn: Same | None = None
     ) -> tuple[Mapping[int, Owner], Mapping[int, SuppressedNumber]]:
         """Store jobs. Returns the owners of unique keys that were taken, and the numbers that must not be called.
 
@@ -276,6 +277,14 @@ class Admitter:
         since, because it adds no call. Raises `InvalidInputError` for a cancelled batch, and `IntakeError`.
         """
         await self._require_open(jobs)
+        with tracing.enqueueing(jobs) as others:
+            owners, suppressed = await self._store_all(jobs, now, together=together, turn=turn)
+            others.update(dict.fromkeys(owners, "duplicate") | dict.fromkeys(suppressed, "suppressed"))
+        return owners, suppressed
+
+    async def _store_all(
+        self, jobs: Sequence[Job], now: datetime, *, together: bool, turn: Same | None
+    ) -> tuple[Mapping[int, Owner], Mapping[int, SuppressedNumber]]:
         owners: dict[int, Owner] = {}
         suppressed: dict[int, SuppressedNumber] = {}
         passing: dict[int, dict[str, Record]] = {}

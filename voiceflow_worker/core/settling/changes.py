@@ -9,10 +9,11 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
+from typing import TYPE_CHECKING
 
 import anyio
 
-from voiceflow_worker.core import units
+from voiceflow_worker.core import tracing, units
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.identity import job_of
 from voiceflow_worker.core.ports.reading import find_pages, gates_at, read_each
@@ -35,6 +36,9 @@ from voiceflow_worker.model.jobs.job import FINAL_STATES, Job, NoteKind
 from voiceflow_worker.model.jobs.policy import CallPolicy
 from voiceflow_worker.model.reports.outcome import Outcome, outcome_from, outcome_record
 from voiceflow_worker.model.reports.status import SessionStatus
+
+if TYPE_CHECKING:
+    from opentelemetry.trace import Span
 
 SESSIONS = units.SESSION
 _OF_NOBODY_HERE = "elsewhere.unknown.0"
@@ -172,6 +176,7 @@ class Changes:
     ) -> list[str]:
         """Try all remaining changes once; returns the ids of the jobs to try again."""
         made: list[tuple[Changed, Unit]] = []
+        redials: dict[str, Span | None] = {}
         tried: dict[str, dict[int, Exception]] = {}
         again: list[str] = []
         now = self._store.clock.now()
@@ -182,6 +187,7 @@ class Changes:
                 continue
             new, errors = _applied(old, [(place, changes[place].apply) for place in places])
             if new is not old:
+                new, redials[job_id] = tracing.redialled(old, new)
                 fresh, unit = units.settled(old, new, at=now, policy=self._policy)
                 made.append((Changed(old, fresh), unit))
                 tried[job_id] = errors
@@ -204,6 +210,7 @@ class Changes:
                 continue
             for place in todo[job_id]:
                 answers[place] = tried[job_id].get(place) or changed
+            tracing.end(redials[job_id])
         return again
 
 

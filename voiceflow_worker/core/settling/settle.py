@@ -11,6 +11,7 @@ from functools import partial
 
 import structlog
 
+from voiceflow_worker.core import tracing
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.identity import job_of
 from voiceflow_worker.core.ports.names import QueueNames
@@ -207,6 +208,7 @@ class Settler:
     async def _unpark(self, post: tuple[str, int], session_id: str, outcome: Outcome) -> Job | None:
         job_id, number = post
         apply = partial(summarised, number=number, outcome=outcome, at=self._store.clock.now(), policy=self._policy)
+        since = tracing.began()
         try:
             changed = await self._changes.change(job_id, apply)
         except (JobNotFoundError, IllegalMoveError):
@@ -214,12 +216,15 @@ class Settler:
         except StoreVersionError as error:
             report_unreadable(f"call {job_id}", error)
             return None
+        if changed.new is not changed.old:
+            tracing.summarised(changed.old, changed.new, number, outcome, since=since)
         await self._leave_alone(changed.new, number, outcome)
         await self._sessions.parked.remove([session_id])
         return changed.new
 
     async def _summarise(self, post: tuple[str, int], summary: SessionSummary) -> SummaryResult:
         job_id, number = post
+        since = tracing.began()
         now = self._store.clock.now()
         apply: Callable[[Job], Job]
         outcome = outcome_of(summary)
@@ -243,6 +248,7 @@ class Settler:
             return SummaryResult.INCONCLUSIVE
         if changed.new is changed.old:
             return SummaryResult.REPEATED
+        tracing.summarised(changed.old, changed.new, number, outcome, since=since)
         code = outcome.code if outcome.code in SUMMARY_CODES else None
         await self._refusals.note([Noted(changed.new, code, outcome.message or "")], codes=SUMMARY_CODES)
         return SummaryResult.SETTLED

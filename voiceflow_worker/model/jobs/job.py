@@ -217,7 +217,8 @@ class Job:
     worker that holds the job, or, of a queued job, the start of a campaign that stored it (`ports.controls.STARTS`).
     `posts` has all POSTs; only the oldest of those that placed no call may be dropped. `data` are flat JSON values of
     the user. They reach menu handlers, hooks and reports, and are not sent to 8x8. `menu` names the first IVR menu of
-    the call. `window` is the time in which the phone may ring, in `time_zone`.
+    the call. `window` is the time in which the phone may ring, in `time_zone`. `trace` is the W3C `traceparent` of the
+    span that put the job into the queue (`core/tracing.py`), and is not sent to 8x8.
     """
 
     id: str
@@ -253,6 +254,7 @@ class Job:
     notes: tuple[Note, ...] = field(default=())
     further_numbers: tuple[str, ...] = ()
     place: int = 0
+    trace: str | None = None
 
     @property
     def numbers(self) -> tuple[str, ...]:
