@@ -11,7 +11,7 @@ from openapi_spec_validator import validate
 
 from tests.api.clients import SECRET, call, program
 from voiceflow_worker import CallQueue, Store, load_settings
-from voiceflow_worker.api.door import AT_ONCE, secret_of
+from voiceflow_worker.api.door import MOST_IN_LINE, secret_of
 from voiceflow_worker.errors import SettingsError
 
 pytestmark = pytest.mark.anyio
@@ -170,13 +170,13 @@ async def test_the_document_is_openapi(memory: Store) -> None:
 async def test_beyond_the_requests_that_are_worked_on_the_next_come_back_later(memory: Store) -> None:
     async with program(memory) as client:
         door = next(route.app for route in client._transport.app.routes if route.path.startswith("/v1"))  # type: ignore[attr-defined]
-        door._at_work = AT_ONCE
+        door._places.count = MOST_IN_LINE
         answer = await call(client)
         assert (answer.status_code, answer.headers["retry-after"]) == (429, "1")
         findings_of(answer)
-        door._at_work = 0
+        door._places.count = 0
         assert (await call(client)).status_code == 201
-        assert door._at_work == 0
+        assert door._places.count == 0
 
 
 @pytest.mark.parametrize("name", ["ui_secret", "webhook_secret", "api_key"])

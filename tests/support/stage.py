@@ -98,7 +98,8 @@ def stage(
     env["VOICEFLOW_BASE_URL"] = f"http://127.0.0.1:{port}"
     with ExitStack() as stack:
         menus = () if ivr is None else ("--ivr", ivr)
-        receiver = stack.enter_context(running("serve", "--port", "0", *menus, env=env))
+        api = ("--api",) if "api_secret" in settings else ()
+        receiver = stack.enter_context(running("serve", "--port", "0", *menus, *api, env=env))
         address = receiver.wait_for(r"(http://127\.0\.0\.1:\d+)/webhooks/8x8")[1]
         webhook = f"{address}/webhooks/8x8"
         callers = stack.enter_context(

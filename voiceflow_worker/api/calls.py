@@ -7,7 +7,7 @@ from typing import Final
 
 from voiceflow_worker.acts.calls import CancelCall
 from voiceflow_worker.api.exchange import LONGEST_WAIT, Answer, Asked, Route, texts_in
-from voiceflow_worker.api.openapi import KEY, in_path, in_query, operation, ref
+from voiceflow_worker.api.openapi import KEY, NOTE, in_path, in_query, operation, ref
 from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.model.jobs.call_json import call_as_json
 from voiceflow_worker.model.jobs.job import JobState
@@ -34,7 +34,7 @@ async def show(asked: Asked) -> Answer:
     return Answer(call_as_json(await asked.ended(job, within=wait)))
 
 
-MOST_LISTED = 500
+MOST_LISTED = 200
 
 
 async def find(asked: Asked) -> Answer:
@@ -129,7 +129,7 @@ ROUTES: Final = (
         doc=operation(
             "Cancel a call that was not sent.",
             parameters=[_ID],
-            body=ref("Note"),
+            body=NOTE,
             body_required=False,
             answers={200: ("The cancelled call.", _CALL)},
             problems=[404, 409],
@@ -205,10 +205,5 @@ SCHEMAS: Final[Mapping[str, object]] = {
             "calls": {"type": "array", "items": ref("Call")},
             "after": {**_NULL_TEXT, "description": "What continues the list; null at its end."},
         },
-    },
-    "Note": {
-        "type": "object",
-        "additionalProperties": False,
-        "properties": {"note": {**_NULL_TEXT, "description": "Why; kept with what was done."}},
     },
 }

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import contextmanager
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
@@ -14,12 +13,13 @@ import structlog
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from voiceflow_worker.api import calls
+from voiceflow_worker.api import calls, steering
 from voiceflow_worker.api.exchange import (
     PROBLEM,
     Answer,
     Asked,
     Desk,
+    Places,
     ProblemError,
     Route,
     Waits,
@@ -34,13 +34,12 @@ from voiceflow_worker.service.other_process import OtherProcess
 from voiceflow_worker.setting_kinds import text_of
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
-
     from voiceflow_worker.ivr.menu import Menu
     from voiceflow_worker.settings import Settings
 
-AT_ONCE = 32
-"""The most requests that are worked on at once. Further ones get a 429, so that events of 8x8 never wait for them."""
+AT_ONCE, MOST_IN_LINE = 4, 200
+"""The most requests that are worked on at once, so that events of 8x8 hardly wait for them, and the most in all.
+Further ones get a 429."""
 MOST_WAITING = 200
 """The most requests that wait for an outcome."""
 _REALM = 'Bearer realm="voiceflow"'
@@ -69,11 +68,14 @@ class Door:
         )
         self._wrong = WrongSecrets()
         self._clock = store.clock
-        self._at_work = 0
+        self._places = Places(at_once=AT_ONCE, most=MOST_IN_LINE)
+        self.most_at_once: int = MOST_IN_LINE + MOST_WAITING
+        """The most requests under way; further ones are refused at once."""
         self.stop: Callable[[], None] = waits.stop
         """End the waits for outcomes, each with the call as it stands. To be called when the server is to stop."""
-        routes = [*calls.ROUTES]
-        routes.append(described(routes, calls.SCHEMAS, version=version("voiceflow-worker")))
+        routes = [*calls.ROUTES, *steering.ROUTES]
+        schemas = {**calls.SCHEMAS, **steering.SCHEMAS}
+        routes.append(described(routes, schemas, version=version("voiceflow-worker")))
         self._routes: dict[tuple[str, ...], dict[str, Route]] = {}
         for route in routes:
             self._routes.setdefault(tuple(route.path.split("/")[2:]), {})[route.method] = route
@@ -94,11 +96,14 @@ class Door:
             self._admit(scope)
             route, parts = self._route(scope)
             path = route.path
-            with self._place() as release:
-                asked = Asked(scope, receive, desk=self._desk, parts=parts)
-                asked.release = release
+            place = self._places.one()
+            try:
+                asked = Asked(scope, receive, desk=self._desk, parts=parts, place=place)
                 _refuse_other_answers(asked)
+                await place.take()
                 return await route.handle(asked)
+            finally:
+                place.leave()
         except ProblemError as problem:
             return problem.answer()
         except (VoiceflowError, TimeoutError) as error:
@@ -156,26 +161,6 @@ class Door:
         if any(not part.strip() for part in parts.values()):
             raise ProblemError(404, "a name in the path is empty")
         return methods[method], parts
-
-    @contextmanager
-    def _place(self) -> Generator[Callable[[], None]]:
-        """A place among the requests that are worked on, which may be given back early. Raises ProblemError."""
-        if self._at_work >= AT_ONCE:
-            raise ProblemError(
-                429, f"{AT_ONCE} requests are being worked on; try again in a moment", headers={"Retry-After": "1"}
-            )
-        self._at_work += 1
-        is_held = True
-
-        def release() -> None:
-            nonlocal is_held
-            self._at_work -= is_held
-            is_held = False
-
-        try:
-            yield release
-        finally:
-            release()
 
 
 def _fits(template: Sequence[str], segments: Sequence[str]) -> bool:

@@ -151,6 +151,58 @@ class Waits:
                 self._scopes.discard(scope)
 
 
+class Places:
+    """The places of the requests that are worked on: `at_once` of them, and at most `most` with those in line."""
+
+    def __init__(self, *, at_once: int, most: int, patience: timedelta = timedelta(seconds=5)) -> None:
+        self._most = most
+        self._patience = patience.total_seconds()
+        self._free = anyio.Semaphore(at_once)
+        self.count: int = 0
+        """The requests that have a place, or are in line for one."""
+
+    def one(self) -> Place:
+        """A place for one request, to be taken. Raises ProblemError if too many are in line."""
+        if self.count >= self._most:
+            raise self.refusal()
+        self.count += 1
+        return Place(self, self._free, patience=self._patience)
+
+    def refusal(self) -> ProblemError:
+        """The answer to a request that gets no place."""
+        return ProblemError(429, "too many requests at once; try again in a moment", headers={"Retry-After": "1"})
+
+
+class Place:
+    """The place of one request. It is given up while its body arrives, and left before a wait."""
+
+    def __init__(self, places: Places, free: anyio.Semaphore, *, patience: float) -> None:
+        self._places = places
+        self._free = free
+        self._patience = patience
+        self._is_taken = self._has_left = False
+
+    async def take(self) -> None:
+        """Wait in line for the place. Raises ProblemError if that takes too long."""
+        with anyio.move_on_after(self._patience):
+            await self._free.acquire()
+            self._is_taken = True
+            return
+        raise self._places.refusal()
+
+    def give_up(self) -> None:
+        """Let another request have the place."""
+        if self._is_taken:
+            self._is_taken = False
+            self._free.release()
+
+    def leave(self) -> None:
+        """Give up the place for good, and count no more."""
+        self.give_up()
+        self._places.count -= not self._has_left
+        self._has_left = True
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Desk:
     """What all routes work with: the store, the settings, and the menus that the server was started with."""
@@ -176,14 +228,13 @@ class Desk:
 class Asked:
     """One request that was admitted. `parts` are the values in its path, by name."""
 
-    def __init__(self, scope: Scope, receive: Receive, *, desk: Desk, parts: Mapping[str, str]) -> None:
+    def __init__(self, scope: Scope, receive: Receive, *, desk: Desk, parts: Mapping[str, str], place: Place) -> None:
         self._scope = scope
         self._receive = receive
         self.desk: Desk = desk
         self.parts: Mapping[str, str] = parts
         self.headers: Headers = Headers(scope=scope)
-        self.release: Callable[[], None] = lambda: None
-        """Gives back the place among the requests that are worked on, before a wait."""
+        self._place = place
         self.threads: anyio.CapacityLimiter | None = None
         """Where the work on a large body is done, so that 8x8 does not wait for it; None for a small one."""
 
@@ -242,6 +293,7 @@ class Asked:
         too_long = ProblemError(413, f"the body is longer than {longest} bytes")
         if not length.isdigit() or int(length[:18]) > longest:
             raise too_long
+        self._place.give_up()
         content = bytearray()
         try:
             with anyio.fail_after(READ_LIMIT.total_seconds()):
@@ -253,6 +305,7 @@ class Asked:
             raise ProblemError(408, "the body did not arrive in time", headers={"Connection": "close"}) from None
         except ClientDisconnect:
             raise _bad("the body did not arrive") from None
+        await self._place.take()
         return bytes(content)
 
     async def json(self, *, or_nothing: bool = False) -> Mapping[str, Any]:
@@ -276,13 +329,13 @@ class Asked:
         desk, found = self.desk, job
         if job.state.is_final or not within:
             return job
-        self.release()
 
         async def gone(scope: anyio.CancelScope) -> None:
             while (await self._receive())["type"] != "http.disconnect":
                 pass
             scope.cancel()
 
+        self._place.leave()
         with desk.waits.waiting(within) as scope:
             async with anyio.create_task_group() as group:
                 group.start_soon(gone, scope)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from voiceflow_worker.api.exchange import JSON, LONGEST_KEY, PROBLEM, Answer, Asked, Route
+from voiceflow_worker.api.exchange import JSON, LONGEST_KEY, LONGEST_TEXT, PROBLEM, Answer, Asked, Route
 
 PROBLEMS = {
     400: "The request cannot be read: its JSON, its query, or its Idempotency-Key.",
@@ -125,6 +125,8 @@ def described(routes: Sequence[Route], schemas: Mapping[str, object], *, version
     return own
 
 
+NOTE: Mapping[str, object] = ref("Note")
+
 _TEXT_OR_NULL = {"type": ["string", "null"]}
 _SHARED: Mapping[str, object] = {
     "Finding": {
@@ -139,6 +141,13 @@ _SHARED: Mapping[str, object] = {
             "code": {"type": ["integer", "null"]},
             "severity": {"enum": ["error", "warning"]},
             "message": {"type": "string"},
+        },
+    },
+    "Note": {
+        "type": "object",
+        "additionalProperties": False,
+        "properties": {
+            "note": {**_TEXT_OR_NULL, "maxLength": LONGEST_TEXT, "description": "Why; kept with what was done."}
         },
     },
     "Problem": {

@@ -122,7 +122,7 @@ async def serve(
                 port=port,
                 protocol=fast_protocol(),
                 is_preferred=preferred(settings.webhook_allow, settings.trusted_proxies),
-                shedding=load_shedding(registry),
+                shedding=load_shedding(registry, others=0 if door is None else door.most_at_once),
             ) as address,
             notifying(notifier, settings, calls.store, queue=None, tell=output.note) as hooks,
             climbing(calls.store, policy=settings.policy()),

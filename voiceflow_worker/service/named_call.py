@@ -7,13 +7,14 @@ import json
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime
-from functools import partial
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any, Final
 
 import anyio
 import anyio.to_thread
 
 from voiceflow_worker.acts import ActRefusedError
+from voiceflow_worker.campaigns.calls.template import FlowTemplate
 from voiceflow_worker.campaigns.campaign import Campaign
 from voiceflow_worker.campaigns.campaign_rows import CampaignRows
 from voiceflow_worker.core.admission import CheckedCall
@@ -21,12 +22,15 @@ from voiceflow_worker.core.ports.reading import owners_of
 from voiceflow_worker.core.queue import CallQueue
 from voiceflow_worker.errors import (
     CallFlowError,
+    CampaignFileError,
+    InvalidInputError,
     KeyConflict,
     KeyConflictError,
     StoreUnavailableError,
     SuppressedNumberError,
 )
 from voiceflow_worker.finding import Finding
+from voiceflow_worker.model.flows.template_text import is_program, is_template
 from voiceflow_worker.model.flows.values import is_list, is_object
 from voiceflow_worker.model.jobs.job import Job
 
@@ -43,6 +47,7 @@ FIELDS: Final = ("to", *WORDS, "language", *OPTIONS)
 _NAMES = {"destination": "to", "batch_id": "batch"}
 """The names of fields, by those of the columns of a file."""
 _NO_BATCH = "-"
+LONGEST_SAID = 10_000
 
 
 class NamedCall:
@@ -66,10 +71,12 @@ class NamedCall:
         """
         _refuse_misfits(self.fields)
         flow = self.fields.get("flow")
-        options = {name: self.fields[name] for name in (*OPTIONS, "say", "ivr") if name in self.fields}
+        options = {name: self.fields[name] for name in (*OPTIONS, "ivr") if name in self.fields}
+        if self.fields.get("say") is not None:
+            options["template"] = _spoken(self.fields["say"])
         if is_object(flow):
             options["batch"] = options.get("batch") or flow.get("clientBatchId")
-        read = Campaign.of(options, settings=settings, menus=menus or {}, now=now).options
+        read = Campaign.of(options, settings=settings, menus=menus, now=now, foreign=True).options
         row: dict[str, object] = {**(flow if is_object(flow) else {}), "destination": self.fields["to"]}
         if self.fields.get("language") is not None:
             row["language"] = self.fields["language"]
@@ -160,6 +167,34 @@ def _refuse_misfits(fields: Mapping[str, Any]) -> None:
         findings.append(Finding(column="flow", message="is not an object; give a request body of 8x8"))
     if findings:
         raise CallFlowError(findings)
+
+
+def _spoken(say: object) -> FlowTemplate:
+    """What is said, with the names in it. Raises CallFlowError."""
+    if not isinstance(say, str) or not say.strip():
+        problem = "is not a text to speak"
+    elif len(say) > LONGEST_SAID:
+        problem = f"has {len(say)} characters, but at most {LONGEST_SAID} are spoken; shorten it"
+    else:
+        try:
+            return _template(say) if is_template(say) else FlowTemplate.speaking(say)
+        except CampaignFileError as error:
+            raise CallFlowError(
+                [replace(each, column="say", path=None, file=None) for each in error.findings]
+            ) from None
+        except InvalidInputError as error:
+            problem = str(error)
+    raise CallFlowError([Finding(column="say", message=problem)])
+
+
+@lru_cache(maxsize=64)
+def _template(say: str) -> FlowTemplate:
+    """The template of a text with names, which many calls have in common."""
+    if is_program(say):
+        raise InvalidInputError(
+            "has more than names such as {{name}} and filters for speech; put the text together in your program"
+        )
+    return FlowTemplate.speaking(say)
 
 
 def _renamed(found: Finding) -> Finding:

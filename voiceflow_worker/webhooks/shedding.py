@@ -35,6 +35,9 @@ def preferred(allow: Sequence[Network], trusted_proxies: Sequence[Network]) -> C
     return is_preferred
 
 
-def load_shedding(registry: CollectorRegistry) -> LoadShedding:
-    """The load shedding of the receiver. An event that is turned away gets a 503, and is counted in `registry`."""
-    return LoadShedding(answer=_ANSWER, busy_at=BUSY_AT, count=WEBHOOK_TURNED_AWAY.on(registry).inc)
+def load_shedding(registry: CollectorRegistry, *, others: int = 0) -> LoadShedding:
+    """The load shedding of the receiver. An event that is turned away gets a 503, and is counted in `registry`.
+
+    `others` is the most requests under way that are no events, and do not make the receiver busy.
+    """
+    return LoadShedding(answer=_ANSWER, busy_at=BUSY_AT + others, count=WEBHOOK_TURNED_AWAY.on(registry).inc)

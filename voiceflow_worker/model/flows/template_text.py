@@ -80,6 +80,22 @@ def is_template(text: str) -> bool:
     return "{{" in text or "{%" in text or "{#" in text
 
 
+def is_program(text: str) -> bool:
+    """True if a text has more than names and filters for speech: loops and sums of strangers may take for ever."""
+    from jinja2 import TemplateError, nodes
+
+    try:
+        tree = _environment().parse(text)
+    except (TemplateError, RecursionError) as error:
+        return isinstance(error, RecursionError)  # other errors are told when the text is compiled
+    known = (nodes.Output, nodes.TemplateData, nodes.Name, nodes.Const, nodes.Keyword)
+    spoken = speech_filters()
+    return any(
+        not (isinstance(node, known) or (isinstance(node, nodes.Filter) and node.name in spoken))
+        for node in tree.find_all(nodes.Node)
+    )
+
+
 def require_filled_in(text: str, *, path: str = "") -> None:
     """Raise TemplateSyntaxProblemError if a text to speak has a name in single brackets, which nothing fills in."""
     if lone := _LONE.search(_PIECE.sub("", text)):

@@ -1,0 +1,322 @@
+"""Calls over HTTP: what each field does, one call for each key, and waiting for an outcome."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from typing import Any
+
+import anyio
+import httpx
+import pytest
+
+from tests.api.clients import CALL, call, program
+from tests.api.test_door import findings_of
+from tests.support.calls import Calls
+from tests.support.flows import SOURCE, flow
+from voiceflow_worker import CallQueue, End, InvalidInputError, Menu, Store, enqueue_rows, load_settings, open_store
+from voiceflow_worker.api.door import Door
+from voiceflow_worker.backends.contract.samples import ManualClock, delete
+from voiceflow_worker.campaigns.campaign import Campaign
+from voiceflow_worker.core.overview.ordered import ordered_on
+from voiceflow_worker.core.ports.reading import owners_of
+from voiceflow_worker.model.jobs.call_json import call_as_json
+from voiceflow_worker.service.named_call import FIELDS, NamedCall
+
+pytestmark = pytest.mark.anyio
+KINDS = pytest.mark.parametrize("store_url", ["memory", "sqlite", "postgres", "redis"], indirect=True)
+BODY: dict[str, object] = {
+    "callflow": [
+        {"action": "makeCall", "params": {"source": "6531111111", "destination": "6587654321"}},
+        {"action": "say", "params": {"text": "Hello.", "voiceProfile": "en-US-JennyNeural"}},
+        {"action": "hangup"},
+    ]
+}
+
+
+async def test_a_call_that_was_asked_for_is_the_calls_json_and_the_same_key_is_the_same_call(memory: Store) -> None:
+    async with program(memory) as client:
+        first = await call(client, valid_for="2h", batch="march", data={"name": "Li"})
+        again = await call(client, valid_for="2h", batch="march", data={"name": "Li"})
+        shown = await client.get(first.headers["location"])
+    assert (first.status_code, again.status_code, shown.status_code) == (201, 200, 200)
+    [job] = await CallQueue(memory).find()
+    assert first.json() == again.json() == shown.json() == json.loads(json.dumps(call_as_json(job)))
+    assert (job.unique_key, job.batch_id, job.source, job.data) == ("order-42", "march", SOURCE, {"name": "Li"})
+    assert job.valid_until is not None
+    assert timedelta(hours=1, minutes=59) < job.valid_until - job.created_at <= timedelta(hours=2)
+
+
+SAME = [
+    b'{"to":"+6587654321","say":"Hi","priority":3,"data":{"a":1,"b":[]}}',
+    b'{ "say" : "Hi",\n"data" : {"b":[ ],"a":1.0}, "priority": 3e0, "to":"+6587654321" }',
+    b'\xef\xbb\xbf{"priority":0.3E1,"to":"\\u002b6587654321","say":"\\u0048i","data":{"a":10e-1,"b":[]}}',
+]
+OTHER = [
+    b'{"to":"+6587654321","say":"Hi!","priority":3,"data":{"a":1,"b":[]}}',
+    b'{"to":"+6587654321","say":"Hi","priority":3,"data":{"a":true,"b":[]}}',
+    b'{"to":"+6587654321","say":"Hi","priority":3,"data":{"a":"1","b":[]}}',
+    b'{"to":"+6587654321","say":"Hi","priority":3,"data":{"a":1,"b":[0]}}',
+    b'{"to":"+6587654321","say":"Hi","priority":4,"data":{"a":1,"b":[]}}',
+]
+
+
+def test_requests_are_compared_as_json() -> None:
+    digests = {NamedCall(json.loads(body.decode("utf-8-sig")), key="1").digest for body in SAME}
+    assert len(digests) == 1
+    others = {NamedCall(json.loads(body), key="1").digest for body in OTHER}
+    assert len(others - digests) == len(OTHER)
+
+
+async def test_the_same_key_with_another_body_is_refused(memory: Store) -> None:
+    headers = {"Idempotency-Key": "1", "Content-Type": "application/json"}
+    bodies = [body.replace(b'"b":[]', b'"b":2').replace(b'"b":[ ]', b'"b":2.0') for body in SAME]
+    async with program(memory) as client:
+        told = [(await client.post("/v1/calls", content=body, headers=headers)).status_code for body in bodies]
+        assert told == [201, 200, 200]
+        for body in OTHER:
+            answer = await client.post("/v1/calls", content=body, headers=headers)
+            assert answer.status_code == 409
+            assert "another body" in str(findings_of(answer)[0]["message"])
+    assert len(await CallQueue(memory).find()) == 1
+
+
+async def test_what_a_request_means_later_is_no_conflict_and_is_not_judged_again() -> None:
+    clock = ManualClock(datetime(2026, 3, 2, 8, 0, tzinfo=UTC))
+    fields = {"valid_for": "1h", "not_before": "tomorrow 09:00", "time_zone": "UTC", "window": "09:00-10:00"}
+    async with open_store("memory://", clock=clock) as store:
+        async with program(store) as client:
+            made = await call(client, **fields)
+            assert made.status_code == 201
+        for later in (timedelta(minutes=7), timedelta(days=1), timedelta(days=300)):
+            clock.advance(later)
+            async with program(store, voice_profile="en-US-JennyNeural", source="+6531111111") as client:
+                again = await call(client, **fields)
+            assert (again.status_code, again.json()) == (200, made.json())
+        await CallQueue(store).cancel(made.json()["id"])
+        jobs = await CallQueue(store).find()
+        assert await delete(store, jobs, keep_keys_until=clock.now() + timedelta(days=9)) == [True]
+        assert not (await owners_of(store, "default", ["order-42"]))["order-42"].body, "only its tombstone is left"
+        async with program(store) as client:
+            again = await call(client, **fields)
+            assert (again.status_code, again.json()["id"]) == (200, made.json()["id"])
+            assert again.json()["state"] == "cancelled"
+            assert (await call(client)).status_code == 409
+
+
+async def test_a_key_of_another_way_is_refused_with_its_cause(memory: Store) -> None:
+    job = await CallQueue(memory).enqueue(flow(CALL["to"], CALL["say"]), unique_key="order-42")
+    async with program(memory) as client:
+        answer = await call(client)
+    assert answer.status_code == 409
+    [found] = findings_of(answer)
+    assert job.id in str(found["message"])
+    assert "enqueued in another way" in str(found["message"])
+
+
+@KINDS
+async def test_twenty_programs_with_one_key_make_one_call(store: Store) -> None:
+    found: list[httpx.Response] = []
+
+    async def ask(place: int) -> None:
+        async with program(store) as client:
+            found.append(await call(client, say="Hello" if place % 5 else "Hello!"))
+
+    async with anyio.create_task_group() as group:
+        for place in range(20):
+            group.start_soon(ask, place)
+    made = await CallQueue(store).find()
+    assert len(made) == 1
+    told = [answer.status_code for answer in found]
+    assert told.count(201) == 1
+    assert set(told) == {200, 201, 409}
+    assert {answer.json()["id"] for answer in found if answer.status_code < 300} == {made[0].id}
+
+
+async def test_a_number_on_the_suppression_list_is_refused_and_a_repeat_is_not(memory: Store) -> None:
+    async with program(memory) as client:
+        assert (await call(client, "before")).status_code == 201
+        await client.put("/v1/suppression/+6587654321", json={"note": "asked by mail"})
+        assert (await call(client, "before")).status_code == 200
+        answer = await call(client, "after")
+        assert answer.status_code == 422
+        assert "suppression list" in str(findings_of(answer)[0]["message"])
+        assert len(await CallQueue(memory).find()) == 1
+
+
+menu = Menu("confirm", prompt="Hello {{name}}. Press 1 to confirm.", voice_profile="en-IE-EmilyNeural")
+menu.on("1", result="confirmed", goto=End("Thank you."))
+
+GIVEN: dict[str, dict[str, object]] = {
+    "country": {"to": "8765 4321", "country": "SG"},
+    "source": {"source": "SG=+6531111111,*=+12025550123"},
+    "voice_profile": {"voice_profile": "en-US-JennyNeural"},
+    "language": {"language": "en", "data": {"name": "Li"}},
+    "valid_for": {"valid_for": "90m"},
+    "not_before": {"not_before": "tomorrow 09:00", "time_zone": "Asia/Singapore"},
+    "window": {"window": "09:00-18:00", "time_zone": "Asia/Singapore"},
+    "redial_on": {
+        "redial_on": ["busy", "no_answer"],
+        "redial_max": 2,
+        "redial_after": {"busy": "5m", "no_answer": "2h"},
+    },
+    "batch": {"batch": "march"},
+    "data": {"say": "Hello {{name}}, {{n}}, {{ n | ordinal }}.", "data": {"name": "Li", "n": 3, "is_new": True}},
+    "priority": {"priority": 7},
+}
+
+
+@pytest.mark.parametrize("name", GIVEN)
+async def test_a_field_does_what_the_option_of_a_campaign_does(memory: Store, name: str) -> None:
+    fields = {**CALL, **GIVEN[name]}
+    settings = load_settings(source=SOURCE, voice_profile="en-IE-EmilyNeural")
+    now = memory.clock.now()
+    made = NamedCall(fields, key="1").checked(settings=settings, now=now)
+    options = {key: value for key, value in fields.items() if key not in {"to", "language"}}
+    row = {"destination": fields["to"], **({"language": fields["language"]} if "language" in fields else {})}
+    campaign = Campaign.of({"batch": "b", **options, "rows": [row]}, settings=settings, now=now)
+    await enqueue_rows(CallQueue(memory), campaign.rows or (), campaign.options)
+    [job] = await CallQueue(memory).find()
+    assert (made.body, made.destination, made.source, made.priority) == (
+        job.body, job.destination, job.source, job.priority,
+    )  # fmt: skip
+    assert (made.not_before, made.window, made.redial) == (job.not_before, job.window, job.redial)
+    assert made.batch_id == fields.get("batch")
+    if name == "valid_for":
+        assert job.valid_until is not None
+        assert made.valid_until == now + timedelta(minutes=90)
+    assert set(GIVEN) | {"to", "say", "flow", "ivr", "redial_max", "redial_after", "time_zone"} == set(FIELDS)
+
+
+async def test_a_flow_is_a_request_body_and_an_ivr_one_of_the_servers_menus(memory: Store) -> None:
+    async with program(memory, menus=[menu]) as client:
+        made = await client.post(
+            "/v1/calls", json={"to": "+6581111111", "flow": BODY}, headers={"Idempotency-Key": "1"}
+        )
+        assert (made.status_code, made.json()["source"]) == (201, "+6531111111")
+        assert made.json()["destination"] == "+6581111111"
+        fields = {"to": "+6582222222", "ivr": "confirm", "data": {"name": "Li"}}
+        made = await client.post("/v1/calls", json=fields, headers={"Idempotency-Key": "2"})
+        assert (made.status_code, made.json()["menu"]) == (201, "confirm")
+        fields["ivr"] = "os:path"
+        refused = await client.post("/v1/calls", json=fields, headers={"Idempotency-Key": "3"})
+        assert refused.status_code == 422
+        assert "confirm" in str(findings_of(refused)[0]["message"])
+
+
+PROGRAMS = [
+        "{{ 'x' * 9999999999 }}", "{{ 9 ** 9 ** 9 ** 9 }}", "{% for i in range(99999) %}x{% endfor %}", "x" * 10_001,
+        "{{ 'x' | center(9999999999) }}", "{{ '%99999999999d' | format(1) }}", "{{ lipsum(999999) }}",
+        "{{ " + "(" * 5000,
+        "{{ cycler.__init__ }}", "{{ name.upper() }}", "{% if a %}b{% endif %}", "{{ a ~ b }}", "{{ unclosed", " ",
+]  # fmt: skip
+BAD: list[tuple[dict[str, Any], str | None]] = [
+    ({"to": "87654321"}, "to"), ({"to": None}, "to"), ({"to": ["+6587654321"]}, "to"), ({"to": 6587.5}, "to"),
+    ({"to": ""}, "to"), ({"to": "+65 8765 4321, +65 8765 4322"}, "to"), ({"say": ""}, "say"), ({"say": None}, None),
+    ({"say": "Hello {{name}}."}, "name"), ({"flow": BODY}, None), ({"say": None, "flow": []}, "flow"),
+    ({"say": None, "flow": {"callflow": []}}, None), ({"say": None, "flow": {"callflow": 5}}, None),
+    ({"say": None, "flow": "/etc/passwd"}, "flow"), ({"ivr": "confirm"}, None), ({"colour": "red"}, "colour"),
+    ({"template": "x.json"}, "template"), ({"file": "/etc/passwd"}, "file"), ({"campaign": "x.toml"}, "campaign"),
+    ({"valid_for": "soon"}, None), ({"valid_for": {}}, None), ({"valid_for": "-1h"}, None),
+    ({"not_before": "09:00"}, None), ({"window": "nine to five"}, None), ({"time_zone": "Mars"}, None),
+    ({"redial_on": "sunday"}, None), ({"redial_max": -1, "redial_on": "busy"}, None), ({"priority": 1e30}, None),
+    ({"priority": "high"}, None), ({"data": []}, None), ({"data": {"a": {}}}, None),
+    ({"data": {"a": "x" * 9000}}, None),
+    ({"batch": "b" * 51}, None), ({"country": "Atlantis"}, None), ({"source": "nobody"}, None),
+    ({"language": ["en"]}, "language"), ({"data": {"n": 2**70}}, None), ({"source": {"SG": 1}}, None),
+]  # fmt: skip
+
+
+async def test_what_is_wrong_has_a_finding_and_nothing_is_stored(memory: Store) -> None:
+    async with program(memory) as client:
+        for fields, column in [*BAD, *(({"say": text}, "say") for text in PROGRAMS)]:
+            headers = {"Idempotency-Key": "1"}
+            answer = await client.post("/v1/calls", json={**CALL, **fields}, headers=headers)
+            assert answer.status_code == 422, (fields, answer.text)
+            found = findings_of(answer)
+            assert found
+            assert all(each["message"] and each["row"] is None and each["file"] is None for each in found)
+            if column is not None:
+                assert column in {each["column"] for each in found}, (fields, found)
+    assert not await CallQueue(memory).find()
+
+
+async def test_settings_complete_a_call_and_what_is_missing_is_told() -> None:
+    async with open_store("memory://") as store, program(store, source=None, voice_profile=None) as client:
+        found = findings_of(await call(client))
+        assert any("source" in str(each["message"]) for each in found)
+    async with open_store("memory://") as store, program(store, redial_on="busy", redial_max=3) as client:
+        assert (await call(client)).status_code == 201
+        [job] = await CallQueue(store).find()
+        assert job.redial is not None
+        assert job.redial.limit == 3
+
+
+async def test_a_list_goes_on_behind_its_cursor(memory: Store) -> None:
+    async with program(memory) as client:
+        ids = [(await call(client, str(place), batch=f"b{place % 2}")).json()["id"] for place in range(5)]
+        found: list[str] = []
+        after: str | None = ""
+        while after is not None:
+            page = (await client.get("/v1/calls", params={"limit": 2, **({"after": after} if after else {})})).json()
+            found += [each["id"] for each in page["calls"]]
+            after = page["after"]
+        assert found == ids
+        for query, count in (
+            ({"batch": "b0"}, 3), ({"state": "queued"}, 5), ({"state": "completed"}, 0), ({"batch": "none"}, 0),
+            ({"number": "+65 8765 4321"}, 5), ({"number": "6587654321", "batch": "b1"}, 2),
+            ({"number": "+6581111111"}, 0),
+        ):  # fmt: skip
+            answer = await client.get("/v1/calls", params=query)
+            assert len(answer.json()["calls"]) == count, query
+
+
+async def test_a_call_is_cancelled_once_and_the_act_is_kept(memory: Store) -> None:
+    async with program(memory) as client:
+        made = (await call(client)).json()["id"]
+        answer = await client.post(f"/v1/calls/{made}/cancel", json={"note": "the order is off"})
+        assert (answer.status_code, answer.json()["state"]) == (200, "cancelled")
+        assert "the order is off" in answer.json()["reason"]
+        assert (await client.post(f"/v1/calls/{made}/cancel")).status_code == 409
+        assert (await client.post("/v1/calls/default.nope/cancel")).status_code == 404
+    [kept] = await ordered_on(memory, "default", call=made)
+    assert (kept.act, kept.on, kept.by) == ("cancel", "api", "api")
+
+
+async def test_who_waits_gets_the_outcome_when_it_comes(memory: Store) -> None:
+    calls = Calls(memory)
+    job = await calls.placed()
+    async with program(memory) as client, anyio.create_task_group() as group:
+        found: list[Any] = []
+
+        async def ask() -> None:
+            found.append((await client.get(f"/v1/calls/{job.id}?wait=30")).json())
+
+        for _ in range(150):
+            group.start_soon(ask)
+        await anyio.sleep(0.05)
+        assert not found
+        assert (await client.get(f"/v1/calls/{job.id}")).json()["state"] == "submitted", "others are not kept waiting"
+        await calls.end(job)
+    assert [each["state"] for each in found] == ["completed"] * 150
+
+
+async def test_a_wait_ends_after_its_time_and_when_the_server_stops(memory: Store) -> None:
+    async with program(memory) as client:
+        made = (await call(client)).json()["id"]
+        began = anyio.current_time()
+        assert (await client.get(f"/v1/calls/{made}?wait=1")).json()["state"] == "queued"
+        assert 0.9 < anyio.current_time() - began < 10
+        door = next(route.app for route in client._transport.app.routes if isinstance(route.app, Door))  # type: ignore[attr-defined]
+        async with anyio.create_task_group() as group:
+            group.start_soon(partial(client.get, f"/v1/calls/{made}?wait=60"))
+            await anyio.sleep(0.05)
+            door.stop()
+        assert (await client.get(f"/v1/calls/{made}?wait=60")).json()["state"] == "queued"
+        assert anyio.current_time() - began < 20
+
+
+def test_a_call_without_settings_needs_what_they_would_say() -> None:
+    with pytest.raises(InvalidInputError, match="source"):
+        NamedCall(CALL, key="1").checked(now=datetime.now(UTC))

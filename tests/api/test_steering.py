@@ -1,0 +1,81 @@
+"""Queues and the suppression list over HTTP."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.api.clients import program
+from tests.api.test_door import findings_of
+from voiceflow_worker import CallQueue, Store
+from voiceflow_worker.core.overview.ordered import ordered_on
+from voiceflow_worker.core.ports.reading import limits_of
+from voiceflow_worker.core.suppression import SuppressionList
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_a_queue_is_shown_held_resumed_and_paced(memory: Store) -> None:
+    async with program(memory) as client:
+        assert (await client.get("/v1/queues/default")).json() == (await CallQueue(memory).status()).as_json()
+        held = (await client.post("/v1/queues/default/hold", json={"note": "lunch", "for": "10m"})).json()
+        assert (held["scope"], held["name"], held["state"]) == ("queue", "default", "held")
+        assert held["until"] is not None
+        assert "lunch" in held["reason"]
+        assert [each["name"] for each in (await client.get("/v1/queues/default")).json()["holds"]] == ["default"]
+        assert (await client.post("/v1/queues/default/resume")).json()["state"] == "open"
+        for given, rate in ((5, 5), ("0.5", 0.5), ("unlimited", None)):
+            answer = await client.put("/v1/queues/default/rate", json={"rate": given})
+            assert answer.json() == {"queue": "default", "rate": rate, "is_set": True}
+    limits = await limits_of(memory, "default")
+    assert limits is not None
+    assert limits.rate is None
+    assert [(each.act, each.on, each.by) for each in await ordered_on(memory, "default")][-2:] == [
+        ("resume", "api", "api"), ("hold", "api", "api"),
+    ]  # fmt: skip
+
+
+async def test_numbers_are_put_on_the_list_and_taken_off(memory: Store) -> None:
+    async with program(memory) as client:
+        put = await client.put("/v1/suppression/+6587654321", json={"note": "asked by mail", "for": "30d"})
+        assert (put.status_code, put.json()["number"]) == (200, "+6587654321")
+        assert put.json()["until"] is not None
+        assert (await client.put("/v1/suppression/8765%204322?country=SG")).json()["number"] == "+6587654322"
+        assert len(await SuppressionList(memory).find("+6587654321", "+6587654322")) == 2
+        gone = {"number": "+6587654321", "removed": True}
+        assert (await client.delete("/v1/suppression/%2B6587654321")).json() == gone
+        assert (await client.delete("/v1/suppression/+6587654321")).json() == {**gone, "removed": False}
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "status"),
+    [
+        ("GET", "queues/No%20Queue", None, 404),
+        ("POST", "queues/No%20Queue/hold", None, 404),
+        ("POST", "queues/default/hold", {"for": "soon"}, 422),
+        ("POST", "queues/default/hold", {"for": "0s"}, 422),
+        ("POST", "queues/default/hold", {"note": 5}, 422),
+        ("POST", "queues/default/hold", {"until": "x"}, 422),
+        ("POST", "queues/default/hold", {"note": "x" * 1001}, 422),
+        ("PUT", "queues/default/rate", {}, 422),
+        ("PUT", "queues/default/rate", {"rate": None}, 422),
+        ("PUT", "queues/default/rate", {"rate": True}, 422),
+        ("PUT", "queues/default/rate", {"rate": 0}, 422),
+        ("PUT", "queues/default/rate", {"rate": -5}, 422),
+        ("PUT", "queues/default/rate", {"rate": 10**400}, 422),
+        ("PUT", "queues/default/rate", {"rate": [5]}, 422),
+        ("PUT", "suppression/87654321", None, 422),
+        ("PUT", "suppression/nobody", None, 422),
+        ("PUT", "suppression/+6587654321", {"until": "tomorrow"}, 422),
+        ("PUT", "suppression/+6587654321", {"until": "2030-01-01T00:00:00Z", "for": "1d"}, 422),
+        ("PUT", "suppression/+6587654321?country=Atlantis", None, 422),
+        ("DELETE", "suppression/nobody", None, 422),
+    ],
+)
+async def test_what_cannot_be_done_is_a_problem(
+    memory: Store, method: str, path: str, body: dict[str, object] | None, status: int
+) -> None:
+    async with program(memory) as client:
+        answer = await client.request(method, f"/v1/{path}", json=body)
+    assert answer.status_code == status, answer.text
+    assert findings_of(answer)
+    assert not await SuppressionList(memory).find("+6587654321")
