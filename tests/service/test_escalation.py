@@ -511,11 +511,11 @@ def test_an_escalation_is_read_from_texts() -> None:
 
 WRONG: dict[str, dict[str, object]] = {
     "numbers: it is missing": {"numbers": None},
-    "numbers, place 2": {"numbers": [ANA, "no number"]},
+    "numbers: place 2": {"numbers": [ANA, "no number"]},
     "say: give a text": {"say": " "},
     "'12'": {"key": "12"},
     "answer_within": {"answer_within": "90"},
-    "colour is not a field": {"colour": "red"},
+    "colour: is not a field": {"colour": "red"},
     "window": {"window": "at night"},
     "priority": {"priority": "high"},
     "source: it is missing; give it, or set VOICEFLOW_SOURCE": {"source": None},

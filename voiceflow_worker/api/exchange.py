@@ -29,6 +29,7 @@ from voiceflow_worker.errors import (
     InvalidInputError,
     JobNotFoundError,
     KeyConflictError,
+    LadderNotFoundError,
     StaleJobError,
     StoreError,
     VoiceflowError,
@@ -91,6 +92,7 @@ class ProblemError(Exception):
 
 _STATUS: tuple[tuple[type[VoiceflowError], int], ...] = (
     (JobNotFoundError, 404),
+    (LadderNotFoundError, 404),
     (UnknownSubjectError, 404),
     (ActRefusedError, 409),
     (IllegalMoveError, 409),
@@ -326,9 +328,14 @@ class Asked:
 
     async def ended(self, job: Job, *, within: float) -> Job:
         """The call when it has ended; as it stands after this time, or when the server stops or the client leaves."""
-        desk, found = self.desk, job
         if job.state.is_final or not within:
             return job
+        found = await self.until(partial(self.desk.watch.wait, job.id), within=within)
+        return found if found is not None and found.state.is_final else await self.desk.queue.get(job.id)
+
+    async def until(self, work: Callable[[], Awaitable[T]], *, within: float) -> T | None:
+        """What `work` waits for; None after this time, after an error, or if the server stops or the client leaves."""
+        found: T | None = None
 
         async def gone(scope: anyio.CancelScope) -> None:
             while (await self._receive())["type"] != "http.disconnect":
@@ -336,13 +343,13 @@ class Asked:
             scope.cancel()
 
         self._place.leave()
-        with desk.waits.waiting(within) as scope:
+        with self.desk.waits.waiting(within) as scope:
             async with anyio.create_task_group() as group:
                 group.start_soon(gone, scope)
-                with suppress(JobNotFoundError):  # deleted meanwhile: the last look says it
-                    found = await desk.watch.wait(job.id)
+                with suppress(VoiceflowError):  # such as that it was deleted meanwhile: the last look says it
+                    found = await work()
                 group.cancel_scope.cancel()
-        return found if found.state.is_final else await desk.queue.get(job.id)
+        return found
 
 
 _one_at_a_time = cache(lambda: anyio.CapacityLimiter(1))

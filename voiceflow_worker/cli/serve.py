@@ -66,9 +66,9 @@ async def serve(
     Args:
         host: The address to listen on.
         port: The port to listen on; 0 for any free port.
-        register: Register this URL at 8x8 for session summaries (VSS), and with --ivr for call actions (VCA). The URL
-            must lead to this receiver, with https and a public name. /webhooks/8x8 is added where it is missing. Needs
-            VOICEFLOW_API_KEY and VOICEFLOW_SUB_ACCOUNT.
+        register: Register this URL at 8x8 for session summaries (VSS), and with --ivr or --api for call actions (VCA).
+            The URL must lead to this receiver, with https and a public name. /webhooks/8x8 is added where it is
+            missing. Needs VOICEFLOW_API_KEY and VOICEFLOW_SUB_ACCOUNT.
         force: Register the URL even if 8x8 seems unable to reach it, because it is http or not public. A path is then
             registered as it is given.
         api: Serve the HTTP door for programs under /v1. Needs VOICEFLOW_API_SECRET; VOICEFLOW_API_ALLOW restricts the
@@ -135,7 +135,7 @@ async def serve(
             output.note(f"pages for people: {_sign_in(settings, url=address.url)}")
             output.note(f"the HTTP door for programs: {f'{address.url}/v1' if api else 'closed; --api opens it'}")
             if url is not None:
-                kinds = [WebhookType.SESSION_SUMMARY, *([WebhookType.CALL_ACTION] if menus else [])]
+                kinds = [WebhookType.SESSION_SUMMARY, *([WebhookType.CALL_ACTION] if menus or api else [])]
                 group.start_soon(partial(register_webhook, settings, url, kinds=kinds, tell=output.note))
             group.start_soon(_until_unusable, calls.store)
             await stopped.wait()

@@ -13,13 +13,12 @@ second, and so does who waits for it. Nobody has a claim, because each step is s
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import AsyncGenerator, Iterable, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import anyio
 import structlog
@@ -46,7 +45,7 @@ from voiceflow_worker.errors import (
     SuppressedNumberError,
     TooLateError,
 )
-from voiceflow_worker.ivr.approval import approval, approval_call
+from voiceflow_worker.ivr.approval import approval
 from voiceflow_worker.model.jobs.admission import end_of, key_findings, text_findings
 from voiceflow_worker.model.jobs.call_json import CallResult
 from voiceflow_worker.model.jobs.job import Job, RedialPolicy
@@ -64,6 +63,10 @@ from voiceflow_worker.service.ladder import (
     LadderState,
     Place,
 )
+from voiceflow_worker.service.named_call import canonical_json
+
+if TYPE_CHECKING:
+    from voiceflow_worker.settings import Settings
 
 __all__ = ["Escalation", "Escalations", "Ladder", "StartedLadder", "climb_all", "climbing"]
 
@@ -101,31 +104,45 @@ class Escalations:
     ) -> StartedLadder:
         """Begin to call, or find the ladder that was started with this key before; nobody is then called again.
 
-        `asked` is the request, as JSON, if the escalation was read from one: the same key with another request is
-        refused, and what came from the settings does not count. None of the `causes` must have a ladder yet; it is then
-        kept that they have this one. Raises `KeyConflictError`, `InvalidInputError` and `StoreError`. After a
-        StoreError, start again with the same key.
+        `asked` is what was asked for, as JSON, by default the escalation: the same key with something else is refused.
+        None of the `causes` must have a ladder yet; it is kept that they have this one. Raises `KeyConflictError`,
+        `CallFlowError` for a key that cannot be kept, and StoreError, after which the same start is safe.
         """
         if problems := [*key_findings(key), *text_findings({"unique_key": key})]:
             raise CallFlowError(problems)
         ladder_id, now = self.id_of(key), self._store.clock.now()
         wanted = escalation.as_json()
-        text = json.dumps(wanted if asked is None else asked, sort_keys=True, ensure_ascii=True)
-        digest = hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+        digest = _digest(wanted if asked is None else asked)
         record = LadderRecord(unique_key=key, asked=digest, escalation=wanted, created_at=now)
         causes = [_cause(cause) for cause in causes]
-        free = [*(Same(space, self._queue.name, None, ladder_id) for space in (OPEN, ENDED))]
+        free = [Same(space, self._queue.name, None, ladder_id) for space in (OPEN, ENDED)]
         free += [Same(CAUSES, self._queue.name, None, cause) for cause in causes]
         puts = [Put(OPEN, self._queue.name, record.text(), None, member=ladder_id)]
         value = f"{ladder_id} {record.token}"
         puts += [Put(CAUSES, self._queue.name, value, now + LONG_KEPT, member=cause) for cause in causes]
         (answer,) = await self._store.write(Step(units=(Unit(needs=tuple(free), puts=tuple(puts)),)), now=now)
-        created = answer.result is Result.DONE
-        if not created and isinstance(answer.need, Same) and answer.need.namespace == CAUSES and answer.record:
-            ladder_id = answer.record.value.partition(" ")[0]
-        elif not created and (found := await self._read(ladder_id)).record.asked != digest:
+        if answer.result is Result.DONE:
+            return StartedLadder(await self.climb(ladder_id), created=True)
+        if isinstance(answer.need, Same) and answer.need.namespace == CAUSES and answer.record is not None:
+            return StartedLadder(await self.climb(answer.record.value.partition(" ")[0]), created=False)
+        return await self._started(key, digest)
+
+    async def order(self, fields: Mapping[str, object], *, key: str, settings: Settings) -> StartedLadder:
+        """Start the escalation with these fields, completed by the settings, or find the ladder of this request.
+
+        The same key with other fields is refused; the settings of that time make no difference. Raises the errors of
+        `Escalation.of` and `start`.
+        """
+        with suppress(LadderNotFoundError):
+            return await self._started(key, _digest(fields))
+        return await self.start(Escalation.of(fields, settings=settings), key=key, asked=fields)
+
+    async def _started(self, key: str, digest: str) -> StartedLadder:
+        """The ladder with this key, continued. Raises KeyConflictError if something else was asked for."""
+        found = await self._read(self.id_of(key))
+        if found.record.asked != digest:
             raise KeyConflictError([KeyConflict(0, key, found.id)])
-        return StartedLadder(await self.climb(ladder_id), created)
+        return StartedLadder(await self.climb(found.id), created=False)
 
     async def with_causes(self, causes: Iterable[str]) -> Mapping[str, str]:
         """Which of these causes have a ladder, with its id. Raises StoreError."""
@@ -210,14 +227,7 @@ class Escalations:
                     opens = f"its calling window ({escalation.window}) opens at {in_words(opening.at)}"
                     return _passed_over(found, "outside_window", opens, at=now)
             request = CallRequest(
-                flow=approval_call(
-                    number,
-                    source=escalation.source,
-                    question=escalation.say,
-                    voice_profile=escalation.voice_profile,
-                    choices=escalation.choices,
-                    how=escalation.spoken_how,
-                ),
+                flow=escalation.call(number),
                 unique_key=_key_of(found.id, found.place),
                 batch_id=found.batch_id,
                 priority=escalation.priority,
@@ -322,6 +332,10 @@ class Escalations:
 
 def _key_of(ladder_id: str, place: int) -> str:
     return f"{ladder_id}/{place}"
+
+
+def _digest(asked: object) -> str:
+    return hashlib.blake2b(canonical_json(asked).encode(), digest_size=16).hexdigest()
 
 
 def _cause(text: str) -> str:

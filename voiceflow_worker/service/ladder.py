@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -12,8 +12,10 @@ from voiceflow_worker.core.overview.story import ending
 from voiceflow_worker.core.ports.identity import new_revision, queue_of
 from voiceflow_worker.core.ports.record_set import json_codec
 from voiceflow_worker.errors import CallFlowError, InvalidInputError
-from voiceflow_worker.ivr.approval import approval_data
+from voiceflow_worker.finding import Finding
+from voiceflow_worker.ivr.approval import approval_call, approval_data
 from voiceflow_worker.model.flows.actions import MAX_ID_CHARACTERS
+from voiceflow_worker.model.flows.callflow import CallFlow
 from voiceflow_worker.model.jobs.admission import priority_problem, text_findings
 from voiceflow_worker.model.jobs.call_json import CallResult, result_of
 from voiceflow_worker.model.jobs.job import Job, JobState
@@ -29,6 +31,8 @@ HELD = "held"
 UNSENT = frozenset({JobState.QUEUED, JobState.LEASED})
 _OWN = ("numbers", "say", "key", "answer_within", "how")
 _SHARED = ("source", "voice_profile", "country", "window", "days", "holidays", "time_zone", "batch", "priority")
+FIELDS = (*_OWN, *_SHARED)
+"""The fields of an escalation, as `Escalation.of` reads them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,60 +82,73 @@ class Escalation:
         """The escalation with these fields, as texts, or as what such texts mean; `numbers` is a list, or has commas.
 
         The fields that a campaign has too have its names and forms (`Campaign.of`). What is not given comes from the
-        `settings`. With `any_number`, a text that is no number is passed over when its turn comes; all must not be
-        such. Raises InvalidInputError, which lists every unknown and wrong field.
+        `settings`. With `any_number`, one place that can be called is enough: the others are passed over. Raises
+        InvalidInputError, with a finding for each unknown and wrong field.
         """
         from voiceflow_worker.campaigns.campaign import Campaign
 
-        problems = [
-            f"{name} is not a field of an escalation; its fields are {', '.join((*_OWN, *_SHARED))}"
+        known = ", ".join(FIELDS)
+        wrong: list[tuple[str, str]] = [
+            (name[:40], f"is not a field of an escalation; the fields are {known}")
             for name, value in given.items()
-            if value is not None and name not in {*_OWN, *_SHARED}
+            if value is not None and name not in FIELDS
         ]
-        shared = {name: given[name] for name in _SHARED if given.get(name) is not None}
         values: dict[str, object] = {}
-        try:
-            options = Campaign.of({"rows": (), "batch": "-", **shared}, settings=settings).options
-        except InvalidInputError as error:
-            problems.append(str(error))
-        else:
-            values = {
-                "source": options.source or "",
-                "voice_profile": options.voice_profile or "",
-                "country": options.country,
-                "window": options.window,
-                "time_zone": options.time_zone,
-                "batch_id": options.batch_id if "batch" in shared else None,
-            }
-            if "priority" in shared:
-                values["priority"] = options.priority
-            problems += [
-                f"{name}: it is missing; give it, or set VOICEFLOW_{name.upper()}"
-                for name in ("source", "voice_profile")
-                if not values[name]
-            ]
-        numbers = _listed(given.get("numbers"))
-        if numbers is None:
-            problems.append("numbers: it is missing; give a list of numbers, in the order of the calls")
-        else:
-            country = values.get("country")
-            wrong = _unreadable(numbers, country if isinstance(country, str) else None)
-            problems += () if any_number and len(wrong) < len(numbers) else wrong
-            values["numbers"] = numbers
         for name in ("say", "key", "how"):
             text = given.get(name)
             if isinstance(text, str) and (text.strip() or name == "how"):
                 values[name] = text
             elif text is not None or name == "say":
-                problems.append(f"{name}: give a text")
+                wrong.append((name, "give a text"))
         if (within := given.get("answer_within")) is not None:
             try:
                 values["answer_within"] = within if isinstance(within, timedelta) else read_duration(str(within))
             except ValueError as error:
-                problems.append(f"answer_within: {error}")
-        if problems:
-            raise InvalidInputError("; ".join(problems))
-        return cls(**values)  # type: ignore[arg-type]
+                wrong.append(("answer_within", str(error)))
+        if (numbers := _listed(given.get("numbers"))) is None:
+            wrong.append(("numbers", "it is missing; give a list of numbers, in the order of the calls"))
+        shared = {name: given[name] for name in _SHARED if given.get(name) is not None}
+        try:
+            options = Campaign.of({"rows": (), "batch": "-", **shared}, settings=settings, foreign=True).options
+            values |= {"source": options.source, "voice_profile": options.voice_profile}
+            wrong += [
+                (name, f"it is missing; give it, or set VOICEFLOW_{name.upper()}")
+                for name in ("source", "voice_profile")
+                if not values[name]
+            ]
+        except InvalidInputError as error:
+            wrong += [(found.column or "", found.message) for found in error.findings] or [("", str(error))]
+        else:
+            values |= {"country": options.country, "window": options.window, "time_zone": options.time_zone}
+            values["batch_id"] = options.batch_id if "batch" in shared else None
+            if "priority" in shared:
+                values["priority"] = options.priority
+        if wrong:
+            raise _refused(wrong)
+        read = cls(numbers=numbers, **values)  # type: ignore[arg-type]
+        misfits = list(read.misfits())
+        if misfits and not (any_number and len(misfits) < len(read.numbers)):
+            raise _refused(("numbers", f"place {place}: {why}") for place, why in misfits)
+        return read
+
+    def misfits(self) -> Iterator[tuple[int, str]]:
+        """The places that cannot be called, and why: their number, or what is said to it."""
+        for place, number in enumerate(self.numbers, 1):
+            try:
+                self.call(read_number(number, self.country).e164).validated()
+            except InvalidInputError as error:
+                yield place, "; ".join(found.message for found in error.findings) or str(error)
+
+    def call(self, number: str) -> CallFlow:
+        """The call to this number, in E.164 form. Raises InvalidInputError."""
+        return approval_call(
+            number,
+            source=self.source,
+            question=self.say,
+            voice_profile=self.voice_profile,
+            choices=self.choices,
+            how=self.spoken_how,
+        )
 
     def data(self) -> dict[str, object]:
         """The data of each call, for the menu `approval`. Raises InvalidInputError."""
@@ -175,14 +192,11 @@ def _listed(numbers: object) -> list[str] | None:
     return [text for text in texts if text] or None
 
 
-def _unreadable(numbers: Sequence[str], country: str | None) -> list[str]:
-    problems: list[str] = []
-    for place, number in enumerate(numbers, 1):
-        try:
-            read_number(number, country)
-        except InvalidInputError as error:
-            problems.append(f"numbers, place {place}: {error}")
-    return problems
+def _refused(wrong: Iterable[tuple[str, str]]) -> InvalidInputError:
+    """The error for fields, each with why it is refused."""
+    told = list(wrong)
+    said = "; ".join(f"{name}: {why}" if name else why for name, why in told)
+    return InvalidInputError(said).found(*(Finding(column=name or None, message=why) for name, why in told))
 
 
 class LadderState(StrEnum):

@@ -1,0 +1,210 @@
+"""Escalations: start one, look at it, wait for its end; and the alerts of Alertmanager and Grafana."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from datetime import timedelta
+from functools import partial
+from typing import Final
+
+from voiceflow_worker.api.exchange import LONGEST_WAIT, Answer, Asked, Route
+from voiceflow_worker.api.openapi import KEY, in_path, in_query, operation, ref
+from voiceflow_worker.service.alerts import Alerts
+from voiceflow_worker.service.escalation import Escalations, StartedLadder
+from voiceflow_worker.service.ladder import FIELDS, LadderState
+
+
+async def ask(asked: Asked) -> Answer:
+    """`POST /v1/escalations`."""
+    asked.known_query()
+    key, desk = asked.key, asked.desk
+    started = await Escalations(desk.queue).order(await asked.json(), key=key, settings=desk.settings)
+    return _told(started)
+
+
+async def show(asked: Asked) -> Answer:
+    """`GET /v1/escalations/{id}`, which may wait for the end."""
+    asked.known_query("wait")
+    within = asked.number("wait", most=LONGEST_WAIT, default=0)
+    ladders, ladder_id = Escalations(asked.desk.queue), asked.parts["id"]
+    ladder = await ladders.get(ladder_id)
+    if ladder.is_open and within:
+        wait = partial(ladders.wait, ladder_id, timeout=timedelta(seconds=within))
+        ladder = await asked.until(wait, within=within) or await ladders.get(ladder_id)
+    return Answer(ladder.as_json())
+
+
+async def alerts(asked: Asked) -> Answer:
+    """`POST /v1/hooks/alertmanager`."""
+    given: dict[str, object] = dict(asked.known_query(*FIELDS))
+    if "country" not in given:
+        # In a query, + stands for a space: without a country, a number that begins with one can only have had a +.
+        given["numbers"] = re.sub(r"(^|,) (?=\d)", r"\1+", str(given.get("numbers", "")))
+    desk = asked.desk
+    told = Alerts.of(await asked.json())
+    started = await told.ring(Escalations(desk.queue), given, settings=desk.settings)
+    return Answer({"message": "the alerts are resolved; nobody is called"}) if started is None else _told(started)
+
+
+def _told(started: StartedLadder) -> Answer:
+    ladder = started.ladder
+    location = {"Location": f"/v1/escalations/{ladder.id}"}
+    return Answer(ladder.as_json(), 201 if started.created else 200, location)
+
+
+_TEXT = {"type": "string"}
+_NULL_TEXT = {"type": ["string", "null"]}
+_TIME = {"type": "string", "format": "date-time"}
+_NULL_TIME = {"type": ["string", "null"], "format": "date-time"}
+_LADDER = ref("Escalation")
+
+ROUTES: Final = (
+    Route(
+        method="POST",
+        path="/v1/escalations",
+        handle=ask,
+        doc=operation(
+            "Call numbers one after the other, until somebody presses a key.",
+            parameters=[KEY],
+            body=ref("EscalationRequest"),
+            answers={
+                200: ("The escalation that was asked for with this key before, as it stands now.", _LADDER),
+                201: ("The new escalation.", _LADDER),
+            },
+            problems=[409],
+        ),
+    ),
+    Route(
+        method="GET",
+        path="/v1/escalations/{id}",
+        handle=show,
+        doc=operation(
+            "One escalation: what happened at each place, and who has acknowledged.",
+            parameters=[
+                in_path("id", "The escalation's id."),
+                in_query(
+                    "wait",
+                    "The most seconds to wait for its end. It may not have ended then: look at its state.",
+                    {"type": "integer", "minimum": 0, "maximum": LONGEST_WAIT, "default": 0},
+                ),
+            ],
+            answers={200: ("The escalation.", _LADDER)},
+            problems=[404],
+        ),
+    ),
+    Route(
+        method="POST",
+        path="/v1/hooks/alertmanager",
+        handle=alerts,
+        doc=operation(
+            "The webhook of Alertmanager, and of Grafana: an escalation for each alert that begins to fire.",
+            parameters=[
+                in_query(name, f"As the field `{name}` of an escalation.{more}")
+                for name, more in (
+                    (name, " By default the alert's summary." if name == "say" else "") for name in FIELDS
+                )
+            ],
+            body=ref("Alerts"),
+            answers={
+                200: (
+                    "Nothing new: the escalation of these alerts, or a message that they are resolved.",
+                    {"type": "object"},
+                ),
+                201: ("The new escalation.", _LADDER),
+            },
+        ),
+    ),
+)
+
+SCHEMAS: Final[Mapping[str, object]] = {
+    "EscalationRequest": {
+        "type": "object",
+        "description": "What is left out comes from the settings of the server.",
+        "required": ["numbers", "say"],
+        "additionalProperties": False,
+        "properties": {
+            "numbers": {
+                "type": ["array", "string"],
+                "items": _TEXT,
+                "description": "In the order of the calls. Each place rings at most once; a number may have several.",
+            },
+            "say": {**_TEXT, "description": "The text to speak."},
+            "how": {**_NULL_TEXT, "description": "What is spoken after it: by default, Press 1 to acknowledge."},
+            "key": {**_NULL_TEXT, "description": "The key that acknowledges, by default 1."},
+            "answer_within": {
+                **_NULL_TEXT,
+                "description": "A duration, by default 120s. A person is called within it or not at all.",
+            },
+            "source": {"type": ["string", "object", "null"], "description": "The number to call from."},
+            "voice_profile": _NULL_TEXT,
+            "country": {**_NULL_TEXT, "description": "The country of national numbers, such as SG."},
+            "window": {"type": ["string", "array", "null"], "description": "Hours, such as 09:00-20:00."},
+            "days": {"type": ["string", "array", "null"], "description": "Such as mon-fri."},
+            "holidays": {"type": ["string", "array", "null"], "description": "Calendars, such as SG."},
+            "time_zone": _NULL_TEXT,
+            "batch": _NULL_TEXT,
+            "priority": {"type": ["integer", "string", "null"]},
+        },
+    },
+    "Escalation": {
+        "type": "object",
+        "description": "An escalation. Further fields may be added.",
+        "required": ["id", "queue", "state", "unique_key", "batch_id", "message", "acknowledged", "places"],
+        "properties": {
+            "id": _TEXT,
+            "queue": _TEXT,
+            "state": {"enum": [state.value for state in LadderState]},
+            "unique_key": _TEXT,
+            "batch_id": _TEXT,
+            "created_at": _TIME,
+            "ended_at": _NULL_TIME,
+            "reason": _NULL_TEXT,
+            "message": {**_TEXT, "description": "How it stands, in a sentence."},
+            "acknowledged": {
+                "type": ["object", "null"],
+                "required": ["place", "number", "call_id", "at"],
+                "properties": {"place": {"type": "integer"}, "number": _TEXT, "call_id": _TEXT, "at": _TIME},
+            },
+            "places": {
+                "type": "array",
+                "items": {
+                    "type": "object",
+                    "required": ["place", "number", "result", "message", "call_id", "at"],
+                    "properties": {
+                        "place": {"type": "integer"},
+                        "number": _TEXT,
+                        "result": {**_TEXT, "description": "What came of it in one word."},
+                        "message": _TEXT,
+                        "call_id": _NULL_TEXT,
+                        "at": _NULL_TIME,
+                    },
+                },
+            },
+        },
+    },
+    "Alerts": {
+        "type": "object",
+        "description": "The body of a webhook of Alertmanager (version 4) or of Grafana.",
+        "required": ["alerts"],
+        "properties": {
+            "groupKey": _NULL_TEXT,
+            "status": {"enum": ["firing", "resolved"]},
+            "alerts": {
+                "type": "array",
+                "minItems": 1,
+                "items": {
+                    "type": "object",
+                    "required": ["startsAt"],
+                    "properties": {
+                        "status": {"enum": ["firing", "resolved"]},
+                        "fingerprint": _NULL_TEXT,
+                        "startsAt": _TEXT,
+                        "labels": {"type": ["object", "null"]},
+                        "annotations": {"type": ["object", "null"]},
+                    },
+                },
+            },
+        },
+    },
+}
