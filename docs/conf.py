@@ -24,11 +24,11 @@ CHAPTERS = {
     "Start": ["tutorial", "day-one", "examples/appointment", "campaign-of-50000"],
     "Tasks": [
         "campaign-files", "ivr", "redial", "windows", "suppression", "pacing", "webhooks", "outcomes", "operations",
-        "telemetry", "sandbox", "examples/README",
+        "deploy/README", "telemetry", "sandbox", "examples/README",
     ],
     "Airflow": ["airflow", "airflow-recipes", "airflow-testing"],
     "Concepts": ["promise", "answers", "evidence", "stores", "scale", "glossary"],
-    "Reference": ["cli", "settings", "python", "8x8-notes"],
+    "Reference": ["cli", "settings", "python", "8x8-notes", "upgrades"],
     "For developers": [
         "architecture", "decisions/README", "decisions/sending", "decisions/one-transaction", "decisions/stores",
         "decisions/sqlite", "decisions/postgresql", "decisions/people", "decisions/reports", "decisions/interfaces",

@@ -28,6 +28,7 @@ from voiceflow_worker.core.overview.status import QueueStatus
 from voiceflow_worker.core.ports.parts import failing_here, health
 from voiceflow_worker.core.queue import CallQueue
 from voiceflow_worker.errors import StoreError
+from voiceflow_worker.model.jobs.gate import GateState
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +81,7 @@ QUEUE_OLDEST_DUE = GaugeOf(
     "voiceflow_queue_oldest_due_seconds", "Seconds for which the oldest due call has waited.", ("queue",)
 )
 QUEUE_HOLDS = GaugeOf(
-    "voiceflow_queue_holds", "Holds of the queue and its batches, and batches cancelled for good.", ("queue",)
+    "voiceflow_queue_holds", "Holds of the queue and its batches, without batches that were cancelled.", ("queue",)
 )
 QUEUE_WORKERS = GaugeOf("voiceflow_queue_workers", "Workers that are alive.", ("queue",))
 QUEUE_RATE = GaugeOf(
@@ -269,7 +270,7 @@ def metrics_text(
     values = {
         QUEUE_DUE: found.due,
         QUEUE_OLDEST_DUE: found.oldest_due_seconds or 0.0,
-        QUEUE_HOLDS: len(found.holds),
+        QUEUE_HOLDS: sum(gate.state is not GateState.CANCELLED for gate in found.holds),
         QUEUE_WORKERS: found.workers,
         QUEUE_RATE: found.rate_now,
     }

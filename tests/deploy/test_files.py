@@ -1,0 +1,204 @@
+"""The files of docs/deploy are what the programs that read them expect, and name only what exists."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.deploy.proxies import DEPLOY, tool
+from voiceflow_worker.backends.postgres.health import FIGURES
+from voiceflow_worker.cli.program import program
+from voiceflow_worker.service.metrics import RECEIVER_METRICS, WORKER_METRICS, HistogramOf
+from voiceflow_worker.setting_kinds import parse_duration
+from voiceflow_worker.settings import PREFIX, Settings
+
+UNITS = sorted((DEPLOY / "systemd").glob("*.service"))
+MANIFESTS: list[dict[str, Any]] = list(yaml.safe_load_all((DEPLOY / "kubernetes.yaml").read_text("utf-8")))
+COMPOSE: dict[str, Any] = yaml.safe_load((DEPLOY / "compose.yaml").read_text("utf-8"))
+GRACE = Settings.model_fields["shutdown_grace"].default.total_seconds()
+OF_PROMETHEUS = {"up", "probe_ssl_earliest_cert_expiry"}
+"""Metrics of Prometheus itself, and of the blackbox exporter."""
+
+
+def done(*command: str | Path, folder: Path = DEPLOY) -> str:
+    process = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    assert process.returncode == 0, process.stdout + process.stderr
+    return process.stdout
+
+
+def module(name: str) -> str:
+    """A module of Python that checks files; skips the test where it is not installed."""
+    if find_spec(name) is None:
+        pytest.skip(f"there is no {name} here: pip install 'voiceflow-worker[deploy]'")
+    return name
+
+
+# -- metrics -----------------------------------------------------------------------------------------------------------
+
+
+def names_in(query: str) -> set[str]:
+    """The metrics of a query."""
+    plain = re.sub(r'"[^"]*"|\{[^}]*\}|\[[^]]*\]|\b(?:by|on|without) *\([^)]*\)', " ", query)
+    words = re.findall(r"\b[a-z_][a-z_0-9]+\b(?! *\()", plain)
+    return {word for word in words if word not in {"or", "and", "unless", "by", "on"}}
+
+
+def known() -> set[str]:
+    """Every name under which Prometheus has a metric of ours."""
+    found = OF_PROMETHEUS | {f"voiceflow_store_{name}" for name in FIGURES}
+    for metric in (*WORKER_METRICS, *RECEIVER_METRICS):
+        parts = ("_bucket", "_count", "_sum") if isinstance(metric, HistogramOf) else ("",)
+        found |= {metric.name + part for part in parts}
+    return found
+
+
+def rules() -> list[dict[str, Any]]:
+    (group,) = yaml.safe_load((DEPLOY / "alerts.yml").read_text("utf-8"))["groups"]
+    return list(group["rules"])
+
+
+def queries_of_dashboard() -> list[str]:
+    panels = json.loads((DEPLOY / "grafana.json").read_text("utf-8"))["panels"]
+    queries = [target["expr"] for panel in panels for target in panel["targets"]]
+    assert len(queries) > 15
+    return [query.replace("$__rate_interval", "1m").replace("$queue", "default") for query in queries]
+
+
+def test_every_metric_of_the_alerts_and_of_the_dashboard_exists() -> None:
+    queries = [*(rule["expr"] for rule in rules()), *queries_of_dashboard()]
+    unknown = {name for query in queries for name in names_in(query)} - known()
+    assert not unknown
+
+
+def test_every_alert_says_what_to_do() -> None:
+    for rule in rules():
+        assert set(rule["annotations"]) == {"summary", "remedy"}, rule["alert"]
+        commands = re.findall(r"`voiceflow (\w+)", str(rule["annotations"]))
+        assert set(commands) <= set(program()), commands
+
+
+def test_prometheus_reads_its_files_and_the_alerts_fire_when_they_should(tmp_path: Path) -> None:
+    promtool = tool("promtool", "prometheus")
+    done(promtool, "check", "config", "prometheus.yml")
+    shutil.copy(DEPLOY / "alerts.yml", tmp_path)
+    shutil.copy(Path(__file__).with_name("alerts.test.yml"), tmp_path)
+    done(promtool, "test", "rules", "alerts.test.yml", folder=tmp_path)
+    dashboard = [{"record": f"query:{number}", "expr": each} for number, each in enumerate(queries_of_dashboard())]
+    (tmp_path / "dashboard.yml").write_text(json.dumps({"groups": [{"name": "dashboard", "rules": dashboard}]}))
+    done(promtool, "check", "rules", "dashboard.yml", folder=tmp_path)
+
+
+# -- settings, commands and times --------------------------------------------------------------------------------------
+
+
+def settings_in(text: str) -> set[str]:
+    return set(re.findall(rf"\b{PREFIX}[A-Z_0-9]+\b", text))
+
+
+def test_every_setting_in_the_files_exists() -> None:
+    ours = {"VOICEFLOW_DOMAIN", "VOICEFLOW_RECEIVER"}  # of compose.yaml and the Caddyfile
+    for path in (each for each in DEPLOY.rglob("*") if each.is_file()):
+        names = {name.removesuffix("_FILE") for name in settings_in(path.read_text("utf-8"))} - ours
+        unknown = {name for name in names if name.removeprefix(PREFIX).lower() not in Settings.model_fields}
+        assert not unknown, path.name
+
+
+def commands() -> Iterator[list[str]]:
+    """The command lines of `voiceflow` that the files run."""
+    for manifest in MANIFESTS:
+        for container in manifest.get("spec", {}).get("template", {}).get("spec", {}).get("containers", []):
+            yield container["args"]
+    yield from (service["command"] for service in COMPOSE["services"].values() if "command" in service)
+    for unit in UNITS:
+        (line,) = re.findall(r"^ExecStart=/opt/voiceflow/bin/voiceflow (.*)$", unit.read_text("utf-8"), re.MULTILINE)
+        yield line.split()
+
+
+def test_every_command_in_the_files_can_be_read() -> None:
+    found = list(commands())
+    assert len(found) == 6
+    for command in found:
+        _, bound, _ = program().parse_args(command, print_error=False, exit_on_error=False)
+        assert bound.arguments
+
+
+def test_each_process_has_longer_to_end_than_its_calls() -> None:
+    services = [COMPOSE["services"][name] for name in ("receiver", "worker")]
+    graces: list[float] = [parse_duration(service["stop_grace_period"]).total_seconds() for service in services]
+    pods = [each["spec"]["template"]["spec"] for each in MANIFESTS if each["kind"] in {"Deployment", "StatefulSet"}]
+    graces += [pod["terminationGracePeriodSeconds"] for pod in pods]
+    for unit in UNITS:
+        graces += map(float, re.findall(r"^TimeoutStopSec=(\d+)$", unit.read_text("utf-8"), re.MULTILINE))
+    assert len(graces) == 6
+    assert min(graces) >= GRACE + 10
+
+
+def test_each_secret_that_a_process_reads_is_made_and_given_to_it() -> None:
+    made = set(re.findall(r"(?:> |for name in )([^;\n]+)", (DEPLOY / "README.md").read_text("utf-8")))
+    made = {word.removeprefix("secrets/") for line in made for word in line.split()} - {"secrets/$name"}
+    for service in COMPOSE["services"].values():
+        files = re.findall(r"/run/secrets/([\w-]+)", str(service.get("environment", "")))
+        assert set(files) == set(service.get("secrets", []))
+    assert set(COMPOSE["secrets"]) <= made
+    mounted = set(re.findall(r"/run/secrets/voiceflow/([\w-]+)", (DEPLOY / "kubernetes.yaml").read_text("utf-8")))
+    installed = set(re.findall(r"_FILE=/etc/voiceflow/([\w-]+)", (DEPLOY / "systemd/voiceflow.env").read_text("utf-8")))
+    assert mounted | installed <= made
+
+
+# -- the programs that read them ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_the_manifests_are_valid_and_run_as_nobody_with_a_root_that_cannot_be_written() -> None:
+    done(sys.executable, "-m", module("kubernetes_validate"), "--strict", "kubernetes.yaml")
+    pods = [each["spec"]["template"]["spec"] for each in MANIFESTS if each["kind"] in {"Deployment", "StatefulSet"}]
+    assert len(pods) == 2
+    for pod in pods:
+        assert pod["securityContext"]["runAsNonRoot"] is True
+        (container,) = pod["containers"]
+        assert container["securityContext"]["readOnlyRootFilesystem"] is True
+        mounts = {mount["name"] for mount in container["volumeMounts"]}
+        assert {"secrets", "tmp"} <= mounts
+
+
+@pytest.mark.slow
+def test_compose_is_valid() -> None:
+    command = [sys.executable, "-m", module("check_jsonschema"), "--builtin-schema", "vendor.compose-spec"]
+    done(*command, "compose.yaml")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.stem)
+def test_systemd_takes_the_units(unit: Path, tmp_path: Path) -> None:
+    verify = tool("systemd-analyze", "systemd")
+    text = unit.read_text("utf-8").replace("/opt/voiceflow/bin/voiceflow", sys.executable)
+    (tmp_path / unit.name).write_text(text, encoding="utf-8")
+    process = subprocess.run(
+        [verify, "verify", "--man=no", tmp_path / unit.name], capture_output=True, text=True, check=False
+    )
+    told = [line for line in process.stderr.splitlines() if unit.name in line]
+    assert not told, process.stderr
+
+
+def environment_of(name: str) -> Mapping[str, str]:
+    lines = (DEPLOY / name).read_text("utf-8").splitlines()
+    return dict(line.split("=", 1) for line in lines if not line.startswith("#"))
+
+
+@pytest.mark.parametrize("name", ["voiceflow.env", "systemd/voiceflow.env"])
+def test_one_file_of_settings_is_read_alike_by_shells_systemd_and_compose(name: str) -> None:
+    values = environment_of(name)
+    # No quotes, blanks or `$`, which each of the three reads in its own way.
+    assert all(re.fullmatch(r"[\w:/.,+-]+", value) for value in values.values())
+    told = done("sh", "-c", f"set -a; . ./{name}; env")
+    assert set(values.items()) <= {tuple(line.split("=", 1)) for line in told.splitlines() if "=" in line}

@@ -1,0 +1,123 @@
+"""The pages, the webhook and /v1 behind nginx and Caddy with TLS, on a host of their own and below a prefix."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from html import unescape
+from pathlib import Path
+from urllib.parse import quote, urljoin, urlsplit
+
+import anyio
+import httpx
+import pytest
+
+from tests.cli.running import Spawned
+from tests.console.signing_in import Form
+from tests.deploy.proxies import caddy, nginx
+from tests.support.flows import flow
+from voiceflow_worker import CallQueue, open_store
+
+pytestmark = pytest.mark.slow
+
+SECRET = "Bearer a-long-random-text"
+BATCH = "2027/march & april"
+ENVIRONMENT = {
+    "VOICEFLOW_WEBHOOK_SECRET": SECRET,
+    "VOICEFLOW_API_SECRET": "for-programs-of-this-test",
+    "VOICEFLOW_UI_SECRET": "for-readers",
+    "VOICEFLOW_UI_OPERATOR_SECRET": "for-operators",
+    "VOICEFLOW_TRUSTED_PROXIES": "127.0.0.1",
+    "VOICEFLOW_WEBHOOK_ALLOW": "127.0.0.1",
+}
+PROXIES = [("nginx", ""), ("nginx", "/calls"), ("caddy", ""), ("caddy", "/calls")]
+
+
+async def stored(url: str) -> str:
+    async with open_store(url) as store:
+        return (await CallQueue(store).enqueue(flow(), batch_id=BATCH)).id
+
+
+@contextmanager
+def proxied(name: str, prefix: str, folder: Path) -> Iterator[tuple[httpx.Client, str]]:
+    """A browser before a proxy before a receiver with one call, and the id of the call."""
+    url = f"sqlite:///{folder}/calls.db"
+    job_id = anyio.run(stored, url)
+    with Spawned(["serve", "--api", "--port", "0", "--store", url], folder, ENVIRONMENT) as receiver:
+        ready = receiver.wait_for("voiceflow serve is ready on")
+        host = urlsplit(ready.split()[-3].rstrip(",")).netloc
+        proxy = caddy(host, folder) if name == "caddy" else nginx(f"nginx{'-prefix' * bool(prefix)}.conf", host, folder)
+        with proxy as address, httpx.Client(base_url=address + prefix, verify=False, timeout=30) as client:
+            yield client, job_id
+            assert receiver.stop().code == 0
+
+
+def links_of(page: httpx.Response) -> set[str]:
+    found = re.findall(r'(?:href|src|action)="([^"#]+)', page.text)
+    return {urljoin(str(page.url), unescape(each)) for each in found}
+
+
+@pytest.mark.parametrize(("name", "prefix"), PROXIES)
+def test_people_programs_and_8x8_come_through(name: str, prefix: str, tmp_path: Path) -> None:
+    with proxied(name, prefix, tmp_path) as (client, job_id):
+        home = str(client.base_url.join("ui"))
+        origin = {"Origin": home.removesuffix(f"{prefix}/ui")}
+        # A page deep below asks for the sign-in, and the sign-in leads back to it.
+        batch = f"{home}/batches/{quote(BATCH, safe='')}"
+        asked = client.get(batch)
+        assert asked.status_code == 401
+        (action,) = re.findall(r'<form[^>]+action="([^"]+)"', asked.text)
+        typed = Form(asked.text).values(name="Mary Tan", secret="for-operators")
+        back = client.post(urljoin(batch, unescape(action)), data=typed, headers=origin, follow_redirects=True)
+        assert (back.status_code, str(back.url)) == (200, batch), back.text
+        assert BATCH in unescape(back.text)
+        (cookie,) = client.cookies.jar
+        assert (cookie.path, cookie.secure) == (f"{prefix}/ui", True)
+
+        # Every link of every page leads to a page, below the prefix.
+        waiting, seen = {home, str(back.url)}, set[str]()
+        while waiting:
+            link = waiting.pop()
+            seen.add(link)
+            page = client.get(link)
+            assert link.startswith(home), link
+            assert page.status_code in ({200, 303} if "/act/" not in link else {200, 400, 403, 404, 409}), link
+            if page.headers["content-type"].startswith("text/html") and "/act/" not in link:
+                waiting |= {each for each in links_of(page) if "sign-out" not in each} - seen
+        assert any("/static/" in link for link in seen)
+        assert any(job_id in link for link in seen)
+
+        # An act: the question, its form, and the page that tells what was done.
+        question = client.get(f"{home}/act/hold?queue=default")
+        (action,) = re.findall(r'<form[^>]+action="([^"]*act/hold[^"]*)" method="post"', question.text)
+        sent = {name: values[-1] for name, values in Form(question.text).values(note="lunch").items()}
+        done = client.post(urljoin(str(question.url), unescape(action)), data=sent, headers=origin)
+        assert done.status_code == 303, done.text
+        told = client.get(urljoin(str(done.url), done.headers["location"]))
+        assert (told.status_code, "lunch" in told.text) == (200, True)
+        assert str(told.url).startswith(home)
+        foreign = client.post(str(done.url), data=sent, headers={"Origin": "https://elsewhere.example"})
+        assert foreign.status_code == 403
+
+        # 8x8, whose address no client can claim.
+        event = {
+            "payload": {"sessionId": "s", "subAccountId": "a", "status": "COMPLETED"},
+            "eventType": "SESSION_SUMMARY",
+        }
+        for path in ("webhooks/8x8", "webhooks/8x8/"):
+            claimed = {"Authorization": SECRET, "X-Forwarded-For": "203.0.113.9"}
+            assert client.post(path, json=event, headers=claimed).status_code == 200
+            assert client.post(path, json=event).status_code == 401
+
+        # A program, which finds its call where the answer says.
+        key = {"Authorization": f"Bearer {ENVIRONMENT['VOICEFLOW_API_SECRET']}", "Idempotency-Key": "order-42"}
+        body = {"to": "+6587654321", "say": "Hello", "source": "+6531234567", "voice_profile": "en-SG-Wayne"}
+        made = client.post("v1/calls", json=body, headers=key)
+        assert made.status_code == 201, made.text
+        found = client.get(urljoin(str(made.url), made.headers["location"]), headers=key)
+        assert found.json()["id"] == made.json()["id"]
+
+        # What needs no secret stays inside.
+        for path in ("metrics", "healthz", "readyz"):
+            assert client.get(path).status_code == 404
