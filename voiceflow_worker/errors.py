@@ -294,6 +294,8 @@ class HookGoneError(HookError):
 class StoreError(VoiceflowError):
     """Raised when the store fails or cannot be used."""
 
+    passes: bool = False
+    """Whether waiting may help. If not, somebody must first correct the cause."""
     answers: Sequence[Any] = ()
     """Of a step that failed: for each of its units the answer that the store gave, or None if it gave none."""
 
@@ -312,6 +314,8 @@ class StoreUnavailableError(StoreError):
 
 class StoreReadOnlyError(StoreError):
     """Raised when the store cannot be written, because of permissions, a read-only file system or a full disk."""
+
+    passes = True
 
 
 class StoreCorruptError(StoreError):

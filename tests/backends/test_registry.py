@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import sys
 from datetime import timedelta
+from importlib import import_module
 from importlib.metadata import EntryPoint
 from pathlib import Path
 
@@ -74,9 +75,10 @@ def test_a_path_is_not_a_url_and_the_remedy_is_reported(url: str) -> None:
 def test_a_backend_without_its_extra_tells_what_to_install(
     monkeypatch: pytest.MonkeyPatch, scheme: str, extra: str
 ) -> None:
-    monkeypatch.setitem(sys.modules, f"voiceflow_worker.backends.{extra}", None)
-    with pytest.raises(UnknownBackendError, match=rf"pip install 'voiceflow-worker\[{extra}\]'"):
+    without(monkeypatch, extra)
+    with pytest.raises(UnknownBackendError) as refused:
         open_store(f"{scheme}://localhost:6379/0")
+    assert str(refused.value).count(f"pip install 'voiceflow-worker[{extra}]'") == 1
 
 
 @pytest.mark.parametrize(
@@ -134,6 +136,19 @@ async def test_a_backend_tells_of_its_stores_in_the_log_and_the_metrics(monkeypa
             text = metrics_text(status, await health.figures()).decode()
             assert "# HELP voiceflow_store_rain Drops a second.\n" in text
             assert "voiceflow_store_rain 7.0\n" in text
+
+
+def test_enqueue_in_without_its_extra_tells_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    without(monkeypatch, "postgres")
+    with pytest.raises(ModuleNotFoundError, match=r"pip install 'voiceflow-worker\[postgres\]'"):
+        import_module("voiceflow_worker.backends.postgres.transaction")  # as `voiceflow_worker.enqueue_in` does
+
+
+def without(monkeypatch: pytest.MonkeyPatch, extra: str) -> None:
+    """The library of an extra is not there, and nobody has loaded what needs it."""
+    for name in [name for name in sys.modules if name.startswith(f"voiceflow_worker.backends.{extra}")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, {"redis": "hiredis", "postgres": "psycopg"}[extra], None)
 
 
 def test_a_backend_without_its_extra_tells_nothing(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
 import anyio
@@ -12,17 +13,26 @@ from structlog.testing import capture_logs
 
 from tests.support.everyday import combinations
 from tests.support.manual_time import time_passing
-from tests.support.voices import GatedVoice
+from tests.support.voices import GatedVoice, ScriptedVoice
 from tests.support.waiting import until
 from tests.support.workers import enqueued, states, worker_for
 from voiceflow_worker import Worker
 from voiceflow_worker.backends.contract.samples import ManualClock
+from voiceflow_worker.backends.memory import MemoryStore
 from voiceflow_worker.core.heartbeats import Pulse
 from voiceflow_worker.core.ports import Store
+from voiceflow_worker.core.ports.parts import Parts
 from voiceflow_worker.core.rollback import RollbackGuard
+from voiceflow_worker.core.sending import unsettled
 from voiceflow_worker.core.settling.reconcile import Reconciler
 from voiceflow_worker.core.sweep import Sweeper
-from voiceflow_worker.errors import VoiceflowError
+from voiceflow_worker.errors import (
+    StoreCorruptError,
+    StoreError,
+    StoreReadOnlyError,
+    StoreUnavailableError,
+    VoiceflowError,
+)
 from voiceflow_worker.service.metrics import metrics_app
 
 pytestmark = pytest.mark.anyio
@@ -124,3 +134,69 @@ async def test_a_part_that_fails_is_told_and_begins_again_and_no_post_is_cut(
     assert await states(queue) == {"accepted": 2}
     line = next(each for each in logs if each["event"].startswith(part))
     assert line["exc_info"] is not isinstance(error, VoiceflowError)
+
+
+async def test_an_outage_is_one_cause_for_all_parts_and_is_told_every_ten_seconds(clock: ManualClock) -> None:
+    parts = Parts(clock)
+    with capture_logs() as logs:
+        for _ in range(21):
+            for part in PARTS:
+                parts.failed(part, StoreUnavailableError("nobody answers"))
+            parts.failed("old calls were not deleted", ValueError("odd"))
+            clock.advance(timedelta(seconds=1))
+    told = [(line["error"], line.get("not_told", 0)) for line in logs]
+    assert told == [
+        ("nobody answers", 0), ("odd", 0), ("nobody answers", 10 * len(PARTS) - 1), ("odd", 9),
+        ("nobody answers", 10 * len(PARTS) - 1), ("odd", 9),
+    ]  # fmt: skip
+    assert parts.count.total() == 21 * (len(PARTS) + 1)
+
+
+FAULTS = (StoreError("refused"), StoreUnavailableError("no such role", passes=False), StoreCorruptError("damaged"))
+
+
+@pytest.mark.parametrize(("method", "fault"), combinations(["lease", "take", "write", "totals"], FAULTS))
+async def test_a_drain_ends_with_the_cause_if_no_waiting_mends_it(
+    clock: ManualClock, monkeypatch: pytest.MonkeyPatch, method: str, fault: StoreError
+) -> None:
+    store, voice = MemoryStore(clock=clock), ScriptedVoice()
+    await enqueued(store, 2)
+    works: Callable[..., Any] = getattr(store, method)
+
+    async def fails(*arguments: Any, **options: Any) -> Any:
+        if method == "write" and not any(unit.change for unit in arguments[0].units):
+            return await works(*arguments, **options)
+        raise fault
+
+    monkeypatch.setattr(store, method, fails)
+    monkeypatch.setattr(unsettled, "LAST_WORD", 0.1)
+    with anyio.fail_after(20), pytest.RaisesGroup(type(fault), flatten_subgroups=True) as raised:
+        async with time_passing(clock):
+            await worker_for(store, voice, rate=50, options={"shutdown_grace": timedelta(0)}).drain()
+    assert str(fault) in repr(raised.value)
+    assert bool(voice.placed) == (method == "totals")
+
+
+@pytest.mark.parametrize(
+    ("fault", "drains"),
+    [(StoreUnavailableError("nobody answers"), True), (StoreReadOnlyError("full"), True), (StoreError("odd"), False)],
+)
+async def test_a_drain_goes_on_when_waiting_mends_it_and_a_worker_in_any_case(
+    clock: ManualClock, monkeypatch: pytest.MonkeyPatch, fault: StoreError, *, drains: bool
+) -> None:
+    store, voice, faults = MemoryStore(clock=clock), ScriptedVoice(), [fault] * 3
+    queue = await enqueued(store, 1)
+    works = store.lease
+
+    async def lease(*arguments: Any, **options: Any) -> Any:
+        if faults:
+            raise faults.pop()
+        return await works(*arguments, **options)
+
+    monkeypatch.setattr(store, "lease", lease)
+    worker = worker_for(store, voice)
+    async with time_passing(clock), anyio.create_task_group() as group:
+        group.start_soon(worker.drain if drains else worker.run)
+        await until(lambda: bool(voice.placed))
+        worker.stop()
+    assert (await states(queue), faults) == ({"accepted": 1}, [])

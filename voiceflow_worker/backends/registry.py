@@ -37,10 +37,6 @@ _BUILT_IN: Mapping[str, str] = {
     **dict.fromkeys(REDIS_SCHEMES, _REDIS),
     **dict.fromkeys(POSTGRES_SCHEMES, _POSTGRES),
 }
-_NEEDS_EXTRA = {
-    _REDIS: "Redis and Valkey need an extra: pip install 'voiceflow-worker[redis]'.",
-    _POSTGRES: "PostgreSQL needs an extra: pip install 'voiceflow-worker[postgres]'.",
-}
 # These need no entry points, so they also work without an installation (a zipped application, a checkout on the path).
 HEALTH_GROUP = "voiceflow_worker.health"
 """The entry point group of what backends tell of their stores. The name of an entry is a URL scheme. Its value is a
@@ -126,9 +122,10 @@ def _loaded(entry: EntryPoint, url: str) -> Opener:
     try:
         return cast("Opener", entry.load())
     except (ImportError, AttributeError) as error:
-        remedy = _NEEDS_EXTRA.get(entry.value, "Check the spelling, or install the package that contains this backend.")
+        is_ours = entry.value in _BUILT_IN.values()  # which says itself what it needs
+        remedy = "" if is_ours else ". Check the spelling, or install the package that contains this backend."
         raise UnknownBackendError(
-            f"the backend for {without_secrets(url)!r} ({entry.value}) cannot be loaded: {error}. {remedy}"
+            f"the backend for {without_secrets(url)!r} ({entry.value}) cannot be loaded: {error}{remedy}"
         ) from error
 
 

@@ -160,7 +160,11 @@ def _tell(output: Output, shown: _Result, *, kept_in: str | None) -> None:
     )
     output.say(f"{phones_that_rang(shown.rang)}. Next steps:")
     kept = kept_in if kept_in is not None and not kept_in.startswith("memory:") else KEPT_IN
-    program, shown_store = _program(), shlex.quote(without_secrets(kept, options=True))
+    program, shown_store = _program(), shlex.quote(kept)
+    if without_secrets(kept, options=True) != kept:
+        shown_store = '"$VOICEFLOW_STORE"'
+        output.say("  First put the URL of the store, whose secrets are not shown here, into VOICEFLOW_STORE:")
+        output.say("  read -rs VOICEFLOW_STORE && export VOICEFLOW_STORE")
     steps = (
         (f"{program} demo --store {shown_store}", "run the demo again, and keep its calls"),
         (f"{program} calls list --store {shown_store}", "list the calls; `calls show ID` shows one call"),

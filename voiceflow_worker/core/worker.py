@@ -44,6 +44,7 @@ CLOCK_EVERY = 60.0
 LONGEST_SLEEP = timedelta(seconds=1)
 STORE_AWAY = timedelta(seconds=1)
 _NOT_LEASED = "calls were not taken from the queue"
+_NOT_PREPARED = "leased calls were not prepared, and are not sent"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,6 +136,7 @@ class Worker:
             changes=changes,
             on_verdict=self._on_verdict,
             on_settled=self._has_freed,
+            on_fault=self._note_fault,
             guard=self._guard,
             counts=self._counts,
         )
@@ -149,6 +151,7 @@ class Worker:
         )
         self._unreachable = 0
         self._failed_at = float("-inf")
+        self._fault: StoreError | None = None
         self._pause_until: datetime | None = None
         self._more = 1
         self._freed = anyio.Event()
@@ -236,6 +239,8 @@ class Worker:
         seen, failures = 0, 0
         while not self._stopping:
             try:
+                if self._fault is not None and check is not None:
+                    raise self._fault
                 limit = await self._room()
                 if limit == 0:
                     continue
@@ -243,18 +248,21 @@ class Worker:
                 jobs = await self._lease(limit)
                 if jobs:
                     await self._take_off(flights, jobs, leased_at, more=len(jobs) == limit)
-                    continue
-                if self.in_flight == 0 and check is not None and await check.is_done():
+                elif self.in_flight == 0 and check is not None and await check.is_done():
                     return
-                until = await self._next_look()
-                with self._pause():
-                    seen = await self._wait(seen, until)
+                else:
+                    until = await self._next_look()
+                    with self._pause():
+                        seen = await self._wait(seen, until)
                 failures = 0
                 self._parts.well(_NOT_LEASED)
             except (StoreCorruptError, StoreVersionError):
                 raise  # waiting does not help against these
             except StoreError as error:
-                _log.warning("the store is unavailable; trying again", error=str(error))
+                if check is not None and not error.passes:
+                    raise  # other workers go on, and find what somebody has mended meanwhile
+                failures += 1
+                self._parts.failed(_NOT_LEASED, error, failures=failures)
                 await self._nap(until=self._clock.now() + STORE_AWAY)
             except Exception as error:  # noqa: BLE001 - its POSTs in flight must not be cut
                 failures += 1
@@ -330,15 +338,20 @@ class Worker:
                 # the worker leases more at a time. Otherwise the calls behind thousands of them would stand still.
                 self._more = 1 if ready else min(2 * self._more, self._concurrency)
         except Exception as error:  # noqa: BLE001 - nothing was sent: the ends of their leases bring the calls back
-            _log.warning(
-                "leased calls could not be prepared; they are not sent",
-                jobs=len(jobs),
-                error=str(error),
-                exc_info=not isinstance(error, StoreError),
-            )
+            self._parts.failed(_NOT_PREPARED, error)
+            if isinstance(error, StoreError):
+                self._note_fault(error)
+        else:
+            self._parts.well(_NOT_PREPARED)
         finally:
             self._senders.free(len(jobs) - len(ready))
         self._senders.send(ready, flights)
+
+    def _note_fault(self, error: StoreError) -> None:
+        """Note an error of the store, which ends a drain if no waiting mends it."""
+        if not error.passes and self._fault is None:
+            self._fault = error
+            self._end_pauses()
 
     @property
     def _busy(self) -> int:

@@ -46,6 +46,12 @@ def _disk_full(message: str) -> StoreError:
     return StoreReadOnlyError(message).remedied(Remedy.SHORTEN_RETENTION)
 
 
+def _denied(message: str) -> StoreError:
+    error = StoreReadOnlyError(message)
+    error.passes = False
+    return error
+
+
 _GRANTS = "let the owner of the store run the GRANTs that `voiceflow doctor --make --print` ends with"
 _KINDS_BY_STATE = (
     _Kind("53100", f"has no room on its disk; free space on that disk, or {Remedy.SHORTEN_RETENTION}", _disk_full),
@@ -77,7 +83,7 @@ _KINDS_BY_STATE = (
         "'read committed' for this role",
         StoreError,
     ),
-    _Kind("42501", f"does not allow this role to do that; {_GRANTS}", StoreReadOnlyError),
+    _Kind("42501", f"does not allow this role to do that; {_GRANTS}", _denied),
     _Kind(
         "42P01|42883|42703|3F000",
         "lacks a table or a function of the store: it was not made, or not by this version; let its owner run "
@@ -112,6 +118,18 @@ _KINDS_BY_TEXT = (
         "is behind a pooler that cannot reach it; check PostgreSQL, and the log of the pooler",
     ),
     _Kind(
+        r"bouncer config error|no username supplied|does not allow connections",
+        "is behind a pooler that is not set up for this database or this user; look into the log of pgbouncer, and "
+        "correct its [databases], [users] or auth_file",
+        _for_good,
+    ),
+    _Kind(
+        r"permission denied for database|not currently accepting connections|invalid database",
+        "lets nobody, or not this role, into this database; let its owner run GRANT CONNECT, or ALTER DATABASE … "
+        "ALLOW_CONNECTIONS true",
+        _for_good,
+    ),
+    _Kind(
         r"no pg_hba\.conf entry|pg_hba\.conf rejects",
         "does not let this role in from this address; add a line to its pg_hba.conf, and reload it",
         _for_good,
@@ -144,7 +162,12 @@ _KINDS_BY_TEXT = (
         r"refused|No such file or directory|timeout expired|unreachable|No route|reset by peer|timed out",
         "cannot be reached; check that it runs, and check the host and the port of the store URL",
     ),
-    _Kind(r"invalid .*value|invalid port|could not parse", "has a parameter that libpq does not take", _for_good),
+    _Kind(
+        r"invalid .*value|invalid port|could not parse|unrecognized configuration parameter|cannot be (set|changed)|"
+        r"permission denied to set parameter",
+        "does not take a parameter of the connection; correct it in the store URL",
+        _for_good,
+    ),
     _Kind(r"connection failed|FATAL", "refuses the connection; do what it says"),
 )
 """By the text of libpq, of a pooler, or of a server before the login."""

@@ -14,6 +14,7 @@ import structlog
 
 from voiceflow_worker.backends.postgres.connection import Connection
 from voiceflow_worker.backends.postgres.database import Database
+from voiceflow_worker.backends.postgres.faults import translated
 from voiceflow_worker.backends.waiting import Wakeups
 from voiceflow_worker.core.ports.outside import SystemClock
 from voiceflow_worker.core.ports.store import Clock
@@ -106,7 +107,7 @@ class QueueChanges:
                 if not was_told:
                     _log.warning(
                         "the store cannot tell of changes, and is asked for them; this process keeps trying to listen",
-                        error=str(error),
+                        error=str(translated(error, self._database.url)),
                     )
                 was_told = True
             except Exception:  # noqa: BLE001 - what goes on in the background ends no store

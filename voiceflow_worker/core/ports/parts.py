@@ -16,7 +16,8 @@ import structlog
 from voiceflow_worker.core.ports import Clock, Store
 from voiceflow_worker.core.ports.identity import new_worker_id
 from voiceflow_worker.core.ports.store import Absent, Drop, Put, Result, Step, Unit
-from voiceflow_worker.errors import VoiceflowError
+from voiceflow_worker.core.ports.trips import TOLD_EVERY, RateLimitedLog
+from voiceflow_worker.errors import StoreError, VoiceflowError
 
 _log = structlog.get_logger("voiceflow.parts")
 
@@ -44,6 +45,7 @@ class Parts:
         self._failures: dict[str, _Failure] = {}
         self.count: Counter[str] = Counter()
         """The number of failures of each part."""
+        self._told = RateLimitedLog(every=TOLD_EVERY, monotonic=clock.monotonic)
 
     @property
     def failing(self) -> Mapping[str, str]:
@@ -89,7 +91,13 @@ class Parts:
         self._failures[part] = _Failure(
             str(error) if is_known else f"{type(error).__name__}: {error}", self._clock.monotonic() + shown_for
         )
-        _log.warning(f"{part}; trying again later", error=str(error), failures=failures, exc_info=not is_known)
+        # A store that is away is one cause for all parts.
+        repeated = self._told.admit(str(error) if isinstance(error, StoreError) else (part, str(error)))
+        if repeated is not None:
+            more = {"not_told": repeated} if repeated else {}
+            _log.warning(
+                f"{part}; trying again later", error=str(error), failures=failures, exc_info=not is_known, **more
+            )
         return 0.0 if is_known else min(2.0 ** min(failures - 1, 10), LONGEST_PAUSE)
 
     def well(self, part: str) -> None:

@@ -100,14 +100,17 @@ class Batcher(Generic[Item, Got]):
 
 
 EVERY = 1.0
+TOLD_EVERY = 10.0
+"""Seconds between two lines of the log about one fault that lasts."""
 _MOST = 1000
 """The most kinds that are remembered. When there are that many, all are forgotten."""
 
 
 class RateLimitedLog:
-    """Admits one log line of each kind in a second."""
+    """Admits one log line of each kind in so many seconds."""
 
-    def __init__(self, *, monotonic: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, *, every: float = EVERY, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._every = every
         self._monotonic = monotonic
         self._logged: dict[object, tuple[float, int]] = {}
 
@@ -115,7 +118,7 @@ class RateLimitedLog:
         """None if a line of this kind must be left out now; else the number of lines left out since the last one."""
         now = self._monotonic()
         at, left_out = self._logged.get(kind, (float("-inf"), 0))
-        if now - at < EVERY:
+        if now - at < self._every:
             self._logged[kind] = (at, left_out + 1)
             return None
         if len(self._logged) >= _MOST:

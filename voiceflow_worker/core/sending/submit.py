@@ -96,6 +96,7 @@ class Submitter:
         changes: Changes,
         on_verdict: Callable[[Verdict, float, str | None], None],
         on_settled: Callable[[], None] = lambda: None,
+        on_fault: Callable[[StoreError], None] = lambda _: None,
         guard: RollbackGuard | None = None,
         counts: WorkCounts | None = None,
     ) -> None:
@@ -109,8 +110,15 @@ class Submitter:
         self._journal = Journal(store, policy, lease=lease, guard=guard)
         settler = Settler(store, policy, changes=changes)
         self._verdicts = UnsettledVerdicts(
-            store.clock, settler, holds=holds, guard=guard, on_settled=on_settled, counts=counts or WorkCounts()
+            store.clock,
+            settler,
+            holds=holds,
+            guard=guard,
+            on_settled=on_settled,
+            on_fault=on_fault,
+            counts=counts or WorkCounts(),
         )
+        self._on_fault = on_fault
         self._on_verdict = on_verdict
 
     async def prepare(self, jobs: Sequence[Job], *, leased_at: float) -> list[Flight]:
@@ -262,6 +270,7 @@ class Submitter:
             sending = [replace(waiting.pop(job.id), job=job, asked_at=at, unsent=unsent) for job, at, unsent in begun]
             self._departures.give_back([each.departure for each in waiting.values() if each.departure is not None])
         except StoreError as error:
+            self._on_fault(error)
             _log.warning(
                 "the journal entries of calls could not be stored; the calls are not sent now",
                 jobs=_ids(jobs),

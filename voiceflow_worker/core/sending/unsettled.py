@@ -13,6 +13,7 @@ from anyio.lowlevel import checkpoint
 from voiceflow_worker.core.gates import Holds
 from voiceflow_worker.core.heartbeats import WorkCounts
 from voiceflow_worker.core.ports import Clock
+from voiceflow_worker.core.ports.trips import TOLD_EVERY, RateLimitedLog
 from voiceflow_worker.core.rollback import RollbackGuard
 from voiceflow_worker.core.settling.settle import Answered, Settler
 from voiceflow_worker.errors import (
@@ -85,7 +86,8 @@ class UnsettledVerdicts:
     """Stores the verdicts of answers; verdicts that come together are stored in one commit.
 
     There is no background task: the task of the first call also stores the verdicts that come meanwhile, and the tasks
-    of the other calls continue at once. `on_settled` is called when verdicts are stored. `counts` counts them.
+    of the other calls continue at once. `on_settled` is called when verdicts are stored, and `on_fault` with the error
+    because of which one was not. `counts` counts them.
     """
 
     def __init__(
@@ -96,6 +98,7 @@ class UnsettledVerdicts:
         holds: Holds,
         guard: RollbackGuard | None,
         on_settled: Callable[[], None],
+        on_fault: Callable[[StoreError], None],
         counts: WorkCounts,
     ) -> None:
         self._counts = counts
@@ -104,10 +107,12 @@ class UnsettledVerdicts:
         self._holds = holds
         self._guard = guard
         self._on_settled = on_settled
+        self._on_fault = on_fault
         self._replies: list[tuple[Job, Reply]] = []
         self._unsettled = 0
         self._is_settling = False
         self._together = 0
+        self._told = RateLimitedLog(every=TOLD_EVERY, monotonic=clock.monotonic)
 
     @property
     def waiting(self) -> int:
@@ -203,10 +208,16 @@ class UnsettledVerdicts:
                 return
             except StoreCorruptError as error:
                 # Trying again would not help, and the worker can end only when its calls have ended.
+                self._on_fault(error)
                 _log.error("the verdict of a POST cannot be stored", **_evidence_of(job, reply), error=str(error))
                 return
             except (StoreError, StaleJobError, OSError, ImportError) as error:
-                _log.warning("the verdict of a POST could not be stored; trying again", job=job.id, error=str(error))
+                if isinstance(error, StoreError):
+                    self._on_fault(error)
+                if self._told.admit(str(error)) is not None:
+                    _log.warning(
+                        "the verdict of a POST could not be stored; trying again", job=job.id, error=str(error)
+                    )
                 await self._clock.sleep(wait)
                 wait = min(wait * 2, 2.0)
             except (IllegalMoveError, JobNotFoundError) as error:
