@@ -1,4 +1,4 @@
-"""A campaign is the same thing wherever it is started: by command, file of options, page and program."""
+"""A campaign is the same thing wherever it is started: by command, file of options, page, HTTP and program."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import Any
 import anyio
 import pytest
 
+from tests.api.clients import program
 from tests.cli.running import Program
 from tests.console.signing_in import OPERATORS, READERS, Form, signed_in
 from voiceflow_worker import CallQueue, Campaign, InvalidInputError, Job, Store, load_settings, open_store
@@ -78,6 +79,27 @@ async def by_page(folder: Path, fields: Fields, store: Store, *, dry_run: bool) 
         ).text
 
 
+async def by_http(folder: Path, fields: Fields, store: Store, *, dry_run: bool) -> str:
+    module = fields.get("ivr")
+    menus = load_menus([module] if module else [], folder=folder)
+    definition = {**fields, **({"ivr": "ask"} if module else {})}
+    definition.setdefault("batch", "people")  # without one, it is made from the key
+    async with program(store, menus=menus, source=None, voice_profile=None) as client:
+        answer = await client.post(
+            f"/v1/campaigns{'?dry_run=1' if dry_run else ''}",
+            headers={"Idempotency-Key": "people"},
+            files={
+                "definition": (None, json.dumps(definition), "application/json"),
+                "file": ("people.csv", (folder / "people.csv").read_bytes()),
+            },
+        )
+    findings = [f"{found['column']}: {found['message']}" for found in answer.json()["findings"]]
+    return "\n".join([answer.text, *findings])
+
+
+BY = {"http": by_http, "page": by_page, "python": by_python}
+
+
 @asynccontextmanager
 async def made(folder: Path, name: str) -> AsyncIterator[Store]:
     async with open_store(f"sqlite:///{folder / name}.db") as store:
@@ -104,8 +126,8 @@ def begun(voiceflow: Program, entry: str, fields: Fields, *, dry_run: bool = Fal
     async def run() -> tuple[list[dict[str, Any]], str]:
         async with made(folder, entry) as store:
             said = told
-            if entry in {"page", "python"}:
-                said = await (by_page if entry == "page" else by_python)(folder, fields, store, dry_run=dry_run)
+            if entry in BY:
+                said = await BY[entry](folder, fields, store, dry_run=dry_run)
             jobs = sorted(await CallQueue(store).find(), key=lambda job: job.destination)
             rules = dict(await stop_rules(store).within("default").all())
             return [{**of(job), "stops": rules.get(job.batch_id or "")} for job in jobs], said
@@ -208,7 +230,7 @@ def test_a_campaign_stores_the_same_calls_wherever_it_is_started(
     settings, fields, expected = CASES[case]
     for name, value in settings.items():
         monkeypatch.setenv(f"VOICEFLOW_{name}", value)
-    stored = {entry: begun(voiceflow, entry, fields) for entry in ("command", "toml", "page", "python")}
+    stored = {entry: begun(voiceflow, entry, fields) for entry in ("command", "toml", "page", "http", "python")}
     calls, told = stored["command"]
     assert len(calls) == 3, told
     for entry, (others, said) in stored.items():
@@ -245,7 +267,7 @@ def test_every_field_of_a_campaign_is_in_the_table() -> None:
     assert covered | ELSEWHERE.keys() == set(FIELDS)
 
 
-@pytest.mark.parametrize("entry", ["command", "toml", "page", "python"])
+@pytest.mark.parametrize("entry", ["command", "toml", "page", "http", "python"])
 def test_a_preview_assumes_the_rate_of_the_settings_or_of_the_field(
     voiceflow: Program, monkeypatch: pytest.MonkeyPatch, entry: str
 ) -> None:
@@ -265,6 +287,7 @@ def test_a_preview_assumes_the_rate_of_the_settings_or_of_the_field(
         ("command", "--valid-for: "),
         ("toml", "kept.toml: valid-for: "),
         ("page", "For so long: "),
+        ("http", "valid_for: "),
         ("python", "valid_for: "),
     ],
 )

@@ -13,7 +13,7 @@ import structlog
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from voiceflow_worker.api import calls, escalations, steering
+from voiceflow_worker.api import calls, campaigns, escalations, steering
 from voiceflow_worker.api.exchange import (
     PROBLEM,
     Answer,
@@ -73,8 +73,9 @@ class Door:
         """The most requests under way; further ones are refused at once."""
         self.stop: Callable[[], None] = waits.stop
         """End the waits for outcomes, each with the call as it stands. To be called when the server is to stop."""
-        routes = [*calls.ROUTES, *escalations.ROUTES, *steering.ROUTES]
-        schemas = {**calls.SCHEMAS, **escalations.SCHEMAS, **steering.SCHEMAS}
+        parts = (calls, campaigns, escalations, steering)
+        routes = [route for part in parts for route in part.ROUTES]
+        schemas = {name: schema for part in parts for name, schema in part.SCHEMAS.items()}
         routes.append(described(routes, schemas, version=version("voiceflow-worker")))
         self._routes: dict[tuple[str, ...], dict[str, Route]] = {}
         for route in routes:

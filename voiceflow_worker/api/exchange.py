@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import cache, cached_property, partial
@@ -14,9 +14,11 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, cast
 
 import anyio
 import anyio.to_thread
-from starlette.datastructures import Headers, QueryParams
+from starlette.datastructures import FormData, Headers, QueryParams
+from starlette.exceptions import HTTPException
+from starlette.formparsers import MultiPartException
 from starlette.requests import ClientDisconnect, Request
-from starlette.types import Receive, Scope
+from starlette.types import Message, Receive, Scope
 
 from voiceflow_worker.acts import ActRefusedError, Operator, UnknownSubjectError
 from voiceflow_worker.core.outcomes.outbox import OutcomeWatch
@@ -34,7 +36,7 @@ from voiceflow_worker.errors import (
     StoreError,
     VoiceflowError,
 )
-from voiceflow_worker.finding import Finding
+from voiceflow_worker.finding import Finding, Severity
 from voiceflow_worker.model.jobs.job import Job
 from voiceflow_worker.model.text.printable import storing_problem
 from voiceflow_worker.model.text.wording import count_of
@@ -52,6 +54,8 @@ JSON, PROBLEM = "application/json", "application/problem+json"
 LONGEST_BODY = 1_000_000
 READ_LIMIT = timedelta(seconds=10)
 LONGEST_WAIT = 60
+MOST_CAMPAIGNS = 4
+MOST_FINDINGS = 1000
 LONGEST_KEY = 200
 LONGEST_TEXT = 1000
 DEEPEST = 60
@@ -59,6 +63,15 @@ DEEPEST = 60
 _IN_THREAD = 20_000
 """Bodies from this size on are read in a thread, so that 8x8 does not wait for them."""
 _RETRY = {"Retry-After": "2"}
+
+
+def shortened(findings: tuple[Finding, ...]) -> tuple[Finding, ...]:
+    """The first of many findings, the errors before the warnings, and one that says how many are left out."""
+    if len(findings) <= MOST_FINDINGS:
+        return findings
+    listed = sorted(findings, key=lambda found: not found.is_error)[:MOST_FINDINGS]
+    left = f"{count_of(len(findings) - MOST_FINDINGS, 'more finding')} not listed, of {len(findings)} in all"
+    return (*listed, Finding(message=left, severity=Severity.WARNING))
 
 
 class ProblemError(Exception):
@@ -85,7 +98,7 @@ class ProblemError(Exception):
             "title": HTTPStatus(self.status).phrase,
             "status": self.status,
             "detail": self.detail,
-            "findings": [found.as_json() for found in self.findings],
+            "findings": [found.as_json() for found in shortened(self.findings)],
         }
         return Answer(document, self.status, headers=self.headers, media_type=PROBLEM)
 
@@ -110,7 +123,7 @@ def problem_of(error: VoiceflowError | TimeoutError) -> ProblemError:
         return ProblemError(503, "the store did not answer in time; try again", headers=_RETRY)
     status = next((status for kind, status in _STATUS if isinstance(error, kind)), 500)
     findings = getattr(error, "findings", ())
-    detail = f"{count_of(len(findings), 'problem')}: see the findings" if findings else str(error)
+    detail = str(error).partition("\n")[0].rstrip(":")[:LONGEST_TEXT] if findings else str(error)
     if not findings and status < 500:
         findings = [Finding(message=detail)]
     return ProblemError(status, detail, findings=findings, headers=_RETRY if status == 503 else None)
@@ -215,6 +228,8 @@ class Desk:
     watch: OutcomeWatch
     waits: Waits
     menus: Mapping[str, Menu] = field(default_factory=dict[str, "Menu"])
+    campaigns: anyio.Semaphore = field(default_factory=lambda: anyio.Semaphore(MOST_CAMPAIGNS))
+    """The places of campaigns that are read at once."""
 
     @property
     def operator(self) -> Operator:
@@ -286,15 +301,10 @@ class Asked:
 
     async def body(self, *, longest: int = LONGEST_BODY, media_type: str = JSON) -> bytes:
         """The body of the request. Raises ProblemError, before anything is read if the headers say enough."""
-        given = self.headers.get("content-type", media_type).partition(";")[0].strip().lower()
+        given = self.media_type or media_type
         if given != media_type:
             raise ProblemError(415, f"the body is {given[:60]!r}; send {media_type}")
-        if self.headers.get("content-encoding", "identity").strip().lower() != "identity":
-            raise ProblemError(415, "the body is compressed; send it as it is")
-        length = self.headers.get("content-length", "0")
-        too_long = ProblemError(413, f"the body is longer than {longest} bytes")
-        if not length.isdigit() or int(length[:18]) > longest:
-            raise too_long
+        too_long = self._refuse_long(longest)
         self._place.give_up()
         content = bytearray()
         try:
@@ -310,11 +320,64 @@ class Asked:
         await self._place.take()
         return bytes(content)
 
+    @property
+    def media_type(self) -> str:
+        """The media type of the body, without its parameters; empty if none is given."""
+        return self.headers.get("content-type", "").partition(";")[0].strip().lower()
+
+    def _refuse_long(self, longest: int) -> ProblemError:
+        """Raise ProblemError if the headers say that the body cannot be read. Returns the problem of one too long."""
+        if self.headers.get("content-encoding", "identity").strip().lower() != "identity":
+            raise ProblemError(415, "the body is compressed; send it as it is")
+        length = self.headers.get("content-length", "0")
+        too_long = ProblemError(413, f"the body is longer than {longest} bytes")
+        if not length.isdigit() or int(length[:18]) > longest:
+            raise too_long
+        return too_long
+
+    @asynccontextmanager
+    async def form(self, *, longest: int, longest_text: int, within: float) -> AsyncGenerator[FormData]:
+        """The parts of a multipart body. Large files are written to temporary ones as they come in.
+
+        The whole has at most `longest` bytes, a part that is no file `longest_text`. Raises ProblemError.
+        """
+        too_long = self._refuse_long(longest)
+        self._place.give_up()
+        left = longest
+
+        async def limited() -> Message:
+            nonlocal left
+            message = await self._receive()
+            left -= len(message.get("body", b""))
+            if left < 0:
+                raise too_long
+            return message
+
+        try:
+            with anyio.fail_after(within):
+                form = await Request(self._scope, limited).form(max_part_size=longest_text, max_files=10, max_fields=10)
+        except TimeoutError:
+            raise ProblemError(408, "the body did not arrive in time", headers={"Connection": "close"}) from None
+        except ClientDisconnect:
+            raise _bad("the body did not arrive") from None
+        except (HTTPException, MultiPartException, UnicodeDecodeError) as error:
+            why = str(getattr(error, "detail", error))
+            if "maximum size" in why:
+                raise ProblemError(413, f"a part that is no file is longer than {longest_text} bytes") from None
+            raise _bad(f"the form cannot be read: {why[:200]}") from None
+        try:
+            await self._place.take()
+            yield form
+        finally:
+            await form.close()
+
     async def json(self, *, or_nothing: bool = False) -> Mapping[str, Any]:
         """The JSON object in the body; with `or_nothing`, an empty one if there is no body. Raises ProblemError."""
         content = await self.body()
-        if not content and or_nothing:
-            return {}
+        return {} if not content and or_nothing else await self.json_object(content)
+
+    async def json_object(self, content: bytes) -> Mapping[str, Any]:
+        """The JSON object in these bytes. Raises ProblemError."""
         self.threads = _one_at_a_time() if len(content) >= _IN_THREAD else None
         document = await self.aside(strict_json, content)
         if not isinstance(document, dict):
@@ -325,6 +388,10 @@ class Asked:
         """The result of work on the body, done in a thread if the body is large."""
         done = partial(work, *arguments, **named)
         return done() if self.threads is None else await anyio.to_thread.run_sync(done, limiter=self.threads)
+
+    def step_aside(self) -> None:
+        """Leave the place among the requests that are worked on: what follows is a wait, or is done elsewhere."""
+        self._place.leave()
 
     async def ended(self, job: Job, *, within: float) -> Job:
         """The call when it has ended; as it stands after this time, or when the server stops or the client leaves."""

@@ -350,18 +350,29 @@ class LeftOver:
         return Finding(file=file, severity=Severity.WARNING, message=message)
 
 
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """What must stand in the store for a start to begin, and what it stores in the same write."""
+
+    needs: Same
+    puts: Put
+
+
 class Start:
     """The start of a campaign, as all or nothing: its calls may be leased once the last of them is stored.
 
     The calls have the `token` of the start. The record of the start (`core.ports.controls.STARTS`) is stored before the
     first of them, and dropped after the last. If the process dies in between, the record stays. The calls are held
     then, until the same campaign is started again, or a person resumes or cancels the batch.
+
+    With a `claim`, the start begins only if that holds.
     """
 
-    def __init__(self, queue: CallQueue, turn: IntakeTurn, *, ordered: str) -> None:
+    def __init__(self, queue: CallQueue, turn: IntakeTurn, *, ordered: str, claim: Claim | None = None) -> None:
         self._queue = queue
         self._turn = turn
         self._ordered = ordered
+        self._claim = claim
         self._batches: set[str] = set()
         self.token: str = new_revision()
 
@@ -372,7 +383,9 @@ class Start:
             f"perhaps not all of its {count_of(calls, 'call')} are stored{self._ordered}. If it was cut, start the "
             "same campaign again, which adds what is missing; or resume the batch, or cancel it"
         )
-        await self._write(puts=[start_put(self._gate(each, reason)) for each in sorted(self._batches)])
+        await self._write(
+            puts=[start_put(self._gate(each, reason)) for each in sorted(self._batches)], claim=self._claim
+        )
 
     async def end(self, batch_ids: Iterable[str], seen: SeenKeys) -> list[LeftOver]:
         """Let the calls of this start ring, and those of earlier starts that were cut and have all calls in `seen`.
@@ -409,13 +422,14 @@ class Start:
         gate = Gate.of(self._queue.name, batch_id, GateState.HELD, since=now, reason=reason)
         return replace(gate, start=self.token)
 
-    async def _write(self, *, puts: Sequence[Put] = (), drops: Sequence[Put] = ()) -> None:
+    async def _write(self, *, puts: Sequence[Put] = (), drops: Sequence[Put] = (), claim: Claim | None = None) -> None:
         if not puts and not drops:
             return
         turn, store = self._turn.condition, self._queue.store
+        needs = (turn, None if claim is None else claim.needs)
         unit = Unit(
-            needs=() if turn is None else (turn,),
-            puts=tuple(puts),
+            needs=tuple(each for each in needs if each is not None),
+            puts=(*puts, *(() if claim is None else (claim.puts,))),
             drops=tuple(Drop(each.namespace, each.group, None, each.member) for each in drops),
             wakes=self._queue.name if drops else None,
         )

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, Self, TypeVar, cast
 
 import structlog
 
+from voiceflow_worker.campaigns.called_before import Claim
 from voiceflow_worker.campaigns.calls.options import CampaignOptions
 from voiceflow_worker.campaigns.calls.request import texts_of
 from voiceflow_worker.campaigns.calls.template import PLACEHOLDER, FlowTemplate
@@ -179,16 +180,19 @@ class Campaign:
         *,
         by: str | None = None,
         on: str = Interface.PYTHON,
+        now: datetime | None = None,
+        claim: Claim | None = None,
         progress: OnProgress | None = None,
         warn: Callable[[Sequence[Finding]], None] | None = None,
     ) -> EnqueueReport:
         """Enqueue all rows, or none if one is bad: see `enqueue_file`. To start the same campaign again adds nothing.
 
         Nobody rings before the last row is stored. `by` is the person who starts it, and `on` the interface: both are
-        kept. `warn` gets what concerns all rows of a file before the first call is stored. Raises CampaignFileError,
-        InvalidInputError, StoreError.
+        kept. `warn` gets what concerns all rows of a file before the first call is stored. Durations such as
+        `valid_for` count from `now`, by default the time of the store's clock. With a `claim`, the first call is stored
+        only if that holds. Raises CampaignFileError, InvalidInputError, IntakeError, StoreError.
         """
-        return await self._run(queue, by=by, on=on, progress=progress, warn=warn)
+        return await self._run(queue, by=by, on=on, now=now, claim=claim, progress=progress, warn=warn)
 
     async def assumed(self, queue: CallQueue | None) -> PreviewOptions:
         """The assumptions of a preview in this queue. Raises StoreError."""
@@ -206,12 +210,14 @@ class Campaign:
         assumptions: PreviewOptions | None = None,
         by: str | None = None,
         on: str = Interface.PYTHON,
+        now: datetime | None = None,
+        claim: Claim | None = None,
         progress: OnProgress | None = None,
         warn: Callable[[Sequence[Finding]], None] | None = None,
     ) -> EnqueueReport:
         how: dict[str, Any] = {
             "skip_bad": self.skip_bad, "again": self.again, "dry_run": dry_run, "assumptions": assumptions,
-            "by": by, "on": on,
+            "by": by, "on": on, "now": now, "claim": claim,
         }  # fmt: skip
         if self.rows is not None:
             return await enqueue_rows(queue, self.rows, self.options, **how)

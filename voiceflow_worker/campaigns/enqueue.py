@@ -15,7 +15,7 @@ from typing import Any, Protocol
 import orjson
 from anyio import to_thread
 
-from voiceflow_worker.campaigns.called_before import CalledBefore, CallsBefore, IntakeTurn, Start
+from voiceflow_worker.campaigns.called_before import CalledBefore, CallsBefore, Claim, IntakeTurn, Start
 from voiceflow_worker.campaigns.calls.options import CampaignOptions, Purpose
 from voiceflow_worker.campaigns.calls.request import ReadRow
 from voiceflow_worker.campaigns.calls.template import FlowTemplate
@@ -203,6 +203,7 @@ async def enqueue_file(
     again: bool = False,
     by: str | None = None,
     on: str = Interface.PYTHON,
+    claim: Claim | None = None,
     progress: OnProgress | None = None,
     warn: Callable[[Sequence[Finding]], None] | None = None,
 ) -> EnqueueReport:
@@ -222,9 +223,9 @@ async def enqueue_file(
     `rejects` gets the bad and the suppressed rows in their original form, each with a reason. `dry_run` stores nothing,
     and without a queue it reads no store. With `assumptions`, the report of a dry run has a preview of the calls.
     `warn` gets what concerns the rows as a whole, such as hidden ones, before the first call is stored. `now` is the
-    time of the store's clock by default. Raises CampaignFileError for a file that cannot be read, and InvalidInputError
-    for a wrong option; nothing is stored then. Raises StoreError if the store fails; it is then safe to enqueue the
-    file again.
+    time of the store's clock by default. With a `claim`, the first call is stored only if that holds. Raises
+    CampaignFileError for a file that cannot be read, and InvalidInputError for a wrong option; nothing is stored then.
+    Raises StoreError if the store fails; it is then safe to enqueue the file again.
     """
     now = _now(queue, now)
     campaign, report = _opened(path, options, now=now, purpose=Purpose.ENQUEUE, progress=progress)
@@ -242,6 +243,7 @@ async def enqueue_file(
             warn=warn,
             by=by,
             on=on,
+            claim=claim,
         )
         return await enqueueing.run(
             dry_run=dry_run, now=now, assumptions=assumptions, rejected=rejected, progress=report
@@ -311,6 +313,7 @@ async def enqueue_rows(
     again: bool = False,
     by: str | None = None,
     on: str = Interface.PYTHON,
+    claim: Claim | None = None,
 ) -> EnqueueReport:
     """Make jobs of rows that a program has, such as the records of a query, and report the result.
 
@@ -322,7 +325,7 @@ async def enqueue_rows(
     now = _now(queue, now)
     campaign = open_campaign(rows, options, now=now)
     chosen = options or CampaignOptions()
-    enqueueing = _Enqueueing(queue, campaign, chosen, skip_bad=skip_bad, again=again, by=by, on=on)
+    enqueueing = _Enqueueing(queue, campaign, chosen, skip_bad=skip_bad, again=again, by=by, on=on, claim=claim)
     return await enqueueing.run(dry_run=dry_run, now=now, assumptions=assumptions)
 
 
@@ -377,6 +380,7 @@ class _Enqueueing:
     """Gets the findings about all rows together before anything is stored."""
     by: str | None = None
     on: str = Interface.PYTHON
+    claim: Claim | None = None
     _batches: set[str] = field(default_factory=set[str], init=False)
     """The batches of all good rows."""
 
@@ -431,7 +435,8 @@ class _Enqueueing:
                     refused = refused or (tally.again > 0 and not dry_run)
                 start = None
                 if queue is not None and not (dry_run or refused):
-                    start = Start(queue, turn, ordered=f", ordered by {self.by or 'a person'}, {self.on}")
+                    ordered = f", ordered by {self.by or 'a person'}, {self.on}"
+                    start = Start(queue, turn, ordered=ordered, claim=self.claim)
                 await self._hand_in(held, intake, start, tally=tally, rejected=rejected, progress=progress)
         return tally.report(refused=refused, now=now)
 

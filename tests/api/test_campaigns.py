@@ -1,0 +1,245 @@
+"""Campaigns over HTTP: started whole and once under a key, previewed, and what is refused; batches."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Any
+
+import anyio
+import httpx
+import pytest
+
+from tests.api.clients import program
+from tests.api.test_door import findings_of
+from voiceflow_worker import CallQueue, Menu, Store
+from voiceflow_worker.api import exchange
+from voiceflow_worker.backends.contract.samples import ManualClock
+from voiceflow_worker.backends.memory import MemoryStore
+from voiceflow_worker.core.ports.reading import starts_of
+
+pytestmark = pytest.mark.anyio
+
+ROWS = [
+    {"destination": "+6587654301", "name": "Ana"},
+    {"destination": "+6587654302", "name": "Ben"},
+]
+CAMPAIGN: Mapping[str, object] = {"rows": ROWS, "say": "Hello {{name}}."}
+PEOPLE = b"Mobile,name\n8765 4301,Ana\n8765 4302,Ben\n"
+TABLE = {"say": "Hello {{name}}.", "country": "SG", "number_column": "Mobile"}
+ASK = Menu("ask", prompt="Press 1, {{name}}.", voice_profile="en-US-JennyNeural")
+ASK.on("1", goto="Thank you.")
+
+
+async def start(
+    client: httpx.AsyncClient,
+    definition: Mapping[str, object] = CAMPAIGN,
+    *,
+    key: str | None = "march",
+    query: str = "",
+) -> httpx.Response:
+    headers = {} if key is None else {"Idempotency-Key": key}
+    return await client.post(f"/v1/campaigns{query}", json=definition, headers=headers)
+
+
+async def upload(
+    client: httpx.AsyncClient,
+    fields: Mapping[str, object] = TABLE,
+    *,
+    people: bytes = PEOPLE,
+    name: str = "people.csv",
+    key: str = "march",
+    **parts: Any,
+) -> httpx.Response:
+    files = {"definition": (None, json.dumps(fields), "application/json"), "file": (name, people), **parts}
+    return await client.post("/v1/campaigns", files=files, headers={"Idempotency-Key": key})
+
+
+async def called(store: Store) -> list[str]:
+    return sorted(job.destination for job in await CallQueue(store).find())
+
+
+async def test_a_campaign_is_started_once_under_its_key(store: Store) -> None:
+    async with program(store) as client:
+        first, again = await start(client), await start(client, {name: CAMPAIGN[name] for name in ("say", "rows")})
+        assert (first.status_code, again.status_code) == (201, 200), first.text
+        assert first.headers["location"] == "/v1/batches/march"
+        assert (first.json()["batch_id"], first.json()["enqueued"], first.json()["findings"]) == ("march", 2, [])
+        report = again.json()
+        assert (report["batch_id"], report["enqueued"], report["duplicates"]) == ("march", 0, 2)
+        other = await start(client, {**CAMPAIGN, "say": "Bye {{name}}."})
+        assert other.status_code == 409
+        assert "belongs to another campaign, batch march" in findings_of(other)[0]["message"]  # type: ignore[operator]
+        assert await called(store) == ["+6587654301", "+6587654302"]
+        assert (await client.get("/v1/batches/march")).json()["ordered"][0]["by"] == "api"
+
+
+async def test_a_time_that_is_counted_from_now_is_no_other_campaign() -> None:
+    clock = ManualClock()
+    memory = MemoryStore(clock=clock)
+    later = {"not_before": "tomorrow 09:00", "valid_for": "2h", "time_zone": "Asia/Singapore", "batch": "visits"}
+    async with program(memory) as client:
+        first = await start(client, {**CAMPAIGN, **later})
+        clock.advance(timedelta(days=3))
+        again = await start(client, {**CAMPAIGN, **later})
+    assert [first.status_code, again.status_code, again.json()["batch_id"]] == [201, 200, "visits"]
+
+
+async def test_many_at_once_with_one_key_start_one_campaign_once(memory: Store) -> None:
+    answers: list[httpx.Response] = []
+    async with program(memory) as client:
+
+        async def ask(words: str) -> None:
+            while True:
+                answer = await start(client, {**CAMPAIGN, "say": words})
+                if answer.status_code not in {429, 503}:
+                    answers.append(answer)
+                    return
+                assert answer.headers["retry-after"]
+                await anyio.sleep(0.05)
+
+        async with anyio.create_task_group() as group:
+            for place in range(8):
+                group.start_soon(ask, ("Hello {{name}}.", "Bye {{name}}.")[place % 2])
+    assert sorted(answer.status_code for answer in answers) == [200, 200, 200, 201, 409, 409, 409, 409]
+    assert [answer.json()["enqueued"] for answer in answers if answer.status_code == 201] == [2]
+    assert await called(memory) == ["+6587654301", "+6587654302"]
+    assert await starts_of(memory, "default") == []
+
+
+async def test_a_bad_row_refuses_all_of_them(memory: Store) -> None:
+    rows = [*ROWS, {"destination": "12", "name": "Cy"}, {"destination": "+6587654303"}, 7]
+    async with program(memory) as client:
+        refused = await start(client, {**CAMPAIGN, "rows": rows})
+        assert refused.status_code == 422
+        assert refused.json()["detail"] == "nothing was enqueued: 3 rows of 5 cannot be called"
+        found = {(each["row"], each["column"]) for each in findings_of(refused)}
+        assert found >= {(3, "destination"), (4, "name"), (5, None)}
+        assert await called(memory) == []
+        assert (await start(client)).status_code == 201, "a key whose campaign was refused is free"
+        assert (await start(client, {**CAMPAIGN, "rows": rows, "skip_bad": True}, key="other")).status_code == 422
+
+
+async def test_of_many_bad_rows_the_first_are_told_and_all_are_counted(
+    memory: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(exchange, "MOST_FINDINGS", 10)
+    async with program(memory) as client:
+        refused = await start(client, {**CAMPAIGN, "rows": [{"destination": "1", "name": "Cy"}] * 50})
+    assert refused.status_code == 422
+    assert len(findings_of(refused)) == 11
+    assert "40 more findings not listed, of 50 in all" in findings_of(refused)[-1]["message"]  # type: ignore[operator]
+
+
+async def test_a_preview_needs_no_key_and_stores_nothing(memory: Store) -> None:
+    async with program(memory) as client:
+        shown = await start(client, {**CAMPAIGN, "rows": [*ROWS, {"destination": "12"}]}, key=None, query="?dry_run=1")
+        assert (shown.status_code, shown.json()["dry_run"], shown.json()["rejected"]) == (200, True, 1)
+        assert shown.json()["preview"]["calls"] == 2
+        assert (await start(client, key=None)).status_code == 400
+        assert (await start(client, query="?dry_run=maybe")).status_code == 422
+        assert await called(memory) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "people"),
+    [
+        ("people.csv", PEOPLE),
+        ("C:\\of Li\\../people.CSV", PEOPLE),
+        ("../../etc/people.csv.gz", gzip.compress(PEOPLE, mtime=0)),
+        ("a" * 300 + ".jsonl", b'{"Mobile": "8765 4301", "name": "Ana"}\n{"Mobile": "8765 4302", "name": "Ben"}\n'),
+    ],
+    ids=["plain", "a path", "packed", "long"],
+)
+async def test_a_file_is_uploaded_and_its_name_tells_the_format(memory: Store, name: str, people: bytes) -> None:
+    prices = ("p.csv", b"country,currency,per_call\nSG,USD,0.1\n")
+    async with program(memory) as client:
+        first = await upload(client, people=people, name=name, prices=prices)
+        assert first.status_code == 201, first.text
+        assert first.json()["batch_id"] == "march"
+        assert (await upload(client, people=people, name=name, prices=prices)).status_code == 200
+        assert (await upload(client, people=people + b"\n", name=name, prices=prices)).status_code == 409
+    assert await called(memory) == ["+6587654301", "+6587654302"]
+
+
+@pytest.mark.parametrize(
+    ("definition", "parts", "status", "why"),
+    [
+        ({**TABLE, "file": "/etc/passwd"}, {}, 422, "it names a file of another computer"),
+        ({**TABLE, "template": "../../x"}, {}, 422, "it names a file of another computer"),
+        ({**TABLE, "say": None, "ivr": "os:system"}, {}, 422, "is not one of the menus: ask"),
+        ({**TABLE, "rows": []}, {}, 422, "exclude each other"),
+        ({**TABLE, "priority": 1.5}, {}, 422, "priority"),
+        ({**TABLE, "number_column": "Phone"}, {}, 422, "file.csv"),
+        (TABLE, {"more": (None, "{}")}, 422, "the form has 2 parts beside the files"),
+        (TABLE, {"file": (None, "Mobile\n1\n")}, 422, "with a filename"),
+        (TABLE, {"file": ("people.csv", b"\0" * 20_000_001)}, 413, "longer than 20000000 bytes"),
+        (TABLE, {"file": ("people.csv", b"\0" * 21_000_001)}, 413, "longer than 21000000 bytes"),
+        (TABLE, {"definition": (None, "say=Hello")}, 400, "is not JSON"),
+        (TABLE, {"definition": (None, "[1]")}, 422, "is not a JSON object"),
+    ],
+    ids=range(12),
+)
+async def test_what_is_refused(
+    memory: Store, definition: Mapping[str, object], parts: Mapping[str, Any], status: int, why: str
+) -> None:
+    async with program(memory, menus=[ASK]) as client:
+        answer = await upload(client, definition, **parts)
+        assert (answer.status_code, why in answer.text, "/tmp" in answer.text) == (status, True, False), answer.text
+        assert findings_of(answer) or status == 413
+        assert await called(memory) == []
+        cut = await client.post(
+            "/v1/campaigns",
+            content=b"--x\r\n",
+            headers={"Content-Type": "multipart/form-data; boundary=x", "Idempotency-Key": "k"},
+        )
+        assert cut.status_code in {400, 422}
+
+
+async def test_a_campaign_begins_with_a_menu_of_the_server(store: Store) -> None:
+    async with program(store, menus=[ASK]) as client:
+        assert (await start(client, {"rows": ROWS, "ivr": "ask"})).status_code == 201
+    assert {job.menu for job in await CallQueue(store).find()} == {"ask"}
+
+
+async def test_only_so_many_are_read_at_once(memory: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(exchange, "MOST_CAMPAIGNS", 0)
+    async with program(memory) as client:
+        answer = await start(client)
+    assert (answer.status_code, answer.headers["retry-after"]) == (429, "5")
+
+
+async def test_a_batch_is_shown_held_resumed_and_cancelled(memory: Store) -> None:
+    async with program(memory) as client:
+        await start(client)
+        shown = (await client.get("/v1/batches/march")).json()
+        assert (shown["total"], shown["done"], shown["ended"], shown["answers"]) == (2, 0, False, {})
+        held = await client.post("/v1/batches/march/hold", json={"note": "a typo", "for": "10m"})
+        assert (held.status_code, held.json()["state"], "a typo" in held.json()["reason"]) == (200, "held", True)
+        assert (await client.get("/v1/batches/march")).json()["hold"]["name"] == "march"
+        assert (await client.post("/v1/batches/march/hold", json={"for": "soon"})).status_code == 422
+        assert (await client.post("/v1/batches/march/resume")).json()["state"] == "open"
+        assert (await client.post("/v1/batches/march/cancel")).json() == {"batch_id": "march", "cancelled": 2}
+        shown = (await client.get("/v1/batches/march?wait=5")).json()
+        assert (shown["ended"], shown["states"]["cancelled"], shown["outcomes"]) == (True, 2, {})
+        assert (await client.post("/v1/batches/march/resume")).status_code == 200
+        for path in ("", "/hold", "/resume", "/cancel"):
+            method = "POST" if path else "GET"
+            answer = await client.request(method, f"/v1/batches/april{path}")
+            assert (answer.status_code, "has no calls" in answer.text) == (404, True), path
+
+
+async def test_a_wait_for_a_batch_ends_with_its_last_call(memory: Store) -> None:
+    async with program(memory) as client:
+        await start(client)
+        shown: list[dict[str, Any]] = []
+        async with anyio.create_task_group() as group:
+
+            async def wait() -> None:
+                shown.append((await client.get("/v1/batches/march?wait=30")).json())
+
+            group.start_soon(wait)
+            await CallQueue(memory).cancel_batch("march", reason="it rains")
+        assert shown[0]["ended"] is True

@@ -1,0 +1,329 @@
+"""Campaigns and batches: preview one, start one, look at it, wait for its end, hold, resume and cancel it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
+from hashlib import file_digest
+from pathlib import Path
+from shutil import copyfileobj
+from tempfile import TemporaryDirectory
+from typing import IO, Any, Final
+
+import anyio
+from anyio.to_thread import run_sync
+from starlette.datastructures import FormData, UploadFile
+
+from voiceflow_worker.acts import UnknownSubjectError
+from voiceflow_worker.acts.queues import CancelBatch, Hold, Resume
+from voiceflow_worker.api.exchange import (
+    JSON,
+    LONGEST_BODY,
+    LONGEST_WAIT,
+    MOST_CAMPAIGNS,
+    Answer,
+    Asked,
+    ProblemError,
+    Route,
+    shortened,
+    texts_in,
+)
+from voiceflow_worker.api.openapi import KEY, NOTE, in_path, in_query, operation, ref
+from voiceflow_worker.api.steering import done, duration_in
+from voiceflow_worker.campaigns.campaign import FIELDS
+from voiceflow_worker.campaigns.enqueue import EnqueueReport
+from voiceflow_worker.campaigns.files.input_file import InputFile
+from voiceflow_worker.core.outcomes.batch_ends import is_open
+from voiceflow_worker.core.overview.batches import read_batch
+from voiceflow_worker.core.ports.names import BatchNames
+from voiceflow_worker.errors import InvalidInputError
+from voiceflow_worker.service.named_campaign import NamedCampaign
+
+MULTIPART: Final = "multipart/form-data"
+LONGEST_FILE: Final = 20_000_000
+UPLOAD_LIMIT: Final = 60.0
+CAMPAIGN_LIMIT: Final = 300.0
+"""The most seconds for the reading of an upload, and for a preview or a start."""
+_FILES: Final = ("file", "prices")
+_DEFINITION: Final = "definition"
+_ENDING = re.compile(r"(?:\.[a-z0-9]{1,8})?(?:\.gz)?$")
+
+
+async def begin(asked: Asked) -> Answer:
+    """`POST /v1/campaigns`: start a campaign, or preview it."""
+    is_preview = _says_yes(asked.known_query("dry_run").get("dry_run"))
+    key = asked.key if not is_preview or "idempotency-key" in asked.headers else None
+    desk = asked.desk
+    how: dict[str, Any] = {"settings": desk.settings, "menus": desk.menus}
+    with (
+        _turn(desk.campaigns),
+        TemporaryDirectory(prefix="voiceflow-upload-") as folder,
+        anyio.fail_after(CAMPAIGN_LIMIT),
+    ):
+        campaign = await _received(asked, Path(folder))
+        asked.step_aside()  # it has a turn of its own, and others are answered meanwhile
+        if is_preview:
+            return Answer(_bounded(await campaign.preview(desk.queue, desk.process, key=key, **how)))
+        by = desk.operator.name
+        report, is_new = await campaign.start(desk.queue, desk.process, key=asked.key, by=by, **how)
+    where = {"Location": f"/v1/batches/{report.batch_id}"}
+    return Answer(_bounded(report), 201 if is_new else 200, where)
+
+
+def _says_yes(text: str | None) -> bool:
+    if text not in {None, "1", "true", "yes", "0", "false", "no"}:
+        raise InvalidInputError(f"dry_run is {str(text)[:40]!r}; give 1 for a preview, or leave it out")
+    return text in {"1", "true", "yes"}
+
+
+@contextmanager
+def _turn(free: anyio.Semaphore) -> Generator[None]:
+    """A place among the campaigns that are read at once. Raises ProblemError if there is none."""
+    try:
+        free.acquire_nowait()
+    except anyio.WouldBlock:
+        raise ProblemError(
+            429, f"{MOST_CAMPAIGNS} campaigns are being read; try again in a moment", headers={"Retry-After": "5"}
+        ) from None
+    try:
+        yield
+    finally:
+        free.release()
+
+
+def _bounded(report: EnqueueReport) -> dict[str, object]:
+    return replace(report, findings=shortened(report.findings)).as_json()
+
+
+async def _received(asked: Asked, folder: Path) -> NamedCampaign:
+    """The campaign in the body of a request, with its files in a folder. Raises ProblemError, InvalidInputError."""
+    if asked.media_type != MULTIPART:
+        return NamedCampaign(fields=await asked.json(), files={}, digests={})
+    longest = LONGEST_FILE + LONGEST_BODY
+    async with asked.form(longest=longest, longest_text=LONGEST_BODY, within=UPLOAD_LIMIT) as form:
+        definition = await asked.json_object(await _definition(form))
+        files: dict[str, InputFile] = {}
+        digests: dict[str, str] = {}
+        for name in _FILES:
+            parts = form.getlist(name)
+            if not parts:
+                continue
+            if len(parts) > 1 or not isinstance(parts[0], UploadFile):
+                raise InvalidInputError(f"{name} must be one part, with a filename; its ending tells the format")
+            if (parts[0].size or 0) > LONGEST_FILE:
+                raise ProblemError(413, f"{name} is longer than {LONGEST_FILE} bytes; enqueue it by the command")
+            # The name tells the format, and nothing else of it is used.
+            ending = _ENDING.search((parts[0].filename or "").lower())
+            shown = f"{name}{ending[0] if ending else ''}"
+            path = folder / shown
+            digests[name] = f"{shown} {await run_sync(_kept, parts[0].file, path)}"
+            files[name] = InputFile(path, shown=shown)
+    return NamedCampaign(fields=definition, files=files, digests=digests)
+
+
+async def _definition(form: FormData) -> bytes:
+    """The part with the definition, whatever its name. Raises InvalidInputError without one, or with several."""
+    others = [(name, value) for name, value in form.multi_items() if name not in _FILES]
+    if len(others) != 1:
+        names = ", ".join(name[:40] for name, _ in others) or "none"
+        raise InvalidInputError(
+            f"the form has {len(others)} parts beside the files ({names}); give the fields of the campaign as one JSON "
+            f"object, in the part {_DEFINITION}"
+        )
+    ((_, value),) = others
+    if isinstance(value, str):
+        return value.encode(errors="surrogatepass")
+    if (value.size or 0) > LONGEST_BODY:
+        raise ProblemError(413, f"the definition is longer than {LONGEST_BODY} bytes; send many rows as a file")
+    return await value.read()
+
+
+def _kept(sent: IO[bytes], path: Path) -> str:
+    """Copy an upload to a file of its own, and return the digest of its content."""
+    sent.seek(0)
+    with path.open("xb") as file:
+        copyfileobj(sent, file)
+    with path.open("rb") as file:
+        return file_digest(file, "sha256").hexdigest()
+
+
+async def show(asked: Asked) -> Answer:
+    """`GET /v1/batches/{id}`, which may wait for its end."""
+    asked.known_query("wait")
+    wait = asked.number("wait", most=LONGEST_WAIT, default=0)
+    queue, batch = asked.desk.queue, asked.parts["id"]
+    if (unknown := await BatchNames(queue.store, queue.name).why_unknown(batch)) is not None:
+        raise UnknownSubjectError(unknown)
+    if wait and await is_open(queue.store, queue.name, batch):
+        await asked.until(partial(queue.wait_for_batch, batch), within=wait)
+    progress, report = await read_batch(queue.store, queue.name, batch), await queue.report(batch, totals_only=True)
+    ended = not await is_open(queue.store, queue.name, batch)
+    return Answer({**report.as_json(), **progress.as_json(), "ended": ended})
+
+
+async def hold(asked: Asked) -> Answer:
+    """`POST /v1/batches/{id}/hold`."""
+    asked.known_query()
+    given = texts_in(await asked.json(or_nothing=True), "note", "for")
+    return await done(Hold(**_of(asked), note=given["note"], lasts=duration_in(given, "for")))
+
+
+async def resume(asked: Asked) -> Answer:
+    """`POST /v1/batches/{id}/resume`."""
+    asked.known_query()
+    return await done(Resume(**_of(asked), **texts_in(await asked.json(or_nothing=True), "note")))
+
+
+async def cancel(asked: Asked) -> Answer:
+    """`POST /v1/batches/{id}/cancel`."""
+    asked.known_query()
+    return await done(CancelBatch(**_of(asked), **texts_in(await asked.json(or_nothing=True), "note")))
+
+
+def _of(asked: Asked) -> dict[str, Any]:
+    return {"operator": asked.desk.operator, "queue": asked.desk.queue.name, "batch": asked.parts["id"]}
+
+
+_ID = in_path("id", "The batch's id.")
+_GATE: Mapping[int, tuple[str, Mapping[str, object]]] = {200: ("The gate of the batch, as it is now.", ref("Gate"))}
+
+
+def _campaign_doc() -> dict[str, object]:
+    doc: dict[str, Any] = operation(
+        "Start a campaign: all of its calls, or none. With dry_run=1, preview it: nobody is called.",
+        parameters=[
+            {**KEY, "required": False, "description": f"{KEY['description']} Only a preview needs none."},
+            in_query("dry_run", "1: a preview.", {"enum": ["1", "true", "yes", "0", "false", "no"]}),
+        ],
+        body=ref("Campaign"),
+        answers={
+            200: (
+                "The preview; or the campaign of this key, to which at most what was missing was added.",
+                ref("Enqueued"),
+            ),
+            201: ("The campaign was started.", ref("Enqueued")),
+        },
+        problems=[409],
+    )
+    upload = {"type": "string", "contentMediaType": "application/octet-stream"}
+    doc["requestBody"]["content"][MULTIPART] = {
+        "schema": {
+            "type": "object",
+            "required": [_DEFINITION],
+            "additionalProperties": False,
+            "properties": {
+                _DEFINITION: ref("Campaign"),
+                "file": {**upload, "description": "The people. The ending of its filename tells the format."},
+                "prices": {**upload, "description": "A CSV with prices, for the cost in the preview."},
+            },
+        },
+        "encoding": {_DEFINITION: {"contentType": JSON}},
+    }
+    return doc
+
+
+def _of_batch(method: str, path: str, handle: Any, summary: str, **doc: Any) -> Route:
+    made = operation(summary, parameters=[_ID, *doc.pop("more", ())], problems=doc.pop("problems", [404, 409]), **doc)
+    return Route(method=method, path=f"/v1/batches/{{id}}{path}", handle=handle, doc=made)
+
+
+_WAIT = in_query(
+    "wait",
+    "The most seconds to wait until the batch has ended. It may not have ended then: look at `ended`.",
+    {"type": "integer", "minimum": 0, "maximum": LONGEST_WAIT, "default": 0},
+)
+ROUTES: Final = (
+    Route(method="POST", path="/v1/campaigns", handle=begin, doc=_campaign_doc()),
+    _of_batch(
+        "GET",
+        "",
+        show,
+        "A batch: its calls by state, outcomes, answers and costs.",
+        more=[_WAIT],
+        problems=[404],
+        answers={200: ("The batch.", ref("Batch"))},
+    ),
+    _of_batch(
+        "POST", "/hold", hold, "Send no more calls of a batch.",
+        body=ref("HoldRequest"), body_required=False, answers=_GATE,
+    ),
+    _of_batch(
+        "POST", "/resume", resume, "End the hold of a batch.",
+        body=NOTE, body_required=False, answers=_GATE,
+    ),
+    _of_batch(
+        "POST", "/cancel", cancel, "Cancel a batch for good: its waiting calls, and what is added to it later.",
+        body=NOTE, body_required=False,
+        answers={200: ("The calls that were cancelled.", ref("CancelledBatch"))},
+    ),
+)  # fmt: skip
+
+_TEXT: Mapping[str, object] = {"type": ["string", "null"]}
+_COUNT: Mapping[str, object] = {"type": "integer"}
+_COUNTS: Mapping[str, object] = {"type": "object", "additionalProperties": _COUNT}
+_ANY: Mapping[str, object] = {"type": ["string", "number", "boolean", "array", "object", "null"]}
+_SAID: Mapping[str, Mapping[str, object]] = {
+    "rows": {
+        "type": ["array", "null"],
+        "items": {"type": "object"},
+        "description": "The people: objects from columns to values, as in a file. Or upload a file.",
+    },
+    "say": {**_ANY, "description": "The text to speak; {{name}} is the value of a column."},
+    "template": {"type": ["object", "null"], "description": "A call flow with {{column}} in its texts."},
+    "ivr": {**_TEXT, "description": "The name of a menu that the server was started with."},
+    "batch": {**_ANY, "description": "The name of the campaign. Without one, it is made from the key."},
+    "data": {"type": ["object", "null"], "description": "Kept with each call."},
+}
+_ELSEWHERE = {"campaign", "file", "prices", "rejects"}
+SCHEMAS: Final[Mapping[str, object]] = {
+    "Campaign": {
+        "type": "object",
+        "description": "The options of `voiceflow enqueue`, with _ in their names: texts as one types them, or "
+        "numbers, true and false, lists, and objects of names. What is left out comes from the settings of the server.",
+        "additionalProperties": False,
+        "properties": {name: _SAID.get(name, _ANY) for name in FIELDS if name not in _ELSEWHERE},
+    },
+    "Enqueued": {
+        "type": "object",
+        "description": "As `voiceflow enqueue --json` prints it; a `preview` is that of --dry-run.",
+        "required": ["batch_id", "enqueued", "duplicates", "rejected", "findings"],
+        "properties": {
+            "batch_id": {"type": "string"},
+            **dict.fromkeys(("enqueued", "duplicates", "suppressed", "rejected", "rows", "valid", "again"), _COUNT),
+            "dry_run": {"type": "boolean"},
+            "findings": {"type": "array", "items": ref("Finding")},
+            "preview": {"type": "object"},
+        },
+    },
+    "Batch": {
+        "type": "object",
+        "description": "As `voiceflow batches --json` prints it, with the head of its report.",
+        "required": ["batch_id", "queue", "total", "states", "done", "doubts", "ended", "outcomes", "answers"],
+        "properties": {
+            "batch_id": {"type": "string"},
+            "queue": {"type": "string"},
+            "total": _COUNT,
+            "states": _COUNTS,
+            "done": _COUNT,
+            "doubts": _COUNT,
+            "ended": {"type": "boolean", "description": "No call waits, is under way, or is in doubt."},
+            "rate_now": {"type": "number"},
+            "ends_at": _TEXT,
+            "hold": {"type": ["object", "null"]},
+            "outcomes": _COUNTS,
+            "answered": _COUNT,
+            "answer_rate": {"type": ["number", "null"]},
+            "answers": _COUNTS,
+            "seconds": {"type": "number"},
+            "cost": {"type": "object", "additionalProperties": {"type": "number"}},
+        },
+    },
+    "CancelledBatch": {
+        "type": "object",
+        "required": ["batch_id", "cancelled"],
+        "properties": {"batch_id": {"type": "string"}, "cancelled": _COUNT},
+    },
+}

@@ -1,0 +1,219 @@
+"""A campaign that a program starts under a key: the same key with the same campaign again starts it once."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final
+
+from anyio import to_thread
+
+from voiceflow_worker.acts import ActRefusedError
+from voiceflow_worker.campaigns.called_before import Claim
+from voiceflow_worker.campaigns.campaign import Campaign
+from voiceflow_worker.campaigns.enqueue import EnqueueReport
+from voiceflow_worker.core.overview.ordered import Interface
+from voiceflow_worker.core.ports import Store
+from voiceflow_worker.core.ports.identity import new_revision
+from voiceflow_worker.core.ports.record_set import json_codec
+from voiceflow_worker.core.ports.store import Put, Result, Same, Step, Unit
+from voiceflow_worker.core.queue import CallQueue
+from voiceflow_worker.errors import CampaignFileError, IntakeError
+from voiceflow_worker.model.flows.actions import MAX_ID_CHARACTERS
+from voiceflow_worker.model.jobs.policy import CallPolicy
+from voiceflow_worker.model.text.wording import count_of
+from voiceflow_worker.service.named_call import canonical_json
+from voiceflow_worker.service.other_process import OtherProcess
+
+if TYPE_CHECKING:
+    from voiceflow_worker.campaigns.files.input_file import InputFile
+    from voiceflow_worker.ivr.menu import Menu
+    from voiceflow_worker.settings import Settings
+
+NAMED_CAMPAIGNS: Final = "named-campaign"
+"""Namespace of campaigns that were started under a key, by queue and key."""
+_PLAIN = re.compile(rf"[A-Za-z0-9][A-Za-z0-9._-]{{0,{MAX_ID_CHARACTERS - 1}}}")
+_TRIES = 5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StartedCampaign:
+    """What is kept of a campaign under its key: a digest of what was asked for, and the time at which it was.
+
+    `start` is a token of the last start that began. `counts` are those of the rows, once all calls are stored.
+    """
+
+    digest: str
+    at: datetime
+    batch_id: str
+    start: str
+    counts: Mapping[str, int] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NamedCampaign:
+    """A campaign as a program asks for it: its `fields`, the `files` that it uploaded, by field, and their `digests`.
+
+    No text in the fields is a path or a module; see `Campaign.of`.
+    """
+
+    fields: Mapping[str, Any]
+    files: Mapping[str, InputFile]
+    digests: Mapping[str, str]
+
+    async def preview(
+        self, queue: CallQueue, process: OtherProcess, *, key: str | None, settings: Settings, menus: Mapping[str, Menu]
+    ) -> EnqueueReport:
+        """What a start would do. Raises the errors of `Campaign.of` and `Campaign.preview`."""
+        batch = "preview" if key is None else batch_of_key(key)
+        campaign = await self._campaign(batch, settings=settings, menus=menus, now=queue.store.clock.now())
+        return await process.run(_previewed, campaign, queue.name, settings.policy())
+
+    async def start(
+        self,
+        queue: CallQueue,
+        process: OtherProcess,
+        *,
+        key: str,
+        by: str | None,
+        settings: Settings,
+        menus: Mapping[str, Menu],
+    ) -> tuple[EnqueueReport, bool]:
+        """Start the campaign, and say whether this was its first start: all of its calls are stored, or none.
+
+        Asked for again, it adds nothing, or what is missing after a start that was cut. What depends on the time, such
+        as `tomorrow`, means what it meant at first. The record of the key is written with the first call, in one write
+        with the condition that no other campaign has the key.
+
+        Raises ActRefusedError if the key belongs to another campaign, CampaignFileError with the findings of bad rows,
+        and the errors of `Campaign.of` and `Campaign.start`.
+        """
+        digest = await to_thread.run_sync(self._digest)
+        for left in reversed(range(_TRIES)):
+            standing, text = await _read(queue, key)
+            if standing is not None and standing.digest != digest:
+                raise ActRefusedError(
+                    f"the key {key[:100]!r} belongs to another campaign, batch {standing.batch_id}. Nothing was "
+                    "enqueued; give this campaign a key of its own"
+                )
+            if standing is not None and standing.counts is not None:
+                return _repeated(standing, standing.counts), False
+            first = standing or StartedCampaign(
+                digest=digest,
+                at=queue.store.clock.now(),
+                batch_id=str(self.fields.get("batch") or batch_of_key(key)),
+                start="",
+            )
+            campaign = await self._campaign(first.batch_id, settings=settings, menus=menus, now=first.at)
+            failed: IntakeError | CampaignFileError
+            try:
+                report = await process.run(
+                    _started, campaign, queue.name, settings.policy(), key=key, first=first, standing=text, by=by
+                )
+                if not report.refused:
+                    return report, standing is None
+                failed = CampaignFileError(_why_refused(report), report.findings)
+            except IntakeError as error:
+                failed = error
+            if not left or (await _read(queue, key))[1] == text:
+                raise failed
+            # Another request with this key was quicker: look at what it left.
+        raise AssertionError("the last try raises or returns")
+
+    def _digest(self) -> str:
+        document = {"fields": dict(self.fields), "files": dict(self.digests)}
+        return hashlib.sha256(canonical_json(document).encode()).hexdigest()[:32]
+
+    async def _campaign(self, batch: str, *, settings: Settings, menus: Mapping[str, Menu], now: datetime) -> Campaign:
+        said = {name: value for name, value in self.fields.items() if value is not None}
+        given = {"batch": batch, **self.files, **said}  # a field that names a file is refused, beside an upload too
+        # In a thread, because 8x8 waits while a large template or price list is read.
+        made = await to_thread.run_sync(
+            partial(Campaign.of, given, settings=settings, menus=menus, now=now, foreign=True)
+        )
+        return made.without_handlers()
+
+
+def batch_of_key(key: str) -> str:
+    """The batch of a campaign that names none: its key, if that can be a batch id as it stands, else a digest of it."""
+    return key if _PLAIN.fullmatch(key) else f"key-{hashlib.sha256(key.encode()).hexdigest()[:20]}"
+
+
+def _why_refused(report: EnqueueReport) -> str:
+    bad = f"{count_of(report.rejected, 'row')} of {report.rows} cannot be called" if report.rejected else ""
+    again = f"{count_of(report.again, 'row')} would call people who were called before" if report.again else ""
+    return f"nothing was enqueued: {' and '.join(filter(None, [bad, again])) or 'the findings say why'}"
+
+
+def _repeated(standing: StartedCampaign, counts: Mapping[str, int]) -> EnqueueReport:
+    """The report of a start that has nothing to do: each call that was stored is known."""
+    return EnqueueReport(
+        batch_id=standing.batch_id,
+        duplicates=counts["enqueued"] + counts["duplicates"],
+        suppressed=counts["suppressed"],
+        rejected=counts["rejected"],
+        rows=counts["rows"],
+        dry_run=False,
+        refused=False,
+    )
+
+
+async def _read(queue: CallQueue, key: str) -> tuple[StartedCampaign | None, str | None]:
+    """What stands under a key, and its text. Raises StoreError."""
+    store = queue.store
+    records = (await store.records({NAMED_CAMPAIGNS: [(queue.name, key)]}, now=store.clock.now()))[NAMED_CAMPAIGNS]
+    if not records:
+        return None, None
+    found = records[0]
+    try:
+        return json_codec(StartedCampaign).validate_json(found.value), found.value
+    except ValueError:
+        raise ActRefusedError(
+            f"the record of the key {key[:100]!r} cannot be read, perhaps because a newer version of voiceflow-worker "
+            "wrote it. Nothing was enqueued; ask that version"
+        ) from None
+
+
+def _put(queue: str, key: str, started: StartedCampaign, policy: CallPolicy) -> Put:
+    text = json_codec(StartedCampaign).dump_json(started, exclude_none=True).decode()
+    return Put(NAMED_CAMPAIGNS, queue, text, started.at + policy.key_retention, member=key)
+
+
+async def _previewed(store: Store, campaign: Campaign, queue: str, policy: CallPolicy) -> EnqueueReport:
+    return await campaign.preview(CallQueue(store, queue, policy=policy))
+
+
+async def _started(
+    store: Store,
+    campaign: Campaign,
+    queue: str,
+    policy: CallPolicy,
+    *,
+    key: str,
+    first: StartedCampaign,
+    standing: str | None,
+    by: str | None,
+) -> EnqueueReport:
+    """Start a campaign, under the condition that `standing` is the record of its key; and note that it is whole."""
+    # With a token of its own, so that the write of this start is never taken for the repeat of an earlier one.
+    begun = _put(queue, key, replace(first, start=new_revision()), policy)
+    claim = Claim(Same(NAMED_CAMPAIGNS, queue, standing, key), begun)
+    calls = CallQueue(store, queue, policy=policy)
+    report = await campaign.start(calls, by=by, on=Interface.API, now=first.at, claim=claim)
+    if not report.refused:
+        counts = {name: getattr(report, name) for name in _COUNTS}
+        whole = _put(queue, key, replace(first, counts=counts), policy)
+        for value in (begun.value, standing):  # a start without new calls has not begun
+            unit = Unit(needs=(Same(NAMED_CAMPAIGNS, queue, value, key),), puts=(whole,))
+            (answer,) = await store.write(Step(units=(unit,)), now=store.clock.now())
+            if answer.result is Result.DONE:
+                return report
+        raise IntakeError(f"another request with the key {key[:100]!r} was quicker. Ask again: no call is added twice")
+    return report
+
+
+_COUNTS: Final = ("enqueued", "duplicates", "suppressed", "rejected", "rows")
