@@ -7,7 +7,7 @@ import re
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -27,7 +27,7 @@ DEFINITION = '{"say": "Hello {{name}}.", "not_before": "tomorrow 09:00", "time_z
 
 
 @contextmanager
-def server(store: str) -> Iterator[tuple[Process, str]]:
+def server(store: str) -> Generator[tuple[Process, str]]:
     serving = Process(
         "serve", "--api", "--port", "0",
         env={
@@ -73,7 +73,7 @@ def test_a_campaign_that_was_cut_is_whole_and_once_when_it_is_asked_for_again(st
     cut = 0
     for step in STEPS:
         with server(store_url) as (serving, address):
-            asking = threading.Thread(target=lambda to=address: _quietly(to, people.encode()))  # type: ignore[misc]
+            asking = threading.Thread(target=lambda to=address: _quietly(to, people.encode()))
             asking.start()
             while asking.is_alive() and anyio.run(stored, store_url)[0] < step:
                 time.sleep(0.01)

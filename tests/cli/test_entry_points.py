@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -101,7 +101,7 @@ BY = {"http": by_http, "page": by_page, "python": by_python}
 
 
 @asynccontextmanager
-async def made(folder: Path, name: str) -> AsyncIterator[Store]:
+async def made(folder: Path, name: str) -> AsyncGenerator[Store]:
     async with open_store(f"sqlite:///{folder / name}.db") as store:
         yield store
 

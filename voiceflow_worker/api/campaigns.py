@@ -174,13 +174,15 @@ async def hold(asked: Asked) -> Answer:
 async def resume(asked: Asked) -> Answer:
     """`POST /v1/batches/{id}/resume`."""
     asked.known_query()
-    return await done(Resume(**_of(asked), **texts_in(await asked.json(or_nothing=True), "note")))
+    given = texts_in(await asked.json(or_nothing=True), "note")
+    return await done(Resume(**_of(asked), note=given["note"]))
 
 
 async def cancel(asked: Asked) -> Answer:
     """`POST /v1/batches/{id}/cancel`."""
     asked.known_query()
-    return await done(CancelBatch(**_of(asked), **texts_in(await asked.json(or_nothing=True), "note")))
+    given = texts_in(await asked.json(or_nothing=True), "note")
+    return await done(CancelBatch(**_of(asked), note=given["note"]))
 
 
 def _of(asked: Asked) -> dict[str, Any]:
