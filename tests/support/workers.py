@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from tests.support.flows import flow, number
-from voiceflow_worker import CallPolicy, CallQueue, CallRequest, Worker, WorkerOptions
+from tests.support.waiting import once_available, until
+from voiceflow_worker import CallPolicy, CallQueue, CallRequest, JobState, Worker, WorkerOptions
+from voiceflow_worker.backends.witness import JournalFiles
 from voiceflow_worker.core.ports import Limits, Store, Voice
 from voiceflow_worker.core.ports.controls import limits_put
+from voiceflow_worker.core.ports.reading import count_states
 from voiceflow_worker.core.ports.store import Step, Unit
 from voiceflow_worker.model.jobs.policy import OutcomeSource
 
 NO_WEBHOOKS = CallPolicy(outcomes=OutcomeSource.NONE)
 
 
-async def enqueued(store: Store, count: int, **fields: Any) -> CallQueue:
-    """A queue with so many calls, each to a number of its own."""
+async def enqueued(store: Store, count: int, *, first: int = 0, **fields: Any) -> CallQueue:
+    """A queue with so many calls, each to a number of its own, from the `first` on."""
     queue = CallQueue(store, policy=NO_WEBHOOKS)
-    await queue.enqueue_many(CallRequest(flow=flow(number(place)), **fields) for place in range(count))
+    await queue.enqueue_many(CallRequest(flow=flow(number(place)), **fields) for place in range(first, first + count))
     return queue
 
 
@@ -27,9 +31,23 @@ def worker_for(store: Store, voice: Voice, *, options: dict[str, Any] | None = N
     return Worker(store, voice, **{"rate": None, "options": made, **settings})
 
 
+def worker_with_files(store: Store, voice: Voice, folder: Path) -> Worker:
+    """One that keeps journal files in this folder."""
+    return worker_for(store, voice, witness=JournalFiles(folder))
+
+
 async def states(queue: CallQueue) -> dict[str, int]:
     """The states that any calls are in."""
     return {state.value: count for state, count in (await queue.status()).states.items() if count}
+
+
+async def in_state(store: Store, state: JobState, count: int) -> None:
+    """Wait until so many calls are in this state, also while the store is away."""
+
+    async def reached() -> bool:
+        return (await count_states(store, "default"))[state] == count
+
+    await until(lambda: once_available(reached))
 
 
 async def set_limits(store: Store, queue: str, limits: Limits) -> None:

@@ -11,23 +11,21 @@ import anyio
 import pytest
 from anyio import to_thread
 
-from tests.support.flows import flow, number
+from tests.support.flows import number
 from tests.support.postgres import Pooler, PostgresServer
 from tests.support.voices import ScriptedVoice
 from tests.support.waiting import once_available, until, wait_until
-from voiceflow_worker import CallPolicy, CallQueue, CallRequest, JobState, Worker, WorkerOptions, open_store
+from tests.support.workers import enqueued, in_state, worker_with_files
+from voiceflow_worker import JobState, open_store
 from voiceflow_worker.backends.contract import sample_job
 from voiceflow_worker.backends.contract.writing import new
-from voiceflow_worker.backends.witness import JournalFiles
 from voiceflow_worker.core.ports import Store
-from voiceflow_worker.core.ports.reading import count_states, gates_of
+from voiceflow_worker.core.ports.reading import gates_of
 from voiceflow_worker.core.ports.store import Guard, Result, Same, Step
 from voiceflow_worker.core.rollback import HELD_AS_TAKEN_OVER
 from voiceflow_worker.core.suppression import SuppressionList
-from voiceflow_worker.model.jobs.policy import OutcomeSource
 
 pytestmark = [pytest.mark.anyio, pytest.mark.alone]
-POLICY = CallPolicy(outcomes=OutcomeSource.NONE)
 
 
 @pytest.fixture
@@ -56,25 +54,8 @@ def lags(primary: PostgresServer, standby: PostgresServer) -> None:
     standby.lag()
 
 
-async def enqueued(store: Store, first: int, count: int) -> CallQueue:
-    queue = CallQueue(store, policy=POLICY)
-    await queue.enqueue_many(CallRequest(flow=flow(number(place))) for place in range(first, first + count))
-    return queue
-
-
-async def in_state(store: Store, state: JobState, count: int) -> None:
-    async def reached() -> bool:
-        return (await count_states(store, "default"))[state] == count
-
-    await until(lambda: once_available(reached))
-
-
 async def reasons(store: Store) -> list[str]:
     return [gate.reason for gate in await gates_of(store, "default")]
-
-
-def worker_on(store: Store, voice: ScriptedVoice, folder: Path) -> Worker:
-    return Worker(store, voice, rate=None, options=WorkerOptions(policy=POLICY), witness=JournalFiles(folder))
 
 
 async def test_a_running_worker_holds_the_queue_after_a_failover_to_a_standby_that_lagged(
@@ -83,9 +64,9 @@ async def test_a_running_worker_holds_the_queue_after_a_failover_to_a_standby_th
     """Twenty calls left, and somebody opted out, while the standby took nothing."""
     voice = ScriptedVoice()
     async with open_store(primary.url(standby.port), advises=False) as store, anyio.create_task_group() as group:
-        queue = await enqueued(store, 0, 20)
+        queue = await enqueued(store, 20)
         await to_thread.run_sync(lags, primary, standby)
-        worker = worker_on(store, voice, tmp_path)
+        worker = worker_with_files(store, voice, tmp_path)
         group.start_soon(worker.run)
         await in_state(store, JobState.ACCEPTED, 20)
         await SuppressionList(store).add(number(20), reason="asked for it")
@@ -96,7 +77,7 @@ async def test_a_running_worker_holds_the_queue_after_a_failover_to_a_standby_th
         assert HELD_AS_TAKEN_OVER in reason or "set back" in reason
         for job in await queue.find(states=[JobState.IN_DOUBT], limit=None):
             await queue.resolve(job.id, placed=True, note="seen in the log")
-        await enqueued(store, 20, 5)
+        await enqueued(store, 5, first=20)
         await SuppressionList(store).add(number(20), reason="asked for it")
         await queue.resume()
         await until(lambda: len(voice.placed) >= 24)
@@ -110,20 +91,20 @@ async def test_a_lost_opt_out_alone_holds_the_queue(
 ) -> None:
     voice = ScriptedVoice()
     async with open_store(primary.url(standby.port), advises=False) as store:
-        await enqueued(store, 0, 1)
+        await enqueued(store, 1)
         async with anyio.create_task_group() as group:
-            worker = worker_on(store, voice, tmp_path)
+            worker = worker_with_files(store, voice, tmp_path)
             group.start_soon(worker.run)
             await in_state(store, JobState.ACCEPTED, 1)
             worker.stop()
         await to_thread.run_sync(lags, primary, standby)
-        await enqueued(store, 1, 1)
+        await enqueued(store, 1, first=1)
         await SuppressionList(store).add(number(1), reason="asked for it")
         await to_thread.run_sync(primary.kill)
         await to_thread.run_sync(standby.promote)
     async with open_store(primary.url(standby.port), advises=False) as store, anyio.create_task_group() as group:
-        await enqueued(store, 1, 1)
-        worker = worker_on(store, voice, tmp_path)
+        await enqueued(store, 1, first=1)
+        worker = worker_with_files(store, voice, tmp_path)
         group.start_soon(worker.run)
 
         async def is_held() -> bool:
@@ -137,13 +118,13 @@ async def test_a_lost_opt_out_alone_holds_the_queue(
 async def test_a_server_that_restarts_holds_nothing(primary: PostgresServer, tmp_path: Path) -> None:
     voice = ScriptedVoice()
     async with open_store(primary.url(), advises=False) as store, anyio.create_task_group() as group:
-        await enqueued(store, 0, 5)
-        worker = worker_on(store, voice, tmp_path)
+        await enqueued(store, 5)
+        worker = worker_with_files(store, voice, tmp_path)
         group.start_soon(worker.run)
         await in_state(store, JobState.ACCEPTED, 5)
         await to_thread.run_sync(primary.kill)
         await to_thread.run_sync(primary.start)
-        await once_available(lambda: enqueued(store, 5, 5))
+        await once_available(lambda: enqueued(store, 5, first=5))
         await until(lambda: len(voice.placed) >= 10)
         assert await once_available(lambda: reasons(store)) == []
         worker.stop()
@@ -173,14 +154,14 @@ async def test_a_failover_to_a_synchronous_standby_holds_nothing(
     primary.ask("SELECT pg_reload_conf()")
     voice = ScriptedVoice()
     async with open_store(primary.url(standby.port), advises=False) as store, anyio.create_task_group() as group:
-        await enqueued(store, 0, 5)
-        worker = worker_on(store, voice, tmp_path)
+        await enqueued(store, 5)
+        worker = worker_with_files(store, voice, tmp_path)
         group.start_soon(worker.run)
         await in_state(store, JobState.ACCEPTED, 5)
         standby.ask("ALTER SYSTEM SET synchronous_standby_names = ''")
         await to_thread.run_sync(primary.kill)
         await to_thread.run_sync(standby.promote)
-        await once_available(lambda: enqueued(store, 5, 5))
+        await once_available(lambda: enqueued(store, 5, first=5))
         await until(lambda: len(voice.placed) >= 10)
         assert await once_available(lambda: reasons(store)) == []
         worker.stop()

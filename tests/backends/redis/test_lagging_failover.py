@@ -10,21 +10,18 @@ import anyio
 import pytest
 from anyio import to_thread
 
-from tests.support.flows import flow, number
+from tests.support.flows import number
 from tests.support.redis_server import ReplicatedCluster, WatchedPair, wait_for
 from tests.support.voices import ScriptedVoice
 from tests.support.waiting import once_available, until
-from voiceflow_worker import CallPolicy, CallQueue, CallRequest, JobState, Worker, WorkerOptions, open_store
-from voiceflow_worker.backends.witness import JournalFiles
-from voiceflow_worker.core.ports import Store
+from tests.support.workers import enqueued, in_state, worker_with_files
+from voiceflow_worker import JobState, open_store
 from voiceflow_worker.core.ports.reading import count_states, gates_of
 from voiceflow_worker.core.rollback import HELD
 from voiceflow_worker.core.suppression import SuppressionList
 from voiceflow_worker.errors import StoreUnavailableError
-from voiceflow_worker.model.jobs.policy import OutcomeSource
 
 pytestmark = [pytest.mark.anyio, pytest.mark.alone]
-POLICY = CallPolicy(outcomes=OutcomeSource.NONE)
 
 
 @pytest.fixture
@@ -36,30 +33,16 @@ def replicated_cluster(tmp_path: Path) -> Iterator[ReplicatedCluster]:
         servers.kill()
 
 
-async def enqueued(store: Store, first: int, count: int) -> CallQueue:
-    queue = CallQueue(store, policy=POLICY)
-    await queue.enqueue_many(CallRequest(flow=flow(number(place))) for place in range(first, first + count))
-    return queue
-
-
-async def in_state(store: Store, state: JobState, count: int) -> None:
-    async def reached() -> bool:
-        return (await count_states(store, "default"))[state] == count
-
-    await until(lambda: once_available(reached))
-
-
 async def test_a_running_worker_sees_that_a_lagging_replica_was_promoted(
     watched_pair: WatchedPair, tmp_path: Path
 ) -> None:
     """Twenty calls left while the replica took nothing: the promoted replica has them as queued."""
     voice = ScriptedVoice()
     async with open_store(watched_pair.url) as store, anyio.create_task_group() as group:
-        queue = await enqueued(store, 0, 20)
+        queue = await enqueued(store, 20)
         await until(lambda: watched_pair.replica.ask("DBSIZE") == watched_pair.primary.ask("DBSIZE"))
         watched_pair.replica.lag()
-        witness = JournalFiles(tmp_path / "journals")
-        worker = Worker(store, voice, rate=None, options=WorkerOptions(policy=POLICY), witness=witness)
+        worker = worker_with_files(store, voice, tmp_path / "journals")
         group.start_soon(worker.run)
         await in_state(store, JobState.ACCEPTED, 20)
         await to_thread.run_sync(watched_pair.primary.kill)
@@ -75,7 +58,7 @@ async def test_a_running_worker_sees_that_a_lagging_replica_was_promoted(
         # A person settles the doubts and resumes: only what is new is sent.
         for job in await queue.find(states=[JobState.IN_DOUBT], limit=None):
             await queue.resolve(job.id, placed=True, note="seen in the log")
-        await enqueued(store, 20, 5)
+        await enqueued(store, 5, first=20)
         await queue.resume()
         await until(lambda: len(voice.placed) >= 25)
         worker.stop()
@@ -87,7 +70,7 @@ async def test_nothing_leaves_while_the_replica_that_must_confirm_lags(
 ) -> None:
     voice = ScriptedVoice()
     async with open_store(f"{watched_pair.url}?replicas=1") as store, anyio.create_task_group() as group:
-        await enqueued(store, 0, 5)
+        await enqueued(store, 5)
         watched_pair.replica.lag()
         with pytest.raises(StoreUnavailableError, match="did not confirm"):
             await SuppressionList(store).add(number(0), reason="asked for it")
@@ -99,8 +82,7 @@ async def test_nothing_leaves_while_the_replica_that_must_confirm_lags(
         await once_available(lambda: count_states(store, "default"))
         await to_thread.run_sync(watched_pair.primary.start)
         await to_thread.run_sync(wait_for, watched_pair.primary.follows, "old primary that has become a replica")
-        witness = JournalFiles(tmp_path / "journals")
-        worker = Worker(store, voice, rate=None, options=WorkerOptions(policy=POLICY), witness=witness)
+        worker = worker_with_files(store, voice, tmp_path / "journals")
         group.start_soon(worker.run)
         await until(lambda: len(voice.placed) >= 3)
         await in_state(store, JobState.CANCELLED, 2)
@@ -113,7 +95,7 @@ async def test_an_opt_out_in_a_cluster_outlives_its_primary(
 ) -> None:
     voice = ScriptedVoice()
     async with open_store(f"{replicated_cluster.url}?replicas=1") as store, anyio.create_task_group() as group:
-        await enqueued(store, 0, 5)
+        await enqueued(store, 5)
         await SuppressionList(store).add(number(0), reason="asked for it")
         place = replicated_cluster.holder_of("{voiceflow}:records:suppressed*")
         replicated_cluster.replicas[place].lag()
@@ -122,8 +104,7 @@ async def test_an_opt_out_in_a_cluster_outlives_its_primary(
         await to_thread.run_sync(replicated_cluster.replicas[place].catch_up)
         await once_available(lambda: SuppressionList(store).add(number(2), reason="asked for it"))
         await to_thread.run_sync(replicated_cluster.fail_over, place)
-        witness = JournalFiles(tmp_path / "journals")
-        worker = Worker(store, voice, rate=None, options=WorkerOptions(policy=POLICY), witness=witness)
+        worker = worker_with_files(store, voice, tmp_path / "journals")
         await once_available(lambda: SuppressionList(store).scan())
         group.start_soon(worker.run)
         await in_state(store, JobState.CANCELLED, 3)

@@ -11,18 +11,14 @@ import anyio
 import pytest
 from anyio import to_thread
 
-from tests.support.flows import flow, number
 from tests.support.redis_server import RedisServer
 from tests.support.voices import ScriptedVoice
 from tests.support.waiting import once_available, until
-from voiceflow_worker import CallPolicy, CallQueue, CallRequest, Worker, WorkerOptions, open_store
-from voiceflow_worker.backends.witness import JournalFiles
-from voiceflow_worker.core.ports import Store
+from tests.support.workers import enqueued, worker_with_files
+from voiceflow_worker import open_store
 from voiceflow_worker.core.ports.reading import gates_of
-from voiceflow_worker.model.jobs.policy import OutcomeSource
 
 pytestmark = pytest.mark.anyio
-POLICY = CallPolicy(outcomes=OutcomeSource.NONE)
 AOF = "appendonly*"
 """One file up to 6.2, a folder of files from 7.0 on."""
 
@@ -44,16 +40,6 @@ def restore(server: RedisServer, backup: Path) -> None:
     server.start()
 
 
-def worker_on(store: Store, voice: ScriptedVoice, files: Path) -> Worker:
-    return Worker(store, voice, rate=None, options=WorkerOptions(policy=POLICY), witness=JournalFiles(files))
-
-
-async def enqueued(store: Store, first: int, count: int) -> CallQueue:
-    queue = CallQueue(store, policy=POLICY)
-    await queue.enqueue_many(CallRequest(flow=flow(number(place))) for place in range(first, first + count))
-    return queue
-
-
 async def placed(voice: ScriptedVoice, count: int) -> None:
     await until(lambda: len(voice.placed) >= count)
 
@@ -62,15 +48,15 @@ async def placed(voice: ScriptedVoice, count: int) -> None:
 async def test_after_a_plain_restart_it_goes_on_within_five_seconds(own_server: RedisServer, tmp_path: Path) -> None:
     voice = ScriptedVoice()
     async with open_store(own_server.url) as store, anyio.create_task_group() as group:
-        await enqueued(store, 0, 10)
-        worker = worker_on(store, voice, tmp_path / "journals")
+        await enqueued(store, 10)
+        worker = worker_with_files(store, voice, tmp_path / "journals")
         group.start_soon(worker.run)
         await placed(voice, 10)
         await to_thread.run_sync(own_server.kill)
         await anyio.sleep(1.5)  # the length of the outage
         await to_thread.run_sync(own_server.start)
         back = time.monotonic()
-        await once_available(lambda: enqueued(store, 10, 5))
+        await once_available(lambda: enqueued(store, 5, first=10))
         await placed(voice, 15)
         took = time.monotonic() - back
         assert list(await gates_of(store, "default")) == []
