@@ -19,6 +19,7 @@ from contextlib import suppress
 from functools import cache, partial
 from importlib.util import find_spec
 from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -184,6 +185,9 @@ class PostgresServer(_Program):
         self._settings = settings
         self.empty: list[str] = []
         """Schemas of stores that have been emptied: to make one takes ten times as long."""
+        self._asking = Lock()
+        self._kept: psycopg.Connection[tuple[Any, ...]] | None = None
+        """What asks: to connect takes ten times as long as most questions."""
 
     def url(self, *ports: int, user: str = ADMINISTRATOR, **parameters: str) -> str:
         """The store URL of this server, or of whichever is the primary, this one or one at these ports."""
@@ -218,18 +222,37 @@ class PostgresServer(_Program):
 
     def ask(self, statement: str, *values: object) -> list[tuple[Any, ...]]:
         """Run one statement, by itself, and give its rows."""
-        with connected(self.url()) as connection:
-            answer = connection.execute(statement.encode(), values or None)
-            return answer.fetchall() if answer.description else []
+        import psycopg  # as above
+
+        with self._asking:
+            try:
+                return self._asked(statement, *values)
+            except psycopg.OperationalError:
+                if self._kept is None or not self._kept.closed:
+                    raise
+                return self._asked(statement, *values)  # somebody has ended the connection since the last question
+
+    def _asked(self, statement: str, *values: object) -> list[tuple[Any, ...]]:
+        if self._kept is None or self._kept.closed:
+            self._kept = connected(self.url())
+            self._kept.prepare_threshold = None
+        answer = self._kept.execute(statement.encode(), values or None)
+        return answer.fetchall() if answer.description else []
 
     def clear(self, schema: str) -> None:
         """Forget all that the store in this schema keeps, and leave it to another test."""
         ours = "SELECT tablename FROM pg_tables WHERE schemaname = %s AND tablename <> 'voiceflow_schema'"
-        with connected(self.url()) as connection:
-            tables = ", ".join(f"{schema}.{name}" for (name,) in connection.execute(ours, (schema,)))
-            if tables:
-                connection.execute(f"TRUNCATE {tables} RESTART IDENTITY".encode())
-                self.empty.append(schema)
+        tables = ", ".join(f"{schema}.{name}" for (name,) in self.ask(ours, schema))
+        if tables:
+            self.ask(f"TRUNCATE {tables} RESTART IDENTITY")
+            self.empty.append(schema)
+
+    def _end(self) -> None:
+        super()._end()
+        with self._asking:
+            if self._kept is not None:
+                self._kept.close()
+                self._kept = None
 
     def kill(self) -> None:
         """End it as a crash does: its first process at once, the others when they notice."""

@@ -15,6 +15,7 @@ import anyio
 import pytest
 
 from tests.support.errors import leaves
+from tests.support.everyday import spread
 from tests.support.redis_server import RedisCluster, RedisServer, WatchedPair
 from tests.support.redis_users import RULE, url_of
 from voiceflow_worker.backends.contract import (
@@ -190,7 +191,7 @@ MUTATIONS = {
 
 
 @pytest.mark.anyio
-@pytest.mark.parametrize(("was", "now", "test"), MUTATIONS.values(), ids=MUTATIONS.keys())
+@pytest.mark.parametrize(("was", "now", "test"), spread(MUTATIONS, every=4))
 async def test_the_contract_finds_that(
     was: str, now: str, test: str, redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -13,6 +13,7 @@ import anyio
 import pytest
 
 from tests.support.errors import leaves
+from tests.support.everyday import spread
 from voiceflow_worker.backends.contract import LeaseContract, Opener, StoreContract
 from voiceflow_worker.backends.sqlite import open_sqlite, write
 from voiceflow_worker.backends.sqlite.connection import SQL
@@ -107,7 +108,7 @@ MUTATIONS: dict[str, tuple[str, Callable[..., Any], str]] = {
 
 
 @pytest.mark.anyio
-@pytest.mark.parametrize(("name", "broken", "test"), MUTATIONS.values(), ids=MUTATIONS.keys())
+@pytest.mark.parametrize(("name", "broken", "test"), spread(MUTATIONS, every=4))
 async def test_the_contract_finds_that(
     name: str, broken: Callable[..., Any], test: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
