@@ -10,7 +10,13 @@ if TYPE_CHECKING:
     from sphinx.application import Sphinx
 
 project = "voiceflow-worker"
-extensions = ["myst_parser", "sphinx_copybutton"]
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx_copybutton"]
+# The reference: docstrings as they are written, with their Markdown code, in the order of the source.
+autodoc_default_options = {"members": True, "undoc-members": True, "ignore-module-all": False}
+autodoc_member_order = "bysource"
+autodoc_typehints_format = "short"
+add_module_names = False
+default_role = "code"
 exclude_patterns = ["images/*.py"]
 html_theme = "furo"
 html_title = project
@@ -21,14 +27,15 @@ myst_heading_anchors = 4
 suppress_warnings = ["myst.xref_missing", "misc.highlighting_failure"]
 
 CHAPTERS = {
-    "Start": ["tutorial", "day-one", "examples/appointment", "campaign-of-50000"],
+    "Start": ["tutorial", "day-one", "examples/appointment", "campaign-of-50000", "comparison", "faq"],
     "Tasks": [
-        "campaign-files", "ivr", "redial", "windows", "suppression", "pacing", "webhooks", "outcomes", "operations",
-        "deploy/README", "telemetry", "sandbox", "examples/README",
+        "campaign-files", "ivr", "redial", "escalation", "windows", "suppression", "pacing", "webhooks", "outcomes",
+        "sandbox", "examples/README",
     ],
-    "Airflow": ["airflow", "airflow-recipes", "airflow-testing"],
-    "Concepts": ["promise", "answers", "evidence", "stores", "scale", "glossary"],
-    "Reference": ["cli", "settings", "python", "8x8-notes", "upgrades"],
+    "Operation": ["deploy/README", "operations", "telemetry", "stores", "scale", "security"],
+    "Interfaces": ["cli", "http", "python", "airflow", "airflow-recipes", "airflow-testing"],
+    "Concepts": ["promise", "answers", "evidence", "glossary"],
+    "Reference": ["settings", "reference", "errors", "8x8-notes", "upgrades"],
     "For developers": [
         "architecture", "decisions/README", "decisions/sending", "decisions/one-transaction", "decisions/stores",
         "decisions/sqlite", "decisions/postgresql", "decisions/people", "decisions/reports", "decisions/interfaces",

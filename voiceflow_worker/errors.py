@@ -1,44 +1,4 @@
-"""The errors of this library, as a tree.
-
-VoiceflowError
-├── InvalidInputError                 an input is wrong; nothing was stored or sent
-│   ├── CallFlowError                 a call flow breaks rules of the 8x8 contract (all findings at once)
-│   ├── PhoneNumberError              a text is not a single callable telephone number
-│   ├── CampaignFileError             a file cannot be read as a campaign
-│   ├── WebhookEventError             a webhook body is not an event of 8x8
-│   ├── NotificationError             a notification has a wrong signature, or is too old
-│   ├── KeyConflictError              a unique key exists with another body
-│   ├── SuppressedNumberError         a number is on the suppression list
-│   └── SettingsError                 a setting is missing or wrong
-├── IntakeError                       another enqueue in the same queue is under way; try again
-├── JobError                          an operation on one job failed
-│   ├── JobNotFoundError              no job has this id
-│   ├── IllegalMoveError              the job's state does not allow this move
-│   │   ├── TooLateError              a cancel came after the call may have left
-│   │   └── TooEarlyError             8x8 may still place the call, up to the time `until`
-│   ├── StaleJobError                 another process changed the job first
-│   └── OutcomeTimeoutError           a wait ended before the job had an outcome
-├── StoreError                        the store failed, or cannot be used
-│   ├── StoreUnavailableError         the store cannot be reached or is locked; try again
-│   ├── StoreReadOnlyError            the store cannot be written (permissions, a full disk)
-│   ├── StoreCorruptError             the store's file is damaged or is not a store
-│   │   └── StoreReplacedError        the store's file was replaced or removed while it was open
-│   ├── StoreVersionError             the store was written by a newer version
-│   ├── StoreForgetsError             the server may lose what it has confirmed
-│   │   └── RedisForgetsError         a Redis server
-│   └── UnknownBackendError           no backend is registered for this URL
-├── HookError                         raised by a handler of outcomes
-│   ├── TellAgainError                deliver the outcome again later
-│   └── HookGoneError                 stop the hook
-└── VoiceError                        a request to 8x8 failed, or its result is unknown
-    ├── CallRefusedError              8x8 answered NOT_CREATED: nobody was called
-    ├── CallNotSentError              the request was certainly not sent: nobody was called
-    ├── CallInDoubtError              the call may have been placed; do not send it again
-    ├── CallLogError                  the call log could not be read; nothing was changed
-    │   └── CallLogUnavailableError   8x8 cannot be reached for the log; try again
-    └── RequestFailedError            a request that places no call was answered with an error
-        └── VoiceUnavailableError     8x8 cannot be reached, or asks to come back later; try again
-"""
+"""The errors of this library, as a tree whose root is `VoiceflowError`. `docs/errors.md` has the remedy of each."""
 
 from __future__ import annotations
 

@@ -210,10 +210,10 @@ class Menu(Manner):
     ) -> Callable[[H], H] | None:
         """Declare the step that follows any of these keys: `goto`, or the result of the decorated handler.
 
-        A key is one of 0-9, *, #, or several of them (`"42"`). A handler gets the `Caller` and returns a menu, a call
-        flow, a text to say before this menu asks again, `End`, `Again` or `BACK`. `leads_to` declares the steps that
-        the handler may return, and must name every menu that the handler may return. A menu that is not declared is not
-        served.
+        A key is one of `0-9`, `*`, `#`, or several of them (`"42"`). A handler gets the `Caller` and returns a menu, a
+        call flow, a text to say before this menu asks again, `End`, `Again` or `BACK`. `leads_to` declares the steps
+        that the handler may return, and must name every menu that the handler may return. A menu that is not declared
+        is not served.
 
         `result` names what these keys mean, such as `confirmed`: the answer of the person, which is stored with the
         call. The last keys with a name count. A name has 1 to 50 letters, digits, spaces, - and _.

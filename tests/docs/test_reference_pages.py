@@ -1,0 +1,61 @@
+from __future__ import annotations
+
+import importlib
+import re
+import runpy
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import voiceflow_worker
+from tests.docs.pages import DOCS, section
+from voiceflow_worker import errors
+
+NAMES, ERRORS = DOCS / "reference.md", DOCS / "errors.md"
+
+
+def test_the_page_names_everything_that_the_front_door_has() -> None:
+    text = section(NAMES.read_text(encoding="utf-8"), "All names")
+    rows = "\n".join(re.findall(r"^\| (`.*?) \|", text, re.MULTILINE))
+    assert sorted(re.findall(r"`(\w+)`", rows)) == sorted(dir(voiceflow_worker))
+
+
+def test_each_error_has_a_remedy_under_the_error_that_catches_it() -> None:
+    """In the tables of the group that an error belongs to, by the nearest base that has a heading."""
+    pieces = re.split(r"^## .*`(\w+)`$", ERRORS.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    groups = set(pieces[1::2])
+    rows = {
+        name: group
+        for group, text in zip(pieces[1::2], pieces[2::2], strict=True)
+        for name in re.findall(r"^\| `(\w+)` \|[^|]+\|[^|]+\|$", text, re.MULTILINE)
+    }
+    declared = {name: each for name, each in vars(errors).items() if _is_error(each)}
+    assert rows.keys() | groups == declared.keys()
+    for name, group in rows.items():
+        assert next(base.__name__ for base in declared[name].__mro__ if base.__name__ in groups) == group, name
+
+
+def _is_error(each: object) -> bool:
+    return isinstance(each, type) and issubclass(each, errors.VoiceflowError)
+
+
+def test_the_site_finds_every_public_module_and_page() -> None:
+    """Signatures come from the source: only the modules are named, and the navigation has every page."""
+    text = NAMES.read_text(encoding="utf-8")
+    for module in re.findall(r"automodule:: (\S+)", text):
+        assert importlib.import_module(module).__doc__, module
+    site = runpy.run_path(str(DOCS / "conf.py"))
+    listed = [page for pages in site["CHAPTERS"].values() for page in pages]
+    there = [page.relative_to(DOCS).with_suffix("").as_posix() for page in DOCS.rglob("*.md")]
+    assert sorted([*listed, "index"]) == sorted(there)
+
+
+@pytest.mark.slow
+def test_the_pages_build_without_a_warning(tmp_path: Path) -> None:
+    pytest.importorskip("sphinx", reason="the extra docs is not installed")
+    command = [sys.executable, "-m", "sphinx", "-q", "-W", "-b", "html", str(DOCS), str(tmp_path)]
+    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=100)
+    assert done.returncode == 0, done.stderr
+    assert "enqueue_many" in (tmp_path / "reference.html").read_text(encoding="utf-8")
