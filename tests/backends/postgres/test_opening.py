@@ -106,6 +106,7 @@ async def test_a_role_whose_settings_lose_or_mix_up_commits_is_refused_with_the_
         ("forgetful", "synchronous_commit = off", StoreForgetsError, "SET synchronous_commit = on"),
         ("snapshot", "default_transaction_isolation = 'repeatable read'", SettingsError, "= 'read committed'"),
         ("serial", "default_transaction_isolation = serializable", SettingsError, "= 'read committed'"),
+        ("astray", "search_path = public, pg_catalog", SettingsError, "SET search_path = public"),
     ]:
         user = role(name, setting)
         error = await refused(postgres_server.url(user=user, schema=schema))
@@ -152,8 +153,9 @@ def test_another_server_is_refused(changed: dict[str, Any], kind: type[Voiceflow
 
 FACTS = Facts(
     version="PostgreSQL 15.8 on x86", number=150008, is_standby=False, encoding="UTF8", isolation="read committed",
-    synchronous_commit="on", fsync=True, full_page_writes=True, waits_for_standby=False, role="me", database="c",
-    has_schema=True, may_make=True, is_made=True, tables=9, may_read=True, writes_some=True, writes_all=True,
+    knows_its_functions=True, synchronous_commit="on", fsync=True, full_page_writes=True, waits_for_standby=False,
+    role="me", database="c", has_schema=True, may_make=True, is_made=True, tables=9, may_read=True,
+    writes_some=True, writes_all=True,
 )  # fmt: skip
 
 
@@ -227,6 +229,64 @@ async def test_a_transaction_that_would_check_what_is_out_of_date_writes_nothing
         store.database.close()
         assert not await store.jobs(ById((sample_job(1).id,)), now=now)
         await store.write(step, now=now)
+
+
+async def test_a_commit_is_on_the_disk_although_somebody_has_turned_that_off_since_the_opening(
+    postgres_server: PostgresServer, schema: str
+) -> None:
+    async with opened(postgres_server.url(schema=schema)) as store:
+        postgres_server.ask(f"CREATE TABLE {schema}.waited (commits text)")
+        postgres_server.ask(
+            f"CREATE FUNCTION {schema}.note() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN INSERT INTO {schema}.waited "
+            "VALUES (current_setting('synchronous_commit')); RETURN NULL; END $$"
+        )
+        postgres_server.ask(
+            f"CREATE TRIGGER note AFTER INSERT ON {schema}.bodies FOR EACH ROW EXECUTE FUNCTION {schema}.note()"
+        )
+        await store.database.rows("SET synchronous_commit = off")
+        for number, durable in ((1, True), (2, False)):
+            unit = Unit(change=Insert(sample_job(number)))
+            await store.write(Step(units=(unit,), durable=durable), now=store.clock.now())
+        assert postgres_server.ask(f"SELECT commits FROM {schema}.waited") == [("on",), ("off",)]
+
+
+async def test_nothing_of_the_same_name_in_another_schema_is_taken_for_the_stores(
+    postgres_server: PostgresServer, schema: str, role: Callable[..., str]
+) -> None:
+    """A role may have a search_path with other people's tables, functions and operators."""
+    ask = postgres_server.ask
+    ask("DROP SCHEMA IF EXISTS other CASCADE")
+    ask("CREATE SCHEMA other")
+    try:
+        for name in ("jobs", "bodies", "numbers", "records", "events", "additions", "totals", "paces", "changes"):
+            ask(f"CREATE TABLE other.{name} ()")
+        for name, kinds in [
+            ("write", "jsonb"), ("lane", "text, text"), ("hashtext", "text"), ("place", ""), ("server", ""),
+            ("starts_with", "text, text"), ("concatenate", "text, integer"), ("concatenate", "text, numeric"),
+            ("concatenate", "text, bigint"), ("concatenate", "text, oid"), ("concatenate", "bigint, text"),
+            ("concatenate", "text, name"),
+        ]:  # fmt: skip
+            ask(f"CREATE FUNCTION other.{name}({kinds}) RETURNS text LANGUAGE sql AS $$ SELECT (1 / 0)::text $$")
+        for kind in ("integer", "numeric", "bigint", "oid", "name"):
+            ask(f"CREATE OPERATOR other.|| (LEFTARG = text, RIGHTARG = {kind}, FUNCTION = other.concatenate)")
+        user = role("neighbour", "search_path = other, public")
+        ask(f"GRANT USAGE ON SCHEMA other TO {user}")
+        ask(f"CREATE SCHEMA {schema} AUTHORIZATION {user}")
+        async with opened(postgres_server.url(user=user, schema=schema)) as store:
+            job, now = sample_job(1), store.clock.now()
+            put = Put("place", "a", "b", None)
+            await store.write(Step(units=(Unit(change=Insert(job), puts=(put,), wakes=job.queue),)), now=now)
+            leased = await store.lease(job.queue, worker_id="w", limit=1, until=now, now=now)
+            assert [each.id for each in leased] == [job.id]
+            assert [each.id for each in await store.jobs(ById((job.id,)), now=now)] == [job.id]
+            assert (await store.totals(job.queue)).live
+            await store.take(job.queue, wanted=1, horizon=timedelta(seconds=1), now=now)
+            await store.events(job.queue)
+            await store.wait(job.queue, seen=0, until=now)
+            assert await store.database.rows("SELECT voiceflow.place() <> ''") == [(True,)]
+            await store.prune(job.queue, now=now, events_before=now, limit=9)
+    finally:
+        ask("DROP SCHEMA other CASCADE")
 
 
 async def test_after_a_write_that_was_read_only_the_next_one_has_a_new_connection(

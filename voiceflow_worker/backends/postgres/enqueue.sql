@@ -2,7 +2,7 @@
 -- others wait, or waits for them, except for those who store the same unique key: no advisory lock, no event, no NOTIFY,
 -- and no row that others write.
 
--- A new record would make all wait who put the same one. So it is noted here, and `prune` puts it.
+-- A new record would make all wait who put the same one. So it is noted here, and put with the next `prune`.
 CREATE TABLE voiceflow.noted_puts (
     number bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     put    jsonb NOT NULL
@@ -13,7 +13,8 @@ COMMENT ON TABLE voiceflow.noted_puts IS
 -- Where this store is. It stays the same after a failover, and is another for a store in another database.
 CREATE FUNCTION voiceflow.place() RETURNS text
 LANGUAGE sql STABLE AS $$
-    SELECT extract(epoch FROM made_at)::bigint || ' ' || current_database() || ' ' || 'voiceflow.jobs'::regclass::oid
+    SELECT extract(epoch FROM made_at)::bigint::text || ' ' || current_database()::text || ' '
+        || 'voiceflow.jobs'::regclass::oid::text
     FROM voiceflow.voiceflow_schema;
 $$;
 
@@ -65,7 +66,7 @@ $$;
 
 -- Puts records that were noted, at most so many. As in `write`, what stands in a group is locked before it is changed.
 CREATE FUNCTION voiceflow.put_noted(most integer, at timestamptz) RETURNS void
-LANGUAGE plpgsql AS $$
+LANGUAGE plpgsql SET lock_timeout = '3s' SET enable_seqscan = off SET jit = off SET search_path = pg_catalog AS $$
 DECLARE
     numbers bigint[];
     noted jsonb;

@@ -153,7 +153,7 @@ CREATE FUNCTION voiceflow.lease(
     from_priority integer, from_due timestamptz, from_id text
 ) RETURNS TABLE (call voiceflow.calls, was_due timestamptz, gone bigint)
 LANGUAGE plpgsql
-SET lock_timeout = '3s' SET enable_seqscan = off SET plan_cache_mode = force_generic_plan SET jit = off AS $$
+SET lock_timeout = '3s' SET enable_seqscan = off SET plan_cache_mode = force_generic_plan SET jit = off SET search_path = pg_catalog AS $$
 DECLARE
     closed CONSTANT text[] := ARRAY(
         SELECT member FROM voiceflow.records
@@ -231,7 +231,7 @@ CREATE FUNCTION voiceflow.take(
     of_queue text, wanted integer, horizon double precision, moment double precision, at timestamptz
 ) RETURNS double precision[]
 LANGUAGE plpgsql
-SET lock_timeout = '3s' SET enable_seqscan = off SET plan_cache_mode = force_generic_plan SET jit = off AS $$
+SET lock_timeout = '3s' SET enable_seqscan = off SET plan_cache_mode = force_generic_plan SET jit = off SET search_path = pg_catalog AS $$
 DECLARE
     allowed CONSTANT record := voiceflow.limits(of_queue, at);
     interval_ CONSTANT double precision := 1 / allowed.rate;

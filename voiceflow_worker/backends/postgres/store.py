@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
 import orjson
@@ -36,6 +36,7 @@ FROM voiceflow.lease(%s, %s, %s, %s, %s, %s, %s, %s, %s) AS leased, LATERAL (SEL
 _TAKE = "SELECT voiceflow.take(%s, %s, %s, %s, %s)"
 _EVENTS = "SELECT sequence, job_id, kind, at, state, revision, post FROM voiceflow.read_events(%s, %s, %s)"
 _CHANGES = "SELECT voiceflow.count_changes(%s, %s)"
+_PUT_NOTED = "SELECT voiceflow.put_noted(%s, %s)"
 _PRUNE = "SELECT voiceflow.prune(%s, %s, %s, %s)"
 _TOTALS = "SELECT field, live, pruned FROM voiceflow.count_all(%s, %s)"
 _COUNT_DUE = "SELECT in_state, amount FROM voiceflow.count_due(%s, %s, %s, %s)"
@@ -105,6 +106,8 @@ class PostgresStore:
 
     async def write(self, step: Step, *, now: datetime) -> Sequence[Answer]:
         check_step(step)
+        if self.durability.guarantee is Guarantee.NONE:
+            step = replace(step, durable=False)
         size = max(len(step.units), 1) if step.together else _AT_ONCE
         parts = [step.units[start : start + size] for start in range(0, len(step.units), size)]
         answers: list[Answer] = []
@@ -173,6 +176,7 @@ class PostgresStore:
         return int(count)
 
     async def prune(self, queue: str, *, now: datetime, events_before: datetime, limit: int) -> int:
+        await self.database.rows(_PUT_NOTED, 1000, now)  # by itself, so that no transaction takes locks in two orders
         ((pruned,),) = await self.database.rows(_PRUNE, queue, now, events_before, max(limit, 0))
         return int(pruned)
 

@@ -46,6 +46,7 @@ ours AS (
 )
 SELECT version(), current_setting('server_version_num')::integer, pg_is_in_recovery(),
     current_setting('server_encoding'), current_setting('transaction_isolation'),
+    (SELECT name = 'pg_catalog' FROM unnest(current_schemas(true)) AS name WHERE name NOT LIKE 'pg\\_temp%' LIMIT 1),
     current_setting('synchronous_commit'), current_setting('fsync') = 'on', current_setting('full_page_writes') = 'on',
     current_setting('synchronous_standby_names') <> '', current_user::text, current_database()::text,
     schema.oid IS NOT NULL,
@@ -72,6 +73,7 @@ class Facts(NamedTuple):
     is_standby: bool
     encoding: str
     isolation: str
+    knows_its_functions: bool
     synchronous_commit: str
     fsync: bool
     full_page_writes: bool
@@ -132,6 +134,11 @@ def judged(facts: Facts, url: PostgresURL) -> Durability:
             f"{where} begins transactions as {facts.isolation}, in which the store would check what is out of date: "
             f"ALTER ROLE {quoted(facts.role)} IN DATABASE {quoted(facts.database)} SET default_transaction_isolation "
             "= 'read committed'"
+        )
+    if not facts.knows_its_functions:
+        raise SettingsError(
+            f"{where} looks for functions in other schemas before its own: ALTER ROLE {quoted(facts.role)} IN DATABASE "
+            f"{quoted(facts.database)} SET search_path = public"
         )
     return _durability(facts, url)
 

@@ -5,7 +5,7 @@
 -- no smaller number appears later.
 CREATE FUNCTION voiceflow.read_events(of_queue text, after bigint, most integer) RETURNS SETOF voiceflow.events
 LANGUAGE plpgsql
-SET lock_timeout = '3s' SET enable_seqscan = off SET plan_cache_mode = force_generic_plan SET jit = off AS $$
+SET lock_timeout = '3s' SET enable_seqscan = off SET plan_cache_mode = force_generic_plan SET jit = off SET search_path = pg_catalog AS $$
 BEGIN
     IF NOT EXISTS (SELECT FROM voiceflow.events WHERE queue = of_queue AND sequence > after) THEN
         RETURN;
@@ -28,7 +28,7 @@ $$;
 -- being written, so that none is missed.
 CREATE FUNCTION voiceflow.count_changes(of_queue text, seen bigint) RETURNS bigint
 LANGUAGE plpgsql
-SET lock_timeout = '3s' SET enable_seqscan = off SET plan_cache_mode = force_generic_plan SET jit = off AS $$
+SET lock_timeout = '3s' SET enable_seqscan = off SET plan_cache_mode = force_generic_plan SET jit = off SET search_path = pg_catalog AS $$
 BEGIN
     IF voiceflow.newest_change(of_queue) + 1 <> seen THEN
         PERFORM voiceflow.lock_groups(ARRAY['changes of'], ARRAY[of_queue], ARRAY[false]);
@@ -41,7 +41,7 @@ $$;
 CREATE FUNCTION voiceflow.count_all(
     of_queue text, of_batch text, OUT field text, OUT live bigint, OUT pruned bigint
 ) RETURNS SETOF record
-LANGUAGE plpgsql STABLE SET jit = off AS $$
+LANGUAGE plpgsql STABLE SET jit = off SET search_path = pg_catalog AS $$
 BEGIN
     RETURN QUERY
     SELECT sums.field, sum(sums.live)::bigint, sum(sums.pruned)::bigint FROM (
@@ -60,7 +60,7 @@ $$;
 CREATE FUNCTION voiceflow.count_due(
     of_queue text, of_batch text, states text[], at timestamptz, OUT in_state text, OUT amount bigint
 ) RETURNS SETOF record
-LANGUAGE plpgsql STABLE SET enable_seqscan = off SET jit = off AS $$
+LANGUAGE plpgsql STABLE SET enable_seqscan = off SET jit = off SET search_path = pg_catalog AS $$
 BEGIN
     FOREACH in_state IN ARRAY states LOOP
         IF of_batch IS NULL THEN
@@ -103,7 +103,7 @@ $$;
 CREATE FUNCTION voiceflow.prune(of_queue text, at timestamptz, events_before timestamptz, most integer) RETURNS integer
 LANGUAGE plpgsql
 SET lock_timeout = '3s' SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off
-SET plan_cache_mode = force_generic_plan SET jit = off AS $$
+SET plan_cache_mode = force_generic_plan SET jit = off SET search_path = pg_catalog AS $$
 DECLARE
     records integer;
     events integer;
@@ -125,7 +125,6 @@ BEGIN
     GET DIAGNOSTICS events = ROW_COUNT;
     DELETE FROM voiceflow.changes WHERE queue = of_queue AND number < voiceflow.newest_change(of_queue);
     PERFORM voiceflow.fold(of_queue, 100000);
-    PERFORM voiceflow.put_noted(1000, at);
     RETURN records + events;
 END;
 $$;

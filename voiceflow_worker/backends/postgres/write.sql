@@ -394,14 +394,14 @@ $$;
 -- The channel on which this store tells of changes; what is told is the name of the queue.
 CREATE FUNCTION voiceflow.channel() RETURNS text
 LANGUAGE sql IMMUTABLE AS $$
-    SELECT 'voiceflow-' || 'voiceflow.jobs'::regclass::oid;
+    SELECT 'voiceflow-' || 'voiceflow.jobs'::regclass::oid::text;
 $$;
 
 -- The incarnation of the server: it differs after each restart, and after a standby has taken its place.
 CREATE FUNCTION voiceflow.server() RETURNS text
 LANGUAGE plpgsql AS $$
 BEGIN
-    RETURN left(pg_walfile_name(pg_current_wal_lsn()), 8) || ' ' || extract(epoch FROM pg_postmaster_start_time());
+    RETURN left(pg_walfile_name(pg_current_wal_lsn()), 8) || ' ' || extract(epoch FROM pg_postmaster_start_time())::text;
 END;
 $$;
 
@@ -413,7 +413,7 @@ $$;
 -- the partitions of records anew, which takes ten times as long as the look. Nor is any statement worth compiling (jit).
 CREATE FUNCTION voiceflow.write(step jsonb) RETURNS jsonb
 LANGUAGE plpgsql
-SET lock_timeout = '3s' SET enable_seqscan = off SET plan_cache_mode = force_generic_plan SET jit = off AS $$
+SET lock_timeout = '3s' SET enable_seqscan = off SET plan_cache_mode = force_generic_plan SET jit = off SET search_path = pg_catalog AS $$
 DECLARE
     at CONSTANT timestamptz := step ->> 'now';
     units CONSTANT jsonb := step -> 'units';
@@ -425,6 +425,8 @@ BEGIN
     END IF;
     IF NOT (step -> 'durable')::boolean THEN
         PERFORM set_config('synchronous_commit', 'off', true);
+    ELSIF current_setting('synchronous_commit') = 'off' THEN
+        PERFORM set_config('synchronous_commit', 'on', true); -- somebody has turned it off since this connection was opened
     END IF;
     PERFORM voiceflow.lock_step(step);
     PERFORM set_config('lock_timeout', '200ms', true);
