@@ -15,6 +15,7 @@ from tests.api.test_door import findings_of
 from tests.docs.pages import DOCS, blocks
 from voiceflow_worker import CallQueue, Store
 from voiceflow_worker.service.escalation import Escalations
+from voiceflow_worker.service.ladder import FIELDS
 
 pytestmark = pytest.mark.anyio
 
@@ -22,8 +23,8 @@ ANA, BEN = "+6587654321", "+6587654322"
 FIRE: Mapping[str, Any] = {"numbers": [ANA, BEN], "say": "The disk is full."}
 
 
-async def escalate(client: httpx.AsyncClient, key: str | None = "incident-42", **fields: object) -> httpx.Response:
-    headers = {} if key is None else {"Idempotency-Key": key}
+async def escalate(client: httpx.AsyncClient, named: str | None = "incident-42", **fields: object) -> httpx.Response:
+    headers = {} if named is None else {"Idempotency-Key": named}
     return await client.post("/v1/escalations", json={**FIRE, **fields}, headers=headers)
 
 
@@ -60,8 +61,24 @@ async def test_what_is_wrong_has_findings_and_nobody_is_called(memory: Store) ->
         assert {found["column"] for found in findings_of(refused)} == {"colour", "answer_within"}
         refused = await escalate(client, numbers=[ANA, "nobody"])
         assert "place 2" in str(findings_of(refused)[0]["message"])
-        assert (await escalate(client, key=None)).status_code == 400
+        assert (await escalate(client, None)).status_code == 400
     assert await CallQueue(memory).find() == []
+
+
+ODD: list[object] = [
+    None, 1, 1.5, -1, True, False, "", " ", "x" * 9999, "\U0001f600", [], [[]], [None], [1], {}, {"a": []},
+    "+1,,", "1e9", "-5s",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("field", FIELDS)
+async def test_no_value_of_a_field_is_a_fault_of_the_server(memory: Store, field: str) -> None:
+    async with program(memory) as client:
+        for place, value in enumerate(ODD):
+            answer = await escalate(client, f"{field}-{place}", **{field: value})
+            assert answer.status_code in {201, 422}, (value, answer.text)
+            if answer.status_code == 422:
+                findings_of(answer)
 
 
 # -- alerts -----------------------------------------------------------------------------------------------------------
@@ -129,7 +146,7 @@ async def test_alerts_that_come_again_add_nothing_and_new_ones_get_a_ladder(memo
         assert first.status_code == 201
         ladder = first.json()
         assert (ladder["say"], ladder["places"][0]["number"]) == (
-            "Alert: Disk full. a has no space left. 1 more alerts fire.",
+            "Alert: Disk full. a has no space left. And 1 more alert.",
             ANA,
         )
         again = notification(alert("b"), alert("a"))

@@ -19,7 +19,7 @@ from voiceflow_worker.backends.contract.samples import ManualClock
 from voiceflow_worker.core.menu_calls import MenuCall, MenuCalls
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.errors import InvalidInputError, KeyConflictError, LadderNotFoundError
-from voiceflow_worker.model.jobs.job import KeyPress
+from voiceflow_worker.model.jobs.job import KeyPress, RedialPolicy
 from voiceflow_worker.model.reports.status import SessionStatus
 from voiceflow_worker.service.escalation import (
     Escalation,
@@ -375,6 +375,16 @@ async def test_a_cause_that_has_a_ladder_gets_no_other(store: Store) -> None:
     assert (await ladders.start(escalation(BEN), key="b", causes=["memory"])).created
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("store", EVERY, indirect=True)
+async def test_hundreds_of_causes_have_one_ladder(store: Store) -> None:
+    ladders = Alarm(store).ladders
+    causes = [f"alert {place}" for place in range(800)]
+    first = await ladders.start(escalation(), key="a", causes=causes)
+    assert (await ladders.start(escalation(), key="b", causes=[*causes[::-1], "another"])).ladder.id == first.ladder.id
+    assert set((await ladders.with_causes([*causes, "another"])).values()) == {first.ladder.id}
+
+
 # -- whoever carries on -----------------------------------------------------------------------------------------------
 
 
@@ -453,25 +463,42 @@ async def test_many_at_once_call_each_place_once(store: Store) -> None:
     assert Counter(results(await alarm.look())) == {"no_answer": 4}
 
 
-async def test_who_was_slow_calls_nobody_after_somebody_has_acknowledged(store: Store) -> None:
-    """A process reads the ladder, is suspended while the first acknowledges late, and wakes up."""
+@pytest.mark.parametrize("at_write", [1, 2])
+@pytest.mark.parametrize("ended", ["acknowledged", "stopped"])
+async def test_who_was_slow_calls_nobody_after_the_ladder_has_ended(store: Store, at_write: int, ended: str) -> None:
+    """A process is suspended before it goes to the next place, or before it calls it; meanwhile the ladder ends."""
     alarm = Alarm(store)
     alarm.voice.answers = [unknown()]
     await alarm.start()
     await alarm.rings()
-    woken = False
+    writes = 0
 
     async def others(call: StoreCall) -> None:
-        nonlocal woken
-        if call.name == "write" and not woken:
-            woken = True
-            await alarm.press(1)
-            await alarm.look()
+        nonlocal writes
+        writes += call.name == "write"
+        if call.name == "write" and writes == at_write:
+            if ended == "stopped":
+                await alarm.ladders.stop(alarm.id, reason="the alert is resolved")
+            else:
+                await alarm.press(1)
+                await alarm.look()
 
     slow = Escalations(CallQueue(FaultyStore(store, before=others)))
-    assert (await slow.climb(alarm.id)).state == "acknowledged"
-    assert woken
+    assert (await slow.climb(alarm.id)).state == ended
+    assert writes >= at_write
     assert await alarm.rings() == [ANA]
+
+
+async def test_a_place_is_not_redialled_even_if_its_queue_redials(store: Store, clock: ManualClock) -> None:
+    alarm = Alarm(store)
+    redial = RedialPolicy(on=frozenset({SessionStatus.BUSY}), limit=3, after=timedelta(seconds=1))
+    alarm.ladders = Escalations(CallQueue(store, redial=redial))
+    await alarm.start(ANA)
+    await alarm.rings()
+    await alarm.ends(1, SessionStatus.BUSY)
+    clock.advance(timedelta(seconds=2))
+    assert await alarm.rings() == [ANA]
+    assert (await alarm.look()).state == "unanswered"
 
 
 async def test_a_ladder_goes_on_beside_a_worker_or_a_receiver(store: Store, clock: ManualClock) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Self
 from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.finding import Finding
 from voiceflow_worker.model.flows.values import is_list, is_object
+from voiceflow_worker.model.text.wording import count_of
 from voiceflow_worker.service.escalation import Escalation, Escalations, StartedLadder
 from voiceflow_worker.service.named_call import canonical_json
 
@@ -90,7 +91,7 @@ def _said(alerts: Sequence[Mapping[str, object]]) -> str:
     about = _text_in(alerts[0].get("annotations"), "summary", "description")
     written = f"Alert: {name or 'without a name'}. {about}"
     text = " ".join("".join(each if each.isprintable() else " " for each in written).split())
-    more = f" {len(alerts) - 1} more alerts fire." if len(alerts) > 1 else ""
+    more = f" And {count_of(len(alerts) - 1, 'more alert')}." if len(alerts) > 1 else ""
     return f"{text[:LONGEST_SAID]}{more}"
 
 

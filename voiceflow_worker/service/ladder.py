@@ -266,7 +266,7 @@ class Ladder:
         if self.state is LadderState.STOPPED:
             return f"it was ended before anybody acknowledged: {self.reason}"
         numbers = ", ".join(self.escalation.numbers)
-        return f"{numbers} are being called" if self.is_open else f"none of {numbers} acknowledged"
+        return f"calling {numbers}, one after the other" if self.is_open else f"none of {numbers} acknowledged"
 
     def as_json(self) -> dict[str, object]:
         """The ladder as JSON, with the fields of its escalation. Times are RFC 3339 in UTC."""

@@ -1,0 +1,58 @@
+"""A ladder whose process is killed at each of its writes: no place rings twice, and none is left out."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections import Counter
+from collections.abc import Callable
+
+import anyio
+import pytest
+
+from tests.crash.climber import ANA, BEN, CHEN, KEY
+from tests.support.processes import ROOT
+from tests.support.stores import DURABLE
+from voiceflow_worker import CallQueue, Escalations, MenuEvents, Sandbox, SessionStatus, open_store, receiver_app
+from voiceflow_worker.asgi import serving
+from voiceflow_worker.sandbox import Script
+from voiceflow_worker.webhooks import PATH
+
+SECRET = "Bearer of-the-ladder"
+
+
+@pytest.mark.crash
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.anyio
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize("backend", DURABLE)
+async def test_whichever_write_its_process_is_killed_at_each_place_rings_once(
+    backend: str, when: str, fresh_url: Callable[[str], str]
+) -> None:
+    killed_at, struck = 0, True
+    while struck:
+        killed_at += 1
+        url = fresh_url(backend)
+        async with open_store(url) as store:
+            receiver = receiver_app(store, secret=SECRET, on_event=MenuEvents(store))
+            async with serving(receiver) as address:
+                sandbox = Sandbox(webhook=address.url + PATH, webhook_secret=SECRET, speed=500)
+                for number in (ANA, BEN):
+                    sandbox.scripts.add(Script(destination=number, outcome=SessionStatus.NO_ANSWER))
+                sandbox.scripts.add(Script(destination=CHEN, outcome=SessionStatus.COMPLETED, keys=["1"]))
+                async with sandbox.running() as base_url:
+                    command = [sys.executable, "-m", "tests.crash.climber", url, base_url, when]
+                    first = await anyio.run_process([*command, str(killed_at)], cwd=ROOT, check=False, stderr=None)
+                    struck = first.returncode == -signal.SIGKILL
+                    assert struck or first.returncode == 0
+                    ended = first if not struck else await anyio.run_process([*command, "0"], cwd=ROOT, stderr=None)
+            assert ended.stdout.split()[-1] == b"acknowledged"
+            rang = Counter(str(entry.destination) for entry in sandbox.ledger if entry.rang)
+            assert rang == {ANA: 2, BEN: 1, CHEN: 1}, f"killed {when} write {killed_at}"
+            ladder = await Escalations(CallQueue(store)).find(KEY)
+        assert ladder is not None
+        assert [each.result for each in ladder.places] == [
+            "no_answer", "no_answer", "no_answer", "acknowledged", "not_called",
+        ]  # fmt: skip
+    assert killed_at > 8, "each write was struck"
