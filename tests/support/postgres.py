@@ -265,13 +265,29 @@ class PostgresServer(_Program):
         wait_until(lambda: _is_dead(self.pid), "end of PostgreSQL", within=WITHIN)
         self._end()
 
+    # -- backups -----------------------------------------------------------------------------------------------------
+
+    def _copy_to(self, folder: Path, *options: str) -> None:
+        source = f"host=127.0.0.1 port={self.port} user={ADMINISTRATOR}"
+        _done(programs() / "pg_basebackup", "-D", folder, "-d", source, "-X", "stream", "-c", "fast", "-N", *options)
+
+    def back_up(self) -> None:
+        """Take a base backup, which `restore` puts in its place."""
+        self._copy_to(self.folder / "backup")
+
+    def restore(self) -> None:
+        """Kill it, give it the backup for its data, and start it."""
+        self.kill()
+        shutil.rmtree(self.data)
+        (self.folder / "backup").rename(self.data)
+        self.start()
+
     # -- standbys ----------------------------------------------------------------------------------------------------
 
     def standby(self, *settings: str, port: int | None = None) -> PostgresServer:
         """A server that has copied this one and follows it, asynchronously."""
         other = PostgresServer(*(settings or self._settings), port=port)
-        source = f"host=127.0.0.1 port={self.port} user={ADMINISTRATOR}"
-        _done(programs() / "pg_basebackup", "-D", other.data, "-d", source, "-R", "-X", "stream", "-c", "fast", "-N")
+        self._copy_to(other.data, "-R")
         other.start()
         wait_until(lambda: self.follower() == "streaming", "standby that follows", within=WITHIN)
         return other

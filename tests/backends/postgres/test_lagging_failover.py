@@ -115,6 +115,27 @@ async def test_a_lost_opt_out_alone_holds_the_queue(
     assert len(voice.placed) == 1
 
 
+async def test_a_server_restored_to_an_older_backup_is_held(primary: PostgresServer, tmp_path: Path) -> None:
+    """Five calls left after the backup, which has them as queued: a worker that begins on it calls nobody again."""
+    voice = ScriptedVoice()
+    async with open_store(primary.url(), advises=False) as store:
+        await enqueued(store, 5)
+        await to_thread.run_sync(primary.back_up)
+        async with anyio.create_task_group() as group:
+            worker = worker_with_files(store, voice, tmp_path)
+            group.start_soon(worker.run)
+            await in_state(store, JobState.ACCEPTED, 5)
+            worker.stop()
+    await to_thread.run_sync(primary.restore)
+    async with open_store(primary.url(), advises=False) as store, anyio.create_task_group() as group:
+        worker = worker_with_files(store, voice, tmp_path)
+        group.start_soon(worker.run)
+        await in_state(store, JobState.IN_DOUBT, 5)
+        assert any("set back" in reason for reason in await reasons(store))
+        worker.stop()
+    assert len(voice.placed) == 5
+
+
 async def test_a_server_that_restarts_holds_nothing(primary: PostgresServer, tmp_path: Path) -> None:
     voice = ScriptedVoice()
     async with open_store(primary.url(), advises=False) as store, anyio.create_task_group() as group:
