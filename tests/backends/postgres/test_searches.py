@@ -59,3 +59,29 @@ async def test_while_a_transaction_stays_open_leases_do_not_pass_over_all_that_w
             leased += [job.id for job in some]
     assert leased == [job.id for job in sample_jobs(200)]
     assert max(passed) < 100, passed
+
+
+@pytest.mark.slow
+async def test_a_lease_finds_the_calls_behind_many_closed_batches(store: PostgresStore) -> None:
+    """The time does not grow with the square of their number: 20,000 would take longer than a statement may."""
+    closed, behind = 20_000, sample_jobs(1)[0]
+    await stored(store, behind)
+    rows = store.database.rows
+    await rows(
+        f"""
+        INSERT INTO voiceflow.jobs
+            (id, queue, state, due_at, revision, priority, batch_id, destination, body_digest, record)
+        SELECT queue || '.0' || i, queue, state, due_at - interval '1 day', 'r', priority, 'b' || i, '+65', 'd', record
+        FROM voiceflow.jobs, generate_series(1, {closed}) AS i
+        """
+    )
+    await rows("INSERT INTO voiceflow.bodies SELECT id, '{}' FROM voiceflow.jobs ON CONFLICT DO NOTHING")
+    await rows(
+        f"""
+        INSERT INTO voiceflow.records
+        SELECT 'gate', '{QUEUE}', '=b' || i, 'held 1 t because', NULL FROM generate_series(1, {closed}) AS i
+        """
+    )
+    for found in ([behind.id], []):
+        leased = await store.lease(QUEUE, worker_id="w", limit=1, until=NOW + timedelta(hours=1), now=NOW)
+        assert [job.id for job in leased] == found
