@@ -231,6 +231,16 @@ async def test_a_batch_is_shown_held_resumed_and_cancelled(memory: Store) -> Non
             assert (answer.status_code, "has no calls" in answer.text) == (404, True), path
 
 
+@pytest.mark.parametrize("name", ["märz/ 7 €", "100%", "a b", "7"])
+async def test_a_batch_may_have_any_name(memory: Store, name: str) -> None:
+    async with program(memory) as client:
+        begun = await start(client, {**CAMPAIGN, "batch": name})
+        assert (await client.get(begun.headers["location"])).json()["batch_id"] == name
+        assert (await client.post(f"{begun.headers['location']}/cancel")).json()["cancelled"] == 2
+        for broken in ("a%00b", "%ff", "%ED%A0%80", "x" * 3000):
+            assert (await client.post(f"/v1/batches/{broken}/resume")).status_code == 404
+
+
 async def test_a_wait_for_a_batch_ends_with_its_last_call(memory: Store) -> None:
     async with program(memory) as client:
         await start(client)

@@ -12,6 +12,7 @@ from pathlib import Path
 from shutil import copyfileobj
 from tempfile import TemporaryDirectory
 from typing import IO, Any, Final
+from urllib.parse import quote
 
 import anyio
 from anyio.to_thread import run_sync
@@ -69,7 +70,7 @@ async def begin(asked: Asked) -> Answer:
             return Answer(_bounded(await campaign.preview(desk.queue, desk.process, key=key, **how)))
         by = desk.operator.name
         report, is_new = await campaign.start(desk.queue, desk.process, key=asked.key, by=by, **how)
-    where = {"Location": f"/v1/batches/{report.batch_id}"}
+    where = {"Location": f"/v1/batches/{quote(report.batch_id, safe='')}"}
     return Answer(_bounded(report), 201 if is_new else 200, where)
 
 

@@ -30,6 +30,7 @@ from voiceflow_worker.asgi.gatekeeper import Gatekeeper, RefusalReason, WrongSec
 from voiceflow_worker.core.outcomes.outbox import OutcomeWatch
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.errors import SettingsError, VoiceflowError
+from voiceflow_worker.model.text.printable import storing_problem
 from voiceflow_worker.service.other_process import OtherProcess
 from voiceflow_worker.setting_kinds import text_of
 
@@ -159,8 +160,8 @@ class Door:
             parts = {own.strip("{}"): unquote(given, errors="strict") for own, given in named if own.startswith("{")}
         except UnicodeDecodeError:
             raise ProblemError(404, "the path is not in UTF-8") from None
-        if any(not part.strip() for part in parts.values()):
-            raise ProblemError(404, "a name in the path is empty")
+        if any(not part.strip() or storing_problem(part) for part in parts.values()):
+            raise ProblemError(404, "a name in the path is empty, or has a character that no store can keep")
         return methods[method], parts
 
 
