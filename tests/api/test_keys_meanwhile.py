@@ -25,7 +25,7 @@ from tests.support.waiting import wait_until
 
 pytestmark = [pytest.mark.slow, pytest.mark.alone, pytest.mark.timeout(900)]
 
-OPEN, EVERY, QUESTIONS, LASTS = 100, 4.0, 30, 60
+OPEN, EVERY, QUESTIONS, LASTS = 100, 4.0, 30, 30
 SOON, LATEST = 0.5, 2.0
 """Seconds: almost all keys are answered within the first, and all within the second."""
 LARGE = {

@@ -65,6 +65,8 @@ def operation(
 ) -> dict[str, object]:
     """An operation. `answers` are descriptions and schemas by status; `problems` are further statuses of problems."""
     told = {*problems, *_ALWAYS, *((*_OF_BODIES, 400) if body is not None else ()), *((400, 422) if parameters else ())}
+    if any(parameter["in"] == "path" for parameter in parameters):
+        told.add(404)
     responses: dict[str, object] = {}
     for status, (description, schema) in answers.items():
         content: dict[str, object] = {} if schema is None else {JSON: {"schema": schema}}

@@ -1,0 +1,167 @@
+"""The OpenAPI document holds: whatever is sent, the answer is one that the document has, and never a failure."""
+
+from __future__ import annotations
+
+import json
+import random
+from typing import Any, cast
+from urllib.parse import quote, urlencode
+
+import httpx
+import pytest
+from jsonschema import Draft202012Validator
+from openapi_spec_validator import validate
+
+from tests.api.clients import CALL, program
+from voiceflow_worker import Store, load_settings
+from voiceflow_worker.api.door import Door
+
+pytestmark = pytest.mark.anyio
+Json = dict[str, Any]
+
+TEXTS = [
+    "", " ", "a", "+6587654321", "6587654321", "default", "unlimited", "2h", "10m", "0s", "-1d", "tomorrow 09:00", "SG",
+    "09:00-18:00", "busy,no_answer", "2030-01-31T09:00:00+08:00", "Asia/Singapore", "{{name}}", "{{", "{% x %}", "\x7f",
+    "\u202e", "\U0001f4de", "é" * 300, "x" * 5000, "../../etc/passwd", "%00", "' OR 1=1 --", "null", "nan", "1e999",
+    "\x00", "\ud800",
+]  # fmt: skip
+NUMBERS: list[Any] = [0, -1, 1, 5, 60, 0.5, -0.0, 1e308, 2**63, 2**70, -(10**30)]
+
+
+class Dice:
+    """Values for a schema, most of them fit, and some that are anything."""
+
+    def __init__(self, document: Json, seed: int) -> None:
+        self._document = document
+        self.random = random.Random(seed)
+
+    def value(self, schema: Json, *, depth: int = 0) -> Any:
+        if "$ref" in schema:
+            schema = cast("Json", self._document["components"]["schemas"][schema["$ref"].rpartition("/")[2]])
+        if depth > 4 or self.random.random() < 0.15:
+            return self.anything(depth)
+        if "enum" in schema:
+            return self.random.choice(schema["enum"])
+        kinds = schema.get("type", "string")
+        kind = kinds if isinstance(kinds, str) else self.random.choice(kinds)
+        match kind:
+            case "object":
+                properties = schema.get("properties", {})
+                required = schema.get("required", ())
+                made = {
+                    name: self.value(each, depth=depth + 1)
+                    for name, each in properties.items()
+                    if (name in required and self.random.random() < 0.95) or self.random.random() < 0.25
+                }
+                return made if self.random.random() < 0.9 else {**made, self.random.choice(TEXTS): 1}
+            case "array":
+                return [self.value(schema.get("items", {}), depth=depth + 1) for _ in range(self.random.randrange(3))]
+            case "integer" | "number":
+                return self.random.choice(NUMBERS)
+            case "boolean":
+                return self.random.choice([True, False])
+            case "null":
+                return None
+            case _:
+                return self.random.choice(TEXTS)
+
+    def anything(self, depth: int = 0) -> Any:
+        match self.random.randrange(6 if depth < 4 else 4):
+            case 0:
+                return self.random.choice(NUMBERS)
+            case 1 | 2:
+                return self.random.choice(TEXTS)
+            case 3:
+                return self.random.choice([None, True, False])
+            case 4:
+                return [self.anything(depth + 1) for _ in range(self.random.randrange(3))]
+            case _:
+                return {self.random.choice(TEXTS): self.anything(depth + 1) for _ in range(self.random.randrange(3))}
+
+    def content(self, schema: Json) -> bytes:
+        """A body: JSON of the schema, JSON of anything, or some bytes."""
+        value = self.value(schema)
+        if "CallRequest" in str(schema) and isinstance(value, dict) and self.random.random() < 0.5:
+            value = {**CALL, **value, "to": CALL["to"]}
+        body = json.dumps(value).encode()
+        if self.random.random() < 0.1:
+            cut = self.random.randrange(len(body) + 1)
+            body = body[:cut] + self.random.choice([b"", b"\xff", b"}", b"\x00", b'"']) + body[cut:]
+        return body
+
+
+def text(value: Any) -> str:
+    return (value if isinstance(value, str) else json.dumps(value)).replace("\ud800", "?")
+
+
+def request_for(dice: Dice, method: str, path: str, operation: Json, ids: list[str]) -> httpx.Request:
+    query: list[tuple[str, str]] = []
+    headers = {"Accept": "application/json"}
+    for parameter in operation.get("parameters", ()):
+        value = text(dice.value(parameter["schema"]))
+        if parameter["in"] == "path":
+            named = dice.random.choice([*ids, "default", "+6587654321", "+6580000001"])
+            path = path.replace(
+                f"{{{parameter['name']}}}", quote(named if dice.random.random() < 0.8 else value, safe="+")
+            )
+        elif parameter["in"] == "header" and dice.random.random() < 0.95:
+            headers[parameter["name"]] = f"key-{dice.random.randrange(40)}" if dice.random.random() < 0.9 else "x" * 201
+        elif parameter["name"] != "wait" and dice.random.random() < 0.4:
+            query.append((parameter["name"], value))
+    content = b""
+    if "requestBody" in operation:
+        [(media_type, of_type), *_] = operation["requestBody"]["content"].items()
+        content = dice.content(of_type["schema"])
+        headers["Content-Type"] = media_type if dice.random.random() < 0.97 else "text/plain"
+    return httpx.Request(method.upper(), f"http://calls{path}?{urlencode(query)}", headers=headers, content=content)
+
+
+async def hold(store: Store, *, rounds: int) -> int:
+    """Send requests of every kind, and hold each answer against the document."""
+    sent = 0
+    async with program(store) as client:
+        document = cast("Json", (await client.get("/v1/openapi.json")).json())
+        validate(document)
+        dice, ids = Dice(document, seed=rounds), list[str]()
+        for _ in range(rounds):
+            for path, methods in document["paths"].items():
+                for method, operation in methods.items():
+                    request = request_for(dice, method, path, operation, ids[-5:])
+                    request.headers["Authorization"] = client.headers["Authorization"]
+                    answer = await client.send(request)
+                    told = (method, request.url, request.content[:500], answer.status_code, answer.text[:500])
+                    assert answer.status_code < 500, told
+                    assert str(answer.status_code) in operation["responses"], told
+                    response = operation["responses"][str(answer.status_code)]
+                    if "$ref" in response:
+                        response = document["components"]["responses"][response["$ref"].rpartition("/")[2]]
+                    [(media_type, of_type)] = response["content"].items()
+                    assert answer.headers["content-type"] == media_type, told
+                    schema = {**of_type["schema"], "components": document["components"]}
+                    errors = list(Draft202012Validator(schema).iter_errors(answer.json()))
+                    assert not errors, (errors[0].message, told)
+                    if answer.status_code == 201 and path == "/v1/calls":
+                        ids.append(answer.json()["id"])
+                    sent += 1
+    return sent
+
+
+async def test_every_answer_is_one_that_the_document_has(memory: Store) -> None:
+    assert await hold(memory, rounds=12) > 100
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("store_url", ["sqlite", "postgres", "redis"], indirect=True)
+async def test_every_answer_to_thousands_of_requests_is_one_that_the_document_has(store: Store) -> None:
+    assert await hold(store, rounds=300) > 3000
+
+
+async def test_every_route_is_in_the_document_under_a_name_of_its_own(memory: Store) -> None:
+    async with program(memory) as client:
+        document = cast("Json", (await client.get("/v1/openapi.json")).json())
+    found = {(path, method) for path, methods in document["paths"].items() for method in methods}
+    door = Door(memory, load_settings(), secret="a")
+    routes = {(route.path, method.lower()) for each in door._routes.values() for method, route in each.items()}
+    assert found == routes
+    names = [operation["operationId"] for methods in document["paths"].values() for operation in methods.values()]
+    assert len(set(names)) == len(names)
