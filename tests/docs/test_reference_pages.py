@@ -53,9 +53,10 @@ def test_the_site_finds_every_public_module_and_page() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_the_pages_build_without_a_warning(tmp_path: Path) -> None:
     pytest.importorskip("sphinx", reason="the extra docs is not installed")
     command = [sys.executable, "-m", "sphinx", "-q", "-W", "-b", "html", str(DOCS), str(tmp_path)]
-    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=100)
+    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=500)
     assert done.returncode == 0, done.stderr
     assert "enqueue_many" in (tmp_path / "reference.html").read_text(encoding="utf-8")
