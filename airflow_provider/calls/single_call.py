@@ -308,7 +308,7 @@ async def _enqueued(queue: CallQueue, requested: RequestedCall, identity: TaskId
         async with turn.held(needed=not requested.again):
             if not requested.again:
                 await _refuse_said_before(queue, requested, identity)
-            (enqueued,) = await queue.admitter.admit_all([request], turn=turn.condition)
+            (enqueued,) = await queue.admitter.admit_all([request], turn=turn.conditions)
             return enqueued.job
     except KeyConflictError as error:
         raise CallsChangedError(

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -103,13 +103,20 @@ class CallsBefore:
     Rows with a unique key from the user are not compared: the store recognises their calls by the key. An earlier call
     with the unique key of a row does not count, because it is the call of this row, from an interrupted enqueue, nor do
     calls whose data have `own`. Calls that ended without a ring do not count either, nor do trials. Rows with
-    suppressed numbers are left out: they are not called.
+    suppressed numbers are left out: they are not called. Batches of the same `series` count as none.
     """
 
     def __init__(
-        self, queue: CallQueue, seen: SeenKeys, turn: IntakeTurn, *, own: Mapping[str, object] | None = None
+        self,
+        queue: CallQueue,
+        seen: SeenKeys,
+        turn: IntakeTurn,
+        *,
+        own: Mapping[str, object] | None = None,
+        series: Collection[str] | None = None,
     ) -> None:
         self._queue = queue
+        self._series = series or ()
         self._turn = turn
         self._own = own.items() if own else None
         self._seen = seen
@@ -207,7 +214,7 @@ class CallsBefore:
                 last = OfNumber(queue=self._queue.name, number=number, newest=True, limit=20)
                 for job in await find_jobs(store, last):
                     is_said = not marks.isdisjoint(_marks(job.body, job.body_digest, job.numbers))
-                    if is_said and job.batch_id not in {None, row.call.batch_id}:
+                    if is_said and job.batch_id not in {None, row.call.batch_id, *self._series}:
                         found.add(str(job.batch_id))
         return found
 
@@ -259,11 +266,14 @@ class IntakeTurn:
 
     Its record is a condition of each new call. A process that stands still for longer than `TURN` therefore stores
     nothing more beside its successor. Calls that are enqueued singly by a program, or under keys of the user, need no
-    turn. With `number`, it is the turn among the calls to this number alone.
+    turn. With `number`, it is the turn among the calls to this number alone. `lease` is a further condition.
     """
 
-    def __init__(self, queue: CallQueue | None, name: str, *, number: str | None = None) -> None:
+    def __init__(
+        self, queue: CallQueue | None, name: str, *, number: str | None = None, lease: Same | None = None
+    ) -> None:
         self._queue = queue
+        self._lease = lease
         self._key = "" if queue is None else f"{queue.name}/{telephone_of(number)}" if number else queue.name
         self._token = new_worker_id()
         self._name = as_stored(name)  # of a batch that is refused for its letters later
@@ -273,9 +283,10 @@ class IntakeTurn:
         self._renewed = 0.0
 
     @property
-    def condition(self) -> Same | None:
-        """The condition that this enqueue has the turn; None if it needs none."""
-        return None if self._queue is None or self._value is None else Same(INTAKES, self._key, self._value)
+    def conditions(self) -> tuple[Same, ...]:
+        """The conditions that this enqueue has the turn, if it needs one, and its lease, if it has one."""
+        turn = None if self._queue is None or self._value is None else Same(INTAKES, self._key, self._value)
+        return tuple(each for each in (self._lease, turn) if each is not None)
 
     @asynccontextmanager
     async def held(self, *, needed: bool) -> AsyncGenerator[None]:
@@ -425,10 +436,9 @@ class Start:
     async def _write(self, *, puts: Sequence[Put] = (), drops: Sequence[Put] = (), claim: Claim | None = None) -> None:
         if not puts and not drops:
             return
-        turn, store = self._turn.condition, self._queue.store
-        needs = (turn, None if claim is None else claim.needs)
+        store = self._queue.store
         unit = Unit(
-            needs=tuple(each for each in needs if each is not None),
+            needs=(*self._turn.conditions, *(() if claim is None else (claim.needs,))),
             puts=(*puts, *(() if claim is None else (claim.puts,))),
             drops=tuple(Drop(each.namespace, each.group, None, each.member) for each in drops),
             wakes=self._queue.name if drops else None,

@@ -12,8 +12,6 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self, TypeVar, cast
 
-import structlog
-
 from voiceflow_worker.campaigns.called_before import Claim
 from voiceflow_worker.campaigns.calls.options import CampaignOptions
 from voiceflow_worker.campaigns.calls.request import texts_of
@@ -28,9 +26,10 @@ from voiceflow_worker.campaigns.preview import PreviewOptions
 from voiceflow_worker.core.overview.ordered import Interface
 from voiceflow_worker.core.ports.controls import Limits
 from voiceflow_worker.core.ports.reading import limits_of
+from voiceflow_worker.core.ports.store import Same
 from voiceflow_worker.core.queue import CallQueue
 from voiceflow_worker.errors import CampaignFileError, InvalidInputError
-from voiceflow_worker.finding import Finding, Remedy
+from voiceflow_worker.finding import Finding, Remedy, Severity
 from voiceflow_worker.model.flows.actions import MAX_ID_CHARACTERS
 from voiceflow_worker.model.jobs.admission import priority_problem
 from voiceflow_worker.model.jobs.job import RedialPolicy
@@ -45,6 +44,7 @@ from voiceflow_worker.model.jobs.policy import (
 )
 from voiceflow_worker.model.numbers.reading import read_number
 from voiceflow_worker.model.numbers.sources import read_sources
+from voiceflow_worker.model.recurrence import MISFIRE, Recurrence, read_cron
 from voiceflow_worker.model.text.wording import in_words, read_duration, read_rate, table_text
 from voiceflow_worker.model.times import DateOrder, read_time, read_zone
 from voiceflow_worker.model.window import CallWindow
@@ -68,6 +68,8 @@ FIELDS: Final = (
     "campaign", *PEOPLE, *WORDS, *WHEN, *REDIALS, *GUARDS, "batch", "priority", "prices", "assume_seconds", "rate",
 )  # fmt: skip
 """The fields of a campaign: the options of `voiceflow enqueue`, with `_`."""
+SCHEDULE: Final = ("cron", "misfire")
+"""The fields that only a file of options has, and only `voiceflow schedule` obeys."""
 
 _ONE_RUN = frozenset({"again", "campaign", "rejects", "rows", "skip_bad"})
 """The fields that concern one run. A file of options has none of them."""
@@ -90,7 +92,10 @@ _PATHS: Final[Mapping[str, tuple[Any, str]]] = {
 }
 """The fields whose text is the path of a file: for each, what it may be from another computer, and what to do."""
 
-_log = structlog.get_logger("voiceflow.campaigns")
+_NOT_SCHEDULED = Finding(
+    severity=Severity.WARNING,
+    message=f"{' and '.join(SCHEDULE)} count for `voiceflow schedule` alone: here the campaign starts once, and now",
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,6 +117,8 @@ class Campaign:
     assumptions: PreviewOptions = field(default_factory=PreviewOptions)
     assumes_rate: bool = False
     """Whether the rate of the preview was given, and does not come from the settings."""
+    recurrence: Recurrence | None = None
+    """When `voiceflow schedule` starts it, if its file of options says so."""
 
     @classmethod
     def of(
@@ -150,6 +157,7 @@ class Campaign:
             rejects=reader.read("rejects", lambda value: Path(_text(value))),
             assumptions=assumptions,
             assumes_rate=reader.has("rate"),
+            recurrence=reader.recurrence(options.time_zone),
         )
         if campaign.rows is not None and options.batch_id is None:
             reader.problem("batch", "it is missing; rows have no name that could be that of their batch")
@@ -184,15 +192,17 @@ class Campaign:
         claim: Claim | None = None,
         progress: OnProgress | None = None,
         warn: Callable[[Sequence[Finding]], None] | None = None,
+        lease: Same | None = None,
     ) -> EnqueueReport:
         """Enqueue all rows, or none if one is bad: see `enqueue_file`. To start the same campaign again adds nothing.
 
         Nobody rings before the last row is stored. `by` is the person who starts it, and `on` the interface: both are
         kept. `warn` gets what concerns all rows of a file before the first call is stored. Durations such as
         `valid_for` count from `now`, by default the time of the store's clock. With a `claim`, the first call is stored
-        only if that holds. Raises CampaignFileError, InvalidInputError, IntakeError, StoreError.
+        only if that holds, and with a `lease` each call. Raises CampaignFileError, InvalidInputError, IntakeError,
+        StoreError.
         """
-        return await self._run(queue, by=by, on=on, now=now, claim=claim, progress=progress, warn=warn)
+        return await self._run(queue, by=by, on=on, now=now, claim=claim, lease=lease, progress=progress, warn=warn)
 
     async def assumed(self, queue: CallQueue | None) -> PreviewOptions:
         """The assumptions of a preview in this queue. Raises StoreError."""
@@ -214,17 +224,22 @@ class Campaign:
         claim: Claim | None = None,
         progress: OnProgress | None = None,
         warn: Callable[[Sequence[Finding]], None] | None = None,
+        lease: Same | None = None,
     ) -> EnqueueReport:
         how: dict[str, Any] = {
             "skip_bad": self.skip_bad, "again": self.again, "dry_run": dry_run, "assumptions": assumptions,
-            "by": by, "on": on, "now": now, "claim": claim,
+            "by": by, "on": on, "now": now, "claim": claim, "lease": lease,
         }  # fmt: skip
         if self.rows is not None:
-            return await enqueue_rows(queue, self.rows, self.options, **how)
-        if self.file is None:
+            report = await enqueue_rows(queue, self.rows, self.options, **how)
+        elif self.file is None:
             raise InvalidInputError("the campaign has no people: give a file or rows")
-        how |= {"rejects": self.rejects, "progress": progress, "warn": warn}
-        return await enqueue_file(queue, self.file, self.options, **how)
+        else:
+            how |= {"rejects": self.rejects, "progress": progress, "warn": warn}
+            report = await enqueue_file(queue, self.file, self.options, **how)
+        if self.recurrence is None or lease is not None:
+            return report
+        return replace(report, findings=(*report.findings, _NOT_SCHEDULED))
 
 
 def _open_to(limits: Limits, priority: int) -> int | None:
@@ -260,6 +275,19 @@ def _merged(given: Mapping[str, object], named: Callable[[str], str], *, foreign
             if not any(name in each and each & typed for each in (frozenset({name}), *_REPLACE))
         }
     return merged
+
+
+def recurrence_in(path: Path) -> tuple[str | None, Recurrence | None]:
+    """The batch that a TOML file of options names, and when it is started; nothing else is read of it.
+
+    Raises InvalidInputError, CampaignFileError.
+    """
+    given = {name: each for name, each in _options_in(path).items() if name in {"batch", "time_zone", *SCHEDULE}}
+    reader = _Reader(given, None, str, datetime.now(UTC), foreign=False)
+    zone = reader.read("time_zone", lambda value: read_zone(_text(value)).key)
+    found = reader.read("batch", _batch), reader.recurrence(zone)
+    reader.refuse()
+    return found
 
 
 def saved_options(given: Mapping[str, str]) -> str:
@@ -316,7 +344,8 @@ def _read_options(text: str, *, place: str, folder: Path | None = None) -> dict[
         if name in found:
             raise InvalidInputError(f"{place}: {key} and {found[name].name} are one option; keep one of them")
         found[name] = _Given(value, key, folder)
-    _refuse_unknown(found, frozenset(FIELDS) - _ONE_RUN, lambda name: name.replace("_", "-"), where=f"{place}: ")
+    known = frozenset({*FIELDS, *SCHEDULE}) - _ONE_RUN
+    _refuse_unknown(found, known, lambda name: name.replace("_", "-"), where=f"{place}: ")
     return {name: replace(each, name=f"{place}: {each.name}") for name, each in found.items()}
 
 
@@ -440,6 +469,16 @@ class _Reader:
             date_order=self.read("date_order", lambda value: DateOrder(_one_of(DateOrder, value))),
         )
 
+    def recurrence(self, time_zone: str | None) -> Recurrence | None:
+        """When the campaign recurs; None if it does not."""
+        cron = self.read("cron", lambda value: read_cron(_text(value)))
+        misfire = self.read("misfire", _length)
+        if self.has("misfire") and not self.has("cron"):
+            self.problem("misfire", "there is no cron, which says when the campaign starts")
+        if self.has("cron") and not self.has("time_zone"):
+            self.problem("cron", "there is no time_zone, such as Asia/Singapore, in which these are local times")
+        return None if cron is None or time_zone is None else Recurrence(cron, read_zone(time_zone), misfire or MISFIRE)
+
     def assumptions(self, time_zone: str | None, *, priority: int) -> PreviewOptions:
         """The assumptions of a preview."""
         return PreviewOptions(
@@ -552,6 +591,13 @@ def _columns(value: object) -> str:
 
 def _duration(value: object) -> timedelta:
     return value if isinstance(value, timedelta) else _as_duration(read_duration, _text(value))
+
+
+def _length(value: object) -> timedelta:
+    found = _duration(value)
+    if not found:
+        raise ValueError(f"{value!s} is no time at all: give a duration above 0, such as 15m")
+    return found
 
 
 def _redial_after(value: object) -> RedialWait:

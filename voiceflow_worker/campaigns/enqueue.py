@@ -28,6 +28,7 @@ from voiceflow_worker.campaigns.sources.formats import kind_of, open_source
 from voiceflow_worker.core.admission import CheckedCall
 from voiceflow_worker.core.overview.ordered import Interface, Ordered, remember
 from voiceflow_worker.core.ports.reading import starts_of
+from voiceflow_worker.core.ports.store import Same
 from voiceflow_worker.core.queue import CallQueue
 from voiceflow_worker.errors import CampaignFileError, InvalidInputError
 from voiceflow_worker.finding import Finding, Severity
@@ -204,6 +205,7 @@ async def enqueue_file(
     by: str | None = None,
     on: str = Interface.PYTHON,
     claim: Claim | None = None,
+    lease: Same | None = None,
     progress: OnProgress | None = None,
     warn: Callable[[Sequence[Finding]], None] | None = None,
 ) -> EnqueueReport:
@@ -223,9 +225,10 @@ async def enqueue_file(
     `rejects` gets the bad and the suppressed rows in their original form, each with a reason. `dry_run` stores nothing,
     and without a queue it reads no store. With `assumptions`, the report of a dry run has a preview of the calls.
     `warn` gets what concerns the rows as a whole, such as hidden ones, before the first call is stored. `now` is the
-    time of the store's clock by default. With a `claim`, the first call is stored only if that holds. Raises
-    CampaignFileError for a file that cannot be read, and InvalidInputError for a wrong option; nothing is stored then.
-    Raises StoreError if the store fails; it is then safe to enqueue the file again.
+    time of the store's clock by default. With a `claim`, the first call is stored only if that holds, and with a
+    `lease` each call: IntakeError if it does not. Raises CampaignFileError for a file that cannot be read, and
+    InvalidInputError for a wrong option; nothing is stored then. Raises StoreError if the store fails; it is then safe
+    to enqueue the file again.
     """
     now = _now(queue, now)
     campaign, report = _opened(path, options, now=now, purpose=Purpose.ENQUEUE, progress=progress)
@@ -244,6 +247,7 @@ async def enqueue_file(
             by=by,
             on=on,
             claim=claim,
+            lease=lease,
         )
         return await enqueueing.run(
             dry_run=dry_run, now=now, assumptions=assumptions, rejected=rejected, progress=report
@@ -314,6 +318,7 @@ async def enqueue_rows(
     by: str | None = None,
     on: str = Interface.PYTHON,
     claim: Claim | None = None,
+    lease: Same | None = None,
 ) -> EnqueueReport:
     """Make jobs of rows that a program has, such as the records of a query, and report the result.
 
@@ -325,7 +330,9 @@ async def enqueue_rows(
     now = _now(queue, now)
     campaign = open_campaign(rows, options, now=now)
     chosen = options or CampaignOptions()
-    enqueueing = _Enqueueing(queue, campaign, chosen, skip_bad=skip_bad, again=again, by=by, on=on, claim=claim)
+    enqueueing = _Enqueueing(
+        queue, campaign, chosen, skip_bad=skip_bad, again=again, by=by, on=on, claim=claim, lease=lease
+    )
     return await enqueueing.run(dry_run=dry_run, now=now, assumptions=assumptions)
 
 
@@ -381,6 +388,8 @@ class _Enqueueing:
     by: str | None = None
     on: str = Interface.PYTHON
     claim: Claim | None = None
+    lease: Same | None = None
+    """A condition under which every call is stored."""
     _batches: set[str] = field(default_factory=set[str], init=False)
     """The batches of all good rows."""
 
@@ -401,10 +410,13 @@ class _Enqueueing:
         if dry_run and assumptions is not None:
             tally.preview = PreviewMaker(assumptions, campaign.later_texts, asks_store=queue is not None)
         tally.findings.add(campaign.findings)
-        turn = IntakeTurn(queue, f"batch {campaign.batch_id}")
+        turn = IntakeTurn(queue, f"batch {campaign.batch_id}", lease=self.lease)
         intake = Intake(queue, campaign.file, self.options, turn, campaign.number_column)
-        own = self.options.own_data
-        before = CallsBefore(queue, campaign.keys, turn, own=own) if queue is not None and not self.again else None
+        before = (
+            CallsBefore(queue, campaign.keys, turn, own=self.options.own_data, series=self.options.series)
+            if queue is not None and not self.again
+            else None
+        )
         with TemporaryFile() as file:
             held, needs_turn = Packs(file), False
             try:

@@ -83,7 +83,7 @@ class Intake:
         await self.turn.keep()
         calls = [row.call for row in rows if row.call is not None]
         admitted = await self.queue.admitter.admit(
-            calls, dry_run=start is None, turn=self.turn.condition, start=None if start is None else start.token
+            calls, dry_run=start is None, turn=self.turn.conditions, start=None if start is None else start.token
         )
         for row, admission in zip(rows, admitted, strict=True):
             self._take(row, admission, taken)

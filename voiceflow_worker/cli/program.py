@@ -66,6 +66,7 @@ def program() -> App:
         ivr,
         queue,
         report,
+        schedule,
         serve,
         store,
         suppress,
@@ -85,7 +86,9 @@ def program() -> App:
         suppress_keyboard_interrupt=False,
         group_commands=set_up,
     )
-    add_commands(app, enqueue.check, enqueue.enqueue, calls.call, worker.worker, serve.serve, panel=send)
+    add_commands(
+        app, enqueue.check, enqueue.enqueue, calls.call, worker.worker, serve.serve, schedule.schedule, panel=send
+    )
     add_commands(app, queue.status, queue.queues, queue.batches, queue.watch, report.report, panel=watch)
     of_calls = group(app, "calls", "List, show, cancel, resolve and redial single calls.", panel=watch)
     add_commands(of_calls, calls.list_calls, calls.show, calls.cancel, calls.resolve, calls.redial)

@@ -176,8 +176,8 @@ class Admitter:
         self._suppression = SuppressionList(store)
         self._named: set[str | None] = {None}
 
-    async def admit_all(self, requests: Sequence[CallRequest], *, turn: Same | None = None) -> Sequence[Enqueued]:
-        """Admit all of these requests or none, under the condition `turn`: `IntakeError` if it fails.
+    async def admit_all(self, requests: Sequence[CallRequest], *, turn: Sequence[Same] = ()) -> Sequence[Enqueued]:
+        """Admit all of these requests or none, under the conditions `turn`: `IntakeError` if one fails.
 
         If it raises `CallFlowError`, `InvalidInputError`, `SuppressedNumberError` or `KeyConflictError`, nothing is
         enqueued.
@@ -222,12 +222,12 @@ class Admitter:
         calls: Sequence[CheckedCall],
         *,
         dry_run: bool = False,
-        turn: Same | None = None,
+        turn: Sequence[Same] = (),
         start: str | None = None,
     ) -> Sequence[AdmissionResult]:
         """Admit, in one step, every call that can be admitted. Returns one result per call. A dry run stores nothing.
 
-        Every new call is stored under the condition `turn`: `IntakeError` if it fails, and the call is not stored. It
+        Every new call is stored under the conditions `turn`: `IntakeError` if one fails, and the call is not stored. It
         waits for the end of the `start` that it belongs to, if its record stands.
         Raises `InvalidInputError` if a call belongs to a cancelled batch, and `StoreUnavailableError`.
         """
@@ -269,7 +269,7 @@ class Admitter:
         return jobs, errors
 
     async def _write(
-        self, jobs: list[Job], now: datetime, *, together: bool = False, turn: Same | None = None
+        self, jobs: list[Job], now: datetime, *, together: bool = False, turn: Sequence[Same] = ()
     ) -> tuple[Mapping[int, Owner], Mapping[int, SuppressedNumber]]:
         """Store jobs. Returns the owners of unique keys that were taken, and the numbers that must not be called.
 
@@ -283,7 +283,7 @@ class Admitter:
         return owners, suppressed
 
     async def _store_all(
-        self, jobs: Sequence[Job], now: datetime, *, together: bool, turn: Same | None
+        self, jobs: Sequence[Job], now: datetime, *, together: bool, turn: Sequence[Same]
     ) -> tuple[Mapping[int, Owner], Mapping[int, SuppressedNumber]]:
         owners: dict[int, Owner] = {}
         suppressed: dict[int, SuppressedNumber] = {}
@@ -306,7 +306,7 @@ class Admitter:
                 if answer.owner is not None:
                     owners[place] = answer.owner
                 elif answer.result is Result.NOT_FREE:
-                    if turn is not None and answer.need == turn:
+                    if answer.need in turn:
                         raise IntakeError.lost(self._queue)
                     passes = passing.setdefault(place, {})
                     if isinstance(answer.need, Same):  # what passed has changed since

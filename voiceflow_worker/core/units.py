@@ -144,7 +144,7 @@ def bridge_of_session(session_id: str, numbers: Sequence[str], *, at: datetime, 
 
 
 def enqueued(
-    job: Job, *, at: datetime, is_named: bool = False, passing: Sequence[Record] = (), turn: Same | None = None
+    job: Job, *, at: datetime, is_named: bool = False, passing: Sequence[Record] = (), turn: Sequence[Same] = ()
 ) -> Unit:
     """A new job, stored unless one of its numbers is on the suppression list.
 
@@ -154,7 +154,7 @@ def enqueued(
     """
     ended = {record.group for record in passing}
     listed = tuple(number for number in all_spellings(job.parties) if number not in ended)
-    needs: list[Need] = [Absent(SUPPRESSED, listed)] if turn is None else [turn, Absent(SUPPRESSED, listed)]
+    needs: list[Need] = [*turn, Absent(SUPPRESSED, listed)]
     needs += [Same(SUPPRESSED, record.group, record.value) for record in passing]
     names: tuple[Put, ...] = ()
     if job.batch_id is not None and not is_named:

@@ -238,7 +238,7 @@ class Escalations:
                 data=escalation.data(),
                 menu=approval.name,
             )
-            await self._queue.admitter.admit_all([request], turn=_standing(found))
+            await self._queue.admitter.admit_all([request], turn=[_standing(found)])
         except (IntakeError, KeyConflictError):
             return None  # somebody else has carried on with it
         except SuppressedNumberError as error:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import Enum, auto
@@ -47,7 +47,9 @@ class CampaignOptions:
     its question is the default `template`. `data` is stored with each call, beside the columns of its row. `keys` are
     unique keys by row number, which replace those of the rows. `own_data` marks the earlier calls of the program that
     made these keys, by a part of their data: its rows are compared with the calls of all others, whatever their keys.
-    By the rules of `stops` the batch is held. `file_kind` is the format of the file, which is detected by default.
+    `series` are the batches of the schedule that starts this one: its rows are not compared with their calls, and may
+    name no batch of their own. By the rules of `stops` the batch is held. `file_kind` is the format of the file, which
+    is detected by default.
     `sheet` is the sheet of a workbook. `number_column` is the column of the numbers to call, if its name is not
     `destination`, or the columns of several numbers of a person, in their order: `mobile,phone`. `country_column` and
     `language_column` are the columns of the country and the language of each row. `date_order` is the order of day,
@@ -70,6 +72,7 @@ class CampaignOptions:
     data: Mapping[str, object] | None = None
     keys: Mapping[int, str] | None = None
     own_data: Mapping[str, object] | None = None
+    series: Collection[str] | None = None
     stops: StopRules | None = None
     file_kind: FileKind | None = None
     sheet: str | None = None

@@ -474,6 +474,9 @@ class _Work:
             self._error(message, column="batch_id", code=-1009)
         elif problem := unspeakable(batch_id):
             self._error(f"has {problem}; remove it", column="batch_id", code=-1016)
+        elif self.options.series is not None and batch_id != self.options.batch_id:
+            said = "but each firing of a schedule is a batch of its own; remove the column"
+            self._error(f"names batch {batch_id!r}, {said}", column="batch_id")
         return batch_id
 
     def unique_key(self, body: Mapping[str, object]) -> str | None:

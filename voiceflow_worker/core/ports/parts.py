@@ -15,7 +15,7 @@ import structlog
 
 from voiceflow_worker.core.ports import Clock, Store
 from voiceflow_worker.core.ports.identity import new_worker_id
-from voiceflow_worker.core.ports.store import Absent, Drop, Put, Result, Step, Unit
+from voiceflow_worker.core.ports.store import Absent, Drop, Put, Result, Same, Step, Unit
 from voiceflow_worker.core.ports.trips import TOLD_EVERY, RateLimitedLog
 from voiceflow_worker.errors import StoreError, VoiceflowError
 
@@ -162,6 +162,11 @@ class LeaderLease:
     def is_over(self) -> bool:
         """Whether another process may have the lease by now, because this process did not take or renew it in time."""
         return self._age >= self._length.total_seconds()
+
+    @property
+    def condition(self) -> Same:
+        """The condition, for a write, that this process has the lease."""
+        return Same(self._namespace, self._name, self._token)
 
     async def is_free(self) -> bool:
         """Whether no process has the lease, including this one. Raises StoreError."""

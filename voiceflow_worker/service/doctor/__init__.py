@@ -39,6 +39,7 @@ CHECKS: tuple[tuple[str, Check], ...] = (
     ("limits", store.limits),
     ("holds", store.holds),
     ("doubts", store.doubts),
+    ("schedules", store.schedules),
 )
 
 LIMITS: Mapping[str, timedelta] = {"journal files": timedelta(minutes=1)}

@@ -19,7 +19,9 @@ from voiceflow_worker.finding import Diagnosis, failure, ok, warning
 from voiceflow_worker.model.jobs.gate import GateState
 from voiceflow_worker.model.jobs.job import JobState
 from voiceflow_worker.model.text.wording import count_of, duration_in_words, rate_in_words
+from voiceflow_worker.model.text.wording import in_words as at_time
 from voiceflow_worker.service.doctor.context import CheckContext
+from voiceflow_worker.service.schedule import FiringState, last_firings
 
 
 async def opens(context: CheckContext) -> Diagnosis:
@@ -110,6 +112,30 @@ async def doubts(context: CheckContext) -> Diagnosis:
         remedy="look for them in the log of 8x8 with `voiceflow reconcile`; resolve the rest (`voiceflow calls list "
         "--state in_doubt`) by hand with `voiceflow calls resolve`",
     )
+
+
+async def schedules(context: CheckContext) -> Diagnosis | None:
+    """Check that the last firing of each schedule was started, and that no firing is overdue."""
+    store, queue = context.store, context.settings.queue
+    last, now = await last_firings(store, queue), store.clock.now()
+    late = [each for each in last if each.late_at is not None and each.late_at < now]
+    undone = [each for each in last if each.state not in {FiringState.STARTED, FiringState.STARTING}]
+    if not last:
+        return None
+    if late:
+        due = ", ".join(f"{each.schedule} at {at_time(each.next_at)}" for each in late if each.next_at is not None)
+        return failure(
+            f"no `voiceflow schedule` started or told what was due since: {due}",
+            remedy="run `voiceflow schedule` with these files; if a schedule was given up or its times were changed, "
+            "this line ends with its next firing, or after some days",
+        )
+    if undone:
+        return warning(
+            "; ".join(each.in_words() for each in undone),
+            remedy="correct the cause. To call the people of a missed firing now, enqueue their file with --campaign "
+            "and the --batch of the firing",
+        )
+    return ok(f"the last firings of {count_of(len(last), 'schedule')} were started")
 
 
 async def limits(context: CheckContext) -> Diagnosis:

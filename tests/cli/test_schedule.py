@@ -1,0 +1,90 @@
+"""`voiceflow schedule`: what is due now, what comes next, and a stop in order."""
+
+from __future__ import annotations
+
+import signal
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+from tests.cli.running import Program, Spawned
+
+REMINDER = """
+file = "people.csv"
+say = "Hello {{name}}"
+source = "+6531234567"
+voice_profile = "en-US-JennyNeural"
+cron = "CRON"
+time_zone = "Asia/Kolkata"
+"""
+
+
+@pytest.fixture
+def reminder(folder: Path) -> Path:
+    """A schedule that is due each minute, in a folder of its own with its people."""
+    path = folder / "campaigns" / "reminder.toml"
+    path.parent.mkdir()
+    (path.parent / "people.csv").write_text("destination,name\n+6591234567,Ann\n")
+    path.write_text(REMINDER.replace("CRON", "* * * * *"))
+    return path
+
+
+def test_what_is_due_starts_once_and_is_listed(voiceflow: Program, reminder: Path) -> None:
+    listed = voiceflow("schedule", reminder, "--list", "--json").document
+    assert (listed["schedule"], listed["last"], listed["problem"]) == ("reminder", None, None)
+    assert not list(voiceflow.folder.glob("*.db")), "a list makes no store"
+    begun = datetime.now(UTC)
+    ended = voiceflow("schedule", reminder, "--once", "--json")
+    (fired,) = ended.lines
+    assert (ended.code, fired["state"], fired["said"]) == (0, "started", "1 of 1 row enqueued")
+    assert begun - datetime.fromisoformat(fired["at"]) <= timedelta(minutes=1)
+    local = datetime.fromisoformat(fired["local"])
+    assert local.utcoffset() == timedelta(hours=5, minutes=30)
+    assert fired["batch_id"] == f"reminder-{local:%Y-%m-%d-%H%M}"
+    assert [each["batch_id"] for each in voiceflow("batches", "--json").lines] == [fired["batch_id"]]
+    listed = voiceflow("schedule", reminder, "--list", "--json").document
+    assert listed["last"] == fired
+    coming = [datetime.fromisoformat(each["at"]) for each in listed["next"]]
+    assert [later - each for each, later in pairwise(coming)] == [timedelta(minutes=1)] * 4
+    shown = voiceflow("schedule", reminder, "--list")
+    assert "Asia/Kolkata" in shown.out
+    assert "started: 1 of 1 row enqueued" in shown.out
+    assert "schedules" in voiceflow("doctor").out
+
+
+def test_what_cannot_start_is_told_and_is_bad_input(voiceflow: Program, reminder: Path) -> None:
+    (reminder.parent / "people.csv").unlink()
+    ended = voiceflow("schedule", reminder, "--once")
+    assert ended.code == 2
+    assert "held: " in ended.out
+    assert "people.csv cannot be read" in ended.out
+    assert "people.csv cannot be read" in voiceflow("doctor").out
+    assert voiceflow("status", "--json").document["total"] == 0
+
+
+@pytest.mark.parametrize("how", [(), ("--once",), ("--list",)])
+def test_a_wrong_definition_is_bad_input(voiceflow: Program, reminder: Path, how: tuple[str, ...]) -> None:
+    reminder.write_text(REMINDER.replace("CRON", "* * * *"))
+    ended = voiceflow("schedule", reminder, *how)
+    assert ended.code == 2
+    assert "cron: '* * * *' is not a cron expression" in ended.err
+
+
+def test_the_same_file_serves_a_person_who_is_told_that_its_times_do_not_count(
+    voiceflow: Program, reminder: Path
+) -> None:
+    people = reminder.parent / "people.csv"
+    ended = voiceflow("enqueue", people, "--campaign", reminder, "--json")
+    assert (ended.code, ended.document["enqueued"]) == (0, 1)
+    (told,) = ended.document["findings"]
+    assert (told["severity"], told["message"][:37]) == ("warning", "cron and misfire count for `voiceflow")
+
+
+def test_it_runs_until_it_is_told_to_stop(folder: Path, reminder: Path) -> None:
+    with Spawned(["schedule", reminder], folder) as running:
+        running.wait_for("started: 1 of 1 row enqueued")
+        ended = running.stop(signal.SIGTERM)
+    assert ended.code == 0
+    assert "stopped" in ended.err

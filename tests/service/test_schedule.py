@@ -1,0 +1,372 @@
+"""Schedules: each firing starts once and whole, however many processes look, and whatever dies, waits or changes."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import anyio.lowlevel
+import pytest
+
+from tests.support.faulty_store import FaultyStore, StoreCall
+from tests.support.manual_time import time_passing
+from tests.support.stores import DURABLE
+from voiceflow_worker import CallQueue, open_store
+from voiceflow_worker.backends.contract.samples import ManualClock
+from voiceflow_worker.campaigns import enqueue as enqueueing
+from voiceflow_worker.core.overview.batches import read_batch
+from voiceflow_worker.core.overview.ordered import ordered_on
+from voiceflow_worker.core.ports import Store
+from voiceflow_worker.errors import StoreUnavailableError
+from voiceflow_worker.service.schedule import CLAIM, Firing, FiringState, Scheduler, last_firings
+
+pytestmark = [pytest.mark.anyio, pytest.mark.timeout(30)]
+
+NINE = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
+MINUTE, DAY = timedelta(minutes=1), timedelta(days=1)
+PEOPLE = tuple(f"+658765400{place}" for place in range(5))
+DAILY = """
+file = "people.csv"
+say = "Hello"
+source = "+6531234567"
+voice_profile = "en-US-JennyNeural"
+cron = "0 9 * * *"
+time_zone = "UTC"
+"""
+
+
+@pytest.fixture(autouse=True)
+def small_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(enqueueing, "CHUNK", 2)
+
+
+def people(folder: Path, numbers: Sequence[str] = PEOPLE, *, column: str = "destination") -> None:
+    new = folder / "people.new"
+    new.write_text("\n".join([column, *numbers, ""]))
+    new.replace(folder / "people.csv")
+
+
+def written(path: Path, content: str) -> Path:
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(content)
+    return path
+
+
+@pytest.fixture
+def daily(tmp_path: Path) -> Path:
+    people(tmp_path)
+    return written(tmp_path / "daily.toml", DAILY)
+
+
+@dataclass
+class Host:
+    """A machine that runs the schedule, with a clock of its own."""
+
+    queue: CallQueue
+    clock: ManualClock
+    files: tuple[Path, ...]
+    told: list[Firing] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.scheduler = Scheduler(self.queue, self.files, tell=self.told.append)
+
+    def over(self, store: Store) -> Host:
+        """The same machine, with its store behind a wrapper."""
+        return Host(CallQueue(store), self.clock, self.files)
+
+    async def look(self, at: datetime | None = None) -> list[FiringState]:
+        """What the machine settles at a time by its clock, and while it waits for others."""
+        if at is not None:
+            self.clock.advance(at - self.clock.now())
+        async with time_passing(self.clock, step=timedelta(milliseconds=20)):
+            try:
+                found: list[Firing] | StoreUnavailableError = await self.scheduler.once()
+            except StoreUnavailableError as error:
+                found = error  # not within the group
+        if isinstance(found, StoreUnavailableError):
+            raise found
+        return [each.state for each in found]
+
+    async def calls(self) -> dict[str, list[str]]:
+        """The numbers of each batch."""
+        found: dict[str, list[str]] = {}
+        for job in await self.queue.find():
+            found.setdefault(job.batch_id or "", []).append(job.destination)
+        return {batch: sorted(numbers) for batch, numbers in sorted(found.items())}
+
+    async def ringing(self) -> int:
+        now = self.clock.now()
+        store = self.queue.store
+        return len(await store.lease("default", worker_id="w", limit=99, until=now + DAY, now=now))
+
+
+@pytest.fixture(params=["sqlite"])
+async def hosts(
+    request: pytest.FixtureRequest, fresh_url: Callable[[str], str], daily: Path
+) -> AsyncIterator[tuple[Host, Host]]:
+    """Two machines with one store, whose clocks are two seconds apart."""
+    url, clocks = (
+        fresh_url(request.param),
+        [ManualClock(NINE - MINUTE + each * timedelta(seconds=2)) for each in (0, 1)],
+    )
+    async with open_store(url, clock=clocks[0]) as one, open_store(url, clock=clocks[1]) as other:
+        yield Host(CallQueue(one), clocks[0], (daily,)), Host(CallQueue(other), clocks[1], (daily,))
+
+
+@pytest.fixture
+def host(hosts: tuple[Host, Host]) -> Host:
+    return hosts[0]
+
+
+EACH_STORE = pytest.mark.parametrize(
+    "hosts",
+    [pytest.param(each, marks=pytest.mark.slow) if each == "postgres" else each for each in DURABLE],
+    indirect=True,
+)
+
+
+@EACH_STORE
+async def test_each_firing_is_a_batch_of_its_own_that_one_of_two_machines_starts(hosts: tuple[Host, Host]) -> None:
+    for day in range(3):
+        assert await hosts[0].look(NINE + day * DAY - MINUTE) == []
+        async with anyio.create_task_group() as group:
+            for host in hosts:
+                group.start_soon(host.look, NINE + day * DAY)
+        assert [await host.look() for host in hosts] == [[], []]
+    batches = [f"daily-2026-03-0{day}-0900" for day in (2, 3, 4)]
+    assert await hosts[0].calls() == {each: list(PEOPLE) for each in batches}
+    assert await hosts[0].ringing() == 15
+    (act,) = await ordered_on(hosts[0].queue.store, "default", batch_id=batches[0])
+    assert (act.by, act.said) == ("schedule daily", "5 calls of 5 enqueued")
+
+
+async def test_two_machines_fire_once_each_over_a_change_of_clocks(hosts: tuple[Host, Host], daily: Path) -> None:
+    written(daily, DAILY.replace("0 9 * * *", "15,45 * * * *").replace("UTC", "Australia/Lord_Howe"))
+    begin = datetime(2026, 4, 4, 13, 30, tzinfo=UTC)  # 00:30 there; at 02:00 it is 01:30 again
+    for minute in range(0, 180, 5):
+        for host in hosts:
+            await host.look(begin + minute * MINUTE)
+    fired = await hosts[0].calls()
+    assert fired == {f"daily-2026-04-05-{at}": list(PEOPLE) for at in ("0045", "0115", "0145", "0215", "0245")}
+
+
+class Dies:
+    """A process that dies before its n-th step that writes."""
+
+    def __init__(self, step: int) -> None:
+        self.left = step
+
+    def over(self, store: Store) -> FaultyStore:
+        return FaultyStore(store, before=self._count)
+
+    @property
+    def is_dead(self) -> bool:
+        return self.left <= 0
+
+    async def _count(self, call: StoreCall) -> None:
+        self.left -= call.name == "write"
+        if self.is_dead:
+            raise StoreUnavailableError("killed")
+
+
+@EACH_STORE
+async def test_a_firing_whose_process_dies_at_any_step_is_completed_by_another(hosts: tuple[Host, Host]) -> None:
+    one, other = hosts
+    for step in range(1, 20):
+        at, dies = NINE + step * DAY, Dies(step)
+        victim = one.over(dies.over(one.queue.store))
+        with suppress(StoreUnavailableError):
+            await victim.look(at)
+        done = await other.look(at + CLAIM + timedelta(seconds=1))
+        assert done == ([FiringState.STARTED] if step < 12 else []), step
+        assert (await other.calls())[f"daily-{at:%Y-%m-%d}-0900"] == list(PEOPLE)
+        assert await other.ringing() == 5
+        if not dies.is_dead:
+            break
+    assert step > 6
+
+
+async def test_a_process_that_stood_still_stores_nothing_beside_its_successor(
+    hosts: tuple[Host, Host], daily: Path
+) -> None:
+    one, other = hosts
+    stood = list[int]()
+
+    async def stand_still(call: StoreCall) -> None:
+        calls = await other.calls()
+        if call.name == "write" and sum(map(len, calls.values())) == 2 and not stood:
+            stood.append(2)
+            people(daily.parent, PEOPLE[3:])
+            one.clock.advance(timedelta(seconds=40))
+            other.clock.advance(timedelta(seconds=100))
+            assert await other.look() == [FiringState.STARTED]
+
+    other.clock.advance(MINUTE)
+    slow = one.over(FaultyStore(one.queue.store, before=stand_still))
+    assert await slow.look(NINE) in ([], [FiringState.STARTED]), "as the other one left it"
+    assert stood
+    assert await other.calls() == {"daily-2026-03-02-0900": sorted([*PEOPLE[:2], *PEOPLE[3:]])}
+    assert await other.ringing() == 2, "the two that were stored of the old file stay held"
+
+
+async def test_after_a_long_stop_only_the_last_firing_within_misfire_starts(host: Host, daily: Path) -> None:
+    written(daily, DAILY.replace("0 9 * * *", "*/10 * * * *").replace("UTC", "Asia/Singapore"))
+    assert await host.look(NINE + 2 * MINUTE) == [FiringState.STARTED], "those before it were never due"
+    missed, started = FiringState.MISSED, FiringState.STARTED
+    assert await host.look(NINE + 41 * MINUTE) == [missed, missed, missed, started]
+    assert "no `voiceflow schedule`" in host.told[1].said
+    assert "a later firing is due as well" in host.told[3].said
+    assert list(await host.calls()) == ["daily-2026-03-02-1700", "daily-2026-03-02-1740"]
+    assert len(await host.look(NINE + 10 * DAY)) == 11, "the last of those that were missed, and the one that is due"
+
+
+@pytest.mark.parametrize("late", ["14m59s", "15m"])
+async def test_nothing_starts_later_than_misfire(host: Host, late: str) -> None:
+    await host.look(NINE - DAY)
+    done = await host.look(NINE + timedelta(minutes=15 if late == "15m" else 14, seconds=0 if late == "15m" else 59))
+    assert done == [FiringState.MISSED if late == "15m" else FiringState.STARTED]
+
+
+@pytest.mark.parametrize(
+    ("break_it", "why"),
+    [
+        (lambda folder: (folder / "people.csv").unlink(), "people.csv cannot be read"),
+        (lambda folder: people(folder, column="phone"), "destination"),
+        (lambda folder: people(folder, ["+6587654000", "12"]), "1 row|destination"),
+        (lambda folder: people(folder, []), "no rows|empty"),
+        (lambda folder: people(folder, ["+6587654000,north"], column="destination,batch_id"), "a batch of its own"),
+        (lambda folder: (folder / "daily.toml").write_text(DAILY + 'template = "gone.json"'), "gone.json"),
+        (lambda folder: (folder / "daily.toml").write_text(DAILY + 'days = "noday"'), "noday"),
+        (lambda folder: (folder / "daily.toml").write_text("cron ="), "not TOML"),
+        (lambda folder: (folder / "daily.toml").unlink(), "daily.toml cannot be read"),
+    ],
+)
+async def test_a_firing_with_a_bad_file_is_held_and_tried_again_and_at_last_missed_with_its_cause(
+    host: Host, daily: Path, break_it: Callable[[Path], object], why: str
+) -> None:
+    assert await host.look(NINE - DAY) == [FiringState.STARTED]
+    for day, mended in ((0, True), (1, False)):
+        host.told.clear()
+        break_it(daily.parent)
+        held = NINE + day * DAY
+        assert await host.look(held) == [FiringState.HELD]
+        assert await host.look(held + 10 * timedelta(seconds=1)) == [], "a pause"
+        assert await host.look(held + MINUTE) == [FiringState.HELD]
+        assert len(host.told) == 1, "a cause is told once"
+        assert any(each in host.told[0].said for each in why.split("|")), host.told[0].said
+        if mended:
+            people(daily.parent)
+            written(daily, DAILY)
+            assert await host.look(held + 2 * MINUTE) == [FiringState.STARTED]
+        else:
+            assert await host.look(held + 15 * MINUTE) == [FiringState.MISSED]
+            assert any(each in host.told[1].said for each in why.split("|"))
+    assert list(await host.calls()) == ["daily-2026-03-01-0900", "daily-2026-03-02-0900"]
+
+
+async def test_a_cut_firing_that_is_too_late_tells_that_its_calls_are_held(hosts: tuple[Host, Host]) -> None:
+    one, other = hosts
+    dies = Dies(6)
+    with pytest.raises(StoreUnavailableError):
+        await one.over(dies.over(one.queue.store)).look(NINE)
+    assert await other.look(NINE + 16 * MINUTE) == [FiringState.CUT]
+    assert "voiceflow resume --batch daily-2026-03-02-0900" in other.told[0].said
+    assert await other.ringing() == 0
+    hold = (await read_batch(other.queue.store, "default", "daily-2026-03-02-0900")).hold
+    assert hold is not None
+    await other.queue.resume(batch_id="daily-2026-03-02-0900")
+    assert await other.ringing() > 0
+
+
+async def test_other_campaigns_with_the_same_words_are_still_compared(host: Host, daily: Path) -> None:
+    twin = written(daily.with_name("twin.toml"), DAILY)
+    await host.look(NINE)
+    other = Host(host.queue, host.clock, (twin,))
+    assert await other.look() == [FiringState.HELD]
+    assert "another batch says" in other.told[0].said
+
+
+async def test_the_files_are_read_anew_for_each_firing(host: Host, daily: Path) -> None:
+    await host.look(NINE)
+    people(daily.parent, PEOPLE[:1])
+    changed = written(daily, DAILY.replace("0 9", "30 9").replace("Hello", "Good morning"))
+    os.utime(changed, times=((NINE + 40 * MINUTE).timestamp(),) * 2)
+    assert await host.look(NINE + 41 * MINUTE) == [], "who changes a time that has passed means the next day"
+    assert await host.look(NINE + DAY) == [], "and nothing was missed"
+    assert await host.look(NINE + DAY + 31 * MINUTE) == [FiringState.STARTED]
+    assert await host.calls() == {"daily-2026-03-02-0900": list(PEOPLE), "daily-2026-03-03-0930": [PEOPLE[0]]}
+
+
+async def test_what_is_begun_is_completed_before_a_stop_and_cut_after_the_grace(hosts: tuple[Host, Host]) -> None:
+    one, other = hosts
+
+    async def stop(call: StoreCall) -> None:
+        if call.name == "write" and len(await one.queue.find()) > 5 * day:
+            slow.scheduler.stop(grace=grace)
+            await anyio.lowlevel.checkpoint()
+
+    for grace, day in ((60.0, 0), (0.0, 1)):
+        slow = one.over(FaultyStore(one.queue.store, before=stop))
+        one.clock.advance(NINE + day * DAY - one.clock.now())
+        with anyio.fail_after(10):
+            await slow.scheduler.run()
+        (last,) = await last_firings(one.queue.store, "default")
+        assert last.state is (FiringState.STARTED if grace else FiringState.STARTING)
+    assert await other.look(NINE + DAY + MINUTE) == [FiringState.STARTED], "the claim was given back"
+    assert (await other.calls())["daily-2026-03-03-0900"] == list(PEOPLE)
+
+
+async def test_a_running_schedule_fires_at_the_second(host: Host, daily: Path) -> None:
+    written(daily, DAILY.replace("0 9 *", "* * *"))
+    started: list[datetime] = []
+
+    def tell(firing: Firing) -> None:
+        assert firing.state is FiringState.STARTED
+        started.append(host.clock.now())
+        if len(started) == 2:
+            scheduler.stop()
+
+    store = FaultyStore(host.queue.store)
+    scheduler = Scheduler(CallQueue(store), host.files, tell=tell)
+    host.clock.advance(timedelta(seconds=30))
+    async with time_passing(host.clock, store=store):
+        await scheduler.run()
+    assert [at.replace(second=0, microsecond=0) for at in started][1] - NINE in {0 * MINUTE, MINUTE}
+    assert all(at.second < 5 for at in started[1:])
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        (DAILY.replace("cron", "corn"), "corn is not an option of a campaign; did you mean cron"),
+        (DAILY.replace('time_zone = "UTC"', ""), "cron: there is no time_zone"),
+        (DAILY.replace("0 9 * * *", "0 9 * *"), "cron: '0 9 * *' is not a cron expression"),
+        (DAILY.replace("UTC", "SGT"), "time_zone: 'SGT' is an abbreviation"),
+        (DAILY + 'misfire = "0s"', "misfire: 0s is no time at all"),
+        (DAILY + 'misfire = "15"', "misfire: '15' is not a duration: it has no unit"),
+        (DAILY + "skip-bad = true", "it concerns one run"),
+        (DAILY.replace("cron = ", "misfire = ").replace("0 9 * * *", "15m"), "misfire: there is no cron"),
+        (DAILY.replace('cron = "0 9 * * *"', ""), "has no cron, which says when"),
+        (DAILY.replace('file = "people.csv"', ""), "has no file, which names the people"),
+        (DAILY + f'batch = "{"x" * 40}"', "may have 34 characters"),
+        (DAILY + 'say = "Hello"', "is not TOML"),
+    ],
+)
+async def test_a_wrong_definition_is_told_by_its_field(host: Host, daily: Path, content: str, why: str) -> None:
+    written(daily, content)
+    (outlook,) = await host.scheduler.outlook()
+    assert outlook.problem is not None
+    assert why in outlook.problem
+
+
+async def test_two_files_of_one_name_are_refused(host: Host, daily: Path) -> None:
+    content = DAILY.replace("people.csv", "../people.csv")
+    twin = written(daily.parent / "north" / "daily.toml", content)
+    found = await Host(host.queue, host.clock, (daily, twin)).scheduler.outlook()
+    assert [each.problem is None for each in found] == [True, False]
+    written(twin, content + 'batch = "north"')
+    assert (await Host(host.queue, host.clock, (daily, twin)).scheduler.outlook())[1].name == "north"

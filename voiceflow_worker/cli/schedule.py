@@ -1,0 +1,119 @@
+"""`voiceflow schedule`: starts campaigns by cron expressions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import Parameter
+
+from voiceflow_worker.backends.store_url import file_of
+from voiceflow_worker.cli.opening import opened_queue, signals_to
+from voiceflow_worker.cli.options import Flag, QueueOptions
+from voiceflow_worker.cli.output import ExitCode, Output
+from voiceflow_worker.errors import InvalidInputError
+
+if TYPE_CHECKING:
+    from voiceflow_worker.core.queue import CallQueue
+    from voiceflow_worker.service.schedule import Firing, Outlook, Scheduler
+    from voiceflow_worker.settings import Settings
+
+
+async def schedule(
+    *files: Annotated[Path, Parameter(name="FILE", required=True, help="A TOML file of options with cron.")],
+    once: Annotated[bool, Flag] = False,
+    list_: Annotated[bool, Flag, Parameter(name="--list")] = False,
+    common: QueueOptions = QueueOptions(),
+) -> ExitCode:
+    """Start campaigns by cron expressions.
+
+    Each FILE has the options of a campaign (`enqueue --campaign`) with its file of people, and `cron = "0 9 * * mon-fri"`,
+    `time_zone = "Asia/Singapore"` and perhaps `misfire = "15m"`. Each firing is a batch of its own. It starts once,
+    however many processes run this command, and never later than misfire. The files are read anew for each firing.
+    `voiceflow worker` sends the calls.
+
+    Args:
+        once: Start what is due now, then end: for a timer that runs this command every few minutes.
+        list_: Show the next firings of each file, and what became of the last one. Nothing is started.
+
+    Examples:
+        voiceflow schedule reminder.toml survey.toml
+        voiceflow schedule reminder.toml --once
+        voiceflow schedule reminder.toml --list
+    """  # noqa: E501 (the help breaks its lines where the source does)
+    from voiceflow_worker.core.overview.ordered import Interface
+    from voiceflow_worker.service.schedule import FiringState, Scheduler
+
+    if once and list_:
+        raise InvalidInputError("--once and --list exclude each other: give one of them")
+    settings, output = common.settings(), common.output()
+    if list_ and (path := file_of(settings.store)) is not None and not path.exists():
+        settings = settings.model_copy(update={"store": "memory://"})  # nothing has fired yet
+    async with opened_queue(settings, makes=not list_) as calls:
+
+        def tell(firing: Firing) -> None:
+            output.result(firing.as_json(), firing.in_words())
+
+        scheduler = Scheduler(calls, files, settings=settings, on=Interface.COMMAND, tell=tell)
+        outlook = await scheduler.outlook()
+        if list_:
+            _tell(output, outlook)
+        problems = [each.problem for each in outlook if each.problem is not None]
+        if list_ or len(problems) == len(outlook):
+            return _told(output, problems)
+        _told(output, problems)
+        if not once:
+            await _run(scheduler, output, calls, settings, outlook)
+            return ExitCode.DONE
+        async with signals_to(lambda _: scheduler.stop(grace=settings.shutdown_grace.total_seconds())):
+            settled = await scheduler.once()
+        if scheduler.problems or any(each.state is FiringState.HELD for each in settled):
+            return ExitCode.BAD_INPUT
+        undone = any(each.state in {FiringState.MISSED, FiringState.CUT} for each in settled)
+        return ExitCode.UNDONE if undone else ExitCode.DONE
+
+
+async def _run(
+    scheduler: Scheduler, output: Output, calls: CallQueue, settings: Settings, outlook: Sequence[Outlook]
+) -> None:
+    grace = settings.shutdown_grace.total_seconds()
+
+    def stop(count: int) -> None:
+        if count == 1:
+            output.note(f"stopping: a firing that was begun is completed, for {grace:g} s at most")
+        scheduler.stop(grace=grace if count == 1 else 0.0)
+
+    async with signals_to(stop):
+        output.note(f"voiceflow schedule starts campaigns in queue {calls.name} of {calls.store.url}")
+        for each in outlook:
+            if each.recurrence is not None and each.next_at:
+                output.note(f"{each.name}: next {_at(each, 0)}")
+        await scheduler.run()
+    output.note("stopped")
+
+
+def _told(output: Output, problems: Sequence[str]) -> ExitCode:
+    for problem in problems:
+        output.note(f"error: {problem}")
+    return ExitCode.BAD_INPUT if problems else ExitCode.DONE
+
+
+def _tell(output: Output, outlook: Sequence[Outlook]) -> None:
+    for each in outlook:
+        output.document(each.as_json())
+        if output.as_json:
+            continue
+        known = each.recurrence
+        output.say(f"{each.name or each.file}{f': {known.cron}, {known.zone.key}' if known else ''}")
+        for place in range(len(each.next_at)):
+            output.say(f"  next {_at(each, place)}")
+        if each.last is not None:
+            output.say(f"  last {each.last.in_words()}")
+
+
+def _at(outlook: Outlook, place: int) -> str:
+    from voiceflow_worker.model.text.wording import in_words
+
+    at, known = outlook.next_at[place], outlook.recurrence
+    return f"{in_words(at, None if known is None else known.zone)} ({in_words(at)})"
