@@ -153,7 +153,7 @@ class LadderNotFoundError(VoiceflowError):
     """Raised when no escalation has this id in this queue."""
 
     def __init__(self, ladder_id: str) -> None:
-        self.ladder_id = ladder_id
+        self.ladder_id: str = ladder_id
         super().__init__(f"no escalation {ladder_id!r} in this queue; check the id, the store and the queue")
 
 
