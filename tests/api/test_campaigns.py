@@ -61,8 +61,8 @@ async def called(store: Store) -> list[str]:
     return sorted(job.destination for job in await CallQueue(store).find())
 
 
-async def test_a_campaign_is_started_once_under_its_key(store: Store) -> None:
-    async with program(store) as client:
+async def test_a_campaign_is_started_once_under_its_key(memory: Store) -> None:
+    async with program(memory) as client:
         first, again = await start(client), await start(client, {name: CAMPAIGN[name] for name in ("say", "rows")})
         assert (first.status_code, again.status_code) == (201, 200), first.text
         assert first.headers["location"] == "/v1/batches/march"
@@ -72,7 +72,7 @@ async def test_a_campaign_is_started_once_under_its_key(store: Store) -> None:
         other = await start(client, {**CAMPAIGN, "say": "Bye {{name}}."})
         assert other.status_code == 409
         assert "belongs to another campaign, batch march" in findings_of(other)[0]["message"]  # type: ignore[operator]
-        assert await called(store) == ["+6587654301", "+6587654302"]
+        assert await called(memory) == ["+6587654301", "+6587654302"]
         assert (await client.get("/v1/batches/march")).json()["ordered"][0]["by"] == "api"
 
 
@@ -198,9 +198,10 @@ async def test_what_is_refused(
         assert cut.status_code in {400, 422}
 
 
-async def test_a_campaign_begins_with_a_menu_of_the_server(store: Store) -> None:
+async def test_a_campaign_begins_with_a_menu_of_the_server_and_is_stored_by_another_process(store: Store) -> None:
     async with program(store, menus=[ASK]) as client:
         assert (await start(client, {"rows": ROWS, "ivr": "ask"})).status_code == 201
+        assert (await start(client, {"rows": ROWS, "ivr": "ask"})).status_code == 200
     assert {job.menu for job in await CallQueue(store).find()} == {"ask"}
 
 
