@@ -29,8 +29,8 @@ suppress_warnings = ["myst.xref_missing", "misc.highlighting_failure"]
 CHAPTERS = {
     "Start": ["tutorial", "day-one", "examples/appointment", "campaign-of-50000", "comparison", "faq"],
     "Tasks": [
-        "campaign-files", "ivr", "redial", "escalation", "windows", "suppression", "pacing", "webhooks", "outcomes",
-        "sandbox", "examples/README",
+        "campaign-files", "schedule", "ivr", "redial", "escalation", "windows", "suppression", "pacing", "webhooks",
+        "outcomes", "sandbox", "examples/README",
     ],
     "Operation": ["deploy/README", "operations", "telemetry", "stores", "scale", "security"],
     "Interfaces": ["cli", "http", "python", "airflow", "airflow-recipes", "airflow-testing"],
