@@ -72,8 +72,8 @@ class Program:
 
 
 def test_each_person_rings_once(tmp_path: Path) -> None:
-    settings = {"api_secret": SECRET, "source": "+6531234567", "voice_profile": "en-US-JennyNeural"}
-    with stage(tmp_path, **settings) as on:
+    voice = "en-US-JennyNeural"
+    with stage(tmp_path, api_secret=SECRET, source="+6531234567", voice_profile=voice) as on:
         programs = [Program(on.receiver, seed) for seed in range(PROGRAMS)]
 
         async def all_at_once() -> None:
