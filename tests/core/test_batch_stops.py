@@ -101,6 +101,18 @@ async def test_other_batches_go_on(engine: Engine, stops: BatchStops) -> None:
     assert [job.batch_id for job in await engine.lease()] == ["april"]
 
 
+async def test_a_persons_hold_stays_theirs_whatever_its_note_says(engine: Engine, stops: BatchStops) -> None:
+    """It does not count as the rule's: what the batch reached meanwhile holds it when it is resumed."""
+    await stops.put("march", HALF_OF_FOUR)
+    note = "stopped itself: the customer called"
+    await ended(engine, *[S.BUSY] * 4)
+    await engine.queue.hold(reason=note, batch_id="march")
+    assert await hold(engine) == note
+    await engine.queue.resume(batch_id="march")
+    reason = "stopped itself: 0 of 4 calls were answered (0.0%), less than the required 50%"
+    assert await hold(engine) == reason
+
+
 async def test_a_resumed_batch_is_measured_anew(engine: Engine, stops: BatchStops) -> None:
     """The figure that held it does not hold it again; the next four calls may."""
     await stops.put("march", HALF_OF_FOUR)

@@ -27,6 +27,7 @@ from voiceflow_worker.backends.contract.samples import ManualClock, commit
 from voiceflow_worker.backends.memory import MemoryStore
 from voiceflow_worker.backends.witness import JournalFiles, journal_folder
 from voiceflow_worker.core import rollback
+from voiceflow_worker.core.gates import order_gate
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.reading import count_states, gates_of
 from voiceflow_worker.core.ports.record_set import text_records
@@ -35,7 +36,7 @@ from voiceflow_worker.core.rollback import HELD, HELD_AS_TAKEN_OVER, NO_FILES
 from voiceflow_worker.core.units import POSTED, changed
 from voiceflow_worker.errors import SettingsError
 from voiceflow_worker.model.jobs import lifecycle
-from voiceflow_worker.model.jobs.gate import THEN
+from voiceflow_worker.model.jobs.gate import THEN, Gate, GateKind, GateState
 from voiceflow_worker.model.jobs.job import Job, NoteKind
 from voiceflow_worker.model.jobs.policy import OutcomeSource, PersonLimit
 from voiceflow_worker.model.jobs.setback import REASON
@@ -526,6 +527,23 @@ async def test_after_a_failover_a_worker_without_files_of_the_store_says_where_t
     async with Engine(store, voice, policy=POLICY, witness=JournalFiles(tmp_path / "new")).at_work():
         (gate,) = await gates_of(store, "default")
         assert gate.reason == f"{HELD_AS_TAKEN_OVER}{THEN}{NO_FILES}"
+
+
+async def test_what_a_hold_says_for_programs_is_kept_with_it_and_no_note_of_a_person_says_it(lab: Lab) -> None:
+    async with lab.store() as store:
+        queue = lab.worker(store).queue
+        await queue.hold(reason=HELD)
+        assert [gate.kinds for gate in await gates_of(store, "default")] == [frozenset()]
+        for kinds in ({GateKind.MAY_LACK}, {GateKind.STOPPED_ITSELF}, set[GateKind]()):
+            now = lab.clock.now()
+            ordered = Gate.of("default", None, GateState.HELD, since=now, reason=HELD, kinds=frozenset(kinds))
+            await order_gate(store, ordered)
+        (gate,) = await gates_of(store, "default")
+        assert (gate.kinds, gate.reason) == (frozenset(GateKind), HELD)
+        lab.clock.advance(timedelta(seconds=1))
+        await queue.resume()
+        await queue.hold(reason="a person's")
+        assert [gate.kinds for gate in await gates_of(store, "default")] == [frozenset()]
 
 
 async def test_a_plain_restart_raises_no_alarm(lab: Lab) -> None:

@@ -30,7 +30,7 @@ from voiceflow_worker.core.ports.trips import gather
 from voiceflow_worker.core.settling.changes import Changes
 from voiceflow_worker.errors import JobError, StoreError
 from voiceflow_worker.model.jobs import lifecycle
-from voiceflow_worker.model.jobs.gate import Gate, GateState
+from voiceflow_worker.model.jobs.gate import Gate, GateKind, GateState
 from voiceflow_worker.model.jobs.job import FINAL_STATES, Job, JobState, ReasonKind
 from voiceflow_worker.model.jobs.policy import CallPolicy
 from voiceflow_worker.model.jobs.setback import is_forgotten, made_again, remembered
@@ -146,11 +146,7 @@ HISTORIES = "history"
 """The namespace of the history of the server with which the workers of each queue went on last."""
 
 
-def may_lack(reason: str) -> bool:
-    """Whether this is the reason of a hold of a queue whose store may have lost what it had stored."""
-    return SET_BACK in reason or TAKEN_OVER in reason
-
-
+_MAY_LACK = frozenset({GateKind.MAY_LACK})
 OTHERS_FIRST = timedelta(seconds=2)
 """The time for which a worker sends nothing after the server was restarted or replaced. If the store was set back,
 perhaps only another worker can notice. That worker needs this time to connect, to look, and to hold the queue."""
@@ -381,7 +377,9 @@ class RollbackGuard:
         if elsewhere:
             reasons.append(ELSEWHERE.format(names=", ".join(sorted(elsewhere))))
         for reason in reasons:
-            await order_gate(self._store, Gate.of(self._queue, None, GateState.HELD, since=seen_at, reason=reason))
+            await order_gate(
+                self._store, Gate.of(self._queue, None, GateState.HELD, since=seen_at, reason=reason, kinds=_MAY_LACK)
+            )
 
     async def _forgotten(self, calls: Sequence[Job]) -> list[tuple[Job, Job | None]]:
         return await forgotten_of(self._store, calls, now=self._clock.now(), policy=self._policy)
@@ -395,7 +393,7 @@ class RollbackGuard:
     async def _hold(self, reason: str, seen_at: datetime) -> Gate:
         """Hold the queue for what was seen at this time, and return the gate that results."""
         ordered = self._holds.close(QueueHold(reason=reason, until_opened=True))
-        return await order_gate(self._store, replace(ordered, since=seen_at))
+        return await order_gate(self._store, replace(ordered, since=seen_at, kinds=_MAY_LACK))
 
     async def _recover(self) -> None:
         """Restore the lost calls from the files of this host, in a queue that is held.

@@ -21,7 +21,7 @@ from voiceflow_worker.core.ports.store import Insert, Put, Replace, Unit, tally_
 from voiceflow_worker.core.units import changed
 from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.jobs import lifecycle
-from voiceflow_worker.model.jobs.gate import Gate, GateState
+from voiceflow_worker.model.jobs.gate import Gate, GateKind, GateState
 from voiceflow_worker.model.jobs.job import Job, JobState, ReasonKind
 from voiceflow_worker.model.jobs.policy import CallPolicy
 from voiceflow_worker.model.jobs.setback import further
@@ -201,9 +201,11 @@ def hold_queues(db: Connection, *, reason: str, at: datetime) -> list[str]:
     names = [row[0] for row in db.rows(SQL["all_queues"])]
     for name in names:
         record = standing(db, GATES, name, to_micros(at))
-        held = record is not None and is_closed(record) and record.ends_at is None and gate_from(record).reason
-        whole = f"{reason} (the queue was held before: {held})" if held else reason
-        gate = Gate.of(name, None, GateState.HELD, since=at, reason=whole)
+        is_held = record is not None and is_closed(record) and record.ends_at is None
+        held = gate_from(record) if record is not None and is_held else None
+        whole = f"{reason} (the queue was held before: {held.reason})" if held is not None and held.reason else reason
+        kinds = held.kinds if held is not None else frozenset[GateKind]()
+        gate = Gate.of(name, None, GateState.HELD, since=at, reason=whole, kinds=kinds)
         writing.answer(Unit(puts=(gate_put(gate, token=new_revision()),)))
     return sorted(names)
 

@@ -12,17 +12,19 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from voiceflow_worker.core.ports.store import Put, Record
-from voiceflow_worker.model.jobs.gate import Gate, GateScope, GateState, known_gate
+from voiceflow_worker.model.jobs.gate import Gate, GateKind, GateScope, GateState, known_gate
 from voiceflow_worker.model.text.wording import SLOWEST
 
 GATES = "gate"
-"""Namespace of gates. A gate is `<state> <since, µs> <token> <reason>`, and the end of a hold is the end of its record:
-no record means open. A gate is closed unless its state is `open`. It is opened by writing `open`, never by dropping."""
+"""Namespace of gates. A gate is `<state> <since, µs> <token>[:<kind>…] <reason>`, and the end of a hold is the end of
+its record: no record means open. A gate is closed unless its state is `open`. It is opened by writing `open`, never by
+dropping."""
 LIMITS = "limit"
 """Namespace of limits, by queue: `<rate> <burst> <max_active> <reserve>`, with `-` for no limit."""
 OPEN_STAYS = timedelta(days=1)
 """How long an opened gate stays as a record, so that the repeat of an earlier order finds that it is out of date."""
 
+_KINDS = frozenset(GateKind)
 _EPOCH = datetime.fromisoformat("1970-01-01T00:00:00+00:00")
 _MICROSECOND = timedelta(microseconds=1)
 
@@ -38,10 +40,10 @@ def member_of(gate: Gate) -> str:
 
 
 def gate_put(gate: Gate, *, token: str) -> Put:
-    """The record of a gate. `token` is new with each order, and has no spaces."""
+    """The record of a gate. `token` is new with each order, and has no spaces and no colons."""
     since = (gate.since - _EPOCH) // _MICROSECOND
     ends = gate.since + OPEN_STAYS if gate.state is GateState.OPEN else gate.until
-    value = f"{gate.state.value} {since} {token} {gate.reason}"
+    value = f"{gate.state.value} {since} {':'.join([token, *sorted(gate.kinds)])} {gate.reason}"
     return Put(GATES, gate.queue, value, ends, member=member_of(gate))
 
 
@@ -75,14 +77,15 @@ def gate_from(record: Record) -> Gate:
     """
     batch = record.member.removeprefix("=") if record.member else None
     try:
-        state, since, _, reason = record.value.split(" ", 3)
+        state, since, token, reason = record.value.split(" ", 3)
+        kinds = frozenset(GateKind(kind) for kind in token.split(":")[1:] if kind in _KINDS)
         at = _EPOCH + int(since) * _MICROSECOND
     except (ValueError, OverflowError):
         state = GateState.HELD if is_closed(record) else GateState.OPEN
-        at, reason = _EPOCH, UNREADABLE_GATE
+        at, reason, kinds = _EPOCH, UNREADABLE_GATE, frozenset[GateKind]()
     known = known_gate(state)
     until = record.ends_at if known is GateState.HELD else None
-    return Gate.of(record.group, batch, known, since=at, until=until, reason=reason)
+    return Gate.of(record.group, batch, known, since=at, until=until, reason=reason, kinds=kinds)
 
 
 def is_closed(record: Record | None) -> bool:

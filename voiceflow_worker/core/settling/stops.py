@@ -17,7 +17,7 @@ from voiceflow_worker.core.ports.identity import new_worker_id
 from voiceflow_worker.core.ports.reading import gates_at
 from voiceflow_worker.core.ports.record_set import RecordSet, json_records
 from voiceflow_worker.errors import StoreError
-from voiceflow_worker.model.jobs.gate import Gate, GateState
+from voiceflow_worker.model.jobs.gate import Gate, GateKind, GateState
 from voiceflow_worker.model.jobs.job import Job, JobState
 from voiceflow_worker.model.jobs.policy import Measured, StopRules, why_stop
 from voiceflow_worker.model.reports.status import api_code, session_error
@@ -28,8 +28,6 @@ READ_EVERY = 5.0
 """Seconds until the rules of all batches are read again. The first calls of a new batch ring for longer."""
 IDLE = 30.0
 """Seconds until a batch that has nothing to send is checked again."""
-STOPPED = "stopped itself: "
-"""The words with which the reason begins when a batch stopped itself by a rule."""
 
 _TO_SEND = (JobState.QUEUED, JobState.LEASED)
 
@@ -79,7 +77,7 @@ class BatchStops:
     async def _judge(self, batch_id: str, rules: StopRules, gate: Gate | None) -> None:
         now = self._store.clock.now()
         is_held = gate is not None and gate.until is None
-        is_ours = gate is not None and is_held and gate.reason.startswith(STOPPED)
+        is_ours = gate is not None and is_held and GateKind.STOPPED_ITSELF in gate.kinds
         if is_held and not is_ours:
             return  # held or cancelled by a person; judged once it is resumed
         totals = await self._store.totals(self._queue, batch=batch_id)
@@ -93,8 +91,9 @@ class BatchStops:
             return
         if not is_ours:
             since = "" if before is None else "since it was resumed, "
-            reason_shown = f"{STOPPED}{since}{reason}"
-            held = Gate.of(self._queue, batch_id, GateState.HELD, since=now, reason=reason_shown)
+            reason_shown = f"stopped itself: {since}{reason}"
+            kinds = frozenset({GateKind.STOPPED_ITSELF})
+            held = Gate.of(self._queue, batch_id, GateState.HELD, since=now, reason=reason_shown, kinds=kinds)
             await order_gate(self._store, held)
             _log.error("a batch stopped itself", batch=batch_id, reason=reason)
         # After the hold: a process that dies between the two leaves a batch that is held once more when it is resumed.

@@ -33,6 +33,15 @@ class GateState(StrEnum):
     """For batches only, and permanent: the queued jobs of the batch end as cancelled."""
 
 
+class GateKind(StrEnum):
+    """What the reason of a hold says, for programs. Other reasons are for people alone, and have no kind."""
+
+    STOPPED_ITSELF = "stopped_itself"
+    """The batch has reached one of its stop rules."""
+    MAY_LACK = "may_lack"
+    """The store was set back or taken over, and may lack what it had stored."""
+
+
 _STATES = frozenset(GateState)
 
 
@@ -51,6 +60,7 @@ class Gate:
     state: GateState
     until: datetime | None = None
     reason: str = ""
+    kinds: frozenset[GateKind] = frozenset()
     since: datetime
     start: str | None = None
     """If set, the gate closes only for the calls of this start of a campaign, until the last of them is stored."""
@@ -65,6 +75,7 @@ class Gate:
         since: datetime,
         until: datetime | None = None,
         reason: str = "",
+        kinds: frozenset[GateKind] = frozenset(),
     ) -> Self:
         """The gate of a queue, or of one of its batches if `batch_id` is given, as ordered at `since`.
 
@@ -73,7 +84,9 @@ class Gate:
         scope, name = (GateScope.QUEUE, queue) if batch_id is None else (GateScope.BATCH, batch_id)
         checked_text("the batch id", name)
         checked_text(f"the reason for {scope} {name}", reason)
-        return cls(queue=queue, scope=scope, name=name, state=state, until=until, reason=reason, since=since)
+        return cls(
+            queue=queue, scope=scope, name=name, state=state, until=until, reason=reason, kinds=kinds, since=since
+        )
 
     def is_closed(self, *, at: datetime) -> bool:
         """Whether the gate stops calls at this time."""
@@ -120,13 +133,16 @@ def merged(standing: Gate | None, ordered: Gate, *, at: datetime) -> Gate:
     if ordered.state is GateState.OPEN:
         return ordered
     if standing.until is None:
-        return standing if ordered.until is not None else _with_reason(standing, ordered.reason)
+        return standing if ordered.until is not None else _with_reason(standing, ordered)
     if ordered.until is None or ordered.until > standing.until:
         return ordered
     return standing
 
 
-def _with_reason(standing: Gate, reason: str) -> Gate:
+def _with_reason(standing: Gate, ordered: Gate) -> Gate:
+    if not ordered.kinds <= standing.kinds:
+        standing = replace(standing, kinds=standing.kinds | ordered.kinds)
+    reason = ordered.reason
     if reason == standing.reason:
         return standing
     reasons = standing.reason.split(THEN) if standing.reason else []

@@ -13,10 +13,10 @@ from voiceflow_worker.core.overview.story import closed_in_words, resume_of
 from voiceflow_worker.core.ports import Limits, Store
 from voiceflow_worker.core.ports.reading import count_states, find_jobs, gates_of, limits_of
 from voiceflow_worker.core.ports.reads import Due
-from voiceflow_worker.core.rollback import JournalCheck, check_journals, may_lack
+from voiceflow_worker.core.rollback import JournalCheck, check_journals
 from voiceflow_worker.core.sending.departures import SetRate
 from voiceflow_worker.finding import Diagnosis, failure, ok, warning
-from voiceflow_worker.model.jobs.gate import GateState
+from voiceflow_worker.model.jobs.gate import GateKind, GateState
 from voiceflow_worker.model.jobs.job import JobState
 from voiceflow_worker.model.text.wording import count_of, duration_in_words, rate_in_words
 from voiceflow_worker.model.text.wording import in_words as at_time
@@ -88,7 +88,7 @@ async def holds(context: CheckContext) -> Diagnosis:
         cancelled = ", ".join(gate.name for gate in closed)
         return ok(f"none; batches cancelled for good: {cancelled}" if closed else "none")
     closed_gates = "; ".join(map(closed_in_words, held))
-    if any(may_lack(gate.reason) for gate in held):
+    if any(GateKind.MAY_LACK in gate.kinds for gate in held):
         return failure(
             closed_gates,
             remedy="do not resume yet: add opt-outs that are missing (`voiceflow suppress add`), run `voiceflow "
