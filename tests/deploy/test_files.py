@@ -16,6 +16,7 @@ import pytest
 import yaml
 
 from tests.deploy.proxies import DEPLOY, tool
+from tests.docs.pages import blocks
 from voiceflow_worker.backends.postgres.health import FIGURES
 from voiceflow_worker.cli.program import program
 from voiceflow_worker.service.metrics import RECEIVER_METRICS, WORKER_METRICS, HistogramOf
@@ -143,16 +144,20 @@ def test_each_process_has_longer_to_end_than_its_calls() -> None:
     assert min(graces) >= GRACE + 10
 
 
-def test_each_secret_that_a_process_reads_is_made_and_given_to_it() -> None:
-    made = set(re.findall(r"(?:> |for name in )([^;\n]+)", (DEPLOY / "README.md").read_text("utf-8")))
-    made = {word.removeprefix("secrets/") for line in made for word in line.split()} - {"secrets/$name"}
+def test_the_page_makes_each_secret_that_a_process_reads(tmp_path: Path) -> None:
+    making = blocks(DEPLOY / "README.md", language="sh")[0]
+    done("sh", "-eu", "-c", making.text, folder=tmp_path)
+    made = {path.name: path.read_text("utf-8").strip() for path in (tmp_path / "secrets").iterdir()}
+    assert all(re.fullmatch(r"[\x21-\x7e ]{10,}", secret) for secret in made.values())
+    assert len(set(made.values())) == len(made)
+    assert f":{made['postgres']}@" in made["store"]
     for service in COMPOSE["services"].values():
         files = re.findall(r"/run/secrets/([\w-]+)", str(service.get("environment", "")))
         assert set(files) == set(service.get("secrets", []))
-    assert set(COMPOSE["secrets"]) <= made
     mounted = set(re.findall(r"/run/secrets/voiceflow/([\w-]+)", (DEPLOY / "kubernetes.yaml").read_text("utf-8")))
     installed = set(re.findall(r"_FILE=/etc/voiceflow/([\w-]+)", (DEPLOY / "systemd/voiceflow.env").read_text("utf-8")))
-    assert mounted | installed <= made
+    assert set(COMPOSE["secrets"]) == set(made)
+    assert mounted | installed <= set(made)
 
 
 # -- the programs that read them ---------------------------------------------------------------------------------------
