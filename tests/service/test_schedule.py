@@ -190,21 +190,27 @@ async def test_a_firing_whose_process_dies_at_any_step_is_completed_by_another(h
     assert step > 6
 
 
+@pytest.mark.parametrize("keyed", [False, True])
 async def test_a_process_that_stood_still_stores_nothing_beside_its_successor(
-    hosts: tuple[Host, Host], daily: Path
+    hosts: tuple[Host, Host], daily: Path, keyed: bool
 ) -> None:
     one, other = hosts
     stood = list[int]()
+
+    def put(numbers: Sequence[str]) -> None:
+        rows = [f"{each},{each}" for each in numbers] if keyed else numbers
+        people(daily.parent, rows, column="destination,unique_key" if keyed else "destination")
 
     async def stand_still(call: StoreCall) -> None:
         calls = await other.calls()
         if call.name == "write" and sum(map(len, calls.values())) == 2 and not stood:
             stood.append(2)
-            people(daily.parent, PEOPLE[3:])
+            put(PEOPLE[3:])
             one.clock.advance(timedelta(seconds=40))
             other.clock.advance(timedelta(seconds=100))
             assert await other.look() == [FiringState.STARTED]
 
+    put(PEOPLE)
     other.clock.advance(MINUTE)
     slow = one.over(FaultyStore(one.queue.store, before=stand_still))
     assert await slow.look(NINE) in ([], [FiringState.STARTED]), "as the other one left it"
