@@ -151,6 +151,7 @@ async def test_every_answer_is_one_that_the_document_has(memory: Store) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("store_url", ["sqlite", "postgres", "redis"], indirect=True)
 async def test_every_answer_to_thousands_of_requests_is_one_that_the_document_has(store: Store) -> None:
     assert await hold(store, rounds=300) > 3000

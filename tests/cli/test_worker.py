@@ -346,7 +346,7 @@ def test_an_address_for_metrics_that_cannot_be_used_is_a_sentence(
 def test_metrics_tell_where_the_queue_stands(folder: Path, eight: EightByEight) -> None:
     enqueued(folder, 2, batch_id="march")
     within(folder, lambda engine: engine.queue.hold(reason="lunch"))
-    within(folder, lambda engine: engine.queue.cancel_batch("march"))
+    within(folder, lambda engine: engine.queue.cancel_batch("april"))
     command = ["worker", "--metrics-host", "127.0.0.2", "--metrics-port", "0", "--rate", "7", "--store", url_of(folder)]
     with Spawned(command, folder) as worker:
         url = worker.wait_for("metrics are on").split()[-1]
