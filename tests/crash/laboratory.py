@@ -25,6 +25,7 @@ from tests.crash.rules import judge_mix
 from tests.support.flows import SOURCE, number
 from voiceflow_worker import CallFlow, CallPolicy, CallQueue, CallRequest, Job, JobState, open_store
 from voiceflow_worker.core.ports.reading import owners_of
+from voiceflow_worker.model.jobs.gate import Gate, GateKind
 from voiceflow_worker.model.jobs.job import FINAL_STATES
 
 AT_REST = {state.value for state in (*FINAL_STATES, JobState.IN_DOUBT)}
@@ -207,9 +208,19 @@ class Laboratory:
         """Why the queue is held; empty if it is not."""
         return anyio.run(self._holds)
 
+    def awaits_a_person(self) -> bool:
+        """Whether a hold says that the store was set back or taken over, and may lack what it had."""
+        return anyio.run(self._awaits_a_person)
+
     async def _holds(self) -> str:
+        return "; ".join(gate.reason for gate in await self._gates())
+
+    async def _awaits_a_person(self) -> bool:
+        return any(GateKind.MAY_LACK in gate.kinds for gate in await self._gates())
+
+    async def _gates(self) -> Sequence[Gate]:
         async with open_store(self.store) as store:
-            return "; ".join(gate.reason for gate in (await CallQueue(store).status()).holds)
+            return (await CallQueue(store).status()).holds
 
     def summaries(self, *, after: float, apart: float = 0.0) -> None:
         """Have the summaries of the calls that are enqueued come so many seconds after each was placed."""

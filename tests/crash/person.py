@@ -49,7 +49,7 @@ class Person:
         ends = time.monotonic() + NOTICED_WITHIN
         while time.monotonic() < ends:
             with contextlib.suppress(Exception):  # the store may be on its way back
-                if any(word in self._lab.holds() for word in ("set back", "restored")):
+                if self._lab.awaits_a_person():
                     return True
             time.sleep(0.1)  # between two looks at a store that may be away
         return False

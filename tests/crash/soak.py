@@ -134,7 +134,7 @@ class Soak:
         if self._failed:
             raise self._failed[0]
         self._hands.hand_in_the_rest(self._tell)
-        if any(word in self._lab.holds() for word in ("set back", "restored")):
+        if self._lab.awaits_a_person():
             # A worker that began while the person settled a set-back has held the queue once more.
             Person(self._lab, self._tell).settles()
         verdicts = aftermath(self._lab, lease=LEASE, concurrency=2 * CONCURRENCY, tell=self._tell)
