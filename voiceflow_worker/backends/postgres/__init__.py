@@ -2,10 +2,10 @@
 
 try:
     import psycopg as _  # noqa: F401 - only to say what is missing
-except ModuleNotFoundError as error:
+except ModuleNotFoundError as _missing:
     raise ModuleNotFoundError(
-        f"{error}: PostgreSQL needs an extra: pip install 'voiceflow-worker[postgres]'", name=error.name
-    ) from error
+        f"{_missing}: PostgreSQL needs an extra: pip install 'voiceflow-worker[postgres]'", name=_missing.name
+    ) from _missing
 
 from voiceflow_worker.backends.postgres.opening import open_postgres
 from voiceflow_worker.backends.postgres.store import PostgresStore

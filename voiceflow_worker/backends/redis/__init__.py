@@ -2,10 +2,10 @@
 
 try:
     import hiredis as _  # noqa: F401 - only to say what is missing
-except ModuleNotFoundError as error:
+except ModuleNotFoundError as _missing:
     raise ModuleNotFoundError(
-        f"{error}: Redis and Valkey need an extra: pip install 'voiceflow-worker[redis]'", name=error.name
-    ) from error
+        f"{_missing}: Redis and Valkey need an extra: pip install 'voiceflow-worker[redis]'", name=_missing.name
+    ) from _missing
 
 from voiceflow_worker.backends.redis.store import RedisStore, open_redis
 
