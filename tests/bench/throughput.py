@@ -115,7 +115,7 @@ def measured(rung: Rung, *, port: int, calls: int) -> dict[str, float]:
 def rates_of(command: list[str]) -> dict[str, float]:
     """The rates that a command prints."""
     done = subprocess.run(command, env=environment(), stdout=subprocess.PIPE, text=True, check=True)
-    found: dict[str, float] = json.loads(done.stdout)
+    found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])  # the log comes before
     return found
 
 
