@@ -9,7 +9,7 @@ import pytest
 
 from tests.campaigns.conftest import EACH_STORE
 from tests.campaigns.reading import file_of
-from tests.support.faulty_store import FaultyStore, StoreCall
+from tests.support.faulty_store import Dies, FaultyStore, StoreCall
 from tests.support.stores import EVERY
 from voiceflow_worker import CallQueue
 from voiceflow_worker.campaigns import called_before
@@ -44,25 +44,6 @@ async def ringing(store: Store) -> list[str]:
     now = store.clock.now()
     leased = await store.lease("default", worker_id="w", limit=99, until=now + timedelta(hours=1), now=now)
     return sorted(job.destination for job in leased)
-
-
-class Dies:
-    """A process that dies before its n-th step that writes."""
-
-    def __init__(self, step: int) -> None:
-        self.left = step
-
-    def over(self, store: Store) -> FaultyStore:
-        return FaultyStore(store, before=self._count)
-
-    @property
-    def is_dead(self) -> bool:
-        return self.left <= 0
-
-    async def _count(self, call: StoreCall) -> None:
-        self.left -= call.name == "write"
-        if self.is_dead:
-            raise StoreUnavailableError("killed")
 
 
 @pytest.mark.parametrize(

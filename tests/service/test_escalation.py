@@ -556,8 +556,9 @@ WRONG: dict[str, dict[str, object]] = {
 def test_what_is_wrong_is_refused_with_its_name(message: str) -> None:
     right = {"numbers": [ANA], "say": "Fire.", "source": "+6531234567", "voice_profile": "en-IE-EmilyNeural"}
     assert Escalation.of(right).numbers == (ANA,)
-    with pytest.raises(InvalidInputError, match=message.replace("(", r"\(")):
+    with pytest.raises(InvalidInputError, match=message.replace("(", r"\(")) as refused:
         Escalation.of({**right, **WRONG[message]})
+    assert [found.column for found in refused.value.findings] == list(WRONG[message])
 
 
 def test_with_any_number_one_that_can_be_read_is_enough() -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 import anyio.lowlevel
 import pytest
 
-from tests.support.faulty_store import FaultyStore, StoreCall
+from tests.support.faulty_store import Dies, FaultyStore, StoreCall
 from tests.support.manual_time import time_passing
 from tests.support.stores import DURABLE
 from voiceflow_worker import CallQueue, open_store
@@ -152,25 +152,6 @@ async def test_two_machines_fire_once_each_over_a_change_of_clocks(hosts: tuple[
             await host.look(begin + minute * MINUTE)
     fired = await hosts[0].calls()
     assert fired == {f"daily-2026-04-05-{at}": list(PEOPLE) for at in ("0045", "0115", "0145", "0215", "0245")}
-
-
-class Dies:
-    """A process that dies before its n-th step that writes."""
-
-    def __init__(self, step: int) -> None:
-        self.left = step
-
-    def over(self, store: Store) -> FaultyStore:
-        return FaultyStore(store, before=self._count)
-
-    @property
-    def is_dead(self) -> bool:
-        return self.left <= 0
-
-    async def _count(self, call: StoreCall) -> None:
-        self.left -= call.name == "write"
-        if self.is_dead:
-            raise StoreUnavailableError("killed")
 
 
 @EACH_STORE

@@ -181,3 +181,24 @@ class FaultyStore:
     async def prune(self, queue: str, **options: Any) -> int:
         pruned: int = await self._carried_out("prune", queue, **options)
         return pruned
+
+
+class Dies:
+    """A process that dies before its n-th step that writes."""
+
+    def __init__(self, step: int) -> None:
+        self.left = step
+
+    def over(self, store: Store) -> FaultyStore:
+        """The store as this process has it."""
+        return FaultyStore(store, before=self._count)
+
+    @property
+    def is_dead(self) -> bool:
+        """Whether it has died."""
+        return self.left <= 0
+
+    async def _count(self, call: StoreCall) -> None:
+        self.left -= call.name == "write"
+        if self.is_dead:
+            raise StoreUnavailableError("killed")

@@ -63,16 +63,20 @@ class Escalation:
 
     def __post_init__(self) -> None:
         if isinstance(self.numbers, str) or not 1 <= len(self.numbers) <= MOST_NUMBERS:
-            raise InvalidInputError(f"numbers: give a list of 1 to {MOST_NUMBERS} numbers, in the order of the calls")
+            raise _refused([("numbers", f"give a list of 1 to {MOST_NUMBERS} numbers, in the order of the calls")])
         object.__setattr__(self, "numbers", tuple(self.numbers))
         for name in ("say", "source", "voice_profile"):
             if not getattr(self, name).strip():
-                raise InvalidInputError(f"{name} is empty: give a text")
-        checked_duration("answer_within", self.answer_within, positive=True)
+                raise _refused([(name, "it is empty; give a text")])
+        if len(self.key) != 1 or self.key not in "0123456789":
+            raise _refused([("key", f"{self.key[:60]!r} is no key that is heard; give one digit")])
+        checked_duration("answer_within", self.answer_within)
+        if self.answer_within <= timedelta():
+            raise _refused([("answer_within", "it is not above 0; give a duration, such as 30s")])
         if self.batch_id is not None and not 1 <= len(self.batch_id) <= MAX_ID_CHARACTERS:
-            raise InvalidInputError(f"batch {self.batch_id[:60]!r}: it must have 1 to {MAX_ID_CHARACTERS} characters")
+            raise _refused([("batch", f"{self.batch_id[:60]!r} must have 1 to {MAX_ID_CHARACTERS} characters")])
         if problem := priority_problem(self.priority):
-            raise InvalidInputError(f"priority {problem}")
+            raise _refused([("priority", problem)])
         if findings := text_findings({str(name): value for name, value in self.as_json().items()}):
             raise CallFlowError(findings)
         self.data()
