@@ -209,14 +209,14 @@ class Laboratory:
         return anyio.run(self._holds)
 
     def awaits_a_person(self) -> bool:
-        """Whether a hold says that the store was set back or taken over, and may lack what it had."""
+        """Whether a hold says that the store was set back, taken over or restored: a person must look, and resume."""
         return anyio.run(self._awaits_a_person)
 
     async def _holds(self) -> str:
         return "; ".join(gate.reason for gate in await self._gates())
 
     async def _awaits_a_person(self) -> bool:
-        return any(GateKind.MAY_LACK in gate.kinds for gate in await self._gates())
+        return any(GateKind.MAY_LACK in gate.kinds or "restored from" in gate.reason for gate in await self._gates())
 
     async def _gates(self) -> Sequence[Gate]:
         async with open_store(self.store) as store:
@@ -242,7 +242,8 @@ class Laboratory:
         ends = time.monotonic() + seconds
         while not holds():
             if time.monotonic() > ends:
-                raise AssertionError(f"in {seconds:.0f} s there was no {what}; the jobs are {self.states()}")
+                held = f"; held: {held}" if (held := self.holds()) else ""
+                raise AssertionError(f"in {seconds:.0f} s there was no {what}; the jobs are {self.states()}{held}")
             time.sleep(0.01)  # between two looks at another process
 
     def wait_for_posts(self, count: int) -> None:
