@@ -257,6 +257,7 @@ def test_every_text_is_loaded_as_it_was_saved(values: dict[str, str]) -> None:
         ('ivr = "os:menus"', "is not one of this receiver"),
         ("data = {a = 1}", "data"),
         ("again = true", "it concerns one run"),
+        ('cron = "0 9 * * *"', "cron counts for `voiceflow schedule` alone"),
         ("windows = 9", "did you mean window"),
         ("window 9", "is not TOML"),
         ("\x00", "is not TOML"),

@@ -260,9 +260,9 @@ class _Given:
 def _merged(given: Mapping[str, object], named: Callable[[str], str], *, foreign: bool) -> dict[str, _Given]:
     """All given fields by name, those of the file of options included. Raises InvalidInputError for unknown ones."""
     merged = {name: _Given(value, named(name)) for name, value in given.items() if value is not None}
-    _refuse_unknown(merged, frozenset(FIELDS), named)
+    _refuse(_unknown(merged, frozenset(FIELDS), named))
     if foreign:
-        _refuse_paths(merged)
+        _refuse(_paths(merged))
     file = merged.pop("campaign", None)
     if file is not None:
         if not str(file.value).strip():
@@ -301,10 +301,11 @@ def saved_options(given: Mapping[str, str]) -> str:
 def loaded_options(text: str, *, name: str) -> dict[str, str]:
     """The fields of a TOML file of options as texts, for a form. No file is read. Raises InvalidInputError.
 
-    A field that names a file is refused: it is a file of the computer that the options were written on.
+    A field that names a file is refused: it is a file of the computer that the options were written on. So is one that
+    only `voiceflow schedule` obeys: a form starts its campaign once.
     """
     fields = _read_options(text, place=name)
-    _refuse_paths(fields)
+    _refuse([*_unknown(fields, frozenset(FIELDS), str), *_paths(fields)])
     texts: dict[str, str] = {}
     for key, each in fields.items():
         try:
@@ -315,14 +316,12 @@ def loaded_options(text: str, *, name: str) -> dict[str, str]:
     return texts
 
 
-def _refuse_paths(given: Mapping[str, _Given]) -> None:
-    """Raise InvalidInputError for a field that names a file. Who named it cannot know which files are here."""
-    _refuse(
-        (each.name, f"it names a file of another computer, which is not read here: {instead}")
-        for name, each in given.items()
-        for kinds, instead in (_PATHS.get(name, (object, "")),)
-        if not isinstance(each.value, kinds)
-    )
+def _paths(given: Mapping[str, _Given]) -> Iterator[tuple[str, str]]:
+    """The fields that name a file, each with why it is refused. Who named it cannot know which files are here."""
+    for name, each in given.items():
+        kinds, instead = _PATHS.get(name, (object, ""))
+        if not isinstance(each.value, kinds):
+            yield each.name, f"it names a file of another computer, which is not read here: {instead}"
 
 
 def _options_in(path: Path) -> dict[str, _Given]:
@@ -345,22 +344,25 @@ def _read_options(text: str, *, place: str, folder: Path | None = None) -> dict[
             raise InvalidInputError(f"{place}: {key} and {found[name].name} are one option; keep one of them")
         found[name] = _Given(value, key, folder)
     known = frozenset({*FIELDS, *SCHEDULE}) - _ONE_RUN
-    _refuse_unknown(found, known, lambda name: name.replace("_", "-"), where=f"{place}: ")
+    _refuse(_unknown(found, known, lambda name: name.replace("_", "-"), where=f"{place}: "))
     return {name: replace(each, name=f"{place}: {each.name}") for name, each in found.items()}
 
 
-def _refuse_unknown(
+def _unknown(
     given: Mapping[str, _Given], known: frozenset[str], named: Callable[[str], str], *, where: str = ""
-) -> None:
-    problems: list[tuple[str, str]] = []
+) -> Iterator[tuple[str, str]]:
+    """The fields that are not among the known ones, each with why it is refused."""
     for name, each in given.items():
         if name in known:
             continue
-        close = get_close_matches(name, known, n=1)
-        hint = "it concerns one run" if name in FIELDS else f"did you mean {named(close[0])}?" if close else ""
         shown = each.name[:_LONGEST_NAMED]
-        problems.append((shown, f"{where}{shown} is not an option of a campaign{f'; {hint}' if hint else ''}"))
-    _refuse(problems)
+        if name in SCHEDULE:
+            why = "counts for `voiceflow schedule` alone; leave it out to start the campaign once"
+        else:
+            close = get_close_matches(name, known, n=1)
+            hint = "it concerns one run" if name in FIELDS else f"did you mean {named(close[0])}?" if close else ""
+            why = f"is not an option of a campaign{f'; {hint}' if hint else ''}"
+        yield shown, f"{where}{shown} {why}"
 
 
 _LONGEST_NAMED = 100
