@@ -122,6 +122,16 @@ def test_an_address_that_8x8_cannot_reach_is_refused_before_anything_is_opened(
     assert list(voiceflow.folder.iterdir()) == []
 
 
+@pytest.mark.parametrize(("secret", "is_told"), [("hunter2", True), ("0123456789abcdef", False)])
+def test_an_api_secret_that_can_be_guessed_is_told(
+    voiceflow: Program, monkeypatch: pytest.MonkeyPatch, secret: str, is_told: bool
+) -> None:
+    monkeypatch.setenv("VOICEFLOW_API_SECRET", secret)
+    ended = voiceflow("serve", "--api", "--port", "0", "--register", "10.0.0.7")  # is refused, and ends it
+    assert ("VOICEFLOW_API_SECRET has 7 characters, and can be guessed" in ended.err) is is_told
+    assert secret not in ended.err
+
+
 def test_a_sandbox_of_this_machine_takes_any_address() -> None:
     refuse_out_of_reach("http://127.0.0.1:9/webhooks/8x8", base_url="http://127.0.0.1:8088")
 

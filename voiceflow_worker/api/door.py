@@ -118,7 +118,11 @@ class Door:
             return ProblemError(500, "the server failed; its log has the reason").answer()
 
     def _admit(self, scope: Scope) -> None:
-        """Raise ProblemError for a wrong network, and for a secret that is missing or wrong."""
+        """Raise ProblemError for a wrong network, and for a secret that is missing or wrong.
+
+        The right secret comes in whatever was tried before: a program with an old one must not keep the others behind
+        its proxy from ringing.
+        """
         client, address, now = scope.get("client"), self._gatekeeper.sender_of(scope), self._clock.now()
         headers = [
             (name, _SCHEME.sub(b"Bearer ", value, count=1) if name == b"authorization" else value)
@@ -131,17 +135,16 @@ class Door:
             raise ProblemError(
                 401, "send Authorization: Bearer, with the API secret", headers={"WWW-Authenticate": _REALM}
             )
+        if refusal is None:
+            return
         if (wait := self._wrong.wait(address, at=now)) is not None:
             seconds = f"{wait.total_seconds():.0f}"
-            raise ProblemError(
-                429, f"too many wrong secrets; try again in {seconds} seconds", headers={"Retry-After": seconds}
-            )
-        if refusal is not None:
-            self._wrong.failed(address, at=now)
-            _log.warning("a request had a wrong API secret", address=str(address))
-            authenticate = {"WWW-Authenticate": f'{_REALM}, error="invalid_token"'}
-            raise ProblemError(401, "the API secret is wrong", headers=authenticate)
-        self._wrong.succeeded(address)
+            told = f"the API secret is wrong, once more; try again in {seconds} seconds"
+            raise ProblemError(429, told, headers={"Retry-After": seconds})
+        self._wrong.failed(address, at=now)
+        _log.warning("a request had a wrong API secret", address=str(address))
+        authenticate = {"WWW-Authenticate": f'{_REALM}, error="invalid_token"'}
+        raise ProblemError(401, "the API secret is wrong", headers=authenticate)
 
     def _route(self, scope: Scope) -> tuple[Route, Mapping[str, str]]:
         """The route of a request, and the values in its path. Raises ProblemError."""

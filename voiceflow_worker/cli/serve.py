@@ -33,6 +33,7 @@ from voiceflow_worker.errors import (
 )
 from voiceflow_worker.model.jobs.policy import backoff
 from voiceflow_worker.model.text.web_address import is_this_machine, split_web_address, why_not_from_outside
+from voiceflow_worker.model.text.wording import count_of
 
 if TYPE_CHECKING:
     from voiceflow_worker.gateway.account import Webhook, WebhookType
@@ -41,6 +42,8 @@ if TYPE_CHECKING:
 
 
 WATCH_EVERY = 1.0
+SHORT_SECRET = 16
+"""The characters of an API secret below which people are warned. The right one is never slowed down by wrong ones."""
 
 
 async def serve(
@@ -99,6 +102,11 @@ async def serve(
     notifier = notifier_of(settings)
     output = Output()
     secret = secret_of(settings) if api else None  # reports a missing one before anything is opened
+    if secret is not None and len(secret) < SHORT_SECRET:
+        output.note(
+            f"VOICEFLOW_API_SECRET has {count_of(len(secret), 'character')}, and can be guessed by trying: make it "
+            "longer, such as by `openssl rand -hex 32`"
+        )
     menus = load_menus(ivr, voice_profile=settings.voice_profile)
     url = None if register is None else _url_to_register(register, settings, path=PATH, force=force, tell=output.note)
     if settings.webhook_secret is None and not settings.webhook_allow:
