@@ -28,7 +28,7 @@ BEGIN = datetime(2026, 4, 4, 14, 50, 30, tzinfo=UTC)
 """01:50:30 in Lord Howe. At 02:00 it is 01:30 again."""
 
 
-@pytest.mark.parametrize("backend", ["sqlite", "redis"])
+@pytest.mark.parametrize("backend", ["sqlite", "redis", "postgres"])
 def test_each_firing_starts_once_and_whole_whoever_is_killed(
     backend: str, fresh_url: Callable[[str], str], tmp_path: Path
 ) -> None:
