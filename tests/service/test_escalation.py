@@ -489,6 +489,62 @@ async def test_who_was_slow_calls_nobody_after_the_ladder_has_ended(store: Store
     assert await alarm.rings() == [ANA]
 
 
+@on_every_store
+@pytest.mark.parametrize("ended", ["acknowledged", "stopped", "held"])
+async def test_whoever_ends_a_place_while_another_process_calls_it_leaves_no_call(store: Store, ended: str) -> None:
+    """A process calls the next place just before another one writes that nobody further is called."""
+    alarm = Alarm(store)
+    alarm.voice.answers = [unknown()]
+    await alarm.start(ANA, BEN)
+    await alarm.rings()
+    is_about_to_call, may_call, has_called, is_over = (anyio.Event() for _ in range(4))
+    writes = 0
+
+    async def suspended(call: StoreCall) -> None:
+        nonlocal writes
+        writes += call.name == "write"
+        if call.name == "write" and writes == 2:  # by the first, the first place is over
+            is_about_to_call.set()
+            await may_call.wait()
+
+    async def suspended_again(call: StoreCall) -> None:
+        if call.name == "write" and writes == 2:
+            has_called.set()
+            await is_over.wait()
+
+    async def meanwhile(call: StoreCall) -> None:
+        if call.name == "write":
+            may_call.set()
+            await has_called.wait()
+
+    async def calls_the_next() -> None:
+        faulty = FaultyStore(store, before=suspended, after=suspended_again)
+        await Escalations(CallQueue(faulty)).climb(alarm.id)
+
+    ending = Escalations(CallQueue(FaultyStore(store, before=meanwhile)))
+    async with anyio.create_task_group() as group:
+        group.start_soon(calls_the_next)
+        await is_about_to_call.wait()
+        if ended == "stopped":
+            await ending.stop(alarm.id, reason="the alert is resolved")
+        elif ended == "acknowledged":
+            await alarm.press(1)
+            await ending.climb(alarm.id)
+        else:
+            await alarm.engine.queue.hold(reason="a wrong number")
+            await ending.climb(alarm.id)
+            await alarm.engine.queue.resume()
+        assert await alarm.rings() == [ANA]
+        is_over.set()
+    ladder = await alarm.look()
+    assert (ladder.state, results(ladder)[1]) == {
+        "acknowledged": ("acknowledged", "cancelled"),
+        "stopped": ("stopped", "cancelled"),
+        "held": ("unanswered", "held"),
+    }[ended]
+    assert await alarm.rings() == [ANA]
+
+
 async def test_a_place_is_not_redialled_even_if_its_queue_redials(store: Store, clock: ManualClock) -> None:
     alarm = Alarm(store)
     redial = RedialPolicy(on=frozenset({SessionStatus.BUSY}), limit=3, after=timedelta(seconds=1))

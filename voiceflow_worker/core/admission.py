@@ -15,6 +15,7 @@ from voiceflow_worker.core.ports.reading import gates_at, owners_of
 from voiceflow_worker.core.ports.store import (
     MOST_TOGETHER,
     Owner,
+    Put,
     Record,
     Result,
     Same,
@@ -176,9 +177,12 @@ class Admitter:
         self._suppression = SuppressionList(store)
         self._named: set[str | None] = {None}
 
-    async def admit_all(self, requests: Sequence[CallRequest], *, turn: Sequence[Same] = ()) -> Sequence[Enqueued]:
+    async def admit_all(
+        self, requests: Sequence[CallRequest], *, turn: Sequence[Same] = (), puts: Sequence[Put] = ()
+    ) -> Sequence[Enqueued]:
         """Admit all of these requests or none, under the conditions `turn`: `IntakeError` if one fails.
 
+        With one request, `puts` are stored in the same write as its job, if that is new.
         If it raises `CallFlowError`, `InvalidInputError`, `SuppressedNumberError` or `KeyConflictError`, nothing is
         enqueued.
         """
@@ -198,7 +202,7 @@ class Admitter:
             raise InvalidInputError(
                 f"{len(jobs)} calls are too many to be enqueued all or none; pass at most {MOST_TOGETHER} at a time"
             )
-        owners, suppressed = await self._write(jobs, now, together=len(jobs) > 1, turn=turn)
+        owners, suppressed = await self._write(jobs, now, together=len(jobs) > 1, turn=turn, puts=puts)
         if suppressed:
             raise SuppressedNumberError(list(suppressed.values()))
         conflicts = [
@@ -269,7 +273,13 @@ class Admitter:
         return jobs, errors
 
     async def _write(
-        self, jobs: list[Job], now: datetime, *, together: bool = False, turn: Sequence[Same] = ()
+        self,
+        jobs: list[Job],
+        now: datetime,
+        *,
+        together: bool = False,
+        turn: Sequence[Same] = (),
+        puts: Sequence[Put] = (),
     ) -> tuple[Mapping[int, Owner], Mapping[int, SuppressedNumber]]:
         """Store jobs. Returns the owners of unique keys that were taken, and the numbers that must not be called.
 
@@ -278,12 +288,12 @@ class Admitter:
         """
         await self._require_open(jobs)
         with tracing.enqueueing(jobs) as others:
-            owners, suppressed = await self._store_all(jobs, now, together=together, turn=turn)
+            owners, suppressed = await self._store_all(jobs, now, together=together, turn=turn, puts=puts)
             others.update(dict.fromkeys(owners, "duplicate") | dict.fromkeys(suppressed, "suppressed"))
         return owners, suppressed
 
     async def _store_all(
-        self, jobs: Sequence[Job], now: datetime, *, together: bool, turn: Sequence[Same]
+        self, jobs: Sequence[Job], now: datetime, *, together: bool, turn: Sequence[Same], puts: Sequence[Put]
     ) -> tuple[Mapping[int, Owner], Mapping[int, SuppressedNumber]]:
         owners: dict[int, Owner] = {}
         suppressed: dict[int, SuppressedNumber] = {}
@@ -297,6 +307,7 @@ class Admitter:
                     is_named=jobs[place].batch_id in self._named,
                     passing=list(passing.get(place, {}).values()),
                     turn=turn,
+                    puts=puts,
                 )
                 for place in places
             ]

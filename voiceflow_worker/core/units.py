@@ -144,22 +144,28 @@ def bridge_of_session(session_id: str, numbers: Sequence[str], *, at: datetime, 
 
 
 def enqueued(
-    job: Job, *, at: datetime, is_named: bool = False, passing: Sequence[Record] = (), turn: Sequence[Same] = ()
+    job: Job,
+    *,
+    at: datetime,
+    is_named: bool = False,
+    passing: Sequence[Record] = (),
+    turn: Sequence[Same] = (),
+    puts: Sequence[Put] = (),
 ) -> Unit:
     """A new job, stored unless one of its numbers is on the suppression list.
 
     The name of its batch is kept, unless the batch `is_named` already. `passing` are records of the list that end
     before the job is due, so they do not forbid it while they stand as they are. `turn` is the intake in whose turn the
-    job is stored, if it must have one.
+    job is stored, if it must have one. `puts` are stored with the job.
     """
     ended = {record.group for record in passing}
     listed = tuple(number for number in all_spellings(job.parties) if number not in ended)
     needs: list[Need] = [*turn, Absent(SUPPRESSED, listed)]
     needs += [Same(SUPPRESSED, record.group, record.value) for record in passing]
-    names: tuple[Put, ...] = ()
+    stored = [*puts]
     if job.batch_id is not None and not is_named:
-        names = (Put(BATCH, job.queue, "", at + LONG_KEPT, member=job.batch_id),)
-    return inserted(job, needs=tuple(needs), puts=names)
+        stored.append(Put(BATCH, job.queue, "", at + LONG_KEPT, member=job.batch_id))
+    return inserted(job, needs=tuple(needs), puts=tuple(stored))
 
 
 def inserted(job: Job, *, needs: tuple[Need, ...] = (), puts: tuple[Put, ...] = ()) -> Unit:

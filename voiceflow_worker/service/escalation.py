@@ -5,8 +5,9 @@ second, and so does who waits for it. Nobody has a claim, because each step is s
 
 - To go to the next place is a compare-and-swap of the record. Of two processes, one goes on, and the other looks again.
 - The call of a place has a unique key, made of the ladder and the place, and is enqueued under the condition that the
-  record is still the one that was read. So a place never rings twice, even if the store was set back, and no call
-  begins after somebody has acknowledged.
+  record is still the one that was read. So a place never rings twice, even if the store was set back. The same write
+  replaces the record: who ends the ladder, or passes the place over, without having seen this call, must look again.
+  So no call begins after somebody has acknowledged.
 - A process that dies leaves a place with a call or without one. Whoever looks next enqueues what is missing.
 """
 
@@ -238,7 +239,7 @@ class Escalations:
                 data=escalation.data(),
                 menu=approval.name,
             )
-            await self._queue.admitter.admit_all([request], turn=[_standing(found)])
+            await self._queue.admitter.admit_all([request], turn=[_standing(found)], puts=[_open(found, found.record)])
         except (IntakeError, KeyConflictError):
             return None  # somebody else has carried on with it
         except SuppressedNumberError as error:
@@ -303,13 +304,13 @@ class Escalations:
     async def _write(self, found: FoundLadder, new: LadderRecord) -> bool:
         """Replace the record of an open ladder, if it is still the one that was read."""
         now = self._store.clock.now()
-        text = replace(new, token=new_revision()).text()
+        put = _open(found, new)
         if new.state is LadderState.OPEN:
-            unit = Unit(needs=(_standing(found),), puts=(Put(OPEN, found.queue, text, None, member=found.id),))
+            unit = Unit(needs=(_standing(found),), puts=(put,))
         else:
             unit = Unit(
                 needs=(_standing(found),),
-                puts=(Put(ENDED, found.queue, text, now + LONG_KEPT, member=found.id),),
+                puts=(replace(put, namespace=ENDED, ends_at=now + LONG_KEPT),),
                 drops=(Drop(OPEN, found.queue, found.text, found.id),),
             )
         (answer,) = await self._store.write(Step(units=(unit,)), now=now)
@@ -345,6 +346,11 @@ def _cause(text: str) -> str:
 def _standing(found: FoundLadder) -> Same:
     """That the ladder is open, and nobody has carried on with it since it was read."""
     return Same(OPEN, found.queue, found.text, found.id)
+
+
+def _open(found: FoundLadder, record: LadderRecord) -> Put:
+    """The next record of an open ladder, with a token of its own, as a compare-and-swap wants it."""
+    return Put(OPEN, found.queue, replace(record, token=new_revision()).text(), None, member=found.id)
 
 
 def _passed_over(found: FoundLadder, result: str, why: str, *, at: datetime) -> Place:
