@@ -197,7 +197,11 @@ class Laboratory:
 
     def states(self) -> dict[str, int]:
         """How many jobs are in each state that holds any."""
-        return {state.value: count for state, count in anyio.run(self._jobs)[1].items() if count}
+        return {state.value: count for state, count in anyio.run(self._states).items() if count}
+
+    async def _states(self) -> dict[JobState, int]:
+        async with open_store(self.store) as store:
+            return dict((await CallQueue(store).status()).states)
 
     async def _jobs(self) -> tuple[list[Job], dict[JobState, int]]:
         async with open_store(self.store) as store:

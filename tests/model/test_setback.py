@@ -113,6 +113,23 @@ def test_redials_of_one_copy_count_in_the_doubt() -> None:
     assert ended(job, BUSY, 2).state is S.UNREACHED
 
 
+@pytest.mark.parametrize("redials_made", [0, 1])
+@pytest.mark.parametrize("numbers", [(), ("+6581111112", "+6581111113", "+6581111114")])
+def test_a_redial_that_was_granted_and_not_made_is_granted_once_when_the_doubt_is_settled(
+    redials_made: int, numbers: tuple[str, ...]
+) -> None:
+    """A worker's file has a POST that the store never had; meanwhile the store's own POST ended, and was redialled."""
+    asked = a_job(redial=replace(REDIAL, limit=3), further_numbers=numbers)
+    stored = asked
+    for number in range(1, redials_made + 2):
+        stored = ended(after(begun(stored, at=NOW + number * MINUTE), CREATED, number), BUSY, number)
+    assert (stored.state, stored.redials) == (S.QUEUED, redials_made + 1)
+    doubted = both(stored, begun(asked))
+    assert (doubted.state, doubted.redials) == (S.IN_DOUBT, redials_made)
+    settled = ended(doubted, BUSY, 1)
+    assert (settled.state, settled.redials, settled.place) == (S.QUEUED, redials_made + 1, stored.place)
+
+
 def test_a_call_that_was_cancelled_in_one_copy_is_not_sent_by_the_other() -> None:
     cancelled = lifecycle.cancel(a_job(), at=NOW, reason="no need", policy=POLICY)
     job = both(cancelled, WAITS)

@@ -213,7 +213,8 @@ def summarised(job: Job, number: int, outcome: Outcome, *, at: datetime, policy:
     if beside is not None:
         after = _rang_twice(after, known, beside, at=at)
     has_its_end = job.state in {S.COMPLETED, S.UNREACHED} and beside is not None
-    has_gone_on = has_its_end or _newer_that_may_have_rung(job, post) is not None
+    newer = _newer_that_may_have_rung(job, post)
+    has_gone_on = has_its_end or newer is not None
     # A person who answered or opted out is not called again, whatever the result of a newer POST.
     waits = job.state in {S.QUEUED, S.LEASED} or (job.state in {S.UNREACHED, S.FAILED} and beside is not None)
     status = outcome.status_of(job.number_of(post))
@@ -221,6 +222,9 @@ def summarised(job: Job, number: int, outcome: Outcome, *, at: datetime, policy:
     asked_again = job.state in {S.QUEUED, S.LEASED} and post.redial < job.redials
     if asked_again and status not in REACHED | OPT_OUTS:
         return after
+    if is_current and newer is not None and newer.outcome is not None and status not in REACHED | OPT_OUTS:
+        # Of two histories, the one that went on says which number comes next.
+        return by_outcome(after, newer, newer.outcome, at=at, policy=policy)
     if is_current or not has_gone_on or (waits and status in REACHED | OPT_OUTS):
         return by_outcome(after, known, outcome, at=at, policy=policy)
     return after

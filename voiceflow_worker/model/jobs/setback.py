@@ -87,7 +87,9 @@ def further(kept: Job, other: Job, *, at: datetime, policy: CallPolicy, reason: 
         notes=(*notes, *incidents),
     )
     if job.open_post is not None:
-        return into_doubt(job, at=at, reason=reason, policy=policy)
+        # A redial that was granted and has no POST yet is granted again, or not, when the doubt is settled.
+        made = max(posts, key=lambda post: (post.redial, post.number))
+        return into_doubt(replace(job, redials=made.redial, place=made.place), at=at, reason=reason, policy=policy)
     if any(job.status_of(post) in REACHED for post in posts):
         return ended(job, JobState.COMPLETED, at=at, reason=None, policy=policy)
     if job.state in _WAITS or job.state.is_final:
