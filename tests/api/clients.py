@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import httpx
+from prometheus_client import CollectorRegistry
 
 from tests.support.flows import SOURCE
 from voiceflow_worker import Store, load_settings
@@ -30,7 +31,9 @@ async def program(
     """A program with this secret, and the door of a receiver with these settings."""
     given = {"source": SOURCE, "voice_profile": "en-IE-EmilyNeural", "api_secret": SECRET, **settings}
     read = load_settings(**given)
-    app = receiver_of(read, store, api=Door(store, read, secret=SECRET, menus=menus))
+    registry = CollectorRegistry()
+    door = Door(store, read, secret=SECRET, menus=menus, registry=registry)
+    app = receiver_of(read, store, registry=registry, api=door)
     transport = httpx.ASGITransport(app, client=(address, 5000))
     headers = {} if secret is None else {"Authorization": f"Bearer {secret}"}
     async with httpx.AsyncClient(transport=transport, base_url="http://calls", headers=headers) as client:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncIterator
 
+import anyio
 import httpx
 import pytest
 from openapi_spec_validator import validate
 
 from tests.api.clients import SECRET, call, program
+from tests.support.waiting import until
 from voiceflow_worker import CallQueue, Store, load_settings
 from voiceflow_worker.api.door import MOST_IN_LINE, secret_of
 from voiceflow_worker.errors import SettingsError
@@ -186,3 +188,32 @@ def test_the_secret_is_there_and_opens_nothing_else(name: str) -> None:
         secret_of(load_settings())
     with pytest.raises(SettingsError, match=f"VOICEFLOW_{name.upper()} are the same"):
         secret_of(load_settings(api_secret="one-for-all", **{name: "one-for-all"}))
+
+
+async def test_answers_are_counted_by_their_route_and_nothing_that_was_sent_is_a_label(memory: Store) -> None:
+    async with program(memory) as client:
+        made = (await call(client)).json()["id"]
+        for method, path in (("GET", f"/v1/calls/{made}"), ("GET", "/v1/calls/default.7"), ("HEAD", "/v1/calls")):
+            await client.request(method, path)
+        for method, path in (("SPAM", "/v1/calls"), ("GET", "/v1/+6587654321")):
+            await client.request(method, path)
+        await client.get("/v1/calls", headers={"Authorization": "Bearer no"})
+
+        async def told() -> set[str]:
+            lines = (await client.get("/metrics")).text.splitlines()
+            return {each for each in lines if each.startswith("voiceflow_api_") and "_created" not in each}
+
+        counted = {
+            ("POST /v1/calls", 201), ("GET /v1/calls/{id}", 200), ("GET /v1/calls/{id}", 404), ("GET /v1/calls", 200),
+            ("none", 405), ("none", 404), ("none", 401),
+        }  # fmt: skip
+        answers = {f'voiceflow_api_answers_total{{route="{route}",status="{status}"}} 1.0' for route, status in counted}
+        assert await told() == {*answers, "voiceflow_api_in_line 0.0", "voiceflow_api_waiting 0.0"}
+        async with anyio.create_task_group() as group:
+            group.start_soon(client.get, f"/v1/calls/{made}?wait=60")
+
+            async def one_waits() -> bool:
+                return {"voiceflow_api_in_line 0.0", "voiceflow_api_waiting 1.0"} <= await told()
+
+            await until(one_waits)
+            group.cancel_scope.cancel()

@@ -26,4 +26,7 @@ def named_elsewhere() -> Iterable[str]:
     sources = DOCS.parent / "voiceflow_worker"
     for path in sources.rglob("*.py"):
         if path.relative_to(sources).as_posix() != "service/metrics.py":
-            yield from re.findall(r"voiceflow_(?:queue|store|worker|webhook|ivr|hook)_\w+", path.read_text("utf-8"))
+            yield from re.findall(
+                r"voiceflow_(?:queue|store|worker|webhook|ivr|hook|api|escalations|schedule)_\w+",
+                path.read_text("utf-8"),
+            )

@@ -1,25 +1,28 @@
-"""What a worker tells of its own work."""
+"""What a worker tells of its own work, and of the escalations and schedules of its queue."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from functools import partial
 
+import httpx
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
 from tests.support.manual_time import time_passing
 from tests.support.voices import Answer, ScriptedVoice, created, not_sent, refused, unknown
 from tests.support.workers import enqueued, worker_for
-from voiceflow_worker import open_store
+from voiceflow_worker import CallQueue, Escalation, Escalations, SuppressionList, open_store
 from voiceflow_worker.backends.contract import ManualClock
 from voiceflow_worker.core.heartbeats import BOUNDS, WorkCounts
 from voiceflow_worker.core.ports import Placement, Store
+from voiceflow_worker.core.ports.record_set import json_records
 from voiceflow_worker.core.sending.departures import Departures
 from voiceflow_worker.model.reports.verdict import NotSentCause, Verdict, VerdictKind
-from voiceflow_worker.service.metrics import WorkMetrics
+from voiceflow_worker.service.metrics import LadderMetrics, WorkMetrics, metrics_app
+from voiceflow_worker.service.schedule import FIRINGS, Firing, FiringState
 
 pytestmark = pytest.mark.anyio
 
@@ -100,3 +103,59 @@ def test_the_counts_of_several_workers_are_added() -> None:
     assert "voiceflow_worker_post_seconds_sum 200.1" in lines
     assert "voiceflow_worker_in_flight 2.0" in lines
     assert 'voiceflow_worker_verdicts_total{detail="200",verdict="created"} 2.0' in lines
+
+
+async def scraped(queue: CallQueue) -> dict[str, float]:
+    """The values that a worker of the queue tells of escalations and schedules."""
+    transport = httpx.ASGITransport(metrics_app(queue, LadderMetrics()))
+    async with httpx.AsyncClient(transport=transport, base_url="http://worker") as prometheus:
+        lines = (await prometheus.get("/metrics")).text.splitlines()
+    parts = [line.removeprefix("voiceflow_").rpartition(" ") for line in lines]
+    return {name: float(value) for name, _, value in parts if name.startswith(("escalations_", "schedule_"))}
+
+
+async def test_escalations_are_counted_while_they_are_open_and_once_by_their_result(store: Store) -> None:
+    queue, other = CallQueue(store), CallQueue(store, "other")
+    before = await scraped(queue)
+    assert {name for name in before if "ended" in name} == {
+        f'escalations_ended_total{{result="{each}"}}' for each in ("acknowledged", "unanswered", "stopped")
+    }, "a rule over their increase needs them all from the start"
+    alarm = Escalation(numbers=["+6587654321"], say="Fire.", source="+6531234567", voice_profile="en-IE-EmilyNeural")
+    first = await Escalations(queue).start(alarm, key="1")
+    await Escalations(queue).start(alarm, key="2")
+    await Escalations(other).start(alarm, key="1")
+    found = await scraped(queue)
+    assert found.pop('escalations_open{queue="default"}') == 2
+    assert found == {name: value for name, value in before.items() if "open" not in name}
+    await Escalations(queue).stop(first.ladder.id, reason="the alert is resolved")
+    await SuppressionList(store).add("+6587654321")
+    for _ in range(2):
+        await Escalations(queue).start(alarm, key="3")
+    found = await scraped(queue)
+    assert found.pop('escalations_open{queue="default"}') == 1
+    for result, count in (("acknowledged", 0), ("stopped", 1), ("unanswered", 1)):
+        name = f'escalations_ended_total{{result="{result}"}}'
+        assert found[name] == before[name] + count, result
+
+
+async def test_each_schedule_tells_what_became_of_its_last_firing_and_when_it_fires_next(store: Store) -> None:
+    nine = datetime(2026, 3, 1, 9, 0, tzinfo=UTC)
+    day = timedelta(days=1)
+    for queue, name, at, state, following in (
+        ("default", "daily", nine, FiringState.STARTED, nine + day),
+        ("default", "daily", nine + day, FiringState.HELD, nine + 2 * day),
+        ("default", "once", nine, FiringState.STARTED, None),
+        ("other", "daily", nine, FiringState.MISSED, nine + day),
+    ):
+        firing = Firing(
+            schedule=name, queue=queue, at=at, cron="0 9 * * *", time_zone="UTC", state=state, next_at=following
+        )
+        await json_records(store, FIRINGS, Firing).within(f"{queue}/{name}").put({firing.batch_id: firing})
+    found = await scraped(CallQueue(store))
+    assert {name: value for name, value in found.items() if name.startswith("schedule_")} == {
+        'schedule_last_firing_timestamp_seconds{queue="default",schedule="daily",state="held"}': (
+            nine + day
+        ).timestamp(),
+        'schedule_last_firing_timestamp_seconds{queue="default",schedule="once",state="started"}': nine.timestamp(),
+        'schedule_next_firing_timestamp_seconds{queue="default",schedule="daily"}': (nine + 2 * day).timestamp(),
+    }

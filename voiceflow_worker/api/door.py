@@ -10,6 +10,7 @@ from urllib.parse import unquote
 
 import orjson
 import structlog
+from prometheus_client import CollectorRegistry
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
@@ -31,6 +32,7 @@ from voiceflow_worker.core.outcomes.outbox import OutcomeWatch
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.errors import SettingsError, VoiceflowError
 from voiceflow_worker.model.text.printable import storing_problem
+from voiceflow_worker.service.metrics import API_ANSWERS, API_IN_LINE, API_WAITING
 from voiceflow_worker.service.other_process import OtherProcess
 from voiceflow_worker.setting_kinds import text_of
 
@@ -50,9 +52,20 @@ _log = structlog.get_logger("voiceflow.api")
 
 
 class Door:
-    """The ASGI endpoint for everything below `/v1`. `secret` is that of its clients; see `secret_of`."""
+    """The ASGI endpoint for everything below `/v1`. `secret` is that of its clients; see `secret_of`.
 
-    def __init__(self, store: Store, settings: Settings, *, secret: str, menus: Sequence[Menu] = ()) -> None:
+    Its metrics go to `registry`, by default a new one.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        settings: Settings,
+        *,
+        secret: str,
+        menus: Sequence[Menu] = (),
+        registry: CollectorRegistry | None = None,
+    ) -> None:
         waits = Waits(most=MOST_WAITING)
         self._desk = Desk(
             store=store,
@@ -70,6 +83,10 @@ class Door:
         self._wrong = WrongSecrets()
         self._clock = store.clock
         self._places = Places(at_once=AT_ONCE, most=MOST_IN_LINE)
+        registry = CollectorRegistry() if registry is None else registry
+        self._answers = API_ANSWERS.on(registry)
+        API_IN_LINE.on(registry).set_function(lambda: self._places.count)
+        API_WAITING.on(registry).set_function(lambda: waits.count)
         self.most_at_once: int = MOST_IN_LINE + MOST_WAITING
         """The most requests under way; further ones are refused at once."""
         self.stop: Callable[[], None] = waits.stop
@@ -84,7 +101,8 @@ class Door:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
-        answer = await self._answer(scope, receive)
+        answer, route = await self._answer(scope, receive)
+        self._answers.labels(route, str(answer.status)).inc()
         headers = {**answer.headers, "Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
         content = b"" if answer.document is None else orjson.dumps(answer.document)
         if scope["method"] == "HEAD":
@@ -92,30 +110,31 @@ class Door:
         media_type = None if answer.document is None else answer.media_type
         await Response(content, answer.status, headers, media_type)(scope, receive, send)
 
-    async def _answer(self, scope: Scope, receive: Receive) -> Answer:
-        path = "/v1"  # for the log: a path with its values may hold a number
+    async def _answer(self, scope: Scope, receive: Receive) -> tuple[Answer, str]:
+        """The answer to a request, and the name of its route for logs and metrics, without the values in its path."""
+        name = "none"
         try:
             self._admit(scope)
             route, parts = self._route(scope)
-            path = route.path
+            name = f"{route.method} {route.path}"
             place = self._places.one()
             try:
                 asked = Asked(scope, receive, desk=self._desk, parts=parts, place=place)
                 _refuse_other_answers(asked)
                 await place.take()
-                return await route.handle(asked)
+                return await route.handle(asked), name
             finally:
                 place.leave()
         except ProblemError as problem:
-            return problem.answer()
+            return problem.answer(), name
         except (VoiceflowError, TimeoutError) as error:
             told = problem_of(error)
             if told.status >= 500:
-                _log.warning("a request was not answered", path=path, error=str(error))
-            return told.answer()
+                _log.warning("a request was not answered", route=name, error=str(error))
+            return told.answer(), name
         except Exception:  # noqa: BLE001 - after any error, the answer must be a problem
-            _log.exception("a request failed", path=path)
-            return ProblemError(500, "the server failed; its log has the reason").answer()
+            _log.exception("a request failed", route=name)
+            return ProblemError(500, "the server failed; its log has the reason").answer(), name
 
     def _admit(self, scope: Scope) -> None:
         """Raise ProblemError for a wrong network, and for a secret that is missing or wrong.

@@ -147,6 +147,11 @@ class Waits:
         self._scopes: set[anyio.CancelScope] = set()
         self._is_over = False
 
+    @property
+    def count(self) -> int:
+        """The requests that wait now."""
+        return len(self._scopes)
+
     def stop(self) -> None:
         """End all waits, and those that begin from now on."""
         self._is_over = True

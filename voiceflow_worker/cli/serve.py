@@ -92,7 +92,7 @@ async def serve(
     from voiceflow_worker.ivr.loading import load_menus
     from voiceflow_worker.notify.webhook import notifier_of, notifying
     from voiceflow_worker.service.escalation import climbing
-    from voiceflow_worker.service.metrics import HookMetrics
+    from voiceflow_worker.service.metrics import HookMetrics, LadderMetrics
     from voiceflow_worker.webhooks.app import load_what_is_read_later, receiver_of
     from voiceflow_worker.webhooks.menu_events import MenuEvents
     from voiceflow_worker.webhooks.shedding import load_shedding, preferred
@@ -119,8 +119,13 @@ async def serve(
     # Short, so that 8x8 soon gets an answer while the store is locked: its own time limit is not documented.
     async with opened_queue(settings, makes=True, patience=timedelta(seconds=2)) as calls:
         registry = CollectorRegistry()
+        registry.register(LadderMetrics())
         answering = MenuEvents(calls.store, *menus, policy=settings.policy(), registry=registry)
-        door = None if secret is None else Door(calls.store, settings, secret=secret, menus=answering.roots)
+        door = (
+            None
+            if secret is None
+            else Door(calls.store, settings, secret=secret, menus=answering.roots, registry=registry)
+        )
         app = receiver_of(settings, calls.store, on_event=answering, registry=registry, api=door)
         async with (
             signals_to(lambda _: stopped.set()),

@@ -14,6 +14,7 @@ second, and so does who waits for it. Nobody has a claim, because each step is s
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import AsyncGenerator, Iterable, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
@@ -69,13 +70,14 @@ from voiceflow_worker.service.named_call import canonical_json
 if TYPE_CHECKING:
     from voiceflow_worker.settings import Settings
 
-__all__ = ["Escalation", "Escalations", "Ladder", "StartedLadder", "climb_all", "climbing"]
+__all__ = ["Escalation", "Escalations", "Ladder", "StartedLadder", "climb_all", "climbing", "ended_here"]
 
 OPEN, ENDED, CAUSES = "ladder", "ladder-ended", "ladder-cause"
 """Namespaces, in the group of the queue: ladders that are open, ladders that have ended, and what a ladder is about."""
 RING = timedelta(seconds=90)
 """The time after `answer_within` in which a call that was placed at the last moment can still ring and be answered."""
 LOOK_EVERY = 1.0
+_ENDED: Counter[LadderState] = Counter()
 _ONCE = RedialPolicy(on=frozenset(), limit=0, after=timedelta())
 
 _log = structlog.get_logger("voiceflow.escalation")
@@ -160,6 +162,10 @@ class Escalations:
     async def get(self, ladder_id: str) -> Ladder:
         """The ladder as it is now. Raises `LadderNotFoundError` and StoreError."""
         return (await self._read(ladder_id)).shown()
+
+    async def count_open(self) -> int:
+        """The number of open ladders. Raises StoreError."""
+        return len(await text_records(self._store, OPEN).within(self._queue.name).all())
 
     async def wait(self, ladder_id: str, *, timeout: timedelta | None = None) -> Ladder:  # noqa: ASYNC109 - no error
         """Carry on with a ladder until it has ended, or until `timeout` has passed, and return it as it then is.
@@ -299,6 +305,7 @@ class Escalations:
                 last = replace(last, message=f"{was} when {why}")
             ended = replace(ended, passed=(*ended.passed, last))
         if await self._write(found, ended):
+            _ENDED[state] += 1
             _log.info("a ladder has ended", ladder=found.id, state=state.value, reason=why)
 
     async def _write(self, found: FoundLadder, new: LadderRecord) -> bool:
@@ -356,6 +363,11 @@ def _open(found: FoundLadder, record: LadderRecord) -> Put:
 def _passed_over(found: FoundLadder, result: str, why: str, *, at: datetime) -> Place:
     number = found.escalation.numbers[found.place - 1]
     return Place(place=found.place, number=number, result=result, message=f"was not called: {why}", at=at)
+
+
+def ended_here() -> Mapping[LadderState, int]:
+    """How many ladders this process has ended since it began, by each state in which one can end."""
+    return {state: _ENDED[state] for state in LadderState if state is not LadderState.OPEN}
 
 
 async def climb_all(store: Store, *, queue: str | None = None, policy: CallPolicy | None = None) -> None:

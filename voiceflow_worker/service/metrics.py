@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import accumulate
+from typing import TYPE_CHECKING
 
 import anyio
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
@@ -29,6 +30,10 @@ from voiceflow_worker.core.ports.parts import failing_here, health
 from voiceflow_worker.core.queue import CallQueue
 from voiceflow_worker.errors import StoreError
 from voiceflow_worker.model.jobs.gate import GateState
+from voiceflow_worker.service.escalation import Escalations, ended_here
+
+if TYPE_CHECKING:
+    from voiceflow_worker.service.schedule import Firing
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +98,17 @@ QUEUE_LIMIT = GaugeOf(
     "voiceflow_queue_limit_calls_per_second", "The rate limit of the queue; absent if it is unlimited.", ("queue",)
 )
 STORE_RECEIVERS = GaugeOf("voiceflow_store_receivers", "Receivers of the store that are alive.")
+ESCALATIONS_OPEN = GaugeOf("voiceflow_escalations_open", "Escalations that nobody has acknowledged yet.", ("queue",))
+SCHEDULE_LAST = GaugeOf(
+    "voiceflow_schedule_last_firing_timestamp_seconds",
+    "The time of a schedule's last firing, by what became of it.",
+    ("queue", "schedule", "state"),
+)
+SCHEDULE_NEXT = GaugeOf(
+    "voiceflow_schedule_next_firing_timestamp_seconds",
+    "The time at which a schedule fires after its last firing.",
+    ("queue", "schedule"),
+)
 _OF_QUEUE = (
     QUEUE_JOBS,
     QUEUE_DUE,
@@ -102,6 +118,9 @@ _OF_QUEUE = (
     QUEUE_RATE,
     QUEUE_LIMIT,
     STORE_RECEIVERS,
+    ESCALATIONS_OPEN,
+    SCHEDULE_LAST,
+    SCHEDULE_NEXT,
 )
 
 VERDICTS = CounterOf(
@@ -166,6 +185,18 @@ _OF_RECEIVER = (
     IVR_SECONDS,
 )
 
+API_ANSWERS = CounterOf(
+    "voiceflow_api_answers_total", "Answers of the HTTP door, by the route that was found.", ("route", "status")
+)
+API_IN_LINE = GaugeOf("voiceflow_api_in_line", "Requests that the HTTP door works on, or that are in line for that.")
+API_WAITING = GaugeOf("voiceflow_api_waiting", "Requests that wait for an outcome, a batch or an escalation.")
+_OF_API = (API_ANSWERS, API_IN_LINE, API_WAITING)
+
+ESCALATIONS_ENDED = CounterOf(
+    "voiceflow_escalations_ended_total", "Escalations that this process has ended, by their result.", ("result",)
+)
+_OF_LADDERS = (ESCALATIONS_ENDED,)
+
 HOOK_TOLD = CounterOf("voiceflow_hook_told_total", "Outcomes delivered to a hook.", ("hook",))
 HOOK_FAILURES = CounterOf("voiceflow_hook_failures_total", "Failed deliveries.", ("hook",))
 HOOK_PARKED = CounterOf("voiceflow_hook_parked_total", "Outcomes set aside after days of failed deliveries.", ("hook",))
@@ -176,9 +207,9 @@ HOOK_WAITING = GaugeOf("voiceflow_hook_waiting", "Outcomes waiting for delivery.
 HOOK_STOPPED = GaugeOf("voiceflow_hook_stopped", "1 if the hook has stopped.", ("hook",))
 _OF_HOOKS = (HOOK_TOLD, HOOK_FAILURES, HOOK_PARKED, HOOK_BEHIND, HOOK_WAITING, HOOK_STOPPED)
 
-WORKER_METRICS: Sequence[_Named] = (*_OF_QUEUE, *_OF_WORKER, *_OF_HOOKS)
+WORKER_METRICS: Sequence[_Named] = (*_OF_QUEUE, *_OF_WORKER, *_OF_LADDERS, *_OF_HOOKS)
 """What a worker tells under --metrics-port."""
-RECEIVER_METRICS: Sequence[_Named] = (*_OF_RECEIVER, *_OF_HOOKS)
+RECEIVER_METRICS: Sequence[_Named] = (*_OF_RECEIVER, *_OF_API, *_OF_LADDERS, *_OF_HOOKS)
 """What a receiver tells."""
 
 
@@ -201,6 +232,17 @@ class HookMetrics:
             waiting.add_metric([hook], counts.waiting)
             stopped.add_metric([hook], int(counts.is_stopped))
         yield from (told, failures, parked, behind, waiting, stopped)
+
+
+class LadderMetrics:
+    """The metrics of the escalations that this process has ended."""
+
+    def collect(self) -> Iterator[Metric]:
+        """The metrics with their current values."""
+        ended = ESCALATIONS_ENDED.family()
+        for state, count in ended_here().items():
+            ended.add_metric([state], count)
+        yield ended
 
 
 class WorkMetrics:
@@ -237,15 +279,18 @@ def metrics_app(calls: CallQueue, *more: Collector) -> Starlette:
     The app answers 503 while the store cannot be reached. `GET /healthz` answers 200 as long as the process works, and
     names the background parts of the queue's workers that fail.
     """
+    from voiceflow_worker.service.schedule import last_firings  # loads all that reads campaigns
 
     async def metrics(_request: Request) -> Response:
         try:
             found = await calls.status()
             figures = await health_of(calls.store.url, calls.store).figures()
             receivers = await Heartbeats(calls.store).receivers()
+            ladders = await Escalations(calls).count_open()
+            firings = await last_firings(calls.store, calls.name)
         except StoreError as error:
             return PlainTextResponse(f"the store cannot be reached: {error}\n", status_code=503)
-        text = metrics_text(found, figures, receivers=receivers, more=more)
+        text = metrics_text(found, figures, receivers=receivers, ladders=ladders, firings=firings, more=more)
         return Response(text, media_type=CONTENT_TYPE_LATEST)
 
     async def healthz(_request: Request) -> Response:
@@ -258,9 +303,18 @@ def metrics_app(calls: CallQueue, *more: Collector) -> Starlette:
 
 
 def metrics_text(
-    found: QueueStatus, figures: Iterable[Figure] = (), *, receivers: int = 0, more: Iterable[Collector] = ()
+    found: QueueStatus,
+    figures: Iterable[Figure] = (),
+    *,
+    receivers: int = 0,
+    ladders: int = 0,
+    firings: Iterable[Firing] = (),
+    more: Iterable[Collector] = (),
 ) -> bytes:
-    """The metrics of a queue, of its store and of the collectors `more`, in the text format of Prometheus."""
+    """The metrics of a queue, of its store and of the collectors `more`, in the text format of Prometheus.
+
+    `ladders` counts those that are open, and `firings` are the last ones of the queue's schedules.
+    """
     registry = CollectorRegistry()
     for each in more:
         registry.register(each)
@@ -273,12 +327,18 @@ def metrics_text(
         QUEUE_HOLDS: sum(gate.state is not GateState.CANCELLED for gate in found.holds),
         QUEUE_WORKERS: found.workers,
         QUEUE_RATE: found.rate_now,
+        ESCALATIONS_OPEN: ladders,
     }
     if found.limits is not None and found.limits.rate is not None:
         values[QUEUE_LIMIT] = found.limits.rate
     for metric, value in values.items():
         metric.on(registry).labels(found.queue).set(value)
     STORE_RECEIVERS.on(registry).set(receivers)
+    last, following = SCHEDULE_LAST.on(registry), SCHEDULE_NEXT.on(registry)
+    for each in firings:
+        last.labels(each.queue, each.schedule, each.state.value).set(each.at.timestamp())
+        if each.next_at is not None:
+            following.labels(each.queue, each.schedule).set(each.next_at.timestamp())
     for figure in figures:
         Gauge(f"voiceflow_store_{figure.name}", figure.meaning, registry=registry).set(figure.value)
     return generate_latest(registry)

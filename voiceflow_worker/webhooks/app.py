@@ -30,7 +30,7 @@ from voiceflow_worker.gateway.client import time_at_8x8
 from voiceflow_worker.model.jobs.policy import CallPolicy
 from voiceflow_worker.notify.webhook import notifier_of, notifying
 from voiceflow_worker.service.escalation import climbing
-from voiceflow_worker.service.metrics import HookMetrics
+from voiceflow_worker.service.metrics import HookMetrics, LadderMetrics
 from voiceflow_worker.setting_kinds import text_of
 from voiceflow_worker.settings import Settings, load_settings
 from voiceflow_worker.webhooks.readiness import Probe, Readiness, present, sampled, store_probe
@@ -229,6 +229,7 @@ def app() -> Starlette:
         wait = StoreWait(settings.wait_for_store, _log.warning)
         async with opened_in_time(settings.store, wait=wait, writes=True) as store:
             registry = CollectorRegistry()
+            registry.register(LadderMetrics())
             receiver = receiver_of(settings, store, registry=registry)
             outer.router.routes[:] = receiver.routes
             async with (
