@@ -335,10 +335,10 @@ def metrics_text(
         metric.on(registry).labels(found.queue).set(value)
     STORE_RECEIVERS.on(registry).set(receivers)
     last, following = SCHEDULE_LAST.on(registry), SCHEDULE_NEXT.on(registry)
-    for each in firings:
-        last.labels(each.queue, each.schedule, each.state.value).set(each.at.timestamp())
-        if each.next_at is not None:
-            following.labels(each.queue, each.schedule).set(each.next_at.timestamp())
+    for firing in firings:
+        last.labels(firing.queue, firing.schedule, firing.state.value).set(firing.at.timestamp())
+        if firing.next_at is not None:
+            following.labels(firing.queue, firing.schedule).set(firing.next_at.timestamp())
     for figure in figures:
         Gauge(f"voiceflow_store_{figure.name}", figure.meaning, registry=registry).set(figure.value)
     return generate_latest(registry)
