@@ -10,13 +10,14 @@ from voiceflow_worker import CallQueue, Store
 from voiceflow_worker.core.overview.ordered import ordered_on
 from voiceflow_worker.core.ports.reading import limits_of
 from voiceflow_worker.core.suppression import SuppressionList
+from voiceflow_worker.service.whole_queue import read_queue
 
 pytestmark = pytest.mark.anyio
 
 
 async def test_a_queue_is_shown_held_resumed_and_paced(memory: Store) -> None:
     async with program(memory) as client:
-        assert (await client.get("/v1/queues/default")).json() == (await CallQueue(memory).status()).as_json()
+        assert (await client.get("/v1/queues/default")).json() == (await read_queue(CallQueue(memory))).as_json()
         held = (await client.post("/v1/queues/default/hold", json={"note": "lunch", "for": "10m"})).json()
         assert (held["scope"], held["name"], held["state"]) == ("queue", "default", "held")
         assert held["until"] is not None

@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 import sys
-from datetime import timedelta
 from importlib import import_module
 from importlib.metadata import EntryPoint
 from pathlib import Path
@@ -13,14 +12,15 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
+from voiceflow_worker import CallQueue
 from voiceflow_worker.backends import open_store, registry
 from voiceflow_worker.backends.health import Figure, Health
 from voiceflow_worker.backends.sqlite import SqliteStore
-from voiceflow_worker.core.overview.status import read_status
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.outside import SystemClock
 from voiceflow_worker.errors import UnknownBackendError
 from voiceflow_worker.service.metrics import metrics_text
+from voiceflow_worker.service.whole_queue import read_queue
 
 
 @pytest.mark.anyio
@@ -132,8 +132,7 @@ async def test_a_backend_tells_of_its_stores_in_the_log_and_the_metrics(monkeypa
             health = registry.health_of("mystore://", store)
             assert isinstance(health, Weather)
             assert health.of == ("mystore://", store)
-            status = await read_status(store, "default", clock_skew=timedelta())
-            text = metrics_text(status, await health.figures()).decode()
+            text = metrics_text(await read_queue(CallQueue(store)), await health.figures()).decode()
             assert "# HELP voiceflow_store_rain Drops a second.\n" in text
             assert "voiceflow_store_rain 7.0\n" in text
 

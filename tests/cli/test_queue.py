@@ -13,12 +13,14 @@ from tests.cli.stored import completed, empty, enqueued, url_of, within
 from tests.cli.test_enqueue import written
 from tests.support.engine import Engine
 from tests.support.flows import flow, number
-from voiceflow_worker import JobState
+from voiceflow_worker import Escalation, Escalations, JobState, SuppressionList
 from voiceflow_worker.core.heartbeats import Heartbeats, WorkerBeat
 from voiceflow_worker.core.ports.reading import gates_of
+from voiceflow_worker.core.ports.record_set import json_records
 from voiceflow_worker.model.jobs.gate import Gate
 from voiceflow_worker.model.reports.status import SessionStatus
 from voiceflow_worker.model.window import CallWindow
+from voiceflow_worker.service.firing import FIRINGS, Firing, FiringState
 
 
 def test_the_json_has_every_field(voiceflow: Program) -> None:
@@ -39,7 +41,46 @@ def test_the_json_has_every_field(voiceflow: Program) -> None:
         "receiver": False,
         "doubts": 0,
         "total": 2,
+        "escalations": [],
+        "schedules": [],
     }
+
+
+def test_whoever_is_on_duty_sees_where_an_escalation_stands_and_what_a_schedule_did(voiceflow: Program) -> None:
+    folder = voiceflow.folder
+    nine = datetime(2026, 3, 2, 1, 0, tzinfo=UTC)
+    firing = Firing(
+        schedule="reminder", queue="default", at=nine, cron="0 9 * * *", time_zone="Asia/Singapore",
+        state=FiringState.MISSED, said="people.csv has no column destination", next_at=nine + timedelta(days=1),
+    )  # fmt: skip
+
+    async def work(engine: Engine) -> None:
+        ladders = Escalations(engine.queue)
+        await SuppressionList(engine.store).add(number(1))
+        for key, numbers in (("incident-42", [number(1), number(2)]), ("incident-41", [number(1)])):
+            alarm = Escalation(numbers=numbers, say="Fire.", source=number(9), voice_profile="en-IE-EmilyNeural")
+            await ladders.start(alarm, key=key)
+        await json_records(engine.store, FIRINGS, Firing).within("default/reminder").put({firing.batch_id: firing})
+
+    within(folder, work)
+    shown = voiceflow("status", "--store", url_of(folder)).out
+    assert f"at place 2 of 2: {number(2)} waits to be called" in shown
+    assert "incident-41" not in shown, "it has ended"
+    assert "schedule reminder, 2026-03-02 09:00:00 Asia/Singapore: missed: people.csv has no column" in shown
+    assert "it fires next at 2026-03-03 09:00:00 Asia/Singapore" in shown
+    document = voiceflow("status", "--store", url_of(folder), "--json").document
+    assert [each["next_at"] for each in document["schedules"]] == ["2026-03-03T01:00:00.000Z"]
+    listed = voiceflow("escalations", "--store", url_of(folder), "--json").lines
+    assert [(each["unique_key"], each["state"]) for each in listed] == [
+        ("incident-42", "open"),
+        ("incident-41", "unanswered"),
+    ]
+    assert document["escalations"] == listed[:1]
+    told = voiceflow("escalations", "--store", url_of(folder)).out
+    assert "incident-42: open, since " in told
+    assert f"  {number(1)} was not called: its number has been on the suppression list" in told
+    none = voiceflow("escalations", "--store", url_of(folder), "--queue", "other")
+    assert (none.code, none.out, "has no open escalation" in none.err) == (0, "", True)
 
 
 def test_people_read_why_calls_wait_and_that_nobody_receives(voiceflow: Program) -> None:

@@ -18,16 +18,19 @@ from voiceflow_worker import CallPolicy, CallQueue, CallWindow, Job, JobState, S
 from voiceflow_worker.backends.contract.samples import ManualClock
 from voiceflow_worker.core.menu_calls import MenuCall, MenuCalls
 from voiceflow_worker.core.ports import Store
+from voiceflow_worker.core.ports.record_set import text_records
 from voiceflow_worker.errors import InvalidInputError, KeyConflictError, LadderNotFoundError
 from voiceflow_worker.model.jobs.job import KeyPress, RedialPolicy
 from voiceflow_worker.model.reports.status import SessionStatus
 from voiceflow_worker.service.escalation import (
+    OPEN,
     Escalation,
     Escalations,
     Ladder,
     climb_all,
     climbing,
 )
+from voiceflow_worker.service.ladder import LadderRecord
 from voiceflow_worker.settings import load_settings
 
 pytestmark = pytest.mark.anyio
@@ -622,3 +625,26 @@ def test_with_any_number_one_that_can_be_read_is_enough() -> None:
     assert Escalation.of({**right, "numbers": ["nobody", ANA]}, any_number=True).numbers == ("nobody", ANA)
     with pytest.raises(InvalidInputError, match="place 1"):
         Escalation.of({**right, "numbers": ["nobody"]}, any_number=True)
+
+
+async def test_open_ladders_are_listed_in_their_order_and_ended_ones_from_a_time_on(
+    store: Store, clock: ManualClock
+) -> None:
+    ladders = Escalations(CallQueue(store))
+    begun = clock.now()
+    for key in ("1", "2", "3"):
+        await ladders.start(escalation(), key=key)
+        clock.advance(timedelta(hours=1))
+    await Escalations(CallQueue(store, "other")).start(escalation(), key="1")
+    of_another_version = {"default.ladder-1": '{"a": 1}'}
+    for name, value in ("louder", True), ("window", "later"):
+        fields = {**escalation().as_json(), name: value}
+        newer = LadderRecord(unique_key="4", asked="", escalation=fields, created_at=begun)
+        of_another_version[f"default.ladder-{name}"] = newer.text()
+    await text_records(store, OPEN).within("default").put(of_another_version)
+    for key in ("3", "1"):
+        clock.advance(timedelta(hours=1))
+        await ladders.stop(ladders.id_of(key), reason="the alert is resolved")
+    since = [None, clock.now(), clock.now() - timedelta(minutes=1), begun, clock.now() + timedelta(hours=1)]
+    found = [[each.unique_key for each in await ladders.recent(since=each)] for each in since]
+    assert found == [["2"], ["1", "2"], ["1", "2"], ["1", "2", "3"], ["2"]]

@@ -21,8 +21,8 @@ from voiceflow_worker.core.ports import Placement, Store
 from voiceflow_worker.core.ports.record_set import json_records
 from voiceflow_worker.core.sending.departures import Departures
 from voiceflow_worker.model.reports.verdict import NotSentCause, Verdict, VerdictKind
+from voiceflow_worker.service.firing import FIRINGS, Firing, FiringState
 from voiceflow_worker.service.metrics import LadderMetrics, WorkMetrics, metrics_app
-from voiceflow_worker.service.schedule import FIRINGS, Firing, FiringState
 
 pytestmark = pytest.mark.anyio
 

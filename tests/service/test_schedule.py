@@ -22,7 +22,8 @@ from voiceflow_worker.core.overview.batches import read_batch
 from voiceflow_worker.core.overview.ordered import ordered_on
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.errors import StoreUnavailableError
-from voiceflow_worker.service.schedule import CLAIM, Firing, FiringState, Scheduler, last_firings
+from voiceflow_worker.service.firing import Firing, FiringState, last_firings
+from voiceflow_worker.service.schedule import CLAIM, Scheduler
 
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(30)]
 

@@ -19,7 +19,7 @@ from voiceflow_worker.backends.contract.samples import ManualClock
 from voiceflow_worker.core.ports.reading import starts_of
 from voiceflow_worker.core.ports.record_set import json_records
 from voiceflow_worker.model.recurrence import Recurrence
-from voiceflow_worker.service.schedule import FIRINGS, Firing, FiringState
+from voiceflow_worker.service.firing import FIRINGS, Firing, FiringState
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 

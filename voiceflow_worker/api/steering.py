@@ -14,6 +14,7 @@ from voiceflow_worker.api.openapi import NOTE, in_path, in_query, operation, ref
 from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.model.text.wording import read_duration, read_rate
 from voiceflow_worker.model.times import read_time
+from voiceflow_worker.service.whole_queue import read_queue
 
 
 async def done(act: Act) -> Answer:
@@ -33,7 +34,7 @@ def duration_in(given: Mapping[str, str | None], name: str) -> timedelta | None:
 async def show_queue(asked: Asked) -> Answer:
     """`GET /v1/queues/{name}`."""
     asked.known_query()
-    return Answer((await asked.desk.operator.queue(asked.parts["name"]).status()).as_json())
+    return Answer((await read_queue(asked.desk.operator.queue(asked.parts["name"]))).as_json())
 
 
 async def hold_queue(asked: Asked) -> Answer:
@@ -189,6 +190,12 @@ SCHEMAS: Final[Mapping[str, object]] = {
             "waiting": {"type": "object"},
             "doubts": {"type": "integer"},
             "total": {"type": "integer"},
+            "escalations": {"type": "array", "items": ref("Escalation"), "description": "Those that are open."},
+            "schedules": {
+                "type": "array",
+                "items": {"type": "object"},
+                "description": "The last firing of each schedule, and when it fires next.",
+            },
         },
     },
     "Rate": {

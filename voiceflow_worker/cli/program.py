@@ -89,7 +89,9 @@ def program() -> App:
     add_commands(
         app, enqueue.check, enqueue.enqueue, calls.call, worker.worker, serve.serve, schedule.schedule, panel=send
     )
-    add_commands(app, queue.status, queue.queues, queue.batches, queue.watch, report.report, panel=watch)
+    add_commands(
+        app, queue.status, queue.escalations, queue.queues, queue.batches, queue.watch, report.report, panel=watch
+    )
     of_calls = group(app, "calls", "List, show, cancel, resolve and redial single calls.", panel=watch)
     add_commands(of_calls, calls.list_calls, calls.show, calls.cancel, calls.resolve, calls.redial)
     add_commands(app, queue.hold, queue.resume, queue.rate, report.reconcile, panel=steer)

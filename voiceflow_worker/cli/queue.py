@@ -1,9 +1,9 @@
-"""Commands on a queue: `status`, `queues`, `batches`, `watch`, `hold`, `resume` and `rate`."""
+"""Commands on a queue: `status`, `escalations`, `queues`, `batches`, `watch`, `hold`, `resume` and `rate`."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Annotated
 
@@ -18,21 +18,27 @@ from voiceflow_worker.cli.options import (
     Flag,
     NoteOption,
     QueueOptions,
+    SinceOption,
     rate_given,
 )
 from voiceflow_worker.cli.output import ExitCode, Output
 from voiceflow_worker.core.ports.reading import limits_of
 from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.model.jobs.job import JobState
-from voiceflow_worker.model.text.wording import count_of, duration_in_words, rate_in_words
+from voiceflow_worker.model.text.wording import count_of, duration_in_words, in_words, rate_in_words
 
 if TYPE_CHECKING:
     from voiceflow_worker.core.overview.batches import BatchProgress
     from voiceflow_worker.core.overview.status import QueueStatus
+    from voiceflow_worker.service.whole_queue import WholeQueue
+
+_OF_LATE = timedelta(days=1)
 
 
 async def status(*, common: QueueOptions = QueueOptions()) -> None:
     """Show a queue: calls by state, rate, holds, doubts.
+
+    Also where each open escalation stands, and what each schedule did last.
 
     Examples:
         voiceflow status
@@ -40,12 +46,14 @@ async def status(*, common: QueueOptions = QueueOptions()) -> None:
     """
     from voiceflow_worker.core.heartbeats import NO_RECEIVER
     from voiceflow_worker.core.overview.story import closed_in_words
+    from voiceflow_worker.service.whole_queue import read_queue
 
     output = common.output()
     async with common.opened() as calls:
-        found = await calls.status()
+        whole = await read_queue(calls)
+        found = whole.status
         url = calls.store.url
-    output.document(found.as_json())
+    output.document(whole.as_json())
     if output.as_json:
         return
     output.say(f"queue {found.queue} in {url}: {count_of(found.total, 'call')}")
@@ -73,6 +81,51 @@ async def status(*, common: QueueOptions = QueueOptions()) -> None:
         output.say(line)
     if found.doubts:
         output.say(f"in doubt: {found.doubts}; see `voiceflow calls list --state in_doubt`")
+    for line in _going_on(whole):
+        output.say(line)
+
+
+def _going_on(whole: WholeQueue) -> Iterator[str]:
+    """A line for each open escalation, and for each schedule."""
+    for ladder in whole.ladders:
+        yield f"escalation {ladder.unique_key}, since {in_words(ladder.created_at)}: {ladder.in_words()}"
+    for firing in whole.firings:
+        following = "" if firing.next_at is None else f"; it fires next at {in_words(firing.next_at, firing.zone)}"
+        yield f"schedule {firing.in_words()}{following}"
+
+
+async def escalations(
+    *,
+    since: Annotated[
+        SinceOption, Parameter(help="List those that ended after this time, such as 7d for seven days ago. [24h]")
+    ] = None,
+    common: QueueOptions = QueueOptions(),
+) -> None:
+    """List the open and the recent escalations of a queue.
+
+    Each is told with what happened at each place. With --json, one per line.
+
+    Examples:
+        voiceflow escalations
+        voiceflow escalations --since 7d --json | jq -c 'select(.state == "unanswered") | .places'
+    """
+    from voiceflow_worker.service.escalation import Escalations
+
+    output = common.output()
+    async with common.opened() as calls:
+        since = _OF_LATE if since is None else since
+        begin = calls.store.clock.now() - since if isinstance(since, timedelta) else since
+        found = await Escalations(calls).recent(since=begin)
+        url = calls.store.url
+    for ladder in found:
+        output.document(ladder.as_json())
+        if output.as_json:
+            continue
+        output.say(f"{ladder.unique_key}: {ladder.state}, since {in_words(ladder.created_at)}: {ladder.escalation.say}")
+        for place in ladder.places:
+            output.say(f"  {place.number} {place.message}{f' ({place.call_id})' if place.call_id else ''}")
+    if not found:
+        output.note(f"queue {calls.name} of {url} has no open escalation, and none has ended since {in_words(begin)}")
 
 
 def _rate_of(found: QueueStatus) -> str:

@@ -16,7 +16,8 @@ from voiceflow_worker.errors import InvalidInputError
 
 if TYPE_CHECKING:
     from voiceflow_worker.core.queue import CallQueue
-    from voiceflow_worker.service.schedule import Firing, Outlook, Scheduler
+    from voiceflow_worker.service.firing import Firing
+    from voiceflow_worker.service.schedule import Outlook, Scheduler
     from voiceflow_worker.settings import Settings
 
 
@@ -43,7 +44,8 @@ async def schedule(
         voiceflow schedule reminder.toml --list
     """  # noqa: E501 (the help breaks its lines where the source does)
     from voiceflow_worker.core.overview.ordered import Interface
-    from voiceflow_worker.service.schedule import FiringState, Scheduler
+    from voiceflow_worker.service.firing import FiringState
+    from voiceflow_worker.service.schedule import Scheduler
 
     if once and list_:
         raise InvalidInputError("--once and --list exclude each other: give one of them")

@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING, Any, Self
 
 from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.finding import Finding
-from voiceflow_worker.model.flows.values import is_list, is_object
+from voiceflow_worker.model.flows.values import canonical_json, is_list, is_object
 from voiceflow_worker.model.text.wording import count_of
 from voiceflow_worker.service.escalation import Escalation, Escalations, StartedLadder
-from voiceflow_worker.service.named_call import canonical_json
 
 if TYPE_CHECKING:
     from voiceflow_worker.settings import Settings

@@ -32,7 +32,7 @@ from voiceflow_worker.core.ports.identity import new_revision, queue_of
 from voiceflow_worker.core.ports.parts import Parts
 from voiceflow_worker.core.ports.reading import find_jobs, gates_at
 from voiceflow_worker.core.ports.reads import ByKey
-from voiceflow_worker.core.ports.record_set import json_codec, text_records
+from voiceflow_worker.core.ports.record_set import json_codec, json_records, report_unreadable, text_records
 from voiceflow_worker.core.ports.store import Drop, Key, Page, Put, Result, Same, Step, Unit
 from voiceflow_worker.core.queue import CallQueue
 from voiceflow_worker.core.units import LONG_KEPT
@@ -48,6 +48,7 @@ from voiceflow_worker.errors import (
     TooLateError,
 )
 from voiceflow_worker.ivr.approval import approval
+from voiceflow_worker.model.flows.values import canonical_json
 from voiceflow_worker.model.jobs.admission import end_of, key_findings, text_findings
 from voiceflow_worker.model.jobs.call_json import CallResult
 from voiceflow_worker.model.jobs.job import Job, RedialPolicy
@@ -65,7 +66,6 @@ from voiceflow_worker.service.ladder import (
     LadderState,
     Place,
 )
-from voiceflow_worker.service.named_call import canonical_json
 
 if TYPE_CHECKING:
     from voiceflow_worker.settings import Settings
@@ -163,9 +163,26 @@ class Escalations:
         """The ladder as it is now. Raises `LadderNotFoundError` and StoreError."""
         return (await self._read(ladder_id)).shown()
 
-    async def count_open(self) -> int:
-        """The number of open ladders. Raises StoreError."""
-        return len(await text_records(self._store, OPEN).within(self._queue.name).all())
+    async def recent(self, *, since: datetime | None = None) -> list[Ladder]:
+        """The open ladders, and those that have ended since a time, by their start. Raises StoreError.
+
+        One that only a newer version can read is left out, and logged.
+        """
+        found: dict[str, LadderRecord] = {}
+        for space in (OPEN,) if since is None else (OPEN, ENDED):
+            stored = await json_records(self._store, space, LadderRecord).within(self._queue.name).all()
+            found |= {
+                ladder_id: each
+                for ladder_id, each in stored
+                if each is not None and (since is None or each.ended_at is None or each.ended_at >= since)
+            }
+        ladders: list[Ladder] = []
+        for ladder_id, record in found.items():
+            try:
+                ladders.append((await self._with_calls(ladder_id, record)).shown())
+            except (InvalidInputError, KeyError, TypeError, ValueError) as error:
+                report_unreadable(f"ladder {ladder_id}", error)
+        return sorted(ladders, key=lambda ladder: ladder.created_at)
 
     async def wait(self, ladder_id: str, *, timeout: timedelta | None = None) -> Ladder:  # noqa: ASYNC109 - no error
         """Carry on with a ladder until it has ended, or until `timeout` has passed, and return it as it then is.
@@ -249,8 +266,7 @@ class Escalations:
         except (IntakeError, KeyConflictError):
             return None  # somebody else has carried on with it
         except SuppressedNumberError as error:
-            listed = error.suppressed[0]
-            return _passed_over(found, CallResult.SUPPRESSED, f"{listed.number} {listed.reason}", at=now)
+            return _passed_over(found, CallResult.SUPPRESSED, error.suppressed[0].reason, at=now)
         except InvalidInputError as error:
             findings = error.findings if isinstance(error, CallFlowError) else [str(error)]
             return _passed_over(found, "refused", "; ".join(map(str, findings)), at=now)
@@ -331,10 +347,12 @@ class Escalations:
         if queue != self._queue.name or not records:
             raise LadderNotFoundError(ladder_id)
         text = records[0].value
-        record: LadderRecord = json_codec(LadderRecord).validate_json(text)
+        return await self._with_calls(ladder_id, json_codec(LadderRecord).validate_json(text), text)
+
+    async def _with_calls(self, ladder_id: str, record: LadderRecord, text: str = "") -> FoundLadder:
         escalation = record.read()
         keys = {_key_of(ladder_id, place): place for place in range(1, len(escalation.numbers) + 1)}
-        jobs = await find_jobs(self._store, ByKey(queue, tuple(keys)))
+        jobs = await find_jobs(self._store, ByKey(self._queue.name, tuple(keys)))
         return FoundLadder(ladder_id, record, text, escalation, {keys[job.unique_key or ""]: job for job in jobs})
 
 

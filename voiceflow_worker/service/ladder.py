@@ -269,8 +269,10 @@ class Ladder:
             return f"{done.number} acknowledged at {in_words(done.at)} with key {self.escalation.key}"
         if self.state is LadderState.STOPPED:
             return f"it was ended before anybody acknowledged: {self.reason}"
-        numbers = ", ".join(self.escalation.numbers)
-        return f"calling {numbers}, one after the other" if self.is_open else f"none of {numbers} acknowledged"
+        if self.is_open:
+            now = next((each for each in reversed(self.places) if each.at is not None), self.places[0])
+            return f"at place {now.place} of {len(self.places)}: {now.number} {now.message}"
+        return f"none of {', '.join(self.escalation.numbers)} acknowledged"
 
     def as_json(self) -> dict[str, object]:
         """The ladder as JSON, with the fields of its escalation. Times are RFC 3339 in UTC."""

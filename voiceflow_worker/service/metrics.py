@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import accumulate
-from typing import TYPE_CHECKING
 
 import anyio
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
@@ -25,15 +24,12 @@ from voiceflow_worker.backends.health import Figure
 from voiceflow_worker.backends.registry import health_of
 from voiceflow_worker.core.heartbeats import BOUNDS, Heartbeats, WorkCounts
 from voiceflow_worker.core.outcomes.hooks import OutcomeHooks
-from voiceflow_worker.core.overview.status import QueueStatus
 from voiceflow_worker.core.ports.parts import failing_here, health
 from voiceflow_worker.core.queue import CallQueue
 from voiceflow_worker.errors import StoreError
 from voiceflow_worker.model.jobs.gate import GateState
-from voiceflow_worker.service.escalation import Escalations, ended_here
-
-if TYPE_CHECKING:
-    from voiceflow_worker.service.schedule import Firing
+from voiceflow_worker.service.escalation import ended_here
+from voiceflow_worker.service.whole_queue import WholeQueue, read_queue
 
 
 @dataclass(frozen=True, slots=True)
@@ -279,18 +275,15 @@ def metrics_app(calls: CallQueue, *more: Collector) -> Starlette:
     The app answers 503 while the store cannot be reached. `GET /healthz` answers 200 as long as the process works, and
     names the background parts of the queue's workers that fail.
     """
-    from voiceflow_worker.service.schedule import last_firings  # loads all that reads campaigns
 
     async def metrics(_request: Request) -> Response:
         try:
-            found = await calls.status()
+            found = await read_queue(calls)
             figures = await health_of(calls.store.url, calls.store).figures()
             receivers = await Heartbeats(calls.store).receivers()
-            ladders = await Escalations(calls).count_open()
-            firings = await last_firings(calls.store, calls.name)
         except StoreError as error:
             return PlainTextResponse(f"the store cannot be reached: {error}\n", status_code=503)
-        text = metrics_text(found, figures, receivers=receivers, ladders=ladders, firings=firings, more=more)
+        text = metrics_text(found, figures, receivers=receivers, more=more)
         return Response(text, media_type=CONTENT_TYPE_LATEST)
 
     async def healthz(_request: Request) -> Response:
@@ -303,18 +296,10 @@ def metrics_app(calls: CallQueue, *more: Collector) -> Starlette:
 
 
 def metrics_text(
-    found: QueueStatus,
-    figures: Iterable[Figure] = (),
-    *,
-    receivers: int = 0,
-    ladders: int = 0,
-    firings: Iterable[Firing] = (),
-    more: Iterable[Collector] = (),
+    queue: WholeQueue, figures: Iterable[Figure] = (), *, receivers: int = 0, more: Iterable[Collector] = ()
 ) -> bytes:
-    """The metrics of a queue, of its store and of the collectors `more`, in the text format of Prometheus.
-
-    `ladders` counts those that are open, and `firings` are the last ones of the queue's schedules.
-    """
+    """The metrics of a queue, of its store and of the collectors `more`, in the text format of Prometheus."""
+    found = queue.status
     registry = CollectorRegistry()
     for each in more:
         registry.register(each)
@@ -327,7 +312,7 @@ def metrics_text(
         QUEUE_HOLDS: sum(gate.state is not GateState.CANCELLED for gate in found.holds),
         QUEUE_WORKERS: found.workers,
         QUEUE_RATE: found.rate_now,
-        ESCALATIONS_OPEN: ladders,
+        ESCALATIONS_OPEN: len(queue.ladders),
     }
     if found.limits is not None and found.limits.rate is not None:
         values[QUEUE_LIMIT] = found.limits.rate
@@ -335,7 +320,7 @@ def metrics_text(
         metric.on(registry).labels(found.queue).set(value)
     STORE_RECEIVERS.on(registry).set(receivers)
     last, following = SCHEDULE_LAST.on(registry), SCHEDULE_NEXT.on(registry)
-    for firing in firings:
+    for firing in queue.firings:
         last.labels(firing.queue, firing.schedule, firing.state.value).set(firing.at.timestamp())
         if firing.next_at is not None:
             following.labels(firing.queue, firing.schedule).set(firing.next_at.timestamp())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime
@@ -31,7 +30,7 @@ from voiceflow_worker.errors import (
 )
 from voiceflow_worker.finding import Finding
 from voiceflow_worker.model.flows.template_text import is_program, is_template
-from voiceflow_worker.model.flows.values import is_list, is_object
+from voiceflow_worker.model.flows.values import canonical_json, is_object
 from voiceflow_worker.model.jobs.job import Job
 
 if TYPE_CHECKING:
@@ -134,19 +133,6 @@ class NamedCall:
 
 _MARK = "."
 """What stands in a job's digest between that of its body and that of the request for it."""
-
-
-def canonical_json(document: object) -> str:
-    """A JSON value as one text, in which neither the order of names nor the spelling of a number makes a difference."""
-    return json.dumps(_plain(document), ensure_ascii=False, sort_keys=True, separators=(",", ":"), allow_nan=False)
-
-
-def _plain(value: object) -> object:
-    if isinstance(value, float) and value.is_integer():
-        return int(value)
-    if is_object(value):
-        return {name: _plain(each) for name, each in value.items()}
-    return [_plain(each) for each in value] if is_list(value) else value
 
 
 def _refuse_misfits(fields: Mapping[str, Any]) -> None:

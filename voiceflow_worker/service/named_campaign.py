@@ -24,9 +24,9 @@ from voiceflow_worker.core.ports.store import Put, Result, Same, Step, Unit
 from voiceflow_worker.core.queue import CallQueue
 from voiceflow_worker.errors import CampaignFileError, IntakeError
 from voiceflow_worker.model.flows.actions import MAX_ID_CHARACTERS
+from voiceflow_worker.model.flows.values import canonical_json
 from voiceflow_worker.model.jobs.policy import CallPolicy
 from voiceflow_worker.model.text.wording import count_of
-from voiceflow_worker.service.named_call import canonical_json
 from voiceflow_worker.service.other_process import OtherProcess
 
 if TYPE_CHECKING:

@@ -11,10 +11,8 @@ from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from enum import StrEnum
 from itertools import islice
 from pathlib import Path
-from zoneinfo import ZoneInfo
 
 import anyio
 import structlog
@@ -23,10 +21,8 @@ from anyio import to_thread
 from voiceflow_worker.campaigns.campaign import Campaign, recurrence_in
 from voiceflow_worker.campaigns.enqueue import EnqueueReport
 from voiceflow_worker.core.overview.ordered import Interface
-from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.parts import LeaderLease
 from voiceflow_worker.core.ports.reading import count_states, starts_of
-from voiceflow_worker.core.ports.record_set import RecordSet, json_records
 from voiceflow_worker.core.ports.store import Put, Result, Step, Unit
 from voiceflow_worker.core.queue import CallQueue
 from voiceflow_worker.errors import CampaignFileError, InvalidInputError, StoreError, VoiceflowError
@@ -34,11 +30,10 @@ from voiceflow_worker.finding import Finding
 from voiceflow_worker.model.flows.actions import MAX_ID_CHARACTERS
 from voiceflow_worker.model.recurrence import Recurrence
 from voiceflow_worker.model.text.printable import as_stored, printable_line
-from voiceflow_worker.model.text.wording import count_of, in_words, rfc3339
+from voiceflow_worker.model.text.wording import count_of, rfc3339
+from voiceflow_worker.service.firing import FIRINGS, Firing, FiringState, firing_records
 from voiceflow_worker.settings import Settings
 
-FIRINGS = "firing"
-"""Namespace of firings, by `<queue>/<schedule>` and batch."""
 CLAIMS = "firing-claim"
 """Namespace of the claims to firings, by `<queue>/<batch>`."""
 CLAIM = timedelta(seconds=15)
@@ -60,86 +55,6 @@ _LONGEST_SAID = 600
 _NOBODY = "no `voiceflow schedule` with this file could start it in time"
 
 _log = structlog.get_logger("voiceflow.schedule")
-
-
-class FiringState(StrEnum):
-    """What became of a firing."""
-
-    STARTING = "starting"
-    """A process began it. If the process dies, another one completes it."""
-    HELD = "held"
-    """It could not be started; it is tried again until it is too late."""
-    STARTED = "started"
-    """Its calls are in the queue, as one batch."""
-    MISSED = "missed"
-    """It was too late, and nothing was started."""
-    CUT = "cut"
-    """It was too late to store its last calls, so the others stay held, until a person decides."""
-
-
-_OPEN = frozenset({FiringState.STARTING, FiringState.HELD})
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Firing:
-    """One firing of a schedule, and what became of it.
-
-    `at` is its time, in the zone `time_zone`. The next one is due at `next_at`, and too late at `late_at`.
-    """
-
-    schedule: str
-    queue: str
-    at: datetime
-    cron: str
-    time_zone: str
-    state: FiringState
-    said: str = ""
-    next_at: datetime | None = None
-    late_at: datetime | None = None
-
-    @property
-    def batch_id(self) -> str:
-        """The batch of its calls. A local time of a zone fires once, so its name is that of one firing."""
-        return f"{self.schedule}-{self._local:%Y-%m-%d-%H%M}"
-
-    @property
-    def is_open(self) -> bool:
-        """Whether it may still be started."""
-        return self.state in _OPEN
-
-    @property
-    def _local(self) -> datetime:
-        return self.at.astimezone(ZoneInfo(self.time_zone))
-
-    def in_words(self) -> str:
-        """The firing in one line."""
-        said = f": {self.said}" if self.said else ""
-        return f"{self.schedule}, {in_words(self.at, ZoneInfo(self.time_zone))}: {self.state}{said}"
-
-    def as_json(self) -> dict[str, object]:
-        """The firing as JSON, for scripts."""
-        return {
-            "schedule": self.schedule,
-            "at": rfc3339(self.at),
-            "local": self._local.isoformat(timespec="minutes"),
-            "time_zone": self.time_zone,
-            "state": self.state.value,
-            "batch_id": self.batch_id,
-            "said": self.said,
-        }
-
-
-async def last_firings(store: Store, queue: str) -> list[Firing]:
-    """The last firing of each schedule of a queue. Raises StoreError."""
-    last: dict[str, Firing] = {}
-    for each in await _records(store).values():
-        if each.queue == queue and (each.schedule not in last or each.at > last[each.schedule].at):
-            last[each.schedule] = each
-    return [last[name] for name in sorted(last)]
-
-
-def _records(store: Store) -> RecordSet[Firing]:
-    return json_records(store, FIRINGS, Firing)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -326,7 +241,7 @@ class Scheduler:
         return campaign
 
     async def _firings(self, one: _File) -> list[Firing]:
-        return await _records(self._store).within(f"{self._queue.name}/{one.name}").values()
+        return await firing_records(self._store).within(f"{self._queue.name}/{one.name}").values()
 
     async def _settle(self, one: _File, settled: list[Firing]) -> bool:
         """Settle what is due of a schedule. Returns whether another process is at work on it. Raises StoreError."""
@@ -368,7 +283,7 @@ class Scheduler:
         if not await claim.take():
             return None
         try:
-            records = _records(self._store).within(_group(firing))
+            records = firing_records(self._store).within(_group(firing))
             standing = (await records.get([firing.batch_id])).get(firing.batch_id) or firing
             return await deed(one, standing, claim) if standing.is_open else standing
         finally:
@@ -450,7 +365,7 @@ class Scheduler:
         """Store a firing under the claim to it; False if it was lost. Raises StoreError."""
         now = self._clock.now()
         ends_at = max(now, firing.next_at or now) + KEPT
-        put = Put(FIRINGS, _group(firing), _records(self._store).text(firing), ends_at, member=firing.batch_id)
+        put = Put(FIRINGS, _group(firing), firing_records(self._store).text(firing), ends_at, member=firing.batch_id)
         (answer,) = await self._store.write(Step(units=(Unit(needs=(claim.condition,), puts=(put,)),)), now=now)
         return answer.result is Result.DONE
 

@@ -1,7 +1,8 @@
-"""Checks of single JSON values, by type and by parameter."""
+"""Single JSON values: checks by type and by parameter, and the text by which two are compared."""
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from collections.abc import Mapping, Sequence
@@ -226,3 +227,16 @@ def json_problem(value: object, *, depth: int = 0) -> str | None:
         case _:
             return f"it is {describe(value)}"
     return next((problem for item in inner if (problem := json_problem(item, depth=depth + 1))), None)
+
+
+def canonical_json(document: object) -> str:
+    """A JSON value as one text, in which neither the order of names nor the spelling of a number makes a difference."""
+    return json.dumps(_plain(document), ensure_ascii=False, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    if is_object(value):
+        return {name: _plain(each) for name, each in value.items()}
+    return [_plain(each) for each in value] if is_list(value) else value

@@ -21,7 +21,7 @@ from voiceflow_worker.model.jobs.job import JobState
 from voiceflow_worker.model.text.wording import count_of, duration_in_words, rate_in_words
 from voiceflow_worker.model.text.wording import in_words as at_time
 from voiceflow_worker.service.doctor.context import CheckContext
-from voiceflow_worker.service.schedule import FiringState, last_firings
+from voiceflow_worker.service.firing import FiringState, last_firings
 
 
 async def opens(context: CheckContext) -> Diagnosis:
