@@ -84,7 +84,7 @@ def test_the_same_file_serves_a_person_who_is_told_that_its_times_do_not_count(
 
 def test_it_runs_until_it_is_told_to_stop(folder: Path, reminder: Path) -> None:
     with Spawned(["schedule", reminder], folder) as running:
-        running.wait_for("started: 1 of 1 row enqueued")
+        running.wait_for("started: 1 of 1 row enqueued")  # while it runs, and not when it has ended
         ended = running.stop(signal.SIGTERM)
     assert ended.code == 0
     assert "stopped" in ended.err

@@ -24,7 +24,10 @@ from voiceflow_worker.setting_kinds import parse_duration
 from voiceflow_worker.settings import PREFIX, Settings
 
 UNITS = sorted((DEPLOY / "systemd").glob("*.service"))
-MANIFESTS: list[dict[str, Any]] = list(yaml.safe_load_all((DEPLOY / "kubernetes.yaml").read_text("utf-8")))
+KUBERNETES = sorted(path.name for path in DEPLOY.glob("kubernetes*.yaml"))
+MANIFESTS: list[dict[str, Any]] = [
+    each for name in KUBERNETES for each in yaml.safe_load_all((DEPLOY / name).read_text("utf-8"))
+]
 COMPOSE: dict[str, Any] = yaml.safe_load((DEPLOY / "compose.yaml").read_text("utf-8"))
 GRACE = Settings.model_fields["shutdown_grace"].default.total_seconds()
 OF_PROMETHEUS = {"up", "probe_ssl_earliest_cert_expiry"}
@@ -109,8 +112,8 @@ def settings_in(text: str) -> set[str]:
 def test_every_setting_in_the_files_exists() -> None:
     ours = {"VOICEFLOW_DOMAIN", "VOICEFLOW_RECEIVER"}  # of compose.yaml and the Caddyfile
     for path in (each for each in DEPLOY.rglob("*") if each.is_file()):
-        names = {name.removesuffix("_FILE") for name in settings_in(path.read_text("utf-8"))} - ours
-        unknown = {name for name in names if name.removeprefix(PREFIX).lower() not in Settings.model_fields}
+        names = {name.removeprefix(PREFIX).lower() for name in settings_in(path.read_text("utf-8")) - ours}
+        unknown = {name for name in names if not {name, name.removesuffix("_file")} & set(Settings.model_fields)}
         assert not unknown, path.name
 
 
@@ -127,20 +130,20 @@ def commands() -> Iterator[list[str]]:
 
 def test_every_command_in_the_files_can_be_read() -> None:
     found = list(commands())
-    assert len(found) == 6
+    assert len(found) == 9
     for command in found:
         _, bound, _ = program().parse_args(command, print_error=False, exit_on_error=False)
         assert bound.arguments
 
 
 def test_each_process_has_longer_to_end_than_its_calls() -> None:
-    services = [COMPOSE["services"][name] for name in ("receiver", "worker")]
+    services = [service for service in COMPOSE["services"].values() if "command" in service]
     graces: list[float] = [parse_duration(service["stop_grace_period"]).total_seconds() for service in services]
     pods = [each["spec"]["template"]["spec"] for each in MANIFESTS if each["kind"] in {"Deployment", "StatefulSet"}]
     graces += [pod["terminationGracePeriodSeconds"] for pod in pods]
     for unit in UNITS:
         graces += map(float, re.findall(r"^TimeoutStopSec=(\d+)$", unit.read_text("utf-8"), re.MULTILINE))
-    assert len(graces) == 6
+    assert len(graces) == 9
     assert min(graces) >= GRACE + 10
 
 
@@ -154,7 +157,7 @@ def test_the_page_makes_each_secret_that_a_process_reads(tmp_path: Path) -> None
     for service in COMPOSE["services"].values():
         files = re.findall(r"/run/secrets/([\w-]+)", str(service.get("environment", "")))
         assert set(files) == set(service.get("secrets", []))
-    mounted = set(re.findall(r"/run/secrets/voiceflow/([\w-]+)", (DEPLOY / "kubernetes.yaml").read_text("utf-8")))
+    mounted = set(re.findall(r"/run/secrets/voiceflow/([\w-]+)", str(MANIFESTS)))
     installed = set(re.findall(r"_FILE=/etc/voiceflow/([\w-]+)", (DEPLOY / "systemd/voiceflow.env").read_text("utf-8")))
     assert set(COMPOSE["secrets"]) == set(made)
     assert mounted | installed <= set(made)
@@ -165,9 +168,9 @@ def test_the_page_makes_each_secret_that_a_process_reads(tmp_path: Path) -> None
 
 @pytest.mark.slow
 def test_the_manifests_are_valid_and_run_as_nobody_with_a_root_that_cannot_be_written() -> None:
-    done(sys.executable, "-m", module("kubernetes_validate"), "--strict", "kubernetes.yaml")
+    done(sys.executable, "-m", module("kubernetes_validate"), "--strict", *KUBERNETES)
     pods = [each["spec"]["template"]["spec"] for each in MANIFESTS if each["kind"] in {"Deployment", "StatefulSet"}]
-    assert len(pods) == 2
+    assert len(pods) == 3
     for pod in pods:
         assert pod["securityContext"]["runAsNonRoot"] is True
         (container,) = pod["containers"]

@@ -112,7 +112,7 @@ def test_people_programs_and_8x8_come_through(name: str, prefix: str, tmp_path: 
 
         # A program, which finds its call where the answer says.
         key = {"Authorization": f"Bearer {ENVIRONMENT['VOICEFLOW_API_SECRET']}", "Idempotency-Key": "order-42"}
-        body = {"to": "+6587654321", "say": "Hello", "source": "+6531234567", "voice_profile": "en-SG-Wayne"}
+        body = {"to": "+6587654321", "say": "Hello", "source": "+6531234567", "voice_profile": "en-SG-LunaNeural"}
         made = client.post("v1/calls", json=body, headers=key)
         assert made.status_code == 201, made.text
         found = client.get(urljoin(str(made.url), made.headers["location"]), headers=key)

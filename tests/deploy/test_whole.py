@@ -39,6 +39,7 @@ SECRETS = {
     "operators": "for-operators",
 }
 CALLS = 60
+SCHEDULE = 'file = "people.csv"\nsay = "Hello {{name}}"\ncron = "* * * * *"\ntime_zone = "Asia/Singapore"\n'
 FIRST_CALL_WITHIN = 120.0
 
 
@@ -102,11 +103,12 @@ def deployment(image: Stage, more: dict[str, str]) -> Iterator[Callable[..., Ser
 
 
 @pytest.fixture
-def eight(monkeypatch: pytest.MonkeyPatch) -> Iterator[EightByEight]:
+def eight() -> Iterator[EightByEight]:
     """A sandbox that trusts the certificate of this test's proxy."""
     trusting = ssl.create_default_context(cafile=str(CERTIFICATE))
-    monkeypatch.setattr("voiceflow_worker.sandbox.events.delivery._certificates", lambda: trusting)
-    sandbox = Sandbox(api_key="key-1", sub_accounts=["AcmeCorp_Voice"], speed=60, webhook_retries=20)
+    sandbox = Sandbox(
+        api_key="key-1", sub_accounts=["AcmeCorp_Voice"], speed=60, webhook_retries=20, ssl_context=trusting
+    )
     with running(sandbox) as found:
         yield found
 
@@ -181,6 +183,15 @@ def test_a_campaign_by_curl_rings_once_through_a_rolling_update(
         assert asked("GET", "/v1/batches/march?wait=30")["done"] == CALLS
         for each in (*workers, newer):
             each.terminate()
+
+        # A schedule, from the folder that compose mounts: the firing that is due starts.
+        schedules = image.root / "schedules"
+        schedules.mkdir()
+        (schedules / "reminder.toml").write_text(SCHEDULE)
+        (schedules / "people.csv").write_text(f"destination,name\n{numbers[0]},Ana\n")
+        schedule = start("schedule")
+        schedule.says('"state": "started"')
+        schedule.terminate()
 
     rang = Counter(entry.destination for entry in eight.sandbox.ledger if entry.rang)
     placed = Counter(entry.destination or "" for entry in eight.sandbox.ledger if entry.session_id)

@@ -30,6 +30,8 @@ class Process:
     ) -> None:
         """The module is that of the working directory `folder`, if there is one. It may lead a session of its own."""
         clean = {name: value for name, value in os.environ.items() if not name.startswith("VOICEFLOW_")}
+        # Our own commands tell things in time by themselves.
+        clean["PYTHONUNBUFFERED"] = "" if module == "voiceflow_worker" else "1"
         self._process = subprocess.Popen(
             [sys.executable, "-m", module, *arguments],
             stdin=subprocess.DEVNULL,
@@ -38,7 +40,7 @@ class Process:
             stderr=subprocess.PIPE,
             text=True,
             cwd=folder,
-            env={**clean, "PYTHONUNBUFFERED": "1", **(env or {})},
+            env={**clean, **(env or {})},
         )
         self.stdout: list[str] = []
         self.stderr: list[str] = []

@@ -296,8 +296,8 @@ class Asked:
         values = self.headers.getlist("idempotency-key")
         if len(values) != 1 or not values[0].strip():
             raise _bad(
-                "the header Idempotency-Key is missing, or there are several; give each call a key of its own, such as "
-                "the id of your order: the same key again is the same call"
+                "the header Idempotency-Key is missing, or there are several; give each request a key of its own, such "
+                "as the id of your order: the same key again is the same request, and rings nobody twice"
             )
         key = values[0].strip()
         if len(key) > LONGEST_KEY or not (key.isascii() and key.isprintable()):

@@ -247,6 +247,7 @@ async def sandbox(
     """
     import anyio
 
+    from voiceflow_worker.gateway.network import Network
     from voiceflow_worker.sandbox import Sandbox
     from voiceflow_worker.setting_kinds import text_of
 
@@ -263,6 +264,7 @@ async def sandbox(
         webhook=webhook,
         webhook_secret=text_of(settings.webhook_secret),
         speed=speed,
+        ssl_context=Network.of(settings).ssl_context,
     )
     stopped = anyio.Event()
     async with signals_to(lambda _: stopped.set()), stand_in.running(host=host, port=port) as url:

@@ -152,8 +152,8 @@ class Output:
             sys.stdout.buffer.flush()
 
     def say(self, text: str = "") -> None:
-        """Print a line of the command's answer for people."""
-        print(printable(text), file=self._people)
+        """Print a line of the command's answer for people, at once: a command that goes on may write to a pipe."""
+        print(printable(text), file=self._people, flush=True)
 
     def answer(self, *lines: str) -> None:
         """Print these lines; with `as_json`, print nothing."""

@@ -7,6 +7,7 @@ import re
 import time
 from collections.abc import AsyncGenerator, Collection, Sequence
 from datetime import UTC, datetime, timedelta
+from ssl import SSLContext
 
 from starlette.applications import Starlette
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -41,6 +42,7 @@ class Sandbox:
     `webhook_secret` in the Authorization header. A failed delivery is tried again up to `webhook_retries` times. A call
     action event (VCA) is sent once, and must be answered within `answer_within`, which `speed` does not shorten. Call
     status events (VCS) are sent only to webhooks that were registered for them, unless `call_statuses` is set.
+    `ssl_context` has the certificates of webhooks that are trusted, by default the public ones.
 
     `clock_offset` is added to the clock by which the sandbox judges `validUntil` and writes the Date header. The times
     in the ledger are those of the true clock. The ledger and all orders can be used from Python and over HTTP.
@@ -61,6 +63,7 @@ class Sandbox:
         answer_within: timedelta = timedelta(seconds=10),
         call_statuses: bool = False,
         clock_offset: timedelta = timedelta(0),
+        ssl_context: SSLContext | None = None,
     ) -> None:
         if not speed > 0:
             raise ValueError(f"speed={speed}: the speed must be above 0. At 60, a minute takes a second")
@@ -74,7 +77,7 @@ class Sandbox:
             hook=None if webhook is None else WebhookTarget(url=webhook, authorization=webhook_secret),
         )
         self._outcomes = Outcomes(seed)
-        self._delivery = Delivery(self._activity, speed=speed, retries=webhook_retries)
+        self._delivery = Delivery(self._activity, speed=speed, retries=webhook_retries, ssl_context=ssl_context)
         self.rows: OrderBook[RowOrder] = OrderBook()
         """Orders for rows in the log of calls: `sandbox.rows.add(RowOrder(…))`."""
         self._log = LogRows(self.rows, speed=speed)

@@ -206,7 +206,7 @@ def webhook_app(
     if pages is not None:
         routes += [Route("/ui", pages), Route("/ui/{rest:path}", pages)]
     if api is not None:
-        routes.append(Route("/v1/{rest:path}", api))
+        routes += [Route("/v1", api), Route("/v1/{rest:path}", api)]
     return Starlette(routes=routes, lifespan=lifespan)
 
 

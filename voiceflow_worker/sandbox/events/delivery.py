@@ -55,13 +55,25 @@ class DeliveryEntry(JsonEntry):
 
 
 class Delivery:
-    """The sender of events. It keeps the newest 10,000 attempts. `speed` shortens the waits between retries."""
+    """The sender of events. It keeps the newest 10,000 attempts. `speed` shortens the waits between retries.
 
-    def __init__(self, activity: Activity, *, speed: float, retries: int = 0, timeout: float = 10.0) -> None:
+    `ssl_context` has the certificates that are trusted, by default the public ones.
+    """
+
+    def __init__(
+        self,
+        activity: Activity,
+        *,
+        speed: float,
+        retries: int = 0,
+        timeout: float = 10.0,
+        ssl_context: SSLContext | None = None,
+    ) -> None:
         self._activity = activity
         self._speed = speed
         self._retries = retries
         self._timeout = timeout
+        self._ssl_context = ssl_context
         self._places = asyncio.Semaphore(_AT_ONCE)
         # Each carries one event at a time, because httpx's pool needs 2 ms for each of many requests at once.
         self._free: list[httpx.AsyncHTTPTransport] = []
@@ -156,7 +168,7 @@ class Delivery:
     @asynccontextmanager
     async def _transport(self) -> AsyncGenerator[httpx.AsyncHTTPTransport]:
         """A transport for one event, with a connection that is used again unless the event fails."""
-        transport = self._free.pop() if self._free else _new_transport()
+        transport = self._free.pop() if self._free else self._new_transport()
         try:
             yield transport
         except BaseException:
@@ -169,13 +181,13 @@ class Delivery:
         while self._free:
             await self._free.pop().aclose()
 
-
-def _new_transport() -> httpx.AsyncHTTPTransport:
-    # The receiver is on this machine, so proxies in the environment are ignored.
-    limits = httpx.Limits(max_connections=1, max_keepalive_connections=1)
-    return httpx.AsyncHTTPTransport(verify=_certificates(), trust_env=False, limits=limits)
+    def _new_transport(self) -> httpx.AsyncHTTPTransport:
+        # The receiver is on this machine, so proxies in the environment are ignored.
+        limits = httpx.Limits(max_connections=1, max_keepalive_connections=1)
+        trusted = self._ssl_context or _public_certificates()
+        return httpx.AsyncHTTPTransport(verify=trusted, trust_env=False, limits=limits)
 
 
 @cache
-def _certificates() -> SSLContext:
+def _public_certificates() -> SSLContext:
     return httpx.create_ssl_context(trust_env=False)
