@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+from collections.abc import Iterator
 from typing import Any, cast
 from urllib.parse import quote, urlencode
 
@@ -166,3 +167,25 @@ async def test_every_route_is_in_the_document_under_a_name_of_its_own(memory: St
     assert found == routes
     names = [operation["operationId"] for methods in document["paths"].values() for operation in methods.values()]
     assert len(set(names)) == len(names)
+
+
+def schemas_in(value: Any, *, at: str = "") -> Iterator[tuple[str, Json]]:
+    """Every schema of a document, with its place."""
+    for name, each in value.items() if isinstance(value, dict) else enumerate(value):
+        if isinstance(each, dict | list):
+            yield from schemas_in(each, at=f"{at}/{name}")
+    if isinstance(value, dict) and ({"type", "enum"} & set(value)) and "/properties" not in at[-11:]:
+        yield at, cast("Json", value)
+
+
+async def test_generators_of_clients_can_read_every_schema(memory: Store) -> None:
+    """openapi-typescript and its like take an object without properties, or a list without items, for an empty one."""
+    async with program(memory) as client:
+        document = cast("Json", (await client.get("/v1/openapi.json")).json())
+    found = list(schemas_in(document["paths"])) + list(schemas_in(document["components"]["schemas"]))
+    assert len(found) > 150
+    for at, schema in found:
+        kinds = schema.get("type", [])
+        assert kinds, at
+        assert "object" not in kinds or {"properties", "additionalProperties"} & set(schema), at
+        assert "array" not in kinds or "items" in schema, at

@@ -7,7 +7,18 @@ from typing import Final
 
 from voiceflow_worker.acts.calls import CancelCall
 from voiceflow_worker.api.exchange import LONGEST_WAIT, Answer, Asked, Route, texts_in
-from voiceflow_worker.api.openapi import KEY, NOTE, in_path, in_query, operation, ref
+from voiceflow_worker.api.openapi import (
+    KEY,
+    NOTE,
+    OBJECT,
+    OBJECT_OR_NULL,
+    WORDS,
+    in_path,
+    in_query,
+    one_of,
+    operation,
+    ref,
+)
 from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.model.jobs.call_json import call_as_json
 from voiceflow_worker.model.jobs.job import JobState
@@ -92,7 +103,7 @@ ROUTES: Final = (
             "Calls of the queue, the oldest first.",
             parameters=[
                 in_query("batch", "Only calls of this batch."),
-                in_query("state", "Only calls in this state.", {"enum": list(STATES)}),
+                in_query("state", "Only calls in this state.", one_of(STATES)),
                 in_query("number", "Only calls to this number, with its country code."),
                 in_query("after", "Continue behind the call with this id: the `after` of the last page."),
                 in_query(
@@ -137,7 +148,10 @@ ROUTES: Final = (
     ),
 )
 
-_WORD_LISTS = {"type": ["string", "array", "object", "null"]}
+_NULL_TIME = {"type": ["string", "null"], "format": "date-time"}
+_NULL_INTEGER = {"type": ["integer", "null"]}
+_OUTCOME_OR_NULL = {"oneOf": [ref("Outcome"), {"type": "null"}]}
+_WORDS_OR_NAMED = {**WORDS, **OBJECT, "type": ["string", "array", "object", "null"]}
 SCHEMAS: Final[Mapping[str, object]] = {
     "CallRequest": {
         "type": "object",
@@ -150,10 +164,10 @@ SCHEMAS: Final[Mapping[str, object]] = {
                 "description": "The number: with + and its country code, or as people write it in `country`.",
             },
             "say": {**_NULL_TEXT, "description": "The text to speak; {{name}} is that of `data`."},
-            "flow": {"type": ["object", "null"], "description": "A request body of 8x8, as in its guides."},
+            "flow": {**OBJECT_OR_NULL, "description": "A request body of 8x8, as in its guides."},
             "ivr": {**_NULL_TEXT, "description": "The name of a menu that the server was started with."},
             "country": {**_NULL_TEXT, "description": "The country of national numbers, such as SG."},
-            "source": {"type": ["string", "object", "null"], "description": "The number to call from."},
+            "source": {**OBJECT, "type": ["string", "object", "null"], "description": "The number to call from."},
             "voice_profile": _NULL_TEXT,
             "language": _NULL_TEXT,
             "valid_for": {
@@ -161,13 +175,13 @@ SCHEMAS: Final[Mapping[str, object]] = {
                 "description": "A duration, such as 2h. The phone rings within it or not at all.",
             },
             "not_before": {**_NULL_TEXT, "description": "RFC 3339; with `time_zone` also local, or tomorrow 09:00."},
-            "window": {"type": ["string", "array", "null"], "description": "Hours, such as 09:00-20:00."},
+            "window": {**WORDS, "description": "Hours, such as 09:00-20:00."},
             "time_zone": _NULL_TEXT,
-            "redial_on": {**_WORD_LISTS, "description": "Such as busy,no_answer."},
+            "redial_on": {**_WORDS_OR_NAMED, "description": "Such as busy,no_answer."},
             "redial_max": {"type": ["integer", "string", "null"]},
-            "redial_after": {**_WORD_LISTS, "description": "A duration, or one for each outcome."},
+            "redial_after": {**_WORDS_OR_NAMED, "description": "A duration, or one for each outcome."},
             "batch": _NULL_TEXT,
-            "data": {"type": ["object", "null"], "description": "Kept with the call; texts, numbers, true and false."},
+            "data": {**OBJECT_OR_NULL, "description": "Kept with the call; texts, numbers, true and false."},
             "priority": {"type": ["integer", "string", "null"], "description": "Higher ones go first."},
         },
     },
@@ -178,7 +192,7 @@ SCHEMAS: Final[Mapping[str, object]] = {
         "properties": {
             "id": _TEXT,
             "queue": _TEXT,
-            "state": {"enum": [state.value for state in JobState]},
+            "state": one_of(state.value for state in JobState),
             "result": {**_TEXT, "description": "The outcome in one word; `open` until there is one."},
             "unique_key": _NULL_TEXT,
             "batch_id": _NULL_TEXT,
@@ -187,15 +201,51 @@ SCHEMAS: Final[Mapping[str, object]] = {
             "priority": {"type": "integer"},
             "created_at": {"type": "string", "format": "date-time"},
             "due_at": {"type": "string", "format": "date-time"},
-            "valid_until": {"type": ["string", "null"], "format": "date-time"},
+            "valid_until": _NULL_TIME,
             "attempt": {"type": "integer"},
             "session_id": _NULL_TEXT,
             "client_request_id": _NULL_TEXT,
-            "outcome": {"type": ["object", "null"]},
+            "outcome": _OUTCOME_OR_NULL,
             "answer": _NULL_TEXT,
-            "data": {"type": ["object", "null"]},
+            "data": OBJECT_OR_NULL,
             "reason": _NULL_TEXT,
-            "attempts": {"type": "array", "items": {"type": "object"}},
+            "attempts": {"type": "array", "items": ref("Attempt")},
+        },
+    },
+    "Outcome": {
+        "type": "object",
+        "description": "How a call, or an attempt of it, ended. Further fields may be added.",
+        "required": ["session_status", "code", "message", "started_at", "ended_at", "seconds", "digits", "answer"],
+        "properties": {
+            "session_status": _NULL_TEXT,
+            "code": _NULL_INTEGER,
+            "message": _NULL_TEXT,
+            "started_at": _NULL_TIME,
+            "ended_at": _NULL_TIME,
+            "seconds": {"type": ["number", "null"]},
+            "digits": {**_NULL_TEXT, "description": "The keys that were pressed."},
+            "answer": {**_NULL_TEXT, "description": "What the menu calls them."},
+            "price": {"type": ["number", "null"]},
+            "currency": _NULL_TEXT,
+            "legs": {"type": "array", "items": OBJECT},
+        },
+    },
+    "Attempt": {
+        "type": "object",
+        "description": "One POST to 8x8. Further fields may be added.",
+        "required": ["number", "client_request_id", "began_at", "answered_at", "session_id", "verdict", "code"],
+        "properties": {
+            "number": {"type": "integer"},
+            "destination": _TEXT,
+            "client_request_id": _TEXT,
+            "began_at": _NULL_TIME,
+            "answered_at": _NULL_TIME,
+            "session_id": _NULL_TEXT,
+            "verdict": _NULL_TEXT,
+            "code": _NULL_INTEGER,
+            "message": _NULL_TEXT,
+            "valid_until": _NULL_TIME,
+            "outcome": _OUTCOME_OR_NULL,
         },
     },
     "Calls": {

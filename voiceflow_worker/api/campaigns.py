@@ -32,7 +32,7 @@ from voiceflow_worker.api.exchange import (
     shortened,
     texts_in,
 )
-from voiceflow_worker.api.openapi import KEY, NOTE, in_path, in_query, operation, ref
+from voiceflow_worker.api.openapi import KEY, NOTE, OBJECT, OBJECT_OR_NULL, in_path, in_query, one_of, operation, ref
 from voiceflow_worker.api.steering import done, duration_in
 from voiceflow_worker.campaigns.campaign import FIELDS
 from voiceflow_worker.campaigns.enqueue import EnqueueReport
@@ -199,7 +199,7 @@ def _campaign_doc() -> dict[str, object]:
         "Start a campaign: all of its calls, or none. With dry_run=1, preview it: nobody is called.",
         parameters=[
             {**KEY, "required": False, "description": f"{KEY['description']} Only a preview needs none."},
-            in_query("dry_run", "1: a preview.", {"enum": ["1", "true", "yes", "0", "false", "no"]}),
+            in_query("dry_run", "1: a preview.", one_of(["1", "true", "yes", "0", "false", "no"])),
         ],
         body=ref("Campaign"),
         answers={
@@ -267,18 +267,22 @@ ROUTES: Final = (
 _TEXT: Mapping[str, object] = {"type": ["string", "null"]}
 _COUNT: Mapping[str, object] = {"type": "integer"}
 _COUNTS: Mapping[str, object] = {"type": "object", "additionalProperties": _COUNT}
-_ANY: Mapping[str, object] = {"type": ["string", "number", "boolean", "array", "object", "null"]}
+_ANY: Mapping[str, object] = {
+    **OBJECT,
+    "type": ["string", "number", "boolean", "array", "object", "null"],
+    "items": {"type": ["string", "number", "boolean"]},
+}
 _SAID: Mapping[str, Mapping[str, object]] = {
     "rows": {
         "type": ["array", "null"],
-        "items": {"type": "object"},
+        "items": OBJECT,
         "description": "The people: objects from columns to values, as in a file. Or upload a file.",
     },
     "say": {**_ANY, "description": "The text to speak; {{name}} is the value of a column."},
-    "template": {"type": ["object", "null"], "description": "A call flow with {{column}} in its texts."},
+    "template": {**OBJECT_OR_NULL, "description": "A call flow with {{column}} in its texts."},
     "ivr": {**_TEXT, "description": "The name of a menu that the server was started with."},
     "batch": {**_ANY, "description": "The name of the campaign. Without one, it is made from the key."},
-    "data": {"type": ["object", "null"], "description": "Kept with each call."},
+    "data": {**OBJECT_OR_NULL, "description": "Kept with each call."},
 }
 _ELSEWHERE = {"campaign", "file", "prices", "rejects"}
 SCHEMAS: Final[Mapping[str, object]] = {
@@ -298,7 +302,7 @@ SCHEMAS: Final[Mapping[str, object]] = {
             **dict.fromkeys(("enqueued", "duplicates", "suppressed", "rejected", "rows", "valid", "again"), _COUNT),
             "dry_run": {"type": "boolean"},
             "findings": {"type": "array", "items": ref("Finding")},
-            "preview": {"type": "object"},
+            "preview": OBJECT,
         },
     },
     "Batch": {
@@ -315,7 +319,7 @@ SCHEMAS: Final[Mapping[str, object]] = {
             "ended": {"type": "boolean", "description": "No call waits, is under way, or is in doubt."},
             "rate_now": {"type": "number"},
             "ends_at": _TEXT,
-            "hold": {"type": ["object", "null"]},
+            "hold": OBJECT_OR_NULL,
             "outcomes": _COUNTS,
             "answered": _COUNT,
             "answer_rate": {"type": ["number", "null"]},

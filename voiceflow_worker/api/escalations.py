@@ -9,7 +9,7 @@ from functools import partial
 from typing import Final
 
 from voiceflow_worker.api.exchange import LONGEST_WAIT, Answer, Asked, Route
-from voiceflow_worker.api.openapi import KEY, in_path, in_query, operation, ref
+from voiceflow_worker.api.openapi import KEY, OBJECT, OBJECT_OR_NULL, WORDS, in_path, in_query, one_of, operation, ref
 from voiceflow_worker.service.alerts import Alerts
 from voiceflow_worker.service.escalation import Escalations, StartedLadder
 from voiceflow_worker.service.ladder import FIELDS, LadderState
@@ -109,7 +109,7 @@ ROUTES: Final = (
             answers={
                 200: (
                     "Nothing new: the escalation of these alerts, or a message that they are resolved.",
-                    {"type": "object"},
+                    OBJECT,
                 ),
                 201: ("The new escalation.", _LADDER),
             },
@@ -136,12 +136,12 @@ SCHEMAS: Final[Mapping[str, object]] = {
                 **_NULL_TEXT,
                 "description": "A duration, by default 120s. A person is called within it or not at all.",
             },
-            "source": {"type": ["string", "object", "null"], "description": "The number to call from."},
+            "source": {**OBJECT, "type": ["string", "object", "null"], "description": "The number to call from."},
             "voice_profile": _NULL_TEXT,
             "country": {**_NULL_TEXT, "description": "The country of national numbers, such as SG."},
-            "window": {"type": ["string", "array", "null"], "description": "Hours, such as 09:00-20:00."},
-            "days": {"type": ["string", "array", "null"], "description": "Such as mon-fri."},
-            "holidays": {"type": ["string", "array", "null"], "description": "Calendars, such as SG."},
+            "window": {**WORDS, "description": "Hours, such as 09:00-20:00."},
+            "days": {**WORDS, "description": "Such as mon-fri."},
+            "holidays": {**WORDS, "description": "Calendars, such as SG."},
             "time_zone": _NULL_TEXT,
             "batch": _NULL_TEXT,
             "priority": {"type": ["integer", "string", "null"]},
@@ -154,7 +154,7 @@ SCHEMAS: Final[Mapping[str, object]] = {
         "properties": {
             "id": _TEXT,
             "queue": _TEXT,
-            "state": {"enum": [state.value for state in LadderState]},
+            "state": one_of(state.value for state in LadderState),
             "unique_key": _TEXT,
             "batch_id": _TEXT,
             "created_at": _TIME,
@@ -189,7 +189,7 @@ SCHEMAS: Final[Mapping[str, object]] = {
         "required": ["alerts"],
         "properties": {
             "groupKey": _NULL_TEXT,
-            "status": {"enum": ["firing", "resolved"]},
+            "status": one_of(["firing", "resolved"]),
             "alerts": {
                 "type": "array",
                 "minItems": 1,
@@ -197,11 +197,11 @@ SCHEMAS: Final[Mapping[str, object]] = {
                     "type": "object",
                     "required": ["startsAt"],
                     "properties": {
-                        "status": {"enum": ["firing", "resolved"]},
+                        "status": one_of(["firing", "resolved"]),
                         "fingerprint": _NULL_TEXT,
                         "startsAt": _TEXT,
-                        "labels": {"type": ["object", "null"]},
-                        "annotations": {"type": ["object", "null"]},
+                        "labels": OBJECT_OR_NULL,
+                        "annotations": OBJECT_OR_NULL,
                     },
                 },
             },

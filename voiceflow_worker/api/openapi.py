@@ -121,13 +121,24 @@ def described(routes: Sequence[Route], schemas: Mapping[str, object], *, version
     async def show(_: Asked) -> Answer:
         return Answer(shown)
 
-    doc = operation("This document.", answers={200: ("The document.", {"type": "object"})})
+    doc = operation("This document.", answers={200: ("The document.", OBJECT)})
     own = Route(method="GET", path="/v1/openapi.json", handle=show, doc=doc)
     shown = document([*routes, own], schemas, version=version)
     return own
 
 
 NOTE: Mapping[str, object] = ref("Note")
+# Generators of clients read an object without this, or a list without `items`, as one that holds nothing.
+OBJECT: Mapping[str, object] = {"type": "object", "additionalProperties": True}
+OBJECT_OR_NULL: Mapping[str, object] = {**OBJECT, "type": ["object", "null"]}
+WORDS: Mapping[str, object] = {"type": ["string", "array", "null"], "items": {"type": "string"}}
+"""Words as one types them, or a list of them."""
+
+
+def one_of(words: Iterable[str]) -> dict[str, object]:
+    """One of these texts."""
+    return {"type": "string", "enum": list(words)}
+
 
 _TEXT_OR_NULL = {"type": ["string", "null"]}
 _SHARED: Mapping[str, object] = {
@@ -141,7 +152,7 @@ _SHARED: Mapping[str, object] = {
             "column": _TEXT_OR_NULL,
             "path": _TEXT_OR_NULL,
             "code": {"type": ["integer", "null"]},
-            "severity": {"enum": ["error", "warning"]},
+            "severity": one_of(["error", "warning"]),
             "message": {"type": "string"},
         },
     },

@@ -10,7 +10,7 @@ from voiceflow_worker.acts import Act
 from voiceflow_worker.acts.queues import Hold, Rate, Resume
 from voiceflow_worker.acts.suppression import Suppress, Unsuppress
 from voiceflow_worker.api.exchange import Answer, Asked, Route, texts_in
-from voiceflow_worker.api.openapi import NOTE, in_path, in_query, operation, ref
+from voiceflow_worker.api.openapi import NOTE, OBJECT, in_path, in_query, one_of, operation, ref
 from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.model.text.wording import read_duration, read_rate
 from voiceflow_worker.model.times import read_time
@@ -129,7 +129,7 @@ ROUTES: Final = (
             parameters=[_NUMBER, _COUNTRY],
             body=ref("SuppressionRequest"),
             body_required=False,
-            answers={200: ("The entry of the suppression list.", {"type": "object"})},
+            answers={200: ("The entry of the suppression list.", ref("Suppressed"))},
         ),
     ),
     Route(
@@ -171,7 +171,7 @@ SCHEMAS: Final[Mapping[str, object]] = {
         "type": "object",
         "required": ["scope", "name", "until", "reason"],
         "properties": {
-            "scope": {"enum": ["queue", "batch"]},
+            "scope": one_of(["queue", "batch"]),
             "name": {"type": "string"},
             "until": {"type": ["string", "null"]},
             "reason": {"type": ["string", "null"]},
@@ -185,15 +185,15 @@ SCHEMAS: Final[Mapping[str, object]] = {
             "states": {"type": "object", "additionalProperties": {"type": "integer"}},
             "due": {"type": "integer"},
             "oldest_due_seconds": {"type": ["number", "null"]},
-            "rate": {"type": "object"},
+            "rate": OBJECT,
             "holds": {"type": "array", "items": ref("Gate")},
-            "waiting": {"type": "object"},
+            "waiting": OBJECT,
             "doubts": {"type": "integer"},
             "total": {"type": "integer"},
             "escalations": {"type": "array", "items": ref("Escalation"), "description": "Those that are open."},
             "schedules": {
                 "type": "array",
-                "items": {"type": "object"},
+                "items": OBJECT,
                 "description": "The last firing of each schedule, and when it fires next.",
             },
         },
@@ -205,6 +205,16 @@ SCHEMAS: Final[Mapping[str, object]] = {
             "queue": {"type": "string"},
             "rate": {"type": ["number", "null"], "description": "null: unlimited."},
             "is_set": {"type": "boolean"},
+        },
+    },
+    "Suppressed": {
+        "type": "object",
+        "required": ["number", "since", "until", "reason"],
+        "properties": {
+            "number": {"type": "string"},
+            "since": {"type": "string", "format": "date-time"},
+            "until": {"type": ["string", "null"], "format": "date-time"},
+            "reason": {"type": ["string", "null"]},
         },
     },
     "Unsuppressed": {
