@@ -14,11 +14,13 @@ import pytest
 
 from tests.api.clients import program
 from tests.api.test_door import findings_of
+from tests.support.faulty_store import FaultyStore, StoreCall
 from voiceflow_worker import CallQueue, Menu, Store
 from voiceflow_worker.api import exchange
 from voiceflow_worker.backends.contract.samples import ManualClock
 from voiceflow_worker.backends.memory import MemoryStore
 from voiceflow_worker.core.ports.reading import starts_of
+from voiceflow_worker.errors import StoreUnavailableError
 
 pytestmark = pytest.mark.anyio
 
@@ -107,6 +109,40 @@ async def test_many_at_once_with_one_key_start_one_campaign_once(memory: Store) 
     assert [answer.json()["enqueued"] for answer in answers if answer.status_code == 201] == [2]
     assert await called(memory) == ["+6587654301", "+6587654302"]
     assert await starts_of(memory, "default") == []
+
+
+@pytest.mark.parametrize("again", [False, True])
+@pytest.mark.parametrize("changed", ["source", "voice", "menu"])
+async def test_a_cut_start_is_continued_as_it_was_meant_at_first_and_rings_nobody_twice(
+    again: bool, changed: str
+) -> None:
+    """A start is cut behind any write, and the server begins again with other settings, or other texts of its menu."""
+    settings = {"source": {"source": "+6531230000"}, "voice": {"voice_profile": "en-SG-WayneNeural"}, "menu": {}}
+    other = Menu("ask", prompt="Please press 1, {{name}}.", voice_profile="en-US-JennyNeural")
+    other.on("1", goto="Thank you.")
+    words = {"say": None, "ivr": "ask"} if changed == "menu" else {}
+    definition = {**CAMPAIGN, **words, "again": again}
+    writes = 0
+
+    async def cut(call: StoreCall) -> None:
+        nonlocal writes
+        writes += call.name == "write"
+        if call.name == "write" and writes == step:
+            raise StoreUnavailableError("cut")
+
+    for step in range(2, 20):  # the first write is that of the turn
+        memory, writes = MemoryStore(), 0
+        async with program(FaultyStore(memory, after=cut), menus=[ASK]) as client:
+            first = await start(client, definition)
+        async with program(memory, menus=[other], **settings[changed]) as client:
+            found = await start(client, definition)
+        numbers = await called(memory)
+        assert numbers == ["+6587654301", "+6587654302"], (step, first.text, found.text)
+        if changed != "menu":
+            assert found.status_code == 200, (step, found.text)
+        if writes < step:
+            break
+    assert step > 6
 
 
 async def test_a_bad_row_refuses_all_of_them(memory: Store) -> None:

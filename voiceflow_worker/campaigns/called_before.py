@@ -103,7 +103,8 @@ class CallsBefore:
     Rows with a unique key from the user are not compared: the store recognises their calls by the key. An earlier call
     with the unique key of a row does not count, because it is the call of this row, from an interrupted enqueue, nor do
     calls whose data have `own`. Calls that ended without a ring do not count either, nor do trials. Rows with
-    suppressed numbers are left out: they are not called. Batches of the same `series` count as none.
+    suppressed numbers are left out: they are not called. Batches of the same `series` count as none. With `since`, only
+    calls of the same batch count that were made since then: those of a cut start, whose rows now say something else.
     """
 
     def __init__(
@@ -114,9 +115,11 @@ class CallsBefore:
         *,
         own: Mapping[str, object] | None = None,
         series: Collection[str] | None = None,
+        since: datetime | None = None,
     ) -> None:
         self._queue = queue
         self._series = series or ()
+        self._since = since
         self._turn = turn
         self._own = own.items() if own else None
         self._seen = seen
@@ -143,7 +146,8 @@ class CallsBefore:
         """The rows that would call people again, of all new rows, in packs. It keeps the turn. Raises StoreError."""
         store = self._queue.store
         now = store.clock.now()
-        here, elsewhere = await self._here(), await self._elsewhere(since=now - OTHER_BATCHES)
+        here = await self._here()
+        elsewhere = await self._elsewhere(since=now - OTHER_BATCHES) if self._since is None else {}
         counts: Counter[bool] = Counter()
         first: dict[bool, tuple[int, str]] = {}
         for pack in packs if here or elsewhere else ():
@@ -185,6 +189,8 @@ class CallsBefore:
             found[batch_id] = called
             async with aclosing(self._calls_of(batch_id)) as jobs:
                 async for job in jobs:
+                    if self._since is not None and job.created_at < self._since:
+                        continue
                     if job.unique_key is None or job.unique_key not in self._seen:
                         for number in job.numbers:
                             called.setdefault(telephone_of(number), job.id)
@@ -363,10 +369,14 @@ class LeftOver:
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """What must stand in the store for a start to begin, and what it stores in the same write."""
+    """What must stand in the store for a start to begin, and what it stores in the same write.
+
+    A start that continues a cut one has the time of that one in `since`.
+    """
 
     needs: Same
     puts: Put
+    since: datetime | None = None
 
 
 class Start:

@@ -412,11 +412,7 @@ class _Enqueueing:
         tally.findings.add(campaign.findings)
         turn = IntakeTurn(queue, f"batch {campaign.batch_id}", lease=self.lease)
         intake = Intake(queue, campaign.file, self.options, turn, campaign.number_column)
-        before = (
-            CallsBefore(queue, campaign.keys, turn, own=self.options.own_data, series=self.options.series)
-            if queue is not None and not self.again
-            else None
-        )
+        before = self._calls_before(turn)
         with TemporaryFile() as file:
             held, needs_turn = Packs(file), False
             try:
@@ -451,6 +447,15 @@ class _Enqueueing:
                     start = Start(queue, turn, ordered=ordered, claim=self.claim)
                 await self._hand_in(held, intake, start, tally=tally, rejected=rejected, progress=progress)
         return tally.report(refused=refused, now=now)
+
+    def _calls_before(self, turn: IntakeTurn) -> CallsBefore | None:
+        """The comparison with earlier calls; None if there is none to make."""
+        # Not even `again` calls those again whom this campaign itself may have called, before its start was cut.
+        since = self.claim.since if self.claim is not None and self.again else None
+        if self.queue is None or (self.again and since is None):
+            return None
+        own, series = self.options.own_data, self.options.series
+        return CallsBefore(self.queue, self.campaign.keys, turn, own=own, series=series, since=since)
 
     async def _hand_in(
         self,

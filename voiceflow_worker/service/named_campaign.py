@@ -44,13 +44,16 @@ _TRIES = 5
 class StartedCampaign:
     """What is kept of a campaign under its key: a digest of what was asked for, and the time at which it was.
 
-    `start` is a token of the last start that began. `counts` are those of the rows, once all calls are stored.
+    `start` is a token of the last start that began. `source` and `voice_profile` are those of the settings at that
+    time. `counts` are those of the rows, once all calls are stored.
     """
 
     digest: str
     at: datetime
     batch_id: str
     start: str
+    source: str | None = None
+    voice_profile: str | None = None
     counts: Mapping[str, int] | None = None
 
 
@@ -86,8 +89,8 @@ class NamedCampaign:
         """Start the campaign, and say whether this was its first start: all of its calls are stored, or none.
 
         Asked for again, it adds nothing, or what is missing after a start that was cut. What depends on the time, such
-        as `tomorrow`, means what it meant at first. The record of the key is written with the first call, in one write
-        with the condition that no other campaign has the key.
+        as `tomorrow`, means what it meant at first, and so do the source and the voice of the settings. The record of
+        the key is written with the first call, in one write with the condition that no other campaign has the key.
 
         Raises ActRefusedError if the key belongs to another campaign, CampaignFileError with the findings of bad rows,
         and the errors of `Campaign.of` and `Campaign.start`.
@@ -107,8 +110,12 @@ class NamedCampaign:
                 at=queue.store.clock.now(),
                 batch_id=str(self.fields.get("batch") or batch_of_key(key)),
                 start="",
+                source=settings.source,
+                voice_profile=settings.voice_profile,
             )
-            campaign = await self._campaign(first.batch_id, settings=settings, menus=menus, now=first.at)
+            # Another source or voice would make other calls of the rows, and ring the same people again.
+            as_then = settings.model_copy(update={"source": first.source, "voice_profile": first.voice_profile})
+            campaign = await self._campaign(first.batch_id, settings=as_then, menus=menus, now=first.at)
             failed: IntakeError | CampaignFileError
             try:
                 report = await process.run(
@@ -201,7 +208,7 @@ async def _started(
     """Start a campaign, under the condition that `standing` is the record of its key; and note that it is whole."""
     # With a token of its own, so that the write of this start is never taken for the repeat of an earlier one.
     begun = _put(queue, key, replace(first, start=new_revision()), policy)
-    claim = Claim(Same(NAMED_CAMPAIGNS, queue, standing, key), begun)
+    claim = Claim(Same(NAMED_CAMPAIGNS, queue, standing, key), begun, since=None if standing is None else first.at)
     calls = CallQueue(store, queue, policy=policy)
     report = await campaign.start(calls, by=by, on=Interface.API, now=first.at, claim=claim)
     if not report.refused:
