@@ -14,6 +14,7 @@ from tests.api.clients import SECRET
 from tests.cli.eight_by_eight import EightByEight, running
 from tests.docs.pages import ROOT
 from tests.support import processes
+from voiceflow_worker import SessionStatus
 from voiceflow_worker.sandbox import Sandbox, Script
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
@@ -48,7 +49,7 @@ def commands(name: str) -> list[str]:
 
 def test_a_client_made_from_the_document_orders_a_call_and_reads_its_end(folder: Path) -> None:
     sandbox = Sandbox(speed=60)
-    sandbox.scripts.add(Script(destination="+6587654321", outcome="COMPLETED"))
+    sandbox.scripts.add(Script(destination="+6587654321", outcome=SessionStatus.COMPLETED))
     with running(sandbox) as eight:
         orders(folder, eight)
     assert eight.rang == ["+6587654321"]
