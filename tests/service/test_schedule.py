@@ -21,6 +21,7 @@ from voiceflow_worker.campaigns import enqueue as enqueueing
 from voiceflow_worker.core.overview.batches import read_batch
 from voiceflow_worker.core.overview.ordered import ordered_on
 from voiceflow_worker.core.ports import Store
+from voiceflow_worker.core.ports.reading import starts_of
 from voiceflow_worker.errors import StoreUnavailableError
 from voiceflow_worker.service.firing import Firing, FiringState, last_firings
 from voiceflow_worker.service.schedule import CLAIM, Scheduler
@@ -287,6 +288,66 @@ async def test_the_files_are_read_anew_for_each_firing(host: Host, daily: Path) 
     assert await host.look(NINE + DAY) == [], "and nothing was missed"
     assert await host.look(NINE + DAY + 31 * MINUTE) == [FiringState.STARTED]
     assert await host.calls() == {"daily-2026-03-02-0900": list(PEOPLE), "daily-2026-03-03-0930": [PEOPLE[0]]}
+
+
+async def test_a_zone_that_changes_within_the_day_loses_no_firing_and_tells_each_once(host: Host, daily: Path) -> None:
+    written(daily, DAILY.replace("UTC", "Asia/Singapore"))
+    os.utime(daily, times=(NINE.timestamp(),) * 2)
+    singapore, kolkata = NINE + 16 * 60 * MINUTE, NINE + 18 * 60 * MINUTE + 30 * MINUTE
+    await host.look(singapore)
+    changed = written(daily, DAILY.replace("UTC", "Asia/Kolkata"))
+    os.utime(changed, times=((singapore + MINUTE).timestamp(),) * 2)
+    assert await host.look(kolkata) == [FiringState.STARTED]
+    assert await host.look(kolkata + MINUTE) == [], "it is settled"
+    assert [firing.said for firing in host.told] == ["5 of 5 rows enqueued", "0 of 5 rows enqueued, 5 duplicates"]
+    assert await host.calls() == {"daily-2026-03-03-0900": list(PEOPLE)}
+
+
+async def test_a_clock_that_was_ahead_stops_no_later_firing(host: Host) -> None:
+    assert await host.look(NINE + 30 * DAY) == [FiringState.STARTED]
+    host.clock.jump(-29 * DAY)
+    assert await host.look(NINE + DAY) == [FiringState.STARTED]
+    assert await host.look(NINE + 2 * DAY) == [FiringState.STARTED]
+    assert await host.look(NINE + 30 * DAY) == [], "not again"
+
+
+async def test_a_file_that_was_written_by_a_clock_that_is_ahead_counts_from_when_it_is_seen(
+    host: Host, daily: Path
+) -> None:
+    await host.look(NINE)
+    changed = written(daily, DAILY.replace("0 9", "*/20 *"))
+    os.utime(changed, times=((NINE + DAY).timestamp(),) * 2)
+    assert await host.look(NINE + 21 * MINUTE) == [], "who changes a time that has passed means the next one"
+    assert await host.look(NINE + 41 * MINUTE) == [FiringState.STARTED]
+
+
+async def test_who_stood_still_at_any_step_lets_nobody_ring_later_than_misfire(host: Host) -> None:
+    await host.look(NINE)
+    await host.queue.cancel_batch("daily-2026-03-02-0900")
+    store = host.queue.store
+    for step in range(1, 60, 4):
+        calls, may_ring, day = 0, False, NINE + step * DAY
+
+        async def stand_still(call: StoreCall, at: int = step, batch: str = f"daily-{day:%Y-%m-%d}-0900") -> None:
+            nonlocal calls, may_ring
+            calls += 1
+            if calls == at:
+                may_ring = len(await host.queue.find(batch_id=batch)) == 5 and not await starts_of(store, "default")
+                host.clock.advance(60 * MINUTE)
+                for _ in range(5):  # what wakes first, such as the renewal of the claim, comes first
+                    await anyio.sleep(0.002)
+
+        slow = host.over(FaultyStore(store, before=stand_still))
+        await slow.look(day)
+        await host.look()
+        if calls < step:
+            break
+        (last,) = await last_firings(store, "default")
+        assert (last.at, last.is_open) == (day, False)
+        assert await host.ringing() == 5 * may_ring, (step, last.state, last.said)
+        assert (last.state is FiringState.STARTED) == may_ring, (step, last.state, last.said)
+        await host.queue.cancel_batch(last.batch_id)
+    assert step > 25
 
 
 async def test_what_is_begun_is_completed_before_a_stop_and_cut_after_the_grace(hosts: tuple[Host, Host]) -> None:

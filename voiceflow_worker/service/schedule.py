@@ -95,7 +95,9 @@ class _File:
     path: Path
     name: str = ""
     recurrence: Recurrence | None = None
+    written_at: datetime = _EPOCH
     changed_at: datetime = _EPOCH
+    """When it was written, or was seen to be, if the clock of the files is ahead of that of the store."""
     problem: str | None = None
     again_at: float = 0.0
     """When a firing that is held is tried again, on the monotonic clock."""
@@ -212,10 +214,12 @@ class Scheduler:
         """Read when a file fires. If it cannot be read, what it said before still counts."""
         try:
             batch, recurrence = await to_thread.run_sync(recurrence_in, one.path)
-            changed = (await anyio.Path(one.path).stat()).st_mtime
+            written_at = datetime.fromtimestamp((await anyio.Path(one.path).stat()).st_mtime, UTC)
             one.problem = self._unusable(one, name := batch or one.path.stem, recurrence)
             if one.problem is None:
-                one.name, one.recurrence, one.changed_at = name, recurrence, datetime.fromtimestamp(changed, UTC)
+                one.name, one.recurrence = name, recurrence
+                if written_at != one.written_at:
+                    one.written_at, one.changed_at = written_at, min(written_at, self._clock.now())
         except (InvalidInputError, CampaignFileError, OSError) as error:
             one.problem = str(error)
 
@@ -283,8 +287,8 @@ class Scheduler:
         if not await claim.take():
             return None
         try:
-            records = firing_records(self._store).within(_group(firing))
-            standing = (await records.get([firing.batch_id])).get(firing.batch_id) or firing
+            records, member = firing_records(self._store).within(_group(firing)), _member(firing)
+            standing = (await records.get([member])).get(member) or firing
             return await deed(one, standing, claim) if standing.is_open else standing
         finally:
             # If the store fails now, the claim ends by time.
@@ -293,6 +297,8 @@ class Scheduler:
 
     async def _start(self, one: _File, firing: Firing, claim: LeaderLease) -> Firing | None:
         """Start the campaign of a firing; None if the claim was lost. Raises StoreError."""
+        if one.recurrence is not None and self._clock.now() - firing.at >= one.recurrence.misfire:
+            return await self._give_up(one, firing, claim)  # what came before it took long
         firing = replace(firing, state=FiringState.STARTING)
         if not await self._write(firing, claim):
             return None
@@ -315,7 +321,8 @@ class Scheduler:
         while has_it:
             await self._clock.sleep(_RENEW)
             try:
-                has_it = await claim.take()
+                # After a standstill, it may be too late for the rest: whoever looks next decides.
+                has_it = not claim.is_over and await claim.take()
             except StoreError:
                 has_it = not claim.is_over
         scope.cancel()
@@ -365,7 +372,7 @@ class Scheduler:
         """Store a firing under the claim to it; False if it was lost. Raises StoreError."""
         now = self._clock.now()
         ends_at = max(now, firing.next_at or now) + KEPT
-        put = Put(FIRINGS, _group(firing), firing_records(self._store).text(firing), ends_at, member=firing.batch_id)
+        put = Put(FIRINGS, _group(firing), firing_records(self._store).text(firing), ends_at, member=_member(firing))
         (answer,) = await self._store.write(Step(units=(Unit(needs=(claim.condition,), puts=(put,)),)), now=now)
         return answer.result is Result.DONE
 
@@ -378,7 +385,7 @@ def _due(
     Of several that are due, the last one is started, and those that were begun are completed. The times of a new
     definition count from its change on.
     """
-    since = newest = max(known, default=None)
+    since = newest = max((at for at in known if at <= now), default=None)  # a clock that was ahead may have fired later
     if newest is not None and (known[newest].cron, known[newest].time_zone) != (recurrence.cron, recurrence.zone.key):
         since = max(newest, changed_at)
     latest = max(recurrence.within(now - recurrence.misfire, now), default=None)
@@ -398,6 +405,10 @@ def _due(
 
 def _group(firing: Firing) -> str:
     return f"{firing.queue}/{firing.schedule}"
+
+
+def _member(firing: Firing) -> str:
+    return firing.at.isoformat()
 
 
 def _held(firing: Firing, why: str) -> Firing:
