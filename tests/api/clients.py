@@ -14,6 +14,7 @@ from voiceflow_worker import Store, load_settings
 from voiceflow_worker.api.door import Door
 from voiceflow_worker.ivr.menu import Menu
 from voiceflow_worker.webhooks.app import receiver_of
+from voiceflow_worker.webhooks.reading import AnswersEvents
 
 SECRET = "a-secret-of-programs"
 CALL = {"to": "+6587654321", "say": "Your order is ready."}
@@ -26,6 +27,7 @@ async def program(
     secret: str | None = SECRET,
     menus: Sequence[Menu] = (),
     address: str = "192.0.2.7",
+    on_event: AnswersEvents | None = None,
     **settings: Any,
 ) -> AsyncGenerator[httpx.AsyncClient]:
     """A program with this secret, and the door of a receiver with these settings."""
@@ -33,7 +35,7 @@ async def program(
     read = load_settings(**given)
     registry = CollectorRegistry()
     door = Door(store, read, secret=SECRET, menus=menus, registry=registry)
-    app = receiver_of(read, store, registry=registry, api=door)
+    app = receiver_of(read, store, on_event=on_event, registry=registry, api=door)
     transport = httpx.ASGITransport(app, client=(address, 5000))
     headers = {} if secret is None else {"Authorization": f"Bearer {secret}"}
     async with httpx.AsyncClient(transport=transport, base_url="http://calls", headers=headers) as client:

@@ -16,7 +16,7 @@ from tests.api.clients import program
 from tests.api.test_door import findings_of
 from tests.support.faulty_store import FaultyStore, StoreCall
 from voiceflow_worker import CallQueue, Menu, Store
-from voiceflow_worker.api import exchange
+from voiceflow_worker.api import answers, exchange
 from voiceflow_worker.backends.contract.samples import ManualClock
 from voiceflow_worker.backends.memory import MemoryStore
 from voiceflow_worker.core.ports.reading import starts_of
@@ -161,7 +161,7 @@ async def test_a_bad_row_refuses_all_of_them(memory: Store) -> None:
 async def test_of_many_bad_rows_the_first_are_told_and_all_are_counted(
     memory: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(exchange, "MOST_FINDINGS", 10)
+    monkeypatch.setattr(answers, "MOST_FINDINGS", 10)
     async with program(memory) as client:
         refused = await start(client, {**CAMPAIGN, "rows": [{"destination": "1", "name": "Cy"}] * 50})
     assert refused.status_code == 422

@@ -12,9 +12,12 @@ from openapi_spec_validator import validate
 
 from tests.api.clients import SECRET, call, program
 from tests.support.waiting import until
+from tests.webhooks.receiving import other
 from voiceflow_worker import CallQueue, Store, load_settings
 from voiceflow_worker.api.door import MOST_IN_LINE, secret_of
 from voiceflow_worker.errors import SettingsError
+from voiceflow_worker.webhooks import PATH
+from voiceflow_worker.webhooks.reading import OtherEvent
 
 pytestmark = pytest.mark.anyio
 PATHS = ["/v1/calls", "/v1/calls/default.1", "/v1/openapi.json", "/v1/nothing", "/v1/"]
@@ -181,6 +184,34 @@ async def test_beyond_the_requests_that_are_worked_on_the_next_come_back_later(m
         door._places.count = 0
         assert (await call(client)).status_code == 201
         assert door._places.count == 0
+
+
+async def test_a_request_is_begun_when_no_event_is_being_handled_and_many_events_do_not_stop_it(memory: Store) -> None:
+    comes, ends = anyio.Event(), anyio.Event()
+    told: list[str] = []
+
+    async def handled(_: OtherEvent) -> None:
+        comes.set()
+        await ends.wait()
+
+    async with program(memory, on_event=handled) as client:
+
+        async def event() -> None:
+            assert (await client.post(PATH, json=other("CALL_STATUS"))).status_code == 200
+            told.append("event")
+
+        async def asked(key: str) -> None:
+            assert (await call(client, key)).status_code == 201
+            told.append(key)
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(event)
+            await comes.wait()
+            await asked("while an event is being handled, after a moment")
+            group.start_soon(asked, "next")
+            await anyio.wait_all_tasks_blocked()
+            ends.set()
+    assert told == ["while an event is being handled, after a moment", "event", "next"]
 
 
 @pytest.mark.parametrize("name", ["ui_secret", "webhook_secret", "api_key"])

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from typing import Final
 
 from voiceflow_worker.acts.calls import CancelCall
-from voiceflow_worker.api.exchange import LONGEST_WAIT, Answer, Asked, Route, texts_in
+from voiceflow_worker.api.answers import Answer
+from voiceflow_worker.api.exchange import LONGEST_WAIT, Asked, Route, texts_in
 from voiceflow_worker.api.openapi import (
     KEY,
     NOTE,

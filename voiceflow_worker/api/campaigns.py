@@ -20,18 +20,8 @@ from starlette.datastructures import FormData, UploadFile
 
 from voiceflow_worker.acts import UnknownSubjectError
 from voiceflow_worker.acts.queues import CancelBatch, Hold, Resume
-from voiceflow_worker.api.exchange import (
-    JSON,
-    LONGEST_BODY,
-    LONGEST_WAIT,
-    MOST_CAMPAIGNS,
-    Answer,
-    Asked,
-    ProblemError,
-    Route,
-    shortened,
-    texts_in,
-)
+from voiceflow_worker.api.answers import JSON, Answer, ProblemError, shortened
+from voiceflow_worker.api.exchange import LONGEST_BODY, LONGEST_WAIT, MOST_CAMPAIGNS, Asked, Route, texts_in
 from voiceflow_worker.api.openapi import KEY, NOTE, OBJECT, OBJECT_OR_NULL, in_path, in_query, one_of, operation, ref
 from voiceflow_worker.api.steering import done, duration_in
 from voiceflow_worker.campaigns.campaign import FIELDS

@@ -15,18 +15,10 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from voiceflow_worker.api import calls, campaigns, escalations, steering
-from voiceflow_worker.api.exchange import (
-    PROBLEM,
-    Answer,
-    Asked,
-    Desk,
-    Places,
-    ProblemError,
-    Route,
-    Waits,
-    problem_of,
-)
+from voiceflow_worker.api.answers import PROBLEM, Answer, ProblemError, problem_of
+from voiceflow_worker.api.exchange import Asked, Desk, Route
 from voiceflow_worker.api.openapi import described
+from voiceflow_worker.api.places import Places, RightOfWay, Waits
 from voiceflow_worker.asgi.gatekeeper import Gatekeeper, RefusalReason, WrongSecrets
 from voiceflow_worker.core.outcomes.outbox import OutcomeWatch
 from voiceflow_worker.core.ports import Store
@@ -41,8 +33,7 @@ if TYPE_CHECKING:
     from voiceflow_worker.settings import Settings
 
 AT_ONCE, MOST_IN_LINE = 4, 200
-"""The most requests that are worked on at once, so that events of 8x8 hardly wait for them, and the most in all.
-Further ones get a 429."""
+"""The most requests that are worked on at once, and the most in all. Further ones get a 429."""
 MOST_WAITING = 200
 """The most requests that wait for an outcome."""
 _REALM = 'Bearer realm="voiceflow"'
@@ -82,7 +73,9 @@ class Door:
         )
         self._wrong = WrongSecrets()
         self._clock = store.clock
-        self._places = Places(at_once=AT_ONCE, most=MOST_IN_LINE)
+        self.way: RightOfWay = RightOfWay()
+        """Lets the events of 8x8 go first."""
+        self._places = Places(at_once=AT_ONCE, most=MOST_IN_LINE, way=self.way)
         registry = CollectorRegistry() if registry is None else registry
         self._answers = API_ANSWERS.on(registry)
         API_IN_LINE.on(registry).set_function(lambda: self._places.count)

@@ -8,7 +8,8 @@ from datetime import timedelta
 from functools import partial
 from typing import Final
 
-from voiceflow_worker.api.exchange import LONGEST_WAIT, Answer, Asked, Route
+from voiceflow_worker.api.answers import Answer
+from voiceflow_worker.api.exchange import LONGEST_WAIT, Asked, Route
 from voiceflow_worker.api.openapi import KEY, OBJECT, OBJECT_OR_NULL, WORDS, in_path, in_query, one_of, operation, ref
 from voiceflow_worker.service.alerts import Alerts
 from voiceflow_worker.service.escalation import Escalations, StartedLadder

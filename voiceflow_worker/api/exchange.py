@@ -1,15 +1,14 @@
-"""Requests to the HTTP door, and their answers: strict JSON in, JSON or a problem (RFC 9457) out."""
+"""Requests to the HTTP door: their query, key and body, read strictly, and what they work with."""
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager, contextmanager, suppress
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import cache, cached_property, partial
-from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, cast
 
 import anyio
@@ -20,207 +19,33 @@ from starlette.formparsers import MultiPartException
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import Message, Receive, Scope
 
-from voiceflow_worker.acts import ActRefusedError, Operator, UnknownSubjectError
+from voiceflow_worker.acts import Operator
+from voiceflow_worker.api.answers import JSON, LONGEST_TEXT, Answer, ProblemError, bad, unfit
+from voiceflow_worker.api.places import Place, Waits
 from voiceflow_worker.core.outcomes.outbox import OutcomeWatch
 from voiceflow_worker.core.overview.ordered import Interface
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.queue import CallQueue
-from voiceflow_worker.errors import (
-    IllegalMoveError,
-    IntakeError,
-    InvalidInputError,
-    JobNotFoundError,
-    KeyConflictError,
-    LadderNotFoundError,
-    StaleJobError,
-    StoreError,
-    VoiceflowError,
-)
-from voiceflow_worker.finding import Finding, Severity
+from voiceflow_worker.errors import VoiceflowError
 from voiceflow_worker.model.jobs.job import Job
 from voiceflow_worker.model.text.printable import storing_problem
-from voiceflow_worker.model.text.wording import count_of
 from voiceflow_worker.service.other_process import OtherProcess
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
-
     from voiceflow_worker.ivr.menu import Menu
     from voiceflow_worker.settings import Settings
 
 T = TypeVar("T")
 
-JSON, PROBLEM = "application/json", "application/problem+json"
 LONGEST_BODY = 1_000_000
 READ_LIMIT = timedelta(seconds=10)
 LONGEST_WAIT = 60
 MOST_CAMPAIGNS = 4
-MOST_FINDINGS = 1000
 LONGEST_KEY = 200
-LONGEST_TEXT = 1000
 DEEPEST = 60
 """The most objects and arrays within each other in a body."""
 _IN_THREAD = 20_000
 """Bodies from this size on are read in a thread, so that 8x8 does not wait for them."""
-_RETRY = {"Retry-After": "2"}
-
-
-def shortened(findings: tuple[Finding, ...]) -> tuple[Finding, ...]:
-    """The first of many findings, the errors before the warnings, and one that says how many are left out."""
-    if len(findings) <= MOST_FINDINGS:
-        return findings
-    listed = sorted(findings, key=lambda found: not found.is_error)[:MOST_FINDINGS]
-    left = f"{count_of(len(findings) - MOST_FINDINGS, 'more finding')} not listed, of {len(findings)} in all"
-    return (*listed, Finding(message=left, severity=Severity.WARNING))
-
-
-class ProblemError(Exception):
-    """Raised to answer a request with a problem. `detail` is a sentence, and `findings` say what is wrong where."""
-
-    def __init__(
-        self,
-        status: int,
-        detail: str,
-        *,
-        findings: Sequence[Finding] = (),
-        headers: Mapping[str, str] | None = None,
-    ) -> None:
-        self.status: int = status
-        self.detail: str = detail
-        self.findings: tuple[Finding, ...] = tuple(findings)
-        self.headers: dict[str, str] = dict(headers or {})
-        super().__init__(detail)
-
-    def answer(self) -> Answer:
-        """The problem as an answer."""
-        document = {
-            "type": "about:blank",
-            "title": HTTPStatus(self.status).phrase,
-            "status": self.status,
-            "detail": self.detail,
-            "findings": [found.as_json() for found in shortened(self.findings)],
-        }
-        return Answer(document, self.status, headers=self.headers, media_type=PROBLEM)
-
-
-_STATUS: tuple[tuple[type[VoiceflowError], int], ...] = (
-    (JobNotFoundError, 404),
-    (LadderNotFoundError, 404),
-    (UnknownSubjectError, 404),
-    (ActRefusedError, 409),
-    (IllegalMoveError, 409),
-    (StaleJobError, 409),
-    (KeyConflictError, 409),
-    (InvalidInputError, 422),
-    (IntakeError, 503),
-    (StoreError, 503),
-)
-
-
-def problem_of(error: VoiceflowError | TimeoutError) -> ProblemError:
-    """The problem that an error of this library is told as. Each error of an input has a finding at least."""
-    if isinstance(error, TimeoutError):
-        return ProblemError(503, "the store did not answer in time; try again", headers=_RETRY)
-    status = next((status for kind, status in _STATUS if isinstance(error, kind)), 500)
-    findings = getattr(error, "findings", ())
-    detail = str(error).partition("\n")[0].rstrip(":")[:LONGEST_TEXT] if findings else str(error)
-    if not findings and status < 500:
-        findings = [Finding(message=detail)]
-    return ProblemError(status, detail, findings=findings, headers=_RETRY if status == 503 else None)
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """The answer to a request: a JSON document, or nothing."""
-
-    document: object = None
-    status: int = 200
-    headers: Mapping[str, str] = field(default_factory=dict[str, str])
-    media_type: str = JSON
-
-
-class Waits:
-    """The requests that wait for an outcome. They end when the server stops, and each may be ended alone."""
-
-    def __init__(self, *, most: int) -> None:
-        self._most = most
-        self._scopes: set[anyio.CancelScope] = set()
-        self._is_over = False
-
-    @property
-    def count(self) -> int:
-        """The requests that wait now."""
-        return len(self._scopes)
-
-    def stop(self) -> None:
-        """End all waits, and those that begin from now on."""
-        self._is_over = True
-        for scope in self._scopes:
-            scope.cancel()
-
-    @contextmanager
-    def waiting(self, seconds: float) -> Generator[anyio.CancelScope]:
-        """A block that is cancelled after this time, or when the server stops. Raises ProblemError if too many wait."""
-        if len(self._scopes) >= self._most:
-            raise ProblemError(429, f"{self._most} requests wait already; ask again later", headers=_RETRY)
-        with anyio.move_on_after(0 if self._is_over else seconds) as scope:
-            self._scopes.add(scope)
-            try:
-                yield scope
-            finally:
-                self._scopes.discard(scope)
-
-
-class Places:
-    """The places of the requests that are worked on: `at_once` of them, and at most `most` with those in line."""
-
-    def __init__(self, *, at_once: int, most: int, patience: timedelta = timedelta(seconds=5)) -> None:
-        self._most = most
-        self._patience = patience.total_seconds()
-        self._free = anyio.Semaphore(at_once)
-        self.count: int = 0
-        """The requests that have a place, or are in line for one."""
-
-    def one(self) -> Place:
-        """A place for one request, to be taken. Raises ProblemError if too many are in line."""
-        if self.count >= self._most:
-            raise self.refusal()
-        self.count += 1
-        return Place(self, self._free, patience=self._patience)
-
-    def refusal(self) -> ProblemError:
-        """The answer to a request that gets no place."""
-        return ProblemError(429, "too many requests at once; try again in a moment", headers={"Retry-After": "1"})
-
-
-class Place:
-    """The place of one request. It is given up while its body arrives, and left before a wait."""
-
-    def __init__(self, places: Places, free: anyio.Semaphore, *, patience: float) -> None:
-        self._places = places
-        self._free = free
-        self._patience = patience
-        self._is_taken = self._has_left = False
-
-    async def take(self) -> None:
-        """Wait in line for the place. Raises ProblemError if that takes too long."""
-        with anyio.move_on_after(self._patience):
-            await self._free.acquire()
-            self._is_taken = True
-            return
-        raise self._places.refusal()
-
-    def give_up(self) -> None:
-        """Let another request have the place."""
-        if self._is_taken:
-            self._is_taken = False
-            self._free.release()
-
-    def leave(self) -> None:
-        """Give up the place for good, and count no more."""
-        self.give_up()
-        self._places.count -= not self._has_left
-        self._has_left = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -266,10 +91,10 @@ class Asked:
         try:
             pairs = QueryParams(self._scope["query_string"].decode("ascii")).multi_items()
         except UnicodeDecodeError:
-            raise _bad("the query has bytes that are not ASCII; write them as %XX") from None
+            raise bad("the query has bytes that are not ASCII; write them as %XX") from None
         found = dict(pairs)
         if len(found) < len(pairs):
-            raise _unfit("a name stands twice in the query; give it once")
+            raise unfit("a name stands twice in the query; give it once")
         for name, value in pairs:
             _check_text(f"the query's {name[:40]}", value)
         return found
@@ -278,7 +103,7 @@ class Asked:
         """The query, which may have these names only. Raises ProblemError."""
         if unknown := [name[:40] for name in self.query if name not in names]:
             known = ", ".join(names) or "none"
-            raise _unfit(f"{', '.join(map(repr, unknown))} is not known in this query; known: {known}")
+            raise unfit(f"{', '.join(map(repr, unknown))} is not known in this query; known: {known}")
         return self.query
 
     def number(self, name: str, *, most: int, default: int, least: int = 0) -> int:
@@ -287,7 +112,7 @@ class Asked:
         if text is None:
             return default
         if not (text.isascii() and text.isdigit() and len(text) < 10 and least <= int(text) <= most):
-            raise _unfit(f"{name} is {text[:40]!r}; give a whole number from {least} to {most}")
+            raise unfit(f"{name} is {text[:40]!r}; give a whole number from {least} to {most}")
         return int(text)
 
     @property
@@ -295,13 +120,13 @@ class Asked:
         """The `Idempotency-Key`. Raises ProblemError if it is missing, or cannot be a unique key."""
         values = self.headers.getlist("idempotency-key")
         if len(values) != 1 or not values[0].strip():
-            raise _bad(
+            raise bad(
                 "the header Idempotency-Key is missing, or there are several; give each request a key of its own, such "
                 "as the id of your order: the same key again is the same request, and rings nobody twice"
             )
         key = values[0].strip()
         if len(key) > LONGEST_KEY or not (key.isascii() and key.isprintable()):
-            raise _bad(f"the Idempotency-Key must have at most {LONGEST_KEY} characters, all of them printable ASCII")
+            raise bad(f"the Idempotency-Key must have at most {LONGEST_KEY} characters, all of them printable ASCII")
         return key
 
     async def body(self, *, longest: int = LONGEST_BODY, media_type: str = JSON) -> bytes:
@@ -321,7 +146,7 @@ class Asked:
         except TimeoutError:
             raise ProblemError(408, "the body did not arrive in time", headers={"Connection": "close"}) from None
         except ClientDisconnect:
-            raise _bad("the body did not arrive") from None
+            raise bad("the body did not arrive") from None
         await self._place.take()
         return bytes(content)
 
@@ -364,12 +189,12 @@ class Asked:
         except TimeoutError:
             raise ProblemError(408, "the body did not arrive in time", headers={"Connection": "close"}) from None
         except ClientDisconnect:
-            raise _bad("the body did not arrive") from None
+            raise bad("the body did not arrive") from None
         except (HTTPException, MultiPartException, UnicodeDecodeError) as error:
             why = str(getattr(error, "detail", error))
             if "maximum size" in why:
                 raise ProblemError(413, f"a part that is no file is longer than {longest_text} bytes") from None
-            raise _bad(f"the form cannot be read: {why[:200]}") from None
+            raise bad(f"the form cannot be read: {why[:200]}") from None
         try:
             await self._place.take()
             yield form
@@ -386,7 +211,7 @@ class Asked:
         self.threads = _one_at_a_time() if len(content) >= _IN_THREAD else None
         document = await self.aside(strict_json, content)
         if not isinstance(document, dict):
-            raise _unfit("the body is not a JSON object")
+            raise unfit("the body is not a JSON object")
         return cast("dict[str, Any]", document)
 
     async def aside(self, work: Callable[..., T], *arguments: Any, **named: Any) -> T:
@@ -443,10 +268,10 @@ class Route:
 def texts_in(body: Mapping[str, Any], *names: str) -> dict[str, str | None]:
     """The texts of a body that has no other names than these. Raises ProblemError."""
     if unknown := [name[:40] for name in body if name not in names]:
-        raise _unfit(f"{', '.join(map(repr, unknown))} is not known here; known: {', '.join(names)}")
+        raise unfit(f"{', '.join(map(repr, unknown))} is not known here; known: {', '.join(names)}")
     for name, value in body.items():
         if value is not None and not (isinstance(value, str) and len(value) <= LONGEST_TEXT):
-            raise _unfit(f"{name} is not a text of at most {LONGEST_TEXT} characters")
+            raise unfit(f"{name} is not a text of at most {LONGEST_TEXT} characters")
     return {name: body.get(name) for name in names}
 
 
@@ -463,11 +288,11 @@ def strict_json(content: bytes) -> object:
     except ProblemError:
         raise
     except UnicodeDecodeError:
-        raise _bad("the body is not in UTF-8") from None
+        raise bad("the body is not in UTF-8") from None
     except RecursionError:
-        raise _bad(f"the body is nested too deeply; at most {DEEPEST} levels are read") from None
+        raise bad(f"the body is nested too deeply; at most {DEEPEST} levels are read") from None
     except ValueError as error:
-        raise _bad(f"the body is not JSON: {str(error)[:200]}") from None
+        raise bad(f"the body is not JSON: {str(error)[:200]}") from None
     _check(document)
     return document
 
@@ -476,13 +301,13 @@ def _object(pairs: list[tuple[str, object]]) -> dict[str, object]:
     found: dict[str, object] = {}
     for name, value in pairs:
         if name in found:
-            raise _bad(f"the name {name[:40]!a} stands twice in one object of the body")
+            raise bad(f"the name {name[:40]!a} stands twice in one object of the body")
         found[name] = value
     return found
 
 
 def _constant(name: str) -> object:
-    raise _bad(f"the body holds {name}, which JSON does not have")
+    raise bad(f"the body holds {name}, which JSON does not have")
 
 
 def _check(document: object) -> None:
@@ -494,7 +319,7 @@ def _check(document: object) -> None:
             if isinstance(value, str):
                 _check_text("a text of the body", value)
             elif isinstance(value, float) and not math.isfinite(value):
-                raise _bad("a number of the body is too large")
+                raise bad("a number of the body is too large")
             elif isinstance(value, dict):
                 below += [*value, *value.values()]
             elif isinstance(value, list):
@@ -502,17 +327,9 @@ def _check(document: object) -> None:
         if not below:
             return
         level = below
-    raise _bad(f"the body is nested too deeply; at most {DEEPEST} levels are read")
+    raise bad(f"the body is nested too deeply; at most {DEEPEST} levels are read")
 
 
 def _check_text(what: str, text: str) -> None:
     if problem := storing_problem(text):
-        raise _bad(f"{what} {problem}")
-
-
-def _bad(detail: str) -> ProblemError:
-    return ProblemError(400, detail, findings=[Finding(message=detail)])
-
-
-def _unfit(detail: str) -> ProblemError:
-    return ProblemError(422, detail, findings=[Finding(message=detail)])
+        raise bad(f"{what} {problem}")

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from voiceflow_worker.api.exchange import JSON, LONGEST_KEY, LONGEST_TEXT, PROBLEM, Answer, Asked, Route
+from voiceflow_worker.api.answers import JSON, LONGEST_TEXT, PROBLEM, Answer
+from voiceflow_worker.api.exchange import LONGEST_KEY, Asked, Route
 
 PROBLEMS = {
     400: "The request cannot be read: its JSON, its query, or its Idempotency-Key.",

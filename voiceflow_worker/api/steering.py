@@ -9,7 +9,8 @@ from typing import Any, Final
 from voiceflow_worker.acts import Act
 from voiceflow_worker.acts.queues import Hold, Rate, Resume
 from voiceflow_worker.acts.suppression import Suppress, Unsuppress
-from voiceflow_worker.api.exchange import Answer, Asked, Route, texts_in
+from voiceflow_worker.api.answers import Answer
+from voiceflow_worker.api.exchange import Asked, Route, texts_in
 from voiceflow_worker.api.openapi import NOTE, OBJECT, in_path, in_query, one_of, operation, ref
 from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.model.text.wording import read_duration, read_rate

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, nullcontext
 from datetime import datetime, timedelta
 from functools import partial
 from importlib import import_module
+from typing import TYPE_CHECKING
 
 import structlog
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
@@ -36,6 +37,9 @@ from voiceflow_worker.settings import Settings, load_settings
 from voiceflow_worker.webhooks.readiness import Probe, Readiness, present, sampled, store_probe
 from voiceflow_worker.webhooks.reading import AnswersEvents, Metrics, RequestReader, SettlesSummaries
 from voiceflow_worker.webhooks.receiver import Receiver
+
+if TYPE_CHECKING:
+    from voiceflow_worker.api.door import Door
 
 _LATE = ("phonenumbers.timezone", "voiceflow_worker.model.window", "traceback", "linecache")
 
@@ -69,7 +73,7 @@ def receiver_app(
     ui_operator_secret: str | None = None,
     time_at_8x8: Callable[[], Awaitable[datetime | None]] | None = None,
     settings: Settings | None = None,
-    api: ASGIApp | None = None,
+    api: Door | None = None,
 ) -> Starlette:
     """The receiver of one store: `webhook_app` with all the parts that use the store.
 
@@ -131,7 +135,7 @@ def webhook_app(
     registry: CollectorRegistry | None = None,
     metrics: bool = True,
     pages: ASGIApp | None = None,
-    api: ASGIApp | None = None,
+    api: Door | None = None,
     rates: RateHistory | None = None,
     counting: Callable[[], AbstractAsyncContextManager[None]] | None = None,
     read_limit: timedelta = READ_LIMIT,
@@ -158,8 +162,9 @@ def webhook_app(
 
     `heartbeats` records that a receiver is running. `probe` checks the store for /readyz. The metrics go to `registry`,
     by default a new one; `metrics` is False for an app that serves /metrics itself. `pages` serves /ui and everything
-    below it, and `api` everything below /v1, each with its own sign-in. For the pages, `rates` keeps the history of
-    the charts, and `counting` runs beside the app and counts large batches. Raises SettingsError for an empty secret.
+    below it, and `api` everything below /v1, each with its own sign-in; requests to `api` give way to events. For the
+    pages, `rates` keeps the history of the charts, and `counting` runs beside the app and counts large batches. Raises
+    SettingsError for an empty secret.
     """
     counted = Metrics(CollectorRegistry() if registry is None else registry)
     gatekeeper = Gatekeeper(secret=secret, allow=allow, trusted_proxies=trusted_proxies)
@@ -171,6 +176,7 @@ def webhook_app(
         on_event=on_event,
         store_limit=store_limit,
         event_limit=event_limit,
+        first=nullcontext if api is None else api.way.taken,
     )
     readiness = Readiness(probe)
 
@@ -250,7 +256,7 @@ def receiver_of(
     *,
     on_event: AnswersEvents | None = None,
     registry: CollectorRegistry | None = None,
-    api: ASGIApp | None = None,
+    api: Door | None = None,
 ) -> Starlette:
     """The receiver of an open store, with the secrets, networks and proxies of the settings."""
     return receiver_app(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from datetime import timedelta
 
@@ -74,6 +75,8 @@ class Receiver:
     on_event: AnswersEvents | None
     store_limit: timedelta
     event_limit: timedelta
+    first: Callable[[], AbstractContextManager[None]] = nullcontext
+    """The context in which an event is handled, before which others have to wait."""
     _seldom: RateLimitedLog = field(default_factory=RateLimitedLog, init=False)
     _late: int = field(default=0, init=False)
 
@@ -127,10 +130,11 @@ class Receiver:
         with self.metrics.in_store.track_inprogress():
             taken = asyncio.ensure_future(self._handed_on(event))
             try:
-                await asyncio.wait((taken,), timeout=limit)
-                if taken.done():
-                    await answer(taken.result())
-                    return taken.result()
+                with self.first():
+                    await asyncio.wait((taken,), timeout=limit)
+                    if taken.done():
+                        await answer(taken.result())
+                        return taken.result()
                 self.metrics.store_timeouts.inc()
                 given = self._not_stored(event, f"handling it took longer than {limit:g} s")
                 self._late += 1
