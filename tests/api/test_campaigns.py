@@ -234,6 +234,26 @@ async def test_what_is_refused(
         assert cut.status_code in {400, 422}
 
 
+@pytest.mark.parametrize("charset", ["undefined", "idna", "utf-16", "hex", "no-such", "utf-8%00"])
+async def test_no_charset_of_a_form_is_a_fault_of_the_server(memory: Store, charset: str) -> None:
+    part = b'--x\r\nContent-Disposition: form-data; name="definition"\r\n\r\n{}\r\n--x--\r\n'
+    headers = {"Content-Type": f"multipart/form-data; boundary=x; charset={charset}", "Idempotency-Key": "k"}
+    async with program(memory) as client:
+        answer = await client.post("/v1/campaigns", content=part, headers=headers)
+    assert answer.status_code in {400, 422}, answer.text
+    assert findings_of(answer)
+
+
+async def test_a_campaign_for_a_cancelled_batch_leaves_its_key_free(memory: Store) -> None:
+    async with program(memory) as client:
+        await start(client, {**CAMPAIGN, "batch": "visits"}, key="first")
+        await client.post("/v1/batches/visits/cancel")
+        other = {**CAMPAIGN, "say": "Good morning {{name}}."}
+        refused = await start(client, {**other, "batch": "visits"}, key="second")
+        assert (refused.status_code, "use another batch" in refused.text) == (422, True)
+        assert (await start(client, {**other, "batch": "visits-2"}, key="second")).status_code == 201
+
+
 async def test_a_campaign_begins_with_a_menu_of_the_server_and_is_stored_by_another_process(store: Store) -> None:
     async with program(store, menus=[ASK]) as client:
         assert (await start(client, {"rows": ROWS, "ivr": "ask"})).status_code == 201

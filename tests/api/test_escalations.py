@@ -168,10 +168,15 @@ async def test_when_it_is_resolved_nobody_is_called_and_its_ladder_ends(memory: 
         assert await CallQueue(memory).find() == []
         begun = (await client.post(f"{HOOK}?numbers=%2B6587654321", json=notification(alert("a")))).json()
         answer = await client.post(f"{HOOK}?numbers=%2B6587654321", json=resolved)
+        cut = await client.post(f"{HOOK}?numbers=%2B6587654321", json=notification(alert("b"), alert("c")))
+        with_more = {**notification(alert("b", status="resolved"), status="resolved"), "truncatedAlerts": 1}
+        await client.post(f"{HOOK}?numbers=%2B6587654321", json=with_more)
+        assert (await ladders.get(cut.json()["id"])).is_open, "the alert that is left out may fire"
+        await ladders.stop(cut.json()["id"], reason="the end")
     assert (answer.status_code, answer.json()) == (200, {"message": "the alerts are resolved; nobody is called"})
     ladder = await ladders.get(begun["id"])
     assert (ladder.state, ladder.reason) == ("stopped", "the alert is resolved")
-    assert [job.state for job in await CallQueue(memory).find()] == ["cancelled"]
+    assert [job.state for job in await CallQueue(memory).find()] == ["cancelled", "cancelled"]
 
 
 async def test_grafana_sends_the_same_shape(memory: Store) -> None:
@@ -201,6 +206,7 @@ async def test_the_configuration_on_the_page_works(memory: Store) -> None:
         ("numbers=%2B6587654321,%20%2B6587654322", [ANA, BEN]),
         ("numbers=8765%204321,+9123%204567&country=SG", ["8765 4321", "9123 4567"]),
         ("numbers=nobody,+6587654321", ["nobody", ANA]),
+        ("numbers=+6587654321,+9123%204567&country=SG", [ANA, "9123 4567"]),
     ],
 )
 async def test_the_numbers_stand_in_the_query(memory: Store, query: str, numbers: list[str]) -> None:
@@ -208,6 +214,17 @@ async def test_the_numbers_stand_in_the_query(memory: Store, query: str, numbers
         answer = await client.post(f"{HOOK}?{query}", json=GRAFANA)
         assert answer.status_code == 201, answer.text
         assert [place["number"] for place in answer.json()["places"]] == numbers
+
+
+async def test_a_number_in_a_query_that_may_be_two_is_refused(memory: Store) -> None:
+    async with program(memory) as client:
+        answer = await client.post(f"{HOOK}?numbers=+6587654321&country=JM", json=GRAFANA)
+        (finding,) = findings_of(answer)
+        assert (answer.status_code, finding["column"]) == (422, "numbers")
+        assert finding["message"] == "+6587654321 may also be 6587654321 in JM; write %2B for +"
+        assert await CallQueue(memory).find() == []
+        sure = await client.post(f"{HOOK}?numbers=%2B6587654321&country=JM", json=GRAFANA)
+        assert sure.json()["places"][0]["number"] == ANA
 
 
 @pytest.mark.parametrize(

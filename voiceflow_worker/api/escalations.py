@@ -11,6 +11,10 @@ from typing import Final
 from voiceflow_worker.api.answers import Answer
 from voiceflow_worker.api.exchange import LONGEST_WAIT, Asked, Route
 from voiceflow_worker.api.openapi import KEY, OBJECT, OBJECT_OR_NULL, WORDS, in_path, in_query, one_of, operation, ref
+from voiceflow_worker.errors import InvalidInputError
+from voiceflow_worker.finding import Finding
+from voiceflow_worker.model.numbers.phone import warnings_for
+from voiceflow_worker.model.numbers.reading import read_number
 from voiceflow_worker.service.alerts import Alerts
 from voiceflow_worker.service.escalation import Escalations, StartedLadder
 from voiceflow_worker.service.ladder import FIELDS, LadderState
@@ -39,13 +43,37 @@ async def show(asked: Asked) -> Answer:
 async def alerts(asked: Asked) -> Answer:
     """`POST /v1/hooks/alertmanager`."""
     given: dict[str, object] = dict(asked.known_query(*FIELDS))
-    if "country" not in given:
-        # In a query, + stands for a space: without a country, a number that begins with one can only have had a +.
-        given["numbers"] = re.sub(r"(^|,) (?=\d)", r"\1+", str(given.get("numbers", "")))
+    country = given.get("country")
+    given["numbers"] = ",".join(_with_plus(each, country) for each in str(given.get("numbers", "")).split(","))
     desk = asked.desk
     told = Alerts.of(await asked.json())
     started = await told.ring(Escalations(desk.queue), given, settings=desk.settings)
     return Answer({"message": "the alerts are resolved; nobody is called"}) if started is None else _told(started)
+
+
+def _with_plus(number: str, country: object) -> str:
+    """A number of a query, in which + stands for a space: with the + that it can only have had, if it began with one.
+
+    With a country, it may be a national number behind a space. Raises InvalidInputError if it may be both.
+    """
+    if not re.match(r" \d", number):
+        return number
+    as_foreign, as_national = f"+{number[1:]}", number[1:]
+    national = _read(as_national, country) if isinstance(country, str) else None
+    foreign = _read(as_foreign, None)
+    if national is None or foreign == national:
+        return as_foreign
+    if foreign is None or warnings_for(foreign):  # no number of its numbering plan
+        return as_national
+    why = f"{as_foreign} may also be {as_national} in {country}; write %2B for +"
+    raise InvalidInputError(f"numbers: {why}").found(Finding(column="numbers", message=why))
+
+
+def _read(text: str, country: str | None) -> str | None:
+    try:
+        return read_number(text, country).e164
+    except InvalidInputError:
+        return None
 
 
 def _told(started: StartedLadder) -> Answer:

@@ -190,7 +190,7 @@ class Asked:
             raise ProblemError(408, "the body did not arrive in time", headers={"Connection": "close"}) from None
         except ClientDisconnect:
             raise bad("the body did not arrive") from None
-        except (HTTPException, MultiPartException, UnicodeDecodeError) as error:
+        except (HTTPException, MultiPartException, ValueError) as error:  # also of an odd charset
             why = str(getattr(error, "detail", error))
             if "maximum size" in why:
                 raise ProblemError(413, f"a part that is no file is longer than {longest_text} bytes") from None

@@ -398,8 +398,12 @@ class Start:
         self.token: str = new_revision()
 
     async def begin(self, batch_ids: Iterable[str], *, calls: int) -> None:
-        """Hold the calls of this start in these batches. Raises StoreError, and IntakeError if the turn was lost."""
+        """Hold the calls of this start in these batches.
+
+        Raises StoreError, IntakeError if the turn was lost, and InvalidInputError for a cancelled batch.
+        """
         self._batches |= set(batch_ids)
+        await self._queue.admitter.require_open(self._batches)
         reason = (
             f"perhaps not all of its {count_of(calls, 'call')} are stored{self._ordered}. If it was cut, start the "
             "same campaign again, which adds what is missing; or resume the batch, or cancel it"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from datetime import datetime
 from typing import NamedTuple, Self
@@ -286,7 +286,7 @@ class Admitter:
         Both are by the places of the jobs. A job whose key is taken is not refused, even if the person has opted out
         since, because it adds no call. Raises `InvalidInputError` for a cancelled batch, and `IntakeError`.
         """
-        await self._require_open(jobs)
+        await self.require_open({job.batch_id for job in jobs})
         with tracing.enqueueing(jobs) as others:
             owners, suppressed = await self._store_all(jobs, now, together=together, turn=turn, puts=puts)
             others.update(dict.fromkeys(owners, "duplicate") | dict.fromkeys(suppressed, "suppressed"))
@@ -354,9 +354,9 @@ class Admitter:
         owned = await owners_of(self._store, self._queue, keys)
         return {place: number for place, number in refused.items() if jobs[place].unique_key not in owned}
 
-    async def _require_open(self, jobs: Sequence[Job]) -> None:
-        """Raise InvalidInputError if a job belongs to a cancelled batch."""
-        gates = await gates_at(self._store, self._queue, {job.batch_id for job in jobs} - {None})
+    async def require_open(self, batch_ids: Collection[str | None]) -> None:
+        """Raise InvalidInputError if one of these batches was cancelled."""
+        gates = await gates_at(self._store, self._queue, set(batch_ids) - {None})
         for gate in gates.values():
             if gate.state is GateState.CANCELLED:
                 raise InvalidInputError(

@@ -50,7 +50,7 @@ class Alerts:
             cause = canonical_json([body.get("groupKey"), alert.get("fingerprint") or alert.get("labels"), began])
             if status == "firing":
                 firing[cause] = alert
-            else:
+            elif not body.get("truncatedAlerts"):  # else one that is left out may fire
                 resolved.append(cause)
         return cls(firing=firing, resolved=resolved)
 
