@@ -163,6 +163,11 @@ def test_the_page_makes_each_secret_that_a_process_reads(tmp_path: Path) -> None
     assert mounted | installed <= set(made)
 
 
+def test_an_update_by_compose_cannot_forget_the_public_name() -> None:
+    variables = re.findall(r"\$\{(\w+)(:\?)?", (DEPLOY / "compose.yaml").read_text("utf-8"))
+    assert variables == [("VOICEFLOW_DOMAIN", ":?")]
+
+
 # -- the programs that read them ---------------------------------------------------------------------------------------
 
 
