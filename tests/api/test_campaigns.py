@@ -117,7 +117,11 @@ async def test_a_cut_start_is_continued_as_it_was_meant_at_first_and_rings_nobod
     again: bool, changed: str
 ) -> None:
     """A start is cut behind any write, and the server begins again with other settings, or other texts of its menu."""
-    settings = {"source": {"source": "+6531230000"}, "voice": {"voice_profile": "en-SG-WayneNeural"}, "menu": {}}
+    settings: dict[str, dict[str, Any]] = {
+        "source": {"source": "+6531230000"},
+        "voice": {"voice_profile": "en-SG-WayneNeural"},
+        "menu": {},
+    }
     other = Menu("ask", prompt="Please press 1, {{name}}.", voice_profile="en-US-JennyNeural")
     other.on("1", goto="Thank you.")
     words = {"say": None, "ivr": "ask"} if changed == "menu" else {}

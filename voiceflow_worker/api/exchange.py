@@ -10,10 +10,11 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import cache, cached_property, partial
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, cast
+from urllib.parse import parse_qsl
 
 import anyio
 import anyio.to_thread
-from starlette.datastructures import FormData, Headers, QueryParams
+from starlette.datastructures import FormData, Headers
 from starlette.exceptions import HTTPException
 from starlette.formparsers import MultiPartException
 from starlette.requests import ClientDisconnect, Request
@@ -89,9 +90,10 @@ class Asked:
     def query(self) -> Mapping[str, str]:
         """The values of the query, each name once. Raises ProblemError."""
         try:
-            pairs = QueryParams(self._scope["query_string"].decode("ascii")).multi_items()
+            text = self._scope["query_string"].decode("ascii")
+            pairs = parse_qsl(text, keep_blank_values=True, errors="strict")
         except UnicodeDecodeError:
-            raise bad("the query has bytes that are not ASCII; write them as %XX") from None
+            raise bad("the query is not in UTF-8, with %XX for each byte that is not ASCII") from None
         found = dict(pairs)
         if len(found) < len(pairs):
             raise unfit("a name stands twice in the query; give it once")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from bisect import bisect_left
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -23,6 +24,9 @@ _NICKNAMES = {
     "@annually": "0 0 1 1 *",
 }
 _LONGEST = 200
+_FIELDS = {"minute": 59, "hour": 23, "day of the month": 31, "month": 12, "day of the week": 7}
+"""The fields, each with its highest value."""
+_STEP = re.compile(r"/(\d+)")
 _ANY_TIME = datetime(2020, 1, 1)  # noqa: DTZ001 (a local time of any zone)
 
 
@@ -39,6 +43,12 @@ def read_cron(text: str) -> str:
     except (CronSimError, AssertionError, ValueError) as error:
         wrong = str(error).removeprefix("Bad ").replace("-", " ") or "one of its fields"
         raise ValueError(f"{written!r} is not a cron expression: its {wrong} is wrong; give {_EXAMPLE}") from None
+    for (name, highest), field in zip(_FIELDS.items(), written.split(), strict=True):
+        if step := next((each for each in _STEP.findall(field) if int(each) > highest), None):
+            raise ValueError(
+                f"{written!r} would not fire every {step}: the {name} ends with {highest}, and begins anew; give a "
+                f"step of at most {highest}"
+            )
     if fires is None:
         raise ValueError(f"{written!r} never fires: no such day exists")
     return written
