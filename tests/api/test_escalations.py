@@ -61,6 +61,8 @@ async def test_what_is_wrong_has_findings_and_nobody_is_called(memory: Store) ->
         assert {found["column"] for found in findings_of(refused)} == {"colour", "answer_within"}
         refused = await escalate(client, numbers=[ANA, "nobody"])
         assert "place 2" in str(findings_of(refused)[0]["message"])
+        (long,) = findings_of(await escalate(client, say="x" * 9000))
+        assert (long["column"], "too long" in str(long["message"])) == ("say", True)
         assert (await escalate(client, None)).status_code == 400
     assert await CallQueue(memory).find() == []
 

@@ -20,7 +20,7 @@ from voiceflow_worker.api.openapi import (
     operation,
     ref,
 )
-from voiceflow_worker.errors import InvalidInputError
+from voiceflow_worker.errors import IllegalMoveError, InvalidInputError
 from voiceflow_worker.model.jobs.call_json import call_as_json
 from voiceflow_worker.model.jobs.job import JobState
 from voiceflow_worker.model.numbers.phone import with_plus
@@ -59,7 +59,7 @@ async def find(asked: Asked) -> Answer:
     found = await asked.desk.queue.find(
         states=None if state is None else STATES[state],
         batch_id=query.get("batch"),
-        destination=None if number is None else read_number(with_plus(number)).e164,
+        destination=None if number is None else read_number(with_plus(number.strip())).e164,  # + is a space in a query
         after=query.get("after"),
         limit=limit,
     )
@@ -71,8 +71,14 @@ async def cancel(asked: Asked) -> Answer:
     """`POST /v1/calls/{id}/cancel`."""
     asked.known_query()
     given = texts_in(await asked.json(or_nothing=True), "note")
-    act = CancelCall(operator=asked.desk.operator, call=asked.parts["id"], note=given["note"])
-    return Answer((await act.do()).documents[0])
+    operator, call = asked.desk.operator, asked.parts["id"]
+    try:
+        return Answer((await CancelCall(operator=operator, call=call, note=given["note"]).do()).documents[0])
+    except IllegalMoveError:
+        _, job = await operator.call(call)
+        if job.state is not JobState.CANCELLED:
+            raise
+        return Answer(call_as_json(job))  # asked again, because the answer was lost
 
 
 _TEXT = {"type": "string"}
@@ -143,7 +149,7 @@ ROUTES: Final = (
             parameters=[_ID],
             body=NOTE,
             body_required=False,
-            answers={200: ("The cancelled call.", _CALL)},
+            answers={200: ("The call, which is cancelled now, or was before.", _CALL)},
             problems=[404, 409],
         ),
     ),

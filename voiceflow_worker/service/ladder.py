@@ -79,7 +79,10 @@ class Escalation:
             raise _refused([("priority", problem)])
         if findings := text_findings({str(name): value for name, value in self.as_json().items()}):
             raise CallFlowError(findings)
-        self.data()
+        try:
+            self.data()
+        except InvalidInputError:
+            raise _refused([("say", "it is too long to be spoken, with the sentence after it; shorten it")]) from None
 
     @classmethod
     def of(cls, given: Mapping[str, object], *, settings: Settings | None = None, any_number: bool = False) -> Self:
