@@ -16,7 +16,7 @@ from tests.api.clients import program
 from tests.api.test_door import findings_of
 from tests.support.faulty_store import FaultyStore, StoreCall
 from voiceflow_worker import CallQueue, Menu, Store
-from voiceflow_worker.api import answers, exchange
+from voiceflow_worker.api import answers, campaigns, exchange
 from voiceflow_worker.backends.contract.samples import ManualClock
 from voiceflow_worker.backends.memory import MemoryStore
 from voiceflow_worker.core.ports.reading import starts_of
@@ -270,6 +270,14 @@ async def test_only_so_many_are_read_at_once(memory: Store, monkeypatch: pytest.
     async with program(memory) as client:
         answer = await start(client)
     assert (answer.status_code, answer.headers["retry-after"]) == (429, "5")
+
+
+async def test_a_campaign_that_takes_too_long_says_so(memory: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(campaigns, "CAMPAIGN_LIMIT", 0)
+    async with program(memory) as client:
+        answer = await start(client)
+    assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")
+    assert "Ask again with the same key" in answer.json()["detail"]
 
 
 async def test_a_batch_is_shown_held_resumed_and_cancelled(memory: Store) -> None:

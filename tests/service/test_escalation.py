@@ -19,7 +19,8 @@ from voiceflow_worker.backends.contract.samples import ManualClock
 from voiceflow_worker.core.menu_calls import MenuCall, MenuCalls
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.record_set import text_records
-from voiceflow_worker.errors import InvalidInputError, KeyConflictError, LadderNotFoundError
+from voiceflow_worker.core.ports.store import Page, Put, Step, Unit
+from voiceflow_worker.errors import InvalidInputError, KeyConflictError, LadderNotFoundError, StoreVersionError
 from voiceflow_worker.model.jobs.job import KeyPress, RedialPolicy
 from voiceflow_worker.model.reports.status import SessionStatus
 from voiceflow_worker.service.escalation import (
@@ -546,6 +547,21 @@ async def test_whoever_ends_a_place_while_another_process_calls_it_leaves_no_cal
         "held": ("unanswered", "held"),
     }[ended]
     assert await alarm.rings() == [ANA]
+
+
+async def test_a_ladder_of_a_newer_version_is_left_to_that_and_the_others_go_on(store: Store) -> None:
+    alarm = Alarm(store)
+    await alarm.start()
+    (record,) = (await store.records({"ladder": Page()}, now=store.clock.now()))["ladder"]
+    newer = record.value.replace('"say":', '"tone":"calm","say":')
+    puts = (Put("ladder", "default", newer, None, member="default.ladder-0"),)
+    await store.write(Step(units=(Unit(puts=puts),)), now=store.clock.now())
+    with pytest.raises(StoreVersionError, match="a newer version"):
+        await alarm.ladders.get("default.ladder-0")
+    await alarm.rings()
+    await alarm.ends(1)
+    await climb_all(store)
+    assert await alarm.rings() == [ANA, BEN]
 
 
 async def test_a_place_is_not_redialled_even_if_its_queue_redials(store: Store, clock: ManualClock) -> None:

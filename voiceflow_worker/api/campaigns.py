@@ -52,7 +52,7 @@ async def begin(asked: Asked) -> Answer:
     with (
         _turn(desk.campaigns),
         TemporaryDirectory(prefix="voiceflow-upload-") as folder,
-        anyio.fail_after(CAMPAIGN_LIMIT),
+        anyio.move_on_after(CAMPAIGN_LIMIT),
     ):
         campaign = await _received(asked, Path(folder))
         asked.step_aside()  # it has a turn of its own, and others are answered meanwhile
@@ -60,8 +60,14 @@ async def begin(asked: Asked) -> Answer:
             return Answer(_bounded(await campaign.preview(desk.queue, desk.process, key=key, **how)))
         by = desk.operator.name
         report, is_new = await campaign.start(desk.queue, desk.process, key=asked.key, by=by, **how)
-    where = {"Location": f"/v1/batches/{quote(report.batch_id, safe='')}"}
-    return Answer(_bounded(report), 201 if is_new else 200, where)
+        where = {"Location": f"/v1/batches/{quote(report.batch_id, safe='')}"}
+        return Answer(_bounded(report), 201 if is_new else 200, where)
+    raise ProblemError(
+        503,
+        f"the campaign took longer than {CAMPAIGN_LIMIT:.0f} seconds, and nobody rings before its last call is stored. "
+        "Ask again with the same key, which adds what is missing, or enqueue a large file by the command",
+        headers={"Retry-After": "5"},
+    )
 
 
 def _says_yes(text: str | None) -> bool:

@@ -44,6 +44,7 @@ from voiceflow_worker.errors import (
     KeyConflictError,
     LadderNotFoundError,
     StoreUnavailableError,
+    StoreVersionError,
     SuppressedNumberError,
     TooLateError,
 )
@@ -180,7 +181,7 @@ class Escalations:
         for ladder_id, record in found.items():
             try:
                 ladders.append((await self._with_calls(ladder_id, record)).shown())
-            except (InvalidInputError, KeyError, TypeError, ValueError) as error:
+            except StoreVersionError as error:
                 report_unreadable(f"ladder {ladder_id}", error)
         return sorted(ladders, key=lambda ladder: ladder.created_at)
 
@@ -347,13 +348,27 @@ class Escalations:
         if queue != self._queue.name or not records:
             raise LadderNotFoundError(ladder_id)
         text = records[0].value
-        return await self._with_calls(ladder_id, json_codec(LadderRecord).validate_json(text), text)
+        try:
+            record: LadderRecord = json_codec(LadderRecord).validate_json(text)
+        except ValueError:
+            raise _newer(ladder_id) from None
+        return await self._with_calls(ladder_id, record, text)
 
     async def _with_calls(self, ladder_id: str, record: LadderRecord, text: str = "") -> FoundLadder:
-        escalation = record.read()
+        try:
+            escalation = record.read()
+        except (InvalidInputError, KeyError, TypeError, ValueError):
+            raise _newer(ladder_id) from None
         keys = {_key_of(ladder_id, place): place for place in range(1, len(escalation.numbers) + 1)}
         jobs = await find_jobs(self._store, ByKey(self._queue.name, tuple(keys)))
         return FoundLadder(ladder_id, record, text, escalation, {keys[job.unique_key or ""]: job for job in jobs})
+
+
+def _newer(ladder_id: str) -> StoreVersionError:
+    return StoreVersionError(
+        f"escalation {ladder_id} cannot be read, perhaps because a newer version of voiceflow-worker wrote it, which "
+        "carries on with it"
+    )
 
 
 def _key_of(ladder_id: str, place: int) -> str:
@@ -403,6 +418,8 @@ async def climb_all(store: Store, *, queue: str | None = None, policy: CallPolic
                 await Escalations(CallQueue(store, record.group, policy=policy)).climb(record.member)
             except LadderNotFoundError:
                 pass  # somebody else has ended it
+            except StoreVersionError as error:
+                report_unreadable(f"ladder {record.member}", error)
             except StoreUnavailableError:
                 raise
             except Exception as error:  # noqa: BLE001 - the others must go on
