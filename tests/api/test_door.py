@@ -182,6 +182,9 @@ async def test_beyond_the_requests_that_are_worked_on_the_next_come_back_later(m
         answer = await call(client)
         assert (answer.status_code, answer.headers["retry-after"]) == (429, "1")
         findings_of(answer)
+        alarm = await client.post("/v1/hooks/alertmanager?numbers=%2B6587654321", json={})
+        assert (alarm.status_code, alarm.headers["retry-after"]) == (503, "1"), "Alertmanager gives up after a 429"
+        assert findings_of(alarm) == findings_of(answer)
         door._places.count = 0
         assert (await call(client)).status_code == 201
         assert door._places.count == 0

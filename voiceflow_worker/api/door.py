@@ -105,7 +105,7 @@ class Door:
 
     async def _answer(self, scope: Scope, receive: Receive) -> tuple[Answer, str]:
         """The answer to a request, and the name of its route for logs and metrics, without the values in its path."""
-        name = "none"
+        name, route = "none", None
         try:
             self._admit(scope)
             route, parts = self._route(scope)
@@ -119,6 +119,8 @@ class Door:
             finally:
                 place.leave()
         except ProblemError as problem:
+            if route is not None and problem.status in route.told_as_503:
+                problem.status = 503
             return problem.answer(), name
         except (VoiceflowError, TimeoutError) as error:
             told = problem_of(error)

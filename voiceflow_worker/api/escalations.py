@@ -126,6 +126,7 @@ ROUTES: Final = (
         method="POST",
         path="/v1/hooks/alertmanager",
         handle=alerts,
+        told_as_503=frozenset({408, 429}),  # Alertmanager gives an alert up after any 4xx
         doc=operation(
             "The webhook of Alertmanager, and of Grafana: an escalation for each alert that begins to fire.",
             parameters=[

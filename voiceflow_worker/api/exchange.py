@@ -265,6 +265,8 @@ class Route:
     path: str
     handle: Handler
     doc: Mapping[str, object]
+    told_as_503: frozenset[int] = frozenset()
+    """The statuses that are answered as 503, because the senders ask again after nothing else."""
 
 
 def texts_in(body: Mapping[str, Any], *names: str) -> dict[str, str | None]:
