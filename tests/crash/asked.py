@@ -131,6 +131,12 @@ class Register:
         with self._lock:
             return self._confirmed - self._dropped
 
+    @property
+    def settled(self) -> set[str]:
+        """The keys that the store has answered for since it was last set back, or will not take any more."""
+        with self._lock:
+            return self._standing | self._dropped
+
     def key_of(self, job_id: str) -> str | None:
         """What was asked for with this job, as far as anybody was told."""
         return self._keys.get(job_id)

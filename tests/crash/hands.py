@@ -81,7 +81,9 @@ class Hands:
         """Hand in so many calls. Raises `StoreUnavailableError`; they are handed in again with the next."""
         with self._making:
             new = self._mix.calls(count, now=datetime.now(UTC))
-            calls, self._open = [*self._open, *new], [*self._open, *new]
+            settled = self.register.settled
+            left = [each for each in self._open if each.key not in settled or each.kind is Kind.SUPPRESSED]
+            calls, self._open = [*left, *new], [*left, *new]
         if not calls:
             return
         scripts = [
