@@ -19,6 +19,7 @@ from voiceflow_worker.sandbox import Sandbox, Script
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 EXAMPLE = ROOT / "examples" / "node" / "order_ready.mjs"
+RETRIES = ("--fetch-retries=1", "--fetch-retry-mintimeout=1000")
 
 
 def npm(folder: Path, *command: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -35,9 +36,9 @@ def folder(tmp_path: Path) -> Path:
     shutil.copy(EXAMPLE, tmp_path)
     (install,) = [line for line in EXAMPLE.read_text("utf-8").splitlines() if "npm install" in line]
     command = install.removeprefix("//").split()
-    done = npm(tmp_path, *command, "--no-audit", "--no-fund", "--no-package-lock")
+    done = npm(tmp_path, *command, "--no-audit", "--no-fund", "--no-package-lock", *RETRIES)
     if done.returncode != 0:
-        pytest.skip(f"the packages of npm are not to be had here: {done.stderr[-300:]}")
+        pytest.skip(f"the packages of npm are not to be had here: {done.stderr[:200]}")
     return tmp_path
 
 
