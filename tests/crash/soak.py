@@ -136,7 +136,7 @@ class Soak:
         self._hands.hand_in_the_rest(self._tell)
         if self._lab.awaits_a_person():
             # A worker that began while the person settled a set-back has held the queue once more.
-            Person(self._lab, self._tell).settles()
+            self._settle(Person(self._lab, self._tell), "the last set-back")
         verdicts = aftermath(self._lab, lease=LEASE, concurrency=2 * CONCURRENCY, tell=self._tell)
         strikes = self._strikes
         strikes.tasks, strikes.tasks_stopped = self._hands.tasks_killed, self._hands.tasks_stopped
@@ -313,11 +313,15 @@ class Soak:
             noticed = person.sees_a_hold()
             self._shortest = SHORTEST
             if not noticed:
-                self._found.append(Violation(f"UNNOTICED: {setback.name}: the queue was not held", None, ()))
+                self._found.append(Violation(f"SET BACK: {setback.name}: the queue was not held", None, ()))
             with self._person_at_work, self._lights.switched(Light.LIVE):
                 self._hands.hand_in_everything_again()
                 if noticed:
-                    person.settles()
+                    self._settle(person, setback.name)
+
+    def _settle(self, person: Person, what: str) -> None:
+        if left := person.settles():
+            self._found.append(Violation(f"SET BACK: {what}: the store was not put right: {left}", None, ()))
 
     def _see_all_workers_end(self, setback: Setback) -> None:
         """Whoever has the old file open must notice, and end."""

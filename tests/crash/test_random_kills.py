@@ -28,7 +28,7 @@ FOUND_BY = {
     "no-redials": "REDIAL LOST",
     "lost-keys": "KEYS LOST",
     "lost-jobs": "LOST",
-    "no-guard": "UNNOTICED",
+    "no-guard": "SET BACK",
     "guard-reads-first": "TWO CALLS",
 }
 MORE = {"requeue-sending": 2, "no-expiry": 2}
