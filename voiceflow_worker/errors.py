@@ -106,6 +106,10 @@ class KeyConflictError(InvalidInputError):
         )
 
 
+class OtherRequestError(InvalidInputError):
+    """Raised when a key belongs to another request, or to one that cannot be compared; nothing was enqueued."""
+
+
 @dataclass(frozen=True, slots=True)
 class SuppressedNumber:
     """One call to a suppressed number. `index` is its place in the list of calls, from 0; `reason` is a clause."""

@@ -77,7 +77,7 @@ async def test_the_same_key_with_another_body_is_refused(memory: Store) -> None:
         assert told == [201, 200, 200]
         for body in OTHER:
             answer = await client.post("/v1/calls", content=body, headers=headers)
-            assert answer.status_code == 409
+            assert answer.status_code == 422
             assert "another body" in str(findings_of(answer)[0]["message"])
     assert len(await CallQueue(memory).find()) == 1
 
@@ -102,14 +102,14 @@ async def test_what_a_request_means_later_is_no_conflict_and_is_not_judged_again
             again = await call(client, **fields)
             assert (again.status_code, again.json()["id"]) == (200, made.json()["id"])
             assert again.json()["state"] == "cancelled"
-            assert (await call(client)).status_code == 409
+            assert (await call(client)).status_code == 422
 
 
 async def test_a_key_of_another_way_is_refused_with_its_cause(memory: Store) -> None:
     job = await CallQueue(memory).enqueue(flow(CALL["to"], CALL["say"]), unique_key="order-42")
     async with program(memory) as client:
         answer = await call(client)
-    assert answer.status_code == 409
+    assert answer.status_code == 422
     [found] = findings_of(answer)
     assert job.id in str(found["message"])
     assert "enqueued in another way" in str(found["message"])
@@ -130,7 +130,7 @@ async def test_twenty_programs_with_one_key_make_one_call(store: Store) -> None:
     assert len(made) == 1
     told = [answer.status_code for answer in found]
     assert told.count(201) == 1
-    assert set(told) == {200, 201, 409}
+    assert set(told) == {200, 201, 422}
     assert {answer.json()["id"] for answer in found if answer.status_code < 300} == {made[0].id}
 
 

@@ -36,7 +36,7 @@ async def test_it_is_started_once_shown_and_waited_for(memory: Store) -> None:
         assert first.headers["location"] == f"/v1/escalations/{ladder['id']}"
         assert (ladder["state"], [place["number"] for place in ladder["places"]]) == ("open", [ANA, BEN])
         assert (await escalate(client)).status_code == 200
-        assert (await escalate(client, say="Flood.")).status_code == 409
+        assert (await escalate(client, say="Flood.")).status_code == 422
         shown = await client.get(f"/v1/escalations/{ladder['id']}")
         assert shown.json() == ladder
         await CallQueue(memory).cancel_batch(ladder["batch_id"])

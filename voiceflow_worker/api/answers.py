@@ -14,6 +14,7 @@ from voiceflow_worker.errors import (
     JobNotFoundError,
     KeyConflictError,
     LadderNotFoundError,
+    OtherRequestError,
     StaleJobError,
     StoreError,
     VoiceflowError,
@@ -25,6 +26,8 @@ JSON, PROBLEM = "application/json", "application/problem+json"
 MOST_FINDINGS = 1000
 LONGEST_TEXT = 1000
 RETRY = {"Retry-After": "2"}
+KEY_REUSED, KEY_IN_USE = "idempotency_key_reused", "idempotency_key_in_use"
+"""The codes of the two problems of an Idempotency-Key: it belongs to another request, or that request is under way."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +50,10 @@ def shortened(findings: tuple[Finding, ...]) -> tuple[Finding, ...]:
 
 
 class ProblemError(Exception):
-    """Raised to answer a request with a problem. `detail` is a sentence, and `findings` say what is wrong where."""
+    """Raised to answer a request with a problem. `detail` is a sentence, and `findings` say what is wrong where.
+
+    `code` names the kind of the problem for programs, where they have more to tell apart than the status.
+    """
 
     def __init__(
         self,
@@ -56,17 +62,20 @@ class ProblemError(Exception):
         *,
         findings: Sequence[Finding] = (),
         headers: Mapping[str, str] | None = None,
+        code: str | None = None,
     ) -> None:
         self.status: int = status
         self.detail: str = detail
         self.findings: tuple[Finding, ...] = tuple(findings)
         self.headers: dict[str, str] = dict(headers or {})
+        self.code: str | None = code
         super().__init__(detail)
 
     def answer(self) -> Answer:
         """The problem as an answer."""
         document = {
-            "type": "about:blank",
+            "type": "about:blank" if self.code is None else f"urn:voiceflow:problem:{self.code}",
+            "code": self.code,
             "title": HTTPStatus(self.status).phrase,
             "status": self.status,
             "detail": self.detail,
@@ -82,7 +91,6 @@ _STATUS: tuple[tuple[type[VoiceflowError], int], ...] = (
     (ActRefusedError, 409),
     (IllegalMoveError, 409),
     (StaleJobError, 409),
-    (KeyConflictError, 409),
     (InvalidInputError, 422),
     (IntakeError, 503),
     (StoreError, 503),
@@ -98,7 +106,8 @@ def problem_of(error: VoiceflowError | TimeoutError) -> ProblemError:
     detail = str(error).partition("\n")[0].rstrip(":")[:LONGEST_TEXT] if findings else str(error)
     if not findings and status < 500:
         findings = [Finding(message=detail)]
-    return ProblemError(status, detail, findings=findings, headers=RETRY if status == 503 else None)
+    code = KEY_REUSED if isinstance(error, KeyConflictError | OtherRequestError) else None
+    return ProblemError(status, detail, findings=findings, headers=RETRY if status == 503 else None, code=code)
 
 
 def bad(detail: str) -> ProblemError:

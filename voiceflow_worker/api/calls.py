@@ -34,7 +34,8 @@ async def ask(asked: Asked) -> Answer:
     asked.known_query()
     key, desk = asked.key, asked.desk
     call = await asked.aside(NamedCall, await asked.json(), key=key)
-    job, is_new = await call.enqueue(desk.queue, settings=desk.settings, menus=desk.menus, threads=asked.threads)
+    with asked.alone(key):
+        job, is_new = await call.enqueue(desk.queue, settings=desk.settings, menus=desk.menus, threads=asked.threads)
     return Answer(call_as_json(job), 201 if is_new else 200, {"Location": f"/v1/calls/{job.id}"})
 
 

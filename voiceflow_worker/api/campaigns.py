@@ -59,7 +59,8 @@ async def begin(asked: Asked) -> Answer:
         if is_preview:
             return Answer(_bounded(await campaign.preview(desk.queue, desk.process, key=key, **how)))
         by = desk.operator.name
-        report, is_new = await campaign.start(desk.queue, desk.process, key=asked.key, by=by, **how)
+        with asked.alone(asked.key):
+            report, is_new = await campaign.start(desk.queue, desk.process, key=asked.key, by=by, **how)
         where = {"Location": f"/v1/batches/{quote(report.batch_id, safe='')}"}
         return Answer(_bounded(report), 201 if is_new else 200, where)
     raise ProblemError(

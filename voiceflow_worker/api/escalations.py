@@ -24,8 +24,9 @@ async def ask(asked: Asked) -> Answer:
     """`POST /v1/escalations`."""
     asked.known_query()
     key, desk = asked.key, asked.desk
-    started = await Escalations(desk.queue).order(await asked.json(), key=key, settings=desk.settings)
-    return _told(started)
+    given = await asked.json()
+    with asked.alone(key):
+        return _told(await Escalations(desk.queue).order(given, key=key, settings=desk.settings))
 
 
 async def show(asked: Asked) -> Answer:

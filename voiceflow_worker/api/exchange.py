@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager, suppress
+import re
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Mapping
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import cache, cached_property, partial
@@ -21,13 +22,14 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.types import Message, Receive, Scope
 
 from voiceflow_worker.acts import Operator
-from voiceflow_worker.api.answers import JSON, LONGEST_TEXT, Answer, ProblemError, bad, unfit
+from voiceflow_worker.api.answers import JSON, KEY_IN_USE, LONGEST_TEXT, Answer, ProblemError, bad, unfit
 from voiceflow_worker.api.places import Place, Waits
 from voiceflow_worker.core.outcomes.outbox import OutcomeWatch
 from voiceflow_worker.core.overview.ordered import Interface
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.queue import CallQueue
 from voiceflow_worker.errors import VoiceflowError
+from voiceflow_worker.finding import Finding
 from voiceflow_worker.model.jobs.job import Job
 from voiceflow_worker.model.text.printable import storing_problem
 from voiceflow_worker.service.other_process import OtherProcess
@@ -61,6 +63,8 @@ class Desk:
     menus: Mapping[str, Menu] = field(default_factory=dict[str, "Menu"])
     campaigns: anyio.Semaphore = field(default_factory=lambda: anyio.Semaphore(MOST_CAMPAIGNS))
     """The places of campaigns that are read at once."""
+    keys: set[tuple[str, str]] = field(default_factory=set[tuple[str, str]])
+    """The keys of the requests that are worked on, each with its path."""
 
     @property
     def operator(self) -> Operator:
@@ -126,10 +130,27 @@ class Asked:
                 "the header Idempotency-Key is missing, or there are several; give each request a key of its own, such "
                 "as the id of your order: the same key again is the same request, and rings nobody twice"
             )
-        key = values[0].strip()
-        if len(key) > LONGEST_KEY or not (key.isascii() and key.isprintable()):
-            raise bad(f"the Idempotency-Key must have at most {LONGEST_KEY} characters, all of them printable ASCII")
+        key = _unquoted(values[0].strip())
+        if not key or len(key) > LONGEST_KEY or not (key.isascii() and key.isprintable()) or key != key.strip():
+            raise bad(
+                f"the Idempotency-Key must have 1 to {LONGEST_KEY} characters, all of them printable ASCII, and no "
+                "space at its ends"
+            )
         return key
+
+    @contextmanager
+    def alone(self, key: str) -> Generator[None]:
+        """A block in which this server works on no other request with this key. Raises ProblemError if it does."""
+        held = (self._scope["path"], key)
+        if held in self.desk.keys:
+            told = "a request with this Idempotency-Key is under way; ask again when it is answered"
+            found = [Finding(message=told)]
+            raise ProblemError(409, told, findings=found, headers={"Retry-After": "1"}, code=KEY_IN_USE)
+        self.desk.keys.add(held)
+        try:
+            yield
+        finally:
+            self.desk.keys.discard(held)
 
     async def body(self, *, longest: int = LONGEST_BODY, media_type: str = JSON) -> bytes:
         """The body of the request. Raises ProblemError, before anything is read if the headers say enough."""
@@ -249,6 +270,21 @@ class Asked:
                     found = await work()
                 group.cancel_scope.cancel()
         return found
+
+
+_STRING = re.compile(r'"((?:[^"\\]|\\["\\])*)"(?:[ \t]*;.*)?')
+"""A string of a structured field (RFC 8941), with parameters, which have no meaning here."""
+
+
+def _unquoted(key: str) -> str:
+    """The key in a header that is a string of a structured field, as the IETF draft has it; else as it stands."""
+    if not key.startswith('"'):
+        return key
+    if (found := _STRING.fullmatch(key)) is None:
+        raise bad(
+            f'the Idempotency-Key {key[:40]!a} begins with a quote, and is no string in quotes: give "key" or key'
+        )
+    return re.sub(r"\\(.)", r"\1", found[1])
 
 
 _one_at_a_time = cache(lambda: anyio.CapacityLimiter(1))

@@ -31,7 +31,10 @@ KEY: Mapping[str, object] = {
     "name": "Idempotency-Key",
     "in": "header",
     "required": True,
-    "description": "The unique key of what is ordered. The same key again is the same order, and rings nobody twice.",
+    "description": (
+        "The unique key of what is ordered. The same key again is the same order, and rings nobody twice. Quotes "
+        'around it, as of a string in a structured field, are no part of it: "k" is k.'
+    ),
     "schema": {"type": "string", "minLength": 1, "maxLength": LONGEST_KEY, "pattern": "^[!-~]([ -~]*[!-~])?$"},
 }
 
@@ -170,6 +173,10 @@ _SHARED: Mapping[str, object] = {
         "required": ["type", "title", "status", "detail", "findings"],
         "properties": {
             "type": {"type": "string"},
+            "code": {
+                **_TEXT_OR_NULL,
+                "description": "Such as idempotency_key_reused (422), idempotency_key_in_use (409).",
+            },
             "title": {"type": "string"},
             "status": {"type": "integer"},
             "detail": {"type": "string"},

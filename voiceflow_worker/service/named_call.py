@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any, Final
 import anyio
 import anyio.to_thread
 
-from voiceflow_worker.acts import ActRefusedError
 from voiceflow_worker.campaigns.calls.template import FlowTemplate
 from voiceflow_worker.campaigns.campaign import Campaign
 from voiceflow_worker.campaigns.campaign_rows import CampaignRows
@@ -25,6 +24,7 @@ from voiceflow_worker.errors import (
     InvalidInputError,
     KeyConflict,
     KeyConflictError,
+    OtherRequestError,
     StoreUnavailableError,
     SuppressedNumberError,
 )
@@ -97,7 +97,7 @@ class NamedCall:
         """The job of this call, and whether it is new: it is not if the same was asked for with the same key before.
 
         The digest of the request is stored with the job, in one write, and kept as long as the key. With `threads`, the
-        call is checked in one of them. Raises KeyConflictError if the key belongs to another request, ActRefusedError
+        call is checked in one of them. Raises KeyConflictError if the key belongs to another request, OtherRequestError
         if it belongs to a call that was not enqueued in this way, and the errors of `checked`, SuppressedNumberError,
         StoreError.
         """
@@ -116,13 +116,13 @@ class NamedCall:
         return job, result.is_new is True
 
     async def _known(self, queue: CallQueue) -> Job | None:
-        """The job with this key. Raises KeyConflictError and ActRefusedError if it is not the job of this request."""
+        """The job with this key. Raises KeyConflictError and OtherRequestError if it is not the job of this request."""
         job = (await owners_of(queue.store, queue.name, [self.key])).get(self.key)
         if job is None:
             return None
         digest = job.body_digest.partition(_MARK)[2]
         if not digest:
-            raise ActRefusedError(
+            raise OtherRequestError(
                 f"unique key {self.key!r} belongs to call {job.id}, which was enqueued in another way, so that nobody "
                 "can tell whether it is this call; nothing was enqueued. Look at that call, or use a new key"
             )

@@ -22,7 +22,7 @@ from voiceflow_worker.core.ports.identity import new_revision
 from voiceflow_worker.core.ports.record_set import json_codec
 from voiceflow_worker.core.ports.store import Put, Result, Same, Step, Unit
 from voiceflow_worker.core.queue import CallQueue
-from voiceflow_worker.errors import CampaignFileError, IntakeError
+from voiceflow_worker.errors import CampaignFileError, IntakeError, OtherRequestError
 from voiceflow_worker.model.flows.actions import MAX_ID_CHARACTERS
 from voiceflow_worker.model.flows.values import canonical_json
 from voiceflow_worker.model.jobs.policy import CallPolicy
@@ -92,14 +92,14 @@ class NamedCampaign:
         as `tomorrow`, means what it meant at first, and so do the source and the voice of the settings. The record of
         the key is written with the first call, in one write with the condition that no other campaign has the key.
 
-        Raises ActRefusedError if the key belongs to another campaign, CampaignFileError with the findings of bad rows,
-        and the errors of `Campaign.of` and `Campaign.start`.
+        Raises OtherRequestError if the key belongs to another campaign, CampaignFileError with the findings of bad
+        rows, and the errors of `Campaign.of` and `Campaign.start`.
         """
         digest = await to_thread.run_sync(self._digest)
         for left in reversed(range(_TRIES)):
             standing, text = await _read(queue, key)
             if standing is not None and standing.digest != digest:
-                raise ActRefusedError(
+                raise OtherRequestError(
                     f"the key {key[:100]!r} belongs to another campaign, batch {standing.batch_id}. Nothing was "
                     "enqueued; give this campaign a key of its own"
                 )
