@@ -22,6 +22,7 @@ from voiceflow_worker.backends.memory import MemoryStore
 from voiceflow_worker.core.heartbeats import Pulse
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.parts import Parts
+from voiceflow_worker.core.retention import Retention
 from voiceflow_worker.core.rollback import RollbackGuard
 from voiceflow_worker.core.sending import unsettled
 from voiceflow_worker.core.settling.reconcile import Reconciler
@@ -45,7 +46,7 @@ ERRORS: tuple[Exception, ...] = (
 )
 PARTS: dict[str, tuple[type, str]] = {
     "overdue calls were not settled": (Sweeper, "sweep"),
-    "old calls were not deleted": (Sweeper, "prune"),
+    "old calls were not deleted": (Retention, "run"),
     "the heartbeat was not stored": (Pulse, "beat"),
     "the log of 8x8 was not read": (Reconciler, "due"),
     "the store was not checked for lost calls": (RollbackGuard, "watch"),

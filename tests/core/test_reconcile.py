@@ -226,7 +226,7 @@ class TestWhatStaysOpen:
     ) -> None:
         job = await a_doubt(engine)
         log.write()
-        clock.advance(timedelta(days=30))
+        clock.advance(timedelta(days=30) - timedelta(seconds=1))
         assert await look(engine, log) == OPEN
         assert "the call is so old" in ((await engine.queue.get(job.id)).reason or "")
 

@@ -175,7 +175,7 @@ class Admitter:
         self._queue = queue
         self._redial = redial
         self._suppression = SuppressionList(store)
-        self._named: set[str | None] = {None}
+        self._named: set[str | None] = set()
 
     async def admit_all(
         self, requests: Sequence[CallRequest], *, turn: Sequence[Same] = (), puts: Sequence[Put] = ()

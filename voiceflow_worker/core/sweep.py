@@ -117,6 +117,7 @@ class Sweeper:
     async def prune(self) -> int:
         """Delete jobs after their retention, and old events, gates and records; returns the number of jobs."""
         now = self._store.clock.now()
+        await self._end_old_doubts(now)
         deleted = 0
         for state in FINAL_STATES:
             deleted += await self._prune_jobs(state, now)
@@ -131,6 +132,18 @@ class Sweeper:
         while await prune() >= PRUNED:
             pass
         return deleted
+
+    async def _end_old_doubts(self, now: datetime) -> None:
+        """End calls in doubt that are older than the policy keeps them, also where nobody looks for evidence."""
+        while True:
+            # By their next look, which nobody has moved: the oldest come first.
+            found = await self._overdue(JobState.IN_DOUBT, now)
+            old = [job for job in found if lifecycle.is_old_doubt(job, at=now, policy=self._policy)]
+            ended = await self._changes.change_all(
+                old, lambda job: lifecycle.look_again(job, at=now, policy=self._policy)
+            )
+            if len(found) < PAGE or 2 * ended < len(found):
+                return
 
     async def _forget_gates(self, before: datetime) -> None:
         """Delete the gates of cancelled batches that have no jobs left, and starts whose batch has none that waits."""

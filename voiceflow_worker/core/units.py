@@ -20,7 +20,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
 
 from voiceflow_worker.core.ports.identity import new_revision
-from voiceflow_worker.core.ports.names import BATCH
+from voiceflow_worker.core.ports.names import BATCH, queue_put
 from voiceflow_worker.core.ports.store import (
     Absent,
     AtMost,
@@ -154,17 +154,19 @@ def enqueued(
 ) -> Unit:
     """A new job, stored unless one of its numbers is on the suppression list.
 
-    The name of its batch is kept, unless the batch `is_named` already. `passing` are records of the list that end
-    before the job is due, so they do not forbid it while they stand as they are. `turn` is the intake in whose turn the
-    job is stored, if it must have one. `puts` are stored with the job.
+    The names of its queue and of its batch are kept, unless they are (`is_named`). `passing` are records of the list
+    that end before the job is due, so they do not forbid it while they stand as they are. `turn` is the intake in whose
+    turn the job is stored, if it must have one. `puts` are stored with the job.
     """
     ended = {record.group for record in passing}
     listed = tuple(number for number in all_spellings(job.parties) if number not in ended)
     needs: list[Need] = [*turn, Absent(SUPPRESSED, listed)]
     needs += [Same(SUPPRESSED, record.group, record.value) for record in passing]
     stored = [*puts]
-    if job.batch_id is not None and not is_named:
-        stored.append(Put(BATCH, job.queue, "", at + LONG_KEPT, member=job.batch_id))
+    if not is_named:
+        stored.append(queue_put(job.queue))
+        if job.batch_id is not None:
+            stored.append(Put(BATCH, job.queue, "", at + LONG_KEPT, member=job.batch_id))
     return inserted(job, needs=tuple(needs), puts=tuple(stored))
 
 

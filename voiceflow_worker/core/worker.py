@@ -23,6 +23,9 @@ from voiceflow_worker.core.ports.outside import Witness
 from voiceflow_worker.core.ports.parts import Parts
 from voiceflow_worker.core.ports.reading import find_jobs, limits_of
 from voiceflow_worker.core.ports.reads import Due
+from voiceflow_worker.core.retention import EVERY as EVERY_RETENTION
+from voiceflow_worker.core.retention import PART as PART_OF_RETENTION
+from voiceflow_worker.core.retention import Retention
 from voiceflow_worker.core.rollback import RollbackGuard, at_work
 from voiceflow_worker.core.sending.departures import UNREADABLE, Departures, SetRate
 from voiceflow_worker.core.sending.submit import Flight, Senders, Submitter
@@ -39,7 +42,6 @@ _log = structlog.get_logger("voiceflow.worker")
 
 SWEEP_EVERY = 1.0
 LOOK_EVERY = 5.0
-PRUNE_EVERY = 60.0
 CLOCK_EVERY = 60.0
 LONGEST_SLEEP = timedelta(seconds=1)
 STORE_AWAY = timedelta(seconds=1)
@@ -119,6 +121,7 @@ class Worker:
             self._reconciler = Reconciler(store, call_log, queue=self.queue, policy=policy, changes=changes)
         patience = None if call_log is None else PATIENCE
         self._sweeper = Sweeper(store, queue=self.queue, policy=policy, changes=changes, log_patience=patience)
+        self._retention = Retention(store, policy, witness=witness)
         holds = Holds(store, queue=self.queue)
         self._guard: RollbackGuard | None = None
         if witness is not None:
@@ -209,7 +212,7 @@ class Worker:
         await QueueNames(self._store).remember(self.queue)
         async with at_work(self._guard), anyio.create_task_group() as background:
             background.start_soon(self._repeat, self._sweep, SWEEP_EVERY, "overdue calls were not settled")
-            background.start_soon(self._repeat, self._sweeper.prune, PRUNE_EVERY, "old calls were not deleted")
+            background.start_soon(self._repeat, self._retention.run, EVERY_RETENTION.total_seconds(), PART_OF_RETENTION)
             background.start_soon(self._repeat, self._check_clock, CLOCK_EVERY, "the clock was not checked")
             background.start_soon(self._repeat, self._pulse.beat, EVERY.total_seconds(), "the heartbeat was not stored")
             if self._reconciler is not None:

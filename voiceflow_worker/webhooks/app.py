@@ -24,6 +24,7 @@ from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.identity import new_worker_id
 from voiceflow_worker.core.ports.parts import failing_here, health
 from voiceflow_worker.core.progress import CallProgress
+from voiceflow_worker.core.retention import retained
 from voiceflow_worker.core.settling.settle import Settler
 from voiceflow_worker.errors import SettingsError
 from voiceflow_worker.gateway.account import PATH
@@ -77,13 +78,13 @@ def receiver_app(
 ) -> Starlette:
     """The receiver of one store: `webhook_app` with all the parts that use the store.
 
-    It settles summaries (VSS), and stores other events of calls (VCS, VRU) and events that it could not understand. It
-    also checks the store for /readyz, and sends heartbeats to the workers. (An app that mounts the receiver must send
-    the heartbeats itself, by the context manager `present`.) `policy` must be the workers' policy. With `ui_secret`,
-    people who know this secret can see the calls under /ui; people who know `ui_operator_secret` can also act there.
-    `time_at_8x8` asks 8x8 for the time. By this time (default: the store's clock), the pages decide whether 8x8 can
-    still place a call in doubt. The `settings` complete the campaigns that are begun on the pages. `api` serves
-    /v1, with a secret of its own. Raises SettingsError for an empty secret.
+    It settles summaries (VSS), and stores other events of calls (VCS, VRU) and events that it could not understand.
+    It also checks the store for /readyz, deletes what is over, and sends heartbeats to the workers. (An app that
+    mounts the receiver must send the heartbeats itself, by the context manager `present`.) `policy` must be the
+    workers' policy. With `ui_secret`, people who know this secret can see the calls under /ui; people who know
+    `ui_operator_secret` can also act there. `time_at_8x8` asks 8x8 for the time. By this time (default: the store's
+    clock), the pages decide whether 8x8 can still place a call in doubt. The `settings` complete the campaigns that
+    are begun on the pages. `api` serves /v1, with a secret of its own. Raises SettingsError for an empty secret.
     """
     policy = CallPolicy() if policy is None else policy
     pages: Pages | None = None
@@ -118,6 +119,7 @@ def receiver_app(
         api=api,
         rates=RateHistory(store) if pages is not None else None,
         counting=pages.large.running if pages is not None else None,
+        beside=partial(retained, store, policy),
     )
 
 
@@ -138,6 +140,7 @@ def webhook_app(
     api: Door | None = None,
     rates: RateHistory | None = None,
     counting: Callable[[], AbstractAsyncContextManager[None]] | None = None,
+    beside: Callable[[], AbstractAsyncContextManager[None]] | None = None,
     read_limit: timedelta = READ_LIMIT,
     store_limit: timedelta = STORE_LIMIT,
     event_limit: timedelta = EVENT_LIMIT,
@@ -163,8 +166,8 @@ def webhook_app(
     `heartbeats` records that a receiver is running. `probe` checks the store for /readyz. The metrics go to `registry`,
     by default a new one; `metrics` is False for an app that serves /metrics itself. `pages` serves /ui and everything
     below it, and `api` everything below /v1, each with its own sign-in; requests to `api` give way to events. For the
-    pages, `rates` keeps the history of the charts, and `counting` runs beside the app and counts large batches. Raises
-    SettingsError for an empty secret.
+    pages, `rates` keeps the history of the charts, and `counting` runs beside the app and counts large batches; so does
+    `beside`, for the store. Raises SettingsError for an empty secret.
     """
     counted = Metrics(CollectorRegistry() if registry is None else registry)
     gatekeeper = Gatekeeper(secret=secret, allow=allow, trusted_proxies=trusted_proxies)
@@ -197,8 +200,8 @@ def webhook_app(
                 await running.enter_async_context(present(heartbeats, name=new_worker_id(), every=heartbeat_every))
             if rates is not None:
                 await running.enter_async_context(sampled(rates))
-            if counting is not None:
-                await running.enter_async_context(counting())
+            for each in filter(None, (counting, beside)):
+                await running.enter_async_context(each())
             yield
 
     routes = [

@@ -69,8 +69,8 @@ async def no_such_batch(store: Store, queue: str, batch_id: str) -> Page:
 
 
 async def queue_names(store: Store, *, also: str | None) -> list[str]:
-    """The queues that ever had a worker or a batch, the default queue, and the queue `also`. Raises StoreError."""
-    known = {*await QueueNames(store).known(), *await BatchNames.queues(store)}
+    """The queues that ever had a call or a worker, the default queue, and the queue `also`. Raises StoreError."""
+    known = await QueueNames(store).known()
     named = {also} if also is not None and QUEUE_NAME.fullmatch(also) else set[str]()
     return sorted({DEFAULT_QUEUE, *known, *named})
 

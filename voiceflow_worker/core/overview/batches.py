@@ -90,11 +90,11 @@ class BatchProgress:
 
 
 async def read_queues(store: Store, *, also: str | None = None) -> list[BatchProgress]:
-    """The progress of all queues that had a worker or a batch, sorted by name. Raises StoreError.
+    """The progress of all queues that had a call or a worker, sorted by name. Raises StoreError.
 
     The queue `also` is included in any case.
     """
-    names = {*await QueueNames(store).known(), *await BatchNames.queues(store), *([also] if also else [])}
+    names = {*await QueueNames(store).known(), *([also] if also else [])}
     return [await read_queue(store, queue) for queue in sorted(names)]
 
 

@@ -7,18 +7,27 @@ from difflib import get_close_matches
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.reading import count_states
 from voiceflow_worker.core.ports.record_set import text_records
+from voiceflow_worker.core.ports.store import Mode, Put
 
 QUEUES = "queue"
 
 
+def queue_put(queue: str) -> Put:
+    """The record of the name of a queue."""
+    return Put(QUEUES, queue, "", None, Mode.KEEP)
+
+
 class QueueNames:
-    """The names of all queues that ever had a worker. Other queues have no POSTs. Names are never removed."""
+    """The names of all queues that ever had a call or a worker. Names are never removed.
+
+    The name of a queue is stored with its first call (`units.enqueued`), and by each worker when it starts.
+    """
 
     def __init__(self, store: Store) -> None:
         self._names = text_records(store, QUEUES)
 
     async def remember(self, queue: str) -> None:
-        """Add the name of a queue. Each worker of the queue does this when it starts."""
+        """Add the name of a queue."""
         await self._names.put({queue: ""})
 
     async def known(self) -> list[str]:
@@ -48,11 +57,6 @@ class BatchNames:
     async def known(self) -> list[str]:
         """All names, sorted, including the names of batches whose calls were deleted."""
         return [name for name, _ in await self._names.all()]
-
-    @staticmethod
-    async def queues(store: Store) -> set[str]:
-        """The queues that ever had a batch with a name."""
-        return {queue for queue, _ in await text_records(store, BATCH).all()}
 
     async def has_calls(self, batch_id: str) -> bool:
         """Whether the queue has a call of this batch."""

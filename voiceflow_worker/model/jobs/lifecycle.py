@@ -141,13 +141,26 @@ def give_up_waiting(job: Job, *, at: datetime, policy: CallPolicy) -> Job:
 def look_again(job: Job, *, at: datetime, policy: CallPolicy, reason: str | None = None) -> Job:
     """Look for evidence again later, at doubling intervals. A missing summary proves nothing.
 
-    `reason`, if given, replaces the reason of the job.
+    `reason`, if given, replaces the reason of the job. A doubt that is too old (`is_old_doubt`) ends as `accepted`: it
+    counts as placed, so no phone rings again for it.
     """
     _require(job, MoveName.LOOK_AGAIN)
     post = job.open_post
+    if is_old_doubt(job, at=at, policy=policy):
+        days = policy.doubt_kept.days
+        return ended(job, S.ACCEPTED, at=at, reason=f"{OLD_DOUBT} within {days} days", policy=policy)
     age = at - post.began_at if post else policy.first_look
     due_at = at + max(policy.first_look, min(age, policy.longest_look))
     return replace(job, due_at=due_at, reason=job.reason if reason is None else reason)
+
+
+OLD_DOUBT = "it counts as placed, because nobody resolved the doubt"
+
+
+def is_old_doubt(job: Job, *, at: datetime, policy: CallPolicy) -> bool:
+    """Whether a job has been in doubt for longer than the policy keeps doubts."""
+    post = job.open_post
+    return job.state is S.IN_DOUBT and post is not None and at >= post.began_at + policy.doubt_kept
 
 
 def expire(job: Job, *, at: datetime, policy: CallPolicy) -> Job:

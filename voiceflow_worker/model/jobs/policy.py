@@ -310,6 +310,9 @@ Outcomes = OutcomeSource
 """The public name of `OutcomeSource`."""
 
 
+LEAST_DOUBT = timedelta(days=7)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CallPolicy:
     """The policy of one queue.
@@ -352,6 +355,14 @@ class CallPolicy:
                 raise InvalidInputError(
                     f"{field.name} is {duration}; give a duration from 0 to {LONGEST.days} days, which is 100 years"
                 )
+
+    @property
+    def doubt_kept(self) -> timedelta:
+        """How long a call stays in doubt, from its POST on: the retention, and at least a week.
+
+        Early summaries and sessions are kept for that week too.
+        """
+        return max(self.retention, LEAST_DOUBT)
 
 
 def reserve_problem(reserve: int, max_active: int | None) -> str | None:
