@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import anyio
@@ -36,8 +36,7 @@ from voiceflow_worker.core.ports.store import (
     Unit,
     Wanted,
 )
-from voiceflow_worker.model.jobs.job import Job
-from voiceflow_worker.model.jobs.totals import Totals
+from voiceflow_worker.model.jobs.job import Job, JobState
 
 
 class TestMemory(StoreContract):
@@ -312,9 +311,14 @@ class PruningForgetsItsQueue(Memory):
         )
 
 
-class TotalsForgetTheTime(Memory):
-    def totals(self, queue: str, batch: str | None, due_before: datetime | None = None) -> Totals:  # noqa: ARG002
-        return super().totals(queue, batch)
+class DueJobsForgetTheTime(Memory):
+    def count_due(self, queue: str, state: JobState, by: datetime, batch: str | None) -> int:  # noqa: ARG002
+        return super().count_due(queue, state, datetime.max.replace(tzinfo=UTC), batch)
+
+
+class DueJobsForgetTheirState(Memory):
+    def count_due(self, queue: str, state: JobState, by: datetime, batch: str | None) -> int:  # noqa: ARG002
+        return super().count_due(queue, JobState.QUEUED, by, batch)
 
 
 class WakesAreNotCounted(Memory):
@@ -386,7 +390,8 @@ MUTATIONS: dict[type[Memory | MemoryStore], str] = {
     PagesForgetTheirGroup: "test_a_page_goes_on_after_a_record",
     PruningHasNoLimit: "test_what_is_over_is_pruned_in_slices",
     PruningForgetsItsQueue: "test_events_of_one_queue_are_pruned_and_what_is_not_over_stays",
-    TotalsForgetTheTime: "test_states_are_counted_of_the_jobs_that_are_due",
+    DueJobsForgetTheTime: "test_the_jobs_in_a_state_that_are_due_are_counted",
+    DueJobsForgetTheirState: "test_the_jobs_in_a_state_that_are_due_are_counted",
     WakesAreNotCounted: "test_each_unit_that_wakes_the_queue_raises_its_count",
 }
 

@@ -19,6 +19,7 @@ from voiceflow_worker.backends.contract.samples import ManualClock
 from voiceflow_worker.console.routes import batches as batch
 from voiceflow_worker.core.overview import breakdown
 from voiceflow_worker.core.overview.breakdown import COUNTED_AGAIN, LargeBreakdowns
+from voiceflow_worker.core.ports.reading import totals_of
 from voiceflow_worker.errors import StoreUnavailableError
 
 pytestmark = pytest.mark.anyio
@@ -91,7 +92,7 @@ async def test_a_batch_that_has_not_changed_is_not_counted_again(memory: Store) 
     async with open_store("memory://", clock=clock) as store:
         await campaign(store)
         large = LargeBreakdowns(FaultyStore(store, before=note))
-        totals = await store.totals("default", batch="march")
+        totals = await totals_of(store, "default", "march")
         assert large.look("default", "march", totals) is None, "nothing counts here yet"
         async with large.running():
             await until(lambda: (found := large.look("default", "march", totals)) is not None and found.at is not None)
@@ -111,7 +112,7 @@ async def test_a_store_that_was_away_meanwhile_ends_neither_the_receiver_nor_the
 
     async with open_store("memory://", clock=clock) as store:
         await campaign(store)
-        large, totals = LargeBreakdowns(FaultyStore(store, before=fail)), await store.totals("default")
+        large, totals = LargeBreakdowns(FaultyStore(store, before=fail)), await totals_of(store, "default")
         async with large.running():
             large.look("default", "march", totals)
             await until(lambda: not large._due)

@@ -15,6 +15,7 @@ from tests.support.faulty_store import FaultyStore, Loss
 from tests.support.voices import GatedVoice, ScriptedVoice
 from voiceflow_worker import END, Caller, CallQueue, End, Job, JobState, Menu, Store, open_store
 from voiceflow_worker.backends.contract.samples import ManualClock
+from voiceflow_worker.core.ports.reading import totals_of
 from voiceflow_worker.core.ports.store import Page
 from voiceflow_worker.errors import StoreUnavailableError
 from voiceflow_worker.ivr import approval_call, approval_data  # fmt: skip
@@ -242,7 +243,7 @@ class TestAnAnswer:
             await line.press(receiver, keys)
             told.append((await got(store, job)).answer)
         assert told == [None, None, "cancelled", "confirmed", "confirmed"]
-        totals = await store.totals(job.queue)
+        totals = await totals_of(store, job.queue)
         assert (totals.answers, totals.other_keys) == ({"confirmed": 1}, 0)
         await Engine(store, ScriptedVoice()).summarise(job)
         shown = call_as_json(await CallQueue(store).wait_for_outcome(job.id))
@@ -262,7 +263,7 @@ class TestAnAnswer:
         outcome = call_as_json(await got(store, job))["outcome"]
         assert isinstance(outcome, dict)
         assert (outcome["answer"], outcome["digits"]) == (None, "5")
-        totals = await store.totals(job.queue)
+        totals = await totals_of(store, job.queue)
         assert (totals.answers, totals.other_keys) == ({}, 1)
 
     async def test_keeps_the_name_of_the_moment_of_the_press(self, stores: tuple[Store, Store]) -> None:
@@ -285,7 +286,7 @@ class TestAnAnswer:
         job = await called(store, menu)
         await Engine(store, ScriptedVoice()).summarise(job)
         await Line.of(job).press(Receiver.of(store, menu), "1")
-        assert ((await got(store, job)).answer, (await store.totals(job.queue)).answers) == (
+        assert ((await got(store, job)).answer, (await totals_of(store, job.queue)).answers) == (
             "confirmed", {"confirmed": 1},
         )  # fmt: skip
 

@@ -23,7 +23,7 @@ from voiceflow_worker.core.ports.store import (
 )
 from voiceflow_worker.errors import StoreUnavailableError
 from voiceflow_worker.model.jobs.gcra import Slots
-from voiceflow_worker.model.jobs.job import Job
+from voiceflow_worker.model.jobs.job import Job, JobState
 from voiceflow_worker.model.jobs.totals import Totals
 
 
@@ -162,9 +162,13 @@ class FaultyStore:
         found: Sequence[Job] = await self._carried_out("jobs", read, now=now)
         return found
 
-    async def totals(self, queue: str, **options: Any) -> Totals:
-        totals: Totals = await self._carried_out("totals", queue, **options)
+    async def totals(self, queue: str, **options: Any) -> Sequence[Totals]:
+        totals: Sequence[Totals] = await self._carried_out("totals", queue, **options)
         return totals
+
+    async def count_due(self, queue: str, state: JobState, **options: Any) -> int:
+        count: int = await self._carried_out("count_due", queue, state, **options)
+        return count
 
     async def records(self, wanted: Wanted, *, now: datetime) -> Mapping[str, Sequence[Record]]:
         found: Mapping[str, Sequence[Record]] = await self._carried_out("records", wanted, now=now)

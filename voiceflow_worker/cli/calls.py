@@ -30,7 +30,7 @@ from voiceflow_worker.cli.options import (
     YesOption,
 )
 from voiceflow_worker.cli.output import ExitCode, Output, first
-from voiceflow_worker.core.ports.reading import find_pages
+from voiceflow_worker.core.ports.reading import find_pages, totals_of
 from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.model.jobs.call_json import call_as_json, result_of
 from voiceflow_worker.model.jobs.job import Job, JobState
@@ -107,8 +107,8 @@ async def list_calls(
     shown: list[Job] = []
     found = 0
     async with common.opened() as calls:
-        known = (await calls.store.totals(calls.name)).outcomes
-        totals = await calls.store.totals(calls.name, batch=batch)
+        known = (await totals_of(calls.store, calls.name)).outcomes
+        totals = await totals_of(calls.store, calls.name, batch)
         wanted = CallFilter(
             states=None if states is None else frozenset(states),
             batch=batch,

@@ -22,7 +22,7 @@ from voiceflow_worker.core.heartbeats import Heartbeats
 from voiceflow_worker.core.overview.batches import BatchProgress, read_batch, read_queue
 from voiceflow_worker.core.overview.story import closed_in_words, gate_as_json
 from voiceflow_worker.core.ports import Store
-from voiceflow_worker.core.ports.reading import gates_of
+from voiceflow_worker.core.ports.reading import gates_of, totals_of
 from voiceflow_worker.errors import StoreUnavailableError, VoiceflowError
 from voiceflow_worker.model.jobs.call_json import CallOutcome
 from voiceflow_worker.model.jobs.gate import Gate
@@ -70,7 +70,7 @@ async def read_watched(store: Store, queue: str, *, batch_id: str | None = None)
     gates = [gate for gate in await gates_of(store, queue) if gate.is_closed(at=progress.at)]
     return Watched(
         progress=progress,
-        totals=await store.totals(queue, batch=batch_id),
+        totals=await totals_of(store, queue, batch_id),
         holds=tuple(gate for gate in gates if batch_id is None or gate.name == batch_id or gate == progress.hold),
         workers=len(await heartbeats.workers(queue)),
         has_receiver=await heartbeats.has_receiver(),

@@ -27,6 +27,7 @@ from voiceflow_worker.console.routes.page import Answer, Page, PageRequest, prob
 from voiceflow_worker.console.sessions import FormRefusedError, PageForm, PageSession, checked_form
 from voiceflow_worker.core.overview.ordered import Interface
 from voiceflow_worker.core.ports import Store
+from voiceflow_worker.core.ports.reading import totals_of
 from voiceflow_worker.core.ports.record_set import text_records
 from voiceflow_worker.errors import CampaignFileError, InvalidInputError, JobError, JobNotFoundError, VoiceflowError
 from voiceflow_worker.model.jobs.job import JobState
@@ -305,7 +306,7 @@ class _RedialBatch(PageAct):
     async def _choice(self, form: PageForm, operator: Operator) -> Confirmation:
         act: RedialBatch = self.made(form, operator)
         batch, _ = act.name, await act.counted()
-        counts = (await operator.store.totals(act.queue, batch=batch)).outcomes
+        counts = (await totals_of(operator.store, act.queue, batch)).outcomes
         found = {word: sum(counts.get(status.value, 0) for status in read_redial_on(word)) for word in _OUTCOMES}
         options = tuple(
             (word, f"{words}: {count_of(found[word], 'call')}") for word, words in _OUTCOMES.items() if found[word]

@@ -28,7 +28,7 @@ MOST_NEXT = 100
 
 async def due_count(store: Store, queue: str, *, by: datetime, batch_id: str | None = None) -> int:
     """The number of queued jobs of a queue, or of one batch of it, that are due by this time."""
-    return (await count_states(store, queue, batch_id=batch_id, due_before=by))[JobState.QUEUED]
+    return await store.count_due(queue, JobState.QUEUED, by=by, batch=batch_id)
 
 
 async def held_count(

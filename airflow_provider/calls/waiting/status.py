@@ -139,11 +139,11 @@ def status_of(jobs: Sequence[Job], options: WaitOptions, *, now: datetime) -> Wa
 
 async def _batch_status(queue: CallQueue, batch_id: str, options: WaitOptions) -> WaitStatus:
     """Return the status of a batch, counted by the store."""
-    count, now = partial(count_states, queue.store, queue.name, batch_id=batch_id), queue.store.clock.now()
-    late, due = await count(due_before=now - GRACE), await count(due_before=now)
+    now, count = queue.store.clock.now(), partial(queue.store.count_due, queue.name, batch=batch_id)
+    overdue = [await count(state, by=now - GRACE) for state in _timed(options)]
     # Before the count of all: a call that is leased in between is counted twice, and not taken for one that was sent.
-    soon = await count(due_before=now + GRACE)
-    counts = await count()
+    due, soon = await count(JobState.QUEUED, by=now), await count(JobState.QUEUED, by=now + GRACE)
+    counts = await count_states(queue.store, queue.name, batch_id=batch_id)
     ended = sum(count for state, count in counts.items() if _is_over(state, options))
     if counts[JobState.IN_DOUBT]:
         found = await queue.find(states=[JobState.IN_DOUBT], batch_id=batch_id, limit=None)
@@ -151,14 +151,14 @@ async def _batch_status(queue: CallQueue, batch_id: str, options: WaitOptions) -
     return WaitStatus(
         total=sum(counts.values()),
         ended=ended,
-        due=due[JobState.QUEUED],
-        unsent=soon[JobState.QUEUED] + counts[JobState.LEASED] + counts[JobState.SENDING],
-        overdue=sum(late[state] for state in _timed(options)),
+        due=due,
+        unsent=soon + counts[JobState.LEASED] + counts[JobState.SENDING],
+        overdue=sum(overdue),
         submitted=counts[JobState.SUBMITTED],
         under_way=counts[JobState.SUBMITTED] + counts[JobState.SENDING],
         waiting=counts[JobState.QUEUED] + counts[JobState.LEASED],
         doubts=counts[JobState.IN_DOUBT],
-        doubts_due=due[JobState.IN_DOUBT],
+        doubts_due=await count(JobState.IN_DOUBT, by=now) if counts[JobState.IN_DOUBT] else 0,
     )
 
 

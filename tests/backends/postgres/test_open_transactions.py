@@ -23,6 +23,7 @@ from tests.support.voices import ScriptedVoice
 from tests.support.workers import worker_for
 from voiceflow_worker import CallQueue, SuppressionList, enqueue_in, open_store
 from voiceflow_worker.core.ports.names import BatchNames
+from voiceflow_worker.core.ports.reading import totals_of
 
 pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 
@@ -58,7 +59,7 @@ async def test_who_leaves_a_thousand_enqueues_open_holds_up_nobody(postgres_serv
             for connection in left_open:
                 connection.close()
         done = len(usual) + len(meanwhile)
-        totals = await store.totals("default", batch="everybody")
+        totals = await totals_of(store, "default", "everybody")
         assert sum(totals.states.values()) == done + CONNECTIONS * EACH // 2
 
 
@@ -85,7 +86,7 @@ async def day(engine: Engine, place: int) -> dict[str, float]:
     # The number is one of those that the open transactions are going to call.
     await timed("opt-out", lambda: SuppressionList(store).add(number(place % EACH)))
     await timed("no opt-out", lambda: SuppressionList(store).remove(number(place % EACH)))
-    await timed("totals", lambda: store.totals("default", batch="everybody"))
+    await timed("totals", lambda: totals_of(store, "default", "everybody"))
     await timed("status", queue.status)
     await timed("events", lambda: store.events("default", limit=100))
     await timed("names", lambda: BatchNames(store, "default").known())

@@ -22,6 +22,7 @@ from voiceflow_worker.backends.postgres.survey import SCHEMA, Facts, Guarantee, 
 from voiceflow_worker.backends.postgres.url import parse_url
 from voiceflow_worker.backends.registry import health_of
 from voiceflow_worker.core.ports.controls import Limits, limits_put
+from voiceflow_worker.core.ports.reading import totals_of
 from voiceflow_worker.core.ports.reads import ById
 from voiceflow_worker.core.ports.store import Insert, Put, Step, Unit
 from voiceflow_worker.errors import (
@@ -279,7 +280,7 @@ async def test_nothing_of_the_same_name_in_another_schema_is_taken_for_the_store
             leased = await store.lease(job.queue, worker_id="w", limit=1, until=now, now=now)
             assert [each.id for each in leased] == [job.id]
             assert [each.id for each in await store.jobs(ById((job.id,)), now=now)] == [job.id]
-            assert (await store.totals(job.queue)).live
+            assert (await totals_of(store, job.queue)).live
             await store.take(job.queue, wanted=1, horizon=timedelta(seconds=1), now=now)
             await store.events(job.queue)
             await store.wait(job.queue, seen=0, until=now)

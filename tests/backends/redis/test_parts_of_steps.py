@@ -24,6 +24,7 @@ from voiceflow_worker.backends.redis import RedisStore
 from voiceflow_worker.backends.redis.faults import script
 from voiceflow_worker.backends.witness import JournalFiles
 from voiceflow_worker.core.ports import Store
+from voiceflow_worker.core.ports.reading import totals_of
 from voiceflow_worker.core.ports.store import Absent, Delete, Same, Step, Unit, tally_change
 from voiceflow_worker.core.settling.changes import Changed, Changes, JobChange
 from voiceflow_worker.errors import StoreReadOnlyError, StoreUnavailableError
@@ -137,7 +138,7 @@ async def test_changes_that_were_stored_before_the_connection_was_lost_are_told(
         answers = await changes.change_each([JobChange(job.id, cancelled, job) for job in jobs])
         assert [isinstance(answer, Changed) for answer in answers] == [place < AT_ONCE for place in range(MANY)]
         assert all(isinstance(answer, StoreUnavailableError) for answer in answers[AT_ONCE:])
-        assert (await witness.totals(QUEUE)).states[JobState.CANCELLED] >= AT_ONCE
+        assert (await totals_of(witness, QUEUE)).states[JobState.CANCELLED] >= AT_ONCE
 
 
 @pytest.mark.parametrize("guarded", [False, True])

@@ -103,7 +103,7 @@ class TestFind:
         scan = store.reader.scan
         gone = [sample_job(number) for number in range(1, 11)]
 
-        async def scan_and_lose(statement: str, bindings: dict[str, Any]) -> str:
+        async def scan_and_lose(statement: str, bindings: dict[str, Any]) -> Any:
             found = await scan(statement, bindings)
             if gone:
                 await delete(store, gone, keep_keys_until=NOW)
@@ -119,7 +119,7 @@ class TestFind:
     ) -> None:
         scan = store.reader.scan
 
-        async def scan_and_move(statement: str, bindings: dict[str, Any]) -> str:
+        async def scan_and_move(statement: str, bindings: dict[str, Any]) -> Any:
             found = await scan(statement, bindings)
             await store.lease(QUEUE, worker_id="w", limit=1, until=NOW + timedelta(hours=1), now=NOW)
             return found

@@ -7,6 +7,7 @@ from decimal import Decimal
 
 from voiceflow_worker.backends.contract.samples import NOW, QUEUE, Ground, sample_job, sample_jobs
 from voiceflow_worker.backends.contract.writing import DAY, MICROSECOND, leased, next_of, stored, to, write
+from voiceflow_worker.core.ports.reading import totals_of
 from voiceflow_worker.core.ports.store import Delete, Store, Unit, tally_change
 from voiceflow_worker.model.jobs.job import Job, JobState, KeyPress, Post
 from voiceflow_worker.model.jobs.totals import STATE
@@ -50,12 +51,12 @@ class TotalsContract(Ground):
         extra = {**tally_change(jobs[0], ended), "placed": 1, "outcome:BUSY": 2, "cost:EUR": -7}
         await write(other, to(jobs[0], ended, tally=extra))
         for batch, queued in (("b", 2), (None, 3)):
-            totals = await store.totals(QUEUE, batch=batch)
+            totals = await totals_of(store, QUEUE, batch)
             assert dict(totals.live) == {
                 STATE + "queued": queued, STATE + "completed": 1, "placed": 1, "outcome:BUSY": 2, "cost:EUR": -7,
             }  # fmt: skip
             assert not totals.pruned
-        assert not (await store.totals(QUEUE, batch="none")).live
+        assert not (await totals_of(store, QUEUE, "none")).live
 
     async def test_deleted_jobs_stay_in_the_totals_of_their_batch_while_it_has_jobs(self, store: Store) -> None:
         first, second = await stored(store, *sample_jobs(2, batch_id="b", state=JobState.COMPLETED))
@@ -66,34 +67,40 @@ class TotalsContract(Ground):
         await write(store, Unit(change=None), to(first, next_of(first, revision="x"), tally={"placed": 1}))
         first = replace(first, revision="x")
         await write(store, delete(first))
-        totals = await store.totals(QUEUE, batch="b")
+        totals = await totals_of(store, QUEUE, "b")
         assert (dict(totals.live), dict(totals.pruned)) == (
             {STATE + "completed": 1}, {STATE + "completed": 1, "placed": 1},
         )  # fmt: skip
-        assert dict((await store.totals(QUEUE)).live) == {STATE + "completed": 1}
+        assert dict((await totals_of(store, QUEUE)).live) == {STATE + "completed": 1}
         await write(store, Unit(change=Delete(second, NOW), tally=tally_change(second, None)))
-        totals = await store.totals(QUEUE, batch="b")
+        totals = await totals_of(store, QUEUE, "b")
         assert not totals.live
         assert not totals.pruned
 
     async def test_a_deleted_job_without_a_batch_is_in_no_totals(self, store: Store) -> None:
         (job,) = await stored(store, sample_job(state=JobState.COMPLETED))
         await write(store, Unit(change=Delete(job, NOW), tally=tally_change(job, None)))
-        totals = await store.totals(QUEUE)
+        totals = await totals_of(store, QUEUE)
         assert (dict(totals.live), dict(totals.pruned)) == ({}, {})
 
     async def test_all_that_8x8_may_tell_can_be_counted(self, store: Store) -> None:
         odd = [post(text=text, digits="1", answer=text) for text in ODD_TEXTS]
         odd += [post(text="x", seconds=seconds, price="0.0288") for seconds in (1e300, float("inf"), -1.0, 0.0)]
         jobs = await stored(store, *(sample_job(at, batch_id="b", posts=(each,)) for at, each in enumerate(odd)))
-        totals = await store.totals(QUEUE, batch="b")
+        totals = await totals_of(store, QUEUE, "b")
         assert len(totals.answers) == len(ODD_TEXTS)
         assert sum(totals.outcomes.values()) == len(odd)
         assert totals.cost == {"SGD": Decimal("0.0288") * 4}
         await write(store, *(to(job, next_of(job, posts=())) for job in jobs))
-        assert dict((await store.totals(QUEUE)).live) == {STATE + "queued": len(odd)}
+        assert dict((await totals_of(store, QUEUE)).live) == {STATE + "queued": len(odd)}
 
-    async def test_states_are_counted_of_the_jobs_that_are_due(self, store: Store) -> None:
+    async def test_the_totals_of_several_batches_are_in_the_order_that_was_asked_for(self, store: Store) -> None:
+        await stored(store, *sample_jobs(2, batch_id="b"), sample_job(3, batch_id="a"), sample_job(4))
+        found = await store.totals(QUEUE, batches=["none", "b", None, "a"])
+        assert [each.states[JobState.QUEUED] for each in found] == [0, 2, 4, 1]
+        assert list(await store.totals(QUEUE, batches=[])) == []
+
+    async def test_the_jobs_in_a_state_that_are_due_are_counted(self, store: Store) -> None:
         await stored(
             store,
             sample_job(1, batch_id="b", due_at=NOW - MICROSECOND),
@@ -102,15 +109,14 @@ class TotalsContract(Ground):
             sample_job(4, due_at=NOW + DAY, state=JobState.COMPLETED),
             sample_job(5, queue="reminders"),
         )
-        for due_before, batch, wanted in (
+        for by, batch, wanted in (
             (NOW - DAY, None, {}), (NOW - MICROSECOND, None, {"queued": 1}), (NOW, None, {"queued": 1, "sending": 1}),
             (NOW + MICROSECOND, None, {"queued": 2, "sending": 1}),
             (NOW + DAY, None, {"queued": 2, "sending": 1, "completed": 1}),
             (NOW + DAY, "b", {"queued": 1, "sending": 1}), (NOW + DAY, "none", {}),
         ):  # fmt: skip
-            totals = await store.totals(QUEUE, batch=batch, due_before=due_before)
-            assert {state.value: amount for state, amount in totals.states.items() if amount} == wanted, due_before
-            assert not totals.outcomes
+            counted = {state.value: await store.count_due(QUEUE, state, by=by, batch=batch) for state in JobState}
+            assert {state: amount for state, amount in counted.items() if amount} == wanted, by
         assert await leased(store) == [1]
-        due = await store.totals(QUEUE, due_before=NOW)
-        assert (due.states[JobState.QUEUED], due.states[JobState.LEASED]) == (0, 0), "it is due when its lease ends"
+        due = [await store.count_due(QUEUE, state, by=NOW) for state in (JobState.QUEUED, JobState.LEASED)]
+        assert due == [0, 0], "it is due when its lease ends"

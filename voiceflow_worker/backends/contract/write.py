@@ -33,6 +33,7 @@ from voiceflow_worker.backends.contract.writing import (
     write,
 )
 from voiceflow_worker.core.ports.controls import gate_from
+from voiceflow_worker.core.ports.reading import totals_of
 from voiceflow_worker.core.ports.reads import ByKey, Listing
 from voiceflow_worker.core.ports.store import (
     MOST_TOGETHER,
@@ -388,9 +389,9 @@ class WriteContract(Ground):
         )
         assert await write(store, *units) == [DONE] * 4
         await write(store, Unit(drops=(Drop("n", "lock", None),)))
-        counted = await store.totals(QUEUE, batch="b")
+        counted = await totals_of(store, QUEUE, "b")
         assert await write(store, *units) == [DONE] * 4
-        assert await store.totals(QUEUE, batch="b") == counted
+        assert await totals_of(store, QUEUE, "b") == counted
         assert await held(store) == {"cas": "token 1"}
         assert len(await store.events(QUEUE)) == 1
 

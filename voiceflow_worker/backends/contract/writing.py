@@ -10,6 +10,7 @@ from typing import Any
 
 from voiceflow_worker.backends.contract.samples import NOW, QUEUE
 from voiceflow_worker.core.ports.controls import gate_put
+from voiceflow_worker.core.ports.reading import totals_of
 from voiceflow_worker.core.ports.reads import ById
 from voiceflow_worker.core.ports.store import (
     Answer,
@@ -104,5 +105,5 @@ async def leased(store: Store, limit: int = 10, *, now: datetime = NOW, batch: s
 
 
 async def states(store: Store, batch: str | None = None) -> dict[str, int]:
-    totals = await store.totals(QUEUE, batch=batch)
+    totals = await totals_of(store, QUEUE, batch)
     return {state.value: amount for state, amount in totals.states.items() if amount}

@@ -315,13 +315,14 @@ class Memory:
                 pass
         return found if read.limit is None else found[: max(read.limit, 0)]
 
-    def totals(self, queue: str, batch: str | None, due_before: datetime | None = None) -> Totals:
-        """The counters of a queue or of a batch; with `due_before`, the states of the jobs that are due by then."""
-        if due_before is not None:
-            every = self._search(Listing(queue=queue, batch=batch, limit=None))
-            return Totals(live=Counter(STATE + job.state for job in every if job.due_at <= due_before))
+    def totals(self, queue: str, batch: str | None) -> Totals:
+        """The counters of a queue or of a batch."""
         place = (queue, batch)
         return Totals(live=_present(self.live.get(place, {})), pruned=_present(self.pruned.get(place, {})))
+
+    def count_due(self, queue: str, state: JobState, by: datetime, batch: str | None) -> int:
+        """The number of jobs in one state that are due by this time."""
+        return len(self._search(Due(queue=queue, state=state, by=by, batch=batch)))
 
     # --- work ---
 
@@ -444,9 +445,13 @@ class MemoryStore:
         await checkpoint()
         return self.memory.read(read, now)
 
-    async def totals(self, queue: str, *, batch: str | None = None, due_before: datetime | None = None) -> Totals:
+    async def totals(self, queue: str, *, batches: Sequence[str | None]) -> Sequence[Totals]:
         await checkpoint()
-        return self.memory.totals(queue, batch, due_before)
+        return [self.memory.totals(queue, batch) for batch in batches]
+
+    async def count_due(self, queue: str, state: JobState, *, by: datetime, batch: str | None = None) -> int:
+        await checkpoint()
+        return self.memory.count_due(queue, state, by, batch)
 
     async def records(self, wanted: Wanted, *, now: datetime) -> Mapping[str, Sequence[Record]]:
         await checkpoint()

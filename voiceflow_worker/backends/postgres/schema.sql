@@ -84,7 +84,7 @@ CREATE TABLE voiceflow.totals (
     fillfactor = 50, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 500
 );
 COMMENT ON TABLE voiceflow.totals IS
-    'Counters of each batch; those without one are in the batch ''''. What is in `additions` must be added';
+    'Counters of each batch, and of each queue as the batch ''''. What is in `additions` must be added';
 
 -- Counters would be rows that all writers wait for. So each step adds rows here, and `prune` moves them to `totals`.
 CREATE TABLE voiceflow.additions (

@@ -1,4 +1,4 @@
-"""The PostgreSQL store: the nine methods of `core/ports/store.py`, each one statement."""
+"""The PostgreSQL store: the ten methods of `core/ports/store.py`, each one statement."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ _EVENTS = "SELECT sequence, job_id, kind, at, state, revision, post FROM voicefl
 _CHANGES = "SELECT voiceflow.count_changes(%s, %s)"
 _PUT_NOTED = "SELECT voiceflow.put_noted(%s, %s)"
 _PRUNE = "SELECT voiceflow.prune(%s, %s, %s, %s)"
-_TOTALS = "SELECT field, live, pruned FROM voiceflow.count_all(%s, %s)"
-_COUNT_DUE = "SELECT in_state, amount FROM voiceflow.count_due(%s, %s, %s, %s)"
+_TOTALS = "SELECT name, field, live, pruned FROM voiceflow.count_all(%s, %s)"
+_COUNT_DUE = "SELECT voiceflow.count_due(%s, %s, %s, %s)"
 
 
 _MANY_GONE = 5000
@@ -147,16 +147,22 @@ class PostgresStore:
     async def jobs(self, read: Read, *, now: datetime) -> Sequence[Job]:
         return await read_jobs(self.database, read, now=now)
 
-    async def totals(self, queue: str, *, batch: str | None = None, due_before: datetime | None = None) -> Totals:
-        if due_before is not None:
-            states = [state.value for state in JobState]
-            rows = await self.database.rows(_COUNT_DUE, queue, batch, states, due_before)
-            return Totals(live={STATE + state: amount for state, amount in rows if amount})
-        rows = await self.database.rows(_TOTALS, queue, batch)
-        live = {field: amount for field, amount, _ in rows if amount}
-        if batch is None or not any(field.startswith(STATE) for field in live):
-            return Totals(live=live if batch is None else {})
-        return Totals(live=live, pruned={field: amount for field, _, amount in rows if amount})
+    async def totals(self, queue: str, *, batches: Sequence[str | None]) -> Sequence[Totals]:
+        live: dict[str, dict[str, int]] = {batch or "": {} for batch in batches}
+        pruned: dict[str, dict[str, int]] = {batch or "": {} for batch in batches}
+        for batch, field, amount, gone in await self.database.rows(_TOTALS, queue, list(live)):
+            live[batch] |= {field: amount} if amount else {}
+            pruned[batch] |= {field: gone} if gone else {}
+        return [
+            Totals(live=live[batch], pruned=pruned[batch])
+            if not batch or any(field.startswith(STATE) for field in live[batch])
+            else Totals()
+            for batch in (each or "" for each in batches)
+        ]
+
+    async def count_due(self, queue: str, state: JobState, *, by: datetime, batch: str | None = None) -> int:
+        ((count,),) = await self.database.rows(_COUNT_DUE, queue, batch, state.value, by)
+        return int(count)
 
     async def records(self, wanted: Wanted, *, now: datetime) -> Mapping[str, Sequence[Record]]:
         return await read_records(self.database, wanted, now=now)

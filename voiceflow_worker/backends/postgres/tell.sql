@@ -37,42 +37,46 @@ BEGIN
 END;
 $$;
 
--- The counters of a queue or of a batch, and for a batch what its deleted jobs had counted; nothing for a batch without jobs.
+-- The counters of batches of a queue, '' for the queue itself, and what deleted jobs had counted. Reading them costs as much as
+-- has been added since the last `fold`.
 CREATE FUNCTION voiceflow.count_all(
-    of_queue text, of_batch text, OUT field text, OUT live bigint, OUT pruned bigint
+    of_queue text, batches text[], OUT name text, OUT field text, OUT live bigint, OUT pruned bigint
 ) RETURNS SETOF record
 LANGUAGE plpgsql STABLE SET jit = off SET search_path = pg_catalog AS $$
 BEGIN
     RETURN QUERY
-    SELECT sums.field, sum(sums.live)::bigint, sum(sums.pruned)::bigint FROM (
-        SELECT t.field, t.live, t.pruned FROM voiceflow.totals AS t
-        WHERE t.queue = of_queue AND (of_batch IS NULL OR t.batch = of_batch)
+    SELECT sums.batch, sums.field, sum(sums.live)::bigint, sum(sums.pruned)::bigint FROM (
+        SELECT t.batch, t.field, t.live, t.pruned FROM voiceflow.totals AS t
+        WHERE t.queue = of_queue AND t.batch = ANY (batches)
         UNION ALL
-        SELECT key, value::bigint, CASE WHEN is_deletion THEN -value::bigint ELSE 0 END
-        FROM voiceflow.additions, jsonb_each_text(tally)
-        WHERE queue = of_queue AND (of_batch IS NULL OR batch = of_batch)
+        SELECT a.batch, key, value::bigint, CASE WHEN is_deletion THEN -value::bigint ELSE 0 END
+        FROM voiceflow.additions AS a, jsonb_each_text(tally)
+        WHERE a.queue = of_queue AND a.batch <> '' AND a.batch = ANY (batches)
+        UNION ALL
+        SELECT '', key, value::bigint, 0
+        FROM voiceflow.additions AS a, jsonb_each_text(tally)
+        WHERE a.queue = of_queue AND '' = ANY (batches)
     ) AS sums
-    GROUP BY sums.field;
+    GROUP BY sums.batch, sums.field;
 END;
 $$;
 
--- How many jobs of a queue, or of a batch, are due by a time, by their states: for each, a range of an index is counted.
-CREATE FUNCTION voiceflow.count_due(
-    of_queue text, of_batch text, states text[], at timestamptz, OUT in_state text, OUT amount bigint
-) RETURNS SETOF record
+-- How many jobs of a queue, or of a batch, in one state are due by a time.
+CREATE FUNCTION voiceflow.count_due(of_queue text, of_batch text, in_state text, at timestamptz) RETURNS bigint
 LANGUAGE plpgsql STABLE SET enable_seqscan = off SET jit = off SET search_path = pg_catalog AS $$
 BEGIN
-    FOREACH in_state IN ARRAY states LOOP
-        IF of_batch IS NULL THEN
-            amount := (SELECT count(*) FROM voiceflow.jobs WHERE queue = of_queue AND state = in_state AND due_at <= at);
-        ELSE
-            amount := (
-                SELECT count(*) FROM voiceflow.jobs
-                WHERE queue = of_queue AND batch_id = of_batch AND state = in_state AND due_at <= at
-            );
-        END IF;
-        RETURN NEXT;
-    END LOOP;
+    RETURN CASE
+        WHEN of_batch IS NULL THEN
+            (SELECT count(*) FROM voiceflow.jobs WHERE queue = of_queue AND state = in_state AND due_at <= at)
+        WHEN in_state = 'queued' THEN (
+            SELECT count(*) FROM voiceflow.jobs
+            WHERE queue = of_queue AND state = 'queued' AND coalesce(batch_id, '') = of_batch AND due_at <= at
+        )
+        ELSE (
+            SELECT count(*) FROM voiceflow.jobs
+            WHERE queue = of_queue AND state = in_state AND due_at <= at AND batch_id = of_batch
+        )
+    END;
 END;
 $$;
 
@@ -86,13 +90,14 @@ BEGIN
         RETURNING batch, is_deletion, tally
     )
     INSERT INTO voiceflow.totals AS old
-    SELECT of_queue, batch, field, sum(amount), sum(CASE WHEN is_deletion AND batch <> '' THEN -amount ELSE 0 END)
-    FROM folded, LATERAL (SELECT key, value::bigint FROM jsonb_each_text(tally)) AS counted (field, amount)
-    GROUP BY batch, field
+    SELECT of_queue, place, field, sum(amount), sum(CASE WHEN is_deletion AND place <> '' THEN -amount ELSE 0 END)
+    FROM folded, LATERAL (SELECT key, value::bigint FROM jsonb_each_text(tally)) AS counted (field, amount),
+         LATERAL (SELECT '' UNION SELECT batch) AS counters (place)
+    GROUP BY place, field
     ON CONFLICT (queue, batch, field) DO UPDATE SET
         live = old.live + excluded.live, pruned = old.pruned + excluded.pruned;
     DELETE FROM voiceflow.totals AS gone
-    WHERE queue = of_queue AND live = 0
+    WHERE queue = of_queue AND batch <> '' AND live = 0
         AND NOT EXISTS (SELECT FROM voiceflow.totals AS t WHERE t.queue = of_queue AND t.batch = gone.batch AND t.live <> 0)
         AND NOT EXISTS (SELECT FROM voiceflow.jobs AS j WHERE j.queue = of_queue AND j.batch_id = gone.batch)
         AND NOT EXISTS (SELECT FROM voiceflow.additions AS a WHERE a.queue = of_queue AND a.batch = gone.batch);

@@ -1,4 +1,4 @@
-"""A store in Redis: the nine methods of `core/ports/store.py`, each a script, so that it is one step."""
+"""A store in Redis: the ten methods of `core/ports/store.py`, each a script, so that it is one step."""
 
 from __future__ import annotations
 
@@ -209,10 +209,16 @@ class RedisStore:
     async def jobs(self, read: Read, *, now: datetime) -> Sequence[Job]:
         return await find(self.link, read, now)
 
-    async def totals(self, queue: str, *, batch: str | None = None, due_before: datetime | None = None) -> Totals:
-        asked = {"queue": queue, "batch": optional(batch), "due_before": micros(due_before), "states": list(JobState)}
-        live, pruned = await self.link.run("totals", asked)
-        return Totals(live=_numbers(live), pruned=_numbers(pruned))
+    async def totals(self, queue: str, *, batches: Sequence[str | None]) -> Sequence[Totals]:
+        if not batches:
+            return []
+        found = await self.link.run("totals", {"queue": queue, "batches": list(map(optional, batches))})
+        return [Totals(live=_numbers(live), pruned=_numbers(pruned)) for live, pruned in found]
+
+    async def count_due(self, queue: str, state: JobState, *, by: datetime, batch: str | None = None) -> int:
+        asked = {"queue": queue, "batch": optional(batch), "state": state.value, "by": micros(by)}
+        count: int = await self.link.run("count_due", asked)
+        return count
 
     async def records(self, wanted: Wanted, *, now: datetime) -> Mapping[str, Sequence[Record]]:
         asked: list[dict[str, Any]] = []

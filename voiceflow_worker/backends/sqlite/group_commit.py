@@ -56,6 +56,11 @@ Counters = Counter[tuple[str, str | None, str]]
 """Amounts by queue, batch and field."""
 
 
+def totals_name(batch: str | None) -> str:
+    """The name in the table of totals of a batch, or of the whole queue."""
+    return "" if batch is None else f"={batch}"
+
+
 @dataclass(slots=True)
 class Transaction:
     """A transaction: its connection, and what is written at its end.
@@ -72,11 +77,15 @@ class Transaction:
     def end(self) -> None:
         """Write what is written at the end. The counters of a batch are deleted with its last job."""
         self.db.run_each(SQL["note_change"], [(queue,) for queue in sorted(self.changed)])
+        live, pruned = Counters(self.live), self.pruned
+        for (queue, batch, name), amount in self.live.items():
+            if batch is not None:
+                live[queue, None, name] += amount
         changes = [
-            (queue, "" if batch is None else f"={batch}", name, self.live[place], self.pruned[place])
-            for place in {**self.live, **self.pruned}
+            (queue, totals_name(batch), name, live[place], pruned[place])
+            for place in {**live, **pruned}
             for queue, batch, name in [place]
-            if self.live[place] or self.pruned[place]
+            if live[place] or pruned[place]
         ]
         self.db.run_each(SQL["count"], changes)
         # The names of states are few. Those of other fields are not, so no empty counter of theirs is kept.

@@ -90,8 +90,8 @@ class SameFiles:
         """Call `require_file`, but at most once every `GLANCE_EVERY` seconds."""
         now = time.monotonic()
         if now - self._glanced_at >= GLANCE_EVERY:
-            self._glanced_at = now
             self.require_file()
+            self._glanced_at = now
 
     @property
     def has_other_log(self) -> bool:

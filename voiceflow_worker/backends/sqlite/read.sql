@@ -141,28 +141,22 @@ ORDER BY sequence LIMIT ?;
 SELECT changes FROM queues WHERE queue = ?;
 
 
--- Counters, as a list of [field, live, pruned].
+-- Counters.
 
--- name: totals_of_queue
--- The counters of a queue: the sums of those of its batches.
-SELECT json_group_array(json_array(field, live, 0)) FROM (
-    SELECT field, sum(live) AS live FROM totals WHERE queue = :queue GROUP BY field
-);
-
--- name: totals_of_batch
--- The counters of a batch.
-SELECT json_group_array(json_array(field, live, pruned)) FROM totals WHERE queue = :queue AND batch = '=' || :batch_id;
+-- name: totals
+-- The counters of these batches of a queue. The names are those of the table.
+SELECT batch, field, live, pruned FROM totals WHERE queue = ? AND batch IN (SELECT value FROM json_each(?));
 
 -- name: count_due
--- The number of due jobs of a queue in each state.
-SELECT json_group_object(state, count) FROM (
-    SELECT state, count(*) AS count FROM jobs INDEXED BY jobs_by_state
-    WHERE queue = :queue AND state IN (SELECT value FROM json_each(:states)) AND due_at <= :due_before GROUP BY state
-);
+-- The number of jobs of a queue in a state that are due by a time.
+SELECT count(*) FROM jobs INDEXED BY jobs_by_state WHERE queue = :queue AND state = :state AND due_at <= :by;
 
 -- name: count_due_of_batch
--- The same in a batch. This reads each row of the batch.
-SELECT json_group_object(state, count) FROM (
-    SELECT state, count(*) AS count FROM jobs INDEXED BY jobs_by_batch
-    WHERE queue = :queue AND batch_id = :batch_id AND due_at <= :due_before GROUP BY state
-);
+-- The number of queued jobs of a batch that are due by a time. This reads the index entries of its queued jobs.
+SELECT count(*) FROM jobs INDEXED BY jobs_of_batch_to_lease
+WHERE queue = :queue AND batch_id = :batch_id AND state = 'queued' AND due_at <= :by;
+
+-- name: count_due_of_batch_in_state
+-- The same in another state. This reads the jobs of the queue in that state that are due.
+SELECT count(*) FROM jobs INDEXED BY jobs_by_state
+WHERE queue = :queue AND state = :state AND due_at <= :by AND batch_id = :batch_id;

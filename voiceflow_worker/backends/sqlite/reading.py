@@ -179,10 +179,10 @@ class Reader:
                         raise
                 await anyio.sleep(random.uniform(0.0002, 0.002))
 
-    async def scan(self, statement: str, bindings: dict[str, Any]) -> str:
+    async def scan(self, statement: str, bindings: dict[str, Any]) -> Any:
         """Run a long statement in a thread, and return the only value of its result."""
         self._usable()
-        value: str = await to_thread.run_sync(partial(self._scan, statement, bindings), limiter=self._limiter)
+        value: Any = await to_thread.run_sync(partial(self._scan, statement, bindings), limiter=self._limiter)
         return value
 
     async def close(self) -> None:

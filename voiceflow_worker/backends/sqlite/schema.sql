@@ -58,10 +58,10 @@ CREATE INDEX jobs_by_validity ON jobs (queue, valid_until, id) WHERE state = 'qu
 -- Calls that are open, for max_active.
 CREATE INDEX jobs_active ON jobs (queue, active_until, state) WHERE active_until IS NOT NULL;
 
--- Counters: the sums of what units carry, for each batch of a queue. The counters of a queue are their sums.
+-- Counters: the sums of what units carry, for each queue and for each batch of it.
 CREATE TABLE totals (
     queue  TEXT NOT NULL,
-    batch  TEXT NOT NULL, -- '' for the jobs without one, else '=' and its id
+    batch  TEXT NOT NULL, -- '' for the whole queue, else '=' and the id of a batch
     field  TEXT NOT NULL,
     live   INTEGER NOT NULL DEFAULT 0, -- the sum over the jobs that are there
     pruned INTEGER NOT NULL DEFAULT 0, -- the sum over the deleted jobs of a batch that still has jobs

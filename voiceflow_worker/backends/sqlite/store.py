@@ -1,4 +1,4 @@
-"""The SQLite store: the nine methods of `core/ports/store.py` over one file."""
+"""The SQLite store: the ten methods of `core/ports/store.py` over one file."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ import anyio
 import orjson
 from anyio import to_thread
 
-from voiceflow_worker.backends.record import event_from, readable, to_micros, to_micros_or_none
+from voiceflow_worker.backends.record import event_from, readable, to_micros
 from voiceflow_worker.backends.sqlite.connection import BUSY, SQL, Connection
-from voiceflow_worker.backends.sqlite.group_commit import GroupCommit, Transaction
+from voiceflow_worker.backends.sqlite.group_commit import GroupCommit, Transaction, totals_name
 from voiceflow_worker.backends.sqlite.opening import Identities, SameFiles, open_file, open_reader, parts
 from voiceflow_worker.backends.sqlite.reading import (
     Reader,
@@ -38,7 +38,7 @@ from voiceflow_worker.core.ports.store import Answer, Clock, Record, Step, Wante
 from voiceflow_worker.errors import StoreUnavailableError
 from voiceflow_worker.model.jobs.gcra import Pace, Slots
 from voiceflow_worker.model.jobs.job import Job, JobState
-from voiceflow_worker.model.jobs.totals import STATE, Totals
+from voiceflow_worker.model.jobs.totals import Totals
 
 _PATIENCE = timedelta(seconds=10)
 LOOK_EVERY = 0.02
@@ -48,8 +48,6 @@ _MACHINE = SystemClock()
 time."""
 
 _EVENTS_AT_ONCE = 256
-
-_STATES = orjson.dumps(list(JobState)).decode()
 
 
 class SqliteStore:
@@ -109,17 +107,24 @@ class SqliteStore:
             case _:
                 return await find(self.reader, read)
 
-    async def totals(self, queue: str, *, batch: str | None = None, due_before: datetime | None = None) -> Totals:
-        bindings = {"queue": queue, "batch_id": batch, "due_before": to_micros_or_none(due_before), "states": _STATES}
-        if due_before is not None:
-            due = await self.reader.scan(SQL["count_due" if batch is None else "count_due_of_batch"], bindings)
-            return Totals(live={STATE + state: count for state, count in orjson.loads(due).items()})
-        counted = await self.reader.scan(SQL["totals_of_queue" if batch is None else "totals_of_batch"], bindings)
-        found = orjson.loads(counted)
-        return Totals(
-            live={field: live for field, live, _ in found if live},
-            pruned={field: pruned for field, _, pruned in found if pruned},
-        )
+    async def totals(self, queue: str, *, batches: Sequence[str | None]) -> Sequence[Totals]:
+        names = [totals_name(batch) for batch in batches]
+        live: dict[str, dict[str, int]] = {name: {} for name in names}
+        pruned: dict[str, dict[str, int]] = {name: {} for name in names}
+        asked = (queue, orjson.dumps(names).decode())
+        for name, field, amount, gone in await self.reader.look(
+            partial(Connection.rows, statement=SQL["totals"], bindings=asked)
+        ):
+            live[name] |= {field: amount} if amount else {}
+            pruned[name] |= {field: gone} if gone else {}
+        return [Totals(live=live[name], pruned=pruned[name]) for name in names]
+
+    async def count_due(self, queue: str, state: JobState, *, by: datetime, batch: str | None = None) -> int:
+        bindings = {"queue": queue, "batch_id": batch, "state": state.value, "by": to_micros(by)}
+        statement = SQL["count_due"]
+        if batch is not None:
+            statement = SQL["count_due_of_batch" if state is JobState.QUEUED else "count_due_of_batch_in_state"]
+        return int(await self.reader.scan(statement, bindings))
 
     async def records(self, wanted: Wanted, *, now: datetime) -> Mapping[str, Sequence[Record]]:
         return await self.reader.look(partial(read_records, wanted, to_micros(now)))

@@ -22,7 +22,7 @@ from voiceflow_worker.core.heartbeats import HOUR, MINUTE, Heartbeats, RateHisto
 from voiceflow_worker.core.overview.batches import BatchProgress, read_batch, read_batches, read_queue, read_queues
 from voiceflow_worker.core.overview.breakdown import LargeBreakdown, LargeBreakdowns, read_breakdown
 from voiceflow_worker.core.ports import Store
-from voiceflow_worker.core.ports.reading import find_jobs, gates_of
+from voiceflow_worker.core.ports.reading import find_jobs, gates_of, totals_of
 from voiceflow_worker.core.ports.reads import Listing
 from voiceflow_worker.model.jobs.gate import Gate, GateState
 from voiceflow_worker.model.jobs.totals import Totals
@@ -150,7 +150,7 @@ def batch_route(large: LargeBreakdowns) -> PageRoute:
             progress = await read_batch(store, queue, batch_id)
         if progress is None or not (progress.total or progress.hold):
             return await no_such_batch(store, queue, batch_id)
-        totals = await store.totals(queue, batch=batch_id)
+        totals = await totals_of(store, queue, batch_id)
         ended = sum(totals.outcomes.values())
         is_large = progress.total > MOST_BROKEN_DOWN
         shown = {

@@ -30,7 +30,7 @@ from voiceflow_worker.core.overview.batches import read_queues
 from voiceflow_worker.core.overview.story import Story, story
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.identity import first_ulid, queue_of
-from voiceflow_worker.core.ports.reading import find_jobs
+from voiceflow_worker.core.ports.reading import find_jobs, totals_of
 from voiceflow_worker.core.ports.reads import ById, Listing, OfNumber, Paged
 from voiceflow_worker.core.progress import CallProgress
 from voiceflow_worker.core.suppression import Suppression, SuppressionList
@@ -114,7 +114,7 @@ async def show_calls(store: Store, asked: PageRequest) -> Answer:
     wanted, problems = read_filter(asked, now=store.clock.now())
     only = asked.asked("queue")
     names = [name for name in queues if only in {None, name}]
-    totals = {name: await store.totals(name, batch=wanted.batch) for name in names}
+    totals = {name: await totals_of(store, name, wanted.batch) for name in names}
     read = [name for name in names if wanted.may_have(totals[name])]
     after, before = _place(asked.asked("after")), _place(asked.asked("before"))
     found = CallPage(calls=())

@@ -17,7 +17,7 @@ import structlog
 from voiceflow_worker.core.outcomes.outbox import WAIT_LOOKS_EVERY, last_sequence
 from voiceflow_worker.core.ports import Event, EventKind, Store
 from voiceflow_worker.core.ports.names import BatchNames
-from voiceflow_worker.core.ports.reading import count_states, read_each
+from voiceflow_worker.core.ports.reading import count_states, read_each, totals_of
 from voiceflow_worker.core.ports.record_set import json_codec
 from voiceflow_worker.core.ports.store import Put, Record, Result, Same, Step, Unit
 from voiceflow_worker.errors import BatchTimeoutError, InvalidInputError, StoreUnavailableError
@@ -135,7 +135,7 @@ async def _end_after(store: Store, queue: str, batch_id: str, sequence: int) -> 
 
 async def batch_outcome(store: Store, queue: str, event: Event) -> BatchOutcome:
     """The end of a batch that an event reports. Raises StoreError."""
-    totals = await store.totals(queue, batch=event.job_id)
+    totals = await totals_of(store, queue, event.job_id)
     return BatchOutcome(queue=queue, batch_id=event.job_id, number=event.post, at=event.at, totals=totals)
 
 

@@ -11,6 +11,7 @@ from zoneinfo import ZoneInfo
 
 from voiceflow_worker.core.overview.breakdown import Breakdown, rate_of, read_breakdown
 from voiceflow_worker.core.ports import Store
+from voiceflow_worker.core.ports.reading import totals_of
 from voiceflow_worker.model.jobs.job import Job, JobState
 from voiceflow_worker.model.text.printable import printable_line
 from voiceflow_worker.model.text.wording import count_of, in_words
@@ -200,7 +201,7 @@ async def build_report(store: Store, queue: str, batch_id: str | None) -> Report
 
     This takes milliseconds.
     """
-    found = await store.totals(queue, batch=batch_id)
+    found = await totals_of(store, queue, batch_id)
     pruned = found.pruned_states
     states = {state: count + pruned[state] for state, count in found.states.items()}
     return Report(

@@ -200,7 +200,7 @@ class QueueStatus:
 async def read_status(store: Store, queue: str, *, clock_skew: timedelta) -> QueueStatus:
     """Read the status of one queue. `clock_skew` is the most by which clocks may differ."""
     now = store.clock.now()
-    due = (await count_states(store, queue, due_before=now))[JobState.QUEUED]
+    due = await due_count(store, queue, by=now)
     oldest = await find_jobs(store, Due(queue=queue, state=JobState.QUEUED, by=now, limit=1))
     heartbeats = Heartbeats(store)
     beats = await heartbeats.workers(queue)

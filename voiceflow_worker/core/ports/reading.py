@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
-from datetime import datetime
 from itertools import islice
 
 from voiceflow_worker.core.ports.controls import (
@@ -23,6 +22,7 @@ from voiceflow_worker.core.ports.store import Page, Record, Store
 from voiceflow_worker.errors import StoreVersionError
 from voiceflow_worker.model.jobs.gate import Gate, GateState
 from voiceflow_worker.model.jobs.job import Job, JobState
+from voiceflow_worker.model.jobs.totals import Totals
 from voiceflow_worker.model.text.printable import unstorable_in
 
 _KEYS_AT_ONCE = 500
@@ -91,11 +91,14 @@ async def owners_of(store: Store, queue: str, unique_keys: Iterable[str]) -> dic
     return found
 
 
-async def count_states(
-    store: Store, queue: str, *, batch_id: str | None = None, due_before: datetime | None = None
-) -> dict[JobState, int]:
-    """The number of jobs in each state; every state is present. With `due_before` (inclusive), of the due jobs."""
-    return (await store.totals(queue, batch=batch_id, due_before=due_before)).states
+async def totals_of(store: Store, queue: str, batch_id: str | None = None) -> Totals:
+    """The counters of a queue, or of one batch of it."""
+    return (await store.totals(queue, batches=[batch_id]))[0]
+
+
+async def count_states(store: Store, queue: str, *, batch_id: str | None = None) -> dict[JobState, int]:
+    """The number of jobs of a queue, or of one batch of it, in each state; every state is present."""
+    return (await totals_of(store, queue, batch_id)).states
 
 
 async def gates_of(store: Store, queue: str) -> list[Gate]:

@@ -1,6 +1,6 @@
 """The port of a store: all that the writer of a store must know.
 
-A store keeps jobs, records and events in one transaction domain, behind nine methods. `write` is the only method that
+A store keeps jobs, records and events in one transaction domain, behind ten methods. `write` is the only method that
 changes what callers wrote before; the others read, hand out work, or tidy up. The rules of calls (when a number is
 busy, who may be called again) are not here: they are pure functions of the core, which turn a change into a `Unit`. A
 store only checks the conditions of a unit and writes it. It never decodes more of a job than its head.
@@ -476,13 +476,16 @@ class Store(Protocol):
         """The jobs of a read (`core.ports.reads`)."""
         ...
 
-    async def totals(self, queue: str, *, batch: str | None = None, due_before: datetime | None = None) -> Totals:
-        """The counters of a queue or of a batch: the sums of the tallies of all units.
+    async def totals(self, queue: str, *, batches: Sequence[str | None]) -> Sequence[Totals]:
+        """The counters of batches of a queue, in this order and in one trip; None stands for the queue itself.
 
-        With `due_before` (inclusive), only the states are counted, of the jobs that are due by then.
-
-        A deleted job stays in the totals of its batch, as `pruned`, until the last job of the batch is deleted.
+        They are the sums of the tallies of all units. A deleted job stays in the totals of its batch, as `pruned`,
+        until the last job of the batch is deleted. A batch without jobs has empty totals.
         """
+        ...
+
+    async def count_due(self, queue: str, state: JobState, *, by: datetime, batch: str | None = None) -> int:
+        """The number of jobs of a queue, or of a batch of it, in one state that are due by this time (inclusive)."""
         ...
 
     async def records(self, wanted: Wanted, *, now: datetime) -> Mapping[str, Sequence[Record]]:

@@ -14,7 +14,7 @@ import structlog
 from voiceflow_worker.core.gates import order_gate
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.identity import new_worker_id
-from voiceflow_worker.core.ports.reading import gates_at
+from voiceflow_worker.core.ports.reading import gates_at, totals_of
 from voiceflow_worker.core.ports.record_set import RecordSet, json_records
 from voiceflow_worker.errors import StoreError
 from voiceflow_worker.model.jobs.gate import Gate, GateKind, GateState
@@ -80,7 +80,7 @@ class BatchStops:
         is_ours = gate is not None and is_held and GateKind.STOPPED_ITSELF in gate.kinds
         if is_held and not is_ours:
             return  # held or cancelled by a person; judged once it is resumed
-        totals = await self._store.totals(self._queue, batch=batch_id)
+        totals = await totals_of(self._store, self._queue, batch_id)
         if not any(totals.states[state] for state in _TO_SEND):
             self._idle[batch_id] = self._store.clock.monotonic() + IDLE
             return
