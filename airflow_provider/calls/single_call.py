@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import re
 from collections.abc import Mapping, Sequence
@@ -45,6 +44,7 @@ from voiceflow_worker.core.ports.reading import owners_of
 from voiceflow_worker.errors import KeyConflictError, PhoneNumberError, TooLateError
 from voiceflow_worker.model.flows.callflow import EncodedBody, body_digest
 from voiceflow_worker.model.jobs.admission import end_of
+from voiceflow_worker.model.text.json_text import RepeatedNameError, read_strict_json
 
 _NUMBER_AT = re.compile(r"\$\.callflow\[(\d+)\]\.params\.(source|destination)")
 
@@ -124,7 +124,9 @@ def _given(flow: object, *, destination: str | None, source: str | None, country
         body: Any = flow.to_body()
     elif isinstance(flow, str):
         try:
-            body = json.loads(flow)
+            body = read_strict_json(flow)
+        except RepeatedNameError as error:
+            raise InvalidInputError(f"flow {error}") from None
         except ValueError as error:
             raise InvalidInputError(f"flow is not JSON: {error}") from None
     else:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import AsyncGenerator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import TYPE_CHECKING, Any
@@ -13,6 +12,7 @@ from anyio import to_thread
 
 from voiceflow_worker import CallQueue, load_settings, open_store
 from voiceflow_worker.errors import SettingsError
+from voiceflow_worker.model.text.json_text import read_strict_json
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Connection
@@ -103,7 +103,7 @@ class VoiceFlowHook(BaseHook):
         """Return the extra. Raises SettingsError for a text that is not a JSON object: its store would be lost."""
         text = (connection.extra or "").strip()
         try:
-            found: object = json.loads(text) if text else {}
+            found = read_strict_json(text or "{}")
         except ValueError as error:
             found, why = None, f" ({error})"
         else:

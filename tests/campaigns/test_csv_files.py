@@ -12,6 +12,7 @@ import pytest
 from tests.campaigns.reading import NOW, OPTIONS, file_of, read, requests, text_of, told
 from voiceflow_worker.campaigns.calls.template import FlowTemplate
 from voiceflow_worker.campaigns.campaign_rows import open_campaign
+from voiceflow_worker.campaigns.files.number_file import read_number_file
 from voiceflow_worker.errors import CampaignFileError
 from voiceflow_worker.model.times import DateOrder
 
@@ -220,3 +221,19 @@ def test_memory_does_not_grow_with_the_file(tmp_path: Path) -> None:
     peak(2200)  # what is loaded and cached once
     small, large = peak(200), peak(2200)
     assert (large - small) / 2000 < 600
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_what_old_programs_write_at_the_end_of_a_file_is_left_out(tmp_path: Path, end: str) -> None:
+    table = end.join(["destination,name", "+6587654321,Ana", "+6587654322,Ben", ""])
+    lines = end.join(['{"destination": "+6587654321", "name": "Ana"}', '{"destination": "+6587654322", "name": "Ben"}'])
+    for content, name in ((table, "a.csv"), (table.rstrip(), "a.csv"), (table, "a.txt"), (lines, "a.jsonl")):
+        for last in ("\x1a", "\x1a" * 100, f"\x1a{end}"):
+            rows = read(file_of(tmp_path, content + last, name))
+            assert [row.number for row in rows] == ["+6587654321", "+6587654322"]
+            assert told(rows) == []
+            assert read_number_file(file_of(tmp_path, f"+6587654321{end}+6587654322{end}{last}")).findings == []
+    rows = read(file_of(tmp_path, table.replace("Ana", "A\x1ana")))
+    assert [(row, message) for row, _, _, message in told(rows)] == [
+        (2, "the line has the character 0x1A, with which old programs end a file; remove it")
+    ]

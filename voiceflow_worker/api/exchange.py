@@ -31,6 +31,7 @@ from voiceflow_worker.core.queue import CallQueue
 from voiceflow_worker.errors import VoiceflowError
 from voiceflow_worker.finding import Finding
 from voiceflow_worker.model.jobs.job import Job
+from voiceflow_worker.model.text.json_text import RepeatedNameError, distinct
 from voiceflow_worker.model.text.printable import storing_problem
 from voiceflow_worker.service.other_process import OtherProcess
 
@@ -323,10 +324,12 @@ def strict_json(content: bytes) -> object:
     """
     try:
         document = json.loads(
-            content.decode().removeprefix("\ufeff"), object_pairs_hook=_object, parse_constant=_constant
+            content.decode().removeprefix("\ufeff"), object_pairs_hook=distinct, parse_constant=_constant
         )
     except ProblemError:
         raise
+    except RepeatedNameError as error:
+        raise bad(f"the name {error.name!a} stands twice in one object of the body") from None
     except UnicodeDecodeError:
         raise bad("the body is not in UTF-8") from None
     except RecursionError:
@@ -335,15 +338,6 @@ def strict_json(content: bytes) -> object:
         raise bad(f"the body is not JSON: {str(error)[:200]}") from None
     _check(document)
     return document
-
-
-def _object(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    found: dict[str, object] = {}
-    for name, value in pairs:
-        if name in found:
-            raise bad(f"the name {name[:40]!a} stands twice in one object of the body")
-        found[name] = value
-    return found
 
 
 def _constant(name: str) -> object:

@@ -27,12 +27,14 @@ from voiceflow_worker.campaigns.files.rows import (
     DESTINATION,
     REASON,
     RESERVED,
+    FileKind,
     RawRow,
     RowSource,
     is_own_word,
     number_columns,
     row_name,
 )
+from voiceflow_worker.campaigns.files.swallowed_rows import DELIMITERS, swallowed_rows
 from voiceflow_worker.campaigns.sources.cells import GivenRows
 from voiceflow_worker.campaigns.sources.formats import open_source
 from voiceflow_worker.errors import CampaignFileError, InvalidInputError
@@ -145,7 +147,7 @@ class CampaignRows:
         """The next rows of the source, read: see `__iter__`."""
         rows: list[ReadRow] = []
         for first in range(0, len(raws), _AT_ONCE):
-            part = raws[first : first + _AT_ONCE]
+            part = [self._without_rows_within(raw) for raw in raws[first : first + _AT_ONCE]]
             values = [self._values(raw) for raw in part]
             read = [self._read(raw, own) for raw, own in zip(part, values, strict=True)]
             rows += [self._against_earlier(row) for row in read]
@@ -221,6 +223,32 @@ class CampaignRows:
                 own = name if name in {DESTINATION, *RESERVED} else names.get(row_name(name), name)
             shown.append(found if own == name else replace(found, column=own))
         return tuple(shown)
+
+    def _without_rows_within(self, raw: RawRow) -> RawRow:
+        """The row, whose only problem is a cell with lines that look like rows, if it has such a cell."""
+        names, cells = self.source.columns, raw.cells
+        if not self._is_table:
+            if self._options.template is None:
+                return raw
+            names, cells = tuple(raw.data), tuple(each if isinstance(each, str) else "" for each in raw.data.values())
+        if not any("\n" in cell or "\r" in cell for cell in cells):
+            return raw
+        wanted = {DESTINATION, self._numbers, *self._further}
+        needed = max((place for place, name in enumerate(names, 1) if name not in self.source.spare), default=1)
+        found = swallowed_rows(
+            cells,
+            numbers=[place for place, name in enumerate(names) if row_name(name) in wanted],
+            needed=max(needed, min(2, len(names))),
+            delimiters=self.source.delimiter or DELIMITERS,
+        )
+        if found is None:
+            return raw
+        is_ragged = any(column is None for column, _ in raw.problems) or found.place >= len(names)
+        column = None if is_ragged else names[found.place] or None
+        said = found.in_words(begins=raw.number if self.source.kind is FileKind.CSV else None)
+        if column is None:
+            said = f"the row {said}"
+        return raw._replace(problems=((column, said),), code=None)
 
     def _values(self, raw: RawRow) -> RowValues | None:
         if any(column is None for column, _ in raw.problems):

@@ -15,6 +15,7 @@ from voiceflow_worker.model.flows.actions import read_action
 from voiceflow_worker.model.flows.callflow import CallFlow
 from voiceflow_worker.model.flows.values import is_object
 from voiceflow_worker.model.jobs.call_json import checked_data
+from voiceflow_worker.model.text.json_text import read_strict_json
 
 Data: TypeAlias = Mapping[str, object]
 
@@ -131,8 +132,8 @@ def _choices(data: Data) -> Mapping[str, str]:
     if not isinstance(text, str):
         return CHOICES
     try:
-        read: object = orjson.loads(text)
-    except orjson.JSONDecodeError as error:
+        read = read_strict_json(text)
+    except ValueError as error:
         raise InvalidInputError(f"the choices of an approval must be the JSON text of an object: {error}") from error
     if not is_object(read) or not read:
         raise InvalidInputError("the choices of an approval must be the JSON text of an object with at least one key")

@@ -104,6 +104,9 @@ def standard_input(stream: IO[bytes]) -> Generator[InputFile]:
 LONGEST_LINE = 1_000_000
 """The largest number of characters in a line. A longer line cannot be a row: a spoken text has at most 3000."""
 
+_DOS_END = "\x1a"
+"""The character that old DOS programs write at the end of a file."""
+
 _SUSPICIOUS_BYTES, _SUSPICIOUS_RATIO = 500_000_000, 200
 
 _REMEDY = "save it again as CSV UTF-8 (Excel: Save As, CSV UTF-8), or as plain text in UTF-8"
@@ -129,15 +132,21 @@ class Line(NamedTuple):
 def read_lines(file: InputFile, *, on_bytes: Callable[[int], None] | None = None) -> Iterator[Line]:
     """The lines of a file of any size, one by one. A byte order mark is dropped; CR LF and CR also end lines.
 
+    At the end of the file, the characters 0x1A of old DOS programs are left out.
+
     Every thousand lines, `on_bytes` gets the number of bytes read from the disk. Raises CampaignFileError if the file
     cannot be opened, has another type or encoding, or has a line that is too long.
     """
     with file.opened() as (reader, position):
         _refuse_other_kinds(file, reader)
         text = io.TextIOWrapper(reader, encoding="utf-8-sig", errors="surrogateescape", newline=None)
-        number = 0
-        while line := text.readline(LONGEST_LINE):
-            number += 1
+        number, following = 0, ""
+        while line := following or text.readline(LONGEST_LINE):
+            number, following = number + 1, ""
+            if _DOS_END in line and not (following := text.readline(LONGEST_LINE)):
+                line = line.rstrip("\n").rstrip(_DOS_END)
+                if not line:
+                    break
             if len(line) >= LONGEST_LINE:
                 raise CampaignFileError(
                     f"line {number} of {file} is longer than {LONGEST_LINE} characters; correct or remove that line"
@@ -192,6 +201,9 @@ def _judged(file: InputFile, number: int, line: str) -> Line:
         raise CampaignFileError(
             f"{file} is not UTF-8: line {number} has the byte 0x{byte:02X} at character {error.start + 1}; {_REMEDY}"
         ) from None
+    if _DOS_END in line:
+        problem = "has the character 0x1A, with which old programs end a file; remove it"
+        return Line(number, line.replace(_DOS_END, ""), problem)
     if "\0" not in line:
         return Line(number, line)
     problem = "has a NUL character; remove it, or save the file again as CSV UTF-8"

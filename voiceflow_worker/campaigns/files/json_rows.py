@@ -12,6 +12,7 @@ from voiceflow_worker.campaigns.files.rows import FileKind, RawRow, RowSource
 from voiceflow_worker.errors import CampaignFileError
 from voiceflow_worker.finding import Finding
 from voiceflow_worker.model.flows.values import describe, is_list, is_object
+from voiceflow_worker.model.text.json_text import read_strict_json, refuse_repeated_names
 
 LARGEST_DOCUMENT = 10_000_000
 """The largest size of one JSON document, in bytes: ample, as a body with two texts of 3000 characters has 30 KB."""
@@ -30,11 +31,12 @@ _BYTES = re.compile(r"b'([^']*)'")
 def read_json(text: str) -> object:
     """The JSON value in a text. The syntax of JSON5 is accepted, such as comments and trailing commas.
 
-    The samples in the 8x8 guides have both. Raises ValueError, which names the place.
+    The samples in the 8x8 guides have both. Raises ValueError, which names the place, also for a name that stands twice
+    in one object.
     """
-    # orjson is tried first: it is 20 times as fast, and most files are strict JSON.
+    # Strict JSON is tried first: its parser is faster, and most files are strict.
     try:
-        return orjson.loads(text)
+        return read_strict_json(text)
     except orjson.JSONDecodeError as strict_error:
         import pyjson5
 
@@ -42,6 +44,7 @@ def read_json(text: str) -> object:
             value: object = pyjson5.decode(text, maxdepth=100)
         except (pyjson5.Json5Exception, UnicodeError) as error:
             raise ValueError(_sentence(str(error.args[0] if error.args else error), text, strict_error)) from None
+        refuse_repeated_names(text)
         return value
 
 

@@ -5,12 +5,21 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
+from typing import NamedTuple
 
 from voiceflow_worker.campaigns.files.csv_rows import CsvRows
 from voiceflow_worker.campaigns.files.input_file import InputFile, read_lines
-from voiceflow_worker.campaigns.files.rows import canonical_name, is_number_column, near_destination
+from voiceflow_worker.campaigns.files.rows import (
+    RawRow,
+    canonical_name,
+    is_number_column,
+    near_destination,
+    refuse_numbers_in,
+)
+from voiceflow_worker.campaigns.files.swallowed_rows import looks_like_number, numbers_within, swallowed_rows
 from voiceflow_worker.errors import CampaignFileError, InvalidInputError, PhoneNumberError
 from voiceflow_worker.finding import Finding, Remedy, Severity
 from voiceflow_worker.model.numbers.phone import FEWEST_DIGITS
@@ -62,13 +71,16 @@ def read_number_file(
         country_code(country)
     is_list = not columns and country_column is None and _is_list(path)
     cells = _listed(path) if is_list else _cells_of(path, columns, country_column)
-    rows = last = 0
+    lines: set[int] = set()
     numbers: dict[str, int] = {}
     findings: list[Finding] = []
     warnings: list[Finding] = []
-    for row, text, problem, home in cells:
-        rows += row != last
-        last = row
+    doubt = partial(Finding, file=str(path), severity=Severity.WARNING)
+    for row, text, problem, home, is_told in cells:
+        lines.add(row)
+        if is_told and problem is not None:
+            warnings.append(doubt(row=row, message=problem))
+            continue
         try:
             if problem is not None:
                 raise PhoneNumberError(problem)
@@ -76,17 +88,17 @@ def read_number_file(
             own = read_country(home) if home and not text.startswith("+") else country
             for number in every_reading(text, own):
                 numbers.setdefault(number.e164, row)
-                warnings += [
-                    Finding(file=str(path), row=row, severity=Severity.WARNING, message=message)
-                    for message in number.messages
-                ]
+                if not is_told:
+                    warnings += [doubt(row=row, message=message) for message in number.messages]
         except InvalidInputError as error:
+            if is_told:
+                continue
             code = error.code if isinstance(error, PhoneNumberError) and problem is None else None
             remedy, message = next(iter(error.remedies), None), str(error)
             if remedy is Remedy.NAME_COUNTRY and not is_list:
                 message, remedy = message.replace(remedy, Remedy.NAME_COUNTRIES), Remedy.NAME_COUNTRIES
             findings.append(Finding(file=str(path), row=row, message=message, code=code, remedy=remedy))
-    return NumberFile(rows=rows, numbers=numbers, findings=findings, warnings=warnings)
+    return NumberFile(rows=len(lines), numbers=numbers, findings=findings, warnings=warnings)
 
 
 def _is_list(path: Path) -> bool:
@@ -98,17 +110,32 @@ def _is_list(path: Path) -> bool:
     raise CampaignFileError(f"{path} is empty; write one number on each line, or a CSV file with a column of numbers")
 
 
-Cell = tuple[int, str, str | None, str]
-"""A line, a text with a number, why it cannot be read, and the country in its row."""
+class Within(str):
+    """What is told about a row with lines in a cell that look like rows. Their numbers follow, each in its line."""
+
+    __slots__ = ()
 
 
-def _listed(path: Path) -> Iterator[Cell]:
+class _Cell(NamedTuple):
+    """A text with a number, or the `problem` why the line cannot be read. `home` is the country in its row.
+
+    A line that `is_told` has a finding already: its problem is a warning, and what cannot be read in it is left out.
+    """
+
+    row: int
+    text: str = ""
+    problem: str | None = None
+    home: str = ""
+    is_told: bool = False
+
+
+def _listed(path: Path) -> Iterator[_Cell]:
     for line in read_lines(InputFile(path)):
         if text := line.text.strip():
-            yield line.number, text, line.problem, ""
+            yield _Cell(line.number, text, line.problem)
 
 
-def _cells_of(path: Path, wanted: Sequence[str], country_column: str | None) -> Iterator[Cell]:
+def _cells_of(path: Path, wanted: Sequence[str], country_column: str | None) -> Iterator[_Cell]:
     named = [] if country_column is None else [country_column]
     rows = CsvRows(InputFile(path), judge=lambda names: _judge_header(path, names, wanted, named))
     places, homes = _places(rows.columns, wanted), _places(rows.columns, named) if named else []
@@ -116,18 +143,40 @@ def _cells_of(path: Path, wanted: Sequence[str], country_column: str | None) -> 
     rows.spare = frozenset({"", *(rows.columns[place] for place in others)})
     for raw in rows:
         if raw.problems:
-            yield raw.number, "", raw.problems[0][1], ""
+            # A list errs on the safe side: where bad lines are skipped, their numbers still go on it.
+            within = list(_within(raw, raw.cells, places, homes, rows.delimiter))
+            yield from within or [_Cell(raw.number, problem=raw.problems[0][1])]
+            texts = (text.strip(" \"'") for cell in raw.cells for text in cell.split(rows.delimiter))
+            yield from (_Cell(raw.number, text, is_told=True) for text in texts if looks_like_number(text))
             continue
         cells = [cell.strip() for cell in raw.cells]
         # A number that somebody wrote with + is one, whatever the name of its column.
         if not wanted and (found := [place for place in others if _CERTAIN.fullmatch(cells[place])]):
             raise _several(f"{path}, line {raw.number}", rows.columns, [*places, *found])
-        for text in [cells[place] for place in places if cells[place]] or [""]:
-            yield raw.number, text, None, "".join(cells[place] for place in homes)
+        # Two lines in a cell of numbers are read together: they may be one number.
+        whole = [place for place in places if not ("\n" in cells[place] and rows.delimiter in cells[place])]
+        for text in [cells[place] for place in whole if cells[place]] or ([""] if whole == places else []):
+            yield _Cell(raw.number, text, home="".join(cells[place] for place in homes))
+        parts = ["" if place in places and place in whole else cell for place, cell in enumerate(cells)]
+        yield from _within(raw, parts, places, homes, rows.delimiter)
+
+
+def _within(
+    raw: RawRow, cells: Sequence[str], places: Sequence[int], homes: Sequence[int], delimiter: str
+) -> Iterator[_Cell]:
+    """All numbers in the cells that have taken in lines, and what is told about them."""
+    found = swallowed_rows(cells, numbers=places, needed=1, delimiters=delimiter)
+    if found is None:
+        return
+    said = f"the line {found.in_words(begins=raw.number)}. All numbers in the lines go on the list"
+    yield _Cell(raw.number, problem=said, is_told=True)
+    for line, text, own in numbers_within(cells, delimiter):
+        yield _Cell(raw.number + line, text, home="".join(own[place] for place in homes if place < len(own)))
 
 
 def _judge_header(path: Path, names: Sequence[str], wanted: Sequence[str], more: Sequence[str]) -> None:
     """Raise CampaignFileError for a header that does not say which columns have the numbers, or lacks one of `more`."""
+    refuse_numbers_in(names, place=path)
     shown = ", ".join(filter(None, names)) or "nothing"
     for name in (*wanted, *more):
         if not _places(names, [name]):

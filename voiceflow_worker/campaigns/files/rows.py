@@ -21,6 +21,7 @@ import orjson
 
 from voiceflow_worker.campaigns.files.damaged_texts import error_in
 from voiceflow_worker.campaigns.files.input_file import InputFile
+from voiceflow_worker.campaigns.files.swallowed_rows import number_in_name
 from voiceflow_worker.errors import CampaignFileError, InvalidInputError
 from voiceflow_worker.finding import Finding, Remedy, Severity
 from voiceflow_worker.model.text.wording import count_of, folded
@@ -140,6 +141,7 @@ def read_columns(
         raise CampaignFileError(message, columns=present).remedied(Remedy.NAME_COLUMN)
     if wrong := next(filter(None, map(error_in, present)), None):
         raise CampaignFileError(f"{place}: the header {wrong}")
+    refuse_numbers_in(present, place=place)
     # The reason of a rejects file may stand before the file's own column of that name. Both are left out.
     twice = [name for name, count in Counter(map(folded, present)).items() if count > 1 and name != REASON]
     if wanted not in {None, DESTINATION} and DESTINATION in twice and DESTINATION in map(row_name, header):
@@ -152,6 +154,15 @@ def read_columns(
             f"{shown}{hint}"
         )
     return names
+
+
+def refuse_numbers_in(header: Iterable[str], *, place: object) -> None:
+    """Raise CampaignFileError for a header that has taken in a row: a person would be lost in it."""
+    if number := number_in_name(header):
+        raise CampaignFileError(
+            f"{place}: the header holds {number!r}, a telephone number: a row has become a part of it, by a line break "
+            'that is missing or a quote (") that was opened by mistake; correct the header'
+        )
 
 
 def is_number_column(name: str) -> bool:

@@ -7,7 +7,7 @@ import json
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import Any, ClassVar, NamedTuple, Protocol, Self, overload
+from typing import Any, ClassVar, NamedTuple, Protocol, Self, cast, overload
 
 import orjson
 
@@ -27,6 +27,7 @@ from voiceflow_worker.model.numbers import phone
 from voiceflow_worker.model.numbers.phone import usual_form
 from voiceflow_worker.model.numbers.reading import read_number
 from voiceflow_worker.model.numbers.sources import read_sources
+from voiceflow_worker.model.text.json_text import RepeatedNameError, read_strict_json
 
 __all__ = ["CallFlow", "find_problems"]
 
@@ -115,8 +116,8 @@ class CallFlow:
         """
         if isinstance(body, str | bytes):
             try:
-                body = orjson.loads(body)
-            except orjson.JSONDecodeError as error:
+                body = cast("Mapping[str, object]", read_strict_json(body))
+            except (orjson.JSONDecodeError, RepeatedNameError) as error:
                 raise CallFlowError([Finding(path="$", code=-1001, message=_json_sentence(error))]) from error
         findings = find_problems(body, reply=reply)
         _raise_errors(findings)
@@ -374,7 +375,9 @@ def _raise_errors(findings: tuple[Finding, ...]) -> None:
         raise CallFlowError(sorted(findings, key=lambda found: not found.is_error))
 
 
-def _json_sentence(error: orjson.JSONDecodeError) -> str:
+def _json_sentence(error: orjson.JSONDecodeError | RepeatedNameError) -> str:
+    if isinstance(error, RepeatedNameError):
+        return f"the request body {error}"
     return (
         f"invalid JSON request body at line {error.lineno}, column {error.colno}: {error.msg}; "
         "strict JSON has no comments, no trailing commas, and double quotes around strings"

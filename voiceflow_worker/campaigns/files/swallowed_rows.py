@@ -1,0 +1,114 @@
+"""Rows that lie within a cell: a quote that was opened by mistake takes in all lines up to the next quote."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from typing import NamedTuple
+
+DELIMITERS = ",;\t|"
+_FEWEST_DIGITS = 6
+_DATE = re.compile(r"(?:\d{4}[-./]\d{1,2}[-./]\d{1,2}|\d{1,2}[-./]\d{1,2}[-./](?:\d{4}|\d{2}))\b(?![-./]).*")
+_SHOWN = 40
+_IN_NAME = re.compile(r"\+?\d[\d ().-]{5,}\d")
+_MOST_DIGITS_OF_A_DATE = 8
+
+
+class SwallowedRows(NamedTuple):
+    """Lines within the cell at `place` that look like `rows`, and the first of them.
+
+    `first_line` is its line in the row, from 0.
+    """
+
+    place: int
+    rows: int
+    first: str
+    first_line: int
+
+    def in_words(self, *, begins: int | None = None) -> str:
+        """A clause about the cell. `begins` is the line of the file where the row begins, if the file has lines."""
+        others = f", and {self.rows - 1} more" if self.rows > 1 else ""
+        where = f"line {begins + self.first_line}, {self._shown}{others}" if begins else f"{self._shown}{others}"
+        if begins is None:
+            found = f"holds lines that look like rows of their own: {where}; give each its own row"
+        else:
+            found = (
+                f'takes in lines that look like rows: {where}; a quote (") was probably opened by mistake before them: '
+                'remove it, close it in its own line, or write "" for a quote within a cell'
+            )
+        return f"{found}. If the lines belong to the cell, join them to one line"
+
+    @property
+    def _shown(self) -> str:
+        return repr(self.first if len(self.first) <= _SHOWN else f"{self.first[:_SHOWN]}…")
+
+
+def swallowed_rows(
+    cells: Sequence[str], *, numbers: Collection[int], needed: int, delimiters: str = DELIMITERS
+) -> SwallowedRows | None:
+    """The lines within one of a row's cells that look like rows; None if there are none.
+
+    Such a line has at least `needed` cells, and a telephone number in one of the columns `numbers`. The first line of a
+    cell continues the cells before it, and the cells behind it continue its last line.
+    """
+    before = 0
+    for place, cell in enumerate(cells):
+        if "\n" not in cell and "\r" not in cell:
+            continue
+        lines = cell.splitlines()
+        found: list[tuple[int, str]] = []
+        for offset, line in enumerate(lines):
+            shift = 0 if offset else place
+            behind = len(cells) - place - 1 if offset == len(lines) - 1 else 0
+            if any(
+                _has_number(line.split(delimiter), numbers, shift=shift, needed=needed - shift - behind)
+                for delimiter in delimiters
+            ):
+                found.append((offset, line))
+        if found:
+            offset, line = found[0]
+            return SwallowedRows(place, len(found), line.strip(), before + offset)
+        before += len(lines) - 1
+    return None
+
+
+def _has_number(own: Sequence[str], numbers: Collection[int], *, shift: int, needed: int) -> bool:
+    """Whether a line has at least the `needed` cells, and a number among them; `shift` cells of the row precede it."""
+    if len(own) < needed:
+        return False
+    return any(looks_like_number(own[each - shift]) for each in numbers if 0 <= each - shift < len(own))
+
+
+def numbers_within(cells: Iterable[str], delimiter: str) -> Iterator[tuple[int, str, Sequence[str]]]:
+    """All texts within cells of several lines that look like telephone numbers.
+
+    Each comes with its line in the row, from 0, and with the cells of this line.
+    """
+    before = 0
+    for cell in cells:
+        lines = cell.splitlines()
+        if len(lines) < 2:
+            continue
+        for offset, line in enumerate(lines, before):
+            own = [text.strip(" \"'") for text in line.split(delimiter)]
+            yield from ((offset, text, own) for text in own if looks_like_number(text))
+        before += len(lines) - 1
+
+
+def looks_like_number(text: str) -> bool:
+    """Whether a text could be meant for a telephone number, right or wrong. Dates are none."""
+    plain = text.strip(" \"'")
+    digits = sum(map(str.isdigit, plain))
+    return digits >= _FEWEST_DIGITS and 2 * digits >= len(plain.replace(" ", "")) and not _DATE.fullmatch(plain)
+
+
+def number_in_name(names: Iterable[str]) -> str | None:
+    """The telephone number in the name of a column: the header has taken in a row. None if there is none."""
+    for name in names:
+        for found in _IN_NAME.finditer(name):
+            text = found[0].strip()
+            digits = sum(map(str.isdigit, text))
+            is_date = digits <= _MOST_DIGITS_OF_A_DATE and (_DATE.fullmatch(text) or text[:2] in {"19", "20"})
+            if looks_like_number(text) and not is_date:
+                return text
+    return None
