@@ -6,6 +6,7 @@ from voiceflow_worker.campaigns.costs import PriceTable
 from voiceflow_worker.campaigns.enqueue import EnqueueReport
 from voiceflow_worker.campaigns.preview import Preview, PreviewOptions
 from voiceflow_worker.core.admission import Enqueued
+from voiceflow_worker.core.audit import Actor
 from voiceflow_worker.core.drain import DrainResult
 from voiceflow_worker.core.outcomes.batch_ends import BatchOutcome
 from voiceflow_worker.core.outcomes.hook import HookCounts, HookOptions
@@ -28,6 +29,7 @@ from voiceflow_worker.model.reports.verdict import Verdict, VerdictKind
 from voiceflow_worker.service.escalation import Ladder, StartedLadder
 
 __all__ = [
+    "Actor",
     "BatchOutcome",
     "BatchProgress",
     "CallLeg",

@@ -35,11 +35,11 @@ from airflow_provider.calls.made_calls import (
 )
 from airflow_provider.calls.people import TaskRows
 from airflow_provider.calls.task_record import record_batch, recorded_batches, refuse_unknown_calls
-from voiceflow_worker import CallQueue, Finding, InvalidInputError, Job
+from voiceflow_worker import CallQueue, Finding, InvalidInputError, Job, types
 
 if TYPE_CHECKING:
     from voiceflow_worker import CampaignOptions
-    from voiceflow_worker.types import EnqueueReport
+    from voiceflow_worker.types import Actor, EnqueueReport
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -188,7 +188,7 @@ async def enqueue_rows(
     if differing := plans.differing + len(plans.outdated):  # calls that left meanwhile
         log.warning("%s rows were changed after their calls were enqueued; no new calls are made for them", differing)
     options = replace(options, data={**(options.data or {}), **identity.data()}, own_data=identity.own_data())
-    by = f"{identity.dag_id}.{identity.task_id}"
+    by = types.Actor(on="Airflow", login=identity.in_words)
     report = await _make(queue, plans.make, given, options, again=again, by=by) if plans.make else None
     # A try that was killed while it stored its calls has left them held. Those that still have a row may go on now.
     for each in {*batches, batch_id}:
@@ -289,7 +289,7 @@ async def _make(
     options: CampaignOptions,
     *,
     again: bool,
-    by: str,
+    by: Actor,
 ) -> EnqueueReport:
     from voiceflow_worker import enqueue_rows as enqueue_new
 
@@ -297,7 +297,7 @@ async def _make(
     keys = {line: key for line, (_, key) in enumerate(in_order, 1)}
     rows = [given.rows[row.place] for row, _ in in_order]
     options = replace(options, keys=keys)
-    report = await enqueue_new(queue, rows, options, skip_bad=True, again=again, by=by, on="Airflow")
+    report = await enqueue_new(queue, rows, options, skip_bad=True, again=again, by=by)
     if report.before:
         repeated = "; ".join(map(str, report.before))
         other = ". A number is called once in a batch: its other words need another batch_id"

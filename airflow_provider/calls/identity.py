@@ -51,6 +51,12 @@ class TaskIdentity:
     loop_region: str = ""
     once_per: OncePer = OncePer.RUN
 
+    @property
+    def in_words(self) -> str:
+        """Return the DAG, its run and the task, for people."""
+        place = "" if self.map_index < 0 else f"[{self.map_index}]"
+        return f"DAG {self.dag_id}, run {self.run_id}, task {self.task_id}{place}"
+
     @classmethod
     def of(cls, context: Mapping[str, Any]) -> TaskIdentity:
         """Return the identity of the task instance that runs in this Airflow context."""

@@ -30,8 +30,8 @@ from voiceflow_worker.acts.suppression import ImportNumbers, Suppress, Unsuppres
 from voiceflow_worker.backends.contract.samples import ManualClock
 from voiceflow_worker.campaigns.campaign import Campaign
 from voiceflow_worker.campaigns.files.number_file import read_number_file
+from voiceflow_worker.core.audit import Actor, Interface, entries_on
 from voiceflow_worker.core.overview.batches import read_batch, read_batches
-from voiceflow_worker.core.overview.ordered import Interface, ordered_on
 from voiceflow_worker.core.ports.reading import gates_of
 from voiceflow_worker.errors import IllegalMoveError, JobError, PhoneNumberError
 from voiceflow_worker.model.jobs.gate import Gate
@@ -355,17 +355,17 @@ async def test_each_act_keeps_its_person_and_its_interface(mary: Operator, clock
     for act in acts:
         clock.advance(timedelta(seconds=1))
         await act.do()
-    kept = [*reversed(await ordered_on(store, "default")), *reversed(await ordered_on(store, None))]
-    assert [each.act for each in kept] == [
+    kept = [*reversed(await entries_on(store))]
+    assert [each.action for each in kept] == [
         "hold", "resume", "rate", "cancel", "redial", "cancel", "suppress", "unsuppress",
     ]  # fmt: skip
-    assert {(each.by, each.on) for each in kept} == {("Li", "pages")}
+    assert {(each.name, each.on) for each in kept} == {("Li", "pages")}
     assert kept[0].note == "a wrong date"
-    assert [each.act for each in await ordered_on(store, "default", call=job.id)] == ["redial", "cancel"]
+    assert [each.action for each in await entries_on(store, call=job.id)] == ["redial", "cancel"]
     assert (await queue.status()).limits is not None
     (batch,) = await read_batches(store, "default")
     assert batch.ordered == (await read_batch(store, "default", "march")).ordered
-    assert [each.act for each in batch.ordered] == ["cancel", "resume", "hold"]
+    assert [each.action for each in batch.ordered] == ["cancel", "resume", "hold"]
     assert "hold by Li, pages: batch march is held" in batch.ordered[-1].in_words()
 
 
@@ -378,14 +378,15 @@ async def test_an_act_that_was_refused_is_not_kept_and_the_login_stands_for_a_na
         await Redial(operator=who, call=job.id).do()
     done = await CancelCall(operator=who, call=job.id).do()
     assert "by a person" in done.said, "the call keeps a name that the person gave, and not a login"
-    (kept,) = await ordered_on(store, "default")
-    assert (kept.act, kept.by, kept.on) == ("cancel", "mary", "command")
+    (kept,) = await entries_on(store, "default")
+    assert (kept.action, kept.by, kept.on) == ("cancel", "mary", "command")
 
 
 async def test_a_start_keeps_who_ordered_it(mary: Operator) -> None:
     fields = {"say": "Hello", "source": "+6531234567", "voice_profile": "en-US-JennyNeural", "batch": "march"}
     store = mary.store
     campaign = Campaign.of({**fields, "rows": [{"destination": number(1)}, {"destination": number(2)}]})
-    await campaign.start(CallQueue(store), by="Li", on=Interface.AIRFLOW)
+    await campaign.start(CallQueue(store), by=Actor(on=Interface.AIRFLOW, login="DAG d, run r", name="Li"))
     (kept,) = (await read_batch(store, "default", "march")).ordered
-    assert (kept.act, kept.by, kept.on, kept.said) == ("start", "Li", "Airflow", "2 calls of 2 enqueued")
+    said = "2 calls of 2 enqueued"
+    assert (kept.action, kept.who, kept.on, kept.result) == ("start", "Li (login DAG d, run r)", "Airflow", said)

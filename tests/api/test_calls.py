@@ -19,7 +19,7 @@ from voiceflow_worker import CallQueue, End, InvalidInputError, Menu, Store, enq
 from voiceflow_worker.api.door import Door
 from voiceflow_worker.backends.contract.samples import ManualClock, delete
 from voiceflow_worker.campaigns.campaign import Campaign
-from voiceflow_worker.core.overview.ordered import ordered_on
+from voiceflow_worker.core.audit import entries_on
 from voiceflow_worker.core.ports.reading import owners_of
 from voiceflow_worker.model.jobs.call_json import call_as_json
 from voiceflow_worker.service.named_call import FIELDS, NamedCall
@@ -283,8 +283,8 @@ async def test_a_call_is_cancelled_once_and_the_act_is_kept(memory: Store) -> No
         assert (await client.post("/v1/calls/default.nope/cancel")).status_code == 404
         left = await Calls(memory).placed()
         assert (await client.post(f"/v1/calls/{left.id}/cancel")).status_code == 409
-    [kept] = await ordered_on(memory, "default", call=made)
-    assert (kept.act, kept.on, kept.by) == ("cancel", "api", "api")
+    [kept] = await entries_on(memory, call=made)
+    assert (kept.action, kept.on, kept.by) == ("cancel", "api", "api")
 
 
 async def test_who_waits_gets_the_outcome_when_it_comes(memory: Store) -> None:

@@ -7,7 +7,7 @@ import pytest
 from tests.api.clients import program
 from tests.api.test_door import findings_of
 from voiceflow_worker import CallQueue, Store
-from voiceflow_worker.core.overview.ordered import ordered_on
+from voiceflow_worker.core.audit import entries_on
 from voiceflow_worker.core.ports.reading import limits_of
 from voiceflow_worker.core.suppression import SuppressionList
 from voiceflow_worker.service.whole_queue import read_queue
@@ -30,7 +30,7 @@ async def test_a_queue_is_shown_held_resumed_and_paced(memory: Store) -> None:
     limits = await limits_of(memory, "default")
     assert limits is not None
     assert limits.rate is None
-    assert [(each.act, each.on, each.by) for each in await ordered_on(memory, "default")][-2:] == [
+    assert [(each.action, each.on, each.by) for each in await entries_on(memory, "default")][-2:] == [
         ("resume", "api", "api"), ("hold", "api", "api"),
     ]  # fmt: skip
 
@@ -80,3 +80,18 @@ async def test_what_cannot_be_done_is_a_problem(
     assert answer.status_code == status, answer.text
     assert findings_of(answer)
     assert not await SuppressionList(memory).find("+6587654321")
+
+
+async def test_the_audit_log_is_read_in_pages(memory: Store) -> None:
+    async with program(memory) as client:
+        for path in ("hold", "resume"):
+            assert (await client.post(f"/v1/queues/default/{path}", json={"note": "why"})).status_code == 200
+        first = (await client.get("/v1/audit?limit=1")).json()
+        second = (await client.get(f"/v1/audit?limit=1&after={first['after']}")).json()
+        last = (await client.get(f"/v1/audit?limit=1&after={second['after']}")).json()
+        assert (await client.get("/v1/audit?limit=0")).status_code == 422
+    told = [
+        (each["action"], each["on"], each["by"], each["note"]) for page in (first, second) for each in page["entries"]
+    ]
+    assert told == [("resume", "api", "api", "why"), ("hold", "api", "api", "why")]
+    assert last == {"entries": [], "after": None}

@@ -195,7 +195,7 @@ def test_a_queue_is_held_and_opened_in_the_name_of_a_person(voiceflow: Program) 
     assert voiceflow("rate", "5", *who, *store).code == 0
     assert voiceflow("resume", *who, "--json", *store).document["state"] == "open"
     kept = voiceflow("status", "--json", *store).document["ordered"]
-    assert [each["act"] for each in kept if (each["by"], each["note"]) == ("Mary Tan", "wrong text")] == [
+    assert [each["action"] for each in kept if (each["as"], each["note"]) == ("Mary Tan", "wrong text")] == [
         "resume", "rate", "hold",
     ]  # fmt: skip
     voiceflow("calls", "cancel", "--batch", "march", "--yes", *store)
@@ -289,3 +289,19 @@ def test_a_batch_stops_itself_at_the_limit_that_was_given_with_it(voiceflow: Pro
     within(voiceflow.folder, lambda engine: engine.sweeper.sweep())
     (batch,) = voiceflow("batches", "--json", *store).lines
     assert batch["hold"] is None
+
+
+def test_the_audit_log_tells_who_ordered_what(voiceflow: Program) -> None:
+    store = ("--store", "sqlite:///calls.db")
+    assert voiceflow("suppress", "add", "+6587654321", "--as", "Mary Tan", "--note", "asked by mail", *store).code == 0
+    assert voiceflow("rate", "5", *store).code == 0
+    shown = voiceflow("audit", *store)
+    assert "rate by " in shown.out.splitlines()[0]
+    assert "suppress by Mary Tan (login " in shown.out.splitlines()[1]
+    (entry,) = voiceflow("audit", "--by", "mary tan", "--json", *store).lines
+    assert (entry["action"], entry["on"], entry["as"], entry["numbers"], entry["note"], entry["result"]) == (
+        "suppress", "command", "Mary Tan", ["+6587654321"], "asked by mail", "1 number on the list",
+    )  # fmt: skip
+    assert entry["by"]
+    assert "nobody ordered anything" in voiceflow("audit", "--by", "Li", *store).err
+    assert "--limit 0 shows all" in voiceflow("audit", "--since", "1h", "--limit", "1", *store).err

@@ -21,7 +21,7 @@ from tests.support.voices import ScriptedVoice
 from voiceflow_worker import CallQueue, Store, SuppressionList, open_store
 from voiceflow_worker.backends.contract.samples import add_jobs
 from voiceflow_worker.console.acting import ACTS
-from voiceflow_worker.core.overview.ordered import ordered_on
+from voiceflow_worker.core.audit import entries_on
 from voiceflow_worker.core.ports.names import QueueNames
 from voiceflow_worker.core.ports.reading import find_jobs, gates_of
 from voiceflow_worker.core.ports.reads import Listing
@@ -72,8 +72,8 @@ async def test_each_act_is_asked_and_carried_out_in_the_name_of_who_signed_in(st
                 assert question in asked, address
                 done = await confirmed(client, f"/ui/act/{address}", **typed)
                 assert result in await told_after(client, done), address
-    kept = [*await ordered_on(store, "default"), *await ordered_on(store, None)]
-    assert {(each.by, each.on, each.note) for each in kept} == {("Mary Tan", "pages", "why")}
+    kept = await entries_on(store, limit=100)
+    assert {(each.name, each.on, each.note) for each in kept} == {("Mary Tan", "pages", "why")}
     event = "somebody carried out an action on the pages"
     said = [(each["action"], each["name"]) for each in logs if each["event"] == event]
     assert said == [(address.partition("?")[0], "Mary Tan") for address, *_ in table]

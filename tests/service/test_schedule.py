@@ -18,8 +18,8 @@ from tests.support.stores import DURABLE
 from voiceflow_worker import CallQueue, open_store
 from voiceflow_worker.backends.contract.samples import ManualClock
 from voiceflow_worker.campaigns import enqueue as enqueueing
+from voiceflow_worker.core.audit import entries_on
 from voiceflow_worker.core.overview.batches import read_batch
-from voiceflow_worker.core.overview.ordered import ordered_on
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.reading import starts_of
 from voiceflow_worker.errors import StoreUnavailableError
@@ -142,8 +142,8 @@ async def test_each_firing_is_a_batch_of_its_own_that_one_of_two_machines_starts
     batches = [f"daily-2026-03-0{day}-0900" for day in (2, 3, 4)]
     assert await hosts[0].calls() == {each: list(PEOPLE) for each in batches}
     assert await hosts[0].ringing() == 15
-    (act,) = await ordered_on(hosts[0].queue.store, "default", batch_id=batches[0])
-    assert (act.by, act.said) == ("schedule daily", "5 calls of 5 enqueued")
+    (act,) = await entries_on(hosts[0].queue.store, "default", batch=batches[0])
+    assert (act.name, act.result) == ("schedule daily", "5 calls of 5 enqueued")
 
 
 async def test_two_machines_fire_once_each_over_a_change_of_clocks(hosts: tuple[Host, Host], daily: Path) -> None:

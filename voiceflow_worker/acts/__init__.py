@@ -7,12 +7,12 @@ show the result. Its methods raise StoreError, InvalidInputError, JobError and A
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import ClassVar
+from typing import Any, ClassVar, cast
 
-from voiceflow_worker.core.overview.ordered import Interface, Ordered, remember
+from voiceflow_worker.core.audit import Actor, AuditedStore, AuditEntry, Interface
 from voiceflow_worker.core.overview.story import gate_in_words
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.identity import queue_of
@@ -42,7 +42,8 @@ class UnknownSubjectError(ActRefusedError):
 class Operator:
     """A person who acts on a store, with the policy of its workers. Without a `name`, reasons name nobody.
 
-    Each act is kept with the interface that it was ordered `on`, and with the name, or else the `login` of the person.
+    Each action is kept in the audit log with the interface that it was ordered `on`, the `login` of the person, and the
+    name beside it.
     """
 
     store: Store
@@ -51,6 +52,11 @@ class Operator:
     on: Interface = Interface.PYTHON
     login: str | None = None
     time_at_8x8: TimeAt8x8 | None = None
+
+    @property
+    def actor(self) -> Actor:
+        """Who acts, for the audit log."""
+        return Actor(on=self.on, login=self.login, name=self.name)
 
     def queue(self, name: str) -> CallQueue:
         """The queue with this name. Raises UnknownSubjectError for a text that cannot be the name of a queue."""
@@ -108,18 +114,27 @@ class Act(ABC):
         """The question before the act. This changes nothing. Raises an error if the act would be refused."""
 
     async def do(self, seen: str | None = None) -> ActResult:
-        """Carry out the act, and keep who ordered it. With `seen` of a question, it is refused if that is no longer so.
+        """Carry out the act. With `seen` of a question, it is refused if that is no longer so.
 
-        An act that leaves everything as it was is not kept.
+        The audit log gets an entry in the same write as what the act changes, and then the result. An act that leaves
+        everything as it was has no entry.
         """
-        done = await self.carry_out(seen)
-        if not done.undone:
-            who, about = self.operator, self.about()
-            order = Ordered(
-                at=who.store.clock.now(), act=self.name_of_act, said=done.said, on=who.on, by=who.name or who.login,
-                note=getattr(self, "note", None) or None, batch=about.get("batch"), call=about.get("call"),
-            )  # fmt: skip
-            await remember(who.store, about.get("queue"), order)
+        who = self.operator
+        about, at = self.about(), who.store.clock.now()
+        entry = AuditEntry.of(
+            who.actor, self.name_of_act, at=at, note=getattr(self, "note", None), queue=about.get("queue"),
+            batch=about.get("batch"), call=about.get("call"), numbers=self.about_numbers(),
+        )  # fmt: skip
+        store = AuditedStore(who.store, entry)
+        audited = cast("Act", replace(cast("Any", self), operator=replace(who, store=store.store)))
+        try:
+            done = await audited.carry_out(seen)
+        except VoiceflowError as error:
+            if store.is_kept:
+                await store.finish(f"failed: {error}")
+            raise
+        if store.is_kept or not done.undone:
+            await store.finish(done.said)
         return done
 
     @abstractmethod
@@ -129,6 +144,10 @@ class Act(ABC):
     def about(self) -> Mapping[str, str | None]:
         """The `queue`, `batch` and `call` that the act is about, as far as there are any."""
         return {}
+
+    def about_numbers(self) -> Sequence[str]:
+        """The telephone numbers that the act is about, as they were given."""
+        return ()
 
 
 async def kept_back(store: Store, queue: str, batch: str | None) -> list[str]:

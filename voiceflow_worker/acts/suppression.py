@@ -41,6 +41,9 @@ class ListAct(Act):
     until: datetime | None = None
     lasts: timedelta | None = None
 
+    def about_numbers(self) -> Sequence[str]:
+        return [str(number) for text in self.numbers for number in every_reading(text, self.country)]
+
     @property
     def listed(self) -> SuppressionList:
         """The list."""

@@ -58,7 +58,7 @@ async def begin(asked: Asked) -> Answer:
         asked.step_aside()  # it has a turn of its own, and others are answered meanwhile
         if is_preview:
             return Answer(_bounded(await campaign.preview(desk.queue, desk.process, key=key, **how)))
-        by = desk.operator.name
+        by = desk.operator.actor
         with asked.alone(asked.key):
             report, is_new = await campaign.start(desk.queue, desk.process, key=asked.key, by=by, **how)
         where = {"Location": f"/v1/batches/{quote(report.batch_id, safe='')}"}

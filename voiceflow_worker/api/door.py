@@ -14,7 +14,7 @@ from prometheus_client import CollectorRegistry
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from voiceflow_worker.api import calls, campaigns, escalations, steering
+from voiceflow_worker.api import calls, campaigns, escalations, people, steering
 from voiceflow_worker.api.answers import PROBLEM, Answer, ProblemError, problem_of
 from voiceflow_worker.api.exchange import Asked, Desk, Route
 from voiceflow_worker.api.openapi import described
@@ -84,7 +84,7 @@ class Door:
         """The most requests under way; further ones are refused at once."""
         self.stop: Callable[[], None] = waits.stop
         """End the waits for outcomes, each with the call as it stands. To be called when the server is to stop."""
-        parts = (calls, campaigns, escalations, steering)
+        parts = (calls, campaigns, escalations, steering, people)
         routes = [route for part in parts for route in part.ROUTES]
         schemas = {name: schema for part in parts for name, schema in part.SCHEMAS.items()}
         routes.append(described(routes, schemas, version=version("voiceflow-worker")))

@@ -24,8 +24,8 @@ from starlette.types import Message, Receive, Scope
 from voiceflow_worker.acts import Operator
 from voiceflow_worker.api.answers import JSON, KEY_IN_USE, LONGEST_TEXT, Answer, ProblemError, bad, unfit
 from voiceflow_worker.api.places import Place, Waits
+from voiceflow_worker.core.audit import Interface
 from voiceflow_worker.core.outcomes.outbox import OutcomeWatch
-from voiceflow_worker.core.overview.ordered import Interface
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.queue import CallQueue
 from voiceflow_worker.errors import VoiceflowError
@@ -70,7 +70,7 @@ class Desk:
     @property
     def operator(self) -> Operator:
         """Who acts through this door."""
-        return Operator(self.store, self.settings.policy(), "api", on=Interface.API)
+        return Operator(self.store, self.settings.policy(), "api", on=Interface.API, login="api")
 
     @property
     def queue(self) -> CallQueue:

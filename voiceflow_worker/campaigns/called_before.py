@@ -18,6 +18,7 @@ import anyio
 
 from voiceflow_worker.campaigns.calls.request import ReadRow
 from voiceflow_worker.campaigns.calls.values import SeenKeys
+from voiceflow_worker.core.audit import AuditEntry, finish
 from voiceflow_worker.core.ports.controls import start_put
 from voiceflow_worker.core.ports.identity import new_revision, new_worker_id
 from voiceflow_worker.core.ports.reading import calls_of_start, count_states, find_jobs, find_pages, get_jobs, starts_of
@@ -386,13 +387,16 @@ class Start:
     first of them, and dropped after the last. If the process dies in between, the record stays. The calls are held
     then, until the same campaign is started again, or a person resumes or cancels the batch.
 
-    With a `claim`, the start begins only if that holds.
+    With a `claim`, the start begins only if that holds. The audit log gets the `entry` with the record of the start.
     """
 
-    def __init__(self, queue: CallQueue, turn: IntakeTurn, *, ordered: str, claim: Claim | None = None) -> None:
+    def __init__(
+        self, queue: CallQueue, turn: IntakeTurn, *, ordered: str, entry: AuditEntry, claim: Claim | None = None
+    ) -> None:
         self._queue = queue
         self._turn = turn
         self._ordered = ordered
+        self._entry = entry
         self._claim = claim
         self._batches: set[str] = set()
         self.token: str = new_revision()
@@ -409,8 +413,13 @@ class Start:
             "same campaign again, which adds what is missing; or resume the batch, or cancel it"
         )
         await self._write(
-            puts=[start_put(self._gate(each, reason)) for each in sorted(self._batches)], claim=self._claim
+            puts=[*(start_put(self._gate(each, reason)) for each in sorted(self._batches)), *self._entry.puts()],
+            claim=self._claim,
         )
+
+    async def tell(self, result: str) -> None:
+        """Keep the result of the start in the audit log."""
+        await finish(self._queue.store, self._entry, result)
 
     async def end(self, batch_ids: Iterable[str], seen: SeenKeys) -> list[LeftOver]:
         """Let the calls of this start ring, and those of earlier starts that were cut and have all calls in `seen`.

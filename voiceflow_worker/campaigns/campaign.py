@@ -23,7 +23,7 @@ from voiceflow_worker.campaigns.files.input_file import InputFile, read_text
 from voiceflow_worker.campaigns.files.json_rows import LARGEST_DOCUMENT
 from voiceflow_worker.campaigns.files.rows import FileKind, columns_text
 from voiceflow_worker.campaigns.preview import PreviewOptions
-from voiceflow_worker.core.overview.ordered import Interface
+from voiceflow_worker.core.audit import Actor
 from voiceflow_worker.core.ports.controls import Limits
 from voiceflow_worker.core.ports.reading import limits_of
 from voiceflow_worker.core.ports.store import Same
@@ -186,8 +186,7 @@ class Campaign:
         self,
         queue: CallQueue,
         *,
-        by: str | None = None,
-        on: str = Interface.PYTHON,
+        by: str | Actor | None = None,
         now: datetime | None = None,
         claim: Claim | None = None,
         progress: OnProgress | None = None,
@@ -196,13 +195,12 @@ class Campaign:
     ) -> EnqueueReport:
         """Enqueue all rows, or none if one is bad: see `enqueue_file`. To start the same campaign again adds nothing.
 
-        Nobody rings before the last row is stored. `by` is the person who starts it, and `on` the interface: both are
-        kept. `warn` gets what concerns all rows of a file before the first call is stored. Durations such as
-        `valid_for` count from `now`, by default the time of the store's clock. With a `claim`, the first call is stored
-        only if that holds, and with a `lease` each call. Raises CampaignFileError, InvalidInputError, IntakeError,
-        StoreError.
+        Nobody rings before the last row is stored. `by` is the person who starts it; the audit log keeps this. `warn`
+        gets what concerns all rows of a file before the first call is stored. Durations such as `valid_for` count
+        from `now`, by default the time of the store's clock. With a `claim`, the first call is stored only if that
+        holds, and with a `lease` each call. Raises CampaignFileError, InvalidInputError, IntakeError, StoreError.
         """
-        return await self._run(queue, by=by, on=on, now=now, claim=claim, lease=lease, progress=progress, warn=warn)
+        return await self._run(queue, by=by, now=now, claim=claim, lease=lease, progress=progress, warn=warn)
 
     async def assumed(self, queue: CallQueue | None) -> PreviewOptions:
         """The assumptions of a preview in this queue. Raises StoreError."""
@@ -218,8 +216,7 @@ class Campaign:
         *,
         dry_run: bool = False,
         assumptions: PreviewOptions | None = None,
-        by: str | None = None,
-        on: str = Interface.PYTHON,
+        by: str | Actor | None = None,
         now: datetime | None = None,
         claim: Claim | None = None,
         progress: OnProgress | None = None,
@@ -228,7 +225,7 @@ class Campaign:
     ) -> EnqueueReport:
         how: dict[str, Any] = {
             "skip_bad": self.skip_bad, "again": self.again, "dry_run": dry_run, "assumptions": assumptions,
-            "by": by, "on": on, "now": now, "claim": claim, "lease": lease,
+            "by": by, "now": now, "claim": claim, "lease": lease,
         }  # fmt: skip
         if self.rows is not None:
             report = await enqueue_rows(queue, self.rows, self.options, **how)

@@ -26,7 +26,7 @@ from voiceflow_worker.campaigns.intake import Intake, Judged, Taken
 from voiceflow_worker.campaigns.preview import Preview, PreviewMaker, PreviewOptions
 from voiceflow_worker.campaigns.sources.formats import kind_of, open_source
 from voiceflow_worker.core.admission import CheckedCall
-from voiceflow_worker.core.overview.ordered import Interface, Ordered, remember
+from voiceflow_worker.core.audit import Actor, AuditEntry
 from voiceflow_worker.core.ports.reading import starts_of
 from voiceflow_worker.core.ports.store import Same
 from voiceflow_worker.core.queue import CallQueue
@@ -202,8 +202,7 @@ async def enqueue_file(
     dry_run: bool = False,
     assumptions: PreviewOptions | None = None,
     again: bool = False,
-    by: str | None = None,
-    on: str = Interface.PYTHON,
+    by: str | Actor | None = None,
     claim: Claim | None = None,
     lease: Same | None = None,
     progress: OnProgress | None = None,
@@ -215,7 +214,7 @@ async def enqueue_file(
     enqueued. A row is bad if it breaks a rule, or if its unique key belongs to a different call in the store or earlier
     in the file. A row whose call exists already, in the store or earlier in the file, is a duplicate and makes no job.
     A file whose enqueue was interrupted can therefore be enqueued again. No call is sent before the last one is stored;
-    if the enqueue is cut, its calls are held. Who ordered it (`by`) and on which interface is kept with the batch.
+    if the enqueue is cut, its calls are held. The audit log keeps who ordered it (`by`).
 
     If a row without its own unique key calls a number that already has another call in the same batch, nothing is
     enqueued, unless `again` is True. This happens, for example, after the template was corrected. The same holds if
@@ -244,8 +243,7 @@ async def enqueue_file(
             skip_bad=skip_bad,
             again=again,
             warn=warn,
-            by=by,
-            on=on,
+            by=Actor.of(by),
             claim=claim,
             lease=lease,
         )
@@ -315,8 +313,7 @@ async def enqueue_rows(
     dry_run: bool = False,
     assumptions: PreviewOptions | None = None,
     again: bool = False,
-    by: str | None = None,
-    on: str = Interface.PYTHON,
+    by: str | Actor | None = None,
     claim: Claim | None = None,
     lease: Same | None = None,
 ) -> EnqueueReport:
@@ -331,7 +328,7 @@ async def enqueue_rows(
     campaign = open_campaign(rows, options, now=now)
     chosen = options or CampaignOptions()
     enqueueing = _Enqueueing(
-        queue, campaign, chosen, skip_bad=skip_bad, again=again, by=by, on=on, claim=claim, lease=lease
+        queue, campaign, chosen, skip_bad=skip_bad, again=again, by=Actor.of(by), claim=claim, lease=lease
     )
     return await enqueueing.run(dry_run=dry_run, now=now, assumptions=assumptions)
 
@@ -385,8 +382,7 @@ class _Enqueueing:
     """Whether a file that cannot be read to its end is reported as a finding, beside the rows that were read."""
     warn: Callable[[Sequence[Finding]], None] | None = None
     """Gets the findings about all rows together before anything is stored."""
-    by: str | None = None
-    on: str = Interface.PYTHON
+    by: Actor = Actor()  # noqa: RUF009 - frozen
     claim: Claim | None = None
     lease: Same | None = None
     """A condition under which every call is stored."""
@@ -443,8 +439,9 @@ class _Enqueueing:
                     refused = refused or (tally.again > 0 and not dry_run)
                 start = None
                 if queue is not None and not (dry_run or refused):
-                    ordered = f", ordered by {self.by or 'a person'}, {self.on}"
-                    start = Start(queue, turn, ordered=ordered, claim=self.claim)
+                    ordered = f", ordered by {self.by.called}, {self.by.on}"
+                    entry = AuditEntry.of(self.by, "start", at=now, queue=queue.name, batch=campaign.batch_id)
+                    start = Start(queue, turn, ordered=ordered, entry=entry, claim=self.claim)
                 await self._hand_in(held, intake, start, tally=tally, rejected=rejected, progress=progress)
         return tally.report(refused=refused, now=now)
 
@@ -485,10 +482,7 @@ class _Enqueueing:
         if start is not None and self.queue is not None:
             left = await start.end(self._batches, seen)
             tally.findings.add(each.finding(file=self.campaign.file) for each in left)
-            said = f"{count_of(tally.enqueued, 'call')} of {tally.rows} enqueued"
-            at, batch = self.queue.store.clock.now(), self.campaign.batch_id
-            ordered = Ordered(at=at, act="start", said=said, on=self.on, by=self.by, batch=batch)
-            await remember(self.queue.store, self.queue.name, ordered)
+            await start.tell(f"{count_of(tally.enqueued, 'call')} of {tally.rows} enqueued")
 
     async def _judged(
         self, intake: Intake, tally: Tally, rejected: RejectsFile | None

@@ -147,7 +147,7 @@ async def show(job_id: JobId, /, *, common: QueueOptions = QueueOptions()) -> No
     Examples:
         voiceflow calls show default.01JB3W8Z5Q7X9V2K4M6N8P0R2T
     """
-    from voiceflow_worker.core.overview.ordered import ordered_on
+    from voiceflow_worker.core.audit import entries_on
     from voiceflow_worker.core.overview.story import progress_as_json, story
     from voiceflow_worker.core.progress import CallProgress
 
@@ -155,7 +155,7 @@ async def show(job_id: JobId, /, *, common: QueueOptions = QueueOptions()) -> No
     async with common.opened() as calls:
         job = await calls.get(job_id)
         heard = await CallProgress(calls.store).of_job(job)
-        ordered = await ordered_on(calls.store, calls.name, call=job.id)
+        ordered = await entries_on(calls.store, call=job.id)
         now = calls.store.clock.now()
     output.result(
         {**call_as_json(job), **progress_as_json(heard), "ordered": [each.as_json() for each in ordered]},

@@ -15,7 +15,7 @@ from anyio import get_cancelled_exc_class
 from cyclopts import Parameter
 
 from voiceflow_worker.campaigns.files.input_file import InputFile
-from voiceflow_worker.cli.opening import collect_less, login_name, opened_queue, settings_from
+from voiceflow_worker.cli.opening import collect_less, opened_queue, settings_from
 from voiceflow_worker.cli.options import (
     FILE_KINDS,
     GUARDS,
@@ -79,7 +79,7 @@ async def enqueue(
         voiceflow enqueue people.csv --campaign reminder.toml --batch march
         voiceflow enqueue people.xlsx --template reminder.json --dry-run --prices prices.csv --rate 10
     """
-    from voiceflow_worker.core.overview.ordered import Interface
+    from voiceflow_worker.core.audit import Actor, Interface, login_name
 
     settings = common.settings()
     output = common.output()
@@ -94,8 +94,7 @@ async def enqueue(
                 else:
                     report = await campaign.start(
                         calls,
-                        by=as_ or login_name(),
-                        on=Interface.COMMAND,
+                        by=Actor(on=Interface.COMMAND, login=login_name(), name=as_),
                         progress=_shown_on(shown),
                         warn=partial(_warn, output),
                     )

@@ -10,7 +10,6 @@ import sys
 from collections.abc import AsyncGenerator, Callable, Collection, MutableMapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
-from getpass import getuser
 from io import StringIO
 from typing import TYPE_CHECKING, Any, TextIO, cast
 
@@ -324,18 +323,10 @@ async def require_batch(calls: CallQueue, batch: str | None) -> None:
 async def acting(settings: Settings, who: str | None, *, makes: bool = False) -> AsyncGenerator[Operator]:
     """Open the store of these settings for the acts of a person. Raises StoreError."""
     from voiceflow_worker.acts import Operator
-    from voiceflow_worker.core.overview.ordered import Interface
+    from voiceflow_worker.core.audit import Interface, login_name
 
     async with opened_queue(settings, makes=makes) as calls:
         yield Operator(calls.store, settings.policy(), who, on=Interface.COMMAND, login=login_name())
-
-
-def login_name() -> str | None:
-    """The name with which the user of this command is logged in; None if the system does not know it."""
-    try:
-        return getuser()
-    except (KeyError, OSError):
-        return None
 
 
 async def ask_once(acts: Sequence[Act], output: Output, *, what: str) -> None:

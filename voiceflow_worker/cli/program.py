@@ -64,6 +64,7 @@ def program() -> App:
         doctor,
         enqueue,
         ivr,
+        people,
         queue,
         report,
         schedule,
@@ -73,7 +74,7 @@ def program() -> App:
         worker,
     )
 
-    send, watch, steer, people, set_up = (
+    send, watch, steer, of_people, set_up = (
         Group(title, sort_key=place) for place, title in enumerate(("Send", "Watch", "Steer", "People", "Set up"))
     )
     app = _Program(
@@ -95,8 +96,9 @@ def program() -> App:
     of_calls = group(app, "calls", "List, show, cancel, resolve and redial single calls.", panel=watch)
     add_commands(of_calls, calls.list_calls, calls.show, calls.cancel, calls.resolve, calls.redial)
     add_commands(app, queue.hold, queue.resume, queue.rate, report.reconcile, panel=steer)
-    listed = group(app, "suppress", "Manage the numbers that no queue of a store calls.", panel=people)
+    listed = group(app, "suppress", "Manage the numbers that no queue of a store calls.", panel=of_people)
     add_commands(listed, suppress.add, suppress.remove, suppress.list_numbers, suppress.import_file)
+    add_commands(app, people.audit, panel=of_people)
     add_commands(app, demo.demo, demo.sandbox, doctor.doctor, panel=set_up)
     at_8x8 = group(app, "account", "Show what the account at 8x8 has.", panel=set_up)
     add_commands(at_8x8, account.profiles, account.numbers, account.webhooks, account.recordings)

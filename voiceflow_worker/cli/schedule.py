@@ -43,7 +43,7 @@ async def schedule(
         voiceflow schedule reminder.toml --once
         voiceflow schedule reminder.toml --list
     """  # noqa: E501 (the help breaks its lines where the source does)
-    from voiceflow_worker.core.overview.ordered import Interface
+    from voiceflow_worker.core.audit import Interface
     from voiceflow_worker.service.firing import FiringState
     from voiceflow_worker.service.schedule import Scheduler
 

@@ -25,7 +25,7 @@ from voiceflow_worker.acts.suppression import ImportNumbers, Suppress, Unsuppres
 from voiceflow_worker.campaigns.files.number_file import read_number_file
 from voiceflow_worker.console.routes.page import Answer, Page, PageRequest, problem, sentence
 from voiceflow_worker.console.sessions import FormRefusedError, PageForm, PageSession, checked_form
-from voiceflow_worker.core.overview.ordered import Interface
+from voiceflow_worker.core.audit import Interface
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.reading import totals_of
 from voiceflow_worker.core.ports.record_set import text_records

@@ -34,7 +34,7 @@ from voiceflow_worker.console.columns import FoundColumns, look
 from voiceflow_worker.console.routes.page import DEFAULT_QUEUE, Answer, Page, problem, sentence
 from voiceflow_worker.console.sessions import FormRefusedError, PageForm, PageSession, checked_form
 from voiceflow_worker.core.admission import CallRequest, CheckedCall
-from voiceflow_worker.core.overview.ordered import Interface
+from voiceflow_worker.core.audit import Actor, Interface
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.queue import CallQueue
 from voiceflow_worker.errors import InvalidInputError, VoiceflowError
@@ -330,7 +330,7 @@ class CampaignPage:
         changed = _changed(values.pop("seen"), seen := _seen(values, kept))
         said, told = "", ""
         if do == "start" and not changed:
-            done = await self._process.run(_started, campaign, name, policy, by=session.name)
+            done = await self._process.run(_started, campaign, name, policy, name=session.name)
             if not done.refused:
                 _log.info("somebody began a campaign", name=session.name, batch=done.batch_id, enqueued=done.enqueued)
                 where = PageForm([("batch", done.batch_id), ("queue", name)])
@@ -449,8 +449,8 @@ async def _previewed(store: Store, campaign: Campaign, queue: str, policy: CallP
     return await campaign.preview(CallQueue(store, queue, policy=policy))
 
 
-async def _started(store: Store, campaign: Campaign, queue: str, policy: CallPolicy, *, by: str) -> EnqueueReport:
-    return await campaign.start(CallQueue(store, queue, policy=policy), by=by, on=Interface.PAGES)
+async def _started(store: Store, campaign: Campaign, queue: str, policy: CallPolicy, *, name: str) -> EnqueueReport:
+    return await campaign.start(CallQueue(store, queue, policy=policy), by=Actor(on=Interface.PAGES, name=name))
 
 
 async def _first_call(store: Store, file: InputFile, options: CampaignOptions) -> CheckedCall | None:

@@ -33,8 +33,8 @@ from voiceflow_worker.console.routes.page import (
     zone_of,
 )
 from voiceflow_worker.console.sessions import PageSession, PageSessions
+from voiceflow_worker.core.audit import Interface
 from voiceflow_worker.core.overview.breakdown import LargeBreakdowns
-from voiceflow_worker.core.overview.ordered import Interface
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.errors import StoreError
 from voiceflow_worker.ivr.menu import Menu

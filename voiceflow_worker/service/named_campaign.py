@@ -16,7 +16,7 @@ from voiceflow_worker.acts import ActRefusedError
 from voiceflow_worker.campaigns.called_before import Claim
 from voiceflow_worker.campaigns.campaign import Campaign
 from voiceflow_worker.campaigns.enqueue import EnqueueReport
-from voiceflow_worker.core.overview.ordered import Interface
+from voiceflow_worker.core.audit import Actor
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.identity import new_revision
 from voiceflow_worker.core.ports.record_set import json_codec
@@ -82,7 +82,7 @@ class NamedCampaign:
         process: OtherProcess,
         *,
         key: str,
-        by: str | None,
+        by: Actor,
         settings: Settings,
         menus: Mapping[str, Menu],
     ) -> tuple[EnqueueReport, bool]:
@@ -203,14 +203,14 @@ async def _started(
     key: str,
     first: StartedCampaign,
     standing: str | None,
-    by: str | None,
+    by: Actor,
 ) -> EnqueueReport:
     """Start a campaign, under the condition that `standing` is the record of its key; and note that it is whole."""
     # With a token of its own, so that the write of this start is never taken for the repeat of an earlier one.
     begun = _put(queue, key, replace(first, start=new_revision()), policy)
     claim = Claim(Same(NAMED_CAMPAIGNS, queue, standing, key), begun, since=None if standing is None else first.at)
     calls = CallQueue(store, queue, policy=policy)
-    report = await campaign.start(calls, by=by, on=Interface.API, now=first.at, claim=claim)
+    report = await campaign.start(calls, by=by, now=first.at, claim=claim)
     if not report.refused:
         counts = {name: getattr(report, name) for name in _COUNTS}
         whole = _put(queue, key, replace(first, counts=counts), policy)

@@ -20,7 +20,7 @@ from anyio import to_thread
 
 from voiceflow_worker.campaigns.campaign import Campaign, recurrence_in
 from voiceflow_worker.campaigns.enqueue import EnqueueReport
-from voiceflow_worker.core.overview.ordered import Interface
+from voiceflow_worker.core.audit import Actor, Interface, login_name
 from voiceflow_worker.core.ports.parts import LeaderLease
 from voiceflow_worker.core.ports.reading import count_states, starts_of
 from voiceflow_worker.core.ports.store import Put, Result, Step, Unit
@@ -108,8 +108,8 @@ class Scheduler:
 
     A file has the options of a campaign with its `file` of people, and `cron`, `time_zone` and perhaps `misfire`. It is
     read anew for each firing. The name of a schedule is the `batch` of its file, else the file's name. `tell` gets each
-    firing that was settled, or is held for a new reason; by default it is logged. `on` is the interface, which is kept
-    with the batch.
+    firing that was settled, or is held for a new reason; by default it is logged. `on` is the interface, for the
+    audit log.
     """
 
     def __init__(
@@ -334,7 +334,9 @@ class Scheduler:
             series = {each.batch_id for each in await self._firings(one)}
             options = replace(campaign.options, batch_id=firing.batch_id, series=series)
             report = await replace(campaign, options=options).start(
-                self._queue, by=f"schedule {firing.schedule}", on=self._on, lease=claim.condition
+                self._queue,
+                by=Actor(on=self._on, login=login_name(), name=f"schedule {firing.schedule}"),
+                lease=claim.condition,
             )
         except StoreError as error:
             return error

@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import partial
 
+from voiceflow_worker.core.audit import LATEST, PAGE, AuditEntry, entries_on
 from voiceflow_worker.core.drain import due_count, held_count
 from voiceflow_worker.core.heartbeats import Heartbeats
-from voiceflow_worker.core.overview.ordered import LATEST, Ordered, ordered_on
 from voiceflow_worker.core.overview.status import NextCall, next_call
 from voiceflow_worker.core.overview.story import gate_as_json
 from voiceflow_worker.core.ports import Store
@@ -45,7 +45,7 @@ class BatchProgress:
     ends_at: datetime | None
     unknown: str = ""
     next_call: NextCall | None = None
-    ordered: tuple[Ordered, ...] = ()
+    ordered: tuple[AuditEntry, ...] = ()
 
     @property
     def total(self) -> int:
@@ -110,7 +110,7 @@ async def read_batches(store: Store, queue: str) -> list[BatchProgress]:
             counted[batch_id] = await count_states(store, queue, batch_id=batch_id)
 
     await gather(*(partial(count, names[place::AT_ONCE]) for place in range(min(AT_ONCE, len(names)))))
-    acts = await ordered_on(store, queue, limit=None)
+    acts = await entries_on(store, queue, limit=PAGE)
     found = [
         await _of(store, queue, batch_id, counted[batch_id], gates=gates, rate=rates.get(batch_id, 0.0), at=now)
         for batch_id in names
@@ -126,7 +126,7 @@ async def read_batch(store: Store, queue: str, batch_id: str) -> BatchProgress:
     gates = _closed([*starts, *(await gates_at(store, queue, [None, batch_id])).values()], now)
     states = await count_states(store, queue, batch_id=batch_id)
     found = await _of(store, queue, batch_id, states, gates=gates, rate=rates.get(batch_id, 0.0), at=now)
-    return replace(found, ordered=tuple(await ordered_on(store, queue, batch_id=batch_id)))
+    return replace(found, ordered=tuple(await entries_on(store, queue, batch=batch_id)))
 
 
 async def read_queue(store: Store, queue: str) -> BatchProgress:

@@ -8,9 +8,9 @@ from dataclasses import asdict, dataclass, field
 from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo
 
+from voiceflow_worker.core.audit import AuditEntry, entries_on
 from voiceflow_worker.core.drain import MOST_NEXT, ClockBehind, clock_behind, due_count, held_count
 from voiceflow_worker.core.heartbeats import Heartbeats
-from voiceflow_worker.core.overview.ordered import Ordered, ordered_on
 from voiceflow_worker.core.ports import Limits, Store
 from voiceflow_worker.core.ports.reading import count_states, find_jobs, gates_of, limits_of
 from voiceflow_worker.core.ports.reads import Due
@@ -153,7 +153,7 @@ class QueueStatus:
     rate_now: float
     workers: int
     holds: tuple[Gate, ...]
-    ordered: tuple[Ordered, ...] = ()
+    ordered: tuple[AuditEntry, ...] = ()
     """The last acts of people on the queue and its batches, the newest first."""
     next_call: NextCall | None = None
     waiting: WaitingCounts = field(default_factory=WaitingCounts)
@@ -215,7 +215,7 @@ async def read_status(store: Store, queue: str, *, clock_skew: timedelta) -> Que
         rate_now=round(sum(beat.rate for beat in beats), 3),
         workers=len(beats),
         holds=holds,
-        ordered=tuple(await ordered_on(store, queue)),
+        ordered=tuple(await entries_on(store, queue)),
         next_call=await next_call(store, queue),
         waiting=await read_waiting(
             store,

@@ -1,0 +1,140 @@
+"""The audit log: each action of people is kept in the same write as what it changes, and is read page by page."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from tests.support.engine import Engine
+from tests.support.faulty_store import FaultyStore, Loss
+from tests.support.flows import flow
+from tests.support.voices import ScriptedVoice, unknown
+from voiceflow_worker import CallPolicy, CallQueue
+from voiceflow_worker.acts import Act, Operator
+from voiceflow_worker.acts.calls import CancelCall, Redial, Resolve
+from voiceflow_worker.acts.queues import CancelBatch, Hold, Rate, RedialBatch, Resume
+from voiceflow_worker.acts.suppression import Suppress, Unsuppress
+from voiceflow_worker.backends.contract import ManualClock
+from voiceflow_worker.campaigns.campaign import Campaign
+from voiceflow_worker.core import audit
+from voiceflow_worker.core.audit import KEPT, Actor, AuditedStore, AuditEntry, entries_on, read_log, read_page
+from voiceflow_worker.core.ports import Store
+from voiceflow_worker.core.ports.store import Put, Step, Unit
+from voiceflow_worker.core.retention import Retention
+from voiceflow_worker.errors import StoreUnavailableError
+from voiceflow_worker.model.reports.status import SessionStatus
+
+pytestmark = pytest.mark.anyio
+SECOND = timedelta(seconds=1)
+LI = Actor(on="command", login="lwei", name="Li")
+
+
+class Killed(BaseException):
+    """The process was killed just after the write of an action."""
+
+
+async def actions(store: Store, **which: Any) -> list[str]:
+    return [entry.action async for page in read_log(store, **which) for entry in page]
+
+
+async def test_every_action_is_kept_by_the_write_that_does_it_though_the_process_dies_then(
+    any_store: Store, voice: ScriptedVoice, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = Engine(any_store, voice)
+    voice.answers = [unknown()]
+    doubt = await engine.enqueue("+6587654320")
+    await engine.send()
+    clock.advance(timedelta(minutes=10))
+    waiting = await engine.enqueue("+6587654321")
+    ended = await engine.enqueue("+6587654322", batch_id="ended")
+    await engine.send(limit=9)
+    await engine.summarise(ended, SessionStatus.BUSY)
+    await engine.summarise(waiting, SessionStatus.BUSY)
+    left = await engine.enqueue("+6587654323", batch_id="march")
+    who = Operator(any_store, CallPolicy(), name="Li", on=audit.Interface.COMMAND, login="lwei")
+
+    async def dies(*_: object) -> None:
+        raise Killed
+
+    monkeypatch.setattr(audit, "finish", dies)
+    acts: list[tuple[str, Act]] = [
+        ("hold", Hold(operator=who, queue="default", note="why")),
+        ("resume", Resume(operator=who, queue="default", note="why")),
+        ("rate", Rate(operator=who, queue="default", rate=3.0, note="why")),
+        ("resolve", Resolve(operator=who, call=doubt.id, placed=True, note="why")),
+        ("redial", Redial(operator=who, call=waiting.id, note="why")),
+        ("redial", RedialBatch(operator=who, queue="default", batch="ended", outcomes=["busy"], note="why")),
+        ("cancel", CancelCall(operator=who, call=left.id, note="why")),
+        ("cancel", CancelBatch(operator=who, queue="default", batch="march", note="why")),
+        ("suppress", Suppress(operator=who, numbers=["+6587654399"], note="why")),
+        ("unsuppress", Unsuppress(operator=who, numbers=["+6587654399"], note="why")),
+    ]
+    for action, act in acts:
+        clock.advance(SECOND)
+        with pytest.raises(Killed):
+            await act.do()
+        newest, *_ = await entries_on(any_store)
+        kept = (newest.action, newest.on, newest.by, newest.name, newest.note, newest.result, newest.at)
+        assert kept == (action, "command", "lwei", "Li", "why", None, clock.now()), action
+        assert "its result was not stored" in newest.in_words()
+    numbers = [entry.numbers for entry in await entries_on(any_store) if entry.numbers]
+    assert numbers == [("+6587654399",), ("+6587654399",)]
+    assert [entry.call for entry in await entries_on(any_store, call=doubt.id)] == [doubt.id]
+    assert len(await entries_on(any_store)) == len(acts)
+
+
+async def test_what_changes_nothing_or_fails_has_no_entry(store: Store, clock: ManualClock) -> None:
+    queue = CallQueue(store)
+    await queue.enqueue(flow(), batch_id="march")
+    await queue.cancel_batch("march")
+    who = Operator(store, CallPolicy())
+    assert (await Resume(operator=who, queue="default", batch="march").do()).undone
+    broken = FaultyStore(store)
+    broken.lose(Loss.BEFORE, "write")
+    with pytest.raises(StoreUnavailableError):
+        await Hold(operator=Operator(broken, CallPolicy()), queue="default").do()
+    assert await entries_on(store) == []
+
+
+async def test_a_start_is_kept_before_its_first_call(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    fields = {"say": "Hello", "source": "+6531234567", "voice_profile": "en-US-JennyNeural", "batch": "march"}
+    campaign = Campaign.of({**fields, "rows": [{"destination": "+6587654321"}]})
+    seen: list[AuditEntry] = []
+    admit = type(CallQueue(store).admitter).admit
+
+    async def looks(self: object, *given: object, **options: object) -> object:
+        seen.extend(await entries_on(store))
+        return await admit(self, *given, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(type(CallQueue(store).admitter), "admit", looks)
+    await campaign.start(CallQueue(store), by=LI)
+    assert [(entry.action, entry.who, entry.batch, entry.result) for entry in seen] == [
+        ("start", "Li (login lwei)", "march", None)
+    ]
+    (entry,) = await entries_on(store, "default", batch="march")
+    assert (entry.id, entry.result) == (seen[0].id, "1 call of 1 enqueued")
+
+
+async def test_the_log_is_read_in_pages_newest_first_and_ends(any_store: Store, clock: ManualClock) -> None:
+    for place in range(7):
+        clock.advance(SECOND)
+        actor = LI if place % 2 else Actor(on="api", login="crm")
+        entry = AuditEntry.of(actor, f"action {place}", at=clock.now(), queue="default")
+        store = AuditedStore(any_store, entry)
+        await store.write(Step(units=(Unit(puts=(Put("space", f"{place}", "", None),)),)), now=clock.now())
+        await store.finish("done")
+    first = await read_page(any_store, limit=3)
+    second = await read_page(any_store, after=first[-1].id, limit=3)
+    third = await read_page(any_store, after=second[-1].id, limit=3)
+    names = [[entry.action for entry in page] for page in (first, second, third)]
+    assert names == [["action 6", "action 5", "action 4"], ["action 3", "action 2", "action 1"], ["action 0"]]
+    for by in ("li", "LWEI"):
+        assert await actions(any_store, by=by) == ["action 5", "action 3", "action 1"]
+    since = clock.now() - 1.5 * SECOND
+    assert await actions(any_store, since=since) == ["action 6", "action 5"]
+    clock.jump(KEPT)
+    await CallQueue(any_store).enqueue(flow())
+    await Retention(any_store, CallPolicy()).run()
+    assert await actions(any_store) == []

@@ -1,0 +1,269 @@
+"""The audit log: every action of people, with who ordered it, when, from which interface, on what, and its result.
+
+An entry is stored in the same write as what its action changes (`AuditedStore`). So no action is without an entry, also
+if the process dies just after it. The entry then has no result: that follows in a second write.
+
+An entry stands in several groups of records: in that of the whole log, and in those of its queue, its batch and its
+call. In each group the newest comes first, so the last entries about anything are one page. Entries end by themselves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from getpass import getuser
+from typing import Any, cast
+
+import structlog
+
+from voiceflow_worker.core.ports.identity import new_revision
+from voiceflow_worker.core.ports.record_set import RecordSet, json_codec, json_records
+from voiceflow_worker.core.ports.store import (
+    Answer,
+    Mode,
+    Put,
+    Result,
+    Step,
+    Store,
+    Unit,
+)
+from voiceflow_worker.errors import StoreError
+from voiceflow_worker.model.text.wording import in_words, rfc3339
+
+AUDIT = "audit"
+KEPT = timedelta(days=400)
+LATEST = 10
+PAGE = 500
+MOST_NUMBERS = 20
+"""The most telephone numbers that an entry names; the result says how many there were."""
+WHOLE = "*"
+"""The group of all entries. No queue has this name."""
+NOT_KNOWN = "its result was not stored"
+
+_LAST = 10**17
+_MICROSECOND = timedelta(microseconds=1)
+_EPOCH = datetime.fromtimestamp(0, UTC)
+
+_log = structlog.get_logger("voiceflow.audit")
+
+
+class Interface(StrEnum):
+    """Where somebody ordered something."""
+
+    COMMAND = "command"
+    PAGES = "pages"
+    PYTHON = "Python"
+    AIRFLOW = "Airflow"
+    API = "api"
+    SCHEDULE = "schedule"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Actor:
+    """Who orders something, `on` which interface.
+
+    `login` is what the system knows: the login of a user, the name of an API secret, the DAG and its run. `name` is
+    what the person said, such as by `--as`.
+    """
+
+    on: str = Interface.PYTHON
+    login: str | None = None
+    name: str | None = None
+
+    @property
+    def called(self) -> str:
+        """The name for people, or else the login."""
+        return self.name or self.login or "a person"
+
+    @classmethod
+    def of(cls, by: str | Actor | None) -> Actor:
+        """An actor, or a program of this user that acts for `by`."""
+        return by if isinstance(by, Actor) else cls(login=login_name(), name=by)
+
+
+def login_name() -> str | None:
+    """The name with which the user of this process is logged in; None if the system does not know it."""
+    try:
+        return getuser()
+    except (KeyError, OSError):
+        return None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuditEntry:
+    """One action of a person. `by` is the login, and `name` what the person said (`Actor`).
+
+    `queue`, `batch`, `call` and `numbers` say what it was about. Without a `result`, the process died before it knew.
+    """
+
+    at: datetime
+    action: str
+    on: str
+    by: str | None = None
+    name: str | None = None
+    queue: str | None = None
+    batch: str | None = None
+    call: str | None = None
+    numbers: tuple[str, ...] = ()
+    note: str | None = None
+    result: str | None = None
+    id: str = ""
+
+    @classmethod
+    def of(
+        cls,
+        actor: Actor,
+        action: str,
+        *,
+        at: datetime,
+        note: str | None = None,
+        queue: str | None = None,
+        batch: str | None = None,
+        call: str | None = None,
+        numbers: Sequence[str] = (),
+    ) -> AuditEntry:
+        """A new entry, with an id."""
+        return cls(
+            at=at, action=action, on=actor.on, by=actor.login, name=actor.name, note=note or None, queue=queue,
+            batch=batch, call=call, numbers=tuple(numbers[:MOST_NUMBERS]), id=f"{_place_of(at)}.{new_revision()}",
+        )  # fmt: skip
+
+    @property
+    def who(self) -> str:
+        """Who ordered it: the name that the person gave, with the login beside it."""
+        if self.name and self.by and self.name != self.by:
+            return f"{self.name} (login {self.by})"
+        return self.name or self.by or "a person"
+
+    def in_words(self) -> str:
+        """The action in one line."""
+        result = self.result or NOT_KNOWN
+        note = f" ({self.note})" if self.note and self.note not in result else ""
+        return f"{in_words(self.at)} {self.action} by {self.who}, {self.on}: {result}{note}"
+
+    def as_json(self) -> dict[str, object]:
+        """The entry as JSON, for scripts."""
+        return {
+            "id": self.id,
+            "at": rfc3339(self.at),
+            "action": self.action,
+            "on": self.on,
+            "by": self.by,
+            "as": self.name,
+            "queue": self.queue,
+            "batch_id": self.batch,
+            "call_id": self.call,
+            "numbers": list(self.numbers),
+            "note": self.note,
+            "result": self.result,
+        }
+
+    @property
+    def groups(self) -> tuple[str, ...]:
+        """The groups of records in which the entry stands."""
+        subjects = (WHOLE, self.queue, _group_of(self.queue, self.batch), self.call)
+        return tuple(dict.fromkeys(each for each in subjects if each is not None))
+
+    def puts(self, *, mode: Mode = Mode.ALWAYS) -> tuple[Put, ...]:
+        """The records of the entry."""
+        text = json_codec(AuditEntry).dump_json(self, exclude_none=True, exclude={"id"}).decode()
+        return tuple(Put(AUDIT, group, text, self.at + KEPT, mode, self.id) for group in self.groups)
+
+
+def _group_of(queue: str | None, batch: str | None) -> str | None:
+    return None if batch is None else f"{queue}={batch}"
+
+
+def _place_of(at: datetime) -> str:
+    """The beginning of the ids of entries of this time. Ids of later entries are smaller."""
+    return f"{_LAST - (at - _EPOCH) // _MICROSECOND:018d}"
+
+
+class AuditedStore:
+    """A store for one action: its first write that changes anything keeps the entry of the action too.
+
+    In all else it is the store itself. The entry is written with each part of a step until one of them is stored,
+    because each may be refused alone.
+    """
+
+    def __init__(self, store: Store, entry: AuditEntry) -> None:
+        self._store = store
+        self.entry: AuditEntry = entry
+        self.is_kept: bool = False
+        """Whether the entry is stored."""
+
+    @property
+    def store(self) -> Store:
+        """This as a store."""
+        return cast("Store", self)
+
+    async def write(self, step: Step, *, now: datetime) -> Sequence[Answer]:
+        """Write a step, with the entry."""
+        if self.is_kept:
+            return await self._store.write(step, now=now)
+        kept = [place for place, unit in enumerate(step.units) if unit.change or unit.puts or unit.drops]
+        puts = self.entry.puts(mode=Mode.KEEP)
+        units = list(step.units)
+        for place in kept:
+            units[place] = replace(units[place], puts=(*units[place].puts, *puts))
+        answers = await self._store.write(replace(step, units=tuple(units), durable=True), now=now)
+        self.is_kept = any(answers[place].result is Result.DONE for place in kept)
+        return answers
+
+    async def finish(self, result: str) -> None:
+        """Keep the result of the action."""
+        await finish(self._store, self.entry, result)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+
+async def finish(store: Store, entry: AuditEntry, result: str) -> None:
+    """Keep the result of an action with its entry. If the store fails, this is logged: the action itself stands."""
+    unit = Unit(puts=replace(entry, result=result).puts())
+    try:
+        await store.write(Step(units=(unit,)), now=store.clock.now())
+    except StoreError as error:
+        _log.warning("the result of an action was not stored", action=entry.action, error=str(error))
+
+
+async def entries_on(
+    store: Store, queue: str | None = None, *, batch: str | None = None, call: str | None = None, limit: int = LATEST
+) -> list[AuditEntry]:
+    """The last actions on a call, a batch, a queue or anything, the newest first. Raises StoreError."""
+    group = call or _group_of(queue, batch) or queue or WHOLE
+    return await read_page(store, group=group, limit=limit)
+
+
+async def read_page(store: Store, *, group: str = WHOLE, after: str = "", limit: int = PAGE) -> list[AuditEntry]:
+    """One page of the log, the newest first; `after` is the id of the last entry of the page before it."""
+    found = await _records(store, group).page(after=after, limit=limit)
+    return [replace(entry, id=key) for key, entry in found if entry is not None]
+
+
+async def read_log(
+    store: Store, *, since: datetime | None = None, by: str | None = None
+) -> AsyncGenerator[Sequence[AuditEntry]]:
+    """The log, the newest first, page by page; with `by`, only what this login or name ordered. Raises StoreError.
+
+    Upper and lower case are the same in `by`.
+    """
+    records, after = _records(store, WHOLE), ""
+    wanted = None if by is None else by.casefold()
+    while page := await records.page(after=after, limit=PAGE):
+        found = [replace(entry, id=key) for key, entry in page if entry is not None]
+        new = [entry for entry in found if since is None or entry.at >= since]
+        yield [
+            entry
+            for entry in new
+            if wanted is None or wanted in {each.casefold() for each in (entry.by, entry.name) if each}
+        ]
+        if len(new) < len(found):
+            return
+        after = page[-1][0]
+
+
+def _records(store: Store, group: str) -> RecordSet[AuditEntry]:
+    return json_records(store, AUDIT, AuditEntry, keep_for=KEPT).within(group)
