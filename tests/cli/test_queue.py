@@ -20,7 +20,7 @@ from voiceflow_worker.core.ports.record_set import json_records
 from voiceflow_worker.model.jobs.gate import Gate
 from voiceflow_worker.model.reports.status import SessionStatus
 from voiceflow_worker.model.window import CallWindow
-from voiceflow_worker.service.firing import FIRINGS, Firing, FiringState
+from voiceflow_worker.service.scheduled_run import RUNS, RunState, ScheduledRun
 
 
 def test_the_json_has_every_field(voiceflow: Program) -> None:
@@ -49,9 +49,10 @@ def test_the_json_has_every_field(voiceflow: Program) -> None:
 def test_whoever_is_on_duty_sees_where_an_escalation_stands_and_what_a_schedule_did(voiceflow: Program) -> None:
     folder = voiceflow.folder
     nine = datetime(2026, 3, 2, 1, 0, tzinfo=UTC)
-    firing = Firing(
+    run = ScheduledRun(
         schedule="reminder", queue="default", at=nine, cron="0 9 * * *", time_zone="Asia/Singapore",
-        state=FiringState.MISSED, said="people.csv has no column destination", next_at=nine + timedelta(days=1),
+        batch_id="reminder-2026-03-02-0900", state=RunState.MISSED, said="people.csv has no column destination",
+        next_at=nine + timedelta(days=1),
     )  # fmt: skip
 
     async def work(engine: Engine) -> None:
@@ -60,14 +61,14 @@ def test_whoever_is_on_duty_sees_where_an_escalation_stands_and_what_a_schedule_
         for key, numbers in (("incident-42", [number(1), number(2)]), ("incident-41", [number(1)])):
             alarm = Escalation(numbers=numbers, say="Fire.", source=number(9), voice_profile="en-IE-EmilyNeural")
             await ladders.start(alarm, key=key)
-        await json_records(engine.store, FIRINGS, Firing).within("default/reminder").put({firing.batch_id: firing})
+        await json_records(engine.store, RUNS, ScheduledRun).within("default/reminder").put({run.batch_id: run})
 
     within(folder, work)
     shown = voiceflow("status", "--store", url_of(folder)).out
     assert f"at place 2 of 2: {number(2)} waits to be called" in shown
     assert "incident-41" not in shown, "it has ended"
     assert "schedule reminder, 2026-03-02 09:00:00 Asia/Singapore: missed: people.csv has no column" in shown
-    assert "it fires next at 2026-03-03 09:00:00 Asia/Singapore" in shown
+    assert "the next run is at 2026-03-03 09:00:00 Asia/Singapore" in shown
     document = voiceflow("status", "--store", url_of(folder), "--json").document
     assert [each["next_at"] for each in document["schedules"]] == ["2026-03-03T01:00:00.000Z"]
     listed = voiceflow("escalations", "--store", url_of(folder), "--json").lines

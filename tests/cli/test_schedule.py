@@ -37,15 +37,15 @@ def test_what_is_due_starts_once_and_is_listed(voiceflow: Program, reminder: Pat
     assert not list(voiceflow.folder.glob("*.db")), "a list makes no store"
     begun = datetime.now(UTC)
     ended = voiceflow("schedule", reminder, "--once", "--json")
-    (fired,) = ended.lines
-    assert (ended.code, fired["state"], fired["said"]) == (0, "started", "1 of 1 row enqueued")
-    assert begun - datetime.fromisoformat(fired["at"]) <= timedelta(minutes=1)
-    local = datetime.fromisoformat(fired["local"])
+    (started,) = ended.lines
+    assert (ended.code, started["state"], started["said"]) == (0, "started", "1 of 1 row enqueued")
+    assert begun - datetime.fromisoformat(started["at"]) <= timedelta(minutes=1)
+    local = datetime.fromisoformat(started["local"])
     assert local.utcoffset() == timedelta(hours=5, minutes=30)
-    assert fired["batch_id"] == f"reminder-{local:%Y-%m-%d-%H%M}"
-    assert [each["batch_id"] for each in voiceflow("batches", "--json").lines] == [fired["batch_id"]]
+    assert started["batch_id"] == f"reminder-{local:%Y-%m-%d-%H%M}"
+    assert [each["batch_id"] for each in voiceflow("batches", "--json").lines] == [started["batch_id"]]
     listed = voiceflow("schedule", reminder, "--list", "--json").document
-    assert listed["last"] == fired
+    assert listed["last"] == started
     coming = [datetime.fromisoformat(each["at"]) for each in listed["next"]]
     assert [later - each for each, later in pairwise(coming)] == [timedelta(minutes=1)] * 4
     shown = voiceflow("schedule", reminder, "--list")
@@ -54,13 +54,29 @@ def test_what_is_due_starts_once_and_is_listed(voiceflow: Program, reminder: Pat
     assert "schedules" in voiceflow("doctor").out
 
 
+@pytest.mark.parametrize("how", [("--list",), ("--once",)])
+def test_days_of_month_and_week_together_are_told_with_the_next_dates(
+    voiceflow: Program, reminder: Path, how: tuple[str, ...]
+) -> None:
+    reminder.write_text(REMINDER.replace("CRON", "0 9 1-7 * mon"))
+    ended = voiceflow("schedule", reminder, *how)
+    told = next(line for line in (ended.out + ended.err).splitlines() if "it runs" in line)
+    assert "on every day of month from 1 through 7 and on Monday" in told
+    dates = [datetime.strptime(each, "%A %d %B %Y") for each in told.split("next on ")[1].split(", ")]  # noqa: DTZ007
+    assert len(dates) == 5
+    assert all(each.day <= 7 or each.weekday() == 0 for each in dates)
+    listed = voiceflow("schedule", reminder, "--list", "--json").document
+    assert listed["days"] in told
+
+
 def test_what_cannot_start_is_told_and_is_bad_input(voiceflow: Program, reminder: Path) -> None:
     (reminder.parent / "people.csv").unlink()
     ended = voiceflow("schedule", reminder, "--once")
     assert ended.code == 2
     assert "held: " in ended.out
     assert "people.csv cannot be read" in ended.out
-    assert "people.csv cannot be read" in voiceflow("doctor").out
+    (told,) = [each for each in voiceflow("doctor", "--json").lines if each["check"] == "schedules"]
+    assert (told["level"], "people.csv cannot be read" in told["message"]) == ("failure", True)
     assert voiceflow("status", "--json").document["total"] == 0
 
 

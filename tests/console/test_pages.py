@@ -43,6 +43,7 @@ from voiceflow_worker.model.reports.events import CallStatus, Leg, RecordingRead
 from voiceflow_worker.model.reports.outcome import Outcome
 from voiceflow_worker.model.reports.status import SessionStatus
 from voiceflow_worker.model.reports.verdict import VerdictKind
+from voiceflow_worker.service.scheduled_run import RunState, ScheduledRun, run_records
 from voiceflow_worker.webhooks import receiver_app
 
 pytestmark = pytest.mark.anyio
@@ -304,6 +305,23 @@ async def test_the_front_page_tells_of_every_queue(store: Store) -> None:
     assert "default" in (await page(app, "/ui?queue=NO%20queue!")).text
     (doubts,) = {link for link in found.links("state=in_doubt") if "queue=default" in link}
     assert len((await page(app, urljoin("/ui", doubts))).links("calls/default.")) == 3
+
+
+@pytest.mark.parametrize("state", RunState)
+async def test_a_scheduled_run_that_calls_nobody_is_red_on_the_front_page(memory: Store, state: RunState) -> None:
+    nine = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
+    run = ScheduledRun(
+        schedule="daily", queue="north", at=nine, cron="0 9 * * *", time_zone="UTC", batch_id="daily-2026-03-02-0900",
+        state=state, said="1 of 2 rows cannot be called <k.A.>",
+    )  # fmt: skip
+    await run_records(memory).within("north/daily").put({"earlier": replace(run, at=nine - timedelta(days=1))})
+    await run_records(memory).within("north/daily").put({"last": run})
+    found = await page(shown_by(memory), "/ui")
+    told = f"schedule daily, 2026-03-02 09:00:00 UTC: {state}: 1 of 2 rows cannot be called <k.A.>"
+    is_told = state in {RunState.HELD, RunState.MISSED, RunState.CUT}
+    assert (told in found.text) == is_told
+    red = re.findall(r'class="notice bad".*?</div></div>', found.html, re.DOTALL)
+    assert sum("schedule daily" in each for each in red) == is_told
 
 
 async def test_the_last_hour_is_kept_from_samples_of_the_heartbeats(store_url: str) -> None:

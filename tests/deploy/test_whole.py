@@ -184,7 +184,7 @@ def test_a_campaign_by_curl_rings_once_through_a_rolling_update(
         for each in (*workers, newer):
             each.terminate()
 
-        # A schedule, from the folder that compose mounts: the firing that is due starts.
+        # A schedule, from the folder that compose mounts: the run that is due starts.
         schedules = image.root / "schedules"
         schedules.mkdir()
         (schedules / "reminder.toml").write_text(SCHEDULE)

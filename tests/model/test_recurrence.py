@@ -1,12 +1,12 @@
-"""Firings at local times: once each, over every kind of change of clocks, against a search minute by minute."""
+"""Runs at local times: once each, over every kind of change of clocks, against a search minute by minute."""
 
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
-from itertools import islice
+from itertools import islice, pairwise, takewhile
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -35,7 +35,7 @@ ZONES = {
 """Zones, each with a year of changes."""
 CRONS = (
     "30 2 * * *", "*/15 * * * *", "0 0 * * *", "5,35 1-3 * * *", "45 2 * * sun", "0 9 * * mon-fri", "59 23 L * *",
-    "0 * * * *",
+    "0 * * * *", "*/30 * * * sat,sun,mon", "50 * * * *",
 )  # fmt: skip
 
 
@@ -59,14 +59,19 @@ def clocks(zone: ZoneInfo, day: datetime) -> tuple[list[datetime], list[datetime
 
 
 def searched(cron: str, zone: ZoneInfo, day: datetime) -> list[datetime]:
-    """The firings around a day: for each local time, the first minute at which clocks show it, or a later one."""
+    """The runs around a day: for each local time, the first minute at which clocks show it, or a later one.
+
+    With every hour, these are all minutes at which clocks show one of the local times.
+    """
     minutes, shown, first = clocks(zone, day)
-    fires = set[datetime]()
-    for local in CronSim(cron, shown[0]):
-        if local >= shown[-1]:
-            break
-        fires.add(first.get(local) or next(at for at, each in zip(minutes, shown, strict=True) if each > local))
-    return sorted(fires)
+    wanted = list(takewhile(lambda local: local < shown[-1], CronSim(cron, shown[0])))
+    if cron.split()[1] == "*":
+        return [at for at, each in zip(minutes, shown, strict=True) if each in set(wanted)]
+    later = (
+        first.get(local) or next(at for at, each in zip(minutes, shown, strict=True) if each > local)
+        for local in wanted
+    )
+    return sorted(set(later))
 
 
 CASES = [(zone, cron, at) for zone, year in ZONES.items() for at in changes(ZoneInfo(zone), year) for cron in CRONS]
@@ -76,24 +81,24 @@ FEW = random.Random(7).sample(CASES, 8)
 def compare(cases: list[tuple[str, str, datetime]]) -> None:
     for name, cron, change in cases:
         zone, until = ZoneInfo(name), change + 2 * DAY
-        fires = searched(cron, zone, change)
+        runs = searched(cron, zone, change)
         for begin in (change - DAY, change + timedelta(minutes=41, seconds=7)):
             found = list(Recurrence(cron, zone).within(begin, until))
-            assert found == [at for at in fires if begin < at <= until], (name, cron, change)
+            assert found == [at for at in runs if begin < at <= until], (name, cron, change)
 
 
-def test_each_local_time_fires_once_over_changes_of_clocks() -> None:
+def test_each_local_time_runs_once_and_each_hour_always_over_changes_of_clocks() -> None:
     assert {name for name, _, _ in CASES} == set(ZONES)
     compare(FEW)
 
 
 @pytest.mark.slow
-def test_each_local_time_fires_once_over_changes_of_clocks_of_all_kinds() -> None:
+def test_each_local_time_runs_once_and_each_hour_always_over_changes_of_all_kinds() -> None:
     compare(CASES)
 
 
 @pytest.mark.parametrize(
-    ("zone", "cron", "after", "firings"),
+    ("zone", "cron", "after", "runs"),
     [
         ("Europe/Berlin", "30 2 * * *", "2026-03-28T12:00Z", ["2026-03-29T03:00+02:00", "2026-03-30T02:30+02:00"]),
         ("Europe/Berlin", "*/15 2 29 3 *", "2026-03-28T12:00Z", ["2026-03-29T03:00+02:00", "2027-03-29T02:00+02:00"]),
@@ -104,12 +109,12 @@ def test_each_local_time_fires_once_over_changes_of_clocks_of_all_kinds() -> Non
         ("Africa/Monrovia", "10 0 * * *", "1972-01-06T12:00Z", ["1972-01-07T00:45+00:00"]),
     ],
 )
-def test_a_skipped_time_fires_at_the_next_minute_and_a_doubled_one_the_first_time(
-    zone: str, cron: str, after: str, firings: list[str]
+def test_a_skipped_time_runs_at_the_next_minute_and_a_doubled_one_the_first_time(
+    zone: str, cron: str, after: str, runs: list[str]
 ) -> None:
     recurrence = Recurrence(read_cron(cron), ZoneInfo(zone))
-    found = islice(recurrence.after(datetime.fromisoformat(after)), len(firings))
-    assert [recurrence.local(at).isoformat(timespec="minutes") for at in found] == firings
+    found = islice(recurrence.after(datetime.fromisoformat(after)), len(runs))
+    assert [recurrence.local(at).isoformat(timespec="minutes") for at in found] == runs
 
 
 @pytest.mark.parametrize(
@@ -120,10 +125,13 @@ def test_a_skipped_time_fires_at_the_next_minute_and_a_doubled_one_the_first_tim
         ("", "give five fields"),
         ("61 * * * *", "its minute is wrong"),
         ("0 24 * * *", "its hour is wrong"),
-        ("0 9 * * fri-mon", "its day of week is wrong"),
+        ("0 9 * * fri-mon-tue", "its day of week is wrong"),
+        ("0 9 * * 6-1", "its day of week is wrong"),
+        ("0 9 * * sat-8", "its day of week is wrong"),
+        ("0 22-2 * * *", "its hour is wrong"),
         ("0 9 * foo *", "its month is wrong"),
         ("0 9 * * 5L/2", "its day of week is wrong"),
-        ("*/90 * * * *", "would not fire every 90: the minute ends with 59, and begins anew"),
+        ("*/90 * * * *", "would not run every 90: the minute ends with 59, and begins anew"),
         ("0 0/24 * * *", "the hour ends with 23"),
         ("0 9 */32 * *", "the day of the month ends with 31"),
         ("0 9 * 1-12/13 *", "the month ends with 12"),
@@ -141,3 +149,82 @@ def test_what_is_no_cron_expression_is_refused_with_its_field(text: str, why: st
 
 def test_an_expression_is_read_whatever_its_case_and_spaces() -> None:
     assert read_cron("  0 9 *\t* MON-Fri ") == "0 9 * * MON-Fri"
+
+
+@pytest.mark.parametrize("zone", ["Europe/Berlin", "America/New_York", "Antarctica/Troll", "Asia/Beirut"])
+@pytest.mark.parametrize(("cron", "minutes"), [("0 * * * *", 60), ("*/30 * * * *", 30), ("7,27,47 0-23 * * *", 20)])
+def test_what_runs_every_hour_runs_by_the_time_that_passes(zone: str, cron: str, minutes: int) -> None:
+    recurrence = Recurrence(read_cron(cron), ZoneInfo(zone))
+    for change in changes(recurrence.zone, ZONES[zone]):
+        found = list(recurrence.within(change - DAY, change + DAY))
+        assert {later - each for each, later in pairwise(found)} == {minutes * MINUTE}, change
+        assert found == list(islice(recurrence.after(change - DAY), len(found)))
+        assert len({recurrence.batch_id("often", at) for at in found}) == len(found), "each is a batch of its own"
+
+
+WEEKS = [datetime(2026, 3, 1, tzinfo=UTC) + each * DAY for each in range(400)]
+
+
+@pytest.mark.parametrize(
+    ("cron", "days"),
+    [
+        ("sat-mon", lambda day: day.weekday() in {5, 6, 0}),
+        ("FRI-Tue", lambda day: day.weekday() in {4, 5, 6, 0, 1}),
+        ("sat-mon,wed", lambda day: day.weekday() in {5, 6, 0, 2}),
+        ("sat-sun", lambda day: day.weekday() in {5, 6}),
+        ("fri-mon/2", lambda day: day.weekday() in {4, 6}),
+        ("6-mon", lambda day: day.weekday() in {5, 6, 0}),
+        ("mon-7", bool),
+        ("mon#1", lambda day: day.weekday() == 0 and day.day <= 7),
+        ("fri#5", lambda day: day.weekday() == 4 and day.day > 28),
+        ("5L", lambda day: day.weekday() == 4 and (day + 7 * DAY).month != day.month),
+        ("friL", lambda day: day.weekday() == 4 and (day + 7 * DAY).month != day.month),
+    ],
+)
+def test_days_of_the_week(cron: str, days: Callable[[datetime], bool]) -> None:
+    assert runs(f"0 9 * * {cron}") == [day for day in WEEKS if days(day)]
+
+
+@pytest.mark.parametrize(
+    ("cron", "days"),
+    [
+        ("L * *", lambda day: (day + DAY).month != day.month),
+        ("LW * *", lambda day: day.weekday() < 5 and all((day + each * DAY).month != day.month for each in until(day))),
+        ("1 nov-feb *", lambda day: day.day == 1 and day.month in {11, 12, 1, 2}),
+        ("1-7 * mon", lambda day: day.day <= 7 or day.weekday() == 0),
+        ("*/2 * mon", lambda day: day.day % 2 == 1 and day.weekday() == 0),
+        ("13 * */5", lambda day: day.day == 13 and day.weekday() in {6, 4}),
+        ("1,15 * mon-fri", lambda day: day.day in {1, 15} or day.weekday() < 5),
+        ("L * fri", lambda day: (day + DAY).month != day.month or day.weekday() == 4),
+    ],
+)
+def test_days_of_the_month(cron: str, days: Callable[[datetime], bool]) -> None:
+    assert runs(f"0 9 {cron}") == [day for day in WEEKS if days(day)]
+
+
+def until(day: datetime) -> range:
+    """From a day to the next weekday."""
+    return range(3 if day.weekday() == 4 else 1, 4)
+
+
+def runs(cron: str) -> list[datetime]:
+    recurrence = Recurrence(read_cron(cron), ZoneInfo("UTC"))
+    return [at.replace(hour=0) for at in recurrence.within(WEEKS[0], WEEKS[-1] + DAY)]
+
+
+@pytest.mark.parametrize(
+    ("cron", "words"),
+    [
+        ("0 9 1-7 * mon", "at 09:00 on every day of month from 1 through 7 and on Monday (a day that matches either"),
+        ("0 9 */2 * mon", "on every second day of month if it's on Monday (a day must match both"),
+        ("0 9 13 * fri", "a day that matches either"),
+        ("0 9 1 * sat-mon", "on Saturday, Sunday, and Monday"),
+        ("0 9 * * mon", None),
+        ("0 9 1-7 * *", None),
+        ("*/5 * * * *", None),
+    ],
+)
+def test_days_of_month_and_week_together_are_said_in_words(cron: str, words: str | None) -> None:
+    said = Recurrence(read_cron(cron), ZoneInfo("UTC")).days_in_words
+    assert (said is None) == (words is None)
+    assert words is None or words in str(said)

@@ -21,8 +21,8 @@ from voiceflow_worker.core.ports import Placement, Store
 from voiceflow_worker.core.ports.record_set import json_records
 from voiceflow_worker.core.sending.departures import Departures
 from voiceflow_worker.model.reports.verdict import NotSentCause, Verdict, VerdictKind
-from voiceflow_worker.service.firing import FIRINGS, Firing, FiringState
 from voiceflow_worker.service.metrics import LadderMetrics, WorkMetrics, metrics_app
+from voiceflow_worker.service.scheduled_run import RUNS, RunState, ScheduledRun
 
 pytestmark = pytest.mark.anyio
 
@@ -138,24 +138,29 @@ async def test_escalations_are_counted_while_they_are_open_and_once_by_their_res
         assert found[name] == before[name] + count, result
 
 
-async def test_each_schedule_tells_what_became_of_its_last_firing_and_when_it_fires_next(store: Store) -> None:
+async def test_each_schedule_tells_what_became_of_its_last_run_and_when_the_next_is_due(store: Store) -> None:
     nine = datetime(2026, 3, 1, 9, 0, tzinfo=UTC)
     day = timedelta(days=1)
     for queue, name, at, state, following in (
-        ("default", "daily", nine, FiringState.STARTED, nine + day),
-        ("default", "daily", nine + day, FiringState.HELD, nine + 2 * day),
-        ("default", "once", nine, FiringState.STARTED, None),
-        ("other", "daily", nine, FiringState.MISSED, nine + day),
+        ("default", "daily", nine, RunState.STARTED, nine + day),
+        ("default", "daily", nine + day, RunState.HELD, nine + 2 * day),
+        ("default", "once", nine, RunState.STARTED, None),
+        ("other", "daily", nine, RunState.MISSED, nine + day),
     ):
-        firing = Firing(
-            schedule=name, queue=queue, at=at, cron="0 9 * * *", time_zone="UTC", state=state, next_at=following
+        run = ScheduledRun(
+            schedule=name,
+            queue=queue,
+            at=at,
+            cron="0 9 * * *",
+            time_zone="UTC",
+            state=state,
+            next_at=following,
+            batch_id=f"{name}-{at:%Y-%m-%d-%H%M}",
         )
-        await json_records(store, FIRINGS, Firing).within(f"{queue}/{name}").put({firing.batch_id: firing})
+        await json_records(store, RUNS, ScheduledRun).within(f"{queue}/{name}").put({run.batch_id: run})
     found = await scraped(CallQueue(store))
     assert {name: value for name, value in found.items() if name.startswith("schedule_")} == {
-        'schedule_last_firing_timestamp_seconds{queue="default",schedule="daily",state="held"}': (
-            nine + day
-        ).timestamp(),
-        'schedule_last_firing_timestamp_seconds{queue="default",schedule="once",state="started"}': nine.timestamp(),
-        'schedule_next_firing_timestamp_seconds{queue="default",schedule="daily"}': (nine + 2 * day).timestamp(),
+        'schedule_last_run_timestamp_seconds{queue="default",schedule="daily",state="held"}': (nine + day).timestamp(),
+        'schedule_last_run_timestamp_seconds{queue="default",schedule="once",state="started"}': nine.timestamp(),
+        'schedule_next_run_timestamp_seconds{queue="default",schedule="daily"}': (nine + 2 * day).timestamp(),
     }

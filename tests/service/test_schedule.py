@@ -1,4 +1,4 @@
-"""Schedules: each firing starts once and whole, however many processes look, and whatever dies, waits or changes."""
+"""Schedules: each run starts once and whole, however many processes look, and whatever dies, waits or changes."""
 
 from __future__ import annotations
 
@@ -23,13 +23,14 @@ from voiceflow_worker.core.overview.batches import read_batch
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.reading import starts_of
 from voiceflow_worker.errors import StoreUnavailableError
-from voiceflow_worker.service.firing import Firing, FiringState, last_firings
+from voiceflow_worker.model.text.wording import count_of
 from voiceflow_worker.service.schedule import CLAIM, Scheduler
+from voiceflow_worker.service.scheduled_run import RunState, ScheduledRun, last_runs
 
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(30)]
 
 NINE = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
-MINUTE, DAY = timedelta(minutes=1), timedelta(days=1)
+MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
 PEOPLE = tuple(f"+658765400{place}" for place in range(5))
 DAILY = """
 file = "people.csv"
@@ -71,7 +72,7 @@ class Host:
     queue: CallQueue
     clock: ManualClock
     files: tuple[Path, ...]
-    told: list[Firing] = field(default_factory=list)
+    told: list[ScheduledRun] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.scheduler = Scheduler(self.queue, self.files, tell=self.told.append)
@@ -80,13 +81,13 @@ class Host:
         """The same machine, with its store behind a wrapper."""
         return Host(CallQueue(store), self.clock, self.files)
 
-    async def look(self, at: datetime | None = None) -> list[FiringState]:
+    async def look(self, at: datetime | None = None) -> list[RunState]:
         """What the machine settles at a time by its clock, and while it waits for others."""
         if at is not None:
             self.clock.advance(at - self.clock.now())
         async with time_passing(self.clock, step=timedelta(milliseconds=20)):
             try:
-                found: list[Firing] | StoreUnavailableError = await self.scheduler.once()
+                found: list[ScheduledRun] | StoreUnavailableError = await self.scheduler.once()
             except StoreUnavailableError as error:
                 found = error  # not within the group
         if isinstance(found, StoreUnavailableError):
@@ -132,7 +133,7 @@ EACH_STORE = pytest.mark.parametrize(
 
 
 @EACH_STORE
-async def test_each_firing_is_a_batch_of_its_own_that_one_of_two_machines_starts(hosts: tuple[Host, Host]) -> None:
+async def test_each_run_is_a_batch_of_its_own_that_one_of_two_machines_starts(hosts: tuple[Host, Host]) -> None:
     for day in range(3):
         assert await hosts[0].look(NINE + day * DAY - MINUTE) == []
         async with anyio.create_task_group() as group:
@@ -146,18 +147,21 @@ async def test_each_firing_is_a_batch_of_its_own_that_one_of_two_machines_starts
     assert (act.name, act.result) == ("schedule daily", "5 calls of 5 enqueued")
 
 
-async def test_two_machines_fire_once_each_over_a_change_of_clocks(hosts: tuple[Host, Host], daily: Path) -> None:
+async def test_two_machines_start_each_half_hour_once_over_a_change_of_clocks(
+    hosts: tuple[Host, Host], daily: Path
+) -> None:
     written(daily, DAILY.replace("0 9 * * *", "15,45 * * * *").replace("UTC", "Australia/Lord_Howe"))
     begin = datetime(2026, 4, 4, 13, 30, tzinfo=UTC)  # 00:30 there; at 02:00 it is 01:30 again
     for minute in range(0, 180, 5):
         for host in hosts:
             await host.look(begin + minute * MINUTE)
-    fired = await hosts[0].calls()
-    assert fired == {f"daily-2026-04-05-{at}": list(PEOPLE) for at in ("0045", "0115", "0145", "0215", "0245")}
+    started = await hosts[0].calls()
+    times = ("0045", "0115", "0145", "0145-2", "0215", "0245")
+    assert started == {f"daily-2026-04-05-{at}": list(PEOPLE) for at in times}
 
 
 @EACH_STORE
-async def test_a_firing_whose_process_dies_at_any_step_is_completed_by_another(hosts: tuple[Host, Host]) -> None:
+async def test_a_run_whose_process_dies_at_any_step_is_completed_by_another(hosts: tuple[Host, Host]) -> None:
     one, other = hosts
     for step in range(1, 20):
         at, dies = NINE + step * DAY, Dies(step)
@@ -165,7 +169,7 @@ async def test_a_firing_whose_process_dies_at_any_step_is_completed_by_another(h
         with suppress(StoreUnavailableError):
             await victim.look(at)
         done = await other.look(at + CLAIM + timedelta(seconds=1))
-        assert done == ([FiringState.STARTED] if step < 12 else []), step
+        assert done == ([RunState.STARTED] if step < 12 else []), step
         assert (await other.calls())[f"daily-{at:%Y-%m-%d}-0900"] == list(PEOPLE)
         assert await other.ringing() == 5
         if not dies.is_dead:
@@ -191,24 +195,24 @@ async def test_a_process_that_stood_still_stores_nothing_beside_its_successor(
             put(PEOPLE[3:])
             one.clock.advance(timedelta(seconds=40))
             other.clock.advance(timedelta(seconds=100))
-            assert await other.look() == [FiringState.STARTED]
+            assert await other.look() == [RunState.STARTED]
 
     put(PEOPLE)
     other.clock.advance(MINUTE)
     slow = one.over(FaultyStore(one.queue.store, before=stand_still))
-    assert await slow.look(NINE) in ([], [FiringState.STARTED]), "as the other one left it"
+    assert await slow.look(NINE) in ([], [RunState.STARTED]), "as the other one left it"
     assert stood
     assert await other.calls() == {"daily-2026-03-02-0900": sorted([*PEOPLE[:2], *PEOPLE[3:]])}
     assert await other.ringing() == 2, "the two that were stored of the old file stay held"
 
 
-async def test_after_a_long_stop_only_the_last_firing_within_misfire_starts(host: Host, daily: Path) -> None:
+async def test_after_a_long_stop_only_the_last_run_within_misfire_starts(host: Host, daily: Path) -> None:
     written(daily, DAILY.replace("0 9 * * *", "*/10 * * * *").replace("UTC", "Asia/Singapore"))
-    assert await host.look(NINE + 2 * MINUTE) == [FiringState.STARTED], "those before it were never due"
-    missed, started = FiringState.MISSED, FiringState.STARTED
+    assert await host.look(NINE + 2 * MINUTE) == [RunState.STARTED], "those before it were never due"
+    missed, started = RunState.MISSED, RunState.STARTED
     assert await host.look(NINE + 41 * MINUTE) == [missed, missed, missed, started]
     assert "no `voiceflow schedule`" in host.told[1].said
-    assert "a later firing is due as well" in host.told[3].said
+    assert "a later run is due as well" in host.told[3].said
     assert list(await host.calls()) == ["daily-2026-03-02-1700", "daily-2026-03-02-1740"]
     assert len(await host.look(NINE + 10 * DAY)) == 11, "the last of those that were missed, and the one that is due"
 
@@ -217,7 +221,7 @@ async def test_after_a_long_stop_only_the_last_firing_within_misfire_starts(host
 async def test_nothing_starts_later_than_misfire(host: Host, late: str) -> None:
     await host.look(NINE - DAY)
     done = await host.look(NINE + timedelta(minutes=15 if late == "15m" else 14, seconds=0 if late == "15m" else 59))
-    assert done == [FiringState.MISSED if late == "15m" else FiringState.STARTED]
+    assert done == [RunState.MISSED if late == "15m" else RunState.STARTED]
 
 
 @pytest.mark.parametrize(
@@ -234,35 +238,35 @@ async def test_nothing_starts_later_than_misfire(host: Host, late: str) -> None:
         (lambda folder: (folder / "daily.toml").unlink(), "daily.toml cannot be read"),
     ],
 )
-async def test_a_firing_with_a_bad_file_is_held_and_tried_again_and_at_last_missed_with_its_cause(
+async def test_a_run_with_a_bad_file_is_held_and_tried_again_and_at_last_missed_with_its_cause(
     host: Host, daily: Path, break_it: Callable[[Path], object], why: str
 ) -> None:
-    assert await host.look(NINE - DAY) == [FiringState.STARTED]
+    assert await host.look(NINE - DAY) == [RunState.STARTED]
     for day, mended in ((0, True), (1, False)):
         host.told.clear()
         break_it(daily.parent)
         held = NINE + day * DAY
-        assert await host.look(held) == [FiringState.HELD]
+        assert await host.look(held) == [RunState.HELD]
         assert await host.look(held + 10 * timedelta(seconds=1)) == [], "a pause"
-        assert await host.look(held + MINUTE) == [FiringState.HELD]
+        assert await host.look(held + MINUTE) == [RunState.HELD]
         assert len(host.told) == 1, "a cause is told once"
         assert any(each in host.told[0].said for each in why.split("|")), host.told[0].said
         if mended:
             people(daily.parent)
             written(daily, DAILY)
-            assert await host.look(held + 2 * MINUTE) == [FiringState.STARTED]
+            assert await host.look(held + 2 * MINUTE) == [RunState.STARTED]
         else:
-            assert await host.look(held + 15 * MINUTE) == [FiringState.MISSED]
+            assert await host.look(held + 15 * MINUTE) == [RunState.MISSED]
             assert any(each in host.told[1].said for each in why.split("|"))
     assert list(await host.calls()) == ["daily-2026-03-01-0900", "daily-2026-03-02-0900"]
 
 
-async def test_a_cut_firing_that_is_too_late_tells_that_its_calls_are_held(hosts: tuple[Host, Host]) -> None:
+async def test_a_cut_run_that_is_too_late_tells_that_its_calls_are_held(hosts: tuple[Host, Host]) -> None:
     one, other = hosts
     dies = Dies(6)
     with pytest.raises(StoreUnavailableError):
         await one.over(dies.over(one.queue.store)).look(NINE)
-    assert await other.look(NINE + 16 * MINUTE) == [FiringState.CUT]
+    assert await other.look(NINE + 16 * MINUTE) == [RunState.CUT]
     assert "voiceflow resume --batch daily-2026-03-02-0900" in other.told[0].said
     assert await other.ringing() == 0
     hold = (await read_batch(other.queue.store, "default", "daily-2026-03-02-0900")).hold
@@ -275,50 +279,169 @@ async def test_other_campaigns_with_the_same_words_are_still_compared(host: Host
     twin = written(daily.with_name("twin.toml"), DAILY)
     await host.look(NINE)
     other = Host(host.queue, host.clock, (twin,))
-    assert await other.look() == [FiringState.HELD]
+    assert await other.look() == [RunState.HELD]
     assert "another batch says" in other.told[0].said
 
 
-async def test_the_files_are_read_anew_for_each_firing(host: Host, daily: Path) -> None:
+async def test_the_files_are_read_anew_for_each_run(host: Host, daily: Path) -> None:
     await host.look(NINE)
     people(daily.parent, PEOPLE[:1])
     changed = written(daily, DAILY.replace("0 9", "30 9").replace("Hello", "Good morning"))
     os.utime(changed, times=((NINE + 40 * MINUTE).timestamp(),) * 2)
     assert await host.look(NINE + 41 * MINUTE) == [], "who changes a time that has passed means the next day"
     assert await host.look(NINE + DAY) == [], "and nothing was missed"
-    assert await host.look(NINE + DAY + 31 * MINUTE) == [FiringState.STARTED]
+    assert await host.look(NINE + DAY + 31 * MINUTE) == [RunState.STARTED]
     assert await host.calls() == {"daily-2026-03-02-0900": list(PEOPLE), "daily-2026-03-03-0930": [PEOPLE[0]]}
 
 
-async def test_a_zone_that_changes_within_the_day_loses_no_firing_and_tells_each_once(host: Host, daily: Path) -> None:
-    written(daily, DAILY.replace("UTC", "Asia/Singapore"))
-    os.utime(daily, times=(NINE.timestamp(),) * 2)
-    singapore, kolkata = NINE + 16 * 60 * MINUTE, NINE + 18 * 60 * MINUTE + 30 * MINUTE
-    await host.look(singapore)
-    changed = written(daily, DAILY.replace("UTC", "Asia/Kolkata"))
-    os.utime(changed, times=((singapore + MINUTE).timestamp(),) * 2)
-    assert await host.look(kolkata) == [FiringState.STARTED]
-    assert await host.look(kolkata + MINUTE) == [], "it is settled"
-    assert [firing.said for firing in host.told] == ["5 of 5 rows enqueued", "0 of 5 rows enqueued, 5 duplicates"]
-    assert await host.calls() == {"daily-2026-03-03-0900": list(PEOPLE)}
+MOVED = {
+    "later": (DAILY, DAILY.replace("0 9 *", "0 18 *"), NINE + 9 * HOUR, "the cron was changed"),
+    "a zone": (DAILY, DAILY.replace("UTC", "Atlantic/Azores"), NINE + HOUR, "the time zone was changed"),
+    "both": (DAILY, DAILY.replace("0 9 *", "30 10 *").replace("UTC", "Etc/GMT+1"), NINE + 2.5 * HOUR, "the cron"),
+    "other words": (DAILY, DAILY.replace("0 9 *", "0 18 *").replace("Hello", "Bye"), NINE + 9 * HOUR, "the cron"),
+    "often": (DAILY, DAILY.replace("0 9 *", "*/30 * *"), NINE + HOUR / 2, "the cron was changed"),
+}
+"""Schedules that are moved after the run of the day: before, after, the time of the next run, and what is told."""
 
 
-async def test_a_clock_that_was_ahead_stops_no_later_firing(host: Host) -> None:
-    assert await host.look(NINE + 30 * DAY) == [FiringState.STARTED]
+def rewritten(path: Path, content: str, at: datetime) -> None:
+    """A file with new content, written at a time."""
+    written(path, content)
+    os.utime(path, times=(at.timestamp(),) * 2)
+
+
+@pytest.mark.parametrize("how", MOVED)
+async def test_who_was_called_today_is_called_by_a_moved_schedule_only_with_again(
+    host: Host, daily: Path, how: str
+) -> None:
+    before, after, at, why = MOVED[how]
+    rewritten(daily, before, NINE - HOUR)
+    assert await host.look(NINE) == [RunState.STARTED]
+    first = await host.calls()
+    rewritten(daily, after, NINE + MINUTE)
+    assert await host.look(at) == [RunState.HELD], "and not started"
+    said = host.told[-1].said
+    assert "nobody is called: it would call the 5 rows of its file again" in said
+    assert f"batch {host.told[0].batch_id}" in said
+    assert why in said
+    assert "again = true" in said
+    assert await host.calls() == first
+    rewritten(daily, after + "again = true\n", at + MINUTE)
+    assert await host.look(at + MINUTE) == [RunState.STARTED]
+    second = host.told[-1].batch_id
+    assert await host.calls() == {**first, second: list(PEOPLE)}
+    rewritten(daily, after, at + 2 * MINUTE)
+    assert await host.look(at + DAY) == [RunState.STARTED] or how == "often"
+    assert len({each.batch_id for each in host.told if each.state is RunState.STARTED}) > 2, "each has a batch"
+
+
+async def test_a_moved_schedule_that_nobody_ordered_again_is_told_as_repeated(host: Host, daily: Path) -> None:
+    await host.look(NINE)
+    rewritten(daily, DAILY.replace("0 9 *", "0 18 *"), NINE + MINUTE)
+    await host.look(NINE + 9 * HOUR)
+    assert await host.look(NINE + 9 * HOUR + 15 * MINUTE) == [RunState.REPEATED]
+    assert host.told[-1].said == host.told[-2].said
+    assert not host.told[-1].is_undone
+    assert await host.look(NINE + DAY + 9 * HOUR) == [RunState.STARTED]
+    assert list(await host.calls()) == ["daily-2026-03-02-0900", "daily-2026-03-03-1800"]
+
+
+@pytest.mark.parametrize(
+    ("numbers", "done"),
+    [(["+6587654990", "+6587654991"], RunState.STARTED), ([PEOPLE[0], "+6587654990"], RunState.HELD)],
+)
+async def test_a_moved_schedule_calls_people_who_were_not_called_that_day(
+    host: Host, daily: Path, numbers: list[str], done: RunState
+) -> None:
+    await host.look(NINE)
+    people(daily.parent, numbers)
+    rewritten(daily, DAILY.replace("0 9 *", "0 18 *"), NINE + MINUTE)
+    assert await host.look(NINE + 9 * HOUR) == [done]
+    if done is RunState.HELD:
+        assert await host.look(NINE + 10 * HOUR) == [RunState.MISSED], "somebody is not called"
+
+
+async def test_a_schedule_of_several_runs_a_day_may_move_one_of_them(host: Host, daily: Path) -> None:
+    rewritten(daily, DAILY.replace("0 9 *", "0 9,18 *"), NINE - HOUR)
+    await host.look(NINE)
+    rewritten(daily, DAILY.replace("0 9 *", "0 9,19 *"), NINE + MINUTE)
+    assert await host.look(NINE + 10 * HOUR) == [RunState.STARTED]
+    rewritten(daily, DAILY.replace("0 9 *", "0 9,19,21 *"), NINE + 11 * HOUR)
+    assert await host.look(NINE + 12 * HOUR) == [RunState.HELD], "the day had its two"
+
+
+async def test_a_run_that_calls_nobody_says_so(host: Host, daily: Path) -> None:
+    people(daily.parent, ["+6587654000,order-1"], column="destination,unique_key")
+    assert await host.look(NINE) == [RunState.STARTED]
+    assert await host.look(NINE + DAY) == [RunState.STARTED]
+    assert [each.said for each in host.told] == [
+        "1 of 1 row enqueued", "nobody is called: 0 of 1 row enqueued, 1 duplicate"
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("skip_bad", "rows", "starts"),
+    [
+        ("true", (1, 3), True),
+        ("true", (0, 1), False),
+        ('"5 %"', (19, 1), True),
+        ('"5 %"', (18, 1), False),
+        ('"12.5%"', (7, 1), True),
+        ('"100 %"', (1, 9), True),
+        ("2", (1, 2), True),
+        ("2", (50, 3), False),
+        ('"2"', (1, 2), True),
+        ("9", (0, 2), False),
+        ("0", (5, 1), False),
+        ('"0 %"', (5, 0), True),
+        ("false", (5, 1), False),
+        ('"no"', (5, 1), False),
+    ],
+)
+async def test_bad_rows_are_left_out_up_to_a_limit_and_beyond_it_the_run_is_held(
+    host: Host, daily: Path, skip_bad: str, rows: tuple[int, int], starts: bool
+) -> None:
+    good, bad = rows
+    written(daily, f"{DAILY}skip_bad = {skip_bad}\n")
+    numbers = [f"+65876540{place:02}" for place in range(good)]
+    people(daily.parent, ["k.A."] * (bad // 2) + numbers + ["k.A."] * (bad - bad // 2))
+    assert await host.look(NINE) == [RunState.STARTED if starts else RunState.HELD]
+    (told,) = host.told
+    assert (await host.calls()).get("daily-2026-03-02-0900", []) == (numbers if starts else [])
+    assert told.is_undone == (not starts)
+    if starts:
+        assert told.said.startswith(f"{good} of {count_of(good + bad, 'row')} enqueued")
+        assert (f"{count_of(bad, 'bad row')} left out" in told.said) == bool(bad)
+        assert len(told.left_out) == bad
+        assert not bad or "k.A." in told.said
+        assert told.as_json().get("counts") == {
+            "rows": good + bad, "enqueued": good, "duplicates": 0, "suppressed": 0, "rejected": bad
+        }  # fmt: skip
+    else:
+        assert f"{bad} of {count_of(good + bad, 'row')} cannot be called" in told.said
+        people(daily.parent, numbers or ["+6587654099"])
+        assert await host.look(NINE + MINUTE) == [RunState.STARTED], "corrected in time"
+    last = (await last_runs(host.queue.store, "default"))[0]
+    assert last.left_out == host.told[-1].left_out
+
+
+async def test_a_clock_that_was_ahead_stops_no_later_run(host: Host) -> None:
+    assert await host.look(NINE + 30 * DAY) == [RunState.STARTED]
     host.clock.jump(-29 * DAY)
-    assert await host.look(NINE + DAY) == [FiringState.STARTED]
-    assert await host.look(NINE + 2 * DAY) == [FiringState.STARTED]
+    assert await host.look(NINE + DAY) == [RunState.STARTED]
+    assert await host.look(NINE + 2 * DAY) == [RunState.STARTED]
     assert await host.look(NINE + 30 * DAY) == [], "not again"
 
 
 async def test_a_file_that_was_written_by_a_clock_that_is_ahead_counts_from_when_it_is_seen(
     host: Host, daily: Path
 ) -> None:
+    written(daily, DAILY.replace("0 9", "0 *"))
     await host.look(NINE)
     changed = written(daily, DAILY.replace("0 9", "*/20 *"))
     os.utime(changed, times=((NINE + DAY).timestamp(),) * 2)
     assert await host.look(NINE + 21 * MINUTE) == [], "who changes a time that has passed means the next one"
-    assert await host.look(NINE + 41 * MINUTE) == [FiringState.STARTED]
+    assert await host.look(NINE + 41 * MINUTE) == [RunState.STARTED]
 
 
 async def test_who_stood_still_at_any_step_lets_nobody_ring_later_than_misfire(host: Host) -> None:
@@ -342,10 +465,10 @@ async def test_who_stood_still_at_any_step_lets_nobody_ring_later_than_misfire(h
         await host.look()
         if calls < step:
             break
-        (last,) = await last_firings(store, "default")
+        (last,) = await last_runs(store, "default")
         assert (last.at, last.is_open) == (day, False)
         assert await host.ringing() == 5 * may_ring, (step, last.state, last.said)
-        assert (last.state is FiringState.STARTED) == may_ring, (step, last.state, last.said)
+        assert (last.state is RunState.STARTED) == may_ring, (step, last.state, last.said)
         await host.queue.cancel_batch(last.batch_id)
     assert step > 25
 
@@ -363,18 +486,18 @@ async def test_what_is_begun_is_completed_before_a_stop_and_cut_after_the_grace(
         one.clock.advance(NINE + day * DAY - one.clock.now())
         with anyio.fail_after(10):
             await slow.scheduler.run()
-        (last,) = await last_firings(one.queue.store, "default")
-        assert last.state is (FiringState.STARTED if grace else FiringState.STARTING)
-    assert await other.look(NINE + DAY + MINUTE) == [FiringState.STARTED], "the claim was given back"
+        (last,) = await last_runs(one.queue.store, "default")
+        assert last.state is (RunState.STARTED if grace else RunState.STARTING)
+    assert await other.look(NINE + DAY + MINUTE) == [RunState.STARTED], "the claim was given back"
     assert (await other.calls())["daily-2026-03-03-0900"] == list(PEOPLE)
 
 
-async def test_a_running_schedule_fires_at_the_second(host: Host, daily: Path) -> None:
+async def test_a_running_schedule_starts_at_the_second(host: Host, daily: Path) -> None:
     written(daily, DAILY.replace("0 9 *", "* * *"))
     started: list[datetime] = []
 
-    def tell(firing: Firing) -> None:
-        assert firing.state is FiringState.STARTED
+    def tell(run: ScheduledRun) -> None:
+        assert run.state is RunState.STARTED
         started.append(host.clock.now())
         if len(started) == 2:
             scheduler.stop()
@@ -397,19 +520,29 @@ async def test_a_running_schedule_fires_at_the_second(host: Host, daily: Path) -
         (DAILY.replace("UTC", "SGT"), "time_zone: 'SGT' is an abbreviation"),
         (DAILY + 'misfire = "0s"', "misfire: 0s is no time at all"),
         (DAILY + 'misfire = "15"', "misfire: '15' is not a duration: it has no unit"),
-        (DAILY + "skip-bad = true", "it concerns one run"),
+        (DAILY + 'rejects = "bad.csv"', "it concerns one run"),
+        (DAILY.replace("cron = ", "# ") + "skip-bad = true", "it concerns one run"),
+        (DAILY + 'skip-bad = "5"\n', None),
+        (
+            DAILY + 'skip-bad = "lots"',
+            "skip-bad: 'lots' is no limit of bad rows: give true, a number of rows, or a share",
+        ),
+        (DAILY + 'skip-bad = "101 %"', "no limit of bad rows"),
+        (DAILY + "skip-bad = -1", "no limit of bad rows"),
+        (DAILY + "skip-bad = 0.05", "no limit of bad rows"),
+        (DAILY + 'again = "perhaps"', "again: 'perhaps' is neither yes nor no"),
         (DAILY.replace("cron = ", "misfire = ").replace("0 9 * * *", "15m"), "misfire: there is no cron"),
         (DAILY.replace('cron = "0 9 * * *"', ""), "has no cron, which says when"),
         (DAILY.replace('file = "people.csv"', ""), "has no file, which names the people"),
-        (DAILY + f'batch = "{"x" * 40}"', "may have 34 characters"),
+        (DAILY + f'batch = "{"x" * 40}"', "may have 32 characters"),
         (DAILY + 'say = "Hello"', "is not TOML"),
     ],
 )
-async def test_a_wrong_definition_is_told_by_its_field(host: Host, daily: Path, content: str, why: str) -> None:
+async def test_a_wrong_definition_is_told_by_its_field(host: Host, daily: Path, content: str, why: str | None) -> None:
     written(daily, content)
     (outlook,) = await host.scheduler.outlook()
-    assert outlook.problem is not None
-    assert why in outlook.problem
+    assert (outlook.problem is None) == (why is None), outlook.problem
+    assert why is None or why in str(outlook.problem)
 
 
 async def test_two_files_of_one_name_are_refused(host: Host, daily: Path) -> None:

@@ -1,4 +1,4 @@
-"""Two machines that run one schedule, killed in the middle of firings, while the clocks of its zone change."""
+"""Two machines that run one schedule, killed in the middle of runs, while the clocks of its zone change."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from voiceflow_worker.backends.contract.samples import ManualClock
 from voiceflow_worker.core.ports.reading import starts_of
 from voiceflow_worker.core.ports.record_set import json_records
 from voiceflow_worker.model.recurrence import Recurrence
-from voiceflow_worker.service.firing import FIRINGS, Firing, FiringState
+from voiceflow_worker.service.scheduled_run import RUNS, RunState, ScheduledRun
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
@@ -29,7 +29,7 @@ BEGIN = datetime(2026, 4, 4, 14, 50, 30, tzinfo=UTC)
 
 
 @pytest.mark.parametrize("backend", ["sqlite", "redis", "postgres"])
-def test_each_firing_starts_once_and_whole_whoever_is_killed(
+def test_each_run_starts_once_and_whole_whoever_is_killed(
     backend: str, fresh_url: Callable[[str], str], tmp_path: Path
 ) -> None:
     url, chance = fresh_url(backend), random.Random(3)
@@ -44,7 +44,13 @@ def test_each_firing_starts_once_and_whole_whoever_is_killed(
 
     def host(ahead: int) -> Process:
         return Process(
-            url, BEGIN.isoformat(), str(started), str(SPEED), str(ahead), str(file), module="tests.service.firing_host"
+            url,
+            BEGIN.isoformat(),
+            str(started),
+            str(SPEED),
+            str(ahead),
+            str(file),
+            module="tests.service.schedule_host",
         )
 
     hosts = [host(0), host(2)]
@@ -70,21 +76,23 @@ def test_each_firing_starts_once_and_whole_whoever_is_killed(
 
 async def judged(url: str, stopped: datetime, ended: datetime, people: list[str]) -> None:
     async with open_store(url, clock=ManualClock(ended)) as store:
-        found = {each.at: each for each in await json_records(store, FIRINGS, Firing).values()}
+        found = {each.at: each for each in await json_records(store, RUNS, ScheduledRun).values()}
         batches: dict[str, list[str]] = {}
         for job in await CallQueue(store).find(limit=10_000):
             batches.setdefault(job.batch_id or "", []).append(job.destination)
         cut = {start.name for start in await starts_of(store, "default")}
-    # Whoever looks first may still start the firing before, which is not too late.
+    # Whoever looks first may still start the run before, which is not too late.
     due = list(Recurrence("*/3 * * * *", ZoneInfo("Australia/Lord_Howe")).within(BEGIN - timedelta(minutes=3), ended))
-    assert set(found) <= set(due), "one fired that was not due"
+    assert set(found) <= set(due), "one was started that was not due"
     assert set(found) >= {at for at in due if min(found) < at < stopped - timedelta(minutes=3)}, "one was forgotten"
-    assert {each.batch_id[-4:-2] for each in found.values()} == {"01", "02"}, "before and after the change"
-    started = {each.batch_id for each in found.values() if each.state is FiringState.STARTED}
+    times = {each.batch_id.removeprefix("often-2026-04-05-") for each in found.values()}
+    assert {each[:2] for each in times} == {"01", "02"}, "before and after the change"
+    assert any(each.endswith("-2") for each in times), "each three minutes that pass"
+    started = {each.batch_id for each in found.values() if each.state is RunState.STARTED}
     assert len(started) > 3
     for batch in started:
         assert sorted(batches.pop(batch)) == people, "once, and whole"
         assert batch not in cut
     rest = [each for each in found.values() if each.batch_id not in started]
-    assert all(each.is_open or "a later firing is due" in each.said for each in rest), rest
+    assert all(each.is_open or "a later run is due" in each.said for each in rest), rest
     assert set(batches) <= {each.batch_id for each in rest if each.is_open}, "what was not started rings nobody"

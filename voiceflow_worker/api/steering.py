@@ -195,7 +195,7 @@ SCHEMAS: Final[Mapping[str, object]] = {
             "schedules": {
                 "type": "array",
                 "items": OBJECT,
-                "description": "The last firing of each schedule, and when it fires next.",
+                "description": "The last run of each schedule, and when the next one is due.",
             },
         },
     },

@@ -104,7 +104,8 @@ class CallsBefore:
     Rows with a unique key from the user are not compared: the store recognises their calls by the key. An earlier call
     with the unique key of a row does not count, because it is the call of this row, from an interrupted enqueue, nor do
     calls whose data have `own`. Calls that ended without a ring do not count either, nor do trials. Rows with
-    suppressed numbers are left out: they are not called. Batches of the same `series` count as none. With `since`, only
+    suppressed numbers are left out: they are not called. Batches of the same `series` count as none. The calls of the
+    batch `same_people` count as those of the row's own batch. With `since`, only
     calls of the same batch count that were made since then: those of a cut start, whose rows now say something else.
     """
 
@@ -116,9 +117,11 @@ class CallsBefore:
         *,
         own: Mapping[str, object] | None = None,
         series: Collection[str] | None = None,
+        same_people: str | None = None,
         since: datetime | None = None,
     ) -> None:
         self._queue = queue
+        self._same_people = same_people
         self._series = series or ()
         self._since = since
         self._turn = turn
@@ -157,8 +160,9 @@ class CallsBefore:
                 if row.call is None or not row.has_made_key:
                     continue
                 batch_id = row.call.batch_id
-                called = here.get(batch_id, {})
-                own = next(filter(None, (called.get(telephone_of(number)) for number in row.call.numbers)), None)
+                called = [here.get(each, {}) for each in (batch_id, self._same_people)]
+                telephones = map(telephone_of, row.call.numbers)
+                own = next((each[one] for one in telephones for each in called if one in each), None)
                 others = [calls for other, calls in elsewhere.items() if other != batch_id]
                 marks = _marks(row.call.body, row.digest, row.call.numbers) if others else []
                 other = next((calls[mark] for calls in others for mark in marks if mark in calls), None)
@@ -183,7 +187,7 @@ class CallsBefore:
     async def _here(self) -> dict[str | None, dict[str, str]]:
         """The ids of the earlier calls of the rows' batches, by batch and telephone."""
         found: dict[str | None, dict[str, str]] = {}
-        for batch_id in sorted(self._batches):
+        for batch_id in sorted({*self._batches, *filter(None, [self._same_people])}):
             if not any((await count_states(self._queue.store, self._queue.name, batch_id=batch_id)).values()):
                 continue
             called: dict[str, str] = {}

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self, TypeVar, cast
 
 from voiceflow_worker.campaigns.called_before import Claim
+from voiceflow_worker.campaigns.calls.bad_row_limit import BadRowLimit
 from voiceflow_worker.campaigns.calls.options import CampaignOptions
 from voiceflow_worker.campaigns.calls.request import texts_of
 from voiceflow_worker.campaigns.calls.template import PLACEHOLDER, FlowTemplate
@@ -70,6 +71,8 @@ FIELDS: Final = (
 """The fields of a campaign: the options of `voiceflow enqueue`, with `_`."""
 SCHEDULE: Final = ("cron", "misfire")
 """The fields that only a file of options has, and only `voiceflow schedule` obeys."""
+_OF_RUNS: Final = ("skip_bad", "again")
+"""The fields of one run that a file with `cron` may have, for each run of its schedule. A person gives them anew."""
 
 _ONE_RUN = frozenset({"again", "campaign", "rejects", "rows", "skip_bad"})
 """The fields that concern one run. A file of options has none of them."""
@@ -94,7 +97,10 @@ _PATHS: Final[Mapping[str, tuple[Any, str]]] = {
 
 _NOT_SCHEDULED = Finding(
     severity=Severity.WARNING,
-    message=f"{' and '.join(SCHEDULE)} count for `voiceflow schedule` alone: here the campaign starts once, and now",
+    message=(
+        f"{' and '.join(SCHEDULE)} count for `voiceflow schedule` alone, and so do {' and '.join(_OF_RUNS)} of the "
+        "file: here the campaign starts once, and now"
+    ),
 )
 
 
@@ -103,15 +109,15 @@ class Campaign:
     """A campaign: who is called, with which words, and when. `Campaign.of` makes one.
 
     The people are in a `file` or in `rows`. `options` are the defaults of their rows; its `batch_id` is the name of the
-    campaign, by default the file's name. With `skip_bad`, bad rows do not keep the others from being called; `rejects`
-    gets them. With `again`, people who have this call already are called again. A preview assumes `assumptions`, but
-    the queue's own limits go before those of the settings.
+    campaign, by default the file's name. With `skip_bad`, bad rows do not keep the others from being called, up to a
+    limit if it is one; `rejects` gets them. With `again`, people who have this call already are called again. A preview
+    assumes `assumptions`, but the queue's own limits go before those of the settings.
     """
 
     options: CampaignOptions
     file: Path | InputFile | None = None
     rows: Iterable[Mapping[str, object]] | None = None
-    skip_bad: bool = False
+    skip_bad: bool | BadRowLimit = False
     again: bool = False
     rejects: Path | None = None
     assumptions: PreviewOptions = field(default_factory=PreviewOptions)
@@ -152,7 +158,7 @@ class Campaign:
             options=options,
             file=reader.read("file", lambda value: reader.file("file", value)),
             rows=reader.read("rows", _rows),
-            skip_bad=reader.read("skip_bad", _yes_or_no) or False,
+            skip_bad=reader.read("skip_bad", _bad_row_limit) or False,
             again=reader.read("again", _yes_or_no) or False,
             rejects=reader.read("rejects", lambda value: Path(_text(value))),
             assumptions=assumptions,
@@ -269,20 +275,39 @@ def _merged(given: Mapping[str, object], named: Callable[[str], str], *, foreign
         merged |= {
             name: found
             for name, found in _options_in(path).items()
-            if not any(name in each and each & typed for each in (frozenset({name}), *_REPLACE))
+            if name not in _OF_RUNS
+            and not any(name in each and each & typed for each in (frozenset({name}), *_REPLACE))
         }
     return merged
 
 
-def recurrence_in(path: Path) -> tuple[str | None, Recurrence | None]:
-    """The batch that a TOML file of options names, and when it is started; nothing else is read of it.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScheduleFields:
+    """What a TOML file of options says to `voiceflow schedule`: the batch, when it is started, and how each time."""
+
+    batch: str | None = None
+    recurrence: Recurrence | None = None
+    skip_bad: BadRowLimit | None = None
+    """The bad rows that may be left out; None for none."""
+    again: bool = False
+
+
+def schedule_in(path: Path) -> ScheduleFields:
+    """What a TOML file of options says to `voiceflow schedule`; nothing else is read of it.
 
     Raises InvalidInputError, CampaignFileError.
     """
-    given = {name: each for name, each in _options_in(path).items() if name in {"batch", "time_zone", *SCHEDULE}}
+    wanted = {"batch", "time_zone", *SCHEDULE, *_OF_RUNS}
+    given = {name: each for name, each in _options_in(path).items() if name in wanted}
     reader = _Reader(given, None, str, datetime.now(UTC), foreign=False)
     zone = reader.read("time_zone", lambda value: read_zone(_text(value)).key)
-    found = reader.read("batch", _batch), reader.recurrence(zone)
+    skips = reader.read("skip_bad", _bad_row_limit) or None
+    found = ScheduleFields(
+        batch=reader.read("batch", _batch),
+        recurrence=reader.recurrence(zone),
+        skip_bad=BadRowLimit() if skips is True else skips,
+        again=reader.read("again", _yes_or_no) or False,
+    )
     reader.refuse()
     return found
 
@@ -340,7 +365,7 @@ def _read_options(text: str, *, place: str, folder: Path | None = None) -> dict[
         if name in found:
             raise InvalidInputError(f"{place}: {key} and {found[name].name} are one option; keep one of them")
         found[name] = _Given(value, key, folder)
-    known = frozenset({*FIELDS, *SCHEDULE}) - _ONE_RUN
+    known = frozenset({*FIELDS, *SCHEDULE}) - (_ONE_RUN - {*_OF_RUNS} if "cron" in found else _ONE_RUN)
     _refuse(_unknown(found, known, lambda name: name.replace("_", "-"), where=f"{place}: "))
     return {name: replace(each, name=f"{place}: {each.name}") for name, each in found.items()}
 
@@ -652,6 +677,13 @@ def _yes_or_no(value: object) -> bool:
     if text not in {"yes", "true", "no", "false"}:
         raise ValueError(f"{text[:40]!r} is neither yes nor no")
     return text in {"yes", "true"}
+
+
+def _bad_row_limit(value: object) -> bool | BadRowLimit:
+    text = value if isinstance(value, bool) else _text(value)
+    if isinstance(text, bool) or text.strip().lower() in {"yes", "true", "no", "false"}:
+        return _yes_or_no(text)
+    return BadRowLimit.read(text)
 
 
 def _one_of(kind: Iterable[str], value: object) -> str:

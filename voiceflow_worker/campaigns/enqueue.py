@@ -16,6 +16,7 @@ import orjson
 from anyio import to_thread
 
 from voiceflow_worker.campaigns.called_before import CalledBefore, CallsBefore, Claim, IntakeTurn, Start
+from voiceflow_worker.campaigns.calls.bad_row_limit import BadRowLimit, may_leave_out
 from voiceflow_worker.campaigns.calls.options import CampaignOptions, Purpose
 from voiceflow_worker.campaigns.calls.request import ReadRow
 from voiceflow_worker.campaigns.calls.template import FlowTemplate
@@ -197,7 +198,7 @@ async def enqueue_file(
     options: CampaignOptions | None = None,
     *,
     now: datetime | None = None,
-    skip_bad: bool = False,
+    skip_bad: bool | BadRowLimit = False,
     rejects: Path | None = None,
     dry_run: bool = False,
     assumptions: PreviewOptions | None = None,
@@ -211,10 +212,11 @@ async def enqueue_file(
     """Make jobs of the rows of a file, and report the result.
 
     If a row is bad, nothing is enqueued, and the report names every bad row; with `skip_bad` the good rows are
-    enqueued. A row is bad if it breaks a rule, or if its unique key belongs to a different call in the store or earlier
-    in the file. A row whose call exists already, in the store or earlier in the file, is a duplicate and makes no job.
-    A file whose enqueue was interrupted can therefore be enqueued again. No call is sent before the last one is stored;
-    if the enqueue is cut, its calls are held. The audit log keeps who ordered it (`by`).
+    enqueued, with a limit only if no more rows are bad than that. A row is bad if it breaks a rule, or if its unique
+    key belongs to a different call in the store or earlier in the file. A row whose call exists already, in the store
+    or earlier in the file, is a duplicate and makes no job. A file whose enqueue was interrupted can therefore be
+    enqueued again. No call is sent before the last one is stored; if the enqueue is cut, its calls are held. The
+    audit log keeps who ordered it (`by`).
 
     If a row without its own unique key calls a number that already has another call in the same batch, nothing is
     enqueued, unless `again` is True. This happens, for example, after the template was corrected. The same holds if
@@ -309,7 +311,7 @@ async def enqueue_rows(
     options: CampaignOptions | None = None,
     *,
     now: datetime | None = None,
-    skip_bad: bool = False,
+    skip_bad: bool | BadRowLimit = False,
     dry_run: bool = False,
     assumptions: PreviewOptions | None = None,
     again: bool = False,
@@ -376,7 +378,7 @@ class _Enqueueing:
     campaign: CampaignRows
     options: CampaignOptions
     _: KW_ONLY
-    skip_bad: bool
+    skip_bad: bool | BadRowLimit
     again: bool
     checks: bool = False
     """Whether a file that cannot be read to its end is reported as a finding, beside the rows that were read."""
@@ -429,7 +431,7 @@ class _Enqueueing:
             tally.findings.add(closing)
             if self.warn is not None and closing:
                 self.warn(closing)
-            refused = tally.rejected > 0 and not self.skip_bad
+            refused = not may_leave_out(tally.rejected, rows=tally.rows, limit=self.skip_bad)
             if queue is not None and not (dry_run or refused or needs_turn):
                 # Whoever ends another start must know that nobody goes on with it.
                 needs_turn = any(start.name in self._batches for start in await starts_of(queue.store, queue.name))
@@ -451,8 +453,8 @@ class _Enqueueing:
         since = self.claim.since if self.claim is not None and self.again else None
         if self.queue is None or (self.again and since is None):
             return None
-        own, series = self.options.own_data, self.options.series
-        return CallsBefore(self.queue, self.campaign.keys, turn, own=own, series=series, since=since)
+        own, series, same = self.options.own_data, self.options.series, self.options.same_people
+        return CallsBefore(self.queue, self.campaign.keys, turn, own=own, series=series, same_people=same, since=since)
 
     async def _hand_in(
         self,

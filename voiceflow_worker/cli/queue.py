@@ -89,9 +89,9 @@ def _going_on(whole: WholeQueue) -> Iterator[str]:
     """A line for each open escalation, and for each schedule."""
     for ladder in whole.ladders:
         yield f"escalation {ladder.unique_key}, since {in_words(ladder.created_at)}: {ladder.in_words()}"
-    for firing in whole.firings:
-        following = "" if firing.next_at is None else f"; it fires next at {in_words(firing.next_at, firing.zone)}"
-        yield f"schedule {firing.in_words()}{following}"
+    for run in whole.runs:
+        following = "" if run.next_at is None else f"; the next run is at {in_words(run.next_at, run.zone)}"
+        yield f"schedule {run.in_words()}{following}"
 
 
 async def escalations(

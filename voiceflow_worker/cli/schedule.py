@@ -16,8 +16,8 @@ from voiceflow_worker.errors import InvalidInputError
 
 if TYPE_CHECKING:
     from voiceflow_worker.core.queue import CallQueue
-    from voiceflow_worker.service.firing import Firing
     from voiceflow_worker.service.schedule import Outlook, Scheduler
+    from voiceflow_worker.service.scheduled_run import ScheduledRun
     from voiceflow_worker.settings import Settings
 
 
@@ -30,13 +30,13 @@ async def schedule(
     """Start campaigns by cron expressions.
 
     Each FILE has the options of a campaign (`enqueue --campaign`) with its file of people, and `cron = "0 9 * * mon-fri"`,
-    `time_zone = "Asia/Singapore"` and perhaps `misfire = "15m"`. Each firing is a batch of its own. It starts once,
-    however many processes run this command, and never later than misfire. The files are read anew for each firing.
-    `voiceflow worker` sends the calls.
+    `time_zone = "Asia/Singapore"` and perhaps `misfire = "15m"` and `skip_bad = "5 %"`. Each run is a batch of its own. It
+    starts once, however many processes run this command, and never later than misfire. The files are read anew for each
+    run. `voiceflow worker` sends the calls.
 
     Args:
         once: Start what is due now, then end: for a timer that runs this command every few minutes.
-        list_: Show the next firings of each file, and what became of the last one. Nothing is started.
+        list_: Show the next runs of each file, and what became of the last one. Nothing is started.
 
     Examples:
         voiceflow schedule reminder.toml survey.toml
@@ -44,18 +44,18 @@ async def schedule(
         voiceflow schedule reminder.toml --list
     """  # noqa: E501 (the help breaks its lines where the source does)
     from voiceflow_worker.core.audit import Interface
-    from voiceflow_worker.service.firing import FiringState
     from voiceflow_worker.service.schedule import Scheduler
+    from voiceflow_worker.service.scheduled_run import RunState
 
     if once and list_:
         raise InvalidInputError("--once and --list exclude each other: give one of them")
     settings, output = common.settings(), common.output()
     if list_ and (path := file_of(settings.store)) is not None and not path.exists():
-        settings = settings.model_copy(update={"store": "memory://"})  # nothing has fired yet
+        settings = settings.model_copy(update={"store": "memory://"})  # nothing was started yet
     async with opened_queue(settings, makes=not list_) as calls:
 
-        def tell(firing: Firing) -> None:
-            output.result(firing.as_json(), firing.in_words())
+        def tell(run: ScheduledRun) -> None:
+            output.result(run.as_json(), run.in_words())
 
         scheduler = Scheduler(calls, files, settings=settings, on=Interface.COMMAND, tell=tell)
         outlook = await scheduler.outlook()
@@ -65,15 +65,17 @@ async def schedule(
         if list_ or len(problems) == len(outlook):
             return _told(output, problems)
         _told(output, problems)
+        for each in outlook:
+            for line in _days(each):
+                output.note(f"{each.name}: {line}")
         if not once:
             await _run(scheduler, output, calls, settings, outlook)
             return ExitCode.DONE
         async with signals_to(lambda _: scheduler.stop(grace=settings.shutdown_grace.total_seconds())):
             settled = await scheduler.once()
-        if scheduler.problems or any(each.state is FiringState.HELD for each in settled):
+        if scheduler.problems or any(each.state is RunState.HELD for each in settled):
             return ExitCode.BAD_INPUT
-        undone = any(each.state in {FiringState.MISSED, FiringState.CUT} for each in settled)
-        return ExitCode.UNDONE if undone else ExitCode.DONE
+        return ExitCode.UNDONE if any(each.is_undone for each in settled) else ExitCode.DONE
 
 
 async def _run(
@@ -83,7 +85,7 @@ async def _run(
 
     def stop(count: int) -> None:
         if count == 1:
-            output.note(f"stopping: a firing that was begun is completed, for {grace:g} s at most")
+            output.note(f"stopping: a run that was begun is completed, for {grace:g} s at most")
         scheduler.stop(grace=grace if count == 1 else 0.0)
 
     async with signals_to(stop):
@@ -108,10 +110,21 @@ def _tell(output: Output, outlook: Sequence[Outlook]) -> None:
             continue
         known = each.recurrence
         output.say(f"{each.name or each.file}{f': {known.cron}, {known.zone.key}' if known else ''}")
+        for line in _days(each):
+            output.say(f"  {line}")
         for place in range(len(each.next_at)):
             output.say(f"  next {_at(each, place)}")
         if each.last is not None:
             output.say(f"  last {each.last.in_words()}")
+
+
+def _days(outlook: Outlook) -> list[str]:
+    """The days of an expression that is easily misread, in words, with the next dates."""
+    known = outlook.recurrence
+    if known is None or (words := known.days_in_words) is None:
+        return []
+    dates = ", ".join(f"{known.local(at):%A %-d %B %Y}" for at in outlook.next_at)
+    return [f"it runs {words}: next on {dates or 'no day'}"]
 
 
 def _at(outlook: Outlook, place: int) -> str:

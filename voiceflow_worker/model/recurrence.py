@@ -1,4 +1,4 @@
-"""Recurring times: a cron expression in a time zone, each of whose firings happens once, whatever the clocks do."""
+"""Recurring times: a cron expression in a time zone, each of whose runs starts once, whatever the clocks do."""
 
 from __future__ import annotations
 
@@ -7,12 +7,14 @@ from bisect import bisect_left
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
+from heapq import heappop, heappush
 from zoneinfo import ZoneInfo
 
 from cronsim import CronSim, CronSimError
 
 MISFIRE = timedelta(minutes=15)
-"""How late a firing may be by default."""
+"""How late a run may start by default."""
 _EXAMPLE = "minute, hour, day of the month, month and day of the week, such as 0 9 * * mon-fri"
 _NICKNAMES = {
     "@hourly": "0 * * * *",
@@ -26,12 +28,17 @@ _NICKNAMES = {
 _LONGEST = 200
 _FIELDS = {"minute": 59, "hour": 23, "day of the month": 31, "month": 12, "day of the week": 7}
 """The fields, each with its highest value."""
+_DAYS = ["sun", "mon", "tue", "wed", "thu", "fri", "sat"]
+_MONTHS = ["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"]
 _STEP = re.compile(r"/(\d+)")
+_RANGE = re.compile(r"([a-z]{3}|\d{1,2})-([a-z]{3}|\d{1,2})(?:/(\d{1,2}))?")
+_LAST_DAY = re.compile(rf"({'|'.join(_DAYS)})l")
 _ANY_TIME = datetime(2020, 1, 1)  # noqa: DTZ001 (a local time of any zone)
+_A_DAY = timedelta(days=1)
 
 
 def read_cron(text: str) -> str:
-    """The cron expression in a text, in its five fields. Raises ValueError for any other text, or if it never fires."""
+    """The cron expression in a text, in its five fields. Raises ValueError for any other text, or if it never runs."""
     written = " ".join(text.split())
     if (meant := _NICKNAMES.get(written.lower())) is not None:
         raise ValueError(f"write {written} as {meant}")
@@ -39,27 +46,28 @@ def read_cron(text: str) -> str:
     if count != 5 or len(written) > _LONGEST:
         raise ValueError(f"{written[:40]!r} is not a cron expression: give five fields: {_EXAMPLE}")
     try:
-        fires = next(CronSim(written, _ANY_TIME), None)
+        runs_at = next(_local_times(written, _ANY_TIME), None)
     except (CronSimError, AssertionError, ValueError) as error:
         wrong = str(error).removeprefix("Bad ").replace("-", " ") or "one of its fields"
         raise ValueError(f"{written!r} is not a cron expression: its {wrong} is wrong; give {_EXAMPLE}") from None
     for (name, highest), field in zip(_FIELDS.items(), written.split(), strict=True):
         if step := next((each for each in _STEP.findall(field) if int(each) > highest), None):
             raise ValueError(
-                f"{written!r} would not fire every {step}: the {name} ends with {highest}, and begins anew; give a "
+                f"{written!r} would not run every {step}: the {name} ends with {highest}, and begins anew; give a "
                 f"step of at most {highest}"
             )
-    if fires is None:
-        raise ValueError(f"{written!r} never fires: no such day exists")
+    if runs_at is None:
+        raise ValueError(f"{written!r} never runs: no such day exists")
     return written
 
 
 @dataclass(frozen=True, slots=True)
 class Recurrence:
-    """The firings of a cron expression, at the local times of a zone.
+    """The runs of a cron expression, at the local times of a zone. A run never starts later than `misfire`.
 
-    A local time that happens twice, because clocks go back, fires the first time. One that is skipped fires at the next
-    minute that exists, together with what fires there anyway. A firing is never later than `misfire`.
+    With every hour (`*`), it runs whenever clocks show its minutes: `*/30 * * * *` each half hour that passes, over
+    changes of the clocks too. Otherwise a local time that happens twice, because clocks go back, has one run, at the
+    first time. One that is skipped has its run at the next minute that exists, together with what runs there anyway.
     """
 
     cron: str
@@ -67,37 +75,124 @@ class Recurrence:
     misfire: timedelta = MISFIRE
 
     def after(self, at: datetime) -> Iterator[datetime]:
-        """The firings after a time, in UTC, in their order."""
-        last = at
-        # Asked in local times without a zone, the library has no rules of its own for clocks that change.
-        for local in CronSim(self.cron, at.astimezone(self.zone).replace(tzinfo=None)):
-            fires = _first_time_of(local, self.zone)
-            if fires > last:
-                last = fires
-                yield fires
+        """The runs after a time, in UTC, in their order."""
+        last, second_times, every_hour = at, list[datetime](), _is_every_hour(self.cron)
+        for local in _local_times(self.cron, self._begin(at)):
+            first, second = _times_of(local, self.zone, every_hour=every_hour)
+            if first is None:
+                continue
+            for each in (*_taken(second_times, before=first), first):
+                if each > last:
+                    last = each
+                    yield each
+            if second is not None:
+                heappush(second_times, second)
+        yield from (each for each in sorted(second_times) if each > last)
+
+    def _begin(self, at: datetime) -> datetime:
+        """The local time from which times after `at` are looked for: earlier, if clocks go back within a day."""
+        local, later = at.astimezone(self.zone), (at + _A_DAY).astimezone(self.zone)
+        earlier = (at - _A_DAY).astimezone(self.zone)
+        offsets = [each.utcoffset() or timedelta() for each in (earlier, local, later)]
+        return local.replace(tzinfo=None) - (max(offsets[:2]) - min(offsets[1:]))
 
     def within(self, after: datetime, until: datetime) -> Iterator[datetime]:
-        """The firings after a time, until another one inclusively."""
-        for fires in self.after(after):
-            if fires > until:
+        """The runs after a time, until another one inclusively."""
+        for at in self.after(after):
+            if at > until:
                 return
-            yield fires
+            yield at
 
     def local(self, at: datetime) -> datetime:
-        """The local time of a firing."""
+        """The local time of a run."""
         return at.astimezone(self.zone)
 
+    def batch_id(self, name: str, at: datetime) -> str:
+        """The name of the batch of a run: the schedule and the local time, and `-2` for the second time it is shown."""
+        local = self.local(at)
+        return f"{name}-{local:%Y-%m-%d-%H%M}{'-2' * local.fold}"
 
-def _first_time_of(local: datetime, zone: ZoneInfo) -> datetime:
-    """The first time, in UTC, at which clocks show a local time; if they skip it, the next minute that they show."""
+    @property
+    def days_in_words(self) -> str | None:
+        """When it runs, in words, if that is easily misread: with a day of the month and of the week; else None."""
+        month, week = self.cron.split()[2::2]
+        if "*" in (month, week):
+            return None
+        both = month.startswith("*") or week.startswith("*")
+        how = (
+            "a day must match both, because one of them begins with *"
+            if both
+            else "a day that matches either is one; the first Monday of a month is mon#1"
+        )
+        words = _simulated(self.cron, _ANY_TIME).explain()
+        return f"{words[0].lower()}{words[1:]} ({how})"
+
+
+def _taken(times: list[datetime], *, before: datetime) -> Iterator[datetime]:
+    """Take the times before another one out of a heap, in their order."""
+    while times and times[0] < before:
+        yield heappop(times)
+
+
+def _local_times(cron: str, after: datetime) -> CronSim:
+    """The local times of an expression after another one."""
+    # Asked in local times without a zone, the library has no rules of its own for clocks that change.
+    return _simulated(cron, after)
+
+
+def _simulated(cron: str, after: datetime) -> CronSim:
+    """The library's reading of an expression. Raises CronSimError, AssertionError, ValueError."""
+    return CronSim(_spelled_out(cron), after)
+
+
+@lru_cache(maxsize=256)
+def _spelled_out(cron: str) -> str:
+    """An expression with what the library does not read: names that wrap, such as `sat-mon`, and `friL`."""
+    *others, month, week = cron.lower().split()
+    week = _LAST_DAY.sub(lambda found: f"{_DAYS.index(found[1])}L", week)
+    return " ".join([*others, _unwrapped(month, _MONTHS, first=1), _unwrapped(week, _DAYS, first=0)])
+
+
+def _unwrapped(field: str, names: list[str], *, first: int) -> str:
+    """A field whose ranges with a name do not wrap: `sat-mon` is 6,0,1."""
+
+    def listed(found: re.Match[str]) -> str:
+        one, other, step = found.groups()
+        if one not in names and other not in names:
+            return found[0]
+        try:
+            begin, end = (names.index(each) if each in names else int(each) - first for each in (one, other))
+        except ValueError:
+            return found[0]
+        if begin <= end or not (0 <= end < len(names) and 0 <= begin < len(names)):
+            return found[0]
+        places = range(begin, end + len(names) + 1, int(step or 1))
+        return ",".join(str(place % len(names) + first) for place in places)
+
+    return ",".join(_RANGE.sub(listed, each) if _RANGE.fullmatch(each) else each for each in field.split(","))
+
+
+@lru_cache(maxsize=256)
+def _is_every_hour(cron: str) -> bool:
+    return len(_simulated(cron, _ANY_TIME).hours) == 24
+
+
+def _times_of(local: datetime, zone: ZoneInfo, *, every_hour: bool) -> tuple[datetime | None, datetime | None]:
+    """The times of a run at a local time, in UTC: the first and the second time at which clocks show it.
+
+    The second one is that of an expression with every hour, if there is one. If clocks skip the local time, it is the
+    next minute that they show; for an expression with every hour there is none.
+    """
     first, second = (local.replace(tzinfo=zone, fold=fold).astimezone(UTC) for fold in (0, 1))
 
     def shown(at: datetime) -> datetime:
         return at.astimezone(zone).replace(tzinfo=None)
 
     if shown(first) == local:
-        return first
+        return first, second if every_hour and second > first else None
+    if every_hour:
+        return None, None
     # PEP 495: for a skipped time, `second` is before the change of the clocks, and `first` after it.
     seconds = range(int((first - second).total_seconds()) + 1)
     jump = second + timedelta(seconds=bisect_left(seconds, local, key=lambda each: shown(second + timedelta(0, each))))
-    return jump + timedelta(seconds=-shown(jump).second % 60)
+    return jump + timedelta(seconds=-shown(jump).second % 60), None

@@ -96,13 +96,13 @@ QUEUE_LIMIT = GaugeOf(
 STORE_RECEIVERS = GaugeOf("voiceflow_store_receivers", "Receivers of the store that are alive.")
 ESCALATIONS_OPEN = GaugeOf("voiceflow_escalations_open", "Escalations that nobody has acknowledged yet.", ("queue",))
 SCHEDULE_LAST = GaugeOf(
-    "voiceflow_schedule_last_firing_timestamp_seconds",
-    "The time of a schedule's last firing, by what became of it.",
+    "voiceflow_schedule_last_run_timestamp_seconds",
+    "The time of a schedule's last run, by what became of it.",
     ("queue", "schedule", "state"),
 )
 SCHEDULE_NEXT = GaugeOf(
-    "voiceflow_schedule_next_firing_timestamp_seconds",
-    "The time at which a schedule fires after its last firing.",
+    "voiceflow_schedule_next_run_timestamp_seconds",
+    "The time at which the run after a schedule's last one is due.",
     ("queue", "schedule"),
 )
 _OF_QUEUE = (
@@ -320,10 +320,10 @@ def metrics_text(
         metric.on(registry).labels(found.queue).set(value)
     STORE_RECEIVERS.on(registry).set(receivers)
     last, following = SCHEDULE_LAST.on(registry), SCHEDULE_NEXT.on(registry)
-    for firing in queue.firings:
-        last.labels(firing.queue, firing.schedule, firing.state.value).set(firing.at.timestamp())
-        if firing.next_at is not None:
-            following.labels(firing.queue, firing.schedule).set(firing.next_at.timestamp())
+    for run in queue.runs:
+        last.labels(run.queue, run.schedule, run.state.value).set(run.at.timestamp())
+        if run.next_at is not None:
+            following.labels(run.queue, run.schedule).set(run.next_at.timestamp())
     for figure in figures:
         Gauge(f"voiceflow_store_{figure.name}", figure.meaning, registry=registry).set(figure.value)
     return generate_latest(registry)

@@ -1,7 +1,7 @@
-"""Campaigns that start by themselves: each firing of their cron expressions is a batch, started once, by any process.
+"""Campaigns that start by themselves: each run of a schedule is a batch, started once, by any process.
 
-The firings of a schedule are records in the store, and a process settles a firing only while it has the claim to it: a
-lease, which is a condition of every call and record that it stores. A firing that began and was cut is completed by the
+The runs of a schedule are records in the store, and a process settles a run only while it has the claim to it: a
+lease, which is a condition of every call and record that it stores. A run that began and was cut is completed by the
 next process, because the same campaign again adds what is missing, and no call twice.
 """
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from itertools import islice
 from pathlib import Path
@@ -18,9 +18,11 @@ import anyio
 import structlog
 from anyio import to_thread
 
-from voiceflow_worker.campaigns.campaign import Campaign, recurrence_in
+from voiceflow_worker.campaigns.calls.bad_row_limit import BadRowLimit
+from voiceflow_worker.campaigns.campaign import Campaign, ScheduleFields, schedule_in
 from voiceflow_worker.campaigns.enqueue import EnqueueReport
 from voiceflow_worker.core.audit import Actor, Interface, login_name
+from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.parts import LeaderLease
 from voiceflow_worker.core.ports.reading import count_states, starts_of
 from voiceflow_worker.core.ports.store import Put, Result, Step, Unit
@@ -30,27 +32,28 @@ from voiceflow_worker.finding import Finding
 from voiceflow_worker.model.flows.actions import MAX_ID_CHARACTERS
 from voiceflow_worker.model.recurrence import Recurrence
 from voiceflow_worker.model.text.printable import as_stored, printable_line
-from voiceflow_worker.model.text.wording import count_of, rfc3339
-from voiceflow_worker.service.firing import FIRINGS, Firing, FiringState, firing_records
+from voiceflow_worker.model.text.wording import count_of, in_words, rfc3339
+from voiceflow_worker.service.scheduled_run import RUNS, RunState, ScheduledRun, run_records
 from voiceflow_worker.settings import Settings
 
-CLAIMS = "firing-claim"
-"""Namespace of the claims to firings, by `<queue>/<batch>`."""
+CLAIMS = "schedule-claim"
+"""Namespace of the claims to runs, by `<queue>/<schedule>/<time>`."""
 CLAIM = timedelta(seconds=15)
 """How long a claim lasts if it is not renewed. After a killed process, the next one waits until then."""
 KEPT = timedelta(days=10)
-"""How long a firing is kept after the next one. It is longer than rows are compared with other batches."""
+"""How long a run is kept after the next one. It is longer than rows are compared with other batches."""
 LOOK = 5.0
-"""The seconds between two looks at a schedule, if nothing fires in between."""
+"""The seconds between two looks at a schedule, if no run is due in between."""
 _RENEW = 5.0
 _AGAIN = timedelta(seconds=30)
-"""The longest pause before a firing that is held is tried again."""
+"""The longest pause before a run that is held is tried again."""
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _WHILE_OTHERS_WORK = 0.5
 _GIVING_BACK = 2.0
-_LONGEST_NAME = MAX_ID_CHARACTERS - len("-2026-11-20-0900")
+_LONGEST_NAME = MAX_ID_CHARACTERS - len("-2026-11-20-0900-2")
 _MISSED_AT_ONCE = 10
 _FINDINGS_TOLD = 3
+_LEFT_OUT_KEPT = 50
 _LONGEST_SAID = 600
 _NOBODY = "no `voiceflow schedule` with this file could start it in time"
 
@@ -59,13 +62,13 @@ _log = structlog.get_logger("voiceflow.schedule")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outlook:
-    """A schedule: when it fires next, what became of its last firing, and what is wrong with its file."""
+    """A schedule: when it runs next, what became of its last run, and what is wrong with its file."""
 
     file: Path
     name: str | None
     recurrence: Recurrence | None
     next_at: tuple[datetime, ...]
-    last: Firing | None
+    last: ScheduledRun | None
     problem: str | None
 
     def as_json(self) -> dict[str, object]:
@@ -78,6 +81,7 @@ class Outlook:
             "cron": known and known.cron,
             "time_zone": known and known.zone.key,
             "misfire_seconds": known and known.misfire.total_seconds(),
+            "days": known and known.days_in_words,
             "next": [
                 {"at": rfc3339(at), "local": local(at).isoformat(timespec="minutes")}
                 for at in self.next_at
@@ -94,22 +98,27 @@ class _File:
 
     path: Path
     name: str = ""
-    recurrence: Recurrence | None = None
+    fields: ScheduleFields = field(default_factory=ScheduleFields)
     written_at: datetime = _EPOCH
     changed_at: datetime = _EPOCH
     """When it was written, or was seen to be, if the clock of the files is ahead of that of the store."""
     problem: str | None = None
     again_at: float = 0.0
-    """When a firing that is held is tried again, on the monotonic clock."""
+    """When a run that is held is tried again, on the monotonic clock."""
+
+    @property
+    def recurrence(self) -> Recurrence | None:
+        """When its campaign starts, if that could be read."""
+        return self.fields.recurrence
 
 
 class Scheduler:
     """Starts the campaigns of TOML files at their times, in one queue, whatever other processes do the same.
 
-    A file has the options of a campaign with its `file` of people, and `cron`, `time_zone` and perhaps `misfire`. It is
-    read anew for each firing. The name of a schedule is the `batch` of its file, else the file's name. `tell` gets each
-    firing that was settled, or is held for a new reason; by default it is logged. `on` is the interface, for the
-    audit log.
+    A file has the options of a campaign with its `file` of people, and `cron`, `time_zone` and perhaps `misfire`,
+    `skip_bad` and `again`. It is read anew for each run. The name of a schedule is the `batch` of its file, else the
+    file's name. `tell` gets each run that was settled, or is held for a new reason; by default it is logged. `on` is
+    the interface, for the audit log.
     """
 
     def __init__(
@@ -119,7 +128,7 @@ class Scheduler:
         *,
         settings: Settings | None = None,
         on: str = Interface.PYTHON,
-        tell: Callable[[Firing], None] | None = None,
+        tell: Callable[[ScheduledRun], None] | None = None,
     ) -> None:
         self._queue = queue
         self._store = queue.store
@@ -145,7 +154,7 @@ class Scheduler:
                     group.start_soon(self._keep, one)
 
     def stop(self, *, grace: float = 0.0) -> None:
-        """Begin no further firing, and end `run`. A firing that is being started has `grace` seconds to be completed.
+        """Begin no further run, and end `run`. A run that is being started has `grace` seconds to be completed.
 
         After that it is cut, as by a crash: none of its calls rings until another process completes it.
         """
@@ -154,12 +163,12 @@ class Scheduler:
             pause.cancel()
         self._scope.deadline = anyio.current_time() + grace
 
-    async def once(self) -> list[Firing]:
-        """Start what is due now, and return each firing that was settled or is held. Raises StoreError.
+    async def once(self) -> list[ScheduledRun]:
+        """Start what is due now, and return each run that was settled or is held. Raises StoreError.
 
-        A firing that another process is starting is waited for, and completed if that process dies.
+        A run that another process is starting is waited for, and completed if that process dies.
         """
-        settled: list[Firing] = []
+        settled: list[ScheduledRun] = []
         with self._scope:
             for one in self._files:
                 while not self._stopping and await self._settle(one, settled):
@@ -167,7 +176,7 @@ class Scheduler:
         return settled
 
     async def outlook(self, *, count: int = 5) -> list[Outlook]:
-        """Each schedule, with its next firings; nothing is started. Raises StoreError."""
+        """Each schedule, with its next runs; nothing is started. Raises StoreError."""
         found: list[Outlook] = []
         now = self._clock.now()
         for one in self._files:
@@ -177,12 +186,12 @@ class Scheduler:
                     await self._campaign(one, now)
                 except (InvalidInputError, CampaignFileError) as error:
                     one.problem = str(error)
-            known = await self._firings(one) if one.name else ()
+            known = await self._runs(one) if one.name else ()
             last = max(known, key=lambda each: each.at, default=None)
-            fires = () if one.recurrence is None else islice(one.recurrence.after(now), count)
+            runs_at = () if one.recurrence is None else islice(one.recurrence.after(now), count)
             found.append(
                 Outlook(
-                    file=one.path, name=one.name or None, recurrence=one.recurrence, next_at=tuple(fires), last=last,
+                    file=one.path, name=one.name or None, recurrence=one.recurrence, next_at=tuple(runs_at), last=last,
                     problem=one.problem,
                 )
             )  # fmt: skip
@@ -196,9 +205,9 @@ class Scheduler:
                 known = isinstance(error, VoiceflowError)
                 _log.error("a schedule is tried again", file=str(one.path), error=str(error), exc_info=not known)
             now, pause = self._clock.now(), LOOK
-            fires = None if one.recurrence is None else next(one.recurrence.after(now), None)
-            if fires is not None:
-                pause = min(pause, (fires - now).total_seconds())
+            run_at = None if one.recurrence is None else next(one.recurrence.after(now), None)
+            if run_at is not None:
+                pause = min(pause, (run_at - now).total_seconds())
             await self._pause(pause)
 
     async def _pause(self, seconds: float) -> None:
@@ -211,13 +220,16 @@ class Scheduler:
                 self._pauses.discard(scope)
 
     async def _read(self, one: _File) -> None:
-        """Read when a file fires. If it cannot be read, what it said before still counts."""
+        """Read when the campaign of a file starts. If it cannot be read, what it said before still counts."""
         try:
-            batch, recurrence = await to_thread.run_sync(recurrence_in, one.path)
+            fields = await to_thread.run_sync(schedule_in, one.path)
             written_at = datetime.fromtimestamp((await anyio.Path(one.path).stat()).st_mtime, UTC)
-            one.problem = self._unusable(one, name := batch or one.path.stem, recurrence)
+            one.problem = self._unusable(one, name := fields.batch or one.path.stem, fields.recurrence)
             if one.problem is None:
-                one.name, one.recurrence = name, recurrence
+                new = fields.recurrence if one.recurrence not in {None, fields.recurrence} else None
+                if new is not None and new.days_in_words is not None:
+                    _log.info("the days of a schedule", schedule=name, days=new.days_in_words)
+                one.name, one.fields = name, fields
                 if written_at != one.written_at:
                     one.written_at, one.changed_at = written_at, min(written_at, self._clock.now())
         except (InvalidInputError, CampaignFileError, OSError) as error:
@@ -236,18 +248,18 @@ class Scheduler:
         return None
 
     async def _campaign(self, one: _File, at: datetime) -> Campaign:
-        """The campaign in a file. Days such as `tomorrow` are counted from the firing."""
+        """The campaign in a file. Days such as `tomorrow` are counted from the run."""
         campaign = await to_thread.run_sync(
             lambda: Campaign.of({"campaign": one.path}, settings=self._settings, now=at)
         )
         if campaign.file is None:
             raise InvalidInputError(f"{one.path} has no file, which names the people to call")
-        return campaign
+        return replace(campaign, skip_bad=one.fields.skip_bad or False, again=one.fields.again)
 
-    async def _firings(self, one: _File) -> list[Firing]:
-        return await firing_records(self._store).within(f"{self._queue.name}/{one.name}").values()
+    async def _runs(self, one: _File) -> list[ScheduledRun]:
+        return await run_records(self._store).within(f"{self._queue.name}/{one.name}").values()
 
-    async def _settle(self, one: _File, settled: list[Firing]) -> bool:
+    async def _settle(self, one: _File, settled: list[ScheduledRun]) -> bool:
         """Settle what is due of a schedule. Returns whether another process is at work on it. Raises StoreError."""
         before = one.problem
         await self._read(one)
@@ -255,63 +267,71 @@ class Scheduler:
             _log.error("a schedule cannot be read", file=str(one.path), error=one.problem)
         if (recurrence := one.recurrence) is None:
             return False
-        known = {each.at: each for each in await self._firings(one)}
+        known = {each.at: each for each in await self._runs(one)}
         to_start, over = _due(recurrence, known, self._clock.now(), changed_at=one.changed_at)
         others_work = False
         for at in sorted({*to_start, *over}):
-            firing = known.get(at) or self._firing(one, recurrence, at)
-            waits = firing.state is FiringState.HELD and self._clock.monotonic() < one.again_at
+            run = known.setdefault(at, known.get(at) or self._run(one, recurrence, at, known.values()))
+            waits = run.state is RunState.HELD and self._clock.monotonic() < one.again_at
             if self._stopping or (at in to_start and waits):
                 continue
-            done = await self._claimed(one, firing, self._start if at in to_start else self._give_up)
+            done = await self._claimed(one, run, self._start if at in to_start else self._give_up)
             if done is None:
                 others_work = True
                 continue
+            known[at] = done
             settled.append(done)
-            if (done.state, done.said) != (firing.state, firing.said):
+            if (done.state, done.said) != (run.state, run.said):
                 self._tell(done)
         return others_work
 
-    def _firing(self, one: _File, recurrence: Recurrence, at: datetime) -> Firing:
+    def _run(self, one: _File, recurrence: Recurrence, at: datetime, known: Collection[ScheduledRun]) -> ScheduledRun:
         following = next(recurrence.after(at), None)
-        return Firing(
+        # After a change of the zone, another run may have had the same local time.
+        batch, taken = recurrence.batch_id(one.name, at), {each.batch_id for each in known if each.at != at}
+        batch = next(name for name in (batch, *(f"{batch}-{place}" for place in range(2, 99))) if name not in taken)
+        return ScheduledRun(
             schedule=one.name, queue=self._queue.name, at=at, cron=recurrence.cron, time_zone=recurrence.zone.key,
-            state=FiringState.STARTING, next_at=following, late_at=following and following + recurrence.misfire,
+            batch_id=batch, state=RunState.STARTING, next_at=following,
+            late_at=following and following + recurrence.misfire,
         )  # fmt: skip
 
     async def _claimed(
-        self, one: _File, firing: Firing, deed: Callable[[_File, Firing, LeaderLease], Awaitable[Firing | None]]
-    ) -> Firing | None:
-        """Carry out a deed under the claim to a firing; None if another process has it. Raises StoreError."""
-        claim = LeaderLease(self._store, f"{firing.queue}/{firing.batch_id}", namespace=CLAIMS, length=CLAIM)
+        self,
+        one: _File,
+        run: ScheduledRun,
+        deed: Callable[[_File, ScheduledRun, LeaderLease], Awaitable[ScheduledRun | None]],
+    ) -> ScheduledRun | None:
+        """Carry out a deed under the claim to a run; None if another process has it. Raises StoreError."""
+        claim = LeaderLease(self._store, f"{_group(run)}/{_member(run)}", namespace=CLAIMS, length=CLAIM)
         if not await claim.take():
             return None
         try:
-            records, member = firing_records(self._store).within(_group(firing)), _member(firing)
-            standing = (await records.get([member])).get(member) or firing
+            records, member = run_records(self._store).within(_group(run)), _member(run)
+            standing = (await records.get([member])).get(member) or run
             return await deed(one, standing, claim) if standing.is_open else standing
         finally:
             # If the store fails now, the claim ends by time.
             with anyio.move_on_after(_GIVING_BACK, shield=True), suppress(StoreError):
                 await claim.give_back()
 
-    async def _start(self, one: _File, firing: Firing, claim: LeaderLease) -> Firing | None:
-        """Start the campaign of a firing; None if the claim was lost. Raises StoreError."""
-        if one.recurrence is not None and self._clock.now() - firing.at >= one.recurrence.misfire:
-            return await self._give_up(one, firing, claim)  # what came before it took long
-        firing = replace(firing, state=FiringState.STARTING)
-        if not await self._write(firing, claim):
+    async def _start(self, one: _File, run: ScheduledRun, claim: LeaderLease) -> ScheduledRun | None:
+        """Start the campaign of a run; None if the claim was lost. Raises StoreError."""
+        if one.recurrence is not None and self._clock.now() - run.at >= one.recurrence.misfire:
+            return await self._give_up(one, run, claim)  # what came before it took long
+        run = replace(run, state=RunState.STARTING)
+        if not await self._write(run, claim):
             return None
-        done: Firing | StoreError | None = None
+        done: ScheduledRun | StoreError | None = None
         async with anyio.create_task_group() as group:
             group.start_soon(self._renew, claim, group.cancel_scope)
-            done = await self._enqueued(one, firing, claim)
+            done = await self._enqueued(one, run, claim)
             group.cancel_scope.cancel()
         if isinstance(done, StoreError):
             raise done
         if done is None or not await self._write(done, claim):
             return None
-        if done.state is FiringState.HELD and one.recurrence is not None:
+        if done.state is RunState.HELD and one.recurrence is not None:
             one.again_at = self._clock.monotonic() + min(_AGAIN, one.recurrence.misfire / 4).total_seconds()
         return done
 
@@ -327,104 +347,164 @@ class Scheduler:
                 has_it = not claim.is_over
         scope.cancel()
 
-    async def _enqueued(self, one: _File, firing: Firing, claim: LeaderLease) -> Firing | StoreError:
-        """Enqueue the calls of a firing: what became of it, or the failure of the store."""
+    async def _enqueued(self, one: _File, run: ScheduledRun, claim: LeaderLease) -> ScheduledRun | StoreError:
+        """Enqueue the calls of a run: what became of it, or the failure of the store."""
         try:
-            campaign = await self._campaign(one, firing.at)
-            series = {each.batch_id for each in await self._firings(one)}
-            options = replace(campaign.options, batch_id=firing.batch_id, series=series)
+            campaign = await self._campaign(one, run.at)
+            known = await self._runs(one)
+            before = _moved_from(run, known)
+            options = replace(
+                campaign.options, batch_id=run.batch_id, series={each.batch_id for each in known},
+                same_people=None if before is None else before.batch_id,
+            )  # fmt: skip
             report = await replace(campaign, options=options).start(
                 self._queue,
-                by=Actor(on=self._on, login=login_name(), name=f"schedule {firing.schedule}"),
+                by=Actor(on=self._on, login=login_name(), name=f"schedule {run.schedule}"),
                 lease=claim.condition,
             )
         except StoreError as error:
             return error
         except CampaignFileError as error:
-            return _held(firing, _said(str(error), [each for each in error.findings if each.message not in str(error)]))
+            return _held(run, _said(str(error), [each for each in error.findings if each.message not in str(error)]))
         except VoiceflowError as error:
-            return _held(firing, str(error))
+            return _held(run, str(error))
         except Exception as error:  # noqa: BLE001 (a menu is code of its users)
-            _log.exception("a firing failed", schedule=firing.schedule, batch=firing.batch_id)
-            return _held(firing, f"{type(error).__name__}: {error}")
+            _log.exception("a run failed", schedule=run.schedule, batch=run.batch_id)
+            return _held(run, f"{type(error).__name__}: {error}")
+        errors = [each for each in report.findings if each.is_error]
+        run = replace(run, counts={name: getattr(report, name) for name in _COUNTS}, repeats=None)
+        if before is not None and _only_repeats(report, before.batch_id):
+            return replace(_held(run, _again_in_words(run, before, report, one.path)), repeats=before.batch_id)
         if report.refused:
-            return _held(firing, _said("nothing is enqueued", [each for each in report.findings if each.is_error]))
-        return replace(firing, state=FiringState.STARTED, said=_said(_counts(report), report.findings))
+            return _held(run, _said(_refused(report, one.fields.skip_bad), errors))
+        left_out = tuple(_stored(str(each)) for each in errors[:_LEFT_OUT_KEPT]) if report.rejected else ()
+        nobody = not report.enqueued and not await _calls_of(self._store, run)
+        said = _said(f"nobody is called: {_counts(report)}" if nobody else _counts(report), report.findings)
+        return replace(run, state=RunState.STARTED, said=said, left_out=left_out)
 
-    async def _give_up(self, one: _File, firing: Firing, claim: LeaderLease) -> Firing | None:
-        """Settle a firing that is not started any more, by what the store has of it; None if the claim was lost."""
-        store, batch = self._store, firing.batch_id
-        calls = sum((await count_states(store, firing.queue, batch_id=batch)).values())
-        if await starts_of(store, firing.queue, batch_id=batch):
-            state = FiringState.CUT
+    async def _give_up(self, one: _File, run: ScheduledRun, claim: LeaderLease) -> ScheduledRun | None:
+        """Settle a run that is not started any more, by what the store has of it; None if the claim was lost."""
+        store, batch = self._store, run.batch_id
+        calls = await _calls_of(store, run)
+        if await starts_of(store, run.queue, batch_id=batch):
+            state = RunState.CUT
             said = (
                 f"its start was cut, and the {count_of(calls, 'call')} that it stored are held: let them ring with "
                 f"`voiceflow resume --batch {batch}`, or end them with `voiceflow calls cancel --batch {batch}`"
             )
         elif calls:
-            state, said = FiringState.STARTED, f"its batch has {count_of(calls, 'call')}"
+            state, said = RunState.STARTED, f"its batch has {count_of(calls, 'call')}"
+        elif run.repeats is not None:
+            state, said = RunState.REPEATED, run.said
         else:
-            state, said = FiringState.MISSED, firing.said or one.problem or _NOBODY
-            if one.recurrence is not None and self._clock.now() - firing.at < one.recurrence.misfire:
-                said = f"a later firing is due as well{f'; {firing.said}' if firing.said else ''}"
-        done = replace(firing, state=state, said=_stored(said))
+            state, said = RunState.MISSED, run.said or one.problem or _NOBODY
+            if one.recurrence is not None and self._clock.now() - run.at < one.recurrence.misfire:
+                said = f"a later run is due as well{f'; {run.said}' if run.said else ''}"
+        done = replace(run, state=state, said=_stored(said))
         return done if await self._write(done, claim) else None
 
-    async def _write(self, firing: Firing, claim: LeaderLease) -> bool:
-        """Store a firing under the claim to it; False if it was lost. Raises StoreError."""
+    async def _write(self, run: ScheduledRun, claim: LeaderLease) -> bool:
+        """Store a run under the claim to it; False if it was lost. Raises StoreError."""
         now = self._clock.now()
-        ends_at = max(now, firing.next_at or now) + KEPT
-        put = Put(FIRINGS, _group(firing), firing_records(self._store).text(firing), ends_at, member=_member(firing))
+        ends_at = max(now, run.next_at or now) + KEPT
+        put = Put(RUNS, _group(run), run_records(self._store).text(run), ends_at, member=_member(run))
         (answer,) = await self._store.write(Step(units=(Unit(needs=(claim.condition,), puts=(put,)),)), now=now)
         return answer.result is Result.DONE
 
 
 def _due(
-    recurrence: Recurrence, known: Mapping[datetime, Firing], now: datetime, *, changed_at: datetime
+    recurrence: Recurrence, known: Mapping[datetime, ScheduledRun], now: datetime, *, changed_at: datetime
 ) -> tuple[set[datetime], Collection[datetime]]:
-    """The firings to start, and those that are over; `known` are those that the store knows.
+    """The runs to start, and those that are over; `known` are those that the store knows.
 
     Of several that are due, the last one is started, and those that were begun are completed. The times of a new
     definition count from its change on.
     """
-    since = newest = max((at for at in known if at <= now), default=None)  # a clock that was ahead may have fired later
+    since = newest = max(
+        (at for at in known if at <= now), default=None
+    )  # a clock that was ahead may have run it later
     if newest is not None and (known[newest].cron, known[newest].time_zone) != (recurrence.cron, recurrence.zone.key):
         since = max(newest, changed_at)
     latest = max(recurrence.within(now - recurrence.misfire, now), default=None)
-    to_start = {
-        at for at, each in known.items() if each.state is FiringState.STARTING and now - at < recurrence.misfire
-    }
+    to_start = {at for at, each in known.items() if each.state is RunState.STARTING and now - at < recurrence.misfire}
     if latest is not None and (known[latest].is_open if latest in known else since is None or latest > since):
         to_start.add(latest)
     over = [at for at, each in known.items() if each.is_open and at not in to_start]
     if since is not None:
         unknown = [at for at in recurrence.within(since, now) if at not in to_start]
         if more := len(unknown[:-_MISSED_AT_ONCE]):
-            _log.error("firings were missed, and only the last of them are recorded one by one", more=more)
+            _log.error("runs were missed, and only the last of them are recorded one by one", more=more)
         over += unknown[-_MISSED_AT_ONCE:]
     return to_start, over
 
 
-def _group(firing: Firing) -> str:
-    return f"{firing.queue}/{firing.schedule}"
+def _group(run: ScheduledRun) -> str:
+    return f"{run.queue}/{run.schedule}"
 
 
-def _member(firing: Firing) -> str:
-    return firing.at.isoformat()
+def _member(run: ScheduledRun) -> str:
+    return run.at.isoformat()
 
 
-def _held(firing: Firing, why: str) -> Firing:
-    return replace(firing, state=FiringState.HELD, said=_stored(why))
+def _held(run: ScheduledRun, why: str) -> ScheduledRun:
+    return replace(run, state=RunState.HELD, said=_stored(why))
 
 
 def _stored(said: str) -> str:
     return as_stored(printable_line(said)[:_LONGEST_SAID])
 
 
+_COUNTS = ("rows", "enqueued", "duplicates", "suppressed", "rejected")
+
+
 def _counts(report: EnqueueReport) -> str:
     counted = f"{report.enqueued} of {count_of(report.rows, 'row')} enqueued"
+    counted += f", {count_of(report.rejected, 'bad row')} left out" if report.rejected else ""
     counted += f", {count_of(report.duplicates, 'duplicate')}" if report.duplicates else ""
     return counted + (f", {report.suppressed} suppressed" if report.suppressed else "")
+
+
+def _refused(report: EnqueueReport, limit: BadRowLimit | None) -> str:
+    """Why nothing was enqueued, before the findings."""
+    if not report.rejected:
+        return "nothing is enqueued"
+    allowed = "" if limit is None else f", and skip_bad leaves out {limit.in_words()}"
+    return f"nothing is enqueued: {report.rejected} of {count_of(report.rows, 'row')} cannot be called{allowed}"
+
+
+def _moved_from(run: ScheduledRun, known: Collection[ScheduledRun]) -> ScheduledRun | None:
+    """The last run of the same local day that was started at times which were changed since, instead of this one.
+
+    None if more runs were due on that day: a schedule that runs several times a day calls the same people again.
+    """
+    started = [each for each in known if each.at < run.at and each.state not in {RunState.HELD, *_NOT_STARTED}]
+    last = max(started, key=lambda each: each.at, default=None)
+    if last is None or (last.cron, last.time_zone) == (run.cron, run.time_zone):
+        return None
+    return last if last.is_last_of_day and last.day == run.day else None
+
+
+_NOT_STARTED = frozenset({RunState.MISSED, RunState.REPEATED})
+
+
+def _only_repeats(report: EnqueueReport, batch: str) -> bool:
+    """Whether a start was refused because all of its people were called in a batch, and for nothing else."""
+    of_it = sum(each.count for each in report.before if each.job.batch_id == batch)
+    return report.refused and not report.enqueued and of_it == report.again and of_it >= report.valid > 0
+
+
+def _again_in_words(run: ScheduledRun, before: ScheduledRun, report: EnqueueReport, file: Path) -> str:
+    changed = "cron" if before.cron != run.cron else "time zone"
+    return (
+        f"nobody is called: it would call the {count_of(report.again, 'row')} of its file again as the run of "
+        f"{in_words(before.at, before.zone)} (batch {before.batch_id}), after which the {changed} was changed. If they "
+        f"should be called again, write again = true into {file.name} for this run"
+    )
+
+
+async def _calls_of(store: Store, run: ScheduledRun) -> int:
+    """The number of calls in the batch of a run."""
+    return sum((await count_states(store, run.queue, batch_id=run.batch_id)).values())
 
 
 def _said(what: str, findings: Sequence[Finding]) -> str:
@@ -434,6 +514,6 @@ def _said(what: str, findings: Sequence[Finding]) -> str:
     return _stored("; ".join([what, *told]))
 
 
-def _logged(firing: Firing) -> None:
-    log = _log.info if firing.state is FiringState.STARTED else _log.error
-    log("a firing of a schedule", **firing.as_json())
+def _logged(run: ScheduledRun) -> None:
+    log = _log.error if run.is_undone else _log.info
+    log("a run of a schedule", **run.as_json())

@@ -7,24 +7,24 @@ from dataclasses import dataclass
 from voiceflow_worker.core.overview.status import QueueStatus
 from voiceflow_worker.core.queue import CallQueue
 from voiceflow_worker.service.escalation import Escalations
-from voiceflow_worker.service.firing import Firing, last_firings
 from voiceflow_worker.service.ladder import Ladder
+from voiceflow_worker.service.scheduled_run import ScheduledRun, last_runs
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WholeQueue:
-    """The status of a queue, its open ladders, and the last firing of each of its schedules."""
+    """The status of a queue, its open ladders, and the last run of each of its schedules."""
 
     status: QueueStatus
     ladders: list[Ladder]
-    firings: list[Firing]
+    runs: list[ScheduledRun]
 
     def as_json(self) -> dict[str, object]:
         """The queue as JSON, for scripts."""
         return {
             **self.status.as_json(),
             "escalations": [each.as_json() for each in self.ladders],
-            "schedules": [each.as_json() for each in self.firings],
+            "schedules": [each.as_json() for each in self.runs],
         }
 
 
@@ -33,5 +33,5 @@ async def read_queue(calls: CallQueue) -> WholeQueue:
     return WholeQueue(
         status=await calls.status(),
         ladders=await Escalations(calls).recent(),
-        firings=await last_firings(calls.store, calls.name),
+        runs=await last_runs(calls.store, calls.name),
     )

@@ -48,12 +48,12 @@ class CampaignOptions:
     unique keys by row number, which replace those of the rows. `own_data` marks the earlier calls of the program that
     made these keys, by a part of their data: its rows are compared with the calls of all others, whatever their keys.
     `series` are the batches of the schedule that starts this one: its rows are not compared with their calls, and may
-    name no batch of their own. By the rules of `stops` the batch is held. `file_kind` is the format of the file, which
-    is detected by default.
-    `sheet` is the sheet of a workbook. `number_column` is the column of the numbers to call, if its name is not
-    `destination`, or the columns of several numbers of a person, in their order: `mobile,phone`. `country_column` and
-    `language_column` are the columns of the country and the language of each row. `date_order` is the order of day,
-    month and year in dates such as 31/1/2030; these are then read as 2030-01-31.
+    name no batch of their own. With `same_people`, the numbers of that batch count as called in this one. By the rules
+    of `stops` the batch is held. `file_kind` is the format of the file, which is detected by default. `sheet` is the
+    sheet of a workbook. `number_column` is the column of the numbers to call, if its name is not `destination`, or the
+    columns of several numbers of a person, in their order: `mobile,phone`. `country_column` and `language_column` are
+    the columns of the country and the language of each row. `date_order` is the order of day, month and year in dates
+    such as 31/1/2030; these are then read as 2030-01-31.
     """
 
     template: FlowTemplate | None = None
@@ -73,6 +73,7 @@ class CampaignOptions:
     keys: Mapping[int, str] | None = None
     own_data: Mapping[str, object] | None = None
     series: Collection[str] | None = None
+    same_people: str | None = None
     stops: StopRules | None = None
     file_kind: FileKind | None = None
     sheet: str | None = None

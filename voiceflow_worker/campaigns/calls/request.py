@@ -475,7 +475,7 @@ class _Work:
         elif problem := unspeakable(batch_id):
             self._error(f"has {problem}; remove it", column="batch_id", code=-1016)
         elif self.options.series is not None and batch_id != self.options.batch_id:
-            said = "but each firing of a schedule is a batch of its own; remove the column"
+            said = "but each run of a schedule is a batch of its own; remove the column"
             self._error(f"names batch {batch_id!r}, {said}", column="batch_id")
         return batch_id
 

@@ -28,6 +28,7 @@ from voiceflow_worker.model.jobs.gate import Gate, GateState
 from voiceflow_worker.model.jobs.totals import Totals
 from voiceflow_worker.model.text.wording import QUEUE_NAME
 from voiceflow_worker.service.call_filter import OTHER_KEYS
+from voiceflow_worker.service.scheduled_run import last_runs
 
 MOST_BATCHES = 10
 """The largest number of batches on this page. Batches under way come first."""
@@ -49,6 +50,7 @@ async def show_overview(store: Store, asked: PageRequest) -> Answer:
         "batches": batches[:MOST_BATCHES],
         "more_batches": max(len(batches) - MOST_BATCHES, 0),
         "holds": [gate for queue in queues for gate in await _holds(store, queue.queue)],
+        "runs": [run for run in await last_runs(store) if run.is_undone],
         "idle": [queue.queue for queue in queues if queue.to_send and queue.queue not in rates],
         "workers": len(await heartbeats.everywhere()),
         "receivers": await heartbeats.receivers(),

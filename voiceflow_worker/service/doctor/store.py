@@ -21,7 +21,7 @@ from voiceflow_worker.model.jobs.job import JobState
 from voiceflow_worker.model.text.wording import count_of, duration_in_words, rate_in_words
 from voiceflow_worker.model.text.wording import in_words as at_time
 from voiceflow_worker.service.doctor.context import CheckContext
-from voiceflow_worker.service.firing import FiringState, last_firings
+from voiceflow_worker.service.scheduled_run import RunState, last_runs
 
 
 async def opens(context: CheckContext) -> Diagnosis:
@@ -115,11 +115,11 @@ async def doubts(context: CheckContext) -> Diagnosis:
 
 
 async def schedules(context: CheckContext) -> Diagnosis | None:
-    """Check that the last firing of each schedule was started, and that no firing is overdue."""
+    """Check that the last run of each schedule was started, and that no run is overdue."""
     store, queue = context.store, context.settings.queue
-    last, now = await last_firings(store, queue), store.clock.now()
+    last, now = await last_runs(store, queue), store.clock.now()
     late = [each for each in last if each.late_at is not None and each.late_at < now]
-    undone = [each for each in last if each.state not in {FiringState.STARTED, FiringState.STARTING}]
+    undone = [each for each in last if each.is_undone or each.state is RunState.REPEATED]
     if not last:
         return None
     if late:
@@ -127,15 +127,16 @@ async def schedules(context: CheckContext) -> Diagnosis | None:
         return failure(
             f"no `voiceflow schedule` started or told what was due since: {due}",
             remedy="run `voiceflow schedule` with these files; if a schedule was given up or its times were changed, "
-            "this line ends with its next firing, or after some days",
+            "this line ends with its next run, or after some days",
         )
     if undone:
-        return warning(
+        judged = failure if any(each.is_undone for each in undone) else warning
+        return judged(
             "; ".join(each.in_words() for each in undone),
-            remedy="correct the cause. To call the people of a missed firing now, enqueue their file with --campaign "
-            "and the --batch of the firing",
+            remedy="correct the cause. To call the people of a missed run now, enqueue their file with --campaign "
+            "and the --batch of the run",
         )
-    return ok(f"the last firings of {count_of(len(last), 'schedule')} were started")
+    return ok(f"the last runs of {count_of(len(last), 'schedule')} were started")
 
 
 async def limits(context: CheckContext) -> Diagnosis:

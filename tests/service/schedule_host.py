@@ -1,6 +1,6 @@
 """A machine of the tests that runs schedules, with a clock of its own that goes quicker than time.
 
-`python -m tests.service.firing_host STORE BEGIN STARTED SPEED AHEAD FILE`: at the time STARTED of this machine it is
+`python -m tests.service.schedule_host STORE BEGIN STARTED SPEED AHEAD FILE`: at the time STARTED of this machine it is
 BEGIN, and AHEAD seconds more by this clock.
 """
 

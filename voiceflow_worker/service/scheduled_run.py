@@ -1,0 +1,126 @@
+"""The runs of schedules, as they are stored and told."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import date, datetime
+from enum import StrEnum
+from zoneinfo import ZoneInfo
+
+from voiceflow_worker.core.ports import Store
+from voiceflow_worker.core.ports.record_set import RecordSet, json_records
+from voiceflow_worker.model.text.wording import in_words, rfc3339
+
+RUNS = "schedule-run"
+"""Namespace of runs, by `<queue>/<schedule>` and time."""
+
+
+class RunState(StrEnum):
+    """What became of a run."""
+
+    STARTING = "starting"
+    """A process began it. If the process dies, another one completes it."""
+    HELD = "held"
+    """It could not be started; it is tried again until it is too late to start it."""
+    STARTED = "started"
+    """Its calls are in the queue, as one batch."""
+    MISSED = "missed"
+    """It was too late, and nothing was started."""
+    REPEATED = "repeated"
+    """It would have called people again whom a run of the same day had called, and nothing was started."""
+    CUT = "cut"
+    """It was too late to store its last calls, so the others stay held, until a person decides."""
+
+
+_OPEN = frozenset({RunState.STARTING, RunState.HELD})
+_UNDONE = frozenset({RunState.HELD, RunState.MISSED, RunState.CUT})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScheduledRun:
+    """One run of a schedule, and what became of it.
+
+    `at` is its time, in the zone `time_zone`. The next one is due at `next_at`, and too late at `late_at`. `counts` are
+    those of the rows of its file, and `left_out` says what was wrong with the first of the rows that were left out.
+    `repeats` is the batch of the same day whose people it would call again.
+    """
+
+    schedule: str
+    queue: str
+    at: datetime
+    cron: str
+    time_zone: str
+    batch_id: str
+    """The batch of its calls."""
+    state: RunState
+    said: str = ""
+    counts: Mapping[str, int] = field(default_factory=dict[str, int])
+    left_out: tuple[str, ...] = ()
+    repeats: str | None = None
+    next_at: datetime | None = None
+    late_at: datetime | None = None
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it may still be started."""
+        return self.state in _OPEN
+
+    @property
+    def is_undone(self) -> bool:
+        """Whether its people, or some of them, are not called as they should be."""
+        return self.state in _UNDONE
+
+    @property
+    def zone(self) -> ZoneInfo:
+        """The zone of its times."""
+        return ZoneInfo(self.time_zone)
+
+    @property
+    def day(self) -> date:
+        """The local day."""
+        return self._local.date()
+
+    @property
+    def is_last_of_day(self) -> bool:
+        """Whether the next one is on another local day."""
+        return self.next_at is None or self.next_at.astimezone(self.zone).date() != self.day
+
+    @property
+    def _local(self) -> datetime:
+        return self.at.astimezone(self.zone)
+
+    def in_words(self) -> str:
+        """The run in one line."""
+        said = f": {self.said}" if self.said else ""
+        return f"{self.schedule}, {in_words(self.at, self.zone)}: {self.state}{said}"
+
+    def as_json(self) -> dict[str, object]:
+        """The run as JSON, for scripts."""
+        return {
+            "schedule": self.schedule,
+            "at": rfc3339(self.at),
+            "local": self._local.isoformat(timespec="minutes"),
+            "time_zone": self.time_zone,
+            "state": self.state.value,
+            "batch_id": self.batch_id,
+            "said": self.said,
+            **({"counts": dict(self.counts)} if self.counts else {}),
+            **({"left_out": list(self.left_out)} if self.left_out else {}),
+            "next_at": rfc3339(self.next_at),
+        }
+
+
+async def last_runs(store: Store, queue: str | None = None) -> list[ScheduledRun]:
+    """The last run of each schedule of a queue, or of all queues. Raises StoreError."""
+    last: dict[tuple[str, str], ScheduledRun] = {}
+    for each in await run_records(store).values():
+        name = each.queue, each.schedule
+        if queue in {None, each.queue} and (name not in last or each.at > last[name].at):
+            last[name] = each
+    return [last[name] for name in sorted(last)]
+
+
+def run_records(store: Store) -> RecordSet[ScheduledRun]:
+    """The runs of a store; those of a schedule are within `<queue>/<schedule>`, by their batch."""
+    return json_records(store, RUNS, ScheduledRun)
