@@ -72,7 +72,7 @@ def test_the_country_of_national_numbers_may_be_that_of_the_row(tmp_path: Path, 
     assert [(row, column) for row, column, _, _ in told(found[4:])] == [
         (found[place].raw.number, column)
         for place, column in (
-            (4, "destination"), (5, "Land"), (5, "destination"), (6, "destination"), (7, "Land"), (7, "destination")
+            (4, "destination"), (5, "Land"), (6, "destination"), (7, "Land")
         )
     ]  # fmt: skip
     assert "'8765 4322' does not say its country, nor does land: correct that cell" in told(found)[0][3]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from functools import lru_cache
-from typing import TypeAlias, TypeVar, cast
+from typing import TypeAlias, TypeVar
 
 from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.ivr.caller import Caller
@@ -18,6 +18,7 @@ from voiceflow_worker.model.flows.template_text import (
     require_filled_in,
 )
 from voiceflow_worker.model.flows.values import UnspeakableError, is_missing, value_text
+from voiceflow_worker.model.text.names_of_the_world import languages_called
 from voiceflow_worker.model.text.wording import name_among
 
 T = TypeVar("T")
@@ -119,14 +120,15 @@ def specimens(text: Text) -> dict[str, SpecimenText]:
 
 
 def in_language(texts: Mapping[str, T], language: str | None) -> T:
-    """The text for a language, such as `en-GB`, else for `en`; or by its English name, such as Indonesian.
+    """The text for a language, such as `en-GB`, else for `en`; or by its name in any language, such as Indonesian.
 
     Raises InvalidInputError if there is none.
     """
-    known, wanted = {name.casefold(): text for name, text in texts.items()}, (language or "").casefold()
+    known = {name.casefold(): text for name, text in texts.items()}
+    wanted = (language or "").strip().casefold().replace("_", "-")
     found = known.get(wanted, known.get(wanted.partition("-")[0]))
-    if found is None and (code := _language_names().get(wanted)) is not None:
-        found = known.get(code)
+    if found is None and not (len(wanted) < 3 and wanted.isascii()):
+        found = known.get(_language_called(wanted, frozenset(known)) or "")
     if found is None:
         raise InvalidInputError(
             f"there is no text for the language {language!r}, only for {', '.join(texts) or 'none'}; add it, or set "
@@ -135,12 +137,10 @@ def in_language(texts: Mapping[str, T], language: str | None) -> T:
     return found
 
 
-@lru_cache(maxsize=1)
-def _language_names() -> Mapping[str, str]:
-    from babel import Locale
-
-    names = cast("Mapping[str, str]", Locale("en").languages)
-    return {name.casefold(): code.casefold() for code, name in names.items()}
+@lru_cache(maxsize=1000)
+def _language_called(name: str, known: frozenset[str]) -> str | None:
+    """That of the known languages which has this name."""
+    return next((code for code in languages_called(name) if code in known), None)
 
 
 def _tidy(text: str) -> str:

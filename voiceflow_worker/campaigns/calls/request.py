@@ -341,7 +341,7 @@ class _Work:
         """The row's body. Broken rules of the contract are added to the findings."""
         reserved = self.values.reserved
         template = self.template
-        has_number = destination is not None or bool(self.values.further)
+        has_number = destination is not None or DESTINATION in self.values.reserved or bool(self.values.further)
         reported_paths: set[str | None] = {f"{FIRST_CALL}.destination"} if has_number else set()
         if template is None:
             body = copy_of(self.values.body)
@@ -395,7 +395,10 @@ class _Work:
         try:
             number = read_number(text, self.country)
         except PhoneNumberError as error:
-            message, remedy = self._without_country(str(error), next(iter(error.remedies), None))
+            remedy = next(iter(error.remedies), None)
+            if remedy is Remedy.NAME_COUNTRY and self.is_reported(self.options.country_column):
+                return None  # the cell of the country is the one that is wrong
+            message, remedy = self._without_country(str(error), remedy)
             self._error(message, column=name, code=error.code, remedy=remedy)
             return None
         self.findings += [

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final, NamedTuple, Self, cast
@@ -29,6 +29,7 @@ from voiceflow_worker.model.numbers.plans import (
     numbers_abroad,
     planned,
 )
+from voiceflow_worker.model.text.names_of_the_world import UnclearNameError, country_called
 
 INTERNATIONAL: Final = "international"
 """The `country` of digits that begin with their country code, without a +."""
@@ -133,7 +134,9 @@ def every_reading(text: str, country: str | None = None) -> tuple[ParsedNumber, 
 
 
 def read_country(text: str) -> str:
-    """The country in a cell: a code (ISO 3166), an English name, or a calling code that no other country has.
+    """The country in a cell: a code (ISO 3166), a name, or a calling code that no other country has.
+
+    The name may be in any language that babel has: Germany, Deutschland, Allemagne.
 
     Returns the ISO 3166 code, or INTERNATIONAL. Raises InvalidInputError.
     """
@@ -146,15 +149,17 @@ def read_country(text: str) -> str:
             several = f"{', '.join(regions[:_MOST_NAMED])} and others"
             raise InvalidInputError(f"{text!r} is the calling code of {several}: give two letters, or a name")
         written = next(iter(regions), written)
-    return country_code(_country_names().get(written.casefold(), written))
+    if not (len(written) == 2 and written.isascii()) and written.casefold() != INTERNATIONAL:
+        written = _country_called(written) or written
+    return country_code(written)
 
 
-@lru_cache(maxsize=1)
-def _country_names() -> Mapping[str, str]:
-    from babel import Locale
-
-    names = cast("Mapping[str, str]", Locale("en").territories)
-    return {name.removesuffix(" SAR China").casefold(): region for region, name in names.items() if region.isalpha()}
+@lru_cache(maxsize=1000)
+def _country_called(name: str) -> str | None:
+    try:
+        return country_called(name)
+    except UnclearNameError:
+        raise InvalidInputError(f"{name!r} is the name of several countries: give two letters (ISO 3166)") from None
 
 
 def read_numbers(value: object) -> tuple[str, ...]:

@@ -1,0 +1,103 @@
+"""The names of countries and languages, in every language that babel has: Germany, Deutschland, Allemagne, 德国."""
+
+from __future__ import annotations
+
+import pickle
+import unicodedata
+from collections.abc import Iterator, Mapping
+from functools import cache, lru_cache
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+_FIRST = (
+    "en", "de", "fr", "es", "it", "nl", "pt", "pl", "id", "ms", "zh", "zh_Hant", "ja", "ko", "th", "vi", "fil", "tr",
+    "ru", "uk", "cs", "sk", "hu", "ro", "el", "sv", "da", "no", "fi", "hr", "sl", "sr", "bg", "ar", "he", "fa", "hi",
+)  # fmt: skip
+"""The locales that are asked first: a file is read in 5 ms a locale, and babel has a thousand."""
+
+UNCLEAR = frozenset({
+    "kongo", "конго", "ኮንጎ", "свети мартин", "sant martin", "nigeri", "nikaraagua", "kata", "toga", "sabiya", "lusia",
+    "موریتانیا", "لتونی",
+})  # fmt: skip
+"""The names that two languages give to different countries, without their accents."""
+
+
+class UnclearNameError(ValueError):
+    """Raised for a name that means two countries."""
+
+
+class Names(NamedTuple):
+    """The names of countries and of languages in one locale, each with its code."""
+
+    territories: Mapping[str, str]
+    languages: Mapping[str, str]
+
+
+def country_called(name: str) -> str | None:
+    """The ISO 3166 code of the country of this name, or of this code of three letters; None if there is none.
+
+    Case and accents do not matter. Raises UnclearNameError.
+    """
+    wanted = without_accents(name)
+    if wanted in UNCLEAR:
+        raise UnclearNameError(name)
+    return _alias(wanted, "territory_aliases") or next(_codes("territories", wanted), None)
+
+
+def languages_called(name: str) -> Iterator[str]:
+    """The codes of the languages of this name, in lower case, such as de; a few names mean several languages."""
+    wanted = without_accents(name)
+    if (code := _alias(wanted, "language_aliases")) is not None:
+        yield code.lower()
+    yield from (code.lower() for code in _codes("languages", wanted))
+
+
+def without_accents(text: str) -> str:
+    """The text for comparisons: without case, accents and spaces around it."""
+    parts = unicodedata.normalize(
+        "NFKD", " ".join(text.replace("\u2019", "'").split()).casefold().replace("\u0131", "i")
+    )
+    return "".join(each for each in parts if not "\u0300" <= each <= "\u036f")
+
+
+def _codes(kind: Literal["territories", "languages"], wanted: str) -> Iterator[str]:
+    seen: set[str] = set()
+    for locale in _locales() if wanted else ():
+        code: str | None = getattr(names_in(locale), kind).get(wanted)
+        if code is not None and code not in seen:
+            seen.add(code)
+            yield code
+
+
+def _alias(code: str, kind: Literal["territory_aliases", "language_aliases"]) -> str | None:
+    """The usual code for one of three letters: DEU is DE, and deu is de."""
+    from babel.core import get_global
+
+    if len(code) != 3 or not code.isascii() or not code.isalpha():
+        return None
+    found: Any = get_global(kind).get(code.upper() if kind == "territory_aliases" else code)
+    codes: list[str] = [found] if isinstance(found, str) else list(found or ())
+    return codes[0] if len(codes) == 1 else None
+
+
+@lru_cache(maxsize=1)
+def _locales() -> tuple[str, ...]:
+    from babel import localedata
+
+    others = sorted(localedata.locale_identifiers(), key=lambda name: ("_" in name, name))
+    return tuple(dict.fromkeys([*_FIRST, *others]))
+
+
+@cache
+def names_in(locale: str) -> Names:
+    """The names in one locale, without accents. Its file is read without babel's cache, which would keep all the rest of it."""
+    from babel import localedata
+
+    with Path(localedata.resolve_locale_filename(locale)).open("rb") as file:
+        data: Mapping[str, Mapping[str, str]] = pickle.load(file)  # noqa: S301 (a file of babel's own)
+    territories = {
+        without_accents(name.removesuffix(" SAR China")): code
+        for code, name in data.get("territories", {}).items()
+        if len(code) == 2 and code.isalpha()
+    }
+    return Names(territories, {without_accents(name): code for code, name in data.get("languages", {}).items()})
