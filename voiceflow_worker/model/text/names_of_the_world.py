@@ -90,7 +90,10 @@ def _locales() -> tuple[str, ...]:
 
 @cache
 def names_in(locale: str) -> Names:
-    """The names in one locale, without accents. Its file is read without babel's cache, which would keep all the rest of it."""
+    """The names in one locale, without accents.
+
+    Its file is read without babel's cache, which would keep all the rest of it.
+    """
     from babel import localedata
 
     with Path(localedata.resolve_locale_filename(locale)).open("rb") as file:
