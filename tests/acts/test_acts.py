@@ -363,7 +363,7 @@ async def test_each_act_keeps_its_person_and_its_interface(mary: Operator, clock
     assert kept[0].note == "a wrong date"
     assert [each.action for each in await entries_on(store, call=job.id)] == ["redial", "cancel"]
     assert (await queue.status()).limits is not None
-    (batch,) = await read_batches(store, "default")
+    (batch,) = (await read_batches(store, ["default"])).batches
     assert batch.ordered == (await read_batch(store, "default", "march")).ordered
     assert [each.action for each in batch.ordered] == ["cancel", "resume", "hold"]
     assert "hold by Li, pages: batch march is held" in batch.ordered[-1].in_words()

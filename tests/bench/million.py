@@ -19,8 +19,8 @@ from itertools import islice
 
 from voiceflow_worker import CallQueue, JobState, SessionStatus, open_store
 from voiceflow_worker.backends.contract.samples import add_jobs
-from voiceflow_worker.core.ports.names import BATCH, QueueNames
-from voiceflow_worker.core.ports.record_set import text_records
+from voiceflow_worker.core.ports.names import QueueNames, batch_puts
+from voiceflow_worker.core.ports.store import Step, Unit
 from voiceflow_worker.model.jobs.job import Job, KeyPress, Post
 from voiceflow_worker.model.reports.outcome import CallLeg, Charge, Outcome
 from voiceflow_worker.model.reports.verdict import VerdictKind
@@ -107,8 +107,8 @@ async def fill(url: str, count: int) -> None:
     now = datetime.now(UTC)
     async with open_store(url) as store:
         await QueueNames(store).remember("default")
-        names = {f"batch-{place:03d}": "" for place in range(BATCHES)}
-        await text_records(store, BATCH).within("default").put(names)
+        named = (batch_puts("default", f"batch-{place:03d}", at=now, is_campaign=True) for place in range(BATCHES))
+        await store.write(Step(units=tuple(Unit(puts=puts) for puts in named)), now=now)
         made, began = calls(count, now=now), time.monotonic()
         while page := list(islice(made, 1000)):
             await add_jobs(store, page, now=now)

@@ -89,7 +89,7 @@ async def test_of_a_batch_under_way_only_the_new_calls_wait(store: Store, tmp_pa
     assert len(await queue.find()) == 4
     drain = DrainCheck(store, queue="default", batch_id=None, policy=CallPolicy())
     assert not await drain.is_done()
-    (progress,) = await read_batches(store, "default")
+    (progress,) = (await read_batches(store, ["default"])).batches
     assert progress.hold is not None
     assert (await queue.status()).waiting.hold == 2
     assert await ringing(store) == PEOPLE[:2]

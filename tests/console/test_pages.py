@@ -33,8 +33,8 @@ from voiceflow_worker.console.site import Pages
 from voiceflow_worker.core.heartbeats import Heartbeats, RateHistory, WorkerBeat
 from voiceflow_worker.core.menu_calls import MenuCall, MenuCalls
 from voiceflow_worker.core.ports import Store
-from voiceflow_worker.core.ports.names import BATCH, QueueNames
-from voiceflow_worker.core.ports.record_set import text_records
+from voiceflow_worker.core.ports.names import QueueNames, batch_puts
+from voiceflow_worker.core.ports.store import Step, Unit
 from voiceflow_worker.core.progress import CallProgress
 from voiceflow_worker.core.units import changed
 from voiceflow_worker.errors import StoreUnavailableError
@@ -548,10 +548,12 @@ async def test_batches_are_listed_and_searched(store: Store) -> None:
         first = await client.get("/ui/batches")
         found = Page(first.text)
         assert len(found.links("batches/")) == 50
-        assert "1 to 50 of 61" in found.text
-        (onward,) = found.links("from=50")
+        assert "March <b>" in found.text, "the newest first"
+        (onward,) = found.links("after=")
         rest = Page((await client.get(urljoin(str(first.url), onward))).text)
         assert len(rest.links("batches/")) == 11
+        assert not rest.links("after=")
+        assert not {*found.links("batches/")} & {*rest.links("batches/")}
         one = Page((await client.get("/ui/batches?name=MARCH")).text)
         (link,) = one.links("batches/")
         assert (await client.get(urljoin(str(first.url), link))).status_code == 200
@@ -559,8 +561,8 @@ async def test_batches_are_listed_and_searched(store: Store) -> None:
         assert len(Page((await client.get("/ui/batches?queue=far")).text).links("batches/")) == 1
         for query in ("name=nothing", "queue=none"):
             assert "No batch with calls" in Page((await client.get(f"/ui/batches?{query}")).text).text
-        for begin in ("-1", "x", "9999999999999", "61"):
-            assert "1 to 50 of 61" in Page((await client.get("/ui/batches", params={"from": begin})).text).text
+        for after in ("x", "ffffffffffff z"):
+            assert "no older batches" in Page((await client.get("/ui/batches", params={"after": after})).text).text
 
 
 async def test_the_page_of_a_batch_leads_from_the_calls_asked_for_to_the_answers(store: Store) -> None:
@@ -664,7 +666,8 @@ async def test_hostile_texts_stay_texts_in_every_field(store: Store) -> None:
     (plain,) = await enqueued(store)
     job = hostile_job(now, plain)
     await add_jobs(store, [job], now=now)
-    await text_records(store, BATCH).within(job.queue).put({job.batch_id or "": ""})
+    puts = batch_puts(job.queue, job.batch_id or "", at=now, is_campaign=True)
+    await store.write(Step(units=(Unit(puts=puts),)), now=now)
     progress = CallProgress(store)
     await progress.status(
         CallStatus(

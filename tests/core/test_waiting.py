@@ -219,7 +219,7 @@ async def test_the_rate_of_each_batch_is_measured_over_the_last_seconds(clock: M
             batches = await Heartbeats(store).batches("default")
             assert 0 < batches["every fourth"] < batches["odd"]
             assert sum(batches.values()) == pytest.approx(beat.rate)
-            every_fourth, odd = await read_batches(store, "default")
+            every_fourth, odd = (await read_batches(store, ["default"])).batches
             assert (every_fourth.batch_id, odd.batch_id) == ("every fourth", "odd")
             assert odd.ends_at is not None
             left = odd.total - odd.done

@@ -16,6 +16,7 @@ from voiceflow_worker.cli.options import (
     BatchOption,
     DurationOption,
     Flag,
+    LimitOption,
     NoteOption,
     QueueOptions,
     SinceOption,
@@ -143,23 +144,34 @@ def _rate_of(found: QueueStatus) -> str:
     return f"rate: {rate_in_words(found.limits.rate)}{limit}; {now}"
 
 
-async def batches(*, common: QueueOptions = QueueOptions()) -> None:
-    """List the batches of a queue, with their progress.
+async def batches(*, name: str = "", limit: LimitOption = 50, common: QueueOptions = QueueOptions()) -> None:
+    """List the batches of a queue, the newest first.
 
-    Rate, remaining time, holds and doubts stand beside it. With --json, one per line.
+    Progress, rate, remaining time, holds and doubts stand beside it. With --json, one per line. --limit 0 lists all.
 
     Examples:
         voiceflow batches
+        voiceflow batches --name march --limit 0
         voiceflow batches --queue reminders --json | jq -r 'select(.doubts > 0).batch_id'
     """
-    from voiceflow_worker.core.overview.batches import read_batches
+    from voiceflow_worker.core.overview.batches import BATCHES_A_PAGE, read_batches
 
     output = common.output()
+    found: list[BatchProgress] = []
+    after: str | None = ""
     async with common.opened() as calls:
-        found = await read_batches(calls.store, calls.name)
+        while after is not None and (not limit or len(found) < limit):
+            size = min(limit - len(found), BATCHES_A_PAGE) if limit else BATCHES_A_PAGE
+            page = await read_batches(calls.store, [calls.name], after=after, limit=size, name=name)
+            found += page.batches
+            after = page.after
         url = calls.store.url
     _tell(output, found, column="batch", name=lambda each: each.batch_id or "")
-    if not found:
+    if after is not None:
+        output.note(f"these are the newest {len(found)}; --limit 0 lists all")
+    if not found and name:
+        output.note(f"queue {calls.name} of {url} has no batch with {name!r} in its name")
+    elif not found:
         output.note(f"queue {calls.name} of {url} has no batches; `voiceflow enqueue` makes a batch of each file")
 
 

@@ -10,8 +10,10 @@ from typing import NamedTuple, Self
 
 from voiceflow_worker.core import tracing
 from voiceflow_worker.core.ports import Store
+from voiceflow_worker.core.ports.controls import GATES, gate_from, gate_member
 from voiceflow_worker.core.ports.identity import new_job_ids, new_revisions
-from voiceflow_worker.core.ports.reading import gates_at, owners_of
+from voiceflow_worker.core.ports.names import BATCH
+from voiceflow_worker.core.ports.reading import owners_of
 from voiceflow_worker.core.ports.store import (
     MOST_TOGETHER,
     Owner,
@@ -243,7 +245,7 @@ class Admitter:
         if dry_run:
             suppressed = await self._suppressed(jobs)
         else:
-            owners, suppressed = await self._write(jobs, now, turn=turn)
+            owners, suppressed = await self._write(jobs, now, turn=turn, is_campaign=start is not None)
         for place, error in refused.items():
             results[place] = AdmissionResult(findings=error.findings)
         for place, owner in owners.items():
@@ -280,6 +282,7 @@ class Admitter:
         together: bool = False,
         turn: Sequence[Same] = (),
         puts: Sequence[Put] = (),
+        is_campaign: bool = False,
     ) -> tuple[Mapping[int, Owner], Mapping[int, SuppressedNumber]]:
         """Store jobs. Returns the owners of unique keys that were taken, and the numbers that must not be called.
 
@@ -288,12 +291,21 @@ class Admitter:
         """
         await self.require_open({job.batch_id for job in jobs})
         with tracing.enqueueing(jobs) as others:
-            owners, suppressed = await self._store_all(jobs, now, together=together, turn=turn, puts=puts)
+            owners, suppressed = await self._store_all(
+                jobs, now, together=together, turn=turn, puts=puts, is_campaign=is_campaign
+            )
             others.update(dict.fromkeys(owners, "duplicate") | dict.fromkeys(suppressed, "suppressed"))
         return owners, suppressed
 
     async def _store_all(
-        self, jobs: Sequence[Job], now: datetime, *, together: bool, turn: Sequence[Same], puts: Sequence[Put]
+        self,
+        jobs: Sequence[Job],
+        now: datetime,
+        *,
+        together: bool,
+        turn: Sequence[Same],
+        puts: Sequence[Put],
+        is_campaign: bool,
     ) -> tuple[Mapping[int, Owner], Mapping[int, SuppressedNumber]]:
         owners: dict[int, Owner] = {}
         suppressed: dict[int, SuppressedNumber] = {}
@@ -305,6 +317,7 @@ class Admitter:
                     jobs[place],
                     at=now,
                     is_named=jobs[place].batch_id in self._named,
+                    is_campaign=is_campaign,
                     passing=list(passing.get(place, {}).values()),
                     turn=turn,
                     puts=puts,
@@ -356,8 +369,16 @@ class Admitter:
 
     async def require_open(self, batch_ids: Collection[str | None]) -> None:
         """Raise InvalidInputError if one of these batches was cancelled."""
-        gates = await gates_at(self._store, self._queue, set(batch_ids) - {None})
-        for gate in gates.values():
+        batches = [batch_id for batch_id in batch_ids if batch_id is not None]
+        if not batches:
+            return
+        wanted = {
+            GATES: [(self._queue, gate_member(batch_id)) for batch_id in batches],
+            BATCH: [(self._queue, batch_id) for batch_id in batches],
+        }
+        found = await self._store.records(wanted, now=self._store.clock.now())
+        self._named |= {record.member for record in found[BATCH]}
+        for gate in map(gate_from, found[GATES]):
             if gate.state is GateState.CANCELLED:
                 raise InvalidInputError(
                     f"batch {gate.name} was cancelled, and its calls are never sent; nothing was enqueued; "

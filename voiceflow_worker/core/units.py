@@ -20,7 +20,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
 
 from voiceflow_worker.core.ports.identity import new_revision
-from voiceflow_worker.core.ports.names import BATCH, queue_put
+from voiceflow_worker.core.ports.names import batch_puts, queue_put
 from voiceflow_worker.core.ports.store import (
     Absent,
     AtMost,
@@ -148,13 +148,15 @@ def enqueued(
     *,
     at: datetime,
     is_named: bool = False,
+    is_campaign: bool = False,
     passing: Sequence[Record] = (),
     turn: Sequence[Same] = (),
     puts: Sequence[Put] = (),
 ) -> Unit:
     """A new job, stored unless one of its numbers is on the suppression list.
 
-    The names of its queue and of its batch are kept, unless they are (`is_named`). `passing` are records of the list
+    The names of its queue and of its batch are kept, unless they are (`is_named`); `is_campaign` says whose batch a new
+    one is. `passing` are records of the list
     that end before the job is due, so they do not forbid it while they stand as they are. `turn` is the intake in whose
     turn the job is stored, if it must have one. `puts` are stored with the job.
     """
@@ -166,7 +168,7 @@ def enqueued(
     if not is_named:
         stored.append(queue_put(job.queue))
         if job.batch_id is not None:
-            stored.append(Put(BATCH, job.queue, "", at + LONG_KEPT, member=job.batch_id))
+            stored += batch_puts(job.queue, job.batch_id, at=at, is_campaign=is_campaign)
     return inserted(job, needs=tuple(needs), puts=tuple(stored))
 
 

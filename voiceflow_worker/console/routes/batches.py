@@ -19,7 +19,13 @@ from voiceflow_worker.console.routes.page import (
     queue_names,
 )
 from voiceflow_worker.core.heartbeats import HOUR, MINUTE, Heartbeats, RateHistory
-from voiceflow_worker.core.overview.batches import BatchProgress, read_batch, read_batches, read_queue, read_queues
+from voiceflow_worker.core.overview.batches import (
+    BatchProgress,
+    read_batch,
+    read_batches,
+    read_newest,
+    read_queue,
+)
 from voiceflow_worker.core.overview.breakdown import LargeBreakdown, LargeBreakdowns, read_breakdown
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.reading import find_jobs, gates_of, totals_of
@@ -31,7 +37,7 @@ from voiceflow_worker.service.call_filter import OTHER_KEYS
 from voiceflow_worker.service.scheduled_run import last_runs
 
 MOST_BATCHES = 10
-"""The largest number of batches on this page. Batches under way come first."""
+"""The largest number of batches on this page. Batches in progress come first."""
 
 
 async def show_overview(store: Store, asked: PageRequest) -> Answer:
@@ -42,13 +48,11 @@ async def show_overview(store: Store, asked: PageRequest) -> Answer:
     queues = [await read_queue(store, name) for name in names]
     # The default queue is left out while it is empty, so that the page of a new store says how to begin.
     queues = [queue for queue in queues if queue.total or queue.hold or queue.queue != DEFAULT_QUEUE]
-    batches = in_order([batch for queue in queues for batch in await read_batches(store, queue.queue)])
     heartbeats = Heartbeats(store)
     rates = await heartbeats.rates()
     shown = {
         "queues": queues,
-        "batches": batches[:MOST_BATCHES],
-        "more_batches": max(len(batches) - MOST_BATCHES, 0),
+        "batches": await read_newest(store, [queue.queue for queue in queues], limit=MOST_BATCHES),
         "holds": [gate for queue in queues for gate in await _holds(store, queue.queue)],
         "runs": [run for run in await last_runs(store) if run.is_undone],
         "idle": [queue.queue for queue in queues if queue.to_send and queue.queue not in rates],
@@ -59,13 +63,6 @@ async def show_overview(store: Store, asked: PageRequest) -> Answer:
         "ends_at": _end(queues),
     }
     return Page(template="overview.html", shown=shown, is_live=True)
-
-
-def in_order(batches: Sequence[BatchProgress]) -> list[BatchProgress]:
-    """Sort batches: first those that are being sent, then waiting ones, then ended ones; and by name in each group."""
-    return sorted(
-        batches, key=lambda each: (each.done == each.total, not each.rate_now, each.batch_id or "", each.queue)
-    )
 
 
 async def _holds(store: Store, queue: str) -> list[Gate]:
@@ -90,33 +87,21 @@ def _curve(
     return curve([*points, (now, sum(rates.values()))], since=since, span=now - since, gap=timedelta(minutes=3))
 
 
-BATCHES_A_PAGE = 50
-
-
 async def show_batches(store: Store, asked: PageRequest) -> Answer:
-    """The page of batches whose names contain `?name=`, from the batch at index `?from=` on."""
-    queues = [queue.queue for queue in await read_queues(store)]
-    wanted, only = asked.asked("name"), asked.asked("queue")
-    found = in_order([each for queue in queues if only in {None, queue} for each in await read_batches(store, queue)])
-    if wanted:
-        found = [each for each in found if wanted.casefold() in (each.batch_id or "").casefold()]
-    begin = _place(asked.asked("from"), len(found))
+    """The page of batches whose names contain `?name=`, the newest first, from the place `?after=` on."""
+    queues = await queue_names(store, also=None)
+    wanted, only, after = asked.asked("name"), asked.asked("queue"), asked.asked("after")
+    among = [queue for queue in queues if only in {None, queue}]
+    page = await read_batches(store, among, after=after or "", name=wanted or "")
     shown = {
-        "batches": found[begin : begin + BATCHES_A_PAGE],
-        "begin": begin,
-        "count": len(found),
+        "batches": page.batches,
         "wanted": wanted,
         "only": only,
         "queues": queues,
-        "before": max(begin - BATCHES_A_PAGE, 0) if begin else None,
-        "after": begin + BATCHES_A_PAGE if begin + BATCHES_A_PAGE < len(found) else None,
+        "is_first": after is None,
+        "after": page.after,
     }
     return Page(template="batches.html", shown=shown, is_live=True)
-
-
-def _place(text: str | None, count: int) -> int:
-    """The index that a text gives in a list of `count` entries; 0 if the text is not a number below `count`."""
-    return int(text) if text and text.isascii() and text.isdigit() and len(text) < 10 and int(text) < count else 0
 
 
 FIRST_CALLS = 10

@@ -13,15 +13,27 @@ from voiceflow_worker.core.heartbeats import Heartbeats
 from voiceflow_worker.core.overview.status import NextCall, next_call
 from voiceflow_worker.core.overview.story import gate_as_json
 from voiceflow_worker.core.ports import Store
-from voiceflow_worker.core.ports.names import BatchNames, QueueNames
+from voiceflow_worker.core.ports.names import (
+    CAMPAIGNS,
+    MOST_READ,
+    NAMES_AT_ONCE,
+    PROGRAMS,
+    BatchNames,
+    NamedBatch,
+    QueueNames,
+)
 from voiceflow_worker.core.ports.reading import count_states, gates_at, gates_of, starts_of
 from voiceflow_worker.core.ports.trips import gather
 from voiceflow_worker.model.jobs.gate import Gate, GateScope
 from voiceflow_worker.model.jobs.job import FINAL_STATES, JobState
+from voiceflow_worker.model.jobs.totals import Totals
 from voiceflow_worker.model.text.wording import count_of, rfc3339
 
 AT_ONCE = 8
-"""The number of batches that are counted at the same time, to save time: a count mostly waits for the store."""
+"""The number of batches that are read at the same time, to save time: a read mostly waits for the store."""
+BATCHES_A_PAGE = 50
+LOOKED_AT = 100
+"""The most batches of each kind that are looked at for those that matter most."""
 _TO_SEND = (JobState.QUEUED, JobState.LEASED, JobState.SENDING)
 
 
@@ -98,25 +110,95 @@ async def read_queues(store: Store, *, also: str | None = None) -> list[BatchPro
     return [await read_queue(store, queue) for queue in sorted(names)]
 
 
-async def read_batches(store: Store, queue: str) -> list[BatchProgress]:
-    """The progress of each batch that still has calls in this queue, sorted by name. Raises StoreError."""
-    now, rates = store.clock.now(), await Heartbeats(store).batches(queue)
-    gates = _closed(await gates_of(store, queue), now)
-    names = await BatchNames(store, queue).known()
-    counted: dict[str, Mapping[JobState, int]] = {}
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BatchPage:
+    """One page of batches, the newest first. The next page begins behind the place `after`; None at the end."""
 
-    async def count(batch_ids: Sequence[str]) -> None:
-        for batch_id in batch_ids:
-            counted[batch_id] = await count_states(store, queue, batch_id=batch_id)
+    batches: Sequence[BatchProgress]
+    after: str | None
 
-    await gather(*(partial(count, names[place::AT_ONCE]) for place in range(min(AT_ONCE, len(names)))))
-    acts = await entries_on(store, queue, limit=PAGE)
-    found = [
-        await _of(store, queue, batch_id, counted[batch_id], gates=gates, rate=rates.get(batch_id, 0.0), at=now)
-        for batch_id in names
-        if sum(counted[batch_id].values())
-    ]
-    return [replace(each, ordered=tuple(act for act in acts if act.batch == each.batch_id)[:LATEST]) for each in found]
+
+async def read_batches(
+    store: Store, queues: Sequence[str], *, after: str = "", limit: int = BATCHES_A_PAGE, name: str = ""
+) -> BatchPage:
+    """One page of the batches of these queues that still have calls, the newest first. Raises StoreError.
+
+    With `name`, only batches whose names contain this text. At most `MOST_READ` batches are looked through for a page,
+    which has fewer than `limit` then.
+    """
+    found: list[tuple[NamedBatch, str, Totals]] = []
+    looked_at, at_end = 0, False
+    while len(found) < limit and looked_at < MOST_READ and not at_end:
+        size = NAMES_AT_ONCE if name else limit
+        pages = [(queue, await BatchNames(store, queue).page(after=after, limit=size)) for queue in queues]
+        at_end = all(len(page) < size for _, page in pages)
+        # What is behind the end of a full page stands behind the others only as far as that page goes.
+        ends = min((page[-1].place for _, page in pages if len(page) >= size), default=None)
+        named = sorted((each, queue) for queue, page in pages for each in page if ends is None or each.place <= ends)
+        looked_at += len(named)
+        wanted = [(each, queue) for each, queue in named if name.casefold() in each.name.casefold()]
+        found += await _with_calls(store, wanted)
+        after = named[-1][0].place if named else after
+    page = found[:limit]
+    if len(found) > limit:
+        after, at_end = page[-1][0].place, False
+    return BatchPage(batches=await _progress(store, page), after=None if at_end else after)
+
+
+async def read_newest(store: Store, queues: Sequence[str], *, limit: int) -> Sequence[BatchProgress]:
+    """The batches of these queues that matter most now: first those that are being sent, then waiting ones.
+
+    Then come ended campaigns, and ended batches of programs only if there is room. Of each kind, the newest `LOOKED_AT`
+    of a queue are looked at, and those that are being sent. Raises StoreError.
+    """
+    found: list[tuple[NamedBatch, str]] = []
+    for queue in queues:
+        names = BatchNames(store, queue)
+        kinds = [await names.page(limit=LOOKED_AT, of=[kind]) for kind in (CAMPAIGNS, PROGRAMS)]
+        known = {each.name for kind in kinds for each in kind}
+        sent = [name for name in await Heartbeats(store).batches(queue) if name not in known]
+        kinds.append([NamedBatch("", name, is_campaign=True) for name in sent])
+        found += [(each, queue) for kind in kinds for each in kind]
+    with_calls = await _with_calls(store, found)
+    rates = {queue: await Heartbeats(store).batches(queue) for queue in queues}
+
+    def rank(each: tuple[NamedBatch, str, Totals]) -> tuple[object, ...]:
+        named, queue, totals = each
+        is_over = all(not count for state, count in totals.states.items() if not state.is_final)
+        return is_over, is_over and not named.is_campaign, named.name not in rates[queue], named.place, queue
+
+    return await _progress(store, sorted(with_calls, key=rank)[:limit])
+
+
+async def _with_calls(store: Store, named: Sequence[tuple[NamedBatch, str]]) -> list[tuple[NamedBatch, str, Totals]]:
+    """Those of these batches that have calls, with their totals: one trip for a queue."""
+    counted: dict[tuple[str, str], Totals] = {}
+    for queue in dict.fromkeys(queue for _, queue in named):
+        names = [each.name for each, of in named if of == queue]
+        found = await store.totals(queue, batches=names)
+        counted |= {(queue, name): totals for name, totals in zip(names, found, strict=True)}
+    each_with = ((each, queue, counted[queue, each.name]) for each, queue in named)
+    return [(each, queue, totals) for each, queue, totals in each_with if any(totals.states.values())]
+
+
+async def _progress(store: Store, batches: Sequence[tuple[NamedBatch, str, Totals]]) -> list[BatchProgress]:
+    """The progress of these batches, in their order."""
+    now = store.clock.now()
+    found: dict[tuple[str, str], BatchProgress] = {}
+    for queue in dict.fromkeys(queue for _, queue, _ in batches):
+        states = {each.name: totals.states for each, of, totals in batches if of == queue}
+        rates, starts = await Heartbeats(store).batches(queue), await starts_of(store, queue)
+        gates = _closed([*starts, *(await gates_at(store, queue, [None, *states])).values()], now)
+        acts = await entries_on(store, queue, limit=PAGE)
+        reads = [
+            partial(_of, store, queue, name, counts, gates=gates, rate=rates.get(name, 0.0), at=now)
+            for name, counts in states.items()
+        ]
+        for place in range(0, len(reads), AT_ONCE):
+            for each in await gather(*reads[place : place + AT_ONCE]):
+                ordered = tuple(act for act in acts if act.batch == each.batch_id)[:LATEST]
+                found[queue, each.batch_id or ""] = replace(each, ordered=ordered)
+    return [found[queue, each.name] for each, queue, _ in batches]
 
 
 async def read_batch(store: Store, queue: str, batch_id: str) -> BatchProgress:

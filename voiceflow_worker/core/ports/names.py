@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from datetime import datetime, timedelta
 from difflib import get_close_matches
+from typing import NamedTuple
 
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.reading import count_states
 from voiceflow_worker.core.ports.record_set import text_records
-from voiceflow_worker.core.ports.store import Mode, Put
+from voiceflow_worker.core.ports.store import Mode, Page, Put
 
 QUEUES = "queue"
 
@@ -36,11 +39,37 @@ class QueueNames:
 
 
 BATCH = "batch-name"
-"""Namespace of the names of batches, in the group of their queue."""
+"""Namespace of the names of batches, in the group of their queue. The value is the place of the batch by age."""
+CAMPAIGNS, PROGRAMS = "batch-age", "program-batch-age"
+"""Namespaces of batches by age, the newest first: those of campaigns, and those that programs make (single calls,
+escalations, tasks). In the group of their queue, the member is a place and the name."""
+BATCH_KEPT = timedelta(days=400)
+"""How long the name of a batch is kept."""
 LONGEST_NAMED = 200
 """The most characters of an unknown name that a sentence repeats."""
 MOST_READ = 5000
-"""The most names that are searched for suggestions."""
+"""The most names that are searched, the newest first."""
+NAMES_AT_ONCE = 500
+"""The names of one page, where they are searched."""
+_LAST_MILLISECOND = 2**48
+
+
+def batch_puts(queue: str, batch_id: str, *, at: datetime, is_campaign: bool) -> tuple[Put, Put]:
+    """The records of the name of a batch and of its age. Only the first ones of a name count."""
+    place, ends = f"{_LAST_MILLISECOND - int(at.timestamp() * 1000):012x}", at + BATCH_KEPT
+    by_age = CAMPAIGNS if is_campaign else PROGRAMS
+    return (
+        Put(BATCH, queue, place, ends, Mode.KEEP, batch_id),
+        Put(by_age, queue, "", ends, Mode.KEEP, f"{place} {batch_id}"),
+    )
+
+
+class NamedBatch(NamedTuple):
+    """The name of a batch, and its place in the list of batches, the newest first, for the next page."""
+
+    place: str
+    name: str
+    is_campaign: bool
 
 
 class BatchNames:
@@ -52,11 +81,33 @@ class BatchNames:
     def __init__(self, store: Store, queue: str) -> None:
         self._store = store
         self._queue = queue
-        self._names = text_records(store, BATCH).within(queue)
 
-    async def known(self) -> list[str]:
-        """All names, sorted, including the names of batches whose calls were deleted."""
-        return [name for name, _ in await self._names.all()]
+    async def page(
+        self, *, after: str = "", limit: int = NAMES_AT_ONCE, of: Sequence[str] = (CAMPAIGNS, PROGRAMS)
+    ) -> list[NamedBatch]:
+        """A page of batches, the newest first, behind a place; nothing at the end.
+
+        Batches without calls are included. `of` are the namespaces of those that are wanted.
+        """
+        now = self._store.clock.now()
+        behind = (self._queue, after) if after else None
+        wanted = {each: Page(group=self._queue, after=behind, limit=limit) for each in of}
+        found = await self._store.records(wanted, now=now)
+        by_age = [
+            NamedBatch(record.member, record.member.partition(" ")[2], is_campaign=namespace == CAMPAIGNS)
+            for namespace, records in found.items()
+            for record in records
+        ]
+        page = sorted(by_age)[:limit]
+        if not page:
+            return []
+        names = {BATCH: [(self._queue, each.name) for each in page]}
+        places = {record.member: record.value for record in (await self._store.records(names, now=now))[BATCH]}
+        # Two processes may have made a batch at once. The name has the place of the first.
+        first = [each for each in page if each.place.startswith(f"{places.get(each.name)} ")]
+        if len(page) < limit or len(first) == limit:
+            return first
+        return first + await self.page(after=page[-1].place, limit=limit - len(first), of=of)
 
     async def has_calls(self, batch_id: str) -> bool:
         """Whether the queue has a call of this batch."""
@@ -82,8 +133,8 @@ class BatchNames:
     async def near(self, batch_id: str) -> list[str]:
         """The names most like this one, of batches that have calls: at most three, the most similar first."""
         spelled: dict[str, list[str]] = {}
-        for name, _ in await self._names.page(limit=MOST_READ):
-            spelled.setdefault(name.casefold(), []).append(name)
+        for each in await self.page(limit=MOST_READ):
+            spelled.setdefault(each.name.casefold(), []).append(each.name)
         near = get_close_matches(batch_id.casefold(), spelled, n=3)
         found = [name for each in near for name in spelled[each] if name != batch_id]
         return [name for name in found[:3] if await self.has_calls(name)]
