@@ -152,6 +152,14 @@ class IntakeError(VoiceflowError):
             "Enqueue the same rows again: that adds what is missing, and no call twice"
         )
 
+    @classmethod
+    def taken_over(cls, batch: str) -> Self:
+        """The error of an import that somebody continued, released or discarded while it stored its calls."""
+        return cls(
+            f"this import of batch {batch} was continued, released or discarded by somebody else meanwhile, so it was "
+            "ended. Look at the batch; the same rows again add what is missing, and no call twice"
+        )
+
 
 class LadderNotFoundError(VoiceflowError):
     """Raised when no escalation has this id in this queue."""

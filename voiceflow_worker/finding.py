@@ -18,6 +18,7 @@ class Remedy(StrEnum):
     CHECK_API_KEY = "check the API key"
     CHECK_BASE_URL = "check the base URL"
     CHECK_SUB_ACCOUNT = "check the sub-account id"
+    DECIDE_STAGED = "let the staged calls ring, or discard them"
     FORCE_REDIAL = "force the redial to call again"
     GIVE_SOURCE = "give a source for all rows"
     GIVE_TEMPLATE = "give a template, a call flow that asks the first question of the menu"

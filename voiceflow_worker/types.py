@@ -8,6 +8,7 @@ from voiceflow_worker.campaigns.preview import Preview, PreviewOptions
 from voiceflow_worker.core.admission import Enqueued
 from voiceflow_worker.core.audit import Actor
 from voiceflow_worker.core.drain import DrainResult
+from voiceflow_worker.core.imports import StagedImport
 from voiceflow_worker.core.outcomes.batch_ends import BatchOutcome
 from voiceflow_worker.core.outcomes.hook import HookCounts, HookOptions
 from voiceflow_worker.core.outcomes.hooks import ParkedOutcome
@@ -57,6 +58,7 @@ __all__ = [
     "Report",
     "Severity",
     "SpeechProfile",
+    "StagedImport",
     "StartedLadder",
     "SummaryResult",
     "Suppression",

@@ -190,9 +190,9 @@ async def enqueue_rows(
     options = replace(options, data={**(options.data or {}), **identity.data()}, own_data=identity.own_data())
     by = types.Actor(on="Airflow", login=identity.in_words)
     report = await _make(queue, plans.make, given, options, again=again, by=by) if plans.make else None
-    # A try that was killed while it stored its calls has left them held. Those that still have a row may go on now.
+    # A try that was killed while it stored its calls has left them staged. Those that still have a row may go on now.
     for each in {*batches, batch_id}:
-        await queue.end_starts(each, calls=plans.kept)
+        await queue.release_staged(each, among=plans.kept)
     enqueued, duplicates, rejected = (report.enqueued, report.duplicates, report.rejected) if report else (0, 0, 0)
     return EnqueuedRows(
         enqueued=enqueued,

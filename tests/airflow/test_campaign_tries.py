@@ -18,7 +18,7 @@ from tests.airflow.scene import TaskState, change, context, drain, in_queue, job
 from tests.support.everyday import combinations
 from tests.support.stage import Stage
 from voiceflow_worker import JobState
-from voiceflow_worker.campaigns.called_before import Start
+from voiceflow_worker.campaigns.imports import Import
 from voiceflow_worker.core.admission import Admitter
 from voiceflow_worker.errors import StoreUnavailableError
 
@@ -316,13 +316,13 @@ def test_a_try_that_was_killed_while_it_stored_its_calls_is_completed_by_the_nex
             raise StoreUnavailableError("killed")
         return await admit(self, *given, **more)
 
-    async def dies_last(self: Start, *given: Any) -> Any:
+    async def dies_last(self: Import, *given: Any) -> Any:
         raise StoreUnavailableError("killed")
 
     with monkeypatch.context() as patched:
         patched.setattr("voiceflow_worker.campaigns.enqueue.CHUNK", 1)
         patched.setattr(Admitter, "admit", dies)
-        patched.setattr(Start, "end", dies_last)
+        patched.setattr(Import, "end", dies_last)
         with pytest.raises(Exception, match="killed"):
             campaign(rows, send="worker", wait_for=None).execute(here)
     drain(on)

@@ -14,6 +14,7 @@ import pytest
 
 from tests.api.clients import program
 from tests.api.test_door import findings_of
+from tests.support.cut_imports import cut_import
 from tests.support.faulty_store import FaultyStore, StoreCall
 from voiceflow_worker import CallQueue, Menu, Store
 from voiceflow_worker.api import answers, campaigns, exchange
@@ -298,6 +299,24 @@ async def test_a_batch_is_shown_held_resumed_and_cancelled(memory: Store) -> Non
             method = "POST" if path else "GET"
             answer = await client.request(method, f"/v1/batches/april{path}")
             assert (answer.status_code, "has no calls" in answer.text) == (404, True), path
+
+
+async def test_staged_calls_ring_or_end_only_by_an_order_that_names_them(memory: Store) -> None:
+    async with program(memory) as client:
+        await cut_import(memory, 3)
+        assert (await client.get("/v1/batches/march")).json()["staged"] == 3
+        assert (await client.post("/v1/batches/march/resume")).json()["state"] == "open"
+        for wrong in ({"staged": "yes"}, {"stage": True}):
+            assert (await client.post("/v1/batches/march/resume", json=wrong)).status_code == 422
+        assert (await client.get("/v1/batches/march")).json()["staged"] == 3
+        done = await client.post("/v1/batches/march/resume", json={"staged": True})
+        assert done.json() == {"batch_id": "march", "released": 3}
+        assert (await client.get("/v1/batches/march")).json()["staged"] == 0
+        assert (await client.post("/v1/batches/march/resume", json={"staged": True})).status_code == 409
+        await cut_import(memory, 2, batch="april")
+        done = await client.post("/v1/batches/april/cancel", json={"staged": True, "note": "old text"})
+        assert done.json() == {"batch_id": "april", "discarded": 2}
+        assert (await client.get("/v1/batches/april")).json()["hold"] is None
 
 
 @pytest.mark.parametrize("name", ["märz/ 7 €", "100%", "a b", "7"])

@@ -12,12 +12,12 @@ import pytest
 from tests.campaigns.conftest import StillClock
 from tests.campaigns.reading import NOW, OPTIONS, file_of
 from voiceflow_worker import CallQueue
-from voiceflow_worker.campaigns.called_before import Start
 from voiceflow_worker.campaigns.enqueue import EnqueueReport, enqueue_file
 from voiceflow_worker.campaigns.files.input_file import InputFile
 from voiceflow_worker.campaigns.files.number_file import read_number_file
 from voiceflow_worker.campaigns.intake import Intake
 from voiceflow_worker.campaigns.sources.formats import kind_of
+from voiceflow_worker.core.imports import Staging
 from voiceflow_worker.core.suppression import SuppressionList
 from voiceflow_worker.errors import CampaignFileError, InvalidInputError
 from voiceflow_worker.finding import Remedy
@@ -107,9 +107,9 @@ async def test_one_who_opts_out_while_the_file_is_read_is_left_out(
 ) -> None:
     hand_in = Intake.hand_in
 
-    async def later(self: Intake, rows: object, *, start: Start | None) -> object:
+    async def later(self: Intake, rows: object, *, staging: Staging | None) -> object:
         await listed.add("+6587654321")
-        return await hand_in(self, rows, start=start)  # type: ignore[arg-type]
+        return await hand_in(self, rows, staging=staging)  # type: ignore[arg-type]
 
     monkeypatch.setattr(Intake, "hand_in", later)
     report = await enqueue_file(queue, file_of(tmp_path, ROWS), OPTIONS, now=NOW)

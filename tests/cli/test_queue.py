@@ -11,6 +11,7 @@ import pytest
 from tests.cli.running import Program
 from tests.cli.stored import completed, empty, enqueued, url_of, within
 from tests.cli.test_enqueue import written
+from tests.support.cut_imports import cut_import
 from tests.support.engine import Engine
 from tests.support.flows import flow, number
 from voiceflow_worker import Escalation, Escalations, JobState, SuppressionList
@@ -35,6 +36,7 @@ def test_the_json_has_every_field(voiceflow: Program) -> None:
         "rate": {"limit": None, "now": 0},
         "workers": 0,
         "holds": [],
+        "staged": [],
         "ordered": [],
         "waiting": {"number_busy": 0, "window": 0, "redial": 0, "rate": 0, "hold": 0, "max_per_person": 0},
         "waiting_is_exact": True,
@@ -306,3 +308,24 @@ def test_the_audit_log_tells_who_ordered_what(voiceflow: Program) -> None:
     assert entry["by"]
     assert "nobody ordered anything" in voiceflow("audit", "--by", "Li", *store).err
     assert "--limit 0 shows all" in voiceflow("audit", "--since", "1h", "--limit", "1", *store).err
+
+
+def test_staged_calls_are_shown_and_ring_or_end_by_orders_that_name_them(voiceflow: Program) -> None:
+    store = ("--store", url_of(voiceflow.folder))
+    within(voiceflow.folder, lambda engine: cut_import(engine.store, 3))
+    for command in ("status", "batches"):
+        told = voiceflow(command, *store).out
+        assert "3 staged calls: an import of batch march, begun at " in told
+        assert "voiceflow resume --batch march --staged" in told
+    assert voiceflow("status", "--json", *store).document["staged"][0]["calls"] == 3
+    resumed = voiceflow("resume", "--batch", "march", *store)
+    assert (resumed.code, "3 calls stay staged" in resumed.err) == (0, True)
+    refused = voiceflow("resume", "--batch", "march", "--staged", *store)
+    assert (refused.code, "Let 3 staged calls of batch march of queue default ring" in refused.err) == (2, True)
+    released = voiceflow("resume", "--batch", "march", "--staged", "--yes", "--json", *store)
+    assert (released.code, released.document) == (0, {"batch_id": "march", "released": 3})
+    assert voiceflow("resume", "--staged", *store).code == 2
+    within(voiceflow.folder, lambda engine: cut_import(engine.store, 2, batch="april"))
+    discarded = voiceflow("calls", "cancel", "--batch", "april", "--staged", "--yes", "--json", *store)
+    assert (discarded.code, discarded.document) == (0, {"batch_id": "april", "discarded": 2})
+    assert voiceflow("calls", "cancel", "--batch", "april", "--staged", "--yes", *store).code == 1

@@ -12,6 +12,7 @@ from starlette.routing import Mount
 from tests.console.signing_in import FROM_HERE, HOST, OPERATORS, READERS, Form, browser, confirmed, receiver, signed_in
 from tests.console.stored_calls import ended, in_doubt
 from tests.console.test_pages import Page, enqueued, hostile
+from tests.support.cut_imports import cut_import
 from tests.support.faulty_store import FaultyStore, StoreCall
 from voiceflow_worker import CallQueue, Store, SuppressionList
 from voiceflow_worker.backends.contract.samples import add_jobs
@@ -97,6 +98,7 @@ async def test_asking_changes_nothing(store: Store) -> None:
     _, (doubt, *_) = await in_doubt(store)
     job = await ended(store)
     (waiting,) = await enqueued(store, batch_id="march")
+    await cut_import(store, batch="april")
 
     async def only_reads(call: StoreCall) -> None:
         assert call.name != "write"
@@ -106,6 +108,8 @@ async def test_asking_changes_nothing(store: Store) -> None:
         "cancel-batch": {"queue": "default", "batch": "march"}, "cancel-call": {"call": waiting.id},
         "redial": {"call": job.id}, "resolve": {"call": doubt.id}, "suppress": {"call": job.id},
         "redial-batch": {"queue": "default", "batch": "march", "outcome": "busy"},
+        "release-staged": {"queue": "default", "batch": "april"},
+        "discard-staged": {"queue": "default", "batch": "april"},
     }  # fmt: skip
     async with signed_in(receiver(FaultyStore(store, before=only_reads))) as client:
         for name, subject in asked.items():

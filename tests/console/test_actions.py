@@ -15,6 +15,7 @@ from tests.cli.eight_by_eight import running
 from tests.console.signing_in import HOST, OPERATORS, READERS, Form, confirmed, receiver, signed_in
 from tests.console.stored_calls import ended, in_doubt
 from tests.console.test_pages import Page, enqueued
+from tests.support.cut_imports import cut_import
 from tests.support.engine import Engine
 from tests.support.flows import number
 from tests.support.voices import ScriptedVoice
@@ -46,6 +47,8 @@ async def test_each_act_is_asked_and_carried_out_in_the_name_of_who_signed_in(st
     _, (doubt,) = await in_doubt(store)
     first, *_ = await enqueued(store, 3, batch_id="march")
     march = "queue=default&batch=march"
+    for batch in ("april", "may"):
+        await cut_import(store, batch=batch, say=batch)
     table: list[tuple[str, dict[str, str], str, str]] = [
         (f"hold?{march}", {"note": "why", "for": "2h"}, "Hold batch march of queue default?", "held until"),
         (f"resume?{march}", {"note": "why"}, "This hold ends.", "atch march is open"),
@@ -54,6 +57,13 @@ async def test_each_act_is_asked_and_carried_out_in_the_name_of_who_signed_in(st
         (f"redial?call={reached.id}", {"note": "why", "force": "yes"}, "rings once more", "will be called again"),
         (f"resolve?call={doubt.id}", {"note": "why", "verdict": "placed"}, "is in doubt?", "resolved as placed"),
         (f"cancel-batch?{march}", {"note": "why"}, "waiting calls: cancelled when you confirm", "ended and will not"),
+        ("release-staged?queue=default&batch=april", {"note": "why"}, "3 calls: an import of batch april", "may ring"),
+        (
+            "discard-staged?queue=default&batch=may",
+            {"note": "why"},
+            "3 calls, cancelled: an import",
+            "will not be sent",
+        ),
         (
             "suppress",
             {"numbers": "8765 4321\r\n\r\n", "country": "sg", "note": "why", "for": "30d"},
@@ -72,7 +82,7 @@ async def test_each_act_is_asked_and_carried_out_in_the_name_of_who_signed_in(st
                 assert question in asked, address
                 done = await confirmed(client, f"/ui/act/{address}", **typed)
                 assert result in await told_after(client, done), address
-    kept = await entries_on(store, limit=100)
+    kept = [each for each in await entries_on(store, limit=100) if each.action != "start"]
     assert {(each.name, each.on, each.note) for each in kept} == {("Mary Tan", "pages", "why")}
     event = "somebody carried out an action on the pages"
     said = [(each["action"], each["name"]) for each in logs if each["event"] == event]

@@ -267,11 +267,13 @@ async def test_a_cut_run_that_is_too_late_tells_that_its_calls_are_held(hosts: t
     with pytest.raises(StoreUnavailableError):
         await one.over(dies.over(one.queue.store)).look(NINE)
     assert await other.look(NINE + 16 * MINUTE) == [RunState.CUT]
-    assert "voiceflow resume --batch daily-2026-03-02-0900" in other.told[0].said
+    assert "voiceflow resume --batch daily-2026-03-02-0900 --staged" in other.told[0].said
     assert await other.ringing() == 0
     hold = (await read_batch(other.queue.store, "default", "daily-2026-03-02-0900")).hold
     assert hold is not None
     await other.queue.resume(batch_id="daily-2026-03-02-0900")
+    assert await other.ringing() == 0
+    assert await other.queue.release_staged("daily-2026-03-02-0900") > 0
     assert await other.ringing() > 0
 
 

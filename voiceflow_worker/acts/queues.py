@@ -117,8 +117,6 @@ class Resume(QueueAct):
         own = self._own(closed)
         ends = () if own is None or own.state is GateState.CANCELLED else (f"{closed_in_words(own)}. This hold ends.",)
         stay = [gate for gate in closed if gate is not own and (self.batch is None or gate.scope is GateScope.QUEUE)]
-        starts = [gate for gate in closed if gate.start is not None and gate.name == self.batch]
-        ends = (*ends, *(f"{closed_in_words(gate)}. The calls that it has stored may ring." for gate in starts))
         return Question(
             title=f"Resume {self.named}?",
             rings=(*ends, f"{_waiting(states)}. Those that are due begin to ring (rate: {rate})."),
@@ -144,7 +142,9 @@ class Resume(QueueAct):
         is_open = gate.state is GateState.OPEN
         closed = "" if is_open else f"{gate_in_words(gate)}, and stays so: enqueue its calls as a new batch"
         said = closed or f"{gate.scope.value} {gate.name} is open"
-        return ActResult(said=said, documents=(gate_as_json(gate),), undone=not is_open)
+        staged = await self.calls.staged(self.batch) if self.batch is not None and is_open else ()
+        notes = [f"{count_of(each.calls, 'call')} stay staged: {closed_in_words(each.gate)}" for each in staged]
+        return ActResult(said=said, documents=(gate_as_json(gate),), notes=tuple(notes), undone=not is_open)
 
     def _own(self, closed: Sequence[Gate]) -> Gate | None:
         """The closed gate that this act opens."""

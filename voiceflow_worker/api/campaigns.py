@@ -19,10 +19,11 @@ from anyio.to_thread import run_sync
 from starlette.datastructures import FormData, UploadFile
 
 from voiceflow_worker.acts import UnknownSubjectError
+from voiceflow_worker.acts.imports import DiscardStaged, ReleaseStaged
 from voiceflow_worker.acts.queues import CancelBatch, Hold, Resume
 from voiceflow_worker.api.answers import JSON, Answer, ProblemError, shortened
 from voiceflow_worker.api.exchange import LONGEST_BODY, LONGEST_WAIT, MOST_CAMPAIGNS, Asked, Route, texts_in
-from voiceflow_worker.api.openapi import KEY, NOTE, OBJECT, OBJECT_OR_NULL, in_path, in_query, one_of, operation, ref
+from voiceflow_worker.api.openapi import KEY, OBJECT, OBJECT_OR_NULL, in_path, in_query, one_of, operation, ref
 from voiceflow_worker.api.steering import done, duration_in
 from voiceflow_worker.campaigns.campaign import FIELDS
 from voiceflow_worker.campaigns.enqueue import EnqueueReport
@@ -170,17 +171,26 @@ async def hold(asked: Asked) -> Answer:
 
 
 async def resume(asked: Asked) -> Answer:
-    """`POST /v1/batches/{id}/resume`."""
+    """`POST /v1/batches/{id}/resume`. With `staged`, it lets the staged calls of the batch ring instead."""
     asked.known_query()
-    given = texts_in(await asked.json(or_nothing=True), "note")
-    return await done(Resume(**_of(asked), note=given["note"]))
+    note, staged = await _staged(asked)
+    return await done((ReleaseStaged if staged else Resume)(**_of(asked), note=note))
 
 
 async def cancel(asked: Asked) -> Answer:
-    """`POST /v1/batches/{id}/cancel`."""
+    """`POST /v1/batches/{id}/cancel`. With `staged`, only the staged calls of the batch."""
     asked.known_query()
-    given = texts_in(await asked.json(or_nothing=True), "note")
-    return await done(CancelBatch(**_of(asked), note=given["note"]))
+    note, staged = await _staged(asked)
+    return await done((DiscardStaged if staged else CancelBatch)(**_of(asked), note=note))
+
+
+async def _staged(asked: Asked) -> tuple[str | None, bool]:
+    """The note in a body, and whether the order is about staged calls. Raises InvalidInputError."""
+    body = dict(await asked.json(or_nothing=True))
+    staged = body.pop("staged", None)
+    if staged is not None and not isinstance(staged, bool):
+        raise InvalidInputError(f"staged is {str(staged)[:40]!r}; give true or false")
+    return texts_in(body, "note")["note"], bool(staged)
 
 
 def _of(asked: Asked) -> dict[str, Any]:
@@ -230,6 +240,8 @@ def _of_batch(method: str, path: str, handle: Any, summary: str, **doc: Any) -> 
     return Route(method=method, path=f"/v1/batches/{{id}}{path}", handle=handle, doc=made)
 
 
+_EITHER_RELEASED: Mapping[str, object] = {"anyOf": [ref("Gate"), ref("ReleasedCalls")]}
+_EITHER_DISCARDED: Mapping[str, object] = {"anyOf": [ref("CancelledBatch"), ref("DiscardedCalls")]}
 _WAIT = in_query(
     "wait",
     "The most seconds to wait until the batch has ended. It may not have ended then: look at `ended`.",
@@ -251,13 +263,14 @@ ROUTES: Final = (
         body=ref("HoldRequest"), body_required=False, answers=_GATE,
     ),
     _of_batch(
-        "POST", "/resume", resume, "End the hold of a batch.",
-        body=NOTE, body_required=False, answers=_GATE,
+        "POST", "/resume", resume, "End the hold of a batch; or let its staged calls ring.",
+        body=ref("StagedRequest"), body_required=False,
+        answers={200: ("The gate of the batch, as it is now; or the calls that were released.", _EITHER_RELEASED)},
     ),
     _of_batch(
         "POST", "/cancel", cancel, "Cancel a batch for good: its waiting calls, and what is added to it later.",
-        body=NOTE, body_required=False,
-        answers={200: ("The calls that were cancelled.", ref("CancelledBatch"))},
+        body=ref("StagedRequest"), body_required=False,
+        answers={200: ("The calls that were cancelled.", _EITHER_DISCARDED)},
     ),
 )  # fmt: skip
 
@@ -313,6 +326,7 @@ SCHEMAS: Final[Mapping[str, object]] = {
             "states": _COUNTS,
             "done": _COUNT,
             "doubts": _COUNT,
+            "staged": {**_COUNT, "description": "Calls of an import that has not ended: nobody is called for them."},
             "ended": {"type": "boolean", "description": "No call waits, is under way, or is in doubt."},
             "rate_now": {"type": "number"},
             "ends_at": _TEXT,
@@ -324,6 +338,27 @@ SCHEMAS: Final[Mapping[str, object]] = {
             "seconds": {"type": "number"},
             "cost": {"type": "object", "additionalProperties": {"type": "number"}},
         },
+    },
+    "StagedRequest": {
+        "type": "object",
+        "additionalProperties": False,
+        "properties": {
+            "note": _TEXT,
+            "staged": {
+                "type": ["boolean", "null"],
+                "description": "true: only the calls that an import which was cut has staged in the batch.",
+            },
+        },
+    },
+    "ReleasedCalls": {
+        "type": "object",
+        "required": ["batch_id", "released"],
+        "properties": {"batch_id": {"type": "string"}, "released": _COUNT},
+    },
+    "DiscardedCalls": {
+        "type": "object",
+        "required": ["batch_id", "discarded"],
+        "properties": {"batch_id": {"type": "string"}, "discarded": _COUNT},
     },
     "CancelledBatch": {
         "type": "object",

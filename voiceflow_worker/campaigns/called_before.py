@@ -1,8 +1,7 @@
 """The search for rows that would call people again: of the same batch, or with the same words as another batch.
 
 What it finds must still hold when the rows are stored. So enqueues of one queue take turns (`IntakeTurn`), and each new
-call is stored under the condition that its enqueue still has the turn. None of them rings before the last one is stored
-(`Start`).
+call is stored under the condition that its enqueue still has the turn.
 """
 
 from __future__ import annotations
@@ -18,19 +17,15 @@ import anyio
 
 from voiceflow_worker.campaigns.calls.request import ReadRow
 from voiceflow_worker.campaigns.calls.values import SeenKeys
-from voiceflow_worker.core.audit import AuditEntry, finish
-from voiceflow_worker.core.ports.controls import start_put
-from voiceflow_worker.core.ports.identity import new_revision, new_worker_id
-from voiceflow_worker.core.ports.reading import calls_of_start, count_states, find_jobs, find_pages, get_jobs, starts_of
+from voiceflow_worker.core.ports.identity import new_worker_id
+from voiceflow_worker.core.ports.reading import count_states, find_jobs, find_pages, get_jobs
 from voiceflow_worker.core.ports.reads import Listing, OfNumber
 from voiceflow_worker.core.ports.store import Answer, Drop, Put, Record, Result, Same, Step, Unit
 from voiceflow_worker.core.queue import CallQueue
 from voiceflow_worker.core.suppression import SuppressionList
 from voiceflow_worker.errors import IntakeError, StoreError
 from voiceflow_worker.finding import Finding, Remedy, Severity
-from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.flows.callflow import CallFlow, EncodedBody, body_digest, body_to
-from voiceflow_worker.model.jobs.gate import Gate, GateState
 from voiceflow_worker.model.jobs.job import Job, JobState
 from voiceflow_worker.model.numbers.phone import telephone_of
 from voiceflow_worker.model.text.printable import as_stored
@@ -53,24 +48,27 @@ _LOOK_AGAIN = 0.1  # seconds
 _GIVING_BACK = 2.0  # seconds
 TRIAL = "voiceflow-trial-"
 """The beginning of the unique key of a trial: a call to one's own telephone before a campaign is started."""
-_NOT_CALLED = frozenset({JobState.CANCELLED, JobState.EXPIRED, JobState.FAILED})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CalledBefore:
     """Rows that would call people again. `row` is the first of them, and `job` the earlier call to its number.
 
-    `age` is the age of that call, if it belongs to another batch.
+    `age` is the age of that call, if it belongs to another batch. `staged` says that an import which was cut has staged
+    it, so that nobody was called.
     """
 
     count: int
     row: int
     job: Job
     age: timedelta | None
+    staged: bool = False
 
     def __str__(self) -> str:
         rows, job = count_of(self.count, "row"), self.job
         example = f"such as {job.destination} in batch {job.batch_id} ({job.id}, {job.state.value})"
+        if self.staged:
+            return f"{rows} would call a number for which a cut import of the same batch has staged a call, {example}"
         if self.age is None:
             return f"{rows} would call a number that already has another call in the same batch, {example}"
         ago = duration_in_words(self.age)
@@ -78,8 +76,11 @@ class CalledBefore:
 
     def finding(self, *, file: str | None, column: str, severity: Severity) -> Finding:
         """The finding about these rows. It names their `file`, and the `column` of the numbers to call."""
+        remedy = Remedy.DECIDE_STAGED if self.staged else Remedy.CALL_AGAIN
         remedies = (
-            f"Cancel waiting calls that should be corrected; or give each row a unique_key; or {Remedy.CALL_AGAIN}"
+            f"Nobody was called for it. {remedy.sentence}: discard them if these rows replace them, and start again"
+            if self.staged
+            else f"Cancel waiting calls that should be corrected; or give each row a unique_key; or {Remedy.CALL_AGAIN}"
             if self.age is None
             else f"If this is no mistake, {Remedy.CALL_AGAIN}; or give each row a unique_key. Try campaigns out in "
             "another store"
@@ -90,7 +91,7 @@ class CalledBefore:
             column=column,
             severity=severity,
             message=f"{self}. {remedies}",
-            remedy=Remedy.CALL_AGAIN,
+            remedy=remedy,
         )
 
 
@@ -107,6 +108,7 @@ class CallsBefore:
     suppressed numbers are left out: they are not called. Batches of the same `series` count as none. The calls of the
     batch `same_people` count as those of the row's own batch. With `since`, only
     calls of the same batch count that were made since then: those of a cut start, whose rows now say something else.
+    `unfinished` are the tokens of the imports that have not ended.
     """
 
     def __init__(
@@ -119,9 +121,11 @@ class CallsBefore:
         series: Collection[str] | None = None,
         same_people: str | None = None,
         since: datetime | None = None,
+        unfinished: Collection[str | None] = (),
     ) -> None:
         self._queue = queue
         self._same_people = same_people
+        self._unfinished = unfinished
         self._series = series or ()
         self._since = since
         self._turn = turn
@@ -179,7 +183,13 @@ class CallsBefore:
                     first.setdefault(is_here, (row.raw.number, job_id))
         jobs = await get_jobs(store, [job_id for _, job_id in first.values()])
         return [
-            CalledBefore(count=counts[is_here], row=row, job=job, age=None if is_here else now - job.created_at)
+            CalledBefore(
+                count=counts[is_here],
+                row=row,
+                job=job,
+                age=None if is_here else now - job.created_at,
+                staged=is_here and job.state is JobState.QUEUED and job.worker_id in self._unfinished,
+            )
             for is_here, (row, job_id) in first.items()
             if (job := jobs.get(job_id)) is not None
         ]
@@ -256,7 +266,7 @@ def _may_call(job: Job) -> bool:
     """Whether a call may ring or have rung for a campaign, and not for a trial."""
     if job.unique_key is not None and job.unique_key.startswith(TRIAL):
         return False
-    return job.state not in _NOT_CALLED or any(post.may_have_rung for post in job.posts)
+    return job.may_call
 
 
 def _marks(body: str, digest: str, numbers: Sequence[str]) -> list[bytes]:
@@ -353,123 +363,3 @@ class IntakeTurn:
     async def _write(self, queue: CallQueue, unit: Unit) -> Answer:
         now = queue.store.clock.now()
         return (await queue.store.write(Step(units=(unit,), durable=False), now=now))[0]
-
-
-@dataclass(frozen=True, slots=True)
-class LeftOver:
-    """The `count` waiting calls of an earlier start of a batch that was cut; `others` of them are not in these rows."""
-
-    batch_id: str
-    count: int
-    others: int
-
-    def finding(self, *, file: str | None) -> Finding:
-        """A warning about these calls."""
-        message = (
-            f"an earlier start of batch {self.batch_id} was cut after {count_of(self.count, 'call')}. They stay held, "
-            f"because these rows lack {self.others} of them: resume the batch to let them ring, or cancel it"
-        )
-        return Finding(file=file, severity=Severity.WARNING, message=message)
-
-
-@dataclass(frozen=True, slots=True)
-class Claim:
-    """What must stand in the store for a start to begin, and what it stores in the same write.
-
-    A start that continues a cut one has the time of that one in `since`.
-    """
-
-    needs: Same
-    puts: Put
-    since: datetime | None = None
-
-
-class Start:
-    """The start of a campaign, as all or nothing: its calls may be leased once the last of them is stored.
-
-    The calls have the `token` of the start. The record of the start (`core.ports.controls.STARTS`) is stored before the
-    first of them, and dropped after the last. If the process dies in between, the record stays. The calls are held
-    then, until the same campaign is started again, or a person resumes or cancels the batch.
-
-    With a `claim`, the start begins only if that holds. The audit log gets the `entry` with the record of the start.
-    """
-
-    def __init__(
-        self, queue: CallQueue, turn: IntakeTurn, *, ordered: str, entry: AuditEntry, claim: Claim | None = None
-    ) -> None:
-        self._queue = queue
-        self._turn = turn
-        self._ordered = ordered
-        self._entry = entry
-        self._claim = claim
-        self._batches: set[str] = set()
-        self.token: str = new_revision()
-
-    async def begin(self, batch_ids: Iterable[str], *, calls: int) -> None:
-        """Hold the calls of this start in these batches.
-
-        Raises StoreError, IntakeError if the turn was lost, and InvalidInputError for a cancelled batch.
-        """
-        self._batches |= set(batch_ids)
-        await self._queue.admitter.require_open(self._batches)
-        reason = (
-            f"perhaps not all of its {count_of(calls, 'call')} are stored{self._ordered}. If it was cut, start the "
-            "same campaign again, which adds what is missing; or resume the batch, or cancel it"
-        )
-        await self._write(
-            puts=[*(start_put(self._gate(each, reason)) for each in sorted(self._batches)), *self._entry.puts()],
-            claim=self._claim,
-        )
-
-    async def tell(self, result: str) -> None:
-        """Keep the result of the start in the audit log."""
-        await finish(self._queue.store, self._entry, result)
-
-    async def end(self, batch_ids: Iterable[str], seen: SeenKeys) -> list[LeftOver]:
-        """Let the calls of this start ring, and those of earlier starts that were cut and have all calls in `seen`.
-
-        `batch_ids` are the batches of all rows. Returns the calls that stay held. Raises as `begin` does.
-        """
-        drops = [start_put(self._gate(each, "")) for each in sorted(self._batches)]
-        left: list[LeftOver] = []
-        batches = set(batch_ids)
-        for cut in await starts_of(self._queue.store, self._queue.name) if batches else ():
-            if cut.start == self.token or cut.name not in batches:
-                continue
-            found = await self._left_over(cut, seen)
-            if found.others:
-                left.append(found)
-            elif (
-                found.count or cut.since < self._queue.store.clock.now() - TURN
-            ):  # else it may be storing its first call
-                drops.append(start_put(cut))
-        await self._write(drops=drops)
-        return left
-
-    async def _left_over(self, cut: Gate, seen: SeenKeys) -> LeftOver:
-        count = others = 0
-        async with aclosing(calls_of_start(self._queue.store, cut)) as pages:
-            async for page in pages:
-                await self._turn.keep()
-                count += len(page)
-                others += sum(job.unique_key is None or job.unique_key not in seen for job in page)
-        return LeftOver(cut.name, count, others)
-
-    def _gate(self, batch_id: str, reason: str) -> Gate:
-        now = self._queue.store.clock.now()
-        gate = Gate.of(self._queue.name, batch_id, GateState.HELD, since=now, reason=reason)
-        return replace(gate, start=self.token)
-
-    async def _write(self, *, puts: Sequence[Put] = (), drops: Sequence[Put] = (), claim: Claim | None = None) -> None:
-        if not puts and not drops:
-            return
-        store = self._queue.store
-        unit = Unit(
-            needs=(*self._turn.conditions, *(() if claim is None else (claim.needs,))),
-            puts=(*puts, *(() if claim is None else (claim.puts,))),
-            drops=tuple(Drop(each.namespace, each.group, None, each.member) for each in drops),
-            wakes=self._queue.name if drops else None,
-        )
-        (answer,) = await store.write(Step(units=(unit,)), now=store.clock.now())
-        if answer.result is not Result.DONE:
-            raise IntakeError.lost(self._queue.name)

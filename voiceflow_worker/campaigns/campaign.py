@@ -12,7 +12,6 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self, TypeVar, cast
 
-from voiceflow_worker.campaigns.called_before import Claim
 from voiceflow_worker.campaigns.calls.bad_row_limit import BadRowLimit
 from voiceflow_worker.campaigns.calls.options import CampaignOptions
 from voiceflow_worker.campaigns.calls.request import texts_of
@@ -23,6 +22,7 @@ from voiceflow_worker.campaigns.enqueue import EnqueueReport, OnProgress, enqueu
 from voiceflow_worker.campaigns.files.input_file import InputFile, read_text
 from voiceflow_worker.campaigns.files.json_rows import LARGEST_DOCUMENT
 from voiceflow_worker.campaigns.files.rows import FileKind, columns_text
+from voiceflow_worker.campaigns.imports import Claim
 from voiceflow_worker.campaigns.preview import PreviewOptions
 from voiceflow_worker.core.audit import Actor
 from voiceflow_worker.core.ports.controls import Limits

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import ExitStack, aclosing
 from dataclasses import KW_ONLY, dataclass, field, fields
 from datetime import UTC, datetime
@@ -15,7 +15,7 @@ from typing import Any, Protocol
 import orjson
 from anyio import to_thread
 
-from voiceflow_worker.campaigns.called_before import CalledBefore, CallsBefore, Claim, IntakeTurn, Start
+from voiceflow_worker.campaigns.called_before import CalledBefore, CallsBefore, IntakeTurn
 from voiceflow_worker.campaigns.calls.bad_row_limit import BadRowLimit, may_leave_out
 from voiceflow_worker.campaigns.calls.options import CampaignOptions, Purpose
 from voiceflow_worker.campaigns.calls.request import ReadRow
@@ -23,6 +23,7 @@ from voiceflow_worker.campaigns.calls.template import FlowTemplate
 from voiceflow_worker.campaigns.campaign_rows import CampaignRows, in_parts, open_campaign
 from voiceflow_worker.campaigns.files.input_file import InputFile
 from voiceflow_worker.campaigns.files.rows import FileKind, Findings, Packs, RawRow, RejectsFile
+from voiceflow_worker.campaigns.imports import Claim, Import
 from voiceflow_worker.campaigns.intake import Intake, Judged, Taken
 from voiceflow_worker.campaigns.preview import Preview, PreviewMaker, PreviewOptions
 from voiceflow_worker.campaigns.sources.formats import kind_of, open_source
@@ -215,7 +216,7 @@ async def enqueue_file(
     enqueued, with a limit only if no more rows are bad than that. A row is bad if it breaks a rule, or if its unique
     key belongs to a different call in the store or earlier in the file. A row whose call exists already, in the store
     or earlier in the file, is a duplicate and makes no job. A file whose enqueue was interrupted can therefore be
-    enqueued again. No call is sent before the last one is stored; if the enqueue is cut, its calls are held. The
+    enqueued again. No call is sent before the last one is stored; if the enqueue is cut, its calls stay staged. The
     audit log keeps who ordered it (`by`).
 
     If a row without its own unique key calls a number that already has another call in the same batch, nothing is
@@ -409,8 +410,10 @@ class _Enqueueing:
             tally.preview = PreviewMaker(assumptions, campaign.later_texts, asks_store=queue is not None)
         tally.findings.add(campaign.findings)
         turn = IntakeTurn(queue, f"batch {campaign.batch_id}", lease=self.lease)
-        intake = Intake(queue, campaign.file, self.options, turn, campaign.number_column)
-        before = self._calls_before(turn)
+        starts = () if queue is None else await starts_of(queue.store, queue.name)
+        unfinished = frozenset(start.start for start in starts)
+        intake = Intake(queue, campaign.file, self.options, turn, campaign.number_column, unfinished)
+        before = self._calls_before(turn, unfinished)
         with TemporaryFile() as file:
             held, needs_turn = Packs(file), False
             try:
@@ -439,52 +442,56 @@ class _Enqueueing:
                 if before is not None:
                     tally.called_before(await before.find(map(_unpacked, held)), column=campaign.number_column)
                     refused = refused or (tally.again > 0 and not dry_run)
-                start = None
+                imported = None
                 if queue is not None and not (dry_run or refused):
                     ordered = f", ordered by {self.by.called}, {self.by.on}"
                     entry = AuditEntry.of(self.by, "start", at=now, queue=queue.name, batch=campaign.batch_id)
-                    start = Start(queue, turn, ordered=ordered, entry=entry, claim=self.claim)
-                await self._hand_in(held, intake, start, tally=tally, rejected=rejected, progress=progress)
+                    imported = Import(queue, turn, ordered=ordered, entry=entry, claim=self.claim)
+                await self._hand_in(held, intake, imported, tally=tally, rejected=rejected, progress=progress)
         return tally.report(refused=refused, now=now)
 
-    def _calls_before(self, turn: IntakeTurn) -> CallsBefore | None:
+    def _calls_before(self, turn: IntakeTurn, unfinished: Collection[str | None]) -> CallsBefore | None:
         """The comparison with earlier calls; None if there is none to make."""
         # Not even `again` calls those again whom this campaign itself may have called, before its start was cut.
         since = self.claim.since if self.claim is not None and self.again else None
         if self.queue is None or (self.again and since is None):
             return None
         own, series, same = self.options.own_data, self.options.series, self.options.same_people
-        return CallsBefore(self.queue, self.campaign.keys, turn, own=own, series=series, same_people=same, since=since)
+        return CallsBefore(
+            self.queue, self.campaign.keys, turn, own=own, series=series, same_people=same, since=since,
+            unfinished=unfinished,
+        )  # fmt: skip
 
     async def _hand_in(
         self,
         held: Packs,
         intake: Intake,
-        start: Start | None,
+        imported: Import | None,
         *,
         tally: Tally,
         rejected: RejectsFile | None,
         progress: OnRows | None,
     ) -> None:
-        """Hand in all rows. Their calls wait until the last one is stored; without a start, none is stored."""
+        """Hand in all rows. Their calls are staged until the last one is stored; without an import, none is stored."""
         seen, done = self.campaign.keys, 0
-        if start is not None and len(held):
-            await start.begin(self._batches, calls=len(held))
+        if imported is not None and len(held):
+            await imported.begin(self._batches, calls=len(held))
+        staging = None if imported is None else imported.staging
         for pack in held:
             rows = _unpacked(pack)
             try:
-                tally.taken(rows, await intake.hand_in(rows, start=start), rejected)
+                tally.taken(rows, await intake.hand_in(rows, staging=staging), rejected)
             except InvalidInputError:
-                if start is not None and not done:
-                    await start.end((), seen)  # no call was stored
+                if imported is not None and not done:
+                    await imported.end((), seen)  # no call was stored
                 raise
             done += len(rows)
-            if start is not None and progress is not None:
+            if imported is not None and progress is not None:
                 progress(Phase.ENQUEUEING, done, len(held), tally.rows)
-        if start is not None and self.queue is not None:
-            left = await start.end(self._batches, seen)
+        if imported is not None and self.queue is not None:
+            left = await imported.end(self._batches, seen)
             tally.findings.add(each.finding(file=self.campaign.file) for each in left)
-            await start.tell(f"{count_of(tally.enqueued, 'call')} of {tally.rows} enqueued")
+            await imported.tell(f"{count_of(tally.enqueued, 'call')} of {tally.rows} enqueued")
 
     async def _judged(
         self, intake: Intake, tally: Tally, rejected: RejectsFile | None

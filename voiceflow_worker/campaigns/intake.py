@@ -5,17 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from voiceflow_worker.campaigns.called_before import IntakeTurn, Start
+from voiceflow_worker.campaigns.called_before import IntakeTurn
 from voiceflow_worker.campaigns.calls.options import CampaignOptions
 from voiceflow_worker.campaigns.calls.request import ReadRow
 from voiceflow_worker.core.admission import AdmissionResult
+from voiceflow_worker.core.imports import Staging
 from voiceflow_worker.core.ports.reading import owners_of
 from voiceflow_worker.core.queue import CallQueue
 from voiceflow_worker.core.settling.stops import BatchStops
 from voiceflow_worker.finding import Finding, Severity
 from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.flows.rules import VALIDITY_EXPIRED
-from voiceflow_worker.model.jobs.job import Job
+from voiceflow_worker.model.jobs.job import Job, JobState
 from voiceflow_worker.model.jobs.policy import StopRules
 
 
@@ -48,6 +49,9 @@ class Intake:
     options: CampaignOptions
     turn: IntakeTurn
     number_column: str
+    unfinished: frozenset[str | None] = frozenset()
+    """The tokens of the imports that have not ended. A row whose call is staged by one of them is new: nobody can have
+    been called for it."""
     _limited: set[str] = field(default_factory=set[str], init=False)
 
     async def judge(self, rows: Sequence[ReadRow]) -> Judged:
@@ -61,7 +65,10 @@ class Intake:
         known: list[ReadRow] = []
         for row in rows:
             owner = owners.get(row.call.unique_key or "") if row.call is not None else None
-            if not row.is_bad and (row.duplicate_of is not None or (owner and owner.body_digest == row.digest)):
+            is_same = owner is not None and owner.body_digest == row.digest
+            if not row.is_bad and row.duplicate_of is None and is_same and self._is_staged(owner):
+                new.append(row)
+            elif not row.is_bad and (row.duplicate_of is not None or is_same):
                 known.append(row)
             elif owner is not None:
                 row = self._conflicting(row, owner.id)  # noqa: PLW2901 (the same row, with a finding)
@@ -70,20 +77,23 @@ class Intake:
             judged.append(row)
         return Judged(rows=judged, new=new, known=known, bad=[row for row in judged if row.is_bad])
 
-    async def hand_in(self, rows: Sequence[ReadRow], *, start: Start | None) -> Taken:
-        """Enqueue new rows in one step, in this turn, as calls of a start.
+    def _is_staged(self, owner: Job | None) -> bool:
+        return owner is not None and owner.state is JobState.QUEUED and owner.worker_id in self.unfinished
 
-        Without a start, this only finds rows that would be suppressed or refused.
+    async def hand_in(self, rows: Sequence[ReadRow], *, staging: Staging | None) -> Taken:
+        """Enqueue new rows in one step, in this turn, as staged calls of an import.
+
+        Without an import, this only finds rows that would be suppressed or refused.
         """
         taken = Taken()
         if self.queue is None:
             return taken
-        if start is not None:
+        if staging is not None:
             await self._set_limits(self.queue, rows)
         await self.turn.keep()
         calls = [row.call for row in rows if row.call is not None]
         admitted = await self.queue.admitter.admit(
-            calls, dry_run=start is None, turn=self.turn.conditions, start=None if start is None else start.token
+            calls, dry_run=staging is None, turn=self.turn.conditions, staging=staging
         )
         for row, admission in zip(rows, admitted, strict=True):
             self._take(row, admission, taken)

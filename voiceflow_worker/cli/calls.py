@@ -173,6 +173,7 @@ async def cancel(
             "being sent goes on; if it comes back to the queue, for example for a redial, it ends too."
         ),
     ] = None,
+    staged: Annotated[bool, Flag] = False,
     note: NoteOption = None,
     yes: YesOption = False,
     as_: AsOption = None,
@@ -183,6 +184,9 @@ async def cancel(
     Exit 1 if a call may have been sent: such a call cannot be cancelled. Before a batch is cancelled, a question
     shows how many calls are waiting.
 
+    Args:
+        staged: With --batch: cancel only the calls that an import which was cut has staged. The batch goes on.
+
     Examples:
         voiceflow calls cancel default.01JB3W8Z5Q7X9V2K4M6N8P0R2T
         voiceflow calls cancel --batch march --note "the event is off"
@@ -190,12 +194,18 @@ async def cancel(
     if bool(ids) == (batch is not None):
         raise InvalidInputError("name the calls to cancel: give either their ids, or --batch")
     from voiceflow_worker.acts.calls import CancelCall
+
+    if staged and batch is None:
+        raise InvalidInputError("--staged is about the calls of a batch: name it with --batch")
+    from voiceflow_worker.acts.imports import DiscardStaged
     from voiceflow_worker.acts.queues import CancelBatch
 
     output, settings = common.output(), common.settings()
     async with acting(settings, as_) as operator:
         if batch is not None:
-            act = CancelBatch(operator=operator, queue=settings.queue, batch=batch, note=note)
+            act = (DiscardStaged if staged else CancelBatch)(
+                operator=operator, queue=settings.queue, batch=batch, note=note
+            )
             return await carried_out(act, output, yes=yes)
         acts = [CancelCall(operator=operator, call=each, note=note) for each in ids]
         return max([await carried_out(act, output) for act in acts])

@@ -20,6 +20,7 @@ from voiceflow_worker.cli.options import (
     NoteOption,
     QueueOptions,
     SinceOption,
+    YesOption,
     rate_given,
 )
 from voiceflow_worker.cli.output import ExitCode, Output
@@ -78,7 +79,9 @@ async def status(*, common: QueueOptions = QueueOptions()) -> None:
         output.say(f"{NO_RECEIVER}: {count_of(submitted, 'call')} without a summary; run `voiceflow serve`")
     failing = [f"failing: {part} ({error}); it is tried again" for part, error in found.failing.items()]
     acts = (f"ordered: {each.in_words()}" for each in found.ordered[:3])
-    for line in [*(closed_in_words(gate) for gate in found.holds), *acts, *failing]:
+    holds = [closed_in_words(gate) for gate in found.holds if gate.start is None]
+    staged = [f"{count_of(each.calls, 'staged call')}: {closed_in_words(each.gate)}" for each in found.imports]
+    for line in [*holds, *staged, *acts, *failing]:
         output.say(line)
     if found.doubts:
         output.say(f"in doubt: {found.doubts}; see `voiceflow calls list --state in_doubt`")
@@ -204,8 +207,10 @@ def _tell(output: Output, found: Sequence[BatchProgress], *, column: str, name: 
     for each in found:
         if each.next_call is not None and each.hold is None:
             output.say(f"{name(each)}: the next call may begin at {each.next_call.in_words()}")
-    for gate in dict.fromkeys(each.hold for each in found if each.hold is not None):
+    for gate in dict.fromkeys(each.hold for each in found if each.hold is not None and each.hold.start is None):
         output.say(closed_in_words(gate))
+    for staged in (one for each in found for one in each.imports):
+        output.say(f"{count_of(staged.calls, 'staged call')}: {closed_in_words(staged.gate)}")
 
 
 def _figures(each: BatchProgress) -> tuple[object, ...]:
@@ -269,22 +274,36 @@ async def hold(
 async def resume(
     *,
     batch: BatchOption = None,
+    staged: Annotated[bool, Flag] = False,
     note: NoteOption = None,
+    yes: YesOption = False,
     as_: AsOption = None,
     common: QueueOptions = QueueOptions(),
 ) -> ExitCode:
     """Open a held queue or batch again.
 
-    A cancelled batch stays cancelled, and the exit code is 1.
+    A cancelled batch stays cancelled, and the exit code is 1. The staged calls of an import that was cut stay staged,
+    unless --staged orders that they ring.
+
+    Args:
+        staged: With --batch: let the calls ring that an import which was cut has staged. A question shows how many.
+        yes: With --staged: do not ask for confirmation.
 
     Examples:
         voiceflow resume
         voiceflow resume --batch march
+        voiceflow resume --batch march --staged
     """
+    from voiceflow_worker.acts.imports import ReleaseStaged
     from voiceflow_worker.acts.queues import Resume
 
     settings = common.settings()
+    if staged and batch is None:
+        raise InvalidInputError("--staged is about the calls of a batch: name it with --batch")
     async with acting(settings, as_) as operator:
+        if staged:
+            release = ReleaseStaged(operator=operator, queue=settings.queue, batch=batch, note=note)
+            return await carried_out(release, common.output(), yes=yes)
         act = Resume(operator=operator, queue=settings.queue, batch=batch, note=note)
         return await carried_out(act, common.output())
 

@@ -20,6 +20,7 @@ from starlette.types import Receive, Scope
 
 from voiceflow_worker.acts import Act, ActRefusedError, ActResult, Operator, Question, UnknownSubjectError
 from voiceflow_worker.acts.calls import CancelCall, Redial, Resolve
+from voiceflow_worker.acts.imports import DiscardStaged, ReleaseStaged
 from voiceflow_worker.acts.queues import CancelBatch, Hold, RedialBatch, Resume
 from voiceflow_worker.acts.suppression import ImportNumbers, Suppress, Unsuppress
 from voiceflow_worker.campaigns.files.number_file import read_number_file
@@ -406,6 +407,8 @@ ACTS = (
         "--note …",
     ),
     PageAct("resume", Resume, "resume", (_NOTE,), "--note …"),
+    PageAct("release-staged", ReleaseStaged, "resume", (_NOTE,), "--staged --note …"),
+    PageAct("discard-staged", DiscardStaged, "calls cancel", (_NOTE,), "--staged --note …"),
     PageAct("cancel-batch", CancelBatch, "calls cancel", (_NOTE,), "--note …"),
     PageAct("cancel-call", CancelCall, "calls cancel", (_NOTE,), "--note …", argument="call"),
     _Redial("redial", Redial, "calls redial", (_NOTE,), "--note …", argument="call"),

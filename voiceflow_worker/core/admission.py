@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import NamedTuple, Self
 
 from voiceflow_worker.core import tracing
+from voiceflow_worker.core.imports import Staging
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.controls import GATES, gate_from, gate_member
 from voiceflow_worker.core.ports.identity import new_job_ids, new_revisions
@@ -229,23 +230,23 @@ class Admitter:
         *,
         dry_run: bool = False,
         turn: Sequence[Same] = (),
-        start: str | None = None,
+        staging: Staging | None = None,
     ) -> Sequence[AdmissionResult]:
         """Admit, in one step, every call that can be admitted. Returns one result per call. A dry run stores nothing.
 
-        Every new call is stored under the conditions `turn`: `IntakeError` if one fails, and the call is not stored. It
-        waits for the end of the `start` that it belongs to, if its record stands.
+        Every new call is stored under the conditions `turn`: `IntakeError` if one fails, and the call is not stored.
+        With `staging`, it is stored only while the record of its import stands, and waits for the end of that.
         Raises `InvalidInputError` if a call belongs to a cancelled batch, and `StoreUnavailableError`.
         """
         now = self._store.clock.now()
-        made, refused = self._jobs(dict(enumerate(calls)), now, start=start)
+        made, refused = self._jobs(dict(enumerate(calls)), now, start=None if staging is None else staging.token)
         places, jobs = list(made), list(made.values())
         results = [AdmissionResult(is_new=None if dry_run else True)] * len(calls)
         owners: Mapping[int, Owner] = {}
         if dry_run:
             suppressed = await self._suppressed(jobs)
         else:
-            owners, suppressed = await self._write(jobs, now, turn=turn, is_campaign=start is not None)
+            owners, suppressed = await self._write(jobs, now, turn=turn, staging=staging)
         for place, error in refused.items():
             results[place] = AdmissionResult(findings=error.findings)
         for place, owner in owners.items():
@@ -281,8 +282,8 @@ class Admitter:
         *,
         together: bool = False,
         turn: Sequence[Same] = (),
+        staging: Staging | None = None,
         puts: Sequence[Put] = (),
-        is_campaign: bool = False,
     ) -> tuple[Mapping[int, Owner], Mapping[int, SuppressedNumber]]:
         """Store jobs. Returns the owners of unique keys that were taken, and the numbers that must not be called.
 
@@ -292,7 +293,7 @@ class Admitter:
         await self.require_open({job.batch_id for job in jobs})
         with tracing.enqueueing(jobs) as others:
             owners, suppressed = await self._store_all(
-                jobs, now, together=together, turn=turn, puts=puts, is_campaign=is_campaign
+                jobs, now, together=together, turn=turn, staging=staging, puts=puts
             )
             others.update(dict.fromkeys(owners, "duplicate") | dict.fromkeys(suppressed, "suppressed"))
         return owners, suppressed
@@ -304,8 +305,8 @@ class Admitter:
         *,
         together: bool,
         turn: Sequence[Same],
+        staging: Staging | None,
         puts: Sequence[Put],
-        is_campaign: bool,
     ) -> tuple[Mapping[int, Owner], Mapping[int, SuppressedNumber]]:
         owners: dict[int, Owner] = {}
         suppressed: dict[int, SuppressedNumber] = {}
@@ -317,9 +318,9 @@ class Admitter:
                     jobs[place],
                     at=now,
                     is_named=jobs[place].batch_id in self._named,
-                    is_campaign=is_campaign,
+                    is_campaign=staging is not None,
                     passing=list(passing.get(place, {}).values()),
-                    turn=turn,
+                    turn=turn if staging is None else (*turn, *staging.condition(jobs[place].batch_id)),
                     puts=puts,
                 )
                 for place in places
@@ -332,6 +333,8 @@ class Admitter:
                 elif answer.result is Result.NOT_FREE:
                     if answer.need in turn:
                         raise IntakeError.lost(self._queue)
+                    if staging is not None and answer.need in staging.condition(jobs[place].batch_id):
+                        raise IntakeError.taken_over(str(jobs[place].batch_id))
                     passes = passing.setdefault(place, {})
                     if isinstance(answer.need, Same):  # what passed has changed since
                         passes.pop(answer.need.group)

@@ -1,4 +1,4 @@
-"""Gates: orders to hold, to open and to cancel; starts that are being stored; and holds, as a worker follows them.
+"""Gates: orders to hold, to open and to cancel; and holds, as a worker follows them.
 
 No call leaves against an order that has returned. So an order waits until the calls that were about to leave when it
 was stored have left or gone back, which takes at most `LEAVES_WITHIN` seconds.
@@ -7,15 +7,14 @@ was stored have left or gone back, which takes at most `LEAVES_WITHIN` seconds.
 from __future__ import annotations
 
 from collections.abc import Callable, Container, Iterable
-from contextlib import aclosing
 from datetime import datetime, timedelta
 
 from voiceflow_worker.core.ports import Store
-from voiceflow_worker.core.ports.controls import GATES, gate_from, gate_put, member_of, start_put
+from voiceflow_worker.core.ports.controls import GATES, gate_from, gate_put, member_of
 from voiceflow_worker.core.ports.identity import new_revision
-from voiceflow_worker.core.ports.reading import calls_of_start, find_jobs, gates_at, read_each, starts_of
+from voiceflow_worker.core.ports.reading import find_jobs, gates_at, read_each
 from voiceflow_worker.core.ports.reads import Due
-from voiceflow_worker.core.ports.store import Drop, Record, Result, Same, Step, Unit
+from voiceflow_worker.core.ports.store import Record, Result, Same, Step, Unit
 from voiceflow_worker.model.jobs.gate import Gate, GateState, merged
 from voiceflow_worker.model.jobs.job import Job, JobState
 from voiceflow_worker.model.reports.verdict import QueueHold
@@ -55,41 +54,6 @@ async def order_gate(store: Store, ordered: Gate, *, over: Callable[[Gate], bool
         if answer.result is Result.DONE:
             return gate
         standing = answer.record  # somebody else's order came between
-
-
-async def end_starts(store: Store, queue: str, batch_id: str, *, among: Container[str] | None = None) -> None:
-    """Let the stored calls of starts of a batch be sent, although their last call was not stored. Raises StoreError.
-
-    With `among`, only those starts whose waiting calls all have one of these ids.
-    """
-    await drop_starts(
-        store,
-        queue,
-        [
-            start
-            for start in await starts_of(store, queue, batch_id=batch_id)
-            if among is None or await _is_among(store, start, among)
-        ],
-    )
-
-
-async def drop_starts(store: Store, queue: str, starts: Iterable[Gate]) -> None:
-    """Delete the records of these starts. Raises StoreError."""
-    puts = [start_put(start) for start in starts]
-    drops = tuple(Drop(put.namespace, put.group, None, put.member) for put in puts)
-    if drops:
-        await store.write(Step(units=(Unit(drops=drops, wakes=queue),)), now=store.clock.now())
-
-
-async def _is_among(store: Store, start: Gate, ids: Container[str]) -> bool:
-    """Whether a start has waiting calls, and only calls with these ids. One without calls may be storing its first."""
-    has_calls = False
-    async with aclosing(calls_of_start(store, start)) as pages:
-        async for page in pages:
-            has_calls = has_calls or bool(page)
-            if any(job.id not in ids for job in page):
-                return False
-    return has_calls
 
 
 LEAVES_WITHIN = 2.0

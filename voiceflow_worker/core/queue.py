@@ -10,7 +10,15 @@ from datetime import datetime, timedelta
 from functools import partial
 
 from voiceflow_worker.core.admission import Admitter, CallRequest, Enqueued
-from voiceflow_worker.core.gates import end_starts, order_gate, until_left
+from voiceflow_worker.core.gates import order_gate, until_left
+from voiceflow_worker.core.imports import (
+    StagedImport,
+    discard_imports,
+    drop_imports,
+    end_imports,
+    end_imports_among,
+    staged_imports,
+)
 from voiceflow_worker.core.outcomes.batch_ends import wait_for_batch
 from voiceflow_worker.core.outcomes.outbox import OutcomeStream, OutcomeWatch
 from voiceflow_worker.core.overview.report import Report, build_full_report, build_report
@@ -201,7 +209,7 @@ class CallQueue:
         await order_gate(self.store, cancelled)
         await until_left(self.store, [self.name], batch_id=batch_id)
         await self._end_waiting(batch_id)
-        await end_starts(self.store, self.name, batch_id)
+        await drop_imports(self.store, self.name, batch_id)
         return max(await self._cancelled(batch_id) - before, 0)
 
     async def _end_waiting(self, batch_id: str) -> None:
@@ -323,24 +331,54 @@ class CallQueue:
     async def resume(self, *, batch_id: str | None = None, over: Callable[[Gate], bool] | None = None) -> Gate:
         """Open a held queue or batch; all workers count consecutive refusals from 0 again.
 
-        Calls of a start that was cut, which a campaign has stored only in part, may then be sent too.
-        A cancelled batch stays cancelled, as the returned gate shows. So does a gate for which `over` is False.
+        The staged calls of an import that was cut stay as they are: see `release_staged`. A cancelled batch stays
+        cancelled, as the returned gate shows. So does a gate for which `over` is False.
         """
         opened = Gate.of(self.name, batch_id, GateState.OPEN, since=self.store.clock.now())
         # Before the gate is opened, because refusals after that count.
         await RefusalRuns(self.store).forget(self.name, batch_id)
-        gate = await order_gate(self.store, opened, over=over)
-        if batch_id is not None and gate.state is GateState.OPEN:
-            await end_starts(self.store, self.name, batch_id)
-        return gate
+        return await order_gate(self.store, opened, over=over)
 
-    async def end_starts(self, batch_id: str, *, calls: Container[str]) -> None:
-        """Let calls be sent that starts of campaigns which were cut have stored in a batch.
+    async def staged(self, batch_id: str) -> Sequence[StagedImport]:
+        """The imports of a batch that have not ended, with the number of their staged calls. Nobody is called for them.
 
-        A start is left as it is if it has another waiting call than these, by their ids. To let all be sent, resume
-        the batch. Raises StoreError.
+        An import is a campaign that is being stored, or one whose process was killed before its last call was stored.
+        Start the same campaign again to store what is missing; or release or discard its calls. Raises StoreError.
         """
-        await end_starts(self.store, self.name, batch_id, among=calls)
+        return await staged_imports(self.store, self.name, batch_id)
+
+    async def release_staged(
+        self, batch_id: str, *, imports: Sequence[StagedImport] | None = None, among: Container[str] | None = None
+    ) -> int:
+        """Let staged calls of a batch be sent, although their import has not ended; returns their number.
+
+        With `imports`, as `staged` returned them, the calls of these alone. With `among`, an import stays as it is if
+        it has another staged call than these, by their ids. Raises InvalidInputError if an import has ended or changed
+        meanwhile, and StoreError.
+        """
+        if among is not None:
+            return await end_imports_among(self.store, self.name, batch_id, ids=among)
+        found = await self.staged(batch_id) if imports is None else imports
+        if not await end_imports(self.store, self.name, [each.gate for each in found]):
+            raise InvalidInputError(
+                f"nothing was released: an import of batch {batch_id} has ended or changed meanwhile; look at it again"
+            )
+        return sum(each.calls for each in found)
+
+    async def discard_staged(
+        self,
+        batch_id: str,
+        *,
+        imports: Sequence[StagedImport] | None = None,
+        reason: str = "its import was discarded by a person",
+    ) -> int:
+        """Cancel the staged calls of a batch; returns their number. Calls that the batch had before go on.
+
+        With `imports`, as `staged` returned them, the calls of these alone. Raises StoreError.
+        """
+        found = await self.staged(batch_id) if imports is None else imports
+        starts = [each.gate for each in found]
+        return await discard_imports(self.store, self.name, starts, reason=reason, policy=self._policy)
 
     async def set_rate(self, rate: float | None) -> Limits:
         """Change the rate of all workers together, in calls per second; None is unlimited.

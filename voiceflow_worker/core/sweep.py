@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from functools import partial
 
 from voiceflow_worker.core import units
-from voiceflow_worker.core.gates import drop_starts
+from voiceflow_worker.core.imports import end_imports
 from voiceflow_worker.core.outcomes.outbox import Forgotten, forgotten_events, place_at
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.controls import GATES, gate_from
@@ -146,11 +146,11 @@ class Sweeper:
                 return
 
     async def _forget_gates(self, before: datetime) -> None:
-        """Delete the gates of cancelled batches that have no jobs left, and starts whose batch has none that waits."""
+        """Delete the gates of cancelled batches that have no jobs left, and imports whose batch has none that waits."""
         for start in await starts_of(self._store, self._queue):
             states = await count_states(self._store, self._queue, batch_id=start.name)
             if start.since < before and not states[JobState.QUEUED]:
-                await drop_starts(self._store, self._queue, [start])
+                await end_imports(self._store, self._queue, [start])
         for record in await gates_of_batches(self._store, self._queue):
             gate = gate_from(record)
             if not gate.is_spent(at=before):

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any, Final
 from anyio import to_thread
 
 from voiceflow_worker.acts import ActRefusedError
-from voiceflow_worker.campaigns.called_before import Claim
 from voiceflow_worker.campaigns.campaign import Campaign
 from voiceflow_worker.campaigns.enqueue import EnqueueReport
+from voiceflow_worker.campaigns.imports import Claim
 from voiceflow_worker.core.audit import Actor
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.identity import new_revision

@@ -389,8 +389,8 @@ class Scheduler:
         if await starts_of(store, run.queue, batch_id=batch):
             state = RunState.CUT
             said = (
-                f"its start was cut, and the {count_of(calls, 'call')} that it stored are held: let them ring with "
-                f"`voiceflow resume --batch {batch}`, or end them with `voiceflow calls cancel --batch {batch}`"
+                f"its import was cut, and the {count_of(calls, 'call')} that it stored are staged: let them ring "
+                f"(`voiceflow resume --batch {batch} --staged`), or end them (`voiceflow calls cancel --batch {batch}`)"
             )
         elif calls:
             state, said = RunState.STARTED, f"its batch has {count_of(calls, 'call')}"

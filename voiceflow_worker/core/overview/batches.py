@@ -10,6 +10,7 @@ from functools import partial
 from voiceflow_worker.core.audit import LATEST, PAGE, AuditEntry, entries_on
 from voiceflow_worker.core.drain import due_count, held_count
 from voiceflow_worker.core.heartbeats import Heartbeats
+from voiceflow_worker.core.imports import StagedImport, staged_imports
 from voiceflow_worker.core.overview.status import NextCall, next_call
 from voiceflow_worker.core.overview.story import gate_as_json
 from voiceflow_worker.core.ports import Store
@@ -45,7 +46,8 @@ class BatchProgress:
     if any. `ends_at` is the time at which the last call leaves, at the present rate. It is None if no call waits or
     none can leave, and if it cannot be known: if a call waits behind a hold, or is not due by then, because it waits
     for its redial, its window or its time. `unknown` then says why, in words. `next_call` is when the next call may
-    begin, if none of the waiting calls may begin now. `ordered` are the last acts of people on the batch.
+    begin, if none of the waiting calls may begin now. `ordered` are the last acts of people on the batch. `imports` are
+    the imports of the batch that have not ended, with their staged calls.
     """
 
     queue: str
@@ -58,6 +60,7 @@ class BatchProgress:
     unknown: str = ""
     next_call: NextCall | None = None
     ordered: tuple[AuditEntry, ...] = ()
+    imports: tuple[StagedImport, ...] = ()
 
     @property
     def total(self) -> int:
@@ -73,6 +76,11 @@ class BatchProgress:
     def doubts(self) -> int:
         """The number of calls in doubt, which need evidence or a person."""
         return self.states[JobState.IN_DOUBT]
+
+    @property
+    def staged(self) -> int:
+        """The number of staged calls: nobody is called for them until their import has ended, or a person decides."""
+        return sum(each.calls for each in self.imports)
 
     @property
     def to_send(self) -> int:
@@ -97,6 +105,7 @@ class BatchProgress:
             "next_at": rfc3339(None if self.next_call is None else self.next_call.at),
             "hold": None if self.hold is None else gate_as_json(self.hold),
             "doubts": self.doubts,
+            "staged": self.staged,
             "ordered": [each.as_json() for each in self.ordered],
         }
 
@@ -189,6 +198,7 @@ async def _progress(store: Store, batches: Sequence[tuple[NamedBatch, str, Total
         states = {each.name: totals.states for each, of, totals in batches if of == queue}
         rates, starts = await Heartbeats(store).batches(queue), await starts_of(store, queue)
         gates = _closed([*starts, *(await gates_at(store, queue, [None, *states])).values()], now)
+        begun = {start.name for start in starts}
         acts = await entries_on(store, queue, limit=PAGE)
         reads = [
             partial(_of, store, queue, name, counts, gates=gates, rate=rates.get(name, 0.0), at=now)
@@ -197,7 +207,8 @@ async def _progress(store: Store, batches: Sequence[tuple[NamedBatch, str, Total
         for place in range(0, len(reads), AT_ONCE):
             for each in await gather(*reads[place : place + AT_ONCE]):
                 ordered = tuple(act for act in acts if act.batch == each.batch_id)[:LATEST]
-                found[queue, each.batch_id or ""] = replace(each, ordered=ordered)
+                imports = await _imports(store, queue, each.batch_id) if each.batch_id in begun else ()
+                found[queue, each.batch_id or ""] = replace(each, ordered=ordered, imports=imports)
     return [found[queue, each.name] for each, queue, _ in batches]
 
 
@@ -208,7 +219,15 @@ async def read_batch(store: Store, queue: str, batch_id: str) -> BatchProgress:
     gates = _closed([*starts, *(await gates_at(store, queue, [None, batch_id])).values()], now)
     states = await count_states(store, queue, batch_id=batch_id)
     found = await _of(store, queue, batch_id, states, gates=gates, rate=rates.get(batch_id, 0.0), at=now)
-    return replace(found, ordered=tuple(await entries_on(store, queue, batch=batch_id)))
+    return replace(
+        found,
+        ordered=tuple(await entries_on(store, queue, batch=batch_id)),
+        imports=await _imports(store, queue, batch_id) if starts else (),
+    )
+
+
+async def _imports(store: Store, queue: str, batch_id: str | None) -> tuple[StagedImport, ...]:
+    return () if batch_id is None else tuple(await staged_imports(store, queue, batch_id))
 
 
 async def read_queue(store: Store, queue: str) -> BatchProgress:

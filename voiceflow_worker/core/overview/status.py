@@ -11,6 +11,7 @@ from zoneinfo import ZoneInfo
 from voiceflow_worker.core.audit import AuditEntry, entries_on
 from voiceflow_worker.core.drain import MOST_NEXT, ClockBehind, clock_behind, due_count, held_count
 from voiceflow_worker.core.heartbeats import Heartbeats
+from voiceflow_worker.core.imports import StagedImport, counted_imports
 from voiceflow_worker.core.ports import Limits, Store
 from voiceflow_worker.core.ports.reading import count_states, find_jobs, gates_of, limits_of
 from voiceflow_worker.core.ports.reads import Due
@@ -160,6 +161,8 @@ class QueueStatus:
     has_receiver: bool = False
     failing: Mapping[str, str] = field(default_factory=dict[str, str])
     clock: ClockBehind | None = None
+    imports: tuple[StagedImport, ...] = ()
+    """The imports that have not ended, with their staged calls."""
 
     @property
     def doubts(self) -> int:
@@ -187,6 +190,7 @@ class QueueStatus:
                 {"scope": gate.scope.value, "name": gate.name, "until": rfc3339(gate.until), "reason": gate.reason}
                 for gate in self.holds
             ],
+            "staged": [each.as_json() for each in self.imports],
             "ordered": [each.as_json() for each in self.ordered],
             "waiting": self.waiting.as_json(),
             "waiting_is_exact": self.waiting.is_exact,
@@ -215,6 +219,7 @@ async def read_status(store: Store, queue: str, *, clock_skew: timedelta) -> Que
         rate_now=round(sum(beat.rate for beat in beats), 3),
         workers=len(beats),
         holds=holds,
+        imports=tuple(await counted_imports(store, [gate for gate in holds if gate.start is not None])),
         ordered=tuple(await entries_on(store, queue)),
         next_call=await next_call(store, queue),
         waiting=await read_waiting(

@@ -22,7 +22,7 @@ def gate_in_words(gate: Gate) -> str:
     if gate.state is GateState.CANCELLED:
         return f"{gate.scope.value} {gate.name} is cancelled"
     if gate.start is not None:
-        return f"a start of batch {gate.name} at {in_words(gate.since)} has not ended"
+        return f"an import of batch {gate.name}, begun at {in_words(gate.since)}, has not ended"
     end = f"until {in_words(gate.until)}" if gate.until else "until somebody resumes it"
     return f"{gate.scope.value} {gate.name} is held {end}"
 
@@ -35,7 +35,7 @@ def closed_in_words(gate: Gate) -> str:
 def resume_of(gate: Gate) -> str:
     """The command that opens this gate, in backquotes."""
     if gate.scope is GateScope.BATCH:
-        return f"`voiceflow resume --batch {gate.name}`"
+        return f"`voiceflow resume --batch {gate.name}{' --staged' if gate.start is not None else ''}`"
     return "`voiceflow resume`" if gate.name == "default" else f"`voiceflow resume --queue {gate.name}`"
 
 

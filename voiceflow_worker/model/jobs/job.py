@@ -55,6 +55,8 @@ FINAL_STATES = frozenset(
 )
 
 
+ENDED_UNSENT = frozenset({JobState.CANCELLED, JobState.EXPIRED, JobState.FAILED})
+"""The states of calls that ended before a phone rang, unless one of their POSTs may have rung."""
 _DID_NOT_RING = NOBODY_CALLED | {VerdictKind.NOT_PLACED}
 _PLACED = frozenset({VerdictKind.CREATED, VerdictKind.PLACED})
 
@@ -287,6 +289,11 @@ class Job:
     def status_of(self, post: Post) -> SessionStatus | None:
         """How the call of this POST to the person ended; None without an outcome, or if its status is unknown."""
         return None if post.outcome is None else post.outcome.status_of(self.number_of(post))
+
+    @property
+    def may_call(self) -> bool:
+        """Whether the job may still ring a phone, or may have rung one: not if it ended before it was sent."""
+        return self.state not in ENDED_UNSENT or any(post.may_have_rung for post in self.posts)
 
     @property
     def name(self) -> str:

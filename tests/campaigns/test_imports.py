@@ -1,7 +1,8 @@
-"""The start of a campaign, all or nothing: nobody rings before its last call is stored, wherever it was cut."""
+"""The import of a campaign, all or nothing: nobody rings before its last call is stored, wherever it was cut."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -12,6 +13,8 @@ from tests.campaigns.reading import file_of
 from tests.support.faulty_store import Dies, FaultyStore, StoreCall
 from tests.support.stores import EVERY
 from voiceflow_worker import CallQueue
+from voiceflow_worker.acts import ActRefusedError, Operator
+from voiceflow_worker.acts.imports import DiscardStaged, ReleaseStaged
 from voiceflow_worker.campaigns import called_before
 from voiceflow_worker.campaigns import enqueue as enqueueing
 from voiceflow_worker.campaigns.campaign import Campaign
@@ -19,6 +22,7 @@ from voiceflow_worker.core.drain import DrainCheck
 from voiceflow_worker.core.overview.batches import read_batch, read_batches
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.errors import IntakeError, StoreUnavailableError
+from voiceflow_worker.finding import Remedy
 from voiceflow_worker.model.jobs.job import JobState
 from voiceflow_worker.model.jobs.policy import CallPolicy
 
@@ -108,12 +112,111 @@ async def test_a_start_with_other_people_leaves_a_cut_one_held_until_a_person_de
         await campaign(tmp_path).start(CallQueue(Dies(5).over(store)))
     report = await campaign(tmp_path, [*PEOPLE[1:], "+6587654999"]).start(queue)
     (told,) = [found.message for found in report.findings]
-    assert told.startswith("an earlier start of batch people was cut after 4 calls")
+    assert told.startswith("an earlier import of batch people was cut after 4 calls")
     assert "lack 1 of them" in told
     assert await ringing(store) == [PEOPLE[4], "+6587654999"]
-    await queue.resume(batch_id="people")
+    assert await queue.release_staged("people") == 4
     assert await ringing(store) == PEOPLE[:4]
     assert (await read_batch(store, "default", "people")).hold is None
+
+
+@EACH_STORE
+async def test_a_hold_and_a_resume_do_not_ring_the_calls_of_an_import_that_was_cut_and_corrected(
+    store: Store, tmp_path: Path
+) -> None:
+    """The refusal advises to call these people again: they are called once, with the new text."""
+    queue = CallQueue(store)
+    with pytest.raises(StoreUnavailableError):
+        await campaign(tmp_path).start(CallQueue(Dies(5).over(store)))
+    corrected = campaign(tmp_path, say="Good day")
+    refused = await corrected.start(queue)
+    (found,) = refused.findings
+    assert (refused.refused, refused.again, found.remedy) == (True, 4, Remedy.DECIDE_STAGED)
+    report = await replace(corrected, again=True).start(queue)
+    assert (report.enqueued, "cut after 4 calls" in report.findings[0].message) == (5, True)
+    await queue.hold()
+    await queue.hold(batch_id="people")
+    await queue.resume(batch_id="people")
+    await queue.resume()
+    assert await ringing(store) == PEOPLE
+    operator = Operator(store, CallPolicy())
+    ways = await ReleaseStaged(operator=operator, queue="default", batch="people").question()
+    assert ways.rings[0].startswith("4 calls: an import of batch people")
+    assert ways.rings[1].startswith("4 of these calls: and each of these people has another call")
+    (progress,) = (await read_batches(store, ["default"])).batches
+    assert (progress.staged, (await queue.status()).imports[0].calls) == (4, 4)
+    done = await DiscardStaged(operator=operator, queue="default", batch="people").do()
+    assert done.documents == ({"batch_id": "people", "discarded": 4},)
+    assert (await read_batch(store, "default", "people")).hold is None
+    assert await ringing(store) == []
+    states = [job.state for job in await queue.find(batch_id="people")]
+    assert sorted(states) == [JobState.CANCELLED] * 4 + [JobState.LEASED] * 5
+
+
+@EACH_STORE
+async def test_the_old_file_does_not_ring_people_whom_the_corrected_one_calls(store: Store, tmp_path: Path) -> None:
+    """All of its calls were stored before it was cut, so that only its end is missing."""
+    queue = CallQueue(store)
+    with pytest.raises(StoreUnavailableError):
+        await campaign(tmp_path).start(CallQueue(Dies(6).over(store)))
+    assert len(await queue.find()) == len(PEOPLE)
+    await replace(campaign(tmp_path, say="Good day"), again=True).start(queue)
+    assert await ringing(store) == PEOPLE
+    report = await campaign(tmp_path).start(queue)
+    assert (report.refused, report.again, report.enqueued) == (True, 5, 0)
+    assert await ringing(store) == []
+
+
+@EACH_STORE
+@pytest.mark.parametrize("discards", [False, True])
+async def test_an_import_that_goes_on_ends_when_its_calls_are_released_or_discarded(
+    store: Store, tmp_path: Path, discards: bool
+) -> None:
+    queue, decided = CallQueue(store), list[int]()
+
+    async def decide(call: StoreCall) -> None:
+        if call.name == "write" and len(await queue.find()) == 2 and not decided:
+            decided.append(2)
+            await (queue.discard_staged("people") if discards else queue.release_staged("people"))
+
+    with pytest.raises(IntakeError, match="released or discarded by somebody else"):
+        await campaign(tmp_path).start(CallQueue(FaultyStore(store, before=decide)))
+    assert decided
+    assert len(await queue.find()) == 2, "nothing more is stored"
+    assert await ringing(store) == ([] if discards else PEOPLE[:2])
+
+
+@EACH_STORE
+async def test_a_discard_that_dies_at_any_step_goes_on_with_the_same_order(store: Store, tmp_path: Path) -> None:
+    queue = CallQueue(store)
+    with pytest.raises(StoreUnavailableError):
+        await campaign(tmp_path).start(CallQueue(Dies(6).over(store)))
+    for step in range(1, 20):
+        dies = Dies(step)
+        try:
+            await CallQueue(dies.over(store)).discard_staged("people")
+        except StoreUnavailableError:
+            assert await ringing(store) == []
+        if not dies.is_dead:
+            break
+    assert await queue.staged("people") == []
+    assert {job.state for job in await queue.find()} == {JobState.CANCELLED}
+
+
+@EACH_STORE
+async def test_an_order_about_imports_that_have_changed_since_is_refused(store: Store, tmp_path: Path) -> None:
+    queue, operator = CallQueue(store), Operator(store, CallPolicy())
+    with pytest.raises(StoreUnavailableError):
+        await campaign(tmp_path).start(CallQueue(Dies(5).over(store)))
+    act = ReleaseStaged(operator=operator, queue="default", batch="people")
+    seen = (await act.question()).seen
+    await queue.cancel((await queue.find(limit=1))[0].id)
+    with pytest.raises(ActRefusedError, match="have changed since the question"):
+        await act.do(seen)
+    assert await ringing(store) == []
+    assert (await act.do((await act.question()).seen)).said == "3 staged calls of batch people may ring"
+    with pytest.raises(ActRefusedError, match="no staged calls"):
+        await act.do()
 
 
 @EACH_STORE

@@ -1,0 +1,149 @@
+"""The import of a campaign, as all or nothing: its calls are staged, and ring once the last of them is stored."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterable
+from contextlib import aclosing
+from dataclasses import dataclass
+from datetime import datetime
+
+from voiceflow_worker.campaigns.called_before import TURN, IntakeTurn
+from voiceflow_worker.campaigns.calls.values import SeenKeys
+from voiceflow_worker.core.audit import AuditEntry, finish
+from voiceflow_worker.core.imports import Staging, ending, record_of
+from voiceflow_worker.core.ports.controls import start_put
+from voiceflow_worker.core.ports.identity import new_revision
+from voiceflow_worker.core.ports.reading import calls_of_start, starts_of
+from voiceflow_worker.core.ports.store import Put, Result, Same, Step, Unit
+from voiceflow_worker.core.queue import CallQueue
+from voiceflow_worker.errors import IntakeError
+from voiceflow_worker.finding import Finding, Remedy, Severity
+from voiceflow_worker.model.copying import replace
+from voiceflow_worker.model.jobs.gate import Gate, GateState
+from voiceflow_worker.model.text.wording import count_of
+
+
+@dataclass(frozen=True, slots=True)
+class LeftOver:
+    """The `count` staged calls of an earlier import of a batch that was cut; `others` of them are not in these rows."""
+
+    batch_id: str
+    count: int
+    others: int
+
+    def finding(self, *, file: str | None) -> Finding:
+        """A warning about these calls."""
+        message = (
+            f"an earlier import of batch {self.batch_id} was cut after {count_of(self.count, 'call')}. They stay "
+            f"staged, and nobody is called for them, because these rows lack {self.others} of them: "
+            f"{Remedy.DECIDE_STAGED}"
+        )
+        return Finding(file=file, severity=Severity.WARNING, message=message, remedy=Remedy.DECIDE_STAGED)
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """What must stand in the store for an import to begin, and what it stores in the same write.
+
+    An import that continues a cut one has the time of that one in `since`.
+    """
+
+    needs: Same
+    puts: Put
+    since: datetime | None = None
+
+
+class Import:
+    """The import of a campaign. Its calls have its `token`, and are staged while its records stand.
+
+    Its records (`core.imports`) are stored before the first call, and go in one write after the last. If the process
+    dies in between, they stay, and so do the staged calls: until the same campaign is started again, or a person
+    releases or discards them. With a `claim`, the import begins only if that holds. The audit log gets the `entry` in
+    the write with which it begins.
+    """
+
+    def __init__(
+        self, queue: CallQueue, turn: IntakeTurn, *, ordered: str, entry: AuditEntry, claim: Claim | None = None
+    ) -> None:
+        self._queue = queue
+        self._turn = turn
+        self._ordered = ordered
+        self._entry = entry
+        self._claim = claim
+        self._starts: dict[str, Gate] = {}
+        self.token: str = new_revision()
+
+    @property
+    def staging(self) -> Staging:
+        """Under which conditions its calls are stored."""
+        records = {batch_id: record_of(start) for batch_id, start in self._starts.items()}
+        return Staging(token=self.token, records=records)
+
+    async def begin(self, batch_ids: Iterable[str], *, calls: int) -> None:
+        """Stage the calls of this import in these batches from now on.
+
+        Raises StoreError, IntakeError if the turn was lost, and InvalidInputError for a cancelled batch.
+        """
+        self._starts = {each: self._start(each, calls) for each in sorted(set(batch_ids))}
+        await self._queue.admitter.require_open(self._starts.keys())
+        claim = self._claim
+        needs = () if claim is None else (claim.needs,)
+        puts = (*map(start_put, self._starts.values()), *(() if claim is None else (claim.puts,)))
+        await self._write(Unit(needs=needs, puts=(*puts, *self._entry.puts())))
+
+    async def tell(self, result: str) -> None:
+        """Keep the result of the import in the audit log."""
+        await finish(self._queue.store, self._entry, result)
+
+    async def end(self, batch_ids: Iterable[str], seen: SeenKeys) -> list[LeftOver]:
+        """Let the calls of this import ring, and those of cut ones that have all calls in `seen`, in one write.
+
+        `batch_ids` are the batches of all rows. Returns the calls that stay staged. Raises as `begin` does, and
+        IntakeError if somebody else has continued, released or discarded one of these imports meanwhile.
+        """
+        store, name = self._queue.store, self._queue.name
+        ends = list(self._starts.values())
+        left: list[LeftOver] = []
+        batches = set(batch_ids)
+        for cut in await starts_of(store, name) if batches else ():
+            if cut.start == self.token or cut.name not in batches:
+                continue
+            found = await self._left_over(cut, seen)
+            if found.others:
+                left.append(found)
+            elif found.count or cut.since < store.clock.now() - TURN:  # else it may be storing its first call
+                ends.append(cut)
+        if ends:
+            await self._write(ending(ends, queue=name, store=store))
+        return left
+
+    async def _left_over(self, cut: Gate, seen: SeenKeys) -> LeftOver:
+        count = others = 0
+        async with aclosing(calls_of_start(self._queue.store, cut)) as pages:
+            async for page in pages:
+                await self._turn.keep()
+                count += len(page)
+                others += sum(job.unique_key is None or job.unique_key not in seen for job in page)
+        return LeftOver(cut.name, count, others)
+
+    def _start(self, batch_id: str, calls: int) -> Gate:
+        batch = f"--batch {shlex.quote(batch_id)} --staged"
+        reason = (
+            f"perhaps not all of its {count_of(calls, 'call')} are stored{self._ordered}. If it was cut, start the "
+            f"same campaign again, which adds what is missing; or let its staged calls ring (`voiceflow resume {batch}`"
+            f"), or discard them (`voiceflow calls cancel {batch}`)"
+        )
+        now = self._queue.store.clock.now()
+        return replace(Gate.of(self._queue.name, batch_id, GateState.HELD, since=now, reason=reason), start=self.token)
+
+    async def _write(self, unit: Unit) -> None:
+        store, turn = self._queue.store, self._turn.conditions
+        unit = replace(unit, needs=(*turn, *unit.needs))
+        (answer,) = await store.write(Step(units=(unit,)), now=store.clock.now())
+        if answer.result is Result.DONE:
+            return
+        own = {record: batch for batch, record in self.staging.records.items()}
+        if isinstance(answer.need, Same) and answer.need in own:
+            raise IntakeError.taken_over(own[answer.need])
+        raise IntakeError.lost(self._queue.name)

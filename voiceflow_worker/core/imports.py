@@ -1,0 +1,184 @@
+"""Imports of campaigns that have not ended: their calls are staged until the last one is stored.
+
+The record of an import (`core.ports.controls.STARTS`) stands in each of its batches while it stores calls. It is a
+condition of each of these calls, and of the end of the import: so an import that was continued, released or discarded
+meanwhile stores nothing more. If its process dies, the record stays, and its calls stay staged. They ring only when the
+import is continued, or by an order that names them.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Container, Mapping, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import partial
+
+from voiceflow_worker.core.ports import Store
+from voiceflow_worker.core.ports.controls import start_put
+from voiceflow_worker.core.ports.identity import new_revision
+from voiceflow_worker.core.ports.reading import calls_of_start, find_pages, starts_of
+from voiceflow_worker.core.ports.reads import Listing
+from voiceflow_worker.core.ports.store import Drop, Put, Result, Same, Step, Unit
+from voiceflow_worker.core.settling.changes import Changes
+from voiceflow_worker.model.copying import replace
+from voiceflow_worker.model.jobs import lifecycle
+from voiceflow_worker.model.jobs.gate import Gate
+from voiceflow_worker.model.jobs.job import JobState
+from voiceflow_worker.model.jobs.policy import CallPolicy
+from voiceflow_worker.model.numbers.phone import telephone_of
+from voiceflow_worker.model.text.wording import rfc3339
+
+PAGE = 500
+"""The most staged calls that are discarded in one step."""
+ENDED = "import-ended"
+"""Namespace of the ends of imports, by queue and token: a repeat of the write finds that it was written before."""
+_ENDED_KEPT = timedelta(days=1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Staging:
+    """The import that new calls belong to: its `token`, and the records that must stand, by batch."""
+
+    token: str
+    records: Mapping[str, Same]
+
+    def condition(self, batch_id: str | None) -> tuple[Same, ...]:
+        """The condition of a new call of this batch. A call without a batch has none."""
+        found = None if batch_id is None else self.records.get(batch_id)
+        return () if found is None else (found,)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StagedImport:
+    """An import that has not ended, and the number of its `calls` that are staged.
+
+    `twice` of them, if that was counted, are calls to people who have another call in the same batch.
+    """
+
+    gate: Gate
+    calls: int
+    twice: int = 0
+
+    def as_json(self) -> dict[str, object]:
+        """The import as JSON, for scripts."""
+        return {"batch_id": self.gate.name, "calls": self.calls, "since": rfc3339(self.gate.since)}
+
+
+def record_of(start: Gate) -> Same:
+    """The condition that an import has not ended."""
+    put = start_put(start)
+    return Same(put.namespace, put.group, put.value, put.member)
+
+
+def ending(starts: Collection[Gate], *, queue: str, store: Store) -> Unit:
+    """The end of imports, under the condition that each of their records stands. Their calls may be leased then."""
+    at, token = store.clock.now(), new_revision()
+    records = [record_of(each) for each in starts]
+    return Unit(
+        needs=(*records, Same(ENDED, queue, None, token)),
+        puts=(Put(ENDED, queue, token, at + _ENDED_KEPT, member=token),),
+        drops=tuple(Drop(each.namespace, each.group, each.value, each.member) for each in records),
+        wakes=queue,
+    )
+
+
+async def end_imports(store: Store, queue: str, starts: Collection[Gate]) -> bool:
+    """Let the staged calls of these imports be sent, all in one write; False if one has ended or changed meanwhile.
+
+    Raises StoreError.
+    """
+    if not starts:
+        return True
+    unit = ending(starts, queue=queue, store=store)
+    (answer,) = await store.write(Step(units=(unit,)), now=store.clock.now())
+    return answer.result is Result.DONE
+
+
+async def end_imports_among(store: Store, queue: str, batch_id: str, *, ids: Container[str]) -> int:
+    """End the imports of a batch whose staged calls all have one of these ids; returns the number of their calls.
+
+    One without staged calls may be storing its first. Raises StoreError.
+    """
+    released = 0
+    for start in await starts_of(store, queue, batch_id=batch_id):
+        staged = 0
+        async with aclosing(calls_of_start(store, start)) as pages:
+            async for page in pages:
+                if any(job.id not in ids for job in page):
+                    break
+                staged += len(page)
+            else:
+                if staged and await end_imports(store, queue, [start]):
+                    released += staged
+    return released
+
+
+async def staged_imports(store: Store, queue: str, batch_id: str) -> list[StagedImport]:
+    """The imports of a batch that have not ended, the oldest first, with their staged calls. Raises StoreError."""
+    found = await counted_imports(store, await starts_of(store, queue, batch_id=batch_id))
+    return sorted(found, key=lambda each: each.gate.since)
+
+
+async def counted_imports(store: Store, starts: Sequence[Gate]) -> list[StagedImport]:
+    """These imports, with the number of their staged calls. Raises StoreError."""
+    return [StagedImport(gate=start, calls=await _count(store, start)) for start in starts]
+
+
+async def _count(store: Store, start: Gate) -> int:
+    async with aclosing(calls_of_start(store, start)) as pages:
+        return sum([len(page) async for page in pages])
+
+
+async def with_repeats(store: Store, queue: str, imports: Sequence[StagedImport]) -> list[StagedImport]:
+    """These imports of one batch, and how many of their calls are to people who have another call in the batch.
+
+    Calls that ended without a ring do not count. Raises StoreError.
+    """
+    if not imports:
+        return []
+    staged: dict[str | None, list[set[str]]] = {each.gate.start: [] for each in imports}
+    calls: Counter[str] = Counter()
+    every = Listing(queue=queue, batch=imports[0].gate.name, limit=PAGE)
+    async with aclosing(find_pages(store, every)) as pages:
+        async for page in pages:
+            for job in page:
+                telephones = set(map(telephone_of, job.numbers))
+                calls.update(telephones if job.may_call else ())
+                if job.state is JobState.QUEUED and job.worker_id is not None and job.worker_id in staged:
+                    staged[job.worker_id].append(telephones)
+    return [
+        replace(each, twice=sum(any(calls[one] > 1 for one in person) for person in staged[each.gate.start]))
+        for each in imports
+    ]
+
+
+async def discard_imports(store: Store, queue: str, starts: Sequence[Gate], *, reason: str, policy: CallPolicy) -> int:
+    """End the staged calls of these imports as cancelled, in slices, then the imports; returns the number of calls.
+
+    An import that still stores calls ends first: from then on it stores nothing more. After a kill in the middle, the
+    rest stays staged, and the same order goes on. Raises StoreError.
+    """
+    changes, ended = Changes(store, policy), 0
+    for start in starts:
+        # With another value, so that the import itself finds that its record is gone.
+        left = replace(start, reason=reason, since=store.clock.now())
+        put = start_put(left)
+        unit = Unit(needs=(record_of(start),), puts=(put,))
+        (answer,) = await store.write(Step(units=(unit,)), now=store.clock.now())
+        if answer.result is not Result.DONE:
+            continue  # it has ended, or somebody else discards it
+        at = store.clock.now()
+        cancel = partial(lifecycle.cancel, at=at, reason=reason, policy=policy)
+        async with aclosing(calls_of_start(store, left, limit=PAGE)) as pages:
+            async for page in pages:
+                ended += await changes.change_all(page, cancel) if page else 0
+        await end_imports(store, queue, [left])
+    return ended
+
+
+async def drop_imports(store: Store, queue: str, batch_id: str) -> None:
+    """Delete the records of the imports of a batch that was cancelled. Raises StoreError."""
+    for start in await starts_of(store, queue, batch_id=batch_id):
+        await end_imports(store, queue, [start])
