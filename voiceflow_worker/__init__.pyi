@@ -31,6 +31,7 @@ from .ivr.menu import END as END
 from .ivr.menu import Again as Again
 from .ivr.menu import End as End
 from .ivr.menu import Menu as Menu
+from .model.country_windows import CountryWindows as CountryWindows
 from .model.flows.callflow import CallFlow as CallFlow
 from .model.jobs.call_json import CallOutcome as CallOutcome
 from .model.jobs.call_json import call_as_json as call_as_json

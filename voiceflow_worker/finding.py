@@ -41,6 +41,7 @@ class Remedy(StrEnum):
     NAME_LANGUAGES = "name the column of the languages"
     NAME_SHEET = "name the sheet to read"
     NAME_TIME_ZONE = "give the calls a time zone"
+    NAME_WINDOW_ZONE = "give the person a time zone, or the window one"
     OTHER_BATCH = "use another batch id"
     RESTORE = "restore a backup"
     SET_STATE_DIR = "set the state directory"

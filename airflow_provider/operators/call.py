@@ -32,8 +32,8 @@ class VoiceCallOperator(OneCallTask):
 
     Give `destination`, and either `say` (a text) or `flow` (an 8x8 body as a mapping, its JSON, or a `CallFlow`). The
     connection has defaults for `source` and `voice_profile`. A national number needs a `country`, such as SG. Nobody is
-    called before `not_before`, after `valid_for` or `valid_until`, or outside the hours of `window`, which are local
-    times in `time_zone`, by default that of the number.
+    called before `not_before`, after `valid_for` or `valid_until`, or outside the hours of `window`, which are those
+    at the number, or of `window_time_zone`. `time_zone` is that of times without a zone.
 
     With `send="here"`, this task sends the call, at the rate of its queue. With `send="worker"`, a `voiceflow worker`
     sends it. The task waits for `"outcome"` (the end of the call), for `"accepted"` (8x8 accepted the call), or for
@@ -64,6 +64,7 @@ class VoiceCallOperator(OneCallTask):
         "valid_until",
         "not_before",
         "time_zone",
+        "window_time_zone",
         "data",
         "voiceflow_conn_id",
     )

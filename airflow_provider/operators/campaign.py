@@ -51,9 +51,10 @@ class VoiceCampaignOperator(CallingTask):
     replaced if its text was changed, and cancelled if its row was removed. One bad row prevents all calls, unless
     `skip_bad` is set.
 
-    `not_before`, `valid_until`, `again`, `once_per`, `window`, `send`, `wait_for`, `deferrable`, `wait_timeout`,
-    `doubt_patience` and `cancel_on_kill` work as in `VoiceCallOperator`. The task fails if more than `fail_ratio` of
-    the calls have outcomes in `fail_on`, or are in doubt for longer than `doubt_patience`.
+    `not_before`, `valid_until`, `again`, `once_per`, `window`, `days`, `holidays`, `window_time_zone`, `send`,
+    `wait_for`, `deferrable`, `wait_timeout`, `doubt_patience` and `cancel_on_kill` work as in `VoiceCallOperator`. The
+    task fails if more than `fail_ratio` of the calls have outcomes in `fail_on`, or are in doubt for longer than
+    `doubt_patience`.
 
     The result is the report of the batch, as `voiceflow report --json` prints it, with the counts of rows. The
     link *Calls of the batch* leads to the page of the batch.
@@ -74,6 +75,7 @@ class VoiceCampaignOperator(CallingTask):
         "valid_until",
         "not_before",
         "time_zone",
+        "window_time_zone",
         "voiceflow_conn_id",
     )
     template_ext: Sequence[str] = (".sql",)
@@ -102,8 +104,6 @@ class VoiceCampaignOperator(CallingTask):
         sheet: str | None = None,
         batch: str | None = None,
         priority: int | None = None,
-        days: str | Sequence[str] | None = None,
-        holidays: str | Sequence[str] | None = None,
         redial_on: str | Sequence[str] | None = None,
         redial_max: int | None = None,
         redial_after: timedelta | str | None = None,
@@ -141,8 +141,6 @@ class VoiceCampaignOperator(CallingTask):
             "format": format,
             "sheet": sheet,
             "priority": priority,
-            "days": days,
-            "holidays": holidays,
             "redial_on": redial_on,
             "redial_max": redial_max,
             "redial_after": redial_after,
@@ -247,7 +245,7 @@ class VoiceCampaignOperator(CallingTask):
                 "batch": batch_id,
                 "voice_profile": self.voice_profile or None,
                 "source": self.source or None,
-                "window": self.window,
+                **self._hours,
                 "time_zone": self.time_zone,
                 "not_before": self._earliest(),
                 "valid_for": self.valid_for,

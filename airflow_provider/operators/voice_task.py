@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import cached_property, partial
@@ -22,7 +22,16 @@ from airflow_provider.calls.waiting.task_calls import TaskCalls
 from airflow_provider.hooks.voice import DEFAULT_CONNECTION, VoiceFlowHook
 from airflow_provider.links.voice import VoiceCallLink, store_link, store_no_link
 from airflow_provider.triggers.voice import VoiceOutcomeTrigger
-from voiceflow_worker import CallFlow, CallQueue, CallRequest, CallWindow, InvalidInputError, call_as_json
+from voiceflow_worker import (
+    CallFlow,
+    CallQueue,
+    CallRequest,
+    CallWindow,
+    Campaign,
+    CountryWindows,
+    InvalidInputError,
+    call_as_json,
+)
 from voiceflow_worker.model.text.wording import read_duration
 from voiceflow_worker.model.times import read_time, read_zone
 
@@ -94,8 +103,9 @@ class CallingTask(VoiceTask):
     """A task that makes calls and can send them itself. If a user stops the task, its unsent calls are cancelled.
 
     No phone rings before `not_before` (a time, or a text such as `2026-11-20 09:00`, which is local time in
-    `time_zone`), nor after `valid_until`, nor outside `window` (a `CallWindow`, or hours such as `09:00-20:00`) in the
-    `time_zone`, by default that of the number. A task that begins after `valid_until` makes no new calls, and fails.
+    `time_zone`), nor after `valid_until`, nor outside `window` (a `CallWindow`, or hours such as `09:00-20:00`), `days`
+    and `holidays`, which count at the number, or in `window_time_zone`. A task that begins after `valid_until` makes no
+    new calls, and fails.
 
     Another run of the DAG that would say the same to the same people fails too, unless `again` is True. With
     `once_per="dag"`, all runs of the DAG together call a number or unique key once.
@@ -111,7 +121,10 @@ class CallingTask(VoiceTask):
         valid_for: timedelta | str | None = None,
         valid_until: datetime | str | None = None,
         not_before: datetime | str | None = None,
-        window: CallWindow | str | None = None,
+        window: CallWindow | CountryWindows | Mapping[str, object] | str | None = None,
+        days: Mapping[str, object] | Sequence[str] | str | None = None,
+        holidays: Mapping[str, object] | Sequence[str] | str | None = None,
+        window_time_zone: str | None = None,
         time_zone: str | None = None,
         send: str = "here",
         cancel_on_kill: bool = True,
@@ -125,7 +138,11 @@ class CallingTask(VoiceTask):
         self.valid_for = read_duration(valid_for) if isinstance(valid_for, str) else valid_for
         self.valid_until = valid_until
         self.not_before = not_before
-        self.window = CallWindow.parse(window) if isinstance(window, str) else window
+        self.window = window
+        self.days = days
+        self.holidays = holidays
+        self.window_time_zone = window_time_zone
+        self._windows(None)  # wrong hours are refused when the DAG is read
         self.time_zone = time_zone
         if send not in {"here", "worker"}:
             raise ValueError(f"send={send!r}: use 'here' (this task sends) or 'worker' (a voiceflow worker sends)")
@@ -173,6 +190,22 @@ class CallingTask(VoiceTask):
         except ValueError as error:
             raise InvalidInputError(f"{name} {error}") from None
 
+    @property
+    def _hours(self) -> Mapping[str, object]:
+        """The fields of a campaign that say in which hours phones ring."""
+        return {
+            "window": self.window,
+            "days": self.days,
+            "holidays": self.holidays,
+            "window_time_zone": self.window_time_zone,
+        }
+
+    def _windows(self, zone: str | None) -> CallWindow | CountryWindows | None:
+        """Return the window of the calls, in this zone or at the numbers. Raises InvalidInputError."""
+        if not any(self._hours.values()):
+            return None
+        return Campaign.of({"rows": [], "batch": "-", **self._hours, "window_time_zone": zone}).options.window
+
     def _identity(self, context: Context) -> TaskIdentity:
         """Return the identity by which the calls of this task are counted."""
         return replace(TaskIdentity.of(context), once_per=OncePer(self.once_per))
@@ -219,8 +252,7 @@ class OneCallTask(CallingTask):
             batch_id=batch_id,
             valid_until=self._latest(),
             not_before=self._earliest(),
-            window=self.window,
-            time_zone=self.time_zone,
+            window=self._windows(self.window_time_zone),
             **more,
         )
         return RequestedCall(request, valid_for=self.valid_for, again=self.again)

@@ -54,6 +54,7 @@ class IvrApprovalSensor(OneCallTask, VoiceSensor):
         "valid_until",
         "not_before",
         "time_zone",
+        "window_time_zone",
         "voiceflow_conn_id",
     )
 

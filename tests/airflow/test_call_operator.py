@@ -15,7 +15,7 @@ from airflow_provider.calls.event_loop import run
 from airflow_provider.operators.voice import VoiceCallOperator
 from tests.airflow.scene import API_KEY, LASTING, TaskState, connect, context, end_call, in_queue, jobs_to, surroundings
 from tests.support.stage import Stage
-from voiceflow_worker import JobState, open_store
+from voiceflow_worker import InvalidInputError, JobState, open_store
 
 
 @pytest.fixture(scope="module")
@@ -64,10 +64,20 @@ def test_the_log_says_that_no_worker_is_running_while_the_task_waits(
 
 
 def test_a_call_keeps_to_its_hours_and_to_its_earliest_time(on: Stage) -> None:
-    hours = {"window": "09:00-20:00", "time_zone": "Asia/Singapore", "not_before": "2036-01-31 07:00"}
+    hours = {"window": "09:00-20:00", "time_zone": "Europe/Berlin", "not_before": "2036-01-31 18:00"}
     result = call("+6587660022", send="worker", wait_for=None, **hours).execute(context("hours"))
     assert (result["window"], result["time_zone"]) == ("09:00-20:00 mon-sun", "Asia/Singapore")
-    assert result["due_at"] == "2036-01-31T01:00:00.000Z", "when the window opens"
+    assert result["due_at"] == "2036-02-01T01:00:00.000Z", "when the window opens at the number"
+    hours = {**hours, "not_before": "2036-01-31 08:00", "window_time_zone": "Europe/Berlin"}
+    result = call("+6587660022", send="worker", wait_for=None, unique_key="moved", **hours).execute(context("moved"))
+    assert (result["window"], result["due_at"]) == (
+        "09:00-20:00 mon-sun in Europe/Berlin", "2036-01-31T08:00:00.000Z",
+    )  # fmt: skip
+    tables = {"window": {"SG": "10:00-12:00", "*": "09:00-18:00"}, "days": ["mon", "sat"], "holidays": "number"}
+    result = call("+6587660022", send="worker", wait_for=None, unique_key="tables", **tables).execute(context("tables"))
+    assert result["window"] == "10:00-12:00 mon,sat SG"
+    with pytest.raises(InvalidInputError, match="'nine' is not a calling window"):
+        call("+6587660022", window="nine")
     with pytest.raises(AirflowFailException, match="not_before 'tomorrow' is not a time"):
         call("+6587660022", not_before="tomorrow").execute(context("vague"))
     assert {"unique_key", "not_before"} <= set(VoiceCallOperator.template_fields)

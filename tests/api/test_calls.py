@@ -84,7 +84,7 @@ async def test_the_same_key_with_another_body_is_refused(memory: Store) -> None:
 
 async def test_what_a_request_means_later_is_no_conflict_and_is_not_judged_again() -> None:
     clock = ManualClock(datetime(2026, 3, 2, 8, 0, tzinfo=UTC))
-    fields = {"valid_for": "1h", "not_before": "tomorrow 09:00", "time_zone": "UTC", "window": "09:00-10:00"}
+    fields = {"valid_for": "1h", "not_before": "tomorrow 09:00", "time_zone": "UTC", "window": "17:00-18:00"}
     async with open_store("memory://", clock=clock) as store:
         async with program(store) as client:
             made = await call(client, **fields)
@@ -155,7 +155,10 @@ GIVEN: dict[str, dict[str, object]] = {
     "language": {"language": "en", "data": {"name": "Li"}},
     "valid_for": {"valid_for": "90m"},
     "not_before": {"not_before": "tomorrow 09:00", "time_zone": "Asia/Singapore"},
-    "window": {"window": "09:00-18:00", "time_zone": "Asia/Singapore"},
+    "window": {"window": "09:00-18:00"},
+    "days": {"days": "SG=mon-fri,*=mon-sat"},
+    "holidays": {"holidays": {"SG": ["SG", "MY"], "*": "number"}},
+    "window_time_zone": {"window": "09:00-18:00", "window_time_zone": "Europe/Berlin"},
     "redial_on": {
         "redial_on": ["busy", "no_answer"],
         "redial_max": 2,

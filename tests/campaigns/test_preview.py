@@ -231,18 +231,33 @@ def test_calls_that_would_begin_at_night_are_told(tmp_path: Path) -> None:
     for number, more, at_night in [
         ("+6587654321", {}, 0),  # 17:00 in Singapore
         ("+16502530000", {}, 2),  # 01:00 in California
-        ("+16502530000", {"time_zone": "Asia/Singapore"}, 0),
-        ("+6587654321", {"time_zone": "America/Los_Angeles"}, 2),
-        ("+16502530000", {"window": CallWindow.parse("00:00-24:00")}, 0),  # somebody chose the hours
+        ("+16502530000", {"time_zone": "Asia/Singapore"}, 2),  # reads times, and no more
+        ("+6587654321", {"time_zone": "America/Los_Angeles"}, 0),
+        ("+16502530000", {"window": CallWindow.parse("00:00-24:00")}, 2),
+        ("+16502530000", {"window": CallWindow.parse("09:00-18:00")}, 0),
+        ("+16502530000", {"window": CallWindow.parse("09:00-18:00", time_zone="Europe/London")}, 2),
         ("+6587654321", {"not_before": NOW.replace(hour=20)}, 2),  # 04:00
     ]:
         path = file_of(tmp_path, f"destination,name\n{number},Ana\n{number},Ben\n")
         found = previewed(path, **more)
         assert found.as_json()["at_night"] == at_night
         words = dict(found.in_words()).get("at night", "")
-        assert words == (
-            "2 calls begin outside 8 to 21 o'clock at the number; give a calling window" if at_night else ""
-        )
+        remedy = "; give a calling window"
+        if (window := more.get("window")) is not None:
+            remedy = (
+                ""
+                if window.time_zone is None
+                else (": the window counts in Europe/London, and not at the number; leave out its time zone")
+            )
+        assert words == (f"2 calls begin outside 8 to 21 o'clock at the number{remedy}" if at_night else "")
+
+
+def test_calls_at_an_hour_that_nobody_knows_are_told(tmp_path: Path) -> None:
+    found = previewed(file_of(tmp_path, "destination,name\n+61412345678,Ana\n+18005551234,Ben\n+6587654321,Cleo\n"))
+    assert (found.as_json()["at_night"], found.as_json()["unknown_hour"]) == (0, 2)
+    assert dict(found.in_words())["unknown hour"] == (
+        "2 calls whose local hours are not known: the numbers do not tell their time zones"
+    )
 
 
 @given(rate=st.sampled_from([0.001, 0.01, 0.3]), calls=st.integers(1, 200), hour=st.integers(0, 23))

@@ -150,7 +150,7 @@ def of(job: Job) -> dict[str, Any]:
         "numbers": job.numbers,
         "batch": job.batch_id,
         "priority": job.priority,
-        "due_at": job.due_at.isoformat() if job.due_at.year == 2099 else None,
+        "due_at": job.due_at.isoformat() if job.due_at.year >= 2099 else None,
         "valid_until": job.valid_until.isoformat() if job.valid_until else None,
         "window": str(job.window) if job.window else None,
         "time_zone": job.time_zone,
@@ -193,7 +193,7 @@ CASES: dict[str, tuple[Fields, Fields, dict[str, Any]]] = {
             "numbers": ("+6587654321", "+6561234567"),
             "batch": "march",
             "priority": 7,
-            "window": "09:00-20:00 mon,thu SG,MY",
+            "windows": ["09:00-20:00 mon,thu SG", "09:00-20:00 mon,thu SG", "09:00-20:00 mon,thu MY"],
             "time_zone": "Asia/Singapore",
             "due_at": "2099-12-31T01:00:00+00:00",
             "valid_until": "2099-12-31T03:00:00+00:00",
@@ -211,6 +211,32 @@ CASES: dict[str, tuple[Fields, Fields, dict[str, Any]]] = {
             "voices": ["en-SG-LunaNeural", "en-SG-LunaNeural", "ms-MY-OsmanNeural"],
             "redial": (["BUSY"], 0, "30m"),
             "valid_until": "2099-12-31T04:00:00+00:00",
+        },
+    ),
+    "hours at the number": (
+        {},
+        {
+            **WORDS, **READ, **SOURCE, "time_zone": "Europe/Berlin", "not_before": "2099-12-31 18:00",
+            "window": "SG=10:00-12:00,14:00-18:00,*=09:00-18:00", "days": "MY=fri,*=mon-sun", "holidays": "number",
+        },
+        {
+            "windows": [
+                "10:00-12:00,14:00-18:00 mon-sun SG", "10:00-12:00,14:00-18:00 mon-sun SG", "09:00-18:00 fri MY",
+            ],
+            "zones": ["Asia/Singapore", "Asia/Singapore", "Asia/Kuching"],
+            # 18:00 in Berlin is 01:00 of New Year's Day there, a Friday, and in Singapore a holiday.
+            "due": ["2100-01-02T02:00:00+00:00", "2100-01-02T02:00:00+00:00", "2100-01-01T01:00:00+00:00"],
+        },
+    ),
+    "hours elsewhere": (
+        {},
+        {
+            **WORDS, **READ, **SOURCE, "time_zone": "Asia/Singapore", "not_before": "2099-12-31 09:00",
+            "window": "09:00-18:00", "window_time_zone": "Europe/Berlin",
+        },
+        {
+            "windows": ["09:00-18:00 mon-sun in Europe/Berlin"] * 3,
+            "due": ["2099-12-31T08:00:00+00:00"] * 3,
         },
     ),
     "columns": (
@@ -243,6 +269,9 @@ def test_a_campaign_stores_the_same_calls_wherever_it_is_started(
         **first,
         "sources": [each[0]["params"]["source"] for each in actions],
         "voices": [each[1]["params"]["voiceProfile"] for each in actions],
+        "windows": [each["window"] for each in calls],
+        "zones": [each["time_zone"] for each in calls],
+        "due": [each["due_at"] for each in calls],
     }
     assert {name: found[name] for name in expected} == expected
     assert (first["stops"] is not None) == ("stop_after_cost" in fields)

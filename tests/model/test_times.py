@@ -118,7 +118,7 @@ def rows(folder: Path, columns: str, cells: str) -> Path:
     return file_of(folder, f"destination,name,{columns}\n+6587654321,Ana,{cells}\n")
 
 
-def test_a_row_has_its_own_zone_or_that_of_the_options(tmp_path: Path) -> None:
+def test_times_of_a_row_are_in_its_own_zone_or_that_of_the_options(tmp_path: Path) -> None:
     path = file_of(
         tmp_path,
         "destination,name,time_zone,not_before\n"
@@ -130,7 +130,7 @@ def test_a_row_has_its_own_zone_or_that_of_the_options(tmp_path: Path) -> None:
     )
     first, second = requests(read(path, options))
     assert (first.time_zone, str(first.not_before)) == ("Asia/Jakarta", "2030-01-31 02:00:00+00:00")
-    assert (second.time_zone, str(second.not_before)) == ("Asia/Singapore", "2030-01-31 01:00:00+00:00")
+    assert (second.time_zone, str(second.not_before)) == (None, "2030-01-31 01:00:00+00:00")
 
 
 def test_a_validity_that_has_passed_is_an_error_when_enqueuing_and_a_warning_when_checking(tmp_path: Path) -> None:

@@ -600,13 +600,14 @@ def test_an_escalation_is_read_from_texts() -> None:
     read = Escalation.of(
         {
             "numbers": "8765 4321, +442079460123", "say": "Fire.", "key": "5", "answer_within": "90s", "how": "",
-            "country": "SG", "window": "00:00-24:00", "days": "mon-sun", "time_zone": "Asia/Singapore",
+            "country": "SG", "window": "00:00-24:00", "days": "DE=mon-fri,*=mon-sun", "holidays": "number",
             "batch": "night", "priority": "7", "source": "+6531234567", "voice_profile": "en-IE-EmilyNeural",
         }
     )  # fmt: skip
     assert read.as_json() == {
         "numbers": ["8765 4321", "+442079460123"], "say": "Fire.", "key": "5", "answer_within": "90s", "how": "",
-        "country": "SG", "window": "00:00-24:00 mon-sun", "time_zone": "Asia/Singapore", "batch": "night",
+        "country": "SG", "window": "00:00-24:00", "days": "DE=mon-fri,*=mon-sun", "holidays": "number",
+        "window_time_zone": None, "batch": "night",
         "priority": 7, "source": "+6531234567", "voice_profile": "en-IE-EmilyNeural",
     }  # fmt: skip
 

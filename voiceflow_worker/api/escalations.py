@@ -10,7 +10,7 @@ from typing import Final
 
 from voiceflow_worker.api.answers import Answer
 from voiceflow_worker.api.exchange import LONGEST_WAIT, Asked, Route
-from voiceflow_worker.api.openapi import KEY, OBJECT, OBJECT_OR_NULL, WORDS, in_path, in_query, one_of, operation, ref
+from voiceflow_worker.api.openapi import KEY, OBJECT, OBJECT_OR_NULL, WINDOW, in_path, in_query, one_of, operation, ref
 from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.finding import Finding
 from voiceflow_worker.model.numbers.phone import warnings_for
@@ -170,10 +170,7 @@ SCHEMAS: Final[Mapping[str, object]] = {
             "source": {**OBJECT, "type": ["string", "object", "null"], "description": "The number to call from."},
             "voice_profile": _NULL_TEXT,
             "country": {**_NULL_TEXT, "description": "The country of national numbers, such as SG."},
-            "window": {**WORDS, "description": "Hours, such as 09:00-20:00."},
-            "days": {**WORDS, "description": "Such as mon-fri."},
-            "holidays": {**WORDS, "description": "Calendars, such as SG."},
-            "time_zone": _NULL_TEXT,
+            **WINDOW,
             "batch": _NULL_TEXT,
             "priority": {"type": ["integer", "string", "null"]},
         },

@@ -31,6 +31,7 @@ from voiceflow_worker.core.ports.store import Same
 from voiceflow_worker.core.queue import CallQueue
 from voiceflow_worker.errors import CampaignFileError, InvalidInputError
 from voiceflow_worker.finding import Finding, Remedy, Severity
+from voiceflow_worker.model.country_windows import CountryWindows, read_holidays, read_weekdays
 from voiceflow_worker.model.flows.actions import MAX_ID_CHARACTERS
 from voiceflow_worker.model.jobs.admission import priority_problem
 from voiceflow_worker.model.jobs.job import RedialPolicy
@@ -48,7 +49,7 @@ from voiceflow_worker.model.numbers.sources import read_sources
 from voiceflow_worker.model.recurrence import MISFIRE, Recurrence, read_cron
 from voiceflow_worker.model.text.wording import in_words, read_duration, read_rate, table_text
 from voiceflow_worker.model.times import DateOrder, read_time, read_zone
-from voiceflow_worker.model.window import CallWindow
+from voiceflow_worker.model.window import CallWindow, read_window_zone
 
 if TYPE_CHECKING:
     from zoneinfo import ZoneInfo
@@ -62,7 +63,9 @@ PEOPLE: Final = (
     "file", "rows", "sheet", "format", "number_column", "country", "country_column", "date_order", "source",
 )  # fmt: skip
 WORDS: Final = ("say", "template", "ivr", "menu", "voice_profile", "language_column", "data")
-WHEN: Final = ("window", "days", "holidays", "time_zone", "not_before", "valid_for", "valid_until")
+WHEN: Final = (
+    "window", "days", "holidays", "window_time_zone", "time_zone", "not_before", "valid_for", "valid_until",
+)  # fmt: skip
 REDIALS: Final = ("redial_on", "redial_max", "redial_after")
 GUARDS: Final = ("skip_bad", "again", "rejects", "stop_after_refused", "stop_after_cost", "stop_if_answer_rate_below")
 FIELDS: Final = (
@@ -548,17 +551,21 @@ class _Reader:
             raise ValueError(f"it is {in_words(at)}, which has passed")
         return at
 
-    def _window(self) -> CallWindow | None:
-        window = self.read("window", lambda v: v if isinstance(v, CallWindow) else CallWindow.parse(_words(v)))
-        days = self.read("days", lambda value: CallWindow.parse(days=_words(value)).days)
-        holidays = self.read("holidays", lambda value: CallWindow.parse(holidays=_words(value)).holidays)
+    def _window(self) -> CountryWindows | None:
+        window = self.read("window", _window)
+        days = self.read("days", lambda value: read_weekdays(_words(value)))
+        holidays = self.read("holidays", lambda value: read_holidays(_words(value)))
+        zone = self.read("window_time_zone", lambda value: read_window_zone(_text(value)))
         if window is None and days is None and holidays is None:
+            if zone is not None and not self.problems:
+                self.problem("window_time_zone", "it is the zone of a window, and there is none: give window or days")
             return None
-        whole = window or CallWindow.parse()
-        return CallWindow(
-            spans=whole.spans,
+        whole = window or CountryWindows()
+        return CountryWindows(
+            hours=whole.hours,
             days=whole.days if days is None else days,
             holidays=whole.holidays if holidays is None else holidays,
+            time_zone=zone or whole.time_zone,
         )
 
     def _redial(self) -> RedialPolicy | None:
@@ -604,6 +611,12 @@ def _words(value: object) -> str:
     if isinstance(value, list | tuple | set | frozenset):
         return ",".join(map(_text, cast("Iterable[object]", value)))
     return _text(value)
+
+
+def _window(value: object) -> CountryWindows:
+    if isinstance(value, CallWindow | CountryWindows):
+        return CountryWindows.of(value)
+    return CountryWindows.parse(_words(value))
 
 
 def _columns(value: object) -> str:

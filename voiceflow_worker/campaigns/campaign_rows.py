@@ -39,6 +39,7 @@ from voiceflow_worker.campaigns.sources.cells import GivenRows
 from voiceflow_worker.campaigns.sources.formats import open_source
 from voiceflow_worker.errors import CampaignFileError, InvalidInputError
 from voiceflow_worker.finding import Finding, Remedy, Severity
+from voiceflow_worker.model.country_windows import NUMBER
 from voiceflow_worker.model.flows.actions import MAX_ID_CHARACTERS
 from voiceflow_worker.model.flows.speech_filters import SpecimenText
 from voiceflow_worker.model.jobs.admission import checked_time, priority_problem
@@ -51,6 +52,7 @@ from voiceflow_worker.model.times import read_zone
 if TYPE_CHECKING:
     from voiceflow_worker.ivr.check import MenuTexts
 
+_MOST_COUNTRIES = 8
 _AT_ONCE = 100
 """The number of rows that pass each step together. A step that is repeated finds its code and data in the processor's
 caches. When each row passed all steps before the next row, reading took a third longer."""
@@ -166,7 +168,7 @@ class CampaignRows:
             Finding(file=self.file, column=each, severity=Severity.WARNING, message=message)
             for each in self._unseen.values()
         )
-        return (*notes, *unseen, *self._misread(), *self._repeats())
+        return (*notes, *unseen, *self._misread(), *self._repeats(), *self._on_holidays())
 
     @property
     def number_column(self) -> str:
@@ -182,6 +184,20 @@ class CampaignRows:
         message = f"{problem}.{more}"
         column = self._names.get(name, name) or None
         return (Finding(file=self.file, row=row, column=column, severity=Severity.WARNING, message=message),)
+
+    def _on_holidays(self) -> Iterator[Finding]:
+        """A warning about calls to countries for which the options have no calendar of holidays."""
+        found = self._maker.on_holidays
+        if not found:
+            return
+        countries = ", ".join(f"{country} {count:,}" for country, count in found.most_common(_MOST_COUNTRIES))
+        more = len(found) - _MOST_COUNTRIES
+        message = (
+            f"{count_of(found.total(), 'call')} may ring on a public holiday: there is no calendar for {countries}"
+            f"{f' and {more} more countries' if more > 0 else ''}, because each calendar is for the numbers of its "
+            f"country. Name one for each, or {NUMBER} for that of each number"
+        )
+        yield Finding(file=self.file, severity=Severity.WARNING, message=message)
 
     def _repeats(self) -> tuple[Finding, ...]:
         """A warning about rows that call the number of an earlier row with another body; empty if there are none."""

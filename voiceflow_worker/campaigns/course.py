@@ -9,8 +9,9 @@ from heapq import heapify, heappop, heappush
 from typing import NamedTuple
 
 from voiceflow_worker.core.admission import CheckedCall
+from voiceflow_worker.model.numbers.zones import zone_of_number
 from voiceflow_worker.model.times import zone_named
-from voiceflow_worker.model.window import CallWindow, zone_of_number
+from voiceflow_worker.model.window import CallWindow
 
 _FIRST_BLOCK = 256
 """The number of rows in a block at first. When there are `_MOST_BLOCKS` blocks, neighbours are joined in pairs."""
@@ -28,6 +29,7 @@ class CallTimes(NamedTuple):
     valid_until: datetime | None
     window: CallWindow | None
     time_zone: str | None
+    """The zone of the person; None if nobody knows it."""
 
     @classmethod
     def of(cls, call: CheckedCall) -> CallTimes:
@@ -43,15 +45,13 @@ class CallTimes(NamedTuple):
     def opens(self, at: datetime) -> datetime | None:
         """The first time from `at` on at which the call may ring; None if there is none."""
         at = max(at, self.not_before or at)
-        zone = zone_named(self.time_zone) if self.time_zone is not None else None
-        if self.window is None or zone is None:
-            return at
-        return self.window.opens(at, zone)
+        zone = None if self.window is None else self.window.zone_for(self.time_zone)
+        return at if self.window is None or zone is None else self.window.opens(at, zone)
 
     def at_night(self, begin: datetime, calls: int, step: timedelta) -> int:
         """How many of these calls, which leave from `begin` on, one each `step`, leave at night: not in _DAYTIME."""
         zone = zone_named(self.time_zone) if self.time_zone is not None else None
-        if self.window is not None or zone is None:
+        if zone is None:
             return 0
         found = 0
         while calls:
@@ -67,7 +67,7 @@ class CallTimes(NamedTuple):
 
     def closes(self, at: datetime) -> datetime:
         """The end of the window that is open at `at`, or the end of the validity if that is earlier."""
-        zone = zone_named(self.time_zone) if self.time_zone is not None else None
+        zone = None if self.window is None else self.window.zone_for(self.time_zone)
         closes = None if self.window is None or zone is None else self.window.closes(at, zone)
         return min(closes or _FOREVER, self.valid_until or _FOREVER)
 
@@ -86,7 +86,9 @@ class Course:
     later: int = 0
     opens_at: datetime | None = None
     at_night: int = 0
-    """The calls without a window that leave outside 8 to 21 o'clock at the number."""
+    """The calls that leave outside 8 to 21 o'clock at the number, with a window and without one."""
+    unknown_hour: int = 0
+    """The calls that leave at an hour that nobody knows: the number does not tell its time zone, nor does the row."""
 
 
 class CallPlan:
@@ -150,8 +152,13 @@ class CallPlan:
             until = min(ends, waiting[0][0] if waiting else _FOREVER)
             # The number of departures between now and `until`.
             taken = min(each.calls, -((now - until) // step)) if step else each.calls
-            at_night = course.at_night + each.times.at_night(now, taken, step)
-            course = replace(course, first=course.first or now, last=now + (taken - 1) * step, at_night=at_night)
+            course = replace(
+                course,
+                first=course.first or now,
+                last=now + (taken - 1) * step,
+                at_night=course.at_night + each.times.at_night(now, taken, step),
+                unknown_hour=course.unknown_hour + (taken if each.times.time_zone is None else 0),
+            )
             now += taken * step
             heappop(due)
             if taken < each.calls:

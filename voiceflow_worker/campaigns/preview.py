@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -14,8 +14,9 @@ from voiceflow_worker.campaigns.costs import Price, PriceTable, Speech, speech_o
 from voiceflow_worker.campaigns.course import CallPlan, Course
 from voiceflow_worker.core.admission import CheckedCall
 from voiceflow_worker.model.numbers.phone import country_of
+from voiceflow_worker.model.numbers.zones import zone_of_number
 from voiceflow_worker.model.text.wording import count_of, duration_in_words, rate_in_words, rfc3339
-from voiceflow_worker.model.window import zone_of_number
+from voiceflow_worker.model.window import CallWindow
 
 FIRST_TEXTS = 3
 RINGING = 15.0
@@ -88,10 +89,26 @@ class Preview:
     assumed_seconds: float | None
     rate: float | None
     time_zone: str | None
+    has_window: bool
+    moved_to: str | None
+    """The zone that the window counts in, if it does not count at the number."""
     course: Course
     cost: Mapping[str, Decimal]
     unpriced: Mapping[str, int]
     prices: str | None
+
+    def _nights(self) -> Iterator[tuple[str, str]]:
+        """The calls that begin at night at the number, or at an hour that nobody knows, and what to do about them."""
+        nights, unknown = self.course.at_night, self.course.unknown_hour
+        remedy = "" if self.has_window else "; give a calling window"
+        if self.moved_to is not None:
+            remedy = f": the window counts in {self.moved_to}, and not at the number; leave out its time zone"
+        if nights:
+            begin = "call begins" if nights == 1 else "calls begin"
+            yield "at night", f"{nights:,} {begin} outside 8 to 21 o'clock at the number{remedy}"
+        if unknown:
+            whose = "call whose local hour is" if unknown == 1 else "calls whose local hours are"
+            yield "unknown hour", f"{unknown:,} {whose} not known: the numbers do not tell their time zones"
 
     @property
     def ends_at(self) -> datetime | None:
@@ -124,14 +141,7 @@ class Preview:
             later = duration_in_words(self.ends_at - course.first)
             ends = f"{_local(self.ends_at, self.time_zone)}, {later} later"
             rows.append(("ends", f"{ends}, without redials (rate: {rate_in_words(rate)})"))
-        if course.at_night:
-            begin = "call begins" if course.at_night == 1 else "calls begin"
-            rows.append(
-                (
-                    "at night",
-                    f"{course.at_night:,} {begin} outside 8 to 21 o'clock at the number; give a calling window",
-                )
-            )
+        rows += self._nights()
         if course.expired:
             turn = "its turn" if course.expired == 1 else "their turn"
             rows.append(("expire", f"{count_of(course.expired, 'call')} whose validity would end before {turn}"))
@@ -166,6 +176,7 @@ class Preview:
             "window_opens_at": rfc3339(course.opens_at),
             "expired_before_their_turn": course.expired,
             "at_night": course.at_night,
+            "unknown_hour": course.unknown_hour,
             "texts": [each.as_json() for each in self.texts],
             "later": [{"place": place, "text": text} for place, text in self.later],
             "longest": self.longest.as_json() if self.longest is not None else None,
@@ -201,6 +212,7 @@ class PreviewMaker:
     _later: tuple[tuple[str, str], ...] = ()
     _seconds: float = 0.0
     _zones: set[str | None] = field(default_factory=set[str | None])
+    _window: CallWindow | None = None
 
     def add(self, rows: Iterable[ReadRow]) -> None:
         """Add rows. Rows without a call are ignored."""
@@ -215,6 +227,7 @@ class PreviewMaker:
 
     def _add(self, row: ReadRow, call: CheckedCall) -> None:
         self._plan.add(call)
+        self._window = call.window or self._window
         country = country_of(call.destination) or _UNKNOWN
         self._countries[country] += 1
         self._sources[call.source] += 1
@@ -263,6 +276,8 @@ class PreviewMaker:
             assumed_seconds=options.seconds,
             rate=rate,
             time_zone=zone,
+            has_window=self._window is not None,
+            moved_to=None if self._window is None else self._window.time_zone,
             course=self._plan.simulated(start, rate=rate),
             cost=totals,
             unpriced=dict(self._unpriced.most_common()),

@@ -233,12 +233,13 @@ class RowOptions:
         valid_for: Phones may ring for this long, such as 2h, counted from now or from a later --not-before.
         valid_until: No phone rings after this time, written like --not-before.
         not_before: No phone rings before this time: 2026-11-20T09:00:00+08:00, or, together with --time-zone, "2026-11-20 09:00" or "tomorrow 09:00".
-        time_zone: The time zone of local times in the file, such as Asia/Singapore.
+        time_zone: The time zone of local times in the file and in the options, such as Asia/Singapore. It moves no window.
         date_order: The order of day, month and year in dates of the file such as 31/1/2030.
         priority: The priority, -1000000 to 1000000. Calls with a higher priority are sent first. [0]
-        window: Phones ring only at these hours, such as 09:00-20:00, in the time zone of the row, else of --time-zone, else of the number.
-        days: Phones ring only on these days, such as mon-sat or mon,wed.
-        holidays: No phone rings on public holidays of this country, such as SG or DE-BY.
+        window: Phones ring only at these hours, such as 09:00-20:00, in the time zone of the number; or by country: DE=09:00-18:00,*=10:00-20:00.
+        days: Phones ring only on these days, such as mon-sat or mon,wed; or by country.
+        holidays: No phone of a country rings on its public holidays, such as SG,DE-BY; number: of each number's country.
+        window_time_zone: The hours and days count in this time zone, instead of that of the number.
         redial_on: Redial after busy, no_answer, canceled, unreached (all three), failed, error. [VOICEFLOW_REDIAL_ON]
         redial_max: Redial a call at most this many times. [VOICEFLOW_REDIAL_MAX, else 1]
         redial_after: The wait before a redial, such as 30m, or by outcome: busy=5m,no_answer=2h. [VOICEFLOW_REDIAL_AFTER, else 30m]
@@ -270,6 +271,7 @@ class RowOptions:
     window: Annotated[str | None, _option("HOURS", WHEN)] = None
     days: Annotated[str | None, _option("DAYS")] = None
     holidays: Annotated[str | None, _option("CC")] = None
+    window_time_zone: Annotated[str | None, _option("ZONE")] = None
     redial_on: Annotated[str | None, _option("OUTCOMES", REDIAL)] = None
     redial_max: Annotated[str | None, _option("N", REDIAL)] = None
     redial_after: Annotated[str | None, _option("WAIT", REDIAL)] = None

@@ -404,6 +404,7 @@ _TYPED: Mapping[Remedy, str] = {
     Remedy.NAME_OUTCOMES: "--redial-on busy,no_answer, or --redial-max 0",
     Remedy.NAME_SHEET: "--sheet NAME",
     Remedy.NAME_TIME_ZONE: "--time-zone, or a column time_zone",
+    Remedy.NAME_WINDOW_ZONE: "a column time_zone, or --window-time-zone",
     Remedy.OTHER_BATCH: "--batch",
     Remedy.RESTORE: "`voiceflow restore FILE`",
     Remedy.SET_STATE_DIR: "VOICEFLOW_STATE_DIR",

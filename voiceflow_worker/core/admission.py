@@ -37,6 +37,7 @@ from voiceflow_worker.errors import (
 )
 from voiceflow_worker.finding import Finding, Remedy
 from voiceflow_worker.model.copying import maker
+from voiceflow_worker.model.country_windows import CountryWindows, first_opening
 from voiceflow_worker.model.flows.actions import MAX_ID_CHARACTERS
 from voiceflow_worker.model.flows.callflow import CallFlow, EncodedBody, body_digest
 from voiceflow_worker.model.flows.rules import second_parties
@@ -46,7 +47,7 @@ from voiceflow_worker.model.jobs.gate import GateState
 from voiceflow_worker.model.jobs.job import Job, JobState, RedialPolicy
 from voiceflow_worker.model.numbers.phone import telephone_of, usual_form
 from voiceflow_worker.model.numbers.reading import read_number
-from voiceflow_worker.model.window import CallWindow, first_opening
+from voiceflow_worker.model.window import CallWindow, read_window_zone
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,8 +57,9 @@ class CallRequest:
     If `unique_key`, `batch_id` or `valid_until` is None, it is read from the body of the flow (`clientRequestId`,
     `clientBatchId`, `validUntil`). Times are aware. A larger `priority` (-1,000,000 to 1,000,000) goes first. `data` is
     for your program: menu handlers, hooks and reports get it, and 8x8 does not. `menu` names the first IVR menu of the
-    call. The phone rings only within `window`, whose hours are local time in `time_zone`. A `window` without a
-    `time_zone` needs a number whose digits determine the time zone. `redial` None means the policy of the queue.
+    call. The phone rings only within `window`, whose hours are local time at the number. `time_zone` is the zone of
+    the person, which a `window` needs if the digits of the number do not determine it. `window_time_zone` moves the
+    window: its hours are then those of this zone, for every number. `redial` None means the policy of the queue.
 
     `further_numbers` are other numbers of the same person, in E.164 form. After a number that was busy or did not
     answer, the next one is called; a redial begins with the first again. The person is left out if any number is on the
@@ -72,7 +74,8 @@ class CallRequest:
     valid_until: datetime | None = None
     time_zone: str | None = None
     redial: RedialPolicy | None = None
-    window: CallWindow | None = None
+    window: CallWindow | CountryWindows | None = None
+    window_time_zone: str | None = None
     data: Mapping[str, object] | None = None
     menu: str | None = None
     further_numbers: Sequence[str] = ()
@@ -82,8 +85,9 @@ class CheckedCall(NamedTuple):
     """A call whose flow keeps the rules of the 8x8 contract, encoded once.
 
     `body` is the text that is stored and sent, and `digest` is the digest of the canonical body. `destination` is in
-    the usual form of its numbering plan, as are `further_numbers`. The other fields are those of `CallRequest`. This is
-    a tuple, because files have millions of calls, and a dataclass takes longer to make.
+    the usual form of its numbering plan, as are `further_numbers`. `window` is that of this person, with its zone if it
+    was moved. The other fields are those of `CallRequest`. This is a tuple, because files have millions of calls, and a
+    dataclass takes longer to make.
     """
 
     source: str
@@ -126,7 +130,7 @@ class CheckedCall(NamedTuple):
             valid_until=request.valid_until or flow.valid_until,
             time_zone=request.time_zone,
             redial=request.redial,
-            window=request.window,
+            window=_window_of(request, (encoded.destination, *further)),
             data=checked_data(request.data),
             menu=request.menu,
             further_numbers=further,
@@ -139,8 +143,20 @@ class CheckedCall(NamedTuple):
 
     def request(self) -> CallRequest:
         """The request for this call, with its flow read from `body`."""
-        shared = {each.name: getattr(self, each.name) for each in fields(CallRequest) if each.name != "flow"}
+        own = {"flow", "window_time_zone"}
+        shared = {each.name: getattr(self, each.name) for each in fields(CallRequest) if each.name not in own}
         return CallRequest(flow=CallFlow(json.loads(self.body)), **shared)
+
+
+def _window_of(request: CallRequest, numbers: Sequence[str]) -> CallWindow | None:
+    """The window of the person, with its zone if it was moved. Raises InvalidInputError."""
+    window, zone = request.window, request.window_time_zone
+    if window is None:
+        if zone is not None:
+            raise InvalidInputError("window_time_zone is the zone of a window, and there is none: give a window")
+        return None
+    found = window.to(numbers) if isinstance(window, CountryWindows) else window
+    return found if zone is None else replace(found, time_zone=read_window_zone(zone))
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,6 +33,7 @@ from voiceflow_worker.core.settling.changes import Changes, RedialledBatch, redi
 from voiceflow_worker.core.settling.stops import RefusalRuns
 from voiceflow_worker.core.sweep import Sweeper
 from voiceflow_worker.errors import InvalidInputError, JobNotFoundError
+from voiceflow_worker.model.country_windows import CountryWindows
 from voiceflow_worker.model.flows.callflow import CallFlow
 from voiceflow_worker.model.jobs import lifecycle
 from voiceflow_worker.model.jobs.admission import checked_time, end_of
@@ -83,7 +84,8 @@ class CallQueue:
         valid_for: timedelta | None = None,
         time_zone: str | None = None,
         redial: RedialPolicy | None = None,
-        window: CallWindow | None = None,
+        window: CallWindow | CountryWindows | None = None,
+        window_time_zone: str | None = None,
         data: Mapping[str, object] | None = None,
         menu: str | None = None,
         further_numbers: Sequence[str] = (),
@@ -116,6 +118,7 @@ class CallQueue:
             time_zone=time_zone,
             redial=redial,
             window=window,
+            window_time_zone=window_time_zone,
             data=data,
             menu=menu,
             further_numbers=further_numbers,

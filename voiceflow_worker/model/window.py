@@ -1,9 +1,9 @@
-"""Calling windows, and the time zones of telephone numbers."""
+"""Calling windows: the hours, days and holidays in which a phone may ring."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from enum import IntEnum
@@ -12,58 +12,7 @@ from itertools import pairwise
 from zoneinfo import ZoneInfo
 
 from voiceflow_worker.errors import InvalidInputError
-from voiceflow_worker.finding import Finding, Remedy
-from voiceflow_worker.model.flows.rules import VALIDITY_EXPIRED
-from voiceflow_worker.model.numbers.phone import is_e164, normalise
-from voiceflow_worker.model.text.wording import in_words
-from voiceflow_worker.model.times import zone_named
-
-_UNKNOWN = "Etc/Unknown"
-_FIRST_LOOK = datetime(2026, 1, 1, tzinfo=UTC)
-_LOOKS = 2 * 366
-
-
-@dataclass(frozen=True, slots=True)
-class NumberZone:
-    """The time zone of a number. `zone` is None if the digits do not determine it; `among` are the possible zones."""
-
-    zone: str | None
-    among: tuple[str, ...] = ()
-
-
-@lru_cache(maxsize=4096)
-def zone_of_number(e164: str) -> NumberZone:
-    """The zone of a number, by the data of `phonenumbers`. Never raises.
-
-    Zones whose clocks always agree count as one: a British mobile number may be in London or on Jersey, and both show
-    the same time.
-    """
-    # The import takes 10 ms, so it is done only for a call with a window and without a time zone.
-    import phonenumbers
-    from phonenumbers.timezone import time_zones_for_number
-
-    if not is_e164(e164):
-        return NumberZone(None)
-    try:
-        found = time_zones_for_number(phonenumbers.parse(normalise(e164)))
-    except phonenumbers.NumberParseException:
-        return NumberZone(None)
-    names = tuple(name for name in found if name != _UNKNOWN)
-    if not names or not _agree(names):
-        return NumberZone(None, names)
-    return NumberZone(names[-1], names)
-
-
-@lru_cache(maxsize=256)
-def _agree(names: Sequence[str]) -> bool:
-    """Whether the clocks of these zones show the same time on every day of two years."""
-    if len(names) == 1:
-        return zone_named(names[0]) is not None
-    zones = [zone_named(name) for name in names]
-    moments = [_FIRST_LOOK + timedelta(days=each) for each in range(_LOOKS)]
-    shown = {tuple(at.astimezone(zone).utcoffset() for at in moments) for zone in zones if zone is not None}
-    return None not in zones and len(shown) == 1
-
+from voiceflow_worker.model.times import read_zone, zone_named
 
 MIDNIGHT = time(0)
 _DAY = timedelta(days=1)
@@ -73,6 +22,8 @@ _FARTHEST_OPENING = 400
 """The number of days that are searched for an opening. A window that does not open within them counts as never open."""
 _FARTHEST_END = 8
 """The number of days that are searched for an end. A window that stays open for more than a week counts as endless."""
+_IN = " in "
+"""What stands before the zone of a window whose hours do not count at the number called."""
 _SPAN = re.compile(r"([0-9]{1,2})(?::([0-9]{2}))?\s*[-\u2013]\s*([0-9]{1,2})(?::([0-9]{2}))?")
 
 
@@ -120,6 +71,9 @@ class Span:
         return f"{self.start:%H:%M}-{'24:00' if self.end == MIDNIGHT else f'{self.end:%H:%M}'}"
 
 
+WHOLE_DAY = (Span(MIDNIGHT, MIDNIGHT),)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CallWindow:
     """A calling window: `CallWindow.parse("09:00-20:00", days="mon-sat", holidays="SG")`.
@@ -127,27 +81,43 @@ class CallWindow:
     A span belongs to the day on which it begins: with `days="fri"`, 22:00-06:00 continues on Saturday morning. The
     window is closed on holidays of the calendars in `holidays` (ISO 3166: `SG`, `DE-BY`), from midnight to midnight; a
     span over midnight that begins on a holiday is left out. The window is closed in years whose holidays are unknown.
+
+    Hours and days are local at the number called. With `time_zone`, they are those of this zone, wherever the phone is.
     """
 
     spans: tuple[Span, ...]
     days: frozenset[Weekday] = EVERY_DAY
     holidays: tuple[str, ...] = ()
+    time_zone: str | None = None
 
     def __post_init__(self) -> None:
         if not self.spans or not self.days:
             raise InvalidInputError("a calling window without hours, or without days, never opens; give hours and days")
 
     @classmethod
-    def parse(cls, hours: str | None = None, *, days: str | None = None, holidays: str | None = None) -> CallWindow:
+    def parse(
+        cls,
+        hours: str | None = None,
+        *,
+        days: str | None = None,
+        holidays: str | None = None,
+        time_zone: str | None = None,
+    ) -> CallWindow:
         """A window from texts such as `09:00-12:00,14:00-20:00`, `mon-fri,sun` and `SG,MY`.
 
         The default is the whole day, every day, holidays included. Raises InvalidInputError.
         """
         return cls(
-            spans=(Span(MIDNIGHT, MIDNIGHT),) if hours is None else _read_spans(hours),
-            days=EVERY_DAY if days is None else _read_days(days),
-            holidays=() if holidays is None else tuple(read_calendar(part) for part in _parts(holidays, "holidays")),
+            spans=WHOLE_DAY if hours is None else read_spans(hours),
+            days=EVERY_DAY if days is None else read_days(days),
+            holidays=() if holidays is None else tuple(read_calendar(part) for part in parts(holidays, "holidays")),
+            time_zone=None if time_zone is None else read_window_zone(time_zone),
         )
+
+    def zone_for(self, person: str | None) -> ZoneInfo | None:
+        """The zone that the hours count in for a person whose zone is `person`; None if it is not known here."""
+        name = self.time_zone or person
+        return None if name is None else zone_named(name)
 
     @classmethod
     def recalled(cls, text: str) -> CallWindow:
@@ -158,8 +128,9 @@ class CallWindow:
         return _recalled(text)
 
     def __str__(self) -> str:
-        written = f"{','.join(map(str, self.spans))} {_days_in_words(self.days)}"
-        return f"{written} {','.join(self.holidays)}" if self.holidays else written
+        written = f"{','.join(map(str, self.spans))} {days_in_words(self.days)}"
+        written = f"{written} {','.join(self.holidays)}" if self.holidays else written
+        return written if self.time_zone is None else f"{written}{_IN}{self.time_zone}"
 
     def is_open(self, at: datetime, zone: ZoneInfo) -> bool:
         """Whether a phone in this zone may ring at this moment. Raises InvalidInputError for an unknown calendar."""
@@ -270,22 +241,33 @@ def _jump(zone: ZoneInfo, before: datetime, after: datetime) -> datetime:
 @lru_cache(maxsize=1024)
 def _recalled(text: str) -> CallWindow:
     try:
-        hours, days, *calendars = text.split(" ")
+        written, _, zone = text.partition(_IN)
+        hours, days, *calendars = written.split(" ")
         holidays = tuple(calendars[0].split(",")) if calendars else ()
-        return CallWindow(spans=_read_spans(hours), days=_read_days(days), holidays=holidays)
+        return CallWindow(spans=read_spans(hours), days=read_days(days), holidays=holidays, time_zone=zone or None)
     except InvalidInputError as error:
         raise ValueError(f"not a calling window: {text!r}") from error
 
 
-def _parts(text: str, what: str) -> list[str]:
-    parts = [part.strip() for part in text.split(",")]
-    if not all(parts):
+def parts(text: str, what: str) -> list[str]:
+    """The entries of a text with commas. Raises InvalidInputError for an empty one; `what` says what they are."""
+    found = [part.strip() for part in text.split(",")]
+    if not all(found):
         raise InvalidInputError(f"{text[:60]!r} has an empty entry: give {what}, separated by commas")
-    return parts
+    return found
 
 
-def _read_spans(text: str) -> tuple[Span, ...]:
-    return tuple(_read_span(part) for part in _parts(text, "hours"))
+def read_window_zone(name: str) -> str:
+    """The name of the zone that the hours of a window count in. Raises InvalidInputError."""
+    try:
+        return read_zone(name).key
+    except ValueError as error:
+        raise InvalidInputError(str(error)) from None
+
+
+def read_spans(text: str) -> tuple[Span, ...]:
+    """The spans in a text such as `09:00-12:00,14:00-20:00`. Raises InvalidInputError."""
+    return tuple(_read_span(part) for part in parts(text, "hours"))
 
 
 def _read_span(text: str) -> Span:
@@ -301,9 +283,10 @@ def _read_span(text: str) -> Span:
     return Span(start, end)
 
 
-def _read_days(text: str) -> frozenset[Weekday]:
+def read_days(text: str) -> frozenset[Weekday]:
+    """The days in a text such as `mon-fri,sun`. Raises InvalidInputError."""
     days: set[Weekday] = set()
-    for part in _parts(text.casefold(), "days"):
+    for part in parts(text.casefold(), "days"):
         first, dash, last = (each.strip() for each in part.replace("\u2013", "-").partition("-"))
         begin = _read_day(first, text)
         end = _read_day(last, text) if dash else begin
@@ -318,7 +301,7 @@ def _read_day(name: str, text: str) -> Weekday:
     raise InvalidInputError(f"{text[:60]!r} has a part that is not a day, {name[:20]!r}: write mon-sat, or mon,wed,fri")
 
 
-def _days_in_words(days: frozenset[Weekday]) -> str:
+def days_in_words(days: frozenset[Weekday]) -> str:
     """The days as text, such as `mon-fri,sun`, in the form that people write."""
     runs: list[list[Weekday]] = []
     for day in sorted(days):
@@ -367,77 +350,3 @@ def holidays_of(code: str, *, year: int) -> frozenset[date] | None:
         ) from None
     # Some calendars end soon, because nobody can compute their holidays: that of Sri Lanka gets one year at a time.
     return frozenset(found) if found.start_year <= year <= found.end_year else None
-
-
-_MOST_NAMES = 3
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Opening:
-    """The time from which a call may ring, and the time zone of its window. A call with a `problem` is not enqueued."""
-
-    at: datetime
-    time_zone: str | None
-    problem: Finding | None = None
-
-
-def first_opening(
-    window: CallWindow, *, numbers: Sequence[str], time_zone: str | None, at: datetime, valid_until: datetime | None
-) -> Opening:
-    """The first time, from `at` on, at which a call to this person may ring.
-
-    The hours of the window are local time in `time_zone`. Without `time_zone`, they are local time at the numbers, if
-    their digits determine one time zone. Never raises: problems are findings.
-    """
-    name, problem = _zone_for(numbers[0], time_zone)
-    for number in numbers[1:] if time_zone is None and problem is None else ():
-        other, problem = _zone_for(number, None)
-        if problem is None and other != name:
-            message = (
-                f"{numbers[0]} and {number} of one person are in different time zones ({name} and {other}), so the "
-                f"local time for their calling window is not known: {Remedy.NAME_TIME_ZONE}"
-            )
-            problem = Finding(column="time_zone", message=message, remedy=Remedy.NAME_TIME_ZONE)
-        if problem is not None:
-            name = None
-            break
-    zone = zone_named(name) if name is not None else None
-    if zone is None:
-        return Opening(at=at, time_zone=time_zone, problem=problem)
-    try:
-        opens = window.opens(at, zone)
-    except InvalidInputError as error:
-        return Opening(at=at, time_zone=name, problem=Finding(message=str(error)))
-    if opens is None:
-        message = f"its calling window ({window}) does not open within a year; give other hours or days"
-        if window.holidays:
-            message += ". Or the `holidays` library on this machine lacks the year of the call: install a newer one"
-        return Opening(at=at, time_zone=name, problem=Finding(message=message))
-    if valid_until is not None and opens >= valid_until:
-        message = (
-            f"its calling window ({window}) opens in {name} at {in_words(opens)}, but its validity ends at "
-            f"{in_words(valid_until)}; {Remedy.GIVE_VALIDITY}, or a wider window"
-        )
-        expired = Finding(message=message, code=VALIDITY_EXPIRED, remedy=Remedy.GIVE_VALIDITY)
-        return Opening(at=opens, time_zone=name, problem=expired)
-    return Opening(at=opens, time_zone=name)
-
-
-def _zone_for(number: str, time_zone: str | None) -> tuple[str | None, Finding | None]:
-    if time_zone is not None:
-        message = f"{time_zone[:40]!r} is not a time zone; give a name such as Asia/Singapore"
-        return time_zone, Finding(column="time_zone", message=message)
-    found = zone_of_number(number)
-    if found.zone is not None:
-        return found.zone, None
-    if found.among:
-        names = ", ".join(found.among[:_MOST_NAMES])
-        more = f" and {len(found.among) - _MOST_NAMES} more" if len(found.among) > _MOST_NAMES else ""
-        where = f"may be in several time zones ({names}{more})"
-    else:
-        where = "is in an unknown time zone"
-    message = (
-        f"{number} {where}, so the local time for its calling window is not known: {Remedy.NAME_TIME_ZONE} (for "
-        "example America/New_York)"
-    )
-    return None, Finding(column="time_zone", message=message, remedy=Remedy.NAME_TIME_ZONE)

@@ -49,6 +49,7 @@ from voiceflow_worker.errors import (
     TooLateError,
 )
 from voiceflow_worker.ivr.approval import approval
+from voiceflow_worker.model.country_windows import CountryWindows, first_opening
 from voiceflow_worker.model.flows.values import canonical_json
 from voiceflow_worker.model.jobs.admission import end_of, key_findings, text_findings
 from voiceflow_worker.model.jobs.call_json import CallResult
@@ -56,7 +57,6 @@ from voiceflow_worker.model.jobs.job import Job, RedialPolicy
 from voiceflow_worker.model.jobs.policy import CallPolicy
 from voiceflow_worker.model.numbers.reading import read_number
 from voiceflow_worker.model.text.wording import in_words, write_duration
-from voiceflow_worker.model.window import first_opening
 from voiceflow_worker.service.ladder import (
     HELD,
     UNSENT,
@@ -245,11 +245,10 @@ class Escalations:
                 return _passed_over(found, HELD, held, at=now)
             number = read_number(escalation.numbers[found.place - 1], escalation.country).e164
             if escalation.window is not None:
-                opening = first_opening(
-                    escalation.window, numbers=[number], time_zone=escalation.time_zone, at=now, valid_until=None
-                )
+                window = CountryWindows.of(escalation.window).to([number])
+                opening = first_opening(window, numbers=[number], time_zone=None, at=now, valid_until=None)
                 if opening.problem is None and opening.at > now:
-                    opens = f"its calling window ({escalation.window}) opens at {in_words(opening.at)}"
+                    opens = f"its calling window ({window}) opens at {in_words(opening.at)}"
                     return _passed_over(found, "outside_window", opens, at=now)
             request = CallRequest(
                 flow=escalation.call(number),
@@ -257,9 +256,8 @@ class Escalations:
                 batch_id=found.batch_id,
                 priority=escalation.priority,
                 valid_until=until,
-                time_zone=escalation.time_zone,
                 redial=_ONCE,
-                window=escalation.window,
+                window=None if escalation.window is None else CountryWindows.of(escalation.window),
                 data=escalation.data(),
                 menu=approval.name,
             )

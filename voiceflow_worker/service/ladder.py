@@ -14,6 +14,7 @@ from voiceflow_worker.core.ports.record_set import json_codec
 from voiceflow_worker.errors import CallFlowError, InvalidInputError
 from voiceflow_worker.finding import Finding
 from voiceflow_worker.ivr.approval import approval_call, approval_data
+from voiceflow_worker.model.country_windows import CountryWindows, certain_zone
 from voiceflow_worker.model.flows.actions import MAX_ID_CHARACTERS
 from voiceflow_worker.model.flows.callflow import CallFlow
 from voiceflow_worker.model.jobs.admission import priority_problem, text_findings
@@ -30,7 +31,10 @@ MOST_NUMBERS = 50
 HELD = "held"
 UNSENT = frozenset({JobState.QUEUED, JobState.LEASED})
 _OWN = ("numbers", "say", "key", "answer_within", "how")
-_SHARED = ("source", "voice_profile", "country", "window", "days", "holidays", "time_zone", "batch", "priority")
+_SHARED = (
+    "source", "voice_profile", "country", "window", "days", "holidays", "window_time_zone", "batch", "priority",
+)  # fmt: skip
+_HOURS = ("window", "days", "holidays", "window_time_zone")
 FIELDS = (*_OWN, *_SHARED)
 """The fields of an escalation, as `Escalation.of` reads them."""
 
@@ -55,8 +59,7 @@ class Escalation:
     answer_within: timedelta = timedelta(minutes=2)
     how: str | None = None
     country: str | None = None
-    window: CallWindow | None = None
-    time_zone: str | None = None
+    window: CallWindow | CountryWindows | None = None
     batch_id: str | None = None
     """The batch of the calls; by default one of their own, which has the name of the ladder."""
     priority: int = 1_000
@@ -126,7 +129,7 @@ class Escalation:
         except InvalidInputError as error:
             wrong += [(found.column or "", found.message) for found in error.findings] or [("", str(error))]
         else:
-            values |= {"country": options.country, "window": options.window, "time_zone": options.time_zone}
+            values |= {"country": options.country, "window": options.window}
             values["batch_id"] = options.batch_id if "batch" in shared else None
             if "priority" in shared:
                 values["priority"] = options.priority
@@ -142,7 +145,11 @@ class Escalation:
         """The places that cannot be called, and why: their number, or what is said to it."""
         for place, number in enumerate(self.numbers, 1):
             try:
-                self.call(read_number(number, self.country).e164).validated()
+                known = read_number(number, self.country).e164
+                self.call(known).validated()
+                if self.window is not None:
+                    window = CountryWindows.of(self.window).to([known])
+                    _ = window.time_zone or certain_zone([known])
             except InvalidInputError as error:
                 yield place, "; ".join(found.message for found in error.findings) or str(error)
 
@@ -182,8 +189,8 @@ class Escalation:
             "source": self.source,
             "voice_profile": self.voice_profile,
             "country": self.country,
-            "window": None if self.window is None else str(self.window),
-            "time_zone": self.time_zone,
+            **dict.fromkeys(_HOURS, None),
+            **({} if self.window is None else CountryWindows.of(self.window).fields()),
             "batch": self.batch_id,
             "priority": self.priority,
         }
@@ -333,10 +340,10 @@ class LadderRecord:
     def read(self) -> Escalation:
         """The escalation. Its values were checked when the ladder was started."""
         fields = dict(self.escalation)
-        batch, window = fields.pop("batch", None), fields.pop("window", None)
+        batch, hours = fields.pop("batch", None), {name: fields.pop(name, None) for name in _HOURS}
         fields["batch_id"] = batch
         fields["answer_within"] = read_duration(str(fields["answer_within"]))
-        fields["window"] = None if window is None else CallWindow.recalled(str(window))
+        fields["window"] = CountryWindows.of_fields(hours) if hours["window"] is not None else None
         return Escalation(**fields)  # type: ignore[arg-type]
 
 

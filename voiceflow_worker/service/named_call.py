@@ -39,8 +39,8 @@ if TYPE_CHECKING:
 
 WORDS: Final = ("say", "flow", "ivr")
 OPTIONS: Final = (
-    "country", "source", "voice_profile", "valid_for", "not_before", "window", "time_zone", "redial_on", "redial_max",
-    "redial_after", "batch", "data", "priority",
+    "country", "source", "voice_profile", "valid_for", "not_before", "window", "days", "holidays", "window_time_zone",
+    "time_zone", "redial_on", "redial_max", "redial_after", "batch", "data", "priority",
 )  # fmt: skip
 FIELDS: Final = ("to", *WORDS, "language", *OPTIONS)
 _NAMES = {"destination": "to", "batch_id": "batch"}

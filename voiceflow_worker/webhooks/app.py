@@ -42,7 +42,7 @@ from voiceflow_worker.webhooks.receiver import Receiver
 if TYPE_CHECKING:
     from voiceflow_worker.api.door import Door
 
-_LATE = ("phonenumbers.timezone", "voiceflow_worker.model.window", "traceback", "linecache")
+_LATE = ("phonenumbers.timezone", "voiceflow_worker.model.country_windows", "traceback", "linecache")
 
 
 def load_what_is_read_later() -> None:

@@ -16,6 +16,7 @@ from voiceflow_worker.backends.postgres.codec import JOB, answer_from, job_of, p
 from voiceflow_worker.backends.record import readable, remembered
 from voiceflow_worker.core.ports.store import Answer, Clock, Key, Record, Step, Store, check_step
 from voiceflow_worker.core.queue import CallQueue
+from voiceflow_worker.model.country_windows import CountryWindows
 from voiceflow_worker.model.flows.callflow import CallFlow
 from voiceflow_worker.model.jobs.job import Job, RedialPolicy
 from voiceflow_worker.model.window import CallWindow
@@ -44,7 +45,8 @@ def enqueue_in(
     valid_for: timedelta | None = None,
     time_zone: str | None = None,
     redial: RedialPolicy | None = None,
-    window: CallWindow | None = None,
+    window: CallWindow | CountryWindows | None = None,
+    window_time_zone: str | None = None,
     data: Mapping[str, object] | None = None,
     menu: str | None = None,
     further_numbers: Sequence[str] = (),
@@ -71,6 +73,7 @@ def enqueue_in(
                 time_zone=time_zone,
                 redial=redial,
                 window=window,
+                window_time_zone=window_time_zone,
                 data=data,
                 menu=menu,
                 further_numbers=further_numbers,

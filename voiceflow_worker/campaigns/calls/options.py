@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, cast
 
 from voiceflow_worker.campaigns.calls.template import FlowTemplate, opening_template
 from voiceflow_worker.campaigns.files.rows import FileKind
+from voiceflow_worker.model.country_windows import CountryWindows
 from voiceflow_worker.model.jobs.job import RedialPolicy
 from voiceflow_worker.model.jobs.policy import StopRules
 from voiceflow_worker.model.times import DateOrder
@@ -41,8 +42,9 @@ class CampaignOptions:
     `template` is `FlowTemplate.load(path)` or `FlowTemplate.speaking(text)`; without a template, each JSON line is a
     body. `source` may have any usual spelling; `country` (ISO 3166, such as SG) is the country of national numbers, or
     `international` for digits that begin with their country code; without it, rows need + or 00. `time_zone` is the
-    zone of local times. Calls with a higher `priority` are sent first. `window` applies in the zone of the row, else in
-    `time_zone`, else in the zone of the number called. If `redial` is None, the policy of the queue applies. `menu` is
+    zone of local times in the rows and in the options. Calls with a higher `priority` are sent first. `window` applies
+    in its own zone, if it has one; else in the zone of the row, else in that of the number called; each calendar of its
+    holidays is for the numbers of its country. If `redial` is None, the policy of the queue applies. `menu` is
     the first IVR menu of the calls, its texts, or only its name. Of a menu, all texts are checked against each row, and
     its question is the default `template`. `data` is stored with each call, beside the columns of its row. `keys` are
     unique keys by row number, which replace those of the rows. `own_data` marks the earlier calls of the program that
@@ -68,7 +70,7 @@ class CampaignOptions:
     priority: int = 0
     redial: RedialPolicy | None = None
     menu: str | Menu | MenuTexts | None = None
-    window: CallWindow | None = None
+    window: CallWindow | CountryWindows | None = None
     data: Mapping[str, object] | None = None
     keys: Mapping[int, str] | None = None
     own_data: Mapping[str, object] | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -17,6 +18,7 @@ from voiceflow_worker.core.admission import CallRequest, CheckedCall, call_diges
 from voiceflow_worker.errors import CallFlowError, InvalidInputError, PhoneNumberError
 from voiceflow_worker.finding import Finding, Remedy, Severity
 from voiceflow_worker.model.copying import replace
+from voiceflow_worker.model.country_windows import CountryWindows, first_opening
 from voiceflow_worker.model.flows.actions import MAX_ID_CHARACTERS, heard_in
 from voiceflow_worker.model.flows.callflow import CallFlow, EncodedBody, copy_of
 from voiceflow_worker.model.flows.rules import VALIDITY_EXPIRED, destinations, find_problems, read_valid_until
@@ -34,7 +36,7 @@ from voiceflow_worker.model.times import (
     read_zone,
     spoken_date,
 )
-from voiceflow_worker.model.window import CallWindow, first_opening
+from voiceflow_worker.model.window import CallWindow
 
 if TYPE_CHECKING:
     from voiceflow_worker.ivr.check import MenuTexts
@@ -61,11 +63,11 @@ def read_schedule(
     """The times of a row.
 
     The column `valid_until` overrides the `validUntil` of the body. The options `valid_for` and `valid_until` replace a
-    validity that is missing or has passed, and shorten a longer one. The columns `not_before` and `time_zone` override
-    the options.
+    validity that is missing or has passed, and shorten a longer one. The column `not_before` overrides the option. The
+    column `time_zone` is the zone of the person; the option is that of local times, in rows without the column.
     """
-    schedule = Schedule(time_zone=options.time_zone, not_before=options.not_before)
-    zone = _zone(reserved, schedule)
+    schedule = Schedule(not_before=options.not_before)
+    zone = _zone(reserved, options.time_zone, schedule)
     if (text := reserved.get("not_before")) is not None:
         schedule.not_before = _time(text, "not_before", zone, schedule)
     column: str | None = "valid_until"
@@ -86,15 +88,22 @@ def read_schedule(
     return schedule
 
 
-def fit_window(schedule: Schedule, window: CallWindow, *, numbers: Sequence[str], now: datetime) -> None:
-    """Add a finding if the window does not open while the row is valid.
+def fit_window(
+    schedule: Schedule, windows: CountryWindows, *, numbers: Sequence[str], now: datetime
+) -> CallWindow | None:
+    """The window of a person with these numbers. Adds a finding if it does not open while the row is valid.
 
-    The window applies in the time zone of the row, else of the options, else of the telephone numbers. The schedule
-    gets this zone. A schedule with errors is not changed, nor is one whose validity has passed.
+    The schedule gets the time zone of the row, else of the telephone numbers. A schedule with errors is not changed,
+    nor is one whose validity has passed; there is no window then.
     """
     has_passed = schedule.valid_until is not None and schedule.valid_until <= now
     if not numbers or has_passed or any(found.is_error for found in schedule.findings):
-        return
+        return None
+    try:
+        window = windows.to(numbers)
+    except InvalidInputError as error:
+        schedule.findings.append(Finding(column=DESTINATION, message=str(error)))
+        return None
     opening = first_opening(
         window,
         numbers=numbers,
@@ -105,12 +114,14 @@ def fit_window(schedule: Schedule, window: CallWindow, *, numbers: Sequence[str]
     if opening.problem is not None:
         schedule.findings.append(opening.problem)
     schedule.time_zone = opening.time_zone
+    return window
 
 
-def _zone(reserved: Mapping[str, str], schedule: Schedule) -> ZoneInfo | None:
-    name = reserved.get("time_zone", schedule.time_zone)
+def _zone(reserved: Mapping[str, str], default: str | None, schedule: Schedule) -> ZoneInfo | None:
+    """The zone of the row's local times. The schedule gets the one in the row's own column."""
+    name = reserved.get("time_zone")
     if name is None:
-        return None
+        return None if default is None else read_zone(default)
     try:
         zone = read_zone(name)
     except ValueError as error:
@@ -230,6 +241,9 @@ class RequestMaker:
         menu = options.menu
         self._menu = menu if menu is None or isinstance(menu, str) else menu.name
         self.menu_texts: MenuTexts | None = texts_of(options)
+        self._windows = None if options.window is None else CountryWindows.of(options.window)
+        self.on_holidays: Counter[str] = Counter()
+        """The calls by countries without a calendar, although the options have calendars for others."""
         self._doubted: set[str | None] = set()
         """The columns that have a warning about a spoken date."""
 
@@ -246,9 +260,10 @@ class RequestMaker:
         source = work.source([number for number in (destination, *further) if number is not None])
         body = work.body(destination, source)
         schedule = read_schedule(values.reserved, body, self._options, now=self._now, purpose=self._purpose)
-        if self._options.window is not None:
+        window: CallWindow | None = None
+        if self._windows is not None:
             numbers = (*list(destinations(body))[:1], *further)
-            fit_window(schedule, self._options.window, numbers=numbers, now=self._now)
+            window = fit_window(schedule, self._windows, numbers=numbers, now=self._now)
         work.findings += [found for found in schedule.findings if not work.is_reported(found.column)]
         batch_id = work.batch(body) or self._default_batch
         own_key = work.unique_key(body)
@@ -286,11 +301,13 @@ class RequestMaker:
             valid_until=schedule.valid_until,
             time_zone=schedule.time_zone,
             redial=self._options.redial,
-            window=self._options.window,
+            window=window,
             data=data,
             menu=self._menu,
             further_numbers=others,
         )
+        if self._windows is not None and (country := self._windows.lacks_calendar(call.destination)) is not None:
+            self.on_holidays[country] += 1
         has_made_key = not own_key if given is None else self._options.own_data is not None
         return ReadRow(raw, call, call.digest, own_key, has_made_key, findings)
 

@@ -14,7 +14,6 @@ from voiceflow_worker.model.reports.outcome import Charge, Outcome
 from voiceflow_worker.model.reports.status import OPT_OUTS, REACHED, SessionStatus
 from voiceflow_worker.model.reports.verdict import NOBODY_CALLED, VerdictKind
 from voiceflow_worker.model.text.wording import checked_duration, name_column
-from voiceflow_worker.model.times import zone_named
 from voiceflow_worker.model.window import CallWindow
 
 
@@ -219,7 +218,8 @@ class Job:
     worker that holds the job, or, of a queued job, the start of a campaign that stored it (`ports.controls.STARTS`).
     `posts` has all POSTs; only the oldest of those that placed no call may be dropped. `data` are flat JSON values of
     the user. They reach menu handlers, hooks and reports, and are not sent to 8x8. `menu` names the first IVR menu of
-    the call. `window` is the time in which the phone may ring, in `time_zone`. `trace` is the W3C `traceparent` of the
+    the call. `window` is the time in which the phone may ring, in its own zone, if it has one, else in `time_zone`, the
+    zone of the person. `trace` is the W3C `traceparent` of the
     span that put the job into the queue (`core/tracing.py`), and is not sent to 8x8.
     """
 
@@ -452,7 +452,7 @@ class Job:
         """
         if self.window is None:
             return at
-        zone = zone_named(self.time_zone) if self.time_zone is not None else None
+        zone = self.window.zone_for(self.time_zone)
         try:
             return self.window.opens(at, zone) if zone is not None else None
         except InvalidInputError:
@@ -460,7 +460,7 @@ class Job:
 
     def closes(self, *, at: datetime) -> datetime | None:
         """The end of the window that is open at `at`; None without a window, or if it stays open for about a week."""
-        zone = zone_named(self.time_zone) if self.window is not None and self.time_zone is not None else None
+        zone = None if self.window is None else self.window.zone_for(self.time_zone)
         return self.window.closes(at, zone) if self.window is not None and zone is not None else None
 
     def may_ring(self, *, at: datetime) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import TypeVar
 
 from voiceflow_worker.errors import InvalidInputError, PhoneNumberError
 from voiceflow_worker.model.numbers.phone import country_of
@@ -12,6 +13,30 @@ from voiceflow_worker.model.numbers.reading import INTERNATIONAL, country_code, 
 
 ALL = "*"
 """Stands for every country that is not named."""
+
+
+T = TypeVar("T")
+_OWN_COUNTRIES = frozenset({1, 7, 599})
+"""The calling codes that several countries have which are no parts of each other."""
+
+
+def in_table(table: Mapping[str, T], country: str | None) -> T | None:
+    """What a table by country has for a number of this country; None if it has nothing for it.
+
+    A territory that is dialled as in its country (Jersey, the Vatican) is a part of it, unless it is named itself.
+    """
+    found = None if country is None else table.get(country)
+    if found is None and country is not None and (whole := _dialled_as(country)) is not None:
+        found = table.get(whole)
+    return table.get(ALL) if found is None else found
+
+
+@lru_cache(maxsize=256)
+def _dialled_as(territory: str) -> str | None:
+    from phonenumbers import COUNTRY_CODE_TO_REGION_CODE, country_code_for_region
+
+    code = country_code_for_region(territory)
+    return None if code in _OWN_COUNTRIES else next(iter(COUNTRY_CODE_TO_REGION_CODE.get(code, ())), None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +58,7 @@ class Sources:
     def to(self, person: str) -> str:
         """The number to call this person from. It is always the same. Raises PhoneNumberError if there is none."""
         country = country_of(person)
-        found = self.by_country.get(country or ALL) or self.by_country.get(ALL)
+        found = in_table(self.by_country, country)
         if found is None:
             given, own = ", ".join(self.by_country), f"{country}=… or " if country else ""
             raise PhoneNumberError(

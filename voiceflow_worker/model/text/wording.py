@@ -49,10 +49,18 @@ def name_column(names: Iterable[str]) -> str | None:
 
 
 def table_text(value: object) -> object:
-    """A table as text, as people type it: `SG=+6531234567,*=+12025550123`. Other values stay as they are."""
+    """A table as text, as people type it: `SG=+6531234567,*=+12025550123`. Other values stay as they are.
+
+    A name with a list stands before each entry of it: `{"AT": ["AT-9", "DE-BY"]}` is `AT=AT-9,AT=DE-BY`.
+    """
     if not isinstance(value, Mapping):
         return value
-    return ",".join(f"{name}={each}" for name, each in cast("Mapping[object, object]", value).items())
+    pairs = (
+        (name, each)
+        for name, given in cast("Mapping[object, object]", value).items()
+        for each in (cast("list[object]", given) if isinstance(given, list | tuple) else (given,))
+    )
+    return ",".join(f"{name}={each}" for name, each in pairs)
 
 
 _REMEDIES = {

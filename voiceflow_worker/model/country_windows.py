@@ -1,0 +1,307 @@
+"""Calling windows by the country of the number called, and the first time at which a call may ring in its window."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import TypeVar
+
+from voiceflow_worker.errors import InvalidInputError
+from voiceflow_worker.finding import Finding, Remedy
+from voiceflow_worker.model.flows.rules import VALIDITY_EXPIRED
+from voiceflow_worker.model.numbers.phone import country_of
+from voiceflow_worker.model.numbers.reading import INTERNATIONAL, country_code
+from voiceflow_worker.model.numbers.sources import ALL, in_table
+from voiceflow_worker.model.numbers.zones import zone_of_person
+from voiceflow_worker.model.text.wording import in_words
+from voiceflow_worker.model.times import zone_named
+from voiceflow_worker.model.window import (
+    EVERY_DAY,
+    WHOLE_DAY,
+    CallWindow,
+    Span,
+    Weekday,
+    days_in_words,
+    parts,
+    read_calendar,
+    read_days,
+    read_spans,
+    read_window_zone,
+)
+
+T = TypeVar("T")
+
+NUMBER = "number"
+"""In place of a calendar: that of the country of the number called."""
+NONE = "none"
+"""In place of a calendar: holidays are days like others."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CountryWindows:
+    """Calling windows for numbers of several countries: `CountryWindows.parse("DE=09:00-18:00,*=10:00-20:00")`.
+
+    `hours`, `days` and `holidays` are by the country (ISO 3166) of the number called; `*` is for all others. A number
+    for which there are no hours or no days cannot be called. A number for whose country there is no calendar is called
+    on holidays too. `to` gives the window of one person.
+    """
+
+    hours: Mapping[str, tuple[Span, ...]] = field(default_factory=lambda: {ALL: WHOLE_DAY})
+    days: Mapping[str, frozenset[Weekday]] = field(default_factory=lambda: {ALL: EVERY_DAY})
+    holidays: Mapping[str, tuple[str, ...]] = field(default_factory=dict[str, tuple[str, ...]])
+    time_zone: str | None = None
+    _known: dict[str | None, CallWindow] = field(
+        default_factory=dict[str | None, CallWindow], init=False, repr=False, compare=False
+    )
+
+    @classmethod
+    def parse(
+        cls,
+        hours: str | None = None,
+        *,
+        days: str | None = None,
+        holidays: str | None = None,
+        time_zone: str | None = None,
+    ) -> CountryWindows:
+        """The windows in texts: `09:00-20:00` and `mon-sat` for everybody, or `DE=09:00-12:00,14:00-18:00,*=…`.
+
+        Holidays are a list, such as `DE-BE,FR,SG`: each calendar is for the numbers of its country. Or they are
+        `number`, the calendar of the country of each number; or a table, such as `AT=DE-BY,CH=none,*=number`. The
+        defaults are those of `CallWindow.parse`. Raises InvalidInputError.
+        """
+        return cls(
+            hours={ALL: WHOLE_DAY} if hours is None else read_hours(hours),
+            days={ALL: EVERY_DAY} if days is None else read_weekdays(days),
+            holidays={} if holidays is None else read_holidays(holidays),
+            time_zone=None if time_zone is None else read_window_zone(time_zone),
+        )
+
+    @classmethod
+    def of(cls, window: CallWindow | CountryWindows) -> CountryWindows:
+        """A window for everybody. Each of its calendars is for the numbers of its country."""
+        if isinstance(window, CountryWindows):
+            return window
+        return cls(
+            hours={ALL: window.spans},
+            days={ALL: window.days},
+            holidays=_own_countries(window.holidays),
+            time_zone=window.time_zone,
+        )
+
+    def to(self, numbers: Sequence[str]) -> CallWindow:
+        """The window of a person with these numbers, who has the same for each. Raises InvalidInputError."""
+        window = self._to(numbers[0])
+        for number in numbers[1:]:
+            if (other := self._to(number)) != window:
+                raise InvalidInputError(
+                    f"its calling window would be {window} for {numbers[0]} and {other} for {number} of the same "
+                    "person; give the numbers a row each"
+                )
+        return window
+
+    def lacks_calendar(self, number: str) -> str | None:
+        """The country of a number that is called on holidays, although there are calendars for others; else None."""
+        country = country_of(number)
+        return (country or "no country") if self.holidays and in_table(self.holidays, country) is None else None
+
+    def moved(self, time_zone: str | None) -> CountryWindows:
+        """These windows in a zone; in that of each number if it is None."""
+        return replace(self, time_zone=time_zone)
+
+    def fields(self) -> dict[str, str]:
+        """The texts that `parse` reads as these windows, by the names of the fields of a campaign."""
+        found = {
+            "window": _text({name: [",".join(map(str, spans))] for name, spans in self.hours.items()}),
+            "days": _text({name: [days_in_words(days)] for name, days in self.days.items()}),
+            "holidays": _text({name: calendars or (NONE,) for name, calendars in self.holidays.items()}),
+            "window_time_zone": self.time_zone or "",
+        }
+        return {name: text for name, text in found.items() if text}
+
+    @classmethod
+    def of_fields(cls, fields: Mapping[str, object]) -> CountryWindows:
+        """The windows whose `fields` these are. Raises InvalidInputError."""
+        texts = {name: None if (text := fields.get(name)) is None else str(text) for name in _FIELDS}
+        return cls.parse(
+            texts["window"], days=texts["days"], holidays=texts["holidays"], time_zone=texts["window_time_zone"]
+        )
+
+    def _to(self, number: str) -> CallWindow:
+        country = country_of(number)
+        window = self._known.get(country)
+        if window is None:
+            window = CallWindow(
+                spans=_there(self.hours, country, number, "hours", "calling window"),
+                days=_there(self.days, country, number, "days", "days"),
+                holidays=self._calendars(country, number),
+                time_zone=self.time_zone,
+            )
+            self._known[country] = window
+        return window
+
+    def _calendars(self, country: str | None, number: str) -> tuple[str, ...]:
+        found = in_table(self.holidays, country) or ()
+        if NUMBER not in found:
+            return found
+        others = tuple(each for each in found if each != NUMBER)
+        if country is None:
+            return others
+        try:
+            return tuple(dict.fromkeys((*others, read_calendar(country))))
+        except InvalidInputError:
+            raise InvalidInputError(
+                f"the holidays of {country}, the country of {number}, are not known: the `holidays` library has no "
+                f"calendar for it; name one for it ({country}=…), or {country}={NONE}"
+            ) from None
+
+
+_FIELDS = ("window", "days", "holidays", "window_time_zone")
+
+
+def _text(table: Mapping[str, Sequence[str]]) -> str:
+    """A table as text; what holds for everybody without the country."""
+    if list(table) == [ALL] and table[ALL] != (NONE,):
+        return ",".join(table[ALL])
+    return ",".join(f"{name}={each}" for name, texts in table.items() for each in texts)
+
+
+def _there(table: Mapping[str, T], country: str | None, number: str, what: str, name: str) -> T:
+    found = in_table(table, country)
+    if found is None:
+        given, own = ", ".join(table), f"{country}=… or " if country else ""
+        raise InvalidInputError(
+            f"there is no {name} for {number}, which is a number of {country or 'no country'}: there are {what} for "
+            f"{given}; add {own}{ALL}=…"
+        )
+    return found
+
+
+def read_hours(text: str) -> Mapping[str, tuple[Span, ...]]:
+    """The hours of a day by country. Raises InvalidInputError."""
+    return _table(text, "hours", read_spans)
+
+
+def read_weekdays(text: str) -> Mapping[str, frozenset[Weekday]]:
+    """The days of a week by country. Raises InvalidInputError."""
+    return _table(text, "days", read_days)
+
+
+def read_holidays(text: str) -> Mapping[str, tuple[str, ...]]:
+    """The calendars of holidays by country; none for a country whose holidays do not count. Raises InvalidInputError.
+
+    A text without countries is a list of calendars, each for the numbers of its country, or `number`.
+    """
+    entries = parts(text, "holidays")
+    if not any("=" in entry for entry in entries):
+        return _own_countries(map(_calendar, entries))
+    found: dict[str, tuple[str, ...]] = {}
+    for entry in entries:
+        name, sign, calendar = (each.strip() for each in entry.partition("="))
+        if not (sign and calendar):
+            raise InvalidInputError(
+                f"{entry[:40]!r} is no country with its calendar; write it as SG=SG, or *={NUMBER} for all countries "
+                "that are not named"
+            )
+        code, calendar = _country(name), _calendar(calendar)
+        before = found.get(code)
+        if before is not None and (not before or calendar == NONE):
+            raise InvalidInputError(f"{code} has {NONE} and a calendar too; keep one of them")
+        found[code] = () if calendar == NONE else tuple(dict.fromkeys((*(before or ()), calendar)))
+    return found
+
+
+def _own_countries(calendars: Iterable[str]) -> dict[str, tuple[str, ...]]:
+    """The calendars by the country that each is of."""
+    found: dict[str, tuple[str, ...]] = {}
+    for calendar in calendars:
+        if calendar == NONE:
+            raise InvalidInputError(f"{NONE} stands in place of a calendar of one country: CH={NONE}")
+        country = ALL if calendar == NUMBER else calendar.partition("-")[0]
+        found[country] = tuple(dict.fromkeys((*found.get(country, ()), calendar)))
+    return found
+
+
+def _calendar(text: str) -> str:
+    name = text.strip().casefold()
+    return name if name in {NUMBER, NONE} else read_calendar(text)
+
+
+def _table(text: str, what: str, read: Callable[[str], T]) -> dict[str, T]:
+    """What `read` makes of the texts of a table such as `DE=09:00-12:00,14:00-18:00,*=09:00-20:00`."""
+    texts: dict[str, list[str]] = {}
+    code = ALL
+    for entry in parts(text, what):
+        name, sign, value = (each.strip() for each in entry.partition("="))
+        if sign:
+            code = _country(name)
+            if not value:
+                raise InvalidInputError(f"{entry[:40]!r} has no {what}; write {what} after the =")
+        texts.setdefault(code, []).append(value if sign else entry)
+    return {code: read(",".join(each)) for code, each in texts.items()}
+
+
+def _country(name: str) -> str:
+    if name == ALL:
+        return ALL
+    code = country_code(name)
+    if code == INTERNATIONAL:
+        raise InvalidInputError(f"{name} is no country; write {ALL} for all countries that are not named")
+    return code
+
+
+def certain_zone(numbers: Sequence[str]) -> str:
+    """The zone of a person with these numbers, for the hours of a window. Raises InvalidInputError if it is unknown."""
+    zone, why = zone_of_person(numbers)
+    if zone is None:
+        raise InvalidInputError(
+            f"{why}, so the local time for its calling window is not known: {Remedy.NAME_WINDOW_ZONE}"
+        ).remedied(Remedy.NAME_WINDOW_ZONE)
+    return zone
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Opening:
+    """The time from which a call may ring, and the time zone of the person. A call with a `problem` is not enqueued."""
+
+    at: datetime
+    time_zone: str | None
+    problem: Finding | None = None
+
+
+def first_opening(
+    window: CallWindow, *, numbers: Sequence[str], time_zone: str | None, at: datetime, valid_until: datetime | None
+) -> Opening:
+    """The first time, from `at` on, at which a call to this person may ring.
+
+    The hours of the window are local time in its own zone, if it has one; else in the `time_zone` of the person; else
+    at the numbers, if their digits determine one time zone. Never raises: problems are findings.
+    """
+    if window.time_zone is None and time_zone is None:
+        try:
+            time_zone = certain_zone(numbers)
+        except InvalidInputError as error:
+            problem = Finding(column="time_zone", message=str(error), remedy=Remedy.NAME_WINDOW_ZONE)
+            return Opening(at=at, time_zone=None, problem=problem)
+    name = window.time_zone or time_zone or ""
+    zone = zone_named(name)
+    if zone is None:
+        message = f"{name[:40]!r} is not a time zone; give a name such as Asia/Singapore"
+        return Opening(at=at, time_zone=time_zone, problem=Finding(column="time_zone", message=message))
+    try:
+        opens = window.opens(at, zone)
+    except InvalidInputError as error:
+        return Opening(at=at, time_zone=time_zone, problem=Finding(message=str(error)))
+    if opens is None:
+        message = f"its calling window ({window}) does not open within a year; give other hours or days"
+        if window.holidays:
+            message += ". Or the `holidays` library on this machine lacks the year of the call: install a newer one"
+        return Opening(at=at, time_zone=time_zone, problem=Finding(message=message))
+    if valid_until is not None and opens >= valid_until:
+        message = (
+            f"its calling window ({window}) opens in {name} at {in_words(opens)}, but its validity ends at "
+            f"{in_words(valid_until)}; {Remedy.GIVE_VALIDITY}, or a wider window"
+        )
+        expired = Finding(message=message, code=VALIDITY_EXPIRED, remedy=Remedy.GIVE_VALIDITY)
+        return Opening(at=opens, time_zone=time_zone, problem=expired)
+    return Opening(at=opens, time_zone=time_zone)

@@ -1,0 +1,81 @@
+"""The time zones of telephone numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache
+
+from voiceflow_worker.model.numbers.phone import is_e164, normalise
+from voiceflow_worker.model.times import zone_named
+
+_UNKNOWN = "Etc/Unknown"
+_FIRST_LOOK = datetime(2026, 1, 1, tzinfo=UTC)
+_LOOKS = 2 * 366
+_MOST_NAMES = 3
+
+
+@dataclass(frozen=True, slots=True)
+class NumberZone:
+    """The time zone of a number. `zone` is None if the digits do not determine it; `among` are the possible zones."""
+
+    zone: str | None
+    among: tuple[str, ...] = ()
+
+
+@lru_cache(maxsize=4096)
+def zone_of_number(e164: str) -> NumberZone:
+    """The zone of a number, by the data of `phonenumbers`. Never raises.
+
+    Zones whose clocks always agree count as one: a British mobile number may be in London or on Jersey, and both show
+    the same time.
+    """
+    # The import takes 10 ms, so it is done only for a call whose local time is asked for.
+    import phonenumbers
+    from phonenumbers.timezone import time_zones_for_number
+
+    if not is_e164(e164):
+        return NumberZone(None)
+    try:
+        found = time_zones_for_number(phonenumbers.parse(normalise(e164)))
+    except phonenumbers.NumberParseException:
+        return NumberZone(None)
+    names = tuple(name for name in found if name != _UNKNOWN)
+    if not names or not _agree(names):
+        return NumberZone(None, names)
+    return NumberZone(names[-1], names)
+
+
+def zone_of_person(numbers: Sequence[str]) -> tuple[str | None, str]:
+    """The zone in which all numbers of a person are; else None, and why it is not known, as a clause."""
+    zone: str | None = None
+    for number in numbers:
+        found = zone_of_number(number)
+        if found.zone is None:
+            return None, f"{number} {_where(found)}"
+        if zone is not None and found.zone != zone:
+            return None, (
+                f"{numbers[0]} and {number} of one person are in different time zones ({zone} and {found.zone})"
+            )
+        zone = found.zone
+    return zone, "" if zone is not None else "there is no number to call"
+
+
+def _where(found: NumberZone) -> str:
+    if not found.among:
+        return "is in an unknown time zone"
+    names = ", ".join(found.among[:_MOST_NAMES])
+    more = f" and {len(found.among) - _MOST_NAMES} more" if len(found.among) > _MOST_NAMES else ""
+    return f"may be in several time zones ({names}{more})"
+
+
+@lru_cache(maxsize=256)
+def _agree(names: Sequence[str]) -> bool:
+    """Whether the clocks of these zones show the same time on every day of two years."""
+    if len(names) == 1:
+        return zone_named(names[0]) is not None
+    zones = [zone_named(name) for name in names]
+    moments = [_FIRST_LOOK + timedelta(days=each) for each in range(_LOOKS)]
+    shown = {tuple(at.astimezone(zone).utcoffset() for at in moments) for zone in zones if zone is not None}
+    return None not in zones and len(shown) == 1
