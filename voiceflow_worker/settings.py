@@ -1,9 +1,10 @@
 """The settings, and the only reader of the environment.
 
 A setting is looked for in this order: the options of `load_settings`, the environment (`VOICEFLOW_RATE`), `.env`
-(`VOICEFLOW_RATE`), `voiceflow.toml` (`rate`), the default. The two files are those of the working directory. A name
-that ends in `_FILE` gives the path of a file that holds the value (`VOICEFLOW_API_KEY_FILE=/run/secrets/8x8`). An empty
-value counts as not set.
+(`VOICEFLOW_RATE`), `voiceflow.toml` (`rate`), the default. The two files are those of the working directory. If
+`VOICEFLOW_ENV_FILE` names a file, it takes the place of both: that of a service (`env_file.py`). A name that ends in
+`_FILE` gives the path of a file that holds the value (`VOICEFLOW_API_KEY_FILE=/run/secrets/8x8`). An empty value counts
+as not set.
 """
 
 from __future__ import annotations
@@ -31,8 +32,8 @@ from pydantic import (
     ValidationError,
     model_validator,
 )
-from pydantic_settings import BaseSettings, DotEnvSettingsSource, EnvSettingsSource
 
+from voiceflow_worker.env_file import SERVICE_FILE, read_env_file
 from voiceflow_worker.errors import SettingsError
 from voiceflow_worker.model.jobs.policy import (
     PersonLimit,
@@ -116,6 +117,11 @@ class _Given:
     name: str
     place: str
     in_file: bool = False
+
+    @property
+    def is_here(self) -> bool:
+        """Whether it comes from a file of the working directory."""
+        return self.place in _FILES_HERE
 
     def read(self) -> object:
         """The value, from its file if it is in one. Raises SettingsError if it cannot be read there."""
@@ -228,6 +234,7 @@ class _Layer:
         prefix = self.prefix.lower()
         names = list(Settings.model_fields)
         known = {prefix + name + suffix for name in (*names, *_REFUSED) for suffix in ("", "_file")}
+        known.add(SERVICE_FILE.lower())
         unknown: list[UnknownVariable] = []
         for key in self.values:
             if key.startswith(prefix) and key not in known:
@@ -239,19 +246,58 @@ class _Layer:
 
 
 def _layers() -> tuple[_Layer, ...]:
-    """The places of settings, the most important first."""
+    """The places of settings, the most important first. Raises SettingsError."""
+    environment = _Layer(_lower(os.environ), "the environment", PREFIX)
+    if (service := service_file()) is not None:
+        return environment, _Layer(_lower(_variables_of(service)), str(service), PREFIX)
     try:
         toml = tomllib.loads(_read_here(TOML_FILE, _text_of) or "")
     except tomllib.TOMLDecodeError as error:
         raise SettingsError(f"{TOML_FILE} cannot be read: {error}") from None
     dotenv: Mapping[str, str | None] = {}
     if (read := _read_here(ENV_FILE, _encoding_of)) is not None:
+        # 60 ms, which a command in another directory does not need.
+        from pydantic_settings import BaseSettings, DotEnvSettingsSource
+
         dotenv = DotEnvSettingsSource(BaseSettings, env_file=ENV_FILE, env_file_encoding=read[1]).env_vars
     return (
-        _Layer(EnvSettingsSource(BaseSettings).env_vars, "the environment", PREFIX),
+        environment,
         _Layer({name: value for name, value in dotenv.items() if value is not None}, ENV_FILE, PREFIX),
         _Layer(toml, TOML_FILE),
     )
+
+
+def _lower(variables: Mapping[str, str]) -> dict[str, str]:
+    return {name.lower(): value for name, value in variables.items()}
+
+
+def service_file() -> Path | None:
+    """The file of a service's settings that `VOICEFLOW_ENV_FILE` names; None if it names none. Raises SettingsError."""
+    named = os.environ.get(SERVICE_FILE, "").strip()
+    if named and not named.startswith("/"):
+        raise SettingsError(f"{SERVICE_FILE} is {named!r}: name the file by its whole path, which begins with /")
+    return Path(named) if named else None
+
+
+def _variables_of(file: Path) -> dict[str, str]:
+    """The variables in the file of a service's settings. Raises SettingsError."""
+    try:
+        if file.is_dir():
+            raise ValueError("is a directory: name a file in it")
+        return read_env_file(file.read_bytes())
+    except (OSError, ValueError) as error:
+        why = f"which cannot be read: {why_unreadable(error)}" if isinstance(error, OSError) else f"which {error}"
+        raise SettingsError(f"{SERVICE_FILE} names {file}, {why}") from None
+
+
+def export_further_variables() -> None:
+    """Put what the file of a service's settings has beside settings into the environment, as systemd does.
+
+    That is such as `OTEL_EXPORTER_OTLP_ENDPOINT` or `PGPASSWORD`. Raises SettingsError.
+    """
+    if (file := service_file()) is not None:
+        further = {name: value for name, value in _variables_of(file).items() if not name.upper().startswith(PREFIX)}
+        os.environ.update(further)
 
 
 def _read_here(name: str, read: Callable[[Path], T]) -> T | None:
@@ -338,8 +384,11 @@ class Settings(BaseModel):
     @classmethod
     def _from_all_places(cls, data: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
         given = dict(cast("Mapping[str, _Given]", data))
-        for layer in _layers():
-            given = layer.given() | given
+        places = [layer.given() for layer in _layers()]
+        if service_file() is not None:
+            _check_service(*places, is_named="store" in given)
+        for place in places:
+            given = place | given
         refused = [f"{given[name].name} ({given[name].place}): {_REFUSED[name]}" for name in _REFUSED if name in given]
         if refused:
             raise SettingsError("; ".join(refused))
@@ -352,7 +401,7 @@ class Settings(BaseModel):
         _check_redials(settings)
         if problem := reserve_problem(settings.reserve, settings.max_active):
             raise SettingsError(f"{settings.place_of('reserve')}: {problem}")
-        _check_plain_http(given)
+        _check_addresses(given)
         return settings
 
     def policy(self) -> CallPolicy:
@@ -397,6 +446,11 @@ class Settings(BaseModel):
         """The place of a setting, such as `VOICEFLOW_RATE (.env)`; None for a default."""
         given = self._given.get(name)
         return None if given is None else f"{given.name} ({given.place})"
+
+    def of_service(self, name: str) -> str | None:
+        """The place of a setting that comes from the file of a service; None if it comes from elsewhere."""
+        given = self._given.get(name)
+        return self.place_of(name) if given is not None and given.place == str(service_file()) else None
 
     def secrets(self) -> tuple[str, ...]:
         """The secrets that logs must hide. Short ones are left out, because they may be parts of words."""
@@ -449,7 +503,7 @@ def asked_log_format() -> str | None:
     try:
         layers = _layers()
     except SettingsError:
-        layers = (_Layer(EnvSettingsSource(BaseSettings).env_vars, "the environment", PREFIX),)
+        layers = (_Layer(_lower(os.environ), "the environment", PREFIX),)
     try:
         given = next((found for layer in layers if (found := layer.given().get("log_format")) is not None), None)
         return None if given is None else str(given.read()).strip().lower()
@@ -510,15 +564,71 @@ def _check_redials(settings: Settings) -> None:
         raise SettingsError(f"{where}: {', '.join(lacks).lower()} has no wait before its redial: give it one")
 
 
-def _check_plain_http(given: Mapping[str, _Given]) -> None:
-    """Raise SettingsError if .env or voiceflow.toml allows plain HTTP, but the API key was set in neither of them."""
-    allowed, key = given.get("allow_plain_http"), given.get("api_key")
-    if allowed is None or key is None or allowed.place not in _FILES_HERE or key.place in _FILES_HERE:
-        return
-    if yes_or_no(allowed.read()) == "yes":
+_LEADS_AWAY = {
+    "api_key": ("an API key", ("base_url", "allow_plain_http", "proxy", "ca_file")),
+    "notify_secret": (f"a {PREFIX}NOTIFY_SECRET", ("notify_url", "allow_plain_http", "proxy", "ca_file")),
+}
+"""The settings that say where a secret is sent, and who may read it on the way; each secret in words."""
+
+
+def _check_addresses(given: Mapping[str, _Given]) -> None:
+    """Raise SettingsError if .env or voiceflow.toml says where a secret is sent that was set in neither of them.
+
+    A folder in which somebody runs a command must not lead the key of the environment to another address.
+    """
+    for secret, (shown, addresses) in _LEADS_AWAY.items():
+        own = given.get(secret)
+        if own is None or own.is_here:
+            continue
+        for name in addresses:
+            found = given.get(name)
+            if found is None or not found.is_here or (name == "allow_plain_http" and not _allows(found)):
+                continue
+            raise SettingsError(
+                f"{found.name} ({found.place}) does not apply to {shown} from another place ({own.place}): set both "
+                "in the same place"
+            )
+
+
+def _allows(given: _Given) -> bool:
+    return yes_or_no(given.read()) == "yes"
+
+
+def _check_service(environment: Mapping[str, _Given], service: Mapping[str, _Given], *, is_named: bool) -> None:
+    """Raise SettingsError unless a service's file means the same store and the same secrets in every directory.
+
+    `is_named` is True if an option names the store.
+    """
+    for found in service.values():
+        if found.in_file and not str(found.value).strip().startswith(("/", "~")):
+            raise SettingsError(
+                f"{found.name} ({found.place}) is {found.value!r}, which is another file in each directory: name its "
+                "whole path"
+            )
+    if not is_named:
+        _check_one_store(environment, service)
+
+
+def _check_one_store(environment: Mapping[str, _Given], service: Mapping[str, _Given]) -> None:
+    """Raise SettingsError unless the environment and a service's file name one store."""
+    here, theirs = environment.get("store"), service.get("store")
+    if theirs is None:
+        if here is not None:
+            return
         raise SettingsError(
-            f"{allowed.name} ({allowed.place}) does not apply to an API key from another place ({key.place}): set both "
-            "in the same place"
+            f"{service_file()} names no store, and each command would open one in its own directory: set {PREFIX}STORE "
+            f"in it, such as sqlite:////var/lib/voiceflow/calls.db, or {PREFIX}STORE_FILE"
+        )
+    url = str(theirs.read())
+    if url.partition(":")[0].lower() in {"sqlite", "file"} and not url.partition(":")[2].startswith("////"):
+        raise SettingsError(
+            f"{theirs.name} ({theirs.place}) is {without_secrets(url)}, which is another file in each directory: name "
+            "its whole path, such as sqlite:////var/lib/voiceflow/calls.db"
+        )
+    if here is not None and here.read() != theirs.read():
+        raise SettingsError(
+            f"{here.name} ({here.place}) and {theirs.name} ({theirs.place}) name two stores: take one of them out, or "
+            "name the store with --store"
         )
 
 

@@ -202,7 +202,7 @@ def test_the_log_of_a_command_hides_the_secrets_of_its_settings(
 def test_a_command_that_would_send_the_key_unencrypted_ends_before_it(
     voiceflow: Program, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (voiceflow.folder / ".env").write_text("VOICEFLOW_BASE_URL=http://10.255.255.1:9\n")
+    monkeypatch.setenv("VOICEFLOW_BASE_URL", "http://10.255.255.1:9")
     monkeypatch.setenv("VOICEFLOW_API_KEY", "QZ-key")
     monkeypatch.setenv("VOICEFLOW_SUB_ACCOUNT", "acme")
     for command in (

@@ -9,6 +9,7 @@ def on_the_list(voiceflow: Program) -> list[object]:
 
 
 def test_a_number_is_put_on_the_list_and_taken_off(voiceflow: Program) -> None:
+    assert voiceflow("doctor", "--make").code == 0
     who = ("--note", "asked by mail", "--as", "Mary Tan", "--json")
     added = voiceflow("suppress", "add", "8765 4321", "--country", "SG", *who)
     assert added.code == 0

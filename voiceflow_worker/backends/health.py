@@ -40,6 +40,11 @@ class Health:
         return None
 
     @property
+    def unsure(self) -> str | None:
+        """What may be lost of an order to stop calls that was stored on this store; None if nothing."""
+        return None
+
+    @property
     def making(self) -> Making | None:
         """How somebody with more rights makes the store; None if whoever opens it first does. Raises SettingsError."""
         return None

@@ -201,7 +201,7 @@ async def cancel(
     from voiceflow_worker.acts.queues import CancelBatch
 
     output, settings = common.output(), common.settings()
-    async with acting(settings, as_) as operator:
+    async with acting(settings, as_, stops=True) as operator:
         if batch is not None:
             act = (DiscardStaged if staged else CancelBatch)(
                 operator=operator, queue=settings.queue, batch=batch, note=note

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any, TextIO, cast
 import anyio
 from anyio import sleep
 
-from voiceflow_worker.backends.registry import PAUSE, StoreWait, opened_in_time
-from voiceflow_worker.backends.store_url import file_of
+from voiceflow_worker.backends.registry import PAUSE, StoreWait, health_of, opened_in_time
+from voiceflow_worker.backends.store_url import POSTGRES_SCHEMES, REDIS_SCHEMES, file_of
 from voiceflow_worker.cli.output import ExitCode, Output, UndoneError, confirm, with_remedies
 from voiceflow_worker.errors import JobError, SettingsError, StoreCorruptError, StoreUnavailableError
 from voiceflow_worker.finding import Remedy
@@ -203,12 +203,18 @@ def settings_from(**options: object) -> Settings:
 
 @asynccontextmanager
 async def opened_queue(
-    settings: Settings, *, makes: bool = False, patience: timedelta | None = None, files: Identities | None = None
+    settings: Settings,
+    *,
+    makes: bool = False,
+    stops: bool = False,
+    patience: timedelta | None = None,
+    files: Identities | None = None,
 ) -> AsyncGenerator[CallQueue]:
     """Open the store of these settings, and yield the queue. Raises StoreError.
 
-    If `makes` is False, a missing store file is not created: a mistyped name must not look like an empty queue. The
-    settings of a server then cause no warning, because the worker and the doctor warn about them.
+    If `makes` is False, a missing store is not created: a mistyped name must not look like an empty queue. The settings
+    of a server then cause no warning, because the worker and the doctor warn about them. What `stops` calls passes on
+    any server that takes the write, even if it may lose it: the calls go on meanwhile.
 
     The settings limit the wait for a store that is locked or missing. If `makes` is True, they also limit the wait
     until the store accepts a write. If another process keeps the store's file locked later, each operation waits for
@@ -226,9 +232,11 @@ async def opened_queue(
         options["patience"] = patience
     if files is not None:
         options["files"] = files
+    if settings.store.partition(":")[0].lower() in {*REDIS_SCHEMES, *POSTGRES_SCHEMES}:
+        options |= {"makes": makes, "lenient": stops}
     async with (
         _traced(),
-        opened_in_time(settings.store, wait=wait, writes=makes, advises=makes, **options) as store,
+        opened_in_time(settings.store, wait=wait, writes=makes and not stops, advises=makes, **options) as store,
     ):
         yield CallQueue(store, settings.queue, policy=settings.policy())
 
@@ -284,7 +292,7 @@ def require_store(settings: Settings) -> None:
     if path.is_file() and path.stat().st_size == 0:
         raise StoreCorruptError(
             f"{path} is empty. If there was a store in it before, "
-            "restore a backup (`voiceflow restore FILE`); otherwise `voiceflow enqueue` creates a store in it"
+            "restore a backup (`voiceflow restore FILE`); otherwise `voiceflow doctor --make` creates a store in it"
         ).remedied(Remedy.RESTORE)
     if path.exists():
         return
@@ -295,7 +303,7 @@ def require_store(settings: Settings) -> None:
     others = f" Stores nearby: {', '.join(map(str, near))}." if near else ""
     raise StoreUnavailableError(
         f"there is no store {path}{named}{why}, and this command does not create one.{others} Name a store with "
-        "--store or VOICEFLOW_STORE; `voiceflow enqueue` creates a new one"
+        "--store or VOICEFLOW_STORE; `voiceflow enqueue` and `voiceflow doctor --make` create a new one"
     )
 
 
@@ -320,13 +328,26 @@ async def require_batch(calls: CallQueue, batch: str | None) -> None:
 
 
 @asynccontextmanager
-async def acting(settings: Settings, who: str | None, *, makes: bool = False) -> AsyncGenerator[Operator]:
-    """Open the store of these settings for the acts of a person. Raises StoreError."""
+async def acting(
+    settings: Settings, who: str | None, *, stops: bool = False, makes: bool = False
+) -> AsyncGenerator[Operator]:
+    """Open the store of these settings for the acts of a person. Raises StoreError.
+
+    On a machine of a service, the store is named, and its place. If what `stops` calls may be lost, a line says so.
+    """
     from voiceflow_worker.acts import Operator
     from voiceflow_worker.core.audit import Interface, login_name
 
-    async with opened_queue(settings, makes=makes) as calls:
+    note = Output().note
+    async with opened_queue(settings, stops=stops, makes=makes) as calls:
+        if (place := settings.of_service("store")) is not None:
+            note(f"in the store {calls.store.url}, named by {place}")
         yield Operator(calls.store, settings.policy(), who, on=Interface.COMMAND, login=login_name())
+        if stops and (unsure := health_of(settings.store, calls.store).unsure) is not None:
+            note(
+                f"warning: this was stored and is followed, but may be lost: {unsure} Then look again, with `voiceflow "
+                "status` or `voiceflow suppress list`"
+            )
 
 
 async def ask_once(acts: Sequence[Act], output: Output, *, what: str) -> None:

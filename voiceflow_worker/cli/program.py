@@ -7,7 +7,9 @@ import os
 import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from difflib import get_close_matches
+from importlib import import_module
 from importlib.metadata import version
 from io import TextIOWrapper
 from textwrap import dedent, indent
@@ -17,6 +19,7 @@ from cyclopts import App, CycloptsError, Group, Parameter, UnknownCommandError, 
 
 from voiceflow_worker.cli.options import REST
 from voiceflow_worker.cli.output import ExitCode, explained, keep_stderr, stderr_as_asked, tell_error
+from voiceflow_worker.env_file import SERVICE_FILE
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -35,7 +38,13 @@ def run(arguments: Sequence[str]) -> int:
 def _ended(arguments: Sequence[str]) -> int:
     """Run one command, print an expected error, and return the exit code."""
     try:
-        result: object = program()(arguments, exit_on_error=False, print_error=False, result_action="return_value")
+        if SERVICE_FILE in os.environ:
+            from voiceflow_worker.settings import export_further_variables
+
+            export_further_variables()
+        result: object = program(arguments[0] if arguments else None)(
+            arguments, exit_on_error=False, print_error=False, result_action="return_value"
+        )
         sys.stdout.flush()
     except CycloptsError as error:
         tell_error(_usage(error))
@@ -55,28 +64,69 @@ def _ended(arguments: Sequence[str]) -> int:
     return result if isinstance(result, int) else ExitCode.DONE
 
 
-def program() -> App:
-    """The app with all commands."""
-    from voiceflow_worker.cli import (
-        account,
-        calls,
-        demo,
-        doctor,
-        enqueue,
-        ivr,
-        people,
-        queue,
-        report,
-        schedule,
-        serve,
-        store,
-        suppress,
-        worker,
-    )
+@dataclass(frozen=True, slots=True)
+class _Commands:
+    """Commands of one module, in a panel of the help: by themselves, or in a `group` with this help."""
 
-    send, watch, steer, of_people, set_up = (
-        Group(title, sort_key=place) for place, title in enumerate(("Send", "Watch", "Steer", "People", "Set up"))
-    )
+    panel: str
+    module: str
+    functions: str
+    group: str | None = None
+    about: str = ""
+
+    @property
+    def first_words(self) -> set[str]:
+        """The words with which these commands begin."""
+        return {self.group} if self.group is not None else set(map(_name_of, self.functions.split()))
+
+
+_SEND, _WATCH, _STEER, _PEOPLE, _SET_UP = PANELS = ("Send", "Watch", "Steer", "People", "Set up")
+_ALL = (
+    _Commands(_SEND, "enqueue", "check enqueue"),
+    _Commands(_SEND, "calls", "call"),
+    _Commands(_SEND, "worker", "worker"),
+    _Commands(_SEND, "serve", "serve"),
+    _Commands(_SEND, "schedule", "schedule"),
+    _Commands(_WATCH, "queue", "status escalations queues batches watch"),
+    _Commands(_WATCH, "report", "report"),
+    _Commands(
+        _WATCH,
+        "calls",
+        "list_calls show cancel resolve redial",
+        group="calls",
+        about="List, show, cancel, resolve and redial single calls.",
+    ),
+    _Commands(_STEER, "queue", "hold resume rate"),
+    _Commands(_STEER, "report", "reconcile"),
+    _Commands(
+        _PEOPLE,
+        "suppress",
+        "add remove list_numbers import_file",
+        group="suppress",
+        about="Manage the numbers that no queue of a store calls.",
+    ),
+    _Commands(_PEOPLE, "people", "audit"),
+    _Commands(_SET_UP, "demo", "demo sandbox"),
+    _Commands(_SET_UP, "doctor", "doctor"),
+    _Commands(
+        _SET_UP,
+        "account",
+        "profiles numbers webhooks recordings",
+        group="account",
+        about="Show what the account at 8x8 has.",
+    ),
+    _Commands(_SET_UP, "ivr", "draw play check", group="ivr", about="Draw, play and check IVR menus."),
+    _Commands(_SET_UP, "doctor", "show", group="config", about="Show the settings."),
+    _Commands(_SET_UP, "store", "backup restore"),
+)
+
+
+def program(first_word: str | None = None) -> App:
+    """The app with all commands; with the `first_word` of a command that there is, only what begins with it.
+
+    A command that stops calls does not load the modules of all others first.
+    """
+    panels = {title: Group(title, sort_key=place) for place, title in enumerate(PANELS)}
     app = _Program(
         name="voiceflow",
         help="Phones people through the 8x8 Voice API, from a queue, at a set rate: "
@@ -85,32 +135,29 @@ def program() -> App:
         help_epilogue="`voiceflow demo` shows everything without an account. Each command's --help has examples.",
         version=lambda: f"voiceflow-worker {version('voiceflow-worker')}",
         suppress_keyboard_interrupt=False,
-        group_commands=set_up,
+        group_commands=panels[_SET_UP],
     )
-    add_commands(
-        app, enqueue.check, enqueue.enqueue, calls.call, worker.worker, serve.serve, schedule.schedule, panel=send
-    )
-    add_commands(
-        app, queue.status, queue.escalations, queue.queues, queue.batches, queue.watch, report.report, panel=watch
-    )
-    of_calls = group(app, "calls", "List, show, cancel, resolve and redial single calls.", panel=watch)
-    add_commands(of_calls, calls.list_calls, calls.show, calls.cancel, calls.resolve, calls.redial)
-    add_commands(app, queue.hold, queue.resume, queue.rate, report.reconcile, panel=steer)
-    listed = group(app, "suppress", "Manage the numbers that no queue of a store calls.", panel=of_people)
-    add_commands(listed, suppress.add, suppress.remove, suppress.list_numbers, suppress.import_file)
-    add_commands(app, people.audit, panel=of_people)
-    add_commands(app, demo.demo, demo.sandbox, doctor.doctor, panel=set_up)
-    at_8x8 = group(app, "account", "Show what the account at 8x8 has.", panel=set_up)
-    add_commands(at_8x8, account.profiles, account.numbers, account.webhooks, account.recordings)
-    menus = group(app, "ivr", "Draw, play and check IVR menus.", panel=set_up)
-    add_commands(menus, ivr.draw, ivr.play, ivr.check)
-    add_commands(group(app, "config", "Show the settings.", panel=set_up), doctor.show)
-    add_commands(app, store.backup, store.restore, panel=set_up)
+    named = [each for each in _ALL if first_word in each.first_words]
+    for each in named or _ALL:
+        module = import_module(f"voiceflow_worker.cli.{each.module}")
+        functions = [getattr(module, name) for name in each.functions.split()]
+        if named and each.group is None:
+            functions = [found for found in functions if _name_of(found.__name__) == first_word]
+        panel = panels[each.panel]
+        if each.group is None:
+            add_commands(app, *functions, panel=panel)
+        else:
+            add_commands(group(app, each.group, each.about, panel=panel), *functions)
     installed = "Complete commands and options in your shell."
     app.register_install_completion_command(  # pyright: ignore[reportUnknownMemberType]
-        help=installed, group=set_up, sort_key=len(list(app))
+        help=installed, group=panels[_SET_UP], sort_key=len(list(app))
     )
     return app
+
+
+def _name_of(function: str) -> str:
+    """The name of a command: the first word of the name of its function."""
+    return function.partition("_")[0]
 
 
 def _usage(error: CycloptsError) -> str:
@@ -180,7 +227,7 @@ def add_commands(app: App, *commands: Callable[..., Any], panel: Group | None = 
     for command in commands:
         app.command(
             command,
-            name=command.__name__.partition("_")[0],
+            name=_name_of(command.__name__),
             help=description(command),
             help_epilogue="",
             sort_key=len(list(app)),

@@ -266,7 +266,7 @@ async def hold(
     from voiceflow_worker.acts.queues import Hold
 
     settings = common.settings()
-    async with acting(settings, as_) as operator:
+    async with acting(settings, as_, stops=True) as operator:
         act = Hold(operator=operator, queue=settings.queue, batch=batch, note=note, lasts=for_)
         await carried_out(act, common.output())
 

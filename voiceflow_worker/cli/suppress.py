@@ -58,7 +58,7 @@ async def add(
     """
     from voiceflow_worker.acts.suppression import Suppress
 
-    async with acting(common.settings(), as_, makes=True) as operator:
+    async with acting(common.settings(), as_, stops=True) as operator:
         act = Suppress(operator=operator, numbers=numbers, country=country, note=note, until=until, lasts=for_)
         await carried_out(act, common.output())
 
@@ -173,7 +173,10 @@ async def import_file(
     if found.findings and not skip_bad:
         done = refused_import(found)  # without a store, which need not be there
     else:
-        async with acting(common.settings(), as_, makes=True) as operator:
+        settings = common.settings()
+        # Before the first campaign there is no store yet. That of a service is there, or its name is wrong.
+        makes = settings.of_service("store") is None
+        async with acting(settings, as_, stops=True, makes=makes) as operator:
             act = ImportNumbers(operator=operator, found=found, skips_bad=True, note=note, until=until, lasts=for_)
             done = await act.do()
     told = typed([*found.findings, *found.warnings])

@@ -55,6 +55,10 @@ class PostgresHealth(Health):
         return None if self._store is None else self._store.durability.warning
 
     @property
+    def unsure(self) -> str | None:
+        return None if self._store is None else self._store.durability.unsure
+
+    @property
     def making(self) -> Making:
         from voiceflow_worker.backends.postgres.opening import making_of
 

@@ -73,12 +73,13 @@ def making_of(url: str) -> Making:
 
 @asynccontextmanager
 async def open_postgres(
-    url: str, *, clock: Clock | None = None, durability: str | None = None
+    url: str, *, clock: Clock | None = None, durability: str | None = None, lenient: bool = False, makes: bool = True
 ) -> AsyncGenerator[PostgresStore]:
-    """Open the store at a `postgresql:` or `postgres:` URL; it is made if there is none in its schema.
+    """Open the store at a `postgresql:` or `postgres:` URL. With `makes`, it is made if there is none in its schema.
 
     `?schema=` names the schema, `voiceflow` by default. `durability="best-effort"` (or `?durability=best-effort`)
-    accepts a server that loses commits when it crashes.
+    accepts a server that loses commits when it crashes. `lenient` is for an order to stop calls: it passes where others
+    are refused, and `durability.unsure` then says what may be lost.
 
     Raises SettingsError for an invalid URL or a server on which no store can work, StoreForgetsError for one whose
     `synchronous_commit` is off, StoreVersionError for a store of another version, StoreCorruptError for a schema of
@@ -91,9 +92,10 @@ async def open_postgres(
         )
     if durability is not None:
         parsed = replace(parsed, promise=Promise(durability))
+    parsed = replace(parsed, is_lenient=lenient)
     database = Database(parsed, Survey(parsed))
     async with database.opened():
-        await _make(database)
+        await _make(database, makes=makes)
         async with AsyncExitStack() as meanwhile:
             if clock is None:
                 clock = server_clock = ServerClock(partial(_time_of, database))
@@ -111,14 +113,20 @@ async def _time_of(database: Database) -> float:
     return float(seconds)
 
 
-async def _make(database: Database) -> None:
-    """Make the store, if there is none in its schema. Raises StoreError."""
+async def _make(database: Database, *, makes: bool) -> None:
+    """Make the store, if there is none in its schema. Raises StoreError, also if `makes` is False."""
     survey, url = database.survey, database.url
     await database.rows("SELECT")
     facts = survey.facts
     survey.finds_store = True
     if facts.is_made:
         return
+    if not makes:
+        raise StoreUnavailableError(
+            f"there is no store in the schema {url.schema} of {url.shown}, and this command does not make one. Check "
+            "the database and the schema in the store URL; `voiceflow doctor --make` makes a new store",
+            passes=False,
+        )
     _require_makeable(facts, url)
     try:
         await database.run(_making(url.schema, has_schema=facts.has_schema), within=MAKE_WITHIN)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import NamedTuple
 
@@ -18,6 +18,12 @@ _log = structlog.get_logger("voiceflow.postgres")
 SCHEMA = 1
 """The version of the tables and functions of a store."""
 OLDEST = 13
+_ISOLATION = "read committed"
+_AS_NEEDED = (
+    "SELECT set_config('synchronous_commit', 'on', false), "
+    "set_config('default_transaction_isolation', 'read committed', false)"
+)
+"""What a lenient connection sets for itself: its own orders are durable whatever the defaults of the role are."""
 _STORE = "SELECT number, store_id::text FROM voiceflow.voiceflow_schema ORDER BY number DESC LIMIT 1"
 _SERVER = "SELECT voiceflow.server()"
 _WORKS = (
@@ -104,11 +110,15 @@ class Guarantee(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Durability:
-    """The guarantee of a store. `promise` describes it in words; `warning` is about the server's configuration."""
+    """The guarantee of a store. `promise` describes it in words; `warning` is about the server's configuration.
+
+    `unsure` says why a store that was not opened leniently would be refused.
+    """
 
     guarantee: Guarantee
     promise: str
     warning: str | None = None
+    unsure: str | None = None
 
 
 def judged(facts: Facts, url: PostgresURL) -> Durability:
@@ -129,12 +139,8 @@ def judged(facts: Facts, url: PostgresURL) -> Durability:
             f"the database {facts.database} has the encoding {facts.encoding}, which cannot keep every text; create "
             "one with UTF8 (CREATE DATABASE … TEMPLATE template0 ENCODING 'UTF8')"
         )
-    if facts.isolation != "read committed":
-        raise SettingsError(
-            f"{where} begins transactions as {facts.isolation}, in which the store would check what is out of date: "
-            f"ALTER ROLE {quoted(facts.role)} IN DATABASE {quoted(facts.database)} SET default_transaction_isolation "
-            "= 'read committed'"
-        )
+    if facts.isolation != _ISOLATION and not url.is_lenient:
+        raise SettingsError(f"{where} {_wrong_isolation(facts)}")
     if not facts.knows_its_functions:
         raise SettingsError(
             f"{where} looks for functions in other schemas before its own: ALTER ROLE {quoted(facts.role)} IN DATABASE "
@@ -143,13 +149,27 @@ def judged(facts: Facts, url: PostgresURL) -> Durability:
     return _durability(facts, url)
 
 
+def _wrong_isolation(facts: Facts) -> str:
+    return (
+        f"begins transactions as {facts.isolation}, in which the store would check what is out of date: ALTER ROLE "
+        f"{quoted(facts.role)} IN DATABASE {quoted(facts.database)} SET default_transaction_isolation "
+        "= 'read committed'"
+    )
+
+
 def _durability(facts: Facts, url: PostgresURL) -> Durability:
+    if url.is_lenient and facts.isolation != _ISOLATION:
+        why = f"this PostgreSQL {_wrong_isolation(facts)}"
+        return replace(_durability(facts._replace(isolation=_ISOLATION), url), unsure=why)
     if facts.synchronous_commit == "off":
         lost = "a crash of this PostgreSQL loses the commits of its last second, and their calls could be made twice"
         on = (
             f"Turn it on (ALTER ROLE {quoted(facts.role)} IN DATABASE {quoted(facts.database)} SET "
             "synchronous_commit = on)"
         )
+        if url.is_lenient and url.promise is not Promise.BEST_EFFORT:
+            kept = _durability(facts._replace(synchronous_commit="on"), url)
+            return replace(kept, unsure=f"synchronous_commit is off: {lost}. {on}.")
         if url.promise is not Promise.BEST_EFFORT:
             raise StoreForgetsError(
                 f"synchronous_commit is off: {lost}. {on}. Or accept that: pass "
@@ -212,6 +232,8 @@ class Survey:
         facts = Facts(*(await connection.rows(_ASK.format(schema=quoted(self._url.schema))))[0])
         found = judged(facts, self._url)
         was, self._durability, self._facts = self._durability, found, facts
+        if found.unsure is not None:
+            await connection.rows(_AS_NEEDED)
         if found.warning is not None and was is not None and found.warning != was.warning:
             _log.warning(
                 "this PostgreSQL should be configured differently", store=self._url.shown, warning=found.warning
@@ -223,7 +245,8 @@ class Survey:
                     "dropped, or this is another server; find out which before you make one",
                 )
             return
-        self._require_rights(facts)
+        if not self._url.is_lenient:
+            self._require_rights(facts)
         stands = await connection.rows(self._url.named(_STORE))
         number, store_id = stands[0] if stands else (0, "")
         if number != SCHEMA:

@@ -76,12 +76,16 @@ class Survey:
             if isinstance(answer, ReplyError) and is_not_now(answer):
                 raise answer
         self._require_rights(facts, told)
-        durability = judged(facts, promise=self._url.promise, replicas=self._url.replicas)
+        durability = judged(
+            facts, promise=self._url.promise, replicas=self._url.replicas, is_lenient=self._url.is_lenient
+        )
         return replace(durability, server=facts.run_id or "", store_id=await self._store_id(line))
 
     def _require_rights(self, facts: ServerFacts, told: Sequence[tuple[Command, Any]]) -> None:
         needless: set[str] = set()
-        if self._url.promise is Promise.BEST_EFFORT:
+        if self._url.is_lenient:
+            needless = {"INFO", "WAITAOF", "CONFIG", "WAIT"}
+        elif self._url.promise is Promise.BEST_EFFORT:
             needless = {"INFO", "WAITAOF"}
         elif facts.version < _WAITAOF_SINCE or facts.is_always:
             needless = {"WAITAOF"}
@@ -93,9 +97,20 @@ class Survey:
                 raise answer
 
     async def _store_id(self, line: Line) -> str:
-        """The id of the store, whose schema version is checked. If the store is new, both are written."""
+        """The id of the store, whose schema version is checked. If the store is new, both are written.
+
+        Raises StoreUnavailableError if there is no store, and none is made.
+        """
         key, id_key = f"{self._url.root}:schema", f"{self._url.root}:id"
-        told = await line.create_request(b"EVAL", script("schema").text, 2, key, id_key, SCHEMA, uuid4().hex)
+        makes = int(self._url.makes)
+        told = await line.create_request(b"EVAL", script("schema").text, 2, key, id_key, SCHEMA, uuid4().hex, makes)
+        if not told:
+            raise StoreUnavailableError(
+                f"there is no store in the Redis at {self._url.shown} under the prefix {self._url.prefix}, and this "
+                "command does not make one. Check the database and the prefix in the store URL; `voiceflow doctor "
+                "--make` makes a new store",
+                passes=False,
+            )
         stands, store_id = map(str, told)
         if not stands.isdecimal():
             raise StoreCorruptError(
@@ -196,7 +211,7 @@ class Durability:
     """The guarantee of a store. `promise` describes it in words; `warning` is about the server's configuration.
 
     `server` is the id of the server's process, which a restart changes; empty if the user may not see it. `store_id` is
-    that of the store.
+    that of the store. `unsure` says why a store that was not opened leniently would be refused.
     """
 
     guarantee: Guarantee
@@ -204,6 +219,7 @@ class Durability:
     warning: str | None = None
     server: str = ""
     store_id: str = ""
+    unsure: str | None = None
 
 
 def facts_from(told: Sequence[tuple[Command, Any]]) -> ServerFacts:
@@ -234,11 +250,11 @@ def facts_from(told: Sequence[tuple[Command, Any]]) -> ServerFacts:
     )
 
 
-def judged(facts: ServerFacts, *, promise: Promise, replicas: int) -> Durability:
+def judged(facts: ServerFacts, *, promise: Promise, replicas: int, is_lenient: bool = False) -> Durability:
     """The durability of a store on this server.
 
     If `promise` is not best effort, raises RedisForgetsError for a server that has no AOF, evicts keys, or does not
-    show its settings.
+    show its settings. With `is_lenient`, that is `unsure` instead.
     """
     if promise is Promise.BEST_EFFORT:
         unnoticed = "" if facts.run_id else "; this user may not run INFO, so no restart is noticed"
@@ -247,7 +263,12 @@ def judged(facts: ServerFacts, *, promise: Promise, replicas: int) -> Durability
             promise="best effort, as requested: a restart of this Redis may lose calls, or cause people to be called"
             f" twice{unnoticed}",
         )
-    _require_memory(facts)
+    if (forgets := _why_forgets(facts)) is not None:
+        if not is_lenient:
+            raise RedisForgetsError(f"{forgets} {ACCEPT}")
+        # A server without an AOF confirms nothing; one with an AOF still does.
+        kept = _on_disk(facts) if facts.appendonly else Durability(guarantee=Guarantee.NONE, promise=forgets)
+        return replace(kept, unsure=forgets)
     durability = _on_disk(facts)
     if facts.replicas and not replicas:
         behind = (
@@ -259,23 +280,25 @@ def judged(facts: ServerFacts, *, promise: Promise, replicas: int) -> Durability
     return durability
 
 
-def _require_memory(facts: ServerFacts) -> None:
+def _why_forgets(facts: ServerFacts) -> str | None:
+    """Why a server may lose what it has confirmed, with the remedy; None if it does not."""
     if facts.appendonly is None or facts.eviction is None:
-        raise RedisForgetsError(
+        return (
             "this Redis does not show its settings (CONFIG GET), so its durability cannot be checked. The store needs "
-            "appendonly yes, maxmemory-policy noeviction and appendfsync always. " + ACCEPT
+            "appendonly yes, maxmemory-policy noeviction and appendfsync always."
         )
     if not facts.appendonly:
-        raise RedisForgetsError(
+        return (
             "appendonly is off: after a restart of this Redis, people could be called twice. Turn appendonly on "
-            "(CONFIG SET appendonly yes, then CONFIG REWRITE). " + ACCEPT
+            "(CONFIG SET appendonly yes, then CONFIG REWRITE)."
         )
     if facts.eviction != "noeviction":
-        raise RedisForgetsError(
+        return (
             f"maxmemory-policy is {facts.eviction}: this Redis drops keys when its memory is full, and a call whose "
             "keys were dropped could be made twice. Turn eviction off (CONFIG SET maxmemory-policy noeviction, then "
-            "CONFIG REWRITE). " + ACCEPT
+            "CONFIG REWRITE)."
         )
+    return None
 
 
 def _on_disk(facts: ServerFacts) -> Durability:

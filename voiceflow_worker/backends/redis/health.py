@@ -25,6 +25,10 @@ class RedisHealth(Health):
     def advice(self) -> str | None:
         return None if self._store is None else self._store.durability.warning
 
+    @property
+    def unsure(self) -> str | None:
+        return None if self._store is None else self._store.durability.unsure
+
     def checks(self) -> Mapping[str, Look]:
         if self._store is None:
             return {}

@@ -62,7 +62,8 @@ class RedisURL:
     """The contents of a store URL.
 
     `nodes` are the server, some nodes of the cluster, or the sentinels, as (host, port). `replicas` is the number of
-    replicas that must confirm a write. `shown` is the URL without secrets and options, for messages.
+    replicas that must confirm a write. `shown` is the URL without secrets and options, for messages. What `is_lenient`
+    and `makes` say comes from whoever opens the store, not from the URL.
     """
 
     topology: Topology
@@ -78,6 +79,8 @@ class RedisURL:
     promise: Promise = Promise.STRICT
     replicas: int = 0
     prefix: str = "voiceflow"
+    is_lenient: bool = False
+    makes: bool = True
 
     @property
     def access(self) -> Access:

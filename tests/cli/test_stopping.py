@@ -1,0 +1,144 @@
+"""What stops calls passes on every store that takes the write, makes no store, and is fast."""
+
+from __future__ import annotations
+
+import os
+import resource
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from tests.cli.running import Program
+from tests.support.postgres import PostgresServer
+from tests.support.redis_server import RedisServer, standalone
+from voiceflow_worker.cli.output import ExitCode
+
+NUMBER = "+6581234567"
+ENQUEUE = ("enqueue", "people.csv", "--say", "Hello", "--voice-profile", "en-US-JennyNeural", "--source", "+6531234567")
+STOP: Sequence[Sequence[str]] = (
+    ("hold",), ("hold", "--batch", "people"), ("suppress", "add", NUMBER), ("suppress", "import", "people.csv"),
+    ("calls", "cancel", "--batch", "people", "--yes"),
+)  # fmt: skip
+GO_ON: Sequence[Sequence[str]] = (("resume",), ENQUEUE, ("suppress", "remove", NUMBER), ("rate", "5"))
+
+
+def has_calls(voiceflow: Program, store: str) -> None:
+    (voiceflow.folder / "people.csv").write_text(f"destination\n{NUMBER}\n+6581234568\n")
+    done = voiceflow(*ENQUEUE, "--store", store)
+    assert done.code == 0, done.err
+
+
+def passes(voiceflow: Program, store: str, unsure: str) -> None:
+    """Each order to stop calls is stored, and says what may be lost; each order to go on is refused."""
+    for command in GO_ON:
+        done = voiceflow(*command, "--store", store)
+        assert done.code == ExitCode.OUT_OF_REACH, (command, done)
+    for command in STOP:
+        done = voiceflow(*command, "--store", store)
+        assert done.code == 0, (command, done)
+        assert f"warning: this was stored and is followed, but may be lost: {unsure}" in done.err, command
+
+
+def stopped(voiceflow: Program, store: str) -> None:
+    told = voiceflow("status", "--store", store, "--json").document
+    assert [(each["scope"], each["name"]) for each in told["holds"]][:1] == [("queue", "default")], told
+    assert told["states"]["cancelled"] == 2
+    assert voiceflow("suppress", "list", "--store", store, "--json").out.count("number") == 2
+
+
+@pytest.fixture
+def redis(tmp_path: Path) -> RedisServer:
+    return standalone(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("setting", "wrong", "right"), [("maxmemory-policy", "allkeys-lru", "noeviction"), ("appendonly", "no", "yes")]
+)
+def test_a_redis_that_became_forgetful_takes_what_stops_calls(
+    voiceflow: Program, redis: RedisServer, setting: str, wrong: str, right: str
+) -> None:
+    unsure = f"{setting} is {'off' if wrong == 'no' else wrong}"
+    redis.start()
+    try:
+        has_calls(voiceflow, redis.url)
+        redis.ask("CONFIG", "SET", setting, wrong)
+        passes(voiceflow, redis.url, unsure)
+        redis.ask("CONFIG", "SET", setting, right)
+        stopped(voiceflow, redis.url)
+    finally:
+        redis.kill()
+
+
+def test_a_redis_whose_replica_is_away_takes_what_stops_calls(voiceflow: Program, redis: RedisServer) -> None:
+    redis.start()
+    try:
+        has_calls(voiceflow, redis.url)
+        for command in STOP:
+            done = voiceflow(*command, "--store", f"{redis.url}?replicas=1")
+            assert done.code == 0, (command, done)
+            assert "0 of 1 replicas have it, so a failover may lose it" in done.err, command
+        stopped(voiceflow, redis.url)
+    finally:
+        redis.kill()
+
+
+@pytest.mark.parametrize(
+    ("setting", "wrong", "unsure"),
+    [
+        ("synchronous_commit", "off", "synchronous_commit is off"),
+        ("default_transaction_isolation", "serializable", "this PostgreSQL begins transactions as serializable"),
+    ],
+)
+def test_a_postgres_whose_defaults_changed_takes_what_stops_calls(
+    voiceflow: Program, postgres_server: PostgresServer, setting: str, wrong: str, unsure: str,
+) -> None:  # fmt: skip
+    role = f"changed_{setting[:7]}"
+    postgres_server.ask(f"CREATE ROLE {role} LOGIN")
+    postgres_server.ask(f"CREATE SCHEMA {role} AUTHORIZATION {role}")
+    store = postgres_server.url(user=role, schema=role)
+    has_calls(voiceflow, store)
+    postgres_server.ask(f"ALTER ROLE {role} SET {setting} = '{wrong}'")
+    refused = {ExitCode.OUT_OF_REACH, ExitCode.BAD_INPUT}
+    for command in GO_ON:
+        assert voiceflow(*command, "--store", store).code in refused, command
+    for command in STOP:
+        done = voiceflow(*command, "--store", store)
+        assert done.code == 0, (command, done)
+        assert f"warning: this was stored and is followed, but may be lost: {unsure}" in done.err, command
+    postgres_server.ask(f"ALTER ROLE {role} RESET {setting}")
+    stopped(voiceflow, store)
+
+
+def test_no_order_makes_a_store_on_any_server(
+    voiceflow: Program, shared_redis: RedisServer, postgres_server: PostgresServer
+) -> None:
+    redis, postgres = f"{shared_redis.url}?prefix=nothing-here", postgres_server.url(schema="nothing_here")
+    for store in (redis, postgres):
+        for command in (*STOP[:3], STOP[4], ("status",), ("resume",)):
+            done = voiceflow(*command, "--store", store)
+            assert done.code == ExitCode.OUT_OF_REACH, (command, done)
+            assert "there is no store in" in done.err
+            assert "`voiceflow doctor --make` makes a new store" in done.err
+    assert shared_redis.ask("EXISTS", "{nothing-here}:schema") == 0
+    assert postgres_server.ask("SELECT to_regnamespace('nothing_here')") == [(None,)]
+    for store in (redis, postgres):
+        assert voiceflow("doctor", "--make", "--store", store).code == 0
+        assert voiceflow("hold", "--store", store).code == 0
+
+
+@pytest.mark.alone
+def test_what_stops_calls_takes_less_than_a_second_of_a_processor(voiceflow: Program) -> None:
+    store = f"sqlite:///{voiceflow.folder}/calls.db"
+    has_calls(voiceflow, store)
+    for command in STOP:
+        took: list[float] = []
+        for _ in range(3):
+            before = resource.getrusage(resource.RUSAGE_CHILDREN)
+            words = [sys.executable, "-m", "voiceflow_worker", *command, "--store", store]
+            subprocess.run(words, cwd=voiceflow.folder, env=os.environ, check=False, capture_output=True)
+            after = resource.getrusage(resource.RUSAGE_CHILDREN)
+            took.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+        assert min(took) < 1.0, (command, took)
