@@ -19,7 +19,7 @@ from voiceflow_worker.backends.sqlite import SqliteStore
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.outside import SystemClock
 from voiceflow_worker.errors import UnknownBackendError
-from voiceflow_worker.service.metrics import metrics_text
+from voiceflow_worker.service.metrics import QueueFigures, metrics_text
 from voiceflow_worker.service.whole_queue import read_queue
 
 
@@ -132,7 +132,9 @@ async def test_a_backend_tells_of_its_stores_in_the_log_and_the_metrics(monkeypa
             health = registry.health_of("mystore://", store)
             assert isinstance(health, Weather)
             assert health.of == ("mystore://", store)
-            text = metrics_text(await read_queue(CallQueue(store)), await health.figures()).decode()
+            text = metrics_text(
+                QueueFigures(queue=await read_queue(CallQueue(store)), of_store=await health.figures())
+            ).decode()
             assert "# HELP voiceflow_store_rain Drops a second.\n" in text
             assert "voiceflow_store_rain 7.0\n" in text
 

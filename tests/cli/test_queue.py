@@ -42,6 +42,7 @@ def test_the_json_has_every_field(voiceflow: Program) -> None:
         "waiting_is_exact": True,
         "receiver": False,
         "doubts": 0,
+        "overdue_outcomes": 0,
         "total": 2,
         "escalations": [],
         "schedules": [],

@@ -30,7 +30,7 @@ MANIFESTS: list[dict[str, Any]] = [
 ]
 COMPOSE: dict[str, Any] = yaml.safe_load((DEPLOY / "compose.yaml").read_text("utf-8"))
 GRACE = Settings.model_fields["shutdown_grace"].default.total_seconds()
-OF_PROMETHEUS = {"up", "probe_ssl_earliest_cert_expiry"}
+OF_PROMETHEUS = {"up", "probe_ssl_earliest_cert_expiry", "probe_success"}
 """Metrics of Prometheus itself, and of the blackbox exporter."""
 
 
@@ -86,9 +86,15 @@ def test_every_metric_of_the_alerts_and_of_the_dashboard_exists() -> None:
 
 def test_every_alert_says_what_to_do() -> None:
     for rule in rules():
-        assert set(rule["annotations"]) == {"summary", "remedy"}, rule["alert"]
+        assert set(rule["annotations"]) == {"summary", "remedy", "runbook_url"}, rule["alert"]
         commands = re.findall(r"`voiceflow (\w+)", str(rule["annotations"]))
         assert set(commands) <= set(program()), commands
+
+
+def test_each_alert_is_seen_to_fire() -> None:
+    tested = Path(__file__).with_name("alerts.test.yml").read_text("utf-8")
+    firing = set(re.findall(r'labels: \'\w*\{alertname="(\w+)"', tested))
+    assert firing == {rule["alert"] for rule in rules()}
 
 
 def test_prometheus_reads_its_files_and_the_alerts_fire_when_they_should(tmp_path: Path) -> None:
@@ -110,7 +116,7 @@ def settings_in(text: str) -> set[str]:
 
 
 def test_every_setting_in_the_files_exists() -> None:
-    ours = {"VOICEFLOW_DOMAIN", "VOICEFLOW_RECEIVER"}  # of compose.yaml and the Caddyfile
+    ours = {"VOICEFLOW_DOMAIN", "VOICEFLOW_RECEIVER", "VOICEFLOW_ENV_FILE"}  # of compose.yaml, the Caddyfile, the units
     for path in (each for each in DEPLOY.rglob("*") if each.is_file()):
         names = {name.removeprefix(PREFIX).lower() for name in settings_in(path.read_text("utf-8")) - ours}
         unknown = {name for name in names if not {name, name.removesuffix("_file")} & set(Settings.model_fields)}

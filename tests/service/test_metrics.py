@@ -7,22 +7,26 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 
+import anyio
 import httpx
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
+from tests.support.faulty_store import FaultyStore
 from tests.support.manual_time import time_passing
 from tests.support.voices import Answer, ScriptedVoice, created, not_sent, refused, unknown
 from tests.support.workers import enqueued, worker_for
-from voiceflow_worker import CallQueue, Escalation, Escalations, SuppressionList, open_store
+from voiceflow_worker import CallQueue, Escalation, Escalations, SuppressionList, Worker, open_store
 from voiceflow_worker.backends.contract import ManualClock
 from voiceflow_worker.core.heartbeats import BOUNDS, WorkCounts
 from voiceflow_worker.core.ports import Placement, Store
 from voiceflow_worker.core.ports.record_set import json_records
 from voiceflow_worker.core.sending.departures import Departures
+from voiceflow_worker.errors import StoreUnavailableError
 from voiceflow_worker.model.reports.verdict import NotSentCause, Verdict, VerdictKind
-from voiceflow_worker.service.metrics import LadderMetrics, WorkMetrics, metrics_app
+from voiceflow_worker.service.metrics import LadderMetrics, QueueFigures, WorkMetrics, metrics_app, metrics_text
 from voiceflow_worker.service.scheduled_run import RUNS, RunState, ScheduledRun
+from voiceflow_worker.service.whole_queue import read_queue
 
 pytestmark = pytest.mark.anyio
 
@@ -103,6 +107,65 @@ def test_the_counts_of_several_workers_are_added() -> None:
     assert "voiceflow_worker_post_seconds_sum 200.1" in lines
     assert "voiceflow_worker_in_flight 2.0" in lines
     assert 'voiceflow_worker_verdicts_total{detail="200",verdict="created"} 2.0' in lines
+
+
+@pytest.mark.parametrize("fault", ["raises", "is silent"])
+async def test_the_metrics_of_the_process_are_served_within_a_second_while_the_store_is_away(
+    store: Store, fault: str
+) -> None:
+    async def away(_call: object) -> None:
+        if fault == "raises":
+            raise StoreUnavailableError("nobody listens")
+        await anyio.sleep_forever()
+
+    faulty = FaultyStore(store)
+    counts = WorkCounts(in_flight=3, verdicts_waiting=2)
+    app = metrics_app(CallQueue(faulty), WorkMetrics([lambda: counts]), LadderMetrics())
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://worker") as prometheus:
+        there = (await prometheus.get("/metrics")).text
+        assert "voiceflow_store_up 1.0" in there
+        faulty.before = away
+        with anyio.fail_after(1):
+            answer = await prometheus.get("/metrics")
+        with anyio.fail_after(1):
+            assert (await prometheus.get("/healthz")).status_code == 200
+    assert answer.status_code == 200
+    lines = answer.text.splitlines()
+    assert {"voiceflow_store_up 0.0", "voiceflow_worker_in_flight 3.0", "voiceflow_worker_verdicts_waiting 2.0"} <= {
+        *lines
+    }
+    of_store = {line.partition("{")[0].partition(" ")[0] for line in lines if line.startswith("voiceflow_")}
+    assert not {name for name in of_store if name.startswith(("voiceflow_queue", "voiceflow_schedule"))}
+    assert {name for name in of_store if name.startswith("voiceflow_store")} == {"voiceflow_store_up"}
+
+
+async def test_a_call_without_an_outcome_is_overdue_long_before_its_deadline(store: Store, clock: ManualClock) -> None:
+    await enqueued(store, 3)
+    queue = CallQueue(store)
+    async with time_passing(clock):
+        await Worker(store, ScriptedVoice(answer=lambda _: created()), rate=None).drain()
+    overdue = [(await queue.status()).overdue_outcomes]
+    for minutes in (14, 2):
+        clock.advance(timedelta(minutes=minutes))
+        overdue.append((await queue.status()).overdue_outcomes)
+    assert overdue == [0, 0, 3]
+    text = metrics_text(QueueFigures(queue=await read_queue(queue))).decode()
+    assert 'voiceflow_queue_overdue_outcomes{queue="default"} 3.0' in text
+    assert (await queue.status()).as_json()["overdue_outcomes"] == 3
+
+
+async def test_a_hold_of_the_queue_is_told_apart_from_those_of_batches(store: Store) -> None:
+    queue = await enqueued(store, 1)
+
+    async def told() -> tuple[bool, bool]:
+        text = metrics_text(QueueFigures(queue=await read_queue(queue))).decode()
+        return 'voiceflow_queue_holds{queue="default"} 1.0' in text, 'held{queue="default"} 1.0' in text
+
+    await queue.hold(batch_id="march")
+    assert await told() == (True, False)
+    await queue.resume(batch_id="march")
+    await queue.hold()
+    assert await told() == (True, True)
 
 
 async def scraped(queue: CallQueue) -> dict[str, float]:

@@ -194,8 +194,9 @@ _LEAST_PATIENCE = timedelta(seconds=1)
 
 def settings_from(**options: object) -> Settings:
     """Load the settings, and set up the logs accordingly. An option that is not None overrides the other sources."""
-    from voiceflow_worker.settings import load_settings
+    from voiceflow_worker.settings import export_further_variables, load_settings
 
+    export_further_variables()
     settings = load_settings(options_place=None, **options)
     log_to_stderr(form=settings.log_format, level=settings.log_level, secrets=settings.secrets())
     return settings

@@ -19,7 +19,6 @@ from cyclopts import App, CycloptsError, Group, Parameter, UnknownCommandError, 
 
 from voiceflow_worker.cli.options import REST
 from voiceflow_worker.cli.output import ExitCode, explained, keep_stderr, stderr_as_asked, tell_error
-from voiceflow_worker.env_file import SERVICE_FILE
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -38,10 +37,6 @@ def run(arguments: Sequence[str]) -> int:
 def _ended(arguments: Sequence[str]) -> int:
     """Run one command, print an expected error, and return the exit code."""
     try:
-        if SERVICE_FILE in os.environ:
-            from voiceflow_worker.settings import export_further_variables
-
-            export_further_variables()
         result: object = program(arguments[0] if arguments else None)(
             arguments, exit_on_error=False, print_error=False, result_action="return_value"
         )

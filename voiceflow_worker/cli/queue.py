@@ -32,6 +32,7 @@ from voiceflow_worker.model.text.wording import count_of, duration_in_words, in_
 if TYPE_CHECKING:
     from voiceflow_worker.core.overview.batches import BatchProgress
     from voiceflow_worker.core.overview.status import QueueStatus
+    from voiceflow_worker.finding import Diagnosis
     from voiceflow_worker.service.whole_queue import WholeQueue
 
 _OF_LATE = timedelta(days=1)
@@ -46,8 +47,7 @@ async def status(*, common: QueueOptions = QueueOptions()) -> None:
         voiceflow status
         voiceflow status --queue reminders --json | jq .states
     """
-    from voiceflow_worker.core.heartbeats import NO_RECEIVER
-    from voiceflow_worker.core.overview.story import closed_in_words
+    from voiceflow_worker.backends.health import judged_server_clock
     from voiceflow_worker.service.whole_queue import read_queue
 
     output = common.output()
@@ -55,6 +55,7 @@ async def status(*, common: QueueOptions = QueueOptions()) -> None:
         whole = await read_queue(calls)
         found = whole.status
         url = calls.store.url
+        clock = await judged_server_clock(calls.store.clock)
     output.document(whole.as_json())
     if output.as_json:
         return
@@ -74,19 +75,36 @@ async def status(*, common: QueueOptions = QueueOptions()) -> None:
     waiting = found.waiting.in_words()
     if waiting:
         output.say(f"waiting: {waiting}")
-    submitted = found.states[JobState.SUBMITTED]
-    if submitted and not found.has_receiver:
-        output.say(f"{NO_RECEIVER}: {count_of(submitted, 'call')} without a summary; run `voiceflow serve`")
-    failing = [f"failing: {part} ({error}); it is tried again" for part, error in found.failing.items()]
-    acts = (f"ordered: {each.in_words()}" for each in found.ordered[:3])
-    holds = [closed_in_words(gate) for gate in found.holds if gate.start is None]
-    staged = [f"{count_of(each.calls, 'staged call')}: {closed_in_words(each.gate)}" for each in found.imports]
-    for line in [*holds, *staged, *acts, *failing]:
+    for line in _of_note(found, clock):
         output.say(line)
-    if found.doubts:
-        output.say(f"in doubt: {found.doubts}; see `voiceflow calls list --state in_doubt`")
     for line in _going_on(whole):
         output.say(line)
+
+
+def _of_note(found: QueueStatus, clock: Diagnosis) -> Iterator[str]:
+    """A line for each thing that somebody should know, such as a hold, an act of a person, or a fault."""
+    from voiceflow_worker.core.heartbeats import NO_RECEIVER
+    from voiceflow_worker.core.overview.story import closed_in_words
+    from voiceflow_worker.finding import Level
+
+    submitted = found.states[JobState.SUBMITTED]
+    if submitted and not found.has_receiver:
+        yield f"{NO_RECEIVER}: {count_of(submitted, 'call')} without a summary; run `voiceflow serve`"
+    if found.overdue_outcomes:
+        yield (
+            f"outcomes overdue: {count_of(found.overdue_outcomes, 'call')} accepted long ago, and no summary came; "
+            "`voiceflow doctor` says whether the webhook is registered and reached, and `voiceflow reconcile` looks "
+            "for them in the log of 8x8"
+        )
+    if clock.level is not Level.OK:
+        yield f"clock of the store: {clock.message}; {clock.remedy}"
+    yield from (closed_in_words(gate) for gate in found.holds if gate.start is None)
+    yield from (f"{count_of(each.calls, 'staged call')}: {closed_in_words(each.gate)}" for each in found.imports)
+    yield from (f"ordered: {each.in_words()}" for each in found.ordered[:3])
+    for part, error in found.failing.items():
+        yield f"failing: {part} ({error}); it is tried again"
+    if found.doubts:
+        yield f"in doubt: {found.doubts}; see `voiceflow calls list --state in_doubt`"
 
 
 def _going_on(whole: WholeQueue) -> Iterator[str]:

@@ -410,7 +410,10 @@ class CallQueue:
 
     async def status(self) -> QueueStatus:
         """The status of the queue: its counts, doubts and holds."""
-        return await read_status(self.store, self.name, clock_skew=self._policy.clock_skew)
+        policy = self._policy
+        return await read_status(
+            self.store, self.name, clock_skew=policy.clock_skew, summary_deadline=policy.summary_deadline
+        )
 
     async def wait_for_outcome(self, job_id: str, *, timeout: timedelta | None = None) -> Job:  # noqa: ASYNC109 - raises an error of its own
         """Wait until the job has ended, and return it.

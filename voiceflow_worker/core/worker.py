@@ -20,7 +20,7 @@ from voiceflow_worker.core.ports import CallLog, Limits, Store, Voice
 from voiceflow_worker.core.ports.identity import checked_queue, new_worker_id
 from voiceflow_worker.core.ports.names import QueueNames
 from voiceflow_worker.core.ports.outside import Witness
-from voiceflow_worker.core.ports.parts import Parts
+from voiceflow_worker.core.ports.parts import SHOWN, Parts
 from voiceflow_worker.core.ports.reading import find_jobs, limits_of
 from voiceflow_worker.core.ports.reads import Due
 from voiceflow_worker.core.retention import EVERY as EVERY_RETENTION
@@ -249,16 +249,18 @@ class Worker:
                     continue
                 leased_at = self._clock.monotonic()
                 jobs = await self._lease(limit)
+                until = None
                 if jobs:
                     await self._take_off(flights, jobs, leased_at, more=len(jobs) == limit)
                 elif self.in_flight == 0 and check is not None and await check.is_done():
                     return
                 else:
                     until = await self._next_look()
+                failures = 0
+                self._parts.well(_NOT_LEASED)  # before a wait, which may be long
+                if until is not None:
                     with self._pause():
                         seen = await self._wait(seen, until)
-                failures = 0
-                self._parts.well(_NOT_LEASED)
             except (StoreCorruptError, StoreVersionError):
                 raise  # waiting does not help against these
             except StoreError as error:
@@ -341,7 +343,7 @@ class Worker:
                 # the worker leases more at a time. Otherwise the calls behind thousands of them would stand still.
                 self._more = 1 if ready else min(2 * self._more, self._concurrency)
         except Exception as error:  # noqa: BLE001 - nothing was sent: the ends of their leases bring the calls back
-            self._parts.failed(_NOT_PREPARED, error)
+            self._parts.failed(_NOT_PREPARED, error, shown_for=SHOWN)
             if isinstance(error, StoreError):
                 self._note_fault(error)
         else:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import timedelta
 from itertools import accumulate
 
 import anyio
@@ -17,17 +18,17 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from voiceflow_worker.backends.health import Figure
+from voiceflow_worker.backends.health import Figure, clock_ahead
 from voiceflow_worker.backends.registry import health_of
 from voiceflow_worker.core.heartbeats import BOUNDS, Heartbeats, WorkCounts
 from voiceflow_worker.core.outcomes.hooks import OutcomeHooks
 from voiceflow_worker.core.ports.parts import failing_here, health
 from voiceflow_worker.core.queue import CallQueue
 from voiceflow_worker.errors import StoreError
-from voiceflow_worker.model.jobs.gate import GateState
+from voiceflow_worker.model.jobs.gate import GateScope, GateState
 from voiceflow_worker.service.escalation import ended_here
 from voiceflow_worker.service.whole_queue import WholeQueue, read_queue
 
@@ -84,6 +85,14 @@ QUEUE_OLDEST_DUE = GaugeOf(
 QUEUE_HOLDS = GaugeOf(
     "voiceflow_queue_holds", "Holds of the queue and its batches, without batches that were cancelled.", ("queue",)
 )
+QUEUE_HELD = GaugeOf(
+    "voiceflow_queue_held", "1 while the queue itself is held, and not only batches of it.", ("queue",)
+)
+QUEUE_OVERDUE = GaugeOf(
+    "voiceflow_queue_overdue_outcomes",
+    "Calls that 8x8 accepted longer ago than a call takes, and that have no summary yet.",
+    ("queue",),
+)
 QUEUE_WORKERS = GaugeOf("voiceflow_queue_workers", "Workers that are alive.", ("queue",))
 QUEUE_RATE = GaugeOf(
     "voiceflow_queue_calls_per_second",
@@ -92,6 +101,10 @@ QUEUE_RATE = GaugeOf(
 )
 QUEUE_LIMIT = GaugeOf(
     "voiceflow_queue_limit_calls_per_second", "The rate limit of the queue; absent if it is unlimited.", ("queue",)
+)
+STORE_UP = GaugeOf("voiceflow_store_up", "1 if the store answered this process in time, else 0.")
+STORE_CLOCK_AHEAD = GaugeOf(
+    "voiceflow_store_clock_ahead_seconds", "How far the clock of the store is ahead of the clock of this machine."
 )
 STORE_RECEIVERS = GaugeOf("voiceflow_store_receivers", "Receivers of the store that are alive.")
 ESCALATIONS_OPEN = GaugeOf("voiceflow_escalations_open", "Escalations that nobody has acknowledged yet.", ("queue",))
@@ -110,9 +123,13 @@ _OF_QUEUE = (
     QUEUE_DUE,
     QUEUE_OLDEST_DUE,
     QUEUE_HOLDS,
+    QUEUE_HELD,
+    QUEUE_OVERDUE,
     QUEUE_WORKERS,
     QUEUE_RATE,
     QUEUE_LIMIT,
+    STORE_UP,
+    STORE_CLOCK_AHEAD,
     STORE_RECEIVERS,
     ESCALATIONS_OPEN,
     SCHEDULE_LAST,
@@ -205,7 +222,7 @@ _OF_HOOKS = (HOOK_TOLD, HOOK_FAILURES, HOOK_PARKED, HOOK_BEHIND, HOOK_WAITING, H
 
 WORKER_METRICS: Sequence[_Named] = (*_OF_QUEUE, *_OF_WORKER, *_OF_LADDERS, *_OF_HOOKS)
 """What a worker tells under --metrics-port."""
-RECEIVER_METRICS: Sequence[_Named] = (*_OF_RECEIVER, *_OF_API, *_OF_LADDERS, *_OF_HOOKS)
+RECEIVER_METRICS: Sequence[_Named] = (STORE_UP, *_OF_RECEIVER, *_OF_API, *_OF_LADDERS, *_OF_HOOKS)
 """What a receiver tells."""
 
 
@@ -272,58 +289,84 @@ class WorkMetrics:
 def metrics_app(calls: CallQueue, *more: Collector) -> Starlette:
     """An app that serves the metrics of the queue, its store and the collectors `more` at `GET /metrics`: Prometheus.
 
-    The app answers 503 while the store cannot be reached. `GET /healthz` answers 200 as long as the process works, and
-    names the background parts of the queue's workers that fail.
+    While the store does not answer, those of the collectors are served alone, within a second. `GET /healthz` answers
+    200 as long as the process works, and names the background parts of the queue's workers that fail.
     """
 
     async def metrics(_request: Request) -> Response:
-        try:
-            found = await read_queue(calls)
-            figures = await health_of(calls.store.url, calls.store).figures()
-            receivers = await Heartbeats(calls.store).receivers()
-        except StoreError as error:
-            return PlainTextResponse(f"the store cannot be reached: {error}\n", status_code=503)
-        text = metrics_text(found, figures, receivers=receivers, more=more)
-        return Response(text, media_type=CONTENT_TYPE_LATEST)
+        found: QueueFigures | None = None
+        with anyio.move_on_after(STORE_WITHIN), suppress(StoreError):
+            found = QueueFigures(
+                queue=await read_queue(calls),
+                receivers=await Heartbeats(calls.store).receivers(),
+                of_store=await health_of(calls.store.url, calls.store).figures(),
+                clock_ahead=clock_ahead(calls.store.clock),
+            )
+        return Response(metrics_text(found, more=more), media_type=CONTENT_TYPE_LATEST)
 
     async def healthz(_request: Request) -> Response:
         failing = failing_here()
-        with anyio.move_on_after(1), suppress(StoreError):  # workers may be other processes
+        with anyio.move_on_after(STORE_WITHIN), suppress(StoreError):  # workers may be other processes
             failing |= await Heartbeats(calls.store).failing(calls.name)
         return JSONResponse(health(failing))
 
     return Starlette(routes=[Route("/metrics", metrics, methods=["GET"]), Route("/healthz", healthz, methods=["GET"])])
 
 
-def metrics_text(
-    queue: WholeQueue, figures: Iterable[Figure] = (), *, receivers: int = 0, more: Iterable[Collector] = ()
-) -> bytes:
-    """The metrics of a queue, of its store and of the collectors `more`, in the text format of Prometheus."""
-    found = queue.status
+STORE_WITHIN = 0.7
+"""Seconds that a scrape waits for the store. Prometheus gets the metrics of the process within a second."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QueueFigures:
+    """What the store tells: of a queue, of the receivers, and `of_store` itself."""
+
+    queue: WholeQueue
+    receivers: int = 0
+    of_store: Sequence[Figure] = ()
+    clock_ahead: timedelta = timedelta()
+
+
+def metrics_text(found: QueueFigures | None, *, more: Iterable[Collector] = ()) -> bytes:
+    """The metrics of the collectors `more`, of a queue and of its store, in the text format of Prometheus.
+
+    None stands for a store that did not answer: then its metrics are absent, but for that it is not up.
+    """
     registry = CollectorRegistry()
     for each in more:
         registry.register(each)
+    STORE_UP.on(registry).set(found is not None)
+    if found is not None:
+        _put_figures(registry, found)
+    return generate_latest(registry)
+
+
+def _put_figures(registry: CollectorRegistry, found: QueueFigures) -> None:
+    queue, status = found.queue, found.queue.status
     jobs = QUEUE_JOBS.on(registry)
-    for state, count in found.states.items():
-        jobs.labels(found.queue, state.value).set(count)
+    for state, count in status.states.items():
+        jobs.labels(status.queue, state.value).set(count)
+    holds = [gate for gate in status.holds if gate.state is not GateState.CANCELLED]
     values = {
-        QUEUE_DUE: found.due,
-        QUEUE_OLDEST_DUE: found.oldest_due_seconds or 0.0,
-        QUEUE_HOLDS: sum(gate.state is not GateState.CANCELLED for gate in found.holds),
-        QUEUE_WORKERS: found.workers,
-        QUEUE_RATE: found.rate_now,
+        QUEUE_DUE: status.due,
+        QUEUE_OLDEST_DUE: status.oldest_due_seconds or 0.0,
+        QUEUE_HOLDS: len(holds),
+        QUEUE_HELD: any(gate.scope is GateScope.QUEUE for gate in holds),
+        QUEUE_OVERDUE: status.overdue_outcomes,
+        QUEUE_WORKERS: status.workers,
+        QUEUE_RATE: status.rate_now,
         ESCALATIONS_OPEN: len(queue.ladders),
     }
-    if found.limits is not None and found.limits.rate is not None:
-        values[QUEUE_LIMIT] = found.limits.rate
+    if status.limits is not None and status.limits.rate is not None:
+        values[QUEUE_LIMIT] = status.limits.rate
     for metric, value in values.items():
-        metric.on(registry).labels(found.queue).set(value)
-    STORE_RECEIVERS.on(registry).set(receivers)
+        metric.on(registry).labels(status.queue).set(value)
+    STORE_RECEIVERS.on(registry).set(found.receivers)
+    STORE_CLOCK_AHEAD.on(registry).set(found.clock_ahead.total_seconds())
     last, following = SCHEDULE_LAST.on(registry), SCHEDULE_NEXT.on(registry)
     for run in queue.runs:
         last.labels(run.queue, run.schedule, run.state.value).set(run.at.timestamp())
         if run.next_at is not None:
             following.labels(run.queue, run.schedule).set(run.next_at.timestamp())
-    for figure in figures:
+    for figure in found.of_store:
         Gauge(f"voiceflow_store_{figure.name}", figure.meaning, registry=registry).set(figure.value)
-    return generate_latest(registry)

@@ -9,6 +9,7 @@ from functools import partial
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+import anyio
 import structlog
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 from starlette.applications import Starlette
@@ -32,7 +33,7 @@ from voiceflow_worker.gateway.client import time_at_8x8
 from voiceflow_worker.model.jobs.policy import CallPolicy
 from voiceflow_worker.notify.webhook import notifier_of, notifying
 from voiceflow_worker.service.escalation import climbing
-from voiceflow_worker.service.metrics import HookMetrics, LadderMetrics
+from voiceflow_worker.service.metrics import STORE_UP, STORE_WITHIN, HookMetrics, LadderMetrics
 from voiceflow_worker.setting_kinds import text_of
 from voiceflow_worker.settings import Settings, load_settings
 from voiceflow_worker.webhooks.readiness import Probe, Readiness, present, sampled, store_probe
@@ -190,7 +191,14 @@ def webhook_app(
         why = await readiness.why_not()
         return JSONResponse({"status": "ok"} if why is None else {"error": why}, 200 if why is None else 503)
 
+    store_up = None if probe is None else STORE_UP.on(counted.registry)
+
     async def show_metrics(_request: Request) -> Response:
+        if store_up is not None:
+            is_up = False
+            with anyio.move_on_after(STORE_WITHIN):
+                is_up = await readiness.why_not() is None
+            store_up.set(is_up)
         return Response(generate_latest(counted.registry), media_type=CONTENT_TYPE_LATEST)
 
     @asynccontextmanager

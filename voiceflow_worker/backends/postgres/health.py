@@ -12,7 +12,6 @@ from voiceflow_worker.backends.health import (
     Health,
     Look,
     Making,
-    clock_ahead,
     judged_promise,
     judged_server_clock,
 )
@@ -38,7 +37,6 @@ FIGURES: Mapping[str, str] = {
     "removed.",
     "connections_left": "Connections that the role of the store may still open.",
     "dead_rows": "Rows of the store's tables that wait for a vacuum.",
-    "clock_ahead_seconds": "How far the clock of the server is ahead of the clock of this machine.",
 }
 """The figures of a store, by their names, with their meanings."""
 
@@ -86,7 +84,6 @@ class PostgresHealth(Health):
             "oldest_transaction_seconds": 0.0 if oldest is None else oldest.age.total_seconds(),
             "connections_left": await _connections_left(database),
             "dead_rows": sum(table.dead for table in tables),
-            "clock_ahead_seconds": clock_ahead(self._store.clock).total_seconds(),
         }
         return [Figure(name=name, meaning=meaning, value=values[name]) for name, meaning in FIGURES.items()]
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from functools import partial
 from typing import TYPE_CHECKING, cast
 
-from voiceflow_worker.backends.health import Health, Look, judged_promise
+from voiceflow_worker.backends.health import Health, Look, judged_promise, judged_server_clock
 from voiceflow_worker.backends.redis.durability import Guarantee
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.finding import Diagnosis, ok, warning
@@ -32,7 +32,11 @@ class RedisHealth(Health):
     def checks(self) -> Mapping[str, Look]:
         if self._store is None:
             return {}
-        return {"durability": partial(durability, self._store), "memory": partial(memory, self._store)}
+        return {
+            "durability": partial(durability, self._store),
+            "memory": partial(memory, self._store),
+            "server clock": partial(judged_server_clock, self._store.clock),
+        }
 
 
 async def durability(store: RedisStore) -> Diagnosis:

@@ -141,7 +141,8 @@ def _is_held(job: Job, holds: tuple[Gate, ...]) -> bool:
 class QueueStatus:
     """The counts, doubts and holds of a queue. `rate_now` is the rate of the last 5 seconds, in calls per second.
 
-    `oldest_due_seconds` is how long the oldest due call has been due. `next_call` is when the next call may begin, if
+    `oldest_due_seconds` is how long the oldest due call has been due. `overdue_outcomes` counts calls that 8x8 accepted
+    longer ago than a call takes, and that have no summary yet. `next_call` is when the next call may begin, if
     none of the waiting calls may begin now. `failing` are the background parts of workers and receivers that fail, each
     with its last error.
     """
@@ -154,6 +155,7 @@ class QueueStatus:
     rate_now: float
     workers: int
     holds: tuple[Gate, ...]
+    overdue_outcomes: int = 0
     ordered: tuple[AuditEntry, ...] = ()
     """The last acts of people on the queue and its batches, the newest first."""
     next_call: NextCall | None = None
@@ -197,11 +199,25 @@ class QueueStatus:
             "receiver": self.has_receiver,
             **({} if self.clock is None else {"clock_behind_seconds": self.clock.by.total_seconds()}),
             "doubts": self.doubts,
+            "overdue_outcomes": self.overdue_outcomes,
             "total": self.total,
         }
 
 
-async def read_status(store: Store, queue: str, *, clock_skew: timedelta) -> QueueStatus:
+OVERDUE_AFTER = timedelta(minutes=15)
+"""How long after 8x8 accepted a call its summary is overdue; half of the summary deadline if that is shorter. A call
+that has been answered may take longer: then it counts as overdue until it has ended."""
+
+
+async def overdue_count(store: Store, queue: str, *, summary_deadline: timedelta) -> int:
+    """The number of submitted calls whose summary is overdue. `summary_deadline` is that of the workers."""
+    overdue_after = min(OVERDUE_AFTER, summary_deadline / 2)
+    # A submitted call is due at its deadline.
+    by = store.clock.now() + summary_deadline - overdue_after
+    return await store.count_due(queue, JobState.SUBMITTED, by=by)
+
+
+async def read_status(store: Store, queue: str, *, clock_skew: timedelta, summary_deadline: timedelta) -> QueueStatus:
     """Read the status of one queue. `clock_skew` is the most by which clocks may differ."""
     now = store.clock.now()
     due = await due_count(store, queue, by=now)
@@ -220,6 +236,7 @@ async def read_status(store: Store, queue: str, *, clock_skew: timedelta) -> Que
         workers=len(beats),
         holds=holds,
         imports=tuple(await counted_imports(store, [gate for gate in holds if gate.start is not None])),
+        overdue_outcomes=await overdue_count(store, queue, summary_deadline=summary_deadline),
         ordered=tuple(await entries_on(store, queue)),
         next_call=await next_call(store, queue),
         waiting=await read_waiting(

@@ -54,7 +54,11 @@ class Parts:
         return {part: failure.error for part, failure in self._failures.items() if now < failure.shown_until}
 
     async def repeat(self, part: str, step: Callable[[], Awaitable[object]], *, every: float) -> None:
-        """Take a step, pause for `every` seconds, and begin again, for ever. The pause is longer after failures."""
+        """Take a step, pause for `every` seconds, and begin again, for ever. The pause is longer after failures.
+
+        After a fault of the store, a step that is seldom taken is tried again soon: else the fault would be shown for
+        long after it is over.
+        """
         failures = 0
         with self._runs(part):
             while True:
@@ -63,7 +67,8 @@ class Parts:
                     await step()
                 except Exception as error:  # noqa: BLE001 - no part ends the process
                     failures += 1
-                    pause = max(every, self.failed(part, error, failures=failures))
+                    usual = min(every, LONGEST_PAUSE) if isinstance(error, StoreError) else every
+                    pause = max(usual, self.failed(part, error, failures=failures))
                 else:
                     failures = 0
                     self._failures.pop(part, None)

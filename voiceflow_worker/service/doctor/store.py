@@ -65,7 +65,10 @@ MOST_DOUBTS = 1000
 
 async def workers(context: CheckContext) -> Diagnosis:
     """Check that a worker runs if calls are due."""
-    found = await read_status(context.store, context.settings.queue, clock_skew=context.settings.clock_skew)
+    chosen = context.settings
+    found = await read_status(
+        context.store, chosen.queue, clock_skew=chosen.clock_skew, summary_deadline=chosen.summary_deadline
+    )
     if found.workers:
         return ok(f"{count_of(found.workers, 'worker')} of queue {found.queue}, {found.rate_now:g} calls/s now")
     if not found.due:
