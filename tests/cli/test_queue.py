@@ -297,6 +297,7 @@ def test_a_batch_stops_itself_at_the_limit_that_was_given_with_it(voiceflow: Pro
 
 def test_the_audit_log_tells_who_ordered_what(voiceflow: Program) -> None:
     store = ("--store", "sqlite:///calls.db")
+    assert voiceflow("doctor", "--make", *store).code == 0
     assert voiceflow("suppress", "add", "+6587654321", "--as", "Mary Tan", "--note", "asked by mail", *store).code == 0
     assert voiceflow("rate", "5", *store).code == 0
     shown = voiceflow("audit", *store)
