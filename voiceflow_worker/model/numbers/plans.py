@@ -15,6 +15,11 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from phonenumbers import PhoneMetadata, PhoneNumberDesc
 
+_DIALLED_ALIKE = (
+    "GB GG IM JE", "IT VA", "FI AX", "NO SJ", "AU CC CX", "US AS GU MP PR VI", "MA EH", "GP BL MF", "RE YT", "SH TA",
+)  # fmt: skip
+"""Countries, each with its territories that are dialled as in the country: one calling code and one way to dial."""
+
 NO_REGION = "001"
 """The region of codes that belong to no country, such as +800."""
 _E164 = re.compile(r"\+[1-9][0-9]{6,14}")
@@ -121,21 +126,37 @@ def only_region(e164: str) -> str | None:
 
 @dataclass(frozen=True, slots=True)
 class Country:
-    """How people of a region dial, within their country and out of it. `code` is the country code."""
+    """How people of a region dial, within their country and out of it. `code` is the country code.
+
+    Its territories that are dialled alike belong to it, and so does the country of a territory.
+    """
 
     region: str
     code: str
     _trunk: _Trunk
-    _plan: _Region
+    _plans: tuple[_Region, ...]
     _exits: re.Pattern[str]
 
     def numbers(self, digits: str) -> list[str]:
         """The valid national numbers of this region that these digits, as they are dialled there, could mean."""
-        return _distinct(each for each in self._trunk.nationals(digits) if self._plan.valid.fullmatch(each))
+        return _distinct(each for each in self._trunk.nationals(digits) if self._plan_of(each) is not None)
+
+    def region_of(self, national: str) -> str:
+        """The region of a valid national number: this one, or one that is dialled alike."""
+        plan = self._plan_of(national)
+        return self.region if plan is None else plan.assigned.region
+
+    def has(self, region: str | None) -> bool:
+        """Whether a region is this one, or one that is dialled alike."""
+        return any(plan.assigned.region == region for plan in self._plans)
 
     def is_ordinary(self, national: str) -> bool:
         """Whether a number of this region is of a usual kind, with nothing to warn of."""
-        return self._plan.ordinary.fullmatch(national) is not None
+        plan = self._plan_of(national)
+        return plan is not None and plan.ordinary.fullmatch(national) is not None
+
+    def _plan_of(self, national: str) -> _Region | None:
+        return next((plan for plan in self._plans if plan.valid.fullmatch(national)), None)
 
     def probable(self, digits: str) -> str:
         """The national number that these digits most probably mean, whether or not it is valid."""
@@ -186,7 +207,14 @@ def country_named(region: str) -> Country:
     plan = PhoneMetadata.metadata_for_region(region)
     if plan is None:  # pragma: no cover - every supported region has a plan
         raise ValueError(region)
-    return Country(region, str(plan.country_code), _trunk(plan), _region(plan), re.compile(_exits(plan)))
+    others = [PhoneMetadata.metadata_for_region(name) for name in dialled_alike(region) if name != region]
+    plans = tuple(_region(each) for each in (plan, *others) if each is not None)
+    return Country(region, str(plan.country_code), _trunk(plan), plans, re.compile(_exits(plan)))
+
+
+def dialled_alike(region: str) -> tuple[str, ...]:
+    """The regions that are dialled as this one, and itself. The first is the country, the others its territories."""
+    return next((names for names in map(tuple, map(str.split, _DIALLED_ALIKE)) if region in names), (region,))
 
 
 # Codes that callers use beside those of the metadata.

@@ -69,8 +69,9 @@ def read_number(text: str, country: str | None = None) -> ParsedNumber:
     one reading that is valid in a numbering plan.
 
     With `country` (ISO 3166, such as SG), digits without a + are a number of that country alone, with or without its
-    country code, unless they begin with 00 or another of the country's own codes for calls abroad. With the country
-    `international` they begin with a country code. Without a country, they must begin with + or 00.
+    country code, unless they begin with 00 or another of the country's own codes for calls abroad. A territory that is
+    dialled as in the country, such as Jersey in GB, belongs to it. With the country `international` they begin with a
+    country code. Without a country, they must begin with + or 00.
 
     Raises PhoneNumberError with the reason, the readings, and the code of 8x8; and InvalidInputError for a country that
     does not exist.
@@ -368,7 +369,7 @@ def _national(shape: _Shape, home: Country) -> Iterator[_Reading]:
     slips = [1, *starts] if digits.startswith("00") else starts
     for start in starts:
         for reading in _foreign(shape, start, dialled=None, own=home.code):
-            if reading.region == home.region:
+            if home.has(reading.region):
                 yield reading
                 continue
             # Behind another of the codes for calls abroad stands this country's own: 001 66 … in Thailand is no +1 66….
@@ -390,7 +391,8 @@ def _is_in_groups(shape: _Shape, home: Country, national: str) -> bool:
 
 def _own(shape: _Shape, home: Country, national: str) -> _Reading:
     glued = _is_glued(shape, home.code, national)
-    return _Reading(f"+{home.code}{national}", home.region, is_glued=glued, is_ordinary=home.is_ordinary(national))
+    region = home.region_of(national)
+    return _Reading(f"+{home.code}{national}", region, is_glued=glued, is_ordinary=home.is_ordinary(national))
 
 
 def _foreign(shape: _Shape, start: int, *, dialled: bool | None, own: str = "") -> Iterator[_Reading]:

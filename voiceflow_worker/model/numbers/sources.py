@@ -9,6 +9,7 @@ from typing import TypeVar
 
 from voiceflow_worker.errors import InvalidInputError, PhoneNumberError
 from voiceflow_worker.model.numbers.phone import country_of
+from voiceflow_worker.model.numbers.plans import dialled_alike
 from voiceflow_worker.model.numbers.reading import INTERNATIONAL, country_code, read_number
 
 ALL = "*"
@@ -16,8 +17,6 @@ ALL = "*"
 
 
 T = TypeVar("T")
-_OWN_COUNTRIES = frozenset({1, 7, 599})
-"""The calling codes that several countries have which are no parts of each other."""
 
 
 def in_table(table: Mapping[str, T], country: str | None) -> T | None:
@@ -25,18 +24,8 @@ def in_table(table: Mapping[str, T], country: str | None) -> T | None:
 
     A territory that is dialled as in its country (Jersey, the Vatican) is a part of it, unless it is named itself.
     """
-    found = None if country is None else table.get(country)
-    if found is None and country is not None and (whole := _dialled_as(country)) is not None:
-        found = table.get(whole)
-    return table.get(ALL) if found is None else found
-
-
-@lru_cache(maxsize=256)
-def _dialled_as(territory: str) -> str | None:
-    from phonenumbers import COUNTRY_CODE_TO_REGION_CODE, country_code_for_region
-
-    code = country_code_for_region(territory)
-    return None if code in _OWN_COUNTRIES else next(iter(COUNTRY_CODE_TO_REGION_CODE.get(code, ())), None)
+    names = () if country is None else (country, dialled_alike(country)[0])
+    return next((found for name in (*names, ALL) if (found := table.get(name)) is not None), None)
 
 
 @dataclass(frozen=True, slots=True)
