@@ -140,13 +140,11 @@ def read_lines(file: InputFile, *, on_bytes: Callable[[int], None] | None = None
     with file.opened() as (reader, position):
         _refuse_other_kinds(file, reader)
         text = io.TextIOWrapper(reader, encoding="utf-8-sig", errors="surrogateescape", newline=None)
-        number, following = 0, ""
-        while line := following or text.readline(LONGEST_LINE):
-            number, following = number + 1, ""
-            if _DOS_END in line and not (following := text.readline(LONGEST_LINE)):
-                line = line.rstrip("\n").rstrip(_DOS_END)
-                if not line:
-                    break
+        number = 0
+        while line := text.readline(LONGEST_LINE):
+            number += 1
+            if _DOS_END in line:
+                line = _without_end(line)
             if len(line) >= LONGEST_LINE:
                 raise CampaignFileError(
                     f"line {number} of {file} is longer than {LONGEST_LINE} characters; correct or remove that line"
@@ -191,6 +189,12 @@ def _refuse_other_kinds(file: InputFile, reader: io.BufferedReader) -> None:
         raise CampaignFileError(f"{file} {content}")
 
 
+def _without_end(line: str) -> str:
+    """The line without the characters 0x1A that end the file, or are all that it holds."""
+    is_last = not line.endswith("\n")
+    return line.rstrip(_DOS_END) if is_last else "\n" if not line.strip(f"{_DOS_END} \t\n") else line
+
+
 def _judged(file: InputFile, number: int, line: str) -> Line:
     try:
         line.encode("utf-8")
@@ -201,9 +205,6 @@ def _judged(file: InputFile, number: int, line: str) -> Line:
         raise CampaignFileError(
             f"{file} is not UTF-8: line {number} has the byte 0x{byte:02X} at character {error.start + 1}; {_REMEDY}"
         ) from None
-    if _DOS_END in line:
-        problem = "has the character 0x1A, with which old programs end a file; remove it"
-        return Line(number, line.replace(_DOS_END, ""), problem)
     if "\0" not in line:
         return Line(number, line)
     problem = "has a NUL character; remove it, or save the file again as CSV UTF-8"
