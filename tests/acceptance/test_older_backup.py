@@ -103,7 +103,7 @@ def test_a_server_restored_to_an_older_backup_is_held_and_told_and_nobody_is_cal
                 assert len(on.rang()) == SENT, "nothing rings while the queue is held"
                 [hold] = on.status()["holds"]
                 assert (hold["scope"], hold["until"]) == ("queue", None)
-                assert "set back" in hold["reason"]
+                assert "rolled back" in hold["reason"]
                 code, lines = doctor(on)
                 assert code == 1
                 assert any("voiceflow reconcile" in remedy for remedy in failures(lines).values()), failures(lines)

@@ -32,7 +32,7 @@ from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.reading import count_states, gates_of
 from voiceflow_worker.core.ports.record_set import text_records
 from voiceflow_worker.core.ports.store import History, Step
-from voiceflow_worker.core.rollback import HELD, HELD_AS_TAKEN_OVER, NO_FILES
+from voiceflow_worker.core.rollback import HELD, HELD_AS_LACKING, HELD_AS_TAKEN_OVER, NO_FILES
 from voiceflow_worker.core.units import POSTED, changed
 from voiceflow_worker.errors import SettingsError
 from voiceflow_worker.model.jobs import lifecycle
@@ -491,6 +491,107 @@ async def test_after_a_failover_that_may_have_lost_writes_a_person_must_resume(
         assert len(await other.send()) == held
     async with Engine(store, voice, policy=POLICY, witness=JournalFiles(tmp_path)).at_work():
         assert await hold_of(store) is None, "what a person has settled is settled for all workers"
+
+
+NEVER = History("", loses=True)
+"""A Redis that has not taken over since its start."""
+
+
+@pytest.mark.parametrize(
+    ("made", "histories", "held"),
+    [
+        (A, [A], False),
+        (A, [B], True),
+        (A_WHOLE, [B], False),
+        (NEVER, [NEVER], False),
+        (NEVER, [A], True),
+        (A, [NEVER], False),  # one that had taken over was restarted
+    ],
+)
+async def test_a_store_without_a_record_of_a_worker_has_the_history_in_which_it_was_made(
+    tmp_path: Path, clock: ManualClock, made: History, histories: list[History], *, held: bool
+) -> None:
+    """The first worker of the store, or of a queue, begins on a server that has taken over."""
+    store = MemoryStore(clock=clock)
+    for place, history in enumerate(histories):
+        store.memory.history, store.memory.server = replace(history, made=made), f"server-{place}"
+        async with Engine(store, ScriptedVoice(), policy=POLICY, witness=JournalFiles(tmp_path)).at_work():
+            pass
+    assert await hold_of(store) == (HELD_AS_TAKEN_OVER if held else None)
+
+
+async def test_a_redis_that_has_taken_over_and_restarts_holds_nothing_and_the_next_failover_does(
+    tmp_path: Path, clock: ManualClock
+) -> None:
+    store = MemoryStore(clock=clock)
+    for place, (history, held) in enumerate([(NEVER, False), (A, True), (NEVER, False), (A, False), (B, True)]):
+        store.memory.history, store.memory.server = replace(history, made=NEVER), f"server-{place}"
+        async with Engine(store, ScriptedVoice(), policy=POLICY, witness=JournalFiles(tmp_path)).at_work() as engine:
+            assert (await hold_of(store) is not None) is held
+            await engine.queue.resume()
+
+
+@pytest.mark.parametrize("lives", [True, False])
+async def test_what_a_worker_or_a_journal_has_seen_counts_when_the_store_lacks_it(
+    tmp_path: Path, clock: ManualClock, *, lives: bool
+) -> None:
+    """The old primary comes back and is taken for the store. It does not know that another one had its place."""
+    store = MemoryStore(clock=clock)
+    store.memory.history = replace(A_WHOLE, made=A_WHOLE)
+    async with Engine(store, ScriptedVoice(), policy=POLICY, witness=JournalFiles(tmp_path)).at_work():
+        pass
+    old = copy.deepcopy(store.memory)
+    engine = Engine(store, ScriptedVoice(), policy=POLICY, witness=JournalFiles(tmp_path))
+    async with engine.at_work() as worker:
+        store.memory.history, store.memory.server = replace(B_WHOLE, made=A_WHOLE), "another"
+        assert worker.guard is not None
+        assert await worker.guard._look()
+        assert await hold_of(store) is None
+        if lives:
+            store.memory = old
+            await worker.guard._look()
+    store.memory = old
+    async with Engine(store, ScriptedVoice(), policy=POLICY, witness=JournalFiles(tmp_path)).at_work():
+        assert await hold_of(store) == HELD_AS_TAKEN_OVER
+
+
+async def test_that_commits_waited_for_no_standby_any_more_counts_although_the_standby_does_not_know(
+    tmp_path: Path, clock: ManualClock
+) -> None:
+    store = MemoryStore(clock=clock)
+    store.memory.history = replace(A_WHOLE, made=A_WHOLE)
+    async with Engine(store, ScriptedVoice(), policy=POLICY, witness=JournalFiles(tmp_path)).at_work():
+        pass
+    standby = copy.deepcopy(store.memory)
+    store.memory.history = replace(A, made=A_WHOLE)
+    async with Engine(store, ScriptedVoice(), policy=POLICY, witness=JournalFiles(tmp_path)).at_work():
+        pass
+    store.memory = standby
+    store.memory.history, store.memory.server = replace(B, made=A_WHOLE), "another"
+    async with Engine(store, ScriptedVoice(), policy=POLICY, witness=JournalFiles(tmp_path)).at_work():
+        assert await hold_of(store) == HELD_AS_TAKEN_OVER
+
+
+async def test_a_store_that_lacks_the_record_of_a_worker_without_calls_is_held_once(
+    tmp_path: Path, clock: ManualClock
+) -> None:
+    """It was rolled back to before two workers began, which had sent nothing. What the second one sees is settled."""
+    store = MemoryStore(clock=clock)
+    older = copy.deepcopy(store.memory)
+    first, second = (
+        Engine(store, ScriptedVoice(), policy=POLICY, witness=JournalFiles(tmp_path / name)) for name in ("one", "two")
+    )
+    async with first.at_work(), second.at_work():
+        assert first.guard is not None
+        assert second.guard is not None
+        store.memory = older
+        assert not await first.guard._look()
+        assert await hold_of(store) == HELD_AS_LACKING
+        clock.advance(-timedelta(seconds=30))
+        await first.queue.resume()
+        assert await second.guard._look()
+        assert await first.guard._look()
+        assert await hold_of(store) is None
 
 
 async def test_a_hold_says_since_when_writes_may_be_missing(lab: Lab) -> None:

@@ -109,8 +109,8 @@ class WatchedWitness:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._witness, name)
 
-    async def begin(self, queue: str, name: str) -> WitnessJournal:
-        return _WatchedFile(await self._witness.begin(queue, name), self._fuse)
+    async def begin(self, queue: str, name: str, *, history: str = "") -> WitnessJournal:
+        return _WatchedFile(await self._witness.begin(queue, name, history=history), self._fuse)
 
 
 class _WatchedFile:

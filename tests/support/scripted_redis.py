@@ -20,8 +20,8 @@ Answer = str | int | None | Sequence["Answer"] | Mapping[str, "Answer"] | Except
 class ScriptedRedis:
     """Says it is of `version` and has these `settings`; None refuses CONFIG.
 
-    `scripts` answers EVALSHA by the script's name, `texts` EVAL, which is else answered with `schema`. `waitaof` is
-    what WAITAOF answers, `wait` what WAIT does. `asked` holds every command.
+    `scripts` answers EVALSHA by the script's name, `texts` EVAL, which is else answered with `schema`, an id and a
+    history. `waitaof` is what WAITAOF answers, `wait` what WAIT does. `asked` holds every command.
     """
 
     version: str = "7.4.1"
@@ -107,7 +107,7 @@ class ScriptedRedis:
                 return {name: self.settings[name]} if name in self.settings else {}
             case ["EVAL", text, *_]:
                 texts = {script(name).text: answer for name, answer in self.texts.items()}
-                return texts.get(text, [self.schema, "an id"])
+                return texts.get(text, [self.schema, "an id", "loses "])
             case ["EVALSHA", sha, *_]:
                 known: dict[str, Answer] = {script("clock").sha: '["1795000000", "0"]'}
                 known |= {script(name).sha: answer for name, answer in self.scripts.items()}

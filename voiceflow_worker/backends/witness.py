@@ -1,9 +1,10 @@
 """Journal files: one file of JSON lines per worker. An entry is on the disk before its POST leaves.
 
-A worker keeps its file locked. The first line is a header. Each further line is an entry or the report of a commit. An
-entry has a number (`n`) and the stored form of a job. A report has numbers of entries: `kept` is the number of an entry
-that was committed to the store, and `void` has the numbers of entries that were not committed. A crash can cut only the
-last line. A cut line is ignored: if it is an entry, its POST had not left.
+A worker keeps its file locked. The first line is a header, with the history of the store that the worker follows; a
+line with a later history follows when another server has taken over. Each further line is an entry or the report of a
+commit. An entry has a number (`n`) and the stored form of a job. A report has numbers of entries: `kept` is the number
+of an entry that was committed to the store, and `void` has the numbers of entries that were not committed. A crash can
+cut only the last line. A cut line is ignored: if it is an entry, its POST had not left.
 """
 
 from __future__ import annotations
@@ -81,6 +82,7 @@ class _Content:
     entries: dict[int, Mapping[str, Any]] = field(default_factory=dict[int, Mapping[str, Any]])
     void: set[int] = field(default_factory=set[int])
     kept: int = 0
+    history: str = ""
 
 
 class JournalFiles(Witness):
@@ -97,8 +99,8 @@ class JournalFiles(Witness):
         self._full = full
         self._most = most
 
-    async def begin(self, queue: str, name: str) -> JournalFile:
-        file = JournalFile(self.folder / queue, name, full=self._full)
+    async def begin(self, queue: str, name: str, *, history: str = "") -> JournalFile:
+        file = JournalFile(self.folder / queue, name, full=self._full, history=history)
         try:
             await to_thread.run_sync(file.open)
         except OSError as error:
@@ -137,6 +139,7 @@ class JournalFiles(Witness):
                         name=path.stem,
                         elsewhere=None if url == self.folder.name else url,
                         kept=_readable(kept, path) if kept is not None else None,
+                        history=content.history if path.parents[2] == self.folder.parent else "",
                     )
                 )
         return found
@@ -187,10 +190,11 @@ class JournalFile(WitnessJournal):
     thread would take longer to begin than the disk takes to write.
     """
 
-    def __init__(self, folder: Path, name: str, *, full: int) -> None:
+    def __init__(self, folder: Path, name: str, *, full: int, history: str = "") -> None:
         self._folder = folder
         self._name = name
         self._full = full
+        self._history = history
         self._part = 0
         self._path = folder
         self._fd: int | None = None
@@ -210,7 +214,8 @@ class JournalFile(WitnessJournal):
         fd = os.open(hidden, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_APPEND | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX)
-            self._size = os.write(fd, f"{dumps({'voiceflow_journal': FORMAT})}\n".encode())
+            header = {"voiceflow_journal": FORMAT, "history": self._history}
+            self._size = os.write(fd, f"{dumps(header)}\n".encode())
             os.fsync(fd)
             hidden.rename(path)
             _sync_folder(self._folder)
@@ -228,6 +233,13 @@ class JournalFile(WitnessJournal):
                     self._append(jobs)
                 else:
                     await to_thread.run_sync(self._append_slowly, jobs)
+
+    async def follow(self, history: str) -> None:
+        if history == self._history:
+            return
+        self._history = history  # the headers of later files have it too
+        with self._reporting():
+            self._write([dumps({"history": history})])
 
     def judge(self, kept: Sequence[bool]) -> None:
         numbers = list(enumerate(kept, self._first))
@@ -361,6 +373,9 @@ def _content(data: bytes, path: Path) -> _Content:
                     f"the journal file {path} was written by a newer version of voiceflow-worker; upgrade this "
                     "installation"
                 )
+            content.history = fields.get("history", "")
+        elif "history" in fields:
+            content.history = fields["history"]
         elif "n" in fields:
             content.entries[fields["n"]] = fields
         else:

@@ -10,11 +10,12 @@ from collections.abc import Callable, Container, Iterable
 from datetime import datetime, timedelta
 
 from voiceflow_worker.core.ports import Store
-from voiceflow_worker.core.ports.controls import GATES, gate_from, gate_put, member_of
+from voiceflow_worker.core.ports.controls import GATES, gate_from, gate_put, member_of, orders_in
 from voiceflow_worker.core.ports.identity import new_revision
 from voiceflow_worker.core.ports.reading import find_jobs, gates_at, read_each
 from voiceflow_worker.core.ports.reads import Due
 from voiceflow_worker.core.ports.store import Record, Result, Same, Step, Unit
+from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.jobs.gate import Gate, GateState, merged
 from voiceflow_worker.model.jobs.job import Job, JobState
 from voiceflow_worker.model.reports.verdict import QueueHold
@@ -24,26 +25,25 @@ def unit_of_order(standing: Record | None, ordered: Gate, *, token: str) -> tupl
     """An order to hold, to open or to cancel: the gate that results, and its unit.
 
     `standing` is the record of the gate as the caller read it. If it has changed since, the unit is NOT_FREE with the
-    new one, and the order is made again from that. A repeat of a hold that a person has ended since changes nothing.
+    new one, and the order is made again from that. So the last order that is written counts, whatever any clock says.
+    The record names the orders before it by their tokens: a repeat of one of them, late, changes nothing.
     """
-    was = None if standing is None else gate_from(standing)
-    was_opened = was is not None and was.state is GateState.OPEN and was.since > ordered.since
-    is_late = was_opened and ordered.state is GateState.HELD
-    gate = was if was is not None and is_late else merged(was, ordered, at=ordered.since)
+    was, before = (None, ()) if standing is None else (gate_from(standing), orders_in(standing))
+    gate = was if was is not None and token in before else merged(was, ordered, at=ordered.since)
     need = Same(GATES, ordered.queue, None if standing is None else standing.value, member_of(ordered))
     if gate is was:
         return gate, Unit(needs=(need,))
-    return gate, Unit(needs=(need,), puts=(gate_put(gate, token=token),), wakes=ordered.queue)
+    return gate, Unit(needs=(need,), puts=(gate_put(gate, token=token, before=before),), wakes=ordered.queue)
 
 
 async def order_gate(store: Store, ordered: Gate, *, over: Callable[[Gate], bool] | None = None) -> Gate:
     """Store the gate that results from an order, and return it. Calls that are about to leave may still (`until_left`).
 
     The rules are those of `model.jobs.gate.merged`. With `over`, a gate for which it is False stays as it is, and is
-    returned. Raises StoreError; the same order may then be given again.
+    returned. Raises StoreError; an order with a token may then be given again.
     """
     now = ordered.since
-    token = new_revision()
+    token = ordered.token or new_revision()
     found = (await store.records({GATES: [(ordered.queue, member_of(ordered))]}, now=now))[GATES]
     standing = found[0] if found else None
     while True:
@@ -118,7 +118,8 @@ class Holds:
         self._closed_at = self._clock.monotonic()
         self.reason = hold.reason
         until = None if hold.until_opened else self._until(hold, now)
-        return Gate.of(self._queue, None, GateState.HELD, since=now, until=until, reason=hold.reason)
+        gate = Gate.of(self._queue, None, GateState.HELD, since=now, until=until, reason=hold.reason)
+        return replace(gate, token=new_revision())
 
     async def order(self, gate: Gate) -> datetime | None:
         """Close a gate for all workers; returns the time at which it opens, or None if a person must open it."""

@@ -1,9 +1,10 @@
-"""The guard against a store that was set back: what the journal files know, and what the store has forgotten.
+"""The guard against a store that was rolled back: what the local journals know, and what the store has forgotten.
 
 Before a POST leaves, its worker writes the job to a file of its own, in addition to the journal entry in the store. The
 guard compares the newest of these jobs with the store again and again. POST numbers only grow. If a store knows fewer
-POSTs of a job than it once stored, it was set back to an older state. The guard then holds the queue, and puts the lost
-calls in doubt.
+POSTs of a job than it once stored, it was rolled back to an older state; so it was if it lacks what this worker stored
+when it began, or if another server has taken over that may lack writes (`core.histories`). The guard then holds the
+queue, and puts the lost calls in doubt.
 """
 
 from __future__ import annotations
@@ -19,13 +20,15 @@ import anyio
 import structlog
 
 from voiceflow_worker.core import units
-from voiceflow_worker.core.gates import Holds, order_gate
+from voiceflow_worker.core.gates import Holds, order_gate, unit_of_order
+from voiceflow_worker.core.histories import Histories
 from voiceflow_worker.core.ports import Store
-from voiceflow_worker.core.ports.controls import GATES, gate_from, gate_member
+from voiceflow_worker.core.ports.controls import GATES, gate_member
+from voiceflow_worker.core.ports.identity import new_revision
 from voiceflow_worker.core.ports.outside import Witness, WitnessJournal
 from voiceflow_worker.core.ports.reading import gates_at, owners_of, read_each
 from voiceflow_worker.core.ports.record_set import text_records
-from voiceflow_worker.core.ports.store import Drop, Guard, Same, Step, Unit
+from voiceflow_worker.core.ports.store import Drop, Guard, Key, Put, Record, Result, Same, Step, Unit
 from voiceflow_worker.core.ports.trips import gather
 from voiceflow_worker.core.settling.changes import Changes
 from voiceflow_worker.errors import JobError, StoreError
@@ -111,7 +114,7 @@ async def remember_pruned(store: Store, jobs: Sequence[Job], *, now: datetime, p
 async def known_as_pruned(store: Store, jobs: Sequence[Job]) -> set[str]:
     """The ids of the jobs that have a tombstone in the store. Pass only jobs that the store lacks.
 
-    A store that was set back to a time before it deleted a job has no tombstone of that job.
+    A store that was rolled back to a time before it deleted a job has no tombstone of that job.
     """
     known = set(await text_records(store, TOMBSTONES).get(job.id for job in jobs))
     left = [job for job in jobs if job.id not in known and job.unique_key is not None]
@@ -127,13 +130,16 @@ async def known_as_pruned(store: Store, jobs: Sequence[Job]) -> set[str]:
     return known
 
 
-_log = structlog.get_logger("voiceflow.witness")
+_log = structlog.get_logger("voiceflow.rollback")
 
-SET_BACK = "the store was set back to an older state, and had lost calls that were sent"
+SET_BACK = "the store was rolled back to an older state, and had lost calls that were sent"
+LACKS = "the store was rolled back to an older state: it lacks what a worker had stored"
 TAKEN_OVER = "another server has taken over the store, and may lack what was stored last"
 _MISSING = "Opt-outs, outcomes, holds and new calls may be missing: add the opt-outs again first. Then look for"
 HELD = f"{SET_BACK}. {_MISSING} the calls in the log of 8x8, resolve what stays in doubt, and resume the queue"
-HELD_AS_TAKEN_OVER = f"{TAKEN_OVER}. {_MISSING} what else is missing, resolve what is in doubt, and resume the queue"
+_ELSE = f"{_MISSING} what else is missing, resolve what is in doubt, and resume the queue"
+HELD_AS_TAKEN_OVER = f"{TAKEN_OVER}. {_ELSE}"
+HELD_AS_LACKING = f"{LACKS}. {_ELSE}"
 NO_FILES = (
     "The journal files of this host name no call of this store: if calls were sent from here, start the workers with "
     "the state directory that they had then (VOICEFLOW_STATE_DIR) before you resume, else calls may be made twice"
@@ -142,17 +148,30 @@ ELSEWHERE = (
     "lost calls were sent from this host under another URL of the store (journal files {names}): if a copy of this "
     "store is there, and goes on sending, the same calls wait in both: cancel them in one of them before you resume"
 )
-HISTORIES = "history"
-"""The namespace of the history of the server with which the workers of each queue went on last."""
-
-
+ROLLBACKS = "rollback"
+"""The namespace of the number of holds of each queue because of a rollback: `<number> <token>`. It only grows, but for
+a rollback: by it, a worker sees that another one has held the queue for what it notices later."""
 _MAY_LACK = frozenset({GateKind.MAY_LACK})
 OTHERS_FIRST = timedelta(seconds=2)
-"""The time for which a worker sends nothing after the server was restarted or replaced. If the store was set back,
+"""The time for which a worker sends nothing after the server was restarted or replaced. If the store was rolled back,
 perhaps only another worker can notice. That worker needs this time to connect, to look, and to hold the queue."""
 LOOK_EVERY = 0.5
 LEAST_KEPT = timedelta(days=7)
 """Journal files are kept as long as ended jobs, and at least this long."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Standing:
+    """The records on which a hold depends: the gate of the queue, the number of its holds, and this worker's record."""
+
+    gate: Record | None
+    rollbacks: Record | None
+    posted: Record | None
+
+    @property
+    def count(self) -> int:
+        """The number of holds of the queue because of a rollback."""
+        return 0 if self.rollbacks is None else int(self.rollbacks.value.partition(" ")[0])
 
 
 class RollbackGuard:
@@ -177,11 +196,13 @@ class RollbackGuard:
         self._policy = policy
         self._holds = holds
         self._changes = changes
+        self._histories = Histories(store, queue)
         self._file: WitnessJournal | None = None
         self._appended: Sequence[Job] = ()
         self._newest: Job | None = None
         self._server = ""
         self._token: str | None = None
+        self._rollbacks = 0
         self._quiet_until = float("-inf")
         self.restarts: int = 0
         """The number of restarts of the store's server that this worker has noticed."""
@@ -194,13 +215,18 @@ class RollbackGuard:
         Raises `SettingsError` if files cannot be written or read, and `StoreError`.
         """
         now = self._clock.now()
-        self._file = await self._witness.begin(self._queue, self.worker_id)
+        files = await self._witness.files(self._queue)
+        for file in files:
+            if file.history:
+                self._histories.note(file.history)
+        await self._follow_history()
+        self._file = await self._witness.begin(self._queue, self.worker_id, history=self._histories.text)
         await self._witness.prune(self._queue, before=now - max(self._policy.retention, LEAST_KEPT))
-        kept = await self._kept()
-        # A store that lacks this record was set back to a time before this worker began.
+        kept = [file.kept for file in files if file.kept is not None]
+        # A store that lacks this record was rolled back to a time before this worker began.
         self._token, unit = units.posted(self.worker_id, at=now)
         await self._store.write(Step(units=(unit,)), now=now)
-        await self._follow_history()
+        self._rollbacks = (await self._standing()).count
         self._server = self._store.server
         self._newest = max(kept, key=lambda each: each.posts[-1].began_at, default=None)
         await self._check(kept)
@@ -240,12 +266,12 @@ class RollbackGuard:
         return replace(step, guard=Guard(self._server, Same(units.POSTED, self.worker_id, self._token)))
 
     async def vet(self) -> bool:
-        """Whether jobs that were just leased may be sent: False if the store was set back.
+        """Whether jobs that were just leased may be sent: False if the store was rolled back.
 
-        If the store was set back, the queue is held and the store restored before this returns. After a restart of the
-        store's server, this first waits, so that another worker that notices a loss has time to hold the queue. Then it
-        checks the files of all workers of this host, and also returns False if the queue is held. Raises `StoreError`,
-        and `SettingsError` if a file cannot be read.
+        If the store was rolled back, the queue is held and the store restored before this returns. After a restart of
+        the store's server, this first waits, so that another worker that notices a loss has time to hold the queue.
+        Then it checks the files of all workers of this host, and also returns False if the queue is held. Raises
+        `StoreError`, and `SettingsError` if a file cannot be read.
         """
         if not await self._look():
             return False
@@ -303,9 +329,12 @@ class RollbackGuard:
             return True
         if await self.check():
             return False
+        if self._token != token:
+            return True
+        if standing is None:
+            return await self._store_again()
         # It was not known whether the newest journal entries were stored.
-        if self._token == token:
-            self._token = standing
+        self._token = standing
         return True
 
     async def _kept(self) -> list[Job]:
@@ -316,40 +345,50 @@ class RollbackGuard:
         if not await self._forgotten(calls):
             return False
         async with self._recovering:
-            # Checked again: others may have restored the store. A hold for what was seen before a person's `resume` is
-            # none, and is ordered again only if calls are still missing after it.
+            # Checked again: others may have restored the store. The hold is ordered only if nobody has changed the gate
+            # since the look that found calls missing: what was seen before a person's `resume` is settled.
             while True:
-                seen_at = await self._time_of_a_look()
+                standing = await self._standing()
                 if not await self._forgotten(calls):
                     break
-                if (await self._hold(HELD, seen_at)).is_closed(at=seen_at):
-                    await self._tell_since_when(seen_at)
+                if await self._hold(HELD, standing):
+                    await self._tell_since_when()
                     await self._recover()
                     break
         return True
 
+    async def _store_again(self) -> bool:
+        """Store the record of this worker again, which the store has lost; returns False if the queue is held for it.
+
+        It is held unless another worker has held it for a rollback since this one has looked.
+        """
+        async with self._recovering:
+            while (standing := await self._standing()).posted is None:
+                if standing.count > self._rollbacks:
+                    now = self._clock.now()
+                    self._token, unit = units.posted(self.worker_id, at=now)
+                    await self._store.write(Step(units=(unit,)), now=now)
+                    self._rollbacks = standing.count
+                elif await self._hold(HELD_AS_LACKING, standing):
+                    _log.error("the store was rolled back: the queue is held", queue=self._queue)
+                    await self._tell_since_when()
+                    return False
+            return True
+
     async def _follow_history(self) -> None:
         """Hold the queue if another server has taken over that may lack what was stored.
 
-        No journal file knows of an opt-out, so a person must look. Who resumes the queue settles it for all workers.
+        No journal entry tells of an opt-out, so a person must look. Who resumes the queue settles it for all workers.
         """
-        history = self._store.history
-        if history is None:
-            return
-        records = text_records(self._store, HISTORIES)
-        now = f"{history.name} {'loses' if history.loses else 'whole'}"
-        was = (await records.get([self._queue])).get(self._queue)
-        if was == now:
-            return
-        name, _, kind = (was or now).partition(" ")
-        if name != history.name and kind == "loses":
-            _log.error("another server has taken over: the queue is held", queue=self._queue)
-            seen_at = await self._time_of_a_look()
-            await self._hold(HELD_AS_TAKEN_OVER, seen_at)
-            await self._tell_since_when(seen_at)
-        await records.put({self._queue: now})
+        hold = self._closing(HELD_AS_TAKEN_OVER)
+        gate = await self._histories.follow(hold)
+        if gate is not None:
+            self._holds.heed(gate)
+            await self._tell_since_when()
+        if self._file is not None:
+            await self._file.follow(self._histories.text)
 
-    async def _tell_since_when(self, seen_at: datetime) -> None:
+    async def _tell_since_when(self) -> None:
         """Add to the reason of a hold since when writes may be missing, as far as the files of this host tell.
 
         What was stored before a POST that the store still has, is there.
@@ -377,23 +416,48 @@ class RollbackGuard:
         if elsewhere:
             reasons.append(ELSEWHERE.format(names=", ".join(sorted(elsewhere))))
         for reason in reasons:
-            await order_gate(
-                self._store, Gate.of(self._queue, None, GateState.HELD, since=seen_at, reason=reason, kinds=_MAY_LACK)
-            )
+            # Only onto the hold: a person who has resumed meanwhile has settled it.
+            await order_gate(self._store, self._closing(reason), over=lambda gate: GateKind.MAY_LACK in gate.kinds)
 
     async def _forgotten(self, calls: Sequence[Job]) -> list[tuple[Job, Job | None]]:
         return await forgotten_of(self._store, calls, now=self._clock.now(), policy=self._policy)
 
-    async def _time_of_a_look(self) -> datetime:
-        """The time of a look that begins now. It is not before the last order, whose clock may have been ahead."""
-        now = self._clock.now()
-        gates = (await self._store.records({GATES: [(self._queue, gate_member(None))]}, now=now))[GATES]
-        return max([now, *(gate_from(record).since for record in gates)])
+    async def _standing(self) -> _Standing:
+        wanted: dict[str, list[str | Key]] = {
+            GATES: [(self._queue, gate_member(None))],
+            ROLLBACKS: [self._queue],
+            units.POSTED: [self.worker_id],
+        }
+        found = await self._store.records(wanted, now=self._clock.now())
+        return _Standing(*(next(iter(found[namespace]), None) for namespace in wanted))
 
-    async def _hold(self, reason: str, seen_at: datetime) -> Gate:
-        """Hold the queue for what was seen at this time, and return the gate that results."""
-        ordered = self._holds.close(QueueHold(reason=reason, until_opened=True))
-        return await order_gate(self._store, replace(ordered, since=seen_at, kinds=_MAY_LACK))
+    def _closing(self, reason: str) -> Gate:
+        """The order to hold the queue for this reason, until a person resumes it."""
+        since = self._clock.now()
+        return Gate.of(self._queue, None, GateState.HELD, since=since, reason=reason, kinds=_MAY_LACK)
+
+    async def _hold(self, reason: str, standing: _Standing) -> bool:
+        """Hold the queue, unless its gate or the number of its holds has changed; returns whether it is held.
+
+        The record of this worker is stored again with the hold, so that it is not missing any more.
+        """
+        # Before the trip to the store: calls of this worker that have not left yet must not leave.
+        self._holds.close(QueueHold(reason=reason, until_opened=True))
+        ordered = self._closing(reason)
+        _, hold = unit_of_order(standing.gate, ordered, token=new_revision())
+        token, posted = units.posted(self.worker_id, at=ordered.since)
+        counted = Put(ROLLBACKS, self._queue, f"{standing.count + 1} {token}", None)
+        was = None if standing.rollbacks is None else standing.rollbacks.value
+        unit = Unit(
+            needs=(*hold.needs, Same(ROLLBACKS, self._queue, was)),
+            puts=(*hold.puts, *posted.puts, counted),
+            wakes=self._queue,
+        )
+        (answer,) = await self._store.write(Step(units=(unit,)), now=ordered.since)
+        if answer.result is not Result.DONE:
+            return False
+        self._token, self._rollbacks = token, standing.count + 1
+        return True
 
     async def _recover(self) -> None:
         """Restore the lost calls from the files of this host, in a queue that is held.
@@ -401,7 +465,7 @@ class RollbackGuard:
         The newest call of each file comes last: by it, a worker notices a loss. Whoever begins after this was cut short
         finds that call missing, and restores the others too.
         """
-        _log.error("the store was set back: the queue is held", queue=self._queue)
+        _log.error("the store was rolled back: the queue is held", queue=self._queue)
         known, unknown = 0, 0
         newest: list[Job] = []
         for file in await self._witness.files(self._queue):
@@ -454,7 +518,7 @@ class RollbackGuard:
     def _cancelled(self, job: Job, *, sent_as: str) -> Job:
         if job.state not in {JobState.QUEUED, JobState.LEASED} or job.id == sent_as:
             return job
-        reason = f"the same call may have been placed as {sent_as}, before the store was set back"
+        reason = f"the same call may have been placed as {sent_as}, before the store was rolled back"
         now, kind = self._clock.now(), ReasonKind.SENT_AS_ANOTHER
         return lifecycle.cancel(job, at=now, reason=reason, kind=kind, policy=self._policy)
 

@@ -36,11 +36,21 @@ SELECT pg_advisory_xact_lock(hashtext('voiceflow-worker makes {schema}'));
 CREATE TABLE voiceflow.voiceflow_schema (
     number   integer PRIMARY KEY,
     made_at  timestamptz NOT NULL DEFAULT now(),
-    store_id uuid NOT NULL DEFAULT gen_random_uuid()
+    store_id uuid NOT NULL DEFAULT gen_random_uuid(),
+    loses    boolean NOT NULL,
+    history  text NOT NULL
 );
 COMMENT ON TABLE voiceflow.voiceflow_schema IS
-    'A store of voiceflow-worker: the version of its tables and functions, and the id that all its copies have';
-INSERT INTO voiceflow.voiceflow_schema VALUES ({number});
+    'A store of voiceflow-worker: the version of its tables and functions, the id that all its copies have, and the
+    history of the server on which it was made, which a standby has too that lacks all that came later';
+"""
+_MADE = """
+INSERT INTO voiceflow.voiceflow_schema (number, loses, history)
+VALUES (
+    {number},
+    current_setting('synchronous_standby_names') = '' OR current_setting('synchronous_commit') IN ('off', 'local'),
+    voiceflow.history()
+);
 """
 _CREATE = "CREATE SCHEMA IF NOT EXISTS {schema};"
 _TIME = "SELECT extract(epoch FROM clock_timestamp())::float8"
@@ -56,7 +66,7 @@ def schema_parts() -> Sequence[str]:
 def _making(schema: str, *, has_schema: bool = False) -> str:
     """The SQL that makes a store in this schema, with the name `voiceflow` in the place of the schema's."""
     create = "" if has_schema else _CREATE.format(schema=quoted(schema))
-    return "".join([_MAKE.format(schema=schema, create=create, number=SCHEMA), *schema_parts()])
+    return "".join([_MAKE.format(schema=schema, create=create), *schema_parts(), _MADE.format(number=SCHEMA)])
 
 
 def making_of(url: str) -> Making:

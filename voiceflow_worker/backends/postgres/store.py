@@ -95,9 +95,8 @@ class PostgresStore:
 
     @property
     def history(self) -> History:
-        """The timeline of the WAL. A standby that takes over begins the next one."""
-        loses = self.durability.guarantee is not Guarantee.STANDBY
-        return History(self.server.partition(" ")[0], loses=loses)
+        """The system and the timeline of its WAL. A standby that takes over begins the next timeline."""
+        return self.database.survey.history
 
     @property
     def durability(self) -> Durability:

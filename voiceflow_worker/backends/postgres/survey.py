@@ -11,11 +11,12 @@ import structlog
 from voiceflow_worker.backends.postgres.connection import Connection
 from voiceflow_worker.backends.postgres.faults import STANDBY
 from voiceflow_worker.backends.postgres.url import PostgresURL, Promise
+from voiceflow_worker.core.ports.store import History
 from voiceflow_worker.errors import SettingsError, StoreForgetsError, StoreUnavailableError, StoreVersionError
 
 _log = structlog.get_logger("voiceflow.postgres")
 
-SCHEMA = 1
+SCHEMA = 2
 """The version of the tables and functions of a store."""
 OLDEST = 13
 _ISOLATION = "read committed"
@@ -24,8 +25,10 @@ _AS_NEEDED = (
     "set_config('default_transaction_isolation', 'read committed', false)"
 )
 """What a lenient connection sets for itself: its own orders are durable whatever the defaults of the role are."""
-_STORE = "SELECT number, store_id::text FROM voiceflow.voiceflow_schema ORDER BY number DESC LIMIT 1"
-_SERVER = "SELECT voiceflow.server()"
+_NUMBER = "SELECT number FROM voiceflow.voiceflow_schema ORDER BY number DESC LIMIT 1"
+_STORE = """
+SELECT store_id::text, history, loses, voiceflow.server(), voiceflow.history() FROM voiceflow.voiceflow_schema
+"""
 _WORKS = (
     "GRANT USAGE ON SCHEMA {schema} TO {role};",
     "GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA {schema} TO {role};",
@@ -212,6 +215,8 @@ class Survey:
         self.store_id: str = ""
         self.server: str = ""
         """The incarnation of the server that was connected last."""
+        self._made: History | None = None
+        self._history = ""
 
     @property
     def facts(self) -> Facts:
@@ -226,6 +231,11 @@ class Survey:
         if self._durability is None:
             raise RuntimeError("the store has not been opened")
         return self._durability
+
+    @property
+    def history(self) -> History:
+        """The history of the server that was connected last."""
+        return History(self._history, loses=self.durability.guarantee is not Guarantee.STANDBY, made=self._made)
 
     async def check(self, connection: Connection) -> None:
         """Check a new connection. Raises VoiceflowError or psycopg.Error."""
@@ -247,8 +257,8 @@ class Survey:
             return
         if not self._url.is_lenient:
             self._require_rights(facts)
-        stands = await connection.rows(self._url.named(_STORE))
-        number, store_id = stands[0] if stands else (0, "")
+        stands = await connection.rows(self._url.named(_NUMBER))
+        number = stands[0][0] if stands else 0
         if number != SCHEMA:
             remedy = "Upgrade this installation" if number > SCHEMA else "Use that version"
             raise StoreVersionError(
@@ -256,8 +266,9 @@ class Survey:
                 f"{number}, and this one knows only schema {SCHEMA}. Nothing was changed. {remedy}, or give the store "
                 "its own schema (?schema=)."
             )
-        self.store_id = store_id
-        self.server = (await connection.rows(self._url.named(_SERVER)))[0][0]
+        ((store_id, history, loses, server, current),) = await connection.rows(self._url.named(_STORE))
+        self.store_id, self.server, self._history = store_id, server, current
+        self._made = History(history, loses)
 
     def _require_rights(self, facts: Facts) -> None:
         """Raise StoreUnavailableError unless the role may do all that a store needs, or may only read all of it."""

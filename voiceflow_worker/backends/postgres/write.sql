@@ -405,6 +405,19 @@ BEGIN
 END;
 $$;
 
+-- The history of the server's data: the database system, and the timeline of its WAL. A standby that takes over begins the next
+-- timeline; a restored dump is in another system. Where the system is not told, the timeline alone counts.
+CREATE FUNCTION voiceflow.history() RETURNS text
+LANGUAGE plpgsql AS $$
+DECLARE
+    timeline CONSTANT text := left(pg_walfile_name(pg_current_wal_lsn()), 8);
+BEGIN
+    RETURN (SELECT system_identifier FROM pg_control_system()) || '/' || timeline;
+EXCEPTION WHEN insufficient_privilege OR undefined_function OR feature_not_supported THEN
+    RETURN '/' || timeline;
+END;
+$$;
+
 -- Writes a step, and returns the answer to each of its units.
 --
 -- A time limit ends each wait for a lock. It is short for who has the locks of a step, so that a key which an open transaction

@@ -19,6 +19,7 @@ from voiceflow_worker.backends.redis.rights import (
     refusals,
 )
 from voiceflow_worker.backends.redis.url import Promise, RedisURL, Topology
+from voiceflow_worker.core.ports.store import History
 from voiceflow_worker.errors import (
     RedisForgetsError,
     SettingsError,
@@ -27,7 +28,7 @@ from voiceflow_worker.errors import (
     StoreVersionError,
 )
 
-SCHEMA = 8
+SCHEMA = 9
 """The version of the layout of a store's keys."""
 _PACKING = "hash-max-ziplist-value"
 """The Redis setting for `Packing.up_to`. Redis 7.0 calls it `hash-max-listpack-value`, but still knows this name."""
@@ -79,7 +80,9 @@ class Survey:
         durability = judged(
             facts, promise=self._url.promise, replicas=self._url.replicas, is_lenient=self._url.is_lenient
         )
-        return replace(durability, server=facts.run_id or "", store_id=await self._store_id(line))
+        history = History(facts.taken_over_from, loses=self._url.replicas < max(facts.replicas, 1))
+        store_id, made = await self._store(line, history)
+        return replace(durability, server=facts.run_id or "", store_id=store_id, history=replace(history, made=made))
 
     def _require_rights(self, facts: ServerFacts, told: Sequence[tuple[Command, Any]]) -> None:
         needless: set[str] = set()
@@ -96,14 +99,16 @@ class Survey:
             if command[0] == "SELECT" and isinstance(answer, ReplyError):
                 raise answer
 
-    async def _store_id(self, line: Line) -> str:
-        """The id of the store, whose schema version is checked. If the store is new, both are written.
+    async def _store(self, line: Line, history: History) -> tuple[str, History]:
+        """The id of the store, and the history in which it was made. Its schema version is checked.
 
-        Raises StoreUnavailableError if there is no store, and none is made.
+        If the store is new, they are written: it is made in this history. Raises StoreUnavailableError if there is no
+        store, and none is made.
         """
-        key, id_key = f"{self._url.root}:schema", f"{self._url.root}:id"
+        key, *others = (f"{self._url.root}:{name}" for name in ("schema", "id", "made"))
+        values = SCHEMA, uuid4().hex, f"{'loses' if history.loses else 'whole'} {history.name}"
         makes = int(self._url.makes)
-        told = await line.create_request(b"EVAL", script("schema").text, 2, key, id_key, SCHEMA, uuid4().hex, makes)
+        told = await line.create_request(b"EVAL", script("schema").text, 3, key, *others, *values, makes)
         if not told:
             raise StoreUnavailableError(
                 f"there is no store in the Redis at {self._url.shown} under the prefix {self._url.prefix}, and this "
@@ -111,7 +116,7 @@ class Survey:
                 "--make` makes a new store",
                 passes=False,
             )
-        stands, store_id = map(str, told)
+        stands, store_id, made = map(str, told)
         if not stands.isdecimal():
             raise StoreCorruptError(
                 f"the key {key} of the Redis at {self._url.shown} has the value {stands!r}, which is not "
@@ -124,7 +129,8 @@ class Survey:
                 f"{stands}, and this one knows only schema {SCHEMA}. Nothing was changed. {remedy}, or "
                 "give the store its own prefix (?prefix=)."
             )
-        return store_id
+        kind, _, name = made.partition(" ")
+        return store_id, History(name, kind != "whole")
 
     def _require_kind(self, facts: ServerFacts) -> None:
         if facts.version < OLDEST:
@@ -187,7 +193,8 @@ class Guarantee(StrEnum):
 class ServerFacts:
     """The properties of one server. A property that the server does not show is None.
 
-    `run_id` is the id of its process, which a restart changes.
+    `run_id` is the id of its process, which a restart changes. `taken_over_from` is the id of the data of the primary
+    that it has replaced; empty if it was a primary from its start, or keeps no AOF: then an RDB file may tell the id.
     """
 
     version: tuple[int, ...]
@@ -199,6 +206,7 @@ class ServerFacts:
     fsync_during_rewrite: bool | None = None
     eviction: str | None = None
     run_id: str | None = None
+    taken_over_from: str = ""
 
     @property
     def is_always(self) -> bool:
@@ -210,8 +218,8 @@ class ServerFacts:
 class Durability:
     """The guarantee of a store. `promise` describes it in words; `warning` is about the server's configuration.
 
-    `server` is the id of the server's process, which a restart changes; empty if the user may not see it. `store_id` is
-    that of the store. `unsure` says why a store that was not opened leniently would be refused.
+    `server` is the id of the server's process, which a restart changes; empty if the user may not see it. `store_id`
+    and `history` are those of the store. `unsure` says why a store that was not opened leniently would be refused.
     """
 
     guarantee: Guarantee
@@ -220,6 +228,7 @@ class Durability:
     server: str = ""
     store_id: str = ""
     unsure: str | None = None
+    history: History | None = None
 
 
 def facts_from(told: Sequence[tuple[Command, Any]]) -> ServerFacts:
@@ -237,6 +246,7 @@ def facts_from(told: Sequence[tuple[Command, Any]]) -> ServerFacts:
             info = dict(line.split(":", 1) for line in str(answer).splitlines() if ":" in line)
         elif name == "CONFIG":
             settings |= _pairs(answer)
+    has_aof = settings.get("appendonly") == "yes"
     return ServerFacts(
         version=tuple(int(part) for part in hello.get("version", "").split(".") if part.isdecimal()),
         role=hello.get("role"),
@@ -247,6 +257,7 @@ def facts_from(told: Sequence[tuple[Command, Any]]) -> ServerFacts:
         fsync_during_rewrite={"no": True, "yes": False}.get(settings.get("no-appendfsync-on-rewrite", "")),
         eviction=settings.get("maxmemory-policy"),
         run_id=info.get("run_id"),
+        taken_over_from=info.get("master_replid2", "").strip("0") and info["master_replid2"] if has_aof else "",
     )
 
 

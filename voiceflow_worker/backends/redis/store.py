@@ -37,6 +37,7 @@ from voiceflow_worker.core.ports import Clock, Event
 from voiceflow_worker.core.ports.reads import Read
 from voiceflow_worker.core.ports.store import (
     Answer,
+    History,
     Page,
     Record,
     Step,
@@ -142,8 +143,9 @@ class RedisStore:
         return self.durability.server
 
     @property
-    def history(self) -> None:
-        """Not told: a Redis that restarts, and one that takes over, both have a new replication id."""
+    def history(self) -> History | None:
+        """The replication id of the primary that this server has replaced. A restart changes only its own id."""
+        return self.durability.history
 
     async def packing(self) -> Packing | None:
         """How the server packs jobs in its memory; None if it does not show its settings."""

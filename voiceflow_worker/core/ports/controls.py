@@ -8,6 +8,7 @@ numbers of a queue's limits (`limits_from`). What cannot be read lets no call le
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
@@ -16,15 +17,17 @@ from voiceflow_worker.model.jobs.gate import Gate, GateKind, GateScope, GateStat
 from voiceflow_worker.model.text.wording import SLOWEST
 
 GATES = "gate"
-"""Namespace of gates. A gate is `<state> <since, µs> <token>[:<kind>…] <reason>`, and the end of a hold is the end of
-its record: no record means open. A gate is closed unless its state is `open`. It is opened by writing `open`, never by
-dropping."""
+"""Namespace of gates. A gate is `<state> <since, µs> <token>[:<token>…][:<kind>…] <reason>`, and the end of a hold is
+the end of its record: no record means open. A gate is closed unless its state is `open`. It is opened by writing
+`open`, never by dropping."""
 LIMITS = "limit"
 """Namespace of limits, by queue: `<rate> <burst> <max_active> <reserve>`, with `-` for no limit."""
 OPEN_STAYS = timedelta(days=1)
 """How long an opened gate stays as a record, so that the repeat of an earlier order finds that it is out of date."""
 
 _KINDS = frozenset(GateKind)
+_MOST_ORDERS = 8
+"""The most orders whose repeats a gate knows."""
 _EPOCH = datetime.fromisoformat("1970-01-01T00:00:00+00:00")
 _MICROSECOND = timedelta(microseconds=1)
 
@@ -39,12 +42,22 @@ def member_of(gate: Gate) -> str:
     return gate_member(None if gate.scope is GateScope.QUEUE else gate.name)
 
 
-def gate_put(gate: Gate, *, token: str) -> Put:
-    """The record of a gate. `token` is new with each order, and has no spaces and no colons."""
+def gate_put(gate: Gate, *, token: str, before: Sequence[str] = ()) -> Put:
+    """The record of a gate. `token` is new with each order, and has no spaces and no colons.
+
+    `before` are the tokens of the orders that came before it, the newest first.
+    """
     since = (gate.since - _EPOCH) // _MICROSECOND
     ends = gate.since + OPEN_STAYS if gate.state is GateState.OPEN else gate.until
-    value = f"{gate.state.value} {since} {':'.join([token, *sorted(gate.kinds)])} {gate.reason}"
+    words = ":".join([token, *before[: _MOST_ORDERS - 1], *sorted(gate.kinds)])
+    value = f"{gate.state.value} {since} {words} {gate.reason}"
     return Put(GATES, gate.queue, value, ends, member=member_of(gate))
+
+
+def orders_in(record: Record) -> Sequence[str]:
+    """The tokens of the orders that made the gate in a record, the newest first."""
+    words = record.value.split(" ", 3)[2:3]
+    return [token for token in ":".join(words).split(":") if token and token not in _KINDS]
 
 
 STARTS = "start"

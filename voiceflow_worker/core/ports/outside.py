@@ -1,4 +1,4 @@
-"""What the engine needs besides a store: a clock, a gateway to 8x8, and files that outlive a store set back."""
+"""What the engine needs besides a store: a clock, a gateway to 8x8, and files that outlive a rollback of the store."""
 
 from __future__ import annotations
 
@@ -47,12 +47,14 @@ class WitnessFile:
     """One journal file of a worker of this host.
 
     `kept` is the newest entry in the file that was certainly committed to the store, if any. `elsewhere` names the
-    store as its worker did, if that was not the URL that is used here.
+    store as its worker did, if that was not the URL that is used here. `history` is the history of the store that its
+    worker has followed, as its `begin` had it; empty if that was of another store, or none.
     """
 
     name: str
     kept: Job | None
     elsewhere: str | None = None
+    history: str = ""
 
 
 class WitnessJournal(Protocol):
@@ -69,6 +71,10 @@ class WitnessJournal(Protocol):
         """Record which jobs of the last `append` were committed to the store; the POSTs of the others never leave."""
         ...
 
+    async def follow(self, history: str) -> None:
+        """Record that the worker follows another history of the store. Raises `StoreReadOnlyError`."""
+        ...
+
     def close(self) -> None:
         """Close the file."""
         ...
@@ -77,8 +83,11 @@ class WitnessJournal(Protocol):
 class Witness(Protocol):
     """The journal files of this host's workers, which record the sent calls outside of the store."""
 
-    async def begin(self, queue: str, name: str) -> WitnessJournal:
-        """Begin the journal file of a worker. Raises `SettingsError` if it cannot be written."""
+    async def begin(self, queue: str, name: str, *, history: str = "") -> WitnessJournal:
+        """Begin the journal file of a worker that follows this history of the store.
+
+        Raises `SettingsError` if it cannot be written.
+        """
         ...
 
     async def files(self, queue: str) -> Sequence[WitnessFile]:

@@ -269,16 +269,19 @@ class Unit:
 class History:
     """The history of a server's data. It ends when another server takes over.
 
-    `name` differs afterwards. `loses` is True if the other server may lack writes that had returned.
+    `name` differs afterwards; it is empty if the server has not taken over from any other since it was started. `loses`
+    is True if a server that takes over next may lack writes that had returned. `made` is the history in which the store
+    was made: it is a part of the data, so each server that has the store has it.
     """
 
     name: str
     loses: bool
+    made: History | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Guard:
-    """That the store was not set back to an older state: on the same server, with what it certainly had.
+    """That the store was not rolled back to an older state: on the same server, with what it certainly had.
 
     `server` is the incarnation of the server (`Store.server`) with which the caller has compared its journal files.
     `known` is the token of the newest POST that this worker journalled, which each of its journal entries replaces.

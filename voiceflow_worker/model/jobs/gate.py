@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from typing import Self
@@ -64,6 +64,8 @@ class Gate:
     since: datetime
     start: str | None = None
     """If set, the gate closes only for the calls of this start of a campaign, until the last of them is stored."""
+    token: str | None = field(default=None, compare=False, repr=False)
+    """Of an order that may be given again after an error: what tells its repeat from another order."""
 
     @classmethod
     def of(

@@ -1,8 +1,12 @@
--- Writes the schema version and the id of a new store, before all else. KEYS: the keys of both. ARGV: the version, an
--- id, and '1' if a store that is not there is made. Returns the version and the id that the store now has, else nothing.
-if ARGV[3] ~= '1' and redis.call('EXISTS', KEYS[1]) == 0 then
+-- Writes the schema version of a new store, its id and the history in which it is made, before all else. KEYS: their
+-- keys. ARGV: their values, and '1' if a store that is not there is made. Returns the values that the store now has, else
+-- nothing.
+if ARGV[4] ~= '1' and redis.call('EXISTS', KEYS[1]) == 0 then
     return {}
 end
-redis.call('SET', KEYS[1], ARGV[1], 'NX')
-redis.call('SET', KEYS[2], ARGV[2], 'NX')
-return {redis.call('GET', KEYS[1]), redis.call('GET', KEYS[2])}
+local stands = {}
+for i, key in ipairs(KEYS) do
+    redis.call('SET', key, ARGV[i], 'NX')
+    stands[i] = redis.call('GET', key)
+end
+return stands
