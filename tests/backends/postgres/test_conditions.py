@@ -194,9 +194,9 @@ async def test_what_was_answered_before_an_error_is_told(
     with pytest.raises(StoreUnavailableError) as caught:
         await write(store, *(Unit(puts=(put(f"{number}"),)) for number in range(100)))
     answers = [answer and answer.result for answer in caught.value.answers]
-    assert answers == [DONE] * 64 + [None] * 36
+    assert answers == [DONE] * 32 + [None] * 68
     monkeypatch.undo()
-    assert len(await held(store)) == 64
+    assert len(await held(store)) == 32
 
 
 # --- Each sentence can fail ----------------------------------------------------------------------------------------

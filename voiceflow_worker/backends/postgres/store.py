@@ -26,8 +26,9 @@ from voiceflow_worker.model.jobs.gcra import Slots
 from voiceflow_worker.model.jobs.job import Job, JobState
 from voiceflow_worker.model.jobs.totals import STATE, Totals
 
-_AT_ONCE = 64
-"""The number of units that are written at once, unless they are together: meanwhile, others wait for what they lock."""
+AT_ONCE = 32
+"""The number of units that are written at once, unless they are together: meanwhile, others wait for what they lock. So
+many need fewer lanes (`lock_groups` in write.sql) than the number from which a step locks the whole store."""
 _WRITE = "SELECT voiceflow.write(%s::jsonb)::text"
 _LEASE = f"""
 SELECT {JOB}, was_due, gone
@@ -107,7 +108,7 @@ class PostgresStore:
         check_step(step)
         if self.durability.guarantee is Guarantee.NONE:
             step = replace(step, durable=False)
-        size = max(len(step.units), 1) if step.together else _AT_ONCE
+        size = max(len(step.units), 1) if step.together else AT_ONCE
         parts = [step.units[start : start + size] for start in range(0, len(step.units), size)]
         answers: list[Answer] = []
         for part, plain in [(part, plain_step(step, part, now=now)) for part in parts]:

@@ -80,27 +80,36 @@ BEGIN
 END;
 $$;
 
--- Moves the additions to counters of a queue, at most so many, to its totals. The totals of a batch without jobs go.
+-- Moves the additions to counters of a queue, at most so many, to its totals. The totals of a batch without jobs go. Does nothing
+-- while another transaction does it: two who change the same counters would wait for each other's rows.
 CREATE FUNCTION voiceflow.fold(of_queue text, most integer) RETURNS void
 LANGUAGE plpgsql AS $$
+DECLARE
+    store CONSTANT integer := 'voiceflow.jobs'::regclass::oid::integer;
+    batches text[];
 BEGIN
+    IF NOT pg_try_advisory_xact_lock(store, voiceflow.lane('totals of', of_queue)) THEN
+        RETURN;
+    END IF;
     WITH folded AS (
         DELETE FROM voiceflow.additions
         WHERE ctid = ANY (ARRAY(SELECT ctid FROM voiceflow.additions WHERE queue = of_queue LIMIT most))
         RETURNING batch, is_deletion, tally
+    ), counted AS (
+        INSERT INTO voiceflow.totals AS old
+        SELECT of_queue, place, field, sum(amount), sum(CASE WHEN is_deletion AND place <> '' THEN -amount ELSE 0 END)
+        FROM folded, LATERAL (SELECT key, value::bigint FROM jsonb_each_text(tally)) AS counted (field, amount),
+             LATERAL (SELECT '' UNION SELECT batch) AS counters (place)
+        GROUP BY place, field
+        ON CONFLICT (queue, batch, field) DO UPDATE SET
+            live = old.live + excluded.live, pruned = old.pruned + excluded.pruned
     )
-    INSERT INTO voiceflow.totals AS old
-    SELECT of_queue, place, field, sum(amount), sum(CASE WHEN is_deletion AND place <> '' THEN -amount ELSE 0 END)
-    FROM folded, LATERAL (SELECT key, value::bigint FROM jsonb_each_text(tally)) AS counted (field, amount),
-         LATERAL (SELECT '' UNION SELECT batch) AS counters (place)
-    GROUP BY place, field
-    ON CONFLICT (queue, batch, field) DO UPDATE SET
-        live = old.live + excluded.live, pruned = old.pruned + excluded.pruned;
-    DELETE FROM voiceflow.totals AS gone
-    WHERE queue = of_queue AND batch <> '' AND live = 0
-        AND NOT EXISTS (SELECT FROM voiceflow.totals AS t WHERE t.queue = of_queue AND t.batch = gone.batch AND t.live <> 0)
-        AND NOT EXISTS (SELECT FROM voiceflow.jobs AS j WHERE j.queue = of_queue AND j.batch_id = gone.batch)
-        AND NOT EXISTS (SELECT FROM voiceflow.additions AS a WHERE a.queue = of_queue AND a.batch = gone.batch);
+    SELECT array_agg(DISTINCT batch) INTO batches FROM folded WHERE batch <> '';
+    DELETE FROM voiceflow.totals WHERE queue = of_queue AND batch = ANY (
+        SELECT batch FROM unnest(batches) AS batch
+        WHERE NOT EXISTS (SELECT FROM voiceflow.jobs AS j WHERE j.queue = of_queue AND j.batch_id = batch)
+            AND NOT EXISTS (SELECT FROM voiceflow.additions AS a WHERE a.queue = of_queue AND a.batch = batch)
+    );
 END;
 $$;
 
@@ -110,11 +119,10 @@ LANGUAGE plpgsql
 SET lock_timeout = '3s' SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off
 SET plan_cache_mode = force_generic_plan SET jit = off SET search_path = pg_catalog AS $$
 DECLARE
+    newest CONSTANT bigint := voiceflow.newest_change(of_queue);
     records integer;
     events integer;
 BEGIN
-    -- Two who move the same counters at once would wait for each other's rows.
-    PERFORM voiceflow.lock_groups(ARRAY['totals of'], ARRAY[of_queue], ARRAY[false]);
     -- By the key: a ctid is of one partition, and another may have the same.
     WITH over AS MATERIALIZED (
         SELECT namespace, group_name, member FROM voiceflow.records
@@ -128,8 +136,10 @@ BEGIN
         LIMIT most - records FOR UPDATE SKIP LOCKED
     ));
     GET DIAGNOSTICS events = ROW_COUNT;
-    DELETE FROM voiceflow.changes WHERE queue = of_queue AND number < voiceflow.newest_change(of_queue);
-    PERFORM voiceflow.fold(of_queue, 100000);
+    DELETE FROM voiceflow.changes WHERE ctid = ANY (ARRAY(
+        SELECT ctid FROM voiceflow.changes WHERE queue = of_queue AND number < newest LIMIT 10 * most FOR UPDATE SKIP LOCKED
+    ));
+    PERFORM voiceflow.fold(of_queue, 10000);
     RETURN records + events;
 END;
 $$;

@@ -113,10 +113,11 @@ class RecordSet(Generic[Value]):
 
     async def all(self) -> list[tuple[str, Value | None]]:
         """All keys and values, page by page, in the order of the keys, of all groups if this is not `within` one."""
-        found = page = await self._page(None, PAGE)
+        page = await self._page(None, PAGE)
+        found = [*page]
         while len(page) == PAGE:
             page = await self._page((page[-1].group, page[-1].member), PAGE)
-            found = [*found, *page]
+            found += page
         return [(self._key(record), self._value(self._key(record), record.value)) for record in found]
 
     async def values(self) -> list[Value]:

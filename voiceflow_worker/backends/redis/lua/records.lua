@@ -22,15 +22,18 @@ local function read(wanted)
             end
         end
     end
-    for _, field in ipairs(wanted.first and redis.call('ZRANGEBYLEX', keys_of(namespace), wanted.first, wanted.last) or {}) do
-        if #found >= 4 * wanted.most then
-            break
+    local first = wanted.first
+    while first and #found < 4 * wanted.most do
+        local left = wanted.most - #found / 4
+        local fields = redis.call('ZRANGEBYLEX', keys_of(namespace), first, wanted.last, 'LIMIT', 0, left)
+        for _, field in ipairs(fields) do
+            local group, member = string.match(field, '^(%Z*)%z(%Z*)$')
+            local value, ends = record_at(namespace, group, member, now)
+            if value then
+                add(group, member, value, ends)
+            end
         end
-        local group, member = string.match(field, '^(%Z*)%z(%Z*)$')
-        local value, ends = record_at(namespace, group, member, now)
-        if value then
-            add(group, member, value, ends)
-        end
+        first = #fields == left and '(' .. fields[#fields]
     end
     return found
 end

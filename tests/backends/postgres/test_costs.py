@@ -1,0 +1,89 @@
+"""What a step costs others, and what a read costs, counted in the server."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from datetime import timedelta
+
+import psycopg
+import pytest
+
+from voiceflow_worker.backends.contract.samples import NOW, QUEUE, sample_job, sample_jobs
+from voiceflow_worker.backends.contract.writing import next_of, stored, to, write
+from voiceflow_worker.backends.postgres import PostgresStore, open_postgres
+from voiceflow_worker.backends.postgres.codec import plain_step
+from voiceflow_worker.backends.postgres.store import AT_ONCE
+from voiceflow_worker.core import units
+from voiceflow_worker.core.ports.reading import totals_of
+from voiceflow_worker.core.ports.store import Step, Unit
+from voiceflow_worker.model.jobs.job import Job, JobState
+from voiceflow_worker.model.jobs.policy import CallPolicy, PersonLimit
+from voiceflow_worker.model.reports.outcome import Outcome
+from voiceflow_worker.model.reports.status import SessionStatus
+from voiceflow_worker.model.reports.verdict import VerdictKind
+
+pytestmark = pytest.mark.anyio
+
+SOON = NOW + timedelta(minutes=1)
+POLICY = CallPolicy(max_per_person=PersonLimit(3, timedelta(days=1)))
+MOST_ADDITIONS = 2 * 251
+"""Additions are folded one time in 251, by one of those who write."""
+
+
+async def test_a_reader_of_counters_finds_few_additions_however_many_steps_were_written(
+    fresh_url: Callable[[str], str],
+) -> None:
+    async with open_postgres(fresh_url("postgres")) as store:
+        jobs = list(await stored(store, *sample_jobs(20, batch_id="b")))
+        for turn in range(40):
+            for place, job in enumerate(jobs):
+                state = JobState.SENDING if turn % 2 == 0 else JobState.QUEUED
+                jobs[place] = next_of(job, revision=f"{turn}", state=state)
+                await write(store, to(job, jobs[place]))
+        statement = store.database.url.named("SELECT count(*) FROM voiceflow.additions")
+        ((left,),) = await store.database.rows(statement)
+        assert left < MOST_ADDITIONS
+        for batch in (None, "b"):
+            assert (await totals_of(store, QUEUE, batch)).states[JobState.QUEUED] == 20
+
+
+def leased_jobs() -> list[Job]:
+    return [
+        sample_job(
+            place, destination=f"+65{81000000 + place}", batch_id="b", state=JobState.LEASED, worker_id="w", due_at=SOON
+        )
+        for place in range(AT_ONCE)
+    ]
+
+
+def journalled(jobs: Sequence[Job]) -> list[tuple[Job, Unit]]:
+    return [units.journal_entry(job, at=NOW, lease_until=SOON, policy=POLICY, guarded_worker="w") for job in jobs]
+
+
+def summarised(jobs: Sequence[Job]) -> list[tuple[Job, Unit]]:
+    ended = []
+    for job, _ in journalled(jobs):
+        outcome = Outcome(status=SessionStatus.COMPLETED, status_text="COMPLETED")
+        post = replace(job.posts[-1], verdict=VerdictKind.CREATED, session_id=f"s{job.id}", outcome=outcome)
+        ended.append(units.settled(job, replace(job, posts=(post,), state=JobState.COMPLETED), at=NOW, policy=POLICY))
+    return ended
+
+
+@pytest.mark.parametrize("made", [journalled, summarised])
+async def test_a_step_of_many_calls_locks_no_other_calls(
+    fresh_url: Callable[[str], str], made: Callable[[Sequence[Job]], list[tuple[Job, Unit]]]
+) -> None:
+    async with open_postgres(fresh_url("postgres")) as store:
+        assert await locks_of(store, [unit for _, unit in made(leased_jobs())]) == {True}
+
+
+async def locks_of(store: PostgresStore, step: Sequence[Unit]) -> set[bool]:
+    """Whether the locks of the whole store that a step takes are shared."""
+    write_it = store.database.url.named("SELECT voiceflow.write(%s::jsonb)").encode()
+    whole = "SELECT mode = 'ShareLock' FROM pg_locks WHERE pid = pg_backend_pid() AND objid = 4294967295"
+    async with await psycopg.AsyncConnection.connect(store.database.url.conninfo) as connection:
+        await connection.execute(write_it, (plain_step(Step(units=tuple(step)), step, now=NOW),))
+        found = await (await connection.execute(whole)).fetchall()
+        await connection.rollback()
+    return {is_shared for (is_shared,) in found}
