@@ -6,11 +6,15 @@ from dataclasses import replace
 from datetime import time
 from pathlib import Path
 
+import pytest
+from babel import Locale
+from babel.localedata import locale_identifiers
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.campaigns.reading import OPTIONS, file_of, read, requests, text_of, told
 from voiceflow_worker.campaigns.calls.template import FlowTemplate
+from voiceflow_worker.model.flows.speech_filters import money
 
 VOICES = ("en-US-JennyNeural", "en-IE-EmilyNeural", "de-DE-KatjaNeural", "fr-FR-DeniseNeural", "zh-CN-XiaoxiaoNeural")
 
@@ -52,7 +56,6 @@ def test_a_filter_writes_a_value_as_it_is_spoken() -> None:
         ("{{x|spell}}", "e\u0301a", "É, A"),
         ("{{x|date('full')}}", "2030-01-31", "Thursday, January 31, 2030"),
         ("{{x|date('medium', language='de')}}", "2030-01-31 09:30", "31.01.2030"),
-        ("{{x|date}}", "2030-01-31T09:30:00+08:00", "January 31, 2030"),
         ("{{x|date}}", "2030-01-31 9:05", "January 31, 2030"),
         ("{{x|time}}", "2030-01-31 09:30", "9:30 AM"),
         ("{{x|time}}", "12:05 am", "12:05 AM"),
@@ -147,6 +150,35 @@ def test_each_text_has_the_language_of_its_own_voice() -> None:
     values = {"x": "2030-01-31", "other": "fr-FR-DeniseNeural", "voice_profile": "en-US-JennyNeural"}
     texts = [entry["params"]["text"] for entry in template.fill(values).body["callflow"][1:]]
     assert texts == ["31. Januar 2030", "31 janvier 2030", "January 31, 2030"]
+
+
+@pytest.mark.parametrize(
+    ("voice", "amount", "spoken"),
+    [
+        ("en-US-JennyNeural", "1.00 USD", "1 US dollar"),
+        ("pl-PL-ZofiaNeural", "2.00 PLN", "2 złote polskie"),
+        ("pl-PL-ZofiaNeural", "5.00 PLN", "5 złotych polskich"),
+        ("ru-RU-SvetlanaNeural", "1.00 RUB", "1 российский рубль"),
+        ("ru-RU-SvetlanaNeural", "2.00 RUB", "2 российских рубля"),
+        ("cs-CZ-VlastaNeural", "1.0 CZK", "1 česká koruna"),
+    ],
+)
+def test_a_whole_amount_with_decimals_takes_the_word_of_the_whole_number(voice: str, amount: str, spoken: str) -> None:
+    assert speak("{{x|money}}", amount, voice) == spoken
+
+
+@pytest.mark.slow  # five seconds: babel reads the data of 300 languages
+def test_a_whole_amount_is_spoken_alike_with_and_without_decimals_in_every_language() -> None:
+    # One locale for each language and script; territories have the plurals of their language.
+    names = {locale.language + (locale.script or ""): locale for locale in map(Locale.parse, locale_identifiers())}
+    assert len(names) > 250
+    differ = [
+        (name, amount)
+        for name, locale in names.items()
+        for amount in ("1", "2", "5", "21")
+        if len({money(f"{amount}{decimals} USD", locale) for decimals in ("", ".00")}) != 1
+    ]
+    assert differ == []
 
 
 @given(st.times())

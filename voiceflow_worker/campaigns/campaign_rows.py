@@ -41,11 +41,12 @@ from voiceflow_worker.errors import CampaignFileError, InvalidInputError
 from voiceflow_worker.finding import Finding, Remedy, Severity
 from voiceflow_worker.model.country_windows import NUMBER
 from voiceflow_worker.model.flows.actions import MAX_ID_CHARACTERS
-from voiceflow_worker.model.flows.speech_filters import SpecimenText
+from voiceflow_worker.model.flows.speech_filters import ZONE, SpecimenText
 from voiceflow_worker.model.jobs.admission import checked_time, priority_problem
 from voiceflow_worker.model.numbers.phone import telephone_of
 from voiceflow_worker.model.numbers.reading import read_number
 from voiceflow_worker.model.numbers.sources import read_sources
+from voiceflow_worker.model.numbers.zones import PersonZone
 from voiceflow_worker.model.text.wording import LONGEST, count_of, in_words
 from voiceflow_worker.model.times import read_zone
 
@@ -133,9 +134,10 @@ class CampaignRows:
 
     def later_texts(self, row: ReadRow) -> tuple[tuple[str, str], ...]:
         """What the row's person hears after the first question of a menu, each text with its menu and key."""
-        data = {} if row.call is None else row.call.data or {}
-        texts = self._maker.texts(data)
-        return () if texts is None or row.call is None else tuple(texts.later(data))
+        if row.call is None or (texts := self._maker.texts(row.call.data or {})) is None:
+            return ()
+        person = PersonZone(row.call.time_zone, row.call.numbers, self._options.time_zone)
+        return tuple(texts.later({**(row.call.data or {}), ZONE: person}))
 
     def __iter__(self) -> Iterator[ReadRow]:
         """Every row, in the order of the file. A row equal to an earlier row is a duplicate, and has no call."""

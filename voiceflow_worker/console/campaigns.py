@@ -43,6 +43,7 @@ from voiceflow_worker.ivr.menu import Menu
 from voiceflow_worker.model.flows.callflow import CallFlow
 from voiceflow_worker.model.jobs.policy import CallPolicy
 from voiceflow_worker.model.numbers.reading import read_number
+from voiceflow_worker.model.numbers.zones import zone_of_number
 from voiceflow_worker.model.text.wording import count_of
 from voiceflow_worker.service.other_process import OtherProcess
 
@@ -378,6 +379,7 @@ class CampaignPage:
             unique_key=f"{TRIAL}{token_urlsafe(9)}",
             batch_id=f"{(call.batch_id or kept.path.stem)[:40]}-trial",
             valid_until=now + _TRIAL_LASTS,
+            time_zone=call.time_zone or zone_of_number(call.destination).zone,  # as the first row's person hears it
             data=call.data,
             menu=call.menu,
         )

@@ -14,6 +14,7 @@ from zoneinfo import ZoneInfo
 
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.model.jobs.job import Job, KeyPress
+from voiceflow_worker.model.numbers.zones import PersonZone
 from voiceflow_worker.model.reports.events import CallAction
 from voiceflow_worker.model.reports.status import SessionStatus, fold_session_status
 
@@ -148,6 +149,12 @@ class Caller:
     def job_id(self) -> str | None:
         """The id of the job that made this call, if the job is in this store."""
         return None if self.job is None else self.job.id
+
+    @property
+    def person(self) -> PersonZone:
+        """The time zone in which the person hears times: that of the job, else of the number."""
+        own = None if self.job is None else self.job.time_zone
+        return PersonZone(own, () if self.number is None else (self.number,))
 
     def pressed(self, menu: str) -> str | None:
         """The last keys pressed at this menu, earlier in this call; None if there were none."""

@@ -249,7 +249,10 @@ class MenuTexts:
         return found
 
     def later(self, data: Mapping[str, object]) -> list[tuple[str, str]]:
-        """The texts after the first question as they are spoken with this data, each with its menu and key."""
+        """The texts after the first question as they are spoken with this data, each with its menu and key.
+
+        The data may have a `ZONE`, in which times are spoken that have one of their own.
+        """
         return [
             (place, filled(text, data, partial(_voice_in, voice, data))) for place, (text, voice) in self._later.items()
         ]

@@ -14,6 +14,7 @@ from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.ivr.caller import NAME, BridgeResult, Caller
 from voiceflow_worker.ivr.speech import Text, filled, joined, spoken
 from voiceflow_worker.model.flows.callflow import CallFlow
+from voiceflow_worker.model.flows.speech_filters import ZONE
 from voiceflow_worker.model.flows.values import language_in
 from voiceflow_worker.model.numbers import phone
 from voiceflow_worker.model.text.wording import checked_duration
@@ -302,7 +303,7 @@ class Menu(Manner):
             if before:
                 begun = begun.say(before, voice_profile=voice, speed=manner.speed)
                 before = ""
-            begun = begun.play(filled(self.play, caller.data))
+            begun = begun.play(filled(self.play, {**caller.data, ZONE: caller.person}))
         captured = self.captured
         return begun.capture(
             # The text before is part of the prompt: keys that are pressed during a separate text may be lost.

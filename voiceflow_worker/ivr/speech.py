@@ -9,7 +9,7 @@ from typing import TypeAlias, TypeVar
 
 from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.ivr.caller import Caller
-from voiceflow_worker.model.flows.speech_filters import SpecimenText
+from voiceflow_worker.model.flows.speech_filters import ZONE, SpecimenText
 from voiceflow_worker.model.flows.template_text import (
     TemplateSyntaxProblemError,
     TemplateText,
@@ -43,7 +43,8 @@ def spoken(text: Text, caller: Caller, voice: Callable[[Caller], str] | None = N
         return _tidy(text(caller))
     if isinstance(text, Mapping):
         text = in_language(text, caller.language)
-    return _tidy(filled(text, caller.data, None if voice is None else lambda: voice(caller)))
+    data = {**caller.data, ZONE: caller.person}
+    return _tidy(filled(text, data, None if voice is None else lambda: voice(caller)))
 
 
 def literal(text: Text, caller: Caller, voice: Callable[[Caller], str] | None = None) -> str:  # noqa: ARG001
@@ -56,7 +57,8 @@ def literal(text: Text, caller: Caller, voice: Callable[[Caller], str] | None = 
 def filled(template: str, data: Mapping[str, object], voice: Callable[[], str] | None = None) -> str:
     """A template with its values filled in; a plain `{{name}}` whose value is empty is left out.
 
-    Raises InvalidInputError for a missing value, a value that a filter cannot use, and a malformed template.
+    `data` may have a `ZONE`, in which times are spoken that have one of their own. Raises InvalidInputError for a
+    missing value, a value that a filter cannot use, and a malformed template.
     """
     return "".join(each if isinstance(each, str) else _said(each, data, voice) for each in parts_of(template))
 
@@ -94,7 +96,8 @@ def _said(value: TemplateText, data: Mapping[str, object], voice: Callable[[], s
         missing = [f"{{{{{problem.column}}}}}" for problem in error.problems if problem.is_missing]
         if not missing:
             raise InvalidInputError(str(error)) from None
-        has = f"the data of the call has only {', '.join(map(str, data))}" if data else "the call has no data"
+        names = ", ".join(str(name) for name in data if name != ZONE)
+        has = f"the data of the call has only {names}" if names else "the call has no data"
         raise InvalidInputError(f"{', '.join(missing)} has no value, because {has}") from None
 
 

@@ -18,6 +18,9 @@ _FORM = re.compile(
 _DAY = re.compile(r"(today|tomorrow)[ ,]+(.*)", re.IGNORECASE | re.DOTALL)
 _DATE = re.compile(r"(\d{1,4})([/.-])(\d{1,2})\2(\d{1,4})(?=[T ,]|$)", re.ASCII)
 _EITHER_WAY = re.compile(r"(?<![\d/.-])(\d{1,2})([/.-])(\d{1,2})\2(?:\d{4}|\d{2})(?![\d]|[/.-]\d)", re.ASCII)
+_OWN_ZONE = re.compile(
+    r"\d{4}-\d{2}-\d{2}[Tt ]\d{1,2}:\d{2}(?::\d{2}(?:\.\d+)?)?\s?(?:[Zz]\b|UTC|GMT|[+-]\d{2}(?::?\d{2})?)", re.ASCII
+)
 _OFFSET = re.compile(r"(UTC|GMT)? ?[+-] ?\d{1,2}(:?\d{2})?", re.IGNORECASE)
 _EXAMPLE = "2030-01-31T09:00:00+08:00"
 
@@ -169,6 +172,20 @@ def doubtful_date(text: str) -> str | None:
         if first != second and 1 <= first <= 12 and 1 <= second <= 12:
             return match[0]
     return None
+
+
+def own_zone(text: str) -> str | None:
+    """The first time in a text that has a zone of its own, such as 2030-01-30T23:00:00Z; None without one."""
+    match = _OWN_ZONE.search(text) if ":" in text else None
+    return None if match is None else match[0]
+
+
+def spoken_instant(moment: str) -> str:
+    """The warning, as a clause, about a time with a zone of its own that is spoken as it stands."""
+    return (
+        f"{moment!r} is spoken in this row as it stands, and such times in later ones, in its own time zone and not "
+        "that of the person; speak times with |date and |time"
+    )
 
 
 def spoken_date(day: str, *, where: str) -> str:

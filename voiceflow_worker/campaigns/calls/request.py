@@ -22,19 +22,23 @@ from voiceflow_worker.model.country_windows import CountryWindows, first_opening
 from voiceflow_worker.model.flows.actions import MAX_ID_CHARACTERS, heard_in
 from voiceflow_worker.model.flows.callflow import CallFlow, EncodedBody, copy_of
 from voiceflow_worker.model.flows.rules import VALIDITY_EXPIRED, destinations, find_problems, read_valid_until
+from voiceflow_worker.model.flows.speech_filters import ZONE
 from voiceflow_worker.model.flows.values import is_missing, language_in, unspeakable
 from voiceflow_worker.model.jobs.admission import PRIORITIES, priority_problem, time_problem
 from voiceflow_worker.model.jobs.call_json import checked_data
 from voiceflow_worker.model.numbers.phone import with_plus
 from voiceflow_worker.model.numbers.reading import read_country, read_number
 from voiceflow_worker.model.numbers.sources import read_sources
+from voiceflow_worker.model.numbers.zones import PersonZone
 from voiceflow_worker.model.text.wording import in_words, name_among
 from voiceflow_worker.model.times import (
     begins_with_ordered_date,
     doubtful_date,
+    own_zone,
     read_time,
     read_zone,
     spoken_date,
+    spoken_instant,
 )
 from voiceflow_worker.model.window import CallWindow
 
@@ -246,6 +250,8 @@ class RequestMaker:
         """The calls by countries without a calendar, although the options have calendars for others."""
         self._doubted: set[str | None] = set()
         """The columns that have a warning about a spoken date."""
+        self._raw: set[str | None] = set()
+        """The columns that have a warning about a time that is spoken with its own zone."""
 
     def read(self, raw: RawRow, values: RowValues) -> ReadRow:
         """Read a row. The result has a call, or else the errors of the row. A bad row does not raise an exception."""
@@ -257,6 +263,7 @@ class RequestMaker:
         work.template, menu = self._words(work)
         work.country = work.own_country()
         destination, further = work.numbers()
+        work.person = work.zone_of([destination, *further])
         source = work.source([number for number in (destination, *further) if number is not None])
         body = work.body(destination, source)
         schedule = read_schedule(values.reserved, body, self._options, now=self._now, purpose=self._purpose)
@@ -272,13 +279,14 @@ class RequestMaker:
         spoken = menu.names if menu is not None else frozenset[str]()
         data = work.data(work.given(destination, source), spoken & {DESTINATION, *RESERVED})
         if menu is not None:
-            work.against_menu(menu, data or {})
+            work.against_menu(menu, {**(data or {}), ZONE: work.person})
         if raw.cells and work.template is not None:
             spoken |= work.template.variables
         work.refuse_nested(spoken)
         if (days := work.doubtful_dates(body)) and not any(found.is_error for found in work.findings):
-            later = menu.later(data or {}) if menu is not None else ()
+            later = menu.later({**(data or {}), ZONE: work.person}) if menu is not None else ()
             work.doubt_dates(days, [*_heard(body), *(text for _, text in later)], self._doubted)
+        work.doubt_instants(_heard(body), self._raw)
         work.explain_dates()
         findings = tuple([replace(found, file=self._file, row=raw.number) for found in work.findings])
         if findings and any(found.is_error for found in findings):
@@ -299,7 +307,8 @@ class RequestMaker:
             priority=priority,
             not_before=schedule.not_before,
             valid_until=schedule.valid_until,
-            time_zone=schedule.time_zone,
+            # Later texts of a menu must know the zone that the first one was spoken in.
+            time_zone=schedule.time_zone or work.person.borrowed,
             redial=self._options.redial,
             window=window,
             data=data,
@@ -348,6 +357,8 @@ class _Work:
     """The country of the row's national numbers."""
     no_source: str | None = None
     """Why there is no number to call this person from; empty if the number to call says it, being missing or wrong."""
+    person: PersonZone = field(default_factory=lambda: PersonZone(None, ()))
+    """The zone in which the person hears times that have a zone of their own."""
 
     @property
     def voice_profile(self) -> str | None:
@@ -367,13 +378,15 @@ class _Work:
             if destination is None and source is None and not self.is_reported("source"):
                 source = self.source(list(destinations(body))[:1])
         else:
-            filled = template.fill(self.given(destination or PLACEHOLDER, source))
+            filled = template.fill({**self.given(destination or PLACEHOLDER, source), ZONE: self.person})
             body = filled.body
             for problem in filled.problems:
                 reported_paths.add(problem.path)
                 message = self._lacking(problem.message, is_source=problem.column == "source" and problem.is_missing)
                 if message and not self.is_reported(problem.column):
-                    self._error(message, column=problem.column, path=problem.path, code=-1009)
+                    self._error(
+                        message, column=problem.column, path=problem.path, code=-1009, remedy=_zone_remedy(message)
+                    )
         reported_paths |= {found.path for found in self.findings if found.path is not None}
         complete(
             body,
@@ -431,6 +444,16 @@ class _Work:
             return message.replace(remedy, Remedy.NAME_COUNTRIES), Remedy.NAME_COUNTRIES
         first = message.partition(":")[0]
         return f"{first}, nor does {column}: correct that cell, or write the number with + and digits alone", None
+
+    def zone_of(self, numbers: Sequence[str | None]) -> PersonZone:
+        """The zone in which a person with these numbers hears times: that of the row, of the numbers, of the options.
+
+        If the row's zone or one of its numbers is wrong, which is an error already, it is any zone.
+        """
+        own, known = self.values.reserved.get("time_zone"), [number for number in numbers if number is not None]
+        if own is not None or len(known) < len(numbers) or not known:
+            own = _zone_or_any(own)
+        return PersonZone(own, known, self.options.time_zone)
 
     def own_country(self) -> str | None:
         """The country of this row's national numbers: that in its column, or that of the options."""
@@ -520,7 +543,7 @@ class _Work:
         for column, message, lacks in texts.problems(data):
             told = self._lacking(message, is_source=lacks and column == "source")
             if told and not self.is_reported(column):
-                self._error(told, column=column, code=-1009)
+                self._error(told, column=column, code=-1009, remedy=_zone_remedy(told))
 
     def refuse_nested(self, spoken: Collection[str]) -> None:
         """Add an error for each array or object among the values that are `spoken`."""
@@ -557,6 +580,14 @@ class _Work:
                     remedy=Remedy.NAME_DATE_ORDER if asks else None,
                 )
             )
+
+    def doubt_instants(self, texts: Sequence[str], told: set[str | None]) -> None:
+        """Add a warning for each column whose time is spoken with its own zone. Columns in `told` have theirs."""
+        for moment in filter(None, map(own_zone, texts)):
+            name = next((name for name, value in self.values.variables.items() if moment in str(value)), None)
+            if name not in told:
+                told.add(name)
+                self.findings.append(Finding(column=name, severity=Severity.WARNING, message=spoken_instant(moment)))
 
     def refuse_language(self, why: str) -> None:
         """Add an error about the column `language`."""
@@ -611,6 +642,17 @@ class _Work:
         remedy: Remedy | None = None,
     ) -> None:
         self.findings.append(Finding(message=message, column=column, path=path, code=code, remedy=remedy))
+
+
+def _zone_remedy(message: str) -> Remedy | None:
+    return Remedy.NAME_TIME_ZONE if Remedy.NAME_TIME_ZONE in message else None
+
+
+def _zone_or_any(name: str | None) -> str:
+    try:
+        return read_zone(name or "").key
+    except ValueError:
+        return "UTC"
 
 
 def _heard(body: Mapping[str, object]) -> list[str]:

@@ -9,13 +9,15 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Callable, Mapping
-from datetime import date, time
+from datetime import date, datetime, time, timedelta, timezone
 from decimal import Decimal
 from difflib import get_close_matches
 from functools import lru_cache, wraps
 from typing import TYPE_CHECKING, Any
 
+from voiceflow_worker.finding import Remedy
 from voiceflow_worker.model.flows.values import value_text
+from voiceflow_worker.model.numbers.zones import PersonZone, UnknownZoneError
 from voiceflow_worker.model.text.wording import count_of
 
 if TYPE_CHECKING:
@@ -26,12 +28,21 @@ VOICE = "the voice"
 """The variable that holds a text's voice while it is filled in. No template can use it: its name has a space."""
 
 _VOICE_LANGUAGE = re.compile(r"([a-z]{2,3})(?:[-_]([A-Z][a-z]{3}))?(?:[-_]([A-Z]{2}|[0-9]{3}))?(?![A-Za-z0-9])")
+ZONE = "the zone"
+"""The variable that holds the person's `PersonZone` while a text is filled in. No template can use it either."""
+
 _DATE = re.compile(r"(\d{4}-\d{2}-\d{2})(?:[T ]\d{1,2}:\d{2}.*)?", re.ASCII)
 _TIME = re.compile(
-    r"(?:\d{4}-\d{2}-\d{2}[T ])?(\d{1,2}):(\d{2})(?::\d{2}(?:\.\d+)?)?"
-    r"(?:\s*(?:Z|[+-]\d{2}:?\d{2}))?(?:\s*([AaPp])\.?[Mm]\.?)?",
-    re.ASCII,
+    r"(?:\d{4}-\d{2}-\d{2}[T ])?(\d{1,2}):(\d{2})(?::\d{2}(?:\.\d+)?)?(?:\s*([AaPp])\.?[Mm]\.?)?", re.ASCII
 )
+_CLOCK = re.compile(
+    r"(?:(\d{4}-\d{2}-\d{2})[Tt ])?(\d{1,2}:\d{2}(?::\d{2}(?:\.\d{1,9})?)?)\s*(.*)", re.ASCII | re.DOTALL
+)
+_OFFSET = re.compile(
+    r"(?:Z|UTC|GMT|(?:UTC|GMT)?([+-])(\d{1,2})(?::?(\d{2}))?)(?:\[[\w/+-]+\])?", re.ASCII | re.IGNORECASE
+)
+_ZONE_LIKE = re.compile(r"[+\u2212-] ?\d|\[|\(?[A-Za-z_]+/[A-Za-z]|\(?(?!UHR)[A-Z]{3,5}\b", re.ASCII)
+"""The beginning of what stands after a time of day and may be its zone, such as CET or Europe/Berlin."""
 _AMOUNT = re.compile(r"(?:([A-Za-z]{3})\s*)?([+-]?\d{1,15}(?:\.\d{1,4})?)(?:\s*([A-Za-z]{3}))?", re.ASCII)
 _WHOLE = re.compile(r"\d{1,9}(?:\.0)?", re.ASCII)
 _WRITTEN_FLOAT = re.compile(r"\d+\.0", re.ASCII)
@@ -121,6 +132,8 @@ def _for_speech(function: Callable[..., str]) -> Callable[..., object]:
         text = str(value)  # an empty cell raises here
         try:
             text = value_text(value).strip()
+            if name in _OF_MOMENTS:
+                text = _at_the_person(text, context.get(ZONE))
             return _plain(function(text, _locale(language or str(context.get(VOICE) or "")), *arguments))
         except TypeError:
             raise FilterError(name, text, f"the filter does not take {', '.join(map(repr, arguments))}") from None
@@ -130,8 +143,51 @@ def _for_speech(function: Callable[..., str]) -> Callable[..., object]:
     return filtered
 
 
+_OF_MOMENTS = frozenset({"date", "time"})
+
+
+def _at_the_person(text: str, person: object) -> str:
+    """A time that has a zone of its own, as the clocks of the person show it; every other text as it is.
+
+    Raises ValueError, with a clause, if the zone of one of the two is not certain.
+    """
+    match = _CLOCK.fullmatch(text)
+    if match is None or not match[3]:
+        return text
+    offset = _OFFSET.fullmatch(match[3])
+    if offset is None:
+        if _ZONE_LIKE.match(match[3]):
+            raise ValueError(f"{text[:40]!r} ends in {match[3][:20]!r}; write its zone as an offset, such as +08:00")
+        return text
+    if match[1] is None:
+        raise ValueError(
+            f"{text[:40]!r} has a time zone and no day, so nobody knows when it is; write it as 2030-01-31T{text}, or "
+            "the local time alone"
+        )
+    sign, hours, minutes = offset.groups()
+    ahead = timedelta(hours=int(hours or 0), minutes=int(minutes or 0)) * (-1 if sign == "-" else 1)
+    clock = match[2] if match[2][1] != ":" else f"0{match[2]}"
+    try:
+        moment = datetime.fromisoformat(f"{match[1]}T{clock}").replace(tzinfo=timezone(ahead))
+        zone = person.zone() if isinstance(person, PersonZone) else PersonZone(None, ()).zone()
+    except UnknownZoneError as error:
+        raise ValueError(
+            f"{text[:40]!r} has a time zone of its own, and that of the person is not known: {error}; "
+            f"{Remedy.NAME_TIME_ZONE}"
+        ) from None
+    except ValueError:
+        raise ValueError(f"{text[:40]!r} is not a time: there is no such day, time or offset; correct it") from None
+    try:
+        return moment.astimezone(zone).replace(tzinfo=None).isoformat(" ", "minutes")
+    except OverflowError:
+        raise ValueError(f"{text[:40]!r} is not between the years 1 and 9999; correct the year") from None
+
+
 def date_(text: str, locale: Locale, form: str = "long") -> str:
-    """A date: 31 January 2030. The form `full` has the weekday too."""
+    """A date: 31 January 2030. The form `full` has the weekday too.
+
+    A time with a zone of its own is a date in the zone of the person, and a time of day there.
+    """
     from babel.dates import format_date
 
     match = _DATE.fullmatch(text)
@@ -179,7 +235,8 @@ def money(text: str, locale: Locale, currency: str | None = None) -> str:
         right = f"write the amount without a separator, such as 1250{'.' + '5'.ljust(most, '0') if most else ''}"
         raise ValueError(f"{text[:40]!r} has {count_of(decimals, 'decimal')}, but {code} has {most}; {right}")
     amount = Decimal(match[2])
-    is_whole = amount == amount.to_integral_value()
+    if is_whole := amount == amount.to_integral_value():
+        amount = Decimal(int(amount))  # 1.00 has the plural of numbers with decimals: "1.00 dollars"
     whole: dict[str, Any] = {"format": "0", "currency_digits": False} if is_whole else {}
     return format_currency(amount, code, locale=locale, format_type="name", group_separator=False, **whole)
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from voiceflow_worker.model.flows.actions import Param, ParamKind
 from voiceflow_worker.model.flows.speech_filters import (
     VOICE,
+    ZONE,
     FilterError,
     SpecimenText,
     guarded,
@@ -194,7 +195,7 @@ class TemplateText:
 
     def _context(self, values: Mapping[str, object], found: dict[str, TemplateProblem]) -> dict[str, object]:
         """The variables of the template with their values. Values that no text can be made of go to `found`."""
-        context: dict[str, object] = {VOICE: self._spoken_by(values)}
+        context: dict[str, object] = {VOICE: self._spoken_by(values), ZONE: values.get(ZONE)}
         for name in self.variables:
             if (key := name_among(values, name)) in values:
                 try:

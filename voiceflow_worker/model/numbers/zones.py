@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
+from zoneinfo import ZoneInfo
 
 from voiceflow_worker.model.numbers.phone import is_e164, normalise
 from voiceflow_worker.model.times import zone_named
@@ -60,6 +61,37 @@ def zone_of_person(numbers: Sequence[str]) -> tuple[str | None, str]:
             )
         zone = found.zone
     return zone, "" if zone is not None else "there is no number to call"
+
+
+class UnknownZoneError(ValueError):
+    """Raised when nobody knows in which time zone a person is. The message is the reason, as a clause."""
+
+
+class PersonZone:
+    """The time zone in which a person hears times: `own`, else that of the numbers, else `default`.
+
+    It is looked up when it is first asked for. `borrowed` is the default, if it was needed: nothing else knows it then.
+    """
+
+    def __init__(self, own: str | None, numbers: Sequence[str], default: str | None = None) -> None:
+        self._own = own
+        self._numbers = numbers
+        self._default = default
+        self._found: ZoneInfo | None = None
+        self.borrowed: str | None = None
+
+    def zone(self) -> ZoneInfo:
+        """The zone. Raises UnknownZoneError if it is not certain."""
+        if self._found is None:
+            name, why = (self._own, "") if self._own is not None else zone_of_person(self._numbers)
+            if name is None:
+                name = self.borrowed = self._default
+            if name is None:
+                raise UnknownZoneError(why)
+            self._found = zone_named(name)
+        if self._found is None:
+            raise UnknownZoneError(f"{self._own or self._default} is not a time zone")
+        return self._found
 
 
 def _where(found: NumberZone) -> str:
