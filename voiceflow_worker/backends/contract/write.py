@@ -25,6 +25,7 @@ from voiceflow_worker.backends.contract.writing import (
     leased,
     new,
     next_of,
+    over,
     put,
     states,
     stored,
@@ -34,7 +35,7 @@ from voiceflow_worker.backends.contract.writing import (
 )
 from voiceflow_worker.core.ports.controls import gate_from
 from voiceflow_worker.core.ports.reading import totals_of
-from voiceflow_worker.core.ports.reads import ByKey, Listing
+from voiceflow_worker.core.ports.reads import ByKey, Lapsed, Listing
 from voiceflow_worker.core.ports.store import (
     MOST_TOGETHER,
     Absent,
@@ -42,8 +43,11 @@ from voiceflow_worker.core.ports.store import (
     AtMost,
     Delete,
     Drop,
+    Edit,
     EventKind,
     Guard,
+    Handover,
+    Insert,
     Mode,
     Need,
     OpenGate,
@@ -91,6 +95,62 @@ class WriteContract(Ground):
         assert await write(store, *units) == [DONE, EXISTS, DONE, NOT_FREE, DONE, DONE]
         assert await held(store) == {"late": "v"}
         assert await job_of(store, job) == sent
+
+    async def test_an_owner_gives_its_key_up_to_a_new_job_only_as_it_was(self, store: Store) -> None:
+        owner, other = await stored(store, sample_job(1, unique_key="k", batch_id="a"), sample_job(2, unique_key="x"))
+        ended = next_of(owner, state=JobState.CANCELLED, reason="called off")
+        assert await write(store, to(owner, ended)) == [DONE]
+        heir = sample_job(3, unique_key="k", batch_id="b")
+        (refused,) = await answers(store, over(owner, heir))
+        assert (refused.result, refused.owner) == (EXISTS, Owner(owner.id, owner.body_digest, "cancelled"))
+        assert await write(store, over(other, heir), over(ended, heir), over(ended, heir)) == [EXISTS, DONE, DONE]
+        assert [job.id for job in await store.jobs(ByKey(QUEUE, ("k", "x")), now=NOW)] in (
+            [heir.id, other.id], [other.id, heir.id],
+        )  # fmt: skip
+        left = await job_of(store, owner)
+        assert left is not None
+        assert (left.unique_key, left.state, left.reason, left.batch_id) == (None, JobState.CANCELLED, "given up", "a")
+        assert await write(store, to(ended, next_of(ended))) == [STALE]
+        assert await write(store, new(sample_job(4, unique_key="k"))) == [EXISTS]
+        assert await states(store) == {"queued": 2, "cancelled": 1}
+        gone = Delete(left, NOW + DAY)
+        assert await write(store, Unit(change=gone, tally=tally_change(left, None))) == [DONE]
+        assert await write(store, new(sample_job(5, unique_key="k"))) == [EXISTS], "the heir still has it"
+
+    async def test_a_tombstone_gives_its_key_up_and_a_free_key_needs_none_that_does(self, store: Store) -> None:
+        (owner,) = await stored(store, sample_job(1, unique_key="k"))
+        gone = Unit(change=Delete(owner, NOW + DAY), tally=tally_change(owner, None))
+        assert await write(store, gone) == [DONE]
+        heir = sample_job(2, unique_key="k")
+        wrong, right = (Unit(change=Insert(heir, Handover(each, None))) for each in ("q.other", owner.id))
+        assert await write(store, over(owner, heir), wrong, right) == [EXISTS, EXISTS, DONE]
+        assert [job.id for job in await store.jobs(ByKey(QUEUE, ("k",)), now=NOW)] == [heir.id]
+        assert await write(store, over(owner, sample_job(3, unique_key="free"))) == [DONE]
+
+    async def test_an_edit_changes_priority_validity_and_body_and_not_the_key(self, store: Store) -> None:
+        first, second, third = await stored(store, *(replace(sample_job(n), unique_key=f"k{n}") for n in (1, 2, 3)))
+        edited = next_of(second, priority=7, valid_until=NOW + MINUTE, body='{"edited":true}', source="+6539999999")
+        late = next_of(third, valid_until=NOW + DAY, priority=9, due_at=NOW + MINUTE)
+        units = [Unit(change=Edit(old.revision, job), wakes=QUEUE) for old, job in ((second, edited), (third, late))]
+        assert await write(store, *units, *units) == [DONE] * 4
+        assert await job_of(store, second) == edited
+        assert await leased(store, 1) == [2]
+        assert await leased(store, now=NOW + MINUTE) == [3, 1]
+        assert [job.id for job in await store.jobs(ByKey(QUEUE, ("k2",)), now=NOW)] == [second.id]
+        ends = next_of(first, valid_until=NOW)
+        assert await write(store, Unit(change=Edit("another", ends))) == [STALE]
+
+    async def test_an_edit_of_the_validity_decides_when_a_call_expires(self, store: Store) -> None:
+        (job,) = await stored(store, sample_job(1, valid_until=NOW + DAY, batch_id="b"))
+        sooner = next_of(job, valid_until=NOW + MINUTE)
+        assert await write(store, Unit(change=Edit(job.revision, sooner))) == [DONE]
+        assert await leased(store, now=NOW + MINUTE) == []
+        lapsed = Lapsed(queue=QUEUE, at=NOW + MINUTE)
+        assert await store.jobs(lapsed, now=NOW + MINUTE) == [sooner]
+        for_ever = next_of(sooner, valid_until=None)
+        assert await write(store, Unit(change=Edit(sooner.revision, for_ever))) == [DONE]
+        assert await store.jobs(lapsed, now=NOW + MINUTE) == []
+        assert await leased(store, now=NOW + DAY) == [1]
 
     # 2. All or nothing
 

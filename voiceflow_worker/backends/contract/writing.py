@@ -16,6 +16,7 @@ from voiceflow_worker.core.ports.store import (
     Answer,
     Event,
     EventKind,
+    Handover,
     Insert,
     Mode,
     Page,
@@ -52,6 +53,12 @@ def to(old: Job, job: Job, **parts: Any) -> Unit:
     """A unit that replaces a job by its next version."""
     wakes = job.queue if job.state is JobState.QUEUED else None
     return replace(Unit(change=Replace(old.revision, job), tally=tally_change(old, job), wakes=wakes), **parts)
+
+
+def over(owner: Job, job: Job) -> Unit:
+    """A unit that stores a new job, to which the owner of its key gives the key up."""
+    released = Replace(owner.revision, next_of(owner, unique_key=None, reason="given up"))
+    return Unit(change=Insert(job, Handover(owner.id, released)), tally=tally_change(None, job))
 
 
 def told(job: Job, kind: EventKind = EventKind.ENDED) -> Event:

@@ -30,6 +30,7 @@ from voiceflow_worker.core.ports.store import (
     Clock,
     Delete,
     Event,
+    Handover,
     History,
     Insert,
     Key,
@@ -161,14 +162,22 @@ class Memory:
 
     def _refused_change(self, unit: Unit, now: datetime) -> Answer | None:
         match unit.change:
-            case Insert(job):
+            case Insert(job, over):
                 owner = None if job.unique_key is None else self._owner(job.queue, job.unique_key, now)
-                return None if owner is None else Answer(result=Result.EXISTS, owner=owner)
+                if owner is None or (over is not None and self._gives_up(owner, over)):
+                    return None
+                return Answer(result=Result.EXISTS, owner=owner)
             case Replace(revision, job) | Delete(Job(revision=revision) as job):
                 held = self.jobs.get(job.id)
                 return None if held is not None and held.revision == revision else Answer(result=Result.STALE)
             case None:
                 return None
+
+    def _gives_up(self, owner: Owner, over: Handover) -> bool:
+        """Whether the owner of a key is the one that gives it up, and is as it was."""
+        held, change = self.jobs.get(owner.job_id), over.change
+        is_same = held is None if change is None else held is not None and held.revision == change.revision
+        return owner.job_id == over.owner and is_same
 
     def _refused_need(self, unit: Unit, now: datetime) -> Answer | None:
         for need in unit.needs:
@@ -202,6 +211,11 @@ class Memory:
     def _change(self, unit: Unit) -> None:
         match unit.change:
             case Insert(job) | Replace(_, job):
+                over = unit.change.over if isinstance(unit.change, Insert) else None
+                if over is not None and job.unique_key is not None:
+                    self.tombstones.pop((job.queue, job.unique_key), None)
+                    if over.change is not None and self.keys.get((job.queue, job.unique_key)) == over.owner:
+                        self.jobs[over.owner] = over.change.job
                 self.jobs[job.id] = job
                 if job.unique_key is not None:
                     self.keys[job.queue, job.unique_key] = job.id

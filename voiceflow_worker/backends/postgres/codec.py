@@ -20,6 +20,8 @@ from voiceflow_worker.core.ports.store import (
     Answer,
     AtMost,
     Delete,
+    Edit,
+    Handover,
     Insert,
     Need,
     OpenGate,
@@ -97,7 +99,7 @@ def _plain_unit(unit: Unit) -> dict[str, Any]:
 
 def _plain_change(unit: Unit) -> dict[str, Any]:
     match unit.change:
-        case Insert(job):
+        case Insert(job, over):
             row = {
                 **_changing(job),
                 "id": job.id,
@@ -109,7 +111,11 @@ def _plain_change(unit: Unit) -> dict[str, Any]:
                 "valid_until": job.valid_until,
                 "body_digest": job.body_digest,
             }
-            return {"kind": "insert", "job": row, "body": job.body, "numbers": job.numbers, **_of_job(job, unit)}
+            new = {"body": job.body, "numbers": job.numbers, "over": None if over is None else _plain_over(over)}
+            return {"kind": "insert", "job": row, **new, **_of_job(job, unit)}
+        case Edit(revision, job):
+            edited = {**_changing(job), "priority": job.priority, "valid_until": job.valid_until}
+            return {"kind": "replace", "old": revision, "job": edited, "body": job.body, **_of_job(job, unit)}
         case Replace(revision, job):
             return {"kind": "replace", "old": revision, "job": _changing(job), **_of_job(job, unit)}
         case Delete(job, keep_key_until):
@@ -117,6 +123,13 @@ def _plain_change(unit: Unit) -> dict[str, Any]:
             return {"kind": "delete", "old": job.revision, **left, **_of_job(job, unit)}
         case None:
             return {"kind": None}
+
+
+def _plain_over(over: Handover) -> dict[str, Any]:
+    """The owner that gives its key up, the revision that it must have, and its next version; None for a tombstone."""
+    change = over.change
+    released = {} if change is None else {"old": change.revision, "job": _changing(change.job)}
+    return {"owner": over.owner, **released}
 
 
 def _of_job(job: Job, unit: Unit) -> dict[str, Any]:

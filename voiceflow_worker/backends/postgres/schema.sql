@@ -25,7 +25,7 @@ CREATE TABLE voiceflow.jobs (
 COMMENT ON TABLE voiceflow.jobs IS
     'Calls. `record` is JSON, with all that has no column here: data, POSTs and their outcomes, notes';
 
--- A move writes a new version of the whole row. Bodies never change, so they have a table of their own.
+-- A move writes a new version of the whole row. Only an edit changes a body, so bodies have a table of their own.
 CREATE TABLE voiceflow.bodies (
     id   text COLLATE "C" PRIMARY KEY,
     body text NOT NULL

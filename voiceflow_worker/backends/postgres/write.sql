@@ -4,7 +4,9 @@
 --
 -- A step is JSON: now, together, durable, guard ({server, known: a condition}) and units. A unit has
 --   kind: 'insert', 'replace', 'delete' or null; id, old (the revision that is replaced or deleted), queue, batch and tally;
---   job: its row, or the columns that its next version changes; for a new one, body and numbers too;
+--   job: its row, or the columns that its next version changes; for a new one, body and numbers too, and `over`: the owner
+--   that gives its unique key up (owner, and its old revision and next version, or neither for a tombstone); for an edit, its
+--   priority, valid_until and body too;
 --   grave and keep_key_until, for a deleted job with a unique key: its tombstone and the end of that;
 --   needs: conditions with a kind ('absent', 'most', 'same' or 'gate'), a namespace and groups;
 --   puts, drops, events, and wakes (a queue).
@@ -77,7 +79,9 @@ BEGIN
         WHERE unit -> 'wakes' <> 'null'
     ) AS named (namespace, group_name, is_shared);
     PERFORM FROM voiceflow.jobs
-    WHERE id = ANY (ARRAY(SELECT unit ->> 'id' FROM jsonb_array_elements(units) AS unit))
+    WHERE id = ANY (ARRAY(
+        SELECT unnest(ARRAY[unit ->> 'id', unit #>> '{over,owner}']) FROM jsonb_array_elements(units) AS unit
+    ))
     ORDER BY id FOR UPDATE;
 END;
 $$;
@@ -195,6 +199,15 @@ BEGIN
 END;
 $$;
 
+-- Whether the owner of a unique key, as `owner_of_key` returns it, is the one that gives it up, and is as it was.
+CREATE FUNCTION voiceflow.gives_up(owner jsonb, over jsonb) RETURNS boolean
+LANGUAGE plpgsql AS $$
+BEGIN
+    RETURN coalesce(owner ->> 0 = over ->> 'owner', false)
+        AND (SELECT j.revision FROM voiceflow.jobs AS j WHERE j.id = owner ->> 0) IS NOT DISTINCT FROM over ->> 'old';
+END;
+$$;
+
 -- Stores a record. What it does when the record stands already is said by its mode.
 CREATE FUNCTION voiceflow.put(put jsonb, at timestamptz) RETURNS void
 LANGUAGE plpgsql AS $$
@@ -232,9 +245,17 @@ LANGUAGE plpgsql AS $$
 DECLARE
     job CONSTANT jsonb := unit -> 'job';
     job_id CONSTANT text := unit ->> 'id';
+    released CONSTANT jsonb := unit #> '{over,job}';
 BEGIN
     CASE unit ->> 'kind'
     WHEN 'insert' THEN
+        IF unit -> 'over' <> 'null' THEN
+            DELETE FROM voiceflow.records
+            WHERE namespace = 'tombstone' AND group_name = unit ->> 'queue' AND member = job ->> 'unique_key';
+            UPDATE voiceflow.jobs SET
+                unique_key = NULL, revision = released ->> 'revision', record = released ->> 'record'
+            WHERE id = unit #>> '{over,owner}' AND revision = unit #>> '{over,old}';
+        END IF;
         INSERT INTO voiceflow.jobs SELECT * FROM jsonb_populate_record(NULL::voiceflow.jobs, job) ON CONFLICT DO NOTHING;
         IF NOT FOUND THEN
             RETURN false;
@@ -248,6 +269,12 @@ BEGIN
             worker_id = job ->> 'worker_id', active_until = (job ->> 'active_until')::timestamptz,
             record = job ->> 'record', outcome = job ->> 'outcome'
         WHERE id = job_id;
+        IF job ? 'priority' THEN
+            UPDATE voiceflow.jobs SET
+                priority = (job ->> 'priority')::integer, valid_until = (job ->> 'valid_until')::timestamptz
+            WHERE id = job_id;
+            UPDATE voiceflow.bodies SET body = unit ->> 'body' WHERE id = job_id;
+        END IF;
     WHEN 'delete' THEN
         DELETE FROM voiceflow.jobs WHERE id = job_id;
         DELETE FROM voiceflow.bodies WHERE id = job_id;
@@ -283,7 +310,7 @@ BEGIN
     END IF;
     IF kind = 'insert' AND key IS NOT NULL THEN
         owner := voiceflow.owner_of_key(unit ->> 'queue', key, at);
-        IF owner IS NOT NULL THEN
+        IF owner IS NOT NULL AND NOT voiceflow.gives_up(owner, unit -> 'over') THEN
             RETURN jsonb_build_object('owner', owner);
         END IF;
     ELSIF kind IN ('replace', 'delete') AND revision IS DISTINCT FROM unit ->> 'old' THEN

@@ -30,6 +30,8 @@ from voiceflow_worker.core.ports.store import (
     Answer,
     AtMost,
     Delete,
+    Edit,
+    Handover,
     Insert,
     Need,
     OpenGate,
@@ -79,7 +81,7 @@ def plain_unit(unit: Unit) -> dict[str, Any]:
 
 def _plain_change(unit: Unit) -> dict[str, Any]:
     match unit.change:
-        case Insert(job):
+        case Insert(job, over):
             fields = _changing(job) | {
                 "prio": str(job.priority),
                 "batch": optional(job.batch_id),
@@ -90,7 +92,11 @@ def _plain_change(unit: Unit) -> dict[str, Any]:
                 "digest": job.body_digest,
             }
             new = {"id": job.id, "new": job.revision, "key": optional(job.unique_key), "numbers": job.numbers}
-            return {"kind": "insert", **new, "job": fields}
+            return {"kind": "insert", **new, "job": fields, **({} if over is None else {"over": _plain_over(over)})}
+        case Edit(revision, job):
+            edited = {"prio": str(job.priority), "valid": micros(job.valid_until), "body": job.body}
+            fields = _changing(job) | edited
+            return {"kind": "move", "id": job.id, "old": revision, "new": job.revision, "job": fields}
         case Replace(revision, job):
             return {"kind": "move", "id": job.id, "old": revision, "new": job.revision, "job": _changing(job)}
         case Delete(job, keep_key_until):
@@ -98,6 +104,13 @@ def _plain_change(unit: Unit) -> dict[str, Any]:
             return {"kind": "delete", "id": job.id, "old": job.revision, **grave}
         case None:
             return {"kind": ""}
+
+
+def _plain_over(over: Handover) -> dict[str, Any]:
+    change = over.change
+    if change is None:
+        return {"owner": over.owner, "old": ""}
+    return {"owner": over.owner, "old": change.revision, "new": change.job.revision, "record": record_of(change.job)}
 
 
 def _changing(job: Job) -> dict[str, str]:

@@ -25,7 +25,7 @@ CREATE TABLE jobs (
     outcome      TEXT
 ) STRICT;
 
--- Bodies never change. Because they have a table of their own, a move rewrites a third of a page, and not two pages.
+-- Only an edit changes a body. Because bodies have a table of their own, a move rewrites a third of a page, and not two pages.
 CREATE TABLE bodies (
     number INTEGER PRIMARY KEY,
     body   TEXT NOT NULL

@@ -23,10 +23,13 @@ from voiceflow_worker.core.ports.store import (
     Answer,
     AtMost,
     Delete,
+    Edit,
+    Handover,
     Insert,
     Mode,
     Need,
     OpenGate,
+    Owner,
     Put,
     Record,
     Replace,
@@ -132,13 +135,20 @@ class Writing:
 
     def _refused_change(self, unit: Unit) -> Answer | None:
         match unit.change:
-            case Insert(job) if job.unique_key is not None:
+            case Insert(job, over) if job.unique_key is not None:
                 owner = owner_of_key(self._db, job.queue, job.unique_key, self._at)
-                return None if owner is None else Answer(result=Result.EXISTS, owner=owner)
+                if owner is None or (over is not None and self._gives_up(owner, over)):
+                    return None
+                return Answer(result=Result.EXISTS, owner=owner)
             case Replace(revision, job) | Delete(Job(revision=revision) as job):
                 return None if self._revision(job.id) == revision else Answer(result=Result.STALE)
             case _:
                 return None
+
+    def _gives_up(self, owner: Owner, over: Handover) -> bool:
+        """Whether the owner of a key is the one that gives it up, and is as it was."""
+        revision = None if over.change is None else over.change.revision
+        return owner.job_id == over.owner and self._revision(owner.job_id) == revision
 
     def _refused_need(self, unit: Unit) -> Answer | None:
         for need in unit.needs:
@@ -171,24 +181,19 @@ class Writing:
 
     def _change(self, unit: Unit) -> None:
         match unit.change:
-            case Insert(job):
+            case Insert(job, over):
+                if over is not None:
+                    self._hand_over(job, over)
                 self._db.run(SQL["insert_job"], job_row(job))
                 self._db.run(SQL["insert_body"], (job.body,))
                 for number in job.numbers:
                     self._db.run(SQL["insert_number"], (job.queue, number))
                 count(self._transaction, job, unit.tally)
             case Replace(_, job):
-                row = (
-                    job.state.value,
-                    to_micros(job.due_at),
-                    job.revision,
-                    job.worker_id,
-                    to_micros_or_none(job.active_until),
-                    record_of(job),
-                    outcome_name(job),
-                    job.id,
-                )
-                self._db.run(SQL["move_job"], row)
+                self._move(job)
+                if isinstance(unit.change, Edit):
+                    self._db.run(SQL["edit_job"], (job.priority, to_micros_or_none(job.valid_until), job.id))
+                    self._db.run(SQL["edit_body"], (job.body, job.id))
                 count(self._transaction, job, unit.tally)
             case Delete(job, keep_key_until):
                 (row,) = self._db.rows(SQL["delete_job"], (job.id,))
@@ -203,6 +208,26 @@ class Writing:
                     self._db.run(SQL["put"], tombstone_row(job, to_micros(keep_key_until)))
             case None:
                 pass
+
+    def _move(self, job: Job) -> None:
+        row = (
+            job.state.value,
+            to_micros(job.due_at),
+            job.revision,
+            job.worker_id,
+            to_micros_or_none(job.active_until),
+            record_of(job),
+            outcome_name(job),
+            job.id,
+        )
+        self._db.run(SQL["move_job"], row)
+
+    def _hand_over(self, job: Job, over: Handover) -> None:
+        """Let the owner of the unique key of a new job give it up, if it has it."""
+        self._db.run(SQL["drop"], (TOMBSTONE, job.queue, job.unique_key, None))
+        if over.change is not None and self._revision(over.owner) == over.change.revision:
+            self._move(over.change.job)
+            self._db.run(SQL["release_key"], (over.owner,))
 
     def _put(self, put: Put) -> None:
         row: Row = (put.namespace, put.group, put.member, put.value, to_micros_or_none(put.ends_at))

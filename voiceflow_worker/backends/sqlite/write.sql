@@ -26,6 +26,18 @@ INSERT INTO numbers (queue, telephone, job) VALUES (?, ?, last_insert_rowid());
 UPDATE jobs SET state = ?, due_at = ?, revision = ?, worker_id = ?, active_until = ?, record = ?, outcome = ?
 WHERE id = ?;
 
+-- name: edit_job
+-- What only an edit changes.
+UPDATE jobs SET priority = ?, valid_until = ? WHERE id = ?;
+
+-- name: edit_body
+-- The body after an edit.
+UPDATE bodies SET body = ? WHERE number = (SELECT number FROM jobs WHERE id = ?);
+
+-- name: release_key
+-- A job gives up its unique key.
+UPDATE jobs SET unique_key = NULL WHERE id = ?;
+
 -- name: delete_job
 -- A job goes; its number is needed for its body and its telephone numbers.
 DELETE FROM jobs WHERE id = ? RETURNING number;

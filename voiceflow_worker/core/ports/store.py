@@ -212,13 +212,27 @@ class Event:
 
 
 @dataclass(frozen=True, slots=True)
+class Handover:
+    """The owner of a unique key, by its id, which gives the key up to a new job.
+
+    `change` is its next version, without the key; None if it was deleted, and its tombstone has the key. The owner must
+    have the revision that this replaces. If the key is free, nothing is given up.
+    """
+
+    owner: str
+    change: Replace | None
+
+
+@dataclass(frozen=True, slots=True)
 class Insert:
     """A new job, stored in its own state. Refused with EXISTS if its unique key is taken, by a tombstone too.
 
-    A job with the same id that is in the store was stored by an earlier try: DONE.
+    With `over`, an owner that this names exactly gives its key up, in the same write. Such a unit stands in no
+    `together` step. A job with the same id that is in the store was stored by an earlier try: DONE.
     """
 
     job: Job
+    over: Handover | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,11 +240,16 @@ class Replace:
     """The job's next version, which replaces the one with `revision`; STALE if the store has another one, or none.
 
     `job` has a new revision, which no other write has. Its id, queue, batch, unique key, numbers, priority,
-    `valid_until` and body stay as they are.
+    `valid_until` and body stay as they are, but for an `Edit`.
     """
 
     revision: str
     job: Job
+
+
+@dataclass(frozen=True, slots=True)
+class Edit(Replace):
+    """A replacement that may also change the priority, `valid_until` and body. The digest of the body stays."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -352,6 +371,8 @@ def check_step(step: Step) -> None:
         if isinstance(unit.change, Replace) and unit.change.job.revision in {"", unit.change.revision}:
             raise ValueError(f"the change of job {unit.change.job.id} needs a new revision")
         if isinstance(unit.change, Insert):
+            if step.together and unit.change.over is not None:
+                raise ValueError("a unit with a handover cannot stand in a step that is written together")
             job = unit.change.job
             checked_text("the unique key", job.unique_key or "")
             checked_text("the batch id", job.batch_id or "")

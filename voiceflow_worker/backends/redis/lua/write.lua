@@ -3,6 +3,8 @@
 -- Asked: now, together, guard (server: its id, or '' if the user may not see it; known: a condition), units.
 --   A unit has: kind ('insert', 'move', 'delete' or ''), queue of its change or events, id, old and new revision, key (unique
 --   key or ''), job (its new fields), tally (amounts by field), needs, puts, drops, events ({time, text}), wakes (a queue).
+--   An insert may have `over`: the owner that gives its unique key up, its old revision ('' for a tombstone), and then its new
+--   revision and record.
 --   A condition has a kind: 'absent' (namespace, groups, owner or ''), 'most' (namespace, group, most, owner or ''), 'same'
 --   (namespace, group, member, values: '' for no record, else '=' and the value; own: '=' and its own new value, or ''),
 --   'gate' (group: the queue, batch: '' or '=' and the batch). A put is {namespace, group, member, value, end, mode}. A drop
@@ -150,6 +152,17 @@ local function owner_of_key(unit)
     return grave and {'exists', '', '', '', grave}
 end
 
+-- Whether the owner of a unique key, as `owner_of_key` returns it, is the one that gives it up, and is as it was.
+local function gives_up(unit, owner)
+    local over = unit.over
+    if not over then
+        return false
+    elseif owner[5] ~= '' then
+        return over.old == '' and string.match(owner[5], '^[^|]*|([^|]*)|') == over.owner
+    end
+    return owner[2] == over.owner and redis.call('HGET', base_of(unit.queue) .. ':job:' .. over.owner, 'rev') == over.old
+end
+
 -- nil if the unit may be written, else its answer.
 local function refused(unit)
     if was_written(unit) then
@@ -158,7 +171,7 @@ local function refused(unit)
     end
     if unit.kind == 'insert' and unit.key ~= '' then
         local owner = owner_of_key(unit)
-        if owner then
+        if owner and not gives_up(unit, owner) then
             return owner
         end
     elseif (unit.kind == 'move' or unit.kind == 'delete') and revision_of(unit) ~= unit.old then
@@ -216,7 +229,10 @@ local function try(unit)
 end
 
 local function insert(unit)
-    local id, job = unit.id, unit.job
+    local id, job, over = unit.id, unit.job, unit.over
+    if over and redis.call('HGET', base .. ':keys', job.key) == over.owner then
+        redis.call('HSET', job_key(over.owner), 'rev', over.new, 'record', over.record, 'key', '')
+    end
     redis.call('HSET', job_key(id), 'rev', unit.new, 'state', job.state, 'due', job.due, 'worker', job.worker,
         'prio', job.prio, 'batch', job.batch, 'dest', job.dest, 'key', job.key, 'valid', job.valid, 'active', job.active,
         'record', job.record, 'body', job.body, 'digest', job.digest, 'outcome', job.outcome)
@@ -236,11 +252,15 @@ local function insert(unit)
     return job.batch
 end
 
--- The next version of a job. Its batch, number, priority and validity stay as they are.
+-- The next version of a job. Its batch and number stay as they are, and but for an edit its priority and validity.
 local function move(unit)
     local id, job, head = unit.id, unit.job, head_of(unit.id)
     leave(id, head)
     head.state, head.due, head.active, head.worker = job.state, job.due, job.active, job.worker
+    if job.prio then
+        head.prio, head.valid = job.prio, job.valid
+        redis.call('HSET', job_key(id), 'prio', job.prio, 'valid', job.valid, 'body', job.body)
+    end
     enter(id, head)
     redis.call('HSET', job_key(id), 'rev', unit.new, 'state', job.state, 'due', job.due, 'worker', job.worker,
         'active', job.active, 'record', job.record, 'outcome', job.outcome)
