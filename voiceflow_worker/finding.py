@@ -14,6 +14,7 @@ class Remedy(StrEnum):
     """
 
     ALLOW_PLAIN_HTTP = "allow plain HTTP if you trust the network"
+    CALL_ENDED = "call the people whose calls were cancelled, have expired or failed"
     CALL_AGAIN = "allow calling these people again"
     CHECK_API_KEY = "check the API key"
     CHECK_BASE_URL = "check the base URL"

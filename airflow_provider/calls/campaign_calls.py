@@ -36,6 +36,7 @@ from airflow_provider.calls.made_calls import (
 from airflow_provider.calls.people import TaskRows
 from airflow_provider.calls.task_record import record_batch, recorded_batches, refuse_unknown_calls
 from voiceflow_worker import CallQueue, Finding, InvalidInputError, Job, types
+from voiceflow_worker.model.jobs.again import Again, states_of
 
 if TYPE_CHECKING:
     from voiceflow_worker import CampaignOptions
@@ -130,6 +131,8 @@ class _Plans:
     """The number of rows that were changed, but keep the call that was enqueued before the change."""
     resume: list[Job] = field(default_factory=list[Job])
     """Calls whose redials a task cancelled when it was stopped."""
+    cancelled: int = 0
+    """The number of rows whose call a person cancelled: nobody is called for them."""
     refused: list[RequestedRow] = field(default_factory=list[RequestedRow])
     """The rows whose number another instance of the task calls with another text."""
 
@@ -141,7 +144,7 @@ async def enqueue_rows(
     identity: TaskIdentity,
     *,
     skip_bad: bool,
-    again: bool = False,
+    again: Again = False,
     saved: Mapping[str, Any] | None = None,
 ) -> EnqueuedRows:
     """Enqueue calls for rows without a call, and cancel waiting calls of removed rows.
@@ -167,7 +170,7 @@ async def enqueue_rows(
         await record_batch(queue, identity, batch_id)
     # Read before the plan, so that calls which another try enqueues from now on are not cancelled.
     unsent = await unsent_ids(queue, {*batches, batch_id}, identity)
-    plans = await _planned(queue, identity, checked.requested, batch_id)
+    plans = await _planned(queue, identity, checked.requested, batch_id, again)
     for row in plans.refused:
         checked.errors.append(Finding(row=given.number(row.place), message=_CALLED_BY_SIBLING))
     checked.rejected += len(plans.refused)
@@ -184,9 +187,13 @@ async def enqueue_rows(
     await _resume(queue, plans.resume)
     if plans.outdated:
         await cancel_calls(queue, plans.outdated, reason=REPLACED)
-        plans = await _planned(queue, identity, checked.requested, batch_id)
+        plans = await _planned(queue, identity, checked.requested, batch_id, again)
     if differing := plans.differing + len(plans.outdated):  # calls that left meanwhile
         log.warning("%s rows were changed after their calls were enqueued; no new calls are made for them", differing)
+    if plans.cancelled:
+        log.warning(
+            "%s rows have a call that a person cancelled, and are not called (again='cancelled')", plans.cancelled
+        )
     options = replace(options, data={**(options.data or {}), **identity.data()}, own_data=identity.own_data())
     by = types.Actor(on="Airflow", login=identity.in_words)
     report = await _make(queue, plans.make, given, options, again=again, by=by) if plans.make else None
@@ -220,13 +227,13 @@ def assigned(digests: Sequence[str], calls: Iterable[MadeCall]) -> list[MadeCall
 
 
 async def _planned(
-    queue: CallQueue, identity: TaskIdentity, requested: Sequence[RequestedRow], batch_id: str
+    queue: CallQueue, identity: TaskIdentity, requested: Sequence[RequestedRow], batch_id: str, again: Again
 ) -> _Plans:
     """Return the planned action for each row. Nothing is changed yet."""
     by_called: defaultdict[str, list[RequestedRow]] = defaultdict(list)
     for row in requested:
         by_called[row.called].append(row)
-    note = partial(_noted, identity, batch_id)
+    note = partial(_noted, identity, batch_id, again)
     made = await calls_made(queue, identity, {called: len(rows) for called, rows in by_called.items()}, note=note)
     plans = _Plans()
     for called, rows in by_called.items():
@@ -242,19 +249,22 @@ async def _planned(
                 plans.kept.add(call.job_id)
                 if call.resumes is not None:
                     plans.resume.append(call.resumes)
-            if call is None or (call.condition is Condition.ENDED and not same):
+            is_new = call is None or call.is_again or (call.condition is Condition.ENDED and not same)
+            if call is None or is_new:
                 plans.make.append((row, identity.call_key(called, following)))
                 following += 1
             elif call.condition is Condition.WAITING and not (same and (call.is_own or call.is_siblings)):
                 plans.outdated.append(call.job_id)
             else:
                 plans.differing += not same
+                plans.cancelled += call.condition is Condition.CANCELLED
     return plans
 
 
-def _noted(identity: TaskIdentity, batch_id: str, place: int, job: Job) -> MadeCall:
+def _noted(identity: TaskIdentity, batch_id: str, again: Again, place: int, job: Job) -> MadeCall:
     is_mine = batch_id == identity.batch_id() or identity.owns(job.data)
     condition = condition_of(job)
+    has_ended = condition in {Condition.ENDED, Condition.CANCELLED}
     if identity.is_of_other_run(job.data):
         # Its call stays as it is. If it ended without a ring, this run calls.
         no_ring = {Condition.ENDED, Condition.CANCELLED_BY_TASK}
@@ -266,6 +276,7 @@ def _noted(identity: TaskIdentity, batch_id: str, place: int, job: Job) -> MadeC
         condition=condition,
         is_own=job.batch_id == batch_id and is_mine,
         is_siblings=identity.is_sibling_of(job.data),
+        is_again=has_ended and job.state in states_of(again),
         resumes=job if lost_redial(job) and not identity.is_of_other_run(job.data) else None,
     )
 
@@ -288,7 +299,7 @@ async def _make(
     given: TaskRows,
     options: CampaignOptions,
     *,
-    again: bool,
+    again: Again,
     by: Actor,
 ) -> EnqueueReport:
     from voiceflow_worker import enqueue_rows as enqueue_new

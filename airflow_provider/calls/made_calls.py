@@ -156,7 +156,8 @@ class MadeCall:
     """A call that the task has made to a number, or for a row's own key, as far as campaigns need it.
 
     `place` is its place in the count, from 0. `is_own` is True if this task instance enqueued it in its current batch,
-    and `is_siblings` if another instance of the same expansion enqueued it.
+    and `is_siblings` if another instance of the same expansion enqueued it. `is_again` says that it ended in a state
+    whose calls the task is to make again.
     """
 
     place: int
@@ -165,6 +166,7 @@ class MadeCall:
     condition: Condition
     is_own: bool
     is_siblings: bool
+    is_again: bool = False
     resumes: Job | None = None
     """The call itself, if a task cancelled the redial that it waited for."""
 

@@ -44,6 +44,7 @@ from voiceflow_worker.core.ports.reading import owners_of
 from voiceflow_worker.errors import KeyConflictError, PhoneNumberError, TooLateError
 from voiceflow_worker.model.flows.callflow import EncodedBody, body_digest
 from voiceflow_worker.model.jobs.admission import end_of
+from voiceflow_worker.model.jobs.again import Again, states_of
 from voiceflow_worker.model.text.json_text import RepeatedNameError, read_strict_json
 
 _NUMBER_AT = re.compile(r"\$\.callflow\[(\d+)\]\.params\.(source|destination)")
@@ -55,7 +56,7 @@ class RequestedCall:
 
     request: CallRequest
     valid_for: timedelta | None = None
-    again: bool = False
+    again: Again = False
     """Whether to call although another run of the DAG said the same to the number in the last days."""
 
     def ends(self, *, now: datetime) -> datetime | None:
@@ -245,7 +246,9 @@ async def _made_once(queue: CallQueue, requested: RequestedCall, identity: TaskI
     if not made:
         return await _enqueued(queue, requested, identity, called, 0)
     place, job = made[-1]
-    if identity.is_of_other_run(job.data):
+    if condition_of(job) in {Condition.ENDED, Condition.CANCELLED} and job.state in states_of(requested.again):
+        log.info("call %s is %s; this task makes a new call (again=…)", job.id, job.state.value)
+    elif identity.is_of_other_run(job.data):
         if condition_of(job) not in {Condition.ENDED, Condition.CANCELLED_BY_TASK}:
             log.info(
                 "run %s of this DAG made call %s to %s, so this run does not call (once_per='dag')",
@@ -307,8 +310,8 @@ async def _enqueued(queue: CallQueue, requested: RequestedCall, identity: TaskId
     # Two runs that begin at once must not both find nobody called.
     turn = IntakeTurn(queue, f"batch {wanted.batch_id}", number=requested.number)
     try:
-        async with turn.held(needed=not requested.again):
-            if not requested.again:
+        async with turn.held(needed=requested.again is not True):
+            if requested.again is not True:
                 await _refuse_said_before(queue, requested, identity)
             (enqueued,) = await queue.admitter.admit_all([request], turn=turn.conditions)
             return enqueued.job

@@ -32,6 +32,7 @@ from voiceflow_worker import (
     InvalidInputError,
     call_as_json,
 )
+from voiceflow_worker.model.jobs.again import Again, read_again
 from voiceflow_worker.model.text.wording import read_duration
 from voiceflow_worker.model.times import read_time, read_zone
 
@@ -108,7 +109,8 @@ class CallingTask(VoiceTask):
     new calls, and fails.
 
     Another run of the DAG that would say the same to the same people fails too, unless `again` is True. With
-    `once_per="dag"`, all runs of the DAG together call a number or unique key once.
+    `once_per="dag"`, all runs of the DAG together call a number or unique key once; `again="cancelled"` then calls also
+    those whose call of another run a person has cancelled.
     """
 
     operator_extra_links = (VoiceCallLink(),)
@@ -128,7 +130,7 @@ class CallingTask(VoiceTask):
         time_zone: str | None = None,
         send: str = "here",
         cancel_on_kill: bool = True,
-        again: bool = False,
+        again: Again | str = False,
         once_per: str = "run",
         **kwargs: Any,
     ) -> None:
@@ -148,7 +150,7 @@ class CallingTask(VoiceTask):
             raise ValueError(f"send={send!r}: use 'here' (this task sends) or 'worker' (a voiceflow worker sends)")
         self.send = send
         self.cancel_on_kill = cancel_on_kill
-        self.again = again
+        self.again = read_again(again)
         if once_per not in set(OncePer):
             raise ValueError(f"once_per={once_per!r}: use 'run' (each run calls) or 'dag' (all runs call once)")
         self.once_per = once_per

@@ -75,6 +75,7 @@ KINDS: list[tuple[str, str, tuple[object, ...]]] = [
     ("rate", "0.5", (0.5, Decimal("0.5"))),
     ("skip_bad", "yes", (True, "true", "Yes")),
     ("again", "no", (False, "false", None)),
+    ("again", "cancelled,expired", (["expired", "cancelled"], "Expired, cancelled")),
     ("date_order", "dmy", ("DMY",)),
     ("format", "csv", ("CSV",)),
 ]

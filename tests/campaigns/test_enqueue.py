@@ -56,6 +56,7 @@ async def test_every_row_of_a_good_file_becomes_a_job(queue: CallQueue, tmp_path
         "rows": 2,
         "valid": 2,
         "again": 0,
+        "ended": {},
         "dry_run": False,
     }
     assert [(job.destination, job.batch_id) for job in await jobs(queue)] == [

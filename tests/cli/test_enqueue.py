@@ -109,6 +109,24 @@ def test_the_document_has_every_field_and_the_same_file_again_adds_nothing(voice
     assert voiceflow(*april, "--again", "--json").document["enqueued"] == 2
 
 
+def test_calls_that_were_cancelled_are_counted_and_called_by_a_word(voiceflow: Program) -> None:
+    path = written(voiceflow.folder, "march.csv", GOOD)
+    voiceflow("enqueue", path, *SAY)
+    for call in calls(voiceflow):
+        voiceflow("calls", "cancel", str(call["id"]))
+    ended = voiceflow("enqueue", path, *SAY, "--priority", "3")
+    assert ended.code == 1, "nobody is called"
+    assert "0 enqueued, 2 duplicates (2 cancelled), 0 bad" in ended.out
+    assert "--again cancelled,expired,failed" in " ".join(ended.out.split())
+    found = voiceflow("enqueue", path, *SAY, "--priority", "3", "--json").document
+    assert (found["enqueued"], found["duplicates"], found["ended"]) == (0, 2, {"cancelled": 2})
+    assert voiceflow("enqueue", path, *SAY, "--again", "canceled").code == 2
+    for words in (("--again", "cancelled,expired"), ("--again=cancelled",)):
+        again = voiceflow("enqueue", path, *SAY, *words, "--json")
+        assert (again.code, again.document["ended"]) == (0, {})
+    assert [call["state"] for call in calls(voiceflow)] == ["cancelled"] * 2 + ["queued"] * 2
+
+
 def test_a_bad_row_keeps_the_file_out_unless_it_is_skipped_and_put_aside(voiceflow: Program) -> None:
     path = written(voiceflow.folder, "march.csv", BAD)
     ended = voiceflow("enqueue", path, *SAY, "--json")

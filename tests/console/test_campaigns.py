@@ -211,10 +211,28 @@ async def test_a_start_that_would_call_people_again_says_what_to_tick(memory: St
         await one.send("look", people())
         await one.send("preview", say="Hello", country="SG", source="+6531234567", voice_profile="v", batch="second")
         told = await one.send("start", skip_bad="yes")
-        assert f"{first} calls would go to people who were called before. Tick “Call people again" in told, told
+        assert f"{first} calls would go to people who were called before. Choose to call again" in told, told
         assert len(await CallQueue(memory).find()) == first
         await one.send("start", skip_bad="yes", again="yes")
     assert len(await CallQueue(memory).find()) == 2 * first
+
+
+async def test_people_whose_calls_were_cancelled_are_called_by_the_same_word(memory: Store) -> None:
+    queue = CallQueue(memory)
+    async with clerk(memory) as one:
+        await one.send("look", people())
+        await one.send("preview", **WORDS)
+        await one.send("start", skip_bad="yes")
+        for job in await queue.find():
+            await queue.cancel(job.id)
+        first = len(await queue.find())
+    async with clerk(memory) as one:
+        await one.send("look", people())
+        shown = await one.send("preview", **WORDS)
+        assert f"{first} duplicates ({first} cancelled)" in shown
+        assert "have a call that has ended, and nobody is called for them" in shown
+        await one.send("start", skip_bad="yes", again="cancelled,expired,failed")
+    assert len(await queue.find()) == 2 * first
 
 
 async def test_the_enter_key_starts_nothing(memory: Store) -> None:

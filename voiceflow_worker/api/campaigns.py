@@ -310,6 +310,7 @@ SCHEMAS: Final[Mapping[str, object]] = {
         "properties": {
             "batch_id": {"type": "string"},
             **dict.fromkeys(("enqueued", "duplicates", "suppressed", "rejected", "rows", "valid", "again"), _COUNT),
+            "ended": {**_COUNTS, "description": "Duplicates whose calls ended before they were sent, by state."},
             "dry_run": {"type": "boolean"},
             "findings": {"type": "array", "items": ref("Finding")},
             "preview": OBJECT,

@@ -34,6 +34,7 @@ from voiceflow_worker.finding import Finding, Remedy, Severity
 from voiceflow_worker.model.country_windows import CountryWindows, read_holidays, read_weekdays
 from voiceflow_worker.model.flows.actions import MAX_ID_CHARACTERS
 from voiceflow_worker.model.jobs.admission import priority_problem
+from voiceflow_worker.model.jobs.again import Again, read_again
 from voiceflow_worker.model.jobs.job import RedialPolicy
 from voiceflow_worker.model.jobs.policy import (
     RedialWait,
@@ -113,7 +114,8 @@ class Campaign:
 
     The people are in a `file` or in `rows`. `options` are the defaults of their rows; its `batch_id` is the name of the
     campaign, by default the file's name. With `skip_bad`, bad rows do not keep the others from being called, up to a
-    limit if it is one; `rejects` gets them. With `again`, people who have this call already are called again. A preview
+    limit if it is one; `rejects` gets them. With `again`, people who have this call already are called again, or, if it
+    names states, the calls of its rows that ended in one of them are made again. A preview
     assumes `assumptions`, but the queue's own limits go before those of the settings.
     """
 
@@ -121,7 +123,7 @@ class Campaign:
     file: Path | InputFile | None = None
     rows: Iterable[Mapping[str, object]] | None = None
     skip_bad: bool | BadRowLimit = False
-    again: bool = False
+    again: Again = False
     rejects: Path | None = None
     assumptions: PreviewOptions = field(default_factory=PreviewOptions)
     assumes_rate: bool = False
@@ -162,7 +164,7 @@ class Campaign:
             file=reader.read("file", lambda value: reader.file("file", value)),
             rows=reader.read("rows", _rows),
             skip_bad=reader.read("skip_bad", _bad_row_limit) or False,
-            again=reader.read("again", _yes_or_no) or False,
+            again=reader.read("again", read_again) or False,
             rejects=reader.read("rejects", lambda value: Path(_text(value))),
             assumptions=assumptions,
             assumes_rate=reader.has("rate"),
@@ -292,7 +294,7 @@ class ScheduleFields:
     recurrence: Recurrence | None = None
     skip_bad: BadRowLimit | None = None
     """The bad rows that may be left out; None for none."""
-    again: bool = False
+    again: Again = False
 
 
 def schedule_in(path: Path) -> ScheduleFields:
@@ -309,7 +311,7 @@ def schedule_in(path: Path) -> ScheduleFields:
         batch=reader.read("batch", _batch),
         recurrence=reader.recurrence(zone),
         skip_bad=BadRowLimit() if skips is True else skips,
-        again=reader.read("again", _yes_or_no) or False,
+        again=reader.read("again", read_again) or False,
     )
     reader.refuse()
     return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import ExitStack, aclosing
 from dataclasses import KW_ONLY, dataclass, field, fields
@@ -37,6 +38,8 @@ from voiceflow_worker.finding import Finding, Severity
 from voiceflow_worker.model.flows.actions import Action, heard_in
 from voiceflow_worker.model.flows.template_text import is_template
 from voiceflow_worker.model.flows.values import is_list, is_object
+from voiceflow_worker.model.jobs.again import Again, ended_finding, states_of
+from voiceflow_worker.model.jobs.job import JobState
 from voiceflow_worker.model.text.wording import count_of
 
 _PLAYS = f'"{Action.PLAY_FILE.value}"'
@@ -52,8 +55,9 @@ class EnqueueReport:
     existed before, in the store or earlier in the file. `suppressed` counts rows whose number is on the suppression
     list, `rejected` counts bad rows, and `rows` counts all rows. `valid` counts rows that made new jobs; if nothing was
     stored, it counts rows that could have made them. `again` counts rows whose number already has another call in the
-    batch, or the same call in another batch. `refused` is True if nothing was enqueued because of bad rows or rows
-    counted in `again`.
+    batch, or the same call in another batch. `ended` counts the duplicates whose calls have ended before they were
+    sent, by state: nobody is called for them, unless `again` names these states. `refused` is True if nothing was
+    enqueued because of bad rows or rows counted in `again`.
     """
 
     batch_id: str
@@ -65,6 +69,7 @@ class EnqueueReport:
     rows: int = 0
     valid: int = 0
     again: int = 0
+    ended: Mapping[JobState, int] = field(default_factory=dict[JobState, int])
     dry_run: bool
     refused: bool
     preview: Preview | None = None
@@ -73,6 +78,11 @@ class EnqueueReport:
     """What was found of the rows counted in `again`."""
     file_urls: Mapping[str, int] = field(default_factory=dict[str, int])
     """Of a check: the URL of every audio file to be played, with the line of the first row that plays it."""
+
+    @property
+    def calls_nobody(self) -> bool:
+        """Whether each call of these rows has ended before it was sent, so that nobody was called, or is now."""
+        return not (self.enqueued or self.refused or self.dry_run) and 0 < self.duplicates == sum(self.ended.values())
 
     @property
     def is_valid(self) -> bool:
@@ -87,7 +97,8 @@ class EnqueueReport:
             if each.name not in {"refused", "preview", "before", "file_urls"}
         }
         preview = {} if self.preview is None else {"preview": self.preview.as_json()}
-        return {**shown, "findings": [found.as_json() for found in self.findings], **preview}
+        ended = {state.value: count for state, count in self.ended.items()}
+        return {**shown, "ended": ended, "findings": [found.as_json() for found in self.findings], **preview}
 
 
 @dataclass(slots=True, kw_only=True)
@@ -105,6 +116,7 @@ class Tally:
     suppressed: int = 0
     rejected: int = 0
     again: int = 0
+    ended: Counter[JobState] = field(default_factory=Counter[JobState])
     preview: PreviewMaker | None = None
     before: list[CalledBefore] = field(default_factory=list[CalledBefore])
     file_urls: dict[str, int] = field(default_factory=dict[str, int])
@@ -138,6 +150,7 @@ class Tally:
         self.valid += len(judged.new)
         self.duplicates += len(judged.known)
         self.rejected += len(judged.bad)
+        self.ended += judged.ended
         for row in judged.rows:
             self.findings.add(row.findings)
         _write(judged.bad, rejects)
@@ -161,6 +174,8 @@ class Tally:
         """The report of these counts. Its preview assumes that the calls are sent from `now` on."""
         counts = {each.name: getattr(self, each.name) for each in fields(self) if each.name not in _NO_COUNTS}
         preview = None
+        if (found := ended_finding(self.ended, file=self.file)) is not None:
+            self.findings.add([found])
         if self.preview is not None:
             preview = self.preview.preview(
                 start=now, duplicates=self.duplicates, suppressed=self.suppressed, bad=self.rejected
@@ -203,7 +218,7 @@ async def enqueue_file(
     rejects: Path | None = None,
     dry_run: bool = False,
     assumptions: PreviewOptions | None = None,
-    again: bool = False,
+    again: Again = False,
     by: str | Actor | None = None,
     claim: Claim | None = None,
     lease: Same | None = None,
@@ -222,7 +237,9 @@ async def enqueue_file(
     If a row without its own unique key calls a number that already has another call in the same batch, nothing is
     enqueued, unless `again` is True. This happens, for example, after the template was corrected. The same holds if
     another batch has made the same call in the last seven days, for example because the file was renamed. Deleted calls
-    do not count, and neither do calls that ended without a ring, such as cancelled ones.
+    do not count, and neither do calls that ended without a ring, such as cancelled ones. `again` may also be a set of
+    the states cancelled, expired and failed: then a row whose own call has ended in one of them gets a new call, as the
+    row says now, which takes over the unique key. Without it, such rows are duplicates, and a finding counts them.
 
     `rejects` gets the bad and the suppressed rows in their original form, each with a reason. `dry_run` stores nothing,
     and without a queue it reads no store. With `assumptions`, the report of a dry run has a preview of the calls.
@@ -315,7 +332,7 @@ async def enqueue_rows(
     skip_bad: bool | BadRowLimit = False,
     dry_run: bool = False,
     assumptions: PreviewOptions | None = None,
-    again: bool = False,
+    again: Again = False,
     by: str | Actor | None = None,
     claim: Claim | None = None,
     lease: Same | None = None,
@@ -380,7 +397,7 @@ class _Enqueueing:
     options: CampaignOptions
     _: KW_ONLY
     skip_bad: bool | BadRowLimit
-    again: bool
+    again: Again
     checks: bool = False
     """Whether a file that cannot be read to its end is reported as a finding, beside the rows that were read."""
     warn: Callable[[Sequence[Finding]], None] | None = None
@@ -412,7 +429,9 @@ class _Enqueueing:
         turn = IntakeTurn(queue, f"batch {campaign.batch_id}", lease=self.lease)
         starts = () if queue is None else await starts_of(queue.store, queue.name)
         unfinished = frozenset(start.start for start in starts)
-        intake = Intake(queue, campaign.file, self.options, turn, campaign.number_column, unfinished)
+        intake = Intake(
+            queue, campaign.file, self.options, turn, campaign.number_column, states_of(self.again), unfinished
+        )
         before = self._calls_before(turn, unfinished)
         with TemporaryFile() as file:
             held, needs_turn = Packs(file), False
@@ -453,8 +472,8 @@ class _Enqueueing:
     def _calls_before(self, turn: IntakeTurn, unfinished: Collection[str | None]) -> CallsBefore | None:
         """The comparison with earlier calls; None if there is none to make."""
         # Not even `again` calls those again whom this campaign itself may have called, before its start was cut.
-        since = self.claim.since if self.claim is not None and self.again else None
-        if self.queue is None or (self.again and since is None):
+        since = self.claim.since if self.claim is not None and self.again is True else None
+        if self.queue is None or (self.again is True and since is None):
             return None
         own, series, same = self.options.own_data, self.options.series, self.options.same_people
         return CallsBefore(

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from voiceflow_worker.campaigns.called_before import IntakeTurn
 from voiceflow_worker.campaigns.calls.options import CampaignOptions
 from voiceflow_worker.campaigns.calls.request import ReadRow
-from voiceflow_worker.core.admission import AdmissionResult
+from voiceflow_worker.core.admission import AdmissionResult, CheckedCall
 from voiceflow_worker.core.imports import Staging
 from voiceflow_worker.core.ports.reading import owners_of
 from voiceflow_worker.core.queue import CallQueue
 from voiceflow_worker.core.settling.stops import BatchStops
-from voiceflow_worker.finding import Finding, Severity
+from voiceflow_worker.finding import Finding, Remedy, Severity
 from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.flows.rules import VALIDITY_EXPIRED
-from voiceflow_worker.model.jobs.job import Job, JobState
+from voiceflow_worker.model.jobs.job import ENDED_UNSENT, Job, JobState
 from voiceflow_worker.model.jobs.policy import StopRules
 
 
@@ -28,6 +29,8 @@ class Judged:
     new: Sequence[ReadRow]
     known: Sequence[ReadRow]
     bad: Sequence[ReadRow]
+    ended: Counter[JobState]
+    """The known calls that have ended before they were sent, by state: nobody is called for them."""
 
 
 @dataclass(slots=True)
@@ -49,13 +52,18 @@ class Intake:
     options: CampaignOptions
     turn: IntakeTurn
     number_column: str
+    again: frozenset[JobState] = frozenset()
+    """The states of ended calls in whose place rows with their keys are enqueued."""
     unfinished: frozenset[str | None] = frozenset()
     """The tokens of the imports that have not ended. A row whose call is staged by one of them is new: nobody can have
     been called for it."""
     _limited: set[str] = field(default_factory=set[str], init=False)
 
     async def judge(self, rows: Sequence[ReadRow]) -> Judged:
-        """Divide rows. If a row's key belongs to a stored call, the row is known if the bodies are equal, else bad."""
+        """Divide rows. If a row's key belongs to a stored call, the row is known if the bodies are equal, else bad.
+
+        It is new if that call has ended in one of the states `again`.
+        """
         keys = [row.call.unique_key for row in rows if row.call is not None and row.call.unique_key]
         owners: Mapping[str, Job] = {}
         if self.queue is not None and keys:
@@ -63,22 +71,27 @@ class Intake:
         judged: list[ReadRow] = []
         new: list[ReadRow] = []
         known: list[ReadRow] = []
+        ended: Counter[JobState] = Counter()
         for row in rows:
             owner = owners.get(row.call.unique_key or "") if row.call is not None else None
             is_same = owner is not None and owner.body_digest == row.digest
-            if not row.is_bad and row.duplicate_of is None and is_same and self._is_staged(owner):
+            is_first = not row.is_bad and row.duplicate_of is None
+            if is_first and owner is not None and (owner.state in self.again or (is_same and self._is_staged(owner))):
                 new.append(row)
             elif not row.is_bad and (row.duplicate_of is not None or is_same):
                 known.append(row)
+                if is_first and owner is not None and owner.state in ENDED_UNSENT:
+                    ended[owner.state] += 1
             elif owner is not None:
-                row = self._conflicting(row, owner.id)  # noqa: PLW2901 (the same row, with a finding)
+                row = self._conflicting(row, owner.id, owner.state)  # noqa: PLW2901 (the same row, with a finding)
             elif not row.is_bad:
                 new.append(row)
             judged.append(row)
-        return Judged(rows=judged, new=new, known=known, bad=[row for row in judged if row.is_bad])
+        bad = [row for row in judged if row.is_bad]
+        return Judged(rows=judged, new=new, known=known, bad=bad, ended=ended)
 
-    def _is_staged(self, owner: Job | None) -> bool:
-        return owner is not None and owner.state is JobState.QUEUED and owner.worker_id in self.unfinished
+    def _is_staged(self, owner: Job) -> bool:
+        return owner.state is JobState.QUEUED and owner.worker_id in self.unfinished
 
     async def hand_in(self, rows: Sequence[ReadRow], *, staging: Staging | None) -> Taken:
         """Enqueue new rows in one step, in this turn, as staged calls of an import.
@@ -93,11 +106,19 @@ class Intake:
         await self.turn.keep()
         calls = [row.call for row in rows if row.call is not None]
         admitted = await self.queue.admitter.admit(
-            calls, dry_run=staging is None, turn=self.turn.conditions, staging=staging
+            calls, dry_run=staging is None, turn=self.turn.conditions, staging=staging, over=await self._ended(calls)
         )
         for row, admission in zip(rows, admitted, strict=True):
             self._take(row, admission, taken)
         return taken
+
+    async def _ended(self, calls: Sequence[CheckedCall]) -> Mapping[str, Job]:
+        """The ended calls in whose place these are enqueued, by their unique keys."""
+        if self.queue is None or not self.again:
+            return {}
+        keys = [call.unique_key for call in calls if call.unique_key]
+        owners = await owners_of(self.queue.store, self.queue.name, keys)
+        return {key: owner for key, owner in owners.items() if owner.state in self.again}
 
     def _take(self, row: ReadRow, admission: AdmissionResult, taken: Taken) -> None:
         if admission.suppressed is not None:
@@ -125,11 +146,13 @@ class Intake:
             await stops.put(batch_id, rules)
         self._limited |= batches
 
-    def _conflicting(self, row: ReadRow, owner_id: str) -> ReadRow:
+    def _conflicting(self, row: ReadRow, owner_id: str, state: JobState | None = None) -> ReadRow:
         key = row.call.unique_key if row.call is not None else None
         other = f"{key!r} is the key of call {owner_id}, which is a different call"
-        message = f"{other}; give this call its own key, or remove the column"
-        return self._with(row, Finding(column="unique_key", message=message))
+        remedy = Remedy.CALL_ENDED if state in ENDED_UNSENT else None
+        ended = f", and is {state}: {remedy}; or" if state is not None and remedy is not None else ";"
+        message = f"{other}{ended} give this call its own key, or remove the column"
+        return self._with(row, Finding(column="unique_key", message=message, remedy=remedy))
 
     def _with(self, row: ReadRow, *findings: Finding) -> ReadRow:
         placed = (replace(found, file=self.file, row=row.raw.number) for found in findings)

@@ -54,7 +54,7 @@ async def enqueue(
     skip_bad: Annotated[bool, Flag, Parameter(group=GUARDS)] = False,
     rejects: Annotated[Path | None, Parameter(metavar="FILE", group=GUARDS)] = None,
     dry_run: Annotated[bool, Flag, Parameter(group=PREVIEW)] = False,
-    again: Annotated[bool, Flag, Parameter(group=GUARDS)] = False,
+    again: Annotated[str | None, Parameter(metavar="[STATES]", group=GUARDS)] = None,
     as_: AsOption = None,
     common: QueueOptions = QueueOptions(),
 ) -> ExitCode:
@@ -69,7 +69,9 @@ async def enqueue(
         rejects: Write the rows that are not called, bad or suppressed, to this file, unchanged, with the reasons.
             Correct the bad ones, then enqueue that file with the same --batch.
         dry_run: Enqueue nothing, and show a preview: texts, duration and cost.
-        again: Also call numbers that already have another call in the batch, or the same call in another batch.
+        again: Also call numbers that already have another call in the batch, or the same call in another batch. With
+            states, such as cancelled,expired,failed: make the calls of these rows again that ended so, as the rows say
+            now.
 
     Examples:
         voiceflow enqueue people.csv --template reminder.json --source +6531234567 --valid-for 2h
@@ -117,6 +119,8 @@ async def enqueue(
         output.note(
             "--stop-after-cost counts only known prices; run `voiceflow reconcile --prices` regularly to read them"
         )
+    if report.calls_nobody:
+        return ExitCode.UNDONE
     return ExitCode.BAD_INPUT if report.refused or report.again else ExitCode.DONE
 
 
@@ -139,7 +143,7 @@ def _tell(output: Output, report: EnqueueReport, file: Path, *, rejects: Path | 
     """Print the result: on stdout, or on stderr if stdout carries JSON."""
     if not (report.refused or report.dry_run):
         output.say(f"{file}: batch {report.batch_id}: {_counts(report, good=f'{report.enqueued} enqueued')}")
-        if report.duplicates and not report.enqueued:
+        if report.duplicates and not report.enqueued and not report.ended:
             output.note("these calls are in the store already; a trial belongs in a store of its own (--store URL)")
     else:
         why = "" if report.refused or report.again else " (--dry-run)"
@@ -166,7 +170,10 @@ def _tell_found(output: Output, report: EnqueueReport) -> None:
 def _counts(report: EnqueueReport, *, good: str | None = None) -> str:
     """The rows of a file in words. `good` says what became of the good ones, if they are not only counted."""
     total = f"{count_of(report.rows, 'row')}: {report.valid} good" if good is None else good
-    counts = f"{total}, {count_of(report.duplicates, 'duplicate')}, {report.rejected} bad"
+    ended = ", ".join(f"{count} {state}" for state, count in report.ended.items())
+    counts = (
+        f"{total}, {count_of(report.duplicates, 'duplicate')}{f' ({ended})' if ended else ''}, {report.rejected} bad"
+    )
     counts += f", {report.suppressed} suppressed" if report.suppressed else ""
     return counts + (f", {report.again} to people who would be called again" if report.again else "")
 

@@ -383,6 +383,7 @@ def _explained(error: BaseException) -> tuple[ExitCode, str] | None:
 _TYPED: Mapping[Remedy, str] = {
     Remedy.ALLOW_PLAIN_HTTP: "VOICEFLOW_ALLOW_PLAIN_HTTP=yes",
     Remedy.DECIDE_STAGED: "`voiceflow resume --batch ID --staged`, `voiceflow calls cancel --batch ID --staged`",
+    Remedy.CALL_ENDED: "--again cancelled,expired,failed",
     Remedy.CALL_AGAIN: "--again; another store: --store URL, or VOICEFLOW_STORE",
     Remedy.CHECK_API_KEY: "VOICEFLOW_API_KEY",
     Remedy.CHECK_BASE_URL: "VOICEFLOW_BASE_URL",

@@ -29,9 +29,24 @@ def run(arguments: Sequence[str]) -> int:
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     REST.is_printed = "--help-all" in arguments
-    arguments = ["--help" if each == "--help-all" else each for each in arguments]
+    arguments = _with_states(["--help" if each == "--help-all" else each for each in arguments])
     with stderr_as_asked():
         return _ended(arguments)
+
+
+_STATES = re.compile("[a-z]+(,[a-z]+)*", re.IGNORECASE)
+
+
+def _with_states(arguments: Sequence[str]) -> list[str]:
+    """The arguments, with a value for each `--again` that stands alone: the states after it, or else yes."""
+    given: list[str] = []
+    for each in arguments:
+        if given and given[-1] == "--again":
+            has_states = _STATES.fullmatch(each) is not None
+            given[-1:] = [f"--again={each}"] if has_states else ["--again=yes", each]
+        else:
+            given.append(each)
+    return [*given[:-1], "--again=yes"] if given and given[-1] == "--again" else given
 
 
 def _ended(arguments: Sequence[str]) -> int:

@@ -38,6 +38,7 @@ from voiceflow_worker.core.audit import Actor, Interface
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.queue import CallQueue
 from voiceflow_worker.errors import InvalidInputError, VoiceflowError
+from voiceflow_worker.finding import Remedy
 from voiceflow_worker.gateway.client import PATIENCE, VoiceClient
 from voiceflow_worker.ivr.menu import Menu
 from voiceflow_worker.model.flows.callflow import CallFlow
@@ -336,7 +337,8 @@ class CampaignPage:
             if not done.refused:
                 _log.info("somebody began a campaign", name=session.name, batch=done.batch_id, enqueued=done.enqueued)
                 where = PageForm([("batch", done.batch_id), ("queue", name)])
-                return ActionDone(f"{count_of(done.enqueued, 'call')} enqueued", page_of(where))
+                ended = [str(found.message) for found in done.findings if found.remedy is Remedy.CALL_ENDED]
+                return ActionDone("; ".join([f"{count_of(done.enqueued, 'call')} enqueued", *ended]), page_of(where))
             said, report = f"nothing was enqueued: {_why_refused(done)}", done
         else:
             report = await self._process.run(_previewed, campaign, name, policy)
@@ -435,8 +437,8 @@ def _why_refused(done: EnqueueReport) -> str:
     if not done.again:
         return "the findings say why"
     return (
-        f"{count_of(done.again, 'call')} would go to people who were called before. Tick “Call people again who were "
-        "called before”, or take their rows out of the file"
+        f"{count_of(done.again, 'call')} would go to people who were called before. Choose to call again “people "
+        "who were called before”, or take their rows out of the file"
     )
 
 

@@ -25,7 +25,7 @@ from voiceflow_worker.core.ports.store import (
     Step,
 )
 from voiceflow_worker.core.suppression import SuppressionList, why_refused
-from voiceflow_worker.core.units import enqueued
+from voiceflow_worker.core.units import enqueued, handover
 from voiceflow_worker.errors import (
     CallFlowError,
     IntakeError,
@@ -247,11 +247,14 @@ class Admitter:
         dry_run: bool = False,
         turn: Sequence[Same] = (),
         staging: Staging | None = None,
+        over: Mapping[str, Job] | None = None,
     ) -> Sequence[AdmissionResult]:
         """Admit, in one step, every call that can be admitted. Returns one result per call. A dry run stores nothing.
 
         Every new call is stored under the conditions `turn`: `IntakeError` if one fails, and the call is not stored.
-        With `staging`, it is stored only while the record of its import stands, and waits for the end of that.
+        With `staging`, it is stored only while the record of its import stands, and waits for the end of that. `over`
+        are ended jobs by the unique key that they own: a new call with the key takes their place, if they are still as
+        they were.
         Raises `InvalidInputError` if a call belongs to a cancelled batch, and `StoreUnavailableError`.
         """
         now = self._store.clock.now()
@@ -262,7 +265,7 @@ class Admitter:
         if dry_run:
             suppressed = await self._suppressed(jobs)
         else:
-            owners, suppressed = await self._write(jobs, now, turn=turn, staging=staging)
+            owners, suppressed = await self._write(jobs, now, turn=turn, staging=staging, over=over)
         for place, error in refused.items():
             results[place] = AdmissionResult(findings=error.findings)
         for place, owner in owners.items():
@@ -299,6 +302,7 @@ class Admitter:
         together: bool = False,
         turn: Sequence[Same] = (),
         staging: Staging | None = None,
+        over: Mapping[str, Job] | None = None,
         puts: Sequence[Put] = (),
     ) -> tuple[Mapping[int, Owner], Mapping[int, SuppressedNumber]]:
         """Store jobs. Returns the owners of unique keys that were taken, and the numbers that must not be called.
@@ -309,7 +313,7 @@ class Admitter:
         await self.require_open({job.batch_id for job in jobs})
         with tracing.enqueueing(jobs) as others:
             owners, suppressed = await self._store_all(
-                jobs, now, together=together, turn=turn, staging=staging, puts=puts
+                jobs, now, together=together, turn=turn, staging=staging, over=over or {}, puts=puts
             )
             others.update(dict.fromkeys(owners, "duplicate") | dict.fromkeys(suppressed, "suppressed"))
         return owners, suppressed
@@ -322,6 +326,7 @@ class Admitter:
         together: bool,
         turn: Sequence[Same],
         staging: Staging | None,
+        over: Mapping[str, Job],
         puts: Sequence[Put],
     ) -> tuple[Mapping[int, Owner], Mapping[int, SuppressedNumber]]:
         owners: dict[int, Owner] = {}
@@ -338,6 +343,9 @@ class Admitter:
                     passing=list(passing.get(place, {}).values()),
                     turn=turn if staging is None else (*turn, *staging.condition(jobs[place].batch_id)),
                     puts=puts,
+                    over=handover(owner, jobs[place], at=now)
+                    if (owner := over.get(jobs[place].unique_key or "")) is not None
+                    else None,
                 )
                 for place in places
             ]

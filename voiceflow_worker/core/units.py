@@ -28,6 +28,7 @@ from voiceflow_worker.core.ports.store import (
     Drop,
     Event,
     EventKind,
+    Handover,
     Insert,
     Mode,
     Need,
@@ -152,8 +153,11 @@ def enqueued(
     passing: Sequence[Record] = (),
     turn: Sequence[Same] = (),
     puts: Sequence[Put] = (),
+    over: Handover | None = None,
 ) -> Unit:
     """A new job, stored unless one of its numbers is on the suppression list.
+
+    With `over`, the owner of its unique key gives the key up.
 
     The names of its queue and of its batch are kept, unless they are (`is_named`); `is_campaign` says whose batch a new
     one is. `passing` are records of the list
@@ -169,12 +173,22 @@ def enqueued(
         stored.append(queue_put(job.queue))
         if job.batch_id is not None:
             stored += batch_puts(job.queue, job.batch_id, at=at, is_campaign=is_campaign)
-    return inserted(job, needs=tuple(needs), puts=tuple(stored))
+    return inserted(job, needs=tuple(needs), puts=tuple(stored), over=over)
 
 
-def inserted(job: Job, *, needs: tuple[Need, ...] = (), puts: tuple[Put, ...] = ()) -> Unit:
+def handover(owner: Job, heir: Job, *, at: datetime) -> Handover:
+    """The owner of a unique key, which gives it up to the job that is enqueued in its place."""
+    if not owner.body:  # a tombstone
+        return Handover(owner.id, None)
+    released = replace(lifecycle.made_again(owner, heir=heir.id, at=at), revision=new_revision())
+    return Handover(owner.id, Replace(owner.revision, released))
+
+
+def inserted(
+    job: Job, *, needs: tuple[Need, ...] = (), puts: tuple[Put, ...] = (), over: Handover | None = None
+) -> Unit:
     """A new job, and its unit, by default without conditions."""
-    return Unit(change=Insert(job), needs=needs, puts=puts, tally=tally_change(None, job), wakes=job.queue)
+    return Unit(change=Insert(job, over), needs=needs, puts=puts, tally=tally_change(None, job), wakes=job.queue)
 
 
 def deleted(job: Job, *, keep_key_until: datetime) -> Unit:

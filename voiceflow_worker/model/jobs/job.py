@@ -142,6 +142,8 @@ class NoteKind(StrEnum):
     RESOLVED = "resolved"
     REDIALLED = "redialled"
     CANCELLED = "cancelled"
+    MADE_AGAIN = "made_again"
+    """The job has given its unique key up to another one, whose id the text is."""
 
     @property
     def is_incident(self) -> bool:
@@ -289,6 +291,11 @@ class Job:
     def status_of(self, post: Post) -> SessionStatus | None:
         """How the call of this POST to the person ended; None without an outcome, or if its status is unknown."""
         return None if post.outcome is None else post.outcome.status_of(self.number_of(post))
+
+    @property
+    def heir(self) -> str | None:
+        """The id of the job that was enqueued in the place of this one, and has its unique key."""
+        return next((note.text for note in self.notes if note.kind is NoteKind.MADE_AGAIN), None)
 
     @property
     def may_call(self) -> bool:

@@ -252,6 +252,8 @@ def redial(
     if job.state in {S.IN_DOUBT, S.SUBMITTED, S.SENDING}:
         raise refused(remedy="wait for its outcome; while it is in doubt, a person can resolve it")
     _require(job, MoveName.REDIAL)
+    if job.heir is not None:
+        raise refused(remedy=f"it was enqueued again as call {job.heir}; redial that one")
     if number is not None and job.post_count != number:
         newest = f"POST {job.post_count} is now the newest" if job.post_count else "it has no POST"
         raise IllegalMoveError(
@@ -276,6 +278,11 @@ def redial(
     place = job.place if goes_on else 0
     after = replace(after, redials=redials, place=place, failures=0, missed_windows=0)
     return requeued(after, due_at=due_at, reason=note)
+
+
+def made_again(job: Job, *, heir: str, at: datetime) -> Job:
+    """An ended job that gives its unique key up to its `heir`, the job that is enqueued in its place."""
+    return replace(noted(job, NoteKind.MADE_AGAIN, heir, at=at), unique_key=None)
 
 
 def noted(job: Job, kind: NoteKind, text: str, *, at: datetime) -> Job:

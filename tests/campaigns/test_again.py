@@ -1,0 +1,164 @@
+"""Rows whose calls were cancelled, have expired or failed: they are counted, and called by naming the state."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from tests.campaigns.conftest import EACH_STORE
+from tests.support.faulty_store import FaultyStore, StoreCall
+from voiceflow_worker import CallQueue, Campaign, SuppressionList, Sweeper
+from voiceflow_worker.core.ports import Store
+from voiceflow_worker.core.ports.store import Insert
+from voiceflow_worker.core.settling.changes import Changes
+from voiceflow_worker.errors import IllegalMoveError, InvalidInputError
+from voiceflow_worker.finding import Remedy
+from voiceflow_worker.model.jobs import lifecycle
+from voiceflow_worker.model.jobs.again import read_again
+from voiceflow_worker.model.jobs.job import Job, JobState
+from voiceflow_worker.model.jobs.policy import CallPolicy
+
+pytestmark = pytest.mark.anyio
+
+PEOPLE = [f"+6587654{place:03}" for place in range(4)]
+
+
+def campaign(*, keys: bool = False, people: Sequence[str] = PEOPLE, **more: object) -> Campaign:
+    rows = [{"destination": each, **({"unique_key": f"k{each}"} if keys else {})} for each in people]
+    fields = {"say": "Hello", "source": "+6531234567", "voice_profile": "en-US-JennyNeural", "batch": "people"}
+    return Campaign.of({**fields, "rows": rows, **more})
+
+
+async def all_of(queue: CallQueue) -> list[Job]:
+    return list(await queue.find(limit=None))
+
+
+async def waiting(queue: CallQueue) -> list[Job]:
+    return list(await queue.find(states=[JobState.QUEUED], limit=None))
+
+
+@EACH_STORE
+async def test_the_corrected_file_after_a_cancel_says_how_many_and_calls_them_by_a_word(store: Store) -> None:
+    queue = CallQueue(store)
+    await campaign().start(queue)
+    for job in (await all_of(queue))[:3]:
+        await queue.cancel(job.id)
+    corrected: dict[str, Any] = {"window": "09:00-18:00", "priority": "5"}
+    report = await campaign(**corrected).start(queue)
+    assert (report.enqueued, report.duplicates, report.as_json()["ended"]) == (0, 4, {"cancelled": 3})
+    (found,) = report.findings
+    assert found.message.startswith("3 rows have a call that has ended, and nobody is called for them: 3 cancelled")
+    assert (found.remedy, found.is_error, report.calls_nobody) == (Remedy.CALL_ENDED, False, False)
+    assert (await campaign(**corrected, again="expired").start(queue)).enqueued == 0
+    preview = await campaign(**corrected, again="cancelled").preview(queue)
+    assert (preview.valid, preview.duplicates, preview.ended) == (3, 1, {})
+    report = await campaign(**corrected, again="cancelled").start(queue)
+    assert (report.enqueued, report.duplicates, report.findings) == (3, 1, ())
+    called = [job for job in await waiting(queue) if job.window is not None]
+    assert [(job.destination, job.priority) for job in called] == [(each, 5) for each in PEOPLE[:3]]
+    report = await campaign(**corrected, again="cancelled").start(queue)
+    assert (report.enqueued, report.duplicates, report.ended) == (0, 4, {})
+
+
+@EACH_STORE
+async def test_rows_with_keys_of_their_own_are_called_in_another_batch_with_another_text(store: Store) -> None:
+    """The batch was cancelled for good, and the text corrected: no row is a duplicate, nor a stranger's key."""
+    queue = CallQueue(store)
+    await campaign(keys=True).start(queue)
+    await queue.cancel_batch("people")
+    same = await campaign(keys=True, batch="april").start(queue)
+    assert (same.enqueued, same.duplicates, same.ended, same.calls_nobody) == (0, 4, {JobState.CANCELLED: 4}, True)
+    other = await campaign(keys=True, batch="april", say="Good day").start(queue)
+    assert (other.refused, other.rejected) == (True, 4)
+    assert all(
+        found.remedy is Remedy.CALL_ENDED and "is cancelled: call the" in found.message for found in other.findings
+    )
+    report = await campaign(keys=True, batch="april", say="Good day", again=["cancelled"]).start(queue)
+    assert (report.enqueued, report.findings) == (4, ())
+    for job in await all_of(queue):
+        if job.batch_id == "people":
+            (heir,) = await queue.find(unique_key=f"k{job.destination}")
+            assert (job.state, job.unique_key, job.heir) == (JobState.CANCELLED, None, heir.id)
+            with pytest.raises(IllegalMoveError, match=f"enqueued again as call {heir.id}"):
+                await queue.redial(job.id)
+            assert (heir.batch_id, heir.state, "Good day" in heir.body) == ("april", JobState.QUEUED, True)
+
+
+@EACH_STORE
+@pytest.mark.parametrize("state", [JobState.EXPIRED, JobState.FAILED])
+async def test_each_state_is_counted_and_called_by_its_own_word(store: Store, state: JobState) -> None:
+    queue, policy = CallQueue(store), CallPolicy()
+    await campaign().start(queue)
+    at = store.clock.now()
+
+    def end(job: Job) -> Job:
+        return lifecycle.ended(job, state, at=at, reason="over", policy=policy)
+
+    first = (await all_of(queue))[0]
+    assert await Changes(store, policy).change_all([first], end) == 1
+    report = await campaign().start(queue)
+    assert (report.ended, report.enqueued) == ({state: 1}, 0)
+    report = await campaign(again=f"cancelled,{state}").start(queue)
+    assert (report.enqueued, report.duplicates) == (1, 3)
+    assert len(await waiting(queue)) == 4
+
+
+@EACH_STORE
+async def test_a_call_that_is_redialled_meanwhile_is_not_made_again(store: Store) -> None:
+    queue = CallQueue(store)
+    await campaign().start(queue)
+    for job in await all_of(queue):
+        await queue.cancel(job.id)
+    redialled: list[str] = []
+
+    async def redial(call: StoreCall) -> None:
+        if call.name == "write" and isinstance(call.arguments[0].units[0].change, Insert) and not redialled:
+            redialled.append((await all_of(queue))[0].id)
+            await queue.redial(redialled[0])
+
+    report = await campaign(again="cancelled").start(CallQueue(FaultyStore(store, before=redial)))
+    assert (report.enqueued, report.duplicates) == (3, 1)
+    assert sorted(job.destination for job in await waiting(queue)) == PEOPLE
+
+
+@EACH_STORE
+async def test_a_call_that_was_deleted_is_made_again_too(store: Store) -> None:
+    queue = CallQueue(store, policy=CallPolicy(retention=timedelta(0)))
+    await campaign(keys=True).start(queue)
+    for job in await all_of(queue):
+        await queue.cancel(job.id)
+    assert await Sweeper(store, queue="default", policy=CallPolicy(retention=timedelta(0))).prune() == 4
+    assert (await campaign(keys=True).start(queue)).ended == {JobState.CANCELLED: 4}
+    assert (await campaign(keys=True, again="cancelled").start(queue)).enqueued == 4
+    assert (await campaign(keys=True, again="cancelled").start(queue)).duplicates == 4
+
+
+@EACH_STORE
+async def test_a_suppressed_person_is_not_called_again(store: Store) -> None:
+    queue = CallQueue(store)
+    await campaign().start(queue)
+    for job in await all_of(queue):
+        await queue.cancel(job.id)
+    await SuppressionList(store).add(PEOPLE[0])
+    report = await campaign(again="cancelled").start(queue)
+    assert (report.enqueued, report.suppressed) == (3, 1)
+
+
+@pytest.mark.parametrize(
+    ("value", "means"),
+    [
+        (True, True), ("yes", True), ("no", False), ("Cancelled", {"cancelled"}),
+        ("cancelled, expired", {"cancelled", "expired"}), (["failed"], {"failed"}),
+    ],
+)  # fmt: skip
+async def test_the_word_is_read_alike_everywhere(value: object, means: object) -> None:
+    assert read_again(value) == (means if isinstance(means, bool) else frozenset(means))  # type: ignore[call-overload]
+
+
+@pytest.mark.parametrize("value", ["canceled", "", "completed", "cancelled,unreached", [], 3, "yes,cancelled"])
+async def test_another_word_is_refused_with_the_right_ones(value: object) -> None:
+    with pytest.raises((ValueError, InvalidInputError), match="cancelled,expired,failed"):
+        read_again(value)
