@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from voiceflow_worker.finding import Remedy
 
@@ -270,6 +270,8 @@ class StoreError(VoiceflowError):
     """Whether waiting may help. If not, somebody must first correct the cause."""
     answers: Sequence[Any] = ()
     """Of a step that failed: for each of its units the answer that the store gave, or None if it gave none."""
+    in_public: ClassVar[str] = "the store failed"
+    """The fault without the names of hosts, users and files that the message has, for answers to others."""
 
 
 class StoreUnavailableError(StoreError):
@@ -279,6 +281,8 @@ class StoreUnavailableError(StoreError):
     such as a wrong password.
     """
 
+    in_public: ClassVar[str] = "the store cannot be reached, or is locked"
+
     def __init__(self, message: str, *, passes: bool = True) -> None:
         self.passes = passes
         super().__init__(message)
@@ -287,11 +291,15 @@ class StoreUnavailableError(StoreError):
 class StoreReadOnlyError(StoreError):
     """Raised when the store cannot be written, because of permissions, a read-only file system or a full disk."""
 
+    in_public: ClassVar[str] = "the store cannot be written"
+
     passes = True
 
 
 class StoreCorruptError(StoreError):
     """Raised when the store's file is damaged, or is not a store at all."""
+
+    in_public: ClassVar[str] = "the store is damaged, or was replaced"
 
 
 class StoreReplacedError(StoreCorruptError):
@@ -301,6 +309,8 @@ class StoreReplacedError(StoreCorruptError):
 class StoreVersionError(StoreError):
     """Raised when the store was written by a newer version of this library."""
 
+    in_public: ClassVar[str] = "the store, or a record in it, is of another version of voiceflow-worker"
+
 
 class StoreForgetsError(StoreError):
     """Raised when a server may lose what it has confirmed.
@@ -308,6 +318,8 @@ class StoreForgetsError(StoreError):
     A call whose record is lost could be made twice. The message names the settings to change, and explains how to
     accept the risk.
     """
+
+    in_public: ClassVar[str] = "the server of the store may lose what it has confirmed, so it is not used"
 
 
 class RedisForgetsError(StoreForgetsError):

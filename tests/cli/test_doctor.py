@@ -210,6 +210,20 @@ def test_a_store_that_may_not_be_written_is_a_failure(voiceflow: Program, monkey
     )
 
 
+def test_a_store_that_is_read_and_takes_no_write_is_a_failure(
+    voiceflow: Program, postgres_server: PostgresServer
+) -> None:
+    postgres_server.ask("CREATE ROLE looked_at LOGIN")
+    postgres_server.ask("CREATE SCHEMA looked_at AUTHORIZATION looked_at")
+    store = ("--store", postgres_server.url(user="looked_at", schema="looked_at"))
+    assert voiceflow("doctor", "--make", *store).code == 0
+    assert lines(voiceflow("doctor", "--json", *store))["store"]["level"] == "ok"
+    postgres_server.ask("ALTER ROLE looked_at SET default_transaction_read_only = on")
+    assert voiceflow("status", *store).code == 0, "it is read"
+    found = lines(voiceflow("doctor", "--json", *store))["store"]
+    assert (found["level"], "accepts no writes" in found["message"]) == ("failure", True), found
+
+
 @pytest.mark.parametrize(
     ("of", "value", "check", "level"),
     [

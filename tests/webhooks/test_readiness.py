@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
+import anyio
 import apsw
 import pytest
 
+from tests.support.faulty_store import FaultyStore
 from tests.webhooks.receiving import SECRET, Settling, posting
-from voiceflow_worker import open_store
+from voiceflow_worker import load_settings, open_store
+from voiceflow_worker.api.door import Door
+from voiceflow_worker.core.ports.outside import SystemClock
+from voiceflow_worker.core.ports.parts import Parts
 from voiceflow_worker.errors import StoreUnavailableError
 from voiceflow_worker.webhooks import receiver_app, webhook_app
 from voiceflow_worker.webhooks.readiness import Readiness
@@ -23,7 +29,7 @@ async def test_a_store_that_is_away_is_reported_in_a_sentence_and_liveness_is_no
     async with posting(webhook_app(Settling(), secret=SECRET, probe=probe)) as sender:
         answer = await sender.client.get("/readyz")
         assert (await sender.client.get("/healthz")).status_code == 200
-    assert (answer.status_code, answer.json()) == (503, {"error": "the store cannot be used: the file is locked"})
+    assert (answer.status_code, answer.json()) == (503, {"error": "the store cannot be reached, or is locked"})
 
 
 async def test_a_file_that_another_process_has_locked_is_not_ready(tmp_path: Path) -> None:
@@ -50,3 +56,39 @@ async def test_a_store_that_comes_back_is_ready_again(monkeypatch: pytest.Monkey
     assert await readiness.why_not() is not None
     away.append(False)
     assert await readiness.why_not() is None
+
+
+async def test_no_answer_names_the_host_or_the_user_of_the_database() -> None:
+    where = "the PostgreSQL at postgresql://dbuser@dbhost/calls cannot be reached (dbhost)"
+
+    async def away(_call: object) -> None:
+        raise StoreUnavailableError(where)
+
+    parts = Parts(SystemClock())
+    async with open_store("memory://") as store, anyio.create_task_group() as group:
+        faulty = FaultyStore(store)
+        door = Door(faulty, load_settings(), secret="a-secret-of-programs")
+        app = receiver_app(faulty, secret=SECRET, ui_secret="a-secret-of-readers", api=door)
+        async with posting(app) as sender:
+            faulty.before = away
+            sweep = partial(faulty.records, {}, now=store.clock.now())
+            group.start_soon(partial(parts.repeat, "nothing is swept", sweep, every=9.0))
+            bearer = {"Authorization": "Bearer a-secret-of-programs", "Accept": "*/*"}
+            told = {
+                path: (await sender.client.get(path, headers=bearer))
+                for path in (
+                    "/readyz",
+                    "/healthz",
+                    "/metrics",
+                    "/v1/queues/default",
+                    "/v1/calls/default.x",
+                    "/ui/batches",
+                )
+            }
+            told["event"] = await sender.send()
+            group.cancel_scope.cancel()
+    assert told["/healthz"].json()["failing"], "a part fails"
+    assert told["/v1/queues/default"].status_code == 503
+    for path, answer in told.items():
+        assert "dbhost" not in answer.text + str(answer.headers), path
+        assert "dbuser" not in answer.text, path

@@ -93,7 +93,6 @@ _STATUS: tuple[tuple[type[VoiceflowError], int], ...] = (
     (StaleJobError, 409),
     (InvalidInputError, 422),
     (IntakeError, 503),
-    (StoreError, 503),
 )
 
 
@@ -101,6 +100,8 @@ def problem_of(error: VoiceflowError | TimeoutError) -> ProblemError:
     """The problem that an error of this library is told as. Each error of an input has a finding at least."""
     if isinstance(error, TimeoutError):
         return ProblemError(503, "the store did not answer in time; try again", headers=RETRY)
+    if isinstance(error, StoreError):
+        return ProblemError(503, f"{error.in_public}; try again", headers=RETRY)
     status = next((status for kind, status in _STATUS if isinstance(error, kind)), 500)
     findings = getattr(error, "findings", ())
     detail = str(error).partition("\n")[0].rstrip(":")[:LONGEST_TEXT] if findings else str(error)

@@ -12,10 +12,10 @@ from cyclopts.validators import Number
 
 from voiceflow_worker.cli.opening import collect_less, opened_queue, settings_from, signals_to, voice_client
 from voiceflow_worker.cli.options import Flag, MetricsPortOption, NotifyOption, QueueOptions
-from voiceflow_worker.cli.output import ExitCode, Output
+from voiceflow_worker.cli.output import ExitCode, Output, with_remedies
 from voiceflow_worker.core.ports import Limits
 from voiceflow_worker.core.ports.outside import SystemClock
-from voiceflow_worker.errors import InvalidInputError, StoreError, VoiceError
+from voiceflow_worker.errors import InvalidInputError, RequestFailedError, StoreError, VoiceError
 from voiceflow_worker.model.jobs.policy import OutcomeSource
 from voiceflow_worker.model.text.wording import rate_in_words
 
@@ -110,6 +110,8 @@ async def worker(
         return code
 
 
+_REFUSED = frozenset({401, 403})
+"""Statuses by which 8x8 says that it accepts no request with this key."""
 _Tells = Callable[[Callable[[], "WorkCounts"]], object]
 """A function that is given a reader of what the worker has done, for its metrics."""
 
@@ -218,9 +220,15 @@ async def _account_asked(output: Output, settings: Settings) -> AsyncGenerator[N
     from voiceflow_worker.service.doctor.account import summaries
 
     async def ask() -> None:
-        with suppress(VoiceError):  # the calls meet the same fault, and the worker reports it
+        try:
             async with voice_client(settings) as voice:
                 found = summaries(settings, await voice.webhooks())
+        except RequestFailedError as error:
+            if error.status in _REFUSED:  # also before the first call, which would meet the same fault
+                output.note(f"NO CALLS: {with_remedies(str(error), error.remedies)}")
+        except VoiceError:
+            pass  # the calls meet the same fault, and the worker reports it
+        else:
             if found.level is not Level.OK:
                 output.note(f"NO OUTCOMES: {found.message}; {found.remedy}")
 

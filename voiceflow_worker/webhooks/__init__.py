@@ -5,8 +5,6 @@ from __future__ import annotations
 from voiceflow_worker.gateway.account import PATH as PATH
 from voiceflow_worker.webhooks.app import receiver_app as receiver_app
 from voiceflow_worker.webhooks.app import webhook_app as webhook_app
-from voiceflow_worker.webhooks.readiness import Probe as Probe
 from voiceflow_worker.webhooks.readiness import present as present
-from voiceflow_worker.webhooks.readiness import store_probe as store_probe
 from voiceflow_worker.webhooks.reading import EventAnswer as EventAnswer
 from voiceflow_worker.webhooks.reading import SettlesSummaries as SettlesSummaries

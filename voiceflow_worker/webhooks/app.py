@@ -24,6 +24,7 @@ from voiceflow_worker.core.heartbeats import EVERY, Heartbeats, RateHistory
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.identity import new_worker_id
 from voiceflow_worker.core.ports.parts import failing_here, health
+from voiceflow_worker.core.ports.probe import Probe, store_probe
 from voiceflow_worker.core.progress import CallProgress
 from voiceflow_worker.core.retention import retained
 from voiceflow_worker.core.settling.settle import Settler
@@ -36,7 +37,7 @@ from voiceflow_worker.service.escalation import climbing
 from voiceflow_worker.service.metrics import STORE_UP, STORE_WITHIN, HookMetrics, LadderMetrics
 from voiceflow_worker.setting_kinds import text_of
 from voiceflow_worker.settings import Settings, load_settings
-from voiceflow_worker.webhooks.readiness import Probe, Readiness, present, sampled, store_probe
+from voiceflow_worker.webhooks.readiness import Readiness, present, sampled
 from voiceflow_worker.webhooks.reading import AnswersEvents, Metrics, RequestReader, SettlesSummaries
 from voiceflow_worker.webhooks.receiver import Receiver
 

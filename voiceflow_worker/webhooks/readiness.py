@@ -2,51 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from functools import partial
-from typing import TypeAlias
 
 import anyio
 import structlog
 
 from voiceflow_worker.core.heartbeats import EVERY, SAMPLED_EVERY, Heartbeats, RateHistory
-from voiceflow_worker.core.ports import Store
-from voiceflow_worker.core.ports.identity import new_worker_id
 from voiceflow_worker.core.ports.outside import SystemClock
 from voiceflow_worker.core.ports.parts import Parts
-from voiceflow_worker.core.ports.reading import find_jobs
-from voiceflow_worker.core.ports.reads import OfNumber
-from voiceflow_worker.core.ports.store import Put, Step, Unit
+from voiceflow_worker.core.ports.probe import Probe
+from voiceflow_worker.core.ports.trips import TOLD_EVERY, RateLimitedLog
 from voiceflow_worker.errors import StoreError
 
-Probe: TypeAlias = Callable[[], Awaitable[object]]
-"""A function that succeeds only if the store can store summaries. Otherwise it raises StoreError."""
+_log = structlog.get_logger("voiceflow.webhooks")
 
 WITHIN = timedelta(seconds=1)
 FRESH = 1.0
 """Seconds for which a result is reused. /readyz needs no secret, so frequent requests must not load the store."""
-
-_NAMESPACE = "readiness"
-_KEPT_FOR = timedelta(minutes=5)
-
-
-def store_probe(store: Store) -> Probe:
-    """A probe that does what summaries need: it writes a record, and searches for calls, as is done after an opt-out.
-
-    A read alone would succeed even if the disk is full or the store is read-only. The search has a second purpose: the
-    first search in SQLite opens a connection, and later there may be no free file descriptor for it.
-    """
-    name = new_worker_id()
-
-    async def probe() -> None:
-        now = store.clock.now()
-        mark = Unit(puts=(Put(_NAMESPACE, name, "", now + _KEPT_FOR),))
-        await store.write(Step(units=(mark,)), now=now)
-        await find_jobs(store, OfNumber(queue=name, number=name, limit=1))
-
-    return probe
 
 
 class Readiness:
@@ -56,6 +31,7 @@ class Readiness:
         self._probe = probe
         self._within = within
         self._asking = anyio.Lock()
+        self._log = RateLimitedLog(every=TOLD_EVERY)
         self._until = float("-inf")
         self._why: str | None = None
 
@@ -73,12 +49,11 @@ class Readiness:
                     await self._probe()
                     why = None
                 except StoreError as error:
-                    why = f"the store cannot be used: {error}"
+                    why = error.in_public
+                    if self._log.admit(str(error)) is not None:
+                        _log.warning("the store cannot take events", error=str(error))
         self._why, self._until = why, anyio.current_time() + FRESH
         return why
-
-
-_log = structlog.get_logger("voiceflow.webhooks")
 
 
 @asynccontextmanager

@@ -128,7 +128,7 @@ class BatchNames:
             else "the id of a batch is the name that was given to it, or the name of its file without its extension"
         )
         name = f"{batch_id[:LONGEST_NAMED]}{'…' if len(batch_id) > LONGEST_NAMED else ''}"
-        return f"batch {name} has no calls in queue {self._queue} of {self._store.url}; {hint}"
+        return f"batch {name} has no calls in queue {self._queue}; {hint}"
 
     async def near(self, batch_id: str) -> list[str]:
         """The names most like this one, of batches that have calls: at most three, the most similar first."""

@@ -93,9 +93,10 @@ class Parts:
         """Note a failure, and log it; returns the seconds to wait after so many failures in a row."""
         is_known = isinstance(error, VoiceflowError)
         self.count[part] += 1
-        self._failures[part] = _Failure(
-            str(error) if is_known else f"{type(error).__name__}: {error}", self._clock.monotonic() + shown_for
-        )
+        shown = f"{error}" if is_known else f"{type(error).__name__}: {error}"
+        if isinstance(error, StoreError):
+            shown = f"{error.in_public}; the log of the process says more"
+        self._failures[part] = _Failure(shown, self._clock.monotonic() + shown_for)
         # A store that is away is one cause for all parts.
         repeated = self._told.admit(str(error) if isinstance(error, StoreError) else (part, str(error)))
         if repeated is not None:

@@ -154,6 +154,8 @@ class RestClient:
 
     def _failed(self, answer: HttpAnswer, host: str, said: str, remedy: str) -> RequestFailedError:
         message = self.wire.hide(f"{host} answered {answer.status}{said}")
+        if answer.status == 401 and remedy:
+            message = f"8x8 does not accept the API key: {message}"
         remedies = _SETTINGS.get(answer.status, ()) if remedy else ()
         return RequestFailedError(message, status=answer.status, remedy=remedy).remedied(*remedies)
 
@@ -162,7 +164,7 @@ class RestClient:
             return "the link may have expired: try again"
         match answer.status:
             case 401:
-                return "8x8 does not accept the API key: check the API key"
+                return "check the API key"
             case 403:
                 return (
                     "check that the API key belongs to the sub-account and has the permission for this request, and "

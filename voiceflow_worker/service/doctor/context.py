@@ -16,6 +16,7 @@ from voiceflow_worker.backends.registry import health_of, open_store
 from voiceflow_worker.backends.sqlite.opening import stores_near
 from voiceflow_worker.backends.store_url import file_of
 from voiceflow_worker.core.ports import Store
+from voiceflow_worker.core.ports.probe import store_probe
 from voiceflow_worker.errors import SettingsError, StoreError, VoiceflowError, VoiceUnavailableError
 from voiceflow_worker.finding import Diagnosis, Level, failure, ok, warning
 from voiceflow_worker.gateway.account import Webhook
@@ -169,6 +170,7 @@ async def _opened(settings: Settings) -> AsyncGenerator[tuple[Store | None, Diag
             store: Store | None = None
             try:
                 store = await stack.enter_async_context(open_store(settings.store, advises=False))
+                await store_probe(store)()
                 found = _found(store)
             except (StoreError, SettingsError) as error:
                 remedy = "do what the message says, and check VOICEFLOW_STORE"
@@ -190,4 +192,4 @@ def _found(store: Store) -> Diagnosis:
             "memory:// keeps calls in one process, and loses them when it ends",
             remedy="set VOICEFLOW_STORE to a SQLite file, a PostgreSQL or a Redis, unless this is a test",
         )
-    return ok(f"{store.url} opens")
+    return ok(f"{store.url} opens, and takes a write")

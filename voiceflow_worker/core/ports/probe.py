@@ -1,0 +1,36 @@
+"""Whether a store can be written, found out by writing."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
+from typing import TypeAlias
+
+from voiceflow_worker.core.ports import Store
+from voiceflow_worker.core.ports.identity import new_worker_id
+from voiceflow_worker.core.ports.reading import find_jobs
+from voiceflow_worker.core.ports.reads import OfNumber
+from voiceflow_worker.core.ports.store import Put, Step, Unit
+
+Probe: TypeAlias = Callable[[], Awaitable[object]]
+"""A function that succeeds only if the store can store summaries. Otherwise it raises StoreError."""
+
+_NAMESPACE = "readiness"
+_KEPT_FOR = timedelta(minutes=5)
+
+
+def store_probe(store: Store) -> Probe:
+    """A probe that does what summaries need: it writes a record, and searches for calls, as is done after an opt-out.
+
+    A read alone would succeed even if the disk is full or the store is read-only. The search has a second purpose: the
+    first search in SQLite opens a connection, and later there may be no free file descriptor for it.
+    """
+    name = new_worker_id()
+
+    async def probe() -> None:
+        now = store.clock.now()
+        mark = Unit(puts=(Put(_NAMESPACE, name, "", now + _KEPT_FOR),))
+        await store.write(Step(units=(mark,)), now=now)
+        await find_jobs(store, OfNumber(queue=name, number=name, limit=1))
+
+    return probe
