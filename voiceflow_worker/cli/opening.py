@@ -47,6 +47,7 @@ def log_to_stderr(*, form: str, level: str, process: int | None = None, secrets:
     shared: list[Processor] = [
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
+        _once_a_fault(),
         *([] if process is None else [lambda _logger, _method, event: {**event, "process": process}]),
     ]
     ending: list[Processor] = (
@@ -79,6 +80,30 @@ def log_to_stderr(*, form: str, level: str, process: int | None = None, secrets:
     handler.addFilter(_once_a_second())
     # Only warnings of other libraries matter to users; at info and debug they log their internals.
     logging.basicConfig(level=max(threshold, logging.WARNING), handlers=[handler], force=True)
+
+
+def _once_a_fault() -> Processor:
+    """A processor that passes a warning with the same error only once in ten seconds, and then how many were left out.
+
+    A store that is away would else fill the log: each call, event and request meets it.
+    """
+    import structlog
+
+    from voiceflow_worker.core.ports.trips import TOLD_EVERY, RateLimitedLog
+
+    seldom = RateLimitedLog(every=TOLD_EVERY)
+
+    def is_first(_logger: object, method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+        if method != "warning" or "error" not in event:
+            return event
+        repeated = seldom.admit((event["event"], event["error"]))
+        if repeated is None:
+            raise structlog.DropEvent
+        if repeated:
+            event["not_told"] = event.get("not_told", 0) + repeated
+        return event
+
+    return is_first
 
 
 def _once_a_second() -> Callable[[logging.LogRecord], bool]:

@@ -149,6 +149,8 @@ async def crew(
 
 
 async def _work(order: str) -> None:
+    from voiceflow_worker.core import call_lines
+
     wanted = json.loads(order)
     settings = settings_from(**wanted["options"])
     log_to_stderr(form=settings.log_format, level=settings.log_level, process=os.getpid(), secrets=settings.secrets())
@@ -160,10 +162,8 @@ async def _work(order: str) -> None:
         async with signals_to(lambda _: worker.stop()), anyio.create_task_group() as group:
             group.start_soon(_stop_with_leader, worker)
             group.start_soon(_tell_counts, worker)
-            if wanted["drain"]:
-                await worker.drain()
-            else:
-                await worker.run()
+            with call_lines.told():
+                await (worker.drain() if wanted["drain"] else worker.run())
             group.cancel_scope.cancel()
         _tell(worker)
 

@@ -36,6 +36,8 @@ from voiceflow_worker.model.text.web_address import is_this_machine, split_web_a
 from voiceflow_worker.model.text.wording import count_of
 
 if TYPE_CHECKING:
+    from starlette.types import ASGIApp
+
     from voiceflow_worker.gateway.account import Webhook, WebhookType
     from voiceflow_worker.gateway.client import VoiceClient
     from voiceflow_worker.settings import Settings
@@ -55,6 +57,7 @@ async def serve(
     api: Annotated[bool, Flag] = False,
     ivr: IvrOption = None,
     notify: NotifyOption = None,
+    access_log: Annotated[bool, Flag] = False,
     store: StoreOption = None,
     wait_for_store: WaitOption = None,
 ) -> None:
@@ -76,6 +79,7 @@ async def serve(
             registered as it is given.
         api: Serve the HTTP door for programs under /v1. Needs VOICEFLOW_API_SECRET; VOICEFLOW_API_ALLOW restricts the
             networks.
+        access_log: Log each request: who asked, for what, the answer, and how long it took. No query, no number.
 
     Examples:
         voiceflow serve
@@ -130,7 +134,7 @@ async def serve(
         async with (
             signals_to(lambda _: stopped.set()),
             serving(
-                app,
+                _with_access_log(app, settings) if access_log else app,
                 host=host,
                 port=port,
                 protocol=fast_protocol(),
@@ -151,10 +155,25 @@ async def serve(
                 kinds = [WebhookType.SESSION_SUMMARY, *([WebhookType.CALL_ACTION] if menus or api else [])]
                 group.start_soon(partial(register_webhook, settings, url, kinds=kinds, tell=output.note))
             group.start_soon(_until_unusable, calls.store)
-            await stopped.wait()
+            await _told_until(stopped)
             if door is not None:
                 door.stop()
             group.cancel_scope.cancel()
+
+
+async def _told_until(stopped: anyio.Event) -> None:
+    """Log the outcomes of calls, until the receiver is stopped."""
+    from voiceflow_worker.core import call_lines
+
+    with call_lines.told():
+        await stopped.wait()
+
+
+def _with_access_log(app: ASGIApp, settings: Settings) -> ASGIApp:
+    from voiceflow_worker.asgi.access_log import AccessLog
+    from voiceflow_worker.asgi.gatekeeper import Gatekeeper
+
+    return AccessLog(app, sender=Gatekeeper(secret=None, trusted_proxies=settings.trusted_proxies).sender_of)
 
 
 def _sign_in(settings: Settings, *, url: str) -> str:

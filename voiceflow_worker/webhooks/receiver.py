@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import partial
 
 import orjson
 import structlog
@@ -15,7 +16,7 @@ from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope, Send
 
-from voiceflow_worker.core.ports.trips import RateLimitedLog
+from voiceflow_worker.core.ports.trips import TOLD_EVERY, RateLimitedLog
 from voiceflow_worker.core.progress import CallProgress
 from voiceflow_worker.errors import StaleJobError, StoreError
 from voiceflow_worker.model.reports.events import (
@@ -78,6 +79,7 @@ class Receiver:
     first: Callable[[], AbstractContextManager[None]] = nullcontext
     """The context in which an event is handled, before which others have to wait."""
     _seldom: RateLimitedLog = field(default_factory=RateLimitedLog, init=False)
+    _of_store: RateLimitedLog = field(default_factory=partial(RateLimitedLog, every=TOLD_EVERY), init=False)
     _late: int = field(default=0, init=False)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -185,8 +187,8 @@ class Receiver:
 
     def _not_stored(self, event: WebhookEvent, why: str) -> WebhookAnswer:
         self.metrics.store_failures.inc()
-        if (suppressed := self._seldom.admit(503)) is not None:
-            # At most one line a second is logged; the metrics count all events.
+        if (suppressed := self._of_store.admit(503)) is not None:
+            # One line in ten seconds is logged; the metrics count all events.
             _log.warning(
                 "an event was not stored, and was answered with 503",
                 kind=_KINDS[type(event)],

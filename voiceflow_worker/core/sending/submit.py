@@ -15,7 +15,7 @@ import structlog
 from anyio.abc import TaskGroup
 from anyio.lowlevel import checkpoint_if_cancelled
 
-from voiceflow_worker.core import tracing
+from voiceflow_worker.core import call_lines, tracing
 from voiceflow_worker.core.gates import LEAVES_WITHIN, Holds
 from voiceflow_worker.core.heartbeats import WorkCounts
 from voiceflow_worker.core.ports import Placement, Store, Voice
@@ -354,6 +354,7 @@ class Submitter:
         # A gateway that does not report its progress counts as having sent the call.
         progress.may_have_left = True
         span = tracing.post_begun(job)
+        call_lines.post_begun(job)
         try:
             verdict = await self._voice.place(placement, progress=progress, now=now)
         except Exception as error:  # noqa: BLE001 - the call may have been placed, whatever the gateway raises
@@ -366,6 +367,7 @@ class Submitter:
             tracing.post_ended(span, None)
             raise
         tracing.post_ended(span, verdict)
+        call_lines.answered(job, verdict)
         self._on_verdict(verdict, left_at, job.batch_id)
         at = self._store.clock.now()
         return Reply(verdict, at, gate=closed[0]) if closed else self._judged(verdict, sent_at=now, at=at)

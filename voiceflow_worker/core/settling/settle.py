@@ -11,7 +11,7 @@ from functools import partial
 
 import structlog
 
-from voiceflow_worker.core import tracing
+from voiceflow_worker.core import call_lines, tracing
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.identity import job_of
 from voiceflow_worker.core.ports.names import QueueNames
@@ -218,6 +218,7 @@ class Settler:
             return None
         if changed.new is not changed.old:
             tracing.summarised(changed.old, changed.new, number, outcome, since=since)
+            call_lines.ended(changed.new, number, outcome)
         await self._leave_alone(changed.new, number, outcome)
         await self._sessions.parked.remove([session_id])
         return changed.new
@@ -249,6 +250,7 @@ class Settler:
         if changed.new is changed.old:
             return SummaryResult.REPEATED
         tracing.summarised(changed.old, changed.new, number, outcome, since=since)
+        call_lines.ended(changed.new, number, outcome)
         code = outcome.code if outcome.code in SUMMARY_CODES else None
         await self._refusals.note([Noted(changed.new, code, outcome.message or "")], codes=SUMMARY_CODES)
         return SummaryResult.SETTLED
