@@ -64,7 +64,7 @@ class NoLog:
 class NoFiles:
     """Journal files that nobody reads."""
 
-    async def begin(self, queue: str, name: str) -> NoFiles:  # noqa: ARG002
+    async def begin(self, queue: str, name: str, *, history: str = "") -> NoFiles:  # noqa: ARG002
         return self
 
     async def files(self, queue: str) -> list[Any]:  # noqa: ARG002
@@ -75,6 +75,8 @@ class NoFiles:
     async def append(self, jobs: object) -> None: ...
 
     def judge(self, kept: object) -> None: ...
+
+    async def follow(self, history: str) -> None: ...
 
     def close(self) -> None: ...
 

@@ -427,6 +427,34 @@ class TestAnOlderPostThatRang:
             assert (after.state, after.attempt) == (S.COMPLETED, 1)
 
 
+class TestFinalIsFinal:
+    """The end of a call as accepted was told, perhaps with its batch's. Late evidence is recorded, and rings nobody."""
+
+    @pytest.mark.parametrize("told", OUTCOMES, ids=lambda told: f"{told.status.value} {told.code or ''}")
+    @pytest.mark.parametrize("end", ["no summary", "resolved as placed", "no webhooks"])
+    @pytest.mark.parametrize("others", [(), ("+6591230002",)], ids=["one number", "two numbers"])
+    def test_late_evidence_ends_an_accepted_call_in_another_way_and_calls_nobody(
+        self, told: Outcome, end: str, others: tuple[str, ...]
+    ) -> None:
+        policy = RedialPolicy(on=frozenset(SessionStatus) - OPT_OUTS, limit=5, after=MINUTE)
+        fields: dict[str, Any] = {"redial": policy, "further_numbers": others, "valid_until": NOW + 240 * HOUR}
+        job = {
+            "no summary": lambda: lifecycle.give_up_waiting(
+                answer(sending(**fields), CREATED), at=NOW + HOUR, policy=POLICY
+            ),
+            "resolved as placed": lambda: placed(in_doubt(**fields)),
+            "no webhooks": lambda: answered(
+                sending(**fields), 1, CREATED, at=NOW, policy=replace(POLICY, outcomes=OutcomeSource.NONE)
+            ),
+        }[end]()
+        assert job.state is S.ACCEPTED
+        after = summary(job, told, at=NOW + HOUR)
+        assert after.state.is_final
+        assert after.posts[0].outcome == told
+        for later in OUTCOMES:
+            assert summary(after, later, at=NOW + 2 * HOUR).state.is_final
+
+
 class TestLateEvidenceAfterTheRedialEnded:
     @pytest.mark.parametrize(
         "end",

@@ -169,6 +169,12 @@ def _missed_window(job: Job, code: int | None, *, at: datetime, policy: CallPoli
     other = by_other_post(job, at=at, policy=policy)
     if other is not None:
         return other
+    if job.state.is_final:
+        # Nobody was called, but its end was told, so that no further call may follow.
+        reason = (
+            f"8x8 says that its validity had passed ({code}); not called again: its end as accepted was told before"
+        )
+        return ended(job, unless_placed(job, S.EXPIRED), at=at, reason=reason, policy=policy)
     if (job.valid_until is None and job.window is None) or job.is_expired(at=at):
         # With a validity that still lasts, or with a calling window, the job would be tried again.
         state = unless_placed(job, S.EXPIRED)

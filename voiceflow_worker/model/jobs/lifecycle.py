@@ -341,8 +341,9 @@ def by_outcome(job: Job, post: Post, outcome: Outcome, *, at: datetime, policy: 
     """The job after an outcome of the session of `post`: queued again if another call is granted, otherwise ended.
 
     The next call is to the person's next number if this one was busy or did not answer. After the last number, the
-    redial policy may grant another round, which begins with the first. Of the jobs that have ended, only an `accepted`
-    one can get another call. The validity must not end before it.
+    redial policy may grant another round, which begins with the first. The validity must not end before it. A job that
+    has ended gets no further call, for its end was told; also an `accepted` one, of which only now is known how it
+    ended.
     """
     status = outcome.status_of(job.number_of(post))
     # The summary of an earlier POST may come late, after the job was sent again.
@@ -356,7 +357,7 @@ def by_outcome(job: Job, post: Post, outcome: Outcome, *, at: datetime, policy: 
     elif may_redial:
         wanted = redial_at(job, status, at=at)
     again = job.opens(at=wanted) if wanted is not None else None
-    if again is not None and not job.is_expired(at=again):
+    if again is not None and not job.is_expired(at=again) and not job.state.is_final:
         redialled = replace(job, redials=job.redials + 1, place=place, failures=0, missed_windows=0)
         return requeued(redialled, due_at=again, reason=why)
     if status in REACHED or conclusive & REACHED:
@@ -365,7 +366,8 @@ def by_outcome(job: Job, post: Post, outcome: Outcome, *, at: datetime, policy: 
     if status not in _NOT_REACHED and outcome.message:
         reason = f"{reason}: {outcome.message}"
     if wanted is not None:
-        reason = f"{reason}; not called again: {_why_not(job, again)}"
+        why = "its end as accepted was told before" if job.state is S.ACCEPTED else _why_not(job, again)
+        reason = f"{reason}; not called again: {why}"
     return ended(job, S.UNREACHED if status in _NOT_REACHED else S.FAILED, at=at, reason=reason, policy=policy)
 
 
