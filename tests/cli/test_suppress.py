@@ -42,3 +42,51 @@ def test_a_file_is_imported_all_or_nothing(voiceflow: Program) -> None:
     assert voiceflow("suppress", "import", path, *named, "--json").document["known"] == 1
     assert "no column 'Land'" in voiceflow("suppress", "import", path, "--country-column", "Land").err
     assert on_the_list(voiceflow) == ["+6587654321"]
+
+
+MIXED = "phone,name\n0171 2345678,Ana\n0664 1234567,Ben\n079 123 45 67,Cleo\n+33612345678,Dan\n"
+
+
+def test_an_import_is_counted_by_country_and_kind_before_it_is_stored(voiceflow: Program) -> None:
+    path = written(voiceflow.folder, "list.csv", MIXED)
+    shown = voiceflow("suppress", "import", path, "--country", "DE", "--dry-run", "--json")
+    assert (shown.code, list(voiceflow.folder.glob("*.db"))) == (0, []), "nothing is stored, and no store is needed"
+    document = shown.document
+    assert (document["numbers"], document["added"]) == (4, 0)
+    counts = {(each["country"], each["kind"]): each["numbers"] for each in document["counts"]}
+    assert counts == {("DE", "fixed line"): 2, ("DE", "mobile"): 1, ("FR", "mobile"): 1}
+    elsewhere = {each["row"]: each["countries"] for each in document["elsewhere"]}
+    assert ("AT" in elsewhere[3], "CH" in elsewhere[4], 5 in elsewhere) == (True, True, False)
+    told = voiceflow("suppress", "import", path, "--country", "DE", "--dry-run")
+    assert "4 numbers: 3 of DE (2 fixed line, 1 mobile), 1 of FR (1 mobile); 0 bad. Nothing is stored" in told.out
+    assert "line 3, 0664 1234567: +496641234567 here, but also a number of AT" in told.err
+    assert voiceflow("doctor", "--make").code == 0
+    stored = voiceflow("suppress", "import", path, "--country", "DE")
+    assert "4 numbers: 3 of DE" in stored.err
+    assert "4 numbers added" in stored.out
+
+
+def test_a_file_is_taken_back_as_far_as_it_alone_put_numbers_on_the_list(voiceflow: Program) -> None:
+    path = written(voiceflow.folder, "list.csv", MIXED)
+    assert voiceflow("doctor", "--make").code == 0
+    assert voiceflow("suppress", "add", "+33612345678", "--note", "asked").code == 0
+    assert voiceflow("suppress", "import", path, "--country", "DE", "--json").document["known"] == 1
+    voiceflow("suppress", "add", "0171 2345678", "--country", "DE")
+    back = voiceflow("suppress", "remove", "--file", path, "--country", "DE")
+    assert (back.code, "2 numbers taken off the list, 2 left on it, 0 not on it" in back.out) == (0, True)
+    assert "+33612345678 stays on the list" in back.err
+    assert on_the_list(voiceflow) == ["+33612345678", "+491712345678"]
+    assert voiceflow("suppress", "remove", "--file", path, "--country", "DE").code == 1
+    for wrong in ((), ("+33612345678", "--file", path), ("+33612345678", "--column", "phone")):
+        assert voiceflow("suppress", "remove", *wrong).code == 2
+    assert on_the_list(voiceflow) == ["+33612345678", "+491712345678"]
+
+
+def test_the_numbers_within_a_stray_quote_are_imported_and_told(voiceflow: Program) -> None:
+    lines = ["phone,name,note", *(f"+658765432{place},P{place},{'' if place else chr(34)}x" for place in range(4))]
+    path = written(voiceflow.folder, "list.csv", "\n".join([*lines, '+6587654329,Eve,y"', "+6587654328,Fay,", ""]))
+    assert voiceflow("doctor", "--make").code == 0
+    done = voiceflow("suppress", "import", path)
+    assert (done.code, "6 numbers added, 0 already on the list, 0 bad" in done.out) == (0, True)
+    assert "takes in lines that look like rows: line 3, '+6587654321,P1,x', and 3 more" in done.err
+    assert len(on_the_list(voiceflow)) == 6

@@ -73,7 +73,7 @@ async def test_each_act_is_asked_and_carried_out_in_the_name_of_who_signed_in(st
         ("unsuppress?number=%2B6587654321", {"note": "why"}, "Take +6587654321 off", "is off the list"),
     ]
     assert {each.name for each in ACTS} == {row[0].partition("?")[0] for row in table} | {
-        "redial-batch", "import-numbers",
+        "redial-batch", "import-numbers", "take-back-numbers",
     }  # fmt: skip
     with capture_logs() as logs:
         async with signed_in(receiver(store)) as client:
@@ -268,6 +268,30 @@ async def test_a_number_on_the_list_is_found_and_taken_off(memory: Store) -> Non
         assert "is not on the list" in (await client.get("/ui/suppression?number=%2B6587654321")).text
         assert "give digits only" in (await client.get("/ui/suppression?number=none")).text
         assert (await client.get("/ui/act/unsuppress?number=%2B6587654321")).status_code == 409
+
+
+async def test_an_import_is_shown_before_it_is_stored_and_a_file_can_be_taken_back(memory: Store) -> None:
+    listed = SuppressionList(memory)
+    content = b"Phone\n0171 2345678\n0664 1234567\n+33612345678\n"
+    async with signed_in(receiver(memory)) as client:
+
+        async def sent(name: str, **typed: str) -> str:
+            form = Form((await client.get(f"/ui/act/{name}")).text)
+            answer = await client.post(
+                f"/ui/act/{name}", data=form.values(country="DE", **typed), files={"file": ("numbers.csv", content)}
+            )
+            return answer.text if answer.status_code == 409 else await told_after(client, answer)
+
+        shown = await sent("import-numbers", show="yes")
+        assert "3 numbers: 2 of DE (1 fixed line, 1 mobile), 1 of FR (1 mobile)" in shown
+        assert "2 of 2 numbers without a country code would be valid in another country too" in shown
+        assert "Nothing is stored" in shown
+        assert await listed.scan() == []
+        assert "3 numbers added" in await sent("import-numbers")
+        await listed.add("+33612345678", reason="asked")
+        assert "2 numbers taken off the list, 1 left on it" in await sent("take-back-numbers")
+        assert [each.number for each in await listed.scan()] == ["+33612345678"]
+        assert "0 numbers taken off the list" in await sent("take-back-numbers")
 
 
 async def test_a_file_of_numbers_is_imported_all_or_nothing(memory: Store) -> None:

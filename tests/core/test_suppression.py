@@ -236,6 +236,41 @@ class TestTheList:
         standing = await listed.add(ANA, until=clock.now() + HOUR, reason="holiday")
         assert (standing[ANA].until, standing[ANA].reason) == (None, "asked")
 
+    async def test_is_taken_back_as_far_as_a_file_alone_made_it(
+        self, listed: SuppressionList, clock: ManualClock
+    ) -> None:
+        mine, shared, added, before, shorter = map(number, range(5))
+        await listed.add(before, reason="asked", until=clock.now() + HOUR)
+        await listed.add(mine, shared, added, before, shorter, ANA, reason="CRM", file="a")
+        await listed.add(mine, reason="CRM", file="a")
+        await listed.add(shared, file="b")
+        await listed.add(added, reason="asked")
+        await listed.add(shorter, until=clock.now() + HOUR)
+        assert set(await listed.take_back([mine, shared, added, before, shorter], file="c")) == set()
+        assert set(await listed.take_back([mine, shared, added, before, shorter], file="a")) == {mine}
+        assert set(await listed.take_back([mine, shared], file="b")) == set(), (
+            "two files have it: only a person removes it"
+        )
+        assert await on_the_list(listed) == sorted([ANA, shared, added, before, shorter])
+        clock.advance(10 * HOUR)
+        assert await on_the_list(listed) == sorted([ANA, shared, added, before, shorter])
+        assert await listed.remove(ANA) == [ANA]
+        until = clock.now() + HOUR
+        await listed.add(ANA, until=until, file="a")
+        assert (await listed.find(ANA))[ANA].until == until
+        assert await listed.take_back([ANA], file="a") == [ANA]
+
+    async def test_a_person_who_opts_out_is_not_taken_back_with_a_file(
+        self, here: Engine, listed: SuppressionList
+    ) -> None:
+        job = await here.enqueue(ANA)
+        await here.send()
+        await listed.add(ANA, reason="CRM", file="a")
+        assert await here.summarise(job, SessionStatus.COMPLETED_UNSUBSCRIBED) is SummaryResult.SETTLED
+        assert await listed.take_back([ANA], file="a") == []
+        (entry,) = await listed.scan()
+        assert (entry.number, entry.job_id) == (ANA, job.id)
+
     async def test_refuses_an_end_that_has_passed(self, listed: SuppressionList, clock: ManualClock) -> None:
         with pytest.raises(InvalidInputError, match="future time"):
             await listed.add(ANA, until=clock.now())

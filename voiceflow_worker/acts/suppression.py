@@ -49,14 +49,14 @@ class ListAct(Act):
         """The list."""
         return SuppressionList(self.operator.store)
 
-    async def add(self, numbers: Iterable[str]) -> Mapping[str, Suppression]:
+    async def add(self, numbers: Iterable[str], *, file: str | None = None) -> Mapping[str, Suppression]:
         """Put numbers on the list, with the note and the name of the operator, if it is known."""
         if self.until is not None and self.lasts is not None:
             raise InvalidInputError("a time and a duration exclude each other: give one of them")
         who, now = self.operator.name, self.operator.store.clock.now()
         until = self.until if self.lasts is None else now + self.lasts
         reason = self.note or "" if who is None else by_person(who, self.note, "put on the list")
-        return await self.listed.add(*numbers, reason=reason, until=until, country=self.country)
+        return await self.listed.add(*numbers, reason=reason, until=until, country=self.country, file=file)
 
 
 class Suppress(ListAct):
@@ -122,6 +122,8 @@ class ImportNumbers(ListAct):
 
     found: NumberFile | None = None
     skips_bad: bool = False
+    only_shows: bool = False
+    """Whether the act only says what the file holds, and stores nothing."""
 
     async def question(self) -> Question:
         return Question(
@@ -136,10 +138,56 @@ class ImportNumbers(ListAct):
             raise InvalidInputError("choose a file with numbers")
         if self.found.findings and not self.skips_bad:
             return refused_import(self.found)
+        if self.only_shows:
+            return shown_import(self.found)
         numbers = self.found.numbers
         known = len(await self.listed.find(*numbers))
-        await self.add(numbers)
+        await self.add(numbers, file=self.found.digest)
         return _imported(self.found, added=len(numbers) - known, known=known)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TakeBackFile(ListAct):
+    """The removal of what a file alone has put on the list."""
+
+    name_of_act: ClassVar[str] = "unsuppress"
+
+    found: NumberFile | None = None
+
+    async def question(self) -> Question:
+        return Question(
+            title="Take the numbers of a file off the list?",
+            rings=("Waiting calls to these numbers, and calls that are enqueued from now on.",),
+            silent=(
+                "Numbers that a call, a person or another file has put on the list too.",
+                "Calls that have ended because of the list.",
+            ),
+            button="Take the numbers off the list",
+        )
+
+    async def carry_out(self, seen: str | None) -> ActResult:
+        if self.found is None:
+            raise InvalidInputError("choose a file with numbers")
+        numbers = self.found.numbers
+        gone = await self.listed.take_back(numbers, file=self.found.digest)
+        kept = await self.listed.find(*numbers)
+        absent = len(numbers) - len(gone) - len(kept)
+        notes = [f"{number} stays on the list: {entry.in_words()}" for number, entry in kept.items()]
+        said = f"{count_of(len(gone), 'number')} taken off the list, {len(kept)} left on it, {absent} not on it"
+        if kept:
+            said += "; those left were put on it by something else than this very file"
+        return ActResult(
+            said=said,
+            documents=({"rows": self.found.rows, "removed": len(gone), "kept": list(kept), "absent": absent},),
+            notes=tuple(notes[:_SHOWN]),
+            undone=not gone,
+        )
+
+
+def shown_import(found: NumberFile) -> ActResult:
+    """The result of an import that only shows what the file holds."""
+    done = _imported(found, added=0, known=0)
+    return replace(done, said=f"{found.in_words}; {len(found.findings)} bad. Nothing is stored")
 
 
 def refused_import(found: NumberFile) -> ActResult:
@@ -151,12 +199,16 @@ def refused_import(found: NumberFile) -> ActResult:
 
 def _imported(found: NumberFile, *, added: int, known: int) -> ActResult:
     bad, doubts = len(found.findings), found.warnings
-    note = f"warning: {count_of(len(doubts), 'number')} may have been misread"
+    note = f"warning: {count_of(len(doubts), 'finding')} about what was read"
+    elsewhere = found.spellings.in_words()
     return ActResult(
         said=f"{count_of(added, 'number')} added, {known} already on the list, {bad} bad",
         documents=({"rows": found.rows, "added": added, "known": known, "rejected": bad},),
         lines=tuple(f"line {each.row}: {each.message}" for each in found.findings[:_SHOWN]),
-        notes=(f"{note}, such as line {doubts[0].row}: {doubts[0].message}",) if doubts else (),
+        notes=(
+            *((f"{note}, such as line {doubts[0].row}: {doubts[0].message}",) if doubts else ()),
+            *((f"warning: {elsewhere}",) if elsewhere else ()),
+        ),
     )
 
 

@@ -21,16 +21,32 @@ from voiceflow_worker.cli.options import (
     WholeStoreOptions,
 )
 from voiceflow_worker.cli.output import ExitCode, first, tell_findings, typed
+from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.model.text.wording import in_words
 
 if TYPE_CHECKING:
+    from voiceflow_worker.campaigns.files.number_file import NumberFile
     from voiceflow_worker.core.suppression import Suppression, SuppressionList
 
 PAGE = 1000
+SHOWN = 20
+"""The most spellings that a dry run tells one by one."""
 
 Numbers = Annotated[str, Parameter(name="NUMBER", required=True, help="Phone numbers, in any usual spelling.")]
 CountryOption = Annotated[
     str | None, Parameter(metavar="CC", help="The country of national numbers, such as SG, or international.")
+]
+ColumnOption = Annotated[
+    list[str] | None,
+    Parameter(
+        negative=(),
+        metavar="NAME",
+        help="A column with numbers; may be repeated. [the only one named destination, phone, number, …]",
+    ),
+]
+CountryColumnOption = Annotated[
+    str | None,
+    Parameter(metavar="NAME", help="The column with the country of each number, such as SG or Singapore."),
 ]
 UntilOption = Annotated[
     MomentOption, Parameter(help="Suppress until this time, such as 2026-11-20T09:00:00+08:00. [for good]")
@@ -64,9 +80,12 @@ async def add(
 
 
 async def remove(
-    *numbers: Numbers,
+    *numbers: Annotated[str, Parameter(name="NUMBER", help="Phone numbers, in any usual spelling.")],
+    file: Annotated[Path | None, Parameter(metavar="FILE")] = None,
+    column: ColumnOption = None,
     note: NoteOption = None,
     country: CountryOption = None,
+    country_column: CountryColumnOption = None,
     as_: AsOption = None,
     common: WholeStoreOptions = WholeStoreOptions(),
 ) -> ExitCode:
@@ -75,12 +94,25 @@ async def remove(
     Exit 1 if one of them was not on the list. Calls that ended because of the list stay ended: enqueue them again.
     The block list of 8x8 is separate.
 
+    Args:
+        file: Take back the import of this file, read with the same options. A number stays on the list if a call, a
+            person or another file has put it there too. Exit 1 if no number is removed.
+
     Examples:
         voiceflow suppress remove +6587654321
+        voiceflow suppress remove --file opt-outs.csv --country DE
     """
-    from voiceflow_worker.acts.suppression import Unsuppress
+    from voiceflow_worker.acts.suppression import TakeBackFile, Unsuppress
 
+    if bool(numbers) == (file is not None):
+        raise InvalidInputError("give either numbers or --file FILE")
+    if file is None and (column or country_column):
+        raise InvalidInputError("--column and --country-column are for --file FILE")
     async with acting(common.settings(), as_) as operator:
+        if file is not None:
+            found = await _read(file, column, country, country_column)
+            back = TakeBackFile(operator=operator, found=found, country=country, note=note)
+            return await carried_out(back, common.output())
         act = Unsuppress(operator=operator, numbers=numbers, country=country, note=note)
         return await carried_out(act, common.output())
 
@@ -134,45 +166,45 @@ async def import_file(
     file: Annotated[Path, Parameter(help="A CSV with a column of numbers, or one number on each line.")],
     /,
     *,
-    column: Annotated[
-        list[str] | None,
-        Parameter(
-            negative=(),
-            metavar="NAME",
-            help="A column with numbers; may be repeated. [the only one named destination, phone, number, …]",
-        ),
-    ] = None,
+    column: ColumnOption = None,
     note: NoteOption = None,
     until: UntilOption = None,
     for_: ForOption = None,
     country: CountryOption = None,
-    country_column: Annotated[str | None, Parameter(metavar="NAME")] = None,
+    country_column: CountryColumnOption = None,
     skip_bad: Annotated[bool, Flag] = False,
+    dry_run: Annotated[bool, Flag] = False,
     as_: AsOption = None,
     common: WholeStoreOptions = WholeStoreOptions(),
 ) -> ExitCode:
     """Put the numbers of a file on the suppression list.
 
     Importing the file again changes nothing. If some lines are not numbers, nothing is imported, these lines are
-    printed, and the exit code is 2.
+    printed, and the exit code is 2. The numbers are counted by country and kind before they are stored, and a warning
+    tells which spellings would be valid in another country too. `suppress remove --file` takes the file back.
 
     Args:
-        country_column: The column with the country of each number, such as SG or Singapore, if they differ.
         skip_bad: Import the numbers even if other lines are bad, and exit 0.
+        dry_run: Only show what the file holds; store nothing. No store is needed.
 
     Examples:
+        voiceflow suppress import opt-outs.csv --country DE --dry-run
         voiceflow suppress import opt-outs.csv --note "imported from the CRM"
         voiceflow suppress import do-not-call.txt --country SG --skip-bad
     """
-    from voiceflow_worker.acts.suppression import ImportNumbers, refused_import
-    from voiceflow_worker.campaigns.files.number_file import read_number_file
+    from voiceflow_worker.acts.suppression import ImportNumbers, refused_import, shown_import
 
     output = common.output()
-    read = partial(read_number_file, file, columns=column or (), country=country, country_column=country_column)
-    found = await run_sync(read)
+    found = await _read(file, column, country, country_column)
+    # Without a store, which need not be there.
     if found.findings and not skip_bad:
-        done = refused_import(found)  # without a store, which need not be there
+        done = refused_import(found)
+    elif dry_run:
+        done = shown_import(found)
+        for each in found.spellings.doubtful[:SHOWN]:
+            output.note(each.in_words())
     else:
+        output.note(f"{file}: {found.in_words}")
         settings = common.settings()
         # Before the first campaign there is no store yet. That of a service is there, or its name is wrong.
         makes = settings.of_service("store") is None
@@ -180,13 +212,20 @@ async def import_file(
             act = ImportNumbers(operator=operator, found=found, skips_bad=True, note=note, until=until, lasts=for_)
             done = await act.do()
     told = typed([*found.findings, *found.warnings])
-    output.document({**done.documents[0], "findings": [each.as_json() for each in told]})
+    output.document({**found.as_json(), **done.documents[0], "findings": [each.as_json() for each in told]})
     if not output.as_json:
         tell_findings(output, told)
     for line in done.notes:
         output.note(line)
     output.say(f"{file}: {done.said}{', or give --skip-bad' if done.undone else ''}")
     return ExitCode.BAD_INPUT if done.undone else ExitCode.DONE
+
+
+async def _read(file: Path, columns: list[str] | None, country: str | None, country_column: str | None) -> NumberFile:
+    from voiceflow_worker.campaigns.files.number_file import read_number_file
+
+    read = partial(read_number_file, file, columns=columns or (), country=country, country_column=country_column)
+    return await run_sync(read)
 
 
 def _end_of(entry: Suppression) -> str:

@@ -7,6 +7,7 @@ from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, fields, replace
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from secrets import token_urlsafe
 from tempfile import TemporaryDirectory
@@ -22,7 +23,7 @@ from voiceflow_worker.acts import Act, ActRefusedError, ActResult, Operator, Que
 from voiceflow_worker.acts.calls import CancelCall, Redial, Resolve
 from voiceflow_worker.acts.imports import DiscardStaged, ReleaseStaged
 from voiceflow_worker.acts.queues import CancelBatch, Hold, RedialBatch, Resume
-from voiceflow_worker.acts.suppression import ImportNumbers, Suppress, Unsuppress
+from voiceflow_worker.acts.suppression import ImportNumbers, Suppress, TakeBackFile, Unsuppress
 from voiceflow_worker.campaigns.files.number_file import read_number_file
 from voiceflow_worker.console.routes.page import Answer, Page, PageRequest, problem, sentence
 from voiceflow_worker.console.sessions import FormRefusedError, PageForm, PageSession, checked_form
@@ -144,20 +145,21 @@ _READ: Mapping[str, Callable[[PageForm], object]] = {
     "numbers": _numbers,
     "country": lambda form: form.one("country").upper() or None,
     "skips_bad": lambda form: form.one("skip") == "yes",
+    "only_shows": lambda form: form.one("show") == "yes",
 }
 """What the fields of acts are read from."""
 
 _NOTE = FormField("note", "Note")
 _FORCE = FormField("force", "Call again, although this person was reached", "tick")
-_LIST = (
-    _NOTE,
-    FormField("for", "For how long", help="Such as 30d. Empty: for good."),
-    FormField(
-        "country",
-        "Country of national numbers",
-        help="Such as SG, or international for digits that begin with their country code.",
-    ),
+_COUNTRY = FormField(
+    "country",
+    "Country of national numbers",
+    help="Such as SG, or international for digits that begin with their country code.",
 )
+_LIST = (_NOTE, FormField("for", "For how long", help="Such as 30d. Empty: for good."), _COUNTRY)
+_NUMBER_FILE = FormField("file", "A CSV with a column of numbers, or one number on each line", "file", required=True)
+_NUMBER_COLUMNS = FormField("column", "Names of the columns, if they are unusual or several, with commas between them")
+_COUNTRY_COLUMN = FormField("country_column", "Or the column of the countries", help="If lines differ. Such as SG.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -351,35 +353,42 @@ class _Suppress(PageAct):
         return await PageAct.act(self, form, operator, process)
 
 
-class _ImportNumbers(PageAct):
-    """The addition of the numbers in a file to the list."""
+class _NumbersOfFile(PageAct):
+    """The addition of the numbers in a file to the list, or their removal."""
 
     async def act(self, form: PageForm, operator: Operator, process: OtherProcess) -> ActionDone:
         if not form.file:
             raise InvalidInputError("choose a file with numbers")
-        act: ImportNumbers = self.made(form, operator)
-        columns = {
+        act: ImportNumbers | TakeBackFile = self.made(form, operator)
+        reading = {
             "columns": [name for part in form.one("column").split(",") if (name := part.strip())],
+            "country": act.country,
             "country_column": form.one("country_column") or None,
         }
-        given = {"note": act.note, "lasts": act.lasts, "country": act.country, "skips_bad": act.skips_bad}
+        given = {each.name: getattr(act, each.name) for each in fields(act) if each.name not in {"operator", "found"}}
         with TemporaryDirectory() as folder:
             path = Path(folder) / "numbers.csv"
             await anyio.Path(path).write_bytes(form.file)
             try:
-                result = await process.run(_imported, path, columns, operator.policy, operator.name, **given)
+                made, who = partial(type(act), **given), operator.name
+                result = await process.run(_of_file, path, reading, made=made, policy=operator.policy, who=who)
             except CampaignFileError as error:
                 raise InvalidInputError(str(error).replace(str(path), "the file")) from None
         return self.done(result, form)
 
 
-async def _imported(
-    store: Store, path: Path, columns: Mapping[str, Any], policy: CallPolicy, who: str | None, **given: Any
+async def _of_file(
+    store: Store,
+    path: Path,
+    reading: Mapping[str, Any],
+    *,
+    made: Callable[..., Act],
+    policy: CallPolicy,
+    who: str | None,
 ) -> ActResult:
-    found = read_number_file(path, **columns, country=given["country"])
-    return await ImportNumbers(
-        operator=Operator(store, policy, name=who, on=Interface.PAGES), found=found, **given
-    ).do()
+    found = read_number_file(path, **reading)
+    done = await made(operator=Operator(store, policy, name=who, on=Interface.PAGES), found=found).do()
+    return done if done.undone else replace(done, notes=(found.in_words, *done.notes))
 
 
 @asynccontextmanager
@@ -457,17 +466,27 @@ ACTS = (
         hidden=("number",),
         room=LIST,
     ),
-    _ImportNumbers(
+    _NumbersOfFile(
         "import-numbers",
         ImportNumbers,
         "suppress import FILE",
         (
-            FormField("file", "A CSV with a column of numbers, or one number on each line", "file", required=True),
-            FormField("column", "Names of the columns, if they are unusual or several, with commas between them"),
+            _NUMBER_FILE,
+            _NUMBER_COLUMNS,
             *_LIST,
-            FormField("country_column", "Or the column of the countries", help="If lines differ. Such as SG."),
+            _COUNTRY_COLUMN,
             FormField("skip", "Skip lines that are not numbers", "tick"),
+            FormField("show", "Only show what the file holds, and store nothing", "tick"),
         ),
+        "--note …",
+        hidden=(),
+        room=LIST,
+    ),
+    _NumbersOfFile(
+        "take-back-numbers",
+        TakeBackFile,
+        "suppress remove --file FILE",
+        (_NUMBER_FILE, _NUMBER_COLUMNS, _NOTE, _COUNTRY, _COUNTRY_COLUMN),
         "--note …",
         hidden=(),
         room=LIST,

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime, timedelta
 
 from voiceflow_worker.core.gates import until_left
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.names import QueueNames
 from voiceflow_worker.core.ports.record_set import RecordSet, report_unreadable
-from voiceflow_worker.core.ports.store import Mode, Put, Record, Step, Unit
+from voiceflow_worker.core.ports.store import Drop, Mode, Put, Record, Step, Unit
 from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.model.jobs.job import Job
 from voiceflow_worker.model.numbers.phone import all_spellings, spellings
@@ -22,17 +22,23 @@ from voiceflow_worker.model.text.wording import in_words, rfc3339
 NAMESPACE = "suppressed"
 CHUNK = 1000
 """The most numbers in one trip to the store."""
+_END_OF_FILES = datetime(2200, 1, 1, tzinfo=UTC)
+"""The stored end of an entry that a file makes for good: whoever else puts the number on the list replaces it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Suppression:
-    """One number on the suppression list. `job_id` is the call that added it, if any; `until` None means forever."""
+    """One number on the suppression list. `job_id` is the call that added it, if any; `until` None means forever.
+
+    `file` is the digest of the file that put it on the list, as long as nothing else did.
+    """
 
     number: str
     since: datetime
     reason: str = ""
     job_id: str | None = None
     until: datetime | None = None
+    file: str | None = None
 
     def holds(self, at: datetime) -> bool:
         """Whether the number is on the list at this time."""
@@ -84,27 +90,40 @@ class SuppressionList:
         self._entries = RecordSet(store, NAMESPACE, write=entry_text, read=_entry)
 
     async def add(
-        self, *numbers: str, reason: str = "", until: datetime | None = None, country: str | None = None
+        self,
+        *numbers: str,
+        reason: str = "",
+        until: datetime | None = None,
+        country: str | None = None,
+        file: str | None = None,
     ) -> Mapping[str, Suppression]:
         """Put numbers on the list, forever or until a time; returns their entries by number in E.164 form.
 
         An entry that lasts longer stays as it is. Waiting calls to these numbers end when their turn to be sent comes.
         A POST that is on its way is not stopped. This waits until the calls that were about to leave have left or gone
-        back, for at most two seconds. Raises InvalidInputError for an `until` that has passed, and for a reason that no
-        store can keep.
+        back, for at most two seconds. With the digest of a `file`, `take_back` removes what the file alone has put on
+        the list. Raises InvalidInputError for an `until` that has passed, and for a reason that no store can keep.
         """
         checked_text("the reason of a suppression", reason)
         now = self._clock.now()
         if until is not None and (until.tzinfo is None or until <= now):
             raise InvalidInputError(f"a suppression cannot end at {until}: give a future time with a time zone")
         wanted = {
-            number: Suppression(number=number, since=now, reason=reason, until=until)
+            number: Suppression(number=number, since=now, reason=reason, until=until, file=file)
             for text in numbers
             for number in map(str, every_reading(text, country))
         }
         standing: dict[str, Suppression] = {}
         for chunk in _chunks(list(wanted)):
-            standing.update(await self._put({number: wanted[number] for number in chunk}, until=until, now=now))
+            entries = [wanted[number] for number in chunk]
+            if file is not None:
+                others = {number for number, entry in (await self.standing(chunk)).items() if entry.file != file}
+                entries = [replace(each, file=None) if each.number in others else each for each in entries]
+            stood = await self._put(entries, now=now)
+            # Another file has put these on the list: from now on they are not that file's alone.
+            if shared := [replace(each, file=None) for each in stood.values() if each.file not in {None, file}]:
+                stood = {**stood, **await self._put(shared, now=now)}
+            standing.update(stood)
         await until_left(self._store, await QueueNames(self._store).known(), numbers=all_spellings(wanted))
         return standing
 
@@ -115,6 +134,26 @@ class SuppressionList:
             gone += await self._entries.get(chunk)
         for chunk in _chunks(gone):
             await self._entries.remove(chunk)
+        return gone
+
+    async def take_back(self, numbers: Iterable[str], *, file: str) -> Sequence[str]:
+        """Take those of these numbers (in E.164 form) off the list that a file alone has put there; returns them.
+
+        `file` is the digest with which `add` got them. A number stays on the list if anything else has put it there:
+        a call, a person, another file.
+        """
+        gone: list[str] = []
+        now = self._clock.now()
+        for chunk in _chunks(list(dict.fromkeys(numbers))):
+            found = (await self._store.records({NAMESPACE: list(chunk)}, now=now))[NAMESPACE]
+            mine = [record for record in found if entry_of(record).file == file]
+            if mine:
+                # An entry that has been replaced meanwhile has another value, and stays.
+                drops = tuple(Drop(NAMESPACE, record.group, record.value) for record in mine)
+                await self._store.write(Step(units=(Unit(drops=drops),)), now=now)
+                left = (await self._store.records({NAMESPACE: [each.group for each in mine]}, now=now))[NAMESPACE]
+                stays = {record.group for record in left}
+                gone += [record.group for record in mine if record.group not in stays]
         return gone
 
     async def find(self, *numbers: str, country: str | None = None) -> Mapping[str, Suppression]:
@@ -149,13 +188,11 @@ class SuppressionList:
                 standing[number] = max(of_it, key=lambda entry: (entry.until is None, entry.until or entry.since))
         return standing
 
-    async def _put(
-        self, wanted: Mapping[str, Suppression], *, until: datetime | None, now: datetime
-    ) -> Mapping[str, Suppression]:
+    async def _put(self, wanted: Sequence[Suppression], *, now: datetime) -> Mapping[str, Suppression]:
         """Store each entry that lasts longer than the number's present entry; returns the entries then on the list."""
-        puts = [Put(NAMESPACE, number, entry_text(entry), until, Mode.LONGER) for number, entry in wanted.items()]
+        puts = [Put(NAMESPACE, each.number, entry_text(each), _end_of(each), Mode.LONGER) for each in wanted]
         await self._store.write(Step(units=(Unit(puts=tuple(puts)),)), now=now)
-        standing = (await self._store.records({NAMESPACE: list(wanted)}, now=now))[NAMESPACE]
+        standing = (await self._store.records({NAMESPACE: [each.number for each in wanted]}, now=now))[NAMESPACE]
         return {record.group: entry_of(record) for record in standing}
 
 
@@ -179,10 +216,19 @@ def _chunks(numbers: Sequence[str]) -> Iterator[Sequence[str]]:
     return (numbers[place : place + CHUNK] for place in range(0, len(numbers), CHUNK))
 
 
+def _end_of(entry: Suppression) -> datetime | None:
+    """The end of an entry's record. Of two entries of a number the later end counts, and a file's is earlier."""
+    if entry.file is None:
+        return entry.until
+    return _END_OF_FILES if entry.until is None else entry.until - timedelta(microseconds=1)
+
+
 def entry_text(entry: Suppression) -> str:
     """The stored form of an entry, under its number."""
     stored = asdict(entry)
     del stored["number"]
+    if entry.file is None:
+        del stored["file"]
     return json.dumps(stored, default=datetime.isoformat, ensure_ascii=False)
 
 
@@ -202,6 +248,7 @@ def _entry(number: str, text: str) -> Suppression:
             reason=fields["reason"],
             job_id=fields["job_id"],
             until=_moment(until) if until else None,
+            file=fields.get("file"),
         )
     except (ValueError, KeyError, TypeError, OverflowError) as error:
         report_unreadable(f"the entry of {number} on the suppression list", error)

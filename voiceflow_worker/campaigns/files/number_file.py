@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
 from voiceflow_worker.campaigns.files.csv_rows import CsvRows
 from voiceflow_worker.campaigns.files.input_file import InputFile, read_lines
+from voiceflow_worker.campaigns.files.number_counts import Spellings, counted, counts_in_words
 from voiceflow_worker.campaigns.files.rows import (
     RawRow,
     canonical_name,
@@ -27,10 +29,11 @@ from voiceflow_worker.model.numbers.reading import country_code, every_reading, 
 from voiceflow_worker.model.text.wording import count_of, folded
 
 _SEVERAL_CELLS = ",;\t|"
+_DIGEST = 32
 _CERTAIN = re.compile(r"\+[1-9][0-9]{0,2}[0-9 ().-]{6,20}")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class NumberFile:
     """The numbers of a file in E.164 form, each with the first line that has it, and findings about bad lines.
 
@@ -42,6 +45,26 @@ class NumberFile:
     numbers: Mapping[str, int]
     findings: Sequence[Finding]
     warnings: Sequence[Finding] = ()
+    digest: str = ""
+    """The digest of the file's content, which marks what it puts on the list."""
+    spellings: Spellings = field(default_factory=Spellings)
+    """The spellings without a country code."""
+
+    @cached_property
+    def counts(self) -> Mapping[tuple[str, str], int]:
+        """The count of the numbers by country and kind."""
+        return counted(self.numbers)
+
+    @property
+    def in_words(self) -> str:
+        """What the file holds, as a clause."""
+        return counts_in_words(self.counts)
+
+    def as_json(self) -> dict[str, object]:
+        """What the file holds, for scripts."""
+        counts = [{"country": place, "kind": kind, "numbers": count} for (place, kind), count in self.counts.items()]
+        elsewhere = [each.as_json() for each in self.spellings.doubtful]
+        return {"rows": self.rows, "numbers": len(self.numbers), "counts": counts, "elsewhere": elsewhere}
 
     @property
     def bad_in_words(self) -> str:
@@ -71,34 +94,19 @@ def read_number_file(
         country_code(country)
     is_list = not columns and country_column is None and _is_list(path)
     cells = _listed(path) if is_list else _cells_of(path, columns, country_column)
-    lines: set[int] = set()
-    numbers: dict[str, int] = {}
-    findings: list[Finding] = []
-    warnings: list[Finding] = []
-    doubt = partial(Finding, file=str(path), severity=Severity.WARNING)
-    for row, text, problem, home, is_told in cells:
-        lines.add(row)
-        if is_told and problem is not None:
-            warnings.append(doubt(row=row, message=problem))
-            continue
-        try:
-            if problem is not None:
-                raise PhoneNumberError(problem)
-            # A number with + is protected whatever its row says of the country.
-            own = read_country(home) if home and not text.startswith("+") else country
-            for number in every_reading(text, own):
-                numbers.setdefault(number.e164, row)
-                if not is_told:
-                    warnings += [doubt(row=row, message=message) for message in number.messages]
-        except InvalidInputError as error:
-            if is_told:
-                continue
-            code = error.code if isinstance(error, PhoneNumberError) and problem is None else None
-            remedy, message = next(iter(error.remedies), None), str(error)
-            if remedy is Remedy.NAME_COUNTRY and not is_list:
-                message, remedy = message.replace(remedy, Remedy.NAME_COUNTRIES), Remedy.NAME_COUNTRIES
-            findings.append(Finding(file=str(path), row=row, message=message, code=code, remedy=remedy))
-    return NumberFile(rows=len(lines), numbers=numbers, findings=findings, warnings=warnings)
+    taken = _Taken(str(path), country, hint=None if is_list else Remedy.NAME_COUNTRIES)
+    for cell in cells:
+        taken.add(cell)
+    with InputFile(path).opened_raw() as content:
+        digest = hashlib.file_digest(content, "sha256").hexdigest()[:_DIGEST]
+    return NumberFile(
+        rows=len(taken.lines),
+        numbers=taken.numbers,
+        findings=taken.findings,
+        warnings=taken.warnings,
+        digest=digest,
+        spellings=taken.spellings,
+    )
 
 
 def _is_list(path: Path) -> bool:
@@ -127,6 +135,53 @@ class _Cell(NamedTuple):
     problem: str | None = None
     home: str = ""
     is_told: bool = False
+
+
+class _Taken:
+    """What was taken from the cells of a file so far. `hint` says how to name the country where rows may differ."""
+
+    def __init__(self, file: str, country: str | None, *, hint: Remedy | None) -> None:
+        self._file = file
+        self._country = country
+        self._hint = hint
+        self.lines: set[int] = set()
+        self.numbers: dict[str, int] = {}
+        self.findings: list[Finding] = []
+        self.warnings: list[Finding] = []
+        self.spellings = Spellings()
+
+    def add(self, cell: _Cell) -> None:
+        """Read a cell: its numbers, or a finding."""
+        self.lines.add(cell.row)
+        if cell.is_told and cell.problem is not None:
+            self._warn(cell.row, cell.problem)
+            return
+        try:
+            if cell.problem is not None:
+                raise PhoneNumberError(cell.problem)
+            self._read(cell)
+        except InvalidInputError as error:
+            if cell.is_told:
+                return
+            code = error.code if isinstance(error, PhoneNumberError) and cell.problem is None else None
+            remedy, message = next(iter(error.remedies), None), str(error)
+            if remedy is Remedy.NAME_COUNTRY and self._hint is not None:
+                message, remedy = message.replace(remedy, self._hint), self._hint
+            self.findings.append(Finding(file=self._file, row=cell.row, message=message, code=code, remedy=remedy))
+
+    def _read(self, cell: _Cell) -> None:
+        # A number with + is protected whatever its row says of the country.
+        home = read_country(cell.home) if cell.home and not cell.text.startswith("+") else self._country
+        found = every_reading(cell.text, home)
+        if home is not None and home == self._country and len(found) == 1:
+            self.spellings.add(cell.row, cell.text, found[0].e164, home)
+        for number in found:
+            self.numbers.setdefault(number.e164, cell.row)
+            for message in () if cell.is_told else number.messages:
+                self._warn(cell.row, message)
+
+    def _warn(self, row: int, message: str) -> None:
+        self.warnings.append(Finding(file=self._file, row=row, severity=Severity.WARNING, message=message))
 
 
 def _listed(path: Path) -> Iterator[_Cell]:

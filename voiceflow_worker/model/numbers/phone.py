@@ -137,6 +137,21 @@ def country_of(e164: str) -> str | None:
     return None if number is None else _region(number)
 
 
+_KINDS = {
+    0: "fixed line", 1: "mobile", 2: "mobile or fixed line", 3: "toll-free", 4: "premium-rate", 5: "shared-cost",
+    6: "VoIP", 7: "personal", 8: "pager", 9: "company", 10: "voicemail",
+}  # fmt: skip
+"""The kinds of numbers, by their values in phonenumbers."""
+
+
+def kind_of(e164: str) -> str:
+    """The kind of a number in E.164 form by its numbering plan, such as mobile; `unknown` if no plan has it."""
+    import phonenumbers
+
+    number = _plan_number(e164)
+    return "unknown" if number is None else _KINDS.get(phonenumbers.number_type(number), "unknown")
+
+
 @lru_cache(maxsize=1024)
 def _plan_number(e164: str) -> PhoneNumber | None:
     # The import takes 30 ms, so it is done when the first number is read.
