@@ -138,6 +138,10 @@ class SettingsError(InvalidInputError):
     """Raised when a setting is missing or wrong. The message names the setting and its place."""
 
 
+class ChangedSinceError(VoiceflowError):
+    """Raised when what an action was to change is no longer as the person or program saw it. Nothing was changed."""
+
+
 class IntakeError(VoiceflowError):
     """Raised when rows cannot be enqueued beside another enqueue in the same queue. What was stored before stays.
 

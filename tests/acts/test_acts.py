@@ -33,7 +33,7 @@ from voiceflow_worker.campaigns.files.number_file import read_number_file
 from voiceflow_worker.core.audit import Actor, Interface, entries_on
 from voiceflow_worker.core.overview.batches import read_batch, read_batches
 from voiceflow_worker.core.ports.reading import gates_of
-from voiceflow_worker.errors import IllegalMoveError, JobError, PhoneNumberError
+from voiceflow_worker.errors import ChangedSinceError, IllegalMoveError, JobError, PhoneNumberError
 from voiceflow_worker.model.jobs.gate import Gate
 
 pytestmark = pytest.mark.anyio
@@ -81,7 +81,7 @@ async def test_a_hold_that_nobody_has_seen_is_not_ended(mary: Operator) -> None:
     asked = await resume.question()
     await resume.do()
     await Hold(operator=mary, queue="default", batch="march", note="the store was\nset back").do()
-    with pytest.raises(ActRefusedError, match="another hold was set since the question"):
+    with pytest.raises(ChangedSinceError, match="has changed since you looked"):
         await resume.do(asked.seen)
     assert [gate.reason for gate in await gates_of(mary.store, "default")] == ["the store was\nset back (by Mary Tan)"]
     await resume.do((await resume.question()).seen)
@@ -107,7 +107,7 @@ async def test_a_hold_that_is_set_while_somebody_resumes_stays(
         return await at_once(queue, **how)
 
     monkeypatch.setattr(CallQueue, "resume", overtaken)
-    with pytest.raises(ActRefusedError, match=r"another hold was set since the question.*set back"):
+    with pytest.raises(ChangedSinceError, match=r"has changed since you looked.*set back"):
         await resume.do(seen)
     assert [gate.reason for gate in await gates_of(mary.store, "default")] == ["the store was set back"]
 
@@ -120,7 +120,7 @@ async def test_a_hold_with_the_words_of_one_that_has_ended_is_another(mary: Oper
     for act in (resume, hold):
         clock.advance(timedelta(seconds=1))
         await act.do()
-    with pytest.raises(ActRefusedError, match="another hold was set since the question"):
+    with pytest.raises(ChangedSinceError, match="has changed since you looked"):
         await resume.do(seen)
     assert len(await gates_of(mary.store, "default")) == 1
 

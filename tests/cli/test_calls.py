@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
+from threading import Thread
 
 import pytest
 
@@ -13,6 +14,7 @@ from tests.cli.stored import completed, empty, enqueued, in_doubt, unreached, ur
 from tests.support.engine import Engine
 from tests.support.flows import flow, number
 from voiceflow_worker import CallPolicy, Job
+from voiceflow_worker.cli import opening
 from voiceflow_worker.core.menu_calls import MenuCall, MenuCalls
 from voiceflow_worker.core.progress import CallProgress
 from voiceflow_worker.model.jobs.job import KeyPress
@@ -267,3 +269,34 @@ def test_orders_without_a_meaning_are_refused(
 ) -> None:
     ended = voiceflow(*redial, *options)
     assert (ended.code, message in ended.err) == (2, True)
+
+
+def test_a_confirmation_at_the_terminal_is_bound_to_what_it_showed(
+    voiceflow: Program, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waiting = enqueued(voiceflow.folder, 2, batch_id="march")
+    busy = [unreached(voiceflow.folder, SessionStatus.BUSY) for _ in range(2)]
+
+    def changing(work: Callable[[Engine], Awaitable[object]]) -> None:
+        def confirm(_: str, *, yes: bool) -> None:
+            assert not yes
+            thread = Thread(target=within, args=(voiceflow.folder, work))  # somebody else, before the answer
+            thread.start()
+            thread.join()
+
+        monkeypatch.setattr(opening, "confirm", confirm)
+
+    changing(lambda engine: engine.queue.hold(batch_id="march", reason="the text is wrong"))
+    cancelled = voiceflow("calls", "cancel", "--batch", "march", *store)
+    assert (cancelled.code, "has changed since you looked" in cancelled.err) == (1, True)
+    assert voiceflow("calls", "show", waiting[0].id, "--json", *store).document["state"] == "queued"
+
+    async def redial_and_cancel(engine: Engine) -> None:
+        await engine.queue.redial(busy[0].id)
+        await engine.queue.cancel(busy[0].id)
+
+    changing(redial_and_cancel)
+    redialled = voiceflow("calls", "redial", *(job.id for job in busy), *store)
+    assert (redialled.code, "has changed since you looked" in redialled.err) == (1, True)
+    states = [voiceflow("calls", "show", job.id, "--json", *store).document["state"] for job in busy]
+    assert states in (["unreached", "queued"], ["cancelled", "queued"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 
@@ -161,8 +162,8 @@ class TestSweep:
         for place in range(3):
             await engine.enqueue(f"+658000000{place}", batch_id="spring")
 
-        async def swept_at_once(store: Store, ordered: Gate) -> Gate:
-            kept = await order_gate(store, ordered)
+        async def swept_at_once(store: Store, ordered: Gate, **how: Any) -> Gate:
+            kept = await order_gate(store, ordered, **how)
             await engine.sweeper.sweep()
             return kept
 

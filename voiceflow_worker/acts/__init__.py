@@ -1,7 +1,9 @@
 """What people do to queues, calls and the suppression list: hold, resume, cancel, redial, resolve, suppress.
 
 Each act has one question, its checks, its deed and its result. Commands and pages make an act, ask, carry it out, and
-show the result. Its methods raise StoreError, InvalidInputError, JobError and ActRefusedError.
+show the result. An act is bound to what the question showed: by the number of a POST, the gate of a queue, an entry of
+the list. That is a condition of its write, so nothing can come between. Its methods raise StoreError,
+InvalidInputError, JobError, ActRefusedError and ChangedSinceError.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.identity import queue_of
 from voiceflow_worker.core.ports.reading import gates_of
 from voiceflow_worker.core.queue import CallQueue
-from voiceflow_worker.errors import JobNotFoundError, VoiceflowError
+from voiceflow_worker.errors import ChangedSinceError, JobNotFoundError, VoiceflowError
 from voiceflow_worker.model.jobs.job import Job
 from voiceflow_worker.model.jobs.policy import CallPolicy
 from voiceflow_worker.model.text.wording import QUEUE_NAME
@@ -77,7 +79,8 @@ class Operator:
 class Question:
     """The question before an act. `rings` and `silent` say which phones will ring and which will not.
 
-    `seen` is what the person has seen, for `Act.do`. `button` is the answer yes.
+    `seen` is what the person has seen, for `Act.do`: a short text that changes with it, and may be empty. `button` is
+    the answer yes.
     """
 
     title: str
@@ -101,6 +104,12 @@ class ActResult:
     undone: bool = False
 
 
+def changed_since(what: str, *, now: str = "") -> ChangedSinceError:
+    """The error of an action on something that is no longer as it was shown."""
+    stands = f": now {now}" if now else ""
+    return ChangedSinceError(f"{what} has changed since you looked{stands}. Nothing was done: look again, and decide")
+
+
 class Act(ABC):
     """Something that a person can do."""
 
@@ -114,7 +123,7 @@ class Act(ABC):
         """The question before the act. This changes nothing. Raises an error if the act would be refused."""
 
     async def do(self, seen: str | None = None) -> ActResult:
-        """Carry out the act. With `seen` of a question, it is refused if that is no longer so.
+        """Carry out the act. With `seen` of a question, it is refused if that is no longer so (ChangedSinceError).
 
         The audit log gets an entry in the same write as what the act changes, and then the result. An act that leaves
         everything as it was has no entry.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -12,10 +13,12 @@ from voiceflow_worker.acts import (
     ActResult,
     Operator,
     Question,
+    changed_since,
     kept_back,
 )
 from voiceflow_worker.core.overview.story import one_line
 from voiceflow_worker.core.ports.identity import queue_of
+from voiceflow_worker.core.queue import CheckJob
 from voiceflow_worker.core.suppression import SuppressionList, why_refused
 from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.model.jobs import lifecycle
@@ -27,7 +30,7 @@ from voiceflow_worker.model.text.wording import by_person, in_words, rfc3339
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CallAct(Act):
-    """An act on one call. `seen` is the number of its newest POST."""
+    """An act on one call. `seen` is the number of its newest POST, perhaps with what else was seen of it."""
 
     operator: Operator
     call: str
@@ -51,11 +54,14 @@ class CancelCall(CallAct):
             rings=("Nothing. If the call is sent before you confirm, it is not cancelled.",),
             silent=(f"{job.number} is not called, and not redialled.",),
             button="Cancel the call",
+            seen=seen_of(job),
         )
 
     async def carry_out(self, seen: str | None) -> ActResult:
         calls, job = await self.operator.call(self.call)
-        job = await calls.cancel(job.id, reason=by_person(self.operator.name, self.note, "cancelled"))
+        job = await calls.cancel(
+            job.id, reason=by_person(self.operator.name, self.note, "cancelled"), check=_check(seen)
+        )
         return ActResult(said=one_line(job), documents=(call_as_json(job),))
 
 
@@ -77,14 +83,14 @@ class Redial(CallAct):
             rings=(f"{job.destination} rings once more, at {in_words(again.due_at)} or later{consent}.",),
             silent=tuple(await self._obstacles(job)) or ("Nothing else changes.",),
             button="Call again",
-            seen=str(job.post_count),
+            seen=seen_of(job),
         )
 
     async def carry_out(self, seen: str | None) -> ActResult:
         calls, job = await self.operator.call(self.call)
         number = job.post_count if seen is None else _post_number(seen)
         note = by_person(self.operator.name, self.note, "called again")
-        job = await calls.redial(job.id, note=note, force=self.force, post=number)
+        job = await calls.redial(job.id, note=note, force=self.force, post=number, check=_check(seen))
         return _about_post(f"{job.destination} will be called again at {in_words(job.due_at)} or later", job, number)
 
     async def _obstacles(self, job: Job) -> list[str]:
@@ -144,9 +150,34 @@ def decidable_from(job: Job, policy: CallPolicy) -> datetime | None:
     return None if post is None else post.valid_until + policy.clock_skew
 
 
+def seen_of(job: Job) -> str:
+    """What somebody sees of a call, for `Act.do`."""
+    return f"{job.post_count}-{_state_of(job)}"
+
+
+def _state_of(job: Job) -> str:
+    """What a person has seen of a call: a text that stays the same while a worker has it, and has not sent it yet."""
+    state = JobState.QUEUED if job.state is JobState.LEASED else job.state
+    said = [(note.kind.value, note.at.isoformat()) for note in job.notes]
+    return hashlib.sha256(repr([state.value, job.post_count, said]).encode()).hexdigest()[:16]
+
+
+def _check(seen: str | None) -> CheckJob | None:
+    """The check that a call is as somebody has seen it; None if that was only the number of a POST, or nothing."""
+    if seen is None or seen.isdigit():
+        return None
+
+    def is_seen(job: Job) -> None:
+        if seen_of(job) != seen:
+            raise changed_since(f"call {job.id}", now=one_line(job))
+
+    return is_seen
+
+
 def _post_number(seen: str) -> int:
     """The number of the POST that a person has seen; 0 for none."""
-    return int(seen[:9]) if seen.isascii() and seen.isdigit() else 0
+    number = seen.partition("-")[0]
+    return int(number[:9]) if number.isascii() and number.isdigit() else 0
 
 
 def _about_post(said: str, job: Job, number: int | None) -> ActResult:

@@ -15,8 +15,10 @@ from voiceflow_worker.acts import (
     Operator,
     Question,
     UnknownSubjectError,
+    changed_since,
     kept_back,
 )
+from voiceflow_worker.core.gates import CheckGate, standing_gate
 from voiceflow_worker.core.overview.story import closed_in_words, gate_as_json, gate_in_words
 from voiceflow_worker.core.ports.names import BatchNames
 from voiceflow_worker.core.ports.reading import count_states, gates_at, gates_of, limits_of
@@ -64,6 +66,22 @@ class QueueAct(Act):
             raise UnknownSubjectError(unknown)
         return await count_states(store, queue, batch_id=self.batch)
 
+    async def gate_seen(self) -> str:
+        """What somebody sees of the gate of the queue or the batch, for `Act.do`."""
+        store = self.operator.store
+        return _state_of(await standing_gate(store, self.calls.name, self.batch), at=store.clock.now())
+
+    def check_gate(self, seen: str | None) -> CheckGate | None:
+        """The check that the gate is still what somebody has seen."""
+        now = self.operator.store.clock.now()
+
+        def is_seen(gate: Gate | None) -> None:
+            if _state_of(gate, at=now) != seen:
+                stands = "it is open" if gate is None or not gate.is_closed(at=now) else gate_in_words(gate)
+                raise changed_since(self.named, now=stands)
+
+        return None if seen is None else is_seen
+
     async def closed(self) -> list[Gate]:
         """The closed gates of the queue and of its batches."""
         store = self.operator.store
@@ -86,6 +104,7 @@ class Hold(QueueAct):
             rings=(_under_way(states),),
             silent=(f"{_waiting(states)}. Nothing more rings until somebody resumes, or the hold ends by itself.",),
             button="Hold",
+            seen=await self.gate_seen(),
         )
 
     async def carry_out(self, seen: str | None) -> ActResult:
@@ -96,7 +115,10 @@ class Hold(QueueAct):
         until = None if self.lasts is None else store.clock.now() + self.lasts
         before = (await gates_at(store, calls.name, [self.batch])).values()
         gate = await calls.hold(
-            batch_id=self.batch, until=until, reason=by_person(self.operator.name, self.note, "held")
+            batch_id=self.batch,
+            until=until,
+            reason=by_person(self.operator.name, self.note, "held"),
+            check=self.check_gate(seen),
         )
         left = (await count_states(store, calls.name, batch_id=self.batch))[JobState.SENDING]
         notes = [f"{count_of(left, 'call')} had left before the hold, and may still ring"] if left else []
@@ -125,19 +147,18 @@ class Resume(QueueAct):
                 "Calls outside their calling windows, or before their due time, wait until then.",
             ),
             button="Resume",
-            seen=_digest(own),
+            seen=await self.gate_seen(),
         )
 
     async def carry_out(self, seen: str | None) -> ActResult:
         """Open the gate. A batch without calls is opened too, and then reported as unknown."""
         now = self.operator.store.clock.now()
 
-        def is_seen(gate: Gate) -> bool:
-            return seen is None or not gate.is_closed(at=now) or _digest(gate) == seen
+        def is_seen(gate: Gate | None) -> None:
+            if gate is not None and gate.is_closed(at=now) and _state_of(gate, at=now) != seen:
+                raise changed_since(self.named, now=closed_in_words(gate))
 
-        gate = await self.calls.resume(batch_id=self.batch, over=is_seen)
-        if not is_seen(gate):
-            raise ActRefusedError(f"another hold was set since the question: {closed_in_words(gate)}")
+        gate = await self.calls.resume(batch_id=self.batch, check=None if seen is None else is_seen)
         await self.counted()
         is_open = gate.state is GateState.OPEN
         closed = "" if is_open else f"{gate_in_words(gate)}, and stays so: enqueue its calls as a new batch"
@@ -165,20 +186,28 @@ class Rate(QueueAct):
     resets: bool = False
 
     async def question(self) -> Question:
-        states = await self.counted()
+        states, limits = await self.counted(), await limits_of(self.operator.store, self.calls.name)
+        now = "not set yet" if limits is None else rate_in_words(limits.rate)
         to = "that of the next worker that starts" if self.resets else rate_in_words(self.rate)
         return Question(
             title=f"Change the rate of {self.named} to {to}?",
-            rings=(f"{_waiting(states)}, at the new rate from now on.",),
+            rings=(f"{_waiting(states)}, at the new rate from now on. The rate is {now}.",),
             silent=("Calls behind a hold, outside their calling windows, or before their due time.",),
             button="Change the rate",
+            seen=await self.calls.rate_state(),
         )
 
     async def carry_out(self, seen: str | None) -> ActResult:
         calls = self.calls
+
+        def is_seen(state: str) -> None:
+            if state != seen:
+                raise changed_since(f"the rate of queue {calls.name}")
+
+        check = None if seen is None else is_seen
         if not self.resets:
-            await calls.set_rate(self.rate)
-        was_set = await calls.reset_rate() if self.resets else False
+            await calls.set_rate(self.rate, check=check)
+        was_set = await calls.reset_rate(check=check) if self.resets else False
         limits = await limits_of(self.operator.store, calls.name)
         rate = None if limits is None else limits.rate
         said = f"the rate of queue {calls.name} is {rate_in_words(rate)} for all its workers"
@@ -216,12 +245,15 @@ class CancelBatch(BatchAct):
                 "Redials of this batch, and calls that are added to the batch later. They are cancelled too.",
             ),
             button="Cancel the batch for good",
+            seen=await self.gate_seen(),
         )
 
     async def carry_out(self, seen: str | None) -> ActResult:
         name, _ = self.name, await self.counted()
         ended = await self.calls.cancel_batch(
-            name, reason=by_person(self.operator.name, self.note, "the batch was cancelled")
+            name,
+            reason=by_person(self.operator.name, self.note, "the batch was cancelled"),
+            check=self.check_gate(seen),
         )
         said = f"batch {name} is cancelled for good; {count_of(ended, 'waiting call')} ended and will not be sent"
         return ActResult(said=said, documents=({"batch_id": name, "cancelled": ended},))
@@ -290,6 +322,13 @@ def _digest(gate: Gate | None) -> str:
         return ""
     since = "" if gate.until is not None else gate.since.isoformat()
     return hashlib.sha256(f"{since} {gate.reason}".encode()).hexdigest()[:16]
+
+
+def _state_of(gate: Gate | None, *, at: datetime) -> str:
+    """What a gate is, as a text that changes with each order; empty if no order counts any more."""
+    if gate is None or (gate.state is GateState.HELD and not gate.is_closed(at=at)):
+        return ""
+    return f"{gate.state}-{_digest(gate)}" if gate.state is GateState.HELD else f"{gate.state}-{gate.since.isoformat()}"
 
 
 def _counted_at(seen: str, *, now: datetime) -> datetime:

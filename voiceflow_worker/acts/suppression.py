@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, ClassVar
@@ -14,6 +14,7 @@ from voiceflow_worker.acts import (
     ActResult,
     Operator,
     Question,
+    changed_since,
 )
 from voiceflow_worker.core.suppression import Suppression, SuppressionList
 from voiceflow_worker.errors import InvalidInputError
@@ -49,14 +50,32 @@ class ListAct(Act):
         """The list."""
         return SuppressionList(self.operator.store)
 
-    async def add(self, numbers: Iterable[str], *, file: str | None = None) -> Mapping[str, Suppression]:
+    async def seen(self) -> str:
+        """What stands for the numbers."""
+        return await self.listed.state(*self.numbers, country=self.country)
+
+    def check(self, seen: str | None) -> Callable[[str], None] | None:
+        """The check that what stands for the numbers is what somebody has seen."""
+
+        def is_seen(state: str) -> None:
+            if state != seen:
+                now = "not on it" if not state else "put on it by somebody else, or in a call"
+                raise changed_since(f"{', '.join(self.numbers)[:LONGEST_NAMED]} on the suppression list", now=now)
+
+        return None if seen is None else is_seen
+
+    async def add(
+        self, numbers: Iterable[str], *, file: str | None = None, seen: str | None = None
+    ) -> Mapping[str, Suppression]:
         """Put numbers on the list, with the note and the name of the operator, if it is known."""
         if self.until is not None and self.lasts is not None:
             raise InvalidInputError("a time and a duration exclude each other: give one of them")
         who, now = self.operator.name, self.operator.store.clock.now()
         until = self.until if self.lasts is None else now + self.lasts
         reason = self.note or "" if who is None else by_person(who, self.note, "put on the list")
-        return await self.listed.add(*numbers, reason=reason, until=until, country=self.country, file=file)
+        return await self.listed.add(
+            *numbers, reason=reason, until=until, country=self.country, file=file, check=self.check(seen)
+        )
 
 
 class Suppress(ListAct):
@@ -70,10 +89,11 @@ class Suppress(ListAct):
             rings=(_GOES_ON,),
             silent=(_ENDS, "New calls to these numbers. They are refused."),
             button="Put the numbers on the list",
+            seen=await self.seen() if self.numbers else "",
         )
 
     async def carry_out(self, seen: str | None) -> ActResult:
-        standing = await self.add(self.numbers)
+        standing = await self.add(self.numbers, seen=seen)
         found = [number for text in self.numbers for number in every_reading(text, self.country)]
         doubts = [message for number in found for message in number.messages]
         return ActResult(
@@ -94,16 +114,21 @@ class Unsuppress(ListAct):
         found = await self.listed.find(*self.numbers, country=self.country)
         if not found:
             raise ActRefusedError(f"{', '.join(self.numbers)[:LONGEST_NAMED]} is not on the suppression list")
+        entries = (f"Now: {_entry(entry)}." for entry in found.values())
         return Question(
             title=f"Take {', '.join(found)} off the suppression list?",
-            rings=("Waiting calls to this number, and calls that are enqueued from now on.",),
+            rings=(
+                *entries,
+                "Waiting calls to this number, and calls that are enqueued from now on.",
+            ),
             silent=("Calls that have ended because of the list.", "Calls that 8x8 stops by its own block list."),
             button="Take the number off the list",
+            seen=await self.seen(),
         )
 
     async def carry_out(self, seen: str | None) -> ActResult:
         found = await self.listed.find(*self.numbers, country=self.country)
-        gone = await self.listed.remove(*self.numbers, country=self.country)
+        gone = await self.listed.remove(*self.numbers, country=self.country, check=self.check(seen))
         wanted = dict.fromkeys(read_number(number, self.country).e164 for number in self.numbers)
         lines = [f"{each} is off the list" if each in found else f"{each} was not on the list" for each in wanted]
         return ActResult(

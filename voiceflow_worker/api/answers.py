@@ -8,6 +8,7 @@ from http import HTTPStatus
 
 from voiceflow_worker.acts import ActRefusedError, UnknownSubjectError
 from voiceflow_worker.errors import (
+    ChangedSinceError,
     IllegalMoveError,
     IntakeError,
     InvalidInputError,
@@ -38,6 +39,11 @@ class Answer:
     status: int = 200
     headers: Mapping[str, str] = field(default_factory=dict[str, str])
     media_type: str = JSON
+
+
+def etag(seen: str) -> dict[str, str]:
+    """The header that tells what a program has seen, for `If-Match` of an action."""
+    return {"ETag": f'"{seen}"'}
 
 
 def shortened(findings: tuple[Finding, ...]) -> tuple[Finding, ...]:
@@ -89,6 +95,7 @@ _STATUS: tuple[tuple[type[VoiceflowError], int], ...] = (
     (LadderNotFoundError, 404),
     (UnknownSubjectError, 404),
     (ActRefusedError, 409),
+    (ChangedSinceError, 412),
     (IllegalMoveError, 409),
     (StaleJobError, 409),
     (InvalidInputError, 422),

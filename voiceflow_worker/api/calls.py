@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from voiceflow_worker.acts.calls import CancelCall
-from voiceflow_worker.api.answers import Answer
+from voiceflow_worker.acts.calls import CancelCall, seen_of
+from voiceflow_worker.api.answers import Answer, etag
 from voiceflow_worker.api.exchange import LONGEST_WAIT, Asked, Route, texts_in
 from voiceflow_worker.api.openapi import (
+    IF_MATCH,
     KEY,
     NOTE,
     OBJECT,
@@ -45,7 +46,8 @@ async def show(asked: Asked) -> Answer:
     asked.known_query("wait")
     wait = asked.number("wait", most=LONGEST_WAIT, default=0)
     _, job = await asked.desk.operator.call(asked.parts["id"])
-    return Answer(call_as_json(await asked.ended(job, within=wait)))
+    job = await asked.ended(job, within=wait)
+    return Answer(call_as_json(job), headers=etag(seen_of(job)))
 
 
 MOST_LISTED = 200
@@ -75,7 +77,7 @@ async def cancel(asked: Asked) -> Answer:
     given = texts_in(await asked.json(or_nothing=True), "note")
     operator, call = asked.desk.operator, asked.parts["id"]
     try:
-        return Answer((await CancelCall(operator=operator, call=call, note=given["note"]).do()).documents[0])
+        return Answer((await CancelCall(operator=operator, call=call, note=given["note"]).do(asked.seen)).documents[0])
     except IllegalMoveError:
         _, job = await operator.call(call)
         if job.state is not JobState.CANCELLED:
@@ -148,11 +150,11 @@ ROUTES: Final = (
         handle=cancel,
         doc=operation(
             "Cancel a call that was not sent.",
-            parameters=[_ID],
+            parameters=[_ID, IF_MATCH],
             body=NOTE,
             body_required=False,
             answers={200: ("The call, which is cancelled now, or was before.", _CALL)},
-            problems=[404, 409],
+            problems=[404, 409, 412],
         ),
     ),
 )

@@ -21,10 +21,20 @@ from starlette.datastructures import FormData, UploadFile
 from voiceflow_worker.acts import UnknownSubjectError
 from voiceflow_worker.acts.imports import DiscardStaged, ReleaseStaged
 from voiceflow_worker.acts.queues import CancelBatch, Hold, Resume
-from voiceflow_worker.api.answers import JSON, Answer, ProblemError, shortened
+from voiceflow_worker.api.answers import JSON, Answer, ProblemError, etag, shortened
 from voiceflow_worker.api.exchange import LONGEST_BODY, LONGEST_WAIT, MOST_CAMPAIGNS, Asked, Route, texts_in
-from voiceflow_worker.api.openapi import KEY, OBJECT, OBJECT_OR_NULL, in_path, in_query, one_of, operation, ref
-from voiceflow_worker.api.steering import done, duration_in
+from voiceflow_worker.api.openapi import (
+    IF_MATCH,
+    KEY,
+    OBJECT,
+    OBJECT_OR_NULL,
+    in_path,
+    in_query,
+    one_of,
+    operation,
+    ref,
+)
+from voiceflow_worker.api.steering import done, duration_in, of_gate
 from voiceflow_worker.campaigns.campaign import FIELDS
 from voiceflow_worker.campaigns.enqueue import EnqueueReport
 from voiceflow_worker.campaigns.files.input_file import InputFile
@@ -160,28 +170,35 @@ async def show(asked: Asked) -> Answer:
         await asked.until(partial(queue.wait_for_batch, batch), within=wait)
     progress, report = await read_batch(queue.store, queue.name, batch), await queue.report(batch, totals_only=True)
     ended = not await is_open(queue.store, queue.name, batch)
-    return Answer({**report.as_json(), **progress.as_json(), "ended": ended})
+    seen = await Hold(**_of(asked)).gate_seen()
+    return Answer({**report.as_json(), **progress.as_json(), "ended": ended}, headers=etag(seen))
 
 
 async def hold(asked: Asked) -> Answer:
     """`POST /v1/batches/{id}/hold`."""
     asked.known_query()
     given = texts_in(await asked.json(or_nothing=True), "note", "for")
-    return await done(Hold(**_of(asked), note=given["note"], lasts=duration_in(given, "for")))
+    return await done(Hold(**_of(asked), note=given["note"], lasts=duration_in(given, "for")), of_gate(asked.seen))
 
 
 async def resume(asked: Asked) -> Answer:
     """`POST /v1/batches/{id}/resume`. With `staged`, it lets the staged calls of the batch ring instead."""
     asked.known_query()
     note, staged = await _staged(asked)
-    return await done((ReleaseStaged if staged else Resume)(**_of(asked), note=note))
+    return await done((ReleaseStaged if staged else Resume)(**_of(asked), note=note), _seen(asked, staged=staged))
 
 
 async def cancel(asked: Asked) -> Answer:
     """`POST /v1/batches/{id}/cancel`. With `staged`, only the staged calls of the batch."""
     asked.known_query()
     note, staged = await _staged(asked)
-    return await done((DiscardStaged if staged else CancelBatch)(**_of(asked), note=note))
+    act = (DiscardStaged if staged else CancelBatch)(**_of(asked), note=note)
+    return await done(act, _seen(asked, staged=staged))
+
+
+def _seen(asked: Asked, *, staged: bool) -> str | None:
+    """What a program has seen of the hold of a batch. Staged calls are no part of the ETag of a batch."""
+    return None if staged else of_gate(asked.seen)
 
 
 async def _staged(asked: Asked) -> tuple[str | None, bool]:
@@ -236,7 +253,8 @@ def _campaign_doc() -> dict[str, object]:
 
 
 def _of_batch(method: str, path: str, handle: Any, summary: str, **doc: Any) -> Route:
-    made = operation(summary, parameters=[_ID, *doc.pop("more", ())], problems=doc.pop("problems", [404, 409]), **doc)
+    more = doc.pop("more", [IF_MATCH])
+    made = operation(summary, parameters=[_ID, *more], problems=doc.pop("problems", [404, 409, 412]), **doc)
     return Route(method=method, path=f"/v1/batches/{{id}}{path}", handle=handle, doc=made)
 
 

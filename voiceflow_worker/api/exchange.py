@@ -153,6 +153,19 @@ class Asked:
         finally:
             self.desk.keys.discard(held)
 
+    @property
+    def seen(self) -> str | None:
+        """What the program has seen of a thing: the ETag in `If-Match`; None without one, and for `*`.
+
+        Raises ProblemError.
+        """
+        values = self.headers.getlist("if-match")
+        if not values or values == ["*"]:
+            return None
+        if len(values) > 1 or (found := _ETAG.fullmatch(values[0].strip())) is None:
+            raise bad('If-Match must be one ETag in quotes, as an answer told it: If-Match: "…"')
+        return found[1]
+
     async def body(self, *, longest: int = LONGEST_BODY, media_type: str = JSON) -> bytes:
         """The body of the request. Raises ProblemError, before anything is read if the headers say enough."""
         given = self.media_type or media_type
@@ -273,6 +286,7 @@ class Asked:
         return found
 
 
+_ETAG = re.compile(r'"([!#-~]*)"')
 _STRING = re.compile(r'"((?:[^"\\]|\\["\\])*)"(?:[ \t]*;.*)?')
 """A string of a structured field (RFC 8941), with parameters, which have no meaning here."""
 

@@ -17,6 +17,7 @@ PROBLEMS = {
     406: "The answer would be JSON, which the Accept header excludes.",
     408: "The body did not arrive in time.",
     409: "This cannot be done as things stand; the detail says why.",
+    412: "This has changed since the answer with the ETag in If-Match. Nothing was done.",
     413: "The body is too long.",
     415: "The body is not of the type that is read here.",
     422: "What was asked cannot be done; each finding says what is wrong, and where. Nothing was changed.",
@@ -36,6 +37,15 @@ KEY: Mapping[str, object] = {
         'around it, as of a string in a structured field, are no part of it: "k" is k.'
     ),
     "schema": {"type": "string", "minLength": 1, "maxLength": LONGEST_KEY, "pattern": "^[!-~]([ -~]*[!-~])?$"},
+}
+
+
+IF_MATCH: Mapping[str, object] = {
+    "name": "If-Match",
+    "in": "header",
+    "required": False,
+    "description": "The ETag of what was shown: if that has changed since, the answer is 412, and nothing is done.",
+    "schema": {"type": "string"},
 }
 
 

@@ -3,24 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from voiceflow_worker.acts import Act
+from voiceflow_worker.acts import Act, UnknownSubjectError
 from voiceflow_worker.acts.queues import Hold, Rate, Resume
 from voiceflow_worker.acts.suppression import Suppress, Unsuppress
-from voiceflow_worker.api.answers import Answer
+from voiceflow_worker.api.answers import Answer, etag
 from voiceflow_worker.api.exchange import Asked, Route, texts_in
-from voiceflow_worker.api.openapi import NOTE, OBJECT, in_path, in_query, one_of, operation, ref
+from voiceflow_worker.api.openapi import IF_MATCH, NOTE, OBJECT, in_path, in_query, one_of, operation, ref
 from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.model.text.wording import read_duration, read_rate
 from voiceflow_worker.model.times import read_time
 from voiceflow_worker.service.whole_queue import read_queue
 
 
-async def done(act: Act) -> Answer:
-    """Carry out an act, and answer with its document, which commands print too."""
-    return Answer((await act.do()).documents[0])
+async def done(act: Act, seen: str | None) -> Answer:
+    """Carry out an act on what a program has `seen`, and answer with its document, which commands print too."""
+    return Answer((await act.do(seen)).documents[0])
+
+
+def of_gate(seen: str | None) -> str | None:
+    """The part of an ETag that is about a hold."""
+    return None if seen is None else seen.partition(_AND)[0]
+
+
+_AND = "~"
+"""What stands between the two parts of the ETag of a queue: those of its hold and of its rate."""
 
 
 def duration_in(given: Mapping[str, str | None], name: str) -> timedelta | None:
@@ -35,7 +45,10 @@ def duration_in(given: Mapping[str, str | None], name: str) -> timedelta | None:
 async def show_queue(asked: Asked) -> Answer:
     """`GET /v1/queues/{name}`."""
     asked.known_query()
-    return Answer((await read_queue(asked.desk.operator.queue(asked.parts["name"]))).as_json())
+    operator, name = asked.desk.operator, asked.parts["name"]
+    queue = operator.queue(name)
+    seen = _AND.join([await Hold(operator=operator, queue=name).gate_seen(), await queue.rate_state()])
+    return Answer((await read_queue(queue)).as_json(), headers=etag(seen))
 
 
 async def hold_queue(asked: Asked) -> Answer:
@@ -43,14 +56,16 @@ async def hold_queue(asked: Asked) -> Answer:
     asked.known_query()
     given = texts_in(await asked.json(or_nothing=True), "note", "for")
     lasts = duration_in(given, "for")
-    return await done(Hold(operator=asked.desk.operator, queue=asked.parts["name"], note=given["note"], lasts=lasts))
+    act = Hold(operator=asked.desk.operator, queue=asked.parts["name"], note=given["note"], lasts=lasts)
+    return await done(act, of_gate(asked.seen))
 
 
 async def resume_queue(asked: Asked) -> Answer:
     """`POST /v1/queues/{name}/resume`."""
     asked.known_query()
     given = texts_in(await asked.json(or_nothing=True), "note")
-    return await done(Resume(operator=asked.desk.operator, queue=asked.parts["name"], note=given["note"]))
+    act = Resume(operator=asked.desk.operator, queue=asked.parts["name"], note=given["note"])
+    return await done(act, of_gate(asked.seen))
 
 
 async def set_rate(asked: Asked) -> Answer:
@@ -59,7 +74,8 @@ async def set_rate(asked: Asked) -> Answer:
     body = dict(await asked.json())
     rate = _rate(body.pop("rate", None))
     given = texts_in(body, "note")
-    return await done(Rate(operator=asked.desk.operator, queue=asked.parts["name"], note=given["note"], rate=rate))
+    act = Rate(operator=asked.desk.operator, queue=asked.parts["name"], note=given["note"], rate=rate)
+    return await done(act, None if asked.seen is None else asked.seen.partition(_AND)[2])
 
 
 def _rate(value: Any) -> float | None:
@@ -75,16 +91,27 @@ async def suppress(asked: Asked) -> Answer:
     """`PUT /v1/suppression/{number}`."""
     country = asked.known_query("country").get("country")
     given = texts_in(await asked.json(or_nothing=True), "note", "until", "for")
-    return await done(
-        Suppress(
-            operator=asked.desk.operator,
-            numbers=[asked.parts["number"]],
-            country=country,
-            note=given["note"],
-            until=_time(given["until"]),
-            lasts=duration_in(given, "for"),
-        )
+    act = Suppress(
+        operator=asked.desk.operator,
+        numbers=[asked.parts["number"]],
+        country=country,
+        note=given["note"],
+        until=_time(given["until"]),
+        lasts=duration_in(given, "for"),
     )
+    answer = await done(act, asked.seen)
+    return replace(answer, headers=etag(await act.seen()))
+
+
+async def show_suppressed(asked: Asked) -> Answer:
+    """`GET /v1/suppression/{number}`."""
+    country, number = asked.known_query("country").get("country"), asked.parts["number"]
+    act = Suppress(operator=asked.desk.operator, numbers=[number], country=country)
+    seen = await act.seen()
+    found = list((await act.listed.find(number, country=country)).values())
+    if not found:
+        raise UnknownSubjectError(f"{number[:40]} is not on the suppression list")
+    return Answer(found[0].as_json(), headers=etag(seen))
 
 
 def _time(text: str | None) -> datetime | None:
@@ -97,7 +124,8 @@ def _time(text: str | None) -> datetime | None:
 async def unsuppress(asked: Asked) -> Answer:
     """`DELETE /v1/suppression/{number}`."""
     country = asked.known_query("country").get("country")
-    return await done(Unsuppress(operator=asked.desk.operator, numbers=[asked.parts["number"]], country=country))
+    act = Unsuppress(operator=asked.desk.operator, numbers=[asked.parts["number"]], country=country)
+    return await done(act, asked.seen)
 
 
 _NAME = in_path("name", "The queue's name.")
@@ -107,7 +135,8 @@ _GATE: Mapping[int, tuple[str, Mapping[str, object]]] = {200: ("The gate of the 
 
 
 def _of_queue(method: str, path: str, handle: Any, summary: str, **doc: Any) -> Route:
-    doc = operation(summary, parameters=[_NAME], problems=[404, 409], **doc)
+    more = [] if method == "GET" else [IF_MATCH]
+    doc = operation(summary, parameters=[_NAME, *more], problems=[404, 409, *([412] if more else [])], **doc)
     return Route(method=method, path=f"/v1/queues/{{name}}{path}", handle=handle, doc=doc)
 
 
@@ -122,12 +151,24 @@ ROUTES: Final = (
     _of_queue("PUT", "/rate", set_rate, "Change the rate of a queue, for all its workers.", body=ref("RateRequest"),
               answers={200: ("The rate that holds from now on.", ref("Rate"))}),
     Route(
+        method="GET",
+        path="/v1/suppression/{number}",
+        handle=show_suppressed,
+        doc=operation(
+            "The entry of a number on the suppression list.",
+            parameters=[_NUMBER, _COUNTRY],
+            answers={200: ("The entry, with the ETag that If-Match takes.", ref("Suppressed"))},
+            problems=[404],
+        ),
+    ),
+    Route(
         method="PUT",
         path="/v1/suppression/{number}",
         handle=suppress,
         doc=operation(
             "Stop calling a number, in every queue.",
-            parameters=[_NUMBER, _COUNTRY],
+            parameters=[_NUMBER, _COUNTRY, IF_MATCH],
+            problems=[412],
             body=ref("SuppressionRequest"),
             body_required=False,
             answers={200: ("The entry of the suppression list.", ref("Suppressed"))},
@@ -139,7 +180,8 @@ ROUTES: Final = (
         handle=unsuppress,
         doc=operation(
             "Take a number off the suppression list.",
-            parameters=[_NUMBER, _COUNTRY],
+            parameters=[_NUMBER, _COUNTRY, IF_MATCH],
+            problems=[412],
             answers={200: ("Whether it was on the list.", ref("Unsuppressed"))},
         ),
     ),

@@ -304,10 +304,10 @@ async def redial(
             )
             return await carried_out(order, output, yes=yes)
         acts = [Redial(operator=operator, call=each, note=note, force=force) for each in dict.fromkeys(ids)]
+        seen = [None if post is None else str(post)] * len(acts)
         if len(acts) > 1 and not yes:
-            await ask_once(acts, output, what="Redial {}?")
-        seen = None if post is None else str(post)
-        return max([await carried_out(act, output, seen=seen) for act in acts])
+            seen = await ask_once(acts, output, what="Redial {}?")
+        return max([await carried_out(act, output, seen=each) for act, each in zip(acts, seen, strict=True)])
 
 
 def _tell_table(output: Output, jobs: Sequence[Job]) -> None:

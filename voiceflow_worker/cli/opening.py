@@ -19,7 +19,7 @@ from anyio import sleep
 from voiceflow_worker.backends.registry import PAUSE, StoreWait, health_of, opened_in_time
 from voiceflow_worker.backends.store_url import POSTGRES_SCHEMES, REDIS_SCHEMES, file_of
 from voiceflow_worker.cli.output import ExitCode, Output, UndoneError, confirm, with_remedies
-from voiceflow_worker.errors import JobError, SettingsError, StoreCorruptError, StoreUnavailableError
+from voiceflow_worker.errors import ChangedSinceError, JobError, SettingsError, StoreCorruptError, StoreUnavailableError
 from voiceflow_worker.finding import Remedy
 from voiceflow_worker.model.text.printable import printable, printable_json, printable_line, without_secrets_in
 from voiceflow_worker.model.text.wording import count_of
@@ -376,19 +376,24 @@ async def acting(
             )
 
 
-async def ask_once(acts: Sequence[Act], output: Output, *, what: str) -> None:
+async def ask_once(acts: Sequence[Act], output: Output, *, what: str) -> list[str | None]:
     """Ask one question before several acts on calls, if more than one of them can be done; `what` names their number.
 
-    Raises UndoneError for a no, and InvalidInputError without a terminal.
+    Returns what was seen for each act. Raises UndoneError for a no, and InvalidInputError without a terminal.
     """
     questions: list[Question] = []
+    seen: list[str | None] = []
     for act in acts:
+        seen.append(None)
         with suppress(JobError):  # the act itself says why it cannot be done
             questions.append(await act.question())
+            seen[-1] = questions[-1].seen
     if len(questions) > 1:
         for question in questions:
             _tell_question(question, output)
         confirm(what.format(count_of(len(questions), "call")), yes=False)
+        return seen
+    return [None] * len(acts)
 
 
 def _tell_question(question: Question, output: Output) -> None:
@@ -410,7 +415,7 @@ async def carried_out(act: Act, output: Output, *, yes: bool = False, seen: str 
         seen = question.seen
     try:
         done = await act.do(seen)
-    except JobError as error:
+    except (JobError, ChangedSinceError) as error:
         output.note(with_remedies(str(error), error.remedies))
         return ExitCode.UNDONE
     for note in done.notes:

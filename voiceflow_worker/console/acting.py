@@ -31,7 +31,14 @@ from voiceflow_worker.core.audit import Interface
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.reading import totals_of
 from voiceflow_worker.core.ports.record_set import text_records
-from voiceflow_worker.errors import CampaignFileError, InvalidInputError, JobError, JobNotFoundError, VoiceflowError
+from voiceflow_worker.errors import (
+    CampaignFileError,
+    ChangedSinceError,
+    InvalidInputError,
+    JobError,
+    JobNotFoundError,
+    VoiceflowError,
+)
 from voiceflow_worker.model.jobs.job import JobState
 from voiceflow_worker.model.jobs.policy import CallPolicy, read_redial_on
 from voiceflow_worker.model.text.wording import count_of, read_duration
@@ -48,7 +55,7 @@ REDIALLING_LIMIT = timedelta(seconds=30)
 together must stay below the time limit of an action."""
 _TOLD_FOR = timedelta(minutes=10)
 _LONGEST_TOLD = 32
-_REFUSALS = (InvalidInputError, JobError, ActRefusedError)
+_REFUSALS = (InvalidInputError, JobError, ActRefusedError, ChangedSinceError)
 _PLACED, _NOT_PLACED = "placed", "not-placed"
 _CALLED = frozenset({JobState.COMPLETED, JobState.ACCEPTED})
 _OUTCOMES = {"no_answer": "no answer", "busy": "busy", "canceled": "canceled", "failed": "failed or error"}
@@ -281,7 +288,7 @@ class _Resolve(PageAct):
             try:
                 await replace(act, witnessed=witnessed).do(form.one(f"seen {act.call}"))
                 done.append(act.call)
-            except (ActRefusedError, JobError) as error:
+            except (ActRefusedError, ChangedSinceError, JobError) as error:
                 refused.append(str(error))
         if not done:
             raise InvalidInputError("; ".join(refused))

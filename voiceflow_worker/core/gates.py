@@ -10,7 +10,7 @@ from collections.abc import Callable, Container, Iterable
 from datetime import datetime, timedelta
 
 from voiceflow_worker.core.ports import Store
-from voiceflow_worker.core.ports.controls import GATES, gate_from, gate_put, member_of, orders_in
+from voiceflow_worker.core.ports.controls import GATES, gate_from, gate_member, gate_put, member_of, orders_in
 from voiceflow_worker.core.ports.identity import new_revision
 from voiceflow_worker.core.ports.reading import find_jobs, gates_at, read_each
 from voiceflow_worker.core.ports.reads import Due
@@ -36,19 +36,30 @@ def unit_of_order(standing: Record | None, ordered: Gate, *, token: str) -> tupl
     return gate, Unit(needs=(need,), puts=(gate_put(gate, token=token, before=before),), wakes=ordered.queue)
 
 
-async def order_gate(store: Store, ordered: Gate, *, over: Callable[[Gate], bool] | None = None) -> Gate:
+CheckGate = Callable[[Gate | None], None]
+"""A function that gets the gate that stands, if any, and raises an error if it must stay as it is."""
+
+
+async def standing_gate(store: Store, queue: str, batch_id: str | None) -> Gate | None:
+    """The gate of a queue or of a batch, opened ones too; None if nobody has ordered anything. Raises StoreError."""
+    key = (queue, gate_member(batch_id))
+    found = (await store.records({GATES: [key]}, now=store.clock.now()))[GATES]
+    return gate_from(found[0]) if found else None
+
+
+async def order_gate(store: Store, ordered: Gate, *, check: CheckGate | None = None) -> Gate:
     """Store the gate that results from an order, and return it. Calls that are about to leave may still (`until_left`).
 
-    The rules are those of `model.jobs.gate.merged`. With `over`, a gate for which it is False stays as it is, and is
-    returned. Raises StoreError; an order with a token may then be given again.
+    The rules are those of `model.jobs.gate.merged`. `check` gets the gate that the order would change, as a condition
+    of the write. Raises its error, and StoreError; an order with a token may then be given again.
     """
     now = ordered.since
     token = ordered.token or new_revision()
     found = (await store.records({GATES: [(ordered.queue, member_of(ordered))]}, now=now))[GATES]
     standing = found[0] if found else None
     while True:
-        if over is not None and standing is not None and not over(was := gate_from(standing)):
-            return was
+        if check is not None:
+            check(None if standing is None else gate_from(standing))
         gate, unit = unit_of_order(standing, ordered, token=token)
         (answer,) = await store.write(Step(units=(unit,)), now=now)
         if answer.result is Result.DONE:

@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from functools import partial
 
 from voiceflow_worker.core.admission import Admitter, CallRequest, Enqueued
-from voiceflow_worker.core.gates import order_gate, until_left
+from voiceflow_worker.core.gates import CheckGate, order_gate, until_left
 from voiceflow_worker.core.imports import (
     StagedImport,
     discard_imports,
@@ -28,7 +28,7 @@ from voiceflow_worker.core.ports.identity import checked_queue, checked_reader
 from voiceflow_worker.core.ports.reading import count_states, find_jobs, find_pages
 from voiceflow_worker.core.ports.reads import ById, ByKey, Listing
 from voiceflow_worker.core.ports.store import Joinable
-from voiceflow_worker.core.sending.departures import SetRate
+from voiceflow_worker.core.sending.departures import CheckRate, SetRate
 from voiceflow_worker.core.settling.changes import Changes, RedialledBatch, redial_batch
 from voiceflow_worker.core.settling.stops import RefusalRuns
 from voiceflow_worker.core.sweep import Sweeper
@@ -47,6 +47,23 @@ from voiceflow_worker.model.window import CallWindow
 _PAGE = 500
 _AGAIN, _STUCK = 0.1, 5.0
 """Seconds until waiting calls of a cancelled batch are looked for again, and after which none more of them ends."""
+
+
+CheckJob = Callable[[Job], None]
+"""A function that gets a job as it stands, and raises an error if it must stay so."""
+
+
+def _checked(change: Callable[[Job], Job], check: CheckJob | None) -> Callable[[Job], Job]:
+    """A change of a job with a check, for each version of the job that it is tried on."""
+    if check is None:
+        return change
+
+    def checked(job: Job) -> Job:
+        changed = change(job)
+        check(job)
+        return changed
+
+    return checked
 
 
 class CallQueue:
@@ -195,21 +212,27 @@ class CallQueue:
                         break
         return found if limit is None else found[: max(limit, 0)]
 
-    async def cancel(self, job_id: str, *, reason: str = "cancelled by a person") -> Job:
-        """Cancel a job. Raises `TooLateError` once the call may have left, and `JobNotFoundError`."""
+    async def cancel(self, job_id: str, *, reason: str = "cancelled by a person", check: CheckJob | None = None) -> Job:
+        """Cancel a job. Raises `TooLateError` once the call may have left, and `JobNotFoundError`.
+
+        `check` gets the job as it stands when the change is stored, and raises an error if it must stay so.
+        """
         now = self.store.clock.now()
         cancel = partial(lifecycle.cancel, at=now, reason=reason, policy=self._policy)
-        return (await self._changes.change(job_id, cancel)).new
+        return (await self._changes.change(job_id, _checked(cancel, check))).new
 
-    async def cancel_batch(self, batch_id: str, *, reason: str = "the batch was cancelled by a person") -> int:
+    async def cancel_batch(
+        self, batch_id: str, *, reason: str = "the batch was cancelled by a person", check: CheckGate | None = None
+    ) -> int:
         """Cancel a batch permanently; returns the number of jobs that ended.
 
-        Its queued jobs end now. A job that returns to the queue later ends when it returns.
+        Its queued jobs end now. A job that returns to the queue later ends when it returns. `check` is that of
+        `resume`.
         """
         now = self.store.clock.now()
         cancelled = Gate.of(self.name, batch_id, GateState.CANCELLED, since=now, until=None, reason=reason)
         before = await self._cancelled(batch_id)
-        await order_gate(self.store, cancelled)
+        await order_gate(self.store, cancelled, check=check)
         await until_left(self.store, [self.name], batch_id=batch_id)
         await self._end_waiting(batch_id)
         await drop_imports(self.store, self.name, batch_id)
@@ -243,19 +266,22 @@ class CallQueue:
         post: int | None = None,
         not_before: datetime | None = None,
         goes_on: bool = False,
+        check: CheckJob | None = None,
     ) -> Job:
         """Call the person again, with a new POST of the same job, not earlier than `not_before`.
 
         It begins with the person's first number; with `goes_on`, it is the number whose turn it was when the job ended.
 
         Jobs in doubt must be resolved first; completed and accepted jobs need `force`. With `post`, the job is
-        redialled only if its newest POST has this number. Raises `IllegalMoveError` and `JobNotFoundError`.
+        redialled only if its newest POST has this number. `check` is that of `cancel`.
+
+        Raises `IllegalMoveError` and `JobNotFoundError`.
         """
         now = self.store.clock.now()
         redial = partial(
             lifecycle.redial, at=now, note=note, force=force, number=post, not_before=not_before, goes_on=goes_on
         )
-        return (await self._changes.change(job_id, redial)).new
+        return (await self._changes.change(job_id, _checked(redial, check))).new
 
     async def redial_batch(
         self,
@@ -314,33 +340,43 @@ class CallQueue:
         )
         return (await self._changes.change(job_id, resolve)).new
 
-    async def hold(self, *, batch_id: str | None = None, until: datetime | None = None, reason: str = "") -> Gate:
+    async def hold(
+        self,
+        *,
+        batch_id: str | None = None,
+        until: datetime | None = None,
+        reason: str = "",
+        check: CheckGate | None = None,
+    ) -> Gate:
         """Hold the queue, or one batch of it: nothing new is sent. Without `until`, the hold lasts until `resume`.
 
         This waits until the calls that were about to leave have left or gone back, for at most two seconds. No call
         leaves after it has returned.
 
-        Raises `InvalidInputError` for an `until` without a zone.
+        `check` is that of `resume`. Raises `InvalidInputError` for an `until` without a zone.
         """
         if until is not None:
             checked_time("until", until)
         now = self.store.clock.now()
         gate = await order_gate(
-            self.store, Gate.of(self.name, batch_id, GateState.HELD, since=now, until=until, reason=reason)
+            self.store,
+            Gate.of(self.name, batch_id, GateState.HELD, since=now, until=until, reason=reason),
+            check=check,
         )
         await until_left(self.store, [self.name], batch_id=batch_id)
         return gate
 
-    async def resume(self, *, batch_id: str | None = None, over: Callable[[Gate], bool] | None = None) -> Gate:
+    async def resume(self, *, batch_id: str | None = None, check: CheckGate | None = None) -> Gate:
         """Open a held queue or batch; all workers count consecutive refusals from 0 again.
 
         The staged calls of an import that was cut stay as they are: see `release_staged`. A cancelled batch stays
-        cancelled, as the returned gate shows. So does a gate for which `over` is False.
+        cancelled, as the returned gate shows. `check` gets the gate that would be opened, and raises an error if it
+        must stay.
         """
         opened = Gate.of(self.name, batch_id, GateState.OPEN, since=self.store.clock.now())
         # Before the gate is opened, because refusals after that count.
         await RefusalRuns(self.store).forget(self.name, batch_id)
-        return await order_gate(self.store, opened, over=over)
+        return await order_gate(self.store, opened, check=check)
 
     async def staged(self, batch_id: str) -> Sequence[StagedImport]:
         """The imports of a batch that have not ended, with the number of their staged calls. Nobody is called for them.
@@ -383,21 +419,26 @@ class CallQueue:
         starts = [each.gate for each in found]
         return await discard_imports(self.store, self.name, starts, reason=reason, policy=self._policy)
 
-    async def set_rate(self, rate: float | None) -> Limits:
+    async def set_rate(self, rate: float | None, *, check: CheckRate | None = None) -> Limits:
         """Change the rate of all workers together, in calls per second; None is unlimited.
 
         The new rate takes effect within a second, and stays until `reset_rate`. Workers that start later also keep this
-        rate, whatever their settings say. Raises `InvalidInputError`.
+        rate, whatever their settings say. `check` gets the state of the rate (`rate_state`), and raises an error if it
+        must stay. Raises `InvalidInputError`.
         """
         if rate is not None and not is_rate(rate):
             raise InvalidInputError(
                 f"a rate of {rate} calls per second is impossible: give at least {SLOWEST:f}, or None for no limit"
             )
-        return await SetRate(self.store, self.name).put(rate)
+        return await SetRate(self.store, self.name).put(rate, check=check)
 
-    async def reset_rate(self) -> bool:
+    async def reset_rate(self, *, check: CheckRate | None = None) -> bool:
         """Let workers that start from now on use the rate of their settings; returns whether a rate was set."""
-        return await SetRate(self.store, self.name).withdraw()
+        return await SetRate(self.store, self.name).withdraw(check=check)
+
+    async def rate_state(self) -> str:
+        """What rate holds, and whether a person set it, as a short text that changes with each change of the rate."""
+        return await SetRate(self.store, self.name).state()
 
     async def report(self, batch_id: str | None = None, *, totals_only: bool = False) -> Report:
         """The report of a batch, or of the whole queue; `print` shows it as tables.

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncGenerator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import partial
@@ -31,7 +31,7 @@ from voiceflow_worker.core.ports.record_set import text_records
 from voiceflow_worker.core.ports.store import Drop, Guard, Key, Put, Record, Result, Same, Step, Unit
 from voiceflow_worker.core.ports.trips import gather
 from voiceflow_worker.core.settling.changes import Changes
-from voiceflow_worker.errors import JobError, StoreError
+from voiceflow_worker.errors import ChangedSinceError, JobError, StoreError
 from voiceflow_worker.model.jobs import lifecycle
 from voiceflow_worker.model.jobs.gate import Gate, GateKind, GateState
 from voiceflow_worker.model.jobs.job import FINAL_STATES, Job, JobState, ReasonKind
@@ -415,9 +415,14 @@ class RollbackGuard:
             reasons.append(NO_FILES)
         if elsewhere:
             reasons.append(ELSEWHERE.format(names=", ".join(sorted(elsewhere))))
+
+        def is_settled(gate: Gate | None) -> None:
+            if gate is not None and GateKind.MAY_LACK not in gate.kinds:
+                raise ChangedSinceError(f"queue {self._queue} is no longer held for what may be missing")
+
         for reason in reasons:
-            # Only onto the hold: a person who has resumed meanwhile has settled it.
-            await order_gate(self._store, self._closing(reason), over=lambda gate: GateKind.MAY_LACK in gate.kinds)
+            with suppress(ChangedSinceError):  # only onto the hold: a person who has resumed meanwhile has settled it
+                await order_gate(self._store, self._closing(reason), check=is_settled)
 
     async def _forgotten(self, calls: Sequence[Job]) -> list[tuple[Job, Job | None]]:
         return await forgotten_of(self._store, calls, now=self._clock.now(), policy=self._policy)

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
 
 from voiceflow_worker.core.gates import until_left
 from voiceflow_worker.core.ports import Store
+from voiceflow_worker.core.ports.identity import new_revision
 from voiceflow_worker.core.ports.names import QueueNames
 from voiceflow_worker.core.ports.record_set import RecordSet, report_unreadable
-from voiceflow_worker.core.ports.store import Drop, Mode, Put, Record, Step, Unit
-from voiceflow_worker.errors import InvalidInputError
+from voiceflow_worker.core.ports.store import Drop, Mode, Put, Record, Result, Same, Step, Unit
+from voiceflow_worker.errors import ChangedSinceError, InvalidInputError
 from voiceflow_worker.model.jobs.job import Job
 from voiceflow_worker.model.numbers.phone import all_spellings, spellings
 from voiceflow_worker.model.numbers.reading import every_reading, read_number
@@ -20,6 +22,10 @@ from voiceflow_worker.model.text.printable import checked_text
 from voiceflow_worker.model.text.wording import in_words, rfc3339
 
 NAMESPACE = "suppressed"
+ORDERED = "suppressed-again"
+"""Namespace of the last order that put a number on the list, by number, also where a longer entry stands already."""
+ORDER_KEPT = timedelta(days=7)
+"""How long such an order is kept: longer than anybody looks at a question before answering it."""
 CHUNK = 1000
 """The most numbers in one trip to the store."""
 _END_OF_FILES = datetime(2200, 1, 1, tzinfo=UTC)
@@ -96,13 +102,16 @@ class SuppressionList:
         until: datetime | None = None,
         country: str | None = None,
         file: str | None = None,
+        check: Callable[[str], None] | None = None,
     ) -> Mapping[str, Suppression]:
         """Put numbers on the list, forever or until a time; returns their entries by number in E.164 form.
 
         An entry that lasts longer stays as it is. Waiting calls to these numbers end when their turn to be sent comes.
         A POST that is on its way is not stopped. This waits until the calls that were about to leave have left or gone
         back, for at most two seconds. With the digest of a `file`, `take_back` removes what the file alone has put on
-        the list. Raises InvalidInputError for an `until` that has passed, and for a reason that no store can keep.
+        the list. `check` is that of `remove`, for 1000 numbers at most.
+
+        Raises InvalidInputError for an `until` that has passed, and for a reason that no store can keep.
         """
         checked_text("the reason of a suppression", reason)
         now = self._clock.now()
@@ -113,13 +122,19 @@ class SuppressionList:
             for text in numbers
             for number in map(str, every_reading(text, country))
         }
+        needs: tuple[Same, ...] = ()
+        if check is not None:
+            spelled = sorted(all_spellings(wanted))
+            found = await self._standing(spelled)
+            check(_state_of(found))
+            needs = _conditions(spelled, found)
         standing: dict[str, Suppression] = {}
         for chunk in _chunks(list(wanted)):
             entries = [wanted[number] for number in chunk]
             if file is not None:
                 others = {number for number, entry in (await self.standing(chunk)).items() if entry.file != file}
                 entries = [replace(each, file=None) if each.number in others else each for each in entries]
-            stood = await self._put(entries, now=now)
+            stood = await self._put(entries, now=now, needs=needs)
             # Another file has put these on the list: from now on they are not that file's alone.
             if shared := [replace(each, file=None) for each in stood.values() if each.file not in {None, file}]:
                 stood = {**stood, **await self._put(shared, now=now)}
@@ -127,13 +142,27 @@ class SuppressionList:
         await until_left(self._store, await QueueNames(self._store).known(), numbers=all_spellings(wanted))
         return standing
 
-    async def remove(self, *numbers: str, country: str | None = None) -> Sequence[str]:
-        """Take numbers off the list; returns the numbers that were on it. Calls that have ended stay ended."""
+    async def remove(
+        self, *numbers: str, country: str | None = None, check: Callable[[str], None] | None = None
+    ) -> Sequence[str]:
+        """Take numbers off the list; returns the numbers that were on it. Calls that have ended stay ended.
+
+        `check` gets the state of these numbers (`state`) before they are removed, and raises an error if it is no
+        longer what somebody has seen. An entry that is put in place while this runs stays: that raises
+        ChangedSinceError, and with `check` no number is removed then.
+        """
+        spelled = list(all_spellings(_parsed(numbers, country)))
+        if check is not None:
+            standing = await self._standing(spelled)
+            check(_state_of(standing))
+            await self._drop([_removal(spelled, standing)])
+            return [number for namespace, number in standing if namespace == NAMESPACE]
         gone: list[str] = []
-        for chunk in _chunks(list(all_spellings(_parsed(numbers, country)))):
-            gone += await self._entries.get(chunk)
-        for chunk in _chunks(gone):
-            await self._entries.remove(chunk)
+        for chunk in _chunks(spelled):
+            standing = await self._standing(chunk)
+            here = [number for namespace, number in standing if namespace == NAMESPACE]
+            await self._drop([_removal([number], standing) for number in here])
+            gone += here
         return gone
 
     async def take_back(self, numbers: Iterable[str], *, file: str) -> Sequence[str]:
@@ -155,6 +184,33 @@ class SuppressionList:
                 stays = {record.group for record in left}
                 gone += [record.group for record in mine if record.group not in stays]
         return gone
+
+    async def state(self, *numbers: str, country: str | None = None) -> str:
+        """What stands for these numbers, as a short text that changes whenever somebody puts one of them on the list.
+
+        It is empty if nothing stands.
+        """
+        read = {str(number) for text in numbers for number in every_reading(text, country)}
+        return _state_of(await self._standing(sorted(all_spellings(read))))
+
+    async def _standing(self, numbers: Iterable[str]) -> dict[tuple[str, str], str]:
+        """The texts of the entries and of the last orders of these numbers, by namespace and number."""
+        groups = list(numbers)
+        if not groups:
+            return {}
+        found = await self._store.records({NAMESPACE: groups, ORDERED: groups}, now=self._clock.now())
+        return {(namespace, each.group): each.value for namespace in (NAMESPACE, ORDERED) for each in found[namespace]}
+
+    async def _drop(self, units: Sequence[Unit]) -> None:
+        if not units:
+            return
+        answers = await self._store.write(Step(units=tuple(units)), now=self._clock.now())
+        changed = [each.record.group for each in answers if each.result is Result.NOT_FREE and each.record is not None]
+        if changed:
+            raise ChangedSinceError(
+                f"{', '.join(dict.fromkeys(changed))[:200]} was put on the suppression list meanwhile, and stays. "
+                "Look at the entry, and remove it if it should go"
+            )
 
     async def find(self, *numbers: str, country: str | None = None) -> Mapping[str, Suppression]:
         """The entries of these numbers, by number in E.164 form. Numbers that are not on the list are absent."""
@@ -188,11 +244,16 @@ class SuppressionList:
                 standing[number] = max(of_it, key=lambda entry: (entry.until is None, entry.until or entry.since))
         return standing
 
-    async def _put(self, wanted: Sequence[Suppression], *, now: datetime) -> Mapping[str, Suppression]:
+    async def _put(
+        self, wanted: Sequence[Suppression], *, now: datetime, needs: tuple[Same, ...] = ()
+    ) -> Mapping[str, Suppression]:
         """Store each entry that lasts longer than the number's present entry; returns the entries then on the list."""
-        puts = [Put(NAMESPACE, each.number, entry_text(each), _end_of(each), Mode.LONGER) for each in wanted]
-        await self._store.write(Step(units=(Unit(puts=tuple(puts)),)), now=now)
-        standing = (await self._store.records({NAMESPACE: [each.number for each in wanted]}, now=now))[NAMESPACE]
+        token, numbers = new_revision(), [each.number for each in wanted]
+        puts = [put for each in wanted for put in entry_puts(each, token=token)]
+        (answer,) = await self._store.write(Step(units=(Unit(needs=needs, puts=tuple(puts)),)), now=now)
+        if answer.result is Result.NOT_FREE:
+            raise ChangedSinceError(f"{', '.join(numbers)[:200]}: the suppression list has changed; look at it again")
+        standing = (await self._store.records({NAMESPACE: numbers}, now=now))[NAMESPACE]
         return {record.group: entry_of(record) for record in standing}
 
 
@@ -230,6 +291,36 @@ def entry_text(entry: Suppression) -> str:
     if entry.file is None:
         del stored["file"]
     return json.dumps(stored, default=datetime.isoformat, ensure_ascii=False)
+
+
+def entry_puts(entry: Suppression, *, token: str) -> tuple[Put, Put]:
+    """The records of an order to put a number on the list: its entry, if it lasts longer, and the order."""
+    return (
+        Put(NAMESPACE, entry.number, entry_text(entry), _end_of(entry), Mode.LONGER),
+        Put(ORDERED, entry.number, token, entry.since + ORDER_KEPT),
+    )
+
+
+def _state_of(standing: Mapping[tuple[str, str], str]) -> str:
+    """A digest of what stands; empty if nothing does."""
+    if not any(namespace == NAMESPACE for namespace, _ in standing):
+        return ""
+    return hashlib.sha256(repr(sorted(standing.items())).encode()).hexdigest()[:16]
+
+
+def _conditions(numbers: Iterable[str], standing: Mapping[tuple[str, str], str]) -> tuple[Same, ...]:
+    """The conditions that nothing has changed."""
+    return tuple(
+        Same(namespace, number, standing.get((namespace, number)))
+        for number in numbers
+        for namespace in (NAMESPACE, ORDERED)
+    )
+
+
+def _removal(numbers: Sequence[str], standing: Mapping[tuple[str, str], str]) -> Unit:
+    """The removal of the entries of these numbers, as they stand."""
+    drops = [Drop(namespace, number, text) for (namespace, number), text in standing.items() if number in numbers]
+    return Unit(needs=_conditions(numbers, standing), drops=tuple(drops))
 
 
 def entry_of(record: Record) -> Suppression:

@@ -41,7 +41,7 @@ from voiceflow_worker.core.ports.store import (
     tally_change,
 )
 from voiceflow_worker.core.suppression import NAMESPACE as SUPPRESSED
-from voiceflow_worker.core.suppression import Suppression, entry_text
+from voiceflow_worker.core.suppression import Suppression, entry_puts
 from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.jobs import lifecycle
 from voiceflow_worker.model.jobs.job import Job, JobState, Post
@@ -107,7 +107,7 @@ def settled(old: Job, new: Job, *, at: datetime, policy: CallPolicy) -> tuple[Jo
         if post.session_id is not None and (was is None or was.session_id != post.session_id):
             puts.append(Put(SESSION, post.session_id, post.client_request_id, at + SESSION_KEPT))
         if _opted_out(new, post) and not (was is not None and _opted_out(old, was)):
-            puts.append(_opt_out(new, post, at))
+            puts += _opt_out(new, post, at)
         if post.outcome is not None:
             drops += [Drop(BESIDE, number, None, post.client_request_id) for number in post.bridged]
         if policy.max_per_person is not None and post.may_have_rung:
@@ -315,10 +315,10 @@ def _opted_out(job: Job, post: Post) -> bool:
     return job.status_of(post) in OPT_OUTS
 
 
-def _opt_out(job: Job, post: Post, at: datetime) -> Put:
+def _opt_out(job: Job, post: Post, at: datetime) -> tuple[Put, Put]:
     status, number = post.outcome.status_text if post.outcome is not None else "", job.number_of(post)
     entry = Suppression(number=number, since=at, reason=f"opted out: {status}", job_id=job.id)
-    return Put(SUPPRESSED, number, entry_text(entry), None, Mode.LONGER)
+    return entry_puts(entry, token=f"{post.client_request_id} {at.isoformat()}")
 
 
 # --- News for readers of outcomes --------------------------------------------------------------------------------

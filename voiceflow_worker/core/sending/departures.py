@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import hashlib
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from voiceflow_worker.core.ports import Clock, Limits, Store
 from voiceflow_worker.core.ports.controls import LIMITS, limits_from, limits_put
+from voiceflow_worker.core.ports.identity import new_revision
 from voiceflow_worker.core.ports.record_set import json_records
-from voiceflow_worker.core.ports.store import Put, Record, Result, Same, Step, Unit
+from voiceflow_worker.core.ports.store import Drop, Put, Record, Result, Same, Step, Unit
 from voiceflow_worker.core.ports.trips import Batcher
 
 NAMESPACE = "set-rate"
@@ -26,6 +28,17 @@ class _Rate:
     """Calls per second; None is unlimited."""
 
     rate: float | None = None
+    token: str = ""
+    """Of the order, so that the same rate set again is another order."""
+
+
+CheckRate = Callable[[str], None]
+"""A function that gets what stands (`SetRate.state`), and raises an error if it must stay."""
+
+
+def _state_of(*records: Record | None) -> str:
+    values = [None if each is None else each.value for each in records]
+    return "" if not any(values) else hashlib.sha256(repr(values).encode()).hexdigest()[:16]
 
 
 class SetRate:
@@ -40,11 +53,18 @@ class SetRate:
         self._queue = queue
         self._rates = json_records(store, NAMESPACE, _Rate)
 
-    async def put(self, rate: float | None) -> Limits:
-        """Set the rate for all workers, running ones included; returns the queue's limits. Raises StoreError."""
-        ordered = Put(NAMESPACE, self._queue, self._rates.text(_Rate(rate)), None)
-        # First and by itself: whoever writes limits from here on heeds it.
-        await self._store.write(Step(units=(Unit(puts=(ordered,)),)), now=self._store.clock.now())
+    async def state(self) -> str:
+        """What stands, as a short text that changes with each change of the rate; empty for nothing."""
+        return _state_of(*await self._standing())
+
+    async def put(self, rate: float | None, *, check: CheckRate | None = None) -> Limits:
+        """Set the rate for all workers, running ones included; returns the queue's limits.
+
+        `check` gets the `state` before that, as a condition of the write. Raises its error, and StoreError.
+        """
+        ordered = Put(NAMESPACE, self._queue, self._rates.text(_Rate(rate, token=new_revision())), None)
+        # First and by itself: whoever writes limits from here on applies it.
+        await self._write_over(Unit(puts=(ordered,)), check)
         while True:
             _, standing = await self._standing()
             kept = limits_from(standing)
@@ -66,14 +86,28 @@ class SetRate:
             if await self._write(self._unit(limits, standing, need)):
                 return None if standing is None else limits_from(standing), limits
 
-    async def withdraw(self) -> bool:
+    async def withdraw(self, *, check: CheckRate | None = None) -> bool:
         """Remove the rate that a person set, and return whether there was one.
 
         Workers that start later set the rate of their settings.
         """
         was_set = bool(await self._rates.get([self._queue]))
-        await self._rates.remove([self._queue])
+        await self._write_over(Unit(drops=(Drop(NAMESPACE, self._queue, None),)), check)
         return was_set
+
+    async def _write_over(self, unit: Unit, check: CheckRate | None) -> None:
+        """Write a unit; with a check, only over what it has allowed."""
+        while True:
+            if check is not None:
+                found = await self._standing()
+                check(_state_of(*found))
+                needs = tuple(
+                    Same(namespace, self._queue, None if each is None else each.value)
+                    for namespace, each in zip((NAMESPACE, LIMITS), found, strict=True)
+                )
+                unit = replace(unit, needs=needs)
+            if await self._write(unit):
+                return
 
     async def over(self, limits: Limits) -> Limits:
         """The limits of a worker's settings, but with the rate that a person set, if there is one."""

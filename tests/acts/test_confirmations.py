@@ -1,0 +1,348 @@
+"""A confirmation is bound to what it showed: every action on every interface, each with a change in between."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+from urllib.parse import quote
+
+import httpx
+import pytest
+
+from tests.api.clients import program
+from tests.console.signing_in import Form, receiver, signed_in
+from tests.console.stored_calls import ended, in_doubt
+from tests.support.engine import Engine
+from tests.support.faulty_store import FaultyStore, StoreCall
+from tests.support.flows import flow, number
+from tests.support.voices import ScriptedVoice, unknown
+from voiceflow_worker import CallPolicy, CallQueue, JobState, SessionStatus, Store, SuppressionList, open_store
+from voiceflow_worker.acts import Act, Operator
+from voiceflow_worker.acts.calls import CancelCall, Redial, Resolve
+from voiceflow_worker.acts.queues import CancelBatch, Hold, Rate, Resume
+from voiceflow_worker.acts.suppression import Suppress, Unsuppress
+from voiceflow_worker.backends.contract.samples import ManualClock
+from voiceflow_worker.core.gates import standing_gate
+from voiceflow_worker.core.ports.reading import limits_of
+from voiceflow_worker.errors import ChangedSinceError, IllegalMoveError
+
+pytestmark = pytest.mark.anyio
+
+ANA = "+6587654321"
+Work = Callable[[Store, str], Awaitable[object]]
+
+
+async def listed(store: Store, _: str = "") -> str:
+    await SuppressionList(store).add(ANA, reason="asked by mail")
+    return ""
+
+
+async def put_back(store: Store, _: str) -> None:
+    """Somebody takes the number off the list, and somebody else puts it on again."""
+    await SuppressionList(store).remove(ANA)
+    await SuppressionList(store).add(ANA, reason="asked by mail")
+
+
+async def called_and_listed(store: Store) -> str:
+    """A call is under way, and the number is put on the list meanwhile."""
+    engine = Engine(store, ScriptedVoice())
+    await engine.enqueue(ANA)
+    (job,) = await engine.send()
+    await listed(store)
+    return job.id
+
+
+async def opts_out(store: Store, call: str) -> None:
+    """The person opts out in the call. The entry stays, because it is for good already."""
+    job = await CallQueue(store).get(call)
+    await Engine(store, ScriptedVoice()).summarise(job, SessionStatus.UNSUBSCRIBED_CONTACT)
+    assert "by mail" in (await SuppressionList(store).find(ANA))[ANA].reason
+
+
+async def waiting(store: Store, _: str = "") -> str:
+    return (await CallQueue(store).enqueue(flow(ANA), batch_id="march")).id
+
+
+async def held(store: Store, _: str = "") -> str:
+    call = await waiting(store)
+    await CallQueue(store).hold(batch_id="march", reason="lunch")
+    return call
+
+
+async def hold(store: Store, _: str) -> None:
+    await CallQueue(store).hold(batch_id="march", reason="the text is wrong")
+
+
+async def hold_and_resume(store: Store, _: str) -> None:
+    await hold(store, "")
+    await CallQueue(store).resume(batch_id="march")
+
+
+async def resume_and_hold(store: Store, _: str) -> None:
+    await CallQueue(store).resume(batch_id="march")
+    await hold(store, "")
+
+
+async def hold_again(store: Store, _: str) -> None:
+    await hold(store, "")
+
+
+async def cancel_batch(store: Store, _: str) -> None:
+    await CallQueue(store).cancel_batch("march")
+
+
+async def rated(store: Store, _: str = "") -> str:
+    await CallQueue(store).set_rate(5)
+    return await waiting(store)
+
+
+async def set_rate(store: Store, _: str) -> None:
+    await CallQueue(store).set_rate(2)
+
+
+async def set_the_same_rate(store: Store, _: str) -> None:
+    await CallQueue(store).set_rate(5)
+
+
+async def reset_rate(store: Store, _: str) -> None:
+    await CallQueue(store).reset_rate()
+
+
+async def busy(store: Store, _: str = "") -> str:
+    return (await ended(store)).id
+
+
+async def cancel_and_redial(store: Store, call: str) -> None:
+    await CallQueue(store).cancel(call)
+    await CallQueue(store).redial(call)
+
+
+async def redial_and_cancel(store: Store, call: str) -> None:
+    await CallQueue(store).redial(call)
+    await CallQueue(store).cancel(call)
+
+
+async def doubtful(store: Store, _: str = "") -> str:
+    doubts = await in_doubt(store)
+    return doubts[1][0].id
+
+
+async def doubtful_again(store: Store, call: str) -> None:
+    assert isinstance(store.clock, ManualClock)
+    store.clock.advance(timedelta(hours=1))
+    await CallQueue(store).resolve(call, placed=False, note="not in the portal")
+    await Engine(store, ScriptedVoice(answer=lambda _: unknown())).send()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Action:
+    """An action, with what somebody sees, and what changes before it is confirmed."""
+
+    prepare: Callable[[Store], Awaitable[str]]
+    act: Callable[[Operator, str], Act]
+    changes: tuple[Work, ...]
+    page: str = ""
+    """The page of its form, without /ui/act/."""
+    typed: Mapping[str, str] | None = None
+    shown: str = ""
+    """The path that shows its subject to programs."""
+    ordered: tuple[str, str, Mapping[str, Any] | None] = ("", "", None)
+    """The method, path and body with which a program orders it."""
+
+
+MARCH: Mapping[str, Any] = {"queue": "default", "batch": "march"}
+NUMBER = f"/v1/suppression/{ANA}"
+BATCH, QUEUE, CALL = "/v1/batches/march", "/v1/queues/default", "/v1/calls/{call}"
+ACTIONS: Mapping[str, Action] = {
+    "unsuppress": Action(
+        prepare=called_and_listed, act=lambda who, _: Unsuppress(operator=who, numbers=[ANA]),
+        changes=(put_back, opts_out, listed),
+        page=f"unsuppress?number={quote(ANA)}", shown=NUMBER, ordered=("DELETE", NUMBER, None),
+    ),
+    "suppress": Action(
+        prepare=listed, act=lambda who, _: Suppress(operator=who, numbers=[ANA]), changes=(put_back, listed),
+        shown=NUMBER, ordered=("PUT", NUMBER, {}),
+    ),
+    "hold": Action(
+        prepare=waiting, act=lambda who, _: Hold(operator=who, **MARCH), changes=(hold, hold_and_resume, cancel_batch),
+        page="hold?queue=default&batch=march", shown=BATCH, ordered=("POST", f"{BATCH}/hold", {}),
+    ),
+    "hold a queue": Action(
+        prepare=waiting, act=lambda who, _: Hold(operator=who, queue="default"),
+        changes=(lambda store, _: CallQueue(store).hold(reason="another"),),
+        page="hold?queue=default", shown=QUEUE, ordered=("POST", f"{QUEUE}/hold", {}),
+    ),
+    "resume": Action(
+        prepare=held, act=lambda who, _: Resume(operator=who, **MARCH), changes=(resume_and_hold, hold_again),
+        page="resume?queue=default&batch=march", shown=BATCH, ordered=("POST", f"{BATCH}/resume", {}),
+    ),
+    "cancel a batch": Action(
+        prepare=waiting, act=lambda who, _: CancelBatch(operator=who, **MARCH), changes=(hold, hold_and_resume),
+        page="cancel-batch?queue=default&batch=march", shown=BATCH, ordered=("POST", f"{BATCH}/cancel", {}),
+    ),
+    "rate": Action(
+        prepare=rated, act=lambda who, _: Rate(operator=who, queue="default", rate=9),
+        changes=(set_rate, set_the_same_rate, reset_rate), shown=QUEUE, ordered=("PUT", f"{QUEUE}/rate", {"rate": 9}),
+    ),
+    "reset the rate": Action(
+        prepare=rated, act=lambda who, _: Rate(operator=who, queue="default", resets=True),
+        changes=(set_rate, set_the_same_rate),
+    ),
+    "cancel a call": Action(
+        prepare=waiting, act=lambda who, call: CancelCall(operator=who, call=call), changes=(cancel_and_redial,),
+        page="cancel-call?call={call}", shown=CALL, ordered=("POST", f"{CALL}/cancel", {}),
+    ),
+    "redial": Action(
+        prepare=busy, act=lambda who, call: Redial(operator=who, call=call), changes=(redial_and_cancel,),
+        page="redial?call={call}",
+    ),
+}  # fmt: skip
+MATRIX = [
+    pytest.param(name, change, id=f"{name}-{getattr(change, '__name__', 'change')}")
+    for name, action in ACTIONS.items()
+    for change in action.changes
+]
+EACH_CHANGE = pytest.mark.parametrize(("name", "change"), MATRIX)
+
+
+@pytest.fixture
+async def store() -> AsyncGenerator[Store]:
+    async with open_store("memory://", clock=ManualClock()) as opened:
+        yield opened
+
+
+async def everything(store: Store) -> object:
+    """What people can change, as it stands."""
+    jobs = await CallQueue(store).find()
+    return (
+        await SuppressionList(store).state(ANA),
+        [(job.id, job.state, len(job.notes)) for job in jobs],
+        await standing_gate(store, "default", None),
+        await standing_gate(store, "default", "march"),
+        await limits_of(store, "default"),
+        await CallQueue(store).rate_state(),
+    )
+
+
+@pytest.mark.parametrize("name", ACTIONS)
+async def test_what_has_not_changed_is_done(store: Store, name: str) -> None:
+    action = ACTIONS[name]
+    act = action.act(Operator(store, CallPolicy()), await action.prepare(store))
+    before = await everything(store)
+    assert not (await act.do((await act.question()).seen)).undone
+    assert await everything(store) != before
+
+
+@EACH_CHANGE
+async def test_by_a_program_in_python(store: Store, name: str, change: Work) -> None:
+    action = ACTIONS[name]
+    call = await action.prepare(store)
+    act = action.act(Operator(store, CallPolicy()), call)
+    seen = (await act.question()).seen
+    await change(store, call)
+    before = await everything(store)
+    with pytest.raises(ChangedSinceError, match="has changed since you looked"):
+        await act.do(seen)
+    assert await everything(store) == before
+
+
+@EACH_CHANGE
+async def test_between_the_look_of_an_action_and_its_write(store: Store, name: str, change: Work) -> None:
+    """The change comes after the action has read everything, right before its first write."""
+    action = ACTIONS[name]
+    call = await action.prepare(store)
+    seen = (await action.act(Operator(store, CallPolicy()), call).question()).seen
+    after: list[object] = []
+
+    async def overtakes(asked: StoreCall) -> None:
+        if asked.name == "write" and not after:
+            after.append(None)
+            await change(store, call)
+            after.append(await everything(store))
+
+    slow = FaultyStore(store, before=overtakes)
+    with pytest.raises(ChangedSinceError):
+        await action.act(Operator(slow, CallPolicy()), call).do(seen)
+    assert await everything(store) == after[1]
+
+
+@pytest.mark.parametrize(("name", "change"), [each for each in MATRIX if ACTIONS[str(each.values[0])].page])
+async def test_on_the_console(store: Store, name: str, change: Work) -> None:
+    action = ACTIONS[name]
+    call = await action.prepare(store)
+    address = f"/ui/act/{action.page.format(call=call)}"
+    async with signed_in(receiver(store)) as client:
+        form = Form((await client.get(address)).text).values(**(action.typed or {}))
+        await change(store, call)
+        before = await everything(store)
+        answer = await client.post(address.partition("?")[0], data=form)
+        assert answer.status_code in {409, 404}, answer.headers
+        assert "changed since you looked" in answer.text
+    assert await everything(store) == before
+
+
+@pytest.mark.parametrize(("name", "change"), [each for each in MATRIX if ACTIONS[str(each.values[0])].shown])
+async def test_over_http(store: Store, name: str, change: Work) -> None:
+    action = ACTIONS[name]
+    call = await action.prepare(store)
+    method, path, body = action.ordered
+
+    async def order(client: httpx.AsyncClient, etag: str) -> httpx.Response:
+        headers = {"If-Match": etag}
+        return await client.request(method, path.format(call=call), json=body, headers=headers)
+
+    async with program(store) as client:
+        shown = await client.get(action.shown.format(call=call))
+        await change(store, call)
+        before = await everything(store)
+        refused = await order(client, shown.headers["etag"])
+        assert refused.status_code == 412, refused.text
+        assert "has changed since you looked" in refused.json()["detail"]
+        assert await everything(store) == before
+        again = await client.get(action.shown.format(call=call))
+        assert again.headers["etag"] != shown.headers["etag"]
+        if change is not cancel_batch:
+            assert (await order(client, again.headers["etag"])).status_code == 200
+            assert (await order(client, "x")).status_code == 400
+
+
+async def test_a_form_sent_again_takes_no_new_opt_out_away(store: Store) -> None:
+    await listed(store)
+    address = f"/ui/act/unsuppress?number={quote(ANA)}"
+    async with signed_in(receiver(store)) as client:
+        form = Form((await client.get(address)).text).values()
+        assert (await client.post("/ui/act/unsuppress", data=form)).status_code == 303
+        engine = Engine(store, ScriptedVoice())
+        await engine.enqueue(ANA)
+        (job,) = await engine.send()
+        await engine.summarise(job, SessionStatus.UNSUBSCRIBED_CONTACT)
+        assert (await client.post("/ui/act/unsuppress", data=form)).status_code == 409
+    assert ANA in await SuppressionList(store).find(ANA)
+
+
+async def test_a_doubt_about_another_post_is_not_resolved(store: Store) -> None:
+    call = await doubtful(store)
+    act = Resolve(operator=Operator(store, CallPolicy()), call=call, placed=True, note="in the portal")
+    seen = (await act.question()).seen
+    await doubtful_again(store, call)
+    with pytest.raises(IllegalMoveError):
+        await act.do(seen)
+    assert (await CallQueue(store).get(call)).state is JobState.IN_DOUBT
+
+
+async def test_a_removal_without_a_question_leaves_what_comes_meanwhile(store: Store) -> None:
+    """A command asks nothing; an opt-out that comes while it runs stays all the same."""
+    await listed(store)
+    came: list[object] = []
+
+    async def overtakes(asked: StoreCall) -> None:
+        if asked.name == "write" and not came:
+            came.append(None)
+            await SuppressionList(store).add(ANA, reason="opted out")
+
+    with pytest.raises(ChangedSinceError, match="was put on the suppression list meanwhile"):
+        await SuppressionList(FaultyStore(store, before=overtakes)).remove(ANA)
+    assert ANA in await SuppressionList(store).find(ANA)
+    assert await SuppressionList(store).remove(ANA, number(3)) == [ANA]
