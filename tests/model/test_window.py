@@ -208,3 +208,9 @@ class TestTheZoneOfANumber:
 def test_a_window_that_could_not_be_written_down_to_the_minute_is_refused(start: time, end: time) -> None:
     with pytest.raises(InvalidInputError, match="on whole minutes"):
         Span(start, end)
+
+
+def test_a_number_that_its_plan_does_not_have_is_in_the_zone_of_its_country() -> None:
+    assert zone_of_number("+6580000000").zone == "Asia/Singapore"
+    for number in ("+19995551234", "+80012345678", "+883510012345678", "+870773111632"):
+        assert zone_of_number(number).zone is None, number

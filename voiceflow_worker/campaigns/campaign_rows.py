@@ -53,6 +53,7 @@ from voiceflow_worker.model.times import read_zone
 if TYPE_CHECKING:
     from voiceflow_worker.ivr.check import MenuTexts
 
+_TIMES = ("not_before", "valid_until")
 _MOST_COUNTRIES = 8
 _AT_ONCE = 100
 """The number of rows that pass each step together. A step that is repeated finds its code and data in the processor's
@@ -130,6 +131,9 @@ class CampaignRows:
         self._refuse_named()
         self.findings: tuple[Finding, ...] = self._file_findings()
         """Warnings about the whole file: its columns, and the constant parts of its template."""
+        spoken = options.template.clocks if options.template is not None else frozenset[str]()
+        later = self._maker.menu_texts.clocks if self._maker.menu_texts is not None else frozenset[str]()
+        self.source.clocks = frozenset(map(row_name, {*_TIMES, *spoken, *later}))
         self.source.spare = frozenset({"", "language", *(each for each in self.source.columns if self._is_spare(each))})
 
     def later_texts(self, row: ReadRow) -> tuple[tuple[str, str], ...]:

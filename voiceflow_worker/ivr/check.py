@@ -227,6 +227,10 @@ class MenuTexts:
         each = (value for values in self._values.values() for _, value in values.values())
         self.names: frozenset[str] = frozenset(name for value in each for name in value.variables)
         """The names of all values in the texts."""
+        self.clocks: frozenset[str] = frozenset(
+            name for values in self._values.values() for _, value in values.values() for name in value.clocks
+        )
+        """The names of the values that are spoken as times of day."""
 
     @property
     def has_languages(self) -> bool:

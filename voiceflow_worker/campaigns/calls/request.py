@@ -39,6 +39,7 @@ from voiceflow_worker.model.times import (
     read_zone,
     spoken_date,
     spoken_instant,
+    zone_named,
 )
 from voiceflow_worker.model.window import CallWindow
 
@@ -451,8 +452,8 @@ class _Work:
         If the row's zone or one of its numbers is wrong, which is an error already, it is any zone.
         """
         own, known = self.values.reserved.get("time_zone"), [number for number in numbers if number is not None]
-        if own is not None or len(known) < len(numbers) or not known:
-            own = _zone_or_any(own)
+        if (own is None and len(known) < len(numbers)) or (own is not None and zone_named(own) is None):
+            own = "UTC"
         return PersonZone(own, known, self.options.time_zone)
 
     def own_country(self) -> str | None:
@@ -646,13 +647,6 @@ class _Work:
 
 def _zone_remedy(message: str) -> Remedy | None:
     return Remedy.NAME_TIME_ZONE if Remedy.NAME_TIME_ZONE in message else None
-
-
-def _zone_or_any(name: str | None) -> str:
-    try:
-        return read_zone(name or "").key
-    except ValueError:
-        return "UTC"
 
 
 def _heard(body: Mapping[str, object]) -> list[str]:

@@ -134,6 +134,12 @@ class FlowTemplate:
         """The names of all variables that the template uses."""
         return frozenset(name for text in self._texts for name in text.variables)
 
+    @property
+    def clocks(self) -> frozenset[str]:
+        """The names of the variables that the template speaks as times of day, in all its languages."""
+        texts = [*self._texts, *(text for each in self.languages.values() for text in each.texts)]
+        return frozenset(name for text in texts for name in text.clocks)
+
     def column_of(self, path: str | None) -> str | None:
         """The only variable at a path of the body; None if there is none, or more than one."""
         # Two texts may have the same path, because a key may contain a dot.

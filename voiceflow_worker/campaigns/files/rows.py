@@ -239,6 +239,8 @@ class RowSource(ABC):
     """The delimiter of a CSV file."""
     spare: frozenset[str] = frozenset()
     """The columns of a CSV file that nothing needs. Their cells may be missing at the end of a row."""
+    clocks: frozenset[str] = frozenset()
+    """The names in rows of the columns that are read or spoken as times of day, so that midnight is one of them."""
     notes: tuple[str, ...] = ()
     """Warnings about the whole file. They are complete when all rows have been read."""
 

@@ -79,8 +79,9 @@ def table_row(
     text_of: Callable[[object], str] = cell_text,
     *,
     numbers: Collection[str],
+    clocks: Collection[str] = (),
 ) -> RawRow:
-    """The row with these cells; `numbers` are the columns of telephone numbers.
+    """The row with these cells; `numbers` are the columns of telephone numbers, `clocks` those of times of day.
 
     Its `problems` say which cells cannot be used, and why.
     """
@@ -91,6 +92,8 @@ def table_row(
             if name in numbers:
                 _refuse_quantity(value)
             text = text_of(value)
+            if isinstance(value, datetime) and row_name(name) in clocks:
+                text = _with_midnight(text)
             if name in numbers and _may_be_cut_off(value):
                 raise ValueError(
                     f"ends in zeros, as if read from {value:.5E}: a spreadsheet may have lost digits; write the "
@@ -101,6 +104,11 @@ def table_row(
             cells.append(str(value))
             problems.append((name or None, str(error)))
     return RawRow(number, "", tuple(cells), problems=tuple(problems))
+
+
+def _with_midnight(text: str) -> str:
+    """The text of a date and time, whose time of day is left out at midnight, with that."""
+    return text if ":" in text else f"{text} 00:00"
 
 
 def _refuse_quantity(value: object) -> None:
@@ -181,7 +189,9 @@ class GivenRows(RowSource):
                 try:
                     if row_name(str(name)) in self._numbers:
                         _refuse_quantity(value)
-                    data[str(name)] = _plain(value)
+                    text = _plain(value)
+                    is_clock = isinstance(value, datetime) and row_name(str(name)) in self.clocks
+                    data[str(name)] = _with_midnight(str(text)) if is_clock and text is not None else text
                 except ValueError as error:
                     problems.append((str(name), str(error)))
             yield RawRow(number, "", data=data, problems=tuple(problems))

@@ -11,6 +11,7 @@ import posixpath
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime, time, timedelta
 from typing import Any, NamedTuple, cast
 from xml.etree.ElementTree import Element, XMLPullParser, fromstring
 from zipfile import ZipFile
@@ -28,6 +29,11 @@ _STRICT = "http://purl.oclc.org/ooxml/"
 _DATES = frozenset({*range(14, 23), *range(27, 37), *range(45, 48), *range(50, 59)})
 """The numbers of built-in formats for dates and times. Those from 27 to 36, and from 50, are East Asian dates."""
 _DURATIONS = frozenset({46})
+_CLOCKS = frozenset({*range(18, 23), 32, 33, *range(45, 48)})
+"""The numbers of built-in formats that show a time of day."""
+_CONSTANT = re.compile(r'"[^"]*"|\\.|\[(?![hmsHMS]+\])[^\]]*\]')
+"""The parts of a format that stand for themselves, and colours, conditions and languages."""
+_CLOCK = re.compile("[hsHS]")
 _CODE = re.compile("_x([0-9A-Fa-f]{4})_")
 _PLACE = re.compile("([A-Z]{1,3})([0-9]{1,10})")
 
@@ -92,13 +98,19 @@ class Spreadsheet:
         # Programs that compute nothing write 0 as the result of a formula, and ask Excel to compute all when it opens.
         self._zero_is_no_result = any(_is_true(each.get("fullCalcOnLoad")) for each in _all(book, "calcPr"))
         parts = {link.kind: link.part for link in links.values()}
-        self._dates, self._durations = self._formats(parts.get("styles"))
+        self._dates, self._durations, self._clocks = self._formats(parts.get("styles"))
         self._texts = list(self._shared(parts.get("sharedStrings")))
+        self.merged: list[str] = []
+        """The merged ranges of the sheet whose rows were read last, such as C2:C4; complete after the last row."""
 
     def rows(self, sheet: Sheet) -> Iterator[SheetRow]:
         """The rows of a sheet that are not empty, in constant memory."""
         number = 0
-        for row in _rows_of(self._archive, sheet):
+        self.merged = []
+        for row in _elements(self._archive, sheet.part, "row", "mergeCell", longest=_LONGEST_ROW):
+            if _local(row) == "mergeCell":
+                self.merged.append(row.get("ref", ""))
+                continue
             last, number = number, int(float(row.get("r", number + 1)))
             if number <= last:
                 raise ValueError(f"row {number} of the sheet {sheet.name} stands after row {last}")
@@ -111,6 +123,7 @@ class Spreadsheet:
             if values:
                 is_hidden = _is_true(row.get("hidden")) or float(row.get("ht", 1)) == 0
                 yield SheetRow(number, tuple(values), is_hidden)
+            row.clear()
 
     def _values(self, row: Element) -> list[object]:
         values: list[object] = []
@@ -152,7 +165,7 @@ class Spreadsheet:
             case "e":
                 return BadCell(error_sentence(text))
             case "d":
-                return _times().from_ISO8601(text)
+                return self._shown(_times().from_ISO8601(text), int(cell.get("s", 0)))
             case "n":
                 number = float(text) if any(mark in text for mark in ".eE") else int(text)
                 if "f" in parts and number == 0 and self._zero_is_no_result:
@@ -168,19 +181,26 @@ class Spreadsheet:
         times = _times()
         epoch = times.MAC_EPOCH if self._is_1904 else times.WINDOWS_EPOCH
         try:
-            return times.from_excel(number, epoch, timedelta=style in self._durations)
+            return self._shown(times.from_excel(number, epoch, timedelta=style in self._durations), style)
         except (OverflowError, ValueError):
             return BadCell(f"has the format of a date, but {number} is no date; correct the cell or its format")
 
-    def _formats(self, part: str | None) -> tuple[set[int], set[int]]:
-        """The styles of cells that hold dates or times, and those of them that are durations."""
+    def _shown(self, value: Any, style: int) -> Any:
+        """A date and time as a date, if the cell shows no time of day and that is midnight."""
+        if not isinstance(value, datetime) or style in self._clocks:
+            return value
+        nearest = value + timedelta(milliseconds=500)  # fractions of days have a rounding error
+        return nearest.date() if nearest.time() < time(second=1) else value
+
+    def _formats(self, part: str | None) -> tuple[set[int], set[int], set[int]]:
+        """The styles of cells that hold dates or times; of them the durations, and those that show a time of day."""
         if part is None or part not in self._archive.namelist():
-            return set(), set()
+            return set(), set(), set()
         from openpyxl.styles.numbers import is_date_format, is_timedelta_format
 
         tree = self._tree(part)
         own = {int(each.get("numFmtId", 0)): each.get("formatCode", "") for each in _all(tree, "numFmt")}
-        dates, durations = set[int](), set[int]()
+        dates, durations, clocks = set[int](), set[int](), set[int]()
         styles = next(_all(tree, "cellXfs"), None)
         for style, each in enumerate(styles if styles is not None else ()):
             number = int(each.get("numFmtId", 0))
@@ -189,7 +209,9 @@ class Spreadsheet:
                 dates.add(style)
             if is_timedelta_format(code) if code is not None else number in _DURATIONS:
                 durations.add(style)
-        return dates, durations
+            if _CLOCK.search(_CONSTANT.sub("", code)) if code is not None else number in _CLOCKS:
+                clocks.add(style)
+        return dates, durations, clocks
 
     def _shared(self, part: str | None) -> Iterator[str]:
         if part is not None and part in self._archive.namelist():
@@ -252,14 +274,8 @@ def _times() -> Any:
     return times
 
 
-def _rows_of(archive: ZipFile, sheet: Sheet) -> Iterator[Element]:
-    for row in _elements(archive, sheet.part, "row", longest=_LONGEST_ROW):
-        yield row
-        row.clear()
-
-
-def _elements(archive: ZipFile, part: str, name: str, *, longest: int | None = None) -> Iterator[Element]:
-    """The elements of this name in a part, one by one. The part is always read to its end, where its checksum is.
+def _elements(archive: ZipFile, part: str, *names: str, longest: int | None = None) -> Iterator[Element]:
+    """The elements of these names in a part, one by one. The part is always read to its end, where its checksum is.
 
     Raises SpreadsheetError for an element of more than `longest` bytes.
     """
@@ -279,10 +295,10 @@ def _elements(archive: ZipFile, part: str, name: str, *, longest: int | None = N
                     parents.append(element)
                     continue
                 parents.pop()
-                if not parents or any(_local(each) == name for each in parents):
+                if not parents or any(_local(each) in names for each in parents):
                     continue
                 since = 0
-                if _local(element) == name:
+                if _local(element) in names:
                     yield element
                 parents[-1].remove(element)
             if not chunk:

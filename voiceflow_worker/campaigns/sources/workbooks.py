@@ -84,11 +84,34 @@ class ExcelRows(RowSource):
                 if is_hidden:
                     hidden.append(number)
                 cells = [*values[:width], *[None] * (width - len(values))]
-                yield table_row(number, cells, self.columns, _text, numbers=self._numbers)
+                yield table_row(number, cells, self.columns, _text, numbers=self._numbers, clocks=self.clocks)
                 if self._on_bytes is not None and number % 1000 == 0:
                     self._on_bytes(reader.tell())
+            merged = book.merged
         if hidden:
             self.notes: tuple[str, ...] = (*self.notes, _hidden(self.sheet, hidden))
+        if note := self._merged(merged):
+            self.notes = (*self.notes, note)
+
+    def _merged(self, ranges: Sequence[str]) -> str | None:
+        """A note about merged cells below the header: only the first cell of a range has its value."""
+        from openpyxl.utils import range_boundaries
+
+        shown: list[str] = []
+        for left, top, right, bottom, each in sorted(((*range_boundaries(each), each) for each in ranges), key=_by_row):
+            names = list(filter(None, self.columns[(left or 1) - 1 : right]))
+            if names and (bottom or 0) > (self.header_row or 0) and (top, left) != (bottom, right):
+                shown.append(f"{each} ({', '.join(names)})")
+        if not shown:
+            return None
+        more = len(shown) - _MOST_NAMED
+        are = "range of cells is" if len(shown) == 1 else "ranges of cells are"
+        return (
+            f"{len(shown)} {are} merged in the sheet {self.sheet}: {', '.join(shown[:_MOST_NAMED])}"
+            f"{f' and {more} more' if more > 0 else ''}. Excel keeps the value in the first cell of a range alone, and "
+            "the others are empty: their people hear what the text has for an empty cell, or their rows are bad. "
+            "Unmerge the cells and fill the value into each"
+        )
 
     @contextmanager
     def _workbook(self) -> Generator[tuple[BufferedReader, Spreadsheet]]:
@@ -159,6 +182,10 @@ class ExcelRows(RowSource):
                     f"{self._place}: cell {letter}{number} has a value, but its column has no name: name the column in "
                     f"row {self.header_row} (split merged cells there), or clear the column"
                 )
+
+
+def _by_row(merged: Sequence[Any]) -> tuple[int, int]:
+    return merged[1] or 0, merged[0] or 0
 
 
 def _hidden(sheet: str, rows: Sequence[int]) -> str:
@@ -234,7 +261,7 @@ class ParquetRows(RowSource):
                     )
                 for values in zip(*map(_values, batch.columns), strict=True):
                     number += 1
-                    row = table_row(number, values, self.columns, numbers=self._numbers)
+                    row = table_row(number, values, self.columns, numbers=self._numbers, clocks=self.clocks)
                     if nameless := tuple(nameless_values(self.columns, row.cells)):
                         row = row._replace(problems=(*row.problems, *nameless))
                     if any(cell.strip() for cell in row.cells):

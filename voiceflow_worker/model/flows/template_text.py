@@ -139,6 +139,11 @@ class TemplateText:
     def __reduce__(self) -> tuple[Any, ...]:
         return partial(TemplateText, path=self.path, param=self._param, voice=self._voice), (self.text,)
 
+    @property
+    def clocks(self) -> frozenset[str]:
+        """The variables that are spoken as times of day."""
+        return self._filtered.get("time", frozenset())
+
     def filled(self, values: Mapping[str, object]) -> object:
         """Fill in the text with a row's values, and convert it if its parameter is a number or a boolean.
 

@@ -34,15 +34,17 @@ def zone_of_number(e164: str) -> NumberZone:
     """
     # The import takes 10 ms, so it is done only for a call whose local time is asked for.
     import phonenumbers
-    from phonenumbers.timezone import time_zones_for_number
+    from phonenumbers.timezone import time_zones_for_geographical_number, time_zones_for_number
 
     if not is_e164(e164):
         return NumberZone(None)
     try:
-        found = time_zones_for_number(phonenumbers.parse(normalise(e164)))
+        number = phonenumbers.parse(normalise(e164))
     except phonenumbers.NumberParseException:
         return NumberZone(None)
-    names = tuple(name for name in found if name != _UNKNOWN)
+    # A number that the plan does not have, yet, is in the zones of its country.
+    found = [each(number) for each in (time_zones_for_number, time_zones_for_geographical_number)]
+    names = tuple(name for name in found[0] if name != _UNKNOWN) or tuple(name for name in found[1] if name != _UNKNOWN)
     if not names or not _agree(names):
         return NumberZone(None, names)
     return NumberZone(names[-1], names)
