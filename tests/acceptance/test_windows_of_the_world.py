@@ -1,0 +1,179 @@
+"""A campaign to people of the whole world under one window: what rings by the sandbox's ledger, and what was previewed.
+
+Time passes from one opening to the next, in the store and in the sandbox alike.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import NamedTuple
+from zoneinfo import ZoneInfo
+
+import anyio
+import holidays
+import phonenumbers
+import pytest
+
+from voiceflow_worker import (
+    CallQueue,
+    Campaign,
+    JobState,
+    Sandbox,
+    VoiceClient,
+    Worker,
+    WorkerOptions,
+    load_settings,
+    open_store,
+)
+from voiceflow_worker.model.numbers.zones import zone_of_number
+
+pytestmark = pytest.mark.anyio
+
+ZONES = 48
+BEGIN = datetime(2030, 4, 30, 16, tzinfo=UTC)
+"""A Tuesday, 18:00 in Berlin. The next day is a holiday in many countries, and not in others."""
+SPANS = ((9, 12), (14, 18))
+IN_SEVERAL_ZONES = "+6141234567"
+
+
+@pytest.fixture(scope="module")
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+class LeapingClock:
+    """The clock of this machine, ahead of it. It leaps."""
+
+    def __init__(self, begin: datetime) -> None:
+        self.ahead = begin - datetime.now(UTC)
+
+    def now(self) -> datetime:
+        return datetime.now(UTC) + self.ahead
+
+    def monotonic(self) -> float:
+        return time.monotonic() + self.ahead.total_seconds()
+
+    async def sleep(self, seconds: float) -> None:
+        await anyio.sleep(max(seconds, 0.0))
+
+    def leap(self, to: datetime) -> None:
+        self.ahead += max(to - self.now(), timedelta())
+
+
+class SandboxOfThen(Sandbox):
+    """A sandbox with this clock."""
+
+    clock: LeapingClock
+
+    def _now(self) -> datetime:
+        return self.clock.now()
+
+
+class Person(NamedTuple):
+    country: str
+    number: str
+    zone: str
+    column: str = ""
+
+
+def people() -> list[Person]:
+    """Two people in each of many zones, of as many countries; and some whose numbers do not tell where they are."""
+    kinds = (phonenumbers.PhoneNumberType.MOBILE, phonenumbers.PhoneNumberType.FIXED_LINE)
+    found: dict[str, list[Person]] = {}
+    for region in sorted(phonenumbers.SUPPORTED_REGIONS):
+        for number in (phonenumbers.example_number_for_type(region, kind) for kind in kinds):
+            text = "" if number is None else phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164)
+            if text and (zone := zone_of_number(text).zone) and region not in {"AC", "TA"}:  # nobody has their holidays
+                found.setdefault(zone, []).extend(
+                    Person(region, f"{text[:-1]}{last}", zone) for last in "01" if len(found.get(zone, ())) < 2
+                )
+    zones = sorted(found)
+    chosen = [person for zone in zones[:: len(zones) // ZONES][:ZONES] for person in found[zone]]
+    return [*chosen, *(Person("AU", f"{IN_SEVERAL_ZONES}{last}", zone, zone) for last, zone in enumerate(AUSTRALIA))]
+
+
+AUSTRALIA = ("Australia/Perth", "Australia/Adelaide", "Australia/Sydney")
+PEOPLE = people()
+
+
+def is_open(person: Person, at: datetime) -> bool:
+    """Whether this person may be called, as the rules of the page say it: not as the library computes it."""
+    local = at.astimezone(ZoneInfo(person.zone))
+    day = local.date()
+    return (
+        any(begin <= local.hour < end for begin, end in SPANS)
+        and local.weekday() < 5
+        and day not in holidays.country_holidays(person.country, years=day.year)
+    )
+
+
+def at_night(person: Person, at: datetime) -> bool:
+    return not 8 <= at.astimezone(ZoneInfo(person.zone)).hour < 21
+
+
+async def rung(fields: Mapping[str, object], clock: LeapingClock) -> tuple[Mapping[str, datetime], dict[str, object]]:
+    """When each number rang by the ledger, and what the preview had said."""
+    rows = [{"destination": each.number, "time_zone": each.column or None} for each in PEOPLE]
+    given = {"rows": rows, "say": "Hello.", "batch": "world", "rate": "unlimited", "source": "+6531234567", **fields}
+    settings = load_settings(voice_profile="en-US-JennyNeural", outcomes="none")
+    policy = settings.policy()
+    sandbox = SandboxOfThen(speed=1000)
+    sandbox.clock = clock
+    found: dict[str, datetime] = {}
+    async with open_store("memory://", clock=clock) as store, sandbox.running() as url:
+        queue = CallQueue(store, policy=policy)
+        campaign = Campaign.of(given, settings=settings, now=clock.now())
+        report = await campaign.preview(queue)
+        assert report.preview is not None, report.findings
+        assert (await campaign.start(queue)).enqueued == len(PEOPLE)
+        async with VoiceClient("any", "demo", base_url=url) as voice:
+            while waiting := await queue.find(states=[JobState.QUEUED], limit=None):
+                clock.leap(min(job.due_at for job in waiting))
+                await Worker(store, voice, rate=None, options=WorkerOptions(policy=policy)).drain()
+                for entry in sandbox.ledger:
+                    if entry.rang and entry.destination is not None and entry.destination not in found:
+                        found[entry.destination] = datetime.fromtimestamp(entry.at, UTC) + clock.ahead
+    return found, report.preview.as_json()
+
+
+SCENES: Sequence[tuple[str, Mapping[str, object]]] = (
+    ("at the number", {"window": "09:00-12:00,14:00-18:00", "days": "mon-fri", "holidays": "number"}),
+    ("in Singapore", {"window": "09:00-18:00", "window_time_zone": "Asia/Singapore"}),
+    ("at any hour", {}),
+)
+
+
+@pytest.mark.parametrize(("hours", "fields"), SCENES, ids=[name for name, _ in SCENES])
+async def test_nobody_rings_outside_the_window_and_the_preview_says_the_same(
+    hours: str, fields: Mapping[str, object]
+) -> None:
+    assert len({person.zone for person in PEOPLE}) >= ZONES
+    assert len({person.country for person in PEOPLE}) >= 40
+    clock = LeapingClock(BEGIN)
+    reading = {"time_zone": "Europe/Berlin", "not_before": "2030-04-30 18:30"}  # reads this time, and moves nobody
+    found, preview = await rung({**fields, **reading}, clock)
+    assert found.keys() == {person.number for person in PEOPLE}, "everybody rings, once the window opens"
+    begin = BEGIN + timedelta(minutes=30)
+    if hours == "at the number":
+        assert [person for person in PEOPLE if not is_open(person, found[person.number])] == []
+        assert max(found.values()) > BEGIN + timedelta(days=1), "a holiday was waited for"
+    elif hours == "in Singapore":
+        assert {f"{at.astimezone(ZoneInfo('Asia/Singapore')):%d %H:%M}" for at in found.values()} == {"01 09:00"}
+    else:
+        assert max(found.values()) < begin + timedelta(minutes=1)
+    nights = sum(at_night(person, found[person.number]) for person in PEOPLE)
+    assert (preview["at_night"], preview["unknown_hour"]) == (nights, 0)
+    assert (nights == 0) == (hours == "at the number")
+    assert preview["countries"] == Counter(person.country for person in PEOPLE)
+    assert preview["outside_window"] == sum(at > BEGIN + timedelta(minutes=1) for at in found.values())
+    shown = {name: datetime.fromisoformat(str(preview[name])) for name in ("window_opens_at", "starts_at")}
+    for name, at in shown.items():
+        assert timedelta() <= min(found.values()) - at < timedelta(minutes=1), name
+    assert (
+        timedelta()
+        <= max(found.values()) - datetime.fromisoformat(str(preview["ends_at"])) + timedelta(minutes=1)
+        < timedelta(minutes=2)
+    )
