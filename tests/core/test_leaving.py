@@ -18,9 +18,13 @@ from tests.support.workers import set_limits
 from voiceflow_worker import CallQueue, VoiceClient, Worker, open_store
 from voiceflow_worker.backends.contract.samples import ManualClock
 from voiceflow_worker.core.ports import Limits, Store
+from voiceflow_worker.core.ports.names import QueueNames
+from voiceflow_worker.core.ports.reading import gates_of
 from voiceflow_worker.core.sending.departures import Departures
 from voiceflow_worker.core.sending.journal import Journal, Unsent
 from voiceflow_worker.core.sending.submit import Flight
+from voiceflow_worker.core.suppression import SuppressionList
+from voiceflow_worker.model.jobs.gate import Gate, GateState
 from voiceflow_worker.model.jobs.job import Job, JobState
 
 pytestmark = pytest.mark.anyio
@@ -148,3 +152,74 @@ async def test_a_call_that_is_held_while_it_waits_stays_queued(batch_held: str |
     else:
         assert (arrived, job.state) == (0, JobState.QUEUED)
         assert "the text is wrong" in (job.reason or ""), result
+
+
+@pytest.mark.parametrize("jump", [-60, -9, -3, 3, 60])
+@pytest.mark.parametrize("batch_id", [None, "march"])
+async def test_the_last_order_counts_whatever_the_clock_did_meanwhile(
+    any_store: Store, clock: ManualClock, voice: ScriptedVoice, jump: int, batch_id: str | None
+) -> None:
+    engine = Engine(any_store, voice)
+    await engine.enqueue(batch_id="march")
+    for _ in range(2):
+        await engine.queue.hold(batch_id=batch_id, reason="first")
+        clock.jump(timedelta(seconds=jump))
+        assert (await engine.queue.resume(batch_id=batch_id)).state is GateState.OPEN
+        clock.jump(timedelta(seconds=jump))
+        held = await engine.queue.hold(batch_id=batch_id, reason="wrong text")
+        assert (held.state, held.until, held.reason) == (GateState.HELD, None, "wrong text")
+        assert [gate.reason for gate in await gates_of(any_store, "default")] == ["wrong text"]
+        assert await engine.send() == []
+    clock.jump(timedelta(seconds=jump))
+    await engine.queue.resume(batch_id=batch_id)
+    clock.advance(timedelta(seconds=1 + abs(jump) * 5))
+    assert len(await engine.send()) == 1
+
+
+@pytest.mark.parametrize("jump", [-60, -3, 3, 60])
+@pytest.mark.parametrize("order", ["hold", "cancel", "opt-out"])
+async def test_an_order_waits_for_calls_about_to_leave_although_the_clock_has_jumped(
+    engine: Engine, voice: ScriptedVoice, clock: ManualClock, jump: int, order: str
+) -> None:
+    await QueueNames(engine.store).remember("default")
+    await engine.enqueue(number(0), batch_id="march")
+    (begun,) = await engine.submitter.begin(await engine.prepare())
+    clock.jump(timedelta(seconds=jump))
+    asked = clock.monotonic()
+
+    returned: list[float] = []
+
+    async def ordered() -> None:
+        match order:
+            case "hold":
+                await engine.queue.hold()
+            case "cancel":
+                await engine.queue.cancel_batch("march")
+            case _:
+                await SuppressionList(engine.store).add(number(0), reason="asked for it")
+        returned.append(clock.monotonic())
+
+    await passing(clock, ordered)
+    assert 2 <= returned[0] - asked < 2.5
+    await engine.submitter.fly(begun)
+    assert voice.placed == []
+
+
+async def test_a_hold_that_somebody_has_ended_before_it_returns_is_told_as_open(
+    engine: Engine, clock: ManualClock
+) -> None:
+    await engine.enqueue()
+    await engine.submitter.begin(await engine.prepare())
+    gates: list[Gate] = []
+
+    async def hold() -> None:
+        gates.append(await engine.queue.hold(reason="lunch"))
+
+    async def both() -> None:
+        async with anyio.create_task_group() as group:
+            group.start_soon(hold)
+            await clock.sleep(1)
+            await engine.queue.resume()
+
+    await passing(clock, both)
+    assert [gate.state for gate in gates] == [GateState.OPEN]

@@ -120,6 +120,8 @@ class Hold(QueueAct):
             reason=by_person(self.operator.name, self.note, "held"),
             check=self.check_gate(seen),
         )
+        if gate.state is GateState.OPEN:
+            raise ActRefusedError(f"{self.named} is open: somebody has resumed it since this hold was stored")
         left = (await count_states(store, calls.name, batch_id=self.batch))[JobState.SENDING]
         notes = [f"{count_of(left, 'call')} had left before the hold, and may still ring"] if left else []
         if gate in before:

@@ -25,7 +25,7 @@ from voiceflow_worker.core.overview.report import Report, build_full_report, bui
 from voiceflow_worker.core.overview.status import QueueStatus, read_status
 from voiceflow_worker.core.ports import Limits, Store
 from voiceflow_worker.core.ports.identity import checked_queue, checked_reader
-from voiceflow_worker.core.ports.reading import count_states, find_jobs, find_pages
+from voiceflow_worker.core.ports.reading import count_states, find_jobs, find_pages, gates_at
 from voiceflow_worker.core.ports.reads import ById, ByKey, Listing
 from voiceflow_worker.core.ports.store import Joinable
 from voiceflow_worker.core.sending.departures import CheckRate, SetRate
@@ -351,7 +351,8 @@ class CallQueue:
         """Hold the queue, or one batch of it: nothing new is sent. Without `until`, the hold lasts until `resume`.
 
         This waits until the calls that were about to leave have left or gone back, for at most two seconds. No call
-        leaves after it has returned.
+        leaves after it has returned. The gate is returned as it stands then: it is open if somebody has resumed it
+        meanwhile.
 
         `check` is that of `resume`. Raises `InvalidInputError` for an `until` without a zone.
         """
@@ -364,7 +365,11 @@ class CallQueue:
             check=check,
         )
         await until_left(self.store, [self.name], batch_id=batch_id)
-        return gate
+        now = self.store.clock.now()
+        stands = (await gates_at(self.store, self.name, [batch_id])).get(batch_id)
+        if stands is None and gate.is_closed(at=now):
+            return Gate.of(self.name, batch_id, GateState.OPEN, since=now)
+        return stands or gate
 
     async def resume(self, *, batch_id: str | None = None, check: CheckGate | None = None) -> Gate:
         """Open a held queue or batch; all workers count consecutive refusals from 0 again.

@@ -389,7 +389,7 @@ class Submitter:
         clock = self._store.clock
         if self._holds.closed_since(flight.leased_at):
             return _not_sent(NotSentCause.HELD, f"held before it left: {self._holds.reason}")
-        if clock.monotonic() - flight.asked_at > LEAVES_WITHIN:
+        if clock.monotonic() - flight.asked_at >= LEAVES_WITHIN:
             return _not_sent(
                 NotSentCause.MISSED_DEPARTURE, f"it could not leave within {LEAVES_WITHIN:g} s of its journal entry"
             )
