@@ -99,6 +99,7 @@ class VoiceCampaignOperator(CallingTask):
         country_column: str | None = None,
         language_column: str | None = None,
         number_column: str | Sequence[str] | None = None,
+        bad_numbers: str | None = None,
         date_order: str | None = None,
         format: str | None = None,  # noqa: A002 (the name of the option)
         sheet: str | None = None,
@@ -137,6 +138,7 @@ class VoiceCampaignOperator(CallingTask):
             "country_column": country_column,
             "language_column": language_column,
             "number_column": number_column,
+            "bad_numbers": bad_numbers,
             "date_order": date_order,
             "format": format,
             "sheet": sheet,

@@ -30,6 +30,7 @@ from voiceflow_worker import (
     Store,
     load_settings,
 )
+from voiceflow_worker.campaigns.calls.options import BadNumbers
 from voiceflow_worker.campaigns.campaign import FIELDS, loaded_options
 from voiceflow_worker.campaigns.files.input_file import InputFile
 from voiceflow_worker.core.ports import Limits
@@ -77,6 +78,7 @@ KINDS: list[tuple[str, str, tuple[object, ...]]] = [
     ("again", "no", (False, "false", None)),
     ("again", "cancelled,expired", (["expired", "cancelled"], "Expired, cancelled")),
     ("date_order", "dmy", ("DMY",)),
+    ("bad_numbers", "skip", ("SKIP", BadNumbers.SKIP)),
     ("format", "csv", ("CSV",)),
 ]
 
@@ -119,6 +121,7 @@ WRONG: dict[str, object] = {
     "skip_bad": "perhaps",
     "again": 1,
     "date_order": "mydate",
+    "bad_numbers": "call",
     "format": "docx",
     "country": "Singapore",
     "source": "somebody",

@@ -13,6 +13,7 @@ import pytest
 
 from tests.campaigns.reading import NOW, OPTIONS
 from voiceflow_worker import CallQueue, Campaign, InvalidInputError, open_store
+from voiceflow_worker.campaigns.calls.options import BadNumbers
 from voiceflow_worker.campaigns.calls.request import ReadRow
 from voiceflow_worker.campaigns.campaign_rows import CampaignRows
 from voiceflow_worker.core.suppression import SuppressionList
@@ -221,3 +222,38 @@ async def test_a_person_with_a_listed_number_is_counted_as_suppressed(tmp_path: 
         assert (report.preview.calls, report.preview.suppressed) == (1, 1)
         assert (await campaign.start(queue)).enqueued == 1
         assert [job.destination for job in await queue.find()] == ["+6587654322"]
+
+
+BAD = ("k.A.", "none", "12", "8765 4321 / 8765 4322", "None", "#N/A", "6.59E+09", "+65 8765 4321 ext 5")
+
+
+@EACH_FORM
+@pytest.mark.parametrize("bad", BAD)
+def test_a_bad_number_beside_a_good_one_is_passed_over_on_request_and_told(
+    write: Write, tmp_path: Path, bad: str
+) -> None:
+    rows = [
+        {"Mobile": bad, "Home Phone": HOME, "name": "Ana"},
+        {"Mobile": MOBILE, "Home Phone": bad, "name": "Ben"},
+        {"Mobile": bad, "Home Phone": bad, "name": "Cleo"},
+        {"Mobile": "", "Home Phone": bad, "name": "Dan"},
+    ]
+    refused = read(write, tmp_path, *rows)
+    assert [row.is_bad for row in refused] == [True] * 4, "by default the row is bad"
+    passed = read(write, tmp_path, *rows, bad_numbers=BadNumbers.SKIP)
+    assert [row.number for row in passed] == [HOME, MOBILE, None, None]
+    assert [row.call.further_numbers if row.call else None for row in passed] == [(), (), None, None]
+    for row, column in zip(passed, ("Mobile", "Home Phone"), strict=False):
+        (found,) = row.findings
+        assert (found.column, found.is_error) == (column, False)
+        assert found.message.endswith("This number is passed over, and the person's others are called")
+    assert {found.column for found in passed[2].findings if found.is_error} == {"Mobile", "Home Phone"}
+
+
+def test_another_cell_that_is_bad_keeps_the_row_bad(tmp_path: Path) -> None:
+    row = {"Mobile": "k.A.", "Home Phone": HOME, "name": "Ana", "priority": "high"}
+    (found,) = read(as_csv, tmp_path, row, bad_numbers=BadNumbers.SKIP)
+    assert [(each.column, each.is_error) for each in found.findings] == [("Mobile", False), ("priority", True)]
+    alone = [{"destination": "k.A.", "name": "Ana"}]
+    (only,) = read(as_csv, tmp_path, *alone, columns="destination", bad_numbers=BadNumbers.SKIP)
+    assert only.is_bad

@@ -243,7 +243,7 @@ CASES: dict[str, tuple[Fields, Fields, dict[str, Any]]] = {
         {},
         {
             **SOURCE, "ivr": "menus_of_campaign:ask", "number_column": "Mobile", "country_column": "Land",
-            "language_column": "Sprache", "date_order": "dmy",
+            "language_column": "Sprache", "date_order": "dmy", "bad_numbers": "skip",
         },
         {"voices": ["en-SG-LunaNeural", "en-SG-LunaNeural", "ms-MY-OsmanNeural"]},
     ),

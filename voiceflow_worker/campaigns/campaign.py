@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self, TypeVar, cast
 
 from voiceflow_worker.campaigns.calls.bad_row_limit import BadRowLimit
-from voiceflow_worker.campaigns.calls.options import CampaignOptions
+from voiceflow_worker.campaigns.calls.options import BadNumbers, CampaignOptions
 from voiceflow_worker.campaigns.calls.request import texts_of
 from voiceflow_worker.campaigns.calls.template import PLACEHOLDER, FlowTemplate
 from voiceflow_worker.campaigns.campaign_rows import batch_of
@@ -61,7 +61,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 PEOPLE: Final = (
-    "file", "rows", "sheet", "format", "number_column", "country", "country_column", "date_order", "source",
+    "file", "rows", "sheet", "format", "number_column", "bad_numbers", "country", "country_column", "date_order",
+    "source",
 )  # fmt: skip
 WORDS: Final = ("say", "template", "ivr", "menu", "voice_profile", "language_column", "data")
 WHEN: Final = (
@@ -493,6 +494,8 @@ class _Reader:
             file_kind=self.read("format", lambda value: FileKind(_one_of(FileKind, value))),
             sheet=self.read("sheet", _text),
             number_column=self.read("number_column", _columns),
+            bad_numbers=self.read("bad_numbers", lambda value: BadNumbers(_one_of(BadNumbers, value)))
+            or BadNumbers.REFUSE,
             country_column=self.read("country_column", _text),
             language_column=self.read("language_column", _text),
             date_order=self.read("date_order", lambda value: DateOrder(_one_of(DateOrder, value))),

@@ -79,10 +79,12 @@ class Field(NamedTuple):
     offers: str = ""
 
 
+_BAD_NUMBERS = (("skip", "Pass over the number"),)
 _ORDERS = (("dmy", "31/1/2030"), ("mdy", "1/31/2030"), ("ymd", "2030/1/31"))
 _SECTIONS = {
     "people": (
         Field("number_column", "Column of the numbers", "Or several of a person: mobile,phone.", offers="columns"),
+        Field("bad_numbers", "If one of several numbers is bad", "The row is bad", options=_BAD_NUMBERS),
         Field("country", "Country of national numbers", "Such as SG, or international. Empty: numbers have +."),
         Field("country_column", "Or the column of the countries", "If rows differ. Such as SG.", offers="columns"),
         Field("date_order", "Dates of the file look like", "2030-01-31", options=_ORDERS),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from enum import Enum, auto
+from enum import Enum, StrEnum, auto
 from typing import TYPE_CHECKING, cast
 
 from voiceflow_worker.campaigns.calls.template import FlowTemplate, opening_template
@@ -28,6 +28,15 @@ class Purpose(Enum):
     """The file is checked: a validity that has passed is a warning, and a table needs no template."""
     ENQUEUE = auto()
     """The file is enqueued: a validity that has passed is an error, unless `valid_for` replaces it."""
+
+
+class BadNumbers(StrEnum):
+    """What becomes of a person of whose several numbers one cannot be read."""
+
+    REFUSE = "refuse"
+    """The row is bad."""
+    SKIP = "skip"
+    """That number is passed over with a warning, if the person has another one that can be read."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,9 +62,9 @@ class CampaignOptions:
     name no batch of their own. With `same_people`, the numbers of that batch count as called in this one. By the rules
     of `stops` the batch is held. `file_kind` is the format of the file, which is detected by default. `sheet` is the
     sheet of a workbook. `number_column` is the column of the numbers to call, if its name is not `destination`, or the
-    columns of several numbers of a person, in their order: `mobile,phone`. `country_column` and `language_column` are
-    the columns of the country and the language of each row. `date_order` is the order of day, month and year in dates
-    such as 31/1/2030; these are then read as 2030-01-31.
+    columns of several numbers of a person, in their order: `mobile,phone`; `bad_numbers` says what becomes of those
+    that cannot be read. `country_column` and `language_column` are the columns of the country and the language of each
+    row. `date_order` is the order of day, month and year in dates such as 31/1/2030; these are then read as 2030-01-31.
     """
 
     template: FlowTemplate | None = None
@@ -80,6 +89,7 @@ class CampaignOptions:
     file_kind: FileKind | None = None
     sheet: str | None = None
     number_column: str | None = None
+    bad_numbers: BadNumbers = BadNumbers.REFUSE
     country_column: str | None = None
     language_column: str | None = None
     date_order: DateOrder | None = None

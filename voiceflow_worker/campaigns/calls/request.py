@@ -10,10 +10,10 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 from zoneinfo import ZoneInfo
 
-from voiceflow_worker.campaigns.calls.options import CampaignOptions, Purpose
+from voiceflow_worker.campaigns.calls.options import BadNumbers, CampaignOptions, Purpose
 from voiceflow_worker.campaigns.calls.template import PLACEHOLDER, FlowTemplate
 from voiceflow_worker.campaigns.calls.values import FIRST_CALL, RowValues, complete, row_key, write_numbers_out
-from voiceflow_worker.campaigns.files.rows import DESTINATION, RESERVED, RawRow, row_name
+from voiceflow_worker.campaigns.files.rows import DESTINATION, RESERVED, RawRow, number_columns, row_name
 from voiceflow_worker.core.admission import CallRequest, CheckedCall, call_digest, further_numbers
 from voiceflow_worker.errors import CallFlowError, InvalidInputError, PhoneNumberError
 from voiceflow_worker.finding import Finding, Remedy, Severity
@@ -413,13 +413,26 @@ class _Work:
         If the first cell is empty, the next number that there is takes its place.
         """
         first, further = self.values.reserved.get(DESTINATION), self.values.further
-        if first is None and any(found.column == DESTINATION for found in self.findings):
+        passes_over = self.options.bad_numbers is BadNumbers.SKIP and bool(self.options.number_column)
+        if first is None and not passes_over and any(found.column == DESTINATION for found in self.findings):
             return None, []
         written = [*([] if first is None else [(DESTINATION, first)]), *further]
-        if not written and self.options.template is not None:
+        if not written and self.options.template is not None and not self.is_reported(DESTINATION):
             self._error("is missing but it is required; give the number to call", column=DESTINATION, code=-1009)
         found = [self._number(name, text) for name, text in written]
+        good = [number for number in found if number is not None]
+        if passes_over and good:
+            self._pass_over_numbers()
+            return good[0], good[1:]
         return next(iter(found), None), [number for number in found[1:] if number is not None]
+
+    def _pass_over_numbers(self) -> None:
+        """Make warnings of the errors about numbers: the person has another one that can be called."""
+        columns = {DESTINATION, *map(row_name, number_columns(self.options.number_column))}
+        for place, found in enumerate(self.findings):
+            if found.is_error and found.column is not None and row_name(found.column) in columns:
+                message = f"{found.message}. This number is passed over, and the person's others are called"
+                self.findings[place] = replace(found, severity=Severity.WARNING, message=message)
 
     def _number(self, name: str, written: str) -> str | None:
         text = self._written(written) or ""

@@ -89,7 +89,10 @@ class RowValues:
 
     def take_further_numbers(self, columns: Iterable[str]) -> None:
         """Take the further numbers from these columns. They stay in the dictionary too."""
+        wrong = {row_name(column) for column, _, _ in self.problems}
         for name in columns:
+            if name in wrong:
+                continue  # the cell has a finding
             if text := _checked_text(self, name, self.variables.get(name), is_number=True):
                 self.further.append((name, text))
 
