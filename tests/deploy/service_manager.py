@@ -38,6 +38,8 @@ def run_units(folder: Path, units: Mapping[str, str], *, stays: float = 0.0) -> 
         pytest.skip("there is no systemd here, or it may not be run: it needs root and unshare")
     for name, text in units.items():
         (folder / name).write_text(text, encoding="utf-8")
+    for needed in ("basic.target", "shutdown.target", "network-online.target"):
+        (folder / needed).write_text("[Unit]\nDescription=What services usually come after\n")
     (folder / "tested.target").write_text("[Unit]\n" + "".join(f"Wants={name}\nAfter={name}\n" for name in units))
     script = ["sh", "-c", _SCRIPT.format(systemd=_SYSTEMD), "sh", str(folder), str(stays), " ".join(units)]
     command = ["unshare", "-mpf", "--mount-proc", *script]

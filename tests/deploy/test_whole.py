@@ -91,7 +91,7 @@ def deployment(image: Stage, more: dict[str, str]) -> Iterator[Callable[..., Ser
         lines = (DEPLOY / service["env_file"]).read_text("utf-8").splitlines()
         settings = dict(line.split("=", 1) for line in lines if not line.startswith("#"))
         settings |= service["environment"] | more
-        command = [re.sub(r"^(8080|9100)$", str(port), word) for word in service["command"]]
+        command = [re.sub(r"^(8080|9464)$", str(port), word) for word in service["command"]]
         started.append(Service(image.run(*image.entry, *command, *options, **settings), port))
         return started[-1]
 

@@ -67,7 +67,7 @@ async def worker(
     Examples:
         voiceflow worker --rate 10 --concurrency 50
         voiceflow worker --drain --json
-        voiceflow worker --rate unlimited --processes 2 --metrics-port 9100
+        voiceflow worker --rate unlimited --processes 2 --metrics-port 9464
     """
     options: dict[str, object] = {
         "store": common.store,
