@@ -32,7 +32,7 @@ CHAPTERS = {
         "campaign-files", "schedule", "ivr", "redial", "escalation", "windows", "suppression", "pacing", "webhooks",
         "outcomes", "sandbox", "examples/README",
     ],
-    "Operation": ["deploy/README", "operations", "telemetry", "stores", "scale", "security"],
+    "Operation": ["deploy/README", "operations", "runbooks", "telemetry", "stores", "scale", "security"],
     "Interfaces": ["cli", "http", "python", "airflow", "airflow-recipes", "airflow-testing"],
     "Concepts": ["promise", "answers", "evidence", "glossary"],
     "Reference": ["settings", "reference", "errors", "8x8-notes", "upgrades"],

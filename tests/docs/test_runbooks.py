@@ -1,0 +1,79 @@
+"""Each alert leads to a section of the runbooks, and the commands there run, on a store with all that they speak of."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import stat
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import structlog
+import yaml
+
+from tests.cli.eight_by_eight import running
+from tests.cli.stored import enqueued, in_doubt, url_of
+from tests.docs.pages import DOCS, blocks
+from voiceflow_worker.cli.program import run
+from voiceflow_worker.sandbox import Sandbox
+
+PAGE = DOCS / "runbooks.md"
+CALL = "default.01JB3W8Z5Q7X9V2K4M6N8P0R2T"
+OF_THE_MACHINE = ("systemctl", "journalctl", "timedatectl")
+"""Programs of a machine that is run by systemd. Here they only note that they were called."""
+
+
+def sections() -> dict[str, str]:
+    """The text below each heading of the second level, by its anchor."""
+    found: dict[str, str] = {}
+    for part in re.split(r"^## ", PAGE.read_text(encoding="utf-8"), flags=re.MULTILINE)[1:]:
+        title, _, text = part.partition("\n")
+        found[re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-")] = text
+    return found
+
+
+def test_each_alert_links_its_section_and_stands_in_the_table() -> None:
+    (group,) = yaml.safe_load((DOCS / "deploy" / "alerts.yml").read_text("utf-8"))["groups"]
+    table = dict(re.findall(r"^\| (.*) \| \[.*\]\(#(.*)\) \|$", PAGE.read_text("utf-8"), re.MULTILINE))
+    rows = {alert: anchor for alerts, anchor in table.items() for alert in re.findall(r"`(Voiceflow\w+)`", alerts)}
+    urls = {rule["alert"]: rule["annotations"]["runbook_url"] for rule in group["rules"]}
+    linked = {alert: url.partition("docs/runbooks.md#")[2] for alert, url in urls.items()}
+    assert linked == rows
+    assert set(linked.values()) | set(table.values()) == set(sections())
+
+
+@pytest.fixture
+def stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """A store with the batch march, and a call in doubt, which is yielded; a sandbox; programs of a machine."""
+    enqueued(tmp_path, 2, batch_id="march")
+    call = in_doubt(tmp_path).id
+    for name in OF_THE_MACHINE:
+        (tmp_path / name).write_text("#!/bin/sh\n")
+        (tmp_path / name).chmod(stat.S_IRWXU)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setenv("VOICEFLOW_STORE", url_of(tmp_path))
+    monkeypatch.setenv("VOICEFLOW_WAIT_FOR_STORE", "0")
+    with running(Sandbox(api_key="key-1", sub_accounts=["acme"])) as eight:
+        eight.settings(monkeypatch)
+        yield call
+    structlog.reset_defaults()
+
+
+@pytest.mark.parametrize("anchor", sections())
+def test_the_commands_of_a_section_run(anchor: str, stage: str, capfd: pytest.CaptureFixture[str]) -> None:
+    text = sections()[anchor]
+    for block in blocks(PAGE, language="sh"):
+        for line in block.text.strip().splitlines() if block.text in text else ():
+            command, _, otherwise = line.replace(CALL, stage).partition(" || ")
+            if not command.startswith("voiceflow "):
+                subprocess.run(["sh", "-euc", command], check=True)
+                continue
+            code = run(shlex.split(command)[1:])
+            told = capfd.readouterr()
+            # The doctor finds what is wrong with this stage, such as a webhook that is not registered.
+            allowed = {0, 1} if otherwise or command == "voiceflow doctor" else {0}
+            assert code in allowed, (line, told.out, told.err)
