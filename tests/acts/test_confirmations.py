@@ -24,6 +24,7 @@ from voiceflow_worker.acts.calls import CancelCall, Redial, Resolve
 from voiceflow_worker.acts.queues import CancelBatch, Hold, Rate, Resume
 from voiceflow_worker.acts.suppression import Suppress, Unsuppress
 from voiceflow_worker.backends.contract.samples import ManualClock
+from voiceflow_worker.campaigns.campaign import Campaign
 from voiceflow_worker.core.gates import standing_gate
 from voiceflow_worker.core.ports.reading import limits_of
 from voiceflow_worker.errors import ChangedSinceError, IllegalMoveError
@@ -346,3 +347,40 @@ async def test_a_removal_without_a_question_leaves_what_comes_meanwhile(store: S
         await SuppressionList(FaultyStore(store, before=overtakes)).remove(ANA)
     assert ANA in await SuppressionList(store).find(ANA)
     assert await SuppressionList(store).remove(ANA, number(3)) == [ANA]
+
+
+CAMPAIGN: Mapping[str, Any] = {
+    "say": "Hello.",
+    "rows": [{"destination": ANA}, {"destination": number(2)}],
+    "batch": "march",
+}
+
+
+async def started_by_another(store: Store) -> None:
+    """Somebody starts half of the campaign."""
+    half = {**CAMPAIGN, "rows": CAMPAIGN["rows"][:1]}
+    options = {"source": "+6531234567", "voice_profile": "en-IE-EmilyNeural"}
+    await Campaign.of({**half, **options}).start(CallQueue(store))
+
+
+async def test_a_campaign_is_started_as_its_preview_showed_it_in_python(store: Store) -> None:
+    campaign = Campaign.of({**CAMPAIGN, "source": "+6531234567", "voice_profile": "en-IE-EmilyNeural"})
+    seen = (await campaign.preview(CallQueue(store))).seen
+    await started_by_another(store)
+    with pytest.raises(ChangedSinceError, match="no longer do what its preview showed"):
+        await campaign.start(CallQueue(store), seen=seen)
+    assert len(await CallQueue(store).find()) == 1
+    assert (await campaign.start(CallQueue(store), seen=(await campaign.preview(CallQueue(store))).seen)).enqueued == 1
+
+
+async def test_a_campaign_is_started_as_its_preview_showed_it_over_http(store: Store) -> None:
+    async with program(store) as client:
+        shown = (await client.post("/v1/campaigns?dry_run=1", json=CAMPAIGN)).headers["etag"]
+        await started_by_another(store)
+        order = {"Idempotency-Key": "march", "If-Match": shown}
+        refused = await client.post("/v1/campaigns", json=CAMPAIGN, headers=order)
+        assert (refused.status_code, len(await CallQueue(store).find())) == (412, 1), refused.text
+        order["If-Match"] = (await client.post("/v1/campaigns?dry_run=1", json=CAMPAIGN)).headers["etag"]
+        assert (await client.post("/v1/campaigns", json=CAMPAIGN, headers=order)).status_code == 201
+        assert (await client.post("/v1/campaigns", json=CAMPAIGN, headers=order)).status_code == 200, "a lost answer"
+    assert len(await CallQueue(store).find()) == 2

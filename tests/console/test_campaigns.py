@@ -217,6 +217,23 @@ async def test_a_start_that_would_call_people_again_says_what_to_tick(memory: St
     assert len(await CallQueue(memory).find()) == 2 * first
 
 
+async def test_a_campaign_that_would_do_something_else_than_its_preview_is_shown_again(memory: Store) -> None:
+    queue = CallQueue(memory)
+    async with clerk(memory) as one, clerk(memory) as other:
+        for each in (one, other):
+            await each.send("look", people())
+            await each.send("preview", **WORDS)
+        await other.send("start", skip_bad="yes")
+        first = await queue.find()
+        await queue.cancel(first[0].id)
+        told = await one.send("start", skip_bad="yes")
+        assert "would no longer do what its preview showed" in told
+        assert "duplicates" in told, "the new preview"
+        assert [job.id for job in await queue.find()] == [job.id for job in first]
+        await one.send("start", skip_bad="yes")
+    assert len(await queue.find()) == len(first)
+
+
 async def test_people_whose_calls_were_cancelled_are_called_by_the_same_word(memory: Store) -> None:
     queue = CallQueue(memory)
     async with clerk(memory) as one:

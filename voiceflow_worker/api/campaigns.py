@@ -68,10 +68,13 @@ async def begin(asked: Asked) -> Answer:
         campaign = await _received(asked, Path(folder))
         asked.step_aside()  # it has a turn of its own, and others are answered meanwhile
         if is_preview:
-            return Answer(_bounded(await campaign.preview(desk.queue, desk.process, key=key, **how)))
+            report = await campaign.preview(desk.queue, desk.process, key=key, **how)
+            return Answer(_bounded(report), headers=etag(report.seen))
         by = desk.operator.actor
         with asked.alone(asked.key):
-            report, is_new = await campaign.start(desk.queue, desk.process, key=asked.key, by=by, **how)
+            report, is_new = await campaign.start(
+                desk.queue, desk.process, key=asked.key, by=by, seen=asked.seen, **how
+            )
         where = {"Location": f"/v1/batches/{quote(report.batch_id, safe='')}"}
         return Answer(_bounded(report), 201 if is_new else 200, where)
     raise ProblemError(
@@ -223,6 +226,10 @@ def _campaign_doc() -> dict[str, object]:
         "Start a campaign: all of its calls, or none. With dry_run=1, preview it: nobody is called.",
         parameters=[
             {**KEY, "required": False, "description": f"{KEY['description']} Only a preview needs none."},
+            {
+                **IF_MATCH,
+                "description": "The ETag of a preview: if the start would do anything else, the answer is 412.",
+            },
             in_query("dry_run", "1: a preview.", one_of(["1", "true", "yes", "0", "false", "no"])),
         ],
         body=ref("Campaign"),
@@ -233,7 +240,7 @@ def _campaign_doc() -> dict[str, object]:
             ),
             201: ("The campaign was started.", ref("Enqueued")),
         },
-        problems=[409],
+        problems=[409, 412],
     )
     upload = {"type": "string", "contentMediaType": "application/octet-stream"}
     doc["requestBody"]["content"][MULTIPART] = {

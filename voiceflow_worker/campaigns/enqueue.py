@@ -33,7 +33,7 @@ from voiceflow_worker.core.audit import Actor, AuditEntry
 from voiceflow_worker.core.ports.reading import starts_of
 from voiceflow_worker.core.ports.store import Same
 from voiceflow_worker.core.queue import CallQueue
-from voiceflow_worker.errors import CampaignFileError, InvalidInputError
+from voiceflow_worker.errors import CampaignFileError, ChangedSinceError, InvalidInputError
 from voiceflow_worker.finding import Finding, Severity
 from voiceflow_worker.model.flows.actions import Action, heard_in
 from voiceflow_worker.model.flows.template_text import is_template
@@ -84,6 +84,9 @@ class EnqueueReport:
         """Whether each call of these rows has ended before it was sent, so that nobody was called, or is now."""
         return not (self.enqueued or self.refused or self.dry_run) and 0 < self.duplicates == sum(self.ended.values())
 
+    seen: str = ""
+    """What a preview shows of the rows, for the `seen` of a start: how many are new, known, or bad."""
+
     @property
     def is_valid(self) -> bool:
         """True if no finding is an error."""
@@ -94,7 +97,7 @@ class EnqueueReport:
         shown = {
             each.name: getattr(self, each.name)
             for each in fields(self)
-            if each.name not in {"refused", "preview", "before", "file_urls"}
+            if each.name not in {"refused", "preview", "before", "file_urls", "seen"}
         }
         preview = {} if self.preview is None else {"preview": self.preview.as_json()}
         ended = {state.value: count for state, count in self.ended.items()}
@@ -118,6 +121,7 @@ class Tally:
     again: int = 0
     ended: Counter[JobState] = field(default_factory=Counter[JobState])
     preview: PreviewMaker | None = None
+    seen: str = ""
     before: list[CalledBefore] = field(default_factory=list[CalledBefore])
     file_urls: dict[str, int] = field(default_factory=dict[str, int])
 
@@ -222,6 +226,7 @@ async def enqueue_file(
     by: str | Actor | None = None,
     claim: Claim | None = None,
     lease: Same | None = None,
+    seen: str | None = None,
     progress: OnProgress | None = None,
     warn: Callable[[Sequence[Finding]], None] | None = None,
 ) -> EnqueueReport:
@@ -245,7 +250,8 @@ async def enqueue_file(
     and without a queue it reads no store. With `assumptions`, the report of a dry run has a preview of the calls.
     `warn` gets what concerns the rows as a whole, such as hidden ones, before the first call is stored. `now` is the
     time of the store's clock by default. With a `claim`, the first call is stored only if that holds, and with a
-    `lease` each call: IntakeError if it does not. Raises CampaignFileError for a file that cannot be read, and
+    `lease` each call: IntakeError if it does not. With `seen` of a preview, nothing is stored if the rows would not do
+    what it showed: ChangedSinceError. Raises CampaignFileError for a file that cannot be read, and
     InvalidInputError for a wrong option; nothing is stored then. Raises StoreError if the store fails; it is then safe
     to enqueue the file again.
     """
@@ -266,6 +272,7 @@ async def enqueue_file(
             by=Actor.of(by),
             claim=claim,
             lease=lease,
+            seen=seen,
         )
         return await enqueueing.run(
             dry_run=dry_run, now=now, assumptions=assumptions, rejected=rejected, progress=report
@@ -336,6 +343,7 @@ async def enqueue_rows(
     by: str | Actor | None = None,
     claim: Claim | None = None,
     lease: Same | None = None,
+    seen: str | None = None,
 ) -> EnqueueReport:
     """Make jobs of rows that a program has, such as the records of a query, and report the result.
 
@@ -348,7 +356,7 @@ async def enqueue_rows(
     campaign = open_campaign(rows, options, now=now)
     chosen = options or CampaignOptions()
     enqueueing = _Enqueueing(
-        queue, campaign, chosen, skip_bad=skip_bad, again=again, by=Actor.of(by), claim=claim, lease=lease
+        queue, campaign, chosen, skip_bad=skip_bad, again=again, by=Actor.of(by), claim=claim, lease=lease, seen=seen
     )
     return await enqueueing.run(dry_run=dry_run, now=now, assumptions=assumptions)
 
@@ -406,6 +414,8 @@ class _Enqueueing:
     claim: Claim | None = None
     lease: Same | None = None
     """A condition under which every call is stored."""
+    seen: str | None = None
+    """What a preview has shown; with anything else, nothing is stored."""
     _batches: set[str] = field(default_factory=set[str], init=False)
     """The batches of all good rows."""
 
@@ -457,10 +467,11 @@ class _Enqueueing:
             if queue is not None and not (dry_run or refused or needs_turn):
                 # Whoever ends another start must know that nobody goes on with it.
                 needs_turn = any(start.name in self._batches for start in await starts_of(queue.store, queue.name))
-            async with turn.held(needed=needs_turn and not (dry_run or refused)):
+            async with turn.held(needed=(needs_turn or self.seen is not None) and not (dry_run or refused)):
                 if before is not None:
                     tally.called_before(await before.find(map(_unpacked, held)), column=campaign.number_column)
                     refused = refused or (tally.again > 0 and not dry_run)
+                self._bind(tally, refused=refused)
                 imported = None
                 if queue is not None and not (dry_run or refused):
                     ordered = f", ordered by {self.by.called}, {self.by.on}"
@@ -468,6 +479,15 @@ class _Enqueueing:
                     imported = Import(queue, turn, ordered=ordered, entry=entry, claim=self.claim)
                 await self._hand_in(held, intake, imported, tally=tally, rejected=rejected, progress=progress)
         return tally.report(refused=refused, now=now)
+
+    def _bind(self, tally: Tally, *, refused: bool) -> None:
+        """Note what the rows would do. Raises ChangedSinceError if a preview has shown anything else."""
+        tally.seen = f"{tally.rows}.{tally.valid}.{tally.duplicates}.{tally.rejected}"
+        if self.seen not in {None, tally.seen} and not refused:
+            raise ChangedSinceError(
+                "nothing was enqueued: the campaign would no longer do what its preview showed, such as calls that "
+                "exist by now. Look at a new preview, and start that"
+            )
 
     def _calls_before(self, turn: IntakeTurn, unfinished: Collection[str | None]) -> CallsBefore | None:
         """The comparison with earlier calls; None if there is none to make."""

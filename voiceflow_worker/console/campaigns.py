@@ -37,7 +37,7 @@ from voiceflow_worker.core.admission import CallRequest, CheckedCall
 from voiceflow_worker.core.audit import Actor, Interface
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.queue import CallQueue
-from voiceflow_worker.errors import InvalidInputError, VoiceflowError
+from voiceflow_worker.errors import ChangedSinceError, InvalidInputError, VoiceflowError
 from voiceflow_worker.finding import Remedy
 from voiceflow_worker.gateway.client import PATIENCE, VoiceClient
 from voiceflow_worker.ivr.menu import Menu
@@ -332,24 +332,37 @@ class CampaignPage:
         name = values["queue"] or self._queue
         self._operator.queue(name)
         campaign, policy = self._campaign(values, kept), self._operator.policy
-        changed = _changed(values.pop("seen"), seen := _seen(values, kept))
+        before = values.pop("seen")
+        changed = _changed(before, seen := _seen(values, kept))
         said, told = "", ""
+        report: EnqueueReport | None = None
         if do == "start" and not changed:
-            done = await self._process.run(_started, campaign, name, policy, name=session.name)
-            if not done.refused:
+            shown = _shown_in(before, again=values["again"])
+            try:
+                done = await self._process.run(_started, campaign, name, policy, name=session.name, seen=shown)
+            except ChangedSinceError as error:
+                done, said = None, str(error)
+            if done is not None and not done.refused:
                 _log.info("somebody began a campaign", name=session.name, batch=done.batch_id, enqueued=done.enqueued)
                 where = PageForm([("batch", done.batch_id), ("queue", name)])
                 ended = [str(found.message) for found in done.findings if found.remedy is Remedy.CALL_ENDED]
                 return ActionDone("; ".join([f"{count_of(done.enqueued, 'call')} enqueued", *ended]), page_of(where))
-            said, report = f"nothing was enqueued: {_why_refused(done)}", done
-        else:
+            if done is not None:
+                said, report = f"nothing was enqueued: {_why_refused(done)}", done
+        if report is None:
             report = await self._process.run(_previewed, campaign, name, policy)
         if do == "try":
             told = await self._tried(values["number"], campaign, kept, queue_name=name)
         elif do == "start" and changed:
             said = f"changed after the preview: {changed}. Look at this one, then start"
         return await self._page(
-            values | {"seen": seen}, session, said=said, told=told, kept=kept, found=found, report=report
+            values | {"seen": f"{seen} {_REPORT}:{values['again']}/{report.seen}"},
+            session,
+            said=said,
+            told=told,
+            kept=kept,
+            found=found,
+            report=report,
         )
 
     def _campaign(self, values: Mapping[str, str], kept: _Upload) -> Campaign:
@@ -431,6 +444,19 @@ def _seen(values: Mapping[str, str], kept: _Upload) -> str:
     return " ".join(f"{name}:{_digest(value)}" for name, value in given.items() if value)
 
 
+_REPORT = "report"
+
+
+def _shown_in(seen: str, *, again: str) -> str | None:
+    """What the preview of a form has shown of its rows; empty if the form has none.
+
+    None if people who were called before are to be called `again`, other than in the preview: that changes the rows.
+    """
+    part = next((part.partition(":")[2] for part in seen.split() if part.startswith(f"{_REPORT}:")), "")
+    was, _, shown = part.partition("/")
+    return shown if was == again else None
+
+
 def _digest(value: str) -> str:
     return sha256(value.encode("utf-8", "replace")).hexdigest()[:12]
 
@@ -456,8 +482,12 @@ async def _previewed(store: Store, campaign: Campaign, queue: str, policy: CallP
     return await campaign.preview(CallQueue(store, queue, policy=policy))
 
 
-async def _started(store: Store, campaign: Campaign, queue: str, policy: CallPolicy, *, name: str) -> EnqueueReport:
-    return await campaign.start(CallQueue(store, queue, policy=policy), by=Actor(on=Interface.PAGES, name=name))
+async def _started(
+    store: Store, campaign: Campaign, queue: str, policy: CallPolicy, *, name: str, seen: str | None
+) -> EnqueueReport:
+    return await campaign.start(
+        CallQueue(store, queue, policy=policy), by=Actor(on=Interface.PAGES, name=name), seen=seen
+    )
 
 
 async def _first_call(store: Store, file: InputFile, options: CampaignOptions) -> CheckedCall | None:
