@@ -33,13 +33,13 @@ from voiceflow_worker import (
 )
 from voiceflow_worker.asgi import serving
 from voiceflow_worker.sandbox import Script
-from voiceflow_worker.types import Ladder
+from voiceflow_worker.types import EscalationStatus
 from voiceflow_worker.webhooks import PATH
 
 
 async def alert(
     queue: CallQueue, *, incident: str, text: str, source: str, voice_profile: str, rota: Sequence[str]
-) -> Ladder:
+) -> EscalationStatus:
     """Call one person after another until somebody takes the alarm, and return what has happened.
 
     If the program runs again for the same incident, for instance after a crash, it goes on where the calls are, and
@@ -53,9 +53,9 @@ async def alert(
         source=source,
         voice_profile=voice_profile,
     )
-    ladders = Escalations(queue)
-    started = await ladders.start(alarm, key=incident)
-    return await ladders.wait(started.ladder.id)
+    escalations = Escalations(queue)
+    started = await escalations.start(alarm, key=incident)
+    return await escalations.wait(started.status.id)
 
 
 # -- the alert in use -------------------------------------------------------------------------------------------------
@@ -73,11 +73,11 @@ ROTA = {
 """The reaction of each person when the phone rings."""
 
 
-async def try_out(store: Store) -> tuple[Sandbox, Ladder]:
+async def try_out(store: Store) -> tuple[Sandbox, EscalationStatus]:
     """Raise an alarm in a sandbox, stop the program while the second phone rings, and raise it again."""
     queue = CallQueue(store)
 
-    async def raised() -> Ladder:
+    async def raised() -> EscalationStatus:
         return await alert(
             queue,
             incident="incident-42",
@@ -102,19 +102,19 @@ async def try_out(store: Store) -> tuple[Sandbox, Ladder]:
             first = group.create_task(raised())
             await sandbox.ledger.reached(2)
             first.cancel()
-            ladder = await raised()
+            status = await raised()
             worker.stop()
-    return sandbox, ladder
+    return sandbox, status
 
 
 async def report() -> None:
     """Raise an alarm in a sandbox, and print what happened."""
     async with open_store("memory://") as store:
-        sandbox, ladder = await try_out(store)
+        sandbox, status = await try_out(store)
         print("The program was stopped while the second phone rang, and started again.")
-        for place in ladder.places:
-            rang = sum(entry.destination == place.number for entry in sandbox.ledger)
-            print(f"{place.number} rang {rang} times: {place.message}")
+        for step in status.steps:
+            rang = sum(entry.destination == step.number for entry in sandbox.ledger)
+            print(f"{step.number} rang {rang} times: {step.message}")
 
 
 async def raise_alarm(incident: str, text: str, *rota: str) -> None:
@@ -123,7 +123,7 @@ async def raise_alarm(incident: str, text: str, *rota: str) -> None:
     if settings.source is None or settings.voice_profile is None:
         sys.exit("set VOICEFLOW_SOURCE to the number that people see, and VOICEFLOW_VOICE_PROFILE to a voice")
     async with open_store(settings.store) as store:
-        ladder = await alert(
+        status = await alert(
             CallQueue(store, settings.queue),
             incident=incident,
             text=text,
@@ -131,8 +131,8 @@ async def raise_alarm(incident: str, text: str, *rota: str) -> None:
             voice_profile=settings.voice_profile,
             rota=rota,
         )
-    print(ladder.in_words())
-    if ladder.acknowledged is None:
+    print(status.in_words())
+    if status.acknowledged is None:
         sys.exit(1)
 
 

@@ -46,7 +46,7 @@ from .model.reports.status import SessionStatus as SessionStatus
 from .model.window import CallWindow as CallWindow
 from .sandbox import Sandbox as Sandbox
 from .service.escalation import Escalation as Escalation
-from .service.escalation import Escalations as Escalations
+from .service.escalations import Escalations as Escalations
 from .settings import Settings as Settings
 from .settings import load_settings as load_settings
 from .webhooks import present as present

@@ -165,12 +165,12 @@ class IntakeError(VoiceflowError):
         )
 
 
-class LadderNotFoundError(VoiceflowError):
+class EscalationNotFoundError(VoiceflowError):
     """Raised when no escalation has this id in this queue."""
 
-    def __init__(self, ladder_id: str) -> None:
-        self.ladder_id: str = ladder_id
-        super().__init__(f"no escalation {ladder_id!r} in this queue; check the id, the store and the queue")
+    def __init__(self, escalation_id: str) -> None:
+        self.escalation_id: str = escalation_id
+        super().__init__(f"no escalation {escalation_id!r} in this queue; check the id, the store and the queue")
 
 
 class JobError(VoiceflowError):

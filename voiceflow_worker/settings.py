@@ -371,6 +371,8 @@ class Settings(BaseModel):
     shutdown_grace: Timeout = timedelta(seconds=30)
     webhook_allow: Networks = ()
     api_allow: Networks = ()
+    escalations: Annotated[Path, AfterValidator(Path.expanduser)] | None = None
+    """A TOML file with named policies of escalations."""
     trusted_proxies: Networks = ()
     state_dir: Annotated[Path, AfterValidator(Path.expanduser)] | None = None
     retention: Duration = timedelta(days=30)

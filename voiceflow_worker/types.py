@@ -27,10 +27,12 @@ from voiceflow_worker.model.jobs.job import KeyPress, Post
 from voiceflow_worker.model.jobs.policy import Outcomes
 from voiceflow_worker.model.reports.outcome import CallLeg, Outcome
 from voiceflow_worker.model.reports.verdict import Verdict, VerdictKind
-from voiceflow_worker.service.escalation import Ladder, StartedLadder
+from voiceflow_worker.service.escalation_state import Alarm, EscalationStatus, Wording
+from voiceflow_worker.service.escalations import StartedEscalation
 
 __all__ = [
     "Actor",
+    "Alarm",
     "BatchOutcome",
     "BatchProgress",
     "CallLeg",
@@ -38,10 +40,10 @@ __all__ = [
     "DrainResult",
     "EnqueueReport",
     "Enqueued",
+    "EscalationStatus",
     "HookCounts",
     "HookOptions",
     "KeyPress",
-    "Ladder",
     "Outcome",
     "OutcomeKind",
     "OutcomeStream",
@@ -59,11 +61,12 @@ __all__ = [
     "Severity",
     "SpeechProfile",
     "StagedImport",
-    "StartedLadder",
+    "StartedEscalation",
     "SummaryResult",
     "Suppression",
     "Verdict",
     "VerdictKind",
     "Webhook",
     "WebhookType",
+    "Wording",
 ]

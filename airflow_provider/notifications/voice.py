@@ -22,33 +22,38 @@ if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
     from voiceflow_worker import Escalation
-    from voiceflow_worker.types import Ladder
+    from voiceflow_worker.types import Alarm, EscalationStatus, Wording
 
 log = logging.getLogger(__name__)
 
 
 class VoiceCallNotifier(BaseNotifier):
-    """A notifier that phones `numbers` in order until somebody presses `acknowledge_key`.
+    """A notifier that phones `numbers` in order, in `rounds`, until somebody presses `acknowledge_key`.
 
     It can be the `on_failure_callback` of tasks and DAGs, one of the `notifiers` of an `ApprovalOperator`, or the
     callback of a deadline (Airflow 3): `DeadlineAlert(callback=AsyncCallback(VoiceCallNotifier, kwargs=…))`.
 
-    A person is called within `answer_within` (a timedelta, or seconds), or not at all. The next number is called when
-    the call has ended without the key, or 90 s after `answer_within` at the latest. For one event (a failed try, a
-    failed run, a missed deadline, a question that waits), each number is called once, even if the callback runs again.
-    `say` is a template of the text, by default a sentence that names the failed task or DAG, or the question. "Press 1
-    to acknowledge." is spoken after it.
+    `policy` names a policy of the file in the setting `escalations` instead of numbers; what is given here goes before
+    it. The next number is called when the call has ended without the key, or 90 s after `answer_within` (a timedelta,
+    or seconds) at the latest. For one event (a failed try, a failed run, a missed deadline, a question that waits),
+    nobody is called again if the callback runs again. The instances of a mapped task that fail have one call together,
+    which names them: it waits for `gather` (a timedelta, or seconds) after the first. `say` is a template of the text,
+    by default a sentence that names the failed task or DAG, or the question. "Press 1 to acknowledge." is spoken after
+    it.
     """
 
-    template_fields: Sequence[str] = ("numbers", "say", "source", "voice_profile", "voiceflow_conn_id")
+    template_fields: Sequence[str] = ("numbers", "say", "source", "voice_profile", "policy", "voiceflow_conn_id")
 
     def __init__(
         self,
         *,
-        numbers: Sequence[str] | str,
+        numbers: Sequence[str] | str | None = None,
         say: str | None = None,
-        acknowledge_key: str = "1",
-        answer_within: timedelta | float = timedelta(minutes=2),
+        acknowledge_key: str | None = None,
+        answer_within: timedelta | float | None = None,
+        rounds: int | str | None = None,
+        policy: str | None = None,
+        gather: timedelta | float = timedelta(seconds=10),
         source: str | None = None,
         voice_profile: str | None = None,
         send: str = "here",
@@ -63,6 +68,9 @@ class VoiceCallNotifier(BaseNotifier):
         self.say = say
         self.acknowledge_key = acknowledge_key
         self.answer_within = answer_within
+        self.rounds = rounds
+        self.policy = policy
+        self.gather = gather
         self.source = source
         self.voice_profile = voice_profile
         self.send = send
@@ -73,8 +81,8 @@ class VoiceCallNotifier(BaseNotifier):
         with as_airflow_errors("phone notification"):
             hook = VoiceFlowHook(self.voiceflow_conn_id)
             hook.settings()
-            ladder = run(partial(self._climbed, hook, context))
-        self._acknowledged(ladder)
+            status = run(partial(self._called, hook, context))
+        self._acknowledged(status)
 
     async def async_notify(self, context: Context) -> str:
         """Do the same as `notify`, on the event loop of the triggerer. Returns a sentence, which Airflow stores.
@@ -84,58 +92,96 @@ class VoiceCallNotifier(BaseNotifier):
         with as_airflow_errors("phone notification"):
             hook = VoiceFlowHook(self.voiceflow_conn_id)
             await hook.asettings()
-            ladder = await self._climbed(hook, context)
-        return self._acknowledged(ladder)
+            status = await self._called(hook, context)
+        return self._acknowledged(status)
 
-    def _acknowledged(self, ladder: Ladder) -> str:
+    def _acknowledged(self, status: EscalationStatus) -> str:
         """Return a sentence of who acknowledged. Raises AirflowException if nobody did."""
-        if ladder.acknowledged is None:
-            places = "; ".join(f"{each.number} {each.message}" for each in ladder.places)
-            raise AirflowException(f"{ladder.in_words()} with key {ladder.escalation.key}: {places}")
-        return f"{ladder.acknowledged.number} acknowledged in call {ladder.acknowledged.call_id}"
+        done = status.acknowledged
+        if done is None:
+            steps = "; ".join(f"{each.number} {each.message}" for each in status.steps)
+            raise AirflowException(f"{status.in_words()} with key {status.escalation.key}: {steps}")
+        return f"{done.who} acknowledged" + (f" in call {done.call_id}" if done.call_id is not None else "")
 
-    async def _climbed(self, hook: VoiceFlowHook, context: Mapping[str, Any]) -> Ladder:
-        """Begin or carry on with the ladder of this occasion until it has ended. Read the hook's settings first."""
+    async def _called(self, hook: VoiceFlowHook, context: Mapping[str, Any]) -> EscalationStatus:
+        """Begin or carry on with the escalation of this occasion until it has ended. Read the hook's settings first."""
         from voiceflow_worker import Escalations  # not when DAGs are parsed
 
-        key = f"airflow-alarm-{digest(*occasion_of(context))[:40]}"
+        occasion, escalation = occasion_of(context), self._escalation(hook, context)
         stop = StopFlag()
         async with hook.opened_queue() as queue:
-            ladders = Escalations(queue)
-            # A second callback may have other texts, such as another time. The ladder of the first one is used.
-            ladder = (await ladders.start(self._escalation(hook, context), key=key, asked=key)).ladder
-            if ladder.is_open:
+            escalations = Escalations(queue)
+            if (instance := instance_of(context)) is not None:
+                alarm, wording = self._instance(instance, context)
+                key = f"airflow-alarm-{digest(*occasion, 'instances')[:40]}"
+                within = _duration(self.gather)
+                status = await escalations.gather(escalation, key=key, alarm=alarm, wording=wording, within=within)
+            else:
+                key = f"airflow-alarm-{digest(*occasion)[:40]}"
+                # A second callback may have other texts, such as another time. The escalation of the first one is used.
+                status = (await escalations.start(escalation, key=key, asked=key)).status
+            if status.is_open:
                 sends = self.send == "here"
-                async with sending(hook, queue, batch_id=ladder.batch_id, stop=stop, sends=sends):
-                    ladder = await poll(
+                async with sending(hook, queue, batch_id=status.batch_id, stop=stop, sends=sends):
+                    status = await poll(
                         queue,
-                        partial(ladders.climb, ladder.id),
+                        partial(escalations.advance, status.id),
                         lambda found: not found.is_open,
-                        subject=f"escalation {ladder.id}",
+                        subject=f"escalation {status.id}",
                         every=1.0,
                         limit=None,
                         stop=stop,
                     )
-        for each in ladder.places:
+        for each in status.steps:
             log.info("%s (call %s): %s", each.number, each.call_id, each.message)
-        return ladder
+        return status
+
+    def _instance(self, name: str, context: Mapping[str, Any]) -> tuple[Alarm, Wording]:
+        """Return the failed instance of a mapped task, and how it is spoken of alone and with others."""
+        from voiceflow_worker.types import Alarm, Wording
+
+        task = TaskIdentity.of({"ti": context.get("ti") or context.get("task_instance"), "loop": context.get("loop")})
+        of_task = f"of the task {_spoken(task.task_id)} of the pipeline {_spoken(task.dag_id)}"
+        said = self.say
+        return Alarm(mark=digest(*task.occasion)[:40], text=name), Wording(
+            one=said or f"This is Airflow. Instance {{names}} {of_task} has failed.",
+            many=f"{said} {{count}} instances: {{names}}."
+            if said
+            else f"This is Airflow. {{count}} instances {of_task} have failed: {{names}}.",
+            between=", ",
+        )
 
     def _escalation(self, hook: VoiceFlowHook, context: Mapping[str, Any]) -> Escalation:
         from voiceflow_worker import Escalation  # not when DAGs are parsed
 
         settings = hook.settings()
+        own = self.policy is None
         source, voice = self.source or settings.source, self.voice_profile or settings.voice_profile
-        if not source or not voice:
+        if own and (not source or not voice):
             raise InvalidInputError("source and voice_profile are needed: give them as arguments or in the connection")
-        within = self.answer_within
-        return Escalation(
-            numbers=_listed(self.numbers),
-            say=self.say or announcement(context),
-            source=source,
-            voice_profile=voice,
-            key=self.acknowledge_key,
-            answer_within=within if isinstance(within, timedelta) else timedelta(seconds=within),
-        )
+        numbers = None if self.numbers is None else _listed(self.numbers)
+        fields: dict[str, object] = {
+            "numbers": numbers,
+            "policy": self.policy,
+            "say": self.say or announcement(context),
+            "source": source if own else self.source,
+            "voice_profile": voice if own else self.voice_profile,
+            "key": self.acknowledge_key,
+            "answer_within": None if self.answer_within is None else _duration(self.answer_within),
+            "rounds": self.rounds,
+        }
+        return Escalation.of(fields, settings=settings, any_number=True)
+
+
+def instance_of(context: Mapping[str, Any]) -> str | None:
+    """Return the name of the failed instance of a mapped task, for people; None for all other occasions."""
+    if occasion_of(context)[0] != "task":
+        return None
+    ti: Any = context.get("ti") or context.get("task_instance")
+    index = getattr(ti, "map_index", -1)
+    if index is None or index < 0:
+        return None
+    return str(getattr(ti, "rendered_map_index", None) or index)
 
 
 def occasion_of(context: Mapping[str, Any]) -> tuple[object, ...]:
@@ -153,7 +199,8 @@ def occasion_of(context: Mapping[str, Any]) -> tuple[object, ...]:
     task = TaskIdentity.of({"ti": ti, "loop": context.get("loop")})
     # A task that asks people (`ApprovalOperator`) calls its notifiers before it waits; it may still fail after that.
     kind = "task" if waiting_subject(context) is None else "question"
-    return (kind, *task.occasion, getattr(ti, "try_number", 0))
+    of_all = task.scope() if task.is_mapped and kind == "task" else None  # the instances fail together
+    return (kind, task.dag_id, *((of_all,) if of_all else task.occasion), getattr(ti, "try_number", 0))
 
 
 def waiting_subject(context: Mapping[str, Any]) -> str | None:
@@ -181,6 +228,10 @@ def announcement(context: Mapping[str, Any]) -> str:
 
 def _spoken(name: object) -> str:
     return str(name or "").replace("_", " ").replace(".", " ").replace("-", " ").strip() or "without a name"
+
+
+def _duration(given: timedelta | float) -> timedelta:
+    return given if isinstance(given, timedelta) else timedelta(seconds=given)
 
 
 def _listed(numbers: Sequence[str] | str) -> list[str]:

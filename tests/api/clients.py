@@ -28,12 +28,13 @@ async def program(
     menus: Sequence[Menu] = (),
     address: str = "192.0.2.7",
     on_event: AnswersEvents | None = None,
+    registry: CollectorRegistry | None = None,
     **settings: Any,
 ) -> AsyncGenerator[httpx.AsyncClient]:
     """A program with this secret, and the door of a receiver with these settings."""
     given = {"source": SOURCE, "voice_profile": "en-IE-EmilyNeural", "api_secret": SECRET, **settings}
     read = load_settings(**given)
-    registry = CollectorRegistry()
+    registry = registry or CollectorRegistry()
     door = Door(store, read, secret=SECRET, menus=menus, registry=registry)
     app = receiver_of(read, store, on_event=on_event, registry=registry, api=door)
     transport = httpx.ASGITransport(app, client=(address, 5000))

@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 import copy
+import gzip
+import json
 import re
-from collections.abc import Mapping
+from base64 import b64encode
+from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+from prometheus_client import CollectorRegistry
 
-from tests.api.clients import program
+from tests.api.clients import SECRET, program
 from tests.api.test_door import findings_of
 from tests.docs.pages import DOCS, blocks
+from tests.support.faulty_store import FaultyStore, StoreCall
 from voiceflow_worker import CallQueue, Store
-from voiceflow_worker.service.escalation import Escalations
-from voiceflow_worker.service.ladder import FIELDS
+from voiceflow_worker.core.heartbeats import Pulse
+from voiceflow_worker.errors import EscalationNotFoundError, JobNotFoundError, StaleJobError, StoreUnavailableError
+from voiceflow_worker.service.escalation import FIELDS
+from voiceflow_worker.service.escalations import Escalations
 
 pytestmark = pytest.mark.anyio
 
@@ -32,17 +40,17 @@ async def test_it_is_started_once_shown_and_waited_for(memory: Store) -> None:
     async with program(memory) as client:
         first = await escalate(client)
         assert first.status_code == 201
-        ladder = first.json()
-        assert first.headers["location"] == f"/v1/escalations/{ladder['id']}"
-        assert (ladder["state"], [place["number"] for place in ladder["places"]]) == ("open", [ANA, BEN])
+        status = first.json()
+        assert first.headers["location"] == f"/v1/escalations/{status['id']}"
+        assert (status["state"], [place["number"] for place in status["steps"]]) == ("open", [ANA, BEN])
         assert (await escalate(client)).status_code == 200
         assert (await escalate(client, say="Flood.")).status_code == 422
-        shown = await client.get(f"/v1/escalations/{ladder['id']}")
-        assert shown.json() == ladder
-        await CallQueue(memory).cancel_batch(ladder["batch_id"])
-        ended = await client.get(f"/v1/escalations/{ladder['id']}?wait=5")
-        assert (ended.status_code, ended.json()["state"]) == (200, "unanswered")
-        assert (await client.get("/v1/escalations/default.ladder-1")).status_code == 404
+        shown = await client.get(f"/v1/escalations/{status['id']}")
+        assert shown.json() == status
+        await CallQueue(memory).cancel_batch(status["batch_id"])
+        ended = await client.get(f"/v1/escalations/{status['id']}?wait=5")
+        assert (ended.status_code, ended.json()["state"]) == (200, "stopped")
+        assert (await client.get("/v1/escalations/default.escalation-1")).status_code == 404
         assert (await client.get("/v1/escalations/other.1?wait=1")).status_code == 404
     assert len(await CallQueue(memory).find()) == 1
 
@@ -60,7 +68,7 @@ async def test_what_is_wrong_has_findings_and_nobody_is_called(memory: Store) ->
         assert refused.status_code == 422
         assert {found["column"] for found in findings_of(refused)} == {"colour", "answer_within"}
         refused = await escalate(client, numbers=[ANA, "nobody"])
-        assert "place 2" in str(findings_of(refused)[0]["message"])
+        assert "number 2" in str(findings_of(refused)[0]["message"])
         (long,) = findings_of(await escalate(client, say="x" * 9000))
         assert (long["column"], "too long" in str(long["message"])) == ("say", True)
         assert (await escalate(client, None)).status_code == 400
@@ -142,49 +150,104 @@ GRAFANA = {
 """The body that a webhook contact point of Grafana posts."""
 
 
-async def test_alerts_that_come_again_add_nothing_and_new_ones_get_a_ladder(memory: Store) -> None:
+ANY = f"{HOOK}?numbers=%2B6587654321"
+
+
+@pytest.fixture
+async def works(memory: Store) -> Callable[[], Awaitable[None]]:
+    """A worker of the queue is alive, and gives a sign of it again when called."""
+    beat = Pulse(memory, queue="default", worker_id="worker-1", in_flight=lambda: 0).beat
+    await beat()
+    return beat
+
+
+async def test_alerts_that_come_again_add_nothing_and_new_ones_get_an_escalation(memory: Store, works: object) -> None:
     async with program(memory) as client:
-        first = await client.post(f"{HOOK}?numbers=%2B6587654321", json=notification(alert("a"), alert("b")))
+        first = await client.post(ANY, json=notification(alert("a"), alert("b")))
         assert first.status_code == 201
-        ladder = first.json()
-        assert (ladder["say"], ladder["places"][0]["number"]) == (
-            "Alert: Disk full. a has no space left. And 1 more alert.",
+        status = first.json()
+        assert (status["say"], status["steps"][0]["number"]) == (
+            "2 alarms: Disk full. a has no space left. Disk full. b has no space left.",
             ANA,
         )
-        again = notification(alert("b"), alert("a"))
-        solved = notification(alert("a", status="resolved"), alert("b"))  # the group still fires
-        for body in (again, solved, notification(alert("a"))):
-            answer = await client.post(f"{HOOK}?numbers=%2B6587654322", json=body)
-            assert (answer.status_code, answer.json()["id"], answer.json()["state"]) == (200, ladder["id"], "open")
-        further = await client.post(f"{HOOK}?numbers=%2B6587654321", json=notification(alert("a"), alert("c")))
-        assert (further.status_code, "c has no space" in further.json()["say"]) == (201, True)
-        relapse = alert("a", starts_at="2026-11-26T05:00:00Z")
-        assert (await client.post(f"{HOOK}?numbers=%2B6587654321", json=notification(relapse))).status_code == 201
+        (call,) = await CallQueue(memory).find()
+        assert "Press 1 for all." in call.body
+        for body in (notification(alert("b"), alert("a")), notification(alert("a"))):
+            answer = await client.post(ANY, json=body)
+            assert (answer.status_code, answer.json()["id"], answer.json()["state"]) == (200, status["id"], "open")
+        further = await client.post(ANY, json=notification(alert("a"), alert("c")))
+        assert (further.status_code, further.json()["say"]) == (201, "Alert: Disk full. c has no space left.")
+        assert further.json()["escalations"] == [further.json()["id"], status["id"]]
 
 
-async def test_when_it_is_resolved_nobody_is_called_and_its_ladder_ends(memory: Store) -> None:
-    ladders = Escalations(CallQueue(memory))
-    resolved = notification(alert("a", status="resolved"), status="resolved")
+SAME: dict[str, Callable[[dict[str, Any]], object]] = {
+    "another group": lambda one: notification(one, group='{}:{severity="page"}'),
+    "milliseconds": lambda one: notification({**one, "startsAt": "2026-11-26T03:10:00Z"}),
+    "another zone": lambda one: notification({**one, "startsAt": "2026-11-26T11:10:00+08:00"}),
+    "nanoseconds": lambda one: notification({**one, "startsAt": "2026-11-26T03:10:00.000000001Z"}),
+    "an earlier start": lambda one: notification({**one, "startsAt": "2026-11-26T03:09:30Z"}),
+    "a later start": lambda one: notification({**one, "startsAt": "2026-11-26T03:19:30Z"}),
+    "no group": lambda one: {**notification(one), "groupKey": None},
+    "other labels of the group": lambda one: {**notification(one), "commonLabels": {}, "receiver": "other"},
+}
+
+
+@pytest.mark.parametrize("how", SAME)
+async def test_the_same_alert_told_in_another_way_has_one_escalation(memory: Store, works: object, how: str) -> None:
     async with program(memory) as client:
-        assert (await client.post(f"{HOOK}?numbers=%2B6587654321", json=resolved)).status_code == 200
+        first = await client.post(ANY, json=notification(alert("a")))
+        again = await client.post(ANY, json=SAME[how](alert("a")))
+        assert (again.status_code, again.json()["id"]) == (200, first.json()["id"])
+        gone = notification({**alert("a", status="resolved"), "startsAt": "2026-11-26T03:12:00Z"})
+        assert (await client.post(f"{HOOK}?numbers=%2B6587654322", json=gone)).status_code == 200
+        assert (await client.get(f"/v1/escalations/{first.json()['id']}")).json()["state"] == "stopped"
+    assert [job.state for job in await CallQueue(memory).find()] == ["cancelled"]
+
+
+async def test_two_receivers_are_two_escalations_and_resolved_ends_both(memory: Store, works: object) -> None:
+    async with program(memory) as client:
+        answers = [
+            await client.post(f"{HOOK}?numbers={numbers}", json=notification(alert("a")))
+            for numbers in ("%2B6587654321", "%2B6587654322", "%2B6587654322,%2B6587654321", "6587654321&country=SG")
+        ]
+        assert [answer.status_code for answer in answers] == [201, 201, 201, 200]
+        await client.post(ANY, json=notification(alert("a", status="resolved"), status="resolved"))
+        states = [(await client.get(f"/v1/escalations/{each.json()['id']}")).json()["state"] for each in answers]
+        assert states == ["stopped"] * 4
+
+
+async def test_when_it_is_resolved_nobody_is_called_and_its_escalation_ends(memory: Store, works: object) -> None:
+    escalations = Escalations(CallQueue(memory))
+    resolved = notification({**alert("a", status="resolved"), "endsAt": "2026-11-26T03:12:00Z"}, status="resolved")
+    async with program(memory) as client:
+        assert (await client.post(ANY, json=resolved)).status_code == 200
+        late = await client.post(ANY, json=notification(alert("a")))
+        assert (late.status_code, late.json()) == (
+            200, {"message": "the alerts were resolved before they were told; nobody is called"},
+        )  # fmt: skip
         assert await CallQueue(memory).find() == []
-        begun = (await client.post(f"{HOOK}?numbers=%2B6587654321", json=notification(alert("a")))).json()
-        answer = await client.post(f"{HOOK}?numbers=%2B6587654321", json=resolved)
-        cut = await client.post(f"{HOOK}?numbers=%2B6587654321", json=notification(alert("b"), alert("c")))
+        again = {**alert("a"), "startsAt": "2026-11-26T03:12:30Z"}
+        begun = (await client.post(ANY, json=notification(again))).json()
+        gone = notification({**alert("a", status="resolved"), "endsAt": "2026-11-26T03:14:00Z"})
+        early = await client.post(ANY, json=resolved)
+        assert (await escalations.get(begun["id"])).is_open, "it has begun to fire again since that"
+        answer = await client.post(ANY, json=gone)
+        cut = await client.post(ANY, json=notification(alert("b"), alert("c")))
         with_more = {**notification(alert("b", status="resolved"), status="resolved"), "truncatedAlerts": 1}
-        await client.post(f"{HOOK}?numbers=%2B6587654321", json=with_more)
-        assert (await ladders.get(cut.json()["id"])).is_open, "the alert that is left out may fire"
-        await ladders.stop(cut.json()["id"], reason="the end")
-    assert (answer.status_code, answer.json()) == (200, {"message": "the alerts are resolved; nobody is called"})
-    ladder = await ladders.get(begun["id"])
-    assert (ladder.state, ladder.reason) == ("stopped", "the alert is resolved")
+        await client.post(ANY, json=with_more)
+        assert (await escalations.get(cut.json()["id"])).is_open, "the other alert fires"
+        await escalations.stop(cut.json()["id"], reason="the end")
+    for each in (early, answer):
+        assert (each.status_code, each.json()) == (200, {"message": "the alerts are resolved; nobody is called"})
+    status = await escalations.get(begun["id"])
+    assert (status.state, status.reason) == ("stopped", "the alert is resolved")
     assert [job.state for job in await CallQueue(memory).find()] == ["cancelled", "cancelled"]
 
 
-async def test_grafana_sends_the_same_shape(memory: Store) -> None:
+async def test_grafana_sends_the_same_shape(memory: Store, works: object) -> None:
     async with program(memory) as client:
         for status in (201, 200):
-            answer = await client.post(f"{HOOK}?numbers=%2B6587654321&key=5&answer_within=1m", json=GRAFANA)
+            answer = await client.post(f"{ANY}&key=5&answer_within=1m", json=GRAFANA)
             told = answer.json()
             assert (answer.status_code, told["say"], told["key"]) == (
                 status,
@@ -193,12 +256,169 @@ async def test_grafana_sends_the_same_shape(memory: Store) -> None:
             )
 
 
-async def test_the_configuration_on_the_page_works(memory: Store) -> None:
+async def test_while_nobody_can_be_called_the_sender_asks_again_and_the_alert_is_stored(memory: Store) -> None:
+    async with program(memory) as client:
+        for _ in range(3):
+            answer = await client.post(ANY, json=notification(alert("a")))
+            assert answer.status_code == 503
+            assert "no worker of queue default runs" in answer.json()["detail"]
+            assert "retry-after" in answer.headers
+        await Pulse(memory, queue="default", worker_id="worker-1", in_flight=lambda: 0).beat()
+        assert (await client.post(ANY, json=notification(alert("a")))).status_code == 200
+        await CallQueue(memory).hold(reason="a wrong number")
+        held = await client.post(ANY, json=notification(alert("a")))
+        assert (held.status_code, "a wrong number" in held.json()["detail"]) == (503, True)
+        await CallQueue(memory).resume()
+        await Pulse(memory, queue="default", worker_id="w2", in_flight=lambda: 0, batch_id="campaign").beat()
+        assert (await client.post(ANY, json=notification(alert("a")))).status_code == 200
+    assert len(await CallQueue(memory).find()) == 1
+
+
+async def test_a_worker_of_another_batch_calls_nobody_for_alarms(memory: Store) -> None:
+    await Pulse(memory, queue="default", worker_id="w2", in_flight=lambda: 0, batch_id="campaign").beat()
+    async with program(memory) as client:
+        assert (await client.post(ANY, json=notification(alert("a")))).status_code == 503
+
+
+async def test_the_hook_takes_a_slash_at_its_end_compression_and_basic_authentication(
+    memory: Store, works: object
+) -> None:
+    body = json.dumps(notification(alert("a"))).encode()
+    forms: list[tuple[str, bytes, dict[str, str]]] = [
+        (f"{HOOK}/?numbers=%2B6587654321", body, {}),
+        (ANY, gzip.compress(body), {"Content-Encoding": "gzip"}),
+        (ANY, body, {"Authorization": f"Basic {b64encode(f'alertmanager:{SECRET}'.encode()).decode()}"}),
+        (ANY, body, {"Authorization": f"basic {b64encode(f':{SECRET}'.encode()).decode()}"}),
+    ]
+    async with program(memory) as client:
+        for place, (url, content, headers) in enumerate(forms):
+            answer = await client.post(url, content=content, headers={"Content-Type": "application/json", **headers})
+            assert answer.status_code == (200 if place else 201), (place, answer.text)
+        for wrong in ("Basic !", f"Basic {b64encode(b'a:wrong').decode()}", "Basic"):
+            refused = await client.post(ANY, content=body, headers={"Authorization": wrong})
+            assert refused.status_code == 401
+        bomb = gzip.compress(b" " * 3_000_000)
+        too_long = await client.post(ANY, content=bomb, headers={"Content-Encoding": "gzip"})
+        assert too_long.status_code == 413
+
+
+async def test_whatever_may_pass_is_answered_so_that_the_sender_asks_again(memory: Store, works: object) -> None:
+    for error in (
+        StaleJobError("default.1"), StoreUnavailableError("gone"), EscalationNotFoundError("default.alarm-1"),
+        JobNotFoundError("default.1"), TimeoutError(), RuntimeError("a fault"),
+    ):  # fmt: skip
+
+        async def fails(call: StoreCall, error: Exception = error) -> None:
+            if call.name == "write":
+                raise error
+
+        async with program(FaultyStore(memory, before=fails)) as client:
+            assert (await client.post(ANY, json=notification(alert("a")))).status_code >= 500, error
+    async with program(memory) as client:
+        assert (await client.post(ANY, json=notification(alert("a")))).status_code == 201
+
+
+# -- policies ---------------------------------------------------------------------------------------------------------
+
+POLICIES = """
+[db]
+numbers = ["+6587654321", "+6587654322"]
+answer_within = "90s"
+rounds = "until acknowledged"
+rest = "10m"
+
+[web]
+numbers = "+6587654323"
+say = "The web shop is down."
+window = "00:00-24:00"
+"""
+
+
+async def test_a_policy_is_named_by_the_hook_and_by_programs(memory: Store, works: object, tmp_path: Path) -> None:
+    file = tmp_path / "escalations.toml"
+    file.write_text(POLICIES)
+    async with program(memory, escalations=file) as client:
+        alarm = (await client.post(f"{HOOK}?policy=db", json=notification(alert("a")))).json()
+        assert (alarm["policy"], alarm["answer_within"], alarm["rounds"], alarm["rest"]) == (
+            "db", "90s", "until acknowledged", "10m",
+        )  # fmt: skip
+        assert [step["number"] for step in alarm["steps"]] == [ANA, BEN]
+        both = await client.post(f"{HOOK}?policy=web", json=notification(alert("a")))
+        assert (both.status_code, both.json()["say"]) == (201, "The web shop is down.")
+        named = await client.post(
+            "/v1/escalations", json={"policy": "db", "say": "Fire."}, headers={"Idempotency-Key": "k"}
+        )
+        assert (named.status_code, named.json()["policy"], named.json()["say"]) == (201, "db", "Fire.")
+        for query in ("policy=nobody", "policy=db&numbers=%2B6587654321", "policy="):
+            refused = await client.post(f"{HOOK}?{query}", json=notification(alert("z")))
+            assert refused.status_code == 422, query
+        assert "the policies are db, web" in (await client.post(f"{HOOK}?policy=x", json=GRAFANA)).text
+
+
+async def test_the_file_is_read_again_when_it_changes_and_a_wrong_one_changes_nothing(
+    memory: Store, works: object, tmp_path: Path
+) -> None:
+    file = tmp_path / "escalations.toml"
+    file.write_text(POLICIES)
+    registry = CollectorRegistry()
+
+    def refused() -> float | None:
+        return registry.get_sample_value("voiceflow_escalation_policies_refused")
+
+    async def called(client: httpx.AsyncClient, fingerprint: str) -> list[str]:
+        answer = await client.post(f"{HOOK}?policy=db", json=notification(alert(fingerprint)))
+        return [step["number"] for step in answer.json()["steps"]]
+
+    async with program(memory, escalations=file, registry=registry) as client:
+        assert await called(client, "a") == [ANA, BEN]
+        file.write_text(POLICIES.replace("+6587654321", "+6587654329"))
+        assert await called(client, "b") == ["+6587654329", BEN]
+        for place, wrong in enumerate(("[db", "db = 1", '[db]\nnumbers = "nobody"', "[db]\nnumbers = '+65'\nrest = 1")):
+            file.write_text(wrong)
+            assert await called(client, f"wrong {place}") == ["+6587654329", BEN]
+            assert refused() == 1
+        file.unlink()
+        assert await called(client, "no file") == ["+6587654329", BEN]
+        file.write_text(POLICIES)
+        assert await called(client, "right") == [ANA, BEN]
+        assert refused() == 0
+
+
+# -- what people do ---------------------------------------------------------------------------------------------------
+
+
+async def test_escalations_are_listed_acknowledged_and_stopped(memory: Store, works: object) -> None:
+    async with program(memory) as client:
+        ids = [(await escalate(client, f"incident-{number}")).json()["id"] for number in range(5)]
+        listed = (await client.get("/v1/escalations")).json()
+        assert [each["id"] for each in listed["escalations"]] == ids[::-1]
+        assert listed["after"] is None
+        page = (await client.get("/v1/escalations?limit=2")).json()
+        rest = (await client.get("/v1/escalations", params={"limit": 3, "after": page["after"]})).json()
+        assert [each["id"] for each in page["escalations"] + rest["escalations"]] == ids[::-1]
+        taken = (await client.post(f"/v1/escalations/{ids[0]}/acknowledge", json={"by": "Li"})).json()
+        assert (taken["state"], taken["acknowledged"]["by"], taken["acknowledged"]["number"]) == (
+            "acknowledged", "Li", None,
+        )  # fmt: skip
+        assert taken["message"].startswith("Li acknowledged at ")
+        ended = (await client.post(f"/v1/escalations/{ids[1]}/stop", json={"note": "a drill"})).json()
+        assert (ended["state"], ended["reason"]) == ("stopped", "a drill")
+        for path in (f"{ids[0]}/stop", f"{ids[1]}/acknowledge"):
+            again = (await client.post(f"/v1/escalations/{path}")).json()
+            assert again["state"] == ("acknowledged" if path.startswith(ids[0]) else "stopped")
+        assert (await client.post("/v1/escalations/default.escalation-0/stop")).status_code == 404
+        listed = (await client.get("/v1/escalations")).json()["escalations"]
+        assert [each["id"] for each in listed] == [ids[1], ids[0], *ids[:1:-1]], "the newest change comes first"
+    calls = await CallQueue(memory).find()
+    assert sorted(str(job.state) for job in calls) == ["cancelled"] * 2 + ["queued"] * 3
+
+
+async def test_the_configuration_on_the_page_works(memory: Store, works: object) -> None:
     (config,) = blocks(DOCS / "escalation.md", language="yaml")
     (url,) = re.findall(r"url: https://calls.example.com(\S+)", config.text)
     async with program(memory) as client:
         answer = await client.post(url, json=notification(alert("a")))
-    assert (answer.status_code, [place["number"] for place in answer.json()["places"]]) == (201, [ANA, BEN])
+    assert (answer.status_code, [place["number"] for place in answer.json()["steps"]]) == (201, [ANA, BEN])
 
 
 @pytest.mark.parametrize(
@@ -211,14 +431,14 @@ async def test_the_configuration_on_the_page_works(memory: Store) -> None:
         ("numbers=+6587654321,+9123%204567&country=SG", [ANA, "9123 4567"]),
     ],
 )
-async def test_the_numbers_stand_in_the_query(memory: Store, query: str, numbers: list[str]) -> None:
+async def test_the_numbers_stand_in_the_query(memory: Store, works: object, query: str, numbers: list[str]) -> None:
     async with program(memory) as client:
         answer = await client.post(f"{HOOK}?{query}", json=GRAFANA)
         assert answer.status_code == 201, answer.text
-        assert [place["number"] for place in answer.json()["places"]] == numbers
+        assert [place["number"] for place in answer.json()["steps"]] == numbers
 
 
-async def test_a_number_in_a_query_that_may_be_two_is_refused(memory: Store) -> None:
+async def test_a_number_in_a_query_that_may_be_two_is_refused(memory: Store, works: object) -> None:
     async with program(memory) as client:
         answer = await client.post(f"{HOOK}?numbers=+6587654321&country=JM", json=GRAFANA)
         (finding,) = findings_of(answer)
@@ -226,7 +446,7 @@ async def test_a_number_in_a_query_that_may_be_two_is_refused(memory: Store) -> 
         assert finding["message"] == "+6587654321 may also be 6587654321 in JM; write %2B for +"
         assert await CallQueue(memory).find() == []
         sure = await client.post(f"{HOOK}?numbers=%2B6587654321&country=JM", json=GRAFANA)
-        assert sure.json()["places"][0]["number"] == ANA
+        assert sure.json()["steps"][0]["number"] == ANA
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import pytest
 
 from tests.api.clients import CALL, program
 from voiceflow_worker import CallQueue, Store
-from voiceflow_worker.service.escalation import Escalations
+from voiceflow_worker.service.escalations import Escalations
 from voiceflow_worker.service.named_call import NamedCall
 from voiceflow_worker.service.named_campaign import NamedCampaign
 

@@ -59,16 +59,16 @@ def test_whoever_is_on_duty_sees_where_an_escalation_stands_and_what_a_schedule_
     )  # fmt: skip
 
     async def work(engine: Engine) -> None:
-        ladders = Escalations(engine.queue)
+        escalations = Escalations(engine.queue)
         await SuppressionList(engine.store).add(number(1))
         for key, numbers in (("incident-42", [number(1), number(2)]), ("incident-41", [number(1)])):
             alarm = Escalation(numbers=numbers, say="Fire.", source=number(9), voice_profile="en-IE-EmilyNeural")
-            await ladders.start(alarm, key=key)
+            await escalations.start(alarm, key=key)
         await json_records(engine.store, RUNS, ScheduledRun).within("default/reminder").put({run.batch_id: run})
 
     within(folder, work)
     shown = voiceflow("status", "--store", url_of(folder)).out
-    assert f"at place 2 of 2: {number(2)} waits to be called" in shown
+    assert f"at step 2 of 2: {number(2)} waits to be called" in shown
     assert "incident-41" not in shown, "it has ended"
     assert "schedule reminder, 2026-03-02 09:00:00 Asia/Singapore: missed: people.csv has no column" in shown
     assert "the next run is at 2026-03-03 09:00:00 Asia/Singapore" in shown

@@ -1,9 +1,10 @@
-"""Ladders: one place after the other until somebody presses the key, whoever carries on with them."""
+"""Escalations: one place after the other until somebody presses the key, whoever carries on with them."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -16,22 +17,21 @@ from tests.support.stores import EVERY
 from tests.support.voices import ScriptedVoice, refused, unknown
 from voiceflow_worker import CallPolicy, CallQueue, CallWindow, Job, JobState, SuppressionList, open_store
 from voiceflow_worker.backends.contract.samples import ManualClock
+from voiceflow_worker.core.heartbeats import Pulse
 from voiceflow_worker.core.menu_calls import MenuCall, MenuCalls
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.record_set import text_records
 from voiceflow_worker.core.ports.store import Page, Put, Step, Unit
-from voiceflow_worker.errors import InvalidInputError, KeyConflictError, LadderNotFoundError, StoreVersionError
+from voiceflow_worker.core.units import ESCALATION
+from voiceflow_worker.errors import EscalationNotFoundError, InvalidInputError, KeyConflictError, StoreVersionError
+from voiceflow_worker.ivr.caller import Caller
 from voiceflow_worker.model.jobs.job import KeyPress, RedialPolicy
 from voiceflow_worker.model.reports.status import SessionStatus
-from voiceflow_worker.service.escalation import (
-    OPEN,
-    Escalation,
-    Escalations,
-    Ladder,
-    climb_all,
-    climbing,
-)
-from voiceflow_worker.service.ladder import LadderRecord
+from voiceflow_worker.service.escalation import Escalation
+from voiceflow_worker.service.escalation_menu import acknowledge
+from voiceflow_worker.service.escalation_state import EscalationRecord, EscalationStatus
+from voiceflow_worker.service.escalation_store import OPEN
+from voiceflow_worker.service.escalations import Escalations, advance_all, advancing
 from voiceflow_worker.settings import load_settings
 
 pytestmark = pytest.mark.anyio
@@ -64,24 +64,24 @@ on_every_store = pytest.mark.parametrize("store", LATER, indirect=True)
 
 
 class Alarm:
-    """A queue with ladders, and the worker and the people beside it, in single steps."""
+    """A queue with escalations, and the worker and the people beside it, in single steps."""
 
     def __init__(self, store: Store) -> None:
         self.store = store
         self.voice = ScriptedVoice()
         self.engine = Engine(store, self.voice)
-        self.ladders = Escalations(self.engine.queue)
+        self.escalations = Escalations(self.engine.queue)
         self.id = ""
 
-    async def start(self, *numbers: str, **more: Any) -> Ladder:
-        started = await self.ladders.start(escalation(*numbers, **more), key="incident-42")
-        self.id = started.ladder.id
-        return started.ladder
+    async def start(self, *numbers: str, **more: Any) -> EscalationStatus:
+        started = await self.escalations.start(escalation(*numbers, **more), key="incident-42")
+        self.id = started.status.id
+        return started.status
 
-    async def look(self) -> Ladder:
-        return await self.ladders.climb(self.id)
+    async def look(self) -> EscalationStatus:
+        return await self.escalations.advance(self.id)
 
-    async def place(self, number: int) -> Job:
+    async def step(self, number: int) -> Job:
         (job,) = await self.engine.queue.find(unique_key=f"{self.id}/{number}")
         return job
 
@@ -91,32 +91,46 @@ class Alarm:
         numbers = {job.id: job.number for job in await self.engine.queue.find(limit=None)}
         return [numbers[each.rpartition(".")[0]] for each in self.voice.client_request_ids]
 
-    async def press(self, place: int, digits: str = "1") -> None:
-        job = await self.place(place)
+    async def press(self, place: int, digits: str = "1", *, heard_by: Store | None = None) -> str:
+        """Press a key in the call of a step; returns what is said then."""
+        job = await self.step(place)
         calls = MenuCalls(self.store, self.engine.policy)
+        caller = Caller(
+            now=self.store.clock.now(),
+            digits=digits,
+            data=job.data or {},
+            job=job,
+            store=heard_by or self.store,
+        )
+        said = await acknowledge(caller)
         press = KeyPress(
-            at=self.store.clock.now(), menu="approval", digits=digits, event_id=f"press-{place}",
+            at=self.store.clock.now(), menu=ESCALATION, digits=digits, event_id=f"press-{place}",
             answer="yes" if digits == "1" else None,
         )  # fmt: skip
         await calls.pressed(MenuCall(job, job.post_count, ()), press, session_id=None)
+        return str(said.text)
+
+    async def works(self) -> None:
+        """A worker of the queue is alive."""
+        await Pulse(self.store, queue="default", worker_id="worker-1", in_flight=lambda: 0).beat()
 
     async def ends(self, place: int, status: SessionStatus = SessionStatus.NO_ANSWER) -> None:
-        await self.engine.summarise(await self.place(place), status)
+        await self.engine.summarise(await self.step(place), status)
 
 
-def told(ladder: Ladder) -> list[str]:
-    return [each.message for each in ladder.places]
+def told(status: EscalationStatus) -> list[str]:
+    return [each.message for each in status.steps]
 
 
-def results(ladder: Ladder) -> list[str]:
-    return [each.result for each in ladder.places]
+def results(status: EscalationStatus) -> list[str]:
+    return [each.result for each in status.steps]
 
 
 @pytest.mark.parametrize("store", EVERY, indirect=True)
 async def test_one_after_the_other_until_somebody_presses_the_key(store: Store) -> None:
     alarm = Alarm(store)
-    ladder = await alarm.start()
-    assert (ladder.is_open, told(ladder)) == (
+    status = await alarm.start()
+    assert (status.is_open, told(status)) == (
         True,
         ["waits to be called", "not called: its turn has not come", "not called: its turn has not come"],
     )
@@ -127,70 +141,70 @@ async def test_one_after_the_other_until_somebody_presses_the_key(store: Store) 
     await alarm.look()
     assert await alarm.rings() == [ANA, BEN]
     await alarm.press(2)
-    ladder = await alarm.look()
-    assert told(ladder) == [
+    status = await alarm.look()
+    assert told(status) == [
         "did not answer", "acknowledged with key 1", f"not called: {BEN} acknowledged before",
     ]  # fmt: skip
-    assert results(ladder) == ["no_answer", "acknowledged", "not_called"]
-    done = ladder.acknowledged
+    assert results(status) == ["no_answer", "acknowledged", "not_called"]
+    done = status.acknowledged
     assert done is not None
-    assert (done.place, done.number, done.call_id) == (2, BEN, (await alarm.place(2)).id)
-    assert (ladder.state, ladder.in_words()) == (
+    assert (done.step, done.number, done.call_id) == (2, BEN, (await alarm.step(2)).id)
+    assert (status.state, status.in_words()) == (
         "acknowledged",
         f"{BEN} acknowledged at 2026-01-05 10:00:00 UTC with key 1".replace(
             "2026-01-05 10:00:00", f"{done.at:%Y-%m-%d %H:%M:%S}"
         ),
     )
     await alarm.ends(2, SessionStatus.COMPLETED)
-    await climb_all(store)
+    await advance_all(store)
     assert await alarm.rings() == [ANA, BEN]
-    assert (await alarm.ladders.get(alarm.id)).as_json()["acknowledged"] is not None
+    assert (await alarm.escalations.get(alarm.id)).as_json()["acknowledged"] is not None
 
 
 @on_every_store
 async def test_when_all_were_called_it_ends_and_a_late_key_still_counts(store: Store) -> None:
     alarm = Alarm(store)
-    ladder = await alarm.start(ANA, BEN, ANA)
-    for place, status in enumerate((SessionStatus.BUSY, SessionStatus.COMPLETED, SessionStatus.NO_ANSWER), 1):
+    status = await alarm.start(ANA, BEN, ANA)
+    for step, end in enumerate((SessionStatus.BUSY, SessionStatus.COMPLETED, SessionStatus.NO_ANSWER), 1):
         await alarm.rings()
-        await alarm.ends(place, status)
-        ladder = await alarm.look()
+        await alarm.ends(step, end)
+        status = await alarm.look()
     assert await alarm.rings() == [ANA, BEN, ANA], "a list may name a person twice"
-    assert told(ladder) == ["was busy", "answered, and pressed no key", "did not answer"]
-    assert (ladder.state, ladder.in_words()) == ("unanswered", f"none of {ANA}, {BEN}, {ANA} acknowledged")
+    assert told(status) == ["was busy", "answered, and pressed no key", "did not answer"]
+    assert (status.state, status.in_words()) == ("unanswered", f"none of {ANA}, {BEN}, {ANA} acknowledged")
     await alarm.press(2)
-    ladder = await alarm.look()
-    assert (ladder.state, ladder.acknowledged and ladder.acknowledged.place) == ("acknowledged", 2)
+    status = await alarm.look()
+    assert (status.state, status.acknowledged and status.acknowledged.step) == ("acknowledged", 2)
 
 
 @on_every_store
-async def test_the_same_key_is_the_same_ladder_and_another_request_is_refused(store: Store) -> None:
+async def test_the_same_key_is_the_same_status_and_another_request_is_refused(store: Store) -> None:
     alarm = Alarm(store)
     await alarm.start()
-    again = await alarm.ladders.start(escalation(), key="incident-42")
-    assert (again.created, again.ladder.id) == (False, alarm.id)
+    again = await alarm.escalations.start(escalation(), key="incident-42")
+    assert (again.created, again.status.id) == (False, alarm.id)
     with pytest.raises(KeyConflictError):
-        await alarm.ladders.start(escalation(BEN), key="incident-42")
+        await alarm.escalations.start(escalation(BEN), key="incident-42")
     assert await alarm.rings() == [ANA]
-    other = await alarm.ladders.start(escalation(CHEN), key="incident-43")
+    other = await alarm.escalations.start(escalation(CHEN), key="incident-43")
     assert other.created
-    assert await alarm.ladders.find("incident-43") == other.ladder
-    assert await alarm.ladders.find("incident-44") is None
-    with pytest.raises(LadderNotFoundError):
+    assert await alarm.escalations.find("incident-43") == other.status
+    assert await alarm.escalations.find("incident-44") is None
+    with pytest.raises(EscalationNotFoundError):
         await Escalations(CallQueue(store, "other")).get(alarm.id)
 
 
 async def test_what_comes_from_the_settings_is_no_other_request(store: Store) -> None:
-    ladders = Alarm(store).ladders
+    escalations = Alarm(store).escalations
     asked = {"numbers": [ANA], "say": "Fire."}
     ours, changed = (
         load_settings(source=source, voice_profile="en-IE-EmilyNeural") for source in ("+6531234567", "+6531234568")
     )
     for settings in (ours, changed):
-        started = await ladders.start(Escalation.of(asked, settings=settings), key="k", asked=asked)
-        assert started.ladder.escalation.source == "+6531234567"
+        started = await escalations.start(Escalation.of(asked, settings=settings), key="k", asked=asked)
+        assert started.status.escalation.source == "+6531234567"
     with pytest.raises(KeyConflictError):
-        await ladders.start(Escalation.of(asked, settings=ours), key="k", asked={**asked, "say": "Flood."})
+        await escalations.start(Escalation.of(asked, settings=ours), key="k", asked={**asked, "say": "Flood."})
 
 
 # -- what is passed over ----------------------------------------------------------------------------------------------
@@ -199,9 +213,9 @@ async def test_what_comes_from_the_settings_is_no_other_request(store: Store) ->
 async def test_a_suppressed_number_is_told_and_the_next_is_called(store: Store) -> None:
     alarm = Alarm(store)
     await SuppressionList(store).add(ANA, reason="asked by mail")
-    ladder = await alarm.start()
+    status = await alarm.start()
     assert await alarm.rings() == [BEN]
-    assert (results(ladder)[0], "asked by mail" in told(ladder)[0]) == ("suppressed", True)
+    assert (results(status)[0], "asked by mail" in told(status)[0]) == ("suppressed", True)
 
 
 async def test_a_number_that_is_suppressed_after_it_was_enqueued_is_passed_over(store: Store) -> None:
@@ -209,9 +223,9 @@ async def test_a_number_that_is_suppressed_after_it_was_enqueued_is_passed_over(
     await alarm.start()
     await SuppressionList(store).add(ANA, reason="asked by mail")
     assert await alarm.rings() == []
-    ladder = await alarm.look()
+    status = await alarm.look()
     assert await alarm.rings() == [BEN]
-    assert results(ladder)[0] == "suppressed"
+    assert results(status)[0] == "suppressed"
 
 
 async def test_outside_of_its_window_nobody_is_called_at_the_next_place_somebody_is(
@@ -221,16 +235,16 @@ async def test_outside_of_its_window_nobody_is_called_at_the_next_place_somebody
     here = clock.now()
     hour = (here.hour + 8) % 24
     window = CallWindow.parse(f"{(hour - 1) % 24:02}:00-{(hour + 1) % 24:02}:00")
-    ladder = await alarm.start("+442079460123", ANA, window=window)
+    status = await alarm.start("+442079460123", ANA, window=window)
     assert await alarm.rings() == [ANA]
-    assert results(ladder)[0] == "outside_window"
-    assert "its calling window" in told(ladder)[0]
+    assert results(status)[0] == "outside_window"
+    assert "its calling window" in told(status)[0]
 
 
 @pytest.mark.parametrize("batch", [None, "night"])
 @pytest.mark.parametrize("began_first", [False, True])
-async def test_a_hold_of_the_queue_or_the_batch_is_told_and_nobody_is_called(
-    store: Store, batch: str | None, began_first: bool
+async def test_a_hold_of_the_queue_or_the_batch_is_told_and_spends_no_step(
+    store: Store, clock: ManualClock, batch: str | None, began_first: bool
 ) -> None:
     alarm = Alarm(store)
     if began_first:
@@ -238,11 +252,17 @@ async def test_a_hold_of_the_queue_or_the_batch_is_told_and_nobody_is_called(
     await alarm.engine.queue.hold(batch_id=batch, reason="a wrong number")
     if not began_first:
         await alarm.start(ANA, BEN, batch_id="night")
-    ladder = await alarm.look()
-    assert (ladder.state, results(ladder)) == ("unanswered", ["held", "held"])
-    assert all("a wrong number" in message for message in told(ladder))
+    for _ in range(20):
+        status = await alarm.look()
+        assert "a wrong number" in str(status.blocked)
+        assert "nobody can be called" in status.in_words()
+        assert await alarm.rings() == []
+        clock.advance(timedelta(minutes=1))
+        await alarm.engine.sweeper.sweep()
     await alarm.engine.queue.resume(batch_id=batch)
-    assert await alarm.rings() == [], "a call that was passed over does not ring later"
+    status = await alarm.look()
+    assert (results(status), status.blocked) == (["open", "not_called"], "no worker of queue default runs")
+    assert await alarm.rings() == [ANA]
 
 
 async def test_a_hold_that_ends_in_time_passes_over_nobody(store: Store, clock: ManualClock) -> None:
@@ -250,20 +270,18 @@ async def test_a_hold_that_ends_in_time_passes_over_nobody(store: Store, clock: 
     await alarm.engine.queue.hold(until=clock.now() + timedelta(seconds=30), reason="429")
     await alarm.start()
     assert await alarm.rings() == []
-    assert (await alarm.look()).places[1].result == "not_called"
+    assert (await alarm.look()).steps[1].result == "not_called"
     clock.advance(timedelta(seconds=31))
     assert await alarm.rings() == [ANA]
 
 
-async def test_a_cancelled_batch_ends_the_ladder(store: Store) -> None:
+async def test_a_cancelled_batch_stops_the_escalation(store: Store) -> None:
     alarm = Alarm(store)
-    ladder = await alarm.start()
-    await alarm.engine.queue.cancel_batch(ladder.batch_id)
-    ladder = await alarm.look()
-    assert (ladder.state, await alarm.rings()) == ("unanswered", [])
-    assert told(ladder)[1] == (
-        f"was not called: batch {ladder.batch_id} is cancelled: the batch was cancelled by a person"
-    )
+    status = await alarm.start()
+    await alarm.engine.queue.cancel_batch(status.batch_id)
+    status = await alarm.look()
+    assert (status.state, await alarm.rings()) == ("stopped", [])
+    assert status.reason == f"batch {status.batch_id} is cancelled: the batch was cancelled by a person"
 
 
 async def test_what_8x8_refuses_and_what_is_no_number_is_told(store: Store) -> None:
@@ -271,39 +289,57 @@ async def test_what_8x8_refuses_and_what_is_no_number_is_told(store: Store) -> N
     alarm.voice.answers = [refused(-1011, "no such number")]
     await alarm.start("no number", ANA, BEN)
     await alarm.rings()
-    ladder = await alarm.look()
+    status = await alarm.look()
     assert await alarm.rings() == [ANA, BEN]
-    assert results(ladder)[:2] == ["refused", "failed"]
-    assert "no number" in told(ladder)[0]
+    assert results(status)[:2] == ["refused", "failed"]
+    assert "no number" in told(status)[0]
 
 
 # -- time and doubts --------------------------------------------------------------------------------------------------
 
 
 @on_every_store
-async def test_a_doubt_goes_on_to_the_next_place_and_its_late_key_ends_the_ladder(store: Store) -> None:
+async def test_a_doubt_goes_on_to_the_next_place_and_its_late_key_ends_the_status(store: Store) -> None:
     alarm = Alarm(store)
     alarm.voice.answers = [unknown()]
     await alarm.start()
     await alarm.rings()
-    assert (await alarm.place(1)).state is JobState.IN_DOUBT
+    assert (await alarm.step(1)).state is JobState.IN_DOUBT
     await alarm.look()
     assert await alarm.rings() == [ANA, BEN]
     await alarm.press(1)
-    ladder = await alarm.look()
-    assert (ladder.state, ladder.acknowledged and ladder.acknowledged.number) == ("acknowledged", ANA)
-    assert told(ladder)[1] == f"was being called when {ANA} acknowledged"
+    status = await alarm.look()
+    assert (status.state, status.acknowledged and status.acknowledged.number) == ("acknowledged", ANA)
+    assert told(status)[1] == f"was being called when {ANA} acknowledged"
     assert await alarm.rings() == [ANA, BEN]
 
 
-async def test_who_is_not_called_in_time_is_not_called_at_all(store: Store, clock: ManualClock) -> None:
+async def test_a_step_is_not_spent_while_no_worker_runs(store: Store, clock: ManualClock) -> None:
     alarm = Alarm(store)
+    status = await alarm.start(answer_within=timedelta(seconds=30))
+    for _ in range(60):
+        clock.advance(timedelta(minutes=1))
+        await alarm.engine.sweeper.sweep()
+        status = await alarm.look()
+    assert (results(status)[0], status.blocked) == ("open", "no worker of queue default runs")
+    assert len(await alarm.engine.queue.find()) == 1, "the same call waits"
+    assert await alarm.rings() == [ANA]
+
+
+async def test_a_number_that_is_busy_with_other_calls_is_passed_over(store: Store, clock: ManualClock) -> None:
+    alarm = Alarm(store)
+    await alarm.engine.enqueue(ANA)
+    await alarm.engine.send()
     await alarm.start(answer_within=timedelta(seconds=30))
-    clock.advance(timedelta(seconds=31))
-    await alarm.engine.sweeper.sweep()
-    ladder = await alarm.look()
-    assert await alarm.rings() == [BEN]
-    assert results(ladder)[0] == "expired"
+    for _ in range(16):
+        await alarm.works()
+        assert await alarm.rings() == [ANA]
+        await alarm.look()
+        clock.advance(timedelta(seconds=2))
+    await alarm.works()
+    status = await alarm.look()
+    assert (results(status)[0], await alarm.rings()) == ("number_busy", [ANA, BEN])
+    assert told(status)[0] == "was not called: its number is busy with another call"
 
 
 @pytest.mark.parametrize("answered", [True, False])
@@ -317,9 +353,9 @@ async def test_after_its_time_and_90_seconds_the_next_is_called_though_the_call_
     await alarm.look()
     assert await alarm.rings() == [ANA]
     clock.advance(timedelta(seconds=1))
-    ladder = await alarm.look()
+    status = await alarm.look()
     assert await alarm.rings() == [ANA, BEN]
-    assert told(ladder)[0] == "its call has not ended within 120s"
+    assert told(status)[0] == "its call has not ended within 120s"
     if answered:
         await alarm.press(1)
         assert (await alarm.look()).acknowledged is not None
@@ -335,7 +371,7 @@ async def test_without_summaries_a_call_has_its_whole_time(store: Store, clock: 
     await alarm.rings()
     clock.advance(timedelta(seconds=6))
     await alarm.engine.sweeper.sweep()
-    assert (await alarm.place(1)).state is JobState.ACCEPTED
+    assert (await alarm.step(1)).state is JobState.ACCEPTED
     await alarm.look()
     assert await alarm.rings() == [ANA]
     clock.advance(timedelta(seconds=204))
@@ -350,50 +386,29 @@ async def test_an_acknowledgement_takes_back_what_has_not_left(store: Store) -> 
     await alarm.rings()
     await alarm.look()
     await alarm.press(1)
-    ladder = await alarm.look()
+    status = await alarm.look()
     assert await alarm.rings() == [ANA]
-    assert told(ladder)[1] == f"was not called: {ANA} acknowledged"
+    assert told(status)[1] == f"was not called: {ANA} acknowledged"
 
 
 @on_every_store
-async def test_a_stopped_ladder_calls_nobody_further(store: Store) -> None:
+async def test_a_stopped_status_calls_nobody_further(store: Store) -> None:
     alarm = Alarm(store)
     await alarm.start()
     await alarm.rings()
-    ladder = await alarm.ladders.stop(alarm.id, reason="the alert is resolved")
-    assert (ladder.state, told(ladder)[1]) == ("stopped", "not called: the alert is resolved")
+    status = await alarm.escalations.stop(alarm.id, reason="the alert is resolved")
+    assert (status.state, told(status)[1]) == ("stopped", "not called: the alert is resolved")
     await alarm.ends(1)
     assert (await alarm.look()).state == "stopped"
     assert await alarm.rings() == [ANA]
-    assert (await alarm.ladders.stop(alarm.id, reason="again")).reason == "the alert is resolved"
-
-
-async def test_a_cause_that_has_a_ladder_gets_no_other(store: Store) -> None:
-    ladders = Alarm(store).ladders
-    first = await ladders.start(escalation(), key="a", causes=["disk", "cpu"])
-    for causes in (["cpu"], ["cpu", "memory"]):
-        assert (await ladders.start(escalation(BEN), key="b", causes=causes)).ladder.id == first.ladder.id
-    again = await ladders.start(escalation(), key="a", causes=["disk", "cpu"])
-    assert (again.created, again.ladder.id) == (False, first.ladder.id)
-    assert await ladders.with_causes(["disk", "memory"]) == {"disk": first.ladder.id}
-    assert (await ladders.start(escalation(BEN), key="b", causes=["memory"])).created
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("store", EVERY, indirect=True)
-async def test_hundreds_of_causes_have_one_ladder(store: Store) -> None:
-    ladders = Alarm(store).ladders
-    causes = [f"alert {place}" for place in range(800)]
-    first = await ladders.start(escalation(), key="a", causes=causes)
-    assert (await ladders.start(escalation(), key="b", causes=[*causes[::-1], "another"])).ladder.id == first.ladder.id
-    assert set((await ladders.with_causes([*causes, "another"])).values()) == {first.ladder.id}
+    assert (await alarm.escalations.stop(alarm.id, reason="again")).reason == "the alert is resolved"
 
 
 # -- whoever carries on -----------------------------------------------------------------------------------------------
 
 
 class DiedError(BaseException):
-    """The process that carries on with the ladder was killed."""
+    """The process that carries on with the status was killed."""
 
 
 @pytest.mark.parametrize("loss", [Loss.BEFORE, Loss.AFTER])
@@ -419,11 +434,11 @@ async def test_whoever_dies_at_any_step_no_place_rings_twice_and_none_is_left_ou
             alarm.id = dying.id_of("incident-42")
             numbers = (ANA, "no number", BEN, ANA)
             for place in range(1, 7):
-                for ladders in (dying, alarm.ladders):  # after a death, another process carries on
+                for escalations in (dying, alarm.escalations):  # after a death, another process carries on
                     try:
                         if place == 1:
-                            await ladders.start(escalation(*numbers), key="incident-42")
-                        await ladders.climb(alarm.id)
+                            await escalations.start(escalation(*numbers), key="incident-42")
+                        await escalations.advance(alarm.id)
                     except DiedError:
                         continue
                     break
@@ -432,10 +447,10 @@ async def test_whoever_dies_at_any_step_no_place_rings_twice_and_none_is_left_ou
                     with_call = await alarm.engine.queue.find(unique_key=f"{alarm.id}/{each}")
                     if with_call and with_call[0].state is JobState.SUBMITTED:
                         await alarm.ends(each)
-            ladder = await alarm.look()
-            assert ladder.state == "unanswered"
+            status = await alarm.look()
+            assert status.state == "unanswered"
             assert await alarm.rings() == [ANA, BEN, ANA], f"killed at write {killed_at}"
-            assert results(ladder) == ["no_answer", "refused", "no_answer", "no_answer"]
+            assert results(status) == ["no_answer", "refused", "no_answer", "no_answer"]
         if writes < killed_at:
             break
     assert killed_at > 8, "each write was struck"
@@ -448,29 +463,29 @@ async def test_many_at_once_call_each_place_once(store: Store) -> None:
     crowd = [Escalations(CallQueue(store)) for _ in range(5)]
     created: list[bool] = []
 
-    async def begin(ladders: Escalations) -> None:
-        started = await ladders.start(escalation(*numbers), key="incident-42")
+    async def begin(escalations: Escalations) -> None:
+        started = await escalations.start(escalation(*numbers), key="incident-42")
         created.append(started.created)
-        alarm.id = started.ladder.id
+        alarm.id = started.status.id
 
     async with anyio.create_task_group() as group:
-        for ladders in crowd:
-            group.start_soon(begin, ladders)
+        for escalations in crowd:
+            group.start_soon(begin, escalations)
     assert created.count(True) == 1
     for place in range(1, 5):
         await alarm.rings()
         await alarm.ends(place)
         async with anyio.create_task_group() as group:
-            for ladders in crowd:
-                group.start_soon(ladders.climb, alarm.id)
+            for escalations in crowd:
+                group.start_soon(escalations.advance, alarm.id)
     assert await alarm.rings() == list(numbers)
     assert Counter(results(await alarm.look())) == {"no_answer": 4}
 
 
 @pytest.mark.parametrize("at_write", [1, 2])
 @pytest.mark.parametrize("ended", ["acknowledged", "stopped"])
-async def test_who_was_slow_calls_nobody_after_the_ladder_has_ended(store: Store, at_write: int, ended: str) -> None:
-    """A process is suspended before it goes to the next place, or before it calls it; meanwhile the ladder ends."""
+async def test_who_was_slow_calls_nobody_after_the_status_has_ended(store: Store, at_write: int, ended: str) -> None:
+    """A process is suspended before it goes to the next place, or before it calls it; meanwhile the status ends."""
     alarm = Alarm(store)
     alarm.voice.answers = [unknown()]
     await alarm.start()
@@ -482,19 +497,19 @@ async def test_who_was_slow_calls_nobody_after_the_ladder_has_ended(store: Store
         writes += call.name == "write"
         if call.name == "write" and writes == at_write:
             if ended == "stopped":
-                await alarm.ladders.stop(alarm.id, reason="the alert is resolved")
+                await alarm.escalations.stop(alarm.id, reason="the alert is resolved")
             else:
                 await alarm.press(1)
                 await alarm.look()
 
     slow = Escalations(CallQueue(FaultyStore(store, before=others)))
-    assert (await slow.climb(alarm.id)).state == ended
+    assert (await slow.advance(alarm.id)).state == ended
     assert writes >= at_write
     assert await alarm.rings() == [ANA]
 
 
 @on_every_store
-@pytest.mark.parametrize("ended", ["acknowledged", "stopped", "held"])
+@pytest.mark.parametrize("ended", ["acknowledged", "stopped"])
 async def test_whoever_ends_a_place_while_another_process_calls_it_leaves_no_call(store: Store, ended: str) -> None:
     """A process calls the next place just before another one writes that nobody further is called."""
     alarm = Alarm(store)
@@ -523,7 +538,7 @@ async def test_whoever_ends_a_place_while_another_process_calls_it_leaves_no_cal
 
     async def calls_the_next() -> None:
         faulty = FaultyStore(store, before=suspended, after=suspended_again)
-        await Escalations(CallQueue(faulty)).climb(alarm.id)
+        await Escalations(CallQueue(faulty)).advance(alarm.id)
 
     ending = Escalations(CallQueue(FaultyStore(store, before=meanwhile)))
     async with anyio.create_task_group() as group:
@@ -531,43 +546,34 @@ async def test_whoever_ends_a_place_while_another_process_calls_it_leaves_no_cal
         await is_about_to_call.wait()
         if ended == "stopped":
             await ending.stop(alarm.id, reason="the alert is resolved")
-        elif ended == "acknowledged":
-            await alarm.press(1)
-            await ending.climb(alarm.id)
         else:
-            await alarm.engine.queue.hold(reason="a wrong number")
-            await ending.climb(alarm.id)
-            await alarm.engine.queue.resume()
+            await alarm.press(1, heard_by=FaultyStore(store, before=meanwhile))
         assert await alarm.rings() == [ANA]
         is_over.set()
-    ladder = await alarm.look()
-    assert (ladder.state, results(ladder)[1]) == {
-        "acknowledged": ("acknowledged", "cancelled"),
-        "stopped": ("stopped", "cancelled"),
-        "held": ("unanswered", "held"),
-    }[ended]
+    status = await alarm.look()
+    assert (status.state, results(status)[1]) == (ended, "cancelled")
     assert await alarm.rings() == [ANA]
 
 
-async def test_a_ladder_of_a_newer_version_is_left_to_that_and_the_others_go_on(store: Store) -> None:
+async def test_a_status_of_a_newer_version_is_left_to_that_and_the_others_go_on(store: Store) -> None:
     alarm = Alarm(store)
     await alarm.start()
-    (record,) = (await store.records({"ladder": Page()}, now=store.clock.now()))["ladder"]
+    (record,) = (await store.records({OPEN: Page()}, now=store.clock.now()))[OPEN]
     newer = record.value.replace('"say":', '"tone":"calm","say":')
-    puts = (Put("ladder", "default", newer, None, member="default.ladder-0"),)
+    puts = (Put(OPEN, "default", newer, None, member="default.escalation-0"),)
     await store.write(Step(units=(Unit(puts=puts),)), now=store.clock.now())
     with pytest.raises(StoreVersionError, match="a newer version"):
-        await alarm.ladders.get("default.ladder-0")
+        await alarm.escalations.get("default.escalation-0")
     await alarm.rings()
     await alarm.ends(1)
-    await climb_all(store)
+    await advance_all(store)
     assert await alarm.rings() == [ANA, BEN]
 
 
 async def test_a_place_is_not_redialled_even_if_its_queue_redials(store: Store, clock: ManualClock) -> None:
     alarm = Alarm(store)
     redial = RedialPolicy(on=frozenset({SessionStatus.BUSY}), limit=3, after=timedelta(seconds=1))
-    alarm.ladders = Escalations(CallQueue(store, redial=redial))
+    alarm.escalations = Escalations(CallQueue(store, redial=redial))
     await alarm.start(ANA)
     await alarm.rings()
     await alarm.ends(1, SessionStatus.BUSY)
@@ -576,19 +582,19 @@ async def test_a_place_is_not_redialled_even_if_its_queue_redials(store: Store, 
     assert (await alarm.look()).state == "unanswered"
 
 
-async def test_a_ladder_goes_on_beside_a_worker_or_a_receiver(store: Store, clock: ManualClock) -> None:
+async def test_a_status_goes_on_beside_a_worker_or_a_receiver(store: Store, clock: ManualClock) -> None:
     alarm = Alarm(store)
     other = Alarm(store)
-    other.ladders = Escalations(CallQueue(store, "night"))
+    other.escalations = Escalations(CallQueue(store, "night"))
     await alarm.start()
     await other.start()
-    async with climbing(store):
+    async with advancing(store):
         await alarm.rings()
         await alarm.ends(1)
         while len(await alarm.engine.queue.find()) < 2:
             await anyio.sleep(0.001)
             clock.advance(timedelta(seconds=1))
-        waited = await alarm.ladders.wait(alarm.id, timeout=timedelta())
+        waited = await alarm.escalations.wait(alarm.id, timeout=timedelta())
     assert waited.is_open
     assert await alarm.rings() == [ANA, BEN]
 
@@ -607,14 +613,14 @@ def test_an_escalation_is_read_from_texts() -> None:
     assert read.as_json() == {
         "numbers": ["8765 4321", "+442079460123"], "say": "Fire.", "key": "5", "answer_within": "90s", "how": "",
         "country": "SG", "window": "00:00-24:00", "days": "DE=mon-fri,*=mon-sun", "holidays": "number",
-        "window_time_zone": None, "batch": "night",
+        "window_time_zone": None, "batch": "night", "rounds": 1, "rest": "5m", "policy": None,
         "priority": 7, "source": "+6531234567", "voice_profile": "en-IE-EmilyNeural",
     }  # fmt: skip
 
 
 WRONG: dict[str, dict[str, object]] = {
     "numbers: it is missing": {"numbers": None},
-    "numbers: place 2": {"numbers": [ANA, "no number"]},
+    "numbers: number 2": {"numbers": [ANA, "no number"]},
     "say: give a text": {"say": " "},
     "'12'": {"key": "12"},
     "answer_within": {"answer_within": "90"},
@@ -640,28 +646,28 @@ def test_what_is_wrong_is_refused_with_its_name(message: str) -> None:
 def test_with_any_number_one_that_can_be_read_is_enough() -> None:
     right = {"say": "Fire.", "source": "+6531234567", "voice_profile": "en-IE-EmilyNeural"}
     assert Escalation.of({**right, "numbers": ["nobody", ANA]}, any_number=True).numbers == ("nobody", ANA)
-    with pytest.raises(InvalidInputError, match="place 1"):
+    with pytest.raises(InvalidInputError, match="number 1"):
         Escalation.of({**right, "numbers": ["nobody"]}, any_number=True)
 
 
-async def test_open_ladders_are_listed_in_their_order_and_ended_ones_from_a_time_on(
+async def test_open_escalations_are_listed_in_their_order_and_ended_ones_from_a_time_on(
     store: Store, clock: ManualClock
 ) -> None:
-    ladders = Escalations(CallQueue(store))
+    escalations = Escalations(CallQueue(store))
     begun = clock.now()
     for key in ("1", "2", "3"):
-        await ladders.start(escalation(), key=key)
+        await escalations.start(escalation(), key=key)
         clock.advance(timedelta(hours=1))
     await Escalations(CallQueue(store, "other")).start(escalation(), key="1")
-    of_another_version = {"default.ladder-1": '{"a": 1}'}
+    of_another_version = {"default.escalation-1": '{"a": 1}'}
     for name, value in ("louder", True), ("window", "later"):
         fields = {**escalation().as_json(), name: value}
-        newer = LadderRecord(unique_key="4", asked="", escalation=fields, created_at=begun)
-        of_another_version[f"default.ladder-{name}"] = newer.text()
+        newer = replace(EscalationRecord.new(escalation(), key="4", asked="", at=begun), escalation=fields)
+        of_another_version[f"default.escalation-{name}"] = newer.text()
     await text_records(store, OPEN).within("default").put(of_another_version)
     for key in ("3", "1"):
         clock.advance(timedelta(hours=1))
-        await ladders.stop(ladders.id_of(key), reason="the alert is resolved")
+        await escalations.stop(escalations.id_of(key), reason="the alert is resolved")
     since = [None, clock.now(), clock.now() - timedelta(minutes=1), begun, clock.now() + timedelta(hours=1)]
-    found = [[each.unique_key for each in await ladders.recent(since=each)] for each in since]
+    found = [[each.unique_key for each in await escalations.recent(since=each)] for each in since]
     assert found == [["2"], ["1", "2"], ["1", "2"], ["1", "2", "3"], ["2"]]

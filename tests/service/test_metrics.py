@@ -24,7 +24,7 @@ from voiceflow_worker.core.ports.record_set import json_records
 from voiceflow_worker.core.sending.departures import Departures
 from voiceflow_worker.errors import StoreUnavailableError
 from voiceflow_worker.model.reports.verdict import NotSentCause, Verdict, VerdictKind
-from voiceflow_worker.service.metrics import LadderMetrics, QueueFigures, WorkMetrics, metrics_app, metrics_text
+from voiceflow_worker.service.metrics import EscalationMetrics, QueueFigures, WorkMetrics, metrics_app, metrics_text
 from voiceflow_worker.service.scheduled_run import RUNS, RunState, ScheduledRun
 from voiceflow_worker.service.whole_queue import read_queue
 
@@ -120,7 +120,7 @@ async def test_the_metrics_of_the_process_are_served_within_a_second_while_the_s
 
     faulty = FaultyStore(store)
     counts = WorkCounts(in_flight=3, verdicts_waiting=2)
-    app = metrics_app(CallQueue(faulty), WorkMetrics([lambda: counts]), LadderMetrics())
+    app = metrics_app(CallQueue(faulty), WorkMetrics([lambda: counts]), EscalationMetrics())
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://worker") as prometheus:
         there = (await prometheus.get("/metrics")).text
         assert "voiceflow_store_up 1.0" in there
@@ -170,7 +170,7 @@ async def test_a_hold_of_the_queue_is_told_apart_from_those_of_batches(store: St
 
 async def scraped(queue: CallQueue) -> dict[str, float]:
     """The values that a worker of the queue tells of escalations and schedules."""
-    transport = httpx.ASGITransport(metrics_app(queue, LadderMetrics()))
+    transport = httpx.ASGITransport(metrics_app(queue, EscalationMetrics()))
     async with httpx.AsyncClient(transport=transport, base_url="http://worker") as prometheus:
         lines = (await prometheus.get("/metrics")).text.splitlines()
     parts = [line.removeprefix("voiceflow_").rpartition(" ") for line in lines]
@@ -190,7 +190,7 @@ async def test_escalations_are_counted_while_they_are_open_and_once_by_their_res
     found = await scraped(queue)
     assert found.pop('escalations_open{queue="default"}') == 2
     assert found == {name: value for name, value in before.items() if "open" not in name}
-    await Escalations(queue).stop(first.ladder.id, reason="the alert is resolved")
+    await Escalations(queue).stop(first.status.id, reason="the alert is resolved")
     await SuppressionList(store).add("+6587654321")
     for _ in range(2):
         await Escalations(queue).start(alarm, key="3")

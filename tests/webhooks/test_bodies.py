@@ -17,12 +17,13 @@ from hypothesis import strategies as st
 from tests.webhooks.payload_forms import whole
 from tests.webhooks.receiving import SECRET, Settling, other, posting, receiving, summary
 from tests.webhooks.test_payload_forms import named, now, submitted
+from voiceflow_worker.asgi.compression import decompressed
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.model.jobs.job import JobState
 from voiceflow_worker.model.reports.status import SessionStatus
 from voiceflow_worker.webhooks import PATH, receiver_app
 from voiceflow_worker.webhooks.app import LONGEST_BODY
-from voiceflow_worker.webhooks.bodies import decoded, decompressed
+from voiceflow_worker.webhooks.bodies import decoded
 
 pytestmark = pytest.mark.anyio
 

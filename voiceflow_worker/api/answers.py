@@ -9,12 +9,12 @@ from http import HTTPStatus
 from voiceflow_worker.acts import ActRefusedError, UnknownSubjectError
 from voiceflow_worker.errors import (
     ChangedSinceError,
+    EscalationNotFoundError,
     IllegalMoveError,
     IntakeError,
     InvalidInputError,
     JobNotFoundError,
     KeyConflictError,
-    LadderNotFoundError,
     OtherRequestError,
     StaleJobError,
     StoreError,
@@ -92,7 +92,7 @@ class ProblemError(Exception):
 
 _STATUS: tuple[tuple[type[VoiceflowError], int], ...] = (
     (JobNotFoundError, 404),
-    (LadderNotFoundError, 404),
+    (EscalationNotFoundError, 404),
     (UnknownSubjectError, 404),
     (ActRefusedError, 409),
     (ChangedSinceError, 412),

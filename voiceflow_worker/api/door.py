@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from base64 import b64decode
 from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
 from typing import TYPE_CHECKING
@@ -24,7 +25,8 @@ from voiceflow_worker.core.outcomes.outbox import OutcomeWatch
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.errors import SettingsError, VoiceflowError
 from voiceflow_worker.model.text.printable import storing_problem
-from voiceflow_worker.service.metrics import API_ANSWERS, API_IN_LINE, API_WAITING
+from voiceflow_worker.service.escalation_policies import PolicyFile
+from voiceflow_worker.service.metrics import API_ANSWERS, API_IN_LINE, API_WAITING, POLICIES_REFUSED
 from voiceflow_worker.service.other_process import OtherProcess
 from voiceflow_worker.setting_kinds import text_of
 
@@ -58,6 +60,8 @@ class Door:
         registry: CollectorRegistry | None = None,
     ) -> None:
         waits = Waits(most=MOST_WAITING)
+        self.policies: PolicyFile = PolicyFile(settings.escalations, settings=settings)
+        """The policies of escalations."""
         self._desk = Desk(
             store=store,
             settings=settings,
@@ -65,6 +69,7 @@ class Door:
             watch=OutcomeWatch(store),
             waits=waits,
             menus={menu.name: menu for menu in menus},
+            policies=self.policies,
         )
         self._gatekeeper = Gatekeeper(
             secret=f"Bearer {secret}",
@@ -78,6 +83,7 @@ class Door:
         self._places = Places(at_once=AT_ONCE, most=MOST_IN_LINE, way=self.way)
         registry = CollectorRegistry() if registry is None else registry
         self._answers = API_ANSWERS.on(registry)
+        POLICIES_REFUSED.on(registry).set_function(lambda: int(self.policies.problem is not None))
         API_IN_LINE.on(registry).set_function(lambda: self._places.count)
         API_WAITING.on(registry).set_function(lambda: waits.count)
         self.most_at_once: int = MOST_IN_LINE + MOST_WAITING
@@ -119,14 +125,12 @@ class Door:
             finally:
                 place.leave()
         except ProblemError as problem:
-            if route is not None and problem.status in route.told_as_503:
-                problem.status = 503
-            return problem.answer(), name
+            return _asked_again(problem, route).answer(), name
         except (VoiceflowError, TimeoutError) as error:
             told = problem_of(error)
             if told.status >= 500:
                 _log.warning("a request was not answered", route=name, error=str(error))
-            return told.answer(), name
+            return _asked_again(told, route).answer(), name
         except Exception:  # noqa: BLE001 - after any error, the answer must be a problem
             _log.exception("a request failed", route=name)
             return ProblemError(500, "the server failed; its log has the reason").answer(), name
@@ -138,10 +142,7 @@ class Door:
         its proxy from ringing.
         """
         client, address, now = scope.get("client"), self._gatekeeper.sender_of(scope), self._clock.now()
-        headers = [
-            (name, _SCHEME.sub(b"Bearer ", value, count=1) if name == b"authorization" else value)
-            for name, value in scope["headers"]
-        ]
+        headers = [(name, _as_bearer(value) if name == b"authorization" else value) for name, value in scope["headers"]]
         refusal = self._gatekeeper.refusal(headers, client[0] if client else None)
         if refusal is RefusalReason.NETWORK:
             raise ProblemError(403, "this network may not use the API: see VOICEFLOW_API_ALLOW")
@@ -164,6 +165,8 @@ class Door:
         """The route of a request, and the values in its path. Raises ProblemError."""
         raw = (scope.get("raw_path") or scope["path"].encode()).partition(b"?")[0].decode("latin-1")
         segments = raw.partition("/v1/")[2].split("/")
+        if segments[0] == "hooks" and not segments[-1]:
+            segments.pop()  # whoever sets a hook up may write a slash at its end
         template = next((each for each in self._routes if _fits(each, segments)), None)
         if template is None:
             raise ProblemError(404, "there is nothing at this path; /v1/openapi.json lists all paths")
@@ -180,6 +183,25 @@ class Door:
         if any(not part.strip() or storing_problem(part) for part in parts.values()):
             raise ProblemError(404, "a name in the path is empty, or has a character that no store can keep")
         return methods[method], parts
+
+
+def _asked_again(problem: ProblemError, route: Route | None) -> ProblemError:
+    """The problem, as the sender asks again after it, where asking again may help."""
+    if route is not None and problem.status in route.told_as_503:
+        problem.status = 503
+    return problem
+
+
+def _as_bearer(value: bytes) -> bytes:
+    """An Authorization value as the secret of a program: also the password of scheme Basic, whatever the user."""
+    scheme, _, encoded = value.strip().partition(b" ")
+    if scheme.lower() == b"basic":
+        try:
+            password = b64decode(encoded.strip(), validate=True).partition(b":")[2]
+        except ValueError:
+            return value
+        return b"Bearer " + password
+    return _SCHEME.sub(b"Bearer ", value, count=1)
 
 
 def _fits(template: Sequence[str], segments: Sequence[str]) -> bool:

@@ -8,16 +8,28 @@ from datetime import timedelta
 from functools import partial
 from typing import Final
 
-from voiceflow_worker.api.answers import Answer
-from voiceflow_worker.api.exchange import LONGEST_WAIT, Asked, Route
-from voiceflow_worker.api.openapi import KEY, OBJECT, OBJECT_OR_NULL, WINDOW, in_path, in_query, one_of, operation, ref
+from voiceflow_worker.api.answers import RETRY, Answer, ProblemError
+from voiceflow_worker.api.exchange import LONGEST_WAIT, Asked, Route, texts_in
+from voiceflow_worker.api.openapi import (
+    KEY,
+    NOTE,
+    OBJECT,
+    OBJECT_OR_NULL,
+    WINDOW,
+    in_path,
+    in_query,
+    one_of,
+    operation,
+    ref,
+)
 from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.finding import Finding
 from voiceflow_worker.model.numbers.phone import warnings_for
 from voiceflow_worker.model.numbers.reading import read_number
-from voiceflow_worker.service.alerts import Alerts
-from voiceflow_worker.service.escalation import Escalations, StartedLadder
-from voiceflow_worker.service.ladder import FIELDS, LadderState
+from voiceflow_worker.service.alarms import Alarms, Alerts
+from voiceflow_worker.service.escalation import FIELDS
+from voiceflow_worker.service.escalation_state import EscalationState, EscalationStatus
+from voiceflow_worker.service.escalations import Escalations
 
 
 async def ask(asked: Asked) -> Answer:
@@ -25,31 +37,75 @@ async def ask(asked: Asked) -> Answer:
     asked.known_query()
     key, desk = asked.key, asked.desk
     given = await asked.json()
+    policies = await desk.policies.current()
     with asked.alone(key):
-        return _told(await Escalations(desk.queue).order(given, key=key, settings=desk.settings))
+        started = await Escalations(desk.queue).order(given, key=key, settings=desk.settings, policies=policies)
+    return _told(started.status, created=started.created)
 
 
 async def show(asked: Asked) -> Answer:
     """`GET /v1/escalations/{id}`, which may wait for the end."""
     asked.known_query("wait")
     within = asked.number("wait", most=LONGEST_WAIT, default=0)
-    ladders, ladder_id = Escalations(asked.desk.queue), asked.parts["id"]
-    ladder = await ladders.get(ladder_id)
-    if ladder.is_open and within:
-        wait = partial(ladders.wait, ladder_id, timeout=timedelta(seconds=within))
-        ladder = await asked.until(wait, within=within) or await ladders.get(ladder_id)
-    return Answer(ladder.as_json())
+    escalations, escalation_id = Escalations(asked.desk.queue), asked.parts["id"]
+    status = await escalations.get(escalation_id)
+    if status.is_open and within:
+        wait = partial(escalations.wait, escalation_id, timeout=timedelta(seconds=within))
+        status = await asked.until(wait, within=within) or await escalations.get(escalation_id)
+    return Answer(status.as_json())
+
+
+MOST_LISTED = 200
+
+
+async def find(asked: Asked) -> Answer:
+    """`GET /v1/escalations`, page by page."""
+    query = asked.known_query("after", "limit")
+    limit = asked.number("limit", least=1, most=MOST_LISTED, default=100)
+    found, after = await Escalations(asked.desk.queue).page(after=query.get("after", ""), limit=limit)
+    return Answer({"escalations": [each.as_json() for each in found], "after": after})
+
+
+async def acknowledge(asked: Asked) -> Answer:
+    """`POST /v1/escalations/{id}/acknowledge`."""
+    asked.known_query()
+    given = texts_in(await asked.json(or_nothing=True), "by")
+    status = await Escalations(asked.desk.queue).acknowledge(asked.parts["id"], by=given["by"] or "a program")
+    return Answer(status.as_json())
+
+
+async def stop(asked: Asked) -> Answer:
+    """`POST /v1/escalations/{id}/stop`."""
+    asked.known_query()
+    given = texts_in(await asked.json(or_nothing=True), "note")
+    reason = given["note"] or "a program has stopped it"
+    return Answer((await Escalations(asked.desk.queue).stop(asked.parts["id"], reason=reason)).as_json())
 
 
 async def alerts(asked: Asked) -> Answer:
-    """`POST /v1/hooks/alertmanager`."""
+    """`POST /v1/hooks/alertmanager`.
+
+    Whatever is resolved ends first. While nobody can be called for an alert that fires, the answer is one after which
+    the sender asks again, and tells its own people that it has to: the alert is stored all the same.
+    """
     given: dict[str, object] = dict(asked.known_query(*FIELDS))
-    country = given.get("country")
-    given["numbers"] = ",".join(_with_plus(each, country) for each in str(given.get("numbers", "")).split(","))
+    if isinstance(numbers := given.get("numbers"), str):
+        given["numbers"] = ",".join(_with_plus(each, given.get("country")) for each in numbers.split(","))
     desk = asked.desk
-    told = Alerts.of(await asked.json())
-    started = await told.ring(Escalations(desk.queue), given, settings=desk.settings)
-    return Answer({"message": "the alerts are resolved; nobody is called"}) if started is None else _told(started)
+    told, alarms = Alerts.of(await asked.json()), Alarms(Escalations(desk.queue))
+    await alarms.resolve(told.resolved)
+    if not told.firing:
+        return Answer({"message": "the alerts are resolved; nobody is called"})
+    escalation, wording = told.escalation(given, settings=desk.settings, policies=await desk.policies.current())
+    heard = await alarms.fire(told, escalation, wording=wording)
+    if not heard.statuses:
+        return Answer({"message": "the alerts were resolved before they were told; nobody is called"})
+    first = heard.statuses[0]
+    if heard.blocked is not None:
+        detail = f"the alerts are stored, and nobody can be called: {heard.blocked}"
+        raise ProblemError(503, detail, findings=[Finding(message=detail)], headers={**RETRY, **_location(first)})
+    document = {**first.as_json(), "escalations": [each.id for each in heard.statuses]}
+    return Answer(document, 201 if heard.begun else 200, _location(first))
 
 
 def _with_plus(number: str, country: object) -> str:
@@ -77,17 +133,19 @@ def _read(text: str, country: str | None) -> str | None:
         return None
 
 
-def _told(started: StartedLadder) -> Answer:
-    ladder = started.ladder
-    location = {"Location": f"/v1/escalations/{ladder.id}"}
-    return Answer(ladder.as_json(), 201 if started.created else 200, location)
+def _told(status: EscalationStatus, *, created: bool) -> Answer:
+    return Answer(status.as_json(), 201 if created else 200, _location(status))
+
+
+def _location(status: EscalationStatus) -> dict[str, str]:
+    return {"Location": f"/v1/escalations/{status.id}"}
 
 
 _TEXT = {"type": "string"}
 _NULL_TEXT = {"type": ["string", "null"]}
 _TIME = {"type": "string", "format": "date-time"}
 _NULL_TIME = {"type": ["string", "null"], "format": "date-time"}
-_LADDER = ref("Escalation")
+_ESCALATION = ref("Escalation")
 
 ROUTES: Final = (
     Route(
@@ -99,8 +157,8 @@ ROUTES: Final = (
             parameters=[KEY],
             body=ref("EscalationRequest"),
             answers={
-                200: ("The escalation that was asked for with this key before, as it stands now.", _LADDER),
-                201: ("The new escalation.", _LADDER),
+                200: ("The escalation that was asked for with this key before, as it stands now.", _ESCALATION),
+                201: ("The new escalation.", _ESCALATION),
             },
             problems=[409],
         ),
@@ -110,7 +168,7 @@ ROUTES: Final = (
         path="/v1/escalations/{id}",
         handle=show,
         doc=operation(
-            "One escalation: what happened at each place, and who has acknowledged.",
+            "One escalation: what happened at each step, and who has acknowledged.",
             parameters=[
                 in_path("id", "The escalation's id."),
                 in_query(
@@ -119,7 +177,50 @@ ROUTES: Final = (
                     {"type": "integer", "minimum": 0, "maximum": LONGEST_WAIT, "default": 0},
                 ),
             ],
-            answers={200: ("The escalation.", _LADDER)},
+            answers={200: ("The escalation.", _ESCALATION)},
+            problems=[404],
+        ),
+    ),
+    Route(
+        method="GET",
+        path="/v1/escalations",
+        handle=find,
+        doc=operation(
+            "Escalations of the queue, the newest first.",
+            parameters=[
+                in_query("after", "Continue after the last page: its `after`."),
+                in_query(
+                    "limit",
+                    "The most escalations of a page.",
+                    {"type": "integer", "minimum": 1, "maximum": MOST_LISTED, "default": 100},
+                ),
+            ],
+            answers={200: ("A page of escalations.", ref("Escalations"))},
+        ),
+    ),
+    Route(
+        method="POST",
+        path="/v1/escalations/{id}/acknowledge",
+        handle=acknowledge,
+        doc=operation(
+            "Acknowledge an escalation, as its key does: nobody further is called.",
+            parameters=[in_path("id", "The escalation's id.")],
+            body=ref("AcknowledgeRequest"),
+            body_required=False,
+            answers={200: ("The escalation. It is as it was if it had been acknowledged or stopped.", _ESCALATION)},
+            problems=[404],
+        ),
+    ),
+    Route(
+        method="POST",
+        path="/v1/escalations/{id}/stop",
+        handle=stop,
+        doc=operation(
+            "Stop an escalation that nobody has acknowledged: nobody further is called.",
+            parameters=[in_path("id", "The escalation's id.")],
+            body=NOTE,
+            body_required=False,
+            answers={200: ("The escalation. It is as it was if it had ended.", _ESCALATION)},
             problems=[404],
         ),
     ),
@@ -127,9 +228,9 @@ ROUTES: Final = (
         method="POST",
         path="/v1/hooks/alertmanager",
         handle=alerts,
-        told_as_503=frozenset({408, 429}),  # Alertmanager gives an alert up after any 4xx
+        told_as_503=frozenset({404, 408, 409, 429}),  # Alertmanager gives a notification up after a 4xx
         doc=operation(
-            "The webhook of Alertmanager, and of Grafana: an escalation for each alert that begins to fire.",
+            "The webhook of Alertmanager, and of Grafana: alerts that fire have an escalation.",
             parameters=[
                 in_query(name, f"As the field `{name}` of an escalation.{more}")
                 for name, more in (
@@ -139,10 +240,10 @@ ROUTES: Final = (
             body=ref("Alerts"),
             answers={
                 200: (
-                    "Nothing new: the escalation of these alerts, or a message that they are resolved.",
+                    "Nothing new: the escalations of these alerts, or a message that they are resolved.",
                     OBJECT,
                 ),
-                201: ("The new escalation.", _LADDER),
+                201: ("The new escalation, or one that begins another round.", _ESCALATION),
             },
         ),
     ),
@@ -152,21 +253,30 @@ SCHEMAS: Final[Mapping[str, object]] = {
     "EscalationRequest": {
         "type": "object",
         "description": "What is left out comes from the settings of the server.",
-        "required": ["numbers", "say"],
+        "required": ["say"],
         "additionalProperties": False,
         "properties": {
             "numbers": {
                 "type": ["array", "string"],
                 "items": _TEXT,
-                "description": "In the order of the calls. Each place rings at most once; a number may have several.",
+                "description": "In the order of the calls; a number may stand several times. Give these or a policy.",
             },
             "say": {**_TEXT, "description": "The text to speak."},
             "how": {**_NULL_TEXT, "description": "What is spoken after it: by default, Press 1 to acknowledge."},
             "key": {**_NULL_TEXT, "description": "The key that acknowledges, by default 1."},
             "answer_within": {
                 **_NULL_TEXT,
-                "description": "A duration, by default 120s. A person is called within it or not at all.",
+                "description": "A duration, by default 2m. The next number is called 90 s after it at the latest.",
             },
+            "rounds": {
+                "type": ["integer", "string", "null"],
+                "description": 'How often all are called, by default 1; or "until acknowledged".',
+            },
+            "rest": {
+                **_NULL_TEXT,
+                "description": "For so long after its acknowledgement, an alert that comes back calls nobody; 5m.",
+            },
+            "policy": {**_NULL_TEXT, "description": "The name of a policy of `serve --escalations`."},
             "source": {**OBJECT, "type": ["string", "object", "null"], "description": "The number to call from."},
             "voice_profile": _NULL_TEXT,
             "country": {**_NULL_TEXT, "description": "The country of national numbers, such as SG."},
@@ -175,14 +285,27 @@ SCHEMAS: Final[Mapping[str, object]] = {
             "priority": {"type": ["integer", "string", "null"]},
         },
     },
+    "AcknowledgeRequest": {
+        "type": "object",
+        "additionalProperties": False,
+        "properties": {"by": {**_NULL_TEXT, "description": "Who acknowledges."}},
+    },
+    "Escalations": {
+        "type": "object",
+        "required": ["escalations", "after"],
+        "properties": {
+            "escalations": {"type": "array", "items": ref("Escalation")},
+            "after": {**_NULL_TEXT, "description": "The `after` of the next page; null at the end."},
+        },
+    },
     "Escalation": {
         "type": "object",
         "description": "An escalation. Further fields may be added.",
-        "required": ["id", "queue", "state", "unique_key", "batch_id", "message", "acknowledged", "places"],
+        "required": ["id", "queue", "state", "unique_key", "batch_id", "message", "acknowledged", "steps"],
         "properties": {
             "id": _TEXT,
             "queue": _TEXT,
-            "state": one_of(state.value for state in LadderState),
+            "state": one_of(state.value for state in EscalationState),
             "unique_key": _TEXT,
             "batch_id": _TEXT,
             "created_at": _TIME,
@@ -191,16 +314,33 @@ SCHEMAS: Final[Mapping[str, object]] = {
             "message": {**_TEXT, "description": "How it stands, in a sentence."},
             "acknowledged": {
                 "type": ["object", "null"],
-                "required": ["place", "number", "call_id", "at"],
-                "properties": {"place": {"type": "integer"}, "number": _TEXT, "call_id": _TEXT, "at": _TIME},
+                "required": ["step", "number", "call_id", "by", "at"],
+                "properties": {
+                    "step": {"type": ["integer", "null"]},
+                    "number": _NULL_TEXT,
+                    "call_id": _NULL_TEXT,
+                    "by": {**_NULL_TEXT, "description": "Who acknowledged without a call."},
+                    "at": _TIME,
+                },
             },
-            "places": {
+            "resting_until": {**_NULL_TIME, "description": "Until then nobody is called: it was acknowledged before."},
+            "blocked": {**_NULL_TEXT, "description": "Why nobody can be called now."},
+            "alarms": {
                 "type": "array",
                 "items": {
                     "type": "object",
-                    "required": ["place", "number", "result", "message", "call_id", "at"],
+                    "required": ["text", "ended"],
+                    "properties": {"text": _TEXT, "ended": {"type": "boolean"}},
+                },
+            },
+            "steps": {
+                "type": "array",
+                "items": {
+                    "type": "object",
+                    "required": ["step", "round", "number", "result", "message", "call_id", "at"],
                     "properties": {
-                        "place": {"type": "integer"},
+                        "step": {"type": "integer"},
+                        "round": {"type": "integer"},
                         "number": _TEXT,
                         "result": {**_TEXT, "description": "What came of it in one word."},
                         "message": _TEXT,

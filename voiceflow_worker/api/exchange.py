@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -24,6 +24,7 @@ from starlette.types import Message, Receive, Scope
 from voiceflow_worker.acts import Operator
 from voiceflow_worker.api.answers import JSON, KEY_IN_USE, LONGEST_TEXT, Answer, ProblemError, bad, unfit
 from voiceflow_worker.api.places import Place, Waits
+from voiceflow_worker.asgi.compression import decompressed
 from voiceflow_worker.core.audit import Interface
 from voiceflow_worker.core.outcomes.outbox import OutcomeWatch
 from voiceflow_worker.core.ports import Store
@@ -33,6 +34,7 @@ from voiceflow_worker.finding import Finding
 from voiceflow_worker.model.jobs.job import Job
 from voiceflow_worker.model.text.json_text import RepeatedNameError, distinct
 from voiceflow_worker.model.text.printable import storing_problem
+from voiceflow_worker.service.escalation_policies import PolicyFile
 from voiceflow_worker.service.other_process import OtherProcess
 
 if TYPE_CHECKING:
@@ -61,6 +63,8 @@ class Desk:
     process: OtherProcess
     watch: OutcomeWatch
     waits: Waits
+    policies: PolicyFile
+    """The policies of escalations."""
     menus: Mapping[str, Menu] = field(default_factory=dict[str, "Menu"])
     campaigns: anyio.Semaphore = field(default_factory=lambda: anyio.Semaphore(MOST_CAMPAIGNS))
     """The places of campaigns that are read at once."""
@@ -171,7 +175,7 @@ class Asked:
         given = self.media_type or media_type
         if given != media_type:
             raise ProblemError(415, f"the body is {given[:60]!r}; send {media_type}")
-        too_long = self._refuse_long(longest)
+        too_long = self._refuse_long(longest, readable=("identity", "gzip", "x-gzip", "deflate"))
         self._place.give_up()
         content = bytearray()
         try:
@@ -185,17 +189,20 @@ class Asked:
         except ClientDisconnect:
             raise bad("the body did not arrive") from None
         await self._place.take()
-        return bytes(content)
+        whole = decompressed(bytes(content), longest=longest)
+        if len(whole) > longest:
+            raise too_long
+        return whole
 
     @property
     def media_type(self) -> str:
         """The media type of the body, without its parameters; empty if none is given."""
         return self.headers.get("content-type", "").partition(";")[0].strip().lower()
 
-    def _refuse_long(self, longest: int) -> ProblemError:
+    def _refuse_long(self, longest: int, *, readable: Sequence[str] = ("identity",)) -> ProblemError:
         """Raise ProblemError if the headers say that the body cannot be read. Returns the problem of one too long."""
-        if self.headers.get("content-encoding", "identity").strip().lower() != "identity":
-            raise ProblemError(415, "the body is compressed; send it as it is")
+        if self.headers.get("content-encoding", "identity").strip().lower() not in readable:
+            raise ProblemError(415, f"the body has an encoding that is not read here; read is {' or '.join(readable)}")
         length = self.headers.get("content-length", "0")
         too_long = ProblemError(413, f"the body is longer than {longest} bytes")
         if not length.isdigit() or int(length[:18]) > longest:

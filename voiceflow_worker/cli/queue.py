@@ -109,8 +109,8 @@ def _of_note(found: QueueStatus, clock: Diagnosis) -> Iterator[str]:
 
 def _going_on(whole: WholeQueue) -> Iterator[str]:
     """A line for each open escalation, and for each schedule."""
-    for ladder in whole.ladders:
-        yield f"escalation {ladder.unique_key}, since {in_words(ladder.created_at)}: {ladder.in_words()}"
+    for each in whole.escalations:
+        yield f"escalation {each.unique_key}, since {in_words(each.created_at)}: {each.in_words()}"
     for run in whole.runs:
         following = "" if run.next_at is None else f"; the next run is at {in_words(run.next_at, run.zone)}"
         yield f"schedule {run.in_words()}{following}"
@@ -125,13 +125,13 @@ async def escalations(
 ) -> None:
     """List the open and the recent escalations of a queue.
 
-    Each is told with what happened at each place. With --json, one per line.
+    Each is told with what happened at each step. With --json, one per line.
 
     Examples:
         voiceflow escalations
-        voiceflow escalations --since 7d --json | jq -c 'select(.state == "unanswered") | .places'
+        voiceflow escalations --since 7d --json | jq -c 'select(.state == "unanswered") | .steps'
     """
-    from voiceflow_worker.service.escalation import Escalations
+    from voiceflow_worker.service.escalations import Escalations
 
     output = common.output()
     async with common.opened() as calls:
@@ -139,13 +139,16 @@ async def escalations(
         begin = calls.store.clock.now() - since if isinstance(since, timedelta) else since
         found = await Escalations(calls).recent(since=begin)
         url = calls.store.url
-    for ladder in found:
-        output.document(ladder.as_json())
+    for status in found:
+        output.document(status.as_json())
         if output.as_json:
             continue
-        output.say(f"{ladder.unique_key}: {ladder.state}, since {in_words(ladder.created_at)}: {ladder.escalation.say}")
-        for place in ladder.places:
-            output.say(f"  {place.number} {place.message}{f' ({place.call_id})' if place.call_id else ''}")
+        state = "resting" if status.resting_until is not None else status.state.value
+        output.say(f"{status.unique_key}: {state}, since {in_words(status.created_at)}: {status.escalation.say}")
+        if status.blocked or status.resting_until is not None:
+            output.say(f"  {status.in_words()}")
+        for step in status.steps:
+            output.say(f"  {step.number} {step.message}{f' ({step.call_id})' if step.call_id else ''}")
     if not found:
         output.note(f"queue {calls.name} of {url} has no open escalation, and none has ended since {in_words(begin)}")
 

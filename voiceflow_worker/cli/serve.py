@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from datetime import timedelta
 from functools import partial
 from itertools import count
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 from urllib.parse import urlunsplit
 
@@ -23,7 +24,8 @@ from voiceflow_worker.cli.options import (
     WholeStoreOptions,
 )
 from voiceflow_worker.cli.output import Output
-from voiceflow_worker.core.ports import Store
+from voiceflow_worker.core.ports import Clock, Store
+from voiceflow_worker.core.ports.parts import Parts
 from voiceflow_worker.errors import (
     InvalidInputError,
     StoreCorruptError,
@@ -38,6 +40,7 @@ from voiceflow_worker.model.text.wording import count_of
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
+    from voiceflow_worker.api.door import Door
     from voiceflow_worker.gateway.account import Webhook, WebhookType
     from voiceflow_worker.gateway.client import VoiceClient
     from voiceflow_worker.settings import Settings
@@ -55,6 +58,7 @@ async def serve(
     register: Annotated[str | None, Parameter(metavar="URL")] = None,
     force: Annotated[bool, Flag] = False,
     api: Annotated[bool, Flag] = False,
+    escalations: Annotated[Path | None, Parameter(metavar="FILE")] = None,
     ivr: IvrOption = None,
     notify: NotifyOption = None,
     access_log: Annotated[bool, Flag] = False,
@@ -80,6 +84,8 @@ async def serve(
         api: Serve the HTTP door for programs under /v1. Needs VOICEFLOW_API_SECRET; VOICEFLOW_API_ALLOW restricts the
             networks.
         access_log: Log each request: who asked, for what, the answer, and how long it took. No query, no number.
+        escalations: A TOML file with the policies of escalations, by name. It is read again when it changes; while it
+            is wrong, the old policies stay. Needs --api.
 
     Examples:
         voiceflow serve
@@ -95,35 +101,30 @@ async def serve(
     from voiceflow_worker.gateway.account import PATH, WebhookType
     from voiceflow_worker.ivr.loading import load_menus
     from voiceflow_worker.notify.webhook import notifier_of, notifying
-    from voiceflow_worker.service.escalation import climbing
-    from voiceflow_worker.service.metrics import HookMetrics, LadderMetrics
+    from voiceflow_worker.service.escalations import advancing
+    from voiceflow_worker.service.metrics import EscalationMetrics, HookMetrics
     from voiceflow_worker.webhooks.app import load_what_is_read_later, receiver_of
     from voiceflow_worker.webhooks.menu_events import MenuEvents
     from voiceflow_worker.webhooks.shedding import load_shedding, preferred
 
     where = WholeStoreOptions(store=store, wait_for_store=wait_for_store)
-    settings = where.settings(notify_url=notify)
+    settings = where.settings(notify_url=notify, escalations=escalations)
     notifier = notifier_of(settings)
     output = Output()
+    if escalations is not None and not api:
+        raise InvalidInputError("--escalations needs --api, by which policies are named")
     secret = secret_of(settings) if api else None  # reports a missing one before anything is opened
-    if secret is not None and len(secret) < SHORT_SECRET:
-        output.note(
-            f"VOICEFLOW_API_SECRET has {count_of(len(secret), 'character')}, and can be guessed by trying: make it "
-            "longer, such as by `openssl rand -hex 32`"
-        )
+    _warn_of_short(secret, tell=output.note)
     menus = load_menus(ivr, voice_profile=settings.voice_profile)
     url = None if register is None else _url_to_register(register, settings, path=PATH, force=force, tell=output.note)
-    if settings.webhook_secret is None and not settings.webhook_allow:
-        output.note(
-            "anybody who reaches this port can send events: set VOICEFLOW_WEBHOOK_SECRET or VOICEFLOW_WEBHOOK_ALLOW"
-        )
+    _warn_of_open(settings, tell=output.note)
     raise_limit()
     load_what_is_read_later()
     stopped = anyio.Event()
     # Short, so that 8x8 soon gets an answer while the store is locked: its own time limit is not documented.
     async with opened_queue(settings, makes=True, patience=timedelta(seconds=2)) as calls:
         registry = CollectorRegistry()
-        registry.register(LadderMetrics())
+        registry.register(EscalationMetrics())
         answering = MenuEvents(calls.store, *menus, policy=settings.policy(), registry=registry)
         door = (
             None
@@ -142,7 +143,7 @@ async def serve(
                 shedding=load_shedding(registry, others=0 if door is None else door.most_at_once),
             ) as address,
             notifying(notifier, settings, calls.store, queue=None, tell=output.note) as hooks,
-            climbing(calls.store, policy=settings.policy()),
+            advancing(calls.store, policy=settings.policy()),
             anyio.create_task_group() as group,
         ):
             collect_less()
@@ -155,6 +156,7 @@ async def serve(
                 kinds = [WebhookType.SESSION_SUMMARY, *([WebhookType.CALL_ACTION] if menus or api else [])]
                 group.start_soon(partial(register_webhook, settings, url, kinds=kinds, tell=output.note))
             group.start_soon(_until_unusable, calls.store)
+            group.start_soon(_watch_policies, door, calls.store.clock)
             await _told_until(stopped)
             if door is not None:
                 door.stop()
@@ -174,6 +176,26 @@ def _with_access_log(app: ASGIApp, settings: Settings) -> ASGIApp:
     from voiceflow_worker.asgi.gatekeeper import Gatekeeper
 
     return AccessLog(app, sender=Gatekeeper(secret=None, trusted_proxies=settings.trusted_proxies).sender_of)
+
+
+def _warn_of_short(secret: str | None, *, tell: Tell) -> None:
+    if secret is not None and len(secret) < SHORT_SECRET:
+        tell(
+            f"VOICEFLOW_API_SECRET has {count_of(len(secret), 'character')}, and can be guessed by trying: make it "
+            "longer, such as by `openssl rand -hex 32`"
+        )
+
+
+def _warn_of_open(settings: Settings, *, tell: Tell) -> None:
+    if settings.webhook_secret is None and not settings.webhook_allow:
+        tell("anybody who reaches this port can send events: set VOICEFLOW_WEBHOOK_SECRET or VOICEFLOW_WEBHOOK_ALLOW")
+
+
+async def _watch_policies(door: Door | None, clock: Clock) -> None:
+    """Look each second whether the file of policies has changed, so that a wrong one is told at once."""
+    if door is not None:
+        part = "the policies of escalations were not looked at"
+        await Parts(clock).repeat(part, door.policies.current, every=WATCH_EVERY)
 
 
 def _sign_in(settings: Settings, *, url: str) -> str:

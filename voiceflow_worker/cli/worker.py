@@ -83,7 +83,7 @@ async def worker(
     }
     from voiceflow_worker.cli.sending import tell_the_rest
     from voiceflow_worker.notify.webhook import notifier_of, notifying
-    from voiceflow_worker.service.escalation import climbing
+    from voiceflow_worker.service.escalations import advancing
 
     settings = settings_from(**options, notify_url=notify)
     voice_client(settings)  # reports missing settings before anything is opened
@@ -96,7 +96,7 @@ async def worker(
     async with (
         opened_queue(settings, makes=True) as calls,
         notifying(notifier, settings, calls.store, queue=calls.name, tell=output.note) as hooks,
-        climbing(calls.store, queue=calls.name, policy=settings.policy()),
+        advancing(calls.store, queue=calls.name, policy=settings.policy()),
         _metrics(calls, hooks, host=metrics_host or "127.0.0.1", port=metrics_port) as tells,
     ):
         if processes > 1:
@@ -256,9 +256,9 @@ async def _metrics(
         yield told.append
         return
     from voiceflow_worker.asgi.server import serving
-    from voiceflow_worker.service.metrics import HookMetrics, LadderMetrics, WorkMetrics, metrics_app
+    from voiceflow_worker.service.metrics import EscalationMetrics, HookMetrics, WorkMetrics, metrics_app
 
-    app = metrics_app(calls, WorkMetrics(told), LadderMetrics(), *([] if hooks is None else [HookMetrics(hooks)]))
+    app = metrics_app(calls, WorkMetrics(told), EscalationMetrics(), *([] if hooks is None else [HookMetrics(hooks)]))
     async with serving(app, host=host, port=port) as address:
         Output().note(f"metrics are on {address.url}/metrics")
         yield told.append

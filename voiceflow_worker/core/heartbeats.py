@@ -29,13 +29,14 @@ class WorkerBeat:
     """One heartbeat of a worker.
 
     `rate` and the rates of its `batches` are in calls per second, over the last 5 seconds; `in_flight` counts POSTs.
-    `failing` are its background parts that fail, each with its last error.
+    `failing` are its background parts that fail, each with its last error. With `batch_id`, it sends that batch only.
     """
 
     worker_id: str
     queue: str
     rate: float
     in_flight: int
+    batch_id: str | None = None
     batches: Mapping[str, float] = field(default_factory=dict[str, float])
     failing: Mapping[str, str] = field(default_factory=dict[str, str])
 
@@ -133,7 +134,8 @@ BATCHES_SHOWN = 50
 class Pulse:
     """Counts the POSTs of one worker that 8x8 has answered, and stores the worker's heartbeats.
 
-    `in_flight` returns the number of calls that the worker is sending, and `failing` its parts that fail.
+    `in_flight` returns the number of calls that the worker is sending, and `failing` its parts that fail. With
+    `batch_id`, the worker sends that batch only.
     """
 
     def __init__(
@@ -144,7 +146,9 @@ class Pulse:
         worker_id: str,
         in_flight: Callable[[], int],
         failing: Callable[[], Mapping[str, str]] = dict,
+        batch_id: str | None = None,
     ) -> None:
+        self._batch_id = batch_id
         self._failing = failing
         self._clock = store.clock
         self._heartbeats = Heartbeats(store)
@@ -178,6 +182,7 @@ class Pulse:
             queue=self._queue,
             rate=len(self._answered) / RATE_WINDOW,
             in_flight=self._in_flight(),
+            batch_id=self._batch_id,
             batches={name: count / RATE_WINDOW for name, count in batches.most_common(BATCHES_SHOWN)},
             failing=dict(self._failing()),
         )

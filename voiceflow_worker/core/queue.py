@@ -83,10 +83,10 @@ class CallQueue:
     ) -> None:
         self.name: str = checked_queue(queue)
         self.store = store
-        self._policy = policy or CallPolicy()
+        self.policy: CallPolicy = policy or CallPolicy()
         self._redial = redial
         self.admitter: Admitter = Admitter(store, self.name, redial=redial)
-        self._changes = Changes(store, self._policy)
+        self._changes = Changes(store, self.policy)
         self._outcome_watch = OutcomeWatch(store)
 
     async def enqueue(
@@ -218,7 +218,7 @@ class CallQueue:
         `check` gets the job as it stands when the change is stored, and raises an error if it must stay so.
         """
         now = self.store.clock.now()
-        cancel = partial(lifecycle.cancel, at=now, reason=reason, policy=self._policy)
+        cancel = partial(lifecycle.cancel, at=now, reason=reason, policy=self.policy)
         return (await self._changes.change(job_id, _checked(cancel, check))).new
 
     async def cancel_batch(
@@ -240,7 +240,7 @@ class CallQueue:
 
     async def _end_waiting(self, batch_id: str) -> None:
         """End the calls of a cancelled batch until none waits. Running workers end calls too, each some of them."""
-        sweeper = Sweeper(self.store, queue=self.name, policy=self._policy, changes=self._changes)
+        sweeper = Sweeper(self.store, queue=self.name, policy=self.policy, changes=self._changes)
         clock, least = self.store.clock, math.inf
         gives_up = clock.monotonic() + _STUCK
         while True:
@@ -335,7 +335,7 @@ class CallQueue:
             at=now,
             witnessed=witnessed or now,
             note=note,
-            policy=self._policy,
+            policy=self.policy,
             number=post,
         )
         return (await self._changes.change(job_id, resolve)).new
@@ -422,7 +422,7 @@ class CallQueue:
         """
         found = await self.staged(batch_id) if imports is None else imports
         starts = [each.gate for each in found]
-        return await discard_imports(self.store, self.name, starts, reason=reason, policy=self._policy)
+        return await discard_imports(self.store, self.name, starts, reason=reason, policy=self.policy)
 
     async def set_rate(self, rate: float | None, *, check: CheckRate | None = None) -> Limits:
         """Change the rate of all workers together, in calls per second; None is unlimited.
@@ -456,7 +456,7 @@ class CallQueue:
 
     async def status(self) -> QueueStatus:
         """The status of the queue: its counts, doubts and holds."""
-        policy = self._policy
+        policy = self.policy
         return await read_status(
             self.store, self.name, clock_skew=policy.clock_skew, summary_deadline=policy.summary_deadline
         )

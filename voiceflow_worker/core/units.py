@@ -50,6 +50,9 @@ from voiceflow_worker.model.numbers.phone import all_spellings, spellings, telep
 from voiceflow_worker.model.reports.status import OPT_OUTS
 
 NUMBER, PARTY, BESIDE, PERSON, SESSION, POSTED = "number", "party", "beside", "person", "session", "posted"
+ESCALATION, ENDED_ESCALATION = "escalation", "escalation-ended"
+"""The name, in the data of a call in the menu of this name, of its escalation; and the namespace of those that have
+ended, by their ids. No POST of a call begins after its escalation has ended."""
 SESSION_KEPT = timedelta(days=7)
 LONG_KEPT = timedelta(days=400)
 _MAY_RING = frozenset({JobState.SENDING, JobState.SUBMITTED, JobState.IN_DOUBT})
@@ -64,8 +67,8 @@ def journal_entry(
     """The next POST of a leased job: the job as `sending`, and the unit that must be on disk before a byte leaves.
 
     It is stored only if no number is on the suppression list or busy, no gate is closed, the person is below the limit,
-    and no menu bridges to a number. The `posted` record of a worker with a rollback guard gets the new revision, which
-    `Step.known` compares.
+    no menu bridges to a number, and its escalation has not ended. The `posted` record of a worker with a rollback guard
+    gets the new revision, which `Step.known` compares.
     Raises `IllegalMoveError`.
     """
     begun = lifecycle.begin(job, at=at, lease_until=lease_until, policy=policy)
@@ -78,6 +81,8 @@ def journal_entry(
         Absent(PARTY, numbers, job.id),
         Absent(BESIDE, numbers, job.id),
     ]
+    if (escalation := escalation_of(job)) is not None:
+        needs.append(Absent(ENDED_ESCALATION, (escalation,)))
     puts = _locks(job, post, policy)
     if policy.max_per_person is not None:
         needs += [AtMost(PERSON, person, policy.max_per_person.attempts - 1) for person in _persons(job)]
@@ -87,6 +92,12 @@ def journal_entry(
         return new, unit
     posted = Put(POSTED, guarded_worker, new.revision, at + LONG_KEPT)
     return new, replace(unit, puts=(*unit.puts, posted))
+
+
+def escalation_of(job: Job) -> str | None:
+    """The id of the escalation whose call this is; None for other calls."""
+    found = (job.data or {}).get(ESCALATION) if job.menu == ESCALATION else None
+    return found if isinstance(found, str) else None
 
 
 def posted(worker_id: str, *, at: datetime) -> tuple[str, Unit]:

@@ -151,6 +151,7 @@ class Worker:
             worker_id=self.id,
             in_flight=lambda: self.in_flight,
             failing=lambda: self._parts.failing,
+            batch_id=self._options.batch_id,
         )
         self._unreachable = 0
         self._failed_at = float("-inf")

@@ -7,6 +7,7 @@ from typing import TypeAlias
 
 import orjson
 
+from voiceflow_worker.core.units import ESCALATION
 from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.ivr.caller import Caller
 from voiceflow_worker.ivr.menu import Again, Choice, End, Menu
@@ -21,6 +22,8 @@ Data: TypeAlias = Mapping[str, object]
 
 CHOICES: Mapping[str, str] = {"1": "approved", "2": "rejected"}
 """The default meanings of the keys."""
+BUILT_IN = frozenset({"approval", ESCALATION})
+"""The names of the menus that every receiver serves: this one, and that of escalations."""
 CONFIRMATION = "Thank you. Your answer: {choice}."
 HOW = "Press 1 to approve, 2 to reject."
 
@@ -145,8 +148,11 @@ def _goodbye(caller: Caller) -> End:
     return End(text if isinstance(text, str) and text.strip() else None)
 
 
-class _Approval(Menu):
-    """The menu whose choices are in the data of the call."""
+class ApprovalMenu(Menu):
+    """A menu whose question and choices are in the data of the call (`approval_data`)."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name, prompt=_question, voice_profile=_voice, fallback=_goodbye)
 
     def answer_of(self, choice: Choice, caller: Caller) -> str | None:  # noqa: ARG002 - there is only one choice
         """`yes` or `no`; None for a key that is not among the call's choices."""
@@ -160,15 +166,20 @@ class _Approval(Menu):
         return "yes" if caller.digits in (yes if isinstance(yes, str) else next(iter(choices))) else "no"
 
 
-approval: Menu = _Approval("approval", prompt=_question, voice_profile=_voice, fallback=_goodbye)
+approval: Menu = ApprovalMenu("approval")
 
 
 @approval.capture(max_digits=1, complete_on_hash=False)
 async def decide(caller: Caller) -> End | Again:
     """Confirm a choice, or ask again."""
+    return confirmed(caller) or Again()
+
+
+def confirmed(caller: Caller) -> End | None:
+    """The end of a call after a choice, with its confirmation; None if the keys are no choice."""
     choice = _choices(caller.data).get(caller.digits)
     if choice is None:
-        return Again()
+        return None
     confirmation = caller.data.get("confirmation")
     text = confirmation if isinstance(confirmation, str) else CONFIRMATION
     return End(text.replace("{choice}", choice))

@@ -1,438 +1,353 @@
-"""Escalations: numbers that are called one after the other, as on a ladder, until somebody presses a key.
-
-A ladder is a record of the store, and whoever finds it may carry on with it: every worker and receiver looks each
-second, and so does who waits for it. Nobody has a claim, because each step is safe by itself:
-
-- To go to the next place is a compare-and-swap of the record. Of two processes, one goes on, and the other looks again.
-- The call of a place has a unique key, made of the ladder and the place, and is enqueued under the condition that the
-  record is still the one that was read. So a place never rings twice, even if the store was set back. The same write
-  replaces the record: who ends the ladder, or passes the place over, without having seen this call, must look again.
-  So no call begins after somebody has acknowledged.
-- A process that dies leaves a place with a call or without one. Whoever looks next enqueues what is missing.
-"""
+"""What an escalation is: whom to call one after the other, what to say, how many rounds, and when to leave in peace."""
 
 from __future__ import annotations
 
-import hashlib
-from collections import Counter
-from collections.abc import AsyncGenerator, Iterable, Mapping
-from contextlib import asynccontextmanager, suppress
-from dataclasses import replace
-from datetime import datetime, timedelta
-from functools import partial
-from typing import TYPE_CHECKING, NamedTuple
+import tomllib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Final, Self, TypeAlias, cast
 
-import anyio
-import structlog
-
-from voiceflow_worker.core.admission import CallRequest
-from voiceflow_worker.core.overview.story import closed_in_words
-from voiceflow_worker.core.ports import Store
-from voiceflow_worker.core.ports.identity import new_revision, queue_of
-from voiceflow_worker.core.ports.parts import Parts
-from voiceflow_worker.core.ports.reading import find_jobs, gates_at
-from voiceflow_worker.core.ports.reads import ByKey
-from voiceflow_worker.core.ports.record_set import json_codec, json_records, report_unreadable, text_records
-from voiceflow_worker.core.ports.store import Drop, Key, Page, Put, Result, Same, Step, Unit
-from voiceflow_worker.core.queue import CallQueue
-from voiceflow_worker.core.units import LONG_KEPT
-from voiceflow_worker.errors import (
-    CallFlowError,
-    IntakeError,
-    InvalidInputError,
-    KeyConflict,
-    KeyConflictError,
-    LadderNotFoundError,
-    StoreUnavailableError,
-    StoreVersionError,
-    SuppressedNumberError,
-    TooLateError,
-)
-from voiceflow_worker.ivr.approval import approval
-from voiceflow_worker.model.country_windows import CountryWindows, first_opening
-from voiceflow_worker.model.flows.values import canonical_json
-from voiceflow_worker.model.jobs.admission import end_of, key_findings, text_findings
-from voiceflow_worker.model.jobs.call_json import CallResult
-from voiceflow_worker.model.jobs.job import Job, RedialPolicy
-from voiceflow_worker.model.jobs.policy import CallPolicy
+from voiceflow_worker.errors import CallFlowError, InvalidInputError
+from voiceflow_worker.finding import Finding
+from voiceflow_worker.ivr.approval import approval_call, approval_data
+from voiceflow_worker.model.country_windows import CountryWindows, certain_zone
+from voiceflow_worker.model.flows.actions import MAX_ID_CHARACTERS
+from voiceflow_worker.model.flows.callflow import CallFlow
+from voiceflow_worker.model.flows.values import is_object
+from voiceflow_worker.model.jobs.admission import priority_problem, text_findings
 from voiceflow_worker.model.numbers.reading import read_number
-from voiceflow_worker.model.text.wording import in_words, write_duration
-from voiceflow_worker.service.ladder import (
-    HELD,
-    UNSENT,
-    Escalation,
-    FoundLadder,
-    Ladder,
-    LadderRecord,
-    LadderState,
-    Place,
-)
+from voiceflow_worker.model.text.printable import storing_problem
+from voiceflow_worker.model.text.wording import checked_duration, read_duration, why_unreadable, write_duration
+from voiceflow_worker.model.window import CallWindow
 
 if TYPE_CHECKING:
     from voiceflow_worker.settings import Settings
 
-__all__ = ["Escalation", "Escalations", "Ladder", "StartedLadder", "climb_all", "climbing", "ended_here"]
-
-OPEN, ENDED, CAUSES = "ladder", "ladder-ended", "ladder-cause"
-"""Namespaces, in the group of the queue: ladders that are open, ladders that have ended, and what a ladder is about."""
-RING = timedelta(seconds=90)
-"""The time after `answer_within` in which a call that was placed at the last moment can still ring and be answered."""
-LOOK_EVERY = 1.0
-_ENDED: Counter[LadderState] = Counter()
-_ONCE = RedialPolicy(on=frozenset(), limit=0, after=timedelta())
-
-_log = structlog.get_logger("voiceflow.escalation")
-
-
-class StartedLadder(NamedTuple):
-    """A ladder that was asked for. `created` is False if it was there before."""
-
-    ladder: Ladder
-    created: bool
+MOST_NUMBERS = 50
+MOST_ROUNDS = 1000
+Policies: TypeAlias = Mapping[str, Mapping[str, object]]
+"""The fields of each policy, as `Escalation.of` reads them, by its name."""
+LARGEST_FILE = 1_000_000
+_ANY_TEXT: Final = "An alert."
+UNTIL_ACKNOWLEDGED: Final = "until acknowledged"
+"""The text for rounds without an end."""
+_OWN = ("numbers", "say", "key", "answer_within", "rounds", "rest", "how", "policy")
+_HOURS = ("window", "days", "holidays", "window_time_zone")
+_SHARED = ("source", "voice_profile", "country", *_HOURS, "batch", "priority")
+FIELDS = (*_OWN, *_SHARED)
+"""The fields of an escalation, as `Escalation.of` reads them."""
 
 
-class Escalations:
-    """The ladders of one queue. Any number of processes may carry on with the same ladder."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Escalation:
+    """Whom to call one after the other, and what to say, until somebody presses `key`.
 
-    def __init__(self, queue: CallQueue) -> None:
-        self._queue = queue
-        self._store = queue.store
+    `say` is spoken, and then `how`, by default "Press 1 to acknowledge." The next of the `numbers` is called when a
+    call has ended without `key`, or may have rung and nobody knows, or 90 seconds after `answer_within`. A number that
+    cannot be called is passed over: it is no number, is on the suppression list, is outside of its `window`, or was
+    busy with other calls for `answer_within`. While nothing can call, because no worker runs or the queue is held, the
+    escalation waits. A number may stand several times in the list. National numbers need `country`.
 
-    def id_of(self, key: str) -> str:
-        """The id of the ladder that is started with this key."""
-        digest = hashlib.blake2b(key.encode("utf-8", "surrogatepass"), digest_size=10).hexdigest()
-        return f"{self._queue.name}.ladder-{digest}"
-
-    async def start(
-        self, escalation: Escalation, *, key: str, asked: object = None, causes: Iterable[str] = ()
-    ) -> StartedLadder:
-        """Begin to call, or find the ladder that was started with this key before; nobody is then called again.
-
-        `asked` is what was asked for, as JSON, by default the escalation: the same key with something else is refused.
-        None of the `causes` must have a ladder yet; it is kept that they have this one. Raises `KeyConflictError`,
-        `CallFlowError` for a key that cannot be kept, and StoreError, after which the same start is safe.
-        """
-        if problems := [*key_findings(key), *text_findings({"unique_key": key})]:
-            raise CallFlowError(problems)
-        ladder_id, now = self.id_of(key), self._store.clock.now()
-        wanted = escalation.as_json()
-        digest = _digest(wanted if asked is None else asked)
-        record = LadderRecord(unique_key=key, asked=digest, escalation=wanted, created_at=now)
-        causes = [_cause(cause) for cause in causes]
-        free = [Same(space, self._queue.name, None, ladder_id) for space in (OPEN, ENDED)]
-        free += [Same(CAUSES, self._queue.name, None, cause) for cause in causes]
-        puts = [Put(OPEN, self._queue.name, record.text(), None, member=ladder_id)]
-        value = f"{ladder_id} {record.token}"
-        puts += [Put(CAUSES, self._queue.name, value, now + LONG_KEPT, member=cause) for cause in causes]
-        (answer,) = await self._store.write(Step(units=(Unit(needs=tuple(free), puts=tuple(puts)),)), now=now)
-        if answer.result is Result.DONE:
-            return StartedLadder(await self.climb(ladder_id), created=True)
-        if isinstance(answer.need, Same) and answer.need.namespace == CAUSES and answer.record is not None:
-            return StartedLadder(await self.climb(answer.record.value.partition(" ")[0]), created=False)
-        return await self._started(key, digest)
-
-    async def order(self, fields: Mapping[str, object], *, key: str, settings: Settings) -> StartedLadder:
-        """Start the escalation with these fields, completed by the settings, or find the ladder of this request.
-
-        The same key with other fields is refused; the settings of that time make no difference. Raises the errors of
-        `Escalation.of` and `start`.
-        """
-        with suppress(LadderNotFoundError):
-            return await self._started(key, _digest(fields))
-        return await self.start(Escalation.of(fields, settings=settings), key=key, asked=fields)
-
-    async def _started(self, key: str, digest: str) -> StartedLadder:
-        """The ladder with this key, continued. Raises KeyConflictError if something else was asked for."""
-        found = await self._read(self.id_of(key))
-        if found.record.asked != digest:
-            raise KeyConflictError([KeyConflict(0, key, found.id)])
-        return StartedLadder(await self.climb(found.id), created=False)
-
-    async def with_causes(self, causes: Iterable[str]) -> Mapping[str, str]:
-        """Which of these causes have a ladder, with its id. Raises StoreError."""
-        digests = {_cause(cause): cause for cause in causes}
-        found = await text_records(self._store, CAUSES).within(self._queue.name).get(digests)
-        return {digests[each]: value.partition(" ")[0] for each, value in found.items() if value is not None}
-
-    async def find(self, key: str) -> Ladder | None:
-        """The ladder that was started with this key; None if there is none. Raises StoreError."""
-        with suppress(LadderNotFoundError):
-            return await self.get(self.id_of(key))
-        return None
-
-    async def get(self, ladder_id: str) -> Ladder:
-        """The ladder as it is now. Raises `LadderNotFoundError` and StoreError."""
-        return (await self._read(ladder_id)).shown()
-
-    async def recent(self, *, since: datetime | None = None) -> list[Ladder]:
-        """The open ladders, and those that have ended since a time, by their start. Raises StoreError.
-
-        One that only a newer version can read is left out, and logged.
-        """
-        found: dict[str, LadderRecord] = {}
-        for space in (OPEN,) if since is None else (OPEN, ENDED):
-            stored = await json_records(self._store, space, LadderRecord).within(self._queue.name).all()
-            found |= {
-                ladder_id: each
-                for ladder_id, each in stored
-                if each is not None and (since is None or each.ended_at is None or each.ended_at >= since)
-            }
-        ladders: list[Ladder] = []
-        for ladder_id, record in found.items():
-            try:
-                ladders.append((await self._with_calls(ladder_id, record)).shown())
-            except StoreVersionError as error:
-                report_unreadable(f"ladder {ladder_id}", error)
-        return sorted(ladders, key=lambda ladder: ladder.created_at)
-
-    async def wait(self, ladder_id: str, *, timeout: timedelta | None = None) -> Ladder:  # noqa: ASYNC109 - no error
-        """Carry on with a ladder until it has ended, or until `timeout` has passed, and return it as it then is.
-
-        The wait continues while the store is unavailable, but for the first look. Raises `LadderNotFoundError`.
-        """
-        clock = self._store.clock
-        ends = None if timeout is None else clock.monotonic() + timeout.total_seconds()
-        ladder = await self.climb(ladder_id)
-        while ladder.is_open and (ends is None or clock.monotonic() < ends):
-            await clock.sleep(LOOK_EVERY if ends is None else min(LOOK_EVERY, max(ends - clock.monotonic(), 0.001)))
-            with suppress(StoreUnavailableError):
-                ladder = await self.climb(ladder_id)
-        return ladder
-
-    async def stop(self, ladder_id: str, *, reason: str) -> Ladder:
-        """End an open ladder: no further place is called, and a call that has not been sent is cancelled.
-
-        A call that is under way may go on. Raises `LadderNotFoundError` and StoreError.
-        """
-        if findings := text_findings({"reason": reason}):
-            raise CallFlowError(findings)
-        while (found := await self._read(ladder_id)).record.state is LadderState.OPEN:
-            await self._end(found, LadderState.STOPPED, reason=reason)
-        return found.shown()
-
-    async def climb(self, ladder_id: str) -> Ladder:
-        """Carry on with a ladder as far as it goes now, and return it. Raises `LadderNotFoundError` and StoreError."""
-        while True:
-            found = await self._read(ladder_id)
-            if found.record.state is not LadderState.OPEN or not await self._step(found):
-                return found.shown()
-
-    async def _step(self, found: FoundLadder) -> bool:
-        """Take the next step of an open ladder. Returns False if there is nothing to do now."""
-        if found.acknowledged is not None:
-            await self._end(found, LadderState.ACKNOWLEDGED)
-            return True
-        if found.place > len(found.escalation.numbers):
-            await self._end(found, LadderState.UNANSWERED)
-            return True
-        job = found.jobs.get(found.place)
-        passed = await self._call(found) if job is None else await self._passed(found, job)
-        if passed is None:
-            return job is None
-        _log.info(
-            "a place of a ladder is over", ladder=found.id, place=passed.place, result=passed.result,
-            message=passed.message,
-        )  # fmt: skip
-        await self._write(found, replace(found.record, passed=(*found.record.passed, passed)))
-        return True
-
-    async def _call(self, found: FoundLadder) -> Place | None:
-        """Enqueue the call of the place whose turn it is; returns the place if it is passed over instead."""
-        escalation, now = found.escalation, self._store.clock.now()
-        try:
-            until = end_of(escalation.answer_within, at=now)
-            if (held := await self._held(found, until)) is not None:
-                return _passed_over(found, HELD, held, at=now)
-            number = read_number(escalation.numbers[found.place - 1], escalation.country).e164
-            if escalation.window is not None:
-                window = CountryWindows.of(escalation.window).to([number])
-                opening = first_opening(window, numbers=[number], time_zone=None, at=now, valid_until=None)
-                if opening.problem is None and opening.at > now:
-                    opens = f"its calling window ({window}) opens at {in_words(opening.at)}"
-                    return _passed_over(found, "outside_window", opens, at=now)
-            request = CallRequest(
-                flow=escalation.call(number),
-                unique_key=_key_of(found.id, found.place),
-                batch_id=found.batch_id,
-                priority=escalation.priority,
-                valid_until=until,
-                redial=_ONCE,
-                window=None if escalation.window is None else CountryWindows.of(escalation.window),
-                data=escalation.data(),
-                menu=approval.name,
-            )
-            await self._queue.admitter.admit_all([request], turn=[_standing(found)], puts=[_open(found, found.record)])
-        except (IntakeError, KeyConflictError):
-            return None  # somebody else has carried on with it
-        except SuppressedNumberError as error:
-            return _passed_over(found, CallResult.SUPPRESSED, error.suppressed[0].reason, at=now)
-        except InvalidInputError as error:
-            findings = error.findings if isinstance(error, CallFlowError) else [str(error)]
-            return _passed_over(found, "refused", "; ".join(map(str, findings)), at=now)
-        return None
-
-    async def _passed(self, found: FoundLadder, job: Job) -> Place | None:
-        """The place whose turn it is, if its step is over; None while it is not."""
-        over = found.ending(job)
-        now = self._store.clock.now()
-        if over is None and job.state in UNSENT and (held := await self._held(found, job.valid_until or now)):
-            over = held if await self._take_back(job, held) else None
-            if over is not None:
-                return replace(found.of_call(found.place, job), result=HELD, message=f"was not called: {held}")
-        waited = found.escalation.answer_within + RING
-        if over is None and now >= job.created_at + waited:
-            over = f"its call has not ended within {write_duration(waited)}"
-            if job.state in UNSENT:
-                await self._take_back(job, over)
-        return None if over is None else replace(found.of_call(found.place, job), message=over)
-
-    async def _held(self, found: FoundLadder, until: datetime) -> str | None:
-        """The hold of the queue or the batch that keeps a call back until this time, or a cancelled batch, in words."""
-        for gate in (await gates_at(self._store, found.queue, [None, found.batch_id])).values():
-            if gate.keeps_back(found.batch_id, at=until):
-                return closed_in_words(gate)
-        return None
-
-    async def _take_back(self, job: Job, reason: str) -> bool:
-        """Cancel a call, unless it may have left."""
-        try:
-            await self._queue.cancel(job.id, reason=reason)
-        except TooLateError:
-            return False
-        return True
-
-    async def _end(self, found: FoundLadder, state: LadderState, *, reason: str | None = None) -> None:
-        """End a ladder, if its record is still the one that was read. Calls are taken back before that.
-
-        Who dies between the two leaves an open ladder, which is ended by whoever looks next.
-        """
-        done = found.acknowledged
-        why = reason or (f"{done.number} acknowledged" if done is not None else "its ladder has ended")
-        for job in found.jobs.values():
-            if job.state in UNSENT:
-                await self._take_back(job, why)
-        now = self._store.clock.now()
-        ended = replace(found.record, state=state, ended_at=now, reason=reason, acknowledged=done)
-        if (current := found.jobs.get(found.place)) is not None:
-            last = found.of_call(found.place, current)
-            if current.answer != "yes":
-                was = "was not called" if current.state in UNSENT else "was being called"
-                last = replace(last, message=f"{was} when {why}")
-            ended = replace(ended, passed=(*ended.passed, last))
-        if await self._write(found, ended):
-            _ENDED[state] += 1
-            _log.info("a ladder has ended", ladder=found.id, state=state.value, reason=why)
-
-    async def _write(self, found: FoundLadder, new: LadderRecord) -> bool:
-        """Replace the record of an open ladder, if it is still the one that was read."""
-        now = self._store.clock.now()
-        put = _open(found, new)
-        if new.state is LadderState.OPEN:
-            unit = Unit(needs=(_standing(found),), puts=(put,))
-        else:
-            unit = Unit(
-                needs=(_standing(found),),
-                puts=(replace(put, namespace=ENDED, ends_at=now + LONG_KEPT),),
-                drops=(Drop(OPEN, found.queue, found.text, found.id),),
-            )
-        (answer,) = await self._store.write(Step(units=(unit,)), now=now)
-        return answer.result is Result.DONE
-
-    async def _read(self, ladder_id: str) -> FoundLadder:
-        queue = queue_of(ladder_id)
-        wanted = {space: [(queue, ladder_id)] for space in (OPEN, ENDED)}
-        found = await self._store.records(wanted, now=self._store.clock.now())
-        records = [*found[OPEN], *found[ENDED]]
-        if queue != self._queue.name or not records:
-            raise LadderNotFoundError(ladder_id)
-        text = records[0].value
-        try:
-            record: LadderRecord = json_codec(LadderRecord).validate_json(text)
-        except ValueError:
-            raise _newer(ladder_id) from None
-        return await self._with_calls(ladder_id, record, text)
-
-    async def _with_calls(self, ladder_id: str, record: LadderRecord, text: str = "") -> FoundLadder:
-        try:
-            escalation = record.read()
-        except (InvalidInputError, KeyError, TypeError, ValueError):
-            raise _newer(ladder_id) from None
-        keys = {_key_of(ladder_id, place): place for place in range(1, len(escalation.numbers) + 1)}
-        jobs = await find_jobs(self._store, ByKey(self._queue.name, tuple(keys)))
-        return FoundLadder(ladder_id, record, text, escalation, {keys[job.unique_key or ""]: job for job in jobs})
-
-
-def _newer(ladder_id: str) -> StoreVersionError:
-    return StoreVersionError(
-        f"escalation {ladder_id} cannot be read, perhaps because a newer version of voiceflow-worker wrote it, which "
-        "carries on with it"
-    )
-
-
-def _key_of(ladder_id: str, place: int) -> str:
-    return f"{ladder_id}/{place}"
-
-
-def _digest(asked: object) -> str:
-    return hashlib.blake2b(canonical_json(asked).encode(), digest_size=16).hexdigest()
-
-
-def _cause(text: str) -> str:
-    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
-
-
-def _standing(found: FoundLadder) -> Same:
-    """That the ladder is open, and nobody has carried on with it since it was read."""
-    return Same(OPEN, found.queue, found.text, found.id)
-
-
-def _open(found: FoundLadder, record: LadderRecord) -> Put:
-    """The next record of an open ladder, with a token of its own, as a compare-and-swap wants it."""
-    return Put(OPEN, found.queue, replace(record, token=new_revision()).text(), None, member=found.id)
-
-
-def _passed_over(found: FoundLadder, result: str, why: str, *, at: datetime) -> Place:
-    number = found.escalation.numbers[found.place - 1]
-    return Place(place=found.place, number=number, result=result, message=f"was not called: {why}", at=at)
-
-
-def ended_here() -> Mapping[LadderState, int]:
-    """How many ladders this process has ended since it began, by each state in which one can end."""
-    return {state: _ENDED[state] for state in LadderState if state is not LadderState.OPEN}
-
-
-async def climb_all(store: Store, *, queue: str | None = None, policy: CallPolicy | None = None) -> None:
-    """Carry on with every open ladder of a queue, or of all queues. Raises StoreError.
-
-    A ladder that fails, such as one that only a newer version can read, does not keep the others from being continued.
+    All numbers are called in `rounds` rounds; None means until somebody acknowledges, or until it is ended. A round
+    begins `answer_within` after the one before it, or later. `rest` is for alerts: an alert that comes back within this
+    time after it was acknowledged calls nobody until then. `policy` is the name of the policy that this is from.
+    Raises InvalidInputError.
     """
-    after: Key | None = None
-    while True:
-        wanted = Page(group=queue, after=after)
-        page = (await store.records({OPEN: wanted}, now=store.clock.now()))[OPEN]
-        for record in page:
-            after = (record.group, record.member)
-            try:
-                await Escalations(CallQueue(store, record.group, policy=policy)).climb(record.member)
-            except LadderNotFoundError:
-                pass  # somebody else has ended it
-            except StoreVersionError as error:
-                report_unreadable(f"ladder {record.member}", error)
-            except StoreUnavailableError:
-                raise
-            except Exception as error:  # noqa: BLE001 - the others must go on
-                _log.exception("a ladder could not be continued; trying again", ladder=record.member, error=str(error))
-        if len(page) < wanted.limit:
-            return
 
+    numbers: Sequence[str]
+    say: str
+    source: str
+    voice_profile: str
+    key: str = "1"
+    answer_within: timedelta = timedelta(minutes=2)
+    rounds: int | None = 1
+    rest: timedelta = timedelta(minutes=5)
+    how: str | None = None
+    country: str | None = None
+    window: CallWindow | CountryWindows | None = None
+    batch_id: str | None = None
+    """The batch of the calls; by default one of their own, which has the name of the escalation."""
+    priority: int = 1_000
+    policy: str | None = None
 
-@asynccontextmanager
-async def climbing(store: Store, *, queue: str | None = None, policy: CallPolicy | None = None) -> AsyncGenerator[None]:
-    """Carry on with the open ladders of a queue, or of all queues, each second while the block lasts."""
-    look = partial(climb_all, store, queue=queue, policy=policy)
-    async with anyio.create_task_group() as group:
-        group.start_soon(partial(Parts(store.clock).repeat, "ladders were not continued", look, every=LOOK_EVERY))
+    def __post_init__(self) -> None:
+        if isinstance(self.numbers, str) or not 1 <= len(self.numbers) <= MOST_NUMBERS:
+            raise refused([("numbers", f"give a list of 1 to {MOST_NUMBERS} numbers, in the order of the calls")])
+        object.__setattr__(self, "numbers", tuple(self.numbers))
+        for name in ("say", "source", "voice_profile"):
+            if not getattr(self, name).strip():
+                raise refused([(name, "it is empty; give a text")])
+        if len(self.key) != 1 or self.key not in "0123456789":
+            raise refused([("key", f"{self.key[:60]!r} is no key that is heard; give one digit")])
+        checked_duration("answer_within", self.answer_within)
+        if self.answer_within <= timedelta():
+            raise refused([("answer_within", "it is not above 0; give a duration, such as 30s")])
+        checked_duration("rest", self.rest)
+        if self.rest < timedelta():
+            raise refused([("rest", "it is below 0; give a duration, such as 5m")])
+        if self.rounds is not None and not 1 <= self.rounds <= MOST_ROUNDS:
+            raise refused([("rounds", _ROUNDS)])
+        if self.batch_id is not None and not 1 <= len(self.batch_id) <= MAX_ID_CHARACTERS:
+            raise refused([("batch", f"{self.batch_id[:60]!r} must have 1 to {MAX_ID_CHARACTERS} characters")])
+        if problem := priority_problem(self.priority):
+            raise refused([("priority", problem)])
+        if findings := text_findings({str(name): value for name, value in self.as_json().items()}):
+            raise CallFlowError(findings)
         try:
-            yield
-        finally:
-            group.cancel_scope.cancel()
+            self.data()
+        except InvalidInputError:
+            raise refused([("say", "it is too long to be spoken, with the sentence after it; shorten it")]) from None
+
+    @classmethod
+    def of(
+        cls,
+        given: Mapping[str, object],
+        *,
+        settings: Settings | None = None,
+        any_number: bool = False,
+        policies: Policies | None = None,
+    ) -> Self:
+        """The escalation with these fields, as texts, or as what such texts mean; `numbers` is a list, or has commas.
+
+        The fields that a campaign has too have its names and forms (`Campaign.of`). `policy` names one of `policies`,
+        by default those of the file in the settings; its fields count where they are not given here. What is given
+        nowhere comes from the `settings`. With `any_number`, one number that can be called is enough: the others are
+        passed over. Raises InvalidInputError, with a finding for each unknown and wrong field.
+        """
+        from voiceflow_worker.campaigns.campaign import Campaign
+
+        if policies is None and given.get("policy") is not None and settings is not None and settings.escalations:
+            policies = read_policies(settings.escalations, settings=settings)
+        given = _with_policy(given, policies)
+        known = ", ".join(FIELDS)
+        wrong: list[tuple[str, str]] = [
+            (name[:40], f"is not a field of an escalation; the fields are {known}")
+            for name, value in given.items()
+            if value is not None and name not in FIELDS
+        ]
+        values, misread = _own_fields(given)
+        wrong += misread
+        if (numbers := listed(given.get("numbers"))) is None:
+            wrong.append(("numbers", "it is missing; give a list of numbers, in the order of the calls"))
+        shared = {name: given[name] for name in _SHARED if given.get(name) is not None}
+        try:
+            options = Campaign.of({"rows": (), "batch": "-", **shared}, settings=settings, foreign=True).options
+            values |= {"source": options.source, "voice_profile": options.voice_profile}
+            wrong += [
+                (name, f"it is missing; give it, or set VOICEFLOW_{name.upper()}")
+                for name in ("source", "voice_profile")
+                if not values[name]
+            ]
+        except InvalidInputError as error:
+            wrong += [(found.column or "", found.message) for found in error.findings] or [("", str(error))]
+        else:
+            values |= {"country": options.country, "window": options.window}
+            values["batch_id"] = options.batch_id if "batch" in shared else None
+            if "priority" in shared:
+                values["priority"] = options.priority
+        if wrong:
+            raise refused(wrong)
+        read = cls(numbers=numbers, **values)  # type: ignore[arg-type]
+        misfits = list(read.misfits())
+        if misfits and not (any_number and len(misfits) < len(read.numbers)):
+            raise refused(("numbers", f"number {place}: {why}") for place, why in misfits)
+        return read
+
+    def misfits(self) -> Iterator[tuple[int, str]]:
+        """The numbers that cannot be called, by their place from 1, and why: the number, or what is said to it."""
+        for place, number in enumerate(self.numbers, 1):
+            try:
+                known = read_number(number, self.country).e164
+                self.call(known).validated()
+                if self.window is not None:
+                    window = CountryWindows.of(self.window).to([known])
+                    _ = window.time_zone or certain_zone([known])
+            except InvalidInputError as error:
+                yield place, "; ".join(found.message for found in error.findings) or str(error)
+
+    def target(self) -> str:
+        """For whom this is: the name of its policy, or its numbers, whatever their order and spelling."""
+        if self.policy is not None:
+            return f"policy {self.policy}"
+        found: set[str] = set()
+        for number in self.numbers:
+            try:
+                found.add(read_number(number, self.country).e164)
+            except InvalidInputError:
+                found.add(number)
+        return f"numbers {' '.join(sorted(found))}"
+
+    def call(self, number: str) -> CallFlow:
+        """The call to this number, in E.164 form. Raises InvalidInputError."""
+        return approval_call(
+            number,
+            source=self.source,
+            question=self.say,
+            voice_profile=self.voice_profile,
+            choices=self.choices,
+            how=self.spoken_how,
+        )
+
+    def data(self) -> dict[str, object]:
+        """The data of each call, for its menu. Raises InvalidInputError."""
+        return approval_data(self.say, voice_profile=self.voice_profile, choices=self.choices, how=self.spoken_how)
+
+    @property
+    def choices(self) -> Mapping[str, str]:
+        """The one choice of the menu, by its key."""
+        return {self.key: "acknowledged"}
+
+    @property
+    def spoken_how(self) -> str:
+        """The sentence that names the key."""
+        return f"Press {self.key} to acknowledge." if self.how is None else self.how
+
+    def as_json(self) -> dict[str, object]:
+        """The escalation as JSON, with the names that `of` reads; the hours, days and holidays of `window` are one."""
+        return {
+            "numbers": list(self.numbers),
+            "say": self.say,
+            "key": self.key,
+            "how": self.how,
+            "answer_within": write_duration(self.answer_within),
+            "rounds": UNTIL_ACKNOWLEDGED if self.rounds is None else self.rounds,
+            "rest": write_duration(self.rest),
+            "policy": self.policy,
+            "source": self.source,
+            "voice_profile": self.voice_profile,
+            "country": self.country,
+            **dict.fromkeys(_HOURS, None),
+            **({} if self.window is None else CountryWindows.of(self.window).fields()),
+            "batch": self.batch_id,
+            "priority": self.priority,
+        }
+
+    @classmethod
+    def stored(cls, fields: Mapping[str, object]) -> Self:
+        """The escalation with the fields of `as_json`, which were checked when they were stored.
+
+        Raises InvalidInputError, KeyError, TypeError or ValueError for fields of another version.
+        """
+        values = dict(fields)
+        batch, hours = values.pop("batch", None), {name: values.pop(name, None) for name in _HOURS}
+        values["batch_id"] = batch
+        for name in ("answer_within", "rest"):
+            values[name] = read_duration(str(values[name]))
+        values["rounds"] = read_rounds(values["rounds"])
+        values["window"] = None if hours["window"] is None else CountryWindows.of_fields(hours)
+        return cls(**values)  # type: ignore[arg-type]
+
+
+def read_policies(path: Path, *, settings: Settings | None) -> Policies:
+    """The policies in a TOML file: each table is one, and has the fields of an escalation. `say` may be left out.
+
+    Raises InvalidInputError, with a finding for each fault.
+    """
+    try:
+        content = path.read_bytes()
+        if len(content) > LARGEST_FILE:
+            raise _wrong_file(path, [Finding(file=str(path), message=f"it is larger than {LARGEST_FILE:,} bytes")])
+        document = tomllib.loads(content.decode().removeprefix("\ufeff"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        told = f"it cannot be read: {why_unreadable(error)}"
+        raise _wrong_file(path, [Finding(file=str(path), message=told)]) from None
+    findings: list[Finding] = []
+    found: dict[str, Mapping[str, object]] = {}
+    for name, fields in document.items():
+        if not is_object(fields) or storing_problem(name) is not None or not name.strip():
+            why = "it is no table; write the fields of a policy below its name in brackets, such as [db]"
+            findings.append(Finding(file=str(path), column=name[:60], message=why))
+            continue
+        if "policy" in fields:
+            findings.append(Finding(file=str(path), column=f"{name}.policy", message="a policy cannot name another"))
+            continue
+        try:
+            Escalation.of({"say": _ANY_TEXT, **fields}, settings=settings)
+        except InvalidInputError as error:
+            wrong = error.findings or [Finding(message=str(error))]
+            findings += [
+                Finding(file=str(path), column=".".join(filter(None, (name, each.column))), message=each.message)
+                for each in wrong
+            ]
+        found[name] = MappingProxyType(dict(fields))
+    if findings:
+        raise _wrong_file(path, findings)
+    return MappingProxyType(found)
+
+
+def _wrong_file(path: Path, findings: list[Finding]) -> InvalidInputError:
+    said = "; ".join(f"{each.column}: {each.message}" if each.column else each.message for each in findings)
+    return InvalidInputError(f"{path}: {said}").found(*findings)
+
+
+def _own_fields(given: Mapping[str, object]) -> tuple[dict[str, object], list[tuple[str, str]]]:
+    """The fields that only escalations have, but for the numbers, and what is wrong with them."""
+    values: dict[str, object] = {"policy": given.get("policy")}
+    wrong: list[tuple[str, str]] = []
+    for name in ("say", "key", "how"):
+        text = given.get(name)
+        if isinstance(text, str) and (text.strip() or name == "how"):
+            values[name] = text
+        elif text is not None or name == "say":
+            wrong.append((name, "give a text"))
+    for name in ("answer_within", "rest", "rounds"):
+        if (value := given.get(name)) is None:
+            continue
+        try:
+            values[name] = read_rounds(value) if name == "rounds" else _duration(value)
+        except ValueError as error:
+            wrong.append((name, str(error)))
+    return values, wrong
+
+
+def _duration(value: object) -> timedelta:
+    return value if isinstance(value, timedelta) else read_duration(str(value))
+
+
+_ROUNDS = f'give a number from 1 to {MOST_ROUNDS}, or "{UNTIL_ACKNOWLEDGED}"'
+
+
+def read_rounds(value: object) -> int | None:
+    """The number of rounds; None for rounds until somebody acknowledges. Raises ValueError."""
+    if isinstance(value, str):
+        words = value.replace("_", " ").replace("-", " ").lower().split()
+        if words in (UNTIL_ACKNOWLEDGED.split(), [*UNTIL_ACKNOWLEDGED.split(), "or", "resolved"]):
+            return None
+        value = int(value) if value.isascii() and value.isdigit() and len(value) < 5 else 0
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= MOST_ROUNDS:
+        raise ValueError(_ROUNDS)
+    return value
+
+
+def listed(numbers: object) -> list[str] | None:
+    """The numbers in a list, or in a text with commas; None if there is none."""
+    if isinstance(numbers, str):
+        numbers = numbers.split(",")
+    if not isinstance(numbers, list | tuple):
+        return None
+    texts = [str(number).strip() for number in cast("Sequence[object]", numbers)]
+    return [text for text in texts if text] or None
+
+
+def refused(wrong: Iterable[tuple[str, str]]) -> InvalidInputError:
+    """The error for fields, each with why it is refused."""
+    told = list(wrong)
+    said = "; ".join(f"{name}: {why}" if name else why for name, why in told)
+    return InvalidInputError(said).found(*(Finding(column=name or None, message=why) for name, why in told))
+
+
+def _with_policy(given: Mapping[str, object], policies: Policies | None) -> Mapping[str, object]:
+    """The given fields, and those of their policy. Raises InvalidInputError."""
+    if (name := given.get("policy")) is None:
+        return given
+    if not isinstance(name, str) or policies is None or name not in policies:
+        known = ", ".join(sorted(policies)) if policies else ""
+        none = "there are none: name their file by `serve --escalations`, or VOICEFLOW_ESCALATIONS"
+        why = f"the policies are {known}" if known else none
+        raise refused([("policy", f"{str(name)[:60]!r} is no policy; {why}")])
+    if given.get("numbers") is not None:
+        raise refused([("numbers", "give the numbers or a policy, not both")])
+    return {**policies[name], **{each: value for each, value in given.items() if value is not None}, "policy": name}

@@ -29,7 +29,7 @@ from voiceflow_worker.core.ports.parts import failing_here, health
 from voiceflow_worker.core.queue import CallQueue
 from voiceflow_worker.errors import StoreError
 from voiceflow_worker.model.jobs.gate import GateScope, GateState
-from voiceflow_worker.service.escalation import ended_here
+from voiceflow_worker.service.escalations import blocked_here, ended_here
 from voiceflow_worker.service.whole_queue import WholeQueue, read_queue
 
 
@@ -203,12 +203,21 @@ API_ANSWERS = CounterOf(
 )
 API_IN_LINE = GaugeOf("voiceflow_api_in_line", "Requests that the HTTP door works on, or that are in line for that.")
 API_WAITING = GaugeOf("voiceflow_api_waiting", "Requests that wait for an outcome, a batch or an escalation.")
-_OF_API = (API_ANSWERS, API_IN_LINE, API_WAITING)
+POLICIES_REFUSED = GaugeOf(
+    "voiceflow_escalation_policies_refused",
+    "1 while the file of --escalations is wrong, so that the policies are those from before.",
+)
+_OF_API = (POLICIES_REFUSED, API_ANSWERS, API_IN_LINE, API_WAITING)
 
 ESCALATIONS_ENDED = CounterOf(
     "voiceflow_escalations_ended_total", "Escalations that this process has ended, by their result.", ("result",)
 )
-_OF_LADDERS = (ESCALATIONS_ENDED,)
+ESCALATIONS_BLOCKED = GaugeOf(
+    "voiceflow_escalations_blocked",
+    "Open escalations that can call nobody now, as this process has seen them last, by the reason.",
+    ("queue", "reason"),
+)
+_OF_ESCALATIONS = (ESCALATIONS_ENDED, ESCALATIONS_BLOCKED)
 
 HOOK_TOLD = CounterOf("voiceflow_hook_told_total", "Outcomes delivered to a hook.", ("hook",))
 HOOK_FAILURES = CounterOf("voiceflow_hook_failures_total", "Failed deliveries.", ("hook",))
@@ -220,9 +229,9 @@ HOOK_WAITING = GaugeOf("voiceflow_hook_waiting", "Outcomes waiting for delivery.
 HOOK_STOPPED = GaugeOf("voiceflow_hook_stopped", "1 if the hook has stopped.", ("hook",))
 _OF_HOOKS = (HOOK_TOLD, HOOK_FAILURES, HOOK_PARKED, HOOK_BEHIND, HOOK_WAITING, HOOK_STOPPED)
 
-WORKER_METRICS: Sequence[_Named] = (*_OF_QUEUE, *_OF_WORKER, *_OF_LADDERS, *_OF_HOOKS)
+WORKER_METRICS: Sequence[_Named] = (*_OF_QUEUE, *_OF_WORKER, *_OF_ESCALATIONS, *_OF_HOOKS)
 """What a worker tells under --metrics-port."""
-RECEIVER_METRICS: Sequence[_Named] = (STORE_UP, *_OF_RECEIVER, *_OF_API, *_OF_LADDERS, *_OF_HOOKS)
+RECEIVER_METRICS: Sequence[_Named] = (STORE_UP, *_OF_RECEIVER, *_OF_API, *_OF_ESCALATIONS, *_OF_HOOKS)
 """What a receiver tells."""
 
 
@@ -247,8 +256,8 @@ class HookMetrics:
         yield from (told, failures, parked, behind, waiting, stopped)
 
 
-class LadderMetrics:
-    """The metrics of the escalations that this process has ended."""
+class EscalationMetrics:
+    """The metrics of the escalations that this process has ended, and of those that it has seen blocked."""
 
     def collect(self) -> Iterator[Metric]:
         """The metrics with their current values."""
@@ -256,6 +265,10 @@ class LadderMetrics:
         for state, count in ended_here().items():
             ended.add_metric([state], count)
         yield ended
+        blocked = ESCALATIONS_BLOCKED.family()
+        for (queue, reason), count in sorted(blocked_here().items()):
+            blocked.add_metric([queue, reason], count)
+        yield blocked
 
 
 class WorkMetrics:
@@ -355,7 +368,7 @@ def _put_figures(registry: CollectorRegistry, found: QueueFigures) -> None:
         QUEUE_OVERDUE: status.overdue_outcomes,
         QUEUE_WORKERS: status.workers,
         QUEUE_RATE: status.rate_now,
-        ESCALATIONS_OPEN: len(queue.ladders),
+        ESCALATIONS_OPEN: len(queue.escalations),
     }
     if status.limits is not None and status.limits.rate is not None:
         values[QUEUE_LIMIT] = status.limits.rate

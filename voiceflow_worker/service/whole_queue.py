@@ -6,24 +6,24 @@ from dataclasses import dataclass
 
 from voiceflow_worker.core.overview.status import QueueStatus
 from voiceflow_worker.core.queue import CallQueue
-from voiceflow_worker.service.escalation import Escalations
-from voiceflow_worker.service.ladder import Ladder
+from voiceflow_worker.service.escalation_state import EscalationStatus
+from voiceflow_worker.service.escalations import Escalations
 from voiceflow_worker.service.scheduled_run import ScheduledRun, last_runs
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WholeQueue:
-    """The status of a queue, its open ladders, and the last run of each of its schedules."""
+    """The status of a queue, its open escalations, and the last run of each of its schedules."""
 
     status: QueueStatus
-    ladders: list[Ladder]
+    escalations: list[EscalationStatus]
     runs: list[ScheduledRun]
 
     def as_json(self) -> dict[str, object]:
         """The queue as JSON, for scripts."""
         return {
             **self.status.as_json(),
-            "escalations": [each.as_json() for each in self.ladders],
+            "escalations": [each.as_json() for each in self.escalations],
             "schedules": [each.as_json() for each in self.runs],
         }
 
@@ -32,6 +32,6 @@ async def read_queue(calls: CallQueue) -> WholeQueue:
     """Read all of a queue. Raises StoreError."""
     return WholeQueue(
         status=await calls.status(),
-        ladders=await Escalations(calls).recent(),
+        escalations=await Escalations(calls).recent(),
         runs=await last_runs(calls.store, calls.name),
     )

@@ -33,8 +33,8 @@ from voiceflow_worker.gateway.account import PATH
 from voiceflow_worker.gateway.client import time_at_8x8
 from voiceflow_worker.model.jobs.policy import CallPolicy
 from voiceflow_worker.notify.webhook import notifier_of, notifying
-from voiceflow_worker.service.escalation import climbing
-from voiceflow_worker.service.metrics import STORE_UP, STORE_WITHIN, HookMetrics, LadderMetrics
+from voiceflow_worker.service.escalations import advancing
+from voiceflow_worker.service.metrics import STORE_UP, STORE_WITHIN, EscalationMetrics, HookMetrics
 from voiceflow_worker.setting_kinds import text_of
 from voiceflow_worker.settings import Settings, load_settings
 from voiceflow_worker.webhooks.readiness import Readiness, present, sampled
@@ -234,7 +234,8 @@ _log = structlog.get_logger("voiceflow.webhooks")
 def app() -> Starlette:
     """The receiver of the store VOICEFLOW_STORE, with the secrets, networks and proxies of the settings.
 
-    As `voiceflow serve`, it also sends the outcomes of all queues to VOICEFLOW_NOTIFY_URL, and carries on with ladders.
+    As `voiceflow serve`, it also sends the outcomes of all queues to VOICEFLOW_NOTIFY_URL, and carries on with
+    escalations.
 
     Calling this function reads the settings. Each process of the server opens the store when it starts the app. Raises
     SettingsError.
@@ -247,13 +248,13 @@ def app() -> Starlette:
         wait = StoreWait(settings.wait_for_store, _log.warning)
         async with opened_in_time(settings.store, wait=wait, writes=True) as store:
             registry = CollectorRegistry()
-            registry.register(LadderMetrics())
+            registry.register(EscalationMetrics())
             receiver = receiver_of(settings, store, registry=registry)
             outer.router.routes[:] = receiver.routes
             async with (
                 receiver.router.lifespan_context(receiver),
                 notifying(notifier, settings, store, queue=None, tell=_log.info) as hooks,
-                climbing(store, policy=settings.policy()),
+                advancing(store, policy=settings.policy()),
             ):
                 if hooks is not None:
                     registry.register(HookMetrics(hooks))

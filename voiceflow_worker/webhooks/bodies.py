@@ -6,20 +6,15 @@ bad character or number costs only itself.
 
 from __future__ import annotations
 
-import gzip
 import json
 import math
 import re
-import zlib
-from io import BytesIO
 
 import orjson
 
+from voiceflow_worker.asgi.compression import DEFLATE, GZIP, READABLE
+
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
-_GZIP, _DEFLATE = b"\x1f\x8b", (b"\x78\x01", b"\x78\x5e", b"\x78\x9c", b"\x78\xda")
-_LAYERS = 2
-"""The most times that a body is decompressed: once by its sender, once by a proxy."""
-_READABLE = frozenset({"gzip", "x-gzip", "identity", ""})
 ACCEPTED_ENCODING = b"gzip"
 """The value of Accept-Encoding in an answer to a body of another encoding (RFC 9110 §15.5.16)."""
 
@@ -28,33 +23,15 @@ _NUL = re.compile(r"(?<!\\)((?:\\\\)*)\\u0000")
 _DIGITS = len(str(2**64))
 
 
-def decompressed(content: bytes, *, longest: int) -> bytes:
-    """The body without its compression by gzip or deflate. If it is too long, its first `longest` + 1 bytes.
-
-    Its bytes decide, and not Content-Encoding, because a proxy may change one and not the other: JSON begins neither as
-    gzip nor as deflate does. A damaged body is returned as it is.
-    """
-    for _ in range(_LAYERS):
-        try:
-            if content.startswith(_GZIP):
-                with gzip.GzipFile(fileobj=BytesIO(content)) as packed:
-                    content = packed.read(longest + 1)
-            elif content.startswith(_DEFLATE):
-                content = zlib.decompressobj().decompress(content, longest + 1)
-        except (OSError, EOFError, zlib.error):
-            return content
-    return content
-
-
 def unread_encoding(content: bytes, encodings: str) -> str | None:
     """Why a body that is no JSON may be compressed, as a clause; None if nothing says so.
 
     `encodings` is the value of its Content-Encoding.
     """
-    if content.startswith((_GZIP, *_DEFLATE)):
+    if content.startswith((GZIP, *DEFLATE)):
         return "the body is compressed, and damaged"
     names = (each.strip().lower() for each in encodings.split(","))
-    found = next((name for name in names if name not in _READABLE), None)
+    found = next((name for name in names if name not in READABLE), None)
     return None if found is None else f"the body has the encoding {found}, which is not read here"
 
 

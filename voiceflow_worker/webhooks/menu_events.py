@@ -29,6 +29,7 @@ from voiceflow_worker.model.flows.callflow import CallFlow
 from voiceflow_worker.model.jobs.job import KeyPress
 from voiceflow_worker.model.jobs.policy import CallPolicy
 from voiceflow_worker.model.reports.events import ActionStatus, CallAction, Direction
+from voiceflow_worker.service.escalation_menu import escalation_menu
 from voiceflow_worker.service.metrics import IVR_ANSWERS, IVR_SECONDS
 from voiceflow_worker.webhooks.reading import EventAnswer, OtherEvent
 
@@ -172,9 +173,9 @@ _NOBODY = Caller(now=datetime.min.replace(tzinfo=UTC))
 class MenuEvents:
     """The handler that answers call action events with menus: `webhook_app(…, on_event=MenuEvents(store, menu))`.
 
-    Calls begin in one of `menus`: in the menu that the job names, or else in the first. The menu `approval` is always
-    served too. `policy` must be the workers' policy. `handler_limit` is the time limit of a handler. The metrics go to
-    `registry`.
+    Calls begin in one of `menus`: in the menu that the job names, or else in the first. The menus `approval` and
+    `escalation` are always served too. `policy` must be the workers' policy. `handler_limit` is the time limit of a
+    handler. The metrics go to `registry`.
 
     Any number of receivers may answer for one store, because all state is in the store. The same event gets the same
     answer, byte for byte, and its handler runs once. After a crash during the handler, or a failure of the store, the
@@ -192,7 +193,8 @@ class MenuEvents:
     ) -> None:
         self.roots: tuple[Menu, ...] = menus
         self.menu_names: tuple[str, ...] = tuple(menu.name for menu in reachable(menus))
-        own: Sequence[Menu] = () if any(menu.name == approval.name for menu in menus) else (approval,)
+        named = {menu.name for menu in menus}
+        own = [menu for menu in (approval, escalation_menu) if menu.name not in named]
         self.menus: Menus = Menus(*menus, beside=own, handler_limit=handler_limit)
         self._store = store
         policy = policy or CallPolicy()

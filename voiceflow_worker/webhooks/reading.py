@@ -15,6 +15,7 @@ from starlette.datastructures import Headers
 from starlette.requests import Request
 from starlette.types import Receive, Scope
 
+from voiceflow_worker.asgi.compression import decompressed
 from voiceflow_worker.asgi.gatekeeper import Gatekeeper, RefusalReason
 from voiceflow_worker.core.settling.settle import SummaryResult
 from voiceflow_worker.errors import WebhookEventError
@@ -27,7 +28,7 @@ from voiceflow_worker.model.reports.events import (
     parse_event,
 )
 from voiceflow_worker.service import metrics as named
-from voiceflow_worker.webhooks.bodies import decoded, decompressed, unread_encoding
+from voiceflow_worker.webhooks.bodies import decoded, unread_encoding
 
 
 class SettlesSummaries(Protocol):

@@ -69,6 +69,14 @@ class Unsent:
         return min(self.job.not_before or self.job.created_at, now)
 
 
+class Ended(NamedTuple):
+    """A leased job that must not be sent any more, with the reason and its kind."""
+
+    job: Job
+    reason: str
+    kind: ReasonKind | None = None
+
+
 class Begun(NamedTuple):
     """A job that is `sending`, and when its journal entry went to the store, on the monotonic clock.
 
@@ -136,10 +144,10 @@ class Journal:
         now = self._store.clock.now()
         await self._move([(each.job, each.released(due_at=each.due_at(now))) for each in unsent])
 
-    async def end_suppressed(self, jobs: Sequence[tuple[Job, str]]) -> None:
-        """End leased jobs with a number on the suppression list, each with its reason."""
-        cancel = partial(lifecycle.cancel, at=self._store.clock.now(), policy=self._policy, kind=ReasonKind.SUPPRESSED)
-        await self._move([(job, cancel(job, reason=reason)) for job, reason in jobs])
+    async def end(self, jobs: Sequence[Ended]) -> None:
+        """End leased jobs that must not be sent any more."""
+        cancel = partial(lifecycle.cancel, at=self._store.clock.now(), policy=self._policy)
+        await self._move([(job, cancel(job, reason=reason, kind=kind)) for job, reason, kind in jobs])
 
     async def _flush(self, jobs: Sequence[Job]) -> list[Begun | Answer | BaseException]:
         asked_at = self._store.clock.monotonic()
@@ -285,20 +293,22 @@ def refused_by(unit: Unit, standing: Standing) -> Answer | None:
 
 def sorted_out(
     refused: Sequence[Refused], *, at: datetime, leased_at: float, policy: CallPolicy
-) -> tuple[list[tuple[Job, str]], list[Unsent]]:
-    """The refused jobs that end because of the suppression list, each with its reason, and those that go back.
+) -> tuple[list[Ended], list[Unsent]]:
+    """The refused jobs that end, because of the suppression list or of their escalation, and those that go back.
 
     Jobs with the same busy number come due one after the other, in the order of leasing. Without this, many calls that
     bridge to one line would all be leased and put back every two seconds.
     """
-    ended: list[tuple[Job, str]] = []
+    ended: list[Ended] = []
     back: list[Unsent] = []
     waiting: dict[str, timedelta] = {}
     for job, answer in refused:
         record = answer.record
         match answer.need:
             case Absent(namespace) if namespace == SUPPRESSED and record is not None:
-                ended.append((job, _suppressed_words(job, record)))
+                ended.append(Ended(job, _suppressed_words(job, record), ReasonKind.SUPPRESSED))
+            case Absent(namespace) if namespace == units.ENDED_ESCALATION:
+                ended.append(Ended(job, "its escalation has ended"))
             case OpenGate() if record is not None:
                 back.append(Unsent(job, f"held before it left: {gate_from(record).reason}"))
             case AtMost(namespace) if namespace == units.PERSON and record is not None:

@@ -173,7 +173,7 @@ class Submitter:
         """End the refused jobs, or put them back, each with the reason."""
         now = self._store.clock.now()
         ended, back = sorted_out(refused, at=now, leased_at=leased_at, policy=self._policy)
-        await self._journal.end_suppressed(ended)
+        await self._journal.end(ended)
         await self._journal.put_back(back)
 
     async def _vet(self) -> bool:

@@ -17,7 +17,7 @@ from voiceflow_worker.gateway.account import PATH, Webhook, WebhookType
 from voiceflow_worker.gateway.client import VoiceClient
 from voiceflow_worker.gateway.network import Network
 from voiceflow_worker.gateway.wire import BASE_URL
-from voiceflow_worker.ivr.approval import approval
+from voiceflow_worker.ivr.approval import BUILT_IN
 from voiceflow_worker.model.jobs.policy import OutcomeSource
 from voiceflow_worker.model.numbers.sources import read_sources
 from voiceflow_worker.model.text.web_address import is_this_machine, why_not_from_outside
@@ -342,7 +342,7 @@ async def menus(context: CheckContext) -> Diagnosis | None:
         return None
     if found.trouble is None:
         return ok(f"running receivers serve the menus of waiting calls ({', '.join(found.named)})")
-    if found.unserved == (approval.name,):  # which no receiver needs to be told
+    if BUILT_IN.issuperset(found.unserved):  # which no receiver needs to be told
         return failure(found.trouble, remedy="run `voiceflow serve` with this store")
     remedy = "run `voiceflow serve --ivr MODULE:MENU` for this store; give `--ivr` once for each of these menus"
     return failure(found.trouble, remedy=remedy)

@@ -210,10 +210,10 @@ async def waiting_menus(store: Store, queue: str) -> WaitingMenus:
     if not named:
         return WaitingMenus(named=(), unserved=())
     # Imported here, because most workers send calls without menus.
-    from voiceflow_worker.ivr.approval import approval
+    from voiceflow_worker.ivr.approval import BUILT_IN
 
     heartbeats = Heartbeats(store)
     served = set(await heartbeats.menus())
     if await heartbeats.has_receiver():
-        served.add(approval.name)
+        served |= BUILT_IN
     return WaitingMenus(named=named, unserved=tuple(name for name in named if name not in served))

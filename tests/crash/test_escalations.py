@@ -1,4 +1,4 @@
-"""A ladder whose process is killed at each of its writes: no place rings twice, and none is left out."""
+"""An escalation whose process is killed at each of its writes: no step rings twice, and none is left out."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from collections.abc import Callable
 import anyio
 import pytest
 
-from tests.crash.climber import ANA, BEN, CHEN, KEY
+from tests.crash.escalating import ANA, BEN, CHEN, KEY
 from tests.support.processes import ROOT
 from voiceflow_worker import CallQueue, Escalations, MenuEvents, Sandbox, SessionStatus, open_store, receiver_app
 from voiceflow_worker.asgi import serving
 from voiceflow_worker.sandbox import Script
 from voiceflow_worker.webhooks import PATH
 
-SECRET = "Bearer of-the-ladder"
+SECRET = "Bearer of-the-escalation"
 
 
 @pytest.mark.crash
@@ -27,7 +27,7 @@ SECRET = "Bearer of-the-ladder"
 @pytest.mark.parametrize(
     ("backend", "when"), [("sqlite", "before"), ("sqlite", "after"), ("redis", "after"), ("postgres", "before")]
 )
-async def test_whichever_write_its_process_is_killed_at_each_place_rings_once(
+async def test_whichever_write_its_process_is_killed_at_each_step_rings_once(
     backend: str, when: str, fresh_url: Callable[[str], str]
 ) -> None:
     killed_at, struck = 0, True
@@ -42,7 +42,7 @@ async def test_whichever_write_its_process_is_killed_at_each_place_rings_once(
                     sandbox.scripts.add(Script(destination=number, outcome=SessionStatus.NO_ANSWER))
                 sandbox.scripts.add(Script(destination=CHEN, outcome=SessionStatus.COMPLETED, keys=["1"]))
                 async with sandbox.running() as base_url:
-                    command = [sys.executable, "-m", "tests.crash.climber", url, base_url, when]
+                    command = [sys.executable, "-m", "tests.crash.escalating", url, base_url, when]
                     first = await anyio.run_process([*command, str(killed_at)], cwd=ROOT, check=False, stderr=None)
                     struck = first.returncode == -signal.SIGKILL
                     assert struck or first.returncode == 0
@@ -50,9 +50,9 @@ async def test_whichever_write_its_process_is_killed_at_each_place_rings_once(
             assert ended.stdout.split()[-1] == b"acknowledged"
             rang = Counter(str(entry.destination) for entry in sandbox.ledger if entry.rang)
             assert rang == {ANA: 2, BEN: 1, CHEN: 1}, f"killed {when} write {killed_at}"
-            ladder = await Escalations(CallQueue(store)).find(KEY)
-        assert ladder is not None
-        assert [each.result for each in ladder.places] == [
+            status = await Escalations(CallQueue(store)).find(KEY)
+        assert status is not None
+        assert [each.result for each in status.steps] == [
             "no_answer", "no_answer", "no_answer", "acknowledged", "not_called",
         ]  # fmt: skip
     assert killed_at > 8, "each write was struck"

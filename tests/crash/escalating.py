@@ -1,4 +1,4 @@
-"""A process with a worker that carries on with a ladder, and kills itself at a write of the ladder."""
+"""A process with a worker that carries on with an escalation, and kills itself at a write of it."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ import anyio
 
 from tests.support.faulty_store import FaultyStore, StoreCall
 from voiceflow_worker import CallQueue, Escalation, Escalations, VoiceClient, Worker, WorkerOptions, open_store
-from voiceflow_worker.service import escalation
+from voiceflow_worker.service import escalations
 
 KEY = "incident-42"
 ANA, BEN, CHEN = "+6587654321", "+6587654322", "+6587654323"
 NUMBERS = (ANA, BEN, ANA, CHEN, BEN)
-"""Chen presses the key; the last place is not called."""
+"""Chen presses the key; the last step is not called."""
 
 
-async def climb(url: str, base_url: str, *, when: str, kill_at: int) -> None:
-    """Start or continue the ladder to its end, and print its state; die before or after a write of it."""
-    escalation.LOOK_EVERY = 0.02
+async def advance(url: str, base_url: str, *, when: str, kill_at: int) -> None:
+    """Start or continue the escalation to its end, and print its state; die before or after a write of it."""
+    escalations.LOOK_EVERY = 0.02
     writes = 0
 
     async def strike(call: StoreCall) -> None:
@@ -35,14 +35,14 @@ async def climb(url: str, base_url: str, *, when: str, kill_at: int) -> None:
     async with open_store(url) as store, VoiceClient("any-key", "demo", base_url=base_url) as voice:
         worker = Worker(store, voice, rate=None, options=options)
         watched = FaultyStore(store, before=strike) if when == "before" else FaultyStore(store, after=strike)
-        ladders = Escalations(CallQueue(watched))
+        under_way = Escalations(CallQueue(watched))
         async with anyio.create_task_group() as group:
             group.start_soon(worker.run)
-            await ladders.start(alarm, key=KEY)
-            await ladders.wait(ladders.id_of(KEY))
+            await under_way.start(alarm, key=KEY)
+            await under_way.wait(under_way.id_of(KEY))
             worker.stop()
-        sys.stdout.write(f"{(await ladders.get(ladders.id_of(KEY))).state.value}\n")
+        sys.stdout.write(f"{(await under_way.get(under_way.id_of(KEY))).state.value}\n")
 
 
 if __name__ == "__main__":
-    anyio.run(lambda: climb(sys.argv[1], sys.argv[2], when=sys.argv[3], kill_at=int(sys.argv[4])))
+    anyio.run(lambda: advance(sys.argv[1], sys.argv[2], when=sys.argv[3], kill_at=int(sys.argv[4])))

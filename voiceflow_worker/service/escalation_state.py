@@ -1,0 +1,491 @@
+"""How an escalation stands: its alarms and steps, who acknowledged it, and how all of that is stored and told."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from enum import StrEnum
+
+from voiceflow_worker.core.overview.story import ending
+from voiceflow_worker.core.ports.identity import new_revision, queue_of
+from voiceflow_worker.core.ports.record_set import json_codec
+from voiceflow_worker.core.units import ESCALATION
+from voiceflow_worker.model.jobs.call_json import CallResult, result_of
+from voiceflow_worker.model.jobs.job import Job, JobState
+from voiceflow_worker.model.text.wording import in_words, rfc3339
+from voiceflow_worker.service.escalation import Escalation
+
+UNSENT = frozenset({JobState.QUEUED, JobState.LEASED})
+RESOLVED = "the alert is resolved"
+LONGEST_SAID = 500
+"""The most characters that are spoken of alarms."""
+_LONGEST_OF_MANY = 120
+_MOST_TEXTS = 20
+
+
+class EscalationState(StrEnum):
+    """The state of an escalation."""
+
+    OPEN = "open"
+    ACKNOWLEDGED = "acknowledged"
+    UNANSWERED = "unanswered"
+    """All numbers were called or passed over in all rounds, and nobody has pressed the key. Somebody still may."""
+    STOPPED = "stopped"
+    """It was ended by an order, or because its alerts are resolved."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EscalationStep:
+    """A call of an escalation, or a number passed over: what came of it, in one word (`result`) and in a sentence.
+
+    The words are those of calls (`CallResult`); and `acknowledged`; `outside_window` and `refused` for a number that
+    was passed over; `pressed_late` for a key after the end; `not_called` for a step whose turn has not come. `call_id`
+    is the id of its call, if it has one.
+    """
+
+    step: int
+    round: int = 1
+    number: str
+    result: str
+    message: str
+    call_id: str | None = None
+    at: datetime | None = None
+    """The time at which it was called or passed over."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Acknowledgement:
+    """Who acknowledged, and when: a person by the key in a call, or somebody (`by`) by an order."""
+
+    at: datetime
+    step: int | None = None
+    number: str | None = None
+    call_id: str | None = None
+    by: str | None = None
+
+    @property
+    def who(self) -> str:
+        """The number, or the name, of who acknowledged."""
+        return self.number or self.by or "somebody"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Alarm:
+    """One of the things that an escalation is about, such as an alert: its `mark`, and what is said of it."""
+
+    mark: str
+    text: str
+    ended: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wording:
+    """How alarms are spoken: of one, and of several, with `{count}` and `{names}`, their texts.
+
+    `left_out` is how many more there are, of which nothing is known.
+    """
+
+    one: str = "Alert: {names}"
+    many: str = "{count} alarms: {names}"
+    between: str = " "
+    left_out: int = 0
+
+    def of(self, alarms: Sequence[Alarm]) -> str:
+        """The sentence about the alarms that have not ended; about all of them if all have."""
+        live = [alarm for alarm in alarms if not alarm.ended] or list(alarms)
+        count = len(live) + self.left_out
+        if count == 1:
+            return self.one.replace("{names}", live[0].text[:LONGEST_SAID])
+        said: list[str] = []
+        room = LONGEST_SAID
+        for alarm in live:
+            text = _cut(alarm.text, _LONGEST_OF_MANY)
+            if not text or len(text) > room:
+                break
+            said.append(text)
+            room -= len(text)
+        left = count - len(said)
+        names = self.between.join(said)
+        if left and said:
+            names += f" And {left} more." if self.between == " " else f" and {left} more"
+        return self.many.replace("{count}", str(count)).replace("{names}", names).strip(" :")
+
+
+def as_stored_alarms(alarms: Sequence[Alarm]) -> tuple[Alarm, ...]:
+    """The alarms as an escalation keeps them: of many, the texts of the first are enough."""
+    return tuple(
+        replace(alarm, text=alarm.text[:LONGEST_SAID] if place < _MOST_TEXTS else "")
+        for place, alarm in enumerate(alarms)
+    )
+
+
+def _cut(text: str, most: int) -> str:
+    return text if len(text) <= most else f"{text[: most - 1].rstrip()}…"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EscalationStatus:
+    """An escalation as it stands: what has happened at each step, and who has acknowledged.
+
+    `steps` are those of the round under way and of the one before. `resting_until` is set while it calls nobody, for
+    the reason `resting`: its alert was acknowledged shortly before. `blocked` says why nothing can call now, such as
+    that no worker runs.
+    """
+
+    id: str
+    queue: str
+    unique_key: str
+    batch_id: str
+    state: EscalationState
+    created_at: datetime
+    ended_at: datetime | None
+    reason: str | None
+    acknowledged: Acknowledgement | None
+    steps: tuple[EscalationStep, ...]
+    escalation: Escalation
+    alarms: tuple[Alarm, ...] = ()
+    resting_until: datetime | None = None
+    resting: str | None = None
+    blocked: str | None = None
+
+    @property
+    def is_open(self) -> bool:
+        """Whether further numbers may be called."""
+        return self.state is EscalationState.OPEN
+
+    def in_words(self) -> str:
+        """The escalation in one sentence."""
+        done = self.acknowledged
+        if done is not None:
+            how = f" with key {self.escalation.key}" if done.number is not None else ""
+            return f"{done.who} acknowledged at {in_words(done.at)}{how}"
+        if self.state is EscalationState.STOPPED:
+            return f"it was ended before anybody acknowledged: {self.reason}"
+        if self.resting_until is not None:
+            return f"rests until {in_words(self.resting_until)}: {self.resting}"
+        if self.is_open:
+            now = next((each for each in reversed(self.steps) if each.at is not None), self.steps[0])
+            many = "" if now.round == 1 else f" of round {now.round}"
+            place = (now.step - 1) % len(self.escalation.numbers) + 1
+            blocked = f"; nobody can be called: {self.blocked}" if self.blocked else ""
+            return f"at step {place} of {len(self.escalation.numbers)}{many}: {now.number} {now.message}{blocked}"
+        return f"none of {', '.join(self.escalation.numbers)} acknowledged"
+
+    def as_json(self) -> dict[str, object]:
+        """The status as JSON, with the fields of the escalation. Times are RFC 3339 in UTC."""
+        done = self.acknowledged
+        return {
+            "id": self.id,
+            "queue": self.queue,
+            "state": self.state.value,
+            "unique_key": self.unique_key,
+            "batch_id": self.batch_id,
+            "created_at": rfc3339(self.created_at),
+            "ended_at": rfc3339(self.ended_at),
+            "reason": self.reason,
+            "message": self.in_words(),
+            "resting_until": rfc3339(self.resting_until),
+            "blocked": self.blocked,
+            "acknowledged": None
+            if done is None
+            else {
+                "step": done.step,
+                "number": done.number,
+                "call_id": done.call_id,
+                "by": done.by,
+                "at": rfc3339(done.at),
+            },
+            "alarms": [{"text": each.text, "ended": each.ended} for each in self.alarms],
+            "steps": [
+                {
+                    "step": each.step,
+                    "round": each.round,
+                    "number": each.number,
+                    "result": each.result,
+                    "message": each.message,
+                    "call_id": each.call_id,
+                    "at": rfc3339(each.at),
+                }
+                for each in self.steps
+            ],
+            **{name: each for name, each in self.escalation.as_json().items() if name not in {"numbers", "batch"}},
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EscalationRecord:
+    """A stored escalation. `step` is the number of the step whose turn it is, from 1, and `last` that of the last one.
+
+    `passed` are the steps that are over, without those of older rounds whose calls have ended. The first step of a
+    round other than the first waits for `round_at`. With `not_before`, no step begins earlier, for the
+    reason `resting`. Keys that were pressed
+    before `begun_at` are of before it was begun again. `asked` is the digest of what was asked for. `token` is new with
+    each write, as a compare-and-swap wants it.
+    """
+
+    unique_key: str
+    asked: str
+    escalation: dict[str, object]
+    created_at: datetime
+    begun_at: datetime
+    round_at: datetime
+    last: int | None = None
+    step: int = 1
+    passed: tuple[EscalationStep, ...] = ()
+    alarms: tuple[Alarm, ...] = ()
+    wording: Wording | None = None
+    not_before: datetime | None = None
+    resting: str | None = None
+    state: EscalationState = EscalationState.OPEN
+    ended_at: datetime | None = None
+    reason: str | None = None
+    acknowledged: Acknowledgement | None = None
+    token: str = field(default_factory=new_revision)
+
+    @classmethod
+    def new(
+        cls,
+        escalation: Escalation,
+        *,
+        key: str,
+        asked: str,
+        at: datetime,
+        alarms: Sequence[Alarm] = (),
+        wording: Wording | None = None,
+        not_before: datetime | None = None,
+        resting: str | None = None,
+    ) -> EscalationRecord:
+        """The record of an escalation that begins now, or rests until `not_before`, for the reason `resting`."""
+        rounds = escalation.rounds
+        return cls(
+            unique_key=key,
+            asked=asked,
+            escalation=escalation.as_json(),
+            created_at=at,
+            begun_at=at,
+            round_at=at,
+            last=None if rounds is None else rounds * len(escalation.numbers),
+            alarms=as_stored_alarms(alarms),
+            wording=wording,
+            not_before=not_before,
+            resting=resting,
+        )
+
+    def begun_again(self, size: int, rounds: int | None, *, at: datetime) -> EscalationRecord:
+        """The record of an escalation that had ended, for further rounds of `size` steps."""
+        step = ((self.step - 2) // size + 1) * size + 1 if self.step > 1 else 1  # the first step of a round
+        return replace(
+            self,
+            state=EscalationState.OPEN,
+            step=step,
+            last=None if rounds is None else step - 1 + rounds * size,
+            begun_at=at,
+            ended_at=None,
+            reason=None,
+        )
+
+    def text(self) -> str:
+        """The text of the record, with a new token."""
+        renewed = replace(self, token=new_revision())
+        return json_codec(EscalationRecord).dump_json(renewed, exclude_none=True).decode()
+
+    @property
+    def listed_at(self) -> datetime:
+        """The time of its place in the list: when it began, began again or ended."""
+        return self.ended_at or self.begun_at
+
+    @property
+    def is_resolved(self) -> bool:
+        """Whether it was stopped because all of its alarms have ended."""
+        return self.state is EscalationState.STOPPED and self.has_ended_alarms
+
+    @property
+    def has_ended_alarms(self) -> bool:
+        """Whether it is about alarms, and all of them have ended."""
+        return bool(self.alarms) and all(alarm.ended for alarm in self.alarms)
+
+    def with_alarms(self, marks: Mapping[str, bool]) -> EscalationRecord:
+        """The record with these alarms ended (True), or on again (False)."""
+        alarms = tuple(replace(each, ended=marks.get(each.mark, each.ended)) for each in self.alarms)
+        return replace(self, alarms=alarms)
+
+
+@dataclass(frozen=True, slots=True)
+class FoundEscalation:
+    """An escalation as it was read: its record, the text of that, and the calls of its steps, by their numbers."""
+
+    id: str
+    record: EscalationRecord
+    text: str
+    escalation: Escalation
+    jobs: Mapping[int, Job]
+    blocked: str | None = None
+
+    @property
+    def queue(self) -> str:
+        """The queue of the escalation and its calls."""
+        return queue_of(self.id)
+
+    @property
+    def batch_id(self) -> str:
+        """The batch of the calls."""
+        return self.escalation.batch_id or self.id.partition(".")[2]
+
+    @property
+    def size(self) -> int:
+        """The number of steps in a round."""
+        return len(self.escalation.numbers)
+
+    def number(self, step: int) -> str:
+        """The number of a step, as it was given."""
+        return self.escalation.numbers[(step - 1) % self.size]
+
+    def round_of(self, step: int) -> int:
+        """The round of a step, from 1."""
+        return (step - 1) // self.size + 1
+
+    @property
+    def is_over(self) -> bool:
+        """Whether all steps of all rounds are over."""
+        return self.record.last is not None and self.record.step > self.record.last
+
+    @property
+    def spoken(self) -> Escalation:
+        """The escalation with the words of its next call, which are about the alarms that have not ended."""
+        wording, alarms = self.record.wording, self.record.alarms
+        if wording is None:
+            return self.escalation
+        many = sum(not alarm.ended for alarm in alarms) > 1
+        how = self.escalation.how
+        if many and how is None:
+            how = f"Press {self.escalation.key} for all."
+        return replace(self.escalation, say=wording.of(alarms), how=how)
+
+    def data(self) -> dict[str, object]:
+        """The data of its next call, for its menu, and for the condition under which it may leave."""
+        return {**self.spoken.data(), ESCALATION: self.id}
+
+    @property
+    def pressed(self) -> Acknowledgement | None:
+        """The first key press among the calls since it was begun."""
+        presses = [
+            Acknowledgement(at=press.at, step=step, number=job.number_of(post), call_id=job.id)
+            for step, job in self.jobs.items()
+            for post in job.posts
+            for press in post.presses
+            if press.answer == "yes" and press.at >= self.record.begun_at
+        ]
+        return min(presses, key=lambda each: each.at, default=None)
+
+    def step_of(self, job: Job) -> int | None:
+        """The step of a call; None if it is of an older round."""
+        return next((step for step, each in self.jobs.items() if each.id == job.id), None)
+
+    def ending(self, job: Job) -> str | None:
+        """What came of a call that is no reason to wait any longer, in words; None while it is under way."""
+        if job.state is JobState.IN_DOUBT:
+            return _WORDS[CallResult.IN_DOUBT]
+        # A call that was certainly placed, and of which no summary comes, may still be answered.
+        return None if not job.state.is_final or job.state is JobState.ACCEPTED else self._words_of(job)
+
+    def _words_of(self, job: Job) -> str:
+        """What has come of a call so far, in words."""
+        done = self.record.acknowledged
+        if done is not None and done.call_id == job.id:
+            return f"acknowledged with key {self.escalation.key}"
+        if job.answer == "yes":
+            late = self.record.state is not EscalationState.OPEN
+            return f"pressed {self.escalation.key} after it had ended" if late else f"pressed {self.escalation.key}"
+        if (known := _WORDS.get(result_of(job))) is not None:
+            return known.format(key=self.escalation.key)
+        reason = f": {job.reason}" if job.reason else ""
+        if job.state.is_final:
+            end = ending(job)
+            return f"could not be called: {end}" if end and not reason else f"was not called{reason}"
+        return f"waits to be called{reason}" if job.state in UNSENT else "is being called"
+
+    def of_call(self, step: int, job: Job) -> EscalationStep:
+        """A step with what its call says now."""
+        done = self.record.acknowledged
+        result = result_of(job)
+        if done is not None and done.call_id == job.id:
+            result = EscalationState.ACKNOWLEDGED.value
+        elif job.answer == "yes":
+            result = "pressed_late"
+        return EscalationStep(
+            step=step,
+            round=self.round_of(step),
+            number=self.number(step),
+            result=result,
+            message=self._words_of(job),
+            call_id=job.id,
+            at=job.created_at,
+        )
+
+    def passed_over(self, result: str, why: str, *, at: datetime) -> EscalationStep:
+        """The step whose turn it is, passed over for this reason."""
+        step = self.record.step
+        return EscalationStep(
+            step=step, round=self.round_of(step), number=self.number(step), result=result,
+            message=f"was not called: {why}", at=at,
+        )  # fmt: skip
+
+    def shown(self) -> EscalationStatus:
+        """The escalation with what its calls say now."""
+        record = self.record
+        resting = record.not_before if record.state is EscalationState.OPEN and record.step == 1 else None
+        return EscalationStatus(
+            id=self.id,
+            queue=self.queue,
+            unique_key=record.unique_key,
+            batch_id=self.batch_id,
+            state=record.state,
+            created_at=record.created_at,
+            ended_at=record.ended_at,
+            reason=record.reason,
+            acknowledged=record.acknowledged,
+            steps=tuple(self._shown_steps()),
+            escalation=self.spoken,
+            alarms=record.alarms,
+            resting_until=resting if not self.jobs else None,
+            resting=record.resting,
+            blocked=self.blocked,
+        )
+
+    def _shown_steps(self) -> Iterator[EscalationStep]:
+        record = self.record
+        for passed in record.passed:
+            job = self.jobs.get(passed.step)
+            # Of a deleted call, the record says what came of it.
+            is_newer = False
+            if job is not None and job.body and job.state is not JobState.CANCELLED:
+                is_newer = job.answer == "yes" or job.state.is_final
+            yield self.of_call(passed.step, job) if job is not None and is_newer else passed
+        is_open = record.state is EscalationState.OPEN
+        last = self.round_of(record.step) * self.size if is_open or (record.step - 1) % self.size else record.step - 1
+        for step in range(record.step, min(last, record.last or last) + 1):
+            job = self.jobs.get(step)
+            if job is not None and job.body:
+                yield self.of_call(step, job)
+                continue
+            done = record.acknowledged
+            why = "its turn has not come" if is_open else record.reason or "the escalation has ended"
+            why = why if done is None else f"{done.who} acknowledged before"
+            yield EscalationStep(
+                step=step, round=self.round_of(step), number=self.number(step), result="not_called",
+                message=f"not called: {why}",
+            )  # fmt: skip
+
+
+_WORDS: Mapping[str, str] = {
+    CallResult.ANSWERED: "answered, and did not press {key}",
+    CallResult.NO_KEY: "answered, and pressed no key",
+    CallResult.WRONG_KEY: "answered, and did not press {key}",
+    CallResult.BUSY: "was busy",
+    CallResult.NO_ANSWER: "did not answer",
+    CallResult.OPTED_OUT: "did not answer, and has opted out of calls",
+    CallResult.IN_DOUBT: "it is not known whether the phone rang",
+    CallResult.ACCEPTED: "was called, and how the call ended is not known",
+}
+"""What came of a call, by its result."""

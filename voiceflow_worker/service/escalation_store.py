@@ -1,0 +1,276 @@
+"""Escalations in the store: how they are read, and the units that begin, change, end and begin them again.
+
+An escalation that is open is a record in the group of its queue, so that all open ones are one page. One that has ended
+is a record in a group of its own, which is a condition of every POST of its calls (`core.units`). A list has both in
+the order of their times. So nothing here takes longer because many escalations have ended.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache
+from typing import Final
+
+from voiceflow_worker.core.heartbeats import Heartbeats, WorkerBeat
+from voiceflow_worker.core.overview.story import closed_in_words
+from voiceflow_worker.core.ports import Store
+from voiceflow_worker.core.ports.identity import queue_of
+from voiceflow_worker.core.ports.reading import find_jobs, gates_at
+from voiceflow_worker.core.ports.reads import ByKey
+from voiceflow_worker.core.ports.record_set import json_codec, report_unreadable
+from voiceflow_worker.core.ports.store import Drop, Key, Need, Page, Put, Result, Same, Step, Unit
+from voiceflow_worker.core.queue import CallQueue
+from voiceflow_worker.core.units import ENDED_ESCALATION, LONG_KEPT, changed
+from voiceflow_worker.errors import EscalationNotFoundError, InvalidInputError, StoreVersionError
+from voiceflow_worker.model.jobs import lifecycle
+from voiceflow_worker.model.jobs.gate import Gate, GateState
+from voiceflow_worker.model.jobs.job import Job
+from voiceflow_worker.service.escalation import Escalation
+from voiceflow_worker.service.escalation_state import UNSENT, EscalationRecord, EscalationState, FoundEscalation
+
+OPEN: Final = "escalation"
+LISTED: Final = "escalation-list"
+"""Namespaces, in the group of the queue: escalations that are open, and the list of all, the newest first."""
+NO_WORKER, HELD, NOT_SENT = "no_worker", "held", "not_sent"
+"""Why nothing can call: no worker runs, the queue or the batch is held, or calls do not leave though a worker runs."""
+_LATEST = datetime(9999, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """What decides whether calls of a queue leave now: its gates, those of batches, and its workers."""
+
+    queue: str
+    at: datetime
+    gates: Mapping[str | None, Gate]
+    workers: Sequence[WorkerBeat]
+
+    def cancelled(self, found: FoundEscalation) -> Gate | None:
+        """The gate of its batch, if that was cancelled."""
+        gate = self.gates.get(found.batch_id)
+        return gate if gate is not None and gate.state is GateState.CANCELLED else None
+
+    def blocked(self, found: FoundEscalation) -> tuple[str, str] | None:
+        """Why nothing can call for an open escalation, in one word and as a clause; None if something can."""
+        job = found.jobs.get(found.record.step)
+        is_resting = found.record.not_before is not None and self.at < found.record.not_before
+        if (job is not None and job.state not in UNSENT) or found.is_over or is_resting:
+            return None
+        within = found.escalation.answer_within
+        for gate in self.gates.values():
+            if gate.keeps_back(found.batch_id, at=self.at + within):
+                return HELD, closed_in_words(gate)
+        if not any(beat.batch_id in {None, found.batch_id} for beat in self.workers):
+            return NO_WORKER, f"no worker of queue {self.queue} runs"
+        if job is not None and self.at >= job.created_at + 2 * within and job.reason_kind is None:
+            return NOT_SENT, f"its call does not leave{f': {job.reason}' if job.reason else ''}"
+        return None
+
+
+class EscalationStore:
+    """The records of the escalations of one queue."""
+
+    def __init__(self, queue: CallQueue) -> None:
+        self.queue = queue
+        self.store: Store = queue.store
+
+    async def scene(self, batches: Iterable[str]) -> Scene:
+        """What decides now whether calls of the queue and these batches leave. Raises StoreError."""
+        return Scene(
+            queue=self.queue.name,
+            at=self.store.clock.now(),
+            gates=await gates_at(self.store, self.queue.name, [None, *batches]),
+            workers=await Heartbeats(self.store).workers(self.queue.name),
+        )
+
+    async def read(self, ids: Iterable[str]) -> dict[str, FoundEscalation]:
+        """The escalations with these ids, open or ended; unknown ones are left out.
+
+        Raises StoreError, and StoreVersionError for one that only a newer version can read.
+        """
+        wanted = [each for each in dict.fromkeys(ids) if queue_of(each) == self.queue.name]
+        if not wanted:
+            return {}
+        records = await self.store.records(
+            {OPEN: [(self.queue.name, each) for each in wanted], ENDED_ESCALATION: wanted}, now=self.store.clock.now()
+        )
+        texts = {record.group: record.value for record in records[ENDED_ESCALATION]}
+        texts |= {record.member: record.value for record in records[OPEN]}
+        return await self.found(texts, strict=True)
+
+    async def get(self, escalation_id: str) -> FoundEscalation:
+        """The escalation with this id. Raises EscalationNotFoundError and StoreError."""
+        found = (await self.read([escalation_id])).get(escalation_id)
+        if found is None:
+            raise EscalationNotFoundError(escalation_id)
+        return found
+
+    async def found(self, texts: Mapping[str, str], *, strict: bool = False) -> dict[str, FoundEscalation]:
+        """The escalations in these records, by their ids, with their calls.
+
+        One that only a newer version can read is left out and logged; if `strict`, it raises StoreVersionError.
+        """
+        read: dict[str, tuple[EscalationRecord, Escalation]] = {}
+        for escalation_id, text in texts.items():
+            try:
+                read[escalation_id] = _read(text)
+            except (InvalidInputError, KeyError, TypeError, ValueError) as error:
+                if strict:
+                    raise _newer(escalation_id) from None
+                report_unreadable(f"escalation {escalation_id}", error)
+        keys: dict[str, tuple[str, int]] = {}
+        for escalation_id, (record, _) in read.items():
+            for step in (*(each.step for each in record.passed if each.call_id is not None), record.step):
+                keys[key_of(escalation_id, step)] = (escalation_id, step)
+        jobs: dict[str, dict[int, Job]] = {each: {} for each in read}
+        if keys:
+            for job in await find_jobs(self.store, ByKey(self.queue.name, tuple(keys))):
+                escalation_id, step = keys[job.unique_key or ""]
+                jobs[escalation_id][step] = job
+        return {
+            each: FoundEscalation(each, record, texts[each], escalation, jobs[each])
+            for each, (record, escalation) in read.items()
+        }
+
+    async def all_open(self) -> dict[str, FoundEscalation]:
+        """The open escalations. Raises StoreError."""
+        texts = await open_texts(self.store, self.queue.name)
+        return await self.found(texts.get(self.queue.name, {}))
+
+    async def listed(
+        self, *, after: str = "", limit: int, since: datetime | None = None
+    ) -> tuple[list[FoundEscalation], str | None]:
+        """A page of the list, the newest first, and where the next page begins; None at the end.
+
+        The time of an escalation is that at which it began, began again or ended. With `since`, the list ends there.
+        """
+        page = Page(group=self.queue.name, after=(self.queue.name, after) if after else None, limit=limit)
+        records = (await self.store.records({LISTED: page}, now=self.store.clock.now()))[LISTED]
+        last = "~" if since is None else _list_key(since, "~")
+        members = [record.member for record in records if record.member <= last]
+        ids = [member.partition(" ")[2] for member in members]
+        found = await self._readable(ids)
+        is_end = len(members) < limit
+        return [found[each] for each in ids if each in found], None if is_end or not members else members[-1]
+
+    async def _readable(self, ids: Sequence[str]) -> dict[str, FoundEscalation]:
+        if not ids:
+            return {}
+        name = self.queue.name
+        records = await self.store.records(
+            {OPEN: [(name, each) for each in ids], ENDED_ESCALATION: list(ids)}, now=self.store.clock.now()
+        )
+        texts = {record.group: record.value for record in records[ENDED_ESCALATION]}
+        return await self.found(texts | {record.member: record.value for record in records[OPEN]})
+
+    def begins(
+        self, escalation_id: str, record: EscalationRecord, *, needs: Iterable[Need] = (), puts: Iterable[Put] = ()
+    ) -> Unit:
+        """The unit of a new escalation."""
+        name = self.queue.name
+        return Unit(
+            needs=(Same(OPEN, name, None, escalation_id), Same(ENDED_ESCALATION, escalation_id, None), *needs),
+            puts=(
+                Put(OPEN, name, record.text(), None, member=escalation_id),
+                Put(LISTED, name, "", None, member=_list_key(record.listed_at, escalation_id)),
+                *puts,
+            ),
+        )
+
+    def changes(
+        self, found: FoundEscalation, new: EscalationRecord, *, needs: Iterable[Need] = (), puts: Iterable[Put] = ()
+    ) -> Unit:
+        """The unit that replaces the record of an escalation, if it is still the one that was read."""
+        name, now = self.queue.name, self.store.clock.now()
+        stored: list[Put] = []
+        drops: list[Drop] = []
+        if new.state is EscalationState.OPEN:
+            stored.append(Put(OPEN, name, new.text(), None, member=found.id))
+        else:
+            stored.append(Put(ENDED_ESCALATION, found.id, new.text(), now + LONG_KEPT))
+        if _is_open(found) != (new.state is EscalationState.OPEN):
+            was_open = _is_open(found)
+            group, member = (name, found.id) if was_open else (found.id, "")
+            drops.append(Drop(OPEN if was_open else ENDED_ESCALATION, group, found.text, member))
+        was, at = _list_key(found.record.listed_at, found.id), _list_key(new.listed_at, found.id)
+        if was != at:
+            drops.append(Drop(LISTED, name, None, was))
+            ends_at = None if new.state is EscalationState.OPEN else now + LONG_KEPT
+            stored.append(Put(LISTED, name, "", ends_at, member=at))
+        return Unit(needs=(self.standing(found), *needs), puts=(*stored, *puts), drops=tuple(drops))
+
+    def standing(self, found: FoundEscalation) -> Same:
+        """That nobody has changed the escalation since it was read."""
+        if _is_open(found):
+            return Same(OPEN, found.queue, found.text, found.id)
+        return Same(ENDED_ESCALATION, found.id, found.text)
+
+    def open_put(self, found: FoundEscalation, record: EscalationRecord) -> Put:
+        """The next record of an open escalation, with a token of its own, as a compare-and-swap wants it."""
+        return Put(OPEN, found.queue, record.text(), None, member=found.id)
+
+    async def write(
+        self,
+        found: FoundEscalation,
+        new: EscalationRecord,
+        *,
+        takes_back: Iterable[Job] = (),
+        reason: str = "",
+        needs: Iterable[Need] = (),
+    ) -> bool:
+        """Replace the record of an escalation, and take calls back in the same step, or do nothing of it.
+
+        Returns False if something has changed since it was read. Raises StoreError.
+        """
+        now = self.store.clock.now()
+        units = [self.changes(found, new, needs=needs)]
+        for job in takes_back:
+            ended = lifecycle.cancel(job, at=now, reason=reason, policy=self.queue.policy)
+            units.append(changed(job, ended, at=now)[1])
+        answers = await self.store.write(Step(units=tuple(units), together=len(units) > 1), now=now)
+        return all(answer.result is Result.DONE for answer in answers)
+
+
+async def open_texts(store: Store, queue: str | None) -> dict[str, dict[str, str]]:
+    """The records of the open escalations of a queue, or of all, by queue and id. Raises StoreError."""
+    found: dict[str, dict[str, str]] = {}
+    after: Key | None = None
+    while True:
+        page = Page(group=queue, after=after)
+        records = (await store.records({OPEN: page}, now=store.clock.now()))[OPEN]
+        for record in records:
+            found.setdefault(record.group, {})[record.member] = record.value
+        if len(records) < page.limit:
+            return found
+        after = (records[-1].group, records[-1].member)
+
+
+def key_of(escalation_id: str, step: int) -> str:
+    """The unique key of the call of a step."""
+    return f"{escalation_id}/{step}"
+
+
+def _is_open(found: FoundEscalation) -> bool:
+    return found.record.state is EscalationState.OPEN
+
+
+def _list_key(at: datetime, escalation_id: str) -> str:
+    """The place of an escalation in the list: later times come first."""
+    return f"{(_LATEST - at) // _MICROSECOND:018d} {escalation_id}"
+
+
+@lru_cache(maxsize=4096)
+def _read(text: str) -> tuple[EscalationRecord, Escalation]:
+    """The record in a stored text, and its escalation. Open ones are looked at each second, and seldom change."""
+    record: EscalationRecord = json_codec(EscalationRecord).validate_json(text)
+    return record, Escalation.stored(record.escalation)
+
+
+def _newer(escalation_id: str) -> StoreVersionError:
+    return StoreVersionError(
+        f"escalation {escalation_id} cannot be read, perhaps because a newer version of voiceflow-worker wrote it, "
+        "which carries on with it"
+    )

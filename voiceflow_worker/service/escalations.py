@@ -1,0 +1,515 @@
+"""Escalations under way: each step calls the next person, until somebody acknowledges, whoever carries on with it.
+
+An escalation is a record of the store, and whoever finds it may carry on with it: every worker and receiver looks each
+second, and so does who waits for it. Nobody has a claim, because each write is safe by itself:
+
+- To go to the next step is a compare-and-swap of the record. Of two processes, one goes on, and the other looks again.
+- The call of a step has a unique key, made of the escalation and the step, and is enqueued under the condition that the
+  record is still the one that was read. So a step never rings twice, even if the store was set back. The same write
+  replaces the record: who ends the escalation, or passes the number over, without having seen this call, must look
+  again.
+- That an escalation has ended is a condition of every POST of its calls. So nobody is called after somebody has
+  acknowledged, or after it was stopped, not even by a call that went back to the queue.
+- A process that dies leaves a step with a call or without one. Whoever looks next enqueues what is missing.
+
+A step is over when its number was called, or cannot be called. While nothing can call, such as without a worker, its
+call waits, and the escalation is blocked, which is told.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import AsyncGenerator, Iterable, Mapping
+from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
+from datetime import datetime, timedelta
+from functools import partial
+from typing import TYPE_CHECKING, NamedTuple
+
+import anyio
+import structlog
+
+from voiceflow_worker.core.admission import CallRequest
+from voiceflow_worker.core.gates import until_left
+from voiceflow_worker.core.overview.story import closed_in_words
+from voiceflow_worker.core.ports import Store
+from voiceflow_worker.core.ports.parts import Parts
+from voiceflow_worker.core.ports.record_set import report_unreadable
+from voiceflow_worker.core.ports.store import Need, Result, Step
+from voiceflow_worker.core.queue import CallQueue
+from voiceflow_worker.core.units import ESCALATION
+from voiceflow_worker.errors import (
+    CallFlowError,
+    EscalationNotFoundError,
+    IntakeError,
+    InvalidInputError,
+    KeyConflict,
+    KeyConflictError,
+    StoreUnavailableError,
+    StoreVersionError,
+    SuppressedNumberError,
+)
+from voiceflow_worker.model.country_windows import CountryWindows, first_opening
+from voiceflow_worker.model.flows.values import canonical_json
+from voiceflow_worker.model.jobs.admission import key_findings, text_findings
+from voiceflow_worker.model.jobs.call_json import CallResult
+from voiceflow_worker.model.jobs.job import Job, JobState, ReasonKind, RedialPolicy
+from voiceflow_worker.model.jobs.policy import CallPolicy
+from voiceflow_worker.model.numbers.reading import read_number
+from voiceflow_worker.model.text.wording import in_words, write_duration
+from voiceflow_worker.service.escalation import Escalation
+from voiceflow_worker.service.escalation_state import (
+    UNSENT,
+    Acknowledgement,
+    Alarm,
+    EscalationRecord,
+    EscalationState,
+    EscalationStatus,
+    EscalationStep,
+    FoundEscalation,
+    Wording,
+    as_stored_alarms,
+)
+from voiceflow_worker.service.escalation_store import (
+    HELD,
+    NO_WORKER,
+    NOT_SENT,
+    EscalationStore,
+    Scene,
+    key_of,
+    open_texts,
+)
+
+if TYPE_CHECKING:
+    from voiceflow_worker.settings import Settings
+
+RING = timedelta(seconds=90)
+"""The time after `answer_within` in which a call that was placed at the last moment can still ring and be answered."""
+LOOK_EVERY = 1.0
+_KEPT = timedelta(hours=1)
+_ONCE = RedialPolicy(on=frozenset(), limit=0, after=timedelta())
+_NUMBER_KEPT_IT_BACK: Mapping[ReasonKind | None, str] = {
+    ReasonKind.NUMBER_BUSY: "number_busy",
+    ReasonKind.MAX_PER_PERSON: "number_busy",
+    ReasonKind.WINDOW: "outside_window",
+}
+_ENDED: Counter[EscalationState] = Counter()
+_BLOCKED: dict[tuple[str, str], int] = {}
+
+_log = structlog.get_logger("voiceflow.escalation")
+
+
+class StartedEscalation(NamedTuple):
+    """An escalation that was asked for. `created` is False if it was there before."""
+
+    status: EscalationStatus
+    created: bool
+
+
+class Escalations:
+    """The escalations of one queue. Any number of processes may carry on with the same escalation."""
+
+    def __init__(self, queue: CallQueue) -> None:
+        self.queue: CallQueue = queue
+        self._store = queue.store
+        self._records = EscalationStore(queue)
+
+    def id_of(self, key: str) -> str:
+        """The id of the escalation that is started with this key."""
+        digest = hashlib.blake2b(key.encode("utf-8", "surrogatepass"), digest_size=10).hexdigest()
+        return f"{self.queue.name}.escalation-{digest}"
+
+    async def start(self, escalation: Escalation, *, key: str, asked: object = None) -> StartedEscalation:
+        """Begin to call, or find the escalation that was started with this key before; nobody is then called again.
+
+        `asked` is what was asked for, as JSON, by default the escalation: the same key with something else is refused.
+        Raises `KeyConflictError`, `CallFlowError` for a key that cannot be kept, and StoreError, after which the same
+        start is safe.
+        """
+        if problems := [*key_findings(key), *text_findings({"unique_key": key})]:
+            raise CallFlowError(problems)
+        escalation_id, now = self.id_of(key), self._store.clock.now()
+        digest = _digest(escalation.as_json() if asked is None else asked)
+        record = EscalationRecord.new(escalation, key=key, asked=digest, at=now)
+        unit = self._records.begins(escalation_id, record)
+        (answer,) = await self._store.write(Step(units=(unit,)), now=now)
+        if answer.result is Result.DONE:
+            return StartedEscalation(await self.advance(escalation_id), created=True)
+        return await self._started(key, digest)
+
+    async def gather(
+        self, escalation: Escalation, *, key: str, alarm: Alarm, wording: Wording, within: timedelta
+    ) -> EscalationStatus:
+        """Have one escalation for all alarms with this key, which calls when `within` has passed since the first.
+
+        `wording` says what is spoken of them. An alarm that comes later is named from the next call on; it begins
+        another round if nobody has acknowledged the others in theirs. One that comes after the end, and after the
+        `rest`, has another escalation. The same alarm again changes nothing. Raises `CallFlowError` for a key that
+        cannot be kept, and StoreError, after which the same is safe.
+        """
+        if problems := [*key_findings(key), *text_findings({"unique_key": key})]:
+            raise CallFlowError(problems)
+        number = 1
+        while True:
+            named = key if number == 1 else f"{key}#{number}"
+            escalation_id, now = self.id_of(named), self._store.clock.now()
+            found = (await self._records.read([escalation_id])).get(escalation_id)
+            if found is None:
+                record = EscalationRecord.new(
+                    escalation, key=named, asked=_digest(key), at=now, alarms=[alarm], wording=wording,
+                    not_before=now + within, resting="others like it may follow",
+                )  # fmt: skip
+                unit = self._records.begins(escalation_id, record)
+                await self._store.write(Step(units=(unit,)), now=now)
+            elif any(each.mark == alarm.mark for each in found.record.alarms):
+                return await self.advance(escalation_id)
+            elif found.record.state in {EscalationState.OPEN, EscalationState.UNANSWERED} or (
+                found.record.ended_at is not None and now < found.record.ended_at + escalation.rest
+            ):
+                more = replace(found.record, alarms=as_stored_alarms([*found.record.alarms, alarm]))
+                if more.state is EscalationState.UNANSWERED:
+                    more = more.begun_again(found.size, escalation.rounds, at=now)
+                await self._records.write(found, more)
+            else:
+                number += 1
+
+    async def order(
+        self,
+        fields: Mapping[str, object],
+        *,
+        key: str,
+        settings: Settings,
+        policies: Mapping[str, Mapping[str, object]] | None = None,
+    ) -> StartedEscalation:
+        """Start the escalation with these fields, completed by their policy and the settings, or find that of this key.
+
+        The same key with other fields is refused; the policy and the settings of that time make no difference. Raises
+        the errors of `Escalation.of` and `start`.
+        """
+        with suppress(EscalationNotFoundError):
+            return await self._started(key, _digest(fields))
+        return await self.start(Escalation.of(fields, settings=settings, policies=policies), key=key, asked=fields)
+
+    async def _started(self, key: str, digest: str) -> StartedEscalation:
+        """The escalation with this key, continued. Raises KeyConflictError if something else was asked for."""
+        found = await self._records.get(self.id_of(key))
+        if found.record.asked != digest:
+            raise KeyConflictError([KeyConflict(0, key, found.id)])
+        return StartedEscalation(await self.advance(found.id), created=False)
+
+    async def find(self, key: str) -> EscalationStatus | None:
+        """The escalation that was started with this key; None if there is none. Raises StoreError."""
+        with suppress(EscalationNotFoundError):
+            return await self.get(self.id_of(key))
+        return None
+
+    async def get(self, escalation_id: str) -> EscalationStatus:
+        """The escalation as it is now. Raises `EscalationNotFoundError` and StoreError."""
+        found = await self._records.get(escalation_id)
+        if found.record.state is not EscalationState.OPEN:
+            return found.shown()
+        return _with_blocked(found, await self._records.scene([found.batch_id])).shown()
+
+    async def recent(self, *, since: datetime | None = None) -> list[EscalationStatus]:
+        """The open escalations, and those that have ended since a time, by their start. Raises StoreError.
+
+        One that only a newer version can read is left out, and logged.
+        """
+        found = await self._records.all_open()
+        after: str | None = ""
+        while since is not None and after is not None:
+            page, after = await self._records.listed(after=after, limit=200, since=since)
+            found |= {each.id: each for each in page}
+        scene = await self._records.scene({each.batch_id for each in found.values()})
+        shown = [_with_blocked(each, scene).shown() for each in found.values()]
+        return sorted(shown, key=lambda each: (each.created_at, each.id))
+
+    async def page(self, *, after: str = "", limit: int = 100) -> tuple[list[EscalationStatus], str | None]:
+        """A page of all escalations, and where the next page begins; None at the end. Raises StoreError.
+
+        The newest comes first, by the time at which it began, began again or ended.
+        """
+        found, following = await self._records.listed(after=after, limit=limit)
+        return [each.shown() for each in found], following
+
+    async def wait(self, escalation_id: str, *, timeout: timedelta | None = None) -> EscalationStatus:  # noqa: ASYNC109 - no error
+        """Carry on with an escalation until it has ended, or until `timeout` has passed, and return it as it then is.
+
+        The wait continues while the store is unavailable, but for the first look. Raises `EscalationNotFoundError`.
+        """
+        clock = self._store.clock
+        ends = None if timeout is None else clock.monotonic() + timeout.total_seconds()
+        status = await self.advance(escalation_id)
+        while status.is_open and (ends is None or clock.monotonic() < ends):
+            await clock.sleep(LOOK_EVERY if ends is None else min(LOOK_EVERY, max(ends - clock.monotonic(), 0.001)))
+            with suppress(StoreUnavailableError):
+                status = await self.advance(escalation_id)
+        return status
+
+    async def stop(self, escalation_id: str, *, reason: str) -> EscalationStatus:
+        """End an escalation that nobody has acknowledged: no further number is called.
+
+        When this returns, a call that had not left does not leave any more. One that had may go on. Raises
+        `EscalationNotFoundError` and StoreError.
+        """
+        if findings := text_findings({"reason": reason}):
+            raise CallFlowError(findings)
+        while True:
+            found = await self._records.get(escalation_id)
+            match found.record.state:
+                case EscalationState.OPEN:
+                    await self.end(found, EscalationState.STOPPED, reason=reason)
+                case EscalationState.UNANSWERED:
+                    now = self._store.clock.now()
+                    stopped = replace(found.record, state=EscalationState.STOPPED, reason=reason, ended_at=now)
+                    await self._records.write(found, stopped)
+                case _:
+                    await self.until_left(found)
+                    return found.shown()
+
+    async def until_left(self, found: FoundEscalation) -> None:
+        """Wait until the calls of an escalation that were about to leave have left, or gone back. Raises StoreError."""
+        if any(job.state is JobState.SENDING for job in found.jobs.values()):
+            await until_left(self._store, [self.queue.name], batch_id=found.batch_id)
+
+    async def acknowledge(
+        self, escalation_id: str, *, by: str | None = None, call: Job | None = None
+    ) -> EscalationStatus:
+        """Acknowledge an escalation, for a person with a name, or for who has pressed the key in a call.
+
+        Nobody is called after this. It changes nothing if somebody has acknowledged before, or if it was stopped.
+        Raises `EscalationNotFoundError` and StoreError.
+        """
+        if findings := text_findings({"by": by}):
+            raise CallFlowError(findings)
+        while True:
+            found = await self._records.get(escalation_id)
+            record, now = found.record, self._store.clock.now()
+            done = Acknowledgement(at=now, by=by)
+            if call is not None:
+                done = Acknowledgement(at=now, step=found.step_of(call), number=call.number, call_id=call.id)
+            match record.state:
+                case EscalationState.OPEN:
+                    await self.end(found, EscalationState.ACKNOWLEDGED, done=done)
+                case EscalationState.UNANSWERED:
+                    late = replace(record, state=EscalationState.ACKNOWLEDGED, acknowledged=done, ended_at=now)
+                    if await self._records.write(found, late):
+                        _ENDED[EscalationState.ACKNOWLEDGED] += 1
+                case _:
+                    return found.shown()
+
+    async def advance(self, escalation_id: str) -> EscalationStatus:
+        """Carry on with an escalation as far as it goes now, and return it.
+
+        Raises `EscalationNotFoundError` and StoreError.
+        """
+        while True:
+            found = await self._records.get(escalation_id)
+            if found.record.state is not EscalationState.OPEN:
+                return found.shown()
+            scene = await self._records.scene([found.batch_id])
+            if not await self._go_on(found, scene):
+                return _with_blocked(found, scene).shown()
+
+    async def look(self, texts: Mapping[str, str]) -> Counter[str]:
+        """Carry on with open escalations, by their records. Returns how many are blocked, by the reason.
+
+        One that fails does not keep the others from being continued. Raises StoreError.
+        """
+        found = await self._records.found(texts)
+        scene = await self._records.scene({each.batch_id for each in found.values()})
+        blocked: Counter[str] = Counter()
+        for each in found.values():
+            if (why := scene.blocked(each)) is not None:
+                blocked[why[0]] += 1
+            try:
+                if await self._go_on(each, scene):
+                    await self.advance(each.id)
+            except EscalationNotFoundError:
+                pass
+            except StoreVersionError as error:
+                report_unreadable(f"escalation {each.id}", error)
+            except StoreUnavailableError:
+                raise
+            except Exception as error:  # noqa: BLE001 - the others must go on
+                _log.exception(
+                    "an escalation could not be continued; trying again", escalation=each.id, error=str(error)
+                )
+        return blocked
+
+    async def _go_on(self, found: FoundEscalation, scene: Scene) -> bool:
+        """Take the next step of an open escalation. Returns False if there is nothing to do now."""
+        record, now = found.record, scene.at
+        if (done := found.pressed) is not None:  # the menu could not say so at once
+            await self.end(found, EscalationState.ACKNOWLEDGED, done=done)
+            return True
+        if (gate := scene.cancelled(found)) is not None:
+            await self.end(found, EscalationState.STOPPED, reason=closed_in_words(gate))
+            return True
+        if found.is_over:
+            await self.end(found, EscalationState.UNANSWERED)
+            return True
+        begins_round = (record.step - 1) % found.size == 0
+        job = found.jobs.get(record.step)
+        if job is None:
+            if now < max(record.not_before or now, record.round_at if begins_round else now):
+                return False
+            if begins_round:
+                record = replace(record, round_at=now + found.escalation.answer_within)
+            passed = await self._call(found, record)
+            if passed is None:
+                return True
+            new = replace(record, passed=(*_kept(found, now), passed), step=record.step + 1)
+            await self._records.write(found, new)
+        else:
+            passed = self._passed(found, job, scene)
+            if passed is None:
+                return False
+            new = replace(record, passed=(*_kept(found, now), passed), step=record.step + 1)
+            unsent = [job] if job.state in UNSENT else []
+            await self._records.write(found, new, takes_back=unsent, reason=passed.message)
+        _log.info(
+            "a step of an escalation is over", escalation=found.id, step=passed.step, result=passed.result,
+            message=passed.message,
+        )  # fmt: skip
+        return True
+
+    async def _call(self, found: FoundEscalation, record: EscalationRecord) -> EscalationStep | None:
+        """Enqueue the call of the step whose turn it is; returns the step if its number is passed over instead."""
+        escalation, now = found.spoken, self._store.clock.now()
+        try:
+            number = read_number(found.number(record.step), escalation.country).e164
+            if escalation.window is not None:
+                window = CountryWindows.of(escalation.window).to([number])
+                opening = first_opening(window, numbers=[number], time_zone=None, at=now, valid_until=None)
+                if opening.problem is None and opening.at > now:
+                    opens = f"its calling window ({window}) opens at {in_words(opening.at)}"
+                    return found.passed_over("outside_window", opens, at=now)
+            request = CallRequest(
+                flow=escalation.call(number),
+                unique_key=key_of(found.id, record.step),
+                batch_id=found.batch_id,
+                priority=escalation.priority,
+                redial=_ONCE,
+                window=None if escalation.window is None else CountryWindows.of(escalation.window),
+                data=found.data(),
+                menu=ESCALATION,
+            )
+            standing, put = self._records.standing(found), self._records.open_put(found, record)
+            await self.queue.admitter.admit_all([request], turn=[standing], puts=[put])
+        except (IntakeError, KeyConflictError):
+            return None  # somebody else has carried on with it
+        except SuppressedNumberError as error:
+            return found.passed_over(CallResult.SUPPRESSED, error.suppressed[0].reason, at=now)
+        except InvalidInputError as error:
+            findings = error.findings if isinstance(error, CallFlowError) else [str(error)]
+            return found.passed_over("refused", "; ".join(map(str, findings)), at=now)
+        return None
+
+    def _passed(self, found: FoundEscalation, job: Job, scene: Scene) -> EscalationStep | None:
+        """The step whose turn it is, if it is over; None while it is not."""
+        step, within = found.record.step, found.escalation.answer_within
+        if (over := found.ending(job)) is not None:
+            return replace(found.of_call(step, job), message=over)
+        if job.state in UNSENT:
+            kept_back = _NUMBER_KEPT_IT_BACK.get(job.reason_kind)
+            if kept_back is None or scene.at < job.created_at + within or scene.blocked(found) is not None:
+                return None
+            return replace(found.of_call(step, job), result=kept_back, message=f"was not called: {job.reason}")
+        post = job.last_post
+        if scene.at < (job.created_at if post is None else post.began_at) + within + RING:
+            return None
+        waited = write_duration(within + RING)
+        return replace(found.of_call(step, job), message=f"its call has not ended within {waited}")
+
+    async def end(
+        self,
+        found: FoundEscalation,
+        state: EscalationState,
+        *,
+        reason: str | None = None,
+        done: Acknowledgement | None = None,
+        needs: Iterable[Need] = (),
+    ) -> bool:
+        """End an open escalation, if its record is still the one that was read. Its unsent calls are cancelled with it.
+
+        Returns False if something has changed since it was read. Raises StoreError.
+        """
+        why = reason or (f"{done.who} acknowledged" if done is not None else "its escalation has ended")
+        now, unsent = self._store.clock.now(), [job for job in found.jobs.values() if job.state in UNSENT]
+        ended = replace(found.record, state=state, ended_at=now, reason=reason, acknowledged=done)
+        if (current := found.jobs.get(found.record.step)) is not None:
+            last = replace(found, record=ended).of_call(found.record.step, current)
+            if done is None or done.call_id != current.id:
+                last = replace(last, message=f"was being called when {why}")
+                if current.state in UNSENT:
+                    last = replace(last, result=CallResult.CANCELLED, message=f"was not called: {why}")
+            ended = replace(ended, passed=(*ended.passed, last), step=ended.step + 1)
+        if not await self._records.write(found, ended, takes_back=unsent, reason=why, needs=needs):
+            return False
+        _ENDED[state] += 1
+        _log.info("an escalation has ended", escalation=found.id, state=state.value, reason=why)
+        return True
+
+
+def _kept(found: FoundEscalation, now: datetime) -> tuple[EscalationStep, ...]:
+    """The steps to be kept: those of this round and the one before, and older ones that may still be answered."""
+    oldest = found.round_of(found.record.step) - 1
+
+    def is_kept(step: EscalationStep) -> bool:
+        job = found.jobs.get(step.step)
+        may_go_on = job is not None and not job.state.is_final and step.at is not None and now < step.at + _KEPT
+        return step.round >= oldest or may_go_on
+
+    return tuple(filter(is_kept, found.record.passed))
+
+
+def _with_blocked(found: FoundEscalation, scene: Scene) -> FoundEscalation:
+    if found.record.state is not EscalationState.OPEN or (why := scene.blocked(found)) is None:
+        return found
+    return replace(found, blocked=why[1])
+
+
+def _digest(asked: object) -> str:
+    return hashlib.blake2b(canonical_json(asked).encode(), digest_size=16).hexdigest()
+
+
+def ended_here() -> Mapping[EscalationState, int]:
+    """How many escalations this process has ended since it began, by each state in which one can end."""
+    return {state: _ENDED[state] for state in EscalationState if state is not EscalationState.OPEN}
+
+
+def blocked_here() -> Mapping[tuple[str, str], int]:
+    """How many open escalations cannot call anybody now, by queue and reason, as this process has seen them last."""
+    return dict(_BLOCKED)
+
+
+async def advance_all(store: Store, *, queue: str | None = None, policy: CallPolicy | None = None) -> None:
+    """Carry on with every open escalation of a queue, or of all queues. Raises StoreError.
+
+    One that fails, such as one that only a newer version can read, does not keep the others from being continued.
+    """
+    queues = await open_texts(store, queue)
+    known = {name for name, _ in _BLOCKED if queue in {None, name}}
+    for name in sorted(known | queues.keys() | ({queue} if queue is not None else set())):
+        texts = queues.get(name, {})
+        blocked = await Escalations(CallQueue(store, name, policy=policy)).look(texts) if texts else Counter[str]()
+        for reason in (NO_WORKER, HELD, NOT_SENT):
+            if blocked[reason] and not _BLOCKED.get((name, reason)):
+                _log.error("nobody can be called for alarms", queue=name, reason=reason, escalations=blocked[reason])
+            _BLOCKED[name, reason] = blocked[reason]
+
+
+@asynccontextmanager
+async def advancing(
+    store: Store, *, queue: str | None = None, policy: CallPolicy | None = None
+) -> AsyncGenerator[None]:
+    """Carry on with the open escalations of a queue, or of all queues, each second while the block lasts."""
+    look = partial(advance_all, store, queue=queue, policy=policy)
+    async with anyio.create_task_group() as group:
+        group.start_soon(partial(Parts(store.clock).repeat, "escalations were not continued", look, every=LOOK_EVERY))
+        try:
+            yield
+        finally:
+            group.cancel_scope.cancel()
