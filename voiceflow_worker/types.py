@@ -8,6 +8,7 @@ from voiceflow_worker.campaigns.preview import Preview, PreviewOptions
 from voiceflow_worker.core.admission import Enqueued
 from voiceflow_worker.core.audit import Actor
 from voiceflow_worker.core.drain import DrainResult
+from voiceflow_worker.core.edits import BatchEdit, EditedCalls
 from voiceflow_worker.core.imports import StagedImport
 from voiceflow_worker.core.outcomes.batch_ends import BatchOutcome
 from voiceflow_worker.core.outcomes.hook import HookCounts, HookOptions
@@ -33,11 +34,13 @@ from voiceflow_worker.service.escalations import StartedEscalation
 __all__ = [
     "Actor",
     "Alarm",
+    "BatchEdit",
     "BatchOutcome",
     "BatchProgress",
     "CallLeg",
     "CallProgress",
     "DrainResult",
+    "EditedCalls",
     "EnqueueReport",
     "Enqueued",
     "EscalationStatus",

@@ -301,6 +301,25 @@ async def test_a_batch_is_shown_held_resumed_and_cancelled(memory: Store) -> Non
             assert (answer.status_code, "has no calls" in answer.text) == (404, True), path
 
 
+async def test_a_waiting_batch_is_edited_after_a_preview(memory: Store) -> None:
+    queue = CallQueue(memory)
+    async with program(memory) as client:
+        await start(client)
+        change = {"priority": 4, "window": "09:00-18:00", "valid_for": "30d"}
+        asked = await client.patch("/v1/batches/march?dry_run=1", json=change)
+        found, seen = asked.json(), {"If-Match": asked.headers["etag"]}
+        assert (found["edited"], found["too_late"], found["dry_run"]) == (2, 0, True)
+        assert [job.priority for job in await queue.find()] == [0, 0]
+        done = await client.patch("/v1/batches/march", json={**change, "note": "urgent"}, headers=seen)
+        assert (done.status_code, done.json()["edited"]) == (200, 2)
+        assert [(job.priority, job.window is not None) for job in await queue.find()] == [(4, True)] * 2
+        for wrong in ({}, {"say": "Good day"}, {"priority": "high"}):
+            assert (await client.patch("/v1/batches/march", json=wrong)).status_code == 422
+        assert (await client.patch("/v1/batches/april", json=change)).status_code == 404
+        (entry, *_) = (await client.get("/v1/audit")).json()["entries"]
+        assert (entry["action"], entry["batch_id"]) == ("edit", "march")
+
+
 async def test_calls_that_were_cancelled_are_counted_and_called_by_a_word(memory: Store) -> None:
     queue = CallQueue(memory)
     async with program(memory) as client:

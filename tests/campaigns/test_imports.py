@@ -21,7 +21,7 @@ from voiceflow_worker.campaigns.campaign import Campaign
 from voiceflow_worker.core.drain import DrainCheck
 from voiceflow_worker.core.overview.batches import read_batch, read_batches
 from voiceflow_worker.core.ports import Store
-from voiceflow_worker.errors import IntakeError, StoreUnavailableError
+from voiceflow_worker.errors import ChangedSinceError, IntakeError, StoreUnavailableError
 from voiceflow_worker.finding import Remedy
 from voiceflow_worker.model.jobs.job import JobState
 from voiceflow_worker.model.jobs.policy import CallPolicy
@@ -211,7 +211,7 @@ async def test_an_order_about_imports_that_have_changed_since_is_refused(store: 
     act = ReleaseStaged(operator=operator, queue="default", batch="people")
     seen = (await act.question()).seen
     await queue.cancel((await queue.find(limit=1))[0].id)
-    with pytest.raises(ActRefusedError, match="have changed since the question"):
+    with pytest.raises(ChangedSinceError, match="has changed since you looked: now 3 staged calls"):
         await act.do(seen)
     assert await ringing(store) == []
     assert (await act.do((await act.question()).seen)).said == "3 staged calls of batch people may ring"

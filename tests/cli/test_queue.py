@@ -331,3 +331,22 @@ def test_staged_calls_are_shown_and_ring_or_end_by_orders_that_name_them(voicefl
     discarded = voiceflow("calls", "cancel", "--batch", "april", "--staged", "--yes", "--json", *store)
     assert (discarded.code, discarded.document) == (0, {"batch_id": "april", "discarded": 2})
     assert voiceflow("calls", "cancel", "--batch", "april", "--staged", "--yes", *store).code == 1
+
+
+def test_a_waiting_batch_is_edited_after_a_question(voiceflow: Program) -> None:
+    store = ("--store", url_of(voiceflow.folder))
+    enqueued(voiceflow.folder, 3, batch_id="march")
+    hours = ("--window", "09:00-18:00", "--window-time-zone", "Asia/Singapore")
+    order = ("batches", "edit", "march", "--priority", "4", *hours, *store)
+    assert voiceflow(*order, "--dry-run", "--json").document["edited"] == 3
+    asked = voiceflow(*order)
+    assert (asked.code, "Edit 3 waiting calls of batch march" in asked.err) == (2, True)
+    done = voiceflow(*order, "--yes", "--json")
+    assert (done.code, done.document["edited"], done.document["batch_id"]) == (0, 3, "march")
+    shown = voiceflow("calls", "list", "--json", *store).lines
+    assert [call["priority"] for call in shown] == [4] * 3
+    wrong = voiceflow("batches", "edit", "march", "--priority", "high", "--yes", *store)
+    assert (wrong.code, "--priority" in wrong.err) == (2, True)
+    assert voiceflow("batches", "edit", "april", "--priority", "4", "--yes", *store).code == 1
+    (batch,) = voiceflow("batches", "--json", *store).lines
+    assert batch["batch_id"] == "march"

@@ -109,6 +109,7 @@ async def test_asking_changes_nothing(store: Store) -> None:
         "redial": {"call": job.id}, "resolve": {"call": doubt.id}, "suppress": {"call": job.id},
         "redial-batch": {"queue": "default", "batch": "march", "outcome": "busy"},
         "release-staged": {"queue": "default", "batch": "april"},
+        "edit-batch": {"queue": "default", "batch": "march", "priority": "4"},
         "discard-staged": {"queue": "default", "batch": "april"},
     }  # fmt: skip
     async with signed_in(receiver(FaultyStore(store, before=only_reads))) as client:

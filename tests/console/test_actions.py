@@ -52,6 +52,7 @@ async def test_each_act_is_asked_and_carried_out_in_the_name_of_who_signed_in(st
     table: list[tuple[str, dict[str, str], str, str]] = [
         (f"hold?{march}", {"note": "why", "for": "2h"}, "Hold batch march of queue default?", "held until"),
         (f"resume?{march}", {"note": "why"}, "This hold ends.", "atch march is open"),
+        (f"edit-batch?{march}&priority=4", {"note": "why"}, "They get priority 4.", "edited: 3 calls"),
         (f"cancel-call?call={first.id}", {"note": "why"}, "is not called", "is cancelled"),
         (f"redial?call={busy.id}", {"note": "why"}, "rings once more", "will be called again"),
         (f"redial?call={reached.id}", {"note": "why", "force": "yes"}, "rings once more", "will be called again"),

@@ -31,9 +31,9 @@ def commands(app: App, path: str = "voiceflow") -> Iterator[tuple[str, App]]:
     for name in app:
         if not name.startswith("-"):
             inner = app[name]
-            yield from (
-                commands(inner, f"{path} {name}") if inner.default_command is None else [(f"{path} {name}", inner)]
-            )
+            if inner.default_command is not None:
+                yield f"{path} {name}", inner
+            yield from commands(inner, f"{path} {name}")
 
 
 def options(app: App) -> dict[str, str]:

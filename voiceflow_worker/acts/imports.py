@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from voiceflow_worker.acts import ActRefusedError, ActResult, Question, kept_back
+from voiceflow_worker.acts import ActRefusedError, ActResult, Question, changed_since, kept_back
 from voiceflow_worker.acts.queues import BatchAct
 from voiceflow_worker.core.imports import StagedImport, with_repeats
 from voiceflow_worker.core.overview.story import gate_in_words
@@ -28,9 +28,7 @@ class StagedAct(BatchAct):
         if not found:
             raise ActRefusedError(f"batch {name} has no staged calls: each of its imports has ended")
         if seen is not None and seen != _seen(found):
-            raise ActRefusedError(
-                f"nothing was changed: the imports of batch {name} have changed since the question; look at them again"
-            )
+            raise changed_since(f"what is staged in batch {name}", now=_calls(found))
         return found
 
 
@@ -62,8 +60,8 @@ class ReleaseStaged(StagedAct):
         found = await self.imports(seen)
         try:
             released = await self.calls.release_staged(self.name, imports=found)
-        except InvalidInputError as error:
-            raise ActRefusedError(str(error)) from None
+        except InvalidInputError:
+            raise changed_since(f"what is staged in batch {self.name}") from None
         said = f"{count_of(released, 'staged call')} of batch {self.name} may ring"
         return ActResult(said=said, documents=({"batch_id": self.name, "released": released},))
 

@@ -295,7 +295,7 @@ class RedialBatch(BatchAct):
     async def carry_out(self, seen: str | None) -> ActResult:
         """Put calls back into the queue: those that were counted, if the count was `seen`."""
         now = self.operator.store.clock.now()
-        done = await self._ordered(now if seen is None else _counted_at(seen, now=now))
+        done = await self._ordered(now if seen is None else counted_at(seen, now=now, undone="no call was redialled"))
         notes = tuple(f"left out: {count_of(count, 'call')} {reason}" for reason, count in done.left_out.items())
         said = f"redialled: {count_of(done.redialled, 'call')} of batch {self.batch}"
         return ActResult(said=said, documents=(done.as_json(),), notes=notes)
@@ -333,7 +333,7 @@ def _state_of(gate: Gate | None, *, at: datetime) -> str:
     return f"{gate.state}-{_digest(gate)}" if gate.state is GateState.HELD else f"{gate.state}-{gate.since.isoformat()}"
 
 
-def _counted_at(seen: str, *, now: datetime) -> datetime:
+def counted_at(seen: str, *, now: datetime, undone: str) -> datetime:
     """The time of the count that the person has seen. Raises ActRefusedError if the count is too old."""
     try:
         at = datetime.fromisoformat(seen)
@@ -342,7 +342,7 @@ def _counted_at(seen: str, *, now: datetime) -> datetime:
     if at is None or at.tzinfo is None or not now - COUNT_HOLDS <= at <= now + COUNT_HOLDS:
         minutes = COUNT_HOLDS // timedelta(minutes=1)
         raise ActRefusedError(
-            f"no call was redialled: the count that you confirmed is older than {minutes} minutes, or has no valid "
+            f"{undone}: the count that you confirmed is older than {minutes} minutes, or has no valid "
             "time; count the calls again, and check the new count"
         )
     return min(at, now)

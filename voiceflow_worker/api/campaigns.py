@@ -19,6 +19,7 @@ from anyio.to_thread import run_sync
 from starlette.datastructures import FormData, UploadFile
 
 from voiceflow_worker.acts import UnknownSubjectError
+from voiceflow_worker.acts.edits import EditBatch
 from voiceflow_worker.acts.imports import DiscardStaged, ReleaseStaged
 from voiceflow_worker.acts.queues import CancelBatch, Hold, Resume
 from voiceflow_worker.api.answers import JSON, Answer, ProblemError, etag, shortened
@@ -36,6 +37,7 @@ from voiceflow_worker.api.openapi import (
 )
 from voiceflow_worker.api.steering import done, duration_in, of_gate
 from voiceflow_worker.campaigns.campaign import FIELDS
+from voiceflow_worker.campaigns.edits import EDITED
 from voiceflow_worker.campaigns.enqueue import EnqueueReport
 from voiceflow_worker.campaigns.files.input_file import InputFile
 from voiceflow_worker.core.outcomes.batch_ends import is_open
@@ -213,6 +215,18 @@ async def _staged(asked: Asked) -> tuple[str | None, bool]:
     return texts_in(body, "note")["note"], bool(staged)
 
 
+async def edit(asked: Asked) -> Answer:
+    """`PATCH /v1/batches/{id}`. With `dry_run`, what the calls would become."""
+    is_preview = _says_yes(asked.known_query("dry_run").get("dry_run"))
+    changes = dict(await asked.json())
+    note = texts_in({"note": changes.pop("note", None)}, "note")["note"]
+    act = EditBatch(**_of(asked), note=note, changes=changes)
+    if not is_preview:
+        return await done(act, asked.seen)
+    found = await act.preview()
+    return Answer(found.as_json(), headers=etag(found.at.isoformat()))
+
+
 def _of(asked: Asked) -> dict[str, Any]:
     return {"operator": asked.desk.operator, "queue": asked.desk.queue.name, "batch": asked.parts["id"]}
 
@@ -282,6 +296,12 @@ ROUTES: Final = (
         more=[_WAIT],
         problems=[404],
         answers={200: ("The batch.", ref("Batch"))},
+    ),
+    _of_batch(
+        "PATCH", "", edit, "Change the waiting calls of a batch. Calls that were sent stay as they are.",
+        more=[in_query("dry_run", "1: change nothing, and tell what would change.",
+                       one_of(["1", "true", "yes", "0", "false", "no"]))],
+        body=ref("BatchEdit"), answers={200: ("What became of the waiting calls.", ref("EditedBatch"))},
     ),
     _of_batch(
         "POST", "/hold", hold, "Send no more calls of a batch.",
@@ -363,6 +383,23 @@ SCHEMAS: Final[Mapping[str, object]] = {
             "answers": _COUNTS,
             "seconds": {"type": "number"},
             "cost": {"type": "object", "additionalProperties": {"type": "number"}},
+        },
+    },
+    "BatchEdit": {
+        "type": "object",
+        "description": "Fields as of a campaign. What is left out stays.",
+        "additionalProperties": False,
+        "properties": {"note": _TEXT, **dict.fromkeys(EDITED, _ANY)},
+    },
+    "EditedBatch": {
+        "type": "object",
+        "required": ["batch_id", "edited", "unchanged"],
+        "properties": {
+            "batch_id": {"type": "string"},
+            **dict.fromkeys(("edited", "unchanged", "later", "leaving", "too_late"), _COUNT),
+            "dry_run": {"type": "boolean"},
+            "first_at": _TEXT,
+            "last_at": _TEXT,
         },
     },
     "StagedRequest": {

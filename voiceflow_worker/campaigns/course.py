@@ -9,6 +9,7 @@ from heapq import heapify, heappop, heappush
 from typing import NamedTuple
 
 from voiceflow_worker.core.admission import CheckedCall
+from voiceflow_worker.model.jobs.job import Job
 from voiceflow_worker.model.numbers.zones import zone_of_number
 from voiceflow_worker.model.times import zone_named
 from voiceflow_worker.model.window import CallWindow
@@ -32,7 +33,7 @@ class CallTimes(NamedTuple):
     """The zone of the person; None if nobody knows it."""
 
     @classmethod
-    def of(cls, call: CheckedCall) -> CallTimes:
+    def of(cls, call: CheckedCall | Job) -> CallTimes:
         """The times of a call."""
         return cls(
             call.priority,
@@ -105,16 +106,24 @@ class CallPlan:
 
     def add(self, call: CheckedCall) -> None:
         """Add a call, in the order of the file."""
+        self._add(CallTimes.of(call))
+
+    def _add(self, times: CallTimes) -> None:
         block = self._rows // self._block
         if block == _MOST_BLOCKS:
             self._block *= 2
             block //= 2
             wider: Counter[tuple[int, CallTimes]] = Counter()
-            for (place, times), count in self._counts.items():
-                wider[place // 2, times] += count
+            for (place, each), count in self._counts.items():
+                wider[place // 2, each] += count
             self._counts = wider
-        self._counts[block, CallTimes.of(call)] += 1
+        self._counts[block, times] += 1
         self._rows += 1
+
+    def add_waiting(self, job: Job) -> None:
+        """Add a call that waits in the store, in the order of its enqueueing."""
+        times = CallTimes.of(job)
+        self._add(times._replace(not_before=max(filter(None, (times.not_before, _minute(job.due_at))), default=None)))
 
     def simulated(self, start: datetime, *, rate: float | None) -> Course:
         """The course of calls that leave from `start` on, by the rules of the queue.

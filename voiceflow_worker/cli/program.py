@@ -98,6 +98,7 @@ _ALL = (
     _Commands(_SEND, "serve", "serve"),
     _Commands(_SEND, "schedule", "schedule"),
     _Commands(_WATCH, "queue", "status escalations queues batches watch"),
+    _Commands(_WATCH, "batches", "edit", group="batches"),
     _Commands(_WATCH, "report", "report"),
     _Commands(
         _WATCH,
@@ -246,7 +247,9 @@ def add_commands(app: App, *commands: Callable[..., Any], panel: Group | None = 
 
 
 def group(app: App, name: str, summary: str, *, panel: Group) -> App:
-    """Register a group of commands; `summary` is its help."""
+    """Register a group of commands; `summary` is its help. A command that there is may be such a group too."""
+    if name in app:
+        return app[name]
     made = App(name=name, help=summary, sort_key=len(list(app)), group=panel, group_commands=Group("Commands"))
     app.command(made)
     return made

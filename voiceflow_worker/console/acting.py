@@ -21,9 +21,11 @@ from starlette.types import Receive, Scope
 
 from voiceflow_worker.acts import Act, ActRefusedError, ActResult, Operator, Question, UnknownSubjectError
 from voiceflow_worker.acts.calls import CancelCall, Redial, Resolve
+from voiceflow_worker.acts.edits import EditBatch
 from voiceflow_worker.acts.imports import DiscardStaged, ReleaseStaged
 from voiceflow_worker.acts.queues import CancelBatch, Hold, RedialBatch, Resume
 from voiceflow_worker.acts.suppression import ImportNumbers, Suppress, TakeBackFile, Unsuppress
+from voiceflow_worker.campaigns.edits import EDITED
 from voiceflow_worker.campaigns.files.number_file import read_number_file
 from voiceflow_worker.console.routes.page import Answer, Page, PageRequest, problem, sentence
 from voiceflow_worker.console.sessions import FormRefusedError, PageForm, PageSession, checked_form
@@ -147,6 +149,7 @@ _READ: Mapping[str, Callable[[PageForm], object]] = {
     "lasts": _lasts,
     "outcomes": lambda form: form.all("outcome"),
     "times": _times,
+    "changes": lambda form: {name: form.one(name) or None for name in EDITED},
     "force": lambda form: form.one("force") == "yes",
     "placed": lambda form: form.one("verdict") == _PLACED,
     "numbers": _numbers,
@@ -162,6 +165,17 @@ _COUNTRY = FormField(
     "country",
     "Country of national numbers",
     help="Such as SG, or international for digits that begin with their country code.",
+)
+_EDITS = (
+    FormField("window", "Hours in which phones may ring", help="Such as 09:00-18:00."),
+    FormField("days", "Days", help="Such as mon-fri."),
+    FormField("holidays", "Not on public holidays of", help="Such as SG, or number: of each number's own country."),
+    FormField("window_time_zone", "Time zone of the hours", help="Such as Asia/Singapore. Empty: that of each number."),
+    FormField("valid_until", "Not after", help="Such as tomorrow 18:00."),
+    FormField("valid_for", "Valid for", help="Such as 2h, counted from now."),
+    FormField("time_zone", "Time zone of Not after", help="Such as Asia/Singapore."),
+    FormField("priority", "Priority", help="A larger number is called first."),
+    FormField("source", "Number to call from", help="Such as +6531234567."),
 )
 _LIST = (_NOTE, FormField("for", "For how long", help="Such as 30d. Empty: for good."), _COUNTRY)
 _NUMBER_FILE = FormField("file", "A CSV with a column of numbers, or one number on each line", "file", required=True)
@@ -345,6 +359,45 @@ class _RedialBatch(PageAct):
         )
 
 
+class _EditBatch(PageAct):
+    """The edit of a batch. A person first fills in what to change, and then sees how many calls would change."""
+
+    def command(self, subject: PageForm) -> str:
+        given = [
+            word for name in EDITED if (text := subject.one(name)) for word in (f"--{name.replace('_', '-')}", text)
+        ]
+        batch = subject.exactly("batch") or "ID"
+        queue = ["--queue", subject.one("queue")] if subject.one("queue") else []
+        return shlex.join(["voiceflow", "batches", "edit", batch, *queue, *(given or ["--window", "HOURS"])])
+
+    async def confirmation(self, form: PageForm, operator: Operator) -> Confirmation:
+        """The question before the act, with a count of the calls; without changes, the form for them."""
+        if not any(form.one(name) for name in EDITED):
+            act: EditBatch = self.made(form, operator)
+            batch, _ = act.name, await act.counted()
+            return Confirmation(
+                question=Question(
+                    title=f"Edit batch {batch}",
+                    rings=("No phone yet. The next page says how many calls would change, and asks again.",),
+                    silent=("What you leave empty stays as it is. Calls that were sent are not touched.",),
+                    button="Look at the change",
+                ),
+                fields=_EDITS,
+                subject=tuple(form.some("queue", "batch")),
+                back=page_of(form),
+                is_step=True,
+            )
+        too_long = f"the batch has too many calls to be counted here; run this command instead: {self.command(form)}"
+        async with _within(COUNTING_LIMIT, too_long):
+            return await PageAct.confirmation(self, form, operator)
+
+    async def act(self, form: PageForm, operator: Operator, process: OtherProcess) -> ActionDone:
+        """Edit the counted calls, and no other calls."""
+        too_long = "not all calls were edited in time: edit the batch again, which changes what is left"
+        async with _within(REDIALLING_LIMIT, too_long):
+            return await PageAct.act(self, form, operator, process)
+
+
 class _Suppress(PageAct):
     """The addition of typed numbers to the list; of the number of a call, if the form names one."""
 
@@ -423,6 +476,7 @@ ACTS = (
         "--note …",
     ),
     PageAct("resume", Resume, "resume", (_NOTE,), "--note …"),
+    _EditBatch("edit-batch", EditBatch, "batches edit", (_NOTE,), hidden=("queue", "batch", *EDITED)),
     PageAct("release-staged", ReleaseStaged, "resume", (_NOTE,), "--staged --note …"),
     PageAct("discard-staged", DiscardStaged, "calls cancel", (_NOTE,), "--staged --note …"),
     PageAct("cancel-batch", CancelBatch, "calls cancel", (_NOTE,), "--note …"),

@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 from functools import partial
 
 from voiceflow_worker.core.admission import Admitter, CallRequest, Enqueued
+from voiceflow_worker.core.edits import BatchEdit, EditedCalls, edit_batch
 from voiceflow_worker.core.gates import CheckGate, order_gate, until_left
 from voiceflow_worker.core.imports import (
     StagedImport,
@@ -382,6 +383,18 @@ class CallQueue:
         # Before the gate is opened, because refusals after that count.
         await RefusalRuns(self.store).forget(self.name, batch_id)
         return await order_gate(self.store, opened, check=check)
+
+    async def edit_batch(
+        self, batch_id: str, edit: BatchEdit, *, note: str = "edited by a person", dry_run: bool = False
+    ) -> EditedCalls:
+        """Give the waiting calls of a batch another window, validity, priority or source; a dry run only counts.
+
+        `read_edit` makes the edit of the names of a campaign's fields. Calls that were sent are not touched, and no
+        unique key changes. The same edit again, for example after an interruption, changes what is left. Raises
+        InvalidInputError before the first change, and StoreError.
+        """
+        at = self.store.clock.now()
+        return await edit_batch(self.store, self.name, batch_id, edit, ordered_at=at, note=note, dry_run=dry_run)
 
     async def staged(self, batch_id: str) -> Sequence[StagedImport]:
         """The imports of a batch that have not ended, with the number of their staged calls. Nobody is called for them.

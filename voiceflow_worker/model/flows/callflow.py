@@ -466,6 +466,14 @@ def body_to(stored: str, number: str) -> str:
     return _text(body)
 
 
+def body_from(stored: str, source: str) -> str:
+    """A stored body whose first call comes from another number."""
+    body = json.loads(stored)
+    first = next(entry for entry in body["callflow"] if entry.get("action") == "makeCall")
+    first["params"]["source"] = source
+    return _text(body)
+
+
 def body_digest(canonical: str) -> str:
     """The digest that distinguishes two bodies with the same unique key."""
     return hashlib.sha256(canonical.encode("utf-8", "surrogatepass")).hexdigest()[:32]

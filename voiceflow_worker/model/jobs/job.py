@@ -142,6 +142,7 @@ class NoteKind(StrEnum):
     RESOLVED = "resolved"
     REDIALLED = "redialled"
     CANCELLED = "cancelled"
+    EDITED = "edited"
     MADE_AGAIN = "made_again"
     """The job has given its unique key up to another one, whose id the text is."""
 

@@ -1,0 +1,200 @@
+"""The edit of a batch: what waits gets another window, validity, priority or source; what was sent stays."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import pytest
+
+from tests.campaigns.conftest import EACH_STORE
+from tests.support.faulty_store import Dies, FaultyStore, StoreCall
+from voiceflow_worker import CallQueue, Campaign, read_edit
+from voiceflow_worker.acts import ActRefusedError, Operator
+from voiceflow_worker.acts.edits import EditBatch
+from voiceflow_worker.core import edits
+from voiceflow_worker.core.ports import Store
+from voiceflow_worker.core.ports.store import Edit
+from voiceflow_worker.core.settling.changes import Changes
+from voiceflow_worker.errors import InvalidInputError, StoreUnavailableError
+from voiceflow_worker.model.jobs import lifecycle
+from voiceflow_worker.model.jobs.job import Job, JobState, NoteKind
+from voiceflow_worker.model.jobs.policy import CallPolicy
+from voiceflow_worker.model.text.wording import rfc3339
+
+pytestmark = pytest.mark.anyio
+
+PEOPLE = [f"+6587654{place:03}" for place in range(5)]
+HOURS = {"window": "10:00-18:00", "days": "mon-fri", "window_time_zone": "Asia/Singapore"}
+
+
+@pytest.fixture(autouse=True)
+def small_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(edits, "PAGE", 2)
+
+
+def campaign(people: Sequence[str] = PEOPLE, **more: object) -> Campaign:
+    fields = {"say": "Hello", "source": "+6531234567", "voice_profile": "en-US-JennyNeural", "batch": "march"}
+    return Campaign.of({**fields, "rows": [{"destination": each} for each in people], **more})
+
+
+async def all_of(store: Store) -> list[Job]:
+    return sorted(await CallQueue(store).find(limit=None), key=lambda job: job.destination)
+
+
+def act(store: Store, **changes: Any) -> EditBatch:
+    operator = Operator(store, CallPolicy(), name="Li")
+    return EditBatch(operator=operator, queue="default", batch="march", changes=changes)
+
+
+@EACH_STORE
+async def test_what_waits_is_changed_and_what_was_sent_is_not(store: Store) -> None:
+    queue, now = CallQueue(store), store.clock.now()
+    await campaign(priority="1", valid_for="2h", window="00:00-24:00").start(queue)
+    (sent,) = await store.lease("default", worker_id="w", limit=1, until=now + timedelta(hours=1), now=now)
+    policy = CallPolicy()
+
+    def accept(job: Job) -> Job:
+        return lifecycle.ended(job, JobState.ACCEPTED, at=now, reason=None, policy=policy)
+
+    await Changes(store, policy).change_all([sent], accept)
+    until = now + timedelta(days=9)
+    changes = {**HOURS, "priority": "7", "valid_until": rfc3339(until), "source": "SG=+6539999999,*=+6531234567"}
+    preview = await act(store, **changes).preview()
+    assert (preview.calls.edited, preview.course.expired) == (4, 0)
+    assert [job.priority for job in await all_of(store)] == [1] * 5, "the preview changes nothing"
+    done = await act(store, **changes).do((await act(store, **changes).question()).seen)
+    assert (done.documents[0]["edited"], done.documents[0]["unchanged"]) == (4, 0)
+    before, *after = sorted(await all_of(store), key=lambda job: job.id != sent.id)
+    assert (before.priority, before.source, str(before.window)) == (1, "+6531234567", "00:00-24:00 mon-sun")
+    for job in after:
+        assert (job.priority, job.source) == (7, "+6539999999")
+        assert str(job.window) == "10:00-18:00 mon-fri in Asia/Singapore"
+        assert job.valid_until is not None
+        assert abs(job.valid_until - until) < timedelta(seconds=1)
+        assert json.loads(job.body)["callflow"][0]["params"]["source"] == "+6539999999"
+        assert job.due_at == job.opens(at=max(now, job.created_at))
+        (note,) = job.notes
+        assert (note.kind, "priority 7" in note.text, "Li" in note.text) == (NoteKind.EDITED, True, True)
+    again = await campaign(priority="1", valid_for="2h", window="00:00-24:00").start(queue)
+    assert (again.enqueued, again.duplicates, again.rejected) == (0, 5, 0)
+    with pytest.raises(ActRefusedError, match="all are so already"):
+        await act(store, **changes).question()
+
+
+@EACH_STORE
+async def test_only_the_parts_of_a_window_that_are_named_change(store: Store) -> None:
+    await campaign(window="09:00-17:00", days="mon-sat").start(CallQueue(store))
+    await act(store, days="tue").do()
+    assert {str(job.window) for job in await all_of(store)} == {"09:00-17:00 tue"}
+    await act(store, window="08:00-12:00").do()
+    assert {str(job.window) for job in await all_of(store)} == {"08:00-12:00 tue"}
+
+
+@EACH_STORE
+async def test_a_batch_without_a_window_gets_one_that_opens_at_each_number(store: Store) -> None:
+    await campaign([PEOPLE[0], "+442071234567"]).start(CallQueue(store))
+    preview = await act(store, window="09:00-18:00").preview()
+    assert (preview.calls.edited, preview.course.expired) == (2, 0)
+    await act(store, window="09:00-18:00").do()
+    london, singapore = await all_of(store)
+    for job, zone in ((singapore, "Asia/Singapore"), (london, "Europe/London")):
+        assert job.time_zone == zone
+        assert job.window is not None
+        assert job.due_at == job.opens(at=job.created_at)
+        assert job.window.is_open(job.due_at, ZoneInfo(zone))
+
+
+@EACH_STORE
+async def test_a_window_for_a_number_without_a_certain_zone_is_refused(store: Store) -> None:
+    await campaign([PEOPLE[0], "+12025550123"]).start(CallQueue(store))
+    await campaign(["+18005550199"], batch="march").start(CallQueue(store))
+    with pytest.raises(InvalidInputError, match=r"nothing was changed: call .* to .18005550199"):
+        await act(store, window="09:00-18:00").do()
+    assert all(job.window is None for job in await all_of(store))
+    assert (await act(store, window="09:00-18:00", window_time_zone="America/New_York").do()).documents[0][
+        "edited"
+    ] == 3
+
+
+@EACH_STORE
+async def test_a_call_that_moves_meanwhile_is_guarded_by_its_revision(store: Store) -> None:
+    queue, moved = CallQueue(store), list[str]()
+    await campaign().start(queue)
+
+    async def cancel(call: StoreCall) -> None:
+        if call.name == "write" and isinstance(call.arguments[0].units[0].change, Edit) and not moved:
+            moved.append(call.arguments[0].units[0].change.job.id)
+            await queue.cancel(moved[0])
+
+    done = await act(FaultyStore(store, before=cancel), priority="4").do()
+    assert done.documents[0]["edited"] == 4
+    assert {job.state: job.priority for job in await all_of(store)} == {JobState.CANCELLED: 0, JobState.QUEUED: 4}
+
+
+@EACH_STORE
+async def test_an_edit_that_dies_at_any_step_goes_on_with_the_same_edit(store: Store) -> None:
+    await campaign().start(CallQueue(store))
+    edit = read_edit({"priority": 3}, now=store.clock.now())
+    for step in range(1, 20):
+        dies = Dies(step)
+        try:
+            await CallQueue(dies.over(store)).edit_batch("march", edit)
+        except StoreUnavailableError:
+            assert {job.state for job in await all_of(store)} == {JobState.QUEUED}
+        if not dies.is_dead:
+            break
+    assert [job.priority for job in await all_of(store)] == [3] * 5
+    assert [len(job.notes) for job in await all_of(store)] == [1] * 5
+
+
+@EACH_STORE
+async def test_the_preview_says_how_many_would_be_too_late(store: Store) -> None:
+    await campaign().start(CallQueue(store))
+    question = await act(store, valid_for="1s", window="00:00-24:00").question()
+    assert question.title == "Edit 5 waiting calls of batch march of queue default?"
+    await CallQueue(store).set_rate(0.001)
+    late = await act(store, valid_for="20m").preview()
+    assert (late.calls.edited, late.course.expired) == (5, 3)
+    assert any(line.startswith("3 calls: their validity ends before") for line in (
+        await act(store, valid_for="20m").question()
+    ).silent)  # fmt: skip
+
+
+@EACH_STORE
+async def test_calls_that_come_after_the_question_stay_as_they_are(store: Store) -> None:
+    queue = CallQueue(store)
+    await campaign(PEOPLE[:3]).start(queue)
+    asked = (await act(store, priority="2").question()).seen
+    await store.clock.sleep(0.01)
+    await campaign(PEOPLE[3:]).start(queue)
+    done = await act(store, priority="2").do(asked)
+    assert (done.documents[0]["edited"], done.documents[0]["later"]) == (3, 2)
+    assert [job.priority for job in await all_of(store)] == [2, 2, 2, 0, 0]
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({}, "nothing would change: give one of window"),
+        ({"time_zone": "Asia/Singapore"}, "nothing would change"),
+        ({"say": "Good day"}, "say cannot be changed while calls wait"),
+        ({"batch": "x", "priority": 2}, "batch cannot be changed while calls wait"),
+        ({"window": "9 to 5"}, "window"), ({"priority": "high"}, "priority"), ({"source": "somebody"}, "source"),
+        ({"valid_until": "2020-01-01T00:00:00Z"}, "has passed"),
+        ({"valid_for": "2h", "valid_until": "2100-01-01T00:00:00Z"}, "exclude each other"),
+        ({"source": "MY=+60312345678"}, "there is no number to call"),
+    ],
+)  # fmt: skip
+@EACH_STORE
+async def test_what_cannot_be_edited_is_refused_and_nothing_changes(
+    store: Store, changes: dict[str, Any], said: str
+) -> None:
+    await campaign().start(CallQueue(store))
+    for order in (act(store, **changes).question, act(store, **changes).do):
+        with pytest.raises(InvalidInputError, match=said):
+            await order()
+    assert all(not job.notes for job in await all_of(store))

@@ -1,0 +1,143 @@
+"""The edit of a batch: another window, validity, priority or source for its waiting calls."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import Any, ClassVar
+
+from voiceflow_worker.acts import ActRefusedError, ActResult, Question, kept_back
+from voiceflow_worker.acts.queues import BatchAct, counted_at
+from voiceflow_worker.campaigns.course import CallPlan, Course
+from voiceflow_worker.campaigns.edits import CHANGES, read_edit
+from voiceflow_worker.core.edits import BatchEdit, EditedCalls, edit_batch
+from voiceflow_worker.core.ports.reading import limits_of
+from voiceflow_worker.model.jobs.job import Job
+from voiceflow_worker.model.text.wording import by_person, count_of, in_words, rate_in_words, rfc3339
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EditPreview:
+    """What the waiting calls of a batch would become at `at`: their `course` at the `rate` of the queue."""
+
+    batch_id: str
+    at: datetime
+    calls: EditedCalls
+    course: Course
+    rate: float | None
+    said: str
+
+    def in_words(self) -> str:
+        """When the last of all that wait would leave."""
+        if self.course.last is None:
+            return "Of all that wait in the batch, none would leave."
+        last = in_words(self.course.last)
+        return f"Of all that wait in the batch, the last would leave at {last} (rate: {rate_in_words(self.rate)})."
+
+    def as_json(self) -> dict[str, object]:
+        """The preview as JSON, for scripts. `too_late` calls would not be sent before their validity ends."""
+        return {
+            "batch_id": self.batch_id,
+            "dry_run": True,
+            "edited": self.calls.edited,
+            "unchanged": self.calls.unchanged,
+            "too_late": self.course.expired,
+            "first_at": rfc3339(self.course.first),
+            "last_at": rfc3339(self.course.last),
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EditBatch(BatchAct):
+    """The edit of the waiting calls of a batch. `changes` are fields as of a campaign, such as `window`."""
+
+    name_of_act: ClassVar[str] = "edit"
+
+    changes: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    called: Callable[[str], str] = str
+    """What the interface calls a field."""
+
+    async def preview(self) -> EditPreview:
+        """What the calls would become. This changes nothing. Raises ActRefusedError if no call would change."""
+        at = self.operator.store.clock.now()
+        plan, never = CallPlan(), list[Job]()
+
+        def look(job: Job) -> None:
+            if job.opens(at=max(at, job.due_at)) is None:
+                never.append(job)
+            else:
+                plan.add_waiting(job)
+
+        found = await self._ordered(at, dry_run=True, look=look)
+        if not found.edited:
+            why = "all are so already" if found.unchanged else "none is waiting"
+            raise ActRefusedError(f"no call of batch {self.batch} would change: {why}")
+        limits = await limits_of(self.operator.store, self.calls.name)
+        rate = None if limits is None else limits.rate
+        course = plan.simulated(at, rate=rate)
+        return EditPreview(
+            batch_id=self.name,
+            at=at,
+            calls=found,
+            course=replace(course, expired=course.expired + len(never)),
+            rate=rate,
+            said=self._said(),
+        )
+
+    async def question(self) -> Question:
+        """The question, with what the calls would become. Raises ActRefusedError if no call would change."""
+        found = await self.preview()
+        edited, unchanged = count_of(found.calls.edited, "waiting call"), found.calls.unchanged
+        return Question(
+            title=f"Edit {edited} of {self.named}?",
+            rings=(f"They get {found.said}.", found.in_words()),
+            silent=(
+                *([f"{count_of(unchanged, 'call')}: so already."] if unchanged else []),
+                *([f"{count_of(found.course.expired, 'call')}: {_TOO_LATE}."] if found.course.expired else []),
+                "Calls that were sent, and calls that are added to the batch later: they stay as they are.",
+                *await kept_back(self.operator.store, self.queue, self.batch),
+            ),
+            button=f"Edit {edited}",
+            seen=found.at.isoformat(),
+        )
+
+    async def carry_out(self, seen: str | None) -> ActResult:
+        """Edit the calls: those that were counted, if the count was `seen`."""
+        now = self.operator.store.clock.now()
+        found = await self._ordered(now if seen is None else counted_at(seen, now=now, undone="no call was edited"))
+        said = f"edited: {count_of(found.edited, 'call')} of batch {self.batch}, which get {self._said()}"
+        notes = [
+            f"{count_of(count, 'call')} {why}"
+            for count, why in (
+                (found.unchanged, "so already"),
+                (found.later, "added after the question, and not changed"),
+                (found.leaving, "about to leave, and not changed"),
+            )
+            if count
+        ]
+        document = {
+            "batch_id": self.name, "edited": found.edited, "unchanged": found.unchanged, "later": found.later,
+            "leaving": found.leaving,
+        }  # fmt: skip
+        return ActResult(said=said, documents=(document,), notes=tuple(notes))
+
+    async def _ordered(
+        self, at: datetime, *, dry_run: bool = False, look: Callable[[Job], None] | None = None
+    ) -> EditedCalls:
+        name, _ = self.name, await self.counted()
+        note = by_person(self.operator.name, self.note, self._said())
+        edit = self._edit()
+        return await edit_batch(
+            self.operator.store, self.calls.name, name, edit, ordered_at=at, note=note, dry_run=dry_run, look=look
+        )
+
+    def _edit(self) -> BatchEdit:
+        return read_edit(self.changes, now=self.operator.store.clock.now(), named=self.called)
+
+    def _said(self) -> str:
+        given = {name: self.changes[name] for name in CHANGES if self.changes.get(name) is not None}
+        return ", ".join(f"{self.called(name)} {value}" for name, value in given.items())
+
+
+_TOO_LATE = "their validity ends before their turn or their hours come, so that nobody is called for them"
