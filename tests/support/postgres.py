@@ -330,13 +330,25 @@ class Pooler(_Program):
         binary = shutil.which("pgbouncer", path=os.pathsep.join([*os.get_exec_path(), "/usr/sbin"]))
         if binary is None:
             pytest.skip("there is no pgbouncer here; on Debian: apt-get install pgbouncer")
+        file = self._configured(DATABASE)
+        self._launch(binary, file)
+        wait_until(lambda: "process up" in self.log, "answer of pgbouncer", within=WITHIN)
+        return self
+
+    def lead_to(self, database: str) -> None:
+        """Lead all clients, also those that are connected, to another database of the server."""
+        self._configured(database)
+        told = self.log.count("RELOAD") + self.log.count("SIGHUP")
+        self.signal(signal.SIGHUP)
+        wait_until(lambda: self.log.count("RELOAD") + self.log.count("SIGHUP") > told, "reload of pgbouncer")
+
+    def _configured(self, database: str) -> Path:
         file = self.folder / "pgbouncer.ini"
+        target = f"host=127.0.0.1 port={self._server.port} user={ADMINISTRATOR} dbname={database}"
         lines = [
-            "[databases]", f"{DATABASE} = host=127.0.0.1 port={self._server.port} user={ADMINISTRATOR}", "[pgbouncer]",
+            "[databases]", f"{DATABASE} = {target}", "[pgbouncer]",
             "listen_addr = 127.0.0.1", f"listen_port = {self.port}", "unix_socket_dir =", "auth_type = any",
             "pool_mode = transaction", "max_client_conn = 2000", *self._settings, "",
         ]  # fmt: skip
         file.write_text("\n".join(lines), encoding="utf-8")
-        self._launch(binary, file)
-        wait_until(lambda: "process up" in self.log, "answer of pgbouncer", within=WITHIN)
-        return self
+        return file

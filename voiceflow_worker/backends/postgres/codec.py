@@ -54,9 +54,13 @@ _PLAIN = {
 }
 
 
-def plain_step(step: Step, units: Sequence[Unit], *, now: datetime) -> str:
-    """A step, or a part of it, as `write.sql` takes it. Raises InvalidInputError for a text that cannot be stored."""
+def plain_step(step: Step, units: Sequence[Unit], *, now: datetime, store_id: str | None = None) -> str:
+    """A step, or a part of it, as `write.sql` takes it: for the store with this id, if one is given.
+
+    Raises InvalidInputError for a text that cannot be stored.
+    """
     plain: dict[str, Any] = {
+        "store": store_id,
         "now": now,
         "together": step.together,
         "durable": step.durable,

@@ -12,12 +12,13 @@ import psycopg
 
 from voiceflow_worker.backends.postgres import connection as limits
 from voiceflow_worker.backends.postgres.connection import Connection, Row
-from voiceflow_worker.backends.postgres.faults import is_rolled_back, translated
+from voiceflow_worker.backends.postgres.faults import ANOTHER_STORE, is_rolled_back, translated
 from voiceflow_worker.backends.postgres.survey import Survey
 from voiceflow_worker.backends.postgres.url import PostgresURL
 from voiceflow_worker.errors import StoreUnavailableError
 
 MOST_CONNECTIONS = 3
+_LEADS_ELSEWHERE = frozenset({psycopg.errors.ReadOnlySqlTransaction.sqlstate, ANOTHER_STORE})
 TRIES = 5
 """How often a statement is made that the server has rolled back, because of a deadlock."""
 
@@ -125,9 +126,10 @@ class Database:
                     connection = None
             connection = connection or await self.connected()
             yield connection
-        except psycopg.errors.ReadOnlySqlTransaction:
-            if connection is not None:
-                connection.end()  # the next one may lead to the primary
+        except psycopg.Error as error:
+            if connection is not None and error.sqlstate in _LEADS_ELSEWHERE:
+                connection.end()  # the next one is checked, and may lead to the primary, or to the store again
+                self.close()
             raise
         finally:
             if connection is not None:

@@ -52,8 +52,15 @@ def _denied(message: str) -> StoreError:
     return error
 
 
+ANOTHER_STORE = "VW003"
+"""What `write.sql` raises for a step of another store."""
 _GRANTS = "let the owner of the store run the GRANTs that `voiceflow doctor --make --print` ends with"
 _KINDS_BY_STATE = (
+    _Kind(
+        ANOTHER_STORE,
+        "leads to another store now than the one that this process has opened, so nothing is stored or sent; find out "
+        "where the pooler leads to",
+    ),
     _Kind("53100", f"has no room on its disk; free space on that disk, or {Remedy.SHORTEN_RETENTION}", _disk_full),
     _Kind("53200", "is out of memory for this; raise its max_locks_per_transaction, or its memory"),
     _Kind("53300|53400", "has no connection left; raise its max_connections, or put pgbouncer before it"),

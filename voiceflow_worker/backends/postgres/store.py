@@ -111,7 +111,7 @@ class PostgresStore:
         size = max(len(step.units), 1) if step.together else AT_ONCE
         parts = [step.units[start : start + size] for start in range(0, len(step.units), size)]
         answers: list[Answer] = []
-        for part, plain in [(part, plain_step(step, part, now=now)) for part in parts]:
+        for part, plain in [(part, plain_step(step, part, now=now, store_id=self.id)) for part in parts]:
             try:
                 ((written,),) = await self.database.rows(_WRITE, plain)
                 told = orjson.loads(written)

@@ -267,8 +267,19 @@ class Survey:
                 "its own schema (?schema=)."
             )
         ((store_id, history, loses, server, current),) = await connection.rows(self._url.named(_STORE))
+        if self.store_id and not self._is_same(store_id, current):
+            raise StoreUnavailableError(
+                f"{self._url.shown} leads to another store now than the one that this process has opened, so nothing "
+                "is read, stored or sent here. Find out where the name or the pooler leads to. If the store was moved "
+                "on purpose, restart this process"
+            )
         self.store_id, self.server, self._history = store_id, server, current
         self._made = History(history, loses)
+
+    def _is_same(self, store_id: str, history: str) -> bool:
+        """Whether this is the store that was opened: not another one, and no copy in another database system."""
+        systems = {each.partition("/")[0] for each in (history, self._history)} - {""}
+        return store_id == self.store_id and len(systems) <= 1
 
     def _require_rights(self, facts: Facts) -> None:
         """Raise StoreUnavailableError unless the role may do all that a store needs, or may only read all of it."""

@@ -472,6 +472,9 @@ BEGIN
     IF current_setting('transaction_isolation') <> 'read committed' THEN
         RAISE 'a store is written in READ COMMITTED transactions only' USING ERRCODE = 'invalid_transaction_state';
     END IF;
+    IF step ->> 'store' <> (SELECT store_id::text FROM voiceflow.voiceflow_schema) THEN
+        RAISE 'this is another store' USING ERRCODE = 'VW003'; -- a pooler leads elsewhere, behind a connection that stays
+    END IF;
     IF NOT (step -> 'durable')::boolean THEN
         PERFORM set_config('synchronous_commit', 'off', true);
     ELSIF current_setting('synchronous_commit') = 'off' THEN

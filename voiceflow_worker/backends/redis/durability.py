@@ -55,6 +55,7 @@ class Survey:
 
     def __init__(self, url: RedisURL) -> None:
         self._url = url
+        self._store_id = ""
 
     async def server(self, line: Line) -> Durability:
         """The durability of the server at the other end of a connection.
@@ -107,8 +108,15 @@ class Survey:
         """
         key, *others = (f"{self._url.root}:{name}" for name in ("schema", "id", "made"))
         values = SCHEMA, uuid4().hex, f"{'loses' if history.loses else 'whole'} {history.name}"
-        makes = int(self._url.makes)
+        makes = int(self._url.makes and not self._store_id)
         told = await line.create_request(b"EVAL", script("schema").text, 3, key, *others, *values, makes)
+        if self._store_id and (not told or str(told[1]) != self._store_id):
+            leads = "leads to another store now than" if told else "has no store any more, and not"
+            raise StoreUnavailableError(
+                f"{self._url.shown} {leads} the one that this process has opened, so nothing is read, stored or sent "
+                "here. Find out where the name leads to, or who emptied it. If that was on purpose, restart this "
+                "process"
+            )
         if not told:
             raise StoreUnavailableError(
                 f"there is no store in the Redis at {self._url.shown} under the prefix {self._url.prefix}, and this "
@@ -129,6 +137,7 @@ class Survey:
                 f"{stands}, and this one knows only schema {SCHEMA}. Nothing was changed. {remedy}, or "
                 "give the store its own prefix (?prefix=)."
             )
+        self._store_id = store_id
         kind, _, name = made.partition(" ")
         return store_id, History(name, kind != "whole")
 
