@@ -8,16 +8,21 @@ from typing import Any
 
 import pytest
 
-from tests.support.faulty_store import FaultyStore
+from tests.support.engine import Engine
+from tests.support.faulty_store import FaultyStore, StoreCall
+from tests.support.flows import flow, number
+from tests.support.voices import ScriptedVoice
+from voiceflow_worker import CallQueue
 from voiceflow_worker.backends.contract import NOW, QUEUE, ManualClock, moved, sample_job, sample_jobs
 from voiceflow_worker.backends.contract.samples import add_jobs, commit
 from voiceflow_worker.backends.memory import MemoryStore
 from voiceflow_worker.core.gates import order_gate
 from voiceflow_worker.core.ports import Event, EventKind, Store
-from voiceflow_worker.core.ports.reading import count_states, gates_of
+from voiceflow_worker.core.ports.reading import count_states, gates_at, gates_of
 from voiceflow_worker.core.ports.reads import Lapsed, Read
 from voiceflow_worker.core.ports.record_set import text_records
-from voiceflow_worker.core.sweep import IDLE, PAGE, Sweeper
+from voiceflow_worker.core.sweep import PAGE, Sweeper
+from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.model.jobs.gate import Gate, GateScope, GateState
 from voiceflow_worker.model.jobs.job import Job, JobState
 from voiceflow_worker.model.jobs.policy import CallPolicy
@@ -101,36 +106,66 @@ async def test_pruning_drops_all_old_events_and_records(any_store: Store, clock:
     assert await any_store.prune(QUEUE, now=NOW, events_before=NOW, limit=1) == 0
 
 
-async def test_gates_of_cancelled_batches_without_jobs_go_after_the_retention_and_holds_stay(
+async def test_the_gate_of_a_cancelled_batch_goes_with_its_last_open_call_and_the_batch_stays_cancelled(
     any_store: Store, clock: ManualClock
 ) -> None:
-    long_ago = NOW - POLICY.retention - MINUTE
     clock.jump(NOW - clock.now())
-    for batch_id, state, since in [
-        ("empty", GateState.CANCELLED, long_ago),
-        ("with a job", GateState.CANCELLED, long_ago),
-        ("new", GateState.CANCELLED, NOW),
-        ("held", GateState.HELD, long_ago),
-    ]:
-        await order_gate(any_store, Gate.of(QUEUE, batch_id, state, since=since))
-    await add_jobs(any_store, [sample_job(1, batch_id="with a job", state=JobState.CANCELLED, due_at=NOW + MINUTE)])
-    await sweeper_of(any_store).prune()
-    assert sorted(gate.name for gate in await gates_of(any_store, QUEUE)) == ["held", "new", "with a job"]
+    for batch_id, state in [("empty", "cancelled"), ("ended", "cancelled"), ("open", "cancelled"), ("held", "held")]:
+        await order_gate(any_store, Gate.of(QUEUE, batch_id, GateState(state), since=NOW))
+    later = NOW + timedelta(hours=1)
+    await add_jobs(any_store, [sample_job(1, batch_id="ended", state=JobState.CANCELLED, due_at=later)])
+    await add_jobs(any_store, [sample_job(2, batch_id="open", state=JobState.SUBMITTED, due_at=later)])
+    await sweeper_of(any_store).sweep()
+    assert sorted(gate.name for gate in await gates_of(any_store, QUEUE)) == ["held", "open"]
+    assert {*await gates_at(any_store, QUEUE, ["empty", "ended", "open", "other"])} == {"empty", "ended", "open"}
+    queue = CallQueue(any_store, QUEUE)
+    for batch_id in ("empty", "ended", "open"):
+        with pytest.raises(InvalidInputError, match=f"batch {batch_id} was cancelled"):
+            await queue.enqueue(flow(), batch_id=batch_id)
+        assert (await queue.resume(batch_id=batch_id)).state is GateState.CANCELLED
+        assert (await queue.hold(batch_id=batch_id, reason="wait")).state is GateState.CANCELLED
 
 
-async def test_a_call_that_comes_back_to_a_cancelled_batch_ends_and_batches_that_are_over_cost_little() -> None:
-    clock = ManualClock(NOW)
-    memory = MemoryStore(clock=clock)
-    store = FaultyStore(memory)
-    await add_jobs(memory, sample_jobs(1, batch_id="over", state=JobState.COMPLETED, due_at=NOW + 9 * MINUTE))
-    await order_gate(memory, Gate.of(QUEUE, "over", GateState.CANCELLED, since=NOW))
-    sweeper = sweeper_of(store)
-    for _ in range(int(IDLE)):
+async def test_a_call_that_comes_back_to_a_cancelled_batch_never_rings(any_store: Store, clock: ManualClock) -> None:
+    voice = ScriptedVoice()
+    engine = Engine(any_store, voice)
+    jobs = [await engine.enqueue(number(place), batch_id="march") for place in range(2)]
+    await engine.queue.cancel_batch("march")
+    await engine.queue.redial(jobs[0].id, note="by mistake")
+    await sweeper_of(any_store).sweep()
+    await engine.send()
+    assert (voice.placed, await engine.state(jobs[0])) == ([], "cancelled")
+
+
+async def test_an_enqueue_that_began_before_the_batch_was_cancelled_stores_nothing_after_it(
+    any_store: Store, clock: ManualClock
+) -> None:
+    queue = CallQueue(any_store, QUEUE)
+    await queue.enqueue(flow(number(0)), batch_id="march")
+
+    async def cancel(call: StoreCall) -> None:
+        if call.name == "write":
+            await queue.cancel_batch("march")
+
+    late = CallQueue(FaultyStore(any_store, before=cancel), QUEUE)
+    with pytest.raises(InvalidInputError, match="batch march was cancelled"):
+        await late.enqueue(flow(number(1)), batch_id="march")
+    assert (await count_states(any_store, QUEUE, batch_id="march"))[JobState.CANCELLED] == 1
+
+
+async def test_a_sweep_costs_the_same_after_many_batches_were_cancelled() -> None:
+    costs: list[int] = []
+    for amount in (1, 400):
+        store = FaultyStore(MemoryStore(clock=ManualClock(NOW)))
+        for place in range(amount):
+            await order_gate(store, Gate.of(QUEUE, f"b{place}", GateState.CANCELLED, since=NOW))
+        sweeper = sweeper_of(store)
         await sweeper.sweep()
-        clock.advance(timedelta(seconds=1))
-    assert store.made["totals"] == 1
-    await add_jobs(memory, [sample_job(2, batch_id="over")])
-    assert (await sweeper.sweep()).cancelled == 1
+        before = store.made.total()
+        await sweeper.sweep()
+        costs.append(store.made.total() - before)
+        assert await gates_of(store, QUEUE) == []
+    assert costs[0] == costs[1]
 
 
 class Rival(MemoryStore):

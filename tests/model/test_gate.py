@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -49,26 +48,6 @@ def test_a_closed_gate_keeps_back_the_calls_of_its_batch_or_of_the_whole_queue(s
     assert [of_queue.keeps_back(batch, at=NOW) for batch in (None, "march", "april")] == [True, True, True]
     assert [of_batch.keeps_back(batch, at=NOW) for batch in (None, "march", "april")] == [False, True, False]
     assert not Gate.of("q", "march", GateState.OPEN, since=NOW).keeps_back("march", at=NOW)
-
-
-@pytest.mark.parametrize(
-    ("state", "until", "spent"),
-    [
-        (GateState.OPEN, None, True),
-        (GateState.CANCELLED, None, True),
-        (GateState.HELD, NOW, True),
-        (GateState.HELD, NOW + MINUTE, False),
-        (GateState.HELD, None, False),
-    ],
-)
-def test_a_gate_of_a_batch_is_spent_once_it_keeps_nothing_back(
-    state: GateState, until: datetime | None, spent: bool
-) -> None:
-    of_a_batch = Gate(queue="q", scope=GateScope.BATCH, name="b", state=state, until=until, since=NOW - MINUTE)
-    assert of_a_batch.is_spent(at=NOW) is spent
-    assert not replace(of_a_batch, since=NOW).is_spent(at=NOW), "one that was ordered just now"
-    assert not replace(of_a_batch, since=NOW + MINUTE).is_spent(at=NOW), "one that was ordered since"
-    assert not replace(of_a_batch, scope=GateScope.QUEUE).is_spent(at=NOW), "the gate of a queue stays"
 
 
 @pytest.mark.parametrize("standing", [None, OPEN, held(), held(NOW + MINUTE), CANCELLED])

@@ -83,10 +83,11 @@ class QueueAct(Act):
         return None if seen is None else is_seen
 
     async def closed(self) -> list[Gate]:
-        """The closed gates of the queue and of its batches."""
-        store = self.operator.store
-        now = store.clock.now()
-        return [gate for gate in await gates_of(store, self.calls.name) if gate.is_closed(at=now)]
+        """The closed gates of the queue and of its batches, and that of this batch if it was cancelled."""
+        store, queue = self.operator.store, self.calls.name
+        now, own = store.clock.now(), (await gates_at(store, self.calls.name, [self.batch])).values()
+        gates = [*await gates_of(store, queue), *own]
+        return [gate for gate in dict.fromkeys(gates) if gate.is_closed(at=now)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -146,7 +146,11 @@ NOTE: Mapping[str, object] = ref("Note")
 OBJECT: Mapping[str, object] = {"type": "object", "additionalProperties": True}
 OBJECT_OR_NULL: Mapping[str, object] = {**OBJECT, "type": ["object", "null"]}
 WORDS: Mapping[str, object] = {"type": ["string", "array", "null"], "items": {"type": "string"}}
-_BY_COUNTRY: Mapping[str, object] = {**WORDS, "type": ["string", "array", "object", "null"]}
+_BY_COUNTRY: Mapping[str, object] = {
+    **WORDS,
+    "type": ["string", "array", "object", "null"],
+    "additionalProperties": WORDS,
+}
 WINDOW: Mapping[str, object] = {
     "window": {**_BY_COUNTRY, "description": "Hours at the number, such as 09:00-20:00, or a table by country."},
     "days": {**_BY_COUNTRY, "description": "Such as mon-fri, or a table by country."},

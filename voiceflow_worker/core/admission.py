@@ -11,7 +11,7 @@ from typing import NamedTuple, Self
 from voiceflow_worker.core import tracing
 from voiceflow_worker.core.imports import Staging
 from voiceflow_worker.core.ports import Store
-from voiceflow_worker.core.ports.controls import GATES, gate_from, gate_member
+from voiceflow_worker.core.ports.controls import CANCELLED, not_cancelled
 from voiceflow_worker.core.ports.identity import new_job_ids, new_revisions
 from voiceflow_worker.core.ports.names import BATCH
 from voiceflow_worker.core.ports.reading import owners_of
@@ -43,7 +43,6 @@ from voiceflow_worker.model.flows.callflow import CallFlow, EncodedBody, body_di
 from voiceflow_worker.model.flows.rules import second_parties
 from voiceflow_worker.model.jobs.admission import admission_findings, key_findings, text_findings
 from voiceflow_worker.model.jobs.call_json import checked_data
-from voiceflow_worker.model.jobs.gate import GateState
 from voiceflow_worker.model.jobs.job import Job, JobState, RedialPolicy
 from voiceflow_worker.model.numbers.phone import telephone_of, usual_form
 from voiceflow_worker.model.numbers.reading import read_number
@@ -357,6 +356,8 @@ class Admitter:
                 elif answer.result is Result.NOT_FREE:
                     if answer.need in turn:
                         raise IntakeError.lost(self._queue)
+                    if answer.need is not None and answer.need == _not_cancelled(jobs[place]):
+                        raise _was_cancelled(jobs[place].batch_id)
                     if staging is not None and answer.need in staging.condition(jobs[place].batch_id):
                         raise IntakeError.taken_over(str(jobs[place].batch_id))
                     passes = passing.setdefault(place, {})
@@ -399,18 +400,21 @@ class Admitter:
         batches = [batch_id for batch_id in batch_ids if batch_id is not None]
         if not batches:
             return
-        wanted = {
-            GATES: [(self._queue, gate_member(batch_id)) for batch_id in batches],
-            BATCH: [(self._queue, batch_id) for batch_id in batches],
-        }
-        found = await self._store.records(wanted, now=self._store.clock.now())
+        keys = [(self._queue, batch_id) for batch_id in batches]
+        found = await self._store.records({CANCELLED: keys, BATCH: keys}, now=self._store.clock.now())
         self._named |= {record.member for record in found[BATCH]}
-        for gate in map(gate_from, found[GATES]):
-            if gate.state is GateState.CANCELLED:
-                raise InvalidInputError(
-                    f"batch {gate.name} was cancelled, and its calls are never sent; nothing was enqueued; "
-                    f"{Remedy.OTHER_BATCH}"
-                ).remedied(Remedy.OTHER_BATCH)
+        for record in found[CANCELLED]:
+            raise _was_cancelled(record.member)
+
+
+def _not_cancelled(job: Job) -> Same | None:
+    return None if job.batch_id is None else not_cancelled(job.queue, job.batch_id)
+
+
+def _was_cancelled(batch_id: str | None) -> InvalidInputError:
+    return InvalidInputError(
+        f"batch {batch_id} was cancelled, and its calls are never sent; nothing was enqueued; {Remedy.OTHER_BATCH}"
+    ).remedied(Remedy.OTHER_BATCH)
 
 
 MOST_NUMBERS = 10

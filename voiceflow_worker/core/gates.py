@@ -10,13 +10,24 @@ from collections.abc import Callable, Container, Iterable
 from datetime import datetime, timedelta
 
 from voiceflow_worker.core.ports import Store
-from voiceflow_worker.core.ports.controls import GATES, gate_from, gate_member, gate_put, member_of, orders_in
+from voiceflow_worker.core.ports.controls import (
+    CANCELLED,
+    GATES,
+    cancelled_from,
+    cancelled_put,
+    gate_from,
+    gate_member,
+    gate_put,
+    member_of,
+    not_cancelled,
+    orders_in,
+)
 from voiceflow_worker.core.ports.identity import new_revision
 from voiceflow_worker.core.ports.reading import find_jobs, gates_at, read_each
 from voiceflow_worker.core.ports.reads import Due
-from voiceflow_worker.core.ports.store import Record, Result, Same, Step, Unit
+from voiceflow_worker.core.ports.store import Key, Record, Result, Same, Step, Unit
 from voiceflow_worker.model.copying import replace
-from voiceflow_worker.model.jobs.gate import Gate, GateState, merged
+from voiceflow_worker.model.jobs.gate import Gate, GateScope, GateState, merged
 from voiceflow_worker.model.jobs.job import Job, JobState
 from voiceflow_worker.model.reports.verdict import QueueHold
 
@@ -30,10 +41,15 @@ def unit_of_order(standing: Record | None, ordered: Gate, *, token: str) -> tupl
     """
     was, before = (None, ()) if standing is None else (gate_from(standing), orders_in(standing))
     gate = was if was is not None and token in before else merged(was, ordered, at=ordered.since)
-    need = Same(GATES, ordered.queue, None if standing is None else standing.value, member_of(ordered))
+    needs = [Same(GATES, ordered.queue, None if standing is None else standing.value, member_of(ordered))]
+    if gate.state is not GateState.CANCELLED and gate.scope is GateScope.BATCH:
+        needs.append(not_cancelled(gate.queue, gate.name))
     if gate is was:
-        return gate, Unit(needs=(need,))
-    return gate, Unit(needs=(need,), puts=(gate_put(gate, token=token, before=before),), wakes=ordered.queue)
+        return gate, Unit(needs=tuple(needs))
+    puts = [gate_put(gate, token=token, before=before)]
+    if gate.state is GateState.CANCELLED:
+        puts.append(cancelled_put(gate, token=token))
+    return gate, Unit(needs=tuple(needs), puts=tuple(puts), wakes=ordered.queue)
 
 
 CheckGate = Callable[[Gate | None], None]
@@ -42,9 +58,13 @@ CheckGate = Callable[[Gate | None], None]
 
 async def standing_gate(store: Store, queue: str, batch_id: str | None) -> Gate | None:
     """The gate of a queue or of a batch, opened ones too; None if nobody has ordered anything. Raises StoreError."""
-    key = (queue, gate_member(batch_id))
-    found = (await store.records({GATES: [key]}, now=store.clock.now()))[GATES]
-    return gate_from(found[0]) if found else None
+    wanted: dict[str, list[str | Key]] = {GATES: [(queue, gate_member(batch_id))]}
+    if batch_id is not None:
+        wanted[CANCELLED] = [(queue, batch_id)]
+    found = await store.records(wanted, now=store.clock.now())
+    for record in found.get(CANCELLED, ()):
+        return cancelled_from(record)
+    return gate_from(found[GATES][0]) if found[GATES] else None
 
 
 async def order_gate(store: Store, ordered: Gate, *, check: CheckGate | None = None) -> Gate:
@@ -64,6 +84,8 @@ async def order_gate(store: Store, ordered: Gate, *, check: CheckGate | None = N
         (answer,) = await store.write(Step(units=(unit,)), now=now)
         if answer.result is Result.DONE:
             return gate
+        if isinstance(answer.need, Same) and answer.need.namespace == CANCELLED and answer.record is not None:
+            return cancelled_from(answer.record)
         standing = answer.record  # somebody else's order came between
 
 

@@ -11,7 +11,7 @@ from voiceflow_worker.core import units
 from voiceflow_worker.core.imports import end_imports
 from voiceflow_worker.core.outcomes.outbox import Forgotten, forgotten_events, place_at
 from voiceflow_worker.core.ports import Store
-from voiceflow_worker.core.ports.controls import GATES, gate_from
+from voiceflow_worker.core.ports.controls import GATES, gate_from, gate_member
 from voiceflow_worker.core.ports.reading import count_states, find_jobs, gates_of_batches, starts_of
 from voiceflow_worker.core.ports.reads import Due, Lapsed, Waiting
 from voiceflow_worker.core.ports.store import Drop, Result, Step, Unit
@@ -28,8 +28,6 @@ PAGE = 100
 """The most jobs moved or deleted in one step, which blocks the store for some milliseconds."""
 PRUNED = 1000
 """The most records and events deleted in one step."""
-IDLE = 30.0
-"""Seconds until a cancelled batch whose jobs have all ended is looked at again."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,7 +84,6 @@ class Sweeper:
         self._settler = Settler(store, policy, changes=self._changes)
         self._stops = BatchStops(store, queue)
         self._parked_page = ""
-        self._idle_until: dict[str, float] = {}
 
     async def sweep(self) -> Swept:
         """Hold the batches that reached a limit, then bring all overdue jobs to their next state, page by page."""
@@ -127,7 +124,7 @@ class Sweeper:
             # Recorded first: a sweep that dies between the two must not leave a gap that no reader notices.
             last = await place_at(self._store, self._queue, before)
             await forgotten_events(self._store).put({self._queue: Forgotten(last, before)})
-        await self._forget_gates(before)
+        await self._forget_imports(before)
         prune = partial(self._store.prune, self._queue, now=now, events_before=before, limit=PRUNED)
         while await prune() >= PRUNED:
             pass
@@ -145,20 +142,12 @@ class Sweeper:
             if len(found) < PAGE or 2 * ended < len(found):
                 return
 
-    async def _forget_gates(self, before: datetime) -> None:
-        """Delete the gates of cancelled batches that have no jobs left, and imports whose batch has none that waits."""
+    async def _forget_imports(self, before: datetime) -> None:
+        """Delete imports whose batch has no job that waits."""
         for start in await starts_of(self._store, self._queue):
             states = await count_states(self._store, self._queue, batch_id=start.name)
             if start.since < before and not states[JobState.QUEUED]:
                 await end_imports(self._store, self._queue, [start])
-        for record in await gates_of_batches(self._store, self._queue):
-            gate = gate_from(record)
-            if not gate.is_spent(at=before):
-                continue
-            states = await count_states(self._store, self._queue, batch_id=gate.name)
-            if not any(states.values()):
-                unit = Unit(drops=(Drop(GATES, record.group, record.value, record.member),))
-                await self._store.write(Step(units=(unit,), durable=False), now=self._store.clock.now())
 
     async def _prune_jobs(self, state: JobState, now: datetime) -> int:
         deleted = 0
@@ -222,24 +211,25 @@ class Sweeper:
         return await self._move(one, late, lambda job: lifecycle.expire(job, at=now, policy=self._policy))
 
     async def _cancel(self, one: _Pass, now: datetime) -> int:
-        """End the queued jobs of cancelled batches."""
-        cancelled = 0
-        for gate in map(gate_from, await gates_of_batches(self._store, self._queue)):
-            if gate.state is not GateState.CANCELLED or not await self._has_queued(gate.name):
-                continue
-            reason = gate.reason or "its batch was cancelled"
-            queued = await find_jobs(self._store, Waiting(queue=self._queue, batch=gate.name, limit=PAGE))
-            cancelled += await self._move(
-                one, queued, partial(lifecycle.cancel, at=now, reason=reason, policy=self._policy)
-            )
-        return cancelled
+        """End the queued jobs of cancelled batches. The gate of a batch goes when it has no open job.
 
-    async def _has_queued(self, batch_id: str) -> bool:
-        """Whether a cancelled batch has queued jobs. If all its jobs have ended, this is looked up every `IDLE`."""
-        now = self._store.clock.monotonic()
-        if self._idle_until.get(batch_id, now) > now:
-            return False
-        states = await count_states(self._store, self._queue, batch_id=batch_id)
-        if not any(count for state, count in states.items() if not state.is_final):
-            self._idle_until[batch_id] = now + IDLE
-        return states[JobState.QUEUED] > 0
+        No job is stored in a cancelled batch or sent for it (`CANCELLED`), so its gate is then of no use.
+        """
+        records = await gates_of_batches(self._store, self._queue)
+        gates = [gate for gate in map(gate_from, records) if gate.state is GateState.CANCELLED]
+        cancelled, over = 0, set[str]()
+        for place in range(0, len(gates), PAGE):
+            some = gates[place : place + PAGE]
+            counted = await self._store.totals(self._queue, batches=[gate.name for gate in some])
+            for gate, totals in zip(some, counted, strict=True):
+                if totals.states[JobState.QUEUED]:
+                    reason = gate.reason or "its batch was cancelled"
+                    cancel = partial(lifecycle.cancel, at=now, reason=reason, policy=self._policy)
+                    queued = await find_jobs(self._store, Waiting(queue=self._queue, batch=gate.name, limit=PAGE))
+                    cancelled += await self._move(one, queued, cancel)
+                elif not any(count for state, count in totals.states.items() if not state.is_final):
+                    over.add(gate_member(gate.name))
+        drops = [Drop(GATES, each.group, each.value, each.member) for each in records if each.member in over]
+        if drops:
+            await self._store.write(Step(units=tuple(Unit(drops=(drop,)) for drop in drops)), now=now)
+        return cancelled

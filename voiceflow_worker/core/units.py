@@ -19,6 +19,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
 
+from voiceflow_worker.core.ports.controls import not_cancelled
 from voiceflow_worker.core.ports.identity import new_revision
 from voiceflow_worker.core.ports.names import batch_puts, queue_put
 from voiceflow_worker.core.ports.store import (
@@ -77,6 +78,7 @@ def journal_entry(
     needs: list[Need] = [
         Absent(SUPPRESSED, tuple(all_spellings(job.parties))),
         OpenGate(job.queue, job.batch_id),
+        *_not_cancelled(job),
         Absent(NUMBER, numbers, job.id),
         Absent(PARTY, numbers, job.id),
         Absent(BESIDE, numbers, job.id),
@@ -177,7 +179,7 @@ def enqueued(
     """
     ended = {record.group for record in passing}
     listed = tuple(number for number in all_spellings(job.parties) if number not in ended)
-    needs: list[Need] = [*turn, Absent(SUPPRESSED, listed)]
+    needs: list[Need] = [*turn, *_not_cancelled(job), Absent(SUPPRESSED, listed)]
     needs += [Same(SUPPRESSED, record.group, record.value) for record in passing]
     stored = [*puts]
     if not is_named:
@@ -216,6 +218,10 @@ def made_again(job: Job, *, at: datetime, policy: CallPolicy) -> Unit:
     if job.posts and may_ring(job, at=at, policy=policy):
         puts += _locks(job, job.posts[-1], policy)
     return inserted(job, puts=tuple(puts))
+
+
+def _not_cancelled(job: Job) -> tuple[Same, ...]:
+    return () if job.batch_id is None else (not_cancelled(job.queue, job.batch_id),)
 
 
 # --- Parts -------------------------------------------------------------------------------------------------------

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractAsyncContextManager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -13,12 +13,12 @@ import anyio
 
 from voiceflow_worker.core.heartbeats import NO_RECEIVER, Heartbeats
 from voiceflow_worker.core.overview.story import closed_in_words, ending, progress_in_words, resume_of
-from voiceflow_worker.core.ports.reading import gates_of
+from voiceflow_worker.core.ports.reading import gates_at
 from voiceflow_worker.core.progress import CallProgress, SessionProgress
 from voiceflow_worker.errors import InvalidInputError, PhoneNumberError, StoreUnavailableError, TooLateError, VoiceError
 from voiceflow_worker.finding import Diagnosis, Level, failure, ok, warning
 from voiceflow_worker.model.flows.callflow import CallFlow
-from voiceflow_worker.model.jobs.gate import Gate, GateScope, GateState
+from voiceflow_worker.model.jobs.gate import GateState
 from voiceflow_worker.model.jobs.job import Job, JobState, Post, RedialPolicy
 from voiceflow_worker.model.jobs.policy import OutcomeSource
 from voiceflow_worker.model.numbers.phone import spellings
@@ -187,9 +187,8 @@ async def place_call(
     """
     listens = settings.policy().outcomes is OutcomeSource.WEBHOOK and not without_outcome
     now = calls.store.clock.now()
-    gates = await gates_of(calls.store, calls.name)
-    batch = _batch(call.batch, gates)
-    obstacle = await _obstacle(calls, settings, voice, _hold(gates, batch=batch, at=now), listens=listens)
+    batch = await _batch(calls, call.batch)
+    obstacle = await _obstacle(calls, settings, voice, await _hold(calls, batch=batch), listens=listens)
     if obstacle is not None:
         tell(CallStep("not called", now, obstacle))
         return False
@@ -223,16 +222,20 @@ async def _left_over(calls: CallQueue, batch: str, number: str) -> list[Job]:
     return found
 
 
-def _batch(usual: str, gates: Iterable[Gate]) -> str:
+async def _batch(calls: CallQueue, usual: str) -> str:
     """The batch of the call: `usual`, or `usual-2` and so on if the batch `usual` was cancelled for good."""
-    cancelled = {gate.name for gate in gates if gate.scope is GateScope.BATCH and gate.state is GateState.CANCELLED}
-    names = (usual if number == 1 else f"{usual}-{number}" for number in count(1))
-    return next(name for name in names if name not in cancelled)
+    for number in count(1):
+        name = usual if number == 1 else f"{usual}-{number}"
+        gate = (await gates_at(calls.store, calls.name, [name])).get(name)
+        if gate is None or gate.state is not GateState.CANCELLED:
+            return name
+    raise AssertionError("there are infinitely many names")
 
 
-def _hold(gates: Iterable[Gate], *, batch: str | None, at: datetime) -> Diagnosis | None:
+async def _hold(calls: CallQueue, *, batch: str | None) -> Diagnosis | None:
     """The hold of the queue or of the call's batch, if there is one."""
-    for gate in gates:
+    at = calls.store.clock.now()
+    for gate in (await gates_at(calls.store, calls.name, [None, batch])).values():
         if gate.keeps_back(batch, at=at):
             return failure(
                 closed_in_words(gate), remedy=f"correct the cause, then {resume_of(gate)}, and run this command again"
@@ -337,8 +340,7 @@ class _Watch:
         """True if there is nothing more to wait for; the reason is then reported. `passed` is in seconds."""
         match self.job.state:
             case JobState.QUEUED:
-                gates = await gates_of(self.calls.store, self.calls.name)
-                hold = _hold(gates, batch=self.job.batch_id, at=self.calls.store.clock.now())
+                hold = await _hold(self.calls, batch=self.job.batch_id)
                 if hold is not None:
                     self._report("not called", hold)
                     return True

@@ -27,6 +27,7 @@ HOUR = timedelta(hours=1)
 LASTING = {
     "{voiceflow}:schema",
     "{voiceflow}:id",
+    "{voiceflow}:made",
     "{voiceflow}:queue:default:changes",
     "{voiceflow}:queue:default:wake",
     "{voiceflow}:queue:default:sequence",

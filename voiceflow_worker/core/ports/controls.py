@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from voiceflow_worker.core.ports.store import Put, Record
+from voiceflow_worker.core.ports.store import Put, Record, Same
 from voiceflow_worker.model.jobs.gate import Gate, GateKind, GateScope, GateState, known_gate
 from voiceflow_worker.model.text.wording import SLOWEST
 
@@ -58,6 +58,29 @@ def orders_in(record: Record) -> Sequence[str]:
     """The tokens of the orders that made the gate in a record, the newest first."""
     words = record.value.split(" ", 3)[2:3]
     return [token for token in ":".join(words).split(":") if token and token not in _KINDS]
+
+
+CANCELLED = "cancelled"
+"""Namespace of cancelled batches, in the group of their queue; the value is that of the gate. Such a record stands when
+the gate has gone, with the last open call of the batch, and no call is stored or sent against it. So the gates that are
+looked through are those of batches with open calls."""
+CANCELLED_KEPT = timedelta(days=400)
+
+
+def cancelled_put(gate: Gate, *, token: str) -> Put:
+    """The record of a cancelled batch."""
+    ends = gate.since + CANCELLED_KEPT
+    return Put(CANCELLED, gate.queue, gate_put(gate, token=token).value, ends, member=gate.name)
+
+
+def cancelled_from(record: Record) -> Gate:
+    """The gate of a cancelled batch, from its record of `CANCELLED`."""
+    return gate_from(Record(record.group, record.value, None, gate_member(record.member)))
+
+
+def not_cancelled(queue: str, batch: str) -> Same:
+    """The condition that a batch is not cancelled."""
+    return Same(CANCELLED, queue, None, batch)
 
 
 STARTS = "start"

@@ -8,17 +8,19 @@ from dataclasses import dataclass, replace
 from itertools import islice
 
 from voiceflow_worker.core.ports.controls import (
+    CANCELLED,
     GATES,
     LIMITS,
     STARTS,
     Limits,
+    cancelled_from,
     gate_from,
     gate_member,
     limits_from,
     start_from,
 )
 from voiceflow_worker.core.ports.reads import ById, ByKey, Listing, Paged, Read
-from voiceflow_worker.core.ports.store import Page, Record, Store
+from voiceflow_worker.core.ports.store import Key, Page, Record, Store
 from voiceflow_worker.errors import StoreVersionError
 from voiceflow_worker.model.jobs.gate import Gate, GateState
 from voiceflow_worker.model.jobs.job import Job, JobState
@@ -102,7 +104,7 @@ async def count_states(store: Store, queue: str, *, batch_id: str | None = None)
 
 
 async def gates_of(store: Store, queue: str) -> list[Gate]:
-    """The gates that are not open, of a queue, of starts, and of batches."""
+    """The gates that are not open, of a queue, of starts, and of batches; of cancelled ones while a call is open."""
     of_batches = map(gate_from, await gates_of_batches(store, queue))
     return [
         *(await gates_at(store, queue, [None])).values(),
@@ -112,13 +114,20 @@ async def gates_of(store: Store, queue: str) -> list[Gate]:
 
 
 async def gates_at(store: Store, queue: str, batch_ids: Iterable[str | None]) -> dict[str | None, Gate]:
-    """The gates that are not open, of these batches, by batch; None stands for the gate of the queue."""
+    """The gates that are not open, of these batches, by batch; None stands for the gate of the queue.
+
+    A cancelled batch is among them also when none of its calls is open.
+    """
     members = {gate_member(batch_id): batch_id for batch_id in batch_ids}
     if not members:
         return {}
-    wanted = {GATES: [(queue, member) for member in members]}
-    found = (await store.records(wanted, now=store.clock.now()))[GATES]
-    gates = {members[record.member]: gate_from(record) for record in found}
+    wanted: dict[str, list[str | Key]] = {
+        GATES: [(queue, member) for member in members],
+        CANCELLED: [(queue, batch_id) for batch_id in members.values() if batch_id is not None],
+    }
+    found = await store.records(wanted, now=store.clock.now())
+    gates = {members[record.member]: gate_from(record) for record in found[GATES]}
+    gates |= {record.member: cancelled_from(record) for record in found[CANCELLED]}
     return {batch_id: gate for batch_id, gate in gates.items() if gate.state is not GateState.OPEN}
 
 

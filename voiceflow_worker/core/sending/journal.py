@@ -12,7 +12,7 @@ import structlog
 
 from voiceflow_worker.core import units
 from voiceflow_worker.core.ports import Store
-from voiceflow_worker.core.ports.controls import GATES, gate_from, gate_member, is_closed
+from voiceflow_worker.core.ports.controls import CANCELLED, GATES, cancelled_from, gate_from, gate_member, is_closed
 from voiceflow_worker.core.ports.store import (
     Absent,
     Answer,
@@ -22,6 +22,7 @@ from voiceflow_worker.core.ports.store import (
     OpenGate,
     Record,
     Result,
+    Same,
     Step,
     Unit,
     belongs,
@@ -294,7 +295,7 @@ def refused_by(unit: Unit, standing: Standing) -> Answer | None:
 def sorted_out(
     refused: Sequence[Refused], *, at: datetime, leased_at: float, policy: CallPolicy
 ) -> tuple[list[Ended], list[Unsent]]:
-    """The refused jobs that end, because of the suppression list or of their escalation, and those that go back.
+    """The refused jobs that end, because of the suppression list, their escalation or their batch, and those that go back.
 
     Jobs with the same busy number come due one after the other, in the order of leasing. Without this, many calls that
     bridge to one line would all be leased and put back every two seconds.
@@ -309,6 +310,8 @@ def sorted_out(
                 ended.append(Ended(job, _suppressed_words(job, record), ReasonKind.SUPPRESSED))
             case Absent(namespace) if namespace == units.ENDED_ESCALATION:
                 ended.append(Ended(job, "its escalation has ended"))
+            case Same(namespace) if namespace == CANCELLED and record is not None:
+                ended.append(Ended(job, cancelled_from(record).reason or "its batch was cancelled"))
             case OpenGate() if record is not None:
                 back.append(Unsent(job, f"held before it left: {gate_from(record).reason}"))
             case AtMost(namespace) if namespace == units.PERSON and record is not None:

@@ -108,18 +108,6 @@ class Gate:
         """Whether this gate is that of the queue, of this batch, or of this start of the batch."""
         return self.scope is GateScope.QUEUE or (self.name == batch_id and self.start in {None, start})
 
-    def is_spent(self, *, at: datetime) -> bool:
-        """Whether the gate of a batch without jobs can be deleted.
-
-        The gate must have been set before `at`. It must be open or cancelled, or its hold must have ended. A hold
-        without an end stays, because a batch can be held before its jobs are enqueued.
-        """
-        return (
-            self.scope is GateScope.BATCH
-            and self.since < at
-            and (self.state is GateState.CANCELLED or not self.is_closed(at=at))
-        )
-
 
 def merged(standing: Gate | None, ordered: Gate, *, at: datetime) -> Gate:
     """The gate that a store keeps after an order.
