@@ -48,6 +48,7 @@ from .model.window import CallWindow as CallWindow
 from .sandbox import Sandbox as Sandbox
 from .service.escalation import Escalation as Escalation
 from .service.escalations import Escalations as Escalations
+from .service.forget import forget as forget
 from .settings import Settings as Settings
 from .settings import load_settings as load_settings
 from .webhooks import present as present

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 import pytest
 
 from tests.api.clients import program
 from tests.api.test_door import findings_of
+from tests.support.flows import flow
 from voiceflow_worker import CallQueue, Store
 from voiceflow_worker.core.audit import entries_on
 from voiceflow_worker.core.ports.reading import limits_of
@@ -95,3 +98,18 @@ async def test_the_audit_log_is_read_in_pages(memory: Store) -> None:
     ]
     assert told == [("resume", "api", "api", "why"), ("hold", "api", "api", "why")]
     assert last == {"entries": [], "after": None}
+
+
+async def test_a_person_is_erased(memory: Store) -> None:
+    queue = CallQueue(memory)
+    job = await queue.enqueue(flow("+6587654321"))
+    async with program(memory) as client:
+        erased = await client.delete("/v1/people/8765 4321?country=SG")
+        assert (erased.status_code, erased.json()["erased"]["calls"]) == (200, 1)
+        assert "87654321" not in erased.text
+        assert (await client.get(f"/v1/calls/{job.id}")).status_code == 404
+        await queue.enqueue(flow("+6587654321"))
+        await memory.lease(
+            "default", worker_id="w", limit=1, until=memory.clock.now() + timedelta(hours=1), now=memory.clock.now()
+        )
+        assert (await client.delete("/v1/people/+6587654321")).status_code == 409

@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import json
+
 from tests.cli.running import Program
+from tests.cli.stored import enqueued
 from tests.cli.test_enqueue import written
 
 
@@ -90,3 +93,23 @@ def test_the_numbers_within_a_stray_quote_are_imported_and_told(voiceflow: Progr
     assert (done.code, "6 numbers added, 0 already on the list, 0 bad" in done.out) == (0, True)
     assert "takes in lines that look like rows: line 3, '+6587654321,P1,x', and 3 more" in done.err
     assert len(on_the_list(voiceflow)) == 6
+
+
+def test_a_person_is_erased_after_a_question_and_may_have_their_data_before(voiceflow: Program) -> None:
+    store = ("--store", "sqlite:///calls.db")
+    enqueued(voiceflow.folder, 3)
+    (first, *_) = voiceflow("calls", "list", "--json", *store).lines
+    number = first["destination"]
+    exported = voiceflow("forget", number, "--export", "person.json", *store)
+    assert (exported.code, "nothing was erased" in exported.err) == (0, True)
+    document = json.loads((voiceflow.folder / "person.json").read_text("utf-8"))
+    assert (document["number"], [call["id"] for call in document["calls"]]) == (number, [first["id"]])
+    assert len(voiceflow("calls", "list", "--json", *store).lines) == 3
+    asked = voiceflow("forget", number, *store)
+    assert asked.code == 2
+    for told in (f"Erase {number} for good?", "Goes: their calls", "Stays: an opt-out", "Not ours: backups", "1 call"):
+        assert told in asked.err, told
+    done = voiceflow("forget", number, "--yes", "--note", "asked by mail", "--json", *store)
+    assert done.document["erased"]["calls"] == 1
+    assert number not in done.out + done.err
+    assert len(voiceflow("calls", "list", "--json", *store).lines) == 2

@@ -41,7 +41,7 @@ class Desk:
     def __init__(self, *jobs: Job) -> None:
         self.memory = Memory()
         for job in jobs:
-            assert self.write(units.enqueued(job, at=NOW)).result is Result.DONE
+            assert self.write(units.enqueued(job, at=NOW, store_id="store")).result is Result.DONE
 
     def write(self, unit: Unit, at: datetime = NOW) -> Answer:
         return self.memory.write(Step(units=(unit,)), at)[0]
@@ -51,7 +51,9 @@ class Desk:
         return job
 
     def entry(self, job: Job, at: datetime = NOW, policy: CallPolicy = POLICY) -> tuple[Job, Unit]:
-        return units.journal_entry(job, at=at, lease_until=at + MINUTE, policy=policy, guarded_worker="w")
+        return units.journal_entry(
+            job, at=at, lease_until=at + MINUTE, policy=policy, store_id="store", guarded_worker="w"
+        )
 
     def begin(self, job: Job, at: datetime = NOW) -> Job:
         sent, unit = self.entry(job, at)
@@ -174,7 +176,9 @@ def test_a_call_that_had_counted_as_not_placed_counts_once_it_rang_after_all() -
 
 def test_a_bridge_of_a_call_without_a_job_ends_by_itself() -> None:
     desk = Desk(call(2))
-    assert desk.write(units.bridge_of_session("s9", [DESK], at=NOW, policy=POLICY)).result is Result.DONE
+    assert (
+        desk.write(units.bridge_of_session("s9", [DESK], at=NOW, policy=POLICY, store_id="store")).result is Result.DONE
+    )
     job = desk.lease()
     assert desk.write(desk.entry(job)[1]).result is Result.NOT_FREE
     later = NOW + POLICY.ringing

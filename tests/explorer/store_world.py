@@ -212,7 +212,7 @@ class Explorer:
                 id=f"{QUEUE}.j{place}", queue=QUEUE, state=JobState.QUEUED, due_at=START, revision=f"r{place}",
                 destination=number, body="{}", body_digest="", source="+6531234567", created_at=START,
             )  # fmt: skip
-            memory.write(Step(units=(units.enqueued(job, at=START),)), START)
+            memory.write(Step(units=(units.enqueued(job, at=START, store_id="store"),)), START)
         return World(memory, (Worker(),) * self._scene.workers)
 
     # --- what every world must keep ---
@@ -304,7 +304,7 @@ class Explorer:
             case At.LEASED if at < job.due_at:
                 guarded = f"w{place}" if self._scene.set_backs else None
                 sent, unit = self._rules.entry(
-                    job, at=at, lease_until=at + TICK, policy=self._policy, guarded_worker=guarded
+                    job, at=at, lease_until=at + TICK, policy=self._policy, store_id="store", guarded_worker=guarded
                 )
                 asking = replace(worker, at=At.ASKING, job=sent, unit=unit, asked=world.now)
                 text = f"{name} asks for the journal entry of {sent.posts[-1].client_request_id}"
@@ -438,7 +438,9 @@ class Explorer:
     def _bridge(self, world: World, line: Line, number: str, to: Callable[..., World]) -> Iterator[Found]:
         job_id, _, post = line.request_id.rpartition(".")
         job = world.memory.jobs[job_id]
-        _, unit = self._rules.bridge(job, int(post), [number], at=moment(world.now), policy=self._policy)
+        _, unit = self._rules.bridge(
+            job, int(post), [number], at=moment(world.now), policy=self._policy, store_id="store"
+        )
         after, result = self._written(world, unit)
         if result is Result.DONE:
             self._judge_ring(world, line, number)

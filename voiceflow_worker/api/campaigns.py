@@ -10,7 +10,6 @@ from functools import partial
 from hashlib import file_digest
 from pathlib import Path
 from shutil import copyfileobj
-from tempfile import TemporaryDirectory
 from typing import IO, Any, Final
 from urllib.parse import quote
 
@@ -45,6 +44,7 @@ from voiceflow_worker.core.overview.batches import read_batch
 from voiceflow_worker.core.ports.names import BatchNames
 from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.service.named_campaign import NamedCampaign
+from voiceflow_worker.service.uploads import uploading
 
 MULTIPART: Final = "multipart/form-data"
 LONGEST_FILE: Final = 20_000_000
@@ -64,10 +64,10 @@ async def begin(asked: Asked) -> Answer:
     how: dict[str, Any] = {"settings": desk.settings, "menus": desk.menus}
     with (
         _turn(desk.campaigns),
-        TemporaryDirectory(prefix="voiceflow-upload-") as folder,
+        uploading() as folder,
         anyio.move_on_after(CAMPAIGN_LIMIT),
     ):
-        campaign = await _received(asked, Path(folder))
+        campaign = await _received(asked, folder)
         asked.step_aside()  # it has a turn of its own, and others are answered meanwhile
         if is_preview:
             report = await campaign.preview(desk.queue, desk.process, key=key, **how)

@@ -1,4 +1,4 @@
-"""What concerns people: the audit log, for programs."""
+"""What concerns people, for programs: their erasure, and who ordered what."""
 
 from __future__ import annotations
 
@@ -7,8 +7,11 @@ from typing import Final
 
 from voiceflow_worker.api.answers import Answer
 from voiceflow_worker.api.exchange import Asked, Route
-from voiceflow_worker.api.openapi import in_query, one_of, operation, ref
+from voiceflow_worker.api.openapi import OBJECT, in_path, in_query, one_of, operation, ref
+from voiceflow_worker.api.steering import done
+from voiceflow_worker.backends.witness import journal_files
 from voiceflow_worker.core.audit import Interface, read_page
+from voiceflow_worker.service.forget import Forget
 
 MOST_LISTED = 1000
 
@@ -22,7 +25,29 @@ async def show_audit(asked: Asked) -> Answer:
     return Answer({"entries": [entry.as_json() for entry in found], "after": after})
 
 
+async def forget(asked: Asked) -> Answer:
+    """`DELETE /v1/people/{number}`."""
+    country = asked.known_query("country").get("country")
+    desk = asked.desk
+    files = journal_files(desk.settings, desk.store)
+    return await done(Forget(operator=desk.operator, number=asked.parts["number"], country=country, files=files), None)
+
+
 ROUTES: Final = (
+    Route(
+        method="DELETE",
+        path="/v1/people/{number}",
+        handle=forget,
+        doc=operation(
+            "Erase a person, in every queue.",
+            parameters=[
+                in_path("number", "A phone number, such as +6587654321."),
+                in_query("country", "The country of a national number, such as SG."),
+            ],
+            problems=[409],
+            answers={200: ("What was erased, without the number.", ref("Receipt"))},
+        ),
+    ),
     Route(
         method="GET",
         path="/v1/audit",
@@ -44,6 +69,18 @@ ROUTES: Final = (
 
 _TEXT_OR_NULL: Mapping[str, object] = {"type": ["string", "null"]}
 SCHEMAS: Final[Mapping[str, object]] = {
+    "Receipt": {
+        "type": "object",
+        "required": ["receipt", "at", "erased", "cancelled", "kept", "not_ours"],
+        "properties": {
+            "receipt": {"type": "string"},
+            "at": {"type": "string", "format": "date-time"},
+            "erased": {"type": "object", "additionalProperties": {"type": "integer"}},
+            "cancelled": {"type": "integer", "description": "Waiting calls that are never made."},
+            "kept": OBJECT,
+            "not_ours": {"type": "string", "description": "Where else to look."},
+        },
+    },
     "Audit": {
         "type": "object",
         "required": ["entries", "after"],

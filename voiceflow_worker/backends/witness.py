@@ -14,13 +14,14 @@ import hashlib
 import os
 import re
 import time
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Collection, Generator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from weakref import WeakSet
 
 import anyio
 import structlog
@@ -98,6 +99,7 @@ class JournalFiles(Witness):
         self._shares = shares
         self._full = full
         self._most = most
+        self._begun: WeakSet[JournalFile] = WeakSet()
 
     async def begin(self, queue: str, name: str, *, history: str = "") -> JournalFile:
         file = JournalFile(self.folder / queue, name, full=self._full, history=history)
@@ -109,6 +111,7 @@ class JournalFiles(Witness):
                 f"Without it, nobody would notice that the store was restored to an older state. "
                 f"{Remedy.SET_STATE_DIR.sentence} to a folder that this user can write, on a persistent disk"
             ).remedied(Remedy.SET_STATE_DIR) from error
+        self._begun.add(file)
         return file
 
     async def files(self, queue: str) -> Sequence[WitnessFile]:
@@ -120,12 +123,27 @@ class JournalFiles(Witness):
     async def prune(self, queue: str, *, before: datetime) -> None:
         await to_thread.run_sync(partial(self._prune, queue, before))
 
+    async def erase(self, job_ids: Collection[str]) -> bool:
+        wanted = [job_id.encode() for job_id in job_ids]
+        is_whole = True
+        for file in list(self._begun):
+            is_whole = await file.leave(wanted) and is_whole
+        await to_thread.run_sync(partial(self._erase, wanted))
+        return is_whole
+
+    def _erase(self, job_ids: Sequence[bytes]) -> None:
+        for path in self._paths("*"):
+            with _looking_at(path):
+                if not _is_in_use(path):
+                    _erase_from(path, job_ids)
+
     def _paths(self, queue: str) -> list[Path]:
+        """The files of a queue; those of all queues for `*`."""
         folders = {self.folder}
         if self._shares:
             same_id = self.folder.parent
             folders |= {*same_id.glob("*"), *same_id.parent.glob(f"*/{self.folder.name}")}
-        return sorted(path for folder in folders for path in (folder / queue).glob(f"*{SUFFIX}"))
+        return sorted(path for folder in folders for path in folder.glob(f"{queue}/*{SUFFIX}"))
 
     def _read_all(self, queue: str) -> list[WitnessFile]:
         found: list[WitnessFile] = []
@@ -202,6 +220,7 @@ class JournalFile(WitnessJournal):
         self._number = 0
         self._first = 1
         self._disk = DiskSpeed()
+        self._is_judged = True
         self._writing = anyio.Lock()
 
     def open(self) -> None:
@@ -226,8 +245,21 @@ class JournalFile(WitnessJournal):
         self.close()
         self._fd, self._path, self._number = fd, path, 0
 
+    async def leave(self, job_ids: Sequence[bytes]) -> bool:
+        """Go on in a new file if this one has an entry of these jobs. False if that must wait for the next entries."""
+        async with self._writing:
+            if self._fd is None or not await to_thread.run_sync(partial(_has_any, self._path, job_ids)):
+                return True
+            if not self._is_judged:
+                self._size = self._full
+                return False
+            with self._reporting():
+                await to_thread.run_sync(self.open)
+            return True
+
     async def append(self, jobs: Sequence[Job]) -> None:
         async with self._writing:
+            self._is_judged = False
             with self._reporting():
                 if self._disk.is_quick and self._size < self._full and not self._is_gone():
                     self._append(jobs)
@@ -242,6 +274,7 @@ class JournalFile(WitnessJournal):
             self._write([dumps({"history": history})])
 
     def judge(self, kept: Sequence[bool]) -> None:
+        self._is_judged = True
         numbers = list(enumerate(kept, self._first))
         void = [number for number, done in numbers if not done]
         judgement: dict[str, Any] = {"void": void} if void else {}
@@ -325,6 +358,47 @@ def _sync_folder(folder: Path) -> None:
         os.fsync(fd)
     finally:
         os.close(fd)
+
+
+def _has_any(path: Path, job_ids: Sequence[bytes]) -> bool:
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        return False
+    return any(job_id in data for job_id in job_ids)
+
+
+def _erase_from(path: Path, job_ids: Sequence[bytes]) -> None:
+    """Write a file anew without the entries of these jobs; delete it if none is left. It must not be in use."""
+    data = path.read_bytes()
+    if not any(job_id in data for job_id in job_ids):
+        return
+    content = _content(data, path)  # refuses a file of a newer version
+    erased = {number for number, entry in content.entries.items() if entry["head"][0].encode() in job_ids}
+    left = sorted(content.entries.keys() - erased - content.void)
+    if not left:
+        path.unlink()
+        return
+    lines: list[bytes] = []
+    for line in data.split(b"\n")[:-1]:
+        with suppress(ValueError):  # a line that cannot be read is left out
+            if loads(line).get("n") not in erased:
+                lines.append(line)
+    kept = [number for number in left if number <= content.kept]
+    if content.kept in erased and kept:
+        lines.append(dumps({"kept": kept[-1]}).encode())
+    new = path.with_name(f".{path.name}.new")
+    fd = os.open(new, os.O_CREAT | os.O_TRUNC | os.O_WRONLY | os.O_CLOEXEC, 0o600)
+    try:
+        with os.fdopen(fd, "wb") as file:
+            file.write(b"".join(line + b"\n" for line in lines))
+            file.flush()
+            os.fsync(file.fileno())
+        new.rename(path)
+    except BaseException:
+        new.unlink(missing_ok=True)
+        raise
+    _sync_folder(path.parent)
 
 
 def _is_in_use(path: Path) -> bool:

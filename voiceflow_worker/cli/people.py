@@ -1,15 +1,61 @@
-"""`voiceflow audit`: who ordered what."""
+"""`voiceflow forget` erases a person, and `voiceflow audit` shows who ordered what."""
 
 from __future__ import annotations
 
+import json
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Annotated
 
+import anyio
 from cyclopts import Parameter
 
-from voiceflow_worker.cli.options import LimitOption, SinceOption, WholeStoreOptions
-from voiceflow_worker.cli.output import first
+from voiceflow_worker.cli.opening import acting, carried_out
+from voiceflow_worker.cli.options import AsOption, LimitOption, NoteOption, SinceOption, WholeStoreOptions, YesOption
+from voiceflow_worker.cli.output import ExitCode, first
+from voiceflow_worker.cli.suppress import CountryOption
 from voiceflow_worker.model.text.printable import printable_line
+
+
+async def forget(
+    number: Annotated[str, Parameter(name="NUMBER", help="The person's phone number, in any usual spelling.")],
+    /,
+    *,
+    country: CountryOption = None,
+    export: Annotated[Path | None, Parameter(metavar="FILE")] = None,
+    note: NoteOption = None,
+    yes: YesOption = False,
+    as_: AsOption = None,
+    common: WholeStoreOptions = WholeStoreOptions(),
+) -> ExitCode:
+    """Erase a person, with all that is stored of them.
+
+    Their calls in every queue go, and all else that the store and the files of this host have of them. Shows what
+    goes and what stays, and asks. An opt-out and the unique keys of the calls stay as keyed digests: the person is
+    still not called, and the same file calls nobody again. Refused (exit 1) while a call to the number is open or
+    in doubt. Prints a receipt without the number. Order it again if it was interrupted, and after a backup was
+    restored.
+
+    Args:
+        export: Write all that is stored of the person into this file, as JSON, and erase nothing.
+
+    Examples:
+        voiceflow forget +6587654321 --export person.json
+        voiceflow forget "8765 4321" --country SG --note "asked by mail" --yes
+    """
+    from voiceflow_worker.backends.witness import journal_files
+    from voiceflow_worker.service.forget import Forget
+
+    settings, output = common.settings(), common.output()
+    async with acting(settings, as_) as operator:
+        files = journal_files(settings, operator.store)
+        act = Forget(operator=operator, number=number, country=country, note=note, files=files)
+        if export is not None:
+            document = await act.export()
+            await anyio.Path(export).write_text(f"{json.dumps(document, indent=1, ensure_ascii=False)}\n", "utf-8")
+            output.note(f"what is stored of the person is in {export}; nothing was erased")
+            return ExitCode.DONE
+        return await carried_out(act, output, yes=yes)
 
 
 async def audit(

@@ -116,7 +116,7 @@ _ALL = (
         group="suppress",
         about="Manage the numbers that no queue of a store calls.",
     ),
-    _Commands(_PEOPLE, "people", "audit"),
+    _Commands(_PEOPLE, "people", "forget audit"),
     _Commands(_SET_UP, "demo", "demo sandbox"),
     _Commands(_SET_UP, "doctor", "doctor"),
     _Commands(

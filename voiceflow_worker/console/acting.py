@@ -10,7 +10,6 @@ from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from secrets import token_urlsafe
-from tempfile import TemporaryDirectory
 from typing import Any, Literal, NamedTuple
 from urllib.parse import parse_qsl, quote, urlencode
 
@@ -45,6 +44,7 @@ from voiceflow_worker.model.jobs.job import JobState
 from voiceflow_worker.model.jobs.policy import CallPolicy, read_redial_on
 from voiceflow_worker.model.text.wording import count_of, read_duration
 from voiceflow_worker.service.other_process import OtherProcess
+from voiceflow_worker.service.uploads import uploading
 
 ROOM, INBOX, LIST = "act", "doubts", "suppression"
 LONGEST_FORM = 10_000_000
@@ -426,8 +426,8 @@ class _NumbersOfFile(PageAct):
             "country_column": form.one("country_column") or None,
         }
         given = {each.name: getattr(act, each.name) for each in fields(act) if each.name not in {"operator", "found"}}
-        with TemporaryDirectory() as folder:
-            path = Path(folder) / "numbers.csv"
+        with uploading() as folder:
+            path = folder / "numbers.csv"
             await anyio.Path(path).write_bytes(form.file)
             try:
                 made, who = partial(type(act), **given), operator.name

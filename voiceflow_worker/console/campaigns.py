@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import re
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from hashlib import sha256
 from pathlib import Path
 from secrets import token_urlsafe
 from shutil import rmtree
-from tempfile import mkdtemp
 from typing import TYPE_CHECKING, NamedTuple
 from weakref import finalize
 
@@ -47,6 +46,7 @@ from voiceflow_worker.model.numbers.reading import read_number
 from voiceflow_worker.model.numbers.zones import zone_of_number
 from voiceflow_worker.model.text.wording import count_of
 from voiceflow_worker.service.other_process import OtherProcess
+from voiceflow_worker.service.uploads import upload_folder
 
 if TYPE_CHECKING:
     from voiceflow_worker.settings import Settings
@@ -163,7 +163,7 @@ class _Uploads:
     def keep(self, session: PageSession, name: str, content: bytes, *, now: datetime) -> str:
         """Keep a file, and return its id."""
         if self._folder is None:
-            self._folder = Path(mkdtemp(prefix="voiceflow-uploads-"))
+            self._folder = upload_folder()
             finalize(self, rmtree, self._folder, ignore_errors=True)
         for old, kept in list(self._kept.items()):
             if now - kept.at > KEPT_FOR or len(self._kept) >= MOST_UPLOADS:
@@ -176,6 +176,12 @@ class _Uploads:
         path.write_bytes(content)
         self._kept[upload] = _Upload(session.id, path, now, sha256(content).hexdigest())
         return upload
+
+    def clear(self) -> None:
+        """Delete all files: a person in one of them may have been erased."""
+        for kept in self._kept.values():
+            rmtree(kept.path.parent, ignore_errors=True)
+        self._kept.clear()
 
     def find(self, session: PageSession, upload: str) -> _Upload | None:
         """The file that a session has uploaded; None if it is not kept any more."""
@@ -234,6 +240,8 @@ class CampaignPage:
         self._menus = {menu.name: menu for menu in menus}
         self._account = _Account(settings)
         self._uploads = _Uploads()
+        self.forget_uploads: Callable[[], None] = self._uploads.clear
+        """Delete the files that operators look at. They must upload them again."""
 
     async def open(self, session: PageSession) -> Page:
         """The form with the file alone."""

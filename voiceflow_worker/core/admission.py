@@ -17,6 +17,7 @@ from voiceflow_worker.core.ports.names import BATCH
 from voiceflow_worker.core.ports.reading import owners_of
 from voiceflow_worker.core.ports.store import (
     MOST_TOGETHER,
+    Absent,
     Owner,
     Put,
     Record,
@@ -25,7 +26,7 @@ from voiceflow_worker.core.ports.store import (
     Step,
 )
 from voiceflow_worker.core.suppression import SuppressionList, why_refused
-from voiceflow_worker.core.units import enqueued, handover
+from voiceflow_worker.core.units import ERASED_KEY, enqueued, handover
 from voiceflow_worker.errors import (
     CallFlowError,
     IntakeError,
@@ -331,12 +332,14 @@ class Admitter:
         owners: dict[int, Owner] = {}
         suppressed: dict[int, SuppressedNumber] = {}
         passing: dict[int, dict[str, Record]] = {}
+        erased: set[int] = set()
         places: Sequence[int] = range(len(jobs))
         while places and not (together and suppressed):
             units = [
                 enqueued(
                     jobs[place],
                     at=now,
+                    store_id=self._store.id,
                     is_named=jobs[place].batch_id in self._named,
                     is_campaign=staging is not None,
                     passing=list(passing.get(place, {}).values()),
@@ -358,6 +361,10 @@ class Admitter:
                         raise IntakeError.lost(self._queue)
                     if answer.need is not None and answer.need == _not_cancelled(jobs[place]):
                         raise _was_cancelled(jobs[place].batch_id)
+                    if isinstance(answer.need, Absent) and answer.need.namespace == ERASED_KEY:
+                        owners[place] = _owner_of_erased(jobs[place], answer.record)
+                        erased.add(place)
+                        continue
                     if staging is not None and answer.need in staging.condition(jobs[place].batch_id):
                         raise IntakeError.taken_over(str(jobs[place].batch_id))
                     passes = passing.setdefault(place, {})
@@ -374,7 +381,8 @@ class Admitter:
                 elif answer.result is Result.DONE:
                     self._named.add(jobs[place].batch_id)
             # In a step that is written together, one of these has kept all the others from being written.
-            places = places if together and again else again
+            refused_all = together and (again or not erased.isdisjoint(places))
+            places = [place for place in places if place not in erased] if refused_all else again
         return owners, suppressed
 
     def _refused(self, job: Job, place: int, record: Record) -> SuppressedNumber | None:
@@ -511,6 +519,12 @@ def new_job(
             "further_numbers": call.further_numbers,
         }
     )
+
+
+def _owner_of_erased(job: Job, record: Record | None) -> Owner:
+    """The owner of the key of a call that was erased. Nothing tells its body, so it counts as this one."""
+    job_id, _, state = ("" if record is None else record.value).partition(" ")
+    return Owner(job_id, job.body_digest, state)
 
 
 def _as_told(owner: Owner, job: Job) -> Job:

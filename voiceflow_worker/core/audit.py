@@ -19,16 +19,8 @@ from typing import Any, cast
 import structlog
 
 from voiceflow_worker.core.ports.identity import new_revision
-from voiceflow_worker.core.ports.record_set import RecordSet, json_codec, json_records
-from voiceflow_worker.core.ports.store import (
-    Answer,
-    Mode,
-    Put,
-    Result,
-    Step,
-    Store,
-    Unit,
-)
+from voiceflow_worker.core.ports.record_set import RecordSet, json_codec, json_records, report_unreadable
+from voiceflow_worker.core.ports.store import Answer, Mode, Put, Record, Result, Step, Store, Unit
 from voiceflow_worker.errors import StoreError
 from voiceflow_worker.model.text.wording import in_words, rfc3339
 
@@ -241,6 +233,17 @@ async def read_page(store: Store, *, group: str = WHOLE, after: str = "", limit:
     """One page of the log, the newest first; `after` is the id of the last entry of the page before it."""
     found = await _records(store, group).page(after=after, limit=limit)
     return [replace(entry, id=key) for key, entry in found if entry is not None]
+
+
+def entries_of(records: Sequence[Record]) -> list[AuditEntry]:
+    """The entries in records of the log. Those that this version cannot read are left out."""
+    found: list[AuditEntry] = []
+    for record in records:
+        try:
+            found.append(replace(json_codec(AuditEntry).validate_json(record.value), id=record.member))
+        except ValueError as error:
+            report_unreadable(f"{AUDIT} {record.member}", error)
+    return found
 
 
 async def read_log(

@@ -51,14 +51,17 @@ class Bridges:
         """
         if call.job is None or call.number is None:
             now = self._store.clock.now()
-            unit = units.bridge_of_session(str(session_id), numbers, at=now, policy=self._policy)
+            unit = units.bridge_of_session(
+                str(session_id), numbers, at=now, policy=self._policy, store_id=self._store.id
+            )
             return _refusal(await self._write(unit), numbers)
         job = call.job
         for _ in range(ROUNDS):
             post = job.post(call.number)
             if post is None or post.outcome is not None:
                 return "the call has ended"
-            _, unit = units.bridge(job, call.number, numbers, at=self._store.clock.now(), policy=self._policy)
+            now = self._store.clock.now()
+            _, unit = units.bridge(job, call.number, numbers, at=now, policy=self._policy, store_id=self._store.id)
             answer = await self._write(unit)
             if answer.result is not Result.STALE:
                 return _refusal(answer, numbers)

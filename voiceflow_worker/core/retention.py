@@ -6,13 +6,14 @@ swept too: otherwise its calls would never end, and so never be deleted.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from functools import partial
 
 import anyio
 
+from voiceflow_worker.core.erasures import Erasures
 from voiceflow_worker.core.heartbeats import Heartbeats
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.names import QueueNames
@@ -34,13 +35,23 @@ class Retention:
     """Deletes what is over in all queues of a store, by the retention of this process.
 
     A queue that has a live worker is only pruned here: its worker sweeps it each second. With a `witness`, the journal
-    files of this host are deleted too, those of all queues.
+    files of this host are deleted too, those of all queues, and calls that were erased (`core/erasures.py`) are erased
+    from them. `on_erased` is called when calls were erased, to delete what else this process has in files.
     """
 
-    def __init__(self, store: Store, policy: CallPolicy, *, witness: Witness | None = None) -> None:
+    def __init__(
+        self,
+        store: Store,
+        policy: CallPolicy,
+        *,
+        witness: Witness | None = None,
+        on_erased: Callable[[], object] | None = None,
+    ) -> None:
         self._store = store
         self._policy = policy
         self._witness = witness
+        self._on_erased = on_erased
+        self._erasures = Erasures(store)
         self._files_looked_at = float("-inf")
         self._names = QueueNames(store)
         self._beats = Heartbeats(store)
@@ -51,6 +62,7 @@ class Retention:
 
         A queue whose calls cannot be deleted does not keep the others from it; the first error is raised at the end.
         """
+        await self._erase_from_files()
         await self._prune_files()
         if not await self._lease.take():
             return 0
@@ -70,6 +82,16 @@ class Retention:
             raise failed
         return deleted
 
+    async def _erase_from_files(self) -> None:
+        if self._witness is None and self._on_erased is None:
+            return
+        erased = await self._erasures.new()
+        is_whole = not erased or self._witness is None or await self._witness.erase(erased)
+        if erased and self._on_erased is not None:
+            self._on_erased()
+        if is_whole:
+            self._erasures.looked()
+
     async def _prune_files(self) -> None:
         now = self._store.clock.monotonic()
         if self._witness is None or now - self._files_looked_at < FILES_EVERY.total_seconds():
@@ -81,11 +103,13 @@ class Retention:
 
 
 @asynccontextmanager
-async def retained(store: Store, policy: CallPolicy) -> AsyncGenerator[None]:
+async def retained(
+    store: Store, policy: CallPolicy, *, on_erased: Callable[[], object] | None = None
+) -> AsyncGenerator[None]:
     """Run the retention of a store beside a block."""
-    repeat = Parts(store.clock).repeat
+    repeat, run = Parts(store.clock).repeat, Retention(store, policy, on_erased=on_erased).run
     async with anyio.create_task_group() as group:
-        group.start_soon(partial(repeat, PART, Retention(store, policy).run, every=EVERY.total_seconds()))
+        group.start_soon(partial(repeat, PART, run, every=EVERY.total_seconds()))
         try:
             yield
         finally:

@@ -10,13 +10,13 @@ from datetime import UTC, datetime, timedelta
 
 from voiceflow_worker.core.gates import until_left
 from voiceflow_worker.core.ports import Store
-from voiceflow_worker.core.ports.identity import new_revision
+from voiceflow_worker.core.ports.identity import keyed_digest, new_revision
 from voiceflow_worker.core.ports.names import QueueNames
 from voiceflow_worker.core.ports.record_set import RecordSet, report_unreadable
 from voiceflow_worker.core.ports.store import Drop, Mode, Put, Record, Result, Same, Step, Unit
 from voiceflow_worker.errors import ChangedSinceError, InvalidInputError
 from voiceflow_worker.model.jobs.job import Job
-from voiceflow_worker.model.numbers.phone import all_spellings, spellings
+from voiceflow_worker.model.numbers.phone import all_spellings, spellings, telephone_of
 from voiceflow_worker.model.numbers.reading import every_reading, read_number
 from voiceflow_worker.model.text.printable import checked_text
 from voiceflow_worker.model.text.wording import in_words, rfc3339
@@ -30,6 +30,23 @@ CHUNK = 1000
 """The most numbers in one trip to the store."""
 _END_OF_FILES = datetime(2200, 1, 1, tzinfo=UTC)
 """The stored end of an entry that a file makes for good: whoever else puts the number on the list replaces it."""
+
+
+ERASED = "erased "
+"""The beginning of the group of a number that was erased. Its digest follows (`keyed_digest`)."""
+WAS_ERASED = "the number was erased, and is not called"
+
+
+def erased_group(number: str, *, store_id: str) -> str:
+    """The group on the list of a number that was erased: one for all spellings of the number."""
+    return f"{ERASED}{keyed_digest(store_id, telephone_of(number))}"
+
+
+def listed_groups(numbers: Iterable[str], *, store_id: str) -> tuple[str, ...]:
+    """The groups on the list in which these numbers may stand: each spelling, and those of erased numbers."""
+    given = list(numbers)
+    erased = dict.fromkeys(erased_group(number, store_id=store_id) for number in given)
+    return (*all_spellings(given), *erased)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,10 +141,10 @@ class SuppressionList:
         }
         needs: tuple[Same, ...] = ()
         if check is not None:
-            spelled = sorted(all_spellings(wanted))
-            found = await self._standing(spelled)
+            groups = sorted(self._groups(wanted))
+            found = await self._standing(groups)
             check(_state_of(found))
-            needs = _conditions(spelled, found)
+            needs = _conditions(groups, found)
         standing: dict[str, Suppression] = {}
         for chunk in _chunks(list(wanted)):
             entries = [wanted[number] for number in chunk]
@@ -151,19 +168,21 @@ class SuppressionList:
         longer what somebody has seen. An entry that is put in place while this runs stays: that raises
         ChangedSinceError, and with `check` no number is removed then.
         """
-        spelled = list(all_spellings(_parsed(numbers, country)))
-        if check is not None:
-            standing = await self._standing(spelled)
-            check(_state_of(standing))
-            await self._drop([_removal(spelled, standing)])
-            return [number for namespace, number in standing if namespace == NAMESPACE]
+        wanted = _parsed(numbers, country)
+        groups = list(self._groups(wanted))
         gone: list[str] = []
-        for chunk in _chunks(spelled):
+        if check is not None:
+            standing = await self._standing(groups)
+            check(_state_of(standing))
+            await self._drop([_removal(groups, standing)])
+            gone = [group for namespace, group in standing if namespace == NAMESPACE]
+        for chunk in _chunks(groups) if check is None else ():
             standing = await self._standing(chunk)
-            here = [number for namespace, number in standing if namespace == NAMESPACE]
-            await self._drop([_removal([number], standing) for number in here])
+            here = [group for namespace, group in standing if namespace == NAMESPACE]
+            await self._drop([_removal([group], standing) for group in here])
             gone += here
-        return gone
+        numbers_of = {erased_group(number, store_id=self._store.id): number for number in wanted}
+        return list(dict.fromkeys(numbers_of.get(group, group) for group in gone))
 
     async def take_back(self, numbers: Iterable[str], *, file: str) -> Sequence[str]:
         """Take those of these numbers (in E.164 form) off the list that a file alone has put there; returns them.
@@ -191,7 +210,10 @@ class SuppressionList:
         It is empty if nothing stands.
         """
         read = {str(number) for text in numbers for number in every_reading(text, country)}
-        return _state_of(await self._standing(sorted(all_spellings(read))))
+        return _state_of(await self._standing(sorted(self._groups(read))))
+
+    def _groups(self, numbers: Iterable[str]) -> tuple[str, ...]:
+        return listed_groups(numbers, store_id=self._store.id)
 
     async def _standing(self, numbers: Iterable[str]) -> dict[tuple[str, str], str]:
         """The texts of the entries and of the last orders of these numbers, by namespace and number."""
@@ -230,7 +252,7 @@ class SuppressionList:
         An entry counts for every spelling of its number.
         """
         wanted = list(dict.fromkeys(numbers))
-        return self._of(wanted, await self._entries.get(all_spellings(wanted)))
+        return self._of(wanted, await self._entries.get(listed_groups(wanted, store_id=self._store.id)))
 
     def standing_in(self, texts: Mapping[str, str], numbers: Iterable[str]) -> Mapping[str, Suppression]:
         """The entries of these numbers, as `standing` returns them, read from stored texts by spelling."""
@@ -239,7 +261,8 @@ class SuppressionList:
     def _of(self, numbers: Iterable[str], entries: Mapping[str, Suppression | None]) -> Mapping[str, Suppression]:
         standing: dict[str, Suppression] = {}
         for number in numbers if entries else ():
-            of_it = [entry for each in spellings(number) if (entry := entries.get(each)) is not None]
+            groups = listed_groups([number], store_id=self._store.id)
+            of_it = [entry for each in groups if (entry := entries.get(each)) is not None]
             if of_it:
                 standing[number] = max(of_it, key=lambda entry: (entry.until is None, entry.until or entry.since))
         return standing

@@ -20,7 +20,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
 
 from voiceflow_worker.core.ports.controls import not_cancelled
-from voiceflow_worker.core.ports.identity import new_revision
+from voiceflow_worker.core.ports.identity import keyed_digest, new_revision
 from voiceflow_worker.core.ports.names import batch_puts, queue_put
 from voiceflow_worker.core.ports.store import (
     Absent,
@@ -42,7 +42,7 @@ from voiceflow_worker.core.ports.store import (
     tally_change,
 )
 from voiceflow_worker.core.suppression import NAMESPACE as SUPPRESSED
-from voiceflow_worker.core.suppression import Suppression, entry_puts
+from voiceflow_worker.core.suppression import Suppression, entry_puts, listed_groups
 from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.jobs import lifecycle
 from voiceflow_worker.model.jobs.job import Job, JobState, Post
@@ -63,7 +63,13 @@ _MAY_RING = frozenset({JobState.SENDING, JobState.SUBMITTED, JobState.IN_DOUBT})
 
 
 def journal_entry(
-    job: Job, *, at: datetime, lease_until: datetime, policy: CallPolicy, guarded_worker: str | None = None
+    job: Job,
+    *,
+    at: datetime,
+    lease_until: datetime,
+    policy: CallPolicy,
+    store_id: str,
+    guarded_worker: str | None = None,
 ) -> tuple[Job, Unit]:
     """The next POST of a leased job: the job as `sending`, and the unit that must be on disk before a byte leaves.
 
@@ -76,7 +82,7 @@ def journal_entry(
     post = begun.posts[-1]
     numbers = (*spellings(job.number), *second_numbers(job, policy))
     needs: list[Need] = [
-        Absent(SUPPRESSED, tuple(all_spellings(job.parties))),
+        Absent(SUPPRESSED, listed_groups(job.parties, store_id=store_id)),
         OpenGate(job.queue, job.batch_id),
         *_not_cancelled(job),
         Absent(NUMBER, numbers, job.id),
@@ -134,7 +140,9 @@ def settled(old: Job, new: Job, *, at: datetime, policy: CallPolicy) -> tuple[Jo
     return changed(old, new, at=at, puts=puts, drops=drops)
 
 
-def bridge(job: Job, number: int, numbers: Sequence[str], *, at: datetime, policy: CallPolicy) -> tuple[Job, Unit]:
+def bridge(
+    job: Job, number: int, numbers: Sequence[str], *, at: datetime, policy: CallPolicy, store_id: str
+) -> tuple[Job, Unit]:
     """A menu's bridge from the call of POST `number` to these numbers: the job that notes them, and its unit.
 
     It is stored only if no number is on the suppression list, and none is that of a person whom a queue is calling. Ask
@@ -146,14 +154,17 @@ def bridge(job: Job, number: int, numbers: Sequence[str], *, at: datetime, polic
     wanted = lockable(numbers, policy)
     noted = replace(post, bridged=tuple(dict.fromkeys((*post.bridged, *wanted))))
     ends = at + policy.ringing + policy.longest_call
-    needs, puts = _beside(numbers, wanted, post.client_request_id, ends, but_owner=job.id)
+    needs, puts = _beside(numbers, wanted, post.client_request_id, ends, but_owner=job.id, store_id=store_id)
     return changed(job, lifecycle.with_post(job, noted), at=at, needs=needs, puts=puts)
 
 
-def bridge_of_session(session_id: str, numbers: Sequence[str], *, at: datetime, policy: CallPolicy) -> Unit:
+def bridge_of_session(
+    session_id: str, numbers: Sequence[str], *, at: datetime, policy: CallPolicy, store_id: str
+) -> Unit:
     """A menu's bridge from a call without a job. Its numbers are free again when a phone can ring no more."""
     owner = f"session:{session_id}"
-    needs, puts = _beside(numbers, lockable(numbers, policy), owner, at + policy.ringing, but_owner=None)
+    ends = at + policy.ringing
+    needs, puts = _beside(numbers, lockable(numbers, policy), owner, ends, but_owner=None, store_id=store_id)
     return Unit(needs=tuple(needs), puts=tuple(puts))
 
 
@@ -161,6 +172,7 @@ def enqueued(
     job: Job,
     *,
     at: datetime,
+    store_id: str,
     is_named: bool = False,
     is_campaign: bool = False,
     passing: Sequence[Record] = (),
@@ -168,7 +180,7 @@ def enqueued(
     puts: Sequence[Put] = (),
     over: Handover | None = None,
 ) -> Unit:
-    """A new job, stored unless one of its numbers is on the suppression list.
+    """A new job, stored unless one of its numbers is on the suppression list, or its unique key was erased.
 
     With `over`, the owner of its unique key gives the key up.
 
@@ -178,8 +190,10 @@ def enqueued(
     turn the job is stored, if it must have one. `puts` are stored with the job.
     """
     ended = {record.group for record in passing}
-    listed = tuple(number for number in all_spellings(job.parties) if number not in ended)
+    listed = tuple(each for each in listed_groups(job.parties, store_id=store_id) if each not in ended)
     needs: list[Need] = [*turn, *_not_cancelled(job), Absent(SUPPRESSED, listed)]
+    if job.unique_key is not None:
+        needs.append(Absent(ERASED_KEY, (erased_key(job.queue, job.unique_key, store_id=store_id),)))
     needs += [Same(SUPPRESSED, record.group, record.value) for record in passing]
     stored = [*puts]
     if not is_named:
@@ -207,6 +221,15 @@ def inserted(
 def deleted(job: Job, *, keep_key_until: datetime) -> Unit:
     """The end of a job. Its unique key stays taken until the given time."""
     return Unit(change=Delete(job, keep_key_until), tally=tally_change(job, None))
+
+
+ERASED_KEY = "erased-key"
+"""Namespace of the unique keys of erased calls, by queue and keyed digest: the id of the call and its last state."""
+
+
+def erased_key(queue: str, unique_key: str, *, store_id: str) -> str:
+    """The group of an erased unique key."""
+    return f"{queue}/{keyed_digest(store_id, unique_key)}"
 
 
 def made_again(job: Job, *, at: datetime, policy: CallPolicy) -> Unit:
@@ -295,9 +318,9 @@ def _locks(job: Job, post: Post, policy: CallPolicy) -> list[Put]:
 
 
 def _beside(
-    numbers: Sequence[str], wanted: Sequence[str], owner: str, ends: datetime, *, but_owner: str | None
+    numbers: Sequence[str], wanted: Sequence[str], owner: str, ends: datetime, *, but_owner: str | None, store_id: str
 ) -> tuple[list[Need], list[Put]]:
-    needs: list[Need] = [Absent(SUPPRESSED, tuple(all_spellings(numbers)))]
+    needs: list[Need] = [Absent(SUPPRESSED, listed_groups(numbers, store_id=store_id))]
     if wanted:
         needs.append(Absent(NUMBER, tuple(wanted), but_owner))
     return needs, [Put(BESIDE, number, owner, ends, Mode.EXTEND, member=owner) for number in wanted]

@@ -35,6 +35,7 @@ from voiceflow_worker.model.jobs.policy import CallPolicy
 from voiceflow_worker.notify.webhook import notifier_of, notifying
 from voiceflow_worker.service.escalations import advancing
 from voiceflow_worker.service.metrics import STORE_UP, STORE_WITHIN, EscalationMetrics, HookMetrics
+from voiceflow_worker.service.uploads import delete_left_over
 from voiceflow_worker.setting_kinds import text_of
 from voiceflow_worker.settings import Settings, load_settings
 from voiceflow_worker.webhooks.readiness import Readiness, present, sampled
@@ -43,6 +44,7 @@ from voiceflow_worker.webhooks.receiver import Receiver
 
 if TYPE_CHECKING:
     from voiceflow_worker.api.door import Door
+    from voiceflow_worker.console.site import Pages
 
 _LATE = ("phonenumbers.timezone", "voiceflow_worker.model.country_windows", "traceback", "linecache")
 
@@ -121,7 +123,7 @@ def receiver_app(
         api=api,
         rates=RateHistory(store) if pages is not None else None,
         counting=pages.large.running if pages is not None else None,
-        beside=partial(retained, store, policy),
+        beside=partial(retained, store, policy, on_erased=partial(_forget_files, pages)),
     )
 
 
@@ -226,6 +228,13 @@ def webhook_app(
     if api is not None:
         routes += [Route("/v1", api), Route("/v1/{rest:path}", api)]
     return Starlette(routes=routes, lifespan=lifespan)
+
+
+def _forget_files(pages: Pages | None) -> None:
+    """Delete the uploads of this process, and those of processes that have died."""
+    if pages is not None:
+        pages.forget_uploads()
+    delete_left_over()
 
 
 _log = structlog.get_logger("voiceflow.webhooks")

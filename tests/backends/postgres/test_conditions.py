@@ -49,10 +49,10 @@ class People:
         ]  # fmt: skip
 
     def journal(self, at: int = 0) -> Unit:
-        return units.journal_entry(self.jobs[at], at=NOW, lease_until=SOON, policy=POLICY)[1]
+        return units.journal_entry(self.jobs[at], at=NOW, lease_until=SOON, policy=POLICY, store_id="store")[1]
 
     def bridge(self) -> Unit:
-        return units.bridge_of_session("s", [self.number], at=NOW, policy=POLICY)
+        return units.bridge_of_session("s", [self.number], at=NOW, policy=POLICY, store_id="store")
 
     def hold(self) -> Unit:
         return gated(GateState.HELD, queue=self.queue)

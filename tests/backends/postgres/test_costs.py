@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 
 import psycopg
 import pytest
@@ -58,7 +59,8 @@ def leased_jobs() -> list[Job]:
 
 
 def journalled(jobs: Sequence[Job]) -> list[tuple[Job, Unit]]:
-    return [units.journal_entry(job, at=NOW, lease_until=SOON, policy=POLICY, guarded_worker="w") for job in jobs]
+    of_worker: Any = {"policy": POLICY, "store_id": "store", "guarded_worker": "w"}
+    return [units.journal_entry(job, at=NOW, lease_until=SOON, **of_worker) for job in jobs]
 
 
 def summarised(jobs: Sequence[Job]) -> list[tuple[Job, Unit]]:

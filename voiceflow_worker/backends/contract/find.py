@@ -305,6 +305,13 @@ class JobsContract(Ground):
         assert await write(store, to(ended, next_of(ended, state=JobState.QUEUED))) == [STALE]
         assert await leased(store) == []
 
+    async def test_a_deletion_that_keeps_nothing_leaves_no_key(self, store: Store) -> None:
+        ended = sample_job(1, state=JobState.COMPLETED, unique_key="k")
+        await stored(store, ended)
+        assert await write(store, Unit(change=Delete(ended, None), tally=tally_change(ended, None))) == [DONE]
+        assert list(await store.jobs(ByKey(QUEUE, ("k",)), now=NOW)) == []
+        assert await write(store, new(sample_job(2, unique_key="k"))) == [DONE]
+
     async def test_a_key_can_be_kept_a_second_time(self, store: Store) -> None:
         for number, now in ((1, NOW), (2, NOW + DAY)):
             job = sample_job(number, unique_key="k", state=JobState.COMPLETED)

@@ -226,7 +226,8 @@ class Memory:
                 self._count_pruned(held, unit.tally)
                 if held.unique_key is not None:
                     del self.keys[held.queue, held.unique_key]
-                    self.tombstones[held.queue, held.unique_key] = tombstone(held), keep_key_until
+                    if keep_key_until is not None:
+                        self.tombstones[held.queue, held.unique_key] = tombstone(held), keep_key_until
             case None:
                 pass
 

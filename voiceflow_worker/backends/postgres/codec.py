@@ -140,8 +140,8 @@ def _of_job(job: Job, unit: Unit) -> dict[str, Any]:
     return {"id": job.id, "batch": job.batch_id, "tally": unit.tally}
 
 
-def _plain_tombstone(job: Job, keep_key_until: datetime) -> dict[str, Any] | None:
-    if job.unique_key is None:
+def _plain_tombstone(job: Job, keep_key_until: datetime | None) -> dict[str, Any] | None:
+    if job.unique_key is None or keep_key_until is None:
         return None
     kept = orjson.dumps(tombstone_of(job)).decode()
     return _plain_put(Put(TOMBSTONE, job.queue, kept, keep_key_until, member=job.unique_key))

@@ -100,7 +100,8 @@ def _plain_change(unit: Unit) -> dict[str, Any]:
         case Replace(revision, job):
             return {"kind": "move", "id": job.id, "old": revision, "new": job.revision, "job": _changing(job)}
         case Delete(job, keep_key_until):
-            grave = {"keep_until": micros(keep_key_until), "grave": _grave_of(job), "numbers": job.numbers}
+            kept = "" if keep_key_until is None else _grave_of(job)
+            grave = {"keep_until": micros(keep_key_until), "grave": kept, "numbers": job.numbers}
             return {"kind": "delete", "id": job.id, "old": job.revision, **grave}
         case None:
             return {"kind": ""}

@@ -204,7 +204,7 @@ class Writing:
                 if job.batch_id is not None:
                     for name, amount in unit.tally.items():
                         self._transaction.pruned[job.queue, job.batch_id, name] -= amount
-                if job.unique_key is not None:
+                if job.unique_key is not None and keep_key_until is not None:
                     self._db.run(SQL["put"], tombstone_row(job, to_micros(keep_key_until)))
             case None:
                 pass

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import secrets
@@ -73,6 +74,14 @@ def new_revisions(count: int) -> list[str]:
     """Revisions like those of `new_revision`, `count` of them, made together because that is faster."""
     together = secrets.token_hex(8 * count)
     return [together[start : start + 16] for start in range(0, len(together), 16)]
+
+
+def keyed_digest(store_id: str, text: str) -> str:
+    """A digest of a text, keyed with the id of its store: 32 hexadecimal digits.
+
+    It keeps what the store must know of a person who was erased (`core/erasures.py`).
+    """
+    return hashlib.blake2b(text.encode(), key=store_id.encode()[:64], digest_size=16).hexdigest()
 
 
 def new_worker_id() -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
@@ -106,6 +106,14 @@ class Witness(Protocol):
         """Delete the files of ended workers that sent nothing, or that began their newest POST before this time.
 
         If all files together are too large, the oldest ones are deleted too, with a warning.
+        """
+        ...
+
+    async def erase(self, job_ids: Collection[str]) -> bool:
+        """Erase the entries of these jobs from the files of all queues.
+
+        Files that other processes write are left to them. False if a file that is being written here must be looked at
+        again. Raises `SettingsError` if files cannot be read or written.
         """
         ...
 

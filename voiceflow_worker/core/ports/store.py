@@ -256,11 +256,13 @@ class Edit(Replace):
 class Delete:
     """The end of a job that has this revision. Its unique key stays taken, by a tombstone, until `keep_key_until`.
 
+    With None, nothing of it is kept.
+
     STALE if the store has another revision. A job that is gone was deleted by an earlier try: DONE.
     """
 
     job: Job
-    keep_key_until: datetime
+    keep_key_until: datetime | None
 
 
 Change = Insert | Replace | Delete

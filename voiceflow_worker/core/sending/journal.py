@@ -134,7 +134,12 @@ class Journal:
             return units.changed(job, Unsent.outside_window(job).released(due_at=now), at=now)
         guarded_worker = None if self._guard is None else self._guard.worker_id
         return units.journal_entry(
-            job, at=now, lease_until=now + self._lease, policy=self._policy, guarded_worker=guarded_worker
+            job,
+            at=now,
+            lease_until=now + self._lease,
+            policy=self._policy,
+            store_id=self._store.id,
+            guarded_worker=guarded_worker,
         )
 
     async def put_back(self, unsent: Sequence[Unsent]) -> None:

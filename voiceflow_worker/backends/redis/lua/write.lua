@@ -276,8 +276,10 @@ local function delete(unit)
     end
     if head.key ~= '' then
         redis.call('HDEL', base .. ':keys', head.key)
-        redis.call('HSET', base .. ':graves', head.key, unit.keep_until .. '|' .. unit.grave)
-        zadd(base .. ':graves:until', unit.keep_until, head.key)
+        if unit.grave ~= '' then
+            redis.call('HSET', base .. ':graves', head.key, unit.keep_until .. '|' .. unit.grave)
+            zadd(base .. ':graves:until', unit.keep_until, head.key)
+        end
     end
     redis.call('DEL', job_key(id))
     if head.batch ~= '' then

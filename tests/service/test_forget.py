@@ -1,0 +1,344 @@
+"""Erasing a person: nothing that the product writes has them afterwards, and nobody is called because of it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.engine import Engine
+from tests.support.faulty_store import Dies
+from tests.support.flows import SOURCE, flow
+from tests.support.postgres import PostgresServer
+from tests.support.redis_server import RedisServer, standalone, wait_for
+from tests.support.voices import ScriptedVoice, unknown
+from voiceflow_worker import (
+    CallPolicy,
+    CallQueue,
+    CallRequest,
+    Campaign,
+    JobState,
+    Store,
+    SuppressionList,
+    open_store,
+)
+from voiceflow_worker.acts import ActRefusedError, Operator
+from voiceflow_worker.acts.calls import Redial
+from voiceflow_worker.acts.suppression import Suppress, Unsuppress
+from voiceflow_worker.backends.contract import ManualClock
+from voiceflow_worker.backends.witness import JournalFiles
+from voiceflow_worker.core.audit import entries_on
+from voiceflow_worker.core.outcomes.hook import HookBacklog, PendingOutcome
+from voiceflow_worker.core.progress import CallProgress
+from voiceflow_worker.core.retention import Retention
+from voiceflow_worker.core.settling.changes import Sessions
+from voiceflow_worker.errors import StoreError, SuppressedNumberError
+from voiceflow_worker.model.reports.events import CallStatus, Direction, RecordingReady
+from voiceflow_worker.model.reports.outcome import CallLeg, Outcome
+from voiceflow_worker.model.reports.status import SessionStatus
+from voiceflow_worker.service.forget import Forget, Trail
+
+pytestmark = pytest.mark.anyio
+POLICY = CallPolicy()
+PERSON = "+6591239876"
+NAME = "Quetzal Oyelaran"
+SECRET = "gout-appointment"
+WORDS = ("91239876", "9123 9876", "Quetzal", "Oyelaran", SECRET)
+HOUR = timedelta(hours=1)
+EVERYDAY = 12
+"""The other people of a campaign; slow tests have a thousand."""
+
+
+def campaign(others: int) -> Campaign:
+    rows = [{"destination": f"+6580{place:06}", "name": f"Person {place}"} for place in range(others)]
+    rows.insert(others // 2, {"destination": "9123 9876", "name": NAME, "about": SECRET})
+    said = {"say": "Hello {{name}}, {{about | default('')}}", "voice_profile": "en-IE-EmilyNeural", "country": "SG"}
+    redial = {"redial_on": "busy", "redial_max": 1, "redial_after": "30m"}
+    return Campaign.of({**said, **redial, "source": SOURCE, "batch": "march", "rows": rows})
+
+
+@dataclass
+class Life:
+    """A store, and the journal files of its host, in which a person has left all that a person leaves."""
+
+    store: Store
+    files: JournalFiles
+    clock: ManualClock
+    voice: ScriptedVoice
+
+    def engine(self, queue: str) -> Engine:
+        return Engine(self.store, self.voice, queue=queue, policy=POLICY, witness=self.files)
+
+    async def lived(self, others: int) -> None:
+        default, offers = self.engine("default"), self.engine("offers")
+        await campaign(others).start(CallQueue(self.store, policy=POLICY), by="Li")
+        async with default.at_work(), offers.at_work():
+            while await default.send(limit=100):
+                pass
+            (job,) = await default.queue.find(destination=PERSON)
+            # A redial after a busy line, and a completed call.
+            await default.summarise(job, SessionStatus.BUSY)
+            self.clock.advance(HOUR)
+            await default.send()
+            await default.summarise(job, SessionStatus.COMPLETED)
+            for other in (await default.queue.find(limit=None))[: others // 2]:
+                if other.id != job.id:
+                    await default.summarise(other, SessionStatus.COMPLETED)
+            # A doubt that was resolved.
+            self.voice.answers = [unknown(f"{NAME} was on the line")]
+            doubt = await offers.enqueue(PERSON, data={"name": NAME}, unique_key=f"offer-{PERSON}")
+            await offers.send()
+            await offers.queue.resolve(doubt.id, placed=True, note=f"{NAME} told us")
+            # A call that waits.
+            await offers.enqueue(
+                PERSON, not_before=self.clock.now() + 9 * HOUR, unique_key="later", data={"name": NAME}
+            )
+        session = (await default.queue.get(job.id)).posts[-1].session_id or ""
+        await self._beside(session)
+        await self._lagging_hook()
+        who = Operator(self.store, POLICY, name="Li")
+        await Redial(operator=who, call=job.id, note=f"{NAME} asked", force=True).do()
+        await default.queue.cancel(job.id, reason=f"{NAME} asked")
+        await Suppress(operator=who, numbers=["9123 9876"], country="SG", note=f"{NAME} of +65 9123 9876 asked").do()
+
+    async def _beside(self, session: str) -> None:
+        progress = CallProgress(self.store, recordings_for=HOUR)
+        await progress.recording(RecordingReady(session_id=session, recording_id="r1", file_path=f"https://x/{SECRET}"))
+        await progress.status(
+            CallStatus(session_id="in-1", direction=Direction.INBOUND, source=PERSON, call_status="X")
+        )
+        leg = CallLeg(destination=PERSON, status="COMPLETED")
+        early = Outcome(status=SessionStatus.COMPLETED, status_text="COMPLETED", legs=(leg,))
+        await Sessions(self.store).parked.add({"early-1": early})
+
+    async def _lagging_hook(self) -> None:
+        backlog = HookBacklog(self.store, hook="crm", queue="default")
+        events = await self.store.events("default")
+        mine = [event for event in events if event.job_id in await self._ids()]
+        failed = [PendingOutcome(event=event, failures=3, error=f"the CRM refused {NAME}") for event in mine]
+        await backlog.keep(failed[:1])
+        await backlog.park(failed[-1])
+
+    async def _ids(self) -> set[str]:
+        return {job.id for job in await Trail(self.store, PERSON, policy=POLICY).calls()}
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    return ManualClock()
+
+
+@pytest.fixture(params=["sqlite"])
+async def life(request: pytest.FixtureRequest, tmp_path: Path, clock: ManualClock) -> Any:
+    (tmp_path / "store").mkdir()
+    async with open_store(f"sqlite:///{tmp_path}/store/calls.db", clock=clock) as store:
+        yield Life(store, JournalFiles(tmp_path / "journals"), clock, ScriptedVoice())
+
+
+def order(life: Life, store: Store | None = None) -> Forget:
+    who = Operator(store or life.store, POLICY, name="Li")
+    return Forget(operator=who, number="9123 9876", country="SG", note="asked by mail", files=life.files)
+
+
+def vacuumed(path: Path) -> None:
+    import apsw
+
+    connection = apsw.Connection(str(path))
+    connection.execute("VACUUM; PRAGMA wal_checkpoint(TRUNCATE)")
+    connection.close()
+
+
+def found_in(*folders: Path) -> list[str]:
+    """The files that have a word of the person, with the word."""
+    found: list[str] = []
+    for path in (path for folder in folders for path in sorted(folder.rglob("*")) if path.is_file()):
+        data = path.read_bytes()
+        found += [f"{path.name}: {word}" for word in WORDS if word.encode() in data]
+    return found
+
+
+async def test_no_file_has_a_person_who_was_erased_and_all_others_are_as_they_were(life: Life, tmp_path: Path) -> None:
+    await life.lived(EVERYDAY)
+    store = life.store
+    assert {line.partition(": ")[2] for line in found_in(tmp_path)} >= {"91239876", "Quetzal", SECRET}
+    others = [job for job in await CallQueue(store).find(limit=None) if PERSON not in job.numbers]
+    life.clock.advance(HOUR)
+    done = await order(life).do()
+    receipt: Any = done.documents[0]
+    assert receipt["erased"] == {"calls": 3, "records": receipt["erased"]["records"], "audit_entries": 2}
+    assert (receipt["cancelled"], receipt["kept"]) == (1, {"opt_out": True, "unique_keys": 3})
+    vacuumed(tmp_path / "store" / "calls.db")
+    assert found_in(tmp_path) == []
+    assert list(await CallQueue(store).find(limit=None)) == others
+    status = await CallQueue(store, "offers").status()
+    assert (status.total, (await CallQueue(store).status()).total) == (0, len(others))
+    newest, *_ = await entries_on(store)
+    assert (newest.action, newest.name, newest.numbers, newest.note) == ("forget", "Li", (), "asked by mail")
+    assert (newest.result or "").startswith("a person was erased: 3 calls")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["sqlite", "redis", "postgres"])
+async def test_no_file_has_a_person_after_a_campaign_of_a_thousand(
+    kind: str, tmp_path: Path, clock: ManualClock
+) -> None:
+    journals = JournalFiles(tmp_path / "journals")
+    with served(kind, tmp_path) as (url, folder, tidied):
+        async with open_store(url, clock=clock) as store:
+            life = Life(store, journals, clock, ScriptedVoice())
+            await life.lived(1000)
+            assert found_in(folder, tmp_path / "journals") != []
+            await order(life).do()
+            assert await Trail(store, PERSON, policy=POLICY).calls() == []
+            tidied()
+            assert found_in(folder, tmp_path / "journals") == []
+            assert (await CallQueue(store).status()).total == 1000
+
+
+@contextmanager
+def served(kind: str, folder: Path) -> Iterator[tuple[str, Path, Callable[[], None]]]:
+    """A store alone on its server: its URL, the folder of its files, and what the page says to do after an erasure."""
+    if kind == "sqlite":
+        (folder / "store").mkdir()
+        yield f"sqlite:///{folder}/store/calls.db", folder / "store", lambda: vacuumed(folder / "store" / "calls.db")
+    elif kind == "redis":
+        redis = standalone(folder / "redis").start()
+
+        def rewritten() -> None:
+            redis.ask("BGREWRITEAOF")
+            for text in ("aof_rewrite_in_progress:0", "aof_rewrite_scheduled:0"):
+                wait_for(partial(_has, redis, text), text)
+
+        try:
+            yield redis.url, folder / "redis", rewritten
+        finally:
+            redis.kill()
+    else:
+        server = PostgresServer().start()
+
+        def emptied() -> None:
+            server.ask("VACUUM FULL")
+            server.ask("CHECKPOINT")
+
+        try:
+            yield server.url(schema="calls"), server.data / "base", emptied
+        finally:
+            server.close()
+
+
+def _has(redis: RedisServer, text: str) -> bool:
+    return text in str(redis.ask("INFO", "persistence"))
+
+
+async def test_nobody_who_was_erased_is_called_for_it_again(life: Life) -> None:
+    await life.lived(EVERYDAY)
+    before = len(life.voice.placed)
+    await order(life).do()
+    queue = CallQueue(life.store, policy=POLICY)
+    report = await campaign(EVERYDAY).start(queue)
+    assert (report.enqueued, report.rejected) == (0, 0)
+    with pytest.raises(SuppressedNumberError):
+        await life.engine("offers").enqueue(PERSON)
+    with pytest.raises(SuppressedNumberError):
+        await life.engine("offers").enqueue(PERSON, unique_key=f"offer-{PERSON}")
+    who = Operator(life.store, POLICY)
+    assert not (await Unsuppress(operator=who, numbers=[PERSON]).do()).undone
+    assert await SuppressionList(life.store).scan() == []
+    # The list is over, and the unique keys still stand.
+    assert (await campaign(EVERYDAY).start(queue)).enqueued == 0
+    async with life.engine("default").at_work() as engine:
+        await engine.send()
+    assert len(life.voice.placed) == before
+    # A new order is a new call.
+    assert (await life.engine("offers").enqueue(PERSON)).state is JobState.QUEUED
+
+
+async def test_keys_of_erased_calls_are_taken_for_calls_that_are_stored_together(life: Life) -> None:
+    engine = life.engine("default")
+    job = await engine.enqueue(PERSON, unique_key="mine")
+    await engine.queue.cancel(job.id)
+    await order(life).do()
+    numbers = {"mine": PERSON, "other": "+6580000001"}
+    requests = [CallRequest(flow=flow(number), unique_key=key) for key, number in numbers.items()]
+    mine, other = await engine.queue.enqueue_many(requests)
+    assert [mine.created, other.created, mine.job.id] == [False, True, job.id]
+
+
+async def test_it_is_refused_while_a_call_is_open_or_in_doubt(life: Life) -> None:
+    engine = life.engine("default")
+    async with engine.at_work():
+        life.voice.answers = [unknown()]
+        job = await engine.enqueue(PERSON)
+        await engine.journal()
+        for state in ("sending", "in_doubt"):
+            assert await engine.state(job) == state
+            with pytest.raises(ActRefusedError, match=f"{job.id} is {state}"):
+                await order(life).question()
+            with pytest.raises(ActRefusedError, match=f"{job.id} is {state}"):
+                await order(life).do()
+            life.clock.advance(2 * HOUR)
+            await engine.sweeper.sweep()
+        await engine.queue.resolve(job.id, placed=True, note="asked")
+    assert await entries_on(life.store) == []
+    await order(life).do()
+    assert await Trail(life.store, PERSON, policy=POLICY).calls() == []
+
+
+async def test_an_erasure_that_dies_at_any_step_is_ended_by_the_next_one(tmp_path: Path, clock: ManualClock) -> None:
+    steps = 0
+    for step in range(1, 60):
+        folder = tmp_path / f"{step}"
+        (folder / "store").mkdir(parents=True)
+        async with open_store(f"sqlite:///{folder}/store/calls.db", clock=clock) as store:
+            life = Life(store, JournalFiles(folder / "journals"), clock, ScriptedVoice())
+            await life.lived(3)
+            dies = Dies(step)
+            try:
+                await order(life, dies.over(store)).do()
+            except StoreError:
+                await order(life).do()
+                steps += 1
+            vacuumed(folder / "store" / "calls.db")
+            assert found_in(folder) == [], step
+            if not dies.is_dead:
+                break
+    assert steps >= 6
+
+
+async def test_the_export_has_all_that_is_stored_and_erases_nothing(life: Life) -> None:
+    await life.lived(EVERYDAY)
+    document = await order(life).export()
+    text = json.dumps(document)
+    assert all(word in text for word in ("91239876", "Quetzal", SECRET, "asked"))
+    assert "Person 1" not in text
+    assert len(document["calls"]) == 3  # type: ignore[arg-type]
+    assert len(await Trail(life.store, PERSON, policy=POLICY).calls()) == 3
+
+
+async def test_a_running_worker_erases_its_own_journal_file(life: Life, tmp_path: Path) -> None:
+    engine = life.engine("default")
+    async with engine.at_work():
+        job = await engine.enqueue(PERSON)
+        other = await engine.enqueue("+6580000001")
+        await engine.send()
+        for each in (job, other):
+            await engine.summarise(each)
+        elsewhere = JournalFiles(tmp_path / "another host")
+        life.files, own = elsewhere, life.files
+        await order(life).do()
+        assert found_in(tmp_path / "journals") != []
+        await Retention(life.store, POLICY, witness=own).run()
+        assert found_in(tmp_path / "journals") == []
+        (kept,) = [file.kept for file in await own.files("default") if file.kept is not None]
+        assert kept.id == other.id
+        assert engine.guard is not None
+        assert not await engine.guard.check()
+        await engine.enqueue("+6580000002")
+        assert len(await engine.send()) == 1
