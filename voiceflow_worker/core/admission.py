@@ -18,6 +18,7 @@ from voiceflow_worker.core.ports.reading import owners_of
 from voiceflow_worker.core.ports.store import (
     MOST_TOGETHER,
     Absent,
+    Answer,
     Owner,
     Put,
     Record,
@@ -345,8 +346,8 @@ class Admitter:
                     passing=list(passing.get(place, {}).values()),
                     turn=turn if staging is None else (*turn, *staging.condition(jobs[place].batch_id)),
                     puts=puts,
-                    over=handover(owner, jobs[place], at=now)
-                    if (owner := over.get(jobs[place].unique_key or "")) is not None
+                    over=handover(known, jobs[place], at=now)
+                    if (known := over.get(jobs[place].unique_key or "")) is not None
                     else None,
                 )
                 for place in places
@@ -354,19 +355,11 @@ class Admitter:
             written = await self._store.write(Step(units=tuple(units), together=together), now=now)
             again: list[int] = []
             for place, answer in zip(places, written, strict=True):
-                if answer.owner is not None:
-                    owners[place] = answer.owner
+                if (owner := answer.owner or _owner_of_erased(jobs[place], answer)) is not None:
+                    owners[place] = owner
+                    erased |= {place} if answer.owner is None else set()
                 elif answer.result is Result.NOT_FREE:
-                    if answer.need in turn:
-                        raise IntakeError.lost(self._queue)
-                    if answer.need is not None and answer.need == _not_cancelled(jobs[place]):
-                        raise _was_cancelled(jobs[place].batch_id)
-                    if isinstance(answer.need, Absent) and answer.need.namespace == ERASED_KEY:
-                        owners[place] = _owner_of_erased(jobs[place], answer.record)
-                        erased.add(place)
-                        continue
-                    if staging is not None and answer.need in staging.condition(jobs[place].batch_id):
-                        raise IntakeError.taken_over(str(jobs[place].batch_id))
+                    self._refuse_lost(jobs[place], answer, turn, staging)
                     passes = passing.setdefault(place, {})
                     if isinstance(answer.need, Same):  # what passed has changed since
                         passes.pop(answer.need.group)
@@ -384,6 +377,15 @@ class Admitter:
             refused_all = together and (again or not erased.isdisjoint(places))
             places = [place for place in places if place not in erased] if refused_all else again
         return owners, suppressed
+
+    def _refuse_lost(self, job: Job, answer: Answer, turn: Sequence[Same], staging: Staging | None) -> None:
+        """Raise an error if a job was refused because of its batch or its import, and not because of itself."""
+        if answer.need in turn:
+            raise IntakeError.lost(self._queue)
+        if answer.need is not None and answer.need == _not_cancelled(job):
+            raise _was_cancelled(job.batch_id)
+        if staging is not None and answer.need in staging.condition(job.batch_id):
+            raise IntakeError.taken_over(str(job.batch_id))
 
     def _refused(self, job: Job, place: int, record: Record) -> SuppressedNumber | None:
         """Why a record of the suppression list forbids a job; None if it ends before the job is due."""
@@ -521,9 +523,11 @@ def new_job(
     )
 
 
-def _owner_of_erased(job: Job, record: Record | None) -> Owner:
-    """The owner of the key of a call that was erased. Nothing tells its body, so it counts as this one."""
-    job_id, _, state = ("" if record is None else record.value).partition(" ")
+def _owner_of_erased(job: Job, answer: Answer) -> Owner | None:
+    """The owner of the job's key, if that call was erased. Nothing tells its body, so it counts as this one."""
+    if not isinstance(answer.need, Absent) or answer.need.namespace != ERASED_KEY:
+        return None
+    job_id, _, state = ("" if answer.record is None else answer.record.value).partition(" ")
     return Owner(job_id, job.body_digest, state)
 
 

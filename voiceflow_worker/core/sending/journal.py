@@ -300,7 +300,7 @@ def refused_by(unit: Unit, standing: Standing) -> Answer | None:
 def sorted_out(
     refused: Sequence[Refused], *, at: datetime, leased_at: float, policy: CallPolicy
 ) -> tuple[list[Ended], list[Unsent]]:
-    """The refused jobs that end, because of the suppression list, their escalation or their batch, and those that go back.
+    """The refused jobs that end, because of the list, their escalation or their batch, and those that go back.
 
     Jobs with the same busy number come due one after the other, in the order of leasing. Without this, many calls that
     bridge to one line would all be leased and put back every two seconds.
