@@ -23,10 +23,10 @@ from voiceflow_worker.model.jobs.policy import write_redial_after
 from voiceflow_worker.webhooks import receiver_app
 from voiceflow_worker.webhooks.menu_events import MenuEvents
 
-PEOPLE = """name;Mobile;day;language;source;Home;Land
-Ana;8765 4321;31/12/2099;;;6123 4567;SG
-Ben;8765 4322;1/2/2099;;+442071838750;;Singapore
-Cik;+60 12-345 6789;1/2/2099;ms;;;
+PEOPLE = """name;Mobile;day;language;source;Home;Land;visit
+Ana;8765 4321;31/12/2099;;;6123 4567;SG;2030-01-30T23:00:00Z
+Ben;8765 4322;1/2/2099;;+442071838750;;Singapore;2030-01-31 07:00
+Cik;+60 12-345 6789;1/2/2099;ms;;;;2030-01-31T00:00:00+01:00
 """
 MENUS = """
 from voiceflow_worker import Menu
@@ -228,6 +228,11 @@ CASES: dict[str, tuple[Fields, Fields, dict[str, Any]]] = {
             "due": ["2100-01-02T02:00:00+00:00", "2100-01-02T02:00:00+00:00", "2100-01-01T01:00:00+00:00"],
         },
     ),
+    "times with zones": (
+        {},
+        {**READ, **SOURCE, "time_zone": "Europe/Berlin", "say": "Come on {{visit|date}} at {{visit|time}}."},
+        {"texts": ["Come on January 31, 2030 at 7:00 AM."] * 3},
+    ),
     "hours elsewhere": (
         {},
         {
@@ -269,6 +274,7 @@ def test_a_campaign_stores_the_same_calls_wherever_it_is_started(
         **first,
         "sources": [each[0]["params"]["source"] for each in actions],
         "voices": [each[1]["params"]["voiceProfile"] for each in actions],
+        "texts": [each[1]["params"].get("text") for each in actions],
         "windows": [each["window"] for each in calls],
         "zones": [each["time_zone"] for each in calls],
         "due": [each["due_at"] for each in calls],

@@ -54,6 +54,11 @@ class CountryWindows:
     _known: dict[str | None, CallWindow] = field(
         default_factory=dict[str | None, CallWindow], init=False, repr=False, compare=False
     )
+    _differ: bool = field(default=False, init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        named = {*self.hours, *self.days, *self.holidays} != {ALL} or NUMBER in self.holidays.get(ALL, ())
+        object.__setattr__(self, "_differ", named)
 
     @classmethod
     def parse(
@@ -128,7 +133,7 @@ class CountryWindows:
         )
 
     def _to(self, number: str) -> CallWindow:
-        country = country_of(number)
+        country = country_of(number) if self._differ else None  # the lookup takes 30 µs
         window = self._known.get(country)
         if window is None:
             window = CallWindow(

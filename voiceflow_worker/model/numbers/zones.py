@@ -42,9 +42,9 @@ def zone_of_number(e164: str) -> NumberZone:
         number = phonenumbers.parse(normalise(e164))
     except phonenumbers.NumberParseException:
         return NumberZone(None)
-    # A number that the plan does not have, yet, is in the zones of its country.
-    found = [each(number) for each in (time_zones_for_number, time_zones_for_geographical_number)]
-    names = tuple(name for name in found[0] if name != _UNKNOWN) or tuple(name for name in found[1] if name != _UNKNOWN)
+    names = tuple(name for name in time_zones_for_number(number) if name != _UNKNOWN)
+    if not names:  # a number that the plan does not have, yet, is in the zones of its country
+        names = tuple(name for name in time_zones_for_geographical_number(number) if name != _UNKNOWN)
     if not names or not _agree(names):
         return NumberZone(None, names)
     return NumberZone(names[-1], names)
