@@ -174,13 +174,13 @@ class DropsForgetTheValue(Memory):
 
 
 class ARepeatIsRefused(Memory):
-    def _was_written(self, unit: Unit) -> bool:  # noqa: ARG002
+    def _was_written(self, unit: Unit, now: datetime) -> bool:  # noqa: ARG002
         return False
 
 
 class ARepeatIsToldAndCountedAgain(Memory):
     def answer(self, unit: Unit, now: datetime) -> Answer:
-        if self._was_written(unit):
+        if self._was_written(unit, now):
             super().answer(Unit(puts=unit.puts, events=unit.events), now)
             if unit.change is not None and not isinstance(unit.change, Delete):
                 self._count(unit.change.job, unit.tally)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from decimal import Decimal
 from functools import partial
+from typing import Any
 
 import pytest
 
@@ -18,7 +19,7 @@ from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.reading import gates_of
 from voiceflow_worker.core.settling import stops as batch_stops
 from voiceflow_worker.core.settling.changes import Changes
-from voiceflow_worker.core.settling.stops import RULES, BatchStops
+from voiceflow_worker.core.settling.stops import RULES, BatchStops, stop_rules
 from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.model.jobs.evidence import charged
 from voiceflow_worker.model.jobs.policy import LeastAnswerRate, StopRules, read_answer_rate, read_cost
@@ -213,3 +214,20 @@ def test_limits_are_read_as_they_are_written() -> None:
     assert read_cost("12.50") == Decimal("12.5")
     with pytest.raises(InvalidInputError):
         LeastAnswerRate(0, 200)
+
+
+async def test_rules_that_two_set_at_once_are_both_kept(
+    store: Store, stops: BatchStops, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read, between = store.records, [HALF_OF_FOUR]
+
+    async def slowly(*args: Any, **how: Any) -> Any:
+        found = await read(*args, **how)
+        if between:
+            await BatchStops(store, "default").put("march", between.pop())
+        return found
+
+    monkeypatch.setattr(store, "records", slowly)
+    await stops.put("march", FIFTY)
+    kept = (await stop_rules(store).within("default").get(["march"]))["march"]
+    assert kept == StopRules(after_cost=FIFTY.after_cost, answer_rate_below=HALF_OF_FOUR.answer_rate_below)

@@ -138,7 +138,7 @@ def attempt_given_back_in_doubt(old: Job, new: Job, **kwargs: Any) -> tuple[Job,
 
 class ARepeatIsCountedAgain(Memory):
     def answer(self, unit: Unit, now: Any) -> Any:
-        if isinstance(unit.change, Replace) and self._was_written(unit):
+        if isinstance(unit.change, Replace) and self._was_written(unit, now):
             self._count(unit.change.job, unit.tally)
         return super().answer(unit, now)
 

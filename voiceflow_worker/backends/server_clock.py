@@ -16,7 +16,9 @@ SAMPLES = 3
 
 
 class ServerClock(SystemClock):
-    """The clock of the server, kept as an offset to this machine's monotonic clock, and measured every few seconds.
+    """The clock of the server, kept as an offset to this machine's clock of durations, and measured every few seconds.
+
+    That clock counts the time in which the machine was suspended, so that the time is right at once afterwards.
 
     Of several samples, the sample with the shortest round trip counts: its error is at most half the round trip. A new
     offset replaces the old one if it is more exact, or if the old one is certainly wrong. `ask` asks the server for its
@@ -25,20 +27,20 @@ class ServerClock(SystemClock):
 
     def __init__(self, ask: Callable[[], Awaitable[float]]) -> None:
         self._ask = ask
-        self._offset = time.time() - time.monotonic()
+        self._offset = time.time() - self.monotonic()
         self._error = float("inf")
 
     def now(self) -> datetime:
         """The time of the server, in UTC."""
-        return datetime.fromtimestamp(self._offset + time.monotonic(), UTC)
+        return datetime.fromtimestamp(self._offset + self.monotonic(), UTC)
 
     async def synchronise(self) -> None:
         """Measure the offset. Raises StoreError."""
         best: tuple[float, float] | None = None
         for _ in range(SAMPLES):
-            asked = time.monotonic()
+            asked = self.monotonic()
             told = await self._ask()
-            answered = time.monotonic()
+            answered = self.monotonic()
             error = (answered - asked) / 2
             if best is None or error < best[0]:
                 best = error, told - (asked + answered) / 2

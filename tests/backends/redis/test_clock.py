@@ -13,6 +13,7 @@ from tests.support.scripted_redis import ScriptedRedis
 from tests.support.waiting import until
 from voiceflow_worker.backends import open_store
 from voiceflow_worker.backends.contract import ManualClock
+from voiceflow_worker.core.ports.outside import SystemClock
 from voiceflow_worker.errors import StoreError
 
 pytestmark = pytest.mark.anyio
@@ -36,6 +37,18 @@ async def test_a_clock_that_is_set_is_followed(scripted: ScriptedRedis, monkeypa
     async with open_store(scripted.url) as store:
         scripted.scripts["clock"] = '["1900000000", "0"]'
         await until(lambda: store.clock.now().year == 2030)
+
+
+async def test_the_time_is_right_at_once_after_the_machine_was_suspended(
+    scripted: ScriptedRedis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The clock that counts on in a suspended machine tells the time, not the one that stands still."""
+    scripted.scripts["clock"] = '["2000000000", "0"]'
+    async with open_store(scripted.url) as store:
+        before = store.clock.now()
+        monotonic = SystemClock.monotonic
+        monkeypatch.setattr(SystemClock, "monotonic", lambda clock: monotonic(clock) + 600)
+        assert timedelta(seconds=600) <= store.clock.now() - before < timedelta(seconds=610)
 
 
 async def test_one_odd_reply_does_not_end_the_store(scripted: ScriptedRedis, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -470,6 +470,13 @@ class WriteContract(Ground):
         assert await job_of(store, job) == back
         assert await held(store) == {"cas": "2"}
 
+    async def test_a_repeat_after_the_end_of_what_was_written_finds_nothing(self, store: Store) -> None:
+        await write(store, Unit(puts=(put("cas", "1"),)))
+        unit = Unit(needs=(Same("n", "cas", "1"),), puts=(put("cas", "2", NOW + MINUTE),))
+        assert await write(store, unit) == [DONE]
+        assert await write(store, unit) == [DONE]
+        assert await write(store, unit, now=NOW + 2 * MINUTE) == [NOT_FREE]
+
     async def test_of_many_who_compare_and_swap_one_wins_each_round(self, store: Store, other: Store) -> None:
         won: list[str] = []
 

@@ -86,7 +86,7 @@ class Memory:
         """Write a step."""
         check_step(step)
         if not self._is_vetted(step, now):
-            return [DONE if self._was_written(unit) else _UNVETTED for unit in step.units]
+            return [DONE if self._was_written(unit, now) else _UNVETTED for unit in step.units]
         if step.together:
             return self._together(step.units, now)
         return [self.answer(unit, now) for unit in step.units]
@@ -121,7 +121,7 @@ class Memory:
 
     def answer(self, unit: Unit, now: datetime) -> Answer:
         """Check all of a unit, then write all of it."""
-        if self._was_written(unit):
+        if self._was_written(unit, now):
             return DONE
         refusal = self._refused_change(unit, now) or self._refused_need(unit, now)
         if refusal is not None:
@@ -141,7 +141,7 @@ class Memory:
             self.wakeups.wake(unit.wakes)
         return DONE
 
-    def _was_written(self, unit: Unit) -> bool:
+    def _was_written(self, unit: Unit, now: datetime) -> bool:
         match unit.change:
             case Insert(job):
                 return job.id in self.jobs
@@ -156,7 +156,7 @@ class Memory:
                 return any(
                     puts.get((need.namespace, need.group, need.member)) == record.value != need.value
                     for need in swaps
-                    for record in self._held(need.namespace, need.group)
+                    for record in self.group(need.namespace, need.group, now)
                     if record.member == need.member
                 )
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 import structlog
 
 from voiceflow_worker.core.ports import Store
-from voiceflow_worker.core.ports.store import Drop, Key, Mode, Page, Put, Record, Step, Unit
+from voiceflow_worker.core.ports.store import Drop, Key, Mode, Page, Put, Record, Result, Same, Step, Unit
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
@@ -79,6 +79,21 @@ class RecordSet(Generic[Value]):
         """Store the values whose keys are absent; returns the value of each key afterwards."""
         await self._put(values, Mode.KEEP, None)
         return await self.get(values)
+
+    async def change(self, key: str, change: Callable[[Value | None], Value]) -> Value:
+        """Store what `change` makes of a value, as nobody has changed it since; returns it. It may be called again."""
+        group, member = self._place(key)
+        while True:
+            now = self._store.clock.now()
+            found = (await self._store.records({self._namespace: [(group, member)]}, now=now))[self._namespace]
+            was = found[0].value if found else None
+            value = change(None if was is None else self._value(key, was))
+            ends_at = None if self._keep_for is None else now + self._keep_for
+            put = Put(self._namespace, group, self.text(value), ends_at, member=member)
+            unit = Unit(needs=(Same(self._namespace, group, was, member),), puts=(put,))
+            (answer,) = await self._store.write(Step(units=(unit,), durable=self._durable), now=now)
+            if answer.result is Result.DONE:
+                return value
 
     async def _put(self, values: Mapping[str, Value], mode: Mode, until: datetime | None) -> None:
         now = self._store.clock.now()

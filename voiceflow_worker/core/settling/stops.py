@@ -57,8 +57,7 @@ class BatchStops:
 
     async def put(self, batch_id: str, rules: StopRules) -> None:
         """Set the rules of a batch. If a new rule is None, the earlier rule stays."""
-        before = (await self._rules.get([batch_id])).get(batch_id)
-        await self._rules.put({batch_id: rules.over(before)})
+        await self._rules.change(batch_id, rules.over)
 
     async def look(self) -> None:
         """Hold the batches that have reached a limit and have calls to send."""
