@@ -146,6 +146,21 @@ def test_people_of_a_query_are_read_in_chunks_and_each_is_called_once(
     assert (again["rows"]["enqueued"], again["states"]["cancelled"]) == (1, 4)
 
 
+def test_times_and_hours_of_a_query_are_those_at_the_number(store: str, database: Connect) -> None:
+    database(
+        "CREATE TABLE people (destination, visit)",
+        "INSERT INTO people VALUES ('+6591234567', '2030-01-30T23:00:00Z'), ('+4915112345678', '2030-01-30 23:00+00')",
+    )
+    query(
+        "SELECT * FROM people", say="{{visit|date}} at {{visit|time}}", country=None, time_zone="Europe/Berlin",
+        window={"SG": "09:00-12:00", "*": "10:00-12:00"}, holidays="number",
+    ).execute(context("hours"))  # fmt: skip
+    berlin, singapore = jobs_in(store)
+    assert ("31 January 2030 at 00:00" in berlin.body, "31 January 2030 at 07:00" in singapore.body) == (True, True)
+    assert (str(berlin.window), berlin.time_zone) == ("10:00-12:00 mon-sun DE", "Europe/Berlin")
+    assert (str(singapore.window), singapore.time_zone) == ("09:00-12:00 mon-sun SG", "Asia/Singapore")
+
+
 @pytest.mark.parametrize(
     ("sql", "message"),
     [
