@@ -12,18 +12,20 @@ from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any, ClassVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from voiceflow_worker.core.audit import Actor, AuditedStore, AuditEntry, Interface
 from voiceflow_worker.core.overview.story import gate_in_words
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.identity import queue_of
 from voiceflow_worker.core.ports.reading import gates_of
-from voiceflow_worker.core.queue import CallQueue
 from voiceflow_worker.errors import ChangedSinceError, JobNotFoundError, VoiceflowError
 from voiceflow_worker.model.jobs.job import Job
 from voiceflow_worker.model.jobs.policy import CallPolicy
 from voiceflow_worker.model.text.wording import QUEUE_NAME
+
+if TYPE_CHECKING:
+    from voiceflow_worker.core.queue import CallQueue
 
 LONGEST_NAMED = 100
 """The most characters of a text that a refusal repeats."""
@@ -62,8 +64,10 @@ class Operator:
 
     def queue(self, name: str) -> CallQueue:
         """The queue with this name. Raises UnknownSubjectError for a text that cannot be the name of a queue."""
-        if not QUEUE_NAME.fullmatch(name):
-            raise UnknownSubjectError(f"{name[:LONGEST_NAMED]!r} is not the name of a queue")
+        require_name(name)
+        # Not above: a hold needs none of what a queue can do beside, and every part of a second counts for it.
+        from voiceflow_worker.core.queue import CallQueue
+
         return CallQueue(self.store, name, policy=self.policy)
 
     async def call(self, job_id: str) -> tuple[CallQueue, Job]:
@@ -73,6 +77,12 @@ class Operator:
             raise JobNotFoundError(job_id[:LONGEST_NAMED])
         queue = self.queue(name)
         return queue, await queue.get(job_id)
+
+
+def require_name(queue: str) -> None:
+    """Raise UnknownSubjectError for a text that cannot be the name of a queue."""
+    if not QUEUE_NAME.fullmatch(queue):
+        raise UnknownSubjectError(f"{queue[:LONGEST_NAMED]!r} is not the name of a queue")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -17,18 +17,19 @@ from voiceflow_worker.acts import (
     UnknownSubjectError,
     changed_since,
     kept_back,
+    require_name,
 )
-from voiceflow_worker.core.gates import CheckGate, standing_gate
+from voiceflow_worker.core.gates import CheckGate, hold_until_left, standing_gate
 from voiceflow_worker.core.overview.story import closed_in_words, gate_as_json, gate_in_words
 from voiceflow_worker.core.ports.names import BatchNames
 from voiceflow_worker.core.ports.reading import count_states, gates_at, gates_of, limits_of
-from voiceflow_worker.core.queue import CallQueue
 from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.model.jobs.gate import Gate, GateScope, GateState
 from voiceflow_worker.model.jobs.job import JobState
 from voiceflow_worker.model.text.wording import by_person, count_of, rate_in_words
 
 if TYPE_CHECKING:
+    from voiceflow_worker.core.queue import CallQueue
     from voiceflow_worker.core.settling.changes import RedialledBatch
 
 COUNT_HOLDS = timedelta(minutes=15)
@@ -61,7 +62,8 @@ class QueueAct(Act):
 
     async def counted(self) -> States:
         """The calls by state. Raises UnknownSubjectError for a batch without calls."""
-        store, queue = self.operator.store, self.calls.name
+        store, queue = self.operator.store, self.queue
+        require_name(queue)
         if (unknown := await BatchNames(store, queue).why_unknown(self.batch)) is not None:
             raise UnknownSubjectError(unknown)
         return await count_states(store, queue, batch_id=self.batch)
@@ -69,7 +71,7 @@ class QueueAct(Act):
     async def gate_seen(self) -> str:
         """What somebody sees of the gate of the queue or the batch, for `Act.do`."""
         store = self.operator.store
-        return _state_of(await standing_gate(store, self.calls.name, self.batch), at=store.clock.now())
+        return _state_of(await standing_gate(store, self.queue, self.batch), at=store.clock.now())
 
     def check_gate(self, seen: str | None) -> CheckGate | None:
         """The check that the gate is still what somebody has seen."""
@@ -84,8 +86,8 @@ class QueueAct(Act):
 
     async def closed(self) -> list[Gate]:
         """The closed gates of the queue and of its batches, and that of this batch if it was cancelled."""
-        store, queue = self.operator.store, self.calls.name
-        now, own = store.clock.now(), (await gates_at(store, self.calls.name, [self.batch])).values()
+        store, queue = self.operator.store, self.queue
+        now, own = store.clock.now(), (await gates_at(store, self.queue, [self.batch])).values()
         gates = [*await gates_of(store, queue), *own]
         return [gate for gate in dict.fromkeys(gates) if gate.is_closed(at=now)]
 
@@ -112,10 +114,12 @@ class Hold(QueueAct):
         if self.lasts is not None and self.lasts <= timedelta():
             raise InvalidInputError("a hold of 0 holds nothing: give a duration such as 10m, or none")
         await self.counted()
-        calls, store = self.calls, self.operator.store
+        queue, store = self.queue, self.operator.store
         until = None if self.lasts is None else store.clock.now() + self.lasts
-        before = (await gates_at(store, calls.name, [self.batch])).values()
-        gate = await calls.hold(
+        before = (await gates_at(store, queue, [self.batch])).values()
+        gate = await hold_until_left(
+            store,
+            queue,
             batch_id=self.batch,
             until=until,
             reason=by_person(self.operator.name, self.note, "held"),
@@ -123,7 +127,7 @@ class Hold(QueueAct):
         )
         if gate.state is GateState.OPEN:
             raise ActRefusedError(f"{self.named} is open: somebody has resumed it since this hold was stored")
-        left = (await count_states(store, calls.name, batch_id=self.batch))[JobState.SENDING]
+        left = (await count_states(store, queue, batch_id=self.batch))[JobState.SENDING]
         notes = [f"{count_of(left, 'call')} had left before the hold, and may still ring"] if left else []
         if gate in before:
             notes.append("nothing was changed: an earlier hold lasts longer, or as long")

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     from voiceflow_worker.acts import Act, Operator, Question
     from voiceflow_worker.backends.sqlite.opening import Identities
+    from voiceflow_worker.core.ports import Store
     from voiceflow_worker.core.queue import CallQueue
     from voiceflow_worker.gateway.client import VoiceClient
     from voiceflow_worker.settings import Settings
@@ -217,10 +218,22 @@ _LEAST_PATIENCE = timedelta(seconds=1)
 """The shortest wait for a lock. A process that works normally does not keep a lock for so long."""
 
 
+def _load_structlog() -> None:
+    """Load structlog without the tracebacks of rich: ours are plain, and a hold has no tenth of a second for them."""
+    unused = "rich.traceback"
+    if not {"structlog", unused} & sys.modules.keys():
+        sys.modules[unused] = cast("Any", None)
+        try:
+            import structlog  # noqa: F401
+        finally:
+            del sys.modules[unused]
+
+
 def settings_from(**options: object) -> Settings:
     """Load the settings, and set up the logs accordingly. An option that is not None overrides the other sources."""
     from voiceflow_worker.settings import export_further_variables, load_settings
 
+    _load_structlog()
     export_further_variables()
     settings = load_settings(options_place=None, **options)
     log_to_stderr(form=settings.log_format, level=settings.log_level, secrets=settings.secrets())
@@ -232,11 +245,26 @@ async def opened_queue(
     settings: Settings,
     *,
     makes: bool = False,
-    stops: bool = False,
     patience: timedelta | None = None,
     files: Identities | None = None,
 ) -> AsyncGenerator[CallQueue]:
-    """Open the store of these settings, and yield the queue. Raises StoreError.
+    """Open the store of these settings as `opened_store` does, and yield the queue. Raises StoreError."""
+    from voiceflow_worker.core.queue import CallQueue
+
+    async with opened_store(settings, makes=makes, patience=patience, files=files) as store:
+        yield CallQueue(store, settings.queue, policy=settings.policy())
+
+
+@asynccontextmanager
+async def opened_store(
+    settings: Settings,
+    *,
+    makes: bool = False,
+    stops: bool = False,
+    patience: timedelta | None = None,
+    files: Identities | None = None,
+) -> AsyncGenerator[Store]:
+    """Open the store of these settings, and yield it. Raises StoreError.
 
     If `makes` is False, a missing store is not created: a mistyped name must not look like an empty queue. The settings
     of a server then cause no warning, because the worker and the doctor warn about them. What `stops` calls passes on
@@ -246,8 +274,6 @@ async def opened_queue(
     until the store accepts a write. If another process keeps the store's file locked later, each operation waits for
     `patience` at most. With `files`, a store in other files is refused (StoreReplacedError).
     """
-    from voiceflow_worker.core.queue import CallQueue
-
     wait = store_wait(settings)
     if not makes:
         await _found(settings, wait)
@@ -264,7 +290,7 @@ async def opened_queue(
         _traced(),
         opened_in_time(settings.store, wait=wait, writes=makes and not stops, advises=makes, **options) as store,
     ):
-        yield CallQueue(store, settings.queue, policy=settings.policy())
+        yield store
 
 
 @asynccontextmanager
@@ -365,11 +391,11 @@ async def acting(
     from voiceflow_worker.core.audit import Interface, login_name
 
     note = Output().note
-    async with opened_queue(settings, stops=stops, makes=makes) as calls:
+    async with opened_store(settings, stops=stops, makes=makes) as store:
         if (place := settings.of_service("store")) is not None:
-            note(f"in the store {calls.store.url}, named by {place}")
-        yield Operator(calls.store, settings.policy(), who, on=Interface.COMMAND, login=login_name())
-        if stops and (unsure := health_of(settings.store, calls.store).unsure) is not None:
+            note(f"in the store {store.url}, named by {place}")
+        yield Operator(store, settings.policy(), who, on=Interface.COMMAND, login=login_name())
+        if stops and (unsure := health_of(settings.store, store).unsure) is not None:
             note(
                 f"warning: this was stored and is followed, but may be lost: {unsure} Then look again, with `voiceflow "
                 "status` or `voiceflow suppress list`"

@@ -284,9 +284,9 @@ async def hold(
         voiceflow hold --note "the text has a wrong date"
         voiceflow hold --batch march --for 10m
     """
+    settings = common.settings()
     from voiceflow_worker.acts.queues import Hold
 
-    settings = common.settings()
     async with acting(settings, as_, stops=True) as operator:
         act = Hold(operator=operator, queue=settings.queue, batch=batch, note=note, lasts=for_)
         await carried_out(act, common.output())

@@ -25,7 +25,6 @@ from voiceflow_worker.cli.options import (
 )
 from voiceflow_worker.cli.output import Output
 from voiceflow_worker.core.ports import Clock, Store
-from voiceflow_worker.core.ports.parts import Parts
 from voiceflow_worker.errors import (
     InvalidInputError,
     StoreCorruptError,
@@ -193,6 +192,8 @@ def _warn_of_open(settings: Settings, *, tell: Tell) -> None:
 
 async def _watch_policies(door: Door | None, clock: Clock) -> None:
     """Look each second whether the file of policies has changed, so that a wrong one is told at once."""
+    from voiceflow_worker.core.ports.parts import Parts  # not at the start: `--help` loads this module
+
     if door is not None:
         part = "the policies of escalations were not looked at"
         await Parts(clock).repeat(part, door.policies.current, every=WATCH_EVERY)

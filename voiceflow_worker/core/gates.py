@@ -117,6 +117,27 @@ async def until_left(
     return len(sending)
 
 
+async def hold_until_left(
+    store: Store,
+    queue: str,
+    *,
+    batch_id: str | None,
+    until: datetime | None = None,
+    reason: str = "",
+    check: CheckGate | None = None,
+) -> Gate:
+    """Hold a queue or a batch, and wait as `until_left` does; returns the gate as it stands then. Raises StoreError."""
+    now = store.clock.now()
+    ordered = Gate.of(queue, batch_id, GateState.HELD, since=now, until=until, reason=reason)
+    gate = await order_gate(store, ordered, check=check)
+    await until_left(store, [queue], batch_id=batch_id)
+    now = store.clock.now()
+    stands = (await gates_at(store, queue, [batch_id])).get(batch_id)
+    if stands is None and gate.is_closed(at=now):
+        return Gate.of(queue, batch_id, GateState.OPEN, since=now)
+    return stands or gate
+
+
 FIRST_PAUSE = timedelta(seconds=1)
 LONGEST_PAUSE = timedelta(seconds=60)
 

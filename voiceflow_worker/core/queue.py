@@ -11,7 +11,7 @@ from functools import partial
 
 from voiceflow_worker.core.admission import Admitter, CallRequest, Enqueued
 from voiceflow_worker.core.edits import BatchEdit, EditedCalls, edit_batch
-from voiceflow_worker.core.gates import CheckGate, order_gate, until_left
+from voiceflow_worker.core.gates import CheckGate, hold_until_left, order_gate, until_left
 from voiceflow_worker.core.imports import (
     StagedImport,
     discard_imports,
@@ -26,7 +26,7 @@ from voiceflow_worker.core.overview.report import Report, build_full_report, bui
 from voiceflow_worker.core.overview.status import QueueStatus, read_status
 from voiceflow_worker.core.ports import Limits, Store
 from voiceflow_worker.core.ports.identity import checked_queue, checked_reader
-from voiceflow_worker.core.ports.reading import count_states, find_jobs, find_pages, gates_at
+from voiceflow_worker.core.ports.reading import count_states, find_jobs, find_pages
 from voiceflow_worker.core.ports.reads import ById, ByKey, Listing
 from voiceflow_worker.core.ports.store import Joinable
 from voiceflow_worker.core.sending.departures import CheckRate, SetRate
@@ -359,18 +359,7 @@ class CallQueue:
         """
         if until is not None:
             checked_time("until", until)
-        now = self.store.clock.now()
-        gate = await order_gate(
-            self.store,
-            Gate.of(self.name, batch_id, GateState.HELD, since=now, until=until, reason=reason),
-            check=check,
-        )
-        await until_left(self.store, [self.name], batch_id=batch_id)
-        now = self.store.clock.now()
-        stands = (await gates_at(self.store, self.name, [batch_id])).get(batch_id)
-        if stands is None and gate.is_closed(at=now):
-            return Gate.of(self.name, batch_id, GateState.OPEN, since=now)
-        return stands or gate
+        return await hold_until_left(self.store, self.name, batch_id=batch_id, until=until, reason=reason, check=check)
 
     async def resume(self, *, batch_id: str | None = None, check: CheckGate | None = None) -> Gate:
         """Open a held queue or batch; all workers count consecutive refusals from 0 again.
