@@ -233,6 +233,9 @@ def test_a_call_that_a_person_cancelled_is_not_made_by_a_retry(on: Stage, number
     in_queue(on, lambda queue: queue.cancel(call.id))
     campaign([row(person, "another text")]).execute(here)
     assert rings(on, person) == [0]
+    for _ in range(2):
+        campaign([row(person, "another text")], again="cancelled").execute(here)
+    assert (rings(on, person), states(on, person)) == ([1], ["cancelled", "completed"]), "it is told to, and once"
 
 
 def test_a_retry_skips_a_bad_row_again(on: Stage, number: Callable[[], str]) -> None:
