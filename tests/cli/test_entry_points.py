@@ -54,7 +54,7 @@ async def by_python(folder: Path, fields: Fields, store: Store, *, dry_run: bool
         return str(error)
     queue = CallQueue(store)
     report = await (campaign.preview(queue) if dry_run else campaign.start(queue, by="Li"))
-    return "" if report.preview is None else json.dumps(report.preview.as_json())
+    return "\n".join(map(str, report.findings)) if report.preview is None else json.dumps(report.preview.as_json())
 
 
 async def by_page(folder: Path, fields: Fields, store: Store, *, dry_run: bool) -> str:
@@ -107,10 +107,12 @@ async def made(folder: Path, name: str) -> AsyncGenerator[Store]:
         yield store
 
 
-def begun(voiceflow: Program, entry: str, fields: Fields, *, dry_run: bool = False) -> tuple[list[dict[str, Any]], str]:
+def begun(
+    voiceflow: Program, entry: str, fields: Fields, *, dry_run: bool = False, people: str | None = None
+) -> tuple[list[dict[str, Any]], str]:
     """What is stored of a campaign that was begun in this way, and what the person was told."""
     folder = voiceflow.folder
-    (folder / "people.csv").write_text(people_of(fields), encoding="utf-8")
+    (folder / "people.csv").write_text(people_of(fields) if people is None else people, encoding="utf-8")
     (folder / "menus_of_campaign.py").write_text(MENUS, encoding="utf-8")
     told = ""
     if entry in {"command", "toml"}:
@@ -315,6 +317,15 @@ def test_a_preview_assumes_the_rate_of_the_settings_or_of_the_field(
         shown = re.search(r'"rate": ?([\d.]+)|\(rate: ([\d.]+) calls/s\)', told)
         assert shown is not None, told
         assert float(shown[1] or shown[2]) == float(rate)
+
+
+@pytest.mark.parametrize("entry", ["command", "toml", "page", "http", "python"])
+def test_rows_within_a_quoted_cell_are_refused_wherever_the_file_is_given(voiceflow: Program, entry: str) -> None:
+    lines = ["Mobile,name,day", '8765 4301,Ana,"2030-01-31', "8765 4302,Ben,2030-01-31", '8765 4303,Cleo,2030-01-31"']
+    content = "\n".join([*lines, "8765 4304,Dan,2030-01-31", ""])
+    calls, told = begun(voiceflow, entry, {**WORDS, **READ, **SOURCE}, people=content)
+    assert calls == []
+    assert "takes in lines that look like rows: line 3" in told.lower()
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import islice
@@ -21,7 +22,7 @@ from voiceflow_worker.campaigns.files.rows import (
     near_destination,
     refuse_numbers_in,
 )
-from voiceflow_worker.campaigns.files.swallowed_rows import looks_like_number, numbers_within, swallowed_rows
+from voiceflow_worker.campaigns.files.swallowed_rows import numbers_in, numbers_within, swallowed_rows
 from voiceflow_worker.errors import CampaignFileError, InvalidInputError, PhoneNumberError
 from voiceflow_worker.finding import Finding, Remedy, Severity
 from voiceflow_worker.model.numbers.phone import FEWEST_DIGITS
@@ -127,14 +128,15 @@ class Within(str):
 class _Cell(NamedTuple):
     """A text with a number, or the `problem` why the line cannot be read. `home` is the country in its row.
 
-    A line that `is_told` has a finding already: its problem is a warning, and what cannot be read in it is left out.
+    `line` is the text of the row. If the row `is_read`, its problem is a warning.
     """
 
     row: int
     text: str = ""
     problem: str | None = None
     home: str = ""
-    is_told: bool = False
+    line: str = ""
+    is_read: bool = False
 
 
 class _Taken:
@@ -153,16 +155,16 @@ class _Taken:
     def add(self, cell: _Cell) -> None:
         """Read a cell: its numbers, or a finding."""
         self.lines.add(cell.row)
-        if cell.is_told and cell.problem is not None:
+        if cell.is_read and cell.problem is not None:
             self._warn(cell.row, cell.problem)
+            self._save(cell)
             return
         try:
             if cell.problem is not None:
                 raise PhoneNumberError(cell.problem)
             self._read(cell)
         except InvalidInputError as error:
-            if cell.is_told:
-                return
+            self._save(cell)
             code = error.code if isinstance(error, PhoneNumberError) and cell.problem is None else None
             remedy, message = next(iter(error.remedies), None), str(error)
             if remedy is Remedy.NAME_COUNTRY and self._hint is not None:
@@ -177,8 +179,15 @@ class _Taken:
             self.spellings.add(cell.row, cell.text, found[0].e164, home)
         for number in found:
             self.numbers.setdefault(number.e164, cell.row)
-            for message in () if cell.is_told else number.messages:
+            for message in number.messages:
                 self._warn(cell.row, message)
+
+    def _save(self, cell: _Cell) -> None:
+        """Take all numbers of a line that cannot be read, or has taken in others: a list errs on the safe side."""
+        for text in numbers_in(cell.line):
+            with suppress(InvalidInputError):
+                for number in every_reading(text, self._country):
+                    self.numbers.setdefault(number.e164, cell.row)
 
     def _warn(self, row: int, message: str) -> None:
         self.warnings.append(Finding(file=self._file, row=row, severity=Severity.WARNING, message=message))
@@ -187,7 +196,7 @@ class _Taken:
 def _listed(path: Path) -> Iterator[_Cell]:
     for line in read_lines(InputFile(path)):
         if text := line.text.strip():
-            yield _Cell(line.number, text, line.problem)
+            yield _Cell(line.number, text, line.problem, line=text)
 
 
 def _cells_of(path: Path, wanted: Sequence[str], country_column: str | None) -> Iterator[_Cell]:
@@ -198,22 +207,29 @@ def _cells_of(path: Path, wanted: Sequence[str], country_column: str | None) -> 
     rows.spare = frozenset({"", *(rows.columns[place] for place in others)})
     for raw in rows:
         if raw.problems:
-            # A list errs on the safe side: where bad lines are skipped, their numbers still go on it.
             within = list(_within(raw, raw.cells, places, homes, rows.delimiter))
-            yield from within or [_Cell(raw.number, problem=raw.problems[0][1])]
-            texts = (text.strip(" \"'") for cell in raw.cells for text in cell.split(rows.delimiter))
-            yield from (_Cell(raw.number, text, is_told=True) for text in texts if looks_like_number(text))
+            yield from within or [_Cell(raw.number, problem=raw.problems[0][1], line=raw.text)]
             continue
         cells = [cell.strip() for cell in raw.cells]
         # A number that somebody wrote with + is one, whatever the name of its column.
         if not wanted and (found := [place for place in others if _CERTAIN.fullmatch(cells[place])]):
             raise _several(f"{path}, line {raw.number}", rows.columns, [*places, *found])
+        yield from _elsewhere(raw, cells, rows.columns, others)
         # Two lines in a cell of numbers are read together: they may be one number.
         whole = [place for place in places if not ("\n" in cells[place] and rows.delimiter in cells[place])]
         for text in [cells[place] for place in whole if cells[place]] or ([""] if whole == places else []):
-            yield _Cell(raw.number, text, home="".join(cells[place] for place in homes))
+            yield _Cell(raw.number, text, home="".join(cells[place] for place in homes), line=raw.text)
         parts = ["" if place in places and place in whole else cell for place, cell in enumerate(cells)]
         yield from _within(raw, parts, places, homes, rows.delimiter)
+
+
+def _elsewhere(raw: RawRow, cells: Sequence[str], columns: Sequence[str], places: Sequence[int]) -> Iterator[_Cell]:
+    """What is told about numbers with + in other columns."""
+    for place in places:
+        for text in numbers_in(cells[place]):
+            if text.startswith("+"):
+                said = f"{columns[place]} holds {text}, which is not put on the list: that is no column of numbers"
+                yield _Cell(raw.number, problem=said, is_read=True)
 
 
 def _within(
@@ -224,7 +240,7 @@ def _within(
     if found is None:
         return
     said = f"the line {found.in_words(begins=raw.number)}. All numbers in the lines go on the list"
-    yield _Cell(raw.number, problem=said, is_told=True)
+    yield _Cell(raw.number, problem=said, line=raw.text, is_read=True)
     for line, text, own in numbers_within(cells, delimiter):
         yield _Cell(raw.number + line, text, home="".join(own[place] for place in homes if place < len(own)))
 

@@ -102,13 +102,16 @@ def looks_like_number(text: str) -> bool:
     return digits >= _FEWEST_DIGITS and 2 * digits >= len(plain.replace(" ", "")) and not _DATE.fullmatch(plain)
 
 
+def numbers_in(text: str) -> Iterator[str]:
+    """All that looks like a telephone number in a text that cannot be read as a row."""
+    yield from (found for each in _IN_NAME.findall(text) if looks_like_number(found := each.strip()))
+
+
 def number_in_name(names: Iterable[str]) -> str | None:
     """The telephone number in the name of a column: the header has taken in a row. None if there is none."""
     for name in names:
-        for found in _IN_NAME.finditer(name):
-            text = found[0].strip()
-            digits = sum(map(str.isdigit, text))
-            is_date = digits <= _MOST_DIGITS_OF_A_DATE and (_DATE.fullmatch(text) or text[:2] in {"19", "20"})
-            if looks_like_number(text) and not is_date:
+        for text in numbers_in(name):
+            is_date = sum(map(str.isdigit, text)) <= _MOST_DIGITS_OF_A_DATE and text[:2] in {"19", "20"}
+            if not is_date:
                 return text
     return None

@@ -11,6 +11,7 @@ from typing import Any, cast
 
 from voiceflow_worker.campaigns.files.json_rows import NO_CALL
 from voiceflow_worker.campaigns.files.rows import DESTINATION, FileKind, RawRow, RowSource, number_columns, row_name
+from voiceflow_worker.campaigns.files.swallowed_rows import number_in_name
 from voiceflow_worker.errors import CampaignFileError
 from voiceflow_worker.model.flows.values import describe, exact_number, is_list, is_object, value_text
 
@@ -185,7 +186,13 @@ class GivenRows(RowSource):
                 continue
             data: dict[str, object] = {}
             problems: list[tuple[str | None, str]] = []
+            names = cast("Iterable[object]", row)
+            if wrong := number_in_name(name for name in names if isinstance(name, str)):
+                problems.append((None, f"the name of a column holds {wrong!r}, a telephone number: correct the header"))
             for name, value in cast("Mapping[object, object]", row).items():
+                if name is None:  # csv.DictReader puts the cells that no column has under None
+                    problems.append((None, f"the row has more cells than the header: {value!r:.60}"))
+                    continue
                 try:
                     if row_name(str(name)) in self._numbers:
                         _refuse_quantity(value)
