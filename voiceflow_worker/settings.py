@@ -13,7 +13,7 @@ import json
 import os
 import re
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from difflib import get_close_matches
@@ -45,6 +45,7 @@ from voiceflow_worker.model.jobs.policy import (
     write_redial_after,
 )
 from voiceflow_worker.model.text.printable import without_secrets
+from voiceflow_worker.model.text.secret_text import both_values, values_of
 from voiceflow_worker.model.text.web_address import Proxy, read_base_url, read_notify_url, read_proxy
 from voiceflow_worker.model.text.wording import read_rate, table_text, why_unreadable
 from voiceflow_worker.setting_kinds import (
@@ -63,8 +64,10 @@ from voiceflow_worker.setting_kinds import (
     Text,
     Timeout,
     YesNo,
+    text_of,
     yes_or_no,
 )
+from voiceflow_worker.watched_file import WatchedFile
 
 if TYPE_CHECKING:
     from voiceflow_worker.model.jobs.policy import CallPolicy
@@ -123,14 +126,20 @@ class _Given:
         """Whether it comes from a file of the working directory."""
         return self.place in _FILES_HERE
 
+    @property
+    def path(self) -> Path:
+        """The path of its file."""
+        return Path(str(self.value).strip()).expanduser()
+
     def read(self) -> object:
         """The value, from its file if it is in one. Raises SettingsError if it cannot be read there."""
         if not self.in_file:
             # Docker's --env-file leaves the quotes of a value in the environment.
             return _without_quotes(self.value) if isinstance(self.value, str) else self.value
-        path = Path(str(self.value).strip()).expanduser()
+        path = self.path
         try:
-            return _sole_value(_text_of(path))
+            may_be_two = self.name.lower().removesuffix("_file").endswith(_CHANGED)
+            return _value_in(_text_of(path), most=2 if may_be_two else 1)
         except (OSError, ValueError) as error:
             why = f"which cannot be read: {why_unreadable(error)}" if _is_unreadable(error) else f"which {error}"
             raise SettingsError(f"{self.name} ({self.place}) names {path}, {why}") from None
@@ -159,17 +168,24 @@ def _text_of(path: Path) -> str:
     return content.decode(encoding).removeprefix("\ufeff")
 
 
-def _sole_value(text: str) -> str:
-    """The value that is alone in a file, without blanks, line breaks and quotes around it. Raises ValueError."""
+_CHANGED = ("webhook_secret", "ui_secret", "ui_operator_secret", "api_secret")
+"""The secrets of which two values may stand at once."""
+
+
+def _value_in(text: str, *, most: int) -> str:
+    """The value that is alone in a file, without blanks, line breaks and quotes around it. Raises ValueError.
+
+    If there may be two, they have a line each, and are returned with a comma between them.
+    """
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     if not lines:
         raise ValueError("is empty")
     named = _ASSIGNMENT.match(lines[0])
     if named is not None and named["name"].lower().removeprefix(PREFIX.lower()) in Settings.model_fields:
         raise ValueError(f"has {named['name']} and a sign before the value: write the value alone into it")
-    if len(lines) > 1:
+    if len(lines) > most:
         raise ValueError(f"has {len(lines)} lines: write the value alone into it, on one line")
-    return _without_quotes(lines[0])
+    return ",".join(map(_without_quotes, lines))
 
 
 def _without_quotes(text: str) -> str:
@@ -340,6 +356,8 @@ class Settings(BaseModel):
     ui_operator_secret: Secret | None = None
     api_secret: Secret | None = None
     """The secret of programs that use the HTTP door of `voiceflow serve --api`."""
+    api_secrets: Path | None = None
+    """A file with the secrets of several programs, each with a name and rights (`api/secrets.py`)."""
     # Not in the repr, because it may hold a password.
     proxy: Annotated[str, AfterValidator(read_proxy)] | None = Field(default=None, repr=False)
     """The proxy through which everything leaves."""
@@ -454,10 +472,21 @@ class Settings(BaseModel):
         given = self._given.get(name)
         return self.place_of(name) if given is not None and given.place == str(service_file()) else None
 
+    def live_secret(self, name: str) -> Callable[[], Sequence[str]] | None:
+        """The values of a secret as they are now; None without one. One that is in a file is read again with it."""
+        text = text_of(getattr(self, name))
+        if text is None:
+            return None
+        given = self._given.get(name)
+        if given is None or not given.in_file:
+            return values_of(text)
+        return WatchedFile(given.path, lambda: both_values(str(given.read())), first=both_values(text))
+
     def secrets(self) -> tuple[str, ...]:
         """The secrets that logs must hide. Short ones are left out, because they may be parts of words."""
         found = (getattr(self, name) for name in type(self).model_fields)
-        texts = [each.get_secret_value() for each in found if isinstance(each, SecretStr)]
+        whole = [each.get_secret_value() for each in found if isinstance(each, SecretStr)]
+        texts = [text for each in whole for text in dict.fromkeys((each, *both_values(each)))]
         if self.proxy is not None and (credentials := Proxy.of(self.proxy).credentials) is not None:
             texts.append(credentials[1])
         return tuple(text for text in texts if len(text) >= _SHORTEST_HIDDEN)

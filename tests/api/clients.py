@@ -12,6 +12,7 @@ from prometheus_client import CollectorRegistry
 from tests.support.flows import SOURCE
 from voiceflow_worker import Store, load_settings
 from voiceflow_worker.api.door import Door
+from voiceflow_worker.api.secrets import ApiSecrets
 from voiceflow_worker.ivr.menu import Menu
 from voiceflow_worker.webhooks.app import receiver_of
 from voiceflow_worker.webhooks.reading import AnswersEvents
@@ -35,7 +36,7 @@ async def program(
     given = {"source": SOURCE, "voice_profile": "en-IE-EmilyNeural", "api_secret": SECRET, **settings}
     read = load_settings(**given)
     registry = registry or CollectorRegistry()
-    door = Door(store, read, secret=SECRET, menus=menus, registry=registry)
+    door = Door(store, read, secrets=ApiSecrets(read), menus=menus, registry=registry)
     app = receiver_of(read, store, on_event=on_event, registry=registry, api=door)
     transport = httpx.ASGITransport(app, client=(address, 5000))
     headers = {} if secret is None else {"Authorization": f"Bearer {secret}"}

@@ -14,7 +14,8 @@ from tests.api.clients import SECRET, call, program
 from tests.support.waiting import until
 from tests.webhooks.receiving import other
 from voiceflow_worker import CallQueue, Store, load_settings
-from voiceflow_worker.api.door import MOST_IN_LINE, secret_of
+from voiceflow_worker.api.door import MOST_IN_LINE
+from voiceflow_worker.api.secrets import ApiSecrets
 from voiceflow_worker.errors import SettingsError
 from voiceflow_worker.webhooks import PATH
 from voiceflow_worker.webhooks.reading import OtherEvent
@@ -221,9 +222,9 @@ async def test_a_request_is_begun_when_no_event_is_being_handled_and_many_events
 @pytest.mark.parametrize("name", ["ui_secret", "webhook_secret", "api_key"])
 def test_the_secret_is_there_and_opens_nothing_else(name: str) -> None:
     with pytest.raises(SettingsError, match="VOICEFLOW_API_SECRET"):
-        secret_of(load_settings())
+        ApiSecrets(load_settings())
     with pytest.raises(SettingsError, match=f"VOICEFLOW_{name.upper()} are the same"):
-        secret_of(load_settings(api_secret="one-for-all", **{name: "one-for-all"}))
+        ApiSecrets(load_settings(api_secret="one-for-all", **{name: "one-for-all"}))
 
 
 async def test_answers_are_counted_by_their_route_and_nothing_that_was_sent_is_a_label(memory: Store) -> None:

@@ -13,6 +13,7 @@ from tests.support.faulty_store import FaultyStore
 from tests.webhooks.receiving import SECRET, Settling, posting
 from voiceflow_worker import load_settings, open_store
 from voiceflow_worker.api.door import Door
+from voiceflow_worker.api.secrets import ApiSecrets
 from voiceflow_worker.core.ports.outside import SystemClock
 from voiceflow_worker.core.ports.parts import Parts
 from voiceflow_worker.errors import StoreUnavailableError
@@ -67,7 +68,7 @@ async def test_no_answer_names_the_host_or_the_user_of_the_database() -> None:
     parts = Parts(SystemClock())
     async with open_store("memory://") as store, anyio.create_task_group() as group:
         faulty = FaultyStore(store)
-        door = Door(faulty, load_settings(), secret="a-secret-of-programs")
+        door = Door(faulty, load_settings(), secrets=ApiSecrets(load_settings(api_secret="a-secret-of-programs")))
         app = receiver_app(faulty, secret=SECRET, ui_secret="a-secret-of-readers", api=door)
         async with posting(app) as sender:
             faulty.before = away

@@ -45,7 +45,7 @@ async def show(asked: Asked) -> Answer:
     """`GET /v1/calls/{id}`, which may wait for the outcome."""
     asked.known_query("wait")
     wait = asked.number("wait", most=LONGEST_WAIT, default=0)
-    _, job = await asked.desk.operator.call(asked.parts["id"])
+    _, job = await asked.operator.call(asked.parts["id"])
     job = await asked.ended(job, within=wait)
     return Answer(call_as_json(job), headers=etag(seen_of(job)))
 
@@ -75,7 +75,7 @@ async def cancel(asked: Asked) -> Answer:
     """`POST /v1/calls/{id}/cancel`."""
     asked.known_query()
     given = texts_in(await asked.json(or_nothing=True), "note")
-    operator, call = asked.desk.operator, asked.parts["id"]
+    operator, call = asked.operator, asked.parts["id"]
     try:
         return Answer((await CancelCall(operator=operator, call=call, note=given["note"]).do(asked.seen)).documents[0])
     except IllegalMoveError:

@@ -72,7 +72,7 @@ async def begin(asked: Asked) -> Answer:
         if is_preview:
             report = await campaign.preview(desk.queue, desk.process, key=key, **how)
             return Answer(_bounded(report), headers=etag(report.seen))
-        by = desk.operator.actor
+        by = asked.operator.actor
         with asked.alone(asked.key):
             report, is_new = await campaign.start(
                 desk.queue, desk.process, key=asked.key, by=by, seen=asked.seen, **how
@@ -228,7 +228,7 @@ async def edit(asked: Asked) -> Answer:
 
 
 def _of(asked: Asked) -> dict[str, Any]:
-    return {"operator": asked.desk.operator, "queue": asked.desk.queue.name, "batch": asked.parts["id"]}
+    return {"operator": asked.operator, "queue": asked.desk.queue.name, "batch": asked.parts["id"]}
 
 
 _ID = in_path("id", "The batch's id.")

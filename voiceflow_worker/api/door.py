@@ -20,15 +20,15 @@ from voiceflow_worker.api.answers import PROBLEM, Answer, ProblemError, problem_
 from voiceflow_worker.api.exchange import Asked, Desk, Route
 from voiceflow_worker.api.openapi import described
 from voiceflow_worker.api.places import Places, RightOfWay, Waits
+from voiceflow_worker.api.secrets import ApiSecrets, Program
 from voiceflow_worker.asgi.gatekeeper import Gatekeeper, RefusalReason, WrongSecrets
 from voiceflow_worker.core.outcomes.outbox import OutcomeWatch
 from voiceflow_worker.core.ports import Store
-from voiceflow_worker.errors import SettingsError, VoiceflowError
+from voiceflow_worker.errors import VoiceflowError
 from voiceflow_worker.model.text.printable import storing_problem
 from voiceflow_worker.service.escalation_policies import PolicyFile
 from voiceflow_worker.service.metrics import API_ANSWERS, API_IN_LINE, API_WAITING, POLICIES_REFUSED
 from voiceflow_worker.service.other_process import OtherProcess
-from voiceflow_worker.setting_kinds import text_of
 
 if TYPE_CHECKING:
     from voiceflow_worker.ivr.menu import Menu
@@ -38,6 +38,7 @@ AT_ONCE, MOST_IN_LINE = 4, 200
 """The most requests that are worked on at once, and the most in all. Further ones get a 429."""
 MOST_WAITING = 200
 """The most requests that wait for an outcome."""
+_BEARER = b"Bearer "
 _REALM = 'Bearer realm="voiceflow"'
 _SCHEME = re.compile(rb"\s*bearer\s+", re.IGNORECASE)
 
@@ -45,7 +46,7 @@ _log = structlog.get_logger("voiceflow.api")
 
 
 class Door:
-    """The ASGI endpoint for everything below `/v1`. `secret` is that of its clients; see `secret_of`.
+    """The ASGI endpoint for everything below `/v1`. `secrets` are those of its clients.
 
     Its metrics go to `registry`, by default a new one.
     """
@@ -55,7 +56,7 @@ class Door:
         store: Store,
         settings: Settings,
         *,
-        secret: str,
+        secrets: ApiSecrets,
         menus: Sequence[Menu] = (),
         registry: CollectorRegistry | None = None,
     ) -> None:
@@ -72,10 +73,11 @@ class Door:
             policies=self.policies,
         )
         self._gatekeeper = Gatekeeper(
-            secret=f"Bearer {secret}",
+            secret=None,
             allow=settings.api_allow,
             trusted_proxies=settings.trusted_proxies,
         )
+        self._secrets = secrets
         self._wrong = WrongSecrets()
         self._clock = store.clock
         self.way: RightOfWay = RightOfWay()
@@ -113,12 +115,13 @@ class Door:
         """The answer to a request, and the name of its route for logs and metrics, without the values in its path."""
         name, route = "none", None
         try:
-            self._admit(scope)
+            program = self._admit(scope)
             route, parts = self._route(scope)
             name = f"{route.method} {route.path}"
+            _require(program, route)
             place = self._places.one()
             try:
-                asked = Asked(scope, receive, desk=self._desk, parts=parts, place=place)
+                asked = Asked(scope, receive, desk=self._desk, parts=parts, place=place, program=program.name)
                 _refuse_other_answers(asked)
                 await place.take()
                 return await route.handle(asked), name
@@ -135,8 +138,8 @@ class Door:
             _log.exception("a request failed", route=name)
             return ProblemError(500, "the server failed; its log has the reason").answer(), name
 
-    def _admit(self, scope: Scope) -> None:
-        """Raise ProblemError for a wrong network, and for a secret that is missing or wrong.
+    def _admit(self, scope: Scope) -> Program:
+        """The program that asks. Raises ProblemError for a wrong network, and for a secret that is missing or wrong.
 
         The right secret comes in whatever was tried before: a program with an old one must not keep the others behind
         its proxy from ringing.
@@ -150,8 +153,11 @@ class Door:
             raise ProblemError(
                 401, "send Authorization: Bearer, with the API secret", headers={"WWW-Authenticate": _REALM}
             )
-        if refusal is None:
-            return
+        shown = [value.strip() for name, value in headers if name == b"authorization"]
+        is_bearer = len(shown) == 1 and shown[0].startswith(_BEARER)
+        program = self._secrets.whose(shown[0][len(_BEARER) :]) if is_bearer else None
+        if program is not None:
+            return program
         if (wait := self._wrong.wait(address, at=now)) is not None:
             seconds = f"{wait.total_seconds():.0f}"
             told = f"the API secret is wrong, once more; try again in {seconds} seconds"
@@ -185,6 +191,13 @@ class Door:
         return methods[method], parts
 
 
+def _require(program: Program, route: Route) -> None:
+    """Raise ProblemError if a program lacks the right that a route needs."""
+    if route.right not in program.rights:
+        has = ", ".join(sorted(program.rights))
+        raise ProblemError(403, f"the program {program.name} needs the right {route.right} for this; it has: {has}")
+
+
 def _asked_again(problem: ProblemError, route: Route | None) -> ProblemError:
     """The problem, as the sender asks again after it, where asking again may help."""
     if route is not None and problem.status in route.told_as_503:
@@ -208,28 +221,6 @@ def _fits(template: Sequence[str], segments: Sequence[str]) -> bool:
     return len(template) == len(segments) and all(
         own == given or own.startswith("{") for own, given in zip(template, segments, strict=True)
     )
-
-
-def secret_of(settings: Settings) -> str:
-    """The secret of the door. Raises SettingsError if there is none, or if it opens something else too."""
-    secret = text_of(settings.api_secret)
-    if secret is None:
-        raise SettingsError(
-            "the HTTP door needs a secret: set VOICEFLOW_API_SECRET to a long random text (`openssl rand -hex 32` "
-            "makes one), which programs send as `Authorization: Bearer …`"
-        )
-    others = {
-        "VOICEFLOW_UI_SECRET": settings.ui_secret,
-        "VOICEFLOW_UI_OPERATOR_SECRET": settings.ui_operator_secret,
-        "VOICEFLOW_WEBHOOK_SECRET": settings.webhook_secret,
-        "VOICEFLOW_API_KEY": settings.api_key,
-    }
-    same = [
-        name for name, other in others.items() if _SCHEME.sub(b"", (text_of(other) or "").encode()) == secret.encode()
-    ]
-    if same:
-        raise SettingsError(f"VOICEFLOW_API_SECRET and {same[0]} are the same; give the HTTP door a secret of its own")
-    return secret
 
 
 def _refuse_other_answers(asked: Asked) -> None:

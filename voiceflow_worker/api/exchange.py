@@ -24,6 +24,7 @@ from starlette.types import Message, Receive, Scope
 from voiceflow_worker.acts import Operator
 from voiceflow_worker.api.answers import JSON, KEY_IN_USE, LONGEST_TEXT, Answer, ProblemError, bad, unfit
 from voiceflow_worker.api.places import Place, Waits
+from voiceflow_worker.api.secrets import Right
 from voiceflow_worker.asgi.compression import decompressed
 from voiceflow_worker.core.audit import Interface
 from voiceflow_worker.core.outcomes.outbox import OutcomeWatch
@@ -72,11 +73,6 @@ class Desk:
     """The keys of the requests that are worked on, each with its path."""
 
     @property
-    def operator(self) -> Operator:
-        """Who acts through this door."""
-        return Operator(self.store, self.settings.policy(), "api", on=Interface.API, login="api")
-
-    @property
     def queue(self) -> CallQueue:
         """The queue of the settings, which gets the calls."""
         return CallQueue(self.store, self.settings.queue, policy=self.settings.policy())
@@ -85,15 +81,24 @@ class Desk:
 class Asked:
     """One request that was admitted. `parts` are the values in its path, by name."""
 
-    def __init__(self, scope: Scope, receive: Receive, *, desk: Desk, parts: Mapping[str, str], place: Place) -> None:
+    def __init__(
+        self, scope: Scope, receive: Receive, *, desk: Desk, parts: Mapping[str, str], place: Place, program: str
+    ) -> None:
         self._scope = scope
         self._receive = receive
         self.desk: Desk = desk
         self.parts: Mapping[str, str] = parts
         self.headers: Headers = Headers(scope=scope)
         self._place = place
+        self._program = program
         self.threads: anyio.CapacityLimiter | None = None
         """Where the work on a large body is done, so that 8x8 does not wait for it; None for a small one."""
+
+    @property
+    def operator(self) -> Operator:
+        """The program that asks, by the name of its secret."""
+        policy, name = self.desk.settings.policy(), self._program
+        return Operator(self.desk.store, policy, name, on=Interface.API, login=name)
 
     @cached_property
     def query(self) -> Mapping[str, str]:
@@ -325,6 +330,17 @@ class Route:
     doc: Mapping[str, object]
     told_as_503: frozenset[int] = frozenset()
     """The statuses that are answered as 503, because the senders ask again after nothing else."""
+
+    @property
+    def right(self) -> Right:
+        """The right that a program needs for this."""
+        if self.method == "GET":
+            return Right.READ
+        rings = self.path.startswith(_RINGS) or self.path in {"/v1/calls", "/v1/calls/{id}/redial"}
+        return Right.CALL if rings else Right.STEER
+
+
+_RINGS = ("/v1/campaigns", "/v1/escalations", "/v1/hooks/")
 
 
 def texts_in(body: Mapping[str, Any], *names: str) -> dict[str, str | None]:

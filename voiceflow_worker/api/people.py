@@ -30,7 +30,7 @@ async def forget(asked: Asked) -> Answer:
     country = asked.known_query("country").get("country")
     desk = asked.desk
     files = journal_files(desk.settings, desk.store)
-    return await done(Forget(operator=desk.operator, number=asked.parts["number"], country=country, files=files), None)
+    return await done(Forget(operator=asked.operator, number=asked.parts["number"], country=country, files=files), None)
 
 
 ROUTES: Final = (

@@ -45,7 +45,7 @@ def duration_in(given: Mapping[str, str | None], name: str) -> timedelta | None:
 async def show_queue(asked: Asked) -> Answer:
     """`GET /v1/queues/{name}`."""
     asked.known_query()
-    operator, name = asked.desk.operator, asked.parts["name"]
+    operator, name = asked.operator, asked.parts["name"]
     queue = operator.queue(name)
     seen = _AND.join([await Hold(operator=operator, queue=name).gate_seen(), await queue.rate_state()])
     return Answer((await read_queue(queue)).as_json(), headers=etag(seen))
@@ -56,7 +56,7 @@ async def hold_queue(asked: Asked) -> Answer:
     asked.known_query()
     given = texts_in(await asked.json(or_nothing=True), "note", "for")
     lasts = duration_in(given, "for")
-    act = Hold(operator=asked.desk.operator, queue=asked.parts["name"], note=given["note"], lasts=lasts)
+    act = Hold(operator=asked.operator, queue=asked.parts["name"], note=given["note"], lasts=lasts)
     return await done(act, of_gate(asked.seen))
 
 
@@ -64,7 +64,7 @@ async def resume_queue(asked: Asked) -> Answer:
     """`POST /v1/queues/{name}/resume`."""
     asked.known_query()
     given = texts_in(await asked.json(or_nothing=True), "note")
-    act = Resume(operator=asked.desk.operator, queue=asked.parts["name"], note=given["note"])
+    act = Resume(operator=asked.operator, queue=asked.parts["name"], note=given["note"])
     return await done(act, of_gate(asked.seen))
 
 
@@ -74,7 +74,7 @@ async def set_rate(asked: Asked) -> Answer:
     body = dict(await asked.json())
     rate = _rate(body.pop("rate", None))
     given = texts_in(body, "note")
-    act = Rate(operator=asked.desk.operator, queue=asked.parts["name"], note=given["note"], rate=rate)
+    act = Rate(operator=asked.operator, queue=asked.parts["name"], note=given["note"], rate=rate)
     return await done(act, None if asked.seen is None else asked.seen.partition(_AND)[2])
 
 
@@ -92,7 +92,7 @@ async def suppress(asked: Asked) -> Answer:
     country = asked.known_query("country").get("country")
     given = texts_in(await asked.json(or_nothing=True), "note", "until", "for")
     act = Suppress(
-        operator=asked.desk.operator,
+        operator=asked.operator,
         numbers=[asked.parts["number"]],
         country=country,
         note=given["note"],
@@ -106,7 +106,7 @@ async def suppress(asked: Asked) -> Answer:
 async def show_suppressed(asked: Asked) -> Answer:
     """`GET /v1/suppression/{number}`."""
     country, number = asked.known_query("country").get("country"), asked.parts["number"]
-    act = Suppress(operator=asked.desk.operator, numbers=[number], country=country)
+    act = Suppress(operator=asked.operator, numbers=[number], country=country)
     seen = await act.seen()
     found = list((await act.listed.find(number, country=country)).values())
     if not found:
@@ -124,7 +124,7 @@ def _time(text: str | None) -> datetime | None:
 async def unsuppress(asked: Asked) -> Answer:
     """`DELETE /v1/suppression/{number}`."""
     country = asked.known_query("country").get("country")
-    act = Unsuppress(operator=asked.desk.operator, numbers=[asked.parts["number"]], country=country)
+    act = Unsuppress(operator=asked.operator, numbers=[asked.parts["number"]], country=country)
     return await done(act, asked.seen)
 
 

@@ -6,7 +6,6 @@ webhook, and by the addresses that 8x8 publishes (8x8 webhook guides, voice IP a
 
 from __future__ import annotations
 
-import hmac
 import math
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
@@ -19,6 +18,7 @@ from starlette.types import Scope
 
 from voiceflow_worker.errors import SettingsError
 from voiceflow_worker.model.jobs.gcra import departures
+from voiceflow_worker.model.text.secret_text import SecretSource, is_one_of, values_of
 
 Network: TypeAlias = IPv4Network | IPv6Network
 Address: TypeAlias = IPv4Address | IPv6Address
@@ -35,20 +35,21 @@ class RefusalReason(StrEnum):
 class Gatekeeper:
     """Checks that requests come from an allowed network, and that they have the right Authorization header.
 
-    `secret` is the Authorization value (None: not checked). `allow` are the networks from which events may come (empty:
-    all). `trusted_proxies` are the networks whose X-Forwarded-For is believed (empty: none). Raises SettingsError for
-    an empty secret, which would accept an empty header.
+    `secret` is the Authorization value (None: not checked), or a function that gives all values that count now.
+    `allow` are the networks from which events may come (empty: all). `trusted_proxies` are the networks whose
+    X-Forwarded-For is believed (empty: none). Raises SettingsError for an empty secret, which would accept an empty
+    header.
     """
 
     def __init__(
-        self, *, secret: str | None, allow: Sequence[Network] = (), trusted_proxies: Sequence[Network] = ()
+        self, *, secret: SecretSource | None, allow: Sequence[Network] = (), trusted_proxies: Sequence[Network] = ()
     ) -> None:
-        if secret is not None and not secret.strip():
+        if isinstance(secret, str) and not secret.strip():
             raise SettingsError(
                 "the webhook secret is empty; give the Authorization value that was registered with the webhook"
             )
         # Servers strip white space around header values (RFC 9110 §5.5), so it is stripped here too.
-        self._secret = None if secret is None else secret.strip().encode()
+        self._secret = None if secret is None else values_of(secret)
         self._allow = tuple(allow)
         self._trusted = tuple(trusted_proxies)
 
@@ -61,7 +62,7 @@ class Gatekeeper:
                 return RefusalReason.NETWORK
         if self._secret is not None:
             values = [value for name, value in shown if name == b"authorization"]
-            if len(values) != 1 or not hmac.compare_digest(values[0], self._secret):
+            if len(values) != 1 or not is_one_of(values[0], self._secret()):
                 return RefusalReason.SECRET
         return None
 

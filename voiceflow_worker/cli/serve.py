@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
     from voiceflow_worker.api.door import Door
+    from voiceflow_worker.api.secrets import ApiSecrets
     from voiceflow_worker.gateway.account import Webhook, WebhookType
     from voiceflow_worker.gateway.client import VoiceClient
     from voiceflow_worker.settings import Settings
@@ -94,7 +95,7 @@ async def serve(
     import anyio
     from prometheus_client import CollectorRegistry
 
-    from voiceflow_worker.api.door import Door, secret_of
+    from voiceflow_worker.api.door import Door
     from voiceflow_worker.asgi.connections import raise_limit
     from voiceflow_worker.asgi.server import fast_protocol, serving
     from voiceflow_worker.gateway.account import PATH, WebhookType
@@ -112,10 +113,9 @@ async def serve(
     output = Output()
     if escalations is not None and not api:
         raise InvalidInputError("--escalations needs --api, by which policies are named")
-    secret = secret_of(settings) if api else None  # reports a missing one before anything is opened
-    _warn_of_short(secret, tell=output.note)
+    secrets = _api_secrets(settings, tell=output.note) if api else None  # reports a missing one at once
     menus = load_menus(ivr, voice_profile=settings.voice_profile)
-    url = None if register is None else _url_to_register(register, settings, path=PATH, force=force, tell=output.note)
+    url = None if register is None else url_to_register(register, settings, path=PATH, force=force, tell=output.note)
     _warn_of_open(settings, tell=output.note)
     raise_limit()
     load_what_is_read_later()
@@ -127,8 +127,8 @@ async def serve(
         answering = MenuEvents(calls.store, *menus, policy=settings.policy(), registry=registry)
         door = (
             None
-            if secret is None
-            else Door(calls.store, settings, secret=secret, menus=answering.roots, registry=registry)
+            if secrets is None
+            else Door(calls.store, settings, secrets=secrets, menus=answering.roots, registry=registry)
         )
         app = receiver_of(settings, calls.store, on_event=answering, registry=registry, api=door)
         async with (
@@ -177,12 +177,17 @@ def _with_access_log(app: ASGIApp, settings: Settings) -> ASGIApp:
     return AccessLog(app, sender=Gatekeeper(secret=None, trusted_proxies=settings.trusted_proxies).sender_of)
 
 
-def _warn_of_short(secret: str | None, *, tell: Tell) -> None:
-    if secret is not None and len(secret) < SHORT_SECRET:
-        tell(
-            f"VOICEFLOW_API_SECRET has {count_of(len(secret), 'character')}, and can be guessed by trying: make it "
-            "longer, such as by `openssl rand -hex 32`"
-        )
+def _api_secrets(settings: Settings, *, tell: Tell) -> ApiSecrets:
+    from voiceflow_worker.api.secrets import ApiSecrets
+
+    secrets = ApiSecrets(settings)
+    for program in secrets.now():
+        if len(program.secret) < SHORT_SECRET:
+            tell(
+                f"VOICEFLOW_API_SECRET has {count_of(len(program.secret), 'character')}, and can be guessed by trying: "
+                "make it longer, such as by `openssl rand -hex 32`"
+            )
+    return secrets
 
 
 def _warn_of_open(settings: Settings, *, tell: Tell) -> None:
@@ -234,7 +239,7 @@ FIRST_PAUSE, LONGEST_PAUSE = timedelta(seconds=1), timedelta(seconds=30)
 Tell = Callable[[str], None]
 
 
-def _url_to_register(given: str, settings: Settings, *, path: str, force: bool, tell: Tell) -> str:
+def url_to_register(given: str, settings: Settings, *, path: str, force: bool, tell: Tell) -> str:
     """The address to register, completed and checked. Raises InvalidInputError, SettingsError."""
     url = receiver_url(given, path=path, as_it_is=force)
     if url != given:
@@ -289,13 +294,10 @@ async def register_webhook(settings: Settings, url: str, *, kinds: Sequence[Webh
 
     Tries again until 8x8 can be reached. Raises SettingsError, RequestFailedError.
     """
-    from voiceflow_worker.setting_kinds import text_of
-
-    secret = text_of(settings.webhook_secret)
     async with voice_client(settings) as voice:
         for failures in count(1):
             try:
-                await _register(voice, url, kinds=kinds, secret=secret, tell=tell)
+                await register_once(voice, settings, url, kinds=kinds, tell=tell)
             except Exception as error:
                 if isinstance(error, VoiceflowError) and not isinstance(error, VoiceUnavailableError):
                     raise
@@ -306,9 +308,12 @@ async def register_webhook(settings: Settings, url: str, *, kinds: Sequence[Webh
                 return
 
 
-async def _register(
-    voice: VoiceClient, url: str, *, kinds: Sequence[WebhookType], secret: str | None, tell: Tell
+async def register_once(
+    voice: VoiceClient, settings: Settings, url: str, *, kinds: Sequence[WebhookType], tell: Tell
 ) -> None:
+    """Register `url` for events of these types, with the first value of the webhook secret. Raises VoiceError."""
+    values = settings.live_secret("webhook_secret")
+    secret = None if values is None else values()[0]
     before = {webhook.type: webhook for webhook in await voice.webhooks()}
     for kind in kinds:
         await voice.register_webhook(kind, url, auth_header=secret)

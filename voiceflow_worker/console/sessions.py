@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hmac
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
@@ -25,6 +25,7 @@ from starlette.types import Message, Receive, Scope
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.record_set import text_records
 from voiceflow_worker.errors import InvalidInputError, SettingsError
+from voiceflow_worker.model.text.secret_text import SecretSource, is_one_of, values_of
 
 LASTS = timedelta(hours=12)
 READ_EVERY = timedelta(seconds=1)
@@ -69,32 +70,27 @@ class _Signed(TypedDict):
 class PageSessions:
     """The sessions of the pages. All receivers with the same secrets and the same store share them.
 
-    The cookie holds the whole session, signed with a key that is derived from the secret of the role. A new secret
-    therefore ends all sessions of that role. Raises SettingsError for an empty secret, and if both roles have the same
-    secret.
+    The cookie holds the whole session, signed with a key that is derived from the secret of the role. While a secret
+    has two values, both sign people in, and sessions of both go on; the end of a value ends its sessions. Raises
+    SettingsError for an empty secret, and if both roles have the same secret.
     """
 
     def __init__(
         self,
         store: Store,
         *,
-        secret: str,
-        operator_secret: str | None = None,
+        secret: SecretSource,
+        operator_secret: SecretSource | None = None,
         monotonic: Callable[[], float] | None = None,
     ) -> None:
-        if not secret.strip() or (operator_secret is not None and not operator_secret.strip()):
+        readers, operators = values_of(secret), (lambda: ()) if operator_secret is None else values_of(operator_secret)
+        if not all(value.strip() for value in (*readers(), *operators())):
             raise SettingsError("a secret of the pages is empty; give the text that people must type to sign in")
-        if secret == operator_secret:
+        if set(readers()) & set(operators()):
             raise SettingsError(
                 "readers and operators of the pages have the same secret; give operators a different one"
             )
-        self._secrets = {PageRole.READER: secret}
-        if operator_secret is not None:
-            self._secrets[PageRole.OPERATOR] = operator_secret
-        self._signers = {
-            role: URLSafeSerializer(_key(secret, role), salt=f"voiceflow pages {role.value}")
-            for role, secret in self._secrets.items()
-        }
+        self._secrets = {PageRole.READER: readers, PageRole.OPERATOR: operators}
         self._ended = text_records(store, ENDED)
         self._clock = store.clock
         self._monotonic = store.clock.monotonic if monotonic is None else monotonic
@@ -103,9 +99,7 @@ class PageSessions:
 
     def role_of(self, secret: str) -> PageRole | None:
         """The role that this secret belongs to; None for a wrong secret."""
-        matches = [
-            role for role, right in self._secrets.items() if hmac.compare_digest(secret.encode(), right.encode())
-        ]
+        matches = [role for role, values in self._secrets.items() if is_one_of(secret.encode(), values())]
         return matches[0] if matches else None
 
     def begin(self, name: str, role: PageRole) -> PageSession:
@@ -116,7 +110,7 @@ class PageSessions:
     def cookie(self, session: PageSession) -> str:
         """The session as the value of a cookie."""
         signed = _Signed(id=session.id, name=session.name, token=session.token, until=int(session.until.timestamp()))
-        return str(self._signers[session.role].dumps(signed))
+        return str(next(self._signers(session.role)).dumps(signed))
 
     async def find(self, cookie: str) -> PageSession | None:
         """The session in a cookie; None if the cookie is not genuine or the session is over. Raises StoreError."""
@@ -138,8 +132,13 @@ class PageSessions:
             self._read_at = now
         return session.id in self._ended_ids
 
+    def _signers(self, role: PageRole) -> Iterator[URLSafeSerializer]:
+        """The signers of a role, that of the newest value first."""
+        for value in self._secrets[role]():
+            yield URLSafeSerializer(_key(value, role), salt=f"voiceflow pages {role.value}")
+
     def _read(self, cookie: str) -> PageSession | None:
-        for role, signer in self._signers.items():
+        for role, signer in [(each, signer) for each in self._secrets for signer in self._signers(each)]:
             try:
                 signed: _Signed = signer.loads(cookie)
             except BadData:
@@ -154,7 +153,7 @@ class PageSessions:
         return None
 
 
-@lru_cache(maxsize=4)
+@lru_cache(maxsize=16)
 def _key(secret: str, role: PageRole) -> bytes:
     # Slow on purpose (40 ms), so that nobody can find a short secret by trying many secrets on a cookie.
     return scrypt(secret.encode(), salt=f"voiceflow pages {role.value}".encode(), n=2**14, r=8, p=1)

@@ -39,6 +39,7 @@ from voiceflow_worker.core.ports import Store
 from voiceflow_worker.errors import StoreError
 from voiceflow_worker.ivr.menu import Menu
 from voiceflow_worker.model.jobs.policy import CallPolicy
+from voiceflow_worker.model.text.secret_text import SecretSource
 from voiceflow_worker.service.other_process import OtherProcess
 
 if TYPE_CHECKING:
@@ -154,8 +155,8 @@ class Pages:
         self,
         store: Store,
         *,
-        secret: str,
-        operator_secret: str | None = None,
+        secret: SecretSource,
+        operator_secret: SecretSource | None = None,
         policy: CallPolicy | None = None,
         sender: SenderOf | None = None,
         time_at_8x8: TimeAt8x8 | None = None,

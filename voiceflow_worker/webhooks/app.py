@@ -32,11 +32,11 @@ from voiceflow_worker.errors import SettingsError
 from voiceflow_worker.gateway.account import PATH
 from voiceflow_worker.gateway.client import time_at_8x8
 from voiceflow_worker.model.jobs.policy import CallPolicy
+from voiceflow_worker.model.text.secret_text import SecretSource
 from voiceflow_worker.notify.webhook import notifier_of, notifying
 from voiceflow_worker.service.escalations import advancing
 from voiceflow_worker.service.metrics import STORE_UP, STORE_WITHIN, EscalationMetrics, HookMetrics
 from voiceflow_worker.service.uploads import delete_left_over
-from voiceflow_worker.setting_kinds import text_of
 from voiceflow_worker.settings import Settings, load_settings
 from voiceflow_worker.webhooks.readiness import Readiness, present, sampled
 from voiceflow_worker.webhooks.reading import AnswersEvents, Metrics, RequestReader, SettlesSummaries
@@ -67,15 +67,15 @@ READ_LIMIT = timedelta(seconds=10)
 def receiver_app(
     store: Store,
     *,
-    secret: str | None,
+    secret: SecretSource | None,
     policy: CallPolicy | None = None,
     allow: Sequence[Network] = (),
     trusted_proxies: Sequence[Network] = (),
     on_event: AnswersEvents | None = None,
     registry: CollectorRegistry | None = None,
     metrics: bool = True,
-    ui_secret: str | None = None,
-    ui_operator_secret: str | None = None,
+    ui_secret: SecretSource | None = None,
+    ui_operator_secret: SecretSource | None = None,
     time_at_8x8: Callable[[], Awaitable[datetime | None]] | None = None,
     settings: Settings | None = None,
     api: Door | None = None,
@@ -130,7 +130,7 @@ def receiver_app(
 def webhook_app(
     settle: SettlesSummaries,
     *,
-    secret: str | None,
+    secret: SecretSource | None,
     allow: Sequence[Network] = (),
     trusted_proxies: Sequence[Network] = (),
     heartbeats: Heartbeats | None = None,
@@ -283,12 +283,12 @@ def receiver_of(
     """The receiver of an open store, with the secrets, networks and proxies of the settings."""
     return receiver_app(
         store,
-        secret=text_of(settings.webhook_secret),
+        secret=settings.live_secret("webhook_secret"),
         policy=settings.policy(),
         allow=settings.webhook_allow,
         trusted_proxies=settings.trusted_proxies,
-        ui_secret=text_of(settings.ui_secret),
-        ui_operator_secret=text_of(settings.ui_operator_secret),
+        ui_secret=settings.live_secret("ui_secret"),
+        ui_operator_secret=settings.live_secret("ui_operator_secret"),
         time_at_8x8=partial(time_at_8x8, settings),
         settings=settings,
         on_event=on_event,

@@ -1,0 +1,155 @@
+"""Secrets change while events and requests come in, and none is refused."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import anyio
+import httpx
+import pytest
+
+from voiceflow_worker import Store, load_settings, open_store, watched_file
+from voiceflow_worker.api.door import Door
+from voiceflow_worker.api.secrets import ApiSecrets, read_programs
+from voiceflow_worker.console.sessions import PageRole, PageSessions
+from voiceflow_worker.core.audit import entries_on
+from voiceflow_worker.errors import SettingsError
+from voiceflow_worker.webhooks.app import receiver_of
+
+pytestmark = pytest.mark.anyio
+OLD, NEW = "an-old-secret-of-ours", "a-new-secret-of-ours"
+EVENT = {"namespace": "VOICE", "eventType": "CALL_STATUS", "payload": {"sessionId": "s"}}
+A_SECOND = 100
+
+
+@pytest.fixture
+async def memory() -> AsyncIterator[Store]:
+    async with open_store("memory://") as opened:
+        yield opened
+
+
+@pytest.fixture(autouse=True)
+def looked_at_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watched_file, "LOOK_EVERY", 0.0)
+
+
+def client_of(store: Store, **given: Any) -> httpx.AsyncClient:
+    settings = load_settings(**given)
+    api = Door(store, settings, secrets=ApiSecrets(settings)) if settings.api_secret or settings.api_secrets else None
+    transport = httpx.ASGITransport(receiver_of(settings, store, api=api), client=("192.0.2.7", 5000))
+    return httpx.AsyncClient(transport=transport, base_url="http://calls")
+
+
+Ask = Callable[[httpx.AsyncClient, str], Any]
+
+
+async def event(client: httpx.AsyncClient, secret: str) -> int:
+    return (await client.post("/webhooks/8x8", json=EVENT, headers={"Authorization": f"Bearer {secret}"})).status_code
+
+
+async def request(client: httpx.AsyncClient, secret: str) -> int:
+    return (await client.get("/v1/queues/default", headers={"Authorization": f"Bearer {secret}"})).status_code
+
+
+@pytest.mark.parametrize(
+    ("name", "way"),
+    [
+        ("webhook_secret", (event, "Bearer {}")),
+        ("api_secret", (request, "{}")),
+        ("api_secrets", (request, "crm {} read,call")),
+    ],
+)
+async def test_a_secret_changes_under_a_hundred_requests_a_second_without_one_refused(
+    memory: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, way: tuple[Ask, str]
+) -> None:
+    ask, form = way
+    path = tmp_path / "secret"
+    path.write_text(form.format(OLD))
+    given: dict[str, Any] = {}
+    if name == "api_secrets":
+        given = {"api_secrets": path}
+    else:
+        monkeypatch.setenv(f"VOICEFLOW_{name.upper()}_FILE", str(path))
+    answers: list[int] = []
+    using = OLD
+    async with client_of(memory, **given) as client:
+
+        async def asking() -> None:
+            while True:
+                answers.append(await ask(client, using))
+                await anyio.sleep(1 / A_SECOND)
+
+        async def answered(more: int) -> None:
+            wanted = len(answers) + more
+            while len(answers) < wanted:  # noqa: ASYNC110 - at the pace of the requests
+                await anyio.sleep(1 / A_SECOND)
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(asking)
+            await answered(A_SECOND // 2)
+            path.write_text("\n".join(map(form.format, (NEW, OLD))))
+            await answered(A_SECOND // 2)
+            using = NEW  # the sender gets the new one
+            await answered(A_SECOND // 2)
+            path.write_text(form.format(NEW))
+            await answered(A_SECOND // 2)
+            group.cancel_scope.cancel()
+        assert set(answers) == {200}
+        assert await ask(client, OLD) == 401
+        path.write_text("")  # a file that cannot be read changes nothing
+        assert await ask(client, NEW) == 200
+
+
+async def test_people_stay_signed_in_while_a_secret_of_the_pages_changes(memory: Store) -> None:
+    before = PageSessions(memory, secret=OLD)
+    session = before.begin("Ana", PageRole.READER)
+    cookie = before.cookie(session)
+    both = PageSessions(memory, secret=f"{NEW},{OLD}")
+    assert await both.find(cookie) == session
+    assert [both.role_of(each) for each in (OLD, NEW)] == [PageRole.READER] * 2
+    after = PageSessions(memory, secret=NEW)
+    assert await after.find(both.cookie(session)) == session, "the newer value signs"
+    assert (await after.find(cookie), after.role_of(OLD)) == (None, None)
+
+
+async def test_a_program_does_what_its_rights_say_and_is_known_by_its_name(memory: Store, tmp_path: Path) -> None:
+    path = tmp_path / "programs"
+    path.write_text(
+        "# name secret rights\n"
+        "dashboard 1111111111111111 read\n"
+        "crm,2222222222222222,read call\n"
+        "pager 3333333333333333 steer\n"
+    )
+    reads = ("GET", "/v1/queues/default", None)
+    calls = ("POST", "/v1/calls", {"to": "+6587654321", "say": "Hi", "source": "+6531234567", "voice_profile": "x"})
+    steers = ("POST", "/v1/queues/default/hold", {"note": "why"})
+    async with client_of(memory, api_secrets=path) as client:
+        for secret, rights in {"1" * 16: (1, 0, 0), "2" * 16: (1, 1, 0), "3" * 16: (0, 0, 1)}.items():
+            for place, (method, url, body) in enumerate((reads, calls, steers)):
+                headers = {"Authorization": f"Bearer {secret}", "Idempotency-Key": f"{secret}{place}"}
+                answer = await client.request(method, url, json=body, headers=headers)
+                assert (answer.status_code == 403) is not bool(rights[place]), answer.text
+                assert rights[place] == (answer.status_code < 300), answer.text
+    (entry,) = await entries_on(memory)
+    assert (entry.action, entry.on, entry.by) == ("hold", "api", "pager")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "has no secret"),
+        ("crm short read", "line 1 of .* has a secret of less than 16 characters"),
+        ("crm 2222222222222222", "line 1 of .* it has no rights; the rights are read, call, steer"),
+        ("crm 2222222222222222 write", "'write' is no right"),
+        ("a 2222222222222222 read\nb 2222222222222222 read", "line 2 of .* stands elsewhere too"),
+        ("é 2222222222222222 read", "begins with no name"),
+    ],
+)
+def test_a_wrong_line_of_the_programs_is_named_without_its_secret(tmp_path: Path, text: str, said: str) -> None:
+    path = tmp_path / "programs"
+    path.write_text(text, "utf-8")
+    with pytest.raises(SettingsError, match=said) as raised:
+        read_programs(path)
+    assert "2222" not in str(raised.value)

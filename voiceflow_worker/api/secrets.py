@@ -1,0 +1,134 @@
+"""The secrets of programs: who a program is by its secret, and what it may do.
+
+VOICEFLOW_API_SECRET is one secret, of a program named `api` with all rights. VOICEFLOW_API_SECRETS names a file with a
+line for each secret: the program's name, the secret, its rights. Two lines may have the same name, so that a secret can
+be changed without a refused request. The file is read again when it has changed.
+"""
+
+from __future__ import annotations
+
+import hmac
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from voiceflow_worker.errors import SettingsError
+from voiceflow_worker.model.text.wording import why_unreadable
+from voiceflow_worker.setting_kinds import text_of
+from voiceflow_worker.watched_file import WatchedFile
+
+if TYPE_CHECKING:
+    from voiceflow_worker.settings import Settings
+
+SHORTEST = 16
+"""The least characters of a secret in the file."""
+_NAME = re.compile(r"[A-Za-z0-9][\w.@-]{0,59}", re.ASCII)
+_BETWEEN = re.compile(r"[\s,;]+")
+_LARGEST = 100_000
+
+
+class Right(StrEnum):
+    """What a program may do: look, let phones ring, or steer what others have ordered."""
+
+    READ = "read"
+    CALL = "call"
+    STEER = "steer"
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """One secret of a program."""
+
+    name: str
+    secret: str
+    rights: frozenset[Right]
+
+
+class ApiSecrets:
+    """The secrets that open the HTTP API now. Raises SettingsError if there is none, or one is wrong."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._own = settings.live_secret("api_secret")
+        self._named: Callable[[], Sequence[Program]] = tuple
+        path = settings.api_secrets
+        if self._own is None and path is None:
+            raise SettingsError(
+                "the HTTP door needs a secret: set VOICEFLOW_API_SECRET to a long random text (`openssl rand -hex 32` "
+                "makes one), which programs send as `Authorization: Bearer …`; or name a file of secrets by "
+                "VOICEFLOW_API_SECRETS"
+            )
+        others = _others(settings)
+        if path is not None:
+            whole = path.expanduser()
+            self._named = WatchedFile(whole, lambda: read_programs(whole, others), first=read_programs(whole, others))
+        for value in () if self._own is None else self._own():
+            if value in others:
+                raise SettingsError(
+                    f"VOICEFLOW_API_SECRET and {others[value]} are the same; give the HTTP door a secret of its own"
+                )
+
+    def now(self) -> list[Program]:
+        """All secrets that count now."""
+        own = () if self._own is None else self._own()
+        return [*(Program("api", value, frozenset(Right)) for value in own), *self._named()]
+
+    def whose(self, secret: bytes) -> Program | None:
+        """The program that has this secret. Takes as long, whichever it is."""
+        found = [each for each in self.now() if hmac.compare_digest(each.secret.encode(), secret)]
+        return found[0] if found else None
+
+
+def read_programs(path: Path, others: dict[str, str] | None = None) -> tuple[Program, ...]:
+    """The secrets in a file. `others` are the names of other secrets, which must not be among them.
+
+    Raises SettingsError, which names the line, and no secret.
+    """
+    try:
+        with path.open("rb") as file:
+            text = file.read(_LARGEST).decode("utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(
+            f"VOICEFLOW_API_SECRETS names {path}, which cannot be read: {why_unreadable(error)}"
+        ) from None
+    found: list[Program] = []
+    for number, line in enumerate(text.splitlines(), 1):
+        parts = [part for part in _BETWEEN.split(line.strip()) if part]
+        if parts and not parts[0].startswith("#"):
+            try:
+                found.append(_program(parts, {*(each.secret for each in found), *(others or ())}))
+            except ValueError as error:
+                raise SettingsError(f"VOICEFLOW_API_SECRETS: line {number} of {path} {error}") from None
+    if not found:
+        raise SettingsError(
+            f"VOICEFLOW_API_SECRETS: {path} has no secret; write a name, a secret and rights in each line"
+        )
+    return tuple(found)
+
+
+def _program(parts: Sequence[str], taken: set[str]) -> Program:
+    name, secret, *rights = *parts, *[""] * (2 - len(parts))
+    if _NAME.fullmatch(name) is None:
+        raise ValueError("begins with no name of a program: give 1 to 60 letters, digits, ., _, @ and -")
+    if len(secret) < SHORTEST:
+        raise ValueError(f"has a secret of less than {SHORTEST} characters: `openssl rand -hex 32` makes one")
+    if secret in taken:
+        raise ValueError("has a secret that stands elsewhere too: give each program its own")
+    if unknown := [right for right in rights if right not in set(Right)] or not rights:
+        said = f"{unknown[0]!r} is no right" if isinstance(unknown, list) else "it has no rights"
+        raise ValueError(f"is wrong: {said}; the rights are {', '.join(Right)}")
+    return Program(name, secret, frozenset(map(Right, rights)))
+
+
+def _others(settings: Settings) -> dict[str, str]:
+    """The other secrets of this process, with their names."""
+    found: dict[str, str] = {}
+    for name in ("ui_secret", "ui_operator_secret", "webhook_secret"):
+        source = settings.live_secret(name)
+        for value in () if source is None else source():
+            found[re.sub(r"(?i)^bearer\s+", "", value)] = f"VOICEFLOW_{name.upper()}"
+    if (key := text_of(settings.api_key)) is not None:
+        found[key] = "VOICEFLOW_API_KEY"
+    return found
