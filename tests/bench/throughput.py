@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.bench import room
 from tests.support.postgres import PostgresServer
 from tests.support.redis_server import RedisServer, standalone, system_server
 
@@ -167,7 +168,11 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--only", help="only rungs whose name contains this, and the bare loops")
     parser.add_argument("--json", action="store_true")
+    parser.add_argument("--room", action="store_true", help="measure the bytes a call takes in each store instead")
     wanted = parser.parse_args()
+    if wanted.room:
+        room.main(calls=wanted.calls)
+        return
     began = time.perf_counter()
     rungs = [rung for rung in LADDER if rung.kind in {"bare", "stock"} or (wanted.only or "") in rung.name]
     figures = ladder(rungs, calls=wanted.calls, rounds=wanted.rounds)

@@ -173,6 +173,42 @@ def test_the_page_makes_each_secret_that_a_process_reads(tmp_path: Path) -> None
     assert mounted | installed <= set(made)
 
 
+def test_each_pod_gets_only_the_secrets_that_it_reads() -> None:
+    pods = {each["metadata"]["name"]: each["spec"]["template"]["spec"] for each in MANIFESTS if "template" in str(each)}
+    (shared,) = (each["data"] for each in MANIFESTS if each["kind"] == "ConfigMap")
+    found: dict[str, set[str]] = {}
+    for name, pod in pods.items():
+        (container,), (volume,) = pod["containers"], [each for each in pod["volumes"] if each["name"] == "secrets"]
+        read = re.findall(r"/run/secrets/voiceflow/([\w-]+)", str(shared) + str(container.get("env")))
+        found[name] = {item["key"] for item in volume["secret"]["items"]}
+        assert found[name] == set(read), name
+    assert found["worker"] == {"store", "8x8"}
+    assert found["schedule"] == {"store"}
+
+
+def test_pods_are_ready_before_others_go_and_lie_on_several_machines() -> None:
+    pods = [each["spec"]["template"] for each in MANIFESTS if each["kind"] in {"Deployment", "StatefulSet"}]
+    for pod in pods:
+        (spread,) = pod["spec"]["topologySpreadConstraints"]
+        assert spread["labelSelector"]["matchLabels"] == pod["metadata"]["labels"]
+        (container,) = pod["spec"]["containers"]
+        assert ("readinessProbe" in container) == ("ports" in container)
+    (ingress,) = (each for each in MANIFESTS if each["kind"] == "Ingress")
+    limits = ingress["metadata"]["annotations"]
+    assert ingress["spec"]["ingressClassName"]
+    assert limits["nginx.ingress.kubernetes.io/proxy-body-size"] == "25m", "as in nginx.conf"
+    assert "client_max_body_size 25m;" in (DEPLOY / "nginx.conf").read_text("utf-8")
+    (policy,) = (each for each in MANIFESTS if each["kind"] == "NetworkPolicy")
+    named = {each["port"] for rule in policy["spec"]["ingress"] for each in rule["ports"]}
+    ports = {port["name"] for pod in pods for port in pod["spec"]["containers"][0].get("ports", ())}
+    assert named == ports
+
+
+def test_no_address_of_a_network_is_fixed_in_compose() -> None:
+    assert "networks" not in COMPOSE
+    assert not any("networks" in service for service in COMPOSE["services"].values())
+
+
 def test_an_update_by_compose_cannot_forget_the_public_name() -> None:
     variables = re.findall(r"\$\{(\w+)(:\?)?", (DEPLOY / "compose.yaml").read_text("utf-8"))
     assert variables == [("VOICEFLOW_DOMAIN", ":?")]
