@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import anyio
@@ -12,16 +13,17 @@ import pytest
 from structlog.testing import capture_logs
 
 from tests.support.everyday import combinations
+from tests.support.faulty_store import FaultyStore, Loss
 from tests.support.manual_time import time_passing
 from tests.support.voices import GatedVoice, ScriptedVoice
 from tests.support.waiting import until
 from tests.support.workers import enqueued, states, worker_for
-from voiceflow_worker import Worker
+from voiceflow_worker import Worker, open_store
 from voiceflow_worker.backends.contract.samples import ManualClock
 from voiceflow_worker.backends.memory import MemoryStore
 from voiceflow_worker.core.heartbeats import Pulse
 from voiceflow_worker.core.ports import Store
-from voiceflow_worker.core.ports.parts import Parts
+from voiceflow_worker.core.ports.parts import Parts, failing_here
 from voiceflow_worker.core.retention import Retention
 from voiceflow_worker.core.rollback import RollbackGuard
 from voiceflow_worker.core.sending import unsettled
@@ -203,3 +205,39 @@ async def test_a_drain_goes_on_when_waiting_mends_it_and_a_worker_in_any_case(
         await until(lambda: bool(voice.placed))
         worker.stop()
     assert (await states(queue), faults) == ({"accepted": 1}, [])
+
+
+async def test_a_step_that_is_seldom_taken_is_tried_again_soon_after_a_fault_of_the_store(
+    clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parts, slept = Parts(clock), list[float]()
+    results: list[Exception | None] = [StoreUnavailableError("away"), StoreUnavailableError("away"), None]
+
+    async def step() -> None:
+        if (error := results.pop(0)) is not None:
+            raise error
+
+    async def sleep(seconds: float) -> None:
+        slept.append(seconds)
+        assert bool(parts.failing) == (len(slept) < 3), "a fault that is over is forgotten"
+        if not results:
+            await anyio.sleep_forever()
+
+    monkeypatch.setattr(clock, "sleep", sleep)
+    async with anyio.create_task_group() as group:
+        group.start_soon(partial(parts.repeat, "old calls were not deleted", step, every=3600.0))
+        await until(lambda: len(slept) == 3)
+        group.cancel_scope.cancel()
+    assert slept == [30.0, 30.0, 3600.0]
+
+
+async def test_an_idle_worker_forgets_a_fault_of_the_store_that_is_over(clock: ManualClock) -> None:
+    async with open_store("memory://", clock=clock) as opened:
+        store = FaultyStore(opened)
+        worker = worker_for(store, ScriptedVoice())
+        async with anyio.create_task_group() as group, time_passing(clock):
+            store.lose(Loss.BEFORE, "lease", times=2)
+            group.start_soon(worker.run)
+            await until(lambda: "calls were not taken from the queue" in failing_here())
+            await until(lambda: not failing_here())
+            worker.stop()
