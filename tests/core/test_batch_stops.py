@@ -10,16 +10,15 @@ from typing import Any
 import pytest
 
 from tests.support.engine import Engine
-from tests.support.faulty_store import FaultyStore, StoreCall
-from tests.support.flows import number
+from tests.support.faulty_store import FaultyStore
+from tests.support.flows import flow, number
 from tests.support.voices import ScriptedVoice
-from voiceflow_worker import Job
+from voiceflow_worker import CallQueue, Job
 from voiceflow_worker.backends.contract.samples import ManualClock
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.reading import gates_of
-from voiceflow_worker.core.settling import stops as batch_stops
 from voiceflow_worker.core.settling.changes import Changes
-from voiceflow_worker.core.settling.stops import RULES, BatchStops, stop_rules
+from voiceflow_worker.core.settling.stops import BatchStops, stop_rules
 from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.model.jobs.evidence import charged
 from voiceflow_worker.model.jobs.policy import LeastAnswerRate, StopRules, read_answer_rate, read_cost
@@ -69,7 +68,7 @@ async def cost(engine: Engine, job: Job, price: str, currency: str = "USD") -> N
 
 async def hold(engine: Engine, batch_id: str = "march") -> str | None:
     """The reason for which the batch is held after a sweep."""
-    await engine.sweeper.sweep()
+    await engine.stops.look()
     gates = [gate for gate in await gates_of(engine.store, "default") if gate.name == batch_id]
     return gates[0].reason if gates else None
 
@@ -167,33 +166,35 @@ async def test_a_second_file_replaces_only_the_limits_that_it_names(engine: Engi
     assert await hold(engine) is not None
 
 
-async def test_an_idle_batch_is_looked_at_again_when_it_has_new_calls(
-    engine: Engine, stops: BatchStops, clock: ManualClock
-) -> None:
+async def test_a_batch_is_looked_at_again_when_calls_of_it_are_leased(engine: Engine, stops: BatchStops) -> None:
     await stops.put("march", HALF_OF_FOUR)
     await ended(engine, *[S.BUSY] * PEOPLE)
     assert await hold(engine) is None
     await engine.enqueue(number(99), batch_id="march")
-    clock.advance(timedelta(seconds=batch_stops.IDLE))
+    await engine.enqueue(number(98), batch_id="march")
+    await engine.lease(1)
     assert await hold(engine) is not None
 
 
-async def test_rules_are_read_every_few_seconds_and_not_at_each_look(
-    any_store: Store, stops: BatchStops, clock: ManualClock
-) -> None:
-    """They are kept for 400 days, and each worker looks every second."""
-    await stops.put("march", FIFTY)
-    reads: list[StoreCall] = []
+async def test_a_look_costs_the_same_however_many_batches_have_rules(any_store: Store, clock: ManualClock) -> None:
+    costs: list[int] = []
+    for amount in (1, 50):
+        store = FaultyStore(any_store)
+        stops = BatchStops(store, "default")
+        for place in range(amount):
+            await stops.put(f"{amount}-{place}", FIFTY)
+        (job,) = await enqueued_in(any_store, f"{amount}-0")
+        before = store.made.total()
+        for _ in range(10):
+            stops.leased([job])
+            await stops.look()
+            clock.advance(timedelta(seconds=1))
+        costs.append(store.made.total() - before)
+    assert costs[0] == costs[1]
 
-    async def note(call: StoreCall) -> None:
-        if call.name == "records" and RULES in call.arguments[0]:
-            reads.append(call)
 
-    worker = BatchStops(FaultyStore(any_store, before=note), "default")
-    for _ in range(10):
-        await worker.look()
-        clock.advance(timedelta(seconds=1))
-    assert len(reads) == 2
+async def enqueued_in(store: Store, batch_id: str) -> list[Job]:
+    return [await CallQueue(store).enqueue(flow(number(int(batch_id[0]))), batch_id=batch_id)]
 
 
 def test_an_answer_rate_without_a_meaning_is_refused() -> None:

@@ -28,6 +28,7 @@ from voiceflow_worker.core.retention import Retention
 from voiceflow_worker.core.rollback import RollbackGuard
 from voiceflow_worker.core.sending import unsettled
 from voiceflow_worker.core.settling.reconcile import Reconciler
+from voiceflow_worker.core.settling.stops import BatchStops
 from voiceflow_worker.core.sweep import Sweeper
 from voiceflow_worker.errors import (
     StoreCorruptError,
@@ -48,6 +49,7 @@ ERRORS: tuple[Exception, ...] = (
 )
 PARTS: dict[str, tuple[type, str]] = {
     "overdue calls were not settled": (Sweeper, "sweep"),
+    "stop rules were not checked": (BatchStops, "look"),
     "old calls were not deleted": (Retention, "run"),
     "the heartbeat was not stored": (Pulse, "beat"),
     "the log of 8x8 was not read": (Reconciler, "due"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,17 +11,17 @@ import anyio
 import pytest
 
 from tests.support.engine import Engine
-from tests.support.faulty_store import FaultyStore
+from tests.support.faulty_store import FaultyStore, StoreCall
 from tests.support.flows import number
 from tests.support.stores import BACKENDS, url_for
 from tests.support.voices import Answer, ScriptedVoice, created, refused
 from tests.support.workers import NO_WEBHOOKS, enqueued, states, worker_for
-from voiceflow_worker import JobState, open_store
+from voiceflow_worker import CallQueue, JobState, open_store
 from voiceflow_worker.core.ports import Placement, Store
 from voiceflow_worker.core.ports.reading import gates_of
 from voiceflow_worker.core.ports.store import Page
 from voiceflow_worker.core.settling.settle import Answered
-from voiceflow_worker.core.settling.stops import ANSWER_CODES, RUNS, BatchStops, Noted, RefusalRuns
+from voiceflow_worker.core.settling.stops import RUNS, BatchStops, Noted, RefusalRuns
 from voiceflow_worker.model.jobs.gate import GateScope, GateState
 from voiceflow_worker.model.jobs.policy import StopRules
 from voiceflow_worker.model.reports.status import SessionStatus
@@ -84,12 +85,12 @@ async def test_a_person_who_resumes_lets_all_workers_count_anew(store: Store, ba
     [job] = await queue.find()
     here, gone = RefusalRuns(store), RefusalRuns(store)
     for each in [here] * 4 + [gone] * 5:
-        await each.note([Noted(job, NO_VOICE)], codes=ANSWER_CODES)
+        await each.note([Noted(job, NO_VOICE)])
     await queue.resume(batch_id=batch_id)
     for _ in range(9):
-        await here.note([Noted(job, NO_VOICE)], codes=ANSWER_CODES)
+        await here.note([Noted(job, NO_VOICE)])
     assert list(await gates_of(store, "default")) == []
-    await here.note([Noted(job, NO_VOICE)], codes=ANSWER_CODES)
+    await here.note([Noted(job, NO_VOICE)])
     [gate] = await gates_of(store, "default")
     assert "10 calls in a row" in gate.reason
 
@@ -99,10 +100,10 @@ async def test_a_person_who_resumes_one_batch_lets_the_runs_of_others_stand(stor
     [job] = await queue.find()
     runs = RefusalRuns(store)
     for _ in range(9):
-        await runs.note([Noted(job, NO_VOICE)], codes=ANSWER_CODES)
+        await runs.note([Noted(job, NO_VOICE)])
     for other in ("peopl", "people2", None):
         await queue.resume(batch_id=other)
-    await runs.note([Noted(job, NO_VOICE)], codes=ANSWER_CODES)
+    await runs.note([Noted(job, NO_VOICE)])
     assert len(await gates_of(store, "default")) == 1
 
 
@@ -116,6 +117,36 @@ async def test_the_run_is_over_when_a_call_is_taken(store: Store) -> None:
     assert list(await gates_of(store, "default")) == []
 
 
+async def test_refusals_of_short_processes_are_in_a_row_only_if_no_process_had_a_success(store: Store) -> None:
+    """Each process sends six calls: five are taken, and one is refused."""
+    queue = await enqueued(store, 90, batch_id="people")
+    for _ in range(12):
+        voice = ScriptedVoice(answers=[*(created(f"s-{each}") for each in range(5)), refused(NO_VOICE)])
+        engine = Engine(store, voice, policy=NO_WEBHOOKS)
+        await engine.send(limit=6)
+    assert (await states(queue))["failed"] == 12
+    assert list(await gates_of(store, "default")) == []
+    for _ in range(10):
+        await Engine(store, ScriptedVoice(answer=lambda _: refused(NO_VOICE)), policy=NO_WEBHOOKS).send(limit=1)
+    [gate] = await gates_of(store, "default")
+    assert "10 calls in a row" in gate.reason
+
+
+async def test_two_processes_that_count_at_once_lose_no_refusal(store: Store) -> None:
+    await enqueued(store, 1, batch_id="people")
+    [job] = await CallQueue(store).find()
+
+    others = iter([None])
+
+    async def other(call: StoreCall) -> None:
+        if call.name == "write" and next(others, call) is None:
+            await RefusalRuns(store).note([Noted(job, NO_VOICE)])
+
+    await RefusalRuns(FaultyStore(store, before=other)).note([Noted(job, NO_VOICE)])
+    runs = (await store.records({RUNS: Page()}, now=store.clock.now()))[RUNS]
+    assert [json.loads(record.value)["length"] for record in runs] == [2]
+
+
 async def test_refusals_that_are_settled_together_are_counted_together(store: Store) -> None:
     """Other verdicts wait for the trips to the store."""
     await enqueued(store, 9, batch_id="people")
@@ -127,9 +158,9 @@ async def test_refusals_that_are_settled_together_are_counted_together(store: St
     await engine.settler.verdicts([Answered(job, 1, verdict, store.clock.now()) for job in jobs])
     trips = faulty.made - made
     assert trips["write"] == 2  # the verdicts, and the run
-    assert trips["records"] == 3  # of the run and of gates, however many they are
+    assert trips["records"] == 2  # of the rules and of the run, however many refusals there are
     runs = (await store.records({RUNS: Page()}, now=store.clock.now()))[RUNS]
-    assert [record.value for record in runs] == ["9"]
+    assert [json.loads(record.value)["length"] for record in runs] == [9]
 
 
 async def test_what_blames_the_row_holds_nothing(store: Store) -> None:

@@ -20,6 +20,7 @@ from voiceflow_worker.core.sending.journal import Journal
 from voiceflow_worker.core.sending.submit import Flight, Submitter
 from voiceflow_worker.core.settling.changes import Changes
 from voiceflow_worker.core.settling.settle import Settler, SummaryResult
+from voiceflow_worker.core.settling.stops import BatchStops
 from voiceflow_worker.core.suppression import SuppressionList
 from voiceflow_worker.core.sweep import Sweeper
 from voiceflow_worker.model.reports.events import SessionSummary
@@ -47,6 +48,7 @@ class Engine:
         self.queue = CallQueue(store, queue, policy=self.policy)
         self.settler = Settler(store, self.policy)
         self.sweeper = Sweeper(store, queue=queue, policy=self.policy)
+        self.stops = BatchStops(store, queue)
         self.holds = Holds(store, queue=queue)
         changes = Changes(store, self.policy)
         self.guard: RollbackGuard | None = None
@@ -84,7 +86,9 @@ class Engine:
 
     async def lease(self, limit: int = 10) -> list[Job]:
         now = self.store.clock.now()
-        return list(await self.store.lease(self.name, worker_id="worker-1", limit=limit, until=now + LEASE, now=now))
+        jobs = await self.store.lease(self.name, worker_id="worker-1", limit=limit, until=now + LEASE, now=now)
+        self.stops.leased(jobs)
+        return list(jobs)
 
     async def prepare(self, limit: int = 10) -> list[Flight]:
         """Lease what is due and lock its numbers: the journal is the next thing to happen."""

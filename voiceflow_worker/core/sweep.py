@@ -18,7 +18,6 @@ from voiceflow_worker.core.ports.store import Drop, Result, Step, Unit
 from voiceflow_worker.core.rollback import remember_pruned
 from voiceflow_worker.core.settling.changes import Changes
 from voiceflow_worker.core.settling.settle import Settler
-from voiceflow_worker.core.settling.stops import BatchStops
 from voiceflow_worker.model.jobs import lifecycle
 from voiceflow_worker.model.jobs.gate import GateState
 from voiceflow_worker.model.jobs.job import FINAL_STATES, Job, JobState
@@ -82,12 +81,10 @@ class Sweeper:
         self._log_patience = log_patience
         self._changes = changes or Changes(store, policy)
         self._settler = Settler(store, policy, changes=self._changes)
-        self._stops = BatchStops(store, queue)
         self._parked_page = ""
 
     async def sweep(self) -> Swept:
-        """Hold the batches that reached a limit, then bring all overdue jobs to their next state, page by page."""
-        await self._stops.look()
+        """Bring all overdue jobs to their next state, page by page."""
         self._parked_page = await self._settler.apply_all_parked(after=self._parked_page)
         swept = Swept()
         while True:

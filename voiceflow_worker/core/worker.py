@@ -31,6 +31,7 @@ from voiceflow_worker.core.sending.departures import UNREADABLE, Departures, Set
 from voiceflow_worker.core.sending.submit import Flight, Senders, Submitter
 from voiceflow_worker.core.settling.changes import Changes
 from voiceflow_worker.core.settling.reconcile import PATIENCE, Reconciler
+from voiceflow_worker.core.settling.stops import BatchStops
 from voiceflow_worker.core.sweep import Sweeper
 from voiceflow_worker.errors import InvalidInputError, StoreCorruptError, StoreError, StoreVersionError
 from voiceflow_worker.model.jobs.job import Job, JobState
@@ -121,6 +122,7 @@ class Worker:
             self._reconciler = Reconciler(store, call_log, queue=self.queue, policy=policy, changes=changes)
         patience = None if call_log is None else PATIENCE
         self._sweeper = Sweeper(store, queue=self.queue, policy=policy, changes=changes, log_patience=patience)
+        self._stops = BatchStops(store, self.queue)
         self._retention = Retention(store, policy, witness=witness)
         holds = Holds(store, queue=self.queue)
         self._guard: RollbackGuard | None = None
@@ -213,6 +215,7 @@ class Worker:
         await QueueNames(self._store).remember(self.queue)
         async with at_work(self._guard), anyio.create_task_group() as background:
             background.start_soon(self._repeat, self._sweep, SWEEP_EVERY, "overdue calls were not settled")
+            background.start_soon(self._repeat, self._stops.look, SWEEP_EVERY, "stop rules were not checked")
             background.start_soon(self._repeat, self._retention.run, EVERY_RETENTION.total_seconds(), PART_OF_RETENTION)
             background.start_soon(self._repeat, self._check_clock, CLOCK_EVERY, "the clock was not checked")
             background.start_soon(self._repeat, self._pulse.beat, EVERY.total_seconds(), "the heartbeat was not stored")
@@ -312,7 +315,7 @@ class Worker:
     async def _lease(self, limit: int) -> Sequence[Job]:
         now = self._clock.now()
         with anyio.CancelScope(shield=True):  # as in `_prepare`, which puts the calls back
-            return await self._store.lease(
+            jobs = await self._store.lease(
                 self.queue,
                 worker_id=self.id,
                 limit=limit,
@@ -320,6 +323,8 @@ class Worker:
                 now=now,
                 batch=self._options.batch_id,
             )
+            self._stops.leased(jobs)
+            return jobs
         return []  # not reached, because nobody cancels the scope
 
     async def _take_off(self, flights: TaskGroup, jobs: Sequence[Job], leased_at: float, *, more: bool) -> None:

@@ -119,7 +119,7 @@ class Settler:
                 noted.append(Noted(changed.new))
             elif is_news and verdict.kind is VerdictKind.REFUSED and verdict.code in ANSWER_CODES:
                 noted.append(Noted(changed.new, verdict.code, verdict.message))
-        await self._refusals.note(noted, codes=ANSWER_CODES)
+        await self._refusals.note(noted)
         return settled
 
     async def summary(self, summary: SessionSummary) -> SummaryResult:
@@ -251,8 +251,8 @@ class Settler:
             return SummaryResult.REPEATED
         tracing.summarised(changed.old, changed.new, number, outcome, since=since)
         call_lines.ended(changed.new, number, outcome)
-        code = outcome.code if outcome.code in SUMMARY_CODES else None
-        await self._refusals.note([Noted(changed.new, code, outcome.message or "")], codes=SUMMARY_CODES)
+        if outcome.code in SUMMARY_CODES:
+            await self._refusals.note([Noted(changed.new, outcome.code, outcome.message or "")])
         return SummaryResult.SETTLED
 
     async def _is_clear(self, job_id: str, number: int, outcome: Outcome) -> bool:

@@ -4,30 +4,28 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
-import anyio
 import structlog
 
 from voiceflow_worker.core.gates import order_gate
 from voiceflow_worker.core.ports import Store
-from voiceflow_worker.core.ports.identity import new_worker_id
+from voiceflow_worker.core.ports.identity import new_revision
 from voiceflow_worker.core.ports.reading import gates_at, totals_of
 from voiceflow_worker.core.ports.record_set import RecordSet, json_records
 from voiceflow_worker.errors import StoreError
 from voiceflow_worker.model.jobs.gate import Gate, GateKind, GateState
 from voiceflow_worker.model.jobs.job import Job, JobState
 from voiceflow_worker.model.jobs.policy import Measured, StopRules, why_stop
+from voiceflow_worker.model.jobs.totals import Totals
 from voiceflow_worker.model.reports.status import api_code, session_error
 
 RULES, MEASURED = "batch-stops", "batch-measured"
 KEPT = timedelta(days=400)
 READ_EVERY = 5.0
-"""Seconds until the rules of all batches are read again. The first calls of a new batch ring for longer."""
-IDLE = 30.0
-"""Seconds until a batch that has nothing to send is checked again."""
+"""Seconds until the rules of a batch are read again. The first calls of a new batch ring for longer."""
 
 _TO_SEND = (JobState.QUEUED, JobState.LEASED)
 
@@ -42,8 +40,9 @@ def stop_rules(store: Store) -> RecordSet[StopRules]:
 class BatchStops:
     """The rules by which batches of one queue stop themselves. Methods raise StoreError.
 
-    Any number of processes may check the rules. After a person has resumed a batch, only later figures count, so the
-    old figures do not hold it again.
+    A worker looks at the batches whose calls it leases, so the cost does not grow with the batches of the store. Any
+    number of workers may check the rules. After a person has resumed a batch, only later figures count, so the old
+    figures do not hold it again.
     """
 
     def __init__(self, store: Store, queue: str) -> None:
@@ -51,37 +50,46 @@ class BatchStops:
         self._queue = queue
         self._rules = stop_rules(store).within(queue)
         self._measured = json_records(store, MEASURED, Measured, keep_for=KEPT).within(queue)
-        self._known: dict[str, StopRules] = {}
+        self._sent: set[str] = set()
+        self._known: dict[str, StopRules | None] = {}
         self._read_again = 0.0
-        self._idle: dict[str, float] = {}
 
     async def put(self, batch_id: str, rules: StopRules) -> None:
         """Set the rules of a batch. If a new rule is None, the earlier rule stays."""
         await self._rules.change(batch_id, rules.over)
 
+    def leased(self, jobs: Iterable[Job]) -> None:
+        """Note the batches of calls that a worker has leased: the next `look` judges them."""
+        self._sent.update(job.batch_id for job in jobs if job.batch_id is not None)
+
     async def look(self) -> None:
-        """Hold the batches that have reached a limit and have calls to send."""
+        """Hold the batches that have reached a limit, of those whose calls were leased and that have calls to send."""
         now = self._store.clock.monotonic()
         if now >= self._read_again:
-            found = await self._rules.all()
-            self._known = {batch_id: rules for batch_id, rules in found if rules is not None and rules.needs_totals}
-            self._read_again = now + READ_EVERY
-        ruled = [each for each in self._known.items() if self._idle.get(each[0], now) <= now]
+            self._known, self._read_again = {}, now + READ_EVERY
+        unknown = self._sent - self._known.keys()
+        self._known |= dict.fromkeys(unknown) | await self._rules.get(sorted(unknown))
+        ruled: dict[str, StopRules] = {}
+        for batch_id in sorted(self._sent):
+            rules = self._known[batch_id]
+            if rules is not None and rules.needs_totals:
+                ruled[batch_id] = rules
+        self._sent = set(ruled)
         if not ruled:
             return
-        gates = await gates_at(self._store, self._queue, [batch_id for batch_id, _ in ruled])
-        for batch_id, rules in ruled:
-            await self._judge(batch_id, rules, gates.get(batch_id))
+        gates = await gates_at(self._store, self._queue, ruled)
+        counted = await self._store.totals(self._queue, batches=list(ruled))
+        for (batch_id, rules), totals in zip(ruled.items(), counted, strict=True):
+            await self._judge(batch_id, rules, gates.get(batch_id), totals)
 
-    async def _judge(self, batch_id: str, rules: StopRules, gate: Gate | None) -> None:
+    async def _judge(self, batch_id: str, rules: StopRules, gate: Gate | None, totals: Totals) -> None:
         now = self._store.clock.now()
         is_held = gate is not None and gate.until is None
         is_ours = gate is not None and is_held and GateKind.STOPPED_ITSELF in gate.kinds
         if is_held and not is_ours:
             return  # held or cancelled by a person; judged once it is resumed
-        totals = await totals_of(self._store, self._queue, batch_id)
         if not any(totals.states[state] for state in _TO_SEND):
-            self._idle[batch_id] = self._store.clock.monotonic() + IDLE
+            self._sent.discard(batch_id)  # until calls of it are leased again
             return
         measured = Measured.of(totals)
         before = (await self._measured.get([batch_id])).get(batch_id)
@@ -128,70 +136,74 @@ class Noted:
     message: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """The refusals of a batch for one reason since the last success, in all processes.
+
+    `successes` is the number of successes of the batch when the last refusal was counted. With `token`, two counts that
+    come to the same are two.
+    """
+
+    length: int
+    successes: int
+    token: str
+
+
 class RefusalRuns:
     """Counts consecutive refusals by batch and code, over all processes, and holds a batch at its limit.
 
-    Each process stores the length of its own run of refusals; the sum of these lengths counts. A call that is not
-    refused ends the run of the process that records this. A person who resumes the batch ends the runs of all
-    processes, even of processes that have ended.
+    There is one count for each batch and code, in the store. It begins anew when the counters of the batch show a
+    success since the last refusal, and when a person resumes the batch. So a success costs nothing.
     """
 
     def __init__(self, store: Store) -> None:
         self._store = store
         self._rules = stop_rules(store)
-        self._runs = RecordSet(store, RUNS, write=str, read=_number, keep_for=RUNS_KEPT)
-        self._me = new_worker_id()
-        self._ours: set[str] = set()
-        self._one_at_a_time = anyio.Lock()
+        self._runs = json_records(store, RUNS, _Run, keep_for=RUNS_KEPT)
 
-    async def note(self, answers: Sequence[Noted], *, codes: Collection[int]) -> None:
-        """Count the refusals among these answers, which came in this order. A call that was taken ends its runs.
+    async def note(self, answers: Sequence[Noted]) -> None:
+        """Count the refusals among these answers, which came in this order and are stored.
 
-        `codes` are the codes that are counted. If the store fails, the refusals are not counted.
+        If the store fails, the refusals are not counted.
         """
-        runs: dict[str, list[Noted]] = {}
-        over: set[str] = set()
+        runs: dict[tuple[str, str | None, int], list[Noted]] = {}
+        ended: set[tuple[str, str | None, int]] = set()
         for each in answers:
             if each.code is not None:
-                runs.setdefault(_place(each.job.queue, each.job.batch_id, each.code), []).append(each)
-            elif runs or self._ours:
-                ended = {_place(each.job.queue, each.job.batch_id, code) for code in codes}
-                runs = {place: run for place, run in runs.items() if place not in ended}
-                over |= ended & self._ours
-        if not over and not runs:
-            return
-        try:
-            async with self._one_at_a_time:
-                for place in over:
-                    await self._runs.within(place).remove([self._me])
-                    self._ours.discard(place)
-                for place, run in runs.items():
-                    await self._count(place, run)
-        except StoreError as error:
-            jobs = [each.job.id for each in answers if each.code is not None]
-            _log.warning("refusals were not counted: the store failed", jobs=jobs, error=str(error))
+                runs.setdefault((each.job.queue, each.job.batch_id, each.code), []).append(each)
+                continue
+            for place in [place for place in runs if place[:2] == (each.job.queue, each.job.batch_id)]:
+                del runs[place]
+                ended.add(place)
+        for place, run in runs.items():
+            try:
+                await self._count(*place, run, begins_anew=place in ended)
+            except StoreError as error:
+                jobs = [each.job.id for each in run]
+                _log.warning("refusals were not counted: the store failed", jobs=jobs, error=str(error))
 
     async def forget(self, queue: str, batch_id: str | None) -> None:
-        """Reset the counts of refusals of a batch, or of calls without a batch, in all processes. Raises StoreError."""
-        for code in ANSWER_CODES | SUMMARY_CODES:
-            runs = self._runs.within(_place(queue, batch_id, code))
-            await runs.remove([process for process, _ in await runs.all()])
+        """Reset the counts of refusals of a batch, or of calls without a batch. Raises StoreError."""
+        await self._runs.within(queue).remove([_member(batch_id, code) for code in ANSWER_CODES | SUMMARY_CODES])
 
-    async def _count(self, place: str, run: Sequence[Noted]) -> None:
-        job, code = run[-1].job, run[-1].code
+    async def _count(
+        self, queue: str, batch_id: str | None, code: int, run: Sequence[Noted], *, begins_anew: bool
+    ) -> None:
+        job = run[-1].job
         limit = await self._limit(job)
-        if limit <= 0 or code is None:
+        if limit <= 0:
             return
-        runs = self._runs.within(place)
-        before = (await runs.get([self._me])).get(self._me) or 0
-        self._ours.add(place)
-        await runs.put({self._me: before + len(run)})
-        # Read after the write: of several processes that count at once, the last sees the runs of all.
-        lengths = {process: length or 0 for process, length in await runs.page()}
-        if sum(lengths.values()) < limit:
+        successes = _successes(await totals_of(self._store, queue, batch_id), code)
+
+        def longer(before: _Run | None) -> _Run:
+            goes_on = not begins_anew and before is not None and successes == before.successes
+            earlier = before.length if goes_on and before is not None else 0
+            return _Run(earlier + len(run), successes, new_revision())
+
+        if (await self._runs.within(queue).change(_member(batch_id, code), longer)).length < limit:
             return
         reason = _reason(job, code, count=limit, message=run[-1].message)
-        gate = Gate.of(job.queue, job.batch_id, GateState.HELD, since=self._store.clock.now(), reason=reason)
+        gate = Gate.of(queue, batch_id, GateState.HELD, since=self._store.clock.now(), reason=reason)
         await order_gate(self._store, gate)
         _log.error(
             "a queue or batch is held: its calls are refused for the same reason",
@@ -199,9 +211,7 @@ class RefusalRuns:
             name=gate.name,
             reason=gate.reason,
         )
-        # After `resume` a new run begins.
-        await runs.remove(lengths)
-        self._ours.discard(place)
+        await self.forget(queue, batch_id)  # after `resume` a new run begins
 
     async def _limit(self, job: Job) -> int:
         """The number of refusals that holds the batch of a job; 0 for none. Rules that cannot be read do not count."""
@@ -211,13 +221,16 @@ class RefusalRuns:
         return DEFAULT_LIMIT if rules is None or rules.after_refused is None else rules.after_refused
 
 
-def _place(queue: str, batch_id: str | None, code: int) -> str:
-    """The group of the runs of a batch."""
-    return f"{queue}/{code}/{batch_id or ''}"
+def _successes(totals: Totals, code: int) -> int:
+    """The number of calls that show that a cause of refusals is gone: of those placed, or of those with an outcome."""
+    if code in ANSWER_CODES:
+        return totals.placed
+    return sum(count for name, count in totals.outcomes.items() if name not in {"FAILED", "ERROR"})
 
 
-def _number(_: str, text: str) -> int:
-    return int(text) if text.isdecimal() else 0
+def _member(batch_id: str | None, code: int) -> str:
+    """The member of the count of a batch in the group of its queue."""
+    return f"{code} {batch_id or ''}"
 
 
 def _reason(job: Job, code: int, *, count: int, message: str) -> str:
