@@ -92,7 +92,16 @@ def test_missing_settings_of_the_connection_come_from_the_environment(
 
 
 @pytest.mark.parametrize(
-    "extra", ['{"store": "sqlite:////tmp/x.db"', "store=sqlite:////tmp/x.db", "[1]", '"x"', "3", "null"]
+    "extra",
+    [
+        '{"store": "sqlite:////tmp/x.db"',
+        "store=sqlite:////tmp/x.db",
+        "[1]",
+        '"x"',
+        "3",
+        "null",
+        '{"store": "sqlite:////tmp/x.db", "store": "sqlite:////tmp/y.db"}',
+    ],
 )
 def test_an_extra_that_is_no_json_object_is_refused_by_name(monkeypatch: pytest.MonkeyPatch, extra: str) -> None:
     connection = {"conn_type": "voiceflow", "password": KEY, "extra": extra}

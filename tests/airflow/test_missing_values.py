@@ -11,6 +11,7 @@ from airflow_provider.calls.campaign_calls import check_rows
 from airflow_provider.calls.single_call import flow_of
 from voiceflow_worker.campaigns.calls.options import CampaignOptions
 from voiceflow_worker.campaigns.calls.template import FlowTemplate
+from voiceflow_worker.errors import InvalidInputError
 
 OPTIONS = CampaignOptions(
     template=FlowTemplate.speaking("Hello {{ name }}."),
@@ -47,3 +48,9 @@ def test_a_call_has_the_source_of_its_country(is_said: bool, number: str, source
     sources = "SG=+6531234567,*=+12025550123"
     flow = flow_of(destination=number, voice_profile="en-IE-EmilyNeural", source=sources, **words)
     assert (flow.source, flow.destination) == (source, number)
+
+
+def test_a_name_twice_in_the_json_of_a_flow_is_refused() -> None:
+    body = '{"callflow": [{"action": "hangup", "action": "makeCall"}]}'
+    with pytest.raises(InvalidInputError, match="flow has the name 'action' twice in one object"):
+        flow_of(destination="+6587654321", say=None, flow=body, voice_profile=None, source="+6531234567")

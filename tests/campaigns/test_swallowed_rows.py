@@ -186,3 +186,12 @@ def test_stray_quotes_at_random_places_lose_nobody(tmp_path: Path) -> None:
             assert [row.number for row in rows] == [row["destination"] for row in people], content
         found = read_number_file(file_of(tmp_path, content), columns=["destination"])
         assert {row["destination"] for row in people} <= found.numbers.keys(), content
+
+
+def test_a_number_that_lost_its_line_break_is_told(tmp_path: Path) -> None:
+    lines = [f'"{number(place)}","N{place}","x"' for place in range(2)]
+    path = file_of(tmp_path, '"destination","name","note"\n' + lines[0] + f'\n{lines[1][:-1]}""{number(2)}"')
+    campaign = open_campaign(path, OPTIONS, now=NOW)
+    assert [row.number for row in campaign] == [number(0), number(1)]
+    (found,) = campaign.closing_findings()
+    assert (found.row, found.column, f"holds {number(2)} right behind a quote" in found.message) == (3, "note", True)

@@ -34,7 +34,7 @@ from voiceflow_worker.campaigns.files.rows import (
     number_columns,
     row_name,
 )
-from voiceflow_worker.campaigns.files.swallowed_rows import DELIMITERS, swallowed_rows
+from voiceflow_worker.campaigns.files.swallowed_rows import DELIMITERS, number_behind_quote, swallowed_rows
 from voiceflow_worker.campaigns.sources.cells import GivenRows
 from voiceflow_worker.campaigns.sources.formats import open_source
 from voiceflow_worker.errors import CampaignFileError, InvalidInputError
@@ -124,6 +124,9 @@ class CampaignRows:
         self.keys: SeenKeys = SeenKeys()
         """The unique keys of the rows that were read."""
         self._telephones = SeenKeys()
+        self._all_numbers: frozenset[str] = frozenset({DESTINATION, self._numbers, *self._further})
+        self._glued_rows = 0
+        self._first_glued: tuple[int, str, str] | None = None
         self._misread_rows = 0
         self._first_misread: tuple[int, str, str] | None = None
         self._repeated = 0
@@ -174,7 +177,7 @@ class CampaignRows:
             Finding(file=self.file, column=each, severity=Severity.WARNING, message=message)
             for each in self._unseen.values()
         )
-        return (*notes, *unseen, *self._misread(), *self._repeats(), *self._on_holidays())
+        return (*notes, *unseen, *self._misread(), *self._glued(), *self._repeats(), *self._on_holidays())
 
     @property
     def number_column(self) -> str:
@@ -249,13 +252,15 @@ class CampaignRows:
     def _without_rows_within(self, raw: RawRow) -> RawRow:
         """The row, whose only problem is a cell with lines that look like rows, if it has such a cell."""
         names, cells = self.source.columns, raw.cells
+        if '""' in raw.text and self._is_table:
+            self._note_glued(raw)
         if not self._is_table:
             if self._options.template is None:
                 return raw
             names, cells = tuple(raw.data), tuple(each if isinstance(each, str) else "" for each in raw.data.values())
         if not any("\n" in cell or "\r" in cell for cell in cells):
             return raw
-        wanted = {DESTINATION, self._numbers, *self._further}
+        wanted = self._all_numbers
         needed = max((place for place, name in enumerate(names, 1) if name not in self.source.spare), default=1)
         found = swallowed_rows(
             cells,
@@ -271,6 +276,25 @@ class CampaignRows:
         if column is None:
             said = f"the row {said}"
         return raw._replace(problems=((column, said),), code=None)
+
+    def _note_glued(self, raw: RawRow) -> None:
+        """Note a row of a CSV in which a number stands right behind a quote, within a cell of another column."""
+        for name, cell in zip(self.source.columns, raw.cells, strict=False):
+            if '"' in cell and row_name(name) not in self._all_numbers and (found := number_behind_quote(cell)):
+                self._glued_rows += 1
+                self._first_glued = self._first_glued or (raw.number, name, found)
+                return
+
+    def _glued(self) -> Iterator[Finding]:
+        if self._first_glued is None:
+            return
+        row, name, number = self._first_glued
+        others = self._glued_rows - 1
+        more = f". {count_of(others, 'more row')} {'is' if others == 1 else 'are'} like it" if others else ""
+        message = (
+            f"holds {number} right behind a quote, as if a line break were missing; that number is not called{more}"
+        )
+        yield Finding(file=self.file, row=row, column=name or None, severity=Severity.WARNING, message=message)
 
     def _values(self, raw: RawRow) -> RowValues | None:
         if any(column is None for column, _ in raw.problems):

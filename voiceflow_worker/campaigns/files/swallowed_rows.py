@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable, Iterator, Sequence
+from itertools import islice
 from typing import NamedTuple
 
 DELIMITERS = ",;\t|"
@@ -105,6 +106,12 @@ def looks_like_number(text: str) -> bool:
 def numbers_in(text: str) -> Iterator[str]:
     """All that looks like a telephone number in a text that cannot be read as a row."""
     yield from (found for each in _IN_NAME.findall(text) if looks_like_number(found := each.strip()))
+
+
+def number_behind_quote(cell: str) -> str | None:
+    """The telephone number right behind a quote within a cell, where a line break may be missing; None without one."""
+    parts = cell.split('"')[1:]
+    return next((found for part in parts if part[:1].strip() for found in islice(numbers_in(part[:20]), 1)), None)
 
 
 def number_in_name(names: Iterable[str]) -> str | None:
