@@ -84,14 +84,18 @@ def unreached(folder: Path, status: SessionStatus, *, batch_id: str | None = Non
     return within(folder, work)
 
 
-def in_doubt(folder: Path) -> Job:
+def in_doubt(folder: Path, destination: str = "+6587654321") -> Job:
     """A call of which nobody knows whether it was placed."""
-    return within(folder, sent, voice=ScriptedVoice(answer=lambda _: unknown()))
+
+    async def work(engine: Engine) -> Job:
+        return await sent(engine, destination=destination)
+
+    return within(folder, work, voice=ScriptedVoice(answer=lambda _: unknown()))
 
 
-async def sent(engine: Engine, *, batch_id: str | None = None) -> Job:
+async def sent(engine: Engine, *, batch_id: str | None = None, destination: str = "+6587654321") -> Job:
     """One more call, sent before all that wait."""
-    await engine.queue.enqueue(flow(), batch_id=batch_id, priority=1)
+    await engine.queue.enqueue(flow(destination), batch_id=batch_id, priority=1)
     leased_at = engine.store.clock.monotonic()
     (flight,) = await engine.submitter.prepare(await engine.lease(1), leased_at=leased_at)
     await engine.submitter.fly(flight)

@@ -300,3 +300,23 @@ def test_a_confirmation_at_the_terminal_is_bound_to_what_it_showed(
     assert (redialled.code, "has changed since you looked" in redialled.err) == (1, True)
     states = [voiceflow("calls", "show", job.id, "--json", *store).document["state"] for job in busy]
     assert states in (["unreached", "queued"], ["cancelled", "queued"])
+
+
+def test_many_doubts_are_resolved_at_once_after_a_preview_and_are_counted_where_a_hold_ends(
+    voiceflow: Program, store: Store
+) -> None:
+    first, second = in_doubt(voiceflow.folder), in_doubt(voiceflow.folder, "+6587654322")
+    assert voiceflow("hold", *store).code == 0
+    opened = voiceflow("resume", "--json", *store)
+    assert (opened.document["doubts"], "2 calls are in doubt: not called again until" in opened.err) == (2, True)
+    resolve = ("calls", "resolve", "--all", "--placed", *MARY, *store)
+    asked = voiceflow(*resolve)
+    assert asked.code == 2
+    for job in (first, second):
+        assert f"{job.id} {job.number}: POST 1, " in asked.err
+    assert "Each of these 2 calls in doubt ends as accepted, and is not called again" in asked.err
+    done = voiceflow(*resolve, "--yes", "--json")
+    assert (done.code, [line["state"] for line in done.lines]) == (0, ["accepted", "accepted"])
+    none = voiceflow(*resolve, "--yes")
+    assert (none.code, "no call is in doubt" in none.err) == (1, True)
+    assert voiceflow("calls", "resolve", first.id, "--all", "--placed", *MARY, *store).code == 2

@@ -536,3 +536,20 @@ async def test_a_row_of_a_known_session_settles_only_a_call_to_its_number(
     log.clock.advance(engine.policy.summary_deadline + HOUR)
     await look(engine, log)
     assert await engine.state(job) == state
+
+
+async def test_calls_whose_summary_is_not_due_are_looked_for_when_asked_and_wait_on_if_the_log_has_no_end_of_them(
+    engine: Engine, voice: ScriptedVoice, log: WrittenLog, clock: ManualClock
+) -> None:
+    voice.answer = lambda placement: created(f"session-{placement.client_request_id}")
+    ended, missing, ringing = [await engine.enqueue(f"+658765432{place}") for place in range(3)]
+    await engine.send()
+    log.write(f"session-{ended.id}.1", destination=ended.destination)
+    log.write(f"session-{ringing.id}.1", destination=ringing.destination, status=None)
+    clock.advance(5 * MINUTE)
+    assert await reconciler(engine, log).everything() == Reconciled()
+    found = await reconciler(engine, log).everything(submitted=True)
+    assert found == Reconciled(looked_at=3, placed=1, open=2)
+    assert [await engine.state(job) for job in (ended, missing, ringing)] == ["completed", "submitted", "submitted"]
+    await engine.summarise(missing, SessionStatus.BUSY)
+    assert await engine.state(missing) == "unreached"

@@ -152,6 +152,7 @@ class Resume(QueueAct):
             silent=(
                 *(f"{gate_in_words(gate)}, and stays so." for gate in stay),
                 "Calls outside their calling windows, or before their due time, wait until then.",
+                *_doubts(states),
             ),
             button="Resume",
             seen=await self.gate_seen(),
@@ -166,13 +167,15 @@ class Resume(QueueAct):
                 raise changed_since(self.named, now=closed_in_words(gate))
 
         gate = await self.calls.resume(batch_id=self.batch, check=None if seen is None else is_seen)
-        await self.counted()
+        states = await self.counted()
         is_open = gate.state is GateState.OPEN
         closed = "" if is_open else f"{gate_in_words(gate)}, and stays so: enqueue its calls as a new batch"
         said = closed or f"{gate.scope.value} {gate.name} is open"
         staged = await self.calls.staged(self.batch) if self.batch is not None and is_open else ()
         notes = [f"{count_of(each.calls, 'call')} stay staged: {closed_in_words(each.gate)}" for each in staged]
-        return ActResult(said=said, documents=(gate_as_json(gate),), notes=tuple(notes), undone=not is_open)
+        document = {**gate_as_json(gate), "doubts": states[JobState.IN_DOUBT]}
+        notes += _doubts(states) if is_open else ()
+        return ActResult(said=said, documents=(document,), notes=tuple(notes), undone=not is_open)
 
     def _own(self, closed: Sequence[Gate]) -> Gate | None:
         """The closed gate that this act opens."""
@@ -314,6 +317,14 @@ class RedialBatch(BatchAct):
 
 def _waiting(states: States) -> str:
     return count_of(states[JobState.QUEUED] + states[JobState.LEASED], "waiting call")
+
+
+def _doubts(states: States) -> tuple[str, ...]:
+    """A sentence about the calls in doubt, which the end of a hold does not send."""
+    doubts = states[JobState.IN_DOUBT]
+    are = "is" if doubts == 1 else "are"
+    said = f"{count_of(doubts, 'call')} {are} in doubt: not called again until somebody resolves them"
+    return (f"{said} (`voiceflow calls list --state in_doubt`, `voiceflow calls resolve`).",) if doubts else ()
 
 
 def _under_way(states: States) -> str:

@@ -29,19 +29,20 @@ from voiceflow_worker.cli.options import (
     SinceOption,
     YesOption,
 )
-from voiceflow_worker.cli.output import ExitCode, Output, first
+from voiceflow_worker.cli.output import ExitCode, Output, confirm, first
 from voiceflow_worker.core.ports.reading import find_pages, totals_of
-from voiceflow_worker.errors import InvalidInputError
+from voiceflow_worker.errors import InvalidInputError, JobError
 from voiceflow_worker.model.jobs.call_json import call_as_json, result_of
 from voiceflow_worker.model.jobs.job import Job, JobState
 from voiceflow_worker.model.jobs.policy import read_outcomes
 from voiceflow_worker.model.numbers.phone import with_plus
 from voiceflow_worker.model.numbers.reading import read_number
 from voiceflow_worker.model.text.printable import printable_line
-from voiceflow_worker.model.text.wording import count_of
+from voiceflow_worker.model.text.wording import count_of, in_words
 from voiceflow_worker.service.call_filter import CallFilter
 
 if TYPE_CHECKING:
+    from voiceflow_worker.acts.calls import Resolve
     from voiceflow_worker.service.one_call import CallStep, OneCall, Tell
     from voiceflow_worker.settings import Settings
 
@@ -212,18 +213,19 @@ async def cancel(
 
 
 async def resolve(
-    job_id: JobId,
-    /,
-    *,
+    *ids: JobIds,
+    batch: Annotated[BatchOption, Parameter(help="Decide about all calls in doubt of this batch.")] = None,
+    all_: Annotated[bool, Flag, Parameter(name="--all")] = False,
     placed: Annotated[
         bool, Parameter(name="--placed", negative="--not-placed", help="The decision: the call was placed, or not.")
     ],
     note: str,
     post: PostOption = None,
+    yes: YesOption = False,
     as_: AsOption = None,
     common: QueueOptions = QueueOptions(),
 ) -> ExitCode:
-    """Decide that a call in doubt was placed, or was not.
+    """Decide that calls in doubt were placed, or were not.
 
     --placed ends the call as accepted; a summary that comes later still counts. --not-placed puts the call back into
     the queue, but is refused while 8x8 may still place the call. The error then names the time from which --not-placed
@@ -231,22 +233,55 @@ async def resolve(
     store.
 
     Without --post, the decision is about the POST that is in doubt when the command begins. The output names the POST.
+    Of several calls, it lists each with its number and the time of its POST, and asks once. Exit 1 if one of them
+    cannot be resolved; the others are.
 
     Args:
-        note: The reason for the decision; it is stored with the call.
+        all: Decide about all calls in doubt of the queue.
+        note: The reason for the decision; it is stored with each call.
 
     Examples:
         voiceflow calls resolve default.01JB3W8Z5Q7X9V2K4M6N8P0R2T --placed --note "seen in the 8x8 portal"
         voiceflow calls resolve default.01JB3W8Z5Q7X9V2K4M6N8P0R2T --not-placed --note "8x8 support says so, case 123"
+        voiceflow calls resolve --batch march --placed --note "all of them are in the portal"
     """
+    if sum((bool(ids), batch is not None, all_)) != 1 or (post is not None and len(ids) != 1):
+        raise InvalidInputError("name the calls to resolve: give their ids, --batch, or --all; --post is for one id")
     from voiceflow_worker.acts.calls import Resolve
     from voiceflow_worker.gateway.client import time_at_8x8
 
-    settings = common.settings()
+    settings, output = common.settings(), common.output()
     witnessed = None if placed else await time_at_8x8(settings)
     async with acting(settings, as_) as operator:
-        act = Resolve(operator=operator, call=job_id, note=note, placed=placed, witnessed=witnessed)
-        return await carried_out(act, common.output(), seen=None if post is None else str(post))
+        calls = operator.queue(settings.queue)
+        found = ids or [job.id for job in await calls.find(states=[JobState.IN_DOUBT], batch_id=batch, limit=None)]
+        if not found:
+            output.note("no call is in doubt" if batch is None else f"no call of batch {batch} is in doubt")
+            return ExitCode.UNDONE
+        acts = [Resolve(operator=operator, call=each, note=note, placed=placed, witnessed=witnessed) for each in found]
+        if len(acts) == 1:
+            return await carried_out(acts[0], output, seen=None if post is None else str(post))
+        seen = await _preview(acts, output, yes=yes)
+        return max([await carried_out(act, output, seen=seen.get(act.call)) for act in acts])
+
+
+async def _preview(acts: Sequence[Resolve], output: Output, *, yes: bool) -> dict[str, str]:
+    """List the calls of a decision, and ask; returns the POST of each that was seen. Raises UndoneError for a no."""
+    from voiceflow_worker.acts.calls import decidable_from
+
+    seen: dict[str, str] = {}
+    for act in acts:
+        with suppress(JobError):  # the decision itself says why it cannot be made
+            _, job = await act.operator.call(act.call)
+            if (open_post := job.open_post) is not None:
+                seen[act.call] = str(open_post.number)
+                early = decidable_from(job, act.operator.policy)
+                may_ring = early is not None and act.operator.store.clock.now() <= early and not act.placed
+                until = f"; not before {in_words(early)}" if early is not None and may_ring else ""
+                output.note(f"{job.id} {job.number}: POST {open_post.number}, {in_words(open_post.began_at)}{until}")
+    decided = "ends as accepted, and is not called again" if acts[0].placed else "goes back to the queue, and rings"
+    confirm(f"Each of these {count_of(len(acts), 'call')} in doubt {decided}. Decide so?", yes=yes)
+    return seen
 
 
 async def redial(

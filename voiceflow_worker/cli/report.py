@@ -118,6 +118,7 @@ SHOWN = 50
 
 async def reconcile(
     *,
+    submitted: Annotated[bool, Flag] = False,
     prices: Annotated[bool, Flag] = False,
     batch: Annotated[str | None, Parameter(metavar="ID")] = None,
     since: DurationOption = None,
@@ -131,12 +132,15 @@ async def reconcile(
     prices of ended calls are read.
 
     Args:
+        submitted: Look also for calls whose summary is not overdue yet, such as after the receiver was away. Those that
+            the log does not have stay as they are, and count as open.
         prices: Only read missing prices, for `voiceflow report` and `voiceflow calls show`.
         batch: With --prices: only calls of this batch.
         since: With --prices: only calls that were sent at most this long ago, such as 2h.
 
     Examples:
         voiceflow reconcile
+        voiceflow reconcile --submitted
         voiceflow reconcile --prices --batch people
         voiceflow reconcile --queue reminders --json | jq .open
     """
@@ -148,12 +152,14 @@ async def reconcile(
         raise InvalidInputError(
             "--batch and --since work only with --prices; without --prices, all calls in doubt are looked for"
         )
+    if prices and submitted:
+        raise InvalidInputError("--submitted and --prices exclude each other: give one of them")
     client = voice_client(settings)  # reports missing settings before anything is opened
     async with opened_queue(settings) as calls, client as voice:
         if prices:
             return await _read_prices(output, calls, voice, settings, batch=batch, since=since)
         reconciler = Reconciler(calls.store, voice, queue=calls.name, policy=settings.policy())
-        found = await reconciler.everything(tell=lambda look: output.note(_asking(look)))
+        found = await reconciler.everything(submitted=submitted, tell=lambda look: output.note(_asking(look)))
         output.document(asdict(found))
         await _tell(output, calls, found)
     return ExitCode.UNDONE if found.open else ExitCode.DONE

@@ -162,15 +162,17 @@ class Reconciler:
         group = groups[self._turns % len(groups)]
         return await self._look(group, self._range(group))
 
-    async def everything(self, *, tell: Callable[[Look], None] = lambda _: None) -> Reconciled:
+    async def everything(self, *, submitted: bool = False, tell: Callable[[Look], None] = lambda _: None) -> Reconciled:
         """Look at every call in doubt, due or not, and at every call whose summary is overdue.
 
-        `tell` is called before each log is requested. Raises `CallLogError`, keeping the results of earlier logs, and
-        `StoreError`.
+        With `submitted`, also at calls whose summary is not due yet: those that the log does not settle go on waiting
+        for it, and count as open. `tell` is called before each log is requested. Raises `CallLogError`, keeping the
+        results of earlier logs, and `StoreError`.
         """
         now = self._store.clock.now()
         doubts = await find_jobs(self._store, Due(queue=self._queue, state=JobState.IN_DOUBT))
-        overdue = await find_jobs(self._store, Due(queue=self._queue, state=JobState.SUBMITTED, by=now))
+        by = None if submitted else now
+        overdue = await find_jobs(self._store, Due(queue=self._queue, state=JobState.SUBMITTED, by=by))
         groups = spans(self._cases([*doubts, *await self._without_parked_summary(overdue)]))
         total = Reconciled()
         for number, group in enumerate(groups, 1):
@@ -258,7 +260,7 @@ class Reconciler:
 
         async def conclude(case: _Case, match: Match) -> None:
             with contextlib.suppress(JobError):  # it has been deleted
-                results.append(_counted(await self._conclude(case, match), case.post.number))
+                results.append(_counted(await self._conclude(case, match), case))
 
         await gather(*(partial(conclude, *each) for each in found))
         return sum(results, Reconciled())
@@ -270,6 +272,8 @@ class Reconciler:
             if job.state is not JobState.SUBMITTED or placed.state is not JobState.SUBMITTED:
                 return placed
             job = placed
+        if job.state is JobState.SUBMITTED and now < job.due_at:
+            return job
         if job.state is JobState.SUBMITTED:
             return await self._move(job, partial(lifecycle.give_up_waiting, at=now, policy=policy))
         return await self._move(job, partial(lifecycle.look_again, at=now, policy=policy, reason=match.reason))
@@ -298,9 +302,9 @@ class Reconciler:
         return changed.new
 
 
-def _counted(job: Job, number: int) -> Reconciled:
-    post = job.post(number)
-    if job.state is JobState.IN_DOUBT:
+def _counted(job: Job, case: _Case) -> Reconciled:
+    post = job.post(case.post.number)
+    if job.state is JobState.IN_DOUBT or job.state is case.job.state:
         return Reconciled(looked_at=1, open=1)
     if post is not None and post.was_placed:
         return Reconciled(looked_at=1, placed=1)
