@@ -361,7 +361,8 @@ class Alarms:
             text, record = known[mark]
             started = [each for each in (alerts.firing[mark].started_at, record and record.started_at) if each]
             new = AlarmRecord(
-                started_at=max(started, default=None),
+                # Of two clocks that tell, one may be ahead: no alert begins after it was told.
+                started_at=min(max(started), now) if started else None,
                 heard_at=now,
                 escalations={**(record.escalations if record is not None else {}), **escalations},
             )
@@ -406,7 +407,7 @@ def _judged(alert: Alert, record: AlarmRecord | None, found: FoundEscalation | N
             return _Judged.LATE
     if found is None:
         return _Judged.NEW
-    moved = began is not None and record.started_at is not None and began > record.started_at
+    moved = began is not None and record.started_at is not None and min(began, now) > record.started_at
     is_another = is_over or (moved and now > record.heard_at + FORGOTTEN)
     was_recent = found.record.ended_at is not None and now < found.record.ended_at + FLAP
     match found.record.state:
@@ -425,7 +426,8 @@ def _judged(alert: Alert, record: AlarmRecord | None, found: FoundEscalation | N
 
 def _is_news(alert: Alert, record: AlarmRecord, now: datetime) -> bool:
     """Whether an alert that fires on is to be noted: it has another start, or was not noted for long."""
-    moved = alert.started_at is not None and (record.started_at is None or alert.started_at > record.started_at)
+    began = None if alert.started_at is None else min(alert.started_at, now)
+    moved = began is not None and (record.started_at is None or began > record.started_at)
     return moved or now > record.heard_at + _HEARD_EVERY
 
 
