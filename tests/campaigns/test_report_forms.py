@@ -111,7 +111,7 @@ async def test_attempts_of_a_redialled_person_count_in_their_own_hours(store: St
     second = replace(first, number=2, redial=1, began_at=later - timedelta(minutes=1), outcome=outcome)
     await fill(store, job(1, JobState.COMPLETED, posts=(first, second), post_count=2, redials=1), job(2))
     found = await breakdown(store)
-    assert [(each["hour"], each["attempts"], each["answered"]) for each in found["by_hour"]] == [(9, 1, 0), (12, 1, 1)]
+    assert [(each["hour"], each["attempts"], each["answered"]) for each in found["by_hour"]] == [(17, 1, 0), (20, 1, 1)]
     assert (found["attempts"], found["attempts_per_call"]) == ({"0": 1, "2": 1}, 2.0)
     assert (found["answered"], found["outcomes"]) == (1, {"COMPLETED": 1})
 
@@ -211,7 +211,7 @@ async def test_excel_has_the_totals_the_tables_and_the_calls(store: Store, tmp_p
     assert dict(sheet_of(path, "States")[1:]) == {"completed": 1, "unreached": 1, "failed": 1}
     assert dict(sheet_of(path, "Keys pressed")[1:]) == {"1": 1}
     assert dict(sheet_of(path, "Answers")[1:]) == {"confirmed": 1}
-    assert sheet_of(path, "By hour")[1] == ("09:00", 2, 1, 0.5)
+    assert sheet_of(path, "By hour")[1] == ("17:00", 2, 1, 0.5)
     assert sheet_of(path, "By country")[1][:2] == ("SG", 3)
     header, *calls = sheet_of(path, "Calls")
     first = dict(zip(header, calls[0], strict=True))

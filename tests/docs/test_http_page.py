@@ -42,9 +42,11 @@ def test_the_commands_of_the_page_run_as_they_are_printed(tmp_path: Path) -> Non
             told += [json.loads(line) for line in run.stdout.splitlines() if line]
     finally:
         serving.end(signal.SIGKILL)
-    call, waited, ended, started, preview, shown, held, resumed, cancelled, queue, paused, opened, rate, put, off = told
+    call, waited, ended, started, preview, shown, held, resumed, edited, cancelled, queue, *rest = told
+    paused, opened, rate, put, off, _ = rest
     assert (call["unique_key"], waited["id"], ended["state"]) == ("order-42", call["id"], "cancelled")
     assert (started["enqueued"], preview["dry_run"], preview["valid"]) == (1, True, 1)
     assert (shown["ended"], held["state"], resumed["state"], cancelled["cancelled"]) == (False, "held", "open", 1)
+    assert (edited["dry_run"], edited["edited"]) == (True, 1)
     assert (queue["total"], paused["state"], opened["state"], rate["rate"]) == (2, "held", "open", 5)
     assert (put["number"], off["removed"]) == ("+6587654399", True)
