@@ -516,7 +516,8 @@ async def test_calls_are_filtered_by_the_time_of_their_last_change_in_a_zone(sto
             typed = dict(Form((await client.get(f"/ui/calls?{list(shown)[2]}")).text).hidden)
             assert typed["zone"] == "Europe/Berlin"
             for query, told in {
-                "from=yesterday": "'yesterday' is not a time", "until=9999-12-31T23:59&zone=UTC": "is after the year 9999",
+                "from=yesterday": "'yesterday' is not a time",
+                "until=9999-12-31T23:59&zone=UTC": "is after the year 9999",
                 "from=2026-03-29T02:30&until=2026-03-29T02:00": "Exchange them", "from=%00": "is not a time",
                 "from=0001-01-01T00:00&zone=Asia/Tokyo": "is not between the years",
             }.items():  # fmt: skip
