@@ -48,7 +48,7 @@ SIGNS = (
     "[",
 )
 EVERY_DAY, ALL = 400, 100_000
-PARTS = 20
+PARTS = 100
 
 Person = Mapping[str, str]
 
