@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
+from subprocess import DEVNULL
 from typing import Any
 
+import anyio
 import pytest
 
 from tests.support.engine import Engine
@@ -342,3 +345,36 @@ async def test_a_running_worker_erases_its_own_journal_file(life: Life, tmp_path
         assert not await engine.guard.check()
         await engine.enqueue("+6580000002")
         assert len(await engine.send()) == 1
+
+
+@pytest.mark.slow
+@pytest.mark.crash
+async def test_a_command_that_is_killed_again_and_again_comes_to_an_end(tmp_path: Path) -> None:
+    (tmp_path / "store").mkdir()
+    url = f"sqlite:///{tmp_path}/store/calls.db"
+    command = [sys.executable, "-m", "voiceflow_worker", "forget", PERSON, "--yes", "--store", url]
+    async with open_store(url) as store:
+        queue = CallQueue(store)
+        about = {"name": NAME, "about": SECRET}
+        requests = [CallRequest(flow=flow(PERSON), unique_key=f"{PERSON}-{place}", data=about) for place in range(300)]
+        await queue.enqueue_many(requests)
+        other = await queue.enqueue(flow("+6580000001"))
+        left, kills = 301, 0
+        while left > 1:
+            process = await anyio.open_process(command, stdout=DEVNULL, stderr=DEVNULL)
+            seen = left
+            while seen > max(left - 25, 1) and process.returncode is None:
+                await anyio.sleep(0.002)
+                seen = (await queue.status()).total
+            kills += process.returncode is None
+            with suppress(ProcessLookupError):
+                process.kill()
+            await process.wait()
+            left = (await queue.status()).total
+        assert kills >= 5
+        await anyio.run_process(command)
+        assert [job.id for job in await queue.find(limit=None)] == [other.id]
+        repeated = await queue.enqueue_many(requests[:50])
+        assert not any(each.created for each in repeated)
+    vacuumed(tmp_path / "store" / "calls.db")
+    assert found_in(tmp_path) == []

@@ -84,7 +84,7 @@ $$;
 --   {step}: the answers to its units;
 --   {now, queue, keys}: who owns these unique keys, calls that have been deleted among them;
 --   {now, namespace, keys}: the records with these keys, each of a group and a member.
--- Every answer tells the place of the store and the time of the server. If the question is for another place, nothing is
+-- Every answer tells the place and the id of the store, and the time of the server. If the question is for another place, nothing is
 -- done. Questions and answers are base64, so that no setting of the caller's session changes a text.
 CREATE FUNCTION voiceflow.asked(question_in_base64 text) RETURNS text
 LANGUAGE plpgsql
@@ -114,7 +114,10 @@ BEGIN
         WHERE r.namespace = question ->> 'namespace' AND r.group_name = key ->> 0 AND r.member = key ->> 1
             AND voiceflow.stands(r.ends_at, at);
     END IF;
-    answer := jsonb_build_object('place', here, 'now', clock_timestamp(), 'answer', coalesce(answer, '[]'));
+    answer := jsonb_build_object(
+        'place', here, 'now', clock_timestamp(), 'answer', coalesce(answer, '[]'),
+        'store', (SELECT store_id FROM voiceflow.voiceflow_schema)
+    );
     RETURN encode(convert_to(answer::text, 'UTF8'), 'base64');
 END;
 $$;

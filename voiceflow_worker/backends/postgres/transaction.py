@@ -103,9 +103,13 @@ async def joined(
     callers = await callers_connection(connection, blocks=blocks)
     asked = _Asked(callers, schema, place)
     async with _savepoint(callers):
-        clock = store.clock if store is not None else _At(await asked.now())
-        url = store.url if store is not None else f"the schema {schema} of the database {callers.driver.info.dbname}"
-        yield cast("Store", JoinedStore(asked, url=url, clock=clock))
+        if store is not None:
+            within = JoinedStore(asked, store_id=store.id, url=store.url, clock=store.clock)
+        else:
+            now, store_id = await asked.now_and_store()
+            url = f"the schema {schema} of the database {callers.driver.info.dbname}"
+            within = JoinedStore(asked, store_id=store_id, url=url, clock=_At(now))
+        yield cast("Store", within)
 
 
 @asynccontextmanager
@@ -126,7 +130,8 @@ async def _savepoint(callers: CallersConnection) -> AsyncGenerator[None]:
 class JoinedStore:
     """A store within a transaction of a caller. Of the methods of a store it has those that an enqueue uses."""
 
-    def __init__(self, asked: _Asked, *, url: str, clock: Clock) -> None:
+    def __init__(self, asked: _Asked, *, store_id: str, url: str, clock: Clock) -> None:
+        self.id = store_id
         self.url = url
         self.clock = clock
         self.server = ""
@@ -172,9 +177,10 @@ class _Asked:
         self._function = '"' + schema.replace('"', '""') + '".asked'
         self._place = place
 
-    async def now(self) -> datetime:
-        """The time of the database."""
-        return datetime.fromisoformat((await self._told({}))["now"]).astimezone(UTC)
+    async def now_and_store(self) -> tuple[datetime, str]:
+        """The time of the database, and the id of the store."""
+        told = await self._told({})
+        return datetime.fromisoformat(told["now"]).astimezone(UTC), str(told["store"])
 
     async def answer(self, **question: object) -> Any:
         """The answer to a question."""
