@@ -284,13 +284,17 @@ def test_a_batch_stops_itself_at_the_limit_that_was_given_with_it(voiceflow: Pro
             (flight,) = await engine.submitter.prepare([job], leased_at=engine.store.clock.monotonic())
             await engine.submitter.fly(flight)
             await engine.summarise(job, SessionStatus.NO_ANSWER)
-        await engine.sweeper.sweep()
+        await engine.stops.look()
+
+    async def goes_on(engine: Engine) -> None:
+        assert await engine.lease(1)
+        await engine.stops.look()
 
     within(voiceflow.folder, nobody_answers)
     (batch,) = voiceflow("batches", "--json", *store).lines
     assert batch["hold"]["reason"] == "stopped itself: 0 of 4 calls were answered (0.0%), less than the required 50%"
     assert voiceflow("resume", "--batch", "people", *store).code == 0
-    within(voiceflow.folder, lambda engine: engine.sweeper.sweep())
+    within(voiceflow.folder, goes_on)
     (batch,) = voiceflow("batches", "--json", *store).lines
     assert batch["hold"] is None
 

@@ -15,7 +15,7 @@ from voiceflow_worker.core.imports import StagedImport, counted_imports
 from voiceflow_worker.core.ports import Limits, Store
 from voiceflow_worker.core.ports.reading import count_states, find_jobs, gates_of, limits_of
 from voiceflow_worker.core.ports.reads import Due
-from voiceflow_worker.model.jobs.gate import Gate
+from voiceflow_worker.model.jobs.gate import Gate, GateScope
 from voiceflow_worker.model.jobs.job import Job, JobState, ReasonKind
 from voiceflow_worker.model.text.wording import in_words, rfc3339
 from voiceflow_worker.model.times import zone_named
@@ -91,8 +91,11 @@ async def read_waiting(
     jobs = await find_jobs(store, Due(queue=queue, state=JobState.QUEUED, limit=MOST_READ))
     seen: Counter[str] = Counter()
     explained = 0
+    is_queue_held = any(gate.scope is GateScope.QUEUE for gate in holds)
+    closed = {(gate.name, gate.start) for gate in holds}
     for job in jobs:
-        why = None if job.due_at <= now and _is_held(job, holds) else why_it_waits(job, at=now)
+        is_held = is_queue_held or not closed.isdisjoint({(job.batch_id, None), (job.batch_id, job.worker_id)})
+        why = None if job.due_at <= now and is_held else why_it_waits(job, at=now)
         if why is not None:
             seen[why] += 1
             explained += job.due_at <= now
@@ -131,10 +134,6 @@ async def next_call(store: Store, queue: str, *, batch_id: str | None = None) ->
     ]
     first = min(begins, key=lambda each: each.at, default=None)
     return first if first is not None and first.at > now else None
-
-
-def _is_held(job: Job, holds: tuple[Gate, ...]) -> bool:
-    return any(gate.holds(job.batch_id, job.worker_id) for gate in holds)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -104,10 +104,6 @@ class Gate:
         """Whether the gate is closed at this time, and belongs to the queue or to all calls of this batch."""
         return self.start is None and self.is_closed(at=at) and (self.scope is GateScope.QUEUE or self.name == batch_id)
 
-    def holds(self, batch_id: str | None, start: str | None) -> bool:
-        """Whether this gate is that of the queue, of this batch, or of this start of the batch."""
-        return self.scope is GateScope.QUEUE or (self.name == batch_id and self.start in {None, start})
-
 
 def merged(standing: Gate | None, ordered: Gate, *, at: datetime) -> Gate:
     """The gate that a store keeps after an order.
