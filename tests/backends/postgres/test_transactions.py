@@ -29,7 +29,7 @@ from sqlalchemy.pool import NullPool
 from tests.support.flows import flow, number
 from tests.support.postgres import ADMINISTRATOR, DATABASE, PostgresServer
 from tests.support.waiting import wait_until
-from voiceflow_worker import CallQueue, Job, JobState, enqueue_in, open_store
+from voiceflow_worker import CallQueue, Job, JobState, enqueue_in, forget, open_store
 from voiceflow_worker.core.admission import CallRequest
 from voiceflow_worker.core.ports.store import Delete, Result, Step, Unit
 from voiceflow_worker.core.suppression import Suppression, entry_text
@@ -69,8 +69,8 @@ class Shop:
         entry = entry_text(Suppression(number=number, since=datetime.now(UTC), until=until, reason="a person asked"))
         self.put("suppressed", number, "", entry, until)
 
-    def close_batch(self, batch: str, state: str) -> None:
-        self.put("gate", "default", f"={batch}", f"{state} 0 token a person", None)
+    def cancel_batch(self, batch: str) -> None:
+        self.put("cancelled", "default", batch, "cancelled 0 token a person", None)
 
     def put(self, *values: object) -> None:
         self.server.ask(f"INSERT INTO {self.schema}.records VALUES (%s, %s, %s, %s, %s)", *values)
@@ -275,7 +275,7 @@ async def test_many_calls_are_all_in_it_or_none(shop: Shop, queue: CallQueue) ->
 async def test_a_batch_is_in_it_unless_it_was_cancelled(shop: Shop, queue: CallQueue) -> None:
     async with in_async_psycopg(shop) as (connection, _):
         await queue.enqueue(flow(), batch_id="today", connection=connection)
-        shop.close_batch("yesterday", "cancelled")
+        shop.cancel_batch("yesterday")
         with pytest.raises(InvalidInputError, match="yesterday was cancelled"):
             await queue.enqueue(flow(), batch_id="yesterday", connection=connection)
         await connection.commit()
@@ -784,3 +784,13 @@ def test_plans_of_functions_that_avoid_scans_are_not_compiled() -> None:
     avoiding = [head for head in heads if "enable_seqscan = off" in head]
     assert len(avoiding) > 3
     assert [head for head in avoiding if "jit = off" not in head] == []
+
+
+async def test_whoever_was_erased_is_not_enqueued(shop: Shop, queue: CallQueue) -> None:
+    job = await queue.enqueue(flow(), unique_key="mine")
+    await forget(queue.store, job.destination)
+    async with in_async_psycopg(shop) as (connection, _):
+        known = await queue.enqueue(flow(), unique_key="mine", connection=connection)
+        await connection.commit()
+    assert known.id == job.id
+    assert shop.calls() == []
