@@ -6,7 +6,9 @@ read from the environment: a variable that another program set must not send an 
 
 from __future__ import annotations
 
+import socket
 import ssl
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -26,6 +28,23 @@ if TYPE_CHECKING:
 
 PREFIX = "VOICEFLOW_"
 WANTS_CREDENTIALS = "407"
+LEFT_WITHIN = 2.0
+"""Seconds after which the system gives up a connection of a POST whose other end has not confirmed what was sent."""
+_RXT_CONNDROPTIME = 0x80
+"""TCP_RXT_CONNDROPTIME of macOS, which Python has no name for; in seconds."""
+
+
+def giving_up() -> Sequence[tuple[int, int, int]]:
+    """The socket options with which the system gives up a connection in `LEFT_WITHIN`. Empty where it has none.
+
+    Without them, it would send a POST that a stalled network has kept once more when the network works again: seconds
+    or minutes after it was handed to the system, and after a hold has returned.
+    """
+    if hasattr(socket, "TCP_USER_TIMEOUT"):
+        return ((socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(LEFT_WITHIN * 1000)),)
+    if sys.platform == "darwin":
+        return ((socket.IPPROTO_TCP, _RXT_CONNDROPTIME, int(LEFT_WITHIN)),)
+    return ()
 
 
 class ProxyError(ConnectionError):
@@ -116,9 +135,12 @@ class Network:
             return None
         return self._proxy
 
-    def transport(self, *, limit: int) -> Ways:
-        """A transport of httpx that takes the right way to each address."""
-        return Ways(self, limit=limit, ssl_context=None)
+    def transport(self, *, limit: int, gives_up: bool = False) -> Ways:
+        """A transport of httpx that takes the right way to each address.
+
+        With `gives_up`, which POSTs of calls need, its connections are those of `giving_up`.
+        """
+        return Ways(self, limit=limit, ssl_context=None, gives_up=gives_up)
 
     async def is_publicly_trusted(self, url: httpx.URL) -> bool:
         """Whether the certificate of this address is signed by a public authority (certifi), at the end of its way.
@@ -181,8 +203,11 @@ class Ways(httpx.AsyncBaseTransport):
     `ssl_context` replaces the one of the network.
     """
 
-    def __init__(self, network: Network, *, limit: int, ssl_context: ssl.SSLContext | None) -> None:
+    def __init__(
+        self, network: Network, *, limit: int, ssl_context: ssl.SSLContext | None, gives_up: bool = False
+    ) -> None:
         self._network = network
+        self._options = giving_up() if gives_up else ()
         self._limit = limit
         self._ssl_context = ssl_context
         self._pools: dict[Proxy | None, httpx.AsyncHTTPTransport] = {}
@@ -196,6 +221,7 @@ class Ways(httpx.AsyncBaseTransport):
                 trust_env=False,
                 limits=httpx.Limits(max_connections=self._limit),
                 proxy=None if proxy is None else httpx.Proxy(proxy.url, auth=proxy.credentials),
+                socket_options=self._options,
             )
         return self._pools[proxy]
 

@@ -19,7 +19,7 @@ import httpx
 
 from voiceflow_worker.gateway.answers.answer import AnswerParser, HttpAnswer, UnreadableAnswerError
 from voiceflow_worker.gateway.answers.verdict import quote
-from voiceflow_worker.gateway.network import Network, ProxyError, Timeouts
+from voiceflow_worker.gateway.network import Network, ProxyError, Timeouts, giving_up
 from voiceflow_worker.model.reports.verdict import NotLeavingError, PostProgress
 from voiceflow_worker.model.text.web_address import Proxy
 
@@ -266,6 +266,10 @@ class _Opening(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """The event loop calls this."""
         self._transport = cast("asyncio.Transport", transport)
+        opened = transport.get_extra_info("socket")
+        if opened is not None:
+            for option in giving_up():
+                opened.setsockopt(*option)
 
     def data_received(self, data: bytes) -> None:
         """The event loop calls this."""

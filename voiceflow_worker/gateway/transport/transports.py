@@ -217,7 +217,7 @@ def open_ways(
     network: Network, url: httpx.URL, *, headers: Mapping[str, str], timeouts: Timeouts, limit: int
 ) -> Carrier:
     """A carrier for the running event loop on the ways of a network. POSTs go to `url`, with `headers`."""
-    ways = network.transport(limit=limit)
+    ways = network.transport(limit=limit, gives_up=not runs_on_asyncio())
     if not runs_on_asyncio():
         return Carrier(HttpxPosts(ways.pool_to(url), url, headers=headers, timeouts=timeouts), ways)
     posts = ConnectionPosts(url, headers=headers, timeouts=timeouts, limit=limit, network=network)
