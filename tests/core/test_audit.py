@@ -86,11 +86,8 @@ async def test_every_action_is_kept_by_the_write_that_does_it_though_the_process
 
 
 async def test_what_changes_nothing_or_fails_has_no_entry(store: Store, clock: ManualClock) -> None:
-    queue = CallQueue(store)
-    await queue.enqueue(flow(), batch_id="march")
-    await queue.cancel_batch("march")
     who = Operator(store, CallPolicy())
-    assert (await Resume(operator=who, queue="default", batch="march").do()).undone
+    assert (await Unsuppress(operator=who, numbers=["+6587654321"]).do()).undone
     broken = FaultyStore(store)
     broken.lose(Loss.BEFORE, "write")
     with pytest.raises(StoreUnavailableError):
