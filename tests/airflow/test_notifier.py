@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -129,3 +131,29 @@ def test_the_failure_of_an_approval_is_another_occasion_than_its_wait(on: Stage)
     failed = {**here, "exception": TimeoutError("nobody answered")}
     assert occasion_of(here) != occasion_of(failed)
     assert "has failed" in announcement(failed)
+
+
+def test_the_instances_of_a_mapped_task_that_fail_have_one_call_that_names_them(on: Stage) -> None:
+    answers(on, "+6587662071", ["1"])
+
+    def fails(index: int) -> None:
+        notifier = VoiceCallNotifier(numbers=["+6587662071"], answer_within=30, gather=5)
+        notifier.notify(context("load_orders", map_index=index))
+
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(fails, (4, 0, 7, 0)))
+    (call,) = (entry for entry in on.ledger() if entry["destination"] == "+6587662071")
+    assert "This is Airflow. 3 instances of the task load orders of the pipeline dag have failed: " in json.dumps(call)
+    assert numbers_called(on, "+6587662071") == ["+6587662071"]
+
+
+def test_a_policy_is_named_instead_of_numbers(on: Stage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "escalations.toml"
+    file.write_text('[db]\nnumbers = ["+6587662081", "+6587662082"]\nanswer_within = "30s"\n')
+    monkeypatch.setenv("VOICEFLOW_ESCALATIONS", str(file))
+    answers(on, "+6587662081", [None])
+    answers(on, "+6587662082", ["1"])
+    VoiceCallNotifier(policy="db").notify(context("by_policy"))
+    assert numbers_called(on, "+658766208") == ["+6587662081", "+6587662082"]
+    with pytest.raises(AirflowException, match="the policies are db"):
+        VoiceCallNotifier(policy="web").notify(context("by_policy"))
