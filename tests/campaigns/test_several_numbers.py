@@ -257,3 +257,21 @@ def test_another_cell_that_is_bad_keeps_the_row_bad(tmp_path: Path) -> None:
     alone = [{"destination": "k.A.", "name": "Ana"}]
     (only,) = read(as_csv, tmp_path, *alone, columns="destination", bad_numbers=BadNumbers.SKIP)
     assert only.is_bad
+
+
+@pytest.mark.parametrize("write", [as_workbook, as_jsonl, as_rows])
+def test_people_within_a_cell_of_numbers_are_not_passed_over(write: Write, tmp_path: Path) -> None:
+    within = f"x\nBen,{HOME},{WORK}\nCleo,{WORK},y"
+    (row,) = read(write, tmp_path, {"name": "Ana", "Mobile": MOBILE, "Home Phone": within}, bad_numbers=BadNumbers.SKIP)
+    (found,) = [each for each in row.findings if each.is_error]
+    assert row.is_bad
+    assert "the cell of Home Phone holds lines that look like rows of their own" in found.message
+
+
+def test_people_within_a_stray_quote_are_not_passed_over(tmp_path: Path) -> None:
+    (path := tmp_path / "people.csv").write_text(
+        f'name,Mobile,Home Phone\nAna,{MOBILE},"x\nBen,{HOME},{WORK}\nCleo,{WORK},y"\n', encoding="utf-8"
+    )
+    options = replace(OPTIONS, country="SG", number_column=TO_BOTH, bad_numbers=BadNumbers.SKIP)
+    (row,) = CampaignRows(path, options, now=NOW)
+    assert row.is_bad, row.findings

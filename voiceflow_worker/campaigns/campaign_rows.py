@@ -275,6 +275,9 @@ class CampaignRows:
         said = found.in_words(begins=raw.number if self.source.kind is FileKind.CSV else None)
         if column is None:
             said = f"the row {said}"
+        elif row_name(column) in wanted:
+            # The row as a whole is bad: a bad number alone may be passed over, but people are within this one.
+            column, said = None, f"the cell of {column} {said}"
         return raw._replace(problems=((column, said),), code=None)
 
     def _note_glued(self, raw: RawRow) -> None:
