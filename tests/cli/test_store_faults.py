@@ -217,7 +217,8 @@ COMMANDS = [
     ["suppress", "add", "+6587654321"], ["suppress", "remove", "+6587654321"], ["suppress", "list"],
     ["suppress", "import", "numbers.csv"],
     ["audit"], ["forget", "+6587654321", "--yes"],
-    ["batches", "edit", "march", "--priority", "1"], ["queues"], ["batches"], ["escalations"], ["rate"], ["rate", "5"], ["watch"],
+    ["batches", "edit", "march", "--priority", "1"], ["queues"], ["batches"], ["escalations"],
+    ["rate"], ["rate", "5"], ["watch"],
     ["backup", "copy.db"], ["enqueue", "people.csv", "--say", "Hello", "--voice-profile", "en-US-JennyNeural",
      "--source", "+6531234567"], ["worker", "--drain"], ["serve", "--port", "0"], ["schedule", "daily.toml", "--once"],
 ]  # fmt: skip
