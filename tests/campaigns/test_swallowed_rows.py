@@ -14,7 +14,7 @@ import pytest
 
 from tests.campaigns.reading import NOW, OPTIONS, file_of, read, told
 from tests.campaigns.workbooks import workbook
-from voiceflow_worker.campaigns.campaign_rows import open_campaign
+from voiceflow_worker.campaigns.campaign_rows import CampaignRows, open_campaign
 from voiceflow_worker.campaigns.enqueue import check_file, enqueue_rows
 from voiceflow_worker.campaigns.files.input_file import standard_input
 from voiceflow_worker.campaigns.files.number_file import read_number_file
@@ -195,3 +195,13 @@ def test_a_number_that_lost_its_line_break_is_told(tmp_path: Path) -> None:
     assert [row.number for row in campaign] == [number(0), number(1)]
     (found,) = campaign.closing_findings()
     assert (found.row, found.column, f"holds {number(2)} right behind a quote" in found.message) == (3, "note", True)
+
+
+def test_a_line_that_is_cut_within_a_row_of_a_program_is_told_and_a_cell_of_numbers_is_always_read(
+    tmp_path: Path,
+) -> None:
+    given = [{"destination": number(0), "note": "", "name": f"N0\n{number(1)},said h"}]
+    (row,) = CampaignRows(given, replace(OPTIONS, batch_id="b"), now=NOW)
+    assert row.is_bad
+    listed = file_of(tmp_path, f'phone|name\n"|on 2030-01-31\nagain, x""{number(1)}"|"N1"\n')
+    assert number(1) in read_number_file(listed).numbers

@@ -265,7 +265,7 @@ class CampaignRows:
         found = swallowed_rows(
             cells,
             numbers=[place for place, name in enumerate(names) if row_name(name) in wanted],
-            needed=max(needed, min(2, len(names))),
+            needed=max(needed if self._is_table else 1, min(2, len(names))),
             delimiters=self.source.delimiter or DELIMITERS,
         )
         if found is None:

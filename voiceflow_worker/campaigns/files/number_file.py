@@ -217,10 +217,12 @@ def _cells_of(path: Path, wanted: Sequence[str], country_column: str | None) -> 
         yield from _elsewhere(raw, cells, rows.columns, others)
         # Two lines in a cell of numbers are read together: they may be one number.
         whole = [place for place in places if not ("\n" in cells[place] and rows.delimiter in cells[place])]
-        for text in [cells[place] for place in whole if cells[place]] or ([""] if whole == places else []):
-            yield _Cell(raw.number, text, home="".join(cells[place] for place in homes), line=raw.text)
         parts = ["" if place in places and place in whole else cell for place, cell in enumerate(cells)]
-        yield from _within(raw, parts, places, homes, rows.delimiter)
+        within = list(_within(raw, parts, places, homes, rows.delimiter))
+        read = whole if within else places
+        for text in [cells[place] for place in read if cells[place]] or ([""] if read == places else []):
+            yield _Cell(raw.number, text, home="".join(cells[place] for place in homes), line=raw.text)
+        yield from within
 
 
 def _elsewhere(raw: RawRow, cells: Sequence[str], columns: Sequence[str], places: Sequence[int]) -> Iterator[_Cell]:
