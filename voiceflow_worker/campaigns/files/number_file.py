@@ -214,7 +214,6 @@ def _cells_of(path: Path, wanted: Sequence[str], country_column: str | None) -> 
         # A number that somebody wrote with + is one, whatever the name of its column.
         if not wanted and (found := [place for place in others if _CERTAIN.fullmatch(cells[place])]):
             raise _several(f"{path}, line {raw.number}", rows.columns, [*places, *found])
-        yield from _elsewhere(raw, cells, rows.columns, others)
         # Two lines in a cell of numbers are read together: they may be one number.
         whole = [place for place in places if not ("\n" in cells[place] and rows.delimiter in cells[place])]
         parts = ["" if place in places and place in whole else cell for place, cell in enumerate(cells)]
@@ -222,7 +221,7 @@ def _cells_of(path: Path, wanted: Sequence[str], country_column: str | None) -> 
         read = whole if within else places
         for text in [cells[place] for place in read if cells[place]] or ([""] if read == places else []):
             yield _Cell(raw.number, text, home="".join(cells[place] for place in homes), line=raw.text)
-        yield from within
+        yield from within or _elsewhere(raw, cells, rows.columns, others)
 
 
 def _elsewhere(raw: RawRow, cells: Sequence[str], columns: Sequence[str], places: Sequence[int]) -> Iterator[_Cell]:
