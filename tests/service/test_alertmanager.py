@@ -120,7 +120,7 @@ class Weather:
         self.answers: dict[int, int] = defaultdict(int)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or "hooks" not in scope["path"]:
+        if scope["type"] != "http" or "/v1/hooks/" not in scope["path"]:
             await self.app(scope, receive, send)
             return
         if self.is_away or self.dice.random() < self.faults:
