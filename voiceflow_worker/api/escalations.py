@@ -26,7 +26,8 @@ from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.finding import Finding
 from voiceflow_worker.model.numbers.phone import warnings_for
 from voiceflow_worker.model.numbers.reading import read_number
-from voiceflow_worker.service.alarms import Alarms, Alerts
+from voiceflow_worker.model.text.wording import count_of
+from voiceflow_worker.service.alarms import REMEMBERED, Alarms, Alerts
 from voiceflow_worker.service.escalation import FIELDS
 from voiceflow_worker.service.escalation_state import EscalationState, EscalationStatus
 from voiceflow_worker.service.escalations import Escalations
@@ -86,7 +87,8 @@ async def alerts(asked: Asked) -> Answer:
     """`POST /v1/hooks/alertmanager`.
 
     Whatever is resolved ends first. While nobody can be called for an alert that fires, the answer is one after which
-    the sender asks again, and tells its own people that it has to: the alert is stored all the same.
+    the sender asks again, and tells its own people that it has to: the alert is stored all the same. So is the answer
+    for an alert that began before the end that was just told: if it is no delayed notification, it is told on and on.
     """
     given: dict[str, object] = dict(asked.known_query(*FIELDS))
     if isinstance(numbers := given.get("numbers"), str):
@@ -98,12 +100,16 @@ async def alerts(asked: Asked) -> Answer:
         return Answer({"message": "the alerts are resolved; nobody is called"})
     escalation, wording = told.escalation(given, settings=desk.settings, policies=await desk.policies.current())
     heard = await alarms.fire(told, escalation, wording=wording)
-    if not heard.statuses:
-        return Answer({"message": "the alerts were resolved before they were told; nobody is called"})
-    first = heard.statuses[0]
-    if heard.blocked is not None:
-        detail = f"the alerts are stored, and nobody can be called: {heard.blocked}"
-        raise ProblemError(503, detail, findings=[Finding(message=detail)], headers={**RETRY, **_location(first)})
+    first = next(iter(heard.statuses), None)
+    if heard.blocked is not None or first is None or heard.late:
+        detail = (
+            f"the alerts are stored, and nobody can be called: {heard.blocked}"
+            if heard.blocked is not None
+            else f"nobody is called yet for {count_of(heard.late, 'alert')}: each began before its end, which was told "
+            f"in the last {REMEMBERED // timedelta(minutes=1)} minutes; send the notification again while it fires"
+        )
+        where = {} if first is None else _location(first)
+        raise ProblemError(503, detail, findings=[Finding(message=detail)], headers={**RETRY, **where})
     document = {**first.as_json(), "escalations": [each.id for each in heard.statuses]}
     return Answer(document, 201 if heard.begun else 200, _location(first))
 
