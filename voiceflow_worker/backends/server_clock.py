@@ -7,9 +7,12 @@ from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 
 import anyio
+import structlog
 
 from voiceflow_worker.core.ports.outside import SystemClock
 from voiceflow_worker.errors import StoreError
+
+_log = structlog.get_logger("voiceflow.store")
 
 RESYNC_EVERY = 5.0
 SAMPLES = 3
@@ -55,6 +58,8 @@ class ServerClock(SystemClock):
             await anyio.sleep(RESYNC_EVERY)
             try:
                 await self.synchronise()
-            except StoreError:
+            except Exception as error:  # noqa: BLE001 - it is measured again
+                if not isinstance(error, StoreError):
+                    _log.exception("the time of the store's server could not be measured; it is measured again")
                 if failed is not None:
                     failed()

@@ -33,7 +33,7 @@ from voiceflow_worker.core.settling.changes import Changes
 from voiceflow_worker.core.settling.reconcile import PATIENCE, Reconciler
 from voiceflow_worker.core.settling.stops import BatchStops
 from voiceflow_worker.core.sweep import Sweeper
-from voiceflow_worker.errors import InvalidInputError, StoreCorruptError, StoreError, StoreVersionError
+from voiceflow_worker.errors import InvalidInputError, StaleJobError, StoreCorruptError, StoreError, StoreVersionError
 from voiceflow_worker.model.jobs.job import Job, JobState
 from voiceflow_worker.model.jobs.policy import CallPolicy, backoff, reserve_problem
 from voiceflow_worker.model.reports.verdict import Verdict
@@ -46,6 +46,7 @@ LOOK_EVERY = 5.0
 CLOCK_EVERY = 60.0
 LONGEST_SLEEP = timedelta(seconds=1)
 STORE_AWAY = timedelta(seconds=1)
+_PASSING = (StaleJobError, OSError, ImportError)
 _NOT_LEASED = "calls were not taken from the queue"
 _NOT_PREPARED = "leased calls were not prepared, and are not sent"
 
@@ -157,7 +158,7 @@ class Worker:
         )
         self._unreachable = 0
         self._failed_at = float("-inf")
-        self._fault: StoreError | None = None
+        self._fault: Exception | None = None
         self._pause_until: datetime | None = None
         self._more = 1
         self._freed = anyio.Event()
@@ -245,9 +246,9 @@ class Worker:
         """Lease as many jobs as there is room for, and send them, until the worker stops or `check` is done."""
         seen, failures = 0, 0
         while not self._stopping:
+            if self._fault is not None and check is not None:
+                raise self._fault
             try:
-                if self._fault is not None and check is not None:
-                    raise self._fault
                 limit = await self._room()
                 if limit == 0:
                     continue
@@ -350,17 +351,21 @@ class Worker:
                 self._more = 1 if ready else min(2 * self._more, self._concurrency)
         except Exception as error:  # noqa: BLE001 - nothing was sent: the ends of their leases bring the calls back
             self._parts.failed(_NOT_PREPARED, error, shown_for=SHOWN)
-            if isinstance(error, StoreError):
-                self._note_fault(error)
+            self._end_drain_for(error)
         else:
             self._parts.well(_NOT_PREPARED)
         finally:
             self._senders.free(len(jobs) - len(ready))
         self._senders.send(ready, flights)
 
-    def _note_fault(self, error: StoreError) -> None:
-        """Note an error of the store, which ends a drain if no waiting mends it."""
-        if not error.passes and self._fault is None:
+    def _note_fault(self, part: str, error: Exception) -> None:
+        self._parts.failed(part, error, shown_for=SHOWN)
+        self._end_drain_for(error)
+
+    def _end_drain_for(self, error: Exception) -> None:
+        """End a drain for this error, if no waiting mends it. A process that has no file descriptors left gets some."""
+        passes = error.passes if isinstance(error, StoreError) else isinstance(error, _PASSING)
+        if not passes and self._fault is None:
             self._fault = error
             self._end_pauses()
 

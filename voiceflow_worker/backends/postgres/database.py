@@ -15,7 +15,8 @@ from voiceflow_worker.backends.postgres.connection import Connection, Row
 from voiceflow_worker.backends.postgres.faults import ANOTHER_STORE, is_rolled_back, translated
 from voiceflow_worker.backends.postgres.survey import Survey
 from voiceflow_worker.backends.postgres.url import PostgresURL
-from voiceflow_worker.errors import StoreUnavailableError
+from voiceflow_worker.backends.running import met_running
+from voiceflow_worker.errors import StoreUnavailableError, VoiceflowError
 
 MOST_CONNECTIONS = 3
 _LEADS_ELSEWHERE = frozenset({psycopg.errors.ReadOnlySqlTransaction.sqlstate, ANOTHER_STORE})
@@ -104,6 +105,8 @@ class Database:
                 connection.end()
             if isinstance(error, psycopg.Error | OSError):
                 raise translated(error, self.url) from error
+            if isinstance(error, VoiceflowError) and self.survey.finds_store:
+                raise met_running(error) from error
             raise
         return connection
 

@@ -17,6 +17,7 @@ from voiceflow_worker.backends.postgres.database import Database
 from voiceflow_worker.backends.postgres.store import PostgresStore
 from voiceflow_worker.backends.postgres.survey import SCHEMA, Facts, Survey, grants, quoted
 from voiceflow_worker.backends.postgres.url import PostgresURL, Promise, parse_url
+from voiceflow_worker.backends.running import kept
 from voiceflow_worker.backends.server_clock import ServerClock
 from voiceflow_worker.backends.sql_files import sql_file
 from voiceflow_worker.core.ports.store import Clock
@@ -110,7 +111,7 @@ async def open_postgres(
             if clock is None:
                 clock = server_clock = ServerClock(partial(_time_of, database))
                 await server_clock.synchronise()
-                meanwhile.callback(asyncio.create_task(server_clock.keep()).cancel)
+                meanwhile.callback(asyncio.create_task(kept(server_clock.keep)).cancel)
             store = PostgresStore(parsed.shown, database, clock=clock)
             meanwhile.push_async_callback(store.changes.close)
             if parsed.listen:

@@ -31,6 +31,7 @@ from voiceflow_worker.backends.redis.faults import (
 from voiceflow_worker.backends.redis.line import Access, Line, Node
 from voiceflow_worker.backends.redis.rights import refused_rights
 from voiceflow_worker.backends.redis.url import RedisURL, Topology
+from voiceflow_worker.backends.running import kept, met_running
 from voiceflow_worker.errors import StoreError, StoreUnavailableError, VoiceflowError
 
 
@@ -270,7 +271,7 @@ class Link:
             raised = await self._group.start(self._keep_open)
             if raised is None:
                 if self._url.topology is not Topology.STANDALONE:
-                    self._group.start_soon(self._follow_primary)
+                    self.start(self._follow_primary)
                 try:
                     yield
                 except anyio.get_cancelled_exc_class():
@@ -282,10 +283,10 @@ class Link:
             raise raised
 
     def start(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        """Start a task that runs while the link is open. The task must not raise errors."""
+        """Start a task that runs while the link is open. After an error, it begins again."""
         if self._group is None:
             raise RuntimeError("the store has not been opened")
-        self._group.start_soon(work)
+        self._group.start_soon(kept, work)
 
     @property
     def root(self) -> str:
@@ -423,7 +424,7 @@ class Link:
             with _readable():
                 durability = await self._survey(line)
         except VoiceflowError as error:
-            raise RefusedServerError(error) from error
+            raise RefusedServerError(error if self._durability is None else met_running(error)) from error
         if not found:
             found.append(durability)
         elif (durability.server, durability.guarantee) != (found[0].server, found[0].guarantee):

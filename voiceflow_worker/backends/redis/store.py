@@ -44,7 +44,7 @@ from voiceflow_worker.core.ports.store import (
     Wanted,
     check_step,
 )
-from voiceflow_worker.errors import SettingsError, StoreError, StoreUnavailableError
+from voiceflow_worker.errors import SettingsError, StoreError, StoreUnavailableError, VoiceflowError
 from voiceflow_worker.model.jobs.gcra import Slots
 from voiceflow_worker.model.jobs.job import Job, JobState
 from voiceflow_worker.model.jobs.totals import Totals
@@ -106,7 +106,7 @@ class QueueChanges:
                     self._heard[queue] = int(entry.partition("-")[0]) + 1
                     self._wakeups.wake(queue)
                     await checkpoint()  # whoever waits goes on first
-            except StoreError:
+            except VoiceflowError:
                 # The server may come back with older data, so the count is read again.
                 self._heard.pop(queue, None)
                 await anyio.sleep(RETRY_AFTER)

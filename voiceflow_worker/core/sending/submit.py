@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import partial
@@ -25,7 +24,7 @@ from voiceflow_worker.core.ports.trips import gather
 from voiceflow_worker.core.rollback import RollbackGuard
 from voiceflow_worker.core.sending.departures import Departure, Departures
 from voiceflow_worker.core.sending.journal import Journal, Refused, Unsent, by_group, refused_by, sorted_out, wanted_by
-from voiceflow_worker.core.sending.unsettled import LAST_WORD, Reply, UnsettledVerdicts, cancellations, hold_of
+from voiceflow_worker.core.sending.unsettled import LAST_WORD, Fault, Reply, UnsettledVerdicts, cancellations, hold_of
 from voiceflow_worker.core.settling.changes import Changes
 from voiceflow_worker.core.settling.settle import Settler
 from voiceflow_worker.core.units import NUMBER, PARTY
@@ -46,6 +45,10 @@ from voiceflow_worker.model.reports.verdict import (
 _log = structlog.get_logger("voiceflow.submit")
 
 _STOPPED = "its worker was stopped"
+_NOT_JOURNALLED = "journal entries of calls were not stored, and the calls are not sent now"
+_NOT_HELD = "a hold that an answer of 8x8 asks for was not stored"
+_NOT_PUT_BACK = "calls were not put back in the queue before their leases end"
+_NOT_SENT = "a call was not sent, or its answer not read"
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +99,7 @@ class Submitter:
         changes: Changes,
         on_verdict: Callable[[Verdict, float, str | None], None],
         on_settled: Callable[[], None] = lambda: None,
-        on_fault: Callable[[StoreError], None] = lambda _: None,
+        on_fault: Fault = lambda _part, _error: None,
         guard: RollbackGuard | None = None,
         counts: WorkCounts | None = None,
     ) -> None:
@@ -118,7 +121,8 @@ class Submitter:
             on_fault=on_fault,
             counts=counts or WorkCounts(),
         )
-        self._on_fault = on_fault
+        self.on_fault: Fault = on_fault
+        """Hears of what was raised, and what has not happened because of it."""
         self._on_verdict = on_verdict
 
     async def prepare(self, jobs: Sequence[Job], *, leased_at: float) -> list[Flight]:
@@ -269,17 +273,13 @@ class Submitter:
             waiting = {flight.job.id: flight for flight in flights}
             sending = [replace(waiting.pop(job.id), job=job, asked_at=at, unsent=unsent) for job, at, unsent in begun]
             self._departures.give_back([each.departure for each in waiting.values() if each.departure is not None])
-        except StoreError as error:
-            self._on_fault(error)
-            _log.warning(
-                "the journal entries of calls could not be stored; the calls are not sent now",
-                jobs=_ids(jobs),
-                error=str(error),
-            )
+        except Exception as error:  # noqa: BLE001 - nothing leaves, whatever was raised
+            self.on_fault(_NOT_JOURNALLED, error)
             return []
         try:
             await self._turn_back(refused, leased_at=first.leased_at)
         except Exception as error:  # noqa: BLE001 - the others are journalled, and leave all the same
+            self.on_fault(_NOT_PUT_BACK, error)
             _log.warning(
                 "calls could not be put back in the queue; they are queued again when their leases end",
                 jobs=_ids([job for job, _ in refused]),
@@ -316,8 +316,10 @@ class Submitter:
     async def _close_early(self, closed: list[Gate], hold: QueueHold) -> None:
         """Hold the queue after an answer whose proof takes a second or more. The verdict gives the same order again."""
         closed.append(self._holds.close(hold))
-        with suppress(StoreError):
+        try:
             await self._holds.order(closed[0])
+        except Exception as error:  # noqa: BLE001 - the answer is judged, whatever the store raises
+            self.on_fault(_NOT_HELD, error)
 
     async def give_back(self, flights: Collection[Flight]) -> None:
         """When the worker stops, requeue the calls that have not left, if the store answers in time."""
@@ -409,7 +411,8 @@ class Submitter:
     async def _put_back(self, unsent: Sequence[Unsent]) -> None:
         try:
             await self._journal.put_back(unsent)
-        except StoreError as error:
+        except Exception as error:  # noqa: BLE001 - the ends of their leases bring the calls back
+            self.on_fault(_NOT_PUT_BACK, error)
             jobs = _ids([each.job for each in unsent])
             _log.warning(
                 "calls could not be put back in the queue; they are queued again when their leases end",
@@ -495,7 +498,8 @@ class Senders:
     async def _fly(self, flight: Flight) -> None:
         try:
             await self._submitter.fly(flight)
-        except Exception:  # noqa: BLE001 - a fault of one call must not end the others; the call ends in doubt
+        except Exception as error:  # noqa: BLE001 - a fault of one call must not end the others; the call ends in doubt
+            self._submitter.on_fault(_NOT_SENT, error)
             _log.exception(
                 "an unexpected error stopped the sending of a call, or the reading of its answer; when its lease ends, "
                 "the call is queued again or in doubt",

@@ -13,15 +13,12 @@ from anyio.lowlevel import checkpoint
 from voiceflow_worker.core.gates import Holds
 from voiceflow_worker.core.heartbeats import WorkCounts
 from voiceflow_worker.core.ports import Clock
-from voiceflow_worker.core.ports.trips import TOLD_EVERY, RateLimitedLog
 from voiceflow_worker.core.rollback import RollbackGuard
 from voiceflow_worker.core.settling.settle import Answered, Settler
 from voiceflow_worker.errors import (
     IllegalMoveError,
     JobNotFoundError,
-    StaleJobError,
     StoreCorruptError,
-    StoreError,
     StoreVersionError,
 )
 from voiceflow_worker.model.jobs.gate import Gate
@@ -32,6 +29,9 @@ from voiceflow_worker.model.text.wording import duration_in_words
 
 _log = structlog.get_logger("voiceflow.submit")
 
+Fault = Callable[[str, Exception], None]
+"""Hears of what was raised, and the part that failed because of it."""
+NOT_STORED = "the verdict of a POST was not stored"
 LAST_WORD = 5.0
 """Seconds for which a stopping worker tries to store the last state of a call."""
 MANY = 4
@@ -98,7 +98,7 @@ class UnsettledVerdicts:
         holds: Holds,
         guard: RollbackGuard | None,
         on_settled: Callable[[], None],
-        on_fault: Callable[[StoreError], None],
+        on_fault: Fault,
         counts: WorkCounts,
     ) -> None:
         self._counts = counts
@@ -112,7 +112,6 @@ class UnsettledVerdicts:
         self._unsettled = 0
         self._is_settling = False
         self._together = 0
-        self._told = RateLimitedLog(every=TOLD_EVERY, monotonic=clock.monotonic)
 
     @property
     def waiting(self) -> int:
@@ -174,22 +173,20 @@ class UnsettledVerdicts:
             await self._settle_until_stored(job, reply)
         except cancellations():
             # The answer is known. Without one more try to store it, the call would be in doubt for nothing.
-            with anyio.move_on_after(LAST_WORD, shield=True):
+            with anyio.move_on_after(LAST_WORD, shield=True) as last:
                 await self._settle_until_stored(job, reply)
+            if last.cancelled_caught:
+                _log.error(
+                    "a worker stopped before the verdict of a POST could be stored; when the lease ends, the call is "
+                    "in doubt",
+                    **_evidence_of(job, reply),
+                )
             raise
-        except Exception:  # noqa: BLE001 - a fault of one call must not end the others
-            _log.exception(
-                "an unexpected error prevented the storing of a verdict; when the lease ends, the call is in doubt",
-                **_evidence_of(job, reply),
-            )
         finally:
             self._has_settled(1)
 
     async def _settle_until_stored(self, job: Job, reply: Reply) -> None:
-        """Store one verdict. Tries again while the store is unavailable: evidence is never dropped.
-
-        Tries again after an OSError or ImportError too: the process may have no file descriptors left for the moment.
-        """
+        """Store one verdict. Tries again, whatever is raised: what this worker knows is kept until it is stored."""
         wait = 0.05
         recalled = False
         while True:
@@ -198,28 +195,6 @@ class UnsettledVerdicts:
                 (settled,) = await self._settler.verdicts([reply.of(job)])
                 if isinstance(settled, BaseException):
                     raise settled
-            except StoreVersionError as error:
-                # A newer version has moved the job since, for example after its summary. Trying again would not help.
-                _log.error(
-                    "a verdict was not stored: a worker of a newer version has changed the call, and settles it",
-                    **_evidence_of(job, reply),
-                    error=str(error),
-                )
-                return
-            except StoreCorruptError as error:
-                # Trying again would not help, and the worker can end only when its calls have ended.
-                self._on_fault(error)
-                _log.error("the verdict of a POST cannot be stored", **_evidence_of(job, reply), error=str(error))
-                return
-            except (StoreError, StaleJobError, OSError, ImportError) as error:
-                if isinstance(error, StoreError):
-                    self._on_fault(error)
-                if self._told.admit(str(error)) is not None:
-                    _log.warning(
-                        "the verdict of a POST could not be stored; trying again", job=job.id, error=str(error)
-                    )
-                await self._clock.sleep(wait)
-                wait = min(wait * 2, 2.0)
             except (IllegalMoveError, JobNotFoundError) as error:
                 # The store was set back and does not know this POST, or the job was deleted. A store that was set back
                 # is restored from the worker's own file, once; then the verdict finds its POST.
@@ -231,8 +206,27 @@ class UnsettledVerdicts:
                     )
                     return
                 recalled = True
+            except Exception as error:  # noqa: BLE001 - no error of a store, whatever it is, is evidence about a call
+                if isinstance(error, StoreVersionError) and await self._has_newer_record(job):
+                    # Moved since, for example after its summary. Trying again would not help.
+                    _log.error(
+                        "a verdict was not stored: a worker of a newer version has changed the call, and settles it",
+                        **_evidence_of(job, reply),
+                        error=str(error),
+                    )
+                    return
+                self._on_fault(NOT_STORED, error)
+                await self._clock.sleep(wait)
+                wait = min(wait * 2, 2.0)
             else:
                 return
+
+    async def _has_newer_record(self, job: Job) -> bool:
+        """Whether the store answers, and has a record of this job that only a newer version can read."""
+        try:
+            return job.id not in await self._settler.known([job.id])
+        except Exception:  # noqa: BLE001 - the store itself is of another version, or away: told by the caller
+            return False
 
     async def _recall(self, job: Job) -> bool:
         """Restore the lost calls if the store has lost this job. Returns whether it had. Waits while the store is away.
@@ -246,10 +240,8 @@ class UnsettledVerdicts:
                 return await self._guard.recall(job)
             except StoreCorruptError:
                 return False
-            except StoreError as error:
-                _log.warning(
-                    "the store is unavailable; the verdict of a POST waits for it", job=job.id, error=str(error)
-                )
+            except Exception as error:  # noqa: BLE001 - as above: the verdict waits
+                self._on_fault(NOT_STORED, error)
                 await self._clock.sleep(1.0)
 
     async def _order(self, reply: Reply) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -121,6 +121,10 @@ class Settler:
                 noted.append(Noted(changed.new, verdict.code, verdict.message))
         await self._refusals.note(noted)
         return settled
+
+    async def known(self, ids: Sequence[str]) -> Mapping[str, Job]:
+        """The jobs with these ids that the store has, and that this version can read. Raises StoreError."""
+        return await get_jobs(self._store, ids)
 
     async def summary(self, summary: SessionSummary) -> SummaryResult:
         """Settle the POST that a session summary (VSS) belongs to, found by its `clientRequestId`, else by its session.
