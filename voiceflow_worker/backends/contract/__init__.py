@@ -14,6 +14,9 @@ The storage must be empty when a test begins.
         def opener(self, tmp_path) -> Opener:
             return lambda: open_store(f"mystore://{tmp_path}/calls")
 
+What a method reads may not grow with what the store holds. `CostContract` counts it; it needs one more fixture,
+`read_so_far`, which tells what the storage has read until now.
+
 Every test runs on the event loops of the `anyio_backend` fixture; that of anyio's plugin has asyncio and trio. To test
 one part alone, derive from its class (`WriteContract`, `LeaseContract`, …) instead of `StoreContract`.
 
@@ -27,6 +30,8 @@ import pytest
 pytest.register_assert_rewrite(*(f"{__name__}.{part.name}" for part in iter_modules(__path__)))
 
 from voiceflow_worker.backends.contract.breaking import BreakContract as BreakContract
+from voiceflow_worker.backends.contract.costs import CostContract as CostContract
+from voiceflow_worker.backends.contract.costs import ReadSoFar as ReadSoFar
 from voiceflow_worker.backends.contract.find import JobsContract as JobsContract
 from voiceflow_worker.backends.contract.records import EventsContract as EventsContract
 from voiceflow_worker.backends.contract.records import RecordsContract as RecordsContract

@@ -36,14 +36,70 @@ BEGIN
 END;
 $$;
 
+-- Whether the gate of a batch is closed, or a start of it stands. Each is looked up by its key, so that other gates cost nothing.
+CREATE FUNCTION voiceflow.is_held(of_queue text, batch text, start text, at timestamptz) RETURNS boolean
+LANGUAGE plpgsql AS $$
+BEGIN
+    RETURN (batch IS NOT NULL AND coalesce(voiceflow.is_closed(voiceflow.value_of('gate', of_queue, '=' || batch, at)), false))
+        OR (start IS NOT NULL AND voiceflow.value_of('start', of_queue, start || ' ' || coalesce(batch, ''), at) IS NOT NULL);
+END;
+$$;
+
+-- Whether many held jobs stand before the jobs that a lease of so many would find, in the order of leasing and from a place in
+-- it. This reads as many entries as the lease, and some hundreds more if it meets a held one.
+CREATE FUNCTION voiceflow.are_many_held(
+    of_queue text, at timestamptz, most bigint, from_priority integer, from_due timestamptz, from_id text
+) RETURNS boolean
+LANGUAGE plpgsql AS $$
+DECLARE
+    many CONSTANT integer := 300;
+    urgency integer := coalesce(from_priority, 2147483647);
+    due timestamptz := coalesce(from_due, '-infinity');
+    first_id text := coalesce(from_id, '');
+    held bigint := 0;
+    free bigint := 0;
+    looks bigint;
+    part record;
+BEGIN
+    LOOP
+        urgency := (
+            SELECT priority FROM voiceflow.jobs WHERE queue = of_queue AND state = 'queued' AND priority <= urgency
+            ORDER BY priority DESC LIMIT 1
+        );
+        EXIT WHEN urgency IS NULL;
+        FOREACH looks IN ARRAY ARRAY[most - free, most - free + many] LOOP
+            SELECT coalesce(sum(amount) FILTER (WHERE is_held), 0) AS held,
+                   coalesce(sum(amount) FILTER (WHERE NOT is_held), 0) AS free INTO part
+            FROM (
+                SELECT amount, voiceflow.is_held(of_queue, batch_id, worker_id, at) AS is_held FROM (
+                    SELECT batch_id, worker_id, count(*) AS amount FROM (
+                        SELECT batch_id, worker_id FROM voiceflow.jobs
+                        WHERE queue = of_queue AND state = 'queued' AND priority = urgency
+                            AND due_at <= at AND (due_at, id) >= (due, first_id)
+                        ORDER BY due_at, id LIMIT looks
+                    ) AS first GROUP BY batch_id, worker_id
+                ) AS grouped
+            ) AS looked;
+            EXIT WHEN part.held = 0;
+        END LOOP;
+        held := held + part.held;
+        free := free + part.free;
+        EXIT WHEN held >= many OR free >= most OR urgency = -2147483648;
+        urgency := urgency - 1;
+        due := '-infinity';
+        first_id := '';
+    END LOOP;
+    RETURN held >= many;
+END;
+$$;
+
 -- Due jobs of a queue, or of a batch of it ('' are the jobs without one): those of the highest priority first, then the
--- earliest due, then by id. Left out are those that are no longer valid, those of closed batches (keys that are members of
--- gates) and of starts, those before a place in this order, and those that another transaction has locked. The others are
--- locked.
+-- earliest due, then by id. Left out are those that are no longer valid, those of closed batches and of starts, those before
+-- a place in this order, and those that another transaction has locked. The others are locked.
 --
 -- Each priority is looked for by itself, so that jobs that are not due are not read.
 CREATE FUNCTION voiceflow.due_jobs(
-    of_queue text, of_batch text, closed jsonb, starts text[], at timestamptz, most bigint,
+    of_queue text, of_batch text, at timestamptz, most bigint,
     from_priority integer, from_due timestamptz, from_id text
 ) RETURNS SETOF voiceflow.jobs
 LANGUAGE plpgsql AS $$
@@ -77,8 +133,7 @@ BEGIN
             WHERE queue = of_queue AND state = 'queued' AND priority = urgency
                 AND due_at <= at AND (due_at, id) >= (due, first_id)
                 AND (valid_until IS NULL OR valid_until > at)
-                AND (batch_id IS NULL OR NOT closed ? ('=' || batch_id))
-                AND (worker_id IS NULL OR worker_id <> ALL (starts))
+                AND NOT voiceflow.is_held(of_queue, batch_id, worker_id, at)
             ORDER BY due_at, id LIMIT most FOR UPDATE SKIP LOCKED;
         ELSE
             RETURN QUERY
@@ -86,7 +141,7 @@ BEGIN
             WHERE queue = of_queue AND state = 'queued' AND coalesce(batch_id, '') = of_batch AND priority = urgency
                 AND due_at <= at AND (due_at, id) >= (due, first_id)
                 AND (valid_until IS NULL OR valid_until > at)
-                AND (worker_id IS NULL OR worker_id <> ALL (starts))
+                AND NOT voiceflow.is_held(of_queue, batch_id, worker_id, at)
             ORDER BY due_at, id LIMIT most FOR UPDATE SKIP LOCKED;
         END IF;
         GET DIAGNOSTICS found = ROW_COUNT;
@@ -98,13 +153,13 @@ END;
 $$;
 
 -- The batches of a queue that have queued jobs, without those of closed gates. '' stands for the jobs without a batch.
-CREATE FUNCTION voiceflow.open_batches(of_queue text, closed jsonb) RETURNS SETOF text
+CREATE FUNCTION voiceflow.open_batches(of_queue text, at timestamptz) RETURNS SETOF text
 LANGUAGE plpgsql AS $$
 DECLARE
     batch text := '';
 BEGIN
     WHILE batch IS NOT NULL LOOP
-        IF NOT closed ? ('=' || batch) THEN
+        IF NOT voiceflow.is_held(of_queue, batch, NULL, at) THEN
             RETURN NEXT batch;
         END IF;
         batch := (
@@ -156,27 +211,16 @@ CREATE FUNCTION voiceflow.lease(
 LANGUAGE plpgsql
 SET lock_timeout = '3s' SET enable_seqscan = off SET plan_cache_mode = force_generic_plan SET jit = off SET search_path = pg_catalog AS $$
 DECLARE
-    gates CONSTANT text[] := ARRAY(
-        SELECT member FROM voiceflow.records
-        WHERE namespace = 'gate' AND group_name = of_queue AND voiceflow.stands(ends_at, at)
-            AND voiceflow.is_closed(value)
-    );
-    -- An array would be searched from its beginning for each job; the keys of an object are sorted.
-    closed CONSTANT jsonb := (SELECT coalesce(jsonb_object_agg(member, 1), '{}') FROM unnest(gates) AS member);
-    starts CONSTANT text[] := ARRAY(
-        SELECT split_part(member, ' ', 1) FROM voiceflow.records
-        WHERE namespace = 'start' AND group_name = of_queue AND voiceflow.stands(ends_at, at)
-    );
     allowed CONSTANT record := voiceflow.limits(of_queue, at);
-    before CONSTANT bigint := voiceflow.entries_gone();
+    before bigint;
     ordinary integer := most;
-    held bigint;
+    has_many boolean;
     urgent bigint;
     chosen text[];
     dues timestamptz[];
     token CONSTANT text := gen_random_uuid();
 BEGIN
-    IF closed ? '' OR closed ? ('=' || of_batch) THEN
+    IF voiceflow.is_closed(voiceflow.value_of('gate', of_queue, '', at)) OR voiceflow.is_held(of_queue, of_batch, NULL, at) THEN
         gone := 0;
         RETURN NEXT;
         RETURN;
@@ -188,27 +232,18 @@ BEGIN
             - voiceflow.open_calls(of_queue, at, allowed.max_active, true);
         most := least(most, allowed.max_active - voiceflow.open_calls(of_queue, at, allowed.max_active, false));
     END IF;
-    -- Behind many calls of closed batches, the open batches are looked at one by one: an index seek for each. Behind many
-    -- closed batches, it takes less to pass over their calls.
-    IF of_batch IS NULL AND cardinality(gates) BETWEEN 1 AND 1000 THEN
-        held := (
-            SELECT count(*) FROM (
-                SELECT FROM voiceflow.jobs
-                WHERE queue = of_queue AND state = 'queued'
-                    AND coalesce(batch_id, '') = ANY (ARRAY(SELECT substr(gate, 2) FROM unnest(gates) AS gate))
-                LIMIT 300
-            ) AS jobs
-        );
-    END IF;
+    -- Behind many held calls, the open batches are looked at one by one: an index seek for each.
+    has_many := of_batch IS NULL AND most > 0 AND voiceflow.are_many_held(of_queue, at, most, from_priority, from_due, from_id);
+    before := voiceflow.entries_gone();
     SELECT array_agg(id ORDER BY priority DESC, due_at, id), array_agg(due_at ORDER BY priority DESC, due_at, id),
            count(*) FILTER (WHERE priority > 0)
     INTO chosen, dues, urgent
     FROM (
         SELECT id, priority, due_at FROM
             unnest(
-                CASE WHEN held = 300 THEN ARRAY(SELECT voiceflow.open_batches(of_queue, closed)) ELSE ARRAY[of_batch] END
+                CASE WHEN has_many THEN ARRAY(SELECT voiceflow.open_batches(of_queue, at)) ELSE ARRAY[of_batch] END
             ) AS batch,
-            LATERAL voiceflow.due_jobs(of_queue, batch, closed, starts, at, most, from_priority, from_due, from_id)
+            LATERAL voiceflow.due_jobs(of_queue, batch, at, most, from_priority, from_due, from_id)
         ORDER BY priority DESC, due_at, id LIMIT greatest(most, 0)
     ) AS due;
     chosen := chosen[1 : urgent + greatest(ordinary, 0)];

@@ -42,7 +42,7 @@ $$;
 CREATE FUNCTION voiceflow.count_all(
     of_queue text, batches text[], OUT name text, OUT field text, OUT live bigint, OUT pruned bigint
 ) RETURNS SETOF record
-LANGUAGE plpgsql STABLE SET jit = off SET search_path = pg_catalog AS $$
+LANGUAGE plpgsql STABLE SET enable_seqscan = off SET jit = off SET search_path = pg_catalog AS $$
 BEGIN
     RETURN QUERY
     SELECT sums.batch, sums.field, sum(sums.live)::bigint, sum(sums.pruned)::bigint FROM (
@@ -116,7 +116,7 @@ $$;
 -- Deletes what is over: records of the whole store, and events of a queue, at most so many in all. Returns their number.
 CREATE FUNCTION voiceflow.prune(of_queue text, at timestamptz, events_before timestamptz, most integer) RETURNS integer
 LANGUAGE plpgsql
-SET lock_timeout = '3s' SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off
+SET lock_timeout = '3s' SET enable_seqscan = off SET enable_bitmapscan = off SET enable_hashjoin = off SET enable_mergejoin = off
 SET plan_cache_mode = force_generic_plan SET jit = off SET search_path = pg_catalog AS $$
 DECLARE
     newest CONSTANT bigint := voiceflow.newest_change(of_queue);

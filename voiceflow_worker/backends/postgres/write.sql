@@ -148,10 +148,14 @@ BEGIN
                 RETURN '[]';
             END IF;
         WHEN 'gate' THEN
-            SELECT * INTO found FROM voiceflow.records
-            WHERE namespace = need ->> 'namespace' AND group_name = named AND need -> 'members' ? member
-                AND voiceflow.stands(ends_at, at) AND voiceflow.is_closed(value)
-            ORDER BY member LIMIT 1;
+            -- Each by its key: in the order of members, all gates of the queue would be read.
+            SELECT gate.* INTO found FROM jsonb_array_elements_text(need -> 'members') AS wanted, LATERAL (
+                SELECT * FROM voiceflow.records
+                WHERE namespace = need ->> 'namespace' AND group_name = named AND member = wanted
+                    AND voiceflow.stands(ends_at, at) AND voiceflow.is_closed(value)
+                LIMIT 1
+            ) AS gate
+            ORDER BY gate.member LIMIT 1;
         END CASE;
         IF found.value IS NOT NULL THEN
             RETURN jsonb_build_array(found.group_name, found.value, found.ends_at, found.member);

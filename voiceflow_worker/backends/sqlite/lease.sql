@@ -16,20 +16,17 @@ SELECT max(priority) FROM jobs INDEXED BY jobs_of_batch_to_lease
 WHERE queue = ?1 AND batch_id IS ?2 AND state = 'queued' AND priority <= ?3;
 
 -- name: due
--- Due jobs of one priority, the earliest first: not those of closed batches, nor those of starts that stand.
-SELECT priority, due_at, id, number FROM jobs INDEXED BY jobs_to_lease
-WHERE queue = :queue AND state = 'queued' AND priority = :priority AND due_at <= :at
+-- Due jobs of one priority behind a place, the earliest first. The caller leaves out those of closed batches and of starts.
+SELECT priority, due_at, id, number, batch_id, worker_id FROM jobs INDEXED BY jobs_to_lease
+WHERE queue = :queue AND state = 'queued' AND priority = :priority AND (due_at, id) > (:due, :id) AND due_at <= :at
     AND (valid_until IS NULL OR valid_until > :at)
-    AND (batch_id IS NULL OR batch_id NOT IN (SELECT value FROM json_each(:closed)))
-    AND (worker_id IS NULL OR worker_id NOT IN (SELECT value FROM json_each(:starts)))
 ORDER BY due_at, id LIMIT :limit;
 
 -- name: due_of_batch
--- The same in one batch, which is open.
-SELECT priority, due_at, id, number FROM jobs INDEXED BY jobs_of_batch_to_lease
-WHERE queue = :queue AND batch_id IS :batch AND state = 'queued' AND priority = :priority AND due_at <= :at
-    AND (valid_until IS NULL OR valid_until > :at)
-    AND (worker_id IS NULL OR worker_id NOT IN (SELECT value FROM json_each(:starts)))
+-- The same in one batch.
+SELECT priority, due_at, id, number, batch_id, worker_id FROM jobs INDEXED BY jobs_of_batch_to_lease
+WHERE queue = :queue AND batch_id IS :batch AND state = 'queued' AND priority = :priority
+    AND (due_at, id) > (:due, :id) AND due_at <= :at AND (valid_until IS NULL OR valid_until > :at)
 ORDER BY due_at, id LIMIT :limit;
 
 -- name: lease
@@ -38,16 +35,6 @@ UPDATE jobs SET state = 'leased', worker_id = ?, due_at = ?, revision = ? WHERE 
 
 
 -- Batches.
-
--- name: closed_batches
--- The batches whose gates are closed (`is_closed` in core/ports/controls.py).
-SELECT substr(member, 2) FROM records
-WHERE namespace = 'gate' AND grp = ?1 AND member > '' AND (ends_at IS NULL OR ends_at > ?2)
-    AND substr(value, 1, 5) <> 'open ';
-
--- name: queued_of_batch
--- The number of queued jobs of a batch.
-SELECT live FROM totals WHERE queue = ? AND batch = '=' || ? AND field = 'state:queued';
 
 -- name: next_batch
 -- The next batch, by name, that has queued jobs.

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Generator, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from typing import overload
 from uuid import uuid4
 
 import orjson
@@ -262,8 +263,9 @@ def tombstone_row(job: Job, until: int) -> Row:
 _LEAST, _MOST = -(2**63), 2**63 - 1
 
 _MOST_HELD = 5000
-"""The most calls of closed batches that a lease passes over. Behind more of them, it looks at the open batches, one by
-one: an index seek for each."""
+"""The most calls of closed batches, and of starts that stand, that a lease passes over. Behind more of them, it looks
+at the batches with queued calls, one by one: an index seek for each."""
+_AT_ONCE = 250
 _OF_QUEUE = SQL["next_priority"], SQL["due"]
 _OF_BATCH = SQL["next_priority_of_batch"], SQL["due_of_batch"]
 
@@ -292,53 +294,88 @@ def lease(
 
 def _due(db: Connection, queue: str, batch: str | None, *, at: int, limit: int) -> list[Row]:
     """Due jobs: those of the highest priority first, then the earliest due, then by id."""
+    if limit <= 0:
+        return []
+    held = _Held(db, queue, at)
     if batch is not None:
-        return _due_rows(db, queue, batch, _OF_BATCH, at=at, limit=limit)
-    closed: list[str] = [row[0] for row in db.rows(SQL["closed_batches"], (queue, at))]
-    held = sum(row[0] for row in db.rows_of_each(SQL["queued_of_batch"], [(queue, name) for name in closed]))
-    if held <= _MOST_HELD:
-        return _due_rows(db, queue, None, _OF_QUEUE, at=at, limit=limit, closed=closed)
-    rows: list[Row] = []
-    for each in _open_batches(db, queue, closed):
-        rows += _due_rows(db, queue, each, _OF_BATCH, at=at, limit=limit)
-    return sorted(rows, key=lambda row: (-row[0], *row[1:3]))[: max(limit, 0)]
+        return held.leave_out(_due_rows(db, queue, batch, _OF_BATCH, at=at, limit=limit), limit)
+    rows = held.leave_out(_due_rows(db, queue, None, _OF_QUEUE, at=at, limit=limit), limit, most_held=_MOST_HELD)
+    if rows is not None:
+        return rows
+    found = list[Row]()
+    for each in _open_batches(db, queue, held):
+        found += held.leave_out(_due_rows(db, queue, each, _OF_BATCH, at=at, limit=limit), limit)
+    return sorted(found, key=lambda row: (-row[0], *row[1:3]))[:limit]
 
 
-def _open_batches(db: Connection, queue: str, closed: Collection[str]) -> Iterator[str | None]:
+class _Held:
+    """The jobs that no lease takes: those of closed batches, and of starts that stand.
+
+    Each is looked up once, when a job of it is met, so that other closed batches cost nothing.
+    """
+
+    def __init__(self, db: Connection, queue: str, at: int) -> None:
+        self._db, self._queue, self._at = db, queue, at
+        self._known: dict[tuple[str | None, str | None], bool] = {}
+
+    def holds(self, batch: str | None, start: str | None = None) -> bool:
+        """Whether a batch is closed, or a start of it stands."""
+        if (batch, start) not in self._known:
+            is_held = start is not None and self._record(STARTS, f"{start} {batch or ''}") is not None
+            if not is_held and batch is not None:
+                is_held = is_closed(self._record(GATES, gate_member(batch))) if start is None else self.holds(batch)
+            self._known[batch, start] = is_held
+        return self._known[batch, start]
+
+    def _record(self, namespace: str, member: str) -> Record | None:
+        return standing(self._db, namespace, self._queue, self._at, member)
+
+    @overload
+    def leave_out(self, rows: Iterator[Row], limit: int) -> list[Row]: ...
+    @overload
+    def leave_out(self, rows: Iterator[Row], limit: int, *, most_held: int) -> list[Row] | None: ...
+    def leave_out(self, rows: Iterator[Row], limit: int, *, most_held: int | None = None) -> list[Row] | None:
+        """The first rows whose jobs are not held, at most `limit`; None if more than `most_held` are before them."""
+        free = list[Row]()
+        left = most_held
+        for row in rows:
+            if not self.holds(*row[4:6]):
+                free.append(row)
+                if len(free) == limit:
+                    break
+            elif left is not None:
+                left -= 1
+                if left < 0:
+                    return None
+        return None if left is not None and left < 0 else free
+
+
+def _open_batches(db: Connection, queue: str, held: _Held) -> Iterator[str | None]:
     """The batches with queued jobs that are not closed; None stands for the jobs without one."""
-    yield from (each for each in (None, "") if each not in closed)
+    yield from (each for each in (None, "") if not held.holds(each))
     name: str | None = ""
     while (name := db.rows(SQL["next_batch"], (queue, name))[0][0]) is not None:
-        if name not in closed:
+        if not held.holds(name):
             yield name
 
 
 def _due_rows(
-    db: Connection,
-    queue: str,
-    batch: str | None,
-    statements: tuple[str, str],
-    *,
-    at: int,
-    limit: int,
-    closed: Sequence[str] = (),
-) -> list[Row]:
+    db: Connection, queue: str, batch: str | None, statements: tuple[str, str], *, at: int, limit: int
+) -> Iterator[Row]:
+    """Due jobs in the order of leasing, held ones among them."""
     next_priority, due = statements
-    # A start has a token of its own, so that its batch need not be compared.
-    standing_starts = standing_of(db, STARTS, queue, at)
-    starts = orjson.dumps([record.member.partition(" ")[0] for record in standing_starts]).decode()
-    asked = {"queue": queue, "batch": batch, "at": at, "starts": starts, "closed": orjson.dumps(closed).decode()}
-    rows: list[Row] = []
     priority: int | None = _MOST
-    while len(rows) < limit:
-        priority = db.rows(next_priority, (queue, batch, priority))[0][0]
-        if priority is None:
-            break
-        rows += db.rows(due, asked | {"priority": priority, "limit": limit - len(rows)})
+    while (priority := db.rows(next_priority, (queue, batch, priority))[0][0]) is not None:
+        asked = {"queue": queue, "batch": batch, "at": at, "priority": priority}
+        behind: tuple[int, str] = (_LEAST, "")
+        while rows := db.rows(due, asked | {"due": behind[0], "id": behind[1], "limit": limit}):
+            yield from rows
+            if len(rows) < limit:
+                break
+            behind, limit = rows[-1][1:3], max(limit, _AT_ONCE)  # held ones were met
         if priority == _LEAST:
-            break
+            return
         priority -= 1
-    return rows
 
 
 def _room(db: Connection, queue: str, *, at: int) -> tuple[int, int]:

@@ -24,7 +24,7 @@ from voiceflow_worker.model.text.printable import checked_text
 class ById:
     """The jobs with these ids, of any queues and in no particular order; unknown ids are left out.
 
-    A job of a newer version raises `StoreVersionError`.
+    A job of a newer version raises `StoreVersionError`. It reads these jobs.
     """
 
     ids: tuple[str, ...]
@@ -39,6 +39,7 @@ class ByKey:
     """The jobs of a queue that own these unique keys, in no particular order; free keys are left out.
 
     The tombstones of deleted jobs are found too: jobs with only an id, a key, a digest, a state and times.
+    It reads these jobs.
     """
 
     queue: str
@@ -53,7 +54,8 @@ class ByKey:
 class Due:
     """The jobs of a queue, or of a batch of it, in one state, by the time at which they are due, then by id.
 
-    With `by` (inclusive), only those that are due by then.
+    With `by` (inclusive), only those that are due by then. It reads the jobs that it returns; of a batch it may read
+    the index entries of all its jobs.
     """
 
     queue: str
@@ -73,7 +75,10 @@ class Due:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lapsed:
-    """The queued jobs of a queue whose `valid_until` has come at `at` (inclusive), in no particular order."""
+    """The queued jobs of a queue whose `valid_until` has come at `at` (inclusive), in no particular order.
+
+    It reads the jobs that it returns.
+    """
 
     queue: str
     at: datetime
@@ -87,7 +92,10 @@ class Lapsed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Waiting:
-    """The queued jobs of a batch, in no particular order, for those who end all of them."""
+    """The queued jobs of a batch, in no particular order, for those who end all of them.
+
+    It reads the jobs that it returns.
+    """
 
     queue: str
     batch: str
@@ -105,7 +113,7 @@ class Waiting:
 class OfNumber:
     """The jobs of a queue that have a telephone number among their person's numbers, by id, which is by age.
 
-    `newest` reverses the order. `after` continues behind the job with this id.
+    `newest` reverses the order. `after` continues behind the job with this id. It reads the jobs of the number.
     """
 
     queue: str
@@ -129,6 +137,9 @@ class Listing:
 
     With `states`, only jobs in one of them. With `outcomes`, only jobs whose newest outcome has one of these names, as
     `Totals` counts them. `after` continues behind the job with this id.
+
+    It reads the jobs that it returns. With `states` or `outcomes`, it may also read the heads of the jobs of the batch,
+    or of the queue, that it leaves out.
     """
 
     queue: str

@@ -37,6 +37,9 @@ surrogate pairs: they are refused where they enter (`checked_text`), and by `che
 is stored as JSON, may have them: 8x8 may send anything.
 
 Each method may raise `StoreUnavailableError`; only `write` then leaves open what happened.
+
+**What a method costs** stands at its end: it reads in proportion to what it is given and returns, or to a stated
+constant, and never to what the store holds (a seek in an index is not counted). `CostContract` counts it.
 """
 
 from __future__ import annotations
@@ -473,6 +476,8 @@ class Store(Protocol):
         """Write a step, as the top of this module promises; returns the answer to each unit, in order.
 
         After an error, the same step may be written again.
+
+        It reads what the conditions of its units name: whole groups, but of gates only the two of `OpenGate`.
         """
         ...
 
@@ -487,6 +492,9 @@ class Store(Protocol):
         leased jobs, and jobs with a future `active_until`. Of these, at most `max_active - reserve` have a priority of
         0 or below. A store may return fewer jobs than it could, but none only if none may be leased. A lease need not
         be durable. If the answer is lost, the sweep queues the jobs at `until`.
+
+        It reads the jobs that it returns, at most `max_active` open ones, and the held jobs before them: at most some
+        thousands. Behind more of them it may look at each batch that has queued jobs.
         """
         ...
 
@@ -495,11 +503,13 @@ class Store(Protocol):
 
         The times are shared by all workers (GCRA, `model.jobs.gcra`). Without a rate, all `wanted` times are `now`.
         When the rate changes, the next departure is at most one interval of the new rate after the last one.
+
+        It reads the limits and the pace of the queue.
         """
         ...
 
     async def jobs(self, read: Read, *, now: datetime) -> Sequence[Job]:
-        """The jobs of a read (`core.ports.reads`)."""
+        """The jobs of a read (`core.ports.reads`), where each read says what it costs."""
         ...
 
     async def totals(self, queue: str, *, batches: Sequence[str | None]) -> Sequence[Totals]:
@@ -507,22 +517,29 @@ class Store(Protocol):
 
         They are the sums of the tallies of all units. A deleted job stays in the totals of its batch, as `pruned`,
         until the last job of the batch is deleted. A batch without jobs has empty totals.
+
+        It reads the counters that it returns, and at most some hundreds of additions to them.
         """
         ...
 
     async def count_due(self, queue: str, state: JobState, *, by: datetime, batch: str | None = None) -> int:
-        """The number of jobs of a queue, or of a batch of it, in one state that are due by this time (inclusive)."""
+        """The number of jobs of a queue, or of a batch of it, in one state that are due by this time (inclusive).
+
+        It reads at most the index entries of the jobs that are due by then in this state: of the batch if they are
+        queued, else of the queue.
+        """
         ...
 
     async def records(self, wanted: Wanted, *, now: datetime) -> Mapping[str, Sequence[Record]]:
         """The records that stand, of several namespaces in one trip; absent ones are left out.
 
         All are of one moment. They are in the order of the groups and keys that were asked for, then of the members.
+        It reads the records that it returns, and those of their groups and pages whose end has come.
         """
         ...
 
     async def events(self, queue: str, *, after: int = 0, limit: int = 1000) -> Sequence[Event]:
-        """The events of a queue with a `sequence` above `after`, oldest first."""
+        """The events of a queue with a `sequence` above `after`, oldest first. It reads those that it returns."""
         ...
 
     async def wait(self, queue: str, *, seen: int, until: datetime) -> int:
@@ -530,6 +547,8 @@ class Store(Protocol):
 
         The count grows with each unit that `wakes` the queue. It is above 0, so a first call with `seen=0` returns at
         once. A wait may end early.
+
+        It reads the count of the queue.
         """
         ...
 
@@ -537,6 +556,8 @@ class Store(Protocol):
         """Delete expired records, and of one queue expired tombstones and events from before `events_before`.
 
         At most `limit` in all are deleted. Returns their number: fewer than `limit` if nothing is left.
+
+        It reads what it deletes, and at most ten times as many entries of the store's own that it tidies up.
         """
         ...
 

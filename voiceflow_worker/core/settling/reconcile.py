@@ -190,7 +190,9 @@ class Reconciler:
 
     async def _without_parked_summary(self, jobs: Sequence[Job]) -> list[Job]:
         """Apply parked summaries that no worker has applied yet; returns the jobs that are still submitted."""
-        looked = await gather(*(partial(self._settler.apply_parked, job) for job in jobs))
+        looked = list[Job]()
+        for start in range(0, len(jobs), PAGE):
+            looked += await gather(*(partial(self._settler.apply_parked, job) for job in jobs[start : start + PAGE]))
         return [job for job in looked if job.state is JobState.SUBMITTED]
 
     def _cases(self, jobs: Sequence[Job]) -> list[_Case]:

@@ -49,11 +49,12 @@ local function by_time(index)
             end
         end
     end
-    local found, latest = redis.call('ZRANGE', index, first, first + asked.most - 1, 'WITHSCORES'), tonumber(asked.latest)
+    local last = first + asked.most
+    if asked.latest ~= '' then
+        last = math.min(last, redis.call('ZCOUNT', index, '-inf', asked.latest))
+    end
+    local found = last > first and redis.call('ZRANGE', index, first, last - 1, 'WITHSCORES') or {}
     for place = 1, #found, 2 do
-        if latest and tonumber(found[place + 1]) > latest then
-            return
-        end
         look(found[place], index)
     end
     if #found == 2 * asked.most then
@@ -102,15 +103,17 @@ local function by_age(index)
     if asked.sets and by_state() then
         return
     end
+    local is_filtered = (asked.states or '') ~= '' or (asked.outcomes or '') ~= ''
+    local looks = is_filtered and asked.looks or math.min(asked.most, asked.looks)
     local behind, ids = asked.after ~= '' and '(' .. asked.after, nil
     if asked.is_newest then
-        ids = redis.call('ZREVRANGEBYLEX', index, behind or '+', '-', 'LIMIT', 0, asked.looks)
+        ids = redis.call('ZREVRANGEBYLEX', index, behind or '+', '-', 'LIMIT', 0, looks)
     else
-        ids = redis.call('ZRANGEBYLEX', index, behind or '-', '+', 'LIMIT', 0, asked.looks)
+        ids = redis.call('ZRANGEBYLEX', index, behind or '-', '+', 'LIMIT', 0, looks)
     end
     examine(ids, function()
         return index
-    end, #ids < asked.looks)
+    end, #ids < looks)
 end
 
 if asked.ids then

@@ -1,0 +1,243 @@
+"""What each store reads is counted in the store itself, and does not grow with what the store holds.
+
+The memory store is left out: it is for tests and trials, and looks through all that it has.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import apsw
+import pytest
+
+from tests.support.everyday import spread
+from tests.support.redis_server import RedisServer
+from voiceflow_worker.backends.contract import CostContract, Opener, ReadSoFar
+from voiceflow_worker.backends.postgres import PostgresStore, open_postgres
+from voiceflow_worker.backends.postgres import connection as postgres
+from voiceflow_worker.backends.postgres import reading as postgres_reading
+from voiceflow_worker.backends.redis import faults, link
+from voiceflow_worker.backends.redis.store import open_redis
+from voiceflow_worker.backends.sqlite import open_sqlite
+from voiceflow_worker.backends.sqlite.connection import SQL, Connection
+from voiceflow_worker.core.ports.store import Store
+
+pytestmark = pytest.mark.anyio
+
+# --- The counters of each store ----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def sqlite_steps(monkeypatch: pytest.MonkeyPatch) -> ReadSoFar:
+    """The steps of SQLite's program, on all connections that are opened from now on."""
+    made, steps = Connection.__init__, [0]
+
+    def ended(event: dict[str, Any]) -> None:
+        steps[0] += event["stmt_status"]["SQLITE_STMTSTATUS_VM_STEP"]
+
+    def opened(self: Any, path: Path) -> None:
+        made(self, path)
+        self._db.trace_v2(apsw.SQLITE_TRACE_PROFILE, ended)
+
+    monkeypatch.setattr(Connection, "__init__", opened)
+
+    async def read_so_far() -> int:
+        return steps[0]
+
+    return read_so_far
+
+
+ROWS = """
+SELECT coalesce(sum(pg_stat_get_xact_tuples_returned(oid) + pg_stat_get_xact_tuples_fetched(oid)), 0)::bigint
+FROM pg_class WHERE relnamespace > 16383
+"""
+"""What this transaction has read of rows and of entries of indexes, outside of the catalogues."""
+
+
+@pytest.fixture
+def postgres_rows(monkeypatch: pytest.MonkeyPatch) -> ReadSoFar:
+    """The rows and entries of indexes that statements have read."""
+    asked, read = postgres.Connection.rows, [0]
+
+    async def counted(self: Any, statement: str, *values: object) -> list[postgres.Row]:
+        await asked(self, "BEGIN")
+        try:
+            ((before,),) = await asked(self, ROWS)
+            found = await asked(self, statement, *values)
+            ((after,),) = await asked(self, ROWS)
+            read[0] += after - before
+        except BaseException:
+            await asked(self, "ROLLBACK")
+            raise
+        await asked(self, "COMMIT")
+        return found
+
+    monkeypatch.setattr(postgres.Connection, "rows", counted)
+
+    async def read_so_far() -> int:
+        return read[0]
+
+    return read_so_far
+
+
+COUNTING = """
+local real, redis = redis, setmetatable({}, {__index = redis})
+local function counted(answer)
+    local size = type(answer) == 'table' and #answer or 1
+    real.call('INCRBY', KEYS[1] .. ':read', size)
+    return answer
+end
+redis.call = function(...) return counted(real.call(...)) end
+redis.pcall = function(...) return counted(real.pcall(...)) end
+"""
+
+
+def changed_script(monkeypatch: pytest.MonkeyPatch, change: Callable[[str, str], str]) -> None:
+    """Let scripts run with another text, which `change` makes of their name and their text."""
+    kept: Callable[[str], faults.Script] = getattr(link, "script")  # noqa: B009 - another change may be in its place
+
+    def changed(name: str) -> faults.Script:
+        each = kept(name)
+        text = change(name, each.text)
+        return replace(each, text=text, sha=hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest())
+
+    monkeypatch.setattr(link, "script", changed)
+
+
+@pytest.fixture
+def redis_server(shared_redis: RedisServer) -> RedisServer:
+    shared_redis.ask("FLUSHALL")
+    shared_redis.ask("SCRIPT", "FLUSH")
+    return shared_redis
+
+
+@pytest.fixture
+def redis_elements(redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch) -> ReadSoFar:
+    """The elements that commands in scripts have answered."""
+    changed_script(monkeypatch, lambda _, text: COUNTING + text)
+
+    async def read_so_far() -> int:
+        keys: Any = redis_server.ask("KEYS", "*:read")
+        return sum(int(str(redis_server.ask("GET", key))) for key in keys)
+
+    return read_so_far
+
+
+# --- Each store --------------------------------------------------------------------------------------------------
+
+
+class TestSqlite(CostContract):
+    @pytest.fixture
+    def opener(self, tmp_path: Path, read_so_far: ReadSoFar) -> Opener:  # noqa: ARG002 - it counts from here on
+        return partial(open_sqlite, f"sqlite:///{tmp_path}/calls.db")
+
+    @pytest.fixture
+    def read_so_far(self, sqlite_steps: ReadSoFar) -> ReadSoFar:
+        return sqlite_steps
+
+
+class TestPostgres(CostContract):
+    @pytest.fixture
+    def opener(self, fresh_url: Callable[[str], str], read_so_far: ReadSoFar) -> Opener:  # noqa: ARG002 - as above
+        return partial(open_postgres, fresh_url("postgres"))
+
+    @pytest.fixture
+    def read_so_far(self, postgres_rows: ReadSoFar) -> ReadSoFar:
+        return postgres_rows
+
+    async def settle(self, store: Store) -> None:
+        assert isinstance(store, PostgresStore)
+        await store.database.run("VACUUM ANALYZE", within=60)
+
+
+class TestRedis(CostContract):
+    @pytest.fixture
+    def opener(self, redis_server: RedisServer, read_so_far: ReadSoFar) -> Opener:  # noqa: ARG002 - as above
+        return partial(open_redis, redis_server.url)
+
+    @pytest.fixture
+    def read_so_far(self, redis_elements: ReadSoFar) -> ReadSoFar:
+        return redis_elements
+
+
+# --- Each counter can fail ---------------------------------------------------------------------------------------
+
+
+async def red(contract: CostContract, store: Store, read_so_far: ReadSoFar, *names: str) -> None:
+    """The contract finds that these operations grow, and no others."""
+    with pytest.raises(AssertionError) as found:
+        await contract.test_no_method_reads_more_in_a_larger_store(store, read_so_far)
+    for name in names:
+        assert repr(name) in str(found.value)
+
+
+class Broken(NamedTuple):
+    """What is changed: a statement, script or order, a text in it, and what takes its place; and what then grows."""
+
+    what: str
+    was: str
+    now: str
+    grows: str
+
+
+SQLITE = {
+    "no page": Broken("page_of_group", "LIMIT ?5", "LIMIT ?5 + 1000", "records: page of a group"),
+    "no index": Broken("jobs_due", "INDEXED BY jobs_by_state", "NOT INDEXED", "jobs: due by now"),
+    "no limit": Broken("events_after", "LIMIT ?", "LIMIT ? + 1000", "events"),
+}
+
+
+@pytest.mark.parametrize("broken", spread({name: (each,) for name, each in SQLITE.items()}, every=3))
+async def test_sqlite_tells_of(
+    broken: Broken, tmp_path: Path, sqlite_steps: ReadSoFar, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name, was, now, grows = broken
+    assert was in SQL[name]
+    monkeypatch.setitem(SQL, name, SQL[name].replace(was, now))
+    async with open_sqlite(f"sqlite:///{tmp_path}/calls.db") as store:
+        await red(TestSqlite(), store, sqlite_steps, grows)
+
+
+REDIS = {
+    "no page": Broken("records", ", 'LIMIT', 0, left)", ")", "records: page of a group"),
+    "no page of ids": Broken("jobs", ", 'LIMIT', 0, looks)", ")", "jobs: listed"),
+    "no limit": Broken("prune", ", 'LIMIT', 0, asked.limit - deleted)", ")", "prune"),
+}
+
+
+@pytest.mark.parametrize("broken", spread({name: (each,) for name, each in REDIS.items()}, every=3))
+async def test_redis_tells_of(
+    broken: Broken, redis_server: RedisServer, redis_elements: ReadSoFar, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name, was, now, grows = broken
+    assert was in faults.script(name).text
+    changed_script(monkeypatch, lambda each, text: text.replace(was, now) if each == name else text)
+    async with open_redis(redis_server.url) as store:
+        await red(TestRedis(), store, redis_elements, grows)
+
+
+POSTGRES = {
+    "no page": Broken("", "LIMIT %s", "LIMIT %s + 1000", "records: page of a group"),
+    "no index": Broken("DROP INDEX voiceflow.jobs_by_state", "", "", "jobs: due by now"),
+    "no other index": Broken("DROP INDEX voiceflow.jobs_by_validity", "", "", "jobs: lapsed"),
+}
+
+
+@pytest.mark.parametrize("broken", spread({name: (each,) for name, each in POSTGRES.items()}, every=3))
+async def test_postgres_tells_of(
+    broken: Broken, fresh_url: Callable[[str], str], postgres_rows: ReadSoFar, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    order, was, now, grows = broken
+    async with open_postgres(fresh_url("postgres")) as store:
+        if order:
+            await store.database.rows(order)
+        else:
+            page = postgres_reading._PAGE  # pyright: ignore[reportPrivateUsage]
+            assert was in page
+            monkeypatch.setattr(postgres_reading, "_PAGE", page.replace(was, now))
+        await red(TestPostgres(), store, postgres_rows, grows)
