@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from voiceflow_worker.model.numbers.phone import country_of, is_e164
-from voiceflow_worker.model.numbers.plans import country_named, numbers_abroad, planned
+from voiceflow_worker.model.numbers.plans import country_named, dialled_alike, numbers_abroad, planned
 
 REGIONS = sorted(phonenumbers.SUPPORTED_REGIONS)
 KINDS = range(11)
@@ -79,11 +79,11 @@ def test_a_country_has_the_numbers_that_phonenumbers_finds(written: tuple[str, s
     country = country_named(region)
     prefix = phonenumbers.ndd_prefix_for_region(region, strip_non_digits=True) if with_prefix else None
     found = country.numbers((prefix or "") + national)
-    for each in found:
-        number = phonenumbers.parse(f"+{country.code}{each}")
-        assert phonenumbers.is_valid_number_for_region(number, region)
-        assert phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164) == f"+{country.code}{each}"
-        assert country.is_ordinary(each) == (phonenumbers.number_type(number) not in UNUSUAL)
+    for digits in found:
+        number = phonenumbers.parse(f"+{country.code}{digits}")
+        assert any(phonenumbers.is_valid_number_for_region(number, each) for each in dialled_alike(region))
+        assert phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164) == f"+{country.code}{digits}"
+        assert country.is_ordinary(digits) == (phonenumbers.number_type(number) not in UNUSUAL)
     own = phonenumbers.PhoneNumber(country_code=int(country.code), national_number=int(national))
     own.italian_leading_zero = national.startswith("0")
     own.number_of_leading_zeros = len(national) - len(national.lstrip("0"))
