@@ -25,6 +25,7 @@ from voiceflow_worker.campaigns.campaign_rows import open_campaign
 from voiceflow_worker.campaigns.files import input_file
 from voiceflow_worker.campaigns.files.input_file import standard_input
 from voiceflow_worker.campaigns.files.rows import FileKind
+from voiceflow_worker.campaigns.sources import workbooks
 from voiceflow_worker.campaigns.sources.formats import kind_of
 from voiceflow_worker.errors import CampaignFileError
 
@@ -155,6 +156,16 @@ def _one_long_row(folder: Path) -> Path:
         for name, part in parts.items():
             book.writestr(name, part.replace(b"</sheetData>", row) if "worksheets/" in name else part)
     return path
+
+
+def test_more_rows_of_parquet_than_the_size_of_the_file_lets_expect_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(workbooks, "_LEAST_ROWS", 1000)
+    path = parquet(tmp_path, {"destination": ["+6587654321"] * 200_000})
+    size = path.stat().st_size
+    said = refused(path)
+    assert f"has 200000 rows, and a list of calls in a file of {size} bytes has at most {1000 + 10 * size}" in said
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the memory of a process is read from /proc")

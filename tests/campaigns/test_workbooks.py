@@ -23,6 +23,7 @@ from voiceflow_worker.campaigns.calls.options import CampaignOptions
 from voiceflow_worker.campaigns.calls.template import FlowTemplate
 from voiceflow_worker.campaigns.campaign_rows import open_campaign
 from voiceflow_worker.campaigns.enqueue import enqueue_file
+from voiceflow_worker.campaigns.sources import spreadsheet
 from voiceflow_worker.campaigns.sources.cells import cell_text
 from voiceflow_worker.errors import CampaignFileError
 
@@ -165,7 +166,41 @@ def test_a_zip_bomb_is_refused_before_it_is_unpacked(tmp_path: Path) -> None:
         # Stored as if packed: only the directory of the archive is looked at.
         bad.getinfo("xl/worksheets/sheet9.xml").compress_size = 100_000
         bad.filelist[-1].compress_type = zipfile.ZIP_DEFLATED
-    assert f"xl/worksheets/sheet9.xml in {path} unpacks to more than 200 times its packed size" in refused(path)
+    assert (
+        f"xl/worksheets/sheet9.xml in {path} unpacks to 150000000 bytes, more than 200 times its packed size"
+        in refused(path)
+    )
+
+
+FILLED = {
+    "formats": ("xl/styles.xml", b"</cellXfs>", b'<xf numFmtId="0"/>'),
+    "merged ranges": ("xl/worksheets/sheet1.xml", b"</sheetData>", b'<mergeCell ref="A1:B1"/>'),
+    "cells": ("xl/worksheets/sheet1.xml", b"</row></sheetData>", b"<c/>" * 10_000 + b"</row><row>"),
+    "sheets": ("xl/workbook.xml", b"</sheets>", b"<sheet/>"),
+}
+
+
+@pytest.mark.parametrize(("part", "end", "more"), FILLED.values(), ids=FILLED.keys())
+def test_a_small_workbook_with_more_than_its_size_lets_expect_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, part: str, end: bytes, more: bytes
+) -> None:
+    monkeypatch.setattr(spreadsheet, "_LEAST_BUDGET", 100_000)
+    monkeypatch.setattr(spreadsheet, "_MOST_MERGED", 10_000)
+    path = tmp_path / "bomb.xlsx"
+    with (
+        zipfile.ZipFile(workbook(tmp_path, [HEADER, ("+6587654321", "Ana")])) as good,
+        zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as bad,
+    ):
+        for name in good.namelist():
+            text = good.read(name)
+            bad.writestr(name, text.replace(end, more * (4_000_000 // len(more)) + end) if name == part else text)
+    size = path.stat().st_size
+    said = refused(path)
+    if "mergeCell" in more.decode():
+        assert "has more than 10000 merged ranges of cells in the sheet People" in said
+    else:
+        assert f"has more than {100_000 + 10 * size} cells, formats and texts by the part {part}" in said
+        assert f"in a file of {size} bytes" in said
 
 
 @pytest.mark.anyio

@@ -107,7 +107,7 @@ LONGEST_LINE = 1_000_000
 _DOS_END = "\x1a"
 """The character that old DOS programs write at the end of a file."""
 
-_SUSPICIOUS_BYTES, _SUSPICIOUS_RATIO = 500_000_000, 200
+_SUSPICIOUS_BYTES, _SUSPICIOUS_RATIO = 20_000_000, 200
 
 _REMEDY = "save it again as CSV UTF-8 (Excel: Save As, CSV UTF-8), or as plain text in UTF-8"
 
@@ -178,8 +178,8 @@ def read_text(file: InputFile, *, most_bytes: int, what: str, remedy: str) -> st
 def _refuse_bomb(file: InputFile, *, unpacked: int, packed: int) -> None:
     if unpacked > _SUSPICIOUS_BYTES and unpacked > _SUSPICIOUS_RATIO * packed:
         raise CampaignFileError(
-            f"{file} unpacks to more than {_SUSPICIOUS_RATIO} times its size, too much for a list of calls; unpack "
-            "it, and look at its content"
+            f"{file} unpacks to more than {_SUSPICIOUS_RATIO} times its size, to {unpacked} bytes so far, too much for "
+            "a list of calls; unpack it, and look at its content"
         )
 
 

@@ -24,6 +24,14 @@ _MOST_ROWS, _MOST_COLUMNS = 1_048_576, 16_384
 _LONGEST_ROW = 2_000_000
 """The largest size of a row in bytes of XML. A row of 16,384 cells has about a million."""
 
+_LEAST_BUDGET, _BUDGET_PER_BYTE = 1_000_000, 10
+"""How many elements (cells, values, formats, texts) are read of a file: so many, and so many more for each of its bytes.
+
+Ordinary sheets have less than one for each byte. Each costs microseconds, and some bytes of memory while it is read."""
+
+_MOST_MERGED = 100_000
+"""The most merged ranges of a sheet, which are remembered."""
+
 _AT_ONCE = 65_536
 _STRICT = "http://purl.oclc.org/ooxml/"
 _DATES = frozenset({*range(14, 23), *range(27, 37), *range(45, 48), *range(50, 59)})
@@ -73,13 +81,14 @@ class SheetRow(NamedTuple):
 
 
 class Spreadsheet:
-    """An .xlsx file. The constructor reads its list of sheets, its formats and its texts.
+    """An .xlsx file of a `size` in bytes. The constructor reads its list of sheets, its formats and its texts.
 
     Raises SpreadsheetError for a file that is not read; for a damaged file, any other error may be raised.
     """
 
-    def __init__(self, archive: ZipFile) -> None:
+    def __init__(self, archive: ZipFile, *, size: int) -> None:
         self._archive = archive
+        self._budget = _Budget(size)
         office = [each for each in self._links("") if each.kind == "officeDocument"]
         part = office[0].part if office else "xl/workbook.xml"
         if any(each.is_strict for each in office):
@@ -107,8 +116,13 @@ class Spreadsheet:
         """The rows of a sheet that are not empty, in constant memory."""
         number = 0
         self.merged = []
-        for row in _elements(self._archive, sheet.part, "row", "mergeCell", longest=_LONGEST_ROW):
+        for row in self._elements(sheet.part, "row", "mergeCell", longest=_LONGEST_ROW):
             if _local(row) == "mergeCell":
+                if len(self.merged) == _MOST_MERGED:
+                    raise SpreadsheetError(
+                        f"has more than {_MOST_MERGED} merged ranges of cells in the sheet {sheet.name}; unmerge them "
+                        "and fill the value into each cell, or save the sheet as CSV"
+                    )
                 self.merged.append(row.get("ref", ""))
                 continue
             last, number = number, int(float(row.get("r", number + 1)))
@@ -215,12 +229,50 @@ class Spreadsheet:
 
     def _shared(self, part: str | None) -> Iterator[str]:
         if part is not None and part in self._archive.namelist():
-            for element in _elements(self._archive, part, "si"):
+            for element in self._elements(part, "si"):
                 yield _text_in(element)
                 element.clear()
 
+    def _elements(self, part: str, *names: str, longest: int | None = None) -> Iterator[Element]:
+        """The elements of these names in a part, one by one. The part is always read to its end, where its checksum is.
+
+        Raises SpreadsheetError for an element of more than `longest` bytes.
+        """
+        parser = cast("Any", XMLPullParser)(("start", "end"))  # the types of its events name no class of elements
+        parents: list[Element] = []
+        since = 0
+        with self._archive.open(part) as stream:
+            while True:
+                chunk = stream.read(_AT_ONCE)
+                if chunk:
+                    self._budget.take(chunk.count(b"<") // 2, part)  # most elements have a mark at their end too
+                    parser.feed(chunk)
+                else:
+                    parser.close()  # raises an error for a part that ends early
+                since += len(chunk)
+                for event, element in parser.read_events():
+                    if event == "start":
+                        parents.append(element)
+                        continue
+                    parents.pop()
+                    if not parents or any(_local(each) in names for each in parents):
+                        continue
+                    since = 0
+                    if _local(element) in names:
+                        yield element
+                    parents[-1].remove(element)
+                if not chunk:
+                    return
+                if longest is not None and since > longest:
+                    raise SpreadsheetError(
+                        f"has a row of more than {longest} bytes in {part}, too much for a call; delete the columns that "
+                        "no call needs"
+                    )
+
     def _tree(self, part: str) -> Element:
-        return fromstring(self._archive.read(part))  # noqa: S314 - expat limits how far entities grow
+        text = self._archive.read(part)
+        self._budget.take(text.count(b"<"), part)  # before it is parsed: a tree takes 130 bytes for each
+        return fromstring(text)  # noqa: S314 - expat limits how far entities grow
 
     def _links(self, part: str) -> list[_Link]:
         """The links of a part to other parts; those of the whole file if the part is empty."""
@@ -229,6 +281,23 @@ class Spreadsheet:
         if links not in self._archive.namelist():
             return []
         return [_Link.of(each, folder) for each in _all(self._tree(links), "Relationship")]
+
+
+class _Budget:
+    """How many elements may still be read of a file of a size in bytes."""
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._most = self._left = _LEAST_BUDGET + _BUDGET_PER_BYTE * size
+
+    def take(self, elements: int, part: str) -> None:
+        """Count elements of a part. Raises SpreadsheetError if the file has more than its size lets expect."""
+        self._left -= elements
+        if self._left < 0:
+            raise SpreadsheetError(
+                f"has more than {self._most} cells, formats and texts by the part {part}, too many for a list of calls "
+                f"in a file of {self._size} bytes; save the sheet as CSV"
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -272,42 +341,6 @@ def _times() -> Any:
     from openpyxl.utils import datetime as times
 
     return times
-
-
-def _elements(archive: ZipFile, part: str, *names: str, longest: int | None = None) -> Iterator[Element]:
-    """The elements of these names in a part, one by one. The part is always read to its end, where its checksum is.
-
-    Raises SpreadsheetError for an element of more than `longest` bytes.
-    """
-    parser = cast("Any", XMLPullParser)(("start", "end"))  # the types of its events name no class of elements
-    parents: list[Element] = []
-    since = 0
-    with archive.open(part) as stream:
-        while True:
-            chunk = stream.read(_AT_ONCE)
-            if chunk:
-                parser.feed(chunk)
-            else:
-                parser.close()  # raises an error for a part that ends early
-            since += len(chunk)
-            for event, element in parser.read_events():
-                if event == "start":
-                    parents.append(element)
-                    continue
-                parents.pop()
-                if not parents or any(_local(each) in names for each in parents):
-                    continue
-                since = 0
-                if _local(element) in names:
-                    yield element
-                parents[-1].remove(element)
-            if not chunk:
-                return
-            if longest is not None and since > longest:
-                raise SpreadsheetError(
-                    f"has a row of more than {longest} bytes in {part}, too much for a call; delete the columns that "
-                    "no call needs"
-                )
 
 
 def _all(tree: Element, name: str) -> Iterator[Element]:

@@ -121,7 +121,7 @@ class ExcelRows(RowSource):
                 refuse_other_content(self._file, reader, WORKBOOK)
                 archive = stack.enter_context(zipfile.ZipFile(reader))
                 self._refuse_bomb(archive.infolist())
-                yield reader, Spreadsheet(archive)
+                yield reader, Spreadsheet(archive, size=self._file.size)
             except SpreadsheetError as error:
                 raise CampaignFileError(f"{self._file} {error}") from None
             except (CampaignFileError, MemoryError):
@@ -142,11 +142,14 @@ class ExcelRows(RowSource):
             too_dense = part.file_size > _SUSPICIOUS_RATIO * max(part.compress_size, 1)
             if too_dense and part.file_size > _SUSPICIOUS_BYTES:
                 raise CampaignFileError(
-                    f"{part.filename} in {self._file} unpacks to more than {_SUSPICIOUS_RATIO} times its packed size, "
-                    "too much for a list of calls; save the sheet as CSV"
+                    f"{part.filename} in {self._file} unpacks to {part.file_size} bytes, more than {_SUSPICIOUS_RATIO} "
+                    "times its packed size, too much for a list of calls; save the sheet as CSV"
                 )
             if part.filename.endswith("sharedStrings.xml") and part.file_size > _MOST_TEXTS:
-                raise CampaignFileError(f"{self._file} has more texts than fit in memory; save the sheet as CSV")
+                raise CampaignFileError(
+                    f"{self._file} has {part.file_size} bytes of texts, and {_MOST_TEXTS} fit in memory; save the sheet "
+                    "as CSV"
+                )
 
     def _chosen(self, book: Spreadsheet, wanted: str | None) -> Sheet:
         if wanted is not None:
@@ -225,6 +228,9 @@ _BATCH = 1000
 _MOST_BYTES = 100_000_000
 """The largest size of the rows that are read at once, in bytes."""
 
+_LEAST_ROWS, _ROWS_PER_BYTE = 1_000_000, 10
+"""How many rows are read of a file: so many, and so many more for each of its bytes. Equal rows take no room in it."""
+
 _MOST_VALUES = 1000
 """The largest number of values in a cell that is a list, on average."""
 
@@ -270,6 +276,12 @@ class ParquetRows(RowSource):
                     self._on_bytes(self._file.size * number // max(table.metadata.num_rows, 1))
 
     def _refuse_bomb(self, metadata: Any) -> None:
+        most = _LEAST_ROWS + _ROWS_PER_BYTE * self._file.size
+        if metadata.num_rows > most:
+            raise CampaignFileError(
+                f"{self._file} has {metadata.num_rows} rows, and a list of calls in a file of {self._file.size} bytes has "
+                f"at most {most}; look at its content, and export it again"
+            )
         for group in map(metadata.row_group, range(metadata.num_row_groups)):
             for column in map(group.column, range(group.num_columns)):
                 too_dense = column.total_uncompressed_size > _SUSPICIOUS_RATIO * max(column.total_compressed_size, 1)
