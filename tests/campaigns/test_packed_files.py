@@ -162,7 +162,7 @@ def test_more_rows_of_parquet_than_the_size_of_the_file_lets_expect_are_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(workbooks, "_LEAST_ROWS", 1000)
-    path = parquet(tmp_path, {"destination": ["+6587654321"] * 200_000})
+    path = parquet(tmp_path, {"destination": ["+6587654321"] * 200_000, "name": ["Ana"] * 200_000})
     size = path.stat().st_size
     said = refused(path)
     assert f"has 200000 rows, and a list of calls in a file of {size} bytes has at most {1000 + 10 * size}" in said

@@ -25,7 +25,7 @@ _LONGEST_ROW = 2_000_000
 """The largest size of a row in bytes of XML. A row of 16,384 cells has about a million."""
 
 _LEAST_BUDGET, _BUDGET_PER_BYTE = 1_000_000, 10
-"""How many elements (cells, values, formats, texts) are read of a file: so many, and so many more for each of its bytes.
+"""How many elements (cells, values, formats, texts) are read of a file: so many, and so many for each of its bytes.
 
 Ordinary sheets have less than one for each byte. Each costs microseconds, and some bytes of memory while it is read."""
 
@@ -265,8 +265,8 @@ class Spreadsheet:
                     return
                 if longest is not None and since > longest:
                     raise SpreadsheetError(
-                        f"has a row of more than {longest} bytes in {part}, too much for a call; delete the columns that "
-                        "no call needs"
+                        f"has a row of more than {longest} bytes in {part}, too much for a call; delete the columns "
+                        "that no call needs"
                     )
 
     def _tree(self, part: str) -> Element:

@@ -147,8 +147,8 @@ class ExcelRows(RowSource):
                 )
             if part.filename.endswith("sharedStrings.xml") and part.file_size > _MOST_TEXTS:
                 raise CampaignFileError(
-                    f"{self._file} has {part.file_size} bytes of texts, and {_MOST_TEXTS} fit in memory; save the sheet "
-                    "as CSV"
+                    f"{self._file} has {part.file_size} bytes of texts, and {_MOST_TEXTS} fit in memory; save the "
+                    "sheet as CSV"
                 )
 
     def _chosen(self, book: Spreadsheet, wanted: str | None) -> Sheet:
@@ -279,8 +279,8 @@ class ParquetRows(RowSource):
         most = _LEAST_ROWS + _ROWS_PER_BYTE * self._file.size
         if metadata.num_rows > most:
             raise CampaignFileError(
-                f"{self._file} has {metadata.num_rows} rows, and a list of calls in a file of {self._file.size} bytes has "
-                f"at most {most}; look at its content, and export it again"
+                f"{self._file} has {metadata.num_rows} rows, and a list of calls in a file of {self._file.size} bytes "
+                f"has at most {most}; look at its content, and export it again"
             )
         for group in map(metadata.row_group, range(metadata.num_row_groups)):
             for column in map(group.column, range(group.num_columns)):
