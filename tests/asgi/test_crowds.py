@@ -19,6 +19,7 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 from tests.support.waiting import until
+from voiceflow_worker.asgi import server
 from voiceflow_worker.asgi.connections import ConnectionLimits, LoadShedding, connections_that_fit, raise_limit
 from voiceflow_worker.asgi.server import AT_ONCE, fast_protocol, serving, uvicorn_protocol
 
@@ -160,6 +161,59 @@ async def test_a_head_and_a_body_have_a_time_limit(protocol: type) -> None:
             slow = connected(address.port, HEAD)
             assert await answer_on(slow) == b""
             slow.close()
+
+
+def asked(connection: socket.socket) -> bytes:
+    """The answer to one more request on this connection; empty if the server has closed it."""
+    found = b""
+    try:
+        connection.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        while not found.endswith(b"hello") and (more := connection.recv(4096)):
+            found += more
+    except OSError:
+        return b""
+    return found
+
+
+async def test_a_connection_without_a_request_is_kept_when_the_time_limit_of_a_request_ends(
+    protocol: type, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server, "CHECK_EVERY", 0.01)
+    limits = ConnectionLimits(most=100, head=SOON, whole=SOON)
+    async with serving(Starlette(routes=[Route("/", hello)]), protocol=protocol, limits=limits) as address:
+        with anyio.fail_after(20), connected(address.port, b"") as kept:
+            assert await anyio.to_thread.run_sync(asked, kept)
+            with connected(address.port, HEAD) as slow:  # has waited for less time than the other
+                assert await answer_on(slow) == b""
+            assert await anyio.to_thread.run_sync(asked, kept)
+            kept.sendall(HEAD)  # a request that has begun has its time limit, on a kept connection too
+            assert await answer_on(kept) == b""
+
+
+async def test_a_connection_that_has_been_idle_for_too_long_is_closed(protocol: type) -> None:
+    limits = ConnectionLimits(most=100, idle=SOON)  # uvicorn counts in whole seconds
+    async with serving(Starlette(routes=[Route("/", hello)]), protocol=protocol, limits=limits) as address:
+        with anyio.fail_after(20), connected(address.port, b"") as kept:
+            assert await anyio.to_thread.run_sync(asked, kept)
+            assert await answer_on(kept) == b""
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(150)
+async def test_a_connection_that_was_idle_for_a_minute_is_answered() -> None:
+    app = Starlette(routes=[Route("/", hello)])
+    async with serving(app, protocol=fast_protocol()) as fast, serving(app) as plain:
+
+        async def after(seconds: float, port: int) -> None:
+            with connected(port, b"") as kept:
+                assert await anyio.to_thread.run_sync(asked, kept)
+                await anyio.sleep(seconds)  # nothing else happens on the connection
+                assert await anyio.to_thread.run_sync(asked, kept), seconds
+
+        async with anyio.create_task_group() as group:
+            for address in (fast, plain):
+                for seconds in (6, 20, 62, 74):
+                    group.start_soon(after, seconds, address.port)
 
 
 async def test_when_there_is_too_much_to_do_events_are_turned_away_and_questions_let_in(protocol: type) -> None:

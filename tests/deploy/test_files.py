@@ -21,6 +21,7 @@ from tests.deploy.proxies import DEPLOY, tool
 from tests.deploy.service_manager import run_units
 from tests.docs.pages import ROOT, blocks
 from tests.support.redis_server import free_port
+from voiceflow_worker.asgi.connections import KEPT
 from voiceflow_worker.backends.postgres.health import FIGURES
 from voiceflow_worker.cli.program import program
 from voiceflow_worker.service.metrics import RECEIVER_METRICS, WORKER_METRICS, HistogramOf
@@ -110,6 +111,27 @@ def test_prometheus_reads_its_files_and_the_alerts_fire_when_they_should(tmp_pat
     dashboard = [{"record": f"query:{number}", "expr": each} for number, each in enumerate(queries_of_dashboard())]
     (tmp_path / "dashboard.yml").write_text(json.dumps({"groups": [{"name": "dashboard", "rules": dashboard}]}))
     done(promtool, "check", "rules", "dashboard.yml", folder=tmp_path)
+
+
+# -- connections -------------------------------------------------------------------------------------------------------
+
+
+def test_every_proxy_closes_a_connection_before_the_receiver_does() -> None:
+    kept = KEPT.total_seconds()
+    assert kept == 75
+    for name in ("nginx.conf", "nginx-prefix.conf"):
+        upstream = re.findall(r"upstream \w+ \{(.*?)\n\}", (DEPLOY / name).read_text("utf-8"), re.DOTALL)
+        assert [re.findall(r"keepalive_timeout (\d+)s;", each) for each in upstream] == [["60"]], name
+    caddy = (DEPLOY / "Caddyfile").read_text("utf-8")
+    times = re.findall(r"\n\t*keepalive (\d+)s\n", caddy)
+    assert len(times) == len(re.findall(r"\treverse_proxy ", caddy))
+    assert all(int(each) < kept for each in times)
+    # The defaults of ingress-nginx and of an ALB are 60 s: no manifest raises them.
+    text = "".join((DEPLOY / name).read_text("utf-8") for name in KUBERNETES)
+    assert not re.findall("upstream-keepalive|idle_timeout", text)
+    page = (DEPLOY / "README.md").read_text("utf-8")
+    assert all(f"| {each} |" in page for each in ("AWS ALB", "ingress-nginx", "nginx", "Caddy"))
+    assert f"--timeout-keep-alive {kept:.0f}" in page
 
 
 # -- settings, commands and times --------------------------------------------------------------------------------------

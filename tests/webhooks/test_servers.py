@@ -37,7 +37,7 @@ def served(kind: str, url: str, **settings: str) -> Iterator[tuple[Process, str]
     port = str(free_port())
     arguments = {
         "serve": ("serve", "--port", port),
-        "uvicorn": ("--factory", FACTORY, "--port", port, "--no-proxy-headers"),
+        "uvicorn": ("--factory", FACTORY, "--port", port, "--no-proxy-headers", "--timeout-keep-alive", "75"),
         "granian": ("--interface", "asgi", "--factory", FACTORY, "--port", port),
     }
     module = "voiceflow_worker" if kind == "serve" else kind

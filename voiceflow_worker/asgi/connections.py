@@ -89,6 +89,10 @@ AT_ONCE = 16
 slow."""
 _SHORTEST = 0.005
 
+KEPT = timedelta(seconds=75)
+"""How long a connection without a request is kept after an answer: longer than proxies and senders keep theirs (60 s,
+as a rule). Whoever sends an event on a connection that is closed in this moment has lost it."""
+
 IsPreferred = Callable[[str], bool]
 """A function that says whether connections from an address are preferred, which means that they are closed last."""
 
@@ -98,9 +102,10 @@ class ConnectionLimits:
     """Limits on the connections of a server.
 
     At most `most` connections are open. A connection is closed if the head of its request takes longer than `head` to
-    arrive, or the whole request longer than `whole`. A full server closes connections to make room for new ones: first
-    those that have waited longest for a complete request. Even a full server leaves a connection open for at least
-    `patience`, or for at least `grace` once a part of its request has arrived.
+    arrive, or the whole request longer than `whole`. After an answer, a connection is kept for `idle` until its next
+    request begins. A full server closes connections to make room for new ones: first those that have waited longest
+    for a complete request. Even a full server leaves a connection open for at least `patience`, or for at least `grace`
+    once a part of its request has arrived.
     """
 
     most: int
@@ -108,6 +113,7 @@ class ConnectionLimits:
     whole: timedelta = timedelta(seconds=20)
     grace: timedelta = timedelta(milliseconds=250)
     patience: timedelta = timedelta(seconds=1)
+    idle: timedelta = KEPT
 
 
 @dataclass(slots=True, eq=False)
@@ -115,6 +121,7 @@ class ClientConnection:
     """One connection. `since` is the time at which it began to wait for a request.
 
     `waits` is False while a request is being answered. `begun` says whether a part of the request may have arrived.
+    `kept` is True after an answer, until data arrives: uvicorn closes a connection that is idle for too long.
     `stuck` counts the checks in a row that found it stuck.
     """
 
@@ -123,6 +130,7 @@ class ClientConnection:
     since: float = 0.0
     waits: bool = False
     begun: bool = False
+    kept: bool = False
     stuck: int = 0
 
     @property
@@ -181,13 +189,17 @@ class ConnectionLimiter:
         cycle = connection.protocol.cycle
         if cycle is not None and not cycle.response_complete and not cycle.more_body:
             self._wait_no_more(connection)  # the request is complete, and is being answered
-        else:
-            connection.begun = True
+            return
+        connection.begun = True
+        if connection.kept:  # the time limits of a request begin with its first byte
+            connection.kept = False
+            connection.since = asyncio.get_running_loop().time()
 
     def answered(self, connection: ClientConnection) -> None:
         """Note that a request was answered in full."""
         self._wait(connection)
         self.received(connection)  # the next request may have been read already
+        connection.kept = connection.waits
 
     def disconnected(self, connection: ClientConnection) -> None:
         """Forget a connection that has ended."""
@@ -208,7 +220,7 @@ class ConnectionLimiter:
             left = each.since + (self._grace if each.begun else self._patience) - now
             if left > 0:
                 soonest = min(soonest, left)
-            elif not each.begun and _has_something_to_read(each.transport):
+            elif (each.kept or not each.begun) and _has_something_to_read(each.transport):
                 self._wait(each)  # data has arrived, but this process was too busy to read it
             else:
                 self._drop(each)
@@ -220,7 +232,7 @@ class ConnectionLimiter:
         """Close connections that send no complete request, or do not read their answer. Called once a second."""
         now = asyncio.get_running_loop().time()
         for connection in list(self._connections):
-            if connection.waits and now - connection.since > self._head:
+            if connection.waits and not connection.kept and now - connection.since > self._head:
                 cycle = connection.protocol.cycle
                 has_head = cycle is not None and not cycle.response_complete
                 if not has_head or now - connection.since > self._whole:
@@ -243,7 +255,7 @@ class ConnectionLimiter:
     def _wait(self, connection: ClientConnection) -> None:
         self._wait_no_more(connection)
         connection.since = asyncio.get_running_loop().time()
-        connection.waits, connection.begun = True, False
+        connection.waits, connection.begun, connection.kept = True, False, False
         self._waiting += 1
 
     def _wait_no_more(self, connection: ClientConnection) -> None:

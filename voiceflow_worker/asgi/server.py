@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import math
 import socket
 from collections.abc import AsyncGenerator, Callable, Generator
 from dataclasses import dataclass
@@ -247,7 +248,8 @@ async def serving(
     Raises OSError if the port cannot be bound, RuntimeError if the app's lifespan fails to start.
     """
     # `proxy_headers` is off, so the app sees the address of the peer and judges X-Forwarded-For itself.
-    limiter = ConnectionLimiter(limits or ConnectionLimits(most=connections_that_fit()), is_preferred=is_preferred)
+    limits = limits or ConnectionLimits(most=connections_that_fit())
+    limiter = ConnectionLimiter(limits, is_preferred=is_preferred)
     config = uvicorn.Config(
         app,
         http=limited_protocol(uvicorn_protocol() if protocol is None else protocol, limiter),
@@ -259,6 +261,7 @@ async def serving(
         proxy_headers=False,
         server_header=False,
         date_header=date_header,
+        timeout_keep_alive=max(1, math.ceil(limits.idle.total_seconds())),
         timeout_graceful_shutdown=max(0, round(grace.total_seconds())),
     )
     server = _Server(config, limiter, shedding)
