@@ -14,8 +14,9 @@ import pytest
 
 from tests.campaigns.reading import NOW, OPTIONS, file_of, read, told
 from tests.campaigns.workbooks import workbook
+from voiceflow_worker.campaigns.calls.bad_row_limit import BadRowLimit
 from voiceflow_worker.campaigns.campaign_rows import CampaignRows, open_campaign
-from voiceflow_worker.campaigns.enqueue import check_file, enqueue_rows
+from voiceflow_worker.campaigns.enqueue import check_file, enqueue_file, enqueue_rows
 from voiceflow_worker.campaigns.files.input_file import standard_input
 from voiceflow_worker.campaigns.files.number_file import read_number_file
 from voiceflow_worker.errors import CampaignFileError
@@ -132,14 +133,14 @@ async def test_every_way_in_refuses_such_a_row(tmp_path: Path) -> None:
         assert "look like rows" in told(rows)[0][3], path
         assert len(told(rows)) == 1, "one finding"
         report = await check_file(path, OPTIONS, now=NOW)
-        assert report.rejected == 1, path
+        assert report.rejected == 4, path
     with standard_input(io.BytesIO(content.encode())) as held:
         rows = list(open_campaign(held, replace(OPTIONS, batch_id="b"), now=NOW))
         assert told(rows)[0][:2] == (2, "note")
     given: Callable[[], Iterator[Mapping[str, object]]] = lambda: csv.DictReader(io.StringIO(content))  # noqa: E731
     for each in (objects, given()):
         report = await enqueue_rows(None, each, replace(OPTIONS, batch_id="b"), now=NOW, dry_run=True)
-        assert (report.rejected, report.findings[-1].column) == (1, "note")
+        assert (report.rejected, report.findings[-1].column) == (4, "note")
 
 
 def test_a_header_that_took_in_a_row_is_refused(tmp_path: Path) -> None:
@@ -205,3 +206,13 @@ def test_a_line_that_is_cut_within_a_row_of_a_program_is_told_and_a_cell_of_numb
     assert row.is_bad
     listed = file_of(tmp_path, f'phone|name\n"|on 2030-01-31\nagain, x""{number(1)}"|"N1"\n')
     assert number(1) in read_number_file(listed).numbers
+
+
+@pytest.mark.parametrize("order", [COLUMNS, ("note", "destination", "name")])
+async def test_a_limit_of_bad_rows_counts_those_that_a_quote_took_in(tmp_path: Path, order: tuple[str, ...]) -> None:
+    lines = [",".join(number(place) if name == "destination" else "x" for name in order) for place in range(100, 140)]
+    path = file_of(tmp_path, swallowing(order, column="note", rows=60) + "\n".join(lines) + "\n")
+    for limit, is_refused in ((BadRowLimit.read("5 %"), True), (BadRowLimit.read("60"), True), (True, False)):
+        options = replace(OPTIONS, batch_id="b")
+        report = await enqueue_file(None, path, options, now=NOW, dry_run=True, skip_bad=limit)
+        assert (report.rows, report.rejected, report.refused) == (103, 61, is_refused)

@@ -278,7 +278,7 @@ class CampaignRows:
         elif row_name(column) in wanted:
             # The row as a whole is bad: a bad number alone may be passed over, but people are within this one.
             column, said = None, f"the cell of {column} {said}"
-        return raw._replace(problems=((column, said),), code=None)
+        return raw._replace(problems=((column, said),), code=None, counts=found.rows_of_record)
 
     def _note_glued(self, raw: RawRow) -> None:
         """Note a row of a CSV in which a number stands right behind a quote, within a cell of another column."""

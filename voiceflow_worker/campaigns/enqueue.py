@@ -150,10 +150,10 @@ class Tally:
 
     def judged(self, judged: Judged, rejects: RejectsFile | None) -> None:
         """Count rows that were read, and write the bad ones to `rejects`."""
-        self.rows += len(judged.rows)
+        self.rows += sum(row.raw.counts for row in judged.rows)
         self.valid += len(judged.new)
         self.duplicates += len(judged.known)
-        self.rejected += len(judged.bad)
+        self.rejected += sum(row.raw.counts for row in judged.bad)
         self.ended += judged.ended
         for row in judged.rows:
             self.findings.add(row.findings)

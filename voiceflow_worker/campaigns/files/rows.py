@@ -213,6 +213,7 @@ class RawRow(NamedTuple):
     `number`, counted from 1, is the line where the row begins, or the number of the row in a sheet or a Parquet file.
     `text` is the text of a line. `cells` are the cells of a table; `data` is the object of a JSON line. `problems` are
     the reasons why the row cannot be read, each a column and a clause. `code` is the 8x8 code of these problems.
+    `counts` is more than 1 if a cell has taken in other rows, which are then as bad as this one.
     """
 
     number: int
@@ -221,6 +222,7 @@ class RawRow(NamedTuple):
     data: Mapping[str, object] = _NO_DATA
     problems: tuple[tuple[str | None, str], ...] = ()
     code: int | None = None
+    counts: int = 1
 
 
 class RowSource(ABC):

@@ -26,6 +26,11 @@ class SwallowedRows(NamedTuple):
     first: str
     first_line: int
 
+    @property
+    def rows_of_record(self) -> int:
+        """The number of rows that were read as one: these, and the one whose first line is not among them."""
+        return self.rows + (self.first_line > 0)
+
     def in_words(self, *, begins: int | None = None) -> str:
         """A clause about the cell. `begins` is the line of the file where the row begins, if the file has lines."""
         others = f", and {self.rows - 1} more" if self.rows > 1 else ""
