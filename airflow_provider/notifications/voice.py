@@ -199,8 +199,10 @@ def occasion_of(context: Mapping[str, Any]) -> tuple[object, ...]:
     task = TaskIdentity.of({"ti": ti, "loop": context.get("loop")})
     # A task that asks people (`ApprovalOperator`) calls its notifiers before it waits; it may still fail after that.
     kind = "task" if waiting_subject(context) is None else "question"
-    of_all = task.scope() if task.is_mapped and kind == "task" else None  # the instances fail together
-    return (kind, task.dag_id, *((of_all,) if of_all else task.occasion), getattr(ti, "try_number", 0))
+    occasion: tuple[object, ...] = task.occasion
+    if task.is_mapped and kind == "task":  # the instances of one iteration fail together
+        occasion = (task.scope(), task.loop_index, task.loop_trajectory, task.loop_region)
+    return (kind, task.dag_id, *occasion, getattr(ti, "try_number", 0))
 
 
 def waiting_subject(context: Mapping[str, Any]) -> str | None:

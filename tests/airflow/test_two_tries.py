@@ -67,7 +67,7 @@ class SteppedStore:
     """A store as one try sees it: each of its operations waits for its turn."""
 
     def __init__(self, store: Any, turns: Turns) -> None:
-        self.url, self.clock = store.url, store.clock
+        self.url, self.clock, self.id = store.url, store.clock, store.id
         self._store = store
         self._turns = turns
 
