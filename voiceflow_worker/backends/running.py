@@ -13,6 +13,8 @@ _log = structlog.get_logger("voiceflow.store")
 
 AGAIN_AFTER = 1.0
 """Seconds until work in the background begins again that has failed."""
+unanswered: set[object] = set()
+"""The connections of this process, of all its stores, whose server has not answered in time, and may answer yet."""
 
 
 def met_running(error: VoiceflowError) -> VoiceflowError:

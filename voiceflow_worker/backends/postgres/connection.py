@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import select
+from contextlib import suppress
 from typing import Any, Self
 
 import anyio
+import psycopg
 from psycopg import AsyncConnection, pq
 from psycopg.abc import RV, PQGen
+from psycopg.generators import fetch_many
 from psycopg.waiting import wait_async
 
 from voiceflow_worker.backends.postgres.url import PostgresURL
@@ -56,6 +59,25 @@ class Connection(AsyncConnection[Row]):
     def is_free(self) -> bool:
         """Whether it is open and no answer is on its way: it may be used for another statement."""
         return self.pgconn.status == pq.ConnStatus.OK and self.pgconn.transaction_status == pq.TransactionStatus.IDLE
+
+    @property
+    def is_unanswered(self) -> bool:
+        """Whether it is open, and the server has not yet answered all that it was asked."""
+        return self.pgconn.status == pq.ConnStatus.OK and self.pgconn.transaction_status == pq.TransactionStatus.ACTIVE
+
+    async def see_off(self) -> None:
+        """Close it, but not before the server has answered, whom this asks to cancel what is under way.
+
+        A server does not notice that its client has gone: it goes on with the statement, or waits on for its lock.
+        """
+        try:
+            with suppress(psycopg.Error, OSError):
+                if self.is_unanswered:
+                    await self.cancel_safe(timeout=ANSWER_WITHIN)
+                while self.is_unanswered and not self.pgconn.flush():  # else the server has not all of it
+                    await self.wait(fetch_many(self.pgconn))
+        finally:
+            self.end()
 
     @property
     def is_silent(self) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -9,14 +10,18 @@ from typing import TypeVar
 
 import anyio
 import psycopg
+import structlog
 
 from voiceflow_worker.backends.postgres import connection as limits
 from voiceflow_worker.backends.postgres.connection import Connection, Row
 from voiceflow_worker.backends.postgres.faults import ANOTHER_STORE, is_rolled_back, translated
 from voiceflow_worker.backends.postgres.survey import Survey
 from voiceflow_worker.backends.postgres.url import PostgresURL
-from voiceflow_worker.backends.running import met_running
+from voiceflow_worker.backends.running import met_running, unanswered
+from voiceflow_worker.core.ports.trips import TOLD_EVERY, RateLimitedLog
 from voiceflow_worker.errors import StoreUnavailableError, VoiceflowError
+
+_log = structlog.get_logger("voiceflow.postgres")
 
 MOST_CONNECTIONS = 3
 _LEADS_ELSEWHERE = frozenset({psycopg.errors.ReadOnlySqlTransaction.sqlstate, ANOTHER_STORE})
@@ -30,7 +35,9 @@ class Database:
     """At most `MOST_CONNECTIONS` connections to a database, and the schema in which the store is.
 
     They are opened when they are needed, and each is checked then: after a failover it may lead to another server. An
-    error is raised in the caller that met it. (The pool of psycopg opens connections in tasks of its own, where it
+    error is raised in the caller that met it. One whose statement got no answer in time keeps its place until the
+    server has ended the statement, or the connection is lost: with a new one in its place, a server that answers
+    nobody would soon have none left for anybody. (The pool of psycopg opens connections in tasks of its own, where it
     logs the errors, and tells callers only that there was no connection in time.)
     """
 
@@ -40,6 +47,9 @@ class Database:
         self.survey = survey
         self._free: list[Connection] = []
         self._places = anyio.Semaphore(MOST_CONNECTIONS, fast_acquire=True)
+        self._leaving: set[asyncio.Task[None]] = set()
+        self._aside: Connection | None = None
+        self._told = RateLimitedLog(every=TOLD_EVERY)
 
     @asynccontextmanager
     async def opened(self) -> AsyncGenerator[None]:
@@ -48,6 +58,10 @@ class Database:
             yield
         finally:
             self.close()
+            for task in self._leaving:
+                task.cancel()
+            if self._leaving:
+                await asyncio.wait(self._leaving)
 
     def close(self) -> None:
         """Close the connections that nobody uses. The next statement opens one, which is checked."""
@@ -60,8 +74,8 @@ class Database:
         Raises StoreError.
         """
         self.close()
-        async with self._places:
-            (await self.connected()).end()
+        async with self._taken():
+            pass  # none is free, so it is a new one
 
     def named(self, sql: str) -> str:
         """This SQL, with the name of the schema in the place of `voiceflow`."""
@@ -94,40 +108,94 @@ class Database:
         raise AssertionError("unreachable")
 
     async def connected(self) -> Connection:
-        """A new connection that was checked, for a caller who closes it. Raises StoreError."""
-        connection: Connection | None = None
+        """A new connection beside the others that was checked, for a caller who gives it back (`leave`).
+
+        Raises StoreError, also while the server has not answered on the last one.
+        """
+        if self._aside is not None:
+            raise StoreUnavailableError(f"the PostgreSQL at {self.url.shown} has not answered yet; it is waited for")
+        connection = await self._opened()
         try:
-            connection = await Connection.opened(self.url)
-            with anyio.fail_after(limits.ANSWER_WITHIN):
-                await self.survey.check(connection)
-        except BaseException as error:
-            if connection is not None:
-                connection.end()
-            if isinstance(error, psycopg.Error | OSError):
-                raise translated(error, self.url) from error
-            if isinstance(error, VoiceflowError) and self.survey.finds_store:
-                raise met_running(error) from error
+            await self._check(connection)
+        except BaseException:
+            self.leave(connection)
             raise
         return connection
+
+    def leave(self, connection: Connection) -> None:
+        """Close a connection of `connected`."""
+        if self._see_off(connection, self._has_no_aside):
+            self._aside = connection
+
+    def _has_no_aside(self) -> None:
+        self._aside = None
+
+    async def _opened(self) -> Connection:
+        try:
+            return await Connection.opened(self.url)
+        except (psycopg.Error, OSError) as error:
+            raise translated(error, self.url) from error
+
+    async def _check(self, connection: Connection) -> None:
+        try:
+            with anyio.fail_after(limits.ANSWER_WITHIN):
+                await self.survey.check(connection)
+        except (psycopg.Error, OSError) as error:
+            raise translated(error, self.url) from error
+        except VoiceflowError as error:
+            if self.survey.finds_store:
+                raise met_running(error) from error
+            raise
+
+    async def _place(self) -> None:
+        """Wait for one of the places of connections."""
+        with anyio.move_on_after(limits.ANSWER_WITHIN) as wait:
+            await self._places.acquire()
+        if wait.cancelled_caught:
+            silent = f"; the server has not answered the statements of {len(self._leaving)} of them, nor ended them"
+            error = StoreUnavailableError(
+                f"all {MOST_CONNECTIONS} connections to the PostgreSQL at {self.url.shown} have been busy for "
+                f"{limits.ANSWER_WITHIN:g} s{silent if self._leaving else ''}; look for statements that take long, or "
+                "wait for locks (pg_stat_activity)"
+            )
+            if self._leaving and self._told.admit("places") is not None:
+                _log.warning("a process waits for its connections, and opens no more", error=str(error))
+            raise error
+
+    def _see_off(self, connection: Connection, gone: Callable[[], None]) -> bool:
+        """Close a connection, and call `gone`: at once, or when the server has answered on it. Returns if it waits."""
+        if not connection.is_unanswered:
+            connection.end()
+            gone()
+            return False
+        task = asyncio.get_running_loop().create_task(connection.see_off())
+        self._leaving.add(task)
+        unanswered.add(task)
+
+        def ended(_: object) -> None:
+            self._leaving.discard(task)
+            unanswered.discard(task)
+            gone()
+
+        task.add_done_callback(ended)
+        return True
 
     @asynccontextmanager
     async def _taken(self) -> AsyncGenerator[Connection]:
         """A connection for one statement. It goes back only if the answer has come whole."""
-        with anyio.move_on_after(limits.ANSWER_WITHIN) as wait:
-            await self._places.acquire()
-        if wait.cancelled_caught:
-            raise StoreUnavailableError(
-                f"all {MOST_CONNECTIONS} connections to the PostgreSQL at {self.url.shown} have been busy for "
-                f"{limits.ANSWER_WITHIN:g} s; look for statements that take long (pg_stat_activity)"
-            )
+        await self._place()
         connection: Connection | None = None
+        is_checked = False
         try:
             while self._free and connection is None:
                 connection = self._free.pop()
                 if not connection.is_silent:
                     connection.end()
                     connection = None
-            connection = connection or await self.connected()
+            if connection is None:
+                connection = await self._opened()
+                await self._check(connection)
+            is_checked = True
             yield connection
         except psycopg.Error as error:
             if connection is not None and error.sqlstate in _LEADS_ELSEWHERE:
@@ -135,9 +203,10 @@ class Database:
                 self.close()
             raise
         finally:
-            if connection is not None:
-                if connection.is_free:
-                    self._free.append(connection)
-                else:
-                    connection.end()
-            self._places.release()
+            if is_checked and connection is not None and connection.is_free:
+                self._free.append(connection)
+                self._places.release()
+            elif connection is not None:
+                self._see_off(connection, self._places.release)
+            else:
+                self._places.release()

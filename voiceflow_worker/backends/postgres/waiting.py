@@ -74,7 +74,7 @@ class QueueChanges:
                     "another pool_mode; or remove listen=yes: then the store is asked four times a second"
                 )
         finally:
-            connection.end()
+            self._database.leave(connection)
 
     async def close(self) -> None:
         """End the listening connection."""
@@ -114,7 +114,7 @@ class QueueChanges:
                 _log.exception("the listener failed; it begins again")
             finally:
                 if connection is not None:
-                    connection.end()
+                    self._database.leave(connection)
                 self._hears = False
                 self.wakeups.wake_all()  # they wait without a listener now
             await anyio.sleep(LISTEN_AGAIN_AFTER)
