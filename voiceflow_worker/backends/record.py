@@ -112,7 +112,7 @@ def job_from(head: Head, record: str, body: str) -> Job:
     """The job with this head, record and body. Raises StoreVersionError for a record of a newer version."""
     try:
         return _job(loads(record), (*head, body))
-    except (ValueError, KeyError, TypeError) as error:
+    except Exception as error:  # whatever is wrong with it
         raise newer(f"the record of call {head[0]}", error) from error
 
 

@@ -102,7 +102,7 @@ async def serve(
     from voiceflow_worker.ivr.loading import load_menus
     from voiceflow_worker.notify.webhook import notifier_of, notifying
     from voiceflow_worker.service.escalations import advancing
-    from voiceflow_worker.service.metrics import EscalationMetrics, HookMetrics
+    from voiceflow_worker.service.metrics import EscalationMetrics, HookMetrics, ProcessMetrics
     from voiceflow_worker.webhooks.app import load_what_is_read_later, receiver_of
     from voiceflow_worker.webhooks.menu_events import MenuEvents
     from voiceflow_worker.webhooks.shedding import load_shedding, preferred
@@ -124,6 +124,7 @@ async def serve(
     async with opened_queue(settings, makes=True, patience=timedelta(seconds=2)) as calls:
         registry = CollectorRegistry()
         registry.register(EscalationMetrics())
+        registry.register(ProcessMetrics())
         answering = MenuEvents(calls.store, *menus, policy=settings.policy(), registry=registry)
         door = (
             None

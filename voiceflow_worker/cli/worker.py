@@ -256,9 +256,21 @@ async def _metrics(
         yield told.append
         return
     from voiceflow_worker.asgi.server import serving
-    from voiceflow_worker.service.metrics import EscalationMetrics, HookMetrics, WorkMetrics, metrics_app
+    from voiceflow_worker.service.metrics import (
+        EscalationMetrics,
+        HookMetrics,
+        ProcessMetrics,
+        WorkMetrics,
+        metrics_app,
+    )
 
-    app = metrics_app(calls, WorkMetrics(told), EscalationMetrics(), *([] if hooks is None else [HookMetrics(hooks)]))
+    app = metrics_app(
+        calls,
+        WorkMetrics(told),
+        ProcessMetrics(),
+        EscalationMetrics(),
+        *([] if hooks is None else [HookMetrics(hooks)]),
+    )
     async with serving(app, host=host, port=port) as address:
         Output().note(f"metrics are on {address.url}/metrics")
         yield told.append

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from functools import partial
@@ -12,8 +13,10 @@ from voiceflow_worker.core.imports import end_imports
 from voiceflow_worker.core.outcomes.outbox import Forgotten, forgotten_events, place_at
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.controls import GATES, gate_from, gate_member
+from voiceflow_worker.core.ports.parts import Parts
 from voiceflow_worker.core.ports.reading import count_states, find_jobs, gates_of_batches, starts_of
 from voiceflow_worker.core.ports.reads import Due, Lapsed, Waiting
+from voiceflow_worker.core.ports.record_set import set_aside
 from voiceflow_worker.core.ports.store import Drop, Result, Step, Unit
 from voiceflow_worker.core.rollback import remember_pruned
 from voiceflow_worker.core.settling.changes import Changes
@@ -63,7 +66,8 @@ class Sweeper:
     """Brings overdue jobs of one queue to their next state. Several sweepers may run: each change is fenced.
 
     Give `log_patience` if a `Reconciler` reads the log of 8x8. The sweep then leaves jobs in doubt to the reconciler,
-    and waits `log_patience` longer for an overdue summary. With None, the sweep decides at once.
+    and waits `log_patience` longer for an overdue summary. With None, the sweep decides at once. `parts` hear of each
+    duty that fails.
     """
 
     def __init__(
@@ -74,8 +78,11 @@ class Sweeper:
         policy: CallPolicy,
         changes: Changes | None = None,
         log_patience: timedelta | None = None,
+        parts: Parts | None = None,
     ) -> None:
         self._store = store
+        self._parts = parts
+        self._failed: dict[str, Exception] = {}
         self._queue = queue
         self._policy = policy
         self._log_patience = log_patience
@@ -84,15 +91,41 @@ class Sweeper:
         self._parked_page = ""
 
     async def sweep(self) -> Swept:
-        """Bring all overdue jobs to their next state, page by page."""
-        self._parked_page = await self._settler.apply_all_parked(after=self._parked_page)
+        """Bring all overdue jobs to their next state, page by page.
+
+        A duty that fails keeps none of the others from being done. Its error is told to the `parts`; without them, the
+        first one is raised at the end.
+        """
+        self._failed = {}
+        async with self._duty("summaries that came before their answers were not applied"):
+            self._parked_page = await self._settler.apply_all_parked(after=self._parked_page)
         swept = Swept()
         while True:
             one = _Pass()
             swept += await self._sweep_pages(one)
             if not one.again:
                 break
+        self._raise_failed()
         return swept
+
+    @asynccontextmanager
+    async def _duty(self, failed: str) -> AsyncGenerator[None]:
+        """One duty, by what has not happened if it fails."""
+        try:
+            yield
+        except Exception as error:  # noqa: BLE001 - it is told, or raised at the end; the other duties are done
+            self._failed.setdefault(failed, error)
+            if self._parts is not None:
+                self._parts.failed(failed, error)
+        else:
+            if self._parts is not None and failed not in self._failed:
+                self._parts.well(failed)
+
+    def _raise_failed(self) -> None:
+        failed, self._failed = self._failed, {}
+        if self._parts is None:
+            for error in failed.values():
+                raise error
 
     async def end_cancelled(self) -> int:
         """End the queued jobs of cancelled batches; returns their number.
@@ -111,20 +144,26 @@ class Sweeper:
     async def prune(self) -> int:
         """Delete jobs after their retention, and old events, gates and records; returns the number of jobs."""
         now = self._store.clock.now()
-        await self._end_old_doubts(now)
+        self._failed = {}
+        async with self._duty("old doubts were not ended"):
+            await self._end_old_doubts(now)
         deleted = 0
         for state in FINAL_STATES:
-            deleted += await self._prune_jobs(state, now)
+            async with self._duty(f"old calls that are {state} were not deleted"):
+                deleted += await self._prune_jobs(state, now)
         before = now - self._policy.retention
-        oldest = await self._store.events(self._queue, limit=1)
-        if oldest and oldest[0].at < before:
-            # Recorded first: a sweep that dies between the two must not leave a gap that no reader notices.
-            last = await place_at(self._store, self._queue, before)
-            await forgotten_events(self._store).put({self._queue: Forgotten(last, before)})
-        await self._forget_imports(before)
-        prune = partial(self._store.prune, self._queue, now=now, events_before=before, limit=PRUNED)
-        while await prune() >= PRUNED:
-            pass
+        async with self._duty("old events and records were not deleted"):
+            oldest = await self._store.events(self._queue, limit=1)
+            if oldest and oldest[0].at < before:
+                # Recorded first: a sweep that dies between the two must not leave a gap that no reader notices.
+                last = await place_at(self._store, self._queue, before)
+                await forgotten_events(self._store).put({self._queue: Forgotten(last, before)})
+            prune = partial(self._store.prune, self._queue, now=now, events_before=before, limit=PRUNED)
+            while await prune() >= PRUNED:
+                pass
+        async with self._duty("imports that are over were not forgotten"):
+            await self._forget_imports(before)
+        self._raise_failed()
         return deleted
 
     async def _end_old_doubts(self, now: datetime) -> None:
@@ -165,19 +204,31 @@ class Sweeper:
     async def _sweep_pages(self, one: _Pass) -> Swept:
         now, policy = self._store.clock.now(), self._policy
         patience = self._log_patience
-        silent = await self._overdue(JobState.SUBMITTED, now - (patience or timedelta(0)))
-        doubtful: Sequence[Job] = await self._overdue(JobState.IN_DOUBT, now) if patience is None else []
+        requeued = doubted = gave_up = looked = expired = cancelled = 0
+        async with self._duty("calls whose lease has ended were not queued again"):
+            requeued = await self._requeue(one, now)
+        async with self._duty("calls whose worker stopped while sending them were not put in doubt"):
+            sending = await self._overdue(JobState.SENDING, now)
+            doubt = partial(lifecycle.doubt, at=now, reason="its worker stopped while sending it", policy=policy)
+            doubted = await self._move(one, sending, doubt)
+        async with self._duty("calls with an overdue summary were not ended"):
+            silent = await self._overdue(JobState.SUBMITTED, now - (patience or timedelta(0)))
+            gave_up = await self._give_up_waiting(one, silent, now)
+        if patience is None:
+            async with self._duty("calls in doubt were not looked at again"):
+                doubtful = await self._overdue(JobState.IN_DOUBT, now)
+                looked = await self._move(one, doubtful, partial(lifecycle.look_again, at=now, policy=policy))
+        async with self._duty("calls that are no longer valid were not ended"):
+            expired = await self._expire(one, now)
+        async with self._duty("calls of cancelled batches were not ended"):
+            cancelled = await self._cancel(one, now)
         return Swept(
-            requeued=await self._requeue(one, now),
-            doubted=await self._move(
-                one,
-                await self._overdue(JobState.SENDING, now),
-                lambda job: lifecycle.doubt(job, at=now, reason="its worker stopped while sending it", policy=policy),
-            ),
-            gave_up_waiting=await self._give_up_waiting(one, silent, now),
-            looked_again=await self._move(one, doubtful, lambda job: lifecycle.look_again(job, at=now, policy=policy)),
-            expired=await self._expire(one, now),
-            cancelled=await self._cancel(one, now),
+            requeued=requeued,
+            doubted=doubted,
+            gave_up_waiting=gave_up,
+            looked_again=looked,
+            expired=expired,
+            cancelled=cancelled,
         )
 
     async def _requeue(self, one: _Pass, now: datetime) -> int:
@@ -196,10 +247,13 @@ class Sweeper:
 
     async def _give_up_waiting(self, one: _Pass, silent: Sequence[Job], now: datetime) -> int:
         # A summary may be parked under the session's id, if a worker died before it looked there.
-        looked = [await self._settler.apply_parked(job) for job in silent]
+        looked: list[Job] = []
+        for job in silent:
+            with set_aside(f"a summary of call {job.id}"):
+                looked.append(await self._settler.apply_parked(job))
         left = [job for job in looked if job.state is JobState.SUBMITTED]
         moved = await self._move(_Pass(), left, lambda job: lifecycle.give_up_waiting(job, at=now, policy=self._policy))
-        one.note(found=len(silent), moved=len(silent) - len(left) + moved)
+        one.note(found=len(silent), moved=len(looked) - len(left) + moved)
         return moved
 
     async def _expire(self, one: _Pass, now: datetime) -> int:

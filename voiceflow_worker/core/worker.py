@@ -122,7 +122,10 @@ class Worker:
         if call_log is not None:
             self._reconciler = Reconciler(store, call_log, queue=self.queue, policy=policy, changes=changes)
         patience = None if call_log is None else PATIENCE
-        self._sweeper = Sweeper(store, queue=self.queue, policy=policy, changes=changes, log_patience=patience)
+        self._parts = Parts(store.clock)
+        self._sweeper = Sweeper(
+            store, queue=self.queue, policy=policy, changes=changes, log_patience=patience, parts=self._parts
+        )
         self._stops = BatchStops(store, self.queue)
         self._retention = Retention(store, policy, witness=witness)
         holds = Holds(store, queue=self.queue)
@@ -147,7 +150,6 @@ class Worker:
             counts=self._counts,
         )
         self._senders = Senders(self._submitter, on_freed=self._has_freed)
-        self._parts = Parts(store.clock)
         self._pulse = Pulse(
             store,
             queue=self.queue,

@@ -23,9 +23,11 @@ from starlette.routing import Route
 
 from voiceflow_worker.backends.health import Figure, clock_ahead
 from voiceflow_worker.backends.registry import health_of
+from voiceflow_worker.backends.running import unanswered
 from voiceflow_worker.core.heartbeats import BOUNDS, Heartbeats, WorkCounts
 from voiceflow_worker.core.outcomes.hooks import OutcomeHooks
 from voiceflow_worker.core.ports.parts import failing_here, health
+from voiceflow_worker.core.ports.record_set import unreadable_here
 from voiceflow_worker.core.queue import CallQueue
 from voiceflow_worker.errors import StoreError
 from voiceflow_worker.model.jobs.gate import GateScope, GateState
@@ -229,9 +231,18 @@ HOOK_WAITING = GaugeOf("voiceflow_hook_waiting", "Outcomes waiting for delivery.
 HOOK_STOPPED = GaugeOf("voiceflow_hook_stopped", "1 if the hook has stopped.", ("hook",))
 _OF_HOOKS = (HOOK_TOLD, HOOK_FAILURES, HOOK_PARKED, HOOK_BEHIND, HOOK_WAITING, HOOK_STOPPED)
 
-WORKER_METRICS: Sequence[_Named] = (*_OF_QUEUE, *_OF_WORKER, *_OF_ESCALATIONS, *_OF_HOOKS)
+STORE_UNANSWERED = GaugeOf(
+    "voiceflow_store_unanswered",
+    "Connections of this process whose statement the store's server has neither answered nor ended yet.",
+)
+RECORDS_UNREADABLE = CounterOf(
+    "voiceflow_records_unreadable_total", "Calls and records that this process could not read, and has set aside."
+)
+_OF_PROCESS = (STORE_UNANSWERED, RECORDS_UNREADABLE)
+
+WORKER_METRICS: Sequence[_Named] = (*_OF_QUEUE, *_OF_WORKER, *_OF_PROCESS, *_OF_ESCALATIONS, *_OF_HOOKS)
 """What a worker tells under --metrics-port."""
-RECEIVER_METRICS: Sequence[_Named] = (STORE_UP, *_OF_RECEIVER, *_OF_API, *_OF_ESCALATIONS, *_OF_HOOKS)
+RECEIVER_METRICS: Sequence[_Named] = (STORE_UP, *_OF_PROCESS, *_OF_RECEIVER, *_OF_API, *_OF_ESCALATIONS, *_OF_HOOKS)
 """What a receiver tells."""
 
 
@@ -254,6 +265,19 @@ class HookMetrics:
             waiting.add_metric([hook], counts.waiting)
             stopped.add_metric([hook], int(counts.is_stopped))
         yield from (told, failures, parked, behind, waiting, stopped)
+
+
+class ProcessMetrics:
+    """The metrics of what this process met in its stores."""
+
+    def collect(self) -> Iterator[Metric]:
+        """The metrics with their current values."""
+        silent = STORE_UNANSWERED.family()
+        silent.add_metric([], len(unanswered))
+        yield silent
+        unreadable = RECORDS_UNREADABLE.family()
+        unreadable.add_metric([], unreadable_here())
+        yield unreadable
 
 
 class EscalationMetrics:

@@ -35,7 +35,7 @@ from voiceflow_worker.model.jobs.policy import CallPolicy
 from voiceflow_worker.model.text.secret_text import SecretSource
 from voiceflow_worker.notify.webhook import notifier_of, notifying
 from voiceflow_worker.service.escalations import advancing
-from voiceflow_worker.service.metrics import STORE_UP, STORE_WITHIN, EscalationMetrics, HookMetrics
+from voiceflow_worker.service.metrics import STORE_UP, STORE_WITHIN, EscalationMetrics, HookMetrics, ProcessMetrics
 from voiceflow_worker.service.uploads import delete_left_over
 from voiceflow_worker.settings import Settings, load_settings
 from voiceflow_worker.webhooks.readiness import Readiness, present, sampled
@@ -258,6 +258,7 @@ def app() -> Starlette:
         async with opened_in_time(settings.store, wait=wait, writes=True) as store:
             registry = CollectorRegistry()
             registry.register(EscalationMetrics())
+            registry.register(ProcessMetrics())
             receiver = receiver_of(settings, store, registry=registry)
             outer.router.routes[:] = receiver.routes
             async with (

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import AsyncExitStack, contextmanager, suppress
 
 import anyio
@@ -20,6 +20,7 @@ from voiceflow_worker import JobState, open_store
 from voiceflow_worker.backends.postgres import connection
 from voiceflow_worker.backends.postgres.health import OF_A_PROCESS
 from voiceflow_worker.backends.running import unanswered
+from voiceflow_worker.core.ports.trips import TOLD_EVERY
 
 pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 _OURS = "SELECT pid FROM pg_stat_activity WHERE application_name = 'voiceflow-worker'"
@@ -27,7 +28,7 @@ PROCESSES = 2
 
 
 @contextmanager
-def watched(server: PostgresServer, *, freezes: bool) -> Iterator[list[int]]:
+def watched(server: PostgresServer, *, freezes: bool) -> Generator[list[int]]:
     """How many connections of ours the server had at each look while the block ran. It may freeze each of them."""
     over = threading.Event()
     counts: list[int] = []
@@ -67,6 +68,7 @@ async def test_connections_do_not_pile_up_while_statements_get_no_answer(
         for worker in workers:
             group.start_soon(worker.run)
         await in_state(stores[0], JobState.ACCEPTED, 1)
+        began = anyio.current_time()
         with capture_logs() as logs, watched(own_server, freezes=freezes) as counts:
             if freezes:
                 await anyio.sleep(8)
@@ -79,8 +81,8 @@ async def test_connections_do_not_pile_up_while_statements_get_no_answer(
         await until(lambda: not unanswered)
         assert max(counts) <= PROCESSES * OF_A_PROCESS
         waits = [log for log in logs if log["event"] == "a process waits for its connections, and opens no more"]
-        assert len(waits) <= PROCESSES
-        assert bool(waits) == freezes
+        assert len(waits) <= PROCESSES * (1 + (anyio.current_time() - began) // TOLD_EVERY)
+        assert waits or not freezes
         monkeypatch.undo()
         await enqueued(stores[0], 3, first=1)
         await in_state(stores[0], JobState.ACCEPTED, 4)

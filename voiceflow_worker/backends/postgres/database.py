@@ -175,6 +175,7 @@ class Database:
         def ended(_: object) -> None:
             self._leaving.discard(task)
             unanswered.discard(task)
+            connection.end()  # also if the task was cancelled before it began
             gone()
 
         task.add_done_callback(ended)

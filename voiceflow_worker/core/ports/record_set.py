@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import datetime, timedelta
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
@@ -12,6 +14,7 @@ import structlog
 
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.store import Drop, Key, Mode, Page, Put, Record, Result, Same, Step, Unit
+from voiceflow_worker.errors import StoreError, StoreVersionError
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
@@ -213,14 +216,35 @@ def json_codec(kind: Any) -> TypeAdapter[Any]:
 
 
 def report_unreadable(record: str, error: Exception) -> None:
-    """Log, once in this process, that a record was left out because this version cannot read it."""
+    """Log and count, once in this process, that a record was set aside because this version cannot read it."""
     _report(record, str(error))
+
+
+def unreadable_here() -> int:
+    """The number of records that this process has set aside."""
+    return _set_aside.total()
+
+
+@contextmanager
+def set_aside(record: str) -> Generator[None]:
+    """Do something with one record. If it is the record that fails, and not the store, it is set aside."""
+    try:
+        yield
+    except Exception as error:
+        if isinstance(error, StoreError) and not isinstance(error, StoreVersionError):
+            raise
+        report_unreadable(record, error)
+
+
+_set_aside: Counter[str] = Counter()
 
 
 @lru_cache(maxsize=1024)
 def _report(record: str, reason: str) -> None:
+    _set_aside[record.partition(" ")[0]] += 1
     _log.error(
-        "a record is left out: a newer version of voiceflow-worker wrote it; upgrade this installation",
+        "a record is set aside, because this version of voiceflow-worker cannot read it; if a newer one wrote it, "
+        "upgrade this installation",
         record=record,
         reason=reason,
     )

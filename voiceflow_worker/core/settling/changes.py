@@ -18,7 +18,7 @@ from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.identity import job_of
 from voiceflow_worker.core.ports.reading import find_pages, gates_at, read_each
 from voiceflow_worker.core.ports.reads import Listing
-from voiceflow_worker.core.ports.record_set import RecordSet, text_records
+from voiceflow_worker.core.ports.record_set import RecordSet, set_aside, text_records
 from voiceflow_worker.core.ports.store import Result, Step, Unit
 from voiceflow_worker.core.ports.trips import Batcher, write_each
 from voiceflow_worker.core.suppression import SuppressionList, why_refused
@@ -126,8 +126,8 @@ class Changes:
     async def change_all(self, jobs: Sequence[Job], apply: Callable[[Job], Job]) -> int:
         """Apply one function to many jobs in one step; returns the number of jobs that it changed.
 
-        A job is left out if `apply` refuses it, if it was deleted, or if another writer has changed it. Raises
-        `StoreUnavailableError`.
+        A job is left out if `apply` refuses it, if it was deleted, or if another writer has changed it. One that cannot
+        be read or changed is set aside, and told. Raises `StoreError`.
         """
 
         def unless_moved(found: Job) -> Callable[[Job], Job]:
@@ -136,9 +136,10 @@ class Changes:
         answers: Sequence[Changed | BaseException] = []
         with anyio.CancelScope(shield=True):
             answers = await self._flush([JobChange(job.id, unless_moved(job), job) for job in jobs])
-        for answer in answers:
+        for job, answer in zip(jobs, answers, strict=True):
             if isinstance(answer, BaseException) and not isinstance(answer, JobError):
-                raise answer
+                with set_aside(f"call {job.id}"):
+                    raise answer
         return sum(isinstance(answer, Changed) and answer.new is not answer.old for answer in answers)
 
     async def _flush(self, changes: Sequence[JobChange]) -> list[Changed | BaseException]:
