@@ -14,6 +14,7 @@ from voiceflow_worker import read_number
 from voiceflow_worker.errors import InvalidInputError, PhoneNumberError
 from voiceflow_worker.finding import Remedy
 from voiceflow_worker.model.numbers.phone import normalise, usual_form
+from voiceflow_worker.model.numbers.plans import dialled_alike
 from voiceflow_worker.model.numbers.reading import every_reading, read_country
 
 FULL_WIDTH = "".join(chr(ord(character) + 0xFEE0) for character in "+6587654321")
@@ -204,6 +205,22 @@ def test_any_text_is_one_number_or_refused(text: str, country: str | None) -> No
         assert phonenumbers.is_valid_number(phonenumbers.parse(number.e164))
 
 
+@pytest.mark.parametrize(
+    ("text", "country"),
+    [("31.12.2030", "SG"), ("31/12/2030", "SG"), ("2030-02-01", "DE"), ("2024.5.6", "DE"), ("12-31-1990", "DK"),
+     ("1990-05-06", "AT"), ("06.05.2024", "IT"), ("2030/12/31", None)],
+)  # fmt: skip
+def test_a_date_in_a_column_of_numbers_is_no_number_of_a_country(text: str, country: str | None) -> None:
+    with pytest.raises(PhoneNumberError, match="looks like a date; if it is a number, write it with"):
+        read_number(text, country)
+
+
+def test_a_number_that_is_no_date_is_read_as_before() -> None:
+    for text, country in (("030/123456", "DE"), ("+20 12 2030 01", None), ("31.22.20.30", "SG"), ("20-30-1990", "DK")):
+        assert read_number(text, country)
+    assert every_reading("31.12.2030", "SG"), "a list of numbers not to call takes it"
+
+
 def test_a_list_of_numbers_not_to_call_takes_every_reading() -> None:
     for text, country, numbers in [
         ("+39 (0)6 1234 5678", None, {"+390612345678"}),
@@ -236,7 +253,8 @@ def judge_slips(seed: int, count: int) -> None:
             number = read_number(each.text, each.country)
         except PhoneNumberError:
             continue
-        if (region := phonenumbers.region_code_for_number(phonenumbers.parse(number))) != each.country:
+        region = phonenumbers.region_code_for_number(phonenumbers.parse(number))
+        if region not in dialled_alike(each.country):
             away.append((each, number, region))
     assert not away
 

@@ -199,6 +199,13 @@ _WRITE = "write it with + and digits alone"
 _SCIENTIFIC = re.compile(r"[+-]?\d+(?:[.,]\d+)?[eE][+-]?\d+")
 # 6587654321.0: a spreadsheet or a data frame took the number for a quantity, and no digit is lost.
 _DECIMAL = re.compile(r"(\+?\d{7,15})[.,]0+")
+# A date whose digits may be a number too: 31.12.2030 in a list of SG, 2030-02-01 in one of DE.
+_DAY, _MONTH, _YEAR = r"(?:0?[1-9]|[12]\d|3[01])", r"(?:0?[1-9]|1[0-2])", r"(?:19|20)\d\d"
+_DATE = re.compile("|".join(
+    f"{first}{sign}{second}{sign}{third}"
+    for sign in ("-", "/", r"\.")
+    for first, second, third in ((_YEAR, _MONTH, _DAY), (_DAY, _MONTH, _YEAR), (_MONTH, _DAY, _YEAR))
+))  # fmt: skip
 # +44 (0)20 …: in most countries this 0 is dialled within the country only, and never together with the country code.
 _ZERO = re.compile(r"\(\s*0\s*\)")
 # A character that is neither a digit nor a usual mark, a + that is not in front, or a mark at the beginning.
@@ -263,6 +270,8 @@ def _damage(written: str) -> tuple[int, str] | None:
             "was damaged by a spreadsheet, which wrote it in scientific notation and dropped digits; format the column "
             "as text, and enter the number again"
         )
+    if _DATE.fullmatch(written):
+        return INVALID_NUMBER, f"looks like a date; if it is a number, {_WRITE}"
     if _holds_several(written):
         return MANY_NUMBERS, "holds several numbers; give each a row of its own"
     if letter := next((character for character in written if character.isalpha()), None):
