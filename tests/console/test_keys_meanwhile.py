@@ -24,7 +24,7 @@ import httpx
 import pytest
 import xlsxwriter
 
-from tests.bench.million import calls
+from tests.bench.scale import calls
 from tests.console.signing_in import OPERATORS, READERS, Form
 from tests.support.stage import Stage, stage
 from tests.support.waiting import wait_until
