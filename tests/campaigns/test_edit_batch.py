@@ -198,3 +198,13 @@ async def test_what_cannot_be_edited_is_refused_and_nothing_changes(
         with pytest.raises(InvalidInputError, match=said):
             await order()
     assert all(not job.notes for job in await all_of(store))
+
+
+@EACH_STORE
+async def test_an_edit_after_which_nobody_can_be_called_says_so_without_a_preview(store: Store) -> None:
+    await campaign(valid_for="2h").start(CallQueue(store))
+    opens = store.clock.now().astimezone(ZoneInfo("Asia/Singapore")) + timedelta(hours=4)
+    hours = f"{opens:%H:%M}-{opens + timedelta(minutes=1):%H:%M}"
+    done = await act(store, window=hours, days="mon-sun", window_time_zone="Asia/Singapore").carry_out(None)
+    assert (done.documents[0]["edited"], done.documents[0]["too_late"]) == (5, 5)
+    assert any("5 calls not called now: their validity ends" in note for note in done.notes)

@@ -105,7 +105,15 @@ class EditBatch(BatchAct):
     async def carry_out(self, seen: str | None) -> ActResult:
         """Edit the calls: those that were counted, if the count was `seen`."""
         now = self.operator.store.clock.now()
-        found = await self._ordered(now if seen is None else counted_at(seen, now=now, undone="no call was edited"))
+        late = set[str]()
+
+        def look(job: Job) -> None:
+            opens = job.opens(at=max(now, job.due_at))
+            is_late = opens is None or (job.valid_until is not None and opens >= job.valid_until)
+            (late.add if is_late else late.discard)(job.id)
+
+        at = now if seen is None else counted_at(seen, now=now, undone="no call was edited")
+        found = await self._ordered(at, look=look)
         said = f"edited: {count_of(found.edited, 'call')} of batch {self.batch}, which get {self._said()}"
         notes = [
             f"{count_of(count, 'call')} {why}"
@@ -113,12 +121,13 @@ class EditBatch(BatchAct):
                 (found.unchanged, "so already"),
                 (found.later, "added after the question, and not changed"),
                 (found.leaving, "about to leave, and not changed"),
+                (len(late), f"not called now: {_TOO_LATE}"),
             )
             if count
         ]
         document = {
             "batch_id": self.name, "edited": found.edited, "unchanged": found.unchanged, "later": found.later,
-            "leaving": found.leaving,
+            "leaving": found.leaving, "too_late": len(late),
         }  # fmt: skip
         return ActResult(said=said, documents=(document,), notes=tuple(notes))
 
