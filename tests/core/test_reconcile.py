@@ -538,6 +538,30 @@ async def test_a_row_of_a_known_session_settles_only_a_call_to_its_number(
     assert await engine.state(job) == state
 
 
+async def test_a_worker_finds_a_call_whose_summary_was_lost_as_soon_as_the_log_can_have_it(
+    engine: Engine, voice: ScriptedVoice, log: WrittenLog, clock: ManualClock
+) -> None:
+    """One that goes on is looked for at doubling intervals, and settled by the log when it has ended."""
+    voice.answer = lambda placement: created(f"session-{placement.client_request_id}")
+    ended, talking = [await engine.enqueue(f"+658765432{place}") for place in range(2)]
+    await engine.send()
+    log.write(f"session-{ended.id}.1", destination=ended.destination)
+    assert await reconciler(engine, log).due() == Reconciled(), "the phone may still ring"
+    asked = 0
+    for minute in range(3, 34, 3):
+        clock.advance(3 * MINUTE)
+        found = await reconciler(engine, log).due()
+        asked += bool(found.looked_at)
+        assert await engine.state(ended) == "completed", f"after {minute} minutes"
+    assert await engine.state(talking) == "submitted"
+    assert asked <= 8
+    log.write(f"session-{talking.id}.1", destination=talking.destination)
+    while await engine.state(talking) == "submitted":
+        clock.advance(3 * MINUTE)
+        await reconciler(engine, log).due()
+    assert await engine.state(talking) == "completed"
+
+
 async def test_calls_whose_summary_is_not_due_are_looked_for_when_asked_and_wait_on_if_the_log_has_no_end_of_them(
     engine: Engine, voice: ScriptedVoice, log: WrittenLog, clock: ManualClock
 ) -> None:

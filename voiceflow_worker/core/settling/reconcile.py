@@ -95,7 +95,7 @@ EVERY = timedelta(minutes=3)
 PATIENCE = timedelta(minutes=10)
 """The time that a call with an overdue summary waits for the log. About three requests may fail in this time."""
 MOST = 5000
-"""The most calls in doubt, and the most calls with an overdue summary, that a worker reads in one round."""
+"""The most calls in doubt, and the most calls without a summary, that a worker reads in one round."""
 
 TURNS = "export-turn"
 
@@ -144,7 +144,7 @@ class Reconciler:
         self._turns = 0
 
     async def due(self) -> Reconciled:
-        """Look for the due calls in one export of the log.
+        """Look for the due calls in one export of the log, and for those whose summary may have been lost.
 
         Does nothing if a worker of the queue has done this within `EVERY`.
 
@@ -182,11 +182,28 @@ class Reconciler:
         return total
 
     async def _overdue(self, now: datetime) -> list[Job]:
-        doubts, overdue = [
-            await find_jobs(self._store, Due(queue=self._queue, state=state, by=now, limit=MOST))
-            for state in (JobState.IN_DOUBT, JobState.SUBMITTED)
-        ]
-        return [*doubts, *await self._without_parked_summary(overdue)]
+        doubts = await find_jobs(self._store, Due(queue=self._queue, state=JobState.IN_DOUBT, by=now, limit=MOST))
+        by = now + max(self._policy.summary_deadline - self._first_look, timedelta())
+        silent = await find_jobs(self._store, Due(queue=self._queue, state=JobState.SUBMITTED, by=by, limit=MOST))
+        silent = [job for job in silent if job.due_at <= now or self._is_time_for(job, now)]
+        return [*doubts, *await self._without_parked_summary(silent)]
+
+    @property
+    def _first_look(self) -> timedelta:
+        """The time after its answer at which the log can have a call that nobody answered."""
+        policy = self._policy
+        return max(policy.ringing + policy.clock_skew + policy.export_settle, timedelta(minutes=1))
+
+    def _is_time_for(self, job: Job, now: datetime) -> bool:
+        """Whether to look for a call whose summary is not due yet: it may be lost, or the call may still go on.
+
+        That is at its first look, and whenever it is twice as old as then: a call is looked for some six times.
+        """
+        age = now - (job.due_at - self._policy.summary_deadline)
+        look = self._first_look
+        while 2 * look <= age:
+            look *= 2
+        return look <= age < look + 2 * EVERY
 
     async def _without_parked_summary(self, jobs: Sequence[Job]) -> list[Job]:
         """Apply parked summaries that no worker has applied yet; returns the jobs that are still submitted."""
