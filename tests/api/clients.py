@@ -11,11 +11,8 @@ from prometheus_client import CollectorRegistry
 
 from tests.support.flows import SOURCE
 from voiceflow_worker import Store, load_settings
-from voiceflow_worker.api.door import Door
-from voiceflow_worker.api.secrets import ApiSecrets
 from voiceflow_worker.ivr.menu import Menu
-from voiceflow_worker.webhooks.app import receiver_of
-from voiceflow_worker.webhooks.reading import AnswersEvents
+from voiceflow_worker.webhooks.assembly import Receiver
 
 SECRET = "a-secret-of-programs"
 CALL = {"to": "+6587654321", "say": "Your order is ready."}
@@ -28,17 +25,14 @@ async def program(
     secret: str | None = SECRET,
     menus: Sequence[Menu] = (),
     address: str = "192.0.2.7",
-    on_event: AnswersEvents | None = None,
     registry: CollectorRegistry | None = None,
     **settings: Any,
 ) -> AsyncGenerator[httpx.AsyncClient]:
     """A program with this secret, and the door of a receiver with these settings."""
     given = {"source": SOURCE, "voice_profile": "en-IE-EmilyNeural", "api_secret": SECRET, **settings}
     read = load_settings(**given)
-    registry = registry or CollectorRegistry()
-    door = Door(store, read, secrets=ApiSecrets(read), menus=menus, registry=registry)
-    app = receiver_of(read, store, on_event=on_event, registry=registry, api=door)
-    transport = httpx.ASGITransport(app, client=(address, 5000))
+    receiver = Receiver(read, store, menus=menus, api=True, registry=registry)
+    transport = httpx.ASGITransport(receiver.app, client=(address, 5000))
     headers = {} if secret is None else {"Authorization": f"Bearer {secret}"}
     async with httpx.AsyncClient(transport=transport, base_url="http://calls", headers=headers) as client:
         yield client

@@ -18,6 +18,7 @@ from voiceflow_worker.api.door import MOST_IN_LINE
 from voiceflow_worker.api.secrets import ApiSecrets
 from voiceflow_worker.errors import SettingsError
 from voiceflow_worker.webhooks import PATH
+from voiceflow_worker.webhooks.menu_events import MenuEvents
 from voiceflow_worker.webhooks.reading import OtherEvent
 
 pytestmark = pytest.mark.anyio
@@ -191,15 +192,18 @@ async def test_beyond_the_requests_that_are_worked_on_the_next_come_back_later(m
         assert door._places.count == 0
 
 
-async def test_a_request_is_begun_when_no_event_is_being_handled_and_many_events_do_not_stop_it(memory: Store) -> None:
+async def test_a_request_is_begun_when_no_event_is_being_handled_and_many_events_do_not_stop_it(
+    memory: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
     comes, ends = anyio.Event(), anyio.Event()
     told: list[str] = []
 
-    async def handled(_: OtherEvent) -> None:
+    async def handled(_: MenuEvents, _event: OtherEvent) -> None:
         comes.set()
         await ends.wait()
 
-    async with program(memory, on_event=handled) as client:
+    monkeypatch.setattr(MenuEvents, "__call__", handled)
+    async with program(memory) as client:
 
         async def event() -> None:
             assert (await client.post(PATH, json=other("CALL_STATUS"))).status_code == 200

@@ -26,15 +26,12 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from tests.support.redis_server import free_port
 from voiceflow_worker import CallQueue, Sandbox, SessionStatus, Store, VoiceClient, Worker, load_settings, open_store
-from voiceflow_worker.api.door import Door
-from voiceflow_worker.api.secrets import ApiSecrets
 from voiceflow_worker.asgi import serving
 from voiceflow_worker.sandbox import Script
 from voiceflow_worker.service.escalation_state import EscalationStatus
-from voiceflow_worker.service.escalations import Escalations, advancing
+from voiceflow_worker.service.escalations import Escalations
 from voiceflow_worker.webhooks import PATH
-from voiceflow_worker.webhooks.app import receiver_of
-from voiceflow_worker.webhooks.menu_events import MenuEvents
+from voiceflow_worker.webhooks.assembly import Receiver
 
 PROGRAM = shutil.which("prometheus-alertmanager")
 SECRET, WEBHOOK_SECRET = "a-secret-of-alertmanager", "Bearer of-the-sandbox"
@@ -259,11 +256,8 @@ def _names(status: EscalationStatus) -> set[str]:
 async def test_500_alerts_are_heard_until_acknowledged_and_by_nobody_after_that(tmp_path: Path) -> None:
     settings = load_settings(source="+6531234567", voice_profile="en-IE-EmilyNeural", api_secret=SECRET)
     async with open_store(f"sqlite:///{tmp_path / 'calls.db'}") as store:
-        door = Door(store, settings, secrets=ApiSecrets(settings))
-        receiver = receiver_of(
-            settings.model_copy(update={"webhook_secret": None}), store, on_event=MenuEvents(store), api=door
-        )
-        weather = Weather(receiver)
+        receiver = Receiver(settings, store)
+        weather = Weather(receiver.app)
         async with serving(weather) as address:
             sandbox = Sandbox(webhook=address.url + PATH, webhook_secret=WEBHOOK_SECRET, speed=200)
             for team in range(TEAMS):
@@ -273,7 +267,7 @@ async def test_500_alerts_are_heard_until_acknowledged_and_by_nobody_after_that(
             async with (
                 sandbox.running() as base_url,
                 alertmanagers(tmp_path, address.url) as urls,
-                advancing(store),
+                receiver.running(),
                 anyio.create_task_group() as group,
             ):
                 source = Source(urls)

@@ -11,12 +11,11 @@ import httpx
 import pytest
 
 from voiceflow_worker import Store, load_settings, open_store, watched_file
-from voiceflow_worker.api.door import Door
-from voiceflow_worker.api.secrets import ApiSecrets, read_programs
+from voiceflow_worker.api.secrets import read_programs
 from voiceflow_worker.console.sessions import PageRole, PageSessions
 from voiceflow_worker.core.audit import entries_on
 from voiceflow_worker.errors import SettingsError
-from voiceflow_worker.webhooks.app import receiver_of
+from voiceflow_worker.webhooks.assembly import Receiver
 
 pytestmark = pytest.mark.anyio
 OLD, NEW = "an-old-secret-of-ours", "a-new-secret-of-ours"
@@ -37,8 +36,7 @@ def looked_at_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def client_of(store: Store, **given: Any) -> httpx.AsyncClient:
     settings = load_settings(**given)
-    api = Door(store, settings, secrets=ApiSecrets(settings)) if settings.api_secret or settings.api_secrets else None
-    transport = httpx.ASGITransport(receiver_of(settings, store, api=api), client=("192.0.2.7", 5000))
+    transport = httpx.ASGITransport(Receiver(settings, store).app, client=("192.0.2.7", 5000))
     return httpx.AsyncClient(transport=transport, base_url="http://calls")
 
 

@@ -50,7 +50,7 @@ async def test_what_could_not_be_understood_is_logged_and_counted(
     assert SECRET not in repr(line)
 
 
-@pytest.mark.parametrize("event", [summary(), other("CALL_STATUS"), other("CALL_ACTION")])
+@pytest.mark.parametrize("event", [summary(), other("CALL_STATUS")])
 async def test_what_is_as_it_should_be_is_not_logged(store: Store, event: dict[str, Any]) -> None:
     with structlog.testing.capture_logs() as logged:
         async with posting(receiver_app(store, secret=SECRET)) as sender:

@@ -24,7 +24,7 @@ from voiceflow_worker.cli.options import (
     WholeStoreOptions,
 )
 from voiceflow_worker.cli.output import Output
-from voiceflow_worker.core.ports import Clock, Store
+from voiceflow_worker.core.ports import Store
 from voiceflow_worker.errors import (
     InvalidInputError,
     StoreCorruptError,
@@ -39,8 +39,6 @@ from voiceflow_worker.model.text.wording import count_of
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
-    from voiceflow_worker.api.door import Door
-    from voiceflow_worker.api.secrets import ApiSecrets
     from voiceflow_worker.gateway.account import Webhook, WebhookType
     from voiceflow_worker.gateway.client import VoiceClient
     from voiceflow_worker.settings import Settings
@@ -93,27 +91,23 @@ async def serve(
         VOICEFLOW_WEBHOOK_SECRET="Bearer 2f8c..." voiceflow serve --register https://calls.example.com/webhooks/8x8
     """
     import anyio
-    from prometheus_client import CollectorRegistry
 
-    from voiceflow_worker.api.door import Door
     from voiceflow_worker.asgi.connections import raise_limit
     from voiceflow_worker.asgi.server import fast_protocol, serving
     from voiceflow_worker.gateway.account import PATH, WebhookType
     from voiceflow_worker.ivr.loading import load_menus
-    from voiceflow_worker.notify.webhook import notifier_of, notifying
-    from voiceflow_worker.service.escalations import advancing
-    from voiceflow_worker.service.metrics import EscalationMetrics, HookMetrics, ProcessMetrics
-    from voiceflow_worker.webhooks.app import load_what_is_read_later, receiver_of
-    from voiceflow_worker.webhooks.menu_events import MenuEvents
+    from voiceflow_worker.webhooks.app import load_what_is_read_later
+    from voiceflow_worker.webhooks.assembly import Receiver, check_receiver
     from voiceflow_worker.webhooks.shedding import load_shedding, preferred
 
     where = WholeStoreOptions(store=store, wait_for_store=wait_for_store)
     settings = where.settings(notify_url=notify, escalations=escalations)
-    notifier = notifier_of(settings)
     output = Output()
     if escalations is not None and not api:
         raise InvalidInputError("--escalations needs --api, by which policies are named")
-    secrets = _api_secrets(settings, tell=output.note) if api else None  # reports a missing one at once
+    check_receiver(settings, api=api)
+    if api:
+        _warn_of_short_secrets(settings, tell=output.note)
     menus = load_menus(ivr, voice_profile=settings.voice_profile)
     url = None if register is None else url_to_register(register, settings, path=PATH, force=force, tell=output.note)
     _warn_of_open(settings, tell=output.note)
@@ -122,33 +116,22 @@ async def serve(
     stopped = anyio.Event()
     # Short, so that 8x8 soon gets an answer while the store is locked: its own time limit is not documented.
     async with opened_queue(settings, makes=True, patience=timedelta(seconds=2)) as calls:
-        registry = CollectorRegistry()
-        registry.register(EscalationMetrics())
-        registry.register(ProcessMetrics())
-        answering = MenuEvents(calls.store, *menus, policy=settings.policy(), registry=registry)
-        door = (
-            None
-            if secrets is None
-            else Door(calls.store, settings, secrets=secrets, menus=answering.roots, registry=registry)
-        )
-        app = receiver_of(settings, calls.store, on_event=answering, registry=registry, api=door)
+        receiver = Receiver(settings, calls.store, menus=menus, api=api, tell=output.note)
+        door = receiver.door
         async with (
             signals_to(lambda _: stopped.set()),
+            receiver.running(),
             serving(
-                _with_access_log(app, settings) if access_log else app,
+                _with_access_log(receiver.app, settings) if access_log else receiver.app,
                 host=host,
                 port=port,
                 protocol=fast_protocol(),
                 is_preferred=preferred(settings.webhook_allow, settings.trusted_proxies),
-                shedding=load_shedding(registry, others=0 if door is None else door.most_at_once),
+                shedding=load_shedding(receiver.registry, others=0 if door is None else door.most_at_once),
             ) as address,
-            notifying(notifier, settings, calls.store, queue=None, tell=output.note) as hooks,
-            advancing(calls.store, policy=settings.policy()),
             anyio.create_task_group() as group,
         ):
             collect_less()
-            if hooks is not None:
-                registry.register(HookMetrics(hooks))
             output.note(f"voiceflow serve is ready on {address.url}{PATH}, for {calls.store.url}")
             output.note(f"pages for people: {_sign_in(settings, url=address.url)}")
             output.note(f"the HTTP door for programs: {f'{address.url}/v1' if api else 'closed; --api opens it'}")
@@ -156,10 +139,8 @@ async def serve(
                 kinds = [WebhookType.SESSION_SUMMARY, *([WebhookType.CALL_ACTION] if menus or api else [])]
                 group.start_soon(partial(register_webhook, settings, url, kinds=kinds, tell=output.note))
             group.start_soon(_until_unusable, calls.store)
-            group.start_soon(_watch_policies, door, calls.store.clock)
             await _told_until(stopped)
-            if door is not None:
-                door.stop()
+            receiver.stop()
             group.cancel_scope.cancel()
 
 
@@ -178,31 +159,20 @@ def _with_access_log(app: ASGIApp, settings: Settings) -> ASGIApp:
     return AccessLog(app, sender=Gatekeeper(secret=None, trusted_proxies=settings.trusted_proxies).sender_of)
 
 
-def _api_secrets(settings: Settings, *, tell: Tell) -> ApiSecrets:
+def _warn_of_short_secrets(settings: Settings, *, tell: Tell) -> None:
     from voiceflow_worker.api.secrets import ApiSecrets
 
-    secrets = ApiSecrets(settings)
-    for program in secrets.now():
+    for program in ApiSecrets(settings).now():
         if len(program.secret) < SHORT_SECRET:
             tell(
                 f"VOICEFLOW_API_SECRET has {count_of(len(program.secret), 'character')}, and can be guessed by trying: "
                 "make it longer, such as by `openssl rand -hex 32`"
             )
-    return secrets
 
 
 def _warn_of_open(settings: Settings, *, tell: Tell) -> None:
     if settings.webhook_secret is None and not settings.webhook_allow:
         tell("anybody who reaches this port can send events: set VOICEFLOW_WEBHOOK_SECRET or VOICEFLOW_WEBHOOK_ALLOW")
-
-
-async def _watch_policies(door: Door | None, clock: Clock) -> None:
-    """Look each second whether the file of policies has changed, so that a wrong one is told at once."""
-    from voiceflow_worker.core.ports.parts import Parts  # not at the start: `--help` loads this module
-
-    if door is not None:
-        part = "the policies of escalations were not looked at"
-        await Parts(clock).repeat(part, door.policies.current, every=WATCH_EVERY)
 
 
 def _sign_in(settings: Settings, *, url: str) -> str:

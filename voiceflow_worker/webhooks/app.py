@@ -30,14 +30,12 @@ from voiceflow_worker.core.retention import retained
 from voiceflow_worker.core.settling.settle import Settler
 from voiceflow_worker.errors import SettingsError
 from voiceflow_worker.gateway.account import PATH
-from voiceflow_worker.gateway.client import time_at_8x8
 from voiceflow_worker.model.jobs.policy import CallPolicy
 from voiceflow_worker.model.text.secret_text import SecretSource
-from voiceflow_worker.notify.webhook import notifier_of, notifying
-from voiceflow_worker.service.escalations import advancing
-from voiceflow_worker.service.metrics import STORE_UP, STORE_WITHIN, EscalationMetrics, HookMetrics, ProcessMetrics
+from voiceflow_worker.service.metrics import STORE_UP, STORE_WITHIN
 from voiceflow_worker.service.uploads import delete_left_over
 from voiceflow_worker.settings import Settings, load_settings
+from voiceflow_worker.webhooks.menu_events import MenuEvents
 from voiceflow_worker.webhooks.readiness import Readiness, present, sampled
 from voiceflow_worker.webhooks.reading import AnswersEvents, Metrics, RequestReader, SettlesSummaries
 from voiceflow_worker.webhooks.receiver import Receiver
@@ -84,13 +82,17 @@ def receiver_app(
 
     It settles summaries (VSS), and stores other events of calls (VCS, VRU) and events that it could not understand.
     It also checks the store for /readyz, deletes what is over, and sends heartbeats to the workers. (An app that
-    mounts the receiver must send the heartbeats itself, by the context manager `present`.) `policy` must be the
+    mounts the receiver must send the heartbeats itself, by the context manager `present`.) Without `on_event`, key
+    presses go to the menus that every receiver has, so that escalations can be acknowledged. `policy` must be the
     workers' policy. With `ui_secret`, people who know this secret can see the calls under /ui; people who know
     `ui_operator_secret` can also act there. `time_at_8x8` asks 8x8 for the time. By this time (default: the store's
     clock), the pages decide whether 8x8 can still place a call in doubt. The `settings` complete the campaigns that
     are begun on the pages. `api` serves /v1, with a secret of its own. Raises SettingsError for an empty secret.
     """
     policy = CallPolicy() if policy is None else policy
+    registry = CollectorRegistry() if registry is None else registry
+    if on_event is None:
+        on_event = MenuEvents(store, policy=policy, registry=registry)
     pages: Pages | None = None
     if ui_operator_secret is not None and ui_secret is None:
         raise SettingsError("the pages have a secret for operators, but none for readers: set VOICEFLOW_UI_SECRET too")
@@ -237,62 +239,24 @@ def _forget_files(pages: Pages | None) -> None:
     delete_left_over()
 
 
-_log = structlog.get_logger("voiceflow.webhooks")
-
-
 def app() -> Starlette:
-    """The receiver of the store VOICEFLOW_STORE, with the secrets, networks and proxies of the settings.
-
-    As `voiceflow serve`, it also sends the outcomes of all queues to VOICEFLOW_NOTIFY_URL, and carries on with
-    escalations.
+    """The receiver of the store VOICEFLOW_STORE, with all that the settings say: see `Receiver`.
 
     Calling this function reads the settings. Each process of the server opens the store when it starts the app. Raises
     SettingsError.
     """
+    from voiceflow_worker.webhooks.assembly import Receiver, check_receiver
+
     settings = load_settings()
-    notifier = notifier_of(settings)
+    check_receiver(settings)
 
     @asynccontextmanager
     async def lifespan(outer: Starlette) -> AsyncGenerator[None]:
-        wait = StoreWait(settings.wait_for_store, _log.warning)
+        wait = StoreWait(settings.wait_for_store, structlog.get_logger("voiceflow.webhooks").warning)
         async with opened_in_time(settings.store, wait=wait, writes=True) as store:
-            registry = CollectorRegistry()
-            registry.register(EscalationMetrics())
-            registry.register(ProcessMetrics())
-            receiver = receiver_of(settings, store, registry=registry)
-            outer.router.routes[:] = receiver.routes
-            async with (
-                receiver.router.lifespan_context(receiver),
-                notifying(notifier, settings, store, queue=None, tell=_log.info) as hooks,
-                advancing(store, policy=settings.policy()),
-            ):
-                if hooks is not None:
-                    registry.register(HookMetrics(hooks))
+            receiver = Receiver(settings, store)
+            outer.router.routes[:] = receiver.app.routes
+            async with receiver.running():
                 yield
 
     return Starlette(lifespan=lifespan)
-
-
-def receiver_of(
-    settings: Settings,
-    store: Store,
-    *,
-    on_event: AnswersEvents | None = None,
-    registry: CollectorRegistry | None = None,
-    api: Door | None = None,
-) -> Starlette:
-    """The receiver of an open store, with the secrets, networks and proxies of the settings."""
-    return receiver_app(
-        store,
-        secret=settings.live_secret("webhook_secret"),
-        policy=settings.policy(),
-        allow=settings.webhook_allow,
-        trusted_proxies=settings.trusted_proxies,
-        ui_secret=settings.live_secret("ui_secret"),
-        ui_operator_secret=settings.live_secret("ui_operator_secret"),
-        time_at_8x8=partial(time_at_8x8, settings),
-        settings=settings,
-        on_event=on_event,
-        registry=registry,
-        api=api,
-    )
