@@ -51,6 +51,7 @@ async def test_the_corrected_file_after_a_cancel_says_how_many_and_calls_them_by
     assert (report.enqueued, report.duplicates, report.as_json()["ended"]) == (0, 4, {"cancelled": 3})
     (found,) = report.findings
     assert found.message.startswith("3 rows have a call that has ended, and nobody is called for them: 3 cancelled")
+    assert f"If the batch was cancelled as a whole, {Remedy.OTHER_BATCH}; else" in found.message
     assert (found.remedy, found.is_error, report.calls_nobody) == (Remedy.CALL_ENDED, False, False)
     assert (await campaign(**corrected, again="expired").start(queue)).enqueued == 0
     preview = await campaign(**corrected, again="cancelled").preview(queue)

@@ -54,7 +54,10 @@ def ended_finding(ended: Mapping[JobState, int], *, file: str | None) -> Finding
     if not counts:
         return None
     rows = count_of(sum(ended[state] for state in ENDED_UNSENT if state in ended), "row")
-    message = (
-        f"{rows} have a call that has ended, and nobody is called for them: {', '.join(counts)}. {Remedy.CALL_ENDED}"
+    # A cancelled batch takes no calls, not even these.
+    whole = (
+        f"If the batch was cancelled as a whole, {Remedy.OTHER_BATCH}; else " if ended.get(JobState.CANCELLED) else ""
     )
+    told = f"{rows} have a call that has ended, and nobody is called for them: {', '.join(counts)}"
+    message = f"{told}. {whole}{Remedy.CALL_ENDED}"
     return Finding(file=file, severity=Severity.WARNING, message=message, remedy=Remedy.CALL_ENDED)
