@@ -39,6 +39,33 @@ def test_a_port_that_is_taken_is_reported(folder: Path) -> None:
     assert "Traceback" not in ended.err
 
 
+@pytest.mark.parametrize("host", ["0.0.0.0", pytest.param("::", marks=pytest.mark.slow)])
+def test_a_receiver_that_takes_events_from_anybody_is_refused_unless_it_is_told_to(folder: Path, host: str) -> None:
+    with Spawned(["serve", "--host", host, "--port", "0", "--store", "sqlite:///unmade.db"], folder) as serve:
+        ended = serve.end()
+    assert ended.code == 2
+    assert f"on --host {host}, anybody who reaches this port can send events" in ended.err
+    assert "VOICEFLOW_WEBHOOK_SECRET" in ended.err
+    assert "--open-to-all" in ended.err
+    assert not (folder / "unmade.db").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("arguments", "environment"),
+    [
+        (["--host", "::1"], {}),
+        (["--host", "0.0.0.0", "--open-to-all"], {}),
+        (["--host", "0.0.0.0"], {"VOICEFLOW_WEBHOOK_SECRET": "Bearer of-news"}),
+        (["--host", "0.0.0.0"], {"VOICEFLOW_WEBHOOK_ALLOW": "192.0.2.0/24"}),
+    ],
+)
+def test_a_receiver_is_not_refused(arguments: list[str], environment: dict[str, str], folder: Path) -> None:
+    with Spawned(["serve", "--port", "0", *arguments], folder, environment) as serve:
+        serve.wait_for("ready on")
+        assert serve.stop().code == 0
+
+
 URL = "https://calls.example.com/webhooks/8x8"
 
 

@@ -27,6 +27,7 @@ from voiceflow_worker.cli.output import Output
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.errors import (
     InvalidInputError,
+    SettingsError,
     StoreCorruptError,
     StoreVersionError,
     VoiceflowError,
@@ -60,6 +61,7 @@ async def serve(
     ivr: IvrOption = None,
     notify: NotifyOption = None,
     access_log: Annotated[bool, Flag] = False,
+    open_to_all: Annotated[bool, Flag] = False,
     store: StoreOption = None,
     wait_for_store: WaitOption = None,
 ) -> None:
@@ -82,6 +84,8 @@ async def serve(
         api: Serve the HTTP door for programs under /v1. Needs VOICEFLOW_API_SECRET; VOICEFLOW_API_ALLOW restricts the
             networks.
         access_log: Log each request: who asked, for what, the answer, and how long it took. No query, no number.
+        open_to_all: Take events from anybody who reaches the port. Without it, a receiver on another address than
+            127.0.0.1 refuses to start if neither VOICEFLOW_WEBHOOK_SECRET nor VOICEFLOW_WEBHOOK_ALLOW is set.
         escalations: A TOML file with the policies of escalations, by name. It is read again when it changes; while it
             is wrong, the old policies stay. Needs --api.
 
@@ -110,7 +114,7 @@ async def serve(
         _warn_of_short_secrets(settings, tell=output.note)
     menus = load_menus(ivr, voice_profile=settings.voice_profile)
     url = None if register is None else url_to_register(register, settings, path=PATH, force=force, tell=output.note)
-    _warn_of_open(settings, tell=output.note)
+    _warn_of_open(settings, host=host, told_to=open_to_all, tell=output.note)
     raise_limit()
     load_what_is_read_later()
     stopped = anyio.Event()
@@ -170,9 +174,18 @@ def _warn_of_short_secrets(settings: Settings, *, tell: Tell) -> None:
             )
 
 
-def _warn_of_open(settings: Settings, *, tell: Tell) -> None:
-    if settings.webhook_secret is None and not settings.webhook_allow:
-        tell("anybody who reaches this port can send events: set VOICEFLOW_WEBHOOK_SECRET or VOICEFLOW_WEBHOOK_ALLOW")
+def _warn_of_open(settings: Settings, *, host: str, told_to: bool, tell: Tell) -> None:
+    """Say that anybody may send events. Raises SettingsError on an address that other machines reach."""
+    if settings.webhook_secret is not None or settings.webhook_allow:
+        return
+    who = "anybody who reaches this port can send events"
+    if not told_to and not is_this_machine(f"http://{f'[{host}]' if ':' in host else host}"):
+        raise SettingsError(
+            f"on --host {host}, {who}, and end calls with them: set VOICEFLOW_WEBHOOK_SECRET to a long random text, "
+            "which is registered with the webhook, or VOICEFLOW_WEBHOOK_ALLOW to the networks of 8x8; --open-to-all serves "
+            "without them"
+        )
+    tell(f"{who}: set VOICEFLOW_WEBHOOK_SECRET or VOICEFLOW_WEBHOOK_ALLOW")
 
 
 def _sign_in(settings: Settings, *, url: str) -> str:
