@@ -182,8 +182,8 @@ def _warn_of_open(settings: Settings, *, host: str, told_to: bool, tell: Tell) -
     if not told_to and not is_this_machine(f"http://{f'[{host}]' if ':' in host else host}"):
         raise SettingsError(
             f"on --host {host}, {who}, and end calls with them: set VOICEFLOW_WEBHOOK_SECRET to a long random text, "
-            "which is registered with the webhook, or VOICEFLOW_WEBHOOK_ALLOW to the networks of 8x8; --open-to-all serves "
-            "without them"
+            "which is registered with the webhook, or VOICEFLOW_WEBHOOK_ALLOW to the networks of 8x8; "
+            "--open-to-all serves without them"
         )
     tell(f"{who}: set VOICEFLOW_WEBHOOK_SECRET or VOICEFLOW_WEBHOOK_ALLOW")
 
