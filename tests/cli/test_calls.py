@@ -143,7 +143,7 @@ def test_a_batch_is_cancelled_after_a_question(voiceflow: Program, store: Store)
     enqueued(voiceflow.folder, 3, batch_id="march")
     unsure = voiceflow("calls", "cancel", "--batch", "march", "--json", *store)
     assert (unsure.code, unsure.out) == (2, "")
-    assert "does not ring: 3 waiting calls" in unsure.err
+    assert "will not be called: 3 waiting calls" in unsure.err
     assert voiceflow("status", "--json", *store).document["states"]["queued"] == 3
     ended = voiceflow("calls", "cancel", "--batch", "march", "--yes", "--json", *store)
     assert ended.document == {"batch_id": "march", "cancelled": 3}

@@ -619,7 +619,7 @@ def test_an_escalation_is_read_from_texts() -> None:
 
 
 WRONG: dict[str, dict[str, object]] = {
-    "numbers: it is missing": {"numbers": None},
+    "numbers: it is missing; give a list of numbers, in the order of the calls, or a policy": {"numbers": None},
     "numbers: number 2": {"numbers": [ANA, "no number"]},
     "say: give a text": {"say": " "},
     "'12'": {"key": "12"},

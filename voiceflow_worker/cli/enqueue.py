@@ -249,7 +249,7 @@ def _tell_checked(output: Output, report: EnqueueReport, *, file: str) -> None:
         output.say(f"{file}: {_counts(report)}; {in_words(errors=errors, warnings=warnings)}")
         if report.preview is not None:
             output.note(
-                "no store was asked: `voiceflow enqueue --dry-run` knows suppressed numbers and earlier calls too"
+                "the store was not read: `voiceflow enqueue --dry-run` knows suppressed numbers and earlier calls too"
             )
 
 

@@ -424,9 +424,9 @@ async def ask_once(acts: Sequence[Act], output: Output, *, what: str) -> list[st
 
 def _tell_question(question: Question, output: Output) -> None:
     for line in question.rings:
-        output.note(f"rings: {line}")
+        output.note(f"will be called: {line}")
     for line in question.silent:
-        output.note(f"does not ring: {line}")
+        output.note(f"will not be called: {line}")
 
 
 async def carried_out(act: Act, output: Output, *, yes: bool = False, seen: str | None = None) -> ExitCode:

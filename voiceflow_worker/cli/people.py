@@ -69,10 +69,10 @@ async def audit(
 ) -> None:
     """Show who ordered what, the newest first.
 
-    Every action of people on this store: start, hold, resume, cancel, redial, resolve, suppress, unsuppress, rate,
-    forget; by commands, pages, the HTTP door, Airflow and Python. Each with its time, its login (or the name of the API
-    secret, or the DAG and its run), the name that was given with --as, its note and its result. Entries are kept for
-    400 days. With --json, one a line.
+    Every action of people on this store: start, hold, resume, release, rate, edit, cancel, discard, redial, resolve,
+    suppress, unsuppress, forget; by commands, the web console, the HTTP API, Airflow and Python. Each with its
+    time, its login (or the name of the API secret, or the DAG and its run), the name that was given with --as, its note
+    and its result. Entries are kept for 400 days. With --json, one a line.
 
     Args:
         by: Only what this person ordered: a login, a name given with --as, or the name of an API secret.

@@ -81,7 +81,7 @@ async def serve(
             missing. Needs VOICEFLOW_API_KEY and VOICEFLOW_SUB_ACCOUNT.
         force: Register the URL even if 8x8 seems unable to reach it, because it is http or not public. A path is then
             registered as it is given.
-        api: Serve the HTTP door for programs under /v1. Needs VOICEFLOW_API_SECRET; VOICEFLOW_API_ALLOW restricts the
+        api: Serve the HTTP API for programs under /v1. Needs VOICEFLOW_API_SECRET; VOICEFLOW_API_ALLOW restricts the
             networks.
         access_log: Log each request: who asked, for what, the answer, and how long it took. No query, no number.
         open_to_all: Take events from anybody who reaches the port. Without it, a receiver on another address than
@@ -138,7 +138,7 @@ async def serve(
             collect_less()
             output.note(f"voiceflow serve is ready on {address.url}{PATH}, for {calls.store.url}")
             output.note(f"pages for people: {_sign_in(settings, url=address.url)}")
-            output.note(f"the HTTP door for programs: {f'{address.url}/v1' if api else 'closed; --api opens it'}")
+            output.note(f"the HTTP API for programs: {f'{address.url}/v1' if api else 'closed; --api opens it'}")
             if url is not None:
                 kinds = [WebhookType.SESSION_SUMMARY, *([WebhookType.CALL_ACTION] if menus or api else [])]
                 group.start_soon(partial(register_webhook, settings, url, kinds=kinds, tell=output.note))

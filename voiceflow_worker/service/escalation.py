@@ -131,7 +131,7 @@ class Escalation:
         values, misread = _own_fields(given)
         wrong += misread
         if (numbers := listed(given.get("numbers"))) is None:
-            wrong.append(("numbers", "it is missing; give a list of numbers, in the order of the calls"))
+            wrong.append(("numbers", "it is missing; give a list of numbers, in the order of the calls, or a policy"))
         shared = {name: given[name] for name in _SHARED if given.get(name) is not None}
         try:
             options = Campaign.of({"rows": (), "batch": "-", **shared}, settings=settings, foreign=True).options

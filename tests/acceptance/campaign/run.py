@@ -188,7 +188,7 @@ class Campaign:
         desk.picture(reader, "batch")
 
         reader.link("Hold").click()
-        reader.sees("What rings", "What does not ring")
+        reader.sees("Will be called", "Will not be called")
         reader.fill(note="the depot is closed")
         desk.picture(reader, "hold")
         reader.press("Hold")

@@ -34,7 +34,7 @@ def test_a_campaign_is_held_resumed_and_cancelled_while_it_runs(on: Stage, reade
         wait_until(lambda: len(on.rang()) > 20, "a campaign under way")
         reader.open(on.receiver + BATCH)
         reader.link("Hold").click()
-        reader.sees("What rings", "What does not ring", "Nothing more rings until somebody resumes")
+        reader.sees("Will be called", "Will not be called", "Nothing more rings until somebody resumes")
         reader.fill(note="a wrong date")
         starved = waited_for_a_processor(on.pids)
         reader.press("Hold")

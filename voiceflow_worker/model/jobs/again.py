@@ -59,5 +59,6 @@ def ended_finding(ended: Mapping[JobState, int], *, file: str | None) -> Finding
         f"If the batch was cancelled as a whole, {Remedy.OTHER_BATCH}; else " if ended.get(JobState.CANCELLED) else ""
     )
     told = f"{rows} have a call that has ended, and nobody is called for them: {', '.join(counts)}"
-    message = f"{told}. {whole}{Remedy.CALL_ENDED}"
+    what = f"{whole}{Remedy.CALL_ENDED}"
+    message = f"{told}. {what[0].upper()}{what[1:]}"
     return Finding(file=file, severity=Severity.WARNING, message=message, remedy=Remedy.CALL_ENDED)

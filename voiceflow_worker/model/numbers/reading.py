@@ -169,7 +169,13 @@ def read_country(text: str) -> str:
         written = next(iter(regions), written)
     if not (len(written) == 2 and written.isascii()) and written.casefold() != INTERNATIONAL:
         written = _country_called(written) or written
-    return country_code(written)
+    try:
+        return country_code(written)
+    except InvalidInputError:
+        raise InvalidInputError(
+            f"{text!r} is not a country: give two letters (ISO 3166) or a name, such as SG or Singapore, or "
+            f"{INTERNATIONAL} for digits that begin with their country code"
+        ) from None
 
 
 @lru_cache(maxsize=1000)
