@@ -9,6 +9,8 @@ import anyio
 import httpx
 import pytest
 from openapi_spec_validator import validate
+from starlette.applications import Starlette
+from starlette.routing import Mount
 
 from tests.api.clients import SECRET, call, program
 from tests.support.waiting import until
@@ -17,7 +19,7 @@ from voiceflow_worker import CallQueue, Store, load_settings
 from voiceflow_worker.api.door import MOST_IN_LINE
 from voiceflow_worker.api.secrets import ApiSecrets
 from voiceflow_worker.errors import SettingsError
-from voiceflow_worker.webhooks import PATH
+from voiceflow_worker.webhooks import PATH, Receiver
 from voiceflow_worker.webhooks.menu_events import MenuEvents
 from voiceflow_worker.webhooks.reading import OtherEvent
 
@@ -258,3 +260,13 @@ async def test_answers_are_counted_by_their_route_and_nothing_that_was_sent_is_a
 
             await until(one_waits)
             group.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize("prefix", ["/calls", "/api/v1/calls", "/v1", "/v1/v1"])
+async def test_below_any_prefix_a_path_is_what_follows_it(memory: Store, prefix: str) -> None:
+    receiver = Receiver(load_settings(api_secret=SECRET), memory)
+    transport = httpx.ASGITransport(Starlette(routes=[Mount(prefix, app=receiver.app)]))
+    async with httpx.AsyncClient(transport=transport, base_url="http://calls") as client:
+        client.headers["Authorization"] = f"Bearer {SECRET}"
+        assert (await client.get(f"{prefix}/v1/openapi.json")).status_code == 200
+        assert (await client.get(f"{prefix}/v1/queues/default")).status_code == 200

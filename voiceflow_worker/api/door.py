@@ -170,7 +170,10 @@ class Door:
     def _route(self, scope: Scope) -> tuple[Route, Mapping[str, str]]:
         """The route of a request, and the values in its path. Raises ProblemError."""
         raw = (scope.get("raw_path") or scope["path"].encode()).partition(b"?")[0].decode("latin-1")
-        segments = raw.partition("/v1/")[2].split("/")
+        # What an outer app or a server has taken away (the prefix of a mount) may have a /v1/ of its own.
+        prefix = scope.get("root_path", "").rstrip("/")
+        below = raw.split("/")[prefix.count("/") :] if scope["path"].startswith(f"{prefix}/") else raw.split("/")
+        segments = below[2:] or [""]
         if segments[0] == "hooks" and not segments[-1]:
             segments.pop()  # whoever sets a hook up may write a slash at its end
         template = next((each for each in self._routes if _fits(each, segments)), None)
