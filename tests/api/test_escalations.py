@@ -20,6 +20,7 @@ from tests.api.test_door import findings_of
 from tests.docs.pages import DOCS, blocks
 from tests.support.faulty_store import FaultyStore, StoreCall
 from voiceflow_worker import CallQueue, Store
+from voiceflow_worker.core.audit import entries_on
 from voiceflow_worker.core.heartbeats import Pulse
 from voiceflow_worker.errors import EscalationNotFoundError, JobNotFoundError, StaleJobError, StoreUnavailableError
 from voiceflow_worker.service.escalation import FIELDS
@@ -410,6 +411,11 @@ async def test_escalations_are_listed_acknowledged_and_stopped(memory: Store, wo
         assert [each["id"] for each in listed] == [ids[1], ids[0], *ids[:1:-1]], "the newest change comes first"
     calls = await CallQueue(memory).find()
     assert sorted(str(job.state) for job in calls) == ["cancelled"] * 2 + ["queued"] * 3
+    kept = [(each.action, each.on, each.by, each.name, each.note, each.result) for each in await entries_on(memory)]
+    assert kept == [
+        ("stop", "api", "api", "api", "a drill", f"stopped escalation {ids[1]}"),
+        ("acknowledge", "api", "api", "Li", None, f"acknowledged escalation {ids[0]}"),
+    ], "each once, and none for what changed nothing"
 
 
 async def test_the_configuration_on_the_page_works(memory: Store, works: object) -> None:

@@ -17,6 +17,7 @@ from tests.support.stores import EVERY
 from tests.support.voices import ScriptedVoice, refused, unknown
 from voiceflow_worker import CallPolicy, CallQueue, CallWindow, Job, JobState, SuppressionList, open_store
 from voiceflow_worker.backends.contract.samples import ManualClock
+from voiceflow_worker.core import audit
 from voiceflow_worker.core.heartbeats import Pulse
 from voiceflow_worker.core.menu_calls import MenuCall, MenuCalls
 from voiceflow_worker.core.ports import Store
@@ -402,6 +403,28 @@ async def test_a_stopped_status_calls_nobody_further(store: Store) -> None:
     assert (await alarm.look()).state == "stopped"
     assert await alarm.rings() == [ANA]
     assert (await alarm.escalations.stop(alarm.id, reason="again")).reason == "the alert is resolved"
+
+
+@on_every_store
+async def test_who_acknowledged_or_stopped_is_kept_by_the_same_write_in_python_too(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def dies(*_: object) -> None:
+        raise DiedError
+
+    monkeypatch.setattr(audit, "finish", dies)
+    for action, key in (("stop", "first"), ("acknowledge", "second")):
+        alarm = Alarm(store)
+        started = await alarm.escalations.start(escalation(ANA), key=key)
+        act = alarm.escalations.stop(started.status.id, reason="a drill", by="Li") if action == "stop" else (
+            alarm.escalations.acknowledge(started.status.id, by="Li")
+        )  # fmt: skip
+        with pytest.raises(DiedError):
+            await act
+        newest, *_ = await audit.entries_on(store, "default", batch=started.status.batch_id)
+        assert (newest.action, newest.on, newest.name, newest.result) == (action, "Python", "Li", None)
+        assert not (await alarm.escalations.get(started.status.id)).is_open
+    assert len(await audit.entries_on(store)) == 2
 
 
 # -- whoever carries on -----------------------------------------------------------------------------------------------

@@ -36,14 +36,17 @@ from voiceflow_worker.acts import ActRefusedError, Operator
 from voiceflow_worker.acts.calls import Redial
 from voiceflow_worker.acts.suppression import Suppress, Unsuppress
 from voiceflow_worker.backends.contract import ManualClock
+from voiceflow_worker.backends.sqlite.backups import back_up
 from voiceflow_worker.backends.witness import JournalFiles
 from voiceflow_worker.core.audit import entries_on
+from voiceflow_worker.core.menu_calls import MenuCall, MenuCalls
 from voiceflow_worker.core.outcomes.hook import HookBacklog, PendingOutcome
 from voiceflow_worker.core.progress import CallProgress
 from voiceflow_worker.core.retention import Retention
 from voiceflow_worker.core.settling.changes import Sessions
 from voiceflow_worker.errors import StoreError, SuppressedNumberError
-from voiceflow_worker.model.reports.events import CallStatus, Direction, RecordingReady
+from voiceflow_worker.model.jobs.job import KeyPress
+from voiceflow_worker.model.reports.events import CallAction, CallStatus, Direction, RecordingReady
 from voiceflow_worker.model.reports.outcome import CallLeg, Outcome
 from voiceflow_worker.model.reports.status import SessionStatus
 from voiceflow_worker.service.forget import Forget, Trail
@@ -90,6 +93,7 @@ class Life:
             await default.summarise(job, SessionStatus.BUSY)
             self.clock.advance(HOUR)
             await default.send()
+            await self._presses((await default.queue.get(job.id)).posts[-1].session_id or "")
             await default.summarise(job, SessionStatus.COMPLETED)
             for other in (await default.queue.find(limit=None))[: others // 2]:
                 if other.id != job.id:
@@ -110,6 +114,15 @@ class Life:
         await Redial(operator=who, call=job.id, note=f"{NAME} asked", force=True).do()
         await default.queue.cancel(job.id, reason=f"{NAME} asked")
         await Suppress(operator=who, numbers=["9123 9876"], country="SG", note=f"{NAME} of +65 9123 9876 asked").do()
+
+    async def _presses(self, session: str) -> None:
+        """Keys in the menu of a call, and in that of a call that the person made."""
+        menus, at = MenuCalls(self.store, POLICY), self.clock.now()
+        called = await menus.find(CallAction(session_id=session, direction=Direction.OUTBOUND, destination=PERSON))
+        assert called.job is not None
+        for place, (call, its_session) in enumerate(((called, session), (MenuCall(None, None, ()), "in-1"))):
+            press = KeyPress(at=at, menu="main", digits=PERSON[3:], answer="confirmed", event_id=f"press-{place}")
+            await menus.pressed(call, press, session_id=its_session)
 
     async def _beside(self, session: str) -> None:
         progress = CallProgress(self.store, recordings_for=HOUR)
@@ -188,6 +201,7 @@ async def test_no_file_has_a_person_who_was_erased_and_all_others_are_as_they_we
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("kind", ["sqlite", "redis", "postgres"])
 async def test_no_file_has_a_person_after_a_campaign_of_a_thousand(
     kind: str, tmp_path: Path, clock: ManualClock
@@ -198,9 +212,20 @@ async def test_no_file_has_a_person_after_a_campaign_of_a_thousand(
             life = Life(store, journals, clock, ScriptedVoice())
             await life.lived(1000)
             assert found_in(folder, tmp_path / "journals") != []
-            await order(life).do()
+            backups = tmp_path / "backups"
+            backups.mkdir()
+            if kind == "sqlite":
+                back_up(
+                    folder / "calls.db", backups / "before.db", now=clock.now(), progress=lambda _done, _total: None
+                )
+                assert {line.partition(": ")[0] for line in found_in(backups)} == {"before.db"}
+            done = await order(life).do()
+            assert "backups of the store" in str(done.documents[0]["not_ours"]), "they keep the person"
             assert await Trail(store, PERSON, policy=POLICY).calls() == []
             tidied()
+            if kind == "sqlite":
+                back_up(folder / "calls.db", backups / "after.db", now=clock.now(), progress=lambda _done, _total: None)
+                assert {line.partition(": ")[0] for line in found_in(backups)} == {"before.db"}
             assert found_in(folder, tmp_path / "journals") == []
             assert (await CallQueue(store).status()).total == 1000
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 from typing import Final
@@ -71,7 +72,8 @@ async def acknowledge(asked: Asked) -> Answer:
     """`POST /v1/escalations/{id}/acknowledge`."""
     asked.known_query()
     given = texts_in(await asked.json(or_nothing=True), "by")
-    status = await Escalations(asked.desk.queue).acknowledge(asked.parts["id"], by=given["by"] or "a program")
+    by = replace(asked.operator.actor, name=given["by"] or "a program")
+    status = await Escalations(asked.desk.queue).acknowledge(asked.parts["id"], by=by)
     return Answer(status.as_json())
 
 
@@ -80,7 +82,8 @@ async def stop(asked: Asked) -> Answer:
     asked.known_query()
     given = texts_in(await asked.json(or_nothing=True), "note")
     reason = given["note"] or "a program has stopped it"
-    return Answer((await Escalations(asked.desk.queue).stop(asked.parts["id"], reason=reason)).as_json())
+    escalations, by = Escalations(asked.desk.queue), asked.operator.actor
+    return Answer((await escalations.stop(asked.parts["id"], reason=reason, by=by)).as_json())
 
 
 async def alerts(asked: Asked) -> Answer:

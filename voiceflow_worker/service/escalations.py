@@ -31,6 +31,7 @@ import anyio
 import structlog
 
 from voiceflow_worker.core.admission import CallRequest
+from voiceflow_worker.core.audit import Actor, AuditedStore, AuditEntry
 from voiceflow_worker.core.gates import until_left
 from voiceflow_worker.core.overview.story import closed_in_words
 from voiceflow_worker.core.ports import Store
@@ -94,6 +95,7 @@ _NUMBER_KEPT_IT_BACK: Mapping[ReasonKind | None, str] = {
     ReasonKind.MAX_PER_PERSON: "number_busy",
     ReasonKind.WINDOW: "outside_window",
 }
+_DONE = {"acknowledge": "acknowledged", "stop": "stopped"}
 _ENDED: Counter[EscalationState] = Counter()
 _BLOCKED: dict[tuple[str, str], int] = {}
 
@@ -247,14 +249,33 @@ class Escalations:
                 status = await self.advance(escalation_id)
         return status
 
-    async def stop(self, escalation_id: str, *, reason: str) -> EscalationStatus:
+    async def stop(self, escalation_id: str, *, reason: str, by: str | Actor | None = None) -> EscalationStatus:
         """End an escalation that nobody has acknowledged: no further number is called.
 
-        When this returns, a call that had not left does not leave any more. One that had may go on. Raises
-        `EscalationNotFoundError` and StoreError.
+        When this returns, a call that had not left does not leave any more. One that had may go on. The audit log has
+        who ordered it. Raises `EscalationNotFoundError` and StoreError.
         """
         if findings := text_findings({"reason": reason}):
             raise CallFlowError(findings)
+        async with self._audited(escalation_id, "stop", by=by, note=reason) as audited:
+            return await audited._stop(escalation_id, reason)  # noqa: SLF001 - the same class
+
+    @asynccontextmanager
+    async def _audited(
+        self, escalation_id: str, action: str, *, by: str | Actor | None, note: str | None = None
+    ) -> AsyncGenerator[Escalations]:
+        """These escalations, for one action of a person: its first write keeps the entry of the audit log too."""
+        found, now = await self._records.get(escalation_id), self._store.clock.now()
+        entry = AuditEntry.of(
+            Actor.of(by), action, at=now, note=note, queue=self.queue.name, batch=found.batch_id
+        )  # fmt: skip
+        store = AuditedStore(self._store, entry)
+        queue = CallQueue(store.store, self.queue.name, policy=self.queue.policy)
+        yield Escalations(queue)
+        if store.is_kept:
+            await store.finish(f"{_DONE[action]} escalation {escalation_id}")
+
+    async def _stop(self, escalation_id: str, reason: str) -> EscalationStatus:
         while True:
             found = await self._records.get(escalation_id)
             match found.record.state:
@@ -274,15 +295,22 @@ class Escalations:
             await until_left(self._store, [self.queue.name], batch_id=found.batch_id)
 
     async def acknowledge(
-        self, escalation_id: str, *, by: str | None = None, call: Job | None = None
+        self, escalation_id: str, *, by: str | Actor | None = None, call: Job | None = None
     ) -> EscalationStatus:
         """Acknowledge an escalation, for a person with a name, or for who has pressed the key in a call.
 
-        Nobody is called after this. It changes nothing if somebody has acknowledged before, or if it was stopped.
-        Raises `EscalationNotFoundError` and StoreError.
+        Nobody is called after this. It changes nothing if somebody has acknowledged before, or if it was stopped. The
+        audit log has who ordered it, unless a key did. Raises `EscalationNotFoundError` and StoreError.
         """
-        if findings := text_findings({"by": by}):
+        name = by.called if isinstance(by, Actor) else by
+        if findings := text_findings({"by": name}):
             raise CallFlowError(findings)
+        if call is not None:
+            return await self._acknowledge(escalation_id, None, call)
+        async with self._audited(escalation_id, "acknowledge", by=by) as audited:
+            return await audited._acknowledge(escalation_id, name, None)  # noqa: SLF001 - the same class
+
+    async def _acknowledge(self, escalation_id: str, by: str | None, call: Job | None) -> EscalationStatus:
         while True:
             found = await self._records.get(escalation_id)
             record, now = found.record, self._store.clock.now()
