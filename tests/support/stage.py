@@ -31,6 +31,8 @@ class Stage:
     env: dict[str, str]
     pids: list[int]
     """Of all its processes."""
+    serving: Process
+    """The process of the receiver."""
 
     def campaign(self, calls: int, *options: str, name: str = "campaign", first: int = 0) -> None:
         """Enqueue `calls` calls to numbers that are all different: so many of them, from the `first` on."""
@@ -82,9 +84,15 @@ class Stage:
 
 @contextmanager
 def stage(
-    folder: Path, *, store: str | None = None, speed: float = 100, ivr: str | None = None, **settings: str
+    folder: Path,
+    *,
+    store: str | None = None,
+    speed: float = 100,
+    ivr: str | None = None,
+    webhook: str | None = None,
+    **settings: str,
 ) -> Iterator[Stage]:
-    """Set a stage; everything on it is ended with the block."""
+    """Set a stage; everything on it is ended with the block. With `webhook`, the sandbox tells that URL its events."""
     url = store or f"sqlite:///{folder / 'calls.db'}"
     env = {
         "VOICEFLOW_STORE": url,
@@ -101,10 +109,10 @@ def stage(
         api = ("--api",) if "api_secret" in settings else ()
         receiver = stack.enter_context(running("serve", "--port", "0", *menus, *api, env=env))
         address = receiver.wait_for(r"(http://127\.0\.0\.1:\d+)/webhooks/8x8")[1]
-        webhook = f"{address}/webhooks/8x8"
+        told = webhook or f"{address}/webhooks/8x8"
         callers = stack.enter_context(
-            running("sandbox", "--port", str(port), "--webhook", webhook, "--speed", str(speed), env=env)
+            running("sandbox", "--port", str(port), "--webhook", told, "--speed", str(speed), env=env)
         )
         url = callers.wait_for(r"ready on (http://127\.0\.0\.1:\d+)")[1]
         pids = [receiver.pid, callers.pid]
-        yield Stage(env["VOICEFLOW_STORE"], url, address, folder, env, pids)
+        yield Stage(env["VOICEFLOW_STORE"], url, address, folder, env, pids, receiver)
