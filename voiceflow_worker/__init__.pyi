@@ -53,5 +53,5 @@ from .settings import Settings as Settings
 from .settings import load_settings as load_settings
 from .webhooks import present as present
 from .webhooks import webhook_app as webhook_app
-from .webhooks.app import receiver_app as receiver_app
 from .webhooks.menu_events import MenuEvents as MenuEvents
+from .webhooks.serving import receiver_app as receiver_app

@@ -28,7 +28,7 @@ from voiceflow_worker.core.ports.outside import Witness
 from voiceflow_worker.core.settling.settle import Settler
 from voiceflow_worker.errors import IllegalMoveError, StoreUnavailableError, TooLateError
 from voiceflow_worker.sandbox import Sandbox
-from voiceflow_worker.webhooks.app import webhook_app
+from voiceflow_worker.webhooks.serving import webhook_app
 
 SECRET = "Bearer of-the-laboratory"
 TAKEN_BACK = "stopped by its task"

@@ -22,8 +22,8 @@ from voiceflow_worker.core.ports import Store
 from voiceflow_worker.model.jobs.job import JobState
 from voiceflow_worker.model.reports.status import SessionStatus
 from voiceflow_worker.webhooks import PATH, receiver_app
-from voiceflow_worker.webhooks.app import LONGEST_BODY
 from voiceflow_worker.webhooks.bodies import decoded
+from voiceflow_worker.webhooks.serving import LONGEST_BODY
 
 pytestmark = pytest.mark.anyio
 

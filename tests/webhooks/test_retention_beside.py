@@ -47,6 +47,6 @@ async def test_uploads_of_an_erased_person_go_from_the_pages_and_those_of_dead_p
         await CallQueue(store).enqueue(flow())
         await forgetting.forget(store, "+6587654321")
         app = receiver_app(store, secret=None, ui_secret="a-secret")
-        monkeypatch.setattr("voiceflow_worker.webhooks.app.delete_left_over", lambda: calls.append(1))
+        monkeypatch.setattr("voiceflow_worker.webhooks.serving.delete_left_over", lambda: calls.append(1))
         async with app.router.lifespan_context(app):
             await until(lambda: bool(calls))

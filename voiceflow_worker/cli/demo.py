@@ -98,7 +98,7 @@ async def _show(output: Output, calls: CallQueue) -> _Result:
     from voiceflow_worker.gateway.account import PATH
     from voiceflow_worker.gateway.client import VoiceClient
     from voiceflow_worker.sandbox import Sandbox
-    from voiceflow_worker.webhooks.app import webhook_app
+    from voiceflow_worker.webhooks.serving import webhook_app
 
     store, secret = calls.store, f"Bearer {secrets.token_hex(16)}"
     app = webhook_app(Settler(store, CallPolicy()), secret=secret, heartbeats=Heartbeats(store))

@@ -100,8 +100,8 @@ async def serve(
     from voiceflow_worker.asgi.server import fast_protocol, serving
     from voiceflow_worker.gateway.account import PATH, WebhookType
     from voiceflow_worker.ivr.loading import load_menus
-    from voiceflow_worker.webhooks.app import load_what_is_read_later
     from voiceflow_worker.webhooks.assembly import Receiver, check_receiver
+    from voiceflow_worker.webhooks.serving import load_what_is_read_later
     from voiceflow_worker.webhooks.shedding import load_shedding, preferred
 
     where = WholeStoreOptions(store=store, wait_for_store=wait_for_store)

@@ -248,7 +248,8 @@ class Worker:
         """Lease as many jobs as there is room for, and send them, until the worker stops or `check` is done."""
         seen, failures = 0, 0
         while not self._stopping:
-            if self._fault is not None and check is not None:
+            # No waiting helps against a damaged or replaced store; verdicts are tried until the worker has stopped.
+            if self._fault is not None and (check is not None or isinstance(self._fault, StoreCorruptError)):
                 raise self._fault
             try:
                 limit = await self._room()

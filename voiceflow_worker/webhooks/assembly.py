@@ -20,8 +20,8 @@ from voiceflow_worker.notify.webhook import notifier_of, notifying
 from voiceflow_worker.service.escalations import advancing
 from voiceflow_worker.service.metrics import EscalationMetrics, HookMetrics, ProcessMetrics
 from voiceflow_worker.settings import Settings
-from voiceflow_worker.webhooks.app import receiver_app
 from voiceflow_worker.webhooks.menu_events import MenuEvents
+from voiceflow_worker.webhooks.serving import receiver_app
 
 if TYPE_CHECKING:
     from voiceflow_worker.api.door import Door

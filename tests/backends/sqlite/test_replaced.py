@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 
 import anyio
@@ -15,13 +16,16 @@ import pytest
 from tests.support.engine import Engine
 from tests.support.flows import flow, number
 from tests.support.voices import GatedVoice, ScriptedVoice
-from voiceflow_worker import CallQueue, CallRequest, Worker
+from voiceflow_worker import CallQueue, CallRequest, Worker, WorkerOptions
 from voiceflow_worker.backends import open_store
 from voiceflow_worker.backends.sqlite import open_sqlite
 from voiceflow_worker.backends.sqlite.opening import GLANCE_EVERY
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.reading import count_states, get_jobs
 from voiceflow_worker.errors import StoreReplacedError
+
+AT_ONCE = WorkerOptions(shutdown_grace=timedelta(seconds=1))
+"""A verdict that the store cannot take is kept until the worker stops: not for long here."""
 
 pytestmark = pytest.mark.anyio
 
@@ -97,7 +101,7 @@ async def test_a_worker_ends_when_all_its_calls_wait_for_an_answer(path: Path) -
         async with anyio.create_task_group() as group:
             group.start_soon(replace)
             with anyio.fail_after(20), pytest.RaisesGroup(StoreReplacedError, flatten_subgroups=True):
-                await Worker(store, voice, rate=None, concurrency=2).run()
+                await Worker(store, voice, rate=None, concurrency=2, options=AT_ONCE).run()
     assert len(voice.placed) == 2
 
 
