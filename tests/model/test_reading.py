@@ -271,6 +271,13 @@ def judge_spellings(seed: int, count: int) -> None:
     assert len(refused) * 1000 < count or len(refused) <= 3, refused
 
 
+@pytest.mark.parametrize("text", ["0596 30 12 34", "05 96 30 12 34", "09 76 12 34 56"])
+def test_a_number_of_france_that_rings_overseas_is_refused(text: str) -> None:
+    with pytest.raises(PhoneNumberError, match=r"could be \+33\d+ \(FR\) or \+59\d+"):
+        read_number(text, "FR")
+    assert read_number("01 42 68 53 00", "FR") == "+33142685300"
+
+
 def test_a_slip_calls_nobody_in_another_country() -> None:
     judge_slips(seed=41, count=600)
 

@@ -385,14 +385,18 @@ def _readings(shape: _Shape, home: Country | str | None, text: str) -> Iterator[
         yield from _foreign(shape, start, dialled=None)
 
 
+_ALSO_DIALLED = {"FR": ("GP", "GF", "MQ", "RE")}
+"""Regions with a calling code of their own that people of a country dial as numbers of the country: 0596 … in France
+rings in Martinique, though the plan has such a number of France itself."""
+
+
 def _national(shape: _Shape, home: Country) -> Iterator[_Reading]:
     """The numbers that digits without a + could mean in a country: its own, and those behind a code for calls abroad.
 
     A number abroad competes with a national number that somebody wrote behind such a code, or with a 0 too many.
     """
     digits = shape.digits
-    for national in home.numbers(digits):
-        yield _own(shape, home, national)
+    yield from _dialled_at_home(shape, home)
     if digits.startswith(home.code):
         for national in home.numbers(digits[len(home.code) :]):
             yield _own(shape, home, national)
@@ -412,6 +416,16 @@ def _national(shape: _Shape, home: Country) -> Iterator[_Reading]:
                 for national in home.numbers(digits[slip:]):
                     if _is_in_groups(shape, home, national):
                         yield _own(shape, home, national)
+
+
+def _dialled_at_home(shape: _Shape, home: Country) -> Iterator[_Reading]:
+    """The numbers of a country that these digits could mean, and what else may ring where they are dialled there."""
+    own = home.numbers(shape.digits)
+    for national in own:
+        yield _own(shape, home, national)
+    for each in map(country_named, _ALSO_DIALLED.get(home.region, ()) if own else ()):
+        for national in each.numbers(shape.digits):
+            yield _own(shape, each, national)
 
 
 def _is_in_groups(shape: _Shape, home: Country, national: str) -> bool:
