@@ -35,7 +35,7 @@ def at(text: str) -> float:
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 @pytest.mark.anyio
-@pytest.mark.parametrize("backend", ["sqlite"])
+@pytest.mark.parametrize("backend", ["sqlite", "postgres"])
 async def test_each_person_is_called_once_and_nobody_a_minute_late_through_a_rolling_restart(
     backend: str, fresh_url: Callable[[str], str], tmp_path: Path
 ) -> None:
