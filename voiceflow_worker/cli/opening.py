@@ -10,6 +10,7 @@ import sys
 from collections.abc import AsyncGenerator, Callable, Collection, MutableMapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
+from importlib import import_module
 from io import StringIO
 from typing import TYPE_CHECKING, Any, TextIO, cast
 
@@ -224,7 +225,7 @@ def _load_structlog() -> None:
     if not {"structlog", unused} & sys.modules.keys():
         sys.modules[unused] = cast("Any", None)
         try:
-            import structlog  # noqa: F401
+            import_module("structlog")
         finally:
             del sys.modules[unused]
 

@@ -19,7 +19,7 @@ class RepeatedNameError(ValueError):
     """Raised for a name that stands twice in one object. The message is a clause."""
 
     def __init__(self, name: str) -> None:
-        self.name = name[:_LONGEST_NAME]
+        self.name: str = name[:_LONGEST_NAME]
         super().__init__(f"has the name {self.name!r} twice in one object; keep one of them")
 
 
