@@ -11,9 +11,9 @@ from .campaigns.enqueue import enqueue_rows as enqueue_rows
 from .core.admission import CallRequest as CallRequest
 from .core.heartbeats import Heartbeats as Heartbeats
 from .core.outcomes.hooks import OutcomeHooks as OutcomeHooks
-from .core.overview.report import build_report as build_report
 from .core.ports import Store as Store
 from .core.queue import CallQueue as CallQueue
+from .core.reporting.report import build_report as build_report
 from .core.settling.settle import Settler as Settler
 from .core.suppression import SuppressionList as SuppressionList
 from .core.sweep import Sweeper as Sweeper

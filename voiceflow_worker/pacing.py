@@ -34,7 +34,6 @@ class ProcessRate:
         """Wait until one more call may leave. Raises SettingsError on trio."""
         if anyio.get_cancelled_exc_class() is not asyncio.CancelledError:
             raise SettingsError(
-                "ProcessRate runs on asyncio only; on trio, use Worker(rate=…), which takes departure times from the"
-                " store"
+                "ProcessRate runs on asyncio only; on trio, use Worker(rate=…), which takes send slots from the store"
             )
         await self._limiter.acquire()

@@ -355,7 +355,7 @@ class Settings(BaseModel):
     ui_secret: Secret | None = None
     ui_operator_secret: Secret | None = None
     api_secret: Secret | None = None
-    """The secret of programs that use the HTTP door of `voiceflow serve --api`."""
+    """The secret of programs that use the HTTP API of `voiceflow serve --api`."""
     api_secrets: Path | None = None
     """A file with the secrets of several programs, each with a name and rights (`api/secrets.py`)."""
     # Not in the repr, because it may hold a password.

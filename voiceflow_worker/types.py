@@ -14,10 +14,10 @@ from voiceflow_worker.core.outcomes.batch_ends import BatchOutcome
 from voiceflow_worker.core.outcomes.hook import HookCounts, HookOptions
 from voiceflow_worker.core.outcomes.hooks import ParkedOutcome
 from voiceflow_worker.core.outcomes.outbox import OutcomeStream
-from voiceflow_worker.core.overview.batches import BatchProgress
-from voiceflow_worker.core.overview.report import Report
-from voiceflow_worker.core.overview.status import QueueStatus
 from voiceflow_worker.core.progress import CallProgress
+from voiceflow_worker.core.reporting.batches import BatchProgress
+from voiceflow_worker.core.reporting.report import Report
+from voiceflow_worker.core.reporting.status import QueueStatus
 from voiceflow_worker.core.settling.settle import SummaryResult
 from voiceflow_worker.core.suppression import Suppression
 from voiceflow_worker.finding import Severity

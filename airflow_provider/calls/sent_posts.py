@@ -1,4 +1,4 @@
-"""The newest POSTs of a task, kept in Airflow's task state (since 3.3), which shows whether the store was set back.
+"""The newest POSTs of a task, kept in Airflow's task state (since 3.3), which shows whether the store was rolled back.
 
 A POST is written there when the store has it and before its first byte leaves. So if the store lacks one of these
 POSTs, it was restored from an older copy, and would make calls again that have rung.

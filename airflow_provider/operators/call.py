@@ -39,7 +39,7 @@ class VoiceCallOperator(OneCallTask):
     sends it. The task waits for `"outcome"` (the end of the call), for `"accepted"` (8x8 accepted the call), or for
     nothing (`wait_for=None`). Outcomes in `fail_on` fail the task without a retry. The names are `completed`,
     `unreached`, `failed`, `expired`, `cancelled` and `accepted`, and session statuses such as `NO_ANSWER`. A call in
-    doubt for longer than `doubt_patience` fails the task too, and the error says how to resolve the doubt. Airflow may
+    doubt for longer than `doubt_timeout` fails the task too, and the error says how to resolve the doubt. Airflow may
     then retry the task, and the retry waits for the same call. Of a mapped task, such ends fail no instance as long as
     not more than `fail_ratio` of all its instances have them.
 

@@ -52,9 +52,9 @@ class VoiceCampaignOperator(CallingTask):
     `skip_bad` is set.
 
     `not_before`, `valid_until`, `again`, `once_per`, `window`, `days`, `holidays`, `window_time_zone`, `send`,
-    `wait_for`, `deferrable`, `wait_timeout`, `doubt_patience` and `cancel_on_kill` work as in `VoiceCallOperator`. The
+    `wait_for`, `deferrable`, `wait_timeout`, `doubt_timeout` and `cancel_on_kill` work as in `VoiceCallOperator`. The
     task fails if more than `fail_ratio` of the calls have outcomes in `fail_on`, or are in doubt for longer than
-    `doubt_patience`.
+    `doubt_timeout`.
 
     The result is the report of the batch, as `voiceflow report --json` prints it, with the counts of rows. The
     link *Calls of the batch* leads to the page of the batch.

@@ -52,16 +52,16 @@ class VoiceTask(BaseOperator):
     def __init__(
         self,
         *,
-        doubt_patience: timedelta = timedelta(minutes=15),
+        doubt_timeout: timedelta = timedelta(minutes=15),
         deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
         voiceflow_conn_id: str = DEFAULT_CONNECTION,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        self.doubt_patience = doubt_patience
+        self.doubt_timeout = doubt_timeout
         self.deferrable = deferrable
         self.voiceflow_conn_id = voiceflow_conn_id
-        self._options = WaitOptions(sends=False, patience=doubt_patience)
+        self._options = WaitOptions(sends=False, timeout=doubt_timeout)
         self._until: datetime | None = None
 
     @cached_property
@@ -90,7 +90,7 @@ class VoiceTask(BaseOperator):
                 voiceflow_conn_id=self.voiceflow_conn_id,
                 wait_for=self._options.goal.value,
                 sends=self._options.sends,
-                doubt_patience=self.doubt_patience.total_seconds(),
+                doubt_timeout=self.doubt_timeout.total_seconds(),
                 poll_interval=every,
                 until=None if self._until is None else self._until.isoformat(),
                 **waited,
@@ -154,7 +154,7 @@ class CallingTask(VoiceTask):
         if once_per not in set(OncePer):
             raise ValueError(f"once_per={once_per!r}: use 'run' (each run calls) or 'dag' (all runs call once)")
         self.once_per = once_per
-        self._options = WaitOptions(sends=send == "here", patience=self.doubt_patience)
+        self._options = WaitOptions(sends=send == "here", timeout=self.doubt_timeout)
         self._stop = StopFlag()
         self._cancelling: tuple[str, Callable[[CallQueue], Coroutine[Any, Any, int]]] | None = None
 

@@ -92,7 +92,7 @@ class VoiceOutcomeSensor(VoiceSensor):
 
     Ids are strings, or the output of the task that made the calls (`call.output`). The sensor waits for all calls, for
     a number of them (`at_least`), or for a share (`ratio`). With `wait_for="accepted"`, it waits until 8x8 has accepted
-    the calls. Outcomes in `fail_on` fail the task without a retry. A call in doubt for longer than `doubt_patience`
+    the calls. Outcomes in `fail_on` fail the task without a retry. A call in doubt for longer than `doubt_timeout`
     also fails the task, and the error says how to resolve the doubt. The sensor can poke, reschedule or defer
     (`deferrable`).
 

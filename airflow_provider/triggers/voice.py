@@ -114,7 +114,7 @@ class VoiceOutcomeTrigger(BaseTrigger):
         batch_id: str | None = None,
         wait_for: str = "outcome",
         sends: bool = False,
-        doubt_patience: float = 900.0,
+        doubt_timeout: float = 900.0,
         poll_interval: float = 5.0,
         enough: dict[str, Any] | None = None,
         cancel_on_kill: bool = False,
@@ -128,7 +128,7 @@ class VoiceOutcomeTrigger(BaseTrigger):
         self.batch_id = batch_id
         self.wait_for = wait_for
         self.sends = sends
-        self.doubt_patience = doubt_patience
+        self.doubt_timeout = doubt_timeout
         self.poll_interval = poll_interval
         self.enough = enough
         self.cancel_on_kill = cancel_on_kill
@@ -179,9 +179,7 @@ class VoiceOutcomeTrigger(BaseTrigger):
         log.info("the task was stopped: %s unsent calls were cancelled", cancelled)
 
     async def _watch(self, queue: CallQueue) -> TriggerEvent:
-        options = WaitOptions(
-            goal=Goal(self.wait_for), sends=self.sends, patience=timedelta(seconds=self.doubt_patience)
-        )
+        options = WaitOptions(goal=Goal(self.wait_for), sends=self.sends, timeout=timedelta(seconds=self.doubt_timeout))
         waited = WaitedCalls(options, job_ids=self.job_ids, batch_id=self.batch_id)
         waiting = WaitLog(waited)
         while True:

@@ -71,7 +71,7 @@ def test_four_workers_keep_to_one_rate_in_every_second_and_use_it(
         ended, starved = time.time(), (waited_for_a_processor(pids) - waited_before) / WORKERS
         assert [worker.end() for worker in workers] == [0] * WORKERS
         arrivals, ledger = door.arrivals(), on.ledger()
-        # The departure times that the frozen worker holds are lost, and one worker may hold all of them. So the rate is
+        # The send slots that the frozen worker holds are lost, and one worker may hold all of them. So the rate is
         # used, apart from the stalls.
         counted = [at for at in arrivals if began <= at < ended and not any(a <= at < b for a, b in stalls)]
         used = len(counted) / (RATE * (ended - began - sum(min(b, ended) - a for a, b in stalls)))

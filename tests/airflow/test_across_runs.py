@@ -13,7 +13,7 @@ from airflow_provider.operators.voice import VoiceCallOperator, VoiceCampaignOpe
 from tests.airflow.scene import context, surroundings
 from tests.support.stage import Stage
 
-Act = Callable[..., Any]
+OperatorAction = Callable[..., Any]
 NUMBERS = iter(f"+65876640{place:02d}" for place in range(100))
 
 
@@ -55,7 +55,9 @@ def rings(on: Stage, number: str) -> int:
 
 
 @ALL
-def test_a_second_run_says_the_same_only_when_told_to_and_other_words_need_no_telling(on: Stage, act: Act) -> None:
+def test_a_second_run_says_the_same_only_when_told_to_and_other_words_need_no_telling(
+    on: Stage, act: OperatorAction
+) -> None:
     number, task = next(NUMBERS), act.__name__
     act(number, context(task, run="scheduled"))
     with pytest.raises(
@@ -72,7 +74,7 @@ def test_a_second_run_says_the_same_only_when_told_to_and_other_words_need_no_te
 
 
 @ALL
-def test_one_call_for_all_runs(on: Stage, act: Act) -> None:
+def test_one_call_for_all_runs(on: Stage, act: OperatorAction) -> None:
     number, task = next(NUMBERS), f"dag-{act.__name__}"
     for run in ("a", "b", "c"):
         act(number, context(task, run=run), once_per="dag")
@@ -89,7 +91,7 @@ def test_a_key_of_its_own_is_another_call_of_all_runs(on: Stage) -> None:
 
 
 @pytest.mark.parametrize("act", [one_call, campaign])
-def test_other_keys_do_not_call_the_same_run_again(on: Stage, act: Act) -> None:
+def test_other_keys_do_not_call_the_same_run_again(on: Stage, act: OperatorAction) -> None:
     number, task = next(NUMBERS), f"switched-{act.__name__}"
     for before, after in (("run", "dag"), ("dag", "run")):
         act(number, context(task, run=before), once_per=before, again=True)
@@ -100,7 +102,7 @@ def test_other_keys_do_not_call_the_same_run_again(on: Stage, act: Act) -> None:
 
 
 @ALL
-def test_a_late_run_calls_nobody_and_a_later_clear_shows_the_call_that_was_made(on: Stage, act: Act) -> None:
+def test_a_late_run_calls_nobody_and_a_later_clear_shows_the_call_that_was_made(on: Stage, act: OperatorAction) -> None:
     number, task = next(NUMBERS), f"late-{act.__name__}"
     now = datetime.now(UTC)
     for stale in (now - timedelta(seconds=1), str(now - timedelta(days=1)), "2026-01-01 09:00"):
@@ -114,7 +116,7 @@ def test_a_late_run_calls_nobody_and_a_later_clear_shows_the_call_that_was_made(
 
 @ALL
 @pytest.mark.parametrize("text", ["None", "", "soon", "2030-01-31 09:00"])
-def test_an_end_of_validity_that_cannot_be_read_is_refused(on: Stage, act: Act, text: str) -> None:
+def test_an_end_of_validity_that_cannot_be_read_is_refused(on: Stage, act: OperatorAction, text: str) -> None:
     number = next(NUMBERS)
     with pytest.raises(AirflowFailException, match="valid_until"):
         act(number, context("unread"), valid_until=text)

@@ -61,7 +61,7 @@ def call_of(on: Stage, number: str, is_so: Callable[[Job], bool] = lambda _: Tru
 
 
 IMPATIENT: dict[str, Any] = {
-    "doubt_patience": timedelta(seconds=0.2),
+    "doubt_timeout": timedelta(seconds=0.2),
     "wait_for": "accepted",
     "deferrable": False,
 }
@@ -80,7 +80,7 @@ def test_airflows_task_state_knows_the_calls_that_a_lost_store_forgot(
 
 
 @MAKES
-def test_a_store_that_was_set_back_to_before_the_post_calls_nobody_again(
+def test_a_store_that_was_rolled_back_to_before_the_post_calls_nobody_again(
     on: Stage, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, make: Callable[..., Any], number: str
 ) -> None:
     connect(monkeypatch, on, store=f"sqlite:///{tmp_path / 'calls.db'}")

@@ -22,7 +22,7 @@ from voiceflow_worker.core.ports.reading import count_states
 from voiceflow_worker.types import Post
 
 NOW = datetime(2026, 11, 20, 12, tzinfo=UTC)
-OPTIONS = WaitOptions(goal=Goal.OUTCOME, sends=True, patience=timedelta(minutes=15))
+OPTIONS = WaitOptions(goal=Goal.OUTCOME, sends=True, timeout=timedelta(minutes=15))
 
 
 def job(state: JobState, *, due: timedelta = timedelta(0)) -> Job:

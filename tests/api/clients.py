@@ -1,4 +1,4 @@
-"""Programs that use the HTTP door of a receiver."""
+"""Programs that use the HTTP API of a receiver."""
 
 from __future__ import annotations
 

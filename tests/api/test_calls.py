@@ -12,11 +12,11 @@ import httpx
 import pytest
 
 from tests.api.clients import CALL, call, program
-from tests.api.test_door import findings_of
+from tests.api.test_http_api import findings_of
 from tests.support.calls import Calls
 from tests.support.flows import SOURCE, flow
 from voiceflow_worker import CallQueue, End, InvalidInputError, Menu, Store, enqueue_rows, load_settings, open_store
-from voiceflow_worker.api.door import Door
+from voiceflow_worker.api.http_api import HttpApi
 from voiceflow_worker.backends.contract.samples import ManualClock, delete
 from voiceflow_worker.campaigns.campaign import Campaign
 from voiceflow_worker.core.audit import entries_on
@@ -314,11 +314,11 @@ async def test_a_wait_ends_after_its_time_and_when_the_server_stops(memory: Stor
         began = anyio.current_time()
         assert (await client.get(f"/v1/calls/{made}?wait=1")).json()["state"] == "queued"
         assert 0.9 < anyio.current_time() - began < 10
-        door = next(route.app for route in client._transport.app.routes if isinstance(route.app, Door))  # type: ignore[attr-defined]
+        http_api = next(route.app for route in client._transport.app.routes if isinstance(route.app, HttpApi))  # type: ignore[attr-defined]
         async with anyio.create_task_group() as group:
             group.start_soon(partial(client.get, f"/v1/calls/{made}?wait=60"))
             await anyio.sleep(0.05)
-            door.stop()
+            http_api.stop()
         assert (await client.get(f"/v1/calls/{made}?wait=60")).json()["state"] == "queued"
         assert anyio.current_time() - began < 20
 

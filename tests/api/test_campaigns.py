@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from tests.api.clients import program
-from tests.api.test_door import findings_of
+from tests.api.test_http_api import findings_of
 from tests.support.cut_imports import cut_import
 from tests.support.faulty_store import FaultyStore, StoreCall
 from voiceflow_worker import CallQueue, Menu, Store

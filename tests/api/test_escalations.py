@@ -16,12 +16,12 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from tests.api.clients import SECRET, program
-from tests.api.test_door import findings_of
+from tests.api.test_http_api import findings_of
 from tests.docs.pages import DOCS, blocks
 from tests.support.faulty_store import FaultyStore, StoreCall
 from voiceflow_worker import CallQueue, Store
 from voiceflow_worker.core.audit import entries_on
-from voiceflow_worker.core.heartbeats import Pulse
+from voiceflow_worker.core.heartbeats import Heartbeat
 from voiceflow_worker.errors import EscalationNotFoundError, JobNotFoundError, StaleJobError, StoreUnavailableError
 from voiceflow_worker.service.escalation import FIELDS
 from voiceflow_worker.service.escalations import Escalations
@@ -157,7 +157,7 @@ ANY = f"{HOOK}?numbers=%2B6587654321"
 @pytest.fixture
 async def works(memory: Store) -> Callable[[], Awaitable[None]]:
     """A worker of the queue is alive, and gives a sign of it again when called."""
-    beat = Pulse(memory, queue="default", worker_id="worker-1", in_flight=lambda: 0).beat
+    beat = Heartbeat(memory, queue="default", worker_id="worker-1", in_flight=lambda: 0).beat
     await beat()
     return beat
 
@@ -263,19 +263,19 @@ async def test_while_nobody_can_be_called_the_sender_asks_again_and_the_alert_is
             assert answer.status_code == 503
             assert "no worker of queue default runs" in answer.json()["detail"]
             assert "retry-after" in answer.headers
-        await Pulse(memory, queue="default", worker_id="worker-1", in_flight=lambda: 0).beat()
+        await Heartbeat(memory, queue="default", worker_id="worker-1", in_flight=lambda: 0).beat()
         assert (await client.post(ANY, json=notification(alert("a")))).status_code == 200
         await CallQueue(memory).hold(reason="a wrong number")
         held = await client.post(ANY, json=notification(alert("a")))
         assert (held.status_code, "a wrong number" in held.json()["detail"]) == (503, True)
         await CallQueue(memory).resume()
-        await Pulse(memory, queue="default", worker_id="w2", in_flight=lambda: 0, batch_id="campaign").beat()
+        await Heartbeat(memory, queue="default", worker_id="w2", in_flight=lambda: 0, batch_id="campaign").beat()
         assert (await client.post(ANY, json=notification(alert("a")))).status_code == 200
     assert len(await CallQueue(memory).find()) == 1
 
 
 async def test_a_worker_of_another_batch_calls_nobody_for_alarms(memory: Store) -> None:
-    await Pulse(memory, queue="default", worker_id="w2", in_flight=lambda: 0, batch_id="campaign").beat()
+    await Heartbeat(memory, queue="default", worker_id="w2", in_flight=lambda: 0, batch_id="campaign").beat()
     async with program(memory) as client:
         assert (await client.post(ANY, json=notification(alert("a")))).status_code == 503
 

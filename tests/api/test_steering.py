@@ -7,7 +7,7 @@ from datetime import timedelta
 import pytest
 
 from tests.api.clients import program
-from tests.api.test_door import findings_of
+from tests.api.test_http_api import findings_of
 from tests.support.flows import flow
 from voiceflow_worker import CallQueue, Store
 from voiceflow_worker.core.audit import entries_on

@@ -72,7 +72,7 @@ async def answer_on(connection: socket.socket) -> bytes:
 
 async def test_who_never_sends_a_whole_request_makes_room_for_who_does(protocol: type) -> None:
     hours = timedelta(hours=1)  # it is the crowd that closes them, and no time limit
-    limits = ConnectionLimits(most=5, grace=SOON, patience=SOON, head=hours, whole=hours)
+    limits = ConnectionLimits(most=5, grace=SOON, timeout=SOON, head=hours, whole=hours)
     async with serving(Starlette(routes=[Route("/", hello)]), protocol=protocol, limits=limits) as address:
         held = [connected(address.port, HEAD) for _ in range(20)]
         for _ in range(3):
@@ -93,7 +93,7 @@ async def test_a_request_that_is_being_answered_is_not_given_up(protocol: type) 
         await let.wait()
         return PlainTextResponse("done")
 
-    limits = ConnectionLimits(most=4, grace=SOON, patience=SOON)
+    limits = ConnectionLimits(most=4, grace=SOON, timeout=SOON)
     app = Starlette(routes=[Route("/", hello), Route("/slow", slow, methods=["POST"])])
     async with serving(app, protocol=protocol, limits=limits) as address:
         working = [connected(address.port, POST) for _ in range(3)]
@@ -109,7 +109,7 @@ async def test_a_request_that_is_being_answered_is_not_given_up(protocol: type) 
 
 
 async def test_preferred_connections_go_last() -> None:
-    limits = ConnectionLimits(most=4, grace=SOON, patience=SOON)
+    limits = ConnectionLimits(most=4, grace=SOON, timeout=SOON)
     app = Starlette(routes=[Route("/", hello)])
     met: list[str] = []
 
@@ -224,7 +224,7 @@ async def test_when_there_is_too_much_to_do_events_are_turned_away_and_questions
         await let.wait()
         return PlainTextResponse("done")
 
-    shedding = LoadShedding(answer=BUSY, busy_at=2, count=lambda: counted.append(1), patience=SOON)
+    shedding = LoadShedding(answer=BUSY, busy_at=2, count=lambda: counted.append(1), timeout=SOON)
     app = Starlette(routes=[Route("/", hello), Route("/slow", slow, methods=["POST"])])
     async with serving(app, protocol=protocol, shedding=shedding) as address:
         working = [connected(address.port, POST) for _ in range(2)]

@@ -224,7 +224,7 @@ async def test_redis_tells_of(
 POSTGRES = {
     "no page": Broken("", "LIMIT %s", "LIMIT %s + 1000", "records: page of a group"),
     "no index": Broken("DROP INDEX voiceflow.jobs_by_state", "", "", "jobs: due by now"),
-    "no other index": Broken("DROP INDEX voiceflow.jobs_by_validity", "", "", "jobs: lapsed"),
+    "no other index": Broken("DROP INDEX voiceflow.jobs_by_validity", "", "", "jobs: expired"),
 }
 
 

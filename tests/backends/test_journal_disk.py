@@ -14,10 +14,10 @@ from types import SimpleNamespace
 
 import pytest
 
+from voiceflow_worker.backends import local_journal
 from voiceflow_worker.backends import waiting as disk_speed
-from voiceflow_worker.backends import witness
 from voiceflow_worker.backends.contract import sample_job
-from voiceflow_worker.backends.witness import JournalFiles
+from voiceflow_worker.backends.local_journal import JournalFiles
 from voiceflow_worker.errors import StoreReadOnlyError
 
 pytestmark = pytest.mark.anyio
@@ -58,7 +58,7 @@ async def test_a_slow_disk_does_not_hold_up_the_event_loop_again(
 
     monkeypatch.setattr(os.path, "samestat", noted_look)
     monkeypatch.setattr(os, "fdatasync", noted)
-    for timed in (witness, disk_speed):
+    for timed in (local_journal, disk_speed):
         monkeypatch.setattr(timed, "time", SimpleNamespace(monotonic=lambda: now))
     file = await JournalFiles(tmp_path).begin("reminders", "worker")
     for _ in takes:
@@ -83,7 +83,7 @@ async def test_a_disk_that_was_slow_is_tried_again(tmp_path: Path, monkeypatch: 
         sync(fd)
 
     monkeypatch.setattr(os, "fdatasync", noted)
-    for timed in (witness, disk_speed):
+    for timed in (local_journal, disk_speed):
         monkeypatch.setattr(timed, "time", SimpleNamespace(monotonic=lambda: now))
     file = await JournalFiles(tmp_path).begin("reminders", "worker")
     for pause in [0, 0, 0, disk_speed.SLOW_FOR, 0]:

@@ -15,8 +15,8 @@ from tests.support.stores import DURABLE, SERVERS
 from tests.support.voices import ScriptedVoice
 from voiceflow_worker import CallPolicy, open_store
 from voiceflow_worker.backends.contract.samples import commit
+from voiceflow_worker.backends.local_journal import journal_files, journal_folder
 from voiceflow_worker.backends.memory import MemoryStore
-from voiceflow_worker.backends.witness import journal_files, journal_folder
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.reading import gates_of
 from voiceflow_worker.core.ports.record_set import text_records
@@ -74,7 +74,7 @@ Url = Callable[[str], str]
 def worker_on(store: Store, url: str, state: Path) -> Engine:
     """A worker whose journal files are those of the settings."""
     files = journal_files(load_settings(store=url, state_dir=str(state)), store)
-    return Engine(store, ScriptedVoice(), policy=CallPolicy(outcomes=OutcomeSource.NONE), witness=files)
+    return Engine(store, ScriptedVoice(), policy=CallPolicy(outcomes=OutcomeSource.NONE), local_journal=files)
 
 
 def by_another_url(backend: str, url: str, folder: Path) -> str:

@@ -19,16 +19,16 @@ from tests.support.flows import number
 from tests.support.voices import ScriptedVoice
 from voiceflow_worker import Job, JobState, Store, SuppressionList, open_store
 from voiceflow_worker.backends.contract.samples import ManualClock
+from voiceflow_worker.backends.local_journal import JournalFiles
 from voiceflow_worker.backends.record import record_of
 from voiceflow_worker.backends.sqlite import write
-from voiceflow_worker.backends.witness import JournalFiles
 from voiceflow_worker.core.gates import order_gate
 from voiceflow_worker.core.ports import record_set
 from voiceflow_worker.core.ports.reading import find_jobs, gates_of
 from voiceflow_worker.core.ports.reads import Listing
 from voiceflow_worker.core.ports.record_set import text_records
 from voiceflow_worker.core.rollback import forgotten_of
-from voiceflow_worker.core.settling.changes import PARKED, SESSIONS, Sessions
+from voiceflow_worker.core.settling.changes import EARLY, SESSIONS, Sessions
 from voiceflow_worker.core.suppression import NAMESPACE as SUPPRESSED
 from voiceflow_worker.errors import StoreVersionError, SuppressedNumberError
 from voiceflow_worker.model.jobs.gate import Gate, GateScope, GateState
@@ -117,11 +117,11 @@ async def test_a_parked_summary_of_a_newer_version_is_left_and_others_are_applie
         await here.summarise(job, SessionStatus.BUSY, with_client_request_id=False, session_id=session)
         await text_records(here.store, SESSIONS).put({session: f"{job.id}.1"})
     newer = {"status": "BUSY", "status_text": "BUSY", "mood": "sunny"}
-    await put(here.store, PARKED, **{f"session-{ana.id}.1": newer, "session-x": "no JSON"})
+    await put(here.store, EARLY, **{f"session-{ana.id}.1": newer, "session-x": "no JSON"})
     for _ in range(2):
         await here.sweeper.sweep()
     assert (await here.state(ana), await here.state(ben)) == ("submitted", "unreached")
-    kept = await Sessions(here.store).parked.all()
+    kept = await Sessions(here.store).early.all()
     assert kept == [(f"session-{ana.id}.1", None), ("session-x", None)]
 
 

@@ -42,8 +42,8 @@ async def test_the_default_is_a_file_in_the_working_directory(tmp_path: Path, mo
 
 
 def test_an_option_that_a_backend_does_not_have_is_refused() -> None:
-    with pytest.raises(TypeError, match="patience"):
-        open_store("memory://", patience=1)
+    with pytest.raises(TypeError, match="lock_timeout"):
+        open_store("memory://", lock_timeout=1)
 
 
 def test_an_unknown_scheme_lists_those_there_are() -> None:

@@ -95,7 +95,7 @@ class TogetherIsUndoneByTheSameCall(Memory):
     def _together(self, units: Sequence[Unit], now: datetime) -> Sequence[Answer]:
         trial = self._copy()
         if any(trial.answer(unit, now) != DONE for unit in units):
-            return [Answer(result=Result.WITHHELD)] * len(units)
+            return [Answer(result=Result.ROLLED_BACK)] * len(units)
         return super()._together(units, now)
 
 
@@ -193,27 +193,27 @@ class ALateRepeatWins(Memory):
 
 
 class AnyServerWillDo(Memory):
-    def _is_vetted(self, step: Step, now: datetime) -> bool:
+    def _is_verified(self, step: Step, now: datetime) -> bool:
         guard = None if step.guard is None else replace(step.guard, server=self.server)
-        return super()._is_vetted(replace(step, guard=guard), now)
+        return super()._is_verified(replace(step, guard=guard), now)
 
 
 class WhatWasKnownIsForgotten(Memory):
-    def _is_vetted(self, step: Step, now: datetime) -> bool:  # noqa: ARG002
+    def _is_verified(self, step: Step, now: datetime) -> bool:  # noqa: ARG002
         return step.guard is None or step.guard.server == self.server
 
 
-class AnUnvettedStepForgetsWhatWasWritten(Memory):
+class AnUnverifiedStepForgetsWhatWasWritten(Memory):
     def write(self, step: Step, now: datetime) -> Sequence[Answer]:
-        if not self._is_vetted(step, now):
-            return [Answer(result=Result.UNVETTED)] * len(step.units)
+        if not self._is_verified(step, now):
+            return [Answer(result=Result.NOT_VERIFIED)] * len(step.units)
         return super().write(step, now)
 
 
-class AnUnvettedStepIsWritten(Memory):
+class AnUnverifiedStepIsWritten(Memory):
     def write(self, step: Step, now: datetime) -> Sequence[Answer]:
         written = super().write(replace(step, guard=None), now)
-        return written if self._is_vetted(step, now) else [Answer(result=Result.UNVETTED)] * len(step.units)
+        return written if self._is_verified(step, now) else [Answer(result=Result.NOT_VERIFIED)] * len(step.units)
 
 
 class EventsComeLate(Memory):
@@ -374,8 +374,8 @@ MUTATIONS: dict[type[Memory | MemoryStore], str] = {
     ChecksAndThenWrites: "test_two_units_that_contradict_each_other_are_never_both_written",
     AnyServerWillDo: "test_for_another_server_nothing_is_written",
     WhatWasKnownIsForgotten: "test_without_what_the_store_certainly_had_nothing_is_written",
-    AnUnvettedStepForgetsWhatWasWritten: "test_for_another_server_nothing_is_written",
-    AnUnvettedStepIsWritten: "test_for_another_server_nothing_is_written",
+    AnUnverifiedStepForgetsWhatWasWritten: "test_for_another_server_nothing_is_written",
+    AnUnverifiedStepIsWritten: "test_for_another_server_nothing_is_written",
     EventsComeLate: "test_no_reader_is_passed_by_an_event",
     AnswersStayInTheLine: "test_a_caller_that_gave_up_leaves_its_answer_to_nobody",
     LeasesIgnoreGates: "test_a_closed_gate_keeps_its_jobs_back",
@@ -384,7 +384,7 @@ MUTATIONS: dict[type[Memory | MemoryStore], str] = {
     LeasesIgnoreTheirBatch: "test_a_batch_can_be_leased_alone",
     LeasesTakeWhatExpired: "test_what_is_no_longer_valid_is_left_to_the_sweep",
     LeasesAreNotCounted: "test_a_leased_job_is_its_workers_until_the_lease_ends",
-    ARateIsNotChanged: "test_a_new_rate_counts_from_the_last_departure",
+    ARateIsNotChanged: "test_a_new_rate_counts_from_the_last_slot",
     TotalsOfABatchStay: "test_deleted_jobs_stay_in_the_totals_of_their_batch_while_it_has_jobs",
     EndedRecordsAreRead: "test_records_of_several_namespaces_are_read_at_once",
     PagesForgetTheirGroup: "test_a_page_goes_on_after_a_record",

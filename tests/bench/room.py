@@ -21,7 +21,7 @@ from tests.support.postgres import PostgresServer
 from tests.support.redis_server import RedisServer, standalone, system_server
 from tests.support.voices import ScriptedVoice, created
 from voiceflow_worker import CallFlow, CallQueue, CallRequest, Worker, open_store
-from voiceflow_worker.backends.witness import JournalFiles
+from voiceflow_worker.backends.local_journal import JournalFiles
 
 AT_ONCE = 500
 TEXT = "Hello {name}. This is a reminder of your appointment tomorrow at {time}. Please call us if you cannot come."
@@ -120,7 +120,7 @@ async def fill(found: Measured, *, calls: int, journal: Path) -> dict[str, float
         enqueuing = found.logged() - logged
         waiting, logged = found.taken(), found.logged()  # a vacuum writes into the log too
         voice = ScriptedVoice(answer=lambda _: created())
-        worker = Worker(store, voice, rate=None, concurrency=50, witness=JournalFiles(journal))
+        worker = Worker(store, voice, rate=None, concurrency=50, local_journal=JournalFiles(journal))
         await worker.drain()
         files = _size(journal)
         engine = Engine(store, voice)

@@ -1,4 +1,4 @@
-"""One rung of the ladder of `./dev bench`: POSTs or calls per second of this process's own processor time.
+"""One rung of the escalation of `./dev bench`: POSTs or calls per second of this process's own processor time.
 
 A process of its own for each measurement: `rung.py RUNG --port PORT --store URL --calls N` prints JSON. What is done
 once (imports, connections, enqueueing) is not measured, and the garbage of it is collected before.
@@ -23,7 +23,7 @@ import httpx
 
 from tests.support.flows import flow, number
 from voiceflow_worker import CallPolicy, CallQueue, CallRequest, JobState, VoiceClient, Worker, open_store
-from voiceflow_worker.backends.witness import JournalFiles
+from voiceflow_worker.backends.local_journal import JournalFiles
 from voiceflow_worker.campaigns.calls.options import CampaignOptions
 from voiceflow_worker.campaigns.calls.template import FlowTemplate
 from voiceflow_worker.campaigns.enqueue import enqueue_file
@@ -32,7 +32,7 @@ from voiceflow_worker.core.ports import Placement
 from voiceflow_worker.core.ports.reading import count_states
 from voiceflow_worker.core.worker import WorkerOptions
 from voiceflow_worker.gateway.network import Network, Timeouts
-from voiceflow_worker.gateway.transport.transports import open_ways
+from voiceflow_worker.gateway.transport.transports import open_transport
 from voiceflow_worker.gateway.wire import Wire
 from voiceflow_worker.model.jobs.policy import OutcomeSource
 from voiceflow_worker.model.reports.verdict import PostProgress, VerdictKind
@@ -84,7 +84,9 @@ class OwnConnections(httpx.AsyncBaseTransport):
     def __init__(self, port: int) -> None:
         wire = Wire("bench", "bench", base_url=f"http://127.0.0.1:{port}")
         timeouts = Timeouts(5.0, 30.0)
-        self.posts = open_ways(Network(), wire.calls, headers=wire.post_headers, timeouts=timeouts, limit=AT_ONCE).posts
+        self.posts = open_transport(
+            Network(), wire.calls, headers=wire.post_headers, timeouts=timeouts, limit=AT_ONCE
+        ).posts
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """POST the body of the request, whatever its address."""
@@ -138,7 +140,7 @@ async def gateway(wanted: argparse.Namespace) -> dict[str, float]:
 async def worker(wanted: argparse.Namespace) -> dict[str, float]:
     """A worker that drains a queue."""
     policy = CallPolicy(outcomes=OutcomeSource.NONE)
-    async with open_store(wanted.store) as store, client_of(wanted.port) as client, witness_of(wanted) as witness:
+    async with open_store(wanted.store) as store, client_of(wanted.port) as client, journal_of(wanted) as local_journal:
         queue = CallQueue(store, policy=policy)
 
         async def fill(first: int, count: int) -> None:
@@ -148,7 +150,7 @@ async def worker(wanted: argparse.Namespace) -> dict[str, float]:
 
         def new_worker() -> Worker:
             options = WorkerOptions(policy=policy)
-            return Worker(store, client, rate=None, concurrency=AT_ONCE, options=options, witness=witness)
+            return Worker(store, client, rate=None, concurrency=AT_ONCE, options=options, local_journal=local_journal)
 
         await fill(0, WARM_UP)
         await new_worker().drain()
@@ -216,7 +218,7 @@ def client_of(port: int) -> VoiceClient:
 
 
 @asynccontextmanager
-async def witness_of(wanted: argparse.Namespace) -> AsyncIterator[JournalFiles | None]:
+async def journal_of(wanted: argparse.Namespace) -> AsyncIterator[JournalFiles | None]:
     """Journal files in a folder of their own, if the rung has the rollback guard."""
     if not wanted.guard:
         yield None

@@ -29,10 +29,10 @@ from tests.support.postgres import PostgresServer
 from tests.support.redis_server import standalone, system_server
 from voiceflow_worker import CallPolicy, CallQueue, JobState, SessionStatus, open_store
 from voiceflow_worker.backends.postgres import PostgresStore
-from voiceflow_worker.core.overview.batches import read_batches, read_newest, read_queues
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.names import QueueNames, batch_puts
 from voiceflow_worker.core.ports.store import Result, Step, Unit
+from voiceflow_worker.core.reporting.batches import read_batches, read_newest, read_queues
 from voiceflow_worker.core.suppression import Suppression, SuppressionList, entry_puts
 from voiceflow_worker.core.sweep import Sweeper
 from voiceflow_worker.core.units import inserted, journal_entry, settled

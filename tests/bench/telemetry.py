@@ -25,7 +25,7 @@ import anyio
 from tests.bench.rung import AT_ONCE, WARM_UP, client_of, request
 from tests.bench.throughput import sink
 from voiceflow_worker import CallPolicy, CallQueue, Job, JobState, Settler, Worker, open_store, webhook_app
-from voiceflow_worker.backends.witness import JournalFiles
+from voiceflow_worker.backends.local_journal import JournalFiles
 from voiceflow_worker.cli.opening import collect_less
 from voiceflow_worker.core import tracing
 from voiceflow_worker.core.ports.reading import count_states
@@ -98,7 +98,11 @@ async def lives(wanted: argparse.Namespace) -> dict[str, float]:
                     each = request(place)
                     jobs.append(await queue.enqueue(each.flow, batch_id="bench"))
                 worker = Worker(
-                    store, client, rate=wanted.rate, concurrency=AT_ONCE, witness=JournalFiles(Path(folder) / "journal")
+                    store,
+                    client,
+                    rate=wanted.rate,
+                    concurrency=AT_ONCE,
+                    local_journal=JournalFiles(Path(folder) / "journal"),
                 )
                 async with anyio.create_task_group() as group:
                     group.start_soon(worker.run)

@@ -1,4 +1,4 @@
-"""Throughput: the ladder from a bare loop of POSTs to a whole worker, and rows enqueued per second.
+"""Throughput: the escalation from a bare loop of POSTs to a whole worker, and rows enqueued per second.
 
 Run with `./dev bench`. Each round measures all rungs, one after the other, against the same sink; figures are medians
 of the rounds. A machine that is shared makes single rounds worthless: compare the ratios, which are of one round each.
@@ -27,7 +27,7 @@ from tests.support.redis_server import RedisServer, standalone, system_server
 
 @dataclass(frozen=True)
 class Rung:
-    """One step of the ladder: `name` in the table, `kind` for `rung.py`, and what its worker runs on."""
+    """One step of the escalation: `name` in the table, `kind` for `rung.py`, and what its worker runs on."""
 
     name: str
     kind: str
@@ -128,7 +128,7 @@ def summary(values: list[float], *, digits: int = 0) -> dict[str, float]:
     }
 
 
-def ladder(rungs: list[Rung], *, calls: int, rounds: int) -> dict[str, dict[str, dict[str, float]]]:
+def escalation(rungs: list[Rung], *, calls: int, rounds: int) -> dict[str, dict[str, dict[str, float]]]:
     """The figures of each rung; its ratios are to the bare loop of the same round."""
     rates: dict[str, list[dict[str, float]]] = {rung.name: [] for rung in rungs}
     with sink() as port:
@@ -148,7 +148,7 @@ def ladder(rungs: list[Rung], *, calls: int, rounds: int) -> dict[str, dict[str,
 
 
 def table(figures: dict[str, dict[str, dict[str, float]]]) -> str:
-    """The ladder as a Markdown table."""
+    """The escalation as a Markdown table."""
     lines = ["| rung | calls per CPU second (least to most) | CPU µs a call | ratio to the bare loop |"]
     lines.append("|---|---|---|---|")
     for name, found in figures.items():
@@ -175,9 +175,9 @@ def main() -> None:
         return
     began = time.perf_counter()
     rungs = [rung for rung in LADDER if rung.kind in {"bare", "stock"} or (wanted.only or "") in rung.name]
-    figures = ladder(rungs, calls=wanted.calls, rounds=wanted.rounds)
+    figures = escalation(rungs, calls=wanted.calls, rounds=wanted.rounds)
     if wanted.json:
-        told = {"calls": wanted.calls, "rounds": wanted.rounds, "ladder": figures}
+        told = {"calls": wanted.calls, "rounds": wanted.rounds, "escalation": figures}
         print(json.dumps(told, indent=2))  # noqa: T201
         return
     print(table(figures))  # noqa: T201

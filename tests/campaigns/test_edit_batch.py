@@ -13,8 +13,8 @@ import pytest
 from tests.campaigns.conftest import EACH_STORE
 from tests.support.faulty_store import Dies, FaultyStore, StoreCall
 from voiceflow_worker import CallQueue, Campaign, read_edit
-from voiceflow_worker.acts import ActRefusedError, Operator
-from voiceflow_worker.acts.edits import EditBatch
+from voiceflow_worker.actions import ActRefusedError, Operator
+from voiceflow_worker.actions.edits import EditBatch
 from voiceflow_worker.core import edits
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.store import Edit

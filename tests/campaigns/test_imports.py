@@ -13,14 +13,14 @@ from tests.campaigns.reading import file_of
 from tests.support.faulty_store import Dies, FaultyStore, StoreCall
 from tests.support.stores import EVERY
 from voiceflow_worker import CallQueue
-from voiceflow_worker.acts import ActRefusedError, Operator
-from voiceflow_worker.acts.imports import DiscardStaged, ReleaseStaged
+from voiceflow_worker.actions import ActRefusedError, Operator
+from voiceflow_worker.actions.imports import DiscardStaged, ReleaseStaged
 from voiceflow_worker.campaigns import called_before
 from voiceflow_worker.campaigns import enqueue as enqueueing
 from voiceflow_worker.campaigns.campaign import Campaign
 from voiceflow_worker.core.drain import DrainCheck
-from voiceflow_worker.core.overview.batches import read_batch, read_batches
 from voiceflow_worker.core.ports import Store
+from voiceflow_worker.core.reporting.batches import read_batch, read_batches
 from voiceflow_worker.errors import ChangedSinceError, IntakeError, StoreUnavailableError
 from voiceflow_worker.finding import Remedy
 from voiceflow_worker.model.jobs.job import JobState
@@ -236,7 +236,7 @@ async def test_a_start_that_goes_on_is_not_ended_by_one_that_has_no_new_calls(
     store: Store, tmp_path: Path, stored: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A part of its file is started beside it, and knows all of its calls."""
-    monkeypatch.setattr(called_before, "PATIENCE", timedelta(0))
+    monkeypatch.setattr(called_before, "TIMEOUT", timedelta(0))
     queue, others = CallQueue(store), list[bool]()
 
     async def another(call: StoreCall) -> None:

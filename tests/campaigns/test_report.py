@@ -16,8 +16,8 @@ from voiceflow_worker.backends.contract.samples import add_jobs
 from voiceflow_worker.campaigns.reports.report_csv import COLUMNS, harmless, report_line
 from voiceflow_worker.campaigns.reports.report_files import ReportFiles, write_report_files
 from voiceflow_worker.campaigns.reports.report_html import chart_of
-from voiceflow_worker.core.overview.report import ReportTable, Share, build_report
 from voiceflow_worker.core.ports import Store
+from voiceflow_worker.core.reporting.report import ReportTable, Share, build_report
 from voiceflow_worker.model.jobs.job import Job, JobState, KeyPress, Post
 from voiceflow_worker.model.reports.outcome import Outcome
 from voiceflow_worker.model.reports.status import SessionStatus

@@ -18,8 +18,8 @@ from tests.campaigns.test_report import Page, ended, fill, job, written
 from voiceflow_worker import Store
 from voiceflow_worker.campaigns.reports import report_xlsx
 from voiceflow_worker.campaigns.reports.report_files import ReportFiles, write_report_files
-from voiceflow_worker.core.overview.breakdown import PAGE
-from voiceflow_worker.core.overview.report import (
+from voiceflow_worker.core.reporting.breakdown import PAGE
+from voiceflow_worker.core.reporting.report import (
     Report,
     build_full_report,
     build_report,

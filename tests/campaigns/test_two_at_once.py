@@ -16,7 +16,7 @@ from tests.campaigns.reading import file_of
 from tests.campaigns.test_called_before import ROWS, enqueue
 from tests.support.stores import DURABLE
 from voiceflow_worker import CallQueue
-from voiceflow_worker.campaigns.called_before import PATIENCE, TURN, IntakeTurn
+from voiceflow_worker.campaigns.called_before import TIMEOUT, TURN, IntakeTurn
 from voiceflow_worker.core.admission import AdmissionResult, Admitter
 from voiceflow_worker.errors import IntakeError
 
@@ -54,7 +54,7 @@ async def test_the_second_waits_and_is_then_refused_with_the_name_of_the_first(
 
     async def second() -> None:
         with pytest.MonkeyPatch.context() as patched:
-            patched.setattr("voiceflow_worker.campaigns.called_before.PATIENCE", TURN / 2)
+            patched.setattr("voiceflow_worker.campaigns.called_before.TIMEOUT", TURN / 2)
             with pytest.raises(IntakeError) as caught:
                 await enqueue(queue, file_of(tmp_path, ROWS, "people (1).csv"))
         refused.append(str(caught.value))
@@ -85,11 +85,11 @@ async def test_one_that_stood_still_stores_nothing_beside_its_successor(
 
 
 @EACH_STORE
-async def test_after_a_killed_one_the_next_goes_on_within_its_patience(queue: CallQueue, tmp_path: Path) -> None:
+async def test_after_a_killed_one_the_next_goes_on_within_its_timeout(queue: CallQueue, tmp_path: Path) -> None:
     """A killed enqueue gives its turn back to nobody: it ends by time."""
     async with IntakeTurn(queue, "batch people").held(needed=True):
         assert (await enqueue(queue, file_of(tmp_path, ROWS))).enqueued == 2
-    assert PATIENCE > TURN
+    assert TIMEOUT > TURN
 
 
 @EACH_STORE
@@ -99,7 +99,7 @@ async def test_rows_with_keys_of_their_own_wait_for_nobody(
     async def second() -> None:
         keyed = file_of(tmp_path, "destination,name,unique_key\n+6587654399,Ana,k1\n", "keyed.csv")
         with pytest.MonkeyPatch.context() as patched:
-            patched.setattr("voiceflow_worker.campaigns.called_before.PATIENCE", timedelta())
+            patched.setattr("voiceflow_worker.campaigns.called_before.TIMEOUT", timedelta())
             assert (await enqueue(queue, keyed)).enqueued == 1
 
     before_rows_are_stored(second)

@@ -97,6 +97,6 @@ async def sent(engine: Engine, *, batch_id: str | None = None, destination: str 
     """One more call, sent before all that wait."""
     await engine.queue.enqueue(flow(destination), batch_id=batch_id, priority=1)
     leased_at = engine.store.clock.monotonic()
-    (flight,) = await engine.submitter.prepare(await engine.lease(1), leased_at=leased_at)
-    await engine.submitter.fly(flight)
-    return await engine.queue.get(flight.job.id)
+    (dispatch,) = await engine.submitter.prepare(await engine.lease(1), leased_at=leased_at)
+    await engine.submitter.dispatch(dispatch)
+    return await engine.queue.get(dispatch.job.id)

@@ -477,7 +477,7 @@ def test_holds_are_reported_with_what_opens_them(voiceflow: Program) -> None:
 
 
 @pytest.mark.parametrize("first", [None, "lunch"])
-def test_a_queue_that_is_held_because_its_store_was_set_back_is_a_failure(
+def test_a_queue_that_is_held_because_its_store_was_rolled_back_is_a_failure(
     voiceflow: Program, first: str | None
 ) -> None:
     empty(voiceflow.folder)
@@ -514,7 +514,7 @@ def test_what_waits_for_a_person_is_reported(voiceflow: Program) -> None:
     assert "has rate 3 calls/s" in found["limits"]["message"]
 
 
-def test_a_store_that_was_set_back_to_a_backup_is_a_failure(
+def test_a_store_that_was_rolled_back_to_a_backup_is_a_failure(
     voiceflow: Program, eight: EightByEight, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("VOICEFLOW_OUTCOMES", "none")
@@ -523,7 +523,7 @@ def test_a_store_that_was_set_back_to_a_backup_is_a_failure(
     backup = calls.read_bytes()
     assert voiceflow("worker", "--drain", "--rate", "unlimited").code == 0
     assert lines(voiceflow("doctor", "--json"))["journal files"]["message"].endswith(
-        "with 3 calls: no sign that the store was set back"
+        "with 3 calls: no sign that the store was rolled back"
     )
     calls.write_bytes(backup)
     line = lines(voiceflow("doctor", "--json"))["journal files"]

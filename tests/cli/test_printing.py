@@ -34,18 +34,18 @@ def _with_a_summary_that_steers(folder: Path) -> str:
             [CallRequest(flow=flow(), batch_id=f"b{STEERING}", unique_key=f"k{STEERING}", priority=1)]
         )
         leased_at = engine.store.clock.monotonic()
-        (flight,) = await engine.submitter.prepare(await engine.lease(1), leased_at=leased_at)
-        await engine.submitter.fly(flight)
+        (dispatch,) = await engine.submitter.prepare(await engine.lease(1), leased_at=leased_at)
+        await engine.submitter.dispatch(dispatch)
         summary = SessionSummary(
-            session_id=f"session-{flight.job.id}.1",
+            session_id=f"session-{dispatch.job.id}.1",
             status=SessionStatus.FAILED,
             status_text="FAILED",
-            client_request_id=f"{flight.job.id}.1",
+            client_request_id=f"{dispatch.job.id}.1",
             error_code=-5000,
             error_message=f"message {STEERING}",
         )
         await engine.settler.summary(summary)
-        return flight.job.id
+        return dispatch.job.id
 
     return within(folder, work)
 

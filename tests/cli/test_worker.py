@@ -98,7 +98,9 @@ def test_a_hold_that_stops_a_drain_exits_1(
     assert eight.rang == []
 
 
-def test_a_clock_that_was_set_back_ends_a_drain_with_its_reason_and_1(voiceflow: Program, eight: EightByEight) -> None:
+def test_a_clock_that_was_rolled_back_ends_a_drain_with_its_reason_and_1(
+    voiceflow: Program, eight: EightByEight
+) -> None:
     async def work() -> None:
         clock = ManualClock(datetime.now(UTC) + timedelta(hours=12))
         async with open_store(url_of(voiceflow.folder), clock=clock) as store:

@@ -1,4 +1,4 @@
-"""The pages of acts: their forms, what they ask and tell. What the acts do, and refuse, is tested in `tests/acts`."""
+"""The pages of actions: their forms and questions. What the actions do and refuse is tested in `tests/actions`."""
 
 from __future__ import annotations
 

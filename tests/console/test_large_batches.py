@@ -17,9 +17,9 @@ from tests.support.waiting import until
 from voiceflow_worker import Store, open_store
 from voiceflow_worker.backends.contract.samples import ManualClock
 from voiceflow_worker.console.routes import batches as batch
-from voiceflow_worker.core.overview import breakdown
-from voiceflow_worker.core.overview.breakdown import COUNTED_AGAIN, LargeBreakdowns
 from voiceflow_worker.core.ports.reading import totals_of
+from voiceflow_worker.core.reporting import breakdown
+from voiceflow_worker.core.reporting.breakdown import COUNTED_AGAIN, LargeBreakdowns
 from voiceflow_worker.errors import StoreUnavailableError
 
 pytestmark = pytest.mark.anyio

@@ -147,8 +147,8 @@ async def test_naive_times_are_refused_wherever_they_are_given(queue: CallQueue)
         await queue.hold(until=NAIVE)
     with pytest.raises(InvalidInputError, match="since is 2030"):
         queue.outcomes(since=NAIVE)
-    with pytest.raises(InvalidInputError, match="witnessed is 2030"):
-        await queue.resolve("default.unknown", placed=True, note="seen", witnessed=NAIVE)
+    with pytest.raises(InvalidInputError, match="recorded_at is 2030"):
+        await queue.resolve("default.unknown", placed=True, note="seen", recorded_at=NAIVE)
 
 
 async def test_the_ends_of_the_range_are_taken_in_any_zone(queue: CallQueue) -> None:

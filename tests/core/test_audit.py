@@ -12,10 +12,10 @@ from tests.support.faulty_store import FaultyStore, Loss
 from tests.support.flows import flow
 from tests.support.voices import ScriptedVoice, unknown
 from voiceflow_worker import CallPolicy, CallQueue
-from voiceflow_worker.acts import Act, Operator
-from voiceflow_worker.acts.calls import CancelCall, Redial, Resolve
-from voiceflow_worker.acts.queues import CancelBatch, Hold, Rate, RedialBatch, Resume
-from voiceflow_worker.acts.suppression import Suppress, Unsuppress
+from voiceflow_worker.actions import Operator, OperatorAction
+from voiceflow_worker.actions.calls import CancelCall, Redial, Resolve
+from voiceflow_worker.actions.queues import CancelBatch, Hold, Rate, RedialBatch, Resume
+from voiceflow_worker.actions.suppression import Suppress, Unsuppress
 from voiceflow_worker.backends.contract import ManualClock
 from voiceflow_worker.campaigns.campaign import Campaign
 from voiceflow_worker.core import audit
@@ -59,7 +59,7 @@ async def test_every_action_is_kept_by_the_write_that_does_it_though_the_process
         raise Killed
 
     monkeypatch.setattr(audit, "finish", dies)
-    acts: list[tuple[str, Act]] = [
+    acts: list[tuple[str, OperatorAction]] = [
         ("hold", Hold(operator=who, queue="default", note="why")),
         ("resume", Resume(operator=who, queue="default", note="why")),
         ("rate", Rate(operator=who, queue="default", rate=3.0, note="why")),

@@ -13,10 +13,10 @@ from tests.support.flows import flow, number
 from voiceflow_worker import CallQueue
 from voiceflow_worker.backends.contract.samples import NOW, ManualClock, sample_job
 from voiceflow_worker.backends.memory.store import MemoryStore
-from voiceflow_worker.core.overview.batches import BATCHES_A_PAGE, read_batches, read_newest
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.names import BATCH_KEPT, PROGRAMS, BatchNames, batch_puts
 from voiceflow_worker.core.ports.store import Step, Unit
+from voiceflow_worker.core.reporting.batches import BATCHES_A_PAGE, read_batches, read_newest
 from voiceflow_worker.core.units import inserted
 from voiceflow_worker.model.jobs.job import JobState
 

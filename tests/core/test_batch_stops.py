@@ -52,10 +52,10 @@ async def ended(engine: Engine, *statuses: SessionStatus) -> list[Job]:
     jobs: list[Job] = []
     for status in statuses:
         leased_at = engine.store.clock.monotonic()
-        (flight,) = await engine.submitter.prepare(await engine.lease(1), leased_at=leased_at)
-        await engine.submitter.fly(flight)
-        await engine.summarise(flight.job, status)
-        jobs.append(await engine.queue.get(flight.job.id))
+        (dispatch,) = await engine.submitter.prepare(await engine.lease(1), leased_at=leased_at)
+        await engine.submitter.dispatch(dispatch)
+        await engine.summarise(dispatch.job, status)
+        jobs.append(await engine.queue.get(dispatch.job.id))
     return jobs
 
 
@@ -132,12 +132,12 @@ async def test_a_resumed_batch_is_measured_anew(engine: Engine, stops: BatchStop
 
 async def test_calls_that_end_while_it_is_held_do_not_hold_it_again(engine: Engine, stops: BatchStops) -> None:
     await stops.put("march", HALF_OF_FOUR)
-    flying = [flight for flight in await engine.prepare() if await engine.journal_of(flight) is not None]
-    for flight in flying[:4]:
-        await engine.summarise(flight.job, S.BUSY)
+    flying = [dispatch for dispatch in await engine.prepare() if await engine.journal_of(dispatch) is not None]
+    for dispatch in flying[:4]:
+        await engine.summarise(dispatch.job, S.BUSY)
     assert await hold(engine) is not None
-    for flight in flying[4:]:
-        await engine.summarise(flight.job, S.BUSY)
+    for dispatch in flying[4:]:
+        await engine.summarise(dispatch.job, S.BUSY)
     assert await hold(engine) is not None
     await engine.queue.resume(batch_id="march")
     assert await hold(engine) is None

@@ -14,15 +14,15 @@ from voiceflow_worker import CallQueue, Store
 from voiceflow_worker.backends.contract import NOW, sample_job
 from voiceflow_worker.backends.contract.samples import add_jobs, commit, moved
 from voiceflow_worker.core.drain import clock_behind
-from voiceflow_worker.core.overview import breakdown
-from voiceflow_worker.core.overview.breakdown import (
+from voiceflow_worker.core.reporting import breakdown
+from voiceflow_worker.core.reporting.breakdown import (
     Breakdown,
     CancelledCalls,
     CountryFigures,
     HourFigures,
     RefusedCalls,
 )
-from voiceflow_worker.core.overview.report import build_full_report
+from voiceflow_worker.core.reporting.report import build_full_report
 from voiceflow_worker.core.suppression import Suppression
 from voiceflow_worker.model.jobs.job import JobState, KeyPress, Post, ReasonKind
 from voiceflow_worker.model.reports.outcome import CallLeg, Charge, Outcome

@@ -182,7 +182,7 @@ async def test_where_connecting_always_takes_too_long_each_call_rings_once(
     way: Callable[..., AbstractContextManager[tuple[MisbehavingServer, VoiceClient]]],
     rate: float | None,
 ) -> None:
-    """Under a rate, a departure time is taken so early that the call is connected by then, once that is known."""
+    """Under a rate, a send slot is taken so early that the call is connected by then, once that is known."""
     with way(takes_too_long, behaviour=places_once) as (server, client):
         async with open_store(url_for("sqlite", tmp_path)) as store, client:
             queue = await enqueued(store, CALLS)

@@ -17,7 +17,7 @@ from tests.support.voices import ScriptedVoice
 from tests.support.workers import enqueued, worker_for
 from voiceflow_worker import JobState, open_store
 from voiceflow_worker.backends.contract.samples import ManualClock
-from voiceflow_worker.backends.witness import JournalFiles
+from voiceflow_worker.backends.local_journal import JournalFiles
 from voiceflow_worker.core.units import NUMBER
 
 pytestmark = pytest.mark.anyio
@@ -30,9 +30,11 @@ A_BATCH = {
 """The trips of calls that are leased together, however many they are."""
 
 
-async def drained(store: FaultyStore, clock: ManualClock, calls: int, *, witness: JournalFiles | None = None) -> None:
+async def drained(
+    store: FaultyStore, clock: ManualClock, calls: int, *, local_journal: JournalFiles | None = None
+) -> None:
     """Send this many calls, all at once."""
-    await passing(clock, worker_for(store, ScriptedVoice(), concurrency=calls, witness=witness).drain)
+    await passing(clock, worker_for(store, ScriptedVoice(), concurrency=calls, local_journal=local_journal).drain)
 
 
 async def test_calls_that_are_leased_together_make_these_trips_however_many_they_are(clock: ManualClock) -> None:
@@ -99,5 +101,5 @@ async def test_calls_that_are_leased_together_share_a_sync_of_the_journal_file(
         store = FaultyStore(opened, before=note)
         await enqueued(store, 60)
         monkeypatch.setattr(os, "fdatasync", counted)
-        await drained(store, clock, 60, witness=JournalFiles(tmp_path))
+        await drained(store, clock, 60, local_journal=JournalFiles(tmp_path))
     assert done == {"batches": 1, "syncs": 1}

@@ -21,8 +21,8 @@ from voiceflow_worker.backends.contract.samples import ManualClock, delete
 from voiceflow_worker.core.outcomes.hook import HookBacklog, HookOptions, PendingOutcome
 from voiceflow_worker.core.outcomes.hooks import OutcomeHooks
 from voiceflow_worker.core.ports import Store
+from voiceflow_worker.core.ports.background import LEASE_LENGTH
 from voiceflow_worker.core.ports.names import QueueNames
-from voiceflow_worker.core.ports.parts import LEASE_LENGTH
 from voiceflow_worker.errors import HookGoneError, InvalidInputError, TellAgainError
 from voiceflow_worker.model.jobs.call_json import CallOutcome
 
@@ -177,7 +177,7 @@ async def test_what_was_kept_before_a_crash_and_not_passed_by_the_cursor_is_deli
     assert heard.jobs.count(job.id) == 1
 
 
-async def test_an_outcome_that_fails_for_days_is_parked_and_can_be_told_again(store: Store, clock: ManualClock) -> None:
+async def test_an_outcome_that_fails_for_days_is_early_and_can_be_told_again(store: Store, clock: ManualClock) -> None:
     calls, heard = Calls(store), Heard()
     hooks = hooks_for(store, heard, options=HookOptions(give_up_after=MINUTE))
     with capture_logs() as logs:
@@ -435,7 +435,7 @@ async def test_hooks_of_all_queues_are_told_of_a_queue_from_its_first_call_on(st
     assert heard.jobs == [one.id, other.id]
 
 
-async def test_a_call_that_was_deleted_before_its_hook_heard_is_parked(store: Store, clock: ManualClock) -> None:
+async def test_a_call_that_was_deleted_before_its_hook_heard_is_early(store: Store, clock: ManualClock) -> None:
     calls, heard = Calls(store), Heard()
     hooks = hooks_for(store, heard)
     async with running(hooks, clock):

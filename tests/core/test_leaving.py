@@ -20,9 +20,9 @@ from voiceflow_worker.backends.contract.samples import ManualClock
 from voiceflow_worker.core.ports import Limits, Store
 from voiceflow_worker.core.ports.names import QueueNames
 from voiceflow_worker.core.ports.reading import gates_of
-from voiceflow_worker.core.sending.departures import Departures
 from voiceflow_worker.core.sending.journal import Journal, Unsent
-from voiceflow_worker.core.sending.submit import Flight
+from voiceflow_worker.core.sending.slots import SendSlots
+from voiceflow_worker.core.sending.submit import Dispatch
 from voiceflow_worker.core.suppression import SuppressionList
 from voiceflow_worker.model.jobs.gate import Gate, GateState
 from voiceflow_worker.model.jobs.job import Job, JobState
@@ -36,9 +36,9 @@ async def test_a_call_that_was_prepared_before_a_hold_gets_no_journal_entry_afte
 ) -> None:
     worker, person = Engine(any_store, voice), Engine(any_store, ScriptedVoice())
     job = await worker.enqueue(batch_id="march")
-    flights = await worker.prepare()
+    dispatches = await worker.prepare()
     await person.queue.hold(batch_id=batch_id, reason="the text has a wrong date")
-    assert await worker.submitter.begin(flights) == []
+    assert await worker.submitter.begin(dispatches) == []
     after = await worker.queue.get(job.id)
     assert (after.state, after.post_count) == ("queued", 0)
     assert after.reason == "held before it left: the text has a wrong date"
@@ -50,7 +50,7 @@ async def test_a_call_that_is_delayed_after_its_journal_entry_goes_back(
     job = await engine.enqueue()
     (begun,) = await engine.submitter.begin(await engine.prepare())
     clock.advance(timedelta(seconds=2.1))
-    await engine.submitter.fly(begun)
+    await engine.submitter.dispatch(begun)
     assert (await engine.state(job), voice.placed) == ("queued", [])
 
 
@@ -67,7 +67,7 @@ async def test_a_call_that_goes_back_without_a_wait_gets_its_old_place(engine: E
         return job
 
     journal = Journal(engine.store, engine.policy, lease=timedelta(minutes=1))
-    await journal.put_back([Unsent(await leased(), "no departure")])
+    await journal.put_back([Unsent(await leased(), "no slot")])
     assert [(await leased()).id for _ in range(2)] == [first.id, second.id]
 
 
@@ -87,27 +87,27 @@ async def test_a_hold_returns_when_the_calls_that_were_about_to_leave_have_left_
     async def both() -> None:
         async with anyio.create_task_group() as group:
             group.start_soon(hold)
-            group.start_soon(engine.submitter.fly, first)
+            group.start_soon(engine.submitter.dispatch, first)
 
     await passing(clock, both)
     assert timedelta(seconds=1.9) < held[0] < timedelta(seconds=2.2)
-    await engine.submitter.fly(second)
+    await engine.submitter.dispatch(second)
     assert await engine.state(second.job) == "queued"
 
 
-async def test_a_departure_that_its_call_cannot_use_goes_to_the_next_call(store: Store, clock: ManualClock) -> None:
+async def test_a_slot_that_its_call_cannot_use_goes_to_the_next_call(store: Store, clock: ManualClock) -> None:
     await set_limits(store, "default", Limits(rate=1))
     engine, other = Engine(store, ScriptedVoice()), Engine(store, ScriptedVoice(), queue="other")
-    departures = Departures(store, queue="default", rate=1)
-    engine = Engine(store, ScriptedVoice(), departures=departures)
+    slots = SendSlots(store, queue="default", rate=1)
+    engine = Engine(store, ScriptedVoice(), slots=slots)
     await engine.enqueue(number(0))
-    (flight,) = await engine.prepare()
-    assert flight.departure is not None
-    slot = flight.departure.slot
+    (dispatch,) = await engine.prepare()
+    assert dispatch.slot is not None
+    slot = dispatch.slot.slot
     await other.enqueue(number(0))
     await other.send()
-    assert await engine.submitter.begin([Flight(flight.job, flight.departure, flight.leased_at)]) == []
-    (again,) = await departures.take(1)
+    assert await engine.submitter.begin([Dispatch(dispatch.job, dispatch.slot, dispatch.leased_at)]) == []
+    (again,) = await slots.take(1)
     assert again.slot == slot
 
 
@@ -201,7 +201,7 @@ async def test_an_order_waits_for_calls_about_to_leave_although_the_clock_has_ju
 
     await passing(clock, ordered)
     assert 2 <= returned[0] - asked < 2.5
-    await engine.submitter.fly(begun)
+    await engine.submitter.dispatch(begun)
     assert voice.placed == []
 
 

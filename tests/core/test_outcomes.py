@@ -18,7 +18,7 @@ from voiceflow_worker import CallQueue, RedialPolicy, SessionStatus
 from voiceflow_worker.backends.contract.samples import ManualClock, delete
 from voiceflow_worker.core.outcomes.outbox import OutcomeStream
 from voiceflow_worker.core.ports import Store
-from voiceflow_worker.core.ports.parts import LEASE_LENGTH
+from voiceflow_worker.core.ports.background import LEASE_LENGTH
 from voiceflow_worker.core.ports.reading import find_jobs
 from voiceflow_worker.core.ports.reads import OfNumber
 from voiceflow_worker.core.sweep import Sweeper

@@ -21,13 +21,13 @@ from voiceflow_worker.backends.contract import ManualClock
 from voiceflow_worker.core.ports import Limits, Placement, Store
 from voiceflow_worker.core.ports.reading import limits_of
 from voiceflow_worker.core.ports.record_set import text_records
-from voiceflow_worker.core.sending.departures import (
+from voiceflow_worker.core.sending.slots import (
     CLOCKS_DIFFER,
     HORIZON,
-    PATIENCE,
     STALE,
-    Departure,
-    Departures,
+    TIMEOUT,
+    SendSlot,
+    SendSlots,
     SetRate,
 )
 from voiceflow_worker.core.units import NUMBER
@@ -204,7 +204,7 @@ def busiest(times: list[float], span: float) -> int:
     return most
 
 
-async def departures(
+async def slots(
     clock: ManualClock,
     *,
     rate: float,
@@ -252,7 +252,7 @@ async def test_a_slow_store_costs_a_queue_nothing_of_its_rate(
     clock: ManualClock, takes: int, workers: int, trips: Collection[str]
 ) -> None:
     # Where everything is slow, more calls are on their way between the store and 8x8.
-    times = await departures(
+    times = await slots(
         clock, rate=10, takes=milliseconds(takes), trips=trips, calls=300, workers=workers, concurrency=100
     )
     assert used(times, 10) >= 0.95
@@ -289,8 +289,8 @@ async def test_many_calls_to_one_busy_number_do_not_keep_the_others_waiting(
 
 
 async def test_answers_that_wait_for_the_store_take_no_place_of_calls_that_are_due(clock: ManualClock) -> None:
-    """50 calls a second have 55 on their way: each waits 1.1 s for its journal entry and its departure."""
-    times = await departures(clock, rate=50, takes=milliseconds(500), trips=COMMITS, calls=500, concurrency=60)
+    """50 calls a second have 55 on their way: each waits 1.1 s for its journal entry and its slot."""
+    times = await slots(clock, rate=50, takes=milliseconds(500), trips=COMMITS, calls=500, concurrency=60)
     assert used(times, 50) >= 0.95
 
 
@@ -300,7 +300,7 @@ async def test_answers_that_wait_for_the_store_take_no_place_of_calls_that_are_d
 async def test_any_rate_is_used_and_kept_however_slow_the_journal_is(
     clock: ManualClock, rate: float, calls: int, takes: int
 ) -> None:
-    times = await departures(clock, rate=rate, takes=milliseconds(takes), trips=COMMITS, calls=calls, concurrency=1000)
+    times = await slots(clock, rate=rate, takes=milliseconds(takes), trips=COMMITS, calls=calls, concurrency=1000)
     # Entries that wait for a commit of a second, and then take one, leave late or go back.
     assert used(times, rate) >= (0.95 if takes < 1000 or rate < 50 else 0.6)
     span = max(1, 5 / rate)
@@ -308,9 +308,9 @@ async def test_any_rate_is_used_and_kept_however_slow_the_journal_is(
 
 
 async def test_a_rate_with_more_time_between_two_calls_than_the_submit_window_has_is_used(clock: ManualClock) -> None:
-    """The journal of the first call takes too long for its departure, and the next one is after its window."""
+    """The journal of the first call takes too long for its slot, and the next one is after its window."""
     policy = CallPolicy(outcomes=OutcomeSource.NONE, submit_window=timedelta(seconds=5))
-    times = await departures(clock, rate=0.15, takes=milliseconds(1000), trips=COMMITS, calls=10, policy=policy)
+    times = await slots(clock, rate=0.15, takes=milliseconds(1000), trips=COMMITS, calls=10, policy=policy)
     assert times[-1] - times[0] == pytest.approx(9 / 0.15, abs=1.5)
 
 
@@ -322,16 +322,16 @@ async def test_after_the_clock_was_set_back_it_leases_and_takes_turns_again_at_t
     clock = ManualClock()
     async with open_store("memory://", clock=clock) as store:
         await set_limits(store, "default", Limits(rate=RATE))
-        departures = Departures(store, queue="default", rate=RATE)
-        assert len(await departures.take(5)) == 2, "as many as the horizon holds"
+        slots = SendSlots(store, queue="default", rate=RATE)
+        assert len(await slots.take(5)) == 2, "as many as the horizon holds"
         clock.advance(HORIZON)
         clock.jump(timedelta(hours=-1))
-        assert departures.room()
+        assert slots.room()
         sent = 0
         for _ in range(100):
             clock.advance(INTERVAL)
-            if departures.room():
-                sent += len(await departures.take(1))
+            if slots.room():
+                sent += len(await slots.take(1))
         assert 97 <= sent <= 100
 
 
@@ -339,13 +339,13 @@ async def test_a_turn_from_before_the_clock_was_set_back_is_not_waited_for_as_lo
     clock = ManualClock()
     async with open_store("memory://", clock=clock) as store:
         await set_limits(store, "default", Limits(rate=RATE))
-        _, turn = await Departures(store, queue="default", rate=RATE).take(2)
+        _, turn = await SendSlots(store, queue="default", rate=RATE).take(2)
         clock.jump(timedelta(hours=-1))
         left = anyio.Event()
 
-        async def leave(turn: Departure) -> None:
+        async def leave(turn: SendSlot) -> None:
             await turn.near()
-            assert await turn.depart(until=clock.now() + timedelta(hours=2))
+            assert await turn.wait(until=clock.now() + timedelta(hours=2))
             left.set()
 
         with anyio.fail_after(30):
@@ -362,35 +362,35 @@ async def test_a_queue_that_another_worker_has_slowed_down_is_not_asked_again_an
     clock = ManualClock()
     async with open_store("memory://", clock=clock) as store:
         await set_limits(store, "default", Limits(rate=RATE))
-        departures = Departures(store, queue="default", rate=RATE)
-        assert len(await departures.take(1)) == 1
+        slots = SendSlots(store, queue="default", rate=RATE)
+        assert len(await slots.take(1)) == 1
         await set_limits(store, "default", Limits(rate=RATE / 1000))
         clock.advance(INTERVAL)
-        assert len(await departures.take(2)) == 1
-        next_one = departures.room_at()
+        assert len(await slots.take(2)) == 1
+        next_one = slots.room_at()
         assert next_one - clock.now() > CLOCKS_DIFFER + HORIZON + INTERVAL
-        assert departures.room() == 0, "jobs were leased that cannot leave for a minute, and again at once"
+        assert slots.room() == 0, "jobs were leased that cannot leave for a minute, and again at once"
         clock.advance(next_one - clock.now())
-        assert departures.room() == 1
-        assert len(await departures.take(1)) == 1
+        assert slots.room() == 1
+        assert len(await slots.take(1)) == 1
 
 
 @pytest.mark.parametrize("stall", [STALE + timedelta(milliseconds=1), timedelta(milliseconds=90), timedelta(seconds=3)])
-async def test_departures_that_were_missed_do_not_come_out_in_a_bunch(stall: timedelta) -> None:
+async def test_slots_that_were_missed_do_not_come_out_in_a_bunch(stall: timedelta) -> None:
     """Five calls have their times, 20 ms apart; the process stands still. Those that it missed have new ones."""
     clock = ManualClock()
     interval = timedelta(milliseconds=20)
     left: list[datetime] = []
     async with open_store("memory://", clock=clock) as store:
         await set_limits(store, "default", Limits(rate=50))
-        departures = Departures(store, queue="default", rate=50)
-        turns = await departures.take(5)
+        slots = SendSlots(store, queue="default", rate=50)
+        turns = await slots.take(5)
         missed = [clock.now() + place * interval for place in range(5)]
         clock.advance(stall)
         kept = [at for at in missed if clock.now() - at <= STALE]
 
-        async def leave(turn: Departure) -> None:
-            assert await turn.depart(until=clock.now() + timedelta(minutes=1))
+        async def leave(turn: SendSlot) -> None:
+            assert await turn.wait(until=clock.now() + timedelta(minutes=1))
             left.append(clock.now())
 
         async def all_leave() -> None:
@@ -405,35 +405,35 @@ async def test_departures_that_were_missed_do_not_come_out_in_a_bunch(stall: tim
     assert all(later - earlier >= interval for earlier, later in pairwise(given_anew))
 
 
-async def test_a_journalled_call_that_missed_its_departure_waits_for_seconds_only() -> None:
+async def test_a_journalled_call_that_missed_its_slot_waits_for_seconds_only() -> None:
     """One that is journalled is in doubt if its worker is killed: it does not wait for a time a minute ahead."""
     clock = ManualClock()
     async with open_store("memory://", clock=clock) as store:
         await set_limits(store, "default", Limits(rate=1 / 60))
-        departures = Departures(store, queue="default", rate=1 / 60)
-        (turn,) = await departures.take(1)
+        slots = SendSlots(store, queue="default", rate=1 / 60)
+        (turn,) = await slots.take(1)
         clock.advance(timedelta(seconds=7))
         began = clock.now()
         leaves = None
 
-        async def depart() -> None:
+        async def wait() -> None:
             nonlocal leaves
-            leaves = await turn.depart(until=began + timedelta(minutes=2))
+            leaves = await turn.wait(until=began + timedelta(minutes=2))
 
-        await passing(clock, depart)
+        await passing(clock, wait)
         assert leaves is False
-        assert clock.now() - began <= PATIENCE
-        assert departures.room_at() < began + timedelta(minutes=1), "a departure time was taken and not used"
+        assert clock.now() - began <= TIMEOUT
+        assert slots.room_at() < began + timedelta(minutes=1), "a send slot was taken and not used"
 
 
-async def test_at_a_low_rate_a_departure_may_be_missed_by_a_tenth_of_the_time_until_the_next() -> None:
+async def test_at_a_low_rate_a_slot_may_be_missed_by_a_tenth_of_the_time_until_the_next() -> None:
     clock = ManualClock()
     async with open_store("memory://", clock=clock) as store:
         await set_limits(store, "default", Limits(rate=1 / 60))
-        departures = Departures(store, queue="default", rate=1 / 60)
-        (turn,) = await departures.take(1)
+        slots = SendSlots(store, queue="default", rate=1 / 60)
+        (turn,) = await slots.take(1)
         clock.advance(timedelta(seconds=5))
-        assert await turn.depart(until=clock.now() + timedelta(minutes=2))
+        assert await turn.wait(until=clock.now() + timedelta(minutes=2))
 
 
 async def enqueue(queue: CallQueue) -> None:

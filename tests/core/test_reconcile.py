@@ -20,14 +20,14 @@ from voiceflow_worker.backends.contract.samples import ManualClock, commit
 from voiceflow_worker.core.ports import Clock, Store
 from voiceflow_worker.core.ports.names import QueueNames
 from voiceflow_worker.core.ports.record_set import text_records
-from voiceflow_worker.core.settling.reconcile import EVERY, PATIENCE, Look, Reconciled, Reconciler
+from voiceflow_worker.core.settling.reconcile import EVERY, TIMEOUT, Look, Reconciled, Reconciler
 from voiceflow_worker.core.settling.settle import SummaryResult
 from voiceflow_worker.core.sweep import Sweeper
 from voiceflow_worker.core.units import changed
 from voiceflow_worker.errors import CallLogError, CallLogUnavailableError
 from voiceflow_worker.model.jobs.call_log import ExportRow, LoggedCalls
 from voiceflow_worker.model.jobs.job import RedialPolicy
-from voiceflow_worker.model.jobs.setback import remembered
+from voiceflow_worker.model.jobs.rollback import remembered
 from voiceflow_worker.model.reports.events import SessionSummary
 from voiceflow_worker.model.reports.outcome import Outcome
 from voiceflow_worker.model.reports.status import SessionStatus
@@ -133,7 +133,7 @@ class TestWhatIsFound:
         assert ended.outcome is not None
         assert ended.outcome.seconds == 20
 
-    async def test_a_call_that_was_begun_twice_around_a_set_back_is_found_by_the_later_post(
+    async def test_a_call_that_was_begun_twice_around_a_rollback_is_found_by_the_later_post(
         self, engine: Engine, voice: ScriptedVoice, log: WrittenLog, clock: ManualClock
     ) -> None:
         """Only the second POST left. The first one was journalled by a worker that was killed before it left."""
@@ -360,7 +360,7 @@ class TestSummariesThatNeverCame:
         self, engine: Engine, overdue: Job, log: WrittenLog
     ) -> None:
         busy = Outcome(status=SessionStatus.BUSY, status_text="BUSY", session_id="s-1")
-        await reconciler(engine, log)._sessions.parked.add({"s-1": busy})
+        await reconciler(engine, log)._sessions.early.add({"s-1": busy})
         assert await look(engine, log) == Reconciled()
         assert (await engine.queue.get(overdue.id)).reason == "BUSY"
         assert log.asked == []
@@ -368,9 +368,9 @@ class TestSummariesThatNeverCame:
     async def test_the_sweep_leaves_it_to_the_log_for_a_while(
         self, engine: Engine, overdue: Job, store: Store, clock: ManualClock
     ) -> None:
-        sweeper = Sweeper(store, queue=engine.name, policy=engine.policy, log_patience=PATIENCE)
+        sweeper = Sweeper(store, queue=engine.name, policy=engine.policy, log_timeout=TIMEOUT)
         assert (await sweeper.sweep()).gave_up_waiting == 0
-        clock.advance(PATIENCE)
+        clock.advance(TIMEOUT)
         assert (await sweeper.sweep()).gave_up_waiting == 1
         assert await engine.state(overdue) == "accepted"
 
@@ -468,7 +468,7 @@ class TestTurns:
     ) -> None:
         job = await a_doubt(engine)
         clock.advance(HOUR)
-        await Sweeper(store, queue=engine.name, policy=engine.policy, log_patience=PATIENCE).sweep()
+        await Sweeper(store, queue=engine.name, policy=engine.policy, log_timeout=TIMEOUT).sweep()
         assert (await engine.queue.get(job.id)).due_at == job.due_at
 
 

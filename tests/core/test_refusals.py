@@ -152,7 +152,7 @@ async def test_refusals_that_are_settled_together_are_counted_together(store: St
     await enqueued(store, 9, batch_id="people")
     faulty = FaultyStore(store)
     engine = Engine(faulty, ScriptedVoice(), policy=NO_WEBHOOKS)
-    jobs = [job for flight in await engine.prepare() if (job := await engine.journal_of(flight)) is not None]
+    jobs = [job for dispatch in await engine.prepare() if (job := await engine.journal_of(dispatch)) is not None]
     made = faulty.made.copy()
     verdict = refused(NO_VOICE)
     await engine.settler.verdicts([Answered(job, 1, verdict, store.clock.now()) for job in jobs])

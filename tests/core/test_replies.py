@@ -18,8 +18,8 @@ from voiceflow_worker.backends.contract import ManualClock
 from voiceflow_worker.core.ports import Limits, Placement
 from voiceflow_worker.core.ports.reading import gates_of
 from voiceflow_worker.core.ports.store import Page
-from voiceflow_worker.core.sending.departures import Departures
-from voiceflow_worker.core.sending.submit import Flight
+from voiceflow_worker.core.sending.slots import SendSlots
+from voiceflow_worker.core.sending.submit import Dispatch
 from voiceflow_worker.core.settling.settle import SummaryResult
 from voiceflow_worker.errors import StoreUnavailableError
 from voiceflow_worker.model.jobs.evidence import answered
@@ -165,14 +165,14 @@ async def test_a_queue_that_a_person_opened_is_not_held_again_by_an_answer_that_
     assert await gates(store) == []
 
 
-async def test_a_call_that_misses_its_departure_while_the_store_is_away_is_not_sent_and_in_no_doubt(
+async def test_a_call_that_misses_its_slot_while_the_store_is_away_is_not_sent_and_in_no_doubt(
     store: FaultyStore, clock: ManualClock, engine: Engine, voice: ScriptedVoice
 ) -> None:
     await set_limits(store, "default", Limits(rate=10))
     job = await engine.enqueue()
-    departures = Departures(store, queue="default", rate=10)
-    flight = (await engine.prepare())[0]
-    (turn,) = await departures.take(1)
+    slots = SendSlots(store, queue="default", rate=10)
+    dispatch = (await engine.prepare())[0]
+    (turn,) = await slots.take(1)
 
     async def stalls(call: StoreCall) -> None:
         if call.stores:
@@ -183,7 +183,7 @@ async def test_a_call_that_misses_its_departure_while_the_store_is_away_is_not_s
             raise StoreUnavailableError("away")
 
     store.before, store.after = away, stalls
-    await engine.submitter.fly(Flight(flight.job, turn, flight.leased_at))
+    await engine.submitter.dispatch(Dispatch(dispatch.job, turn, dispatch.leased_at))
     after = await engine.queue.get(job.id)
     assert voice.placed == []
     assert (after.state, after.attempt, after.failures) == (JobState.QUEUED, 0, 0)
@@ -220,7 +220,7 @@ async def test_an_answer_that_its_bearer_takes_for_stored_is_compared_with_what_
     assert (stored.state, stored.session_id) == (JobState.SUBMITTED, "s-1")
 
 
-async def test_a_summary_that_is_parked_while_its_session_is_being_named_settles_its_call_at_once(
+async def test_a_summary_that_is_early_while_its_session_is_being_named_settles_its_call_at_once(
     store: FaultyStore, engine: Engine
 ) -> None:
     """The answer is stored between the look and the parking: nobody would look again before the sweep."""
@@ -239,6 +239,6 @@ async def test_a_summary_that_is_parked_while_its_session_is_being_named_settles
     result = await engine.summarise(job, SessionStatus.COMPLETED, with_client_request_id=False)
     assert store.before is nothing_more
     assert (result, await engine.state(job)) == (SummaryResult.SETTLED, "completed")
-    assert await engine.settler.apply_all_parked() == ""
-    wanted = {"parked-summary": Page()}
-    assert await store.records(wanted, now=store.clock.now()) == {"parked-summary": []}
+    assert await engine.settler.apply_all_early() == ""
+    wanted = {"early-summary": Page()}
+    assert await store.records(wanted, now=store.clock.now()) == {"early-summary": []}

@@ -13,13 +13,13 @@ from tests.support.flows import flow
 from tests.support.voices import ScriptedVoice, unknown
 from voiceflow_worker import CallPolicy, CallQueue, JobState
 from voiceflow_worker.backends.contract import ManualClock
-from voiceflow_worker.backends.witness import JournalFiles
+from voiceflow_worker.backends.local_journal import JournalFiles
 from voiceflow_worker.core.heartbeats import Heartbeats, WorkerBeat
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.names import QueueNames
 from voiceflow_worker.core.ports.reading import count_states
 from voiceflow_worker.core.retention import EVERY, Retention
-from voiceflow_worker.core.settling.reconcile import PATIENCE
+from voiceflow_worker.core.settling.reconcile import TIMEOUT
 from voiceflow_worker.core.sweep import PAGE, Sweeper
 from voiceflow_worker.errors import StoreUnavailableError
 from voiceflow_worker.model.jobs.lifecycle import OLD_DOUBT
@@ -63,7 +63,7 @@ async def test_an_overdue_summary_is_waited_for_as_a_worker_of_the_queue_would(
     engine = Engine(any_store, voice, policy=POLICY)
     await engine.enqueue()
     await engine.send()
-    for waited, becomes in ((POLICY.summary_deadline + PATIENCE / 2, "submitted"), (PATIENCE, "accepted")):
+    for waited, becomes in ((POLICY.summary_deadline + TIMEOUT / 2, "submitted"), (TIMEOUT, "accepted")):
         clock.jump(waited)
         if has_worker:  # which reads the log, and ends the call itself
             beat = WorkerBeat(worker_id="w", queue="default", rate=0, in_flight=0)
@@ -131,5 +131,5 @@ async def test_journal_files_of_a_queue_without_a_worker_are_deleted_too(
     files = JournalFiles(tmp_path / "journals")
     (await files.begin("gone", "w")).close()
     assert await files.files("gone")
-    await Retention(store, POLICY, witness=files).run()
+    await Retention(store, POLICY, local_journal=files).run()
     assert not await files.files("gone")

@@ -80,9 +80,9 @@ class TestNothingLeft:
         )
         voice.answers = [unauthorised]
         first, second = await engine.enqueue("+6580000001"), await engine.enqueue("+6580000002")
-        flights = await engine.prepare()
-        for flight in await engine.submitter.begin(flights) if is_journalled else flights:
-            await engine.submitter.fly(flight)
+        dispatches = await engine.prepare()
+        for dispatch in await engine.submitter.begin(dispatches) if is_journalled else dispatches:
+            await engine.submitter.dispatch(dispatch)
         assert len(voice.placed) == 1
         assert {await engine.state(first), await engine.state(second)} == {"queued"}
         assert await engine.send() == []
@@ -103,8 +103,8 @@ class TestNothingLeft:
 
         engine = Engine(store, Deleting())
         job = await engine.enqueue()
-        for flight in await engine.prepare():
-            await engine.submitter.fly(flight)
+        for dispatch in await engine.prepare():
+            await engine.submitter.dispatch(dispatch)
         assert await get_jobs(store, [job.id]) == {}
 
 
@@ -143,7 +143,7 @@ class TestOneCallPerNumber:
         (stalled,) = await one.prepare()
         clock.advance(one.policy.submit_window + one.policy.ringing + SECOND)
         assert len(await two.send()) == 1
-        await one.submitter.fly(stalled)
+        await one.submitter.dispatch(stalled)
         assert len(voice.placed) == 1
 
 
@@ -210,14 +210,14 @@ async def test_that_the_first_attempt_reached_nobody_does_not_end_the_second(
     here: Engine, clock: ManualClock, is_leased: bool
 ) -> None:
     job = await ordered_again(here, clock)
-    flights = await here.prepare() if is_leased else []
+    dispatches = await here.prepare() if is_leased else []
     await here.summarise(job, SessionStatus.BUSY, number=1)
     waiting = await here.queue.get(job.id)
     assert waiting.state is (JobState.LEASED if is_leased else JobState.QUEUED)
     assert waiting.posts[0].outcome is not None
     if is_leased:
         # Its worker has lost the job as it knew it: the lease ends, and the job is sent after that.
-        await here.submitter.fly(flights[0])
+        await here.submitter.dispatch(dispatches[0])
         clock.advance(timedelta(minutes=5))
         await here.sweeper.sweep()
     sent = await here.queue.get(job.id) if await here.send() else waiting

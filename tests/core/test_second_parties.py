@@ -114,13 +114,13 @@ async def test_a_second_party_who_was_suppressed_meanwhile_is_not_rung(here: Eng
 
 
 @pytest.mark.parametrize("shared", [frozenset[str](), frozenset({DESK.removeprefix("+")})])
-async def test_a_second_party_who_is_suppressed_while_the_call_waits_for_its_departure_is_not_rung(
+async def test_a_second_party_who_is_suppressed_while_the_call_waits_for_its_slot_is_not_rung(
     any_store: Store, clock: ManualClock, shared: frozenset[str]
 ) -> None:
     voice = ScriptedVoice()
     here = Engine(any_store, voice, policy=CallPolicy(shared_numbers=shared))
     job = await here.queue.enqueue(bridge(ANA, DESK))
-    await here.suppress_before_departure(DESK, reason="asked us", clock=clock)
+    await here.suppress_before_slot(DESK, reason="asked us", clock=clock)
     assert voice.placed == []
     assert await here.state(job) == JobState.CANCELLED
     assert await locks(here.store) == []

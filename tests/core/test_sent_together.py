@@ -111,8 +111,8 @@ async def test_a_fault_while_calls_are_put_back_keeps_no_journalled_call_from_le
 
     job = await engine.enqueue()
     leased_at = engine.store.clock.monotonic()
-    flights = await engine.submitter.prepare(await engine.lease(1), leased_at=leased_at)
+    dispatches = await engine.submitter.prepare(await engine.lease(1), leased_at=leased_at)
     monkeypatch.setattr(Submitter, "_turn_back", fails)
-    for flight in await engine.submitter.begin(flights):
-        await engine.submitter.fly(flight)
+    for dispatch in await engine.submitter.begin(dispatches):
+        await engine.submitter.dispatch(dispatch)
     assert await engine.state(job) == "submitted"

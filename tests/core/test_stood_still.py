@@ -152,7 +152,7 @@ async def test_a_doubt_keeps_its_lock_when_its_worker_learns_that_the_job_was_ch
             await other.sweeper.sweep()
 
     async def begin() -> None:
-        assert await worker.submitter.begin(flights) == []
+        assert await worker.submitter.begin(dispatches) == []
 
     began: list[str] = []
     clock = ManualClock()
@@ -160,7 +160,7 @@ async def test_a_doubt_keeps_its_lock_when_its_worker_learns_that_the_job_was_ch
     faulty = FaultyStore(store, after=after)
     worker, other = Engine(faulty, ScriptedVoice()), Engine(store, ScriptedVoice())
     job = await other.enqueue(ANA)
-    flights = await worker.prepare()
+    dispatches = await worker.prepare()
     began.append(job.id)
     faulty.lose(Loss.AFTER, "write")
     await passing(clock, begin)

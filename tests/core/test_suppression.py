@@ -75,10 +75,10 @@ class TestAnOptOut:
         self, here: Engine, clock: ManualClock
     ) -> None:
         job = await here.enqueue(ANA)
-        (flight,) = await here.prepare()
+        (dispatch,) = await here.prepare()
         later = await here.queue.enqueue(flow(ANA, "Later."), not_before=clock.now() + HOUR)
         other = await here.queue.enqueue(flow(number(1)), not_before=clock.now() + HOUR)
-        await here.submitter.fly(flight)
+        await here.submitter.dispatch(dispatch)
         await here.summarise(job, SessionStatus.COMPLETED_UNSUBSCRIBED)
         ended = await here.queue.get(later.id)
         assert ended.state is JobState.CANCELLED
@@ -87,11 +87,11 @@ class TestAnOptOut:
         assert job.id in ended.reason
         assert await here.state(other) == "queued"
 
-    async def test_ends_a_call_that_waits_for_its_departure(
+    async def test_ends_a_call_that_waits_for_its_slot(
         self, here: Engine, voice: ScriptedVoice, clock: ManualClock
     ) -> None:
         job = await here.enqueue(ANA)
-        await here.suppress_before_departure(ANA, reason="asked us", clock=clock)
+        await here.suppress_before_slot(ANA, reason="asked us", clock=clock)
         assert voice.placed == []
         ended = await here.queue.get(job.id)
         assert ended.state is JobState.CANCELLED
@@ -124,9 +124,9 @@ class TestAnOptOut:
         elsewhere = await there.enqueue(ANA)
         leased = await there.lease()
         await asked_to_be_left_alone(here)
-        flights = await there.submitter.prepare(leased, leased_at=there.store.clock.monotonic())
-        for flight in flights:
-            await there.submitter.fly(flight)
+        dispatches = await there.submitter.prepare(leased, leased_at=there.store.clock.monotonic())
+        for dispatch in dispatches:
+            await there.submitter.dispatch(dispatch)
         ended = await there.queue.get(elsewhere.id)
         assert (ended.state, ended.posts) == (JobState.CANCELLED, ())
         assert len(voice.placed) == 1, "a person who asked to be left alone was called"

@@ -19,7 +19,7 @@ from voiceflow_worker.backends.memory import MemoryStore
 from voiceflow_worker.core.gates import order_gate
 from voiceflow_worker.core.ports import Event, EventKind, Store
 from voiceflow_worker.core.ports.reading import count_states, gates_at, gates_of
-from voiceflow_worker.core.ports.reads import Lapsed, Read
+from voiceflow_worker.core.ports.reads import Expired, Read
 from voiceflow_worker.core.ports.record_set import text_records
 from voiceflow_worker.core.sweep import PAGE, Sweeper
 from voiceflow_worker.errors import InvalidInputError
@@ -175,7 +175,7 @@ class Rival(MemoryStore):
 
     async def jobs(self, read: Read, *, now: datetime) -> Sequence[Job]:
         found = await super().jobs(read, now=now)
-        if found and isinstance(read, Lapsed):
+        if found and isinstance(read, Expired):
             self.finds += 1
             await commit(self, [moved(job, state=JobState.EXPIRED) for job in found])
         return found

@@ -12,9 +12,9 @@ from tests.support.faulty_store import FaultyStore, StoreCall
 from voiceflow_worker import CallPolicy, JobState, open_store
 from voiceflow_worker.backends.contract import NOW, QUEUE, ManualClock, sample_job
 from voiceflow_worker.backends.contract.samples import add_jobs
-from voiceflow_worker.core.ports.parts import Parts
+from voiceflow_worker.core.ports.background import BackgroundTasks
 from voiceflow_worker.core.ports.reading import count_states
-from voiceflow_worker.core.ports.reads import Due, Lapsed
+from voiceflow_worker.core.ports.reads import Due, Expired
 from voiceflow_worker.core.ports.record_set import unreadable_here
 from voiceflow_worker.core.sweep import Sweeper
 from voiceflow_worker.errors import SettingsError, StoreError, StoreUnavailableError
@@ -28,7 +28,7 @@ DUTIES: dict[str, Callable[[Any], bool]] = {
     "sending": lambda read: isinstance(read, Due) and read.state is JobState.SENDING,
     "submitted": lambda read: isinstance(read, Due) and read.state is JobState.SUBMITTED,
     "in_doubt": lambda read: isinstance(read, Due) and read.state is JobState.IN_DOUBT,
-    "queued": lambda read: isinstance(read, Lapsed),
+    "queued": lambda read: isinstance(read, Expired),
 }
 """The reads of the duties, by the state of the calls that each looks for."""
 ERRORS = (RuntimeError("a mistake"), StoreUnavailableError("away"), StoreError("refused"), SettingsError("changed"))
@@ -68,14 +68,14 @@ async def test_a_duty_that_fails_keeps_no_other_from_being_done(
 ) -> None:
     clock.jump(NOW - clock.now())
     await add_jobs(store, overdue())
-    parts = Parts(clock)
+    parts = BackgroundTasks(clock)
 
     async def fails(call: StoreCall) -> None:
         if call.name == "jobs" and DUTIES[failing](call.arguments[0]):
             raise error
 
     store.before = fails
-    sweeper = Sweeper(store, queue=QUEUE, policy=CallPolicy(), log_patience=timedelta(0), parts=parts)
+    sweeper = Sweeper(store, queue=QUEUE, policy=CallPolicy(), log_timeout=timedelta(0), parts=parts)
     await sweeper.sweep()
     others = {"leased", "sending", "submitted", "queued"} - {failing}
     assert others <= await moved(store)
@@ -118,7 +118,7 @@ async def test_a_job_that_cannot_be_moved_is_set_aside_and_counted(
 
     monkeypatch.setattr(lifecycle, "release", fails)
     before = unreadable_here()
-    parts = Parts(clock)
+    parts = BackgroundTasks(clock)
     for _ in range(2):
         await Sweeper(store, queue=QUEUE, policy=CallPolicy(), parts=parts).sweep()
     states = await count_states(store, QUEUE)

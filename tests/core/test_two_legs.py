@@ -10,7 +10,7 @@ import pytest
 
 from tests.support.engine import Engine
 from tests.support.plain_jobs import NOW, POLICY, sending
-from voiceflow_worker.core.overview.story import story
+from voiceflow_worker.core.reporting.story import story
 from voiceflow_worker.core.settling.settle import SummaryResult, outcome_of
 from voiceflow_worker.model.jobs.call_json import call_as_json
 from voiceflow_worker.model.jobs.evidence import summarised

@@ -164,7 +164,7 @@ def test_a_call_that_had_counted_as_not_placed_counts_once_it_rang_after_all() -
     desk = Desk(call(1))
     job = desk.hear(desk.begin(desk.lease()), UNKNOWN)
     late = NOW + POLICY.submit_window + POLICY.clock_skew + SECOND
-    back = lifecycle.resolve(job, placed=False, at=late, witnessed=late, note="", policy=POLICY)
+    back = lifecycle.resolve(job, placed=False, at=late, recorded_at=late, note="", policy=POLICY)
     job = desk.settle(job, back, late)
     assert desk.keys(PERSON, late) == desk.keys(NUMBER, late) == {}
     desk.summary(job, SessionStatus.COMPLETED, late)

@@ -16,14 +16,14 @@ from tests.support.voices import ScriptedVoice
 from tests.support.waiting import until
 from tests.support.workers import NO_WEBHOOKS, enqueued, states, worker_for
 from voiceflow_worker import CallQueue, Store, SuppressionList, open_store
-from voiceflow_worker.acts import Operator
-from voiceflow_worker.acts.queues import CancelBatch, Hold, Resume
+from voiceflow_worker.actions import Operator
+from voiceflow_worker.actions.queues import CancelBatch, Hold, Resume
 from voiceflow_worker.core.drain import DrainCheck
-from voiceflow_worker.core.overview.batches import read_batches, read_queue
 from voiceflow_worker.core.ports import Limits
 from voiceflow_worker.core.ports.controls import GATES, LIMITS, gate_member
 from voiceflow_worker.core.ports.reading import gates_of, limits_of
 from voiceflow_worker.core.ports.store import Put, Step, Unit
+from voiceflow_worker.core.reporting.batches import read_batches, read_queue
 from voiceflow_worker.core.suppression import NAMESPACE as SUPPRESSED
 
 pytestmark = pytest.mark.anyio

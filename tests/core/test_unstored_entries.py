@@ -17,7 +17,7 @@ from tests.support.workers import enqueued, states, worker_for
 from voiceflow_worker import JobState
 from voiceflow_worker.backends.contract.samples import ManualClock
 from voiceflow_worker.core.ports import Store
-from voiceflow_worker.core.sending.submit import Flight
+from voiceflow_worker.core.sending.submit import Dispatch
 
 pytestmark = pytest.mark.anyio
 
@@ -31,12 +31,12 @@ def begins(call: StoreCall) -> bool:
     return any(job.state is JobState.SENDING for job in call.stores)
 
 
-async def begun(engine: Engine, flight: Flight, clock: ManualClock) -> Flight:
+async def begun(engine: Engine, dispatch: Dispatch, clock: ManualClock) -> Dispatch:
     """The call after the try to store its journal entry."""
-    found: list[Flight] = []
+    found: list[Dispatch] = []
 
     async def begin() -> None:
-        found.extend(await engine.submitter.begin([flight]))
+        found.extend(await engine.submitter.begin([dispatch]))
 
     await passing(clock, begin)
     return found[0]
@@ -64,17 +64,17 @@ async def test_the_verdict_waits_for_a_store_that_stays_away_and_settles_a_doubt
     engine, sweeper = Engine(store, voice), Engine(any_store, ScriptedVoice())
     job = await engine.enqueue()
     store.lose(Loss.AFTER, "write", times=4, when=begins)
-    (flight,) = await engine.prepare()
-    unsent = await begun(engine, flight, clock)
+    (dispatch,) = await engine.prepare()
+    unsent = await begun(engine, dispatch, clock)
     store.lose(Loss.BEFORE, "write", "jobs", times=30)
     clock.advance(LEASE + timedelta(seconds=1))
     await sweeper.sweeper.sweep()
     assert await sweeper.state(job) == "in_doubt"
 
-    async def fly() -> None:
-        await engine.submitter.fly(unsent)
+    async def send() -> None:
+        await engine.submitter.dispatch(unsent)
 
-    await passing(clock, fly)
+    await passing(clock, send)
     after = await engine.queue.get(job.id)
     assert (after.state, after.attempt, voice.placed) == (JobState.QUEUED, 0, [])
     assert "its journal entry could not be stored" in (after.reason or "")
@@ -89,14 +89,14 @@ async def test_an_entry_that_another_worker_stored_meanwhile_is_not_taken_for_th
     other = Engine(any_store, gated)
     job = await engine.enqueue()
     store.lose(Loss.BEFORE, "write", times=4, when=begins)
-    (flight,) = await engine.prepare()
-    unsent = await begun(engine, flight, clock)
+    (dispatch,) = await engine.prepare()
+    unsent = await begun(engine, dispatch, clock)
     clock.advance(LEASE + timedelta(seconds=1))
     await other.sweeper.sweep()
     async with anyio.create_task_group() as group:
         group.start_soon(other.send)
         await gated.reached(1)
-        await engine.submitter.fly(unsent)
+        await engine.submitter.dispatch(unsent)
         assert await engine.state(job) == "sending"
         gated.open.set()
     assert await engine.state(job) == "submitted"
@@ -114,11 +114,11 @@ async def test_an_entry_that_arrives_after_it_was_given_up_is_not_stored(any_sto
 
     store.before = delayed
     store.lose(Loss.BEFORE, "write", times=4, when=begins)
-    (flight,) = await engine.prepare()
+    (dispatch,) = await engine.prepare()
 
     async def given_up() -> None:
-        for unsent in await engine.submitter.begin([flight]):
-            await engine.submitter.fly(unsent)
+        for unsent in await engine.submitter.begin([dispatch]):
+            await engine.submitter.dispatch(unsent)
 
     await passing(clock, given_up)
     await late[0].carry_out()

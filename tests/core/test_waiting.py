@@ -19,10 +19,10 @@ from voiceflow_worker.backends.contract import ManualClock
 from voiceflow_worker.backends.contract.samples import commit, moved
 from voiceflow_worker.core.drain import DrainCheck
 from voiceflow_worker.core.heartbeats import Heartbeats, WorkerBeat
-from voiceflow_worker.core.overview import status as module
-from voiceflow_worker.core.overview.batches import read_batch, read_batches, read_queue
-from voiceflow_worker.core.overview.status import WaitingCounts
 from voiceflow_worker.core.ports import Limits
+from voiceflow_worker.core.reporting import status as module
+from voiceflow_worker.core.reporting.batches import read_batch, read_batches, read_queue
+from voiceflow_worker.core.reporting.status import WaitingCounts
 from voiceflow_worker.model.jobs.job import JobState, ReasonKind, RedialPolicy
 from voiceflow_worker.model.reports.status import SessionStatus
 from voiceflow_worker.model.window import CallWindow
@@ -55,8 +55,8 @@ def closed_now() -> CallWindow:
 
 async def test_calls_to_a_busy_number_count_as_such(engine: Engine) -> None:
     await engine.enqueue(number(1))
-    (flight,) = await engine.prepare()
-    assert await engine.journal_of(flight) is not None
+    (dispatch,) = await engine.prepare()
+    assert await engine.journal_of(dispatch) is not None
     for _ in range(3):
         await engine.enqueue(number(1))
     assert await engine.send() == []
@@ -66,7 +66,7 @@ async def test_calls_to_a_busy_number_count_as_such(engine: Engine) -> None:
 HALF_A_DAY = timedelta(hours=12)
 
 
-async def test_a_clock_that_was_set_back_is_told_and_stops_a_drain(clocked: tuple[Engine, ManualClock]) -> None:
+async def test_a_clock_that_was_rolled_back_is_told_and_stops_a_drain(clocked: tuple[Engine, ManualClock]) -> None:
     """Whether the calls were enqueued since, or only put back into the queue."""
     engine, clock = clocked
     for place in range(3):

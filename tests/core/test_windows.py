@@ -106,9 +106,9 @@ class TestOnItsWay:
     ) -> None:
         clock.advance(CLOSES - EVENING - SECOND)
         job = await enqueued(engine)
-        (flight,) = await engine.prepare()
+        (dispatch,) = await engine.prepare()
         clock.advance(SECOND)
-        await engine.submitter.fly(flight)
+        await engine.submitter.dispatch(dispatch)
         waits = await engine.queue.get(job.id)
         assert (waits.state, waits.due_at, waits.posts) == (JobState.QUEUED, OPENS, ())
         assert voice.placed == []

@@ -9,8 +9,8 @@ from datetime import UTC, datetime, timedelta
 
 import anyio
 
+from tests.crash.fault_injection import AT_REST, FaultInjection
 from tests.crash.judge import Judgement
-from tests.crash.laboratory import AT_REST, Laboratory
 from voiceflow_worker import CallQueue, JobState, VoiceClient, open_store
 from voiceflow_worker.core.ports import EventKind
 from voiceflow_worker.core.ports.reading import get_jobs
@@ -43,7 +43,7 @@ class Verdicts:
     after: Judgement
 
 
-def aftermath(lab: Laboratory, *, lease: timedelta, concurrency: int, tell: Callable[[str], None]) -> Verdicts:
+def aftermath(lab: FaultInjection, *, lease: timedelta, concurrency: int, tell: Callable[[str], None]) -> Verdicts:
     """Bring a run to its end."""
 
     def rest() -> Reconciled:
@@ -75,7 +75,7 @@ def aftermath(lab: Laboratory, *, lease: timedelta, concurrency: int, tell: Call
     return Verdicts(doubts=doubts, log=log, before=before, after=judgement)
 
 
-async def _look_at_the_log(lab: Laboratory) -> Reconciled:
+async def _look_at_the_log(lab: FaultInjection) -> Reconciled:
     """What `voiceflow reconcile` does."""
     client = VoiceClient("laboratory-key", "laboratory", base_url=lab.url)
     async with open_store(lab.store) as store, client as voice:
@@ -102,7 +102,7 @@ def _has(job: Job, verdicts: frozenset[VerdictKind | None]) -> bool:
     return any(post.verdict in verdicts and post.outcome is not None for post in job.posts)
 
 
-async def _say_not_placed(lab: Laboratory, job_ids: tuple[str, ...]) -> None:
+async def _say_not_placed(lab: FaultInjection, job_ids: tuple[str, ...]) -> None:
     """The person finds that nothing rang, waits until nothing can ring any more, and says so."""
     async with open_store(lab.store) as store:
         queue = CallQueue(store, policy=lab.policy)

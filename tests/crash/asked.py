@@ -85,7 +85,7 @@ class Register:
         with self._lock:
             self._calls.update({each.key: each for each in calls})
 
-    def set_back(self, *, copied: datetime, struck: datetime) -> None:
+    def rolled_back(self, *, copied: datetime, struck: datetime) -> None:
         """The store was: it forgot what happened between the two, and may answer each key with another job, once."""
         with self._lock:
             self._standing.clear()
@@ -103,7 +103,7 @@ class Register:
                 self._standing.add(key)
 
     def drop(self, keys: Iterable[str]) -> None:
-        """These could not be handed in again to a store that was set back: they are too late, or on the list."""
+        """These could not be handed in again to a store that was rolled back: they are too late, or on the list."""
         with self._lock:
             self._dropped |= set(keys)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.crash.children import Children, zygote
-from tests.crash.laboratory import Laboratory
+from tests.crash.fault_injection import FaultInjection
 from tests.support.stores import DURABLE
 
 
@@ -24,6 +24,6 @@ def store_url(request: pytest.FixtureRequest, fresh_url: Callable[[str], str]) -
 
 
 @pytest.fixture
-def lab(children: Children, store_url: str, tmp_path: Path) -> Iterator[Laboratory]:
-    with Laboratory(children, store_url, tmp_path).running() as running:
+def lab(children: Children, store_url: str, tmp_path: Path) -> Iterator[FaultInjection]:
+    with FaultInjection(children, store_url, tmp_path).running() as running:
         yield running

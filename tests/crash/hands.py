@@ -12,7 +12,7 @@ from signal import Signals
 import anyio
 
 from tests.crash.asked import Asked, Kind, Register
-from tests.crash.laboratory import Laboratory
+from tests.crash.fault_injection import FaultInjection
 from tests.crash.lights import Lights
 from tests.crash.menu import NEVER_CALLED
 from tests.crash.mix import REDIAL, Mix, is_never_reached, suppressed_in
@@ -31,7 +31,7 @@ NEVER_REFUSED = frozenset(Kind) - {Kind.SUPPRESSED, Kind.BRIEF}
 class Hands:
     """Hands in the mix: `wanted` calls, or without end where it is None."""
 
-    def __init__(self, lab: Laboratory, lights: Lights, dice: random.Random, *, wanted: int | None) -> None:
+    def __init__(self, lab: FaultInjection, lights: Lights, dice: random.Random, *, wanted: int | None) -> None:
         self._lab = lab
         self._lights = lights
         self._dice = dice
@@ -114,7 +114,7 @@ class Hands:
         async with open_store(self._lab.store) as store:
             await SuppressionList(store).add(*numbers, reason="asked to be left alone")
 
-    # -- after the store was set back --------------------------------------------------------------------------------
+    # -- after the store was rolled back -------------------------------------------------------------------------------
 
     def hand_in_everything_again(self) -> None:
         """What a person does with their files once a backup is in place, the list of suppressed numbers first."""
@@ -194,12 +194,12 @@ class Hands:
             self.register.confirm(pairs)
 
 
-async def _in_parts(lab: Laboratory, calls: Sequence[Asked]) -> None:
+async def _in_parts(lab: FaultInjection, calls: Sequence[Asked]) -> None:
     for start in range(0, len(calls), TOGETHER):
         await _handed_in(lab, calls[start : start + TOGETHER])
 
 
-async def _handed_in(lab: Laboratory, calls: Sequence[Asked]) -> None:
+async def _handed_in(lab: FaultInjection, calls: Sequence[Asked]) -> None:
     """Hand in calls; those that are refused by now (too late, suppressed) and that the store has not are left out."""
     assert lab.register is not None
     try:

@@ -52,9 +52,9 @@ class Judgement:
     """Jobs one of whose POSTs has an outcome and no clear answer: only the summary told that it was placed."""
     violations: tuple[Violation, ...] = field(default=())
     alarms: int = 0
-    """Jobs of which a person was told, after a set-back, that they may have rung twice."""
+    """Jobs of which a person was told, after a rollback, that they may have rung twice."""
     forgotten: int = 0
-    """Earlier attempts that rang and have no outcome: the store was set back to before their summaries."""
+    """Earlier attempts that rang and have no outcome: the store was rolled back to before their summaries."""
 
     def __str__(self) -> str:
         """The judgement, for people."""
@@ -195,9 +195,9 @@ class Bench:
         for note in job.notes:
             if note.kind is not NoteKind.RANG_TWICE:
                 continue
-            # A worker that was killed before its POST left has told its journal of it. After a set-back nobody knows
+            # A worker that was killed before its POST left has told its journal of it. After a rollback nobody knows
             # whether it left: the person is told, and the ledger says here that there was nothing to tell.
-            if "the store was set back" in note.text:
+            if "the store was rolled back" in note.text:
                 self.alarms.add(job.id)
             else:
                 self.found(f"INCIDENT: {job.id} has a rang_twice note", job)
@@ -215,7 +215,7 @@ class Bench:
 def _resolved(job: Job) -> set[str]:
     """The POSTs of which a person said that they were placed: where the log has several rows that fit, nobody else can.
 
-    After the store was set back it has forgotten the summaries that came since, and they do not come again.
+    After the store was rolled back it has forgotten the summaries that came since, and they do not come again.
     """
     if not any(note.kind is NoteKind.RESOLVED for note in job.notes):
         return set()

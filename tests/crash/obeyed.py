@@ -31,8 +31,8 @@ import anyio
 import httpx
 from anyio.abc import SocketStream
 
-from tests.crash.sabotage import sabotaged
-from tests.crash.setbacks import opened
+from tests.crash.rollbacks import opened
+from tests.crash.seeded_defects import with_seeded_defect
 from tests.support.endpoint import Endpoint, Received, answering
 from tests.support.flows import flow, number
 from tests.support.processes import Process
@@ -42,7 +42,7 @@ from voiceflow_worker.core import queue as queue_module
 from voiceflow_worker.core import suppression as suppression_module
 from voiceflow_worker.core import units
 from voiceflow_worker.core.ports.store import OpenGate
-from voiceflow_worker.core.sending.departures import Departures
+from voiceflow_worker.core.sending.slots import SendSlots
 from voiceflow_worker.core.suppression import SuppressionList
 from voiceflow_worker.model.jobs.job import Job
 from voiceflow_worker.model.jobs.policy import OutcomeSource
@@ -97,7 +97,7 @@ class Trial:
     endpoint: Endpoint
     folder: Path
     chance: random.Random
-    sabotage: str | None
+    seeded_defect: str | None
     workers: list[Process] = field(default_factory=list[Process])
     logs: Any = field(default_factory=count)
     orders: list[Ordered] = field(default_factory=list[Ordered])
@@ -106,7 +106,14 @@ class Trial:
         """Start a worker, and wait until it works: on a busy machine that takes longer than many orders."""
         place = next(self.logs)
         log, way = self.folder / f"{place}.posts", "httpx" if place % 2 else "ours"
-        arguments = ["worker", self.url, self.endpoint.url.partition("/hooks")[0], str(log), self.sabotage or "", way]
+        arguments = [
+            "worker",
+            self.url,
+            self.endpoint.url.partition("/hooks")[0],
+            str(log),
+            self.seeded_defect or "",
+            way,
+        ]
         worker = Process(*arguments, module="tests.crash.obeyed")
         self.workers.append(worker)
         await asyncio.to_thread(worker.wait_for, READY)
@@ -177,16 +184,16 @@ def say(line: str) -> None:
     sys.stdout.write(f"{line}\n")
 
 
-async def tried(kind: str, *, orders: int, seed: int, sabotage: str | None) -> bool:
+async def tried(kind: str, *, orders: int, seed: int, seeded_defect: str | None) -> bool:
     """Give this many orders, judge them, print what happened; returns whether all were obeyed."""
     endpoint = Endpoint()
     endpoint.usual = _taken
     with tempfile.TemporaryDirectory() as name, opened(kind, Path(name)) as there:
         folder = Path(name)
         async with endpoint.running(), open_store(there.url) as store:
-            if sabotage == "no-waiting":
+            if seeded_defect == "no-waiting":
                 _wait_for_nobody()
-            trial = Trial(there.url, endpoint, folder, random.Random(seed), sabotage)
+            trial = Trial(there.url, endpoint, folder, random.Random(seed), seeded_defect)
             queue, numbers = CallQueue(store, policy=POLICY), count(1)
             try:
                 for _ in range(WORKERS):
@@ -210,18 +217,18 @@ async def tried(kind: str, *, orders: int, seed: int, sabotage: str | None) -> b
 
 def _begin_slowly() -> None:
     """The first calls of a worker wait between their lease and their journal entry."""
-    take, begun = Departures.take, list[bool]()
+    take, begun = SendSlots.take, list[bool]()
 
-    async def late(self: Departures, count: int) -> Any:
+    async def late(self: SendSlots, count: int) -> Any:
         if not begun:
             begun.append(True)
             await anyio.sleep(PREPARED_AFTER)
         return await take(self, count)
 
-    Departures.take = late  # type: ignore[method-assign]
+    SendSlots.take = late  # type: ignore[method-assign]
 
 
-def _note_departures(log: str) -> None:
+def _note_slots(log: str) -> None:
     """Write down the time of each POST just before its bytes go to the socket."""
     file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     transport: Any = selector_events._SelectorSocketTransport  # type: ignore[attr-defined]
@@ -301,12 +308,12 @@ async def _work(url: str, base_url: str, way: str) -> None:
 
 def main() -> None:
     if sys.argv[1:2] == ["worker"]:
-        url, base_url, log, sabotage, way = sys.argv[2:]
-        match sabotage:
+        url, base_url, log, seeded_defect, way = sys.argv[2:]
+        match seeded_defect:
             case "no-gates":
                 _without_gates()
             case "no-suppression":
-                sabotaged(sabotage)
+                with_seeded_defect(seeded_defect)
             case "no-leave-by":
                 _leave_at_any_time()
             case _:
@@ -314,16 +321,18 @@ def main() -> None:
         if way == "httpx":
             _connect_slowly()
         _begin_slowly()
-        _note_departures(log)
+        _note_slots(log)
         anyio.run(_work, url, base_url, way)
         return
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--orders", type=int, default=1000)
     parser.add_argument("--store", choices=DURABLE, default="sqlite")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--sabotage", choices=SABOTAGE)
+    parser.add_argument("--seeded-defect", choices=SABOTAGE)
     given = parser.parse_args()
-    sys.exit(not asyncio.run(tried(given.store, orders=given.orders, seed=given.seed, sabotage=given.sabotage)))
+    sys.exit(
+        not asyncio.run(tried(given.store, orders=given.orders, seed=given.seed, seeded_defect=given.seeded_defect))
+    )
 
 
 if __name__ == "__main__":

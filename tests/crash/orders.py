@@ -28,7 +28,7 @@ class WorkerOrder:
     state_dir: Path | None = None
     """Where it keeps a journal file of its own; None: it keeps none."""
     triggers: tuple[Trigger, ...] = ()
-    sabotage: str | None = None
+    seeded_defect: str | None = None
     """What of the product is broken on purpose, to see the laboratory find it."""
 
 
@@ -52,7 +52,7 @@ class ReceiverOrder:
     port: int
     policy: CallPolicy = POLICY
     triggers: tuple[Trigger, ...] = ()
-    sabotage: str | None = None
+    seeded_defect: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

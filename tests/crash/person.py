@@ -1,4 +1,4 @@
-"""The person: after the store was set back, they do what is printed, and nothing else."""
+"""The person: after the store was rolled back, they do what is printed, and nothing else."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 
 import anyio
 
-from tests.crash.laboratory import Laboratory
+from tests.crash.fault_injection import FaultInjection
 from tests.support.processes import Process, voiceflow
 from voiceflow_worker import CallQueue, JobState, open_store
 from voiceflow_worker.errors import IllegalMoveError
@@ -22,7 +22,7 @@ SETTLED_WITHIN = 60.0
 class Person:
     """Has a terminal with the settings of the laboratory."""
 
-    def __init__(self, lab: Laboratory, tell: Callable[[str], None]) -> None:
+    def __init__(self, lab: FaultInjection, tell: Callable[[str], None]) -> None:
         self._lab = lab
         self._tell = tell
         policy = lab.policy

@@ -41,7 +41,7 @@ class Point(StrEnum):
     """In the webhook: the outcome is durable, and 8x8 has no answer yet."""
 
 
-class Act(StrEnum):
+class OperatorAction(StrEnum):
     """What happens at a point."""
 
     KILL = "kill"
@@ -54,7 +54,7 @@ class Trigger:
 
     point: Point
     nth: int = 1
-    act: Act = Act.KILL
+    act: OperatorAction = OperatorAction.KILL
 
 
 class Fuse:
@@ -79,13 +79,13 @@ class Fuse:
         nth = self._hits[point]
         for trigger in self._triggers:
             if trigger.point is point and trigger.nth == nth:
-                if trigger.act is Act.STOP:
+                if trigger.act is OperatorAction.STOP:
                     await self.writes_ended()
                 self._strike(trigger)
 
     def _strike(self, trigger: Trigger) -> None:
         match trigger.act:
-            case Act.KILL:
+            case OperatorAction.KILL:
                 os.kill(os.getpid(), signal.SIGKILL)
-            case Act.STOP:
+            case OperatorAction.STOP:
                 os.kill(os.getpid(), signal.SIGSTOP)

@@ -25,9 +25,9 @@ class Strikes:
     tasks_stopped: int = 0
     handed_in_again: int = 0
     crashes: int = 0
-    setbacks: int = 0
+    rollbacks: int = 0
     ended: int = 0
-    """Workers that ended by themselves after a set-back, before anybody killed them."""
+    """Workers that ended by themselves after a rollback, before anybody killed them."""
 
     @property
     def kills(self) -> int:
@@ -85,7 +85,7 @@ class Report:
             "tasks stopped, which took their calls back": strikes.tasks_stopped,
             "calls handed in again": strikes.handed_in_again,
             "crashes of a server that recovers": strikes.crashes,
-            "set-backs of the store": strikes.setbacks,
+            "rollbacks of the store": strikes.rollbacks,
             "workers that ended by themselves": strikes.ended,
             "doubts": doubts.opened,
             "doubts settled by an answer": doubts.by_answer,
@@ -96,7 +96,7 @@ class Report:
             "calls that only a summary told of": before.unanswered,
             "calls that only the log told of": self.verdicts.log.placed,
             "notes that somebody may have been called twice": after.alarms,
-            "earlier attempts forgotten in a set-back": after.forgotten,
+            "earlier attempts forgotten in a rollback": after.forgotten,
             "rang": after.rang,
             "rings for each ring that was allowed": max(before.rings_per_destination, after.rings_per_destination),
             "jobs lost": after.lost,

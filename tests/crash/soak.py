@@ -24,14 +24,14 @@ import structlog
 from tests.crash import slow
 from tests.crash.aftermath import aftermath
 from tests.crash.children import Children, zygote
+from tests.crash.fault_injection import FaultInjection
 from tests.crash.hands import Hands
 from tests.crash.judge import Violation
-from tests.crash.laboratory import Laboratory
 from tests.crash.lights import Light, Lights
 from tests.crash.person import Person
 from tests.crash.report import Report, Strikes
-from tests.crash.sabotage import SABOTAGE
-from tests.crash.setbacks import Opened, Setback, opened
+from tests.crash.rollbacks import Opened, Rollback, opened
+from tests.crash.seeded_defects import SABOTAGE
 from tests.crash.slow import stall_of
 from tests.crash.weather import odd_summaries, weather
 from voiceflow_worker import CallPolicy
@@ -48,7 +48,7 @@ WORKERS = 2
 LIFE = 0.25
 """Seconds that a worker lives on average, to begin with."""
 SHORTEST, NOTICES = 0.03, 0.5
-"""The shortest average, in seconds; and that after a set-back, which only a worker that has begun can notice."""
+"""The shortest average, in seconds; and that after a rollback, which only a worker that has begun can notice."""
 CONCURRENCY = 8
 SPEED = 40
 """A phone rings and talks for 0.1 to 2 s: some summaries come before the sweep has doubted a call, some after."""
@@ -62,11 +62,11 @@ ENDS_WITHIN = 20.0
 """Seconds within which workers must end whose store was taken away."""
 RATES = (60.0, 300.0)
 SETBACK_EVERY = 250
-"""Kills between two set-backs of the store, with one at least in every run."""
+"""Kills between two rollbacks of the store, with one at least in every run."""
 CRASH_EVERY = (2.0, 10.0)
 """Seconds between two crashes of a server that recovers."""
 OLD = (1.0, 4.0)
-"""The age in seconds of the copy that a store is set back to."""
+"""The age in seconds of the copy that a store is rolled back to."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,9 +77,9 @@ class Plan:
     kills: int
     calls: int
     minutes: float | None = None
-    setbacks: int | None = None
-    """How often the store is set back, where it can be; None: by the number of kills."""
-    sabotage: str | None = None
+    rollbacks: int | None = None
+    """How often the store is rolled back, where it can be; None: by the number of kills."""
+    seeded_defect: str | None = None
 
 
 class Soak:
@@ -87,7 +87,7 @@ class Soak:
 
     def __init__(
         self,
-        lab: Laboratory,
+        lab: FaultInjection,
         plan: Plan,
         told: Callable[[str], None],
         store: Opened,
@@ -96,7 +96,7 @@ class Soak:
         self._crash = store.crash
         self._plan = plan
         self._tell = told
-        self._setbacks = store.setbacks
+        self._rollbacks = store.rollbacks
         self._began = time.monotonic()
         self._strikes = Strikes()
         self._life = LIFE
@@ -117,8 +117,8 @@ class Soak:
         tasks: list[Callable[[], None]] = [self._hands.feed_on, self._hands.run_tasks, self._hands.hand_in_again_on]
         tasks += [self._weather, self._slow_commits, self._kill_receivers]
         tasks += [partial(self._kill_workers, place) for place in range(WORKERS)]
-        if self._setbacks:
-            tasks.append(self._set_back_on)
+        if self._rollbacks:
+            tasks.append(self._rollback_on)
         if self._crash is not None:
             tasks.append(partial(self._crash_servers, self._crash))
         threads = [threading.Thread(target=self._guarded, args=(task,)) for task in tasks]
@@ -135,8 +135,8 @@ class Soak:
             raise self._failed[0]
         self._hands.hand_in_the_rest(self._tell)
         if self._lab.awaits_a_person():
-            # A worker that began while the person settled a set-back has held the queue once more.
-            self._settle(Person(self._lab, self._tell), "the last set-back")
+            # A worker that began while the person settled a rollback has held the queue once more.
+            self._settle(Person(self._lab, self._tell), "the last rollback")
         verdicts = aftermath(self._lab, lease=LEASE, concurrency=2 * CONCURRENCY, tell=self._tell)
         strikes = self._strikes
         strikes.tasks, strikes.tasks_stopped = self._hands.tasks_killed, self._hands.tasks_stopped
@@ -171,7 +171,7 @@ class Soak:
         left = plan.minutes * 60 - seconds if plan.minutes is not None else seconds * (plan.kills / max(kills, 1) - 1)
         return (
             f"{kills}{total} kills, {len(self._hands.register)} calls, "
-            f"{self._strikes.setbacks} set-backs; {max(left, 0):.0f} s left, then the judgement"
+            f"{self._strikes.rollbacks} rollbacks; {max(left, 0):.0f} s left, then the judgement"
         )
 
     _carried_out = 0
@@ -199,7 +199,7 @@ class Soak:
         counts = self._lights.may_kill()
         ended = child.has_ended
         # A worker whose store goes away while it starts ends with an error, and its supervisor starts it again.
-        lost = self._strikes.setbacks or self._strikes.crashes
+        lost = self._strikes.rollbacks or self._strikes.crashes
         assert not ended or lost, f"a worker ended by itself:\n{child.log[-5000:]}"
         child.end(Signals.SIGKILL if counts else Signals.SIGTERM)
         with self._lock:
@@ -263,73 +263,73 @@ class Soak:
                 self._strikes.crashes += 1  # before it: a worker may end at once
                 crash()
 
-    # -- set-backs ---------------------------------------------------------------------------------------------------
+    # -- rollbacks ---------------------------------------------------------------------------------------------------
 
     def _owed(self) -> int:
-        """How many set-backs are still to come."""
-        if not self._setbacks or self._plan.minutes is not None:
+        """How many rollbacks are still to come."""
+        if not self._rollbacks or self._plan.minutes is not None:
             return 0
-        wanted = self._plan.setbacks
+        wanted = self._plan.rollbacks
         return (max(self._plan.kills // SETBACK_EVERY, 1) if wanted is None else wanted) - self._carried_out
 
-    def _set_back_on(self) -> None:
-        dice = self._dice("set-backs")
+    def _rollback_on(self) -> None:
+        dice = self._dice("rollbacks")
         owed = self._owed()
         every = self._plan.kills / (owed + 1) if owed else SETBACK_EVERY
         while not self._lights.sleep(0.1):
-            if self._strikes.kills < every * (self._strikes.setbacks + 1) or (owed and not self._owed()):
+            if self._strikes.kills < every * (self._strikes.rollbacks + 1) or (owed and not self._owed()):
                 continue
-            self._set_back(self._setbacks[self._strikes.setbacks % len(self._setbacks)], dice)
+            self._roll_back(self._rollbacks[self._strikes.rollbacks % len(self._rollbacks)], dice)
             self._carried_out += 1  # the run does not end before it: what is left of the tasks would open the store
 
-    def _set_back(self, setback: Setback, dice: random.Random) -> None:
+    def _roll_back(self, rollback: Rollback, dice: random.Random) -> None:
         """Copy, go on for a while, strike, and let the person put it right, who alone hands calls in meanwhile."""
         person = Person(self._lab, self._tell)
         copied = datetime.now(UTC)
-        setback.copy(person.does)
+        rollback.copy(person.does)
         if self._lights.sleep(dice.uniform(*OLD)):
             return
         with self._hand_lights.switched(Light.STOP):
             if self._lights.is_over:
                 return
-            self._strikes.setbacks += 1
-            with self._lights.switched(setback.light):
-                if setback.must_end:
+            self._strikes.rollbacks += 1
+            with self._lights.switched(rollback.light):
+                if rollback.must_end:
                     # Who is about to open the store does so before: SQLite would read the log of one into the other.
                     time.sleep(OPENED_WITHIN)  # a process that opens the store gives no sign of it
                     for child in self._lab.workers:
                         if not child.has_ended:
                             child.wait_for("ready")
-                setback.strike(person.does)
-                if setback.must_end:
-                    self._see_all_workers_end(setback)
+                rollback.strike(person.does)
+                if rollback.must_end:
+                    self._see_all_workers_end(rollback)
                     self._lights.turn(Light.STOP)
-                    setback.undo()
+                    rollback.undo()
                     return
             # The sandbox tells again and again what nobody took: events of before come for some time after.
-            self._hands.register.set_back(copied=copied, struck=datetime.now(UTC))
-            self._tell(f"the store was set back: {setback.name}")
+            self._hands.register.rolled_back(copied=copied, struck=datetime.now(UTC))
+            self._tell(f"the store was rolled back: {rollback.name}")
             self._life = self._shortest = NOTICES
             noticed = person.sees_a_hold()
             self._shortest = SHORTEST
             if not noticed:
-                self._found.append(Violation(f"SET BACK: {setback.name}: the queue was not held", None, ()))
+                self._found.append(Violation(f"SET BACK: {rollback.name}: the queue was not held", None, ()))
             with self._person_at_work, self._lights.switched(Light.LIVE):
                 self._hands.hand_in_everything_again()
                 if noticed:
-                    self._settle(person, setback.name)
+                    self._settle(person, rollback.name)
 
     def _settle(self, person: Person, what: str) -> None:
         if left := person.settles():
             self._found.append(Violation(f"SET BACK: {what}: the store was not put right: {left}", None, ()))
 
-    def _see_all_workers_end(self, setback: Setback) -> None:
+    def _see_all_workers_end(self, rollback: Rollback) -> None:
         """Whoever has the old file open must notice, and end."""
-        self._tell(f"the store was taken away: {setback.name}")
+        self._tell(f"the store was taken away: {rollback.name}")
         ends = time.monotonic() + ENDS_WITHIN
         while alive := [child for child in self._lab.workers if not child.has_ended]:
             if time.monotonic() > ends:
-                self._found.append(Violation(f"GOES ON: {setback.name}: {len(alive)} workers did not end", None, ()))
+                self._found.append(Violation(f"GOES ON: {rollback.name}: {len(alive)} workers did not end", None, ()))
                 return
             time.sleep(0.05)  # between two looks at other processes
 
@@ -343,7 +343,7 @@ def soak(
     told: Callable[[str], None],
 ) -> Report:
     """Soak an empty store. Raises `AssertionError` where the laboratory itself fails."""
-    lab = Laboratory(children, store.url, folder, policy=POLICY, speed=SPEED, sabotage=plan.sabotage)
+    lab = FaultInjection(children, store.url, folder, policy=POLICY, speed=SPEED, seeded_defect=plan.seeded_defect)
     with lab.running():
         if sum(lab.states().values()):
             raise AssertionError(f"the store {store.url} is not empty: a soak begins with an empty one")
@@ -360,7 +360,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(10**6))
     parser.add_argument("--store", help="sqlite, redis or postgres (a server of its own), or the URL of an empty store")
     parser.add_argument(
-        "--sabotage",
+        "--seeded-defect",
         choices=list(SABOTAGE),
         help="break the product on purpose: the report must be bad",
     )
@@ -370,7 +370,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         kills=given.kills,
         calls=given.calls,
         minutes=given.minutes,
-        sabotage=given.sabotage,
+        seeded_defect=given.seeded_defect,
     )
     began = time.monotonic()
     structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))  # stdout is for the report

@@ -6,7 +6,7 @@ import signal
 
 import pytest
 
-from tests.crash.laboratory import Laboratory
+from tests.crash.fault_injection import FaultInjection
 from tests.crash.points import Point, Trigger
 from tests.crash.tap import Rest, Tap
 
@@ -31,7 +31,7 @@ IN_THE_WEBHOOK = (pytest.param(Point.BEFORE_SUMMARY, marks=slow), Point.AFTER_SU
 @pytest.mark.parametrize("nth", [1, pytest.param(2, marks=slow)])
 @pytest.mark.parametrize("point", NOTHING_SENT)
 def test_killed_before_the_journal_every_call_is_made_once_by_another_worker(
-    lab: Laboratory, point: Point, nth: int
+    lab: FaultInjection, point: Point, nth: int
 ) -> None:
     lab.enqueue(CALLS)
     lab.killed(Trigger(point=point, nth=nth), concurrency=4)
@@ -47,19 +47,23 @@ def test_killed_before_the_journal_every_call_is_made_once_by_another_worker(
 
 
 @pytest.mark.parametrize("store_url", ["redis"], indirect=True)
-def test_killed_with_its_own_file_ahead_of_the_store_nothing_is_held_and_nothing_rings_twice(lab: Laboratory) -> None:
+def test_killed_with_its_own_file_ahead_of_the_store_nothing_is_held_and_nothing_rings_twice(
+    lab: FaultInjection,
+) -> None:
     lab.enqueue(CALLS)
     lab.killed(Trigger(point=Point.AFTER_FILE), concurrency=4)
     left = lab.states()
     lab.finish()
-    assert not lab.holds(), "a worker that was killed while it wrote is no store that was set back"
+    assert not lab.holds(), "a worker that was killed while it wrote is no store that was rolled back"
     judgement = lab.accept()
     assert len(judgement.open_doubts) == left.get("sending", 0)
     assert judgement.rang == CALLS - len(judgement.open_doubts)
 
 
 @pytest.mark.parametrize("point", NEVER_LEFT)
-def test_killed_between_the_journal_and_the_first_byte_the_call_stays_in_doubt(lab: Laboratory, point: Point) -> None:
+def test_killed_between_the_journal_and_the_first_byte_the_call_stays_in_doubt(
+    lab: FaultInjection, point: Point
+) -> None:
     lab.enqueue(CALLS)
     lab.killed(Trigger(point=point), concurrency=4)
     assert not lab.ledger()
@@ -73,7 +77,7 @@ def test_killed_between_the_journal_and_the_first_byte_the_call_stays_in_doubt(l
 @pytest.mark.parametrize("nth", [1, pytest.param(3, marks=slow)])
 @pytest.mark.parametrize("point", LEFT)
 def test_killed_after_the_answer_no_call_is_made_twice_and_summaries_settle_the_doubts(
-    lab: Laboratory, point: Point, nth: int
+    lab: FaultInjection, point: Point, nth: int
 ) -> None:
     lab.enqueue(CALLS)
     lab.summaries(after=AFTER_THE_SWEEP)
@@ -90,7 +94,7 @@ def test_killed_after_the_answer_no_call_is_made_twice_and_summaries_settle_the_
 @pytest.mark.parametrize("place", [pytest.param(Point.AFTER_LEASE, marks=slow), Point.AFTER_JOURNAL])
 @pytest.mark.parametrize("point", IN_THE_SWEEP)
 def test_killed_while_it_sweeps_up_after_another_the_next_one_does_it(
-    lab: Laboratory, point: Point, place: Point
+    lab: FaultInjection, point: Point, place: Point
 ) -> None:
     lab.enqueue(CALLS)
     lab.killed(Trigger(point=place), concurrency=4)
@@ -103,7 +107,7 @@ def test_killed_while_it_sweeps_up_after_another_the_next_one_does_it(
 @pytest.mark.parametrize("nth", [1, pytest.param(3, marks=slow)])
 @pytest.mark.parametrize("point", IN_THE_WEBHOOK)
 def test_a_receiver_that_is_killed_in_the_webhook_settles_each_call_once_when_it_is_back(
-    lab: Laboratory, point: Point, nth: int
+    lab: FaultInjection, point: Point, nth: int
 ) -> None:
     lab.receiver.end()
     receiver = lab.start_receiver(Trigger(point=point, nth=nth))
@@ -128,7 +132,7 @@ def test_a_receiver_that_is_killed_in_the_webhook_settles_each_call_once_when_it
     ],
 )
 def test_killed_between_two_bytes_of_a_post_the_call_rings_at_most_once(
-    lab: Laboratory, share: float, rest: Rest, rings: int
+    lab: FaultInjection, share: float, rest: Rest, rings: int
 ) -> None:
     lab.enqueue(CALLS)
     lab.summaries(after=AFTER_THE_SWEEP)

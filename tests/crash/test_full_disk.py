@@ -10,7 +10,7 @@ from signal import Signals
 import pytest
 
 from tests.crash.children import Children
-from tests.crash.laboratory import Laboratory
+from tests.crash.fault_injection import FaultInjection
 
 pytestmark = [pytest.mark.crash, pytest.mark.slow]
 
@@ -21,7 +21,7 @@ CALLS = 60
 def test_files_that_may_not_grow_let_nothing_ring_twice_and_the_worker_goes_on_when_they_may(
     children: Children, tmp_path: Path, kill: bool
 ) -> None:
-    with Laboratory(children, f"sqlite:///{tmp_path / 'calls.db'}", tmp_path).running() as lab:
+    with FaultInjection(children, f"sqlite:///{tmp_path / 'calls.db'}", tmp_path).running() as lab:
         lab.enqueue(CALLS)
         lab.faults({"fault": "delay", "seconds": 0.02, "times": None})
         worker = lab.worker(drain=True, concurrency=4, lease=timedelta(seconds=2))

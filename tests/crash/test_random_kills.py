@@ -9,8 +9,8 @@ import pytest
 from tests.crash.asked import Kind
 from tests.crash.children import Children
 from tests.crash.report import Report
-from tests.crash.sabotage import SABOTAGE
-from tests.crash.setbacks import opened
+from tests.crash.rollbacks import opened
+from tests.crash.seeded_defects import SABOTAGE
 from tests.crash.soak import Plan, soak
 from tests.support.stores import DURABLE, SERVERS
 
@@ -32,7 +32,7 @@ FOUND_BY = {
     "guard-reads-first": "TWO CALLS",
 }
 MORE = {"requeue-sending": 2, "no-expiry": 2}
-"""How many times as many kills and calls a sabotage needs: most summaries come before the sweep has anything to send
+"""How many times as many kills and calls a defect needs: most summaries come before the sweep has anything to send
 again, and on a busy machine most brief calls expire before they are leased. Runs of thirty kills found nothing."""
 
 
@@ -58,7 +58,7 @@ def test_killed_at_random_moments_nothing_rings_twice_and_nothing_is_lost_or_lat
 
 
 BROKEN = [(name, store) for name in SABOTAGE for store in (SERVERS if name == "no-guard" else ["sqlite"])]
-"""Each, where it can be found: the file of a store is set back by a person alone, a server's data by its server too."""
+"""Each, where it can be found: a person alone rolls the file of a store back; a server does that to its data too."""
 
 
 @pytest.mark.slow
@@ -68,7 +68,7 @@ def test_a_product_that_is_broken_on_purpose_is_found(
 ) -> None:
     """Without this nobody knows whether the laboratory would see anything."""
     times = MORE.get(name, 1)
-    plan = Plan(seed=7, kills=30 * times, calls=600 * times, setbacks=int(name == "no-guard"), sabotage=name)
+    plan = Plan(seed=7, kills=30 * times, calls=600 * times, rollbacks=int(name == "no-guard"), seeded_defect=name)
     report = soaked(plan, children, store, tmp_path)
     words = {violation.word for violation in report.violations}
     assert FOUND_BY[name] in words, f"found was {sorted(words)}:\n{report}"

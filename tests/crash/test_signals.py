@@ -7,8 +7,8 @@ from signal import Signals
 
 import pytest
 
-from tests.crash.laboratory import Laboratory
-from tests.crash.points import Act, Point, Trigger
+from tests.crash.fault_injection import FaultInjection
+from tests.crash.points import OperatorAction, Point, Trigger
 
 pytestmark = pytest.mark.crash
 slow = pytest.mark.slow
@@ -29,11 +29,11 @@ CALLS = 6
     ],
 )
 def test_frozen_past_its_lease_while_another_takes_over_and_continued_every_call_rings_once(
-    lab: Laboratory, point: Point
+    lab: FaultInjection, point: Point
 ) -> None:
     lab.enqueue(CALLS)
     lab.summaries(after=1.2)  # the other worker has doubted what the frozen one was sending by then
-    frozen = lab.worker(Trigger(point=point, act=Act.STOP), concurrency=2)
+    frozen = lab.worker(Trigger(point=point, act=OperatorAction.STOP), concurrency=2)
     frozen.wait_for("stopped")
     lab.finish()
     frozen.signal(Signals.SIGCONT)
@@ -47,11 +47,11 @@ def test_frozen_past_its_lease_while_another_takes_over_and_continued_every_call
 @slow
 @pytest.mark.parametrize("point", [Point.AFTER_ANSWER, Point.BEFORE_SWAP])
 def test_frozen_with_an_answer_that_others_never_had_it_settles_what_they_have_doubted(
-    lab: Laboratory, point: Point
+    lab: FaultInjection, point: Point
 ) -> None:
     lab.enqueue(CALLS)
     lab.order_of_sandbox("script", {"drop": True})
-    frozen = lab.worker(Trigger(point=point, act=Act.STOP), concurrency=1)
+    frozen = lab.worker(Trigger(point=point, act=OperatorAction.STOP), concurrency=1)
     frozen.wait_for("stopped")
     lab.finish(and_wait_for_summaries=False)
     assert lab.states() == {"in_doubt": 1, "submitted": CALLS - 1}
@@ -62,7 +62,7 @@ def test_frozen_with_an_answer_that_others_never_had_it_settles_what_they_have_d
 
 
 @slow
-def test_asked_to_stop_it_gives_up_what_outlasts_its_grace_and_summaries_settle_that(lab: Laboratory) -> None:
+def test_asked_to_stop_it_gives_up_what_outlasts_its_grace_and_summaries_settle_that(lab: FaultInjection) -> None:
     lab.enqueue(8)
     lab.faults({"next": 4, "fault": "delay", "seconds": 30, "place": "after"})
     worker = lab.worker(concurrency=4, lease=timedelta(seconds=60), grace=timedelta(seconds=0.5))

@@ -17,14 +17,14 @@ import anyio
 from tests.crash import menu
 from tests.crash.orders import Order, ReceiverOrder, SandboxOrder, TaskOrder, WorkerOrder
 from tests.crash.points import Fuse
-from tests.crash.sabotage import sabotaged
-from tests.crash.watched import WatchedStore, WatchedVoice, WatchedWitness
+from tests.crash.seeded_defects import with_seeded_defect
+from tests.crash.watched import WatchedJournal, WatchedStore, WatchedVoice
 from voiceflow_worker import CallQueue, JobState, MenuEvents, VoiceClient, Worker, WorkerOptions, open_store
 from voiceflow_worker.asgi.server import serving
-from voiceflow_worker.backends.witness import JournalFiles, journal_folder
+from voiceflow_worker.backends.local_journal import JournalFiles, journal_folder
 from voiceflow_worker.core.heartbeats import Heartbeats
 from voiceflow_worker.core.ports import Store
-from voiceflow_worker.core.ports.outside import Witness
+from voiceflow_worker.core.ports.outside import LocalJournal
 from voiceflow_worker.core.settling.settle import Settler
 from voiceflow_worker.errors import IllegalMoveError, StoreUnavailableError, TooLateError
 from voiceflow_worker.sandbox import Sandbox
@@ -58,7 +58,7 @@ def live(order: Order, tell: Tell) -> None:
 
 
 async def _worker(order: WorkerOrder, tell: Tell) -> None:
-    sabotaged(order.sabotage)
+    with_seeded_defect(order.seeded_defect)
     client = VoiceClient(
         "laboratory-key",
         "laboratory",
@@ -76,7 +76,7 @@ async def _worker(order: WorkerOrder, tell: Tell) -> None:
             concurrency=order.concurrency,
             options=WorkerOptions(lease=order.lease, shutdown_grace=order.grace, policy=order.policy),
             call_log=voice,
-            witness=_witness(order, store, fuse),
+            local_journal=_journal_files(order, store, fuse),
         )
 
         def stop() -> None:
@@ -95,7 +95,7 @@ async def _worker(order: WorkerOrder, tell: Tell) -> None:
 
 
 async def _receiver(order: ReceiverOrder, tell: Tell) -> None:
-    sabotaged(order.sabotage)
+    with_seeded_defect(order.seeded_defect)
     async with _opened(order.store) as store:
         watched = WatchedStore(store, Fuse(order.triggers))
         settler = Settler(watched, order.policy)
@@ -183,10 +183,10 @@ async def _end_with_parent() -> None:
     os._exit(3)
 
 
-def _witness(order: WorkerOrder, store: Store, fuse: Fuse) -> Witness | None:
+def _journal_files(order: WorkerOrder, store: Store, fuse: Fuse) -> LocalJournal | None:
     if order.state_dir is None:
         return None
-    return WatchedWitness(JournalFiles(journal_folder(store, order.store, order.state_dir), shares=True), fuse)
+    return WatchedJournal(JournalFiles(journal_folder(store, order.store, order.state_dir), shares=True), fuse)
 
 
 @asynccontextmanager

@@ -12,7 +12,7 @@ from tests.crash.points import Fuse, Point
 from tests.support.faulty_store import FaultyStore, StoreCall
 from voiceflow_worker.backends.sqlite import SqliteStore
 from voiceflow_worker.core.ports import EventKind, Placement, Store, Voice
-from voiceflow_worker.core.ports.outside import Witness, WitnessJournal
+from voiceflow_worker.core.ports.outside import LocalJournal, LocalJournalFile
 from voiceflow_worker.core.ports.store import Replace, Unit
 from voiceflow_worker.model.jobs.job import Job, JobState
 from voiceflow_worker.model.reports.verdict import PostProgress, Verdict
@@ -99,22 +99,22 @@ class WatchedVoice:
         return verdict
 
 
-class WatchedWitness:
+class WatchedJournal:
     """The worker's own journal files, watched."""
 
-    def __init__(self, witness: Witness, fuse: Fuse) -> None:
-        self._witness = witness
+    def __init__(self, local_journal: LocalJournal, fuse: Fuse) -> None:
+        self._journal_files = local_journal
         self._fuse = fuse
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self._witness, name)
+        return getattr(self._journal_files, name)
 
-    async def begin(self, queue: str, name: str, *, history: str = "") -> WitnessJournal:
-        return _WatchedFile(await self._witness.begin(queue, name, history=history), self._fuse)
+    async def begin(self, queue: str, name: str, *, history: str = "") -> LocalJournalFile:
+        return _WatchedFile(await self._journal_files.begin(queue, name, history=history), self._fuse)
 
 
 class _WatchedFile:
-    def __init__(self, file: WitnessJournal, fuse: Fuse) -> None:
+    def __init__(self, file: LocalJournalFile, fuse: Fuse) -> None:
         self._file = file
         self._fuse = fuse
 

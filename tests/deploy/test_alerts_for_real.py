@@ -56,7 +56,7 @@ def asked(address: str, query: str) -> list[dict[str, str]]:
 def firing(address: str) -> set[tuple[str, str]]:
     """The alerts that fire, each with its job, if it has one."""
     # Whether calls miss their times depends on what else this machine does.
-    found = asked(address, 'ALERTS{alertstate="firing",alertname!="VoiceflowDeparturesMissed"}')
+    found = asked(address, 'ALERTS{alertstate="firing",alertname!="VoiceflowSlotsMissed"}')
     return {(each["alertname"], each.get("job", "")) for each in found}
 
 

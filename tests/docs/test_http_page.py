@@ -1,4 +1,4 @@
-"""The commands of the page about the HTTP door run as they are printed, against a receiver."""
+"""The commands of the page about the HTTP API run as they are printed, against a receiver."""
 
 from __future__ import annotations
 

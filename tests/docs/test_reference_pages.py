@@ -16,7 +16,7 @@ from voiceflow_worker import errors
 NAMES, ERRORS = DOCS / "reference.md", DOCS / "errors.md"
 
 
-def test_the_page_names_everything_that_the_front_door_has() -> None:
+def test_the_page_names_everything_that_the_public_api_has() -> None:
     text = section(NAMES.read_text(encoding="utf-8"), "All names")
     rows = "\n".join(re.findall(r"^\| (`.*?) \|", text, re.MULTILINE))
     assert sorted(re.findall(r"`(\w+)`", rows)) == sorted(dir(voiceflow_worker))

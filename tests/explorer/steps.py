@@ -85,7 +85,7 @@ class Commits:
             raise PromiseBrokenError(f"a summary came for POST {post + 1} and was not kept: evidence is never dropped")
         return moved
 
-    def parked_applied(self, world: World, job: int, post: int, at: int) -> World:
+    def early_applied(self, world: World, job: int, post: int, at: int) -> World:
         line = world.lines[job][post]
         unparked = line_to(world, job, post, line & ~PARKED)
         return self.summarised(unparked, job, post, OUTCOMES[Line(place(line))], at)
@@ -387,7 +387,7 @@ class Steps:
             self._found(found, f"{name} looks again at the job", looked)
         parked = [post for post, line in enumerate(world.lines[job]) if line & PARKED and facts.posts[post].session]
         for post in parked:
-            applied = self._commits.parked_applied(world, job, post, off)
+            applied = self._commits.early_applied(world, job, post, off)
             found.append((f"{name} applies the summary that was parked for POST {post + 1}", applied, True))
         if facts.due > off:
             return
@@ -426,14 +426,14 @@ class Steps:
         fewer = world._replace(left=left._replace(resolves=left.resolves - 1))
         rang = place(world.lines[job][facts.open]) in RANG
         # 8x8's own clock may differ from ours by the skew, to the worse.
-        witnessed = world.off if rules.witness == "worker A" else SKEW
+        recorded_at = world.off if rules.local_journal == "worker A" else SKEW
         for placed in (True, False):
             if rang and not placed and not self._scene.mistaken:
                 continue  # who looks sees that it rang
             step = partial(
-                rules.resolve, placed=placed, at=moment(0), witnessed=moment(witnessed), note="", policy=policy
+                rules.resolve, placed=placed, at=moment(0), recorded_at=moment(recorded_at), note="", policy=policy
             )
-            done = self._commits.move(fewer, job, ("resolve", placed, witnessed), step)
+            done = self._commits.move(fewer, job, ("resolve", placed, recorded_at), step)
             said = "was placed" if placed else "was not placed"
             self._found(found, f"a person says that the job {said}", done, alone=False)
 

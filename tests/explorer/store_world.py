@@ -164,7 +164,7 @@ class World:
     late: tuple[Unit, ...] = ()
     used: tuple[str, ...] = ()
     saved: Memory | None = None
-    was_set_back: bool = False
+    was_rolled_back: bool = False
 
 
 Found = tuple[str, World]
@@ -225,7 +225,7 @@ class Explorer:
         live = {name: amount for name, amount in world.memory.live[QUEUE, None].items() if amount}
         if live != {name: amount for name, amount in counted.items() if amount}:
             raise BrokenError(f"the counters are {live}, and the jobs give {dict(counted)}")
-        if world.was_set_back:
+        if world.was_rolled_back:
             return
         open_posts = {post.client_request_id for job in jobs for post in job.posts if post.is_open}
         for namespace in (units.NUMBER, units.PARTY, units.BESIDE):
@@ -273,11 +273,11 @@ class Explorer:
         for place, unit in enumerate(world.late):
             left = world.late[:place] + world.late[place + 1 :]
             yield "the repeat of a write arrives late", replace(self._written(world, unit)[0], late=left)
-        if self._scene.set_backs and not world.was_set_back:
+        if self._scene.set_backs and not world.was_rolled_back:
             if world.saved is None:
                 yield "the store is backed up", replace(world, saved=world.memory)
             elif world.saved is not world.memory:
-                yield "the store is set back", replace(world, memory=world.saved, saved=None, was_set_back=True)
+                yield "the store is rolled back", replace(world, memory=world.saved, saved=None, was_rolled_back=True)
 
     def _tick(self, world: World) -> World:
         now = world.now + 1
@@ -385,9 +385,9 @@ class Explorer:
                     return
                 _, back = units.changed(held, lifecycle.release(held, due_at=moment(world.now + 1)), at=START)
                 yield f"{name} puts {job.id} back: not free", _busy(self._written(world, back)[0], place, idle)
-            case Result.UNVETTED:
+            case Result.NOT_VERIFIED:
                 yield (
-                    f"{name} sends nothing more: the store was set back",
+                    f"{name} sends nothing more: the store was rolled back",
                     _busy(world, place, replace(worker, at=At.STOPPED, unit=None)),
                 )
             case _:
@@ -454,7 +454,7 @@ class Explorer:
         try:
             new = change(job)
         except JobError:
-            if world.was_set_back:  # the store has lost the POST: its worker restores it, which is not explored here
+            if world.was_rolled_back:  # the store has lost the POST: its worker restores it, which is not explored here
                 return
             raise
         if new is job:
@@ -524,7 +524,7 @@ class Explorer:
         rang = post is not None and any(each.rang for each in world.lines if each.request_id == post.client_request_id)
         if job.state is not JobState.IN_DOUBT or post is None or rang or at <= post.valid_until:
             return
-        new = lifecycle.resolve(job, placed=False, at=at, witnessed=at, note="", policy=self._policy)
+        new = lifecycle.resolve(job, placed=False, at=at, recorded_at=at, note="", policy=self._policy)
         _, unit = self._rules.settled(job, new, at=at, policy=self._policy)
         yield f"a person says that {job.id} was not placed", self._use(self._written(world, unit)[0], "resolve")
 
@@ -606,7 +606,7 @@ def _key(world: World) -> Hashable:
     lines = frozenset(line for line in world.lines if line.rang or line.truth is not Truth.OVER)
     return (
         memory_of(world.memory), tuple(worker_of(each) for each in workers), lines, world.now, world.orders,
-        tuple(unit_of(each) for each in world.late), world.used, memory_of(world.saved), world.was_set_back,
+        tuple(unit_of(each) for each in world.late), world.used, memory_of(world.saved), world.was_rolled_back,
     )  # fmt: skip
 
 

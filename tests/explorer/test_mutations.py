@@ -26,8 +26,8 @@ def requeue(job: Job, *, at: datetime, **_: Any) -> Job:
     return lifecycle.requeued(job, due_at=at, reason=None)
 
 
-def resolve_at_once(job: Job, *, witnessed: datetime, **more: Any) -> Job:
-    return lifecycle.resolve(job, witnessed=witnessed + timedelta(days=1), **more)
+def resolve_at_once(job: Job, *, recorded_at: datetime, **more: Any) -> Job:
+    return lifecycle.resolve(job, recorded_at=recorded_at + timedelta(days=1), **more)
 
 
 def requeue_when_it_can_ring_no_more(job: Job, *, at: datetime, policy: CallPolicy) -> Job:
@@ -90,7 +90,7 @@ BROKEN = {
         Scene(resolves=1, refusals=False), Rules(resolve=resolve_at_once), TWICE
     ),
     "a clock that jumped opens the door": (
-        Scene(resolves=1, jumps=(FAR,), refusals=False), Rules(witness="worker A"), TWICE
+        Scene(resolves=1, jumps=(FAR,), refusals=False), Rules(local_journal="worker A"), TWICE
     ),
     "no evidence is taken for evidence of nothing": (
         Scene(), Rules(overdue_doubt=requeue_when_it_can_ring_no_more), TWICE

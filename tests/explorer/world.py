@@ -91,7 +91,7 @@ class Rules:
     """Who decides. By default the real functions; a mutation replaces one, to see that the explorer notices.
 
     `timeout` is what a read timeout is taken for. `overdue_doubt` is what a sweep does to a job in doubt besides
-    looking again. `witness` says whose clock a person's "not placed" is judged by: 8x8's, or worker A's.
+    looking again. `local_journal` says whose clock a person's "not placed" is judged by: 8x8's, or worker A's.
     """
 
     lease: Callable[..., Job] = lifecycle.lease
@@ -108,7 +108,7 @@ class Rules:
     summarised: Callable[..., Job] = evidence.summarised
     found_placed: Callable[..., Job] = evidence.found_placed
     timeout: VerdictKind = VerdictKind.UNKNOWN
-    witness: str = "8x8"
+    local_journal: str = "8x8"
 
 
 REAL = Rules()

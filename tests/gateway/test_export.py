@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from tests.gateway.conftest import Kind
 from tests.gateway.misbehaving import Connection, MisbehavingServer, answer
 from voiceflow_worker.errors import CallLogError, CallLogUnavailableError
-from voiceflow_worker.gateway.log_export import LONGEST_PAUSE, PATIENCE, TRIES, LogExport, read_rows
+from voiceflow_worker.gateway.log_export import LONGEST_PAUSE, TIMEOUT, TRIES, LogExport, read_rows
 from voiceflow_worker.gateway.network import Network
 from voiceflow_worker.gateway.rest.client import RestClient
 from voiceflow_worker.gateway.rest.wire import RestWire
@@ -164,7 +164,7 @@ class TestTryingAgain:
         with pytest.raises(CallLogError, match="not ready after 5 minutes"):
             await service.read()
         assert len(service.asked("DELETE")) == 1
-        assert PATIENCE.total_seconds() - 10 <= sum(service.naps) <= PATIENCE.total_seconds()
+        assert TIMEOUT.total_seconds() - 10 <= sum(service.naps) <= TIMEOUT.total_seconds()
         assert max(service.naps) == 10
 
 

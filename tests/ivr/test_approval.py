@@ -84,12 +84,12 @@ async def test_a_wrong_key_is_asked_again_in_the_same_words(data: dict[str, obje
 
 async def test_choices_and_texts_may_be_ones_own() -> None:
     texts: dict[str, Any] = {
-        "question": "¿Comer?", "voice_profile": "es-ES-X", "choices": {"1": "sí", "3": "no"}, "how": "Pulse 1 o 3.",
+        "question": "¿Comer?", "voice_profile": "es-ES-X", "choices": {"1": "sí", "3": "no"}, "how": "Heartbeat 1 o 3.",
         "confirmation": "Gracias: {choice}.", "goodbye": "Adiós.",
     }  # fmt: skip
     call, data = approval_call(THEIRS, source=OURS, **texts), approval_data(**texts)
     mine = job(call, data)
-    assert said(await pressed(mine, "2")) == "¿Comer? Pulse 1 o 3."
+    assert said(await pressed(mine, "2")) == "¿Comer? Heartbeat 1 o 3."
     assert said(await pressed(mine, "3")) == "Gracias: no."
     assert said(await pressed(mine, "", "", "")) == "Adiós."
     assert choice_of("2,3", data) == "no"

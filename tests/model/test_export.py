@@ -274,7 +274,7 @@ class TestFoundPlaced:
         assert found(job) is job
 
     def test_found_after_a_person_said_that_it_was_not_placed_it_is_not_sent_again(self) -> None:
-        said = resolve(a_job(), placed=False, at=NOW, witnessed=NOW + HOUR, note="not in the portal", policy=POLICY)
+        said = resolve(a_job(), placed=False, at=NOW, recorded_at=NOW + HOUR, note="not in the portal", policy=POLICY)
         assert said.state is JobState.QUEUED
         assert found(said, None).state is JobState.SUBMITTED
         assert found(said).state is JobState.COMPLETED

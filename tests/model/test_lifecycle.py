@@ -151,7 +151,7 @@ class TestDoubt:
         assert min(waits) >= POLICY.first_look
         assert waits[-1] == POLICY.longest_look
 
-    def test_a_clock_that_was_set_back_does_not_look_without_end(self) -> None:
+    def test_a_clock_that_was_rolled_back_does_not_look_without_end(self) -> None:
         looked = lifecycle.look_again(in_doubt(), at=NOW - HOUR, policy=POLICY)
         assert looked.due_at == NOW - HOUR + POLICY.first_look
 
@@ -162,11 +162,11 @@ class TestAPersonsWord:
         door = job.posts[0].valid_until + POLICY.clock_skew
         for early in (NOW, door - SECOND, door):
             with pytest.raises(TooEarlyError) as refused:
-                lifecycle.resolve(job, placed=False, at=early, witnessed=early, note="no row", policy=POLICY)
+                lifecycle.resolve(job, placed=False, at=early, recorded_at=early, note="no row", policy=POLICY)
             assert refused.value.until == door, "one who asks earlier is told the time"
             assert f"{door:%H:%M:%S}" in str(refused.value)
-        witnessed = door + timedelta(microseconds=1)
-        settled = lifecycle.resolve(job, placed=False, at=door, witnessed=witnessed, note="no row", policy=POLICY)
+        recorded_at = door + timedelta(microseconds=1)
+        settled = lifecycle.resolve(job, placed=False, at=door, recorded_at=recorded_at, note="no row", policy=POLICY)
         assert (settled.state, settled.due_at, settled.attempt) == (S.QUEUED, door, 0)
 
     def test_placed_may_be_said_at_once_and_is_an_end_that_a_summary_still_settles(self) -> None:
@@ -179,7 +179,7 @@ class TestAPersonsWord:
         unclear = Verdict(kind=VerdictKind.UNKNOWN, message="502 Bad Gateway")
         answered_then = answered(sending(), 1, unclear, at=NOW + SECOND, policy=POLICY)
         later = NOW + HOUR
-        told = lifecycle.resolve(answered_then, placed=True, at=later, witnessed=later, note="heard", policy=POLICY)
+        told = lifecycle.resolve(answered_then, placed=True, at=later, recorded_at=later, note="heard", policy=POLICY)
         assert told.posts[0].answered_at == NOW + SECOND
 
 

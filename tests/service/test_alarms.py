@@ -16,7 +16,7 @@ from tests.support.stores import EVERY
 from tests.support.voices import ScriptedVoice
 from voiceflow_worker import CallQueue, JobState, SessionStatus, open_store
 from voiceflow_worker.backends.contract.samples import ManualClock
-from voiceflow_worker.core.heartbeats import Pulse
+from voiceflow_worker.core.heartbeats import Heartbeat
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.units import escalation_of
 from voiceflow_worker.errors import StoreUnavailableError
@@ -107,7 +107,7 @@ class Duty:
 
     async def looks(self) -> list[str]:
         """A worker goes on with the escalations, and sends what is due. Returns whom it has called so far."""
-        await Pulse(self.store, queue="default", worker_id="worker-1", in_flight=lambda: 0).beat()
+        await Heartbeat(self.store, queue="default", worker_id="worker-1", in_flight=lambda: 0).beat()
         await advance_all(self.store)
         await self.engine.send()
         return await self.rang()
@@ -455,7 +455,7 @@ async def test_while_nothing_can_call_it_is_told_at_once_and_no_step_is_spent(du
 
 ALERTS = ("a", "b", "c")
 TARGETS = ((ANA,), (BEN, CHEN))
-Act = tuple[str, int]
+OperatorAction = tuple[str, int]
 ACTS = (
     "fires", "resolved", "flaps", "told again", "delayed", "presses", "hangs up", "looks", "looks", "waits",
     "worker away", "store fails", "moved",
@@ -603,7 +603,7 @@ class Judge:
                 assert (name, target) in self.heard or (name, target) in self.acked, f"nobody heard {name}"
 
 
-async def run(url: str, acts: Sequence[Act]) -> None:
+async def run(url: str, acts: Sequence[OperatorAction]) -> None:
     clock = ManualClock()
     async with open_store(url, clock=clock) as store:
         judge = Judge(Duty(store, clock))
@@ -612,7 +612,7 @@ async def run(url: str, acts: Sequence[Act]) -> None:
         await judge.ends()
 
 
-def generated(seed: int) -> list[Act]:
+def generated(seed: int) -> list[OperatorAction]:
     dice = random.Random(seed)
     return [(dice.choice(ACTS), dice.randrange(64)) for _ in range(dice.randrange(5, 40))]
 

@@ -18,7 +18,7 @@ from tests.support.voices import ScriptedVoice, refused, unknown
 from voiceflow_worker import CallPolicy, CallQueue, CallWindow, Job, JobState, SuppressionList, open_store
 from voiceflow_worker.backends.contract.samples import ManualClock
 from voiceflow_worker.core import audit
-from voiceflow_worker.core.heartbeats import Pulse
+from voiceflow_worker.core.heartbeats import Heartbeat
 from voiceflow_worker.core.menu_calls import MenuCall, MenuCalls
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.record_set import text_records
@@ -113,7 +113,7 @@ class Alarm:
 
     async def works(self) -> None:
         """A worker of the queue is alive."""
-        await Pulse(self.store, queue="default", worker_id="worker-1", in_flight=lambda: 0).beat()
+        await Heartbeat(self.store, queue="default", worker_id="worker-1", in_flight=lambda: 0).beat()
 
     async def ends(self, place: int, status: SessionStatus = SessionStatus.NO_ANSWER) -> None:
         await self.engine.summarise(await self.step(place), status)

@@ -32,12 +32,12 @@ from voiceflow_worker import (
     SuppressionList,
     open_store,
 )
-from voiceflow_worker.acts import ActRefusedError, Operator
-from voiceflow_worker.acts.calls import Redial
-from voiceflow_worker.acts.suppression import Suppress, Unsuppress
+from voiceflow_worker.actions import ActRefusedError, Operator
+from voiceflow_worker.actions.calls import Redial
+from voiceflow_worker.actions.suppression import Suppress, Unsuppress
 from voiceflow_worker.backends.contract import ManualClock
+from voiceflow_worker.backends.local_journal import JournalFiles
 from voiceflow_worker.backends.sqlite.backups import back_up
-from voiceflow_worker.backends.witness import JournalFiles
 from voiceflow_worker.core.audit import entries_on
 from voiceflow_worker.core.menu_calls import MenuCall, MenuCalls
 from voiceflow_worker.core.outcomes.hook import HookBacklog, PendingOutcome
@@ -80,7 +80,7 @@ class Life:
     voice: ScriptedVoice
 
     def engine(self, queue: str) -> Engine:
-        return Engine(self.store, self.voice, queue=queue, policy=POLICY, witness=self.files)
+        return Engine(self.store, self.voice, queue=queue, policy=POLICY, local_journal=self.files)
 
     async def lived(self, others: int) -> None:
         default, offers = self.engine("default"), self.engine("offers")
@@ -132,7 +132,7 @@ class Life:
         )
         leg = CallLeg(destination=PERSON, status="COMPLETED")
         early = Outcome(status=SessionStatus.COMPLETED, status_text="COMPLETED", legs=(leg,))
-        await Sessions(self.store).parked.add({"early-1": early})
+        await Sessions(self.store).early.add({"early-1": early})
 
     async def _lagging_hook(self) -> None:
         backlog = HookBacklog(self.store, hook="crm", queue="default")
@@ -362,7 +362,7 @@ async def test_a_running_worker_erases_its_own_journal_file(life: Life, tmp_path
         life.files, own = elsewhere, life.files
         await order(life).do()
         assert found_in(tmp_path / "journals") != []
-        await Retention(life.store, POLICY, witness=own).run()
+        await Retention(life.store, POLICY, local_journal=own).run()
         assert found_in(tmp_path / "journals") == []
         (kept,) = [file.kept for file in await own.files("default") if file.kept is not None]
         assert kept.id == other.id

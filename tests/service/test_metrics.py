@@ -21,7 +21,7 @@ from voiceflow_worker.backends.contract import ManualClock
 from voiceflow_worker.core.heartbeats import BOUNDS, WorkCounts
 from voiceflow_worker.core.ports import Placement, Store
 from voiceflow_worker.core.ports.record_set import json_records
-from voiceflow_worker.core.sending.departures import Departures
+from voiceflow_worker.core.sending.slots import SendSlots
 from voiceflow_worker.errors import StoreUnavailableError
 from voiceflow_worker.model.reports.verdict import NotSentCause, Verdict, VerdictKind
 from voiceflow_worker.service.metrics import EscalationMetrics, QueueFigures, WorkMetrics, metrics_app, metrics_text
@@ -80,22 +80,22 @@ async def test_each_post_is_counted_by_its_verdict_and_by_its_duration(store: St
     assert "voiceflow_worker_in_flight 0.0" in lines
 
 
-async def test_a_departure_time_that_has_passed_is_counted_and_so_is_its_call(store: Store, clock: ManualClock) -> None:
-    departures = Departures(store, queue="default", rate=1)
-    (departure,) = await departures.take(1)
+async def test_a_slot_time_that_has_passed_is_counted_and_so_is_its_call(store: Store, clock: ManualClock) -> None:
+    slots = SendSlots(store, queue="default", rate=1)
+    (slot,) = await slots.take(1)
     clock.advance(timedelta(seconds=30))
     async with time_passing(clock):
-        await departure.depart(until=clock.now() + timedelta(seconds=5))
-    assert departures.missed == 1
-    counts = WorkCounts(departures_missed=departures.missed)
+        await slot.wait(until=clock.now() + timedelta(seconds=5))
+    assert slots.missed == 1
+    counts = WorkCounts(slots_missed=slots.missed)
     counts.judged(Verdict(kind=VerdictKind.NOT_SENT, cause=NotSentCause.MISSED_DEPARTURE, message="too late"))
     lines = told(counts)
-    assert "voiceflow_worker_departures_missed_total 1.0" in lines
-    assert 'voiceflow_worker_verdicts_total{detail="missed_departure",verdict="not_sent"} 1.0' in lines
+    assert "voiceflow_worker_slots_missed_total 1.0" in lines
+    assert 'voiceflow_worker_verdicts_total{detail="missed_slot",verdict="not_sent"} 1.0' in lines
 
 
 def test_the_counts_of_several_workers_are_added() -> None:
-    one, other = WorkCounts(), WorkCounts(in_flight=2, departures_missed=1)
+    one, other = WorkCounts(), WorkCounts(in_flight=2, slots_missed=1)
     for seconds in (0.05, 100.0):
         one.took(created(), seconds)
         other.took(created(), seconds)

@@ -19,9 +19,9 @@ from voiceflow_worker import CallQueue, open_store
 from voiceflow_worker.backends.contract.samples import ManualClock
 from voiceflow_worker.campaigns import enqueue as enqueueing
 from voiceflow_worker.core.audit import entries_on
-from voiceflow_worker.core.overview.batches import read_batch
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.reading import starts_of
+from voiceflow_worker.core.reporting.batches import read_batch
 from voiceflow_worker.errors import StoreUnavailableError
 from voiceflow_worker.model.text.wording import count_of
 from voiceflow_worker.service.schedule import CLAIM, Scheduler

@@ -116,7 +116,7 @@ class Side:
 
 
 @dataclass(eq=False)
-class Flight:
+class Dispatch:
     """A journalled POST, as each side has it. A worker that is slow, or dead, leaves it lying about."""
 
     jobs: Sequence[Job]
@@ -182,7 +182,7 @@ class EngineOnEveryStore(RuleBasedStateMachine):
         self.clock = StandingClock()
         self.jobs: dict[str, Job] = {}
         self.held: list[Sequence[Job]] = []
-        self.flights: list[Flight] = []
+        self.dispatches: list[Dispatch] = []
         self.outcomes: dict[str, object] = {}
         self.numbers = count(1)
         self.stack = ExitStack()
@@ -255,15 +255,15 @@ class EngineOnEveryStore(RuleBasedStateMachine):
     def _work(self, data: st.DataObject) -> None:
         """A worker's round: it takes what is due, and sends it as far as it gets."""
         for jobs in self._lease(data.draw(st.integers(1, 4)), Loss.NOTHING):
-            flight = self._journal(jobs, Loss.NOTHING)
-            if flight is None or data.draw(st.integers(0, 5)) == 0:
+            dispatch = self._journal(jobs, Loss.NOTHING)
+            if dispatch is None or data.draw(st.integers(0, 5)) == 0:
                 continue
-            self._leave(flight, data.draw(FATES), is_heard=data.draw(st.integers(0, 3)) > 0)
+            self._leave(dispatch, data.draw(FATES), is_heard=data.draw(st.integers(0, 3)) > 0)
             heard = data.draw(st.sampled_from(["answer", "answer", "answer", "summary", "nothing"]))
             if heard == "answer":
-                self._answer(flight, data.draw(LOSSES))
-            elif heard == "summary" and flight.fate in SESSIONS:
-                self._summary(flight, data.draw(LOSSES), by_session=data.draw(st.booleans()))
+                self._answer(dispatch, data.draw(LOSSES))
+            elif heard == "summary" and dispatch.fate in SESSIONS:
+                self._summary(dispatch, data.draw(LOSSES), by_session=data.draw(st.booleans()))
 
     # Hypothesis draws each rule as often as any other: what happens most in life is a rule three times.
     @rule(data=st.data())
@@ -303,7 +303,7 @@ class EngineOnEveryStore(RuleBasedStateMachine):
     def _put_back(self, jobs: Sequence[Job], loss: Loss) -> None:
         self.each(lambda side: side.journal.put_back([Unsent(self.mine(side, jobs), "put back")]), loss=loss)
 
-    def _journal(self, jobs: Sequence[Job], loss: Loss) -> Flight | None:
+    def _journal(self, jobs: Sequence[Job], loss: Loss) -> Dispatch | None:
         async def begun(side: Side) -> tuple[list[Job], bool]:
             sending, refused = await side.journal.begin([self.mine(side, jobs)])
             return [each.job for each in sending], bool(refused)
@@ -313,26 +313,26 @@ class EngineOnEveryStore(RuleBasedStateMachine):
             self._put_back(jobs, Loss.NOTHING)
         if not answers[0][0]:
             return None
-        flight = Flight([sending[0] for sending, _ in answers])
-        self.flights.append(flight)
-        return flight
+        dispatch = Dispatch([sending[0] for sending, _ in answers])
+        self.dispatches.append(dispatch)
+        return dispatch
 
-    @precondition(lambda self: any(flight.fate is None for flight in self.flights))
+    @precondition(lambda self: any(dispatch.fate is None for dispatch in self.dispatches))
     @rule(data=st.data(), fate=FATES, is_heard=st.booleans())
     def leave(self, data: st.DataObject, fate: Fate, is_heard: bool) -> None:
-        waiting = [flight for flight in self.flights if flight.fate is None]
+        waiting = [dispatch for dispatch in self.dispatches if dispatch.fate is None]
         self._leave(data.draw(st.sampled_from(waiting)), fate, is_heard=is_heard)
 
-    def _leave(self, flight: Flight, fate: Fate, *, is_heard: bool) -> None:
+    def _leave(self, dispatch: Dispatch, fate: Fate, *, is_heard: bool) -> None:
         """It may leave late; then 8x8 refuses it."""
-        is_late = self.clock.now() >= flight.jobs[0].posts[-1].valid_until
+        is_late = self.clock.now() >= dispatch.jobs[0].posts[-1].valid_until
         if is_late and fate in SESSIONS:
             fate = Fate.LATE
         elif fate is Fate.LATE and not is_late:
             fate = Fate.VANISHED
-        flight.fate, flight.is_heard = fate, is_heard
+        dispatch.fate, dispatch.is_heard = fate, is_heard
         if fate in SESSIONS and fate is not Fate.DROPPED:
-            flight.rang_at = self.clock.now()
+            dispatch.rang_at = self.clock.now()
 
     @precondition(lambda self: self._unanswered())
     @rule(data=st.data(), loss=LOSSES, seconds=st.sampled_from([0, 61]), before=LOSSES)
@@ -342,31 +342,31 @@ class EngineOnEveryStore(RuleBasedStateMachine):
             self.sweep(seconds, before)
         self._answer(data.draw(st.sampled_from(self._unanswered())), loss)
 
-    def _unanswered(self) -> list[Flight]:
-        return [flight for flight in self.flights if flight.fate is not None and not flight.is_answered]
+    def _unanswered(self) -> list[Dispatch]:
+        return [dispatch for dispatch in self.dispatches if dispatch.fate is not None and not dispatch.is_answered]
 
-    def _answer(self, flight: Flight, loss: Loss) -> None:
-        flight.is_answered = True
-        number = flight.jobs[0].post_count
+    def _answer(self, dispatch: Dispatch, loss: Loss) -> None:
+        dispatch.is_answered = True
+        number = dispatch.jobs[0].post_count
 
         async def settled(side: Side) -> object:
-            job = self.mine(side, flight.jobs)
-            return await side.again(partial(side.settler.verdict, job, number, flight.verdict))
+            job = self.mine(side, dispatch.jobs)
+            return await side.again(partial(side.settler.verdict, job, number, dispatch.verdict))
 
         (answer, *_) = self.each(settled, loss=loss)
         assert isinstance(answer, Job), "evidence was refused"
 
-    @precondition(lambda self: any(flight.fate in SESSIONS for flight in self.flights))
+    @precondition(lambda self: any(dispatch.fate in SESSIONS for dispatch in self.dispatches))
     @rule(data=st.data(), loss=LOSSES, by_session=st.booleans(), times=st.integers(1, 2))
     def summary(self, data: st.DataObject, loss: Loss, by_session: bool, times: int) -> None:
-        flight = data.draw(st.sampled_from([flight for flight in self.flights if flight.fate in SESSIONS]))
+        dispatch = data.draw(st.sampled_from([dispatch for dispatch in self.dispatches if dispatch.fate in SESSIONS]))
         for _ in range(times):
-            self._summary(flight, loss, by_session=by_session)
+            self._summary(dispatch, loss, by_session=by_session)
 
-    def _summary(self, flight: Flight, loss: Loss, *, by_session: bool) -> None:
-        told = flight.summary(by_session=by_session)
+    def _summary(self, dispatch: Dispatch, loss: Loss, *, by_session: bool) -> None:
+        told = dispatch.summary(by_session=by_session)
         self.each(lambda side: side.again(partial(side.settler.summary, told)), loss=loss)
-        post = self.jobs[flight.jobs[0].id].post(flight.jobs[0].post_count)
+        post = self.jobs[dispatch.jobs[0].id].post(dispatch.jobs[0].post_count)
         assert by_session or (post is not None and post.outcome is not None), "evidence is never dropped"
 
     @rule(seconds=st.sampled_from([0, 10, 61, 131, 1801]), loss=LOSSES)
@@ -385,7 +385,7 @@ class EngineOnEveryStore(RuleBasedStateMachine):
         job_id = data.draw(st.sampled_from(self._ids(S.IN_DOUBT)))
         post = self.jobs[job_id].open_post
         assert post is not None
-        placed = any(each.request_id == post.client_request_id and each.fate in SESSIONS for each in self.flights)
+        placed = any(each.request_id == post.client_request_id and each.fate in SESSIONS for each in self.dispatches)
         self.each(lambda side: side.queue.resolve(job_id, placed=placed, note="seen at 8x8"))
 
     @precondition(lambda self: self.jobs)
@@ -431,21 +431,21 @@ class EngineOnEveryStore(RuleBasedStateMachine):
             assert each == found[0], side.name
         self.jobs, states, _ = found[0]
         assert states == Counter(job.state for job in self.jobs.values())
-        rings = Counter((each.jobs[0].id, each.jobs[0].redials) for each in self.flights if each.rang_at is not None)
+        rings = Counter((each.jobs[0].id, each.jobs[0].redials) for each in self.dispatches if each.rang_at is not None)
         assert all(times == 1 for times in rings.values()), "a phone rang twice for one attempt"
-        for flight in self.flights:
-            self._judge(flight, self.jobs[flight.jobs[0].id])
+        for dispatch in self.dispatches:
+            self._judge(dispatch, self.jobs[dispatch.jobs[0].id])
 
-    def _judge(self, flight: Flight, job: Job) -> None:
-        post = job.post(flight.jobs[0].post_count)
+    def _judge(self, dispatch: Dispatch, job: Job) -> None:
+        post = job.post(dispatch.jobs[0].post_count)
         if post is not None and post.outcome is not None:
-            stands = self.outcomes.setdefault(flight.request_id, post.outcome)
+            stands = self.outcomes.setdefault(dispatch.request_id, post.outcome)
             assert stands == post.outcome, "an outcome was replaced by another"
-        if flight.rang_at is None:
+        if dispatch.rang_at is None:
             return
         assert post is not None, "a phone rang, and the job knows of no POST"
-        assert flight.rang_at < post.valid_until
-        assert job.valid_until is None or flight.rang_at < job.valid_until, "a phone rang late"
+        assert dispatch.rang_at < post.valid_until
+        assert job.valid_until is None or dispatch.rang_at < job.valid_until, "a phone rang late"
         waits = job.state in {S.QUEUED, S.LEASED, S.EXPIRED, S.CANCELLED}
         assert not (waits and post.redial == job.redials), "a phone rang, and its job does as if it had not"
         assert not any(note.kind is NoteKind.RANG_TWICE for note in job.notes)

@@ -13,11 +13,11 @@ from voiceflow_worker.backends.contract.samples import ManualClock
 from voiceflow_worker.core.gates import Holds
 from voiceflow_worker.core.ports import Store, Voice
 from voiceflow_worker.core.ports.identity import new_worker_id
-from voiceflow_worker.core.ports.outside import Witness
+from voiceflow_worker.core.ports.outside import LocalJournal
 from voiceflow_worker.core.rollback import RollbackGuard, at_work
-from voiceflow_worker.core.sending.departures import Departures
 from voiceflow_worker.core.sending.journal import Journal
-from voiceflow_worker.core.sending.submit import Flight, Submitter
+from voiceflow_worker.core.sending.slots import SendSlots
+from voiceflow_worker.core.sending.submit import Dispatch, Submitter
 from voiceflow_worker.core.settling.changes import Changes
 from voiceflow_worker.core.settling.settle import Settler, SummaryResult
 from voiceflow_worker.core.settling.stops import BatchStops
@@ -39,8 +39,8 @@ class Engine:
         *,
         queue: str = "default",
         policy: CallPolicy | None = None,
-        witness: Witness | None = None,
-        departures: Departures | None = None,
+        local_journal: LocalJournal | None = None,
+        slots: SendSlots | None = None,
     ) -> None:
         self.store = store
         self.policy = policy or CallPolicy()
@@ -52,10 +52,10 @@ class Engine:
         self.holds = Holds(store, queue=queue)
         changes = Changes(store, self.policy)
         self.guard: RollbackGuard | None = None
-        if witness is not None:
+        if local_journal is not None:
             self.guard = RollbackGuard(
                 store,
-                witness,
+                local_journal,
                 queue=queue,
                 worker_id=new_worker_id(),
                 policy=self.policy,
@@ -68,7 +68,7 @@ class Engine:
             voice,
             policy=self.policy,
             lease=LEASE,
-            departures=departures or Departures(store, queue=queue, rate=None),
+            slots=slots or SendSlots(store, queue=queue, rate=None),
             holds=self.holds,
             changes=changes,
             on_verdict=lambda *_: None,
@@ -90,39 +90,39 @@ class Engine:
         self.stops.leased(jobs)
         return list(jobs)
 
-    async def prepare(self, limit: int = 10) -> list[Flight]:
+    async def prepare(self, limit: int = 10) -> list[Dispatch]:
         """Lease what is due and lock its numbers: the journal is the next thing to happen."""
         leased_at = self.store.clock.monotonic()
         return await self.submitter.prepare(await self.lease(limit), leased_at=leased_at)
 
     async def journal(self) -> list[Job]:
         """Lease what is due and write its journal: the POST is the next thing to happen."""
-        begun = [await self.journal_of(flight) for flight in await self.prepare()]
+        begun = [await self.journal_of(dispatch) for dispatch in await self.prepare()]
         return [job for job in begun if job is not None]
 
-    async def journal_of(self, flight: Flight) -> Job | None:
+    async def journal_of(self, dispatch: Dispatch) -> Job | None:
         """Write the journal of one call that was prepared. None if it may not be sent."""
-        begun, _ = await self._journal.begin([flight.job])
+        begun, _ = await self._journal.begin([dispatch.job])
         return begun[0].job if begun and begun[0].unsent is None else None
 
-    async def suppress_before_departure(self, number: str, *, reason: str, clock: ManualClock) -> None:
-        """Put a number on the suppression list while the call that is due waits for its departure; then send on."""
-        (flight,) = await self.prepare()
+    async def suppress_before_slot(self, number: str, *, reason: str, clock: ManualClock) -> None:
+        """Put a number on the suppression list while the call that is due waits for its slot; then send on."""
+        (dispatch,) = await self.prepare()
         await SuppressionList(self.store).add(number, reason=reason)
-        await self.submitter.fly(flight)
+        await self.submitter.dispatch(dispatch)
         clock.advance(timedelta(seconds=1))
         await self.send()
 
     async def send(self, limit: int = 10) -> list[Job]:
         """Lease what is due and send it, to the end."""
         leased_at = self.store.clock.monotonic()
-        flights = await self.submitter.prepare(await self.lease(limit), leased_at=leased_at)
-        leased = {flight.job.id: flight.job for flight in flights}
-        if all(flight.leaves_at_once for flight in flights):
-            flights = await self.submitter.begin(flights)  # as a worker does
-        for flight in flights:
-            await self.submitter.fly(flight)
-        after = [(leased[flight.job.id], await self.queue.get(flight.job.id)) for flight in flights]
+        dispatches = await self.submitter.prepare(await self.lease(limit), leased_at=leased_at)
+        leased = {dispatch.job.id: dispatch.job for dispatch in dispatches}
+        if all(dispatch.leaves_at_once for dispatch in dispatches):
+            dispatches = await self.submitter.begin(dispatches)  # as a worker does
+        for dispatch in dispatches:
+            await self.submitter.dispatch(dispatch)
+        after = [(leased[dispatch.job.id], await self.queue.get(dispatch.job.id)) for dispatch in dispatches]
         return [job for was, job in after if job.state is not JobState.QUEUED or job.post_count > was.post_count]
 
     async def summarise(

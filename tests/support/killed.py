@@ -20,8 +20,8 @@ def sent_and_killed(path: Path, count: int) -> None:
         async with open_store(f"sqlite:///{path}") as store:
             engine = Engine(store, ScriptedVoice())
             leased_at = store.clock.monotonic()
-            for flight in await engine.submitter.prepare(await engine.lease(count), leased_at=leased_at):
-                await engine.submitter.fly(flight)
+            for dispatch in await engine.submitter.prepare(await engine.lease(count), leased_at=leased_at):
+                await engine.submitter.dispatch(dispatch)
             for each in files:
                 shutil.copy2(each, kept)
 

@@ -48,8 +48,8 @@ def in_doubt(**changes: Any) -> Job:
 
 
 def not_placed(job: Job, *, at: datetime = NOW + HOUR) -> Job:
-    return lifecycle.resolve(job, placed=False, at=at, witnessed=at, note="no row", policy=POLICY)
+    return lifecycle.resolve(job, placed=False, at=at, recorded_at=at, note="no row", policy=POLICY)
 
 
 def placed(job: Job) -> Job:
-    return lifecycle.resolve(job, placed=True, at=NOW, witnessed=NOW, note="heard it", policy=POLICY)
+    return lifecycle.resolve(job, placed=True, at=NOW, recorded_at=NOW, note="heard it", policy=POLICY)

@@ -8,7 +8,7 @@ from typing import Any
 from tests.support.flows import flow, number
 from tests.support.waiting import once_available, until
 from voiceflow_worker import CallPolicy, CallQueue, CallRequest, JobState, Worker, WorkerOptions
-from voiceflow_worker.backends.witness import JournalFiles
+from voiceflow_worker.backends.local_journal import JournalFiles
 from voiceflow_worker.core.ports import Limits, Store, Voice
 from voiceflow_worker.core.ports.controls import limits_put
 from voiceflow_worker.core.ports.reading import count_states
@@ -33,7 +33,7 @@ def worker_for(store: Store, voice: Voice, *, options: dict[str, Any] | None = N
 
 def worker_with_files(store: Store, voice: Voice, folder: Path) -> Worker:
     """One that keeps journal files in this folder."""
-    return worker_for(store, voice, witness=JournalFiles(folder))
+    return worker_for(store, voice, local_journal=JournalFiles(folder))
 
 
 async def states(queue: CallQueue) -> dict[str, int]:

@@ -10,7 +10,7 @@ import pytest
 
 from tests.support.stores import EVERY, SERVERS
 from voiceflow_worker import open_store
-from voiceflow_worker.backends.witness import JournalFiles
+from voiceflow_worker.backends.local_journal import JournalFiles
 from voiceflow_worker.core.ports import Store
 
 BACKENDS = tuple(f"{backend}-asyncio" for backend in EVERY)
@@ -22,7 +22,7 @@ class Ground:
     """An opened store, and the journal files that the command line would give its workers."""
 
     store: Store
-    witness: JournalFiles | None
+    local_journal: JournalFiles | None
 
 
 @pytest.fixture(params=BACKENDS)
@@ -42,6 +42,6 @@ def anyio_backend(backend: str) -> str:
 async def ground(backend: str, fresh_url: Callable[[str], str], tmp_path: Path) -> AsyncGenerator[Ground]:
     """A fresh store of this backend."""
     kind = backend.partition("-")[0]
-    witness = JournalFiles(tmp_path / "journals") if kind in SERVERS else None
+    local_journal = JournalFiles(tmp_path / "journals") if kind in SERVERS else None
     async with open_store(fresh_url(kind)) as store:
-        yield Ground(store, witness)
+        yield Ground(store, local_journal)

@@ -43,7 +43,7 @@ class StopsAfterOne:
 
 def worker_on(ground: Ground, voice: Voice, *, options: WorkerOptions = OPTIONS) -> Worker:
     """A worker as the command line makes it, at the default rate."""
-    return Worker(ground.store, voice, options=options, witness=ground.witness)
+    return Worker(ground.store, voice, options=options, local_journal=ground.local_journal)
 
 
 def call(destination: str = "+6587654321", *, says: int = 1) -> CallFlow:

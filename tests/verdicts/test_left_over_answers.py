@@ -31,7 +31,9 @@ async def test_the_queue_is_held_while_it_is_found_out_whose_the_answer_is(groun
     await queue.enqueue_many([CallRequest(flow=call(number(place))) for place in range(60)])
     with MisbehavingServer(refuses_the_second) as server:
         async with VoiceClient("a-key", "tests", base_url=server.url, concurrency=40) as client:
-            worker = Worker(ground.store, client, rate=40, concurrency=40, options=OPTIONS, witness=ground.witness)
+            worker = Worker(
+                ground.store, client, rate=40, concurrency=40, options=OPTIONS, local_journal=ground.local_journal
+            )
             with anyio.fail_after(WITHIN):
                 result = await worker.drain()
         posts = len(server.posts)

@@ -12,10 +12,10 @@ import pytest
 from tests.support.faulty_store import FaultyStore
 from tests.webhooks.receiving import SECRET, Settling, posting
 from voiceflow_worker import load_settings, open_store
-from voiceflow_worker.api.door import Door
+from voiceflow_worker.api.http_api import HttpApi
 from voiceflow_worker.api.secrets import ApiSecrets
+from voiceflow_worker.core.ports.background import BackgroundTasks
 from voiceflow_worker.core.ports.outside import SystemClock
-from voiceflow_worker.core.ports.parts import Parts
 from voiceflow_worker.errors import StoreUnavailableError
 from voiceflow_worker.webhooks import receiver_app, webhook_app
 from voiceflow_worker.webhooks.readiness import Readiness
@@ -65,11 +65,13 @@ async def test_no_answer_names_the_host_or_the_user_of_the_database() -> None:
     async def away(_call: object) -> None:
         raise StoreUnavailableError(where)
 
-    parts = Parts(SystemClock())
+    parts = BackgroundTasks(SystemClock())
     async with open_store("memory://") as store, anyio.create_task_group() as group:
         faulty = FaultyStore(store)
-        door = Door(faulty, load_settings(), secrets=ApiSecrets(load_settings(api_secret="a-secret-of-programs")))
-        app = receiver_app(faulty, secret=SECRET, ui_secret="a-secret-of-readers", api=door)
+        http_api = HttpApi(
+            faulty, load_settings(), secrets=ApiSecrets(load_settings(api_secret="a-secret-of-programs"))
+        )
+        app = receiver_app(faulty, secret=SECRET, ui_secret="a-secret-of-readers", api=http_api)
         async with posting(app) as sender:
             faulty.before = away
             sweep = partial(faulty.records, {}, now=store.clock.now())

@@ -1,1 +1,1 @@
-"""The HTTP door below `/v1`, for programs in every language."""
+"""The HTTP API below `/v1`, for programs in every language."""

@@ -1,4 +1,4 @@
-"""The answers of the HTTP door: JSON documents, and problems (RFC 9457) for what was refused or has failed."""
+"""The answers of the HTTP API: JSON documents, and problems (RFC 9457) for what was refused or has failed."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from http import HTTPStatus
 
-from voiceflow_worker.acts import ActRefusedError, UnknownSubjectError
+from voiceflow_worker.actions import ActRefusedError, UnknownSubjectError
 from voiceflow_worker.errors import (
     ChangedSinceError,
     EscalationNotFoundError,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from voiceflow_worker.acts.calls import CancelCall, seen_of
+from voiceflow_worker.actions.calls import CancelCall, seen_of
 from voiceflow_worker.api.answers import Answer, etag
 from voiceflow_worker.api.exchange import LONGEST_WAIT, Asked, Route, texts_in
 from voiceflow_worker.api.openapi import (

@@ -17,10 +17,10 @@ import anyio
 from anyio.to_thread import run_sync
 from starlette.datastructures import FormData, UploadFile
 
-from voiceflow_worker.acts import UnknownSubjectError
-from voiceflow_worker.acts.edits import EditBatch
-from voiceflow_worker.acts.imports import DiscardStaged, ReleaseStaged
-from voiceflow_worker.acts.queues import CancelBatch, Hold, Resume
+from voiceflow_worker.actions import UnknownSubjectError
+from voiceflow_worker.actions.edits import EditBatch
+from voiceflow_worker.actions.imports import DiscardStaged, ReleaseStaged
+from voiceflow_worker.actions.queues import CancelBatch, Hold, Resume
 from voiceflow_worker.api.answers import JSON, Answer, ProblemError, etag, shortened
 from voiceflow_worker.api.exchange import LONGEST_BODY, LONGEST_WAIT, MOST_CAMPAIGNS, Asked, Route, texts_in
 from voiceflow_worker.api.openapi import (
@@ -40,8 +40,8 @@ from voiceflow_worker.campaigns.edits import EDITED
 from voiceflow_worker.campaigns.enqueue import EnqueueReport
 from voiceflow_worker.campaigns.files.input_file import InputFile
 from voiceflow_worker.core.outcomes.batch_ends import is_open
-from voiceflow_worker.core.overview.batches import read_batch
 from voiceflow_worker.core.ports.names import BatchNames
+from voiceflow_worker.core.reporting.batches import read_batch
 from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.service.named_campaign import NamedCampaign
 from voiceflow_worker.service.uploads import uploading

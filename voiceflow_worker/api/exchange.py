@@ -1,4 +1,4 @@
-"""Requests to the HTTP door: their query, key and body, read strictly, and what they work with."""
+"""Requests to the HTTP API: their query, key and body, read strictly, and what they work with."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from starlette.formparsers import MultiPartException
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import Message, Receive, Scope
 
-from voiceflow_worker.acts import Operator
+from voiceflow_worker.actions import Operator
 from voiceflow_worker.api.answers import JSON, KEY_IN_USE, LONGEST_TEXT, Answer, ProblemError, bad, unfit
 from voiceflow_worker.api.places import Place, Waits
 from voiceflow_worker.api.secrets import Right

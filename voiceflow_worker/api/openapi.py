@@ -1,4 +1,4 @@
-"""The OpenAPI 3.1 document of the HTTP door, made of what each route says about itself."""
+"""The OpenAPI 3.1 document of the HTTP API, made of what each route says about itself."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ from voiceflow_worker.api.answers import Answer
 from voiceflow_worker.api.exchange import Asked, Route
 from voiceflow_worker.api.openapi import OBJECT, in_path, in_query, one_of, operation, ref
 from voiceflow_worker.api.steering import done
-from voiceflow_worker.backends.witness import journal_files
+from voiceflow_worker.backends.local_journal import journal_files
 from voiceflow_worker.core.audit import Interface, read_page
 from voiceflow_worker.service.forget import Forget
 

@@ -78,10 +78,10 @@ class Waits:
 class Places:
     """The places of the requests that are worked on: `at_once` of them, and at most `most` with those in line."""
 
-    def __init__(self, *, at_once: int, most: int, way: RightOfWay, patience: timedelta = timedelta(seconds=5)) -> None:
+    def __init__(self, *, at_once: int, most: int, way: RightOfWay, timeout: timedelta = timedelta(seconds=5)) -> None:
         self._most = most
         self._way = way
-        self._patience = patience.total_seconds()
+        self._timeout = timeout.total_seconds()
         self._free = anyio.Semaphore(at_once)
         self.count: int = 0
         """The requests that have a place, or are in line for one."""
@@ -91,7 +91,7 @@ class Places:
         if self.count >= self._most:
             raise self.refusal()
         self.count += 1
-        return Place(self, self._free, way=self._way, patience=self._patience)
+        return Place(self, self._free, way=self._way, timeout=self._timeout)
 
     def refusal(self) -> ProblemError:
         """The answer to a request that gets no place."""
@@ -101,16 +101,16 @@ class Places:
 class Place:
     """The place of one request. It is given up while its body arrives, and left before a wait."""
 
-    def __init__(self, places: Places, free: anyio.Semaphore, *, way: RightOfWay, patience: float) -> None:
+    def __init__(self, places: Places, free: anyio.Semaphore, *, way: RightOfWay, timeout: float) -> None:
         self._places = places
         self._way = way
         self._free = free
-        self._patience = patience
+        self._timeout = timeout
         self._is_taken = self._has_left = False
 
     async def take(self) -> None:
         """Wait in line for the place. Raises ProblemError if that takes too long."""
-        with anyio.move_on_after(self._patience):
+        with anyio.move_on_after(self._timeout):
             await self._free.acquire()
             self._is_taken = True
         if not self._is_taken:

@@ -56,7 +56,7 @@ class ApiSecrets:
         path = settings.api_secrets
         if self._own is None and path is None:
             raise SettingsError(
-                "the HTTP door needs a secret: set VOICEFLOW_API_SECRET to a long random text (`openssl rand -hex 32` "
+                "the HTTP API needs a secret: set VOICEFLOW_API_SECRET to a long random text (`openssl rand -hex 32` "
                 "makes one), which programs send as `Authorization: Bearer …`; or name a file of secrets by "
                 "VOICEFLOW_API_SECRETS"
             )
@@ -67,7 +67,7 @@ class ApiSecrets:
         for value in () if self._own is None else self._own():
             if value in others:
                 raise SettingsError(
-                    f"VOICEFLOW_API_SECRET and {others[value]} are the same; give the HTTP door a secret of its own"
+                    f"VOICEFLOW_API_SECRET and {others[value]} are the same; give the HTTP API a secret of its own"
                 )
 
     def now(self) -> list[Program]:

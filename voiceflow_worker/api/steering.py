@@ -7,9 +7,9 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from voiceflow_worker.acts import Act, UnknownSubjectError
-from voiceflow_worker.acts.queues import Hold, Rate, Resume
-from voiceflow_worker.acts.suppression import Suppress, Unsuppress
+from voiceflow_worker.actions import OperatorAction, UnknownSubjectError
+from voiceflow_worker.actions.queues import Hold, Rate, Resume
+from voiceflow_worker.actions.suppression import Suppress, Unsuppress
 from voiceflow_worker.api.answers import Answer, etag
 from voiceflow_worker.api.exchange import Asked, Route, texts_in
 from voiceflow_worker.api.openapi import IF_MATCH, NOTE, OBJECT, in_path, in_query, one_of, operation, ref
@@ -19,7 +19,7 @@ from voiceflow_worker.model.times import read_time
 from voiceflow_worker.service.whole_queue import read_queue
 
 
-async def done(act: Act, seen: str | None) -> Answer:
+async def done(act: OperatorAction, seen: str | None) -> Answer:
     """Carry out an act on what a program has `seen`, and answer with its document, which commands print too."""
     return Answer((await act.do(seen)).documents[0])
 

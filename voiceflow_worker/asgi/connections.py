@@ -104,7 +104,7 @@ class ConnectionLimits:
     At most `most` connections are open. A connection is closed if the head of its request takes longer than `head` to
     arrive, or the whole request longer than `whole`. After an answer, a connection is kept for `idle` until its next
     request begins. A full server closes connections to make room for new ones: first those that have waited longest
-    for a complete request. Even a full server leaves a connection open for at least `patience`, or for at least `grace`
+    for a complete request. Even a full server leaves a connection open for at least `timeout`, or for at least `grace`
     once a part of its request has arrived.
     """
 
@@ -112,7 +112,7 @@ class ConnectionLimits:
     head: timedelta = timedelta(seconds=10)
     whole: timedelta = timedelta(seconds=20)
     grace: timedelta = timedelta(milliseconds=250)
-    patience: timedelta = timedelta(seconds=1)
+    timeout: timedelta = timedelta(seconds=1)
     idle: timedelta = KEPT
 
 
@@ -146,7 +146,7 @@ class ConnectionLimiter:
         self._limits = limits
         self._is_preferred = is_preferred
         self._grace = limits.grace.total_seconds()
-        self._patience = limits.patience.total_seconds()
+        self._timeout = limits.timeout.total_seconds()
         self._head = limits.head.total_seconds()
         self._whole = limits.whole.total_seconds()
         self._connections: set[ClientConnection] = set()
@@ -217,7 +217,7 @@ class ConnectionLimiter:
         for each in waiting:
             if closed == AT_ONCE or (each.preferred and has_others):
                 break  # a connection that is not preferred can be closed soon
-            left = each.since + (self._grace if each.begun else self._patience) - now
+            left = each.since + (self._grace if each.begun else self._timeout) - now
             if left > 0:
                 soonest = min(soonest, left)
             elif (each.kept or not each.begun) and _has_something_to_read(each.transport):
@@ -328,7 +328,7 @@ _QUESTIONS = (b"GET ", b"HEAD ")
 class LoadShedding:
     """The rule for turning requests away.
 
-    It applies while `busy_at` or more requests are being answered. A request that has waited longer than `patience`
+    It applies while `busy_at` or more requests are being answered. A request that has waited longer than `timeout`
     gets `answer`, a complete HTTP response, and `count` is called. Other requests wait; if the backlog is crowded, all
     are turned away at once. GET and HEAD requests are admitted.
     """
@@ -336,7 +336,7 @@ class LoadShedding:
     answer: bytes
     busy_at: int
     count: Callable[[], None] = lambda: None
-    patience: timedelta = timedelta(milliseconds=400)
+    timeout: timedelta = timedelta(milliseconds=400)
 
 
 class ShedDecision(Enum):
@@ -367,7 +367,7 @@ def decide(connection: socket.socket, shedding: LoadShedding, *, crowded: bool) 
         return ShedDecision.ADMIT
     if not _is_whole(seen):
         return ShedDecision.ADMIT
-    if not crowded and _waited(connection) < shedding.patience / timedelta(milliseconds=1):
+    if not crowded and _waited(connection) < shedding.timeout / timedelta(milliseconds=1):
         return ShedDecision.WAIT
     with contextlib.suppress(OSError):
         # A socket that is closed with unread data resets the connection, and the answer may be lost (RFC 9112 §9.6).

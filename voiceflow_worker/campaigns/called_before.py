@@ -42,7 +42,7 @@ INTAKES = "intake"
 TURN = timedelta(seconds=15)
 """How long a turn lasts if it is not renewed. After a killed enqueue, the next one waits until then."""
 _RENEW = 5.0  # seconds
-PATIENCE = timedelta(seconds=30)
+TIMEOUT = timedelta(seconds=30)
 """How long an enqueue waits for its turn. Less than a minute, because a person may sit before it."""
 _LOOK_AGAIN = 0.1  # seconds
 _GIVING_BACK = 2.0  # seconds
@@ -313,7 +313,7 @@ class IntakeTurn:
     async def held(self, *, needed: bool) -> AsyncGenerator[None]:
         """Wait for the turn if it is `needed`, and have it until the end of the block.
 
-        Raises IntakeError, with the name of the enqueue that has it, if it is not free within `PATIENCE`.
+        Raises IntakeError, with the name of the enqueue that has it, if it is not free within `TIMEOUT`.
         """
         if needed and self._queue is not None:
             await self._take(self._queue)
@@ -328,7 +328,7 @@ class IntakeTurn:
 
     async def _take(self, queue: CallQueue) -> None:
         clock = queue.store.clock
-        gives_up = clock.monotonic() + PATIENCE.total_seconds()
+        gives_up = clock.monotonic() + TIMEOUT.total_seconds()
         while (standing := await self._put(queue, None)) is not None:
             if clock.monotonic() >= gives_up:
                 _, since, name = standing.value.split(" ", 2)

@@ -75,7 +75,7 @@ class CallTimes(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Course:
-    """The result of a simulation. `first` and `last` are the times of the first and the last departure.
+    """The result of a simulation. `first` and `last` are the times of the first and the last slot.
 
     `expired` counts calls that never leave, because their validity ends before their turn. `later` counts calls that
     must wait at the start; the first of them may ring at `opens_at`.
@@ -159,7 +159,7 @@ class CallPlan:
                     heappush(waiting, (opens, each.order, each._replace(due=opens)))
                 continue
             until = min(ends, waiting[0][0] if waiting else _FOREVER)
-            # The number of departures between now and `until`.
+            # The number of slots between now and `until`.
             taken = min(each.calls, -((now - until) // step)) if step else each.calls
             course = replace(
                 course,

@@ -56,7 +56,7 @@ async def edit(
         voiceflow batches edit march --valid-until "tomorrow 18:00" --time-zone Asia/Singapore --dry-run
         voiceflow batches edit march --priority 10 --yes --note "the event is tomorrow"
     """
-    from voiceflow_worker.acts.edits import EditBatch
+    from voiceflow_worker.actions.edits import EditBatch
 
     settings, output = common.settings(), common.output()
     changes = {

@@ -42,7 +42,7 @@ from voiceflow_worker.model.text.wording import count_of, in_words
 from voiceflow_worker.service.call_filter import CallFilter
 
 if TYPE_CHECKING:
-    from voiceflow_worker.acts.calls import Resolve
+    from voiceflow_worker.actions.calls import Resolve
     from voiceflow_worker.service.one_call import CallStep, OneCall, Tell
     from voiceflow_worker.settings import Settings
 
@@ -149,8 +149,8 @@ async def show(job_id: JobId, /, *, common: QueueOptions = QueueOptions()) -> No
         voiceflow calls show default.01JB3W8Z5Q7X9V2K4M6N8P0R2T
     """
     from voiceflow_worker.core.audit import entries_on
-    from voiceflow_worker.core.overview.story import progress_as_json, story
     from voiceflow_worker.core.progress import CallProgress
+    from voiceflow_worker.core.reporting.story import progress_as_json, story
 
     output = common.output()
     async with common.opened() as calls:
@@ -194,12 +194,12 @@ async def cancel(
     """
     if bool(ids) == (batch is not None):
         raise InvalidInputError("name the calls to cancel: give either their ids, or --batch")
-    from voiceflow_worker.acts.calls import CancelCall
+    from voiceflow_worker.actions.calls import CancelCall
 
     if staged and batch is None:
         raise InvalidInputError("--staged is about the calls of a batch: name it with --batch")
-    from voiceflow_worker.acts.imports import DiscardStaged
-    from voiceflow_worker.acts.queues import CancelBatch
+    from voiceflow_worker.actions.imports import DiscardStaged
+    from voiceflow_worker.actions.queues import CancelBatch
 
     output, settings = common.output(), common.settings()
     async with acting(settings, as_, stops=True) as operator:
@@ -247,18 +247,20 @@ async def resolve(
     """
     if sum((bool(ids), batch is not None, all_)) != 1 or (post is not None and len(ids) != 1):
         raise InvalidInputError("name the calls to resolve: give their ids, --batch, or --all; --post is for one id")
-    from voiceflow_worker.acts.calls import Resolve
+    from voiceflow_worker.actions.calls import Resolve
     from voiceflow_worker.gateway.client import time_at_8x8
 
     settings, output = common.settings(), common.output()
-    witnessed = None if placed else await time_at_8x8(settings)
+    recorded_at = None if placed else await time_at_8x8(settings)
     async with acting(settings, as_) as operator:
         calls = operator.queue(settings.queue)
         found = ids or [job.id for job in await calls.find(states=[JobState.IN_DOUBT], batch_id=batch, limit=None)]
         if not found:
             output.note("no call is in doubt" if batch is None else f"no call of batch {batch} is in doubt")
             return ExitCode.UNDONE
-        acts = [Resolve(operator=operator, call=each, note=note, placed=placed, witnessed=witnessed) for each in found]
+        acts = [
+            Resolve(operator=operator, call=each, note=note, placed=placed, recorded_at=recorded_at) for each in found
+        ]
         if len(acts) == 1:
             return await carried_out(acts[0], output, seen=None if post is None else str(post))
         seen = await _preview(acts, output, yes=yes)
@@ -267,7 +269,7 @@ async def resolve(
 
 async def _preview(acts: Sequence[Resolve], output: Output, *, yes: bool) -> dict[str, str]:
     """List the calls of a decision, and ask; returns the POST of each that was seen. Raises UndoneError for a no."""
-    from voiceflow_worker.acts.calls import decidable_from
+    from voiceflow_worker.actions.calls import decidable_from
 
     seen: dict[str, str] = {}
     for act in acts:
@@ -323,8 +325,8 @@ async def redial(
         raise InvalidInputError("--force works only with the ids of single calls, not with --batch")
     if post is not None and len(ids) != 1:
         raise InvalidInputError("--post is for a single call: give exactly one id with it")
-    from voiceflow_worker.acts.calls import Redial
-    from voiceflow_worker.acts.queues import RedialBatch
+    from voiceflow_worker.actions.calls import Redial
+    from voiceflow_worker.actions.queues import RedialBatch
 
     output, settings = common.output(), common.settings()
     async with acting(settings, as_) as operator:
@@ -346,7 +348,7 @@ async def redial(
 
 
 def _tell_table(output: Output, jobs: Sequence[Job]) -> None:
-    from voiceflow_worker.core.overview.story import ending
+    from voiceflow_worker.core.reporting.story import ending
 
     rows = [
         {

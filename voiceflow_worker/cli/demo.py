@@ -146,7 +146,7 @@ def _as_json(shown: _Result) -> dict[str, object]:
 
 
 def _tell(output: Output, shown: _Result, *, kept_in: str | None) -> None:
-    from voiceflow_worker.core.overview.story import ending
+    from voiceflow_worker.core.reporting.story import ending
 
     output.table(
         ("destination", "state", "outcome", "reason"),

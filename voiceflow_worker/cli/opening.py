@@ -28,7 +28,7 @@ from voiceflow_worker.model.text.wording import count_of
 if TYPE_CHECKING:
     from structlog.typing import ExcInfo, Processor
 
-    from voiceflow_worker.acts import Act, Operator, Question
+    from voiceflow_worker.actions import Operator, OperatorAction, Question
     from voiceflow_worker.backends.sqlite.opening import Identities
     from voiceflow_worker.core.ports import Store
     from voiceflow_worker.core.queue import CallQueue
@@ -215,7 +215,7 @@ def collect_less() -> None:
     gc.set_threshold(20_000, 5, 5)
 
 
-_LEAST_PATIENCE = timedelta(seconds=1)
+_LEAST_TIMEOUT = timedelta(seconds=1)
 """The shortest wait for a lock. A process that works normally does not keep a lock for so long."""
 
 
@@ -246,13 +246,13 @@ async def opened_queue(
     settings: Settings,
     *,
     makes: bool = False,
-    patience: timedelta | None = None,
+    lock_timeout: timedelta | None = None,
     files: Identities | None = None,
 ) -> AsyncGenerator[CallQueue]:
     """Open the store of these settings as `opened_store` does, and yield the queue. Raises StoreError."""
     from voiceflow_worker.core.queue import CallQueue
 
-    async with opened_store(settings, makes=makes, patience=patience, files=files) as store:
+    async with opened_store(settings, makes=makes, lock_timeout=lock_timeout, files=files) as store:
         yield CallQueue(store, settings.queue, policy=settings.policy())
 
 
@@ -262,7 +262,7 @@ async def opened_store(
     *,
     makes: bool = False,
     stops: bool = False,
-    patience: timedelta | None = None,
+    lock_timeout: timedelta | None = None,
     files: Identities | None = None,
 ) -> AsyncGenerator[Store]:
     """Open the store of these settings, and yield it. Raises StoreError.
@@ -273,16 +273,16 @@ async def opened_store(
 
     The settings limit the wait for a store that is locked or missing. If `makes` is True, they also limit the wait
     until the store accepts a write. If another process keeps the store's file locked later, each operation waits for
-    `patience` at most. With `files`, a store in other files is refused (StoreReplacedError).
+    `lock_timeout` at most. With `files`, a store in other files is refused (StoreReplacedError).
     """
     wait = store_wait(settings)
     if not makes:
         await _found(settings, wait)
         # A command that makes no store has one step, which may wait for a lock as long as the opening may.
-        patience = patience or max(settings.wait_for_store, _LEAST_PATIENCE)
+        lock_timeout = lock_timeout or max(settings.wait_for_store, _LEAST_TIMEOUT)
     options: dict[str, Any] = {}
-    if patience is not None and file_of(settings.store) is not None:
-        options["patience"] = patience
+    if lock_timeout is not None and file_of(settings.store) is not None:
+        options["lock_timeout"] = lock_timeout
     if files is not None:
         options["files"] = files
     if settings.store.partition(":")[0].lower() in {*REDIS_SCHEMES, *POSTGRES_SCHEMES}:
@@ -388,7 +388,7 @@ async def acting(
 
     On a machine of a service, the store is named, and its place. If what `stops` calls may be lost, a line says so.
     """
-    from voiceflow_worker.acts import Operator
+    from voiceflow_worker.actions import Operator
     from voiceflow_worker.core.audit import Interface, login_name
 
     note = Output().note
@@ -403,7 +403,7 @@ async def acting(
             )
 
 
-async def ask_once(acts: Sequence[Act], output: Output, *, what: str) -> list[str | None]:
+async def ask_once(acts: Sequence[OperatorAction], output: Output, *, what: str) -> list[str | None]:
     """Ask one question before several acts on calls, if more than one of them can be done; `what` names their number.
 
     Returns what was seen for each act. Raises UndoneError for a no, and InvalidInputError without a terminal.
@@ -430,7 +430,7 @@ def _tell_question(question: Question, output: Output) -> None:
         output.note(f"will not be called: {line}")
 
 
-async def carried_out(act: Act, output: Output, *, yes: bool = False, seen: str | None = None) -> ExitCode:
+async def carried_out(act: OperatorAction, output: Output, *, yes: bool = False, seen: str | None = None) -> ExitCode:
     """Ask, if the act cannot be taken back and `yes` is False; then carry it out, and print its result.
 
     If a call does not allow the act, the reason is printed, and the exit code is 1.

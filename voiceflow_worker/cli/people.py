@@ -43,7 +43,7 @@ async def forget(
         voiceflow forget +6587654321 --export person.json
         voiceflow forget "8765 4321" --country SG --note "asked by mail" --yes
     """
-    from voiceflow_worker.backends.witness import journal_files
+    from voiceflow_worker.backends.local_journal import journal_files
     from voiceflow_worker.service.forget import Forget
 
     settings, output = common.settings(), common.output()

@@ -30,8 +30,8 @@ from voiceflow_worker.model.jobs.job import JobState
 from voiceflow_worker.model.text.wording import count_of, duration_in_words, in_words, rate_in_words
 
 if TYPE_CHECKING:
-    from voiceflow_worker.core.overview.batches import BatchProgress
-    from voiceflow_worker.core.overview.status import QueueStatus
+    from voiceflow_worker.core.reporting.batches import BatchProgress
+    from voiceflow_worker.core.reporting.status import QueueStatus
     from voiceflow_worker.finding import Diagnosis
     from voiceflow_worker.service.whole_queue import WholeQueue
 
@@ -84,7 +84,7 @@ async def status(*, common: QueueOptions = QueueOptions()) -> None:
 def _of_note(found: QueueStatus, clock: Diagnosis) -> Iterator[str]:
     """A line for each thing that somebody should know, such as a hold, an act of a person, or a fault."""
     from voiceflow_worker.core.heartbeats import NO_RECEIVER
-    from voiceflow_worker.core.overview.story import closed_in_words
+    from voiceflow_worker.core.reporting.story import closed_in_words
     from voiceflow_worker.finding import Level
 
     submitted = found.states[JobState.SUBMITTED]
@@ -154,7 +154,7 @@ async def escalations(
 
 
 def _rate_of(found: QueueStatus) -> str:
-    from voiceflow_worker.core.sending.departures import UNREADABLE
+    from voiceflow_worker.core.sending.slots import UNREADABLE
 
     now = f"now {found.rate_now:g} calls/s, by {count_of(found.workers, 'worker')}"
     if found.limits is None:
@@ -178,7 +178,7 @@ async def batches(*, name: str = "", limit: LimitOption = 50, common: QueueOptio
         voiceflow batches --name march --limit 0
         voiceflow batches --queue reminders --json | jq -r 'select(.doubts > 0).batch_id'
     """
-    from voiceflow_worker.core.overview.batches import BATCHES_A_PAGE, read_batches
+    from voiceflow_worker.core.reporting.batches import BATCHES_A_PAGE, read_batches
 
     output = common.output()
     found: list[BatchProgress] = []
@@ -208,7 +208,7 @@ async def queues(*, common: QueueOptions = QueueOptions()) -> None:
         voiceflow queues
         voiceflow queues --json | jq '{queue, done, total}'
     """
-    from voiceflow_worker.core.overview.batches import read_queues
+    from voiceflow_worker.core.reporting.batches import read_queues
 
     output = common.output()
     async with common.opened() as calls:
@@ -217,7 +217,7 @@ async def queues(*, common: QueueOptions = QueueOptions()) -> None:
 
 
 def _tell(output: Output, found: Sequence[BatchProgress], *, column: str, name: Callable[[BatchProgress], str]) -> None:
-    from voiceflow_worker.core.overview.story import closed_in_words
+    from voiceflow_worker.core.reporting.story import closed_in_words
 
     for each in found:
         output.document(each.as_json())
@@ -285,7 +285,7 @@ async def hold(
         voiceflow hold --batch march --for 10m
     """
     settings = common.settings()
-    from voiceflow_worker.acts.queues import Hold
+    from voiceflow_worker.actions.queues import Hold
 
     async with acting(settings, as_, stops=True) as operator:
         act = Hold(operator=operator, queue=settings.queue, batch=batch, note=note, lasts=for_)
@@ -315,8 +315,8 @@ async def resume(
         voiceflow resume --batch march
         voiceflow resume --batch march --staged
     """
-    from voiceflow_worker.acts.imports import ReleaseStaged
-    from voiceflow_worker.acts.queues import Resume
+    from voiceflow_worker.actions.imports import ReleaseStaged
+    from voiceflow_worker.actions.queues import Resume
 
     settings = common.settings()
     if staged and batch is None:
@@ -351,7 +351,7 @@ async def rate(
         voiceflow rate unlimited --queue reminders
         voiceflow rate --reset
     """
-    from voiceflow_worker.acts.queues import Rate
+    from voiceflow_worker.actions.queues import Rate
 
     output = common.output()
     if reset and new is not None:

@@ -20,8 +20,8 @@ from voiceflow_worker.model.jobs.job import JobState
 from voiceflow_worker.model.text.wording import count_of
 
 if TYPE_CHECKING:
-    from voiceflow_worker.core.overview.report import Report
     from voiceflow_worker.core.queue import CallQueue
+    from voiceflow_worker.core.reporting.report import Report
     from voiceflow_worker.core.settling.reconcile import Look, Reconciled
     from voiceflow_worker.settings import Settings
 
@@ -63,8 +63,8 @@ async def report(
         voiceflow report --batch people --totals --json | jq .answer_rate
     """
     from voiceflow_worker.campaigns.reports.report_files import ReportFiles, write_report_files
-    from voiceflow_worker.core.overview.report import build_report, reports_as_rich
     from voiceflow_worker.core.ports.names import BatchNames
+    from voiceflow_worker.core.reporting.report import build_report, reports_as_rich
     from voiceflow_worker.model.times import read_zone
 
     try:

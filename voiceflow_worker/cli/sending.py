@@ -40,10 +40,10 @@ from voiceflow_worker.cli.output import (
 )
 from voiceflow_worker.core.drain import DrainResult
 from voiceflow_worker.core.heartbeats import NO_RECEIVER, Heartbeats, WorkCounts
-from voiceflow_worker.core.overview.story import closed_in_words, gate_as_json, resume_of
-from voiceflow_worker.core.ports.parts import Parts
+from voiceflow_worker.core.ports.background import BackgroundTasks
 from voiceflow_worker.core.ports.reading import count_states
 from voiceflow_worker.core.queue import CallQueue
+from voiceflow_worker.core.reporting.story import closed_in_words, gate_as_json, resume_of
 from voiceflow_worker.core.worker import Worker
 from voiceflow_worker.errors import StoreError
 from voiceflow_worker.model.jobs.gate import GateState
@@ -237,7 +237,9 @@ async def drain_progress(calls: CallQueue, *, label: str) -> AsyncGenerator[None
 
     with meter(label) as shown:
         async with anyio.create_task_group() as group:
-            group.start_soon(Parts(calls.store.clock).keep, "the progress was not shown", partial(look, shown))
+            group.start_soon(
+                BackgroundTasks(calls.store.clock).keep, "the progress was not shown", partial(look, shown)
+            )
             yield
             group.cancel_scope.cancel()
         _show(shown, before, await count_states(calls.store, calls.name))
@@ -336,7 +338,7 @@ async def waiting_lines(calls: CallQueue, output: Output, *, every: float = EVER
     """Print on stderr why queued calls wait, whenever the reasons change, while the block lasts."""
     async with anyio.create_task_group() as group:
         say = partial(_say, calls, output, every)
-        group.start_soon(Parts(calls.store.clock).keep, "the reasons why calls wait were not shown", say)
+        group.start_soon(BackgroundTasks(calls.store.clock).keep, "the reasons why calls wait were not shown", say)
         yield
         group.cancel_scope.cancel()
 

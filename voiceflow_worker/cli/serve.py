@@ -119,9 +119,9 @@ async def serve(
     load_what_is_read_later()
     stopped = anyio.Event()
     # Short, so that 8x8 soon gets an answer while the store is locked: its own time limit is not documented.
-    async with opened_queue(settings, makes=True, patience=timedelta(seconds=2)) as calls:
+    async with opened_queue(settings, makes=True, lock_timeout=timedelta(seconds=2)) as calls:
         receiver = Receiver(settings, calls.store, menus=menus, api=api, tell=output.note)
-        door = receiver.door
+        http_api = receiver.http_api
         async with (
             signals_to(lambda _: stopped.set()),
             receiver.running(),
@@ -131,7 +131,7 @@ async def serve(
                 port=port,
                 protocol=fast_protocol(),
                 is_preferred=preferred(settings.webhook_allow, settings.trusted_proxies),
-                shedding=load_shedding(receiver.registry, others=0 if door is None else door.most_at_once),
+                shedding=load_shedding(receiver.registry, others=0 if http_api is None else http_api.most_at_once),
             ) as address,
             anyio.create_task_group() as group,
         ):

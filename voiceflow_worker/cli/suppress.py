@@ -72,7 +72,7 @@ async def add(
         voiceflow suppress add +6587654321 --note "asked by mail"
         voiceflow suppress add "8765 4321" "8765 4322" --country SG --for 30d
     """
-    from voiceflow_worker.acts.suppression import Suppress
+    from voiceflow_worker.actions.suppression import Suppress
 
     async with acting(common.settings(), as_, stops=True) as operator:
         act = Suppress(operator=operator, numbers=numbers, country=country, note=note, until=until, lasts=for_)
@@ -102,7 +102,7 @@ async def remove(
         voiceflow suppress remove +6587654321
         voiceflow suppress remove --file opt-outs.csv --country DE
     """
-    from voiceflow_worker.acts.suppression import TakeBackFile, Unsuppress
+    from voiceflow_worker.actions.suppression import TakeBackFile, Unsuppress
 
     if bool(numbers) == (file is not None):
         raise InvalidInputError("give either numbers or --file FILE")
@@ -192,7 +192,7 @@ async def import_file(
         voiceflow suppress import opt-outs.csv --note "imported from the CRM"
         voiceflow suppress import do-not-call.txt --country SG --skip-bad
     """
-    from voiceflow_worker.acts.suppression import ImportNumbers, refused_import, shown_import
+    from voiceflow_worker.actions.suppression import ImportNumbers, refused_import, shown_import
 
     output = common.output()
     found = await _read(file, column, country, country_column)

@@ -19,10 +19,10 @@ from rich.text import Text
 
 from voiceflow_worker.cli.output import ExitCode, Output
 from voiceflow_worker.core.heartbeats import Heartbeats
-from voiceflow_worker.core.overview.batches import BatchProgress, read_batch, read_queue
-from voiceflow_worker.core.overview.story import closed_in_words, gate_as_json
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.reading import gates_of, totals_of
+from voiceflow_worker.core.reporting.batches import BatchProgress, read_batch, read_queue
+from voiceflow_worker.core.reporting.story import closed_in_words, gate_as_json
 from voiceflow_worker.errors import StoreUnavailableError, VoiceflowError
 from voiceflow_worker.model.jobs.call_json import CallOutcome
 from voiceflow_worker.model.jobs.gate import Gate
@@ -34,8 +34,8 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
     from rich.live import Live
 
-    from voiceflow_worker.acts import Operator, Question
-    from voiceflow_worker.acts.queues import Hold
+    from voiceflow_worker.actions import Operator, Question
+    from voiceflow_worker.actions.queues import Hold
     from voiceflow_worker.core.queue import CallQueue
     from voiceflow_worker.model.jobs.call_json import CallOutcome
 
@@ -269,7 +269,7 @@ class Screen:
             self._pressed.set()
 
     async def _press(self, key: str) -> None:
-        from voiceflow_worker.acts.queues import Hold, Resume
+        from voiceflow_worker.actions.queues import Hold, Resume
 
         who, queue = self._operator, self._calls.name
         if self._asked is not None:

@@ -191,7 +191,7 @@ def _lines(output: Output, calls: CallQueue, *, drain: bool) -> AbstractAsyncCon
 
 
 async def _tell_start(output: Output, calls: CallQueue, settings: Settings, *, processes: int = 1) -> None:
-    from voiceflow_worker.core.sending.departures import SetRate
+    from voiceflow_worker.core.sending.slots import SetRate
     from voiceflow_worker.service.doctor.store import waiting_menus
 
     wanted = settings.rate
@@ -217,7 +217,7 @@ async def _tell_start(output: Output, calls: CallQueue, settings: Settings, *, p
 @asynccontextmanager
 async def _account_asked(output: Output, settings: Settings) -> AsyncGenerator[None]:
     """A context beside which the account is asked whether summaries can arrive. If they cannot, a line says so."""
-    from voiceflow_worker.core.ports.parts import Parts
+    from voiceflow_worker.core.ports.background import BackgroundTasks
     from voiceflow_worker.finding import Level
     from voiceflow_worker.service.doctor.account import summaries
 
@@ -237,7 +237,7 @@ async def _account_asked(output: Output, settings: Settings) -> AsyncGenerator[N
     async with anyio.create_task_group() as group:
         if settings.policy().outcomes is OutcomeSource.WEBHOOK:
             part = "8x8 was not asked whether summaries can arrive"
-            group.start_soon(Parts(SystemClock()).keep, part, ask)
+            group.start_soon(BackgroundTasks(SystemClock()).keep, part, ask)
         yield
         group.cancel_scope.cancel()
 

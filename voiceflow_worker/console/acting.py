@@ -18,12 +18,12 @@ import structlog
 from starlette.responses import Response
 from starlette.types import Receive, Scope
 
-from voiceflow_worker.acts import Act, ActRefusedError, ActResult, Operator, Question, UnknownSubjectError
-from voiceflow_worker.acts.calls import CancelCall, Redial, Resolve
-from voiceflow_worker.acts.edits import EditBatch
-from voiceflow_worker.acts.imports import DiscardStaged, ReleaseStaged
-from voiceflow_worker.acts.queues import CancelBatch, Hold, RedialBatch, Resume
-from voiceflow_worker.acts.suppression import ImportNumbers, Suppress, TakeBackFile, Unsuppress
+from voiceflow_worker.actions import ActRefusedError, ActResult, Operator, OperatorAction, Question, UnknownSubjectError
+from voiceflow_worker.actions.calls import CancelCall, Redial, Resolve
+from voiceflow_worker.actions.edits import EditBatch
+from voiceflow_worker.actions.imports import DiscardStaged, ReleaseStaged
+from voiceflow_worker.actions.queues import CancelBatch, Hold, RedialBatch, Resume
+from voiceflow_worker.actions.suppression import ImportNumbers, Suppress, TakeBackFile, Unsuppress
 from voiceflow_worker.campaigns.edits import EDITED
 from voiceflow_worker.campaigns.files.number_file import read_number_file
 from voiceflow_worker.console.routes.page import Answer, Page, PageRequest, problem, sentence
@@ -194,7 +194,7 @@ class PageAct:
     """
 
     name: str
-    kind: type[Act]
+    kind: type[OperatorAction]
     words: str
     shown: tuple[FormField, ...] = ()
     options: str = ""
@@ -221,7 +221,7 @@ class PageAct:
     async def confirmation(self, form: PageForm, operator: Operator) -> Confirmation:
         """The question before the act. This changes nothing."""
         subject = tuple(form.some(*self.hidden))
-        act: Act = self.made(PageForm(subject), operator)
+        act: OperatorAction = self.made(PageForm(subject), operator)
         question = await act.question()
         return Confirmation(
             question=question,
@@ -294,13 +294,13 @@ class _Resolve(PageAct):
         verdict = form.one("verdict")
         if verdict not in {_PLACED, _NOT_PLACED}:
             raise InvalidInputError("choose what happened: the call was placed, or it was not placed")
-        witnessed = None
+        recorded_at = None
         if verdict == _NOT_PLACED and operator.time_at_8x8 is not None:
-            witnessed = await operator.time_at_8x8()
+            recorded_at = await operator.time_at_8x8()
         done, refused = list[str](), list[str]()
         for act in self.each(form, operator):
             try:
-                await replace(act, witnessed=witnessed).do(form.one(f"seen {act.call}"))
+                await replace(act, recorded_at=recorded_at).do(form.one(f"seen {act.call}"))
                 done.append(act.call)
             except (ActRefusedError, ChangedSinceError, JobError) as error:
                 refused.append(str(error))
@@ -442,7 +442,7 @@ async def _of_file(
     path: Path,
     reading: Mapping[str, Any],
     *,
-    made: Callable[..., Act],
+    made: Callable[..., OperatorAction],
     policy: CallPolicy,
     who: str | None,
 ) -> ActResult:

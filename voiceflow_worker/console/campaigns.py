@@ -21,7 +21,7 @@ from anyio.to_thread import run_sync
 from starlette.responses import Response
 from starlette.types import Receive, Scope
 
-from voiceflow_worker.acts import Operator, kept_back
+from voiceflow_worker.actions import Operator, kept_back
 from voiceflow_worker.campaigns.called_before import TRIAL
 from voiceflow_worker.campaigns.calls.options import CampaignOptions
 from voiceflow_worker.campaigns.campaign import Campaign, loaded_options, saved_options
@@ -38,7 +38,7 @@ from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.queue import CallQueue
 from voiceflow_worker.errors import ChangedSinceError, InvalidInputError, VoiceflowError
 from voiceflow_worker.finding import Remedy
-from voiceflow_worker.gateway.client import PATIENCE, VoiceClient
+from voiceflow_worker.gateway.client import TIMEOUT, VoiceClient
 from voiceflow_worker.ivr.menu import Menu
 from voiceflow_worker.model.flows.callflow import CallFlow
 from voiceflow_worker.model.jobs.policy import CallPolicy
@@ -212,7 +212,7 @@ class _Account:
         if self._settings is None or self._settings.missing_for_calls():
             return {}
         try:
-            async with VoiceClient.from_settings(self._settings, patience=PATIENCE) as voice:
+            async with VoiceClient.from_settings(self._settings, timeout=TIMEOUT) as voice:
                 voices, numbers = await voice.speech_profiles(), await voice.numbers()
         except VoiceflowError as error:
             _log.warning("the voices of the account could not be listed", error=str(error))

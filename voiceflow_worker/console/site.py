@@ -16,10 +16,10 @@ import structlog
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from voiceflow_worker.acts import Operator, TimeAt8x8
+from voiceflow_worker.actions import Operator, TimeAt8x8
 from voiceflow_worker.console import campaigns, exports
+from voiceflow_worker.console.access import SIGN_IN, SIGN_OUT, PageAccess, SenderOf
 from voiceflow_worker.console.acting import INBOX, ROOM, ActionDone, PageActing, only_operators
-from voiceflow_worker.console.door import SIGN_IN, SIGN_OUT, PageDoor, SenderOf
 from voiceflow_worker.console.rendering import PageRenderer
 from voiceflow_worker.console.routes.batches import batch_route, show_batches, show_overview
 from voiceflow_worker.console.routes.calls import doubts_route, show_call, show_calls, show_suppression
@@ -34,8 +34,8 @@ from voiceflow_worker.console.routes.page import (
 )
 from voiceflow_worker.console.sessions import PageSession, PageSessions
 from voiceflow_worker.core.audit import Interface
-from voiceflow_worker.core.overview.breakdown import LargeBreakdowns
 from voiceflow_worker.core.ports import Store
+from voiceflow_worker.core.reporting.breakdown import LargeBreakdowns
 from voiceflow_worker.errors import StoreError
 from voiceflow_worker.ivr.menu import Menu
 from voiceflow_worker.model.jobs.policy import CallPolicy
@@ -168,7 +168,7 @@ class Pages:
         self._store = store
         policy = policy or CallPolicy()
         self._sessions = PageSessions(store, secret=secret, operator_secret=operator_secret, monotonic=clock)
-        self._door = PageDoor(self._sessions, sender=sender or (lambda _: None), clock=store.clock)
+        self._access = PageAccess(self._sessions, sender=sender or (lambda _: None), clock=store.clock)
         operator = Operator(store, policy, on=Interface.PAGES, time_at_8x8=time_at_8x8)
         process = OtherProcess(store, settings=settings)
         self.acting: PageActing = PageActing(operator, process)
@@ -232,11 +232,11 @@ class Pages:
         """The answer to a request, as the session allows. `held` closes the files of the answer. Raises StoreError."""
         method = scope["method"]
         if asked.path == SIGN_IN and method in {"GET", "HEAD", "POST"}:
-            page = await self._door.sign_in(scope, receive, asked) if method == "POST" else self._door.open()
+            page = await self._access.sign_in(scope, receive, asked) if method == "POST" else self._access.open()
             return self._drawn(page, asked)
-        session = await self._door.session(scope)
+        session = await self._access.session(scope)
         if session is None:
-            return self._drawn(self._door.closed(scope, asked), asked)
+            return self._drawn(self._access.closed(scope, asked), asked)
         asked = replace(asked, zone=await self._zone(asked.queue or self._queue))
         if asked.room == campaigns.ROOM and method in {"GET", "HEAD", "POST"}:
             return self._drawn(await self._campaign(scope, receive, asked, session), asked, session)
@@ -250,7 +250,7 @@ class Pages:
         if method == "POST" and asked.room == ROOM:
             return self._drawn(await self.acting.act(scope, receive, asked, session), asked, session)
         if method == "POST" and asked.path == SIGN_OUT:
-            return self._drawn(await self._door.sign_out(scope, receive, asked, session), asked, session)
+            return self._drawn(await self._access.sign_out(scope, receive, asked, session), asked, session)
         what = "A form cannot be sent to this page. Open the page, and use its buttons."
         return self._drawn(problem(405, "Not possible here", what, headers={"Allow": "GET, HEAD"}), asked, session)
 

@@ -175,7 +175,7 @@ class Holds:
         """Close a gate for all workers; returns the time at which it opens, or None if a person must open it."""
         return (await order_gate(self._store, gate)).until
 
-    def heed(self, gate: Gate) -> None:
+    def apply(self, gate: Gate) -> None:
         """Follow a hold that was read from the store: calls that this worker has leased already must not leave."""
         self._closed_at = self._clock.monotonic()
         self.reason = gate.reason

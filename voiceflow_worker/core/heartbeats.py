@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 import structlog
 
 from voiceflow_worker.core.ports import Store
-from voiceflow_worker.core.ports.parts import failing_here
+from voiceflow_worker.core.ports.background import failing_here
 from voiceflow_worker.core.ports.record_set import json_records
 from voiceflow_worker.errors import VoiceflowError
 from voiceflow_worker.model.reports.verdict import NotSentCause, Verdict, VerdictKind
@@ -131,7 +131,7 @@ RATE_WINDOW = 5.0
 BATCHES_SHOWN = 50
 
 
-class Pulse:
+class Heartbeat:
     """Counts the POSTs of one worker that 8x8 has answered, and stores the worker's heartbeats.
 
     `in_flight` returns the number of calls that the worker is sending, and `failing` its parts that fail. With
@@ -204,7 +204,7 @@ class WorkCounts:
     verdicts: Counter[str] = field(default_factory=Counter[str])
     posts: list[int] = field(default_factory=lambda: [0] * (len(BOUNDS) + 1))
     post_seconds: float = 0.0
-    departures_missed: int = 0
+    slots_missed: int = 0
     in_flight: int = 0
     verdicts_waiting: int = 0
     part_failures: Counter[str] = field(default_factory=Counter[str])
@@ -225,7 +225,7 @@ class WorkCounts:
         self.verdicts += other.verdicts
         self.posts = [mine + theirs for mine, theirs in zip(self.posts, other.posts, strict=True)]
         self.post_seconds += other.post_seconds
-        self.departures_missed += other.departures_missed
+        self.slots_missed += other.slots_missed
         self.in_flight += other.in_flight
         self.verdicts_waiting += other.verdicts_waiting
         self.part_failures += other.part_failures

@@ -22,14 +22,14 @@ from voiceflow_worker.core.imports import (
 )
 from voiceflow_worker.core.outcomes.batch_ends import wait_for_batch
 from voiceflow_worker.core.outcomes.outbox import OutcomeStream, OutcomeWatch
-from voiceflow_worker.core.overview.report import Report, build_full_report, build_report
-from voiceflow_worker.core.overview.status import QueueStatus, read_status
 from voiceflow_worker.core.ports import Limits, Store
 from voiceflow_worker.core.ports.identity import checked_queue, checked_reader
 from voiceflow_worker.core.ports.reading import count_states, find_jobs, find_pages
 from voiceflow_worker.core.ports.reads import ById, ByKey, Listing
 from voiceflow_worker.core.ports.store import Joinable
-from voiceflow_worker.core.sending.departures import CheckRate, SetRate
+from voiceflow_worker.core.reporting.report import Report, build_full_report, build_report
+from voiceflow_worker.core.reporting.status import QueueStatus, read_status
+from voiceflow_worker.core.sending.slots import CheckRate, SetRate
 from voiceflow_worker.core.settling.changes import Changes, RedialledBatch, redial_batch
 from voiceflow_worker.core.settling.stops import RefusalRuns
 from voiceflow_worker.core.sweep import Sweeper
@@ -318,23 +318,23 @@ class CallQueue:
         )
 
     async def resolve(
-        self, job_id: str, *, placed: bool, note: str, witnessed: datetime | None = None, post: int | None = None
+        self, job_id: str, *, placed: bool, note: str, recorded_at: datetime | None = None, post: int | None = None
     ) -> Job:
         """Record a person's decision whether a call in doubt was placed.
 
-        A call that was not placed returns to the queue, unless another of its POSTs settles it. `witnessed` is the
+        A call that was not placed returns to the queue, unless another of its POSTs settles it. `recorded_at` is the
         present time by 8x8's own clock (`VoiceClient.server_time`), by default the time of the store's clock. With
         `post`, the decision applies only if the POST with this number is the one in doubt. Raises `TooEarlyError` while
         8x8 may still place the call, `IllegalMoveError`, and `JobNotFoundError`.
         """
         now = self.store.clock.now()
-        if witnessed is not None:
-            checked_time("witnessed", witnessed)
+        if recorded_at is not None:
+            checked_time("recorded_at", recorded_at)
         resolve = partial(
             lifecycle.resolve,
             placed=placed,
             at=now,
-            witnessed=witnessed or now,
+            recorded_at=recorded_at or now,
             note=note,
             policy=self.policy,
             number=post,

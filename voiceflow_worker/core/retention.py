@@ -16,11 +16,11 @@ import anyio
 from voiceflow_worker.core.erasures import Erasures
 from voiceflow_worker.core.heartbeats import Heartbeats
 from voiceflow_worker.core.ports import Store
+from voiceflow_worker.core.ports.background import BackgroundTasks, LeaderLease
 from voiceflow_worker.core.ports.names import QueueNames
-from voiceflow_worker.core.ports.outside import Witness
-from voiceflow_worker.core.ports.parts import LeaderLease, Parts
+from voiceflow_worker.core.ports.outside import LocalJournal
 from voiceflow_worker.core.rollback import LEAST_KEPT
-from voiceflow_worker.core.settling.reconcile import PATIENCE
+from voiceflow_worker.core.settling.reconcile import TIMEOUT
 from voiceflow_worker.core.sweep import Sweeper
 from voiceflow_worker.model.jobs.policy import CallPolicy
 
@@ -34,7 +34,8 @@ _LEASE = timedelta(seconds=55)
 class Retention:
     """Deletes what is over in all queues of a store, by the retention of this process.
 
-    A queue that has a live worker is only pruned here: its worker sweeps it each second. With a `witness`, the journal
+    A queue that has a live worker is only pruned here: its worker sweeps it each second. With a `local_journal`, the
+    journal
     files of this host are deleted too, those of all queues, and calls that were erased (`core/erasures.py`) are erased
     from them. `on_erased` is called when calls were erased, to delete what else this process has in files.
     """
@@ -44,12 +45,12 @@ class Retention:
         store: Store,
         policy: CallPolicy,
         *,
-        witness: Witness | None = None,
+        local_journal: LocalJournal | None = None,
         on_erased: Callable[[], object] | None = None,
     ) -> None:
         self._store = store
         self._policy = policy
-        self._witness = witness
+        self._journal_files = local_journal
         self._on_erased = on_erased
         self._erasures = Erasures(store)
         self._files_looked_at = float("-inf")
@@ -70,8 +71,8 @@ class Retention:
         failed: Exception | None = None
         swept_by_workers = {beat.queue for beat in await self._beats.everywhere()}
         for queue in await self._names.known():
-            # With the patience of a worker: the log of 8x8 is left to those who can read it.
-            sweeper = Sweeper(self._store, queue=queue, policy=self._policy, log_patience=PATIENCE)
+            # With the timeout of a worker: the log of 8x8 is left to those who can read it.
+            sweeper = Sweeper(self._store, queue=queue, policy=self._policy, log_timeout=TIMEOUT)
             try:
                 if queue not in swept_by_workers:
                     await sweeper.sweep()
@@ -83,10 +84,10 @@ class Retention:
         return deleted
 
     async def _erase_from_files(self) -> None:
-        if self._witness is None and self._on_erased is None:
+        if self._journal_files is None and self._on_erased is None:
             return
         erased = await self._erasures.new()
-        is_whole = not erased or self._witness is None or await self._witness.erase(erased)
+        is_whole = not erased or self._journal_files is None or await self._journal_files.erase(erased)
         if erased and self._on_erased is not None:
             self._on_erased()
         if is_whole:
@@ -94,12 +95,12 @@ class Retention:
 
     async def _prune_files(self) -> None:
         now = self._store.clock.monotonic()
-        if self._witness is None or now - self._files_looked_at < FILES_EVERY.total_seconds():
+        if self._journal_files is None or now - self._files_looked_at < FILES_EVERY.total_seconds():
             return
         self._files_looked_at = now
         before = self._store.clock.now() - max(self._policy.retention, LEAST_KEPT)
         for queue in await self._names.known():
-            await self._witness.prune(queue, before=before)
+            await self._journal_files.prune(queue, before=before)
 
 
 @asynccontextmanager
@@ -107,7 +108,7 @@ async def retained(
     store: Store, policy: CallPolicy, *, on_erased: Callable[[], object] | None = None
 ) -> AsyncGenerator[None]:
     """Run the retention of a store beside a block."""
-    repeat, run = Parts(store.clock).repeat, Retention(store, policy, on_erased=on_erased).run
+    repeat, run = BackgroundTasks(store.clock).repeat, Retention(store, policy, on_erased=on_erased).run
     async with anyio.create_task_group() as group:
         group.start_soon(partial(repeat, PART, run, every=EVERY.total_seconds()))
         try:

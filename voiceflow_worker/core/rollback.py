@@ -25,7 +25,7 @@ from voiceflow_worker.core.histories import Histories
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.controls import GATES, gate_member
 from voiceflow_worker.core.ports.identity import new_revision
-from voiceflow_worker.core.ports.outside import Witness, WitnessJournal
+from voiceflow_worker.core.ports.outside import LocalJournal, LocalJournalFile
 from voiceflow_worker.core.ports.reading import gates_at, owners_of, read_each
 from voiceflow_worker.core.ports.record_set import text_records
 from voiceflow_worker.core.ports.store import Drop, Guard, Key, Put, Record, Result, Same, Step, Unit
@@ -36,7 +36,7 @@ from voiceflow_worker.model.jobs import lifecycle
 from voiceflow_worker.model.jobs.gate import Gate, GateKind, GateState
 from voiceflow_worker.model.jobs.job import FINAL_STATES, Job, JobState, ReasonKind
 from voiceflow_worker.model.jobs.policy import CallPolicy
-from voiceflow_worker.model.jobs.setback import is_forgotten, made_again, remembered
+from voiceflow_worker.model.jobs.rollback import is_forgotten, made_again, remembered
 from voiceflow_worker.model.reports.verdict import QueueHold
 from voiceflow_worker.model.text.wording import in_words
 
@@ -48,33 +48,33 @@ class JournalCheck:
     """The result of a comparison of journal files with the store.
 
     `files` and `calls` are the numbers of files and calls that were read. `forgotten` are the sent calls that the store
-    has lost. `set_back` is True if the store certainly had one of these calls before.
+    has lost. `rolled_back` is True if the store certainly had one of these calls before.
     """
 
     files: int
     calls: int
     forgotten: tuple[Job, ...]
-    set_back: bool
+    rolled_back: bool
 
 
-async def check_journals(store: Store, witness: Witness, *, queue: str, policy: CallPolicy) -> JournalCheck:
+async def check_journals(store: Store, local_journal: LocalJournal, *, queue: str, policy: CallPolicy) -> JournalCheck:
     """Compare all journal files of this host with the store, changing nothing."""
     now = store.clock.now()
-    files = await witness.files(queue)
+    files = await local_journal.files(queue)
     kept: set[str] = set()
     calls: set[str] = set()
     forgotten: dict[str, Job] = {}
     for file in files:
         if file.kept is not None:
             kept |= {job.id for job, _ in await forgotten_of(store, [file.kept], now=now, policy=policy)}
-        entries = await witness.entries(queue, file.name)
+        entries = await local_journal.entries(queue, file.name)
         calls |= {job.id for job in entries}
         for start in range(0, len(entries), PAGE):
             page = entries[start : start + PAGE]
             forgotten |= {job.id: job for job, _ in await forgotten_of(store, page, now=now, policy=policy)}
     # While its worker writes, a file may be ahead of the store, so a call that only the file has proves nothing.
     return JournalCheck(
-        files=len(files), calls=len(calls), forgotten=tuple(forgotten.values()) if kept else (), set_back=bool(kept)
+        files=len(files), calls=len(calls), forgotten=tuple(forgotten.values()) if kept else (), rolled_back=bool(kept)
     )
 
 
@@ -180,7 +180,7 @@ class RollbackGuard:
     def __init__(
         self,
         store: Store,
-        witness: Witness,
+        local_journal: LocalJournal,
         *,
         queue: str,
         worker_id: str,
@@ -190,14 +190,14 @@ class RollbackGuard:
     ) -> None:
         self._store = store
         self._clock = store.clock
-        self._witness = witness
+        self._journal_files = local_journal
         self._queue = queue
         self.worker_id = worker_id
         self._policy = policy
         self._holds = holds
         self._changes = changes
         self._histories = Histories(store, queue)
-        self._file: WitnessJournal | None = None
+        self._file: LocalJournalFile | None = None
         self._appended: Sequence[Job] = ()
         self._newest: Job | None = None
         self._server = ""
@@ -206,7 +206,7 @@ class RollbackGuard:
         self._quiet_until = float("-inf")
         self.restarts: int = 0
         """The number of restarts of the store's server that this worker has noticed."""
-        self._vetted = 0
+        self._verified = 0
         self._recovering = anyio.Lock()
 
     async def begin(self) -> None:
@@ -215,13 +215,13 @@ class RollbackGuard:
         Raises `SettingsError` if files cannot be written or read, and `StoreError`.
         """
         now = self._clock.now()
-        files = await self._witness.files(self._queue)
+        files = await self._journal_files.files(self._queue)
         for file in files:
             if file.history:
                 self._histories.note(file.history)
         await self._follow_history()
-        self._file = await self._witness.begin(self._queue, self.worker_id, history=self._histories.text)
-        await self._witness.prune(self._queue, before=now - max(self._policy.retention, LEAST_KEPT))
+        self._file = await self._journal_files.begin(self._queue, self.worker_id, history=self._histories.text)
+        await self._journal_files.prune(self._queue, before=now - max(self._policy.retention, LEAST_KEPT))
         kept = [file.kept for file in files if file.kept is not None]
         # A store that lacks this record was rolled back to a time before this worker began.
         self._token, unit = units.posted(self.worker_id, at=now)
@@ -257,9 +257,9 @@ class RollbackGuard:
             self._newest, self._token = newest, newest.revision
 
     @property
-    def is_vetted(self) -> bool:
+    def is_verified(self) -> bool:
         """Whether `guarded` names all that must be checked before the next POSTs. If not, `vet` must be called."""
-        return self._vetted == self.restarts
+        return self._verified == self.restarts
 
     def guarded(self, step: Step) -> Step:
         """The step under the condition that the store still has this worker's newest POST, on the same server."""
@@ -275,7 +275,7 @@ class RollbackGuard:
         """
         if not await self._look():
             return False
-        while self._vetted != self.restarts:
+        while self._verified != self.restarts:
             restarts = self.restarts
             await self._clock.sleep(max(self._quiet_until - self._clock.monotonic(), 0.0))
             # The worker that sent the newest calls may have been killed, so every file of this host is looked at.
@@ -284,9 +284,9 @@ class RollbackGuard:
             now = self._clock.now()
             gate = (await gates_at(self._store, self._queue, [None])).get(None)
             if gate is not None and gate.is_closed(at=now):
-                self._holds.heed(gate)
+                self._holds.apply(gate)
                 return False
-            self._vetted = restarts
+            self._verified = restarts
         return True
 
     async def check(self) -> bool:
@@ -339,7 +339,7 @@ class RollbackGuard:
 
     async def _kept(self) -> list[Job]:
         """For each journal file of this host, its newest call that was certainly committed to the store."""
-        return [file.kept for file in await self._witness.files(self._queue) if file.kept is not None]
+        return [file.kept for file in await self._journal_files.files(self._queue) if file.kept is not None]
 
     async def _check(self, calls: Sequence[Job]) -> bool:
         if not await self._forgotten(calls):
@@ -383,7 +383,7 @@ class RollbackGuard:
         hold = self._closing(HELD_AS_TAKEN_OVER)
         gate = await self._histories.follow(hold)
         if gate is not None:
-            self._holds.heed(gate)
+            self._holds.apply(gate)
             await self._tell_since_when()
         if self._file is not None:
             await self._file.follow(self._histories.text)
@@ -396,8 +396,8 @@ class RollbackGuard:
         newest: datetime | None = None
         has_calls = False
         elsewhere: set[str] = set()
-        for file in await self._witness.files(self._queue):
-            entries = await self._witness.entries(self._queue, file.name)
+        for file in await self._journal_files.files(self._queue):
+            entries = await self._journal_files.entries(self._queue, file.name)
             has_calls = has_calls or bool(entries)
             for end in range(len(entries), 0, -PAGE):
                 page = entries[max(end - PAGE, 0) : end]
@@ -473,8 +473,8 @@ class RollbackGuard:
         _log.error("the store was rolled back: the queue is held", queue=self._queue)
         known, unknown = 0, 0
         newest: list[Job] = []
-        for file in await self._witness.files(self._queue):
-            entries = await self._witness.entries(self._queue, file.name)
+        for file in await self._journal_files.files(self._queue):
+            entries = await self._journal_files.entries(self._queue, file.name)
             newest_id = None if file.kept is None else file.kept.id
             newest += [job for job in entries if job.id == newest_id]
             found = await self._restore([job for job in entries if job.id != newest_id])

@@ -12,10 +12,10 @@ from voiceflow_worker.core import units
 from voiceflow_worker.core.imports import end_imports
 from voiceflow_worker.core.outcomes.outbox import Forgotten, forgotten_events, place_at
 from voiceflow_worker.core.ports import Store
+from voiceflow_worker.core.ports.background import BackgroundTasks
 from voiceflow_worker.core.ports.controls import GATES, gate_from, gate_member
-from voiceflow_worker.core.ports.parts import Parts
 from voiceflow_worker.core.ports.reading import count_states, find_jobs, gates_of_batches, starts_of
-from voiceflow_worker.core.ports.reads import Due, Lapsed, Waiting
+from voiceflow_worker.core.ports.reads import Due, Expired, Waiting
 from voiceflow_worker.core.ports.record_set import set_aside
 from voiceflow_worker.core.ports.store import Drop, Result, Step, Unit
 from voiceflow_worker.core.rollback import remember_pruned
@@ -65,8 +65,8 @@ class _Pass:
 class Sweeper:
     """Brings overdue jobs of one queue to their next state. Several sweepers may run: each change is fenced.
 
-    Give `log_patience` if a `Reconciler` reads the log of 8x8. The sweep then leaves jobs in doubt to the reconciler,
-    and waits `log_patience` longer for an overdue summary. With None, the sweep decides at once. `parts` hear of each
+    Give `log_timeout` if a `Reconciler` reads the log of 8x8. The sweep then leaves jobs in doubt to the reconciler,
+    and waits `log_timeout` longer for an overdue summary. With None, the sweep decides at once. `parts` hear of each
     duty that fails.
     """
 
@@ -77,18 +77,18 @@ class Sweeper:
         queue: str,
         policy: CallPolicy,
         changes: Changes | None = None,
-        log_patience: timedelta | None = None,
-        parts: Parts | None = None,
+        log_timeout: timedelta | None = None,
+        parts: BackgroundTasks | None = None,
     ) -> None:
         self._store = store
         self._parts = parts
         self._failed: dict[str, Exception] = {}
         self._queue = queue
         self._policy = policy
-        self._log_patience = log_patience
+        self._log_timeout = log_timeout
         self._changes = changes or Changes(store, policy)
         self._settler = Settler(store, policy, changes=self._changes)
-        self._parked_page = ""
+        self._early_page = ""
 
     async def sweep(self) -> Swept:
         """Bring all overdue jobs to their next state, page by page.
@@ -98,7 +98,7 @@ class Sweeper:
         """
         self._failed = {}
         async with self._duty("summaries that came before their answers were not applied"):
-            self._parked_page = await self._settler.apply_all_parked(after=self._parked_page)
+            self._early_page = await self._settler.apply_all_early(after=self._early_page)
         swept = Swept()
         while True:
             one = _Pass()
@@ -203,7 +203,7 @@ class Sweeper:
 
     async def _sweep_pages(self, one: _Pass) -> Swept:
         now, policy = self._store.clock.now(), self._policy
-        patience = self._log_patience
+        timeout = self._log_timeout
         requeued = doubted = gave_up = looked = expired = cancelled = 0
         async with self._duty("calls whose lease has ended were not queued again"):
             requeued = await self._requeue(one, now)
@@ -212,9 +212,9 @@ class Sweeper:
             doubt = partial(lifecycle.doubt, at=now, reason="its worker stopped while sending it", policy=policy)
             doubted = await self._move(one, sending, doubt)
         async with self._duty("calls with an overdue summary were not ended"):
-            silent = await self._overdue(JobState.SUBMITTED, now - (patience or timedelta(0)))
+            silent = await self._overdue(JobState.SUBMITTED, now - (timeout or timedelta(0)))
             gave_up = await self._give_up_waiting(one, silent, now)
-        if patience is None:
+        if timeout is None:
             async with self._duty("calls in doubt were not looked at again"):
                 doubtful = await self._overdue(JobState.IN_DOUBT, now)
                 looked = await self._move(one, doubtful, partial(lifecycle.look_again, at=now, policy=policy))
@@ -250,7 +250,7 @@ class Sweeper:
         looked: list[Job] = []
         for job in silent:
             with set_aside(f"a summary of call {job.id}"):
-                looked.append(await self._settler.apply_parked(job))
+                looked.append(await self._settler.apply_early(job))
         left = [job for job in looked if job.state is JobState.SUBMITTED]
         moved = await self._move(_Pass(), left, lambda job: lifecycle.give_up_waiting(job, at=now, policy=self._policy))
         one.note(found=len(silent), moved=len(looked) - len(left) + moved)
@@ -258,7 +258,7 @@ class Sweeper:
 
     async def _expire(self, one: _Pass, now: datetime) -> int:
         """End queued jobs whose validity has passed, even behind a closed gate."""
-        late = await find_jobs(self._store, Lapsed(queue=self._queue, at=now, limit=PAGE))
+        late = await find_jobs(self._store, Expired(queue=self._queue, at=now, limit=PAGE))
         return await self._move(one, late, lambda job: lifecycle.expire(job, at=now, policy=self._policy))
 
     async def _cancel(self, one: _Pass, now: datetime) -> int:

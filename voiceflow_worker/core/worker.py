@@ -15,22 +15,22 @@ from anyio.lowlevel import checkpoint
 
 from voiceflow_worker.core.drain import DrainCheck, DrainResult, clock_behind
 from voiceflow_worker.core.gates import Holds
-from voiceflow_worker.core.heartbeats import EVERY, Pulse, WorkCounts
+from voiceflow_worker.core.heartbeats import EVERY, Heartbeat, WorkCounts
 from voiceflow_worker.core.ports import CallLog, Limits, Store, Voice
+from voiceflow_worker.core.ports.background import SHOWN, BackgroundTasks
 from voiceflow_worker.core.ports.identity import checked_queue, new_worker_id
 from voiceflow_worker.core.ports.names import QueueNames
-from voiceflow_worker.core.ports.outside import Witness
-from voiceflow_worker.core.ports.parts import SHOWN, Parts
+from voiceflow_worker.core.ports.outside import LocalJournal
 from voiceflow_worker.core.ports.reading import find_jobs, limits_of
 from voiceflow_worker.core.ports.reads import Due
 from voiceflow_worker.core.retention import EVERY as EVERY_RETENTION
 from voiceflow_worker.core.retention import PART as PART_OF_RETENTION
 from voiceflow_worker.core.retention import Retention
 from voiceflow_worker.core.rollback import RollbackGuard, at_work
-from voiceflow_worker.core.sending.departures import UNREADABLE, Departures, SetRate
-from voiceflow_worker.core.sending.submit import Flight, Senders, Submitter
+from voiceflow_worker.core.sending.slots import UNREADABLE, SendSlots, SetRate
+from voiceflow_worker.core.sending.submit import Dispatch, Senders, Submitter
 from voiceflow_worker.core.settling.changes import Changes
-from voiceflow_worker.core.settling.reconcile import PATIENCE, Reconciler
+from voiceflow_worker.core.settling.reconcile import TIMEOUT, Reconciler
 from voiceflow_worker.core.settling.stops import BatchStops
 from voiceflow_worker.core.sweep import Sweeper
 from voiceflow_worker.errors import InvalidInputError, StaleJobError, StoreCorruptError, StoreError, StoreVersionError
@@ -82,7 +82,8 @@ class Worker:
     `rate` is in calls per second, for all workers of the queue together (None: unlimited); `concurrency` is the most
     POSTs that this worker has in flight. `voice` is an opened `VoiceClient`, or another object that can `place` a call.
     With a `call_log` (the same `VoiceClient`), calls in doubt and calls without a summary are looked up in the log of
-    8x8. With a `witness` (`JournalFiles`), the worker holds the queue if the store was set back to an older state.
+    8x8. With a `local_journal` (`JournalFiles`), the worker holds the queue if the store was rolled back to an older
+    state.
     """
 
     def __init__(
@@ -95,7 +96,7 @@ class Worker:
         concurrency: int = 50,
         options: WorkerOptions | None = None,
         call_log: CallLog | None = None,
-        witness: Witness | None = None,
+        local_journal: LocalJournal | None = None,
     ) -> None:
         self._options = options or WorkerOptions()
         if rate is not None and not rate >= SLOWEST:
@@ -117,22 +118,22 @@ class Worker:
         self._concurrency = concurrency
         changes = Changes(store, policy := self._options.policy)
         longest = min(self._options.lease, policy.submit_window) / 4
-        self._departures = Departures(store, queue=self.queue, rate=rate, longest=longest)
+        self._slots = SendSlots(store, queue=self.queue, rate=rate, longest=longest)
         self._reconciler: Reconciler | None = None
         if call_log is not None:
             self._reconciler = Reconciler(store, call_log, queue=self.queue, policy=policy, changes=changes)
-        patience = None if call_log is None else PATIENCE
-        self._parts = Parts(store.clock)
+        timeout = None if call_log is None else TIMEOUT
+        self._parts = BackgroundTasks(store.clock)
         self._sweeper = Sweeper(
-            store, queue=self.queue, policy=policy, changes=changes, log_patience=patience, parts=self._parts
+            store, queue=self.queue, policy=policy, changes=changes, log_timeout=timeout, parts=self._parts
         )
         self._stops = BatchStops(store, self.queue)
-        self._retention = Retention(store, policy, witness=witness)
+        self._retention = Retention(store, policy, local_journal=local_journal)
         holds = Holds(store, queue=self.queue)
         self._guard: RollbackGuard | None = None
-        if witness is not None:
+        if local_journal is not None:
             self._guard = RollbackGuard(
-                store, witness, queue=self.queue, worker_id=self.id, policy=policy, holds=holds, changes=changes
+                store, local_journal, queue=self.queue, worker_id=self.id, policy=policy, holds=holds, changes=changes
             )
         self._counts = WorkCounts()
         self._submitter = Submitter(
@@ -140,7 +141,7 @@ class Worker:
             voice,
             policy=policy,
             lease=self._options.lease,
-            departures=self._departures,
+            slots=self._slots,
             holds=holds,
             changes=changes,
             on_verdict=self._on_verdict,
@@ -150,7 +151,7 @@ class Worker:
             counts=self._counts,
         )
         self._senders = Senders(self._submitter, on_freed=self._has_freed)
-        self._pulse = Pulse(
+        self._heartbeat = Heartbeat(
             store,
             queue=self.queue,
             worker_id=self.id,
@@ -204,7 +205,7 @@ class Worker:
         """What this worker has done since it began, for metrics."""
         return replace(
             self._counts,
-            departures_missed=self._departures.missed,
+            slots_missed=self._slots.missed,
             in_flight=self.in_flight,
             verdicts_waiting=self._submitter.settling,
             part_failures=self._parts.count,
@@ -212,7 +213,7 @@ class Worker:
 
     async def _work(self, check: DrainCheck | None) -> None:
         before, limits = await SetRate(self._store, self.queue).begin(self._limits)
-        self._departures.follow(limits.rate)
+        self._slots.follow(limits.rate)
         if before is not None and before != limits:
             _log.info("the limits of the queue were changed", queue=self.queue, old=asdict(before), new=asdict(limits))
         await QueueNames(self._store).remember(self.queue)
@@ -221,30 +222,32 @@ class Worker:
             background.start_soon(self._repeat, self._stops.look, SWEEP_EVERY, "stop rules were not checked")
             background.start_soon(self._repeat, self._retention.run, EVERY_RETENTION.total_seconds(), PART_OF_RETENTION)
             background.start_soon(self._repeat, self._check_clock, CLOCK_EVERY, "the clock was not checked")
-            background.start_soon(self._repeat, self._pulse.beat, EVERY.total_seconds(), "the heartbeat was not stored")
+            background.start_soon(
+                self._repeat, self._heartbeat.beat, EVERY.total_seconds(), "the heartbeat was not stored"
+            )
             if self._reconciler is not None:
                 reconcile = partial(self._reconcile, self._reconciler)
                 background.start_soon(self._repeat, reconcile, LOOK_EVERY, "the log of 8x8 was not read")
             if self._guard is not None:
                 background.start_soon(self._parts.keep, "the store was not checked for lost calls", self._guard.watch)
-            async with anyio.create_task_group() as flights:
-                # In a task of its own: asyncio's `Task.cancel` of the caller's task heeds no shield, and would leave
+            async with anyio.create_task_group() as dispatches:
+                # In a task of its own: asyncio's `Task.cancel` of the caller's task follows no shield, and would leave
                 # journal entries of calls behind that nobody sends.
-                flights.start_soon(self._send_all, flights, check)
+                dispatches.start_soon(self._send_all, dispatches, check)
             background.cancel_scope.cancel()
         with anyio.move_on_after(1, shield=True):
-            await self._pulse.end()
+            await self._heartbeat.end()
 
-    async def _send_all(self, flights: TaskGroup, check: DrainCheck | None) -> None:
+    async def _send_all(self, dispatches: TaskGroup, check: DrainCheck | None) -> None:
         """Send calls until the worker stops or `check` is done, and let those in flight finish."""
         try:
-            await self._dispatch(flights, check)
+            await self._dispatch(dispatches, check)
         except Exception:
-            await self._land(flights)  # no POST is cut
+            await self._finish(dispatches)  # no POST is cut
             raise
-        await self._land(flights)
+        await self._finish(dispatches)
 
-    async def _dispatch(self, flights: TaskGroup, check: DrainCheck | None) -> None:
+    async def _dispatch(self, dispatches: TaskGroup, check: DrainCheck | None) -> None:
         """Lease as many jobs as there is room for, and send them, until the worker stops or `check` is done."""
         seen, failures = 0, 0
         while not self._stopping:
@@ -259,7 +262,7 @@ class Worker:
                 jobs = await self._lease(limit)
                 until = None
                 if jobs:
-                    await self._take_off(flights, jobs, leased_at, more=len(jobs) == limit)
+                    await self._start(dispatches, jobs, leased_at, more=len(jobs) == limit)
                 elif self.in_flight == 0 and check is not None and await check.is_done():
                     return
                 else:
@@ -285,7 +288,7 @@ class Worker:
     async def _room(self) -> int:
         """The number of jobs that may be leased now; 0 when the worker stops.
 
-        If too many POSTs are in flight, no departure time is near, or 8x8 cannot be reached, this waits and returns 0.
+        If too many POSTs are in flight, no send slot is near, or 8x8 cannot be reached, this waits and returns 0.
         """
         now = self._clock.now()
         busy = self._busy
@@ -299,9 +302,9 @@ class Worker:
             # One call at a time tests whether 8x8 can be reached again; the others keep their place in the queue.
             await self._rest()
             return 0
-        room = self._departures.room()
+        room = self._slots.room()
         if room == 0:
-            await self._nap(until=self._departures.room_at())
+            await self._nap(until=self._slots.room_at())
         free = 1 if self._unreachable else self._concurrency - busy
         return free if room is None else min(free, room * self._more)
 
@@ -331,25 +334,25 @@ class Worker:
             return jobs
         return []  # not reached, because nobody cancels the scope
 
-    async def _take_off(self, flights: TaskGroup, jobs: Sequence[Job], leased_at: float, *, more: bool) -> None:
+    async def _start(self, dispatches: TaskGroup, jobs: Sequence[Job], leased_at: float, *, more: bool) -> None:
         """Prepare and send leased jobs. Returns before they are prepared only if `more` are due and no rate is set."""
         # Usually the worker prepares these jobs before it looks for more: a look at the same time delayed a single call
         # by 1 ms.
         self._senders.occupy(len(jobs))
-        if more and not self._departures.is_paced:
-            flights.start_soon(self._prepare, flights, jobs, leased_at)
+        if more and not self._slots.is_paced:
+            dispatches.start_soon(self._prepare, dispatches, jobs, leased_at)
         else:
-            await self._prepare(flights, jobs, leased_at)
+            await self._prepare(dispatches, jobs, leased_at)
             await checkpoint()  # the POSTs leave before the worker looks for more jobs
 
-    async def _prepare(self, flights: TaskGroup, jobs: Sequence[Job], leased_at: float) -> None:
-        ready: list[Flight] = []
+    async def _prepare(self, dispatches: TaskGroup, jobs: Sequence[Job], leased_at: float) -> None:
+        ready: list[Dispatch] = []
         try:
             # A stop waits for this: it is short, and a cancellation would leave leases behind.
             with anyio.CancelScope(shield=True):
                 ready = await self._submitter.prepare(jobs, leased_at=leased_at)
                 ready = await self._submitter.begin_at_once(ready)
-                # Calls that were put back, such as those to a busy number, use no departure. While there are only such,
+                # Calls that were put back, such as those to a busy number, use no slot. While there are only such,
                 # the worker leases more at a time. Otherwise the calls behind thousands of them would stand still.
                 self._more = 1 if ready else min(2 * self._more, self._concurrency)
         except Exception as error:  # noqa: BLE001 - nothing was sent: the ends of their leases bring the calls back
@@ -359,7 +362,7 @@ class Worker:
             self._parts.well(_NOT_PREPARED)
         finally:
             self._senders.free(len(jobs) - len(ready))
-        self._senders.send(ready, flights)
+        self._senders.send(ready, dispatches)
 
     def _note_fault(self, part: str, error: Exception) -> None:
         self._parts.failed(part, error, shown_for=SHOWN)
@@ -376,10 +379,10 @@ class Worker:
     def _busy(self) -> int:
         """The number of calls that `concurrency` limits.
 
-        Under a rate, a call whose verdict waits for the store takes no place: a slow store must not cost departures.
+        Under a rate, a call whose verdict waits for the store takes no place: a slow store must not cost slots.
         Without a rate, it does, or answers would come faster than a slow store takes them.
         """
-        return self._senders.flying if self._departures.is_paced else self.in_flight
+        return self._senders.flying if self._slots.is_paced else self.in_flight
 
     def _has_freed(self) -> None:
         if self._busy < self._concurrency:
@@ -390,7 +393,7 @@ class Worker:
     def _on_verdict(self, verdict: Verdict, left_at: float, batch_id: str | None) -> None:
         self._counts.took(verdict, self._clock.monotonic() - left_at)
         if verdict.http_status is not None:
-            self._pulse.count(batch_id)
+            self._heartbeat.count(batch_id)
             self._unreachable = 0
             self._pause_until = None
         elif verdict.is_outage and (not self._unreachable or left_at > self._failed_at):
@@ -426,7 +429,7 @@ class Worker:
             group.cancel_scope.cancel()
         return seen
 
-    async def _land(self, flights: TaskGroup) -> None:
+    async def _finish(self, dispatches: TaskGroup) -> None:
         """Let calls in flight finish within the grace period. When it has passed, or at a second `stop`, end them."""
         with anyio.move_on_after(self._options.shutdown_grace.total_seconds()):
             async with anyio.create_task_group() as group:
@@ -437,7 +440,7 @@ class Worker:
                 group.cancel_scope.cancel()
         if self.in_flight:
             _log.warning("the worker stopped while calls were in flight; they may be in doubt", calls=self.in_flight)
-        flights.cancel_scope.cancel()
+        dispatches.cancel_scope.cancel()
 
     async def _cancel_when(self, event: anyio.Event, group: TaskGroup) -> None:
         await event.wait()
@@ -464,7 +467,7 @@ class Worker:
 
     async def _sweep(self) -> None:
         limits = await limits_of(self._store, self.queue)
-        if limits is not None and self._departures.follow(limits.rate):
+        if limits is not None and self._slots.follow(limits.rate):
             if limits.are_unreadable:
                 _log.error(UNREADABLE, queue=self.queue)
             else:

@@ -24,10 +24,10 @@ from voiceflow_worker.gateway.network import Network, Timeouts
 from voiceflow_worker.gateway.rest.wire import RestWire
 from voiceflow_worker.gateway.transport.transports import (
     AnswerProof,
-    Carrier,
+    Transport,
     carry,
     check_transport,
-    open_ways,
+    open_transport,
 )
 from voiceflow_worker.model.flows.callflow import CallFlow
 from voiceflow_worker.model.jobs.call_log import LoggedCalls
@@ -121,7 +121,7 @@ class VoiceClient(api.AccountApi):
             check_transport(transport)
         self._limiter = limiter
         self._believes_5xx = retry_not_created_5xx
-        self._carrier: Carrier | None = None
+        self._transport: Transport | None = None
         self._proof = AnswerProof(at_most=timeouts.read)
 
     @classmethod
@@ -141,14 +141,14 @@ class VoiceClient(api.AccountApi):
         *,
         transport: httpx.AsyncBaseTransport | None = None,
         limiter: RateLimit | None = None,
-        patience: timedelta | None = None,
+        timeout: timedelta | None = None,
     ) -> Self:
-        """A client with these settings. `patience` is an upper bound for both timeouts in the settings.
+        """A client with these settings. `timeout` is an upper bound for both timeouts in the settings.
 
-        Raises SettingsError, which names every missing setting, and InvalidInputError for a wrong `patience`.
+        Raises SettingsError, which names every missing setting, and InvalidInputError for a wrong `timeout`.
         """
-        if patience is not None:
-            checked_duration("patience", patience, positive=True)
+        if timeout is not None:
+            checked_duration("timeout", timeout, positive=True)
         missing = settings.missing_for_calls()
         if missing or settings.api_key is None or settings.sub_account is None:
             raise SettingsError("; ".join(missing))
@@ -157,8 +157,8 @@ class VoiceClient(api.AccountApi):
             settings.sub_account,
             base_url=settings.base_url,
             transport=transport,
-            connect_timeout=min(settings.connect_timeout, patience or settings.connect_timeout),
-            read_timeout=min(settings.read_timeout, patience or settings.read_timeout),
+            connect_timeout=min(settings.connect_timeout, timeout or settings.connect_timeout),
+            read_timeout=min(settings.read_timeout, timeout or settings.read_timeout),
             limiter=limiter,
             retry_not_created_5xx=settings.retry_not_created_5xx,
             concurrency=settings.concurrency,
@@ -172,24 +172,24 @@ class VoiceClient(api.AccountApi):
         return f"<VoiceClient {self._wire.sub_account} at {self._wire.host}>"
 
     async def __aenter__(self) -> Self:
-        if self._carrier is not None:
+        if self._transport is not None:
             raise RuntimeError("this VoiceClient is open already; make a new client for each `async with`")
         calls, headers = self._wire.calls, self._wire.post_headers
         if self._given is not None:
-            carrier = carry(self._given, calls, headers=headers, timeouts=self._timeouts)
+            transport = carry(self._given, calls, headers=headers, timeouts=self._timeouts)
         else:
             limit = self._concurrency
-            carrier = open_ways(self._network, calls, headers=headers, timeouts=self._timeouts, limit=limit)
-        await carrier.__aenter__()
-        self._carrier = carrier
+            transport = open_transport(self._network, calls, headers=headers, timeouts=self._timeouts, limit=limit)
+        await transport.__aenter__()
+        self._transport = transport
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
     ) -> None:
-        carrier, self._carrier = self._carrier, None
-        if carrier is not None:
-            await carrier.__aexit__(kind, error, trace)
+        transport, self._transport = self._transport, None
+        if transport is not None:
+            await transport.__aexit__(kind, error, trace)
 
     async def connect(self, *, waits: bool = True) -> Reservation | None:
         """Wait for the limiter, and connect, for one POST: `place` finds the result as `progress.reserved`.
@@ -237,7 +237,7 @@ class VoiceClient(api.AccountApi):
         call, and CallNotSentError if nobody was called and the call may be tried again. Raises CallInDoubtError if the
         call may have been placed: do not send it again, and look for a summary with its `client_request_id`.
         """
-        carrier = self._opened()
+        transport = self._opened()
         request_id = client_request_id or flow.client_request_id or uuid4().hex
         now = datetime.now(UTC)
         named = flow.replace(client_request_id=request_id, client_batch_id=client_batch_id, valid_until=valid_until)
@@ -248,7 +248,7 @@ class VoiceClient(api.AccountApi):
         if until is not None and until <= now:
             verdict = judge_lateness(valid_until=until, now=now)
         else:
-            verdict = await self._post(carrier, ready.to_json(), progress=PostProgress(), now=now)
+            verdict = await self._post(transport, ready.to_json(), progress=PostProgress(), now=now)
         match verdict:
             case Verdict(kind=VerdictKind.CREATED, session_id=str(session_id)):
                 return PlacedCall(
@@ -271,11 +271,11 @@ class VoiceClient(api.AccountApi):
 
     async def server_time(self) -> datetime | None:
         """The present time by the clock of 8x8, from the Date of an answer to a new request; None if no Date came."""
-        carrier = self._opened()
+        transport = self._opened()
         request = self._account_wire.request("GET", "webhooks", extensions={"timeout": self._timeouts.of_httpx})
         with anyio.move_on_after(self._timeouts.deadline):
             try:
-                response = await carrier.transport.handle_async_request(request)
+                response = await transport.transport.handle_async_request(request)
             except Exception:  # noqa: BLE001 - each transport has errors of its own for this
                 return None
             await AnswerReader(response).read()
@@ -309,10 +309,10 @@ class VoiceClient(api.AccountApi):
             longest_pause=longest_pause,
         )
 
-    def _opened(self) -> Carrier:
-        if self._carrier is None:
+    def _opened(self) -> Transport:
+        if self._transport is None:
             raise RuntimeError("this VoiceClient is not open; use it inside `async with`")
-        return self._carrier
+        return self._transport
 
     async def _turn(self, now: datetime, *, valid_until: datetime | None) -> datetime:
         """Wait for the limiter, unless the call is no longer valid, and return the time after the wait."""
@@ -322,10 +322,10 @@ class VoiceClient(api.AccountApi):
         await self._limiter.acquire()
         return now + timedelta(seconds=time.monotonic() - began)
 
-    async def _post(self, carrier: Carrier, body: bytes, *, progress: PostProgress, now: datetime) -> Verdict:
+    async def _post(self, transport: Transport, body: bytes, *, progress: PostProgress, now: datetime) -> Verdict:
         began = time.monotonic()
         try:
-            exchange = await carrier.posts.post(body, progress=progress)
+            exchange = await transport.posts.post(body, progress=progress)
         except NotLeavingError as error:
             return error.verdict
         except Exception as error:  # noqa: BLE001 - every error of a transport gets a verdict
@@ -359,14 +359,14 @@ class VoiceClient(api.AccountApi):
         return replace(verdict, message=message, hold=None if hold is None else replace(hold, reason=reason))
 
 
-PATIENCE = timedelta(seconds=3)
+TIMEOUT = timedelta(seconds=3)
 """The longest wait for an answer of 8x8, because a person is waiting."""
 
 
 async def time_at_8x8(settings: Settings) -> datetime | None:
-    """The present time by the clock of 8x8; None if there is no API key, or no answer within `PATIENCE`."""
+    """The present time by the clock of 8x8; None if there is no API key, or no answer within `TIMEOUT`."""
     if settings.missing_for_calls():
         return None
 
-    async with VoiceClient.from_settings(settings, patience=PATIENCE) as voice:
+    async with VoiceClient.from_settings(settings, timeout=TIMEOUT) as voice:
         return await voice.server_time()

@@ -151,7 +151,7 @@ _COLUMNS = tuple(
 )
 
 
-PATIENCE = timedelta(minutes=5)
+TIMEOUT = timedelta(minutes=5)
 """The longest time to wait until 8x8 has finished one export."""
 TRIES = 5
 """The most times that a GET is sent."""
@@ -213,9 +213,9 @@ class LogExport:
         """Wait until 8x8 has finished the export, and return it. The pauses between checks grow to ten seconds."""
         waited, pause = 0.0, FIRST_LOOK
         while (job := await self._job(job_id)).state in _GOES_ON:
-            if waited + pause > PATIENCE.total_seconds():
+            if waited + pause > TIMEOUT.total_seconds():
                 await self._cancel(job_id)
-                minutes = PATIENCE.total_seconds() / 60
+                minutes = TIMEOUT.total_seconds() / 60
                 raise CallLogError(f"the export of 8x8's log was not ready after {minutes:g} minutes; try again")
             await self._sleep(pause)
             waited, pause = waited + pause, min(2 * pause, LONGEST_LOOK)

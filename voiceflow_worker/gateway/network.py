@@ -135,19 +135,19 @@ class Network:
             return None
         return self._proxy
 
-    def transport(self, *, limit: int, gives_up: bool = False) -> Ways:
+    def transport(self, *, limit: int, gives_up: bool = False) -> Transports:
         """A transport of httpx that takes the right way to each address.
 
         With `gives_up`, which POSTs of calls need, its connections are those of `giving_up`.
         """
-        return Ways(self, limit=limit, ssl_context=None, gives_up=gives_up)
+        return Transports(self, limit=limit, ssl_context=None, gives_up=gives_up)
 
     async def is_publicly_trusted(self, url: httpx.URL) -> bool:
         """Whether the certificate of this address is signed by a public authority (certifi), at the end of its way.
 
         Raises httpx.HTTPError if the address cannot be reached.
         """
-        ways = Ways(self, limit=1, ssl_context=httpx.create_ssl_context(trust_env=False))
+        ways = Transports(self, limit=1, ssl_context=httpx.create_ssl_context(trust_env=False))
         async with httpx.AsyncClient(transport=ways, trust_env=False) as client:
             try:
                 await client.head(url)
@@ -197,7 +197,7 @@ class Network:
         return f" ({', '.join(found)} in the environment {'is' if len(found) == 1 else 'are'} not read)"
 
 
-class Ways(httpx.AsyncBaseTransport):
+class Transports(httpx.AsyncBaseTransport):
     """A transport of httpx that takes the way of a network to each address. It makes no retries and no redirects.
 
     `ssl_context` replaces the one of the network.

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
 
-from voiceflow_worker.core.overview.story import ending
 from voiceflow_worker.core.ports.identity import new_revision, queue_of
 from voiceflow_worker.core.ports.record_set import json_codec
+from voiceflow_worker.core.reporting.story import ending
 from voiceflow_worker.core.units import ESCALATION
 from voiceflow_worker.model.jobs.call_json import CallResult, result_of
 from voiceflow_worker.model.jobs.job import Job, JobState

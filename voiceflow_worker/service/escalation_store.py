@@ -14,7 +14,6 @@ from functools import lru_cache
 from typing import Final
 
 from voiceflow_worker.core.heartbeats import Heartbeats, WorkerBeat
-from voiceflow_worker.core.overview.story import closed_in_words
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.identity import queue_of
 from voiceflow_worker.core.ports.reading import find_jobs, gates_at
@@ -22,6 +21,7 @@ from voiceflow_worker.core.ports.reads import ByKey
 from voiceflow_worker.core.ports.record_set import json_codec, report_unreadable
 from voiceflow_worker.core.ports.store import Drop, Key, Need, Page, Put, Result, Same, Step, Unit
 from voiceflow_worker.core.queue import CallQueue
+from voiceflow_worker.core.reporting.story import closed_in_words
 from voiceflow_worker.core.units import ENDED_ESCALATION, LONG_KEPT, changed
 from voiceflow_worker.errors import EscalationNotFoundError, InvalidInputError, StoreVersionError
 from voiceflow_worker.model.jobs import lifecycle

@@ -5,7 +5,7 @@ second, and so does who waits for it. Nobody has a claim, because each write is 
 
 - To go to the next step is a compare-and-swap of the record. Of two processes, one goes on, and the other looks again.
 - The call of a step has a unique key, made of the escalation and the step, and is enqueued under the condition that the
-  record is still the one that was read. So a step never rings twice, even if the store was set back. The same write
+  record is still the one that was read. So a step never rings twice, even if the store was rolled back. The same write
   replaces the record: who ends the escalation, or passes the number over, without having seen this call, must look
   again.
 - That an escalation has ended is a condition of every POST of its calls. So nobody is called after somebody has
@@ -33,12 +33,12 @@ import structlog
 from voiceflow_worker.core.admission import CallRequest
 from voiceflow_worker.core.audit import Actor, AuditedStore, AuditEntry
 from voiceflow_worker.core.gates import until_left
-from voiceflow_worker.core.overview.story import closed_in_words
 from voiceflow_worker.core.ports import Store
-from voiceflow_worker.core.ports.parts import Parts
+from voiceflow_worker.core.ports.background import BackgroundTasks
 from voiceflow_worker.core.ports.record_set import report_unreadable
 from voiceflow_worker.core.ports.store import Need, Result, Step
 from voiceflow_worker.core.queue import CallQueue
+from voiceflow_worker.core.reporting.story import closed_in_words
 from voiceflow_worker.core.units import ESCALATION
 from voiceflow_worker.errors import (
     CallFlowError,
@@ -536,7 +536,9 @@ async def advancing(
     """Carry on with the open escalations of a queue, or of all queues, each second while the block lasts."""
     look = partial(advance_all, store, queue=queue, policy=policy)
     async with anyio.create_task_group() as group:
-        group.start_soon(partial(Parts(store.clock).repeat, "escalations were not continued", look, every=LOOK_EVERY))
+        group.start_soon(
+            partial(BackgroundTasks(store.clock).repeat, "escalations were not continued", look, every=LOOK_EVERY)
+        )
         try:
             yield
         finally:

@@ -17,8 +17,8 @@ from functools import cached_property, partial
 from typing import TYPE_CHECKING, ClassVar
 from urllib.parse import quote
 
-from voiceflow_worker.acts import Act, ActRefusedError, ActResult, Operator, Question
-from voiceflow_worker.backends.witness import journal_files
+from voiceflow_worker.actions import ActRefusedError, ActResult, Operator, OperatorAction, Question
+from voiceflow_worker.backends.local_journal import journal_files
 from voiceflow_worker.core import units
 from voiceflow_worker.core.audit import AUDIT, WHOLE, AuditEntry, Interface, entries_of, login_name
 from voiceflow_worker.core.erasures import Erasures, erased_call_put
@@ -44,7 +44,7 @@ from voiceflow_worker.core.ports.store import (
 )
 from voiceflow_worker.core.progress import INCOMING, RECORDINGS, SEEN, STATES
 from voiceflow_worker.core.rollback import LEAST_KEPT, TOMBSTONES
-from voiceflow_worker.core.settling.changes import PARKED, SESSIONS, Changes
+from voiceflow_worker.core.settling.changes import EARLY, SESSIONS, Changes
 from voiceflow_worker.core.suppression import NAMESPACE as SUPPRESSED
 from voiceflow_worker.core.suppression import ORDERED, WAS_ERASED, SuppressionList, entry_text, erased_group
 from voiceflow_worker.errors import TooLateError
@@ -60,7 +60,7 @@ from voiceflow_worker.service.uploads import delete_left_over
 
 if TYPE_CHECKING:
     from voiceflow_worker.core.ports import Store
-    from voiceflow_worker.core.ports.outside import Witness
+    from voiceflow_worker.core.ports.outside import LocalJournal
     from voiceflow_worker.settings import Settings
 
 PAGE = 200
@@ -71,7 +71,7 @@ _LEAST_DIGITS = 7
 _UNSENT = frozenset({JobState.QUEUED})
 ANSWERS = "ivr-answer"
 """Namespace of the answers of menus, which are kept for four hours."""
-_OF_SESSION = (SESSIONS, PARKED, STATES, RECORDINGS, VISITS)
+_OF_SESSION = (SESSIONS, EARLY, STATES, RECORDINGS, VISITS)
 """The namespaces whose groups are sessions."""
 GOES = (
     "their calls in every queue, with numbers, texts, data, outcomes, key presses and recordings' addresses; outcomes "
@@ -127,7 +127,7 @@ class Receipt:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Forget(Act):
+class Forget(OperatorAction):
     """The erasure of a person by their number, in every queue. It is refused while a call is open or in doubt.
 
     `files` are the journal files of this host.
@@ -140,7 +140,7 @@ class Forget(Act):
     number: str
     country: str | None = None
     note: str | None = None
-    files: Witness | None = None
+    files: LocalJournal | None = None
 
     async def question(self) -> Question:
         """The question. Raises ActRefusedError while a call is open or in doubt, and PhoneNumberError."""
@@ -210,7 +210,7 @@ class Trail:
     store: Store
     number: str
     policy: CallPolicy
-    files: Witness | None = None
+    files: LocalJournal | None = None
     _erased: Counter[str] = field(default_factory=Counter[str], init=False)
 
     @cached_property
@@ -359,8 +359,8 @@ class Trail:
 
     async def _erase_sessions_of_others(self) -> None:
         """Erase calls that the person made, early summaries, answers of menus and escalations that name the number."""
-        gone = [(name, record) for name in (INCOMING, PARKED, ANSWERS) async for record in self._naming(name)]
-        sessions = [record.group for name, record in gone if name == PARKED]
+        gone = [(name, record) for name in (INCOMING, EARLY, ANSWERS) async for record in self._naming(name)]
+        sessions = [record.group for name, record in gone if name == EARLY]
         sessions += [str(json.loads(record.value).get("session_id")) for name, record in gone if name == INCOMING]
         for start in range(0, len(sessions), PAGE):
             gone += await self._of_sessions(sessions[start : start + PAGE])

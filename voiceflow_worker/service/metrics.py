@@ -26,7 +26,7 @@ from voiceflow_worker.backends.registry import health_of
 from voiceflow_worker.backends.running import unanswered
 from voiceflow_worker.core.heartbeats import BOUNDS, Heartbeats, WorkCounts
 from voiceflow_worker.core.outcomes.hooks import OutcomeHooks
-from voiceflow_worker.core.ports.parts import failing_here, health
+from voiceflow_worker.core.ports.background import failing_here, health
 from voiceflow_worker.core.ports.record_set import unreadable_here
 from voiceflow_worker.core.queue import CallQueue
 from voiceflow_worker.errors import StoreError
@@ -144,10 +144,10 @@ VERDICTS = CounterOf(
     ("verdict", "detail"),
 )
 POST_SECONDS = HistogramOf(
-    "voiceflow_worker_post_seconds", "Time from a call's departure to the verdict on its POST.", (), BOUNDS
+    "voiceflow_worker_post_seconds", "Time from a call's slot to the verdict on its POST.", (), BOUNDS
 )
 DEPARTURES_MISSED = CounterOf(
-    "voiceflow_worker_departures_missed_total", "Departure times that passed before their call was ready to leave."
+    "voiceflow_worker_slots_missed_total", "Send slots that passed before their call was ready to leave."
 )
 IN_FLIGHT = GaugeOf("voiceflow_worker_in_flight", "Leased calls without a stored verdict.")
 VERDICTS_WAITING = GaugeOf("voiceflow_worker_verdicts_waiting", "Verdicts that wait to be stored.")
@@ -201,9 +201,9 @@ _OF_RECEIVER = (
 )
 
 API_ANSWERS = CounterOf(
-    "voiceflow_api_answers_total", "Answers of the HTTP door, by the route that was found.", ("route", "status")
+    "voiceflow_api_answers_total", "Answers of the HTTP API, by the route that was found.", ("route", "status")
 )
-API_IN_LINE = GaugeOf("voiceflow_api_in_line", "Requests that the HTTP door works on, or that are in line for that.")
+API_IN_LINE = GaugeOf("voiceflow_api_in_line", "Requests that the HTTP API works on, or that are in line for that.")
 API_WAITING = GaugeOf("voiceflow_api_waiting", "Requests that wait for an outcome, a batch or an escalation.")
 POLICIES_REFUSED = GaugeOf(
     "voiceflow_escalation_policies_refused",
@@ -314,7 +314,7 @@ class WorkMetrics:
             POST_SECONDS.name, POST_SECONDS.meaning, buckets=list(up_to), sum_value=counts.post_seconds
         )
         missed, in_flight, waiting = DEPARTURES_MISSED.family(), IN_FLIGHT.family(), VERDICTS_WAITING.family()
-        missed.add_metric([], counts.departures_missed)
+        missed.add_metric([], counts.slots_missed)
         in_flight.add_metric([], counts.in_flight)
         waiting.add_metric([], counts.verdicts_waiting)
         failures = PART_FAILURES.family()

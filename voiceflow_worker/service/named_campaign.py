@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from anyio import to_thread
 
-from voiceflow_worker.acts import ActRefusedError
+from voiceflow_worker.actions import ActRefusedError
 from voiceflow_worker.campaigns.campaign import Campaign
 from voiceflow_worker.campaigns.enqueue import EnqueueReport
 from voiceflow_worker.campaigns.imports import Claim

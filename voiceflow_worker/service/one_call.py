@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 import anyio
 
 from voiceflow_worker.core.heartbeats import NO_RECEIVER, Heartbeats
-from voiceflow_worker.core.overview.story import closed_in_words, ending, progress_in_words, resume_of
 from voiceflow_worker.core.ports.reading import gates_at
 from voiceflow_worker.core.progress import CallProgress, SessionProgress
+from voiceflow_worker.core.reporting.story import closed_in_words, ending, progress_in_words, resume_of
 from voiceflow_worker.errors import InvalidInputError, PhoneNumberError, StoreUnavailableError, TooLateError, VoiceError
 from voiceflow_worker.finding import Diagnosis, Level, failure, ok, warning
 from voiceflow_worker.model.flows.callflow import CallFlow

@@ -23,7 +23,7 @@ from voiceflow_worker.campaigns.campaign import Campaign, ScheduleFields, schedu
 from voiceflow_worker.campaigns.enqueue import EnqueueReport
 from voiceflow_worker.core.audit import Actor, Interface, login_name
 from voiceflow_worker.core.ports import Store
-from voiceflow_worker.core.ports.parts import LeaderLease
+from voiceflow_worker.core.ports.background import LeaderLease
 from voiceflow_worker.core.ports.reading import count_states, starts_of
 from voiceflow_worker.core.ports.store import Put, Result, Step, Unit
 from voiceflow_worker.core.queue import CallQueue

@@ -26,7 +26,7 @@ _log = structlog.get_logger("voiceflow.telemetry")
 MOST = 10
 """The new traces a second in one process, unless OTEL_TRACES_SAMPLER says otherwise. At an everyday rate every call is
 traced. To trace every row of a large campaign would cost a quarter of the processor time of its calls."""
-LAST_WORD = 2.0
+SHUTDOWN_TIMEOUT = 2.0
 """The seconds in which the last spans may be sent when a command ends."""
 
 
@@ -75,7 +75,7 @@ def sending_traces(*, sampler_is_named: bool) -> Generator[None]:
             # A thread that nobody waits for: the provider itself waits for up to 30 s.
             last = Thread(target=provider.shutdown, daemon=True)
             last.start()
-            last.join(LAST_WORD)
+            last.join(SHUTDOWN_TIMEOUT)
 
 
 def _provider(*, sampler_is_named: bool) -> TracerProvider | None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from voiceflow_worker.core.overview.status import QueueStatus
 from voiceflow_worker.core.queue import CallQueue
+from voiceflow_worker.core.reporting.status import QueueStatus
 from voiceflow_worker.service.escalation_state import EscalationStatus
 from voiceflow_worker.service.escalations import Escalations
 from voiceflow_worker.service.scheduled_run import ScheduledRun, last_runs

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import asdict
 
-from voiceflow_worker.backends.witness import journal_files
+from voiceflow_worker.backends.local_journal import journal_files
 from voiceflow_worker.core.ports import Store, Voice
 from voiceflow_worker.core.ports.reading import limits_of
 from voiceflow_worker.core.worker import Worker, WorkerOptions
@@ -53,5 +53,5 @@ def worker_of(
             policy=settings.policy(),
         ),
         call_log=voice,
-        witness=journal_files(settings, store) if keeps_journal else None,
+        local_journal=journal_files(settings, store) if keeps_journal else None,
     )

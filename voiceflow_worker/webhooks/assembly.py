@@ -13,7 +13,7 @@ from prometheus_client import CollectorRegistry
 from starlette.applications import Starlette
 
 from voiceflow_worker.core.ports import Store
-from voiceflow_worker.core.ports.parts import Parts
+from voiceflow_worker.core.ports.background import BackgroundTasks
 from voiceflow_worker.gateway.client import time_at_8x8
 from voiceflow_worker.ivr.menu import Menu
 from voiceflow_worker.notify.webhook import notifier_of, notifying
@@ -24,7 +24,7 @@ from voiceflow_worker.webhooks.menu_events import MenuEvents
 from voiceflow_worker.webhooks.serving import receiver_app
 
 if TYPE_CHECKING:
-    from voiceflow_worker.api.door import Door
+    from voiceflow_worker.api.http_api import HttpApi
 
 WATCH_EVERY = 1.0
 
@@ -71,14 +71,14 @@ class Receiver:
         self._notifier = notifier_of(settings)
         policy = settings.policy()
         answering = MenuEvents(store, *menus, policy=policy, registry=self.registry)
-        self.door: Door | None = None
+        self.http_api: HttpApi | None = None
         """The HTTP API; None without it."""
         if has_api(settings) if api is None else api:
             # Imported here, because most receivers have no API.
-            from voiceflow_worker.api.door import Door
+            from voiceflow_worker.api.http_api import HttpApi
             from voiceflow_worker.api.secrets import ApiSecrets
 
-            self.door = Door(
+            self.http_api = HttpApi(
                 store, settings, secrets=ApiSecrets(settings), menus=answering.roots, registry=self.registry
             )
         self.registry.register(EscalationMetrics())
@@ -96,7 +96,7 @@ class Receiver:
             on_event=answering,
             registry=self.registry,
             metrics=metrics,
-            api=self.door,
+            api=self.http_api,
         )
         self.app: Starlette = Starlette(routes=self._inner.routes)
         """The app, without a lifespan: `running` takes its place, and a server runs that of the outermost app only."""
@@ -113,10 +113,12 @@ class Receiver:
                 self.registry.register(HookMetrics(hooks))
             await stack.enter_async_context(advancing(self._store, policy=self._settings.policy()))
             group = await stack.enter_async_context(anyio.create_task_group())
-            if self.door is not None:
+            if self.http_api is not None:
                 # A wrong file of policies is told at once, not when it is needed.
                 part = "the policies of escalations were not looked at"
-                look = partial(Parts(self._store.clock).repeat, part, self.door.policies.current, every=WATCH_EVERY)
+                look = partial(
+                    BackgroundTasks(self._store.clock).repeat, part, self.http_api.policies.current, every=WATCH_EVERY
+                )
                 group.start_soon(look)
             try:
                 yield
@@ -126,5 +128,5 @@ class Receiver:
 
     def stop(self) -> None:
         """End the waits of programs for outcomes. To be called before a server waits for its last requests."""
-        if self.door is not None:
-            self.door.stop()
+        if self.http_api is not None:
+            self.http_api.stop()

@@ -11,8 +11,8 @@ import anyio
 import structlog
 
 from voiceflow_worker.core.heartbeats import EVERY, SAMPLED_EVERY, Heartbeats, RateHistory
+from voiceflow_worker.core.ports.background import BackgroundTasks
 from voiceflow_worker.core.ports.outside import SystemClock
-from voiceflow_worker.core.ports.parts import Parts
 from voiceflow_worker.core.ports.probe import Probe
 from voiceflow_worker.core.ports.trips import TOLD_EVERY, RateLimitedLog
 from voiceflow_worker.errors import StoreError
@@ -63,7 +63,7 @@ async def present(heartbeats: Heartbeats, *, name: str, every: timedelta = EVERY
     `webhook_app` does this in its lifespan. But a server runs only the lifespan of the outermost app: an app that
     mounts `webhook_app` must use this context manager in its own lifespan.
     """
-    parts, part = Parts(SystemClock()), "a heartbeat of the receiver could not be stored"
+    parts, part = BackgroundTasks(SystemClock()), "a heartbeat of the receiver could not be stored"
 
     async def beat() -> None:
         await heartbeats.receiver(name)
@@ -93,7 +93,7 @@ async def present(heartbeats: Heartbeats, *, name: str, every: timedelta = EVERY
 async def sampled(rates: RateHistory) -> AsyncGenerator[None]:
     """Store a sample of the rates at every interval, until the block ends."""
     part = "a sample of the rates was not stored, and the rate curve has a gap"
-    sample = partial(Parts(SystemClock()).repeat, part, rates.sample, every=SAMPLED_EVERY.total_seconds())
+    sample = partial(BackgroundTasks(SystemClock()).repeat, part, rates.sample, every=SAMPLED_EVERY.total_seconds())
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(sample)
         try:

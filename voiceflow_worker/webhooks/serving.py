@@ -20,8 +20,8 @@ from starlette.types import ASGIApp
 from voiceflow_worker.asgi.gatekeeper import Gatekeeper, Network
 from voiceflow_worker.core.heartbeats import EVERY, Heartbeats, RateHistory
 from voiceflow_worker.core.ports import Store
+from voiceflow_worker.core.ports.background import failing_here, health
 from voiceflow_worker.core.ports.identity import new_worker_id
-from voiceflow_worker.core.ports.parts import failing_here, health
 from voiceflow_worker.core.ports.probe import Probe, store_probe
 from voiceflow_worker.core.progress import CallProgress
 from voiceflow_worker.core.retention import retained
@@ -39,7 +39,7 @@ from voiceflow_worker.webhooks.reading import AnswersEvents, Metrics, RequestRea
 from voiceflow_worker.webhooks.receiver import Receiver
 
 if TYPE_CHECKING:
-    from voiceflow_worker.api.door import Door
+    from voiceflow_worker.api.http_api import HttpApi
     from voiceflow_worker.console.site import Pages
 
 _LATE = ("phonenumbers.timezone", "voiceflow_worker.model.country_windows", "traceback", "linecache")
@@ -74,7 +74,7 @@ def receiver_app(
     ui_operator_secret: SecretSource | None = None,
     time_at_8x8: Callable[[], Awaitable[datetime | None]] | None = None,
     settings: Settings | None = None,
-    api: Door | None = None,
+    api: HttpApi | None = None,
 ) -> Starlette:
     """The receiver of one store: `webhook_app` with all the parts that use the store.
 
@@ -141,7 +141,7 @@ def webhook_app(
     registry: CollectorRegistry | None = None,
     metrics: bool = True,
     pages: ASGIApp | None = None,
-    api: Door | None = None,
+    api: HttpApi | None = None,
     rates: RateHistory | None = None,
     counting: Callable[[], AbstractAsyncContextManager[None]] | None = None,
     beside: Callable[[], AbstractAsyncContextManager[None]] | None = None,

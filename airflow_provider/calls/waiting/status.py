@@ -42,20 +42,20 @@ class Goal(StrEnum):
 class WaitOptions:
     """Options for the wait of a task.
 
-    `sends` is True if the task sends its own calls. A call that is in doubt counts as ended when `patience` has passed
+    `sends` is True if the task sends its own calls. A call that is in doubt counts as ended when `timeout` has passed
     since its POST.
     """
 
     goal: Goal = Goal.OUTCOME
     sends: bool
-    patience: timedelta
+    timeout: timedelta
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WaitStatus:
     """Counts of the calls that a task waits for.
 
-    `ended` includes calls that are in doubt for longer than `WaitOptions.patience`. `due` counts calls that may be sent
+    `ended` includes calls that are in doubt for longer than `WaitOptions.timeout`. `due` counts calls that may be sent
     now. `unsent` counts calls that are due, are being sent, or will be due within `GRACE`. `overdue` counts calls whose
     time limit passed more than `GRACE` ago, usually because no worker sweeps the queue. `submitted` counts calls that
     8x8 has accepted, and whose end it has not reported; `under_way` counts those that are being sent too, and `waiting`
@@ -165,7 +165,7 @@ async def _batch_status(queue: CallQueue, batch_id: str, options: WaitOptions) -
 def is_settled(job: Job, options: WaitOptions, *, now: datetime) -> bool:
     """Return whether the task's wait for this job is over.
 
-    That is the case if the job has reached the goal or has ended. For a job in doubt, it is the case when `patience`
+    That is the case if the job has reached the goal or has ended. For a job in doubt, it is the case when `timeout`
     has passed since its POST.
     """
     if job.state is not JobState.IN_DOUBT:
@@ -176,7 +176,7 @@ def is_settled(job: Job, options: WaitOptions, *, now: datetime) -> bool:
 def doubted_until(job: Job, options: WaitOptions) -> datetime:
     """Return until when the task waits for evidence about a job in doubt."""
     post = job.open_post or job.last_post
-    return (post.began_at if post is not None else job.created_at) + options.patience
+    return (post.began_at if post is not None else job.created_at) + options.timeout
 
 
 def _is_over(state: JobState, options: WaitOptions) -> bool:

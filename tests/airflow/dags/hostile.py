@@ -57,7 +57,7 @@ def campaign(**options: Any) -> VoiceCampaignOperator:
         batch="hostile",
         deferrable=False,
         poll_interval=1,
-        doubt_patience=timedelta(seconds=3),
+        doubt_timeout=timedelta(seconds=3),
         **options,
     )
 

@@ -128,7 +128,7 @@ with DAG("killed_unknowably", schedule=None, start_date=START, default_args={**Q
         say="Hello.",
         deferrable=True,
         poll_interval=1,
-        doubt_patience=timedelta(seconds=8),
+        doubt_timeout=timedelta(seconds=8),
     )
 
 with DAG("cleared", schedule=None, start_date=START, default_args=QUICK):

@@ -289,7 +289,7 @@ MUTATIONS: dict[str, tuple[str, str, str]] = {
         "OR voiceflow.failed_by(guard -> 'known', at) IS NOT NULL", "",
         "test_without_what_the_store_certainly_had_nothing_is_written",
     ),
-    "an unvetted step forgets what was written": (
+    "an not_verified step forgets what was written": (
         "CASE WHEN voiceflow.was_written(unit, revision, at) THEN '\"again\"' ELSE", "CASE WHEN true THEN",
         "test_for_another_server_nothing_is_written",
     ),
@@ -323,7 +323,7 @@ MUTATIONS: dict[str, tuple[str, str, str]] = {
         "AND (valid_until IS NULL OR valid_until > at)", "", "test_what_is_no_longer_valid_is_left_to_the_sweep",
     ),
     "a rate is not changed": (
-        "pace.tat := least(", "pace.tat := greatest(", "test_a_new_rate_counts_from_the_last_departure",
+        "pace.tat := least(", "pace.tat := greatest(", "test_a_new_rate_counts_from_the_last_slot",
     ),
     "pruning forgets its queue": (
         "WHERE e.queue = of_queue AND", "WHERE", "test_events_of_one_queue_are_pruned_and_what_is_not_over_stays",

@@ -13,8 +13,8 @@ from voiceflow_worker.backends.contract.writing import write
 from voiceflow_worker.core.heartbeats import NAMESPACE as RATES
 from voiceflow_worker.core.heartbeats import RECEIVERS, WORKERS
 from voiceflow_worker.core.outcomes.outbox import PLACES
+from voiceflow_worker.core.ports.background import TURNS
 from voiceflow_worker.core.ports.controls import LIMITS
-from voiceflow_worker.core.ports.parts import TURNS
 from voiceflow_worker.core.ports.store import Put, Unit
 from voiceflow_worker.core.units import NUMBER, POSTED
 

@@ -235,7 +235,7 @@ async def test_a_restart_behind_a_pooler_that_keeps_the_connections_is_noticed(p
             step = Step(units=(new(sample_job(1)),), guard=Guard(store.server, known))
             await to_thread.run_sync(primary.stop)
             await to_thread.run_sync(primary.start)
-            assert [answer.result for answer in await store.write(step, now=now)] == [Result.UNVETTED]
+            assert [answer.result for answer in await store.write(step, now=now)] == [Result.NOT_VERIFIED]
             step = replace(step, guard=Guard(store.server, known))
             assert [answer.result for answer in await store.write(step, now=now)] == [Result.DONE]
     finally:

@@ -32,7 +32,7 @@ from voiceflow_worker.backends.redis.store import open_redis
 
 
 @pytest.fixture(autouse=True)
-def patience(monkeypatch: pytest.MonkeyPatch) -> None:
+def timeout(monkeypatch: pytest.MonkeyPatch) -> None:
     """Time for the longest script, and for its replication, on a machine that does much else."""
     monkeypatch.setattr("voiceflow_worker.backends.redis.line.ANSWER_TIMEOUT", 60.0)
     monkeypatch.setattr("voiceflow_worker.backends.redis.link.CONFIRM_WITHIN_MS", 50_000)
@@ -135,7 +135,7 @@ MUTATIONS = {
         "~= 'open '", "== 'none '", "test_nothing_is_written_under_a_gate_whose_closing_has_returned",
     ),
     "a tombstone owns nothing": (
-        "local grave = grave_of(of, unit.key, now)", "local grave = nil",
+        "local tombstone = tombstone_of(of, unit.key, now)", "local tombstone = nil",
         "test_a_taken_key_tells_its_owner",
     ),
     "every put replaces": (
@@ -154,8 +154,8 @@ MUTATIONS = {
         "return is_same and not checks.same(guard.known)", "return is_same",
         "test_without_what_the_store_certainly_had_nothing_is_written",
     ),
-    "an unvetted step forgets what was written": (
-        "was_written(unit) and {'done'} or {'unvetted'}", "{'unvetted'}",
+    "an not_verified step forgets what was written": (
+        "was_written(unit) and {'done'} or {'not_verified'}", "{'not_verified'}",
         "test_for_another_server_nothing_is_written",
     ),
     "counters leave a unit out": (

@@ -38,7 +38,7 @@ async def store(proxy: CuttingProxy) -> AsyncGenerator[Store]:
 
 
 @pytest.fixture
-async def witness(redis_server: RedisServer) -> AsyncGenerator[Store]:
+async def local_journal(redis_server: RedisServer) -> AsyncGenerator[Store]:
     """The same store without the proxy."""
     async with open_store(redis_server.url) as store:
         yield store
@@ -49,22 +49,22 @@ def lose_answer_of(proxy: CuttingProxy, name: str) -> None:
 
 
 async def test_a_committed_move_whose_answer_is_lost_is_unavailable_and_then_true(
-    store: Store, proxy: CuttingProxy, witness: Store
+    store: Store, proxy: CuttingProxy, local_journal: Store
 ) -> None:
     job = sample_job()
-    await add_jobs(witness, [job])
+    await add_jobs(local_journal, [job])
     event = Event(job_id=job.id, kind=EventKind.ENDED, at=NOW, state=JobState.FAILED, revision="r")
     move = moved(job, event, state=JobState.FAILED)
     # The server must know the script, or the first try would be refused unmade.
-    assert await commit(witness, [moved(sample_job(9))]) == [False]
+    assert await commit(local_journal, [moved(sample_job(9))]) == [False]
 
     lose_answer_of(proxy, "write")
     with pytest.raises(StoreUnavailableError):
         await commit(store, [move])
     assert proxy.cut == 1
-    assert (await get_jobs(witness, [job.id]))[job.id] == new_job(move)
+    assert (await get_jobs(local_journal, [job.id]))[job.id] == new_job(move)
     assert await commit(store, [move]) == [True]
-    assert len(await witness.events(QUEUE)) == 1
+    assert len(await local_journal.events(QUEUE)) == 1
 
 
 async def test_who_asks_again_has_something_to_wait_for(store: Store, redis_server: RedisServer) -> None:
@@ -87,9 +87,9 @@ async def test_who_asks_again_has_something_to_wait_for(store: Store, redis_serv
         assert written() > before
 
 
-async def test_no_write_is_sent_twice_by_itself(store: Store, proxy: CuttingProxy, witness: Store) -> None:
-    await add_jobs(witness, [sample_job()])
-    await commit(witness, [moved(sample_job(9))])
+async def test_no_write_is_sent_twice_by_itself(store: Store, proxy: CuttingProxy, local_journal: Store) -> None:
+    await add_jobs(local_journal, [sample_job()])
+    await commit(local_journal, [moved(sample_job(9))])
     lose_answer_of(proxy, "write")
     with pytest.raises(StoreUnavailableError):
         await commit(store, [moved(sample_job(), state=JobState.LEASED)])
@@ -100,7 +100,7 @@ async def test_no_write_is_sent_twice_by_itself(store: Store, proxy: CuttingProx
 
 
 async def test_a_waiting_task_hears_of_a_change_made_while_its_connection_was_cut(
-    store: Store, proxy: CuttingProxy, witness: Store
+    store: Store, proxy: CuttingProxy, local_journal: Store
 ) -> None:
     seen = await store.wait(QUEUE, seen=0, until=store.clock.now() + MINUTE)
     counts: list[int] = []
@@ -114,5 +114,5 @@ async def test_a_waiting_task_hears_of_a_change_made_while_its_connection_was_cu
             group.start_soon(wait)
             await anyio.wait_all_tasks_blocked()
             proxy.close_all()
-            await add_jobs(witness, [sample_job()])
+            await add_jobs(local_journal, [sample_job()])
     assert counts[-1] > seen

@@ -12,7 +12,7 @@ from voiceflow_worker.backends.contract import NOW, QUEUE, sample_job
 from voiceflow_worker.backends.contract.samples import add_jobs
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.reading import count_states, find_jobs
-from voiceflow_worker.core.ports.reads import Due, Lapsed, Listing, OfNumber, Searched, Waiting
+from voiceflow_worker.core.ports.reads import Due, Expired, Listing, OfNumber, Searched, Waiting
 from voiceflow_worker.core.ports.store import Owner
 from voiceflow_worker.model.jobs.job import Job, JobState
 
@@ -50,7 +50,7 @@ async def test_a_lost_job_does_not_stop_the_queue(redis_server: RedisServer) -> 
         Listing(queue=QUEUE, batch="b"),
         OfNumber(queue=QUEUE, number=sample_job(1).destination),
         Due(queue=QUEUE, state=JobState.QUEUED),
-        Lapsed(queue=QUEUE, at=NOW + MINUTE),
+        Expired(queue=QUEUE, at=NOW + MINUTE),
         Waiting(queue=QUEUE, batch="b"),
     ],
     ids=lambda read: f"{type(read).__name__}-{getattr(read, 'batch', None)}-{getattr(read, 'states', None)}",

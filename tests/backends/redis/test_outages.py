@@ -56,7 +56,7 @@ async def test_a_killed_server_is_said_to_be_away_and_found_again(own_server: Re
         assert await states(store) == {JobState.QUEUED: 30, JobState.SENDING: 20}
 
 
-class Flighty(ScriptedRedis):
+class Dispatchy(ScriptedRedis):
     """A server that passes its survey, and closes the connection at the first question."""
 
     surveys = 0
@@ -69,7 +69,7 @@ class Flighty(ScriptedRedis):
 
 
 async def test_a_server_that_closes_each_connection_after_its_survey_is_asked_with_pauses() -> None:
-    server = Flighty()
+    server = Dispatchy()
     async with server.listening(), open_store(server.url, clock=ManualClock()) as store:
         with anyio.move_on_after(1):
             while True:

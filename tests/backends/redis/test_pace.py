@@ -1,4 +1,4 @@
-"""Departure times made in Lua are those of the reference, to the last bit."""
+"""Send slots made in Lua are those of the reference, to the last bit."""
 
 from __future__ import annotations
 

@@ -20,9 +20,9 @@ from voiceflow_worker.backends import open_store
 from voiceflow_worker.backends.contract import NOW, QUEUE, ManualClock, sample_jobs
 from voiceflow_worker.backends.contract.breaking import ended, endings
 from voiceflow_worker.backends.contract.writing import DAY, DONE, NOT_FREE, held, new, next_of, put, stored, to, write
+from voiceflow_worker.backends.local_journal import JournalFiles
 from voiceflow_worker.backends.redis import RedisStore
 from voiceflow_worker.backends.redis.faults import script
-from voiceflow_worker.backends.witness import JournalFiles
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.reading import totals_of
 from voiceflow_worker.core.ports.store import Absent, Delete, Same, Step, Unit, tally_change
@@ -68,11 +68,11 @@ async def test_the_answers_to_earlier_parts_are_kept(
 ) -> None:
     async with (
         CuttingProxy(own_server.port).listening() as proxy,
-        open_store(own_server.url) as witness,
+        open_store(own_server.url) as local_journal,
         open_store(f"redis://127.0.0.1:{proxy.port}/0") as store,
     ):
-        jobs = await stored(witness, *sample_jobs(MANY))
-        await write(witness, Unit(puts=tuple(put(f"old {job.id}") for job in jobs)))
+        jobs = await stored(local_journal, *sample_jobs(MANY))
+        await write(local_journal, Unit(puts=tuple(put(f"old {job.id}") for job in jobs)))
         units = [replace(unit, needs=GUARDED) for unit in endings(jobs)]
         await write(store, Unit(needs=(Absent("n", ("new",)),)))  # the server knows the script
         cut = lambda: proxy.cut_answer_to(script("write").sha.encode())  # noqa: E731
@@ -84,8 +84,10 @@ async def test_the_answers_to_earlier_parts_are_kept(
         told = AT_ONCE * (part - 1)
         assert known == [DONE] * told + [None] * (MANY - told)
         empty(own_server)
-        assert sum(await ended(witness, jobs)) in ({told} if ends == "full" else {told, min(told + AT_ONCE, MANY)})
-        assert await write(witness, *units) == [DONE] * MANY
+        assert sum(await ended(local_journal, jobs)) in (
+            {told} if ends == "full" else {told, min(told + AT_ONCE, MANY)}
+        )
+        assert await write(local_journal, *units) == [DONE] * MANY
 
 
 async def test_a_full_server_answers_what_it_has_and_takes_what_became_of_calls(own_server: RedisServer) -> None:
@@ -123,10 +125,10 @@ async def test_changes_that_were_stored_before_the_connection_was_lost_are_told(
 ) -> None:
     async with (
         CuttingProxy(own_server.port).listening() as proxy,
-        open_store(own_server.url) as witness,
+        open_store(own_server.url) as local_journal,
         open_store(f"redis://127.0.0.1:{proxy.port}/0") as store,
     ):
-        jobs = await stored(witness, *sample_jobs(MANY))
+        jobs = await stored(local_journal, *sample_jobs(MANY))
         changes = Changes(store, CallPolicy())
 
         def cancelled(job: Any) -> Any:
@@ -138,7 +140,7 @@ async def test_changes_that_were_stored_before_the_connection_was_lost_are_told(
         answers = await changes.change_each([JobChange(job.id, cancelled, job) for job in jobs])
         assert [isinstance(answer, Changed) for answer in answers] == [place < AT_ONCE for place in range(MANY)]
         assert all(isinstance(answer, StoreUnavailableError) for answer in answers[AT_ONCE:])
-        assert (await totals_of(witness, QUEUE)).states[JobState.CANCELLED] >= AT_ONCE
+        assert (await totals_of(local_journal, QUEUE)).states[JobState.CANCELLED] >= AT_ONCE
 
 
 @pytest.mark.parametrize("guarded", [False, True])
@@ -149,15 +151,15 @@ async def test_calls_whose_journal_entries_a_server_took_before_it_was_full_are_
     voice, files = ScriptedVoice(), JournalFiles(tmp_path / "journals") if guarded else None
     clock = ManualClock()
     async with open_store(own_server.url, clock=clock) as store:
-        engine = Engine(store, voice, policy=CallPolicy(outcomes=OutcomeSource.NONE), witness=files)
+        engine = Engine(store, voice, policy=CallPolicy(outcomes=OutcomeSource.NONE), local_journal=files)
         async with engine.at_work():
             jobs = [await engine.enqueue(number(place)) for place in range(MANY)]
-            flights = await engine.prepare(limit=MANY)
+            dispatches = await engine.prepare(limit=MANY)
             with monkeypatch.context() as patched:
                 before_part(store, part, lambda: fill(own_server), patched)
-                begun = await engine.submitter.begin(flights)
-            for flight in begun:
-                await engine.submitter.fly(flight)
+                begun = await engine.submitter.begin(dispatches)
+            for dispatch in begun:
+                await engine.submitter.dispatch(dispatch)
             assert len(voice.placed) == AT_ONCE * (part - 1)
             states = [await engine.state(job) for job in jobs]
             assert states.count("accepted") == len(voice.placed)

@@ -70,7 +70,7 @@ async def test_everything_goes_when_everything_is_deleted(redis_server: RedisSer
             [moved(new_job(unit), state=JobState.QUEUED, active_until=None, priority=9, batch_id="new",
                    destination="+1", valid_until=NOW + 9 * HOUR) for unit in sent[40:80]]
         )  # fmt: skip
-        # Some are found to have lapsed by a lease that comes late.
+        # Some are found to have expired by a lease that comes late.
         await store.lease(QUEUE, worker_id="w", limit=100, until=NOW + 2 * HOUR + HOUR, now=NOW + 2 * HOUR)
         puts = tuple(Put("number", f"n{n}", "v", NOW + HOUR) for n in range(100))
         await store.write(Step(units=(Unit(puts=puts),)), now=NOW)

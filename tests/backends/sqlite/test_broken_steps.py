@@ -80,7 +80,7 @@ async def prepared(name: str, store: SqliteStore, turn: int) -> Operation:
     match name:
         case "a lease":
             return partial(store.lease, QUEUE, worker_id="w", limit=2, until=NOW + minute, now=NOW)
-        case "departures":
+        case "slots":
             return partial(store.take, QUEUE, wanted=3, horizon=minute, now=NOW)
         case "pruning":
             return partial(store.prune, QUEUE, now=NOW, events_before=NOW, limit=10)
@@ -89,7 +89,7 @@ async def prepared(name: str, store: SqliteStore, turn: int) -> Operation:
 
 
 @pytest.mark.parametrize("error", [StoreVersionError, apsw.IOError])
-@pytest.mark.parametrize("name", ["a step", "a step together", "a lease", "departures", "pruning"])
+@pytest.mark.parametrize("name", ["a step", "a step together", "a lease", "slots", "pruning"])
 async def test_of_an_operation_that_fails_at_any_statement_nothing_is_written(
     name: str, error: type[Exception], store: SqliteStore, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -48,7 +48,7 @@ def path(tmp_path: Path) -> Path:
 
 @pytest.fixture
 async def store(path: Path) -> AsyncGenerator[SqliteStore]:
-    async with open_sqlite(f"sqlite:///{path}", patience=SHORT) as store:
+    async with open_sqlite(f"sqlite:///{path}", lock_timeout=SHORT) as store:
         await add_jobs(store, [sample_job()])
         yield store
 
@@ -75,7 +75,7 @@ async def test_a_locked_store_says_so_and_goes_on_once_it_is_free(
 
 @either_loop
 async def test_who_waits_for_the_lock_gets_it_when_it_is_free(path: Path) -> None:
-    async with open_store(f"sqlite:///{path}", patience=timedelta(seconds=60)) as store:
+    async with open_store(f"sqlite:///{path}", lock_timeout=timedelta(seconds=60)) as store:
         intruder = apsw.Connection(str(path))
         intruder.execute("BEGIN IMMEDIATE")
         async with anyio.create_task_group() as group:

@@ -72,7 +72,7 @@ async def test_a_new_file_is_its_owners_alone(path: Path) -> None:
 
 async def test_a_commit_is_on_the_disk_when_it_returns(path: Path) -> None:
     """A write-ahead log, synced at each commit (2 is FULL): what the promise of the journal stands on."""
-    db = open_file(path, patience=timedelta(seconds=1))[0]
+    db = open_file(path, lock_timeout=timedelta(seconds=1))[0]
     assert (db.pragma("journal_mode"), db.pragma("synchronous")) == ("wal", 2)
     assert (db.pragma("application_id"), db.pragma("user_version")) == (APPLICATION_ID, SCHEMA_VERSION)
     db.close()
@@ -133,7 +133,7 @@ async def test_a_file_of_another_version_is_refused(path: Path, version: int, re
 async def test_a_file_locked_by_another_is_waited_for_and_then_given_up(path: Path) -> None:
     other = apsw.Connection(str(path))
     other.execute("BEGIN EXCLUSIVE")
-    assert "locked" in await refusal(path, StoreUnavailableError, patience=timedelta(milliseconds=50))
+    assert "locked" in await refusal(path, StoreUnavailableError, lock_timeout=timedelta(milliseconds=50))
     other.execute("ROLLBACK")
     other.close()
     async with open_store(f"sqlite:///{path}") as store:
@@ -145,7 +145,7 @@ async def test_a_file_that_is_being_written_can_be_opened_and_read(path: Path) -
         await add_jobs(store, [sample_job()])
     other = apsw.Connection(str(path))
     other.execute("BEGIN IMMEDIATE")
-    async with open_store(f"sqlite:///{path}", patience=timedelta(milliseconds=50)) as store:
+    async with open_store(f"sqlite:///{path}", lock_timeout=timedelta(milliseconds=50)) as store:
         assert list(await find_jobs(store, Listing(queue=QUEUE))) == [sample_job()]
     other.execute("ROLLBACK")
     other.close()

@@ -252,7 +252,7 @@ async def test_a_store_that_is_closed_after_a_failed_flush_leaves_no_log_for_ano
 
 async def test_a_store_whose_log_cannot_be_moved_yet_takes_nothing(disk: Disk, tmp_path: Path) -> None:
     path = tmp_path / "calls.db"
-    async with open_sqlite(f"sqlite:///{path}", patience=timedelta(milliseconds=50)) as store:
+    async with open_sqlite(f"sqlite:///{path}", lock_timeout=timedelta(milliseconds=50)) as store:
         await add_jobs(store, [replace(sample_job(1), destination=NUMBER)])
         reader = apsw.Connection(str(path))
         reader.execute("BEGIN")

@@ -70,9 +70,9 @@ async def test_nothing_is_sent_that_was_leased_before(path: Path, way: Callable[
     async with open_store(f"sqlite:///{path}") as store:
         engine = Engine(store, voice)
         await engine.enqueue()
-        (flight,) = await engine.prepare()
+        (dispatch,) = await engine.prepare()
         way(path)
-        assert await engine.journal_of(flight) is None
+        assert await engine.journal_of(dispatch) is None
         with pytest.raises(StoreReplacedError, match="restore a backup"):
             await engine.enqueue(number(1))
     assert voice.placed == []

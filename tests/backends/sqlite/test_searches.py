@@ -20,7 +20,7 @@ from voiceflow_worker.backends.sqlite.connection import Connection
 from voiceflow_worker.backends.sqlite.opening import open_file, open_reader
 from voiceflow_worker.backends.sqlite.reading import search
 from voiceflow_worker.core.ports.reading import find_jobs
-from voiceflow_worker.core.ports.reads import Due, Lapsed, Listing, Searched, Waiting
+from voiceflow_worker.core.ports.reads import Due, Expired, Listing, Searched, Waiting
 from voiceflow_worker.model.jobs.job import JobState
 
 STATEMENTS = {
@@ -32,7 +32,7 @@ STATEMENTS = {
 @pytest.fixture
 def database(tmp_path: Path) -> Connection:
     path = tmp_path / "calls.db"
-    open_file(path, patience=timedelta(seconds=1))[0].close()
+    open_file(path, lock_timeout=timedelta(seconds=1))[0].close()
     return open_reader(path)
 
 
@@ -70,7 +70,7 @@ BY_STATE, BY_BATCH = "jobs_by_state (queue=? AND state=? AND due_at<?", "jobs_by
 IN_ORDER: dict[str, tuple[Searched, str]] = {
     "what is overdue": (Due(queue=QUEUE, state=SENDING, by=NOW), BY_STATE),
     "what is due next": (Due(queue=QUEUE, state=QUEUED, limit=1), BY_STATE),
-    "what has lapsed": (Lapsed(queue=QUEUE, at=NOW), "jobs_by_validity (queue=? AND valid_until<?"),
+    "what has expired": (Expired(queue=QUEUE, at=NOW), "jobs_by_validity (queue=? AND valid_until<?"),
     "what waits in a batch": (Waiting(queue=QUEUE, batch="b"), "jobs_of_batch_to_lease (queue=? AND batch_id=?"),
     "a page of a queue": (Listing(queue=QUEUE, after="x"), "jobs_by_id (id>? AND id<?"),
     "a page of a batch": (Listing(queue=QUEUE, batch="b", after="x"), f"{BY_BATCH} AND id>?"),

@@ -119,10 +119,10 @@ class BreakContract(Ground):
         (job,) = await stored(store, newer(sample_job(unique_key="k")))
         owner = Owner(job.id, job.body_digest, "daydreaming")
         around = (new(sample_job(5)), Unit(puts=(put("a"),))), (Unit(puts=(put("b"),)), new(sample_job(6)))
-        withheld = Result.WITHHELD if together else DONE
+        rolled_back = Result.ROLLED_BACK if together else DONE
         other = new(sample_job(2, unique_key="k", body_digest="different"))
         found = await answers(store, *around[0], other, *around[1], together=together)
-        assert [each.result for each in found] == [withheld] * 2 + [EXISTS] + [withheld] * 2
+        assert [each.result for each in found] == [rolled_back] * 2 + [EXISTS] + [rolled_back] * 2
         assert found[2].owner == owner
         assert await held(store) == ({} if together else {"a": "v", "b": "v"})
         found = await answers(store, *around[0], new(sample_job(3, unique_key="k")), *around[1], together=together)

@@ -16,7 +16,7 @@ import pytest
 from voiceflow_worker.backends.contract.samples import NOW, QUEUE, Ground, delete, sample_job
 from voiceflow_worker.backends.contract.writing import DAY, DONE, MINUTE, gated, new, next_of, put, stored, to, told
 from voiceflow_worker.core.ports.controls import Limits, limits_put
-from voiceflow_worker.core.ports.reads import ById, ByKey, Due, Lapsed, Listing, OfNumber, Read, Waiting
+from voiceflow_worker.core.ports.reads import ById, ByKey, Due, Expired, Listing, OfNumber, Read, Waiting
 from voiceflow_worker.core.ports.store import Absent, AtMost, Delete, OpenGate, Page, Same, Step, Store, Unit
 from voiceflow_worker.core.ports.store import tally_change as change
 from voiceflow_worker.model.jobs.gate import GateState
@@ -99,7 +99,7 @@ def reads(round_: int, jobs: list[Job]) -> dict[str, Read]:
         "due": Due(queue=QUEUE, state=JobState.QUEUED, limit=PAGE),
         "due by now": Due(queue=QUEUE, state=JobState.SENDING, by=NOW),
         "due of a batch": Due(queue=QUEUE, state=JobState.QUEUED, batch=mine),
-        "lapsed": Lapsed(queue=QUEUE, at=NOW),
+        "expired": Expired(queue=QUEUE, at=NOW),
         "waiting": Waiting(queue=QUEUE, batch=mine),
         "of a number": OfNumber(queue=QUEUE, number=SHARED, limit=PAGE),
         "listed": Listing(queue=QUEUE, limit=PAGE),

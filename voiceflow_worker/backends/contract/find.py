@@ -31,7 +31,7 @@ from voiceflow_worker.core.ports.reads import (
     ById,
     ByKey,
     Due,
-    Lapsed,
+    Expired,
     Listing,
     OfNumber,
     Paged,
@@ -81,9 +81,9 @@ FOUND: dict[str, tuple[Searched, list[int]]] = {
     "the due jobs of a batch": (Due(queue=QUEUE, state=S.COMPLETED, batch="a", by=NOW), [5]),
     "the due jobs of another batch": (Due(queue=QUEUE, state=S.COMPLETED, batch="b"), []),
     "the due jobs of a batch with no name": (Due(queue=QUEUE, state=S.QUEUED, batch=""), []),
-    "queued and valid until a time": (Lapsed(queue=QUEUE, at=NOW), [4]),
-    "queued and valid until just before": (Lapsed(queue=QUEUE, at=NOW - MICROSECOND), []),
-    "none of those that have lapsed": (Lapsed(queue=QUEUE, at=NOW, limit=0), []),
+    "queued and valid until a time": (Expired(queue=QUEUE, at=NOW), [4]),
+    "queued and valid until just before": (Expired(queue=QUEUE, at=NOW - MICROSECOND), []),
+    "none of those that have expired": (Expired(queue=QUEUE, at=NOW, limit=0), []),
     "the queued jobs of a batch": (Waiting(queue=QUEUE, batch="a"), [1]),
     "none of the queued jobs of a batch": (Waiting(queue=QUEUE, batch="a", limit=0), []),
     "the queued jobs of an unknown batch": (Waiting(queue=QUEUE, batch="c"), []),
@@ -144,7 +144,7 @@ def generated() -> Iterator[Searched]:
     for state, batch, by in product((S.QUEUED, S.FAILED, S.SENDING), (None, "large", "small"), (None, soon)):
         yield Due(queue=QUEUE, state=state, batch=batch, by=by, limit=next(limits))
     for minutes in (5, 250):
-        yield Lapsed(queue=QUEUE, at=NOW + minutes * MINUTE)
+        yield Expired(queue=QUEUE, at=NOW + minutes * MINUTE)
     for batch in ("large", "small"):
         yield Waiting(queue=QUEUE, batch=batch)
     for newest, after in product((False, True), (None, middle)):
@@ -202,10 +202,10 @@ class JobsContract(Ground):
         await stored(store, *MANY)
         for read in generated():
             found = list(await store.jobs(read, now=NOW))
-            if isinstance(read, Lapsed | Waiting):
+            if isinstance(read, Expired | Waiting):
                 found.sort(key=lambda job: job.id)
             assert numbers_of(found) == numbers_of(expected(read, MANY)), read
-        for unordered in (Lapsed(queue=QUEUE, at=NOW + 250 * MINUTE), Waiting(queue=QUEUE, batch="large")):
+        for unordered in (Expired(queue=QUEUE, at=NOW + 250 * MINUTE), Waiting(queue=QUEUE, batch="large")):
             some = await self.numbers(store, replace(unordered, limit=90))
             assert len(set(some)) == len(some) == 90
             assert set(some) <= set(numbers_of(expected(unordered, MANY)))
@@ -228,7 +228,7 @@ class JobsContract(Ground):
             assert await self.numbers(store, Due(queue=QUEUE, state=S.IN_DOUBT, batch=batch)) == [2]
             assert await self.numbers(store, Due(queue=QUEUE, state=S.IN_DOUBT, batch=batch, by=NOW)) == []
             assert await self.numbers(store, Listing(queue=QUEUE, batch=batch, states=frozenset({S.IN_DOUBT}))) == [2]
-        assert sorted(await self.numbers(store, Lapsed(queue=QUEUE, at=NOW))) == [1, 3]
+        assert sorted(await self.numbers(store, Expired(queue=QUEUE, at=NOW))) == [1, 3]
         assert sorted(await self.numbers(store, Waiting(queue=QUEUE, batch="b"))) == [1, 3]
         assert await store.jobs(OfNumber(queue=QUEUE, number=moved.destination), now=NOW) == [moved]
 
@@ -237,7 +237,7 @@ class JobsContract(Ground):
         restless = jobs[::3]
         reads: list[Searched] = [
             Due(queue=QUEUE, state=S.QUEUED), Due(queue=QUEUE, state=S.QUEUED, batch="b", by=NOW),
-            Lapsed(queue=QUEUE, at=NOW), Waiting(queue=QUEUE, batch="b"),
+            Expired(queue=QUEUE, at=NOW), Waiting(queue=QUEUE, batch="b"),
             Listing(queue=QUEUE, batch="b", states=frozenset({S.QUEUED}), limit=None),
         ]  # fmt: skip
         found: dict[Searched, Sequence[Job]] = {}
@@ -298,9 +298,9 @@ class JobsContract(Ground):
         gone = Unit(change=Delete(ended, NOW + DAY), tally=tally_change(ended, None))
         assert await write(store, gone) == [DONE]
         assert await job_of(store, ended) is None
-        (grave,) = await store.jobs(ByKey(QUEUE, ("k",)), now=NOW)
-        assert (grave.id, grave.state, grave.not_before) == (ended.id, ended.state, NOW)
-        assert (grave.destination, grave.body, grave.source, grave.data) == ("", "", "", None)
+        (tombstone,) = await store.jobs(ByKey(QUEUE, ("k",)), now=NOW)
+        assert (tombstone.id, tombstone.state, tombstone.not_before) == (ended.id, ended.state, NOW)
+        assert (tombstone.destination, tombstone.body, tombstone.source, tombstone.data) == ("", "", "", None)
         assert list(await store.jobs(ByKey(QUEUE, ("k",)), now=NOW + DAY)) == []
         assert await write(store, to(ended, next_of(ended, state=JobState.QUEUED))) == [STALE]
         assert await leased(store) == []

@@ -1,4 +1,4 @@
-"""The contract of leases, of departure times, and of waiting."""
+"""The contract of leases, of send slots, and of waiting."""
 
 from __future__ import annotations
 
@@ -292,7 +292,7 @@ class LeaseContract(Ground):
 
 
 class TakeContract(Ground):
-    """Departure times."""
+    """Send slots."""
 
     async def taken(self, store: Store, wanted: int, *, now: datetime = NOW, ahead: float = 1) -> list[float]:
         slots = await store.take(QUEUE, wanted=wanted, horizon=timedelta(seconds=ahead), now=now)
@@ -334,24 +334,24 @@ class TakeContract(Ground):
                 group.start_soon(work, handle)
         assert sorted(got) == [number / 100 for number in range(60)]
 
-    async def test_a_new_rate_counts_from_the_last_departure(self, store: Store) -> None:
+    async def test_a_new_rate_counts_from_the_last_slot(self, store: Store) -> None:
         await limit(store, rate=1 / 3600)
         assert await self.taken(store, 1) == [0]
         await limit(store, rate=10)
         assert await self.taken(store, 3) == [0.1, 0.2, 0.3]
-        # Other limits change no departure.
+        # Other limits change no slot.
         await limit(store, rate=10, max_active=5)
         assert await self.taken(store, 1) == [0.4]
 
     @pytest.mark.parametrize(("rate", "burst"), [(10.0, 1), (10.0, 5), (0.5, 1)])
-    async def test_a_clock_that_was_set_back_stops_departures_for_one_interval_only(
+    async def test_a_clock_that_was_rolled_back_stops_slots_for_one_interval_only(
         self, store: Store, other: Store, rate: float, burst: int
     ) -> None:
         horizon, interval = timedelta(milliseconds=100), timedelta(seconds=1 / rate)
         await limit(store, rate=rate, burst=burst)
         for step in range(20):
             await self.slots(store, NOW + timedelta(hours=1) + step * horizon)
-        # After the clock was set back by an hour, `next_at` is still the time of the next free departure.
+        # After the clock was set back by an hour, `next_at` is still the time of the next free slot.
         answer = await self.slots(other, NOW)
         assert answer.times == ()
         assert abs(answer.next_at - (NOW + horizon + interval)) < timedelta(milliseconds=1)
@@ -361,7 +361,7 @@ class TakeContract(Ground):
             got += (await self.slots((store, other)[step % 2], NOW + step * horizon)).times
         assert got[0] == answer.next_at
         gaps = [later - earlier for earlier, later in pairwise(got)]
-        assert all(abs(gap - interval) < timedelta(milliseconds=1) for gap in gaps), "the departures follow the rate"
+        assert all(abs(gap - interval) < timedelta(milliseconds=1) for gap in gaps), "the slots follow the rate"
         assert got[-1] > NOW + 100 * horizon - interval
 
     async def test_workers_whose_clocks_differ_by_seconds_share_one_rate_all_the_same(

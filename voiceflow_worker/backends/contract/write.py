@@ -35,7 +35,7 @@ from voiceflow_worker.backends.contract.writing import (
 )
 from voiceflow_worker.core.ports.controls import gate_from
 from voiceflow_worker.core.ports.reading import totals_of
-from voiceflow_worker.core.ports.reads import ByKey, Lapsed, Listing
+from voiceflow_worker.core.ports.reads import ByKey, Expired, Listing
 from voiceflow_worker.core.ports.store import (
     MOST_TOGETHER,
     Absent,
@@ -145,11 +145,11 @@ class WriteContract(Ground):
         sooner = next_of(job, valid_until=NOW + MINUTE)
         assert await write(store, Unit(change=Edit(job.revision, sooner))) == [DONE]
         assert await leased(store, now=NOW + MINUTE) == []
-        lapsed = Lapsed(queue=QUEUE, at=NOW + MINUTE)
-        assert await store.jobs(lapsed, now=NOW + MINUTE) == [sooner]
+        expired = Expired(queue=QUEUE, at=NOW + MINUTE)
+        assert await store.jobs(expired, now=NOW + MINUTE) == [sooner]
         for_ever = next_of(sooner, valid_until=None)
         assert await write(store, Unit(change=Edit(sooner.revision, for_ever))) == [DONE]
-        assert await store.jobs(lapsed, now=NOW + MINUTE) == []
+        assert await store.jobs(expired, now=NOW + MINUTE) == []
         assert await leased(store, now=NOW + DAY) == [1]
 
     # 2. All or nothing
@@ -194,7 +194,7 @@ class WriteContract(Ground):
 
     @pytest.mark.parametrize("state", list(JobState))
     async def test_a_job_may_be_stored_in_any_state(self, store: Store, other: Store, state: JobState) -> None:
-        """After a set-back of the store, a worker stores jobs again from its journal file. They may be in any state."""
+        """After a rollback of the store, a worker stores jobs again from its journal file. They may be in any state."""
         job = replace(full_job(), state=state)
         await stored(store, job)
         found = await job_of(other, job)
@@ -265,7 +265,7 @@ class WriteContract(Ground):
             to(job, next_of(job, state=JobState.CANCELLED), needs=(Absent("n", ("a",)),)),
             Unit(puts=(put("b"),)),
         )
-        assert await write(store, *units, together=True) == [Result.WITHHELD, NOT_FREE, Result.WITHHELD]
+        assert await write(store, *units, together=True) == [Result.ROLLED_BACK, NOT_FREE, Result.ROLLED_BACK]
         assert await held(store) == {}
         assert list(await store.jobs(Listing(queue=QUEUE), now=NOW)) == [job]
         assert list(await store.events(QUEUE)) == []
@@ -281,7 +281,7 @@ class WriteContract(Ground):
         same = new(sample_job(2, unique_key="k"))
         different = new(sample_job(3, unique_key="k", body_digest="different"))
         assert await write(store, same, new(sample_job(4)), together=True) == [EXISTS, DONE]
-        assert await write(store, different, new(sample_job(5)), together=True) == [EXISTS, Result.WITHHELD]
+        assert await write(store, different, new(sample_job(5)), together=True) == [EXISTS, Result.ROLLED_BACK]
         assert await states(store) == {"queued": 2}
 
     async def test_a_thousand_units_may_be_together_and_no_more(self, store: Store) -> None:
@@ -359,7 +359,7 @@ class WriteContract(Ground):
         kept = Unit(needs=(AtMost("n", "a", 1), AtMost("n", "b", 1), Absent("n", ("c",))))
         for need in (AtMost("n", "a", 0), Absent("n", ("c", "b"))):
             found = await write(store, changed, kept, Unit(needs=(need,)), together=True)
-            assert found == [Result.WITHHELD, Result.WITHHELD, NOT_FREE]
+            assert found == [Result.ROLLED_BACK, Result.ROLLED_BACK, NOT_FREE]
         assert await held(store) == {"a x": "v"}
 
     async def test_a_closed_gate_refuses_and_an_open_one_does_not(self, store: Store) -> None:
@@ -536,7 +536,7 @@ class WriteContract(Ground):
         sent = to(job, next_of(job, state=JobState.SENDING), puts=(put("a"),))
         known = Same("n", "posted", None)
         here, elsewhere = Guard(store.server, known), Guard(f"not {store.server}", known)
-        assert await write(store, sent, guard=elsewhere) == [Result.UNVETTED]
+        assert await write(store, sent, guard=elsewhere) == [Result.NOT_VERIFIED]
         assert await job_of(store, job) == job
         assert await held(store) == {}
         assert await write(store, sent, guard=here) == [DONE]
@@ -555,10 +555,10 @@ class WriteContract(Ground):
         assert await write(store, entry(0), entry(1), guard=guard(None)) == [DONE, DONE]
         assert await write(store, entry(0), entry(1), guard=guard(None)) == [DONE, DONE]
         known = guard(sent[1].revision)
-        assert await write(store, entry(2), guard=guard("a token that the store has lost")) == [Result.UNVETTED]
+        assert await write(store, entry(2), guard=guard("a token that the store has lost")) == [Result.NOT_VERIFIED]
         assert await job_of(store, jobs[2]) == jobs[2]
         assert await write(store, entry(2), guard=known) == [DONE]
-        assert await write(store, entry(3), guard=known) == [Result.UNVETTED]
+        assert await write(store, entry(3), guard=known) == [Result.NOT_VERIFIED]
 
     # 11. Durability is tried by the crash tests of each backend; here, that both kinds are stored.
 

@@ -22,7 +22,7 @@ from voiceflow_worker.backends.waiting import Wakeups
 from voiceflow_worker.core.ports.controls import GATES, LIMITS, STARTS, gate_member, is_closed, limits_from
 from voiceflow_worker.core.ports.identity import queue_of
 from voiceflow_worker.core.ports.outside import SystemClock
-from voiceflow_worker.core.ports.reads import ById, ByKey, Due, Lapsed, Listing, OfNumber, Read, Searched, Waiting
+from voiceflow_worker.core.ports.reads import ById, ByKey, Due, Expired, Listing, OfNumber, Read, Searched, Waiting
 from voiceflow_worker.core.ports.store import (
     Absent,
     Answer,
@@ -85,13 +85,13 @@ class Memory:
     def write(self, step: Step, now: datetime) -> Sequence[Answer]:
         """Write a step."""
         check_step(step)
-        if not self._is_vetted(step, now):
-            return [DONE if self._was_written(unit, now) else _UNVETTED for unit in step.units]
+        if not self._is_verified(step, now):
+            return [DONE if self._was_written(unit, now) else _NOT_VERIFIED for unit in step.units]
         if step.together:
             return self._together(step.units, now)
         return [self.answer(unit, now) for unit in step.units]
 
-    def _is_vetted(self, step: Step, now: datetime) -> bool:
+    def _is_verified(self, step: Step, now: datetime) -> bool:
         if step.guard is None:
             return True
         puts = [put for unit in step.units for put in unit.puts]
@@ -106,7 +106,7 @@ class Memory:
             vars(self).update(vars(trial))
             return answers
         return [
-            answer if refuses or answer.result is not Result.DONE else Answer(result=Result.WITHHELD)
+            answer if refuses or answer.result is not Result.DONE else Answer(result=Result.ROLLED_BACK)
             for answer, refuses in zip(answers, refused, strict=True)
         ]
 
@@ -316,7 +316,7 @@ class Memory:
             case ByKey(queue, keys):
                 owners = (self.job_of_key(queue, key, now) for key in dict.fromkeys(keys))
                 return [job for job in owners if job is not None]
-            case Due() | Lapsed() | Waiting() | OfNumber() | Listing():
+            case Due() | Expired() | Waiting() | OfNumber() | Listing():
                 return self._search(read)
 
     def _search(self, read: Searched) -> list[Job]:
@@ -326,7 +326,7 @@ class Memory:
                 found.sort(key=lambda job: (job.due_at, job.id))
             case OfNumber() | Listing():
                 found.sort(key=lambda job: job.id, reverse=read.newest)
-            case Lapsed() | Waiting():
+            case Expired() | Waiting():
                 pass
         return found if read.limit is None else found[: max(read.limit, 0)]
 
@@ -385,7 +385,7 @@ class Memory:
         return max(most - len(active), 0), max(most - limits.reserve - active.count(False), 0)
 
     def take(self, queue: str, *, wanted: int, horizon: timedelta, now: datetime) -> Slots:
-        """Take departure times."""
+        """Take send slots."""
         limits = limits_from(self.record(LIMITS, queue, now))
         if limits.rate is None:
             return Slots((now,) * max(wanted, 0), now)
@@ -499,7 +499,7 @@ async def open_memory(url: str, *, clock: Clock | None = None) -> AsyncGenerator
     yield MemoryStore(clock=clock)
 
 
-_UNVETTED = Answer(result=Result.UNVETTED)
+_NOT_VERIFIED = Answer(result=Result.NOT_VERIFIED)
 
 
 def tombstone(job: Job) -> Job:

@@ -49,8 +49,8 @@ _PLAIN = {
     "done": Answer(result=Result.DONE),
     "again": Answer(result=Result.DONE),
     "stale": Answer(result=Result.STALE),
-    "unvetted": Answer(result=Result.UNVETTED),
-    "withheld": Answer(result=Result.WITHHELD),
+    "not_verified": Answer(result=Result.NOT_VERIFIED),
+    "rolled_back": Answer(result=Result.ROLLED_BACK),
 }
 
 

@@ -121,7 +121,7 @@ async def failover(database: Database) -> Diagnosis:
         f"{standbys}, and no commit waits for one: a failover can lose the last commits, such as opt-outs. Workers "
         "then hold the queue",
         remedy="let commits wait for a standby (synchronous_standby_names); or accept this, and know what to do then: "
-        "see docs/stores.md, A store that was set back",
+        "see docs/stores.md, A store that was rolled back",
     )
 
 

@@ -1,4 +1,4 @@
--- Leasing, and departure times.
+-- Leasing, and send slots.
 
 
 -- The limits of a queue: NULL is no limit. A record that cannot be read lets no call leave (`limits_from` in
@@ -264,7 +264,7 @@ BEGIN
 END;
 $$;
 
--- Takes departure times at the rate of a queue (generic cell rate algorithm), as model.jobs.gcra does. Returns the next free
+-- Takes send slots at the rate of a queue (generic cell rate algorithm), as model.jobs.gcra does. Returns the next free
 -- time and then the times, in epoch seconds; NULL for a queue without a rate.
 CREATE FUNCTION voiceflow.take(
     of_queue text, wanted integer, horizon double precision, moment double precision, at timestamptz
@@ -277,7 +277,7 @@ DECLARE
     tolerance CONSTANT double precision := (allowed.burst - 1) * interval_;
     furthest CONSTANT double precision := moment + horizon + allowed.burst * interval_;
     pace voiceflow.paces;
-    departure double precision;
+    slot double precision;
     times double precision[] := '{}';
 BEGIN
     IF allowed.rate IS NULL THEN
@@ -290,16 +290,16 @@ BEGIN
         -- A queue whose rate changes from one call an hour to ten a second must not wait for the rest of the hour.
         pace.tat := least(pace.tat, pace.last + allowed.burst / allowed.rate);
     END IF;
-    -- If the pace is further ahead than departures can bring it, a clock was set back.
+    -- If the pace is further ahead than slots can bring it, a clock was set back.
     IF pace.tat > furthest + 10 THEN
         pace.tat := furthest;
     END IF;
     WHILE cardinality(times) < wanted LOOP
-        departure := greatest(moment, pace.tat - tolerance);
-        EXIT WHEN departure > moment + horizon;
-        times := array_append(times, departure);
-        pace.last := departure;
-        pace.tat := greatest(pace.tat, departure) + interval_;
+        slot := greatest(moment, pace.tat - tolerance);
+        EXIT WHEN slot > moment + horizon;
+        times := array_append(times, slot);
+        pace.last := slot;
+        pace.tat := greatest(pace.tat, slot) + interval_;
     END LOOP;
     UPDATE voiceflow.paces SET rate = allowed.rate, burst = allowed.burst, tat = pace.tat, last = pace.last
     WHERE queue = of_queue;

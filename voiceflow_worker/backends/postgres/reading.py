@@ -13,7 +13,7 @@ from voiceflow_worker.backends.postgres.codec import JOB, RECORD, job_of, record
 from voiceflow_worker.backends.postgres.connection import Row
 from voiceflow_worker.backends.postgres.database import Database
 from voiceflow_worker.backends.record import readable, remembered
-from voiceflow_worker.core.ports.reads import ById, ByKey, Due, Lapsed, Listing, OfNumber, Paged, Read, Waiting
+from voiceflow_worker.core.ports.reads import ById, ByKey, Due, Expired, Listing, OfNumber, Paged, Read, Waiting
 from voiceflow_worker.core.ports.store import Page, Record, Wanted
 from voiceflow_worker.model.jobs.job import Job
 
@@ -55,7 +55,7 @@ def _owner(row: Row) -> Job:
     return job_of(row) if row[-1] is None else remembered(orjson.loads(row[-1]))
 
 
-async def _found(database: Database, read: Due | Lapsed | Waiting | OfNumber | Listing) -> list[Job]:
+async def _found(database: Database, read: Due | Expired | Waiting | OfNumber | Listing) -> list[Job]:
     found: list[Job] = []
     while True:
         left = None if read.limit is None else max(read.limit - len(found), 0)
@@ -71,16 +71,16 @@ async def _found(database: Database, read: Due | Lapsed | Waiting | OfNumber | L
         read = replace(read, after=rows[-1][0])
 
 
-def search(read: Due | Lapsed | Waiting | OfNumber | Listing) -> Statement:
+def search(read: Due | Expired | Waiting | OfNumber | Listing) -> Statement:
     """The statement of a read."""
     of_queue: Condition = ("queue = %s", read.queue)
     match read:
         case Due(state=state, by=by, batch=batch):
             due = [("state = %s", state.value), ("due_at <= %s", by), ("batch_id = %s", batch)]
             return _select("voiceflow.calls", [of_queue, *due], "ORDER BY due_at, id", read.limit)
-        case Lapsed(at=at):
-            lapsed = [("state = %s", "queued"), ("valid_until <= %s", at)]
-            return _select("voiceflow.calls", [of_queue, *lapsed], "", read.limit)
+        case Expired(at=at):
+            expired = [("state = %s", "queued"), ("valid_until <= %s", at)]
+            return _select("voiceflow.calls", [of_queue, *expired], "", read.limit)
         case Waiting(batch=batch):
             waiting = [("state = %s", "queued"), ("coalesce(batch_id, '') = %s", batch)]
             return _select("voiceflow.calls", [of_queue, *waiting], "", read.limit)

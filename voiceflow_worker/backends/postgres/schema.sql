@@ -129,7 +129,7 @@ CREATE TABLE voiceflow.paces (
     last  double precision NOT NULL
 ) WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 500); -- as `totals`
 COMMENT ON TABLE voiceflow.paces IS
-    'The rate and the burst by which the last departure times of a queue were taken, and what follows from them';
+    'The rate and the burst by which the last send slots of a queue were taken, and what follows from them';
 
 CREATE TABLE voiceflow.records (
     namespace text COLLATE "C" NOT NULL,

@@ -115,7 +115,7 @@ class PostgresStore:
             try:
                 ((written,),) = await self.database.rows(_WRITE, plain)
                 told = orjson.loads(written)
-                if "unvetted" in told:
+                if "not_verified" in told:
                     await self.database.check_again()
             except StoreError as error:
                 error.answers = (*answers, *[None] * (len(step.units) - len(answers)))

@@ -7,7 +7,7 @@
 --   job: its row, or the columns that its next version changes; for a new one, body and numbers too, and `over`: the owner
 --   that gives its unique key up (owner, and its old revision and next version, or neither for a tombstone); for an edit, its
 --   priority, valid_until and body too;
---   grave and keep_key_until, for a deleted job with a unique key: its tombstone and the end of that;
+--   tombstone and keep_key_until, for a deleted job with a unique key: its tombstone and the end of that;
 --   needs: conditions with a kind ('absent', 'most', 'same' or 'gate'), a namespace and groups;
 --   puts, drops, events, and wakes (a queue).
 
@@ -372,18 +372,18 @@ BEGIN
     RETURN answers;
 EXCEPTION WHEN SQLSTATE 'VW001' THEN
     RETURN ARRAY(
-        SELECT CASE WHEN answer IN ('"done"', '"again"') THEN '"withheld"' ELSE answer END
+        SELECT CASE WHEN answer IN ('"done"', '"again"') THEN '"rolled_back"' ELSE answer END
         FROM unnest(answers) WITH ORDINALITY AS each (answer, place) ORDER BY place
     );
 END;
 $$;
 
 -- The answers to units of a step whose guard failed: nothing is written, but what was written before is told.
-CREATE FUNCTION voiceflow.answers_unvetted(units jsonb, at timestamptz) RETURNS jsonb[]
+CREATE FUNCTION voiceflow.answers_not_verified(units jsonb, at timestamptz) RETURNS jsonb[]
 LANGUAGE plpgsql AS $$
 BEGIN
     RETURN ARRAY(
-        SELECT CASE WHEN voiceflow.was_written(unit, revision, at) THEN '"again"' ELSE '"unvetted"' END::jsonb
+        SELECT CASE WHEN voiceflow.was_written(unit, revision, at) THEN '"again"' ELSE '"not_verified"' END::jsonb
         FROM jsonb_array_elements(units) WITH ORDINALITY AS each (unit, place)
         LEFT JOIN voiceflow.jobs ON jobs.id = unit ->> 'id'
         ORDER BY place
@@ -489,7 +489,7 @@ BEGIN
     IF guard <> 'null'
         AND (guard ->> 'server' <> voiceflow.server() OR voiceflow.failed_by(guard -> 'known', at) IS NOT NULL)
     THEN
-        answers := voiceflow.answers_unvetted(units, at);
+        answers := voiceflow.answers_not_verified(units, at);
     ELSIF (step -> 'together')::boolean THEN
         answers := voiceflow.answers_together(units, at);
     ELSE

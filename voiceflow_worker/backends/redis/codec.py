@@ -45,7 +45,12 @@ from voiceflow_worker.core.ports.store import (
 from voiceflow_worker.model.jobs.job import Job
 from voiceflow_worker.model.jobs.totals import outcome_name
 
-_PLAIN = {"done": Result.DONE, "stale": Result.STALE, "unvetted": Result.UNVETTED, "withheld": Result.WITHHELD}
+_PLAIN = {
+    "done": Result.DONE,
+    "stale": Result.STALE,
+    "not_verified": Result.NOT_VERIFIED,
+    "rolled_back": Result.ROLLED_BACK,
+}
 
 
 def optional(text: str | None) -> str:
@@ -100,9 +105,9 @@ def _plain_change(unit: Unit) -> dict[str, Any]:
         case Replace(revision, job):
             return {"kind": "move", "id": job.id, "old": revision, "new": job.revision, "job": _changing(job)}
         case Delete(job, keep_key_until):
-            kept = "" if keep_key_until is None else _grave_of(job)
-            grave = {"keep_until": micros(keep_key_until), "grave": kept, "numbers": job.numbers}
-            return {"kind": "delete", "id": job.id, "old": job.revision, **grave}
+            kept = "" if keep_key_until is None else _tombstone_of(job)
+            tombstone = {"keep_until": micros(keep_key_until), "tombstone": kept, "numbers": job.numbers}
+            return {"kind": "delete", "id": job.id, "old": job.revision, **tombstone}
         case None:
             return {"kind": ""}
 
@@ -157,8 +162,8 @@ def answer_from(unit: Unit, answer: Sequence[Any]) -> Answer:
     match answer:
         case ["exists", owner, digest, state, ""]:
             return Answer(result=Result.EXISTS, owner=Owner(owner, digest, state))
-        case ["exists", _, _, _, grave]:
-            _, owner, digest, state, _ = grave.split("|", 4)
+        case ["exists", _, _, _, tombstone]:
+            _, owner, digest, state, _ = tombstone.split("|", 4)
             return Answer(result=Result.EXISTS, owner=Owner(owner, digest, state))
         case ["not free", int(place), group, member, value, ends]:
             record = None if value is False else records_from((group, member, value, ends))[0]
@@ -206,14 +211,14 @@ def _event_text(event: Event) -> str:
     return orjson.dumps(fields).decode()
 
 
-def _grave_of(job: Job) -> str:
+def _tombstone_of(job: Job) -> str:
     _, unique_key, job_id, digest, state, *times = tombstone_of(job)
     return f"{job_id}|{digest}|{state}|{orjson.dumps([unique_key, *times]).decode()}"
 
 
-def buried(queue: str, grave: str) -> Job:
+def buried(queue: str, tombstone: str) -> Job:
     """A deleted job, rebuilt from a tombstone that a script returned. It has only the fields of the tombstone."""
-    _, job_id, digest, state, fields = grave.split("|", 4)
+    _, job_id, digest, state, fields = tombstone.split("|", 4)
     unique_key, *times = orjson.loads(fields)
     return remembered((queue, unique_key, job_id, digest, state, *times))
 

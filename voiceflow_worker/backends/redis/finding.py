@@ -11,7 +11,7 @@ from voiceflow_worker.backends.record import readable
 from voiceflow_worker.backends.redis.codec import job_of_row, micros, optional
 from voiceflow_worker.backends.redis.link import Link
 from voiceflow_worker.core.ports.identity import queue_of
-from voiceflow_worker.core.ports.reads import ById, ByKey, Due, Lapsed, Listing, OfNumber, Read, Waiting
+from voiceflow_worker.core.ports.reads import ById, ByKey, Due, Expired, Listing, OfNumber, Read, Waiting
 from voiceflow_worker.model.jobs.job import Job, JobState
 
 PAGE = 500
@@ -37,7 +37,7 @@ async def find(link: Link, read: Read, now: datetime) -> list[Job]:
             return list(readable(rows, partial(job_of_row, queue)))
         case Due(state=state, by=by, batch=batch):
             return await _by_time(link, read, f"{_of(batch)}:state:{state}", latest=by)
-        case Lapsed(at=at):
+        case Expired(at=at):
             return await _by_time(link, read, ":valid", latest=at)
         case Waiting(batch=batch):
             return await _by_time(link, read, f"{_of(batch)}:state:{JobState.QUEUED}")
@@ -48,7 +48,7 @@ async def find(link: Link, read: Read, now: datetime) -> list[Job]:
 
 
 async def _by_time(
-    link: Link, read: Due | Lapsed | Waiting, index: str, *, latest: datetime | None = None
+    link: Link, read: Due | Expired | Waiting, index: str, *, latest: datetime | None = None
 ) -> list[Job]:
     """The jobs in an index by time. A job that was moved behind the pages before is not read again."""
     asked = {"queue": read.queue, "times": index, "latest": micros(latest)}

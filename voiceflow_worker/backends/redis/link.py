@@ -85,7 +85,7 @@ async def _named_by_cluster(line: Line, url: RedisURL, node: Node, learnt: set[N
 
 _log = structlog.get_logger("voiceflow.redis")
 
-PATIENCE = 1.0
+TIMEOUT = 1.0
 """Seconds that a request waits for a connection that is being reopened. Then the request fails."""
 FIRST_PAUSE, LONGEST_PAUSE = 0.05, 1.0
 CONFIRM_WITHIN_MS = 3000
@@ -362,7 +362,7 @@ class Link:
 
     async def _current(self) -> Session:
         if self._session is None:
-            with anyio.move_on_after(PATIENCE):
+            with anyio.move_on_after(TIMEOUT):
                 await self._opened.wait()
         if self._session is None:
             if self._why is not None:

@@ -188,7 +188,7 @@ def restore(
         _copy(source, temporary, progress)
         made_at = _checked(temporary, source)
         with _replaced(path) as replaced:
-            db = open_file(temporary, patience=timedelta(0))[0]
+            db = open_file(temporary, lock_timeout=timedelta(0))[0]
             try:
                 taken = _take(replaced, db, at=clock(), policy=policy, progress=progress)
                 db.run("BEGIN IMMEDIATE")

@@ -114,16 +114,18 @@ class GroupCommit:
     """The only writer of a store in this process.
 
     A task may be cancelled while it waits. Its change may still be written, and other tasks are not affected. An
-    operation fails if other processes keep the file locked for longer than `patience`.
+    operation fails if other processes keep the file locked for longer than `lock_timeout`.
     """
 
-    def __init__(self, db: Connection, files: SameFiles, *, patience: timedelta, wake: Callable[[str], None]) -> None:
+    def __init__(
+        self, db: Connection, files: SameFiles, *, lock_timeout: timedelta, wake: Callable[[str], None]
+    ) -> None:
         self._db = db
         self._db.leave_log()
         self._disk = DiskSpeed()
         self._files = files
         self._path = files.path
-        self._patience = patience.total_seconds()
+        self._lock_timeout = lock_timeout.total_seconds()
         self._wake = wake
         self._calls = LoopCalls.of_running_loop()
         self._thread = BlockingThread(self._calls, name="voiceflow-sqlite-commit")
@@ -267,8 +269,10 @@ class GroupCommit:
         self._locked_since = now if self._locked_since is None else self._locked_since
         if now - self._locked_since > _LOG_AFTER and not self._logged_locked:
             self._logged_locked = True
-            _log.warning("the store is locked by another process; waiting", store=str(self._path), up_to=self._patience)
-        impatient = now - self._patience
+            _log.warning(
+                "the store is locked by another process; waiting", store=str(self._path), up_to=self._lock_timeout
+            )
+        impatient = now - self._lock_timeout
         for ticket in [ticket for ticket in self._pending if ticket.since < impatient]:
             self._pending.remove(ticket)
             ticket.error = translated(error, self._path)

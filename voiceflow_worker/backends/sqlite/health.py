@@ -24,7 +24,7 @@ LITTLE = 1024 * MEGABYTE
 """Free bytes below which the doctor warns: room for about 500,000 calls of 2 KB. The write-ahead log may take 64 MB."""
 FULL = 2
 """The value of PRAGMA synchronous that guarantees that a commit is on the disk when it returns."""
-_PATIENCE = timedelta(seconds=3)
+_TIMEOUT = timedelta(seconds=3)
 
 
 class SqliteHealth(Health):
@@ -80,7 +80,7 @@ def judged_mount(path: Path, mounts: str | None) -> Diagnosis:
 def durability(path: Path) -> Diagnosis:
     """Check that a commit that has returned is on the disk."""
     # Opened as a worker opens it, so that the result holds for workers.
-    db = open_file(path, patience=_PATIENCE)[0]
+    db = open_file(path, lock_timeout=_TIMEOUT)[0]
     try:
         mode, synchronous, version = db.pragma("journal_mode"), db.pragma("synchronous"), db.pragma("user_version")
     finally:

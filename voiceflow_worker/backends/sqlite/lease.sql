@@ -1,4 +1,4 @@
--- Leases, and departure times.
+-- Leases, and send slots.
 
 
 -- Due jobs. The next priority is found by itself, with an index seek, so that jobs of other priorities cost nothing. The
@@ -64,13 +64,13 @@ SELECT count(*) FROM (
 );
 
 
--- Departure times.
+-- Send slots.
 
 -- name: pace
 -- The rate that a queue was last paced at, and where it has come to.
 SELECT rate, burst, tat, last FROM queues WHERE queue = ?;
 
 -- name: set_pace
--- The pace after departure times were taken.
+-- The pace after send slots were taken.
 INSERT INTO queues (queue, rate, burst, tat, last) VALUES (?, ?, ?, ?, ?)
 ON CONFLICT (queue) DO UPDATE SET rate = excluded.rate, burst = excluded.burst, tat = excluded.tat, last = excluded.last;

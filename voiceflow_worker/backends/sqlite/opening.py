@@ -160,14 +160,14 @@ _MOST_FILES = 500
 T = TypeVar("T")
 
 
-def open_file(path: Path, *, patience: timedelta, files: Identities | None = None) -> tuple[Connection, SameFiles]:
+def open_file(path: Path, *, lock_timeout: timedelta, files: Identities | None = None) -> tuple[Connection, SameFiles]:
     """Open a store for writing. Returns the connection and the identity of the store's files.
 
     With `files`, no other files than these are opened or made: raises StoreReplacedError.
 
     A missing file is made with mode 0600, because a store contains telephone numbers and messages. Blocks for up to
-    `patience` while another process has the file locked. Raises a StoreError, which names the file and a remedy. After
-    an error the file and its WAL are unchanged. (By default, SQLite would move the WAL into the file when the
+    `lock_timeout` while another process has the file locked. Raises a StoreError, which names the file and a remedy.
+    After an error the file and its WAL are unchanged. (By default, SQLite would move the WAL into the file when the
     connection closes.)
     """
     _require_sound_sqlite()
@@ -179,7 +179,7 @@ def open_file(path: Path, *, patience: timedelta, files: Identities | None = Non
                 same = SameFiles(path, files)
                 if files is not None:
                     same.require()
-                db = _opened(path, patience)
+                db = _opened(path, lock_timeout)
                 if same.opened():
                     return db, same
                 # The file was replaced meanwhile, or opening it for writing has copied it to another layer of a
@@ -194,14 +194,14 @@ def open_file(path: Path, *, patience: timedelta, files: Identities | None = Non
         raise translated(apsw.CantOpenError(str(error)), path) from error
 
 
-def _opened(path: Path, patience: timedelta) -> Connection:
+def _opened(path: Path, lock_timeout: timedelta) -> Connection:
     if path.stat().st_size == 0 and _size_of(log_of(path)) > 0:
         # SQLite would delete that -wal file.
         raise damaged(path, "the file is empty, but the -wal file beside it is not")
     is_checked = _looks_mixed(path) or path.stat().st_size <= _SMALL
     db = Connection(path)
     try:
-        persist(lambda: _prepare(db, path, is_checked=is_checked), patience)
+        persist(lambda: _prepare(db, path, is_checked=is_checked), lock_timeout)
     except BaseException:
         db.keep_log()
         db.close()
@@ -311,9 +311,9 @@ def _size_of(path: Path) -> int:
         return 0
 
 
-def persist(work: Callable[[], T], patience: timedelta) -> T:
-    """Call `work`, again and again while another process has the file locked. Blocks for up to `patience`."""
-    until = time.monotonic() + patience.total_seconds()
+def persist(work: Callable[[], T], lock_timeout: timedelta) -> T:
+    """Call `work`, again and again while another process has the file locked. Blocks for up to `lock_timeout`."""
+    until = time.monotonic() + lock_timeout.total_seconds()
     while True:
         try:
             return work()

@@ -54,7 +54,7 @@ SELECT json_group_array(number) FROM (
     ORDER BY due_at, id LIMIT :limit
 );
 
--- name: jobs_lapsed
+-- name: jobs_expired
 -- Queued jobs whose validity has ended.
 SELECT json_group_array(number) FROM (
     SELECT number FROM jobs INDEXED BY jobs_by_validity

@@ -25,7 +25,7 @@ from voiceflow_worker.backends.record import (
 )
 from voiceflow_worker.backends.sqlite.connection import BUSY, SQL, Connection, Row, translating
 from voiceflow_worker.backends.sqlite.opening import SameFiles, open_reader, persist
-from voiceflow_worker.core.ports.reads import Due, Lapsed, Listing, OfNumber, Paged, Searched, Waiting
+from voiceflow_worker.core.ports.reads import Due, Expired, Listing, OfNumber, Paged, Searched, Waiting
 from voiceflow_worker.core.ports.store import Key, Owner, Page, Record, Wanted
 from voiceflow_worker.model.jobs.job import Job
 
@@ -92,14 +92,16 @@ def _rows_of(db: Connection, namespace: str, key: str | Key, at: int) -> list[Ro
 
 def owner_of_key(db: Connection, queue: str, key: str, at: int) -> Owner | None:
     """The head of the job that owns a unique key, or of its tombstone; it may be of a newer version."""
-    for _, job_id, body_digest, state, grave in db.rows(SQL["owner_of_key"], (queue, key, at)):
-        return Owner(job_id, body_digest, state) if grave is None else Owner(*orjson.loads(grave)[2:5])
+    for _, job_id, body_digest, state, tombstone in db.rows(SQL["owner_of_key"], (queue, key, at)):
+        return Owner(job_id, body_digest, state) if tombstone is None else Owner(*orjson.loads(tombstone)[2:5])
     return None
 
 
 def _owner(db: Connection, row: Row) -> Job:
-    number, *_, grave = row
-    return remembered(orjson.loads(grave)) if number is None else job_of(db.rows(SQL["job_by_number"], (number,))[0])
+    number, *_, tombstone = row
+    return (
+        remembered(orjson.loads(tombstone)) if number is None else job_of(db.rows(SQL["job_by_number"], (number,))[0])
+    )
 
 
 # --- searches ---
@@ -117,8 +119,8 @@ def search(read: Searched) -> tuple[str, dict[str, Any]]:
             latest = _NO_TIME_IS_LATER if by is None else to_micros(by)
             statement = SQL["jobs_due" if batch is None else "jobs_due_of_batch"]
             return statement, _bindings(read, state=read.state.value, by=latest, batch=batch)
-        case Lapsed(at=at):
-            return SQL["jobs_lapsed"], _bindings(read, at=to_micros(at))
+        case Expired(at=at):
+            return SQL["jobs_expired"], _bindings(read, at=to_micros(at))
         case Waiting(batch=batch):
             return SQL["jobs_waiting"], _bindings(read, batch=batch)
         case OfNumber(number=number):
@@ -151,11 +153,13 @@ class Reader:
     a wait for Python's lock.
     """
 
-    def __init__(self, db: Connection, files: SameFiles, *, patience: timedelta, usable: Callable[[], None]) -> None:
+    def __init__(
+        self, db: Connection, files: SameFiles, *, lock_timeout: timedelta, usable: Callable[[], None]
+    ) -> None:
         self._db = db
         self._files = files
         self._path = files.path
-        self._patience = patience
+        self._lock_timeout = lock_timeout
         self._usable = usable
         self._scanner: Connection | None = None
         # The limiter lets one scan run at a time. But if asyncio cancels the caller of a scan, the limiter is free
@@ -169,7 +173,7 @@ class Reader:
         await checkpoint()
         self._usable()
         self._files.glance()
-        until = time.monotonic() + self._patience.total_seconds()
+        until = time.monotonic() + self._lock_timeout.total_seconds()
         with translating(self._path):
             while True:
                 try:
@@ -197,7 +201,7 @@ class Reader:
                 self._scanner = open_reader(self._path)
                 self._files.require_file()  # the connection may have opened another file
             scanner = self._scanner
-            return persist(lambda: scanner.rows(statement, bindings)[0][0], self._patience)
+            return persist(lambda: scanner.rows(statement, bindings)[0][0], self._lock_timeout)
 
     def _close_scanner(self) -> None:
         with self._scanning:

@@ -82,7 +82,7 @@ CREATE TABLE events (
 CREATE INDEX events_by_queue ON events (queue, sequence);
 CREATE INDEX events_by_time ON events (queue, at);
 
--- The change count of a queue, and its pace: the rate and the burst by which the last departure times were taken, and
+-- The change count of a queue, and its pace: the rate and the burst by which the last send slots were taken, and
 -- what follows from these times (epoch seconds).
 CREATE TABLE queues (
     queue   TEXT PRIMARY KEY,

@@ -40,7 +40,7 @@ from voiceflow_worker.model.jobs.gcra import Pace, Slots
 from voiceflow_worker.model.jobs.job import Job, JobState
 from voiceflow_worker.model.jobs.totals import Totals
 
-_PATIENCE = timedelta(seconds=10)
+_TIMEOUT = timedelta(seconds=10)
 LOOK_EVERY = 0.02
 """Seconds between two checks for changes by other processes. A change by this process wakes waiting tasks at once."""
 _MACHINE = SystemClock()
@@ -157,7 +157,7 @@ class SqliteStore:
 def _take(
     queue: str, wanted: int, horizon: timedelta, now: datetime, transaction: Transaction
 ) -> Generator[None, None, Slots]:
-    """Departure times at the queue's rate; its pace is stored."""
+    """Send slots at the queue's rate; its pace is stored."""
     yield from ()
     db = transaction.db
     limits = limits_from(standing(db, LIMITS, queue, to_micros(now)))
@@ -181,22 +181,22 @@ def _prune(queue: str, at: int, events_before: int, limit: int, transaction: Tra
 
 @asynccontextmanager
 async def open_sqlite(
-    url: str, *, clock: Clock | None = None, patience: timedelta = _PATIENCE, files: Identities | None = None
+    url: str, *, clock: Clock | None = None, lock_timeout: timedelta = _TIMEOUT, files: Identities | None = None
 ) -> AsyncGenerator[SqliteStore]:
     """Open the store at `sqlite:///relative.db` or `sqlite:////absolute.db`. A new file can be read only by its owner.
 
-    An operation fails if other processes keep the file locked for longer than `patience`. Raises SettingsError for a
-    URL without a file, and a StoreError with a remedy if the file cannot be used. The file is then unchanged. Raises
+    An operation fails if other processes keep the file locked for longer than `lock_timeout`. Raises SettingsError for
+    a URL without a file, and a StoreError with a remedy if the file cannot be used. The file is then unchanged. Raises
     StoreReplacedError if the files are not `files`, which another process has open.
     """
     path = path_of(url)
     parts()  # reads the schema
-    db, same = await _opened(path, patience, files)
+    db, same = await _opened(path, lock_timeout, files)
     wakeups = Wakeups()
-    writer = GroupCommit(db, same, patience=patience, wake=wakeups.wake)
+    writer = GroupCommit(db, same, lock_timeout=lock_timeout, wake=wakeups.wake)
     try:
         reader = Reader(
-            await to_thread.run_sync(open_reader, path), same, patience=patience, usable=writer.require_usable
+            await to_thread.run_sync(open_reader, path), same, lock_timeout=lock_timeout, usable=writer.require_usable
         )
         try:
             same.require_file()  # the reader may have opened another file
@@ -218,12 +218,12 @@ async def open_sqlite(
         await writer.close()
 
 
-async def _opened(path: Path, patience: timedelta, files: Identities | None) -> tuple[Connection, SameFiles]:
+async def _opened(path: Path, lock_timeout: timedelta, files: Identities | None) -> tuple[Connection, SameFiles]:
     """Call `open_file` until the file is not locked. The waits are on the event loop, so they can be cancelled."""
-    until = time.monotonic() + patience.total_seconds()
+    until = time.monotonic() + lock_timeout.total_seconds()
     while True:
         try:
-            return await to_thread.run_sync(partial(open_file, path, patience=timedelta(0), files=files))
+            return await to_thread.run_sync(partial(open_file, path, lock_timeout=timedelta(0), files=files))
         except StoreUnavailableError as error:
             if not isinstance(error.__cause__, BUSY) or time.monotonic() > until:
                 raise

@@ -24,7 +24,7 @@ from voiceflow_worker.model.jobs import lifecycle
 from voiceflow_worker.model.jobs.gate import Gate, GateKind, GateState
 from voiceflow_worker.model.jobs.job import Job, JobState, ReasonKind
 from voiceflow_worker.model.jobs.policy import CallPolicy
-from voiceflow_worker.model.jobs.setback import further
+from voiceflow_worker.model.jobs.rollback import further
 
 Progress = Callable[[int, int], None]
 """A function that is called with the amount of work done so far, and the total amount."""

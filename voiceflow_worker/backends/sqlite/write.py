@@ -56,8 +56,8 @@ def write(step: Step, at: int, transaction: Transaction) -> Generator[None, None
     if step.guard is not None:
         puts = [put for unit in step.units for put in unit.puts]
         if step.guard.server or work.failed_by(step.guard.known, puts) is not None:
-            unvetted = Answer(result=Result.UNVETTED)
-            return [_DONE if work.was_written(unit) else unvetted for unit in step.units]
+            not_verified = Answer(result=Result.NOT_VERIFIED)
+            return [_DONE if work.was_written(unit) else not_verified for unit in step.units]
     if step.together:
         return _together(step.units, work, transaction)
     answers: list[Answer] = []
@@ -77,9 +77,9 @@ def _together(units: Sequence[Unit], work: Writing, transaction: Transaction) ->
     if any(refused):
         transaction.db.run("ROLLBACK TO together")
         transaction.live, transaction.pruned, transaction.changed = before
-        withheld = Answer(result=Result.WITHHELD)
+        rolled_back = Answer(result=Result.ROLLED_BACK)
         answers = [
-            answer if refuses or answer.result is not Result.DONE else withheld
+            answer if refuses or answer.result is not Result.DONE else rolled_back
             for answer, refuses in zip(answers, refused, strict=True)
         ]
     transaction.db.run("RELEASE together")

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from voiceflow_worker.campaigns.files.rows import whole_file
 from voiceflow_worker.campaigns.reports.report_csv import LineSpool, ReportColumn, data_text
-from voiceflow_worker.core.overview.report import Report, ReportTable, Share, shown_cell, tables_of, totals_table
+from voiceflow_worker.core.reporting.report import Report, ReportTable, Share, shown_cell, tables_of, totals_table
 from voiceflow_worker.model.jobs.job import JobState
 from voiceflow_worker.model.text.printable import shown_in_page
 from voiceflow_worker.model.text.wording import in_words, zone_words

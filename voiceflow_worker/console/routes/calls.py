@@ -12,7 +12,7 @@ from zoneinfo import ZoneInfo
 
 from starlette.responses import Response
 
-from voiceflow_worker.acts.calls import decidable_from
+from voiceflow_worker.actions.calls import decidable_from
 from voiceflow_worker.console.routes.charts import texts_of, tone_of
 from voiceflow_worker.console.routes.page import (
     DEFAULT_QUEUE,
@@ -26,13 +26,13 @@ from voiceflow_worker.console.routes.page import (
     problem,
     queue_names,
 )
-from voiceflow_worker.core.overview.batches import read_queues
-from voiceflow_worker.core.overview.story import Story, story
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.identity import first_ulid, queue_of
 from voiceflow_worker.core.ports.reading import find_jobs, totals_of
 from voiceflow_worker.core.ports.reads import ById, Listing, OfNumber, Paged
 from voiceflow_worker.core.progress import CallProgress
+from voiceflow_worker.core.reporting.batches import read_queues
+from voiceflow_worker.core.reporting.story import Story, story
 from voiceflow_worker.core.suppression import Suppression, SuppressionList
 from voiceflow_worker.errors import InvalidInputError, PhoneNumberError, StoreVersionError
 from voiceflow_worker.model.jobs.job import Job, JobState
@@ -62,7 +62,7 @@ async def show_call(store: Store, asked: PageRequest) -> Answer:
     same_number = OfNumber(queue=job.queue, number=job.destination, newest=True, limit=MOST_RELATED + 1)
     shown = {
         "job": job,
-        "story": story(job, at=store.clock.now(), heard=heard).happenings,
+        "story": story(job, at=store.clock.now(), heard=heard).timeline,
         "heard": heard,
         "texts": texts_of(job.body),
         "due": None if job.state.is_final else _DUE[job.state],

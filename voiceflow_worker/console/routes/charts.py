@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from voiceflow_worker.core.overview.breakdown import TimeFigures
+from voiceflow_worker.core.reporting.breakdown import TimeFigures
 from voiceflow_worker.model.flows.actions import heard_in
 from voiceflow_worker.model.jobs.job import JobState
 from voiceflow_worker.model.reports.status import OPT_OUTS, SessionStatus

@@ -20,7 +20,7 @@ from anyio.abc import TaskGroup
 from voiceflow_worker.core.outcomes.batch_ends import BatchOutcome, batch_outcome, ended_batches
 from voiceflow_worker.core.outcomes.outbox import LOOK_EVERY, OutboxReader, outcome_of
 from voiceflow_worker.core.ports import Event, EventKind, Store
-from voiceflow_worker.core.ports.parts import LeaderLease
+from voiceflow_worker.core.ports.background import LeaderLease
 from voiceflow_worker.core.ports.reading import get_jobs
 from voiceflow_worker.core.ports.record_set import json_records
 from voiceflow_worker.core.ports.trips import Retry

@@ -25,9 +25,9 @@ from voiceflow_worker.core.outcomes.hook import (
 )
 from voiceflow_worker.core.outcomes.outbox import last_sequence, places
 from voiceflow_worker.core.ports import Store
+from voiceflow_worker.core.ports.background import BackgroundTasks
 from voiceflow_worker.core.ports.identity import checked_queue, checked_reader
 from voiceflow_worker.core.ports.names import QueueNames
-from voiceflow_worker.core.ports.parts import Parts
 from voiceflow_worker.core.ports.record_set import RecordSet
 from voiceflow_worker.core.ports.trips import Retry
 from voiceflow_worker.errors import InvalidInputError
@@ -77,7 +77,7 @@ class OutcomeHooks:
         self._nap = anyio.CancelScope()
         self._since = store.clock.now()
         self._retry = Retry(store.clock, what="the hooks")
-        self._parts = Parts(store.clock)
+        self._parts = BackgroundTasks(store.clock)
 
     def on_outcome(
         self,

@@ -43,7 +43,7 @@ class SystemClock:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class WitnessFile:
+class LocalJournalState:
     """One journal file of a worker of this host.
 
     `kept` is the newest entry in the file that was certainly committed to the store, if any. `elsewhere` names the
@@ -57,7 +57,7 @@ class WitnessFile:
     history: str = ""
 
 
-class WitnessJournal(Protocol):
+class LocalJournalFile(Protocol):
     """The journal file that a worker writes."""
 
     async def append(self, jobs: Sequence[Job]) -> None:
@@ -80,17 +80,17 @@ class WitnessJournal(Protocol):
         ...
 
 
-class Witness(Protocol):
+class LocalJournal(Protocol):
     """The journal files of this host's workers, which record the sent calls outside of the store."""
 
-    async def begin(self, queue: str, name: str, *, history: str = "") -> WitnessJournal:
+    async def begin(self, queue: str, name: str, *, history: str = "") -> LocalJournalFile:
         """Begin the journal file of a worker that follows this history of the store.
 
         Raises `SettingsError` if it cannot be written.
         """
         ...
 
-    async def files(self, queue: str) -> Sequence[WitnessFile]:
+    async def files(self, queue: str) -> Sequence[LocalJournalState]:
         """All files of a queue. Raises `SettingsError` if they cannot be read."""
         ...
 

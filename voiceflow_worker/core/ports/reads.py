@@ -74,7 +74,7 @@ class Due:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Lapsed:
+class Expired:
     """The queued jobs of a queue whose `valid_until` has come at `at` (inclusive), in no particular order.
 
     It reads the jobs that it returns.
@@ -173,7 +173,7 @@ class Listing:
 
 Paged = OfNumber | Listing
 """Reads in the order of ids, which are continued behind the last job of a page."""
-Searched = Due | Lapsed | Waiting | Paged
+Searched = Due | Expired | Waiting | Paged
 """Reads of the jobs that have something in common."""
 Read = ById | ByKey | Searched
 

@@ -17,8 +17,8 @@ store only checks the conditions of a unit and writes it. It never decodes more 
  8. A step whose answer was lost may be written again, at any time: what was written before is DONE and is not written,
     counted or told again.
  9. A condition holds at the commit: after a write that contradicts it has returned, no unit under it is committed.
-10. A `guard` is a condition of the whole step. If it fails, nothing is written, and the answer is UNVETTED; a unit that
-    was written before is DONE all the same.
+10. A `guard` is a condition of the whole step. If it fails, nothing is written, and the answer is NOT_VERIFIED; a unit
+    that was written before is DONE all the same.
 11. A durable step is on the disk when it returns. One with `durable=False` survives the end of the process, and a power
     cut undoes it only together with all that came later.
 12. Who has read event n never sees a smaller number appear later.
@@ -336,9 +336,9 @@ class Result(Enum):
     """Another job has the unique key. It refuses a `together` step only if its body has another digest."""
     NOT_FREE = "not free"
     """A condition of the unit failed."""
-    UNVETTED = "unvetted"
+    NOT_VERIFIED = "not_verified"
     """The server is another one, or the store has lost what it had: nothing may be sent until it was compared."""
-    WITHHELD = "withheld"
+    ROLLED_BACK = "rolled_back"
     """Another unit of a `together` step was refused."""
 
 
@@ -499,10 +499,10 @@ class Store(Protocol):
         ...
 
     async def take(self, queue: str, *, wanted: int, horizon: timedelta, now: datetime) -> Slots:
-        """Take up to `wanted` departure times, none before `now` or later than `now + horizon`, at the queue's rate.
+        """Take up to `wanted` send slots, none before `now` or later than `now + horizon`, at the queue's rate.
 
         The times are shared by all workers (GCRA, `model.jobs.gcra`). Without a rate, all `wanted` times are `now`.
-        When the rate changes, the next departure is at most one interval of the new rate after the last one.
+        When the rate changes, the next slot is at most one interval of the new rate after the last one.
 
         It reads the limits and the pace of the queue.
         """

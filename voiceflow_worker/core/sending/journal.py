@@ -39,10 +39,10 @@ from voiceflow_worker.model.numbers.phone import spellings
 
 _log = structlog.get_logger("voiceflow.journal")
 
-_UNVETTED = Answer(result=Result.UNVETTED)
+_NOT_VERIFIED = Answer(result=Result.NOT_VERIFIED)
 
 Refused = tuple[Job, Answer]
-"""A leased job that got no journal entry, and the answer that says why: NOT_FREE or UNVETTED."""
+"""A leased job that got no journal entry, and the answer that says why: NOT_FREE or NOT_VERIFIED."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +121,7 @@ class Journal:
         refused = [
             (job, answer)
             for job, answer in results
-            if isinstance(answer, Answer) and answer.result in {Result.NOT_FREE, Result.UNVETTED}
+            if isinstance(answer, Answer) and answer.result in {Result.NOT_FREE, Result.NOT_VERIFIED}
         ]
         return [answer for answer in answers if isinstance(answer, Begun)], refused
 
@@ -145,7 +145,7 @@ class Journal:
     async def put_back(self, unsent: Sequence[Unsent]) -> None:
         """Put back leased jobs that were not journalled. Without a wait, a call that was never sent gets its old place.
 
-        Workers that share a rate put back what they have no departure for; the first rows of a file would come last.
+        Workers that share a rate put back what they have no slot for; the first rows of a file would come last.
         """
         now = self._store.clock.now()
         await self._move([(each.job, each.released(due_at=each.due_at(now))) for each in unsent])
@@ -193,9 +193,9 @@ class Journal:
         sending = [new for new, _ in entries if _leaves(new)]
         if guard is None or not sending:
             return await self._answers(step)
-        if not guard.is_vetted:
+        if not guard.is_verified:
             # The server was restarted while these calls waited: the guard's checks come first.
-            return [_UNVETTED] * len(entries)
+            return [_NOT_VERIFIED] * len(entries)
         step = guard.guarded(step)
         answers, written = list[Answer | Exception](), False
 

@@ -22,9 +22,16 @@ from voiceflow_worker.core.ports.outside import ConnectsAhead
 from voiceflow_worker.core.ports.store import Record
 from voiceflow_worker.core.ports.trips import gather
 from voiceflow_worker.core.rollback import RollbackGuard
-from voiceflow_worker.core.sending.departures import Departure, Departures
 from voiceflow_worker.core.sending.journal import Journal, Refused, Unsent, by_group, refused_by, sorted_out, wanted_by
-from voiceflow_worker.core.sending.unsettled import LAST_WORD, Fault, Reply, UnsettledVerdicts, cancellations, hold_of
+from voiceflow_worker.core.sending.slots import SendSlot, SendSlots
+from voiceflow_worker.core.sending.unsettled import (
+    SHUTDOWN_TIMEOUT,
+    Fault,
+    Reply,
+    UnsettledVerdicts,
+    cancellations,
+    hold_of,
+)
 from voiceflow_worker.core.settling.changes import Changes
 from voiceflow_worker.core.settling.settle import Settler
 from voiceflow_worker.core.units import NUMBER, PARTY
@@ -52,17 +59,17 @@ _NOT_SENT = "a call was not sent, or its answer not read"
 
 
 @dataclass(frozen=True, slots=True)
-class Flight:
-    """One leased job and its departure.
+class Dispatch:
+    """One leased job and its slot.
 
-    `departure` is None if other workers have taken all departure times of the near future. `leased_at` and `asked_at`,
+    `slot` is None if other workers have taken all send slots of the near future. `leased_at` and `asked_at`,
     the time at which the worker asked for the journal entry, are in monotonic seconds. A hold after `leased_at` stops
     the job. `reserved` is the connection that the gateway keeps for its POST. `unsent` is the reason why a call with a
     journal entry is not sent, although it may be `sending` in the store.
     """
 
     job: Job
-    departure: Departure | None
+    slot: SendSlot | None
     leased_at: float
     asked_at: float = 0.0
     reserved: Reservation | None = None
@@ -70,8 +77,8 @@ class Flight:
 
     @property
     def leaves_at_once(self) -> bool:
-        """Whether the call may leave without a wait for a departure time."""
-        return self.departure is not None and self.departure.is_at_once
+        """Whether the call may leave without a wait for a send slot."""
+        return self.slot is not None and self.slot.is_at_once
 
     def release(self) -> None:
         """Give the connection back, if no POST has used it."""
@@ -94,7 +101,7 @@ class Submitter:
         *,
         policy: CallPolicy,
         lease: timedelta,
-        departures: Departures,
+        slots: SendSlots,
         holds: Holds,
         changes: Changes,
         on_verdict: Callable[[Verdict, float, str | None], None],
@@ -107,7 +114,7 @@ class Submitter:
         self._voice = voice
         self._connect = voice.connect if isinstance(voice, ConnectsAhead) else None
         self._policy = policy
-        self._departures = departures
+        self._slots = slots
         self._holds = holds
         self._guard = guard
         self._journal = Journal(store, policy, lease=lease, guard=guard)
@@ -125,12 +132,12 @@ class Submitter:
         """Hears of what was raised, and what has not happened because of it."""
         self._on_verdict = on_verdict
 
-    async def prepare(self, jobs: Sequence[Job], *, leased_at: float) -> list[Flight]:
-        """Check leased jobs, which only reads, and take their departure times.
+    async def prepare(self, jobs: Sequence[Job], *, leased_at: float) -> list[Dispatch]:
+        """Check leased jobs, which only reads, and take their send slots.
 
         A job is put back if its number is busy, its calling window is closed, or a gate has closed. All jobs are put
-        back if the store was set back to an older state. A job with a number on the suppression list ends. A job whose
-        lease has ended is left to the sweep. The journal entry makes the same checks again, and those of limits.
+        back if the store was rolled back to an older state. A job with a number on the suppression list ends. A job
+        whose lease has ended is left to the sweep. The journal entry makes the same checks again, and those of limits.
         Without a rate it follows at once, and a look before it would only cost a trip.
         """
         now = self._store.clock.now()
@@ -144,13 +151,13 @@ class Submitter:
         await self._journal.put_back([Unsent.outside_window(job) for job in ours if not job.may_ring(at=now)])
         await self._turn_back(refused, leased_at=leased_at)
         ready += [job for job in ours if job.may_ring(at=now) and job.is_expired(at=now)]  # the journal ends them
-        departures = await self._departures.take(len(ready))
-        self._departures.preparing.ended(leased_at)
-        return [Flight(job, departure, leased_at) for job, departure in zip_longest(ready, departures)]
+        slots = await self._slots.take(len(ready))
+        self._slots.preparing.ended(leased_at)
+        return [Dispatch(job, slot, leased_at) for job, slot in zip_longest(ready, slots)]
 
     async def _checked(self, jobs: Sequence[Job]) -> tuple[list[Job], list[Refused]]:
         """The jobs that may get a journal entry now, as far as one trip shows, and the others."""
-        if not self._departures.is_paced:
+        if not self._slots.is_paced:
             return list(jobs), []
         entries = [(job, self._journal.entry(job)[1]) for job in jobs]
         wanted = wanted_by([need for _, unit in entries for need in unit.needs])
@@ -188,91 +195,91 @@ class Submitter:
         """The number of POSTs that have ended, but whose verdict is not stored yet."""
         return self._verdicts.waiting
 
-    async def fly(self, flight: Flight) -> None:
-        """Journal one call shortly before its departure time, if it is not journalled yet, and send it.
+    async def dispatch(self, dispatch: Dispatch) -> None:
+        """Journal one call shortly before its send slot, if it is not journalled yet, and send it.
 
         If this is cancelled before the call is journalled, the job goes back to the queue.
         """
         try:
-            if flight.job.state is JobState.SENDING:
-                await self._send(flight)
+            if dispatch.job.state is JobState.SENDING:
+                await self._send(dispatch)
                 return
-            departure = flight.departure
-            if departure is None:
+            slot = dispatch.slot
+            if slot is None:
                 # Put back, because a hold would not reach a call that waits here.
-                await self._put_back(_unsent([flight], "the rate leaves no room for the call yet"))
+                await self._put_back(_unsent([dispatch], "the rate leaves no room for the call yet"))
                 return
             try:
-                began = self._departures.connecting.began()
-                flight = await self._connected(flight)
-                self._departures.connecting.ended(began)
-                await departure.near()
+                began = self._slots.connecting.began()
+                dispatch = await self._connected(dispatch)
+                self._slots.connecting.ended(began)
+                await slot.near()
             except cancellations():
-                with anyio.move_on_after(LAST_WORD, shield=True):
-                    await self._put_back(_unsent([flight], _STOPPED))
+                with anyio.move_on_after(SHUTDOWN_TIMEOUT, shield=True):
+                    await self._put_back(_unsent([dispatch], _STOPPED))
                 raise
-            for begun in await self.begin([flight]):
+            for begun in await self.begin([dispatch]):
                 await self._send(begun)
         finally:
-            flight.release()
+            dispatch.release()
 
-    async def _connected(self, flight: Flight, *, waits: bool = True) -> Flight:
+    async def _connected(self, dispatch: Dispatch, *, waits: bool = True) -> Dispatch:
         """The call with its connection. Before the journal entry: a call that has its entry leaves, or goes back soon.
 
         If the gateway fails here, the POST will fail in the same way, and its verdict says why.
         """
-        if self._connect is None or flight.reserved is not None:
-            return flight
+        if self._connect is None or dispatch.reserved is not None:
+            return dispatch
         try:
-            return replace(flight, reserved=await self._connect(waits=waits))
+            return replace(dispatch, reserved=await self._connect(waits=waits))
         except Exception as error:  # noqa: BLE001 - whatever a gateway raises
-            _log.debug("the gateway could not get ready for a call", job=flight.job.id, error=str(error))
-            return flight
+            _log.debug("the gateway could not get ready for a call", job=dispatch.job.id, error=str(error))
+            return dispatch
 
-    async def begin_at_once(self, flights: Sequence[Flight]) -> list[Flight]:
+    async def begin_at_once(self, dispatches: Sequence[Dispatch]) -> list[Dispatch]:
         """Journal together the calls that leave now over kept connections; the others come back as they are.
 
-        The others must wait for their departures, or connect first.
+        The others must wait for their slots, or connect first.
         """
-        if not all(flight.leaves_at_once for flight in flights):
-            return list(flights)
-        flights = [await self._connected(flight, waits=False) for flight in flights]
-        ready = [flight for flight in flights if self._connect is None or flight.reserved is not None]
-        return [*await self.begin(ready), *[flight for flight in flights if flight not in ready]]
+        if not all(dispatch.leaves_at_once for dispatch in dispatches):
+            return list(dispatches)
+        dispatches = [await self._connected(dispatch, waits=False) for dispatch in dispatches]
+        ready = [dispatch for dispatch in dispatches if self._connect is None or dispatch.reserved is not None]
+        return [*await self.begin(ready), *[dispatch for dispatch in dispatches if dispatch not in ready]]
 
-    async def begin(self, flights: Sequence[Flight]) -> list[Flight]:
+    async def begin(self, dispatches: Sequence[Dispatch]) -> list[Dispatch]:
         """Write the journal entries of calls that were prepared together and leave now. Returns those that may be sent.
 
         When it is not known whether a journal entry was stored, its call is `unsent`: pass it to `fly` all the same,
         because its job may be `sending` now. A call that a condition keeps back ends, or goes back to the queue, and
-        another call gets its departure.
+        another call gets its slot.
         """
-        begun: list[Flight] = []
+        begun: list[Dispatch] = []
         try:
-            begun = await self._begin(flights)
+            begun = await self._begin(dispatches)
         finally:
-            going = {flight.job.id for flight in begun if flight.unsent is None}
-            for flight in flights:
-                if flight.job.id not in going:
-                    flight.release()
+            going = {dispatch.job.id for dispatch in begun if dispatch.unsent is None}
+            for dispatch in dispatches:
+                if dispatch.job.id not in going:
+                    dispatch.release()
         return begun
 
-    async def _begin(self, flights: Sequence[Flight]) -> list[Flight]:
-        if not flights:
+    async def _begin(self, dispatches: Sequence[Dispatch]) -> list[Dispatch]:
+        if not dispatches:
             return []
-        first = flights[0]
+        first = dispatches[0]
         if self._holds.closed_since(first.leased_at):
-            await self._put_back(_unsent(flights, f"held before it left: {self._holds.reason}"))
+            await self._put_back(_unsent(dispatches, f"held before it left: {self._holds.reason}"))
             return []
-        jobs = [flight.job for flight in flights]
-        asked_at = self._departures.journalling.began()
+        jobs = [dispatch.job for dispatch in dispatches]
+        asked_at = self._slots.journalling.began()
         try:
             begun, refused = await self._journal.begin(jobs)
             if all(each.unsent is None for each in begun):
-                self._departures.journalling.ended(asked_at)
-            waiting = {flight.job.id: flight for flight in flights}
+                self._slots.journalling.ended(asked_at)
+            waiting = {dispatch.job.id: dispatch for dispatch in dispatches}
             sending = [replace(waiting.pop(job.id), job=job, asked_at=at, unsent=unsent) for job, at, unsent in begun]
-            self._departures.give_back([each.departure for each in waiting.values() if each.departure is not None])
+            self._slots.give_back([each.slot for each in waiting.values() if each.slot is not None])
         except Exception as error:  # noqa: BLE001 - nothing leaves, whatever was raised
             self.on_fault(_NOT_JOURNALLED, error)
             return []
@@ -288,30 +295,30 @@ class Submitter:
             )
         return sending
 
-    async def _send(self, flight: Flight) -> None:
+    async def _send(self, dispatch: Dispatch) -> None:
         """POST one journalled call. This task settles the call, or hands it to a task that settles other calls now.
 
         If this is cancelled, the job is queued again if no byte can have left, and is in doubt otherwise. The state is
         stored, within a few seconds, before the cancellation continues.
         """
-        if flight.unsent is not None:
-            verdict = self._not_sent(NotSentCause.STORE_AWAY, flight.unsent)
-            await self._verdicts.settle(flight.job, replace(verdict, is_known=False))
+        if dispatch.unsent is not None:
+            verdict = self._not_sent(NotSentCause.STORE_AWAY, dispatch.unsent)
+            await self._verdicts.settle(dispatch.job, replace(verdict, is_known=False))
             return
         closed: list[Gate] = []
         progress = PostProgress(
             on_hold=partial(self._close_early, closed),
-            held=partial(self._holds.reason_since, flight.leased_at, batch_id=flight.job.batch_id),
-            why_not=partial(self._why_not, flight),
-            reserved=flight.reserved,
+            held=partial(self._holds.reason_since, dispatch.leased_at, batch_id=dispatch.job.batch_id),
+            why_not=partial(self._why_not, dispatch),
+            reserved=dispatch.reserved,
         )
         try:
             await checkpoint_if_cancelled()
-            reply = await self._post(flight, progress, closed)
+            reply = await self._post(dispatch, progress, closed)
         except cancellations():
-            await self._verdicts.settle(flight.job, self._cut_short(progress))
+            await self._verdicts.settle(dispatch.job, self._cut_short(progress))
             raise
-        await self._verdicts.settle(flight.job, reply)
+        await self._verdicts.settle(dispatch.job, reply)
 
     async def _close_early(self, closed: list[Gate], hold: QueueHold) -> None:
         """Hold the queue after an answer whose proof takes a second or more. The verdict gives the same order again."""
@@ -321,33 +328,33 @@ class Submitter:
         except Exception as error:  # noqa: BLE001 - the answer is judged, whatever the store raises
             self.on_fault(_NOT_HELD, error)
 
-    async def give_back(self, flights: Collection[Flight]) -> None:
+    async def give_back(self, dispatches: Collection[Dispatch]) -> None:
         """When the worker stops, requeue the calls that have not left, if the store answers in time."""
-        begun = [flight for flight in flights if flight.job.state is JobState.SENDING]
-        for flight in flights:
-            flight.release()
-        with anyio.move_on_after(LAST_WORD, shield=True):
-            await self._put_back(_unsent([each for each in flights if each not in begun], _STOPPED))
-            for flight in begun:
+        begun = [dispatch for dispatch in dispatches if dispatch.job.state is JobState.SENDING]
+        for dispatch in dispatches:
+            dispatch.release()
+        with anyio.move_on_after(SHUTDOWN_TIMEOUT, shield=True):
+            await self._put_back(_unsent([each for each in dispatches if each not in begun], _STOPPED))
+            for dispatch in begun:
                 reply = self._cut_short(PostProgress())
-                await self._verdicts.settle(flight.job, replace(reply, is_known=flight.unsent is None))
+                await self._verdicts.settle(dispatch.job, replace(reply, is_known=dispatch.unsent is None))
 
-    async def _post(self, flight: Flight, progress: PostProgress, closed: Sequence[Gate]) -> Reply:
-        job = flight.job
+    async def _post(self, dispatch: Dispatch, progress: PostProgress, closed: Sequence[Gate]) -> Reply:
+        job = dispatch.job
         post = job.posts[-1]
         clock = self._store.clock
-        left = timedelta(seconds=flight.asked_at + LEAVES_WITHIN - clock.monotonic())
+        left = timedelta(seconds=dispatch.asked_at + LEAVES_WITHIN - clock.monotonic())
         until = min(post.valid_until, clock.now() + left)
         try:
-            leaves = flight.departure is None or await flight.departure.depart(until=until)
+            leaves = dispatch.slot is None or await dispatch.slot.wait(until=until)
         except Exception as error:  # noqa: BLE001 - nothing has left, whatever the store raises
-            _log.warning("a call got no departure time; it is not sent now", job=job.id, error=str(error))
-            return self._not_sent(NotSentCause.STORE_AWAY, f"no departure time: {error}")
+            _log.warning("a call got no send slot; it is not sent now", job=job.id, error=str(error))
+            return self._not_sent(NotSentCause.STORE_AWAY, f"no send slot: {error}")
         if not leaves:
             return self._not_sent(
-                NotSentCause.MISSED_DEPARTURE, "the call missed its departure time, and the next one is too far ahead"
+                NotSentCause.MISSED_DEPARTURE, "the call missed its send slot, and the next one is too far ahead"
             )
-        if (late := self._why_not(flight)) is not None:
+        if (late := self._why_not(dispatch)) is not None:
             return Reply(late, clock.now())
         now = clock.now()
         body = body_to(job.body, job.number) if job.place else job.body
@@ -383,19 +390,19 @@ class Submitter:
             self._holds.relax()
         return Reply(verdict, at)
 
-    def _why_not(self, flight: Flight) -> Verdict | None:
+    def _why_not(self, dispatch: Dispatch) -> Verdict | None:
         """Why a call that has its journal entry may not leave now, as a verdict; None if it may.
 
         Looked at before the gateway gets the call, and again just before its first byte.
         """
         clock = self._store.clock
-        if self._holds.closed_since(flight.leased_at):
+        if self._holds.closed_since(dispatch.leased_at):
             return _not_sent(NotSentCause.HELD, f"held before it left: {self._holds.reason}")
-        if clock.monotonic() - flight.asked_at >= LEAVES_WITHIN:
+        if clock.monotonic() - dispatch.asked_at >= LEAVES_WITHIN:
             return _not_sent(
                 NotSentCause.MISSED_DEPARTURE, f"it could not leave within {LEAVES_WITHIN:g} s of its journal entry"
             )
-        if flight.job.posts[-1].valid_until <= clock.now():
+        if dispatch.job.posts[-1].valid_until <= clock.now():
             return _not_sent(NotSentCause.TOO_LATE, "its submit window ended before the call left")
         return None
 
@@ -425,8 +432,8 @@ def _not_sent(cause: NotSentCause, message: str) -> Verdict:
     return Verdict(kind=VerdictKind.NOT_SENT, cause=cause, message=message)
 
 
-def _unsent(flights: Collection[Flight], reason: str) -> list[Unsent]:
-    return [Unsent(each.job, reason) for each in flights]
+def _unsent(dispatches: Collection[Dispatch], reason: str) -> list[Unsent]:
+    return [Unsent(each.job, reason) for each in dispatches]
 
 
 def _ids(jobs: Sequence[Job]) -> list[str]:
@@ -443,12 +450,12 @@ class Senders:
         self._submitter = submitter
         self._on_freed = on_freed
         self._flying = 0
-        self._ready: deque[Flight] = deque()
+        self._ready: deque[Dispatch] = deque()
         self._idle: list[anyio.Event] = []
 
     @property
     def flying(self) -> int:
-        """The number of leased calls that wait for their departure or for the answer of 8x8."""
+        """The number of leased calls that wait for their slot or for the answer of 8x8."""
         return self._flying
 
     @property
@@ -466,13 +473,13 @@ class Senders:
         if count:
             self._on_freed()
 
-    def send(self, flights: Iterable[Flight], group: TaskGroup) -> None:
+    def send(self, dispatches: Iterable[Dispatch], group: TaskGroup) -> None:
         """Send calls that `occupy` counted, in tasks of this group.
 
         Calls that have not left when the group ends are put back.
         """
-        for flight in flights:
-            self._ready.append(flight)
+        for dispatch in dispatches:
+            self._ready.append(dispatch)
             if self._idle:
                 self._idle.pop().set()
             else:
@@ -483,7 +490,7 @@ class Senders:
         try:
             while True:
                 while self._ready:
-                    await self._fly(self._ready.popleft())
+                    await self._dispatch(self._ready.popleft())
                 woken = anyio.Event()
                 self._idle.append(woken)
                 await woken.wait()
@@ -495,15 +502,15 @@ class Senders:
                 await self._submitter.give_back(left)
                 self.free(len(left))
 
-    async def _fly(self, flight: Flight) -> None:
+    async def _dispatch(self, dispatch: Dispatch) -> None:
         try:
-            await self._submitter.fly(flight)
+            await self._submitter.dispatch(dispatch)
         except Exception as error:  # noqa: BLE001 - a fault of one call must not end the others; the call ends in doubt
             self._submitter.on_fault(_NOT_SENT, error)
             _log.exception(
                 "an unexpected error stopped the sending of a call, or the reading of its answer; when its lease ends, "
                 "the call is queued again or in doubt",
-                job=flight.job.id,
+                job=dispatch.job.id,
             )
         finally:
             self._flying -= 1

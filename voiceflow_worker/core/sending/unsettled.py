@@ -32,10 +32,10 @@ _log = structlog.get_logger("voiceflow.submit")
 Fault = Callable[[str, Exception], None]
 """Hears of what was raised, and the part that failed because of it."""
 NOT_STORED = "the verdict of a POST was not stored"
-LAST_WORD = 5.0
+SHUTDOWN_TIMEOUT = 5.0
 """Seconds for which a stopping worker tries to store the last state of a call."""
 MANY = 4
-LINGER = 0.004
+BATCH_DELAY = 0.004
 """Seconds that verdicts wait for more verdicts, if at least `MANY` were stored together the last time. A trip to the
 store takes as long for 5 verdicts as for 20."""
 
@@ -149,7 +149,7 @@ class UnsettledVerdicts:
         if self._together < MANY:
             await checkpoint()
         else:
-            await self._clock.sleep(LINGER)
+            await self._clock.sleep(BATCH_DELAY)
 
     def _has_settled(self, count: int) -> None:
         self._unsettled -= count
@@ -173,7 +173,7 @@ class UnsettledVerdicts:
             await self._settle_until_stored(job, reply)
         except cancellations():
             # The answer is known. Without one more try to store it, the call would be in doubt for nothing.
-            with anyio.move_on_after(LAST_WORD, shield=True) as last:
+            with anyio.move_on_after(SHUTDOWN_TIMEOUT, shield=True) as last:
                 await self._settle_until_stored(job, reply)
             if last.cancelled_caught:
                 _log.error(
@@ -196,8 +196,8 @@ class UnsettledVerdicts:
                 if isinstance(settled, BaseException):
                     raise settled
             except (IllegalMoveError, JobNotFoundError) as error:
-                # The store was set back and does not know this POST, or the job was deleted. A store that was set back
-                # is restored from the worker's own file, once; then the verdict finds its POST.
+                # The store was rolled back and does not know this POST, or the job was deleted. A store that was rolled
+                # back is restored from the worker's own file, once; then the verdict finds its POST.
                 if recalled or not await self._recall(job):
                     _log.error(
                         "the verdict of a POST could not be stored: the call was deleted, or is unknown to the store",

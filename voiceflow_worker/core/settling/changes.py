@@ -44,25 +44,25 @@ SESSIONS = units.SESSION
 _OF_NOBODY_HERE = "elsewhere.unknown.0"
 """The value for a session that belongs to no call of this store. It has the form of a POST of a job that does not
 exist."""
-PARKED = "parked-summary"
+EARLY = "early-summary"
 
 
 class Sessions:
-    """The POST of each session, and the parked summaries of sessions without a known POST; kept for seven days.
+    """The POST of each session, and the early summaries of sessions without a known POST; kept for seven days.
 
     Every method raises StoreError.
     """
 
     def __init__(self, store: Store) -> None:
         self._posts = text_records(store, SESSIONS, keep_for=units.SESSION_KEPT)
-        self.parked: RecordSet[Outcome] = RecordSet(
+        self.early: RecordSet[Outcome] = RecordSet(
             store,
-            PARKED,
+            EARLY,
             write=lambda outcome: json.dumps(outcome_record(outcome)),
             read=lambda _, text: outcome_from(json.loads(text)),
             keep_for=units.SESSION_KEPT,
         )
-        """Parked summaries by session. The first summary of a session counts. A summary that cannot be read is None."""
+        """Early summaries by session. The first summary of a session counts. A summary that cannot be read is None."""
 
     async def disown(self, session_id: str) -> None:
         """Store that a session belongs to no call of this store, so that it is not matched by its numbers again."""

@@ -21,8 +21,8 @@ from anyio import to_thread
 from anyio.lowlevel import checkpoint
 
 from voiceflow_worker.core.ports import CallLog, Store
+from voiceflow_worker.core.ports.background import LeaderLease
 from voiceflow_worker.core.ports.names import QueueNames
-from voiceflow_worker.core.ports.parts import LeaderLease
 from voiceflow_worker.core.ports.reading import find_jobs, find_pages
 from voiceflow_worker.core.ports.reads import Due, Listing, OfNumber
 from voiceflow_worker.core.ports.trips import gather
@@ -92,7 +92,7 @@ def range_of(group: Sequence[_HasWindow], *, longest_call: timedelta, latest: da
 
 EVERY = timedelta(minutes=3)
 """The interval at which the workers of a queue together request its log."""
-PATIENCE = timedelta(minutes=10)
+TIMEOUT = timedelta(minutes=10)
 """The time that a call with an overdue summary waits for the log. About three requests may fail in this time."""
 MOST = 5000
 """The most calls in doubt, and the most calls without a summary, that a worker reads in one round."""
@@ -173,7 +173,7 @@ class Reconciler:
         doubts = await find_jobs(self._store, Due(queue=self._queue, state=JobState.IN_DOUBT))
         by = None if submitted else now
         overdue = await find_jobs(self._store, Due(queue=self._queue, state=JobState.SUBMITTED, by=by))
-        groups = spans(self._cases([*doubts, *await self._without_parked_summary(overdue)]))
+        groups = spans(self._cases([*doubts, *await self._without_early_summary(overdue)]))
         total = Reconciled()
         for number, group in enumerate(groups, 1):
             asked = self._range(group)
@@ -186,7 +186,7 @@ class Reconciler:
         by = now + max(self._policy.summary_deadline - self._first_look, timedelta())
         silent = await find_jobs(self._store, Due(queue=self._queue, state=JobState.SUBMITTED, by=by, limit=MOST))
         silent = [job for job in silent if job.due_at <= now or self._is_time_for(job, now)]
-        return [*doubts, *await self._without_parked_summary(silent)]
+        return [*doubts, *await self._without_early_summary(silent)]
 
     @property
     def _first_look(self) -> timedelta:
@@ -205,11 +205,11 @@ class Reconciler:
             look *= 2
         return look <= age < look + 2 * EVERY
 
-    async def _without_parked_summary(self, jobs: Sequence[Job]) -> list[Job]:
-        """Apply parked summaries that no worker has applied yet; returns the jobs that are still submitted."""
+    async def _without_early_summary(self, jobs: Sequence[Job]) -> list[Job]:
+        """Apply early summaries that no worker has applied yet; returns the jobs that are still submitted."""
         looked = list[Job]()
         for start in range(0, len(jobs), PAGE):
-            looked += await gather(*(partial(self._settler.apply_parked, job) for job in jobs[start : start + PAGE]))
+            looked += await gather(*(partial(self._settler.apply_early, job) for job in jobs[start : start + PAGE]))
         return [job for job in looked if job.state is JobState.SUBMITTED]
 
     def _cases(self, jobs: Sequence[Job]) -> list[_Case]:
@@ -299,19 +299,19 @@ class Reconciler:
 
     async def _place(self, case: _Case, session: LoggedSession, session_id: str) -> Job:
         now = self._store.clock.now()
-        # A parked summary has more than the rows of its session, such as the error code.
-        is_parked = bool(await self._sessions.parked.get([session_id]))
+        # A early summary has more than the rows of its session, such as the error code.
+        is_early = bool(await self._sessions.early.get([session_id]))
         apply = partial(
             found_placed,
             number=case.post.number,
             session_id=session_id,
-            outcome=None if is_parked else session.outcome,
+            outcome=None if is_early else session.outcome,
             charge=session.charge,
             at=now,
             policy=self._policy,
         )
         changed = await self._changes.change(case.job.id, apply, base=case.job)
-        return await self._settler.apply_parked(changed.new) if is_parked else changed.new
+        return await self._settler.apply_early(changed.new) if is_early else changed.new
 
     async def _move(self, found: Job, step: Callable[[Job], Job]) -> Job:
         """Apply `step` to a job. If another writer has changed the job since it was found, the job stays as it is."""

@@ -142,12 +142,12 @@ class Settler:
         if post is None and not summary.client_request_id:
             if summary.status is None:
                 return SummaryResult.UNKNOWN
-            await self._sessions.parked.add({summary.session_id: outcome_of(summary)})
+            await self._sessions.early.add({summary.session_id: outcome_of(summary)})
             # The answer that names this session may have been stored between the look and the parking.
             post = (await self._sessions.find([summary.session_id])).get(summary.session_id)
             if post is None:
                 return SummaryResult.PARKED
-            await self._sessions.parked.remove([summary.session_id])
+            await self._sessions.early.remove([summary.session_id])
         if post is None or await self._is_of_another(post, summary):
             return SummaryResult.UNKNOWN
         return await self._summarise(post, summary)
@@ -186,22 +186,22 @@ class Settler:
         await self._sessions.disown(session_id)
         return True
 
-    async def apply_parked(self, job: Job) -> Job:
-        """Apply the summaries that are parked for the sessions of this job."""
+    async def apply_early(self, job: Job) -> Job:
+        """Apply the early summaries for the sessions of this job."""
         open_sessions = {post.session_id: post.number for post in job.posts if post.session_id and post.outcome is None}
-        parked = await self._sessions.parked.get(open_sessions)
+        parked = await self._sessions.early.get(open_sessions)
         for session_id, outcome in parked.items():
             if outcome is None:
                 continue
             job = await self._unpark((job.id, open_sessions[session_id]), session_id, outcome) or job
         return job
 
-    async def apply_all_parked(self, *, after: str = "", limit: int = 500) -> str:
-        """Apply one page of parked summaries whose session has become known; returns the `after` of the next page.
+    async def apply_all_early(self, *, after: str = "", limit: int = 500) -> str:
+        """Apply one page of early summaries whose session has become known; returns the `after` of the next page.
 
         The sweep does this. Doing it after each answer would cost a read for every call, and is rarely needed.
         """
-        page = await self._sessions.parked.page(after=after, limit=limit)
+        page = await self._sessions.early.page(after=after, limit=limit)
         if page:
             posts = await self._sessions.find([session_id for session_id, _ in page])
             for session_id, outcome in page:
@@ -225,7 +225,7 @@ class Settler:
             tracing.summarised(changed.old, changed.new, number, outcome, since=since)
             call_lines.ended(changed.new, number, outcome)
         await self._leave_alone(changed.new, number, outcome)
-        await self._sessions.parked.remove([session_id])
+        await self._sessions.early.remove([session_id])
         return changed.new
 
     async def _summarise(self, post: tuple[str, int], summary: SessionSummary) -> SummaryResult:
@@ -247,7 +247,7 @@ class Settler:
         try:
             changed = await self._changes.change(job_id, apply)
         except (JobNotFoundError, IllegalMoveError):
-            # The job was pruned, or its store was set back.
+            # The job was pruned, or its store was rolled back.
             return SummaryResult.UNKNOWN
         await self._leave_alone(changed.new, number, outcome)
         if not is_clear:

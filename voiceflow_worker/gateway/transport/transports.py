@@ -194,7 +194,7 @@ class Posts(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Carrier:
+class Transport:
     """What carries the requests of an open client: `posts` its POSTs, and `transport`, of httpx, all other requests.
 
     An async context manager.
@@ -213,22 +213,22 @@ class Carrier:
         await self.transport.__aexit__(kind, error, trace)
 
 
-def open_ways(
+def open_transport(
     network: Network, url: httpx.URL, *, headers: Mapping[str, str], timeouts: Timeouts, limit: int
-) -> Carrier:
-    """A carrier for the running event loop on the ways of a network. POSTs go to `url`, with `headers`."""
+) -> Transport:
+    """A transport for the running event loop on the ways of a network. POSTs go to `url`, with `headers`."""
     ways = network.transport(limit=limit, gives_up=not runs_on_asyncio())
     if not runs_on_asyncio():
-        return Carrier(HttpxPosts(ways.pool_to(url), url, headers=headers, timeouts=timeouts), ways)
+        return Transport(HttpxPosts(ways.pool_to(url), url, headers=headers, timeouts=timeouts), ways)
     posts = ConnectionPosts(url, headers=headers, timeouts=timeouts, limit=limit, network=network)
-    return Carrier(posts, ways)
+    return Transport(posts, ways)
 
 
 def carry(
     transport: httpx.AsyncBaseTransport, url: httpx.URL, *, headers: Mapping[str, str], timeouts: Timeouts
-) -> Carrier:
-    """A carrier over a transport of httpx. POSTs go to `url`, with `headers`."""
-    return Carrier(HttpxPosts(transport, url, headers=headers, timeouts=timeouts), transport)
+) -> Transport:
+    """A transport over a transport of httpx. POSTs go to `url`, with `headers`."""
+    return Transport(HttpxPosts(transport, url, headers=headers, timeouts=timeouts), transport)
 
 
 def check_transport(transport: httpx.AsyncBaseTransport) -> None:
@@ -261,7 +261,7 @@ class HttpxPosts:
         self._headers = {**headers, "Connection": "close"}
         self._timeouts = timeouts
         self._is_trusted = is_known(transport)
-        self._missed = MissedDepartures(url.host)
+        self._missed = MissedSlots(url.host)
 
     async def connect(self, *, waits: bool = True) -> Reservation | None:  # noqa: ARG002 (it never waits)
         """Nothing: httpx connects when the POST begins."""
@@ -317,7 +317,7 @@ MISSED_IN_A_ROW = 5
 at the same time count once."""
 
 
-class MissedDepartures:
+class MissedSlots:
     """Counts how often in a row a POST could not leave, because httpx took too long to connect.
 
     httpx connects only when the POST has its journal entry, and a call that was late connects anew. Where connecting

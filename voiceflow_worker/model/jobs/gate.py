@@ -39,7 +39,7 @@ class GateKind(StrEnum):
     STOPPED_ITSELF = "stopped_itself"
     """The batch has reached one of its stop rules."""
     MAY_LACK = "may_lack"
-    """The store was set back or taken over, and may lack what it had stored."""
+    """The store was rolled back or taken over, and may lack what it had stored."""
 
 
 _STATES = frozenset(GateState)

@@ -1,4 +1,4 @@
-"""Departure times at a rate (generic cell rate algorithm), and what a store keeps of them."""
+"""Send slots at a rate (generic cell rate algorithm), and what a store keeps of them."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ back."""
 
 
 @dataclass(frozen=True, slots=True)
-class DepartureTimes:
-    """Departure times in epoch seconds, the TAT after them, and the time of the next possible departure."""
+class SlotTimes:
+    """Send slots in epoch seconds, the TAT after them, and the time of the next possible slot."""
 
     times: tuple[float, ...]
     tat: float
     next_at: float
 
 
-def departures(*, tat: float, wanted: int, rate: float, burst: int, now: float, horizon: float) -> DepartureTimes:
-    """Up to `wanted` departure times, none later than `now + horizon`, at `rate` per second.
+def take_slots(*, tat: float, wanted: int, rate: float, burst: int, now: float, horizon: float) -> SlotTimes:
+    """Up to `wanted` send slots, none later than `now + horizon`, at `rate` per second.
 
     `burst` is the number of calls that may leave at once after a pause; 1 gives even spacing. Unused time beyond the
-    burst is lost, so any sliding second holds at most `rate + burst` departures. All times are in seconds on one clock.
+    burst is lost, so any sliding second holds at most `rate + burst` slots. All times are in seconds on one clock.
     `now + horizon` must be less than `CLOCKS_DIFFER` apart for any two workers, the difference of clocks included.
 
     A TAT that no worker could have reached was stored before a clock was set back. It is reduced to the furthest TAT
@@ -37,17 +37,17 @@ def departures(*, tat: float, wanted: int, rate: float, burst: int, now: float, 
         tat = furthest
     times: list[float] = []
     while len(times) < wanted:
-        departure = max(now, tat - tolerance)
-        if departure > now + horizon:
+        slot = max(now, tat - tolerance)
+        if slot > now + horizon:
             break
-        times.append(departure)
-        tat = max(tat, departure) + interval
-    return DepartureTimes(tuple(times), tat, max(now, tat - tolerance))
+        times.append(slot)
+        tat = max(tat, slot) + interval
+    return SlotTimes(tuple(times), tat, max(now, tat - tolerance))
 
 
 @dataclass(frozen=True, slots=True)
 class Slots:
-    """Departure times taken at the queue's rate, in order; `next_at` is the next free time."""
+    """Send slots taken at the queue's rate, in order; `next_at` is the next free time."""
 
     times: tuple[datetime, ...]
     next_at: datetime
@@ -55,7 +55,7 @@ class Slots:
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """What a store keeps of the departures of a queue: how they were taken, the TAT, and the last of them.
+    """What a store keeps of the slots of a queue: how they were taken, the TAT, and the last of them.
 
     Times are in epoch seconds.
     """
@@ -66,12 +66,12 @@ class Pace:
     last: float = 0.0
 
     def take(self, *, rate: float, burst: int, wanted: int, horizon: timedelta, now: datetime) -> tuple[Pace, Slots]:
-        """The pace after up to `wanted` departures at this rate, and their times."""
+        """The pace after up to `wanted` slots at this rate, and their times."""
         tat = self.tat
         if (self.rate, self.burst) != (rate, burst):
             # A queue whose rate changes from one call an hour to ten a second must not wait for the rest of the hour.
             tat = min(tat, self.last + burst / rate)
-        granted = departures(
+        granted = take_slots(
             tat=tat, wanted=wanted, rate=rate, burst=burst, now=now.timestamp(), horizon=horizon.total_seconds()
         )
         last = granted.times[-1] if granted.times else self.last

@@ -164,7 +164,7 @@ class ReasonKind(StrEnum):
     SUPPRESSED = "suppressed"
     """The job has ended because one of its numbers, or that of a second party, is on the suppression list."""
     SENT_AS_ANOTHER = "sent_as_another"
-    """The job has ended because the same call may have been sent under another id, before the store was set back."""
+    """The job has ended because the same call may have been sent under another id, before the store was rolled back."""
     KEPT_AS_ANOTHER = "kept_as_another"
     """The job has ended because the other copy of a restore has the same call under another id."""
 

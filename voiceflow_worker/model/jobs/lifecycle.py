@@ -197,7 +197,7 @@ def resolve(
     *,
     placed: bool,
     at: datetime,
-    witnessed: datetime,
+    recorded_at: datetime,
     note: str,
     policy: CallPolicy,
     number: int | None = None,
@@ -205,8 +205,8 @@ def resolve(
     """Settle a job in doubt by the decision of a person.
 
     "Placed" ends the job as `accepted`; a late summary still settles it. "Not placed" puts the job back in the queue,
-    unless another POST settles it (`by_other_post`). "Not placed" raises `TooEarlyError` if `witnessed` is not
-    later than the `validUntil` of the POST plus the clock skew. `witnessed` is the Date header of a fresh answer of
+    unless another POST settles it (`by_other_post`). "Not placed" raises `TooEarlyError` if `recorded_at` is not
+    later than the `validUntil` of the POST plus the clock skew. `recorded_at` is the Date header of a fresh answer of
     8x8, or else the store's clock. `number` is the number of the POST that the person judged, if known. Raises
     IllegalMoveError if another POST is in doubt.
     """
@@ -221,7 +221,7 @@ def resolve(
         )
     if not placed:
         until = post.valid_until + policy.clock_skew
-        if witnessed <= until:
+        if recorded_at <= until:
             raise TooEarlyError(job.id, state=job.state.value, until=until)
     verdict = VerdictKind.PLACED if placed else VerdictKind.NOT_PLACED
     known = with_post(job, replace(post, verdict=verdict, answered_at=post.answered_at or at, message=note))
@@ -321,7 +321,8 @@ def by_placed_post(job: Job, post: Post, *, at: datetime, policy: CallPolicy) ->
 def by_other_post(job: Job, *, at: datetime, policy: CallPolicy) -> Job | None:
     """A job whose newest POST placed no call, as another POST settles it; None if it may be sent again.
 
-    If another POST of this attempt may have rung, the job is in doubt. That needs two histories (`model/jobs/setback`).
+    If another POST of this attempt may have rung, the job is in doubt. That needs two histories
+    (`model/jobs/rollback`).
     """
     if job.settling_post is not None:
         return by_placed_post(job, job.settling_post, at=at, policy=policy)

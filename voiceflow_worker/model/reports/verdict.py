@@ -43,11 +43,11 @@ class NotSentCause(StrEnum):
     TOO_LATE = "too_late"
     """The call's `validUntil` had passed before it could leave: it waited too long for a limiter, or its process was
     suspended."""
-    MISSED_DEPARTURE = "missed_departure"
-    """The call was not ready at its departure time, and the next departure is too far ahead; or its first byte could
+    MISSED_DEPARTURE = "missed_slot"
+    """The call was not ready at its send slot, and the next slot is too far ahead; or its first byte could
     not leave soon enough after its journal entry."""
     HELD = "held"
-    """The queue was held while the call waited for its departure."""
+    """The queue was held while the call waited for its slot."""
     STOPPED = "stopped"
     """The worker was stopped."""
     STORE_AWAY = "store_away"
@@ -97,7 +97,7 @@ HoldReader = Callable[[], Awaitable[str | None]]
 """A function that returns the reason of a hold that was ordered after the lease of the call; None if there is none."""
 
 
-DepartureCheck = Callable[[], Verdict | None]
+SlotCheck = Callable[[], Verdict | None]
 """A function that returns the reason why a POST may not leave at this moment, as a verdict; None if it may leave."""
 
 
@@ -134,7 +134,7 @@ class PostProgress:
         *,
         on_hold: HoldHearer | None = None,
         held: HoldReader | None = None,
-        why_not: DepartureCheck | None = None,
+        why_not: SlotCheck | None = None,
         reserved: Reservation | None = None,
     ) -> None:
         self.may_have_left: bool = False

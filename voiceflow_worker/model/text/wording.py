@@ -165,7 +165,7 @@ def duration_in_words(duration: timedelta) -> str:
 
 
 SLOWEST = 1e-6
-"""The lowest rate: a call in twelve days. With a much lower rate, the next departure could be beyond the calendar."""
+"""The lowest rate: a call in twelve days. With a much lower rate, the next slot could be beyond the calendar."""
 
 
 def read_rate(value: object) -> float | None:

@@ -61,7 +61,7 @@ async def carried_out(
     return None if found is None else replace(found, check=name)
 
 
-PATIENCE = timedelta(seconds=4)
+TIMEOUT = timedelta(seconds=4)
 """The time limit of each step of a request to 8x8."""
 
 
@@ -138,7 +138,7 @@ async def open_context(settings: Settings) -> AsyncGenerator[CheckContext]:
         account = None
         if not settings.missing_for_calls():
             with suppress(SettingsError):  # the account check reports it
-                voice = VoiceClient.from_settings(settings, patience=PATIENCE)
+                voice = VoiceClient.from_settings(settings, timeout=TIMEOUT)
                 account = Account(await stack.enter_async_context(voice))
         store, found = await stack.enter_async_context(_opened(settings))
         health = Health()

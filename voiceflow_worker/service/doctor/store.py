@@ -6,15 +6,15 @@ from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
-from voiceflow_worker.backends.witness import journal_files
+from voiceflow_worker.backends.local_journal import journal_files
 from voiceflow_worker.core.heartbeats import Heartbeats
-from voiceflow_worker.core.overview.status import read_status
-from voiceflow_worker.core.overview.story import closed_in_words, resume_of
 from voiceflow_worker.core.ports import Limits, Store
 from voiceflow_worker.core.ports.reading import count_states, find_jobs, gates_of, limits_of
 from voiceflow_worker.core.ports.reads import Due
+from voiceflow_worker.core.reporting.status import read_status
+from voiceflow_worker.core.reporting.story import closed_in_words, resume_of
 from voiceflow_worker.core.rollback import JournalCheck, check_journals
-from voiceflow_worker.core.sending.departures import SetRate
+from voiceflow_worker.core.sending.slots import SetRate
 from voiceflow_worker.finding import Diagnosis, failure, ok, warning
 from voiceflow_worker.model.jobs.gate import GateKind, GateState
 from voiceflow_worker.model.jobs.job import JobState
@@ -32,28 +32,28 @@ async def opens(context: CheckContext) -> Diagnosis:
 async def journals(context: CheckContext) -> Diagnosis | None:
     """Check that the store knows every call that the workers of this machine sent."""
     settings = context.settings
-    witness = journal_files(settings, context.store)
-    if witness is None:
+    local_journal = journal_files(settings, context.store)
+    if local_journal is None:
         return None
     return judged_journals(
-        await check_journals(context.store, witness, queue=settings.queue, policy=settings.policy()),
+        await check_journals(context.store, local_journal, queue=settings.queue, policy=settings.policy()),
         queue=settings.queue,
-        folder=witness.folder,
+        folder=local_journal.folder,
     )
 
 
 def judged_journals(found: JournalCheck, *, queue: str, folder: Path) -> Diagnosis:
     """The diagnosis for the journal files of this machine, of which new ones are made in `folder`."""
     files = f"{count_of(found.files, 'journal file')} of this machine"
-    if not found.set_back:
+    if not found.rolled_back:
         return ok(
-            f"{files} in {folder}, with {count_of(found.calls, 'call')}: no sign that the store was set back"
+            f"{files} in {folder}, with {count_of(found.calls, 'call')}: no sign that the store was rolled back"
             if found.files
             else f"there are none of this store; workers make them in {folder}"
         )
     forgotten = count_of(len(found.forgotten), "call")
     return failure(
-        f"the store was set back to an older state: it has lost {forgotten} recorded in {files}, "
+        f"the store was rolled back to an older state: it has lost {forgotten} recorded in {files}, "
         "and would make them again",
         remedy=f"do not resume queue {queue} yet: first start a worker, which puts these calls in doubt, run "
         "`voiceflow reconcile`, and resolve the rest with `voiceflow calls resolve`; then run `voiceflow resume`",

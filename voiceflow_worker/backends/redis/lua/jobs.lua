@@ -131,11 +131,11 @@ elseif asked.ages then
 end
 for _, key in ipairs(asked.keys or {}) do
     local id = redis.call('HGET', base .. ':keys', key)
-    local grave = not id and grave_of(base, key, tonumber(asked.now))
+    local tombstone = not id and tombstone_of(base, key, tonumber(asked.now))
     if id then
         look(id)
-    elseif grave then
-        answer[#answer + 1] = {grave}
+    elseif tombstone then
+        answer[#answer + 1] = {tombstone}
     end
 end
 return packed(answer)

@@ -53,13 +53,13 @@ end
 limit = math.min(limit, MOST)
 
 -- Jobs return to their lanes if they seemed expired because a clock had jumped ahead.
-local returned = redis.call('ZRANGEBYSCORE', base .. ':lapsed', '(' .. asked.now, '+inf', 'LIMIT', 0, work)
+local returned = redis.call('ZRANGEBYSCORE', base .. ':expired', '(' .. asked.now, '+inf', 'LIMIT', 0, work)
 for _, id in ipairs(returned) do
     local head = head_of(id)
     if head then
         zadd(lane_of(head), head.due, id)
     end
-    zrem(base .. ':lapsed', id)
+    zrem(base .. ':expired', id)
 end
 settle_queue(now)
 work = work - #returned
@@ -118,7 +118,7 @@ local function take_from(lane, next_entry, id, id_due)
             end
             work = work - 1
         elseif head.valid ~= '' and tonumber(head.valid) <= now then
-            zadd(base .. ':lapsed', head.valid, each)
+            zadd(base .. ':expired', head.valid, each)
             work = work - 1
         elseif head.state == 'queued' then
             chosen[#chosen + 1] = each

@@ -1,4 +1,4 @@
--- Takes departure times at the rate of the queue (generic cell rate algorithm), as model.jobs.gcra.departures does.
+-- Takes send slots at the rate of the queue (generic cell rate algorithm), as model.jobs.gcra.take_slots does.
 -- @include store queue
 -- Asked: queue, wanted (how many times), now; now and horizon as texts in epoch seconds. Returns {} for a queue without a
 -- rate, else {next free time, time, …}.
@@ -17,21 +17,21 @@ if pace[3] ~= at then
     -- A queue whose rate changes from one call an hour to ten a second must not wait for the rest of the hour.
     tat = math.min(tat, tonumber(last) + tonumber(burst) / tonumber(rate))
 end
--- If the pace is further ahead than departures can bring it, a clock was set back.
+-- If the pace is further ahead than slots can bring it, a clock was set back.
 local furthest = now + horizon + tonumber(burst) * interval
 if tat > furthest + 10.0 then
     tat = furthest
 end
 local answer = {''}
 while #answer <= asked.wanted do
-    local departure = math.max(now, tat - tolerance)
-    if departure > now + horizon then
+    local slot = math.max(now, tat - tolerance)
+    if slot > now + horizon then
         break
     end
     -- 17 digits restore a double exactly.
-    last = string.format('%.17g', departure)
+    last = string.format('%.17g', slot)
     answer[#answer + 1] = last
-    tat = math.max(tat, departure) + interval
+    tat = math.max(tat, slot) + interval
 end
 answer[1] = string.format('%.17g', math.max(now, tat - tolerance))
 if tat ~= kept or pace[3] ~= at then

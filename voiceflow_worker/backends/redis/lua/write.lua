@@ -9,8 +9,8 @@
 --   (namespace, group, member, values: '' for no record, else '=' and the value; own: '=' and its own new value, or ''),
 --   'gate' (group: the queue, batch: '' or '=' and the batch). A put is {namespace, group, member, value, end, mode}. A drop
 --   is {namespace, group, member, '' or '=' and the value}.
--- Returns the answers: each is {'done'}, {'stale'}, {'exists', owner or '', digest, state, grave or ''},
--- {'not free', place of the condition, group, member, value, end}, {'unvetted'}, {'withheld'} or {'full', error}.
+-- Returns the answers: each is {'done'}, {'stale'}, {'exists', owner or '', digest, state, tombstone or ''},
+-- {'not free', place of the condition, group, member, value, end}, {'not_verified'}, {'rolled_back'} or {'full', error}.
 local now = tonumber(asked.now)
 
 -- What the units of a `together` step would have written: checked first, because a script cannot be undone.
@@ -148,8 +148,8 @@ local function owner_of_key(unit)
         -- Nobody knows whether a lost job was called.
         return {'exists', owner, head[1] or '', head[2] or 'in_doubt', ''}
     end
-    local grave = grave_of(of, unit.key, now)
-    return grave and {'exists', '', '', '', grave}
+    local tombstone = tombstone_of(of, unit.key, now)
+    return tombstone and {'exists', '', '', '', tombstone}
 end
 
 -- Whether the owner of a unique key, as `owner_of_key` returns it, is the one that gives it up, and is as it was.
@@ -245,8 +245,8 @@ local function insert(unit)
     end
     if job.key ~= '' then
         redis.call('HSET', base .. ':keys', job.key, id)
-        redis.call('HDEL', base .. ':graves', job.key)
-        zrem(base .. ':graves:until', job.key)
+        redis.call('HDEL', base .. ':tombstones', job.key)
+        zrem(base .. ':tombstones:until', job.key)
     end
     enter(id, job)
     return job.batch
@@ -276,9 +276,9 @@ local function delete(unit)
     end
     if head.key ~= '' then
         redis.call('HDEL', base .. ':keys', head.key)
-        if unit.grave ~= '' then
-            redis.call('HSET', base .. ':graves', head.key, unit.keep_until .. '|' .. unit.grave)
-            zadd(base .. ':graves:until', unit.keep_until, head.key)
+        if unit.tombstone ~= '' then
+            redis.call('HSET', base .. ':tombstones', head.key, unit.keep_until .. '|' .. unit.tombstone)
+            zadd(base .. ':tombstones:until', unit.keep_until, head.key)
         end
     end
     redis.call('DEL', job_key(id))
@@ -359,8 +359,8 @@ local function write(unit)
     end
 end
 
--- Whether the store was not set back: it is the same process, and has the record that it certainly had.
-local function is_vetted(guard)
+-- Whether the store was not rolled back: it is the same process, and has the record that it certainly had.
+local function is_verified(guard)
     local is_same = guard.server == '' or guard.server == string.match(redis.call('INFO', 'server'), 'run_id:(%x+)')
     return is_same and not checks.same(guard.known)
 end
@@ -378,9 +378,9 @@ local function refuses_all(unit, answer)
 end
 
 local answers = {}
-if asked.guard and not is_vetted(asked.guard) then
+if asked.guard and not is_verified(asked.guard) then
     for place, unit in ipairs(asked.units) do
-        answers[place] = was_written(unit) and {'done'} or {'unvetted'}
+        answers[place] = was_written(unit) and {'done'} or {'not_verified'}
     end
 elseif asked.together then
     local refusals, is_refused = {}, false
@@ -395,7 +395,7 @@ elseif asked.together then
     trial = {records = {}, revisions = {}, keys = {}}
     for place, unit in ipairs(asked.units) do
         if is_refused and not refusals[place] and (not answers[place] or answers[place][1] == 'done') then
-            answers[place] = {'withheld'}
+            answers[place] = {'rolled_back'}
         elseif not answers[place] then
             write(unit)
         end

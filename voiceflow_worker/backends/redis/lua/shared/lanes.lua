@@ -3,7 +3,7 @@
 -- A lane has the queued jobs of one priority and one batch (and of one start of it, if they have one), by due time; `batch:…:lanes` lists the lanes of a batch. A lane
 -- whose first job is not due is in `later`, by the time of that job. The others are in `ready`, in the order in which their
 -- first jobs are leased. So no lease reads a lane that is not due. `shelves` has closed batches by the time at which they
--- open: a lease takes their lanes out of `ready` when it meets them. `lapsed` has the queued jobs whose validity has ended:
+-- open: a lease takes their lanes out of `ready` when it meets them. `expired` has the queued jobs whose validity has ended:
 -- they are in no lane, and wait for the sweep.
 local touched, counted = {}, {}
 
@@ -104,7 +104,7 @@ local function leave(id, head, laneless)
         end
         if head.valid ~= '' then
             zrem(base .. ':valid', id)
-            zrem(base .. ':lapsed', id)
+            zrem(base .. ':expired', id)
         end
     end
     if head.active ~= '' and head.state ~= 'leased' then

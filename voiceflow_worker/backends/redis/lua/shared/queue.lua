@@ -38,10 +38,10 @@ local function row_of(id)
 end
 
 -- The tombstone that keeps a unique key taken, or nil. It is stored as 'end|tombstone'.
-local function grave_of(queue_base, key, now)
-    local grave = redis.call('HGET', queue_base .. ':graves', key)
-    if grave and now < tonumber(string.match(grave, '^(%-?%d+)|')) then
-        return grave
+local function tombstone_of(queue_base, key, now)
+    local tombstone = redis.call('HGET', queue_base .. ':tombstones', key)
+    if tombstone and now < tonumber(string.match(tombstone, '^(%-?%d+)|')) then
+        return tombstone
     end
     return nil
 end

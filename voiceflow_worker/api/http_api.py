@@ -45,7 +45,7 @@ _SCHEME = re.compile(rb"\s*bearer\s+", re.IGNORECASE)
 _log = structlog.get_logger("voiceflow.api")
 
 
-class Door:
+class HttpApi:
     """The ASGI endpoint for everything below `/v1`. `secrets` are those of its clients.
 
     Its metrics go to `registry`, by default a new one.

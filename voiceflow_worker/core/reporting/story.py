@@ -51,7 +51,7 @@ def gate_as_json(gate: Gate) -> dict[str, object]:
 
 
 @dataclass(frozen=True, slots=True)
-class Happening:
+class TimelineEntry:
     """Something that happened to a call: a line, further lines with details, and lines with its names at 8x8.
 
     If `is_technical`, it only repeats what another happening says, in the words of 8x8.
@@ -70,13 +70,13 @@ class Story:
 
     standing: str
     facts: tuple[str, ...]
-    happenings: tuple[Happening, ...]
+    timeline: tuple[TimelineEntry, ...]
 
     def lines(self) -> Iterator[str]:
         """The story line by line for a terminal; control characters in texts from outside are escaped."""
         yield printable_line(self.standing)
         yield from (f"  {printable_line(fact)}" for fact in self.facts)
-        for each in self.happenings:
+        for each in self.timeline:
             yield f"  {in_words(each.at)}  {printable_line(each.line)}"
             yield from (f"      {printable_line(line)}" for line in (*each.more, *each.technical))
 
@@ -99,24 +99,24 @@ def one_line(job: Job) -> str:
 
 def story(job: Job, *, at: datetime, heard: SessionProgress | None = None) -> Story:
     """The story of a call at this time, with the call's progress."""
-    happenings = [Happening(job.created_at, "enqueued")]
+    timeline = [TimelineEntry(job.created_at, "enqueued")]
     ended = set[str | None]()
     for post in job.posts:
-        happenings.append(_post(job, post, unanswered=_unanswered(job, post, at=at)))
-        happenings += [_press(press) for press in post.presses]
+        timeline.append(_post(job, post, unanswered=_unanswered(job, post, at=at)))
+        timeline += [_press(press) for press in post.presses]
         if post.outcome is not None:
-            happenings += _outcome(post, post.outcome, destination=job.number_of(post))
+            timeline += _outcome(post, post.outcome, destination=job.number_of(post))
             ended |= {post.session_id, post.outcome.session_id}
-    happenings += [Happening(note.at, f"{note.kind.value}: {note.text}") for note in job.notes]
+    timeline += [TimelineEntry(note.at, f"{note.kind.value}: {note.text}") for note in job.notes]
     for state in (heard or SessionProgress()).states:
         is_technical = state.session_id in ended
         in_short = None if is_technical or state.destination not in job.numbers else _LIVE.get(state.status or "")
-        happenings.append(Happening(state.at, in_short or _state(state), is_technical=is_technical))
-    happenings += [Happening(each.at, _recording(each)) for each in (heard or SessionProgress()).recordings]
+        timeline.append(TimelineEntry(state.at, in_short or _state(state), is_technical=is_technical))
+    timeline += [TimelineEntry(each.at, _recording(each)) for each in (heard or SessionProgress()).recordings]
     return Story(
         standing=f"{job.id} is {job.state.value}{': ' + job.reason if job.reason else ''}",
         facts=tuple(_facts(job, at=at)),
-        happenings=tuple(sorted(happenings, key=lambda each: each.at)),
+        timeline=tuple(sorted(timeline, key=lambda each: each.at)),
     )
 
 
@@ -159,7 +159,7 @@ def _unanswered(job: Job, post: Post, *, at: datetime) -> str:
     return "no answer was received"
 
 
-def _post(job: Job, post: Post, *, unanswered: str) -> Happening:
+def _post(job: Job, post: Post, *, unanswered: str) -> TimelineEntry:
     verdict = post.verdict.value.replace("_", " ") if post.verdict is not None else unanswered
     more: list[str] = []
     if post.code is not None and post.code < 0:
@@ -169,20 +169,20 @@ def _post(job: Job, post: Post, *, unanswered: str) -> Happening:
         more.append(post.message)
     ids = f"{post.client_request_id}, valid until {in_words(post.valid_until)}"
     to = f", to call {job.number_of(post)}" if job.further_numbers else ""
-    return Happening(post.began_at, f"POST {post.number} to 8x8{to}: {verdict}", tuple(more), (ids,))
+    return TimelineEntry(post.began_at, f"POST {post.number} to 8x8{to}: {verdict}", tuple(more), (ids,))
 
 
-def _press(press: KeyPress) -> Happening:
+def _press(press: KeyPress) -> TimelineEntry:
     named = f", {press.answer}" if press.answer is not None else ""
-    return Happening(press.at, f"pressed {press.digits}{named}", (f"menu {press.menu} asked",))
+    return TimelineEntry(press.at, f"pressed {press.digits}{named}", (f"menu {press.menu} asked",))
 
 
-def _outcome(post: Post, outcome: Outcome, *, destination: str) -> Iterator[Happening]:
+def _outcome(post: Post, outcome: Outcome, *, destination: str) -> Iterator[TimelineEntry]:
     """The answer, and the end. An end without a time stands at the beginning of its POST."""
     leg, status = outcome.leg_to(destination), outcome.status_of(destination)
     answered_at = None if leg is None else leg.connected_at
     if answered_at is not None:
-        yield Happening(answered_at, "answered")
+        yield TimelineEntry(answered_at, "answered")
     more: list[str] = []
     technical = f"status {outcome.status_text if status is None else status.value}"
     if status is None:
@@ -199,7 +199,7 @@ def _outcome(post: Post, outcome: Outcome, *, destination: str) -> Iterator[Happ
     if outcome.code is not None:
         error = session_error(outcome.code)
         more.append(_sentences(f"code {outcome.code}: {error.meaning}.", error.remedy))
-    yield Happening(outcome.ended_at or post.began_at, line, tuple(more), (technical,))
+    yield TimelineEntry(outcome.ended_at or post.began_at, line, tuple(more), (technical,))
 
 
 def _leg(leg: CallLeg) -> str:

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, ClassVar
 
-from voiceflow_worker.acts import (
-    Act,
+from voiceflow_worker.actions import (
     ActRefusedError,
     ActResult,
     Operator,
+    OperatorAction,
     Question,
     UnknownSubjectError,
     changed_since,
@@ -20,9 +20,9 @@ from voiceflow_worker.acts import (
     require_name,
 )
 from voiceflow_worker.core.gates import CheckGate, hold_until_left, standing_gate
-from voiceflow_worker.core.overview.story import closed_in_words, gate_as_json, gate_in_words
 from voiceflow_worker.core.ports.names import BatchNames
 from voiceflow_worker.core.ports.reading import count_states, gates_at, gates_of, limits_of
+from voiceflow_worker.core.reporting.story import closed_in_words, gate_as_json, gate_in_words
 from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.model.jobs.gate import Gate, GateScope, GateState
 from voiceflow_worker.model.jobs.job import JobState
@@ -39,7 +39,7 @@ States = Mapping[JobState, int]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class QueueAct(Act):
+class QueueAct(OperatorAction):
     """An act on a queue, or on one batch of it."""
 
     operator: Operator

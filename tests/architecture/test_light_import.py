@@ -24,13 +24,13 @@ def python(code: str) -> str:
     return run.stdout
 
 
-def test_importing_the_front_door_loads_no_driver() -> None:
+def test_importing_the_public_api_loads_no_driver() -> None:
     loaded = {name.partition(".")[0] for name in python(LOADED).split()}
     assert "voiceflow_worker" in loaded
     assert not loaded & HEAVY
 
 
-def test_importing_the_front_door_is_quick() -> None:
+def test_importing_the_public_api_is_quick() -> None:
     fastest = min(float(python(TIMED)) for _ in range(5))  # the best of five: other processes only make it slower
     assert fastest < 0.25
 
@@ -44,7 +44,7 @@ def test_every_public_name_is_there_and_listed_by_dir() -> None:
     assert python(code).split() == ["[]", "True", "True", "False"]
 
 
-def test_importing_the_front_door_starts_nothing() -> None:
+def test_importing_the_public_api_starts_nothing() -> None:
     """No threads, no files opened for writing, no environment variables set."""
     code = (
         "import os, sys, threading; before = dict(os.environ); written = []\n"

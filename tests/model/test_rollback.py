@@ -15,7 +15,7 @@ from voiceflow_worker.model.jobs import lifecycle
 from voiceflow_worker.model.jobs.call_log import window_of
 from voiceflow_worker.model.jobs.evidence import answered, summarised
 from voiceflow_worker.model.jobs.job import Job, JobState, NoteKind, RedialPolicy
-from voiceflow_worker.model.jobs.setback import further, is_forgotten, remembered
+from voiceflow_worker.model.jobs.rollback import further, is_forgotten, remembered
 from voiceflow_worker.model.reports.outcome import Outcome
 from voiceflow_worker.model.reports.status import SessionStatus
 from voiceflow_worker.model.reports.verdict import Verdict, VerdictKind
@@ -41,7 +41,7 @@ def ended(job: Job, outcome: Outcome, number: int = 1) -> Job:
 def not_placed(job: Job) -> Job:
     doubted = job if job.state is S.IN_DOUBT else lifecycle.doubt(job, at=NOW, reason="lost", policy=POLICY)
     return lifecycle.resolve(
-        doubted, placed=False, at=NOW, witnessed=NOW + timedelta(days=1), note="not in the log", policy=POLICY
+        doubted, placed=False, at=NOW, recorded_at=NOW + timedelta(days=1), note="not in the log", policy=POLICY
     )
 
 

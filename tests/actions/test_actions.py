@@ -23,16 +23,16 @@ from voiceflow_worker import (
     SuppressionList,
     open_store,
 )
-from voiceflow_worker.acts import Act, ActRefusedError, Operator, UnknownSubjectError
-from voiceflow_worker.acts.calls import CancelCall, Redial, Resolve
-from voiceflow_worker.acts.queues import COUNT_HOLDS, CancelBatch, Hold, Rate, RedialBatch, Resume
-from voiceflow_worker.acts.suppression import ImportNumbers, Suppress, Unsuppress
+from voiceflow_worker.actions import ActRefusedError, Operator, OperatorAction, UnknownSubjectError
+from voiceflow_worker.actions.calls import CancelCall, Redial, Resolve
+from voiceflow_worker.actions.queues import COUNT_HOLDS, CancelBatch, Hold, Rate, RedialBatch, Resume
+from voiceflow_worker.actions.suppression import ImportNumbers, Suppress, Unsuppress
 from voiceflow_worker.backends.contract.samples import ManualClock
 from voiceflow_worker.campaigns.campaign import Campaign
 from voiceflow_worker.campaigns.files.number_file import read_number_file
 from voiceflow_worker.core.audit import Actor, Interface, entries_on
-from voiceflow_worker.core.overview.batches import read_batch, read_batches
 from voiceflow_worker.core.ports.reading import gates_of
+from voiceflow_worker.core.reporting.batches import read_batch, read_batches
 from voiceflow_worker.errors import ChangedSinceError, IllegalMoveError, JobError, PhoneNumberError
 from voiceflow_worker.model.jobs.gate import Gate
 
@@ -65,7 +65,9 @@ async def test_a_question_says_what_rings_and_what_does_not(mary: Operator) -> N
 
 async def test_a_batch_without_calls_is_unknown_in_one_wording(mary: Operator) -> None:
     await waiting(mary.store)
-    wrong: list[Act] = [act(operator=mary, queue="default", batch="Marhc") for act in (Hold, Resume, CancelBatch)]
+    wrong: list[OperatorAction] = [
+        act(operator=mary, queue="default", batch="Marhc") for act in (Hold, Resume, CancelBatch)
+    ]
     wrong.append(RedialBatch(operator=mary, queue="default", batch="Marhc", outcomes=["busy"]))
     for act in wrong:
         for ask in (act.question, act.do):
@@ -103,13 +105,13 @@ async def test_a_hold_that_is_set_while_somebody_resumes_stays(
     async def overtaken(queue: CallQueue, **how: Any) -> Gate:
         monkeypatch.undo()
         await queue.resume()
-        await queue.hold(reason="the store was set back")
+        await queue.hold(reason="the store was rolled back")
         return await at_once(queue, **how)
 
     monkeypatch.setattr(CallQueue, "resume", overtaken)
-    with pytest.raises(ChangedSinceError, match=r"has changed since you looked.*set back"):
+    with pytest.raises(ChangedSinceError, match=r"has changed since you looked.*rolled back"):
         await resume.do(seen)
-    assert [gate.reason for gate in await gates_of(mary.store, "default")] == ["the store was set back"]
+    assert [gate.reason for gate in await gates_of(mary.store, "default")] == ["the store was rolled back"]
 
 
 async def test_a_hold_with_the_words_of_one_that_has_ended_is_another(mary: Operator, clock: ManualClock) -> None:
@@ -291,9 +293,9 @@ async def test_not_placed_is_judged_by_the_clock_of_8x8_where_it_is_known(
     mary: Operator, clock: ManualClock, ours: int, theirs: int | None, is_free: bool
 ) -> None:
     _, (doubt,) = await in_doubt(mary.store)
-    witnessed = None if theirs is None else clock.now() + timedelta(seconds=theirs)
+    recorded_at = None if theirs is None else clock.now() + timedelta(seconds=theirs)
     clock.advance(timedelta(seconds=ours))
-    act = Resolve(operator=mary, call=doubt.id, placed=False, note="not in the portal", witnessed=witnessed)
+    act = Resolve(operator=mary, call=doubt.id, placed=False, note="not in the portal", recorded_at=recorded_at)
     if is_free:
         assert (await act.do()).documents[0]["state"] == "queued"
         return
@@ -342,7 +344,7 @@ async def test_each_act_keeps_its_person_and_its_interface(mary: Operator, clock
     queue = CallQueue(store)
     job = await queue.enqueue(flow(number(1)), batch_id="march")
     who = Operator(store, CallPolicy(), name="Li", on=Interface.PAGES)
-    acts: list[Act] = [
+    acts: list[OperatorAction] = [
         Hold(operator=who, queue="default", batch="march", note="a wrong date"),
         Resume(operator=who, queue="default", batch="march"),
         Rate(operator=who, queue="default", rate=5.0),

@@ -1,4 +1,4 @@
-"""The departure times of a worker: its share of the queue's rate, and the rate as it was set last."""
+"""The send slots of a worker: its share of the queue's rate, and the rate as it was set last."""
 
 from __future__ import annotations
 
@@ -170,40 +170,40 @@ class PeakLatency:
 
 
 HORIZON = timedelta(milliseconds=100)
-"""How long in advance a departure time is taken from the store, in addition to the time to prepare a call.
+"""How long in advance a send slot is taken from the store, in addition to the time to prepare a call.
 
-It is short because departure times that pass while the store or the worker stalls are lost: fewer calls then leave than
+It is short because send slots that pass while the store or the worker stalls are lost: fewer calls then leave than
 the rate allows.
 """
 
 STALE = timedelta(milliseconds=20)
-"""A departure time that is missed by more than this is replaced by a new one, so that delayed calls do not leave
+"""A send slot that is missed by more than this is replaced by a new one, so that delayed calls do not leave
 together."""
 
 SPARE = 0.1
-"""At low rates, a call may miss its departure time by this part of the interval between calls. No other call leaves at
-that time, and the wait for a new departure time could take minutes."""
+"""At low rates, a call may miss its send slot by this part of the interval between calls. No other call leaves at
+that time, and the wait for a new send slot could take minutes."""
 
 LEAD = timedelta(milliseconds=50)
-"""A call's journal entry is begun at least this long before its departure. It is enough for a write to the disk. It is
+"""A call's journal entry is begun at least this long before its slot. It is enough for a write to the disk. It is
 short, because a journalled call is in doubt if its worker is killed before the call leaves."""
 
 MARGIN = 1.1
 """The factor by which a journal entry may take longer than measured."""
 
 LONGEST = timedelta(seconds=8)
-"""Departure times are taken at most this early, however slow the store is. This is less than `CLOCKS_DIFFER`, so that
+"""Send slots are taken at most this early, however slow the store is. This is less than `CLOCKS_DIFFER`, so that
 these times do not look as if a clock was set back."""
 
-PATIENCE = timedelta(seconds=5)
-"""The time that a journalled call waits for another departure time after it missed its own. Then it is queued again,
+TIMEOUT = timedelta(seconds=5)
+"""The time that a journalled call waits for another send slot after it missed its own. Then it is queued again,
 because a waiting call is in doubt if its worker is killed."""
 
 CLOCKS_DIFFER = timedelta(seconds=10)
 """A clock that goes back by more than this counts as set back.
 
-A call may then have a departure time from before that. It waits for this time no longer than `CLOCKS_DIFFER`, the time
-by which departure times are taken in advance, and one interval of the rate together.
+A call may then have a send slot from before that. It waits for this time no longer than `CLOCKS_DIFFER`, the time
+by which send slots are taken in advance, and one interval of the rate together.
 """
 
 _AT_ONCE = timedelta()
@@ -213,9 +213,9 @@ _A_MOMENT = timedelta(milliseconds=1)
 
 @dataclass(frozen=True, slots=True)
 class _Slot:
-    """A departure time; a call may leave up to `stale` after it.
+    """A send slot; a call may leave up to `stale` after it.
 
-    If `taken` is False, no departure time was free, and `at` is the earliest time that may be free later.
+    If `taken` is False, no send slot was free, and `at` is the earliest time that may be free later.
     """
 
     at: datetime
@@ -223,12 +223,12 @@ class _Slot:
     stale: timedelta = STALE
 
 
-class Departures:
-    """Takes departure times from the store for one worker. With `rate` None every call may leave at once.
+class SendSlots:
+    """Takes send slots from the store for one worker. With `rate` None every call may leave at once.
 
-    `preparing` measures the time from the lease of a call until the call has a departure time. `connecting` and
-    `journalling` measure the time to connect and to journal the call. A departure time is taken early enough for these
-    steps and a trip to the store, but at most `longest` in advance. `missed` counts the departure times that passed
+    `preparing` measures the time from the lease of a call until the call has a send slot. `connecting` and
+    `journalling` measure the time to connect and to journal the call. A send slot is taken early enough for these
+    steps and a trip to the store, but at most `longest` in advance. `missed` counts the send slots that passed
     before their call was ready.
     """
 
@@ -265,7 +265,7 @@ class Departures:
 
     @property
     def is_paced(self) -> bool:
-        """Whether calls wait for their departure times."""
+        """Whether calls wait for their send slots."""
         return self._rate is not None
 
     def room(self) -> int | None:
@@ -273,7 +273,7 @@ class Departures:
         if self._rate is None:
             return None
         now = self._clock.now()
-        # The clock itself must have gone back: a far departure time alone may also come from a slower rate that another
+        # The clock itself must have gone back: a far send slot alone may also come from a slower rate that another
         # worker set.
         if self._next_at is not None and now < self._next_read_at - CLOCKS_DIFFER:
             self._next_at = None
@@ -288,10 +288,10 @@ class Departures:
         now = self._clock.now()
         return now if self._next_at is None else max(now, self._next_at - self._reach - self._prepared_in)
 
-    async def take(self, count: int) -> list[Departure]:
-        """Take departures for up to `count` calls; fewer if other workers have taken the next departure times."""
+    async def take(self, count: int) -> list[SendSlot]:
+        """Take slots for up to `count` calls; fewer if other workers have taken the next send slots."""
         if self._rate is None:
-            return [Departure(self, None)] * count
+            return [SendSlot(self, None)] * count
         if not count:
             return []
         now = self._clock.now()
@@ -302,27 +302,27 @@ class Departures:
         until = now + self._reach + self._prepared_in + _A_MOMENT
         if len(slots) < count:
             slots += await self._slots(count - len(slots), soonest=soonest, until=until)
-        return [Departure(self, slot) for slot in slots]
+        return [SendSlot(self, slot) for slot in slots]
 
-    def give_back(self, departures: Iterable[Departure]) -> None:
-        """Give back departures that no call uses: the next calls get those that are still ahead."""
-        self._spare += [slot for each in departures if (slot := each.slot) is not None and slot.taken]
+    def give_back(self, slots: Iterable[SendSlot]) -> None:
+        """Give back slots that no call uses: the next calls get those that are still ahead."""
+        self._spare += [slot for each in slots if (slot := each.slot) is not None and slot.taken]
 
     async def near(self, slot: _Slot) -> None:
-        """Wait until it is time to journal the call that has this departure time."""
+        """Wait until it is time to journal the call that has this send slot."""
         await self._sleep_until(slot.at - max(LEAD, self._journalled_in + STALE))
 
     def _ahead(self) -> _Slot | None:
-        """The earliest spare departure time that is still ahead."""
+        """The earliest spare send slot that is still ahead."""
         now = self._clock.now()
         ahead = sorted((slot for slot in self._spare if slot.at >= now), key=lambda slot: slot.at)
         first, self._spare = (ahead[0] if ahead else None), ahead[1:]
         return first
 
     async def reach(self, slot: _Slot, *, until: datetime) -> bool:
-        """Wait for the departure time of a slot; if it is missed, for a new slot.
+        """Wait for the send slot of a slot; if it is missed, for a new slot.
 
-        Returns False if the new departure time is too far ahead or after `until`.
+        Returns False if the new send slot is too far ahead or after `until`.
         """
         by = None
         while slot.at <= (by or until):
@@ -331,7 +331,7 @@ class Departures:
             if slot.taken and now - slot.at <= slot.stale:
                 return True
             self.missed += slot.taken
-            by = by or min(until, now + PATIENCE)
+            by = by or min(until, now + TIMEOUT)
             slot = self._ahead() or await self._batcher.submit(by)
         return False
 
@@ -341,24 +341,24 @@ class Departures:
 
     @property
     def _ready_in(self) -> timedelta:
-        """The least time between the request for a departure time and the departure; zero with a fast store."""
+        """The least time between the request for a send slot and the slot; zero with a fast store."""
         ready_in = self._asking.time + self.connecting.time + self._journalled_in
         return _beyond_stale(min(ready_in, self._most - HORIZON))
 
     @property
     def _prepared_in(self) -> timedelta:
-        """The time from the lease of a call until it has its departure time."""
+        """The time from the lease of a call until it has its send slot."""
         return max(min(self.preparing.time, (self._most - HORIZON - self._ready_in) / 2), _AT_ONCE)
 
     @property
     def _reach(self) -> timedelta:
-        """How far in advance departure times are taken."""
+        """How far in advance send slots are taken."""
         return HORIZON + self._ready_in + self._prepared_in
 
     async def _sleep_until(self, time: datetime) -> None:
         wait = time - self._clock.now()
         if wait > _AT_ONCE:
-            # A departure time that was taken before a clock was set back counts as reached after the longest possible
+            # A send slot that was taken before a clock was set back counts as reached after the longest possible
             # wait.
             longest = self._reach + self._prepared_in + CLOCKS_DIFFER + self._interval
             await self._clock.sleep(min(wait, longest).total_seconds())
@@ -389,18 +389,18 @@ class Departures:
         ]
 
 
-class Departure:
-    """The departure of one call."""
+class SendSlot:
+    """The slot of one call."""
 
-    __slots__ = ("_departures", "_slot")
+    __slots__ = ("_slot", "_slots")
 
-    def __init__(self, departures: Departures, slot: _Slot | None) -> None:
-        self._departures = departures
+    def __init__(self, slots: SendSlots, slot: _Slot | None) -> None:
+        self._slots = slots
         self._slot = slot
 
     @property
     def slot(self) -> _Slot | None:
-        """The departure time; None if the call need not wait."""
+        """The send slot; None if the call need not wait."""
         return self._slot
 
     @property
@@ -411,15 +411,15 @@ class Departure:
     async def near(self) -> None:
         """Wait until it is time to journal the call."""
         if self._slot is not None:
-            await self._departures.near(self._slot)
+            await self._slots.near(self._slot)
 
-    async def depart(self, *, until: datetime) -> bool:
+    async def wait(self, *, until: datetime) -> bool:
         """Wait until the call may leave; the caller then sends it at once.
 
-        Returns False if the call missed its departure time, and the next departure time is too far ahead or after
+        Returns False if the call missed its send slot, and the next send slot is too far ahead or after
         `until`.
         """
-        return self._slot is None or await self._departures.reach(self._slot, until=until)
+        return self._slot is None or await self._slots.reach(self._slot, until=until)
 
 
 def _beyond_stale(time: timedelta) -> timedelta:

@@ -40,7 +40,7 @@ SenderOf = Callable[[Scope], Address | None]
 _log = structlog.get_logger("voiceflow.webhooks")
 
 
-class PageDoor:
+class PageAccess:
     """The sign-in of people by a secret. Wrong secrets are counted by the address of the sender."""
 
     def __init__(self, sessions: PageSessions, *, sender: SenderOf, clock: Clock) -> None:

@@ -32,7 +32,7 @@ AT_REST = {state.value for state in (*FINAL_STATES, JobState.IN_DOUBT)}
 
 
 @dataclass
-class Laboratory:
+class FaultInjection:
     """One store; its sandbox and its receiver run in processes of their own."""
 
     children: Children
@@ -44,17 +44,17 @@ class Laboratory:
     enqueued: list[str] = field(default_factory=list)
     register: Register | None = None
     """What was asked for, where calls of the mix are handed in; then the judge goes by it."""
-    sabotage: str | None = None
+    seeded_defect: str | None = None
 
     @contextmanager
-    def running(self) -> Iterator[Laboratory]:
+    def running(self) -> Iterator[FaultInjection]:
         """Start the sandbox and the receiver; everything is ended with the block."""
         self._numbers = itertools.count()
         self._receiver_order = ReceiverOrder(
             store=self.store,
             port=_free_port(),
             policy=self.policy,
-            sabotage=self.sabotage,
+            seeded_defect=self.seeded_defect,
         )
         self.receiver = self.start_receiver()
         webhook = f"http://127.0.0.1:{self._receiver_order.port}/webhooks/8x8"
@@ -69,7 +69,7 @@ class Laboratory:
             base_url=self.url,
             policy=self.policy,
             state_dir=self.journals,
-            sabotage=self.sabotage,
+            seeded_defect=self.seeded_defect,
         )
         self._started: list[Child] = []
         with httpx.Client(trust_env=False, timeout=60) as self._client:
@@ -213,7 +213,7 @@ class Laboratory:
         return anyio.run(self._holds)
 
     def awaits_a_person(self) -> bool:
-        """Whether a hold says that the store was set back, taken over or restored: a person must look, and resume."""
+        """Whether a hold says that the store was rolled back, taken over or restored: a person must resume."""
         return anyio.run(self._awaits_a_person)
 
     async def _holds(self) -> str:

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, ClassVar
 
-from voiceflow_worker.acts import ActRefusedError, ActResult, Question, kept_back
-from voiceflow_worker.acts.queues import BatchAct, counted_at
+from voiceflow_worker.actions import ActRefusedError, ActResult, Question, kept_back
+from voiceflow_worker.actions.queues import BatchAct, counted_at
 from voiceflow_worker.campaigns.course import CallPlan, Course
 from voiceflow_worker.campaigns.edits import CHANGES, read_edit
 from voiceflow_worker.core.edits import BatchEdit, EditedCalls, edit_batch

@@ -8,17 +8,17 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import ClassVar
 
-from voiceflow_worker.acts import (
-    Act,
+from voiceflow_worker.actions import (
     ActResult,
     Operator,
+    OperatorAction,
     Question,
     changed_since,
     kept_back,
 )
-from voiceflow_worker.core.overview.story import one_line
 from voiceflow_worker.core.ports.identity import queue_of
 from voiceflow_worker.core.queue import CheckJob
+from voiceflow_worker.core.reporting.story import one_line
 from voiceflow_worker.core.suppression import SuppressionList, why_refused
 from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.model.jobs import lifecycle
@@ -29,7 +29,7 @@ from voiceflow_worker.model.text.wording import by_person, in_words, rfc3339
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CallAct(Act):
+class CallAct(OperatorAction):
     """An act on one call. `seen` is the number of its newest POST, perhaps with what else was seen of it."""
 
     operator: Operator
@@ -109,14 +109,14 @@ class Resolve(CallAct):
     name_of_act: ClassVar[str] = "resolve"
 
     placed: bool = True
-    witnessed: datetime | None = None
+    recorded_at: datetime | None = None
     """The time by the clock of 8x8, if it is known. "Not placed" is refused while 8x8 may still place the call."""
 
     async def question(self) -> Question:
         """The question, for both decisions. Raises JobError for a call that is not in doubt."""
         _, job = await self.operator.call(self.call)
         now, policy = self.operator.store.clock.now(), self.operator.policy
-        lifecycle.resolve(job, placed=True, at=now, witnessed=now, note="", policy=policy)
+        lifecycle.resolve(job, placed=True, at=now, recorded_at=now, note="", policy=policy)
         since, post = decidable_from(job, policy), job.open_post
         early = f"8x8 may still place the call to {job.number}. “It was not placed” is refused until "
         return Question(
@@ -137,7 +137,7 @@ class Resolve(CallAct):
         newest = None if job.open_post is None else job.open_post.number
         number = newest if seen is None else _post_number(seen)
         note = by_person(self.operator.name, self.note, "resolved")
-        job = await calls.resolve(job.id, placed=self.placed, note=note, witnessed=self.witnessed, post=number)
+        job = await calls.resolve(job.id, placed=self.placed, note=note, recorded_at=self.recorded_at, post=number)
         return _about_post(one_line(job), job, number)
 
 

@@ -1,4 +1,4 @@
-"""Who may come in by the HTTP door, and how refusals are told."""
+"""Who may come in by the HTTP API, and how refusals are told."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.api.clients import SECRET, call, program
 from tests.support.waiting import until
 from tests.webhooks.receiving import other
 from voiceflow_worker import CallQueue, Store, load_settings
-from voiceflow_worker.api.door import MOST_IN_LINE
+from voiceflow_worker.api.http_api import MOST_IN_LINE
 from voiceflow_worker.api.secrets import ApiSecrets
 from voiceflow_worker.errors import SettingsError
 from voiceflow_worker.webhooks import PATH, Receiver

@@ -33,7 +33,7 @@ class _Failure:
     shown_until: float
 
 
-class Parts:
+class BackgroundTasks:
     """Runs background parts, and knows which of them fail. No error of a part reaches the others.
 
     A part is named by what has not happened when it fails, such as `the heartbeat was not stored`.
@@ -122,7 +122,7 @@ class Parts:
                 _RUNNING.discard(self)
 
 
-_RUNNING: set[Parts] = set()
+_RUNNING: set[BackgroundTasks] = set()
 
 
 def failing_here() -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""A store that was set back: nothing rings, what it forgot is in doubt, and the queue is held; on every backend."""
+"""A store that was rolled back: nothing rings, what it forgot is in doubt, and the queue is held; on every backend."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ from tests.support.stores import BACKENDS
 from tests.support.voices import ScriptedVoice
 from voiceflow_worker import CallPolicy, JobState, Worker, open_store
 from voiceflow_worker.backends.contract.samples import ManualClock, commit
+from voiceflow_worker.backends.local_journal import JournalFiles, journal_folder
 from voiceflow_worker.backends.memory import MemoryStore
-from voiceflow_worker.backends.witness import JournalFiles, journal_folder
 from voiceflow_worker.core import rollback
 from voiceflow_worker.core.gates import order_gate
 from voiceflow_worker.core.ports import Store
@@ -39,7 +39,7 @@ from voiceflow_worker.model.jobs import lifecycle
 from voiceflow_worker.model.jobs.gate import THEN, Gate, GateKind, GateState
 from voiceflow_worker.model.jobs.job import Job, NoteKind
 from voiceflow_worker.model.jobs.policy import OutcomeSource, PersonLimit
-from voiceflow_worker.model.jobs.setback import REASON
+from voiceflow_worker.model.jobs.rollback import REASON
 from voiceflow_worker.model.text.wording import in_words
 
 pytestmark = pytest.mark.anyio
@@ -78,7 +78,7 @@ class Lab:
             db.execute("VACUUM INTO ?", (str(self.folder / f"{name}.db"),))
             db.close()
 
-    def set_back(self, name: str = "backup") -> None:
+    def rolled_back(self, name: str = "backup") -> None:
         """Put the copy in the place of the store; nobody has it open."""
         if self.backend == "memory":
             self._memory = self._copied(getattr(self, name))
@@ -94,7 +94,7 @@ class Lab:
             (self.folder / f"calls.db{extra}").unlink(missing_ok=True)
 
     def worker(self, store: Store, *, policy: CallPolicy = POLICY) -> Engine:
-        return Engine(store, self.voice, policy=policy, witness=self.files)
+        return Engine(store, self.voice, policy=policy, local_journal=self.files)
 
     def _copied(self, store: MemoryStore) -> MemoryStore:
         return copy.deepcopy(store, {id(self.clock): self.clock})
@@ -128,9 +128,9 @@ async def hold_of(store: Store) -> str | None:
     return gates[0].reason.partition(THEN)[0] if gates else None
 
 
-async def test_a_store_that_was_set_back_is_held_and_its_calls_are_in_doubt(lab: Lab) -> None:
+async def test_a_store_that_was_rolled_back_is_held_and_its_calls_are_in_doubt(lab: Lab) -> None:
     job_ids = await sent_after_a_backup(lab)
-    lab.set_back()
+    lab.rolled_back()
     async with lab.store() as store, lab.worker(store).at_work() as engine:
         assert await engine.send() == []
         for job_id in job_ids:
@@ -149,7 +149,7 @@ async def test_calls_that_were_enqueued_after_the_backup_are_made_again(lab: Lab
         made = await engine.enqueue(number(1), unique_key="order-1", batch_id="batch-1")
         await engine.send()
         before = await engine.queue.get(made.id)
-    lab.set_back()
+    lab.rolled_back()
     async with lab.store() as store, lab.worker(store).at_work() as engine:
         job = await engine.queue.get(made.id)
         assert (job.state, job.reason) == (JobState.IN_DOUBT, REASON)
@@ -175,7 +175,7 @@ async def test_a_store_that_forgets_a_post_between_two_calls_gets_no_further_ent
     any_store: Store, tmp_path: Path
 ) -> None:
     voice, files = ScriptedVoice(), JournalFiles(tmp_path)
-    async with Engine(any_store, voice, policy=POLICY, witness=files).at_work() as engine:
+    async with Engine(any_store, voice, policy=POLICY, local_journal=files).at_work() as engine:
         queued = await engine.enqueue(number(0))
         (sent,) = await engine.send()
         assert await commit(any_store, [changed(sent, queued, at=any_store.clock.now())[1]]) == [True]
@@ -190,7 +190,7 @@ async def test_a_store_that_forgets_a_post_between_two_calls_gets_no_further_ent
 
 async def test_a_workers_record_stands_only_while_its_guard_may_read_it(any_store: Store, tmp_path: Path) -> None:
     files = JournalFiles(tmp_path)
-    async with Engine(any_store, ScriptedVoice(), policy=POLICY, witness=files).at_work() as engine:
+    async with Engine(any_store, ScriptedVoice(), policy=POLICY, local_journal=files).at_work() as engine:
         await engine.enqueue(number(0))
         assert len(await engine.send()) == 1
         assert len(await text_records(any_store, POSTED).all()) == 1
@@ -201,14 +201,14 @@ async def test_a_workers_record_stands_only_while_its_guard_may_read_it(any_stor
 
 
 @pytest.mark.parametrize("loss", ["another server", "a forgotten POST", "a restart that was noticed"])
-async def test_a_call_that_was_prepared_before_its_store_was_set_back_gets_no_entry(
+async def test_a_call_that_was_prepared_before_its_store_was_rolled_back_gets_no_entry(
     tmp_path: Path, clock: ManualClock, loss: str
 ) -> None:
     store, voice = MemoryStore(clock=clock), ScriptedVoice()
-    async with Engine(store, voice, policy=POLICY, witness=JournalFiles(tmp_path)).at_work() as engine:
+    async with Engine(store, voice, policy=POLICY, local_journal=JournalFiles(tmp_path)).at_work() as engine:
         assert engine.guard is not None
         job = await engine.enqueue()
-        flights = await engine.prepare()
+        dispatches = await engine.prepare()
         match loss:
             case "another server":
                 store.memory.server = "second"
@@ -216,14 +216,14 @@ async def test_a_call_that_was_prepared_before_its_store_was_set_back_gets_no_en
                 await text_records(store, POSTED).remove([engine.guard.worker_id])
             case _:
                 engine.guard.restarts += 1
-        assert await engine.submitter.begin(flights) == []
+        assert await engine.submitter.begin(dispatches) == []
         assert (await engine.queue.get(job.id)).posts == ()
     assert not voice.placed
 
 
 async def test_after_resolve_and_resume_it_goes_on(lab: Lab) -> None:
     placed, not_placed = await sent_after_a_backup(lab, 2)
-    lab.set_back()
+    lab.rolled_back()
     async with lab.store() as store, lab.worker(store).at_work() as engine:
         await engine.queue.resolve(placed, placed=True, note="seen in the log")
         lab.clock.advance(timedelta(minutes=10))
@@ -242,7 +242,7 @@ async def test_a_worker_that_is_slow_to_hold_what_a_person_has_settled_since_hol
     lab: Lab, settled: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     [job_id] = await sent_after_a_backup(lab, 1)
-    lab.set_back()
+    lab.rolled_back()
     looks = itertools.count(1)
     at_once = rollback.forgotten_of
 
@@ -277,7 +277,7 @@ async def test_a_worker_that_is_killed_while_it_restores_leaves_the_rest_to_the_
     async with lab.store() as store, lab.worker(store).at_work() as engine:
         jobs += [await engine.enqueue(number(place)) for place in range(3 - unknown, 3)]
         assert sum([len(await engine.send(limit=1)) for _ in jobs]) == 3
-    lab.set_back()
+    lab.rolled_back()
     async with lab.store() as store:
         writes, write = itertools.count(), store.write
 
@@ -303,7 +303,7 @@ async def test_it_is_held_although_the_clock_of_the_person_who_resumed_last_was_
         await lab.worker(store).queue.resume()
         lab.clock.jump(timedelta(seconds=-8))
     [job_id] = await sent_after_a_backup(lab, 1)
-    lab.set_back()
+    lab.rolled_back()
     with anyio.fail_after(5):
         async with lab.store() as store, lab.worker(store).at_work() as engine:
             assert await hold_of(store) == HELD
@@ -322,7 +322,7 @@ async def test_attempts_that_a_store_forgot_count_in_the_limit_per_person(lab: L
         unknown = await engine.enqueue(number(0))
         await engine.send()
     assert len(lab.voice.placed) == 2
-    lab.set_back()
+    lab.rolled_back()
     async with lab.store() as store, lab.worker(store, policy=policy).at_work() as engine:
         for job in (known, unknown):
             await engine.queue.resolve(job.id, placed=True, note="in the log of 8x8")
@@ -347,7 +347,7 @@ async def test_the_same_call_enqueued_again_after_the_restore_is_not_sent(lab: L
     async with lab.store() as store, lab.worker(store).at_work() as engine:
         first = await engine.enqueue(unique_key="order-1")
         await engine.send()
-    lab.set_back()
+    lab.rolled_back()
     async with lab.store() as store:
         second = await lab.worker(store).enqueue(unique_key="order-1")
         assert second.id != first.id
@@ -362,7 +362,7 @@ async def test_the_same_call_enqueued_again_after_the_restore_is_not_sent(lab: L
 async def test_a_call_that_an_unknowing_worker_sent_again_is_an_incident(lab: Lab) -> None:
     """Of another host, say: its files know nothing of the first POST."""
     (job_id,) = await sent_after_a_backup(lab, 1)
-    lab.set_back()
+    lab.rolled_back()
     lab.clock.advance(timedelta(minutes=5))
     async with lab.store() as store:
         await Engine(store, lab.voice, policy=POLICY).send()
@@ -380,7 +380,7 @@ async def test_a_verdict_that_comes_after_the_store_was_emptied_finds_its_call(l
         pytest.skip("a file that is in use is not replaced; a server is (tests/backends/redis)")
     async with lab.store() as store, lab.worker(store).at_work() as engine:
         job = await engine.enqueue()
-        (flight,) = await engine.prepare()
+        (dispatch,) = await engine.prepare()
 
         async def emptied(*_: object) -> None:
             assert isinstance(store, MemoryStore)
@@ -394,7 +394,7 @@ async def test_a_verdict_that_comes_after_the_store_was_emptied_finds_its_call(l
             return verdict
 
         lab.voice.place = place_and_empty  # type: ignore[method-assign,assignment]
-        await engine.submitter.fly(flight)
+        await engine.submitter.dispatch(dispatch)
         found = await engine.queue.get(job.id)
         assert (found.state, found.session_id) == (JobState.ACCEPTED, f"session-{job.id}.1")
         assert await hold_of(store) == HELD
@@ -406,7 +406,7 @@ async def test_after_a_restart_others_have_time_to_hold_the_queue(
 ) -> None:
     """A worker that knows nothing, of another host, say, leaves the first word to those that know more."""
     store, voice = MemoryStore(clock=clock), ScriptedVoice()
-    engine = Engine(store, voice, policy=POLICY, witness=JournalFiles(tmp_path))
+    engine = Engine(store, voice, policy=POLICY, local_journal=JournalFiles(tmp_path))
     async with engine.at_work(), anyio.create_task_group() as group:
         job = await engine.enqueue()
         store.memory.server = "second"
@@ -423,7 +423,7 @@ async def test_after_a_restart_others_have_time_to_hold_the_queue(
     assert await engine.state(job) == ("queued" if held else "accepted")
 
 
-async def test_a_worker_that_was_killed_as_the_store_was_set_back_is_heard_by_the_others(
+async def test_a_worker_that_was_killed_as_the_store_was_rolled_back_is_heard_by_the_others(
     tmp_path: Path, clock: ManualClock
 ) -> None:
     """Only its journal file knows the newest calls: the others of its host read it after the restart."""
@@ -431,9 +431,9 @@ async def test_a_worker_that_was_killed_as_the_store_was_set_back_is_heard_by_th
     store = MemoryStore(clock=clock)
     job = await Engine(store, voice, policy=POLICY).enqueue()
     older = copy.deepcopy(store, {id(clock): clock})
-    other = Engine(older, voice, policy=POLICY, witness=JournalFiles(tmp_path))
+    other = Engine(older, voice, policy=POLICY, local_journal=JournalFiles(tmp_path))
     async with other.at_work():
-        async with Engine(store, voice, policy=POLICY, witness=JournalFiles(tmp_path)).at_work() as killed:
+        async with Engine(store, voice, policy=POLICY, local_journal=JournalFiles(tmp_path)).at_work() as killed:
             await killed.send()
         assert len(voice.placed) == 1
         async with anyio.create_task_group() as group:
@@ -472,7 +472,7 @@ async def test_after_a_failover_that_may_have_lost_writes_a_person_must_resume(
     if len(histories) > 2 and not lives:
         pytest.skip("nobody saw what was between")
     store, voice = MemoryStore(clock=clock), ScriptedVoice()
-    engine = Engine(store, voice, policy=POLICY, witness=JournalFiles(tmp_path))
+    engine = Engine(store, voice, policy=POLICY, local_journal=JournalFiles(tmp_path))
     store.memory.history = histories[0]
     await engine.enqueue()
     async with engine.at_work():
@@ -482,14 +482,14 @@ async def test_after_a_failover_that_may_have_lost_writes_a_person_must_resume(
             if lives:
                 assert engine.guard is not None
                 assert await engine.guard._look()
-    other = Engine(store, voice, policy=POLICY, witness=JournalFiles(tmp_path))
+    other = Engine(store, voice, policy=POLICY, local_journal=JournalFiles(tmp_path))
     async with other.at_work():
         assert await hold_of(store) == (HELD_AS_TAKEN_OVER if held else None)
         assert len(await other.send()) == (not held)
         clock.advance(timedelta(seconds=5))
         await other.queue.resume()
         assert len(await other.send()) == held
-    async with Engine(store, voice, policy=POLICY, witness=JournalFiles(tmp_path)).at_work():
+    async with Engine(store, voice, policy=POLICY, local_journal=JournalFiles(tmp_path)).at_work():
         assert await hold_of(store) is None, "what a person has settled is settled for all workers"
 
 
@@ -515,7 +515,7 @@ async def test_a_store_without_a_record_of_a_worker_has_the_history_in_which_it_
     store = MemoryStore(clock=clock)
     for place, history in enumerate(histories):
         store.memory.history, store.memory.server = replace(history, made=made), f"server-{place}"
-        async with Engine(store, ScriptedVoice(), policy=POLICY, witness=JournalFiles(tmp_path)).at_work():
+        async with Engine(store, ScriptedVoice(), policy=POLICY, local_journal=JournalFiles(tmp_path)).at_work():
             pass
     assert await hold_of(store) == (HELD_AS_TAKEN_OVER if held else None)
 
@@ -526,7 +526,9 @@ async def test_a_redis_that_has_taken_over_and_restarts_holds_nothing_and_the_ne
     store = MemoryStore(clock=clock)
     for place, (history, held) in enumerate([(NEVER, False), (A, True), (NEVER, False), (A, False), (B, True)]):
         store.memory.history, store.memory.server = replace(history, made=NEVER), f"server-{place}"
-        async with Engine(store, ScriptedVoice(), policy=POLICY, witness=JournalFiles(tmp_path)).at_work() as engine:
+        async with Engine(
+            store, ScriptedVoice(), policy=POLICY, local_journal=JournalFiles(tmp_path)
+        ).at_work() as engine:
             assert (await hold_of(store) is not None) is held
             await engine.queue.resume()
 
@@ -538,10 +540,10 @@ async def test_what_a_worker_or_a_journal_has_seen_counts_when_the_store_lacks_i
     """The old primary comes back and is taken for the store. It does not know that another one had its place."""
     store = MemoryStore(clock=clock)
     store.memory.history = replace(A_WHOLE, made=A_WHOLE)
-    async with Engine(store, ScriptedVoice(), policy=POLICY, witness=JournalFiles(tmp_path)).at_work():
+    async with Engine(store, ScriptedVoice(), policy=POLICY, local_journal=JournalFiles(tmp_path)).at_work():
         pass
     old = copy.deepcopy(store.memory)
-    engine = Engine(store, ScriptedVoice(), policy=POLICY, witness=JournalFiles(tmp_path))
+    engine = Engine(store, ScriptedVoice(), policy=POLICY, local_journal=JournalFiles(tmp_path))
     async with engine.at_work() as worker:
         store.memory.history, store.memory.server = replace(B_WHOLE, made=A_WHOLE), "another"
         assert worker.guard is not None
@@ -551,7 +553,7 @@ async def test_what_a_worker_or_a_journal_has_seen_counts_when_the_store_lacks_i
             store.memory = old
             await worker.guard._look()
     store.memory = old
-    async with Engine(store, ScriptedVoice(), policy=POLICY, witness=JournalFiles(tmp_path)).at_work():
+    async with Engine(store, ScriptedVoice(), policy=POLICY, local_journal=JournalFiles(tmp_path)).at_work():
         assert await hold_of(store) == HELD_AS_TAKEN_OVER
 
 
@@ -560,15 +562,15 @@ async def test_that_commits_waited_for_no_standby_any_more_counts_although_the_s
 ) -> None:
     store = MemoryStore(clock=clock)
     store.memory.history = replace(A_WHOLE, made=A_WHOLE)
-    async with Engine(store, ScriptedVoice(), policy=POLICY, witness=JournalFiles(tmp_path)).at_work():
+    async with Engine(store, ScriptedVoice(), policy=POLICY, local_journal=JournalFiles(tmp_path)).at_work():
         pass
     standby = copy.deepcopy(store.memory)
     store.memory.history = replace(A, made=A_WHOLE)
-    async with Engine(store, ScriptedVoice(), policy=POLICY, witness=JournalFiles(tmp_path)).at_work():
+    async with Engine(store, ScriptedVoice(), policy=POLICY, local_journal=JournalFiles(tmp_path)).at_work():
         pass
     store.memory = standby
     store.memory.history, store.memory.server = replace(B, made=A_WHOLE), "another"
-    async with Engine(store, ScriptedVoice(), policy=POLICY, witness=JournalFiles(tmp_path)).at_work():
+    async with Engine(store, ScriptedVoice(), policy=POLICY, local_journal=JournalFiles(tmp_path)).at_work():
         assert await hold_of(store) == HELD_AS_TAKEN_OVER
 
 
@@ -579,7 +581,8 @@ async def test_a_store_that_lacks_the_record_of_a_worker_without_calls_is_held_o
     store = MemoryStore(clock=clock)
     older = copy.deepcopy(store.memory)
     first, second = (
-        Engine(store, ScriptedVoice(), policy=POLICY, witness=JournalFiles(tmp_path / name)) for name in ("one", "two")
+        Engine(store, ScriptedVoice(), policy=POLICY, local_journal=JournalFiles(tmp_path / name))
+        for name in ("one", "two")
     )
     async with first.at_work(), second.at_work():
         assert first.guard is not None
@@ -608,7 +611,7 @@ async def test_a_hold_says_since_when_writes_may_be_missing(lab: Lab) -> None:
         for place in (3, 4):
             await engine.enqueue(number(place))
             await engine.send()
-    lab.set_back()
+    lab.rolled_back()
     async with lab.store() as store, lab.worker(store).at_work():
         (gate,) = await gates_of(store, "default")
         assert gate.reason == f"{HELD}{THEN}what was stored after {in_words(survives)} may be missing"
@@ -619,13 +622,13 @@ async def test_after_a_failover_a_worker_without_files_of_the_store_says_where_t
 ) -> None:
     store, voice = MemoryStore(clock=clock), ScriptedVoice()
     store.memory.history = A
-    engine = Engine(store, voice, policy=POLICY, witness=JournalFiles(tmp_path / "old"))
+    engine = Engine(store, voice, policy=POLICY, local_journal=JournalFiles(tmp_path / "old"))
     async with engine.at_work():
         await engine.enqueue()
         await engine.send()
     store.memory.history, store.memory.server = B, "another"
     clock.advance(timedelta(seconds=5))
-    async with Engine(store, voice, policy=POLICY, witness=JournalFiles(tmp_path / "new")).at_work():
+    async with Engine(store, voice, policy=POLICY, local_journal=JournalFiles(tmp_path / "new")).at_work():
         (gate,) = await gates_of(store, "default")
         assert gate.reason == f"{HELD_AS_TAKEN_OVER}{THEN}{NO_FILES}"
 
@@ -663,8 +666,8 @@ async def test_a_worker_that_died_before_its_commit_raises_no_alarm(lab: Lab) ->
         engine = Engine(store, lab.voice, policy=POLICY)
         job = await engine.enqueue()
         file = await lab.files.begin("default", "one-that-died")
-        (flight,) = await engine.prepare()
-        begun = await engine.journal_of(flight)
+        (dispatch,) = await engine.prepare()
+        begun = await engine.journal_of(dispatch)
         assert begun is not None
         await file.append([replace(begun, id=f"{job.id}x")])
         file.close()
@@ -686,7 +689,7 @@ async def test_jobs_that_another_process_lets_be_pruned_sooner_raise_no_alarm(la
         assert [each.id for each in await engine.send()] == [later.id]
         assert await hold_of(store) is None
         told = await rollback.check_journals(store, lab.files, queue="default", policy=CallPolicy())
-        assert (told.set_back, told.forgotten) == (False, ())
+        assert (told.rolled_back, told.forgotten) == (False, ())
     async with lab.store() as store, lab.worker(store, policy=CallPolicy()).at_work():
         assert await hold_of(store) is None
 
@@ -703,7 +706,7 @@ async def test_a_pruned_job_hides_no_forgotten_one(lab: Lab, unique_key: str | N
         await receiver.summarise(job)
         lab.clock.advance(timedelta(days=2))
         assert await engine.sweeper.prune() == 1
-    lab.set_back()
+    lab.rolled_back()
     async with lab.store() as store, lab.worker(store, policy=CallPolicy()).at_work() as engine:
         assert await hold_of(store) == HELD
         assert await engine.state(job) == "in_doubt"
@@ -720,23 +723,23 @@ async def test_starting_over_on_purpose_is_to_remove_the_files_of_the_store(lab:
 
 
 async def test_a_call_that_was_lost_to_somebody_else_is_not_told_as_sent(lab: Lab) -> None:
-    """Its entry was written and its commit refused: it never left, so it is not in doubt when the store is set back."""
+    """Its entry was written and its commit refused: it never left, so a rollback of the store leaves it in no doubt."""
     async with lab.store() as store:
         engine = lab.worker(store)
         lost = await engine.enqueue(number(1))
         await engine.enqueue(number(2), batch_id="sent")
     lab.back_up()
     async with lab.store() as store, lab.worker(store).at_work() as engine:
-        flights = await engine.prepare()
-        mine = next(flight for flight in flights if flight.job.id == lost.id)
+        dispatches = await engine.prepare()
+        mine = next(dispatch for dispatch in dispatches if dispatch.job.id == lost.id)
         now = lab.clock.now()
         elsewhere = lifecycle.release(mine.job, due_at=now + timedelta(hours=1))
         assert await commit(store, [changed(mine.job, elsewhere, at=now)[1]]) == [True]
         async with anyio.create_task_group() as group:
-            for flight in flights:
-                group.start_soon(engine.submitter.fly, flight)
+            for dispatch in dispatches:
+                group.start_soon(engine.submitter.dispatch, dispatch)
     assert len(lab.voice.placed) == 1
-    lab.set_back()
+    lab.rolled_back()
     async with lab.store() as store, lab.worker(store).at_work() as engine:
         assert await engine.state(lost) == "queued"
         assert (await count_states(store, "default"))[JobState.IN_DOUBT] == 1
@@ -775,7 +778,7 @@ async def test_files_are_for_their_owner_alone_and_not_shared_by_stores(tmp_path
 async def test_a_folder_that_cannot_be_written_is_reported_with_the_remedy(tmp_path: Path) -> None:
     (tmp_path / "journals").write_text("in the way")
     async with open_store("memory://") as store:
-        worker = Worker(store, ScriptedVoice(), witness=JournalFiles(tmp_path / "journals"))
+        worker = Worker(store, ScriptedVoice(), local_journal=JournalFiles(tmp_path / "journals"))
         with pytest.raises(SettingsError, match="et the state directory"):
             await worker.run()
 
@@ -784,7 +787,7 @@ async def test_a_full_file_is_followed_by_another_and_all_of_them_are_read(lab: 
     lab.files = JournalFiles(lab.folder / "journals", full=2000)
     job_ids = await sent_after_a_backup(lab, 9)
     assert len(await lab.files.files("default")) > 2
-    lab.set_back()
+    lab.rolled_back()
     async with lab.store() as store, lab.worker(store).at_work():
         assert (await count_states(store, "default"))[JobState.IN_DOUBT] == len(job_ids)
 
@@ -817,6 +820,6 @@ async def test_a_line_that_was_cut_short_or_spoilt_does_not_hide_the_others(lab:
     (path,) = (lab.files.folder / "default").glob("*.journal")
     lines = path.read_bytes().splitlines(keepends=True)
     path.write_bytes(b"".join([*lines[:2], b"\x00\xff spoilt\n", *lines[2:], lines[1][:50]]))
-    lab.set_back()
+    lab.rolled_back()
     async with lab.store() as store, lab.worker(store).at_work():
         assert (await count_states(store, "default"))[JobState.IN_DOUBT] == len(job_ids)

@@ -11,8 +11,6 @@ from voiceflow_worker.core.audit import LATEST, PAGE, AuditEntry, entries_on
 from voiceflow_worker.core.drain import due_count, held_count
 from voiceflow_worker.core.heartbeats import Heartbeats
 from voiceflow_worker.core.imports import StagedImport, staged_imports
-from voiceflow_worker.core.overview.status import NextCall, next_call
-from voiceflow_worker.core.overview.story import gate_as_json
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.names import (
     CAMPAIGNS,
@@ -25,6 +23,8 @@ from voiceflow_worker.core.ports.names import (
 )
 from voiceflow_worker.core.ports.reading import count_states, gates_at, gates_of, starts_of
 from voiceflow_worker.core.ports.trips import gather
+from voiceflow_worker.core.reporting.status import NextCall, next_call
+from voiceflow_worker.core.reporting.story import gate_as_json
 from voiceflow_worker.model.jobs.gate import Gate, GateScope
 from voiceflow_worker.model.jobs.job import FINAL_STATES, JobState
 from voiceflow_worker.model.jobs.totals import Totals

@@ -15,10 +15,10 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from voiceflow_worker.core.audit import Actor, AuditedStore, AuditEntry, Interface
-from voiceflow_worker.core.overview.story import gate_in_words
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.identity import queue_of
 from voiceflow_worker.core.ports.reading import gates_of
+from voiceflow_worker.core.reporting.story import gate_in_words
 from voiceflow_worker.errors import ChangedSinceError, JobNotFoundError, VoiceflowError
 from voiceflow_worker.model.jobs.job import Job
 from voiceflow_worker.model.jobs.policy import CallPolicy
@@ -120,7 +120,7 @@ def changed_since(what: str, *, now: str = "") -> ChangedSinceError:
     return ChangedSinceError(f"{what} has changed since you looked{stands}. Nothing was done: look again, and decide")
 
 
-class Act(ABC):
+class OperatorAction(ABC):
     """Something that a person can do."""
 
     operator: Operator
@@ -145,7 +145,7 @@ class Act(ABC):
             batch=about.get("batch"), call=about.get("call"), numbers=self.about_numbers(),
         )  # fmt: skip
         store = AuditedStore(who.store, entry)
-        audited = cast("Act", replace(cast("Any", self), operator=replace(who, store=store.store)))
+        audited = cast("OperatorAction", replace(cast("Any", self), operator=replace(who, store=store.store)))
         try:
             done = await audited.carry_out(seen)
         except VoiceflowError as error:

@@ -9,9 +9,9 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, TypeVar
 from zoneinfo import ZoneInfo
 
-from voiceflow_worker.core.overview.breakdown import Breakdown, rate_of, read_breakdown
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.reading import totals_of
+from voiceflow_worker.core.reporting.breakdown import Breakdown, rate_of, read_breakdown
 from voiceflow_worker.model.jobs.job import Job, JobState
 from voiceflow_worker.model.text.printable import printable_line
 from voiceflow_worker.model.text.wording import count_of, in_words

@@ -1,4 +1,4 @@
-"""The stores of the laboratory, and their set-backs: under running workers, or while all is stopped, an older copy of
+"""The stores of the laboratory, and their rollbacks: under running workers, or while all is stopped, an older copy of
 the store takes its place."""
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ Does = Callable[..., Process]
 """Runs a command of voiceflow, as a person would."""
 
 
-class Setback(Protocol):
+class Rollback(Protocol):
     """One way to set a store back; `does` is a person's terminal."""
 
     name: str
@@ -159,7 +159,7 @@ class Opened:
     """A store to soak, how it can be set back, and how its server crashes and recovers."""
 
     url: str
-    setbacks: Sequence[Setback] = ()
+    rollbacks: Sequence[Rollback] = ()
     crash: Callable[[], None] | None = None
 
 

@@ -30,7 +30,7 @@ from anyio import to_thread
 from voiceflow_worker.backends.record import dumps, head_of, job_from, loads, record_of
 from voiceflow_worker.backends.store_url import identity_of
 from voiceflow_worker.backends.waiting import DiskSpeed
-from voiceflow_worker.core.ports.outside import Witness, WitnessFile, WitnessJournal
+from voiceflow_worker.core.ports.outside import LocalJournal, LocalJournalFile, LocalJournalState
 from voiceflow_worker.core.ports.record_set import report_unreadable
 from voiceflow_worker.errors import SettingsError, StoreReadOnlyError, StoreVersionError
 from voiceflow_worker.finding import Remedy
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from voiceflow_worker.core.ports.store import Store
     from voiceflow_worker.settings import Settings
 
-_log = structlog.get_logger("voiceflow.witness")
+_log = structlog.get_logger("voiceflow.journal")
 
 SUFFIX = ".journal"
 FORMAT = 1
@@ -86,8 +86,8 @@ class _Content:
     history: str = ""
 
 
-class JournalFiles(Witness):
-    """The port `Witness` in files below a folder, one folder per queue.
+class JournalFiles(LocalJournal):
+    """The port `LocalJournal` in files below a folder, one folder per queue.
 
     With `shares`, the folder is a `journal_folder`, and two kinds of folders beside it are read too. Those of the same
     id under other URLs: another host has taken over the store, or its URL was written in another way. And those of the
@@ -114,7 +114,7 @@ class JournalFiles(Witness):
         self._begun.add(file)
         return file
 
-    async def files(self, queue: str) -> Sequence[WitnessFile]:
+    async def files(self, queue: str) -> Sequence[LocalJournalState]:
         return await to_thread.run_sync(partial(self._read_all, queue))
 
     async def entries(self, queue: str, name: str) -> Sequence[Job]:
@@ -145,15 +145,15 @@ class JournalFiles(Witness):
             folders |= {*same_id.glob("*"), *same_id.parent.glob(f"*/{self.folder.name}")}
         return sorted(path for folder in folders for path in folder.glob(f"{queue}/*{SUFFIX}"))
 
-    def _read_all(self, queue: str) -> list[WitnessFile]:
-        found: list[WitnessFile] = []
+    def _read_all(self, queue: str) -> list[LocalJournalState]:
+        found: list[LocalJournalState] = []
         for path in self._paths(queue):
             with _looking_at(path):
                 content = _read_end(path)
                 url = path.parents[1].name
                 kept = content.entries.get(content.kept)
                 found.append(
-                    WitnessFile(
+                    LocalJournalState(
                         name=path.stem,
                         elsewhere=None if url == self.folder.name else url,
                         kept=_readable(kept, path) if kept is not None else None,
@@ -201,7 +201,7 @@ class JournalFiles(Witness):
             total -= size
 
 
-class JournalFile(WitnessJournal):
+class JournalFile(LocalJournalFile):
     """The journal of one worker: a locked file, followed by a new one when it is full.
 
     While the disk is quick, entries are written on the thread of the event loop, which waits for the disk. Another

@@ -21,9 +21,9 @@ from tests.support.workers import enqueued, states, worker_for
 from voiceflow_worker import Worker, open_store
 from voiceflow_worker.backends.contract.samples import ManualClock
 from voiceflow_worker.backends.memory import MemoryStore
-from voiceflow_worker.core.heartbeats import Pulse
+from voiceflow_worker.core.heartbeats import Heartbeat
 from voiceflow_worker.core.ports import Store
-from voiceflow_worker.core.ports.parts import Parts, failing_here
+from voiceflow_worker.core.ports.background import BackgroundTasks, failing_here
 from voiceflow_worker.core.retention import Retention
 from voiceflow_worker.core.rollback import RollbackGuard
 from voiceflow_worker.core.sending import unsettled
@@ -51,7 +51,7 @@ PARTS: dict[str, tuple[type, str]] = {
     "overdue calls were not settled": (Sweeper, "sweep"),
     "stop rules were not checked": (BatchStops, "look"),
     "old calls were not deleted": (Retention, "run"),
-    "the heartbeat was not stored": (Pulse, "beat"),
+    "the heartbeat was not stored": (Heartbeat, "beat"),
     "the log of 8x8 was not read": (Reconciler, "due"),
     "the store was not checked for lost calls": (RollbackGuard, "watch"),
     "calls were not taken from the queue": (Worker, "_next_look"),
@@ -102,7 +102,7 @@ async def test_a_part_that_fails_is_told_and_begins_again_and_no_post_is_cut(
 
     monkeypatch.setattr(owner, name, fails)
     queue, voice = await enqueued(store, 2), GatedVoice(bytes_left=True)
-    worker = worker_for(store, voice, call_log=NoLog(), witness=NoFiles())
+    worker = worker_for(store, voice, call_log=NoLog(), local_journal=NoFiles())
     transport = httpx.ASGITransport(metrics_app(queue))
     with capture_logs() as logs:
         async with (
@@ -122,7 +122,7 @@ async def test_a_part_that_fails_is_told_and_begins_again_and_no_post_is_cut(
             await until(told)
             (failing,) = (await health())["failing"]
             assert (failing["part"], str(error).split(" (")[0] in failing["error"]) == (part, True)
-            if owner is not Pulse:  # without a heartbeat, nobody but the process knows
+            if owner is not Heartbeat:  # without a heartbeat, nobody but the process knows
 
                 async def shown() -> bool:
                     return part in (await queue.status()).failing
@@ -144,7 +144,7 @@ async def test_a_part_that_fails_is_told_and_begins_again_and_no_post_is_cut(
 
 
 async def test_an_outage_is_one_cause_for_all_parts_and_is_told_every_ten_seconds(clock: ManualClock) -> None:
-    parts = Parts(clock)
+    parts = BackgroundTasks(clock)
     with capture_logs() as logs:
         for _ in range(21):
             for part in PARTS:
@@ -176,7 +176,7 @@ async def test_a_drain_ends_with_the_cause_if_no_waiting_mends_it(
         raise fault
 
     monkeypatch.setattr(store, method, fails)
-    monkeypatch.setattr(unsettled, "LAST_WORD", 0.1)
+    monkeypatch.setattr(unsettled, "SHUTDOWN_TIMEOUT", 0.1)
     with anyio.fail_after(20), pytest.RaisesGroup(type(fault), flatten_subgroups=True) as raised:
         async with time_passing(clock):
             await worker_for(store, voice, rate=50, options={"shutdown_grace": timedelta(0)}).drain()
@@ -212,7 +212,7 @@ async def test_a_drain_goes_on_when_waiting_mends_it_and_a_worker_in_any_case(
 async def test_a_step_that_is_seldom_taken_is_tried_again_soon_after_a_fault_of_the_store(
     clock: ManualClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    parts, slept = Parts(clock), list[float]()
+    parts, slept = BackgroundTasks(clock), list[float]()
     results: list[Exception | None] = [StoreUnavailableError("away"), StoreUnavailableError("away"), None]
 
     async def step() -> None:

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from voiceflow_worker.acts import ActRefusedError, ActResult, Question, changed_since, kept_back
-from voiceflow_worker.acts.queues import BatchAct
+from voiceflow_worker.actions import ActRefusedError, ActResult, Question, changed_since, kept_back
+from voiceflow_worker.actions.queues import BatchAct
 from voiceflow_worker.core.imports import StagedImport, with_repeats
-from voiceflow_worker.core.overview.story import gate_in_words
+from voiceflow_worker.core.reporting.story import gate_in_words
 from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.model.text.wording import by_person, count_of
 

@@ -7,12 +7,12 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, ClassVar
 
-from voiceflow_worker.acts import (
+from voiceflow_worker.actions import (
     LONGEST_NAMED,
-    Act,
     ActRefusedError,
     ActResult,
     Operator,
+    OperatorAction,
     Question,
     changed_since,
 )
@@ -32,7 +32,7 @@ _ENDS = "Waiting calls to these numbers, in every queue. They end unsent when th
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ListAct(Act):
+class ListAct(OperatorAction):
     """An act on the suppression list. Numbers stay on it for good, `until` a time, or as long as it `lasts`."""
 
     operator: Operator

@@ -17,7 +17,7 @@ from voiceflow_worker.model.jobs.policy import CallPolicy
 from voiceflow_worker.model.reports.status import OPT_OUTS, REACHED
 from voiceflow_worker.model.reports.verdict import VerdictKind
 
-REASON = "the store was set back; this POST may have been placed"
+REASON = "the store was rolled back; this POST may have been placed"
 PARTED = "two copies of the store have different histories of this call, so it may have been placed"
 
 _WAITS = frozenset({JobState.QUEUED, JobState.LEASED})
@@ -159,7 +159,7 @@ def _notes_of_both(kept: Job, other: Job) -> tuple[Note, ...]:
 def _rang_twice(one: Post, other: Post, *, at: datetime) -> Note:
     first, second = sorted((one.began_at, other.began_at))
     text = (
-        f"POST {one.number} was begun at {first.isoformat()}; the store was set back, and the POST was begun again at "
-        f"{second.isoformat()}: this person may have been called twice"
+        f"POST {one.number} was begun at {first.isoformat()}; the store was rolled back, and the POST was "
+        f"begun again at {second.isoformat()}: this person may have been called twice"
     )
     return Note(at=at, kind=NoteKind.RANG_TWICE, text=text)

@@ -111,7 +111,7 @@ def _lost_jobs() -> None:
 
 
 def _no_guard() -> None:
-    """A store that was set back is not noticed."""
+    """A store that was rolled back is not noticed."""
 
     async def well(self: RollbackGuard) -> bool:
         return True
@@ -167,7 +167,7 @@ SABOTAGE: Mapping[str, Callable[[], None]] = {
 }
 
 
-def sabotaged(name: str | None) -> None:
+def with_seeded_defect(name: str | None) -> None:
     """Break this process's product, if a name is given."""
     if name is not None:
         SABOTAGE[name]()

@@ -1,4 +1,4 @@
-# dags 3: set_back
+# dags 3: rolled_back
 """A DAG of the tests: a store is put back to a copy from just before the POST, and the task is tried again."""
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ class SetBackCampaignOperator(SetBack, VoiceCampaignOperator):
 
 
 with DAG(
-    "set_back",
+    "rolled_back",
     schedule=None,
     start_date=datetime(2026, 1, 1),  # noqa: DTZ001 (Airflow reads it as UTC)
     default_args={"retries": 1, "retry_delay": timedelta(seconds=1)},

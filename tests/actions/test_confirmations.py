@@ -19,10 +19,10 @@ from tests.support.faulty_store import FaultyStore, StoreCall
 from tests.support.flows import flow, number
 from tests.support.voices import ScriptedVoice, unknown
 from voiceflow_worker import CallPolicy, CallQueue, JobState, SessionStatus, Store, SuppressionList, open_store
-from voiceflow_worker.acts import Act, Operator
-from voiceflow_worker.acts.calls import CancelCall, Redial, Resolve
-from voiceflow_worker.acts.queues import CancelBatch, Hold, Rate, Resume
-from voiceflow_worker.acts.suppression import Suppress, Unsuppress
+from voiceflow_worker.actions import Operator, OperatorAction
+from voiceflow_worker.actions.calls import CancelCall, Redial, Resolve
+from voiceflow_worker.actions.queues import CancelBatch, Hold, Rate, Resume
+from voiceflow_worker.actions.suppression import Suppress, Unsuppress
 from voiceflow_worker.backends.contract.samples import ManualClock
 from voiceflow_worker.campaigns.campaign import Campaign
 from voiceflow_worker.core.gates import standing_gate
@@ -142,7 +142,7 @@ class Action:
     """An action, with what somebody sees, and what changes before it is confirmed."""
 
     prepare: Callable[[Store], Awaitable[str]]
-    act: Callable[[Operator, str], Act]
+    act: Callable[[Operator, str], OperatorAction]
     changes: tuple[Work, ...]
     page: str = ""
     """The page of its form, without /ui/act/."""
