@@ -183,7 +183,7 @@ def test_a_redial_of_several_calls_asks_before_phones_ring(voiceflow: Program, s
     assert (refused.code, "--force" in refused.err) == (1, True)
     redial = ("calls", "redial", *several, "--force", *MARY, *store)
     refused = voiceflow(*redial)
-    assert (refused.code, refused.err.count("rings once more"), "Redial 2 calls?" in refused.err) == (2, 2, True)
+    assert (refused.code, refused.err.count("rings again"), "Redial 2 calls?" in refused.err) == (2, 2, True)
     assert {voiceflow("calls", "show", each, "--json", *store).document["state"] for each in several} == {"completed"}
     assert voiceflow("calls", "redial", several[0], several[0], "--force", "--json", *store).code == 0
     (again,) = voiceflow(*redial, "--yes", "--json").lines

@@ -333,7 +333,7 @@ def test_rows_within_a_quoted_cell_are_refused_wherever_the_file_is_given(voicef
     [
         ("command", "--valid-for: "),
         ("toml", "kept.toml: valid-for: "),
-        ("page", "For so long: "),
+        ("page", "Valid for: "),
         ("http", "valid_for: "),
         ("python", "valid_for: "),
     ],

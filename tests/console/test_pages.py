@@ -296,7 +296,7 @@ async def test_the_front_page_tells_of_every_queue(store: Store) -> None:
         "3 calls are in doubt",
         "Queue reminders is on hold. The text has a wrong date. Nothing of it is sent until somebody resumes it.",
         "Queue reminders has calls to send, but no worker", "default 0 of 3", "reminders 0 of 2", "on hold",
-        "No receiver is running, so outcomes of calls do not arrive", "To send 3", "Under way 0", "of 6 in the store",
+        "No receiver is running, so outcomes of calls do not arrive", "To send 3", "In progress 0", "of 6 in the store",
         "unworked 0 of 1",
     ):  # fmt: skip
         assert told in found.text, told

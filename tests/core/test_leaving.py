@@ -55,7 +55,7 @@ async def test_a_call_that_is_delayed_after_its_journal_entry_goes_back(
 
 
 async def test_a_call_that_goes_back_without_a_wait_gets_its_old_place(engine: Engine, clock: ManualClock) -> None:
-    """Workers that share a rate put calls back all the time: the first rows of a file would come last."""
+    """Workers that share a rate put calls back all the time: otherwise the first rows of a file would be sent last."""
     first = await engine.enqueue(number(0))
     clock.advance(timedelta(seconds=1))
     second = await engine.enqueue(number(1))

@@ -80,7 +80,7 @@ class Redial(CallAct):
         consent = ", if you order it although this person was reached" if reached else ""
         return Question(
             title=f"Call {job.destination} again?",
-            rings=(f"{job.destination} rings once more, at {in_words(again.due_at)} or later{consent}.",),
+            rings=(f"{job.destination} rings again, at {in_words(again.due_at)} or later{consent}.",),
             silent=tuple(await self._obstacles(job)) or ("Nothing else changes.",),
             button="Call again",
             seen=seen_of(job),

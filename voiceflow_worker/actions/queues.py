@@ -290,7 +290,7 @@ class RedialBatch(BatchAct):
         each = "its phone rings" if found.redialled == 1 else "each phone rings"
         return Question(
             title=f"Redial {phones} of batch {self.batch}?",
-            rings=(f"{phones}: {each} once more, within the usual calling windows, rate and limits.",),
+            rings=(f"{phones}: {each} again, within the usual calling windows, rate and limits.",),
             silent=(
                 *(f"{line}: left out." for line in left_out),
                 *await kept_back(self.operator.store, self.queue, self.batch),

@@ -100,7 +100,7 @@ ROUTES: Final = (
             parameters=[KEY],
             body=ref("CallRequest"),
             answers={
-                200: ("The call that was asked for with this key before, as it stands now.", _CALL),
+                200: ("The call already created with this key, in its present state.", _CALL),
                 201: ("The new call.", _CALL),
             },
             problems=[409],

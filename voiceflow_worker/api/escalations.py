@@ -166,7 +166,7 @@ ROUTES: Final = (
             parameters=[KEY],
             body=ref("EscalationRequest"),
             answers={
-                200: ("The escalation that was asked for with this key before, as it stands now.", _ESCALATION),
+                200: ("The escalation already created with this key, in its present state.", _ESCALATION),
                 201: ("The new escalation.", _ESCALATION),
             },
             problems=[409],

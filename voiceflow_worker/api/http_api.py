@@ -160,7 +160,7 @@ class HttpApi:
             return program
         if (wait := self._wrong.wait(address, at=now)) is not None:
             seconds = f"{wait.total_seconds():.0f}"
-            told = f"the API secret is wrong, once more; try again in {seconds} seconds"
+            told = f"too many failed attempts; retry in {seconds} s"
             raise ProblemError(429, told, headers={"Retry-After": seconds})
         self._wrong.failed(address, at=now)
         _log.warning("a request had a wrong API secret", address=str(address))

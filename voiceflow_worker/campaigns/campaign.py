@@ -146,7 +146,7 @@ class Campaign:
         """The campaign with these fields. They have the names of the options of `voiceflow enqueue`, with `_`.
 
         A value is a text as it is typed, or what such a text means: a number, a time, a list of words. None counts as
-        not given. `campaign` is a TOML file of further fields; given ones go before it. What is given nowhere comes
+        not given. `campaign` is a TOML file of further fields; given ones override it. What is given nowhere comes
         from the `settings`. `ivr` names one of `menus`, if they are given, else `module:menu`. `now` is the time that
         days such as `tomorrow` are counted from. Files of templates and prices are read, and modules of menus loaded.
         With `foreign`, the fields come from another computer: a text in them is never a path or a module. Their files

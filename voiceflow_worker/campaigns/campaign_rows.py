@@ -444,7 +444,7 @@ class CampaignRows:
         if row_name(name) == "language" and texts is not None and texts.has_languages:
             return None
         if is_own_word(name):
-            message = f"is kept as data, and steers no call; a column that does is spelled {row_name(name)}"
+            message = f"is kept as data and does not affect calls; the column that does is spelled {row_name(name)}"
         elif name == "priority":
             message = "sets the order of the calls: a higher number goes first; if you mean something else, rename it"
         elif self._is_wanted(name):

@@ -202,9 +202,9 @@ async def check(
 ) -> ExitCode:
     """Check call flows and campaign files; nothing is sent.
 
-    Nothing is stored either, and no store is asked: `enqueue --dry-run` does that. Exit 0 if all calls can be sent, 2
-    if not. Without --template, --say or --ivr, only the numbers and reserved columns of a table are checked. For a file
-    of rows, a preview shows texts, duration and cost. With --json, one finding a line, and a last line with the
+    Nothing is stored either, and the store is not read: `enqueue --dry-run` does that. Exit 0 if all calls can be sent,
+    2 if not. Without --template, --say or --ivr, only the numbers and reserved columns of a table are checked. For a
+    file of rows, a preview shows texts, duration and cost. With --json, one finding a line, and a last line with the
     preview.
 
     Args:

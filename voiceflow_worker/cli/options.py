@@ -218,7 +218,7 @@ class RowOptions:
     """The defaults for the rows of a file. A column of a row overrides an option.
 
     Attributes:
-        campaign: Take the options of the campaign from this TOML file. Options that are typed go before it.
+        campaign: Take the options of the campaign from this TOML file. Command-line options override it.
         template: A call flow (JSON) with {{column}} in its texts.
         say: Say this text, with {{column}} in it, instead of a --template.
         ivr: Begin each call with the question of this menu, such as restaurant:main for `main` in restaurant.py.

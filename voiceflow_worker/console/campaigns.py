@@ -102,7 +102,7 @@ _SECTIONS = {
         Field("holidays", "Not on public holidays of", "Such as SG,DE-BY, or number. Empty: days like others."),
         Field("window_time_zone", "Time zone of the hours", "Empty: that of each number."),
         Field("not_before", "Not before", "Such as tomorrow 09:00. Empty: at once."),
-        Field("valid_for", "For so long", "Such as 2h, counted from now or from Not before."),
+        Field("valid_for", "Valid for", "Such as 2h, counted from now or from Not before."),
         Field("valid_until", "Not after", "Such as tomorrow 18:00, in place of a length of time."),
     ),
     "redials": (

@@ -95,7 +95,7 @@ def test_a_doubt_is_resolved_and_a_call_redialled(on: Stage, reader: Reader) -> 
 
         reader.open(f"{on.receiver}/ui/calls/{call_with(on, busy)}")
         reader.link("Call again").click()
-        reader.sees(f"{busy} rings once more")
+        reader.sees(f"{busy} rings again")
         reader.press("Call again")
         reader.sees(f"{busy} will be called again", "called again by Mary Tan")
         wait_until(lambda: on.states() == {"accepted": 1, "completed": 1}, lambda: f"an answer, not {on.states()}")

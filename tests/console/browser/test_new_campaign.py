@@ -51,7 +51,7 @@ def test_a_campaign_is_run_without_a_shell(on: Stage, reader: Reader, width: int
     reader.link("New campaign").click()
     reader.driver.find_element(By.NAME, "file").send_keys(str(people))
     assert violations(reader) == {}
-    reader.press("Look at the file")
+    reader.press("Upload and check")
     reader.sees("Name the name of the person", "Mobile the number to call", "<b>Ana</b> · Bob")
     for offered in ("columns", "voices", "numbers"):
         assert reader.driver.find_elements(By.CSS_SELECTOR, f"#{offered} option"), offered
@@ -66,7 +66,7 @@ def test_a_campaign_is_run_without_a_shell(on: Stage, reader: Reader, width: int
     reader.driver.find_element(By.NAME, "skip_bad").click()
     reader.fill(valid_for="6h")
     reader.press("Start the campaign")
-    reader.sees("Changed after the preview: For so long.")
+    reader.sees("Changed after the preview: Valid for.")
     assert on.states() == {}
     assert "409" in reader.console()[0]
 
@@ -114,7 +114,7 @@ def test_a_campaign_is_begun_with_the_keyboard_alone(on: Stage, reader: Reader) 
     reader.keys(Keys.ENTER)
     reader.sees("File of the people to call")
     reader.driver.find_element(By.NAME, "file").send_keys(str(people))
-    reader.tab_to("Look at the file")
+    reader.tab_to("Upload and check")
     reader.keys(Keys.ENTER)
     reader.sees("Mobile the number to call")
     for name, text in (("country", "SG"), ("say", "Hello ")):

@@ -86,7 +86,7 @@ def canonical_name(name: str) -> str:
 
 
 def is_own_word(name: str) -> bool:
-    """Whether a column bears one of `OWN_WORDS` in another spelling, such as `Priority`: it steers no call."""
+    """Whether a column bears one of `OWN_WORDS` in another spelling, such as `Priority`: it does not affect calls."""
     return folded(name) in OWN_WORDS and name.strip() not in OWN_WORDS
 
 

@@ -21,7 +21,7 @@ store only checks the conditions of a unit and writes it. It never decodes more 
     that was written before is DONE all the same.
 11. A durable step is on the disk when it returns. One with `durable=False` survives the end of the process, and a power
     cut undoes it only together with all that came later.
-12. Who has read event n never sees a smaller number appear later.
+12. Once a reader has seen event n, no event below n appears.
 13. After an error or a cancellation it is unknown whether a step was written, and no later caller gets its answer. What
     a store had answered before an error is kept (`StoreError.answers`).
 

@@ -145,7 +145,8 @@ class Journal:
     async def put_back(self, unsent: Sequence[Unsent]) -> None:
         """Put back leased jobs that were not journalled. Without a wait, a call that was never sent gets its old place.
 
-        Workers that share a rate put back what they have no slot for; the first rows of a file would come last.
+        Workers that share a rate put back what they have no slot for; otherwise the first rows of a file would be
+        sent last.
         """
         now = self._store.clock.now()
         await self._move([(each.job, each.released(due_at=each.due_at(now))) for each in unsent])
