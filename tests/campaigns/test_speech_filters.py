@@ -106,7 +106,7 @@ def test_a_value_that_a_filter_cannot_use_is_reported_with_column_and_filter() -
         ("{{x|digits}}", "A12", "'A12' contains more than digits; use the filter spell, which also speaks letters"),
         ("{{x|spell}}", "--", "'--' has no letters or digits"),
         ("{{x|date(language='xx')}}", "2030-01-31", "the language of 'xx' is not known"),
-        ("{{x|xmlattr}}", "a", "'a' cannot be used with this filter (filter xmlattr)"),
+        ("{{x|abs}}", "a", "'a' cannot be used with this filter (filter abs)"),
     ]:
         column, message = problem(text, value)
         assert column == "x"

@@ -11,6 +11,7 @@ from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.ivr.caller import Caller
 from voiceflow_worker.model.flows.speech_filters import ZONE, SpecimenText
 from voiceflow_worker.model.flows.template_text import (
+    LONGEST,
     TemplateSyntaxProblemError,
     TemplateText,
     UnfitValueError,
@@ -58,9 +59,10 @@ def filled(template: str, data: Mapping[str, object], voice: Callable[[], str] |
     """A template with its values filled in; a plain `{{name}}` whose value is empty is left out.
 
     `data` may have a `ZONE`, in which times are spoken that have one of their own. Raises InvalidInputError for a
-    missing value, a value that a filter cannot use, and a malformed template.
+    missing value, a value that a filter cannot use, a malformed template, and a text that is too long to be spoken.
     """
-    return "".join(each if isinstance(each, str) else _said(each, data, voice) for each in parts_of(template))
+    text = "".join(each if isinstance(each, str) else _said(each, data, voice) for each in parts_of(template))
+    return _not_too_long(text)
 
 
 @lru_cache(maxsize=1024)
@@ -71,6 +73,7 @@ def parts_of(template: str) -> tuple[str | TemplateText, ...]:
     """
     parts: list[str | TemplateText] = []
     end = 0
+    _not_too_long(template)
     try:
         require_filled_in(template)
         if "{%" in template or "{#" in template:
@@ -88,7 +91,7 @@ def parts_of(template: str) -> tuple[str | TemplateText, ...]:
 def _said(value: TemplateText, data: Mapping[str, object], voice: Callable[[], str] | None) -> str:
     try:
         if value.only is not None and (name := name_among(data, value.only)) in data:
-            return "" if is_missing(data[name]) else value_text(data[name])
+            return "" if is_missing(data[name]) else _not_too_long(value_text(data[name]))
         return str(value.filled(data if voice is None else {**data, "voice_profile": voice()}))
     except UnspeakableError as error:
         raise InvalidInputError(f"{value.text} {error}") from None
@@ -99,6 +102,12 @@ def _said(value: TemplateText, data: Mapping[str, object], voice: Callable[[], s
         names = ", ".join(str(name) for name in data if name != ZONE)
         has = f"the data of the call has only {names}" if names else "the call has no data"
         raise InvalidInputError(f"{', '.join(missing)} has no value, because {has}") from None
+
+
+def _not_too_long(text: str) -> str:
+    if len(text) > LONGEST:
+        raise InvalidInputError(f"{text[:60]!r}… has {len(text)} characters, and at most {LONGEST} are spoken; shorten")
+    return text
 
 
 def joined(before: str, text: str) -> str:

@@ -21,7 +21,6 @@ from voiceflow_worker.core.queue import CallQueue
 from voiceflow_worker.errors import (
     CallFlowError,
     CampaignFileError,
-    InvalidInputError,
     KeyConflict,
     KeyConflictError,
     OtherRequestError,
@@ -29,7 +28,7 @@ from voiceflow_worker.errors import (
     SuppressedNumberError,
 )
 from voiceflow_worker.finding import Finding
-from voiceflow_worker.model.flows.template_text import is_program, is_template
+from voiceflow_worker.model.flows.template_text import is_template
 from voiceflow_worker.model.flows.values import canonical_json, is_object
 from voiceflow_worker.model.jobs.job import Job
 
@@ -46,7 +45,6 @@ FIELDS: Final = ("to", *WORDS, "language", *OPTIONS)
 _NAMES = {"destination": "to", "batch_id": "batch"}
 """The names of fields, by those of the columns of a file."""
 _NO_BATCH = "-"
-LONGEST_SAID = 10_000
 
 
 class NamedCall:
@@ -158,29 +156,15 @@ def _refuse_misfits(fields: Mapping[str, Any]) -> None:
 def _spoken(say: object) -> FlowTemplate:
     """What is said, with the names in it. Raises CallFlowError."""
     if not isinstance(say, str) or not say.strip():
-        problem = "is not a text to speak"
-    elif len(say) > LONGEST_SAID:
-        problem = f"has {len(say)} characters, but at most {LONGEST_SAID} are spoken; shorten it"
-    else:
-        try:
-            return _template(say) if is_template(say) else FlowTemplate.speaking(say)
-        except CampaignFileError as error:
-            raise CallFlowError(
-                [replace(each, column="say", path=None, file=None) for each in error.findings]
-            ) from None
-        except InvalidInputError as error:
-            problem = str(error)
-    raise CallFlowError([Finding(column="say", message=problem)])
+        raise CallFlowError([Finding(column="say", message="is not a text to speak")])
+    try:
+        return _template(say) if is_template(say) else FlowTemplate.speaking(say)
+    except CampaignFileError as error:
+        raise CallFlowError([replace(each, column="say", path=None, file=None) for each in error.findings]) from None
 
 
-@lru_cache(maxsize=64)
-def _template(say: str) -> FlowTemplate:
-    """The template of a text with names, which many calls have in common."""
-    if is_program(say):
-        raise InvalidInputError(
-            "has more than names such as {{name}} and filters for speech; put the text together in your program"
-        )
-    return FlowTemplate.speaking(say)
+_template = lru_cache(maxsize=64)(FlowTemplate.speaking)
+"""The template of a text with names, which many calls have in common."""
 
 
 def _renamed(found: Finding) -> Finding:

@@ -117,7 +117,7 @@ def unknown_filter(name: str, known: Mapping[str, object]) -> str:
     """The message about a filter that does not exist."""
     close = get_close_matches(name, known, n=1)
     meant = f"; did you mean {close[0]}? The" if close else "; the"
-    return f"there is no filter {name}{meant} filters for speech are date, digits, money, ordinal, spell and time"
+    return f"there is no filter {name}{meant} filters are {', '.join(sorted(known))}"
 
 
 def _for_speech(function: Callable[..., str]) -> Callable[..., object]:

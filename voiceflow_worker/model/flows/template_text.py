@@ -1,4 +1,8 @@
-"""A text of a call flow template, compiled once and rendered for each row."""
+"""A text of a call flow template, compiled once and rendered for each row.
+
+A text has names, filters and conditions, in the syntax of Jinja. Loops, calculations and calls are refused before
+anything is compiled, so that the size of a text and of its values bounds what it costs to fill it in.
+"""
 
 from __future__ import annotations
 
@@ -29,18 +33,26 @@ from voiceflow_worker.model.flows.values import (
 from voiceflow_worker.model.text.wording import name_among
 
 if TYPE_CHECKING:
-    from jinja2.nodes import Template
+    from jinja2.nodes import Node, Template
     from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 LEFT_OUT = object()
 """The value of an optional parameter whose cell is empty: the parameter is not sent."""
 _ONLY = re.compile(r"\s*\{\{\s*([A-Za-z_]\w*)\s*\}\}\s*")
 _UNDEFINED = re.compile(r"'(\w+)' is undefined")
-_NO_FILTER = re.compile(r"No filter named '(\w+)'")
-_NO_TEST = re.compile(r"No test named '(\w+)'")
 _NO_PART = re.compile(r"has no (?:attribute|element) '?(\w+)")
 _MIXED = re.compile("can only concatenate|not supported between|unsupported operand|bad operand")
-_FORBIDDEN = "the template has something other than columns, filters and conditions; remove it"
+LONGEST = 10_000
+"""The largest number of characters in a text, in a value that it speaks, and in what it becomes. 8x8 speaks 3000."""
+_MOST_PARTS, _DEEPEST = 1000, 30
+"""The largest number of parts (names, filters, conditions, constants) of a text, and how deep they may be nested."""
+_FILTERS = (
+    "abs", "capitalize", "d", "default", "first", "float", "int", "last", "length", "lower", "title", "trim", "upper",
+)  # fmt: skip
+"""The filters of Jinja that a text may have: none makes a text much longer, or takes long."""
+_TESTS = (
+    "boolean", "defined", "even", "false", "in", "integer", "none", "number", "odd", "string", "true", "undefined",
+)  # fmt: skip
 _LONE = re.compile(r"\{\s*[^\W\d][^{}]*\}")
 _PIECE = re.compile(r"\{\{.*?\}\}|\{%.*?%\}", re.DOTALL)
 _WHOLE = re.compile(r"[+-]?\d{1,15}", re.ASCII)
@@ -81,22 +93,6 @@ def is_template(text: str) -> bool:
     return "{{" in text or "{%" in text or "{#" in text
 
 
-def is_program(text: str) -> bool:
-    """True if a text has more than names and filters for speech: loops and sums of strangers may take for ever."""
-    from jinja2 import TemplateError, nodes
-
-    try:
-        tree = _environment().parse(text)
-    except (TemplateError, RecursionError) as error:
-        return isinstance(error, RecursionError)  # other errors are told when the text is compiled
-    known = (nodes.Output, nodes.TemplateData, nodes.Name, nodes.Const, nodes.Keyword)
-    spoken = speech_filters()
-    return any(
-        not (isinstance(node, known) or (isinstance(node, nodes.Filter) and node.name in spoken))
-        for node in tree.find_all(nodes.Node)
-    )
-
-
 def require_filled_in(text: str, *, path: str = "") -> None:
     """Raise TemplateSyntaxProblemError if a text to speak has a name in single brackets, which nothing fills in."""
     if lone := _LONE.search(_PIECE.sub("", text)):
@@ -114,20 +110,18 @@ class TemplateText:
     """
 
     def __init__(self, text: str, *, path: str, param: Param | None, voice: str | None = None) -> None:
-        from jinja2 import TemplateError, meta
+        from jinja2 import meta
 
         self.text = text
         self.path = path
-        environment = _environment()
         try:
-            tree = environment.parse(text)
+            tree = _parsed(text)
             self.variables: frozenset[str] = frozenset(meta.find_undeclared_variables(tree))
             self._pieces = _pieces(tree)
             self._filtered = _filtered(tree)
-            self._template = environment.from_string(text)
-        except TemplateError as error:
-            problem = _syntax_problem(text, str(error.message))
-            raise TemplateSyntaxProblemError(problem, path=path) from None
+            self._template = _environment().from_string(tree)
+        except ValueError as error:
+            raise TemplateSyntaxProblemError(f"cannot be read as a template: {error}", path=path) from None
         self._param = param
         self._voice = voice
         only = _ONLY.fullmatch(text)
@@ -158,6 +152,9 @@ class TemplateText:
             text = alone
         else:
             text = self._joined(values) or self._rendered(values)
+        if len(text) > LONGEST:
+            long = f"becomes a text of {len(text)} characters, and at most {LONGEST} are spoken; shorten the values"
+            raise UnfitValueError(TemplateProblem(self.path, self._alone, long))
         return text if self.is_spoken else _typed(text, self._kind)
 
     def _joined(self, values: Mapping[str, object]) -> str | None:
@@ -172,7 +169,7 @@ class TemplateText:
             parts.append(constant)
             if name is not None:
                 value = values.get(name_among(values, name))
-                if type(value) is not str or is_missing(value):
+                if type(value) is not str or is_missing(value) or len(value) > LONGEST:
                     return None
                 parts.append(value)
         return "".join(parts)
@@ -279,60 +276,100 @@ def _pieces(tree: Template) -> list[tuple[str, str | None]] | None:
     return pieces
 
 
-def _syntax_problem(text: str, message: str) -> str:
-    """The reason why a text cannot be compiled, from the first bad expression in it, else from Jinja's `message`."""
+def _parsed(text: str) -> Template:
+    """The tree of a text. Raises ValueError, with a clause, for what is no text of names, filters and conditions."""
+    if len(text) > LONGEST:
+        raise ValueError(f"it has {len(text)} characters, and at most {LONGEST} are read; shorten it")
+    try:
+        tree = _environment().parse(text)
+    except RecursionError:
+        raise ValueError(_TOO_MUCH) from None
+    except Exception:  # noqa: BLE001 (besides its own errors, Jinja raises those of Python, such as for a long number)
+        raise ValueError(_syntax_problem(text)) from None
+    _judge(tree)
+    return tree
+
+
+_TOO_MUCH = "it has too many names, filters and conditions, or they are nested too deep; shorten it"
+
+
+def _judge(tree: Node) -> None:
+    """Raise ValueError, with a clause, for a tree that may take long, or has an unknown filter or test."""
+    level, count = [tree], 0
+    for _ in range(_DEEPEST):
+        count += len(level)
+        for node in level:
+            if problem := _problem_of(node):
+                raise ValueError(problem)
+        level = [child for node in level for child in node.iter_child_nodes()]
+        if not level:
+            break
+    if level or count > _MOST_PARTS:
+        raise ValueError(_TOO_MUCH)
+
+
+def _problem_of(node: Node) -> str | None:
+    """What is wrong with a part of a text; None if nothing is."""
+    from jinja2 import nodes
+
+    known = _environment()
+    match node:
+        case nodes.Filter() if node.name not in known.filters:
+            return unknown_filter(node.name, known.filters)
+        case nodes.Test() if node.name not in known.tests:
+            return f"there is no test {node.name}; write a comparison, such as {{% if column == 'value' %}}"
+        case nodes.Name(name="self"):
+            return "a text cannot have the name self; rename the column"
+        case nodes.Name(ctx="load") | nodes.Getitem(arg=nodes.Const()) | nodes.Getattr():
+            return None
+        case nodes.Template() | nodes.Output() | nodes.TemplateData() | nodes.Const() | nodes.List() | nodes.Tuple():
+            return None
+        case nodes.Filter() | nodes.Keyword() | nodes.Test() | nodes.Concat():
+            return None
+        case nodes.If() | nodes.CondExpr() | nodes.Compare() | nodes.Operand():
+            return None
+        case nodes.And() | nodes.Or() | nodes.Not() | nodes.Neg():
+            return None
+        case nodes.For():
+            what = "a loop"
+        case nodes.Call():
+            what = "a call with ( )"
+        case nodes.BinExpr():
+            what = f"a calculation with {node.operator}"
+        case _:
+            what = "another statement or expression"
+    return (
+        "a text has names such as {{name}}, filters such as {{day|date}} and conditions such as {% if name %}; this "
+        f"one has {what}: write what it makes into the file or the data"
+    )
+
+
+def _syntax_problem(text: str) -> str:
+    """The reason why a text cannot be read, from the first bad expression in it."""
     from jinja2 import TemplateError
-    from jinja2.exceptions import TemplateAssertionError
 
     hint = "write {{ … }} around the name of a column, with _ for spaces and signs, and before a digit: {{_2nd_name}}"
     for piece in _PIECE.findall(text):
-        try:
-            _environment().from_string(piece)
-        except TemplateAssertionError as error:
-            return f"cannot be read as a template: {piece}: {_unknown_name(str(error.message)) or hint}"
-        except TemplateError:
-            if piece.startswith("{{"):
-                return f"cannot be read as a template: {piece} is not the name of a column; {hint}"
-    if unknown := _unknown_name(message):
-        return f"cannot be read as a template: {unknown}"
+        if piece.startswith("{{"):
+            try:
+                _environment().parse(piece)
+            except (TemplateError, ValueError):
+                return f"{piece} is not the name of a column; {hint}"
     if text.count("{{") != text.count("}}"):
-        return f"cannot be read as a template: a {{{{ or a }}}} is missing; {hint}"
-    return f"cannot be read as a template: a {{% … %}} in it is not complete; {hint}"
-
-
-def _unknown_name(message: str) -> str | None:
-    """The message about a filter or a test that does not exist; None if Jinja's `message` is about something else."""
-    if unknown := _NO_FILTER.search(message):
-        return unknown_filter(unknown[1], _environment().filters)
-    if unknown := _NO_TEST.search(message):
-        return f"there is no test {unknown[1]}; write a comparison, such as {{% if column == 'value' %}}"
-    return None
+        return f"a {{{{ or a }}}} is missing; {hint}"
+    return f"a {{% … %}} in it is not complete; {hint}"
 
 
 def _why_it_failed(error: Exception) -> str:
     """What is wrong with a template that raised this error, and what to do, without the words of Jinja and Python."""
     from jinja2 import UndefinedError
-    from jinja2.exceptions import SecurityError, TemplateRuntimeError
 
     text = str(error)
-    # Inside of an `if`, Jinja looks for filters and tests only when it fills in a row.
-    if isinstance(error, TemplateRuntimeError) and (unknown := _unknown_name(text)):
-        return unknown
     match error:
-        case SecurityError():
-            return _FORBIDDEN
         case UndefinedError() if part := _NO_PART.search(text):
             return f"a value has no part {part[1]}; correct the name of the part, or write the name of the column alone"
-        case ZeroDivisionError():
-            return "the template divides by zero; correct the value or the template"
-        case TypeError() if "not callable" in text:
-            return "a value is used like a function; remove the ( ) after it"
         case TypeError() if _MIXED.search(text):
-            return (
-                "a text and a number are mixed in a calculation or a comparison; write |int or |float after the column"
-            )
-        case OverflowError() if "Range too big" in text:
-            return _FORBIDDEN
+            return "a text and a number are compared or mixed; write |int or |float after the column"
         case _:
             return "an expression of the template fails with these values; correct or simplify it"
 
@@ -346,6 +383,8 @@ def _shown(value: object, name: str) -> object:
         return _blank(name)
     if isinstance(value, float):
         return exact_number(value)
+    if isinstance(value, str) and len(value) > LONGEST:
+        raise UnspeakableError(f"has {len(value)} characters, and at most {LONGEST} are spoken; shorten it")
     if is_object(value):
         return {key: _shown(item, name) for key, item in value.items()}
     return [_shown(item, name) for item in value] if is_list(value) else value
@@ -377,11 +416,24 @@ def _environment() -> ImmutableSandboxedEnvironment:
     from jinja2 import StrictUndefined
     from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-    made = ImmutableSandboxedEnvironment(
-        undefined=StrictUndefined, autoescape=False, keep_trailing_newline=True, finalize=value_text
-    )
-    filters: dict[str, Any] = {name: guarded(name, each) for name, each in made.filters.items()}
+    class Texts(ImmutableSandboxedEnvironment):
+        """Values have parts as JSON has them: no attributes or methods of Python."""
+
+        def getattr(self, obj: Any, attribute: str) -> Any:
+            return self.getitem(obj, attribute)
+
+        def getitem(self, obj: Any, argument: Any) -> Any:
+            try:
+                return obj[argument]
+            except (LookupError, TypeError):
+                return self.undefined(obj=obj, name=argument)
+
+    made = Texts(undefined=StrictUndefined, autoescape=False, keep_trailing_newline=True, finalize=value_text)
+    made.globals.clear()
+    filters: dict[str, Any] = {name: guarded(name, made.filters[name]) for name in _FILTERS}
+    made.filters.clear()
     made.filters.update(filters | speech_filters())
+    made.tests = {name: made.tests[name] for name in _TESTS}
     return made
 
 
