@@ -13,7 +13,7 @@ import pytest
 from tests.support.flows import flow
 from tests.support.waiting import until
 from voiceflow_worker import CallQueue, InvalidInputError, Store, load_settings
-from voiceflow_worker.errors import CampaignFileError
+from voiceflow_worker.errors import CampaignFileError, StoreReplacedError
 from voiceflow_worker.finding import Finding
 from voiceflow_worker.service.other_process import OtherProcess
 
@@ -53,6 +53,13 @@ async def test_what_was_wrong_is_raised_here(store: Store) -> None:
     assert isinstance(caught.value, InvalidInputError)
     with pytest.raises(RuntimeError, match="ended with 1"):
         await OtherProcess(store).run(broken)
+
+
+async def test_work_is_not_done_on_another_store(store: Store, tmp_path: Path) -> None:
+    process = OtherProcess(store)
+    process._url = f"sqlite:///{tmp_path / 'another.db'}"
+    with pytest.raises(StoreReplacedError, match="is another store for a second process than for this one"):
+        await process.run(enqueued, "may", noisy=False)
 
 
 async def test_a_cancellation_ends_the_process(store: Store, tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ import structlog
 
 from voiceflow_worker.backends.registry import open_store
 from voiceflow_worker.core.ports import Store
-from voiceflow_worker.errors import VoiceflowError
+from voiceflow_worker.errors import StoreReplacedError, VoiceflowError
 from voiceflow_worker.model.text.printable import HIDDEN, without_secrets
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ class OtherProcess:
         """
         if self._url is None:
             return await work(self._store, *arguments, **named)
-        order = pickle.dumps((self._url, work, arguments, named))
+        order = pickle.dumps((self._url, self._store.id, work, arguments, named))
         # It finds the same modules, and none of the folder it is started in.
         command = [sys.executable, "-c", f"import sys; sys.path[:] = {sys.path!r}; from {__name__} import main; main()"]
         async with self._free:
@@ -78,10 +78,15 @@ def main() -> None:
         os.dup2(2, 1)  # what a library prints does not become part of the answer
         os.nice(_NICE)
         structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
-        url, work, arguments, named = pickle.load(sys.stdin.buffer)  # noqa: S301 - from the receiver that started this
+        url, store_id, work, arguments, named = pickle.load(sys.stdin.buffer)  # noqa: S301 - from the receiver that started this
 
         async def done() -> object:
             async with open_store(url) as store:
+                if store.id != store_id:
+                    raise StoreReplacedError(
+                        f"{store.url} is another store for a second process than for this one, so nothing was done: "
+                        "give the receiver the settings with the whole URL of its store"
+                    )
                 return await work(store, *arguments, **named)
 
         answer: tuple[Exception | None, object]

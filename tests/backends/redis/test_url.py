@@ -52,7 +52,11 @@ def test_a_url_may_carry_a_user_a_password_and_options() -> None:
 
 
 def test_no_secret_is_shown() -> None:
-    for url in ("redis://me:secret@h/0?prefix=secret", "redis://:secret@h", "redis+cluster://u:secret@a,b?tls=yes"):
+    for url in (
+        "redis://me:secret@h/0?ssl_keyfile=secret",
+        "redis://:secret@h",
+        "redis+cluster://u:secret@a,b?tls=yes",
+    ):
         assert "secret" not in parse_url(url).shown
         assert ":***@" in parse_url(url).shown
 

@@ -57,6 +57,9 @@ _PROMISES = {promise.value: promise for promise in Promise}
 T = TypeVar("T")
 
 
+_PREFIX = "voiceflow"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RedisURL:
     """The contents of a store URL.
@@ -78,7 +81,7 @@ class RedisURL:
     tls: ssl.SSLContext | None = None
     promise: Promise = Promise.STRICT
     replicas: int = 0
-    prefix: str = "voiceflow"
+    prefix: str = _PREFIX
     is_lenient: bool = False
     makes: bool = True
 
@@ -112,12 +115,13 @@ def parse_url(url: str) -> RedisURL:
     if topology is None or not hosts:
         raise SettingsError(f"{shown!r} is not a URL of a Redis store; use one of {', '.join(_FORMS)}")
     options = _options(parts.query, shown)
+    prefix = _prefix(options.get("prefix", _PREFIX), shown)
     service, database = _path(parts.path, topology, shown)
     tls = scheme in {"rediss", "valkeys"} or _one_of(_YES, options, "tls", shown, default="no")
     return RedisURL(
         topology=topology,
         nodes=tuple(_node(host, _PORTS[topology], shown) for host in hosts.split(",") if host),
-        shown=shown,
+        shown=shown if prefix == _PREFIX else f"{shown}?prefix={prefix}",
         database=database,
         service=service,
         username=unquote(username) or None,
@@ -127,7 +131,7 @@ def parse_url(url: str) -> RedisURL:
         tls=_tls(options, shown) if tls else None,
         promise=_one_of(_PROMISES, options, "durability", shown, default=Promise.STRICT),
         replicas=_count(options.get("replicas", "0"), shown),
-        prefix=_prefix(options.get("prefix", "voiceflow"), shown),
+        prefix=prefix,
     )
 
 
