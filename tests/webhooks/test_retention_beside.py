@@ -12,7 +12,7 @@ from tests.support.waiting import until
 from voiceflow_worker import CallPolicy, CallQueue, open_store, receiver_app
 from voiceflow_worker.backends.contract import ManualClock
 from voiceflow_worker.service import forget as forgetting
-from voiceflow_worker.service.uploads import delete_left_over, upload_folder
+from voiceflow_worker.service.uploads import Uploads, uploading
 
 pytestmark = pytest.mark.anyio
 POLICY = CallPolicy()
@@ -33,20 +33,21 @@ async def test_a_receiver_deletes_the_old_calls_of_a_queue_without_a_worker() ->
             await until(is_gone)
 
 
-async def test_uploads_of_an_erased_person_go_from_the_pages_and_those_of_dead_processes_from_the_host(
+async def test_uploads_of_an_erased_person_go_from_the_store_and_those_of_dead_processes_from_the_host(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    mine = upload_folder()
-    dead = mine.with_name("voiceflow-upload-999999999-abc")
-    dead.mkdir()
-    assert delete_left_over() == 1
-    assert (mine.exists(), dead.exists()) == (True, False)
-    calls: list[int] = []
     async with open_store("memory://") as store:
+        uploads = Uploads(store)
+        kept = await uploads.keep(b"destination\n+6587654321\n", name="people.csv", owner="Li")
         await CallQueue(store).enqueue(flow())
-        await forgetting.forget(store, "+6587654321")
-        app = receiver_app(store, secret=None, ui_secret="a-secret")
-        monkeypatch.setattr("voiceflow_worker.webhooks.serving.delete_left_over", lambda: calls.append(1))
-        async with app.router.lifespan_context(app):
-            await until(lambda: bool(calls))
+        with uploading() as mine:
+            dead = mine.with_name("voiceflow-upload-999999999-abc")
+            dead.mkdir()
+            await forgetting.forget(store, "+6587654321")
+            assert (mine.exists(), dead.exists()) == (True, False)
+        assert not mine.exists()
+        dead.mkdir()
+        async with receiver_app(store, secret=None).router.lifespan_context(None):
+            assert not dead.exists(), "a receiver that begins deletes them too"
+        assert (await uploads.find(kept.id, owner="Li"), await uploads.content(kept)) == (None, None)

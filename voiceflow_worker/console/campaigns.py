@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import timedelta
 from hashlib import sha256
 from pathlib import Path
 from secrets import token_urlsafe
-from shutil import rmtree
 from typing import TYPE_CHECKING, NamedTuple
-from weakref import finalize
 
 import anyio
 import orjson
 import structlog
-from anyio.to_thread import run_sync
 from starlette.responses import Response
 from starlette.types import Receive, Scope
 
@@ -46,7 +42,7 @@ from voiceflow_worker.model.numbers.reading import read_number
 from voiceflow_worker.model.numbers.zones import zone_of_number
 from voiceflow_worker.model.text.wording import count_of
 from voiceflow_worker.service.other_process import OtherProcess
-from voiceflow_worker.service.uploads import upload_folder
+from voiceflow_worker.service.uploads import Upload, Uploads, uploading
 
 if TYPE_CHECKING:
     from voiceflow_worker.settings import Settings
@@ -55,8 +51,6 @@ ROOM = "campaign"
 CAMPAIGN_LIMIT = timedelta(minutes=5)
 LONGEST_FORM = 20_000_000
 """The largest form in bytes, with its files. A larger file is enqueued by the command."""
-MOST_UPLOADS = 16
-KEPT_FOR = timedelta(hours=1)
 ACCOUNT_FOR = timedelta(minutes=10)
 """How long the voices and numbers of the account are kept, before 8x8 is asked again."""
 _TRIAL_LASTS = timedelta(minutes=10)
@@ -125,68 +119,24 @@ _SECTIONS = {
 _LABELS = {each.name: each.label for section in _SECTIONS.values() for each in section} | {
     "say": "Text to say", "ivr": "Menu", "file": "File of the people to call", "prices": "Price list",
 }  # fmt: skip
+_UPLOADS = {"file": "upload", "prices": "price_list"}
+"""The fields of files that are kept between two forms, each with the field that then names it."""
 _TICKS = ("skip_bad", "again")
 """What answers the findings of a preview: it may be ticked between a preview and the start."""
 _TEXTS = (*(name for name in _LABELS if name not in {"file", "prices"}), "queue")
 _LABELS_SEEN = {**_LABELS, "queue": "Queue"}
 
 
-@dataclass(slots=True)
-class _Upload:
-    """The file of an operator, its digest, and what was found in its sheets; and the price list, if there is one."""
+class _Kept(NamedTuple):
+    """The files of a form, as this request has them: the people's, and the price list, if there is one.
 
-    session: str
-    path: Path
-    at: datetime
-    digest: str
-    prices: Path | None = None
-    found: dict[str, FoundColumns] = field(default_factory=dict[str, FoundColumns])
+    `file_seen` and `prices_seen` are their digests.
+    """
 
-    @property
-    def file(self) -> InputFile:
-        """The file of the people, shown by the name that the operator knows."""
-        return InputFile(self.path, shown=self.path.name)
-
-    @property
-    def price_list(self) -> InputFile | None:
-        """The price list, if there is one."""
-        return None if self.prices is None else InputFile(self.prices, shown="the price list")
-
-
-class _Uploads:
-    """The files that operators look at, in a folder of this process, each for an hour or until 16 newer ones came."""
-
-    def __init__(self) -> None:
-        self._kept: OrderedDict[str, _Upload] = OrderedDict()
-        self._folder: Path | None = None
-
-    def keep(self, session: PageSession, name: str, content: bytes, *, now: datetime) -> str:
-        """Keep a file, and return its id."""
-        if self._folder is None:
-            self._folder = upload_folder()
-            finalize(self, rmtree, self._folder, ignore_errors=True)
-        for old, kept in list(self._kept.items()):
-            if now - kept.at > KEPT_FOR or len(self._kept) >= MOST_UPLOADS:
-                rmtree(self._kept.pop(old).path.parent, ignore_errors=True)
-        upload = token_urlsafe(12)
-        # The name is that of the batch by default, and its ending tells the format.
-        plain = re.sub(r"[^\w.-]+", "-", name.replace("\\", "/").rpartition("/")[2])[-80:].lstrip(".-") or "people.csv"
-        path = self._folder / upload / plain
-        path.parent.mkdir()
-        path.write_bytes(content)
-        self._kept[upload] = _Upload(session.id, path, now, sha256(content).hexdigest())
-        return upload
-
-    def clear(self) -> None:
-        """Delete all files: a person in one of them may have been erased."""
-        for kept in self._kept.values():
-            rmtree(kept.path.parent, ignore_errors=True)
-        self._kept.clear()
-
-    def find(self, session: PageSession, upload: str) -> _Upload | None:
-        """The file that a session has uploaded; None if it is not kept any more."""
-        kept = self._kept.get(upload)
-        return kept if kept is not None and kept.session == session.id else None
+    file: InputFile
+    file_seen: str
+    prices: InputFile | None
+    prices_seen: str
 
 
 class _Account:
@@ -239,9 +189,7 @@ class CampaignPage:
         self._queue = settings.queue if settings is not None else DEFAULT_QUEUE
         self._menus = {menu.name: menu for menu in menus}
         self._account = _Account(settings)
-        self._uploads = _Uploads()
-        self.forget_uploads: Callable[[], None] = self._uploads.clear
-        """Delete the files that operators look at. They must upload them again."""
+        self._uploads = Uploads(operator.store)
 
     async def open(self, session: PageSession) -> Page:
         """The form with the file alone."""
@@ -253,26 +201,25 @@ class CampaignPage:
             form = await checked_form(scope, receive, session, longest=LONGEST_FORM)
         except FormRefusedError as error:
             return problem(403, "Nothing was enqueued", sentence(error), back=ROOM)
-        values = {name: form.one(name) for name in (*_TEXTS, *_TICKS, "number", "seen", "upload")}
+        values = {name: form.one(name) for name in (*_TEXTS, *_TICKS, *_UPLOADS.values(), "number", "seen")}
         values["say"] = values["say"].replace("\r\n", "\n")
-        kept: _Upload | None = None
-        try:
-            self._load(form, values)
-            kept = await self._kept(form, values, session)
-            match form.one("do"):
-                case "save":
+        kept: _Kept | None = None
+        found: FoundColumns | None = None
+        with uploading() as folder:
+            try:
+                self._load(form, values)
+                kept = await self._kept(form, values, session, folder)
+                if form.one("do") == "save":
                     return self._saved(values)
-                case _ if kept is None:
+                if kept is None:
                     said = "choose the file of the people to call; it is not here, or not any more"
                     return await self._page(values, session, said=said)
-                case "look":
-                    found = await self._found(kept, values)
+                found = await self._found(kept, values)
+                if form.one("do") == "look":
                     return await self._page(values, session, kept=kept, found=found)
-                case do:
-                    return await self._previewed(values, session, kept, do)
-        except InvalidInputError as error:
-            latest = None if kept is None else next(reversed(kept.found.values()), None)
-            return await self._page(values, session, said=str(error), kept=kept, found=latest)
+                return await self._previewed(values, session, kept, found, form.one("do"))
+            except InvalidInputError as error:
+                return await self._page(values, session, said=str(error), kept=kept, found=found)
 
     def _load(self, form: PageForm, values: dict[str, str]) -> None:
         """Fill in what a saved campaign says. No file is read, and no module imported."""
@@ -293,28 +240,35 @@ class CampaignPage:
             found["ivr"] = menu
         values |= found
 
-    async def _kept(self, form: PageForm, values: dict[str, str], session: PageSession) -> _Upload | None:
-        """The file of the people: the one that comes with the form, or the one that it names."""
-        if form.file:
-            name, content = form.files["file"]
-            now = self._operator.store.clock.now()
-            before = self._uploads.find(session, values["upload"])
-            values["upload"] = await run_sync(lambda: self._uploads.keep(session, name, content, now=now))
-            if before is not None and (kept := self._uploads.find(session, values["upload"])) is not None:
-                kept.prices = before.prices
-        kept = self._uploads.find(session, values["upload"])
-        if kept is not None and "prices" in form.files:
-            kept.prices = kept.path.parent / "prices" / "prices.csv"
-            await anyio.Path(kept.prices.parent).mkdir(exist_ok=True)
-            await anyio.Path(kept.prices).write_bytes(form.files["prices"][1])
-        return kept
+    async def _kept(self, form: PageForm, values: dict[str, str], session: PageSession, folder: Path) -> _Kept | None:
+        """The files that come with the form, or that it names, in a folder. None without a file of people."""
+        found: dict[str, tuple[Path, str]] = {}
+        for sent, named in _UPLOADS.items():
+            upload: Upload | None
+            content: bytes | None
+            if sent in form.files:
+                name, content = form.files[sent]
+                upload = await self._uploads.keep(content, name=_plain(name), owner=session.id)
+            elif (before := await self._uploads.find(values[named], owner=session.id)) is not None:
+                upload, content = before, await self._uploads.content(before)
+            else:
+                upload, content = None, None
+            values[named] = ""
+            if upload is not None and content is not None:
+                path = folder / sent / upload.name
+                await anyio.Path(path.parent).mkdir()
+                await anyio.Path(path).write_bytes(content)
+                found[sent], values[named] = (path, upload.digest), upload.id
+        if "file" not in found:
+            return None
+        prices, seen = found.get("prices", (None, ""))
+        path, digest = found["file"]
+        price_list = None if prices is None else InputFile(prices, shown="the price list")
+        return _Kept(InputFile(path, shown=path.name), digest, price_list, seen)
 
-    async def _found(self, kept: _Upload, values: dict[str, str]) -> FoundColumns:
+    async def _found(self, kept: _Kept, values: dict[str, str]) -> FoundColumns:
         """The columns of the file. What is certain about them is filled in, where the form is empty."""
-        sheet = values["sheet"]
-        if sheet not in kept.found:
-            kept.found[sheet] = await self._process.run(look, kept.file, sheet or None)
-        found = kept.found[sheet]
+        found = await self._process.run(look, kept.file, values["sheet"] or None)
         values["number_column"] = values["number_column"] or found.numbers or ""
         if not values["country"]:
             values["country_column"] = values["country_column"] or found.countries or ""
@@ -334,9 +288,8 @@ class CampaignPage:
         )
 
     async def _previewed(
-        self, values: dict[str, str], session: PageSession, kept: _Upload, do: str
+        self, values: dict[str, str], session: PageSession, kept: _Kept, found: FoundColumns, do: str
     ) -> Answer | ActionDone:
-        found = await self._found(kept, values)
         name = values["queue"] or self._queue
         self._operator.queue(name)
         campaign, policy = self._campaign(values, kept), self._operator.policy
@@ -373,13 +326,13 @@ class CampaignPage:
             report=report,
         )
 
-    def _campaign(self, values: Mapping[str, str], kept: _Upload) -> Campaign:
+    def _campaign(self, values: Mapping[str, str], kept: _Kept) -> Campaign:
         """The campaign in a form. Raises InvalidInputError, with the labels of the form."""
         if not values["ivr"] and not values["say"]:
             raise InvalidInputError("write the text to say, or choose a menu")
         given = {name: values[name] or None for name in (*_TEXTS, *_TICKS) if name != "queue"}
         campaign = Campaign.of(
-            {**given, "file": kept.file, "prices": kept.price_list},
+            {**given, "file": kept.file, "prices": kept.prices},
             settings=self._settings,
             menus=self._menus,
             now=self._operator.store.clock.now(),
@@ -388,7 +341,7 @@ class CampaignPage:
         )
         return campaign.without_handlers()
 
-    async def _tried(self, own: str, campaign: Campaign, kept: _Upload, *, queue_name: str) -> str:
+    async def _tried(self, own: str, campaign: Campaign, kept: _Kept, *, queue_name: str) -> str:
         """Call the operator's own number with the call of the first good row. Raises InvalidInputError."""
         number = read_number(own, campaign.options.country)
         now = self._operator.store.clock.now()
@@ -402,7 +355,7 @@ class CampaignPage:
         request = CallRequest(
             flow=CallFlow.parse(body),
             unique_key=f"{TRIAL}{token_urlsafe(9)}",
-            batch_id=f"{(call.batch_id or kept.path.stem)[:40]}-trial",
+            batch_id=f"{(call.batch_id or kept.file.stem or 'campaign')[:40]}-trial",
             valid_until=now + _TRIAL_LASTS,
             time_zone=call.time_zone or zone_of_number(call.destination).zone,  # as the first row's person hears it
             data=call.data,
@@ -419,7 +372,7 @@ class CampaignPage:
         *,
         said: str = "",
         told: str = "",
-        kept: _Upload | None = None,
+        kept: _Kept | None = None,
         found: FoundColumns | None = None,
         report: EnqueueReport | None = None,
     ) -> Page:
@@ -432,9 +385,8 @@ class CampaignPage:
             "token": session.token,
             "said": said,
             "done": told,
-            "upload": values.get("upload", "") if kept is not None else "",
-            "file_name": kept.path.name if kept is not None else "",
-            "prices": kept is not None and kept.prices is not None,
+            "uploads": {name: values[name] for name in _UPLOADS.values()} if kept is not None else {},
+            "file_name": kept.file.name if kept is not None else "",
             "found": found,
             "lists": await self._account.lists() if kept is not None else {},
             "report": report,
@@ -445,10 +397,14 @@ class CampaignPage:
         return Page(template="campaign.html", shown=shown, status=409 if said else 200)
 
 
-def _seen(values: Mapping[str, str], kept: _Upload) -> str:
+def _plain(name: str) -> str:
+    """The name of a file without a folder: that of the batch by default, and its ending tells the format."""
+    return re.sub(r"[^\w.-]+", "-", name.replace("\\", "/").rpartition("/")[2])[-80:].lstrip(".-") or "people.csv"
+
+
+def _seen(values: Mapping[str, str], kept: _Kept) -> str:
     """What a preview was made of: a digest of each field that is filled in."""
-    prices = "" if kept.prices is None else sha256(kept.prices.read_bytes()).hexdigest()
-    given = {name: values[name] for name in _TEXTS} | {"file": kept.digest, "prices": prices}
+    given = {name: values[name] for name in _TEXTS} | {"file": kept.file_seen, "prices": kept.prices_seen}
     return " ".join(f"{name}:{_digest(value)}" for name, value in given.items() if value)
 
 

@@ -173,8 +173,6 @@ class Pages:
         process = OtherProcess(store, settings=settings)
         self.acting: PageActing = PageActing(operator, process)
         self._campaigns = campaigns.CampaignPage(operator, process, menus=menus, settings=settings)
-        self.forget_uploads: Callable[[], None] = self._campaigns.forget_uploads
-        """Delete the files that operators have uploaded and not begun yet."""
         self._exports = exports.ReportExports(store, process)
         self.large: LargeBreakdowns = LargeBreakdowns(store)
         self._routes: Mapping[str, PageRoute] = {

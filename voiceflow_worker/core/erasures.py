@@ -1,7 +1,7 @@
 """What the store tells its hosts about erased calls, so that each host erases them from its own files.
 
-A command that erases a person reaches the store and the files of its own host. The journal files and the uploads of
-other hosts are erased by their workers and receivers, within a minute (`core/retention.py`).
+A command that erases a person reaches the store and the files of its own host. The journal files of other hosts are
+erased by their workers and receivers, within a minute (`core/retention.py`).
 """
 
 from __future__ import annotations

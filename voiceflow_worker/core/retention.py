@@ -6,7 +6,7 @@ swept too: otherwise its calls would never end, and so never be deleted.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from functools import partial
@@ -35,23 +35,14 @@ class Retention:
     """Deletes what is over in all queues of a store, by the retention of this process.
 
     A queue that has a live worker is only pruned here: its worker sweeps it each second. With a `local_journal`, the
-    journal
-    files of this host are deleted too, those of all queues, and calls that were erased (`core/erasures.py`) are erased
-    from them. `on_erased` is called when calls were erased, to delete what else this process has in files.
+    journal files of this host are deleted too, those of all queues, and calls that were erased (`core/erasures.py`) are
+    erased from them.
     """
 
-    def __init__(
-        self,
-        store: Store,
-        policy: CallPolicy,
-        *,
-        local_journal: LocalJournal | None = None,
-        on_erased: Callable[[], object] | None = None,
-    ) -> None:
+    def __init__(self, store: Store, policy: CallPolicy, *, local_journal: LocalJournal | None = None) -> None:
         self._store = store
         self._policy = policy
         self._journal_files = local_journal
-        self._on_erased = on_erased
         self._erasures = Erasures(store)
         self._files_looked_at = float("-inf")
         self._names = QueueNames(store)
@@ -84,13 +75,10 @@ class Retention:
         return deleted
 
     async def _erase_from_files(self) -> None:
-        if self._journal_files is None and self._on_erased is None:
+        if self._journal_files is None:
             return
         erased = await self._erasures.new()
-        is_whole = not erased or self._journal_files is None or await self._journal_files.erase(erased)
-        if erased and self._on_erased is not None:
-            self._on_erased()
-        if is_whole:
+        if not erased or await self._journal_files.erase(erased):
             self._erasures.looked()
 
     async def _prune_files(self) -> None:
@@ -104,11 +92,9 @@ class Retention:
 
 
 @asynccontextmanager
-async def retained(
-    store: Store, policy: CallPolicy, *, on_erased: Callable[[], object] | None = None
-) -> AsyncGenerator[None]:
+async def retained(store: Store, policy: CallPolicy) -> AsyncGenerator[None]:
     """Run the retention of a store beside a block."""
-    repeat, run = BackgroundTasks(store.clock).repeat, Retention(store, policy, on_erased=on_erased).run
+    repeat, run = BackgroundTasks(store.clock).repeat, Retention(store, policy).run
     async with anyio.create_task_group() as group:
         group.start_soon(partial(repeat, PART, run, every=EVERY.total_seconds()))
         try:

@@ -56,7 +56,7 @@ from voiceflow_worker.model.numbers.phone import spellings, telephone_of
 from voiceflow_worker.model.numbers.reading import read_number
 from voiceflow_worker.model.text.wording import count_of, rfc3339
 from voiceflow_worker.service.escalation_store import OPEN
-from voiceflow_worker.service.uploads import delete_left_over
+from voiceflow_worker.service.uploads import Uploads, delete_left_over
 
 if TYPE_CHECKING:
     from voiceflow_worker.core.ports import Store
@@ -87,8 +87,8 @@ NOT_OURS = (
 )
 
 ELSEWHERE = (
-    "running workers and receivers erase the person from their journal files and uploads within a minute; a host where "
-    "none runs, when the next one starts"
+    "running workers and receivers erase the person from their journal files within a minute; a host where none runs, "
+    "when the next one starts"
 )
 
 
@@ -268,6 +268,7 @@ class Trail:
         if self.files is not None:
             await self.files.erase(erased)
         delete_left_over()
+        await Uploads(self.store).clear()
         await self._prune()
         return Receipt(
             id=new_revision(), at=now, calls=self._erased["calls"], cancelled=self._erased["cancelled"],

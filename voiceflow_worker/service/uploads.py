@@ -1,35 +1,123 @@
-"""Folders for the files that people and programs upload, in the folder of the system for temporary files.
+"""Files that people and programs upload.
 
-A process deletes its folders itself. Those of a process that was killed are found by its id, and deleted by others.
+What operators look at before they use it is in the store, so that every receiver has it: packed, in pieces, for an
+hour, or until newer files need its room. What a request works on is in a folder of its own, which ends with the
+request; the folders of a process that was killed are found by its id, and deleted by others.
 """
 
 from __future__ import annotations
 
+import base64
 import os
 import re
+import zlib
 from collections.abc import Generator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from hashlib import sha256
 from pathlib import Path
+from secrets import token_urlsafe
 from shutil import rmtree
-from tempfile import gettempdir, mkdtemp
+from tempfile import TemporaryDirectory, gettempdir
 
+from anyio.to_thread import run_sync
+
+from voiceflow_worker.core.ports import Store
+from voiceflow_worker.core.ports.record_set import RecordSet, json_records
+
+UPLOADS, PIECES = "upload", "upload-piece"
+"""Namespaces of the uploads, by their ids, and of their pieces, in the group of their upload."""
+KEPT_FOR = timedelta(hours=1)
+MOST_STORED = 64_000_000
+"""The most characters of all uploads in a store: two of the largest, if they cannot be packed. The oldest go first."""
+_PIECE, _AT_ONCE = 250_000, 4
+"""The characters of a piece, and the pieces that are read in one trip."""
 _PREFIX = "voiceflow-upload-"
 _NAME = re.compile(rf"{_PREFIX}(\d+)-\w+")
 
 
-def upload_folder() -> Path:
-    """Make a folder for uploads of this process, which only its user can read."""
-    return Path(mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-"))
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Upload:
+    """A file in the store, of an `owner` who alone finds it; `stored` is its size there, in characters."""
+
+    id: str
+    owner: str
+    name: str
+    at: datetime
+    digest: str
+    stored: int
+
+
+class Uploads:
+    """The uploaded files of a store. Methods raise StoreError."""
+
+    def __init__(self, store: Store) -> None:
+        self._clock = store.clock
+        self._uploads = json_records(store, UPLOADS, Upload, key="id", keep_for=KEPT_FOR, durable=False)
+        self._pieces: RecordSet[str] = RecordSet(
+            store, PIECES, write=str, read=lambda _, text: text, keep_for=KEPT_FOR, durable=False
+        )
+
+    async def keep(self, content: bytes, *, name: str, owner: str) -> Upload:
+        """Store a file. If all uploads are erased meanwhile, it is too, and nobody finds it."""
+        text, digest = await run_sync(_packed, content)
+        upload = Upload(
+            id=token_urlsafe(12), owner=owner, name=name, at=self._clock.now(), digest=digest, stored=len(text)
+        )
+        kept = sorted(await self._uploads.values(), key=lambda each: each.at)
+        while kept and sum(each.stored for each in kept) + len(text) > MOST_STORED:
+            await self._drop(kept.pop(0))
+        await self._uploads.put({upload.id: upload})
+        for key, start in zip(_keys(upload), range(0, len(text), _PIECE), strict=True):
+            await self._pieces.within(upload.id).put({key: text[start : start + _PIECE]})
+        if await self.find(upload.id, owner=owner) is None:
+            await self._drop(upload)
+        return upload
+
+    async def find(self, upload_id: str, *, owner: str) -> Upload | None:
+        """The upload with this id; None if the owner has none, or not any more."""
+        found = (await self._uploads.get([upload_id])).get(upload_id) if upload_id else None
+        return found if found is not None and found.owner == owner else None
+
+    async def content(self, upload: Upload) -> bytes | None:
+        """The content of an upload; None if it is not kept any more."""
+        pieces, texts, last = self._pieces.within(upload.id), list[str](), ""
+        while page := await pieces.page(after=last, limit=_AT_ONCE):
+            texts += [text or "" for _, text in page]
+            last = page[-1][0]
+        if sum(map(len, texts)) != upload.stored:
+            return None
+        return await run_sync(_unpacked, texts)
+
+    async def clear(self) -> None:
+        """Erase all uploads: a person in one of them has been erased."""
+        for upload in await self._uploads.values():
+            await self._drop(upload)
+
+    async def _drop(self, upload: Upload) -> None:
+        await self._uploads.remove([upload.id])
+        await self._pieces.within(upload.id).remove(_keys(upload))
+
+
+def _keys(upload: Upload) -> list[str]:
+    return [f"{start // _PIECE:04}" for start in range(0, upload.stored, _PIECE)]
+
+
+def _packed(content: bytes) -> tuple[str, str]:
+    """A file as text for a store, and its digest."""
+    return base64.b64encode(zlib.compress(content, 1)).decode(), sha256(content).hexdigest()
+
+
+def _unpacked(texts: list[str]) -> bytes:
+    return zlib.decompress(base64.b64decode("".join(texts)))
 
 
 @contextmanager
 def uploading() -> Generator[Path]:
-    """A folder for the uploads of one request, deleted at the end of the block."""
-    folder = upload_folder()
-    try:
-        yield folder
-    finally:
-        rmtree(folder, ignore_errors=True)
+    """A folder for the uploads of one request, which only its user can read, deleted at the end of the block."""
+    with TemporaryDirectory(prefix=f"{_PREFIX}{os.getpid()}-", ignore_cleanup_errors=True) as folder:
+        yield Path(folder)
 
 
 def delete_left_over() -> int:

@@ -10,6 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 import anyio
+from anyio import to_thread
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -123,7 +124,7 @@ def receiver_app(
         api=api,
         rates=RateHistory(store) if pages is not None else None,
         counting=pages.large.running if pages is not None else None,
-        beside=partial(retained, store, policy, on_erased=partial(_forget_files, pages)),
+        beside=partial(retained, store, policy),
     )
 
 
@@ -206,6 +207,7 @@ def webhook_app(
 
     @asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncGenerator[None]:
+        await to_thread.run_sync(delete_left_over)
         async with AsyncExitStack() as running:
             if heartbeats is not None:
                 await running.enter_async_context(present(heartbeats, name=new_worker_id(), every=heartbeat_every))
@@ -228,10 +230,3 @@ def webhook_app(
     if api is not None:
         routes += [Route("/v1", api), Route("/v1/{rest:path}", api)]
     return Starlette(routes=routes, lifespan=lifespan)
-
-
-def _forget_files(pages: Pages | None) -> None:
-    """Delete the uploads of this process, and those of processes that have died."""
-    if pages is not None:
-        pages.forget_uploads()
-    delete_left_over()
