@@ -13,13 +13,14 @@ from tests.support.flows import SOURCE
 from tests.support.voices import ScriptedVoice, created, unknown
 from voiceflow_worker import CallPolicy, Job, JobState, Settler, Store
 from voiceflow_worker.backends.contract.samples import ManualClock, delete
-from voiceflow_worker.core.menu_calls import MOST_PRESSES, VISIT_KEPT, MenuCall, MenuCalls, with_press
+from voiceflow_worker.core.menu_calls import MenuCall, MenuCalls
 from voiceflow_worker.core.ports.reading import get_jobs
 from voiceflow_worker.core.ports.reads import Read
 from voiceflow_worker.core.ports.record_set import text_records
 from voiceflow_worker.core.progress import CallProgress, IncomingCalls, incoming_place
-from voiceflow_worker.core.settling.changes import Sessions
+from voiceflow_worker.core.settling.changes import PRESSES_KEPT, Sessions
 from voiceflow_worker.core.settling.settle import SummaryResult
+from voiceflow_worker.model.jobs.evidence import MOST_PRESSES, with_press
 from voiceflow_worker.model.jobs.job import RedialPolicy
 from voiceflow_worker.model.reports.events import (
     ActionStatus,
@@ -174,7 +175,7 @@ async def test_what_was_pressed_in_a_call_that_is_not_a_job_is_kept_for_a_while(
     await menu_calls.pressed(line, press("2", seconds=1, event_id="b"), session_id="inbound")
     await menu_calls.pressed(await menu_calls.find(inbound), press("2", seconds=1, event_id="b"), session_id="inbound")
     assert (await menu_calls.find(inbound)).presses == (press("1", event_id="a"), press("2", seconds=1, event_id="b"))
-    clock.advance(VISIT_KEPT + timedelta(seconds=1))
+    clock.advance(PRESSES_KEPT + timedelta(seconds=1))
     assert (await menu_calls.find(inbound)).presses == ()
 
 

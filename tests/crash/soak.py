@@ -26,7 +26,7 @@ from tests.crash.aftermath import aftermath
 from tests.crash.children import Children, zygote
 from tests.crash.fault_injection import FaultInjection
 from tests.crash.hands import Hands
-from tests.crash.judge import Violation
+from tests.crash.judge import Violation, moment
 from tests.crash.lights import Light, Lights
 from tests.crash.person import Person
 from tests.crash.report import Report, Strikes
@@ -65,6 +65,8 @@ SETBACK_EVERY = 250
 """Kills between two rollbacks of the store, with one at least in every run."""
 CRASH_EVERY = (2.0, 10.0)
 """Seconds between two crashes of a server that recovers."""
+AT_ONCE = timedelta(seconds=0.5)
+"""The time within which a POST leaves after its journal entry, as a rule."""
 OLD = (1.0, 4.0)
 """The age in seconds of the copy that a store is rolled back to."""
 
@@ -287,8 +289,12 @@ class Soak:
         person = Person(self._lab, self._tell)
         copied = datetime.now(UTC)
         rollback.copy(person.does)
+        since = datetime.now(UTC) + AT_ONCE
         if self._lights.sleep(dice.uniform(*OLD)):
             return
+        while not any(moment(row["at"]) > since for row in self._lab.ledger()):  # else nothing tells of the rollback
+            if self._lights.sleep(0.1):
+                return
         with self._hand_lights.switched(Light.STOP):
             if self._lights.is_over:
                 return

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import anyio
 import pytest
@@ -13,10 +13,11 @@ from tests.ivr.asking import OURS, Line, Receiver
 from tests.support.engine import Engine
 from tests.support.faulty_store import FaultyStore, Loss
 from tests.support.voices import GatedVoice, ScriptedVoice
-from voiceflow_worker import END, Caller, CallQueue, End, Job, JobState, Menu, Store, open_store
+from voiceflow_worker import END, Caller, CallPolicy, CallQueue, End, Job, JobState, Menu, Store, open_store
 from voiceflow_worker.backends.contract.samples import ManualClock
 from voiceflow_worker.core.ports.reading import totals_of
-from voiceflow_worker.core.ports.store import Page
+from voiceflow_worker.core.ports.store import Page, Step
+from voiceflow_worker.core.units import made_again
 from voiceflow_worker.errors import StoreUnavailableError
 from voiceflow_worker.ivr import approval_call, approval_data  # fmt: skip
 from voiceflow_worker.model.jobs.call_json import call_as_json
@@ -26,6 +27,7 @@ from voiceflow_worker.webhooks.menu_events import CLAIMS
 pytestmark = pytest.mark.anyio
 
 DATA: Mapping[str, object] = {"name": "Ana"}
+AT = datetime(2026, 7, 1, 9, tzinfo=UTC)
 
 
 class Counting:
@@ -223,6 +225,20 @@ class TestBinding:
             await Line.of(job).press(receiver, "2")
             group.cancel_scope.cancel()  # the worker is stopped before a byte left
         assert (await got(store, job)).state is JobState.QUEUED
+
+    async def test_keys_pressed_while_the_store_had_lost_the_call_join_it_with_its_summary(
+        self, stores: tuple[Store, Store], counting: Counting
+    ) -> None:
+        job = await called(stores[0], counting.main)
+        line = Line.of(job)
+        await line.press(Receiver.of(stores[0], counting.main), "7")
+        job = await got(stores[0], job)
+        async with open_store("memory://") as rolled_back:
+            receiver = Receiver.of(rolled_back, counting.main)
+            await line.press(receiver, "2")
+            await rolled_back.write(Step(units=(made_again(job, at=AT, policy=CallPolicy()),)), now=AT)
+            await Engine(rolled_back, ScriptedVoice()).summarise(job)
+            assert (await got(rolled_back, job)).digits == "7,2"
 
 
 def named(first: str, second: str) -> Menu:

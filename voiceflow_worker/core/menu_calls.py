@@ -4,22 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from voiceflow_worker.core import units
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.identity import job_of
 from voiceflow_worker.core.ports.reading import get_jobs
-from voiceflow_worker.core.ports.record_set import json_records
 from voiceflow_worker.core.ports.store import Absent, Answer, Result, Step, Unit
-from voiceflow_worker.core.progress import MOST_OF_A_SESSION, mark_of
 from voiceflow_worker.core.settling.changes import Changes, Sessions
 from voiceflow_worker.core.suppression import NAMESPACE as SUPPRESSED
 from voiceflow_worker.core.suppression import entry_of
 from voiceflow_worker.core.units import NUMBER
 from voiceflow_worker.errors import IllegalMoveError, JobNotFoundError, StaleJobError
 from voiceflow_worker.model.jobs.call_log import Likeness, likeness
-from voiceflow_worker.model.jobs.evidence import found_placed
+from voiceflow_worker.model.jobs.evidence import MOST_PRESSES, found_placed, has_press, with_press
 from voiceflow_worker.model.jobs.job import Job, KeyPress, Post
 from voiceflow_worker.model.jobs.lifecycle import with_post
 from voiceflow_worker.model.jobs.policy import CallPolicy
@@ -87,13 +85,6 @@ def _refusal(answer: Answer, numbers: Sequence[str]) -> str | None:
     return f"its second party {number} is being called in call {holder}"
 
 
-VISITS = "ivr-visit"
-VISIT_KEPT = timedelta(hours=4)
-"""The time for which the key presses of a call without a job are kept. Only the menus of that call need them."""
-MOST_PRESSES = 200
-"""The most key presses that are kept of one POST, or of a call without a job."""
-
-
 @dataclass(frozen=True, slots=True)
 class MenuCall:
     """One call in a menu, with the keys pressed. A call that this store made has a job and a POST number."""
@@ -111,7 +102,6 @@ class MenuCalls:
         self._policy = policy
         self._changes = Changes(store, policy)
         self._sessions = Sessions(store)
-        self._visits = json_records(store, VISITS, KeyPress, keep_for=VISIT_KEPT)
 
     async def find(self, event: CallAction) -> MenuCall:
         """The call of an event, found by the event's session, else by the event's two numbers.
@@ -129,16 +119,16 @@ class MenuCalls:
                 post = None if job is None else job.post(number)
                 if job is not None and post is not None and _is_to_another(event, job.parties_of(post)):
                     # The answer that named this session was left over from another POST on the same connection.
-                    return MenuCall(None, None, await self._visit(session))
+                    return await self._stray(session)
                 if job is not None and post is not None and post.session_id in {None, session}:
                     return MenuCall(job, number, post.presses)
                 if job is None:
                     # The job was pruned, or the session is of another program's call: no other job fits either.
-                    return MenuCall(None, None, await self._visit(session))
+                    return await self._stray(session)
         bound = await self._by_numbers(event)
         if bound is not None:
             return bound
-        return MenuCall(None, None, () if session is None else await self._visit(session))
+        return await self._stray(session)
 
     async def pressed(self, call: MenuCall, press: KeyPress, *, session_id: str | None) -> None:
         """Store a key press with its call, whatever state the job is in. A repeated event adds nothing.
@@ -148,10 +138,8 @@ class MenuCalls:
         every try. After an error the key press is not stored, and the answer to the event must say so.
         """
         if call.job is None:
-            # A record for each: receivers that hear of two key presses at once cannot overwrite one with the other.
-            if session_id is not None and not _has(call.presses, press):
-                mark = press.event_id or f"{press.at.isoformat()} {press.menu} {press.digits}"
-                await self._visits.within(session_id).put({mark_of([mark]): press})
+            if session_id is not None and not has_press(call.presses, press):
+                await self._sessions.press(session_id, press)
             return
         number = call.number
         try:
@@ -188,26 +176,10 @@ class MenuCalls:
             return None  # the answer to the POST has come meanwhile, with another session
         return MenuCall(job, number, post.presses)
 
-    async def _visit(self, session_id: str) -> tuple[KeyPress, ...]:
-        found = await self._visits.within(session_id).page(limit=MOST_OF_A_SESSION)
-        presses = sorted((press for _, press in found if press is not None), key=lambda press: press.at)
-        return tuple(presses[-MOST_PRESSES:])
-
-
-def with_press(job: Job, number: int | None, press: KeyPress) -> Job:
-    """The job with a key press added to its POST `number`, sorted by time.
-
-    The job is unchanged if the POST already has this key press, or `MOST_PRESSES` others.
-    """
-    post = None if number is None else job.post(number)
-    if post is None or _has(post.presses, press) or len(post.presses) >= MOST_PRESSES:
-        return job
-    presses = tuple(sorted((*post.presses, press), key=lambda each: each.at))
-    return with_post(job, replace(post, presses=presses))
-
-
-def _has(presses: tuple[KeyPress, ...], press: KeyPress) -> bool:
-    return any(each == press if press.event_id is None else each.event_id == press.event_id for each in presses)
+    async def _stray(self, session_id: str | None) -> MenuCall:
+        """The call of a session without a known POST."""
+        found = {} if session_id is None else await self._sessions.presses([session_id])
+        return MenuCall(None, None, found.get(session_id or "", ())[-MOST_PRESSES:])
 
 
 def _is_to_another(event: CallAction, parties: Iterable[str]) -> bool:
@@ -218,7 +190,7 @@ def _is_to_another(event: CallAction, parties: Iterable[str]) -> bool:
 
 
 def _fits(job: Job, post: Post, event: CallAction) -> bool:
-    """Whether an event may come from the call of `post`, the POST that holds the lock on the called number."""
+    """Whether an event may come from the call of `post`, by its numbers."""
     return (
         post.session_id in {None, event.session_id}
         and (post.is_open or post.session_id is not None)

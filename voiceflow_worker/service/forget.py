@@ -22,7 +22,6 @@ from voiceflow_worker.backends.local_journal import journal_files
 from voiceflow_worker.core import units
 from voiceflow_worker.core.audit import AUDIT, WHOLE, AuditEntry, Interface, entries_of, login_name
 from voiceflow_worker.core.erasures import Erasures, erased_call_put
-from voiceflow_worker.core.menu_calls import VISITS
 from voiceflow_worker.core.outcomes.hook import PARKED as PARKED_OUTCOMES
 from voiceflow_worker.core.outcomes.hook import WAITING as WAITING_OUTCOMES
 from voiceflow_worker.core.ports.identity import new_revision
@@ -44,7 +43,7 @@ from voiceflow_worker.core.ports.store import (
 )
 from voiceflow_worker.core.progress import INCOMING, RECORDINGS, SEEN, STATES
 from voiceflow_worker.core.rollback import LEAST_KEPT, TOMBSTONES
-from voiceflow_worker.core.settling.changes import EARLY, SESSIONS, Changes
+from voiceflow_worker.core.settling.changes import EARLY, PRESSES, SESSIONS, Changes
 from voiceflow_worker.core.suppression import NAMESPACE as SUPPRESSED
 from voiceflow_worker.core.suppression import ORDERED, WAS_ERASED, SuppressionList, entry_text, erased_group
 from voiceflow_worker.errors import TooLateError
@@ -71,7 +70,7 @@ _LEAST_DIGITS = 7
 _UNSENT = frozenset({JobState.QUEUED})
 ANSWERS = "ivr-answer"
 """Namespace of the answers of menus, which are kept for four hours."""
-_OF_SESSION = (SESSIONS, EARLY, STATES, RECORDINGS, VISITS)
+_OF_SESSION = (SESSIONS, EARLY, STATES, RECORDINGS, PRESSES)
 """The namespaces whose groups are sessions."""
 GOES = (
     "their calls in every queue, with numbers, texts, data, outcomes, key presses and recordings' addresses; outcomes "

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -18,9 +18,10 @@ from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.identity import job_of
 from voiceflow_worker.core.ports.reading import find_pages, gates_at, read_each
 from voiceflow_worker.core.ports.reads import Listing
-from voiceflow_worker.core.ports.record_set import RecordSet, set_aside, text_records
+from voiceflow_worker.core.ports.record_set import RecordSet, json_records, set_aside, text_records
 from voiceflow_worker.core.ports.store import Result, Step, Unit
 from voiceflow_worker.core.ports.trips import Batcher, write_each
+from voiceflow_worker.core.progress import mark_of
 from voiceflow_worker.core.suppression import SuppressionList, why_refused
 from voiceflow_worker.errors import (
     IllegalMoveError,
@@ -30,9 +31,11 @@ from voiceflow_worker.errors import (
     StaleJobError,
     StoreError,
 )
+from voiceflow_worker.model.flows.actions import Action
 from voiceflow_worker.model.jobs import lifecycle
+from voiceflow_worker.model.jobs.evidence import session_of, with_press
 from voiceflow_worker.model.jobs.gate import GateState
-from voiceflow_worker.model.jobs.job import FINAL_STATES, Job, NoteKind
+from voiceflow_worker.model.jobs.job import FINAL_STATES, Job, KeyPress, NoteKind
 from voiceflow_worker.model.jobs.policy import CallPolicy
 from voiceflow_worker.model.reports.outcome import Outcome, outcome_from, outcome_record
 from voiceflow_worker.model.reports.status import SessionStatus
@@ -45,15 +48,20 @@ _OF_NOBODY_HERE = "elsewhere.unknown.0"
 """The value for a session that belongs to no call of this store. It has the form of a POST of a job that does not
 exist."""
 EARLY = "early-summary"
+PRESSES = "session-press"
+"""Namespace of the keys that were pressed in sessions without a known POST: one record for each, in the group of its
+session."""
+PRESSES_KEPT = timedelta(hours=4)
 
 
 class Sessions:
-    """The POST of each session, and the early summaries of sessions without a known POST; kept for seven days.
+    """The POST of each session, and the early summaries and key presses of sessions without a known POST.
 
-    Every method raises StoreError.
+    All are kept for seven days, but key presses for four hours. Every method raises StoreError.
     """
 
     def __init__(self, store: Store) -> None:
+        self._store = store
         self._posts = text_records(store, SESSIONS, keep_for=units.SESSION_KEPT)
         self.early: RecordSet[Outcome] = RecordSet(
             store,
@@ -63,6 +71,27 @@ class Sessions:
             keep_for=units.SESSION_KEPT,
         )
         """Early summaries by session. The first summary of a session counts. A summary that cannot be read is None."""
+
+        self._presses = json_records(store, PRESSES, KeyPress, keep_for=PRESSES_KEPT)
+
+    async def press(self, session_id: str, press: KeyPress) -> None:
+        """Store a key press of a session without a known POST. It joins the POST when the outcome of that is known."""
+        mark = press.event_id or f"{press.at.isoformat()} {press.menu} {press.digits}"
+        # A record for each: receivers that hear of two key presses at once cannot overwrite one with the other.
+        await self._presses.within(session_id).put({mark_of([mark]): press})
+
+    async def presses(self, session_ids: Iterable[str]) -> dict[str, tuple[KeyPress, ...]]:
+        """The stored key presses of these sessions, by time."""
+        wanted = list(session_ids)
+        if not wanted:
+            return {}
+        records = (await self._store.records({PRESSES: wanted}, now=self._store.clock.now()))[PRESSES]
+        found: dict[str, list[KeyPress]] = {}
+        for record in records:
+            press = self._presses.read({record.member: record.value})[record.member]
+            if press is not None:
+                found.setdefault(record.group, []).append(press)
+        return {session: tuple(sorted(some, key=lambda press: press.at)) for session, some in found.items()}
 
     async def disown(self, session_id: str) -> None:
         """Store that a session belongs to no call of this store, so that it is not matched by its numbers again."""
@@ -101,12 +130,14 @@ class Changes:
     """Applies pure functions to the stored jobs, many changes in one step.
 
     All that a change requires is stored with it (`units.settled`): the sessions of POSTs, opt-outs, the person's
-    attempts, and the release of the numbers of calls that are over.
+    attempts, and the release of the numbers of calls that are over. With an outcome, a POST gets the keys that were
+    pressed in its session before anybody knew whose session it was.
     """
 
     def __init__(self, store: Store, policy: CallPolicy) -> None:
         self._store = store
         self._policy = policy
+        self._sessions = Sessions(store)
         self._batcher: Batcher[JobChange, Changed] = Batcher(self._flush)
 
     async def change(self, job_id: str, apply: Callable[[Job], Job], *, base: Job | None = None) -> Changed:
@@ -153,14 +184,15 @@ class Changes:
                 break
             try:
                 read = await read_each(self._store, [job_id for job_id in todo if job_id not in remembered])
+                for job_id, error in read.unreadable.items():
+                    answers.update(dict.fromkeys(todo.pop(job_id), error))
+                left = await self._round(changes, todo, remembered, read.jobs, answers)
             except StoreError as away:
                 # What earlier rounds have stored is told, whatever comes after them.
-                answers.update(dict.fromkeys([place for places in todo.values() for place in places], away))
+                for place in (place for places in todo.values() for place in places):
+                    answers.setdefault(place, away)
                 todo = {}
                 break
-            for job_id, error in read.unreadable.items():
-                answers.update(dict.fromkeys(todo.pop(job_id), error))
-            left = await self._round(changes, todo, remembered, read.jobs, answers)
             # After a refusal the job is read again, because the caller's copy is out of date.
             todo, remembered = {job_id: todo[job_id] for job_id in left}, {}
         for job_id, places in todo.items():
@@ -176,8 +208,7 @@ class Changes:
         answers: dict[int, Changed | BaseException],
     ) -> list[str]:
         """Try all remaining changes once; returns the ids of the jobs to try again."""
-        made: list[tuple[Changed, Unit]] = []
-        redials: dict[str, Span | None] = {}
+        new_of: dict[str, tuple[Job, Job]] = {}
         tried: dict[str, dict[int, Exception]] = {}
         again: list[str] = []
         now = self._store.clock.now()
@@ -188,18 +219,22 @@ class Changes:
                 continue
             new, errors = _applied(old, [(place, changes[place].apply) for place in places])
             if new is not old:
-                new, redials[job_id] = tracing.redialled(old, new)
-                fresh, unit = units.settled(old, new, at=now, policy=self._policy)
-                made.append((Changed(old, fresh), unit))
-                tried[job_id] = errors
+                new_of[job_id], tried[job_id] = (old, new), errors
             elif job_id in remembered:
                 # "Nothing to change" holds only for the job as the store has it.
                 again.append(job_id)
             else:
                 for place in places:
                     answers[place] = errors.get(place) or Changed(old, old)
-        if not made:
+        if not new_of:
             return again
+        presses = await self._sessions.presses(_over(new_of.values()))
+        made: list[tuple[Changed, Unit]] = []
+        redials: dict[str, Span | None] = {}
+        for job_id, (old, new) in new_of.items():
+            after, redials[job_id] = tracing.redialled(old, _with_presses(new, presses))
+            fresh, unit = units.settled(old, after, at=now, policy=self._policy)
+            made.append((Changed(old, fresh), unit))
         written = await write_each(self._store, Step(units=tuple(unit for _, unit in made)), now=now)
         for (changed, _), answer in zip(made, written, strict=True):
             job_id = changed.new.id
@@ -213,6 +248,26 @@ class Changes:
                 answers[place] = tried[job_id].get(place) or changed
             tracing.end(redials[job_id])
         return again
+
+
+def _over(jobs: Iterable[tuple[Job, Job]]) -> Iterator[str]:
+    """The sessions that get their outcome in these changes, of calls that may ask for keys."""
+    for old, new in jobs:
+        if new.menu is None and Action.SAY_AND_CAPTURE not in new.body:
+            continue
+        for post in new.posts:
+            before = old.post(post.number)
+            session = session_of(post)
+            if session is not None and post.outcome is not None and (before is None or before.outcome is None):
+                yield session
+
+
+def _with_presses(job: Job, presses: Mapping[str, Sequence[KeyPress]]) -> Job:
+    """The job with key presses of its sessions."""
+    for post in job.posts if presses else ():
+        for press in presses.get(session_of(post) or "", ()):
+            job = with_press(job, post.number, press)
+    return job
 
 
 def _applied(old: Job, applies: Iterable[tuple[int, Callable[[Job], Job]]]) -> tuple[Job, dict[int, Exception]]:

@@ -10,7 +10,7 @@ from datetime import datetime
 
 from voiceflow_worker.errors import IllegalMoveError
 from voiceflow_worker.model.copying import replace
-from voiceflow_worker.model.jobs.job import Job, JobState, Note, NoteKind, Post
+from voiceflow_worker.model.jobs.job import Job, JobState, KeyPress, Note, NoteKind, Post
 from voiceflow_worker.model.jobs.lifecycle import (
     by_other_post,
     by_outcome,
@@ -311,6 +311,27 @@ def charged(job: Job, number: int, *, session_id: str, charge: Charge) -> Job:
 def session_of(post: Post) -> str | None:
     """The session of a POST, by its answer or by its summary."""
     return post.session_id or (post.outcome.session_id if post.outcome is not None else None)
+
+
+MOST_PRESSES = 200
+"""The most key presses that are kept of one POST, or of a call without a job."""
+
+
+def with_press(job: Job, number: int | None, press: KeyPress) -> Job:
+    """The job with a key press added to its POST `number`, sorted by time.
+
+    The job is unchanged if the POST already has this key press, or `MOST_PRESSES` others.
+    """
+    post = None if number is None else job.post(number)
+    if post is None or has_press(post.presses, press) or len(post.presses) >= MOST_PRESSES:
+        return job
+    presses = tuple(sorted((*post.presses, press), key=lambda each: each.at))
+    return with_post(job, replace(post, presses=presses))
+
+
+def has_press(presses: tuple[KeyPress, ...], press: KeyPress) -> bool:
+    """Whether a key press is among these."""
+    return any(each == press if press.event_id is None else each.event_id == press.event_id for each in presses)
 
 
 def mismatched(job: Job, number: int, *, session_id: str, at: datetime, policy: CallPolicy) -> Job:
