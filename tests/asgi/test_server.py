@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from datetime import timedelta
 
 import anyio
+import anyio.to_thread
 import httpx
 import pytest
 from starlette.applications import Starlette
@@ -16,9 +17,14 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
-from voiceflow_worker.asgi.server import serving
+from voiceflow_worker.asgi.server import connections_that_fit, raise_limit, serving
 
 pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"  # uvicorn knows no other
 
 
 async def hello(_request: Request) -> Response:
@@ -124,3 +130,45 @@ async def test_the_peer_address_is_not_rewritten() -> None:
     async with serving(app_of(Route("/who", who))) as address, httpx.AsyncClient() as client:
         answer = await client.get(f"{address.url}/who", headers={"X-Forwarded-For": "203.0.113.9"})
     assert answer.text == "127.0.0.1"
+
+
+def asked(connection: socket.socket) -> bytes:
+    """The answer to one more request on this connection; empty if the server has closed it."""
+    found = b""
+    try:
+        connection.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        while not found.endswith(b"hello") and (more := connection.recv(4096)):
+            found += more
+    except OSError:
+        return b""
+    return found
+
+
+@pytest.mark.parametrize(("seconds", "kept"), [(0.5, True), (1.5, False)])
+async def test_a_connection_is_kept_for_its_time_and_then_closed(seconds: float, kept: bool) -> None:
+    async with serving(app_of(), kept=timedelta(seconds=1)) as address:
+        with socket.create_connection((address.host, address.port), timeout=20) as connection:
+            assert await anyio.to_thread.run_sync(asked, connection)
+            await anyio.sleep(seconds)
+            assert bool(await anyio.to_thread.run_sync(asked, connection)) is kept
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(150)
+async def test_a_connection_that_was_idle_for_a_minute_is_answered() -> None:
+    async with serving(app_of()) as address:
+
+        async def after(seconds: float) -> None:
+            with socket.create_connection((address.host, address.port), timeout=20) as connection:
+                assert await anyio.to_thread.run_sync(asked, connection)
+                await anyio.sleep(seconds)  # nothing else happens on the connection
+                assert await anyio.to_thread.run_sync(asked, connection), seconds
+
+        async with anyio.create_task_group() as group:
+            for seconds in (6, 20, 62, 74):
+                group.start_soon(after, seconds)
+
+
+def test_connections_fit_below_the_limit() -> None:
+    limit = raise_limit()
+    assert 16 <= connections_that_fit() < limit

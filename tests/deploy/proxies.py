@@ -31,11 +31,12 @@ def tool(name: str, package: str) -> str:
 
 
 @contextmanager
-def nginx(sample: str, receiver: str, folder: Path) -> Iterator[str]:
+def nginx(sample: str, receiver: str, folder: Path, *, tls: bool = True) -> Iterator[str]:
     """The sample in nginx, before a receiver (`host:port`). Yields its address."""
     port = free_port()
     text = (DEPLOY / sample).read_text(encoding="utf-8")
-    text = text.replace("127.0.0.1:8080", receiver).replace("443 ssl", f"127.0.0.1:{port} ssl")
+    listen = f"127.0.0.1:{port}{' ssl' if tls else ' backlog=8192'}"
+    text = text.replace("127.0.0.1:8080", receiver).replace("443 ssl", listen)
     text = re.sub(r"(ssl_certificate(?:_key)?) \S+;", rf"\1 {CERTIFICATE};", text)
     temporary = "".join(
         f"{kind}_temp_path {folder}/{kind};\n" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
@@ -43,12 +44,13 @@ def nginx(sample: str, receiver: str, folder: Path) -> Iterator[str]:
     config = folder / "nginx.conf"
     config.write_text(
         f"daemon off;\nmaster_process off;\npid {folder}/nginx.pid;\nerror_log {folder}/error.log;\n"
-        f"events {{}}\nhttp {{\naccess_log off;\n{temporary}{text}\n}}\n",
+        "worker_rlimit_nofile 20000;\n"
+        f"events {{ worker_connections 10000; }}\nhttp {{\naccess_log off;\n{temporary}{text}\n}}\n",
         encoding="utf-8",
     )
     with _running(tool("nginx", "nginx"), "-e", f"{folder}/error.log", "-c", str(config), folder=folder):
-        wait_until(lambda: _answers(port), "answer of nginx")
-        yield f"https://localhost:{port}"
+        wait_until(lambda: _answers(port, tls=tls), "answer of nginx")
+        yield f"http{'s' * tls}://localhost:{port}"
 
 
 @contextmanager
@@ -84,11 +86,12 @@ def _running(*command: str, folder: Path, environment: dict[str, str] | None = N
             process.wait(30)
 
 
-def _answers(port: int) -> bool:
+def _answers(port: int, *, tls: bool = True) -> bool:
     """Whether it speaks TLS: Caddy makes its certificate after it has begun to listen."""
     context = ssl.create_default_context()
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     with suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=5) as asking:
-        context.wrap_socket(asking, server_hostname="localhost").close()
+        if tls:
+            context.wrap_socket(asking, server_hostname="localhost").close()
         return True
     return False

@@ -21,7 +21,7 @@ from tests.deploy.proxies import DEPLOY, tool
 from tests.deploy.service_manager import run_units
 from tests.docs.pages import ROOT, blocks
 from tests.support.redis_server import free_port
-from voiceflow_worker.asgi.connections import KEPT
+from voiceflow_worker.asgi.server import KEPT
 from voiceflow_worker.backends.postgres.health import FIGURES
 from voiceflow_worker.cli.program import program
 from voiceflow_worker.service.metrics import RECEIVER_METRICS, WORKER_METRICS, HistogramOf

@@ -12,7 +12,7 @@ import httpx
 from starlette.types import ASGIApp
 
 from tests.webhooks.payload_forms import Call, whole
-from voiceflow_worker.asgi.server import fast_protocol, serving
+from voiceflow_worker.asgi.server import serving
 from voiceflow_worker.core.settling.settle import SummaryResult
 from voiceflow_worker.model.reports.events import SessionSummary
 from voiceflow_worker.webhooks import PATH, SettlesSummaries, webhook_app
@@ -78,7 +78,7 @@ class Sender:
 async def receiving(settle: SettlesSummaries | None = None, **more: Any) -> AsyncGenerator[Sender]:
     app = webhook_app(settle or Settling(), **{"secret": SECRET, **more})
     async with (
-        serving(app, protocol=fast_protocol()) as address,
+        serving(app) as address,
         httpx.AsyncClient(timeout=20, trust_env=False) as client,
     ):
         yield Sender(address.url, client)

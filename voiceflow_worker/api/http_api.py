@@ -88,8 +88,6 @@ class HttpApi:
         POLICIES_REFUSED.on(registry).set_function(lambda: int(self.policies.problem is not None))
         API_IN_LINE.on(registry).set_function(lambda: self._places.count)
         API_WAITING.on(registry).set_function(lambda: waits.count)
-        self.most_at_once: int = MOST_IN_LINE + MOST_WAITING
-        """The most requests under way; further ones are refused at once."""
         self.stop: Callable[[], None] = waits.stop
         """End the waits for outcomes, each with the call as it stands. To be called when the server is to stop."""
         parts = (calls, campaigns, escalations, steering, people)

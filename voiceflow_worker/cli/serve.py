@@ -96,13 +96,11 @@ async def serve(
     """
     import anyio
 
-    from voiceflow_worker.asgi.connections import raise_limit
-    from voiceflow_worker.asgi.server import fast_protocol, serving
+    from voiceflow_worker.asgi.server import raise_limit, serving
     from voiceflow_worker.gateway.account import PATH, WebhookType
     from voiceflow_worker.ivr.loading import load_menus
     from voiceflow_worker.webhooks.assembly import Receiver, check_receiver
     from voiceflow_worker.webhooks.serving import load_what_is_read_later
-    from voiceflow_worker.webhooks.shedding import load_shedding, preferred
 
     where = WholeStoreOptions(store=store, wait_for_store=wait_for_store)
     settings = where.settings(notify_url=notify, escalations=escalations)
@@ -121,7 +119,6 @@ async def serve(
     # Short, so that 8x8 soon gets an answer while the store is locked: its own time limit is not documented.
     async with opened_queue(settings, makes=True, lock_timeout=timedelta(seconds=2)) as calls:
         receiver = Receiver(settings, calls.store, menus=menus, api=api, tell=output.note)
-        http_api = receiver.http_api
         async with (
             signals_to(lambda _: stopped.set()),
             receiver.running(),
@@ -129,9 +126,6 @@ async def serve(
                 _with_access_log(receiver.app, settings) if access_log else receiver.app,
                 host=host,
                 port=port,
-                protocol=fast_protocol(),
-                is_preferred=preferred(settings.webhook_allow, settings.trusted_proxies),
-                shedding=load_shedding(receiver.registry, others=0 if http_api is None else http_api.most_at_once),
             ) as address,
             anyio.create_task_group() as group,
         ):

@@ -167,10 +167,6 @@ WEBHOOK_STORE_FAILURES = CounterOf(
 WEBHOOK_STORE_TIMEOUTS = CounterOf(
     "voiceflow_webhook_store_timeouts_total", "Events answered 503 because handling them took longer than the limit."
 )
-WEBHOOK_TURNED_AWAY = CounterOf(
-    "voiceflow_webhook_turned_away_total",
-    "Requests that were answered with a 503 before they were handled, because too many came at once.",
-)
 WEBHOOK_IN_STORE = GaugeOf("voiceflow_webhook_in_store", "Events that the store or on_event is handling now.")
 WEBHOOK_SECONDS = HistogramOf(
     "voiceflow_webhook_seconds",
@@ -193,7 +189,6 @@ _OF_RECEIVER = (
     WEBHOOK_ODD,
     WEBHOOK_STORE_FAILURES,
     WEBHOOK_STORE_TIMEOUTS,
-    WEBHOOK_TURNED_AWAY,
     WEBHOOK_IN_STORE,
     WEBHOOK_SECONDS,
     IVR_ANSWERS,

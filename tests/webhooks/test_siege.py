@@ -1,0 +1,150 @@
+"""A burst of summaries and a siege, behind nginx as docs/deploy has it: health is answered, and no summary is lost.
+
+Of a burst, an event that is handled too late is answered with 503, and settled all the same: on a busy machine there
+may be some. What these processes wait for a processor is no fault of theirs.
+
+    .venv/bin/python -m pytest -s tests/webhooks/test_siege.py
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import resource
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+import anyio
+import pytest
+
+from tests.bench.webhook_load import BODY, request
+from tests.bench.webhooks import Posts, seed, settled
+from tests.deploy.proxies import nginx
+from tests.support.processes import running, waited_for_a_processor
+from voiceflow_worker.webhooks import PATH
+
+pytestmark = [pytest.mark.slow, pytest.mark.alone, pytest.mark.timeout(600)]
+
+SECRET, WRONG = "Bearer 5b0c2d7e9f8a41c3", "Bearer 0000000000000000"
+HEALTH = b"GET /healthz HTTP/1.1\r\nHost: receiver\r\nConnection: close\r\n\r\n"
+SLOW_HEAD = b"POST /webhooks/8x8 HTTP/1.1\r\nHost: receiver\r\n"
+SLOW, WRONG_POSTS, AT_ONCE = 4000, 10_000, 500
+BURST, WITHIN = 2000, 2.0
+
+
+@dataclass
+class Told:
+    """The answers to requests, each on a connection of its own, by status; and how long the slowest took."""
+
+    port: int
+    statuses: Counter[str] = field(default_factory=Counter[str])
+    slowest: float = 0.0
+
+    async def ask(self, sent: bytes) -> None:
+        began = time.perf_counter()
+        try:
+            reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
+            writer.write(sent)
+            async with asyncio.timeout(60):
+                self.statuses[(await reader.readuntil(b"\r\n\r\n"))[9:12].decode()] += 1
+            writer.close()
+        except (OSError, EOFError, TimeoutError) as error:
+            self.statuses[type(error).__name__] += 1
+        self.slowest = max(self.slowest, time.perf_counter() - began)
+
+    async def ask_until(self, over: asyncio.Event) -> None:
+        while not over.is_set():
+            await self.ask(HEALTH)
+            await asyncio.sleep(0.2)
+
+
+def summary(post: tuple[str, str], *, secret: str = SECRET) -> bytes:
+    return request(BODY % {"request": post[0], "session": post[1]}, path=PATH, secret=secret)
+
+
+@contextmanager
+def proxied(folder: Path, calls: int) -> Iterator[tuple[str, Posts, int, int, Callable[[], float]]]:
+    """A store with calls that wait for their summaries, the ports of nginx and of the receiver behind it.
+
+    The function says how long the receiver and this process have waited for a processor.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard < 3 * SLOW:
+        pytest.skip("needs more file descriptors")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    url = f"sqlite:///{folder / 'calls.db'}"
+    posts = anyio.run(seed, url, calls)
+    env = {"VOICEFLOW_STORE": url, "VOICEFLOW_WEBHOOK_SECRET": SECRET}
+    with running("serve", "--port", "0", env=env) as receiver:
+        port = int(receiver.wait_for(r"http://127\.0\.0\.1:(\d+)")[1])
+        pids = [receiver.pid, os.getpid()]
+        with nginx("nginx.conf", f"127.0.0.1:{port}", folder, tls=False) as address:
+            yield url, posts, int(address.rpartition(":")[2]), port, partial(waited_for_a_processor, pids)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_of_a_burst_of_summaries_each_is_answered_and_settled(tmp_path: Path) -> None:
+    async def burst(posts: Posts, events: Told, health: Told) -> None:
+        over, began = asyncio.Event(), time.perf_counter()
+        async with asyncio.TaskGroup() as group:
+            asking = group.create_task(health.ask_until(over))
+            async with asyncio.TaskGroup() as senders:
+                for place, post in enumerate(posts):
+                    await asyncio.sleep(max(0.0, began + place * WITHIN / BURST - time.perf_counter()))
+                    senders.create_task(events.ask(summary(post)))
+            over.set()
+            await asking
+
+    with proxied(tmp_path, BURST) as (url, posts, port, direct, starved):
+        before = starved()
+        events, health = Told(port), Told(direct)
+        asyncio.run(burst(posts, events, health))
+        sys.stdout.write(f"\nburst: {events}\n{health}\n")
+        assert set(events.statuses) <= {"200", "503"}
+        assert set(health.statuses) == {"200"}
+        assert health.slowest < 1 + starved() - before
+        assert anyio.run(settled, url) == BURST
+
+
+def test_a_siege_keeps_neither_summaries_nor_health_waiting(tmp_path: Path) -> None:
+    async def siege(posts: Posts, events: Told, wrong: Told, health: Told) -> None:
+        held: list[asyncio.StreamWriter] = []
+        for _ in range(SLOW):
+            _, writer = await asyncio.open_connection("127.0.0.1", events.port)
+            writer.write(SLOW_HEAD)
+            held.append(writer)
+        left, over = iter(range(WRONG_POSTS)), asyncio.Event()
+
+        async def attack() -> None:
+            for _ in left:
+                await wrong.ask(summary(("r", "s"), secret=WRONG))
+
+        async with asyncio.TaskGroup() as group:
+            asking = group.create_task(health.ask_until(over))
+            async with asyncio.TaskGroup() as senders:
+                for _ in range(AT_ONCE):
+                    senders.create_task(attack())
+                for post in posts:
+                    await events.ask(summary(post))
+                    await asyncio.sleep(0.02)
+            over.set()
+            await asking
+        for writer in held:
+            writer.close()
+
+    with proxied(tmp_path, 300) as (url, posts, port, direct, starved):
+        before = starved()
+        events, wrong, health = Told(port), Told(port), Told(direct)
+        asyncio.run(siege(posts, events, wrong, health))
+        sys.stdout.write(f"\nsiege: {events}\n{wrong}\n{health}\n")
+        assert events.statuses == {"200": len(posts)}
+        assert wrong.statuses == {"401": WRONG_POSTS}
+        assert set(health.statuses) == {"200"}
+        assert health.slowest < 1 + starved() - before
+        assert anyio.run(settled, url) == len(posts)
