@@ -27,19 +27,13 @@ myst_heading_anchors = 4
 suppress_warnings = ["myst.xref_missing", "misc.highlighting_failure"]
 
 CHAPTERS = {
-    "Start": ["tutorial", "day-one", "examples/appointment", "campaign-of-50000", "comparison", "faq"],
+    "Start": ["start", "comparison", "examples"],
     "Tasks": [
-        "campaign-files", "schedule", "ivr", "redial", "escalation", "windows", "suppression", "pacing", "webhooks",
-        "outcomes", "sandbox", "examples/README",
+        "campaign-files", "when-to-call", "schedule", "ivr", "escalation", "console", "webhooks", "outcomes", "sandbox",
     ],
-    "Operation": ["deploy/README", "operations", "runbooks", "telemetry", "stores", "scale", "security"],
-    "Interfaces": ["cli", "http", "python", "airflow", "airflow-recipes", "airflow-testing"],
-    "Concepts": ["promise", "answers", "evidence", "glossary"],
-    "Reference": ["settings", "reference", "errors", "8x8-notes", "upgrades"],
-    "For developers": [
-        "architecture", "decisions/README", "decisions/sending", "decisions/one-transaction", "decisions/stores",
-        "decisions/sqlite", "decisions/postgresql", "decisions/people", "decisions/reports", "decisions/interfaces",
-    ],
+    "Operation": ["deploy/README", "operations", "runbooks", "stores", "scale", "security"],
+    "Interfaces": ["cli", "settings", "http", "python", "reference", "airflow"],
+    "Background": ["calls", "8x8-notes", "architecture", "decisions"],
 }  # fmt: skip
 """The pages in the side navigation, by chapter."""
 

@@ -1,4 +1,4 @@
-"""The errors of this library, as a tree whose root is `VoiceflowError`. `docs/errors.md` has the remedy of each."""
+"""The errors of this library, as a tree whose root is `VoiceflowError`. `docs/reference.md` has the remedy of each."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A campaign from its file to its report: docs/campaign-of-50000.md, in short. The whole one: `./dev campaign`."""
+"""A campaign from its file to its report: docs/console.md, in short. The whole one: `./dev campaign`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from tests.acceptance.campaign.files import MENU, PRICES, SETTINGS
 from tests.docs.pages import DOCS, blocks
 
-PAGE = DOCS / "campaign-of-50000.md"
+PAGE = DOCS / "console.md"
 PICTURES = {"overview", "batch", "hold", "suppression", "doubts", "ended", "report"}
 
 

@@ -54,12 +54,8 @@ def test_the_base_url_is_the_host(connect: Connect, parts: dict[str, object], ur
     assert VoiceFlowHook().settings().base_url == url
 
 
-PAGES = Path(__file__).resolve().parents[2] / "docs"
-PRINTED = [
-    value
-    for page in ("airflow.md", "airflow-testing.md")
-    for value in re.findall(r"export AIRFLOW_CONN_VOICEFLOW_DEFAULT='([^']+)'", (PAGES / page).read_text("utf-8"))
-]
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "airflow.md"
+PRINTED = re.findall(r"export AIRFLOW_CONN_VOICEFLOW_DEFAULT='([^']+)'", PAGE.read_text("utf-8"))
 
 
 @pytest.mark.parametrize("value", PRINTED, ids=[value[:10] for value in PRINTED])

@@ -1,13 +1,14 @@
-"""The page of the command line, as the program tells it: `python -m tests.docs.command_page` writes it.
+"""The page of the command line, from the program: `python -m tests.docs.command_page` writes it.
 
 What a command is, its options and its examples come from the program. The notes below them are written by hand, and
-stay as they are.
+stay as they are. An option that several commands have, with the same meaning, is explained once.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from textwrap import dedent, fill
 
 from cyclopts import App
@@ -18,12 +19,17 @@ from voiceflow_worker.cli.program import description, program, sections
 
 PAGE = DOCS / "cli.md"
 NOTES = "<!-- notes -->"
-TOLD_ONCE = "Options of all commands"
+OF_ALL = "Options of all commands"
+SHARED = "Options of several commands"
+SHARED_FROM = 3
+"""How many commands have an option with the same meaning, if it is explained once."""
+EXAMPLES = 2
+"""How many examples of a command the page has; the help has all."""
+SAME_OPTIONS = {"voiceflow enqueue": "voiceflow check"}
+"""Commands that have the options of another one, and few more."""
 _HEADING = re.compile(r"^## (.+)$", re.MULTILINE)
 _TYPES = {"int": "N", "float": "N", "Path": "FILE"}
 """The words for values whose options name none."""
-SAME_OPTIONS = {"voiceflow enqueue": "voiceflow check"}
-"""Commands that have the options of another one, and few more."""
 
 
 def commands(app: App, path: str = "voiceflow") -> Iterator[tuple[str, App]]:
@@ -37,11 +43,11 @@ def commands(app: App, path: str = "voiceflow") -> Iterator[tuple[str, App]]:
 
 
 def options(app: App) -> dict[str, str]:
-    """The rows of a command's table of arguments and options, by the name of the option."""
+    """The lines of a command's list of arguments and options, by the name of the option."""
     found = [
         each for each in app.assemble_argument_collection(parse_docstring=True) if each.show and each.names != ("*",)
     ]
-    return {each.names[0]: f"| {_names(each)} | {_cell(_meaning(each))} |" for each in found}
+    return {each.names[0]: f"- {_names(each)}: {_meaning(each)}" for each in found if _names(each)}
 
 
 def _names(argument: Argument) -> str:
@@ -49,47 +55,57 @@ def _names(argument: Argument) -> str:
         (word for kind, word in _TYPES.items() if kind in str(argument.hint)), "TEXT"
     )
     value = "" if argument.hint is bool or not argument.name.startswith("-") else f" {metavar}"
-    return ", ".join(f"`{_cell(each + value)}`" for each in argument.names if each.startswith("-") or each.isupper())
+    return ", ".join(f"`{each}{value}`" for each in argument.names if each.startswith("-") or each.isupper())
 
 
 def _meaning(argument: Argument) -> str:
-    text = argument.parameter.help or ""
+    text = " ".join((argument.parameter.help or "").split())
     default = argument.field_info.default
-    shown = isinstance(default, (int, str, float)) and not isinstance(default, bool) and f"[{default}]" not in text
-    return f"{text} [{default}]" if shown else text
-
-
-def _cell(text: str) -> str:
-    return " ".join(text.split()).replace("|", "\\|")
+    shown = isinstance(default, (int, float, str)) and not isinstance(default, bool) and default != ""
+    return f"{text} [{default}]" if shown and f"[{default}]" not in text else text
 
 
 def written(page: str) -> str:
-    """The page, with everything that the program tells made anew, and with its notes as they are."""
+    """The page, with everything that comes from the program made anew, and with its notes as they are."""
     parts = _HEADING.split(page)
-    head, bodies = parts[0], dict(zip(parts[1::2], parts[2::2], strict=True))
+    bodies = dict(zip(parts[1::2], parts[2::2], strict=True))
     notes = {name: body.partition(NOTES)[2].strip() for name, body in bodies.items()}
-    kept = {name: body for name, body in bodies.items() if not name.startswith("voiceflow ") and name != TOLD_ONCE}
+    kept = {name: body for name, body in bodies.items() if not name.startswith("voiceflow ")}
     known = dict(commands(program()))
-    shared = options(known["voiceflow status"])
-    texts = [head.rstrip(), _section(TOLD_ONCE, _table(list(shared.values())), notes.get(TOLD_ONCE, ""))]
+    of_all = options(known["voiceflow status"])
+    shared = _shared(known, of_all)
+    texts = [parts[0].rstrip()]
+    for name, lines in ((OF_ALL, of_all), (SHARED, shared)):
+        kept.pop(name, None)
+        texts.append(_section(name, "\n".join(lines.values()), notes.get(name, "")))
     texts += [f"## {name}\n\n{body.strip()}" for name, body in kept.items()]
     for name, app in known.items():
-        told = SAME_OPTIONS.get(name)
-        same = options(known[told]) if told is not None else {}
-        without = {*shared, *same} - {"FILE"}
-        rows = [row for option, row in options(app).items() if option not in without]
-        also = [] if told is None else [f"And [the options of `{told}`](#{told.replace(' ', '-')})."]
-        parts = [*_description(app), _examples(app), _table(rows), *also]
-        texts.append(_section(name, "\n\n".join(filter(None, parts)), notes.get(name, "")))
+        from_program = [*_description(app), _examples(app), *_options(name, known, of_all, shared)]
+        texts.append(_section(name, "\n\n".join(filter(None, from_program)), notes.get(name, "")))
     return "\n\n".join(texts) + "\n"
 
 
-def _section(name: str, told: str, notes: str) -> str:
-    return "\n\n".join(filter(None, [f"## {name}", told, f"{NOTES}\n\n{notes}" if notes else ""]))
+def _shared(known: Mapping[str, App], of_all: Mapping[str, str]) -> dict[str, str]:
+    lines = Counter(line for app in known.values() for name, line in options(app).items() if name not in of_all)
+    return {line: line for line, count in lines.items() if count >= SHARED_FROM and line.startswith("- `--")}
 
 
-def _table(rows: list[str]) -> str:
-    return "\n".join(["| option | meaning |", "|---|---|", *rows]) if rows else ""
+def _options(
+    name: str, known: Mapping[str, App], of_all: Mapping[str, str], shared: Mapping[str, str]
+) -> Iterator[str]:
+    """What the section of a command says of its options: those of its own, and where the others are explained."""
+    like = SAME_OPTIONS.get(name)
+    left_out = {*of_all, *(options(known[like]) if like else {})} - {"FILE"}
+    own = {each: line for each, line in options(known[name]).items() if each not in left_out}
+    yield "\n".join(line for line in own.values() if line not in shared)
+    also = [f"[the options of `{like}`](#{like.replace(' ', '-')})"] if like else []
+    also += [f"`{each}`" for each, line in own.items() if line in shared]
+    if also:
+        yield f"Also {', '.join(also)}."
+
+
+def _section(name: str, text: str, notes: str) -> str:
+    return "\n\n".join(filter(None, [f"## {name}", text, f"{NOTES}\n\n{notes}" if notes else ""]))
 
 
 def _description(app: App) -> Iterator[str]:
@@ -100,7 +116,7 @@ def _description(app: App) -> Iterator[str]:
 
 def _examples(app: App) -> str:
     text = "" if app.default_command is None else sections(app.default_command).get("Examples", "")
-    return "\n".join(f"    {line}" for line in dedent(text).strip().splitlines())
+    return "\n".join(f"    {line}" for line in dedent(text).strip().splitlines()[:EXAMPLES])
 
 
 if __name__ == "__main__":

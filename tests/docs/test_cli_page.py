@@ -19,10 +19,10 @@ def test_the_page_is_what_the_program_tells() -> None:
 
 def test_a_note_is_kept_and_all_else_is_told_anew() -> None:
     page = PAGE.read_text(encoding="utf-8")
-    noted = page.replace("For Redis, see", "For Valkey, see", 1)
+    noted = page.replace("back up the server", "back up your server", 1)
+    assert noted != page
     assert (
-        written(noted.replace("| `--force` | Replace FILE if it exists. |\n", "| `--gone` | Was never told. |\n"))
-        == noted
+        written(noted.replace("- `--force`: Replace FILE if it exists.\n", "- `--gone`: Was never there.\n")) == noted
     )
 
 

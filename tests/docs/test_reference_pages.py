@@ -13,18 +13,18 @@ import voiceflow_worker
 from tests.docs.pages import DOCS, section
 from voiceflow_worker import errors
 
-NAMES, ERRORS = DOCS / "reference.md", DOCS / "errors.md"
+PAGE = DOCS / "reference.md"
 
 
 def test_the_page_names_everything_that_the_public_api_has() -> None:
-    text = section(NAMES.read_text(encoding="utf-8"), "All names")
+    text = section(PAGE.read_text(encoding="utf-8"), "All names")
     rows = "\n".join(re.findall(r"^\| (`.*?) \|", text, re.MULTILINE))
     assert sorted(re.findall(r"`(\w+)`", rows)) == sorted(dir(voiceflow_worker))
 
 
 def test_each_error_has_a_remedy_under_the_error_that_catches_it() -> None:
     """In the tables of the group that an error belongs to, by the nearest base that has a heading."""
-    pieces = re.split(r"^## .*`(\w+)`$", ERRORS.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    pieces = re.split(r"^## .*`(\w+)`$", PAGE.read_text(encoding="utf-8"), flags=re.MULTILINE)
     groups = set(pieces[1::2])
     rows = {
         name: group
@@ -43,7 +43,7 @@ def _is_error(each: object) -> bool:
 
 def test_the_site_finds_every_public_module_and_page() -> None:
     """Signatures come from the source: only the modules are named, and the navigation has every page."""
-    text = NAMES.read_text(encoding="utf-8")
+    text = PAGE.read_text(encoding="utf-8")
     for module in re.findall(r"automodule:: (\S+)", text):
         assert importlib.import_module(module).__doc__, module
     site = runpy.run_path(str(DOCS / "conf.py"))

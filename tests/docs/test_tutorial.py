@@ -1,4 +1,4 @@
-"""The tutorial is walked through as it is printed: its files written, its commands typed into one shell."""
+"""The start in the sandbox is walked through as it is printed: its files written, its commands typed into one shell."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.docs.pages import DOCS
+from tests.docs.pages import DOCS, section
 from tests.support.waiting import wait_until
 
-PAGE = DOCS / "tutorial.md"
+PAGE = DOCS / "start.md"
 
 _STEP = re.compile(
     r"(?:<!-- (?:file: (?P<file>\S+)|exit code (?P<code>\d+)) -->\n\n)?^```(?P<language>\w+)\n(?P<text>.*?)^```$",
@@ -81,11 +81,11 @@ def wait_for(port: int) -> None:
 
 
 @pytest.mark.slow
-def test_the_tutorial_can_be_followed(tmp_path: Path, shell: Shell) -> None:
+def test_the_steps_in_the_sandbox_can_be_followed(tmp_path: Path, shell: Shell) -> None:
     ports = {"8080": free_port(), "8088": free_port()}
     story = ""
     folder = tmp_path
-    for step in _STEP.finditer(PAGE.read_text(encoding="utf-8")):
+    for step in _STEP.finditer(section(PAGE.read_text(encoding="utf-8"), "In the sandbox")):
         if step["file"]:
             (folder / step["file"]).write_text(step["text"], encoding="utf-8")
             continue

@@ -20,7 +20,7 @@ from voiceflow_worker.ivr.rehearsal import mermaid
 pytestmark = pytest.mark.anyio
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
-FOLDER = DOCS / "examples"
+PAGE = DOCS / "examples.md"
 OPEN = datetime(2026, 11, 20, 4, tzinfo=UTC)  # a Friday, noon in Singapore
 CLOSED = datetime(2026, 11, 23, 4, tzinfo=UTC)  # a Monday
 ANA = {"name": "Ana", "subject": "your order", "time": "on Tuesday at ten", "other_time": "on Friday"}
@@ -113,14 +113,12 @@ def test_the_check_finds_nothing(name: str) -> None:
 
 @pytest.mark.parametrize("name", MENUS)
 def test_the_picture_of_each_menu_is_on_a_page(name: str) -> None:
-    pictures = [
-        block.text for page in ("README", "appointment") for block in blocks(FOLDER / f"{page}.md", language="mermaid")
-    ]
+    pictures = [block.text for block in blocks(PAGE, language="mermaid")]
     assert mermaid(MENUS[name]) in pictures, f"in examples/: voiceflow ivr draw {name}"
 
 
 def test_the_page_of_the_appointment_prints_the_code_as_it_is() -> None:
-    (block,) = blocks(FOLDER / "appointment.md", language="python")
+    (block,) = blocks(PAGE, language="python")
     imports, _, code = block.text.partition("\n\n")
     assert imports.startswith("from ")
     assert code.strip() in (EXAMPLES / "appointment.py").read_text(encoding="utf-8")

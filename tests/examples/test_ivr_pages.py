@@ -1,4 +1,4 @@
-"""The commands of the appointment's page are typed as they are printed: sandbox, receiver, campaign, worker, report."""
+"""The commands of the page of examples are typed as they are printed: sandbox, receiver, campaign, worker, report."""
 
 from __future__ import annotations
 
@@ -34,10 +34,7 @@ def shell(folder: Path) -> Iterator[Shell]:
 def test_the_commands_of_the_appointment_can_be_typed(shell: Shell) -> None:
     ports = {"8080": free_port(), "8088": free_port()}
     story = ""
-    steps = [
-        block for name in ("README", "appointment") for block in blocks(DOCS / "examples" / f"{name}.md", language="sh")
-    ]
-    for step in steps:
+    for step in blocks(DOCS / "examples.md", language="sh"):
         text = step.text
         for printed, real in ports.items():
             text = text.replace(f":{printed}", f":{real}").replace(f"--port {printed}", f"--port {real}")

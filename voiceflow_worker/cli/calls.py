@@ -237,7 +237,7 @@ async def resolve(
     cannot be resolved; the others are.
 
     Args:
-        all: Decide about all calls in doubt of the queue.
+        all_: Decide about all calls in doubt of the queue.
         note: The reason for the decision; it is stored with each call.
 
     Examples:

@@ -171,7 +171,10 @@ def _rate_of(found: QueueStatus) -> str:
 async def batches(*, name: str = "", limit: LimitOption = 50, common: QueueOptions = QueueOptions()) -> None:
     """List the batches of a queue, the newest first.
 
-    Progress, rate, remaining time, holds and doubts stand beside it. With --json, one per line. --limit 0 lists all.
+    Progress, rate, remaining time, holds and doubts stand beside it. With --json, one per line.
+
+    Args:
+        name: Only batches with this text in their id.
 
     Examples:
         voiceflow batches

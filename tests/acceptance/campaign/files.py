@@ -1,4 +1,4 @@
-"""What the campaign of docs/campaign-of-50000.md is made of: its menu, its settings and its prices."""
+"""What the campaign of docs/console.md is made of: its menu, its settings and its prices."""
 
 from __future__ import annotations
 

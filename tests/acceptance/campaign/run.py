@@ -1,4 +1,4 @@
-"""A campaign from its file to its report, by commands and pages alone, as docs/campaign-of-50000.md tells it."""
+"""A campaign from its file to its report, by commands and pages alone, as docs/console.md tells it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Make docs/images/batch.webp, the picture of a page in docs/webhooks.md: python -m tests.console.browser.picture"""
+"""Make docs/images/batch.webp, the picture of a page in docs/console.md: python -m tests.console.browser.picture"""
 
 from __future__ import annotations
 
