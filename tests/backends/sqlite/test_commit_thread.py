@@ -14,13 +14,13 @@ import apsw
 import pytest
 
 from voiceflow_worker.backends import waiting as disk_speed
-from voiceflow_worker.backends.contract import QUEUE, sample_job
+from voiceflow_worker.backends.contract import NOW, QUEUE, sample_job
 from voiceflow_worker.backends.contract.samples import add_jobs
 from voiceflow_worker.backends.sqlite import SqliteStore, group_commit, open_sqlite
 from voiceflow_worker.backends.sqlite.connection import Connection
 from voiceflow_worker.core.ports.reading import find_jobs
 from voiceflow_worker.core.ports.reads import Listing
-from voiceflow_worker.core.ports.store import Result
+from voiceflow_worker.core.ports.store import Put, Result, Step, Unit
 from voiceflow_worker.errors import StoreError
 
 pytestmark = pytest.mark.anyio
@@ -105,6 +105,16 @@ async def test_a_long_log_is_moved_into_the_file_in_a_thread(store: SqliteStore,
     assert watched.commits[-1] == HERE
     assert pages_of_log(path) < LONG + 150
     assert len(await find_jobs(store, Listing(queue=QUEUE, limit=None))) == 2 * filled - 3
+
+
+async def test_a_log_of_leases_and_heartbeats_is_moved_too(store: SqliteStore, watched: Watched, path: Path) -> None:
+    for number in range(60):
+        value = random.Random(number).randbytes(100_000).hex()
+        step = Step(units=(Unit(puts=(Put("n", "beat", value, None),)),), durable=False)
+        await store.write(step, now=NOW)
+    assert watched.moves
+    assert HERE not in watched.moves
+    assert pages_of_log(path) < LONG + 150
 
 
 async def test_a_log_that_is_being_read_is_moved_again_and_again_and_stops_nobody(

@@ -158,7 +158,7 @@ class GroupCommit:
 
         Without `durably`, the change survives the end of this process. But a power cut may undo this change and those
         after it, until a later commit is on the disk. A group in which no operation is durable is committed without an
-        fsync, on the event loop.
+        fsync, on the event loop, unless the WAL is long.
 
         Raises the error of the operation, or a StoreError if the transaction could not be written. After an error, the
         store has no part of the operation. There is one exception: if the flush of the WAL failed, and the process is
@@ -293,7 +293,7 @@ class GroupCommit:
         except Exception as error:  # noqa: BLE001 - passed to the waiting callers
             self._finish(error)
             return
-        if self._group and self._durably and not self._can_commit_here:
+        if self._group and not self._can_commit_here:
             self._thread.do(self._commit_in_thread, self._finish)
             return
         try:
@@ -306,8 +306,12 @@ class GroupCommit:
 
     @property
     def _can_commit_here(self) -> bool:
-        """Whether a durable commit keeps the event loop waiting only briefly, so that it needs no other thread."""
-        return self._disk.is_quick and not self._is_large and not self._db.is_log_long
+        """Whether a commit keeps the event loop waiting only briefly, so that it needs no other thread.
+
+        A long WAL is moved into the file there. Without durable commits too: it would fill the disk.
+        """
+        is_quick = not self._durably or (self._disk.is_quick and not self._is_large)
+        return is_quick and not self._db.is_log_long
 
     def _commit_in_thread(self) -> None:
         self._commit()
