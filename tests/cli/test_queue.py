@@ -64,7 +64,7 @@ def test_whoever_is_on_duty_sees_where_an_escalation_stands_and_what_a_schedule_
         for key, numbers in (("incident-42", [number(1), number(2)]), ("incident-41", [number(1)])):
             alarm = Escalation(numbers=numbers, say="Fire.", source=number(9), voice_profile="en-IE-EmilyNeural")
             await escalations.start(alarm, key=key)
-        await json_records(engine.store, RUNS, ScheduledRun).within("default/reminder").put({run.batch_id: run})
+        await json_records(engine.store, RUNS, ScheduledRun).within(run.key[0]).put({run.key[1]: run})
 
     within(folder, work)
     shown = voiceflow("status", "--store", url_of(folder)).out

@@ -220,7 +220,7 @@ async def test_each_schedule_tells_what_became_of_its_last_run_and_when_the_next
             next_at=following,
             batch_id=f"{name}-{at:%Y-%m-%d-%H%M}",
         )
-        await json_records(store, RUNS, ScheduledRun).within(f"{queue}/{name}").put({run.batch_id: run})
+        await json_records(store, RUNS, ScheduledRun).within(run.key[0]).put({run.key[1]: run})
     found = await scraped(CallQueue(store))
     assert {name: value for name, value in found.items() if name.startswith("schedule_")} == {
         'schedule_last_run_timestamp_seconds{queue="default",schedule="daily",state="held"}': (nine + day).timestamp(),

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from itertools import product
 from pathlib import Path
 
 import anyio.lowlevel
@@ -17,15 +18,17 @@ from tests.support.manual_time import time_passing
 from tests.support.stores import DURABLE
 from voiceflow_worker import CallQueue, open_store
 from voiceflow_worker.backends.contract.samples import ManualClock
+from voiceflow_worker.backends.memory.store import MemoryStore
 from voiceflow_worker.campaigns import enqueue as enqueueing
 from voiceflow_worker.core.audit import entries_on
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.reading import starts_of
+from voiceflow_worker.core.ports.store import Record, Wanted
 from voiceflow_worker.core.reporting.batches import read_batch
 from voiceflow_worker.errors import StoreUnavailableError
 from voiceflow_worker.model.text.wording import count_of
 from voiceflow_worker.service.schedule import CLAIM, Scheduler
-from voiceflow_worker.service.scheduled_run import RunState, ScheduledRun, last_runs
+from voiceflow_worker.service.scheduled_run import RunState, ScheduledRun, last_runs, run_records
 
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(30)]
 
@@ -425,6 +428,31 @@ async def test_bad_rows_are_left_out_up_to_a_limit_and_beyond_it_the_run_is_held
         assert await host.look(NINE + MINUTE) == [RunState.STARTED], "corrected in time"
     last = (await last_runs(host.queue.store, "default"))[0]
     assert last.left_out == host.told[-1].left_out
+
+
+async def test_the_last_runs_are_found_without_reading_the_runs_before_them() -> None:
+    memory = MemoryStore()
+    run = ScheduledRun(
+        schedule="daily", queue="default", at=NINE, cron="0 9 * * *", time_zone="UTC", batch_id="b",
+        state=RunState.STARTED,
+    )  # fmt: skip
+    for queue, schedule, place in product(("default", "default2", "north"), ("daily", "hourly"), range(30)):
+        one = replace(run, queue=queue, schedule=schedule, at=NINE + place * HOUR)
+        await run_records(memory).within(one.key[0]).put({one.key[1]: one})
+    found: list[Record] = []
+
+    class Counted(MemoryStore):
+        async def records(self, wanted: Wanted, *, now: datetime) -> Mapping[str, Sequence[Record]]:
+            records = await memory.records(wanted, now=now)
+            found.extend(record for each in records.values() for record in each)
+            return records
+
+    last = await last_runs(Counted(), "default")
+    assert [(each.queue, each.schedule, each.at) for each in last] == [
+        ("default", "daily", NINE + 29 * HOUR), ("default", "hourly", NINE + 29 * HOUR)
+    ]  # fmt: skip
+    assert len(await last_runs(Counted())) == 6
+    assert len(found) <= 3 + 6
 
 
 async def test_a_clock_that_was_ahead_stops_no_later_run(host: Host) -> None:

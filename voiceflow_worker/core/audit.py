@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from enum import StrEnum
 from getpass import getuser
 from typing import Any, cast
@@ -19,7 +19,7 @@ from typing import Any, cast
 import structlog
 
 from voiceflow_worker.core.ports.identity import new_revision
-from voiceflow_worker.core.ports.record_set import RecordSet, json_codec, json_records, report_unreadable
+from voiceflow_worker.core.ports.record_set import RecordSet, json_codec, json_records, newest_first, report_unreadable
 from voiceflow_worker.core.ports.store import Answer, Mode, Put, Record, Result, Step, Store, Unit
 from voiceflow_worker.errors import StoreError
 from voiceflow_worker.model.text.wording import in_words, rfc3339
@@ -33,10 +33,6 @@ MOST_NUMBERS = 20
 WHOLE = "*"
 """The group of all entries. No queue has this name."""
 NOT_KNOWN = "its result was not stored"
-
-_LAST = 10**17
-_MICROSECOND = timedelta(microseconds=1)
-_EPOCH = datetime.fromtimestamp(0, UTC)
 
 _log = structlog.get_logger("voiceflow.audit")
 
@@ -119,7 +115,7 @@ class AuditEntry:
         """A new entry, with an id."""
         return cls(
             at=at, action=action, on=actor.on, by=actor.login, name=actor.name, note=note or None, queue=queue,
-            batch=batch, call=call, numbers=tuple(numbers[:MOST_NUMBERS]), id=f"{_place_of(at)}.{new_revision()}",
+            batch=batch, call=call, numbers=tuple(numbers[:MOST_NUMBERS]), id=f"{newest_first(at)}.{new_revision()}",
         )  # fmt: skip
 
     @property
@@ -166,11 +162,6 @@ class AuditEntry:
 
 def _group_of(queue: str | None, batch: str | None) -> str | None:
     return None if batch is None else f"{queue}={batch}"
-
-
-def _place_of(at: datetime) -> str:
-    """The beginning of the ids of entries of this time. Ids of later entries are smaller."""
-    return f"{_LAST - (at - _EPOCH) // _MICROSECOND:018d}"
 
 
 class AuditedStore:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from functools import lru_cache
 from typing import Final
 
@@ -18,7 +18,7 @@ from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.identity import queue_of
 from voiceflow_worker.core.ports.reading import find_jobs, gates_at
 from voiceflow_worker.core.ports.reads import ByKey
-from voiceflow_worker.core.ports.record_set import json_codec, report_unreadable
+from voiceflow_worker.core.ports.record_set import json_codec, newest_first, report_unreadable
 from voiceflow_worker.core.ports.store import Drop, Key, Need, Page, Put, Result, Same, Step, Unit
 from voiceflow_worker.core.queue import CallQueue
 from voiceflow_worker.core.reporting.story import closed_in_words
@@ -35,8 +35,6 @@ LISTED: Final = "escalation-list"
 """Namespaces, in the group of the queue: escalations that are open, and the list of all, the newest first."""
 NO_WORKER, HELD, NOT_SENT = "no_worker", "held", "not_sent"
 """Why nothing can call: no worker runs, the queue or the batch is held, or calls do not leave though a worker runs."""
-_LATEST = datetime(9999, 1, 1, tzinfo=UTC)
-_MICROSECOND = timedelta(microseconds=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -259,7 +257,7 @@ def _is_open(found: FoundEscalation) -> bool:
 
 def _list_key(at: datetime, escalation_id: str) -> str:
     """The place of an escalation in the list: later times come first."""
-    return f"{(_LATEST - at) // _MICROSECOND:018d} {escalation_id}"
+    return f"{newest_first(at)} {escalation_id}"
 
 
 @lru_cache(maxsize=4096)

@@ -257,7 +257,9 @@ class Scheduler:
         return replace(campaign, skip_bad=one.fields.skip_bad or False, again=one.fields.again)
 
     async def _runs(self, one: _File) -> list[ScheduledRun]:
-        return await run_records(self._store).within(f"{self._queue.name}/{one.name}").values()
+        """The newest runs of a schedule."""
+        page = await run_records(self._store).within(f"{self._queue.name}/{one.name}").page()
+        return [run for _, run in page if run is not None]
 
     async def _settle(self, one: _File, settled: list[ScheduledRun]) -> bool:
         """Settle what is due of a schedule. Returns whether another process is at work on it. Raises StoreError."""
@@ -303,12 +305,13 @@ class Scheduler:
         deed: Callable[[_File, ScheduledRun, LeaderLease], Awaitable[ScheduledRun | None]],
     ) -> ScheduledRun | None:
         """Carry out a deed under the claim to a run; None if another process has it. Raises StoreError."""
-        claim = LeaderLease(self._store, f"{_group(run)}/{_member(run)}", namespace=CLAIMS, length=CLAIM)
+        group, member = run.key
+        claim = LeaderLease(self._store, f"{group}/{member}", namespace=CLAIMS, length=CLAIM)
         if not await claim.take():
             return None
         try:
-            records, member = run_records(self._store).within(_group(run)), _member(run)
-            standing = (await records.get([member])).get(member) or run
+            known = await run_records(self._store).within(group).get([member])
+            standing = known.get(member) or run
             return await deed(one, standing, claim) if standing.is_open else standing
         finally:
             # If the store fails now, the claim ends by time.
@@ -407,7 +410,8 @@ class Scheduler:
         """Store a run under the claim to it; False if it was lost. Raises StoreError."""
         now = self._clock.now()
         ends_at = max(now, run.next_at or now) + KEPT
-        put = Put(RUNS, _group(run), run_records(self._store).text(run), ends_at, member=_member(run))
+        group, member = run.key
+        put = Put(RUNS, group, run_records(self._store).text(run), ends_at, member=member)
         (answer,) = await self._store.write(Step(units=(Unit(needs=(claim.condition,), puts=(put,)),)), now=now)
         return answer.result is Result.DONE
 
@@ -436,14 +440,6 @@ def _due(
             _log.error("runs were missed, and only the last of them are recorded one by one", more=more)
         over += unknown[-_MISSED_AT_ONCE:]
     return to_start, over
-
-
-def _group(run: ScheduledRun) -> str:
-    return f"{run.queue}/{run.schedule}"
-
-
-def _member(run: ScheduledRun) -> str:
-    return run.at.isoformat()
 
 
 def _held(run: ScheduledRun, why: str) -> ScheduledRun:

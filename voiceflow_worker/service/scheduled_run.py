@@ -9,11 +9,13 @@ from enum import StrEnum
 from zoneinfo import ZoneInfo
 
 from voiceflow_worker.core.ports import Store
-from voiceflow_worker.core.ports.record_set import RecordSet, json_records
+from voiceflow_worker.core.ports.record_set import RecordSet, json_records, newest_first
+from voiceflow_worker.core.ports.store import Page
 from voiceflow_worker.model.text.wording import in_words, rfc3339
 
 RUNS = "schedule-run"
-"""Namespace of runs, by `<queue>/<schedule>` and time."""
+"""Namespace of runs, by `<queue>/<schedule>` and time, the newest first."""
+_LAST_MEMBER = "~"
 
 
 class RunState(StrEnum):
@@ -60,6 +62,11 @@ class ScheduledRun:
     repeats: str | None = None
     next_at: datetime | None = None
     late_at: datetime | None = None
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """The group of its record, which is that of its schedule, and its member in it: the newest run comes first."""
+        return f"{self.queue}/{self.schedule}", newest_first(self.at)
 
     @property
     def is_open(self) -> bool:
@@ -112,15 +119,18 @@ class ScheduledRun:
 
 
 async def last_runs(store: Store, queue: str | None = None) -> list[ScheduledRun]:
-    """The last run of each schedule of a queue, or of all queues. Raises StoreError."""
-    last: dict[tuple[str, str], ScheduledRun] = {}
-    for each in await run_records(store).values():
-        name = each.queue, each.schedule
-        if queue in {None, each.queue} and (name not in last or each.at > last[name].at):
-            last[name] = each
-    return [last[name] for name in sorted(last)]
+    """The last run of each schedule of a queue, or of all queues: a trip for each. Raises StoreError."""
+    last: list[ScheduledRun] = []
+    after, records = ("" if queue is None else f"{queue}/", ""), run_records(store)
+    while page := (await store.records({RUNS: Page(after=after, limit=1)}, now=store.clock.now()))[RUNS]:
+        group = page[0].group
+        if queue is not None and not group.startswith(f"{queue}/"):
+            break
+        last += [run for run in records.read({group: page[0].value}).values() if run is not None]
+        after = (group, _LAST_MEMBER)
+    return sorted(last, key=lambda run: (run.queue, run.schedule))
 
 
 def run_records(store: Store) -> RecordSet[ScheduledRun]:
-    """The runs of a store; those of a schedule are within `<queue>/<schedule>`, by their batch."""
+    """The runs of a store; those of a schedule are within its group, the newest first."""
     return json_records(store, RUNS, ScheduledRun)

@@ -6,7 +6,7 @@ import json
 from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 PAGE = 1000
 _IN_A_UNIT = 50
+_LATEST = datetime(9999, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
 
 _log = structlog.get_logger("voiceflow.store")
 
@@ -213,6 +215,11 @@ def json_codec(kind: Any) -> TypeAdapter[Any]:
     from pydantic import TypeAdapter  # loaded when it is first used
 
     return TypeAdapter(kind)
+
+
+def newest_first(at: datetime) -> str:
+    """A text of 18 digits for the key of a record of this time. Those of later times come first."""
+    return f"{(_LATEST - at) // _MICROSECOND:018d}"
 
 
 def report_unreadable(record: str, error: Exception) -> None:
