@@ -97,12 +97,13 @@ async def settled(url: str) -> int:
 
 
 class Receiver:
-    """`voiceflow serve` as a process."""
+    """`voiceflow serve` as a process, of another `build` if its folder is given."""
 
-    def __init__(self, url: str, *, core: int | None) -> None:
+    def __init__(self, url: str, *, core: int | None, build: Path | None = None) -> None:
         told = {"VOICEFLOW_STORE": url, "VOICEFLOW_WEBHOOK_SECRET": SECRET, "VOICEFLOW_LOG_LEVEL": "info"}
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "voiceflow_worker", "serve", "--port", "0"],
+            [build / ".venv/bin/python" if build else sys.executable, "-m", "voiceflow_worker", "serve", "--port", "0"],
+            cwd=build,
             env=environment() | told,
             stderr=subprocess.PIPE,
             text=True,
