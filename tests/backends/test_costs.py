@@ -6,7 +6,7 @@ The memory store is left out: it is for tests and trials, and looks through all 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -17,7 +17,9 @@ import pytest
 
 from tests.support.everyday import spread
 from tests.support.redis_server import RedisServer
-from voiceflow_worker.backends.contract import CostContract, Opener, ReadSoFar
+from voiceflow_worker import CallQueue
+from voiceflow_worker.backends.contract import QUEUE, CostContract, Opener, ReadSoFar, sample_job
+from voiceflow_worker.backends.contract.writing import DAY
 from voiceflow_worker.backends.postgres import PostgresStore, open_postgres
 from voiceflow_worker.backends.postgres import connection as postgres
 from voiceflow_worker.backends.postgres import reading as postgres_reading
@@ -25,7 +27,10 @@ from voiceflow_worker.backends.redis import faults, link
 from voiceflow_worker.backends.redis.store import open_redis
 from voiceflow_worker.backends.sqlite import open_sqlite
 from voiceflow_worker.backends.sqlite.connection import SQL, Connection
-from voiceflow_worker.core.ports.store import Store
+from voiceflow_worker.core.ports.names import QueueNames, batch_puts
+from voiceflow_worker.core.ports.store import Step, Store, Unit
+from voiceflow_worker.core.reporting.batches import read_batches, read_newest, read_queues
+from voiceflow_worker.core.units import inserted
 
 pytestmark = pytest.mark.anyio
 
@@ -130,8 +135,46 @@ def redis_elements(redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch) -
 
 # --- Each store --------------------------------------------------------------------------------------------------
 
+FEW, MANY, BATCHES = 600, 2400, 10
 
-class TestSqlite(CostContract):
+
+async def wait_in_line(store: Store, first: int, last: int) -> None:
+    """So many calls of some batches that are not due yet."""
+    now = store.clock.now()
+    named = [Unit(puts=batch_puts(QUEUE, f"b{place}", at=now, is_campaign=True)) for place in range(BATCHES)]
+    jobs = [sample_job(place, batch_id=f"b{place % BATCHES}", due_at=now + DAY) for place in range(first, last)]
+    for start in range(0, len(jobs), 200):
+        await store.write(Step(units=(*named, *map(inserted, jobs[start : start + 200]))), now=now)
+
+
+class EverydayCosts(CostContract):
+    """The contract of a store, and what the engine makes of it for people who look at a queue again and again."""
+
+    async def test_what_people_look_at_costs_no_more_when_more_calls_wait(
+        self, store: Store, read_so_far: ReadSoFar
+    ) -> None:
+        looks: dict[str, Callable[[], Awaitable[object]]] = {
+            "status": CallQueue(store, QUEUE).status,
+            "queues": partial(read_queues, store),
+            "a page of batches": partial(read_batches, store, [QUEUE]),
+            "the newest batches": partial(read_newest, store, [QUEUE], limit=30),
+        }
+        await QueueNames(store).remember(QUEUE)
+        costs = list[dict[str, int]]()
+        for first, last in ((0, FEW), (FEW, MANY)):
+            await wait_in_line(store, first, last)
+            await self.settle(store)
+            costs.append({})
+            for name, look in looks.items():
+                before = await read_so_far()
+                assert await look()
+                costs[-1][name] = await read_so_far() - before
+        small, large = costs
+        grown = {name: (small[name], cost) for name, cost in large.items() if cost > 1.5 * small[name]}
+        assert not grown, f"what is read grows with the calls that wait: {grown}"
+
+
+class TestSqlite(EverydayCosts):
     @pytest.fixture
     def opener(self, tmp_path: Path, read_so_far: ReadSoFar) -> Opener:  # noqa: ARG002 - it counts from here on
         return partial(open_sqlite, f"sqlite:///{tmp_path}/calls.db")
@@ -141,7 +184,7 @@ class TestSqlite(CostContract):
         return sqlite_steps
 
 
-class TestPostgres(CostContract):
+class TestPostgres(EverydayCosts):
     @pytest.fixture
     def opener(self, fresh_url: Callable[[str], str], read_so_far: ReadSoFar) -> Opener:  # noqa: ARG002 - as above
         return partial(open_postgres, fresh_url("postgres"))
@@ -155,7 +198,7 @@ class TestPostgres(CostContract):
         await store.database.run("VACUUM ANALYZE", within=60)
 
 
-class TestRedis(CostContract):
+class TestRedis(EverydayCosts):
     @pytest.fixture
     def opener(self, redis_server: RedisServer, read_so_far: ReadSoFar) -> Opener:  # noqa: ARG002 - as above
         return partial(open_redis, redis_server.url)

@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import anyio
@@ -17,6 +17,7 @@ from tests.support.errors import leaves
 from voiceflow_worker.backends.contract import QUEUE, Opener, StoreContract
 from voiceflow_worker.backends.memory import store as memory_store
 from voiceflow_worker.backends.memory.store import DONE, Memory, MemoryStore
+from voiceflow_worker.core.ports.reads import Due, Waiting
 from voiceflow_worker.core.ports.store import (
     Absent,
     Answer,
@@ -312,13 +313,13 @@ class PruningForgetsItsQueue(Memory):
 
 
 class DueJobsForgetTheTime(Memory):
-    def count_due(self, queue: str, state: JobState, by: datetime, batch: str | None) -> int:  # noqa: ARG002
-        return super().count_due(queue, state, datetime.max.replace(tzinfo=UTC), batch)
+    def count(self, read: Due | Waiting) -> int:
+        return super().count(replace(read, by=None))
 
 
 class DueJobsForgetTheirState(Memory):
-    def count_due(self, queue: str, state: JobState, by: datetime, batch: str | None) -> int:  # noqa: ARG002
-        return super().count_due(queue, JobState.QUEUED, by, batch)
+    def count(self, read: Due | Waiting) -> int:
+        return super().count(replace(read, state=JobState.QUEUED) if isinstance(read, Due) else read)
 
 
 class WakesAreNotCounted(Memory):

@@ -162,7 +162,7 @@ async def test_an_outage_is_one_cause_for_all_parts_and_is_told_every_ten_second
 FAULTS = (StoreError("refused"), StoreUnavailableError("no such role", passes=False), StoreCorruptError("damaged"))
 
 
-@pytest.mark.parametrize(("method", "fault"), combinations(["lease", "take", "write", "count_due"], FAULTS))
+@pytest.mark.parametrize(("method", "fault"), combinations(["lease", "take", "write", "count"], FAULTS))
 async def test_a_drain_ends_with_the_cause_if_no_waiting_mends_it(
     clock: ManualClock, monkeypatch: pytest.MonkeyPatch, method: str, fault: StoreError
 ) -> None:
@@ -181,7 +181,7 @@ async def test_a_drain_ends_with_the_cause_if_no_waiting_mends_it(
         async with time_passing(clock):
             await worker_for(store, voice, rate=50, options={"shutdown_grace": timedelta(0)}).drain()
     assert str(fault) in repr(raised.value)
-    assert bool(voice.placed) == (method == "count_due")
+    assert bool(voice.placed) == (method == "count")
 
 
 @pytest.mark.parametrize(

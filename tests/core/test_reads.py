@@ -8,14 +8,12 @@ import pytest
 
 from voiceflow_worker.backends.memory.store import MemoryStore
 from voiceflow_worker.core.ports.reading import get_jobs
-from voiceflow_worker.core.ports.reads import ById, ByKey, Due, Listing, OfNumber, Read, Waiting
+from voiceflow_worker.core.ports.reads import ById, ByKey, Listing, OfNumber, Read, Waiting
 from voiceflow_worker.errors import InvalidInputError
-from voiceflow_worker.model.jobs.job import JobState
 
 READS: dict[str, Callable[[str], Read]] = {
     "an id": lambda text: ById(("default.1", text)),
     "a key": lambda text: ByKey("default", ("k", text)),
-    "the batch of what is due": lambda text: Due(queue="default", state=JobState.QUEUED, batch=text),
     "the batch of what waits": lambda text: Waiting(queue="default", batch=text),
     "a number": lambda text: OfNumber(queue="default", number=text),
     "the place of a number": lambda text: OfNumber(queue="default", number="+65", after=text),

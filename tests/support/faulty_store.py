@@ -9,7 +9,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from voiceflow_worker.core.ports.reads import Read
+from voiceflow_worker.core.ports.reads import Due, Read, Waiting
 from voiceflow_worker.core.ports.store import (
     Answer,
     Clock,
@@ -23,7 +23,7 @@ from voiceflow_worker.core.ports.store import (
 )
 from voiceflow_worker.errors import StoreUnavailableError
 from voiceflow_worker.model.jobs.gcra import Slots
-from voiceflow_worker.model.jobs.job import Job, JobState
+from voiceflow_worker.model.jobs.job import Job
 from voiceflow_worker.model.jobs.totals import Totals
 
 
@@ -166,8 +166,8 @@ class FaultyStore:
         totals: Sequence[Totals] = await self._carried_out("totals", queue, **options)
         return totals
 
-    async def count_due(self, queue: str, state: JobState, **options: Any) -> int:
-        count: int = await self._carried_out("count_due", queue, state, **options)
+    async def count(self, read: Due | Waiting) -> int:
+        count: int = await self._carried_out("count", read)
         return count
 
     async def records(self, wanted: Wanted, *, now: datetime) -> Mapping[str, Sequence[Record]]:

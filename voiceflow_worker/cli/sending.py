@@ -217,7 +217,7 @@ def _ended() -> int:
 
 
 LOOK_EVERY = 2.0
-"""Seconds between two looks at a draining queue. Each reads up to 2000 waiting calls, in the worker's process."""
+"""Seconds between two looks at a draining queue. Each reads up to 500 waiting calls, in the worker's process."""
 _MOVING = (JobState.QUEUED, JobState.LEASED, JobState.SENDING, JobState.SUBMITTED)
 
 

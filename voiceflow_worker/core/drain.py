@@ -12,6 +12,7 @@ from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.reading import (
     calls_of_start,
     count_states,
+    due_count,
     find_jobs,
     gates_of,
 )
@@ -24,11 +25,6 @@ from voiceflow_worker.model.text.wording import count_of, duration_in_words
 
 MOST_NEXT = 100
 """The most queued calls that are read for the time of the next call, by due time."""
-
-
-async def due_count(store: Store, queue: str, *, by: datetime, batch_id: str | None = None) -> int:
-    """The number of queued jobs of a queue, or of one batch of it, that are due by this time."""
-    return await store.count_due(queue, JobState.QUEUED, by=by, batch=batch_id)
 
 
 async def held_count(

@@ -107,8 +107,9 @@ async def until_left(
     until = store.clock.monotonic() + LEAVES_WITHIN
     sending: dict[str, Job] = {}
     for queue in queues:
-        for job in await find_jobs(store, Due(queue=queue, state=JobState.SENDING, batch=batch_id)):
-            if numbers is None or any(number in numbers for number in job.parties):
+        for job in await find_jobs(store, Due(queue=queue, state=JobState.SENDING)):
+            is_of_them = batch_id in {None, job.batch_id}
+            if is_of_them and (numbers is None or any(number in numbers for number in job.parties)):
                 sending[job.id] = job
     while sending and (left := until - store.clock.monotonic()) > 0:
         await store.clock.sleep(min(_LOOK_EVERY, left))

@@ -8,11 +8,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
-from functools import partial
 from typing import Any
 
 from voiceflow_worker import CallQueue, Job, JobState
-from voiceflow_worker.core.ports.reading import count_states, get_jobs
+from voiceflow_worker.core.ports.reading import count_states, due_count, due_jobs, get_jobs
 from voiceflow_worker.errors import JobNotFoundError
 
 GRACE = timedelta(seconds=10)
@@ -139,26 +138,27 @@ def status_of(jobs: Sequence[Job], options: WaitOptions, *, now: datetime) -> Wa
 
 async def _batch_status(queue: CallQueue, batch_id: str, options: WaitOptions) -> WaitStatus:
     """Return the status of a batch, counted by the store."""
-    now, count = queue.store.clock.now(), partial(queue.store.count_due, queue.name, batch=batch_id)
-    overdue = [await count(state, by=now - GRACE) for state in _timed(options)]
+    store, now = queue.store, queue.store.clock.now()
+    timed = [await due_jobs(store, queue.name, state, by=now - GRACE) for state in _timed(options)]
     # Before the count of all: a call that is leased in between is counted twice, and not taken for one that was sent.
-    due, soon = await count(JobState.QUEUED, by=now), await count(JobState.QUEUED, by=now + GRACE)
+    due, soon = [await due_count(store, queue.name, by=by, batch_id=batch_id) for by in (now, now + GRACE)]
     counts = await count_states(queue.store, queue.name, batch_id=batch_id)
     ended = sum(count for state, count in counts.items() if _is_over(state, options))
+    doubts: Sequence[Job] = ()
     if counts[JobState.IN_DOUBT]:
-        found = await queue.find(states=[JobState.IN_DOUBT], batch_id=batch_id, limit=None)
-        ended += sum(is_settled(job, options, now=now) for job in found)
+        doubts = await queue.find(states=[JobState.IN_DOUBT], batch_id=batch_id, limit=None)
+        ended += sum(is_settled(job, options, now=now) for job in doubts)
     return WaitStatus(
         total=sum(counts.values()),
         ended=ended,
         due=due,
         unsent=soon + counts[JobState.LEASED] + counts[JobState.SENDING],
-        overdue=sum(overdue),
+        overdue=sum(job.batch_id == batch_id for jobs in timed for job in jobs),
         submitted=counts[JobState.SUBMITTED],
         under_way=counts[JobState.SUBMITTED] + counts[JobState.SENDING],
         waiting=counts[JobState.QUEUED] + counts[JobState.LEASED],
         doubts=counts[JobState.IN_DOUBT],
-        doubts_due=await count(JobState.IN_DOUBT, by=now) if counts[JobState.IN_DOUBT] else 0,
+        doubts_due=sum(job.due_at <= now for job in doubts),
     )
 
 

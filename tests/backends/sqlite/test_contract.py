@@ -128,7 +128,7 @@ async def test_the_contract_finds_that(
 BROKEN_READS: dict[str, tuple[str, str, str]] = {
     "what is due at the very time is left out": ("jobs_due", "<= :by", "< :by"),
     "what is due is in the order of ids": ("jobs_due", "ORDER BY due_at, id", "ORDER BY id"),
-    "what is due of a batch is in the order of ids": ("jobs_due_of_batch", "ORDER BY due_at, id", "ORDER BY id"),
+    "what waits in a batch is in the order of ids": ("jobs_waiting", "ORDER BY due_at, id", "ORDER BY id"),
     "what lapses at the very time is left out": ("jobs_expired", "<= :at", "< :at"),
     "the newest of a number are the oldest": ("jobs_of_number", "{order}", "ASC"),
     "the newest of a queue are the oldest": ("jobs_of_queue", "{order}", "ASC"),

@@ -20,7 +20,7 @@ from voiceflow_worker.backends.sqlite.connection import Connection
 from voiceflow_worker.backends.sqlite.opening import open_file, open_reader
 from voiceflow_worker.backends.sqlite.reading import search
 from voiceflow_worker.core.ports.reading import find_jobs
-from voiceflow_worker.core.ports.reads import Due, Expired, Listing, Searched, Waiting
+from voiceflow_worker.core.ports.reads import Due, Expired, Listing, Searched
 from voiceflow_worker.model.jobs.job import JobState
 
 STATEMENTS = {
@@ -71,7 +71,6 @@ IN_ORDER: dict[str, tuple[Searched, str]] = {
     "what is overdue": (Due(queue=QUEUE, state=SENDING, by=NOW), BY_STATE),
     "what is due next": (Due(queue=QUEUE, state=QUEUED, limit=1), BY_STATE),
     "what has expired": (Expired(queue=QUEUE, at=NOW), "jobs_by_validity (queue=? AND valid_until<?"),
-    "what waits in a batch": (Waiting(queue=QUEUE, batch="b"), "jobs_of_batch_to_lease (queue=? AND batch_id=?"),
     "a page of a queue": (Listing(queue=QUEUE, after="x"), "jobs_by_id (id>? AND id<?"),
     "a page of a batch": (Listing(queue=QUEUE, batch="b", after="x"), f"{BY_BATCH} AND id>?"),
     "the newest of a batch": (Listing(queue=QUEUE, batch="b", after="x", newest=True), f"{BY_BATCH} AND id<?"),

@@ -51,8 +51,9 @@ async def fill(store: Store, first: int, last: int) -> None:
         sending = named(30_000 + place, state=JobState.SENDING, batch_id=f"a{place}", active_until=LONG_AGO)
         doubted = named(40_000 + place, state=JobState.IN_DOUBT)
         buried = named(50_000 + place, state=JobState.FAILED, unique_key=f"gone {place}")
+        in_line = named(60_000 + place, batch_id="long", priority=place % 2)
         gone.append(buried)
-        units += [new(job) for job in (waiting, held, *ended, sending, doubted, buried)]
+        units += [new(job) for job in (waiting, held, *ended, sending, doubted, buried, in_line)]
         units += [
             gated(GateState.HELD, batch=f"closed {place}"),
             gated(GateState.HELD, batch=f"nobody's {place}"),
@@ -98,9 +99,9 @@ def reads(round_: int, jobs: list[Job]) -> dict[str, Read]:
         "by key": ByKey(QUEUE, (mine, "gone 1", "free")),
         "due": Due(queue=QUEUE, state=JobState.QUEUED, limit=PAGE),
         "due by now": Due(queue=QUEUE, state=JobState.SENDING, by=NOW),
-        "due of a batch": Due(queue=QUEUE, state=JobState.QUEUED, batch=mine),
         "expired": Expired(queue=QUEUE, at=NOW),
         "waiting": Waiting(queue=QUEUE, batch=mine),
+        "waiting first": Waiting(queue=QUEUE, batch="long", limit=PAGE),
         "of a number": OfNumber(queue=QUEUE, number=SHARED, limit=PAGE),
         "listed": Listing(queue=QUEUE, limit=PAGE),
         "listed behind": Listing(queue=QUEUE, after=behind, limit=PAGE),
@@ -130,8 +131,8 @@ def operations(round_: int, jobs: list[Job]) -> dict[str, Operation]:
         **{f"jobs: {name}": partial(_found, read) for name, read in reads(round_, jobs).items()},
         **{name: partial(_written, unit) for name, unit in writes.items()},
         "totals": lambda store: store.totals(QUEUE, batches=[None, batch, "a1"]),
-        "count_due": lambda store: store.count_due(QUEUE, JobState.QUEUED, by=NOW),
-        "count_due: of a batch": lambda store: store.count_due(QUEUE, JobState.QUEUED, by=LATER, batch="a1"),
+        "count": lambda store: store.count(Due(queue=QUEUE, state=JobState.QUEUED, by=NOW)),
+        "count: of a batch": lambda store: store.count(Waiting(queue=QUEUE, batch="a1")),
         "records: keys": lambda store: store.records({"n": ["opt-out 1", ("group", "member 00001")]}, now=NOW),
         "records: page": lambda store: store.records({"n": Page(limit=PAGE)}, now=NOW),
         "records: page behind": lambda store: store.records({"n": Page(after=("group", ""), limit=PAGE)}, now=NOW),

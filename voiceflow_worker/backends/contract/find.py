@@ -78,14 +78,13 @@ FOUND: dict[str, tuple[Searched, list[int]]] = {
     "the first that is due": (Due(queue=QUEUE, state=S.QUEUED, limit=1), [4]),
     "none of those that are due": (Due(queue=QUEUE, state=S.QUEUED, limit=0), []),
     "fewer than none of them": (Due(queue=QUEUE, state=S.QUEUED, limit=-1), []),
-    "the due jobs of a batch": (Due(queue=QUEUE, state=S.COMPLETED, batch="a", by=NOW), [5]),
-    "the due jobs of another batch": (Due(queue=QUEUE, state=S.COMPLETED, batch="b"), []),
-    "the due jobs of a batch with no name": (Due(queue=QUEUE, state=S.QUEUED, batch=""), []),
     "queued and valid until a time": (Expired(queue=QUEUE, at=NOW), [4]),
     "queued and valid until just before": (Expired(queue=QUEUE, at=NOW - MICROSECOND), []),
     "none of those that have expired": (Expired(queue=QUEUE, at=NOW, limit=0), []),
     "the queued jobs of a batch": (Waiting(queue=QUEUE, batch="a"), [1]),
+    "the queued jobs of a batch that are due": (Waiting(queue=QUEUE, batch="a", by=NOW), []),
     "none of the queued jobs of a batch": (Waiting(queue=QUEUE, batch="a", limit=0), []),
+    "the queued jobs of a batch with no name": (Waiting(queue=QUEUE, batch=""), []),
     "the queued jobs of an unknown batch": (Waiting(queue=QUEUE, batch="c"), []),
     "the jobs of a number": (OfNumber(queue=QUEUE, number=ANA), [2, 3, 5]),
     "the jobs of a further number of a person": (OfNumber(queue=QUEUE, number=BEN), [5]),
@@ -128,6 +127,7 @@ MANY: Sequence[Job] = [
         state=S.FAILED if number % 200 == 3 else S.SUBMITTED if number % 2 else S.QUEUED,
         batch_id=("large", "small")[number % 50 == 0] if number % 3 else None,
         destination=f"+65{number % 2}",
+        priority=number % 5 - 2,
         posts=(post(status=SessionStatus.BUSY),) if number % 90 == 7 else (),
         due_at=NOW + (number * 7919 % 9) * MINUTE,
         valid_until=NOW + (number % 300) * MINUTE if number % 4 else None,
@@ -141,12 +141,12 @@ def generated() -> Iterator[Searched]:
     """Reads of `MANY`."""
     limits = cycle((None, 7, 530))
     middle, soon = MANY[550].id, NOW + 4 * MINUTE
-    for state, batch, by in product((S.QUEUED, S.FAILED, S.SENDING), (None, "large", "small"), (None, soon)):
-        yield Due(queue=QUEUE, state=state, batch=batch, by=by, limit=next(limits))
+    for state, by in product((S.QUEUED, S.FAILED, S.SENDING), (None, soon)):
+        yield Due(queue=QUEUE, state=state, by=by, limit=next(limits))
     for minutes in (5, 250):
         yield Expired(queue=QUEUE, at=NOW + minutes * MINUTE)
-    for batch in ("large", "small"):
-        yield Waiting(queue=QUEUE, batch=batch)
+    for name, by in product(("large", "small"), (None, soon, None)):
+        yield Waiting(queue=QUEUE, batch=name, by=by, limit=next(limits))
     for newest, after in product((False, True), (None, middle)):
         yield OfNumber(queue=QUEUE, number="+651", newest=newest, after=after, limit=next(limits))
     some = (None, frozenset({S.FAILED}), frozenset({S.SUBMITTED, S.FAILED}))
@@ -161,7 +161,7 @@ def generated() -> Iterator[Searched]:
 def expected(read: Searched, jobs: Sequence[Job]) -> list[Job]:
     """The jobs that a read has, in its order."""
     found = [job for job in jobs if read.has(job)]
-    if isinstance(read, Due):
+    if isinstance(read, Due | Waiting):
         found.sort(key=lambda job: (job.due_at, job.id))
     else:
         found.sort(key=lambda job: job.id, reverse=isinstance(read, Paged) and read.newest)
@@ -202,13 +202,13 @@ class JobsContract(Ground):
         await stored(store, *MANY)
         for read in generated():
             found = list(await store.jobs(read, now=NOW))
-            if isinstance(read, Expired | Waiting):
+            if isinstance(read, Expired):
                 found.sort(key=lambda job: job.id)
             assert numbers_of(found) == numbers_of(expected(read, MANY)), read
-        for unordered in (Expired(queue=QUEUE, at=NOW + 250 * MINUTE), Waiting(queue=QUEUE, batch="large")):
-            some = await self.numbers(store, replace(unordered, limit=90))
-            assert len(set(some)) == len(some) == 90
-            assert set(some) <= set(numbers_of(expected(unordered, MANY)))
+        unordered = Expired(queue=QUEUE, at=NOW + 250 * MINUTE)
+        some = await self.numbers(store, replace(unordered, limit=90))
+        assert len(set(some)) == len(some) == 90
+        assert set(some) <= set(numbers_of(expected(unordered, MANY)))
 
     async def test_a_thousand_jobs_are_found_at_once(self, store: Store) -> None:
         jobs = [sample_job(number, unique_key=f"k{number}") for number in range(1100)]
@@ -223,21 +223,21 @@ class JobsContract(Ground):
         jobs = await stored(store, *sample_jobs(3, batch_id="b", valid_until=NOW))
         moved = next_of(jobs[1], state=S.IN_DOUBT, due_at=NOW + MINUTE)
         await write(other, to(jobs[1], moved))
+        assert await self.numbers(store, Due(queue=QUEUE, state=S.QUEUED)) == [1, 3]
+        assert await self.numbers(store, Due(queue=QUEUE, state=S.IN_DOUBT)) == [2]
+        assert await self.numbers(store, Due(queue=QUEUE, state=S.IN_DOUBT, by=NOW)) == []
         for batch in (None, "b"):
-            assert await self.numbers(store, Due(queue=QUEUE, state=S.QUEUED, batch=batch)) == [1, 3]
-            assert await self.numbers(store, Due(queue=QUEUE, state=S.IN_DOUBT, batch=batch)) == [2]
-            assert await self.numbers(store, Due(queue=QUEUE, state=S.IN_DOUBT, batch=batch, by=NOW)) == []
             assert await self.numbers(store, Listing(queue=QUEUE, batch=batch, states=frozenset({S.IN_DOUBT}))) == [2]
         assert sorted(await self.numbers(store, Expired(queue=QUEUE, at=NOW))) == [1, 3]
-        assert sorted(await self.numbers(store, Waiting(queue=QUEUE, batch="b"))) == [1, 3]
+        assert await self.numbers(store, Waiting(queue=QUEUE, batch="b")) == [1, 3]
         assert await store.jobs(OfNumber(queue=QUEUE, number=moved.destination), now=NOW) == [moved]
 
     async def test_jobs_that_move_while_pages_are_read_are_found_once_or_not(self, store: Store, other: Store) -> None:
         jobs = await stored(store, *sample_jobs(1200, batch_id="b", valid_until=NOW))
         restless = jobs[::3]
         reads: list[Searched] = [
-            Due(queue=QUEUE, state=S.QUEUED), Due(queue=QUEUE, state=S.QUEUED, batch="b", by=NOW),
-            Expired(queue=QUEUE, at=NOW), Waiting(queue=QUEUE, batch="b"),
+            Due(queue=QUEUE, state=S.QUEUED), Due(queue=QUEUE, state=S.QUEUED, by=NOW),
+            Expired(queue=QUEUE, at=NOW), Waiting(queue=QUEUE, batch="b"), Waiting(queue=QUEUE, batch="b", by=NOW),
             Listing(queue=QUEUE, batch="b", states=frozenset({S.QUEUED}), limit=None),
         ]  # fmt: skip
         found: dict[Searched, Sequence[Job]] = {}

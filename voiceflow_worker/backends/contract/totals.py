@@ -8,6 +8,7 @@ from decimal import Decimal
 from voiceflow_worker.backends.contract.samples import NOW, QUEUE, Ground, sample_job, sample_jobs
 from voiceflow_worker.backends.contract.writing import DAY, MICROSECOND, leased, next_of, stored, to, write
 from voiceflow_worker.core.ports.reading import totals_of
+from voiceflow_worker.core.ports.reads import Due, Waiting
 from voiceflow_worker.core.ports.store import Delete, Store, Unit, tally_change
 from voiceflow_worker.model.jobs.job import Job, JobState, KeyPress, Post
 from voiceflow_worker.model.jobs.totals import STATE
@@ -109,14 +110,20 @@ class TotalsContract(Ground):
             sample_job(4, due_at=NOW + DAY, state=JobState.COMPLETED),
             sample_job(5, queue="reminders"),
         )
-        for by, batch, wanted in (
-            (NOW - DAY, None, {}), (NOW - MICROSECOND, None, {"queued": 1}), (NOW, None, {"queued": 1, "sending": 1}),
-            (NOW + MICROSECOND, None, {"queued": 2, "sending": 1}),
-            (NOW + DAY, None, {"queued": 2, "sending": 1, "completed": 1}),
-            (NOW + DAY, "b", {"queued": 1, "sending": 1}), (NOW + DAY, "none", {}),
+        for by, wanted in (
+            (NOW - DAY, {}), (NOW - MICROSECOND, {"queued": 1}), (NOW, {"queued": 1, "sending": 1}),
+            (NOW + MICROSECOND, {"queued": 2, "sending": 1}), (NOW + DAY, {"queued": 2, "sending": 1, "completed": 1}),
         ):  # fmt: skip
-            counted = {state.value: await store.count_due(QUEUE, state, by=by, batch=batch) for state in JobState}
+            counted = {state.value: await store.count(Due(queue=QUEUE, state=state, by=by)) for state in JobState}
             assert {state: amount for state, amount in counted.items() if amount} == wanted, by
+        for latest, batch, amount in (
+            (NOW - DAY, "b", 0),
+            (NOW, "b", 1),
+            (None, "b", 1),
+            (None, "no", 0),
+            (None, "", 0),
+        ):
+            assert await store.count(Waiting(queue=QUEUE, batch=batch, by=latest, limit=0)) == amount, latest
         assert await leased(store) == [1]
-        due = [await store.count_due(QUEUE, state, by=NOW) for state in (JobState.QUEUED, JobState.LEASED)]
-        assert due == [0, 0], "it is due when its lease ends"
+        for state in (JobState.QUEUED, JobState.LEASED):
+            assert await store.count(Due(queue=QUEUE, state=state, by=NOW)) == 0, "it is due when its lease ends"

@@ -322,22 +322,22 @@ class Memory:
     def _search(self, read: Searched) -> list[Job]:
         found = [job for job in self.jobs.values() if read.has(job)]
         match read:
-            case Due():
+            case Due() | Waiting():
                 found.sort(key=lambda job: (job.due_at, job.id))
             case OfNumber() | Listing():
                 found.sort(key=lambda job: job.id, reverse=read.newest)
-            case Expired() | Waiting():
+            case Expired():
                 pass
         return found if read.limit is None else found[: max(read.limit, 0)]
+
+    def count(self, read: Due | Waiting) -> int:
+        """The number of jobs of a read without its limit."""
+        return sum(map(read.has, self.jobs.values()))
 
     def totals(self, queue: str, batch: str | None) -> Totals:
         """The counters of a queue or of a batch."""
         place = (queue, batch)
         return Totals(live=_present(self.live.get(place, {})), pruned=_present(self.pruned.get(place, {})))
-
-    def count_due(self, queue: str, state: JobState, by: datetime, batch: str | None) -> int:
-        """The number of jobs in one state that are due by this time."""
-        return len(self._search(Due(queue=queue, state=state, by=by, batch=batch)))
 
     # --- work ---
 
@@ -464,9 +464,9 @@ class MemoryStore:
         await checkpoint()
         return [self.memory.totals(queue, batch) for batch in batches]
 
-    async def count_due(self, queue: str, state: JobState, *, by: datetime, batch: str | None = None) -> int:
+    async def count(self, read: Due | Waiting) -> int:
         await checkpoint()
-        return self.memory.count_due(queue, state, by, batch)
+        return self.memory.count(read)
 
     async def records(self, wanted: Wanted, *, now: datetime) -> Mapping[str, Sequence[Record]]:
         await checkpoint()

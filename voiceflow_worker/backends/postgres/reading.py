@@ -38,6 +38,21 @@ SELECT {", ".join(["NULL"] * len(JOB.split(",")))}, value FROM voiceflow.records
 WHERE namespace = 'tombstone' AND group_name = %s AND member = ANY (%s) AND ends_at > %s
 """
 
+_WAITS = "queue = %s AND state = 'queued' AND coalesce(batch_id, '') = %s AND batch_id IS NOT NULL"
+# The index of what waits in a batch has each priority apart: so the first jobs of each are read, and no others.
+_WAITING = f"""
+WITH RECURSIVE found AS (
+    SELECT max(priority) AS urgency FROM voiceflow.jobs WHERE {_WAITS}
+    UNION ALL
+    SELECT (SELECT max(priority) FROM voiceflow.jobs WHERE {_WAITS} AND priority < urgency)
+    FROM found WHERE urgency IS NOT NULL
+)
+SELECT {JOB} FROM found, LATERAL (
+    SELECT * FROM voiceflow.calls
+    WHERE {_WAITS} AND priority = urgency AND due_at <= %s ORDER BY due_at, id LIMIT %s
+) AS first ORDER BY due_at, id LIMIT %s
+"""
+
 
 async def read_jobs(database: Database, read: Read, *, now: datetime) -> list[Job]:
     """The jobs of a read."""
@@ -75,15 +90,15 @@ def search(read: Due | Expired | Waiting | OfNumber | Listing) -> Statement:
     """The statement of a read."""
     of_queue: Condition = ("queue = %s", read.queue)
     match read:
-        case Due(state=state, by=by, batch=batch):
-            due = [("state = %s", state.value), ("due_at <= %s", by), ("batch_id = %s", batch)]
+        case Due(state=state, by=by):
+            due = [("state = %s", state.value), ("due_at <= %s", by)]
             return _select("voiceflow.calls", [of_queue, *due], "ORDER BY due_at, id", read.limit)
         case Expired(at=at):
             expired = [("state = %s", "queued"), ("valid_until <= %s", at)]
             return _select("voiceflow.calls", [of_queue, *expired], "", read.limit)
-        case Waiting(batch=batch):
-            waiting = [("state = %s", "queued"), ("coalesce(batch_id, '') = %s", batch)]
-            return _select("voiceflow.calls", [of_queue, *waiting], "", read.limit)
+        case Waiting(batch=batch, by=by):
+            of_batch = (read.queue, batch)
+            return _WAITING, (*of_batch * 3, by or "infinity", read.limit, read.limit)
         case OfNumber(number=number):
             jobs = "voiceflow.numbers JOIN voiceflow.calls USING (queue, id)"
             return _by_age(read, jobs, [of_queue, ("telephone = %s", number)])

@@ -19,7 +19,7 @@ from voiceflow_worker.backends.postgres.transaction import joined
 from voiceflow_worker.backends.postgres.waiting import QueueChanges
 from voiceflow_worker.backends.record import event_from, readable, to_micros
 from voiceflow_worker.core.ports import Event
-from voiceflow_worker.core.ports.reads import Read
+from voiceflow_worker.core.ports.reads import Due, Read, Waiting
 from voiceflow_worker.core.ports.store import Answer, Clock, History, Record, Step, Store, Wanted, check_step
 from voiceflow_worker.errors import StoreError
 from voiceflow_worker.model.jobs.gcra import Slots
@@ -160,8 +160,9 @@ class PostgresStore:
             for batch in (each or "" for each in batches)
         ]
 
-    async def count_due(self, queue: str, state: JobState, *, by: datetime, batch: str | None = None) -> int:
-        ((count,),) = await self.database.rows(_COUNT_DUE, queue, batch, state.value, by)
+    async def count(self, read: Due | Waiting) -> int:
+        state, batch = (read.state.value, None) if isinstance(read, Due) else (JobState.QUEUED.value, read.batch)
+        ((count,),) = await self.database.rows(_COUNT_DUE, read.queue, batch, state, read.by or "infinity")
         return int(count)
 
     async def records(self, wanted: Wanted, *, now: datetime) -> Mapping[str, Sequence[Record]]:

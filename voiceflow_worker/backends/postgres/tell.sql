@@ -61,22 +61,18 @@ BEGIN
 END;
 $$;
 
--- How many jobs of a queue, or of a batch, in one state are due by a time.
+-- How many jobs of a queue in one state, or queued ones of a batch, are due by a time.
 CREATE FUNCTION voiceflow.count_due(of_queue text, of_batch text, in_state text, at timestamptz) RETURNS bigint
 LANGUAGE plpgsql STABLE SET enable_seqscan = off SET jit = off SET search_path = pg_catalog AS $$
 BEGIN
-    RETURN CASE
-        WHEN of_batch IS NULL THEN
-            (SELECT count(*) FROM voiceflow.jobs WHERE queue = of_queue AND state = in_state AND due_at <= at)
-        WHEN in_state = 'queued' THEN (
-            SELECT count(*) FROM voiceflow.jobs
-            WHERE queue = of_queue AND state = 'queued' AND coalesce(batch_id, '') = of_batch AND due_at <= at
-        )
-        ELSE (
-            SELECT count(*) FROM voiceflow.jobs
-            WHERE queue = of_queue AND state = in_state AND due_at <= at AND batch_id = of_batch
-        )
-    END;
+    IF of_batch IS NULL THEN
+        RETURN (SELECT count(*) FROM voiceflow.jobs WHERE queue = of_queue AND state = in_state AND due_at <= at);
+    END IF;
+    RETURN (
+        SELECT count(*) FROM voiceflow.jobs
+        WHERE queue = of_queue AND state = 'queued' AND coalesce(batch_id, '') = of_batch AND batch_id IS NOT NULL
+            AND due_at <= at
+    );
 END;
 $$;
 

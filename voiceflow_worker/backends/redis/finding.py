@@ -35,16 +35,19 @@ async def find(link: Link, read: Read, now: datetime) -> list[Job]:
             pages = _pages(list(map(optional, keys)))
             rows = [row for page in pages for row in (await link.run("jobs", asked | {"keys": page}))[1:]]
             return list(readable(rows, partial(job_of_row, queue)))
-        case Due(state=state, by=by, batch=batch):
-            return await _by_time(link, read, f"{_of(batch)}:state:{state}", latest=by)
+        case Due() | Waiting():
+            return await _by_time(link, read, index_of(read), latest=read.by)
         case Expired(at=at):
             return await _by_time(link, read, ":valid", latest=at)
-        case Waiting(batch=batch):
-            return await _by_time(link, read, f"{_of(batch)}:state:{JobState.QUEUED}")
         case OfNumber(number=number):
             return await _by_age(link, read, f":number:{number}", {})
         case Listing(batch=batch):
             return await _by_age(link, read, f"{_of(batch)}:ids", _filters(read))
+
+
+def index_of(read: Due | Waiting) -> str:
+    """The end of the key of the index of a read, by time."""
+    return f":state:{read.state}" if isinstance(read, Due) else f"{_of(read.batch)}:state:{JobState.QUEUED}"
 
 
 async def _by_time(

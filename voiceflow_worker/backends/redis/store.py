@@ -28,13 +28,13 @@ from voiceflow_worker.backends.redis.codec import (
 from voiceflow_worker.backends.redis.durability import Durability, Packing, Survey, packing_of
 from voiceflow_worker.backends.redis.faults import ReplyError, translated
 from voiceflow_worker.backends.redis.faults import load as load_scripts
-from voiceflow_worker.backends.redis.finding import find
+from voiceflow_worker.backends.redis.finding import find, index_of
 from voiceflow_worker.backends.redis.link import Link
 from voiceflow_worker.backends.redis.url import Promise, parse_url
 from voiceflow_worker.backends.server_clock import ServerClock
 from voiceflow_worker.backends.waiting import Wakeups
 from voiceflow_worker.core.ports import Clock, Event
-from voiceflow_worker.core.ports.reads import Read
+from voiceflow_worker.core.ports.reads import Due, Read, Waiting
 from voiceflow_worker.core.ports.store import (
     Answer,
     History,
@@ -46,7 +46,7 @@ from voiceflow_worker.core.ports.store import (
 )
 from voiceflow_worker.errors import SettingsError, StoreError, StoreUnavailableError, VoiceflowError
 from voiceflow_worker.model.jobs.gcra import Slots
-from voiceflow_worker.model.jobs.job import Job, JobState
+from voiceflow_worker.model.jobs.job import Job
 from voiceflow_worker.model.jobs.totals import Totals
 
 BLOCK_MS = 2000
@@ -217,9 +217,8 @@ class RedisStore:
         found = await self.link.run("totals", {"queue": queue, "batches": list(map(optional, batches))})
         return [Totals(live=_numbers(live), pruned=_numbers(pruned)) for live, pruned in found]
 
-    async def count_due(self, queue: str, state: JobState, *, by: datetime, batch: str | None = None) -> int:
-        asked = {"queue": queue, "batch": optional(batch), "state": state.value, "by": micros(by)}
-        count: int = await self.link.run("count_due", asked)
+    async def count(self, read: Due | Waiting) -> int:
+        count: int = await self.link.run("count", {"queue": read.queue, "times": index_of(read), "by": micros(read.by)})
         return count
 
     async def records(self, wanted: Wanted, *, now: datetime) -> Mapping[str, Sequence[Record]]:

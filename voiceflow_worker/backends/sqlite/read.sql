@@ -46,14 +46,6 @@ SELECT json_group_array(number) FROM (
     ORDER BY due_at, id LIMIT :limit
 );
 
--- name: jobs_due_of_batch
--- The same in a batch. This reads each row of the batch.
-SELECT json_group_array(number) FROM (
-    SELECT number FROM jobs INDEXED BY jobs_by_batch
-    WHERE queue = :queue AND batch_id = :batch AND state = :state AND due_at <= :by
-    ORDER BY due_at, id LIMIT :limit
-);
-
 -- name: jobs_expired
 -- Queued jobs whose validity has ended.
 SELECT json_group_array(number) FROM (
@@ -62,10 +54,23 @@ SELECT json_group_array(number) FROM (
 );
 
 -- name: jobs_waiting
--- Queued jobs of a batch.
+-- Queued jobs of a batch, by the time at which they are due. The index has each priority apart: so the first ones of each are
+-- read, and no others.
+WITH RECURSIVE found (urgency) AS (
+    SELECT max(priority) FROM jobs INDEXED BY jobs_of_batch_to_lease
+    WHERE queue = :queue AND batch_id = :batch AND state = 'queued'
+    UNION ALL
+    SELECT (
+        SELECT max(priority) FROM jobs INDEXED BY jobs_of_batch_to_lease
+        WHERE queue = :queue AND batch_id = :batch AND state = 'queued' AND priority < urgency
+    ) FROM found WHERE urgency IS NOT NULL
+)
 SELECT json_group_array(number) FROM (
-    SELECT number FROM jobs INDEXED BY jobs_of_batch_to_lease
-    WHERE queue = :queue AND batch_id = :batch AND state = 'queued' LIMIT :limit
+    SELECT number FROM found CROSS JOIN jobs WHERE number IN (
+        SELECT number FROM jobs INDEXED BY jobs_of_batch_to_lease
+        WHERE queue = :queue AND batch_id = :batch AND state = 'queued' AND priority = urgency AND due_at <= :by
+        ORDER BY due_at, id LIMIT :limit
+    ) ORDER BY due_at, id LIMIT :limit
 );
 
 
@@ -151,12 +156,7 @@ SELECT batch, field, live, pruned FROM totals WHERE queue = ? AND batch IN (SELE
 -- The number of jobs of a queue in a state that are due by a time.
 SELECT count(*) FROM jobs INDEXED BY jobs_by_state WHERE queue = :queue AND state = :state AND due_at <= :by;
 
--- name: count_due_of_batch
+-- name: count_waiting
 -- The number of queued jobs of a batch that are due by a time. This reads the index entries of its queued jobs.
 SELECT count(*) FROM jobs INDEXED BY jobs_of_batch_to_lease
-WHERE queue = :queue AND batch_id = :batch_id AND state = 'queued' AND due_at <= :by;
-
--- name: count_due_of_batch_in_state
--- The same in another state. This reads the jobs of the queue in that state that are due.
-SELECT count(*) FROM jobs INDEXED BY jobs_by_state
-WHERE queue = :queue AND state = :state AND due_at <= :by AND batch_id = :batch_id;
+WHERE queue = :queue AND batch_id = :batch AND state = 'queued' AND due_at <= :by;

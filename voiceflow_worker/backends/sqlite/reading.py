@@ -115,14 +115,10 @@ _AMONG_OUTCOMES = "AND outcome IN (SELECT value FROM json_each(:outcomes))"
 def search(read: Searched) -> tuple[str, dict[str, Any]]:
     """The statement for a read, and its bindings. It returns a JSON list of row numbers, in the order of the read."""
     match read:
-        case Due(by=by, batch=batch):
-            latest = _NO_TIME_IS_LATER if by is None else to_micros(by)
-            statement = SQL["jobs_due" if batch is None else "jobs_due_of_batch"]
-            return statement, _bindings(read, state=read.state.value, by=latest, batch=batch)
+        case Due() | Waiting():
+            return SQL["jobs_due" if isinstance(read, Due) else "jobs_waiting"], until(read)
         case Expired(at=at):
             return SQL["jobs_expired"], _bindings(read, at=to_micros(at))
-        case Waiting(batch=batch):
-            return SQL["jobs_waiting"], _bindings(read, batch=batch)
         case OfNumber(number=number):
             return _by_age(read, SQL["jobs_of_number"]), _bindings(read, number=number, after=read.after)
         case Listing(batch=batch, states=states, outcomes=outcomes):
@@ -131,6 +127,13 @@ def search(read: Searched) -> tuple[str, dict[str, Any]]:
             statement = _by_age(read, of_queue if batch is None else SQL["jobs_of_batch"], *among)
             sets = {"states": _array(states or ()), "outcomes": _array(outcomes or ())}
             return statement, _bindings(read, batch=batch, after=read.after, **sets)
+
+
+def until(read: Due | Waiting) -> dict[str, Any]:
+    """The bindings of a read of what is due by a time."""
+    by = _NO_TIME_IS_LATER if read.by is None else to_micros(read.by)
+    more = {"state": read.state.value} if isinstance(read, Due) else {"batch": read.batch}
+    return _bindings(read, by=by, **more)
 
 
 def _bindings(read: Searched, **more: Any) -> dict[str, Any]:

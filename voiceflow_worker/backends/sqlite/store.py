@@ -26,6 +26,7 @@ from voiceflow_worker.backends.sqlite.reading import (
     owners_of_keys,
     read_records,
     standing,
+    until,
 )
 from voiceflow_worker.backends.sqlite.write import lease, write
 from voiceflow_worker.backends.store_url import path_of
@@ -33,11 +34,11 @@ from voiceflow_worker.backends.waiting import Wakeups
 from voiceflow_worker.core.ports import Event
 from voiceflow_worker.core.ports.controls import LIMITS, limits_from
 from voiceflow_worker.core.ports.outside import SystemClock
-from voiceflow_worker.core.ports.reads import ById, ByKey, Read
+from voiceflow_worker.core.ports.reads import ById, ByKey, Due, Read, Waiting
 from voiceflow_worker.core.ports.store import Answer, Clock, Record, Step, Wanted, check_step
 from voiceflow_worker.errors import StoreUnavailableError
 from voiceflow_worker.model.jobs.gcra import Pace, Slots
-from voiceflow_worker.model.jobs.job import Job, JobState
+from voiceflow_worker.model.jobs.job import Job
 from voiceflow_worker.model.jobs.totals import Totals
 
 _TIMEOUT = timedelta(seconds=10)
@@ -119,12 +120,8 @@ class SqliteStore:
             pruned[name] |= {field: gone} if gone else {}
         return [Totals(live=live[name], pruned=pruned[name]) for name in names]
 
-    async def count_due(self, queue: str, state: JobState, *, by: datetime, batch: str | None = None) -> int:
-        bindings = {"queue": queue, "batch_id": batch, "state": state.value, "by": to_micros(by)}
-        statement = SQL["count_due"]
-        if batch is not None:
-            statement = SQL["count_due_of_batch" if state is JobState.QUEUED else "count_due_of_batch_in_state"]
-        return int(await self.reader.scan(statement, bindings))
+    async def count(self, read: Due | Waiting) -> int:
+        return int(await self.reader.scan(SQL["count_due" if isinstance(read, Due) else "count_waiting"], until(read)))
 
     async def records(self, wanted: Wanted, *, now: datetime) -> Mapping[str, Sequence[Record]]:
         return await self.reader.look(partial(read_records, wanted, to_micros(now)))

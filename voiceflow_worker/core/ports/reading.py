@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
+from datetime import datetime
 from itertools import islice
 
 from voiceflow_worker.core.ports.controls import (
@@ -19,7 +20,7 @@ from voiceflow_worker.core.ports.controls import (
     limits_from,
     start_from,
 )
-from voiceflow_worker.core.ports.reads import ById, ByKey, Listing, Paged, Read
+from voiceflow_worker.core.ports.reads import ById, ByKey, Due, Listing, Paged, Read, Waiting
 from voiceflow_worker.core.ports.store import Key, Page, Record, Store
 from voiceflow_worker.errors import StoreVersionError
 from voiceflow_worker.model.jobs.gate import Gate, GateState
@@ -42,6 +43,18 @@ class ReadJobs:
 async def find_jobs(store: Store, read: Read) -> Sequence[Job]:
     """The jobs of a read, now."""
     return await store.jobs(read, now=store.clock.now())
+
+
+async def due_jobs(store: Store, queue: str, state: JobState, *, by: datetime) -> Sequence[Job]:
+    """The jobs of a queue in one state that are due by this time, the earliest first."""
+    return await find_jobs(store, Due(queue=queue, state=state, by=by))
+
+
+async def due_count(store: Store, queue: str, *, by: datetime, batch_id: str | None = None) -> int:
+    """The number of queued jobs of a queue, or of one batch of it, that are due by this time."""
+    if batch_id is None:
+        return await store.count(Due(queue=queue, state=JobState.QUEUED, by=by))
+    return await store.count(Waiting(queue=queue, batch=batch_id, by=by))
 
 
 async def get_jobs(store: Store, job_ids: Iterable[str]) -> dict[str, Job]:

@@ -52,25 +52,20 @@ class ByKey:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Due:
-    """The jobs of a queue, or of a batch of it, in one state, by the time at which they are due, then by id.
+    """The jobs of a queue in one state, by the time at which they are due, then by id.
 
-    With `by` (inclusive), only those that are due by then. It reads the jobs that it returns; of a batch it may read
-    the index entries of all its jobs.
+    With `by` (inclusive), only those that are due by then. It reads the jobs that it returns.
     """
 
     queue: str
     state: JobState
     by: datetime | None = None
-    batch: str | None = None
     limit: int | None = None
-
-    def __post_init__(self) -> None:
-        checked_text("batch_id", self.batch or "")
 
     def has(self, job: Job) -> bool:
         """Whether a job is one of these."""
         is_due = self.by is None or job.due_at <= self.by
-        return job.queue == self.queue and job.state is self.state and is_due and self.batch in {None, job.batch_id}
+        return job.queue == self.queue and job.state is self.state and is_due
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,13 +87,15 @@ class Expired:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Waiting:
-    """The queued jobs of a batch, in no particular order, for those who end all of them.
+    """The queued jobs of a batch, by the time at which they are due, then by id.
 
-    It reads the jobs that it returns.
+    With `by` (inclusive), only those that are due by then. It reads the jobs that it returns, and as many index entries
+    of each priority that they have.
     """
 
     queue: str
     batch: str
+    by: datetime | None = None
     limit: int | None = None
 
     def __post_init__(self) -> None:
@@ -106,7 +103,8 @@ class Waiting:
 
     def has(self, job: Job) -> bool:
         """Whether a job is one of these."""
-        return job.queue == self.queue and job.state is JobState.QUEUED and job.batch_id == self.batch
+        is_due = self.by is None or job.due_at <= self.by
+        return job.queue == self.queue and job.state is JobState.QUEUED and job.batch_id == self.batch and is_due
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

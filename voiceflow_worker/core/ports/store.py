@@ -50,7 +50,7 @@ from datetime import datetime, timedelta
 from enum import Enum, StrEnum
 from typing import TYPE_CHECKING, NamedTuple, Protocol, runtime_checkable
 
-from voiceflow_worker.core.ports.reads import Read
+from voiceflow_worker.core.ports.reads import Due, Read, Waiting
 from voiceflow_worker.model.jobs.gcra import Slots
 from voiceflow_worker.model.jobs.job import Job, JobState
 from voiceflow_worker.model.jobs.totals import STATE, Totals, tally_of
@@ -522,11 +522,10 @@ class Store(Protocol):
         """
         ...
 
-    async def count_due(self, queue: str, state: JobState, *, by: datetime, batch: str | None = None) -> int:
-        """The number of jobs of a queue, or of a batch of it, in one state that are due by this time (inclusive).
+    async def count(self, read: Due | Waiting) -> int:
+        """The number of jobs of a read without its `limit`.
 
-        It reads at most the index entries of the jobs that are due by then in this state: of the batch if they are
-        queued, else of the queue.
+        It reads at most the index entries of these jobs; of a batch, of all its queued jobs.
         """
         ...
 

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from functools import partial
 
 from voiceflow_worker.core.audit import LATEST, PAGE, AuditEntry, entries_on
-from voiceflow_worker.core.drain import due_count, held_count
+from voiceflow_worker.core.drain import held_count
 from voiceflow_worker.core.heartbeats import Heartbeats
 from voiceflow_worker.core.imports import StagedImport, staged_imports
 from voiceflow_worker.core.ports import Store
@@ -21,7 +21,7 @@ from voiceflow_worker.core.ports.names import (
     NamedBatch,
     QueueNames,
 )
-from voiceflow_worker.core.ports.reading import count_states, gates_at, gates_of, starts_of
+from voiceflow_worker.core.ports.reading import count_states, due_count, gates_at, gates_of, starts_of
 from voiceflow_worker.core.ports.trips import gather
 from voiceflow_worker.core.reporting.status import NextCall, next_call
 from voiceflow_worker.core.reporting.story import gate_as_json

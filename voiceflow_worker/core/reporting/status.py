@@ -3,25 +3,25 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo
 
 from voiceflow_worker.core.audit import AuditEntry, entries_on
-from voiceflow_worker.core.drain import MOST_NEXT, ClockBehind, clock_behind, due_count, held_count
+from voiceflow_worker.core.drain import MOST_NEXT, ClockBehind, clock_behind, held_count
 from voiceflow_worker.core.heartbeats import Heartbeats
 from voiceflow_worker.core.imports import StagedImport, counted_imports
 from voiceflow_worker.core.ports import Limits, Store
-from voiceflow_worker.core.ports.reading import count_states, find_jobs, gates_of, limits_of
-from voiceflow_worker.core.ports.reads import Due
+from voiceflow_worker.core.ports.reading import count_states, due_count, find_jobs, gates_of, limits_of
+from voiceflow_worker.core.ports.reads import Due, Waiting
 from voiceflow_worker.model.jobs.gate import Gate, GateScope
 from voiceflow_worker.model.jobs.job import Job, JobState, ReasonKind
 from voiceflow_worker.model.text.wording import in_words, rfc3339
 from voiceflow_worker.model.times import zone_named
 
 _TURN = "for their turn"
-MOST_READ = 2000
+MOST_READ = 500
 """The most queued calls that are read for their reasons, by due time. With more calls, the counts are lower bounds."""
 
 
@@ -74,32 +74,28 @@ class NextCall:
         return in_words(self.at, self.zone)
 
 
-async def read_waiting(
-    store: Store, queue: str, *, holds: tuple[Gate, ...], sending: bool, limited: bool
+async def _waiting(
+    store: Store, jobs: Sequence[Job], *, at: datetime, due: int, holds: tuple[Gate, ...], limited: bool
 ) -> WaitingCounts:
-    """Count the queued calls of a queue by the reason why they wait.
+    """Count queued calls by the reason why they wait: `jobs` are the first ones of a queue, of which so many are `due`.
 
-    `holds` are the closed gates. `sending` means that a worker is alive, and `limited` that the queue has a rate or
-    a limit of open calls.
+    `holds` are the closed gates. `limited` means that a worker is alive, and the queue has a rate or a limit of open
+    calls.
     """
-    now = store.clock.now()
-    queued = (await count_states(store, queue))[JobState.QUEUED]
-    if not queued:
+    if not jobs:
         return WaitingCounts()
-    due = await due_count(store, queue, by=now)
-    hold = await held_count(store, queue, holds, by=now)
-    jobs = await find_jobs(store, Due(queue=queue, state=JobState.QUEUED, limit=MOST_READ))
+    hold = await held_count(store, jobs[0].queue, holds, by=at)
     seen: Counter[str] = Counter()
     explained = 0
     is_queue_held = any(gate.scope is GateScope.QUEUE for gate in holds)
     closed = {(gate.name, gate.start) for gate in holds}
     for job in jobs:
         is_held = is_queue_held or not closed.isdisjoint({(job.batch_id, None), (job.batch_id, job.worker_id)})
-        why = None if job.due_at <= now and is_held else why_it_waits(job, at=now)
+        why = None if job.due_at <= at and is_held else why_it_waits(job, at=at)
         if why is not None:
             seen[why] += 1
-            explained += job.due_at <= now
-    rate = max(due - hold - explained, 0) if sending and limited else 0
+            explained += job.due_at <= at
+    rate = max(due - hold - explained, 0) if limited else 0
     return WaitingCounts(
         number_busy=seen["number_busy"],
         window=seen["window"],
@@ -126,14 +122,24 @@ async def next_call(store: Store, queue: str, *, batch_id: str | None = None) ->
     Of calls with windows in several time zones, the first `MOST_NEXT` by due time are looked at.
     """
     now = store.clock.now()
-    first_due = Due(queue=queue, batch=batch_id, state=JobState.QUEUED, limit=MOST_NEXT)
+    waiting: Due | Waiting = Due(queue=queue, state=JobState.QUEUED)
+    if batch_id is not None:
+        waiting = Waiting(queue=queue, batch=batch_id)
+    jobs = await find_jobs(store, replace(waiting, limit=1))
+    if jobs and jobs[0].opens(at=(begins := max(now, jobs[0].due_at))) != begins:  # a later one may begin before it
+        jobs = await find_jobs(store, replace(waiting, limit=MOST_NEXT))
+    return _first_of(jobs, at=now)
+
+
+def _first_of(jobs: Sequence[Job], *, at: datetime) -> NextCall | None:
+    """When the first of these calls may begin; None if one may begin now or there is none."""
     begins = [
-        NextCall(at, zone_named(job.time_zone or ""))
-        for job in await find_jobs(store, first_due)
-        if (at := job.opens(at=max(now, job.due_at))) is not None
+        NextCall(opens, zone_named(job.time_zone or ""))
+        for job in jobs
+        if (opens := job.opens(at=max(at, job.due_at))) is not None
     ]
     first = min(begins, key=lambda each: each.at, default=None)
-    return first if first is not None and first.at > now else None
+    return first if first is not None and first.at > at else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -213,14 +219,15 @@ async def overdue_count(store: Store, queue: str, *, summary_deadline: timedelta
     overdue_after = min(OVERDUE_AFTER, summary_deadline / 2)
     # A submitted call is due at its deadline.
     by = store.clock.now() + summary_deadline - overdue_after
-    return await store.count_due(queue, JobState.SUBMITTED, by=by)
+    return await store.count(Due(queue=queue, state=JobState.SUBMITTED, by=by))
 
 
 async def read_status(store: Store, queue: str, *, clock_skew: timedelta, summary_deadline: timedelta) -> QueueStatus:
     """Read the status of one queue. `clock_skew` is the most by which clocks may differ."""
     now = store.clock.now()
     due = await due_count(store, queue, by=now)
-    oldest = await find_jobs(store, Due(queue=queue, state=JobState.QUEUED, by=now, limit=1))
+    queued = await find_jobs(store, Due(queue=queue, state=JobState.QUEUED, limit=MOST_READ))
+    is_due = bool(queued) and queued[0].due_at <= now
     heartbeats = Heartbeats(store)
     beats = await heartbeats.workers(queue)
     limits = await limits_of(store, queue)
@@ -229,7 +236,7 @@ async def read_status(store: Store, queue: str, *, clock_skew: timedelta, summar
         queue=queue,
         states=await count_states(store, queue),
         due=due,
-        oldest_due_seconds=round((now - oldest[0].due_at).total_seconds(), 3) if oldest else None,
+        oldest_due_seconds=round((now - queued[0].due_at).total_seconds(), 3) if is_due else None,
         limits=limits,
         rate_now=round(sum(beat.rate for beat in beats), 3),
         workers=len(beats),
@@ -237,13 +244,14 @@ async def read_status(store: Store, queue: str, *, clock_skew: timedelta, summar
         imports=tuple(await counted_imports(store, [gate for gate in holds if gate.start is not None])),
         overdue_outcomes=await overdue_count(store, queue, summary_deadline=summary_deadline),
         ordered=tuple(await entries_on(store, queue)),
-        next_call=await next_call(store, queue),
-        waiting=await read_waiting(
+        next_call=_first_of(queued[:MOST_NEXT], at=now),
+        waiting=await _waiting(
             store,
-            queue,
+            queued,
+            at=now,
+            due=due,
             holds=holds,
-            sending=bool(beats),
-            limited=limits is not None and (limits.rate is not None or limits.max_active is not None),
+            limited=bool(beats) and limits is not None and (limits.rate is not None or limits.max_active is not None),
         ),
         has_receiver=await heartbeats.has_receiver(),
         failing=await heartbeats.failing(queue),
