@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import signal
 import socket
 from collections.abc import AsyncIterator
@@ -12,12 +13,15 @@ import anyio
 import anyio.to_thread
 import httpx
 import pytest
+from anyio.abc import SocketStream
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
+from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from voiceflow_worker.asgi.server import connections_that_fit, raise_limit, serving
+from voiceflow_worker.asgi.server import Address, connections_that_fit, raise_limit, serving
 
 pytestmark = pytest.mark.anyio
 
@@ -81,6 +85,62 @@ async def test_a_request_under_way_is_finished() -> None:
         await started.wait()
         go_on.set()
     assert answers == ["finished"]
+
+
+async def posted(line: SocketStream, path: str) -> bytes:
+    """The answer on a connection that is kept."""
+    await line.send(f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n".encode())
+    answer = b""
+    while not answer.endswith(b"stored"):
+        answer += await line.receive()
+    return answer
+
+
+@pytest.mark.parametrize("protocol", [H11Protocol, HttpToolsProtocol])
+async def test_a_server_that_ends_loses_no_request_on_a_kept_connection(protocol: type[asyncio.Protocol]) -> None:
+    """One client is told with its next answer; the request of another crosses the end of its connection."""
+    stored: list[str] = []
+
+    async def store(request: Request) -> Response:
+        stored.append(request.url.path)
+        return PlainTextResponse("stored")
+
+    app = app_of(Route("/{name}", store, methods=["POST"]))
+    ends, ended = anyio.Event(), anyio.Event()
+    address: Address | None = None
+    begun = anyio.Event()
+
+    async def serve() -> None:
+        nonlocal address
+        async with serving(app, linger=timedelta(seconds=0.3), protocol=protocol) as address:
+            begun.set()
+            await ends.wait()
+        ended.set()
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(serve)
+        await begun.wait()
+        assert address is not None
+        async with (
+            await anyio.connect_tcp(address.host, address.port) as told,
+            await anyio.connect_tcp(address.host, address.port) as idle,
+        ):
+            assert b"connection: close" not in await posted(told, "/first") + await posted(idle, "/second")
+            ends.set()
+            answer = b""
+            while b"connection: close" not in answer:  # the server looks each tenth of a second
+                answer = await posted(told, "/third")
+            with pytest.raises(anyio.EndOfStream):
+                await told.receive()
+            async with await anyio.connect_tcp(address.host, address.port) as late:
+                assert b"connection: close" in await posted(late, "/late")
+            with pytest.raises(anyio.EndOfStream):
+                await idle.receive()
+            await idle.send(b"POST /crossed HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n")
+            await idle.send_eof()
+            with anyio.fail_after(5):
+                await ended.wait()
+    assert stored[-2:] == ["/late", "/crossed"]
 
 
 async def test_a_port_that_is_taken_is_an_error() -> None:

@@ -17,6 +17,7 @@ from tests.support.processes import Process, running
 from tests.support.redis_server import free_port
 from tests.support.round_robin import round_robin
 from tests.support.stage import Stage, stage
+from tests.support.stores import DURABLE
 from tests.support.waiting import wait_until
 from voiceflow_worker import open_store
 
@@ -35,7 +36,7 @@ def at(text: str) -> float:
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 @pytest.mark.anyio
-@pytest.mark.parametrize("backend", ["sqlite", "postgres"])
+@pytest.mark.parametrize("backend", DURABLE)
 async def test_each_person_is_called_once_and_nobody_a_minute_late_through_a_rolling_restart(
     backend: str, fresh_url: Callable[[str], str], tmp_path: Path
 ) -> None:

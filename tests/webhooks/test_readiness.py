@@ -18,6 +18,7 @@ from voiceflow_worker.core.ports.background import BackgroundTasks
 from voiceflow_worker.core.ports.outside import SystemClock
 from voiceflow_worker.errors import StoreUnavailableError
 from voiceflow_worker.webhooks import receiver_app, webhook_app
+from voiceflow_worker.webhooks.assembly import Receiver
 from voiceflow_worker.webhooks.readiness import Readiness
 
 pytestmark = pytest.mark.anyio
@@ -31,6 +32,17 @@ async def test_a_store_that_is_away_is_reported_in_a_sentence_and_liveness_is_no
         answer = await sender.client.get("/readyz")
         assert (await sender.client.get("/healthz")).status_code == 200
     assert (answer.status_code, answer.json()) == (503, {"error": "the store cannot be reached, or is locked"})
+
+
+async def test_a_receiver_that_ends_is_not_ready_and_still_takes_events(tmp_path: Path) -> None:
+    async with open_store(f"sqlite:///{tmp_path}/calls.db") as store:
+        receiver = Receiver(load_settings(webhook_secret=SECRET), store)
+        async with posting(receiver.app) as sender:
+            assert (await sender.client.get("/readyz")).status_code == 200
+            receiver.stop()
+            answer = await sender.client.get("/readyz")
+            assert (answer.status_code, answer.json()) == (503, {"error": "the receiver ends"})
+            assert (await sender.send()).status_code == 200
 
 
 async def test_a_file_that_another_process_has_locked_is_not_ready(tmp_path: Path) -> None:

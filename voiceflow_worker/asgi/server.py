@@ -11,7 +11,7 @@ from collections.abc import AsyncGenerator, Generator
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 import anyio
 import uvicorn
@@ -25,6 +25,9 @@ as a rule). Whoever sends an event on a connection that is closed in this moment
 BACKLOG = 65_535
 """The number of connections that may wait to be accepted. The system may lower it to its own limit (net.core.somaxconn
 on Linux)."""
+FAREWELL = 1.0
+"""Seconds for which a client may take to see that its idle connection has ended."""
+LOOK_EVERY = 0.01
 MOST_RAISED = 65_536
 """The highest limit that `raise_limit` sets. Some systems allow 10^9, and allocate tables of that size."""
 MOST = 4096
@@ -89,6 +92,7 @@ async def serving(
     host: str = "127.0.0.1",
     port: int = 0,
     grace: timedelta = timedelta(seconds=5),
+    linger: timedelta = timedelta(),
     kept: timedelta = KEPT,
     protocol: type[asyncio.Protocol] | None = None,
     date_header: bool = True,
@@ -97,8 +101,10 @@ async def serving(
 
     When the block begins, the app's lifespan has started and the port accepts connections. When the block ends or
     fails, no new connections are accepted, requests under way have `grace` to finish, and the app's lifespan is shut
-    down. Signals and logging are left to the caller. A connection without a request is `kept` for so long. `protocol`
-    replaces uvicorn's own HTTP protocol class. Requests on more connections than file descriptors allow get a 503.
+    down. Before that, for at most `linger`, each answer tells its client that the connection ends; a request that was
+    on its way on an idle connection when that ended still reaches the app, though nobody hears its answer. Signals and
+    logging are left to the caller. A connection without a request is `kept` for so long. `protocol` replaces uvicorn's
+    own HTTP protocol class. Requests on more connections than file descriptors allow get a 503.
 
     Raises OSError if the port cannot be bound, RuntimeError if the app's lifespan fails to start.
     """
@@ -119,7 +125,7 @@ async def serving(
         timeout_keep_alive=max(1, round(kept.total_seconds())),
         timeout_graceful_shutdown=max(0, round(grace.total_seconds())),
     )
-    server = _Server(config)
+    server = _Server(config, linger=min(linger, grace))
     with _bound(host, port) as listening:
         bound = listening.getsockname()
         task = asyncio.create_task(server.run_until_exit(listening), name=f"serving {host}:{bound[1]}")
@@ -159,8 +165,9 @@ def _bound(host: str, port: int) -> socket.socket:
 class _Server(uvicorn.Server):
     """A server without signal handlers. `begun` is set when the server has started or failed."""
 
-    def __init__(self, config: uvicorn.Config) -> None:
+    def __init__(self, config: uvicorn.Config, *, linger: timedelta) -> None:
         super().__init__(config)
+        self._linger = linger.total_seconds()
         self.begun = asyncio.Event()
 
     async def run_until_exit(self, listening: socket.socket) -> None:
@@ -174,6 +181,36 @@ class _Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         self.begun.set()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        if self._linger:
+            await self._take_leave()
+        await super().shutdown(sockets)
+
+    async def _take_leave(self) -> None:
+        """End the connections so that no request is lost on one (RFC 9112 §9.6)."""
+        connections = cast("set[Any]", self.server_state.connections)
+        headers = [*self.server_state.default_headers, (b"connection", b"close")]
+        self.server_state.default_headers = headers
+        for connection in connections:
+            if connection.cycle is not None:
+                connection.cycle.default_headers = headers
+        await self._until_closed(self._linger)
+        for server in self.servers:
+            server.close()
+        for connection in list(connections):
+            if connection.cycle is None or connection.cycle.response_complete:
+                with contextlib.suppress(OSError):
+                    # What the client has sent before it sees this end is still read, and stored.
+                    connection.transport.get_extra_info("socket").shutdown(socket.SHUT_WR)
+        await self._until_closed(FAREWELL)
+
+    async def _until_closed(self, seconds: float) -> None:
+        """Wait until no connection is open, or for so many seconds."""
+        loop = asyncio.get_running_loop()
+        until = loop.time() + seconds
+        while self.server_state.connections and loop.time() < until:  # noqa: ASYNC110 - uvicorn keeps a set, no event
+            await asyncio.sleep(LOOK_EVERY)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Generator[None]:

@@ -46,6 +46,8 @@ if TYPE_CHECKING:
 
 
 WATCH_EVERY = 1.0
+LINGER = timedelta(seconds=2)
+"""The time for which a receiver that was told to stop goes on, so that clients end the connections that they keep."""
 SHORT_SECRET = 16
 """The characters of an API secret below which people are warned. The right one is never slowed down by wrong ones."""
 
@@ -126,6 +128,8 @@ async def serve(
                 _with_access_log(receiver.app, settings) if access_log else receiver.app,
                 host=host,
                 port=port,
+                grace=settings.shutdown_grace,
+                linger=LINGER,
             ) as address,
             anyio.create_task_group() as group,
         ):

@@ -127,6 +127,10 @@ class Receiver:
                 group.cancel_scope.cancel()
 
     def stop(self) -> None:
-        """End the waits of programs for outcomes. To be called before a server waits for its last requests."""
+        """Tell that this receiver ends: it is not ready any more, and programs wait no longer for outcomes.
+
+        To be called before a server waits for its last requests.
+        """
+        self._inner.state.ends = True
         if self.http_api is not None:
             self.http_api.stop()

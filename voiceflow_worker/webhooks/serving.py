@@ -192,7 +192,7 @@ def webhook_app(
         return JSONResponse(health(failing_here()))
 
     async def readyz(_request: Request) -> Response:
-        why = await readiness.why_not()
+        why = "the receiver ends" if app.state.ends else await readiness.why_not()
         return JSONResponse({"status": "ok"} if why is None else {"error": why}, 200 if why is None else 503)
 
     store_up = None if probe is None else STORE_UP.on(counted.registry)
@@ -229,4 +229,6 @@ def webhook_app(
         routes += [Route("/ui", pages), Route("/ui/{rest:path}", pages)]
     if api is not None:
         routes += [Route("/v1", api), Route("/v1/{rest:path}", api)]
-    return Starlette(routes=routes, lifespan=lifespan)
+    app = Starlette(routes=routes, lifespan=lifespan)
+    app.state.ends = False
+    return app
