@@ -21,9 +21,9 @@ PAGE = DOCS / "cli.md"
 NOTES = "<!-- notes -->"
 OF_ALL = "Options of all commands"
 SHARED = "Options of several commands"
-SHARED_FROM = 3
+SHARED_FROM = 2
 """How many commands have an option with the same meaning, if it is explained once."""
-EXAMPLES = 2
+EXAMPLES = 1
 """How many examples of a command the page has; the help has all."""
 SAME_OPTIONS = {"voiceflow enqueue": "voiceflow check"}
 """Commands that have the options of another one, and few more."""
@@ -86,7 +86,13 @@ def written(page: str) -> str:
 
 
 def _shared(known: Mapping[str, App], of_all: Mapping[str, str]) -> dict[str, str]:
-    lines = Counter(line for app in known.values() for name, line in options(app).items() if name not in of_all)
+    lines = Counter(
+        line
+        for command, app in known.items()
+        if command not in SAME_OPTIONS
+        for name, line in options(app).items()
+        if name not in of_all
+    )
     return {line: line for line, count in lines.items() if count >= SHARED_FROM and line.startswith("- `--")}
 
 

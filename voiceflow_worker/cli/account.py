@@ -55,8 +55,7 @@ async def profiles(*, locale: str | None = None, json: JsonOption = False) -> No
 async def numbers(*, json: JsonOption = False) -> None:
     """List the numbers of the account.
 
-    Each Active number can be the source of a call. Health is the result of the last check by 8x8. With --json, one
-    number per line.
+    Each Active number can be the source of a call. Health is the result of the last check by 8x8.
 
     Examples:
         voiceflow account numbers
@@ -85,9 +84,8 @@ async def webhooks(
 ) -> None:
     """List, register or delete the webhooks of the sub-account.
 
-    `set URL` registers the address of a receiver at 8x8 with VOICEFLOW_WEBHOOK_SECRET (if that has two values, with the
-    first), and ends: for session summaries (VSS), and for all types of events that 8x8 sends already. With --json, one
-    webhook per line.
+    `set URL` registers the address of a receiver with VOICEFLOW_WEBHOOK_SECRET: for session summaries (VSS), and for
+    all types of events that 8x8 sends already.
 
     Args:
         action: Register an address.

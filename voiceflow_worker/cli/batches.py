@@ -33,9 +33,8 @@ async def edit(
 ) -> ExitCode:
     """Change the waiting calls of a batch.
 
-    The options are those of `voiceflow enqueue`; what is not given stays. A question shows first how many calls change,
-    when the last of them would leave, and how many would be too late. Calls that were sent are not touched. No call
-    gets another unique key, so the same file again adds nothing.
+    What is not given stays. A question shows first how many calls change, when the last of them would leave, and how
+    many would be too late. Calls that were sent are not changed.
 
     Args:
         batch: The id of the batch.

@@ -92,8 +92,7 @@ async def list_calls(
     With --json, one call a line. Exit 1 if the batch has no calls at all.
 
     Args:
-        answer: Only calls whose person gave this answer: the name that a menu gives to keys, such as confirmed; of
-            approvals yes or no.
+        answer: Only calls whose person gave this answer in a menu, such as confirmed.
         newest: List the newest calls first.
         after: Continue a list after the call with this id.
 
@@ -170,8 +169,8 @@ async def cancel(
     batch: Annotated[
         BatchOption,
         Parameter(
-            help="Cancel this batch for good: its waiting calls end, and nothing can be added to it. A call that is "
-            "being sent goes on; if it comes back to the queue, for example for a redial, it ends too."
+            help="Cancel this batch for good: its waiting calls and redials end, and nothing can be added to it. A "
+            "call that is being sent goes on."
         ),
     ] = None,
     staged: Annotated[bool, Flag] = False,
@@ -182,11 +181,10 @@ async def cancel(
 ) -> ExitCode:
     """Cancel calls that have not been sent.
 
-    Exit 1 if a call may have been sent: such a call cannot be cancelled. Before a batch is cancelled, a question
-    shows how many calls are waiting.
+    Exit 1 if a call may have been sent: such a call cannot be cancelled.
 
     Args:
-        staged: With --batch: cancel only the calls that an import which was cut has staged. The batch goes on.
+        staged: With --batch: cancel only the staged calls of an interrupted import.
 
     Examples:
         voiceflow calls cancel default.01JB3W8Z5Q7X9V2K4M6N8P0R2T
@@ -227,14 +225,10 @@ async def resolve(
 ) -> ExitCode:
     """Decide that calls in doubt were placed, or were not.
 
-    --placed ends the call as accepted; a summary that comes later still counts. --not-placed puts the call back into
-    the queue, but is refused while 8x8 may still place the call. The error then names the time from which --not-placed
-    is allowed. This time is by the clock of 8x8 if an API key and a sub-account are set, else by the clock of the
-    store.
+    --placed ends the call as accepted; a summary that comes later still counts. --not-placed sends the call again, and
+    is refused while 8x8 may still place it; the error names the time from which it is allowed.
 
-    Without --post, the decision is about the POST that is in doubt when the command begins. The output names the POST.
-    Of several calls, it lists each with its number and the time of its POST, and asks once. Exit 1 if one of them
-    cannot be resolved; the others are.
+    Several calls are listed, with one question. Exit 1 if one of them cannot be resolved; the others are.
 
     Args:
         all_: Decide about all calls in doubt of the queue.
@@ -303,8 +297,7 @@ async def redial(
 ) -> ExitCode:
     """Put ended calls back, so that their phones ring again.
 
-    If more than one phone would ring, a question shows which. Of a batch, calls that were redialled before are left
-    out, so that a repeated command redials nobody twice.
+    If more than one phone would ring, a question shows which. A repeated command redials nobody of a batch twice.
 
     Args:
         times: With --batch: redial only calls that people have redialled fewer than this many times. [1]
@@ -381,9 +374,8 @@ async def call(
 ) -> ExitCode:
     """Place one call, and wait for its end.
 
-    Each step is reported. Exit 0 if the person was reached, 1 if not. This command puts the call into the queue, in
-    the batch `call`, and sends it itself. The rate, the suppression list and holds apply. The call is not
-    redialled. Ctrl-C cancels it if it has not been sent yet.
+    Exit 0 if the person was reached, 1 if not. The command puts the call into the batch `call`, and sends it itself.
+    Rate, suppression list and holds apply. Ctrl-C cancels it if it has not been sent yet.
 
     Args:
         number: The number to call, with a plus and the country code.

@@ -63,8 +63,8 @@ DemoQueue = Annotated[QueueOption, Parameter(help="The queue's name. [default]")
 async def demo(*, json: JsonOption = False, store: DemoStore = None, queue: DemoQueue = None) -> ExitCode:
     """Send an example campaign, without an account.
 
-    A sandbox, the webhook receiver and a worker run in one process. Some rows of the campaign are bad on purpose. The
-    demo calls nobody, and ignores your settings. It takes about ten seconds, and keeps nothing without --store.
+    Nobody is called, and your settings are ignored. Some rows are bad on purpose. It takes about ten seconds, and keeps
+    nothing without --store.
 
     Examples:
         voiceflow demo
@@ -228,8 +228,7 @@ async def sandbox(
 ) -> None:
     """Run a stand-in for 8x8, which calls nobody.
 
-    It validates and answers like the service. For development only. GET /_sandbox/calls lists the calls; faults and
-    outcomes can be set under /_sandbox.
+    For development only. GET /_sandbox/calls lists the calls; faults and outcomes can be set under /_sandbox.
 
     Args:
         host: The address to listen on.

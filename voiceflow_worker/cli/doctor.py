@@ -42,16 +42,15 @@ async def doctor(
 ) -> ExitCode:
     """Check everything that calls depend on.
 
-    That is settings, store, clock, credentials, numbers, webhook, workers and doubts. Each warning and each failure
-    has a remedy. Exit 1 if there is a failure, else 0. The checks call nobody and change nothing, here or at 8x8.
+    Settings, store, clock, credentials, numbers, webhook, workers and doubts. Each warning and each failure has a
+    remedy. Exit 1 if there is a failure. The checks call nobody and change nothing.
 
     Args:
-        call: After the checks, call this number and print each step as it happens. Give your own number, with a plus
-            and its country code. Exit 0 if the call was answered.
+        call: After the checks, call this number, your own, and print each step. Exit 0 if the call was answered.
         without_outcome: With --call: call even if no receiver is running. The outcome then stays unknown, and the exit
             code is 1.
-        make: Check nothing; make the store if there is none, and print what other roles need. A PostgreSQL store whose
-            workers may not make it is made so once, by the owner of its schema.
+        make: Make the store if there is none, and print what other roles need: for a PostgreSQL store, by the owner of
+            its schema.
         print_: With --make: print the script that makes the store, for somebody else to run.
 
     Examples:

@@ -60,18 +60,15 @@ async def enqueue(
 ) -> ExitCode:
     """Put the calls of a file into a queue.
 
-    `voiceflow worker` sends them. If a row is bad, nothing is enqueued, all bad rows are listed, and the exit code
-    is 2. A file that is enqueued twice adds nothing the second time: a row is recognised by its unique_key, else by
-    its batch and body. Numbers on the suppression list are left out.
+    `voiceflow worker` sends them. If a row is bad, nothing is enqueued, and the exit code is 2. A file that is enqueued
+    twice adds nothing the second time. Suppressed numbers are left out.
 
     Args:
         skip_bad: Enqueue the good rows even if other rows are bad, and exit 0.
-        rejects: Write the rows that are not called, bad or suppressed, to this file, unchanged, with the reasons.
-            Correct the bad ones, then enqueue that file with the same --batch.
+        rejects: Write the rows that are not called to this file, with the reasons.
         dry_run: Enqueue nothing, and show a preview: texts, duration and cost.
-        again: Also call numbers that already have another call in the batch, or the same call in another batch. With
-            states, such as cancelled,expired,failed: make the calls of these rows again that ended so, as the rows say
-            now.
+        again: Also call people who already have a call in the batch, or the same call in another one. With states, such
+            as cancelled,expired: call again only where the call ended so.
 
     Examples:
         voiceflow enqueue people.csv --template reminder.json --source +6531234567 --valid-for 2h
@@ -202,10 +199,8 @@ async def check(
 ) -> ExitCode:
     """Check call flows and campaign files; nothing is sent.
 
-    Nothing is stored either, and the store is not read: `enqueue --dry-run` does that. Exit 0 if all calls can be sent,
-    2 if not. Without --template, --say or --ivr, only the numbers and reserved columns of a table are checked. For a
-    file of rows, a preview shows texts, duration and cost. With --json, one finding a line, and a last line with the
-    preview.
+    The store is not read; `enqueue --dry-run` reads it. Exit 0 if all calls can be sent, 2 if not. A preview shows
+    texts, duration and cost. Without --template, --say or --ivr, only numbers and reserved columns are checked.
 
     Args:
         fetch: Also check over the network that each fileUrl exists, is wav or mp3, and is under 5 MB.

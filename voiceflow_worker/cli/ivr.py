@@ -40,7 +40,7 @@ DataOption = Annotated[
 def draw(menu: MenuName, /) -> None:
     """Draw a menu and all menus that it leads to.
 
-    The drawing is Mermaid text, which GitHub and many wikis show as a picture.
+    As Mermaid text, which GitHub and many wikis show as a picture.
 
     Examples:
         voiceflow ivr draw restaurant:main
@@ -60,9 +60,8 @@ def play(
 ) -> ExitCode:
     """Play a menu in the terminal.
 
-    It prints the texts, and asks for keys. This needs no phone and no store. Handlers run as they do in a call.
-    Enter alone presses nothing, Ctrl-D hangs up. Exit 1 if a handler failed, or if --keys had too few keys for the
-    call.
+    Handlers run as they do in a call. Enter alone presses nothing, Ctrl-D hangs up. Exit 1 if a handler failed, or if
+    --keys had too few keys.
 
     Args:
         keys: The keys for each question, separated by commas. 1,,4# presses 1, then no key, then 4 and #.
@@ -87,9 +86,8 @@ def play(
 def check(menu: MenuName, /, *, data: DataOption = None, json: JsonOption = False) -> ExitCode:
     """Check a menu and all menus that it leads to.
 
-    Every path must end, and every text must be valid. Exit 0 if the menu can be served, even with warnings; 2 if
-    not. Nobody is called, and no handler runs. Variables in prompts get placeholder values, unless --data gives
-    values. With --json, one finding a line.
+    Exit 0 if the menu can be served, even with warnings; 2 if not. No handler runs. Variables get placeholder values,
+    unless --data gives values.
 
     Examples:
         voiceflow ivr check restaurant:main
@@ -202,7 +200,7 @@ IvrOption = Annotated[
         name="--ivr",
         metavar="MODULE:MENU",
         negative=(),
-        help="Answer calls with this menu, such as restaurant:main for `main` in restaurant.py. May be repeated. The "
-        "first menu answers calls that name no menu.",
+        help="Answer calls with this menu, such as restaurant:main for `main` in restaurant.py. May be repeated; the "
+        "first answers calls that name no menu.",
     ),
 ]

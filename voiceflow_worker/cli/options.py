@@ -225,8 +225,9 @@ class RowOptions:
         menu: The name of the IVR menu that handles the first key press, if a --template asks the question.
         voice_profile: The voice, if neither row nor call flow names one. [VOICEFLOW_VOICE_PROFILE]
         language_column: The column with the language of each row, for a menu that has several. [language]
-        number_column: The column of the numbers to call, or those of several numbers of a person: mobile,phone. [destination]
-        bad_numbers: What becomes of a person of whose several numbers one cannot be read: the row is bad, or skip passes that number over. [refuse]
+        number_column: The column of the number to call, or those of several numbers of a person: mobile,phone.
+            [destination]
+        bad_numbers: If one of a person's several numbers cannot be read: refuse the row, or skip that number. [refuse]
         source: The number to call from, if neither row nor call flow names one, or one by country: SG=+6531234567,*=+12025550123. [VOICEFLOW_SOURCE]
         country: The country of national numbers, such as SG; or international: digits begin with their country code.
         country_column: The column with the country of each row's number, such as SG or Singapore, if they differ.

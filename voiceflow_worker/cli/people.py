@@ -30,11 +30,9 @@ async def forget(
 ) -> ExitCode:
     """Erase a person, with all that is stored of them.
 
-    Their calls in every queue go, and all else that the store and the files of this host have of them. Shows what
-    goes and what stays, and asks. An opt-out and the unique keys of the calls stay as keyed digests: the person is
-    still not called, and the same file calls nobody again. Refused (exit 1) while a call to the number is open or
-    in doubt. Prints a receipt without the number. Order it again if it was interrupted, and after a backup was
-    restored.
+    Shows what goes and what stays, and asks. An opt-out and the unique keys stay as keyed digests: the person is still
+    not called. Refused (exit 1) while a call to the number is open or in doubt. Order it again if it was interrupted,
+    and after a backup was restored.
 
     Args:
         export: Write all that is stored of the person into this file, as JSON, and erase nothing.
@@ -69,10 +67,8 @@ async def audit(
 ) -> None:
     """Show who ordered what, the newest first.
 
-    Every action of people on this store: start, hold, resume, release, rate, edit, cancel, discard, redial, resolve,
-    suppress, unsuppress, forget; by commands, the web console, the HTTP API, Airflow and Python. Each with its
-    time, its login (or the name of the API secret, or the DAG and its run), the name that was given with --as, its note
-    and its result. Entries are kept for 400 days. With --json, one a line.
+    Every action of people on this store, from any interface, with its time, login, note and result. Entries are kept
+    for 400 days.
 
     Args:
         by: Only what this person ordered: a login, a name given with --as, or the name of an API secret.

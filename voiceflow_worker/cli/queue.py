@@ -125,7 +125,7 @@ async def escalations(
 ) -> None:
     """List the open and the recent escalations of a queue.
 
-    Each is told with what happened at each step. With --json, one per line.
+    With what happened at each step.
 
     Examples:
         voiceflow escalations
@@ -247,9 +247,8 @@ def _figures(each: BatchProgress) -> tuple[object, ...]:
 async def watch(*, batch: BatchOption = None, as_: AsOption = None, common: QueueOptions = QueueOptions()) -> ExitCode:
     """Watch a queue or a batch live in the terminal.
 
-    It shows states, outcomes, rate, remaining time, holds, doubts, and the last calls. Keys: h holds the queue or
-    batch after a confirmation, r resumes it, q quits. With --json, a JSON document is printed every second. If
-    stdout is not a terminal, a line of text is printed every second instead of the view.
+    Keys: h holds the queue or batch after a confirmation, r resumes it, q quits. With --json, or if stdout is not a
+    terminal, a line is printed every second.
 
     Examples:
         voiceflow watch --batch march
@@ -280,8 +279,7 @@ async def hold(
 ) -> None:
     """Hold a queue or a batch: no more calls are sent.
 
-    Calls in flight finish. An existing hold that lasts longer is not shortened. If both the old and the new hold
-    have no end, both reasons are shown.
+    Calls in flight finish. An existing hold that lasts longer is not shortened.
 
     Examples:
         voiceflow hold --note "the text has a wrong date"
@@ -306,11 +304,10 @@ async def resume(
 ) -> ExitCode:
     """Open a held queue or batch again.
 
-    A cancelled batch stays cancelled, and the exit code is 1. The staged calls of an import that was cut stay staged,
-    unless --staged orders that they ring.
+    A cancelled batch stays cancelled, and the exit code is 1. Staged calls stay staged without --staged.
 
     Args:
-        staged: With --batch: let the calls ring that an import which was cut has staged. A question shows how many.
+        staged: With --batch: let the staged calls of an interrupted import ring, after a question.
         yes: With --staged: do not ask for confirmation.
 
     Examples:
@@ -343,8 +340,8 @@ async def rate(
 ) -> None:
     """Show or change the rate of a queue.
 
-    The change applies at once, to all its workers. Without N, the rate is shown. The new rate also applies to
-    workers that start later with another --rate, until `voiceflow rate --reset`.
+    The change applies at once, to all its workers, also to those that start later with another --rate, until `voiceflow
+    rate --reset`. Without N, the rate is shown.
 
     Args:
         reset: Remove the rate set by this command. The queue gets the rate of the next worker that starts.

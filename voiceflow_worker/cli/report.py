@@ -126,14 +126,11 @@ async def reconcile(
 ) -> ExitCode:
     """Look for calls in doubt in the call log of 8x8.
 
-    Calls with an overdue summary are looked for too. If a row of the log certainly belongs to a call, the call was
-    placed, and gets the outcome of this row. Other calls stay in doubt, because rows may come late. The search
-    takes seconds to minutes, and needs VOICEFLOW_API_KEY and VOICEFLOW_SUB_ACCOUNT. With --prices, only the missing
-    prices of ended calls are read.
+    Also for calls whose summary is overdue. A call gets the outcome of a row that certainly belongs to it. Others stay
+    in doubt, because rows may come late. Needs VOICEFLOW_API_KEY and VOICEFLOW_SUB_ACCOUNT.
 
     Args:
-        submitted: Look also for calls whose summary is not overdue yet, such as after the receiver was away. Those that
-            the log does not have stay as they are, and count as open.
+        submitted: Look also for calls whose summary is not overdue yet, such as after the receiver was down.
         prices: Only read missing prices, for `voiceflow report` and `voiceflow calls show`.
         batch: With --prices: only calls of this batch.
         since: With --prices: only calls that were sent at most this long ago, such as 2h.

@@ -29,10 +29,7 @@ async def schedule(
 ) -> ExitCode:
     """Start campaigns by cron expressions.
 
-    Each FILE has the options of a campaign (`enqueue --campaign`) with its file of people, and `cron = "0 9 * * mon-fri"`,
-    `time_zone = "Asia/Singapore"` and perhaps `misfire = "15m"` and `skip_bad = "5 %"`. Each run is a batch of its own. It
-    starts once, however many processes run this command, and never later than misfire. The files are read anew for each
-    run. `voiceflow worker` sends the calls.
+    Each FILE has the options of a campaign, and `cron = "0 9 * * mon-fri"`, `time_zone = "Asia/Singapore"` and perhaps `misfire = "15m"` and `skip_bad = "5 %"`. Each run is a batch of its own. It starts once, however many processes run this command, and never later than misfire.
 
     Args:
         once: Start what is due now, then end: for a timer that runs this command every few minutes.

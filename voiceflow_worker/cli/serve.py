@@ -69,27 +69,21 @@ async def serve(
 ) -> None:
     """Receive the webhooks of 8x8, and serve the pages.
 
-    The webhooks report the outcomes of calls, for all queues of a store. The receiver serves POST /webhooks/8x8,
-    and GET /healthz, /readyz and /metrics. VOICEFLOW_WEBHOOK_SECRET, VOICEFLOW_WEBHOOK_ALLOW and
-    VOICEFLOW_TRUSTED_PROXIES restrict the senders of events. With VOICEFLOW_UI_SECRET, it also serves pages for
-    people under /ui. That secret allows people to read; VOICEFLOW_UI_OPERATOR_SECRET also allows them to hold,
-    resume, cancel, redial, resolve and suppress.
+    For all queues of a store. VOICEFLOW_WEBHOOK_SECRET and VOICEFLOW_WEBHOOK_ALLOW restrict the senders of events. With
+    VOICEFLOW_UI_SECRET, the web console is under /ui; with VOICEFLOW_UI_OPERATOR_SECRET, people may act there.
 
     Args:
         host: The address to listen on.
         port: The port to listen on; 0 for any free port.
-        register: Register this URL at 8x8 for session summaries (VSS), and with --ivr or --api for call actions (VCA).
-            The URL must lead to this receiver, with https and a public name. /webhooks/8x8 is added where it is
-            missing. Needs VOICEFLOW_API_KEY and VOICEFLOW_SUB_ACCOUNT.
-        force: Register the URL even if 8x8 seems unable to reach it, because it is http or not public. A path is then
-            registered as it is given.
+        register: Register this public https address of the receiver at 8x8 for session summaries (VSS), and with --ivr
+            or --api for call actions (VCA). /webhooks/8x8 is added where it is missing.
+        force: Register the URL as it is, even if it is http or not public.
         api: Serve the HTTP API for programs under /v1. Needs VOICEFLOW_API_SECRET; VOICEFLOW_API_ALLOW restricts the
             networks.
         access_log: Log each request: who asked, for what, the answer, and how long it took. No query, no number.
-        open_to_all: Take events from anybody who reaches the port. Without it, a receiver on another address than
-            127.0.0.1 refuses to start if neither VOICEFLOW_WEBHOOK_SECRET nor VOICEFLOW_WEBHOOK_ALLOW is set.
-        escalations: A TOML file with the policies of escalations, by name. It is read again when it changes; while it
-            is wrong, the old policies stay. Needs --api.
+        open_to_all: Take events from anybody who reaches the port, on any address, without VOICEFLOW_WEBHOOK_SECRET or
+            VOICEFLOW_WEBHOOK_ALLOW.
+        escalations: A TOML file with the policies of escalations. It is read again when it changes. Needs --api.
 
     Examples:
         voiceflow serve

@@ -40,7 +40,7 @@ def backup(
 ) -> None:
     """Copy a SQLite store into a file, while it is in use.
 
-    The copy is consistent, checked and durable. `voiceflow restore` replaces the store with the copy.
+    The copy is consistent and checked. `voiceflow restore` replaces the store with it.
 
     Args:
         force: Replace FILE if it exists.
@@ -114,9 +114,8 @@ def restore(
 ) -> None:
     """Replace a SQLite store with a backup.
 
-    Afterwards every queue is held, until `voiceflow resume`. The restore is refused while a process uses the store.
-    The old file is moved aside with its -wal and -shm files, and is never deleted. So that no call is made twice
-    and none is lost, the calls of the old file are taken over. Nothing is taken over from a damaged file.
+    Afterwards every queue is held, until `voiceflow resume`. Refused while a process uses the store. The old file is
+    moved aside. So that no call is made twice and none is lost, the calls of the old file are taken over.
 
     Examples:
         voiceflow restore calls-monday.db

@@ -65,8 +65,8 @@ async def add(
 ) -> None:
     """Put numbers on the suppression list.
 
-    Queued calls to these numbers end unsent, in every queue of the store. If a number is already on the list, it
-    stays there until the later end. Calls that were sent are not stopped.
+    Queued calls to these numbers end unsent, in every queue. Of two entries, the later end counts. Calls that were sent
+    are not stopped.
 
     Examples:
         voiceflow suppress add +6587654321 --note "asked by mail"
@@ -95,8 +95,8 @@ async def remove(
     The block list of 8x8 is separate.
 
     Args:
-        file: Take back the import of this file, read with the same options. A number stays on the list if a call, a
-            person or another file has put it there too. Exit 1 if no number is removed.
+        file: Take back the import of this file, read with the same options. A number that a call, a person or another
+            file has put there too stays.
 
     Examples:
         voiceflow suppress remove +6587654321
@@ -179,9 +179,8 @@ async def import_file(
 ) -> ExitCode:
     """Put the numbers of a file on the suppression list.
 
-    Importing the file again changes nothing. If some lines are not numbers, nothing is imported, these lines are
-    printed, and the exit code is 2. The numbers are counted by country and kind before they are stored, and a warning
-    tells which spellings would be valid in another country too. `suppress remove --file` takes the file back.
+    Importing the file again changes nothing. If some lines are not numbers, nothing is imported, and the exit code is
+    2. The numbers are counted by country and kind first. `suppress remove --file` takes the file back.
 
     Args:
         skip_bad: Import the numbers even if other lines are bad, and exit 0.

@@ -45,9 +45,8 @@ async def worker(
 ) -> ExitCode:
     """Send the calls of a queue, until it is stopped.
 
-    The first SIGINT, SIGTERM or SIGHUP (a closed terminal; not under nohup) lets calls in flight finish
-    (VOICEFLOW_SHUTDOWN_GRACE), the second SIGINT or SIGTERM stops at once.
-    Needs VOICEFLOW_API_KEY and VOICEFLOW_SUB_ACCOUNT.
+    The first SIGINT or SIGTERM lets calls in flight finish, the second stops at once. Needs VOICEFLOW_API_KEY and
+    VOICEFLOW_SUB_ACCOUNT.
 
     Args:
         rate: Calls per second of all workers of the queue together, or unlimited. [VOICEFLOW_RATE, else 10]
@@ -55,14 +54,14 @@ async def worker(
         concurrency: The largest number of POSTs in flight, per process. [VOICEFLOW_CONCURRENCY, else 50]
         max_active: The largest number of open calls of the queue. [VOICEFLOW_MAX_ACTIVE, else any number]
         reserve: How many of the open calls are kept for calls of a priority above 0. [VOICEFLOW_RESERVE, else 0]
-        max_per_person: The largest number of attempts to call one person in a span of time, such as 3/24h, over all
-            batches of the queue. [VOICEFLOW_MAX_PER_PERSON, else any number]
+        max_per_person: The most attempts to call one person in a span of time, such as 3/24h.
+            [VOICEFLOW_MAX_PER_PERSON, else any number]
         drain: End when no more calls are due. Exit 1 if a hold stopped the worker, or if calls are in doubt.
         processes: The number of worker processes.
         metrics_port: Serve GET /metrics for Prometheus, and GET /healthz, on this port; 0 for any free port.
         metrics_host: The address of --metrics-port, such as 0.0.0.0 in a container. [127.0.0.1]
-        retry_not_created_5xx: Send a call again if 8x8 answers NOT_CREATED with a 5xx status. Use this only if 8x8 has
-            confirmed that it is safe for your account. [VOICEFLOW_RETRY_NOT_CREATED_5XX, else no]
+        retry_not_created_5xx: Send a call again if 8x8 answers NOT_CREATED with a 5xx status. Only if 8x8 has confirmed
+            that this is safe. [VOICEFLOW_RETRY_NOT_CREATED_5XX, else no]
 
     Examples:
         voiceflow worker --rate 10 --concurrency 50
