@@ -32,7 +32,7 @@ CHAPTERS = {
         "campaign-files", "when-to-call", "schedule", "ivr", "escalation", "console", "webhooks", "outcomes", "sandbox",
     ],
     "Operation": ["deploy/README", "operations", "runbooks", "stores", "scale", "security"],
-    "Interfaces": ["cli", "settings", "http", "python", "reference", "airflow"],
+    "Interfaces": ["cli", "fields", "settings", "http", "python", "reference", "airflow"],
     "Background": ["calls", "8x8-notes", "architecture", "decisions"],
 }  # fmt: skip
 """The pages in the side navigation, by chapter."""

@@ -17,7 +17,8 @@ from airflow_provider.operators.voice import VoiceCampaignOperator
 from tests.airflow.scene import context
 from tests.cli.test_entry_points import CASES, MENUS, of, people_of
 from voiceflow_worker import CallQueue, Campaign, Job, load_settings, open_store
-from voiceflow_worker.campaigns.campaign import FIELDS
+from voiceflow_worker.campaigns.fields import fields_of
+from voiceflow_worker.campaigns.reading import Of
 from voiceflow_worker.core.settling.stops import stop_rules
 
 STORED_ONLY: dict[str, Any] = {"task_id": "t", "send": "worker", "wait_for": None, "deferrable": False}
@@ -92,7 +93,7 @@ def test_a_campaign_stores_the_same_calls_as_wherever_else_it_is_started(
 
 def test_the_arguments_of_the_operator_are_the_fields_of_a_campaign() -> None:
     taken = {name for each in VoiceCampaignOperator.__mro__ for name in inspect.signature(each).parameters}
-    assert set(FIELDS) - taken == PREVIEWED
+    assert set(fields_of(Of.CAMPAIGN)) - taken == PREVIEWED
 
 
 class DatabaseHook(DbApiHook):

@@ -19,10 +19,12 @@ from voiceflow_worker import CallQueue, End, InvalidInputError, Menu, Store, enq
 from voiceflow_worker.api.http_api import HttpApi
 from voiceflow_worker.backends.contract.samples import ManualClock, delete
 from voiceflow_worker.campaigns.campaign import Campaign
+from voiceflow_worker.campaigns.fields import fields_of
+from voiceflow_worker.campaigns.reading import Of
 from voiceflow_worker.core.audit import entries_on
 from voiceflow_worker.core.ports.reading import owners_of
 from voiceflow_worker.model.jobs.call_json import call_as_json
-from voiceflow_worker.service.named_call import FIELDS, NamedCall
+from voiceflow_worker.service.named_call import NamedCall
 
 pytestmark = pytest.mark.anyio
 KINDS = pytest.mark.parametrize("store_url", ["memory", "sqlite", "postgres", "redis"], indirect=True)
@@ -189,7 +191,9 @@ async def test_a_field_does_what_the_option_of_a_campaign_does(memory: Store, na
     if name == "valid_for":
         assert job.valid_until is not None
         assert made.valid_until == now + timedelta(minutes=90)
-    assert set(GIVEN) | {"to", "say", "flow", "ivr", "redial_max", "redial_after", "time_zone"} == set(FIELDS)
+    assert set(GIVEN) | {"to", "say", "flow", "ivr", "redial_max", "redial_after", "time_zone"} == set(
+        fields_of(Of.CALL)
+    )
 
 
 async def test_a_flow_is_a_request_body_and_an_ivr_one_of_the_servers_menus(memory: Store) -> None:

@@ -20,10 +20,11 @@ from tests.api.test_http_api import findings_of
 from tests.docs.pages import DOCS, blocks
 from tests.support.faulty_store import FaultyStore, StoreCall
 from voiceflow_worker import CallQueue, Store
+from voiceflow_worker.campaigns.fields import fields_of
+from voiceflow_worker.campaigns.reading import Of
 from voiceflow_worker.core.audit import entries_on
 from voiceflow_worker.core.heartbeats import Heartbeat
 from voiceflow_worker.errors import EscalationNotFoundError, JobNotFoundError, StaleJobError, StoreUnavailableError
-from voiceflow_worker.service.escalation import FIELDS
 from voiceflow_worker.service.escalations import Escalations
 
 pytestmark = pytest.mark.anyio
@@ -82,7 +83,7 @@ ODD: list[object] = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("field", FIELDS)
+@pytest.mark.parametrize("field", fields_of(Of.ESCALATION))
 async def test_no_value_of_a_field_is_a_fault_of_the_server(memory: Store, field: str) -> None:
     async with program(memory) as client:
         for place, value in enumerate(ODD):

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from tests.console.signing_in import OPERATORS, READERS, Form, signed_in
 from tests.console.test_pages import Page
 from voiceflow_worker import CallQueue, Menu, Store, load_settings
-from voiceflow_worker.campaigns.campaign import loaded_options, saved_options
 from voiceflow_worker.campaigns.files.input_file import InputFile
+from voiceflow_worker.campaigns.options_file import loaded_options, saved_options
 from voiceflow_worker.console.columns import look
 from voiceflow_worker.model.times import DateOrder
 from voiceflow_worker.webhooks import receiver_app
@@ -173,7 +173,7 @@ async def test_what_was_changed_after_the_preview_is_named_and_nothing_that_was_
         assert "changed after the preview: everything" in (await one.send("start", **WORDS)).lower()
         assert "1 bad" in await one.send("preview", skip_bad="yes", number="+6581112222")
         told = await one.send("start", say="Good day {{guest}}.", window="09:00-18:00")
-        assert "Changed after the preview: Hours in which phones may ring, Text to say." in told
+        assert "Changed after the preview: Text to say, Hours in which phones may ring." in told
         assert 'name="skip_bad" value="yes" checked' in one.shown.text
         assert 'value="+6581112222"' in one.shown.text
         told = await one.send("start", people(bad.replace("Bob", "Bill")))

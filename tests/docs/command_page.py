@@ -1,4 +1,4 @@
-"""The page of the command line, from the program: `python -m tests.docs.command_page` writes it.
+"""The pages of the command line and of the fields: `python -m tests.docs.command_page` writes them.
 
 What a command is, its options and its examples come from the program. The notes below them are written by hand, and
 stay as they are. An option that several commands have, with the same meaning, is explained once.
@@ -15,6 +15,8 @@ from cyclopts import App
 from cyclopts.argument import Argument
 
 from tests.docs.pages import DOCS
+from voiceflow_worker.campaigns.fields import FIELDS
+from voiceflow_worker.campaigns.reading import Group
 from voiceflow_worker.cli.program import description, program, sections
 
 PAGE = DOCS / "cli.md"
@@ -125,5 +127,36 @@ def _examples(app: App) -> str:
     return "\n".join(f"    {line}" for line in dedent(text).strip().splitlines()[:EXAMPLES])
 
 
+def options_of(command: str) -> dict[str, str]:
+    """The lines of the options of a command, by their names."""
+    return options(dict(commands(program()))[command])
+
+
+FIELDS_PAGE = DOCS / "fields.md"
+_ABOUT_FIELDS = """# Fields
+
+What can be said about a campaign, a call, an escalation or a schedule. A field has one name, one meaning and one reader
+in every interface: it is `valid_for` in Python, in the [HTTP API](http.md) and in [Airflow](airflow.md), and the option
+`--valid-for` of [`voiceflow enqueue`](cli.md#voiceflow-enqueue); a TOML file may have either. A value is a text as one
+types it, or what such a text means: a number, a list, a table of names. In brackets is what counts without the field.
+"""
+
+
+def fields_page() -> str:
+    """The page of the fields, from their definition."""
+    parts = [_ABOUT_FIELDS]
+    for group in Group:
+        rows: dict[tuple[str, str], set[str]] = {}
+        for each in FIELDS:
+            for of in sorted(each.of) if each.group is group else ():
+                default = each.defaults.get(of, each.default)
+                told = each.told(of, lambda name: f"`{name}`") + (f" [{default}]" if default else "")
+                rows.setdefault((each.name, told), set()).add(of.value)
+        lines = [f"| `{name}` | {told} | {', '.join(sorted(of))} |" for (name, told), of in rows.items()]
+        parts.append("\n".join([f"## {group.value}\n", "| field | meaning | of |", "|---|---|---|", *lines]) + "\n")
+    return "\n".join(parts)
+
+
 if __name__ == "__main__":
     PAGE.write_text(written(PAGE.read_text(encoding="utf-8")), encoding="utf-8")
+    FIELDS_PAGE.write_text(fields_page(), encoding="utf-8")

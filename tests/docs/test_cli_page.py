@@ -8,13 +8,17 @@ import sys
 
 import pytest
 
-from tests.docs.command_page import PAGE, commands, written
+from tests.docs.command_page import FIELDS_PAGE, PAGE, commands, fields_page, written
 from voiceflow_worker.cli.program import description, program, sections
 
 
 def test_the_page_is_what_the_program_tells() -> None:
     page = PAGE.read_text(encoding="utf-8")
     assert page == written(page), "write it again: ./dev commands"
+
+
+def test_the_page_of_the_fields_is_what_their_definition_says() -> None:
+    assert FIELDS_PAGE.read_text(encoding="utf-8") == fields_page(), "write it again: ./dev commands"
 
 
 def test_a_note_is_kept_and_all_else_is_told_anew() -> None:

@@ -647,7 +647,7 @@ WRONG: dict[str, dict[str, object]] = {
     "say: give a text": {"say": " "},
     "'12'": {"key": "12"},
     "answer_within": {"answer_within": "90"},
-    "colour: is not a field": {"colour": "red"},
+    "colour is not a field": {"colour": "red"},
     "window": {"window": "at night"},
     "priority": {"priority": "high"},
     "source: it is missing; give it, or set VOICEFLOW_SOURCE": {"source": None},

@@ -10,7 +10,8 @@ from typing import Any, ClassVar
 from voiceflow_worker.actions import ActRefusedError, ActResult, Question, kept_back
 from voiceflow_worker.actions.queues import BatchAct, counted_at
 from voiceflow_worker.campaigns.course import CallPlan, Course
-from voiceflow_worker.campaigns.edits import CHANGES, read_edit
+from voiceflow_worker.campaigns.edits import read_edit
+from voiceflow_worker.campaigns.fields import CHANGES
 from voiceflow_worker.core.edits import BatchEdit, EditedCalls, edit_batch
 from voiceflow_worker.core.ports.reading import limits_of
 from voiceflow_worker.model.jobs.job import Job

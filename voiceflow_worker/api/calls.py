@@ -14,14 +14,14 @@ from voiceflow_worker.api.openapi import (
     NOTE,
     OBJECT,
     OBJECT_OR_NULL,
-    WINDOW,
-    WORDS,
     in_path,
     in_query,
     one_of,
     operation,
     ref,
 )
+from voiceflow_worker.campaigns.fields import schema_of
+from voiceflow_worker.campaigns.reading import Of
 from voiceflow_worker.errors import IllegalMoveError, InvalidInputError
 from voiceflow_worker.model.jobs.call_json import call_as_json
 from voiceflow_worker.model.jobs.job import JobState
@@ -162,38 +162,10 @@ ROUTES: Final = (
 _NULL_TIME = {"type": ["string", "null"], "format": "date-time"}
 _NULL_INTEGER = {"type": ["integer", "null"]}
 _OUTCOME_OR_NULL = {"oneOf": [ref("Outcome"), {"type": "null"}]}
-_WORDS_OR_NAMED = {**WORDS, **OBJECT, "type": ["string", "array", "object", "null"]}
 SCHEMAS: Final[Mapping[str, object]] = {
     "CallRequest": {
-        "type": "object",
+        **schema_of(Of.CALL, required=("to",)),
         "description": "Give one of say, flow and ivr. What is left out comes from the settings of the server.",
-        "required": ["to"],
-        "additionalProperties": False,
-        "properties": {
-            "to": {
-                **_TEXT,
-                "description": "The number: with + and its country code, or as people write it in `country`.",
-            },
-            "say": {**_NULL_TEXT, "description": "The text to speak; {{name}} is that of `data`."},
-            "flow": {**OBJECT_OR_NULL, "description": "A request body of 8x8, as in its guides."},
-            "ivr": {**_NULL_TEXT, "description": "The name of a menu that the server was started with."},
-            "country": {**_NULL_TEXT, "description": "The country of national numbers, such as SG."},
-            "source": {**OBJECT, "type": ["string", "object", "null"], "description": "The number to call from."},
-            "voice_profile": _NULL_TEXT,
-            "language": _NULL_TEXT,
-            "valid_for": {
-                **_NULL_TEXT,
-                "description": "A duration, such as 2h. The phone rings within it or not at all.",
-            },
-            "not_before": {**_NULL_TEXT, "description": "RFC 3339; with `time_zone` also local, or tomorrow 09:00."},
-            **WINDOW,
-            "redial_on": {**_WORDS_OR_NAMED, "description": "Such as busy,no_answer."},
-            "redial_max": {"type": ["integer", "string", "null"]},
-            "redial_after": {**_WORDS_OR_NAMED, "description": "A duration, or one for each outcome."},
-            "batch": _NULL_TEXT,
-            "data": {**OBJECT_OR_NULL, "description": "Kept with the call; texts, numbers, true and false."},
-            "priority": {"type": ["integer", "string", "null"], "description": "Higher ones go first."},
-        },
     },
     "Call": {
         "type": "object",

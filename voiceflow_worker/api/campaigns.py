@@ -35,10 +35,10 @@ from voiceflow_worker.api.openapi import (
     ref,
 )
 from voiceflow_worker.api.steering import done, duration_in, of_gate
-from voiceflow_worker.campaigns.campaign import FIELDS
-from voiceflow_worker.campaigns.edits import EDITED
 from voiceflow_worker.campaigns.enqueue import EnqueueReport
+from voiceflow_worker.campaigns.fields import EDITED, properties_of, schema_of
 from voiceflow_worker.campaigns.files.input_file import InputFile
+from voiceflow_worker.campaigns.reading import Of
 from voiceflow_worker.core.outcomes.batch_ends import is_open
 from voiceflow_worker.core.ports.names import BatchNames
 from voiceflow_worker.core.reporting.batches import read_batch
@@ -322,31 +322,11 @@ ROUTES: Final = (
 _TEXT: Mapping[str, object] = {"type": ["string", "null"]}
 _COUNT: Mapping[str, object] = {"type": "integer"}
 _COUNTS: Mapping[str, object] = {"type": "object", "additionalProperties": _COUNT}
-_ANY: Mapping[str, object] = {
-    **OBJECT,
-    "type": ["string", "number", "boolean", "array", "object", "null"],
-    "items": {"type": ["string", "number", "boolean"]},
-}
-_SAID: Mapping[str, Mapping[str, object]] = {
-    "rows": {
-        "type": ["array", "null"],
-        "items": OBJECT,
-        "description": "The people: objects from columns to values, as in a file. Or upload a file.",
-    },
-    "say": {**_ANY, "description": "The text to speak; {{name}} is the value of a column."},
-    "template": {**OBJECT_OR_NULL, "description": "A call flow with {{column}} in its texts."},
-    "ivr": {**_TEXT, "description": "The name of a menu that the server was started with."},
-    "batch": {**_ANY, "description": "The name of the campaign. Without one, it is made from the key."},
-    "data": {**OBJECT_OR_NULL, "description": "Kept with each call."},
-}
-_ELSEWHERE = {"campaign", "file", "prices", "rejects"}
 SCHEMAS: Final[Mapping[str, object]] = {
     "Campaign": {
-        "type": "object",
-        "description": "The options of `voiceflow enqueue`, with _ in their names: texts as one types them, or "
-        "numbers, true and false, lists, and objects of names. What is left out comes from the settings of the server.",
-        "additionalProperties": False,
-        "properties": {name: _SAID.get(name, _ANY) for name in FIELDS if name not in _ELSEWHERE},
+        **schema_of(Of.CAMPAIGN, without=("campaign", "file", "prices", "rejects")),
+        "description": "The fields of a campaign: texts as one types them, or numbers, true and false, lists, and "
+        "objects of names. What is left out comes from the settings of the server. Without `rows`, upload a file.",
     },
     "Enqueued": {
         "type": "object",
@@ -389,7 +369,7 @@ SCHEMAS: Final[Mapping[str, object]] = {
         "type": "object",
         "description": "Fields as of a campaign. What is left out stays.",
         "additionalProperties": False,
-        "properties": {"note": _TEXT, **dict.fromkeys(EDITED, _ANY)},
+        "properties": {"note": _TEXT, **properties_of(Of.CAMPAIGN, EDITED)},
     },
     "EditedBatch": {
         "type": "object",

@@ -16,22 +16,24 @@ from voiceflow_worker.api.openapi import (
     NOTE,
     OBJECT,
     OBJECT_OR_NULL,
-    WINDOW,
     in_path,
     in_query,
     one_of,
     operation,
     ref,
 )
+from voiceflow_worker.campaigns.fields import fields_of, schema_of
+from voiceflow_worker.campaigns.reading import Of
 from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.finding import Finding
 from voiceflow_worker.model.numbers.phone import warnings_for
 from voiceflow_worker.model.numbers.reading import read_number
 from voiceflow_worker.model.text.wording import count_of
 from voiceflow_worker.service.alarms import REMEMBERED, Alarms, Alerts
-from voiceflow_worker.service.escalation import FIELDS
 from voiceflow_worker.service.escalation_state import EscalationState, EscalationStatus
 from voiceflow_worker.service.escalations import Escalations
+
+_FIELDS: Final = tuple(fields_of(Of.ESCALATION))
 
 
 async def ask(asked: Asked) -> Answer:
@@ -93,7 +95,7 @@ async def alerts(asked: Asked) -> Answer:
     the sender asks again, and tells its own people that it has to: the alert is stored all the same. So is the answer
     for an alert that began before the end that was just told: if it is no delayed notification, it is told on and on.
     """
-    given: dict[str, object] = dict(asked.known_query(*FIELDS))
+    given: dict[str, object] = dict(asked.known_query(*_FIELDS))
     if isinstance(numbers := given.get("numbers"), str):
         given["numbers"] = ",".join(_with_plus(each, given.get("country")) for each in numbers.split(","))
     desk = asked.desk
@@ -243,7 +245,7 @@ ROUTES: Final = (
             parameters=[
                 in_query(name, f"As the field `{name}` of an escalation.{more}")
                 for name, more in (
-                    (name, " By default the alert's summary." if name == "say" else "") for name in FIELDS
+                    (name, " By default the alert's summary." if name == "say" else "") for name in _FIELDS
                 )
             ],
             body=ref("Alerts"),
@@ -260,39 +262,8 @@ ROUTES: Final = (
 
 SCHEMAS: Final[Mapping[str, object]] = {
     "EscalationRequest": {
-        "type": "object",
+        **schema_of(Of.ESCALATION, required=("say",)),
         "description": "What is left out comes from the settings of the server.",
-        "required": ["say"],
-        "additionalProperties": False,
-        "properties": {
-            "numbers": {
-                "type": ["array", "string"],
-                "items": _TEXT,
-                "description": "In the order of the calls; a number may stand several times. Give these or a policy.",
-            },
-            "say": {**_TEXT, "description": "The text to speak."},
-            "how": {**_NULL_TEXT, "description": "What is spoken after it: by default, Press 1 to acknowledge."},
-            "key": {**_NULL_TEXT, "description": "The key that acknowledges, by default 1."},
-            "answer_within": {
-                **_NULL_TEXT,
-                "description": "A duration, by default 2m. The next number is called 90 s after it at the latest.",
-            },
-            "rounds": {
-                "type": ["integer", "string", "null"],
-                "description": 'How often all are called, by default 1; or "until acknowledged".',
-            },
-            "rest": {
-                **_NULL_TEXT,
-                "description": "For so long after its acknowledgement, an alert that comes back calls nobody; 5m.",
-            },
-            "policy": {**_NULL_TEXT, "description": "The name of a policy of `serve --escalations`."},
-            "source": {**OBJECT, "type": ["string", "object", "null"], "description": "The number to call from."},
-            "voice_profile": _NULL_TEXT,
-            "country": {**_NULL_TEXT, "description": "The country of national numbers, such as SG."},
-            **WINDOW,
-            "batch": _NULL_TEXT,
-            "priority": {"type": ["integer", "string", "null"]},
-        },
     },
     "AcknowledgeRequest": {
         "type": "object",

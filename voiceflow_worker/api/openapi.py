@@ -145,20 +145,6 @@ NOTE: Mapping[str, object] = ref("Note")
 # Generators of clients read an object without this, or a list without `items`, as one that holds nothing.
 OBJECT: Mapping[str, object] = {"type": "object", "additionalProperties": True}
 OBJECT_OR_NULL: Mapping[str, object] = {**OBJECT, "type": ["object", "null"]}
-WORDS: Mapping[str, object] = {"type": ["string", "array", "null"], "items": {"type": "string"}}
-_BY_COUNTRY: Mapping[str, object] = {
-    **WORDS,
-    "type": ["string", "array", "object", "null"],
-    "additionalProperties": WORDS,
-}
-WINDOW: Mapping[str, object] = {
-    "window": {**_BY_COUNTRY, "description": "Hours at the number, such as 09:00-20:00, or a table by country."},
-    "days": {**_BY_COUNTRY, "description": "Such as mon-fri, or a table by country."},
-    "holidays": {**_BY_COUNTRY, "description": "Calendars, each for its country, such as SG; or number."},
-    "window_time_zone": {"type": ["string", "null"], "description": "The zone of these hours, if not the number's."},
-    "time_zone": {"type": ["string", "null"], "description": "The zone of times without one. It moves no window."},
-}
-"""Words as one types them, or a list of them."""
 
 
 def one_of(words: Iterable[str]) -> dict[str, object]:

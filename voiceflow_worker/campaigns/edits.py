@@ -4,18 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from datetime import datetime
-from typing import Any, Final
+from typing import Any
 
 from voiceflow_worker.campaigns.campaign import Campaign
+from voiceflow_worker.campaigns.fields import CHANGES, EDITED
 from voiceflow_worker.core.edits import BatchEdit
 from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.finding import Finding
 from voiceflow_worker.model.country_windows import CountryWindows
 from voiceflow_worker.model.numbers.sources import read_sources
-
-CHANGES: Final = ("window", "days", "holidays", "window_time_zone", "valid_for", "valid_until", "priority", "source")
-EDITED: Final = (*CHANGES, "time_zone", "country")
-"""The fields of an edit: of them, `time_zone` and `country` only say how the others are read."""
 
 
 def read_edit(given: Mapping[str, Any], *, now: datetime, named: Callable[[str], str] = str) -> BatchEdit:

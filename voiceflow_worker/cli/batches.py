@@ -2,29 +2,31 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Annotated
 
 from cyclopts import Parameter
 
+from voiceflow_worker.campaigns.fields import EDITED
+from voiceflow_worker.campaigns.reading import option
+from voiceflow_worker.cli.field_options import fields_in, with_fields
 from voiceflow_worker.cli.opening import acting, carried_out
 from voiceflow_worker.cli.options import AsOption, Flag, NoteOption, QueueOptions, YesOption
 from voiceflow_worker.cli.output import ExitCode
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+@with_fields(*EDITED)
+class EditOptions:
+    """What an edit may change, and how that is read."""
 
 
 async def edit(
     batch: Annotated[str, Parameter(name="ID")],
     /,
     *,
-    window: Annotated[str | None, Parameter(metavar="HOURS")] = None,
-    days: Annotated[str | None, Parameter(metavar="DAYS")] = None,
-    holidays: Annotated[str | None, Parameter(metavar="CC")] = None,
-    window_time_zone: Annotated[str | None, Parameter(metavar="ZONE")] = None,
-    valid_until: Annotated[str | None, Parameter(metavar="TIME")] = None,
-    valid_for: Annotated[str | None, Parameter(metavar="DURATION")] = None,
-    priority: Annotated[str | None, Parameter(metavar="N")] = None,
-    source: Annotated[str | None, Parameter(metavar="NUMBER")] = None,
-    time_zone: Annotated[str | None, Parameter(metavar="ZONE")] = None,
-    country: Annotated[str | None, Parameter(metavar="CC")] = None,
+    changes: EditOptions | None = None,
     dry_run: Annotated[bool, Flag] = False,
     note: NoteOption = None,
     yes: YesOption = False,
@@ -38,16 +40,6 @@ async def edit(
 
     Args:
         batch: The id of the batch.
-        window: Phones ring only at these hours, such as 09:00-20:00.
-        days: Phones ring only on these days, such as mon-sat.
-        holidays: No phone rings on public holidays of this country, such as SG, or number: of each number's own.
-        window_time_zone: The hours are those of this zone, and not those at the number called.
-        valid_until: No phone rings after this time.
-        valid_for: No phone rings after this time from now, such as 2h.
-        priority: The priority. Calls with a higher one are sent first.
-        source: The number to call from, or one by country. Calls that were sent before keep theirs.
-        time_zone: The time zone of a local --valid-until, such as Asia/Singapore.
-        country: The country of a national --source, such as SG.
         dry_run: Change nothing, and show what the calls would become.
 
     Examples:
@@ -58,19 +50,14 @@ async def edit(
     from voiceflow_worker.actions.edits import EditBatch
 
     settings, output = common.settings(), common.output()
-    changes = {
-        "window": window, "days": days, "holidays": holidays, "window_time_zone": window_time_zone,
-        "valid_until": valid_until, "valid_for": valid_for, "priority": priority, "source": source,
-        "time_zone": time_zone, "country": country,
-    }  # fmt: skip
     async with acting(settings, as_) as operator:
         act = EditBatch(
             operator=operator,
             queue=settings.queue,
             batch=batch,
             note=note,
-            changes=changes,
-            called=lambda name: f"--{name.replace('_', '-')}",
+            changes=fields_in(changes),
+            called=option,
         )
         if dry_run:
             found, question = await act.preview(), await act.question()

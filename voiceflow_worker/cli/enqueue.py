@@ -15,21 +15,19 @@ from anyio import get_cancelled_exc_class
 from cyclopts import Parameter
 
 from voiceflow_worker.campaigns.files.input_file import InputFile
-from voiceflow_worker.cli.opening import collect_less, opened_queue, settings_from
-from voiceflow_worker.cli.options import (
+from voiceflow_worker.cli.field_options import (
     FILE_KINDS,
     GUARDS,
     PREVIEW,
-    AsOption,
-    Assumptions,
     FileArgument,
-    Flag,
-    JsonOption,
-    QueueOptions,
     RowOptions,
+    RunOptions,
     campaign_of,
+    fields_in,
     input_file,
 )
+from voiceflow_worker.cli.opening import collect_less, opened_queue, settings_from
+from voiceflow_worker.cli.options import AsOption, Flag, JsonOption, QueueOptions
 from voiceflow_worker.cli.output import ExitCode, Meter, Output, in_words, meter, tell_findings, typed
 from voiceflow_worker.errors import CampaignFileError
 from voiceflow_worker.finding import Finding, Severity
@@ -50,11 +48,9 @@ async def enqueue(
     /,
     *,
     rows: RowOptions | None = None,
-    assumptions: Assumptions | None = None,
+    run: RunOptions | None = None,
     skip_bad: Annotated[bool, Flag, Parameter(group=GUARDS)] = False,
-    rejects: Annotated[Path | None, Parameter(metavar="FILE", group=GUARDS)] = None,
     dry_run: Annotated[bool, Flag, Parameter(group=PREVIEW)] = False,
-    again: Annotated[str | None, Parameter(metavar="[STATES]", group=GUARDS)] = None,
     as_: AsOption = None,
     common: QueueOptions = QueueOptions(),
 ) -> ExitCode:
@@ -65,10 +61,7 @@ async def enqueue(
 
     Args:
         skip_bad: Enqueue the good rows even if other rows are bad, and exit 0.
-        rejects: Write the rows that are not called to this file, with the reasons.
         dry_run: Enqueue nothing, and show a preview: texts, duration and cost.
-        again: Also call people who already have a call in the batch, or the same call in another one. With states, such
-            as cancelled,expired: call again only where the call ended so.
 
     Examples:
         voiceflow enqueue people.csv --template reminder.json --source +6531234567 --valid-for 2h
@@ -83,7 +76,7 @@ async def enqueue(
     settings = common.settings()
     output = common.output()
     try:
-        campaign = campaign_of(rows, assumptions, settings=settings, skip_bad=skip_bad, again=again, rejects=rejects)
+        campaign = campaign_of(rows, run, settings=settings, skip_bad=skip_bad)
         async with input_file(file) as source, opened_queue(settings, makes=True) as calls:
             collect_less()
             campaign = replace(campaign, file=source)
@@ -104,13 +97,13 @@ async def enqueue(
         )
         raise
     except CampaignFileError as error:
-        batch_id = rows.batch if rows is not None else None
+        batch_id = fields_in(rows).get("batch")
         output.document(_unreadable(error, file, batch_id=batch_id, dry_run=dry_run).as_json())
         raise
     report = replace(report, findings=tuple(typed(report.findings)))
     output.document(report.as_json())
     _tell_found(output, report)
-    _tell(output, report, file, rejects=rejects)
+    _tell(output, report, file, rejects=campaign.rejects)
     stops = campaign.options.stops
     if stops is not None and stops.after_cost is not None:
         output.note(
@@ -193,7 +186,6 @@ async def check(
         FileArgument, Parameter(name="FILE", required=True, help=f"A call flow template, or {FILE_KINDS}.")
     ],
     rows: RowOptions | None = None,
-    assumptions: Assumptions | None = None,
     fetch: Annotated[bool, Flag] = False,
     json: JsonOption = False,
 ) -> ExitCode:
@@ -213,7 +205,7 @@ async def check(
     from voiceflow_worker.campaigns.enqueue import check_file
 
     settings = settings_from()
-    campaign = campaign_of(rows, assumptions, settings=settings)
+    campaign = campaign_of(rows, settings=settings)
     assumed, now = await campaign.assumed(None), datetime.now(UTC)
     output = Output(as_json=json)
     valid = True

@@ -1,21 +1,17 @@
-"""Options that commands share: of stores and queues, of the rows of a file, of a preview."""
+"""Options that commands share: of stores and queues, of people, of times."""
 
 from __future__ import annotations
 
-import sys
-from collections.abc import AsyncGenerator, Sequence
-from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanager
-from dataclasses import dataclass, fields
+from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from math import inf
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final, cast
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
-from anyio.to_thread import run_sync
 from cyclopts import Group, Parameter, Token
 from cyclopts.validators import Number
 
-from voiceflow_worker.campaigns.files.input_file import InputFile, standard_input
 from voiceflow_worker.cli.opening import opened_queue, settings_from
 from voiceflow_worker.cli.output import Output
 from voiceflow_worker.errors import InvalidInputError, SettingsError
@@ -27,7 +23,6 @@ if TYPE_CHECKING:
     from cyclopts.help import HelpPanel
     from rich.console import Console, ConsoleOptions
 
-    from voiceflow_worker.campaigns.campaign import Campaign
     from voiceflow_worker.core.queue import CallQueue
     from voiceflow_worker.settings import Settings
 
@@ -188,140 +183,3 @@ class QueueOptions(WholeStoreOptions):
     def settings(self, **options: object) -> Settings:
         """The settings, as for `WholeStoreOptions`, with the queue."""
         return WholeStoreOptions.settings(self, **options, queue=self.queue)
-
-
-FILE_KINDS = "CSV, Excel (.xlsx), Parquet, JSON lines (of rows or bodies), or a JSON body; also .gz; - for stdin"
-
-
-def _no_option(_type: Any, path: Path) -> None:
-    if str(path).startswith("-") and str(path) != "-":
-        raise ValueError(
-            f"{path} is neither an option of this command nor a file: write ./{path} for a file of this name"
-        )
-
-
-FileArgument = Annotated[Path, Parameter(allow_leading_hyphen=True, validator=_no_option)]
-"""A file; `-` is standard input."""
-
-
-TEXT, WHO, WHEN = Group("Text", sort_key=10), Group("Who", sort_key=11), Group("When", sort_key=12)
-REDIAL, GUARDS, PREVIEW = Group("Redial", sort_key=13), Group("Guards", sort_key=14), Group("Preview", sort_key=15)
-
-
-def _option(metavar: str, group: Group = REST_GROUP) -> Parameter:
-    return Parameter(metavar=metavar, group=group)
-
-
-@Parameter(name="*")
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RowOptions:
-    """The defaults for the rows of a file. A column of a row overrides an option.
-
-    Attributes:
-        campaign: Take the options of the campaign from this TOML file. Command-line options override it.
-        template: A call flow (JSON) with {{column}} in its texts.
-        say: Say this text, with {{column}} in it, instead of a --template.
-        ivr: Begin each call with the question of this menu, such as restaurant:main for `main` in restaurant.py.
-        menu: The name of the IVR menu that handles the first key press, if a --template asks the question.
-        voice_profile: The voice, if neither row nor call flow names one. [VOICEFLOW_VOICE_PROFILE]
-        language_column: The column with the language of each row, for a menu that has several. [language]
-        number_column: The column of the number to call, or those of several numbers of a person: mobile,phone.
-            [destination]
-        bad_numbers: If one of a person's several numbers cannot be read: refuse the row, or skip that number. [refuse]
-        source: The number to call from, if neither row nor call flow names one, or one by country: SG=+6531234567,*=+12025550123. [VOICEFLOW_SOURCE]
-        country: The country of national numbers, such as SG; or international: digits begin with their country code.
-        country_column: The column with the country of each row's number, such as SG or Singapore, if they differ.
-        batch: The id of the batch. [the file's name without its extension]
-        valid_for: Phones may ring for this long, such as 2h, counted from now or from a later --not-before.
-        valid_until: No phone rings after this time, written like --not-before.
-        not_before: No phone rings before this time: 2026-11-20T09:00:00+08:00, or, together with --time-zone, "2026-11-20 09:00" or "tomorrow 09:00".
-        time_zone: The time zone of local times in the file and in the options, such as Asia/Singapore. It moves no window.
-        date_order: The order of day, month and year in dates of the file such as 31/1/2030.
-        priority: The priority, -1000000 to 1000000. Calls with a higher priority are sent first. [0]
-        window: Phones ring only at these hours, such as 09:00-20:00, in the time zone of the number; or by country: DE=09:00-18:00,*=10:00-20:00.
-        days: Phones ring only on these days, such as mon-sat or mon,wed; or by country.
-        holidays: No phone of a country rings on its public holidays, such as SG,DE-BY; number: of each number's country.
-        window_time_zone: The hours and days count in this time zone, instead of that of the number.
-        redial_on: Redial after busy, no_answer, canceled, unreached (all three), failed, error. [VOICEFLOW_REDIAL_ON]
-        redial_max: Redial a call at most this many times. [VOICEFLOW_REDIAL_MAX, else 1]
-        redial_after: The wait before a redial, such as 30m, or by outcome: busy=5m,no_answer=2h. [VOICEFLOW_REDIAL_AFTER, else 30m]
-        sheet: The sheet of a workbook, if several have rows.
-        format: The format. [by the file's name, else by its content]
-        stop_after_refused: Hold the batch after N consecutive refusals because of its voice or source; 0: never. [10]
-        stop_after_cost: Hold the batch once its calls have cost this much in one currency, such as 50.
-        stop_if_answer_rate_below: Hold the batch if its answer rate is too low: 5%/200 means below 5 % after 200 calls.
-    """  # noqa: E501 (the help breaks its lines where the source does)
-
-    campaign: Annotated[Path | None, _option("FILE", TEXT)] = None
-    template: Annotated[Path | None, _option("FILE", TEXT)] = None
-    say: Annotated[str | None, _option("TEXT", TEXT)] = None
-    ivr: Annotated[str | None, _option("MODULE:MENU", TEXT)] = None
-    menu: Annotated[str | None, _option("NAME")] = None
-    voice_profile: Annotated[str | None, _option("NAME", TEXT)] = None
-    language_column: Annotated[str | None, _option("NAME", TEXT)] = None
-    number_column: Annotated[str | None, _option("NAME", WHO)] = None
-    bad_numbers: Annotated[str | None, _option("refuse|skip", WHO)] = None
-    source: Annotated[str | None, _option("NUMBER", WHO)] = None
-    country: Annotated[str | None, _option("CC", WHO)] = None
-    country_column: Annotated[str | None, _option("NAME", WHO)] = None
-    batch: Annotated[str | None, _option("ID", WHO)] = None
-    valid_for: Annotated[str | None, _option("DURATION", WHEN)] = None
-    valid_until: Annotated[str | None, _option("TIME")] = None
-    not_before: Annotated[str | None, _option("TIME", WHEN)] = None
-    time_zone: Annotated[str | None, _option("ZONE", WHEN)] = None
-    date_order: Annotated[str | None, _option("dmy|mdy|ymd", WHO)] = None
-    priority: Annotated[str | None, _option("N")] = None
-    window: Annotated[str | None, _option("HOURS", WHEN)] = None
-    days: Annotated[str | None, _option("DAYS")] = None
-    holidays: Annotated[str | None, _option("CC")] = None
-    window_time_zone: Annotated[str | None, _option("ZONE")] = None
-    redial_on: Annotated[str | None, _option("OUTCOMES", REDIAL)] = None
-    redial_max: Annotated[str | None, _option("N", REDIAL)] = None
-    redial_after: Annotated[str | None, _option("WAIT", REDIAL)] = None
-    sheet: Annotated[str | None, _option("NAME")] = None
-    format: Annotated[str | None, _option("csv|jsonl|json|xlsx|parquet")] = None
-    stop_after_refused: Annotated[str | None, _option("N")] = None
-    stop_after_cost: Annotated[str | None, _option("AMOUNT")] = None
-    stop_if_answer_rate_below: Annotated[str | None, _option("P%/N")] = None
-
-
-@Parameter(name="*")
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Assumptions:
-    """The assumptions of a preview.
-
-    Attributes:
-        prices: Prices for the preview: a CSV file with country or prefix, currency, and per_minute or per_call.
-        assume_seconds: The length of each call in the preview, in seconds. [the time that its texts take]
-        rate: The rate of the preview, in calls per second, or unlimited. [the queue's rate, else VOICEFLOW_RATE]
-    """
-
-    prices: Annotated[Path | None, _option("FILE", PREVIEW)] = None
-    assume_seconds: Annotated[str | None, _option("N")] = None
-    rate: Annotated[str | None, _option("N|unlimited")] = None
-
-
-def campaign_of(*parts: object | None, settings: Settings, **more: object) -> Campaign:
-    """The campaign of a command: the options in these parts, and `more` of them. Raises InvalidInputError."""
-    from voiceflow_worker.campaigns.campaign import Campaign
-
-    given = {
-        each.name: getattr(part, each.name) for part in parts if part is not None for each in fields(cast("Any", part))
-    }
-    return Campaign.of({**given, **more}, settings=settings, named=lambda name: f"--{name.replace('_', '-')}")
-
-
-@asynccontextmanager
-async def input_file(path: Path) -> AsyncGenerator[InputFile]:
-    """Yield the file to read; `-` is standard input, which is read to its end first.
-
-    Raises CampaignFileError if standard input cannot be stored, and InvalidInputError if it is a terminal.
-    """
-    if str(path) != "-":
-        yield InputFile(path)
-        return
-    if sys.stdin.isatty():
-        raise InvalidInputError("standard input is a terminal: pipe a file into this command, or name a file")
-    with ExitStack() as stack:
-        # Ctrl-C must not wait for the program that writes into the pipe.
-        yield await run_sync(stack.enter_context, standard_input(sys.stdin.buffer), abandon_on_cancel=True)

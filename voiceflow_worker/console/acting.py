@@ -24,7 +24,7 @@ from voiceflow_worker.actions.edits import EditBatch
 from voiceflow_worker.actions.imports import DiscardStaged, ReleaseStaged
 from voiceflow_worker.actions.queues import CancelBatch, Hold, RedialBatch, Resume
 from voiceflow_worker.actions.suppression import ImportNumbers, Suppress, TakeBackFile, Unsuppress
-from voiceflow_worker.campaigns.edits import EDITED
+from voiceflow_worker.campaigns.fields import EDITED
 from voiceflow_worker.campaigns.files.number_file import read_number_file
 from voiceflow_worker.console.routes.page import Answer, Page, PageRequest, problem, sentence
 from voiceflow_worker.console.sessions import FormRefusedError, PageForm, PageSession, checked_form

@@ -20,10 +20,13 @@ from starlette.types import Receive, Scope
 from voiceflow_worker.actions import Operator, kept_back
 from voiceflow_worker.campaigns.called_before import TRIAL
 from voiceflow_worker.campaigns.calls.options import CampaignOptions
-from voiceflow_worker.campaigns.campaign import Campaign, loaded_options, saved_options
+from voiceflow_worker.campaigns.campaign import Campaign
 from voiceflow_worker.campaigns.campaign_rows import open_campaign
 from voiceflow_worker.campaigns.enqueue import EnqueueReport
+from voiceflow_worker.campaigns.fields import fields_of
 from voiceflow_worker.campaigns.files.input_file import InputFile
+from voiceflow_worker.campaigns.options_file import loaded_options, saved_options
+from voiceflow_worker.campaigns.reading import Group, Of
 from voiceflow_worker.console.acting import ActionDone, page_of
 from voiceflow_worker.console.columns import FoundColumns, look
 from voiceflow_worker.console.routes.page import DEFAULT_QUEUE, Answer, Page, problem, sentence
@@ -59,71 +62,19 @@ _MOST_FINDINGS = 30
 _log = structlog.get_logger("voiceflow.webhooks")
 
 
-class Field(NamedTuple):
-    """A field of the form. It has the name of the campaign's field.
-
-    `options` are all that may be chosen; `offers` names a list of the page from which a value may be taken.
-    """
-
-    name: str
-    label: str
-    hint: str = ""
-    kind: str = "text"
-    options: tuple[tuple[str, str], ...] = ()
-    offers: str = ""
-
-
-_BAD_NUMBERS = (("skip", "Pass over the number"),)
-_ORDERS = (("dmy", "31/1/2030"), ("mdy", "1/31/2030"), ("ymd", "2030/1/31"))
+_OF_PAGE = {name: each for name, each in fields_of(Of.CAMPAIGN).items() if each.label}
+"""The fields of a campaign that the page has. Its template draws some itself: the words, and the files."""
+_DRAWN = frozenset({"file", "ivr", "prices", "say"})
 _SECTIONS = {
-    "people": (
-        Field("number_column", "Column of the numbers", "Or several of a person: mobile,phone.", offers="columns"),
-        Field("bad_numbers", "If one of several numbers is bad", "The row is bad", options=_BAD_NUMBERS),
-        Field("country", "Country of national numbers", "Such as SG, or international. Empty: numbers have +."),
-        Field("country_column", "Or the column of the countries", "If rows differ. Such as SG.", offers="columns"),
-        Field("date_order", "Dates of the file look like", "2030-01-31", options=_ORDERS),
-        Field("sheet", "Sheet of the workbook", "Needed if several have rows."),
-    ),
-    "words": (
-        Field("language_column", "Column of the languages", "For a menu. Empty: language.", offers="columns"),
-        Field("voice_profile", "Voice", "Empty: the menu's, the column's, or the setting.", offers="voices"),
-        Field("source", "Number to call from", "Or SG=+65…,*=+1…. Empty: column or setting.", offers="numbers"),
-    ),
-    "when": (
-        Field("time_zone", "Time zone of times", "Of times in the file and below, such as Asia/Singapore."),
-        Field("window", "Hours in which phones may ring", "Such as 09:00-18:00, or DE=09:00-18:00,*=10:00-20:00."),
-        Field("days", "Days", "Such as mon-fri. Empty: every day."),
-        Field("holidays", "Not on public holidays of", "Such as SG,DE-BY, or number. Empty: days like others."),
-        Field("window_time_zone", "Time zone of the hours", "Empty: that of each number."),
-        Field("not_before", "Not before", "Such as tomorrow 09:00. Empty: at once."),
-        Field("valid_for", "Valid for", "Such as 2h, counted from now or from Not before."),
-        Field("valid_until", "Not after", "Such as tomorrow 18:00, in place of a length of time."),
-    ),
-    "redials": (
-        Field("redial_on", "Call again after", "Such as busy,no_answer. Empty: the setting."),
-        Field("redial_max", "Call again at most", "A number of times. Empty: the setting."),
-        Field("redial_after", "Wait before calling again", "Such as 30m, or busy=5m,no_answer=2h. Empty: the setting."),
-    ),
-    "more": (
-        Field("stop_after_refused", "Stop after refusals in a row", "For their voice or source. Empty: 10; 0: never."),
-        Field("stop_after_cost", "Stop at a cost of", "Such as 50, in one currency."),
-        Field("stop_if_answer_rate_below", "Stop if few answer", "Such as 5%/200: below 5 % after 200 calls."),
-        Field("priority", "Priority", "A larger number is called first. Empty: 0."),
-        Field("rate", "Calls per second in the preview", "Empty: the queue's rate, or the setting."),
-        Field("assume_seconds", "Seconds of a call in the preview", "Empty: by the length of the texts."),
-        Field("batch", "Name of the batch", "Empty: the name of the file."),
-        Field("menu", "Menu that another receiver answers with", "Its name. The text above begins the call."),
-        Field("format", "Format of the file", "Such as csv. Empty: as it looks."),
-    ),
-}  # fmt: skip
-_LABELS = {each.name: each.label for section in _SECTIONS.values() for each in section} | {
-    "say": "Text to say", "ivr": "Menu", "file": "File of the people to call", "prices": "Price list",
-}  # fmt: skip
+    group.name.lower(): [each for name, each in _OF_PAGE.items() if each.group is group and name not in _DRAWN]
+    for group in Group
+}
+_LABELS = {name: each.label for name, each in _OF_PAGE.items()}
 _UPLOADS = {"file": "upload", "prices": "price_list"}
 """The fields of files that are kept between two forms, each with the field that then names it."""
 _TICKS = ("skip_bad", "again")
 """What answers the findings of a preview: it may be ticked between a preview and the start."""
-_TEXTS = (*(name for name in _LABELS if name not in {"file", "prices"}), "queue")
+_TEXTS = (*(name for name in _LABELS if name not in _UPLOADS), "queue")
 _LABELS_SEEN = {**_LABELS, "queue": "Queue"}
 
 

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Final, Self, TypeAlias, cast
+from typing import TYPE_CHECKING, Final, Self, TypeAlias
 
+from voiceflow_worker.campaigns.campaign import read_fields, window_of
+from voiceflow_worker.campaigns.field_values import MOST_ROUNDS, ROUNDS, UNTIL_ACKNOWLEDGED
+from voiceflow_worker.campaigns.field_values import rounds as read_rounds
+from voiceflow_worker.campaigns.reading import Of, refused
 from voiceflow_worker.errors import CallFlowError, InvalidInputError
 from voiceflow_worker.finding import Finding
 from voiceflow_worker.ivr.approval import approval_call, approval_data
@@ -27,18 +31,15 @@ if TYPE_CHECKING:
     from voiceflow_worker.settings import Settings
 
 MOST_NUMBERS = 50
-MOST_ROUNDS = 1000
 Policies: TypeAlias = Mapping[str, Mapping[str, object]]
 """The fields of each policy, as `Escalation.of` reads them, by its name."""
 LARGEST_FILE = 1_000_000
 _ANY_TEXT: Final = "An alert."
-UNTIL_ACKNOWLEDGED: Final = "until acknowledged"
-"""The text for rounds without an end."""
-_OWN = ("numbers", "say", "key", "answer_within", "rounds", "rest", "how", "policy")
 _HOURS = ("window", "days", "holidays", "window_time_zone")
-_SHARED = ("source", "voice_profile", "country", *_HOURS, "batch", "priority")
-FIELDS = (*_OWN, *_SHARED)
-"""The fields of an escalation, as `Escalation.of` reads them."""
+_NEEDED: Final = {
+    "numbers": "it is missing; give a list of numbers, in the order of the calls, or a policy",
+    "say": "it is missing; give a text",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,7 +90,7 @@ class Escalation:
         if self.rest < timedelta():
             raise refused([("rest", "it is below 0; give a duration, such as 5m")])
         if self.rounds is not None and not 1 <= self.rounds <= MOST_ROUNDS:
-            raise refused([("rounds", _ROUNDS)])
+            raise refused([("rounds", ROUNDS)])
         if self.batch_id is not None and not 1 <= len(self.batch_id) <= MAX_ID_CHARACTERS:
             raise refused([("batch", f"{self.batch_id[:60]!r} must have 1 to {MAX_ID_CHARACTERS} characters")])
         if problem := priority_problem(self.priority):
@@ -117,40 +118,23 @@ class Escalation:
         nowhere comes from the `settings`. With `any_number`, one number that can be called is enough: the others are
         passed over. Raises InvalidInputError, with a finding for each unknown and wrong field.
         """
-        from voiceflow_worker.campaigns.campaign import Campaign
-
         if policies is None and given.get("policy") is not None and settings is not None and settings.escalations:
             policies = read_policies(settings.escalations, settings=settings)
-        given = _with_policy(given, policies)
-        known = ", ".join(FIELDS)
-        wrong: list[tuple[str, str]] = [
-            (name[:40], f"is not a field of an escalation; the fields are {known}")
-            for name, value in given.items()
-            if value is not None and name not in FIELDS
-        ]
-        values, misread = _own_fields(given)
-        wrong += misread
-        if (numbers := listed(given.get("numbers"))) is None:
-            wrong.append(("numbers", "it is missing; give a list of numbers, in the order of the calls, or a policy"))
-        shared = {name: given[name] for name in _SHARED if given.get(name) is not None}
-        try:
-            options = Campaign.of({"rows": (), "batch": "-", **shared}, settings=settings, foreign=True).options
-            values |= {"source": options.source, "voice_profile": options.voice_profile}
-            wrong += [
-                (name, f"it is missing; give it, or set VOICEFLOW_{name.upper()}")
-                for name in ("source", "voice_profile")
-                if not values[name]
-            ]
-        except InvalidInputError as error:
-            wrong += [(found.column or "", found.message) for found in error.findings] or [("", str(error))]
-        else:
-            values |= {"country": options.country, "window": options.window}
-            values["batch_id"] = options.batch_id if "batch" in shared else None
-            if "priority" in shared:
-                values["priority"] = options.priority
-        if wrong:
-            raise refused(wrong)
-        read = cls(numbers=numbers, **values)  # type: ignore[arg-type]
+        reading = read_fields(Of.ESCALATION, _with_policy(given, policies), settings=settings, foreign=True)
+        for name, why in _NEEDED.items():
+            if not reading.has(name) or (name == "numbers" and reading.value(name) is None):
+                reading.problem(name, why)
+        values = {each.sets or name: reading.value(name) for name, each in reading.fields.items() if reading.has(name)}
+        for name in ("source", "voice_profile"):
+            if not reading.has(name):
+                values[name] = reading.default(name)
+                if not values[name]:
+                    reading.problem(name, f"it is missing; give it, or set VOICEFLOW_{name.upper()}")
+        window = window_of(reading)
+        reading.refuse()
+        for name in (*_HOURS, "time_zone"):
+            values.pop(name, None)
+        read = cls(**values, window=window)
         misfits = list(read.misfits())
         if misfits and not (any_number and len(misfits) < len(read.numbers)):
             raise refused(("numbers", f"number {place}: {why}") for place, why in misfits)
@@ -281,62 +265,6 @@ def read_policies(path: Path, *, settings: Settings | None) -> Policies:
 def _wrong_file(path: Path, findings: list[Finding]) -> InvalidInputError:
     said = "; ".join(f"{each.column}: {each.message}" if each.column else each.message for each in findings)
     return InvalidInputError(f"{path}: {said}").found(*findings)
-
-
-def _own_fields(given: Mapping[str, object]) -> tuple[dict[str, object], list[tuple[str, str]]]:
-    """The fields that only escalations have, but for the numbers, and what is wrong with them."""
-    values: dict[str, object] = {"policy": given.get("policy")}
-    wrong: list[tuple[str, str]] = []
-    for name in ("say", "key", "how"):
-        text = given.get(name)
-        if isinstance(text, str) and (text.strip() or name == "how"):
-            values[name] = text
-        elif text is not None or name == "say":
-            wrong.append((name, "give a text"))
-    for name in ("answer_within", "rest", "rounds"):
-        if (value := given.get(name)) is None:
-            continue
-        try:
-            values[name] = read_rounds(value) if name == "rounds" else _duration(value)
-        except ValueError as error:
-            wrong.append((name, str(error)))
-    return values, wrong
-
-
-def _duration(value: object) -> timedelta:
-    return value if isinstance(value, timedelta) else read_duration(str(value))
-
-
-_ROUNDS = f'give a number from 1 to {MOST_ROUNDS}, or "{UNTIL_ACKNOWLEDGED}"'
-
-
-def read_rounds(value: object) -> int | None:
-    """The number of rounds; None for rounds until somebody acknowledges. Raises ValueError."""
-    if isinstance(value, str):
-        words = value.replace("_", " ").replace("-", " ").lower().split()
-        if words in (UNTIL_ACKNOWLEDGED.split(), [*UNTIL_ACKNOWLEDGED.split(), "or", "resolved"]):
-            return None
-        value = int(value) if value.isascii() and value.isdigit() and len(value) < 5 else 0
-    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= MOST_ROUNDS:
-        raise ValueError(_ROUNDS)
-    return value
-
-
-def listed(numbers: object) -> list[str] | None:
-    """The numbers in a list, or in a text with commas; None if there is none."""
-    if isinstance(numbers, str):
-        numbers = numbers.split(",")
-    if not isinstance(numbers, list | tuple):
-        return None
-    texts = [str(number).strip() for number in cast("Sequence[object]", numbers)]
-    return [text for text in texts if text] or None
-
-
-def refused(wrong: Iterable[tuple[str, str]]) -> InvalidInputError:
-    """The error for fields, each with why it is refused."""
-    told = list(wrong)
-    said = "; ".join(f"{name}: {why}" if name else why for name, why in told)
-    return InvalidInputError(said).found(*(Finding(column=name or None, message=why) for name, why in told))
 
 
 def _with_policy(given: Mapping[str, object], policies: Policies | None) -> Mapping[str, object]:

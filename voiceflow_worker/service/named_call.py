@@ -6,21 +6,21 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime
-from functools import lru_cache, partial
+from functools import partial
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Final
 
 import anyio
 import anyio.to_thread
 
-from voiceflow_worker.campaigns.calls.template import FlowTemplate
-from voiceflow_worker.campaigns.campaign import Campaign
+from voiceflow_worker.campaigns.campaign import options_of, read_fields
 from voiceflow_worker.campaigns.campaign_rows import CampaignRows
+from voiceflow_worker.campaigns.reading import Of
 from voiceflow_worker.core.admission import CheckedCall
 from voiceflow_worker.core.ports.reading import owners_of
 from voiceflow_worker.core.queue import CallQueue
 from voiceflow_worker.errors import (
     CallFlowError,
-    CampaignFileError,
     KeyConflict,
     KeyConflictError,
     OtherRequestError,
@@ -28,7 +28,6 @@ from voiceflow_worker.errors import (
     SuppressedNumberError,
 )
 from voiceflow_worker.finding import Finding
-from voiceflow_worker.model.flows.template_text import is_template
 from voiceflow_worker.model.flows.values import canonical_json, is_object
 from voiceflow_worker.model.jobs.job import Job
 
@@ -37,11 +36,6 @@ if TYPE_CHECKING:
     from voiceflow_worker.settings import Settings
 
 WORDS: Final = ("say", "flow", "ivr")
-OPTIONS: Final = (
-    "country", "source", "voice_profile", "valid_for", "not_before", "window", "days", "holidays", "window_time_zone",
-    "time_zone", "redial_on", "redial_max", "redial_after", "batch", "data", "priority",
-)  # fmt: skip
-FIELDS: Final = ("to", *WORDS, "language", *OPTIONS)
 _NAMES = {"destination": "to", "batch_id": "batch"}
 """The names of fields, by those of the columns of a file."""
 _NO_BATCH = "-"
@@ -66,17 +60,19 @@ class NamedCall:
 
         Raises CallFlowError, whose findings have the names of the fields, and InvalidInputError.
         """
-        _refuse_misfits(self.fields)
-        flow = self.fields.get("flow")
-        options = {name: self.fields[name] for name in (*OPTIONS, "ivr") if name in self.fields}
-        if self.fields.get("say") is not None:
-            options["template"] = _spoken(self.fields["say"])
+        given, flow = dict(self.fields), self.fields.get("flow")
         if is_object(flow):
-            options["batch"] = options.get("batch") or flow.get("clientBatchId")
-        read = Campaign.of(options, settings=settings, menus=menus, now=now, foreign=True).options
-        row: dict[str, object] = {**(flow if is_object(flow) else {}), "destination": self.fields["to"]}
-        if self.fields.get("language") is not None:
-            row["language"] = self.fields["language"]
+            given["batch"] = given.get("batch") or flow.get("clientBatchId")
+        reading = read_fields(Of.CALL, given, settings=settings, menus=menus, now=now, foreign=True)
+        if not reading.has("to"):
+            reading.problem("to", "is missing; give the number to call")
+        if not (words := [name for name in WORDS if reading.has(name)]):
+            reading.problem("", "the call has no words: give one of say, flow and ivr")
+        read = options_of(reading)
+        reading.refuse(*pairwise(words))
+        row: dict[str, object] = {**(reading.value("flow") or {}), "destination": reading.value("to")}
+        if reading.has("language"):
+            row["language"] = reading.value("language")
         rows = CampaignRows([row], replace(read, batch_id=read.batch_id or _NO_BATCH, keys={1: self.key}), now=now)
         (found,) = rows
         if found.call is None:
@@ -131,40 +127,6 @@ class NamedCall:
 
 _MARK = "."
 """What stands in a job's digest between that of its body and that of the request for it."""
-
-
-def _refuse_misfits(fields: Mapping[str, Any]) -> None:
-    """Raise CallFlowError for fields that are unknown, missing, or exclude each other."""
-    findings = [
-        Finding(column=name[:40], message=f"is not a field of a call; the fields are {', '.join(FIELDS)}")
-        for name in fields
-        if name not in FIELDS
-    ]
-    if fields.get("to") is None:
-        findings.append(Finding(column="to", code=-1017, message="is missing; give the number to call"))
-    words = [name for name in WORDS if fields.get(name) is not None]
-    if not words:
-        findings.append(Finding(message="the call has no words: give one of say, flow and ivr"))
-    if len(words) > 1:
-        findings.append(Finding(message=f"{' and '.join(words)} exclude each other: give one of them"))
-    if words == ["flow"] and not is_object(fields["flow"]):
-        findings.append(Finding(column="flow", message="is not an object; give a request body of 8x8"))
-    if findings:
-        raise CallFlowError(findings)
-
-
-def _spoken(say: object) -> FlowTemplate:
-    """What is said, with the names in it. Raises CallFlowError."""
-    if not isinstance(say, str) or not say.strip():
-        raise CallFlowError([Finding(column="say", message="is not a text to speak")])
-    try:
-        return _template(say) if is_template(say) else FlowTemplate.speaking(say)
-    except CampaignFileError as error:
-        raise CallFlowError([replace(each, column="say", path=None, file=None) for each in error.findings]) from None
-
-
-_template = lru_cache(maxsize=64)(FlowTemplate.speaking)
-"""The template of a text with names, which many calls have in common."""
 
 
 def _renamed(found: Finding) -> Finding:

@@ -19,8 +19,9 @@ import structlog
 from anyio import to_thread
 
 from voiceflow_worker.campaigns.calls.bad_row_limit import BadRowLimit
-from voiceflow_worker.campaigns.campaign import Campaign, ScheduleFields, schedule_in
+from voiceflow_worker.campaigns.campaign import Campaign
 from voiceflow_worker.campaigns.enqueue import EnqueueReport
+from voiceflow_worker.campaigns.options_file import ScheduleFields, schedule_in
 from voiceflow_worker.core.audit import Actor, Interface, login_name
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.background import LeaderLease

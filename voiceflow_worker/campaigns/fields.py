@@ -1,0 +1,498 @@
+"""The fields of campaigns, calls, escalations and schedules. Each is defined here, once, for all interfaces.
+
+From this table come the options of the commands, what a TOML file may have, the schemas of the HTTP API, the form of
+the console, the parameters of Airflow's operators, and the page of the docs (`docs/fields.md`). A new field is an
+entry with its reader.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from datetime import datetime
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, cast
+
+from voiceflow_worker.campaigns import field_values as values
+from voiceflow_worker.campaigns.calls.options import BadNumbers
+from voiceflow_worker.campaigns.calls.template import FlowTemplate
+from voiceflow_worker.campaigns.costs import PriceTable
+from voiceflow_worker.campaigns.files.input_file import InputFile
+from voiceflow_worker.campaigns.files.rows import FileKind
+from voiceflow_worker.campaigns.reading import Field, Group, Of, Reading, text_of
+from voiceflow_worker.errors import CampaignFileError
+from voiceflow_worker.model.country_windows import read_holidays, read_weekdays
+from voiceflow_worker.model.flows.template_text import is_template
+from voiceflow_worker.model.flows.values import is_object
+from voiceflow_worker.model.jobs.again import read_again
+from voiceflow_worker.model.jobs.policy import read_answer_rate, read_cost, read_redial_on
+from voiceflow_worker.model.numbers.sources import read_sources
+from voiceflow_worker.model.recurrence import read_cron
+from voiceflow_worker.model.text.wording import in_words, read_rate
+from voiceflow_worker.model.times import DateOrder, read_time, read_zone
+from voiceflow_worker.model.window import read_window_zone
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from voiceflow_worker.ivr.menu import Menu
+
+Schema = Mapping[str, object]
+
+TEXT: Final[Schema] = {"type": ["string", "null"]}
+WHOLE: Final[Schema] = {"type": ["integer", "string", "null"]}
+AMOUNT: Final[Schema] = {"type": ["number", "string", "null"]}
+FLAG: Final[Schema] = {"type": ["boolean", "string", "null"]}
+# Generators of clients read an object without this, or a list without `items`, as one that holds nothing.
+OBJECT: Final[Schema] = {"type": ["object", "null"], "additionalProperties": True}
+ROWS: Final[Schema] = {"type": ["array", "null"], "items": {"type": "object", "additionalProperties": True}}
+WORDS: Final[Schema] = {"type": ["string", "array", "null"], "items": {"type": "string"}}
+"""Words as one types them, or a list of them."""
+BY_NAME: Final[Schema] = {**WORDS, "type": ["string", "array", "object", "null"], "additionalProperties": WORDS}
+"""The same, or an object from names to them, such as countries or outcomes."""
+
+
+def schema_of(of: Of, *, without: Iterable[str] = (), required: Iterable[str] = ()) -> dict[str, object]:
+    """The JSON schema of a request with the fields of a campaign, a call or an escalation."""
+    needed = [*required]
+    properties = properties_of(of, set(fields_of(of)).difference(without))
+    for name in needed:
+        kinds = cast("list[str]", properties[name]["type"])
+        properties[name]["type"] = [kind for kind in kinds if kind != "null"]
+    return {"type": "object", "additionalProperties": False, "required": needed, "properties": properties}
+
+
+def properties_of(of: Of, names: Collection[str]) -> dict[str, dict[str, object]]:
+    """The JSON schemas of fields with these names."""
+    found: dict[str, dict[str, object]] = {}
+    for name, each in fields_of(of).items():
+        if name in names:
+            default = each.defaults.get(of, each.default)
+            told = each.told(of, lambda other: f"`{other}`") + (f" By default: {default}." if default else "")
+            found[name] = {**each.schema, "description": told.replace("..", ".")}
+    return found
+
+
+# -- readers that ask for other fields --------------------------------------------------------------------------------
+
+
+def _plain(read: Callable[[Any], object]) -> Callable[[Any, Reading], object]:
+    return lambda value, _: read(value)
+
+
+def _texts(read: Callable[[str], object]) -> Callable[[Any, Reading], object]:
+    return lambda value, _: read(text_of(value))
+
+
+def _words(read: Callable[[str], object]) -> Callable[[Any, Reading], object]:
+    return lambda value, _: read(values.words(value))
+
+
+def _choice(kind: type[BadNumbers | FileKind | DateOrder]) -> Callable[[Any, Reading], object]:
+    return lambda value, _: kind(values.one_of(kind, value))
+
+
+def _path(value: object, _: Reading) -> Path:
+    return Path(text_of(value))
+
+
+def _as_given(value: Any, _: Reading) -> Any:
+    return value
+
+
+def _file(value: object, reading: Reading) -> Path | InputFile:
+    return reading.file("file", value)
+
+
+def _prices(value: object, reading: Reading) -> PriceTable:
+    return PriceTable.load(reading.file("prices", value))
+
+
+def _template(value: object, reading: Reading) -> FlowTemplate:
+    if isinstance(value, FlowTemplate):
+        return value
+    if isinstance(value, Mapping):
+        return FlowTemplate.parse(cast("object", value), name=reading.shown("template"))
+    return FlowTemplate.load(reading.path("template", value))
+
+
+def _spoken(value: object, _: Reading) -> FlowTemplate:
+    return value if isinstance(value, FlowTemplate) else FlowTemplate.speaking(text_of(value))
+
+
+def _said(value: object, _: Reading) -> FlowTemplate:
+    if isinstance(value, FlowTemplate):
+        return value
+    if not isinstance(value, str) or not value.strip():
+        raise ValueError("is not a text to speak")
+    try:
+        return _template_of(value) if is_template(value) else FlowTemplate.speaking(value)
+    except CampaignFileError as error:
+        raise ValueError("; ".join(found.message for found in error.findings)) from None
+
+
+_template_of = lru_cache(maxsize=64)(FlowTemplate.speaking)
+"""The template of a text with names, which many calls have in common."""
+
+
+def _flow(value: object, _: Reading) -> Mapping[str, object]:
+    if not is_object(value):
+        raise ValueError("is not an object; give a request body of 8x8")
+    return value
+
+
+def _menu(value: object, reading: Reading) -> Menu:
+    from voiceflow_worker.ivr.loading import load_menus
+    from voiceflow_worker.ivr.menu import Menu
+
+    if isinstance(value, Menu):
+        return value
+    name, menus = text_of(value), reading.menus
+    if menus is None:
+        voice = reading.default("voice_profile")
+        return load_menus([name], voice_profile=voice, folder=reading.given["ivr"].folder)[0]
+    if name not in menus:
+        raise ValueError(f"{name[:40]!r} is not one of the menus: {', '.join(menus) or 'there are none'}")
+    return menus[name]
+
+
+def _source(value: object, reading: Reading) -> str:
+    text = values.words(value)
+    read_sources(text, reading.value("country"))
+    return text
+
+
+def _time(value: object, reading: Reading) -> datetime:
+    zone = reading.value("time_zone")
+    try:
+        return read_time(text_of(value), zone=None if zone is None else read_zone(zone), now=reading.now)
+    except ValueError as error:
+        hint = "" if reading.has("time_zone") else f" ({reading.named('time_zone')})"
+        raise ValueError(f"{error}{hint}") from None
+
+
+def _later(value: object, reading: Reading) -> datetime:
+    at = _time(value, reading)
+    if at <= reading.now:
+        raise ValueError(f"it is {in_words(at)}, which has passed")
+    return at
+
+
+# -- the table --------------------------------------------------------------------------------------------------------
+
+_CAMPAIGN = frozenset({Of.CAMPAIGN})
+_ALL = frozenset({Of.CAMPAIGN, Of.CALL, Of.ESCALATION})
+_CALL = frozenset({Of.CALL})
+_ESCALATION = frozenset({Of.ESCALATION})
+_SCHEDULE = frozenset({Of.SCHEDULE})
+_NO_WINDOW = "The time zone of times without one, such as Asia/Singapore. It moves no window."
+
+# An entry is read at a glance.
+# fmt: off
+FIELDS: tuple[Field, ...] = (
+    # -- who is called, and from which number
+    Field(
+        name="campaign", read=_path, of=_CAMPAIGN, group=Group.TEXT, schema=TEXT, metavar="FILE", is_of_one_run=True,
+        instead="give its fields",
+        help="Take the fields of the campaign from this TOML file. Those that are given here override it.",
+    ),
+    Field(
+        name="to", read=_as_given, of=_CALL, group=Group.WHO, schema={"type": ["string", "integer", "null"]},
+        help="The number to call: with + and its country code, or as people write it in <country>.",
+    ),
+    Field(
+        name="numbers", read=_plain(values.listed), of=_ESCALATION, group=Group.WHO,
+        schema={"type": ["array", "string", "null"], "items": {"type": "string"}},
+        help="The numbers, in the order of the calls; one may stand several times. Give these or a <policy>.",
+    ),
+    Field(
+        name="policy", read=_as_given, of=_ESCALATION, group=Group.WHO, schema=TEXT,
+        help="The name of a policy of `serve --escalations`, whose fields count where they are not given here.",
+    ),
+    Field(
+        name="file", read=_file, of=_CAMPAIGN, group=Group.WHO, schema=TEXT, label="File of the people to call",
+        instead="upload the file", uploads=(InputFile,), help="The file of the people to call.",
+    ),
+    Field(
+        name="rows", read=_plain(values.rows), of=_CAMPAIGN, group=Group.WHO, schema=ROWS, is_of_one_run=True,
+        help="The people to call: objects from columns to values, as in a file.",
+    ),
+    Field(
+        name="number_column", read=_plain(values.columns), of=_CAMPAIGN, group=Group.WHO, schema=WORDS, metavar="NAME",
+        sets="number_column", label="Column of the numbers", hint="Or several of a person: mobile,phone.",
+        offers="columns", default="destination",
+        help="The column of the number to call, or those of several numbers of a person: mobile,phone.",
+    ),
+    Field(
+        name="bad_numbers", read=_choice(BadNumbers), of=_CAMPAIGN, group=Group.WHO, schema=TEXT,
+        metavar="refuse|skip", sets="bad_numbers", label="If one of several numbers is bad", hint="The row is bad",
+        choices=(("skip", "Pass over the number"),), default="refuse",
+        help="If one of a person's several numbers cannot be read: refuse the row, or skip that number.",
+    ),
+    Field(
+        name="country", read=_plain(values.country), of=_ALL, group=Group.WHO, schema=TEXT, metavar="CC",
+        sets="country", label="Country of national numbers",
+        hint="Such as SG, or international. Empty: numbers have +.",
+        help="The country of national numbers, such as SG; or international: digits begin with their country code.",
+    ),
+    Field(
+        name="country_column", read=_texts(str), of=_CAMPAIGN, group=Group.WHO, schema=TEXT, metavar="NAME",
+        sets="country_column", label="Or the column of the countries", hint="If rows differ. Such as SG.",
+        offers="columns",
+        help="The column with the country of each row's number, such as SG or Singapore, if they differ.",
+    ),
+    Field(
+        name="date_order", read=_choice(DateOrder), of=_CAMPAIGN, group=Group.WHO, schema=TEXT, metavar="dmy|mdy|ymd",
+        sets="date_order", label="Dates of the file look like", hint="2030-01-31",
+        choices=(("dmy", "31/1/2030"), ("mdy", "1/31/2030"), ("ymd", "2030/1/31")),
+        help="The order of day, month and year in dates of the file such as 31/1/2030.",
+    ),
+    Field(
+        name="sheet", read=_texts(str), of=_CAMPAIGN, group=Group.WHO, schema=TEXT, metavar="NAME", is_rare=True,
+        sets="sheet", label="Sheet of the workbook", hint="Needed if several have rows.",
+        help="The sheet of a workbook, if several have rows.",
+    ),
+    Field(
+        name="batch", read=_plain(values.batch), of=_ALL | _SCHEDULE, group=Group.WHO, schema=TEXT, metavar="ID",
+        sets="batch_id", label="Name of the batch", hint="Empty: the name of the file.",
+        help="The id of the batch.", default="the file's name without its extension",
+        defaults={Of.CALL: "", Of.ESCALATION: "one of its own"},
+    ),
+    Field(
+        name="source", read=_source, of=_ALL, group=Group.WHO, schema=BY_NAME, metavar="NUMBER",
+        label="Number to call from", hint="Or SG=+65…,*=+1…. Empty: column or setting.", offers="numbers",
+        help="The number to call from, if neither row nor call flow names one, or one by country: "
+        "SG=+6531234567,*=+12025550123.",
+        helps={Of.ESCALATION: "The number to call from, or one by country: SG=+6531234567,*=+12025550123."},
+        default="VOICEFLOW_SOURCE",
+    ),
+    # -- what they hear
+    Field(
+        name="template", read=_template, of=_CAMPAIGN, group=Group.TEXT, schema=OBJECT, metavar="FILE",
+        instead="give the call flow itself", uploads=(FlowTemplate, dict),
+        help="A call flow (JSON) with {{column}} in its texts.",
+    ),
+    Field(
+        name="say", read=_spoken, of=_CAMPAIGN, group=Group.TEXT, schema=TEXT, metavar="TEXT", label="Text to say",
+        help="Say this text, with {{column}} in it, instead of a <template>.",
+    ),
+    Field(
+        name="say", read=_said, of=_CALL, group=Group.TEXT, schema=TEXT,
+        help="The text to speak; {{name}} is that of <data>.",
+    ),
+    Field(
+        name="say", read=_plain(values.spoken), of=_ESCALATION, group=Group.TEXT, schema=TEXT,
+        help="The text to speak.",
+    ),
+    Field(
+        name="how", read=lambda value, _: values.spoken(value, may_be_empty=True), of=_ESCALATION, group=Group.TEXT,
+        schema=TEXT, help="What is spoken after it.", default="Press 1 to acknowledge.",
+    ),
+    Field(
+        name="key", read=_plain(values.spoken), of=_ESCALATION, group=Group.TEXT, schema=TEXT, default="1",
+        help="The key that acknowledges.",
+    ),
+    Field(
+        name="flow", read=_flow, of=_CALL, group=Group.TEXT, schema=OBJECT,
+        help="A request body of 8x8, as in its guides, instead of a text.",
+    ),
+    Field(
+        name="ivr", read=_menu, of=_CAMPAIGN | _CALL, group=Group.TEXT, schema=TEXT, metavar="MODULE:MENU",
+        label="Menu",
+        help="Begin each call with the question of this menu, such as restaurant:main for `main` in restaurant.py; on "
+        "a server, the name of one that it was started with.",
+    ),
+    Field(
+        name="menu", read=_texts(str), of=_CAMPAIGN, group=Group.TEXT, schema=TEXT, metavar="NAME", is_rare=True,
+        label="Menu that another receiver answers with", hint="Its name. The text above begins the call.",
+        help="The name of the IVR menu that handles the first key press, if a <template> asks the question.",
+    ),
+    Field(
+        name="language", read=_as_given, of=_CALL, group=Group.TEXT, schema=TEXT,
+        help="The language of the call, for a menu that has several.",
+    ),
+    Field(
+        name="language_column", read=_texts(str), of=_CAMPAIGN, group=Group.TEXT, schema=TEXT, metavar="NAME",
+        sets="language_column", label="Column of the languages", hint="For a menu. Empty: language.", offers="columns",
+        help="The column with the language of each row, for a menu that has several.", default="language",
+    ),
+    Field(
+        name="voice_profile", read=_texts(str), of=_ALL, group=Group.TEXT, schema=TEXT, metavar="NAME",
+        label="Voice", hint="Empty: the menu's, the column's, or the setting.", offers="voices",
+        help="The voice, if neither row nor call flow names one.", helps={Of.ESCALATION: "The voice."},
+        default="VOICEFLOW_VOICE_PROFILE",
+    ),
+    Field(
+        name="data", read=_plain(values.data), of=_CAMPAIGN | _CALL, group=Group.TEXT, schema=OBJECT, sets="data",
+        help="What is kept with each call, beside its columns: names with texts, numbers, true and false.",
+    ),
+    # -- when phones ring
+    Field(
+        name="time_zone", read=_texts(lambda text: read_zone(text).key), of=_ALL | _SCHEDULE, group=Group.WHEN,
+        schema=TEXT, metavar="ZONE", sets="time_zone", label="Time zone of times",
+        hint="Of times in the file and below, such as Asia/Singapore.",
+        help="The time zone of local times in the file and in the options, such as Asia/Singapore. It moves no window.",
+        helps={Of.CALL: _NO_WINDOW, Of.ESCALATION: _NO_WINDOW},
+    ),
+    Field(
+        name="window", read=_plain(values.window), of=_ALL, group=Group.WHEN, schema=BY_NAME, metavar="HOURS",
+        label="Hours in which phones may ring", hint="Such as 09:00-18:00, or DE=09:00-18:00,*=10:00-20:00.",
+        help="Phones ring only at these hours, such as 09:00-20:00, in the time zone of the number; or by country: "
+        "DE=09:00-18:00,*=10:00-20:00.",
+    ),
+    Field(
+        name="days", read=_words(read_weekdays), of=_ALL, group=Group.WHEN, schema=BY_NAME, metavar="DAYS",
+        is_rare=True, label="Days", hint="Such as mon-fri. Empty: every day.",
+        help="Phones ring only on these days, such as mon-sat or mon,wed; or by country.",
+    ),
+    Field(
+        name="holidays", read=_words(read_holidays), of=_ALL, group=Group.WHEN, schema=BY_NAME, metavar="CC",
+        is_rare=True, label="Not on public holidays of",
+        hint="Such as SG,DE-BY, or number. Empty: days like others.",
+        help="No phone of a country rings on its public holidays, such as SG,DE-BY; number: of each number's country.",
+    ),
+    Field(
+        name="window_time_zone", read=_texts(read_window_zone), of=_ALL, group=Group.WHEN, schema=TEXT, metavar="ZONE",
+        is_rare=True, label="Time zone of the hours", hint="Empty: that of each number.",
+        help="The hours and days count in this time zone, instead of that of the number.",
+    ),
+    Field(
+        name="not_before", read=_time, of=_CAMPAIGN | _CALL, group=Group.WHEN, schema=TEXT, metavar="TIME",
+        sets="not_before", label="Not before", hint="Such as tomorrow 09:00. Empty: at once.",
+        help="No phone rings before this time: 2026-11-20T09:00:00+08:00, or, together with <time_zone>, "
+        '"2026-11-20 09:00" or "tomorrow 09:00".',
+    ),
+    Field(
+        name="valid_for", read=_plain(values.duration), of=_CAMPAIGN | _CALL, group=Group.WHEN, schema=TEXT,
+        metavar="DURATION", sets="valid_for", label="Valid for",
+        hint="Such as 2h, counted from now or from Not before.",
+        help="Phones may ring for this long, such as 2h, counted from now or from a later <not_before>.",
+    ),
+    Field(
+        name="valid_until", read=_later, of=_CAMPAIGN, group=Group.WHEN, schema=TEXT, metavar="TIME", is_rare=True,
+        sets="valid_until", label="Not after", hint="Such as tomorrow 18:00, in place of a length of time.",
+        help="No phone rings after this time, written like <not_before>.",
+    ),
+    # -- if nobody answers
+    Field(
+        name="redial_on", read=_words(read_redial_on), of=_CAMPAIGN | _CALL, group=Group.REDIAL, schema=WORDS,
+        metavar="OUTCOMES", label="Call again after", hint="Such as busy,no_answer. Empty: the setting.",
+        help="Redial after busy, no_answer, canceled, unreached (all three), failed, error.",
+        default="VOICEFLOW_REDIAL_ON",
+    ),
+    Field(
+        name="redial_max", read=_plain(values.whole), of=_CAMPAIGN | _CALL, group=Group.REDIAL, schema=WHOLE,
+        metavar="N", label="Call again at most", hint="A number of times. Empty: the setting.",
+        help="Redial a call at most this many times.", default="VOICEFLOW_REDIAL_MAX, else 1",
+    ),
+    Field(
+        name="redial_after", read=_plain(values.redial_after), of=_CAMPAIGN | _CALL, group=Group.REDIAL,
+        schema=BY_NAME, metavar="WAIT", label="Wait before calling again",
+        hint="Such as 30m, or busy=5m,no_answer=2h. Empty: the setting.",
+        help="The wait before a redial, such as 30m, or by outcome: busy=5m,no_answer=2h.",
+        default="VOICEFLOW_REDIAL_AFTER, else 30m",
+    ),
+    Field(
+        name="answer_within", read=_plain(values.length), of=_ESCALATION, group=Group.REDIAL, schema=TEXT,
+        help="How long an answer is waited for. The next number is called 90 s after it at the latest.", default="2m",
+    ),
+    Field(
+        name="rounds", read=_plain(values.rounds), of=_ESCALATION, group=Group.REDIAL, schema=WHOLE, default="1",
+        help='How often all are called; or "until acknowledged".',
+    ),
+    Field(
+        name="rest", read=_plain(values.duration), of=_ESCALATION, group=Group.REDIAL, schema=TEXT, default="5m",
+        help="For so long after its acknowledgement, an alert that comes back calls nobody.",
+    ),
+    # -- what else holds a campaign back
+    Field(
+        name="skip_bad", read=_plain(values.bad_row_limit), of=_CAMPAIGN | _SCHEDULE, group=Group.GUARDS,
+        schema={"type": ["boolean", "string", "integer", "null"]}, is_of_one_run=True,
+        help="Call the good rows even if others are bad. In a schedule also a limit, such as 5 % or 20.",
+    ),
+    Field(
+        name="again", read=_plain(read_again), of=_CAMPAIGN | _SCHEDULE, group=Group.GUARDS,
+        schema={"type": ["boolean", "string", "array", "null"], "items": {"type": "string"}}, metavar="[STATES]",
+        is_of_one_run=True,
+        help="Also call people who already have a call in the batch, or the same call in another one. With states, "
+        "such as cancelled,expired: call again only where the call ended so.",
+    ),
+    Field(
+        name="rejects", read=_path, of=_CAMPAIGN, group=Group.GUARDS, schema=TEXT, metavar="FILE", is_of_one_run=True,
+        instead="leave it out",
+        help="Write the rows that are not called to this file, with the reasons.",
+    ),
+    Field(
+        name="stop_after_refused", read=_plain(values.whole), of=_CAMPAIGN, group=Group.GUARDS, schema=WHOLE,
+        metavar="N", is_rare=True, label="Stop after refusals in a row",
+        hint="For their voice or source. Empty: 10; 0: never.", default="10",
+        help="Hold the batch after N consecutive refusals because of its voice or source; 0: never.",
+    ),
+    Field(
+        name="stop_after_cost", read=_texts(read_cost), of=_CAMPAIGN, group=Group.GUARDS, schema=AMOUNT,
+        metavar="AMOUNT", is_rare=True, label="Stop at a cost of", hint="Such as 50, in one currency.",
+        help="Hold the batch once its calls have cost this much in one currency, such as 50.",
+    ),
+    Field(
+        name="stop_if_answer_rate_below", read=_texts(read_answer_rate), of=_CAMPAIGN, group=Group.GUARDS,
+        schema=TEXT, metavar="P%/N", is_rare=True, label="Stop if few answer",
+        hint="Such as 5%/200: below 5 % after 200 calls.",
+        help="Hold the batch if its answer rate is too low: 5%/200 means below 5 % after 200 calls.",
+    ),
+    Field(
+        name="priority", read=_plain(values.priority), of=_ALL, group=Group.GUARDS, schema=WHOLE, metavar="N",
+        is_rare=True, sets="priority", label="Priority", hint="A larger number is called first. Empty: 0.",
+        help="The priority, -1000000 to 1000000. Calls with a higher priority are sent first.", default="0",
+        defaults={Of.ESCALATION: "1000"},
+    ),
+    Field(
+        name="format", read=_choice(FileKind), of=_CAMPAIGN, group=Group.GUARDS, schema=TEXT,
+        metavar="csv|jsonl|json|xlsx|parquet", is_rare=True, sets="file_kind", label="Format of the file",
+        hint="Such as csv. Empty: as it looks.", help="The format.",
+        default="by the file's name, else by its content",
+    ),
+    # -- of a preview
+    Field(
+        name="prices", read=_prices, of=_CAMPAIGN, group=Group.PREVIEW, schema=TEXT, metavar="FILE",
+        instead="upload the file, or leave it out", uploads=(InputFile,), label="Price list",
+        help="Prices for the preview: a CSV file with country or prefix, currency, and per_minute or per_call.",
+    ),
+    Field(
+        name="rate", read=_texts(read_rate), of=_CAMPAIGN, group=Group.PREVIEW, schema=AMOUNT, metavar="N|unlimited",
+        is_rare=True, label="Calls per second in the preview", hint="Empty: the queue's rate, or the setting.",
+        help="The rate of the preview, in calls per second, or unlimited.",
+        default="the queue's rate, else VOICEFLOW_RATE",
+    ),
+    Field(
+        name="assume_seconds", read=_plain(values.seconds), of=_CAMPAIGN, group=Group.PREVIEW, schema=AMOUNT,
+        metavar="N", is_rare=True, label="Seconds of a call in the preview", hint="Empty: by the length of the texts.",
+        help="The length of each call in the preview, in seconds.", default="the time that its texts take",
+    ),
+    # -- of a schedule alone
+    Field(
+        name="cron", read=_texts(read_cron), of=_SCHEDULE, group=Group.WHEN, schema=TEXT,
+        help="When `voiceflow schedule` starts the campaign, in <time_zone>, such as 0 9 * * mon-fri.",
+    ),
+    Field(
+        name="misfire", read=_plain(values.length), of=_SCHEDULE, group=Group.WHEN, schema=TEXT, default="15m",
+        help="A run that cannot start within this time is left out.",
+    ),
+)
+# fmt: on
+"""Every field, in the order in which people see them."""
+
+EXCLUDING: Final = (
+    ("template", "say"), ("ivr", "menu"), ("valid_for", "valid_until"), ("file", "rows"), ("rejects", "rows"),
+    ("country", "country_column"),
+)  # fmt: skip
+"""The pairs of fields of which only one may be given."""
+
+
+CHANGES: Final = ("window", "days", "holidays", "window_time_zone", "valid_for", "valid_until", "priority", "source")
+EDITED: Final = (*CHANGES, "time_zone", "country")
+"""The fields of an edit of a batch: of them, `time_zone` and `country` only say how the others are read."""
+
+
+def fields_of(of: Of) -> dict[str, Field]:
+    """The fields of a campaign, a call, an escalation or a schedule, by name, in the order in which people see them."""
+    return {each.name: each for each in FIELDS if of in each.of}

@@ -1,0 +1,148 @@
+"""TOML files of fields: of a campaign (`--campaign`), of a schedule, and those that the console saves and loads."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+from voiceflow_worker.campaigns import field_values as values
+from voiceflow_worker.campaigns.calls.bad_row_limit import BadRowLimit
+from voiceflow_worker.campaigns.fields import BY_NAME, EXCLUDING, WORDS, fields_of
+from voiceflow_worker.campaigns.files.input_file import InputFile, read_text
+from voiceflow_worker.campaigns.files.json_rows import LARGEST_DOCUMENT
+from voiceflow_worker.campaigns.reading import Given, Of, Reading, paths, refuse, text_of, unknown
+from voiceflow_worker.errors import InvalidInputError
+from voiceflow_worker.model.jobs.again import Again
+from voiceflow_worker.model.recurrence import MISFIRE, Recurrence
+from voiceflow_worker.model.times import read_zone
+
+ONLY_SCHEDULED: Final = tuple(name for name in fields_of(Of.SCHEDULE) if name not in fields_of(Of.CAMPAIGN))
+"""The fields that only a file of options has, and only `voiceflow schedule` obeys."""
+OF_RUNS: Final = tuple(name for name, each in fields_of(Of.SCHEDULE).items() if each.is_of_one_run)
+"""The fields of one run that a file with `cron` may have, for each run of its schedule. A person gives them anew."""
+_REPLACING: Final = (frozenset({"template", "say", "ivr"}), *map(frozenset, EXCLUDING))
+"""The fields that replace each other: one that is given goes before the others in the file of options."""
+_KNOWN: Final = {**fields_of(Of.CAMPAIGN), **fields_of(Of.SCHEDULE)}
+_ONE_RUN: Final = frozenset(name for name, each in _KNOWN.items() if each.is_of_one_run)
+_FILES: Final = frozenset({"file", "prices", "template"})
+_REASONS: Final = {
+    **dict.fromkeys(ONLY_SCHEDULED, "counts for `voiceflow schedule` alone; leave it out to start the campaign once"),
+    **dict.fromkeys(_ONE_RUN, "is not an option of a campaign; it concerns one run"),
+}
+
+
+def unknown_options(
+    given: Mapping[str, Given],
+    named: Callable[[str], str],
+    known: Iterable[str] = fields_of(Of.CAMPAIGN),
+    where: str = "",
+) -> Iterator[tuple[str, str]]:
+    """The fields that no campaign has, each with why it is refused."""
+    return unknown(given, known, named, of="an option of a campaign", reasons=_REASONS, where=where)
+
+
+def merged(given: Mapping[str, Given], file: Path) -> dict[str, Given]:
+    """The given fields, and those of a file of options which they do not replace. Raises as `options_in`."""
+    typed = frozenset(given)
+    further = {
+        name: found
+        for name, found in options_in(file).items()
+        if name not in OF_RUNS and not any(name in each and each & typed for each in (frozenset({name}), *_REPLACING))
+    }
+    return {**given, **further}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScheduleFields:
+    """What a TOML file of options says to `voiceflow schedule`: the batch, when it is started, and how each time."""
+
+    batch: str | None = None
+    recurrence: Recurrence | None = None
+    skip_bad: BadRowLimit | None = None
+    """The bad rows that may be left out; None for none."""
+    again: Again = False
+
+
+def schedule_in(path: Path) -> ScheduleFields:
+    """What a TOML file of options says to `voiceflow schedule`; nothing else is read of it.
+
+    Raises InvalidInputError, CampaignFileError.
+    """
+    fields = fields_of(Of.SCHEDULE)
+    given = {name: each for name, each in options_in(path).items() if name in fields}
+    reading = Reading(fields, given, None, datetime.now(UTC))
+    skips = reading.value("skip_bad") or None
+    found = ScheduleFields(
+        batch=reading.value("batch"),
+        recurrence=recurrence_of(reading),
+        skip_bad=BadRowLimit() if skips is True else skips,
+        again=reading.value("again") or False,
+    )
+    reading.refuse()
+    return found
+
+
+def recurrence_of(reading: Reading) -> Recurrence | None:
+    """When a campaign recurs; None if it does not."""
+    cron, misfire, zone = reading.value("cron"), reading.value("misfire"), reading.value("time_zone")
+    if reading.has("misfire") and not reading.has("cron"):
+        reading.problem("misfire", "there is no cron, which says when the campaign starts")
+    if reading.has("cron") and not reading.has("time_zone"):
+        reading.problem("cron", "there is no time_zone, such as Asia/Singapore, in which these are local times")
+    return None if cron is None or zone is None else Recurrence(cron, read_zone(zone), misfire or MISFIRE)
+
+
+def saved_options(given: Mapping[str, str]) -> str:
+    """The fields as a TOML file of options. Those of one run, and the file of the people, are left out."""
+    kept = {name: value for name, value in given.items() if value and name not in _ONE_RUN and name not in _FILES}
+    # JSON spells a text as TOML does, but for one control character.
+    texts = {name: json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f") for name, value in kept.items()}
+    return "".join(f"{name.replace('_', '-')} = {text}\n" for name, text in texts.items())
+
+
+def loaded_options(text: str, *, name: str) -> dict[str, str]:
+    """The fields of a TOML file of options as texts, for a form. No file is read. Raises InvalidInputError.
+
+    A field that names a file is refused: it is a file of the computer that the options were written on. So is one that
+    only `voiceflow schedule` obeys: a form starts its campaign once.
+    """
+    fields = _read(text, place=name)
+    refuse([*unknown_options(fields, str), *paths(fields, _KNOWN)])
+    texts: dict[str, str] = {}
+    for key, each in fields.items():
+        is_list = _KNOWN[key].schema in (BY_NAME, WORDS)
+        read = values.columns if key == "number_column" else values.words if is_list else text_of
+        try:
+            texts[key] = read(each.value)
+        except (ValueError, InvalidInputError) as error:
+            raise InvalidInputError(f"{each.name}: {error}") from None
+    return texts
+
+
+def options_in(path: Path) -> dict[str, Given]:
+    """The fields in a TOML file. Raises CampaignFileError, InvalidInputError."""
+    remedy = "give the file of the options, not the file of the people"
+    text = read_text(InputFile(path), most_bytes=LARGEST_DOCUMENT, what="a file of options", remedy=remedy)
+    return _read(text, place=str(path), folder=path.parent)
+
+
+def _read(text: str, *, place: str, folder: Path | None = None) -> dict[str, Given]:
+    """The fields in a TOML document, with `-` or `_` in their names. Raises InvalidInputError."""
+    try:
+        document = tomllib.loads(text)
+    except ValueError as error:
+        raise InvalidInputError(f"{place} is not TOML: {error}") from None
+    found: dict[str, Given] = {}
+    for key, value in document.items():
+        name = key.replace("-", "_")
+        if name in found:
+            raise InvalidInputError(f"{place}: {key} and {found[name].name} are one option; keep one of them")
+        found[name] = Given(value, key, folder)
+    known = _KNOWN.keys() - (_ONE_RUN.difference(OF_RUNS) if "cron" in found else _ONE_RUN)
+    refuse(unknown_options(found, lambda name: name.replace("_", "-"), known, where=f"{place}: "))
+    return {name: replace(each, name=f"{place}: {each.name}") for name, each in found.items()}
