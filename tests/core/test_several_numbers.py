@@ -68,6 +68,21 @@ async def test_after_every_other_end_no_further_number_is_called(
     assert (await engine.send(), job.state.is_final, rang(voice)) == ([], True, [MOBILE])
 
 
+async def test_a_call_that_was_placed_after_its_end_was_told_calls_no_further_number(
+    engine: Engine, voice: ScriptedVoice
+) -> None:
+    voice.answers = [Verdict(kind=VerdictKind.REFUSED, message="source not allowed", code=-1014)]
+    job = await engine.enqueue(MOBILE, further_numbers=[HOME])
+    (failed,) = await engine.send()
+    created = Verdict(kind=VerdictKind.CREATED, message="created", session_id=f"session-{job.id}.1")
+    placed = await engine.settler.verdict(failed, 1, created)
+    await engine.summarise(job, S.BUSY)
+    assert await engine.send() == []
+    ended = await engine.queue.get(job.id)
+    states = [each.state for each in (failed, placed, ended)]
+    assert (states, rang(voice)) == ([JobState.FAILED, JobState.ACCEPTED, JobState.UNREACHED], [MOBILE])
+
+
 async def test_a_doubt_calls_no_further_number_and_its_late_summary_does(
     engine: Engine, voice: ScriptedVoice, clock: ManualClock
 ) -> None:

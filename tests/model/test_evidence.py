@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime, timedelta
+from functools import partial
 from itertools import product
 from typing import Any, ClassVar
 
@@ -125,7 +126,7 @@ class TestAnswers:
                     said.code,
                 )
 
-    @pytest.mark.parametrize("name", ["queued again", "leased again", "expired", "cancelled", "failed"])
+    @pytest.mark.parametrize("name", ["queued again", "leased again"])
     def test_created_is_believed_wherever_its_post_has_no_outcome(self, name: str) -> None:
         after = answer(EVERYWHERE[name](), CREATED, 1)
         assert (after.state, after.session_id, after.attempt) == (S.SUBMITTED, "s-1", 1)
@@ -151,7 +152,8 @@ class TestAnswers:
     @pytest.mark.parametrize("said", [REFUSED, NOT_SENT, TURNED_AWAY])
     def test_that_a_call_was_placed_outweighs_an_answer_that_it_was_not(self, said: Verdict) -> None:
         believed = answer(answer(sending(), said), replace(CREATED, message="a summary with an unknown status came"))
-        assert (believed.state, believed.attempt) == (S.SUBMITTED, 1)
+        state = S.ACCEPTED if said is REFUSED else S.SUBMITTED
+        assert (believed.state, believed.attempt) == (state, 1)
 
     def test_a_session_that_is_named_later_is_kept(self) -> None:
         nameless = answer(sending(), replace(CREATED, session_id=None))
@@ -427,32 +429,70 @@ class TestAnOlderPostThatRang:
             assert (after.state, after.attempt) == (S.COMPLETED, 1)
 
 
-class TestFinalIsFinal:
-    """The end of a call as accepted was told, perhaps with its batch's. Late evidence is recorded, and rings nobody."""
+AGAIN: dict[str, Any] = {
+    "redial": RedialPolicy(on=frozenset(SessionStatus) - OPT_OUTS, limit=5, after=MINUTE),
+    "further_numbers": ("+6591230002",),
+    "valid_until": NOW + 240 * HOUR,
+}
+"""A call that goes on wherever it may: every outcome grants a further call, to a further number at first."""
+ENDED: dict[str, Callable[[], Job]] = {
+    "no summary": lambda: lifecycle.give_up_waiting(answer(sending(**AGAIN), CREATED), at=NOW + HOUR, policy=POLICY),
+    "resolved as placed": lambda: placed(in_doubt(**AGAIN)),
+    "no webhooks": lambda: answered(
+        sending(**AGAIN), 1, CREATED, at=NOW, policy=replace(POLICY, outcomes=OutcomeSource.NONE)
+    ),
+    "two POSTs, one resolved as placed": lambda: placed(
+        lifecycle.doubt(second_post_out(**AGAIN), at=NOW + HOUR, reason="", policy=POLICY)
+    ),
+    "refused": lambda: answer(sending(**AGAIN), REFUSED),
+    "expired": lambda: lifecycle.expire(not_placed(in_doubt(**AGAIN)), at=NOW + HOUR, policy=POLICY),
+    "cancelled": lambda: lifecycle.cancel(not_placed(in_doubt(**AGAIN)), at=NOW + HOUR, reason="", policy=POLICY),
+    "cancelled redial": lambda: lifecycle.cancel(
+        summary(sending(**AGAIN), BUSY), at=NOW + HOUR, reason="", policy=POLICY
+    ),
+    "reached": lambda: summary(sending(**AGAIN | {"redial": None}), COMPLETED),
+    "reached, and a redial was not placed": lambda: lifecycle.cancel(
+        not_placed(lifecycle.doubt(begun(summary(sending(**AGAIN), BUSY)), at=NOW, reason="", policy=POLICY)),
+        at=NOW + HOUR,
+        reason="",
+        policy=POLICY,
+    ),
+}
+LATE: dict[str, Callable[[Job, int], Job]] = {
+    **{f"answer {said.kind} {said.code}": partial(lambda said, job, n: answer(job, said, n), said) for said in VERDICTS},
+    **{f"summary {told.status} {told.code}": partial(lambda told, job, n: summary(job, told, n), told) for told in OUTCOMES},
+    **{
+        f"log {told and told.status}": partial(
+            lambda told, job, n: found_placed(job, n, session_id="s-1", outcome=told, at=NOW, policy=POLICY), told
+        )
+        for told in (None, COMPLETED, BUSY)
+    },
+    "another's session": lambda job, n: mismatched(job, n, session_id="s-1", at=NOW, policy=POLICY),
+}
 
-    @pytest.mark.parametrize("told", OUTCOMES, ids=lambda told: f"{told.status.value} {told.code or ''}")
-    @pytest.mark.parametrize("end", ["no summary", "resolved as placed", "no webhooks"])
-    @pytest.mark.parametrize("others", [(), ("+6591230002",)], ids=["one number", "two numbers"])
-    def test_late_evidence_ends_an_accepted_call_in_another_way_and_calls_nobody(
-        self, told: Outcome, end: str, others: tuple[str, ...]
-    ) -> None:
-        policy = RedialPolicy(on=frozenset(SessionStatus) - OPT_OUTS, limit=5, after=MINUTE)
-        fields: dict[str, Any] = {"redial": policy, "further_numbers": others, "valid_until": NOW + 240 * HOUR}
-        job = {
-            "no summary": lambda: lifecycle.give_up_waiting(
-                answer(sending(**fields), CREATED), at=NOW + HOUR, policy=POLICY
-            ),
-            "resolved as placed": lambda: placed(in_doubt(**fields)),
-            "no webhooks": lambda: answered(
-                sending(**fields), 1, CREATED, at=NOW, policy=replace(POLICY, outcomes=OutcomeSource.NONE)
-            ),
-        }[end]()
-        assert job.state is S.ACCEPTED
-        after = summary(job, told, at=NOW + HOUR)
-        assert after.state.is_final
-        assert after.posts[0].outcome == told
-        for later in OUTCOMES:
-            assert summary(after, later, at=NOW + 2 * HOUR).state.is_final
+
+class TestFinalIsFinal:
+    """The end of a call was told, perhaps with its batch's. Late evidence is recorded, and rings nobody."""
+
+    @pytest.mark.parametrize("end", ENDED)
+    def test_no_evidence_moves_a_call_that_has_ended_to_where_it_may_ring(self, end: str) -> None:
+        job = ENDED[end]()
+        assert job.state.is_final
+        numbers = range(1, job.post_count + 1)
+        for first, second, number, other in product(LATE.values(), LATE.values(), numbers, numbers):
+            after = first(job, number)
+            assert after.state.is_final
+            assert second(after, other).state.is_final
+
+    @pytest.mark.parametrize("end", ["refused", "expired", "cancelled"])
+    def test_a_call_that_was_placed_after_all_ends_as_accepted_and_then_as_its_summary_says(self, end: str) -> None:
+        job = ENDED[end]()
+        after = answer(job, CREATED, 1, at=NOW + HOUR)
+        assert (after.state, after.attempt, after.session_id) == (S.ACCEPTED, 1, "s-1")
+        assert f"its end as {job.state.value} was told before" in (after.reason or "")
+        for told, state in ((BUSY, S.UNREACHED), (COMPLETED, S.COMPLETED)):
+            later = summary(after, told, 1, at=NOW + HOUR)
+            assert (later.state, later.outcome) == (state, told)
 
 
 class TestLateEvidenceAfterTheRedialEnded:
@@ -469,7 +509,7 @@ class TestLateEvidenceAfterTheRedialEnded:
         unreached = end(not_placed(doubted))
         assert unreached.state is S.UNREACHED
         assert summary(unreached, COMPLETED, 2).state is S.COMPLETED
-        assert answer(unreached, CREATED, 2).state is S.SUBMITTED
+        assert answer(unreached, CREATED, 2).state is S.UNREACHED
         assert summary(answer(unreached, CREATED, 2), COMPLETED, 2).state is S.COMPLETED
 
     @pytest.mark.parametrize("name", ["expired", "cancelled", "failed"])

@@ -123,10 +123,8 @@ def _created(job: Job, post: Post, *, at: datetime, policy: CallPolicy) -> Job:
     beside = _other_of_its_attempt(job, post)
     if beside is not None:
         after = _rang_twice(after, post, beside, at=at)
-    if job.state in {S.QUEUED, S.LEASED}:
-        return submitted(after, at=at, policy=policy)
-    has_its_end = job.state is S.COMPLETED and beside is not None
-    if job.state in {S.ACCEPTED, S.SUBMITTED} or has_its_end or _newer_that_may_have_rung(job, post):
+    waits = job.state in {S.QUEUED, S.LEASED}
+    if job.state is S.SUBMITTED or (not waits and _newer_that_may_have_rung(job, post)):
         return after
     return submitted(after, at=at, policy=policy)
 

@@ -292,7 +292,16 @@ def noted(job: Job, kind: NoteKind, text: str, *, at: datetime) -> Job:
 
 
 def submitted(job: Job, *, at: datetime, policy: CallPolicy) -> Job:
-    """The job after its call was placed: it waits for a summary, or, without webhooks, ends as `accepted`."""
+    """The job after its call was placed: it waits for a summary, or, without webhooks, ends as `accepted`.
+
+    A job that has ended does not wait: it ends as `accepted` too, unless its outcome is known. A summary that comes
+    later is recorded, and grants no further call.
+    """
+    if job.state.is_final and (job.has_outcome or job.state is S.ACCEPTED):
+        return job
+    if job.state.is_final:
+        reason = f"its call was placed after all; not called again: its end as {job.state.value} was told before"
+        return ended(job, S.ACCEPTED, at=at, reason=reason, policy=policy)
     if policy.outcomes is OutcomeSource.NONE:
         return ended(job, S.ACCEPTED, at=at, reason=None, policy=policy)
     deadline = at + policy.summary_deadline
@@ -319,7 +328,7 @@ def by_placed_post(job: Job, post: Post, *, at: datetime, policy: CallPolicy) ->
 
 
 def by_other_post(job: Job, *, at: datetime, policy: CallPolicy) -> Job | None:
-    """A job whose newest POST placed no call, as another POST settles it; None if it may be sent again.
+    """A job whose newest POST placed no call, as another POST settles it; None if it may be sent again, or has ended.
 
     If another POST of this attempt may have rung, the job is in doubt. That needs two histories
     (`model/jobs/rollback`).
@@ -327,7 +336,7 @@ def by_other_post(job: Job, *, at: datetime, policy: CallPolicy) -> Job | None:
     if job.settling_post is not None:
         return by_placed_post(job, job.settling_post, at=at, policy=policy)
     post = job.open_post
-    if post is None or post.redial != job.redials:
+    if post is None or post.redial != job.redials or job.state.is_final:
         return None
     return into_doubt(job, at=at, reason=f"POST {post.number} may have been placed too", policy=policy)
 
