@@ -16,18 +16,16 @@ from tests.support.manual_time import time_passing
 from tests.support.voices import ScriptedVoice, created, unknown
 from tests.support.waiting import until
 from voiceflow_worker import CallPolicy, Job, JobState, Worker, WorkerOptions
-from voiceflow_worker.backends.contract.samples import ManualClock, commit
+from voiceflow_worker.backends.contract.samples import ManualClock
 from voiceflow_worker.core.ports import Clock, Store
 from voiceflow_worker.core.ports.names import QueueNames
 from voiceflow_worker.core.ports.record_set import text_records
 from voiceflow_worker.core.settling.reconcile import EVERY, TIMEOUT, Look, Reconciled, Reconciler
 from voiceflow_worker.core.settling.settle import SummaryResult
 from voiceflow_worker.core.sweep import Sweeper
-from voiceflow_worker.core.units import changed
 from voiceflow_worker.errors import CallLogError, CallLogUnavailableError
 from voiceflow_worker.model.jobs.call_log import ExportRow, LoggedCalls
 from voiceflow_worker.model.jobs.job import RedialPolicy
-from voiceflow_worker.model.jobs.rollback import remembered
 from voiceflow_worker.model.reports.events import SessionSummary
 from voiceflow_worker.model.reports.outcome import Outcome
 from voiceflow_worker.model.reports.status import SessionStatus
@@ -132,22 +130,6 @@ class TestWhatIsFound:
         assert ended.posts[0].verdict is VerdictKind.PLACED
         assert ended.outcome is not None
         assert ended.outcome.seconds == 20
-
-    async def test_a_call_that_was_begun_twice_around_a_rollback_is_found_by_the_later_post(
-        self, engine: Engine, voice: ScriptedVoice, log: WrittenLog, clock: ManualClock
-    ) -> None:
-        """Only the second POST left. The first one was journalled by a worker that was killed before it left."""
-        job = await a_doubt(engine)
-        clock.advance(5 * MINUTE)
-        post = replace(job.posts[0], began_at=clock.now(), valid_until=clock.now() + 2 * MINUTE)
-        journalled = replace(job, posts=(post,))
-        restored = remembered(job, journalled, at=clock.now(), policy=engine.policy)
-        assert await commit(engine.store, [changed(job, restored, at=clock.now())[1]]) == [True]
-        log.write()
-        clock.advance(LONG_ENOUGH)
-        assert await look(engine, log) == PLACED
-        await engine.send()
-        assert (await engine.state(job), len(voice.placed)) == ("completed", 1)
 
     async def test_a_call_that_still_goes_on_is_submitted(
         self, engine: Engine, log: WrittenLog, clock: ManualClock

@@ -459,8 +459,13 @@ ENDED: dict[str, Callable[[], Job]] = {
     ),
 }
 LATE: dict[str, Callable[[Job, int], Job]] = {
-    **{f"answer {said.kind} {said.code}": partial(lambda said, job, n: answer(job, said, n), said) for said in VERDICTS},
-    **{f"summary {told.status} {told.code}": partial(lambda told, job, n: summary(job, told, n), told) for told in OUTCOMES},
+    **{
+        f"answer {said.kind} {said.code}": partial(lambda said, job, n: answer(job, said, n), said) for said in VERDICTS
+    },
+    **{
+        f"summary {told.status} {told.code}": partial(lambda told, job, n: summary(job, told, n), told)
+        for told in OUTCOMES
+    },
     **{
         f"log {told and told.status}": partial(
             lambda told, job, n: found_placed(job, n, session_id="s-1", outcome=told, at=NOW, policy=POLICY), told

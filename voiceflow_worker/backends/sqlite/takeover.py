@@ -24,7 +24,7 @@ from voiceflow_worker.model.jobs import lifecycle
 from voiceflow_worker.model.jobs.gate import Gate, GateKind, GateState
 from voiceflow_worker.model.jobs.job import Job, JobState, ReasonKind
 from voiceflow_worker.model.jobs.policy import CallPolicy
-from voiceflow_worker.model.jobs.rollback import further
+from voiceflow_worker.model.jobs.rollback import longer
 
 Progress = Callable[[int, int], None]
 """A function that is called with the amount of work done so far, and the total amount."""
@@ -77,7 +77,7 @@ class _Taking:
         if known is None:
             self._add(replaced)
             return
-        now = further(known, replaced, at=self._at, policy=self._policy)
+        now = longer(known, replaced, at=self._at, policy=self._policy)
         if now is replaced:
             # Its events are taken over too.
             self._writing.answer(Unit(change=Replace(known.revision, now), tally=tally_change(known, now)))

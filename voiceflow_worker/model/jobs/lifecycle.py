@@ -330,13 +330,20 @@ def by_placed_post(job: Job, post: Post, *, at: datetime, policy: CallPolicy) ->
 def by_other_post(job: Job, *, at: datetime, policy: CallPolicy) -> Job | None:
     """A job whose newest POST placed no call, as another POST settles it; None if it may be sent again, or has ended.
 
-    If another POST of this attempt may have rung, the job is in doubt. That needs two histories
-    (`model/jobs/rollback`).
+    If another POST of this attempt may have rung, the job is in doubt. If somebody cancelled the job while the POST was
+    under way, or the person may have been called twice by it, the job ends. (Each needs a rollback of the store.)
     """
     if job.settling_post is not None:
         return by_placed_post(job, job.settling_post, at=at, policy=policy)
     post = job.open_post
-    if post is None or post.redial != job.redials or job.state.is_final:
+    if job.state.is_final:
+        return None
+    if post is None or post.redial != job.redials:
+        if was_cancelled(job):
+            return ended(job, unless_placed(job, S.CANCELLED), at=at, reason="it was cancelled before", policy=policy)
+        newest = job.posts[-1]
+        if any(note.kind is NoteKind.RANG_TWICE and note.at >= newest.began_at for note in job.notes):
+            return ended(job, S.ACCEPTED, at=at, reason="this person may have been called twice", policy=policy)
         return None
     return into_doubt(job, at=at, reason=f"POST {post.number} may have been placed too", policy=policy)
 
