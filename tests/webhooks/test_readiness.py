@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import anyio
 import apsw
 import pytest
+from anyio import to_thread
 
 from tests.support.faulty_store import FaultyStore
 from tests.webhooks.receiving import SECRET, Settling, posting
@@ -55,6 +59,58 @@ async def test_a_file_that_another_process_has_locked_is_not_ready(tmp_path: Pat
         other.execute("ROLLBACK")
         other.close()
     assert (answer.status_code, answer.json()) == (503, {"error": "the store did not answer within 1 s"})
+
+
+class StalledLog(apsw.VFSFile):
+    """A file of a `StalledDisk`."""
+
+    def __init__(self, disk: StalledDisk, name: Any, flags: list[int]) -> None:
+        self._disk = disk
+        super().__init__(disk.base, name, flags)
+
+    def xSync(self, flags: int) -> None:  # noqa: N802 - the name that SQLite gives it
+        if self._disk.stalls:
+            self._disk.is_waited_for.set()
+            self._disk.gave_up = not self._disk.goes_on.wait(5)
+        super().xSync(flags)
+
+
+class StalledDisk(apsw.VFS):
+    """The default files of SQLite, whose fsync takes as long as a test wants."""
+
+    def __init__(self, base: str) -> None:
+        self.base = base
+        self.stalls = self.gave_up = False
+        self.is_waited_for, self.goes_on = threading.Event(), threading.Event()
+        super().__init__("stalled-disk-of-a-test", base, makedefault=True)
+
+    def xOpen(self, name: Any, flags: list[int]) -> StalledLog:  # noqa: N802 - the name that SQLite gives it
+        return StalledLog(self, name, flags)
+
+
+@pytest.fixture
+def disk() -> Iterator[StalledDisk]:
+    usual = apsw.vfs_names()[0]
+    disk = StalledDisk(usual)
+    yield disk
+    apsw.set_default_vfs(usual)
+    disk.unregister()
+
+
+async def test_a_disk_that_stalls_keeps_nobody_waiting_but_who_stores(tmp_path: Path, disk: StalledDisk) -> None:
+    async with open_store(f"sqlite:///{tmp_path / 'calls.db'}") as store:
+        app = receiver_app(store, secret=SECRET)
+        async with app.router.lifespan_context(app), posting(app) as sender, anyio.create_task_group() as group:
+            disk.stalls = True
+            group.start_soon(sender.client.get, "/readyz")  # which stores something
+            await to_thread.run_sync(disk.is_waited_for.wait, 5)
+            began = anyio.current_time()
+            assert (await sender.client.get("/healthz")).status_code == 200
+            assert anyio.current_time() - began < 1
+            disk.stalls = False
+            disk.goes_on.set()
+    assert disk.is_waited_for.is_set()
+    assert not disk.gave_up, "the event loop has waited for the disk"
 
 
 async def test_a_store_that_comes_back_is_ready_again(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,7 @@ import anyio
 import structlog
 
 from voiceflow_worker.core.heartbeats import EVERY, SAMPLED_EVERY, Heartbeats, RateHistory
-from voiceflow_worker.core.ports.background import BackgroundTasks
+from voiceflow_worker.core.ports.background import BackgroundTasks, answering
 from voiceflow_worker.core.ports.outside import SystemClock
 from voiceflow_worker.core.ports.probe import Probe
 from voiceflow_worker.core.ports.trips import TOLD_EVERY, RateLimitedLog
@@ -58,7 +58,7 @@ class Readiness:
 
 @asynccontextmanager
 async def present(heartbeats: Heartbeats, *, name: str, every: timedelta = EVERY) -> AsyncGenerator[None]:
-    """Send heartbeats of the receiver `name`, now and at every interval, until the block ends.
+    """Send heartbeats of the receiver `name`, now and at every interval, and keep the event loop free, until the end.
 
     `webhook_app` does this in its lifespan. But a server runs only the lifespan of the outermost app: an app that
     mounts `webhook_app` must use this context manager in its own lifespan.
@@ -72,21 +72,22 @@ async def present(heartbeats: Heartbeats, *, name: str, every: timedelta = EVERY
         await anyio.sleep(every.total_seconds())
         await parts.repeat(part, beat, every=every.total_seconds())
 
-    try:
-        await beat()
-    except Exception as error:  # noqa: BLE001 - the next beat may be stored
-        parts.failed(part, error)
-    async with anyio.create_task_group() as tasks:
-        tasks.start_soon(keep_beating)
+    with answering():
         try:
-            yield
-        finally:
-            tasks.cancel_scope.cancel()
-            with anyio.CancelScope(shield=True):
-                try:
-                    await heartbeats.receiver_left(name)
-                except Exception as error:  # noqa: BLE001 - nothing depends on it
-                    _log.warning("the heartbeat of this receiver was not deleted; it expires soon", error=str(error))
+            await beat()
+        except Exception as error:  # noqa: BLE001 - the next beat may be stored
+            parts.failed(part, error)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(keep_beating)
+            try:
+                yield
+            finally:
+                tasks.cancel_scope.cancel()
+                with anyio.CancelScope(shield=True):
+                    try:
+                        await heartbeats.receiver_left(name)
+                    except Exception as error:  # noqa: BLE001 - nothing depends on it
+                        _log.warning("the heartbeat of this receiver was not deleted; it expires", error=str(error))
 
 
 @asynccontextmanager

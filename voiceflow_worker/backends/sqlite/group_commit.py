@@ -1,9 +1,9 @@
 """Group commit: all waiting operations are written in one transaction, and return when it is on the disk.
 
 The statements run on the thread of the event loop, a few microseconds each. So do small commits while the disk is
-quick. Other commits with an fsync are in a second thread, and so are waits for other processes. If the statements ran
-there too, the second thread would wait for Python's lock (GIL) at each of them. Beside a busy event loop, a batch of 32
-moves then took from 4 ms to 3.4 s.
+quick, unless the process answers requests, because a disk may stall at any time. Other commits with an fsync are in a
+second thread, and so are waits for other processes. If the statements ran there too, the second thread would wait for
+Python's lock (GIL) at each of them. Beside a busy event loop, a batch of 32 moves then took from 4 ms to 3.4 s.
 """
 
 from __future__ import annotations
@@ -38,6 +38,7 @@ from voiceflow_worker.backends.sqlite.connection import (
 )
 from voiceflow_worker.backends.sqlite.opening import SCHEMA_VERSION, SameFiles
 from voiceflow_worker.backends.waiting import DiskSpeed
+from voiceflow_worker.core.ports.background import is_answering
 from voiceflow_worker.errors import StoreUnavailableError
 from voiceflow_worker.model.jobs.totals import STATE
 
@@ -310,7 +311,7 @@ class GroupCommit:
 
         A long WAL is moved into the file there. Without durable commits too: it would fill the disk.
         """
-        is_quick = not self._durably or (self._disk.is_quick and not self._is_large)
+        is_quick = not self._durably or (self._disk.is_quick and not is_answering() and not self._is_large)
         return is_quick and not self._db.is_log_long
 
     def _commit_in_thread(self) -> None:

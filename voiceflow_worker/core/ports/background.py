@@ -137,6 +137,25 @@ def health(failing: Mapping[str, str]) -> dict[str, object]:
     return {"status": "failing", "failing": [{"part": part, "error": error} for part, error in failing.items()]}
 
 
+_ANSWERING: list[object] = []
+
+
+@contextmanager
+def answering() -> Generator[None]:
+    """While the block lasts, this process answers requests: nothing keeps its event loop waiting, not even a disk."""
+    token = object()
+    _ANSWERING.append(token)
+    try:
+        yield
+    finally:
+        _ANSWERING.remove(token)
+
+
+def is_answering() -> bool:
+    """Whether this process answers requests."""
+    return bool(_ANSWERING)
+
+
 TURNS = "turn"
 LEASE_LENGTH = timedelta(seconds=30)
 """The time after which a lease ends if it is not renewed. If its holder is killed, the task waits until then."""
