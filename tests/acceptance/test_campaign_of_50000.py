@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from tests.acceptance.campaign.files import MENU, PRICES, SETTINGS
 from tests.docs.pages import DOCS, blocks
 
 PAGE = DOCS / "console.md"
@@ -26,13 +25,6 @@ def test_a_campaign_goes_from_its_file_to_a_report_that_is_the_ledger(tmp_path: 
     assert {path.stem for path in (tmp_path / "pictures").iterdir()} == PICTURES
     typed = {as_printed(each.command) for each in run.desk.typed}
     assert typed == {as_printed(command) for command in commands_of_the_page()}
-
-
-def test_the_page_has_the_files_of_the_campaign() -> None:
-    (menu,) = blocks(PAGE, language="python")
-    assert menu.text == MENU.read_text(encoding="utf-8")
-    prices, settings = (block.text for block in blocks(PAGE, language="text")[:2])
-    assert (prices, settings) == (PRICES, SETTINGS)
 
 
 def test_the_page_shows_all_pictures() -> None:
