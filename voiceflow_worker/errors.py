@@ -395,3 +395,17 @@ def _moment(at: datetime) -> str:
     if at.microsecond:
         at = at.replace(microsecond=0) + timedelta(seconds=1)
     return f"{at.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
+
+
+class MissingExtraError(VoiceflowError, ModuleNotFoundError):
+    """Raised when something needs an extra of this distribution that is not installed. The message has the command."""
+
+
+def require_extra(extra: str, *modules: str, what: str) -> None:
+    """Raise MissingExtraError if one of the modules that an extra brings is not there. `what` needs them."""
+    from importlib.util import find_spec
+
+    if missing := [name for name in modules if find_spec(name) is None]:
+        raise MissingExtraError(
+            f"{what} an extra, because it lacks {', '.join(missing)}: pip install 'voiceflow-worker[{extra}]'"
+        )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import voiceflow_worker.asgi as _  # noqa: F401 - first, because it says what a server needs
 from voiceflow_worker.gateway.account import PATH as PATH
 from voiceflow_worker.webhooks.assembly import Receiver as Receiver
 from voiceflow_worker.webhooks.assembly import check_receiver as check_receiver
