@@ -15,8 +15,8 @@ from cyclopts import App
 from cyclopts.argument import Argument
 
 from tests.docs.pages import DOCS
-from voiceflow_worker.campaigns.fields import FIELDS
-from voiceflow_worker.campaigns.reading import Group
+from voiceflow_worker.campaigns.fields import FIELDS, fields_of
+from voiceflow_worker.campaigns.reading import Group, Of, option
 from voiceflow_worker.cli.program import description, program, sections
 
 PAGE = DOCS / "cli.md"
@@ -93,7 +93,7 @@ def _shared(known: Mapping[str, App], of_all: Mapping[str, str]) -> dict[str, st
         for command, app in known.items()
         if command not in SAME_OPTIONS
         for name, line in options(app).items()
-        if name not in of_all
+        if name not in of_all and not option_of_field(name, line)
     )
     return {line: line for line, count in lines.items() if count >= SHARED_FROM and line.startswith("- `--")}
 
@@ -105,11 +105,20 @@ def _options(
     like = SAME_OPTIONS.get(name)
     left_out = {*of_all, *(options(known[like]) if like else {})} - {"FILE"}
     own = {each: line for each, line in options(known[name]).items() if each not in left_out}
-    yield "\n".join(line for line in own.values() if line not in shared)
+    fields = [each for each in own if option_of_field(each, own[each])]
+    yield "\n".join(line for each, line in own.items() if line not in shared and each not in fields)
     also = [f"[the options of `{like}`](#{like.replace(' ', '-')})"] if like else []
-    also += [f"`{each}`" for each, line in own.items() if line in shared]
+    also += [f"`{each}`" for each, line in own.items() if line in shared and each not in fields]
+    if fields:
+        also.append(f"the [fields of a campaign](fields.md) {', '.join(f'`{each}`' for each in fields)}")
     if also:
         yield f"Also {', '.join(also)}."
+
+
+def option_of_field(name: str, line: str) -> bool:
+    """Whether an option is a field of a campaign, which has its own page, and means the same."""
+    field = fields_of(Of.CAMPAIGN).get(name.removeprefix("--").replace("-", "_"))
+    return field is not None and field.told(Of.CAMPAIGN, option) in line
 
 
 def _section(name: str, text: str, notes: str) -> str:
@@ -135,10 +144,10 @@ def options_of(command: str) -> dict[str, str]:
 FIELDS_PAGE = DOCS / "fields.md"
 _ABOUT_FIELDS = """# Fields
 
-What can be said about a campaign, a call, an escalation or a schedule. A field has one name, one meaning and one reader
-in every interface: it is `valid_for` in Python, in the [HTTP API](http.md) and in [Airflow](airflow.md), and the option
-`--valid-for` of [`voiceflow enqueue`](cli.md#voiceflow-enqueue); a TOML file may have either. A value is a text as one
-types it, or what such a text means: a number, a list, a table of names. In brackets is what counts without the field.
+What can be said about a campaign, a call, an escalation or a schedule. A field has one name and one meaning in every
+interface: `valid_for` in Python, in the [HTTP API](http.md) and in [Airflow](airflow.md), the option `--valid-for` of
+[`voiceflow enqueue`](cli.md#voiceflow-enqueue), either in a TOML file. A value is a text as one types it, or a number,
+a list, a table of names. In brackets is what counts without the field.
 """
 
 
@@ -146,14 +155,14 @@ def fields_page() -> str:
     """The page of the fields, from their definition."""
     parts = [_ABOUT_FIELDS]
     for group in Group:
-        rows: dict[tuple[str, str], set[str]] = {}
+        found: dict[tuple[str, str], set[str]] = {}
         for each in FIELDS:
             for of in sorted(each.of) if each.group is group else ():
                 default = each.defaults.get(of, each.default)
                 told = each.told(of, lambda name: f"`{name}`") + (f" [{default}]" if default else "")
-                rows.setdefault((each.name, told), set()).add(of.value)
-        lines = [f"| `{name}` | {told} | {', '.join(sorted(of))} |" for (name, told), of in rows.items()]
-        parts.append("\n".join([f"## {group.value}\n", "| field | meaning | of |", "|---|---|---|", *lines]) + "\n")
+                found.setdefault((each.name, told), set()).add(of.value)
+        lines = [f"- `{name}` ({', '.join(sorted(of))}): {told}" for (name, told), of in found.items()]
+        parts.append("\n".join([f"## {group.value}\n", *lines]) + "\n")
     return "\n".join(parts)
 
 
