@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+import socket
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from html import unescape
 from pathlib import Path
@@ -121,3 +123,45 @@ def test_people_programs_and_8x8_come_through(name: str, prefix: str, tmp_path: 
         # What needs no secret stays inside.
         for path in ("metrics", "healthz", "readyz"):
             assert client.get(path).status_code == 404
+
+
+@pytest.mark.parametrize("prefix", ["", "/calls"])
+@pytest.mark.parametrize(("path", "times"), [("webhooks/8x8", 2), ("v1/calls", 1)])
+def test_nginx_sends_an_event_again_that_met_the_end_of_a_kept_connection_and_nothing_else(
+    prefix: str, path: str, times: int, tmp_path: Path
+) -> None:
+    bodies: list[bytes] = []
+
+    def answer(line: socket.socket) -> None:
+        """Keep the connection after the first request, and end it at the second."""
+        with line:
+            for place in range(2):
+                asked = b""
+                while not asked.endswith((b"first", b"next")):
+                    if not (more := line.recv(65536)):
+                        return
+                    asked += more
+                bodies.append(asked.rpartition(b"\r\n\r\n")[2])
+                if place == 0:
+                    line.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+
+    with socket.create_server(("127.0.0.1", 0)) as upstream, ThreadPoolExecutor() as threads:
+
+        def listen() -> None:
+            while True:
+                try:
+                    line, _ = upstream.accept()
+                except OSError:
+                    return
+                threads.submit(answer, line)
+
+        threads.submit(listen)
+        host = f"127.0.0.1:{upstream.getsockname()[1]}"
+        sample = f"nginx{'-prefix' * bool(prefix)}.conf"
+        try:
+            with nginx(sample, host, tmp_path) as address, httpx.Client(verify=False, timeout=30) as client:
+                answers = [client.post(f"{address}{prefix}/{path}", content=each) for each in (b"first", b"next")]
+                assert [answer.status_code for answer in answers] == [200, 200 if times == 2 else 502]
+                assert bodies.count(b"next") == times
+        finally:
+            upstream.shutdown(socket.SHUT_RDWR)
