@@ -23,16 +23,11 @@ PAGE = DOCS / "8x8-notes.md"
 
 
 def api_codes() -> str:
-    rows = (
-        [str(entry.code), entry.meaning, _tick(entry.found_before_sending), _tick(entry.is_permanent), entry.remedy]
-        for entry in API_CODES.values()
-    )
-    return table(["code", "meaning", "found before", "permanent", "what to do"], rows)
+    return table(["code", "meaning", "what to do"], _of(API_CODES.values()))
 
 
 def session_errors() -> str:
-    rows = ([str(entry.code), entry.meaning, _tick(entry.is_permanent), entry.remedy] for entry in errors())
-    return table(["code", "meaning", "permanent", "what to do"], rows)
+    return table(["code", "meaning", "what to do"], _of(SESSION_ERROR_CODES.values()))
 
 
 def session_statuses() -> str:
@@ -41,10 +36,6 @@ def session_statuses() -> str:
         for status, entry in SESSION_STATUSES.items()
     )
     return table(["status", "meaning", "the call is", "what to do"], rows)
-
-
-def errors() -> Iterable[CodeEntry]:
-    return SESSION_ERROR_CODES.values()
 
 
 def state_after(status: SessionStatus) -> str:
@@ -60,8 +51,8 @@ def table(header: list[str], rows: Iterable[list[str]]) -> str:
     return "\n".join("".join(f"| {cell} " if cell else "| " for cell in cells) + "|" for cells in lines)
 
 
-def _tick(yes: bool) -> str:
-    return "yes" if yes else ""
+def _of(entries: Iterable[CodeEntry]) -> Iterable[list[str]]:
+    return ([str(each.code), each.meaning, each.remedy] for each in entries)
 
 
 @pytest.mark.parametrize(
