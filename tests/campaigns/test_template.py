@@ -241,6 +241,12 @@ def test_a_text_that_becomes_too_long_is_refused(text: str) -> None:
             spoken_by_menu(text, {"a": "x" * length})
 
 
+def test_a_template_with_more_texts_than_a_call_has_is_refused() -> None:
+    says = [{"action": "say", "params": {"text": "{{a}}"}} for _ in range(100_000)]
+    with pytest.raises(CampaignFileError, match=r"callflow\[201\]\.params\.text is one text with names too many: "):
+        FlowTemplate.parse({"callflow": [{"action": "makeCall"}, *says]}, name="flow.json")
+
+
 def test_values_have_no_parts_of_python(tmp_path: Path) -> None:
     for text in ("{{ ''.__class__.__mro__ }}", "{{ name.upper }}", "{{ name['__class__'] }}"):
         path = campaign(tmp_path, body(text=text), "destination,name\n+6587654321,Ana\n")
