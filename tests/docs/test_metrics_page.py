@@ -7,7 +7,7 @@ from tests.docs.pages import DOCS, section
 from voiceflow_worker.backends.postgres.health import FIGURES
 from voiceflow_worker.service.metrics import RECEIVER_METRICS, WORKER_METRICS, GaugeOf
 
-ROW = re.compile(r"^\| `(\w+)(?:\{([\w,]+)\})?` \|", re.MULTILINE)
+ROW = re.compile(r"^- `(\w+)(?:\{([\w,]+)\})?`: ", re.MULTILINE)
 
 
 def test_the_page_lists_every_metric_with_its_labels_once() -> None:

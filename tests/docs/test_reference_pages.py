@@ -18,7 +18,7 @@ PAGE = DOCS / "reference.md"
 
 def test_the_page_names_everything_that_the_public_api_has() -> None:
     text = section(PAGE.read_text(encoding="utf-8"), "All names")
-    rows = "\n".join(re.findall(r"^\| (`.*?) \|", text, re.MULTILINE))
+    rows = "\n".join(re.findall(r"^- (`.*?): ", text, re.MULTILINE))
     assert sorted(re.findall(r"`(\w+)`", rows)) == sorted(dir(voiceflow_worker))
 
 
