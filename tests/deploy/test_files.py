@@ -24,7 +24,7 @@ from tests.support.redis_server import free_port
 from voiceflow_worker.asgi.server import KEPT
 from voiceflow_worker.backends.postgres.health import FIGURES
 from voiceflow_worker.cli.program import program
-from voiceflow_worker.service.metrics import RECEIVER_METRICS, WORKER_METRICS, HistogramOf
+from voiceflow_worker.service import metrics
 from voiceflow_worker.setting_kinds import parse_duration
 from voiceflow_worker.settings import PREFIX, Settings
 
@@ -65,8 +65,8 @@ def names_in(query: str) -> set[str]:
 def known() -> set[str]:
     """Every name under which Prometheus has a metric of ours."""
     found = OF_PROMETHEUS | {f"voiceflow_store_{name}" for name in FIGURES}
-    for metric in (*WORKER_METRICS, *RECEIVER_METRICS):
-        parts = ("_bucket", "_count", "_sum") if isinstance(metric, HistogramOf) else ("",)
+    for metric in [each for each in vars(metrics).values() if isinstance(each, metrics.Named)]:
+        parts = ("_bucket", "_count", "_sum") if isinstance(metric, metrics.HistogramOf) else ("",)
         found |= {metric.name + part for part in parts}
     return found
 

@@ -5,11 +5,12 @@ Figures of a store are named by its backend (`backends.health.Figure`), as `voic
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from itertools import accumulate
+from typing import TypeAlias
 
 import anyio
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
@@ -36,7 +37,7 @@ from voiceflow_worker.service.whole_queue import WholeQueue, read_queue
 
 
 @dataclass(frozen=True, slots=True)
-class _Named:
+class Named:
     """A metric as Prometheus shows it. Each label has few values."""
 
     name: str
@@ -44,32 +45,42 @@ class _Named:
     labels: Sequence[str] = ()
 
 
-class CounterOf(_Named):
+Values: TypeAlias = Mapping[tuple[str, ...], float]
+"""The values of a metric, by its labels."""
+
+
+def _filled(family: CounterMetricFamily | GaugeMetricFamily, values: Values) -> Metric:
+    for labels, value in values.items():
+        family.add_metric(labels, value)
+    return family
+
+
+class CounterOf(Named):
     """A count that only grows."""
 
     def on(self, registry: CollectorRegistry) -> Counter:
         """The counter, registered."""
         return Counter(self.name, self.meaning, self.labels, registry=registry)
 
-    def family(self) -> CounterMetricFamily:
+    def of(self, values: Values) -> Metric:
         """The counter with values that are kept elsewhere."""
-        return CounterMetricFamily(self.name, self.meaning, labels=self.labels)
+        return _filled(CounterMetricFamily(self.name, self.meaning, labels=self.labels), values)
 
 
-class GaugeOf(_Named):
+class GaugeOf(Named):
     """A number now."""
 
     def on(self, registry: CollectorRegistry) -> Gauge:
         """The gauge, registered."""
         return Gauge(self.name, self.meaning, self.labels, registry=registry)
 
-    def family(self) -> GaugeMetricFamily:
+    def of(self, values: Values) -> Metric:
         """The gauge with values that are kept elsewhere."""
-        return GaugeMetricFamily(self.name, self.meaning, labels=self.labels)
+        return _filled(GaugeMetricFamily(self.name, self.meaning, labels=self.labels), values)
 
 
 @dataclass(frozen=True, slots=True)
-class HistogramOf(_Named):
+class HistogramOf(Named):
     """Durations in seconds, counted by `bounds`."""
 
     bounds: Sequence[float] = ()
@@ -120,24 +131,6 @@ SCHEDULE_NEXT = GaugeOf(
     "The time at which the run after a schedule's last one is due.",
     ("queue", "schedule"),
 )
-_OF_QUEUE = (
-    QUEUE_JOBS,
-    QUEUE_DUE,
-    QUEUE_OLDEST_DUE,
-    QUEUE_HOLDS,
-    QUEUE_HELD,
-    QUEUE_OVERDUE,
-    QUEUE_WORKERS,
-    QUEUE_RATE,
-    QUEUE_LIMIT,
-    STORE_UP,
-    STORE_CLOCK_AHEAD,
-    STORE_RECEIVERS,
-    ESCALATIONS_OPEN,
-    SCHEDULE_LAST,
-    SCHEDULE_NEXT,
-)
-
 VERDICTS = CounterOf(
     "voiceflow_worker_verdicts_total",
     "Calls with a journal entry, by the verdict on their POST, and the HTTP status of the answer or why nothing left.",
@@ -152,8 +145,6 @@ DEPARTURES_MISSED = CounterOf(
 IN_FLIGHT = GaugeOf("voiceflow_worker_in_flight", "Leased calls without a stored verdict.")
 VERDICTS_WAITING = GaugeOf("voiceflow_worker_verdicts_waiting", "Verdicts that wait to be stored.")
 PART_FAILURES = CounterOf("voiceflow_worker_part_failures_total", "Failures of background parts.", ("part",))
-_OF_WORKER = (VERDICTS, POST_SECONDS, DEPARTURES_MISSED, IN_FLIGHT, VERDICTS_WAITING, PART_FAILURES)
-
 WEBHOOK_ANSWERS = CounterOf("voiceflow_webhook_answers_total", "Answers given to webhook requests.", ("status",))
 WEBHOOK_EVENTS = CounterOf("voiceflow_webhook_events_total", "Events received, by their kind.", ("kind",))
 WEBHOOK_SUMMARIES = CounterOf("voiceflow_webhook_summaries_total", "Session summaries, by their effect.", ("result",))
@@ -181,20 +172,6 @@ IVR_SECONDS = HistogramOf(
     (),
     (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 3.0, 5.0),
 )
-_OF_RECEIVER = (
-    WEBHOOK_ANSWERS,
-    WEBHOOK_EVENTS,
-    WEBHOOK_SUMMARIES,
-    WEBHOOK_REFUSALS,
-    WEBHOOK_ODD,
-    WEBHOOK_STORE_FAILURES,
-    WEBHOOK_STORE_TIMEOUTS,
-    WEBHOOK_IN_STORE,
-    WEBHOOK_SECONDS,
-    IVR_ANSWERS,
-    IVR_SECONDS,
-)
-
 API_ANSWERS = CounterOf(
     "voiceflow_api_answers_total", "Answers of the HTTP API, by the route that was found.", ("route", "status")
 )
@@ -204,8 +181,6 @@ POLICIES_REFUSED = GaugeOf(
     "voiceflow_escalation_policies_refused",
     "1 while the file of --escalations is wrong, so that the policies are those from before.",
 )
-_OF_API = (POLICIES_REFUSED, API_ANSWERS, API_IN_LINE, API_WAITING)
-
 ESCALATIONS_ENDED = CounterOf(
     "voiceflow_escalations_ended_total", "Escalations that this process has ended, by their result.", ("result",)
 )
@@ -214,8 +189,6 @@ ESCALATIONS_BLOCKED = GaugeOf(
     "Open escalations that can call nobody now, as this process has seen them last, by the reason.",
     ("queue", "reason"),
 )
-_OF_ESCALATIONS = (ESCALATIONS_ENDED, ESCALATIONS_BLOCKED)
-
 HOOK_TOLD = CounterOf("voiceflow_hook_told_total", "Outcomes delivered to a hook.", ("hook",))
 HOOK_FAILURES = CounterOf("voiceflow_hook_failures_total", "Failed deliveries.", ("hook",))
 HOOK_PARKED = CounterOf("voiceflow_hook_parked_total", "Outcomes set aside after days of failed deliveries.", ("hook",))
@@ -224,8 +197,6 @@ HOOK_BEHIND = CounterOf(
 )
 HOOK_WAITING = GaugeOf("voiceflow_hook_waiting", "Outcomes waiting for delivery.", ("hook",))
 HOOK_STOPPED = GaugeOf("voiceflow_hook_stopped", "1 if the hook has stopped.", ("hook",))
-_OF_HOOKS = (HOOK_TOLD, HOOK_FAILURES, HOOK_PARKED, HOOK_BEHIND, HOOK_WAITING, HOOK_STOPPED)
-
 STORE_UNANSWERED = GaugeOf(
     "voiceflow_store_unanswered",
     "Connections of this process whose statement the store's server has neither answered nor ended yet.",
@@ -233,12 +204,6 @@ STORE_UNANSWERED = GaugeOf(
 RECORDS_UNREADABLE = CounterOf(
     "voiceflow_records_unreadable_total", "Calls and records that this process could not read, and has set aside."
 )
-_OF_PROCESS = (STORE_UNANSWERED, RECORDS_UNREADABLE)
-
-WORKER_METRICS: Sequence[_Named] = (*_OF_QUEUE, *_OF_WORKER, *_OF_PROCESS, *_OF_ESCALATIONS, *_OF_HOOKS)
-"""What a worker tells under --metrics-port."""
-RECEIVER_METRICS: Sequence[_Named] = (STORE_UP, *_OF_PROCESS, *_OF_RECEIVER, *_OF_API, *_OF_ESCALATIONS, *_OF_HOOKS)
-"""What a receiver tells."""
 
 
 class HookMetrics:
@@ -249,17 +214,13 @@ class HookMetrics:
 
     def collect(self) -> Iterator[Metric]:
         """The metrics with their current values."""
-        told, failures = HOOK_TOLD.family(), HOOK_FAILURES.family()
-        parked, behind = HOOK_PARKED.family(), HOOK_BEHIND.family()
-        waiting, stopped = HOOK_WAITING.family(), HOOK_STOPPED.family()
-        for hook, counts in self._hooks.counts.items():
-            told.add_metric([hook], counts.told)
-            failures.add_metric([hook], counts.failures)
-            parked.add_metric([hook], counts.parked)
-            behind.add_metric([hook], counts.behind)
-            waiting.add_metric([hook], counts.waiting)
-            stopped.add_metric([hook], int(counts.is_stopped))
-        yield from (told, failures, parked, behind, waiting, stopped)
+        each = self._hooks.counts.items()
+        yield HOOK_TOLD.of({(hook,): counts.told for hook, counts in each})
+        yield HOOK_FAILURES.of({(hook,): counts.failures for hook, counts in each})
+        yield HOOK_PARKED.of({(hook,): counts.parked for hook, counts in each})
+        yield HOOK_BEHIND.of({(hook,): counts.behind for hook, counts in each})
+        yield HOOK_WAITING.of({(hook,): counts.waiting for hook, counts in each})
+        yield HOOK_STOPPED.of({(hook,): int(counts.is_stopped) for hook, counts in each})
 
 
 class ProcessMetrics:
@@ -267,12 +228,8 @@ class ProcessMetrics:
 
     def collect(self) -> Iterator[Metric]:
         """The metrics with their current values."""
-        silent = STORE_UNANSWERED.family()
-        silent.add_metric([], len(unanswered))
-        yield silent
-        unreadable = RECORDS_UNREADABLE.family()
-        unreadable.add_metric([], unreadable_here())
-        yield unreadable
+        yield STORE_UNANSWERED.of({(): len(unanswered)})
+        yield RECORDS_UNREADABLE.of({(): unreadable_here()})
 
 
 class EscalationMetrics:
@@ -280,14 +237,8 @@ class EscalationMetrics:
 
     def collect(self) -> Iterator[Metric]:
         """The metrics with their current values."""
-        ended = ESCALATIONS_ENDED.family()
-        for state, count in ended_here().items():
-            ended.add_metric([state], count)
-        yield ended
-        blocked = ESCALATIONS_BLOCKED.family()
-        for (queue, reason), count in sorted(blocked_here().items()):
-            blocked.add_metric([queue, reason], count)
-        yield blocked
+        yield ESCALATIONS_ENDED.of({(state,): count for state, count in ended_here().items()})
+        yield ESCALATIONS_BLOCKED.of(dict(sorted(blocked_here().items())))
 
 
 class WorkMetrics:
@@ -301,21 +252,15 @@ class WorkMetrics:
         counts = WorkCounts()
         for read in self._readers:
             counts.add(read())
-        verdicts = VERDICTS.family()
-        for key, count in sorted(counts.verdicts.items()):
-            verdicts.add_metric(key.split(" "), count)
         up_to = zip((*map(str, BOUNDS), "+Inf"), accumulate(counts.posts), strict=True)
-        seconds = HistogramMetricFamily(
+        yield VERDICTS.of({tuple(key.split(" ")): count for key, count in sorted(counts.verdicts.items())})
+        yield HistogramMetricFamily(
             POST_SECONDS.name, POST_SECONDS.meaning, buckets=list(up_to), sum_value=counts.post_seconds
         )
-        missed, in_flight, waiting = DEPARTURES_MISSED.family(), IN_FLIGHT.family(), VERDICTS_WAITING.family()
-        missed.add_metric([], counts.slots_missed)
-        in_flight.add_metric([], counts.in_flight)
-        waiting.add_metric([], counts.verdicts_waiting)
-        failures = PART_FAILURES.family()
-        for part, count in sorted(counts.part_failures.items()):
-            failures.add_metric([part], count)
-        yield from (verdicts, seconds, missed, in_flight, waiting, failures)
+        yield DEPARTURES_MISSED.of({(): counts.slots_missed})
+        yield IN_FLIGHT.of({(): counts.in_flight})
+        yield VERDICTS_WAITING.of({(): counts.verdicts_waiting})
+        yield PART_FAILURES.of({(part,): count for part, count in sorted(counts.part_failures.items())})
 
 
 def metrics_app(calls: CallQueue, *more: Collector) -> Starlette:
