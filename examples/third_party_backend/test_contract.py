@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from voiceflow_contract.suite import Opener, StoreContract
 
 from voiceflow_worker import open_store
-from voiceflow_worker.backends.contract import Opener, StoreContract
 
 
 class TestShelf(StoreContract):

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from tests.console.stored_calls import ended, in_doubt
+from tests.contract.samples import ManualClock
 from tests.support.engine import Engine
 from tests.support.flows import flow, number
 from tests.support.voices import ScriptedVoice
@@ -27,7 +28,6 @@ from voiceflow_worker.actions import ActRefusedError, Operator, OperatorAction, 
 from voiceflow_worker.actions.calls import CancelCall, Redial, Resolve
 from voiceflow_worker.actions.queues import COUNT_HOLDS, CancelBatch, Hold, Rate, RedialBatch, Resume
 from voiceflow_worker.actions.suppression import ImportNumbers, Suppress, Unsuppress
-from voiceflow_worker.backends.contract.samples import ManualClock
 from voiceflow_worker.campaigns.campaign import Campaign
 from voiceflow_worker.campaigns.files.number_file import read_number_file
 from voiceflow_worker.core.audit import Actor, Interface, entries_on

@@ -14,6 +14,7 @@ import pytest
 from tests.api.clients import program
 from tests.console.signing_in import Form, receiver, signed_in
 from tests.console.stored_calls import ended, in_doubt
+from tests.contract.samples import ManualClock
 from tests.support.engine import Engine
 from tests.support.faulty_store import FaultyStore, StoreCall
 from tests.support.flows import flow, number
@@ -23,7 +24,6 @@ from voiceflow_worker.actions import Operator, OperatorAction
 from voiceflow_worker.actions.calls import CancelCall, Redial, Resolve
 from voiceflow_worker.actions.queues import CancelBatch, Hold, Rate, Resume
 from voiceflow_worker.actions.suppression import Suppress, Unsuppress
-from voiceflow_worker.backends.contract.samples import ManualClock
 from voiceflow_worker.campaigns.campaign import Campaign
 from voiceflow_worker.core.gates import standing_gate
 from voiceflow_worker.core.ports.reading import limits_of

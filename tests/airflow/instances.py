@@ -10,10 +10,10 @@ from typing import Any
 
 from airflow_provider.calls.identity import TaskIdentity
 from airflow_provider.calls.single_call import OnClear, RequestedCall, enqueue_once, flow_of
+from tests.contract.samples import ManualClock
 from tests.support.engine import Engine
 from tests.support.voices import ScriptedVoice
 from voiceflow_worker import CallQueue, CallRequest, Job
-from voiceflow_worker.backends.contract.samples import ManualClock
 
 TASK = TaskIdentity(dag_id="d", run_id="r", task_id="t", max_tries=1)
 

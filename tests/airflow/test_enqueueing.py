@@ -13,6 +13,7 @@ from airflow_provider.calls.failures import doubt, fails
 from airflow_provider.calls.made_calls import STOPPED_BY_AIRFLOW, cancel_calls, lost_redial, resume_redial
 from airflow_provider.calls.single_call import OnClear, flow_of
 from tests.airflow.instances import TASK, Instances
+from tests.contract.samples import ManualClock, delete
 from tests.support.engine import Engine
 from tests.support.voices import ScriptedVoice, refused, unknown
 from voiceflow_worker import (
@@ -23,7 +24,6 @@ from voiceflow_worker import (
     SessionStatus,
     open_store,
 )
-from voiceflow_worker.backends.contract.samples import ManualClock, delete
 
 pytestmark = pytest.mark.anyio
 

@@ -13,11 +13,11 @@ import pytest
 
 from tests.api.clients import CALL, call, program
 from tests.api.test_http_api import findings_of
+from tests.contract.samples import ManualClock, delete
 from tests.support.calls import Calls
 from tests.support.flows import SOURCE, flow
 from voiceflow_worker import CallQueue, End, InvalidInputError, Menu, Store, enqueue_rows, load_settings, open_store
 from voiceflow_worker.api.http_api import HttpApi
-from voiceflow_worker.backends.contract.samples import ManualClock, delete
 from voiceflow_worker.campaigns.campaign import Campaign
 from voiceflow_worker.campaigns.fields import fields_of
 from voiceflow_worker.campaigns.reading import Of

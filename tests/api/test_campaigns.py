@@ -14,11 +14,11 @@ import pytest
 
 from tests.api.clients import program
 from tests.api.test_http_api import findings_of
+from tests.contract.samples import ManualClock
 from tests.support.cut_imports import cut_import
 from tests.support.faulty_store import FaultyStore, StoreCall
 from voiceflow_worker import CallQueue, Menu, Store
 from voiceflow_worker.api import answers, campaigns, exchange
-from voiceflow_worker.backends.contract.samples import ManualClock
 from voiceflow_worker.backends.memory import MemoryStore
 from voiceflow_worker.core.ports.reading import starts_of
 from voiceflow_worker.errors import StoreUnavailableError

@@ -15,11 +15,11 @@ from typing import Any, NamedTuple
 import apsw
 import pytest
 
+from tests.contract.suite import QUEUE, CostContract, Opener, ReadSoFar, sample_job
+from tests.contract.writing import DAY
 from tests.support.everyday import spread
 from tests.support.redis_server import RedisServer
 from voiceflow_worker import CallQueue
-from voiceflow_worker.backends.contract import QUEUE, CostContract, Opener, ReadSoFar, sample_job
-from voiceflow_worker.backends.contract.writing import DAY
 from voiceflow_worker.backends.postgres import PostgresStore, open_postgres
 from voiceflow_worker.backends.postgres import connection as postgres
 from voiceflow_worker.backends.postgres import reading as postgres_reading

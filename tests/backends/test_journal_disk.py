@@ -14,9 +14,9 @@ from types import SimpleNamespace
 
 import pytest
 
+from tests.contract.suite import sample_job
 from voiceflow_worker.backends import local_journal
 from voiceflow_worker.backends import waiting as disk_speed
-from voiceflow_worker.backends.contract import sample_job
 from voiceflow_worker.backends.local_journal import JournalFiles
 from voiceflow_worker.errors import StoreReadOnlyError
 

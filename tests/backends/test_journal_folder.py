@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
+from tests.contract.samples import commit
 from tests.support.engine import Engine
 from tests.support.flows import number
 from tests.support.redis_server import ask
 from tests.support.stores import DURABLE, SERVERS
 from tests.support.voices import ScriptedVoice
 from voiceflow_worker import CallPolicy, open_store
-from voiceflow_worker.backends.contract.samples import commit
 from voiceflow_worker.backends.local_journal import journal_files, journal_folder
 from voiceflow_worker.backends.memory import MemoryStore
 from voiceflow_worker.core.ports import Store

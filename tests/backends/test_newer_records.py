@@ -14,11 +14,11 @@ import orjson
 import pytest
 from structlog.testing import capture_logs
 
+from tests.contract.samples import ManualClock
 from tests.support.engine import Engine
 from tests.support.flows import number
 from tests.support.voices import ScriptedVoice
 from voiceflow_worker import Job, JobState, Store, SuppressionList, open_store
-from voiceflow_worker.backends.contract.samples import ManualClock
 from voiceflow_worker.backends.local_journal import JournalFiles
 from voiceflow_worker.backends.record import record_of
 from voiceflow_worker.backends.sqlite import write

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from voiceflow_worker.backends.contract import NOW, sample_job
-from voiceflow_worker.backends.contract.samples import full_job
+from tests.contract.samples import full_job
+from tests.contract.suite import NOW, sample_job
 from voiceflow_worker.backends.record import Head, from_micros, head_of, job_from, record_of, to_micros
 from voiceflow_worker.errors import StoreVersionError
 from voiceflow_worker.model.jobs.job import Job, Post

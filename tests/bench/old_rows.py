@@ -17,9 +17,9 @@ from typing import Any
 
 from tests.bench.rung import client_of, request
 from tests.bench.throughput import sink
+from tests.contract.samples import HOUR, NOW, add_jobs, commit, moved, new_job, sample_job
 from tests.support.postgres import PostgresServer, connected
 from voiceflow_worker import CallPolicy, CallQueue, JobState, Worker, open_store
-from voiceflow_worker.backends.contract.samples import HOUR, NOW, add_jobs, commit, moved, new_job, sample_job
 from voiceflow_worker.core.heartbeats import WORKERS
 from voiceflow_worker.core.ports.reads import ById
 from voiceflow_worker.core.ports.store import Event, EventKind, Put, Store

@@ -26,9 +26,9 @@ from typing import Any
 import anyio
 
 from tests.bench.throughput import environment, store
+from tests.contract.samples import add_jobs
 from tests.support.flows import SOURCE, number
 from voiceflow_worker import open_store
-from voiceflow_worker.backends.contract.samples import add_jobs
 from voiceflow_worker.core.ports.identity import new_job_ids, new_revision
 from voiceflow_worker.core.ports.reading import count_states
 from voiceflow_worker.core.ports.record_set import text_records

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from tests.campaigns.reading import NOW
-from voiceflow_worker.backends.contract.samples import add_jobs
+from tests.contract.samples import add_jobs
 from voiceflow_worker.campaigns.reports.report_csv import COLUMNS, harmless, report_line
 from voiceflow_worker.campaigns.reports.report_files import ReportFiles, write_report_files
 from voiceflow_worker.campaigns.reports.report_html import chart_of

@@ -16,12 +16,12 @@ import pytest
 
 from tests.cli.running import Program
 from tests.cli.stored import enqueued, states, url_of, within
+from tests.contract.samples import delete
 from tests.support.engine import Engine
 from tests.support.everyday import combinations
 from tests.support.flows import number
 from tests.support.killed import sent_and_killed
 from tests.support.voices import ScriptedVoice
-from voiceflow_worker.backends.contract.samples import delete
 from voiceflow_worker.core.rollback import remember_pruned
 from voiceflow_worker.core.suppression import SuppressionList
 

@@ -16,11 +16,11 @@ import pytest
 from tests.cli.eight_by_eight import EightByEight, running
 from tests.cli.running import TIMEOUT, Program, Spawned
 from tests.cli.stored import enqueued, states, url_of, within
+from tests.contract.suite import ManualClock
 from tests.support.engine import Engine
 from tests.support.flows import flow, number
 from tests.support.waiting import wait_until
 from voiceflow_worker import CallQueue, Job, JobState, open_store
-from voiceflow_worker.backends.contract import ManualClock
 from voiceflow_worker.core.heartbeats import Heartbeats
 from voiceflow_worker.sandbox import Sandbox
 from voiceflow_worker.sandbox.orders import Fault, FaultKind

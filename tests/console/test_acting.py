@@ -12,10 +12,10 @@ from starlette.routing import Mount
 from tests.console.signing_in import FROM_HERE, HOST, OPERATORS, READERS, Form, browser, confirmed, receiver, signed_in
 from tests.console.stored_calls import ended, in_doubt
 from tests.console.test_pages import Page, enqueued, hostile
+from tests.contract.samples import add_jobs
 from tests.support.cut_imports import cut_import
 from tests.support.faulty_store import FaultyStore, StoreCall
 from voiceflow_worker import CallQueue, Store, SuppressionList
-from voiceflow_worker.backends.contract.samples import add_jobs
 from voiceflow_worker.console.acting import ACTS
 from voiceflow_worker.core.ports.names import QueueNames
 from voiceflow_worker.core.ports.reading import gates_of

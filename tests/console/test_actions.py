@@ -15,12 +15,12 @@ from tests.cli.eight_by_eight import running
 from tests.console.signing_in import HOST, OPERATORS, READERS, Form, confirmed, receiver, signed_in
 from tests.console.stored_calls import ended, in_doubt
 from tests.console.test_pages import Page, enqueued
+from tests.contract.samples import add_jobs
 from tests.support.cut_imports import cut_import
 from tests.support.engine import Engine
 from tests.support.flows import number
 from tests.support.voices import ScriptedVoice
 from voiceflow_worker import CallQueue, Store, SuppressionList, open_store
-from voiceflow_worker.backends.contract.samples import add_jobs
 from voiceflow_worker.console.acting import ACTS
 from voiceflow_worker.core.audit import entries_on
 from voiceflow_worker.core.ports.names import QueueNames

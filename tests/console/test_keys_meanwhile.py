@@ -26,10 +26,10 @@ import xlsxwriter
 
 from tests.bench.scale import calls
 from tests.console.signing_in import OPERATORS, READERS, Form
+from tests.contract.samples import add_jobs
 from tests.support.stage import Stage, stage
 from tests.support.waiting import wait_until
 from voiceflow_worker import open_store
-from voiceflow_worker.backends.contract.samples import add_jobs
 
 pytestmark = [pytest.mark.slow, pytest.mark.alone, pytest.mark.timeout(3600)]
 

@@ -9,13 +9,13 @@ import pytest
 
 from tests.console.signing_in import READERS, receiver, signed_in
 from tests.console.test_pages import Page, enqueued
+from tests.contract.samples import ManualClock
 from tests.support.engine import Engine
 from tests.support.faulty_store import FaultyStore, StoreCall
 from tests.support.flows import number
 from tests.support.voices import ScriptedVoice
 from tests.support.waiting import until
 from voiceflow_worker import Store, open_store
-from voiceflow_worker.backends.contract.samples import ManualClock
 from voiceflow_worker.console.routes import batches as batch
 from voiceflow_worker.core.ports.reading import totals_of
 from voiceflow_worker.core.reporting import breakdown

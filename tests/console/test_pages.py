@@ -21,12 +21,12 @@ from starlette.routing import Mount, Route
 from starlette.types import ASGIApp
 
 from tests.console.signing_in import Form
+from tests.contract.samples import ManualClock, add_jobs, commit, delete
 from tests.support.engine import Engine
 from tests.support.faulty_store import FaultyStore, StoreCall
 from tests.support.flows import flow, number
 from tests.support.voices import ScriptedVoice, unknown
 from voiceflow_worker import CallPolicy, CallQueue, CallRequest, Job, open_store
-from voiceflow_worker.backends.contract.samples import ManualClock, add_jobs, commit, delete
 from voiceflow_worker.console.routes import calls
 from voiceflow_worker.console.sessions import PageRole, PageSessions
 from voiceflow_worker.console.site import Pages

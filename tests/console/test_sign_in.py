@@ -21,9 +21,9 @@ from tests.console.signing_in import (
     sign_in,
     signed_in,
 )
+from tests.contract.samples import ManualClock
 from voiceflow_worker import Store
 from voiceflow_worker.asgi.gatekeeper import MOST_ADDRESSES, WrongSecrets
-from voiceflow_worker.backends.contract.samples import ManualClock
 from voiceflow_worker.backends.memory import MemoryStore
 from voiceflow_worker.console.sessions import LASTS, PageRole, PageSessions
 from voiceflow_worker.errors import SettingsError

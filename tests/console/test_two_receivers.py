@@ -11,8 +11,8 @@ import httpx
 import pytest
 
 from tests.console.signing_in import FROM_HERE, HOST, OPERATORS, Form, receiver, sign_in
+from tests.contract.suite import ManualClock
 from voiceflow_worker import CallQueue, Store, open_store
-from voiceflow_worker.backends.contract import ManualClock
 from voiceflow_worker.service import uploads
 from voiceflow_worker.service.uploads import KEPT_FOR, PIECES, Uploads
 

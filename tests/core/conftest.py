@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.contract.samples import ManualClock
 from tests.support.engine import Engine
 from tests.support.stores import EVERY, url_for
 from tests.support.voices import ScriptedVoice
 from voiceflow_worker import open_store
-from voiceflow_worker.backends.contract.samples import ManualClock
 from voiceflow_worker.core.ports import Store
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from tests.contract.samples import ManualClock
 from tests.support.engine import Engine
 from tests.support.flows import flow, number
 from voiceflow_worker import (
@@ -22,7 +23,6 @@ from voiceflow_worker import (
     VoiceClient,
     WorkerOptions,
 )
-from voiceflow_worker.backends.contract.samples import ManualClock
 from voiceflow_worker.core.admission import CheckedCall
 from voiceflow_worker.core.ports.reading import gates_of
 from voiceflow_worker.core.ports.record_set import text_records

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from tests.contract.suite import ManualClock
 from tests.support.engine import Engine
 from tests.support.faulty_store import FaultyStore, Loss
 from tests.support.flows import flow
@@ -16,7 +17,6 @@ from voiceflow_worker.actions import Operator, OperatorAction
 from voiceflow_worker.actions.calls import CancelCall, Redial, Resolve
 from voiceflow_worker.actions.queues import CancelBatch, Hold, Rate, RedialBatch, Resume
 from voiceflow_worker.actions.suppression import Suppress, Unsuppress
-from voiceflow_worker.backends.contract import ManualClock
 from voiceflow_worker.campaigns.campaign import Campaign
 from voiceflow_worker.core import audit
 from voiceflow_worker.core.audit import KEPT, Actor, AuditedStore, AuditEntry, entries_on, read_log, read_page

@@ -12,6 +12,7 @@ import httpx
 import pytest
 from structlog.testing import capture_logs
 
+from tests.contract.samples import ManualClock
 from tests.support.everyday import combinations
 from tests.support.faulty_store import FaultyStore, Loss
 from tests.support.manual_time import time_passing
@@ -19,7 +20,6 @@ from tests.support.voices import GatedVoice, ScriptedVoice
 from tests.support.waiting import until
 from tests.support.workers import enqueued, states, worker_for
 from voiceflow_worker import Worker, open_store
-from voiceflow_worker.backends.contract.samples import ManualClock
 from voiceflow_worker.backends.memory import MemoryStore
 from voiceflow_worker.core.heartbeats import Heartbeat
 from voiceflow_worker.core.ports import Store

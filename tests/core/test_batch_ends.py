@@ -7,12 +7,12 @@ from datetime import timedelta
 import anyio
 import pytest
 
+from tests.contract.samples import ManualClock
 from tests.core.test_hooks import GRACE, running
 from tests.support.calls import Calls
 from tests.support.manual_time import time_passing
 from tests.support.waiting import until
 from voiceflow_worker import SessionStatus
-from voiceflow_worker.backends.contract.samples import ManualClock
 from voiceflow_worker.core.outcomes.batch_ends import BatchOutcome
 from voiceflow_worker.core.outcomes.hooks import OutcomeHooks
 from voiceflow_worker.core.ports import Store

@@ -8,10 +8,10 @@ from itertools import pairwise
 
 import pytest
 
+from tests.contract.samples import NOW, ManualClock, sample_job
 from tests.support.faulty_store import FaultyStore
 from tests.support.flows import flow, number
 from voiceflow_worker import CallQueue
-from voiceflow_worker.backends.contract.samples import NOW, ManualClock, sample_job
 from voiceflow_worker.backends.memory.store import MemoryStore
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.names import BATCH_KEPT, PROGRAMS, BatchNames, batch_puts

@@ -6,12 +6,12 @@ from datetime import timedelta
 
 import pytest
 
+from tests.contract.samples import ManualClock
 from tests.support.engine import Engine
 from tests.support.faulty_store import FaultyStore, StoreCall, nothing
 from tests.support.flows import number
 from tests.support.voices import ScriptedVoice, created, unknown
 from voiceflow_worker import Job, JobState
-from voiceflow_worker.backends.contract.samples import ManualClock
 from voiceflow_worker.core.ports import Placement
 from voiceflow_worker.core.settling import changes as batch_redial
 from voiceflow_worker.core.suppression import SuppressionList

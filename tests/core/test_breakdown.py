@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
+from tests.contract.samples import add_jobs, commit, moved
+from tests.contract.suite import NOW, sample_job
 from tests.support.flows import flow, number
 from voiceflow_worker import CallQueue, Store
-from voiceflow_worker.backends.contract import NOW, sample_job
-from voiceflow_worker.backends.contract.samples import add_jobs, commit, moved
 from voiceflow_worker.core.drain import clock_behind
 from voiceflow_worker.core.reporting import breakdown
 from voiceflow_worker.core.reporting.breakdown import (

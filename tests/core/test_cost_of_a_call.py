@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 
+from tests.contract.samples import ManualClock
 from tests.support.faulty_store import FaultyStore, StoreCall
 from tests.support.manual_time import passing
 from tests.support.voices import ScriptedVoice
 from tests.support.workers import enqueued, worker_for
 from voiceflow_worker import JobState, open_store
-from voiceflow_worker.backends.contract.samples import ManualClock
 from voiceflow_worker.backends.local_journal import JournalFiles
 from voiceflow_worker.core.units import NUMBER
 

@@ -9,12 +9,12 @@ from pathlib import Path
 import anyio
 import pytest
 
+from tests.contract.samples import ManualClock
 from tests.support.engine import LEASE, Engine
 from tests.support.flows import number
 from tests.support.voices import ScriptedVoice
 from tests.support.waiting import until
 from voiceflow_worker import CallPolicy, open_store
-from voiceflow_worker.backends.contract.samples import ManualClock
 from voiceflow_worker.backends.sqlite import SqliteStore
 from voiceflow_worker.errors import StoreReadOnlyError
 from voiceflow_worker.model.jobs.policy import OutcomeSource

@@ -12,12 +12,12 @@ import anyio
 import pytest
 from structlog.testing import capture_logs
 
+from tests.contract.samples import ManualClock, delete
 from tests.support.calls import Calls
 from tests.support.faulty_store import FaultyStore, Loss, StoreCall
 from tests.support.manual_time import time_passing
 from tests.support.waiting import until
 from voiceflow_worker import JobState, RedialPolicy, SessionStatus
-from voiceflow_worker.backends.contract.samples import ManualClock, delete
 from voiceflow_worker.core.outcomes.hook import HookBacklog, HookOptions, PendingOutcome
 from voiceflow_worker.core.outcomes.hooks import OutcomeHooks
 from voiceflow_worker.core.ports import Store

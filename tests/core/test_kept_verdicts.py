@@ -7,12 +7,12 @@ from collections.abc import AsyncIterator, Callable
 import anyio
 import pytest
 
+from tests.contract.suite import ManualClock
 from tests.support.faulty_store import FaultyStore, StoreCall, nothing
 from tests.support.manual_time import passing
 from tests.support.voices import ScriptedVoice, created
 from tests.support.workers import enqueued, states, worker_for
 from voiceflow_worker import open_store
-from voiceflow_worker.backends.contract import ManualClock
 from voiceflow_worker.core.ports import Placement
 from voiceflow_worker.errors import (
     SettingsError,

@@ -9,6 +9,7 @@ import anyio
 import httpx
 import pytest
 
+from tests.contract.samples import ManualClock
 from tests.gateway.misbehaving import CREATED
 from tests.support.engine import Engine
 from tests.support.flows import flow, number
@@ -16,7 +17,6 @@ from tests.support.manual_time import passing
 from tests.support.voices import ScriptedVoice
 from tests.support.workers import set_limits
 from voiceflow_worker import CallQueue, VoiceClient, Worker, open_store
-from voiceflow_worker.backends.contract.samples import ManualClock
 from voiceflow_worker.core.ports import Limits, Store
 from voiceflow_worker.core.ports.names import QueueNames
 from voiceflow_worker.core.ports.reading import gates_of

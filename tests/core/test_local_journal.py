@@ -18,12 +18,12 @@ import anyio
 import apsw
 import pytest
 
+from tests.contract.samples import ManualClock, commit
 from tests.support.engine import Engine
 from tests.support.flows import number
 from tests.support.stores import BACKENDS
 from tests.support.voices import ScriptedVoice
 from voiceflow_worker import CallPolicy, JobState, Worker, open_store
-from voiceflow_worker.backends.contract.samples import ManualClock, commit
 from voiceflow_worker.backends.local_journal import JournalFiles, journal_folder
 from voiceflow_worker.backends.memory import MemoryStore
 from voiceflow_worker.core import rollback

@@ -10,15 +10,15 @@ from typing import Any
 import anyio
 import pytest
 
+from tests.contract.breaking import newer
+from tests.contract.samples import ManualClock
+from tests.contract.writing import DONE, next_of, to, write
 from tests.support.engine import Engine
 from tests.support.faulty_store import FaultyStore, StoreCall, nothing
 from tests.support.flows import flow, number
 from tests.support.manual_time import time_passing
 from tests.support.voices import ScriptedVoice
 from voiceflow_worker import CallPolicy, CallRequest, Job, JobState, Store, SuppressionList
-from voiceflow_worker.backends.contract.breaking import newer
-from voiceflow_worker.backends.contract.samples import ManualClock
-from voiceflow_worker.backends.contract.writing import DONE, next_of, to, write
 from voiceflow_worker.core.ports.names import QueueNames
 from voiceflow_worker.core.ports.reading import count_states, find_jobs
 from voiceflow_worker.core.ports.reads import ById, Due

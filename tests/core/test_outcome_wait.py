@@ -8,13 +8,13 @@ from datetime import timedelta
 import anyio
 import pytest
 
+from tests.contract.samples import ManualClock
 from tests.support.calls import Calls
 from tests.support.faulty_store import FaultyStore, Loss, StoreCall
 from tests.support.flows import flow, number
 from tests.support.manual_time import time_passing
 from tests.support.waiting import until
 from voiceflow_worker import CallQueue, CallRequest, Job, JobState, SessionStatus
-from voiceflow_worker.backends.contract.samples import ManualClock
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.reads import ById
 from voiceflow_worker.errors import JobNotFoundError, OutcomeTimeoutError, StoreCorruptError, VoiceflowError

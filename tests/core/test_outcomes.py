@@ -8,6 +8,7 @@ import anyio
 import pytest
 from structlog.testing import capture_logs
 
+from tests.contract.samples import ManualClock, delete
 from tests.support.calls import Calls
 from tests.support.engine import Engine
 from tests.support.faulty_store import FaultyStore, Loss
@@ -15,7 +16,6 @@ from tests.support.manual_time import time_passing
 from tests.support.voices import ScriptedVoice, created, not_sent
 from tests.support.waiting import until
 from voiceflow_worker import CallQueue, RedialPolicy, SessionStatus
-from voiceflow_worker.backends.contract.samples import ManualClock, delete
 from voiceflow_worker.core.outcomes.outbox import OutcomeStream
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.background import LEASE_LENGTH

@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
+from tests.contract.samples import ManualClock
 from tests.core.test_reconcile import ANA, BEN, WrittenLog
 from tests.support.engine import Engine
 from tests.support.flows import SOURCE
 from tests.support.voices import ScriptedVoice, unknown
 from voiceflow_worker import Job, JobState
-from voiceflow_worker.backends.contract.samples import ManualClock
 from voiceflow_worker.campaigns.reports.report_csv import report_line
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.reporting.report import build_report

@@ -10,6 +10,7 @@ import anyio
 import pytest
 from structlog.testing import capture_logs
 
+from tests.contract.suite import ManualClock
 from tests.support.everyday import combinations
 from tests.support.faulty_store import FaultyStore, StoreCall
 from tests.support.flows import flow, number
@@ -17,7 +18,6 @@ from tests.support.manual_time import all_blocked, passing, passing_beside
 from tests.support.voices import GatedVoice, ScriptedVoice, created, not_sent
 from tests.support.workers import NO_WEBHOOKS, enqueued, set_limits, worker_for
 from voiceflow_worker import CallPolicy, CallQueue, CallRequest, InvalidInputError, Worker, WorkerOptions, open_store
-from voiceflow_worker.backends.contract import ManualClock
 from voiceflow_worker.core.ports import Limits, Placement, Store
 from voiceflow_worker.core.ports.reading import limits_of
 from voiceflow_worker.core.ports.record_set import text_records

@@ -10,13 +10,13 @@ from datetime import datetime, timedelta
 import anyio
 import pytest
 
+from tests.contract.samples import ManualClock
 from tests.support.engine import Engine
 from tests.support.flows import SOURCE
 from tests.support.manual_time import time_passing
 from tests.support.voices import ScriptedVoice, created, unknown
 from tests.support.waiting import until
 from voiceflow_worker import CallPolicy, Job, JobState, Worker, WorkerOptions
-from voiceflow_worker.backends.contract.samples import ManualClock
 from voiceflow_worker.core.ports import Clock, Store
 from voiceflow_worker.core.ports.names import QueueNames
 from voiceflow_worker.core.ports.record_set import text_records

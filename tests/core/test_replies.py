@@ -8,13 +8,13 @@ from datetime import datetime, timedelta
 import anyio
 import pytest
 
+from tests.contract.suite import ManualClock
 from tests.support.engine import Engine
 from tests.support.faulty_store import FaultyStore, StoreCall
 from tests.support.manual_time import passing
 from tests.support.voices import ScriptedVoice, created
 from tests.support.workers import enqueued, set_limits, worker_for
 from voiceflow_worker import CallPolicy, JobState, open_store
-from voiceflow_worker.backends.contract import ManualClock
 from voiceflow_worker.core.ports import Limits, Placement
 from voiceflow_worker.core.ports.reading import gates_of
 from voiceflow_worker.core.ports.store import Page

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.contract.suite import ManualClock
 from tests.support.engine import Engine
 from tests.support.flows import flow
 from tests.support.voices import ScriptedVoice, unknown
 from voiceflow_worker import CallPolicy, CallQueue, JobState
-from voiceflow_worker.backends.contract import ManualClock
 from voiceflow_worker.backends.local_journal import JournalFiles
 from voiceflow_worker.core.heartbeats import Heartbeats, WorkerBeat
 from voiceflow_worker.core.ports import Store

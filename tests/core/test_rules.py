@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
+from tests.contract.samples import ManualClock, delete
 from tests.support.engine import Engine
 from tests.support.flows import flow
 from tests.support.voices import ScriptedVoice, created, unknown
 from voiceflow_worker import Job, JobState, SuppressionList
-from voiceflow_worker.backends.contract.samples import ManualClock, delete
 from voiceflow_worker.core.gates import order_gate
 from voiceflow_worker.core.ports import Placement, Store
 from voiceflow_worker.core.ports.reading import get_jobs

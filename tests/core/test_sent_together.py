@@ -8,6 +8,7 @@ from datetime import datetime
 import anyio
 import pytest
 
+from tests.contract.suite import ManualClock
 from tests.support.engine import Engine
 from tests.support.faulty_store import FaultyStore, StoreCall
 from tests.support.flows import number
@@ -15,7 +16,6 @@ from tests.support.manual_time import passing
 from tests.support.voices import GatedVoice, ScriptedVoice, created
 from tests.support.workers import enqueued, worker_for
 from voiceflow_worker import CallQueue, JobState, open_store
-from voiceflow_worker.backends.contract import ManualClock
 from voiceflow_worker.core.ports import Placement
 from voiceflow_worker.core.ports.reading import count_states
 from voiceflow_worker.core.sending.submit import Senders, Submitter

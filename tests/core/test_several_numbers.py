@@ -7,11 +7,11 @@ from datetime import timedelta
 
 import pytest
 
+from tests.contract.samples import ManualClock
 from tests.support.engine import Engine
 from tests.support.flows import SOURCE, flow, number
 from tests.support.voices import ScriptedVoice
 from voiceflow_worker import CallFlow, CallPolicy, Job, JobState
-from voiceflow_worker.backends.contract.samples import ManualClock
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.suppression import SuppressionList
 from voiceflow_worker.errors import CallFlowError, InvalidInputError, KeyConflictError, SuppressedNumberError

@@ -9,13 +9,13 @@ from datetime import timedelta
 
 import pytest
 
+from tests.contract.samples import ManualClock
 from tests.support.engine import LEASE, Engine
 from tests.support.faulty_store import FaultyStore, Loss, StoreCall
 from tests.support.flows import number
 from tests.support.manual_time import passing
 from tests.support.voices import ScriptedVoice
 from voiceflow_worker import CallPolicy, JobState
-from voiceflow_worker.backends.contract.samples import ManualClock
 from voiceflow_worker.backends.memory import MemoryStore
 from voiceflow_worker.core.ports import Placement, Store
 from voiceflow_worker.core.ports.record_set import text_records

@@ -6,12 +6,12 @@ from datetime import timedelta
 
 import pytest
 
+from tests.contract.samples import ManualClock
 from tests.support.engine import Engine
 from tests.support.faulty_store import FaultyStore, StoreCall
 from tests.support.flows import flow, number
 from tests.support.voices import ScriptedVoice
 from voiceflow_worker import Job, JobState
-from voiceflow_worker.backends.contract.samples import ManualClock
 from voiceflow_worker.core.admission import CallRequest
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.names import QueueNames

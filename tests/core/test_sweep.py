@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
+from tests.contract.samples import add_jobs, commit
+from tests.contract.suite import NOW, QUEUE, ManualClock, moved, sample_job, sample_jobs
 from tests.support.engine import Engine
 from tests.support.faulty_store import FaultyStore, StoreCall
 from tests.support.flows import flow, number
 from tests.support.voices import ScriptedVoice
 from voiceflow_worker import CallQueue
-from voiceflow_worker.backends.contract import NOW, QUEUE, ManualClock, moved, sample_job, sample_jobs
-from voiceflow_worker.backends.contract.samples import add_jobs, commit
 from voiceflow_worker.backends.memory import MemoryStore
 from voiceflow_worker.core.gates import order_gate
 from voiceflow_worker.core.ports import Event, EventKind, Store

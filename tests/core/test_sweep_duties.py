@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
+from tests.contract.samples import add_jobs
+from tests.contract.suite import NOW, QUEUE, ManualClock, sample_job
 from tests.support.faulty_store import FaultyStore, StoreCall
 from voiceflow_worker import CallPolicy, JobState, open_store
-from voiceflow_worker.backends.contract import NOW, QUEUE, ManualClock, sample_job
-from voiceflow_worker.backends.contract.samples import add_jobs
 from voiceflow_worker.core.ports.background import BackgroundTasks
 from voiceflow_worker.core.ports.reading import count_states
 from voiceflow_worker.core.ports.reads import Due, Expired

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from voiceflow_worker.backends.contract import NOW, QUEUE, sample_job
+from tests.contract.suite import NOW, QUEUE, sample_job
 from voiceflow_worker.backends.memory.store import Memory
 from voiceflow_worker.core import units
 from voiceflow_worker.core.gates import unit_of_order

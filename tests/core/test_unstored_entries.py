@@ -9,13 +9,13 @@ from datetime import timedelta
 import anyio
 import pytest
 
+from tests.contract.samples import ManualClock
 from tests.support.engine import LEASE, Engine
 from tests.support.faulty_store import FaultyStore, Loss, StoreCall
 from tests.support.manual_time import passing, time_passing
 from tests.support.voices import GatedVoice, ScriptedVoice
 from tests.support.workers import enqueued, states, worker_for
 from voiceflow_worker import JobState
-from voiceflow_worker.backends.contract.samples import ManualClock
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.sending.submit import Dispatch
 

@@ -8,6 +8,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from structlog.testing import capture_logs
 
+from tests.contract.samples import commit, moved
+from tests.contract.suite import ManualClock
 from tests.support.engine import Engine
 from tests.support.faulty_store import FaultyStore, StoreCall
 from tests.support.flows import flow, number
@@ -15,8 +17,6 @@ from tests.support.manual_time import passing_beside
 from tests.support.voices import ScriptedVoice, not_sent
 from tests.support.workers import NO_WEBHOOKS, enqueued, set_limits, worker_for
 from voiceflow_worker import CallPolicy, CallQueue, CallRequest, open_store
-from voiceflow_worker.backends.contract import ManualClock
-from voiceflow_worker.backends.contract.samples import commit, moved
 from voiceflow_worker.core.drain import DrainCheck
 from voiceflow_worker.core.heartbeats import Heartbeats, WorkerBeat
 from voiceflow_worker.core.ports import Limits

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
+from tests.contract.samples import ManualClock, add_jobs
 from tests.support.engine import Engine
 from tests.support.flows import flow, number
 from tests.support.voices import ScriptedVoice, not_sent, refused
 from voiceflow_worker import CallFlowError, Job, JobState
-from voiceflow_worker.backends.contract.samples import ManualClock, add_jobs
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.queue import CallQueue
 from voiceflow_worker.errors import IllegalMoveError

@@ -10,6 +10,7 @@ from pathlib import Path
 import anyio
 import pytest
 
+from tests.contract.samples import ManualClock
 from tests.support.faulty_store import FaultyStore, Loss, StoreCall
 from tests.support.flows import flow
 from tests.support.loops import either_loop
@@ -19,7 +20,6 @@ from tests.support.voices import Answer, GatedVoice, ScriptedVoice, created, not
 from tests.support.waiting import until
 from tests.support.workers import NO_WEBHOOKS, enqueued, states, worker_for
 from voiceflow_worker import CallQueue, JobState, open_store
-from voiceflow_worker.backends.contract.samples import ManualClock
 from voiceflow_worker.core.drain import DrainCheck
 from voiceflow_worker.core.gates import order_gate
 from voiceflow_worker.core.ports import Store

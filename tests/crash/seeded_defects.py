@@ -7,7 +7,7 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
-from voiceflow_worker.backends.contract.samples import delete
+from tests.contract.samples import delete
 from voiceflow_worker.core import units
 from voiceflow_worker.core.menu_calls import MenuCalls
 from voiceflow_worker.core.ports.store import Absent, Answer, Need, Step, Unit

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import asyncio
 import inspect
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 from types import CodeType
@@ -13,6 +14,7 @@ from typing import Any
 import anyio.to_thread
 import pytest
 
+from tests import contract
 from tests.docs.pages import DOCS, ROOT, Block, blocks
 from voiceflow_worker.sandbox import Sandbox
 
@@ -41,9 +43,10 @@ async def sandbox(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncItera
 
 @pytest.mark.parametrize("page", WITH_PYTHON, ids=lambda page: page.relative_to(ROOT).as_posix())
 async def test_the_examples_of_a_page_run_in_their_order(
-    page: Path, sandbox: Sandbox, capsys: pytest.CaptureFixture[str]
+    page: Path, sandbox: Sandbox, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     names: dict[str, Any] = {"__name__": "__main__"}
+    monkeypatch.setitem(sys.modules, "voiceflow_contract", contract)  # the name that it has in the wheel
     for block in blocks(page, language="python"):
         await run(compiled(block, page), names, in_thread="asyncio.run(" in block.text or "anyio.run(" in block.text)
         for test in [names.pop(name) for name in list(names) if name.startswith("test_")]:

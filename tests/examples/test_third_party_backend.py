@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-EXAMPLE = Path(__file__).parents[2] / "examples" / "third_party_backend"
+ROOT = Path(__file__).parents[2]
+EXAMPLE = ROOT / "examples" / "third_party_backend"
 
 
 @dataclass(frozen=True)
@@ -39,18 +40,26 @@ class Installed:
 
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Installed:
-    """Build its wheel, without a network, and unpack it: that is what installing it comes to."""
+    """Build its wheel and ours, without a network, and unpack them: that is what installing them comes to."""
     pytest.importorskip("hatchling")
     root = tmp_path_factory.mktemp("shelf")
     shutil.copytree(EXAMPLE, root / "example")
-    build = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(root)]
-    built = subprocess.run(build, cwd=root / "example", capture_output=True, text=True, timeout=60, check=False)
-    assert built.returncode == 0, built.stderr
-    [wheel] = root.glob("*.whl")
+    for source in (root / "example", ROOT):
+        build = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(root)]
+        built = subprocess.run(build, cwd=source, capture_output=True, text=True, timeout=60, check=False)
+        assert built.returncode == 0, built.stderr
     site = root / "site"
-    with zipfile.ZipFile(wheel) as archive:
-        archive.extractall(site)
-    assert {path.name for path in site.iterdir()} == {"voiceflow_shelf.py", "voiceflow_shelf-1.0.dist-info"}
+    for wheel in root.glob("*.whl"):
+        with zipfile.ZipFile(wheel) as archive:
+            archive.extractall(site)
+    assert {path.name for path in site.iterdir()} == {
+        "airflow_provider",
+        "voiceflow_contract",
+        "voiceflow_shelf-1.0.dist-info",
+        "voiceflow_shelf.py",
+        "voiceflow_worker",
+        "voiceflow_worker-0.1.0.dist-info",
+    }
     (root / "example" / "voiceflow_shelf.py").unlink()  # what is tested is what was installed
     return Installed(root / "example", site)
 
@@ -63,6 +72,16 @@ def test_it_keeps_the_contract(installed: Installed) -> None:
     assert " passed" in summary
     assert "skipped" not in summary
     assert int(summary.split()[0]) >= 150, "the whole suite, on asyncio and on trio"
+
+
+@pytest.mark.slow
+def test_the_suite_runs_by_the_url_of_the_store_alone(installed: Installed) -> None:
+    suite = ["--pyargs", "voiceflow_contract.at_url", "-k", "test_a_full_job_comes_back or test_a_closed_gate"]
+    run = installed.run("-m", "pytest", "-q", "-p", "no:cacheprovider", *suite, "--store-url", "shelf://{name}")
+    assert run.returncode == 0, run.stdout + run.stderr
+    assert " passed" in run.stdout
+    untold = installed.run("-m", "pytest", "-q", "-p", "no:cacheprovider", *suite)
+    assert (untold.returncode, "--store-url 'mystore://{name}'" in untold.stdout) == (1, True)
 
 
 @pytest.mark.slow

@@ -8,13 +8,13 @@ from datetime import timedelta
 import pytest
 from structlog.testing import capture_logs
 
+from tests.contract.samples import ManualClock, commit
 from tests.ivr.asking import OURS, Heard, Line, Receiver
 from tests.support.engine import Engine
 from tests.support.faulty_store import FaultyStore, StoreCall
 from tests.support.flows import number
 from tests.support.voices import ScriptedVoice
 from voiceflow_worker import CallFlow, CallPolicy, CallQueue, End, Job, Menu, Store, SuppressionList
-from voiceflow_worker.backends.contract.samples import ManualClock, commit
 from voiceflow_worker.backends.memory import MemoryStore
 from voiceflow_worker.core.ports.store import Page
 from voiceflow_worker.core.units import BESIDE, NUMBER, PARTY, changed

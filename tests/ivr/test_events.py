@@ -9,12 +9,12 @@ import anyio
 import pytest
 from structlog.testing import capture_logs
 
+from tests.contract.samples import ManualClock
 from tests.ivr.asking import OURS, Line, Receiver
 from tests.support.engine import Engine
 from tests.support.faulty_store import FaultyStore, Loss
 from tests.support.voices import GatedVoice, ScriptedVoice
 from voiceflow_worker import END, Caller, CallPolicy, CallQueue, End, Job, JobState, Menu, Store, open_store
-from voiceflow_worker.backends.contract.samples import ManualClock
 from voiceflow_worker.core.ports.reading import totals_of
 from voiceflow_worker.core.ports.store import Page, Step
 from voiceflow_worker.core.units import made_again

@@ -11,12 +11,12 @@ import httpx
 import pytest
 from anyio.abc import SocketStream
 
+from tests.contract.samples import ManualClock
 from tests.support.calls import Calls
 from tests.support.endpoint import Endpoint, Received, answering
 from tests.support.manual_time import time_passing
 from tests.support.waiting import until
 from voiceflow_worker import open_store
-from voiceflow_worker.backends.contract.samples import ManualClock
 from voiceflow_worker.core.outcomes.hooks import OutcomeHooks
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.names import QueueNames

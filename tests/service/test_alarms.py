@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 
+from tests.contract.samples import ManualClock
 from tests.support.engine import Engine
 from tests.support.faulty_store import FaultyStore, StoreCall
 from tests.support.manual_time import time_passing
 from tests.support.stores import EVERY
 from tests.support.voices import ScriptedVoice
 from voiceflow_worker import CallQueue, JobState, SessionStatus, open_store
-from voiceflow_worker.backends.contract.samples import ManualClock
 from voiceflow_worker.core.heartbeats import Heartbeat
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.units import escalation_of

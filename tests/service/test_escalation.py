@@ -11,12 +11,12 @@ from typing import Any
 import anyio
 import pytest
 
+from tests.contract.samples import ManualClock
 from tests.support.engine import Engine
 from tests.support.faulty_store import FaultyStore, Loss, StoreCall
 from tests.support.stores import EVERY
 from tests.support.voices import ScriptedVoice, refused, unknown
 from voiceflow_worker import CallPolicy, CallQueue, CallWindow, Job, JobState, SuppressionList, open_store
-from voiceflow_worker.backends.contract.samples import ManualClock
 from voiceflow_worker.core import audit
 from voiceflow_worker.core.heartbeats import Heartbeat
 from voiceflow_worker.core.menu_calls import MenuCall, MenuCalls

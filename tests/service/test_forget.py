@@ -16,6 +16,7 @@ from typing import Any
 import anyio
 import pytest
 
+from tests.contract.suite import ManualClock
 from tests.support.engine import Engine
 from tests.support.faulty_store import Dies
 from tests.support.flows import SOURCE, flow
@@ -35,7 +36,6 @@ from voiceflow_worker import (
 from voiceflow_worker.actions import ActRefusedError, Operator
 from voiceflow_worker.actions.calls import Redial
 from voiceflow_worker.actions.suppression import Suppress, Unsuppress
-from voiceflow_worker.backends.contract import ManualClock
 from voiceflow_worker.backends.local_journal import JournalFiles
 from voiceflow_worker.backends.sqlite.backups import back_up
 from voiceflow_worker.core.audit import entries_on

@@ -12,12 +12,12 @@ import httpx
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
+from tests.contract.suite import ManualClock
 from tests.support.faulty_store import FaultyStore
 from tests.support.manual_time import time_passing
 from tests.support.voices import Answer, ScriptedVoice, created, not_sent, refused, unknown
 from tests.support.workers import enqueued, worker_for
 from voiceflow_worker import CallQueue, Escalation, Escalations, SuppressionList, Worker, open_store
-from voiceflow_worker.backends.contract import ManualClock
 from voiceflow_worker.core.heartbeats import BOUNDS, WorkCounts
 from voiceflow_worker.core.ports import Placement, Store
 from voiceflow_worker.core.ports.record_set import json_records

@@ -13,11 +13,11 @@ from pathlib import Path
 import anyio.lowlevel
 import pytest
 
+from tests.contract.samples import ManualClock
 from tests.support.faulty_store import Dies, FaultyStore, StoreCall
 from tests.support.manual_time import time_passing
 from tests.support.stores import DURABLE
 from voiceflow_worker import CallQueue, open_store
-from voiceflow_worker.backends.contract.samples import ManualClock
 from voiceflow_worker.backends.memory.store import MemoryStore
 from voiceflow_worker.campaigns import enqueue as enqueueing
 from voiceflow_worker.core.audit import entries_on

@@ -13,9 +13,9 @@ from zoneinfo import ZoneInfo
 import anyio
 import pytest
 
+from tests.contract.samples import ManualClock
 from tests.support.processes import Process
 from voiceflow_worker import CallQueue, open_store
-from voiceflow_worker.backends.contract.samples import ManualClock
 from voiceflow_worker.core.ports.reading import starts_of
 from voiceflow_worker.core.ports.record_set import json_records
 from voiceflow_worker.model.recurrence import Recurrence

@@ -23,12 +23,12 @@ from hypothesis import Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
 
+from tests.contract.samples import ManualClock
 from tests.support.faulty_store import FaultyStore, Loss
 from tests.support.flows import flow
 from tests.support.stores import EVERY
 from tests.support.voices import created, not_sent, refused, unknown
 from voiceflow_worker import CallPolicy, CallQueue, CallRequest, Job, open_store
-from voiceflow_worker.backends.contract.samples import ManualClock
 from voiceflow_worker.core.admission import CheckedCall, new_job
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.identity import new_revision

@@ -7,9 +7,9 @@ from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import Any, Self
 
+from tests.contract.samples import ManualClock
 from tests.support.flows import flow
 from voiceflow_worker import CallPolicy, CallQueue, Job, JobState
-from voiceflow_worker.backends.contract.samples import ManualClock
 from voiceflow_worker.core.gates import Holds
 from voiceflow_worker.core.ports import Store, Voice
 from voiceflow_worker.core.ports.identity import new_worker_id

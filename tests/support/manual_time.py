@@ -10,9 +10,9 @@ from datetime import timedelta
 import anyio
 import sniffio
 
+from tests.contract.samples import ManualClock
 from tests.support.faulty_store import FaultyStore
 from voiceflow_worker import Worker
-from voiceflow_worker.backends.contract.samples import ManualClock
 
 STEP = timedelta(milliseconds=100)
 

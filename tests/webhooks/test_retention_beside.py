@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.contract.suite import ManualClock
 from tests.support.flows import flow
 from tests.support.waiting import until
 from voiceflow_worker import CallPolicy, CallQueue, open_store, receiver_app
-from voiceflow_worker.backends.contract import ManualClock
 from voiceflow_worker.service import forget as forgetting
 from voiceflow_worker.service.uploads import Uploads, uploading
 

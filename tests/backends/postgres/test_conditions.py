@@ -6,17 +6,16 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import timedelta
-from inspect import signature
 
 import anyio
 import psycopg
 import pytest
 
-from tests.support.errors import leaves
+from tests.contract.defects import assert_found, leaves
+from tests.contract.suite import NOW, sample_job
+from tests.contract.writing import DONE, EXISTS, NOT_FREE, gated, held, new, put, stored, write
 from tests.support.postgres import PostgresServer
 from tests.support.waiting import until
-from voiceflow_worker.backends.contract import NOW, StoreContract, sample_job
-from voiceflow_worker.backends.contract.writing import DONE, EXISTS, NOT_FREE, gated, held, new, put, stored, write
 from voiceflow_worker.backends.postgres import PostgresStore, open_postgres, opening
 from voiceflow_worker.backends.postgres.codec import plain_step
 from voiceflow_worker.core import units
@@ -363,12 +362,7 @@ async def test_the_contract_finds_that(
     broken(was, now, monkeypatch)
     url = postgres_server.url(schema=schema)
     async with open_postgres(url) as store, open_postgres(url) as other:
-        run = getattr(StoreContract(), test)
-        given = {"store": store, "other": other}
-        with pytest.raises(BaseException) as red:  # noqa: PT011 - an error group, or one of the three below
-            with anyio.fail_after(20):
-                await run(*[given[name] for name in signature(run).parameters])
-    assert all(isinstance(each, AssertionError | TimeoutError | StoreError) for each in leaves(red.value)), red.value
+        await assert_found(test, store, other, within=20)
 
 
 @pytest.mark.slow

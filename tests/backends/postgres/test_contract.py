@@ -7,9 +7,9 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from tests.contract.suite import Opener, StoreContract
 from tests.support.postgres import Pooler, PostgresServer
 from voiceflow_worker import open_store
-from voiceflow_worker.backends.contract import Opener, StoreContract
 
 
 class TestPostgres(StoreContract):

@@ -10,8 +10,8 @@ from typing import Any
 import psycopg
 import pytest
 
-from voiceflow_worker.backends.contract.samples import NOW, QUEUE, sample_job, sample_jobs
-from voiceflow_worker.backends.contract.writing import next_of, stored, to, write
+from tests.contract.samples import NOW, QUEUE, sample_job, sample_jobs
+from tests.contract.writing import next_of, stored, to, write
 from voiceflow_worker.backends.postgres import PostgresStore, open_postgres
 from voiceflow_worker.backends.postgres.codec import plain_step
 from voiceflow_worker.backends.postgres.store import AT_ONCE

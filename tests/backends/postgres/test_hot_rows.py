@@ -6,10 +6,10 @@ from datetime import timedelta
 
 import pytest
 
+from tests.contract.samples import NOW
+from tests.contract.writing import write
 from tests.support.postgres import PostgresServer
 from voiceflow_worker import open_store
-from voiceflow_worker.backends.contract.samples import NOW
-from voiceflow_worker.backends.contract.writing import write
 from voiceflow_worker.core.heartbeats import NAMESPACE as RATES
 from voiceflow_worker.core.heartbeats import RECEIVERS, WORKERS
 from voiceflow_worker.core.outcomes.outbox import PLACES

@@ -11,14 +11,14 @@ import anyio
 import pytest
 from anyio import to_thread
 
+from tests.contract.suite import sample_job
+from tests.contract.writing import new
 from tests.support.flows import number
 from tests.support.postgres import Pooler, PostgresServer
 from tests.support.voices import ScriptedVoice
 from tests.support.waiting import once_available, until, wait_until
 from tests.support.workers import enqueued, in_state, worker_with_files
 from voiceflow_worker import CallQueue, JobState, open_store
-from voiceflow_worker.backends.contract import sample_job
-from voiceflow_worker.backends.contract.writing import new
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.reading import gates_of
 from voiceflow_worker.core.ports.store import Guard, Page, Result, Same, Step

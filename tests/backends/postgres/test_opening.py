@@ -12,10 +12,10 @@ import anyio
 import psycopg
 import pytest
 
+from tests.contract.suite import ManualClock, sample_job
 from tests.support.postgres import PostgresServer
 from tests.support.waiting import until
 from voiceflow_worker.backends import open_store
-from voiceflow_worker.backends.contract import ManualClock, sample_job
 from voiceflow_worker.backends.postgres import PostgresStore, opening
 from voiceflow_worker.backends.postgres.opening import open_postgres
 from voiceflow_worker.backends.postgres.survey import SCHEMA, Facts, Guarantee, grants, judged

@@ -8,9 +8,9 @@ from datetime import timedelta
 import psycopg
 import pytest
 
-from voiceflow_worker.backends.contract import NOW, QUEUE, sample_jobs
-from voiceflow_worker.backends.contract.find import FOUND
-from voiceflow_worker.backends.contract.writing import stored
+from tests.contract.find import FOUND
+from tests.contract.suite import NOW, QUEUE, sample_jobs
+from tests.contract.writing import stored
 from voiceflow_worker.backends.postgres import PostgresStore, open_postgres
 from voiceflow_worker.backends.postgres import store as module
 from voiceflow_worker.backends.postgres.reading import search

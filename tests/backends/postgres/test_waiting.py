@@ -9,10 +9,10 @@ from datetime import timedelta
 import anyio
 import pytest
 
+from tests.contract.samples import add_jobs
+from tests.contract.suite import sample_job
 from tests.support.postgres import Pooler, PostgresServer
 from tests.support.waiting import until
-from voiceflow_worker.backends.contract import sample_job
-from voiceflow_worker.backends.contract.samples import add_jobs
 from voiceflow_worker.backends.postgres import PostgresStore, waiting
 from voiceflow_worker.backends.postgres.opening import open_postgres
 from voiceflow_worker.errors import SettingsError

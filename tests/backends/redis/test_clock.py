@@ -8,11 +8,11 @@ from datetime import UTC, datetime, timedelta
 import anyio
 import pytest
 
+from tests.contract.suite import ManualClock
 from tests.support.redis_server import RedisServer
 from tests.support.scripted_redis import ScriptedRedis
 from tests.support.waiting import until
 from voiceflow_worker.backends import open_store
-from voiceflow_worker.backends.contract import ManualClock
 from voiceflow_worker.core.ports.outside import SystemClock
 from voiceflow_worker.errors import StoreError
 

@@ -9,16 +9,11 @@ from __future__ import annotations
 import hashlib
 from dataclasses import replace
 from functools import partial
-from inspect import signature
 
-import anyio
 import pytest
 
-from tests.support.errors import leaves
-from tests.support.everyday import spread
-from tests.support.redis_server import RedisCluster, RedisServer, WatchedPair
-from tests.support.redis_users import RULE, url_of
-from voiceflow_worker.backends.contract import (
+from tests.contract.defects import assert_found
+from tests.contract.suite import (
     JobsContract,
     Opener,
     ShareContract,
@@ -26,6 +21,9 @@ from voiceflow_worker.backends.contract import (
     WaitContract,
     WriteContract,
 )
+from tests.support.everyday import spread
+from tests.support.redis_server import RedisCluster, RedisServer, WatchedPair
+from tests.support.redis_users import RULE, url_of
 from voiceflow_worker.backends.redis import faults as scripts
 from voiceflow_worker.backends.redis import finding, link
 from voiceflow_worker.backends.redis.store import open_redis
@@ -202,8 +200,4 @@ async def test_the_contract_finds_that(
     changed = replace(kept, text=text, sha=hashlib.sha1(text.encode()).hexdigest())
     monkeypatch.setattr(link, "script", lambda name: changed if name == kept.name else scripts.script(name))
     async with open_redis(redis_server.url) as store:
-        run = getattr(StoreContract(), test)
-        with pytest.raises(BaseException) as red:  # noqa: PT011 - an error group, or one of the two below
-            with anyio.fail_after(5):
-                await run(*[store] * len(signature(run).parameters))
-    assert all(isinstance(each, AssertionError | TimeoutError) for each in leaves(red.value)), red.value
+        await assert_found(test, store)

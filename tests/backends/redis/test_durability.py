@@ -7,12 +7,12 @@ from dataclasses import replace
 
 import pytest
 
+from tests.contract.samples import add_jobs, commit
+from tests.contract.suite import NOW, ManualClock, moved, sample_job
 from tests.support.redis_server import RedisServer, WatchedPair
 from tests.support.scripted_redis import ScriptedRedis
 from tests.support.waiting import until
 from voiceflow_worker.backends import open_store
-from voiceflow_worker.backends.contract import NOW, ManualClock, moved, sample_job
-from voiceflow_worker.backends.contract.samples import add_jobs, commit
 from voiceflow_worker.backends.redis import RedisStore
 from voiceflow_worker.backends.redis.durability import Guarantee, ServerFacts, judged
 from voiceflow_worker.backends.redis.url import Promise

@@ -9,10 +9,10 @@ from pathlib import Path
 import anyio
 import pytest
 
+from tests.contract.samples import add_jobs
+from tests.contract.suite import NOW, sample_job, sample_jobs
 from tests.support.redis_server import RedisServer, free_port
 from voiceflow_worker.backends import open_store
-from voiceflow_worker.backends.contract import NOW, sample_job, sample_jobs
-from voiceflow_worker.backends.contract.samples import add_jobs
 from voiceflow_worker.backends.redis.line import Access, Line
 from voiceflow_worker.backends.redis.url import parse_url
 from voiceflow_worker.core.ports.reading import get_jobs

@@ -8,12 +8,12 @@ from datetime import timedelta
 import anyio
 import pytest
 
+from tests.contract.samples import add_jobs, commit, new_job
+from tests.contract.suite import NOW, QUEUE, moved, sample_job
 from tests.support.cutting_proxy import CuttingProxy
 from tests.support.redis_server import RedisServer
 from tests.support.waiting import once_available
 from voiceflow_worker.backends import open_store
-from voiceflow_worker.backends.contract import NOW, QUEUE, moved, sample_job
-from voiceflow_worker.backends.contract.samples import add_jobs, commit, new_job
 from voiceflow_worker.backends.redis.faults import script
 from voiceflow_worker.core.ports import Event, EventKind, Store
 from voiceflow_worker.core.ports.reading import get_jobs

@@ -9,12 +9,12 @@ import anyio
 import pytest
 from anyio import to_thread
 
+from tests.contract.samples import add_jobs, commit
+from tests.contract.suite import NOW, QUEUE, ManualClock, moved, sample_job, sample_jobs
 from tests.support.redis_server import RedisCluster, RedisServer, WatchedPair, free_port, wait_for
 from tests.support.scripted_redis import Answer, ScriptedRedis
 from tests.support.waiting import once_available
 from voiceflow_worker.backends import open_store
-from voiceflow_worker.backends.contract import NOW, QUEUE, ManualClock, moved, sample_job, sample_jobs
-from voiceflow_worker.backends.contract.samples import add_jobs, commit
 from voiceflow_worker.backends.redis.faults import script
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.reading import count_states, get_jobs

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tests.contract.suite import NOW, QUEUE
 from tests.support.redis_server import RedisServer, ask
-from voiceflow_worker.backends.contract import NOW, QUEUE
 from voiceflow_worker.backends.memory.store import Memory
 from voiceflow_worker.backends.record import to_micros
 from voiceflow_worker.backends.redis.faults import script

@@ -10,6 +10,9 @@ from typing import Any
 
 import pytest
 
+from tests.contract.breaking import ended, endings
+from tests.contract.suite import NOW, QUEUE, ManualClock, sample_jobs
+from tests.contract.writing import DAY, DONE, NOT_FREE, held, new, next_of, put, stored, to, write
 from tests.support.cutting_proxy import CuttingProxy
 from tests.support.engine import LEASE, Engine
 from tests.support.flows import number
@@ -17,9 +20,6 @@ from tests.support.redis_server import RedisServer
 from tests.support.voices import ScriptedVoice
 from voiceflow_worker import CallPolicy
 from voiceflow_worker.backends import open_store
-from voiceflow_worker.backends.contract import NOW, QUEUE, ManualClock, sample_jobs
-from voiceflow_worker.backends.contract.breaking import ended, endings
-from voiceflow_worker.backends.contract.writing import DAY, DONE, NOT_FREE, held, new, next_of, put, stored, to, write
 from voiceflow_worker.backends.local_journal import JournalFiles
 from voiceflow_worker.backends.redis import RedisStore
 from voiceflow_worker.backends.redis.faults import script

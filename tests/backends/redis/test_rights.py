@@ -12,11 +12,11 @@ from importlib.resources import files
 
 import pytest
 
+from tests.contract.samples import add_jobs
+from tests.contract.suite import NOW, QUEUE, sample_job
 from tests.support.redis_server import RedisServer
 from tests.support.redis_users import BEST_EFFORT_RULE, RULE, url_of
 from voiceflow_worker.backends import open_store
-from voiceflow_worker.backends.contract import NOW, QUEUE, sample_job
-from voiceflow_worker.backends.contract.samples import add_jobs
 from voiceflow_worker.backends.redis import RedisStore
 from voiceflow_worker.backends.redis.faults import script
 from voiceflow_worker.backends.redis.rights import commands_of_scripts

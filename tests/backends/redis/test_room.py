@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from tests.contract.samples import add_jobs, commit, delete, new_job
+from tests.contract.suite import NOW, QUEUE, moved, sample_job
 from tests.support.flows import flow, number
 from tests.support.redis_server import RedisServer
 from voiceflow_worker import CallQueue, CallRequest
 from voiceflow_worker.backends import open_store
-from voiceflow_worker.backends.contract import NOW, QUEUE, moved, sample_job
-from voiceflow_worker.backends.contract.samples import add_jobs, commit, delete, new_job
 from voiceflow_worker.backends.redis import RedisStore
 from voiceflow_worker.core.ports import Event, EventKind
 from voiceflow_worker.core.ports.reading import find_jobs

@@ -8,11 +8,11 @@ from importlib.resources import files
 
 import pytest
 
+from tests.contract.samples import add_jobs, commit, delete
+from tests.contract.suite import NOW, QUEUE, moved, sample_job
 from tests.support.redis_server import RedisServer
 from tests.support.workers import set_limits
 from voiceflow_worker.backends import open_store
-from voiceflow_worker.backends.contract import NOW, QUEUE, moved, sample_job
-from voiceflow_worker.backends.contract.samples import add_jobs, commit, delete
 from voiceflow_worker.backends.redis.faults import script
 from voiceflow_worker.core.ports import Limits
 from voiceflow_worker.core.ports.reading import find_jobs

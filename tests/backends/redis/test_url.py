@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.contract.samples import add_jobs
+from tests.contract.suite import sample_job
 from tests.support.redis_server import RedisServer
 from voiceflow_worker.backends import open_store
-from voiceflow_worker.backends.contract import sample_job
-from voiceflow_worker.backends.contract.samples import add_jobs
 from voiceflow_worker.backends.local_journal import journal_folder
 from voiceflow_worker.backends.redis.url import Promise, Topology, parse_url
 from voiceflow_worker.core.ports.reading import get_jobs

@@ -7,10 +7,10 @@ from datetime import timedelta
 import anyio
 import pytest
 
+from tests.contract.samples import add_jobs
+from tests.contract.suite import QUEUE, sample_job
 from tests.support.redis_server import RedisServer
 from voiceflow_worker.backends import open_store
-from voiceflow_worker.backends.contract import QUEUE, sample_job
-from voiceflow_worker.backends.contract.samples import add_jobs
 
 pytestmark = pytest.mark.anyio
 LONG = timedelta(hours=1)

@@ -12,9 +12,9 @@ import anyio
 import apsw
 import pytest
 
-from voiceflow_worker.backends.contract import NOW, QUEUE, sample_job
-from voiceflow_worker.backends.contract.breaking import endings
-from voiceflow_worker.backends.contract.writing import DONE, new, put, stored
+from tests.contract.breaking import endings
+from tests.contract.suite import NOW, QUEUE, sample_job
+from tests.contract.writing import DONE, new, put, stored
 from voiceflow_worker.backends.sqlite import SqliteStore, open_sqlite
 from voiceflow_worker.backends.sqlite.connection import Connection
 from voiceflow_worker.core.ports.controls import Limits, limits_put

@@ -13,9 +13,9 @@ from types import SimpleNamespace
 import apsw
 import pytest
 
+from tests.contract.samples import add_jobs
+from tests.contract.suite import NOW, QUEUE, sample_job
 from voiceflow_worker.backends import waiting as disk_speed
-from voiceflow_worker.backends.contract import NOW, QUEUE, sample_job
-from voiceflow_worker.backends.contract.samples import add_jobs
 from voiceflow_worker.backends.sqlite import SqliteStore, group_commit, open_sqlite
 from voiceflow_worker.backends.sqlite.connection import Connection
 from voiceflow_worker.core.ports.reading import find_jobs

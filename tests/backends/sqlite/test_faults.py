@@ -14,10 +14,10 @@ import anyio
 import apsw
 import pytest
 
+from tests.contract.samples import add_jobs, commit
+from tests.contract.suite import QUEUE, moved, sample_job, sample_jobs
 from tests.support.loops import either_loop
 from voiceflow_worker.backends import open_store
-from voiceflow_worker.backends.contract import QUEUE, moved, sample_job, sample_jobs
-from voiceflow_worker.backends.contract.samples import add_jobs, commit
 from voiceflow_worker.backends.sqlite import SqliteStore, open_sqlite
 from voiceflow_worker.backends.sqlite.connection import translated
 from voiceflow_worker.backends.sqlite.opening import SCHEMA_VERSION
@@ -158,7 +158,7 @@ async def test_a_closed_store_says_so(path: Path) -> None:
 FORKING = """
 import os, sys, anyio
 from voiceflow_worker.backends import open_store
-from voiceflow_worker.backends.contract import add_jobs, sample_job
+from tests.contract.suite import add_jobs, sample_job
 from voiceflow_worker.core.ports.reading import count_states, get_jobs
 from voiceflow_worker.errors import StoreUnavailableError
 

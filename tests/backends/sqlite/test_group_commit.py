@@ -14,10 +14,10 @@ import anyio
 import anyio.lowlevel
 import pytest
 
+from tests.contract.samples import add_jobs, commit
+from tests.contract.suite import NOW, QUEUE, moved, sample_job, sample_jobs
 from tests.support.loops import either_loop
 from voiceflow_worker.backends import open_store
-from voiceflow_worker.backends.contract import NOW, QUEUE, moved, sample_job, sample_jobs
-from voiceflow_worker.backends.contract.samples import add_jobs, commit
 from voiceflow_worker.backends.sqlite import SqliteStore, open_sqlite
 from voiceflow_worker.backends.sqlite.connection import Connection
 from voiceflow_worker.backends.sqlite.group_commit import GroupCommit, Operation, Transaction

@@ -10,8 +10,8 @@ from typing import Any
 import anyio
 import pytest
 
-from voiceflow_worker.backends.contract import NOW, QUEUE, sample_job
-from voiceflow_worker.backends.contract.samples import add_jobs
+from tests.contract.samples import add_jobs
+from tests.contract.suite import NOW, QUEUE, sample_job
 from voiceflow_worker.backends.sqlite import SqliteStore, open_sqlite
 from voiceflow_worker.backends.sqlite import store as sqlite_store
 

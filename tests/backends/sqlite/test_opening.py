@@ -17,9 +17,9 @@ import anyio
 import apsw
 import pytest
 
+from tests.contract.samples import add_jobs
+from tests.contract.suite import QUEUE, sample_job
 from voiceflow_worker.backends import open_store
-from voiceflow_worker.backends.contract import QUEUE, sample_job
-from voiceflow_worker.backends.contract.samples import add_jobs
 from voiceflow_worker.backends.sqlite.connection import Connection
 from voiceflow_worker.backends.sqlite.opening import APPLICATION_ID, SCHEMA_VERSION, open_file
 from voiceflow_worker.core.ports.reading import find_jobs

@@ -14,9 +14,9 @@ from typing import Any
 import apsw
 import pytest
 
+from tests.contract.samples import add_jobs, commit
+from tests.contract.suite import NOW, QUEUE, moved, sample_job
 from voiceflow_worker.backends import open_store
-from voiceflow_worker.backends.contract import NOW, QUEUE, moved, sample_job
-from voiceflow_worker.backends.contract.samples import add_jobs, commit
 from voiceflow_worker.backends.sqlite import open_sqlite
 from voiceflow_worker.backends.sqlite.connection import Connection
 from voiceflow_worker.core.ports import Store

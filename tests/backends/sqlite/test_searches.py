@@ -11,9 +11,9 @@ from typing import Any
 import apsw
 import pytest
 
-from voiceflow_worker.backends.contract import NOW, QUEUE, sample_job
-from voiceflow_worker.backends.contract.find import FOUND
-from voiceflow_worker.backends.contract.samples import add_jobs, delete
+from tests.contract.find import FOUND
+from tests.contract.samples import add_jobs, delete
+from tests.contract.suite import NOW, QUEUE, sample_job
 from voiceflow_worker.backends.sql_files import statements
 from voiceflow_worker.backends.sqlite import SqliteStore, open_sqlite
 from voiceflow_worker.backends.sqlite.connection import Connection

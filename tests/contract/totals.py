@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 from decimal import Decimal
 
-from voiceflow_worker.backends.contract.samples import NOW, QUEUE, Ground, sample_job, sample_jobs
-from voiceflow_worker.backends.contract.writing import DAY, MICROSECOND, leased, next_of, stored, to, write
 from voiceflow_worker.core.ports.reading import totals_of
 from voiceflow_worker.core.ports.reads import Due, Waiting
 from voiceflow_worker.core.ports.store import Delete, Store, Unit, tally_change
@@ -15,6 +13,9 @@ from voiceflow_worker.model.jobs.totals import STATE
 from voiceflow_worker.model.reports.outcome import Charge, Outcome
 from voiceflow_worker.model.reports.status import SessionStatus
 from voiceflow_worker.model.reports.verdict import VerdictKind
+
+from .samples import NOW, QUEUE, Ground, sample_job, sample_jobs
+from .writing import DAY, MICROSECOND, leased, next_of, stored, to, write
 
 ODD_TEXTS = ('say "no"', "back\\slash", "nul\0", "half \ud800 pair", "Ünïcode ☎", "x" * 300, "{}[]:,|=")
 

@@ -8,24 +8,6 @@ import anyio
 import anyio.lowlevel
 import pytest
 
-from voiceflow_worker.backends.contract.samples import NOW, QUEUE, Ground, Opener, sample_job, sample_jobs
-from voiceflow_worker.backends.contract.writing import (
-    DAY,
-    DONE,
-    EXISTS,
-    MICROSECOND,
-    MINUTE,
-    gated,
-    held,
-    new,
-    next_of,
-    put,
-    states,
-    stored,
-    to,
-    told,
-    write,
-)
 from voiceflow_worker.core.ports.controls import GATES, OPEN_STAYS
 from voiceflow_worker.core.ports.reads import Listing
 from voiceflow_worker.core.ports.store import (
@@ -43,6 +25,25 @@ from voiceflow_worker.core.ports.store import (
 )
 from voiceflow_worker.model.jobs.gate import GateState
 from voiceflow_worker.model.jobs.job import Job, JobState
+
+from .samples import NOW, QUEUE, Ground, Opener, sample_job, sample_jobs
+from .writing import (
+    DAY,
+    DONE,
+    EXISTS,
+    MICROSECOND,
+    MINUTE,
+    gated,
+    held,
+    new,
+    next_of,
+    put,
+    states,
+    stored,
+    to,
+    told,
+    write,
+)
 
 
 class ShareContract(Ground):

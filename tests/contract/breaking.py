@@ -14,8 +14,13 @@ import anyio
 import pytest
 from anyio.lowlevel import checkpoint
 
-from voiceflow_worker.backends.contract.samples import NOW, QUEUE, Ground, sample_job
-from voiceflow_worker.backends.contract.writing import (
+from voiceflow_worker.core.ports.reads import ById
+from voiceflow_worker.core.ports.store import Absent, Delete, Drop, Owner, Result, Store, Unit, tally_change
+from voiceflow_worker.errors import VoiceflowError
+from voiceflow_worker.model.jobs.job import Job, JobState
+
+from .samples import NOW, QUEUE, Ground, sample_job
+from .writing import (
     DAY,
     DONE,
     EXISTS,
@@ -32,10 +37,6 @@ from voiceflow_worker.backends.contract.writing import (
     told,
     write,
 )
-from voiceflow_worker.core.ports.reads import ById
-from voiceflow_worker.core.ports.store import Absent, Delete, Drop, Owner, Result, Store, Unit, tally_change
-from voiceflow_worker.errors import VoiceflowError
-from voiceflow_worker.model.jobs.job import Job, JobState
 
 MANY = 18
 """More than a store may write at once, unless they are together."""

@@ -10,29 +10,6 @@ from typing import Any
 import anyio
 import pytest
 
-from voiceflow_worker.backends.contract.samples import NOW, QUEUE, Ground, full_job, sample_job, sample_jobs
-from voiceflow_worker.backends.contract.writing import (
-    DAY,
-    DONE,
-    EXISTS,
-    MINUTE,
-    NOT_FREE,
-    STALE,
-    answers,
-    gated,
-    held,
-    job_of,
-    leased,
-    new,
-    next_of,
-    over,
-    put,
-    states,
-    stored,
-    to,
-    told,
-    write,
-)
 from voiceflow_worker.core.ports.controls import gate_from
 from voiceflow_worker.core.ports.reading import totals_of
 from voiceflow_worker.core.ports.reads import ByKey, Expired, Listing
@@ -62,6 +39,30 @@ from voiceflow_worker.core.ports.store import (
 from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.model.jobs.gate import Gate, GateState
 from voiceflow_worker.model.jobs.job import Job, JobState, Post
+
+from .samples import NOW, QUEUE, Ground, full_job, sample_job, sample_jobs
+from .writing import (
+    DAY,
+    DONE,
+    EXISTS,
+    MINUTE,
+    NOT_FREE,
+    STALE,
+    answers,
+    gated,
+    held,
+    job_of,
+    leased,
+    new,
+    next_of,
+    over,
+    put,
+    states,
+    stored,
+    to,
+    told,
+    write,
+)
 
 BODIES = {
     "empty lists and objects": '{"callflow":[],"extra":{},"nested":[[],{}]}',

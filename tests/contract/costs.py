@@ -13,14 +13,15 @@ from functools import partial
 
 import pytest
 
-from voiceflow_worker.backends.contract.samples import NOW, QUEUE, Ground, delete, sample_job
-from voiceflow_worker.backends.contract.writing import DAY, DONE, MINUTE, gated, new, next_of, put, stored, to, told
 from voiceflow_worker.core.ports.controls import Limits, limits_put
 from voiceflow_worker.core.ports.reads import ById, ByKey, Due, Expired, Listing, OfNumber, Read, Waiting
 from voiceflow_worker.core.ports.store import Absent, AtMost, Delete, OpenGate, Page, Same, Step, Store, Unit
 from voiceflow_worker.core.ports.store import tally_change as change
 from voiceflow_worker.model.jobs.gate import GateState
 from voiceflow_worker.model.jobs.job import Job, JobState
+
+from .samples import NOW, QUEUE, Ground, delete, sample_job
+from .writing import DAY, DONE, MINUTE, gated, new, next_of, put, stored, to, told
 
 ReadSoFar = Callable[[], Awaitable[int]]
 """Tells what the storage under test has read until now, by all who have opened it, in units of its own."""

@@ -9,24 +9,6 @@ from itertools import cycle, product
 import anyio
 import pytest
 
-from voiceflow_worker.backends.contract.breaking import newer
-from voiceflow_worker.backends.contract.samples import NOW, QUEUE, Ground, sample_job, sample_jobs
-from voiceflow_worker.backends.contract.totals import post
-from voiceflow_worker.backends.contract.writing import (
-    DAY,
-    DONE,
-    EXISTS,
-    MICROSECOND,
-    MINUTE,
-    STALE,
-    job_of,
-    leased,
-    new,
-    next_of,
-    stored,
-    to,
-    write,
-)
 from voiceflow_worker.core.ports.reads import (
     ById,
     ByKey,
@@ -43,6 +25,25 @@ from voiceflow_worker.core.ports.store import Delete, Store, Unit, tally_change
 from voiceflow_worker.errors import StoreVersionError
 from voiceflow_worker.model.jobs.job import Job, JobState
 from voiceflow_worker.model.reports.status import SessionStatus
+
+from .breaking import newer
+from .samples import NOW, QUEUE, Ground, sample_job, sample_jobs
+from .totals import post
+from .writing import (
+    DAY,
+    DONE,
+    EXISTS,
+    MICROSECOND,
+    MINUTE,
+    STALE,
+    job_of,
+    leased,
+    new,
+    next_of,
+    stored,
+    to,
+    write,
+)
 
 MIXED: Sequence[Job] = [
     sample_job(1, batch_id="a", due_at=NOW + 3 * MINUTE, unique_key="k1", valid_until=NOW + MINUTE),

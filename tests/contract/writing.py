@@ -8,7 +8,6 @@ from datetime import datetime, timedelta
 from itertools import count
 from typing import Any
 
-from voiceflow_worker.backends.contract.samples import NOW, QUEUE
 from voiceflow_worker.core.ports.controls import gate_put
 from voiceflow_worker.core.ports.reading import totals_of
 from voiceflow_worker.core.ports.reads import ById
@@ -30,6 +29,8 @@ from voiceflow_worker.core.ports.store import (
 )
 from voiceflow_worker.model.jobs.gate import Gate, GateState
 from voiceflow_worker.model.jobs.job import Job, JobState
+
+from .samples import NOW, QUEUE
 
 MINUTE, DAY = timedelta(minutes=1), timedelta(days=1)
 MICROSECOND = timedelta(microseconds=1)

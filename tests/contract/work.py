@@ -9,8 +9,16 @@ from itertools import pairwise
 import anyio
 import pytest
 
-from voiceflow_worker.backends.contract.samples import NOW, QUEUE, Ground, sample_job, sample_jobs
-from voiceflow_worker.backends.contract.writing import (
+from voiceflow_worker.core.ports.controls import Limits, limits_put, start_put
+from voiceflow_worker.core.ports.reads import Due
+from voiceflow_worker.core.ports.store import Drop, Store, Unit
+from voiceflow_worker.model.jobs.admission import PRIORITIES
+from voiceflow_worker.model.jobs.gate import Gate, GateState
+from voiceflow_worker.model.jobs.gcra import Slots
+from voiceflow_worker.model.jobs.job import JobState
+
+from .samples import NOW, QUEUE, Ground, sample_job, sample_jobs
+from .writing import (
     DAY,
     DONE,
     MICROSECOND,
@@ -27,13 +35,6 @@ from voiceflow_worker.backends.contract.writing import (
     to,
     write,
 )
-from voiceflow_worker.core.ports.controls import Limits, limits_put, start_put
-from voiceflow_worker.core.ports.reads import Due
-from voiceflow_worker.core.ports.store import Drop, Store, Unit
-from voiceflow_worker.model.jobs.admission import PRIORITIES
-from voiceflow_worker.model.jobs.gate import Gate, GateState
-from voiceflow_worker.model.jobs.gcra import Slots
-from voiceflow_worker.model.jobs.job import JobState
 
 SECOND = timedelta(seconds=1)
 

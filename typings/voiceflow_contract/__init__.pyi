@@ -1,0 +1,1 @@
+# The wheel has tests.contract under this name.
