@@ -5,8 +5,8 @@
 
 The first sends a campaign through a sandbox, with a receiver beside the worker, and prints the steps of Redis above 5
 ms (its slow log) or the statements of PostgreSQL above 50 ms (its log), and the memory of the worker and the receiver
-every half minute. The clock of a busy machine is unfair, so it also prints how often a process that only counts was
-kept waiting as long.
+every half minute. The clock of a busy machine is unfair, so it also prints how often a thread that only counts was kept
+waiting as long. With `--first`, the server goes before all other processes (Linux, root), so that its clock is its own.
 
 The second runs a worker without a rate beside a receiver with 200 summaries a second on PostgreSQL, and looks every 20
 ms whether a transaction waits for the lock of the whole store. `--against` does the same with another build, in turns.
@@ -119,15 +119,27 @@ def server_of(kind: str, folder: Path) -> Iterator[tuple[str, Any]]:
             postgres.close()
 
 
-def steady(kind: str, *, minutes: float, rate: int) -> None:
+def children(pid: int) -> list[int]:
+    """The processes that a process has begun."""
+    return [int(each) for each in Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii").split()]
+
+
+def steady(kind: str, *, minutes: float, rate: int, first: bool) -> None:
     """Send at a rate, and print what was slow and what was kept."""
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         url, server = stack.enter_context(server_of(kind, folder))
-        scene = stack.enter_context(stage(folder, store=url, speed=10))
-        scene.campaign(int(60 * minutes * rate), "--batch", "campaign")
+        scene = stack.enter_context(stage(folder, store=url, speed=10, log_level="warning"))
+        for first_call in range(0, int(60 * minutes * rate), 3000):
+            size = min(3000, int(60 * minutes * rate) - first_call)
+            scene.campaign(size, name=f"campaign-{first_call}", first=first_call)
         worker = stack.enter_context(scene.worker("--rate", str(rate)))
-        worker.wait_for("working")
+        worker.wait_for("for their turn")
+        if first:
+            asked = "" if kind == "postgres" else server.ask("INFO", "server")
+            at = server.pid if kind == "postgres" else int(re.findall(r"process_id:(\d+)", asked)[0])
+            for process in [at, *children(at)]:
+                os.sched_setscheduler(process, os.SCHED_FIFO, os.sched_param(1))
         if kind == "redis":
             server.ask("SLOWLOG", "RESET")
         slow_before = len(statements_of_postgres(server)) if kind == "postgres" else 0
@@ -144,8 +156,8 @@ def steady(kind: str, *, minutes: float, rate: int) -> None:
             told(slow=what)
         half = len(kept) // 2
         for name, column in (("worker", 0), ("receiver", 1)):
-            first, last = ([each[column] for each in part] for part in (kept[half // 2 : half], kept[-(half // 2) :]))
-            told(memory_of=name, second_quarter_mb=statistics.mean(first), last_quarter_mb=statistics.mean(last))
+            second, last = ([each[column] for each in part] for part in (kept[half // 2 : half], kept[-(half // 2) :]))
+            told(memory_of=name, second_quarter_mb=statistics.mean(second), last_quarter_mb=statistics.mean(last))
         told(
             processor_seconds={
                 "worker": processor_seconds(worker.pid),
@@ -252,6 +264,7 @@ def main() -> None:
     parser.add_argument("what", choices=["redis", "postgres", "locks"])
     parser.add_argument("--minutes", type=float, default=10.0)
     parser.add_argument("--rate", type=int, default=50)
+    parser.add_argument("--first", action="store_true", help="the server goes before all other processes")
     parser.add_argument("--calls", type=int, default=4000)
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--against", type=Path)
@@ -260,7 +273,7 @@ def main() -> None:
         builds = [Path.cwd(), *([given.against] if given.against else [])]
         locks(builds, calls=given.calls, rounds=given.rounds)
     else:
-        steady(given.what, minutes=given.minutes, rate=given.rate)
+        steady(given.what, minutes=given.minutes, rate=given.rate, first=given.first)
 
 
 if __name__ == "__main__":
