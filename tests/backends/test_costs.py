@@ -248,7 +248,7 @@ async def test_sqlite_tells_of(
 
 REDIS = {
     "no page": Broken("records", ", 'LIMIT', 0, left)", ")", "records: page of a group"),
-    "no page of ids": Broken("jobs", ", 'LIMIT', 0, looks)", ")", "jobs: listed"),
+    "no page of ids": Broken("jobs", ", 'LIMIT', 0, amount)", ")", "jobs: listed"),
     "no limit": Broken("prune", ", 'LIMIT', 0, asked.limit - deleted)", ")", "prune"),
 }
 
@@ -266,7 +266,7 @@ async def test_redis_tells_of(
 
 POSTGRES = {
     "no page": Broken("", "LIMIT %s", "LIMIT %s + 1000", "records: page of a group"),
-    "no index": Broken("DROP INDEX voiceflow.jobs_by_state", "", "", "jobs: due by now"),
+    "no index": Broken("DROP INDEX voiceflow.jobs_by_state", "", "", "jobs: due"),
     "no other index": Broken("DROP INDEX voiceflow.jobs_by_validity", "", "", "jobs: expired"),
 }
 

@@ -33,6 +33,7 @@ SLACK = 40
 """What a read may cost more in the larger store, beside what it cost in the small one: a seek here, a page there."""
 LATER, LONG_AGO = NOW + DAY, NOW - 2 * DAY
 SHARED = "+6599999999"
+RARE = frozenset({JobState.CANCELLED, JobState.UNREACHED})
 PAGE = 3
 
 
@@ -87,7 +88,8 @@ async def prepare(store: Store, round_: int) -> list[Job]:
         put(f"same {round_}"),
     )
     await store.write(Step(units=(Unit(puts=units),)), now=NOW)
-    await stored(store, *jobs)
+    rare = [sample_job(100 * round_ + place, state=state) for place, state in enumerate(RARE, 20)]
+    await stored(store, *jobs, *rare)
     await store.lease(QUEUE, worker_id="w", limit=1, until=LATER, now=NOW)  # puts lanes and shelves in order
     return jobs
 
@@ -107,6 +109,8 @@ def reads(round_: int, jobs: list[Job]) -> dict[str, Read]:
         "listed": Listing(queue=QUEUE, limit=PAGE),
         "listed behind": Listing(queue=QUEUE, after=behind, limit=PAGE),
         "listed backwards": Listing(queue=QUEUE, newest=True, limit=PAGE),
+        "listed in rare states": Listing(queue=QUEUE, states=RARE, newest=True, limit=PAGE),
+        "listed in a state": Listing(queue=QUEUE, states=frozenset({JobState.COMPLETED}), limit=PAGE),
         "listed of a batch": Listing(queue=QUEUE, batch="ended", limit=PAGE),
     }
 

@@ -102,9 +102,14 @@ def search(read: Due | Expired | Waiting | OfNumber | Listing) -> Statement:
         case OfNumber(number=number):
             jobs = "voiceflow.numbers JOIN voiceflow.calls USING (queue, id)"
             return _by_age(read, jobs, [of_queue, ("telephone = %s", number)])
+        case Listing(batch=None, states=frozenset() as states, outcomes=outcomes):
+            of_state = ("queue = %s AND state = in_state", read.queue)
+            first, values = _by_age(read, "voiceflow.calls", [of_state, ("outcome = ANY (%s)", _names(outcomes))])
+            of_states = f"unnest(%s::text[]) AS wanted (in_state), LATERAL ({first}) AS first"
+            return f"SELECT {JOB} FROM {of_states} {_order(read)} LIMIT %s", [_names(states), *values, read.limit]
         case Listing(batch=batch, states=states, outcomes=outcomes):
             # The ids say which queue it is; its name would only mislead the planner, unless another index needs it.
-            of_part = [] if batch is None and states is None else [of_queue, ("batch_id = %s", batch)]
+            of_part = [] if batch is None else [of_queue, ("batch_id = %s", batch)]
             among = [("state = ANY (%s)", _names(states)), ("outcome = ANY (%s)", _names(outcomes))]
             return _by_age(read, "voiceflow.calls", [*of_part, *among])
 
@@ -114,7 +119,11 @@ def _by_age(read: OfNumber | Listing, jobs: str, conditions: Sequence[Condition]
     behind, before = ("id < %s", "id > %s") if read.newest else ("id > %s", "id < %s")
     first, last = (f"{read.queue}/", f"{read.queue}.") if read.newest else (f"{read.queue}.", f"{read.queue}/")
     bounds = [(behind, read.after or first), (before, last)]
-    return _select(jobs, [*conditions, *bounds], f"ORDER BY id {'DESC' if read.newest else 'ASC'}", read.limit)
+    return _select(jobs, [*conditions, *bounds], _order(read), read.limit)
+
+
+def _order(read: OfNumber | Listing) -> str:
+    return f"ORDER BY id {'DESC' if read.newest else 'ASC'}"
 
 
 def _select(jobs: str, conditions: Sequence[Condition], order: str, limit: int | None) -> Statement:

@@ -57,6 +57,8 @@ COMMENT ON VIEW voiceflow.call_list IS
 
 -- The sweep, listings by state, and the number of calls that are due.
 CREATE INDEX jobs_by_state ON voiceflow.jobs (queue, state, due_at, id);
+-- Listings by state, in the order of creation.
+CREATE INDEX jobs_in_state ON voiceflow.jobs (queue, state, id);
 -- The calls of a batch in the order of their creation.
 CREATE INDEX jobs_by_batch ON voiceflow.jobs (queue, batch_id, id) WHERE batch_id IS NOT NULL;
 -- Who owns a key. The keys of deleted calls are in the records of the namespace `tombstone`.

@@ -101,11 +101,13 @@ SELECT json_group_array(number) FROM (
 );
 
 -- name: jobs_in_states
--- Jobs of a queue in the states that a further condition names.
+-- Jobs of a queue in some states: the first ones in each of them.
 SELECT json_group_array(number) FROM (
-    SELECT number FROM jobs INDEXED BY jobs_by_state
-    WHERE queue = :queue {also}
-    ORDER BY id {order} LIMIT :limit
+    SELECT number FROM (SELECT value AS in_state FROM json_each(:states)) CROSS JOIN jobs WHERE number IN (
+        SELECT number FROM jobs INDEXED BY jobs_in_state
+        WHERE queue = :queue AND state = in_state {also}
+        ORDER BY id {order} LIMIT :limit
+    ) ORDER BY id {order} LIMIT :limit
 );
 
 

@@ -43,6 +43,8 @@ CREATE TABLE numbers (
 CREATE UNIQUE INDEX jobs_by_id ON jobs (id);
 -- The sweep, and the number of jobs that are due.
 CREATE INDEX jobs_by_state ON jobs (queue, state, due_at, id);
+-- Listings by state, in order of creation.
+CREATE INDEX jobs_in_state ON jobs (queue, state, id);
 -- A batch's jobs in order of creation. The last column can be checked without reading the row.
 CREATE INDEX jobs_by_batch ON jobs (queue, batch_id, id, state) WHERE batch_id IS NOT NULL;
 -- Who owns a key. The keys of deleted jobs are in the records of the namespace `tombstone`.

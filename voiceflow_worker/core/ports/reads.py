@@ -136,8 +136,8 @@ class Listing:
     With `states`, only jobs in one of them. With `outcomes`, only jobs whose newest outcome has one of these names, as
     `Totals` counts them. `after` continues behind the job with this id.
 
-    It reads the jobs that it returns. With `states` or `outcomes`, it may also read the heads of the jobs of the batch,
-    or of the queue, that it leaves out.
+    It reads the jobs that it returns, and as many entries of each of the `states`. With `outcomes`, or with `states` of
+    a batch, it may also read the heads of the jobs that it leaves out: of the batch, or of the queue and its states.
     """
 
     queue: str

@@ -5,21 +5,22 @@
 --   queue, keys (unique keys), now;
 --   queue, times (the end of the key of an index of ids by time), latest ('' for none), most (entries to examine),
 --     behind ({time, id} of the last entry of the page before, or nothing);
---   queue, ages (the end of the key of an index of ids), is_newest, after (an id or ''), most (rows), looks (most heads to
---     examine); filters: states ('' or ',queued,leased,'), outcomes ('' or '\n=name\n=name\n'); sets (the ends of the keys
---     of the sets of these states, if there are any), few (the most ids of them that are sorted here).
+--   queue, ages (the end of the key of an index of ids), sets (those of the indexes of states; the fewer ids are taken), is_newest,
+--     after (an id or ''), most (rows), looks (most heads to examine); is_filtered, and then states ('' or ',queued,leased,'),
+--     outcomes ('' or '\n=name\n=name\n') and batch ('' or '=' .. batch).
 -- Returns {where the next page begins or '' at the end, row, …}; a row with one field is a tombstone.
 local answer = {''}
 
 -- Whether a job passes the filters; true for one that is gone.
 local function is_wanted(id)
-    if (asked.states or '') == '' and (asked.outcomes or '') == '' then
+    if not asked.is_filtered then
         return true
     end
-    local state, outcome = unpack(redis.call('HMGET', job_key(id), 'state', 'outcome'))
+    local state, outcome, batch = unpack(redis.call('HMGET', job_key(id), 'state', 'outcome', 'batch'))
     return not state
         or (asked.states == '' or string.find(asked.states, ',' .. state .. ',', 1, true) ~= nil)
         and (asked.outcomes == '' or string.find(asked.outcomes, '\n' .. outcome .. '\n', 1, true) ~= nil)
+        and (asked.batch == '' or asked.batch == batch)
 end
 
 -- Adds a job to the answer if it is wanted. `index` is an index that has the job, from which it goes if the server has
@@ -73,44 +74,60 @@ local function examine(ids, index_of, is_all)
     end
 end
 
--- The ids in the sets of some states that are behind the last page, if they are few. So rare states cost no walk.
-local function by_state()
-    local amount = 0
-    for _, set in ipairs(asked.sets) do
-        amount = amount + redis.call('ZCARD', base .. set)
+-- So many ids in an index of ids that are behind the last page.
+local function behind(index, amount)
+    local place = asked.after ~= '' and '(' .. asked.after
+    if asked.is_newest then
+        return redis.call('ZREVRANGEBYLEX', index, place or '+', '-', 'LIMIT', 0, amount)
     end
-    if amount > asked.few then
-        return false
-    end
-    local ids, indexes = {}, {}
-    for _, set in ipairs(asked.sets) do
-        for _, id in ipairs(redis.call('ZRANGE', base .. set, 0, -1)) do
-            if asked.after == '' or (id ~= asked.after and (id < asked.after) == asked.is_newest) then
-                ids[#ids + 1], indexes[id] = id, base .. set
-            end
-        end
-    end
-    table.sort(ids, asked.is_newest and function(one, other)
-        return one > other
-    end or nil)
-    examine(ids, function(id)
-        return indexes[id]
-    end, true)
-    return true
+    return redis.call('ZRANGEBYLEX', index, place or '-', '+', 'LIMIT', 0, amount)
 end
 
-local function by_age(index)
-    if asked.sets and by_state() then
+local function is_before(one, other)
+    if asked.is_newest then
+        return one > other
+    end
+    return one < other
+end
+
+-- The ids in the indexes of states, merged: as far as the one that ends first goes.
+local function by_state(sets)
+    local ids, indexes, last = {}, {}, nil
+    local share = math.max(math.floor(asked.looks / #sets), 1)
+    share = asked.is_filtered and share or math.min(share, asked.most)
+    for _, set in ipairs(sets) do
+        local found = behind(set, share)
+        for _, id in ipairs(found) do
+            ids[#ids + 1], indexes[id] = id, set
+        end
+        if #found == share and (not last or is_before(found[share], last)) then
+            last = found[share]
+        end
+    end
+    table.sort(ids, is_before)
+    while last and is_before(last, ids[#ids]) do
+        ids[#ids] = nil
+    end
+    examine(ids, function(id)
+        return indexes[id]
+    end, not last)
+end
+
+local function by_age()
+    local sets, amount = {}, 0
+    for _, set in ipairs(asked.sets or {}) do
+        local size = redis.call('ZCARD', base .. set)
+        if size > 0 then
+            sets[#sets + 1], amount = base .. set, amount + size
+        end
+    end
+    local index = asked.ages and base .. asked.ages
+    if not index or (asked.sets and amount < redis.call('ZCARD', index)) then
+        by_state(sets)
         return
     end
-    local is_filtered = (asked.states or '') ~= '' or (asked.outcomes or '') ~= ''
-    local looks = is_filtered and asked.looks or math.min(asked.most, asked.looks)
-    local behind, ids = asked.after ~= '' and '(' .. asked.after, nil
-    if asked.is_newest then
-        ids = redis.call('ZREVRANGEBYLEX', index, behind or '+', '-', 'LIMIT', 0, looks)
-    else
-        ids = redis.call('ZRANGEBYLEX', index, behind or '-', '+', 'LIMIT', 0, looks)
-    end
+    local looks = asked.is_filtered and asked.looks or math.min(asked.most, asked.looks)
+    local ids = behind(index, looks)
     examine(ids, function()
         return index
     end, #ids < looks)
@@ -126,8 +143,8 @@ end
 base = base_of(asked.queue)
 if asked.times then
     by_time(base .. asked.times)
-elseif asked.ages then
-    by_age(base .. asked.ages)
+elseif asked.ages or asked.sets then
+    by_age()
 end
 for _, key in ipairs(asked.keys or {}) do
     local id = redis.call('HGET', base .. ':keys', key)

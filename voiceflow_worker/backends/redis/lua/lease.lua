@@ -112,8 +112,9 @@ local function take_from(lane, next_entry, id, id_due)
         if not head then -- the server has dropped the job (by an evicting maxmemory-policy)
             count(batch, 'state:queued', -1)
             zrem(base .. ':state:queued', each)
+            zrem(base .. ':in:queued', each)
             if batch ~= '' then
-                zrem(batch_base(batch) .. ':state:queued', each)
+                zrem(batch_base(batch) .. ':queued', each)
                 zrem(batch_base(batch) .. ':ids', each)
             end
             work = work - 1

@@ -236,7 +236,6 @@ local function insert(unit)
     redis.call('HSET', job_key(id), 'rev', unit.new, 'state', job.state, 'due', job.due, 'worker', job.worker,
         'prio', job.prio, 'batch', job.batch, 'dest', job.dest, 'key', job.key, 'valid', job.valid, 'active', job.active,
         'record', job.record, 'body', job.body, 'digest', job.digest, 'outcome', job.outcome)
-    zadd(base .. ':ids', 0, id)
     for _, number in ipairs(unit.numbers) do
         zadd(base .. ':number:' .. number, 0, id)
     end
@@ -270,7 +269,6 @@ end
 local function delete(unit)
     local id, head = unit.id, head_of(unit.id)
     leave(id, head)
-    zrem(base .. ':ids', id)
     for _, number in ipairs(unit.numbers) do
         zrem(base .. ':number:' .. number, id)
     end

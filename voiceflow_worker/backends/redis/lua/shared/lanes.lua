@@ -5,6 +5,8 @@
 -- first jobs are leased. So no lease reads a lane that is not due. `shelves` has closed batches by the time at which they
 -- open: a lease takes their lanes out of `ready` when it meets them. `expired` has the queued jobs whose validity has ended:
 -- they are in no lane, and wait for the sweep.
+--
+-- `state:…` has the jobs in a state by due time, `queued` those of a batch; `in:…` has the jobs in a state by id.
 local touched, counted = {}, {}
 
 local function zadd(key, score, member)
@@ -77,10 +79,11 @@ end
 -- Puts a job into the indexes that depend on its state.
 local function enter(id, head)
     zadd(base .. ':state:' .. head.state, head.due, id)
-    if head.batch ~= '' then
-        zadd(batch_base(head.batch) .. ':state:' .. head.state, head.due, id)
-    end
+    zadd(base .. ':in:' .. head.state, 0, id)
     if head.state == 'queued' then
+        if head.batch ~= '' then
+            zadd(batch_base(head.batch) .. ':queued', head.due, id)
+        end
         zadd(lane_of(head), head.due, id)
         if head.valid ~= '' then
             zadd(base .. ':valid', head.valid, id)
@@ -95,10 +98,11 @@ end
 -- `laneless`: the caller has taken the job out of its lane.
 local function leave(id, head, laneless)
     zrem(base .. ':state:' .. head.state, id)
-    if head.batch ~= '' then
-        zrem(batch_base(head.batch) .. ':state:' .. head.state, id)
-    end
+    zrem(base .. ':in:' .. head.state, id)
     if head.state == 'queued' then
+        if head.batch ~= '' then
+            zrem(batch_base(head.batch) .. ':queued', id)
+        end
         if not laneless then
             zrem(lane_of(head), id)
         end
