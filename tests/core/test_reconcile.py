@@ -10,8 +10,9 @@ from datetime import datetime, timedelta
 import anyio
 import pytest
 
-from tests.contract.samples import ManualClock
+from tests.contract.samples import ManualClock, add_jobs
 from tests.support.engine import Engine
+from tests.support.faulty_store import FaultyStore, StoreCall
 from tests.support.flows import SOURCE
 from tests.support.manual_time import time_passing
 from tests.support.voices import ScriptedVoice, created, unknown
@@ -174,6 +175,28 @@ class TestWhatIsFound:
         assert await look(engine, log) == PLACED
         ended = await engine.queue.get(job.id)
         assert (ended.state, ended.reason) == (JobState.FAILED, "FAILED: no coverage")
+
+
+async def test_the_work_at_one_time_is_bounded_however_many_summaries_are_overdue(
+    engine: Engine, log: WrittenLog, clock: ManualClock
+) -> None:
+    first = await a_doubt(engine)
+    (post,) = first.posts
+    overdue = list[Job]()
+    for place in range(1100):
+        posts = (replace(post, client_request_id=f"default.{place:026d}.1", session_id=f"s{place}"),)
+        job = replace(first, id=f"default.{place:026d}", state=JobState.SUBMITTED, due_at=clock.now(), posts=posts)
+        overdue.append(replace(job, revision=f"r{place}", unique_key=f"k{place}"))
+    await add_jobs(engine.store, overdue, now=clock.now())
+    peaks = [0]
+
+    async def counted(_: StoreCall) -> None:
+        peaks.append(store.under_way)
+
+    store = FaultyStore(engine.store, before=counted)
+    looked = await Reconciler(store, log, queue=engine.name, policy=engine.policy).everything()
+    assert looked.looked_at == 1101
+    assert 0 < max(peaks) < 500
 
 
 class TestWhatStaysOpen:

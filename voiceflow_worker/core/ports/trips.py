@@ -135,6 +135,7 @@ _log = structlog.get_logger("voiceflow.outcomes")
 
 T = TypeVar("T")
 U = TypeVar("U")
+_TRIPS_AT_ONCE = 500
 
 
 class Retry:
@@ -192,13 +193,13 @@ async def gather(first: Callable[[], Awaitable[T]], second: Callable[[], Awaitab
 
 
 @overload
-async def gather(*trips: Callable[[], Awaitable[T]]) -> tuple[T, ...]: ...
+async def gather(*trips: Callable[[], Awaitable[T]], at_once: int = _TRIPS_AT_ONCE) -> tuple[T, ...]: ...
 
 
-async def gather(*trips: Callable[[], Awaitable[Any]]) -> tuple[Any, ...]:
-    """Make all trips at the same time, and return their results.
+async def gather(*trips: Callable[[], Awaitable[Any]], at_once: int = _TRIPS_AT_ONCE) -> tuple[Any, ...]:
+    """Make all trips, at most so many at the same time, and return their results.
 
-    If some fail, the first error is raised after all trips have ended.
+    If some fail, the first error is raised after those that were made with it have ended.
     """
     results: dict[int, Any] = {}
     failed: list[Exception] = []
@@ -209,12 +210,11 @@ async def gather(*trips: Callable[[], Awaitable[Any]]) -> tuple[Any, ...]:
         except Exception as error:  # noqa: BLE001 - raised below; a group of errors would look like a cancellation
             failed.append(error)
 
-    if not trips:
-        return ()
-    async with anyio.create_task_group() as group:
-        for place in range(1, len(trips)):
-            group.start_soon(run, place)
-        await run(0)  # saves a task
-    if failed:
-        raise failed[0]
+    for start in range(0, len(trips), at_once):
+        async with anyio.create_task_group() as group:
+            for place in range(start + 1, min(start + at_once, len(trips))):
+                group.start_soon(run, place)
+            await run(start)  # saves a task
+        if failed:
+            raise failed[0]
     return tuple(results[place] for place in range(len(trips)))

@@ -204,11 +204,10 @@ async def _progress(store: Store, batches: Sequence[tuple[NamedBatch, str, Total
             partial(_of, store, queue, name, counts, gates=gates, rate=rates.get(name, 0.0), at=now)
             for name, counts in states.items()
         ]
-        for place in range(0, len(reads), AT_ONCE):
-            for each in await gather(*reads[place : place + AT_ONCE]):
-                ordered = tuple(act for act in acts if act.batch == each.batch_id)[:LATEST]
-                imports = await _imports(store, queue, each.batch_id) if each.batch_id in begun else ()
-                found[queue, each.batch_id or ""] = replace(each, ordered=ordered, imports=imports)
+        for each in await gather(*reads, at_once=AT_ONCE):
+            ordered = tuple(act for act in acts if act.batch == each.batch_id)[:LATEST]
+            imports = await _imports(store, queue, each.batch_id) if each.batch_id in begun else ()
+            found[queue, each.batch_id or ""] = replace(each, ordered=ordered, imports=imports)
     return [found[queue, each.name] for each, queue, _ in batches]
 
 

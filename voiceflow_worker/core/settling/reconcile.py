@@ -207,9 +207,7 @@ class Reconciler:
 
     async def _without_early_summary(self, jobs: Sequence[Job]) -> list[Job]:
         """Apply early summaries that no worker has applied yet; returns the jobs that are still submitted."""
-        looked = list[Job]()
-        for start in range(0, len(jobs), PAGE):
-            looked += await gather(*(partial(self._settler.apply_early, job) for job in jobs[start : start + PAGE]))
+        looked = await gather(*(partial(self._settler.apply_early, job) for job in jobs))
         return [job for job in looked if job.state is JobState.SUBMITTED]
 
     def _cases(self, jobs: Sequence[Job]) -> list[_Case]:
@@ -391,13 +389,7 @@ class Prices:
             tell(Look(number, len(groups), len(group), asked))
             log = await self._call_log.logged_calls(since=asked.since, until=asked.until)
             book = await to_thread.run_sync(SessionBook, log.rows)
-            for start in range(0, len(group), PAGE):
-                await gather(
-                    *(
-                        partial(self._price, case, book.get(case.session_id), total)
-                        for case in group[start : start + PAGE]
-                    )
-                )
+            await gather(*(partial(self._price, case, book.get(case.session_id), total) for case in group))
         return total
 
     async def _price(self, case: _UnpricedPost, session: LoggedSession | None, total: Priced) -> None:
