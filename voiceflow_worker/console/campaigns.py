@@ -34,6 +34,7 @@ from voiceflow_worker.console.sessions import FormRefusedError, PageForm, PageSe
 from voiceflow_worker.core.admission import CallRequest, CheckedCall
 from voiceflow_worker.core.audit import Actor, Interface
 from voiceflow_worker.core.ports import Store
+from voiceflow_worker.core.ports.record_set import json_records
 from voiceflow_worker.core.queue import CallQueue
 from voiceflow_worker.errors import ChangedSinceError, InvalidInputError, VoiceflowError
 from voiceflow_worker.finding import Remedy
@@ -45,7 +46,7 @@ from voiceflow_worker.model.numbers.reading import read_number
 from voiceflow_worker.model.numbers.zones import zone_of_number
 from voiceflow_worker.model.text.wording import count_of
 from voiceflow_worker.service.other_process import OtherProcess
-from voiceflow_worker.service.uploads import Upload, Uploads, uploading
+from voiceflow_worker.service.uploads import FOUND, KEPT_FOR, Upload, Uploads, uploading
 
 if TYPE_CHECKING:
     from voiceflow_worker.settings import Settings
@@ -81,11 +82,11 @@ _LABELS_SEEN = {**_LABELS, "queue": "Queue"}
 class _Kept(NamedTuple):
     """The files of a form, as this request has them: the people's, and the price list, if there is one.
 
-    `file_seen` and `prices_seen` are their digests.
+    The people's is the `upload`; `prices_seen` is the digest of the price list.
     """
 
     file: InputFile
-    file_seen: str
+    upload: Upload
     prices: InputFile | None
     prices_seen: str
 
@@ -141,6 +142,7 @@ class CampaignPage:
         self._menus = {menu.name: menu for menu in menus}
         self._account = _Account(settings)
         self._uploads = Uploads(operator.store)
+        self._columns = json_records(operator.store, FOUND, FoundColumns, keep_for=KEPT_FOR, durable=False)
 
     async def open(self, session: PageSession) -> Page:
         """The form with the file alone."""
@@ -193,7 +195,7 @@ class CampaignPage:
 
     async def _kept(self, form: PageForm, values: dict[str, str], session: PageSession, folder: Path) -> _Kept | None:
         """The files that come with the form, or that it names, in a folder. None without a file of people."""
-        found: dict[str, tuple[Path, str]] = {}
+        found: dict[str, tuple[InputFile, Upload]] = {}
         for sent, named in _UPLOADS.items():
             upload: Upload | None
             content: bytes | None
@@ -209,17 +211,20 @@ class CampaignPage:
                 path = folder / sent / upload.name
                 await anyio.Path(path.parent).mkdir()
                 await anyio.Path(path).write_bytes(content)
-                found[sent], values[named] = (path, upload.digest), upload.id
+                shown = upload.name if sent == "file" else "the price list"
+                found[sent], values[named] = (InputFile(path, shown=shown), upload), upload.id
         if "file" not in found:
             return None
-        prices, seen = found.get("prices", (None, ""))
-        path, digest = found["file"]
-        price_list = None if prices is None else InputFile(prices, shown="the price list")
-        return _Kept(InputFile(path, shown=path.name), digest, price_list, seen)
+        prices, table = found.get("prices", (None, None))
+        return _Kept(*found["file"], prices, "" if table is None else table.digest)
 
     async def _found(self, kept: _Kept, values: dict[str, str]) -> FoundColumns:
         """The columns of the file. What is certain about them is filled in, where the form is empty."""
-        found = await self._process.run(look, kept.file, values["sheet"] or None)
+        columns, key = self._columns.within(kept.upload.id), f"sheet {values['sheet']}"
+        found = (await columns.get([key])).get(key)
+        if found is None:
+            found = await self._process.run(look, kept.file, values["sheet"] or None)
+            await columns.put({key: found})
         values["number_column"] = values["number_column"] or found.numbers or ""
         if not values["country"]:
             values["country_column"] = values["country_column"] or found.countries or ""
@@ -355,7 +360,7 @@ def _plain(name: str) -> str:
 
 def _seen(values: Mapping[str, str], kept: _Kept) -> str:
     """What a preview was made of: a digest of each field that is filled in."""
-    given = {name: values[name] for name in _TEXTS} | {"file": kept.file_seen, "prices": kept.prices_seen}
+    given = {name: values[name] for name in _TEXTS} | {"file": kept.upload.digest, "prices": kept.prices_seen}
     return " ".join(f"{name}:{_digest(value)}" for name, value in given.items() if value)
 
 

@@ -24,10 +24,10 @@ from tempfile import TemporaryDirectory, gettempdir
 from anyio.to_thread import run_sync
 
 from voiceflow_worker.core.ports import Store
-from voiceflow_worker.core.ports.record_set import RecordSet, json_records
+from voiceflow_worker.core.ports.record_set import RecordSet, json_records, text_records
 
-UPLOADS, PIECES = "upload", "upload-piece"
-"""Namespaces of the uploads, by their ids, and of their pieces, in the group of their upload."""
+UPLOADS, PIECES, FOUND = "upload", "upload-piece", "upload-found"
+"""Namespaces of uploads, by their ids, and of their pieces and what was found in them, in the group of the upload."""
 KEPT_FOR = timedelta(hours=1)
 MOST_STORED = 64_000_000
 """The most characters of all uploads in a store: two of the largest, if they cannot be packed. The oldest go first."""
@@ -58,6 +58,7 @@ class Uploads:
         self._pieces: RecordSet[str] = RecordSet(
             store, PIECES, write=str, read=lambda _, text: text, keep_for=KEPT_FOR, durable=False
         )
+        self._found = text_records(store, FOUND)
 
     async def keep(self, content: bytes, *, name: str, owner: str) -> Upload:
         """Store a file. If all uploads are erased meanwhile, it is too, and nobody finds it."""
@@ -98,6 +99,8 @@ class Uploads:
     async def _drop(self, upload: Upload) -> None:
         await self._uploads.remove([upload.id])
         await self._pieces.within(upload.id).remove(_keys(upload))
+        found = self._found.within(upload.id)
+        await found.remove([key for key, _ in await found.page()])
 
 
 def _keys(upload: Upload) -> list[str]:
