@@ -59,7 +59,7 @@ async def test_a_question_says_what_rings_and_what_does_not(mary: Operator) -> N
     await in_doubt(mary.store)
     await waiting(mary.store, 3)
     asked = await CancelBatch(operator=mary, queue="default", batch="march").question()
-    assert asked.rings == ("Nothing: no call is under way. 1 call in doubt may have rung.",)
+    assert asked.rings == ("Nothing: no call is in progress. 1 call in doubt may have rung.",)
     assert "3 waiting calls" in asked.silent[0]
 
 

@@ -170,7 +170,7 @@ class BreakContract(Ground):
             seen += jobs
             if together:
                 assert len(set(written)) == 1
-        await write(store, Unit(puts=(put("at last"),)))  # nothing of the earlier ones is under way any more
+        await write(store, Unit(puts=(put("at last"),)))  # nothing of the earlier ones is in progress any more
         assert (await states(store)).get("expired", 0) == sum(await ended(store, seen))
 
     @pytest.mark.parametrize("together", [False, True])
@@ -192,5 +192,5 @@ class BreakContract(Ground):
             seen += jobs
             if together:
                 assert len(set(written)) == 1
-        await write(store, Unit(puts=(put("at last"),)))  # nothing of the earlier ones is under way any more
+        await write(store, Unit(puts=(put("at last"),)))  # nothing of the earlier ones is in progress any more
         assert (await states(store)).get("expired", 0) == sum(await ended(store, seen))

@@ -494,7 +494,7 @@ class TestFinalIsFinal:
         job = ENDED[end]()
         after = answer(job, CREATED, 1, at=NOW + HOUR)
         assert (after.state, after.attempt, after.session_id) == (S.ACCEPTED, 1, "s-1")
-        assert f"its end as {job.state.value} was told before" in (after.reason or "")
+        assert f"its end as {job.state.value} was reported before" in (after.reason or "")
         for told, state in ((BUSY, S.UNREACHED), (COMPLETED, S.COMPLETED)):
             later = summary(after, told, 1, at=NOW + HOUR)
             assert (later.state, later.outcome) == (state, told)

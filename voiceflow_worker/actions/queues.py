@@ -330,7 +330,7 @@ def _doubts(states: States) -> tuple[str, ...]:
 def _under_way(states: States) -> str:
     """A sentence about the calls that a hold does not stop."""
     gone, doubts = states[JobState.SENDING] + states[JobState.SUBMITTED], states[JobState.IN_DOUBT]
-    said = f"{count_of(gone, 'call')} under way: not interrupted." if gone else "Nothing: no call is under way."
+    said = f"{count_of(gone, 'call')} in progress: not interrupted." if gone else "Nothing: no call is in progress."
     return f"{said} {count_of(doubts, 'call')} in doubt may have rung." if doubts else said
 
 

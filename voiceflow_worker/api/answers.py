@@ -28,7 +28,7 @@ MOST_FINDINGS = 1000
 LONGEST_TEXT = 1000
 RETRY = {"Retry-After": "2"}
 KEY_REUSED, KEY_IN_USE = "idempotency_key_reused", "idempotency_key_in_use"
-"""The codes of the two problems of an Idempotency-Key: it belongs to another request, or that request is under way."""
+"""The codes of the two problems of an Idempotency-Key: another request has it, or is still in progress."""
 
 
 @dataclass(frozen=True, slots=True)

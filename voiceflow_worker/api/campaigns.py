@@ -232,7 +232,7 @@ def _of(asked: Asked) -> dict[str, Any]:
 
 
 _ID = in_path("id", "The batch's id.")
-_GATE: Mapping[int, tuple[str, Mapping[str, object]]] = {200: ("The gate of the batch, as it is now.", ref("Gate"))}
+_GATE: Mapping[int, tuple[str, Mapping[str, object]]] = {200: ("The hold of the batch, as it is now.", ref("Gate"))}
 
 
 def _campaign_doc() -> dict[str, object]:
@@ -310,7 +310,7 @@ ROUTES: Final = (
     _of_batch(
         "POST", "/resume", resume, "End the hold of a batch; or let its staged calls ring.",
         body=ref("StagedRequest"), body_required=False,
-        answers={200: ("The gate of the batch, as it is now; or the calls that were released.", _EITHER_RELEASED)},
+        answers={200: ("The hold of the batch, as it is now; or the calls that were released.", _EITHER_RELEASED)},
     ),
     _of_batch(
         "POST", "/cancel", cancel, "Cancel a batch for good: its waiting calls, and what is added to it later.",
@@ -353,7 +353,7 @@ SCHEMAS: Final[Mapping[str, object]] = {
             "done": _COUNT,
             "doubts": _COUNT,
             "staged": {**_COUNT, "description": "Calls of an import that has not ended: nobody is called for them."},
-            "ended": {"type": "boolean", "description": "No call waits, is under way, or is in doubt."},
+            "ended": {"type": "boolean", "description": "No call waits, is in progress, or is in doubt."},
             "rate_now": {"type": "number"},
             "ends_at": _TEXT,
             "hold": OBJECT_OR_NULL,

@@ -110,7 +110,7 @@ async def alerts(asked: Asked) -> Answer:
         detail = (
             f"the alerts are stored, and nobody can be called: {heard.blocked}"
             if heard.blocked is not None
-            else f"nobody is called yet for {count_of(heard.late, 'alert')}: each began before its end, which was told "
+            else f"nobody is called yet for {count_of(heard.late, 'alert')}: each began before its end, reported "
             f"in the last {REMEMBERED // timedelta(minutes=1)} minutes; send the notification again while it fires"
         )
         where = {} if first is None else _location(first)

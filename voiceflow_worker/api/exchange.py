@@ -153,7 +153,7 @@ class Asked:
         """A block in which this server works on no other request with this key. Raises ProblemError if it does."""
         held = (self._scope["path"], key)
         if held in self.desk.keys:
-            told = "a request with this Idempotency-Key is under way; ask again when it is answered"
+            told = "a request with this Idempotency-Key is in progress; ask again when it is answered"
             found = [Finding(message=told)]
             raise ProblemError(409, told, findings=found, headers={"Retry-After": "1"}, code=KEY_IN_USE)
         self.desk.keys.add(held)

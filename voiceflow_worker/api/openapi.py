@@ -11,7 +11,7 @@ from voiceflow_worker.api.exchange import LONGEST_KEY, Asked, Route
 PROBLEMS = {
     400: "The request cannot be read: its JSON, its query, or its Idempotency-Key.",
     401: "The secret is missing or wrong.",
-    403: "The network may not use this door (VOICEFLOW_API_ALLOW).",
+    403: "The network may not use the HTTP API (VOICEFLOW_API_ALLOW).",
     404: "There is nothing with this name.",
     405: "This path does not have this method.",
     406: "The answer would be JSON, which the Accept header excludes.",

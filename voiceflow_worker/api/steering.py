@@ -131,7 +131,7 @@ async def unsuppress(asked: Asked) -> Answer:
 _NAME = in_path("name", "The queue's name.")
 _NUMBER = in_path("number", "A phone number, such as +6587654321.")
 _COUNTRY = in_query("country", "The country of a national number, such as SG.")
-_GATE: Mapping[int, tuple[str, Mapping[str, object]]] = {200: ("The gate of the queue, as it is now.", ref("Gate"))}
+_GATE: Mapping[int, tuple[str, Mapping[str, object]]] = {200: ("The hold of the queue, as it is now.", ref("Gate"))}
 
 
 def _of_queue(method: str, path: str, handle: Any, summary: str, **doc: Any) -> Route:

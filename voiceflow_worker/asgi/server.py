@@ -100,7 +100,7 @@ async def serving(
     """Serve `app` on `host` and `port` (0: any free port) until the block ends, on the running asyncio event loop.
 
     When the block begins, the app's lifespan has started and the port accepts connections. When the block ends or
-    fails, no new connections are accepted, requests under way have `grace` to finish, and the app's lifespan is shut
+    fails, no new connections are accepted, requests in progress have `grace` to finish, and the app's lifespan is shut
     down. Before that, for at most `linger`, each answer tells its client that the connection ends; a request that was
     on its way on an idle connection when that ended still reaches the app, though nobody hears its answer. Signals and
     logging are left to the caller. A connection without a request is `kept` for so long. `protocol` replaces uvicorn's

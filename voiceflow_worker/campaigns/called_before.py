@@ -333,8 +333,8 @@ class IntakeTurn:
             if clock.monotonic() >= gives_up:
                 _, since, name = standing.value.split(" ", 2)
                 raise IntakeError(
-                    f"another enqueue in queue {queue.name} is under way: {name}, since {since}. Nothing was enqueued: "
-                    "two at once could call the same people twice. Try again when it has ended"
+                    f"another enqueue in queue {queue.name} is in progress: {name}, since {since}. Nothing was "
+                    "enqueued: two at once could call the same people twice. Try again when it has ended"
                 )
             await clock.sleep(_LOOK_AGAIN)
 

@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 
 WATCH_EVERY = 1.0
 LINGER = timedelta(seconds=2)
-"""The time for which a receiver that was told to stop goes on, so that clients end the connections that they keep."""
+"""The time for which a receiver that has to stop goes on, so that clients end the connections that they keep."""
 SHORT_SECRET = 16
 """The characters of an API secret below which people are warned. The right one is never slowed down by wrong ones."""
 
@@ -129,7 +129,7 @@ async def serve(
         ):
             collect_less()
             output.note(f"voiceflow serve is ready on {address.url}{PATH}, for {calls.store.url}")
-            output.note(f"pages for people: {_sign_in(settings, url=address.url)}")
+            output.note(f"web console: {_sign_in(settings, url=address.url)}")
             output.note(f"the HTTP API for programs: {f'{address.url}/v1' if api else 'closed; --api opens it'}")
             if url is not None:
                 kinds = [WebhookType.SESSION_SUMMARY, *([WebhookType.CALL_ACTION] if menus or api else [])]

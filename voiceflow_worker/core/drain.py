@@ -1,4 +1,4 @@
-"""Whether a queue, or a batch of it, is drained: what is under way, due, behind a hold, or behind a clock."""
+"""Whether a queue, or a batch of it, is drained: what is in progress, due, behind a hold, or behind a clock."""
 
 from __future__ import annotations
 

@@ -478,7 +478,7 @@ class CallQueue:
     async def wait_for_batch(self, batch_id: str, *, timeout: timedelta | None = None) -> Report:  # noqa: ASYNC109 - raises an error of its own
         """Wait until a batch has ended, and return its report, with totals only.
 
-        A batch has ended when none of its calls waits, is under way, or is in doubt. The wait continues through redials
+        A batch has ended when none of its calls waits, is in progress, or is in doubt. The wait goes on through redials
         and while the store is unavailable. Raises `BatchTimeoutError` (a `TimeoutError`) when `timeout` has passed, and
         `InvalidInputError` for a batch without calls, or for a `timeout` that is not a timedelta.
         """

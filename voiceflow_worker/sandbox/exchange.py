@@ -247,7 +247,7 @@ class Conversation:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Exchange:
-    """The calls under way. `now` returns the sandbox's time.
+    """The calls in progress. `now` returns the sandbox's time.
 
     A call with a fixed plan needs only timers. A call with questions or a second party runs in its own task.
     """

@@ -161,7 +161,7 @@ class _Judged(Enum):
     """What a firing alert needs."""
 
     KNOWN = "its escalation is open, or somebody has acknowledged or stopped it"
-    LATE = "it was over before it was told"
+    LATE = "it was over before its notification came"
     NEW = "a new escalation"
     AGAIN = "its escalation goes on"
 

@@ -128,7 +128,7 @@ def _cut(text: str, most: int) -> str:
 class EscalationStatus:
     """An escalation as it stands: what has happened at each step, and who has acknowledged.
 
-    `steps` are those of the round under way and of the one before. `resting_until` is set while it calls nobody, for
+    `steps` are those of the round in progress and of the one before. `resting_until` is set while it calls nobody, for
     the reason `resting`: its alert was acknowledged shortly before. `blocked` says why nothing can call now, such as
     that no worker runs.
     """
@@ -383,7 +383,7 @@ class FoundEscalation:
         return next((step for step, each in self.jobs.items() if each.id == job.id), None)
 
     def ending(self, job: Job) -> str | None:
-        """What came of a call that is no reason to wait any longer, in words; None while it is under way."""
+        """What came of a call that is no reason to wait any longer, in words; None while it is in progress."""
         if job.state is JobState.IN_DOUBT:
             return _WORDS[CallResult.IN_DOUBT]
         # A call that was certainly placed, and of which no summary comes, may still be answered.

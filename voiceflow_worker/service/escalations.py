@@ -1,4 +1,4 @@
-"""Escalations under way: each step calls the next person, until somebody acknowledges, whoever carries on with it.
+"""Escalations in progress: each step calls the next person, until somebody acknowledges, whoever carries on with it.
 
 An escalation is a record of the store, and whoever finds it may carry on with it: every worker and receiver looks each
 second, and so does who waits for it. Nobody has a claim, because each write is safe by itself:

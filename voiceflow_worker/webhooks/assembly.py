@@ -47,7 +47,7 @@ class Receiver:
     """A whole receiver of an open store, as the settings say.
 
     It takes the events of 8x8 and answers key presses by `menus` and by the menus that every receiver has; it has the
-    pages for people, and the HTTP API (`api`; None: if the settings have a secret of programs), and it carries on with
+    the web console, and the HTTP API (`api`; None: if the settings have a secret of programs), and it carries on with
     escalations and sends outcomes to VOICEFLOW_NOTIFY_URL. `app` is what is served or mounted, while `running` lasts.
     `metrics` is False for an app that serves /metrics of the `registry` itself. `tell` gets sentences for the log.
     Raises SettingsError, and InvalidInputError for two menus of one name.

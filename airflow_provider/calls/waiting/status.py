@@ -77,7 +77,7 @@ class WaitStatus:
     @property
     def progress(self) -> str:
         """The counts of calls in words, for logs. A call that is redialled is one call."""
-        counts = ((self.waiting, "waiting"), (self.under_way, "under way"), (self.doubts, "in doubt"))
+        counts = ((self.waiting, "waiting"), (self.under_way, "in progress"), (self.doubts, "in doubt"))
         rest = ", ".join(f"{count} {what}" for count, what in counts if count)
         over = self.total - sum(count for count, _ in counts)
         return f"{over} of {self.total} calls have ended{f' ({rest})' if rest else ''}"

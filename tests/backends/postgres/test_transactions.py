@@ -416,7 +416,7 @@ NAMED: list[tuple[Callable[[Shop], Any], str]] = [
     (read_only, "read only"),
     (read_only_transaction, "read only"),
     (in_a_pipeline, "pipeline"),
-    (at_work, "under way"),
+    (at_work, "in progress"),
     (without_tables, "no store in the schema"),
     (without_rights, "permission denied"),
     (with_half_the_rights, "permission denied"),

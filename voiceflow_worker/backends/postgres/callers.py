@@ -238,7 +238,7 @@ def _require_usable(driver: Driver) -> None:
     if status == TransactionStatus.INERROR:
         raise _failed()
     if status == TransactionStatus.ACTIVE:
-        raise refused("a statement of this connection is still under way", "enqueue when it has ended")
+        raise refused("a statement of this connection is still in progress", "enqueue when it has ended")
     if driver.autocommit and status == TransactionStatus.IDLE:
         raise _autocommit("begin a transaction first: with connection.transaction(), or an engine without AUTOCOMMIT")
     if driver.read_only and status == TransactionStatus.IDLE:

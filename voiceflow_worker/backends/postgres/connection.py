@@ -66,7 +66,7 @@ class Connection(AsyncConnection[Row]):
         return self.pgconn.status == pq.ConnStatus.OK and self.pgconn.transaction_status == pq.TransactionStatus.ACTIVE
 
     async def see_off(self) -> None:
-        """Close it, but not before the server has answered, whom this asks to cancel what is under way.
+        """Close it, but not before the server has answered, whom this asks to cancel what is in progress.
 
         A server does not notice that its client has gone: it goes on with the statement, or waits on for its lock.
         """
@@ -87,5 +87,5 @@ class Connection(AsyncConnection[Row]):
         return not looked.poll(0)
 
     def end(self) -> None:
-        """Close it, whatever is under way. This does not wait."""
+        """Close it, whatever is in progress. This does not wait."""
         self.pgconn.finish()

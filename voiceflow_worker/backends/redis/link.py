@@ -349,7 +349,7 @@ class Link:
             raise self._failed(session, error) from error
 
     def reopen(self) -> None:
-        """End the session. Requests under way fail, and a new session is opened."""
+        """End the session. Requests in progress fail, and a new session is opened."""
         if self._session is not None:
             self._end(self._session)
 

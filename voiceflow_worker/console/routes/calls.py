@@ -256,7 +256,7 @@ async def _page(
 
 
 async def _by_change(store: Store, wanted: CallFilter, queues: Sequence[str], newest: CallPage) -> CallPage:
-    """The calls that changed last: of the `newest` ones, those under way or in doubt, and those of the last events."""
+    """The calls that changed last: of the `newest` ones, those in progress or in doubt, those of the last events."""
     found, has = {job.id: job for job in newest.calls}, wanted.has
     moving = _MOVING if wanted.states is None else _MOVING & wanted.states
     for queue in queues:

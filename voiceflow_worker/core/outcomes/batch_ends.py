@@ -1,4 +1,4 @@
-"""The ends of batches: a batch has ended when none of its calls waits, is under way, or is in doubt.
+"""The ends of batches: a batch has ended when none of its calls waits, is in progress, or is in doubt.
 
 A batch that gets calls again, by a redial or by further rows, ends again. The ends of a batch are numbered, and an end
 is told under the same id each time. Nothing watches batches: whoever reads the outcomes of calls looks at the batch of
@@ -140,7 +140,7 @@ async def batch_outcome(store: Store, queue: str, event: Event) -> BatchOutcome:
 
 
 async def is_open(store: Store, queue: str, batch_id: str) -> bool:
-    """Whether a call of the batch waits, is under way, or is in doubt. Raises StoreError."""
+    """Whether a call of the batch waits, is in progress, or is in doubt. Raises StoreError."""
     states = await count_states(store, queue, batch_id=batch_id)
     return any(count for state, count in states.items() if state not in FINAL_STATES)
 

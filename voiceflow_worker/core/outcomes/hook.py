@@ -261,7 +261,7 @@ class HookLane:
                 await self._lease.give_back()
 
     def stop(self) -> None:
-        """Begin no new delivery; `run` returns when the deliveries under way have ended."""
+        """Begin no new delivery; `run` returns when the deliveries in progress have ended."""
         self._is_stopping = True
         self._nap.cancel()
 
@@ -272,7 +272,7 @@ class HookLane:
             async with anyio.create_task_group() as group:
                 await self._take_up(group)
                 if self._is_over:
-                    # No delivery begins any more: when all slots are free, those under way have ended.
+                    # No delivery begins any more: when all slots are free, those in progress have ended.
                     for _ in range(self.hook.options.concurrency):
                         await self._slots.acquire()
                 group.cancel_scope.cancel()

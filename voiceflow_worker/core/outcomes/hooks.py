@@ -108,7 +108,7 @@ class OutcomeHooks:
     ) -> Callable[[AnyBatchHandler], AnyBatchHandler]:
         """Register the decorated function as a hook that takes a `BatchOutcome` when a batch has ended.
 
-        A batch has ended when none of its calls waits, is under way, or is in doubt. It ends again after a redial and
+        A batch has ended when none of its calls waits, is in progress, or is in doubt. It ends again after a redial and
         after further rows, and when a late outcome changes its figures; the ends are numbered. A name of `on_outcome`
         cannot be used again; all else is as there.
         """
@@ -144,7 +144,7 @@ class OutcomeHooks:
             lanes.cancel_scope.deadline = anyio.current_time() + self._grace.total_seconds()
 
     def stop(self) -> None:
-        """Begin no new delivery; `run` returns when the deliveries under way have ended, or `grace` has passed."""
+        """Begin no new delivery; `run` returns when the deliveries in progress have ended, or `grace` has passed."""
         self._stopped.set()
         self._nap.cancel()
         for lane in self._lanes:

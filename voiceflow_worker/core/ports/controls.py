@@ -101,7 +101,7 @@ def start_from(record: Record) -> Gate:
     return replace(gate_from(Record(record.group, record.value, None, gate_member(batch))), start=start)
 
 
-UNREADABLE_GATE = "its gate cannot be read, perhaps because a newer version of voiceflow-worker wrote it"
+UNREADABLE_GATE = "its hold cannot be read, perhaps because a newer version of voiceflow-worker wrote it"
 """The reason of a hold whose record cannot be read."""
 
 

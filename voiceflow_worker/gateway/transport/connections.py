@@ -216,7 +216,7 @@ class _Opening(asyncio.Protocol):
 
     def __init__(self) -> None:
         self.step: str = "connecting"
-        """What is under way, for the message about a timeout."""
+        """What is in progress, for the message about a timeout."""
         self._transport: asyncio.Transport | None = None
         self._read = b""
         self._has_ended = False

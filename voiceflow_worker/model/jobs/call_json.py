@@ -103,7 +103,7 @@ _ASKS = f'"{Action.SAY_AND_CAPTURE.value}"'
 def result_of(job: Job) -> str:
     """The result of a call in one word: the name of the person's answer, else a `CallResult`.
 
-    A call that is under way has a result as soon as its person gives an answer. One that waits is open, whatever came
+    A call that is in progress has a result as soon as its person gives an answer. One that waits is open, whatever came
     of earlier attempts.
     """
     newest = job.last_post

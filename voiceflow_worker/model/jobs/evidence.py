@@ -170,7 +170,7 @@ def _missed_window(job: Job, code: int | None, *, at: datetime, policy: CallPoli
     if job.state.is_final:
         # Nobody was called, but its end was told, so that no further call may follow.
         reason = (
-            f"8x8 says that its validity had passed ({code}); not called again: its end as accepted was told before"
+            f"8x8 says that its validity had passed ({code}); not called again: its end as accepted was reported before"
         )
         return ended(job, unless_placed(job, S.EXPIRED), at=at, reason=reason, policy=policy)
     if (job.valid_until is None and job.window is None) or job.is_expired(at=at):

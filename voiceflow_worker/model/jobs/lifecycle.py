@@ -300,7 +300,7 @@ def submitted(job: Job, *, at: datetime, policy: CallPolicy) -> Job:
     if job.state.is_final and (job.has_outcome or job.state is S.ACCEPTED):
         return job
     if job.state.is_final:
-        reason = f"its call was placed after all; not called again: its end as {job.state.value} was told before"
+        reason = f"its call was placed after all; not called again: its end as {job.state.value} was reported before"
         return ended(job, S.ACCEPTED, at=at, reason=reason, policy=policy)
     if policy.outcomes is OutcomeSource.NONE:
         return ended(job, S.ACCEPTED, at=at, reason=None, policy=policy)
@@ -331,7 +331,7 @@ def by_other_post(job: Job, *, at: datetime, policy: CallPolicy) -> Job | None:
     """A job whose newest POST placed no call, as another POST settles it; None if it may be sent again, or has ended.
 
     If another POST of this attempt may have rung, the job is in doubt. If somebody cancelled the job while the POST was
-    under way, or the person may have been called twice by it, the job ends. (Each needs a rollback of the store.)
+    in progress, or the person may have been called twice by it, the job ends. (Each needs a rollback of the store.)
     """
     if job.settling_post is not None:
         return by_placed_post(job, job.settling_post, at=at, policy=policy)
@@ -383,7 +383,7 @@ def by_outcome(job: Job, post: Post, outcome: Outcome, *, at: datetime, policy: 
     if status not in _NOT_REACHED and outcome.message:
         reason = f"{reason}: {outcome.message}"
     if wanted is not None:
-        why = "its end as accepted was told before" if job.state is S.ACCEPTED else _why_not(job, again)
+        why = "its end as accepted was reported before" if job.state is S.ACCEPTED else _why_not(job, again)
         reason = f"{reason}; not called again: {why}"
     return ended(job, S.UNREACHED if status in _NOT_REACHED else S.FAILED, at=at, reason=reason, policy=policy)
 

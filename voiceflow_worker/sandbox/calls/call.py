@@ -73,7 +73,7 @@ class SessionLeg:
 
 @dataclass(slots=True, kw_only=True)
 class Call:
-    """A call under way. `accepted_at` is in seconds since the epoch, and `plan` is the course of the call.
+    """A call in progress. `accepted_at` is in seconds since the epoch, and `plan` is the course of the call.
 
     `dialled_at` is on the sandbox's clock. It is None before dialling, and if the validity passed before dialling.
     `legs` has the legs that were dialled. `script` is the script of the person, if any.
