@@ -60,4 +60,4 @@ def test_the_form_of_the_console_has_it(told: dict[str, Any]) -> None:
 
 
 def test_the_docs_have_it(told: dict[str, Any]) -> None:
-    assert f"| `caller_name` | {HELP} | call, campaign, escalation, schedule |" in told["docs"]
+    assert f"- `caller_name` (call, campaign, escalation, schedule): {HELP}" in told["docs"]
