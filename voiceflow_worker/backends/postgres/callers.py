@@ -1,292 +1,173 @@
-"""The connections of callers, of psycopg, SQLAlchemy and Django: how statements run on them, and which are refused.
+"""The connections of callers: how a statement runs on them, and what is said when the database refuses it.
 
-Statements run through the library whose connection it is, so that its own book of transactions stays right, and so
-that errors are those that its users know.
+An enqueue needs only statements without parameters, and one text in answer. So any driver will do. Statements run
+through the library whose connection it is, so that its own book of transactions stays right, and so that errors are
+those that its users know.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, cast
-from weakref import WeakSet
+from inspect import isawaitable
+from typing import TYPE_CHECKING, Any
 
 from psycopg import AsyncConnection, AsyncCursor, Connection, Cursor
-from psycopg import Error as Failed
-from psycopg.pq import PipelineStatus, TransactionStatus
+from psycopg.pq import PipelineStatus
 
 from voiceflow_worker.errors import InvalidInputError, StoreReadOnlyError, VoiceflowError
 
 if TYPE_CHECKING:
     from psycopg.pq.abc import PGresult
 
-Driver = Connection[Any] | AsyncConnection[Any]
-Run = Callable[[str], Awaitable[str | None]]
-"""Runs a statement without parameters; returns the text in the first column of its one row, if it has one."""
+Ask = Callable[[str], Any]
+"""Runs a statement; returns its answer, or what is awaited for it, of which `Read` makes a text."""
+Read = Callable[[Any], str | None]
 
-_TAKES = "pass the connection with which you write your own rows: one of psycopg 3, SQLAlchemy or Django"
-_UNKNOWN = "which has no transaction that a call could be enqueued in"
+_TAKES = "pass the connection with which you write your own rows: to the PostgreSQL of the store, of any Python driver"
 
 
 @dataclass(frozen=True, slots=True)
 class CallersConnection:
-    """A connection with a transaction of its caller. `driver` is psycopg's, and `is_async` tells how it is used."""
+    """A connection with a transaction of its caller. With `blocks`, it must not wait on an event loop."""
 
-    driver: Driver
-    run: Run
+    given: object
+    ask: Ask
+    read: Read
+    blocks: bool
 
-    @property
-    def is_async(self) -> bool:
-        """Whether `run` waits on an event loop. If not, it blocks."""
-        return isinstance(self.driver, AsyncConnection)
+    async def run(self, statement: str) -> str | None:
+        """Run a statement without parameters; returns the text in the first column of its one row, if it has one."""
+        found = self.ask(statement)
+        if isawaitable(found):
+            if self.blocks:
+                getattr(found, "close", lambda: None)()
+                raise refused(
+                    f"this is {_name(self.given)}, which is asynchronous",
+                    "await queue.enqueue(flow, connection=…) instead",
+                )
+            found = await found
+        return self.read(found)
 
     @contextmanager
     def used(self) -> Generator[None]:
         """Within this block, no other enqueue may use the connection: the savepoint of one would undo the other."""
-        if self.driver in _IN_USE:
+        if id(self.given) in _IN_USE:
             raise refused("another call is being enqueued in this transaction", "enqueue one after the other")
-        _require_usable(self.driver)
-        _IN_USE.add(self.driver)
+        _IN_USE.add(id(self.given))
         try:
             yield
         finally:
-            _IN_USE.discard(self.driver)
+            _IN_USE.discard(id(self.given))
 
 
-_IN_USE: WeakSet[Driver] = WeakSet()
+_IN_USE: set[int] = set()
 
 
-async def callers_connection(connection: object, *, blocks: bool = False) -> CallersConnection:
-    """The connection that a caller has passed; with `blocks`, an asynchronous one is refused.
+def callers_connection(connection: object, *, blocks: bool) -> CallersConnection:
+    """The connection that a caller has passed. Nothing is sent to the database.
 
-    Nothing is sent to the database, except what SQLAlchemy and Django send when they connect. Raises InvalidInputError,
-    which names what was passed and the remedy.
+    Raises InvalidInputError, which names what was passed and the remedy.
     """
     given: Any = connection
-    match _library_of(connection):
-        case "psycopg" if isinstance(connection, Connection):
-            return CallersConnection(given, _in_psycopg(given))
-        case "psycopg" if isinstance(connection, AsyncConnection):
-            _require_blocking(given, blocks=blocks)
-            return CallersConnection(given, _in_psycopg_async(given))
-        case "sqlalchemy":
-            return await _of_sqlalchemy(given, blocks=blocks)
-        case "django":
-            return _of_django(given)
-        case _:
-            raise refused(f"this is {_name(connection)}, {_UNKNOWN}", _TAKES)
+    library = _library_of(connection)
+    database = getattr(given, "vendor", None) or getattr(getattr(given, "dialect", None), "name", "postgresql")
+    if database != "postgresql":
+        raise refused(f"this is a connection to {database}", _TAKES)
+    if isinstance(connection, (Connection, AsyncConnection)):
+        if given.closed:
+            raise refused("this connection is closed", _TAKES)
+        if given.pgconn.pipeline_status != PipelineStatus.OFF:
+            raise refused("this connection is in pipeline mode", "enqueue before or after the block of the pipeline")
+        return CallersConnection(given, _in_psycopg(given), _told, blocks)
+    if library == "sqlalchemy" and hasattr(given, "execute"):
+        return CallersConnection(given, _in_sqlalchemy(given), _scalar, blocks)
+    if library not in {"sqlalchemy", "sqlite3"} and callable(getattr(given, "cursor", None)):
+        return CallersConnection(given, _in_any_driver(given), lambda text: text, blocks)
+    raise refused(f"this is {_name(connection)}, which has no transaction that a call could be enqueued in", _TAKES)
 
 
-def _require_blocking(connection: object, *, blocks: bool) -> None:
-    if blocks:
-        raise refused(
-            f"this is {_name(connection)}, which is asynchronous", "await queue.enqueue(flow, connection=…) instead"
-        )
+def _in_psycopg(connection: Any) -> Ask:
+    # A cursor of psycopg's own class: that of the caller may change what is sent, or what comes back.
+    kind: Any = AsyncCursor if isinstance(connection, AsyncConnection) else Cursor
+    return lambda statement: kind(connection).execute(statement.encode(), prepare=False)
 
 
-# --- psycopg -----------------------------------------------------------------------------------------------------
-
-
-def _in_psycopg(connection: Connection[Any]) -> Run:
-    async def run(statement: str) -> str | None:
-        # A cursor of psycopg's own class: that of the caller may change what is sent, or what comes back.
-        with Cursor(connection) as cursor:
-            cursor.execute(statement.encode(), prepare=False)
-            return _answer(cursor.pgresult)
-
-    return run
-
-
-def _in_psycopg_async(connection: AsyncConnection[Any]) -> Run:
-    async def run(statement: str) -> str | None:
-        async with AsyncCursor(connection) as cursor:
-            await cursor.execute(statement.encode(), prepare=False)
-            return _answer(cursor.pgresult)
-
-    return run
-
-
-def _answer(result: PGresult | None) -> str | None:
+def _told(cursor: Any) -> str | None:
     """The answer as the server gave it: row factories and loaders of the caller do not touch it."""
+    result: PGresult | None = cursor.pgresult
     value = result.get_value(0, 0) if result is not None and result.ntuples else None
     return None if value is None else value.decode("ascii")
 
 
-# --- SQLAlchemy --------------------------------------------------------------------------------------------------
+def _in_sqlalchemy(connection: Any) -> Ask:
+    from sqlalchemy import text  # whoever passes a connection of SQLAlchemy has it
 
-
-async def _of_sqlalchemy(given: Any, *, blocks: bool) -> CallersConnection:
-    # Whoever passes a connection of SQLAlchemy has it.
-    from sqlalchemy import Connection as PlainConnection
-    from sqlalchemy.exc import PendingRollbackError, ResourceClosedError, UnboundExecutionError
-    from sqlalchemy.ext import asyncio
-    from sqlalchemy.orm import Session, scoped_session
-
-    connection: Any = given
-    if isinstance(connection, (scoped_session, asyncio.async_scoped_session)):
-        connection = given()
-    if isinstance(connection, (asyncio.AsyncConnection, asyncio.AsyncSession)):
-        _require_blocking(connection, blocks=blocks)
-    try:
-        if isinstance(connection, Session):
-            connection = connection.connection()
-        elif isinstance(connection, asyncio.AsyncSession):
-            connection = await connection.connection()
-        if isinstance(connection, PlainConnection):
-            _require_psycopg(connection.dialect)
-            return CallersConnection(_driver(connection.connection), _in_sqlalchemy(connection))
-        if isinstance(connection, asyncio.AsyncConnection):
-            _require_psycopg(connection.dialect)
-            return CallersConnection(_driver(await connection.get_raw_connection()), _in_sqlalchemy_async(connection))
-    except UnboundExecutionError as error:
-        raise refused(
-            "this session has no database, or several",
-            "pass session.connection(bind_arguments=…) of the one that the store is in",
-        ) from error
-    except PendingRollbackError as error:
-        raise _failed() from error
-    except ResourceClosedError as error:
-        raise _closed() from error
-    raise refused(
-        f"this is {_name(given)}, {_UNKNOWN}", "pass the connection or session with which you write your rows"
-    )
-
-
-def _require_psycopg(dialect: Any) -> None:
-    if dialect.name != "postgresql":
-        raise refused(
-            f"this connection of SQLAlchemy is one to {dialect.name}, and a call can be enqueued only in a transaction "
-            "of PostgreSQL",
-            "pass a connection to the database of the store",
-        )
-    if dialect.driver not in {"psycopg", "psycopg_async"}:
-        raise refused(
-            f"this connection of SQLAlchemy has the driver {dialect.driver}",
-            "make the engine with postgresql+psycopg://, which is psycopg 3, sync and async",
-        )
-
-
-def _driver(pooled: Any) -> Driver:
-    return cast("Driver", pooled.driver_connection)
-
-
-_PLAINLY = {"no_parameters": True, "stream_results": False}
-
-
-def _in_sqlalchemy(connection: Any) -> Run:
-    async def run(statement: str) -> str | None:
-        return _scalar(connection.exec_driver_sql(statement, execution_options=_PLAINLY))
-
-    return run
-
-
-def _in_sqlalchemy_async(connection: Any) -> Run:
-    async def run(statement: str) -> str | None:
-        return _scalar(await connection.exec_driver_sql(statement, execution_options=_PLAINLY))
-
-    return run
+    plainly = {"stream_results": False}
+    return lambda statement: connection.execute(text(statement.replace(":", "\\:")), execution_options=plainly)
 
 
 def _scalar(result: Any) -> str | None:
     return result.scalar() if result.returns_rows else None
 
 
-# --- Django ------------------------------------------------------------------------------------------------------
+def _in_any_driver(connection: Any) -> Ask:
+    """By the database API of Python (PEP 249), which Django's connections have too."""
 
-
-def _of_django(connection: Any) -> CallersConnection:
-    vendor = getattr(connection, "vendor", None)
-    if vendor is None:
-        raise refused(f"this is {_name(connection)}, {_UNKNOWN}", "pass django.db.connection")
-    if vendor != "postgresql":
-        raise refused(
-            f"this connection of Django is one to {vendor}, and a call can be enqueued only in a transaction of "
-            "PostgreSQL",
-            "pass connections[…] of the database of the store",
-        )
-    if connection.needs_rollback:
-        raise _failed()
-    if not connection.in_atomic_block and connection.get_autocommit():
-        raise _autocommit("call this within transaction.atomic()")
-    connection.ensure_connection()
-    driver: Any = connection.connection
-    if not isinstance(driver, Connection):
-        raise refused(
-            f"this connection of Django has the driver {_library_of(driver)}",
-            "install psycopg 3, which Django 4.2 and later prefer: pip install psycopg",
-        )
-
-    async def run(statement: str) -> str | None:
-        with connection.cursor() as cursor:
+    def run(statement: str) -> str | None:
+        cursor = connection.cursor()
+        try:
             cursor.execute(statement)
-            return _answer(cursor.pgresult)
+            row = cursor.fetchone() if cursor.description else None
+            return None if row is None else row[0]
+        finally:
+            cursor.close()
 
-    return CallersConnection(cast("Driver", driver), run)
-
-
-# --- What cannot be used -----------------------------------------------------------------------------------------
-
-
-def _require_usable(driver: Driver) -> None:
-    """Raise InvalidInputError if no transaction of the caller is open on a connection, or it cannot go on."""
-    if driver.closed:
-        raise _closed()
-    if driver.pgconn.pipeline_status != PipelineStatus.OFF:
-        raise refused("this connection is in pipeline mode", "enqueue before or after the block of the pipeline")
-    status = driver.info.transaction_status
-    if status == TransactionStatus.INERROR:
-        raise _failed()
-    if status == TransactionStatus.ACTIVE:
-        raise refused("a statement of this connection is still in progress", "enqueue when it has ended")
-    if driver.autocommit and status == TransactionStatus.IDLE:
-        raise _autocommit("begin a transaction first: with connection.transaction(), or an engine without AUTOCOMMIT")
-    if driver.read_only and status == TransactionStatus.IDLE:
-        raise _read_only()
+    return run
 
 
-def why_refused(error: BaseException, schema: str, callers: CallersConnection) -> VoiceflowError | None:
+def why_refused(error: BaseException, schema: str) -> VoiceflowError | None:
     """The error with the remedy for what the database has refused; None for what is the caller's own matter."""
-    found = next(
-        (each for each in (error, getattr(error, "orig", None), error.__cause__) if isinstance(each, Failed)), None
-    )
-    told = "" if found is None else found.diag.message_primary or ""
-    match None if found is None else found.sqlstate:
+    state, told = next(filter(None, map(_state_of, (error, getattr(error, "orig", None), error.__cause__))), ("", ""))
+    match state:
         case "42501":
             return StoreReadOnlyError(
                 f"the database refused the role of this connection: {told}; nothing was enqueued; give this role the "
                 "rights that a worker's has"
             )
         case "25006":
-            return _read_only()
+            return refused(
+                "this transaction is read only",
+                "enqueue in one that may write, on the primary server and not on a standby",
+            )
+        case "25P01":
+            return refused(
+                "this connection is in autocommit mode, and no transaction is open: the call would not be part of "
+                "yours",
+                "begin a transaction first, such as with connection.transaction(), an engine without AUTOCOMMIT, or "
+                "transaction.atomic()",
+            )
+        case "25P02":
+            return refused("an earlier statement of this transaction has failed", "roll it back, and begin again")
         case "3F000" | "42883" | "42P01":
             return refused(
-                f"the database {callers.driver.info.dbname} of this connection has no store in the schema {schema} "
-                f"that this version could use ({told})",
+                f"the database of this connection has no store in the schema {schema} that this version could use "
+                f"({told})",
                 "pass a connection to the database of the store, or name its schema",
             )
         case _:
             return None
 
 
-def _read_only() -> InvalidInputError:
-    return refused(
-        "this transaction is read only", "enqueue in one that may write, on the primary server and not on a standby"
-    )
-
-
-def _closed() -> InvalidInputError:
-    return refused("this connection is closed", "pass the open connection with which you write your own rows")
-
-
-def _failed() -> InvalidInputError:
-    return refused("an earlier statement of this transaction has failed", "roll it back, and begin again")
-
-
-def _autocommit(remedy: str) -> InvalidInputError:
-    return refused(
-        "this connection is in autocommit mode, and no transaction is open: the call would not be part of yours", remedy
-    )
+def _state_of(error: Any) -> tuple[str, str] | None:
+    """The SQLSTATE and the message of an error of any driver; None if it has none."""
+    told: Any = next(iter(getattr(error, "args", ())), None)
+    if hasattr(told, "get"):  # of pg8000
+        return str(told.get("C")), str(told.get("M"))
+    state: str | None = getattr(error, "sqlstate", None) or getattr(error, "pgcode", None)
+    diag = getattr(error, "diag", None)
+    return None if state is None else (state, getattr(diag, "message_primary", None) or f"{error}")
 
 
 def refused(what: str, remedy: str) -> InvalidInputError:
@@ -297,7 +178,7 @@ def refused(what: str, remedy: str) -> InvalidInputError:
 def _library_of(thing: object) -> str:
     """The library of this object: the first that is known of the classes that it is made of."""
     roots = [each.__module__.partition(".")[0] for each in type(thing).__mro__]
-    return next((root for root in roots if root in {"psycopg", "sqlalchemy", "django"}), roots[0])
+    return next((root for root in roots if root in {"sqlalchemy", "sqlite3"}), roots[0])
 
 
 def _name(thing: object) -> str:

@@ -53,9 +53,9 @@ def enqueue_in(
 ) -> Job:
     """Enqueue one call in the transaction of `connection`, from a program without an event loop; returns its job.
 
-    `connection` is one of psycopg 3, a connection or session of SQLAlchemy with the driver psycopg, or Django's
-    `connection` within `atomic()`. The store is in `schema` of its database, and need not be open here. The job is
-    valid once the transaction has committed; after a rollback, the call never was in the queue.
+    `connection` is one of psycopg 3, a connection or session of SQLAlchemy, Django's `connection` within `atomic()`, or
+    that of another driver, with cursors as PEP 249 has them. The store is in `schema` of its database, and need not be
+    open here. The job is valid once the transaction has committed; after a rollback, the call never was in the queue.
 
     All else is as `CallQueue.enqueue` says of its own `connection`: the other parameters and the errors too.
     """
@@ -100,27 +100,30 @@ async def joined(
     `store` is the open store that it must be, which is at `place`. Without one, the time is that of the database. With
     `blocks`, asynchronous connections are refused. Raises InvalidInputError for a connection that cannot be used.
     """
-    callers = await callers_connection(connection, blocks=blocks)
+    callers = callers_connection(connection, blocks=blocks)
     asked = _Asked(callers, schema, place)
-    async with _savepoint(callers):
+    async with _savepoint(callers, schema):
         if store is not None:
             within = JoinedStore(asked, store_id=store.id, url=store.url, clock=store.clock)
         else:
             now, store_id = await asked.now_and_store()
-            url = f"the schema {schema} of the database {callers.driver.info.dbname}"
+            url = f"the schema {schema} of the database of this connection"
             within = JoinedStore(asked, store_id=store_id, url=url, clock=_At(now))
         yield cast("Store", within)
 
 
 @asynccontextmanager
-async def _savepoint(callers: CallersConnection) -> AsyncGenerator[None]:
+async def _savepoint(callers: CallersConnection, schema: str) -> AsyncGenerator[None]:
     with callers.used():
-        await callers.run(_SAVE)
+        try:
+            await callers.run(_SAVE)
+        except Exception as error:
+            raise why_refused(error, schema) or error from error
         try:
             yield
             await callers.run(_KEEP)
         except BaseException:
-            with CancelScope(shield=True) if callers.is_async else nullcontext(), suppress(Exception):
+            with nullcontext() if callers.blocks else CancelScope(shield=True), suppress(Exception):
                 # If this fails, the whole transaction has failed: it cannot be committed.
                 await callers.run(_UNDO)
                 await callers.run(_KEEP)
@@ -191,14 +194,11 @@ class _Asked:
         try:
             told = await self._callers.run(f"SELECT {self._function}('{text}')")
         except Exception as error:
-            if (known := why_refused(error, self._schema, self._callers)) is not None:
-                raise known from error
-            raise
+            raise why_refused(error, self._schema) or error from error
         answer: Mapping[str, Any] = orjson.loads(b64decode(told or ""))
         if self._place is not None and answer["place"] != self._place:
             raise refused(
-                f"the database {self._callers.driver.info.dbname} of this connection has another store in its schema "
-                f"{self._schema}",
+                f"the database of this connection has another store in its schema {self._schema}",
                 "pass a connection to the database of the queue's store",
             )
         return answer
