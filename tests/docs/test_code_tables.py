@@ -23,7 +23,8 @@ PAGE = DOCS / "8x8-notes.md"
 
 
 def api_codes() -> str:
-    return table(["code", "meaning", "what to do"], _of(API_CODES.values()))
+    unforeseen = [each for each in API_CODES.values() if not each.found_before_sending]
+    return table(["code", "meaning", "what to do"], _of(unforeseen))
 
 
 def session_errors() -> str:
