@@ -24,7 +24,7 @@ from voiceflow_worker import (
     SuppressionList,
     open_store,
 )
-from voiceflow_worker.actions import ActRefusedError, Operator, OperatorAction, UnknownSubjectError
+from voiceflow_worker.actions import ActionRefusedError, Operator, OperatorAction, UnknownSubjectError
 from voiceflow_worker.actions.calls import CancelCall, Redial, Resolve
 from voiceflow_worker.actions.queues import COUNT_HOLDS, CancelBatch, Hold, Rate, RedialBatch, Resume
 from voiceflow_worker.actions.suppression import ImportNumbers, Suppress, Unsuppress
@@ -165,10 +165,10 @@ async def test_a_count_of_phones_is_confirmed_while_it_is_fresh(mary: Operator, 
     assert asked.title == "Redial 1 call of batch march?"
     clock.advance(COUNT_HOLDS + timedelta(seconds=1))
     for seen in (asked.seen, "", "never", "2026-07-01", "9999-12-31T23:59:59Z"):
-        with pytest.raises(ActRefusedError, match="older than 15 minutes"):
+        with pytest.raises(ActionRefusedError, match="older than 15 minutes"):
             await act.do(seen)
     assert (await act.do((await act.question()).seen)).documents[0]["redialled"] == 1
-    with pytest.raises(ActRefusedError, match="no call of batch march can be redialled"):
+    with pytest.raises(ActionRefusedError, match="no call of batch march can be redialled"):
         await act.question()
 
 
@@ -319,7 +319,7 @@ async def test_numbers_are_put_on_the_list_and_taken_off_all_or_none(mary: Opera
     assert (done.undone, done.documents) == (
         True, ({"number": "+6587654321", "removed": True}, {"number": "+6587654329", "removed": False}),
     )  # fmt: skip
-    with pytest.raises(ActRefusedError, match="is not on the suppression list"):
+    with pytest.raises(ActionRefusedError, match="is not on the suppression list"):
         await off.question()
 
 

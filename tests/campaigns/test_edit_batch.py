@@ -13,7 +13,7 @@ import pytest
 from tests.campaigns.conftest import EACH_STORE
 from tests.support.faulty_store import Dies, FaultyStore, StoreCall
 from voiceflow_worker import CallQueue, Campaign, read_edit
-from voiceflow_worker.actions import ActRefusedError, Operator
+from voiceflow_worker.actions import ActionRefusedError, Operator
 from voiceflow_worker.actions.edits import EditBatch
 from voiceflow_worker.core import edits
 from voiceflow_worker.core.ports import Store
@@ -81,7 +81,7 @@ async def test_what_waits_is_changed_and_what_was_sent_is_not(store: Store) -> N
         assert (note.kind, "priority 7" in note.text, "Li" in note.text) == (NoteKind.EDITED, True, True)
     again = await campaign(priority="1", valid_for="2h", window="00:00-24:00").start(queue)
     assert (again.enqueued, again.duplicates, again.rejected) == (0, 5, 0)
-    with pytest.raises(ActRefusedError, match="all are so already"):
+    with pytest.raises(ActionRefusedError, match="all are so already"):
         await act(store, **changes).question()
 
 

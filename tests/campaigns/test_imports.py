@@ -13,7 +13,7 @@ from tests.campaigns.reading import file_of
 from tests.support.faulty_store import Dies, FaultyStore, StoreCall
 from tests.support.stores import EVERY
 from voiceflow_worker import CallQueue
-from voiceflow_worker.actions import ActRefusedError, Operator
+from voiceflow_worker.actions import ActionRefusedError, Operator
 from voiceflow_worker.actions.imports import DiscardStaged, ReleaseStaged
 from voiceflow_worker.campaigns import called_before
 from voiceflow_worker.campaigns import enqueue as enqueueing
@@ -215,7 +215,7 @@ async def test_an_order_about_imports_that_have_changed_since_is_refused(store: 
         await act.do(seen)
     assert await ringing(store) == []
     assert (await act.do((await act.question()).seen)).said == "3 staged calls of batch people may ring"
-    with pytest.raises(ActRefusedError, match="no staged calls"):
+    with pytest.raises(ActionRefusedError, match="no staged calls"):
         await act.do()
 
 

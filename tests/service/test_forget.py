@@ -33,7 +33,7 @@ from voiceflow_worker import (
     SuppressionList,
     open_store,
 )
-from voiceflow_worker.actions import ActRefusedError, Operator
+from voiceflow_worker.actions import ActionRefusedError, Operator
 from voiceflow_worker.actions.calls import Redial
 from voiceflow_worker.actions.suppression import Suppress, Unsuppress
 from voiceflow_worker.backends.local_journal import JournalFiles
@@ -307,9 +307,9 @@ async def test_it_is_refused_while_a_call_is_open_or_in_doubt(life: Life) -> Non
         await engine.journal()
         for state in ("sending", "in_doubt"):
             assert await engine.state(job) == state
-            with pytest.raises(ActRefusedError, match=f"{job.id} is {state}"):
+            with pytest.raises(ActionRefusedError, match=f"{job.id} is {state}"):
                 await order(life).question()
-            with pytest.raises(ActRefusedError, match=f"{job.id} is {state}"):
+            with pytest.raises(ActionRefusedError, match=f"{job.id} is {state}"):
                 await order(life).do()
             life.clock.advance(2 * HOUR)
             await engine.sweeper.sweep()

@@ -1,9 +1,9 @@
 """What people do to queues, calls and the suppression list: hold, resume, cancel, redial, resolve, suppress.
 
-Each act has one question, its checks, its deed and its result. Commands and pages make an act, ask, carry it out, and
-show the result. An act is bound to what the question showed: by the number of a POST, the gate of a queue, an entry of
+Each action has one question, its checks and its result. Commands and pages make an action, ask, carry it out, and show
+the result. An action is bound to what the question showed: by the number of a POST, the gate of a queue, an entry of
 the list. That is a condition of its write, so nothing can come between. Its methods raise StoreError,
-InvalidInputError, JobError, ActRefusedError and ChangedSinceError.
+InvalidInputError, JobError, ActionRefusedError and ChangedSinceError.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ TimeAt8x8 = Callable[[], Awaitable[datetime | None]]
 """A function that asks 8x8 for the time of its clock; None if there is no answer."""
 
 
-class ActRefusedError(VoiceflowError):
-    """Raised when an act cannot be done as things stand. Nothing was changed."""
+class ActionRefusedError(VoiceflowError):
+    """Raised when an action cannot be done as things stand. Nothing was changed."""
 
 
-class UnknownSubjectError(ActRefusedError):
-    """Raised when an act names a queue or a batch that the store does not have."""
+class UnknownSubjectError(ActionRefusedError):
+    """Raised when an action names a queue or a batch that the store does not have."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,10 +87,10 @@ def require_name(queue: str) -> None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Question:
-    """The question before an act. `rings` and `silent` say which phones will ring and which will not.
+    """The question before an action. `rings` and `silent` say which phones will ring and which will not.
 
-    `seen` is what the person has seen, for `Act.do`: a short text that changes with it, and may be empty. `button` is
-    the answer yes.
+    `seen` is what the person has seen, for `OperatorAction.do`: a short text that changes with it, and may be empty.
+    `button` is the answer yes.
     """
 
     title: str
@@ -101,8 +101,8 @@ class Question:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ActResult:
-    """The result of an act: a sentence, remarks, and one JSON document for each thing that was changed.
+class ActionResult:
+    """The result of an action: a sentence, remarks, and one JSON document for each thing that was changed.
 
     `lines` say more than the sentence. `undone` means that something was left as it was, and the sentence says why.
     """
@@ -124,24 +124,24 @@ class OperatorAction(ABC):
     """Something that a person can do."""
 
     operator: Operator
-    name_of_act: ClassVar[str]
+    name_of_action: ClassVar[str]
     is_for_good: ClassVar[bool] = False
-    """Whether the act cannot be taken back, or only before phones ring: every interface asks first."""
+    """Whether the action cannot be taken back, or only before phones ring: every interface asks first."""
 
     @abstractmethod
     async def question(self) -> Question:
-        """The question before the act. This changes nothing. Raises an error if the act would be refused."""
+        """The question before the action. This changes nothing. Raises an error if the action would be refused."""
 
-    async def do(self, seen: str | None = None) -> ActResult:
-        """Carry out the act. With `seen` of a question, it is refused if that is no longer so (ChangedSinceError).
+    async def do(self, seen: str | None = None) -> ActionResult:
+        """Carry out the action. With `seen` of a question, it is refused if that is no longer so (ChangedSinceError).
 
-        The audit log gets an entry in the same write as what the act changes, and then the result. An act that leaves
-        everything as it was has no entry.
+        The audit log gets an entry in the same write as what the action changes, and then the result. An action that
+        leaves everything as it was has no entry.
         """
         who = self.operator
         about, at = self.about(), who.store.clock.now()
         entry = AuditEntry.of(
-            who.actor, self.name_of_act, at=at, note=getattr(self, "note", None), queue=about.get("queue"),
+            who.actor, self.name_of_action, at=at, note=getattr(self, "note", None), queue=about.get("queue"),
             batch=about.get("batch"), call=about.get("call"), numbers=self.about_numbers(),
         )  # fmt: skip
         store = AuditedStore(who.store, entry)
@@ -157,15 +157,15 @@ class OperatorAction(ABC):
         return done
 
     @abstractmethod
-    async def carry_out(self, seen: str | None) -> ActResult:
-        """The deed of `do`."""
+    async def carry_out(self, seen: str | None) -> ActionResult:
+        """Do what `do` orders."""
 
     def about(self) -> Mapping[str, str | None]:
-        """The `queue`, `batch` and `call` that the act is about, as far as there are any."""
+        """The `queue`, `batch` and `call` that the action is about, as far as there are any."""
         return {}
 
     def about_numbers(self) -> Sequence[str]:
-        """The telephone numbers that the act is about, as they were given."""
+        """The telephone numbers that the action is about, as they were given."""
         return ()
 
 

@@ -1,4 +1,4 @@
-"""Acts on single calls: cancel, redial, resolve."""
+"""Actions on single calls: cancel, redial, resolve."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import ClassVar
 
 from voiceflow_worker.actions import (
-    ActResult,
+    ActionResult,
     Operator,
     OperatorAction,
     Question,
@@ -29,8 +29,8 @@ from voiceflow_worker.model.text.wording import by_person, in_words, rfc3339
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CallAct(OperatorAction):
-    """An act on one call. `seen` is the number of its newest POST, perhaps with what else was seen of it."""
+class CallAction(OperatorAction):
+    """An action on one call. `seen` is the number of its newest POST, perhaps with what else was seen of it."""
 
     operator: Operator
     call: str
@@ -40,10 +40,10 @@ class CallAct(OperatorAction):
         return {"queue": queue_of(self.call), "call": self.call}
 
 
-class CancelCall(CallAct):
+class CancelCall(CallAction):
     """The cancellation of a call that was not sent."""
 
-    name_of_act: ClassVar[str] = "cancel"
+    name_of_action: ClassVar[str] = "cancel"
 
     async def question(self) -> Question:
         _, job = await self.operator.call(self.call)
@@ -57,19 +57,19 @@ class CancelCall(CallAct):
             seen=seen_of(job),
         )
 
-    async def carry_out(self, seen: str | None) -> ActResult:
+    async def carry_out(self, seen: str | None) -> ActionResult:
         calls, job = await self.operator.call(self.call)
         job = await calls.cancel(
             job.id, reason=by_person(self.operator.name, self.note, "cancelled"), check=_check(seen)
         )
-        return ActResult(said=one_line(job), documents=(call_as_json(job),))
+        return ActionResult(said=one_line(job), documents=(call_as_json(job),))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Redial(CallAct):
+class Redial(CallAction):
     """The redial of a call that has ended. `force` redials a person who was reached."""
 
-    name_of_act: ClassVar[str] = "redial"
+    name_of_action: ClassVar[str] = "redial"
 
     force: bool = False
 
@@ -86,7 +86,7 @@ class Redial(CallAct):
             seen=seen_of(job),
         )
 
-    async def carry_out(self, seen: str | None) -> ActResult:
+    async def carry_out(self, seen: str | None) -> ActionResult:
         calls, job = await self.operator.call(self.call)
         number = job.post_count if seen is None else _post_number(seen)
         note = by_person(self.operator.name, self.note, "called again")
@@ -103,10 +103,10 @@ class Redial(CallAct):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Resolve(CallAct):
+class Resolve(CallAction):
     """A person's decision about a call in doubt: it was `placed`, or not. A note says how they know."""
 
-    name_of_act: ClassVar[str] = "resolve"
+    name_of_action: ClassVar[str] = "resolve"
 
     placed: bool = True
     recorded_at: datetime | None = None
@@ -130,7 +130,7 @@ class Resolve(CallAct):
             seen="" if post is None else str(post.number),
         )
 
-    async def carry_out(self, seen: str | None) -> ActResult:
+    async def carry_out(self, seen: str | None) -> ActionResult:
         if not (self.note or "").strip():
             raise InvalidInputError("write how you know what happened; the note is stored with the call")
         calls, job = await self.operator.call(self.call)
@@ -151,7 +151,7 @@ def decidable_from(job: Job, policy: CallPolicy) -> datetime | None:
 
 
 def seen_of(job: Job) -> str:
-    """What somebody sees of a call, for `Act.do`."""
+    """What somebody sees of a call, for `OperatorAction.do`."""
     return f"{job.post_count}-{_state_of(job)}"
 
 
@@ -180,10 +180,10 @@ def _post_number(seen: str) -> int:
     return int(number[:9]) if number.isascii() and number.isdigit() else 0
 
 
-def _about_post(said: str, job: Job, number: int | None) -> ActResult:
+def _about_post(said: str, job: Job, number: int | None) -> ActionResult:
     """The result of a decision about a POST of a call."""
     document, lines = call_as_json(job), [one_line(job)]
     if number is not None and (judged := job.post(number)) is not None:
         document["judged_post"] = {"number": judged.number, "began_at": rfc3339(judged.began_at)}
         lines.append(f"the decision was about POST {judged.number}, begun at {in_words(judged.began_at)}")
-    return ActResult(said=said, documents=(document,), lines=tuple(lines))
+    return ActionResult(said=said, documents=(document,), lines=tuple(lines))

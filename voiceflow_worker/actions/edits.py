@@ -7,8 +7,8 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, ClassVar
 
-from voiceflow_worker.actions import ActRefusedError, ActResult, Question, kept_back
-from voiceflow_worker.actions.queues import BatchAct, counted_at
+from voiceflow_worker.actions import ActionRefusedError, ActionResult, Question, kept_back
+from voiceflow_worker.actions.queues import BatchAction, counted_at
 from voiceflow_worker.campaigns.course import CallPlan, Course
 from voiceflow_worker.campaigns.edits import read_edit
 from voiceflow_worker.campaigns.fields import CHANGES
@@ -50,17 +50,17 @@ class EditPreview:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class EditBatch(BatchAct):
+class EditBatch(BatchAction):
     """The edit of the waiting calls of a batch. `changes` are fields as of a campaign, such as `window`."""
 
-    name_of_act: ClassVar[str] = "edit"
+    name_of_action: ClassVar[str] = "edit"
 
     changes: Mapping[str, Any] = field(default_factory=dict[str, Any])
     called: Callable[[str], str] = str
     """What the interface calls a field."""
 
     async def preview(self) -> EditPreview:
-        """What the calls would become. This changes nothing. Raises ActRefusedError if no call would change."""
+        """What the calls would become. This changes nothing. Raises ActionRefusedError if no call would change."""
         at = self.operator.store.clock.now()
         plan, never = CallPlan(), list[Job]()
 
@@ -73,7 +73,7 @@ class EditBatch(BatchAct):
         found = await self._ordered(at, dry_run=True, look=look)
         if not found.edited:
             why = "all are so already" if found.unchanged else "none is waiting"
-            raise ActRefusedError(f"no call of batch {self.batch} would change: {why}")
+            raise ActionRefusedError(f"no call of batch {self.batch} would change: {why}")
         limits = await limits_of(self.operator.store, self.calls.name)
         rate = None if limits is None else limits.rate
         course = plan.simulated(at, rate=rate)
@@ -87,7 +87,7 @@ class EditBatch(BatchAct):
         )
 
     async def question(self) -> Question:
-        """The question, with what the calls would become. Raises ActRefusedError if no call would change."""
+        """The question, with what the calls would become. Raises ActionRefusedError if no call would change."""
         found = await self.preview()
         edited, unchanged = count_of(found.calls.edited, "waiting call"), found.calls.unchanged
         return Question(
@@ -103,7 +103,7 @@ class EditBatch(BatchAct):
             seen=found.at.isoformat(),
         )
 
-    async def carry_out(self, seen: str | None) -> ActResult:
+    async def carry_out(self, seen: str | None) -> ActionResult:
         """Edit the calls: those that were counted, if the count was `seen`."""
         now = self.operator.store.clock.now()
         late = set[str]()
@@ -130,7 +130,7 @@ class EditBatch(BatchAct):
             "batch_id": self.name, "edited": found.edited, "unchanged": found.unchanged, "later": found.later,
             "leaving": found.leaving, "too_late": len(late),
         }  # fmt: skip
-        return ActResult(said=said, documents=(document,), notes=tuple(notes))
+        return ActionResult(said=said, documents=(document,), notes=tuple(notes))
 
     async def _ordered(
         self, at: datetime, *, dry_run: bool = False, look: Callable[[Job], None] | None = None

@@ -1,4 +1,4 @@
-"""Acts on the staged calls of a batch, whose import has not ended: release them, or discard them."""
+"""Actions on the staged calls of a batch, whose import has not ended: release them, or discard them."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from voiceflow_worker.actions import ActRefusedError, ActResult, Question, changed_since, kept_back
-from voiceflow_worker.actions.queues import BatchAct
+from voiceflow_worker.actions import ActionRefusedError, ActionResult, Question, changed_since, kept_back
+from voiceflow_worker.actions.queues import BatchAction
 from voiceflow_worker.core.imports import StagedImport, with_repeats
 from voiceflow_worker.core.reporting.story import gate_in_words
 from voiceflow_worker.errors import InvalidInputError
@@ -15,27 +15,27 @@ from voiceflow_worker.model.text.wording import by_person, count_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class StagedAct(BatchAct):
-    """An act on the staged calls of a batch: those that were counted, if the count was `seen`."""
+class StagedAction(BatchAction):
+    """An action on the staged calls of a batch: those that were counted, if the count was `seen`."""
 
     async def imports(self, seen: str | None = None) -> Sequence[StagedImport]:
         """The imports of the batch that have not ended.
 
-        Raises ActRefusedError if there is none, and if they have changed since they were `seen`.
+        Raises ActionRefusedError if there is none, and if they have changed since they were `seen`.
         """
         name, _ = self.name, await self.counted()
         found = await self.calls.staged(name)
         if not found:
-            raise ActRefusedError(f"batch {name} has no staged calls: each of its imports has ended")
+            raise ActionRefusedError(f"batch {name} has no staged calls: each of its imports has ended")
         if seen is not None and seen != _seen(found):
             raise changed_since(f"what is staged in batch {name}", now=_calls(found))
         return found
 
 
-class ReleaseStaged(StagedAct):
+class ReleaseStaged(StagedAction):
     """The order that lets the staged calls of a batch ring, although their import has not ended."""
 
-    name_of_act: ClassVar[str] = "release"
+    name_of_action: ClassVar[str] = "release"
 
     async def question(self) -> Question:
         store = self.operator.store
@@ -56,20 +56,20 @@ class ReleaseStaged(StagedAct):
             seen=_seen(found),
         )
 
-    async def carry_out(self, seen: str | None) -> ActResult:
+    async def carry_out(self, seen: str | None) -> ActionResult:
         found = await self.imports(seen)
         try:
             released = await self.calls.release_staged(self.name, imports=found)
         except InvalidInputError:
             raise changed_since(f"what is staged in batch {self.name}") from None
         said = f"{count_of(released, 'staged call')} of batch {self.name} may ring"
-        return ActResult(said=said, documents=({"batch_id": self.name, "released": released},))
+        return ActionResult(said=said, documents=({"batch_id": self.name, "released": released},))
 
 
-class DiscardStaged(StagedAct):
+class DiscardStaged(StagedAction):
     """The cancellation of the staged calls of a batch. The batch and its other calls go on."""
 
-    name_of_act: ClassVar[str] = "discard"
+    name_of_action: ClassVar[str] = "discard"
 
     async def question(self) -> Question:
         found = await self.imports()
@@ -81,12 +81,12 @@ class DiscardStaged(StagedAct):
             seen=_seen(found),
         )
 
-    async def carry_out(self, seen: str | None) -> ActResult:
+    async def carry_out(self, seen: str | None) -> ActionResult:
         found = await self.imports(seen)
         reason = by_person(self.operator.name, self.note, "its import was discarded")
         discarded = await self.calls.discard_staged(self.name, imports=found, reason=reason)
         said = f"{count_of(discarded, 'staged call')} of batch {self.name} ended and will not be sent"
-        return ActResult(said=said, documents=({"batch_id": self.name, "discarded": discarded},))
+        return ActionResult(said=said, documents=({"batch_id": self.name, "discarded": discarded},))
 
 
 def _calls(found: Sequence[StagedImport]) -> str:

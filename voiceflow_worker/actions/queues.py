@@ -1,4 +1,4 @@
-"""Acts on queues and batches: hold, resume, a new rate, cancel, redial."""
+"""Actions on queues and batches: hold, resume, a new rate, cancel, redial."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, ClassVar
 
 from voiceflow_worker.actions import (
-    ActRefusedError,
-    ActResult,
+    ActionRefusedError,
+    ActionResult,
     Operator,
     OperatorAction,
     Question,
@@ -39,8 +39,8 @@ States = Mapping[JobState, int]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class QueueAct(OperatorAction):
-    """An act on a queue, or on one batch of it."""
+class QueueAction(OperatorAction):
+    """An action on a queue, or on one batch of it."""
 
     operator: Operator
     queue: str
@@ -69,7 +69,7 @@ class QueueAct(OperatorAction):
         return await count_states(store, queue, batch_id=self.batch)
 
     async def gate_seen(self) -> str:
-        """What somebody sees of the gate of the queue or the batch, for `Act.do`."""
+        """What somebody sees of the gate of the queue or the batch, for `OperatorAction.do`."""
         store = self.operator.store
         return _state_of(await standing_gate(store, self.queue, self.batch), at=store.clock.now())
 
@@ -93,10 +93,10 @@ class QueueAct(OperatorAction):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Hold(QueueAct):
+class Hold(QueueAction):
     """The hold of a queue or a batch: no more calls are sent. Without `lasts`, until somebody resumes."""
 
-    name_of_act: ClassVar[str] = "hold"
+    name_of_action: ClassVar[str] = "hold"
 
     lasts: timedelta | None = None
 
@@ -110,7 +110,7 @@ class Hold(QueueAct):
             seen=await self.gate_seen(),
         )
 
-    async def carry_out(self, seen: str | None) -> ActResult:
+    async def carry_out(self, seen: str | None) -> ActionResult:
         if self.lasts is not None and self.lasts <= timedelta():
             raise InvalidInputError("a hold of 0 holds nothing: give a duration such as 10m, or none")
         await self.counted()
@@ -126,18 +126,18 @@ class Hold(QueueAct):
             check=self.check_gate(seen),
         )
         if gate.state is GateState.OPEN:
-            raise ActRefusedError(f"{self.named} is open: somebody has resumed it since this hold was stored")
+            raise ActionRefusedError(f"{self.named} is open: somebody has resumed it since this hold was stored")
         left = (await count_states(store, queue, batch_id=self.batch))[JobState.SENDING]
         notes = [f"{count_of(left, 'call')} had left before the hold, and may still ring"] if left else []
         if gate in before:
             notes.append("nothing was changed: an earlier hold lasts longer, or as long")
-        return ActResult(said=closed_in_words(gate), documents=(gate_as_json(gate),), notes=tuple(notes))
+        return ActionResult(said=closed_in_words(gate), documents=(gate_as_json(gate),), notes=tuple(notes))
 
 
-class Resume(QueueAct):
+class Resume(QueueAction):
     """The end of the hold of a queue or a batch."""
 
-    name_of_act: ClassVar[str] = "resume"
+    name_of_action: ClassVar[str] = "resume"
 
     async def question(self) -> Question:
         states, closed = await self.counted(), await self.closed()
@@ -158,7 +158,7 @@ class Resume(QueueAct):
             seen=await self.gate_seen(),
         )
 
-    async def carry_out(self, seen: str | None) -> ActResult:
+    async def carry_out(self, seen: str | None) -> ActionResult:
         """Open the gate. A batch without calls is opened too, and then reported as unknown."""
         now = self.operator.store.clock.now()
 
@@ -175,22 +175,22 @@ class Resume(QueueAct):
         notes = [f"{count_of(each.calls, 'call')} stay staged: {closed_in_words(each.gate)}" for each in staged]
         document = {**gate_as_json(gate), "doubts": states[JobState.IN_DOUBT]}
         notes += _doubts(states) if is_open else ()
-        return ActResult(said=said, documents=(document,), notes=tuple(notes), undone=not is_open)
+        return ActionResult(said=said, documents=(document,), notes=tuple(notes), undone=not is_open)
 
     def _own(self, closed: Sequence[Gate]) -> Gate | None:
-        """The closed gate that this act opens."""
+        """The closed gate that this action opens."""
         scope, name = (GateScope.QUEUE, self.queue) if self.batch is None else (GateScope.BATCH, self.batch)
         return next((gate for gate in closed if gate.start is None and (gate.scope, gate.name) == (scope, name)), None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Rate(QueueAct):
+class Rate(QueueAction):
     """A new rate for all workers of a queue, in calls per second; None is unlimited.
 
     With `resets`, the rate that a person set is withdrawn instead.
     """
 
-    name_of_act: ClassVar[str] = "rate"
+    name_of_action: ClassVar[str] = "rate"
 
     rate: float | None = None
     resets: bool = False
@@ -207,7 +207,7 @@ class Rate(QueueAct):
             seen=await self.calls.rate_state(),
         )
 
-    async def carry_out(self, seen: str | None) -> ActResult:
+    async def carry_out(self, seen: str | None) -> ActionResult:
         calls = self.calls
 
         def is_seen(state: str) -> None:
@@ -224,11 +224,11 @@ class Rate(QueueAct):
         if self.resets:
             done = "gets the rate of the next worker that starts" if was_set else "had no rate set by hand"
             said = f"queue {calls.name} {done}"
-        return ActResult(said=said, documents=({"queue": calls.name, "rate": rate, "is_set": limits is not None},))
+        return ActionResult(said=said, documents=({"queue": calls.name, "rate": rate, "is_set": limits is not None},))
 
 
-class BatchAct(QueueAct):
-    """An act on a batch that cannot be taken back."""
+class BatchAction(QueueAction):
+    """An action on a batch that cannot be taken back."""
 
     is_for_good: ClassVar[bool] = True
 
@@ -240,10 +240,10 @@ class BatchAct(QueueAct):
         return self.batch
 
 
-class CancelBatch(BatchAct):
+class CancelBatch(BatchAction):
     """The cancellation of a batch: its waiting calls end, and nothing can be added to it."""
 
-    name_of_act: ClassVar[str] = "cancel"
+    name_of_action: ClassVar[str] = "cancel"
 
     async def question(self) -> Question:
         _, states = self.name, await self.counted()
@@ -258,7 +258,7 @@ class CancelBatch(BatchAct):
             seen=await self.gate_seen(),
         )
 
-    async def carry_out(self, seen: str | None) -> ActResult:
+    async def carry_out(self, seen: str | None) -> ActionResult:
         name, _ = self.name, await self.counted()
         ended = await self.calls.cancel_batch(
             name,
@@ -266,26 +266,26 @@ class CancelBatch(BatchAct):
             check=self.check_gate(seen),
         )
         said = f"batch {name} is cancelled for good; {count_of(ended, 'waiting call')} ended and will not be sent"
-        return ActResult(said=said, documents=({"batch_id": name, "cancelled": ended},))
+        return ActionResult(said=said, documents=({"batch_id": name, "cancelled": ended},))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RedialBatch(BatchAct):
+class RedialBatch(BatchAction):
     """The redial of the calls of a batch that ended with some outcomes, and that people redialled less than `times`."""
 
-    name_of_act: ClassVar[str] = "redial"
+    name_of_action: ClassVar[str] = "redial"
 
     outcomes: Sequence[str]
     times: int = 1
 
     async def question(self) -> Question:
-        """The question with a count. Raises ActRefusedError if no call can be redialled."""
+        """The question with a count. Raises ActionRefusedError if no call can be redialled."""
         at = self.operator.store.clock.now()
         found = await self._ordered(at, dry_run=True)
         left_out = [f"{count_of(count, 'call')} {reason}" for reason, count in found.left_out.items()]
         if not found.redialled:
             why = "; ".join(left_out) or "no call has ended with these outcomes"
-            raise ActRefusedError(f"no call of batch {self.batch} can be redialled: {why}")
+            raise ActionRefusedError(f"no call of batch {self.batch} can be redialled: {why}")
         phones = count_of(found.redialled, "call")
         each = "its phone rings" if found.redialled == 1 else "each phone rings"
         return Question(
@@ -300,13 +300,13 @@ class RedialBatch(BatchAct):
             seen=at.isoformat(),
         )
 
-    async def carry_out(self, seen: str | None) -> ActResult:
+    async def carry_out(self, seen: str | None) -> ActionResult:
         """Put calls back into the queue: those that were counted, if the count was `seen`."""
         now = self.operator.store.clock.now()
         done = await self._ordered(now if seen is None else counted_at(seen, now=now, undone="no call was redialled"))
         notes = tuple(f"left out: {count_of(count, 'call')} {reason}" for reason, count in done.left_out.items())
         said = f"redialled: {count_of(done.redialled, 'call')} of batch {self.batch}"
-        return ActResult(said=said, documents=(done.as_json(),), notes=notes)
+        return ActionResult(said=said, documents=(done.as_json(),), notes=notes)
 
     async def _ordered(self, at: datetime, *, dry_run: bool = False) -> RedialledBatch:
         note, on = by_person(self.operator.name, self.note, "called again"), ",".join(self.outcomes)
@@ -350,14 +350,14 @@ def _state_of(gate: Gate | None, *, at: datetime) -> str:
 
 
 def counted_at(seen: str, *, now: datetime, undone: str) -> datetime:
-    """The time of the count that the person has seen. Raises ActRefusedError if the count is too old."""
+    """The time of the count that the person has seen. Raises ActionRefusedError if the count is too old."""
     try:
         at = datetime.fromisoformat(seen)
     except ValueError:
         at = None
     if at is None or at.tzinfo is None or not now - COUNT_HOLDS <= at <= now + COUNT_HOLDS:
         minutes = COUNT_HOLDS // timedelta(minutes=1)
-        raise ActRefusedError(
+        raise ActionRefusedError(
             f"{undone}: the count that you confirmed is older than {minutes} minutes, or has no valid "
             "time; count the calls again, and check the new count"
         )

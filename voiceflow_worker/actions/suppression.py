@@ -1,4 +1,4 @@
-"""Acts on the suppression list: numbers are put on it, one by one or from a file, and taken off."""
+"""Actions on the suppression list: numbers are put on it, one by one or from a file, and taken off."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, ClassVar
 
 from voiceflow_worker.actions import (
     LONGEST_NAMED,
-    ActRefusedError,
-    ActResult,
+    ActionRefusedError,
+    ActionResult,
     Operator,
     OperatorAction,
     Question,
@@ -32,8 +32,8 @@ _ENDS = "Waiting calls to these numbers, in every queue. They end unsent when th
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ListAct(OperatorAction):
-    """An act on the suppression list. Numbers stay on it for good, `until` a time, or as long as it `lasts`."""
+class ListAction(OperatorAction):
+    """An action on the suppression list. Numbers stay on it for good, `until` a time, or as long as it `lasts`."""
 
     operator: Operator
     numbers: Sequence[str] = ()
@@ -78,10 +78,10 @@ class ListAct(OperatorAction):
         )
 
 
-class Suppress(ListAct):
+class Suppress(ListAction):
     """The addition of numbers to the list. Nothing is changed if one of them is not a telephone number."""
 
-    name_of_act: ClassVar[str] = "suppress"
+    name_of_action: ClassVar[str] = "suppress"
 
     async def question(self) -> Question:
         return Question(
@@ -92,11 +92,11 @@ class Suppress(ListAct):
             seen=await self.seen() if self.numbers else "",
         )
 
-    async def carry_out(self, seen: str | None) -> ActResult:
+    async def carry_out(self, seen: str | None) -> ActionResult:
         standing = await self.add(self.numbers, seen=seen)
         found = [number for text in self.numbers for number in every_reading(text, self.country)]
         doubts = [message for number in found for message in number.messages]
-        return ActResult(
+        return ActionResult(
             said=f"{count_of(len(standing), 'number')} on the list",
             documents=tuple(entry.as_json() for entry in standing.values()),
             lines=tuple(_entry(entry) for entry in standing.values()),
@@ -104,16 +104,16 @@ class Suppress(ListAct):
         )
 
 
-class Unsuppress(ListAct):
+class Unsuppress(ListAction):
     """The removal of numbers from the list."""
 
-    name_of_act: ClassVar[str] = "unsuppress"
+    name_of_action: ClassVar[str] = "unsuppress"
 
     async def question(self) -> Question:
-        """The question. Raises ActRefusedError if no number is on the list."""
+        """The question. Raises ActionRefusedError if no number is on the list."""
         found = await self.listed.find(*self.numbers, country=self.country)
         if not found:
-            raise ActRefusedError(f"{', '.join(self.numbers)[:LONGEST_NAMED]} is not on the suppression list")
+            raise ActionRefusedError(f"{', '.join(self.numbers)[:LONGEST_NAMED]} is not on the suppression list")
         entries = (f"Now: {_entry(entry)}." for entry in found.values())
         return Question(
             title=f"Take {', '.join(found)} off the suppression list?",
@@ -126,12 +126,12 @@ class Unsuppress(ListAct):
             seen=await self.seen(),
         )
 
-    async def carry_out(self, seen: str | None) -> ActResult:
+    async def carry_out(self, seen: str | None) -> ActionResult:
         found = await self.listed.find(*self.numbers, country=self.country)
         gone = await self.listed.remove(*self.numbers, country=self.country, check=self.check(seen))
         wanted = dict.fromkeys(read_number(number, self.country).e164 for number in self.numbers)
         lines = [f"{each} is off the list" if each in found else f"{each} was not on the list" for each in wanted]
-        return ActResult(
+        return ActionResult(
             said="; ".join(lines),
             documents=tuple({"number": each, "removed": each in gone} for each in wanted),
             lines=tuple(lines),
@@ -140,15 +140,15 @@ class Unsuppress(ListAct):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ImportNumbers(ListAct):
+class ImportNumbers(ListAction):
     """The addition of the numbers of a file. With bad lines, nothing is imported, unless `skips_bad` is True."""
 
-    name_of_act: ClassVar[str] = "suppress"
+    name_of_action: ClassVar[str] = "suppress"
 
     found: NumberFile | None = None
     skips_bad: bool = False
     only_shows: bool = False
-    """Whether the act only says what the file holds, and stores nothing."""
+    """Whether the action only says what the file holds, and stores nothing."""
 
     async def question(self) -> Question:
         return Question(
@@ -158,7 +158,7 @@ class ImportNumbers(ListAct):
             button="Import",
         )
 
-    async def carry_out(self, seen: str | None) -> ActResult:
+    async def carry_out(self, seen: str | None) -> ActionResult:
         if self.found is None:
             raise InvalidInputError("choose a file with numbers")
         if self.found.findings and not self.skips_bad:
@@ -172,10 +172,10 @@ class ImportNumbers(ListAct):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TakeBackFile(ListAct):
+class TakeBackFile(ListAction):
     """The removal of what a file alone has put on the list."""
 
-    name_of_act: ClassVar[str] = "unsuppress"
+    name_of_action: ClassVar[str] = "unsuppress"
 
     found: NumberFile | None = None
 
@@ -190,7 +190,7 @@ class TakeBackFile(ListAct):
             button="Take the numbers off the list",
         )
 
-    async def carry_out(self, seen: str | None) -> ActResult:
+    async def carry_out(self, seen: str | None) -> ActionResult:
         if self.found is None:
             raise InvalidInputError("choose a file with numbers")
         numbers = self.found.numbers
@@ -201,7 +201,7 @@ class TakeBackFile(ListAct):
         said = f"{count_of(len(gone), 'number')} taken off the list, {len(kept)} left on it, {absent} not on it"
         if kept:
             said += "; those left were put on it by something else than this very file"
-        return ActResult(
+        return ActionResult(
             said=said,
             documents=({"rows": self.found.rows, "removed": len(gone), "kept": list(kept), "absent": absent},),
             notes=tuple(notes[:_SHOWN]),
@@ -209,24 +209,24 @@ class TakeBackFile(ListAct):
         )
 
 
-def shown_import(found: NumberFile) -> ActResult:
+def shown_import(found: NumberFile) -> ActionResult:
     """The result of an import that only shows what the file holds."""
     done = _imported(found, added=0, known=0)
     return replace(done, said=f"{found.in_words}; {len(found.findings)} bad. Nothing is stored")
 
 
-def refused_import(found: NumberFile) -> ActResult:
+def refused_import(found: NumberFile) -> ActionResult:
     """The result of an import of a file with bad lines: nothing is imported."""
     it = "it" if len(found.findings) == 1 else "them"
     said = f"{found.bad_in_words}; nothing is imported. Correct {it}"
     return replace(_imported(found, added=0, known=0), said=said, undone=True)
 
 
-def _imported(found: NumberFile, *, added: int, known: int) -> ActResult:
+def _imported(found: NumberFile, *, added: int, known: int) -> ActionResult:
     bad, doubts = len(found.findings), found.warnings
     note = f"warning: {count_of(len(doubts), 'finding')} about what was read"
     elsewhere = found.spellings.in_words()
-    return ActResult(
+    return ActionResult(
         said=f"{count_of(added, 'number')} added, {known} already on the list, {bad} bad",
         documents=({"rows": found.rows, "added": added, "known": known, "rejected": bad},),
         lines=tuple(f"line {each.row}: {each.message}" for each in found.findings[:_SHOWN]),

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from http import HTTPStatus
 
-from voiceflow_worker.actions import ActRefusedError, UnknownSubjectError
+from voiceflow_worker.actions import ActionRefusedError, UnknownSubjectError
 from voiceflow_worker.errors import (
     ChangedSinceError,
     EscalationNotFoundError,
@@ -94,7 +94,7 @@ _STATUS: tuple[tuple[type[VoiceflowError], int], ...] = (
     (JobNotFoundError, 404),
     (EscalationNotFoundError, 404),
     (UnknownSubjectError, 404),
-    (ActRefusedError, 409),
+    (ActionRefusedError, 409),
     (ChangedSinceError, 412),
     (IllegalMoveError, 409),
     (StaleJobError, 409),

@@ -20,7 +20,7 @@ from voiceflow_worker.service.whole_queue import read_queue
 
 
 async def done(act: OperatorAction, seen: str | None) -> Answer:
-    """Carry out an act on what a program has `seen`, and answer with its document, which commands print too."""
+    """Carry out an action on what a program has `seen`, and answer with its document, which commands print too."""
     return Answer((await act.do(seen)).documents[0])
 
 

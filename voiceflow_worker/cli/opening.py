@@ -384,7 +384,7 @@ async def require_batch(calls: CallQueue, batch: str | None) -> None:
 async def acting(
     settings: Settings, who: str | None, *, stops: bool = False, makes: bool = False
 ) -> AsyncGenerator[Operator]:
-    """Open the store of these settings for the acts of a person. Raises StoreError.
+    """Open the store of these settings for the actions of a person. Raises StoreError.
 
     On a machine of a service, the store is named, and its place. If what `stops` calls may be lost, a line says so.
     """
@@ -406,13 +406,13 @@ async def acting(
 async def ask_once(acts: Sequence[OperatorAction], output: Output, *, what: str) -> list[str | None]:
     """Ask one question before several acts on calls, if more than one of them can be done; `what` names their number.
 
-    Returns what was seen for each act. Raises UndoneError for a no, and InvalidInputError without a terminal.
+    Returns what was seen for each action. Raises UndoneError for a no, and InvalidInputError without a terminal.
     """
     questions: list[Question] = []
     seen: list[str | None] = []
     for act in acts:
         seen.append(None)
-        with suppress(JobError):  # the act itself says why it cannot be done
+        with suppress(JobError):  # the action itself says why it cannot be done
             questions.append(await act.question())
             seen[-1] = questions[-1].seen
     if len(questions) > 1:
@@ -431,9 +431,9 @@ def _tell_question(question: Question, output: Output) -> None:
 
 
 async def carried_out(act: OperatorAction, output: Output, *, yes: bool = False, seen: str | None = None) -> ExitCode:
-    """Ask, if the act cannot be taken back and `yes` is False; then carry it out, and print its result.
+    """Ask, if the action cannot be taken back and `yes` is False; then carry it out, and print its result.
 
-    If a call does not allow the act, the reason is printed, and the exit code is 1.
+    If a call does not allow the action, the reason is printed, and the exit code is 1.
     """
     if act.is_for_good and not yes:
         question = await act.question()

@@ -82,7 +82,7 @@ async def status(*, common: QueueOptions = QueueOptions()) -> None:
 
 
 def _of_note(found: QueueStatus, clock: Diagnosis) -> Iterator[str]:
-    """A line for each thing that somebody should know, such as a hold, an act of a person, or a fault."""
+    """A line for each thing that somebody should know, such as a hold, an action of a person, or a fault."""
     from voiceflow_worker.core.heartbeats import NO_RECEIVER
     from voiceflow_worker.core.reporting.story import closed_in_words
     from voiceflow_worker.finding import Level

@@ -1,4 +1,4 @@
-"""The page `/ui/act/NAME`: the question before an act, and the act. All acts have one form, from their own fields."""
+"""The page `/ui/act/NAME`: the question before an action, and the action. All have one form, from their own fields."""
 
 from __future__ import annotations
 
@@ -18,7 +18,14 @@ import structlog
 from starlette.responses import Response
 from starlette.types import Receive, Scope
 
-from voiceflow_worker.actions import ActRefusedError, ActResult, Operator, OperatorAction, Question, UnknownSubjectError
+from voiceflow_worker.actions import (
+    ActionRefusedError,
+    ActionResult,
+    Operator,
+    OperatorAction,
+    Question,
+    UnknownSubjectError,
+)
 from voiceflow_worker.actions.calls import CancelCall, Redial, Resolve
 from voiceflow_worker.actions.edits import EditBatch
 from voiceflow_worker.actions.imports import DiscardStaged, ReleaseStaged
@@ -57,7 +64,7 @@ REDIALLING_LIMIT = timedelta(seconds=30)
 together must stay below the time limit of an action."""
 _TOLD_FOR = timedelta(minutes=10)
 _LONGEST_TOLD = 32
-_REFUSALS = (InvalidInputError, JobError, ActRefusedError, ChangedSinceError)
+_REFUSALS = (InvalidInputError, JobError, ActionRefusedError, ChangedSinceError)
 _PLACED, _NOT_PLACED = "placed", "not-placed"
 _CALLED = frozenset({JobState.COMPLETED, JobState.ACCEPTED})
 _OUTCOMES = {"no_answer": "no answer", "busy": "busy", "canceled": "canceled", "failed": "failed or error"}
@@ -80,7 +87,7 @@ class FormField(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Confirmation:
-    """The question before an act, and its form. `subject` is sent in hidden fields.
+    """The question before an action, and its form. `subject` is sent in hidden fields.
 
     `back` is the page under /ui for people who do not confirm. `is_step` is True if the form changes nothing and only
     leads to the question.
@@ -157,7 +164,7 @@ _READ: Mapping[str, Callable[[PageForm], object]] = {
     "skips_bad": lambda form: form.one("skip") == "yes",
     "only_shows": lambda form: form.one("show") == "yes",
 }
-"""What the fields of acts are read from."""
+"""What the fields of actions are read from."""
 
 _NOTE = FormField("note", "Note")
 _FORCE = FormField("force", "Call again, although this person was reached", "tick")
@@ -184,13 +191,13 @@ _COUNTRY_COLUMN = FormField("country_column", "Or the column of the countries", 
 
 
 @dataclass(frozen=True, slots=True)
-class PageAct:
-    """An act on the pages: its `name`, which is the last part of its address, and the fields that people fill in.
+class PageAction:
+    """An action on the pages: its `name`, which is the last part of its address, and the fields that people fill in.
 
     `words` and `options` are the words of the command that does the same, before and after the `argument`, a field of
     the form that the command names without an option. The form sends the `hidden` fields on. `room` is the page under
     /ui for people who do not confirm, if the form names neither a call nor a batch. Methods raise StoreError, and the
-    errors of acts, which the pages show.
+    errors of actions, which the pages show.
     """
 
     name: str
@@ -203,14 +210,14 @@ class PageAct:
     room: str = ""
 
     def command(self, subject: PageForm) -> str:
-        """The `voiceflow` command that does the same as the act."""
+        """The `voiceflow` command that does the same as the action."""
         argument = subject.one(self.argument) if self.argument else ""
         named = [word for name in ("queue", "batch") if (text := subject.exactly(name)) for word in (f"--{name}", text)]
         options = self.options.format(outcome=shlex.quote(",".join(subject.all("outcome")) or "no_answer"))
         return " ".join(filter(None, ["voiceflow", self.words, shlex.join(filter(None, [argument, *named])), options]))
 
     def made(self, form: PageForm, operator: Operator) -> Any:
-        """The act, with what the form says in the fields of the act."""
+        """The action, with what the form says in the fields of the action."""
         names = {each.name for each in fields(self.kind)}  # type: ignore[arg-type]
         return self.kind(**{"operator": operator} | {name: read(form) for name, read in _READ.items() if name in names})
 
@@ -219,7 +226,7 @@ class PageAct:
         return tuple(each._replace(value=form.one(each.name) or each.value) for each in self.shown)
 
     async def confirmation(self, form: PageForm, operator: Operator) -> Confirmation:
-        """The question before the act. This changes nothing."""
+        """The question before the action. This changes nothing."""
         subject = tuple(form.some(*self.hidden))
         act: OperatorAction = self.made(PageForm(subject), operator)
         question = await act.question()
@@ -232,29 +239,29 @@ class PageAct:
         )
 
     async def act(self, form: PageForm, operator: Operator, process: OtherProcess) -> ActionDone:  # noqa: ARG002 - for long work
-        """Carry out the act in the name of the operator."""
+        """Carry out the action in the name of the operator."""
         return self.done(await self.made(form, operator).do(form.one("seen")), form)
 
-    def done(self, result: ActResult, form: PageForm) -> ActionDone:
-        """The result in a sentence. Raises ActRefusedError if something was left undone."""
+    def done(self, result: ActionResult, form: PageForm) -> ActionDone:
+        """The result in a sentence. Raises ActionRefusedError if something was left undone."""
         if result.undone:
-            raise ActRefusedError("; ".join(dict.fromkeys([result.said, *result.lines])))
+            raise ActionRefusedError("; ".join(dict.fromkeys([result.said, *result.lines])))
         return ActionDone("; ".join([*result.notes, result.said]), page_of(form, otherwise=self.room))
 
 
-class _Redial(PageAct):
+class _Redial(PageAction):
     """The redial of a call. Whoever was reached is called again only where that is ticked."""
 
     async def fields(self, form: PageForm, operator: Operator) -> tuple[FormField, ...]:
         _, job = await operator.call(form.one("call"))
-        return (*await PageAct.fields(self, form, operator), *((_FORCE,) if job.state in _CALLED else ()))
+        return (*await PageAction.fields(self, form, operator), *((_FORCE,) if job.state in _CALLED else ()))
 
 
-class _Resolve(PageAct):
+class _Resolve(PageAction):
     """The resolution of one or several doubts, with one note."""
 
     def each(self, form: PageForm, operator: Operator) -> list[Resolve]:
-        """An act for each call that was ticked."""
+        """An action for each call that was ticked."""
         calls = form.all("call")
         if not calls:
             raise InvalidInputError("no call was chosen; tick the calls to resolve")
@@ -302,7 +309,7 @@ class _Resolve(PageAct):
             try:
                 await replace(act, recorded_at=recorded_at).do(form.one(f"seen {act.call}"))
                 done.append(act.call)
-            except (ActRefusedError, ChangedSinceError, JobError) as error:
+            except (ActionRefusedError, ChangedSinceError, JobError) as error:
                 refused.append(str(error))
         if not done:
             raise InvalidInputError("; ".join(refused))
@@ -310,22 +317,22 @@ class _Resolve(PageAct):
         return ActionDone("; ".join([said, *refused]), call_page(done[0]) if len(done) == 1 else INBOX)
 
 
-class _RedialBatch(PageAct):
+class _RedialBatch(PageAction):
     """The redial of a batch by outcome. A person first chooses outcomes, and then sees how many phones will ring."""
 
     async def confirmation(self, form: PageForm, operator: Operator) -> Confirmation:
-        """The question before the act, with a count of the calls; without outcomes, the choice of outcomes."""
+        """The question before the action, with a count of the calls; without outcomes, the choice of outcomes."""
         if not form.all("outcome"):
             return await self._choice(form, operator)
         too_long = f"the batch has too many calls to be counted here; run this command instead: {self.command(form)}"
         async with _within(COUNTING_LIMIT, too_long):
-            return await PageAct.confirmation(self, form, operator)
+            return await PageAction.confirmation(self, form, operator)
 
     async def act(self, form: PageForm, operator: Operator, process: OtherProcess) -> ActionDone:
         """Put the counted calls back into the queue, and no other calls."""
         too_long = "not all calls were redialled in time: redial the batch again; no call is redialled twice"
         async with _within(REDIALLING_LIMIT, too_long):
-            return await PageAct.act(self, form, operator, process)
+            return await PageAction.act(self, form, operator, process)
 
     async def _choice(self, form: PageForm, operator: Operator) -> Confirmation:
         act: RedialBatch = self.made(form, operator)
@@ -359,7 +366,7 @@ class _RedialBatch(PageAct):
         )
 
 
-class _EditBatch(PageAct):
+class _EditBatch(PageAction):
     """The edit of a batch. A person first fills in what to change, and then sees how many calls would change."""
 
     def command(self, subject: PageForm) -> str:
@@ -371,7 +378,7 @@ class _EditBatch(PageAct):
         return shlex.join(["voiceflow", "batches", "edit", batch, *queue, *(given or ["--window", "HOURS"])])
 
     async def confirmation(self, form: PageForm, operator: Operator) -> Confirmation:
-        """The question before the act, with a count of the calls; without changes, the form for them."""
+        """The question before the action, with a count of the calls; without changes, the form for them."""
         if not any(form.one(name) for name in EDITED):
             act: EditBatch = self.made(form, operator)
             batch, _ = act.name, await act.counted()
@@ -389,20 +396,20 @@ class _EditBatch(PageAct):
             )
         too_long = f"the batch has too many calls to be counted here; run this command instead: {self.command(form)}"
         async with _within(COUNTING_LIMIT, too_long):
-            return await PageAct.confirmation(self, form, operator)
+            return await PageAction.confirmation(self, form, operator)
 
     async def act(self, form: PageForm, operator: Operator, process: OtherProcess) -> ActionDone:
         """Edit the counted calls, and no other calls."""
         too_long = "not all calls were edited in time: edit the batch again, which changes what is left"
         async with _within(REDIALLING_LIMIT, too_long):
-            return await PageAct.act(self, form, operator, process)
+            return await PageAction.act(self, form, operator, process)
 
 
-class _Suppress(PageAct):
+class _Suppress(PageAction):
     """The addition of typed numbers to the list; of the number of a call, if the form names one."""
 
     async def fields(self, form: PageForm, operator: Operator) -> tuple[FormField, ...]:
-        numbers, *others = await PageAct.fields(self, form, operator)
+        numbers, *others = await PageAction.fields(self, form, operator)
         if job_id := form.one("call"):
             numbers = numbers._replace(value=(await operator.call(job_id))[1].destination)
         return (numbers, *others)
@@ -410,10 +417,10 @@ class _Suppress(PageAct):
     async def act(self, form: PageForm, operator: Operator, process: OtherProcess) -> ActionDone:
         if not 0 < len(_numbers(form)) <= MOST_NUMBERS:
             raise InvalidInputError(f"give 1 to {MOST_NUMBERS} numbers, one on each line; for more, import a file")
-        return await PageAct.act(self, form, operator, process)
+        return await PageAction.act(self, form, operator, process)
 
 
-class _NumbersOfFile(PageAct):
+class _NumbersOfFile(PageAction):
     """The addition of the numbers in a file to the list, or their removal."""
 
     async def act(self, form: PageForm, operator: Operator, process: OtherProcess) -> ActionDone:
@@ -445,7 +452,7 @@ async def _of_file(
     made: Callable[..., OperatorAction],
     policy: CallPolicy,
     who: str | None,
-) -> ActResult:
+) -> ActionResult:
     found = read_number_file(path, **reading)
     done = await made(operator=Operator(store, policy, name=who, on=Interface.PAGES), found=found).do()
     return done if done.undone else replace(done, notes=(found.in_words, *done.notes))
@@ -461,7 +468,7 @@ async def _within(limit: timedelta, otherwise: str) -> AsyncGenerator[None]:
 
 
 ACTS = (
-    PageAct(
+    PageAction(
         "hold",
         Hold,
         "hold",
@@ -475,12 +482,12 @@ ACTS = (
         ),
         "--note …",
     ),
-    PageAct("resume", Resume, "resume", (_NOTE,), "--note …"),
+    PageAction("resume", Resume, "resume", (_NOTE,), "--note …"),
     _EditBatch("edit-batch", EditBatch, "batches edit", (_NOTE,), hidden=("queue", "batch", *EDITED)),
-    PageAct("release-staged", ReleaseStaged, "resume", (_NOTE,), "--staged --note …"),
-    PageAct("discard-staged", DiscardStaged, "calls cancel", (_NOTE,), "--staged --note …"),
-    PageAct("cancel-batch", CancelBatch, "calls cancel", (_NOTE,), "--note …"),
-    PageAct("cancel-call", CancelCall, "calls cancel", (_NOTE,), "--note …", argument="call"),
+    PageAction("release-staged", ReleaseStaged, "resume", (_NOTE,), "--staged --note …"),
+    PageAction("discard-staged", DiscardStaged, "calls cancel", (_NOTE,), "--staged --note …"),
+    PageAction("cancel-batch", CancelBatch, "calls cancel", (_NOTE,), "--note …"),
+    PageAction("cancel-call", CancelCall, "calls cancel", (_NOTE,), "--note …", argument="call"),
     _Redial("redial", Redial, "calls redial", (_NOTE,), "--note …", argument="call"),
     _RedialBatch(
         "redial-batch",
@@ -517,7 +524,7 @@ ACTS = (
         hidden=(),
         room=LIST,
     ),
-    PageAct(
+    PageAction(
         "unsuppress",
         Unsuppress,
         "suppress remove",
@@ -556,7 +563,7 @@ ACTS = (
 
 
 class PageActing:
-    """The acts of operators, each with its question. Other people see the command to type instead.
+    """The actions of operators, each with its question. Other people see the command to type instead.
 
     Work that takes long is done in another `process`.
     """
@@ -568,11 +575,11 @@ class PageActing:
         self._told = text_records(operator.store, "page-told", keep_for=_TOLD_FOR)
 
     def commands(self, name: str, subject: Mapping[str, str]) -> str:
-        """The command line that does the same as an act."""
+        """The command line that does the same as an action."""
         return self._acts[name].command(PageForm(subject.items()))
 
     async def confirm(self, scope: Scope, asked: PageRequest, session: PageSession) -> Answer:
-        """The question before an act. Raises StoreError."""
+        """The question before an action. Raises StoreError."""
         act = self._acts.get(asked.name)
         if act is None:
             return _no_such_action()
@@ -585,7 +592,7 @@ class PageActing:
             return _refused(error, form)
 
     async def act(self, scope: Scope, receive: Receive, asked: PageRequest, session: PageSession) -> Answer:
-        """Carry out an act, and redirect to the page that shows its result. Raises StoreError."""
+        """Carry out an action, and redirect to the page that shows its result. Raises StoreError."""
         act = self._acts.get(asked.name)
         if act is None:
             return _no_such_action()
@@ -623,7 +630,7 @@ class PageActing:
         return (await self._told.get([key])).get(key)
 
 
-def _question(act: PageAct, asked: Confirmation, session: PageSession, *, said: str = "") -> Page:
+def _question(act: PageAction, asked: Confirmation, session: PageSession, *, said: str = "") -> Page:
     shown = {"action": act.name, "ask": asked, "token": session.token, "said": said}
     return Page(template="confirm.html", shown=shown, status=409 if said else 200)
 

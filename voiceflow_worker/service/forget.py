@@ -17,7 +17,7 @@ from functools import cached_property, partial
 from typing import TYPE_CHECKING, ClassVar
 from urllib.parse import quote
 
-from voiceflow_worker.actions import ActRefusedError, ActResult, Operator, OperatorAction, Question
+from voiceflow_worker.actions import ActionRefusedError, ActionResult, Operator, OperatorAction, Question
 from voiceflow_worker.backends.local_journal import journal_files
 from voiceflow_worker.core import units
 from voiceflow_worker.core.audit import AUDIT, WHOLE, AuditEntry, Interface, entries_of, login_name
@@ -132,7 +132,7 @@ class Forget(OperatorAction):
     `files` are the journal files of this host.
     """
 
-    name_of_act: ClassVar[str] = "forget"
+    name_of_action: ClassVar[str] = "forget"
     is_for_good: ClassVar[bool] = True
 
     operator: Operator
@@ -142,7 +142,7 @@ class Forget(OperatorAction):
     files: LocalJournal | None = None
 
     async def question(self) -> Question:
-        """The question. Raises ActRefusedError while a call is open or in doubt, and PhoneNumberError."""
+        """The question. Raises ActionRefusedError while a call is open or in doubt, and PhoneNumberError."""
         trail = self._trail()
         calls = await trail.calls()
         await trail.refuse_open(calls)
@@ -165,11 +165,11 @@ class Forget(OperatorAction):
             button="Erase the person for good",
         )
 
-    async def carry_out(self, seen: str | None) -> ActResult:  # noqa: ARG002 - what is there is erased
-        """Erase the person. Raises ActRefusedError, StoreError, PhoneNumberError."""
+    async def carry_out(self, seen: str | None) -> ActionResult:  # noqa: ARG002 - what is there is erased
+        """Erase the person. Raises ActionRefusedError, StoreError, PhoneNumberError."""
         receipt = await self._trail().erase()
         notes = (ELSEWHERE, f"not ours: {NOT_OURS}")
-        return ActResult(said=receipt.in_words(), documents=(receipt.as_json(),), notes=notes)
+        return ActionResult(said=receipt.in_words(), documents=(receipt.as_json(),), notes=notes)
 
     async def export(self) -> dict[str, object]:
         """All that the store has of the person, as one JSON document for them. Raises StoreError, PhoneNumberError."""
@@ -192,8 +192,8 @@ async def forget(
     """Erase a person by their number, and return a receipt without it, as `voiceflow forget --json` prints it.
 
     `settings` are those of the workers: their policy, and where the journal files of this host are. Raises
-    ActRefusedError while a call to this number is open or in doubt, PhoneNumberError, and StoreError; it is then safe
-    to order it again.
+    ActionRefusedError while a call to this number is open or in doubt, PhoneNumberError, and StoreError; it is then
+    safe to order it again.
     """
     policy = CallPolicy() if settings is None else settings.policy()
     files = None if settings is None else journal_files(settings, store)
@@ -227,14 +227,14 @@ class Trail:
         return list(found.values())
 
     async def refuse_open(self, calls: Iterable[Job]) -> None:
-        """Raise ActRefusedError if a call, or an escalation with the number, is open or in doubt."""
+        """Raise ActionRefusedError if a call, or an escalation with the number, is open or in doubt."""
         self._refuse_calls(calls)
         await self._refuse_escalations()
 
     def _refuse_calls(self, calls: Iterable[Job]) -> None:
         if still := [job for job in calls if job.state not in FINAL_STATES | _UNSENT]:
             named = ", ".join(f"{job.id} is {job.state.value}" for job in still[:_NAMED])
-            raise ActRefusedError(
+            raise ActionRefusedError(
                 f"nothing more was erased: {count_of(len(still), 'call')} to this number may still ring or be settled "
                 f"({named}). Wait for the outcome, or resolve a call in doubt (`voiceflow calls resolve`), and order "
                 "it again"
@@ -242,13 +242,13 @@ class Trail:
 
     async def _refuse_escalations(self) -> None:
         async for record in self._naming(OPEN):
-            raise ActRefusedError(
+            raise ActionRefusedError(
                 f"nothing was erased: the escalation {record.member} is open, and has this number. Stop or acknowledge "
                 "it, and order it again"
             )
 
     async def erase(self) -> Receipt:
-        """Erase all of it. Raises ActRefusedError, StoreError; it is then safe to erase again."""
+        """Erase all of it. Raises ActionRefusedError, StoreError; it is then safe to erase again."""
         now = self.store.clock.now()
         calls = await self.calls()
         await self.refuse_open(calls)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from anyio import to_thread
 
-from voiceflow_worker.actions import ActRefusedError
+from voiceflow_worker.actions import ActionRefusedError
 from voiceflow_worker.campaigns.campaign import Campaign
 from voiceflow_worker.campaigns.enqueue import EnqueueReport
 from voiceflow_worker.campaigns.imports import Claim
@@ -182,7 +182,7 @@ async def _read(queue: CallQueue, key: str) -> tuple[StartedCampaign | None, str
     try:
         return json_codec(StartedCampaign).validate_json(found.value), found.value
     except ValueError:
-        raise ActRefusedError(
+        raise ActionRefusedError(
             f"the record of the key {key[:100]!r} cannot be read, perhaps because a newer version of voiceflow-worker "
             "wrote it. Nothing was enqueued; ask that version"
         ) from None

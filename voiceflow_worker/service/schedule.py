@@ -303,9 +303,9 @@ class Scheduler:
         self,
         one: _File,
         run: ScheduledRun,
-        deed: Callable[[_File, ScheduledRun, LeaderLease], Awaitable[ScheduledRun | None]],
+        step: Callable[[_File, ScheduledRun, LeaderLease], Awaitable[ScheduledRun | None]],
     ) -> ScheduledRun | None:
-        """Carry out a deed under the claim to a run; None if another process has it. Raises StoreError."""
+        """Take a step under the claim to a run; None if another process has it. Raises StoreError."""
         group, member = run.key
         claim = LeaderLease(self._store, f"{group}/{member}", namespace=CLAIMS, length=CLAIM)
         if not await claim.take():
@@ -313,7 +313,7 @@ class Scheduler:
         try:
             known = await run_records(self._store).within(group).get([member])
             standing = known.get(member) or run
-            return await deed(one, standing, claim) if standing.is_open else standing
+            return await step(one, standing, claim) if standing.is_open else standing
         finally:
             # If the store fails now, the claim ends by time.
             with anyio.move_on_after(_GIVING_BACK, shield=True), suppress(StoreError):
