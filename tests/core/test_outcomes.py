@@ -16,7 +16,7 @@ from tests.support.manual_time import time_passing
 from tests.support.voices import ScriptedVoice, created, not_sent
 from tests.support.waiting import until
 from voiceflow_worker import CallQueue, RedialPolicy, SessionStatus
-from voiceflow_worker.core.outcomes.outbox import OutcomeStream
+from voiceflow_worker.core.outcomes.outbox import Forgotten, OutcomeStream, forgotten_events
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.background import LEASE_LENGTH
 from voiceflow_worker.core.ports.reading import find_jobs
@@ -292,6 +292,16 @@ async def test_a_sweep_that_is_cut_short_leaves_no_gap_that_nobody_is_told_of(
     with capture_logs() as logs:
         await taken(calls.queue.outcomes(consumer="billing"), 1)
     assert [line["reader"] for line in logs if "deleted before" in line["event"]] == ["stream/billing/default"]
+
+
+async def test_a_slow_sweep_does_not_undo_what_a_later_one_has_recorded(store: Store, clock: ManualClock) -> None:
+    calls = Calls(store)
+    await calls.ended()
+    later = Forgotten(1_000_000, clock.now())
+    await forgotten_events(store).put({"default": later})
+    clock.advance(timedelta(days=31))
+    await calls.engine.sweeper.prune()
+    assert await forgotten_events(store).get(["default"]) == {"default": later}
 
 
 async def test_a_consumer_that_missed_nothing_is_told_nothing(store: Store, clock: ManualClock) -> None:

@@ -156,8 +156,9 @@ class Sweeper:
             oldest = await self._store.events(self._queue, limit=1)
             if oldest and oldest[0].at < before:
                 # Recorded first: a sweep that dies between the two must not leave a gap that no reader notices.
-                last = await place_at(self._store, self._queue, before)
-                await forgotten_events(self._store).put({self._queue: Forgotten(last, before)})
+                last = Forgotten(await place_at(self._store, self._queue, before), before)
+                # Another worker's sweep may have recorded more meanwhile.
+                await forgotten_events(self._store).change(self._queue, last.or_later)
             prune = partial(self._store.prune, self._queue, now=now, events_before=before, limit=PRUNED)
             while await prune() >= PRUNED:
                 pass

@@ -51,6 +51,10 @@ class Forgotten:
     sequence: int
     before: datetime
 
+    def or_later(self, known: Forgotten | None) -> Forgotten:
+        """This, or what is `known`, if that is later."""
+        return self if known is None or known.sequence < self.sequence else known
+
 
 class OutboxReader:
     """Reads the outcomes of one queue, from a place on: the sequence of the last event that was read.
