@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from math import inf
 from pathlib import Path
 from typing import Generic, TypeVar
 
@@ -15,33 +16,43 @@ _log = structlog.get_logger("voiceflow.settings")
 
 
 class WatchedFile(Generic[Content]):
-    """The content of a small file as it is now: call it. It is looked at once a second at most.
+    """The content of a small file as it is now: call it. It is looked at once a second at most, or as `every` says.
 
-    If the changed file cannot be read, its last content counts, and this is logged once.
+    It begins with the content that was read `first`. If the file cannot be read, its last content counts; `problem`
+    then says why, and the log says it once.
     """
 
-    def __init__(self, path: Path, read: Callable[[], Content], *, first: Content) -> None:
+    def __init__(self, path: Path, read: Callable[[], Content], *, first: Content, every: float | None = None) -> None:
         self._path = path
         self._read = read
         self._content = first
-        self._mark = self._marked()
-        self._looked_at = time.monotonic()
+        self._every = every
+        self.problem: str | None = None
+        # It may have changed since it was read first: the first call looks.
+        self._mark: tuple[int, int, int] | tuple[()] | None = ()
+        self._looked_at = -inf
 
     def __call__(self) -> Content:
         """The content."""
         now = time.monotonic()
-        if now - self._looked_at >= LOOK_EVERY:
+        if now - self._looked_at >= (LOOK_EVERY if self._every is None else self._every):
             self._looked_at = now
             mark = self._marked()
             if mark != self._mark:
                 self._mark = mark
-                try:
-                    self._content = self._read()
-                except Exception as error:  # noqa: BLE001 - what was read last still counts
-                    _log.error("a changed file cannot be read; its last content counts", error=str(error))
-                else:
-                    _log.info("a file was read again, because it has changed", file=str(self._path))
+                self._look()
         return self._content
+
+    def _look(self) -> None:
+        try:
+            content = self._read()
+        except Exception as error:  # noqa: BLE001 - what was read last still counts
+            self.problem = str(error)
+            _log.error("a changed file cannot be read; its last content counts", error=self.problem)
+            return
+        if self.problem is not None or content != self._content:
+            _log.info("a file was read again, because it has changed", file=str(self._path))
+        self._content, self.problem = content, None
 
     def _marked(self) -> tuple[int, int, int] | None:
         """What changes whenever the file is written or replaced; None if it is not there."""

@@ -174,3 +174,15 @@ def test_a_wrong_line_of_the_programs_is_named_without_its_secret(tmp_path: Path
     with pytest.raises(SettingsError, match=said) as raised:
         read_programs(path)
     assert "2222" not in str(raised.value)
+
+
+def test_a_file_that_changes_before_it_is_looked_at_first_counts(tmp_path: Path) -> None:
+    file = tmp_path / "secret"
+    file.write_text(OLD)
+    watched = watched_file.WatchedFile(file, file.read_text, first=file.read_text())
+    file.write_text(NEW)
+    assert watched() == NEW
+    file.unlink()
+    assert (watched(), watched.problem is None) == (NEW, False)
+    file.write_text(NEW)
+    assert (watched(), watched.problem) == (NEW, None)

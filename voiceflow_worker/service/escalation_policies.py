@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import structlog
 from anyio import to_thread
 
-from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.service.escalation import Policies, read_policies
+from voiceflow_worker.watched_file import WatchedFile
 
 if TYPE_CHECKING:
     from voiceflow_worker.settings import Settings
-
-_log = structlog.get_logger("voiceflow.escalation")
 
 
 class PolicyFile:
@@ -25,37 +23,16 @@ class PolicyFile:
     """
 
     def __init__(self, path: Path | None, *, settings: Settings | None) -> None:
-        self._path = path
-        self._settings = settings
-        self.problem: str | None = None
+        self._file: WatchedFile[Policies] | None = None
+        if path is not None:
+            read = partial(read_policies, path, settings=settings)
+            self._file = WatchedFile(path, read, first=read(), every=0.0)
+
+    @property
+    def problem(self) -> str | None:
         """What is wrong with the file as it is now."""
-        self._seen = None if path is None else _seen(path)
-        self._policies: Policies = {} if path is None else read_policies(path, settings=settings)
+        return None if self._file is None else self._file.problem
 
     async def current(self) -> Policies:
         """The policies as they are now; the file is read again if it has changed."""
-        if self._path is not None:
-            await to_thread.run_sync(self._look, self._path)
-        return self._policies
-
-    def _look(self, path: Path) -> None:
-        if (seen := _seen(path)) == self._seen:
-            return
-        self._seen = seen
-        try:
-            policies = read_policies(path, settings=self._settings)
-        except InvalidInputError as error:
-            self.problem = str(error)
-            _log.error("the policies of escalations were not read again; the old ones stay", problem=self.problem)
-        else:
-            self._policies, self.problem = policies, None
-            _log.info("the policies of escalations were read again", file=str(path), policies=sorted(policies))
-
-
-def _seen(path: Path) -> tuple[int, int, int] | None:
-    """What shows that a file has changed; None if it is not there."""
-    try:
-        found = path.stat()
-    except OSError:
-        return None
-    return found.st_mtime_ns, found.st_size, found.st_ino
+        return {} if self._file is None else await to_thread.run_sync(self._file)
