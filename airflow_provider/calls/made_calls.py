@@ -5,7 +5,6 @@ This count is the only identity of calls. A call that replaces another, or that 
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
@@ -15,7 +14,8 @@ from airflow_provider.calls.failures import never_rang
 from airflow_provider.calls.identity import TaskIdentity
 from voiceflow_worker import CallQueue, Job, JobState, VoiceflowError, telephone_of
 from voiceflow_worker.core.ports.reading import owners_of
-from voiceflow_worker.errors import IllegalMoveError, TooLateError
+from voiceflow_worker.errors import IllegalMoveError
+from voiceflow_worker.types import Actor
 
 # Stored with cancelled calls, and compared by later tries.
 STOPPED_BY_AIRFLOW = "its Airflow task was stopped"
@@ -27,7 +27,7 @@ RESUMED = "its Airflow task goes on with the redial that it had cancelled"
 
 PAGE = 1000
 TOGETHER = 200
-"""The largest number of cancellations that are requested at the same time. The queue commits them together."""
+"""The largest number of redials that are requested at the same time."""
 
 
 class CancelledByTaskError(VoiceflowError):
@@ -54,7 +54,9 @@ async def resume_redial(queue: CallQueue, job: Job) -> Job | None:
     ended = None if last is None else (last.outcome.ended_at if last.outcome is not None else None) or last.answered_at
     due = None if ended is None or job.redial is None or job.place else ended + job.redial.wait(job.outcome_status)
     try:
-        return await queue.redial(job.id, note=RESUMED, post=job.post_count, not_before=due, goes_on=True)
+        return await acting_on(queue, job).redial(
+            job.id, note=RESUMED, post=job.post_count, not_before=due, goes_on=True
+        )
     except IllegalMoveError:
         return None
 
@@ -68,21 +70,22 @@ def refuse_cancelled(job: Job) -> None:
         )
 
 
-async def cancel_calls(queue: CallQueue, job_ids: Sequence[str], *, reason: str) -> set[str]:
+async def cancel_calls(queue: CallQueue, job_ids: Sequence[str], *, reason: str) -> list[str]:
     """Cancel those of the calls that have not been sent, and return the ids of the cancelled calls."""
+    if not job_ids:
+        return []
+    return await acting_on(queue, await queue.get(job_ids[0])).cancel_many(job_ids, reason=reason)
 
-    async def cancel(job_id: str) -> str | None:
-        try:
-            await queue.cancel(job_id, reason=reason)
-        except TooLateError:
-            return None
-        return job_id
 
-    cancelled: set[str] = set()
-    for start in range(0, len(job_ids), TOGETHER):
-        done = await asyncio.gather(*(cancel(job_id) for job_id in job_ids[start : start + TOGETHER]))
-        cancelled |= {job_id for job_id in done if job_id is not None}
-    return cancelled
+def acting_on(queue: CallQueue, job: Job) -> CallQueue:
+    """Return the queue for an action of the task instance that made this call: the audit log has its DAG and run."""
+    data = job.data or {}
+    named = [f"{word} {data[name]}" for name, word in _ACTOR.items() if data.get(name) is not None]
+    by = Actor(on="Airflow", login=", ".join(named) or None)
+    return CallQueue(queue.store, queue.name, policy=queue.policy, by=by)
+
+
+_ACTOR = {"airflow_dag_id": "DAG", "airflow_run_id": "run", "airflow_task_id": "task"}
 
 
 async def unsent_ids(queue: CallQueue, batch_ids: Collection[str], identity: TaskIdentity | None) -> list[str]:

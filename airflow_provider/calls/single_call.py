@@ -41,7 +41,7 @@ from voiceflow_worker import (
     usual_form,
 )
 from voiceflow_worker.core.ports.reading import owners_of
-from voiceflow_worker.errors import KeyConflictError, PhoneNumberError, TooLateError
+from voiceflow_worker.errors import KeyConflictError, PhoneNumberError
 from voiceflow_worker.model.flows.callflow import EncodedBody, body_digest
 from voiceflow_worker.model.jobs.admission import end_of
 from voiceflow_worker.model.jobs.again import Again, states_of
@@ -361,7 +361,5 @@ async def _cancelled(queue: CallQueue, job: Job, *, reason: str) -> Job:
     """Cancel the job if it has not been sent, and return the job as it is now."""
     if job.state.is_final:
         return job
-    try:
-        return await queue.cancel(job.id, reason=reason)
-    except TooLateError:
-        return await queue.get(job.id)
+    await cancel_calls(queue, [job.id], reason=reason)
+    return await queue.get(job.id)

@@ -24,6 +24,7 @@ from voiceflow_worker import (
     SessionStatus,
     open_store,
 )
+from voiceflow_worker.core.audit import entries_on
 
 pytestmark = pytest.mark.anyio
 
@@ -267,6 +268,10 @@ async def test_a_text_that_was_corrected_with_a_clear_replaces_a_call_that_waits
 async def test_a_call_that_one_of_its_instances_cancelled_is_made_once_by_the_next_tries(scene: Instances) -> None:
     first, _ = await scene.expanded([A, A])
     await cancel_calls(scene.queue, [first.id], reason=STOPPED_BY_AIRFLOW)
+    entry, *_ = await entries_on(scene.queue.store, call=first.id)
+    data = first.data or {}
+    who = f"DAG {data['airflow_dag_id']}, run {data['airflow_run_id']}, task {data['airflow_task_id']}"
+    assert (entry.action, entry.on, entry.by, entry.note) == ("cancel", "Airflow", who, STOPPED_BY_AIRFLOW)
     again = await scene.expanded([A, A])
     assert again[0].id == again[1].id != first.id
     assert await scene.rings(A) == [1]

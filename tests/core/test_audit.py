@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import pytest
@@ -12,19 +15,30 @@ from tests.support.engine import Engine
 from tests.support.faulty_store import FaultyStore, Loss
 from tests.support.flows import flow
 from tests.support.voices import ScriptedVoice, unknown
-from voiceflow_worker import CallPolicy, CallQueue
+from voiceflow_worker import CallPolicy, CallQueue, JobState
 from voiceflow_worker.actions import Operator, OperatorAction
 from voiceflow_worker.actions.calls import CancelCall, Redial, Resolve
 from voiceflow_worker.actions.queues import CancelBatch, Hold, Rate, RedialBatch, Resume
 from voiceflow_worker.actions.suppression import Suppress, Unsuppress
 from voiceflow_worker.campaigns.campaign import Campaign
 from voiceflow_worker.core import audit
-from voiceflow_worker.core.audit import KEPT, Actor, AuditedStore, AuditEntry, entries_on, read_log, read_page
+from voiceflow_worker.core.audit import (
+    KEPT,
+    Actor,
+    AuditEntry,
+    audited,
+    entries_on,
+    login_name,
+    read_log,
+    read_page,
+)  # fmt: skip
+from voiceflow_worker.core.edits import BatchEdit
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.store import Put, Step, Unit
 from voiceflow_worker.core.retention import Retention
 from voiceflow_worker.errors import StoreUnavailableError
 from voiceflow_worker.model.reports.status import SessionStatus
+from voiceflow_worker.model.text.wording import rate_in_words
 
 pytestmark = pytest.mark.anyio
 SECOND = timedelta(seconds=1)
@@ -85,6 +99,50 @@ async def test_every_action_is_kept_by_the_write_that_does_it_though_the_process
     assert len(await entries_on(any_store)) == len(acts)
 
 
+async def test_every_action_of_a_program_on_its_queue_is_kept_by_the_write_that_does_it(
+    any_store: Store, voice: ScriptedVoice, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = Engine(any_store, voice)
+    voice.answers = [unknown()]
+    doubt = await engine.enqueue("+6587654320")
+    await engine.send()
+    clock.advance(timedelta(minutes=10))
+    first, second, third = [await engine.enqueue(f"+658765432{place}", batch_id="march") for place in (1, 2, 3)]
+    queue = CallQueue(any_store, by="the nightly job")
+    finish = audit.finish
+
+    async def dies(*_: object) -> None:
+        raise Killed
+
+    orders: list[tuple[str, str | None, Callable[[], Awaitable[object]]]] = [
+        ("resolve", "placed", partial(queue.resolve, doubt.id, placed=True, note="why")),
+        ("cancel", "cancelled", partial(queue.cancel, first.id, reason="why")),
+        ("redial", "redialled", partial(queue.redial, first.id, note="why")),
+        ("cancel", None, partial(queue.cancel_many, [first.id, second.id, doubt.id], reason="why")),
+        ("hold", None, partial(queue.hold, reason="why")),
+        ("resume", None, queue.resume),
+        ("rate", rate_in_words(3.0), partial(queue.set_rate, 3.0)),
+        ("edit", None, partial(queue.edit_batch, "march", BatchEdit(names=frozenset(), priority=3), note="why")),
+        ("cancel", None, partial(queue.cancel_batch, "march", reason="why")),
+    ]
+    for action, result, order in orders:
+        clock.advance(SECOND)
+        monkeypatch.setattr(audit, "finish", dies)
+        with suppress(Killed):
+            await order()
+        (newest, *_), at = await entries_on(any_store), clock.now()
+        kept = (newest.action, newest.on, newest.by, newest.name, newest.result, newest.at.replace(microsecond=0))
+        assert kept == (action, "Python", login_name(), "the nightly job", result, at.replace(microsecond=0))
+    assert len(await entries_on(any_store)) == len(orders)
+    monkeypatch.setattr(audit, "finish", finish)
+    await queue.hold(batch_id="april", reason="why")
+    newest, *_ = await entries_on(any_store, "default", batch="april")
+    assert newest.result == "batch april is held until somebody resumes it: why"
+    assert (await queue.get(third.id)).state is JobState.CANCELLED
+    await CancelBatch(operator=Operator(any_store, CallPolicy()), queue="default", batch="march").do()
+    assert len(await entries_on(any_store, limit=50)) == len(orders) + 2, "an action of the commands has one entry"
+
+
 async def test_what_changes_nothing_or_fails_has_no_entry(store: Store, clock: ManualClock) -> None:
     who = Operator(store, CallPolicy())
     assert (await Unsuppress(operator=who, numbers=["+6587654321"]).do()).undone
@@ -119,9 +177,9 @@ async def test_the_log_is_read_in_pages_newest_first_and_ends(any_store: Store, 
         clock.advance(SECOND)
         actor = LI if place % 2 else Actor(on="api", login="crm")
         entry = AuditEntry.of(actor, f"action {place}", at=clock.now(), queue="default")
-        store = AuditedStore(any_store, entry)
-        await store.write(Step(units=(Unit(puts=(Put("space", f"{place}", "", None),)),)), now=clock.now())
-        await store.finish("done")
+        async with audited(any_store, entry) as store:
+            await store.write(Step(units=(Unit(puts=(Put("space", f"{place}", "", None),)),)), now=clock.now())
+            store.result = "done"
     first = await read_page(any_store, limit=3)
     second = await read_page(any_store, after=first[-1].id, limit=3)
     third = await read_page(any_store, after=second[-1].id, limit=3)

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
-from voiceflow_worker.core.audit import Actor, AuditedStore, AuditEntry, Interface
+from voiceflow_worker.core.audit import Actor, AuditEntry, Interface, audited, finish
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.identity import queue_of
 from voiceflow_worker.core.ports.reading import gates_of
@@ -144,16 +144,12 @@ class OperatorAction(ABC):
             who.actor, self.name_of_action, at=at, note=getattr(self, "note", None), queue=about.get("queue"),
             batch=about.get("batch"), call=about.get("call"), numbers=self.about_numbers(),
         )  # fmt: skip
-        store = AuditedStore(who.store, entry)
-        audited = cast("OperatorAction", replace(cast("Any", self), operator=replace(who, store=store.store)))
-        try:
-            done = await audited.carry_out(seen)
-        except VoiceflowError as error:
-            if store.is_kept:
-                await store.finish(f"failed: {error}")
-            raise
-        if store.is_kept or not done.undone:
-            await store.finish(done.said)
+        async with audited(who.store, entry) as store:
+            within = cast("OperatorAction", replace(cast("Any", self), operator=replace(who, store=store.store)))
+            done = await within.carry_out(seen)
+            store.result = done.said
+        if not (store.is_kept or done.undone):
+            await finish(who.store, entry, done.said)
         return done
 
     @abstractmethod

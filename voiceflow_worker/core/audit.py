@@ -10,6 +10,7 @@ call. In each group the newest comes first, so the last entries about anything a
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -21,7 +22,7 @@ import structlog
 from voiceflow_worker.core.ports.identity import new_revision
 from voiceflow_worker.core.ports.record_set import RecordSet, json_codec, json_records, newest_first, report_unreadable
 from voiceflow_worker.core.ports.store import Answer, Mode, Put, Record, Result, Step, Store, Unit
-from voiceflow_worker.errors import StoreError
+from voiceflow_worker.errors import StoreError, VoiceflowError
 from voiceflow_worker.model.text.wording import in_words, rfc3339
 
 AUDIT = "audit"
@@ -111,11 +112,13 @@ class AuditEntry:
         batch: str | None = None,
         call: str | None = None,
         numbers: Sequence[str] = (),
+        result: str | None = None,
     ) -> AuditEntry:
-        """A new entry, with an id."""
+        """A new entry, with an id. `result` is for an action that has one alone, if it is stored at all."""
         return cls(
             at=at, action=action, on=actor.on, by=actor.login, name=actor.name, note=note or None, queue=queue,
-            batch=batch, call=call, numbers=tuple(numbers[:MOST_NUMBERS]), id=f"{newest_first(at)}.{new_revision()}",
+            batch=batch, call=call, numbers=tuple(numbers[:MOST_NUMBERS]), result=result,
+            id=f"{newest_first(at)}.{new_revision()}",
         )  # fmt: skip
 
     @property
@@ -176,6 +179,8 @@ class AuditedStore:
         self.entry: AuditEntry = entry
         self.is_kept: bool = False
         """Whether the entry is stored."""
+        self.result: str | None = None
+        """The result of the action, to be stored when it has ended (`audited`)."""
 
     @property
     def store(self) -> Store:
@@ -195,12 +200,29 @@ class AuditedStore:
         self.is_kept = any(answers[place].result is Result.DONE for place in kept)
         return answers
 
-    async def finish(self, result: str) -> None:
-        """Keep the result of the action."""
-        await finish(self._store, self.entry, result)
-
     def __getattr__(self, name: str) -> Any:
         return getattr(self._store, name)
+
+
+@asynccontextmanager
+async def audited(store: Store, entry: AuditEntry) -> AsyncGenerator[AuditedStore]:
+    """A store for one action: its first write keeps the entry, and the `result` that the block sets follows.
+
+    An action within another one belongs to that: it gets the same store. An error is the result, if anything was
+    stored before it.
+    """
+    if isinstance(store, AuditedStore):
+        yield store
+        return
+    within = AuditedStore(store, entry)
+    try:
+        yield within
+    except VoiceflowError as error:
+        if within.is_kept:
+            await finish(store, entry, f"failed: {error}")
+        raise
+    if within.is_kept and within.result is not None:
+        await finish(store, entry, within.result)
 
 
 async def finish(store: Store, entry: AuditEntry, result: str) -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Container, Iterable, Mapping, Sequence
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, Callable, Container, Iterable, Mapping, Sequence
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
 
 from voiceflow_worker.core.admission import Admitter, CallRequest, Enqueued
+from voiceflow_worker.core.audit import Actor, AuditedStore, AuditEntry, audited
 from voiceflow_worker.core.edits import BatchEdit, EditedCalls, edit_batch
 from voiceflow_worker.core.gates import CheckGate, hold_until_left, order_gate, until_left
 from voiceflow_worker.core.imports import (
@@ -29,11 +30,12 @@ from voiceflow_worker.core.ports.reads import ById, ByKey, Listing
 from voiceflow_worker.core.ports.store import Joinable
 from voiceflow_worker.core.reporting.report import Report, build_full_report, build_report
 from voiceflow_worker.core.reporting.status import QueueStatus, read_status
+from voiceflow_worker.core.reporting.story import closed_in_words, gate_in_words
 from voiceflow_worker.core.sending.slots import CheckRate, SetRate
-from voiceflow_worker.core.settling.changes import Changes, RedialledBatch, redial_batch
+from voiceflow_worker.core.settling.changes import Changes, JobChange, RedialledBatch, redial_batch
 from voiceflow_worker.core.settling.stops import RefusalRuns
 from voiceflow_worker.core.sweep import Sweeper
-from voiceflow_worker.errors import InvalidInputError, JobNotFoundError
+from voiceflow_worker.errors import InvalidInputError, JobNotFoundError, TooLateError
 from voiceflow_worker.model.country_windows import CountryWindows
 from voiceflow_worker.model.flows.callflow import CallFlow
 from voiceflow_worker.model.jobs import lifecycle
@@ -42,10 +44,12 @@ from voiceflow_worker.model.jobs.gate import Gate, GateState
 from voiceflow_worker.model.jobs.job import Job, JobState, RedialPolicy
 from voiceflow_worker.model.jobs.policy import CallPolicy, read_redial_on
 from voiceflow_worker.model.numbers.phone import usual_form
-from voiceflow_worker.model.text.wording import SLOWEST, checked_duration, is_rate
+from voiceflow_worker.model.text.wording import SLOWEST, checked_duration, count_of, is_rate, rate_in_words
 from voiceflow_worker.model.window import CallWindow
 
 _PAGE = 500
+_TOGETHER = 200
+"""The most calls that are cancelled in one step."""
 _AGAIN, _STUCK = 0.1, 5.0
 """Seconds until waiting calls of a cancelled batch are looked for again, and after which none more of them ends."""
 
@@ -70,6 +74,9 @@ def _checked(change: Callable[[Job], Job], check: CheckJob | None) -> Callable[[
 class CallQueue:
     """One queue of a store, with calls of one sub-account.
 
+    The audit log gets an entry with each action on it (cancel, redial, resolve, hold, resume, edit, rate, release,
+    discard): `by` whom, or else the login of this process.
+
     `redial` is the policy of calls without a redial policy of their own; the default is no redial. To exclude a call
     from the policy, give it `RedialPolicy(on=frozenset(), limit=0, after=timedelta())`.
     """
@@ -81,11 +88,13 @@ class CallQueue:
         *,
         policy: CallPolicy | None = None,
         redial: RedialPolicy | None = None,
+        by: str | Actor | None = None,
     ) -> None:
         self.name: str = checked_queue(queue)
         self.store = store
         self.policy: CallPolicy = policy or CallPolicy()
         self._redial = redial
+        self._by = by
         self.admitter: Admitter = Admitter(store, self.name, redial=redial)
         self._changes = Changes(store, self.policy)
         self._outcome_watch = OutcomeWatch(store)
@@ -218,9 +227,53 @@ class CallQueue:
 
         `check` gets the job as it stands when the change is stored, and raises an error if it must stay so.
         """
-        now = self.store.clock.now()
-        cancel = partial(lifecycle.cancel, at=now, reason=reason, policy=self.policy)
-        return (await self._changes.change(job_id, _checked(cancel, check))).new
+        cancel = partial(lifecycle.cancel, at=self.store.clock.now(), reason=reason, policy=self.policy)
+        return await self._change("cancel", job_id, _checked(cancel, check), note=reason, result="cancelled")
+
+    async def _change(self, action: str, job_id: str, change: Callable[[Job], Job], *, note: str, result: str) -> Job:
+        """Carry out an action on one call, whose entry is in the same write."""
+        async with self._audited(action, note=note, call=job_id, result=result) as store:
+            return (await Changes(store.store, self.policy).change(job_id, change)).new
+
+    @asynccontextmanager
+    async def _audited(
+        self,
+        action: str,
+        *,
+        note: str | None = None,
+        batch: str | None = None,
+        call: str | None = None,
+        result: str | None = None,
+    ) -> AsyncGenerator[AuditedStore]:
+        """The store for one action on this queue: its first write keeps the entry of the audit log too."""
+        entry = AuditEntry.of(
+            Actor.of(self._by), action, at=self.store.clock.now(), note=note, queue=self.name, batch=batch, call=call,
+            result=result,
+        )  # fmt: skip
+        async with audited(self.store, entry) as store:
+            yield store
+
+    async def cancel_many(self, job_ids: Sequence[str], *, reason: str = "cancelled by a person") -> list[str]:
+        """Cancel those of these jobs that have not been sent; returns their ids. Raises StoreError.
+
+        They have one entry in the audit log together.
+        """
+        cancelled: list[str] = []
+        cancel = partial(lifecycle.cancel, at=self.store.clock.now(), reason=reason, policy=self.policy)
+        alone = job_ids[0] if len(job_ids) == 1 else None
+        async with self._audited("cancel", note=reason, call=alone) as store:
+            changes = Changes(store.store, self.policy)
+            for start in range(0, len(job_ids), _TOGETHER):
+                ids = job_ids[start : start + _TOGETHER]
+                answers = await changes.change_each([JobChange(job_id, cancel, None) for job_id in ids])
+                for job_id, answer in zip(ids, answers, strict=True):
+                    if isinstance(answer, BaseException):
+                        if not isinstance(answer, TooLateError):
+                            raise answer
+                    elif answer.new is not answer.old:
+                        cancelled.append(job_id)
+            store.result = f"cancelled: {count_of(len(cancelled), 'call')}"
+        return cancelled
 
     async def cancel_batch(
         self, batch_id: str, *, reason: str = "the batch was cancelled by a person", check: CheckGate | None = None
@@ -233,11 +286,14 @@ class CallQueue:
         now = self.store.clock.now()
         cancelled = Gate.of(self.name, batch_id, GateState.CANCELLED, since=now, until=None, reason=reason)
         before = await self._cancelled(batch_id)
-        await order_gate(self.store, cancelled, check=check)
-        await until_left(self.store, [self.name], batch_id=batch_id)
-        await self._end_waiting(batch_id)
-        await drop_imports(self.store, self.name, batch_id)
-        return max(await self._cancelled(batch_id) - before, 0)
+        async with self._audited("cancel", note=reason, batch=batch_id) as store:
+            await order_gate(store.store, cancelled, check=check)
+            await until_left(self.store, [self.name], batch_id=batch_id)
+            await self._end_waiting(batch_id)
+            await drop_imports(self.store, self.name, batch_id)
+            ended = max(await self._cancelled(batch_id) - before, 0)
+            store.result = f"batch {batch_id} is cancelled for good; {count_of(ended, 'waiting call')} ended"
+        return ended
 
     async def _end_waiting(self, batch_id: str) -> None:
         """End the calls of a cancelled batch until none waits. Running workers end calls too, each some of them."""
@@ -282,7 +338,7 @@ class CallQueue:
         redial = partial(
             lifecycle.redial, at=now, note=note, force=force, number=post, not_before=not_before, goes_on=goes_on
         )
-        return (await self._changes.change(job_id, _checked(redial, check))).new
+        return await self._change("redial", job_id, _checked(redial, check), note=note, result="redialled")
 
     async def redial_batch(
         self,
@@ -305,17 +361,14 @@ class CallQueue:
             raise InvalidInputError(f"times is {times}, so nobody would be redialled: give 1 or more")
         if at is not None:
             checked_time("at", at)
-        return await redial_batch(
-            self.store,
-            self.name,
-            batch_id,
-            read_redial_on(on),
-            changes=self._changes,
-            at=at or self.store.clock.now(),
-            note=note,
-            times=times,
-            dry_run=dry_run,
-        )
+        ordered = partial(
+            redial_batch, queue=self.name, batch_id=batch_id, on=read_redial_on(on), at=at or self.store.clock.now(),
+            note=note, times=times, dry_run=dry_run,
+        )  # fmt: skip
+        async with self._audited("redial", note=note, batch=batch_id) as store:
+            done = await ordered(store.store, changes=Changes(store.store, self.policy))
+            store.result = f"redialled: {count_of(done.redialled, 'call')} of batch {batch_id}"
+        return done
 
     async def resolve(
         self, job_id: str, *, placed: bool, note: str, recorded_at: datetime | None = None, post: int | None = None
@@ -339,7 +392,8 @@ class CallQueue:
             policy=self.policy,
             number=post,
         )
-        return (await self._changes.change(job_id, resolve)).new
+        result = "placed" if placed else "not placed"
+        return await self._change("resolve", job_id, resolve, note=note, result=result)
 
     async def hold(
         self,
@@ -359,7 +413,12 @@ class CallQueue:
         """
         if until is not None:
             checked_time("until", until)
-        return await hold_until_left(self.store, self.name, batch_id=batch_id, until=until, reason=reason, check=check)
+        async with self._audited("hold", note=reason, batch=batch_id) as store:
+            gate = await hold_until_left(
+                store.store, self.name, batch_id=batch_id, until=until, reason=reason, check=check
+            )
+            store.result = closed_in_words(gate)
+        return gate
 
     async def resume(self, *, batch_id: str | None = None, check: CheckGate | None = None) -> Gate:
         """Open a held queue or batch; all workers count consecutive refusals from 0 again.
@@ -371,7 +430,10 @@ class CallQueue:
         opened = Gate.of(self.name, batch_id, GateState.OPEN, since=self.store.clock.now())
         # Before the gate is opened, because refusals after that count.
         await RefusalRuns(self.store).forget(self.name, batch_id)
-        return await order_gate(self.store, opened, check=check)
+        async with self._audited("resume", batch=batch_id) as store:
+            gate = await order_gate(store.store, opened, check=check)
+            store.result = "open" if gate.state is GateState.OPEN else gate_in_words(gate)
+        return gate
 
     async def edit_batch(
         self, batch_id: str, edit: BatchEdit, *, note: str = "edited by a person", dry_run: bool = False
@@ -383,7 +445,10 @@ class CallQueue:
         InvalidInputError before the first change, and StoreError.
         """
         at = self.store.clock.now()
-        return await edit_batch(self.store, self.name, batch_id, edit, ordered_at=at, note=note, dry_run=dry_run)
+        async with self._audited("edit", note=note, batch=batch_id) as store:
+            done = await edit_batch(store.store, self.name, batch_id, edit, ordered_at=at, note=note, dry_run=dry_run)
+            store.result = f"{count_of(done.edited, 'waiting call')} of batch {batch_id} changed"
+        return done
 
     async def staged(self, batch_id: str) -> Sequence[StagedImport]:
         """The imports of a batch that have not ended, with the number of their staged calls. Nobody is called for them.
@@ -402,14 +467,19 @@ class CallQueue:
         it has another staged call than these, by their ids. Raises InvalidInputError if an import has ended or changed
         meanwhile, and StoreError.
         """
-        if among is not None:
-            return await end_imports_among(self.store, self.name, batch_id, ids=among)
         found = await self.staged(batch_id) if imports is None else imports
-        if not await end_imports(self.store, self.name, [each.gate for each in found]):
-            raise InvalidInputError(
-                f"nothing was released: an import of batch {batch_id} has ended or changed meanwhile; look at it again"
-            )
-        return sum(each.calls for each in found)
+        async with self._audited("release", batch=batch_id) as store:
+            if among is not None:
+                released = await end_imports_among(store.store, self.name, batch_id, ids=among)
+            elif await end_imports(store.store, self.name, [each.gate for each in found]):
+                released = sum(each.calls for each in found)
+            else:
+                raise InvalidInputError(
+                    f"nothing was released: an import of batch {batch_id} has ended or changed meanwhile; look at it "
+                    "again"
+                )
+            store.result = f"{count_of(released, 'staged call')} of batch {batch_id} may ring"
+        return released
 
     async def discard_staged(
         self,
@@ -424,7 +494,10 @@ class CallQueue:
         """
         found = await self.staged(batch_id) if imports is None else imports
         starts = [each.gate for each in found]
-        return await discard_imports(self.store, self.name, starts, reason=reason, policy=self.policy)
+        async with self._audited("discard", note=reason, batch=batch_id) as store:
+            discarded = await discard_imports(store.store, self.name, starts, reason=reason, policy=self.policy)
+            store.result = f"{count_of(discarded, 'staged call')} of batch {batch_id} discarded"
+        return discarded
 
     async def set_rate(self, rate: float | None, *, check: CheckRate | None = None) -> Limits:
         """Change the rate of all workers together, in calls per second; None is unlimited.
@@ -437,11 +510,13 @@ class CallQueue:
             raise InvalidInputError(
                 f"a rate of {rate} calls per second is impossible: give at least {SLOWEST:f}, or None for no limit"
             )
-        return await SetRate(self.store, self.name).put(rate, check=check)
+        async with self._audited("rate", result=rate_in_words(rate)) as store:
+            return await SetRate(store.store, self.name).put(rate, check=check)
 
     async def reset_rate(self, *, check: CheckRate | None = None) -> bool:
         """Let workers that start from now on use the rate of their settings; returns whether a rate was set."""
-        return await SetRate(self.store, self.name).withdraw(check=check)
+        async with self._audited("rate", result="that of the next worker that starts") as store:
+            return await SetRate(store.store, self.name).withdraw(check=check)
 
     async def rate_state(self) -> str:
         """What rate holds, and whether a person set it, as a short text that changes with each change of the rate."""

@@ -31,7 +31,7 @@ import anyio
 import structlog
 
 from voiceflow_worker.core.admission import CallRequest
-from voiceflow_worker.core.audit import Actor, AuditedStore, AuditEntry
+from voiceflow_worker.core.audit import Actor, AuditEntry, audited
 from voiceflow_worker.core.gates import until_left
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.background import BackgroundTasks
@@ -269,11 +269,9 @@ class Escalations:
         entry = AuditEntry.of(
             Actor.of(by), action, at=now, note=note, queue=self.queue.name, batch=found.batch_id
         )  # fmt: skip
-        store = AuditedStore(self._store, entry)
-        queue = CallQueue(store.store, self.queue.name, policy=self.queue.policy)
-        yield Escalations(queue)
-        if store.is_kept:
-            await store.finish(f"{_DONE[action]} escalation {escalation_id}")
+        async with audited(self._store, entry) as store:
+            yield Escalations(CallQueue(store.store, self.queue.name, policy=self.queue.policy))
+            store.result = f"{_DONE[action]} escalation {escalation_id}"
 
     async def _stop(self, escalation_id: str, reason: str) -> EscalationStatus:
         while True:
