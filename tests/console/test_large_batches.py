@@ -17,6 +17,7 @@ from tests.support.voices import ScriptedVoice
 from tests.support.waiting import until
 from voiceflow_worker import Store, open_store
 from voiceflow_worker.console.routes import batches as batch
+from voiceflow_worker.core.ports.background import failing_here
 from voiceflow_worker.core.ports.reading import totals_of
 from voiceflow_worker.core.reporting import breakdown
 from voiceflow_worker.core.reporting.breakdown import COUNTED_AGAIN, LargeBreakdowns
@@ -118,6 +119,7 @@ async def test_a_store_that_was_away_meanwhile_ends_neither_the_receiver_nor_the
             await until(lambda: not large._due)
             found = large.look("default", "march", totals)
             assert (found is not None and found.breakdown is None, dict(large._due)) == (True, {}), "not at once again"
+            assert "the calls of a batch were not counted for a page" in failing_here()
             away = False
             clock.advance(COUNTED_AGAIN)
             await until(lambda: (found := large.look("default", "march", totals)) is not None and found.at is not None)

@@ -14,9 +14,9 @@ from decimal import Decimal
 from zoneinfo import ZoneInfo
 
 import anyio
-import structlog
 
 from voiceflow_worker.core.ports import Store
+from voiceflow_worker.core.ports.background import BackgroundTasks
 from voiceflow_worker.core.ports.reading import find_pages
 from voiceflow_worker.core.ports.reads import Listing
 from voiceflow_worker.model.jobs.call_json import counted_reason
@@ -54,8 +54,6 @@ _SLOT = timedelta(minutes=1)
 """The length of a time slot. The UTC offset of every zone in use is a multiple of it."""
 _STEPS = [timedelta(minutes=each) for each in (1, 2, 5, 10, 15, 30, 60, 120, 180, 360, 720, 1440)]
 _MOST_STEPS = 24
-
-_log = structlog.get_logger("voiceflow.overview")
 
 
 def rate_of(answered: int, ended: int) -> float | None:
@@ -399,6 +397,9 @@ class _Entry:
     again_at: float = 0.0
 
 
+_NOT_COUNTED = "the calls of a batch were not counted for a page"
+
+
 class LargeBreakdowns:
     """Makes the breakdowns of batches that somebody looks at, one after the other, inside `async with running()`."""
 
@@ -432,7 +433,7 @@ class LargeBreakdowns:
     async def running(self) -> AsyncGenerator[None]:
         """Count the batches that pages ask for, until the block ends."""
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(self._keep_counting)
+            tasks.start_soon(BackgroundTasks(self._clock).keep, _NOT_COUNTED, self._keep_counting)
             self._is_running = True
             try:
                 yield
@@ -442,17 +443,16 @@ class LargeBreakdowns:
 
     async def _keep_counting(self) -> None:
         while True:
-            await self._wanted.wait()
-            self._wanted = anyio.Event()
             while self._due:
                 key = next(iter(self._due))
                 entry = self._entries[key]
+                entry.again_at = self._clock.monotonic() + COUNTED_AGAIN.total_seconds()  # if this count fails
                 try:
                     await self._count(key, entry)
-                except Exception as error:  # noqa: BLE001 - a fault in a count must not stop the receiver
-                    _log.warning("the calls of a batch could not be counted for a page", batch=key[1], error=str(error))
-                    entry.again_at = self._clock.monotonic() + COUNTED_AGAIN.total_seconds()
-                self._due.pop(key, None)
+                finally:
+                    self._due.pop(key, None)
+            await self._wanted.wait()
+            self._wanted = anyio.Event()
 
     async def _count(self, key: tuple[str, str], entry: _Entry) -> None:
         clock, counted = self._clock, entry.totals
