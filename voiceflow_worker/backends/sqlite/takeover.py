@@ -1,7 +1,7 @@
 """The takeover of calls from a replaced store into the backup that replaces it.
 
-A backup lacks everything that happened after it was made. Of two records of one call, the further one is taken whole.
-If their histories have parted, the call is in doubt. A damaged file is not taken over at all.
+A backup lacks everything that happened after it was made. Of two records of one call, the longer one is taken whole.
+If the other has something that it lacks, the call is in doubt, or ends. A damaged file is not taken over at all.
 """
 
 from __future__ import annotations
