@@ -1,15 +1,14 @@
 """The pages of the command line and of the fields: `python -m tests.docs.command_page` writes them.
 
-What a command is, its options and its examples come from the program. The notes below them are written by hand, and
-stay as they are. An option that several commands have, with the same meaning, is explained once.
+What a command is and its options come from the program. The notes below them are written by hand, and stay as they
+are. An option that several commands have, with the same meaning, is explained once; examples are in the help.
 """
 
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Iterator, Mapping
-from textwrap import dedent, fill
+from textwrap import fill
 
 from cyclopts import App
 from cyclopts.argument import Argument
@@ -17,7 +16,7 @@ from cyclopts.argument import Argument
 from tests.docs.pages import DOCS
 from voiceflow_worker.campaigns.fields import FIELDS, fields_of
 from voiceflow_worker.campaigns.reading import Group, Of, option
-from voiceflow_worker.cli.program import description, program, sections
+from voiceflow_worker.cli.program import description, program
 
 PAGE = DOCS / "cli.md"
 NOTES = "<!-- notes -->"
@@ -25,8 +24,6 @@ OF_ALL = "Options of all commands"
 SHARED = "Options of several commands"
 SHARED_FROM = 2
 """How many commands have an option with the same meaning, if it is explained once."""
-EXAMPLES = 1
-"""How many examples of a command the page has; the help has all."""
 SAME_OPTIONS = {"voiceflow enqueue": "voiceflow check"}
 """Commands that have the options of another one, and few more."""
 _HEADING = re.compile(r"^## (.+)$", re.MULTILINE)
@@ -82,20 +79,24 @@ def written(page: str) -> str:
         texts.append(_section(name, "\n".join(lines.values()), notes.get(name, "")))
     texts += [f"## {name}\n\n{body.strip()}" for name, body in kept.items()]
     for name, app in known.items():
-        from_program = [*_description(app), _examples(app), *_options(name, known, of_all, shared)]
+        from_program = [*_description(app), *_options(name, known, of_all, shared)]
         texts.append(_section(name, "\n\n".join(filter(None, from_program)), notes.get(name, "")))
     return "\n\n".join(texts) + "\n"
 
 
 def _shared(known: Mapping[str, App], of_all: Mapping[str, str]) -> dict[str, str]:
-    lines = Counter(
-        line
-        for command, app in known.items()
-        if command not in SAME_OPTIONS
-        for name, line in options(app).items()
-        if name not in of_all and not option_of_field(name, line)
-    )
-    return {line: line for line, count in lines.items() if count >= SHARED_FROM and line.startswith("- `--")}
+    """Options that several commands have, by their line: the line with the names of these commands."""
+    found: dict[str, list[str]] = {}
+    for command, app in known.items():
+        inherited = options(known[SAME_OPTIONS[command]]) if command in SAME_OPTIONS else {}
+        for name, line in options(app).items():
+            if name.startswith("--") and name not in {*of_all, *inherited} and not option_of_field(name, line):
+                found.setdefault(line, []).append(command.removeprefix("voiceflow "))
+    return {
+        line: line.replace(": ", f" ({', '.join(names)}): ", 1)
+        for line, names in found.items()
+        if len(names) >= SHARED_FROM
+    }
 
 
 def _options(
@@ -108,7 +109,6 @@ def _options(
     fields = [each for each in own if option_of_field(each, own[each])]
     yield "\n".join(line for each, line in own.items() if line not in shared and each not in fields)
     also = [f"[the options of `{like}`](#{like.replace(' ', '-')})"] if like else []
-    also += [f"`{each}`" for each, line in own.items() if line in shared and each not in fields]
     if fields:
         also.append(f"the [fields of a campaign](fields.md) {', '.join(f'`{each}`' for each in fields)}")
     if also:
@@ -129,11 +129,6 @@ def _description(app: App) -> Iterator[str]:
     if app.default_command is not None:
         for paragraph in description(app.default_command).split("\n\n"):
             yield fill(paragraph, width=120, break_long_words=False, break_on_hyphens=False)
-
-
-def _examples(app: App) -> str:
-    text = "" if app.default_command is None else sections(app.default_command).get("Examples", "")
-    return "\n".join(f"    {line}" for line in dedent(text).strip().splitlines()[:EXAMPLES])
 
 
 def options_of(command: str) -> dict[str, str]:
