@@ -216,7 +216,7 @@ REFUSED = {
     "there is no test ": ["{% if a is divisibleby(0) %}x{% endif %}"],
     "too many names": ["{{ " + "(" * 5000, "{{ " + "not " * 200 + "a }}", "{{a}}{% if a %}b{% endif %}" * 300],
     "is not the name of a column": ["{{ " + "9" * 5000 + " }}"],
-    "characters, and at most 10000": ["x{{a}}" * 2000],
+    "characters, and at most 10000": ["x{{a}}" * 2000, "{{" * 500_000, "x" * 500_000],
     "cannot have the name self": ["{{ self }}"],
 }  # fmt: skip
 

@@ -31,7 +31,7 @@ _BLANKS = re.compile(r"\s+")
 _SENTENCE_ENDS = (".", "!", "?", ":", ",", ";", "…", "。", "！", "？", "।")  # noqa: RUF001 - of other scripts too
 
 
-_VALUE = re.compile(r"\{\{.*?\}\}", re.DOTALL)
+_VALUE = re.compile(r"\{\{.*?(?:\}\}|\Z)", re.DOTALL)
 
 
 def spoken(text: Text, caller: Caller, voice: Callable[[Caller], str] | None = None) -> str:

@@ -54,7 +54,8 @@ _TESTS = (
     "boolean", "defined", "even", "false", "in", "integer", "none", "number", "odd", "string", "true", "undefined",
 )  # fmt: skip
 _LONE = re.compile(r"\{\s*[^\W\d][^{}]*\}")
-_PIECE = re.compile(r"\{\{.*?\}\}|\{%.*?%\}", re.DOTALL)
+# What is not closed goes to the end: to look for an end from each of its brackets would take the square of its size.
+_PIECE = re.compile(r"\{\{.*?(?:\}\}|\Z)|\{%.*?(?:%\}|\Z)", re.DOTALL)
 _WHOLE = re.compile(r"[+-]?\d{1,15}", re.ASCII)
 _DECIMAL = re.compile(r"[+-]?\d{1,15}\.\d{1,15}", re.ASCII)
 
@@ -94,7 +95,12 @@ def is_template(text: str) -> bool:
 
 
 def require_filled_in(text: str, *, path: str = "") -> None:
-    """Raise TemplateSyntaxProblemError if a text to speak has a name in single brackets, which nothing fills in."""
+    """Raise TemplateSyntaxProblemError if a text to speak has a name in single brackets, which nothing fills in.
+
+    It does so too for a text that is too long to be spoken, before it looks for names.
+    """
+    if len(text) > LONGEST:
+        raise TemplateSyntaxProblemError(_too_long(text), path=path)
     if lone := _LONE.search(_PIECE.sub("", text)):
         inner = lone[0][1:-1].strip()
         raise TemplateSyntaxProblemError(
@@ -240,7 +246,7 @@ def _filtered(tree: Template) -> Mapping[str, frozenset[str]]:
 def _parsed(text: str) -> Template:
     """The tree of a text. Raises ValueError, with a clause, for what is no text of names, filters and conditions."""
     if len(text) > LONGEST:
-        raise ValueError(f"it has {len(text)} characters, and at most {LONGEST} are read; shorten it")
+        raise ValueError(f"it {_too_long(text)}")
     try:
         tree = _environment().parse(text)
     except RecursionError:
@@ -249,6 +255,10 @@ def _parsed(text: str) -> Template:
         raise ValueError(_syntax_problem(text)) from None
     _judge(tree)
     return tree
+
+
+def _too_long(text: str) -> str:
+    return f"has {len(text)} characters, and at most {LONGEST} are read; shorten it"
 
 
 _TOO_MUCH = "it has too many names, filters and conditions, or they are nested too deep; shorten it"
@@ -310,14 +320,14 @@ def _syntax_problem(text: str) -> str:
     from jinja2 import TemplateError
 
     hint = "write {{ … }} around the name of a column, with _ for spaces and signs, and before a digit: {{_2nd_name}}"
+    if text.count("{{") != text.count("}}"):
+        return f"a {{{{ or a }}}} is missing; {hint}"
     for piece in _PIECE.findall(text):
         if piece.startswith("{{"):
             try:
                 _environment().parse(piece)
             except (TemplateError, ValueError):
                 return f"{piece} is not the name of a column; {hint}"
-    if text.count("{{") != text.count("}}"):
-        return f"a {{{{ or a }}}} is missing; {hint}"
     return f"a {{% … %}} in it is not complete; {hint}"
 
 
