@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Any, cast
+from typing import Any
 
-from airflow_provider.calls.failures import SECOND_RUN, LateTaskError, never_rang, refuse_none
+from airflow_provider.calls.failures import SECOND_RUN, LateTaskError, never_rang
 from airflow_provider.calls.identity import OncePer, TaskIdentity
 from airflow_provider.calls.made_calls import (
     CORRECTED,
@@ -30,18 +30,15 @@ from airflow_provider.calls.made_calls import (
 from airflow_provider.calls.task_record import refuse_unknown_calls
 from voiceflow_worker import (
     CallFlow,
-    CallFlowError,
     CallQueue,
     CallRequest,
-    Finding,
     InvalidInputError,
     Job,
-    read_number,
     telephone_of,
     usual_form,
 )
 from voiceflow_worker.core.ports.reading import owners_of
-from voiceflow_worker.errors import KeyConflictError, PhoneNumberError
+from voiceflow_worker.errors import KeyConflictError
 from voiceflow_worker.model.flows.callflow import EncodedBody, body_digest
 from voiceflow_worker.model.jobs.admission import end_of
 from voiceflow_worker.model.jobs.again import Again, states_of
@@ -56,16 +53,17 @@ class RequestedCall:
 
     request: CallRequest
     valid_for: timedelta | None = None
+    valid_until: datetime | None = None
     again: Again = False
     """Whether to call although another run of the DAG said the same to the number in the last days."""
 
     def ends(self, *, now: datetime) -> datetime | None:
         """Return the end of the call's validity, if it is enqueued now. The options replace one that has passed."""
-        until = self.request.valid_until
-        own = self.request.flow.valid_until if self.valid_for is None else end_of(self.valid_for, at=now)
-        if own is None or until is None:
-            return own or until
-        return until if own <= now else min(own, until)
+        begin = max(now, self.request.not_before or now)
+        own = self.request.valid_until if self.valid_for is None else end_of(self.valid_for, at=begin)
+        if own is None or self.valid_until is None:
+            return own or self.valid_until
+        return self.valid_until if own <= now else min(own, self.valid_until)
 
     @property
     def digest(self) -> str:
@@ -78,121 +76,18 @@ class RequestedCall:
         return usual_form(self.request.flow.destination or "")
 
 
-def flow_of(
-    *,
-    destination: str | None,
-    say: str | None,
-    flow: object,
-    voice_profile: str | None,
-    source: str | None,
-    country: str | None = None,
-) -> CallFlow:
-    """Return the call flow for the parameters of an operator.
-
-    The numbers `destination` and `source` are read as in files. The flow is built from `say`, or given as a CallFlow,
-    an 8x8 body or its JSON text. Raises InvalidInputError for parameters that do not fit together, and CallFlowError
-    for a flow that breaks a rule.
-    """
-    if (say is None) == (flow is None):
-        raise InvalidInputError(
-            "give the operator either say=… or flow=… (a template that renders to None counts as not given)"
-        )
-    refuse_none("say", say)
-    refuse_none("flow", flow.to_body() if isinstance(flow, CallFlow) else flow)
-    if destination is not None and not isinstance(cast("object", destination), str):
-        raise InvalidInputError(
-            f"destination is a {type(destination).__name__}, but a task instance calls one number. For several "
-            "numbers, use .partial(…).expand(destination=[…]), or VoiceCampaignOperator"
-        )
-    if say is not None:
-        missing = [
-            name
-            for name, value in (("destination", destination), ("source", source), ("voice_profile", voice_profile))
-            if not value
-        ]
-        if missing:
-            raise InvalidInputError(
-                f"{' and '.join(missing)} missing: give the operator {', '.join(f'{name}=…' for name in missing)}"
-                + ("" if missing == ["destination"] else ", or set defaults in the connection")
-            )
-        said = CallFlow.call(str(destination), source=str(source), country=country)
-        return _validated(said.say(say, voice_profile=str(voice_profile)).hangup())
-    return _given(flow, destination=destination, source=source, country=country)
-
-
-def _given(flow: object, *, destination: str | None, source: str | None, country: str | None) -> CallFlow:
+def read_flow(flow: object) -> object:
+    """The 8x8 body of a CallFlow, or of a JSON text. Raises InvalidInputError."""
     if isinstance(flow, CallFlow):
-        body: Any = flow.to_body()
-    elif isinstance(flow, str):
-        try:
-            body = read_strict_json(flow)
-        except RepeatedNameError as error:
-            raise InvalidInputError(f"flow {error}") from None
-        except ValueError as error:
-            raise InvalidInputError(f"flow is not JSON: {error}") from None
-    else:
-        body = flow
-    if isinstance(body, Mapping):
-        body = _with_numbers(
-            dict(cast("Mapping[str, Any]", body)), destination=destination, source=source, country=country
-        )
-    return _validated(body)
-
-
-def _validated(given: Any) -> CallFlow:
+        return flow.to_body()
+    if not isinstance(flow, str):
+        return flow
     try:
-        return (given if isinstance(given, CallFlow) else CallFlow.parse(given)).validated()
-    except CallFlowError as error:
-        body = given.fields if isinstance(given, CallFlow) else given
-        raise CallFlowError(_naming_numbers(error.findings, body)) from None
-
-
-def _naming_numbers(findings: Sequence[Finding], body: object) -> list[Finding]:
-    """Return the findings. A message about a phone number names it, because a mapped task has many numbers."""
-    named: list[Finding] = []
-    for found in findings:
-        place = _NUMBER_AT.fullmatch(found.path or "")
-        number = None if place is None else _at(body, int(place[1]), place[2])
-        named.append(found if number is None else replace(found, message=f"{number!r}: {found.message}"))
-    return named
-
-
-def _at(body: object, index: int, name: str) -> object:
-    try:
-        return cast("Any", body)["callflow"][index]["params"][name]
-    except (LookupError, TypeError):
-        return None
-
-
-def _with_numbers(
-    body: dict[str, Any], *, destination: str | None, source: str | None, country: str | None
-) -> dict[str, Any]:
-    """Return the body with `destination` as the called number. If the body has no source, add `source`."""
-    listed: object = body.get("callflow")
-    if not isinstance(listed, list) or not listed:
-        return body
-    actions: list[Any] = [*listed]
-    first, others = actions[0], actions[1:]
-    if not isinstance(first, dict) or cast("dict[str, Any]", first).get("action") != "makeCall":
-        return body
-    action = cast("dict[str, Any]", first)
-    params: dict[str, Any] = dict(action.get("params") or {})
-    if destination:
-        params["destination"] = _certain("destination", destination, country)
-    if source and not params.get("source"):
-        if "=" in source:  # it depends on the country of the destination
-            source = CallFlow.call(str(params.get("destination")), source=source, country=country).source or source
-        params["source"] = _certain("source", source, country)
-    return {**body, "callflow": [{**action, "params": params}, *others]}
-
-
-def _certain(name: str, text: str, country: str | None) -> str:
-    try:
-        return read_number(text, country).e164
-    except PhoneNumberError as error:
-        said = f"{text.strip()!r}: invalid MSISDN format in {name}: {error}"
-        path, code = f"$.callflow[0].params.{name}", error.code if name == "destination" else -1009
-        raise CallFlowError([Finding(path=path, code=code, message=said)]) from None
+        return read_strict_json(flow)
+    except RepeatedNameError as error:
+        raise InvalidInputError(f"flow {error}") from None
+    except ValueError as error:
+        raise InvalidInputError(f"flow is not JSON: {error}") from None
 
 
 log = logging.getLogger(__name__)
@@ -299,8 +194,8 @@ async def _enqueued(queue: CallQueue, requested: RequestedCall, identity: TaskId
     from voiceflow_worker.campaigns.called_before import IntakeTurn  # not when DAGs are parsed: it takes 0.1 s
 
     wanted, now = requested.request, queue.store.clock.now()
-    if wanted.valid_until is not None and wanted.valid_until <= now:
-        raise LateTaskError(wanted.valid_until, calls=1)
+    if requested.valid_until is not None and requested.valid_until <= now:
+        raise LateTaskError(requested.valid_until, calls=1)
     request = replace(
         wanted,
         unique_key=identity.call_key(called, place),

@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 
 
 class VoiceCallNotifier(BaseNotifier):
-    """A notifier that phones `numbers` in order, in `rounds`, until somebody presses `acknowledge_key`.
+    """A notifier that phones `numbers` in order, in `rounds`, until somebody presses `key`.
 
     It can be the `on_failure_callback` of tasks and DAGs, one of the `notifiers` of an `ApprovalOperator`, or the
     callback of a deadline (Airflow 3): `DeadlineAlert(callback=AsyncCallback(VoiceCallNotifier, kwargs=…))`.
@@ -49,7 +49,7 @@ class VoiceCallNotifier(BaseNotifier):
         *,
         numbers: Sequence[str] | str | None = None,
         say: str | None = None,
-        acknowledge_key: str | None = None,
+        key: str | None = None,
         answer_within: timedelta | float | None = None,
         rounds: int | str | None = None,
         policy: str | None = None,
@@ -66,7 +66,7 @@ class VoiceCallNotifier(BaseNotifier):
         self.context = context or {}  # the context of `await notifier` (Airflow 3)
         self.numbers = numbers
         self.say = say
-        self.acknowledge_key = acknowledge_key
+        self.key = key
         self.answer_within = answer_within
         self.rounds = rounds
         self.policy = policy
@@ -166,7 +166,7 @@ class VoiceCallNotifier(BaseNotifier):
             "say": self.say or announcement(context),
             "source": source if own else self.source,
             "voice_profile": voice if own else self.voice_profile,
-            "key": self.acknowledge_key,
+            "key": self.key,
             "answer_within": None if self.answer_within is None else _duration(self.answer_within),
             "rounds": self.rounds,
         }

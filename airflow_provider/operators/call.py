@@ -5,24 +5,25 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from airflow.providers.common.compat.sdk import AirflowException
 
+from airflow_provider.calls.arguments import taking
 from airflow_provider.calls.event_loop import run
-from airflow_provider.calls.failures import as_airflow_errors, checked_fail_on, ended, judge
+from airflow_provider.calls.failures import as_airflow_errors, checked_fail_on, ended, judge, refuse_none
 from airflow_provider.calls.identity import TaskIdentity
 from airflow_provider.calls.made_calls import refuse_cancelled
-from airflow_provider.calls.single_call import RequestedCall, flow_of
+from airflow_provider.calls.single_call import RequestedCall, read_flow
 from airflow_provider.calls.task_record import bad_ends, instances_of
 from airflow_provider.calls.waiting.status import Goal, WaitedCalls, WaitStatus
 from airflow_provider.calls.waiting.task_calls import TaskCalls
 from airflow_provider.operators.voice_task import OneCallTask, call_result
+from voiceflow_worker import InvalidInputError
+from voiceflow_worker.campaigns.reading import Of
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
-
-    from voiceflow_worker import RedialPolicy
 
 
 class VoiceCallOperator(OneCallTask):
@@ -30,10 +31,10 @@ class VoiceCallOperator(OneCallTask):
 
     A mapped task calls a number once. For several calls to one number, give each a `unique_key`.
 
-    Give `destination`, and either `say` (a text) or `flow` (an 8x8 body as a mapping, its JSON, or a `CallFlow`). The
-    connection has defaults for `source` and `voice_profile`. A national number needs a `country`, such as SG. Nobody is
-    called before `not_before`, after `valid_for` or `valid_until`, or outside the hours of `window`, which are those
-    at the number, or of `window_time_zone`. `time_zone` is that of times without a zone.
+    Give `destination`, and one of `say` (a text), `flow` (an 8x8 body as a mapping, its JSON, or a `CallFlow`) and
+    `ivr` (a menu). The connection has defaults for `source` and `voice_profile`. All other fields of a call have the
+    names and meanings that they have in every interface: `country`, `not_before`, `valid_for`, `valid_until`, `window`,
+    `redial_on`, `batch`, `data`, and so on.
 
     With `send="here"`, this task sends the call, at the rate of its queue. With `send="worker"`, a `voiceflow worker`
     sends it. The task waits for `"outcome"` (the end of the call), for `"accepted"` (8x8 accepted the call), or for
@@ -45,9 +46,7 @@ class VoiceCallOperator(OneCallTask):
 
     With `deferrable`, the task waits in the triggerer. After `wait_timeout` the task fails, but the call goes on. With
     `cancel_on_kill`, an unsent call is cancelled if a user stops the task. If a user clears the task after the call has
-    ended, `on_clear="call_again"` makes a new call, and `"same_call"` shows the outcome again. `redial` (a
-    `RedialPolicy`) lets the library call again. `menu` names the menu for key presses, and `data` is stored with the
-    call.
+    ended, `on_clear="call_again"` makes a new call, and `"same_call"` shows the outcome again.
 
     The result (XCom) is the call as JSON, as `voiceflow calls show --json` prints it, with its outcome once.
     """
@@ -59,7 +58,7 @@ class VoiceCallOperator(OneCallTask):
         "flow",
         "source",
         "voice_profile",
-        "batch_id",
+        "batch",
         "unique_key",
         "valid_until",
         "not_before",
@@ -70,18 +69,15 @@ class VoiceCallOperator(OneCallTask):
     )
     template_fields_renderers = {"flow": "json", "data": "json"}  # noqa: RUF012 (Airflow declares it so)
 
+    say: str | None
+    ivr: object
+
+    @taking(Of.CALL, without=("to", "flow"))
     def __init__(
         self,
         *,
         destination: str | None = None,
-        country: str | None = None,
-        say: str | None = None,
         flow: object = None,
-        priority: int = 0,
-        batch_id: str | None = None,
-        redial: RedialPolicy | None = None,
-        menu: str | None = None,
-        data: Mapping[str, object] | None = None,
         wait_for: str | None = "outcome",
         fail_on: Iterable[str] = ("failed", "expired"),
         fail_ratio: float = 0.0,
@@ -91,14 +87,7 @@ class VoiceCallOperator(OneCallTask):
     ) -> None:
         super().__init__(**kwargs)
         self.destination = destination
-        self.country = country
-        self.say = say
         self.flow = flow
-        self.call_priority = priority
-        self.batch_id = batch_id
-        self.redial = redial
-        self.menu = menu
-        self.data = data
         self.wait_for = wait_for
         self.fail_on = checked_fail_on(fail_on)
         self.fail_ratio = fail_ratio
@@ -135,23 +124,20 @@ class VoiceCallOperator(OneCallTask):
         return self._task_calls(context, waited, every=self.poll_interval)
 
     def _requested(self, context: Context) -> RequestedCall:
-        settings = self.hook.settings()
-        flow = flow_of(
-            destination=self.destination,
-            country=self.country,
-            say=self.say,
-            flow=self.flow,
-            voice_profile=self.voice_profile or settings.voice_profile,
-            source=self.source or settings.source,
-        )
-        return self._call(
-            flow,
-            batch_id=self.batch_id or TaskIdentity.of(context).batch_id(),
-            priority=self.call_priority,
-            redial=self.redial,
-            menu=self.menu,
-            data=self.data or {},
-        )
+        refuse_none("say", self.say)
+        body = read_flow(self.flow)
+        refuse_none("flow", body)
+        if self.destination is not None and not isinstance(cast("object", self.destination), str):
+            raise InvalidInputError(
+                f"destination is a {type(self.destination).__name__}, but a task instance calls one number. For "
+                "several numbers, use .partial(…).expand(destination=[…]), or VoiceCampaignOperator"
+            )
+        if self.say is None and body is None and self.ivr is None:
+            raise InvalidInputError(
+                "give the operator one of say=…, flow=… and ivr=… (a template that renders to None counts as not given)"
+            )
+        said = {"to": self.destination or None, "flow": body}
+        return self._call(context, **{name: value for name, value in said.items() if value is not None})
 
     def _done_or_deferred(self, status: WaitStatus, context: Context) -> Any:
         (job,) = status.jobs

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException
 
+from airflow_provider.calls.arguments import taking
 from airflow_provider.calls.campaign_calls import EnqueuedRows, enqueue_rows
 from airflow_provider.calls.event_loop import run
 from airflow_provider.calls.failures import as_airflow_errors, checked_fail_on, doubt
@@ -24,11 +25,12 @@ from airflow_provider.calls.waiting.task_calls import TaskCalls
 from airflow_provider.links.voice import VoiceBatchLink
 from airflow_provider.operators.voice_task import CallingTask
 from voiceflow_worker import CallQueue, InvalidInputError, JobState
+from voiceflow_worker.campaigns.reading import Of
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
-    from voiceflow_worker import CampaignOptions, Job, Menu
+    from voiceflow_worker import CampaignOptions, Job
     from voiceflow_worker.types import Report
 
 
@@ -81,36 +83,15 @@ class VoiceCampaignOperator(CallingTask):
     template_ext: Sequence[str] = (".sql",)
     template_fields_renderers = {"sql": "sql"}  # noqa: RUF012 (Airflow declares it so)
 
+    number_column: str | Sequence[str] | None
+
+    @taking(Of.CAMPAIGN, without=("skip_bad", "again", "rejects", "prices", "rate", "assume_seconds"))
     def __init__(
         self,
         *,
-        rows: Any = None,
-        file: str | None = None,
         sql: str | None = None,
         conn_id: str | None = None,
         parameters: Any = None,
-        campaign: str | None = None,
-        say: str | None = None,
-        template: Mapping[str, object] | str | None = None,
-        ivr: Menu | str | None = None,
-        menu: str | None = None,
-        data: Mapping[str, object] | None = None,
-        country: str | None = None,
-        country_column: str | None = None,
-        language_column: str | None = None,
-        number_column: str | Sequence[str] | None = None,
-        bad_numbers: str | None = None,
-        date_order: str | None = None,
-        format: str | None = None,  # noqa: A002 (the name of the option)
-        sheet: str | None = None,
-        batch: str | None = None,
-        priority: int | None = None,
-        redial_on: str | Sequence[str] | None = None,
-        redial_max: int | None = None,
-        redial_after: timedelta | str | None = None,
-        stop_after_refused: int | None = None,
-        stop_after_cost: str | None = None,
-        stop_if_answer_rate_below: str | None = None,
         skip_bad: bool = False,
         wait_for: str | None = "outcome",
         fail_on: Iterable[str] = ("failed", "expired"),
@@ -120,36 +101,9 @@ class VoiceCampaignOperator(CallingTask):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        self.rows = rows
-        self.file = file
         self.sql = sql
         self.conn_id = conn_id
         self.parameters = parameters
-        self.campaign = campaign
-        self.batch = batch
-        self._number_column = number_column
-        self._fields: dict[str, object] = {
-            "say": say,
-            "template": template,
-            "ivr": ivr,
-            "menu": menu,
-            "data": data,
-            "country": country,
-            "country_column": country_column,
-            "language_column": language_column,
-            "number_column": number_column,
-            "bad_numbers": bad_numbers,
-            "date_order": date_order,
-            "format": format,
-            "sheet": sheet,
-            "priority": priority,
-            "redial_on": redial_on,
-            "redial_max": redial_max,
-            "redial_after": redial_after,
-            "stop_after_refused": stop_after_refused,
-            "stop_after_cost": stop_after_cost,
-            "stop_if_answer_rate_below": stop_if_answer_rate_below,
-        }
         self.skip_bad = skip_bad
         self.wait_for = wait_for
         self.fail_on = checked_fail_on(fail_on)
@@ -167,7 +121,7 @@ class VoiceCampaignOperator(CallingTask):
     def rows(self, rows: Any) -> None:
         # The first value is that of the DAG file, which may have templates. Airflow sets the rendered value after it.
         is_rendered = "_rows" in self.__dict__ and hasattr(rows, "__len__") and not isinstance(rows, HiddenRows)
-        self._rows = HiddenRows(rows, number_column=self._number_column) if is_rendered else rows
+        self._rows = HiddenRows(rows, number_column=self.number_column) if is_rendered else rows
 
     def execute(self, context: Context) -> Any:
         """Enqueue the rows that have no call yet, then send and wait."""
@@ -240,17 +194,10 @@ class VoiceCampaignOperator(CallingTask):
         is_late = until is not None and until <= now
         campaign = Campaign.of(
             {
-                **self._fields,
-                "campaign": self.campaign,
-                "file": self.file,
+                **self._said(),
                 "rows": None if rows is None and self.sql is None else [],  # only that the file of options has none
                 "batch": batch_id,
-                "voice_profile": self.voice_profile or None,
-                "source": self.source or None,
-                **self._hours,
-                "time_zone": self.time_zone,
                 "not_before": self._earliest(),
-                "valid_for": self.valid_for,
                 "valid_until": None if is_late else until,  # a late task shows the calls that it made in time
             },
             settings=self.hook.settings(),

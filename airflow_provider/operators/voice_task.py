@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import cached_property, partial
@@ -23,18 +23,18 @@ from airflow_provider.hooks.voice import DEFAULT_CONNECTION, VoiceFlowHook
 from airflow_provider.links.voice import VoiceCallLink, store_link, store_no_link
 from airflow_provider.triggers.voice import VoiceOutcomeTrigger
 from voiceflow_worker import (
-    CallFlow,
     CallQueue,
-    CallRequest,
     CallWindow,
     Campaign,
     CountryWindows,
     InvalidInputError,
     call_as_json,
 )
+from voiceflow_worker.campaigns import field_values as values
+from voiceflow_worker.campaigns.fields import WHEN
 from voiceflow_worker.model.jobs.again import Again, read_again
-from voiceflow_worker.model.text.wording import read_duration
 from voiceflow_worker.model.times import read_time, read_zone
+from voiceflow_worker.service.named_call import read_call
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
@@ -103,6 +103,8 @@ class VoiceTask(BaseOperator):
 class CallingTask(VoiceTask):
     """A task that makes calls and can send them itself. If a user stops the task, its unsent calls are cancelled.
 
+    Its other arguments are fields of a campaign or a call (`calls/arguments.py`), with their names and meanings.
+
     No phone rings before `not_before` (a time, or a text such as `2026-11-20 09:00`, which is local time in
     `time_zone`), nor after `valid_until`, nor outside `window` (a `CallWindow`, or hours such as `09:00-20:00`), `days`
     and `holidays`, which count at the number, or in `window_time_zone`. A task that begins after `valid_until` makes no
@@ -114,20 +116,20 @@ class CallingTask(VoiceTask):
     """
 
     operator_extra_links = (VoiceCallLink(),)
+    fields_given: tuple[str, ...] = ()
+    # These of the fields are asked for one by one.
+    source: str | None
+    voice_profile: str | None
+    batch: str | None
+    valid_for: timedelta | str | None
+    valid_until: datetime | str | None
+    not_before: datetime | str | None
+    time_zone: str | None
+    window_time_zone: str | None
 
     def __init__(
         self,
         *,
-        source: str | None = None,
-        voice_profile: str | None = None,
-        valid_for: timedelta | str | None = None,
-        valid_until: datetime | str | None = None,
-        not_before: datetime | str | None = None,
-        window: CallWindow | CountryWindows | Mapping[str, object] | str | None = None,
-        days: Mapping[str, object] | Sequence[str] | str | None = None,
-        holidays: Mapping[str, object] | Sequence[str] | str | None = None,
-        window_time_zone: str | None = None,
-        time_zone: str | None = None,
         send: str = "here",
         cancel_on_kill: bool = True,
         again: Again | str = False,
@@ -135,17 +137,6 @@ class CallingTask(VoiceTask):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        self.source = source
-        self.voice_profile = voice_profile
-        self.valid_for = read_duration(valid_for) if isinstance(valid_for, str) else valid_for
-        self.valid_until = valid_until
-        self.not_before = not_before
-        self.window = window
-        self.days = days
-        self.holidays = holidays
-        self.window_time_zone = window_time_zone
-        self._windows(None)  # wrong hours are refused when the DAG is read
-        self.time_zone = time_zone
         if send not in {"here", "worker"}:
             raise ValueError(f"send={send!r}: use 'here' (this task sends) or 'worker' (a voiceflow worker sends)")
         self.send = send
@@ -155,6 +146,9 @@ class CallingTask(VoiceTask):
             raise ValueError(f"once_per={once_per!r}: use 'run' (each run calls) or 'dag' (all runs call once)")
         self.once_per = once_per
         self._options = WaitOptions(sends=send == "here", timeout=self.doubt_timeout)
+        if self.valid_for is not None:
+            values.duration(self.valid_for)
+        self._windows(None)  # wrong hours and durations are refused when the DAG is read
         self._stop = StopFlag()
         self._cancelling: tuple[str, Callable[[CallQueue], Coroutine[Any, Any, int]]] | None = None
 
@@ -192,21 +186,17 @@ class CallingTask(VoiceTask):
         except ValueError as error:
             raise InvalidInputError(f"{name} {error}") from None
 
-    @property
-    def _hours(self) -> Mapping[str, object]:
-        """The fields of a campaign that say in which hours phones ring."""
-        return {
-            "window": self.window,
-            "days": self.days,
-            "holidays": self.holidays,
-            "window_time_zone": self.window_time_zone,
-        }
+    def _said(self, *names: str) -> dict[str, Any]:
+        """The fields that were given, by name: these, or all of them. The connection completes an empty one."""
+        given = {name: getattr(self, name) for name in names or self.fields_given}
+        completed = {name for name in ("source", "voice_profile") if given.get(name) == ""}
+        return {name: value for name, value in given.items() if value is not None and name not in completed}
 
     def _windows(self, zone: str | None) -> CallWindow | CountryWindows | None:
         """Return the window of the calls, in this zone or at the numbers. Raises InvalidInputError."""
-        if not any(self._hours.values()):
+        if not (hours := self._said("window", "days", "holidays")):
             return None
-        return Campaign.of({"rows": [], "batch": "-", **self._hours, "window_time_zone": zone}).options.window
+        return Campaign.of({"rows": [], "batch": "-", **hours, "window_time_zone": zone}).options.window
 
     def _identity(self, context: Context) -> TaskIdentity:
         """Return the identity by which the calls of this task are counted."""
@@ -246,18 +236,23 @@ class OneCallTask(CallingTask):
         """Return the call that this task requests."""
         raise NotImplementedError
 
-    def _call(self, flow: CallFlow, *, batch_id: str, **more: Any) -> RequestedCall:
-        """Return the call with this flow and the options of this task. `more` are other fields of a `CallRequest`."""
-        request = CallRequest(
-            flow=flow,
+    def _call(self, context: Context, **said: Any) -> RequestedCall:
+        """Return the call with the fields of this task, and with those that are `said` here."""
+        # A task that begins late shows the call that it made in time: when phones ring is looked at for a new call.
+        fields = {name: value for name, value in self._said().items() if name not in WHEN} | said
+        fields.setdefault("batch", TaskIdentity.of(context).batch_id())
+        read = read_call(
+            fields, key="-", settings=self.hook.settings(), now=datetime.now(UTC),
+            named=lambda name: "destination" if name == "to" else name,
+        )  # fmt: skip
+        request = replace(
+            read.request(),
             unique_key=self.unique_key,
-            batch_id=batch_id,
-            valid_until=self._latest(),
             not_before=self._earliest(),
             window=self._windows(self.window_time_zone),
-            **more,
         )
-        return RequestedCall(request, valid_for=self.valid_for, again=self.again)
+        lasts = None if self.valid_for is None else values.duration(self.valid_for)
+        return RequestedCall(request, valid_for=lasts, valid_until=self._latest(), again=self.again)
 
     def _enqueue(self, context: Context) -> Job:
         """Return the job of this task instance. If there is none, enqueue one."""

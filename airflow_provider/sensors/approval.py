@@ -13,6 +13,7 @@ from airflow.providers.common.compat.sdk import (
     PokeReturnValue,
 )
 
+from airflow_provider.calls.arguments import taking
 from airflow_provider.calls.event_loop import run
 from airflow_provider.calls.failures import as_airflow_errors, doubt, ending, never_rang, refuse_none
 from airflow_provider.calls.identity import TaskIdentity
@@ -22,6 +23,7 @@ from airflow_provider.calls.waiting.status import WaitedCalls, is_settled
 from airflow_provider.operators.voice_task import OneCallTask
 from airflow_provider.sensors.outcome import VoiceSensor
 from voiceflow_worker import InvalidInputError, Job, JobState
+from voiceflow_worker.campaigns.reading import Of
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
@@ -58,6 +60,11 @@ class IvrApprovalSensor(OneCallTask, VoiceSensor):
         "voiceflow_conn_id",
     )
 
+    @taking(
+        Of.CALL,
+        without=("to", "say", "flow", "ivr", "menu", "language", "data", "country"),
+        valid_for=timedelta(hours=1),
+    )
     def __init__(
         self,
         *,
@@ -68,12 +75,11 @@ class IvrApprovalSensor(OneCallTask, VoiceSensor):
         approve: Sequence[str] = ("1",),
         on_reject: str = "fail",
         on_silence: str = "fail",
-        valid_for: timedelta | str | None = timedelta(hours=1),
         poke_interval: timedelta | float = 5.0,
         **kwargs: Any,
     ) -> None:
         # Each run asks its question.
-        super().__init__(again=True, valid_for=valid_for, poke_interval=poke_interval, **kwargs)
+        super().__init__(again=True, poke_interval=poke_interval, **kwargs)
         self.destination = destination
         self.question = question
         self.choices = dict(choices or CHOICES)
@@ -108,18 +114,10 @@ class IvrApprovalSensor(OneCallTask, VoiceSensor):
         source, voice = self.source or settings.source, self.voice_profile or settings.voice_profile
         if not source or not voice:
             raise InvalidInputError("source and voice_profile are needed: give them as arguments or in the connection")
-        flow = approval_call(
-            self.destination,
-            source=source,
-            question=self.question,
-            voice_profile=voice,
-            choices=self.choices,
-            how=self.how,
-        )
-        data = approval_data(
-            self.question, voice_profile=voice, choices=self.choices, approve=self.approve, how=self.how
-        )
-        return self._call(flow, batch_id=TaskIdentity.of(context).batch_id(), menu=MENU, data=data)
+        asked: dict[str, Any] = {"voice_profile": voice, "choices": self.choices, "how": self.how}
+        flow = approval_call(self.destination, source=source, question=self.question, **asked)
+        data = approval_data(self.question, approve=self.approve, **asked)
+        return self._call(context, flow=flow.to_body(), menu=MENU, data=data)
 
     def _judged(self, job: Job) -> PokeReturnValue:
         refuse_cancelled(job)

@@ -9,11 +9,12 @@ from datetime import timedelta
 from typing import Any
 
 from airflow_provider.calls.identity import TaskIdentity
-from airflow_provider.calls.single_call import OnClear, RequestedCall, enqueue_once, flow_of
+from airflow_provider.calls.single_call import OnClear, RequestedCall, enqueue_once
 from tests.contract.samples import ManualClock
 from tests.support.engine import Engine
 from tests.support.voices import ScriptedVoice
-from voiceflow_worker import CallQueue, CallRequest, Job
+from voiceflow_worker import CallQueue, Job
+from voiceflow_worker.service.named_call import read_call
 
 TASK = TaskIdentity(dag_id="d", run_id="r", task_id="t", max_tries=1)
 
@@ -41,8 +42,9 @@ class Instances:
         unique_key: str | None = None,
         saved: Mapping[str, str] | None = None,
     ) -> Job:
-        flow = flow_of(destination=to, say=say, flow=None, voice_profile="en-IE-EmilyNeural", source="+6531234567")
-        request = CallRequest(flow=flow, batch_id=batch_id, unique_key=unique_key)
+        said = {"to": to, "say": say, "voice_profile": "en-IE-EmilyNeural", "source": "+6531234567", "batch": batch_id}
+        call = read_call(said, key="-", now=self.clock.now())
+        request = replace(call.request(), unique_key=unique_key)
         wanted = RequestedCall(request, valid_for=timedelta(hours=2))
         return await enqueue_once(self.queue, wanted, identity, on_clear=on_clear, saved=saved)
 

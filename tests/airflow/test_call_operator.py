@@ -118,8 +118,8 @@ def test_a_call_that_breaks_a_rule_is_refused_before_anything_is_stored(on: Stag
     ("options", "expected"),
     [
         ({"destination": ["+6587660003"]}, r"expand\(destination"),
-        ({"say": None}, r"say=… or flow=…"),
-        ({"destination": None}, "destination missing"),
+        ({"say": None}, r"say=…, flow=… and ivr=…"),
+        ({"destination": None}, "destination: is missing"),
     ],
 )
 def test_parameters_that_do_not_fit_are_refused(on: Stage, options: dict[str, Any], expected: str) -> None:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Any
 
 import pytest
 
 from airflow_provider.calls.campaign_calls import check_rows
-from airflow_provider.calls.single_call import flow_of
+from airflow_provider.calls.single_call import read_flow
 from voiceflow_worker.campaigns.calls.options import CampaignOptions
 from voiceflow_worker.campaigns.calls.template import FlowTemplate
 from voiceflow_worker.errors import InvalidInputError
@@ -39,18 +38,7 @@ def test_a_row_with_a_value_that_was_rendered_to_none_is_bad(name: str, is_good:
     assert [(found.row, found.column) for found in checked.errors] == ([] if is_good else [(2, "name")])
 
 
-@pytest.mark.parametrize("is_said", [True, False])
-@pytest.mark.parametrize(("number", "source"), [("+6587654321", "+6531234567"), ("+60123456789", "+12025550123")])
-def test_a_call_has_the_source_of_its_country(is_said: bool, number: str, source: str) -> None:
-    spoken = {"action": "say", "params": {"text": "Hello.", "voiceProfile": "en-IE-EmilyNeural"}}
-    body = {"callflow": [{"action": "makeCall", "params": {}}, spoken, {"action": "hangup"}]}
-    words: dict[str, Any] = {"say": "Hello.", "flow": None} if is_said else {"say": None, "flow": body}
-    sources = "SG=+6531234567,*=+12025550123"
-    flow = flow_of(destination=number, voice_profile="en-IE-EmilyNeural", source=sources, **words)
-    assert (flow.source, flow.destination) == (source, number)
-
-
 def test_a_name_twice_in_the_json_of_a_flow_is_refused() -> None:
     body = '{"callflow": [{"action": "hangup", "action": "makeCall"}]}'
     with pytest.raises(InvalidInputError, match="flow has the name 'action' twice in one object"):
-        flow_of(destination="+6587654321", say=None, flow=body, voice_profile=None, source="+6531234567")
+        read_flow(body)

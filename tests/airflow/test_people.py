@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import inspect
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -22,6 +24,7 @@ from voiceflow_worker.campaigns.reading import Of
 from voiceflow_worker.core.settling.stops import stop_rules
 
 STORED_ONLY: dict[str, Any] = {"task_id": "t", "send": "worker", "wait_for": None, "deferrable": False}
+ROOT = Path(__file__).parents[2]
 PREVIEWED = {"prices", "assume_seconds", "rate", "rejects"}
 """The fields of a campaign that are for a person who starts it by hand."""
 
@@ -94,6 +97,19 @@ def test_a_campaign_stores_the_same_calls_as_wherever_else_it_is_started(
 def test_the_arguments_of_the_operator_are_the_fields_of_a_campaign() -> None:
     taken = {name for each in VoiceCampaignOperator.__mro__ for name in inspect.signature(each).parameters}
     assert set(fields_of(Of.CAMPAIGN)) - taken == PREVIEWED
+
+
+def test_a_field_that_is_defined_is_an_argument_of_the_operators() -> None:
+    # In a process of its own, because the operators take their arguments from the fields when they are imported.
+    code = (
+        "import inspect; from tests.campaigns.new_field import define; define()\n"
+        "from airflow_provider.operators.voice import VoiceCallOperator, VoiceCampaignOperator\n"
+        "for each in (VoiceCallOperator, VoiceCampaignOperator):\n"
+        "    each.partial(task_id='t', caller_name='Clinic')\n"
+        "    print(inspect.signature(each).parameters['caller_name'])"
+    )
+    run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert run.stdout.split()[-2:] == ["caller_name=None"] * 2, run.stderr
 
 
 class DatabaseHook(DbApiHook):

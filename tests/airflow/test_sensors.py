@@ -60,7 +60,7 @@ def test_several_calls_come_back_as_counts(on: Stage) -> None:
 
 def test_a_batch_comes_back_as_its_report(on: Stage) -> None:
     for place in range(2):
-        called(on, f"+658766502{place}", batch_id="sensed")
+        called(on, f"+658766502{place}", batch="sensed")
     assert sensor(batch_id="sensed").execute(context())["states"]["completed"] == 2
 
 
@@ -83,7 +83,7 @@ def test_soft_fail_skips_a_deferrable_sensor_at_its_first_look_and_after_its_tri
 def test_a_batch_that_has_no_calls_is_told_after_a_minute(
     on: Stage, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    called(on, "+6587665083", batch_id="reminders")
+    called(on, "+6587665083", batch="reminders")
     misspelt = sensor(batch_id="remindres")
     assert not misspelt.poke(context())
     assert "remindres" not in caplog.text + "".join(capsys.readouterr())

@@ -155,7 +155,9 @@ GIVEN: dict[str, dict[str, object]] = {
     "source": {"source": "SG=+6531111111,*=+12025550123"},
     "voice_profile": {"voice_profile": "en-US-JennyNeural"},
     "language": {"language": "en", "data": {"name": "Li"}},
+    "menu": {"menu": "confirm"},
     "valid_for": {"valid_for": "90m"},
+    "valid_until": {"valid_until": "2099-12-31T09:00:00Z"},
     "not_before": {"not_before": "tomorrow 09:00", "time_zone": "Asia/Singapore"},
     "window": {"window": "09:00-18:00"},
     "days": {"days": "SG=mon-fri,*=mon-sat"},
@@ -187,6 +189,7 @@ async def test_a_field_does_what_the_option_of_a_campaign_does(memory: Store, na
         job.body, job.destination, job.source, job.priority,
     )  # fmt: skip
     assert (made.not_before, made.window, made.redial) == (job.not_before, job.window, job.redial)
+    assert made.menu == job.menu
     assert made.batch_id == fields.get("batch")
     if name == "valid_for":
         assert job.valid_until is not None

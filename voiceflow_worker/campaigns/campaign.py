@@ -13,7 +13,7 @@ from voiceflow_worker.campaigns.calls.options import CampaignOptions
 from voiceflow_worker.campaigns.calls.request import texts_of
 from voiceflow_worker.campaigns.campaign_rows import batch_of
 from voiceflow_worker.campaigns.enqueue import EnqueueReport, OnProgress, enqueue_file, enqueue_rows
-from voiceflow_worker.campaigns.fields import EXCLUDING, fields_of
+from voiceflow_worker.campaigns.fields import EXCLUDING, HOURS, fields_of
 from voiceflow_worker.campaigns.files.input_file import InputFile
 from voiceflow_worker.campaigns.imports import Claim
 from voiceflow_worker.campaigns.options_file import OF_RUNS, ONLY_SCHEDULED, merged, recurrence_of, unknown_options
@@ -258,8 +258,7 @@ def _assumptions(reading: Reading, options: CampaignOptions) -> PreviewOptions:
 
 def window_of(reading: Reading) -> CountryWindows | None:
     """The window of the fields that say in which hours phones ring. What is wrong is noted."""
-    names = ("window", "days", "holidays", "window_time_zone")
-    window, days, holidays, zone = (reading.value(name) for name in names)
+    window, days, holidays, zone = (reading.value(name) for name in HOURS)
     if window is None and days is None and holidays is None:
         if zone is not None and not reading.problems:
             reading.problem("window_time_zone", "it is the zone of a window, and there is none: give window or days")

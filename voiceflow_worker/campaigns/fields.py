@@ -303,9 +303,10 @@ FIELDS: tuple[Field, ...] = (
         "a server, the name of one that it was started with.",
     ),
     Field(
-        name="menu", read=_texts(str), of=_CAMPAIGN, group=Group.TEXT, schema=TEXT, metavar="NAME", is_rare=True,
-        label="Menu that another receiver answers with", hint="Its name. The text above begins the call.",
+        name="menu", read=_texts(str), of=_CAMPAIGN | _CALL, group=Group.TEXT, schema=TEXT, metavar="NAME",
+        is_rare=True, label="Menu that another receiver answers with", hint="Its name. The text above begins the call.",
         help="The name of the IVR menu that handles the first key press, if a <template> asks the question.",
+        helps={Of.CALL: "The name of the IVR menu that handles the first key press, if a <flow> asks the question."},
     ),
     Field(
         name="language", read=_as_given, of=_CALL, group=Group.TEXT, schema=TEXT,
@@ -369,8 +370,9 @@ FIELDS: tuple[Field, ...] = (
         help="Phones may ring for this long, such as 2h, counted from now or from a later <not_before>.",
     ),
     Field(
-        name="valid_until", read=_later, of=_CAMPAIGN, group=Group.WHEN, schema=TEXT, metavar="TIME", is_rare=True,
-        sets="valid_until", label="Not after", hint="Such as tomorrow 18:00, in place of a length of time.",
+        name="valid_until", read=_later, of=_CAMPAIGN | _CALL, group=Group.WHEN, schema=TEXT, metavar="TIME",
+        is_rare=True, sets="valid_until", label="Not after",
+        hint="Such as tomorrow 18:00, in place of a length of time.",
         help="No phone rings after this time, written like <not_before>.",
     ),
     # -- if nobody answers
@@ -488,7 +490,10 @@ EXCLUDING: Final = (
 """The pairs of fields of which only one may be given."""
 
 
-CHANGES: Final = ("window", "days", "holidays", "window_time_zone", "valid_for", "valid_until", "priority", "source")
+HOURS: Final = ("window", "days", "holidays", "window_time_zone")
+WHEN: Final = (*HOURS, "not_before", "valid_for", "valid_until")
+"""The fields that say when phones ring."""
+CHANGES: Final = (*HOURS, "valid_for", "valid_until", "priority", "source")
 EDITED: Final = (*CHANGES, "time_zone", "country")
 """The fields of an edit of a batch: of them, `time_zone` and `country` only say how the others are read."""
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final, Self, TypeAlias
 from voiceflow_worker.campaigns.campaign import read_fields, window_of
 from voiceflow_worker.campaigns.field_values import MOST_ROUNDS, ROUNDS, UNTIL_ACKNOWLEDGED
 from voiceflow_worker.campaigns.field_values import rounds as read_rounds
+from voiceflow_worker.campaigns.fields import HOURS
 from voiceflow_worker.campaigns.reading import Of, refused
 from voiceflow_worker.errors import CallFlowError, InvalidInputError
 from voiceflow_worker.finding import Finding
@@ -35,7 +36,6 @@ Policies: TypeAlias = Mapping[str, Mapping[str, object]]
 """The fields of each policy, as `Escalation.of` reads them, by its name."""
 LARGEST_FILE = 1_000_000
 _ANY_TEXT: Final = "An alert."
-_HOURS = ("window", "days", "holidays", "window_time_zone")
 _NEEDED: Final = {
     "numbers": "it is missing; give a list of numbers, in the order of the calls, or a policy",
     "say": "it is missing; give a text",
@@ -132,7 +132,7 @@ class Escalation:
                     reading.problem(name, f"it is missing; give it, or set VOICEFLOW_{name.upper()}")
         window = window_of(reading)
         reading.refuse()
-        for name in (*_HOURS, "time_zone"):
+        for name in (*HOURS, "time_zone"):
             values.pop(name, None)
         read = cls(**values, window=window)
         misfits = list(read.misfits())
@@ -203,7 +203,7 @@ class Escalation:
             "source": self.source,
             "voice_profile": self.voice_profile,
             "country": self.country,
-            **dict.fromkeys(_HOURS, None),
+            **dict.fromkeys(HOURS, None),
             **({} if self.window is None else CountryWindows.of(self.window).fields()),
             "batch": self.batch_id,
             "priority": self.priority,
@@ -216,7 +216,7 @@ class Escalation:
         Raises InvalidInputError, KeyError, TypeError or ValueError for fields of another version.
         """
         values = dict(fields)
-        batch, hours = values.pop("batch", None), {name: values.pop(name, None) for name in _HOURS}
+        batch, hours = values.pop("batch", None), {name: values.pop(name, None) for name in HOURS}
         values["batch_id"] = batch
         for name in ("answer_within", "rest"):
             values[name] = read_duration(str(values[name]))

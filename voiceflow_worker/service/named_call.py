@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import datetime
 from functools import partial
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 WORDS: Final = ("say", "flow", "ivr")
 _NAMES = {"destination": "to", "batch_id": "batch"}
 """The names of fields, by those of the columns of a file."""
+_COLUMNS = {"destination": "to", "language": "language"}
 _NO_BATCH = "-"
 
 
@@ -60,25 +61,8 @@ class NamedCall:
 
         Raises CallFlowError, whose findings have the names of the fields, and InvalidInputError.
         """
-        given, flow = dict(self.fields), self.fields.get("flow")
-        if is_object(flow):
-            given["batch"] = given.get("batch") or flow.get("clientBatchId")
-        reading = read_fields(Of.CALL, given, settings=settings, menus=menus, now=now, foreign=True)
-        if not reading.has("to"):
-            reading.problem("to", "is missing; give the number to call")
-        if not (words := [name for name in WORDS if reading.has(name)]):
-            reading.problem("", "the call has no words: give one of say, flow and ivr")
-        read = options_of(reading)
-        reading.refuse(*pairwise(words))
-        row: dict[str, object] = {**(reading.value("flow") or {}), "destination": reading.value("to")}
-        if reading.has("language"):
-            row["language"] = reading.value("language")
-        rows = CampaignRows([row], replace(read, batch_id=read.batch_id or _NO_BATCH, keys={1: self.key}), now=now)
-        (found,) = rows
-        if found.call is None:
-            raise CallFlowError([_renamed(each) for each in found.findings])
-        batch = None if read.batch_id is None else found.call.batch_id
-        return found.call._replace(batch_id=batch, digest=f"{found.call.digest}{_MARK}{self.digest}")
+        call = read_call(self.fields, key=self.key, settings=settings, menus=menus, now=now, foreign=True)
+        return call._replace(digest=f"{call.digest}{_MARK}{self.digest}")
 
     async def enqueue(
         self,
@@ -129,7 +113,41 @@ _MARK = "."
 """What stands in a job's digest between that of its body and that of the request for it."""
 
 
-def _renamed(found: Finding) -> Finding:
+def read_call(
+    fields: Mapping[str, Any],
+    *,
+    key: str,
+    settings: Settings | None = None,
+    menus: Mapping[str, Menu] | None = None,
+    now: datetime,
+    named: Callable[[str], str] = str,
+    foreign: bool = False,
+) -> CheckedCall:
+    """The call with these fields, completed by the settings, under this unique key: see `Campaign.of`.
+
+    Without `to`, a `flow` calls its own number; from another computer (`foreign`), `to` is needed. Raises
+    CallFlowError, whose findings have the names of the fields, InvalidInputError and CampaignFileError.
+    """
+    given, flow = dict(fields), fields.get("flow")
+    if is_object(flow):
+        given["batch"] = given.get("batch") or flow.get("clientBatchId")
+    reading = read_fields(Of.CALL, given, settings=settings, menus=menus, now=now, named=named, foreign=foreign)
+    if not reading.has("to") and (foreign or not reading.has("flow")):
+        reading.problem("to", "is missing; give the number to call")
+    if not (words := [name for name in WORDS if reading.has(name)]):
+        reading.problem("", "the call has no words: give one of say, flow and ivr")
+    read = options_of(reading)
+    reading.refuse(*pairwise(words))
+    row: dict[str, object] = dict(reading.value("flow") or {})
+    row |= {column: reading.value(name) for column, name in _COLUMNS.items() if reading.has(name)}
+    options = replace(read, batch_id=read.batch_id or _NO_BATCH, keys={1: key})
+    (found,) = CampaignRows([row], options, now=now)
+    if found.call is None:
+        raise CallFlowError([_renamed(each, named) for each in found.findings])
+    return found.call if read.batch_id is not None else found.call._replace(batch_id=None)
+
+
+def _renamed(found: Finding, named: Callable[[str], str] = str) -> Finding:
     """A finding about a row, as one about the fields of a call."""
-    column = None if found.column is None else _NAMES.get(found.column, found.column)
+    column = None if found.column is None else named(_NAMES.get(found.column, found.column))
     return replace(found, file=None, row=None, column=column)
