@@ -8,7 +8,6 @@ from tests.cli.eight_by_eight import EightByEight, running
 from tests.cli.running import Program
 from voiceflow_worker.sandbox import Sandbox
 from voiceflow_worker.sandbox.events.delivery import WebhookTarget
-from voiceflow_worker.sandbox.orders import RecordingOrder
 
 
 @pytest.fixture
@@ -18,7 +17,7 @@ def eight(monkeypatch: pytest.MonkeyPatch) -> Iterator[EightByEight]:
         yield found.settings(monkeypatch)
 
 
-COMMANDS = [["profiles"], ["numbers"], ["webhooks"], ["recordings", "s-1"]]
+COMMANDS = [["profiles"], ["numbers"], ["webhooks"]]
 
 
 def test_voices_are_listed(voiceflow: Program, eight: EightByEight) -> None:
@@ -75,20 +74,6 @@ def test_a_webhook_is_deleted_where_it_is_meant(voiceflow: Program, eight: Eight
     )
     assert voiceflow("account", "webhooks", "--delete", "VCS", "--yes").code == 1
     assert voiceflow("account", "webhooks", "--delete", "SMS", "--yes").code == 2
-
-
-def test_recordings_are_listed(voiceflow: Program, eight: EightByEight) -> None:
-    order = RecordingOrder(session_id="s-1", url="https://files.example.com/1.mp3", seconds=12)
-    eight.sandbox.recordings.add(order)
-    (line,) = voiceflow("account", "recordings", "s-1", "--json").lines
-    assert (line["recording_id"], line["session_id"], line["url"], line["seconds"]) == (
-        order.recording_id,
-        "s-1",
-        "https://files.example.com/1.mp3",
-        12.0,
-    )
-    assert str(line["started_at"]).endswith(".000Z")
-    assert voiceflow("account", "recordings", "s-2").err == "there are no recordings of session s-2\n"
 
 
 @pytest.mark.parametrize(

@@ -200,6 +200,14 @@ def test_a_dry_run_stores_nothing_and_shows_a_preview_with_its_cost(voiceflow: P
     assert "preview" not in voiceflow("enqueue", path, *SAY, "--json").document
 
 
+def test_a_warning_about_all_rows_is_printed_once(voiceflow: Program) -> None:
+    (voiceflow.folder / "people.jsonl").write_text('{"mobile": "+6587654301"}\n')
+    options = ("--say", "Hello.", "--source", "+6531234567", "--voice-profile", "en-IE-EmilyNeural")
+    ended = voiceflow("enqueue", "people.jsonl", *options, "--number-column", "mobile,phone")
+    assert ended.code == 0, ended.err
+    assert (ended.out + ended.err).count("no row has this column of further numbers") == 1
+
+
 def test_equal_findings_share_a_line_that_names_the_option(voiceflow: Program) -> None:
     lines = "".join(
         json.dumps(

@@ -74,17 +74,27 @@ def test_whoever_is_on_duty_sees_where_an_escalation_stands_and_what_a_schedule_
     assert "the next run is at 2026-03-03 09:00:00 Asia/Singapore" in shown
     document = voiceflow("status", "--store", url_of(folder), "--json").document
     assert [each["next_at"] for each in document["schedules"]] == ["2026-03-03T01:00:00.000Z"]
-    listed = voiceflow("escalations", "--store", url_of(folder), "--json").lines
+    listed = voiceflow("status", "--escalations", "--store", url_of(folder), "--json").lines
     assert [(each["unique_key"], each["state"]) for each in listed] == [
         ("incident-42", "open"),
         ("incident-41", "unanswered"),
     ]
     assert document["escalations"] == listed[:1]
-    told = voiceflow("escalations", "--store", url_of(folder)).out
+    told = voiceflow("status", "--escalations", "--store", url_of(folder)).out
     assert "incident-42: open, since " in told
     assert f"  {number(1)} was not called: its number has been on the suppression list" in told
-    none = voiceflow("escalations", "--store", url_of(folder), "--queue", "other")
+    none = voiceflow("status", "--escalations", "--store", url_of(folder), "--queue", "other")
     assert (none.code, none.out, "has no open escalation" in none.err) == (0, "", True)
+
+
+def test_what_status_shows_is_chosen_once(voiceflow: Program) -> None:
+    for given, told in (
+        (("--all", "--watch"), "--all and --watch exclude each other"),
+        (("--batch", "march"), "--batch belongs to --watch"),
+        (("--all", "--since", "7d"), "--since belongs to --escalations"),
+    ):
+        refused = voiceflow("status", *given)
+        assert (refused.code, told in refused.err) == (2, True), refused.err
 
 
 def test_people_read_why_calls_wait_and_that_nobody_receives(voiceflow: Program) -> None:
@@ -152,7 +162,7 @@ def test_a_held_batch_names_its_hold_and_has_no_end(voiceflow: Program) -> None:
         "wrong text",
     )
     assert "batch people is held until somebody resumes it: wrong text" in voiceflow("batches", *store).out
-    (queue,) = voiceflow("queues", "--json", *store).lines
+    (queue,) = voiceflow("status", "--all", "--json", *store).lines
     assert queue["hold"] is None
 
 
@@ -176,7 +186,7 @@ def test_queues_are_those_with_a_worker_or_a_batch_and_the_given_one(voiceflow: 
     store = ("--store", url_of(voiceflow.folder))
     enqueued(voiceflow.folder, 3, batch_id="people")
     voiceflow("hold", *store)
-    default, other = voiceflow("queues", "--json", "--queue", "other", *store).lines
+    default, other = voiceflow("status", "--all", "--json", "--queue", "other", *store).lines
     assert (default["queue"], default["total"], default["hold"]["scope"]) == ("default", 3, "queue")
     assert (other["queue"], other["total"], other["hold"]) == ("other", 0, None)
     assert "batch_id" not in default

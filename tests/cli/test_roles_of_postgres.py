@@ -43,7 +43,7 @@ def test_a_role_that_works_needs_no_more_than_rows_and_one_that_reads_sees_all(
     assert voiceflow("hold", "--store", urls["works"]).code == 0
     for command, seen in (
         (("status",), "2"),
-        (("queues",), "default"),
+        (("status", "--all"), "default"),
         (("batches",), "people"),
         (("calls", "list"), "+6591234567"),
         (("report", "--batch", "people"), "2"),

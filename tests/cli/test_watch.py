@@ -1,4 +1,4 @@
-"""`voiceflow watch`: a live view on a terminal, and lines where there is none."""
+"""`voiceflow status --watch`: a live view on a terminal, and lines where there is none."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from voiceflow_worker.model.reports.status import SessionStatus
 
 @pytest.fixture
 def watch(folder: Path) -> tuple[str, ...]:
-    return ("watch", "--store", empty(folder))
+    return ("status", "--watch", "--store", empty(folder))
 
 
 Watch = tuple[str, ...]

@@ -26,6 +26,7 @@ SHARED_FROM = 2
 """How many commands have an option with the same meaning, if it is explained once."""
 SAME_OPTIONS = {"voiceflow enqueue": "voiceflow check"}
 """Commands that have the options of another one, and few more."""
+_OF_ALL = ("--json", "--store", "--wait-for-store", "--queue")
 _HEADING = re.compile(r"^## (.+)$", re.MULTILINE)
 _TYPES = {"int": "N", "float": "N", "Path": "FILE"}
 """The words for values whose options name none."""
@@ -71,7 +72,7 @@ def written(page: str) -> str:
     notes = {name: body.partition(NOTES)[2].strip() for name, body in bodies.items()}
     kept = {name: body for name, body in bodies.items() if not name.startswith("voiceflow ")}
     known = dict(commands(program()))
-    of_all = options(known["voiceflow status"])
+    of_all = {name: line for name, line in options(known["voiceflow status"]).items() if name in _OF_ALL}
     shared = _shared(known, of_all)
     texts = [parts[0].rstrip()]
     for name, lines in ((OF_ALL, of_all), (SHARED, shared)):

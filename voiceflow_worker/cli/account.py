@@ -1,4 +1,4 @@
-"""`voiceflow account`: show voices, numbers, webhooks and recordings of the account at 8x8."""
+"""`voiceflow account`: show voices, numbers and webhooks of the account at 8x8."""
 
 from __future__ import annotations
 
@@ -113,31 +113,6 @@ async def webhooks(
         found = await voice.webhooks()
     nothing = "no webhook is registered; `voiceflow account webhooks set URL` registers one for session summaries"
     output.records(map(asdict, found), nothing=nothing)
-
-
-async def recordings(session: SessionId, /, *, json: JsonOption = False) -> None:
-    """List the recordings of a session.
-
-    With --json, one recording per line.
-
-    Examples:
-        voiceflow account recordings 6f7a2c1e-8d5b-4f0e-9a44-3a1f0c2b7d10
-        voiceflow account recordings 6f7a2c1e-8d5b-4f0e-9a44-3a1f0c2b7d10 --json | jq -r .url
-    """
-    async with voice_client(settings_from()) as voice:
-        found = await voice.recordings(session)
-    rows = [
-        {
-            "recording_id": each.recording_id,
-            "session_id": each.session_id or session,
-            "status": each.status,
-            "url": each.url,
-            "seconds": None if each.duration is None else each.duration.total_seconds(),
-            "started_at": rfc3339(each.started_at),
-        }
-        for each in found
-    ]
-    Output(as_json=json).records(rows, nothing=f"there are no recordings of session {session}")
 
 
 async def _set_webhooks(

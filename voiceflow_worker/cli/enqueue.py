@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
@@ -75,6 +75,7 @@ async def enqueue(
 
     settings = common.settings()
     output = common.output()
+    told: set[Finding] = set()
     try:
         campaign = campaign_of(rows, run, settings=settings, skip_bad=skip_bad)
         async with input_file(file) as source, opened_queue(settings, makes=True) as calls:
@@ -88,7 +89,7 @@ async def enqueue(
                         calls,
                         by=Actor(on=Interface.COMMAND, login=login_name(), name=as_),
                         progress=_shown_on(shown),
-                        warn=partial(_warn, output),
+                        warn=partial(_warn, output, told),
                     )
     except get_cancelled_exc_class():
         output.note(
@@ -102,7 +103,7 @@ async def enqueue(
         raise
     report = replace(report, findings=tuple(typed(report.findings)))
     output.document(report.as_json())
-    _tell_found(output, report)
+    _tell_found(output, report, told)
     _tell(output, report, file, rejects=campaign.rejects)
     stops = campaign.options.stops
     if stops is not None and stops.after_cost is not None:
@@ -114,9 +115,10 @@ async def enqueue(
     return ExitCode.BAD_INPUT if report.refused or report.again else ExitCode.DONE
 
 
-def _warn(output: Output, findings: Sequence[Finding]) -> None:
+def _warn(output: Output, told: set[Finding], findings: Sequence[Finding]) -> None:
     """Say what concerns all rows while nobody can have been called yet: a Ctrl-C still comes in time."""
-    for found in findings:
+    for found in typed(findings):
+        told.add(found)
         output.note(f"warning: {found.message}")
 
 
@@ -149,10 +151,10 @@ def _tell(output: Output, report: EnqueueReport, file: Path, *, rejects: Path | 
         output.say(f"the rows that are not called are in {rejects}, with the reasons{remedy}")
 
 
-def _tell_found(output: Output, report: EnqueueReport) -> None:
-    """Print for people what is wrong with a file, and its preview: of a run, a dry run or a check."""
+def _tell_found(output: Output, report: EnqueueReport, told: Collection[Finding] = ()) -> None:
+    """Print for people what is wrong with a file, and was not `told` yet, and its preview."""
     if not output.as_json:
-        tell_findings(output, report.findings)
+        tell_findings(output, [found for found in report.findings if found not in told])
         if report.preview is not None and report.preview.calls:
             output.table(("preview", ""), report.preview.in_words())
 

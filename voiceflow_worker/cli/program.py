@@ -97,7 +97,7 @@ _ALL = (
     _Commands(_SEND, "worker", "worker"),
     _Commands(_SEND, "serve", "serve"),
     _Commands(_SEND, "schedule", "schedule"),
-    _Commands(_WATCH, "queue", "status escalations queues batches watch"),
+    _Commands(_WATCH, "queue", "status batches"),
     _Commands(_WATCH, "batches", "edit", group="batches"),
     _Commands(_WATCH, "report", "report"),
     _Commands(
@@ -122,7 +122,7 @@ _ALL = (
     _Commands(
         _SET_UP,
         "account",
-        "profiles numbers webhooks recordings",
+        "profiles numbers webhooks",
         group="account",
         about="Show what the account at 8x8 has.",
     ),

@@ -1,10 +1,10 @@
-"""Commands on a queue: `status`, `escalations`, `queues`, `batches`, `watch`, `hold`, `resume` and `rate`."""
+"""Commands on a queue: `status`, `batches`, `hold`, `resume` and `rate`."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Annotated
 
 import anyio
@@ -38,15 +38,59 @@ if TYPE_CHECKING:
 _OF_LATE = timedelta(days=1)
 
 
-async def status(*, common: QueueOptions = QueueOptions()) -> None:
+async def status(
+    *,
+    all_: Annotated[bool, Flag, Parameter(name="--all")] = False,
+    watch: Annotated[bool, Flag] = False,
+    escalations: Annotated[bool, Flag] = False,
+    batch: BatchOption = None,
+    since: Annotated[
+        SinceOption, Parameter(help="With --escalations: also those that ended after this time, such as 7d. [24h]")
+    ] = None,
+    as_: AsOption = None,
+    common: QueueOptions = QueueOptions(),
+) -> ExitCode:
     """Show a queue: calls by state, rate, holds, doubts.
 
-    Also where each open escalation stands, and what each schedule did last.
+    Also where each open escalation stands, and what each schedule did last. With --watch, keys act: h holds the queue
+    or batch after a confirmation, r resumes it, q quits.
+
+    Args:
+        all_: List all queues of the store, with their progress. With --json, one per line.
+        watch: Show the queue, or one --batch, live in the terminal. With --json, or without a terminal, a line each
+            second.
+        escalations: List the open and the recent escalations, with each step. With --json, one per line.
+        batch: With --watch: only this batch.
 
     Examples:
         voiceflow status
-        voiceflow status --queue reminders --json | jq .states
+        voiceflow status --watch --batch march
+        voiceflow status --all --json | jq '{queue, done, total}'
+        voiceflow status --escalations --since 7d
     """
+    ways = {"--all": all_, "--watch": watch, "--escalations": escalations}
+    asked = [name for name, wanted in ways.items() if wanted]
+    if len(asked) > 1:
+        raise InvalidInputError(f"{' and '.join(asked)} exclude each other: give one of them")
+    for option, value, way in (
+        ("--batch", batch, "--watch"),
+        ("--as", as_, "--watch"),
+        ("--since", since, "--escalations"),
+    ):
+        if value is not None and asked != [way]:
+            raise InvalidInputError(f"{option} belongs to {way}: give both, or neither")
+    if watch:
+        return await _watch(common, batch=batch, as_=as_)
+    if escalations:
+        await _escalations(common, since=_OF_LATE if since is None else since)
+    elif all_:
+        await _queues(common)
+    else:
+        await _one_queue(common)
+    return ExitCode.DONE
+
+
+async def _one_queue(common: QueueOptions) -> None:
     from voiceflow_worker.backends.health import judged_server_clock
     from voiceflow_worker.service.whole_queue import read_queue
 
@@ -116,26 +160,11 @@ def _going_on(whole: WholeQueue) -> Iterator[str]:
         yield f"schedule {run.in_words()}{following}"
 
 
-async def escalations(
-    *,
-    since: Annotated[
-        SinceOption, Parameter(help="List those that ended after this time, such as 7d for seven days ago. [24h]")
-    ] = None,
-    common: QueueOptions = QueueOptions(),
-) -> None:
-    """List the open and the recent escalations of a queue.
-
-    With what happened at each step.
-
-    Examples:
-        voiceflow escalations
-        voiceflow escalations --since 7d --json | jq -c 'select(.state == "unanswered") | .steps'
-    """
+async def _escalations(common: QueueOptions, *, since: timedelta | datetime) -> None:
     from voiceflow_worker.service.escalations import Escalations
 
     output = common.output()
     async with common.opened() as calls:
-        since = _OF_LATE if since is None else since
         begin = calls.store.clock.now() - since if isinstance(since, timedelta) else since
         found = await Escalations(calls).recent(since=begin)
         url = calls.store.url
@@ -202,15 +231,7 @@ async def batches(*, name: str = "", limit: LimitOption = 50, common: QueueOptio
         output.note(f"queue {calls.name} of {url} has no batches; `voiceflow enqueue` makes a batch of each file")
 
 
-async def queues(*, common: QueueOptions = QueueOptions()) -> None:
-    """List the queues of a store, with their progress.
-
-    Rate, remaining time, holds and doubts stand beside it. With --json, one per line.
-
-    Examples:
-        voiceflow queues
-        voiceflow queues --json | jq '{queue, done, total}'
-    """
+async def _queues(common: QueueOptions) -> None:
     from voiceflow_worker.core.reporting.batches import read_queues
 
     output = common.output()
@@ -244,16 +265,7 @@ def _figures(each: BatchProgress) -> tuple[object, ...]:
     return each.total, each.done, share, rate, left, each.doubts or ""
 
 
-async def watch(*, batch: BatchOption = None, as_: AsOption = None, common: QueueOptions = QueueOptions()) -> ExitCode:
-    """Watch a queue or a batch live in the terminal.
-
-    Keys: h holds the queue or batch after a confirmation, r resumes it, q quits. With --json, or if stdout is not a
-    terminal, a line is printed every second.
-
-    Examples:
-        voiceflow watch --batch march
-        voiceflow watch --json | jq .done
-    """
+async def _watch(common: QueueOptions, *, batch: str | None, as_: str | None) -> ExitCode:
     from voiceflow_worker.cli.watch import Screen, tell_lines
 
     output = common.output()

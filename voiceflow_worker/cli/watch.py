@@ -1,4 +1,4 @@
-"""`voiceflow watch`: a queue or a batch, live in the terminal: the picture, the data that it shows, and the keys."""
+"""`voiceflow status --watch`: a queue or a batch, live in the terminal: the picture, its data, and the keys."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How far a campaign is, as `voiceflow watch` tells it once a second."""
+"""How far a campaign is, as `voiceflow status --watch` tells it once a second."""
 
 from __future__ import annotations
 
@@ -48,5 +48,5 @@ class Progress:
 @contextmanager
 def watching(desk: Desk, batch: str) -> Iterator[Progress]:
     """Watch a batch."""
-    with running("watch", "--batch", batch, "--json", env=desk.env, folder=desk.folder) as process:
+    with running("status", "--watch", "--batch", batch, "--json", env=desk.env, folder=desk.folder) as process:
         yield Progress(process)

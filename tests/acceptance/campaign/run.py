@@ -178,7 +178,7 @@ class Campaign:
         at = hours.moment - plan.hold_before
         wait_until(lambda: datetime.now(UTC) > at, "a time shortly before the moment of the window", within=WITHIN)
         assert BATCH in desk.types("voiceflow batches").printed
-        desk.looks(f"voiceflow watch --batch {BATCH}", lines=3)
+        desk.looks(f"voiceflow status --watch --batch {BATCH}", lines=3)
         reader.open(pages)
         reader.sees("Overview", BATCH)
         desk.picture(reader, "overview")
