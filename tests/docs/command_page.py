@@ -1,14 +1,13 @@
 """The pages of the command line and of the fields: `python -m tests.docs.command_page` writes them.
 
 What a command is and its options come from the program. The notes below them are written by hand, and stay as they
-are. An option that several commands have, with the same meaning, is explained once; examples are in the help.
+are. An option that several commands have, with the same meaning, is explained once. The help says more, with examples.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from textwrap import fill
 
 from cyclopts import App
 from cyclopts.argument import Argument
@@ -80,7 +79,7 @@ def written(page: str) -> str:
         texts.append(_section(name, "\n".join(lines.values()), notes.get(name, "")))
     texts += [f"## {name}\n\n{body.strip()}" for name, body in kept.items()]
     for name, app in known.items():
-        from_program = [*_description(app), *_options(name, known, of_all, shared)]
+        from_program = [_summary(app), *_options(name, known, of_all, shared)]
         texts.append(_section(name, "\n\n".join(filter(None, from_program)), notes.get(name, "")))
     return "\n\n".join(texts) + "\n"
 
@@ -126,10 +125,8 @@ def _section(name: str, text: str, notes: str) -> str:
     return "\n\n".join(filter(None, [f"## {name}", text, f"{NOTES}\n\n{notes}" if notes else ""]))
 
 
-def _description(app: App) -> Iterator[str]:
-    if app.default_command is not None:
-        for paragraph in description(app.default_command).split("\n\n"):
-            yield fill(paragraph, width=120, break_long_words=False, break_on_hyphens=False)
+def _summary(app: App) -> str:
+    return "" if app.default_command is None else description(app.default_command).partition("\n\n")[0]
 
 
 def options_of(command: str) -> dict[str, str]:
