@@ -4,7 +4,7 @@ import re
 from hashlib import sha256
 from pathlib import Path
 
-from tests.docs.pages import DOCS, ROOT, anchors, blocks, links
+from tests.docs.pages import DOCS, ROOT, anchors, blocks, links, prose
 
 PAGES = sorted([ROOT / "README.md", ROOT / "CHANGELOG.md", ROOT / "CONTRIBUTING.md", *DOCS.rglob("*.md")])
 
@@ -49,3 +49,11 @@ def test_every_file_that_the_map_of_the_source_names_exists() -> None:
     assert len(names) > 50
     missing = [name for name in names if not (ROOT / name).exists() and not (ROOT / "voiceflow_worker" / name).exists()]
     assert not missing, f"no such file: {', '.join(sorted(missing))}"
+
+
+def test_no_table_is_broken_by_an_empty_line() -> None:
+    for page in PAGES:
+        lines = prose(page).splitlines()
+        for number, (before, row, after) in enumerate(zip(lines, lines[1:], lines[2:], strict=False), 2):
+            if row.startswith("|") and not before.startswith("|"):
+                assert re.fullmatch(r"\|[\s|-]+\|", after), f"{page.name}:{number}: a row without a header: {row}"
