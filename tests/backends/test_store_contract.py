@@ -32,11 +32,13 @@ from voiceflow_worker.core.ports.store import (
     Record,
     Result,
     Same,
+    Slot,
     Step,
     Store,
     Unit,
     Wanted,
 )
+from voiceflow_worker.model.jobs.gcra import SendSlot
 from voiceflow_worker.model.jobs.job import Job, JobState
 
 
@@ -274,13 +276,29 @@ class LeasesAreNotCounted(Memory):
 
 
 class ARateIsNotChanged(Memory):
-    def take(self, queue: str, **rest: Any) -> Any:
-        before = self.paces.get(queue)
-        slots = super().take(queue, **rest)
-        if before is not None and self.paces[queue].tat < before.tat and rest["now"].year == 2026:
-            self.paces[queue] = replace(self.paces[queue], tat=before.tat)
-            return replace(slots, times=())
-        return slots
+    def _allot(self, slot: Slot, now: datetime) -> SendSlot:
+        before = self.paces.get(slot.queue)
+        found = super()._allot(slot, now)
+        if before is not None and self.paces[slot.queue].tat < before.tat:
+            self.paces[slot.queue] = replace(self.paces[slot.queue], tat=before.tat)
+            return SendSlot(None, found.next_at)
+        return found
+
+
+class RefusedUnitsTakeSlots(Memory):
+    def _refused_need(self, unit: Unit, now: datetime) -> Answer | None:
+        refusal = super()._refused_need(unit, now)
+        if refusal is not None and unit.slot is not None:
+            self._allot(unit.slot, now)
+        return refusal
+
+
+class RepeatsGetASlot(Memory):
+    def answer(self, unit: Unit, now: datetime) -> Answer:
+        answer = super().answer(unit, now)
+        if unit.slot is not None and answer == memory_store.DONE:
+            return replace(answer, slot=self._allot(unit.slot, now))
+        return answer
 
 
 class TotalsOfABatchStay(Memory):
@@ -386,6 +404,8 @@ MUTATIONS: dict[type[Memory | MemoryStore], str] = {
     LeasesTakeWhatExpired: "test_what_is_no_longer_valid_is_left_to_the_sweep",
     LeasesAreNotCounted: "test_a_leased_job_is_its_workers_until_the_lease_ends",
     ARateIsNotChanged: "test_a_new_rate_counts_from_the_last_slot",
+    RefusedUnitsTakeSlots: "test_a_refused_unit_takes_no_slot_and_a_repeat_gets_none",
+    RepeatsGetASlot: "test_a_refused_unit_takes_no_slot_and_a_repeat_gets_none",
     TotalsOfABatchStay: "test_deleted_jobs_stay_in_the_totals_of_their_batch_while_it_has_jobs",
     EndedRecordsAreRead: "test_records_of_several_namespaces_are_read_at_once",
     PagesForgetTheirGroup: "test_a_page_goes_on_after_a_record",

@@ -98,5 +98,5 @@ async def sent(engine: Engine, *, batch_id: str | None = None, destination: str 
     await engine.queue.enqueue(flow(destination), batch_id=batch_id, priority=1)
     leased_at = engine.store.clock.monotonic()
     (dispatch,) = await engine.submitter.prepare(await engine.lease(1), leased_at=leased_at)
-    await engine.submitter.dispatch(dispatch)
+    await engine.finish(dispatch)
     return await engine.queue.get(dispatch.job.id)

@@ -35,7 +35,7 @@ def _with_a_summary_that_steers(folder: Path) -> str:
         )
         leased_at = engine.store.clock.monotonic()
         (dispatch,) = await engine.submitter.prepare(await engine.lease(1), leased_at=leased_at)
-        await engine.submitter.dispatch(dispatch)
+        await engine.finish(dispatch)
         summary = SessionSummary(
             session_id=f"session-{dispatch.job.id}.1",
             status=SessionStatus.FAILED,

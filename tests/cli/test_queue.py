@@ -292,7 +292,7 @@ def test_a_batch_stops_itself_at_the_limit_that_was_given_with_it(voiceflow: Pro
     async def nobody_answers(engine: Engine) -> None:
         for job in await engine.lease(4):
             (dispatch,) = await engine.submitter.prepare([job], leased_at=engine.store.clock.monotonic())
-            await engine.submitter.dispatch(dispatch)
+            await engine.finish(dispatch)
             await engine.summarise(job, SessionStatus.NO_ANSWER)
         await engine.stops.look()
 

@@ -15,13 +15,13 @@ import pytest
 
 from voiceflow_worker.core.ports.controls import Limits, limits_put
 from voiceflow_worker.core.ports.reads import ById, ByKey, Due, Expired, Listing, OfNumber, Read, Waiting
-from voiceflow_worker.core.ports.store import Absent, AtMost, Delete, OpenGate, Page, Same, Step, Store, Unit
+from voiceflow_worker.core.ports.store import Absent, AtMost, Delete, OpenGate, Page, Same, Slot, Step, Store, Unit
 from voiceflow_worker.core.ports.store import tally_change as change
 from voiceflow_worker.model.jobs.gate import GateState
 from voiceflow_worker.model.jobs.job import Job, JobState
 
 from .samples import NOW, QUEUE, Ground, delete, sample_job
-from .writing import DAY, DONE, MINUTE, gated, new, next_of, put, stored, to, told
+from .writing import DAY, DONE, gated, new, next_of, put, stored, to, told
 
 ReadSoFar = Callable[[], Awaitable[int]]
 """Tells what the storage under test has read until now, by all who have opened it, in units of its own."""
@@ -144,7 +144,7 @@ def operations(round_: int, jobs: list[Job]) -> dict[str, Operation]:
         "records: page of a group": lambda store: store.records({"n": Page(group="group", limit=PAGE)}, now=NOW),
         "events": lambda store: store.events(QUEUE, limit=PAGE),
         "wait": lambda store: store.wait(QUEUE, seen=0, until=NOW),
-        "take": lambda store: store.take(QUEUE, wanted=2, horizon=MINUTE, now=NOW),
+        "write: a slot": partial(_written, Unit(slot=Slot(QUEUE, NOW, LATER))),
         "lease": lambda store: store.lease(QUEUE, worker_id="w", limit=PAGE, until=LATER, now=NOW),
         "lease: of a batch": lambda store: store.lease(
             QUEUE, worker_id="w", limit=1, until=LATER, now=NOW, batch=f"mine {round_}"

@@ -47,7 +47,7 @@ from .samples import sample_job as sample_job
 from .samples import sample_jobs as sample_jobs
 from .totals import TotalsContract as TotalsContract
 from .work import LeaseContract as LeaseContract
-from .work import TakeContract as TakeContract
+from .work import SlotContract as SlotContract
 from .work import WaitContract as WaitContract
 from .write import WriteContract as WriteContract
 
@@ -56,7 +56,7 @@ class StoreContract(
     WriteContract,
     BreakContract,
     LeaseContract,
-    TakeContract,
+    SlotContract,
     JobsContract,
     TotalsContract,
     RecordsContract,

@@ -11,10 +11,10 @@ import pytest
 
 from voiceflow_worker.core.ports.controls import Limits, limits_put, start_put
 from voiceflow_worker.core.ports.reads import Due
-from voiceflow_worker.core.ports.store import Drop, Store, Unit
+from voiceflow_worker.core.ports.store import Absent, Drop, Result, Slot, Step, Store, Unit
 from voiceflow_worker.model.jobs.admission import PRIORITIES
 from voiceflow_worker.model.jobs.gate import Gate, GateState
-from voiceflow_worker.model.jobs.gcra import Slots
+from voiceflow_worker.model.jobs.gcra import SendSlot
 from voiceflow_worker.model.jobs.job import JobState
 
 from .samples import NOW, QUEUE, Ground, sample_job, sample_jobs
@@ -24,7 +24,9 @@ from .writing import (
     MICROSECOND,
     MINUTE,
     STALE,
+    answers,
     gated,
+    held,
     job_of,
     leased,
     new,
@@ -292,43 +294,82 @@ class LeaseContract(Ground):
         assert await leased(store, 0) == await leased(store, -1) == []
 
 
-class TakeContract(Ground):
-    """Send slots."""
+class SlotContract(Ground):
+    """Send slots: sentence 14 of `write`."""
 
-    async def taken(self, store: Store, wanted: int, *, now: datetime = NOW, ahead: float = 1) -> list[float]:
-        slots = await store.take(QUEUE, wanted=wanted, horizon=timedelta(seconds=ahead), now=now)
-        return [round((time - NOW).total_seconds(), 3) for time in slots.times]
+    async def allotted(self, store: Store, wanted: int, *, now: datetime = NOW, ahead: float = 1) -> list[float]:
+        """The slots of so many units of one step, in seconds after `NOW`; those that got none are left out."""
+        slots = [each.at for each in await self.slots(store, now, wanted=wanted, ahead=ahead)]
+        return [round((at - NOW).total_seconds(), 3) for at in slots if at is not None]
 
-    async def test_without_a_rate_all_leave_now(self, store: Store) -> None:
-        assert await self.taken(store, 3) == [0, 0, 0]
-        assert await self.taken(store, 0) == []
+    async def slots(
+        self, store: Store, now: datetime, *, wanted: int = 1, ahead: float = 0.1, queue: str = QUEUE
+    ) -> list[SendSlot]:
+        unit = Unit(slot=Slot(queue, now, now + timedelta(seconds=ahead)))
+        answers = await store.write(Step(units=(unit,) * wanted), now=now)
+        for each in answers:
+            assert each.slot is not None
+            assert each.result is (Result.NO_SLOT if each.slot.at is None else Result.DONE)
+        return [each.slot for each in answers if each.slot is not None]
+
+    async def test_without_a_rate_all_leave_at_once(self, store: Store) -> None:
+        assert await self.allotted(store, 3) == [0, 0, 0]
 
     async def test_workers_share_the_rate(self, store: Store, other: Store) -> None:
         await limit(store, rate=2)
-        assert await self.taken(store, 2) == [0, 0.5]
-        assert await self.taken(other, 5) == [1]
-        slots = await store.take(QUEUE, wanted=1, horizon=timedelta(0), now=NOW)
-        assert (slots.times, slots.next_at) == ((), NOW + timedelta(seconds=1.5))
-        assert await self.taken(other, 1, now=NOW + MINUTE) == [60]
+        assert await self.allotted(store, 2) == [0, 0.5]
+        assert await self.allotted(other, 5) == [1]
+        assert await self.slots(store, NOW, ahead=0) == [SendSlot(None, NOW + timedelta(seconds=1.5))]
+        assert await self.allotted(other, 1, now=NOW + MINUTE) == [60]
+
+    async def test_a_unit_is_written_with_its_slot_or_not_at_all(self, store: Store) -> None:
+        await limit(store, rate=1)
+        jobs = await stored(store, sample_job(1), sample_job(2))
+        slot = Slot(QUEUE, NOW, NOW + timedelta(seconds=0.5))
+        units = [replace(to(job, next_of(job), puts=(put(job.id),)), slot=slot) for job in jobs]
+        first, second = await answers(store, *units)
+        assert (first.result, first.slot) == (DONE, SendSlot(NOW, NOW + SECOND))
+        assert (second.result, second.slot) == (Result.NO_SLOT, SendSlot(None, NOW + SECOND))
+        assert await held(store) == {jobs[0].id: "v"}
+        later = replace(units[1], slot=Slot(QUEUE, NOW + SECOND, NOW + SECOND))
+        (again,) = await answers(store, later)
+        assert (again.result, again.slot) == (DONE, SendSlot(NOW + SECOND, NOW + 2 * SECOND))
+
+    async def test_a_refused_unit_takes_no_slot_and_a_repeat_gets_none(self, store: Store) -> None:
+        await limit(store, rate=1)
+        (job,) = await stored(store, sample_job(1))
+        await write(store, Unit(puts=(put("held"),)))
+        slot = Slot(QUEUE, NOW, NOW + SECOND)
+        unit = replace(to(job, next_of(job)), slot=slot)
+        refused = replace(unit, needs=(Absent("n", ("held",)),))
+        stale = replace(to(next_of(job), next_of(job)), slot=slot)
+        results = [(each.result, each.slot) for each in await answers(store, refused, stale, unit, unit)]
+        assert results == [
+            (Result.NOT_FREE, None),
+            (STALE, None),
+            (DONE, SendSlot(NOW, NOW + SECOND)),
+            (DONE, None),
+        ]
+        assert await self.allotted(store, 1) == [1]
 
     async def test_a_burst_leaves_at_once_after_each_pause(self, store: Store) -> None:
         await limit(store, rate=1, burst=3)
-        assert await self.taken(store, 5) == [0, 0, 0, 1]
-        assert await self.taken(store, 5, now=NOW + MINUTE) == [60, 60, 60, 61]
+        assert await self.allotted(store, 5) == [0, 0, 0, 1]
+        assert await self.allotted(store, 5, now=NOW + MINUTE) == [60, 60, 60, 61]
 
     async def test_each_queue_has_a_rate_of_its_own(self, store: Store) -> None:
         await limit(store, rate=1)
         await limit(store, "reminders", rate=1)
-        await self.taken(store, 5)
-        assert (await store.take("reminders", wanted=1, horizon=SECOND, now=NOW)).times == (NOW,)
+        await self.allotted(store, 5)
+        assert await self.slots(store, NOW, queue="reminders") == [SendSlot(NOW, NOW + SECOND)]
 
-    async def test_workers_who_ask_at_once_get_different_times(self, store: Store, other: Store) -> None:
+    async def test_workers_who_ask_at_once_get_different_slots(self, store: Store, other: Store) -> None:
         await limit(store, rate=100)
         got: list[float] = []
 
         async def work(handle: Store) -> None:
             for wanted in (1, 3, 2):
-                got.extend(await self.taken(handle, wanted))
+                got.extend(await self.allotted(handle, wanted))
 
         async with anyio.create_task_group() as group:
             for handle in (store, other) * 5:
@@ -337,29 +378,30 @@ class TakeContract(Ground):
 
     async def test_a_new_rate_counts_from_the_last_slot(self, store: Store) -> None:
         await limit(store, rate=1 / 3600)
-        assert await self.taken(store, 1) == [0]
+        assert await self.allotted(store, 1) == [0]
         await limit(store, rate=10)
-        assert await self.taken(store, 3) == [0.1, 0.2, 0.3]
+        assert await self.allotted(store, 3) == [0.1, 0.2, 0.3]
         # Other limits change no slot.
         await limit(store, rate=10, max_active=5)
-        assert await self.taken(store, 1) == [0.4]
+        assert await self.allotted(store, 1) == [0.4]
 
     @pytest.mark.parametrize(("rate", "burst"), [(10.0, 1), (10.0, 5), (0.5, 1)])
-    async def test_a_clock_that_was_rolled_back_stops_slots_for_one_interval_only(
+    async def test_a_clock_that_was_set_back_stops_slots_for_one_interval_only(
         self, store: Store, other: Store, rate: float, burst: int
     ) -> None:
         horizon, interval = timedelta(milliseconds=100), timedelta(seconds=1 / rate)
         await limit(store, rate=rate, burst=burst)
         for step in range(20):
-            await self.slots(store, NOW + timedelta(hours=1) + step * horizon)
+            await self.slots(store, NOW + timedelta(hours=1) + step * horizon, wanted=10)
         # After the clock was set back by an hour, `next_at` is still the time of the next free slot.
-        answer = await self.slots(other, NOW)
-        assert answer.times == ()
+        (answer,) = await self.slots(other, NOW)
+        assert answer.at is None
         assert abs(answer.next_at - (NOW + horizon + interval)) < timedelta(milliseconds=1)
-        assert await self.slots(store, NOW) == answer
+        assert await self.slots(store, NOW) == [answer]
         got: list[datetime] = []
         for step in range(1, 101):
-            got += (await self.slots((store, other)[step % 2], NOW + step * horizon)).times
+            found = await self.slots((store, other)[step % 2], NOW + step * horizon, wanted=10)
+            got += [each.at for each in found if each.at is not None]
         assert got[0] == answer.next_at
         gaps = [later - earlier for earlier, later in pairwise(got)]
         assert all(abs(gap - interval) < timedelta(milliseconds=1) for gap in gaps), "the slots follow the rate"
@@ -372,13 +414,10 @@ class TakeContract(Ground):
         got: list[datetime] = []
         for step in range(50):
             now = NOW + step * timedelta(milliseconds=100)
-            got += (await self.slots(store, now)).times
-            assert (await self.slots(other, now - 9 * SECOND)).times == ()
+            got += [each.at for each in await self.slots(store, now, wanted=10) if each.at is not None]
+            assert await self.allotted(other, 1, now=now - 9 * SECOND, ahead=0.1) == []
         assert all(later - earlier >= 0.1 * SECOND - MICROSECOND for earlier, later in pairwise(got))
         assert len(got) >= 50
-
-    async def slots(self, store: Store, now: datetime) -> Slots:
-        return await store.take(QUEUE, wanted=50, horizon=timedelta(milliseconds=100), now=now)
 
 
 class WaitContract(Ground):

@@ -26,7 +26,7 @@ from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.background import BackgroundTasks, failing_here
 from voiceflow_worker.core.retention import Retention
 from voiceflow_worker.core.rollback import RollbackGuard
-from voiceflow_worker.core.sending import unsettled
+from voiceflow_worker.core.settling import verdicts
 from voiceflow_worker.core.settling.reconcile import Reconciler
 from voiceflow_worker.core.settling.stops import BatchStops
 from voiceflow_worker.core.sweep import Sweeper
@@ -162,7 +162,7 @@ async def test_an_outage_is_one_cause_for_all_parts_and_is_told_every_ten_second
 FAULTS = (StoreError("refused"), StoreUnavailableError("no such role", passes=False), StoreCorruptError("damaged"))
 
 
-@pytest.mark.parametrize(("method", "fault"), combinations(["lease", "take", "write", "count"], FAULTS))
+@pytest.mark.parametrize(("method", "fault"), combinations(["lease", "write", "count"], FAULTS))
 async def test_a_drain_ends_with_the_cause_if_no_waiting_mends_it(
     clock: ManualClock, monkeypatch: pytest.MonkeyPatch, method: str, fault: StoreError
 ) -> None:
@@ -176,7 +176,7 @@ async def test_a_drain_ends_with_the_cause_if_no_waiting_mends_it(
         raise fault
 
     monkeypatch.setattr(store, method, fails)
-    monkeypatch.setattr(unsettled, "SHUTDOWN_TIMEOUT", 0.1)
+    monkeypatch.setattr(verdicts, "SHUTDOWN_TIMEOUT", 0.1)
     with anyio.fail_after(20), pytest.RaisesGroup(type(fault), flatten_subgroups=True) as raised:
         async with time_passing(clock):
             await worker_for(store, voice, rate=50, options={"shutdown_grace": timedelta(0)}).drain()

@@ -53,7 +53,7 @@ async def ended(engine: Engine, *statuses: SessionStatus) -> list[Job]:
     for status in statuses:
         leased_at = engine.store.clock.monotonic()
         (dispatch,) = await engine.submitter.prepare(await engine.lease(1), leased_at=leased_at)
-        await engine.submitter.dispatch(dispatch)
+        await engine.finish(dispatch)
         await engine.summarise(dispatch.job, status)
         jobs.append(await engine.queue.get(dispatch.job.id))
     return jobs

@@ -67,6 +67,27 @@ async def trips_of(calls: int, clock: ManualClock) -> Counter[str]:
     return Counter(trips[trips.index("lease") : len(trips) - trips[::-1].index("jobs written")])
 
 
+@pytest.mark.parametrize(("rate", "leases"), [(10, 0.6), (50, 0.3), (200, 0.15)])
+async def test_a_paced_call_makes_two_trips_beside_its_share_of_a_lease(
+    clock: ManualClock, rate: float, leases: float
+) -> None:
+    calls = 200
+    trips = Counter[str]()
+
+    async def note(call: StoreCall) -> None:
+        trips[name_of(call)] += 1
+        await clock.sleep(0.002)
+
+    async with open_store("memory://", clock=clock) as opened:
+        store = FaultyStore(opened)
+        await enqueued(store, calls)
+        store.before = note
+        await passing(clock, worker_for(store, ScriptedVoice(), rate=rate).drain)
+    assert trips["records of numbers"] == 0
+    assert trips["jobs written"] <= 2 * calls
+    assert trips["lease"] <= leases * calls + 10
+
+
 async def test_a_call_that_comes_alone_is_journalled_before_the_worker_looks_for_more(clock: ManualClock) -> None:
     """Trips beside those of the call would delay it."""
     trips: list[str] = []

@@ -15,14 +15,11 @@ from tests.support.engine import Engine
 from tests.support.flows import flow, number
 from tests.support.manual_time import passing
 from tests.support.voices import ScriptedVoice
-from tests.support.workers import set_limits
 from voiceflow_worker import CallQueue, VoiceClient, Worker, open_store
-from voiceflow_worker.core.ports import Limits, Store
+from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.names import QueueNames
 from voiceflow_worker.core.ports.reading import gates_of
 from voiceflow_worker.core.sending.journal import Journal, Unsent
-from voiceflow_worker.core.sending.slots import SendSlots
-from voiceflow_worker.core.sending.submit import Dispatch
 from voiceflow_worker.core.suppression import SuppressionList
 from voiceflow_worker.model.jobs.gate import Gate, GateState
 from voiceflow_worker.model.jobs.job import Job, JobState
@@ -50,7 +47,7 @@ async def test_a_call_that_is_delayed_after_its_journal_entry_goes_back(
     job = await engine.enqueue()
     (begun,) = await engine.submitter.begin(await engine.prepare())
     clock.advance(timedelta(seconds=2.1))
-    await engine.submitter.dispatch(begun)
+    await engine.finish(begun)
     assert (await engine.state(job), voice.placed) == ("queued", [])
 
 
@@ -87,28 +84,12 @@ async def test_a_hold_returns_when_the_calls_that_were_about_to_leave_have_left_
     async def both() -> None:
         async with anyio.create_task_group() as group:
             group.start_soon(hold)
-            group.start_soon(engine.submitter.dispatch, first)
+            group.start_soon(engine.finish, first)
 
     await passing(clock, both)
     assert timedelta(seconds=1.9) < held[0] < timedelta(seconds=2.2)
-    await engine.submitter.dispatch(second)
+    await engine.finish(second)
     assert await engine.state(second.job) == "queued"
-
-
-async def test_a_slot_that_its_call_cannot_use_goes_to_the_next_call(store: Store, clock: ManualClock) -> None:
-    await set_limits(store, "default", Limits(rate=1))
-    engine, other = Engine(store, ScriptedVoice()), Engine(store, ScriptedVoice(), queue="other")
-    slots = SendSlots(store, queue="default", rate=1)
-    engine = Engine(store, ScriptedVoice(), slots=slots)
-    await engine.enqueue(number(0))
-    (dispatch,) = await engine.prepare()
-    assert dispatch.slot is not None
-    slot = dispatch.slot.slot
-    await other.enqueue(number(0))
-    await other.send()
-    assert await engine.submitter.begin([Dispatch(dispatch.job, dispatch.slot, dispatch.leased_at)]) == []
-    (again,) = await slots.take(1)
-    assert again.slot == slot
 
 
 class Limiter:
@@ -201,7 +182,7 @@ async def test_an_order_waits_for_calls_about_to_leave_although_the_clock_has_ju
 
     await passing(clock, ordered)
     assert 2 <= returned[0] - asked < 2.5
-    await engine.submitter.dispatch(begun)
+    await engine.finish(begun)
     assert voice.placed == []
 
 

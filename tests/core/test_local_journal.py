@@ -394,7 +394,7 @@ async def test_a_verdict_that_comes_after_the_store_was_emptied_finds_its_call(l
             return verdict
 
         lab.voice.place = place_and_empty  # type: ignore[method-assign,assignment]
-        await engine.submitter.dispatch(dispatch)
+        await engine.finish(dispatch)
         found = await engine.queue.get(job.id)
         assert (found.state, found.session_id) == (JobState.ACCEPTED, f"session-{job.id}.1")
         assert await hold_of(store) == HELD
@@ -735,9 +735,7 @@ async def test_a_call_that_was_lost_to_somebody_else_is_not_told_as_sent(lab: La
         now = lab.clock.now()
         elsewhere = lifecycle.release(mine.job, due_at=now + timedelta(hours=1))
         assert await commit(store, [changed(mine.job, elsewhere, at=now)[1]]) == [True]
-        async with anyio.create_task_group() as group:
-            for dispatch in dispatches:
-                group.start_soon(engine.submitter.dispatch, dispatch)
+        await engine.finish(*dispatches)
     assert len(lab.voice.placed) == 1
     lab.rolled_back()
     async with lab.store() as store, lab.worker(store).at_work() as engine:

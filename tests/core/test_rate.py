@@ -11,6 +11,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from tests.contract.suite import ManualClock
+from tests.support.engine import Engine
 from tests.support.everyday import combinations
 from tests.support.faulty_store import FaultyStore, StoreCall
 from tests.support.flows import flow, number
@@ -21,16 +22,10 @@ from voiceflow_worker import CallPolicy, CallQueue, CallRequest, InvalidInputErr
 from voiceflow_worker.core.ports import Limits, Placement, Store
 from voiceflow_worker.core.ports.reading import limits_of
 from voiceflow_worker.core.ports.record_set import text_records
-from voiceflow_worker.core.sending.slots import (
-    CLOCKS_DIFFER,
-    HORIZON,
-    STALE,
-    TIMEOUT,
-    SendSlot,
-    SendSlots,
-    SetRate,
-)
+from voiceflow_worker.core.sending.pacer import STALE, Pacer
+from voiceflow_worker.core.set_rate import SetRate
 from voiceflow_worker.core.units import NUMBER
+from voiceflow_worker.model.jobs.gcra import SendSlot
 from voiceflow_worker.model.jobs.policy import OutcomeSource
 from voiceflow_worker.model.reports.verdict import PostProgress, Verdict
 from voiceflow_worker.model.text.wording import SLOWEST
@@ -191,7 +186,7 @@ MOMENT = timedelta(microseconds=100)
 LEARNING = 5
 POLICY = CallPolicy(outcomes=OutcomeSource.NONE)
 COMMITS = frozenset({"write"})
-WRITES = COMMITS | {"lease", "take"}
+WRITES = COMMITS | {"lease"}
 
 
 def busiest(times: list[float], span: float) -> int:
@@ -289,8 +284,8 @@ async def test_many_calls_to_one_busy_number_do_not_keep_the_others_waiting(
 
 
 async def test_answers_that_wait_for_the_store_take_no_place_of_calls_that_are_due(clock: ManualClock) -> None:
-    """50 calls a second have 55 on their way: each waits 1.1 s for its journal entry and its slot."""
-    times = await slots(clock, rate=50, takes=milliseconds(500), trips=COMMITS, calls=500, concurrency=60)
+    """50 calls a second have 61 on their way: each waits 1.2 s for its journal entry and its slot."""
+    times = await slots(clock, rate=50, takes=milliseconds(500), trips=COMMITS, calls=500, concurrency=70)
     assert used(times, 50) >= 0.95
 
 
@@ -314,126 +309,110 @@ async def test_a_rate_with_more_time_between_two_calls_than_the_submit_window_ha
     assert times[-1] - times[0] == pytest.approx(9 / 0.15, abs=1.5)
 
 
-RATE = 10
-INTERVAL = timedelta(seconds=1 / RATE)
+async def test_four_workers_share_fifty_calls_a_second(clock: ManualClock) -> None:
+    times = await slots(clock, rate=50, takes=milliseconds(5), trips=WRITES, calls=1000, workers=4)
+    assert busiest(times, 1) <= 52
+    assert used(times, 50) >= 0.95
 
 
-async def test_after_the_clock_was_set_back_it_leases_and_takes_turns_again_at_the_rate() -> None:
-    clock = ManualClock()
-    async with open_store("memory://", clock=clock) as store:
-        await set_limits(store, "default", Limits(rate=RATE))
-        slots = SendSlots(store, queue="default", rate=RATE)
-        assert len(await slots.take(5)) == 2, "as many as the horizon holds"
-        clock.advance(HORIZON)
-        clock.jump(timedelta(hours=-1))
-        assert slots.room()
-        sent = 0
-        for _ in range(100):
-            clock.advance(INTERVAL)
-            if slots.room():
-                sent += len(await slots.take(1))
-        assert 97 <= sent <= 100
+@pytest.mark.parametrize("jump", [-600, 600])
+async def test_after_the_clock_has_jumped_calls_leave_at_the_rate_again(
+    clock: ManualClock, store: Store, jump: float
+) -> None:
+    voice = ScriptedVoice()
+    await enqueued(store, 50)
+    worker = worker_for(store, voice, rate=10)
+    left: list[int] = []
+
+    async def jumped() -> None:
+        await clock.sleep(2)
+        clock.jump(timedelta(seconds=jump))
+        await enqueued(store, 300, first=50)
+        for _ in range(2):
+            left.append(len(voice.placed))
+            await clock.sleep(10)
+        left.append(len(voice.placed))
+        worker.stop()
+
+    await passing_beside(clock, [worker], jumped)
+    assert [later - earlier >= 90 for earlier, later in pairwise(left)] == [True, True]
 
 
-async def test_a_turn_from_before_the_clock_was_set_back_is_not_waited_for_as_long_as_the_jump() -> None:
-    clock = ManualClock()
-    async with open_store("memory://", clock=clock) as store:
-        await set_limits(store, "default", Limits(rate=RATE))
-        _, turn = await SendSlots(store, queue="default", rate=RATE).take(2)
-        clock.jump(timedelta(hours=-1))
-        left = anyio.Event()
+async def test_a_slot_from_before_the_clock_was_set_back_is_not_waited_for_as_long_as_the_jump(
+    clock: ManualClock,
+) -> None:
+    pacer = Pacer(clock, queue="default", rate=10)
+    slot = SendSlot(clock.now(), clock.now() + timedelta(seconds=0.1))
+    clock.jump(timedelta(hours=-1))
+    began = clock.monotonic()
+    leaves: list[bool] = []
 
-        async def leave(turn: SendSlot) -> None:
-            await turn.near()
-            assert await turn.wait(until=clock.now() + timedelta(hours=2))
-            left.set()
+    async def wait() -> None:
+        leaves.append(await pacer.reach(slot, within=2))
 
-        with anyio.fail_after(30):
-            async with anyio.create_task_group() as group:
-                group.start_soon(leave, turn)
-                for _ in range(2):  # near, and then there
-                    await anyio.wait_all_tasks_blocked()
-                    assert not left.is_set()
-                    clock.advance(CLOCKS_DIFFER + HORIZON + INTERVAL)
-                await left.wait()
+    await passing(clock, wait)
+    assert leaves == [False]
+    assert clock.monotonic() - began < 2.5
 
 
-async def test_a_queue_that_another_worker_has_slowed_down_is_not_asked_again_and_again() -> None:
-    clock = ManualClock()
-    async with open_store("memory://", clock=clock) as store:
-        await set_limits(store, "default", Limits(rate=RATE))
-        slots = SendSlots(store, queue="default", rate=RATE)
-        assert len(await slots.take(1)) == 1
-        await set_limits(store, "default", Limits(rate=RATE / 1000))
-        clock.advance(INTERVAL)
-        assert len(await slots.take(2)) == 1
-        next_one = slots.room_at()
-        assert next_one - clock.now() > CLOCKS_DIFFER + HORIZON + INTERVAL
-        assert slots.room() == 0, "jobs were leased that cannot leave for a minute, and again at once"
-        clock.advance(next_one - clock.now())
-        assert slots.room() == 1
-        assert len(await slots.take(1)) == 1
+async def test_a_slow_queue_is_not_asked_again_and_again(clock: ManualClock, store: Store) -> None:
+    """Each of two workers leases a call when the next slot is near; who does not get the slot puts its call back."""
+    faulty, voice = FaultyStore(store), ScriptedVoice()
+    await enqueued(store, 5)
+    workers = [worker_for(faulty, voice, rate=1 / 60) for _ in range(2)]
+
+    async def worked() -> None:
+        await clock.sleep(150)
+        for worker in workers:
+            worker.stop()
+
+    await passing_beside(clock, workers, worked)
+    assert len(voice.placed) == 3
+    assert faulty.made["lease"] <= 20
 
 
-@pytest.mark.parametrize("stall", [STALE + timedelta(milliseconds=1), timedelta(milliseconds=90), timedelta(seconds=3)])
-async def test_slots_that_were_missed_do_not_come_out_in_a_bunch(stall: timedelta) -> None:
-    """Five calls have their times, 20 ms apart; the process stands still. Those that it missed have new ones."""
-    clock = ManualClock()
-    interval = timedelta(milliseconds=20)
-    left: list[datetime] = []
-    async with open_store("memory://", clock=clock) as store:
-        await set_limits(store, "default", Limits(rate=50))
-        slots = SendSlots(store, queue="default", rate=50)
-        turns = await slots.take(5)
-        missed = [clock.now() + place * interval for place in range(5)]
-        clock.advance(stall)
-        kept = [at for at in missed if clock.now() - at <= STALE]
-
-        async def leave(turn: SendSlot) -> None:
-            assert await turn.wait(until=clock.now() + timedelta(minutes=1))
-            left.append(clock.now())
-
-        async def all_leave() -> None:
-            async with anyio.create_task_group() as group:
-                for turn in turns:
-                    group.start_soon(leave, turn)
-
-        await passing(clock, all_leave)
-    assert len(left) == 5
-    given_anew = left[len(kept) :]
-    assert len(given_anew) == 5 - len(kept) > 0
-    assert all(later - earlier >= interval for earlier, later in pairwise(given_anew))
+@pytest.mark.parametrize("stall", [STALE + milliseconds(1), milliseconds(90), timedelta(seconds=3)])
+async def test_calls_that_missed_their_slots_go_back_and_do_not_leave_in_a_bunch(
+    clock: ManualClock, store: Store, stall: timedelta
+) -> None:
+    """Five calls have their slots, 20 ms apart; then the process stands still."""
+    await set_limits(store, "default", Limits(rate=50))
+    voice = ScriptedVoice()
+    engine = Engine(store, voice, rate=50)
+    for place in range(5):
+        await engine.enqueue(number(place))
+    dispatches = await engine.submitter.begin(await engine.prepare())
+    due = [dispatch.slot.at for dispatch in dispatches if dispatch.slot and dispatch.slot.at]
+    assert [later - earlier for earlier, later in pairwise(due)] == [milliseconds(20)] * 4
+    clock.advance(stall)
+    kept = sum(clock.now() - at <= STALE for at in due)
+    await passing(clock, lambda: engine.finish(*dispatches))
+    assert len(voice.placed) == kept
+    assert engine.pacer.missed + kept == 5
 
 
-async def test_a_journalled_call_that_missed_its_slot_waits_for_seconds_only() -> None:
-    """One that is journalled is in doubt if its worker is killed: it does not wait for a time a minute ahead."""
-    clock = ManualClock()
-    async with open_store("memory://", clock=clock) as store:
-        await set_limits(store, "default", Limits(rate=1 / 60))
-        slots = SendSlots(store, queue="default", rate=1 / 60)
-        (turn,) = await slots.take(1)
-        clock.advance(timedelta(seconds=7))
-        began = clock.now()
-        leaves = None
-
-        async def wait() -> None:
-            nonlocal leaves
-            leaves = await turn.wait(until=began + timedelta(minutes=2))
-
-        await passing(clock, wait)
-        assert leaves is False
-        assert clock.now() - began <= TIMEOUT
-        assert slots.room_at() < began + timedelta(minutes=1), "a send slot was taken and not used"
+async def test_a_call_without_a_slot_in_time_waits_and_has_no_journal_entry(clock: ManualClock, store: Store) -> None:
+    await set_limits(store, "default", Limits(rate=1))
+    engine = Engine(store, ScriptedVoice(), rate=1)
+    await engine.enqueue(number(0))
+    await engine.enqueue(number(1))
+    begun, waiting = await engine.submitter.begin(await engine.prepare())
+    assert (begun.is_begun, waiting.is_begun, await engine.state(waiting.job)) == (True, False, "leased")
+    assert engine.pacer.is_far
+    assert engine.pacer.room(0) == 0
+    clock.advance(timedelta(seconds=1))
+    assert engine.pacer.room(0) == 1
+    (begun,) = await engine.submitter.begin([waiting])
+    assert begun.is_begun
 
 
-async def test_at_a_low_rate_a_slot_may_be_missed_by_a_tenth_of_the_time_until_the_next() -> None:
-    clock = ManualClock()
-    async with open_store("memory://", clock=clock) as store:
-        await set_limits(store, "default", Limits(rate=1 / 60))
-        slots = SendSlots(store, queue="default", rate=1 / 60)
-        (turn,) = await slots.take(1)
-        clock.advance(timedelta(seconds=5))
-        assert await turn.wait(until=clock.now() + timedelta(minutes=2))
+async def test_at_a_low_rate_a_slot_may_be_missed_by_a_tenth_of_the_time_until_the_next(clock: ManualClock) -> None:
+    pacer = Pacer(clock, queue="default", rate=1 / 60)
+    slot = SendSlot(clock.now(), clock.now() + timedelta(minutes=1))
+    clock.advance(timedelta(seconds=5))
+    assert await pacer.reach(slot, within=2)
+    clock.advance(timedelta(seconds=2))
+    assert not await pacer.reach(slot, within=2)
 
 
 async def enqueue(queue: CallQueue) -> None:

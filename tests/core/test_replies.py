@@ -18,8 +18,6 @@ from voiceflow_worker import CallPolicy, JobState, open_store
 from voiceflow_worker.core.ports import Limits, Placement
 from voiceflow_worker.core.ports.reading import gates_of
 from voiceflow_worker.core.ports.store import Page
-from voiceflow_worker.core.sending.slots import SendSlots
-from voiceflow_worker.core.sending.submit import Dispatch
 from voiceflow_worker.core.settling.settle import SummaryResult
 from voiceflow_worker.errors import StoreUnavailableError
 from voiceflow_worker.model.jobs.evidence import answered
@@ -165,25 +163,19 @@ async def test_a_queue_that_a_person_opened_is_not_held_again_by_an_answer_that_
     assert await gates(store) == []
 
 
-async def test_a_call_that_misses_its_slot_while_the_store_is_away_is_not_sent_and_in_no_doubt(
-    store: FaultyStore, clock: ManualClock, engine: Engine, voice: ScriptedVoice
+async def test_a_call_that_misses_its_slot_goes_back_and_is_in_no_doubt(
+    store: FaultyStore, clock: ManualClock, voice: ScriptedVoice
 ) -> None:
     await set_limits(store, "default", Limits(rate=10))
+    engine = Engine(store, voice, rate=10)
     job = await engine.enqueue()
-    slots = SendSlots(store, queue="default", rate=10)
-    dispatch = (await engine.prepare())[0]
-    (turn,) = await slots.take(1)
 
     async def stalls(call: StoreCall) -> None:
         if call.stores:
             clock.advance(timedelta(seconds=1))
 
-    async def away(call: StoreCall) -> None:
-        if call.name == "take":
-            raise StoreUnavailableError("away")
-
-    store.before, store.after = away, stalls
-    await engine.submitter.dispatch(Dispatch(dispatch.job, turn, dispatch.leased_at))
+    store.after = stalls
+    await engine.send()
     after = await engine.queue.get(job.id)
     assert voice.placed == []
     assert (after.state, after.attempt, after.failures) == (JobState.QUEUED, 0, 0)

@@ -82,7 +82,7 @@ class TestNothingLeft:
         first, second = await engine.enqueue("+6580000001"), await engine.enqueue("+6580000002")
         dispatches = await engine.prepare()
         for dispatch in await engine.submitter.begin(dispatches) if is_journalled else dispatches:
-            await engine.submitter.dispatch(dispatch)
+            await engine.finish(dispatch)
         assert len(voice.placed) == 1
         assert {await engine.state(first), await engine.state(second)} == {"queued"}
         assert await engine.send() == []
@@ -104,7 +104,7 @@ class TestNothingLeft:
         engine = Engine(store, Deleting())
         job = await engine.enqueue()
         for dispatch in await engine.prepare():
-            await engine.submitter.dispatch(dispatch)
+            await engine.finish(dispatch)
         assert await get_jobs(store, [job.id]) == {}
 
 
@@ -143,7 +143,7 @@ class TestOneCallPerNumber:
         (stalled,) = await one.prepare()
         clock.advance(one.policy.submit_window + one.policy.ringing + SECOND)
         assert len(await two.send()) == 1
-        await one.submitter.dispatch(stalled)
+        await one.finish(stalled)
         assert len(voice.placed) == 1
 
 
@@ -217,7 +217,7 @@ async def test_that_the_first_attempt_reached_nobody_does_not_end_the_second(
     assert waiting.posts[0].outcome is not None
     if is_leased:
         # Its worker has lost the job as it knew it: the lease ends, and the job is sent after that.
-        await here.submitter.dispatch(dispatches[0])
+        await here.finish(dispatches[0])
         clock.advance(timedelta(minutes=5))
         await here.sweeper.sweep()
     sent = await here.queue.get(job.id) if await here.send() else waiting

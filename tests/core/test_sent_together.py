@@ -14,10 +14,11 @@ from tests.support.faulty_store import FaultyStore, StoreCall
 from tests.support.flows import number
 from tests.support.manual_time import passing
 from tests.support.voices import GatedVoice, ScriptedVoice, created
-from tests.support.workers import enqueued, worker_for
+from tests.support.workers import enqueued, set_limits, worker_for
 from voiceflow_worker import CallQueue, JobState, open_store
-from voiceflow_worker.core.ports import Placement
+from voiceflow_worker.core.ports import Limits, Placement
 from voiceflow_worker.core.ports.reading import count_states
+from voiceflow_worker.core.ports.store import Slot, Step, Unit
 from voiceflow_worker.core.sending.submit import Senders, Submitter
 from voiceflow_worker.errors import StoreUnavailableError
 from voiceflow_worker.model.reports.verdict import PostProgress, Verdict, VerdictKind
@@ -86,19 +87,26 @@ async def test_verdicts_that_the_store_does_not_take_together_are_stored_one_by_
 
 
 async def test_journalled_calls_that_a_stop_keeps_from_leaving_are_queued_again(
-    engine: Engine, voice: ScriptedVoice
+    store: FaultyStore, voice: ScriptedVoice
 ) -> None:
+    await set_limits(store, "default", Limits(rate=50))
+    engine = Engine(store, voice, rate=50)
     jobs = [await engine.enqueue(number(place)) for place in range(3)]
-    begun = await engine.submitter.begin(await engine.prepare())
-    senders = Senders(engine.submitter, on_freed=lambda: None)
-    senders.occupy(len(begun))
+    now = store.clock.now()
+    await store.write(Step(units=(Unit(slot=Slot("default", now, now)),)), now=now)  # so the calls wait for theirs
+    senders = Senders(engine.submitter, engine.pacer, on_freed=lambda: None)
+    dispatches = await engine.prepare()
+    senders.occupy(len(dispatches))
     async with anyio.create_task_group() as group:
+        await senders.add(dispatches, group)
+        group.start_soon(senders.run, group)
+        await senders.entered()
         group.cancel_scope.cancel()
-        senders.send(begun, group)
+    await engine.store_verdicts()
     after = [await engine.queue.get(job.id) for job in jobs]
     assert [(job.state, job.attempt) for job in after] == [(JobState.QUEUED, 0)] * 3
     assert {job.posts[-1].verdict for job in after} == {VerdictKind.NOT_SENT}
-    assert (voice.placed, senders.in_flight) == ([], 0)
+    assert (voice.placed, senders.leased, senders.on_their_way) == ([], 0, 0)
 
 
 async def test_a_fault_while_calls_are_put_back_keeps_no_journalled_call_from_leaving(
@@ -113,6 +121,5 @@ async def test_a_fault_while_calls_are_put_back_keeps_no_journalled_call_from_le
     leased_at = engine.store.clock.monotonic()
     dispatches = await engine.submitter.prepare(await engine.lease(1), leased_at=leased_at)
     monkeypatch.setattr(Submitter, "_turn_back", fails)
-    for dispatch in await engine.submitter.begin(dispatches):
-        await engine.submitter.dispatch(dispatch)
+    await engine.finish(*dispatches)
     assert await engine.state(job) == "submitted"

@@ -78,7 +78,7 @@ class TestAnOptOut:
         (dispatch,) = await here.prepare()
         later = await here.queue.enqueue(flow(ANA, "Later."), not_before=clock.now() + HOUR)
         other = await here.queue.enqueue(flow(number(1)), not_before=clock.now() + HOUR)
-        await here.submitter.dispatch(dispatch)
+        await here.finish(dispatch)
         await here.summarise(job, SessionStatus.COMPLETED_UNSUBSCRIBED)
         ended = await here.queue.get(later.id)
         assert ended.state is JobState.CANCELLED
@@ -126,7 +126,7 @@ class TestAnOptOut:
         await asked_to_be_left_alone(here)
         dispatches = await there.submitter.prepare(leased, leased_at=there.store.clock.monotonic())
         for dispatch in dispatches:
-            await there.submitter.dispatch(dispatch)
+            await there.finish(dispatch)
         ended = await there.queue.get(elsewhere.id)
         assert (ended.state, ended.posts) == (JobState.CANCELLED, ())
         assert len(voice.placed) == 1, "a person who asked to be left alone was called"

@@ -72,7 +72,7 @@ async def test_the_verdict_waits_for_a_store_that_stays_away_and_settles_a_doubt
     assert await sweeper.state(job) == "in_doubt"
 
     async def send() -> None:
-        await engine.submitter.dispatch(unsent)
+        await engine.finish(unsent)
 
     await passing(clock, send)
     after = await engine.queue.get(job.id)
@@ -96,7 +96,7 @@ async def test_an_entry_that_another_worker_stored_meanwhile_is_not_taken_for_th
     async with anyio.create_task_group() as group:
         group.start_soon(other.send)
         await gated.reached(1)
-        await engine.submitter.dispatch(unsent)
+        await engine.finish(unsent)
         assert await engine.state(job) == "sending"
         gated.open.set()
     assert await engine.state(job) == "submitted"
@@ -118,7 +118,7 @@ async def test_an_entry_that_arrives_after_it_was_given_up_is_not_stored(any_sto
 
     async def given_up() -> None:
         for unsent in await engine.submitter.begin([dispatch]):
-            await engine.submitter.dispatch(unsent)
+            await engine.finish(unsent)
 
     await passing(clock, given_up)
     await late[0].carry_out()

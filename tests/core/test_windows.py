@@ -108,7 +108,7 @@ class TestOnItsWay:
         job = await enqueued(engine)
         (dispatch,) = await engine.prepare()
         clock.advance(SECOND)
-        await engine.submitter.dispatch(dispatch)
+        await engine.finish(dispatch)
         waits = await engine.queue.get(job.id)
         assert (waits.state, waits.due_at, waits.posts) == (JobState.QUEUED, OPENS, ())
         assert voice.placed == []

@@ -42,7 +42,7 @@ from voiceflow_worker.core import queue as queue_module
 from voiceflow_worker.core import suppression as suppression_module
 from voiceflow_worker.core import units
 from voiceflow_worker.core.ports.store import OpenGate
-from voiceflow_worker.core.sending.slots import SendSlots
+from voiceflow_worker.core.sending.submit import Dispatch, Submitter
 from voiceflow_worker.core.suppression import SuppressionList
 from voiceflow_worker.model.jobs.job import Job
 from voiceflow_worker.model.jobs.policy import OutcomeSource
@@ -217,15 +217,15 @@ async def tried(kind: str, *, orders: int, seed: int, seeded_defect: str | None)
 
 def _begin_slowly() -> None:
     """The first calls of a worker wait between their lease and their journal entry."""
-    take, begun = SendSlots.take, list[bool]()
+    prepare, begun = Submitter.prepare, list[bool]()
 
-    async def late(self: SendSlots, count: int) -> Any:
+    async def late(self: Submitter, jobs: Sequence[Job], *, leased_at: float) -> list[Dispatch]:
         if not begun:
             begun.append(True)
             await anyio.sleep(PREPARED_AFTER)
-        return await take(self, count)
+        return await prepare(self, jobs, leased_at=leased_at)
 
-    SendSlots.take = late  # type: ignore[method-assign]
+    Submitter.prepare = late  # type: ignore[method-assign]
 
 
 def _note_slots(log: str) -> None:

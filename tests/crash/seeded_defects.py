@@ -10,9 +10,9 @@ from typing import Any
 from tests.contract.samples import delete
 from voiceflow_worker.core import units
 from voiceflow_worker.core.menu_calls import MenuCalls
-from voiceflow_worker.core.ports.store import Absent, Answer, Need, Step, Unit
+from voiceflow_worker.core.ports.store import Absent, Answer, Result, Step, Unit, belongs
 from voiceflow_worker.core.rollback import RollbackGuard
-from voiceflow_worker.core.sending.journal import Journal, by_group, refused_by, wanted_by
+from voiceflow_worker.core.sending.journal import Journal
 from voiceflow_worker.core.suppression import NAMESPACE as SUPPRESSED
 from voiceflow_worker.core.sweep import Sweeper
 from voiceflow_worker.model.jobs import lifecycle
@@ -132,25 +132,32 @@ def _guard_reads_first() -> None:
     write = Journal._write
 
     async def read_first(self: Journal, entries: Sequence[tuple[Job, Unit]]) -> Sequence[Answer | Exception]:
-        locks = [[need for need in unit.needs if _is_lock(need)] for _, unit in entries]
-        wanted = wanted_by([need for each in locks for need in each])
+        locks = [_locks_of(unit) for _, unit in entries]
+        numbers = [group for own in locks for need in own for group in need.groups]
+        wanted = {namespace: list(dict.fromkeys(numbers)) for namespace in (units.NUMBER, units.PARTY)}
         found = await self._store.records(wanted, now=self._store.clock.now())
-        standing = by_group(found)
+        standing = {(namespace, each.group): each for namespace, records in found.items() for each in records}
         await self._store.clock.sleep(0.4)  # the others do the same
         answers: list[Answer | Exception | None] = []
         free: list[tuple[Job, Unit]] = []
         for (new, unit), own in zip(entries, locks, strict=True):
-            answers.append(refused_by(replace(unit, needs=tuple(own)), standing))
+            busy = ((need, standing.get((need.namespace, group))) for need in own for group in need.groups)
+            refusals = (
+                Answer(result=Result.NOT_FREE, need=need, record=record)
+                for need, record in busy
+                if record is not None and not belongs(record.value, need.but_owner)
+            )
+            answers.append(next(refusals, None))
             if answers[-1] is None:
-                free.append((new, replace(unit, needs=tuple(each for each in unit.needs if not _is_lock(each)))))
+                free.append((new, replace(unit, needs=tuple(each for each in unit.needs if each not in own))))
         written = iter(await write(self, free))
         return [next(written) if answer is None else answer for answer in answers]
 
     _break(Journal, "_write", read_first)
 
 
-def _is_lock(need: Need) -> bool:
-    return isinstance(need, Absent) and need.namespace in {units.NUMBER, units.PARTY}
+def _locks_of(unit: Unit) -> list[Absent]:
+    return [need for need in unit.needs if isinstance(need, Absent) and need.namespace in {units.NUMBER, units.PARTY}]
 
 
 SABOTAGE: Mapping[str, Callable[[], None]] = {

@@ -21,8 +21,9 @@ from voiceflow_worker import CallQueue, Escalation, Escalations, SuppressionList
 from voiceflow_worker.core.heartbeats import BOUNDS, WorkCounts
 from voiceflow_worker.core.ports import Placement, Store
 from voiceflow_worker.core.ports.record_set import json_records
-from voiceflow_worker.core.sending.slots import SendSlots
+from voiceflow_worker.core.sending.pacer import Pacer
 from voiceflow_worker.errors import StoreUnavailableError
+from voiceflow_worker.model.jobs.gcra import SendSlot
 from voiceflow_worker.model.reports.verdict import NotSentCause, Verdict, VerdictKind
 from voiceflow_worker.service.metrics import EscalationMetrics, QueueFigures, WorkMetrics, metrics_app, metrics_text
 from voiceflow_worker.service.scheduled_run import RUNS, RunState, ScheduledRun
@@ -80,15 +81,13 @@ async def test_each_post_is_counted_by_its_verdict_and_by_its_duration(store: St
     assert "voiceflow_worker_in_flight 0.0" in lines
 
 
-async def test_a_slot_time_that_has_passed_is_counted_and_so_is_its_call(store: Store, clock: ManualClock) -> None:
-    slots = SendSlots(store, queue="default", rate=1)
-    (slot,) = await slots.take(1)
+async def test_a_slot_that_has_passed_is_counted_and_so_is_its_call(clock: ManualClock) -> None:
+    now = clock.now()
+    pacer = Pacer(clock, queue="default", rate=1)
     clock.advance(timedelta(seconds=30))
-    async with time_passing(clock):
-        await slot.wait(until=clock.now() + timedelta(seconds=5))
-    assert slots.missed == 1
-    counts = WorkCounts(slots_missed=slots.missed)
-    counts.judged(Verdict(kind=VerdictKind.NOT_SENT, cause=NotSentCause.MISSED_DEPARTURE, message="too late"))
+    assert not await pacer.reach(SendSlot(now, now + timedelta(seconds=1)), within=2)
+    counts = WorkCounts(slots_missed=pacer.missed)
+    counts.judged(Verdict(kind=VerdictKind.NOT_SENT, cause=NotSentCause.MISSED_SLOT, message="too late"))
     lines = told(counts)
     assert "voiceflow_worker_slots_missed_total 1.0" in lines
     assert 'voiceflow_worker_verdicts_total{detail="missed_slot",verdict="not_sent"} 1.0' in lines

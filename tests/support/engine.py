@@ -7,20 +7,24 @@ from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import Any, Self
 
+import anyio
+
 from tests.contract.samples import ManualClock
 from tests.support.flows import flow
 from voiceflow_worker import CallPolicy, CallQueue, Job, JobState
 from voiceflow_worker.core.gates import Holds
+from voiceflow_worker.core.heartbeats import WorkCounts
 from voiceflow_worker.core.ports import Store, Voice
 from voiceflow_worker.core.ports.identity import new_worker_id
 from voiceflow_worker.core.ports.outside import LocalJournal
 from voiceflow_worker.core.rollback import RollbackGuard, at_work
 from voiceflow_worker.core.sending.journal import Journal
-from voiceflow_worker.core.sending.slots import SendSlots
+from voiceflow_worker.core.sending.pacer import Pacer
 from voiceflow_worker.core.sending.submit import Dispatch, Submitter
 from voiceflow_worker.core.settling.changes import Changes
 from voiceflow_worker.core.settling.settle import Settler, SummaryResult
 from voiceflow_worker.core.settling.stops import BatchStops
+from voiceflow_worker.core.settling.verdicts import Verdicts
 from voiceflow_worker.core.suppression import SuppressionList
 from voiceflow_worker.core.sweep import Sweeper
 from voiceflow_worker.model.reports.events import SessionSummary
@@ -40,7 +44,7 @@ class Engine:
         queue: str = "default",
         policy: CallPolicy | None = None,
         local_journal: LocalJournal | None = None,
-        slots: SendSlots | None = None,
+        rate: float | None = None,
     ) -> None:
         self.store = store
         self.policy = policy or CallPolicy()
@@ -63,14 +67,25 @@ class Engine:
                 changes=changes,
             )
         self._journal = Journal(store, self.policy, lease=LEASE, guard=self.guard)
+        self._stored = anyio.Event()
+        self.pacer = Pacer(store.clock, queue=queue, rate=rate)
+        self.verdicts = Verdicts(
+            store.clock,
+            Settler(store, self.policy, changes=changes),
+            holds=self.holds,
+            recall=None if self.guard is None else self.guard.recall,
+            on_settled=self._note_stored,
+            on_fault=lambda *_: None,
+            counts=WorkCounts(),
+        )
         self.submitter = Submitter(
             store,
             voice,
             policy=self.policy,
             lease=LEASE,
-            slots=slots or SendSlots(store, queue=queue, rate=None),
+            pacer=self.pacer,
             holds=self.holds,
-            changes=changes,
+            verdicts=self.verdicts,
             on_verdict=lambda *_: None,
             guard=self.guard,
         )
@@ -105,11 +120,36 @@ class Engine:
         begun, _ = await self._journal.begin([dispatch.job])
         return begun[0].job if begun and begun[0].unsent is None else None
 
+    async def finish(self, *dispatches: Dispatch) -> list[Dispatch]:
+        """Write the journal entries of calls that have none, send the calls, and store their verdicts.
+
+        Returns the calls that got an entry.
+        """
+        waiting = [each for each in dispatches if not each.is_begun]
+        begun = [each for each in dispatches if each.is_begun]
+        begun += [each for each in await self.submitter.begin(waiting) if each.is_begun]
+        for dispatch in begun:
+            await self.submitter.send(dispatch)
+            await self.store_verdicts()
+        return begun
+
+    async def store_verdicts(self) -> None:
+        """Store the verdicts of calls that were sent."""
+        async with anyio.create_task_group() as storing:
+            storing.start_soon(self.verdicts.run)
+            while self.verdicts.waiting:
+                self._stored = anyio.Event()
+                await self._stored.wait()
+            storing.cancel_scope.cancel()
+
+    def _note_stored(self) -> None:
+        self._stored.set()
+
     async def suppress_before_slot(self, number: str, *, reason: str, clock: ManualClock) -> None:
         """Put a number on the suppression list while the call that is due waits for its slot; then send on."""
         (dispatch,) = await self.prepare()
         await SuppressionList(self.store).add(number, reason=reason)
-        await self.submitter.dispatch(dispatch)
+        await self.finish(dispatch)
         clock.advance(timedelta(seconds=1))
         await self.send()
 
@@ -118,10 +158,7 @@ class Engine:
         leased_at = self.store.clock.monotonic()
         dispatches = await self.submitter.prepare(await self.lease(limit), leased_at=leased_at)
         leased = {dispatch.job.id: dispatch.job for dispatch in dispatches}
-        if all(dispatch.leaves_at_once for dispatch in dispatches):
-            dispatches = await self.submitter.begin(dispatches)  # as a worker does
-        for dispatch in dispatches:
-            await self.submitter.dispatch(dispatch)
+        dispatches = await self.finish(*dispatches)
         after = [(leased[dispatch.job.id], await self.queue.get(dispatch.job.id)) for dispatch in dispatches]
         return [job for was, job in after if job.state is not JobState.QUEUED or job.post_count > was.post_count]
 

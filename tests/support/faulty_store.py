@@ -22,7 +22,6 @@ from voiceflow_worker.core.ports.store import (
     Wanted,
 )
 from voiceflow_worker.errors import StoreUnavailableError
-from voiceflow_worker.model.jobs.gcra import Slots
 from voiceflow_worker.model.jobs.job import Job
 from voiceflow_worker.model.jobs.totals import Totals
 
@@ -153,10 +152,6 @@ class FaultyStore:
     async def lease(self, queue: str, **options: Any) -> Sequence[Job]:
         leased: Sequence[Job] = await self._carried_out("lease", queue, **options)
         return leased
-
-    async def take(self, queue: str, **options: Any) -> Slots:
-        slots: Slots = await self._carried_out("take", queue, **options)
-        return slots
 
     async def jobs(self, read: Read, *, now: datetime) -> Sequence[Job]:
         found: Sequence[Job] = await self._carried_out("jobs", read, now=now)

@@ -21,7 +21,7 @@ def sent_and_killed(path: Path, count: int) -> None:
             engine = Engine(store, ScriptedVoice())
             leased_at = store.clock.monotonic()
             for dispatch in await engine.submitter.prepare(await engine.lease(count), leased_at=leased_at):
-                await engine.submitter.dispatch(dispatch)
+                await engine.finish(dispatch)
             for each in files:
                 shutil.copy2(each, kept)
 

@@ -17,7 +17,7 @@ from typing import TypeAlias
 from starlette.types import Scope
 
 from voiceflow_worker.errors import SettingsError
-from voiceflow_worker.model.jobs.gcra import take_slots
+from voiceflow_worker.model.jobs.gcra import allot_slot
 from voiceflow_worker.model.text.secret_text import SecretSource, is_one_of, values_of
 
 Network: TypeAlias = IPv4Network | IPv6Network
@@ -152,10 +152,10 @@ class WrongSecrets:
 def _try(tat: float, limit: tuple[int, float], now: float) -> tuple[float, float]:
     """The time at which the next try is allowed, and the new `tat` if a try is made now.
 
-    `tat` is the theoretical arrival time of the generic cell rate algorithm; see `slots`.
+    `tat` is the theoretical arrival time of the generic cell rate algorithm; see `allot_slot`.
     """
-    found = take_slots(tat=tat, wanted=1, rate=limit[1], burst=limit[0], now=now, horizon=0)
-    return (found.times[0] if found.times else found.next_at), found.tat
+    found = allot_slot(tat=tat, rate=limit[1], burst=limit[0], after=now, until=now)
+    return (found.next_at if found.at is None else found.at), found.tat
 
 
 def _name(address: Address | None) -> str:

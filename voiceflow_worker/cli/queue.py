@@ -183,7 +183,7 @@ async def _escalations(common: QueueOptions, *, since: timedelta | datetime) -> 
 
 
 def _rate_of(found: QueueStatus) -> str:
-    from voiceflow_worker.core.sending.slots import UNREADABLE
+    from voiceflow_worker.core.set_rate import UNREADABLE
 
     now = f"now {found.rate_now:g} calls/s, by {count_of(found.workers, 'worker')}"
     if found.limits is None:

@@ -190,7 +190,7 @@ def _lines(output: Output, calls: CallQueue, *, drain: bool) -> AbstractAsyncCon
 
 
 async def _tell_start(output: Output, calls: CallQueue, settings: Settings, *, processes: int = 1) -> None:
-    from voiceflow_worker.core.sending.slots import SetRate
+    from voiceflow_worker.core.set_rate import SetRate
     from voiceflow_worker.service.doctor.store import waiting_menus
 
     wanted = settings.rate

@@ -31,7 +31,7 @@ from voiceflow_worker.core.ports.store import Joinable
 from voiceflow_worker.core.reporting.report import Report, build_full_report, build_report
 from voiceflow_worker.core.reporting.status import QueueStatus, read_status
 from voiceflow_worker.core.reporting.story import closed_in_words, gate_in_words
-from voiceflow_worker.core.sending.slots import CheckRate, SetRate
+from voiceflow_worker.core.set_rate import CheckRate, SetRate
 from voiceflow_worker.core.settling.changes import Changes, JobChange, RedialledBatch, redial_batch
 from voiceflow_worker.core.settling.stops import RefusalRuns
 from voiceflow_worker.core.sweep import Sweeper

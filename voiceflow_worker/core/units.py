@@ -38,6 +38,7 @@ from voiceflow_worker.core.ports.store import (
     Record,
     Replace,
     Same,
+    Slot,
     Unit,
     tally_change,
 )
@@ -70,12 +71,13 @@ def journal_entry(
     policy: CallPolicy,
     store_id: str,
     guarded_worker: str | None = None,
+    slot: Slot | None = None,
 ) -> tuple[Job, Unit]:
     """The next POST of a leased job: the job as `sending`, and the unit that must be on disk before a byte leaves.
 
     It is stored only if no number is on the suppression list or busy, no gate is closed, the person is below the limit,
     no menu bridges to a number, and its escalation has not ended. The `posted` record of a worker with a rollback guard
-    gets the new revision, which `Step.known` compares.
+    gets the new revision, which `Step.known` compares. With `slot`, the entry takes a send slot.
     Raises `IllegalMoveError`.
     """
     begun = lifecycle.begin(job, at=at, lease_until=lease_until, policy=policy)
@@ -96,10 +98,10 @@ def journal_entry(
         needs += [AtMost(PERSON, person, policy.max_per_person.attempts - 1) for person in _persons(job)]
         puts += _attempt(job, post, policy.max_per_person.span)
     new, unit = changed(job, begun, at=at, needs=needs, puts=puts)
-    if guarded_worker is None:
-        return new, unit
-    posted = Put(POSTED, guarded_worker, new.revision, at + LONG_KEPT)
-    return new, replace(unit, puts=(*unit.puts, posted))
+    if guarded_worker is not None:
+        posted = Put(POSTED, guarded_worker, new.revision, at + LONG_KEPT)
+        unit = replace(unit, puts=(*unit.puts, posted))
+    return new, unit if slot is None else replace(unit, slot=slot)
 
 
 def escalation_of(job: Job) -> str | None:

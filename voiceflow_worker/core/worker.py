@@ -27,11 +27,14 @@ from voiceflow_worker.core.retention import EVERY as EVERY_RETENTION
 from voiceflow_worker.core.retention import PART as PART_OF_RETENTION
 from voiceflow_worker.core.retention import Retention
 from voiceflow_worker.core.rollback import RollbackGuard, at_work
-from voiceflow_worker.core.sending.slots import UNREADABLE, SendSlots, SetRate
+from voiceflow_worker.core.sending.pacer import Pacer
 from voiceflow_worker.core.sending.submit import Dispatch, Senders, Submitter
+from voiceflow_worker.core.set_rate import UNREADABLE, SetRate
 from voiceflow_worker.core.settling.changes import Changes
 from voiceflow_worker.core.settling.reconcile import TIMEOUT, Reconciler
+from voiceflow_worker.core.settling.settle import Settler
 from voiceflow_worker.core.settling.stops import BatchStops
+from voiceflow_worker.core.settling.verdicts import Verdicts
 from voiceflow_worker.core.sweep import Sweeper
 from voiceflow_worker.errors import InvalidInputError, StaleJobError, StoreCorruptError, StoreError, StoreVersionError
 from voiceflow_worker.model.jobs.job import Job, JobState
@@ -117,8 +120,7 @@ class Worker:
         )
         self._concurrency = concurrency
         changes = Changes(store, policy := self._options.policy)
-        longest = min(self._options.lease, policy.submit_window) / 4
-        self._slots = SendSlots(store, queue=self.queue, rate=rate, longest=longest)
+        self._pacer = Pacer(store.clock, queue=self.queue, rate=rate)
         self._reconciler: Reconciler | None = None
         if call_log is not None:
             self._reconciler = Reconciler(store, call_log, queue=self.queue, policy=policy, changes=changes)
@@ -136,21 +138,28 @@ class Worker:
                 store, local_journal, queue=self.queue, worker_id=self.id, policy=policy, holds=holds, changes=changes
             )
         self._counts = WorkCounts()
+        self._verdicts = Verdicts(
+            store.clock,
+            Settler(store, policy, changes=changes),
+            holds=holds,
+            recall=None if self._guard is None else self._guard.recall,
+            on_settled=self._has_freed,
+            on_fault=self._note_fault,
+            counts=self._counts,
+        )
         self._submitter = Submitter(
             store,
             voice,
             policy=policy,
             lease=self._options.lease,
-            slots=self._slots,
+            pacer=self._pacer,
             holds=holds,
-            changes=changes,
+            verdicts=self._verdicts,
             on_verdict=self._on_verdict,
-            on_settled=self._has_freed,
             on_fault=self._note_fault,
             guard=self._guard,
-            counts=self._counts,
         )
-        self._senders = Senders(self._submitter, on_freed=self._has_freed)
+        self._senders = Senders(self._submitter, self._pacer, on_freed=self._has_freed)
         self._heartbeat = Heartbeat(
             store,
             queue=self.queue,
@@ -163,7 +172,6 @@ class Worker:
         self._failed_at = float("-inf")
         self._fault: Exception | None = None
         self._pause_until: datetime | None = None
-        self._more = 1
         self._freed = anyio.Event()
         self._landed = anyio.Event()
         self._clock_told = False
@@ -198,22 +206,22 @@ class Worker:
     @property
     def in_flight(self) -> int:
         """The number of calls that this worker is sending now."""
-        return self._senders.in_flight
+        return self._senders.on_their_way + self._verdicts.waiting
 
     @property
     def counts(self) -> WorkCounts:
         """What this worker has done since it began, for metrics."""
         return replace(
             self._counts,
-            slots_missed=self._slots.missed,
+            slots_missed=self._pacer.missed,
             in_flight=self.in_flight,
-            verdicts_waiting=self._submitter.settling,
+            verdicts_waiting=self._verdicts.waiting,
             part_failures=self._parts.count,
         )
 
     async def _work(self, check: DrainCheck | None) -> None:
         before, limits = await SetRate(self._store, self.queue).begin(self._limits)
-        self._slots.follow(limits.rate)
+        self._pacer.follow(limits.rate)
         if before is not None and before != limits:
             _log.info("the limits of the queue were changed", queue=self.queue, old=asdict(before), new=asdict(limits))
         await QueueNames(self._store).remember(self.queue)
@@ -230,10 +238,14 @@ class Worker:
                 background.start_soon(self._repeat, reconcile, LOOK_EVERY, "the log of 8x8 was not read")
             if self._guard is not None:
                 background.start_soon(self._parts.keep, "the store was not checked for lost calls", self._guard.watch)
-            async with anyio.create_task_group() as dispatches:
-                # In a task of its own: asyncio's `Task.cancel` of the caller's task follows no shield, and would leave
-                # journal entries of calls behind that nobody sends.
-                dispatches.start_soon(self._send_all, dispatches, check)
+            async with anyio.create_task_group() as storing:
+                storing.start_soon(self._verdicts.run)
+                async with anyio.create_task_group() as dispatches:
+                    # In a task of its own: asyncio's `Task.cancel` of the caller's task follows no shield, and would
+                    # leave journal entries of calls behind that nobody sends.
+                    dispatches.start_soon(self._send_all, dispatches, check)
+                    dispatches.start_soon(self._senders.run, dispatches)
+                storing.cancel_scope.cancel()
             background.cancel_scope.cancel()
         with anyio.move_on_after(1, shield=True):
             await self._heartbeat.end()
@@ -302,22 +314,31 @@ class Worker:
             # One call at a time tests whether 8x8 can be reached again; the others keep their place in the queue.
             await self._rest()
             return 0
-        room = self._slots.room()
+        entering = self._senders.entering
+        waiting = self._senders.leased - entering
+        room = self._pacer.room(waiting, entering=entering)
         if room == 0:
-            await self._nap(until=self._slots.room_at())
+            await self._rest(until=self._pacer.room_at(waiting, entering=entering))
+            return 0
         free = 1 if self._unreachable else self._concurrency - busy
-        return free if room is None else min(free, room * self._more)
+        return free if room is None else min(free, room)
 
     async def _nap(self, *, until: datetime) -> None:
         """Sleep until a time, or until the worker stops."""
         with self._pause():
             await self._clock.sleep((until - self._clock.now()).total_seconds())
 
-    async def _rest(self) -> None:
-        """Wait until a POST in flight has ended, or until the worker stops."""
+    async def _rest(self, *, until: datetime | None = None) -> None:
+        """Wait until a call makes room for another one, no longer than `until`, or until the worker stops."""
         self._freed = anyio.Event()
         with self._pause():
-            await self._freed.wait()
+            if until is None:
+                await self._freed.wait()
+                return
+            async with anyio.create_task_group() as group:
+                group.start_soon(self._cancel_when, self._freed, group)
+                await self._clock.sleep((until - self._clock.now()).total_seconds())
+                group.cancel_scope.cancel()
 
     async def _lease(self, limit: int) -> Sequence[Job]:
         now = self._clock.now()
@@ -335,26 +356,13 @@ class Worker:
         return []  # not reached, because nobody cancels the scope
 
     async def _start(self, dispatches: TaskGroup, jobs: Sequence[Job], leased_at: float, *, more: bool) -> None:
-        """Prepare and send leased jobs. Returns before they are prepared only if `more` are due and no rate is set."""
-        # Usually the worker prepares these jobs before it looks for more: a look at the same time delayed a single call
-        # by 1 ms.
+        """Prepare leased jobs, and hand them to those who send."""
         self._senders.occupy(len(jobs))
-        if more and not self._slots.is_paced:
-            dispatches.start_soon(self._prepare, dispatches, jobs, leased_at)
-        else:
-            await self._prepare(dispatches, jobs, leased_at)
-            await checkpoint()  # the POSTs leave before the worker looks for more jobs
-
-    async def _prepare(self, dispatches: TaskGroup, jobs: Sequence[Job], leased_at: float) -> None:
         ready: list[Dispatch] = []
         try:
             # A stop waits for this: it is short, and a cancellation would leave leases behind.
             with anyio.CancelScope(shield=True):
                 ready = await self._submitter.prepare(jobs, leased_at=leased_at)
-                ready = await self._submitter.begin_at_once(ready)
-                # Calls that were put back, such as those to a busy number, use no slot. While there are only such,
-                # the worker leases more at a time. Otherwise the calls behind thousands of them would stand still.
-                self._more = 1 if ready else min(2 * self._more, self._concurrency)
         except Exception as error:  # noqa: BLE001 - nothing was sent: the ends of their leases bring the calls back
             self._parts.failed(_NOT_PREPARED, error, shown_for=SHOWN)
             self._end_drain_for(error)
@@ -362,7 +370,11 @@ class Worker:
             self._parts.well(_NOT_PREPARED)
         finally:
             self._senders.free(len(jobs) - len(ready))
-        self._senders.send(ready, dispatches)
+        await self._senders.add(ready, dispatches)
+        if not more and not self._pacer.is_paced:
+            # A look for more jobs at the same time would delay a single call by 1 ms.
+            await self._senders.entered()
+            await checkpoint()  # the POSTs leave before the worker looks for more jobs
 
     def _note_fault(self, part: str, error: Exception) -> None:
         self._parts.failed(part, error, shown_for=SHOWN)
@@ -382,7 +394,7 @@ class Worker:
         Under a rate, a call whose verdict waits for the store takes no place: a slow store must not cost slots.
         Without a rate, it does, or answers would come faster than a slow store takes them.
         """
-        return self._senders.flying if self._slots.is_paced else self.in_flight
+        return self._senders.on_their_way if self._pacer.is_paced else self.in_flight
 
     def _has_freed(self) -> None:
         if self._busy < self._concurrency:
@@ -467,7 +479,7 @@ class Worker:
 
     async def _sweep(self) -> None:
         limits = await limits_of(self._store, self.queue)
-        if limits is not None and self._slots.follow(limits.rate):
+        if limits is not None and self._pacer.follow(limits.rate):
             if limits.are_unreadable:
                 _log.error(UNREADABLE, queue=self.queue)
             else:

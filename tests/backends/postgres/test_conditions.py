@@ -321,6 +321,9 @@ MUTATIONS: dict[str, tuple[str, str, str]] = {
     "a lease takes what has expired": (
         "AND (valid_until IS NULL OR valid_until > at)", "", "test_what_is_no_longer_valid_is_left_to_the_sweep",
     ),
+    "slots are not spaced": (
+        "greatest(pace.tat, found) + interval_", "greatest(pace.tat, found)", "test_workers_share_the_rate",
+    ),
     "a rate is not changed": (
         "pace.tat := least(", "pace.tat := greatest(", "test_a_new_rate_counts_from_the_last_slot",
     ),

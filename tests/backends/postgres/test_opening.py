@@ -24,7 +24,7 @@ from voiceflow_worker.backends.registry import health_of
 from voiceflow_worker.core.ports.controls import Limits, limits_put
 from voiceflow_worker.core.ports.reading import totals_of
 from voiceflow_worker.core.ports.reads import ById
-from voiceflow_worker.core.ports.store import Insert, Put, Step, Unit
+from voiceflow_worker.core.ports.store import Insert, Put, Slot, Step, Unit
 from voiceflow_worker.errors import (
     SettingsError,
     StoreCorruptError,
@@ -35,6 +35,7 @@ from voiceflow_worker.errors import (
     StoreVersionError,
     VoiceflowError,
 )
+from voiceflow_worker.model.jobs.gcra import SendSlot
 
 pytestmark = pytest.mark.anyio
 
@@ -281,7 +282,7 @@ async def test_nothing_of_the_same_name_in_another_schema_is_taken_for_the_store
             assert [each.id for each in leased] == [job.id]
             assert [each.id for each in await store.jobs(ById((job.id,)), now=now)] == [job.id]
             assert (await totals_of(store, job.queue)).live
-            await store.take(job.queue, wanted=1, horizon=timedelta(seconds=1), now=now)
+            await store.write(Step(units=(Unit(slot=Slot(job.queue, now, now)),)), now=now)
             await store.events(job.queue)
             await store.wait(job.queue, seen=0, until=now)
             assert await store.database.rows("SELECT voiceflow.place() <> ''") == [(True,)]
@@ -358,8 +359,9 @@ async def test_settings_of_a_role_change_nothing_that_is_read(
         until_then = now + timedelta(microseconds=7)
         (leased,) = await store.lease(job.queue, worker_id="w", limit=1, until=until_then, now=now)
         assert leased.due_at == until_then
-        taken = await store.take(job.queue, wanted=3, horizon=timedelta(minutes=1), now=now)
-        assert taken.times[1] - taken.times[0] == timedelta(microseconds=333_333)
+        slot = Slot(job.queue, now, now + timedelta(minutes=1))
+        (answer,) = await store.write(Step(units=(Unit(slot=slot),)), now=now)
+        assert answer.slot == SendSlot(now, now + timedelta(microseconds=333_333))
 
 
 async def test_the_script_of_a_store_makes_what_an_opening_makes(postgres_server: PostgresServer, schema: str) -> None:

@@ -159,7 +159,7 @@ async def test_calls_whose_journal_entries_a_server_took_before_it_was_full_are_
                 before_part(store, part, lambda: fill(own_server), patched)
                 begun = await engine.submitter.begin(dispatches)
             for dispatch in begun:
-                await engine.submitter.dispatch(dispatch)
+                await engine.finish(dispatch)
             assert len(voice.placed) == AT_ONCE * (part - 1)
             states = [await engine.state(job) for job in jobs]
             assert states.count("accepted") == len(voice.placed)

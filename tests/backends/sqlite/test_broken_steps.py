@@ -18,7 +18,7 @@ from tests.contract.writing import DONE, new, put, stored
 from voiceflow_worker.backends.sqlite import SqliteStore, open_sqlite
 from voiceflow_worker.backends.sqlite.connection import Connection
 from voiceflow_worker.core.ports.controls import Limits, limits_put
-from voiceflow_worker.core.ports.store import Page, Put, Same, Step, Unit
+from voiceflow_worker.core.ports.store import Page, Put, Same, Slot, Step, Unit
 from voiceflow_worker.errors import StoreVersionError
 
 pytestmark = pytest.mark.anyio
@@ -81,7 +81,8 @@ async def prepared(name: str, store: SqliteStore, turn: int) -> Operation:
         case "a lease":
             return partial(store.lease, QUEUE, worker_id="w", limit=2, until=NOW + minute, now=NOW)
         case "slots":
-            return partial(store.take, QUEUE, wanted=3, horizon=minute, now=NOW)
+            slots = tuple(Unit(puts=(put(f"slot {each}"),), slot=Slot(QUEUE, NOW, NOW + minute)) for each in range(3))
+            return partial(store.write, Step(units=slots), now=NOW)
         case "pruning":
             return partial(store.prune, QUEUE, now=NOW, events_before=NOW, limit=10)
         case _:

@@ -10,7 +10,7 @@ from collections import Counter, defaultdict
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from functools import partial
 from heapq import nsmallest
 from itertools import islice
@@ -44,6 +44,7 @@ from voiceflow_worker.core.ports.store import (
     Replace,
     Result,
     Same,
+    Slot,
     Step,
     Unit,
     Wanted,
@@ -53,7 +54,7 @@ from voiceflow_worker.core.ports.store import (
     tally_change,
 )
 from voiceflow_worker.model.jobs import lifecycle
-from voiceflow_worker.model.jobs.gcra import Pace, Slots
+from voiceflow_worker.model.jobs.gcra import Pace, SendSlot
 from voiceflow_worker.model.jobs.job import Job, JobState
 from voiceflow_worker.model.jobs.totals import STATE, Totals
 
@@ -126,6 +127,9 @@ class Memory:
         refusal = self._refused_change(unit, now) or self._refused_need(unit, now)
         if refusal is not None:
             return refusal
+        slot = None if unit.slot is None else self._allot(unit.slot, now)
+        if slot is not None and slot.at is None:
+            return Answer(result=Result.NO_SLOT, slot=slot)
         self._change(unit)
         for put in unit.puts:
             self._put(put, now)
@@ -139,7 +143,16 @@ class Memory:
         if unit.wakes is not None:
             self.changes[unit.wakes] += 1
             self.wakeups.wake(unit.wakes)
-        return DONE
+        return DONE if slot is None else Answer(result=Result.DONE, slot=slot)
+
+    def _allot(self, slot: Slot, now: datetime) -> SendSlot:
+        limits = limits_from(self.record(LIMITS, slot.queue, now))
+        if limits.rate is None:
+            return SendSlot(slot.after, slot.after)
+        self.paces[slot.queue], found = self.paces.get(slot.queue, Pace()).allot(
+            rate=limits.rate, burst=limits.burst, after=slot.after, until=slot.until
+        )
+        return found
 
     def _was_written(self, unit: Unit, now: datetime) -> bool:
         match unit.change:
@@ -384,16 +397,6 @@ class Memory:
         most = limits.max_active
         return max(most - len(active), 0), max(most - limits.reserve - active.count(False), 0)
 
-    def take(self, queue: str, *, wanted: int, horizon: timedelta, now: datetime) -> Slots:
-        """Take send slots."""
-        limits = limits_from(self.record(LIMITS, queue, now))
-        if limits.rate is None:
-            return Slots((now,) * max(wanted, 0), now)
-        self.paces[queue], slots = self.paces.get(queue, Pace()).take(
-            rate=limits.rate, burst=limits.burst, wanted=wanted, horizon=horizon, now=now
-        )
-        return slots
-
     def prune(self, queue: str, now: datetime, events_before: datetime, limit: int) -> int:
         """Delete what is over."""
         over: list[Callable[[], object]] = [
@@ -451,10 +454,6 @@ class MemoryStore:
     ) -> Sequence[Job]:
         await checkpoint()
         return self.memory.lease(queue, worker_id=worker_id, limit=limit, until=until, now=now, batch=batch)
-
-    async def take(self, queue: str, *, wanted: int, horizon: timedelta, now: datetime) -> Slots:
-        await checkpoint()
-        return self.memory.take(queue, wanted=wanted, horizon=horizon, now=now)
 
     async def jobs(self, read: Read, *, now: datetime) -> Sequence[Job]:
         await checkpoint()

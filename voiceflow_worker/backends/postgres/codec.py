@@ -12,7 +12,14 @@ from typing import Any
 import orjson
 
 from voiceflow_worker.backends.postgres.connection import Row
-from voiceflow_worker.backends.record import job_from, record_of, to_micros, to_micros_or_none, tombstone_of
+from voiceflow_worker.backends.record import (
+    from_micros,
+    job_from,
+    record_of,
+    to_micros,
+    to_micros_or_none,
+    tombstone_of,
+)
 from voiceflow_worker.core.ports.controls import GATES, gate_member
 from voiceflow_worker.core.ports.identity import queue_of
 from voiceflow_worker.core.ports.store import (
@@ -31,10 +38,12 @@ from voiceflow_worker.core.ports.store import (
     Replace,
     Result,
     Same,
+    Slot,
     Step,
     Unit,
 )
 from voiceflow_worker.errors import InvalidInputError
+from voiceflow_worker.model.jobs.gcra import SendSlot
 from voiceflow_worker.model.jobs.job import Job
 from voiceflow_worker.model.jobs.totals import outcome_name
 
@@ -97,8 +106,13 @@ def _plain_unit(unit: Unit) -> dict[str, Any]:
             for event in unit.events
         ],
         "wakes": unit.wakes,
+        "slot": None if unit.slot is None else _plain_slot(unit.slot),
         **_plain_change(unit),
     }
+
+
+def _plain_slot(slot: Slot) -> dict[str, Any]:
+    return {"queue": slot.queue, "after": slot.after.timestamp(), "until": slot.until.timestamp()}
 
 
 def _plain_change(unit: Unit) -> dict[str, Any]:
@@ -204,6 +218,10 @@ def answer_from(unit: Unit, told: str | dict[str, Any]) -> Answer:
         return _PLAIN[told]
     if "owner" in told:
         return Answer(result=Result.EXISTS, owner=Owner(*told["owner"]))
+    if "done" in told:
+        return Answer(result=Result.DONE, slot=SendSlot(*map(from_micros, told["done"])))
+    if "no_slot" in told:
+        return Answer(result=Result.NO_SLOT, slot=SendSlot(None, from_micros(told["no_slot"])))
     place: int = told["need"]
     record = told_record(*told["record"]) if told["record"] else None
     return Answer(result=Result.NOT_FREE, need=unit.needs[place], record=record)

@@ -1,4 +1,4 @@
-"""The PostgreSQL store: the ten methods of `core/ports/store.py`, each one statement."""
+"""The PostgreSQL store: the nine methods of `core/ports/store.py`, each one statement."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import time
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 
 import orjson
 
@@ -22,7 +22,6 @@ from voiceflow_worker.core.ports import Event
 from voiceflow_worker.core.ports.reads import Due, Read, Waiting
 from voiceflow_worker.core.ports.store import Answer, Clock, History, Record, Step, Store, Wanted, check_step
 from voiceflow_worker.errors import StoreError
-from voiceflow_worker.model.jobs.gcra import Slots
 from voiceflow_worker.model.jobs.job import Job, JobState
 from voiceflow_worker.model.jobs.totals import STATE, Totals
 
@@ -34,7 +33,6 @@ _LEASE = f"""
 SELECT {JOB}, was_due, gone
 FROM voiceflow.lease(%s, %s, %s, %s, %s, %s, %s, %s, %s) AS leased, LATERAL (SELECT (leased.call).*) AS call
 """
-_TAKE = "SELECT voiceflow.take(%s, %s, %s, %s, %s)"
 _EVENTS = "SELECT sequence, job_id, kind, at, state, revision, post FROM voiceflow.read_events(%s, %s, %s)"
 _CHANGES = "SELECT voiceflow.count_changes(%s, %s)"
 _PUT_NOTED = "SELECT voiceflow.put_noted(%s, %s)"
@@ -134,15 +132,6 @@ class PostgresStore:
         (*_, gone), *rows = await self.database.rows(_LEASE, *values)
         front.note(place, rows, gone)
         return list(readable(rows, job_of))
-
-    async def take(self, queue: str, *, wanted: int, horizon: timedelta, now: datetime) -> Slots:
-        values = (queue, wanted, horizon.total_seconds(), now.timestamp(), now)
-        ((taken,),) = await self.database.rows(_TAKE, *values)
-        if taken is None:
-            return Slots((now,) * max(wanted, 0), now)
-        # Epoch seconds in a float are exact to 0.25 µs, so a time in whole microseconds is restored exactly.
-        next_at, *times = (datetime.fromtimestamp(seconds, UTC) for seconds in taken)
-        return Slots(tuple(times), next_at)
 
     async def jobs(self, read: Read, *, now: datetime) -> Sequence[Job]:
         return await read_jobs(self.database, read, now=now)

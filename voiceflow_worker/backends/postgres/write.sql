@@ -9,7 +9,7 @@
 --   priority, valid_until and body too;
 --   tombstone and keep_key_until, for a deleted job with a unique key: its tombstone and the end of that;
 --   needs: conditions with a kind ('absent', 'most', 'same' or 'gate'), a namespace and groups;
---   puts, drops, events, and wakes (a queue).
+--   puts, drops, events, wakes (a queue), and slot (queue, after and until in epoch seconds).
 
 
 -- The lane of a group of records. Lanes are locked, not groups, so that no step needs more than a hundred locks. Groups of these two
@@ -243,6 +243,45 @@ BEGIN
 END;
 $$;
 
+-- The next send slot at the rate of a queue (generic cell rate algorithm), as model.jobs.gcra has it, and the next free time
+-- after it, in microseconds since 1970: a role may want fewer digits of a float. The slot is NULL if none is free in time.
+CREATE FUNCTION voiceflow.allot(slot jsonb, at timestamptz) RETURNS bigint[]
+LANGUAGE plpgsql AS $$
+DECLARE
+    of_queue CONSTANT text := slot ->> 'queue';
+    after CONSTANT double precision := slot ->> 'after';
+    until CONSTANT double precision := slot ->> 'until';
+    allowed CONSTANT record := voiceflow.limits(of_queue, at);
+    interval_ CONSTANT double precision := 1 / allowed.rate;
+    tolerance CONSTANT double precision := (allowed.burst - 1) * interval_;
+    furthest CONSTANT double precision := until + allowed.burst * interval_;
+    pace voiceflow.paces;
+    found double precision;
+BEGIN
+    IF allowed.rate IS NULL THEN
+        RETURN ARRAY[after * 1e6, after * 1e6];
+    END IF;
+    INSERT INTO voiceflow.paces VALUES (of_queue, NULL, NULL, 0, 0) ON CONFLICT DO NOTHING;
+    SELECT * INTO pace FROM voiceflow.paces WHERE queue = of_queue FOR UPDATE;
+    IF (pace.rate, pace.burst) IS DISTINCT FROM (allowed.rate, allowed.burst) THEN
+        -- A queue whose rate changes from one call an hour to ten a second must not wait for the rest of the hour.
+        pace.tat := least(pace.tat, pace.last + allowed.burst / allowed.rate);
+    END IF;
+    -- If the pace is further ahead than slots can bring it, a clock was set back.
+    IF pace.tat > furthest + 10 THEN
+        pace.tat := furthest;
+    END IF;
+    found := greatest(after, pace.tat - tolerance);
+    IF found <= until THEN
+        pace.last := found;
+        pace.tat := greatest(pace.tat, found) + interval_;
+    END IF;
+    UPDATE voiceflow.paces SET rate = allowed.rate, burst = allowed.burst, tat = pace.tat, last = pace.last
+    WHERE queue = of_queue;
+    RETURN ARRAY[CASE WHEN found <= until THEN found * 1e6 END, greatest(after, pace.tat - tolerance) * 1e6];
+END;
+$$;
+
 -- Writes the change of a job. False if it is new, and another transaction has meanwhile stored it or another one with its key.
 CREATE FUNCTION voiceflow.change_job(unit jsonb, at timestamptz) RETURNS boolean
 LANGUAGE plpgsql AS $$
@@ -305,6 +344,7 @@ DECLARE
     part jsonb;
     record jsonb;
     place integer := 0;
+    slot bigint[];
 BEGIN
     IF kind IS NOT NULL THEN
         revision := (SELECT j.revision FROM voiceflow.jobs AS j WHERE j.id = unit ->> 'id');
@@ -327,6 +367,12 @@ BEGIN
         END IF;
         place := place + 1;
     END LOOP;
+    IF unit -> 'slot' <> 'null' THEN
+        slot := voiceflow.allot(unit -> 'slot', at);
+        IF slot[1] IS NULL THEN
+            RETURN jsonb_build_object('no_slot', slot[2]);
+        END IF;
+    END IF;
     IF kind IS NOT NULL AND NOT voiceflow.change_job(unit, at) THEN
         RETURN voiceflow.answer(unit, at); -- which finds the other one
     END IF;
@@ -336,7 +382,7 @@ BEGIN
     FOR part IN SELECT jsonb_array_elements(unit -> 'drops') LOOP
         PERFORM voiceflow.drop_record(part);
     END LOOP;
-    RETURN '"done"';
+    RETURN CASE WHEN slot IS NULL THEN '"done"' ELSE jsonb_build_object('done', slot) END;
 END;
 $$;
 
@@ -405,7 +451,7 @@ BEGIN
             SELECT unit ->> 'queue' AS queue, coalesce(unit ->> 'batch', '') AS batch, unit ->> 'kind' = 'delete' AS is_deletion,
                    counted.key AS field, sum(counted.value::bigint) AS amount
             FROM jsonb_array_elements(units) WITH ORDINALITY AS each (unit, place), jsonb_each_text(unit -> 'tally') AS counted
-            WHERE answers[place] = '"done"'
+            WHERE answers[place] ? 'done'
             GROUP BY 1, 2, 3, 4
         ) AS sums
         GROUP BY queue, batch, is_deletion
@@ -417,12 +463,12 @@ BEGIN
            event ->> 'revision', (event ->> 'post')::integer
     FROM jsonb_array_elements(units) WITH ORDINALITY AS each (unit, place),
          jsonb_array_elements(unit -> 'events') WITH ORDINALITY AS told (event, number)
-    WHERE answers[place] = '"done"'
+    WHERE answers[place] ? 'done'
     ORDER BY place, number;
     FOR woken IN
         INSERT INTO voiceflow.changes (queue)
         SELECT DISTINCT unit ->> 'wakes' FROM jsonb_array_elements(units) WITH ORDINALITY AS each (unit, place)
-        WHERE answers[place] = '"done"' AND unit -> 'wakes' <> 'null'
+        WHERE answers[place] ? 'done' AND unit -> 'wakes' <> 'null'
         RETURNING queue
     LOOP
         PERFORM pg_notify(voiceflow.channel(), woken);

@@ -40,8 +40,10 @@ from voiceflow_worker.core.ports.store import (
     Replace,
     Result,
     Same,
+    Slot,
     Unit,
 )
+from voiceflow_worker.model.jobs.gcra import slot_from
 from voiceflow_worker.model.jobs.job import Job
 from voiceflow_worker.model.jobs.totals import outcome_name
 
@@ -80,7 +82,17 @@ def plain_unit(unit: Unit) -> dict[str, Any]:
         "events": [(micros(event.at), _event_text(event)) for event in unit.events],
         "tally": unit.tally,
         "wakes": unit.wakes or "",
+        **({} if unit.slot is None else {"slot": _plain_slot(unit.slot)}),
         **_plain_change(unit),
+    }
+
+
+def _plain_slot(slot: Slot) -> dict[str, str]:
+    # Seconds in a form that restores the same double.
+    return {
+        "queue": slot.queue,
+        "after": repr(slot.after.timestamp()),
+        "latest": repr(slot.until.timestamp()),
     }
 
 
@@ -168,6 +180,10 @@ def answer_from(unit: Unit, answer: Sequence[Any]) -> Answer:
         case ["not free", int(place), group, member, value, ends]:
             record = None if value is False else records_from((group, member, value, ends))[0]
             return Answer(result=Result.NOT_FREE, need=unit.needs[place], record=record)
+        case ["done", at, next_at]:
+            return Answer(result=Result.DONE, slot=slot_from(float(at), float(next_at)))
+        case ["no slot", next_at]:
+            return Answer(result=Result.NO_SLOT, slot=slot_from(None, float(next_at)))
         case [plain]:
             return Answer(result=_PLAIN[plain])
         case _:

@@ -1,4 +1,4 @@
-"""A store in Redis: the ten methods of `core/ports/store.py`, each a script, so that it is one step."""
+"""A store in Redis: the nine methods of `core/ports/store.py`, each a script, so that it is one step."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from functools import partial
 from typing import Any, cast
 from uuid import uuid4
@@ -45,7 +45,6 @@ from voiceflow_worker.core.ports.store import (
     check_step,
 )
 from voiceflow_worker.errors import SettingsError, StoreError, StoreUnavailableError, VoiceflowError
-from voiceflow_worker.model.jobs.gcra import Slots
 from voiceflow_worker.model.jobs.job import Job
 from voiceflow_worker.model.jobs.totals import Totals
 
@@ -198,15 +197,6 @@ class RedisStore:
             if rows or not stopped_early:
                 return list(readable(rows, partial(job_of_row, queue)))
         return []
-
-    async def take(self, queue: str, *, wanted: int, horizon: timedelta, now: datetime) -> Slots:
-        seconds = {"now_seconds": repr(now.timestamp()), "horizon_seconds": repr(horizon.total_seconds())}
-        answer = await self.link.run("take", {"queue": queue, "wanted": wanted, "now": micros(now), **seconds})
-        if not answer:
-            return Slots((now,) * max(wanted, 0), now)
-        # Epoch seconds in a float are exact to 0.25 µs, so a time in whole microseconds is restored exactly.
-        next_at, *times = (datetime.fromtimestamp(float(seconds), UTC) for seconds in answer)
-        return Slots(tuple(times), next_at)
 
     async def jobs(self, read: Read, *, now: datetime) -> Sequence[Job]:
         return await find(self.link, read, now)

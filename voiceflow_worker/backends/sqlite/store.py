@@ -1,4 +1,4 @@
-"""The SQLite store: the ten methods of `core/ports/store.py` over one file."""
+"""The SQLite store: the nine methods of `core/ports/store.py` over one file."""
 
 from __future__ import annotations
 
@@ -25,19 +25,16 @@ from voiceflow_worker.backends.sqlite.reading import (
     jobs_by_id,
     owners_of_keys,
     read_records,
-    standing,
     until,
 )
 from voiceflow_worker.backends.sqlite.write import lease, write
 from voiceflow_worker.backends.store_url import path_of
 from voiceflow_worker.backends.waiting import Wakeups
 from voiceflow_worker.core.ports import Event
-from voiceflow_worker.core.ports.controls import LIMITS, limits_from
 from voiceflow_worker.core.ports.outside import SystemClock
 from voiceflow_worker.core.ports.reads import ById, ByKey, Due, Read, Waiting
 from voiceflow_worker.core.ports.store import Answer, Clock, Record, Step, Wanted, check_step
 from voiceflow_worker.errors import StoreUnavailableError
-from voiceflow_worker.model.jobs.gcra import Pace, Slots
 from voiceflow_worker.model.jobs.job import Job
 from voiceflow_worker.model.jobs.totals import Totals
 
@@ -90,15 +87,6 @@ class SqliteStore:
         # A power cut may undo a lease. Its job is then queued, and was not sent: the journal comes after the lease.
         return list(readable(await self.writer.carry_out(work, durably=False), job_of))
 
-    async def take(self, queue: str, *, wanted: int, horizon: timedelta, now: datetime) -> Slots:
-        limits = limits_from(
-            await self.reader.look(partial(standing, namespace=LIMITS, group=queue, at=to_micros(now)))
-        )
-        if limits.rate is None:  # there is no pace to write
-            return Slots((now,) * max(wanted, 0), now)
-        # A power cut may undo a pace. It takes longer than the pause between two calls.
-        return await self.writer.carry_out(partial(_take, queue, wanted, horizon, now), durably=False)
-
     async def jobs(self, read: Read, *, now: datetime) -> Sequence[Job]:
         match read:
             case ById(ids):
@@ -149,23 +137,6 @@ class SqliteStore:
 
     async def prune(self, queue: str, *, now: datetime, events_before: datetime, limit: int) -> int:
         return await self.writer.carry_out(partial(_prune, queue, to_micros(now), to_micros(events_before), limit))
-
-
-def _take(
-    queue: str, wanted: int, horizon: timedelta, now: datetime, transaction: Transaction
-) -> Generator[None, None, Slots]:
-    """Send slots at the queue's rate; its pace is stored."""
-    yield from ()
-    db = transaction.db
-    limits = limits_from(standing(db, LIMITS, queue, to_micros(now)))
-    if limits.rate is None:
-        return Slots((now,) * max(wanted, 0), now)
-    rows = db.rows(SQL["pace"], (queue,))
-    pace = Pace(*rows[0]) if rows else Pace()
-    after, slots = pace.take(rate=limits.rate, burst=limits.burst, wanted=wanted, horizon=horizon, now=now)
-    if after != pace:
-        db.run(SQL["set_pace"], (queue, after.rate, after.burst, after.tat, after.last))
-    return slots
 
 
 def _prune(queue: str, at: int, events_before: int, limit: int, transaction: Transaction) -> Generator[None, None, int]:

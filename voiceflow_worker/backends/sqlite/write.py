@@ -36,11 +36,13 @@ from voiceflow_worker.core.ports.store import (
     Replace,
     Result,
     Same,
+    Slot,
     Step,
     Unit,
     belongs,
     refuses_all,
 )
+from voiceflow_worker.model.jobs.gcra import Pace, SendSlot
 from voiceflow_worker.model.jobs.job import Job, JobState
 from voiceflow_worker.model.jobs.totals import STATE, outcome_name
 
@@ -101,6 +103,9 @@ class Writing:
         refusal = self._refused_change(unit) or self._refused_need(unit)
         if refusal is not None:
             return refusal
+        slot = None if unit.slot is None else self._allot(unit.slot)
+        if slot is not None and slot.at is None:
+            return Answer(result=Result.NO_SLOT, slot=slot)
         self._change(unit)
         for put in unit.puts:
             self._put(put)
@@ -110,7 +115,7 @@ class Writing:
             self._db.run(SQL["insert_event"], event_row(event))
         if unit.wakes is not None:
             self._transaction.changed.add(unit.wakes)
-        return _DONE
+        return _DONE if slot is None else Answer(result=Result.DONE, slot=slot)
 
     def was_written(self, unit: Unit) -> bool:
         """Whether an earlier try has written the unit."""
@@ -179,6 +184,17 @@ class Writing:
                 scopes = [None] if batch is None else [None, batch]
                 gates = (standing(self._db, GATES, queue, self._at, gate_member(scope)) for scope in scopes)
                 return next(((gate,) for gate in gates if is_closed(gate)), None)
+
+    def _allot(self, slot: Slot) -> SendSlot:
+        limits = limits_from(standing(self._db, LIMITS, slot.queue, self._at))
+        if limits.rate is None:
+            return SendSlot(slot.after, slot.after)
+        rows = self._db.rows(SQL["pace"], (slot.queue,))
+        pace = Pace(*rows[0]) if rows else Pace()
+        after, found = pace.allot(rate=limits.rate, burst=limits.burst, after=slot.after, until=slot.until)
+        if after != pace:
+            self._db.run(SQL["set_pace"], (slot.queue, after.rate, after.burst, after.tat, after.last))
+        return found
 
     def _change(self, unit: Unit) -> None:
         match unit.change:

@@ -36,4 +36,3 @@ from voiceflow_worker.core.ports.store import Clock as Clock
 from voiceflow_worker.core.ports.store import Event as Event
 from voiceflow_worker.core.ports.store import EventKind as EventKind
 from voiceflow_worker.core.ports.store import Store as Store
-from voiceflow_worker.model.jobs.gcra import Slots as Slots

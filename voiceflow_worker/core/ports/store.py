@@ -1,6 +1,6 @@
 """The port of a store: all that the writer of a store must know.
 
-A store keeps jobs, records and events in one transaction domain, behind ten methods. `write` is the only method that
+A store keeps jobs, records and events in one transaction domain, behind nine methods. `write` is the only method that
 changes what callers wrote before; the others read, hand out work, or tidy up. The rules of calls (when a number is
 busy, who may be called again) are not here: they are pure functions of the core, which turn a change into a `Unit`. A
 store only checks the conditions of a unit and writes it. It never decodes more of a job than its head.
@@ -24,6 +24,8 @@ store only checks the conditions of a unit and writes it. It never decodes more 
 12. Once a reader has seen event n, no event below n appears.
 13. After an error or a cancellation it is unknown whether a step was written, and no later caller gets its answer. What
     a store had answered before an error is kept (`StoreError.answers`).
+14. The send slot of a unit is allotted by the same write, when all else of the unit may be written: a refused unit
+    takes none. If none is free in time, the unit is NO_SLOT, and is told when to come back. A repeat gets none.
 
 A store without serializable order (PostgreSQL's READ COMMITTED, say) keeps sentence 9 by locks, taken in one order
 before the first read. A lock has the name of a group of records: its namespace and its group. It is exclusive for puts,
@@ -46,12 +48,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import datetime
 from enum import Enum, StrEnum
 from typing import TYPE_CHECKING, NamedTuple, Protocol, runtime_checkable
 
 from voiceflow_worker.core.ports.reads import Due, Read, Waiting
-from voiceflow_worker.model.jobs.gcra import Slots
+from voiceflow_worker.model.jobs.gcra import SendSlot
 from voiceflow_worker.model.jobs.job import Job, JobState
 from voiceflow_worker.model.jobs.totals import STATE, Totals, tally_of
 from voiceflow_worker.model.text.printable import checked_text, unstorable_in
@@ -172,6 +174,22 @@ class OpenGate:
 Need = Absent | AtMost | Same | OpenGate
 
 
+# --- Send slots --------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """A send slot of a queue: the next free time at its rate, not before `after` and not later than `until`.
+
+    All workers share the slots (GCRA, `model.jobs.gcra`). In a queue without a rate, each slot is at `after`. When the
+    rate changes, the next slot is at most one interval of the new rate after the last one.
+    """
+
+    queue: str
+    after: datetime
+    until: datetime
+
+
 # --- Events ------------------------------------------------------------------------------------------------------
 
 
@@ -287,6 +305,7 @@ class Unit:
     events: tuple[Event, ...] = ()
     tally: Mapping[str, int] = field(default_factory=dict[str, int])
     wakes: str | None = None
+    slot: Slot | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -336,6 +355,8 @@ class Result(Enum):
     """Another job has the unique key. It refuses a `together` step only if its body has another digest."""
     NOT_FREE = "not free"
     """A condition of the unit failed."""
+    NO_SLOT = "no slot"
+    """No send slot is free until the latest time that the unit names."""
     NOT_VERIFIED = "not_verified"
     """The server is another one, or the store has lost what it had: nothing may be sent until it was compared."""
     ROLLED_BACK = "rolled_back"
@@ -359,13 +380,15 @@ class Answer:
     """The answer to one unit.
 
     With NOT_FREE: the condition, the namespace and the record that failed it. `record` is None for a `Same` condition
-    whose record is absent. With EXISTS: the owner of the key.
+    whose record is absent. With EXISTS: the owner of the key. `slot` is that of a unit with a slot, unless the unit was
+    written by an earlier try; with NO_SLOT, it has the time at which one may be free.
     """
 
     result: Result
     need: Need | None = None
     record: Record | None = None
     owner: Owner | None = None
+    slot: SendSlot | None = None
 
 
 def check_step(step: Step) -> None:
@@ -373,6 +396,8 @@ def check_step(step: Step) -> None:
     if step.together and len(step.units) > MOST_TOGETHER:
         raise ValueError(f"a step of {len(step.units)} units together is too long: at most {MOST_TOGETHER}")
     for unit in step.units:
+        if step.together and unit.slot is not None:
+            raise ValueError("a unit with a send slot cannot stand in a step that is written together")
         if isinstance(unit.change, Replace) and unit.change.job.revision in {"", unit.change.revision}:
             raise ValueError(f"the change of job {unit.change.job.id} needs a new revision")
         if isinstance(unit.change, Insert):
@@ -477,7 +502,8 @@ class Store(Protocol):
 
         After an error, the same step may be written again.
 
-        It reads what the conditions of its units name: whole groups, but of gates only the two of `OpenGate`.
+        It reads what the conditions of its units name: whole groups, but of gates only the two of `OpenGate`. For a
+        send slot, it reads the limits and the pace of its queue.
         """
         ...
 
@@ -495,16 +521,6 @@ class Store(Protocol):
 
         It reads the jobs that it returns, at most `max_active` open ones, and the held jobs before them: at most some
         thousands. Behind more of them it may look at each batch that has queued jobs.
-        """
-        ...
-
-    async def take(self, queue: str, *, wanted: int, horizon: timedelta, now: datetime) -> Slots:
-        """Take up to `wanted` send slots, none before `now` or later than `now + horizon`, at the queue's rate.
-
-        The times are shared by all workers (GCRA, `model.jobs.gcra`). Without a rate, all `wanted` times are `now`.
-        When the rate changes, the next slot is at most one interval of the new rate after the last one.
-
-        It reads the limits and the pace of the queue.
         """
         ...
 

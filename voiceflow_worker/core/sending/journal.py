@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
@@ -12,27 +12,26 @@ import structlog
 
 from voiceflow_worker.core import units
 from voiceflow_worker.core.ports import Store
-from voiceflow_worker.core.ports.controls import CANCELLED, GATES, cancelled_from, gate_from, gate_member, is_closed
+from voiceflow_worker.core.ports.controls import CANCELLED, cancelled_from, gate_from
 from voiceflow_worker.core.ports.store import (
     Absent,
     Answer,
     AtMost,
-    Key,
-    Need,
     OpenGate,
     Record,
     Result,
     Same,
+    Slot,
     Step,
     Unit,
-    belongs,
 )
-from voiceflow_worker.core.ports.trips import Batcher, gather, retry_briefly, told_by
+from voiceflow_worker.core.ports.trips import gather, retry_briefly, told_by
 from voiceflow_worker.core.rollback import RollbackGuard
 from voiceflow_worker.core.suppression import NAMESPACE as SUPPRESSED
 from voiceflow_worker.core.suppression import entry_of
 from voiceflow_worker.errors import StoreError
 from voiceflow_worker.model.jobs import lifecycle
+from voiceflow_worker.model.jobs.gcra import SendSlot
 from voiceflow_worker.model.jobs.job import Job, JobState, ReasonKind
 from voiceflow_worker.model.jobs.policy import CallPolicy, spread
 from voiceflow_worker.model.numbers.phone import spellings
@@ -42,7 +41,7 @@ _log = structlog.get_logger("voiceflow.journal")
 _NOT_VERIFIED = Answer(result=Result.NOT_VERIFIED)
 
 Refused = tuple[Job, Answer]
-"""A leased job that got no journal entry, and the answer that says why: NOT_FREE or NOT_VERIFIED."""
+"""A leased job that got no journal entry, and the answer that says why: NOT_FREE, NO_SLOT or NOT_VERIFIED."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,13 +78,15 @@ class Ended(NamedTuple):
 
 
 class Begun(NamedTuple):
-    """A job that is `sending`, and when its journal entry went to the store, on the monotonic clock.
+    """A job that is `sending`, when its journal entry went to the store, on the monotonic clock, and its send slot.
 
-    With `unsent`, it is not known whether the store has the entry, for this reason. Its POST must not leave.
+    With `unsent`, it is not known whether the store has the entry, or which slot it got, for this reason. Its POST must
+    not leave.
     """
 
     job: Job
     asked_at: float
+    slot: SendSlot | None = None
     unsent: str | None = None
 
 
@@ -103,29 +104,36 @@ class Journal:
         self._policy = policy
         self._lease = lease
         self._guard = guard
-        self._batcher: Batcher[Job, Begun | Answer] = Batcher(self._flush)
 
-    async def begin(self, jobs: Sequence[Job]) -> tuple[list[Begun], list[Refused]]:
-        """Journal the next POSTs of leased jobs, durably and in one step (`units.journal_entry`).
+    async def begin(self, jobs: Sequence[Job], *, slot: Slot | None = None) -> tuple[list[Begun], list[Refused]]:
+        """Journal the next POSTs of leased jobs, durably and in one step (`units.journal_entry`); one caller at a time.
 
-        Returns the jobs that are `sending`, and those for which nothing was stored because a condition failed. For all
-        other jobs, nothing may be sent: another writer changed the job first, the job's validity has passed (it ends),
-        or its calling window has closed (it waits for the next opening). If it is not known whether an entry was
-        stored, its job is `Begun` and `unsent`.
+        With `slot`, each entry takes the next send slot. Returns the jobs that are `sending`, and those for which
+        nothing was stored because a condition failed, or no slot is free in time. For all other jobs, nothing may be
+        sent: another writer changed the job first, the job's validity has passed (it ends), or its calling window has
+        closed (it waits for the next opening). If it is not known whether an entry was stored, its job is `Begun` and
+        `unsent`.
         """
-        answers = await self._batcher.submit_all(jobs)
-        errors = [answer for answer in answers if isinstance(answer, BaseException)]
-        if errors:
-            raise errors[0]
-        results = list(zip(jobs, answers, strict=True))
-        refused = [
-            (job, answer)
-            for job, answer in results
-            if isinstance(answer, Answer) and answer.result in {Result.NOT_FREE, Result.NOT_VERIFIED}
-        ]
-        return [answer for answer in answers if isinstance(answer, Begun)], refused
+        asked_at = self._store.clock.monotonic()
+        entries = [self.entry(job, slot) for job in jobs]
+        answers: Sequence[Answer | Exception] = ()
+        try:
+            answers = await self._write(entries)
+        except Exception as error:  # noqa: BLE001 - nothing leaves, whatever was raised: each job is settled as unsent
+            answers = [error] * len(entries)
+        self._log_lost(jobs, answers)
+        begun, refused = list[Begun](), list[Refused]()
+        for job, (new, unit), answer in zip(jobs, entries, answers, strict=True):
+            match self._result(new, unit, answer, asked_at):
+                case Begun() as entry:
+                    begun.append(entry)
+                case Answer(result=Result.NOT_FREE | Result.NO_SLOT | Result.NOT_VERIFIED) as why:
+                    refused.append((job, why))
+                case _:
+                    pass
+        return begun, refused
 
-    def entry(self, job: Job) -> tuple[Job, Unit]:
+    def entry(self, job: Job, slot: Slot | None = None) -> tuple[Job, Unit]:
         """The journal entry of a leased job as it would be made now, or the move that ends it or puts it back."""
         now = self._store.clock.now()
         if job.is_expired(at=now):
@@ -140,6 +148,7 @@ class Journal:
             policy=self._policy,
             store_id=self._store.id,
             guarded_worker=guarded_worker,
+            slot=slot,
         )
 
     async def put_back(self, unsent: Sequence[Unsent]) -> None:
@@ -156,14 +165,8 @@ class Journal:
         cancel = partial(lifecycle.cancel, at=self._store.clock.now(), policy=self._policy)
         await self._move([(job, cancel(job, reason=reason, kind=kind)) for job, reason, kind in jobs])
 
-    async def _flush(self, jobs: Sequence[Job]) -> list[Begun | Answer | BaseException]:
-        asked_at = self._store.clock.monotonic()
-        entries = [self.entry(job) for job in jobs]
-        answers: Sequence[Answer | Exception]
-        try:
-            answers = await self._write(entries)
-        except Exception as error:  # noqa: BLE001 - nothing leaves, whatever was raised: each job is settled as unsent
-            answers = [error] * len(entries)
+    def _log_lost(self, jobs: Sequence[Job], answers: Sequence[Answer | Exception]) -> None:
+        """Log why entries could not be stored, and which calls other processes have changed."""
         failed = {job.id: answer for job, answer in zip(jobs, answers, strict=True) if isinstance(answer, Exception)}
         for why in set(failed.values()):
             _log.warning(
@@ -179,15 +182,18 @@ class Journal:
         ]
         if gone:
             _log.info("calls are not sent, because another process has changed them", jobs=gone)
-        return [self._result(new, answer, asked_at) for (new, _), answer in zip(entries, answers, strict=True)]
 
-    def _result(self, new: Job, answer: Answer | Exception, asked_at: float) -> Begun | Answer:
+    def _result(self, new: Job, unit: Unit, answer: Answer | Exception, asked_at: float) -> Begun | Answer:
         if not _leaves(new):
             # If it was to end, or to wait, and nothing is known, the end of its lease brings it back.
             return answer if isinstance(answer, Answer) else Answer(result=Result.STALE)
         if isinstance(answer, Exception):
-            return Begun(new, asked_at, f"its journal entry could not be stored: {answer}")
-        return Begun(new, asked_at) if answer.result is Result.DONE else answer
+            return Begun(new, asked_at, unsent=f"its journal entry could not be stored: {answer}")
+        if answer.result is not Result.DONE:
+            return answer
+        if unit.slot is not None and answer.slot is None:
+            return Begun(new, asked_at, unsent="the answer of the store that told its send slot was lost")
+        return Begun(new, asked_at, answer.slot)
 
     async def _write(self, entries: Sequence[tuple[Job, Unit]]) -> Sequence[Answer | Exception]:
         guard, step = self._guard, Step(units=tuple(unit for _, unit in entries))
@@ -214,7 +220,9 @@ class Journal:
             if written and not answers:
                 guard.judge([False] * len(sending))
             raise
-        results = [self._result(new, each, 0) for (new, _), each in zip(entries, answers, strict=True) if _leaves(new)]
+        results = [
+            self._result(*entry, answer, 0) for entry, answer in zip(entries, answers, strict=True) if _leaves(entry[0])
+        ]
         guard.judge([isinstance(each, Begun) and each.unsent is None for each in results])
         return answers
 
@@ -251,55 +259,8 @@ CHECKED_AGAIN = timedelta(seconds=1)
 """The time that a job waits if the store must first be compared with the journal files."""
 
 
-def wanted_by(needs: Sequence[Need]) -> dict[str, list[str | Key]]:
-    """The records that decide these conditions, by namespace; those that limits count are left out."""
-    wanted: dict[str, dict[str | Key, None]] = {}
-    for need in needs:
-        match need:
-            case Absent(namespace, groups):
-                wanted.setdefault(namespace, {}).update(dict.fromkeys(groups))
-            case OpenGate(queue, batch):
-                gates = wanted.setdefault(GATES, {})
-                gates.update({(queue, gate_member(None)): None, (queue, gate_member(batch)): None})
-            case _:
-                pass
-    return {namespace: list(each) for namespace, each in wanted.items()}
-
-
-Standing = Mapping[str, Mapping[str, Sequence[Record]]]
-"""The records that stand, by namespace and group."""
-
-
-def by_group(found: Mapping[str, Sequence[Record]]) -> dict[str, dict[str, list[Record]]]:
-    """The records that a store returned, by namespace and group."""
-    standing: dict[str, dict[str, list[Record]]] = {}
-    for namespace, records in found.items():
-        for record in records:
-            standing.setdefault(namespace, {}).setdefault(record.group, []).append(record)
-    return standing
-
-
-def refused_by(unit: Unit, standing: Standing) -> Answer | None:
-    """The answer that `write` would give to a unit, as far as these records show; None if they refuse nothing."""
-    for need in unit.needs:
-        match need:
-            case Absent(namespace, groups, owner):
-                held = standing.get(namespace, {})
-                members = (record for group in groups for record in held.get(group, ()))
-                found = next((record for record in members if not belongs(record.value, owner)), None)
-            case OpenGate(queue, batch):
-                scopes = {gate_member(None), gate_member(batch)}
-                gates = (gate for gate in standing.get(GATES, {}).get(queue, ()) if gate.member in scopes)
-                found = next((gate for gate in gates if is_closed(gate)), None)
-            case _:
-                found = None
-        if found is not None:
-            return Answer(result=Result.NOT_FREE, need=need, record=found)
-    return None
-
-
 def sorted_out(
-    refused: Sequence[Refused], *, at: datetime, leased_at: float, policy: CallPolicy
+    refused: Sequence[Refused], *, at: datetime, seed: float, policy: CallPolicy
 ) -> tuple[list[Ended], list[Unsent]]:
     """The refused jobs that end, because of the list, their escalation or their batch, and those that go back.
 
@@ -326,7 +287,7 @@ def sorted_out(
                 back.append(Unsent(job, _capped_words(policy), ReasonKind.MAX_PER_PERSON, wait))
             case Absent() | AtMost() if record is not None:
                 number = record.group
-                turn = NUMBER_BUSY * (0.75 + 0.5 * spread(f"{number}{leased_at}"))
+                turn = NUMBER_BUSY * (0.75 + 0.5 * spread(f"{number}{seed}"))
                 waiting[number] = min(waiting.get(number, timedelta()) + turn, LONGEST_LINE)
                 back.append(Unsent(job, _busy_words(job, number), ReasonKind.NUMBER_BUSY, waiting[number]))
             case _:

@@ -331,7 +331,7 @@ class MissedSlots:
 
     def noted(self, verdict: Verdict, *, began: float) -> Verdict:
         """Note that a POST that began at `began` could not leave; returns its verdict, with a hold if it is time."""
-        if verdict.cause is not NotSentCause.MISSED_DEPARTURE or began < self._at:
+        if verdict.cause is not NotSentCause.MISSED_SLOT or began < self._at:
             return verdict
         self._count += 1
         self._at = time.monotonic()

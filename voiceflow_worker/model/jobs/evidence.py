@@ -30,9 +30,7 @@ from voiceflow_worker.model.reports.verdict import NOBODY_CALLED, NotSentCause, 
 S = JobState
 
 _CONCLUSIVE = NOBODY_CALLED | {VerdictKind.CREATED}
-_ON_THIS_SIDE = frozenset(
-    {NotSentCause.HELD, NotSentCause.MISSED_DEPARTURE, NotSentCause.STOPPED, NotSentCause.STORE_AWAY}
-)
+_ON_THIS_SIDE = frozenset({NotSentCause.HELD, NotSentCause.MISSED_SLOT, NotSentCause.STOPPED, NotSentCause.STORE_AWAY})
 """Causes after which the call is tried again without a backoff."""
 _OPEN = frozenset({S.SENDING, S.SUBMITTED, S.IN_DOUBT, S.ACCEPTED})
 

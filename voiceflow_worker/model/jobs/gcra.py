@@ -3,59 +3,58 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
+from typing import NamedTuple
 
 CLOCKS_DIFFER = 10.0
 """The largest difference between the clocks of two workers, in seconds. A larger difference means that a clock was set
 back."""
 
 
-@dataclass(frozen=True, slots=True)
-class SlotTimes:
-    """Send slots in epoch seconds, the TAT after them, and the time of the next possible slot."""
+class SlotTime(NamedTuple):
+    """A send slot in epoch seconds, the TAT after it, and the time of the next possible slot.
 
-    times: tuple[float, ...]
+    `at` is None if no slot was free in time.
+    """
+
+    at: float | None
     tat: float
     next_at: float
 
 
-def take_slots(*, tat: float, wanted: int, rate: float, burst: int, now: float, horizon: float) -> SlotTimes:
-    """Up to `wanted` send slots, none later than `now + horizon`, at `rate` per second.
+def allot_slot(*, tat: float, rate: float, burst: int, after: float, until: float) -> SlotTime:
+    """The next send slot, not before `after` and not later than `until`, at `rate` per second.
 
     `burst` is the number of calls that may leave at once after a pause; 1 gives even spacing. Unused time beyond the
     burst is lost, so any sliding second holds at most `rate + burst` slots. All times are in seconds on one clock.
-    `now + horizon` must be less than `CLOCKS_DIFFER` apart for any two workers, the difference of clocks included.
+    `until` must be less than `CLOCKS_DIFFER` apart for any two workers, the difference of clocks included.
 
     A TAT that no worker could have reached was stored before a clock was set back. It is reduced to the furthest TAT
     that a worker can reach. Otherwise nothing would leave until the clock reached its earlier time again. Store the
-    returned `tat` even if `times` is empty.
+    returned `tat` even if `at` is None.
     """
     interval = 1.0 / rate
     tolerance = (burst - 1) * interval
-    furthest = now + horizon + burst * interval
+    furthest = until + burst * interval
     if tat > furthest + CLOCKS_DIFFER:
         tat = furthest
-    times: list[float] = []
-    while len(times) < wanted:
-        slot = max(now, tat - tolerance)
-        if slot > now + horizon:
-            break
-        times.append(slot)
-        tat = max(tat, slot) + interval
-    return SlotTimes(tuple(times), tat, max(now, tat - tolerance))
+    slot = max(after, tat - tolerance)
+    if slot > until:
+        return SlotTime(None, tat, slot)
+    tat = max(tat, slot) + interval
+    return SlotTime(slot, tat, max(after, tat - tolerance))
 
 
-@dataclass(frozen=True, slots=True)
-class Slots:
-    """Send slots taken at the queue's rate, in order; `next_at` is the next free time."""
+class SendSlot(NamedTuple):
+    """The time of a send slot, None if none was free in time; and the time of the next one that may be free."""
 
-    times: tuple[datetime, ...]
+    at: datetime | None
     next_at: datetime
 
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """What a store keeps of the slots of a queue: how they were taken, the TAT, and the last of them.
+    """What a store keeps of the send slots of a queue: how they were allotted, the TAT, and the last of them.
 
     Times are in epoch seconds.
     """
@@ -65,20 +64,18 @@ class Pace:
     tat: float = 0.0
     last: float = 0.0
 
-    def take(self, *, rate: float, burst: int, wanted: int, horizon: timedelta, now: datetime) -> tuple[Pace, Slots]:
-        """The pace after up to `wanted` slots at this rate, and their times."""
+    def allot(self, *, rate: float, burst: int, after: datetime, until: datetime) -> tuple[Pace, SendSlot]:
+        """The pace after one more slot at this rate, and the slot."""
         tat = self.tat
         if (self.rate, self.burst) != (rate, burst):
             # A queue whose rate changes from one call an hour to ten a second must not wait for the rest of the hour.
             tat = min(tat, self.last + burst / rate)
-        granted = take_slots(
-            tat=tat, wanted=wanted, rate=rate, burst=burst, now=now.timestamp(), horizon=horizon.total_seconds()
-        )
-        last = granted.times[-1] if granted.times else self.last
-        slots = Slots(tuple(map(_date, granted.times)), _date(granted.next_at))
-        return Pace(rate, burst, granted.tat, last), slots
+        found = allot_slot(tat=tat, rate=rate, burst=burst, after=after.timestamp(), until=until.timestamp())
+        last = self.last if found.at is None else found.at
+        return Pace(rate, burst, found.tat, last), slot_from(found.at, found.next_at)
 
 
-def _date(seconds: float) -> datetime:
+def slot_from(at: float | None, next_at: float) -> SendSlot:
+    """The send slot with these times in epoch seconds."""
     # Epoch seconds in a float are exact to 0.25 µs, so a time in whole microseconds is restored exactly.
-    return datetime.fromtimestamp(seconds, UTC)
+    return SendSlot(None if at is None else datetime.fromtimestamp(at, UTC), datetime.fromtimestamp(next_at, UTC))

@@ -43,7 +43,7 @@ class NotSentCause(StrEnum):
     TOO_LATE = "too_late"
     """The call's `validUntil` had passed before it could leave: it waited too long for a limiter, or its process was
     suspended."""
-    MISSED_DEPARTURE = "missed_slot"
+    MISSED_SLOT = "missed_slot"
     """The call was not ready at its send slot, and the next slot is too far ahead; or its first byte could
     not leave soon enough after its journal entry."""
     HELD = "held"

@@ -14,7 +14,7 @@ from voiceflow_worker.core.ports.reads import Due
 from voiceflow_worker.core.reporting.status import read_status
 from voiceflow_worker.core.reporting.story import closed_in_words, resume_of
 from voiceflow_worker.core.rollback import JournalCheck, check_journals
-from voiceflow_worker.core.sending.slots import SetRate
+from voiceflow_worker.core.set_rate import SetRate
 from voiceflow_worker.finding import Diagnosis, failure, ok, warning
 from voiceflow_worker.model.jobs.gate import GateKind, GateState
 from voiceflow_worker.model.jobs.job import JobState

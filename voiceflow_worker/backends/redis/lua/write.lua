@@ -2,7 +2,8 @@
 -- @include store room rights queue lanes
 -- Asked: now, together, guard (server: its id, or '' if the user may not see it; known: a condition), units.
 --   A unit has: kind ('insert', 'move', 'delete' or ''), queue of its change or events, id, old and new revision, key (unique
---   key or ''), job (its new fields), tally (amounts by field), needs, puts, drops, events ({time, text}), wakes (a queue).
+--   key or ''), job (its new fields), tally (amounts by field), needs, puts, drops, events ({time, text}), wakes (a queue),
+--   and perhaps slot (queue, after and latest: texts in epoch seconds).
 --   An insert may have `over`: the owner that gives its unique key up, its old revision ('' for a tombstone), and then its new
 --   revision and record.
 --   A condition has a kind: 'absent' (namespace, groups, owner or ''), 'most' (namespace, group, most, owner or ''), 'same'
@@ -10,7 +11,8 @@
 --   'gate' (group: the queue, batch: '' or '=' and the batch). A put is {namespace, group, member, value, end, mode}. A drop
 --   is {namespace, group, member, '' or '=' and the value}.
 -- Returns the answers: each is {'done'}, {'stale'}, {'exists', owner or '', digest, state, tombstone or ''},
--- {'not free', place of the condition, group, member, value, end}, {'not_verified'}, {'rolled_back'} or {'full', error}.
+-- {'not free', place of the condition, group, member, value, end}, {'not_verified'}, {'rolled_back'} or {'full', error}. To a
+-- unit with a slot: {'done', slot, next free time} or {'no slot', next free time}.
 local now = tonumber(asked.now)
 
 -- What the units of a `together` step would have written: checked first, because a script cannot be undone.
@@ -318,6 +320,42 @@ local function wake(queue)
     redis.call('XADD', base_of(queue) .. ':wake', 'MAXLEN', 1, changed .. '-0', 'changes', changed)
 end
 
+-- The next send slot at the rate of a queue (generic cell rate algorithm), as model.jobs.gcra has it, and the next free time
+-- after it; nil and the next free time if no slot is free in time.
+local function allot(slot)
+    local after, latest = tonumber(slot.after), tonumber(slot.latest)
+    local rate, burst = limits_at(slot.queue, now)
+    if rate == '-' then
+        return slot.after, slot.after
+    end
+    local key = base_of(slot.queue) .. ':pace'
+    local pace = redis.call('HMGET', key, 'tat', 'last', 'at')
+    local tat, last, at = tonumber(pace[1] or '0'), pace[2] or '0', rate .. ' ' .. burst
+    local interval = 1.0 / tonumber(rate)
+    local tolerance, kept = (tonumber(burst) - 1) * interval, tat
+    if pace[3] ~= at then
+        -- A queue whose rate changes from one call an hour to ten a second must not wait for the rest of the hour.
+        tat = math.min(tat, tonumber(last) + tonumber(burst) / tonumber(rate))
+    end
+    -- If the pace is further ahead than slots can bring it, a clock was set back.
+    local furthest = latest + tonumber(burst) * interval
+    if tat > furthest + 10.0 then
+        tat = furthest
+    end
+    local found = math.max(after, tat - tolerance)
+    local next_at, is_free = found, found <= latest
+    if is_free then
+        -- 17 digits restore a double exactly.
+        last = string.format('%.17g', found)
+        tat = math.max(tat, found) + interval
+        next_at = math.max(after, tat - tolerance)
+    end
+    if tat ~= kept or pace[3] ~= at then
+        redis.call('HSET', key, 'tat', string.format('%.17g', tat), 'last', last, 'at', at)
+    end
+    return is_free and last or nil, string.format('%.17g', next_at)
+end
+
 local function write(unit)
     if unit.kind ~= '' then
         change(unit)
@@ -401,7 +439,13 @@ elseif asked.together then
 else
     for place, unit in ipairs(asked.units) do
         answers[place] = refused(unit)
-        if not answers[place] then
+        if not answers[place] and unit.slot then
+            local slot, next_at = allot(unit.slot)
+            answers[place] = slot and {'done', slot, next_at} or {'no slot', next_at}
+            if slot then
+                write(unit)
+            end
+        elseif not answers[place] then
             write(unit)
         end
     end

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 import anyio
 import structlog
-from anyio.lowlevel import checkpoint
+from anyio.abc import TaskGroup
 
 from voiceflow_worker.core.gates import Holds
 from voiceflow_worker.core.heartbeats import WorkCounts
 from voiceflow_worker.core.ports import Clock
-from voiceflow_worker.core.rollback import RollbackGuard
 from voiceflow_worker.core.settling.settle import Answered, Settler
 from voiceflow_worker.errors import (
     IllegalMoveError,
@@ -34,10 +33,6 @@ Fault = Callable[[str, Exception], None]
 NOT_STORED = "the verdict of a POST was not stored"
 SHUTDOWN_TIMEOUT = 5.0
 """Seconds for which a stopping worker tries to store the last state of a call."""
-MANY = 4
-BATCH_DELAY = 0.004
-"""Seconds that verdicts wait for more verdicts, if at least `MANY` were stored together the last time. A trip to the
-store takes as long for 5 verdicts as for 20."""
 
 
 @dataclass(slots=True)
@@ -82,12 +77,12 @@ def hold_of(verdict: Verdict, *, sent_at: datetime, answered_at: datetime, clock
     )
 
 
-class UnsettledVerdicts:
-    """Stores the verdicts of answers; verdicts that come together are stored in one commit.
+class Verdicts:
+    """Keeps the verdicts of answers until they are stored. One task stores them: together, as they came meanwhile.
 
-    There is no background task: the task of the first call also stores the verdicts that come meanwhile, and the tasks
-    of the other calls continue at once. `on_settled` is called when verdicts are stored, and `on_fault` with the error
-    because of which one was not. `counts` counts them.
+    `on_settled` is called when verdicts are stored, and `on_fault` with the error because of which one was not.
+    `counts` counts them. `recall` restores what a store that was rolled back has lost of a job, and returns whether it
+    had lost it.
     """
 
     def __init__(
@@ -96,7 +91,7 @@ class UnsettledVerdicts:
         settler: Settler,
         *,
         holds: Holds,
-        guard: RollbackGuard | None,
+        recall: Callable[[Job], Awaitable[bool]] | None,
         on_settled: Callable[[], None],
         on_fault: Fault,
         counts: WorkCounts,
@@ -105,54 +100,43 @@ class UnsettledVerdicts:
         self._clock = clock
         self._settler = settler
         self._holds = holds
-        self._guard = guard
+        self._restore = recall
         self._on_settled = on_settled
         self._on_fault = on_fault
         self._replies: list[tuple[Job, Reply]] = []
-        self._unsettled = 0
-        self._is_settling = False
-        self._together = 0
+        self._came = anyio.Event()
+        self.waiting: int = 0
+        """The number of POSTs that have ended, but whose verdict is not stored yet."""
 
-    @property
-    def waiting(self) -> int:
-        """The number of calls whose verdict is not stored yet. The call whose task stores them all is not counted."""
-        return self._unsettled - self._is_settling
-
-    async def settle(self, job: Job, reply: Reply) -> None:
-        """Store the verdict of an answer, together with other verdicts that come meanwhile.
-
-        One task at a time stores the verdicts of all calls. If this task is cancelled, it first finishes its trip to
-        the store.
-        """
+    def add(self, job: Job, reply: Reply) -> None:
+        """Keep a verdict until it is stored."""
         self._counts.judged(reply.verdict)
         self._replies.append((job, reply))
-        self._unsettled += 1
-        if self._is_settling:
-            return
-        self._is_settling = True
+        self.waiting += 1
+        self._came.set()
+
+    async def run(self) -> None:
+        """Store verdicts, until this is cancelled. What is not stored by then is tried for some seconds more."""
         async with anyio.create_task_group() as alone:
             try:
-                while self._replies:
+                while True:
+                    await self._came.wait()
+                    self._came = anyio.Event()
+                    replies, self._replies = self._replies, []
+                    failed: list[tuple[Job, Reply]] = []
                     with anyio.CancelScope(shield=True):
-                        await self._linger()
-                        replies, self._replies = self._replies, []
-                        self._together = len(replies)
                         failed = await self._settle_together(replies)
-                        for each, left in failed:
-                            alone.start_soon(self._settle_alone, each, left)
-                        self._has_settled(len(replies) - len(failed))
+                    self._settle_each(failed, alone)
+                    self._has_settled(len(replies) - len(failed))
             finally:
-                self._is_settling = False
+                self._settle_each(self._replies, alone)
 
-    async def _linger(self) -> None:
-        """Wait for more answers: one step of the event loop, or some milliseconds if many came the last time."""
-        if self._together < MANY:
-            await checkpoint()
-        else:
-            await self._clock.sleep(BATCH_DELAY)
+    def _settle_each(self, replies: Sequence[tuple[Job, Reply]], group: TaskGroup) -> None:
+        for job, reply in replies:
+            group.start_soon(self._settle_alone, job, reply)
 
     def _has_settled(self, count: int) -> None:
-        self._unsettled -= count
+        self.waiting -= count
         self._on_settled()
 
     async def _settle_together(self, replies: Sequence[tuple[Job, Reply]]) -> list[tuple[Job, Reply]]:
@@ -231,13 +215,13 @@ class UnsettledVerdicts:
     async def _recall(self, job: Job) -> bool:
         """Restore the lost calls if the store has lost this job. Returns whether it had. Waits while the store is away.
 
-        Without a guard, or with a corrupt store, nothing is restored, and this returns False.
+        Without journal files, or with a corrupt store, nothing is restored, and this returns False.
         """
-        if self._guard is None:
+        if self._restore is None:
             return False
         while True:
             try:
-                return await self._guard.recall(job)
+                return await self._restore(job)
             except StoreCorruptError:
                 return False
             except Exception as error:  # noqa: BLE001 - as above: the verdict waits

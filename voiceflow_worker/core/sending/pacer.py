@@ -1,0 +1,205 @@
+"""When a worker leases calls and asks for their journal entries, so that the send slots of these are near.
+
+The store allots the slots, each with the journal entry of its call (`core.ports.store.Slot`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime, timedelta
+
+from voiceflow_worker.core.gates import LEAVES_WITHIN
+from voiceflow_worker.core.ports import Clock
+from voiceflow_worker.core.ports.store import Slot
+from voiceflow_worker.model.jobs.gcra import SendSlot
+
+FORGET = 15.0
+"""The seconds in which the effect of one slow trip on `PeakLatency.time` falls by half."""
+
+
+class PeakLatency:
+    """The longest recent duration of a step, such as a trip to the store.
+
+    A slow trip counts fully at once, and then less and less. A mean would be too short for a disk that sometimes
+    stalls.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._seconds = 0.0
+        self._at = 0.0
+
+    @property
+    def time(self) -> timedelta:
+        """The time that the next trip is expected to take at most; zero before the first measurement."""
+        return timedelta(seconds=self._seconds)
+
+    def ended(self, began: float) -> None:
+        """Record a trip that began at `began`, on the monotonic clock, and has ended now."""
+        now = self._clock.monotonic()
+        took = max(now - began, 0.0)
+        kept = max(self._seconds - took, 0.0) * 0.5 ** (max(now - self._at, 0.0) / FORGET)
+        self._seconds, self._at = took + kept, now
+
+
+LEAD = timedelta(milliseconds=50)
+"""A journal entry is asked for at least this long before the next slot. It is enough for a write to the disk. It is
+short, because a journalled call is in doubt if its worker is killed before the call leaves."""
+
+HORIZON = timedelta(milliseconds=100)
+"""How much further ahead a slot may be, because other workers have taken those before it; and how long in advance calls
+are leased, in addition to the time to get ready."""
+
+MARGIN = 1.1
+"""The factor by which a journal entry may take longer than measured."""
+
+LATEST = timedelta(seconds=LEAVES_WITHIN) - HORIZON
+"""No slot is further ahead than this: a call leaves within `LEAVES_WITHIN` of the time at which its entry was asked
+for."""
+
+STALE = timedelta(milliseconds=20)
+"""A call that misses its slot by more than this goes back, so that delayed calls do not leave together."""
+
+SPARE = 0.1
+"""At low rates, a call may miss its slot by this part of the time until the next one: no other call leaves then."""
+
+CLOCKS_DIFFER = timedelta(seconds=10)
+"""A clock that goes back by more than this counts as set back."""
+
+MOST_AT_ONCE = 512
+"""The most calls that are tried together while conditions refuse all of them."""
+
+_NOTHING = timedelta()
+
+
+class Pacer:
+    """The timing of one worker's calls under the rate of its queue. With `rate` None, every call may leave at once.
+
+    `readying` measures the time from the lease of a call until its journal entry may be asked for, and `journalling`
+    that of the entry. Calls are leased, and entries asked for, so much earlier. `missed` counts the slots that passed
+    before their call was ready.
+    """
+
+    def __init__(self, clock: Clock, *, queue: str, rate: float | None) -> None:
+        self._clock = clock
+        self._queue = queue
+        self._rate = rate
+        self._next_at: datetime | None = None
+        self._noted_at = clock.now()
+        self._tries = 1
+        self.missed: int = 0
+        self.readying: PeakLatency = PeakLatency(clock)
+        self.journalling: PeakLatency = PeakLatency(clock)
+
+    def follow(self, rate: float | None) -> bool:
+        """Use this rate from now on. Returns False if it is the same as before.
+
+        A person may change the rate at any time.
+        """
+        if rate == self._rate:
+            return False
+        self._rate = rate
+        self._next_at = None
+        return True
+
+    @property
+    def is_paced(self) -> bool:
+        """Whether calls wait for send slots."""
+        return self._rate is not None
+
+    def room(self, waiting: int, *, entering: int = 0) -> int | None:
+        """The number of calls to lease now: those whose slots are near. None means any number.
+
+        `entering` calls, whose entries are on their way, and `waiting` calls after them get the first of these slots.
+        Those of one `HORIZON` share a lease.
+        """
+        if self._rate is None:
+            return None
+        ahead = self._until_next(self._reach)
+        near = 0 if ahead < _NOTHING else (1 + int(ahead.total_seconds() * self._rate)) * self._tries
+        room = near - entering - waiting
+        return room if room >= self._shared else 0
+
+    def room_at(self, waiting: int, *, entering: int = 0) -> datetime | None:
+        """The time at which `room` allows a call, if nothing else changes; None if it never does."""
+        places = entering + waiting + self._shared - 1
+        if self._next_at is None or self._rate is None or places > self._reach.total_seconds() * self._rate:
+            return None
+        at = self._next_at - self._reach + timedelta(seconds=places / self._rate)
+        return max(at, self._clock.now()) + timedelta(milliseconds=1)  # longer than the rounding errors of times
+
+    @property
+    def is_far(self) -> bool:
+        """Whether the next slot is so far ahead that calls must not wait for it in this worker."""
+        return self._until_next(self._reach) < _NOTHING
+
+    async def near(self) -> None:
+        """Wait until it is time to ask for the next journal entry."""
+        wait = -self._until_next(self._lead)
+        if wait > _NOTHING:
+            await self._clock.sleep(wait.total_seconds())
+
+    def share(self) -> int | None:
+        """The number of journal entries to ask for together now; None means any number."""
+        if self._rate is None:
+            return None
+        return (1 + int(max(self._until_next(self._lead), _NOTHING).total_seconds() * self._rate)) * self._tries
+
+    def slot(self) -> Slot | None:
+        """What a journal entry that is asked for now says about its slot; None if the call may leave at once."""
+        if self._rate is None:
+            return None
+        now = self._clock.now()
+        # With a fast store, the entry is back before the slot is `STALE`.
+        soonest = max(self._journalled_in - STALE / 2, _NOTHING)
+        return Slot(self._queue, now + soonest, now + self._lead + HORIZON)
+
+    def allotted(self, slots: Iterable[SendSlot]) -> None:
+        """Note what the store has answered to entries that were asked for together: their slots, if they got so far.
+
+        Calls that were refused, such as those to a busy number, use no slot. While there are only such, more are leased
+        and tried at a time. Otherwise the calls behind thousands of them would stand still.
+        """
+        self._tries = min(2 * self._tries, MOST_AT_ONCE)
+        for slot in slots:
+            self._next_at, self._noted_at, self._tries = slot.next_at, self._clock.now(), 1
+
+    async def reach(self, slot: SendSlot, *, within: float) -> bool:
+        """Wait for a slot, at most so many seconds. Returns False if it is not there by then, or was missed."""
+        if slot.at is None:
+            return False
+        wait = (slot.at - self._clock.now()).total_seconds()
+        if wait > 0:
+            # A slot that was allotted before a clock was set back may seem to be hours ahead.
+            await self._clock.sleep(min(wait, within))
+        late = self._clock.now() - slot.at
+        in_time = -STALE < late <= max(STALE, (slot.next_at - slot.at) * SPARE)
+        self.missed += not in_time
+        return in_time
+
+    @property
+    def _journalled_in(self) -> timedelta:
+        return min(self.journalling.time * MARGIN, LATEST - HORIZON)
+
+    @property
+    def _lead(self) -> timedelta:
+        """How long before the next slot an entry is asked for. It may have to wait for those before it."""
+        return max(LEAD, min(2 * self._journalled_in + STALE, LATEST - HORIZON))
+
+    @property
+    def _reach(self) -> timedelta:
+        """How long before the next slot a call is leased."""
+        return self._lead + 2 * HORIZON + min(self.readying.time, LATEST)
+
+    @property
+    def _shared(self) -> int:
+        """The number of calls that share a lease."""
+        return 1 + int(HORIZON.total_seconds() * (self._rate or 0))
+
+    def _until_next(self, early: timedelta) -> timedelta:
+        """For how long something may be done already that is done so `early` before the next slot; at most `early`."""
+        now = self._clock.now()
+        # The clock itself must have gone back: a far slot alone may also come from a slower rate that somebody set.
+        if self._next_at is not None and now < self._noted_at - CLOCKS_DIFFER:
+            self._next_at = None
+        return early if self._next_at is None else min(now + early - self._next_at, early)

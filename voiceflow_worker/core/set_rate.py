@@ -1,0 +1,134 @@
+"""The rate of a queue: as workers begin with it, and as a person sets it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from voiceflow_worker.core.ports import Limits, Store
+from voiceflow_worker.core.ports.controls import LIMITS, limits_from, limits_put
+from voiceflow_worker.core.ports.identity import new_revision
+from voiceflow_worker.core.ports.record_set import json_records
+from voiceflow_worker.core.ports.store import Drop, Put, Record, Result, Same, Step, Unit
+
+NAMESPACE = "set-rate"
+
+
+UNREADABLE = (
+    "the limits of the queue cannot be read, perhaps because a newer version of voiceflow-worker wrote them; no call "
+    "leaves until `voiceflow rate N`, or a worker that starts, sets them"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class _Rate:
+    """Calls per second; None is unlimited."""
+
+    rate: float | None = None
+    token: str = ""
+    """Of the order, so that the same rate set again is another order."""
+
+
+CheckRate = Callable[[str], None]
+"""A function that gets what stands (`SetRate.state`), and raises an error if it must stay."""
+
+
+def _state_of(*records: Record | None) -> str:
+    values = [None if each is None else each.value for each in records]
+    return "" if not any(values) else hashlib.sha256(repr(values).encode()).hexdigest()[:16]
+
+
+class SetRate:
+    """The limits of one queue, and the rate that a person set, which stays until it is withdrawn.
+
+    A person and a starting worker may write at the same time, so each write of limits is bound to what it was decided
+    by: the worker's to the rate that a person set, the person's to the limits that keep their other parts.
+    """
+
+    def __init__(self, store: Store, queue: str) -> None:
+        self._store = store
+        self._queue = queue
+        self._rates = json_records(store, NAMESPACE, _Rate)
+
+    async def state(self) -> str:
+        """What stands, as a short text that changes with each change of the rate; empty for nothing."""
+        return _state_of(*await self._standing())
+
+    async def put(self, rate: float | None, *, check: CheckRate | None = None) -> Limits:
+        """Set the rate for all workers, running ones included; returns the queue's limits.
+
+        `check` gets the `state` before that, as a condition of the write. Raises its error, and StoreError.
+        """
+        ordered = Put(NAMESPACE, self._queue, self._rates.text(_Rate(rate, token=new_revision())), None)
+        # First and by itself: whoever writes limits from here on applies it.
+        await self._write_over(Unit(puts=(ordered,)), check)
+        while True:
+            _, standing = await self._standing()
+            kept = limits_from(standing)
+            # Of limits that cannot be read, nothing can be kept: the next worker that starts sets the others.
+            limits = Limits(rate=rate) if kept.are_unreadable else replace(kept, rate=rate)
+            unit = self._unit(limits, standing, Same(LIMITS, self._queue, None if standing is None else standing.value))
+            if await self._write(unit):
+                return limits
+
+    async def begin(self, own: Limits) -> tuple[Limits | None, Limits]:
+        """Set the limits of a worker that starts, with the rate that a person set, if there is one.
+
+        Returns the limits before that, if any, and those after. Raises StoreError.
+        """
+        while True:
+            ordered, standing = await self._standing()
+            limits = self._with_ordered(own, ordered)
+            need = Same(NAMESPACE, self._queue, None if ordered is None else ordered.value)
+            if await self._write(self._unit(limits, standing, need)):
+                return None if standing is None else limits_from(standing), limits
+
+    async def withdraw(self, *, check: CheckRate | None = None) -> bool:
+        """Remove the rate that a person set, and return whether there was one.
+
+        Workers that start later set the rate of their settings.
+        """
+        was_set = bool(await self._rates.get([self._queue]))
+        await self._write_over(Unit(drops=(Drop(NAMESPACE, self._queue, None),)), check)
+        return was_set
+
+    async def _write_over(self, unit: Unit, check: CheckRate | None) -> None:
+        """Write a unit; with a check, only over what it has allowed."""
+        while True:
+            if check is not None:
+                found = await self._standing()
+                check(_state_of(*found))
+                needs = tuple(
+                    Same(namespace, self._queue, None if each is None else each.value)
+                    for namespace, each in zip((NAMESPACE, LIMITS), found, strict=True)
+                )
+                unit = replace(unit, needs=needs)
+            if await self._write(unit):
+                return
+
+    async def over(self, limits: Limits) -> Limits:
+        """The limits of a worker's settings, but with the rate that a person set, if there is one."""
+        ordered, _ = await self._standing()
+        return self._with_ordered(limits, ordered)
+
+    def _with_ordered(self, limits: Limits, ordered: Record | None) -> Limits:
+        found = None if ordered is None else self._rates.read({ordered.group: ordered.value})[ordered.group]
+        return limits if found is None else replace(limits, rate=found.rate)
+
+    async def _standing(self) -> tuple[Record | None, Record | None]:
+        """The records of the rate that a person set and of the limits."""
+        wanted = {NAMESPACE: [self._queue], LIMITS: [self._queue]}
+        found = await self._store.records(wanted, now=self._store.clock.now())
+        return next(iter(found[NAMESPACE]), None), next(iter(found[LIMITS]), None)
+
+    def _unit(self, limits: Limits, standing: Record | None, need: Same) -> Unit:
+        put = limits_put(self._queue, limits)
+        # The same limits are not put again: the store would take the unit for one that was written before.
+        puts = () if standing is not None and standing.value == put.value else (put,)
+        return Unit(needs=(need,), puts=puts, wakes=self._queue)
+
+    async def _write(self, unit: Unit) -> bool:
+        """Whether the unit was written; False if what it was decided by has changed."""
+        (answer,) = await self._store.write(Step(units=(unit,)), now=self._store.clock.now())
+        return answer.result is Result.DONE
