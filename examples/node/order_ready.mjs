@@ -35,7 +35,7 @@ async function order() {
 const { data: ordered, error: problem } = await order();
 if (problem) {
   console.error(problem.detail);
-  for (const found of problem.findings) console.error(`  ${found.column ?? "-"}: ${found.message}`);
+  for (const found of problem.findings) console.error(`  ${found.pointer ?? found.parameter ?? "-"}: ${found.detail}`);
   process.exit(1);
 }
 

@@ -12,12 +12,23 @@ import httpx
 import pytest
 
 from tests.api.clients import CALL, call, program
-from tests.api.test_http_api import findings_of
+from tests.api.test_http_api import api_of, findings_of
 from tests.contract.samples import ManualClock, delete
 from tests.support.calls import Calls
+from tests.support.engine import Engine
 from tests.support.flows import SOURCE, flow
-from voiceflow_worker import CallQueue, End, InvalidInputError, Menu, Store, enqueue_rows, load_settings, open_store
-from voiceflow_worker.api.http_api import HttpApi
+from tests.support.voices import ScriptedVoice, unknown
+from voiceflow_worker import (
+    CallQueue,
+    End,
+    InvalidInputError,
+    Menu,
+    SessionStatus,
+    Store,
+    enqueue_rows,
+    load_settings,
+    open_store,
+)
 from voiceflow_worker.campaigns.campaign import Campaign
 from voiceflow_worker.campaigns.fields import fields_of
 from voiceflow_worker.campaigns.reading import Of
@@ -80,7 +91,7 @@ async def test_the_same_key_with_another_body_is_refused(memory: Store) -> None:
         for body in OTHER:
             answer = await client.post("/v1/calls", content=body, headers=headers)
             assert answer.status_code == 422
-            assert "another body" in str(findings_of(answer)[0]["message"])
+            assert "another body" in str(findings_of(answer)[0]["detail"])
     assert len(await CallQueue(memory).find()) == 1
 
 
@@ -113,8 +124,8 @@ async def test_a_key_of_another_way_is_refused_with_its_cause(memory: Store) -> 
         answer = await call(client)
     assert answer.status_code == 422
     [found] = findings_of(answer)
-    assert job.id in str(found["message"])
-    assert "enqueued in another way" in str(found["message"])
+    assert job.id in str(found["detail"])
+    assert "enqueued in another way" in str(found["detail"])
 
 
 @KINDS
@@ -143,7 +154,7 @@ async def test_a_number_on_the_suppression_list_is_refused_and_a_repeat_is_not(m
         assert (await call(client, "before")).status_code == 200
         answer = await call(client, "after")
         assert answer.status_code == 422
-        assert "suppression list" in str(findings_of(answer)[0]["message"])
+        assert "suppression list" in str(findings_of(answer)[0]["detail"])
         assert len(await CallQueue(memory).find()) == 1
 
 
@@ -194,9 +205,16 @@ async def test_a_field_does_what_the_option_of_a_campaign_does(memory: Store, na
     if name == "valid_for":
         assert job.valid_until is not None
         assert made.valid_until == now + timedelta(minutes=90)
-    assert set(GIVEN) | {"to", "say", "flow", "ivr", "redial_max", "redial_after", "time_zone"} == set(
-        fields_of(Of.CALL)
-    )
+    assert set(GIVEN) | {
+        "to",
+        "further_numbers",
+        "say",
+        "flow",
+        "ivr",
+        "redial_max",
+        "redial_after",
+        "time_zone",
+    } == set(fields_of(Of.CALL))
 
 
 async def test_a_flow_is_a_request_body_and_an_ivr_one_of_the_servers_menus(memory: Store) -> None:
@@ -212,7 +230,7 @@ async def test_a_flow_is_a_request_body_and_an_ivr_one_of_the_servers_menus(memo
         fields["ivr"] = "os:path"
         refused = await client.post("/v1/calls", json=fields, headers={"Idempotency-Key": "3"})
         assert refused.status_code == 422
-        assert "confirm" in str(findings_of(refused)[0]["message"])
+        assert "confirm" in str(findings_of(refused)[0]["detail"])
 
 
 BAD: list[tuple[dict[str, Any], str | None]] = [
@@ -241,16 +259,16 @@ async def test_what_is_wrong_has_a_finding_and_nothing_is_stored(memory: Store) 
             assert answer.status_code == 422, (fields, answer.text)
             found = findings_of(answer)
             assert found
-            assert all(each["message"] and each["row"] is None and each["file"] is None for each in found)
+            assert not any({"row", "column"} & each.keys() for each in found)
             if column is not None:
-                assert column in {each["column"] for each in found}, (fields, found)
+                assert f"/{column}" in {each["pointer"] for each in found}, (fields, found)
     assert not await CallQueue(memory).find()
 
 
 async def test_settings_complete_a_call_and_what_is_missing_is_told() -> None:
     async with open_store("memory://") as store, program(store, source=None, voice_profile=None) as client:
         found = findings_of(await call(client))
-        assert any("source" in str(each["message"]) for each in found)
+        assert any("source" in str(each["detail"]) for each in found)
     async with open_store("memory://") as store, program(store, redial_on="busy", redial_max=3) as client:
         assert (await call(client)).status_code == 201
         [job] = await CallQueue(store).find()
@@ -292,6 +310,59 @@ async def test_a_call_is_cancelled_once_and_the_act_is_kept(memory: Store) -> No
     assert (kept.action, kept.on, kept.by) == ("cancel", "api", "api")
 
 
+async def test_a_call_is_redialled_once_under_its_key(memory: Store) -> None:
+    calls = Calls(memory)
+    job = await calls.ended(SessionStatus.BUSY)
+    path, key = f"/v1/calls/{job.id}/redial", {"Idempotency-Key": "again-1"}
+    async with program(memory) as client:
+        assert (await client.get(f"/v1/calls/{job.id}")).json()["due_at"] is None, "it has ended"
+        assert (await client.post(path)).status_code == 400, "what can ring needs a key"
+        first = await client.post(path, json={"note": "she asked for it"}, headers=key)
+        assert (first.status_code, first.json()["state"]) == (200, "queued")
+        assert first.json()["due_at"] is not None
+        again = await client.post(path, headers=key)
+        assert (again.status_code, again.json()["notes"]) == (200, first.json()["notes"]), "the answer was lost"
+        assert (await client.post(path, headers={"Idempotency-Key": "again-2"})).status_code == 409, "it waits already"
+        [sent] = await calls.engine.send()
+        await calls.end(sent)
+        again = await client.post(path, headers=key)
+        assert (again.status_code, again.json()["state"]) == (200, "completed"), "nobody rings for an old key"
+        assert await calls.engine.send() == []
+        refused = await client.post(path, headers={"Idempotency-Key": "again-3"})
+        assert (refused.status_code, findings_of(refused)[0]["code"]) == (409, "wrong_state")
+        forced = await client.post(path, json={"force": True}, headers={"Idempotency-Key": "again-3"})
+        assert forced.json()["state"] == "queued"
+    entries = [each.action for each in await entries_on(memory, call=job.id)]
+    assert entries.count("redial") == 2
+
+
+async def test_a_call_in_doubt_is_resolved_once_under_its_key(memory: Store) -> None:
+    engine = Engine(memory, ScriptedVoice(answers=[unknown()]))
+    job = await engine.enqueue("+6587654321")
+    await engine.send()
+    path = f"/v1/calls/{job.id}/resolve"
+    async with program(memory) as client:
+        assert (await client.get(f"/v1/calls/{job.id}")).json()["state"] == "in_doubt"
+        for wrong in ({}, {"placed": True}, {"placed": "yes", "note": "x"}, {"placed": True, "note": ""}):
+            assert (await client.post(path, json=wrong, headers={"Idempotency-Key": "a"})).status_code == 422
+        early = await client.post(path, json={"placed": False, "note": "asked"}, headers={"Idempotency-Key": "a"})
+        assert early.status_code == 409, "8x8 may still place it"
+        done = await client.post(path, json={"placed": True, "note": "she says so"}, headers={"Idempotency-Key": "a"})
+        assert (done.status_code, done.json()["state"]) == (200, "accepted")
+        again = await client.post(path, json={"placed": True, "note": "she says so"}, headers={"Idempotency-Key": "a"})
+        assert (again.status_code, again.json()["state"]) == (200, "accepted")
+
+
+async def test_further_numbers_of_a_person_are_kept_in_their_order(memory: Store) -> None:
+    async with program(memory) as client:
+        made = await call(client, further_numbers=["8765 4322", "+6587654323"], country="SG", data={"name": "Li"})
+        assert made.json()["further_numbers"] == ["+6587654322", "+6587654323"]
+        assert made.json()["data"] == {"name": "Li"}
+        for wrong in (5, {"a": 1}, ["12"]):
+            refused = findings_of(await call(client, "wrong", further_numbers=wrong))
+            assert [each["pointer"] for each in refused] == ["/further_numbers"]
+
+
 async def test_who_waits_gets_the_outcome_when_it_comes(memory: Store) -> None:
     calls = Calls(memory)
     job = await calls.placed()
@@ -316,11 +387,10 @@ async def test_a_wait_ends_after_its_time_and_when_the_server_stops(memory: Stor
         began = anyio.current_time()
         assert (await client.get(f"/v1/calls/{made}?wait=1")).json()["state"] == "queued"
         assert 0.9 < anyio.current_time() - began < 10
-        http_api = next(route.app for route in client._transport.app.routes if isinstance(route.app, HttpApi))  # type: ignore[attr-defined]
         async with anyio.create_task_group() as group:
             group.start_soon(partial(client.get, f"/v1/calls/{made}?wait=60"))
             await anyio.sleep(0.05)
-            http_api.stop()
+            api_of(client).stop()
         assert (await client.get(f"/v1/calls/{made}?wait=60")).json()["state"] == "queued"
         assert anyio.current_time() - began < 20
 

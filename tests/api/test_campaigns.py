@@ -74,7 +74,7 @@ async def test_a_campaign_is_started_once_under_its_key(memory: Store) -> None:
         assert (report["batch_id"], report["enqueued"], report["duplicates"]) == ("march", 0, 2)
         other = await start(client, {**CAMPAIGN, "say": "Bye {{name}}."})
         assert other.status_code == 422
-        assert "belongs to another campaign, batch march" in findings_of(other)[0]["message"]  # type: ignore[operator]
+        assert "belongs to another campaign, batch march" in findings_of(other)[0]["detail"]  # type: ignore[operator]
         assert await called(memory) == ["+6587654301", "+6587654302"]
         assert (await client.get("/v1/batches/march")).json()["ordered"][0]["by"] == "api"
 
@@ -156,8 +156,8 @@ async def test_a_bad_row_refuses_all_of_them(memory: Store) -> None:
         refused = await start(client, {**CAMPAIGN, "rows": rows})
         assert refused.status_code == 422
         assert refused.json()["detail"] == "nothing was enqueued: 3 rows of 5 cannot be called"
-        found = {(each["row"], each["column"]) for each in findings_of(refused)}
-        assert found >= {(3, "destination"), (4, "name"), (5, None)}
+        found = {each["pointer"] for each in findings_of(refused)}
+        assert found >= {"/rows/2/destination", "/rows/3/name", "/rows/4"}
         assert await called(memory) == []
         assert (await start(client)).status_code == 201, "a key whose campaign was refused is free"
         assert (await start(client, {**CAMPAIGN, "rows": rows, "skip_bad": True}, key="other")).status_code == 422
@@ -171,7 +171,7 @@ async def test_of_many_bad_rows_the_first_are_told_and_all_are_counted(
         refused = await start(client, {**CAMPAIGN, "rows": [{"destination": "1", "name": "Cy"}] * 50})
     assert refused.status_code == 422
     assert len(findings_of(refused)) == 11
-    assert "40 more findings not listed, of 50 in all" in findings_of(refused)[-1]["message"]  # type: ignore[operator]
+    assert "40 more findings not listed, of 50 in all" in findings_of(refused)[-1]["detail"]  # type: ignore[operator]
 
 
 async def test_a_preview_needs_no_key_and_stores_nothing(memory: Store) -> None:
@@ -329,7 +329,7 @@ async def test_calls_that_were_cancelled_are_counted_and_called_by_a_word(memory
         again = {**CAMPAIGN, "priority": 3, "batch": "march"}
         found = (await start(client, again, key="second")).json()
         assert (found["enqueued"], found["duplicates"], found["ended"]) == (0, 2, {"cancelled": 2})
-        assert "nobody is called for them" in found["findings"][0]["message"]
+        assert "nobody is called for them" in found["findings"][0]["detail"]
         assert (await start(client, {**again, "again": "canceled"}, key="third")).status_code == 422
         found = (await start(client, {**again, "again": ["cancelled", "expired"]}, key="third")).json()
         assert (found["enqueued"], found["ended"]) == (2, {})

@@ -68,11 +68,11 @@ async def test_what_is_wrong_has_findings_and_nobody_is_called(memory: Store) ->
     async with program(memory) as client:
         refused = await escalate(client, numbers=[ANA, "nobody"], key="12", colour="red", answer_within=90)
         assert refused.status_code == 422
-        assert {found["column"] for found in findings_of(refused)} == {"colour", "answer_within"}
+        assert {found["pointer"] for found in findings_of(refused)} == {"/colour", "/answer_within"}
         refused = await escalate(client, numbers=[ANA, "nobody"])
-        assert "number 2" in str(findings_of(refused)[0]["message"])
+        assert "number 2" in str(findings_of(refused)[0]["detail"])
         (long,) = findings_of(await escalate(client, say="x" * 9000))
-        assert (long["column"], "too long" in str(long["message"])) == ("say", True)
+        assert (long["pointer"], "too long" in str(long["detail"])) == ("/say", True)
         assert (await escalate(client, None)).status_code == 400
     assert await CallQueue(memory).find() == []
 
@@ -448,8 +448,8 @@ async def test_a_number_in_a_query_that_may_be_two_is_refused(memory: Store, wor
     async with program(memory) as client:
         answer = await client.post(f"{HOOK}?numbers=+6587654321&country=JM", json=GRAFANA)
         (finding,) = findings_of(answer)
-        assert (answer.status_code, finding["column"]) == (422, "numbers")
-        assert finding["message"] == "+6587654321 may also be 6587654321 in JM; write %2B for +"
+        assert (answer.status_code, finding["parameter"]) == (422, "numbers")
+        assert finding["detail"] == "+6587654321 may also be 6587654321 in JM; write %2B for +"
         assert await CallQueue(memory).find() == []
         sure = await client.post(f"{HOOK}?numbers=%2B6587654321&country=JM", json=GRAFANA)
         assert sure.json()["steps"][0]["number"] == ANA

@@ -58,7 +58,7 @@ async def test_half_a_string_is_no_key(memory: Store, path: str, key: str) -> No
     async with program(memory) as client:
         told = await order(client, path, key)
     assert told.status_code == 400
-    assert "Idempotency-Key" in told.json()["findings"][0]["message"]
+    assert "Idempotency-Key" in told.json()["findings"][0]["detail"]
     assert await CallQueue(memory).find() == []
 
 

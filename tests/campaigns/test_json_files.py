@@ -141,7 +141,7 @@ def test_a_bad_line_is_reported_and_the_others_are_read(tmp_path: Path) -> None:
         ('{"destination": ["+6587654321"], "name": "Ana"}', "destination", -1011, "holds several numbers"),
         ('{"destination": {}, "name": "Ana"}', "destination", -1009, "should be a text, not an object"),
         ('{"destination": true, "name": "Ana"}', "destination", -1009, "should be a text, not a boolean"),
-        ('{"destination": "+6587654321"}', "name", -1009, "is not among the columns, but the template needs it"),
+        ('{"destination": "+6587654321"}', "name", -1009, "has no value, but the text needs it"),
         ('{"destination": "+6587654321", "name": null}', "name", -1009, "is empty, but the template needs it"),
     ]:
         good = '{"destination": "+6587654322", "name": "Ben"}'

@@ -1,10 +1,14 @@
-"""The answers of the HTTP API: JSON documents, and problems (RFC 9457) for what was refused or has failed."""
+"""The answers of the HTTP API: JSON documents, and problems (RFC 9457), which name all that is wrong at once."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from http import HTTPStatus
+from typing import Any
+
+from pydantic import ValidationError
 
 from voiceflow_worker.actions import ActionRefusedError, UnknownSubjectError
 from voiceflow_worker.errors import (
@@ -18,27 +22,29 @@ from voiceflow_worker.errors import (
     OtherRequestError,
     StaleJobError,
     StoreError,
+    SuppressedNumberError,
     VoiceflowError,
 )
-from voiceflow_worker.finding import Finding, Severity
+from voiceflow_worker.finding import Finding
 from voiceflow_worker.model.text.wording import count_of
 
 JSON, PROBLEM = "application/json", "application/problem+json"
 MOST_FINDINGS = 1000
 LONGEST_TEXT = 1000
 RETRY = {"Retry-After": "2"}
-KEY_REUSED, KEY_IN_USE = "idempotency_key_reused", "idempotency_key_in_use"
-"""The codes of the two problems of an Idempotency-Key: another request has it, or is still in progress."""
+INVALID, MISSING, UNKNOWN, UNREADABLE = "invalid", "missing", "unknown", "unreadable"
+"""Codes of findings: a value that cannot be, one that is not there, a name that is not known, text that is no JSON."""
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """The answer to a request: a JSON document, or nothing."""
+    """The answer to a request: a JSON document, or nothing. `location` is the path of what was made."""
 
     document: object = None
     status: int = 200
     headers: Mapping[str, str] = field(default_factory=dict[str, str])
     media_type: str = JSON
+    location: str | None = None
 
 
 def etag(seen: str) -> dict[str, str]:
@@ -46,19 +52,47 @@ def etag(seen: str) -> dict[str, str]:
     return {"ETag": f'"{seen}"'}
 
 
-def shortened(findings: tuple[Finding, ...]) -> tuple[Finding, ...]:
-    """The first of many findings, the errors before the warnings, and one that says how many are left out."""
-    if len(findings) <= MOST_FINDINGS:
-        return findings
-    listed = sorted(findings, key=lambda found: not found.is_error)[:MOST_FINDINGS]
-    left = f"{count_of(len(findings) - MOST_FINDINGS, 'more finding')} not listed, of {len(findings)} in all"
-    return (*listed, Finding(message=left, severity=Severity.WARNING))
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fault:
+    """One thing that is wrong. `pointer` is its place in the JSON body (RFC 6901), `parameter` one outside of it.
+
+    `voice_code` is the status code with which 8x8 would answer. `row` and `column` are the place in an uploaded file.
+    """
+
+    detail: str
+    code: str = INVALID
+    pointer: str | None = None
+    parameter: str | None = None
+    severity: str = "error"
+    voice_code: int | None = None
+    row: int | None = None
+    column: str | None = None
+
+    def as_json(self) -> dict[str, object]:
+        """The fault for programs. What only some faults have is there only if it is known."""
+        some = {name: getattr(self, name) for name in ("parameter", "voice_code", "row", "column")}
+        always: dict[str, object] = {
+            "code": self.code,
+            "pointer": self.pointer,
+            "detail": self.detail,
+            "severity": self.severity,
+        }
+        return always | {name: value for name, value in some.items() if value is not None}
+
+
+def shortened(faults: Sequence[Fault]) -> list[Fault]:
+    """The first of many faults, the errors before the warnings, and one that says how many are left out."""
+    if len(faults) <= MOST_FINDINGS:
+        return list(faults)
+    listed = sorted(faults, key=lambda fault: fault.severity != "error")[:MOST_FINDINGS]
+    left = f"{count_of(len(faults) - MOST_FINDINGS, 'more finding')} not listed, of {len(faults)} in all"
+    return [*listed, Fault(detail=left, code="more", severity="warning")]
 
 
 class ProblemError(Exception):
-    """Raised to answer a request with a problem. `detail` is a sentence, and `findings` say what is wrong where.
+    """Raised to answer a request with a problem. `detail` is a sentence, and `faults` say what is wrong where.
 
-    `code` names the kind of the problem for programs, where they have more to tell apart than the status.
+    `code` names the kind of the problem: by default, what its status stands for.
     """
 
     def __init__(
@@ -66,63 +100,160 @@ class ProblemError(Exception):
         status: int,
         detail: str,
         *,
-        findings: Sequence[Finding] = (),
+        faults: Sequence[Fault] = (),
         headers: Mapping[str, str] | None = None,
         code: str | None = None,
     ) -> None:
         self.status: int = status
         self.detail: str = detail
-        self.findings: tuple[Finding, ...] = tuple(findings)
+        self.faults: tuple[Fault, ...] = tuple(faults)
         self.headers: dict[str, str] = dict(headers or {})
-        self.code: str | None = code
+        self.code: str = code or KINDS[status][0]
         super().__init__(detail)
 
     def answer(self) -> Answer:
-        """The problem as an answer."""
+        """The problem as an answer. One of a request has a finding at least."""
+        faults = self.faults or ((Fault(detail=self.detail, code=self.code),) if self.status < 500 else ())
         document = {
-            "type": "about:blank" if self.code is None else f"urn:voiceflow:problem:{self.code}",
+            "type": f"urn:voiceflow:problem:{self.code}",
             "code": self.code,
             "title": HTTPStatus(self.status).phrase,
             "status": self.status,
             "detail": self.detail,
-            "findings": [found.as_json() for found in shortened(self.findings)],
+            "findings": [fault.as_json() for fault in shortened(faults)],
         }
         return Answer(document, self.status, headers=self.headers, media_type=PROBLEM)
 
 
-_STATUS: tuple[tuple[type[VoiceflowError], int], ...] = (
-    (JobNotFoundError, 404),
-    (EscalationNotFoundError, 404),
-    (UnknownSubjectError, 404),
-    (ActionRefusedError, 409),
-    (ChangedSinceError, 412),
-    (IllegalMoveError, 409),
-    (StaleJobError, 409),
-    (InvalidInputError, 422),
-    (IntakeError, 503),
+KINDS: Mapping[int, tuple[str, str]] = {
+    400: (UNREADABLE, "The request cannot be read: its JSON, its query, or its Idempotency-Key."),
+    401: ("wrong_secret", "The secret is missing or wrong."),
+    403: ("not_allowed", "The network may not use the API (VOICEFLOW_API_ALLOW), or the program lacks the right."),
+    404: ("not_found", "There is nothing with this name."),
+    405: ("wrong_method", "This path does not have this method."),
+    406: ("not_acceptable", "The answer would be JSON, which the Accept header excludes."),
+    408: ("too_slow", "The body did not arrive in time."),
+    409: ("conflict", "This cannot be done as things stand; the detail says why."),
+    412: ("changed_since", "This has changed since the answer with the ETag in If-Match. Nothing was done."),
+    413: ("too_long", "The body is too long."),
+    415: ("wrong_media_type", "The body is not of the type that is read here."),
+    422: (INVALID, "What was asked cannot be done; each finding says what is wrong, and where. Nothing was changed."),
+    429: ("too_many_requests", "Too many requests at once. Try again after Retry-After."),
+    500: ("failed", "The server failed; its log has the reason. With the same key, it is safe to try again."),
+    503: ("unavailable", "The store is away, or busy. Try again after Retry-After, with the same key."),
+}
+"""The code and the meaning of each status of a problem."""
+KEY_REUSED, KEY_IN_USE = "idempotency_key_reused", "idempotency_key_in_use"
+"""The codes of the two problems of an Idempotency-Key: another request has it, or is still in progress."""
+_ERRORS: tuple[tuple[type[VoiceflowError], int, str | None], ...] = (
+    (JobNotFoundError, 404, None),
+    (EscalationNotFoundError, 404, None),
+    (UnknownSubjectError, 404, None),
+    (ActionRefusedError, 409, None),
+    (ChangedSinceError, 412, None),
+    (IllegalMoveError, 409, "wrong_state"),
+    (StaleJobError, 409, "changed_meanwhile"),
+    (KeyConflictError, 422, KEY_REUSED),
+    (OtherRequestError, 422, KEY_REUSED),
+    (SuppressedNumberError, 422, "suppressed"),
+    (InvalidInputError, 422, None),
+    (IntakeError, 503, "interrupted"),
 )
 
 
-def problem_of(error: VoiceflowError | TimeoutError) -> ProblemError:
-    """The problem that an error of this library is told as. Each error of an input has a finding at least."""
+def problem_of(error: VoiceflowError | TimeoutError, faults: Sequence[Fault] = ()) -> ProblemError:
+    """The problem that an error of this library is told as, with the faults of its findings."""
     if isinstance(error, TimeoutError):
         return ProblemError(503, "the store did not answer in time; try again", headers=RETRY)
     if isinstance(error, StoreError):
         return ProblemError(503, f"{error.in_public}; try again", headers=RETRY)
-    status = next((status for kind, status in _STATUS if isinstance(error, kind)), 500)
-    findings = getattr(error, "findings", ())
-    detail = str(error).partition("\n")[0].rstrip(":")[:LONGEST_TEXT] if findings else str(error)
-    if not findings and status < 500:
-        findings = [Finding(message=detail)]
-    code = KEY_REUSED if isinstance(error, KeyConflictError | OtherRequestError) else None
-    return ProblemError(status, detail, findings=findings, headers=RETRY if status == 503 else None, code=code)
+    found = next((each for each in _ERRORS if isinstance(error, each[0])), None)
+    if found is None:
+        return ProblemError(500, "the server failed; its log has the reason")
+    _, status, code = found
+    detail = str(error).partition("\n")[0].rstrip(":")[:LONGEST_TEXT] if faults else str(error)
+    return ProblemError(status, detail, faults=faults, headers=RETRY if status == 503 else None, code=code)
 
 
-def bad(detail: str) -> ProblemError:
+def refused(faults: Sequence[Fault]) -> ProblemError:
+    """The problem of a request with these faults."""
+    first = faults[0]
+    where = f"{first.parameter or first.pointer}: " if first.parameter or first.pointer else ""
+    detail = f"{where}{first.detail}" if len(faults) == 1 else f"the request has {len(faults)} faults: see the findings"
+    return ProblemError(400 if any(each.code == UNREADABLE for each in faults) else 422, detail, faults=faults)
+
+
+def bad(detail: str, *, parameter: str | None = None) -> ProblemError:
     """The problem of a request that cannot be read."""
-    return ProblemError(400, detail, findings=[Finding(message=detail)])
+    return ProblemError(400, detail, faults=[Fault(detail=detail, code=UNREADABLE, parameter=parameter)])
 
 
-def unfit(detail: str) -> ProblemError:
+def unfit(detail: str, *, parameter: str | None = None) -> ProblemError:
     """The problem of a request that can be read, and has something that does not fit."""
-    return ProblemError(422, detail, findings=[Finding(message=detail)])
+    return ProblemError(422, detail, faults=[Fault(detail=detail, parameter=parameter)])
+
+
+_INDEX = re.compile(r"\[(\d+)\]")
+
+
+def pointer_to(*parts: str | int) -> str:
+    """The JSON pointer of a place, by its names and positions."""
+    return "".join(f"/{str(part).replace('~', '~0').replace('/', '~1')}" for part in parts)
+
+
+def fault_of(found: Finding, *, body: Mapping[str, Any], flow: str, schema: Mapping[str, Any]) -> Fault:
+    """A finding as a fault of a request: its place is that in the `body`, or in an uploaded file.
+
+    `flow` is the field with the call flow, and `schema` that of the body, with its fields.
+    """
+    place: list[str | int] = []
+    row, column, code = found.row, found.column, INVALID
+    is_uploaded = row is not None and not isinstance(body.get("rows"), list)
+    if row is not None and not is_uploaded:
+        place += ["rows", row - 1]
+        row = None
+    if column is not None and not is_uploaded:
+        if not place and column in schema.get("required", ()) and body.get(column) is None:
+            code = MISSING
+        elif not place and column in body and column not in schema.get("properties", {}):
+            code = UNKNOWN
+        data = body.get("data")
+        in_data = not place and column not in body and isinstance(data, dict) and column in data
+        place += ["data", column] if in_data else [column]
+        column = None
+    elif found.path is not None and not is_uploaded:
+        steps = _INDEX.sub(r".\1", found.path.removeprefix("$")).split(".")
+        place += [flow, *filter(None, steps)]
+    return Fault(
+        detail=found.message,
+        code=code,
+        pointer=pointer_to(*place) if place else None,
+        severity=found.severity.value,
+        voice_code=found.code,
+        row=row,
+        column=column if is_uploaded else None,
+    )
+
+
+def faults_of(error: ValidationError, *, in_query: bool = False) -> list[Fault]:
+    """What pydantic found, as faults of a body or of a query."""
+    found: list[Fault] = []
+    for each in error.errors(include_url=False):
+        place, kind = each["loc"], each["type"]
+        match kind:
+            case "missing":
+                code, detail = MISSING, "is missing"
+            case "extra_forbidden":
+                code, detail = UNKNOWN, "is not known here"
+            case "value_error":
+                code, detail = INVALID, str(each.get("ctx", {}).get("error"))
+            case "string_pattern_mismatch":  # only of cursors
+                code, detail = INVALID, "is not the `after` of a page of this list"
+            case _:
+                code, detail = INVALID, f"{each['msg'][:1].lower()}{each['msg'][1:]}"
+        where = pointer_to(*(each for each in place if not str(each).startswith("function-")))
+        if in_query:
+            found.append(Fault(detail=detail, code=code, parameter=str(place[0])[:40]))
+        else:
+            found.append(Fault(detail=detail, code=code, pointer=where[:200]))
+    return found

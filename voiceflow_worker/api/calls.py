@@ -1,28 +1,21 @@
-"""Calls: ask for one, look at it, wait for its outcome, list calls, cancel one."""
+"""Calls: ask for one, look at it, wait for its outcome, list calls, cancel, redial and resolve one."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Final
+from dataclasses import replace
+from typing import Annotated, Final, TypeAlias
 
-from voiceflow_worker.actions.calls import CancelCall, seen_of
-from voiceflow_worker.api.answers import Answer, etag
-from voiceflow_worker.api.exchange import LONGEST_WAIT, Asked, Route, texts_in
-from voiceflow_worker.api.openapi import (
-    IF_MATCH,
-    KEY,
-    NOTE,
-    OBJECT,
-    OBJECT_OR_NULL,
-    in_path,
-    in_query,
-    one_of,
-    operation,
-    ref,
-)
+from pydantic import AfterValidator, Field, StringConstraints, WithJsonSchema
+
+from voiceflow_worker.actions.calls import CancelCall, Redial, Resolve, seen_of
+from voiceflow_worker.api.answers import Answer, etag, unfit
+from voiceflow_worker.api.exchange import Asked
+from voiceflow_worker.api.operations import Body, Json, Note, Operation, PageOf, Schema, Told, Wait
 from voiceflow_worker.campaigns.fields import schema_of
 from voiceflow_worker.campaigns.reading import Of
-from voiceflow_worker.errors import IllegalMoveError, InvalidInputError
+from voiceflow_worker.core.ports.identity import queue_of
+from voiceflow_worker.errors import IllegalMoveError
+from voiceflow_worker.gateway.client import time_at_8x8
 from voiceflow_worker.model.jobs.call_json import call_as_json
 from voiceflow_worker.model.jobs.job import JobState
 from voiceflow_worker.model.numbers.phone import with_plus
@@ -31,53 +24,159 @@ from voiceflow_worker.service.call_filter import STATES
 from voiceflow_worker.service.named_call import NamedCall
 
 
+def _state(name: str) -> str:
+    if name not in STATES:
+        raise ValueError(f"{name[:40]!r} is no state; the states are {', '.join(STATES)}")
+    return name
+
+
+State: TypeAlias = Annotated[str, AfterValidator(_state), WithJsonSchema({"type": "string", "enum": list(STATES)})]
+CallId: TypeAlias = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,15}\.[0-9A-HJKMNP-TV-Z]{26}$")]
+
+
+class Find(PageOf):
+    """Which calls are wanted."""
+
+    batch: str | None = Field(None, description="Only calls of this batch.")
+    state: State | None = Field(None, description="Only calls in this state.")
+    number: str | None = Field(None, description="Only calls to this number, with its country code.")
+    after: CallId | None = Field(None, description="Continue behind the call with this id: the `after` of a page.")
+
+
+CALL_REQUEST: Final = Schema(
+    "CallRequest",
+    {
+        **schema_of(Of.CALL, required=("to",)),
+        "description": "Give one of say, flow and ivr. What is left out comes from the settings of the server.",
+    },
+)
+
+
+class RedialRequest(Note):
+    """A redial."""
+
+    force: bool = Field(default=False, description="true: also call a person who was reached.")
+
+
+class ResolveRequest(Body):
+    """A decision about a call in doubt."""
+
+    note: Annotated[str, StringConstraints(min_length=1, max_length=1000)] = Field(
+        description="How you know; kept with the call."
+    )
+    placed: bool = Field(description="false: the call is made again, which is refused while 8x8 may still place it.")
+
+
+class Outcome(Told):
+    """How a call, or an attempt of it, ended. Further fields may be added."""
+
+    session_status: str | None
+    code: int | None
+    message: str | None
+    started_at: str | None
+    ended_at: str | None
+    seconds: float | None
+    digits: str | None = Field(description="The keys that were pressed.")
+    answer: str | None = Field(description="What the menu calls them.")
+    price: float | None = None
+    currency: str | None = None
+    legs: list[Json] | None = None
+
+
+class Attempt(Told):
+    """One POST to 8x8. Further fields may be added."""
+
+    number: int
+    destination: str = ""
+    client_request_id: str
+    began_at: str | None
+    answered_at: str | None
+    session_id: str | None
+    verdict: str | None
+    code: int | None
+    message: str | None = None
+    valid_until: str | None = None
+    outcome: Outcome | None = None
+
+
+class Call(Told):
+    """A call, as `voiceflow calls show --json` prints it. Further fields may be added."""
+
+    id: str
+    queue: str
+    state: JobState
+    result: str = Field(description="The outcome in one word; `open` until there is one.")
+    unique_key: str | None
+    batch_id: str | None
+    source: str = ""
+    destination: str
+    further_numbers: list[str] = Field([], description="The person's other numbers, called after it.")
+    priority: int = 0
+    created_at: str = ""
+    due_at: str | None = Field(None, description="null once the call has ended.")
+    valid_until: str | None = None
+    attempt: int = 0
+    session_id: str | None = None
+    client_request_id: str | None = None
+    outcome: Outcome | None
+    answer: str | None = None
+    data: Json | None = None
+    reason: str | None = None
+    attempts: list[Attempt]
+
+
+class Calls(Told):
+    """A page of calls."""
+
+    calls: list[Call]
+    after: str | None = Field(description="What continues the list; null at its end.")
+
+
 async def ask(asked: Asked) -> Answer:
     """`POST /v1/calls`."""
-    asked.known_query()
-    key, desk = asked.key, asked.desk
-    call = await asked.aside(NamedCall, await asked.json(), key=key)
-    with asked.alone(key):
+    desk = asked.desk
+    call = await asked.aside(NamedCall, asked.document, key=asked.key)
+    with asked.alone():
         job, is_new = await call.enqueue(desk.queue, settings=desk.settings, menus=desk.menus, threads=asked.threads)
-    return Answer(call_as_json(job), 201 if is_new else 200, {"Location": f"/v1/calls/{job.id}"})
+    return Answer(call_as_json(job), 201 if is_new else 200, location=f"/v1/calls/{job.id}")
+
+
+async def check(asked: Asked) -> None:
+    """Raise the errors of a call that is not asked for, because something else of the request is wrong."""
+    desk = asked.desk
+    call = await asked.aside(NamedCall, asked.document, key=asked.key or "-")
+    await asked.aside(call.checked, settings=desk.settings, menus=desk.menus, now=desk.store.clock.now())
 
 
 async def show(asked: Asked) -> Answer:
     """`GET /v1/calls/{id}`, which may wait for the outcome."""
-    asked.known_query("wait")
-    wait = asked.number("wait", most=LONGEST_WAIT, default=0)
     _, job = await asked.operator.call(asked.parts["id"])
-    job = await asked.ended(job, within=wait)
+    job = await asked.ended(job, within=asked.query(Wait).wait)
     return Answer(call_as_json(job), headers=etag(seen_of(job)))
-
-
-MOST_LISTED = 200
 
 
 async def find(asked: Asked) -> Answer:
     """`GET /v1/calls`, page by page."""
-    query = asked.known_query("batch", "state", "number", "after", "limit")
-    limit = asked.number("limit", least=1, most=MOST_LISTED, default=100)
-    state, number = query.get("state"), query.get("number")
-    if state is not None and state not in STATES:
-        raise InvalidInputError(f"state is {state[:40]!r}; the states are {', '.join(STATES)}")
-    found = await asked.desk.queue.find(
-        states=None if state is None else STATES[state],
-        batch_id=query.get("batch"),
+    query, queue = asked.query(Find), asked.desk.queue
+    if query.after is not None and queue_of(query.after) != queue.name:
+        raise unfit("is the id of a call of another queue", parameter="after")
+    number = query.number
+    found = await queue.find(
+        states=None if query.state is None else STATES[query.state],
+        batch_id=query.batch,
         destination=None if number is None else read_number(with_plus(number.strip())).e164,  # + is a space in a query
-        after=query.get("after"),
-        limit=limit,
+        after=query.after,
+        limit=query.limit,
     )
-    after = found[-1].id if len(found) == limit else None
+    after = found[-1].id if len(found) == query.limit else None
     return Answer({"calls": [call_as_json(job) for job in found], "after": after})
 
 
 async def cancel(asked: Asked) -> Answer:
     """`POST /v1/calls/{id}/cancel`."""
-    asked.known_query()
-    given = texts_in(await asked.json(or_nothing=True), "note")
     operator, call = asked.operator, asked.parts["id"]
     try:
-        return Answer((await CancelCall(operator=operator, call=call, note=given["note"]).do(asked.seen)).documents[0])
+        return await asked.done(CancelCall(operator=operator, call=call, note=asked.body(Note).note))
     except IllegalMoveError:
         _, job = await operator.call(call)
         if job.state is not JobState.CANCELLED:
@@ -85,157 +184,60 @@ async def cancel(asked: Asked) -> Answer:
         return Answer(call_as_json(job))  # asked again, because the answer was lost
 
 
-_TEXT = {"type": "string"}
-_NULL_TEXT = {"type": ["string", "null"]}
-_ID = in_path("id", "The call's id.")
-_CALL = ref("Call")
+async def redial(asked: Asked) -> Answer:
+    """`POST /v1/calls/{id}/redial`."""
+    given, call = asked.body(RedialRequest), asked.parts["id"]
+    return await _once(asked, Redial(operator=asked.operator, call=call, note=given.note, force=given.force))
 
-ROUTES: Final = (
-    Route(
-        method="POST",
-        path="/v1/calls",
-        handle=ask,
-        doc=operation(
-            "Call a number.",
-            parameters=[KEY],
-            body=ref("CallRequest"),
-            answers={
-                200: ("The call already created with this key, in its present state.", _CALL),
-                201: ("The new call.", _CALL),
-            },
-            problems=[409],
-        ),
-    ),
-    Route(
-        method="GET",
-        path="/v1/calls",
-        handle=find,
-        doc=operation(
-            "Calls of the queue, the oldest first.",
-            parameters=[
-                in_query("batch", "Only calls of this batch."),
-                in_query("state", "Only calls in this state.", one_of(STATES)),
-                in_query("number", "Only calls to this number, with its country code."),
-                in_query("after", "Continue behind the call with this id: the `after` of the last page."),
-                in_query(
-                    "limit",
-                    "The most calls of a page.",
-                    {"type": "integer", "minimum": 1, "maximum": MOST_LISTED, "default": 100},
-                ),
-            ],
-            answers={200: ("A page of calls.", ref("Calls"))},
-        ),
-    ),
-    Route(
-        method="GET",
-        path="/v1/calls/{id}",
-        handle=show,
-        doc=operation(
-            "One call, and its outcome if it has ended.",
-            parameters=[
-                _ID,
-                in_query(
-                    "wait",
-                    "The most seconds to wait for the outcome. The call may not have ended then: look at its state.",
-                    {"type": "integer", "minimum": 0, "maximum": LONGEST_WAIT, "default": 0},
-                ),
-            ],
-            answers={200: ("The call.", _CALL)},
-            problems=[404],
-        ),
-    ),
-    Route(
-        method="POST",
-        path="/v1/calls/{id}/cancel",
-        handle=cancel,
-        doc=operation(
-            "Cancel a call that was not sent.",
-            parameters=[_ID, IF_MATCH],
-            body=NOTE,
-            body_required=False,
-            answers={200: ("The call, which is cancelled now, or was before.", _CALL)},
-            problems=[404, 409, 412],
-        ),
-    ),
-)
 
-_NULL_TIME = {"type": ["string", "null"], "format": "date-time"}
-_NULL_INTEGER = {"type": ["integer", "null"]}
-_OUTCOME_OR_NULL = {"oneOf": [ref("Outcome"), {"type": "null"}]}
-SCHEMAS: Final[Mapping[str, object]] = {
-    "CallRequest": {
-        **schema_of(Of.CALL, required=("to",)),
-        "description": "Give one of say, flow and ivr. What is left out comes from the settings of the server.",
-    },
-    "Call": {
-        "type": "object",
-        "description": "A call, as `voiceflow calls show --json` prints it. Further fields may be added.",
-        "required": ["id", "queue", "state", "result", "unique_key", "batch_id", "destination", "outcome", "attempts"],
-        "properties": {
-            "id": _TEXT,
-            "queue": _TEXT,
-            "state": one_of(state.value for state in JobState),
-            "result": {**_TEXT, "description": "The outcome in one word; `open` until there is one."},
-            "unique_key": _NULL_TEXT,
-            "batch_id": _NULL_TEXT,
-            "source": _TEXT,
-            "destination": _TEXT,
-            "priority": {"type": "integer"},
-            "created_at": {"type": "string", "format": "date-time"},
-            "due_at": {"type": "string", "format": "date-time"},
-            "valid_until": _NULL_TIME,
-            "attempt": {"type": "integer"},
-            "session_id": _NULL_TEXT,
-            "client_request_id": _NULL_TEXT,
-            "outcome": _OUTCOME_OR_NULL,
-            "answer": _NULL_TEXT,
-            "data": OBJECT_OR_NULL,
-            "reason": _NULL_TEXT,
-            "attempts": {"type": "array", "items": ref("Attempt")},
+async def resolve(asked: Asked) -> Answer:
+    """`POST /v1/calls/{id}/resolve`."""
+    given, call = asked.body(ResolveRequest), asked.parts["id"]
+    at = None if given.placed else await time_at_8x8(asked.desk.settings)
+    return await _once(
+        asked, Resolve(operator=asked.operator, call=call, note=given.note, placed=given.placed, recorded_at=at)
+    )
+
+
+async def _once(asked: Asked, act: Redial | Resolve) -> Answer:
+    """Carry out an action that may ring, if no request with this key has done so. The note of the call has the key."""
+    _, job = await asked.operator.call(act.call)
+    mark = f"(Idempotency-Key {asked.key})"
+    if any(mark in note.text for note in job.notes):
+        return Answer(call_as_json(job))
+    noted = replace(act, note=" ".join(filter(None, [act.note, mark])))
+    with asked.alone():
+        return await asked.done(noted, asked.seen or seen_of(job))
+
+
+_CALL = {200: ("The call, as it is now.", [Call])}
+OPERATIONS: Final = (
+    Operation(
+        method="POST", path="/v1/calls", handle=ask, summary="Call a number.", keyed=True, body=CALL_REQUEST,
+        check=check, problems=[409],
+        answers={
+            200: ("The call that was already created with this key, as it stands now.", [Call]),
+            201: ("The new call.", [Call]),
         },
-    },
-    "Outcome": {
-        "type": "object",
-        "description": "How a call, or an attempt of it, ended. Further fields may be added.",
-        "required": ["session_status", "code", "message", "started_at", "ended_at", "seconds", "digits", "answer"],
-        "properties": {
-            "session_status": _NULL_TEXT,
-            "code": _NULL_INTEGER,
-            "message": _NULL_TEXT,
-            "started_at": _NULL_TIME,
-            "ended_at": _NULL_TIME,
-            "seconds": {"type": ["number", "null"]},
-            "digits": {**_NULL_TEXT, "description": "The keys that were pressed."},
-            "answer": {**_NULL_TEXT, "description": "What the menu calls them."},
-            "price": {"type": ["number", "null"]},
-            "currency": _NULL_TEXT,
-            "legs": {"type": "array", "items": OBJECT},
-        },
-    },
-    "Attempt": {
-        "type": "object",
-        "description": "One POST to 8x8. Further fields may be added.",
-        "required": ["number", "client_request_id", "began_at", "answered_at", "session_id", "verdict", "code"],
-        "properties": {
-            "number": {"type": "integer"},
-            "destination": _TEXT,
-            "client_request_id": _TEXT,
-            "began_at": _NULL_TIME,
-            "answered_at": _NULL_TIME,
-            "session_id": _NULL_TEXT,
-            "verdict": _NULL_TEXT,
-            "code": _NULL_INTEGER,
-            "message": _NULL_TEXT,
-            "valid_until": _NULL_TIME,
-            "outcome": _OUTCOME_OR_NULL,
-        },
-    },
-    "Calls": {
-        "type": "object",
-        "required": ["calls", "after"],
-        "properties": {
-            "calls": {"type": "array", "items": ref("Call")},
-            "after": {**_NULL_TEXT, "description": "What continues the list; null at its end."},
-        },
-    },
-}
+    ),
+    Operation(
+        method="GET", path="/v1/calls", handle=find, summary="Calls of the queue, the oldest first.", query=Find,
+        answers={200: ("A page of calls.", [Calls])},
+    ),
+    Operation(
+        method="GET", path="/v1/calls/{id}", handle=show, summary="One call, and its outcome if it has ended.",
+        query=Wait, answers={200: ("The call.", [Call])},
+    ),
+    Operation(
+        method="POST", path="/v1/calls/{id}/cancel", handle=cancel, summary="Cancel a call that was not sent.",
+        body=Note, body_required=False, matched=True, problems=[409], answers=_CALL,
+    ),
+    Operation(
+        method="POST", path="/v1/calls/{id}/redial", handle=redial, summary="Call again, after a call that has ended.",
+        keyed=True, body=RedialRequest, body_required=False, matched=True, problems=[409], answers=_CALL,
+    ),
+    Operation(
+        method="POST", path="/v1/calls/{id}/resolve", handle=resolve, keyed=True, body=ResolveRequest, matched=True,
+        summary="Decide whether a call in doubt was placed.", problems=[409], answers=_CALL,
+    ),
+)  # fmt: skip

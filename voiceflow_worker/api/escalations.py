@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from dataclasses import replace
 from datetime import timedelta
 from functools import partial
-from typing import Final
+from typing import Annotated, Any, Final
+
+from pydantic import Field, StringConstraints, create_model
 
 from voiceflow_worker.api.answers import RETRY, Answer, ProblemError
-from voiceflow_worker.api.exchange import LONGEST_WAIT, Asked, Route, texts_in
-from voiceflow_worker.api.openapi import (
-    KEY,
-    NOTE,
-    OBJECT,
-    OBJECT_OR_NULL,
-    in_path,
-    in_query,
-    one_of,
-    operation,
-    ref,
+from voiceflow_worker.api.exchange import Asked
+from voiceflow_worker.api.operations import (
+    AFTER,
+    Body,
+    Note,
+    Operation,
+    PageOf,
+    Query,
+    Schema,
+    Text,
+    Told,
+    Wait,
 )
 from voiceflow_worker.campaigns.fields import fields_of, schema_of
 from voiceflow_worker.campaigns.reading import Of
@@ -33,25 +35,134 @@ from voiceflow_worker.service.alarms import REMEMBERED, Alarms, Alerts
 from voiceflow_worker.service.escalation_state import EscalationState, EscalationStatus
 from voiceflow_worker.service.escalations import Escalations
 
-_FIELDS: Final = tuple(fields_of(Of.ESCALATION))
+ESCALATION_REQUEST: Final = Schema(
+    "EscalationRequest",
+    {
+        **schema_of(Of.ESCALATION, required=("say",)),
+        "description": "What is left out comes from the settings of the server.",
+    },
+)
+_ALERT = {
+    "type": "object",
+    "required": ["startsAt"],
+    "properties": {
+        "status": {"type": "string", "enum": ["firing", "resolved"]},
+        "fingerprint": {"type": ["string", "null"]},
+        "startsAt": {"type": "string"},
+        "labels": {"type": ["object", "null"], "additionalProperties": True},
+        "annotations": {"type": ["object", "null"], "additionalProperties": True},
+    },
+}
+ALERTS: Final = Schema(
+    "Alerts",
+    {
+        "type": "object",
+        "description": "The body of a webhook of Alertmanager (version 4) or of Grafana.",
+        "required": ["alerts"],
+        "properties": {
+            "groupKey": {"type": ["string", "null"]},
+            "status": {"type": "string", "enum": ["firing", "resolved"]},
+            "alerts": {"type": "array", "minItems": 1, "items": _ALERT},
+        },
+    },
+)
+_IN_QUERY: dict[str, Any] = {
+    name: (
+        str | None,
+        Field(
+            None,
+            description=f"As the field `{name}` of an escalation."
+            + (" By default the alert's summary." if name == "say" else ""),
+        ),
+    )
+    for name in fields_of(Of.ESCALATION)
+}
+AlertQuery: type[Query] = create_model("AlertQuery", __base__=Query, **_IN_QUERY)
+
+
+class EscalationPage(PageOf):
+    """A page of escalations."""
+
+    after: Annotated[str, StringConstraints(pattern=r"^[0-9]{18} [!-~]{1,100}$")] | None = Field(
+        None, description=AFTER
+    )
+
+
+class AcknowledgeRequest(Body):
+    """An acknowledgement."""
+
+    by: Text | None = Field(None, description="Who acknowledges.")
+
+
+class EscalationStep(Told):
+    """A call of an escalation."""
+
+    step: int
+    round: int
+    number: str
+    result: str = Field(description="What came of it in one word.")
+    message: str
+    call_id: str | None
+    at: str | None
+
+
+class Acknowledged(Told):
+    """Who has acknowledged an escalation."""
+
+    step: int | None
+    number: str | None
+    call_id: str | None
+    by: str | None = Field(description="Who acknowledged without a call.")
+    at: str
+
+
+class Alarm(Told):
+    """An alert that an escalation tells of."""
+
+    text: str
+    ended: bool
+
+
+class Escalation(Told):
+    """An escalation. Further fields may be added."""
+
+    id: str
+    queue: str
+    state: EscalationState
+    unique_key: str
+    batch_id: str
+    created_at: str = ""
+    ended_at: str | None = None
+    reason: str | None = None
+    message: str = Field(description="How it stands, in a sentence.")
+    acknowledged: Acknowledged | None
+    resting_until: str | None = Field(None, description="Until then nobody is called: it was acknowledged before.")
+    blocked: str | None = Field(None, description="Why nobody can be called now.")
+    alarms: list[Alarm] | None = None
+    steps: list[EscalationStep]
+
+
+class EscalationsTold(Told):
+    """A page of escalations."""
+
+    escalations: list[Escalation]
+    after: str | None
 
 
 async def ask(asked: Asked) -> Answer:
     """`POST /v1/escalations`."""
-    asked.known_query()
-    key, desk = asked.key, asked.desk
-    given = await asked.json()
-    policies = await desk.policies.current()
-    with asked.alone(key):
-        started = await Escalations(desk.queue).order(given, key=key, settings=desk.settings, policies=policies)
-    return _told(started.status, created=started.created)
+    desk, policies = asked.desk, await asked.desk.policies.current()
+    with asked.alone():
+        started = await Escalations(desk.queue).order(
+            asked.document, key=asked.key, settings=desk.settings, policies=policies
+        )
+    status = started.status
+    return Answer(status.as_json(), 201 if started.created else 200, location=_place(status))
 
 
 async def show(asked: Asked) -> Answer:
     """`GET /v1/escalations/{id}`, which may wait for the end."""
-    asked.known_query("wait")
-    within = asked.number("wait", most=LONGEST_WAIT, default=0)
-    escalations, escalation_id = Escalations(asked.desk.queue), asked.parts["id"]
+    within, escalations, escalation_id = asked.query(Wait).wait, Escalations(asked.desk.queue), asked.parts["id"]
     status = await escalations.get(escalation_id)
     if status.is_open and within:
         wait = partial(escalations.wait, escalation_id, timeout=timedelta(seconds=within))
@@ -59,31 +170,22 @@ async def show(asked: Asked) -> Answer:
     return Answer(status.as_json())
 
 
-MOST_LISTED = 200
-
-
 async def find(asked: Asked) -> Answer:
     """`GET /v1/escalations`, page by page."""
-    query = asked.known_query("after", "limit")
-    limit = asked.number("limit", least=1, most=MOST_LISTED, default=100)
-    found, after = await Escalations(asked.desk.queue).page(after=query.get("after", ""), limit=limit)
+    query = asked.query(EscalationPage)
+    found, after = await Escalations(asked.desk.queue).page(after=query.after or "", limit=query.limit)
     return Answer({"escalations": [each.as_json() for each in found], "after": after})
 
 
 async def acknowledge(asked: Asked) -> Answer:
     """`POST /v1/escalations/{id}/acknowledge`."""
-    asked.known_query()
-    given = texts_in(await asked.json(or_nothing=True), "by")
-    by = replace(asked.operator.actor, name=given["by"] or "a program")
-    status = await Escalations(asked.desk.queue).acknowledge(asked.parts["id"], by=by)
-    return Answer(status.as_json())
+    by = replace(asked.operator.actor, name=asked.body(AcknowledgeRequest).by or "a program")
+    return Answer((await Escalations(asked.desk.queue).acknowledge(asked.parts["id"], by=by)).as_json())
 
 
 async def stop(asked: Asked) -> Answer:
     """`POST /v1/escalations/{id}/stop`."""
-    asked.known_query()
-    given = texts_in(await asked.json(or_nothing=True), "note")
-    reason = given["note"] or "a program has stopped it"
+    reason = asked.body(Note).note or "a program has stopped it"
     escalations, by = Escalations(asked.desk.queue), asked.operator.actor
     return Answer((await escalations.stop(asked.parts["id"], reason=reason, by=by)).as_json())
 
@@ -95,11 +197,11 @@ async def alerts(asked: Asked) -> Answer:
     the sender asks again, and tells its own people that it has to: the alert is stored all the same. So is the answer
     for an alert that began before the end that was just told: if it is no delayed notification, it is told on and on.
     """
-    given: dict[str, object] = dict(asked.known_query(*_FIELDS))
+    given: dict[str, object] = asked.query(AlertQuery).model_dump(exclude_unset=True)
     if isinstance(numbers := given.get("numbers"), str):
         given["numbers"] = ",".join(_with_plus(each, given.get("country")) for each in numbers.split(","))
     desk = asked.desk
-    told, alarms = Alerts.of(await asked.json()), Alarms(Escalations(desk.queue))
+    told, alarms = Alerts.of(asked.document), Alarms(Escalations(desk.queue))
     await alarms.resolve(told.resolved)
     if not told.firing:
         return Answer({"message": "the alerts are resolved; nobody is called"})
@@ -113,10 +215,10 @@ async def alerts(asked: Asked) -> Answer:
             else f"nobody is called yet for {count_of(heard.late, 'alert')}: each began before its end, reported "
             f"in the last {REMEMBERED // timedelta(minutes=1)} minutes; send the notification again while it fires"
         )
-        where = {} if first is None else _location(first)
-        raise ProblemError(503, detail, findings=[Finding(message=detail)], headers={**RETRY, **where})
+        where = {} if first is None else {"Location": asked.prefix + _place(first)}
+        raise ProblemError(503, detail, headers={**RETRY, **where}, code="nobody_called")
     document = {**first.as_json(), "escalations": [each.id for each in heard.statuses]}
-    return Answer(document, 201 if heard.begun else 200, _location(first))
+    return Answer(document, 201 if heard.begun else 200, location=_place(first))
 
 
 def _with_plus(number: str, country: object) -> str:
@@ -144,215 +246,45 @@ def _read(text: str, country: str | None) -> str | None:
         return None
 
 
-def _told(status: EscalationStatus, *, created: bool) -> Answer:
-    return Answer(status.as_json(), 201 if created else 200, _location(status))
+def _place(status: EscalationStatus) -> str:
+    return f"/v1/escalations/{status.id}"
 
 
-def _location(status: EscalationStatus) -> dict[str, str]:
-    return {"Location": f"/v1/escalations/{status.id}"}
-
-
-_TEXT = {"type": "string"}
-_NULL_TEXT = {"type": ["string", "null"]}
-_TIME = {"type": "string", "format": "date-time"}
-_NULL_TIME = {"type": ["string", "null"], "format": "date-time"}
-_ESCALATION = ref("Escalation")
-
-ROUTES: Final = (
-    Route(
-        method="POST",
-        path="/v1/escalations",
-        handle=ask,
-        doc=operation(
-            "Call numbers one after the other, until somebody presses a key.",
-            parameters=[KEY],
-            body=ref("EscalationRequest"),
-            answers={
-                200: ("The escalation already created with this key, in its present state.", _ESCALATION),
-                201: ("The new escalation.", _ESCALATION),
-            },
-            problems=[409],
-        ),
+OPERATIONS: Final = (
+    Operation(
+        method="POST", path="/v1/escalations", handle=ask, keyed=True, body=ESCALATION_REQUEST, problems=[409],
+        summary="Call numbers one after the other, until somebody presses a key.",
+        answers={
+            200: ("The escalation that was already created with this key, as it stands now.", [Escalation]),
+            201: ("The new escalation.", [Escalation]),
+        },
     ),
-    Route(
-        method="GET",
-        path="/v1/escalations/{id}",
-        handle=show,
-        doc=operation(
-            "One escalation: what happened at each step, and who has acknowledged.",
-            parameters=[
-                in_path("id", "The escalation's id."),
-                in_query(
-                    "wait",
-                    "The most seconds to wait for its end. It may not have ended then: look at its state.",
-                    {"type": "integer", "minimum": 0, "maximum": LONGEST_WAIT, "default": 0},
-                ),
-            ],
-            answers={200: ("The escalation.", _ESCALATION)},
-            problems=[404],
-        ),
+    Operation(
+        method="GET", path="/v1/escalations/{id}", handle=show, query=Wait, answers={200: ("It.", [Escalation])},
+        summary="One escalation: what happened at each step, and who has acknowledged.",
     ),
-    Route(
-        method="GET",
-        path="/v1/escalations",
-        handle=find,
-        doc=operation(
-            "Escalations of the queue, the newest first.",
-            parameters=[
-                in_query("after", "Continue after the last page: its `after`."),
-                in_query(
-                    "limit",
-                    "The most escalations of a page.",
-                    {"type": "integer", "minimum": 1, "maximum": MOST_LISTED, "default": 100},
-                ),
-            ],
-            answers={200: ("A page of escalations.", ref("Escalations"))},
-        ),
+    Operation(
+        method="GET", path="/v1/escalations", handle=find, query=EscalationPage,
+        summary="Escalations of the queue, the newest first.",
+        answers={200: ("A page of escalations.", [EscalationsTold])},
     ),
-    Route(
-        method="POST",
-        path="/v1/escalations/{id}/acknowledge",
-        handle=acknowledge,
-        doc=operation(
-            "Acknowledge an escalation, as its key does: nobody further is called.",
-            parameters=[in_path("id", "The escalation's id.")],
-            body=ref("AcknowledgeRequest"),
-            body_required=False,
-            answers={200: ("The escalation. It is as it was if it had been acknowledged or stopped.", _ESCALATION)},
-            problems=[404],
-        ),
+    Operation(
+        method="POST", path="/v1/escalations/{id}/acknowledge", handle=acknowledge, body=AcknowledgeRequest,
+        body_required=False, summary="Acknowledge an escalation, as its key does: nobody further is called.",
+        answers={200: ("It. It is as it was if it had been acknowledged or stopped.", [Escalation])},
     ),
-    Route(
-        method="POST",
-        path="/v1/escalations/{id}/stop",
-        handle=stop,
-        doc=operation(
-            "Stop an escalation that nobody has acknowledged: nobody further is called.",
-            parameters=[in_path("id", "The escalation's id.")],
-            body=NOTE,
-            body_required=False,
-            answers={200: ("The escalation. It is as it was if it had ended.", _ESCALATION)},
-            problems=[404],
-        ),
+    Operation(
+        method="POST", path="/v1/escalations/{id}/stop", handle=stop, body=Note, body_required=False,
+        summary="Stop an escalation that nobody has acknowledged: nobody further is called.",
+        answers={200: ("It. It is as it was if it had ended.", [Escalation])},
     ),
-    Route(
-        method="POST",
-        path="/v1/hooks/alertmanager",
-        handle=alerts,
+    Operation(
+        method="POST", path="/v1/hooks/alertmanager", handle=alerts, query=AlertQuery, body=ALERTS,
         told_as_503=frozenset({404, 408, 409, 429}),  # Alertmanager gives a notification up after a 4xx
-        doc=operation(
-            "The webhook of Alertmanager, and of Grafana: alerts that fire have an escalation.",
-            parameters=[
-                in_query(name, f"As the field `{name}` of an escalation.{more}")
-                for name, more in (
-                    (name, " By default the alert's summary." if name == "say" else "") for name in _FIELDS
-                )
-            ],
-            body=ref("Alerts"),
-            answers={
-                200: (
-                    "Nothing new: the escalations of these alerts, or a message that they are resolved.",
-                    OBJECT,
-                ),
-                201: ("The new escalation, or one that begins another round.", _ESCALATION),
-            },
-        ),
+        summary="The webhook of Alertmanager, and of Grafana: alerts that fire have an escalation.",
+        answers={
+            200: ("Nothing new: the escalations of these alerts, or a message that they are resolved.", []),
+            201: ("The new escalation, or one that begins another round.", [Escalation]),
+        },
     ),
-)
-
-SCHEMAS: Final[Mapping[str, object]] = {
-    "EscalationRequest": {
-        **schema_of(Of.ESCALATION, required=("say",)),
-        "description": "What is left out comes from the settings of the server.",
-    },
-    "AcknowledgeRequest": {
-        "type": "object",
-        "additionalProperties": False,
-        "properties": {"by": {**_NULL_TEXT, "description": "Who acknowledges."}},
-    },
-    "Escalations": {
-        "type": "object",
-        "required": ["escalations", "after"],
-        "properties": {
-            "escalations": {"type": "array", "items": ref("Escalation")},
-            "after": {**_NULL_TEXT, "description": "The `after` of the next page; null at the end."},
-        },
-    },
-    "Escalation": {
-        "type": "object",
-        "description": "An escalation. Further fields may be added.",
-        "required": ["id", "queue", "state", "unique_key", "batch_id", "message", "acknowledged", "steps"],
-        "properties": {
-            "id": _TEXT,
-            "queue": _TEXT,
-            "state": one_of(state.value for state in EscalationState),
-            "unique_key": _TEXT,
-            "batch_id": _TEXT,
-            "created_at": _TIME,
-            "ended_at": _NULL_TIME,
-            "reason": _NULL_TEXT,
-            "message": {**_TEXT, "description": "How it stands, in a sentence."},
-            "acknowledged": {
-                "type": ["object", "null"],
-                "required": ["step", "number", "call_id", "by", "at"],
-                "properties": {
-                    "step": {"type": ["integer", "null"]},
-                    "number": _NULL_TEXT,
-                    "call_id": _NULL_TEXT,
-                    "by": {**_NULL_TEXT, "description": "Who acknowledged without a call."},
-                    "at": _TIME,
-                },
-            },
-            "resting_until": {**_NULL_TIME, "description": "Until then nobody is called: it was acknowledged before."},
-            "blocked": {**_NULL_TEXT, "description": "Why nobody can be called now."},
-            "alarms": {
-                "type": "array",
-                "items": {
-                    "type": "object",
-                    "required": ["text", "ended"],
-                    "properties": {"text": _TEXT, "ended": {"type": "boolean"}},
-                },
-            },
-            "steps": {
-                "type": "array",
-                "items": {
-                    "type": "object",
-                    "required": ["step", "round", "number", "result", "message", "call_id", "at"],
-                    "properties": {
-                        "step": {"type": "integer"},
-                        "round": {"type": "integer"},
-                        "number": _TEXT,
-                        "result": {**_TEXT, "description": "What came of it in one word."},
-                        "message": _TEXT,
-                        "call_id": _NULL_TEXT,
-                        "at": _NULL_TIME,
-                    },
-                },
-            },
-        },
-    },
-    "Alerts": {
-        "type": "object",
-        "description": "The body of a webhook of Alertmanager (version 4) or of Grafana.",
-        "required": ["alerts"],
-        "properties": {
-            "groupKey": _NULL_TEXT,
-            "status": one_of(["firing", "resolved"]),
-            "alerts": {
-                "type": "array",
-                "minItems": 1,
-                "items": {
-                    "type": "object",
-                    "required": ["startsAt"],
-                    "properties": {
-                        "status": one_of(["firing", "resolved"]),
-                        "fingerprint": _NULL_TEXT,
-                        "startsAt": _TEXT,
-                        "labels": OBJECT_OR_NULL,
-                        "annotations": OBJECT_OR_NULL,
-                    },
-                },
-            },
-        },
-    },
-}
+)  # fmt: skip

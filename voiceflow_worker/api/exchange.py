@@ -1,4 +1,4 @@
-"""Requests to the HTTP API: their query, key and body, read strictly, and what they work with."""
+"""Requests to the HTTP API: read strictly and whole, worked on a few at a time, and what they work with."""
 
 from __future__ import annotations
 
@@ -6,31 +6,46 @@ import json
 import math
 import re
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Mapping, Sequence
-from contextlib import asynccontextmanager, contextmanager, suppress
-from dataclasses import dataclass, field
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
-from functools import cache, cached_property, partial
-from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, cast
+from functools import cache, partial
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 from urllib.parse import parse_qsl
 
 import anyio
 import anyio.to_thread
+from pydantic import BaseModel, ValidationError
 from starlette.datastructures import FormData, Headers
 from starlette.exceptions import HTTPException
 from starlette.formparsers import MultiPartException
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import Message, Receive, Scope
 
-from voiceflow_worker.actions import Operator
-from voiceflow_worker.api.answers import JSON, KEY_IN_USE, LONGEST_TEXT, Answer, ProblemError, bad, unfit
-from voiceflow_worker.api.places import Place, Waits
-from voiceflow_worker.api.secrets import Right
+from voiceflow_worker.actions import Operator, OperatorAction
+from voiceflow_worker.api.answers import (
+    JSON,
+    KEY_IN_USE,
+    PROBLEM,
+    UNKNOWN,
+    UNREADABLE,
+    Answer,
+    Fault,
+    ProblemError,
+    bad,
+    fault_of,
+    faults_of,
+    problem_of,
+    refused,
+    unfit,
+)
+from voiceflow_worker.api.operations import LONGEST_KEY, MULTIPART, Operation, Schema
 from voiceflow_worker.asgi.compression import decompressed
 from voiceflow_worker.core.audit import Interface
 from voiceflow_worker.core.outcomes.outbox import OutcomeWatch
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.queue import CallQueue
-from voiceflow_worker.errors import VoiceflowError
+from voiceflow_worker.errors import InvalidInputError, VoiceflowError
 from voiceflow_worker.finding import Finding
 from voiceflow_worker.model.jobs.job import Job
 from voiceflow_worker.model.text.json_text import RepeatedNameError, distinct
@@ -43,32 +58,71 @@ if TYPE_CHECKING:
     from voiceflow_worker.settings import Settings
 
 T = TypeVar("T")
+M = TypeVar("M", bound=BaseModel)
 
 LONGEST_BODY = 1_000_000
+LONGEST_FILE = 20_000_000
 READ_LIMIT = timedelta(seconds=10)
-LONGEST_WAIT = 60
+UPLOAD_LIMIT = timedelta(seconds=60)
+AT_ONCE, MOST_IN_LINE = 4, 200
+"""The most requests that are worked on at once, and the most in all. Further ones get a 429."""
+MOST_WAITING = 200
+"""The most requests that wait for an outcome."""
 MOST_CAMPAIGNS = 4
-LONGEST_KEY = 200
 DEEPEST = 60
 """The most objects and arrays within each other in a body."""
 _IN_THREAD = 20_000
 """Bodies from this size on are read in a thread, so that 8x8 does not wait for them."""
+GIVES_WAY = timedelta(milliseconds=250)
+"""The longest that a request waits for events of 8x8, so that many of them do not stop all requests."""
+IN_LINE_FOR = timedelta(seconds=5)
+
+
+class RightOfWay:
+    """Lets events of 8x8 go first: a request that comes meanwhile is begun when none of them is being handled."""
+
+    def __init__(self) -> None:
+        self._events = 0
+        self._free = anyio.Event()
+
+    @contextmanager
+    def taken(self) -> Generator[None]:
+        """A block in which an event is handled."""
+        self._events += 1
+        try:
+            yield
+        finally:
+            self._events -= 1
+            if not self._events:
+                self._free.set()
+                self._free = anyio.Event()
+
+    async def give(self) -> None:
+        """Wait until no event is being handled, at most `GIVES_WAY`."""
+        with anyio.move_on_after(GIVES_WAY.total_seconds()):
+            while self._events:
+                await self._free.wait()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Desk:
-    """What all routes work with: the store, the settings, and the menus that the server was started with."""
+    """What all routes work with: the store, the settings, the menus of the server, and how much is done at once."""
 
     store: Store
     settings: Settings
     process: OtherProcess
     watch: OutcomeWatch
-    waits: Waits
     policies: PolicyFile
     """The policies of escalations."""
     menus: Mapping[str, Menu] = field(default_factory=dict[str, "Menu"])
-    campaigns: anyio.Semaphore = field(default_factory=lambda: anyio.Semaphore(MOST_CAMPAIGNS))
-    """The places of campaigns that are read at once."""
+    way: RightOfWay = field(default_factory=RightOfWay)
+    line: anyio.CapacityLimiter = field(default_factory=lambda: anyio.CapacityLimiter(MOST_IN_LINE))
+    turns: anyio.CapacityLimiter = field(default_factory=lambda: anyio.CapacityLimiter(AT_ONCE))
+    waits: anyio.CapacityLimiter = field(default_factory=lambda: anyio.CapacityLimiter(MOST_WAITING))
+    campaigns: anyio.CapacityLimiter = field(default_factory=lambda: anyio.CapacityLimiter(MOST_CAMPAIGNS))
+    """The requests that are in line, are worked on, wait for an outcome, and read a campaign."""
+    stopping: anyio.Event = field(default_factory=anyio.Event)
+    """Set when the server is to stop: all waits end."""
     keys: set[tuple[str, str]] = field(default_factory=set[tuple[str, str]])
     """The keys of the requests that are worked on, each with its path."""
 
@@ -78,19 +132,54 @@ class Desk:
         return CallQueue(self.store, self.settings.queue, policy=self.settings.policy())
 
 
+@contextmanager
+def among(limiter: anyio.CapacityLimiter, who: object, *, told: str, after: str = "1") -> Generator[None]:
+    """A block in which `who` is one of those that a limiter lets in. Raises ProblemError if there is no room."""
+    try:
+        limiter.acquire_on_behalf_of_nowait(who)
+    except anyio.WouldBlock:
+        raise ProblemError(429, told, headers={"Retry-After": after}) from None
+    try:
+        yield
+    finally:
+        limiter.release_on_behalf_of(who)
+
+
 class Asked:
-    """One request that was admitted. `parts` are the values in its path, by name."""
+    """One request that was admitted. `parts` are the values in its path, and `key` is its Idempotency-Key.
+
+    `seen` is what the program has seen of a thing: the ETag in `If-Match`; None without one, and for `*`. `document` is
+    the JSON object in its body, and `form` has the files beside it.
+    """
 
     def __init__(
-        self, scope: Scope, receive: Receive, *, desk: Desk, parts: Mapping[str, str], place: Place, program: str
+        self,
+        scope: Scope,
+        receive: Receive,
+        *,
+        desk: Desk,
+        operation: Operation,
+        parts: Mapping[str, str],
+        program: str,
+        prefix: str,
     ) -> None:
         self._scope = scope
         self._receive = receive
+        self._operation = operation
+        self._program = program
+        self._query: BaseModel = operation.query.model_construct()
+        self._body: BaseModel | None = None
+        self._place = AsyncExitStack()
+        self._faults: list[Fault] = []
         self.desk: Desk = desk
         self.parts: Mapping[str, str] = parts
+        self.prefix: str = prefix
+        """What stands before /v1 in the address that the program knows."""
         self.headers: Headers = Headers(scope=scope)
-        self._place = place
-        self._program = program
+        self.key: str = ""
+        self.seen: str | None = None
+        self.document: Mapping[str, Any] = {}
+        self.form: FormData | None = None
         self.threads: anyio.CapacityLimiter | None = None
         """Where the work on a large body is done, so that 8x8 does not wait for it; None for a small one."""
 
@@ -100,107 +189,165 @@ class Asked:
         policy, name = self.desk.settings.policy(), self._program
         return Operator(self.desk.store, policy, name, on=Interface.API, login=name)
 
-    @cached_property
-    def query(self) -> Mapping[str, str]:
-        """The values of the query, each name once. Raises ProblemError."""
+    def query(self, kind: type[M]) -> M:
+        """The query, as the operation has it."""
+        assert isinstance(self._query, kind)  # noqa: S101 - the operation names it
+        return self._query
+
+    def body(self, kind: type[M]) -> M:
+        """The body, as the operation has it."""
+        assert isinstance(self._body, kind)  # noqa: S101 - the operation names it
+        return self._body
+
+    async def answer(self) -> Answer:
+        """Read the request, wait in line, and handle it. Raises ProblemError, with all that is wrong."""
+        operation = self._operation
+        async with AsyncExitStack() as whole, self._place:
+            self._refuse_other_answers()
+            self._place.enter_context(among(self.desk.line, self, told=_CROWDED))
+            self._read_head()
+            content: bytes | None = None
+            if operation.files is not None and self._media_type == MULTIPART:
+                self.form = await whole.enter_async_context(self._sent_form())
+            elif operation.body is not None:
+                content = await self._sent()
+            await self._take_turn()
+            if self.form is not None:
+                content = await _definition(self.form, operation.files or {})
+            try:
+                await self._read_body(content)
+                return await operation.handle(self)
+            except InvalidInputError as error:
+                raise problem_of(error, self.faults_of(error.findings)) from error
+
+    async def _take_turn(self) -> None:
+        turns = self.desk.turns
+        with anyio.move_on_after(IN_LINE_FOR.total_seconds()) as scope:
+            await turns.acquire_on_behalf_of(self)
+        if scope.cancelled_caught:
+            raise ProblemError(429, _CROWDED, headers={"Retry-After": "1"})
+        self._place.callback(turns.release_on_behalf_of, self)
+        await self.desk.way.give()
+
+    async def step_aside(self) -> None:
+        """Leave the line and the turn: what follows is a wait, or is done elsewhere."""
+        await self._place.aclose()
+
+    def _refuse_other_answers(self) -> None:
+        """Raise ProblemError if the client accepts neither JSON nor problems."""
+        accepted = ",".join(self.headers.getlist("accept")).lower()
+        ranges = {each.partition(";")[0].strip() for each in accepted.split(",") if each.strip()}
+        if ranges and not {"*/*", "application/*", JSON, PROBLEM} & ranges:
+            raise ProblemError(406, "answers are application/json; the Accept header excludes it")
+
+    def _read_head(self) -> None:
+        """Read the query and the headers, and keep what is wrong with them."""
         try:
             text = self._scope["query_string"].decode("ascii")
             pairs = parse_qsl(text, keep_blank_values=True, errors="strict")
         except UnicodeDecodeError:
-            raise bad("the query is not in UTF-8, with %XX for each byte that is not ASCII") from None
-        found = dict(pairs)
-        if len(found) < len(pairs):
-            raise unfit("a name stands twice in the query; give it once")
+            told = "the query is not in UTF-8, with %XX for each byte that is not ASCII"
+            self._faults.append(Fault(detail=told, code=UNREADABLE))
+            pairs = []
+        given = dict(pairs)
         for name, value in pairs:
-            _check_text(f"the query's {name[:40]}", value)
-        return found
+            if problem := storing_problem(value):
+                self._faults.append(Fault(detail=problem, code=UNREADABLE, parameter=name[:40]))
+        if len(given) < len(pairs):
+            self._faults.append(Fault(detail="a name stands twice in the query; give it once"))
+        try:
+            self._query = self._operation.query.model_validate(given)
+        except ValidationError as error:
+            names = ", ".join(self._operation.query.model_fields) or "none"
+            for each in faults_of(error, in_query=True):
+                self._faults.append(
+                    replace(each, detail=f"{each.detail}; known: {names}") if each.code == UNKNOWN else each
+                )
+        values, keyed = self.headers.getlist("idempotency-key"), self._operation.keyed
+        if keyed or (keyed is None and (values or not getattr(self._query, "dry_run", False))):
+            self.key = self._kept(_key_in, values) or ""
+        if self._operation.matched:
+            self.seen = self._kept(_seen_in, self.headers.getlist("if-match"))
 
-    def known_query(self, *names: str) -> Mapping[str, str]:
-        """The query, which may have these names only. Raises ProblemError."""
-        if unknown := [name[:40] for name in self.query if name not in names]:
-            known = ", ".join(names) or "none"
-            raise unfit(f"{', '.join(map(repr, unknown))} is not known in this query; known: {known}")
-        return self.query
+    def _kept(self, read: Callable[[list[str]], T], values: list[str]) -> T | None:
+        try:
+            return read(values)
+        except ProblemError as problem:
+            self._faults += problem.faults
+            return None
 
-    def number(self, name: str, *, most: int, default: int, least: int = 0) -> int:
-        """A whole number in the query, from `least` to `most`. Raises ProblemError."""
-        text = self.query.get(name)
-        if text is None:
-            return default
-        if not (text.isascii() and text.isdigit() and len(text) < 10 and least <= int(text) <= most):
-            raise unfit(f"{name} is {text[:40]!r}; give a whole number from {least} to {most}")
-        return int(text)
+    async def _read_body(self, content: bytes | None) -> None:
+        """Read the JSON in the body. Raises ProblemError with all that is wrong with the request."""
+        operation, shape = self._operation, self._operation.body
+        if shape is not None and (content or operation.body_required):
+            self.threads = _one_at_a_time() if len(content or b"") >= _IN_THREAD else None
+            try:
+                document = await self.aside(strict_json, content or b"")
+            except ProblemError as problem:
+                raise refused([*self._faults, *problem.faults]) from None
+            if not isinstance(document, dict):
+                raise refused([*self._faults, Fault(detail="the body is not a JSON object", pointer="")])
+            self.document = cast("dict[str, Any]", document)
+        if shape is not None and not isinstance(shape, Schema):
+            try:
+                self._body = shape.model_validate(self.document)
+            except ValidationError as error:
+                self._faults += faults_of(error)
+        if not self._faults:
+            return
+        if isinstance(shape, Schema):
+            try:
+                if operation.check is not None:
+                    await operation.check(self)
+            except InvalidInputError as error:
+                self._faults += self.faults_of(error.findings)
+        raise refused(self._faults)
 
-    @property
-    def key(self) -> str:
-        """The `Idempotency-Key`. Raises ProblemError if it is missing, or cannot be a unique key."""
-        values = self.headers.getlist("idempotency-key")
-        if len(values) != 1 or not values[0].strip():
-            raise bad(
-                "the header Idempotency-Key is missing, or there are several; give each request a key of its own, such "
-                "as the id of your order: the same key again is the same request, and rings nobody twice"
-            )
-        key = _unquoted(values[0].strip())
-        if not key or len(key) > LONGEST_KEY or not (key.isascii() and key.isprintable()) or key != key.strip():
-            raise bad(
-                f"the Idempotency-Key must have 1 to {LONGEST_KEY} characters, all of them printable ASCII, and no "
-                "space at its ends"
-            )
-        return key
+    def faults_of(self, findings: Sequence[Finding]) -> list[Fault]:
+        """Findings as faults of this request."""
+        operation = self._operation
+        schema: Mapping[str, Any] = operation.body.schema if isinstance(operation.body, Schema) else {}
+        faults = [fault_of(each, body=self.document, flow=operation.flow, schema=schema) for each in findings]
+        names = operation.query.model_fields
+        return [
+            replace(fault, pointer=None, parameter=found.column)
+            if found.row is None and found.column in names and found.column not in self.document
+            else fault
+            for found, fault in zip(findings, faults, strict=True)
+        ]
 
     @contextmanager
-    def alone(self, key: str) -> Generator[None]:
+    def alone(self) -> Generator[None]:
         """A block in which this server works on no other request with this key. Raises ProblemError if it does."""
-        held = (self._scope["path"], key)
+        held = (self._operation.path, self.key)
         if held in self.desk.keys:
             told = "a request with this Idempotency-Key is in progress; ask again when it is answered"
-            found = [Finding(message=told)]
-            raise ProblemError(409, told, findings=found, headers={"Retry-After": "1"}, code=KEY_IN_USE)
+            raise ProblemError(409, told, headers={"Retry-After": "1"}, code=KEY_IN_USE)
         self.desk.keys.add(held)
         try:
             yield
         finally:
             self.desk.keys.discard(held)
 
-    @property
-    def seen(self) -> str | None:
-        """What the program has seen of a thing: the ETag in `If-Match`; None without one, and for `*`.
-
-        Raises ProblemError.
-        """
-        values = self.headers.getlist("if-match")
-        if not values or values == ["*"]:
-            return None
-        if len(values) > 1 or (found := _ETAG.fullmatch(values[0].strip())) is None:
-            raise bad('If-Match must be one ETag in quotes, as an answer told it: If-Match: "…"')
-        return found[1]
-
-    async def body(self, *, longest: int = LONGEST_BODY, media_type: str = JSON) -> bytes:
+    async def _sent(self) -> bytes:
         """The body of the request. Raises ProblemError, before anything is read if the headers say enough."""
-        given = self.media_type or media_type
-        if given != media_type:
-            raise ProblemError(415, f"the body is {given[:60]!r}; send {media_type}")
-        too_long = self._refuse_long(longest, readable=("identity", "gzip", "x-gzip", "deflate"))
-        self._place.give_up()
+        given = self._media_type or JSON
+        if given != JSON:
+            raise ProblemError(415, f"the body is {given[:60]!r}; send {JSON}")
+        too_long = self._refuse_long(LONGEST_BODY, readable=("identity", "gzip", "x-gzip", "deflate"))
         content = bytearray()
-        try:
-            with anyio.fail_after(READ_LIMIT.total_seconds()):
-                async for chunk in Request(self._scope, self._receive).stream():
-                    content += chunk
-                    if len(content) > longest:
-                        raise too_long
-        except TimeoutError:
-            raise ProblemError(408, "the body did not arrive in time", headers={"Connection": "close"}) from None
-        except ClientDisconnect:
-            raise bad("the body did not arrive") from None
-        await self._place.take()
-        whole = decompressed(bytes(content), longest=longest)
-        if len(whole) > longest:
+        async with _arriving(READ_LIMIT):
+            async for chunk in Request(self._scope, self._receive).stream():
+                content += chunk
+                if len(content) > LONGEST_BODY:
+                    raise too_long
+        whole = decompressed(bytes(content), longest=LONGEST_BODY)
+        if len(whole) > LONGEST_BODY:
             raise too_long
         return whole
 
     @property
-    def media_type(self) -> str:
+    def _media_type(self) -> str:
         """The media type of the body, without its parameters; empty if none is given."""
         return self.headers.get("content-type", "").partition(";")[0].strip().lower()
 
@@ -215,14 +362,10 @@ class Asked:
         return too_long
 
     @asynccontextmanager
-    async def form(self, *, longest: int, longest_text: int, within: float) -> AsyncGenerator[FormData]:
-        """The parts of a multipart body. Large files are written to temporary ones as they come in.
-
-        The whole has at most `longest` bytes, a part that is no file `longest_text`. Raises ProblemError.
-        """
-        too_long = self._refuse_long(longest)
-        self._place.give_up()
-        left = longest
+    async def _sent_form(self) -> AsyncGenerator[FormData]:
+        """The parts of a multipart body. Large files are written to temporary ones as they come in."""
+        left = LONGEST_FILE + LONGEST_BODY
+        too_long = self._refuse_long(left)
 
         async def limited() -> Message:
             nonlocal left
@@ -233,44 +376,27 @@ class Asked:
             return message
 
         try:
-            with anyio.fail_after(within):
-                form = await Request(self._scope, limited).form(max_part_size=longest_text, max_files=10, max_fields=10)
-        except TimeoutError:
-            raise ProblemError(408, "the body did not arrive in time", headers={"Connection": "close"}) from None
-        except ClientDisconnect:
-            raise bad("the body did not arrive") from None
+            async with _arriving(UPLOAD_LIMIT):
+                request = Request(self._scope, limited)
+                form = await request.form(max_part_size=LONGEST_BODY, max_files=10, max_fields=10)
         except (HTTPException, MultiPartException, ValueError) as error:  # also of an odd charset
             why = str(getattr(error, "detail", error))
             if "maximum size" in why:
-                raise ProblemError(413, f"a part that is no file is longer than {longest_text} bytes") from None
+                raise ProblemError(413, f"a part that is no file is longer than {LONGEST_BODY} bytes") from None
             raise bad(f"the form cannot be read: {why[:200]}") from None
         try:
-            await self._place.take()
             yield form
         finally:
             await form.close()
 
-    async def json(self, *, or_nothing: bool = False) -> Mapping[str, Any]:
-        """The JSON object in the body; with `or_nothing`, an empty one if there is no body. Raises ProblemError."""
-        content = await self.body()
-        return {} if not content and or_nothing else await self.json_object(content)
-
-    async def json_object(self, content: bytes) -> Mapping[str, Any]:
-        """The JSON object in these bytes. Raises ProblemError."""
-        self.threads = _one_at_a_time() if len(content) >= _IN_THREAD else None
-        document = await self.aside(strict_json, content)
-        if not isinstance(document, dict):
-            raise unfit("the body is not a JSON object")
-        return cast("dict[str, Any]", document)
+    async def done(self, act: OperatorAction, seen: str | None = None) -> Answer:
+        """Carry out an action on what the program has `seen`, and answer with its document."""
+        return Answer((await act.do(self.seen if seen is None else seen)).documents[0])
 
     async def aside(self, work: Callable[..., T], *arguments: Any, **named: Any) -> T:
         """The result of work on the body, done in a thread if the body is large."""
         done = partial(work, *arguments, **named)
         return done() if self.threads is None else await anyio.to_thread.run_sync(done, limiter=self.threads)
-
-    def step_aside(self) -> None:
-        """Leave the place among the requests that are worked on: what follows is a wait, or is done elsewhere."""
-        self._place.leave()
 
     async def ended(self, job: Job, *, within: float) -> Job:
         """The call when it has ended; as it stands after this time, or when the server stops or the client leaves."""
@@ -282,75 +408,96 @@ class Asked:
     async def until(self, work: Callable[[], Awaitable[T]], *, within: float) -> T | None:
         """What `work` waits for; None after this time, after an error, or if the server stops or the client leaves."""
         found: T | None = None
+        await self.step_aside()
+        with among(self.desk.waits, self, told=f"{MOST_WAITING} requests wait already; ask again later", after="2"):
+            with anyio.move_on_after(within):
+                async with anyio.create_task_group() as group:
 
-        async def gone(scope: anyio.CancelScope) -> None:
-            while (await self._receive())["type"] != "http.disconnect":
-                pass
-            scope.cancel()
+                    async def ends_with(end: Callable[[], Awaitable[object]]) -> None:
+                        await end()
+                        group.cancel_scope.cancel()
 
-        self._place.leave()
-        with self.desk.waits.waiting(within) as scope:
-            async with anyio.create_task_group() as group:
-                group.start_soon(gone, scope)
-                with suppress(VoiceflowError):  # such as that it was deleted meanwhile: the last look says it
-                    found = await work()
-                group.cancel_scope.cancel()
+                    async def gone() -> None:
+                        while (await self._receive())["type"] != "http.disconnect":
+                            pass
+
+                    group.start_soon(ends_with, gone)
+                    group.start_soon(ends_with, self.desk.stopping.wait)
+                    with suppress(VoiceflowError):  # such as that it was deleted meanwhile: the last look says it
+                        found = await work()
+                    group.cancel_scope.cancel()
         return found
 
 
+_CROWDED = "too many requests at once; try again in a moment"
 _ETAG = re.compile(r'"([!#-~]*)"')
 _STRING = re.compile(r'"((?:[^"\\]|\\["\\])*)"(?:[ \t]*;.*)?')
 """A string of a structured field (RFC 8941), with parameters, which have no meaning here."""
-
-
-def _unquoted(key: str) -> str:
-    """The key in a header that is a string of a structured field, as the IETF draft has it; else as it stands."""
-    if not key.startswith('"'):
-        return key
-    if (found := _STRING.fullmatch(key)) is None:
-        raise bad(
-            f'the Idempotency-Key {key[:40]!a} begins with a quote, and is no string in quotes: give "key" or key'
-        )
-    return re.sub(r"\\(.)", r"\1", found[1])
-
-
 _one_at_a_time = cache(lambda: anyio.CapacityLimiter(1))
 
 
-Handler: TypeAlias = Callable[[Asked], Awaitable[Answer]]
+@asynccontextmanager
+async def _arriving(limit: timedelta) -> AsyncGenerator[None]:
+    """A block in which a body arrives. Raises ProblemError if it does not, or takes too long."""
+    try:
+        with anyio.fail_after(limit.total_seconds()):
+            yield
+    except TimeoutError:
+        raise ProblemError(408, "the body did not arrive in time", headers={"Connection": "close"}) from None
+    except ClientDisconnect:
+        raise bad("the body did not arrive") from None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Route:
-    """One method of one path, such as `/v1/calls/{id}`. `doc` is its operation in the OpenAPI document."""
+def _key_in(values: list[str]) -> str:
+    """The `Idempotency-Key`. Raises ProblemError if it is missing, or cannot be a unique key."""
+    if len(values) != 1 or not values[0].strip():
+        raise bad(
+            "the header Idempotency-Key is missing, or there are several; give each request a key of its own, such as "
+            "the id of your order: the same key again is the same request, and rings nobody twice",
+            parameter="Idempotency-Key",
+        )
+    key = values[0].strip()
+    if key.startswith('"'):  # a string of a structured field, as the IETF draft has it
+        found = _STRING.fullmatch(key)
+        if found is None:
+            raise bad(
+                f'the Idempotency-Key {key[:40]!a} begins with a quote, and is no string in quotes: give "key" or key',
+                parameter="Idempotency-Key",
+            )
+        key = re.sub(r"\\(.)", r"\1", found[1])
+    if not key or len(key) > LONGEST_KEY or not (key.isascii() and key.isprintable()) or key != key.strip():
+        raise bad(
+            f"the Idempotency-Key must have 1 to {LONGEST_KEY} characters, all of them printable ASCII, and no space "
+            "at its ends",
+            parameter="Idempotency-Key",
+        )
+    return key
 
-    method: str
-    path: str
-    handle: Handler
-    doc: Mapping[str, object]
-    told_as_503: frozenset[int] = frozenset()
-    """The statuses that are answered as 503, because the senders ask again after nothing else."""
 
-    @property
-    def right(self) -> Right:
-        """The right that a program needs for this."""
-        if self.method == "GET":
-            return Right.READ
-        rings = self.path.startswith(_RINGS) or self.path in {"/v1/calls", "/v1/calls/{id}/redial"}
-        return Right.CALL if rings else Right.STEER
+def _seen_in(values: list[str]) -> str | None:
+    """The ETag in `If-Match`. Raises ProblemError."""
+    if not values or values == ["*"]:
+        return None
+    if len(values) > 1 or (found := _ETAG.fullmatch(values[0].strip())) is None:
+        raise bad('If-Match must be one ETag in quotes, as an answer told it: If-Match: "…"', parameter="If-Match")
+    return found[1]
 
 
-_RINGS = ("/v1/campaigns", "/v1/escalations", "/v1/hooks/")
-
-
-def texts_in(body: Mapping[str, Any], *names: str) -> dict[str, str | None]:
-    """The texts of a body that has no other names than these. Raises ProblemError."""
-    if unknown := [name[:40] for name in body if name not in names]:
-        raise unfit(f"{', '.join(map(repr, unknown))} is not known here; known: {', '.join(names)}")
-    for name, value in body.items():
-        if value is not None and not (isinstance(value, str) and len(value) <= LONGEST_TEXT):
-            raise unfit(f"{name} is not a text of at most {LONGEST_TEXT} characters")
-    return {name: body.get(name) for name in names}
+async def _definition(form: FormData, files: Mapping[str, str]) -> bytes:
+    """The part of a form with the JSON, whatever its name. Raises ProblemError without one, or with several."""
+    others = [(name, value) for name, value in form.multi_items() if name not in files]
+    if len(others) != 1:
+        names = ", ".join(name[:40] for name, _ in others) or "none"
+        raise unfit(
+            f"the form has {len(others)} parts beside the files ({names}); give the fields as one JSON object, in the "
+            "part definition"
+        )
+    ((_, value),) = others
+    if isinstance(value, str):
+        return value.encode(errors="surrogatepass")
+    if (value.size or 0) > LONGEST_BODY:
+        raise ProblemError(413, f"the definition is longer than {LONGEST_BODY} bytes; send many rows as a file")
+    return await value.read()
 
 
 def strict_json(content: bytes) -> object:
@@ -388,7 +535,8 @@ def _check(document: object) -> None:
         below: list[object] = []
         for value in level:
             if isinstance(value, str):
-                _check_text("a text of the body", value)
+                if problem := storing_problem(value):
+                    raise bad(f"a text of the body {problem}")
             elif isinstance(value, float) and not math.isfinite(value):
                 raise bad("a number of the body is too large")
             elif isinstance(value, dict):
@@ -399,8 +547,3 @@ def _check(document: object) -> None:
             return
         level = below
     raise bad(f"the body is nested too deeply; at most {DEEPEST} levels are read")
-
-
-def _check_text(what: str, text: str) -> None:
-    if problem := storing_problem(text):
-        raise bad(f"{what} {problem}")

@@ -71,6 +71,12 @@ class Gatekeeper:
         client = scope.get("client")
         return self.sender(scope["headers"], client[0] if client else None)
 
+    def is_proxied(self, scope: Scope) -> bool:
+        """Whether an ASGI request comes from a trusted proxy."""
+        client = scope.get("client")
+        peer = read_address(client[0]) if client else None
+        return peer is not None and is_within(peer, self._trusted)
+
     def sender(self, headers: Headers, peer: str | None) -> Address | None:
         """The sender of a request: the peer, or the nearest hop that is not a trusted proxy.
 

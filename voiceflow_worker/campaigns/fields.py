@@ -7,7 +7,7 @@ entry with its reader.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 from functools import lru_cache
 from pathlib import Path
@@ -108,6 +108,12 @@ def _prices(value: object, reading: Reading) -> PriceTable:
     return PriceTable.load(reading.file("prices", value))
 
 
+def _further(value: Any, _: Reading) -> Sequence[str]:
+    if not isinstance(value, (str, list, tuple)):
+        raise ValueError("is no list of numbers")  # noqa: TRY004 - as all readers do
+    return values.listed(cast("object", value)) or ()
+
+
 def _template(value: object, reading: Reading) -> FlowTemplate:
     if isinstance(value, FlowTemplate):
         return value
@@ -199,6 +205,11 @@ FIELDS: tuple[Field, ...] = (
     Field(
         name="to", read=_as_given, of=_CALL, group=Group.WHO, schema={"type": ["string", "integer", "null"]},
         help="The number to call: with + and its country code, or as people write it in <country>.",
+    ),
+    Field(
+        name="further_numbers", read=_further, of=_CALL, group=Group.WHO,
+        schema={"type": ["array", "string", "null"], "items": {"type": "string"}},
+        help="Other numbers of the same person, each called only if the one before was busy or did not answer.",
     ),
     Field(
         name="numbers", read=_plain(values.listed), of=_ESCALATION, group=Group.WHO,

@@ -15,6 +15,7 @@ import anyio.to_thread
 
 from voiceflow_worker.campaigns.campaign import options_of, read_fields
 from voiceflow_worker.campaigns.campaign_rows import CampaignRows
+from voiceflow_worker.campaigns.files.rows import DESTINATION
 from voiceflow_worker.campaigns.reading import Of
 from voiceflow_worker.core.admission import CheckedCall
 from voiceflow_worker.core.ports.reading import owners_of
@@ -24,12 +25,14 @@ from voiceflow_worker.errors import (
     KeyConflict,
     KeyConflictError,
     OtherRequestError,
+    PhoneNumberError,
     StoreUnavailableError,
     SuppressedNumberError,
 )
-from voiceflow_worker.finding import Finding
+from voiceflow_worker.finding import Finding, Remedy
 from voiceflow_worker.model.flows.values import canonical_json, is_object
 from voiceflow_worker.model.jobs.job import Job
+from voiceflow_worker.model.numbers.reading import read_number
 
 if TYPE_CHECKING:
     from voiceflow_worker.ivr.menu import Menu
@@ -40,6 +43,8 @@ _NAMES = {"destination": "to", "batch_id": "batch"}
 """The names of fields, by those of the columns of a file."""
 _COLUMNS = {"destination": "to", "language": "language"}
 _NO_BATCH = "-"
+_FURTHER = "further_numbers_"
+"""The beginning of the columns with the further numbers of the person."""
 
 
 class NamedCall:
@@ -137,17 +142,33 @@ def read_call(
     if not (words := [name for name in WORDS if reading.has(name)]):
         reading.problem("", "the call has no words: give one of say, flow and ivr")
     read = options_of(reading)
-    reading.refuse(*pairwise(words))
+    if reading.problems and reading.has("to"):  # all that is wrong is told at once
+        try:
+            read_number(str(reading.value("to")), reading.value("country"))
+        except PhoneNumberError as error:
+            reading.problem("to", str(error))
+    reading.refuse(*pairwise(words), ("flow", "further_numbers"))
     row: dict[str, object] = dict(reading.value("flow") or {})
     row |= {column: reading.value(name) for column, name in _COLUMNS.items() if reading.has(name)}
+    further = {f"{_FURTHER}{place}": number for place, number in enumerate(reading.value("further_numbers") or ())}
+    if further:
+        row |= further
+        read = replace(read, number_column=",".join([DESTINATION, *further]))
     options = replace(read, batch_id=read.batch_id or _NO_BATCH, keys={1: key})
     (found,) = CampaignRows([row], options, now=now)
     if found.call is None:
         raise CallFlowError([_renamed(each, named) for each in found.findings])
-    return found.call if read.batch_id is not None else found.call._replace(batch_id=None)
+    data = {name: value for name, value in (found.call.data or {}).items() if name not in further} or None
+    return found.call._replace(batch_id=None if read.batch_id is None else found.call.batch_id, data=data)
 
 
 def _renamed(found: Finding, named: Callable[[str], str] = str) -> Finding:
     """A finding about a row, as one about the fields of a call."""
-    column = None if found.column is None else named(_NAMES.get(found.column, found.column))
+    if found.remedy is Remedy.NAME_COUNTRIES:  # a call has no columns
+        message = found.message.replace(Remedy.NAME_COUNTRIES, Remedy.NAME_COUNTRY)
+        found = replace(found, message=message, remedy=Remedy.NAME_COUNTRY)
+    name = found.column
+    if name is not None and name.startswith(_FURTHER):
+        name = _FURTHER.rstrip("_")
+    column = None if name is None else named(_NAMES.get(name, name))
     return replace(found, file=None, row=None, column=column)

@@ -184,7 +184,7 @@ def webhook_app(
         on_event=on_event,
         store_limit=store_limit,
         event_limit=event_limit,
-        first=nullcontext if api is None else api.way.taken,
+        first=nullcontext if api is None else api.desk.way.taken,
     )
     readiness = Readiness(probe)
 

@@ -211,7 +211,7 @@ def _checked_text(values: RowValues, name: str, value: object, *, is_number: boo
         case int() | float() if not isinstance(value, bool):
             return str(value)
         case _ if is_list(value) and is_number:
-            problem = -1011, "holds several numbers; give each number its own row"
+            problem = -1011, "holds several numbers; give each a call of its own"
         case _:
             problem = -1009, f"should be a text, not {describe(value)}"
     values.problems.append((name, problem[0], problem[1]))

@@ -205,7 +205,7 @@ class TemplateText:
                 why = (
                     f"is empty, but the template needs it; fill it in, or write {{{{ {name} or 'something' }}}}"
                     if name_among(values, name) in values
-                    else f"is not among the columns, but the template needs it; add a column {name}"
+                    else f"has no value, but the text needs it; give {name} a value"
                 )
                 return TemplateProblem(self.path, name, why, is_missing=True)
             case _:
@@ -319,7 +319,7 @@ def _syntax_problem(text: str) -> str:
     """The reason why a text cannot be read, from the first bad expression in it."""
     from jinja2 import TemplateError
 
-    hint = "write {{ … }} around the name of a column, with _ for spaces and signs, and before a digit: {{_2nd_name}}"
+    hint = "write {{ … }} around a name, with _ for spaces and signs, and before a digit: {{_2nd_name}}"
     if text.count("{{") != text.count("}}"):
         return f"a {{{{ or a }}}} is missing; {hint}"
     for piece in _PIECE.findall(text):

@@ -153,7 +153,7 @@ def call_as_json(job: Job) -> dict[str, object]:
         "further_numbers": list(job.further_numbers),
         "priority": job.priority,
         "created_at": rfc3339(job.created_at),
-        "due_at": rfc3339(job.due_at),
+        "due_at": None if job.state.is_final else rfc3339(job.due_at),
         "valid_until": rfc3339(job.valid_until),
         "time_zone": job.time_zone,
         "window": str(job.window) if job.window is not None else None,

@@ -90,8 +90,8 @@ def read_number(text: str, country: str | None = None) -> ParsedNumber:
     (reading,) = readings.values()
     if reading.is_glued:
         raise PhoneNumberError(
-            f"{_shown(text)} holds more than one number, or an extension: give each number a row of its own, and leave "
-            f"extensions out; if {reading.e164} is right, {_WRITE}",
+            f"{_shown(text)} holds more than one number, or an extension: give each number a call of its own, and "
+            f"leave extensions out; if {reading.e164} is right, {_WRITE}",
             code=MANY_NUMBERS,
         )
     if reading.is_split:
@@ -279,14 +279,14 @@ def _damage(written: str) -> tuple[int, str] | None:
     if _DATE.fullmatch(written):
         return INVALID_NUMBER, f"looks like a date; if it is a number, {_WRITE}"
     if _holds_several(written):
-        return MANY_NUMBERS, "holds several numbers; give each a row of its own"
+        return MANY_NUMBERS, "holds several numbers; give each a call of its own"
     if letter := next((character for character in written if character.isalpha()), None):
         return INVALID_NUMBER, f"has letters ({letter!r}); give digits only, without names or extensions"
     if not any(map(str.isdigit, written)):
         return INVALID_NUMBER, "has no digits; give a phone number, such as +6587654321"
     if _LINES.search(written):
         return MANY_NUMBERS, (
-            f"has two lines: two numbers, or an extension; give each a row of its own, or, if it is one, {_WRITE}"
+            f"has two lines: two numbers, or an extension; give each a call of its own, or, if it is one, {_WRITE}"
         )
     if strange := _STRANGE.search(written):
         return INVALID_NUMBER, f"has {strange[0].strip()!r} in a place where phone numbers have none; remove it"

@@ -1,0 +1,367 @@
+"""What `/v1` has: each operation with its reading of a request, and the OpenAPI 3.1 document made of all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Annotated, Any, TypeAlias, cast
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, WithJsonSchema
+from pydantic.json_schema import models_json_schema
+
+from voiceflow_worker.api.answers import JSON, KINDS, LONGEST_TEXT, PROBLEM, Answer
+from voiceflow_worker.api.secrets import Right
+from voiceflow_worker.model.text.wording import read_duration, read_rate
+from voiceflow_worker.model.times import read_time
+
+LONGEST_KEY = 200
+LONGEST_WAIT = 60
+MULTIPART = "multipart/form-data"
+
+
+class Query(BaseModel):
+    """The query of a request. Its names are those of the fields."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Body(BaseModel):
+    """The JSON object in the body of a request. A value has the type of its field, and no other is taken for it."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class Told(BaseModel):
+    """A JSON object in an answer, which may get further fields."""
+
+    model_config = ConfigDict(extra="allow")
+
+
+def _whole(value: object) -> object:
+    if isinstance(value, str) and not (value.isascii() and value.isdigit() and len(value) < 10):
+        raise ValueError(f"{value[:40]!r} is no whole number")
+    return value
+
+
+def _duration(value: object) -> object:
+    if isinstance(value, str):
+        try:
+            return read_duration(value)
+        except ValueError as error:
+            raise ValueError(f"{value[:40]!r} is not a duration: {error}") from None
+    return _text(value)
+
+
+def _time(value: object) -> object:
+    if isinstance(value, str):
+        try:
+            return read_time(value)
+        except ValueError as error:
+            raise ValueError(f"is not a time: {error}") from None
+    return _text(value)
+
+
+def _text(value: object) -> object:
+    if value is not None:
+        raise ValueError("is not a text")
+    return value
+
+
+def _rate(value: object) -> object:
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        raise ValueError('is no rate: give calls per second, such as 5, or "unlimited"')  # noqa: TRY004 - for pydantic
+    try:
+        return read_rate(str(value))
+    except ValueError as error:
+        raise ValueError(f"{str(value)[:40]!r}: {error}") from None
+
+
+Text: TypeAlias = Annotated[str, StringConstraints(max_length=LONGEST_TEXT)]
+Whole: TypeAlias = Annotated[int, BeforeValidator(_whole)]
+Duration: TypeAlias = Annotated[
+    timedelta | None,
+    BeforeValidator(_duration),
+    WithJsonSchema({"type": ["string", "null"], "maxLength": LONGEST_TEXT, "description": "A duration, such as 10m."}),
+]
+Time: TypeAlias = Annotated[
+    datetime | None, BeforeValidator(_time), WithJsonSchema({"type": ["string", "null"], "description": "RFC 3339."})
+]
+Rate: TypeAlias = Annotated[
+    float | None,
+    BeforeValidator(_rate),
+    WithJsonSchema({"type": ["number", "string"], "description": 'Calls per second, or "unlimited".'}),
+]
+Says: TypeAlias = Annotated[bool, WithJsonSchema({"type": "string", "enum": ["1", "true", "yes", "0", "false", "no"]})]
+Json: TypeAlias = dict[str, Any]
+
+
+class Nothing(Query):
+    """A query without names."""
+
+
+class Wait(Query):
+    """How long to wait."""
+
+    wait: Whole = Field(
+        0, ge=0, le=LONGEST_WAIT, description="The most seconds to wait for the end. It may not have come then."
+    )
+
+
+class Preview(Query):
+    """Whether a request only asks what it would do."""
+
+    dry_run: Says = Field(default=False, description="1: a preview, which changes nothing.")
+
+
+class Country(Query):
+    """What completes a national number."""
+
+    country: str | None = Field(None, description="The country of a national number, such as SG.")
+
+
+class PageOf(Query):
+    """A page of a list."""
+
+    limit: Whole = Field(100, ge=1, le=200, description="The most that a page has.")
+
+
+AFTER = "Continue the list behind a page: its `after`."
+
+
+class Note(Body):
+    """Why something is done."""
+
+    note: Text | None = Field(None, description="Why; kept with what was done.")
+
+
+@dataclass(frozen=True, slots=True)
+class Schema:
+    """A schema that is defined elsewhere: the body of a request is then read there, and given as it came."""
+
+    name: str
+    schema: Mapping[str, object]
+
+
+Shape: TypeAlias = type[BaseModel] | Schema
+Handler: TypeAlias = Callable[[Any], Awaitable[Answer]]
+"""A function of an `Asked`, which knows its operation."""
+_RINGS = ("/v1/campaigns", "/v1/escalations", "/v1/hooks/")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Operation:
+    """One method of one path, such as `/v1/calls/{id}`: how its request is read, and what handles it."""
+
+    method: str
+    path: str
+    handle: Handler
+    summary: str
+    answers: Mapping[int, tuple[str, Sequence[Shape]]]
+    """The meaning of an answer and its document, one of these, by status."""
+    query: type[Query] = Nothing
+    body: Shape | None = None
+    body_required: bool = True
+    files: Mapping[str, str] | None = None
+    """The files that may be uploaded beside the body, with what they are."""
+    keyed: bool | None = False
+    """Whether an Idempotency-Key is needed; None if it may be left out."""
+    matched: bool = False
+    """Whether If-Match is read."""
+    problems: Sequence[int] = ()
+    told_as_503: frozenset[int] = frozenset()
+    """The statuses that are answered as 503, because the senders ask again after nothing else."""
+    flow: str = "flow"
+    """The field of the body that is a call flow."""
+    check: Callable[[Any], Awaitable[object]] | None = None
+    """Reads a body of a `Schema`, so that what is wrong with it is told beside what is wrong with the rest."""
+
+    @property
+    def name(self) -> str:
+        """The operation for logs and metrics, without the values in its path."""
+        return f"{self.method} {self.path}"
+
+    @property
+    def right(self) -> Right:
+        """The right that a program needs for this."""
+        if self.method == "GET":
+            return Right.READ
+        rings = self.path.startswith(_RINGS) or self.path in {"/v1/calls", "/v1/calls/{id}/redial"}
+        return Right.CALL if rings else Right.STEER
+
+    def shapes(self) -> Iterable[Shape]:
+        """The shapes of its body and its answers."""
+        if self.body is not None:
+            yield self.body
+        for _, shapes in self.answers.values():
+            yield from shapes
+
+    def documented(self) -> dict[str, Any]:
+        """The operation in the document."""
+        told = {*self.problems, *_ALWAYS, *((*_OF_BODIES, 400, 422) if self.body is not None else ())}
+        parameters: list[Mapping[str, object]] = [
+            {"name": part[1:-1], "in": "path", "required": True, "description": _IN_PATH[part],
+             "schema": {"type": "string", "minLength": 1}}
+            for part in self.path.split("/") if part.startswith("{")
+        ]  # fmt: skip
+        if parameters:
+            told.add(404)
+        if self.keyed is not False:
+            parameters.append({**_KEY, "required": bool(self.keyed)})
+        if self.matched:
+            parameters.append(_IF_MATCH)
+            told.add(412)
+        for query, schema in self.query.model_json_schema().get("properties", {}).items():
+            left_out = {"title", "description", *(["default"] if "enum" in schema else [])}
+            described = {key: value for key, value in schema.items() if key not in left_out}
+            parameters.append(
+                {
+                    "name": query,
+                    "in": "query",
+                    "description": schema.get("description", ""),
+                    "schema": _plain(described),
+                }
+            )
+        if parameters:
+            told |= {400, 422}
+        responses: dict[str, object] = {
+            str(status): {"description": description, "content": {JSON: {"schema": _either(shapes)}}}
+            for status, (description, shapes) in self.answers.items()
+        }
+        responses |= {str(status): {"$ref": f"#/components/responses/{status}"} for status in sorted(told)}
+        parts = (part.strip("{}").replace(".", "_") for part in self.path.split("/")[2:])
+        name = "_".join([self.method.lower(), *parts])
+        made: dict[str, Any] = {"operationId": name, "summary": self.summary, "responses": responses}
+        if parameters:
+            made["parameters"] = parameters
+        if self.body is not None:
+            content: dict[str, object] = {JSON: {"schema": _ref(self.body)}}
+            if self.files is not None:
+                upload = {"type": "string", "contentMediaType": "application/octet-stream"}
+                parts_of = {name: {**upload, "description": said} for name, said in self.files.items()}
+                content[MULTIPART] = {
+                    "schema": {
+                        "type": "object",
+                        "required": ["definition"],
+                        "additionalProperties": False,
+                        "properties": {"definition": _ref(self.body), **parts_of},
+                    },
+                    "encoding": {"definition": {"contentType": JSON}},
+                }
+            made["requestBody"] = {"required": self.body_required, "content": content}
+        return made
+
+
+def _plain(schema: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The schema of a parameter that may be left out, without the null that it then is."""
+    kinds = [each for each in schema.get("anyOf", ()) if each != {"type": "null"}]
+    plain = {**schema, **kinds[0]} if len(kinds) == 1 else dict(schema)
+    return {
+        name: value for name, value in plain.items() if name != "anyOf" and (name != "default" or value is not None)
+    }
+
+
+def _ref(shape: Shape) -> dict[str, object]:
+    name = shape.name if isinstance(shape, Schema) else shape.__name__
+    return {"$ref": f"#/components/schemas/{name}"}
+
+
+def _either(shapes: Sequence[Shape]) -> Mapping[str, object]:
+    """The schema of one of these shapes; of any JSON object if there are none."""
+    if not shapes:
+        return {"type": "object", "additionalProperties": True}
+    return _ref(shapes[0]) if len(shapes) == 1 else {"anyOf": [_ref(each) for each in shapes]}
+
+
+class Problem(Told):
+    """A problem (RFC 9457)."""
+
+    type: str = Field(description="urn:voiceflow:problem: and the code.")
+    code: str = Field(description="The kind of the problem, such as invalid or idempotency_key_reused.")
+    title: str
+    status: int
+    detail: str
+    findings: list[FindingTold]
+
+
+class FindingTold(Told):
+    """What is wrong, and where: in the body (`pointer`), or in the query, a header or the path (`parameter`)."""
+
+    code: str = Field(description="Such as invalid, missing, unknown, unreadable.")
+    pointer: str | None = Field(description="A JSON pointer (RFC 6901) into the body.")
+    detail: str
+    severity: str = Field(json_schema_extra={"enum": ["error", "warning"]})
+    parameter: str | None = None
+    voice_code: int | None = Field(None, description="The status code with which 8x8 would answer.")
+    row: int | None = Field(None, description="The row of an uploaded file; 1 is its first line.")
+    column: str | None = Field(None, description="The column of an uploaded file.")
+
+
+_ALWAYS = (401, 403, 406, 429, 500, 503)
+_OF_BODIES = (408, 413, 415)
+_IN_PATH = {
+    "{id}": "The id.",
+    "{name}": "The name of the queue.",
+    "{number}": "A phone number, such as +6587654321.",
+}
+_KEY: Mapping[str, object] = {
+    "name": "Idempotency-Key",
+    "in": "header",
+    "description": (
+        "The unique key of what is ordered. The same key again is the same order, and rings nobody twice. Quotes "
+        'around it, as of a string in a structured field, are no part of it: "k" is k. Only a preview needs none.'
+    ),
+    "schema": {"type": "string", "minLength": 1, "maxLength": LONGEST_KEY, "pattern": "^[!-~]([ -~]*[!-~])?$"},
+}
+_IF_MATCH: dict[str, object] = {
+    "name": "If-Match",
+    "in": "header",
+    "required": False,
+    "description": "The ETag of what was shown: if that has changed since, the answer is 412, and nothing is done.",
+    "schema": {"type": "string"},
+}
+
+
+def document(operations: Sequence[Operation], *, version: str) -> dict[str, Any]:
+    """The whole document, but for its `servers`."""
+    shapes = {shape: None for each in operations for shape in each.shapes() if not isinstance(shape, Schema)}
+    models = [(model, "validation") for model in (*shapes, Problem)]
+    _, made = models_json_schema(cast("Any", models), ref_template="#/components/schemas/{model}")
+    schemas: dict[str, object] = {name: _untitled(schema) for name, schema in made["$defs"].items()}
+    schemas |= {each.name: each.schema for op in operations for each in op.shapes() if isinstance(each, Schema)}
+    paths: dict[str, dict[str, Any]] = {}
+    for each in operations:
+        paths.setdefault(each.path, {})[each.method.lower()] = each.documented()
+    retry = {"headers": {"Retry-After": {"schema": {"type": "string"}}}}
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "voiceflow-worker",
+            "version": version,
+            "description": "Phone calls through the 8x8 Voice API: from a queue, never twice, never lost, never late.",
+        },
+        "security": [{"secret": []}],
+        "paths": paths,
+        "components": {
+            "securitySchemes": {"secret": {"type": "http", "scheme": "bearer"}},
+            "schemas": schemas,
+            "responses": {
+                str(status): {
+                    "description": meaning,
+                    "content": {PROBLEM: {"schema": _ref(Problem)}},
+                    **(retry if status in {429, 503} else {}),
+                }
+                for status, (_, meaning) in KINDS.items()
+            },
+        },
+    }
+
+
+def _untitled(schema: Any) -> Any:
+    """A schema without the titles that pydantic gives to its parts."""
+    if isinstance(schema, list):
+        return list(map(_untitled, cast("Iterable[Any]", schema)))
+    if not isinstance(schema, dict):
+        return schema
+    given = cast("Mapping[str, Any]", schema)
+    return {name: _untitled(each) for name, each in given.items() if name != "title" or not isinstance(each, str)}
