@@ -292,6 +292,13 @@ class StoreUnavailableError(StoreError):
         super().__init__(message)
 
 
+class NoStoreError(StoreUnavailableError):
+    """Raised when there is no store where the URL leads, and whoever opens it does not make one."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, passes=False)
+
+
 class StoreReadOnlyError(StoreError):
     """Raised when the store cannot be written, because of permissions, a read-only file system or a full disk."""
 

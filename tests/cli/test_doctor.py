@@ -18,6 +18,7 @@ from tests.cli.stored import empty, enqueued, in_doubt, url_of, within
 from tests.support.engine import Engine
 from tests.support.flows import flow, number
 from tests.support.postgres import PostgresServer
+from tests.support.stores import SERVERS
 from tests.support.workers import set_limits
 from voiceflow_worker.backends.health import Health
 from voiceflow_worker.core.gates import order_gate
@@ -193,6 +194,17 @@ def test_a_missing_store_names_its_neighbours_and_is_not_made(voiceflow: Program
     assert line["level"] == "warning"
     assert f"stores nearby: {voiceflow.folder / 'calls.db'}" in line["message"]
     assert not (voiceflow.folder / "cals.db").exists()
+
+
+@pytest.mark.parametrize("backend", SERVERS)
+def test_a_missing_store_on_a_server_is_not_made(
+    voiceflow: Program, backend: str, fresh_url: Callable[[str], str]
+) -> None:
+    url = fresh_url(backend)
+    for _ in range(2):  # the first has not made it
+        line = lines(voiceflow("doctor", "--json", "--store", url))["store"]
+        assert (line["level"], "there is no store in the" in line["message"]) == ("warning", True)
+        assert "`voiceflow doctor --make` makes a new store" in line["message"]
 
 
 def test_a_store_that_everybody_may_read_is_reported(voiceflow: Program) -> None:

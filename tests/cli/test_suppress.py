@@ -111,5 +111,7 @@ def test_a_person_is_erased_after_a_question_and_may_have_their_data_before(voic
         assert told in asked.err, told
     done = voiceflow("forget", number, "--yes", "--note", "asked by mail", "--json", *store)
     assert done.document["erased"]["calls"] == 1
+    goes, stays = (done.err.index(told) for told in ("Goes: their calls", "Stays: an opt-out"))
+    assert goes < stays < done.err.index("not ours: backups"), "it is told before it is done"
     assert number not in done.out + done.err
     assert len(voiceflow("calls", "list", "--json", *store).lines) == 2

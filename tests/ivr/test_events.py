@@ -282,6 +282,19 @@ class TestAnAnswer:
         totals = await totals_of(store, job.queue)
         assert (totals.answers, totals.other_keys) == ({}, 1)
 
+    async def test_is_no_text_of_a_person(self, store: Store) -> None:
+        """Counters outlive an erasure: they have the names that a menu gives, and nothing that was typed."""
+        menu = Menu("typed", prompt="Your number, please.", voice_profile="en-US-X", fallback=End("Goodbye."))
+        menu.capture(max_digits=8, result="a number")(lambda _: End("Thank you."))
+        free = Menu("free", prompt="Your number, please.", voice_profile="en-US-X", fallback=End("Goodbye."))
+        free.capture(max_digits=8)(lambda _: End("Thank you."))
+        for each, number in ((menu, "+6587654321"), (free, "+6587654322")):
+            job = await called(store, each, destination=number)
+            await Line.of(job).press(Receiver.of(store, each), "91239876")
+        totals = await totals_of(store, "default")
+        assert (totals.answers, totals.other_keys) == ({"a number": 1}, 1)
+        assert not any("9123" in name for name in totals.live)
+
     async def test_keeps_the_name_of_the_moment_of_the_press(self, stores: tuple[Store, Store]) -> None:
         """The menu gets other names while the campaign runs, and the event comes again, to the new receiver."""
         before, after = (

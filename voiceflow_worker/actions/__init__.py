@@ -87,16 +87,18 @@ def require_name(queue: str) -> None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Question:
-    """The question before an action. `rings` and `silent` say which phones will ring and which will not.
+    """The question before an action.
 
-    `seen` is what the person has seen, for `OperatorAction.do`: a short text that changes with it, and may be empty.
-    `button` is the answer yes.
+    `rings` and `silent` say which phones will ring and which will not, and `facts` what else happens. `seen` is what
+    the person has seen, for `OperatorAction.do`: a short text that changes with it, and may be empty. `button` is the
+    answer yes.
     """
 
     title: str
     rings: tuple[str, ...]
     silent: tuple[str, ...]
     button: str
+    facts: tuple[str, ...] = ()
     seen: str = ""
 
 

@@ -12,6 +12,13 @@ from voiceflow_worker.model.text.printable import HIDDEN, without_secrets
 
 REDIS_SCHEMES = ("redis", "rediss", "redis+cluster", "redis+sentinel", "valkey", "valkeys")
 POSTGRES_SCHEMES = ("postgresql", "postgres")
+
+
+def is_server(url: str) -> bool:
+    """Whether a URL is that of a server with a store of ours."""
+    return url.partition(":")[0].lower() in {*REDIS_SCHEMES, *POSTGRES_SCHEMES}
+
+
 POSTGRES_SCHEMA = "voiceflow"
 """The schema of a PostgreSQL store whose URL names none."""
 

@@ -18,7 +18,7 @@ import anyio
 from anyio import sleep
 
 from voiceflow_worker.backends.registry import PAUSE, StoreWait, health_of, opened_in_time
-from voiceflow_worker.backends.store_url import POSTGRES_SCHEMES, REDIS_SCHEMES, file_of
+from voiceflow_worker.backends.store_url import file_of, is_server
 from voiceflow_worker.cli.output import ExitCode, Output, UndoneError, confirm, with_remedies
 from voiceflow_worker.errors import ChangedSinceError, JobError, SettingsError, StoreCorruptError, StoreUnavailableError
 from voiceflow_worker.finding import Remedy
@@ -285,7 +285,7 @@ async def opened_store(
         options["lock_timeout"] = lock_timeout
     if files is not None:
         options["files"] = files
-    if settings.store.partition(":")[0].lower() in {*REDIS_SCHEMES, *POSTGRES_SCHEMES}:
+    if is_server(settings.store):
         options |= {"makes": makes, "lenient": stops}
     async with (
         _traced(),
@@ -428,17 +428,23 @@ def _tell_question(question: Question, output: Output) -> None:
         output.note(f"will be called: {line}")
     for line in question.silent:
         output.note(f"will not be called: {line}")
+    for line in question.facts:
+        output.note(line)
 
 
-async def carried_out(act: OperatorAction, output: Output, *, yes: bool = False, seen: str | None = None) -> ExitCode:
+async def carried_out(
+    act: OperatorAction, output: Output, *, yes: bool = False, tells: bool = False, seen: str | None = None
+) -> ExitCode:
     """Ask, if the action cannot be taken back and `yes` is False; then carry it out, and print its result.
+
+    With `tells`, what the question says is printed with `yes` too.
 
     If a call does not allow the action, the reason is printed, and the exit code is 1.
     """
-    if act.is_for_good and not yes:
+    if act.is_for_good and (tells or not yes):
         question = await act.question()
         _tell_question(question, output)
-        confirm(question.title, yes=False)
+        confirm(question.title, yes=yes)
         seen = question.seen
     try:
         done = await act.do(seen)

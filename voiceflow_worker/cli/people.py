@@ -53,7 +53,7 @@ async def forget(
             await anyio.Path(export).write_text(f"{json.dumps(document, indent=1, ensure_ascii=False)}\n", "utf-8")
             output.note(f"what is stored of the person is in {export}; nothing was erased")
             return ExitCode.DONE
-        return await carried_out(act, output, yes=yes)
+        return await carried_out(act, output, yes=yes, tells=True)
 
 
 async def audit(

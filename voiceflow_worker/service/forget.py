@@ -155,8 +155,9 @@ class Forget(OperatorAction):
         )
         return Question(
             title=f"Erase {trail.number} for good?",
-            rings=("Nobody. What is waiting for this person is cancelled: " + count_of(waiting, "call") + ".",),
-            silent=(
+            rings=(),
+            silent=(f"what is waiting for this person is cancelled: {count_of(waiting, 'call')}.",),
+            facts=(
                 f"Calls of this person: {len(calls)} ({where}).{also}",
                 f"Goes: {GOES}.",
                 f"Stays: {STAYS}.",

@@ -21,7 +21,7 @@ from voiceflow_worker.backends.running import kept
 from voiceflow_worker.backends.server_clock import ServerClock
 from voiceflow_worker.backends.sql_files import sql_file
 from voiceflow_worker.core.ports.store import Clock
-from voiceflow_worker.errors import SettingsError, StoreCorruptError, StoreError, StoreUnavailableError
+from voiceflow_worker.errors import NoStoreError, SettingsError, StoreCorruptError, StoreError, StoreUnavailableError
 
 _log = structlog.get_logger("voiceflow.postgres")
 
@@ -133,10 +133,9 @@ async def _make(database: Database, *, makes: bool) -> None:
     if facts.is_made:
         return
     if not makes:
-        raise StoreUnavailableError(
+        raise NoStoreError(
             f"there is no store in the schema {url.schema} of {url.shown}, and this command does not make one. Check "
             "the database and the schema in the store URL; `voiceflow doctor --make` makes a new store",
-            passes=False,
         )
     _require_makeable(facts, url)
     try:

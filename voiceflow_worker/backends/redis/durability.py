@@ -21,6 +21,7 @@ from voiceflow_worker.backends.redis.rights import (
 from voiceflow_worker.backends.redis.url import Promise, RedisURL, Topology
 from voiceflow_worker.core.ports.store import History
 from voiceflow_worker.errors import (
+    NoStoreError,
     RedisForgetsError,
     SettingsError,
     StoreCorruptError,
@@ -118,11 +119,10 @@ class Survey:
                 "process"
             )
         if not told:
-            raise StoreUnavailableError(
+            raise NoStoreError(
                 f"there is no store in the Redis at {self._url.shown} under the prefix {self._url.prefix}, and this "
                 "command does not make one. Check the database and the prefix in the store URL; `voiceflow doctor "
                 "--make` makes a new store",
-                passes=False,
             )
         stands, store_id, made = map(str, told)
         if not stands.isdecimal():

@@ -14,10 +14,10 @@ import anyio
 from voiceflow_worker.backends.health import Health
 from voiceflow_worker.backends.registry import health_of, open_store
 from voiceflow_worker.backends.sqlite.opening import stores_near
-from voiceflow_worker.backends.store_url import file_of
+from voiceflow_worker.backends.store_url import file_of, is_server
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.probe import store_probe
-from voiceflow_worker.errors import SettingsError, StoreError, VoiceflowError, VoiceUnavailableError
+from voiceflow_worker.errors import NoStoreError, SettingsError, StoreError, VoiceflowError, VoiceUnavailableError
 from voiceflow_worker.finding import Diagnosis, Level, failure, ok, warning
 from voiceflow_worker.gateway.account import Webhook
 from voiceflow_worker.gateway.client import VoiceClient
@@ -169,9 +169,14 @@ async def _opened(settings: Settings) -> AsyncGenerator[tuple[Store | None, Diag
         async with AsyncExitStack() as stack:
             store: Store | None = None
             try:
-                store = await stack.enter_async_context(open_store(settings.store, advises=False))
+                options: dict[str, Any] = {"makes": False} if is_server(settings.store) else {}
+                opened = open_store(settings.store, advises=False, **options)
+                store = await stack.enter_async_context(opened)
                 await store_probe(store)()
                 found = _found(store)
+            except NoStoreError as error:
+                remedy = "if it was there, check VOICEFLOW_STORE; `voiceflow enqueue` makes a new one too"
+                found = warning(str(error), remedy=remedy)
             except (StoreError, SettingsError) as error:
                 remedy = "do what the message says, and check VOICEFLOW_STORE"
                 found = failure(str(error), remedy=remedy, remedies=error.remedies)
