@@ -272,13 +272,12 @@ def _layers() -> tuple[_Layer, ...]:
         raise SettingsError(f"{TOML_FILE} cannot be read: {error}") from None
     dotenv: Mapping[str, str | None] = {}
     if (read := _read_here(ENV_FILE, _encoding_of)) is not None:
-        # 60 ms, which a command in another directory does not need.
-        from pydantic_settings import BaseSettings, DotEnvSettingsSource
+        from dotenv import dotenv_values  # a command in another directory does not need it
 
-        dotenv = DotEnvSettingsSource(BaseSettings, env_file=ENV_FILE, env_file_encoding=read[1]).env_vars
+        dotenv = dotenv_values(ENV_FILE, encoding=read[1])
     return (
         environment,
-        _Layer({name: value for name, value in dotenv.items() if value is not None}, ENV_FILE, PREFIX),
+        _Layer(_lower({name: value for name, value in dotenv.items() if value is not None}), ENV_FILE, PREFIX),
         _Layer(toml, TOML_FILE),
     )
 
