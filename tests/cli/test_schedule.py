@@ -75,6 +75,8 @@ def test_what_cannot_start_is_told_and_is_bad_input(voiceflow: Program, reminder
     assert ended.code == 2
     assert "held: " in ended.out
     assert "people.csv cannot be read" in ended.out
+    again = voiceflow("schedule", reminder, "--once")
+    assert (again.code, again.out) == (2, ended.out), "the second pass says it too"
     (told,) = [each for each in voiceflow("doctor", "--json").lines if each["check"] == "schedules"]
     assert (told["level"], "people.csv cannot be read" in told["message"]) == ("failure", True)
     assert voiceflow("status", "--json").document["total"] == 0

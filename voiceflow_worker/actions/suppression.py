@@ -65,16 +65,23 @@ class ListAction(OperatorAction):
         return None if seen is None else is_seen
 
     async def add(
-        self, numbers: Iterable[str], *, file: str | None = None, seen: str | None = None
+        self, numbers: Iterable[str], *, file: NumberFile | None = None, seen: str | None = None
     ) -> Mapping[str, Suppression]:
-        """Put numbers on the list, with the note and the name of the operator, if it is known."""
+        """Put numbers on the list, with the note, the name of the operator, if it is known, and that of their file."""
         if self.until is not None and self.lasts is not None:
             raise InvalidInputError("a time and a duration exclude each other: give one of them")
         who, now = self.operator.name, self.operator.store.clock.now()
         until = self.until if self.lasts is None else now + self.lasts
         reason = self.note or "" if who is None else by_person(who, self.note, "put on the list")
+        if file is not None:
+            reason = f"{reason}, from {file.name}" if reason else f"from {file.name}"
         return await self.listed.add(
-            *numbers, reason=reason, until=until, country=self.country, file=file, check=self.check(seen)
+            *numbers,
+            reason=reason,
+            until=until,
+            country=self.country,
+            file=None if file is None else file.digest,
+            check=self.check(seen),
         )
 
 
@@ -167,7 +174,7 @@ class ImportNumbers(ListAction):
             return shown_import(self.found)
         numbers = self.found.numbers
         known = len(await self.listed.find(*numbers))
-        await self.add(numbers, file=self.found.digest)
+        await self.add(numbers, file=self.found)
         return _imported(self.found, added=len(numbers) - known, known=known)
 
 

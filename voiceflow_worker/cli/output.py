@@ -409,6 +409,7 @@ _TYPED: Mapping[Remedy, str] = {
     Remedy.OTHER_BATCH: "--batch",
     Remedy.RESTORE: "`voiceflow restore FILE`",
     Remedy.SET_STATE_DIR: "VOICEFLOW_STATE_DIR",
+    Remedy.SKIP_NUMBERS: "--bad-numbers skip",
     Remedy.SHORTEN_RETENTION: "VOICEFLOW_RETENTION",
     Remedy.UNSUPPRESS: "`voiceflow suppress remove NUMBER`",
 }

@@ -50,8 +50,10 @@ async def schedule(
     if list_ and (path := file_of(settings.store)) is not None and not path.exists():
         settings = settings.model_copy(update={"store": "memory://"})  # nothing was started yet
     async with opened_queue(settings, makes=not list_) as calls:
+        told: list[ScheduledRun] = []
 
         def tell(run: ScheduledRun) -> None:
+            told.append(run)
             output.result(run.as_json(), run.in_words())
 
         scheduler = Scheduler(calls, files, settings=settings, on=Interface.COMMAND, tell=tell)
@@ -70,6 +72,9 @@ async def schedule(
             return ExitCode.DONE
         async with signals_to(lambda _: scheduler.stop(grace=settings.shutdown_grace.total_seconds())):
             settled = await scheduler.once()
+        for run in settled:
+            if run.state is RunState.HELD and run not in told:  # for the reason that an earlier command has told
+                tell(run)
         if scheduler.problems or any(each.state is RunState.HELD for each in settled):
             return ExitCode.BAD_INPUT
         return ExitCode.UNDONE if any(each.is_undone for each in settled) else ExitCode.DONE

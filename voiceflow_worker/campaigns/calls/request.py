@@ -415,24 +415,32 @@ class _Work:
         first, further = self.values.reserved.get(DESTINATION), self.values.further
         passes_over = self.options.bad_numbers is BadNumbers.SKIP and bool(self.options.number_column)
         if first is None and not passes_over and any(found.column == DESTINATION for found in self.findings):
+            if any(self._number(name, text) is not None for name, text in further):
+                self._judge_bad_numbers()
             return None, []
         written = [*([] if first is None else [(DESTINATION, first)]), *further]
         if not written and self.options.template is not None and not self.is_reported(DESTINATION):
             self._error("is missing but it is required; give the number to call", column=DESTINATION, code=-1009)
         found = [self._number(name, text) for name, text in written]
         good = [number for number in found if number is not None]
+        if good:
+            self._judge_bad_numbers(passes_over=passes_over)
         if passes_over and good:
-            self._pass_over_numbers()
             return good[0], good[1:]
         return next(iter(found), None), [number for number in found[1:] if number is not None]
 
-    def _pass_over_numbers(self) -> None:
-        """Make warnings of the errors about numbers: the person has another one that can be called."""
+    def _judge_bad_numbers(self, *, passes_over: bool = False) -> None:
+        """Make warnings of the errors about numbers, or offer that: the person has another one that can be called."""
         columns = {DESTINATION, *map(row_name, number_columns(self.options.number_column))}
         for place, found in enumerate(self.findings):
-            if found.is_error and found.column is not None and row_name(found.column) in columns:
+            if not found.is_error or found.column is None or row_name(found.column) not in columns:
+                continue
+            if passes_over:
                 message = f"{found.message}. This number is passed over, and the person's others are called"
                 self.findings[place] = replace(found, severity=Severity.WARNING, message=message)
+            elif found.remedy is None:
+                remedy = Remedy.SKIP_NUMBERS
+                self.findings[place] = replace(found, message=f"{found.message}; or {remedy}", remedy=remedy)
 
     def _number(self, name: str, written: str) -> str | None:
         text = self._written(written) or ""

@@ -27,6 +27,7 @@ from voiceflow_worker.errors import CampaignFileError, InvalidInputError, PhoneN
 from voiceflow_worker.finding import Finding, Remedy, Severity
 from voiceflow_worker.model.numbers.phone import FEWEST_DIGITS
 from voiceflow_worker.model.numbers.reading import country_code, every_reading, read_country
+from voiceflow_worker.model.text.printable import as_stored, printable_line
 from voiceflow_worker.model.text.wording import count_of, folded
 
 _SEVERAL_CELLS = ",;\t|"
@@ -46,6 +47,8 @@ class NumberFile:
     numbers: Mapping[str, int]
     findings: Sequence[Finding]
     warnings: Sequence[Finding] = ()
+    name: str = ""
+    """The file's name, without its folders."""
     digest: str = ""
     """The digest of the file's content, which marks what it puts on the list."""
     spellings: Spellings = field(default_factory=Spellings)
@@ -105,6 +108,7 @@ def read_number_file(
         numbers=taken.numbers,
         findings=taken.findings,
         warnings=taken.warnings,
+        name=as_stored(printable_line(path.name)),
         digest=digest,
         spellings=taken.spellings,
     )
