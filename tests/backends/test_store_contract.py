@@ -17,7 +17,7 @@ from tests.contract.defects import assert_found
 from tests.contract.suite import QUEUE, Opener, StoreContract
 from voiceflow_worker.backends.memory import store as memory_store
 from voiceflow_worker.backends.memory.store import DONE, Memory, MemoryStore
-from voiceflow_worker.core.ports.reads import Due, Waiting
+from voiceflow_worker.core.ports.reads import Counted, Due
 from voiceflow_worker.core.ports.store import (
     Absent,
     Answer,
@@ -331,12 +331,12 @@ class PruningForgetsItsQueue(Memory):
 
 
 class DueJobsForgetTheTime(Memory):
-    def count(self, read: Due | Waiting) -> int:
+    def count(self, read: Counted) -> int:
         return super().count(replace(read, by=None))
 
 
 class DueJobsForgetTheirState(Memory):
-    def count(self, read: Due | Waiting) -> int:
+    def count(self, read: Counted) -> int:
         return super().count(replace(read, state=JobState.QUEUED) if isinstance(read, Due) else read)
 
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 from decimal import Decimal
 
+from voiceflow_worker.core.ports.controls import start_put
 from voiceflow_worker.core.ports.reading import totals_of
-from voiceflow_worker.core.ports.reads import Due, Waiting
+from voiceflow_worker.core.ports.reads import Due, Staged, Waiting
 from voiceflow_worker.core.ports.store import Delete, Store, Unit, tally_change
+from voiceflow_worker.model.jobs.gate import Gate, GateState
 from voiceflow_worker.model.jobs.job import Job, JobState, KeyPress, Post
 from voiceflow_worker.model.jobs.totals import STATE
 from voiceflow_worker.model.reports.outcome import Charge, Outcome
@@ -125,6 +127,15 @@ class TotalsContract(Ground):
             (None, "", 0),
         ):
             assert await store.count(Waiting(queue=QUEUE, batch=batch, by=latest, limit=0)) == amount, latest
+        start = replace(Gate.of(QUEUE, "b", GateState.HELD, since=NOW), start="+x")
+        await write(store, Unit(change=None, puts=(start_put(start),)))
+        staged = [
+            sample_job(10 + place, batch_id="b", worker_id=of, due_at=NOW + (place + 1) * DAY)
+            for place, of in enumerate(("+x", "+x", "+y"))
+        ]
+        await stored(store, *staged)
+        for latest, amount in ((NOW, 0), (NOW + DAY, 1), (None, 2)):
+            assert await store.count(Staged(queue=QUEUE, batch="b", start="+x", by=latest)) == amount, latest
         assert await leased(store) == [1]
         for state in (JobState.QUEUED, JobState.LEASED):
             assert await store.count(Due(queue=QUEUE, state=state, by=NOW)) == 0, "it is due when its lease ends"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from datetime import timedelta
 from itertools import pairwise
 
@@ -14,10 +15,12 @@ from tests.support.flows import flow, number
 from voiceflow_worker import CallQueue
 from voiceflow_worker.backends.memory.store import MemoryStore
 from voiceflow_worker.core.ports import Store
+from voiceflow_worker.core.ports.controls import gate_put, start_put
 from voiceflow_worker.core.ports.names import BATCH_KEPT, PROGRAMS, BatchNames, batch_puts
 from voiceflow_worker.core.ports.store import Step, Unit
 from voiceflow_worker.core.reporting.batches import BATCHES_A_PAGE, read_batches, read_newest
 from voiceflow_worker.core.units import inserted
+from voiceflow_worker.model.jobs.gate import Gate, GateState
 from voiceflow_worker.model.jobs.job import JobState
 
 pytestmark = pytest.mark.anyio
@@ -101,6 +104,27 @@ async def test_what_is_in_progress_comes_first_and_ended_batches_of_programs_com
         clock.advance(timedelta(seconds=1))
     found = await read_newest(store, ["default"], limit=4)
     assert [each.batch_id for each in found] == ["waiting", "new campaign", "old campaign", "another alarm"]
+
+
+async def test_held_batches_without_calls_and_staged_calls_cost_a_status_nothing() -> None:
+    memory = MemoryStore(clock=ManualClock(NOW))
+    start = replace(Gate.of("default", "import", GateState.HELD, since=NOW), start="+x")
+    await memory.write(Step(units=(Unit(puts=(start_put(start),)),)), now=NOW)
+    await made(memory, "waits")
+    costs: list[Counter[str]] = []
+    for first, last in ((0, 5), (5, 1500)):
+        units = [
+            Unit(puts=(gate_put(Gate.of("default", f"held {place}", GateState.HELD, since=NOW), token="t"),))
+            for place in range(first, last, 10)
+        ]
+        staged = [sample_job(place, batch_id="import", worker_id="+x", due_at=NOW) for place in range(first, last)]
+        await memory.write(Step(units=(*units, *map(inserted, staged))), now=NOW)
+        store = FaultyStore(memory)
+        status = await CallQueue(store).status()
+        assert [each.calls for each in status.imports] == [last]
+        assert status.waiting.hold == last
+        costs.append(Counter(store.made))
+    assert costs[0] == costs[1]
 
 
 async def test_a_page_costs_the_same_in_a_store_with_ten_times_as_many_batches() -> None:

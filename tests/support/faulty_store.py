@@ -9,7 +9,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from voiceflow_worker.core.ports.reads import Due, Read, Waiting
+from voiceflow_worker.core.ports.reads import Counted, Read
 from voiceflow_worker.core.ports.store import (
     Answer,
     Clock,
@@ -161,7 +161,7 @@ class FaultyStore:
         totals: Sequence[Totals] = await self._carried_out("totals", queue, **options)
         return totals
 
-    async def count(self, read: Due | Waiting) -> int:
+    async def count(self, read: Counted) -> int:
         count: int = await self._carried_out("count", read)
         return count
 

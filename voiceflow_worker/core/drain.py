@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from voiceflow_worker.core.heartbeats import Heartbeats
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.reading import (
-    calls_of_start,
+    count_staged,
     count_states,
     due_count,
     find_jobs,
@@ -34,13 +33,12 @@ async def held_count(
     gates = [gate for gate in holds if gate.scope is GateScope.QUEUE or batch_id in {None, gate.name}]
     if any(gate.scope is GateScope.QUEUE for gate in gates):
         return await due_count(store, queue, by=by, batch_id=batch_id)
-    closed = {gate.name for gate in gates if gate.start is None}
-    counts = [await due_count(store, queue, by=by, batch_id=name) for name in closed]
-    for gate in gates:
-        if gate.start is not None and gate.name not in closed:
-            async with aclosing(calls_of_start(store, gate)) as pages:
-                counts += [sum(job.due_at <= by for job in page) async for page in pages]
-    return sum(counts)
+    closed = sorted({gate.name for gate in gates if gate.start is None})
+    totals = await store.totals(queue, batches=closed)
+    queued = [name for name, each in zip(closed, totals, strict=True) if each.states[JobState.QUEUED]]
+    counts = [await due_count(store, queue, by=by, batch_id=name) for name in queued]
+    starts = [gate for gate in gates if gate.start is not None and gate.name not in closed]
+    return sum([*counts, *[await count_staged(store, each, by=by) for each in starts]])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

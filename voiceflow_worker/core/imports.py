@@ -18,7 +18,7 @@ from functools import partial
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.controls import start_put
 from voiceflow_worker.core.ports.identity import new_revision
-from voiceflow_worker.core.ports.reading import calls_of_start, find_pages, starts_of
+from voiceflow_worker.core.ports.reading import calls_of_start, count_staged, find_pages, starts_of
 from voiceflow_worker.core.ports.reads import Listing
 from voiceflow_worker.core.ports.store import Drop, Put, Result, Same, Step, Unit
 from voiceflow_worker.core.settling.changes import Changes
@@ -123,12 +123,7 @@ async def staged_imports(store: Store, queue: str, batch_id: str) -> list[Staged
 
 async def counted_imports(store: Store, starts: Sequence[Gate]) -> list[StagedImport]:
     """These imports, with the number of their staged calls. Raises StoreError."""
-    return [StagedImport(gate=start, calls=await _count(store, start)) for start in starts]
-
-
-async def _count(store: Store, start: Gate) -> int:
-    async with aclosing(calls_of_start(store, start)) as pages:
-        return sum([len(page) async for page in pages])
+    return [StagedImport(gate=start, calls=await count_staged(store, start)) for start in starts]
 
 
 async def with_repeats(store: Store, queue: str, imports: Sequence[StagedImport]) -> list[StagedImport]:

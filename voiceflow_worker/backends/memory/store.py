@@ -22,7 +22,18 @@ from voiceflow_worker.backends.waiting import Wakeups
 from voiceflow_worker.core.ports.controls import GATES, LIMITS, STARTS, gate_member, is_closed, limits_from
 from voiceflow_worker.core.ports.identity import queue_of
 from voiceflow_worker.core.ports.outside import SystemClock
-from voiceflow_worker.core.ports.reads import ById, ByKey, Due, Expired, Listing, OfNumber, Read, Searched, Waiting
+from voiceflow_worker.core.ports.reads import (
+    ById,
+    ByKey,
+    Counted,
+    Due,
+    Expired,
+    Listing,
+    OfNumber,
+    Read,
+    Searched,
+    Waiting,
+)
 from voiceflow_worker.core.ports.store import (
     Absent,
     Answer,
@@ -343,7 +354,7 @@ class Memory:
                 pass
         return found if read.limit is None else found[: max(read.limit, 0)]
 
-    def count(self, read: Due | Waiting) -> int:
+    def count(self, read: Counted) -> int:
         """The number of jobs of a read without its limit."""
         return sum(map(read.has, self.jobs.values()))
 
@@ -463,7 +474,7 @@ class MemoryStore:
         await checkpoint()
         return [self.memory.totals(queue, batch) for batch in batches]
 
-    async def count(self, read: Due | Waiting) -> int:
+    async def count(self, read: Counted) -> int:
         await checkpoint()
         return self.memory.count(read)
 

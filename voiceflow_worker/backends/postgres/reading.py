@@ -13,7 +13,19 @@ from voiceflow_worker.backends.postgres.codec import JOB, RECORD, job_of, record
 from voiceflow_worker.backends.postgres.connection import Row
 from voiceflow_worker.backends.postgres.database import Database
 from voiceflow_worker.backends.record import readable, remembered
-from voiceflow_worker.core.ports.reads import ById, ByKey, Due, Expired, Listing, OfNumber, Paged, Read, Waiting
+from voiceflow_worker.core.ports.reads import (
+    ById,
+    ByKey,
+    Counted,
+    Due,
+    Expired,
+    Listing,
+    OfNumber,
+    Paged,
+    Read,
+    Staged,
+    Waiting,
+)
 from voiceflow_worker.core.ports.store import Page, Record, Wanted
 from voiceflow_worker.model.jobs.job import Job
 
@@ -114,6 +126,19 @@ def search(read: Due | Expired | Waiting | OfNumber | Listing) -> Statement:
             return _by_age(read, "voiceflow.calls", [*of_part, *among])
 
 
+def counting(read: Counted) -> Statement:
+    """The statement that counts the jobs of a read."""
+    conditions: list[Condition] = [("queue = %s", read.queue), ("due_at <= %s", read.by)]
+    match read:
+        case Due(state=state):
+            conditions.append(("state = %s", state.value))
+        case Waiting(batch=batch) | Staged(batch=batch):
+            of_batch = [("state = 'queued' AND coalesce(batch_id, '') = %s", batch), ("batch_id = %s", batch)]
+            start = read.start if isinstance(read, Staged) else None
+            conditions += [*of_batch, ("worker_id = %s", start)]
+    return _select("voiceflow.jobs", conditions, "", None, what="count(*)")
+
+
 def _by_age(read: OfNumber | Listing, jobs: str, conditions: Sequence[Condition]) -> Statement:
     # An id begins with its queue and a dot; the character behind the dot is the slash.
     behind, before = ("id < %s", "id > %s") if read.newest else ("id > %s", "id < %s")
@@ -126,10 +151,10 @@ def _order(read: OfNumber | Listing) -> str:
     return f"ORDER BY id {'DESC' if read.newest else 'ASC'}"
 
 
-def _select(jobs: str, conditions: Sequence[Condition], order: str, limit: int | None) -> Statement:
+def _select(jobs: str, conditions: Sequence[Condition], order: str, limit: int | None, *, what: str = JOB) -> Statement:
     given = [(condition, value) for condition, value in conditions if value is not None]
     where = " AND ".join(condition for condition, _ in given)
-    return f"SELECT {JOB} FROM {jobs} WHERE {where} {order} LIMIT %s", [*(value for _, value in given), limit]
+    return f"SELECT {what} FROM {jobs} WHERE {where} {order} LIMIT %s", [*(value for _, value in given), limit]
 
 
 def _names(chosen: frozenset[str] | None) -> list[str] | None:

@@ -13,16 +13,16 @@ import orjson
 from voiceflow_worker.backends.postgres.codec import JOB, answer_from, job_of, plain_step
 from voiceflow_worker.backends.postgres.connection import Row
 from voiceflow_worker.backends.postgres.database import Database
-from voiceflow_worker.backends.postgres.reading import read_jobs, read_records
+from voiceflow_worker.backends.postgres.reading import counting, read_jobs, read_records
 from voiceflow_worker.backends.postgres.survey import Durability, Guarantee
 from voiceflow_worker.backends.postgres.transaction import joined
 from voiceflow_worker.backends.postgres.waiting import QueueChanges
 from voiceflow_worker.backends.record import event_from, readable, to_micros
 from voiceflow_worker.core.ports import Event
-from voiceflow_worker.core.ports.reads import Due, Read, Waiting
+from voiceflow_worker.core.ports.reads import Counted, Read
 from voiceflow_worker.core.ports.store import Answer, Clock, History, Record, Step, Store, Wanted, check_step
 from voiceflow_worker.errors import StoreError
-from voiceflow_worker.model.jobs.job import Job, JobState
+from voiceflow_worker.model.jobs.job import Job
 from voiceflow_worker.model.jobs.totals import STATE, Totals
 
 AT_ONCE = 32
@@ -38,7 +38,6 @@ _CHANGES = "SELECT voiceflow.count_changes(%s, %s)"
 _PUT_NOTED = "SELECT voiceflow.put_noted(%s, %s)"
 _PRUNE = "SELECT voiceflow.prune(%s, %s, %s, %s)"
 _TOTALS = "SELECT name, field, live, pruned FROM voiceflow.count_all(%s, %s)"
-_COUNT_DUE = "SELECT voiceflow.count_due(%s, %s, %s, %s)"
 
 
 _MANY_GONE = 5000
@@ -149,9 +148,9 @@ class PostgresStore:
             for batch in (each or "" for each in batches)
         ]
 
-    async def count(self, read: Due | Waiting) -> int:
-        state, batch = (read.state.value, None) if isinstance(read, Due) else (JobState.QUEUED.value, read.batch)
-        ((count,),) = await self.database.rows(_COUNT_DUE, read.queue, batch, state, read.by or "infinity")
+    async def count(self, read: Counted) -> int:
+        statement, values = counting(read)
+        ((count,),) = await self.database.rows(statement, *values)
         return int(count)
 
     async def records(self, wanted: Wanted, *, now: datetime) -> Mapping[str, Sequence[Record]]:

@@ -61,21 +61,6 @@ BEGIN
 END;
 $$;
 
--- How many jobs of a queue in one state, or queued ones of a batch, are due by a time.
-CREATE FUNCTION voiceflow.count_due(of_queue text, of_batch text, in_state text, at timestamptz) RETURNS bigint
-LANGUAGE plpgsql STABLE SET enable_seqscan = off SET jit = off SET search_path = pg_catalog AS $$
-BEGIN
-    IF of_batch IS NULL THEN
-        RETURN (SELECT count(*) FROM voiceflow.jobs WHERE queue = of_queue AND state = in_state AND due_at <= at);
-    END IF;
-    RETURN (
-        SELECT count(*) FROM voiceflow.jobs
-        WHERE queue = of_queue AND state = 'queued' AND coalesce(batch_id, '') = of_batch AND batch_id IS NOT NULL
-            AND due_at <= at
-    );
-END;
-$$;
-
 -- Moves the additions to counters of a queue, at most so many, to its totals. The totals of a batch without jobs go. Does nothing
 -- while another transaction does it: two who change the same counters would wait for each other's rows.
 CREATE FUNCTION voiceflow.fold(of_queue text, most integer) RETURNS void

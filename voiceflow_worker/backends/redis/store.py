@@ -34,7 +34,7 @@ from voiceflow_worker.backends.redis.url import Promise, parse_url
 from voiceflow_worker.backends.server_clock import ServerClock
 from voiceflow_worker.backends.waiting import Wakeups
 from voiceflow_worker.core.ports import Clock, Event
-from voiceflow_worker.core.ports.reads import Due, Read, Waiting
+from voiceflow_worker.core.ports.reads import Counted, Read, Staged
 from voiceflow_worker.core.ports.store import (
     Answer,
     History,
@@ -207,8 +207,13 @@ class RedisStore:
         found = await self.link.run("totals", {"queue": queue, "batches": list(map(optional, batches))})
         return [Totals(live=_numbers(live), pruned=_numbers(pruned)) for live, pruned in found]
 
-    async def count(self, read: Due | Waiting) -> int:
-        count: int = await self.link.run("count", {"queue": read.queue, "times": index_of(read), "by": micros(read.by)})
+    async def count(self, read: Counted) -> int:
+        asked = {"queue": read.queue, "by": micros(read.by)}
+        if isinstance(read, Staged):
+            asked |= {"batch": optional(read.batch), "start": read.start}
+        else:
+            asked["times"] = index_of(read)
+        count: int = await self.link.run("count", asked)
         return count
 
     async def records(self, wanted: Wanted, *, now: datetime) -> Mapping[str, Sequence[Record]]:

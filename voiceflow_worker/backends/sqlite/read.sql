@@ -162,3 +162,8 @@ SELECT count(*) FROM jobs INDEXED BY jobs_by_state WHERE queue = :queue AND stat
 -- The number of queued jobs of a batch that are due by a time. This reads the index entries of its queued jobs.
 SELECT count(*) FROM jobs INDEXED BY jobs_of_batch_to_lease
 WHERE queue = :queue AND batch_id = :batch AND state = 'queued' AND due_at <= :by;
+
+-- name: count_staged
+-- Those of them that belong to a start.
+SELECT count(*) FROM jobs INDEXED BY jobs_of_batch_to_lease
+WHERE queue = :queue AND batch_id = :batch AND state = 'queued' AND due_at <= :by AND worker_id = :start;

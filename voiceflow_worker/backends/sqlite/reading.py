@@ -25,7 +25,7 @@ from voiceflow_worker.backends.record import (
 )
 from voiceflow_worker.backends.sqlite.connection import BUSY, SQL, Connection, Row, translating
 from voiceflow_worker.backends.sqlite.opening import SameFiles, open_reader, persist
-from voiceflow_worker.core.ports.reads import Due, Expired, Listing, OfNumber, Paged, Searched, Waiting
+from voiceflow_worker.core.ports.reads import Counted, Due, Expired, Listing, OfNumber, Paged, Searched, Staged, Waiting
 from voiceflow_worker.core.ports.store import Key, Owner, Page, Record, Wanted
 from voiceflow_worker.model.jobs.job import Job
 
@@ -132,11 +132,16 @@ def search(read: Searched) -> tuple[str, dict[str, Any]]:
             return statement, _bindings(read, batch=batch, after=read.after, **sets)
 
 
-def until(read: Due | Waiting) -> dict[str, Any]:
+def until(read: Counted) -> dict[str, Any]:
     """The bindings of a read of what is due by a time."""
     by = _NO_TIME_IS_LATER if read.by is None else to_micros(read.by)
-    more = {"state": read.state.value} if isinstance(read, Due) else {"batch": read.batch}
-    return _bindings(read, by=by, **more)
+    match read:
+        case Due(state=state):
+            return _bindings(read, by=by, state=state.value)
+        case Waiting(batch=batch):
+            return _bindings(read, by=by, batch=batch)
+        case Staged(queue=queue, batch=batch, start=start):
+            return {"queue": queue, "by": by, "batch": batch, "start": start}
 
 
 def _bindings(read: Searched, **more: Any) -> dict[str, Any]:

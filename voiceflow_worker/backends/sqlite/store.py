@@ -32,7 +32,7 @@ from voiceflow_worker.backends.store_url import path_of
 from voiceflow_worker.backends.waiting import Wakeups
 from voiceflow_worker.core.ports import Event
 from voiceflow_worker.core.ports.outside import SystemClock
-from voiceflow_worker.core.ports.reads import ById, ByKey, Due, Read, Waiting
+from voiceflow_worker.core.ports.reads import ById, ByKey, Counted, Due, Read, Staged, Waiting
 from voiceflow_worker.core.ports.store import Answer, Clock, Record, Step, Wanted, check_step
 from voiceflow_worker.errors import StoreUnavailableError
 from voiceflow_worker.model.jobs.job import Job
@@ -108,8 +108,9 @@ class SqliteStore:
             pruned[name] |= {field: gone} if gone else {}
         return [Totals(live=live[name], pruned=pruned[name]) for name in names]
 
-    async def count(self, read: Due | Waiting) -> int:
-        return int(await self.reader.scan(SQL["count_due" if isinstance(read, Due) else "count_waiting"], until(read)))
+    async def count(self, read: Counted) -> int:
+        names: dict[type[Counted], str] = {Due: "count_due", Waiting: "count_waiting", Staged: "count_staged"}
+        return int(await self.reader.scan(SQL[names[type(read)]], until(read)))
 
     async def records(self, wanted: Wanted, *, now: datetime) -> Mapping[str, Sequence[Record]]:
         return await self.reader.look(partial(read_records, wanted, to_micros(now)))

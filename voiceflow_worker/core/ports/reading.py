@@ -20,7 +20,7 @@ from voiceflow_worker.core.ports.controls import (
     limits_from,
     start_from,
 )
-from voiceflow_worker.core.ports.reads import ById, ByKey, Due, Listing, Paged, Read, Waiting
+from voiceflow_worker.core.ports.reads import ById, ByKey, Due, Listing, Paged, Read, Staged, Waiting
 from voiceflow_worker.core.ports.store import Key, Page, Record, Store
 from voiceflow_worker.errors import StoreVersionError
 from voiceflow_worker.model.jobs.gate import Gate, GateState
@@ -153,6 +153,11 @@ async def starts_of(store: Store, queue: str, *, batch_id: str | None = None) ->
     """The starts of a queue, or of one batch of it, whose last call is not stored yet."""
     starts = map(start_from, await _of_queue(store, STARTS, queue))
     return [gate for gate in starts if batch_id in {None, gate.name}]
+
+
+async def count_staged(store: Store, start: Gate, *, by: datetime | None = None) -> int:
+    """The number of waiting calls of a start whose last call is not stored yet; with `by`, of those that are due."""
+    return await store.count(Staged(queue=start.queue, batch=start.name or "", start=start.start or "", by=by))
 
 
 async def calls_of_start(store: Store, start: Gate, *, limit: int = _GATES_AT_ONCE) -> AsyncGenerator[Sequence[Job]]:

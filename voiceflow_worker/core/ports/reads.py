@@ -108,6 +108,23 @@ class Waiting:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Staged:
+    """The queued jobs of a start that stands (`STARTS`), of a batch. They are only counted.
+
+    With `by` (inclusive), only those that are due by then.
+    """
+
+    queue: str
+    batch: str
+    start: str
+    by: datetime | None = None
+
+    def has(self, job: Job) -> bool:
+        """Whether a job is one of these."""
+        return job.worker_id == self.start and Waiting(queue=self.queue, batch=self.batch, by=self.by).has(job)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class OfNumber:
     """The jobs of a queue that have a telephone number among their person's numbers, by id, which is by age.
 
@@ -174,6 +191,8 @@ Paged = OfNumber | Listing
 Searched = Due | Expired | Waiting | Paged
 """Reads of the jobs that have something in common."""
 Read = ById | ByKey | Searched
+Counted = Due | Waiting | Staged
+"""Reads whose jobs are counted."""
 
 
 def _is_behind(read: Paged, job: Job) -> bool:

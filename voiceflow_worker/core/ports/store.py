@@ -52,7 +52,7 @@ from datetime import datetime
 from enum import Enum, StrEnum
 from typing import TYPE_CHECKING, NamedTuple, Protocol, runtime_checkable
 
-from voiceflow_worker.core.ports.reads import Due, Read, Waiting
+from voiceflow_worker.core.ports.reads import Counted, Read
 from voiceflow_worker.model.jobs.gcra import SendSlot
 from voiceflow_worker.model.jobs.job import Job, JobState
 from voiceflow_worker.model.jobs.totals import STATE, Totals, tally_of
@@ -538,7 +538,7 @@ class Store(Protocol):
         """
         ...
 
-    async def count(self, read: Due | Waiting) -> int:
+    async def count(self, read: Counted) -> int:
         """The number of jobs of a read without its `limit`.
 
         It reads at most the index entries of these jobs; of a batch, of all its queued jobs.

@@ -1,4 +1,16 @@
--- Counts the jobs in an index by time that are due by a time.
--- @include store queue
--- Asked: queue, times (the end of the key of the index), by ('' for any time).
-return packed(redis.call('ZCOUNT', base_of(asked.queue) .. asked.times, '-inf', asked.by == '' and '+inf' or asked.by))
+-- Counts the jobs in an index by time that are due by a time, or those in the lanes of a start that stands.
+-- @include store queue lanes
+-- Asked: queue, by ('' for any time); times (the end of the key of the index), or batch and start.
+base = base_of(asked.queue)
+local indexes = {asked.times and base .. asked.times}
+for _, lane in ipairs(asked.batch and redis.call('ZRANGE', batch_base(asked.batch) .. ':lanes', 0, -1) or {}) do
+    local _, start = parts_of(lane)
+    if start == ':' .. asked.start then
+        indexes[#indexes + 1] = base .. ':lane:' .. lane
+    end
+end
+local amount = 0
+for _, index in ipairs(indexes) do
+    amount = amount + redis.call('ZCOUNT', index, '-inf', asked.by == '' and '+inf' or asked.by)
+end
+return packed(amount)
