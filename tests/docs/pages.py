@@ -40,18 +40,6 @@ def prose(page: Path) -> str:
     return _FENCE.sub(lambda match: "\n" * match[0].count("\n"), page.read_text(encoding="utf-8"))
 
 
-def table_rows(text: str, *, under: str) -> list[list[str]]:
-    """The cells of the first table below the header cell `under`, without header and rule."""
-    lines = text.splitlines()
-    start = next(index for index, line in enumerate(lines) if line.startswith(f"| {under} |"))
-    rows: list[list[str]] = []
-    for line in lines[start + 2 :]:
-        if not line.startswith("|"):
-            break
-        rows.append([cell.strip() for cell in line.strip().strip("|").split("|")])
-    return rows
-
-
 def section(text: str, heading: str) -> str:
     """What stands under a heading, up to the next one of its level or a higher one."""
     headings = list(_HEADING.finditer(text))

@@ -24,11 +24,11 @@ PAGE = DOCS / "8x8-notes.md"
 
 def api_codes() -> str:
     unforeseen = [each for each in API_CODES.values() if not each.found_before_sending]
-    return table(["code", "meaning", "what to do"], _of(unforeseen))
+    return listed(_of(unforeseen))
 
 
 def session_errors() -> str:
-    return table(["code", "meaning", "what to do"], _of(SESSION_ERROR_CODES.values()))
+    return listed(_of(SESSION_ERROR_CODES.values()))
 
 
 def session_statuses() -> str:
@@ -45,6 +45,11 @@ def state_after(status: SessionStatus) -> str:
     job = a_job(JobState.SUBMITTED, post_count=1, posts=(post,))
     outcome = Outcome(status=status, status_text=status.value)
     return summarised(job, 1, outcome, at=NOW, policy=POLICY).state.value
+
+
+def listed(rows: Iterable[list[str]]) -> str:
+    """A line for each code: its meaning, and what to do."""
+    return "\n".join(f"- {code}: {meaning}. {remedy}".rstrip() for code, meaning, remedy in rows)
 
 
 def table(header: list[str], rows: Iterable[list[str]]) -> str:

@@ -29,7 +29,7 @@ def test_each_error_has_a_remedy_under_the_error_that_catches_it() -> None:
     rows = {
         name: group
         for group, text in zip(pieces[1::2], pieces[2::2], strict=True)
-        for name in re.findall(r"^\| `(\w+)` \|[^|]+\|[^|]+\|$", text, re.MULTILINE)
+        for name in re.findall(r"^- `(\w+Error)`: \S", text, re.MULTILINE)
     }
     declared = {name: each for name, each in vars(errors).items() if _is_error(each)}
     assert rows.keys() | groups == declared.keys()

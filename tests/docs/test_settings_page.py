@@ -1,11 +1,12 @@
 from __future__ import annotations
 
+import re
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
-from tests.docs.pages import DOCS, blocks, table_rows
+from tests.docs.pages import DOCS, blocks
 from voiceflow_worker.setting_kinds import parse_duration
 from voiceflow_worker.settings import PREFIX, Settings, load_settings, unknown_variables
 
@@ -13,10 +14,9 @@ PAGE = DOCS / "settings.md"
 
 
 def documented() -> list[tuple[str, str]]:
-    """(variable, default) of every row of the page's two tables."""
-    daily, advanced = PAGE.read_text(encoding="utf-8").split("## Advanced")
-    rows = [*table_rows(daily, under="variable"), *table_rows(advanced, under="variable")]
-    return [(row[0].strip("`"), row[1].strip("`")) for row in rows]
+    """(variable, default) of every setting of the page's two lists."""
+    found = re.findall(r"^- `(VOICEFLOW_\w+)`(?: \[`(.+?)`\])?: ", PAGE.read_text(encoding="utf-8"), re.MULTILINE)
+    return [(name, default) for name, default in found]
 
 
 def test_the_page_lists_every_setting_once_in_the_order_of_the_class() -> None:
