@@ -136,6 +136,9 @@ def test_a_word_that_programs_write_for_a_missing_value_counts_as_empty(tmp_path
         (found,) = told(reader(tmp_path, row, replace(OPTIONS, template=None, menu=menu, batch_id="b")))
         assert (found[1], found[3][:9]) == ("name", "is empty,")
         assert filled("Hello {{name}}.", {"name": word}) == "Hello ."
+        assert filled("{% if name %}Dear{% else %}Hello{% endif %} {{name}}.", {"name": word}) == "Hello ."
+        with pytest.raises(InvalidInputError, match=r"\{\{name\}\} has no value"):
+            filled("Hello {{name|upper}}.", {"name": word})
 
 
 def test_a_name_that_only_looks_like_such_a_word_is_spoken(tmp_path: Path) -> None:

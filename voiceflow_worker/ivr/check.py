@@ -19,7 +19,7 @@ from voiceflow_worker.errors import InvalidInputError, VoiceflowError
 from voiceflow_worker.finding import Finding, Severity
 from voiceflow_worker.ivr.caller import BridgeResult, Caller
 from voiceflow_worker.ivr.menu import BACK, END, Again, Back, Choice, End, Go, Handler, Manner, Menu, Step, language_of
-from voiceflow_worker.ivr.speech import Text, filled, in_language, parts_of, specimens, spoken
+from voiceflow_worker.ivr.speech import Text, filled, in_language, specimens, spoken, template_of
 from voiceflow_worker.model.flows.actions import Action
 from voiceflow_worker.model.flows.callflow import CallFlow
 from voiceflow_worker.model.flows.template_text import TemplateText, UnfitValueError
@@ -221,9 +221,9 @@ class MenuTexts:
                     spoken_by = in_language(voice, manner.language)
             if place != f"{menu.name} prompt" and place.rpartition(" ")[2] not in _NOT_LATER:
                 self._later.setdefault(place, (text, spoken_by))
-            for value in parts_of(text):
-                if not isinstance(value, str):
-                    self._values.setdefault(spoken_by, {}).setdefault(value.text, (place, value))
+            value = template_of(text)
+            if not isinstance(value, str):
+                self._values.setdefault(spoken_by, {}).setdefault(value.text, (place, value))
         each = (value for values in self._values.values() for _, value in values.values())
         self.names: frozenset[str] = frozenset(name for value in each for name in value.variables)
         """The names of all values in the texts."""

@@ -11,16 +11,13 @@ from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.ivr.caller import Caller
 from voiceflow_worker.model.flows.speech_filters import ZONE, SpecimenText
 from voiceflow_worker.model.flows.template_text import (
-    LONGEST,
     TemplateSyntaxProblemError,
     TemplateText,
     UnfitValueError,
     is_template,
     require_filled_in,
 )
-from voiceflow_worker.model.flows.values import UnspeakableError, is_missing, value_text
 from voiceflow_worker.model.text.names_of_the_world import languages_called
-from voiceflow_worker.model.text.wording import name_among
 
 T = TypeVar("T")
 Text: TypeAlias = str | Mapping[str, str] | Callable[[Caller], str]
@@ -29,9 +26,6 @@ languages to such templates; or a function that takes the caller and returns the
 
 _BLANKS = re.compile(r"\s+")
 _SENTENCE_ENDS = (".", "!", "?", ":", ",", ";", "…", "。", "！", "？", "।")  # noqa: RUF001 - of other scripts too
-
-
-_VALUE = re.compile(r"\{\{.*?(?:\}\}|\Z)", re.DOTALL)
 
 
 def spoken(text: Text, caller: Caller, voice: Callable[[Caller], str] | None = None) -> str:
@@ -61,40 +55,12 @@ def filled(template: str, data: Mapping[str, object], voice: Callable[[], str] |
     `data` may have a `ZONE`, in which times are spoken that have one of their own. Raises InvalidInputError for a
     missing value, a value that a filter cannot use, a malformed template, and a text that is too long to be spoken.
     """
-    text = "".join(each if isinstance(each, str) else _said(each, data, voice) for each in parts_of(template))
-    return _not_too_long(text)
-
-
-@lru_cache(maxsize=1024)
-def parts_of(template: str) -> tuple[str | TemplateText, ...]:
-    """The parts of a template: constant texts and values. A template with conditions is one value.
-
-    Raises InvalidInputError for a malformed template.
-    """
-    parts: list[str | TemplateText] = []
-    end = 0
-    _not_too_long(template)
+    text = template_of(template)
+    if isinstance(text, str):
+        return text
+    given = {**data, "voice_profile": voice()} if voice is not None and text.filtered else data
     try:
-        require_filled_in(template)
-        if "{%" in template or "{#" in template:
-            return (TemplateText(template, path="", param=None),)
-        for found in _VALUE.finditer(template):
-            parts += [template[end : found.start()], TemplateText(found[0], path="", param=None)]
-            end = found.end()
-        if is_template(template[end:]):
-            TemplateText(template[end:], path="", param=None)  # raises an error: a bracket is missing
-    except TemplateSyntaxProblemError as error:
-        raise InvalidInputError(f"{template[:60]!r} {error}") from None
-    return tuple(part for part in (*parts, template[end:]) if part != "")
-
-
-def _said(value: TemplateText, data: Mapping[str, object], voice: Callable[[], str] | None) -> str:
-    try:
-        if value.only is not None and (name := name_among(data, value.only)) in data:
-            return "" if is_missing(data[name]) else _not_too_long(value_text(data[name]))
-        return str(value.filled(data if voice is None else {**data, "voice_profile": voice()}))
-    except UnspeakableError as error:
-        raise InvalidInputError(f"{value.text} {error}") from None
+        return str(text.filled(given, leaves_out_empty=True))
     except UnfitValueError as error:
         missing = [f"{{{{{problem.column}}}}}" for problem in error.problems if problem.is_missing]
         if not missing:
@@ -104,10 +70,14 @@ def _said(value: TemplateText, data: Mapping[str, object], voice: Callable[[], s
         raise InvalidInputError(f"{', '.join(missing)} has no value, because {has}") from None
 
 
-def _not_too_long(text: str) -> str:
-    if len(text) > LONGEST:
-        raise InvalidInputError(f"{text[:60]!r}… has {len(text)} characters, and at most {LONGEST} are spoken; shorten")
-    return text
+@lru_cache(maxsize=1024)
+def template_of(text: str) -> TemplateText | str:
+    """The template in a text; the text itself if it has no names. Raises InvalidInputError for a malformed template."""
+    try:
+        require_filled_in(text)
+        return TemplateText(text, path="", param=None) if is_template(text) else text
+    except TemplateSyntaxProblemError as error:
+        raise InvalidInputError(f"{text[:60]!r} {error}") from None
 
 
 def joined(before: str, text: str) -> str:
@@ -121,14 +91,10 @@ def specimens(text: Text) -> dict[str, SpecimenText]:
     """A stand-in for each value that a text needs; none for a function, whose needs are unknown."""
     if callable(text):
         return {}
-    values = [
-        part
-        for each in (text.values() if isinstance(text, Mapping) else (text,))
-        for part in parts_of(each)
-        if not isinstance(part, str)
-    ]
+    texts = map(template_of, text.values() if isinstance(text, Mapping) else (text,))
+    values = [each for each in texts if not isinstance(each, str)]
     # A filter for numbers takes a number only.
-    return {name: SpecimenText("1" if value.only is None else name) for value in values for name in value.variables}
+    return {name: SpecimenText("1" if name in each.filtered else name) for each in values for name in each.variables}
 
 
 def in_language(texts: Mapping[str, T], language: str | None) -> T:

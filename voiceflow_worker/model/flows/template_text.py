@@ -7,7 +7,7 @@ anything is compiled, so that the size of a text and of its values bounds what i
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any
@@ -34,6 +34,7 @@ from voiceflow_worker.model.text.wording import name_among
 
 if TYPE_CHECKING:
     from jinja2.nodes import Node, Template
+    from jinja2.runtime import Context
     from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 LEFT_OUT = object()
@@ -143,25 +144,31 @@ class TemplateText:
         """The variables that are spoken as times of day."""
         return self._filtered.get("time", frozenset())
 
-    def filled(self, values: Mapping[str, object]) -> object:
+    @property
+    def filtered(self) -> frozenset[str]:
+        """The variables to which filters are applied."""
+        return frozenset[str]().union(*self._filtered.values())
+
+    def filled(self, values: Mapping[str, object], *, leaves_out_empty: bool = False) -> object:
         """Fill in the text with a row's values, and convert it if its parameter is a number or a boolean.
 
         For an optional parameter whose text is a single variable that is missing or empty, the result is LEFT_OUT.
-        Raises UnfitValueError if values are missing or empty, or if the template fails.
+        Raises UnfitValueError if values are missing or empty, or if the template fails. With `leaves_out_empty`, a
+        plain variable whose value is empty is left out of the text.
         """
         alone = values.get(name_among(values, self.only)) if self.only is not None else None
         if self.is_optional and is_missing(alone):
             return LEFT_OUT
         # A text that is one variable and spaces becomes the value of the variable.
-        text = alone if isinstance(alone, str) and not is_missing(alone) else self._rendered(values)
+        text = alone if isinstance(alone, str) and not is_missing(alone) else self._rendered(values, leaves_out_empty)
         if len(text) > LONGEST:
             long = f"becomes a text of {len(text)} characters, and at most {LONGEST} are spoken; shorten the values"
             raise UnfitValueError(TemplateProblem(self.path, self._alone, long))
         return text if self.is_spoken else _typed(text, self._kind)
 
-    def _rendered(self, values: Mapping[str, object]) -> str:
+    def _rendered(self, values: Mapping[str, object], leaves_out_empty: bool) -> str:  # noqa: FBT001
         found: dict[str, TemplateProblem] = {}
-        context = self._context(values, found)
+        context = self._context(values, found) | {_LEAVES_OUT_EMPTY: leaves_out_empty}
         # To find all values at fault at once, each is replaced by a stand-in.
         for _ in range(len(self.variables) + 1):
             try:
@@ -351,7 +358,7 @@ _STAND_IN = SpecimenText("x")
 def _shown(value: object, name: str) -> object:
     """The value as a template has it: exact numbers, and `_blank` for what is missing. Raises UnspeakableError."""
     if is_missing(value):
-        return _blank(name)
+        return _blank()(name=name)
     if isinstance(value, float):
         return exact_number(value)
     if isinstance(value, str) and len(value) > LONGEST:
@@ -369,16 +376,32 @@ def _written(value: object) -> str:
         return str(value)
 
 
-@lru_cache(maxsize=1024)
-def _blank(name: str) -> object:
-    """The value of an empty cell: false in conditions, and replaced by `default` and `or`. To print it is an error."""
+_LEAVES_OUT_EMPTY = "leaves out empty"
+"""The variable that says whether an empty value is printed as nothing. No template can use it."""
+
+
+@lru_cache(maxsize=1)
+def _blank() -> type[Any]:
+    """The type of an empty cell: false in conditions, and replaced by `default` and `or`. To print it is an error."""
     from jinja2 import Undefined, UndefinedError
 
     class Blank(Undefined):
         def __str__(self) -> str:
-            raise UndefinedError(f"{name!r} is undefined")
+            raise UndefinedError(f"{self._undefined_name!r} is undefined")
 
-    return Blank(name=name)
+    return Blank
+
+
+def _finalizer() -> Callable[..., str]:
+    from jinja2 import pass_context
+
+    blank = _blank()
+
+    @pass_context
+    def finalize(context: Context, value: object) -> str:
+        return "" if isinstance(value, blank) and context.get(_LEAVES_OUT_EMPTY) else value_text(value)
+
+    return finalize
 
 
 @lru_cache(maxsize=1)
@@ -399,7 +422,7 @@ def _environment() -> ImmutableSandboxedEnvironment:
             except (LookupError, TypeError):
                 return self.undefined(obj=obj, name=argument)
 
-    made = Texts(undefined=StrictUndefined, autoescape=False, keep_trailing_newline=True, finalize=value_text)
+    made = Texts(undefined=StrictUndefined, autoescape=False, keep_trailing_newline=True, finalize=_finalizer())
     made.globals.clear()
     filters: dict[str, Any] = {name: guarded(name, made.filters[name]) for name in _FILTERS}
     made.filters.clear()
