@@ -1,4 +1,4 @@
-"""The arguments of operators that are fields of a campaign or a call, from the definition of the fields."""
+"""The arguments of operators and notifiers that are fields, from the definition of the fields."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Init = Callable[..., None]
 
 
 def taking(of: Of, *, without: Collection[str] = (), **defaults: object) -> Callable[[Init], Init]:
-    """Let the constructor of an operator take the fields of a campaign or a call too, as keywords.
+    """Let the constructor of an operator or a notifier take the fields of this kind too, as keywords.
 
     They become attributes of the operator, None by default, and `fields_given` has their names.
     """
@@ -29,13 +29,14 @@ def taking(of: Of, *, without: Collection[str] = (), **defaults: object) -> Call
             init(self, **kwargs)
 
         own = inspect.signature(init)
-        *others, rest = own.parameters.values()
         kind = inspect.Parameter.KEYWORD_ONLY
+        others = [each for each in own.parameters.values() if each.kind is not inspect.Parameter.VAR_KEYWORD]
+        rest = [*own.parameters.values()][len(others) :]
         taken = [
             inspect.Parameter(name, kind, default=defaults.get(name)) for name in names if name not in own.parameters
         ]
         # Airflow reads the arguments of an operator, such as those of `partial`, from the signature of its constructor.
-        construct.__signature__ = own.replace(parameters=[*others, *taken, rest])  # type: ignore[attr-defined]
+        construct.__signature__ = own.replace(parameters=[*others, *taken, *rest])  # type: ignore[attr-defined]
         return construct
 
     return with_fields

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import AirflowException, BaseNotifier
 
+from airflow_provider.calls.arguments import taking
 from airflow_provider.calls.event_loop import run
 from airflow_provider.calls.failures import as_airflow_errors
 from airflow_provider.calls.identity import TaskIdentity, digest
@@ -17,6 +18,7 @@ from airflow_provider.calls.waiting.polling import StopFlag, poll
 from airflow_provider.calls.waiting.worker import sending
 from airflow_provider.hooks.voice import DEFAULT_CONNECTION, VoiceFlowHook
 from voiceflow_worker import InvalidInputError
+from voiceflow_worker.campaigns.reading import Of
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
@@ -33,29 +35,30 @@ class VoiceCallNotifier(BaseNotifier):
     It can be the `on_failure_callback` of tasks and DAGs, one of the `notifiers` of an `ApprovalOperator`, or the
     callback of a deadline (Airflow 3): `DeadlineAlert(callback=AsyncCallback(VoiceCallNotifier, kwargs=…))`.
 
-    `policy` names a policy of the file in the setting `escalations` instead of numbers; what is given here goes before
-    it. The next number is called when the call has ended without the key, or 90 s after `answer_within` (a timedelta,
-    or seconds) at the latest. For one event (a failed try, a failed run, a missed deadline, a question that waits),
-    nobody is called again if the callback runs again. The instances of a mapped task that fail have one call together,
-    which names them: it waits for `gather` (a timedelta, or seconds) after the first. `say` is a template of the text,
-    by default a sentence that names the failed task or DAG, or the question. "Press 1 to acknowledge." is spoken after
-    it.
+    Its arguments are the fields of an escalation, with their names and meanings. `policy` names a policy of the file in
+    the setting `escalations` instead of numbers; what is given here overrides it. The next number is called when the
+    call has ended without the key, or 90 s after `answer_within` (a duration, or seconds) at the latest. For one event
+    (a failed try, a failed run, a missed deadline, a question that waits), nobody is called again if the callback runs
+    again. The instances of a mapped task that fail have one call together, which names them: it waits for `gather` (a
+    timedelta, or seconds) after the first. `say` is a template of the text, by default a sentence that names the failed
+    task or DAG, or the question. "Press 1 to acknowledge." is spoken after it.
     """
 
     template_fields: Sequence[str] = ("numbers", "say", "source", "voice_profile", "policy", "voiceflow_conn_id")
 
+    fields_given: tuple[str, ...]
+    numbers: Sequence[str] | str | None
+    say: str | None
+    source: str | None
+    voice_profile: str | None
+    policy: str | None
+    answer_within: timedelta | float | str | None
+
+    @taking(Of.ESCALATION)
     def __init__(
         self,
         *,
-        numbers: Sequence[str] | str | None = None,
-        say: str | None = None,
-        key: str | None = None,
-        answer_within: timedelta | float | None = None,
-        rounds: int | str | None = None,
-        policy: str | None = None,
         gather: timedelta | float = timedelta(seconds=10),
-        source: str | None = None,
-        voice_profile: str | None = None,
         send: str = "here",
         voiceflow_conn_id: str = DEFAULT_CONNECTION,
         context: Context | None = None,
@@ -64,15 +67,7 @@ class VoiceCallNotifier(BaseNotifier):
         if send not in {"here", "worker"}:
             raise ValueError(f"send={send!r}: use 'here' (the callback's process sends) or 'worker'")
         self.context = context or {}  # the context of `await notifier` (Airflow 3)
-        self.numbers = numbers
-        self.say = say
-        self.key = key
-        self.answer_within = answer_within
-        self.rounds = rounds
-        self.policy = policy
         self.gather = gather
-        self.source = source
-        self.voice_profile = voice_profile
         self.send = send
         self.voiceflow_conn_id = voiceflow_conn_id
 
@@ -159,17 +154,13 @@ class VoiceCallNotifier(BaseNotifier):
         source, voice = self.source or settings.source, self.voice_profile or settings.voice_profile
         if own and (not source or not voice):
             raise InvalidInputError("source and voice_profile are needed: give them as arguments or in the connection")
-        numbers = None if self.numbers is None else _listed(self.numbers)
-        fields: dict[str, object] = {
-            "numbers": numbers,
-            "policy": self.policy,
+        fields = {name: getattr(self, name) for name in self.fields_given} | {
             "say": self.say or announcement(context),
             "source": source if own else self.source,
             "voice_profile": voice if own else self.voice_profile,
-            "key": self.key,
-            "answer_within": None if self.answer_within is None else _duration(self.answer_within),
-            "rounds": self.rounds,
         }
+        if isinstance(self.answer_within, int | float):
+            fields["answer_within"] = _duration(self.answer_within)
         return Escalation.of(fields, settings=settings, any_number=True)
 
 
@@ -234,8 +225,3 @@ def _spoken(name: object) -> str:
 
 def _duration(given: timedelta | float) -> timedelta:
     return given if isinstance(given, timedelta) else timedelta(seconds=given)
-
-
-def _listed(numbers: Sequence[str] | str) -> list[str]:
-    given = numbers.split(",") if isinstance(numbers, str) else numbers
-    return [str(number).strip() for number in given if str(number).strip()]
