@@ -29,7 +29,13 @@ async def program(
     **settings: Any,
 ) -> AsyncGenerator[httpx.AsyncClient]:
     """A program with this secret, and the door of a receiver with these settings."""
-    given = {"source": SOURCE, "voice_profile": "en-IE-EmilyNeural", "api_secret": SECRET, **settings}
+    given = {
+        "source": SOURCE,
+        "voice_profile": "en-IE-EmilyNeural",
+        "api_secret": SECRET,
+        "store": store.url,
+        **settings,
+    }
     read = load_settings(**given)
     receiver = Receiver(read, store, menus=menus, api=True, registry=registry)
     transport = httpx.ASGITransport(receiver.app, client=(address, 5000))

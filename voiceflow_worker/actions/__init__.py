@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, ClassVar, cast
@@ -19,7 +20,7 @@ from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.identity import queue_of
 from voiceflow_worker.core.ports.reading import gates_of
 from voiceflow_worker.core.reporting.story import gate_in_words
-from voiceflow_worker.errors import ChangedSinceError, JobNotFoundError, VoiceflowError
+from voiceflow_worker.errors import ChangedSinceError, JobNotFoundError, StoreForgetsError, VoiceflowError
 from voiceflow_worker.model.jobs.job import Job
 from voiceflow_worker.model.jobs.policy import CallPolicy
 from voiceflow_worker.model.text.wording import QUEUE_NAME
@@ -47,7 +48,7 @@ class Operator:
     """A person who acts on a store, with the policy of its workers. Without a `name`, reasons name nobody.
 
     Each action is kept in the audit log with the interface that it was ordered `on`, the `login` of the person, and the
-    name beside it.
+    name beside it. `leniently` opens the store again for what stops calls, where the server may lose what it confirms.
     """
 
     store: Store
@@ -56,6 +57,7 @@ class Operator:
     on: Interface = Interface.PYTHON
     login: str | None = None
     time_at_8x8: TimeAt8x8 | None = None
+    leniently: Callable[[], AbstractAsyncContextManager[Store]] | None = None
 
     @property
     def actor(self) -> Actor:
@@ -129,6 +131,9 @@ class OperatorAction(ABC):
     name_of_action: ClassVar[str]
     is_for_good: ClassVar[bool] = False
     """Whether the action cannot be taken back, or only before phones ring: every interface asks first."""
+    stops: ClassVar[bool] = False
+    """Whether the action stops calls. It passes on any server that takes the write, even if that may lose it: the calls
+    go on meanwhile."""
 
     @abstractmethod
     async def question(self) -> Question:
@@ -140,6 +145,20 @@ class OperatorAction(ABC):
         The audit log gets an entry in the same write as what the action changes, and then the result. An action that
         leaves everything as it was has no entry.
         """
+        leniently = self.operator.leniently
+        try:
+            return await self._done(seen)
+        except StoreForgetsError as error:
+            if not self.stops or leniently is None:
+                raise
+            async with leniently() as store:
+                operator = replace(self.operator, store=store, leniently=None)
+                done = await cast("OperatorAction", replace(cast("Any", self), operator=operator)).do(seen)
+            unsure = f"this was stored and is followed, but may be lost: {error.in_public}"
+            documents = tuple({**document, "warning": unsure} for document in done.documents)
+            return replace(done, documents=documents, notes=(*done.notes, unsure))
+
+    async def _done(self, seen: str | None) -> ActionResult:
         who = self.operator
         about, at = self.about(), who.store.clock.now()
         entry = AuditEntry.of(

@@ -44,6 +44,7 @@ class CancelCall(CallAction):
     """The cancellation of a call that was not sent."""
 
     name_of_action: ClassVar[str] = "cancel"
+    stops: ClassVar[bool] = True
 
     async def question(self) -> Question:
         _, job = await self.operator.call(self.call)

@@ -97,6 +97,7 @@ class Hold(QueueAction):
     """The hold of a queue or a batch: no more calls are sent. Without `lasts`, until somebody resumes."""
 
     name_of_action: ClassVar[str] = "hold"
+    stops: ClassVar[bool] = True
 
     lasts: timedelta | None = None
 
@@ -244,6 +245,7 @@ class CancelBatch(BatchAction):
     """The cancellation of a batch: its waiting calls end, and nothing can be added to it."""
 
     name_of_action: ClassVar[str] = "cancel"
+    stops: ClassVar[bool] = True
 
     async def question(self) -> Question:
         _, states = self.name, await self.counted()

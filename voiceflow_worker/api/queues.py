@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import replace
 from typing import Annotated, Any, Final
 
@@ -18,6 +19,7 @@ from voiceflow_worker.api.operations import AFTER, Country, Duration, Json, Note
 from voiceflow_worker.backends.local_journal import journal_files
 from voiceflow_worker.core.audit import Interface, read_page
 from voiceflow_worker.core.suppression import SuppressionList
+from voiceflow_worker.errors import StoreForgetsError
 from voiceflow_worker.service.forget import Forget
 from voiceflow_worker.service.whole_queue import read_queue
 
@@ -189,7 +191,10 @@ async def suppress(asked: Asked) -> Answer:
     """`PUT /v1/suppression/{number}`."""
     given, of = asked.body(SuppressionRequest), _of_number(asked)
     act = Suppress(**of, note=given.note, until=given.until, lasts=given.lasts)
-    return replace(await asked.done(act), headers=etag(await act.seen()))
+    answer = await asked.done(act)
+    with contextlib.suppress(StoreForgetsError):  # it was stored all the same
+        return replace(answer, headers=etag(await act.seen()))
+    return answer
 
 
 async def show_suppressed(asked: Asked) -> Answer:

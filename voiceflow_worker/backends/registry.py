@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 import anyio
 
 from voiceflow_worker.backends.health import Health
-from voiceflow_worker.backends.store_url import POSTGRES_SCHEMES, REDIS_SCHEMES
+from voiceflow_worker.backends.store_url import POSTGRES_SCHEMES, REDIS_SCHEMES, is_server
 from voiceflow_worker.core.ports.store import Drop, Step, Unit
 from voiceflow_worker.errors import StoreUnavailableError, UnknownBackendError
 from voiceflow_worker.model.text.printable import without_secrets
@@ -64,6 +64,12 @@ def open_store(
     """
     opened = backend_for(url)(url, clock=clock, **options)
     return _advised(opened, url) if advises else opened
+
+
+def open_leniently(url: str) -> AbstractAsyncContextManager[Store]:
+    """Open a store that is there, for an order to stop calls: also on a server that may lose what it confirms."""
+    options: dict[str, Any] = {"makes": False, "lenient": True} if is_server(url) else {}
+    return open_store(url, advises=False, **options)
 
 
 @asynccontextmanager

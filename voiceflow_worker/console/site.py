@@ -36,7 +36,7 @@ from voiceflow_worker.console.sessions import PageSession, PageSessions
 from voiceflow_worker.core.audit import Interface
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.reporting.breakdown import LargeBreakdowns
-from voiceflow_worker.errors import StoreError
+from voiceflow_worker.errors import StoreError, StoreForgetsError
 from voiceflow_worker.ivr.menu import Menu
 from voiceflow_worker.model.jobs.policy import CallPolicy
 from voiceflow_worker.model.text.secret_text import SecretSource
@@ -215,6 +215,10 @@ class Pages:
         try:
             with anyio.fail_after(limit):
                 return await self._admitted(scope, receive, asked, held)
+        except StoreForgetsError as error:
+            _log.warning("a page could not be shown", error=str(error))
+            what = f"{error.in_public}. These commands pass: voiceflow hold, calls cancel, suppress add."
+            return self._drawn(problem(503, "The store is not used", f"{what[0].upper()}{what[1:]}"), asked)
         except StoreError as error:
             _log.warning("a page could not be shown", error=str(error))
         except TimeoutError:
