@@ -33,7 +33,7 @@ def test_the_commands_of_the_page_run_as_they_are_printed(tmp_path: Path) -> Non
             run = subprocess.run(
                 ["/bin/sh", "-e", "-c", script],
                 cwd=tmp_path,
-                env={**os.environ, **settings, "CALLS_URL": url},
+                env={**os.environ, **settings, "CALLS_URL": url, "AUTH": f"Authorization: Bearer {SECRET}"},
                 capture_output=True,
                 text=True,
                 check=False,
