@@ -37,9 +37,10 @@ from voiceflow_worker import (
     telephone_of,
     usual_form,
 )
+from voiceflow_worker.core.admission import call_digest
 from voiceflow_worker.core.ports.reading import owners_of
 from voiceflow_worker.errors import KeyConflictError
-from voiceflow_worker.model.flows.callflow import EncodedBody, body_digest
+from voiceflow_worker.model.flows.callflow import EncodedBody
 from voiceflow_worker.model.jobs.admission import end_of
 from voiceflow_worker.model.jobs.again import Again, states_of
 from voiceflow_worker.model.text.json_text import RepeatedNameError, read_strict_json
@@ -67,8 +68,8 @@ class RequestedCall:
 
     @property
     def digest(self) -> str:
-        """The digest of the body, which the job of the call has too."""
-        return body_digest(EncodedBody.of(self.request.flow).canonical)
+        """The digest of the body and the further numbers, which the job of the call has too."""
+        return call_digest(EncodedBody.of(self.request.flow).canonical, tuple(self.request.further_numbers))
 
     @property
     def number(self) -> str:

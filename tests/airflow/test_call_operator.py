@@ -43,6 +43,16 @@ def test_the_result_is_the_call_and_a_second_try_finds_it(on: Stage) -> None:
     assert first["data"]["airflow_task_id"] == "first"
 
 
+def test_a_second_try_finds_the_call_of_a_person_with_several_numbers(on: Stage) -> None:
+    on.order("script", {"destination": "+6587660031", "outcome": "NO_ANSWER"})
+    on.order("script", {"destination": "+6587660032", "outcome": "COMPLETED"})
+    several = {"further_numbers": ["8766 0032"], "country": "SG"}
+    first = call("+6587660031", send="worker", wait_for=None, **several).execute(context("several"))
+    again = call("+6587660031", **several).execute(context("several"))
+    assert (again["id"], again["state"]) == (first["id"], "completed")
+    assert (posts_to(on, "+6587660031"), posts_to(on, "+6587660032")) == (1, 1)
+
+
 def test_the_log_says_how_the_call_ended_and_the_result_has_its_outcome_once(
     on: Stage, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
 ) -> None:
