@@ -45,7 +45,7 @@ from voiceflow_worker.model.jobs.policy import (
     write_redial_after,
 )
 from voiceflow_worker.model.text.printable import without_secrets
-from voiceflow_worker.model.text.secret_text import both_values, values_of
+from voiceflow_worker.model.text.secret_text import both_values, why_guessable
 from voiceflow_worker.model.text.web_address import Proxy, read_base_url, read_notify_url, read_proxy
 from voiceflow_worker.model.text.wording import read_rate, table_text, why_unreadable
 from voiceflow_worker.setting_kinds import (
@@ -472,14 +472,24 @@ class Settings(BaseModel):
         return self.place_of(name) if given is not None and given.place == str(service_file()) else None
 
     def live_secret(self, name: str) -> Callable[[], Sequence[str]] | None:
-        """The values of a secret as they are now; None without one. One that is in a file is read again with it."""
+        """The values of a secret as they are now; None without one. One that is in a file is read again with it.
+
+        Raises SettingsError for one that can be guessed.
+        """
         text = text_of(getattr(self, name))
         if text is None:
             return None
-        given = self._given.get(name)
+
+        def checked(text: str) -> tuple[str, ...]:
+            values = both_values(text)
+            if why := next(filter(None, map(why_guessable, values)), None):
+                raise SettingsError(f"{PREFIX}{name.upper()} {why}")
+            return values
+
+        values, given = checked(text), self._given.get(name)
         if given is None or not given.in_file:
-            return values_of(text)
-        return WatchedFile(given.path, lambda: both_values(str(given.read())), first=both_values(text))
+            return lambda: values
+        return WatchedFile(given.path, lambda: checked(str(given.read())), first=values)
 
     def secrets(self) -> tuple[str, ...]:
         """The secrets that logs must hide. Short ones are left out, because they may be parts of words."""

@@ -288,7 +288,7 @@ def test_the_secret_is_there_and_opens_nothing_else(name: str) -> None:
     with pytest.raises(SettingsError, match="VOICEFLOW_API_SECRET"):
         ApiSecrets(load_settings())
     with pytest.raises(SettingsError, match=f"VOICEFLOW_{name.upper()} are the same"):
-        ApiSecrets(load_settings(api_secret="one-for-all", **{name: "one-for-all"}))
+        ApiSecrets(load_settings(api_secret="one-for-all-and-all", **{name: "one-for-all-and-all"}))
 
 
 async def test_answers_are_counted_by_their_route_and_nothing_that_was_sent_is_a_label(memory: Store) -> None:

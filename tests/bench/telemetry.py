@@ -30,7 +30,7 @@ from voiceflow_worker.cli.opening import collect_less
 from voiceflow_worker.core import tracing
 from voiceflow_worker.core.ports.reading import count_states
 
-SECRET = "Bearer of-the-bench"
+SECRET = "Bearer of-the-bench-of-calls"
 
 
 def tracing_of(traces: str) -> AbstractContextManager[None]:

@@ -41,7 +41,7 @@ from voiceflow_worker.model.reports.verdict import Verdict, VerdictKind
 
 WANTED = {"sqlite": 1000, "redis": 2000}
 """Summaries a second on one core."""
-SECRET = "Bearer of-the-bench"
+SECRET = "Bearer of-the-bench-of-calls"
 PATH = "/webhooks/8x8"
 TICKS = os.sysconf("SC_CLK_TCK")
 

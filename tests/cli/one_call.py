@@ -18,7 +18,7 @@ from voiceflow_worker.core.heartbeats import Heartbeats
 from voiceflow_worker.sandbox import Sandbox
 from voiceflow_worker.sandbox.events.delivery import WebhookTarget
 
-SECRET = "Bearer of-news"
+SECRET = "Bearer of-news-of-calls-1"
 MINE = "+6581234567"
 LONG = {"ring_seconds": 3000, "outcome": "COMPLETED"}
 

@@ -52,7 +52,7 @@ def test_webhooks_are_listed_without_their_secret(voiceflow: Program, eight: Eig
     assert (ended.code, ended.out) == (0, "")
     assert "`voiceflow account webhooks set URL`" in ended.err
     hooks = eight.sandbox._account.hooks("acme")
-    hooks["VSS"] = WebhookTarget(url="https://calls.example.com/", authorization="Bearer of-news")
+    hooks["VSS"] = WebhookTarget(url="https://calls.example.com/", authorization="Bearer of-news-of-calls-1")
     assert voiceflow("account", "webhooks", "--json").lines == [
         {"type": "VSS", "url": "https://calls.example.com/", "enabled": True, "has_auth_header": True}
     ]

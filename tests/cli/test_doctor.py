@@ -34,7 +34,7 @@ from voiceflow_worker.service.doctor import account
 from voiceflow_worker.service.doctor.context import Account, CheckContext, open_context
 from voiceflow_worker.settings import load_settings
 
-SECRET = "Bearer of-news"
+SECRET = "Bearer of-news-of-calls-1"
 MENU = """from voiceflow_worker import Menu
 
 main = Menu("shop", prompt="Press one.", voice_profile="en-US-JennyNeural")

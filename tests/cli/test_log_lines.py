@@ -20,7 +20,7 @@ from tests.webhooks.receiving import summary
 from voiceflow_worker.asgi.access_log import shown_path
 from voiceflow_worker.cli.opening import log_to_stderr
 
-NUMBER, SECRET = "+6581234567", "Bearer of-news"
+NUMBER, SECRET = "+6581234567", "Bearer of-news-of-calls-1"
 PEOPLE = f"destination,name\n{NUMBER},Ana Maria\n"
 
 

@@ -348,10 +348,11 @@ SUMMARY = {"eventType": "SESSION_SUMMARY", "payload": {"sessionId": "session-1",
 @pytest.mark.slow
 def test_a_locked_store_is_a_quick_503_and_the_same_summary_is_taken_afterwards(tmp_path: Path) -> None:
     path = tmp_path / "calls.db"
-    env = {"VOICEFLOW_STORE": f"sqlite:///{path}", "VOICEFLOW_WEBHOOK_SECRET": "Bearer of-the-tests"}
+    env = {"VOICEFLOW_STORE": f"sqlite:///{path}", "VOICEFLOW_WEBHOOK_SECRET": "Bearer of-the-tests-of-calls"}
     with processes.running("serve", "--port", "0", env=env) as receiver:
         url = receiver.wait_for(r"(http://127\.0\.0\.1:\d+/webhooks/8x8)")[1]
-        with httpx.Client(headers={"Authorization": "Bearer of-the-tests"}, timeout=30, trust_env=False) as client:
+        headers = {"Authorization": "Bearer of-the-tests-of-calls"}
+        with httpx.Client(headers=headers, timeout=30, trust_env=False) as client:
             other = apsw.Connection(str(path))
             other.execute("BEGIN IMMEDIATE")
             began = time.monotonic()

@@ -50,7 +50,7 @@ pytestmark = pytest.mark.anyio
 
 S = SessionStatus
 SECRET = "correct-horse:battery"
-WEBHOOK_SECRET = "Bearer only-8x8-knows"
+WEBHOOK_SECRET = "Bearer only-8x8-knows-this"
 STRICT = {
     "x-frame-options": "DENY",
     "x-content-type-options": "nosniff",

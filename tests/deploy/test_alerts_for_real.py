@@ -68,7 +68,7 @@ def test_faults_that_are_made_for_real_fire_the_right_alerts_and_no_wrong_one(tm
         eight = stack.enter_context(eight_by_eight(Sandbox(api_key="key-1", sub_accounts=["acme"])))
         environment = {
             **eight.environment, "VOICEFLOW_STORE": redis.url, "VOICEFLOW_OUTCOMES": "webhook",
-            "VOICEFLOW_SUMMARY_DEADLINE": "20s", "VOICEFLOW_WEBHOOK_SECRET": "Bearer of-news",
+            "VOICEFLOW_SUMMARY_DEADLINE": "20s", "VOICEFLOW_WEBHOOK_SECRET": "Bearer of-news-of-calls-1",
         }  # fmt: skip
         worker, receiver = free_port(), free_port()
         served = stack.enter_context(running("serve", "--port", str(receiver), env=environment))

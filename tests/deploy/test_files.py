@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
+from datetime import timedelta
 from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -21,7 +22,7 @@ from tests.deploy.proxies import DEPLOY, tool
 from tests.deploy.service_manager import run_units
 from tests.docs.pages import ROOT, blocks
 from tests.support.redis_server import free_port
-from voiceflow_worker.asgi.server import KEPT
+from voiceflow_worker.asgi import time_limits
 from voiceflow_worker.backends.postgres.health import FIGURES
 from voiceflow_worker.cli.program import program
 from voiceflow_worker.service import metrics
@@ -117,7 +118,7 @@ def test_prometheus_reads_its_files_and_the_alerts_fire_when_they_should(tmp_pat
 
 
 def test_every_proxy_closes_a_connection_before_the_receiver_does() -> None:
-    kept = KEPT.total_seconds()
+    kept = time_limits.CONNECTION.total_seconds()
     assert kept == 75
     for name in ("nginx.conf", "nginx-prefix.conf"):
         upstream = re.findall(r"upstream \w+ \{(.*?)\n\}", (DEPLOY / name).read_text("utf-8"), re.DOTALL)
@@ -132,6 +133,17 @@ def test_every_proxy_closes_a_connection_before_the_receiver_does() -> None:
     page = (DEPLOY / "README.md").read_text("utf-8")
     assert all(f"| {each} |" in page for each in ("AWS ALB", "ingress-nginx", "nginx", "Caddy"))
     assert f"--timeout-keep-alive {kept:.0f}" in page
+
+
+def test_the_time_limits_are_one_table_and_no_proxy_waits_shorter() -> None:
+    page = (DEPLOY / "README.md").read_text("utf-8")
+    told = sorted(int(each) for each in re.findall(r"^\| [^|]+ \| (\d+) s \|$", page, re.MULTILINE))
+    limits = [value for value in vars(time_limits).values() if isinstance(value, timedelta)]
+    assert told == sorted(int(each.total_seconds()) for each in limits)
+    text = "".join(path.read_text("utf-8") for path in DEPLOY.rglob("*.*"))
+    waits = [int(each) for each in re.findall(r'proxy[_-]read[_-]timeout:? "?(\d+)', text)]
+    assert len(waits) >= 3
+    assert min(waits) > max(limits).total_seconds()
 
 
 # -- settings, commands and times --------------------------------------------------------------------------------------

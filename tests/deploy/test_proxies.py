@@ -28,8 +28,8 @@ BATCH = "2027/march & april"
 ENVIRONMENT = {
     "VOICEFLOW_WEBHOOK_SECRET": SECRET,
     "VOICEFLOW_API_SECRET": "for-programs-of-this-test",
-    "VOICEFLOW_UI_SECRET": "for-readers",
-    "VOICEFLOW_UI_OPERATOR_SECRET": "for-operators",
+    "VOICEFLOW_UI_SECRET": "for-readers-of-pages",
+    "VOICEFLOW_UI_OPERATOR_SECRET": "for-operators-of-pages",
     "VOICEFLOW_TRUSTED_PROXIES": "127.0.0.1",
     "VOICEFLOW_WEBHOOK_ALLOW": "127.0.0.1",
 }
@@ -70,7 +70,7 @@ def test_people_programs_and_8x8_come_through(name: str, prefix: str, tmp_path: 
         asked = client.get(batch)
         assert asked.status_code == 401
         (action,) = re.findall(r'<form[^>]+action="([^"]+)"', asked.text)
-        typed = Form(asked.text).values(name="Mary Tan", secret="for-operators")
+        typed = Form(asked.text).values(name="Mary Tan", secret="for-operators-of-pages")
         back = client.post(urljoin(batch, unescape(action)), data=typed, headers=origin, follow_redirects=True)
         assert (back.status_code, str(back.url)) == (200, batch), back.text
         assert BATCH in unescape(back.text)

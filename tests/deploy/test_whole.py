@@ -33,10 +33,10 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 COMPOSE: dict[str, Any] = yaml.safe_load((DEPLOY / "compose.yaml").read_text("utf-8"))
 SECRETS = {
     "8x8": "key-1",
-    "webhook": "Bearer of-news",
+    "webhook": "Bearer of-news-of-calls-1",
     "api": "a-secret-of-programs-1",
-    "readers": "for-readers",
-    "operators": "for-operators",
+    "readers": "for-readers-of-pages",
+    "operators": "for-operators-of-pages",
 }
 CALLS = 60
 SCHEDULE = 'file = "people.csv"\nsay = "Hello {{name}}"\ncron = "* * * * *"\ntime_zone = "Asia/Singapore"\n'

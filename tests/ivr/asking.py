@@ -15,7 +15,7 @@ from starlette.types import ASGIApp
 from voiceflow_worker import CallPolicy, Job, Menu, MenuEvents, Settler, Store, webhook_app
 from voiceflow_worker.webhooks import PATH
 
-SECRET = "Bearer of-the-tests"
+SECRET = "Bearer of-the-tests-of-calls"
 OURS = "+6531234567"
 UNLIMITED = timedelta(minutes=2)
 """A receiver that is busy answers 503 after its limits, and is sent the event again: not here."""

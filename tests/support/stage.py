@@ -15,7 +15,7 @@ import httpx
 from tests.support.processes import Process, running, voiceflow
 from tests.support.redis_server import free_port
 
-SECRET = "Bearer of-the-tests"
+SECRET = "Bearer of-the-tests-of-calls"
 PLAIN: dict[str, Any] = {"trust_env": False, "verify": False}
 """How the sandbox is asked, over HTTP: to read all certificates would take 0.05 s each time."""
 

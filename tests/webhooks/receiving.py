@@ -17,7 +17,7 @@ from voiceflow_worker.core.settling.settle import SummaryResult
 from voiceflow_worker.model.reports.events import SessionSummary
 from voiceflow_worker.webhooks import PATH, SettlesSummaries, webhook_app
 
-SECRET = "Basic c2VjcmV0"
+SECRET = "Basic c2VjcmV0LW9mLWV2ZW50cw"
 
 
 def summary(**changes: object) -> dict[str, Any]:

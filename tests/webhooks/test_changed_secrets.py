@@ -15,7 +15,8 @@ from voiceflow_worker.api.secrets import read_programs
 from voiceflow_worker.console.sessions import PageRole, PageSessions
 from voiceflow_worker.core.audit import entries_on
 from voiceflow_worker.errors import SettingsError
-from voiceflow_worker.webhooks.assembly import Receiver
+from voiceflow_worker.webhooks.app import app
+from voiceflow_worker.webhooks.assembly import Receiver, check_receiver
 
 pytestmark = pytest.mark.anyio
 OLD, NEW = "an-old-secret-of-ours", "a-new-secret-of-ours"
@@ -161,7 +162,7 @@ async def test_a_program_does_what_its_rights_say_and_is_known_by_its_name(memor
     ("text", "said"),
     [
         ("", "has no secret"),
-        ("crm short read", "line 1 of .* has a secret of less than 16 characters"),
+        ("crm short read", "line 1 of .* has a secret that has 5 of at least 16 characters"),
         ("crm 2222222222222222", "line 1 of .* it has no rights; the rights are read, call, steer"),
         ("crm 2222222222222222 write", "'write' is no right"),
         ("a 2222222222222222 read\nb 2222222222222222 read", "line 2 of .* stands elsewhere too"),
@@ -186,3 +187,19 @@ def test_a_file_that_changes_before_it_is_looked_at_first_counts(tmp_path: Path)
     assert (watched(), watched.problem is None) == (NEW, False)
     file.write_text(NEW)
     assert (watched(), watched.problem) == (NEW, None)
+
+
+@pytest.mark.parametrize("name", ["webhook_secret", "ui_secret", "ui_operator_secret", "api_secret"])
+@pytest.mark.parametrize("secret", ["hunter2", "Bearer hunter2-hunter2", "0123456789abcdef, hunter2-"])
+async def test_no_receiver_takes_a_secret_that_can_be_guessed(
+    memory: Store, monkeypatch: pytest.MonkeyPatch, name: str, secret: str
+) -> None:
+    given = {"ui_secret": "of-readers-0123456789", name: secret}
+    settings = load_settings(**given)
+    for key, value in given.items():
+        monkeypatch.setenv(f"VOICEFLOW_{key.upper()}", value)
+    for assemble in (lambda: check_receiver(settings), lambda: Receiver(settings, memory), app):
+        with pytest.raises(SettingsError, match="openssl rand -hex 32") as raised:
+            assemble()
+        assert f"VOICEFLOW_{name.upper()} has " in str(raised.value)
+        assert "hunter" not in str(raised.value)

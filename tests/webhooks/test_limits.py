@@ -71,7 +71,7 @@ async def test_a_store_that_hangs_is_reported_as_503_and_the_event_is_not_cut_of
 async def test_while_too_many_are_with_a_store_that_hangs_the_next_are_not_handed_to_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("voiceflow_worker.webhooks.receiver.MOST_LATE", 3)
+    monkeypatch.setattr("voiceflow_worker.webhooks.events.MOST_LATE", 3)
     hanging = Hanging()
     async with receiving(hanging, store_limit=SHORT) as sender:
         with anyio.fail_after(20):

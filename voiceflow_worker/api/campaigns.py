@@ -18,6 +18,7 @@ from starlette.datastructures import UploadFile
 from voiceflow_worker.api.answers import Answer, ProblemError, etag, shortened, unfit
 from voiceflow_worker.api.exchange import LONGEST_FILE, MOST_CAMPAIGNS, Asked, among
 from voiceflow_worker.api.operations import FindingTold, Json, Operation, Preview, Schema, Told
+from voiceflow_worker.asgi import time_limits
 from voiceflow_worker.campaigns.enqueue import EnqueueReport
 from voiceflow_worker.campaigns.fields import schema_of
 from voiceflow_worker.campaigns.files.input_file import InputFile
@@ -25,8 +26,6 @@ from voiceflow_worker.campaigns.reading import Of
 from voiceflow_worker.service.named_campaign import NamedCampaign
 from voiceflow_worker.service.uploads import uploading
 
-CAMPAIGN_LIMIT: Final = 300.0
-"""The most seconds for a preview or a start."""
 _FILES: Final = {
     "file": "The people. The ending of its filename tells the format.",
     "prices": "A CSV with prices, for the cost in the preview.",
@@ -67,7 +66,7 @@ async def begin(asked: Asked) -> Answer:
     with (
         among(desk.campaigns, asked, told=crowded, after="5"),
         uploading() as folder,
-        anyio.move_on_after(CAMPAIGN_LIMIT),
+        anyio.move_on_after(time_limits.WORK.total_seconds()),
     ):
         campaign = await _received(asked, folder)
         await asked.step_aside()  # it has a turn of its own, and others are answered meanwhile
@@ -81,9 +80,10 @@ async def begin(asked: Asked) -> Answer:
             )
         where = f"/v1/batches/{quote(report.batch_id, safe='')}"
         return Answer(_told(asked, report), 201 if is_new else 200, location=where)
+    seconds = time_limits.WORK.total_seconds()
     raise ProblemError(
         503,
-        f"the campaign took longer than {CAMPAIGN_LIMIT:.0f} seconds, and nobody rings before its last call is stored. "
+        f"the campaign took longer than {seconds:.0f} seconds, and nobody rings before its last call is stored. "
         "Ask again with the same key, which adds what is missing, or enqueue a large file by the command",
         headers={"Retry-After": "5"},
     )

@@ -40,6 +40,7 @@ from voiceflow_worker.api.answers import (
     unfit,
 )
 from voiceflow_worker.api.operations import LONGEST_KEY, MULTIPART, Operation, Schema
+from voiceflow_worker.asgi import time_limits
 from voiceflow_worker.asgi.compression import decompressed
 from voiceflow_worker.backends.registry import open_leniently
 from voiceflow_worker.core.audit import Interface
@@ -63,8 +64,6 @@ M = TypeVar("M", bound=BaseModel)
 
 LONGEST_BODY = 1_000_000
 LONGEST_FILE = 20_000_000
-READ_LIMIT = timedelta(seconds=10)
-UPLOAD_LIMIT = timedelta(seconds=60)
 AT_ONCE, MOST_IN_LINE = 4, 200
 """The most requests that are worked on at once, and the most in all. Further ones get a 429."""
 MOST_WAITING = 200
@@ -338,7 +337,7 @@ class Asked:
             raise ProblemError(415, f"the body is {given[:60]!r}; send {JSON}")
         too_long = self._refuse_long(LONGEST_BODY, readable=("identity", "gzip", "x-gzip", "deflate"))
         content = bytearray()
-        async with _arriving(READ_LIMIT):
+        async with _arriving(time_limits.BODY):
             async for chunk in Request(self._scope, self._receive).stream():
                 content += chunk
                 if len(content) > LONGEST_BODY:
@@ -378,7 +377,7 @@ class Asked:
             return message
 
         try:
-            async with _arriving(UPLOAD_LIMIT):
+            async with _arriving(time_limits.UPLOAD):
                 request = Request(self._scope, limited)
                 form = await request.form(max_part_size=LONGEST_BODY, max_files=10, max_fields=10)
         except (HTTPException, MultiPartException, ValueError) as error:  # also of an odd charset

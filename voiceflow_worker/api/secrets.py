@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from voiceflow_worker.errors import SettingsError
+from voiceflow_worker.model.text.secret_text import why_guessable
 from voiceflow_worker.model.text.wording import why_unreadable
 from voiceflow_worker.setting_kinds import text_of
 from voiceflow_worker.watched_file import WatchedFile
@@ -23,8 +24,6 @@ from voiceflow_worker.watched_file import WatchedFile
 if TYPE_CHECKING:
     from voiceflow_worker.settings import Settings
 
-SHORTEST = 16
-"""The least characters of a secret in the file."""
 _NAME = re.compile(r"[A-Za-z0-9][\w.@-]{0,59}", re.ASCII)
 _BETWEEN = re.compile(r"[\s,;]+")
 _LARGEST = 100_000
@@ -112,8 +111,8 @@ def _program(parts: Sequence[str], taken: set[str]) -> Program:
     name, secret, *rights = *parts, *[""] * (2 - len(parts))
     if _NAME.fullmatch(name) is None:
         raise ValueError("begins with no name of a program: give 1 to 60 letters, digits, ., _, @ and -")
-    if len(secret) < SHORTEST:
-        raise ValueError(f"has a secret of less than {SHORTEST} characters: `openssl rand -hex 32` makes one")
+    if why := why_guessable(secret):
+        raise ValueError(f"has a secret that {why}")
     if secret in taken:
         raise ValueError("has a secret that stands elsewhere too: give each program its own")
     if unknown := [right for right in rights if right not in set(Right)] or not rights:

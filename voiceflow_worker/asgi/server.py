@@ -16,12 +16,11 @@ from typing import TYPE_CHECKING, Any, cast
 import anyio
 import uvicorn
 
+from voiceflow_worker.asgi import time_limits
+
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
-KEPT = timedelta(seconds=75)
-"""How long a connection without a request is kept after an answer: longer than proxies and senders keep theirs (60 s,
-as a rule). Whoever sends an event on a connection that is closed in this moment has lost it."""
 BACKLOG = 65_535
 """The number of connections that may wait to be accepted. The system may lower it to its own limit (net.core.somaxconn
 on Linux)."""
@@ -93,7 +92,7 @@ async def serving(
     port: int = 0,
     grace: timedelta = timedelta(seconds=5),
     linger: timedelta = timedelta(),
-    kept: timedelta = KEPT,
+    kept: timedelta = time_limits.CONNECTION,
     protocol: type[asyncio.Protocol] | None = None,
     date_header: bool = True,
 ) -> AsyncGenerator[Address]:

@@ -35,7 +35,6 @@ from voiceflow_worker.errors import (
 )
 from voiceflow_worker.model.jobs.policy import backoff
 from voiceflow_worker.model.text.web_address import is_this_machine, split_web_address, why_not_from_outside
-from voiceflow_worker.model.text.wording import count_of
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
@@ -48,8 +47,6 @@ if TYPE_CHECKING:
 WATCH_EVERY = 1.0
 LINGER = timedelta(seconds=2)
 """The time for which a receiver that has to stop goes on, so that clients end the connections that they keep."""
-SHORT_SECRET = 16
-"""The characters of an API secret below which people are warned. The right one is never slowed down by wrong ones."""
 
 
 async def serve(
@@ -104,8 +101,6 @@ async def serve(
     if escalations is not None and not api:
         raise InvalidInputError("--escalations needs --api, by which policies are named")
     check_receiver(settings, api=api)
-    if api:
-        _warn_of_short_secrets(settings, tell=output.note)
     menus = load_menus(ivr, voice_profile=settings.voice_profile)
     url = None if register is None else url_to_register(register, settings, path=PATH, force=force, tell=output.note)
     _warn_of_open(settings, host=host, told_to=open_to_all, tell=output.note)
@@ -153,17 +148,6 @@ def _with_access_log(app: ASGIApp, settings: Settings) -> ASGIApp:
     from voiceflow_worker.asgi.gatekeeper import Gatekeeper
 
     return AccessLog(app, sender=Gatekeeper(secret=None, trusted_proxies=settings.trusted_proxies).sender_of)
-
-
-def _warn_of_short_secrets(settings: Settings, *, tell: Tell) -> None:
-    from voiceflow_worker.api.secrets import ApiSecrets
-
-    for program in ApiSecrets(settings).now():
-        if len(program.secret) < SHORT_SECRET:
-            tell(
-                f"VOICEFLOW_API_SECRET has {count_of(len(program.secret), 'character')}, and can be guessed by trying: "
-                "make it longer, such as by `openssl rand -hex 32`"
-            )
 
 
 def _warn_of_open(settings: Settings, *, host: str, told_to: bool, tell: Tell) -> None:

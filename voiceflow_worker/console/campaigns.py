@@ -52,7 +52,6 @@ if TYPE_CHECKING:
     from voiceflow_worker.settings import Settings
 
 ROOM = "campaign"
-CAMPAIGN_LIMIT = timedelta(minutes=5)
 LONGEST_FORM = 20_000_000
 """The largest form in bytes, with its files. A larger file is enqueued by the command."""
 ACCOUNT_FOR = timedelta(minutes=10)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import ExitStack
-from datetime import timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, BinaryIO, TypeVar
@@ -37,8 +36,6 @@ from voiceflow_worker.model.text.wording import QUEUE_NAME
 from voiceflow_worker.service.other_process import OtherProcess
 
 ROOM = "export"
-EXPORT_LIMIT = timedelta(minutes=15)
-"""The time limit for writing a report. A million calls take some minutes."""
 _FORMS = {
     "xlsx": "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet",
     "html": "text/html; charset=utf-8",

@@ -17,6 +17,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from voiceflow_worker.actions import Operator, TimeAt8x8
+from voiceflow_worker.asgi import time_limits
 from voiceflow_worker.console import campaigns, exports
 from voiceflow_worker.console.access import SIGN_IN, SIGN_OUT, PageAccess, SenderOf
 from voiceflow_worker.console.acting import INBOX, ROOM, ActionDone, PageActing, only_operators
@@ -122,10 +123,7 @@ class LiveParts:
 _UNSURE = "The action may or may not have been carried out. Check before you repeat it."
 _log = structlog.get_logger("voiceflow.webhooks")
 
-STORE_LIMIT = timedelta(seconds=10)
-ACTION_LIMIT = timedelta(seconds=60)
-"""The time limit of an action, such as the cancellation of a batch, and of the question before it."""
-_SLOW = {ROOM: ACTION_LIMIT, campaigns.ROOM: campaigns.CAMPAIGN_LIMIT, exports.ROOM: exports.EXPORT_LIMIT}
+_SLOW = {ROOM: time_limits.ACTION, campaigns.ROOM: time_limits.WORK, exports.ROOM: time_limits.WORK}
 LIVE = b"x-voiceflow-live"
 """The header by which the script requests the live part of a page. Its value is the ETag of the present part."""
 _HEADERS = {
@@ -162,7 +160,7 @@ class Pages:
         time_at_8x8: TimeAt8x8 | None = None,
         menus: Sequence[Menu] = (),
         settings: Settings | None = None,
-        store_limit: timedelta = STORE_LIMIT,
+        store_limit: timedelta = time_limits.PAGE,
         clock: Callable[[], float] | None = None,
     ) -> None:
         self._store = store
@@ -209,7 +207,7 @@ class Pages:
             file = self._static.answer(asked.name, version=asked.query.get("v"))
             if file is not None:
                 return file
-        limit = self._store_limit if reads else ACTION_LIMIT.total_seconds()
+        limit = self._store_limit if reads else time_limits.ACTION.total_seconds()
         if asked.room in _SLOW:
             limit = _SLOW[asked.room].total_seconds()
         try:

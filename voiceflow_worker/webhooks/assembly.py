@@ -37,6 +37,8 @@ def has_api(settings: Settings) -> bool:
 def check_receiver(settings: Settings, *, api: bool | None = None) -> None:
     """Raise SettingsError for what a receiver with these settings would refuse, before a store is opened."""
     notifier_of(settings)
+    for name in ("webhook_secret", "ui_secret", "ui_operator_secret"):
+        settings.live_secret(name)
     if has_api(settings) if api is None else api:
         from voiceflow_worker.api.secrets import ApiSecrets
 

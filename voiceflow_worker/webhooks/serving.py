@@ -18,6 +18,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
+from voiceflow_worker.asgi import time_limits
 from voiceflow_worker.asgi.gatekeeper import Gatekeeper, Network
 from voiceflow_worker.core.heartbeats import EVERY, Heartbeats, RateHistory
 from voiceflow_worker.core.ports import Store
@@ -34,10 +35,10 @@ from voiceflow_worker.model.text.secret_text import SecretSource
 from voiceflow_worker.service.metrics import STORE_UP, STORE_WITHIN
 from voiceflow_worker.service.uploads import delete_left_over
 from voiceflow_worker.settings import Settings
+from voiceflow_worker.webhooks.events import EventEndpoint
 from voiceflow_worker.webhooks.menu_events import MenuEvents
 from voiceflow_worker.webhooks.readiness import Readiness, present, sampled
 from voiceflow_worker.webhooks.reading import AnswersEvents, Metrics, RequestReader, SettlesSummaries
-from voiceflow_worker.webhooks.receiver import Receiver
 
 if TYPE_CHECKING:
     from voiceflow_worker.api.http_api import HttpApi
@@ -56,9 +57,6 @@ def load_what_is_read_later() -> None:
 
 
 LONGEST_BODY = 1_000_000
-STORE_LIMIT = timedelta(seconds=4)
-EVENT_LIMIT = timedelta(seconds=10)
-READ_LIMIT = timedelta(seconds=10)
 
 
 def receiver_app(
@@ -146,9 +144,9 @@ def webhook_app(
     rates: RateHistory | None = None,
     counting: Callable[[], AbstractAsyncContextManager[None]] | None = None,
     beside: Callable[[], AbstractAsyncContextManager[None]] | None = None,
-    read_limit: timedelta = READ_LIMIT,
-    store_limit: timedelta = STORE_LIMIT,
-    event_limit: timedelta = EVENT_LIMIT,
+    read_limit: timedelta = time_limits.BODY,
+    store_limit: timedelta = time_limits.EVENT,
+    event_limit: timedelta = time_limits.KEY_PRESS,
 ) -> Starlette:
     """An app with `POST /webhooks/8x8` for events of every type, `GET /healthz`, `GET /readyz` and `GET /metrics`.
 
@@ -176,7 +174,7 @@ def webhook_app(
     """
     counted = Metrics(CollectorRegistry() if registry is None else registry)
     gatekeeper = Gatekeeper(secret=secret, allow=allow, trusted_proxies=trusted_proxies)
-    receiver = Receiver(
+    events = EventEndpoint(
         settle=settle,
         reader=RequestReader(gatekeeper, longest_body=LONGEST_BODY, read_limit=read_limit),
         metrics=counted,
@@ -219,7 +217,7 @@ def webhook_app(
 
     routes = [
         # Both spellings, because a redirect would lead 8x8 to http:// behind a proxy, and may not be followed.
-        *(Route(path, receiver, methods=["POST"]) for path in (PATH, PATH + "/")),
+        *(Route(path, events, methods=["POST"]) for path in (PATH, PATH + "/")),
         Route("/healthz", healthz, methods=["GET"]),
         Route("/readyz", readyz, methods=["GET"]),
     ]

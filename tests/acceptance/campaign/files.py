@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 MENU = Path(__file__).with_name("delivery.py")
-READERS, OPERATORS = "to-look-at-it", "to-steer-it"
+READERS, OPERATORS = "to-look-at-it-and-read", "to-steer-it-and-act"
 SETTINGS = f"""\
 VOICEFLOW_API_KEY=any
 VOICEFLOW_SUB_ACCOUNT=demo

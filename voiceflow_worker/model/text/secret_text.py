@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hmac
+import re
 from collections.abc import Callable, Iterable, Sequence
 from typing import TypeAlias
 
@@ -10,6 +11,9 @@ SecretSource: TypeAlias = str | Callable[[], Sequence[str]]
 """A secret as text, or a function that gives its values as they are now."""
 SHORTEST = 8
 """The least characters of a value, if two stand."""
+LEAST = 16
+"""The least characters of a secret that others may try to guess, without the scheme before it."""
+_SCHEME = re.compile(r"\s*(?:bearer|basic)\s+", re.IGNORECASE)
 
 
 def both_values(text: str) -> tuple[str, ...]:
@@ -29,3 +33,11 @@ def values_of(source: SecretSource) -> Callable[[], Sequence[str]]:
 def is_one_of(shown: bytes, values: Iterable[str]) -> bool:
     """Whether this is one of the values. Takes as long, whichever it is."""
     return sum(hmac.compare_digest(shown, value.encode()) for value in values) > 0
+
+
+def why_guessable(value: str) -> str | None:
+    """Why a secret can be guessed, as a clause; None if it cannot."""
+    count = len(_SCHEME.sub("", value, count=1).strip())
+    if count >= LEAST:
+        return None
+    return f"has {count} of at least {LEAST} characters, and can be guessed; `openssl rand -hex 32` makes one"

@@ -61,7 +61,7 @@ LOGGED = 2048
 
 
 @dataclass(slots=True, eq=False, kw_only=True)
-class Receiver:
+class EventEndpoint:
     """The ASGI endpoint for events of all types.
 
     An event must be handled within `store_limit`, and a call action event within `event_limit`. After the limit, the
