@@ -69,7 +69,9 @@ async def test_what_stops_calls_passes_on_a_server_that_became_forgetful(tmp_pat
                 await until(is_refused)
                 for method, path in GOES_ON:
                     answer = await client.request(method, f"/v1/{path}", json={"rate": 5} if "rate" in path else {})
-                    assert (answer.status_code, "may lose what it has confirmed" in answer.text) == (503, True), answer.text
+                    assert (answer.status_code, "may lose what it has confirmed" in answer.text) == (503, True), (
+                        answer.text
+                    )
                 for method, path in (
                     ("POST", "queues/default/hold"), ("PUT", "suppression/+6587654399"),
                     ("POST", f"batches/{batch.batch_id}/cancel"), ("POST", f"calls/{single.id}/cancel"),

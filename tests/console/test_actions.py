@@ -310,7 +310,7 @@ async def test_a_file_of_numbers_is_imported_all_or_nothing(memory: Store) -> No
         assert (refused.status_code, "line 3" in refused.text, await listed.scan()) == (409, True, [])
         assert "/tmp" not in refused.text
         assert (await imported(country="SG", skip="yes", note="CRM")).status_code == 303
-        assert [each.reason for each in await listed.scan()] == ["CRM (by Mary Tan)"]
+        assert [each.reason for each in await listed.scan()] == ["CRM (by Mary Tan), from name.csv"]
         national = await imported()
         assert (national.status_code, "does not say its country" in national.text) == (409, True)
         assert (await imported(column="Fax")).status_code == 409

@@ -51,7 +51,7 @@ from voiceflow_worker.model.jobs.job import JobState
 from voiceflow_worker.model.jobs.policy import CallPolicy, read_redial_on
 from voiceflow_worker.model.text.wording import count_of, read_duration
 from voiceflow_worker.service.other_process import OtherProcess
-from voiceflow_worker.service.uploads import uploading
+from voiceflow_worker.service.uploads import plain_name, uploading
 
 ROOM, INBOX, LIST = "act", "doubts", "suppression"
 LONGEST_FORM = 10_000_000
@@ -434,7 +434,7 @@ class _NumbersOfFile(PageAction):
         }
         given = {each.name: getattr(act, each.name) for each in fields(act) if each.name not in {"operator", "found"}}
         with uploading() as folder:
-            path = folder / "numbers.csv"
+            path = folder / plain_name(form.files["file"][0])
             await anyio.Path(path).write_bytes(form.file)
             try:
                 made, who = partial(type(act), **given), operator.name

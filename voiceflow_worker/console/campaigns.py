@@ -46,7 +46,7 @@ from voiceflow_worker.model.numbers.reading import read_number
 from voiceflow_worker.model.numbers.zones import zone_of_number
 from voiceflow_worker.model.text.wording import count_of
 from voiceflow_worker.service.other_process import OtherProcess
-from voiceflow_worker.service.uploads import FOUND, KEPT_FOR, Upload, Uploads, uploading
+from voiceflow_worker.service.uploads import FOUND, KEPT_FOR, Upload, Uploads, plain_name, uploading
 
 if TYPE_CHECKING:
     from voiceflow_worker.settings import Settings
@@ -200,7 +200,7 @@ class CampaignPage:
             content: bytes | None
             if sent in form.files:
                 name, content = form.files[sent]
-                upload = await self._uploads.keep(content, name=_plain(name), owner=session.id)
+                upload = await self._uploads.keep(content, name=plain_name(name), owner=session.id)
             elif (before := await self._uploads.find(values[named], owner=session.id)) is not None:
                 upload, content = before, await self._uploads.content(before)
             else:
@@ -350,11 +350,6 @@ class CampaignPage:
             "more": max(0, len(findings) - _MOST_FINDINGS),
         }
         return Page(template="campaign.html", shown=shown, status=409 if said else 200)
-
-
-def _plain(name: str) -> str:
-    """The name of a file without a folder: that of the batch by default, and its ending tells the format."""
-    return re.sub(r"[^\w.-]+", "-", name.replace("\\", "/").rpartition("/")[2])[-80:].lstrip(".-") or "people.csv"
 
 
 def _seen(values: Mapping[str, str], kept: _Kept) -> str:

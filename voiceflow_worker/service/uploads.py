@@ -116,6 +116,11 @@ def _unpacked(texts: list[str]) -> bytes:
     return zlib.decompress(base64.b64decode("".join(texts)))
 
 
+def plain_name(name: str) -> str:
+    """The name of a file as people gave it, without a folder. Its ending tells the format."""
+    return re.sub(r"[^\w.-]+", "-", name.replace("\\", "/").rpartition("/")[2])[-80:].lstrip(".-") or "people.csv"
+
+
 @contextmanager
 def uploading() -> Generator[Path]:
     """A folder for the uploads of one request, which only its user can read, deleted at the end of the block."""
