@@ -114,10 +114,3 @@ def test_the_check_finds_nothing(name: str) -> None:
 def test_the_picture_of_the_appointment_is_on_the_page() -> None:
     (picture,) = blocks(PAGE, language="mermaid")
     assert mermaid(appointment.appointment) == picture.text, "in examples/: voiceflow ivr draw appointment:appointment"
-
-
-def test_the_page_of_the_appointment_prints_the_code_as_it_is() -> None:
-    (block,) = blocks(PAGE, language="python")
-    imports, _, code = block.text.partition("\n\n")
-    assert imports.startswith("from ")
-    assert code.strip() in (EXAMPLES / "appointment.py").read_text(encoding="utf-8")
