@@ -57,6 +57,11 @@ def forgetful(job: Job, number: int, verdict: Verdict, *, at: datetime, policy: 
     return requeue(known, at=at) if was_not_sent and known is not job else known
 
 
+def goes_on_after_its_end(job: Job, number: int, verdict: Verdict, **more: Any) -> Job:
+    is_late = job.state.is_final and verdict.kind is VerdictKind.CREATED
+    return evidence.answered(replace(job, state=JobState.QUEUED) if is_late else job, number, verdict, **more)
+
+
 def begin_without_its_validity(job: Job, **more: Any) -> Job:
     return replace(lifecycle.begin(replace(job, valid_until=None), **more), valid_until=job.valid_until)
 
@@ -102,6 +107,9 @@ BROKEN = {
     "created does not stop a queued job": (Scene(resolves=1), Rules(answered=recorded_only), RESENT),
     "a newer POST that was not sent hides an older one that was placed": (
         Scene(resolves=1), Rules(answered=forgetful), RESENT
+    ),
+    "a call that has ended goes on when it turns out to have been placed": (
+        Scene(resolves=1, cancels=1, mistaken=True, refusals=False), Rules(answered=goes_on_after_its_end), "had ended"
     ),
     "the wire carries no validity of the job": (
         Scene(valid_for=1), Rules(begin=begin_without_its_validity), "never late"

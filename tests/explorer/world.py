@@ -204,6 +204,8 @@ class JobBook:
             self._moves[memo] = None
             return None
         _judge_move(old, new)
+        if evidence and old.state.is_final and not new.state.is_final:
+            raise PromiseBrokenError(f"evidence made a call {new.state} that had ended as {old.state}")
         if evidence and step(new) is not new:
             raise PromiseBrokenError(f"the same evidence twice changed a job that was {old.state}: {key}")
         self._moves[memo] = found = self._keep(new)

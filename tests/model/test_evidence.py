@@ -514,7 +514,7 @@ class TestLateEvidenceAfterTheRedialEnded:
         unreached = end(not_placed(doubted))
         assert unreached.state is S.UNREACHED
         assert summary(unreached, COMPLETED, 2).state is S.COMPLETED
-        assert answer(unreached, CREATED, 2).state is S.UNREACHED
+        assert answer(unreached, CREATED, 2).state is S.ACCEPTED
         assert summary(answer(unreached, CREATED, 2), COMPLETED, 2).state is S.COMPLETED
 
     @pytest.mark.parametrize("name", ["expired", "cancelled", "failed"])

@@ -121,8 +121,9 @@ def _created(job: Job, post: Post, *, at: datetime, policy: CallPolicy) -> Job:
     beside = _other_of_its_attempt(job, post)
     if beside is not None:
         after = _rang_twice(after, post, beside, at=at)
-    waits = job.state in {S.QUEUED, S.LEASED}
-    if job.state is S.SUBMITTED or (not waits and _newer_that_may_have_rung(job, post)):
+    has_its_end = job.state is S.COMPLETED and beside is not None
+    has_gone_on = job.state not in {S.QUEUED, S.LEASED} and _newer_that_may_have_rung(job, post)
+    if job.state is S.SUBMITTED or has_its_end or has_gone_on:
         return after
     return submitted(after, at=at, policy=policy)
 

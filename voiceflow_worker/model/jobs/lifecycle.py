@@ -294,10 +294,10 @@ def noted(job: Job, kind: NoteKind, text: str, *, at: datetime) -> Job:
 def submitted(job: Job, *, at: datetime, policy: CallPolicy) -> Job:
     """The job after its call was placed: it waits for a summary, or, without webhooks, ends as `accepted`.
 
-    A job that has ended does not wait: it ends as `accepted` too, unless its outcome is known. A summary that comes
-    later is recorded, and grants no further call.
+    A job that has ended does not wait: it ends as `accepted` too. A summary that comes later is recorded, and grants no
+    further call.
     """
-    if job.state.is_final and (job.has_outcome or job.state is S.ACCEPTED):
+    if job.state is S.ACCEPTED:
         return job
     if job.state.is_final:
         reason = f"its call was placed after all; not called again: its end as {job.state.value} was reported before"
