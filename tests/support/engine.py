@@ -129,8 +129,11 @@ class Engine:
         begun = [each for each in dispatches if each.is_begun]
         begun += [each for each in await self.submitter.begin(waiting) if each.is_begun]
         for dispatch in begun:
-            await self.submitter.send(dispatch)
-            await self.store_verdicts()
+            try:
+                await self.submitter.send(dispatch)
+            finally:
+                with anyio.CancelScope(shield=True):  # as a worker does, also for a POST that was cut
+                    await self.store_verdicts()
         return begun
 
     async def store_verdicts(self) -> None:
