@@ -50,7 +50,7 @@ async def main() -> None:
         receiver = webhook_app(Settler(store, CallPolicy()), secret=AUTHORIZATION, heartbeats=Heartbeats(store))
         async with serving(receiver) as address:
             sandbox = Sandbox(webhook=address.url + PATH, webhook_secret=AUTHORIZATION, speed=50)
-            sandbox.scripts.add(Script(destination="*", outcome=SessionStatus.COMPLETED, times=1))
+            sandbox.scripts.add(Script(destination="+6587654321", outcome=SessionStatus.COMPLETED))
             sandbox.scripts.add(Script(destination="+6587654322", outcome=SessionStatus.BUSY))
             sandbox.scripts.add(Script(destination="+6587654323", outcome=SessionStatus.NO_ANSWER))
             async with sandbox.running() as url, VoiceClient("any-key", "demo", base_url=url) as voice:
