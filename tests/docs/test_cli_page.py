@@ -5,11 +5,17 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from tests.docs.command_page import FIELDS_PAGE, PAGE, commands, fields_page, written
+from tests.docs.pages import DOCS, ROOT
 from voiceflow_worker.cli.program import description, program, sections
+
+PAGES = [ROOT / "README.md", *sorted(DOCS.rglob("*.md"))]
+GROUPS = ("calls", "suppress", "ivr", "account")
+"""Words that only begin the name of a command."""
 
 
 def test_the_page_is_what_the_program_tells() -> None:
@@ -48,3 +54,18 @@ def test_each_command_has_a_summary_of_one_line_and_an_example(path: str, functi
     assert callable(function)
     assert len(description(function).partition("\n")[0]) <= 60
     assert f"    {path}" in f"    {sections(function)['Examples']}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_every_command_and_option_that_a_page_names_exists(page: Path) -> None:
+    known = {path.removeprefix("voiceflow "): app for path, app in commands(program())}
+    text = re.sub(r"\\\n\s*", " ", page.read_text(encoding="utf-8"))
+    for line in re.findall(r"(?:^|[`&(] ?|^ +)voiceflow ([a-z][^`\n|#&]*)", text, re.MULTILINE):
+        two = " ".join(line.split()[:2])
+        path = two if two in known else line.split()[0]
+        if path in GROUPS:
+            continue
+        assert path in known, f"there is no command {path!r}: {line}"
+        names = {name for each in known[path].assemble_argument_collection() for name in each.names}
+        unknown = set(re.findall(r"(?<=\s)--[a-z][a-z0-9-]*", line)) - names
+        assert not unknown, f"voiceflow {path} has no option {', '.join(unknown)}: {line}"
