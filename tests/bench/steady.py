@@ -207,7 +207,7 @@ class Locks:
 
 def beside_a_receiver(build: Path, *, calls: int, port: int) -> dict[str, object]:
     """The figures of one build: a worker without a rate, and a receiver with summaries all the while."""
-    python, summaries = str(build / ".venv/bin/python"), 60 * RECEIVED
+    python, summaries = str(build / ".venv/bin/python"), 40 * RECEIVED
     run: dict[str, Any] = {"cwd": build, "env": environment(), "stdout": subprocess.PIPE, "text": True}
     server = PostgresServer().start()
     try:

@@ -17,6 +17,7 @@ import signal
 import statistics
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -114,6 +115,9 @@ class Receiver:
         for line in self.process.stderr:
             if found := re.search(r"http://127\.0\.0\.1:(\d+)", line):
                 self.port = int(found[1])
+                # Its log is read: a full pipe would stop it.
+                self._log = threading.Thread(target=self.process.stderr.read)
+                self._log.start()
                 return
         raise SystemExit("voiceflow serve did not start")
 
@@ -124,8 +128,7 @@ class Receiver:
 
     def end(self) -> None:
         self.process.send_signal(signal.SIGTERM)
-        assert self.process.stderr is not None
-        self.process.stderr.read()
+        self._log.join()
         self.process.wait()
 
 
