@@ -24,7 +24,7 @@ import pytest
 from tests.deploy.proxies import DEPLOY, tool
 from tests.docs.pages import ROOT
 
-EXTRAS = "files,otel,postgres,redis"
+EXTRAS = "all"
 BUILT_BY = ("hatchling", "hatch-fancy-pypi-readme")
 OFFLINE = {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": "/wheels", "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
 
