@@ -98,7 +98,7 @@ def test_what_8x8_refuses_is_reported(
 def test_an_address_is_registered_with_the_newer_of_two_secrets_and_the_command_ends(
     voiceflow: Program, eight: EightByEight, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("VOICEFLOW_WEBHOOK_SECRET", "Bearer new-secret, Bearer old-secret")
+    monkeypatch.setenv("VOICEFLOW_WEBHOOK_SECRET", "Bearer the-newer-of-two-secrets, Bearer the-older-of-two-secrets")
     done = voiceflow("account", "webhooks", "set", "https://calls.example.com", "--type", "vca", "--json")
     assert (done.code, [line["type"] for line in done.lines]) == (0, ["VCA"])
     done = voiceflow("account", "webhooks", "set", "https://calls.example.com", "--json")

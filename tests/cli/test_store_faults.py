@@ -60,7 +60,7 @@ def test_a_redis_with_slower_settings_is_reported_by_commands_that_add_calls_and
         concern = "waits for up to a second" if has_waitaof else "the last two seconds of writes may be lost"
         enqueued = voiceflow("enqueue", *call, "--store", server.url)
         assert (enqueued.code, enqueued.err.count(concern)) == (0, 1)
-        for command in (["status"], ["report"], ["calls", "list"], ["hold"], ["queues"]):
+        for command in (["status"], ["report"], ["calls", "list"], ["hold"], ["status", "--all"]):
             looked = voiceflow(*command, "--store", server.url)
             assert (looked.code, concern in looked.err) == (0, False)
         found = voiceflow("doctor", "--store", server.url)
@@ -217,8 +217,8 @@ COMMANDS = [
     ["suppress", "add", "+6587654321"], ["suppress", "remove", "+6587654321"], ["suppress", "list"],
     ["suppress", "import", "numbers.csv"],
     ["audit"], ["forget", "+6587654321", "--yes"],
-    ["batches", "edit", "march", "--priority", "1"], ["queues"], ["batches"], ["escalations"],
-    ["rate"], ["rate", "5"], ["watch"],
+    ["batches", "edit", "march", "--priority", "1"], ["status", "--all"], ["batches"], ["status", "--escalations"],
+    ["rate"], ["rate", "5"], ["status", "--watch"],
     ["backup", "copy.db"], ["enqueue", "people.csv", "--say", "Hello", "--voice-profile", "en-US-JennyNeural",
      "--source", "+6531234567"], ["worker", "--drain"], ["serve", "--port", "0"], ["schedule", "daily.toml", "--once"],
 ]  # fmt: skip
