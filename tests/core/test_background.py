@@ -15,7 +15,7 @@ from structlog.testing import capture_logs
 from tests.contract.samples import ManualClock
 from tests.support.everyday import combinations
 from tests.support.faulty_store import FaultyStore, Loss
-from tests.support.manual_time import time_passing
+from tests.support.manual_time import passing, time_passing
 from tests.support.voices import GatedVoice, ScriptedVoice
 from tests.support.waiting import until
 from tests.support.workers import enqueued, states, worker_for
@@ -26,6 +26,7 @@ from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.background import BackgroundTasks, failing_here
 from voiceflow_worker.core.retention import Retention
 from voiceflow_worker.core.rollback import RollbackGuard
+from voiceflow_worker.core.sending.pacer import Pacer
 from voiceflow_worker.core.settling import verdicts
 from voiceflow_worker.core.settling.reconcile import Reconciler
 from voiceflow_worker.core.settling.stops import BatchStops
@@ -56,6 +57,33 @@ PARTS: dict[str, tuple[type, str]] = {
     "the store was not checked for lost calls": (RollbackGuard, "watch"),
     "calls were not taken from the queue": (Worker, "_next_look"),
 }
+
+
+async def test_a_fault_with_journal_entries_cuts_no_post_and_the_calls_are_sent_later(
+    clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with open_store("memory://", clock=clock) as store:
+        queue, voice, share = await enqueued(store, 3), GatedVoice(bytes_left=True), Pacer.share
+        worker = worker_for(store, voice, rate=10)
+
+        def fails(self: Pacer) -> int | None:
+            if voice.in_the_air == 1 and not worker.counts.part_failures:
+                raise ValueError("odd")
+            return share(self)
+
+        monkeypatch.setattr(Pacer, "share", fails)
+
+        async def work() -> None:
+            async with anyio.create_task_group() as group:
+                group.start_soon(worker.run)
+                while voice.in_the_air < 3:
+                    await clock.sleep(0.01)
+                worker.stop()
+                voice.open.set()
+
+        await passing(clock, work)
+        assert worker.counts.part_failures
+        assert await states(queue) == {"accepted": 3}
 
 
 class NoLog:

@@ -12,7 +12,7 @@ from tests.contract.samples import ManualClock, delete
 from tests.support.engine import Engine
 from tests.support.flows import SOURCE
 from tests.support.voices import ScriptedVoice, created, unknown
-from voiceflow_worker import CallPolicy, Job, JobState, Settler, Store
+from voiceflow_worker import CallPolicy, Job, JobState, Store
 from voiceflow_worker.core.menu_calls import MenuCall, MenuCalls
 from voiceflow_worker.core.ports.reading import get_jobs
 from voiceflow_worker.core.ports.reads import Read
@@ -195,7 +195,7 @@ async def test_an_answer_that_names_another_session_meanwhile_has_its_way(
     async def then_the_answer_comes(store: Store, read: Read, *, now: datetime) -> Sequence[Job]:
         found = await jobs(store, read, now=now)
         monkeypatch.undo()
-        await Settler(store, CallPolicy()).verdict(in_doubt, 1, created("the real session"))
+        await Engine(store, ScriptedVoice()).verdict(in_doubt, 1, created("the real session"))
         return found
 
     monkeypatch.setattr(type(store), "jobs", then_the_answer_comes)
@@ -223,7 +223,7 @@ class TestACallOfAnotherProgramToTheSamePerson:
     async def test_gives_its_place_to_the_session_that_our_answer_names(
         self, engine: Engine, menu_calls: MenuCalls, taken_for_ours: Job
     ) -> None:
-        job = await engine.settler.verdict(taken_for_ours, 1, created("ours"))
+        job = await engine.verdict(taken_for_ours, 1, created("ours"))
         assert job.posts[0].session_id == "ours"
         assert (await menu_calls.find(event(job, "ours"))).job == job
         assert (await menu_calls.find(event(job, "theirs"))).job is None
@@ -232,7 +232,7 @@ class TestACallOfAnotherProgramToTheSamePerson:
     async def test_does_not_settle_ours_and_grants_no_redial_while_ours_rings(
         self, engine: Engine, taken_for_ours: Job, client_request_id: str | None
     ) -> None:
-        await engine.settler.verdict(taken_for_ours, 1, created("ours"))
+        await engine.verdict(taken_for_ours, 1, created("ours"))
         theirs = SessionSummary(session_id="theirs", client_request_id=client_request_id, status=SessionStatus.BUSY)
         assert await engine.settler.summary(theirs) in {SummaryResult.UNKNOWN, SummaryResult.PARKED}
         await engine.sweeper.sweep()
@@ -243,7 +243,7 @@ class TestACallOfAnotherProgramToTheSamePerson:
     async def test_is_not_what_a_session_is_that_our_answer_named_whatever_its_summary_calls_it(
         self, engine: Engine, taken_for_ours: Job
     ) -> None:
-        await engine.settler.verdict(taken_for_ours, 1, created("ours"))
+        await engine.verdict(taken_for_ours, 1, created("ours"))
         ours = SessionSummary(session_id="ours", client_request_id="mangled", status=SessionStatus.COMPLETED)
         assert await engine.settler.summary(ours) is SummaryResult.SETTLED
         assert await engine.state(taken_for_ours) == "completed"

@@ -207,7 +207,7 @@ async def test_an_answer_that_its_bearer_takes_for_stored_is_compared_with_what_
     (sending,) = await engine.journal()
     remembered = answered(sending, 1, created("s-1"), at=clock.now(), policy=CallPolicy())
     assert remembered.state is JobState.SUBMITTED
-    await engine.settler.verdict(remembered, 1, created("s-1"))
+    await engine.verdict(remembered, 1, created("s-1"))
     stored = await engine.queue.get(job.id)
     assert (stored.state, stored.session_id) == (JobState.SUBMITTED, "s-1")
 
@@ -222,7 +222,7 @@ async def test_a_summary_that_is_early_while_its_session_is_being_named_settles_
     async def answer_is_stored(call: StoreCall) -> None:
         if call.name == "write":
             store.before = nothing_more
-            await engine.settler.verdict(sending, 1, created(f"session-{job.id}.1"))
+            await engine.verdict(sending, 1, created(f"session-{job.id}.1"))
 
     async def nothing_more(call: StoreCall) -> None:
         """Let the other calls be."""

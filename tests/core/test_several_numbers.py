@@ -75,7 +75,7 @@ async def test_a_call_that_was_placed_after_its_end_was_told_calls_no_further_nu
     job = await engine.enqueue(MOBILE, further_numbers=[HOME])
     (failed,) = await engine.send()
     created = Verdict(kind=VerdictKind.CREATED, message="created", session_id=f"session-{job.id}.1")
-    placed = await engine.settler.verdict(failed, 1, created)
+    placed = await engine.verdict(failed, 1, created)
     await engine.summarise(job, S.BUSY)
     assert await engine.send() == []
     ended = await engine.queue.get(job.id)

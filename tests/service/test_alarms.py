@@ -232,9 +232,7 @@ async def test_a_call_that_goes_back_to_the_queue_after_the_end_never_rings(duty
     else:
         async with time_passing(duty.clock):
             await duty.tells(resolved=["disk"])
-    await duty.engine.settler.verdict(
-        job, 1, Verdict(kind=VerdictKind.NOT_SENT, message="connection refused"), at=duty.clock.now()
-    )
+    await duty.engine.verdict(job, 1, Verdict(kind=VerdictKind.NOT_SENT, message="connection refused"))
     assert (await duty.engine.queue.get(job.id)).state is JobState.QUEUED
     await duty.passes(5 * MINUTE)
     assert await duty.rang() == []

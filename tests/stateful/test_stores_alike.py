@@ -36,7 +36,7 @@ from voiceflow_worker.core.ports.reading import find_jobs
 from voiceflow_worker.core.ports.reads import Listing
 from voiceflow_worker.core.ports.store import Step
 from voiceflow_worker.core.sending.journal import Journal, Unsent
-from voiceflow_worker.core.settling.settle import Settler
+from voiceflow_worker.core.settling.settle import Answered, Settler
 from voiceflow_worker.core.sweep import Sweeper
 from voiceflow_worker.core.units import inserted
 from voiceflow_worker.errors import StoreUnavailableError, VoiceflowError
@@ -351,7 +351,15 @@ class EngineOnEveryStore(RuleBasedStateMachine):
 
         async def settled(side: Side) -> object:
             job = self.mine(side, dispatch.jobs)
-            return await side.again(partial(side.settler.verdict, job, number, dispatch.verdict))
+            answer = Answered(job, number, dispatch.verdict, side.store.clock.now())
+
+            async def settle() -> Job:
+                (found,) = await side.settler.verdicts([answer])
+                if isinstance(found, BaseException):
+                    raise found
+                return found
+
+            return await side.again(settle)
 
         (answer, *_) = self.each(settled, loss=loss)
         assert isinstance(answer, Job), "evidence was refused"

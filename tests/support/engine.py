@@ -22,13 +22,14 @@ from voiceflow_worker.core.sending.journal import Journal
 from voiceflow_worker.core.sending.pacer import Pacer
 from voiceflow_worker.core.sending.submit import Dispatch, Submitter
 from voiceflow_worker.core.settling.changes import Changes
-from voiceflow_worker.core.settling.settle import Settler, SummaryResult
+from voiceflow_worker.core.settling.settle import Answered, Settler, SummaryResult
 from voiceflow_worker.core.settling.stops import BatchStops
 from voiceflow_worker.core.settling.verdicts import Verdicts
 from voiceflow_worker.core.suppression import SuppressionList
 from voiceflow_worker.core.sweep import Sweeper
 from voiceflow_worker.model.reports.events import SessionSummary
 from voiceflow_worker.model.reports.status import SessionStatus
+from voiceflow_worker.model.reports.verdict import Verdict
 
 LEASE = timedelta(seconds=60)
 
@@ -164,6 +165,13 @@ class Engine:
         dispatches = await self.finish(*dispatches)
         after = [(leased[dispatch.job.id], await self.queue.get(dispatch.job.id)) for dispatch in dispatches]
         return [job for was, job in after if job.state is not JobState.QUEUED or job.post_count > was.post_count]
+
+    async def verdict(self, job: Job, number: int, verdict: Verdict) -> Job:
+        """Settle a POST by its answer. `job` is the job as the caller last saw it."""
+        (settled,) = await self.settler.verdicts([Answered(job, number, verdict, self.store.clock.now())])
+        if isinstance(settled, BaseException):
+            raise settled
+        return settled
 
     async def summarise(
         self,

@@ -390,7 +390,13 @@ class Senders:
             while True:
                 await self._came.wait()
                 while self._waiting:
-                    await self._enter(group)
+                    try:
+                        await self._enter(group)
+                    except Exception as error:  # noqa: BLE001 - a fault of ours must cut no POST
+                        self._submitter.on_fault(_NOT_JOURNALLED, error)
+                        left, self._waiting = self._waiting, deque()
+                        await self._submitter.put_back(left, "an unexpected error kept the call from being sent")
+                        self.free(len(left))
                 self._came = anyio.Event()
         finally:
             await self._give_back(self._waiting)

@@ -89,20 +89,6 @@ class Settler:
         self._queues = QueueNames(store)
         self._refusals = RefusalRuns(store)
 
-    async def verdict(
-        self, job: Job, number: int, verdict: Verdict, *, at: datetime | None = None, held_until: datetime | None = None
-    ) -> Job:
-        """Settle one POST by its answer. `at` is the time of the answer, by default now.
-
-        `job` is the job as the caller last saw it. Raises `StoreUnavailableError`; it is then safe to settle the same
-        answer again.
-        """
-        at = at or self._store.clock.now()
-        (settled,) = await self.verdicts([Answered(job, number, verdict, at, held_until)])
-        if isinstance(settled, BaseException):
-            raise settled
-        return settled
-
     async def verdicts(self, answers: Sequence[Answered]) -> list[Job | BaseException]:
         """Settle POSTs by their answers in one commit; returns the job or the error of each."""
         changes = [JobChange(each.job.id, partial(each.apply, policy=self._policy), each.job) for each in answers]

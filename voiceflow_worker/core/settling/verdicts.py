@@ -143,9 +143,8 @@ class Verdicts:
         """Store verdicts in one commit; returns the verdicts that must be stored one by one."""
         plain = [each for each in replies if each[1].gate is None]
         failed = [each for each in replies if each[1].gate is not None]
-        answers = [reply.of(job) for job, reply in plain]
         try:
-            settled = await self._settler.verdicts(answers)
+            settled = await self._settler.verdicts([reply.of(job) for job, reply in plain])
         except Exception as error:  # noqa: BLE001 - a fault in one verdict must not keep the others from being stored
             _log.warning("verdicts of POSTs could not be stored together; each is stored alone", error=str(error))
             return list(replies)
@@ -166,6 +165,13 @@ class Verdicts:
                     **_evidence_of(job, reply),
                 )
             raise
+        except Exception as error:  # noqa: BLE001 - a fault of ours must not end the worker, and cut its POSTs
+            self._on_fault(NOT_STORED, error)
+            _log.exception(
+                "an unexpected error kept the verdict of a POST from being stored; when the lease ends, the call is in "
+                "doubt",
+                **_evidence_of(job, reply),
+            )
         finally:
             self._has_settled(1)
 
