@@ -41,7 +41,7 @@ EVERY = 30.0
 RECEIVED = 200
 """Summaries a second."""
 ALONE = "4294967295"
-"""The lane -1 of PostgreSQL: the whole store."""
+"""The lock -1 of PostgreSQL: the whole store."""
 TICKS = os.sysconf("SC_CLK_TCK")
 
 

@@ -90,7 +90,7 @@ async def prepare(store: Store, round_: int) -> list[Job]:
     await store.write(Step(units=(Unit(puts=units),)), now=NOW)
     rare = [sample_job(100 * round_ + place, state=state) for place, state in enumerate(RARE, 20)]
     await stored(store, *jobs, *rare)
-    await store.lease(QUEUE, worker_id="w", limit=1, until=LATER, now=NOW)  # puts lanes and shelves in order
+    await store.lease(QUEUE, worker_id="w", limit=1, until=LATER, now=NOW)  # puts sub-queues and held batches in order
     return jobs
 
 

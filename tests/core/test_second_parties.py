@@ -15,7 +15,7 @@ from voiceflow_worker import CallFlow, CallPolicy, Job, JobState
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.store import Page
 from voiceflow_worker.core.suppression import SuppressionList
-from voiceflow_worker.core.units import NUMBER, PARTY
+from voiceflow_worker.core.units import NUMBER, SECOND_PARTY
 from voiceflow_worker.errors import SuppressedNumberError
 from voiceflow_worker.model.flows.rules import second_parties
 
@@ -54,7 +54,7 @@ async def hand_in(engine: Engine, clock: ManualClock, *flows: CallFlow) -> list[
 
 
 async def locks(store: Store) -> list[str]:
-    found = await store.records({NUMBER: Page(), PARTY: Page()}, now=store.clock.now())
+    found = await store.records({NUMBER: Page(), SECOND_PARTY: Page()}, now=store.clock.now())
     return [record.group for records in found.values() for record in records]
 
 

@@ -15,7 +15,7 @@ from voiceflow_worker.core.gates import unit_of_order
 from voiceflow_worker.core.ports.controls import GATES
 from voiceflow_worker.core.ports.store import Answer, Page, Put, Result, Same, Step, Unit
 from voiceflow_worker.core.suppression import NAMESPACE as SUPPRESSED
-from voiceflow_worker.core.units import NUMBER, PARTY, PERSON, POSTED
+from voiceflow_worker.core.units import NUMBER, PERSON, POSTED, SECOND_PARTY
 from voiceflow_worker.model.jobs import lifecycle
 from voiceflow_worker.model.jobs.evidence import answered, summarised
 from voiceflow_worker.model.jobs.gate import Gate, GateState
@@ -98,7 +98,7 @@ def test_a_journal_entry_takes_the_numbers_the_attempt_and_the_workers_token() -
     assert desk.write(unit).result is Result.DONE
     post = f"{job.id}.1"
     assert desk.keys(NUMBER) == {job.destination: post}
-    assert desk.keys(PARTY) == {DESK: post}
+    assert desk.keys(SECOND_PARTY) == {DESK: post}
     assert list(desk.keys(PERSON).values()) == [post]
     assert desk.keys(POSTED) == {"w": sent.revision}
     assert desk.memory.jobs[job.id] == sent
@@ -149,7 +149,7 @@ def test_a_post_that_reached_nobody_gives_back_its_numbers_and_its_attempt(verdi
     desk = Desk(call(1, DESK))
     job = desk.hear(desk.begin(desk.lease()), verdict)
     assert job.state is (JobState.FAILED if verdict is REFUSED else JobState.QUEUED)
-    assert desk.keys(NUMBER) == desk.keys(PARTY) == desk.keys(PERSON) == {}
+    assert desk.keys(NUMBER) == desk.keys(SECOND_PARTY) == desk.keys(PERSON) == {}
 
 
 def test_the_attempt_of_a_call_in_doubt_lasts_from_the_end_of_its_validity() -> None:

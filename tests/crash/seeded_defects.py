@@ -46,7 +46,7 @@ def _requeue_sending() -> None:
 
 def _no_number_lock() -> None:
     """Every number counts as free."""
-    _without({units.NUMBER, units.PARTY})
+    _without({units.NUMBER, units.SECOND_PARTY})
 
 
 def _no_expiry() -> None:
@@ -134,7 +134,7 @@ def _guard_reads_first() -> None:
     async def read_first(self: Journal, entries: Sequence[tuple[Job, Unit]]) -> Sequence[Answer | Exception]:
         locks = [_locks_of(unit) for _, unit in entries]
         numbers = [group for own in locks for need in own for group in need.groups]
-        wanted = {namespace: list(dict.fromkeys(numbers)) for namespace in (units.NUMBER, units.PARTY)}
+        wanted = {namespace: list(dict.fromkeys(numbers)) for namespace in (units.NUMBER, units.SECOND_PARTY)}
         found = await self._store.records(wanted, now=self._store.clock.now())
         standing = {(namespace, each.group): each for namespace, records in found.items() for each in records}
         await self._store.clock.sleep(0.4)  # the others do the same
@@ -157,7 +157,9 @@ def _guard_reads_first() -> None:
 
 
 def _locks_of(unit: Unit) -> list[Absent]:
-    return [need for need in unit.needs if isinstance(need, Absent) and need.namespace in {units.NUMBER, units.PARTY}]
+    return [
+        need for need in unit.needs if isinstance(need, Absent) and need.namespace in {units.NUMBER, units.SECOND_PARTY}
+    ]
 
 
 SABOTAGE: Mapping[str, Callable[[], None]] = {

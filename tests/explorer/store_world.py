@@ -228,7 +228,7 @@ class Explorer:
         if world.was_rolled_back:
             return
         open_posts = {post.client_request_id for job in jobs for post in job.posts if post.is_open}
-        for namespace in (units.NUMBER, units.PARTY, units.BESIDE):
+        for namespace in (units.NUMBER, units.SECOND_PARTY, units.BRIDGE):
             for record in chain.from_iterable(world.memory.recorded.get(namespace, {}).values()):
                 if record.value.startswith(QUEUE) and record.value not in open_posts:
                     raise BrokenError(f"{namespace} {record.group} is still kept: the call of {record.value} is over")

@@ -189,14 +189,14 @@ MUTATIONS: dict[str, tuple[Scene, Rules, str]] = {
     ),
     "the attempt of a call in doubt is given back": (LIMITED, Rules(settled=attempt_given_back_in_doubt), LIMIT),
     "a bridge does not refuse the entry": (
-        BRIDGES, Rules(entry=without_need(ENTRY, in_namespace(units.BESIDE))), CROWDED,
+        BRIDGES, Rules(entry=without_need(ENTRY, in_namespace(units.BRIDGE))), CROWDED,
     ),
     "a number that is called does not refuse a bridge": (
         BRIDGES, Rules(bridge=without_need(BRIDGE, in_namespace(units.NUMBER))), CROWDED,
     ),
-    "a bridge is not stored": (BRIDGES, Rules(bridge=with_puts(BRIDGE, without(units.BESIDE))), CROWDED),
+    "a bridge is not stored": (BRIDGES, Rules(bridge=with_puts(BRIDGE, without(units.BRIDGE))), CROWDED),
     "a summary does not give the bridged number back": (
-        BRIDGES, Rules(settled=with_drops(SETTLED, without(units.BESIDE))), KEPT,
+        BRIDGES, Rules(settled=with_drops(SETTLED, without(units.BRIDGE))), KEPT,
     ),
     "evidence has a condition": (ANSWERS, Rules(settled=settled_and_conditional), "evidence was refused"),
     "a repeat is counted again": (REPEATS, Rules(memory=ARepeatIsCountedAgain), "the counters are"),

@@ -17,7 +17,7 @@ from tests.support.voices import ScriptedVoice
 from voiceflow_worker import CallFlow, CallPolicy, CallQueue, End, Job, Menu, Store, SuppressionList
 from voiceflow_worker.backends.memory import MemoryStore
 from voiceflow_worker.core.ports.store import Page
-from voiceflow_worker.core.units import BESIDE, NUMBER, PARTY, changed
+from voiceflow_worker.core.units import BRIDGE, NUMBER, SECOND_PARTY, changed
 from voiceflow_worker.model.jobs import lifecycle
 from voiceflow_worker.model.reports.events import Leg, SessionSummary
 from voiceflow_worker.model.reports.status import SessionStatus
@@ -113,7 +113,7 @@ def meanwhile(store: Store, happens: Callable[[], Awaitable[object]]) -> FaultyS
     async def before(call: StoreCall) -> None:
         step = call.arguments[0] if call.name == "write" else None
         spaces = {put.namespace for unit in step.units for put in unit.puts} if step else set()
-        if BESIDE in spaces and not begun:
+        if BRIDGE in spaces and not begun:
             begun.append(call.name)
             await happens()
 
@@ -152,7 +152,7 @@ async def test_a_call_of_a_queue_that_has_the_number_first_is_not_joined(store: 
     assert (await Line.of(second).press(late, "1")).connected_to is None
     assert [job.post_count for job in sent] == [1]
     await settled(store, second, rang=False)
-    assert await standing(store, BESIDE) == {}
+    assert await standing(store, BRIDGE) == {}
 
 
 @pytest.mark.parametrize("written", [DESK, DESK.removeprefix("+")])
@@ -165,7 +165,7 @@ async def test_a_shared_number_is_not_locked_by_a_bridge(store: Store, written: 
 
 async def locked(store: Store) -> list[str]:
     """The numbers that have a lock, or a bridge beside."""
-    wanted = {space: Page() for space in (NUMBER, PARTY, BESIDE)}
+    wanted = {space: Page() for space in (NUMBER, SECOND_PARTY, BRIDGE)}
     found = await store.records(wanted, now=store.clock.now())
     return [record.group for records in found.values() for record in records]
 

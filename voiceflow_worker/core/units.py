@@ -51,7 +51,14 @@ from voiceflow_worker.model.jobs.policy import CallPolicy
 from voiceflow_worker.model.numbers.phone import all_spellings, spellings, telephone_of, usual_form
 from voiceflow_worker.model.reports.status import OPT_OUTS
 
-NUMBER, PARTY, BESIDE, PERSON, SESSION, POSTED = "number", "party", "beside", "person", "session", "posted"
+NUMBER, SECOND_PARTY, BRIDGE, PERSON, SESSION, POSTED = (
+    "number",
+    "second-party-lock",
+    "bridge-lock",
+    "person",
+    "session",
+    "posted",
+)
 ESCALATION, ENDED_ESCALATION = "escalation", "escalation-ended"
 """The name, in the data of a call in the menu of this name, of its escalation; and the namespace of those that have
 ended, by their ids. No POST of a call begins after its escalation has ended."""
@@ -88,8 +95,8 @@ def journal_entry(
         OpenGate(job.queue, job.batch_id),
         *_not_cancelled(job),
         Absent(NUMBER, numbers, job.id),
-        Absent(PARTY, numbers, job.id),
-        Absent(BESIDE, numbers, job.id),
+        Absent(SECOND_PARTY, numbers, job.id),
+        Absent(BRIDGE, numbers, job.id),
     ]
     if (escalation := escalation_of(job)) is not None:
         needs.append(Absent(ENDED_ESCALATION, (escalation,)))
@@ -130,7 +137,7 @@ def settled(old: Job, new: Job, *, at: datetime, policy: CallPolicy) -> tuple[Jo
         if _opted_out(new, post) and not (was is not None and _opted_out(old, was)):
             puts += _opt_out(new, post, at)
         if post.outcome is not None:
-            drops += [Drop(BESIDE, number, None, post.client_request_id) for number in post.bridged]
+            drops += [Drop(BRIDGE, number, None, post.client_request_id) for number in post.bridged]
         if policy.max_per_person is not None and post.may_have_rung:
             puts += _attempt(new, post, policy.max_per_person.span)
         elif not post.may_have_rung:
@@ -138,7 +145,7 @@ def settled(old: Job, new: Job, *, at: datetime, policy: CallPolicy) -> tuple[Jo
     if new.post_count and not may_ring(new, at=at, policy=policy):
         owner = new.request_id(new.post_count)
         numbers = all_spellings(new.parties)
-        drops += [Drop(namespace, number, owner) for namespace in (NUMBER, PARTY) for number in numbers]
+        drops += [Drop(namespace, number, owner) for namespace in (NUMBER, SECOND_PARTY) for number in numbers]
     return changed(old, new, at=at, puts=puts, drops=drops)
 
 
@@ -315,7 +322,7 @@ def _locks(job: Job, post: Post, policy: CallPolicy) -> list[Put]:
     bridged = called + policy.longest_call + policy.ringing
     return [
         *(Put(NUMBER, number, owner, called, Mode.EXTEND) for number in spellings(job.number)),
-        *(Put(PARTY, number, owner, bridged, Mode.EXTEND) for number in second_numbers(job, policy)),
+        *(Put(SECOND_PARTY, number, owner, bridged, Mode.EXTEND) for number in second_numbers(job, policy)),
     ]
 
 
@@ -325,7 +332,7 @@ def _beside(
     needs: list[Need] = [Absent(SUPPRESSED, listed_groups(numbers, store_id=store_id))]
     if wanted:
         needs.append(Absent(NUMBER, tuple(wanted), but_owner))
-    return needs, [Put(BESIDE, number, owner, ends, Mode.EXTEND, member=owner) for number in wanted]
+    return needs, [Put(BRIDGE, number, owner, ends, Mode.EXTEND, member=owner) for number in wanted]
 
 
 def _persons(job: Job) -> list[str]:

@@ -1,1 +1,1 @@
-"""The gateway to 8x8, over HTTP. Only this room sees HTTP answers and errors; it turns them into verdicts."""
+"""The gateway to 8x8, over HTTP. Only this package sees HTTP answers and errors; it turns them into verdicts."""

@@ -1,1 +1,1 @@
-"""Pure data and rules: no clock, no I/O. Everything else builds on this room."""
+"""Pure data and rules: no clock, no I/O. Everything else builds on this package."""

@@ -344,7 +344,7 @@ class Trail:
         erased = erased_group(self.number, store_id=self.store.id)
         queues = await QueueNames(self.store).known()
         persons = [f"{queue}/{telephone_of(self.number)}" for queue in queues]
-        locks = (SUPPRESSED, ORDERED, units.NUMBER, units.PARTY, units.BESIDE)
+        locks = (SUPPRESSED, ORDERED, units.NUMBER, units.SECOND_PARTY, units.BRIDGE)
         wanted: dict[str, Sequence[str | Key]] = {**dict.fromkeys(locks, self.spellings), units.PERSON: persons}
         found = await self.store.records(wanted, now=now)
         gone = [(namespace, record) for namespace, records in found.items() for record in records]

@@ -263,7 +263,7 @@ async def test_nothing_of_the_same_name_in_another_schema_is_taken_for_the_store
         for name in ("jobs", "bodies", "numbers", "records", "events", "additions", "totals", "paces", "changes"):
             ask(f"CREATE TABLE other.{name} ()")
         for name, kinds in [
-            ("write", "jsonb"), ("lane", "text, text"), ("hashtext", "text"), ("place", ""), ("server", ""),
+            ("write", "jsonb"), ("lock_of", "text, text"), ("hashtext", "text"), ("place", ""), ("server", ""),
             ("starts_with", "text, text"), ("concatenate", "text, integer"), ("concatenate", "text, numeric"),
             ("concatenate", "text, bigint"), ("concatenate", "text, oid"), ("concatenate", "bigint, text"),
             ("concatenate", "text, name"),

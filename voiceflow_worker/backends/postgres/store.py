@@ -27,7 +27,7 @@ from voiceflow_worker.model.jobs.totals import STATE, Totals
 
 AT_ONCE = 32
 """The number of units that are written at once, unless they are together: meanwhile, others wait for what they lock. So
-many need fewer lanes (`lock_groups` in write.sql) than the number from which a step locks the whole store."""
+many need fewer locks (`lock_groups` in write.sql) than the number from which a step locks the whole store."""
 _WRITE = "SELECT voiceflow.write(%s::jsonb)::text"
 _LEASE = f"""
 SELECT {JOB}, was_due, gone

@@ -69,7 +69,7 @@ DECLARE
     store CONSTANT integer := 'voiceflow.jobs'::regclass::oid::integer;
     batches text[];
 BEGIN
-    IF NOT pg_try_advisory_xact_lock(store, voiceflow.lane('totals of', of_queue)) THEN
+    IF NOT pg_try_advisory_xact_lock(store, voiceflow.lock_of('totals of', of_queue)) THEN
         RETURN;
     END IF;
     WITH folded AS (

@@ -12,40 +12,40 @@
 --   puts, drops, events, wakes (a queue), and slot (queue, after and until in epoch seconds).
 
 
--- The lane of a group of records. Lanes are locked, not groups, so that no step needs more than a hundred locks. Groups of these two
--- namespaces are named by each step, three for each number, and are seldom written: they share a few lanes.
-CREATE FUNCTION voiceflow.lane(namespace text, group_name text) RETURNS integer
+-- The lock of a group of records. Many groups share a lock, so that no step needs more than a hundred. Groups of these two
+-- namespaces are named by each step, three for each number, and are seldom written: they share a few locks.
+CREATE FUNCTION voiceflow.lock_of(namespace text, group_name text) RETURNS integer
 LANGUAGE sql IMMUTABLE AS $$
-    SELECT CASE WHEN namespace IN ('suppressed', 'beside') THEN 1024 + (hashtext(namespace || ' ' || group_name) & 15)
+    SELECT CASE WHEN namespace IN ('suppressed', 'bridge-lock') THEN 1024 + (hashtext(namespace || ' ' || group_name) & 15)
         ELSE hashtext(namespace || ' ' || group_name) & 1023 END;
 $$;
 
 -- Locks groups until the end of the transaction: `shared` ones for reading what stands in them, the others for writing.
 --
--- Lanes are locked in one order, so that steps do not wait for each other in a circle. All of them are locked below the lock
--- of the whole store (-1). A step with very many lanes takes that one alone.
+-- Locks are taken in one order, so that steps do not wait for each other in a circle. All of them are taken below the lock
+-- of the whole store (-1). A step with very many locks takes that one alone.
 CREATE FUNCTION voiceflow.lock_groups(namespaces text[], group_names text[], shared boolean[]) RETURNS void
 LANGUAGE plpgsql AS $$
 DECLARE
     store CONSTANT integer := 'voiceflow.jobs'::regclass::oid::integer;
-    lanes integer[];
+    locks integer[];
     are_shared boolean[];
 BEGIN
-    SELECT array_agg(lane ORDER BY lane), array_agg(is_shared ORDER BY lane) INTO lanes, are_shared FROM (
-        SELECT voiceflow.lane(namespace, group_name) AS lane, bool_and(is_shared) AS is_shared
+    SELECT array_agg(lock ORDER BY lock), array_agg(is_shared ORDER BY lock) INTO locks, are_shared FROM (
+        SELECT voiceflow.lock_of(namespace, group_name) AS lock, bool_and(is_shared) AS is_shared
         FROM unnest(namespaces, group_names, shared) AS named (namespace, group_name, is_shared)
-        GROUP BY lane
+        GROUP BY lock
     ) AS named;
-    IF cardinality(lanes) > 127 THEN
+    IF cardinality(locks) > 127 THEN
         PERFORM pg_advisory_xact_lock(store, -1);
         RETURN;
     END IF;
     PERFORM pg_advisory_xact_lock_shared(store, -1);
-    FOR place IN 1 .. coalesce(cardinality(lanes), 0) LOOP
+    FOR place IN 1 .. coalesce(cardinality(locks), 0) LOOP
         IF are_shared[place] THEN
-            PERFORM pg_advisory_xact_lock_shared(store, lanes[place]);
+            PERFORM pg_advisory_xact_lock_shared(store, locks[place]);
         ELSE
-            PERFORM pg_advisory_xact_lock(store, lanes[place]);
+            PERFORM pg_advisory_xact_lock(store, locks[place]);
         END IF;
     END LOOP;
 END;

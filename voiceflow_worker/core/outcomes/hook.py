@@ -1,4 +1,4 @@
-"""One hook: its options and counts, its backlog in the store, and the lane that delivers outcomes to it."""
+"""One hook: its options and counts, its backlog in the store, and the delivery that delivers outcomes to it."""
 
 from __future__ import annotations
 
@@ -218,7 +218,7 @@ def reader_name(hook: str, queue: str) -> str:
     return f"hook/{hook}/{queue}"
 
 
-class HookLane:
+class HookDelivery:
     """Delivers the outcomes of one queue to one hook, while this process holds the lease for them.
 
     Outcomes are first stored in the hook's backlog; then the hook's place in the outbox moves past them. Each is

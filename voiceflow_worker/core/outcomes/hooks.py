@@ -18,7 +18,7 @@ from voiceflow_worker.core.outcomes.hook import (
     Hook,
     HookBacklog,
     HookCounts,
-    HookLane,
+    HookDelivery,
     HookOptions,
     PendingOutcome,
     reader_name,
@@ -70,7 +70,7 @@ class OutcomeHooks:
         self._queue = None if queue is None else checked_queue(queue)
         self._grace = grace
         self._hooks: dict[str, Hook] = {}
-        self._lanes: list[HookLane] = []
+        self._deliveries: list[HookDelivery] = []
         self._opened: set[str] = set()
         self._runs = False
         self._stopped = anyio.Event()
@@ -134,21 +134,21 @@ class OutcomeHooks:
     async def run(self) -> None:
         """Deliver outcomes until `stop` is called; wait while the store is unavailable."""
         self._runs = True
-        async with anyio.create_task_group() as lanes:
+        async with anyio.create_task_group() as deliveries:
             if self._queue is not None:
-                self._open(self._queue, dict.fromkeys(self._hooks, self._since), lanes)
+                self._open(self._queue, dict.fromkeys(self._hooks, self._since), deliveries)
             else:
-                await self._parts.keep("hooks did not look for new queues", partial(self._open_each, lanes))
+                await self._parts.keep("hooks did not look for new queues", partial(self._open_each, deliveries))
             await self._stopped.wait()
             # Even if a handler never ends, or the store is unavailable.
-            lanes.cancel_scope.deadline = anyio.current_time() + self._grace.total_seconds()
+            deliveries.cancel_scope.deadline = anyio.current_time() + self._grace.total_seconds()
 
     def stop(self) -> None:
         """Begin no new delivery; `run` returns when the deliveries in progress have ended, or `grace` has passed."""
         self._stopped.set()
         self._nap.cancel()
-        for lane in self._lanes:
-            lane.stop()
+        for delivery in self._deliveries:
+            delivery.stop()
 
     async def caught_up(self) -> None:
         """Wait until every hook, here or in another process, has received the outcomes that exist now.
@@ -186,22 +186,22 @@ class OutcomeHooks:
             await book.unpark(found)
         return len(found)
 
-    def _open(self, queue: str, since: Mapping[str, datetime], lanes: TaskGroup) -> None:
+    def _open(self, queue: str, since: Mapping[str, datetime], deliveries: TaskGroup) -> None:
         for hook in self._hooks.values():
-            lane = HookLane(self._store, hook, queue, since=since[hook.name])
-            self._lanes.append(lane)
+            delivery = HookDelivery(self._store, hook, queue, since=since[hook.name])
+            self._deliveries.append(delivery)
             if self._stopped.is_set():
-                lane.stop()
-            lanes.start_soon(self._parts.keep, f"hook {hook.name} got no outcomes of queue {queue}", lane.run)
+                delivery.stop()
+            deliveries.start_soon(self._parts.keep, f"hook {hook.name} got no outcomes of queue {queue}", delivery.run)
 
-    async def _open_each(self, lanes: TaskGroup) -> None:
+    async def _open_each(self, deliveries: TaskGroup) -> None:
         """Begin the delivery for every queue as it becomes known. A new queue is read from its first call on."""
         since = await self._retry(self._registered)
         opened = self._opened
         while not self._stopped.is_set():
             for queue in sorted(set(await self._known_queues()) - opened):
                 opened.add(queue)
-                self._open(queue, since, lanes)
+                self._open(queue, since, deliveries)
             if self._stopped.is_set():
                 break
             with anyio.CancelScope() as self._nap:

@@ -1,12 +1,12 @@
--- Counts the jobs in an index by time that are due by a time, or those in the lanes of a start that stands.
--- @include store queue lanes
+-- Counts the jobs in an index by time that are due by a time, or those in the sub-queues of a start that stands.
+-- @include store queue sub_queues
 -- Asked: queue, by ('' for any time); times (the end of the key of the index), or batch and start.
 base = base_of(asked.queue)
 local indexes = {asked.times and base .. asked.times}
-for _, lane in ipairs(asked.batch and redis.call('ZRANGE', batch_base(asked.batch) .. ':lanes', 0, -1) or {}) do
-    local _, start = parts_of(lane)
+for _, sub_queue in ipairs(asked.batch and redis.call('ZRANGE', batch_base(asked.batch) .. ':sub_queues', 0, -1) or {}) do
+    local _, start = parts_of(sub_queue)
     if start == ':' .. asked.start then
-        indexes[#indexes + 1] = base .. ':lane:' .. lane
+        indexes[#indexes + 1] = base .. ':sub_queue:' .. sub_queue
     end
 end
 local amount = 0

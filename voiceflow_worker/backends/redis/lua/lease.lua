@@ -1,13 +1,13 @@
 -- Leases due jobs to a worker, as far as gates and max_active allow: the highest priority first, then the earliest due,
 -- then by id.
--- @include store rights queue lanes
+-- @include store rights queue sub_queues
 -- Asked: queue, now, limit, ends (of the lease), worker, batch, token. The revision of the n-th job is token.n.
 -- Returns {1 if the script stopped early and should be run again, else 0, row, …}.
 base = base_of(asked.queue)
 local now, limit, only = tonumber(asked.now), asked.limit, asked.batch
 -- The most index entries that one script corrects beside leasing jobs. This keeps the script to a few milliseconds.
 local WORK = 250
--- The most jobs that one script leases, and the most jobs that it reads at once from one of several lanes.
+-- The most jobs that one script leases, and the most jobs that it reads at once from one of several sub-queues.
 local MOST, CHUNK = 500, 16
 
 -- Returns nil for an open gate, and for a closed gate the time at which it opens by itself, or 'inf' for never.
@@ -52,12 +52,12 @@ if limit <= 0 then
 end
 limit = math.min(limit, MOST)
 
--- Jobs return to their lanes if they seemed expired because a clock had jumped ahead.
+-- Jobs return to their sub-queues if they seemed expired because a clock had jumped ahead.
 local returned = redis.call('ZRANGEBYSCORE', base .. ':expired', '(' .. asked.now, '+inf', 'LIMIT', 0, work)
 for _, id in ipairs(returned) do
     local head = head_of(id)
     if head then
-        zadd(lane_of(head), head.due, id)
+        zadd(sub_queue_of(head), head.due, id)
     end
     zrem(base .. ':expired', id)
 end
@@ -65,25 +65,25 @@ settle_queue(now)
 work = work - #returned
 
 -- Batches that were closed return if their gate has opened by itself or was changed.
-for _, batch in ipairs(redis.call('ZRANGEBYSCORE', base .. ':shelves', '-inf', asked.now, 'LIMIT', 0, math.max(work, 0))) do
+for _, batch in ipairs(redis.call('ZRANGEBYSCORE', base .. ':held_batches', '-inf', asked.now, 'LIMIT', 0, math.max(work, 0))) do
     local opens = closed_until(batch)
     if opens then
-        zadd(base .. ':shelves', opens, batch)
+        zadd(base .. ':held_batches', opens, batch)
     else
-        local lanes = redis.call('ZRANGE', batch_base(batch) .. ':lanes', 0, -1)
-        for _, lane in ipairs(lanes) do
-            settle(lane, now)
+        local sub_queues = redis.call('ZRANGE', batch_base(batch) .. ':sub_queues', 0, -1)
+        for _, sub_queue in ipairs(sub_queues) do
+            settle(sub_queue, now)
         end
-        zrem(base .. ':shelves', batch)
-        work = work - #lanes
+        zrem(base .. ':held_batches', batch)
+        work = work - #sub_queues
     end
     work = work - 1
 end
 
--- Lanes become ready when their first job becomes due.
+-- Sub-queues become ready when their first job becomes due.
 local come = redis.call('ZRANGEBYSCORE', base .. ':later', '-inf', asked.now, 'LIMIT', 0, math.max(work, 0))
-for _, lane in ipairs(come) do
-    settle(lane, now)
+for _, sub_queue in ipairs(come) do
+    settle(sub_queue, now)
 end
 work = work - #come
 if work <= 0 then
@@ -92,19 +92,19 @@ end
 
 local chosen, chosen_heads = {}, {}
 
--- Takes due jobs out of a lane, up to the entry of the next lane. `id` and `id_due` are the first job of the lane.
-local function take_from(lane, next_entry, id, id_due)
-    local priority, _, batch = parts_of(lane)
+-- Takes due jobs out of a sub-queue, up to the entry of the next sub-queue. `id` and `id_due` are the first job of the sub-queue.
+local function take_from(sub_queue, next_entry, id, id_due)
+    local priority, _, batch = parts_of(sub_queue)
     local is_ordinary = tonumber(priority) <= 0
     local size = math.min(limit - #chosen, next_entry and CHUNK or limit, is_ordinary and ordinary or limit)
     if size <= 0 then
         return false
     end
-    local found = redis.call('ZRANGEBYSCORE', base .. ':lane:' .. lane, '-inf', asked.now, 'WITHSCORES', 'LIMIT', 0, size)
+    local found = redis.call('ZRANGEBYSCORE', base .. ':sub_queue:' .. sub_queue, '-inf', asked.now, 'WITHSCORES', 'LIMIT', 0, size)
     local gone = {}
     for place = 1, #found, 2 do
         local each = found[place]
-        if work <= 0 or (next_entry and entry_of(lane, each, found[place + 1]) > next_entry) then
+        if work <= 0 or (next_entry and entry_of(sub_queue, each, found[place + 1]) > next_entry) then
             break
         end
         gone[#gone + 1] = each
@@ -128,11 +128,11 @@ local function take_from(lane, next_entry, id, id_due)
         end
     end
     if #gone > 0 then
-        redis.call('ZREM', base .. ':lane:' .. lane, unpack(gone))
+        redis.call('ZREM', base .. ':sub_queue:' .. sub_queue, unpack(gone))
     else
         work = work - 1
     end
-    settle(lane, now, id, id_due)
+    settle(sub_queue, now, id, id_due)
     return #gone > 0
 end
 
@@ -144,8 +144,8 @@ if only == '' then
             break
         end
         local bar = string.find(first, NUL, 1, true)
-        local due, id, lane = string.sub(first, 8, 27), string.sub(first, 28, bar - 1), string.sub(first, bar + 1)
-        local priority, start, batch = parts_of(lane)
+        local due, id, sub_queue = string.sub(first, 8, 27), string.sub(first, 28, bar - 1), string.sub(first, bar + 1)
+        local priority, start, batch = parts_of(sub_queue)
         if ordinary <= 0 and tonumber(priority) <= 0 then
             break
         end
@@ -154,22 +154,22 @@ if only == '' then
         end
         if batch ~= '' and closed[batch] then
             zrem(base .. ':ready', first)
-            zadd(base .. ':shelves', closed[batch], batch)
+            zadd(base .. ':held_batches', closed[batch], batch)
             work = work - 1
         elseif is_being_stored(start, batch) then
             zrem(base .. ':ready', first)
-            redis.call('ZADD', base .. ':shelves', 'NX', 'inf', batch) -- never later than the gate of the batch opens
+            redis.call('ZADD', base .. ':held_batches', 'NX', 'inf', batch) -- never later than the gate of the batch opens
             work = work - 1
         else
-            take_from(lane, second, id, due)
+            take_from(sub_queue, second, id, due)
         end
     end
 elseif not closed_until(only) then
-    for _, lane in ipairs(redis.call('ZREVRANGE', batch_base(only) .. ':lanes', 0, -1)) do
-        local _, start = parts_of(lane)
+    for _, sub_queue in ipairs(redis.call('ZREVRANGE', batch_base(only) .. ':sub_queues', 0, -1)) do
+        local _, start = parts_of(sub_queue)
         local goes_on = not is_being_stored(start, only)
         while goes_on and #chosen < limit and work > 0 do
-            goes_on = take_from(lane, nil, first_of(lane))
+            goes_on = take_from(sub_queue, nil, first_of(sub_queue))
         end
     end
 end

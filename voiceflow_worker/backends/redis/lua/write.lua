@@ -1,5 +1,5 @@
 -- Writes units: each is checked as a whole, and then written as a whole, or refused.
--- @include store room rights queue lanes
+-- @include store room rights queue sub_queues
 -- Asked: now, together, guard (server: its id, or '' if the user may not see it; known: a condition), units.
 --   A unit has: kind ('insert', 'move', 'delete' or ''), queue of its change or events, id, old and new revision, key (unique
 --   key or ''), job (its new fields), tally (amounts by field), needs, puts, drops, events ({time, text}), wakes (a queue),
@@ -309,7 +309,7 @@ end
 local function look_again(namespace, queue, member)
     local batch = namespace == 'gate' and member or namespace == 'start' and '=' .. string.match(member, '^%S* (.*)$') or ''
     if batch ~= '' then
-        redis.call('ZADD', base_of(queue) .. ':shelves', 'XX', 0, batch)
+        redis.call('ZADD', base_of(queue) .. ':held_batches', 'XX', 0, batch)
     end
 end
 

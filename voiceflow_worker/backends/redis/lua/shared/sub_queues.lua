@@ -1,10 +1,10 @@
 -- The indexes and counters that change with jobs. Every script that uses them calls `settle_queue` at its end.
 --
--- A lane has the queued jobs of one priority and one batch (and of one start of it, if they have one), by due time; `batch:…:lanes` lists the lanes of a batch. A lane
+-- A sub-queue has the queued jobs of one priority and one batch (and of one start of it, if they have one), by due time; `batch:…:sub-queues` lists the sub-queues of a batch. A sub-queue
 -- whose first job is not due is in `later`, by the time of that job. The others are in `ready`, in the order in which their
--- first jobs are leased. So no lease reads a lane that is not due. `shelves` has closed batches by the time at which they
--- open: a lease takes their lanes out of `ready` when it meets them. `expired` has the queued jobs whose validity has ended:
--- they are in no lane, and wait for the sweep.
+-- first jobs are leased. So no lease reads a sub-queue that is not due. `held_batches` has closed batches by the time at which they
+-- open: a lease takes their sub-queues out of `ready` when it meets them. `expired` has the queued jobs whose validity has ended:
+-- they are in no sub-queue, and wait for the sweep.
 --
 -- `state:…` has the jobs in a state by due time, `queued` those of a batch; `in:…` has the jobs in a state by id.
 local touched, counted = {}, {}
@@ -18,62 +18,62 @@ local function zrem(key, member)
 end
 
 -- The priority, ':' .. start or '', and '=' .. batch or ''.
-local function parts_of(lane)
-    return string.match(lane, '^(%-?%d+)([^=]*)(.*)$')
+local function parts_of(sub_queue)
+    return string.match(sub_queue, '^(%-?%d+)([^=]*)(.*)$')
 end
 
-local function first_of(lane)
-    return unpack(redis.call('ZRANGE', base .. ':lane:' .. lane, 0, 0, 'WITHSCORES'))
+local function first_of(sub_queue)
+    return unpack(redis.call('ZRANGE', base .. ':sub_queue:' .. sub_queue, 0, 0, 'WITHSCORES'))
 end
 
--- The entry of a lane in `ready` when this is its first job: the most urgent entry is the first one.
-local function entry_of(lane, id, due)
-    return string.format('%07d%020.0f', 1000000 - parts_of(lane), due) .. id .. NUL .. lane
+-- The entry of a sub-queue in `ready` when this is its first job: the most urgent entry is the first one.
+local function entry_of(sub_queue, id, due)
+    return string.format('%07d%020.0f', 1000000 - parts_of(sub_queue), due) .. id .. NUL .. sub_queue
 end
 
-local function close_lane(lane)
-    local _, _, batch = parts_of(lane)
-    zrem(base .. ':later', lane)
+local function close_sub_queue(sub_queue)
+    local _, _, batch = parts_of(sub_queue)
+    zrem(base .. ':later', sub_queue)
     if batch ~= '' then
-        zrem(batch_base(batch) .. ':lanes', lane)
-        if redis.call('EXISTS', batch_base(batch) .. ':lanes') == 0 then
-            zrem(base .. ':shelves', batch)
+        zrem(batch_base(batch) .. ':sub_queues', sub_queue)
+        if redis.call('EXISTS', batch_base(batch) .. ':sub_queues') == 0 then
+            zrem(base .. ':held_batches', batch)
         end
     end
 end
 
--- Puts a lane where its first job belongs. `was` and `was_due` are the job that was the first one before, if it is known.
-local function settle(lane, now, was, was_due)
-    local id, due = first_of(lane)
+-- Puts a sub-queue where its first job belongs. `was` and `was_due` are the job that was the first one before, if it is known.
+local function settle(sub_queue, now, was, was_due)
+    local id, due = first_of(sub_queue)
     if was and was == id and was_due == due then
         return
     end
     if was then
-        zrem(base .. ':ready', entry_of(lane, was, was_due))
+        zrem(base .. ':ready', entry_of(sub_queue, was, was_due))
     end
     if not id then
-        close_lane(lane)
+        close_sub_queue(sub_queue)
         return
     end
     if tonumber(due) <= now then
-        zrem(base .. ':later', lane)
-        zadd(base .. ':ready', 0, entry_of(lane, id, due))
+        zrem(base .. ':later', sub_queue)
+        zadd(base .. ':ready', 0, entry_of(sub_queue, id, due))
     else
-        zadd(base .. ':later', due, lane)
+        zadd(base .. ':later', due, sub_queue)
     end
-    local priority, _, batch = parts_of(lane)
+    local priority, _, batch = parts_of(sub_queue)
     if batch ~= '' then
-        zadd(batch_base(batch) .. ':lanes', priority, lane)
+        zadd(batch_base(batch) .. ':sub_queues', priority, sub_queue)
     end
 end
 
--- The key of the lane of a job, whose first job is remembered before the script changes the lane.
-local function lane_of(head)
-    local lane = head.prio .. (head.worker ~= '' and head.batch ~= '' and ':' .. string.sub(head.worker, 2) or '') .. head.batch
-    if not touched[lane] then
-        touched[lane] = {first_of(lane)}
+-- The key of the sub-queue of a job, whose first job is remembered before the script changes the sub-queue.
+local function sub_queue_of(head)
+    local sub_queue = head.prio .. (head.worker ~= '' and head.batch ~= '' and ':' .. string.sub(head.worker, 2) or '') .. head.batch
+    if not touched[sub_queue] then
+        touched[sub_queue] = {first_of(sub_queue)}
     end
-    return base .. ':lane:' .. lane
+    return base .. ':sub_queue:' .. sub_queue
 end
 
 -- Puts a job into the indexes that depend on its state.
@@ -84,7 +84,7 @@ local function enter(id, head)
         if head.batch ~= '' then
             zadd(batch_base(head.batch) .. ':queued', head.due, id)
         end
-        zadd(lane_of(head), head.due, id)
+        zadd(sub_queue_of(head), head.due, id)
         if head.valid ~= '' then
             zadd(base .. ':valid', head.valid, id)
         end
@@ -95,7 +95,7 @@ local function enter(id, head)
     end
 end
 
--- `laneless`: the caller has taken the job out of its lane.
+-- `laneless`: the caller has taken the job out of its sub-queue.
 local function leave(id, head, laneless)
     zrem(base .. ':state:' .. head.state, id)
     zrem(base .. ':in:' .. head.state, id)
@@ -104,7 +104,7 @@ local function leave(id, head, laneless)
             zrem(batch_base(head.batch) .. ':queued', id)
         end
         if not laneless then
-            zrem(lane_of(head), id)
+            zrem(sub_queue_of(head), id)
         end
         if head.valid ~= '' then
             zrem(base .. ':valid', id)
@@ -129,10 +129,10 @@ local function count(batch, field, amount)
     end
 end
 
--- Puts the lanes that the script has changed where they belong, and stores the changes of counters.
+-- Puts the sub-queues that the script has changed where they belong, and stores the changes of counters.
 local function settle_queue(now)
-    for lane, was in pairs(touched) do
-        settle(lane, now, was[1], was[2])
+    for sub_queue, was in pairs(touched) do
+        settle(sub_queue, now, was[1], was[2])
     end
     for key, fields in pairs(counted) do
         for field, amount in pairs(fields) do
