@@ -77,7 +77,7 @@ async def test_a_call_is_one_trace_from_the_programs_own_span_to_the_summary(
     clock.advance(timedelta(minutes=5))
     # Whoever sends and settles it need not have enqueued it: only the store is common.
     await Engine(any_store, voice).send()
-    pressed = KeyPress(at=clock.now(), menu="welcome", digits="4711", event_id="e-1")
+    pressed = KeyPress(at=clock.now(), menu="welcome", digits="47#1*", event_id="e-1")
     call = MenuCall(await engine.queue.get(job.id), 1, ())
     await MenuCalls(any_store, engine.policy).pressed(call, pressed, session_id=None)
     await Engine(any_store, voice).summarise(job)
@@ -99,7 +99,7 @@ async def test_a_call_is_one_trace_from_the_programs_own_span_to_the_summary(
         ("key press", {"voiceflow.menu": "welcome"})
     ]
     everything = "".join(span.to_json() for span in (enqueue, post, summary))
-    for private in (ANN[3:], SOURCE[3:], "Hello", "Ann", "order-42", "july", "4711"):
+    for private in (ANN[3:], SOURCE[3:], "Hello", "Ann", "order-42", "july", "47#1*"):
         assert private not in everything, private
     # What is sent to 8x8 has nothing of the trace.
     assert (await engine.queue.get(job.id)).trace is not None
