@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -44,8 +43,6 @@ from voiceflow_worker.model.flows.callflow import EncodedBody
 from voiceflow_worker.model.jobs.admission import end_of
 from voiceflow_worker.model.jobs.again import Again, states_of
 from voiceflow_worker.model.text.json_text import RepeatedNameError, read_strict_json
-
-_NUMBER_AT = re.compile(r"\$\.callflow\[(\d+)\]\.params\.(source|destination)")
 
 
 @dataclass(frozen=True, slots=True)

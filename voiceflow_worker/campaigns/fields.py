@@ -42,7 +42,6 @@ Schema = Mapping[str, object]
 TEXT: Final[Schema] = {"type": ["string", "null"]}
 WHOLE: Final[Schema] = {"type": ["integer", "string", "null"]}
 AMOUNT: Final[Schema] = {"type": ["number", "string", "null"]}
-FLAG: Final[Schema] = {"type": ["boolean", "string", "null"]}
 # Generators of clients read an object without this, or a list without `items`, as one that holds nothing.
 OBJECT: Final[Schema] = {"type": ["object", "null"], "additionalProperties": True}
 ROWS: Final[Schema] = {"type": ["array", "null"], "items": {"type": "object", "additionalProperties": True}}
