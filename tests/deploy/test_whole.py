@@ -84,7 +84,8 @@ def settings_of(name: str) -> dict[str, str]:
     """The environment of one of compose's services."""
     service = COMPOSE["services"][name]
     lines = (DEPLOY / service["env_file"]).read_text("utf-8").splitlines()
-    return dict(line.split("=", 1) for line in lines if not line.startswith("#")) | service["environment"]
+    found = dict(line.split("=", 1) for line in lines if not line.startswith("#"))
+    return {**found, **service["environment"]}
 
 
 @contextmanager
