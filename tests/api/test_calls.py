@@ -259,16 +259,10 @@ async def test_settings_complete_a_call_and_what_is_missing_is_told() -> None:
         assert job.redial.limit == 3
 
 
-async def test_a_list_goes_on_behind_its_cursor(memory: Store) -> None:
+async def test_calls_are_found_by_batch_state_and_number(memory: Store) -> None:
     async with program(memory) as client:
-        ids = [(await call(client, str(place), batch=f"b{place % 2}")).json()["id"] for place in range(5)]
-        found: list[str] = []
-        after: str | None = ""
-        while after is not None:
-            page = (await client.get("/v1/calls", params={"limit": 2, **({"after": after} if after else {})})).json()
-            found += [each["id"] for each in page["calls"]]
-            after = page["after"]
-        assert found == ids
+        for place in range(5):
+            await call(client, str(place), batch=f"b{place % 2}")
         for query, count in (
             ({"batch": "b0"}, 3), ({"state": "queued"}, 5), ({"state": "completed"}, 0), ({"batch": "none"}, 0),
             ({"number": "+65 8765 4321"}, 5), ({"number": " 6587654321"}, 5),

@@ -295,9 +295,11 @@ async def test_a_batch_is_shown_held_resumed_and_cancelled(memory: Store) -> Non
         assert (await client.post("/v1/batches/march/cancel")).json() == {"batch_id": "march", "cancelled": 2}
         shown = (await client.get("/v1/batches/march?wait=5")).json()
         assert (shown["ended"], shown["states"]["cancelled"], shown["outcomes"]) == (True, 2, {})
+        report = (await client.get("/v1/batches/march/report")).json()
+        assert report == json.loads(json.dumps((await CallQueue(memory).report("march")).as_json()))
         assert (await client.post("/v1/batches/march/resume")).status_code == 200
-        for path in ("", "/hold", "/resume", "/cancel"):
-            method = "POST" if path else "GET"
+        for path in ("", "/report", "/hold", "/resume", "/cancel"):
+            method = "GET" if path in {"", "/report"} else "POST"
             answer = await client.request(method, f"/v1/batches/april{path}")
             assert (answer.status_code, "has no calls" in answer.text) == (404, True), path
 

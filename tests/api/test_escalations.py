@@ -393,10 +393,6 @@ async def test_escalations_are_listed_acknowledged_and_stopped(memory: Store, wo
         ids = [(await escalate(client, f"incident-{number}")).json()["id"] for number in range(5)]
         listed = (await client.get("/v1/escalations")).json()
         assert [each["id"] for each in listed["escalations"]] == ids[::-1]
-        assert listed["after"] is None
-        page = (await client.get("/v1/escalations?limit=2")).json()
-        rest = (await client.get("/v1/escalations", params={"limit": 3, "after": page["after"]})).json()
-        assert [each["id"] for each in page["escalations"] + rest["escalations"]] == ids[::-1]
         taken = (await client.post(f"/v1/escalations/{ids[0]}/acknowledge", json={"by": "Li"})).json()
         assert (taken["state"], taken["acknowledged"]["by"], taken["acknowledged"]["number"]) == (
             "acknowledged", "Li", None,

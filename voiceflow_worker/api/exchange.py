@@ -215,6 +215,8 @@ class Asked:
             await self._take_turn()
             if self.form is not None:
                 content = await _definition(self.form, operation.files or {})
+            elif content:
+                content = _unpacked(content)
             try:
                 await self._read_body(content)
                 return await operation.handle(self)
@@ -342,10 +344,7 @@ class Asked:
                 content += chunk
                 if len(content) > LONGEST_BODY:
                     raise too_long
-        whole = decompressed(bytes(content), longest=LONGEST_BODY)
-        if len(whole) > LONGEST_BODY:
-            raise too_long
-        return whole
+        return bytes(content)
 
     @property
     def _media_type(self) -> str:
@@ -499,6 +498,14 @@ async def _definition(form: FormData, files: Mapping[str, str]) -> bytes:
     if (value.size or 0) > LONGEST_BODY:
         raise ProblemError(413, f"the definition is longer than {LONGEST_BODY} bytes; send many rows as a file")
     return await value.read()
+
+
+def _unpacked(content: bytes) -> bytes:
+    """A body without its compression. Raises ProblemError if it is too long."""
+    whole = decompressed(content, longest=LONGEST_BODY)
+    if len(whole) > LONGEST_BODY:
+        raise ProblemError(413, f"the body is longer than {LONGEST_BODY} bytes")
+    return whole
 
 
 def strict_json(content: bytes) -> object:
