@@ -90,6 +90,6 @@ def test_each_person_rings_once(tmp_path: Path) -> None:
     told = sum((program.told for program in programs), Counter[int]())
     posts = sum(program.posts for program in programs)
     assert posts > 1.5 * PROGRAMS * PEOPLE, "answers were lost"
-    assert set(told) <= {200, 201, 429}, told
+    assert set(told) <= {200, 201, 409, 429}, told  # 409: another request with this key is in progress
     assert sorted(rang) == sorted(number(place) for place in range(PEOPLE)), (posts, told)
     assert sum(states.values()) == PEOPLE, (states, told)

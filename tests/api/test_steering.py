@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.api.clients import program
+from tests.api.clients import call, program
 from tests.api.test_http_api import findings_of
 from tests.support.flows import flow
 from tests.support.redis_server import standalone
@@ -138,12 +138,14 @@ async def test_the_audit_log_has_what_programs_ordered(memory: Store) -> None:
 
 async def test_a_person_is_erased(memory: Store) -> None:
     queue = CallQueue(memory)
-    job = await queue.enqueue(flow("+6587654321"))
     async with program(memory) as client:
+        job = await queue.get((await call(client, "erased")).json()["id"])
         erased = await client.delete("/v1/people/8765 4321?country=SG")
         assert (erased.status_code, erased.json()["erased"]["calls"]) == (200, 1)
         assert "87654321" not in erased.text
         assert (await client.get(f"/v1/calls/{job.id}")).status_code == 404
+        again = await call(client, "erased")
+        assert (again.status_code, again.json()["code"]) == (422, "idempotency_key_reused"), again.text
         await queue.enqueue(flow("+6587654321"))
         await memory.lease(
             "default", worker_id="w", limit=1, until=memory.clock.now() + timedelta(hours=1), now=memory.clock.now()

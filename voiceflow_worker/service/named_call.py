@@ -94,6 +94,11 @@ class NamedCall:
         if result.suppressed is not None:
             raise SuppressedNumberError([result.suppressed])
         job = await self._known(queue)
+        if job is None and result.is_new is False:
+            raise OtherRequestError(
+                f"unique key {self.key!r} belongs to a call that was erased with its person; nothing was enqueued. Use "
+                "a new key for a new call"
+            )
         if job is None:
             raise StoreUnavailableError("the call was stored, and is not found yet; ask again with the same key")
         return job, result.is_new is True
