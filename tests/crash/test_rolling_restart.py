@@ -21,7 +21,8 @@ from tests.support.stores import DURABLE
 from tests.support.waiting import wait_until
 from voiceflow_worker import open_store
 
-CALLS = 400
+CALLS = 600
+"""Enough to last while processes are replaced on a busy machine: the campaign must not end before."""
 RATE = 5
 ENDS = {"completed", "unreached", "failed"}
 LONGEST_HELD = 60.0
