@@ -36,8 +36,6 @@ class Body(BaseModel):
 class Told(BaseModel):
     """A JSON object in an answer, which may get further fields."""
 
-    model_config = ConfigDict(extra="allow")
-
 
 def _whole(value: object) -> object:
     if isinstance(value, str) and not (value.isascii() and value.isdigit() and len(value) < 10):
