@@ -35,6 +35,7 @@ from tests.crash.seeded_defects import SABOTAGE
 from tests.crash.slow import stall_of
 from tests.crash.weather import odd_summaries, weather
 from voiceflow_worker import CallPolicy
+from voiceflow_worker.core.gates import LEAVES_WITHIN
 
 LEASE = timedelta(seconds=1.5)
 POLICY = CallPolicy(
@@ -65,8 +66,8 @@ SETBACK_EVERY = 250
 """Kills between two rollbacks of the store, with one at least in every run."""
 CRASH_EVERY = (2.0, 10.0)
 """Seconds between two crashes of a server that recovers."""
-AT_ONCE = timedelta(seconds=0.5)
-"""The time within which a POST leaves after its journal entry, as a rule."""
+AT_ONCE = timedelta(seconds=LEAVES_WITHIN)
+"""The time within which a POST leaves after its journal entry."""
 OLD = (1.0, 4.0)
 """The age in seconds of the copy that a store is rolled back to."""
 

@@ -75,9 +75,9 @@ _NOTHING = timedelta()
 class Pacer:
     """The timing of one worker's calls under the rate of its queue. With `rate` None, every call may leave at once.
 
-    `readying` measures the time from the lease of a call until its journal entry may be asked for, and `journalling`
-    that of the entry. Calls are leased, and entries asked for, so much earlier. `missed` counts the slots that passed
-    before their call was ready.
+    `readying` measures the time from the lease of a call until its journal entry may be asked for; `asking` and
+    `answered` measure that of entries. Calls are leased, and entries asked for, so much earlier. `missed` counts the
+    slots that passed before their call was ready.
     """
 
     def __init__(self, clock: Clock, *, queue: str, rate: float | None) -> None:
@@ -89,7 +89,9 @@ class Pacer:
         self._tries = 1
         self.missed: int = 0
         self.readying: PeakLatency = PeakLatency(clock)
-        self.journalling: PeakLatency = PeakLatency(clock)
+        self._journalling = PeakLatency(clock)
+        self._entering = PeakLatency(clock)
+        self._due_at = self._asked_at = self._answered_at = float("-inf")
 
     def follow(self, rate: float | None) -> bool:
         """Use this rate from now on. Returns False if it is the same as before.
@@ -154,6 +156,20 @@ class Pacer:
         soonest = max(self._journalled_in - STALE / 2, _NOTHING)
         return Slot(self._queue, now + soonest, now + self._lead + HORIZON)
 
+    def asking(self) -> None:
+        """Note that entries are asked for now. They may have waited until those before them were back."""
+        now = self._clock.monotonic()
+        late = max(self._until_next(self._lead).total_seconds(), 0.0)
+        waited = min(late, now - self._asked_at) if now - self._answered_at < STALE.total_seconds() else 0.0
+        self._due_at, self._asked_at = now - waited, now
+
+    def answered(self, *, is_whole: bool) -> None:
+        """Note that the store has answered; with `is_whole`, to all of the entries."""
+        self._answered_at = self._clock.monotonic()
+        if is_whole:
+            self._journalling.ended(self._asked_at)
+            self._entering.ended(self._due_at)
+
     def allotted(self, slots: Iterable[SendSlot]) -> None:
         """Note what the store has answered to entries that were asked for together: their slots, if they got so far.
 
@@ -179,17 +195,17 @@ class Pacer:
 
     @property
     def _journalled_in(self) -> timedelta:
-        return min(self.journalling.time * MARGIN, LATEST - HORIZON)
+        return min(self._journalling.time * MARGIN, LATEST - HORIZON)
 
     @property
     def _lead(self) -> timedelta:
-        """How long before the next slot an entry is asked for. It may have to wait for those before it."""
-        return max(LEAD, min(2 * self._journalled_in + STALE, LATEST - HORIZON))
+        """How long before the next slot an entry is asked for."""
+        return max(LEAD, min(self._entering.time * MARGIN + STALE, LATEST - HORIZON))
 
     @property
     def _reach(self) -> timedelta:
-        """How long before the next slot a call is leased."""
-        return self._lead + 2 * HORIZON + min(self.readying.time, LATEST)
+        """How long before the next slot a call is leased. The lease may have to wait for the one before it."""
+        return self._lead + 2 * HORIZON + min(2 * self.readying.time, LATEST)
 
     @property
     def _shared(self) -> int:

@@ -171,10 +171,9 @@ class Submitter:
         waiting = {each.job.id: each for each in dispatches if each not in held}
         if not waiting:
             return []
-        asked_at = self._store.clock.monotonic()
+        self._pacer.asking()
         begun, refused = await self._journal.begin([each.job for each in waiting.values()], slot=self._pacer.slot())
-        if all(each.unsent is None for each in begun):
-            self._pacer.journalling.ended(asked_at)
+        self._pacer.answered(is_whole=all(each.unsent is None for each in begun))
         self._pacer.allotted(
             slot for slot in (*(each.slot for each in begun), *(why.slot for _, why in refused)) if slot is not None
         )
