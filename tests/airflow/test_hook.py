@@ -70,7 +70,7 @@ def test_connections_work_as_the_pages_print_them(monkeypatch: pytest.MonkeyPatc
 
 
 def test_a_connection_as_airflow_prints_it_works_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert len(PRINTED) == 3
+    assert len(PRINTED) == 2
     for value in PRINTED:
         monkeypatch.setenv("AIRFLOW_CONN_VOICEFLOW_DEFAULT", value)
         shown = BaseHook.get_connection("voiceflow_default").get_uri()
