@@ -39,16 +39,16 @@ class VoiceCallOperator(OneCallTask):
     With `send="here"`, this task sends the call, at the rate of its queue. With `send="worker"`, a `voiceflow worker`
     sends it. The task waits for `"outcome"` (the end of the call), for `"accepted"` (8x8 accepted the call), or for
     nothing (`wait_for=None`). Outcomes in `fail_on` fail the task without a retry. The names are `completed`,
-    `unreached`, `failed`, `expired`, `cancelled` and `accepted`, and session statuses such as `NO_ANSWER`. A call in
-    doubt for longer than `doubt_timeout` fails the task too, and the error says how to resolve the doubt. Airflow may
-    then retry the task, and the retry waits for the same call. Of a mapped task, such ends fail no instance as long as
-    not more than `fail_ratio` of all its instances have them.
+    `unreached`, `failed`, `expired`, `cancelled` and `accepted`, and session statuses such as `NO_ANSWER`. A call that
+    may or may not have been placed (in doubt) for longer than `doubt_timeout` fails the task too, and the error says
+    how to resolve the doubt. Airflow may then retry the task, and the retry waits for the same call. Of a mapped task,
+    such ends fail no instance as long as not more than `fail_ratio` of all its instances have them.
 
     With `deferrable`, the task waits in the triggerer. After `wait_timeout` the task fails, but the call goes on. With
     `cancel_on_kill`, an unsent call is cancelled if a user stops the task. If a user clears the task after the call has
     ended, `on_clear="call_again"` makes a new call, and `"same_call"` shows the outcome again.
 
-    The result (XCom) is the call as JSON, as `voiceflow calls show --json` prints it, with its outcome once.
+    The result (XCom) is the call as JSON, as `voiceflow calls show --json` prints it.
     """
 
     template_fields: Sequence[str] = (

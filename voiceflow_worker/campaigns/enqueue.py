@@ -236,8 +236,8 @@ async def enqueue_file(
     enqueued, with a limit only if no more rows are bad than that. A row is bad if it breaks a rule, or if its unique
     key belongs to a different call in the store or earlier in the file. A row whose call exists already, in the store
     or earlier in the file, is a duplicate and makes no job. A file whose enqueue was interrupted can therefore be
-    enqueued again. No call is sent before the last one is stored; if the enqueue is cut, its calls stay staged. The
-    audit log keeps who ordered it (`by`).
+    enqueued again. No call is sent before the last one is stored; if the enqueue is interrupted, its calls stay staged:
+    stored, but not sent. The audit log keeps who ordered it (`by`).
 
     If a row without its own unique key calls a number that already has another call in the same batch, nothing is
     enqueued, unless `again` is True. This happens, for example, after the template was corrected. The same holds if
@@ -249,11 +249,11 @@ async def enqueue_file(
     `rejects` gets the bad and the suppressed rows in their original form, each with a reason. `dry_run` stores nothing,
     and without a queue it reads no store. With `assumptions`, the report of a dry run has a preview of the calls.
     `warn` gets what concerns the rows as a whole, such as hidden ones, before the first call is stored. `now` is the
-    time of the store's clock by default. With a `claim`, the first call is stored only if that holds, and with a
-    `lease` each call: IntakeError if it does not. With `seen` of a preview, nothing is stored if the rows would not do
-    what it showed: ChangedSinceError. Raises CampaignFileError for a file that cannot be read, and
-    InvalidInputError for a wrong option; nothing is stored then. Raises StoreError if the store fails; it is then safe
-    to enqueue the file again.
+    time of the store's clock by default. With a `claim` (of the import) the first call is stored only if the claim
+    still holds, with a `lease` each call; otherwise IntakeError is raised. With `seen` of a preview, nothing is stored
+    if the rows would not do what it showed: ChangedSinceError. Raises CampaignFileError for a file that cannot be read,
+    and InvalidInputError for a wrong option; nothing is stored then. Raises StoreError if the store fails; it is then
+    safe to enqueue the file again.
     """
     now = _now(queue, now)
     campaign, report = _opened(path, options, now=now, purpose=Purpose.ENQUEUE, progress=progress)

@@ -3,7 +3,7 @@
 An escalation is a record of the store, and whoever finds it may carry on with it: every worker and receiver looks each
 second, and so does who waits for it. Nobody has a claim, because each write is safe by itself:
 
-- To go to the next step is a compare-and-swap of the record. Of two processes, one goes on, and the other looks again.
+- To go to the next step is a compare-and-swap of the record. Of two processes, one goes on; the other reads it again.
 - The call of a step has a unique key, made of the escalation and the step, and is enqueued under the condition that the
   record is still the one that was read. So a step never rings twice, even if the store was rolled back. The same write
   replaces the record: who ends the escalation, or passes the number over, without having seen this call, must look
@@ -13,7 +13,7 @@ second, and so does who waits for it. Nobody has a claim, because each write is 
 - A process that dies leaves a step with a call or without one. Whoever looks next enqueues what is missing.
 
 A step is over when its number was called, or cannot be called. While nothing can call, such as without a worker, its
-call waits, and the escalation is blocked, which is told.
+call waits, and the escalation is blocked, which its status and the log say.
 """
 
 from __future__ import annotations

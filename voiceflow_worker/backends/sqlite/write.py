@@ -53,7 +53,7 @@ _PUTS = {Mode.EXTEND: SQL["put_extend"], Mode.KEEP: SQL["put_keep"], Mode.LONGER
 
 
 def write(step: Step, at: int, transaction: Transaction) -> Generator[None, None, Sequence[Answer]]:
-    """Write a step, as `core/ports/store.py` promises."""
+    """Write a step (a list of units, each an operation with its conditions), as `core/ports/store.py` promises."""
     work = Writing(transaction, at)
     if step.guard is not None:
         puts = [put for unit in step.units for put in unit.puts]
@@ -240,7 +240,7 @@ class Writing:
         self._db.run(SQL["move_job"], row)
 
     def _hand_over(self, job: Job, over: Handover) -> None:
-        """Let the owner of the unique key of a new job give it up, if it has it."""
+        """Take the unique key of a new job from the job that has it, if one does."""
         self._db.run(SQL["drop"], (TOMBSTONE, job.queue, job.unique_key, None))
         if over.change is not None and self._revision(over.owner) == over.change.revision:
             self._move(over.change.job)
@@ -255,7 +255,7 @@ class Writing:
 
 
 def count(transaction: Transaction, job: Job, tally: Mapping[str, int]) -> None:
-    """Add a tally to the counters of a job's queue and batch."""
+    """Add a tally (changes of counters) to the counters of a job's queue and batch."""
     for name, amount in tally.items():
         transaction.live[job.queue, job.batch_id, name] += amount
 
@@ -272,15 +272,15 @@ def event_row(event: Event) -> Row:
 
 
 def tombstone_row(job: Job, until: int) -> Row:
-    """The record that keeps the unique key of a deleted job taken."""
+    """The record (tombstone) that keeps the unique key of a deleted job taken."""
     return (TOMBSTONE, job.queue, job.unique_key, orjson.dumps(tombstone_of(job)).decode(), until)
 
 
 _LEAST, _MOST = -(2**63), 2**63 - 1
 
 _MOST_HELD = 5000
-"""The most calls of closed batches, and of starts that stand, that a lease passes over. Behind more of them, it looks
-at the batches with queued calls, one by one: an index seek for each."""
+"""The most calls of held batches, and of imports that are not complete, that a lease passes over. Behind more of
+them, it looks at the batches with queued calls, one by one: an index seek for each."""
 _AT_ONCE = 250
 _OF_QUEUE = SQL["next_priority"], SQL["due"]
 _OF_BATCH = SQL["next_priority_of_batch"], SQL["due_of_batch"]
@@ -325,7 +325,7 @@ def _due(db: Connection, queue: str, batch: str | None, *, at: int, limit: int) 
 
 
 class _Held:
-    """The jobs that no lease takes: those of closed batches, and of starts that stand.
+    """The jobs that no lease takes: those of held batches, and of imports that are not complete.
 
     Each is looked up once, when a job of it is met, so that other closed batches cost nothing.
     """

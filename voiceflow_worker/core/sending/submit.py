@@ -52,10 +52,11 @@ _NOT_SENT = "a call was not sent, or its answer not read"
 class Dispatch:
     """One leased job on its way.
 
-    `leased_at` and `asked_at`, the time at which the worker asked for the journal entry, are in monotonic seconds. A
-    hold after `leased_at` stops the job. `reserved` is the connection that the gateway keeps for its POST. `slot` is
-    the send slot that came with the journal entry, if the queue has a rate. `unsent` is the reason why a call with a
-    journal entry is not sent, although it may be `sending` in the store.
+    `leased_at` and `asked_at`, the time at which the worker asked for the journal entry (the durable record "this POST
+    is about to be sent"), are in monotonic seconds. A hold after `leased_at` stops the job. `reserved` is the
+    connection that the gateway keeps for its POST. `slot` is the send slot that came with the journal entry, if the
+    queue has a rate. `unsent` is the reason why a call with a journal entry is not sent, although it may be `sending`
+    in the store.
     """
 
     job: Job
@@ -223,7 +224,7 @@ class Submitter:
             raise
 
     async def _close_early(self, closed: list[Gate], hold: QueueHold) -> None:
-        """Hold the queue after an answer whose proof takes a second or more. The verdict gives the same order again."""
+        """Hold the queue before the verdict is certain, which may take a second or more. The verdict holds it again."""
         closed.append(self._holds.close(hold))
         try:
             await self._holds.order(closed[0])
