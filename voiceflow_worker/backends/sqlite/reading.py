@@ -122,12 +122,12 @@ def search(read: Searched) -> tuple[str, dict[str, Any]]:
         case OfNumber(number=number):
             return _by_age(read, SQL["jobs_of_number"]), _bindings(read, number=number, after=read.after)
         case Listing(batch=batch, states=states, outcomes=outcomes):
-            name = "jobs_of_batch" if batch is not None else "jobs_of_queue" if states is None else "jobs_in_states"
+            of_queue = SQL["jobs_of_queue" if states is None else "jobs_in_states"]
             among = (
                 "" if states is None or batch is None else _AMONG_STATES,
                 "" if outcomes is None else _AMONG_OUTCOMES,
             )
-            statement = _by_age(read, SQL[name], *among)
+            statement = _by_age(read, of_queue if batch is None else SQL["jobs_of_batch"], *among)
             sets = {"states": _array(states or ()), "outcomes": _array(outcomes or ())}
             return statement, _bindings(read, batch=batch, after=read.after, **sets)
 

@@ -109,8 +109,8 @@ class SqliteStore:
         return [Totals(live=live[name], pruned=pruned[name]) for name in names]
 
     async def count(self, read: Counted) -> int:
-        names: dict[type[Counted], str] = {Due: "count_due", Waiting: "count_waiting", Staged: "count_staged"}
-        return int(await self.reader.scan(SQL[names[type(read)]], until(read)))
+        count = {Due: SQL["count_due"], Waiting: SQL["count_waiting"], Staged: SQL["count_staged"]}[type(read)]
+        return int(await self.reader.scan(count, until(read)))
 
     async def records(self, wanted: Wanted, *, now: datetime) -> Mapping[str, Sequence[Record]]:
         return await self.reader.look(partial(read_records, wanted, to_micros(now)))

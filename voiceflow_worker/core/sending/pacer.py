@@ -21,17 +21,17 @@ class PeakLatency:
     """The longest recent duration of a step, such as a trip to the store.
 
     A slow trip counts fully at once, and then less and less. A mean would be too short for a disk that sometimes
-    stalls.
+    stalls. `expected` stands until the first measurement.
     """
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Clock, *, expected: timedelta = timedelta()) -> None:
         self._clock = clock
-        self._seconds = 0.0
+        self._seconds = expected.total_seconds()
         self._at = 0.0
 
     @property
     def time(self) -> timedelta:
-        """The time that the next trip is expected to take at most; zero before the first measurement."""
+        """The time that the next trip is expected to take at most."""
         return timedelta(seconds=self._seconds)
 
     def ended(self, began: float) -> None:
@@ -60,7 +60,7 @@ for."""
 STALE = timedelta(milliseconds=20)
 """A call that misses its slot by more than this goes back, so that delayed calls do not leave together."""
 
-SPARE = 0.1
+SPARE = 0.5
 """At low rates, a call may miss its slot by this part of the time until the next one: no other call leaves then."""
 
 CLOCKS_DIFFER = timedelta(seconds=10)
@@ -89,7 +89,7 @@ class Pacer:
         self._tries = 1
         self.missed: int = 0
         self.readying: PeakLatency = PeakLatency(clock)
-        self._journalling = PeakLatency(clock)
+        self._journalling = PeakLatency(clock, expected=LEAD)
         self._entering = PeakLatency(clock)
         self._due_at = self._asked_at = self._answered_at = float("-inf")
 
