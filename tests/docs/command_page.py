@@ -137,10 +137,9 @@ def options_of(command: str) -> dict[str, str]:
 FIELDS_PAGE = DOCS / "fields.md"
 _ABOUT_FIELDS = """# Fields
 
-What can be said about a campaign, a call, an escalation or a schedule. A field has one name and one meaning in every
-interface: `valid_for` in Python, in the [HTTP API](http.md) and in [Airflow](airflow.md), the option `--valid-for` of
-[`voiceflow enqueue`](cli.md#voiceflow-enqueue), either in a TOML file. A value is a text as one types it, or a number,
-a list, a table of names. In brackets is what counts without the field.
+A field has one name and one meaning in every interface: `valid_for` in Python, in the [HTTP API](http.md) and in
+[Airflow](airflow.md), the option `--valid-for` of [`voiceflow enqueue`](cli.md#voiceflow-enqueue), either in a TOML
+file. A value is a text as one types it, or a number, a list, a table of names. In brackets is what counts without it.
 """
 
 
