@@ -192,6 +192,16 @@ def test_queues_are_those_with_a_worker_or_a_batch_and_the_given_one(voiceflow: 
     assert "batch_id" not in default
 
 
+def test_a_hold_of_another_queue_is_shown_and_is_not_taken_for_this_ones(voiceflow: Program) -> None:
+    store = ("--store", url_of(voiceflow.folder))
+    enqueued(voiceflow.folder, 1, batch_id="people")
+    voiceflow("hold", "--queue", "alarms", *store)
+    assert "queue default is open; it was not held" in voiceflow("resume", *store).out
+    alarms, default = voiceflow("status", "--all", "--json", *store).lines
+    assert (alarms["queue"], alarms["total"], alarms["hold"]["scope"]) == ("alarms", 0, "queue")
+    assert (default["queue"], default["hold"]) == ("default", None)
+
+
 def test_a_queue_is_held_and_opened_in_the_name_of_a_person(voiceflow: Program) -> None:
     store = ("--store", url_of(voiceflow.folder))
     enqueued(voiceflow.folder, 1, batch_id="march")

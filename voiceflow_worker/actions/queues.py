@@ -167,11 +167,12 @@ class Resume(QueueAction):
             if gate is not None and gate.is_closed(at=now) and _state_of(gate, at=now) != seen:
                 raise changed_since(self.named, now=closed_in_words(gate))
 
+        was_held = self._own(await self.closed()) is not None
         gate = await self.calls.resume(batch_id=self.batch, check=None if seen is None else is_seen)
         states = await self.counted()
         is_open = gate.state is GateState.OPEN
         closed = "" if is_open else f"{gate_in_words(gate)}, and stays so: enqueue its calls as a new batch"
-        said = closed or f"{gate.scope.value} {gate.name} is open"
+        said = closed or f"{gate.scope.value} {gate.name} is open{'' if was_held else '; it was not held'}"
         staged = await self.calls.staged(self.batch) if self.batch is not None and is_open else ()
         notes = [f"{count_of(each.calls, 'call')} stay staged: {closed_in_words(each.gate)}" for each in staged]
         document = {**gate_as_json(gate), "doubts": states[JobState.IN_DOUBT]}

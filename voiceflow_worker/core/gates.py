@@ -23,6 +23,7 @@ from voiceflow_worker.core.ports.controls import (
     orders_in,
 )
 from voiceflow_worker.core.ports.identity import new_revision
+from voiceflow_worker.core.ports.names import queue_put
 from voiceflow_worker.core.ports.reading import find_jobs, gates_at, read_each
 from voiceflow_worker.core.ports.reads import Due
 from voiceflow_worker.core.ports.store import Key, Record, Result, Same, Step, Unit
@@ -46,7 +47,7 @@ def unit_of_order(standing: Record | None, ordered: Gate, *, token: str) -> tupl
         needs.append(not_cancelled(gate.queue, gate.name))
     if gate is was:
         return gate, Unit(needs=tuple(needs))
-    puts = [gate_put(gate, token=token, before=before)]
+    puts = [gate_put(gate, token=token, before=before), queue_put(gate.queue)]
     if gate.state is GateState.CANCELLED:
         puts.append(cancelled_put(gate, token=token))
     return gate, Unit(needs=tuple(needs), puts=tuple(puts), wakes=ordered.queue)
