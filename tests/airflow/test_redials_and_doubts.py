@@ -1,4 +1,4 @@
-"""Tasks of one call and of many: stores that were lost or set back, redials that a stop cancelled, calls in doubt."""
+"""Tasks of one call and of many: stores that were lost or rolled back, cancelled redials, calls in doubt."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ async def program(
     registry: CollectorRegistry | None = None,
     **settings: Any,
 ) -> AsyncGenerator[httpx.AsyncClient]:
-    """A program with this secret, and the door of a receiver with these settings."""
+    """A program with this secret, and the HTTP API of a receiver with these settings."""
     given = {
         "source": SOURCE,
         "voice_profile": "en-IE-EmilyNeural",

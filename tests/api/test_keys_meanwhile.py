@@ -43,7 +43,7 @@ LARGE = {
 
 
 class Programs:
-    """Programs that use the door until they are told to stop, each in a thread. `told` counts their answers."""
+    """Programs that use the HTTP API until they are told to stop, each in a thread. `told` counts their answers."""
 
     def __init__(self, on: Stage, *, waits_for: str) -> None:
         self._url, self._waits_for = on.receiver, waits_for

@@ -234,7 +234,7 @@ class TestACallOfAnotherProgramToTheSamePerson:
     ) -> None:
         await engine.verdict(taken_for_ours, 1, created("ours"))
         theirs = SessionSummary(session_id="theirs", client_request_id=client_request_id, status=SessionStatus.BUSY)
-        assert await engine.settler.summary(theirs) in {SummaryResult.UNKNOWN, SummaryResult.PARKED}
+        assert await engine.settler.summary(theirs) in {SummaryResult.UNKNOWN, SummaryResult.EARLY}
         await engine.sweeper.sweep()
         assert await engine.state(taken_for_ours) == "submitted"
         ours = SessionSummary(session_id="ours", status=SessionStatus.COMPLETED)

@@ -170,7 +170,7 @@ class TestWhatIsFound:
         summary = SessionSummary(
             session_id="s-1", status=SessionStatus.FAILED, error_code=-2004, error_message="no coverage"
         )
-        assert await engine.settler.summary(summary) is SummaryResult.PARKED
+        assert await engine.settler.summary(summary) is SummaryResult.EARLY
         clock.advance(5 * MINUTE)
         assert await look(engine, log) == PLACED
         ended = await engine.queue.get(job.id)

@@ -40,7 +40,7 @@ class TestSummaries:
         (sent,) = await engine.send()
         await text_records(store, "session").remove([sent.session_id or ""])
         result = await engine.summarise(job, session_id=sent.session_id, with_client_request_id=False)
-        assert result is SummaryResult.PARKED
+        assert result is SummaryResult.EARLY
         clock.advance(engine.policy.summary_deadline)
         await engine.sweeper.sweep()
         assert await engine.state(job) == "completed"

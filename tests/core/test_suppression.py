@@ -147,7 +147,7 @@ class TestAnOptOut:
         parked = await here.summarise(
             job, SessionStatus.COMPLETED_UNSUBSCRIBED, session_id="s-1", with_client_request_id=False
         )
-        assert parked is SummaryResult.PARKED
+        assert parked is SummaryResult.EARLY
         assert await on_the_list(listed) == []
         await text_records(here.store, "session").put({"s-1": f"{job.id}.1"})
         await here.sweeper.sweep()

@@ -69,13 +69,13 @@ class Register:
         self._keys: dict[str, str] = {}
         self._confirmed: set[str] = set()
         self._standing: set[str] = set()
-        """Those of them that the store has named since it was last set back."""
+        """Those of them that the store has named since it was last rolled back."""
         self._dropped: set[str] = set()
         self._suppressed = dict.fromkeys(suppressed, datetime.min.replace(tzinfo=UTC))
         self.forgotten: list[tuple[datetime, datetime]] = []
         """Between which times the store has forgotten what happened."""
         self.other_jobs: list[tuple[str, str, str]] = []
-        """Keys that were answered with another job than before, though no store was set back: key, before, now."""
+        """Keys that were answered with another job than before, though no store was rolled back: key, before, now."""
 
     def __len__(self) -> int:
         return len(self._calls)
@@ -92,7 +92,7 @@ class Register:
             self.forgotten.append((copied, struck))
 
     def confirm(self, pairs: Iterable[tuple[str, str]]) -> None:
-        """The store answered: these keys are these jobs. It must not forget that, unless it is set back."""
+        """The store answered: these keys are these jobs. It must not forget that, unless it is rolled back."""
         with self._lock:
             known = {key: job_id for job_id, key in self._keys.items()}
             for key, job_id in pairs:
@@ -133,7 +133,7 @@ class Register:
 
     @property
     def settled(self) -> set[str]:
-        """The keys that the store has answered for since it was last set back, or will not take any more."""
+        """The keys that the store has answered for since it was last rolled back, or will not take any more."""
         with self._lock:
             return self._standing | self._dropped
 

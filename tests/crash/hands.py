@@ -75,7 +75,7 @@ class Hands:
             wanted = FED_AT_ONCE if self.waiting < FED_AT_ONCE else 0
             self.hand_in(wanted if self._wanted is None else min(wanted, self.missing))
         except StoreUnavailableError:
-            pass  # it is being set back, or busy: next time
+            pass  # it is being rolled back, or busy: next time
 
     def hand_in(self, count: int) -> None:
         """Hand in so many calls. Raises `StoreUnavailableError`; they are handed in again with the next."""

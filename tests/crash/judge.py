@@ -141,7 +141,7 @@ class Bench:
         return [row for row in self._rows[job.id] if row["rang"]]
 
     def forgotten_outcomes(self, job: Job, rang: Sequence[Row]) -> set[str]:
-        """The POSTs of a job whose summaries the store may have forgotten; here the store was never set back."""
+        """The POSTs of a job whose summaries the store may have forgotten; here the store was never rolled back."""
         del job, rang
         return set()
 

@@ -156,7 +156,7 @@ class Replaced:
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """A store to soak, how it can be set back, and how its server crashes and recovers."""
+    """A store to soak, how it can be rolled back, and how its server crashes and recovers."""
 
     url: str
     rollbacks: Sequence[Rollback] = ()

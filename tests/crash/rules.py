@@ -183,7 +183,7 @@ class _Rules(Bench):
     def no_key_press_is_lost(self) -> None:
         """What was pressed in a call that went to its end is known, once each, in its order.
 
-        A store that is set back forgets what was pressed since its copy was taken: no file of a worker has it.
+        A store that is rolled back forgets what was pressed since its copy was taken: no file of a worker has it.
         """
         for row, job in self._menu_calls():
             post = next((post for post in job.posts if post.client_request_id == row["client_request_id"]), None)

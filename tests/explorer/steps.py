@@ -11,9 +11,9 @@ from tests.explorer.world import (
     COMPLETED,
     COPY,
     DROPPED,
+    EARLY,
     IDLE,
     LEASE,
-    PARKED,
     POLICY,
     RANG,
     SKEW,
@@ -87,8 +87,8 @@ class Commits:
 
     def early_applied(self, world: World, job: int, post: int, at: int) -> World:
         line = world.lines[job][post]
-        unparked = line_to(world, job, post, line & ~PARKED)
-        return self.summarised(unparked, job, post, OUTCOMES[Line(place(line))], at)
+        without_early = line_to(world, job, post, line & ~EARLY)
+        return self.summarised(without_early, job, post, OUTCOMES[Line(place(line))], at)
 
     def move(
         self, world: World, job: int, key: Hashable, step: Callable[[Job], Job], *, evidence: bool = False
@@ -351,8 +351,8 @@ class Steps:
         settled = self._commits.summarised(fewer, job, post, outcome, 0)
         found.append((f"the {what} comes ({outcome.status_text})", settled, True))
         if self._scene.without_id and not self._book.facts[world.jobs[job]].posts[post].session:
-            parked = line_to(world, job, post, (line - COPY) | PARKED)
-            found.append((f"the {what} comes without its clientRequestId, and is parked", parked, True))
+            early = line_to(world, job, post, (line - COPY) | EARLY)
+            found.append((f"the {what} comes without its clientRequestId, and is early", early, True))
         if line & UNCLEAR:
             clearer = line_to(world, job, post, line & ~UNCLEAR)
             unclear = self._commits.answered(clearer, job, post, _UNCLEAR_SUMMARY, key="unclear", at=0)
@@ -385,10 +385,10 @@ class Steps:
             step = partial(rules.overdue_doubt, at=at, policy=policy)
             looked = self._commits.move(world, job, ("look", off), step)
             self._found(found, f"{name} looks again at the job", looked)
-        parked = [post for post, line in enumerate(world.lines[job]) if line & PARKED and facts.posts[post].session]
-        for post in parked:
+        early = [post for post, line in enumerate(world.lines[job]) if line & EARLY and facts.posts[post].session]
+        for post in early:
             applied = self._commits.early_applied(world, job, post, off)
-            found.append((f"{name} applies the summary that was parked for POST {post + 1}", applied, True))
+            found.append((f"{name} applies the summary that was early for POST {post + 1}", applied, True))
         if facts.due > off:
             return
         match facts.state:
@@ -399,7 +399,7 @@ class Steps:
                 step = partial(rules.overdue_sending, at=at, reason="", policy=policy)
                 doubted = self._commits.move(world, job, ("doubt", off), step)
                 self._found(found, f"{name} takes up the job: its lease ended while sending", doubted)
-            case S.SUBMITTED if not parked:
+            case S.SUBMITTED if not early:
                 step = partial(rules.overdue_submitted, at=at, policy=policy)
                 over = self._commits.move(world, job, ("give up", off), step)
                 self._found(found, f"{name} gives up waiting for the summary of the job", over)

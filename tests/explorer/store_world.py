@@ -1,8 +1,9 @@
 """Everything that can happen between workers, 8x8, people and a store, walked through the real units and the reference.
 
 The other explorer proves the rules of one call; this one proves what is stored together: locks on numbers, attempts per
-person, the suppression list, holds, bridges, repeats of lost answers, and a store that is set back. A world is a store,
-workers at any point of their work, and the truth about each POST. Time is in minutes, and short: every world is finite.
+person, the suppression list, holds, bridges, repeats of lost answers, and a store that is rolled back. A world is a
+store, workers at any point of their work, and the truth about each POST. Time is in minutes, and short: every world is
+finite.
 """
 
 from __future__ import annotations
@@ -73,7 +74,7 @@ class Scene:
     cancels: int = 0
     resolves: int = 0
     bridges: str | None = None
-    set_backs: int = 0
+    rollbacks: int = 0
     attempts: int | None = None
     person_opts_out: bool = False
     plain: bool = False
@@ -273,7 +274,7 @@ class Explorer:
         for place, unit in enumerate(world.late):
             left = world.late[:place] + world.late[place + 1 :]
             yield "the repeat of a write arrives late", replace(self._written(world, unit)[0], late=left)
-        if self._scene.set_backs and not world.was_rolled_back:
+        if self._scene.rollbacks and not world.was_rolled_back:
             if world.saved is None:
                 yield "the store is backed up", replace(world, saved=world.memory)
             elif world.saved is not world.memory:
@@ -302,7 +303,7 @@ class Explorer:
         yield from self._kill(world, place, worker)
         match worker.at:
             case At.LEASED if at < job.due_at:
-                guarded = f"w{place}" if self._scene.set_backs else None
+                guarded = f"w{place}" if self._scene.rollbacks else None
                 sent, unit = self._rules.entry(
                     job, at=at, lease_until=at + TICK, policy=self._policy, store_id="store", guarded_worker=guarded
                 )
@@ -362,13 +363,13 @@ class Explorer:
         name, unit = f"worker {'AB'[place]}", worker.unit
         assert unit is not None
         known = None
-        if self._scene.set_backs and self._rules.knows:
+        if self._scene.rollbacks and self._rules.knows:
             known = Same(units.POSTED, f"w{place}", worker.known)
         after, result = self._written(world, unit, known)
         idle = Worker(known=worker.known)
         match result:
             case Result.DONE:
-                mine = replace(worker, at=At.READY, known=job.revision if self._scene.set_backs else None)
+                mine = replace(worker, at=At.READY, known=job.revision if self._scene.rollbacks else None)
                 yield f"{name} has its journal entry", _busy(after, place, mine)
                 if worker.at is At.ASKING and self._may(world, "lost", self._scene.lost_answers):
                     unsure = _busy(after, place, replace(worker, at=At.UNSURE))

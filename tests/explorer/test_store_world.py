@@ -30,7 +30,7 @@ OPT_OUT_IN_A_CALL = replace(TWO_CALLS, person_opts_out=True)
 LIMITED = replace(TWO_CALLS, attempts=1)
 BRIDGES = replace(TWO_CALLS, numbers=(PERSON, OTHER), bridges=OTHER, plain=True)
 RESOLVED = Scene(numbers=ONE, resolves=1, ticks=2, workers=1)
-SET_BACK = Scene(numbers=ONE, workers=1, ticks=1, kills=0, set_backs=1)
+ROLLED_BACK = Scene(numbers=ONE, workers=1, ticks=1, kills=0, rollbacks=1)
 
 EVERYDAY = {
     "answers in any order, and deaths": ANSWERS,
@@ -43,7 +43,7 @@ EVERYDAY = {
     "a limit per person": LIMITED,
     "a menu's bridge to a person who is called": BRIDGES,
     "a person who says that a call was not placed": RESOLVED,
-    "a store that is set back": SET_BACK,
+    "a store that is rolled back": ROLLED_BACK,
 }
 LARGE = {name: replace(scene, ticks=scene.ticks + 1) for name, scene in EVERYDAY.items()}
 
@@ -200,7 +200,7 @@ MUTATIONS: dict[str, tuple[Scene, Rules, str]] = {
     ),
     "evidence has a condition": (ANSWERS, Rules(settled=settled_and_conditional), "evidence was refused"),
     "a repeat is counted again": (REPEATS, Rules(memory=ARepeatIsCountedAgain), "the counters are"),
-    "what the store had is not compared": (SET_BACK, Rules(knows=False), TWICE),
+    "what the store had is not compared": (ROLLED_BACK, Rules(knows=False), TWICE),
 }  # fmt: skip
 
 

@@ -429,7 +429,7 @@ class Left(NamedTuple):
 
 
 class World(NamedTuple):
-    """A state. A line is `place of the call | answer << 3 | summaries to come << 6 | one parked << 8 | unclear << 9`.
+    """A state. A line is `place of the call | answer << 3 | summaries to come << 6 | one early << 8 | unclear << 9`.
 
     `off` is how far worker A's clock is off.
     """
@@ -441,7 +441,7 @@ class World(NamedTuple):
     left: Left
 
 
-ANSWER, COPY, PARKED, UNCLEAR = 1 << 3, 1 << 6, 1 << 8, 1 << 9
+ANSWER, COPY, EARLY, UNCLEAR = 1 << 3, 1 << 6, 1 << 8, 1 << 9
 
 
 def place(line: int) -> int:

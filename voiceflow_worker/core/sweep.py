@@ -247,7 +247,7 @@ class Sweeper:
         return one.note(found=len(jobs), moved=await self._changes.change_all(jobs, step))
 
     async def _give_up_waiting(self, one: _Pass, silent: Sequence[Job], now: datetime) -> int:
-        # A summary may be parked under the session's id, if a worker died before it looked there.
+        # There may be an early summary under the session's id, if a worker died before it looked there.
         looked: list[Job] = []
         for job in silent:
             with set_aside(f"a summary of call {job.id}"):

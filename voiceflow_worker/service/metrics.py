@@ -139,7 +139,7 @@ VERDICTS = CounterOf(
 POST_SECONDS = HistogramOf(
     "voiceflow_worker_post_seconds", "Time from a call's slot to the verdict on its POST.", (), BOUNDS
 )
-DEPARTURES_MISSED = CounterOf(
+SLOTS_MISSED = CounterOf(
     "voiceflow_worker_slots_missed_total", "Send slots that passed before their call was ready to leave."
 )
 IN_FLIGHT = GaugeOf("voiceflow_worker_in_flight", "Leased calls without a stored verdict.")
@@ -257,7 +257,7 @@ class WorkMetrics:
         yield HistogramMetricFamily(
             POST_SECONDS.name, POST_SECONDS.meaning, buckets=list(up_to), sum_value=counts.post_seconds
         )
-        yield DEPARTURES_MISSED.of({(): counts.slots_missed})
+        yield SLOTS_MISSED.of({(): counts.slots_missed})
         yield IN_FLIGHT.of({(): counts.in_flight})
         yield VERDICTS_WAITING.of({(): counts.verdicts_waiting})
         yield PART_FAILURES.of({(part,): count for part, count in sorted(counts.part_failures.items())})

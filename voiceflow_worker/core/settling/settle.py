@@ -46,7 +46,7 @@ class SummaryResult(StrEnum):
     """The summary was applied: as the first of its POST, or as a further one that counts (`summarised`)."""
     REPEATED = "repeated"
     """The POST had a summary already, and this one changed nothing."""
-    PARKED = "parked"
+    EARLY = "early"
     """The session is not known yet. The summary is kept for seven days, and applied when a POST names the session."""
     INCONCLUSIVE = "inconclusive"
     """The status is unknown. The summary proves that the call was placed, and a clear summary is still awaited."""
@@ -132,7 +132,7 @@ class Settler:
             # The answer that names this session may have been stored between the look and the parking.
             post = (await self._sessions.find([summary.session_id])).get(summary.session_id)
             if post is None:
-                return SummaryResult.PARKED
+                return SummaryResult.EARLY
             await self._sessions.early.remove([summary.session_id])
         if post is None or await self._is_of_another(post, summary):
             return SummaryResult.UNKNOWN
@@ -175,8 +175,8 @@ class Settler:
     async def apply_early(self, job: Job) -> Job:
         """Apply the early summaries for the sessions of this job."""
         open_sessions = {post.session_id: post.number for post in job.posts if post.session_id and post.outcome is None}
-        parked = await self._sessions.early.get(open_sessions)
-        for session_id, outcome in parked.items():
+        early = await self._sessions.early.get(open_sessions)
+        for session_id, outcome in early.items():
             if outcome is None:
                 continue
             job = await self._unpark((job.id, open_sessions[session_id]), session_id, outcome) or job
