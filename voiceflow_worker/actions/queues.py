@@ -163,12 +163,15 @@ class Resume(QueueAction):
         """Open the gate. A batch without calls is opened too, and then reported as unknown."""
         now = self.operator.store.clock.now()
 
-        def is_seen(gate: Gate | None) -> None:
-            if gate is not None and gate.is_closed(at=now) and _state_of(gate, at=now) != seen:
+        was_held = False
+
+        def look(gate: Gate | None) -> None:
+            nonlocal was_held
+            was_held = gate is not None and gate.is_closed(at=now)
+            if gate is not None and was_held and seen is not None and _state_of(gate, at=now) != seen:
                 raise changed_since(self.named, now=closed_in_words(gate))
 
-        was_held = self._own(await self.closed()) is not None
-        gate = await self.calls.resume(batch_id=self.batch, check=None if seen is None else is_seen)
+        gate = await self.calls.resume(batch_id=self.batch, check=look)
         states = await self.counted()
         is_open = gate.state is GateState.OPEN
         closed = "" if is_open else f"{gate_in_words(gate)}, and stays so: enqueue its calls as a new batch"
