@@ -28,9 +28,9 @@ from voiceflow_worker.backends.redis.store import open_redis
 from voiceflow_worker.backends.sqlite import open_sqlite
 from voiceflow_worker.backends.sqlite.connection import SQL, Connection
 from voiceflow_worker.core.ports.names import QueueNames, batch_puts
-from voiceflow_worker.core.ports.store import Step, Store, Unit
+from voiceflow_worker.core.ports.store import BulkWrite, Store, Write
 from voiceflow_worker.core.reporting.batches import read_batches, read_newest, read_queues
-from voiceflow_worker.core.units import inserted
+from voiceflow_worker.core.writes import inserted
 
 pytestmark = pytest.mark.anyio
 
@@ -141,10 +141,10 @@ FEW, MANY, BATCHES = 600, 2400, 10
 async def wait_in_line(store: Store, first: int, last: int) -> None:
     """So many calls of some batches that are not due yet."""
     now = store.clock.now()
-    named = [Unit(puts=batch_puts(QUEUE, f"b{place}", at=now, is_campaign=True)) for place in range(BATCHES)]
+    named = [Write(puts=batch_puts(QUEUE, f"b{place}", at=now, is_campaign=True)) for place in range(BATCHES)]
     jobs = [sample_job(place, batch_id=f"b{place % BATCHES}", due_at=now + DAY) for place in range(first, last)]
     for start in range(0, len(jobs), 200):
-        await store.write(Step(units=(*named, *map(inserted, jobs[start : start + 200]))), now=now)
+        await store.write(BulkWrite(writes=(*named, *map(inserted, jobs[start : start + 200]))), now=now)
 
 
 class EverydayCosts(CostContract):

@@ -21,7 +21,7 @@ from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.reading import gates_of
 from voiceflow_worker.core.ports.record_set import text_records
 from voiceflow_worker.core.rollback import ELSEWHERE, HELD
-from voiceflow_worker.core.units import POSTED, changed
+from voiceflow_worker.core.writes import POSTED, changed
 from voiceflow_worker.model.jobs.gate import THEN
 from voiceflow_worker.model.jobs.policy import OutcomeSource
 from voiceflow_worker.settings import load_settings

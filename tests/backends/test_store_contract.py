@@ -22,9 +22,10 @@ from voiceflow_worker.core.ports.store import (
     Absent,
     Answer,
     AtMost,
+    BulkWrite,
+    Condition,
     Delete,
     Mode,
-    Need,
     OpenGate,
     Owner,
     Page,
@@ -33,10 +34,9 @@ from voiceflow_worker.core.ports.store import (
     Result,
     Same,
     Slot,
-    Step,
     Store,
-    Unit,
     Wanted,
+    Write,
 )
 from voiceflow_worker.model.jobs.gcra import SendSlot
 from voiceflow_worker.model.jobs.job import Job, JobState
@@ -56,69 +56,69 @@ class TestMemory(StoreContract):
 Found = tuple[Record | None] | None
 
 
-class EachUnitSeesTheBeginning(Memory):
-    def write(self, step: Step, now: datetime) -> Sequence[Answer]:
+class EachWriteSeesTheBeginning(Memory):
+    def write(self, bulk: BulkWrite, now: datetime) -> Sequence[Answer]:
         before = self._copy()
-        checked = [before._copy().answer(unit, now) for unit in step.units]
+        checked = [before._copy().answer(write, now) for write in bulk.writes]
         return [
-            self.answer(unit, now) if each == DONE else each for unit, each in zip(step.units, checked, strict=True)
+            self.answer(write, now) if each == DONE else each for write, each in zip(bulk.writes, checked, strict=True)
         ]
 
 
 class RecordsBeforeConditions(Memory):
-    def _refused_need(self, unit: Unit, now: datetime) -> Answer | None:
-        for put in unit.puts:
+    def _refused_condition(self, write: Write, now: datetime) -> Answer | None:
+        for put in write.puts:
             self._put(put, now)
-        return super()._refused_need(unit, now)
+        return super()._refused_condition(write, now)
 
 
 class ARefusalKeepsTheJobMoved(Memory):
-    def _refused_need(self, unit: Unit, now: datetime) -> Answer | None:
-        refused = super()._refused_need(unit, now)
+    def _refused_condition(self, write: Write, now: datetime) -> Answer | None:
+        refused = super()._refused_condition(write, now)
         if refused is not None:
-            self._change(unit)
+            self._change(write)
         return refused
 
 
-class ARefusalEndsTheStep(Memory):
-    def write(self, step: Step, now: datetime) -> Sequence[Answer]:
+class ARefusalEndsTheBulkWrite(Memory):
+    def write(self, bulk: BulkWrite, now: datetime) -> Sequence[Answer]:
         answers: list[Answer] = []
-        for unit in step.units:
+        for write in bulk.writes:
             is_over = any(each != DONE for each in answers)
-            answers.append(Answer(result=Result.STALE) if is_over else self.answer(unit, now))
+            answers.append(Answer(result=Result.STALE) if is_over else self.answer(write, now))
         return answers
 
 
 class TogetherIsIgnored(Memory):
-    def _together(self, units: Sequence[Unit], now: datetime) -> Sequence[Answer]:
-        return [self.answer(unit, now) for unit in units]
+    def _together(self, writes: Sequence[Write], now: datetime) -> Sequence[Answer]:
+        return [self.answer(write, now) for write in writes]
 
 
 class TogetherIsUndoneByTheSameCall(Memory):
-    def _together(self, units: Sequence[Unit], now: datetime) -> Sequence[Answer]:
+    def _together(self, writes: Sequence[Write], now: datetime) -> Sequence[Answer]:
         trial = self._copy()
-        if any(trial.answer(unit, now) != DONE for unit in units):
-            return [Answer(result=Result.ROLLED_BACK)] * len(units)
-        return super()._together(units, now)
+        if any(trial.answer(write, now) != DONE for write in writes):
+            return [Answer(result=Result.ROLLED_BACK)] * len(writes)
+        return super()._together(writes, now)
 
 
 class TheReasonIsNotTold(Memory):
-    def _failed_by(self, need: Need, puts: Sequence[Put], now: datetime) -> Found:
-        return None if super()._failed_by(need, puts, now) is None else (None,)
+    def _failed_by(self, condition: Condition, puts: Sequence[Put], now: datetime) -> Found:
+        return None if super()._failed_by(condition, puts, now) is None else (None,)
 
 
 class ALimitTellsAnyRecord(Memory):
-    def _failed_by(self, need: Need, puts: Sequence[Put], now: datetime) -> Found:
-        found = super()._failed_by(need, puts, now)
-        if found is not None and isinstance(need, AtMost):
-            return (self.group(need.namespace, need.group, now)[0],)
+    def _failed_by(self, condition: Condition, puts: Sequence[Put], now: datetime) -> Found:
+        found = super()._failed_by(condition, puts, now)
+        if found is not None and isinstance(condition, AtMost):
+            return (self.group(condition.namespace, condition.group, now)[0],)
         return found
 
 
 class ConditionsForgetTheirOwner(Memory):
-    def _failed_by(self, need: Need, puts: Sequence[Put], now: datetime) -> Found:
+    def _failed_by(self, condition: Condition, puts: Sequence[Put], now: datetime) -> Found:
         return super()._failed_by(
-            replace(need, but_owner=None) if isinstance(need, Absent | AtMost) else need, puts, now
+            replace(condition, but_owner=None) if isinstance(condition, Absent | AtMost) else condition, puts, now
         )
 
 
@@ -134,13 +134,15 @@ class AGroupIsAPrefix(Memory):
 
 
 class ConditionsSeeEndedRecords(Memory):
-    def _failed_by(self, need: Need, puts: Sequence[Put], now: datetime) -> Found:
-        return super()._failed_by(need, puts, now - timedelta(days=1))
+    def _failed_by(self, condition: Condition, puts: Sequence[Put], now: datetime) -> Found:
+        return super()._failed_by(condition, puts, now - timedelta(days=1))
 
 
 class GatesOfBatchesAreIgnored(Memory):
-    def _failed_by(self, need: Need, puts: Sequence[Put], now: datetime) -> Found:
-        return super()._failed_by(OpenGate(need.queue) if isinstance(need, OpenGate) else need, puts, now)
+    def _failed_by(self, condition: Condition, puts: Sequence[Put], now: datetime) -> Found:
+        return super()._failed_by(
+            OpenGate(condition.queue) if isinstance(condition, OpenGate) else condition, puts, now
+        )
 
 
 class TombstonesAreIgnored(Memory):
@@ -172,57 +174,59 @@ class EndedRecordsAreKept(Memory):
 
 
 class DropsForgetTheValue(Memory):
-    def answer(self, unit: Unit, now: datetime) -> Answer:
-        return super().answer(replace(unit, drops=tuple(replace(drop, value=None) for drop in unit.drops)), now)
+    def answer(self, write: Write, now: datetime) -> Answer:
+        return super().answer(replace(write, drops=tuple(replace(drop, value=None) for drop in write.drops)), now)
 
 
 class ARepeatIsRefused(Memory):
-    def _was_written(self, unit: Unit, now: datetime) -> bool:  # noqa: ARG002
+    def _was_written(self, write: Write, now: datetime) -> bool:  # noqa: ARG002
         return False
 
 
 class ARepeatIsToldAndCountedAgain(Memory):
-    def answer(self, unit: Unit, now: datetime) -> Answer:
-        if self._was_written(unit, now):
-            super().answer(Unit(puts=unit.puts, events=unit.events), now)
-            if unit.change is not None and not isinstance(unit.change, Delete):
-                self._count(unit.change.job, unit.tally)
-        return super().answer(unit, now)
+    def answer(self, write: Write, now: datetime) -> Answer:
+        if self._was_written(write, now):
+            super().answer(Write(puts=write.puts, events=write.events), now)
+            if write.change is not None and not isinstance(write.change, Delete):
+                self._count(write.change.job, write.tally)
+        return super().answer(write, now)
 
 
 class ALateRepeatWins(Memory):
-    def _refused_need(self, unit: Unit, now: datetime) -> Answer | None:
-        return super()._refused_need(replace(unit, needs=tuple(n for n in unit.needs if not isinstance(n, Same))), now)
+    def _refused_condition(self, write: Write, now: datetime) -> Answer | None:
+        return super()._refused_condition(
+            replace(write, conditions=tuple(n for n in write.conditions if not isinstance(n, Same))), now
+        )
 
 
 class AnyServerWillDo(Memory):
-    def _is_verified(self, step: Step, now: datetime) -> bool:
-        guard = None if step.guard is None else replace(step.guard, server=self.server)
-        return super()._is_verified(replace(step, guard=guard), now)
+    def _is_verified(self, bulk: BulkWrite, now: datetime) -> bool:
+        guard = None if bulk.guard is None else replace(bulk.guard, server=self.server)
+        return super()._is_verified(replace(bulk, guard=guard), now)
 
 
 class WhatWasKnownIsForgotten(Memory):
-    def _is_verified(self, step: Step, now: datetime) -> bool:  # noqa: ARG002
-        return step.guard is None or step.guard.server == self.server
+    def _is_verified(self, bulk: BulkWrite, now: datetime) -> bool:  # noqa: ARG002
+        return bulk.guard is None or bulk.guard.server == self.server
 
 
-class AnUnverifiedStepForgetsWhatWasWritten(Memory):
-    def write(self, step: Step, now: datetime) -> Sequence[Answer]:
-        if not self._is_verified(step, now):
-            return [Answer(result=Result.NOT_VERIFIED)] * len(step.units)
-        return super().write(step, now)
+class AnUnverifiedWriteForgetsWhatWasWritten(Memory):
+    def write(self, bulk: BulkWrite, now: datetime) -> Sequence[Answer]:
+        if not self._is_verified(bulk, now):
+            return [Answer(result=Result.NOT_VERIFIED)] * len(bulk.writes)
+        return super().write(bulk, now)
 
 
-class AnUnverifiedStepIsWritten(Memory):
-    def write(self, step: Step, now: datetime) -> Sequence[Answer]:
-        written = super().write(replace(step, guard=None), now)
-        return written if self._is_verified(step, now) else [Answer(result=Result.NOT_VERIFIED)] * len(step.units)
+class AnUnverifiedWriteIsDone(Memory):
+    def write(self, bulk: BulkWrite, now: datetime) -> Sequence[Answer]:
+        written = super().write(replace(bulk, guard=None), now)
+        return written if self._is_verified(bulk, now) else [Answer(result=Result.NOT_VERIFIED)] * len(bulk.writes)
 
 
 class EventsComeLate(Memory):
-    def answer(self, unit: Unit, now: datetime) -> Answer:
-        answer = super().answer(unit, now)
-        if len(unit.events) == 2 and self.sequence % 4 == 0:  # the first of two is told later than the second
+    def answer(self, write: Write, now: datetime) -> Answer:
+        answer = super().answer(write, now)
+        if len(write.events) == 2 and self.sequence % 4 == 0:  # the first of two is told later than the second
             self.later = self.events.pop(self.sequence - 1)
         elif hasattr(self, "later"):
             self.events[self.later.sequence] = self.later
@@ -285,19 +289,19 @@ class ARateIsNotChanged(Memory):
         return found
 
 
-class RefusedUnitsTakeSlots(Memory):
-    def _refused_need(self, unit: Unit, now: datetime) -> Answer | None:
-        refusal = super()._refused_need(unit, now)
-        if refusal is not None and unit.slot is not None:
-            self._allot(unit.slot, now)
+class RefusedWritesTakeSlots(Memory):
+    def _refused_condition(self, write: Write, now: datetime) -> Answer | None:
+        refusal = super()._refused_condition(write, now)
+        if refusal is not None and write.slot is not None:
+            self._allot(write.slot, now)
         return refusal
 
 
 class RepeatsGetASlot(Memory):
-    def answer(self, unit: Unit, now: datetime) -> Answer:
-        answer = super().answer(unit, now)
-        if unit.slot is not None and answer == memory_store.DONE:
-            return replace(answer, slot=self._allot(unit.slot, now))
+    def answer(self, write: Write, now: datetime) -> Answer:
+        answer = super().answer(write, now)
+        if write.slot is not None and answer == memory_store.DONE:
+            return replace(answer, slot=self._allot(write.slot, now))
         return answer
 
 
@@ -341,18 +345,18 @@ class DueJobsForgetTheirState(Memory):
 
 
 class WakesAreNotCounted(Memory):
-    def answer(self, unit: Unit, now: datetime) -> Answer:
-        return super().answer(replace(unit, wakes=None), now)
+    def answer(self, write: Write, now: datetime) -> Answer:
+        return super().answer(replace(write, wakes=None), now)
 
 
 class ChecksAndThenWrites(MemoryStore):
     """Another write may come between the check and the write."""
 
-    async def write(self, step: Step, *, now: datetime) -> Sequence[Answer]:
-        checked = self.memory._copy().write(step, now)
+    async def write(self, bulk: BulkWrite, *, now: datetime) -> Sequence[Answer]:
+        checked = self.memory._copy().write(bulk, now)
         await checkpoint()
-        free = [replace(unit, needs=()) for unit, each in zip(step.units, checked, strict=True) if each == DONE]
-        self.memory.write(Step(units=tuple(free)), now)
+        free = [replace(write, conditions=()) for write, each in zip(bulk.writes, checked, strict=True) if each == DONE]
+        self.memory.write(BulkWrite(writes=tuple(free)), now)
         return checked
 
 
@@ -361,17 +365,17 @@ class AnswersStayInTheLine(MemoryStore):
 
     line: list[Sequence[Answer]]
 
-    async def write(self, step: Step, *, now: datetime) -> Sequence[Answer]:
-        self.line = [*getattr(self, "line", []), self.memory.write(step, now)]
+    async def write(self, bulk: BulkWrite, *, now: datetime) -> Sequence[Answer]:
+        self.line = [*getattr(self, "line", []), self.memory.write(bulk, now)]
         await checkpoint()
         return self.line.pop(0)
 
 
 MUTATIONS: dict[type[Memory | MemoryStore], str] = {
-    EachUnitSeesTheBeginning: "test_a_unit_sees_what_the_earlier_ones_of_its_step_wrote",
-    RecordsBeforeConditions: "test_a_condition_is_checked_before_the_units_own_records_are_written",
-    ARefusalKeepsTheJobMoved: "test_of_a_refused_unit_nothing_is_written",
-    ARefusalEndsTheStep: "test_a_refused_unit_keeps_no_other_from_being_written",
+    EachWriteSeesTheBeginning: "test_a_write_sees_what_the_earlier_ones_of_its_bulk_write_wrote",
+    RecordsBeforeConditions: "test_a_condition_is_checked_before_the_writes_own_records_are_written",
+    ARefusalKeepsTheJobMoved: "test_of_a_refused_write_nothing_is_written",
+    ARefusalEndsTheBulkWrite: "test_a_refused_write_keeps_no_other_from_being_written",
     TogetherIsIgnored: "test_together_one_refusal_refuses_all",
     TogetherIsUndoneByTheSameCall: ("test_together_the_same_call_under_its_key_refuses_nothing_but_another_call_does"),
     TheReasonIsNotTold: "test_a_failed_condition_tells_its_key_its_value_and_its_end",
@@ -387,14 +391,14 @@ MUTATIONS: dict[type[Memory | MemoryStore], str] = {
     AnEndBeatsNoEnd: "test_a_put_does_what_its_mode_says",
     EndedRecordsAreKept: "test_an_ended_record_stands_in_no_puts_way",
     DropsForgetTheValue: "test_a_drop_deletes_a_record_that_has_its_value",
-    ARepeatIsRefused: "test_a_step_that_is_written_again_changes_counts_and_tells_nothing",
-    ARepeatIsToldAndCountedAgain: "test_a_step_that_is_written_again_changes_counts_and_tells_nothing",
+    ARepeatIsRefused: "test_a_bulk_write_that_is_written_again_changes_counts_and_tells_nothing",
+    ARepeatIsToldAndCountedAgain: "test_a_bulk_write_that_is_written_again_changes_counts_and_tells_nothing",
     ALateRepeatWins: "test_a_repeat_that_comes_after_a_later_write_changes_nothing",
-    ChecksAndThenWrites: "test_two_units_that_contradict_each_other_are_never_both_written",
+    ChecksAndThenWrites: "test_two_writes_that_contradict_each_other_are_never_both_written",
     AnyServerWillDo: "test_for_another_server_nothing_is_written",
     WhatWasKnownIsForgotten: "test_without_what_the_store_certainly_had_nothing_is_written",
-    AnUnverifiedStepForgetsWhatWasWritten: "test_for_another_server_nothing_is_written",
-    AnUnverifiedStepIsWritten: "test_for_another_server_nothing_is_written",
+    AnUnverifiedWriteForgetsWhatWasWritten: "test_for_another_server_nothing_is_written",
+    AnUnverifiedWriteIsDone: "test_for_another_server_nothing_is_written",
     EventsComeLate: "test_no_reader_is_passed_by_an_event",
     AnswersStayInTheLine: "test_a_caller_that_gave_up_leaves_its_answer_to_nobody",
     LeasesIgnoreGates: "test_a_closed_gate_keeps_its_jobs_back",
@@ -404,8 +408,8 @@ MUTATIONS: dict[type[Memory | MemoryStore], str] = {
     LeasesTakeWhatExpired: "test_what_is_no_longer_valid_is_left_to_the_sweep",
     LeasesAreNotCounted: "test_a_leased_job_is_its_workers_until_the_lease_ends",
     ARateIsNotChanged: "test_a_new_rate_counts_from_the_last_slot",
-    RefusedUnitsTakeSlots: "test_a_refused_unit_takes_no_slot_and_a_repeat_gets_none",
-    RepeatsGetASlot: "test_a_refused_unit_takes_no_slot_and_a_repeat_gets_none",
+    RefusedWritesTakeSlots: "test_a_refused_write_takes_no_slot_and_a_repeat_gets_none",
+    RepeatsGetASlot: "test_a_refused_write_takes_no_slot_and_a_repeat_gets_none",
     TotalsOfABatchStay: "test_deleted_jobs_stay_in_the_totals_of_their_batch_while_it_has_jobs",
     EndedRecordsAreRead: "test_records_of_several_namespaces_are_read_at_once",
     PagesForgetTheirGroup: "test_a_page_goes_on_after_a_record",
@@ -413,7 +417,7 @@ MUTATIONS: dict[type[Memory | MemoryStore], str] = {
     PruningForgetsItsQueue: "test_events_of_one_queue_are_pruned_and_what_is_not_over_stays",
     DueJobsForgetTheTime: "test_the_jobs_in_a_state_that_are_due_are_counted",
     DueJobsForgetTheirState: "test_the_jobs_in_a_state_that_are_due_are_counted",
-    WakesAreNotCounted: "test_each_unit_that_wakes_the_queue_raises_its_count",
+    WakesAreNotCounted: "test_each_write_that_wakes_the_queue_raises_its_count",
 }
 
 

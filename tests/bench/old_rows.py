@@ -23,8 +23,8 @@ from voiceflow_worker import CallPolicy, CallQueue, JobState, Worker, open_store
 from voiceflow_worker.core.heartbeats import WORKERS
 from voiceflow_worker.core.ports.reads import ById
 from voiceflow_worker.core.ports.store import Event, EventKind, Put, Store
-from voiceflow_worker.core.units import NUMBER, POSTED
 from voiceflow_worker.core.worker import WorkerOptions
+from voiceflow_worker.core.writes import NUMBER, POSTED
 from voiceflow_worker.model.jobs.policy import OutcomeSource
 
 AT_ONCE = 100
@@ -105,7 +105,7 @@ async def lives(server: PostgresServer, *, jobs: int) -> None:
             alive = [sample_job(first + place) for place in range(AT_ONCE)]
             await add_jobs(store, alive)
             for state in LIFE:
-                units = [
+                writes = [
                     replace(
                         moved(job, _event(job.id, state), state=state),
                         puts=(
@@ -116,9 +116,9 @@ async def lives(server: PostgresServer, *, jobs: int) -> None:
                     )
                     for job in alive
                 ]
-                if not all(await commit(store, units)):
-                    raise SystemExit("a unit was refused")
-                alive = [new_job(unit) for unit in units]
+                if not all(await commit(store, writes)):
+                    raise SystemExit("a write was refused")
+                alive = [new_job(write) for write in writes]
             await store.prune("default", now=NOW, events_before=NOW, limit=1000)
             if first % 50_000 == 0:
                 tell(f"{first:,} lives after {time.monotonic() - began:.0f} s")

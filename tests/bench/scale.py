@@ -31,11 +31,11 @@ from voiceflow_worker import CallPolicy, CallQueue, JobState, SessionStatus, ope
 from voiceflow_worker.backends.postgres import PostgresStore
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.names import QueueNames, batch_puts
-from voiceflow_worker.core.ports.store import Result, Step, Unit
+from voiceflow_worker.core.ports.store import BulkWrite, Result, Write
 from voiceflow_worker.core.reporting.batches import read_batches, read_newest, read_queues
 from voiceflow_worker.core.suppression import Suppression, SuppressionList, entry_puts
 from voiceflow_worker.core.sweep import Sweeper
-from voiceflow_worker.core.units import inserted, journal_entry, settled
+from voiceflow_worker.core.writes import inserted, journal_entry, settled
 from voiceflow_worker.model.jobs.job import Job, KeyPress, Post
 from voiceflow_worker.model.reports.outcome import CallLeg, Charge, Outcome
 from voiceflow_worker.model.reports.verdict import VerdictKind
@@ -140,17 +140,17 @@ async def fill(store: Store, *, batches: int, amount: int) -> None:
     await QueueNames(store).remember("default")
     names = [f"batch-{place}" for place in range(batches)] + ["big", "small", "due"]
     named = [
-        Unit(puts=batch_puts("default", name, at=now - timedelta(seconds=batches - place), is_campaign=True))
+        Write(puts=batch_puts("default", name, at=now - timedelta(seconds=batches - place), is_campaign=True))
         for place, name in enumerate(names)
     ]
     entries = (
-        Unit(puts=entry_puts(Suppression(number=number(50_000_000 + place), since=now), token=f"t{place}"))
+        Write(puts=entry_puts(Suppression(number=number(50_000_000 + place), since=now), token=f"t{place}"))
         for place in range(amount)
     )
     made = (_in_batch(job, place, batches, now) for place, job in enumerate(calls(amount, now=now)))
-    units = chain(named, map(inserted, made), entries)
-    while page := tuple(islice(units, 2000)):
-        await store.write(Step(units=page, durable=False), now=now)
+    writes = chain(named, map(inserted, made), entries)
+    while page := tuple(islice(writes, 2000)):
+        await store.write(BulkWrite(writes=page, durable=False), now=now)
     while await store.prune("default", now=now, events_before=now - timedelta(days=30), limit=1000) >= 1000:
         pass
 
@@ -183,10 +183,10 @@ class Everyday:
         """The journal entry of one POST."""
         now = self.store.clock.now()
         until = now + timedelta(hours=1)
-        job, unit = journal_entry(
+        job, write = journal_entry(
             self.leased.pop(), at=now, lease_until=until, policy=self.policy, store_id=self.store.id
         )
-        await self._write(unit)
+        await self._write(write)
         self.sending.append(job)
 
     async def settle(self) -> None:
@@ -197,10 +197,10 @@ class Everyday:
         ended = replace(job, posts=(post,), state=JobState.COMPLETED)
         await self._write(settled(job, ended, at=self.store.clock.now(), policy=self.policy)[1])
 
-    async def _write(self, unit: Unit) -> None:
-        (answer,) = await self.store.write(Step(units=(unit,)), now=self.store.clock.now())
+    async def _write(self, write: Write) -> None:
+        (answer,) = await self.store.write(BulkWrite(writes=(write,)), now=self.store.clock.now())
         if answer.result is not Result.DONE:
-            raise SystemExit(f"a step was refused: {answer}")
+            raise SystemExit(f"a bulk write was refused: {answer}")
 
     async def start_page(self) -> None:
         """What the console shows first: its queues, and the batches that matter most."""

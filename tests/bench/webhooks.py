@@ -33,7 +33,7 @@ from voiceflow_worker import open_store
 from voiceflow_worker.core.ports.identity import new_job_ids, new_revision
 from voiceflow_worker.core.ports.reading import count_states
 from voiceflow_worker.core.ports.record_set import text_records
-from voiceflow_worker.core.units import NUMBER, SESSION
+from voiceflow_worker.core.writes import NUMBER, SESSION
 from voiceflow_worker.model.jobs.evidence import answered
 from voiceflow_worker.model.jobs.job import Job, JobState
 from voiceflow_worker.model.jobs.lifecycle import begin, lease

@@ -126,8 +126,8 @@ async def test_a_call_that_moves_meanwhile_is_guarded_by_its_revision(store: Sto
     await campaign().start(queue)
 
     async def cancel(call: StoreCall) -> None:
-        if call.name == "write" and isinstance(call.arguments[0].units[0].change, Edit) and not moved:
-            moved.append(call.arguments[0].units[0].change.job.id)
+        if call.name == "write" and isinstance(call.arguments[0].writes[0].change, Edit) and not moved:
+            moved.append(call.arguments[0].writes[0].change.job.id)
             await queue.cancel(moved[0])
 
     done = await act(FaultyStore(store, before=cancel), priority="4").do()

@@ -34,9 +34,9 @@ from voiceflow_worker.core.heartbeats import Heartbeats, RateHistory, WorkerBeat
 from voiceflow_worker.core.menu_calls import MenuCall, MenuCalls
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.names import QueueNames, batch_puts
-from voiceflow_worker.core.ports.store import Step, Unit
+from voiceflow_worker.core.ports.store import BulkWrite, Write
 from voiceflow_worker.core.progress import CallProgress
-from voiceflow_worker.core.units import changed
+from voiceflow_worker.core.writes import changed
 from voiceflow_worker.errors import StoreUnavailableError
 from voiceflow_worker.model.jobs.job import JobState, KeyPress, Note, NoteKind, Post
 from voiceflow_worker.model.reports.events import CallStatus, Leg, RecordingReady, SessionSummary
@@ -669,7 +669,7 @@ async def test_hostile_texts_stay_texts_in_every_field(store: Store) -> None:
     job = hostile_job(now, plain)
     await add_jobs(store, [job], now=now)
     puts = batch_puts(job.queue, job.batch_id or "", at=now, is_campaign=True)
-    await store.write(Step(units=(Unit(puts=puts),)), now=now)
+    await store.write(BulkWrite(writes=(Write(puts=puts),)), now=now)
     progress = CallProgress(store)
     await progress.status(
         CallStatus(

@@ -1,4 +1,4 @@
-"""Steps that break in their middle: each unit is written whole or not at all, and so is a step together."""
+"""Bulk writes that break in the middle: each write of them is stored whole or not at all, and with `together` all."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import pytest
 from anyio.lowlevel import checkpoint
 
 from voiceflow_worker.core.ports.reads import ById
-from voiceflow_worker.core.ports.store import Absent, Delete, Drop, Owner, Result, Store, Unit, tally_change
+from voiceflow_worker.core.ports.store import Absent, Delete, Drop, Owner, Result, Store, Write, tally_change
 from voiceflow_worker.errors import VoiceflowError
 from voiceflow_worker.model.jobs.job import Job, JobState
 
@@ -31,28 +31,28 @@ from .writing import (
     new,
     next_of,
     put,
+    results_of,
     states,
     stored,
     to,
     told,
-    write,
 )
 
 MANY = 18
 """More than a store may write at once, unless they are together."""
 TURNS = (*range(12), 15, 20, 30)
-"""After how many turns of the event loop a step is given up."""
+"""After how many turns of the event loop a bulk write is given up."""
 HALF = "half of a pair: \ud83d"
 """A text that no store can keep."""
-SPOILT: dict[str, Callable[[Job, Unit], Unit]] = {
-    "the key of a record": lambda _, unit: replace(unit, puts=(*unit.puts, put(HALF))),
-    "the value of a record": lambda _, unit: replace(unit, puts=(*unit.puts, put("bad", HALF))),
-    "the value of a drop": lambda _, unit: replace(unit, drops=(*unit.drops, Drop("n", "bad", HALF))),
-    "the revision of an event": lambda job, unit: replace(
-        unit, events=(*unit.events, replace(told(job), revision=HALF))
+SPOILT: dict[str, Callable[[Job, Write], Write]] = {
+    "the key of a record": lambda _, write: replace(write, puts=(*write.puts, put(HALF))),
+    "the value of a record": lambda _, write: replace(write, puts=(*write.puts, put("bad", HALF))),
+    "the value of a drop": lambda _, write: replace(write, drops=(*write.drops, Drop("n", "bad", HALF))),
+    "the revision of an event": lambda job, write: replace(
+        write, events=(*write.events, replace(told(job), revision=HALF))
     ),
-    "the name of a counter": lambda _, unit: replace(unit, tally={**unit.tally, HALF: 1}),
-    "the key of a condition": lambda _, unit: replace(unit, needs=(Absent("n", (HALF,)),)),
+    "the name of a counter": lambda _, write: replace(write, tally={**write.tally, HALF: 1}),
+    "the key of a condition": lambda _, write: replace(write, conditions=(Absent("n", (HALF,)),)),
     "the body of a call": lambda job, _: new(replace(job, id=f"{job.id}x", body=HALF)),
 }
 
@@ -68,29 +68,29 @@ def newer(job: Job) -> Job:
     return replace(job, state=cast("JobState", NewerState.DREAMING))
 
 
-def endings(jobs: Sequence[Job]) -> list[Unit]:
-    """Units that end jobs; each has a record, a drop and an event too."""
-    units: list[Unit] = []
+def endings(jobs: Sequence[Job]) -> list[Write]:
+    """Writes that end jobs; each has a record, a drop and an event too."""
+    writes: list[Write] = []
     for job in jobs:
         ended = next_of(job, state=JobState.EXPIRED)
         drop = Drop("n", f"old {job.id}", None)
-        units.append(to(job, ended, puts=(put(f"new {job.id}"),), drops=(drop,), events=(told(ended),)))
-    return units
+        writes.append(to(job, ended, puts=(put(f"new {job.id}"),), drops=(drop,), events=(told(ended),)))
+    return writes
 
 
 async def ready(store: Store, first: int = 1) -> list[Job]:
     """Jobs, each with a record that its end drops."""
     jobs = await stored(store, *(sample_job(number) for number in range(first, first + MANY)))
-    await write(store, Unit(puts=tuple(put(f"old {job.id}") for job in jobs)))
+    await results_of(store, Write(puts=tuple(put(f"old {job.id}") for job in jobs)))
     return jobs
 
 
 async def ended(store: Store, jobs: Sequence[Job]) -> list[bool]:
-    """Whether each unit of `endings` is in the store, as a whole; fails if a part of one is."""
+    """Whether each write of `endings` is in the store, as a whole; fails if a part of one is."""
     wanted = [f"{word} {job.id}" for job in jobs for word in ("old", "new")]
     found, again = await _states(store, jobs), dict[str, JobState]()
     records, events = set[str](), set[str]()
-    while again != found:  # a step that was given up may be written meanwhile
+    while again != found:  # a bulk write that was given up may be written meanwhile
         found, records = again or found, {each.group for each in (await store.records({"n": wanted}, now=NOW))["n"]}
         events = {event.job_id for event in await store.events(QUEUE)}
         again = await _states(store, jobs)
@@ -102,7 +102,7 @@ async def ended(store: Store, jobs: Sequence[Job]) -> list[bool]:
             f"old {job.id}" not in records,
             job.id in events,
         )
-        assert len(set(parts)) == 1, f"a part of a unit was written: {parts}"
+        assert len(set(parts)) == 1, f"a part of a write was written: {parts}"
         whole.append(parts[0])
     return whole
 
@@ -113,13 +113,13 @@ async def _states(store: Store, jobs: Sequence[Job]) -> dict[str, JobState]:
 
 
 class BreakContract(Ground):
-    """Sentences 2, 4 and 13 of `write`, when something goes wrong in the middle of a step."""
+    """Sentences 2, 4 and 13 of `write`, when something goes wrong in the middle of a bulk write."""
 
     @pytest.mark.parametrize("together", [False, True])
     async def test_a_job_of_a_newer_version_is_answered_by_its_head(self, store: Store, *, together: bool) -> None:
         (job,) = await stored(store, newer(sample_job(unique_key="k")))
         owner = Owner(job.id, job.body_digest, "daydreaming")
-        around = (new(sample_job(5)), Unit(puts=(put("a"),))), (Unit(puts=(put("b"),)), new(sample_job(6)))
+        around = (new(sample_job(5)), Write(puts=(put("a"),))), (Write(puts=(put("b"),)), new(sample_job(6)))
         rolled_back = Result.ROLLED_BACK if together else DONE
         other = new(sample_job(2, unique_key="k", body_digest="different"))
         found = await answers(store, *around[0], other, *around[1], together=together)
@@ -130,31 +130,31 @@ class BreakContract(Ground):
         assert [each.result for each in found] == [DONE] * 2 + [EXISTS] + [DONE] * 2
         assert found[2].owner == owner
         gone = next_of(job, revision="unknown")
-        assert await write(store, to(gone, next_of(gone))) == [STALE]
+        assert await results_of(store, to(gone, next_of(gone))) == [STALE]
         assert await leased(store) == [5, 6]
-        delete = Unit(change=Delete(job, NOW + DAY), tally=tally_change(job, None))
-        assert await write(store, new(sample_job(7)), delete, together=together) == [DONE, DONE]
+        delete = Write(change=Delete(job, NOW + DAY), tally=tally_change(job, None))
+        assert await results_of(store, new(sample_job(7)), delete, together=together) == [DONE, DONE]
         (answer,) = await answers(store, new(sample_job(3, unique_key="k")))
         assert (answer.result, answer.owner) == (EXISTS, owner)
 
     @pytest.mark.parametrize("together", [False, True])
     @pytest.mark.parametrize("spoil", SPOILT.values(), ids=SPOILT.keys())
-    async def test_a_text_that_cannot_be_stored_leaves_no_unit_half_written(
-        self, store: Store, spoil: Callable[[Job, Unit], Unit], *, together: bool
+    async def test_a_text_that_cannot_be_stored_leaves_no_write_half_written(
+        self, store: Store, spoil: Callable[[Job, Write], Write], *, together: bool
     ) -> None:
         for first, place in ((1, 0), (101, MANY - 1)):
             jobs = await ready(store, first)
-            units = endings(jobs)
-            units[place] = spoil(jobs[place], units[place])
+            writes = endings(jobs)
+            writes[place] = spoil(jobs[place], writes[place])
             with suppress(VoiceflowError, TypeError):
-                await write(store, *units, together=together)
+                await results_of(store, *writes, together=together)
             others = [job for at, job in enumerate(jobs) if at != place]
             written = await ended(store, others if spoil is SPOILT["the body of a call"] else jobs)
             if together:
                 assert len(set(written)) == 1
 
     @pytest.mark.parametrize("together", [False, True])
-    async def test_a_step_that_is_given_up_at_any_moment_leaves_no_unit_half_written(
+    async def test_a_bulk_write_that_is_given_up_at_any_moment_leaves_no_write_half_written(
         self, store: Store, *, together: bool
     ) -> None:
         seen: list[Job] = []
@@ -162,7 +162,7 @@ class BreakContract(Ground):
             jobs = await ready(store, 1 + 100 * turn)
             with anyio.CancelScope() as scope:
                 async with anyio.create_task_group() as group:
-                    group.start_soon(partial(write, store, *endings(jobs), together=together))
+                    group.start_soon(partial(results_of, store, *endings(jobs), together=together))
                     for _ in range(turn):
                         await checkpoint()
                     scope.cancel()
@@ -170,19 +170,19 @@ class BreakContract(Ground):
             seen += jobs
             if together:
                 assert len(set(written)) == 1
-        await write(store, Unit(puts=(put("at last"),)))  # nothing of the earlier ones is in progress any more
+        await results_of(store, Write(puts=(put("at last"),)))  # nothing of the earlier ones is in progress any more
         assert (await states(store)).get("expired", 0) == sum(await ended(store, seen))
 
     @pytest.mark.parametrize("together", [False, True])
     @pytest.mark.parametrize("anyio_backend", ["asyncio"])
-    async def test_a_step_whose_task_is_cancelled_at_any_moment_leaves_no_unit_half_written(
+    async def test_a_bulk_write_whose_task_is_cancelled_at_any_moment_leaves_no_write_half_written(
         self, store: Store, *, together: bool
     ) -> None:
         """By asyncio's own `Task.cancel`, which `asyncio.wait_for` uses."""
         seen: list[Job] = []
         for turn in TURNS:
             jobs = await ready(store, 1 + 100 * turn)
-            task: asyncio.Task[Any] = asyncio.ensure_future(write(store, *endings(jobs), together=together))
+            task: asyncio.Task[Any] = asyncio.ensure_future(results_of(store, *endings(jobs), together=together))
             for _ in range(turn):
                 await asyncio.sleep(0)
             task.cancel()
@@ -192,5 +192,5 @@ class BreakContract(Ground):
             seen += jobs
             if together:
                 assert len(set(written)) == 1
-        await write(store, Unit(puts=(put("at last"),)))  # nothing of the earlier ones is in progress any more
+        await results_of(store, Write(puts=(put("at last"),)))  # nothing of the earlier ones is in progress any more
         assert (await states(store)).get("expired", 0) == sum(await ended(store, seen))

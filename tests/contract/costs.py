@@ -1,6 +1,6 @@
 """What a method reads does not grow with what the store holds. It is counted: a clock also tells of the machine.
 
-Beside `opener`, a backend defines the fixture `read_so_far`: what its storage has read until now, in units of its own
+Beside `opener`, a backend defines the fixture `read_so_far`: what its storage has read until now, in writes of its own
 (rows, index entries, steps of a program).
 """
 
@@ -15,7 +15,18 @@ import pytest
 
 from voiceflow_worker.core.ports.controls import Limits, limits_put
 from voiceflow_worker.core.ports.reads import ById, ByKey, Due, Expired, Listing, OfNumber, Read, Waiting
-from voiceflow_worker.core.ports.store import Absent, AtMost, Delete, OpenGate, Page, Same, Slot, Step, Store, Unit
+from voiceflow_worker.core.ports.store import (
+    Absent,
+    AtMost,
+    BulkWrite,
+    Delete,
+    OpenGate,
+    Page,
+    Same,
+    Slot,
+    Store,
+    Write,
+)
 from voiceflow_worker.core.ports.store import tally_change as change
 from voiceflow_worker.model.jobs.gate import GateState
 from voiceflow_worker.model.jobs.job import Job, JobState
@@ -24,7 +35,7 @@ from .samples import NOW, QUEUE, Ground, delete, sample_job
 from .writing import DAY, DONE, gated, new, next_of, put, stored, to, told
 
 ReadSoFar = Callable[[], Awaitable[int]]
-"""Tells what the storage under test has read until now, by all who have opened it, in units of its own."""
+"""Tells what the storage under test has read until now, by all who have opened it, in writes of its own."""
 Operation = Callable[[Store], Awaitable[object]]
 
 FEW, MANY = 5, 100
@@ -39,7 +50,7 @@ PAGE = 3
 
 async def fill(store: Store, first: int, last: int) -> None:
     """Add everything that a store holds, so many of each: each stands in the way of some read without an index."""
-    units, gone = list[Unit](), list[Job]()
+    writes, gone = list[Write](), list[Job]()
     for place in range(first, last):
         named = partial(sample_job, due_at=LATER)
         waiting = named(10_000 + place, batch_id=f"a{place}", valid_until=LATER, unique_key=f"w{place}")
@@ -55,22 +66,22 @@ async def fill(store: Store, first: int, last: int) -> None:
         buried = named(50_000 + place, state=JobState.FAILED, unique_key=f"gone {place}")
         in_line = named(60_000 + place, batch_id="long", priority=place % 2)
         gone.append(buried)
-        units += [new(job) for job in (waiting, held, *ended, sending, doubted, buried, in_line)]
-        units += [
+        writes += [new(job) for job in (waiting, held, *ended, sending, doubted, buried, in_line)]
+        writes += [
             gated(GateState.HELD, batch=f"closed {place}"),
             gated(GateState.HELD, batch=f"nobody's {place}"),
-            Unit(
+            Write(
                 puts=(
                     put(f"opt-out {place}"),
                     put("group", member=f"member {place:05}"),
                     put(f"end {place}", "v", LATER),
                 )
             ),
-            Unit(puts=(put(f"over {place}", "v", LONG_AGO),)),
-            Unit(events=(replace(told(waiting), at=LONG_AGO), told(ended[0]))),
+            Write(puts=(put(f"over {place}", "v", LONG_AGO),)),
+            Write(events=(replace(told(waiting), at=LONG_AGO), told(ended[0]))),
         ]
-    for start in range(0, len(units), 200):
-        answers = await store.write(Step(units=tuple(units[start : start + 200])), now=NOW)
+    for start in range(0, len(writes), 200):
+        answers = await store.write(BulkWrite(writes=tuple(writes[start : start + 200])), now=NOW)
         assert {answer.result for answer in answers} == {DONE}
     assert all(await delete(store, gone, keep_keys_until=LATER))
     before = NOW - timedelta(days=1000)
@@ -82,12 +93,12 @@ async def prepare(store: Store, round_: int) -> list[Job]:
     jobs = [sample_job(100 * round_ + place, batch_id=f"mine {round_}") for place in range(1, 9)]
     jobs[0] = replace(jobs[0], valid_until=NOW, destination=SHARED, unique_key=f"mine {round_}")
     jobs[7] = replace(jobs[7], state=JobState.SENDING, worker_id="w")
-    units = (
+    writes = (
         limits_put(QUEUE, Limits(rate=5.0, max_active=50)),
         put(f"few {round_}", member="x"),
         put(f"same {round_}"),
     )
-    await store.write(Step(units=(Unit(puts=units),)), now=NOW)
+    await store.write(BulkWrite(writes=(Write(puts=writes),)), now=NOW)
     rare = [sample_job(100 * round_ + place, state=state) for place, state in enumerate(RARE, 20)]
     await stored(store, *jobs, *rare)
     await store.lease(QUEUE, worker_id="w", limit=1, until=LATER, now=NOW)  # puts sub-queues and held batches in order
@@ -118,7 +129,7 @@ def reads(round_: int, jobs: list[Job]) -> dict[str, Read]:
 def operations(round_: int, jobs: list[Job]) -> dict[str, Operation]:
     """Everything that a store is asked, about a few of its things."""
     fresh = sample_job(100 * round_ + 50, batch_id=f"mine {round_}", unique_key=f"fresh {round_}", due_at=LATER)
-    needs = (
+    conditions = (
         Absent("n", (f"none {round_}", f"few {round_}"), but_owner="v"),
         AtMost("n", f"few {round_}", 3),
         Same("n", f"same {round_}", "v"),
@@ -127,14 +138,14 @@ def operations(round_: int, jobs: list[Job]) -> dict[str, Operation]:
     puts = (put(f"same {round_}", "w"), put("group", member=f"new {round_}"))
     moved = next_of(jobs[7], state=JobState.COMPLETED)
     writes = {
-        "write: insert": new(fresh, needs=needs, puts=puts, events=(told(fresh),)),
+        "write: insert": new(fresh, conditions=conditions, puts=puts, events=(told(fresh),)),
         "write: replace": to(jobs[7], moved, events=(told(moved),)),
-        "write: delete": Unit(change=Delete(moved, LATER), tally=change(moved, None)),
+        "write: delete": Write(change=Delete(moved, LATER), tally=change(moved, None)),
     }
     batch = f"mine {round_}"
     return {
         **{f"jobs: {name}": partial(_found, read) for name, read in reads(round_, jobs).items()},
-        **{name: partial(_written, unit) for name, unit in writes.items()},
+        **{name: partial(_written, write) for name, write in writes.items()},
         "totals": lambda store: store.totals(QUEUE, batches=[None, batch, "a1"]),
         "count": lambda store: store.count(Due(queue=QUEUE, state=JobState.QUEUED, by=NOW)),
         "count: of a batch": lambda store: store.count(Waiting(queue=QUEUE, batch="a1")),
@@ -144,7 +155,7 @@ def operations(round_: int, jobs: list[Job]) -> dict[str, Operation]:
         "records: page of a group": lambda store: store.records({"n": Page(group="group", limit=PAGE)}, now=NOW),
         "events": lambda store: store.events(QUEUE, limit=PAGE),
         "wait": lambda store: store.wait(QUEUE, seen=0, until=NOW),
-        "write: a slot": partial(_written, Unit(slot=Slot(QUEUE, NOW, LATER))),
+        "write: a slot": partial(_written, Write(slot=Slot(QUEUE, NOW, LATER))),
         "lease": lambda store: store.lease(QUEUE, worker_id="w", limit=PAGE, until=LATER, now=NOW),
         "lease: of a batch": lambda store: store.lease(
             QUEUE, worker_id="w", limit=1, until=LATER, now=NOW, batch=f"mine {round_}"
@@ -153,8 +164,8 @@ def operations(round_: int, jobs: list[Job]) -> dict[str, Operation]:
     }
 
 
-async def _written(unit: Unit, store: Store) -> None:
-    (answer,) = await store.write(Step(units=(unit,)), now=NOW)
+async def _written(write: Write, store: Store) -> None:
+    (answer,) = await store.write(BulkWrite(writes=(write,)), now=NOW)
     assert answer.result is DONE
 
 

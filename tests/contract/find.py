@@ -21,7 +21,7 @@ from voiceflow_worker.core.ports.reads import (
     Searched,
     Waiting,
 )
-from voiceflow_worker.core.ports.store import Delete, Store, Unit, tally_change
+from voiceflow_worker.core.ports.store import Delete, Store, Write, tally_change
 from voiceflow_worker.errors import StoreVersionError
 from voiceflow_worker.model.jobs.job import Job, JobState
 from voiceflow_worker.model.reports.status import SessionStatus
@@ -40,9 +40,9 @@ from .writing import (
     leased,
     new,
     next_of,
+    results_of,
     stored,
     to,
-    write,
 )
 
 MIXED: Sequence[Job] = [
@@ -223,7 +223,7 @@ class JobsContract(Ground):
     async def test_a_read_sees_moves(self, store: Store, other: Store) -> None:
         jobs = await stored(store, *sample_jobs(3, batch_id="b", valid_until=NOW))
         moved = next_of(jobs[1], state=S.IN_DOUBT, due_at=NOW + MINUTE)
-        await write(other, to(jobs[1], moved))
+        await results_of(other, to(jobs[1], moved))
         assert await self.numbers(store, Due(queue=QUEUE, state=S.QUEUED)) == [1, 3]
         assert await self.numbers(store, Due(queue=QUEUE, state=S.IN_DOUBT)) == [2]
         assert await self.numbers(store, Due(queue=QUEUE, state=S.IN_DOUBT, by=NOW)) == []
@@ -252,7 +252,7 @@ class JobsContract(Ground):
             for start in range(0, len(restless), 80):  # some come due later, and the others end
                 later = [next_of(job, due_at=NOW + MINUTE) for job in restless[start : start + 40]]
                 over = [next_of(job, state=S.EXPIRED) for job in restless[start + 40 : start + 80]]
-                await write(other, *map(to, restless[start : start + 80], [*later, *over]))
+                await results_of(other, *map(to, restless[start : start + 80], [*later, *over]))
         for one, page in found.items():
             ids = [job.id for job in page]
             assert len(ids) == len(set(ids)), one
@@ -296,34 +296,34 @@ class JobsContract(Ground):
     async def test_a_deleted_job_leaves_its_key_and_nothing_about_the_person(self, store: Store) -> None:
         ended = sample_job(unique_key="k", state=JobState.COMPLETED, data={"name": "Tan"}, not_before=NOW)
         await stored(store, ended)
-        gone = Unit(change=Delete(ended, NOW + DAY), tally=tally_change(ended, None))
-        assert await write(store, gone) == [DONE]
+        gone = Write(change=Delete(ended, NOW + DAY), tally=tally_change(ended, None))
+        assert await results_of(store, gone) == [DONE]
         assert await job_of(store, ended) is None
         (tombstone,) = await store.jobs(ByKey(QUEUE, ("k",)), now=NOW)
         assert (tombstone.id, tombstone.state, tombstone.not_before) == (ended.id, ended.state, NOW)
         assert (tombstone.destination, tombstone.body, tombstone.source, tombstone.data) == ("", "", "", None)
         assert list(await store.jobs(ByKey(QUEUE, ("k",)), now=NOW + DAY)) == []
-        assert await write(store, to(ended, next_of(ended, state=JobState.QUEUED))) == [STALE]
+        assert await results_of(store, to(ended, next_of(ended, state=JobState.QUEUED))) == [STALE]
         assert await leased(store) == []
 
     async def test_a_deletion_that_keeps_nothing_leaves_no_key(self, store: Store) -> None:
         ended = sample_job(1, state=JobState.COMPLETED, unique_key="k")
         await stored(store, ended)
-        assert await write(store, Unit(change=Delete(ended, None), tally=tally_change(ended, None))) == [DONE]
+        assert await results_of(store, Write(change=Delete(ended, None), tally=tally_change(ended, None))) == [DONE]
         assert list(await store.jobs(ByKey(QUEUE, ("k",)), now=NOW)) == []
-        assert await write(store, new(sample_job(2, unique_key="k"))) == [DONE]
+        assert await results_of(store, new(sample_job(2, unique_key="k"))) == [DONE]
 
     async def test_a_key_can_be_kept_a_second_time(self, store: Store) -> None:
         for number, now in ((1, NOW), (2, NOW + DAY)):
             job = sample_job(number, unique_key="k", state=JobState.COMPLETED)
-            assert await write(store, new(job), now=now) == [DONE]
-            gone = Unit(change=Delete(job, now + DAY), tally=tally_change(job, None))
-            assert await write(store, gone, now=now) == [DONE]
-            assert await write(store, new(sample_job(3, unique_key="k")), now=now + DAY - MICROSECOND) == [EXISTS]
+            assert await results_of(store, new(job), now=now) == [DONE]
+            gone = Write(change=Delete(job, now + DAY), tally=tally_change(job, None))
+            assert await results_of(store, gone, now=now) == [DONE]
+            assert await results_of(store, new(sample_job(3, unique_key="k")), now=now + DAY - MICROSECOND) == [EXISTS]
 
     async def test_a_job_that_has_changed_is_not_deleted(self, store: Store) -> None:
         job = (await stored(store, sample_job(state=JobState.COMPLETED)))[0]
         again = next_of(job, state=JobState.QUEUED)
-        await write(store, to(job, again))
-        assert await write(store, Unit(change=Delete(job, NOW), tally=tally_change(job, None))) == [STALE]
+        await results_of(store, to(job, again))
+        assert await results_of(store, Write(change=Delete(job, NOW), tally=tally_change(job, None))) == [STALE]
         assert await job_of(store, job) == again

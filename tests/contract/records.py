@@ -20,7 +20,7 @@ from voiceflow_worker.core.ports.store import (
     Record,
     Result,
     Store,
-    Unit,
+    Write,
     tally_change,
 )
 from voiceflow_worker.model.jobs.gate import GateState
@@ -38,11 +38,11 @@ from .writing import (
     new,
     next_of,
     put,
+    results_of,
     states,
     stored,
     to,
     told,
-    write,
 )
 
 
@@ -69,7 +69,7 @@ class ShareContract(Ground):
         assert "@" not in store.url or "***@" in store.url
 
     async def test_a_cancelled_caller_does_not_disturb_the_others(self, store: Store) -> None:
-        """Many callers write at once, and some are cancelled. The others get right answers, and no unit is partial."""
+        """Many callers write at once, and some are cancelled. The others get right answers, and no write is partial."""
         jobs = await stored(store, *sample_jobs(60))
         answered: dict[str, Result] = {}
         given_up: list[anyio.CancelScope] = []
@@ -78,7 +78,7 @@ class ShareContract(Ground):
             with anyio.CancelScope() as scope:
                 if int(job.id[-1]) % 2:
                     given_up.append(scope)
-                (answered[job.id],) = await write(store, to(job, next_of(job, state=JobState.EXPIRED)))
+                (answered[job.id],) = await results_of(store, to(job, next_of(job, state=JobState.EXPIRED)))
 
         with anyio.fail_after(60):
             for start in range(0, 60, 20):
@@ -110,7 +110,7 @@ class RecordsContract(Ground):
 
     async def test_records_of_several_namespaces_are_read_at_once(self, store: Store) -> None:
         puts = (Put("a", "1", "x", None), Put("a", "2", "y", NOW + MINUTE), Put("b", "1", "z", None))
-        await write(store, Unit(puts=puts))
+        await results_of(store, Write(puts=puts))
         found = await store.records({"a": ["2", "none", "1"], "b": Page(), "c": ["1"]}, now=NOW)
         assert {name: list(records) for name, records in found.items()} == {
             "a": [Record("2", "y", NOW + MINUTE), Record("1", "x", None)], "b": [Record("1", "z", None)], "c": [],
@@ -119,18 +119,18 @@ class RecordsContract(Ground):
 
     async def test_a_group_is_read_whole_or_by_its_members(self, store: Store) -> None:
         members = (put("g", "1", NOW + MINUTE, member="x"), put("g"), put("g", "2", member="y"))
-        await write(store, Unit(puts=(*members, put("gg"), put("", member="x"))))
+        await results_of(store, Write(puts=(*members, put("gg"), put("", member="x"))))
         whole = [Record("g", "v", None), Record("g", "1", NOW + MINUTE, "x"), Record("g", "2", None, "y")]
         found = await store.records({"n": [("g", "y"), ("g", "z"), "none", "g", ("", "x"), ("gg", "")]}, now=NOW)
         assert list(found["n"]) == [whole[2], *whole, Record("", "v", None, "x"), Record("gg", "v", None)]
         assert list((await store.records({"n": ["g"]}, now=NOW + MINUTE))["n"]) == [whole[0], whole[2]]
         drops = (Drop("n", "g", None, "x"), Drop("n", "gg", None))
-        await write(store, Unit(puts=(put("g", "3", member="y"),), drops=drops))
+        await results_of(store, Write(puts=(put("g", "3", member="y"),), drops=drops))
         assert await held(store) == {" x": "v", "g": "v", "g y": "3"}
 
     async def test_a_page_goes_on_after_a_record(self, store: Store) -> None:
         members = (put("p", str(n), member=f"m{n}") for n in range(5))
-        await write(store, Unit(puts=(*members, put("q"), put("o"), put(""), put("p x"))))
+        await results_of(store, Write(puts=(*members, put("q"), put("o"), put(""), put("p x"))))
 
         async def page(group: str | None, after: tuple[str, str] | None, limit: int) -> list[str]:
             found = await store.records({"n": Page(group, after, limit)}, now=NOW)
@@ -150,7 +150,7 @@ class RecordsContract(Ground):
             "", " ", "|", "\n\x01", "é\U0001f600", '"', "{}", "[]", "123456789012345678901234567890", "x" * 300_000,
             "'; -- %_*?[",
         )  # fmt: skip
-        await write(store, Unit(puts=tuple(Put("any", f"k{text[:100]}", text, None) for text in texts)))
+        await results_of(store, Write(puts=tuple(Put("any", f"k{text[:100]}", text, None) for text in texts)))
         found = await store.records({"any": [f"k{text[:100]}" for text in texts]}, now=NOW)
         assert [record.value for record in found["any"]] == list(texts)
 
@@ -159,15 +159,15 @@ class RecordsContract(Ground):
         group, members = f"p{last}", sorted({"", "\x01", last, "\U0010ffff"})
         others = ["o", "p", "P", f"{group}\x01", f"{group}\U0010ffff{last}", "q"]
         mine = (put(group, member=member) for member in members)
-        await write(store, Unit(puts=(*(put(other, member=last) for other in others), *mine)))
+        await results_of(store, Write(puts=(*(put(other, member=last) for other in others), *mine)))
         for wanted in (Page(group), [group]):
             found = await store.records({"n": wanted}, now=NOW)
             assert [record.member for record in found["n"]] == members
-        assert await write(store, Unit(needs=(AtMost("n", group, len(members)),))) == [DONE]
+        assert await results_of(store, Write(conditions=(AtMost("n", group, len(members)),))) == [DONE]
 
     async def test_thousands_of_records_are_written_and_read_at_once(self, store: Store) -> None:
         keys = [f"+65{number:08d}" for number in range(3000)]
-        await write(store, Unit(puts=tuple(map(put, reversed(keys)))))
+        await results_of(store, Write(puts=tuple(map(put, reversed(keys)))))
         found = await store.records({"n": keys}, now=NOW)
         assert [record.group for record in found["n"]] == keys
         page = await store.records({"n": Page(after=(keys[99], ""), limit=2000)}, now=NOW)
@@ -176,14 +176,16 @@ class RecordsContract(Ground):
     async def test_what_is_over_is_pruned_in_slices(self, store: Store) -> None:
         ended = sample_job(unique_key="k", state=JobState.COMPLETED)
         await stored(store, ended)
-        gone = Unit(change=Delete(ended, NOW + MINUTE), tally=tally_change(ended, None), events=(told(ended),))
-        await write(store, gone, Unit(puts=(put("a", ends_at=NOW + MINUTE), put("b", ends_at=NOW + DAY), put("c"))))
+        gone = Write(change=Delete(ended, NOW + MINUTE), tally=tally_change(ended, None), events=(told(ended),))
+        await results_of(
+            store, gone, Write(puts=(put("a", ends_at=NOW + MINUTE), put("b", ends_at=NOW + DAY), put("c")))
+        )
         assert await store.prune(QUEUE, now=NOW, events_before=NOW, limit=10) == 0
         assert await store.prune(QUEUE, now=NOW + MINUTE, events_before=NOW + MINUTE, limit=2) == 2
         assert await store.prune(QUEUE, now=NOW + MINUTE, events_before=NOW + MINUTE, limit=2) == 1
         assert await held(store) == {"b": "v", "c": "v"}
         assert list(await store.events(QUEUE)) == []
-        assert await write(store, new(sample_job(2, unique_key="k"))) == [DONE]
+        assert await results_of(store, new(sample_job(2, unique_key="k"))) == [DONE]
 
     async def test_events_of_one_queue_are_pruned_and_what_is_not_over_stays(self, store: Store) -> None:
         for queue in (QUEUE, "reminders"):
@@ -191,23 +193,25 @@ class RecordsContract(Ground):
                 job = sample_job(number, queue=queue, state=JobState.COMPLETED, unique_key=f"k{number}")
                 await stored(store, job)
                 event = replace(told(job), at=at)
-                gone = Unit(change=Delete(job, at), tally=tally_change(job, None), events=(event,))
-                assert await write(store, gone, now=NOW - DAY) == [DONE]
-        await write(store, Unit(puts=(put("a", ends_at=NOW),)), now=NOW - DAY)
+                gone = Write(change=Delete(job, at), tally=tally_change(job, None), events=(event,))
+                assert await results_of(store, gone, now=NOW - DAY) == [DONE]
+        await results_of(store, Write(puts=(put("a", ends_at=NOW),)), now=NOW - DAY)
         just_before = NOW - MICROSECOND
         assert await store.prune("reminders", now=just_before, events_before=just_before, limit=10) >= 2
         assert await store.prune("reminders", now=just_before, events_before=just_before, limit=10) == 0
         assert [event.at for event in await store.events("reminders")] == [NOW]
         assert len(await store.events(QUEUE)) == 2
         for queue in (QUEUE, "reminders"):
-            assert await write(store, new(sample_job(3, unique_key="k2", queue=queue)), now=just_before) == [EXISTS]
+            assert await results_of(store, new(sample_job(3, unique_key="k2", queue=queue)), now=just_before) == [
+                EXISTS
+            ]
         assert await store.prune("reminders", now=NOW, events_before=NOW, limit=10) >= 2, "a key, and the record"
         assert [event.at for event in await store.events("reminders")] == [NOW]
         assert await store.prune(QUEUE, now=NOW, events_before=NOW + DAY, limit=10) >= 2
         assert list(await store.events(QUEUE)) == []
 
     async def test_an_opened_gate_is_forgotten_after_a_while(self, store: Store) -> None:
-        await write(store, gated(GateState.HELD), gated(GateState.OPEN))
+        await results_of(store, gated(GateState.HELD), gated(GateState.OPEN))
         assert len(await held(store, namespace=GATES)) == 1
         assert await store.prune(QUEUE, now=NOW + OPEN_STAYS, events_before=NOW, limit=10) == 1
         assert list((await store.records({GATES: [QUEUE]}, now=NOW))[GATES]) == []
@@ -224,7 +228,7 @@ class EventsContract(Ground):
             for job in ended
         ]
         for job, end, some in zip(jobs, ended, events, strict=True):
-            await write(store, to(job, end, events=some))
+            await results_of(store, to(job, end, events=some))
         first, second = await store.events("reminders")
         assert (replace(first, sequence=0), replace(second, sequence=0)) == events[1]
         assert 0 < first.sequence < second.sequence
@@ -234,10 +238,10 @@ class EventsContract(Ground):
     async def test_no_sequence_is_given_twice_though_events_are_pruned(self, store: Store) -> None:
         job = (await stored(store, sample_job()))[0]
         ended = next_of(job, state=JobState.EXPIRED)
-        await write(store, to(job, ended, events=(told(ended),)))
+        await results_of(store, to(job, ended, events=(told(ended),)))
         (first,) = await store.events(QUEUE)
         assert await store.prune(QUEUE, now=NOW, events_before=NOW + MINUTE, limit=10) == 1
         again = next_of(ended, state=JobState.QUEUED)
-        await write(store, to(ended, again, events=(told(again),)))
+        await results_of(store, to(ended, again, events=(told(again),)))
         (second,) = await store.events(QUEUE)
         assert second.sequence > first.sequence

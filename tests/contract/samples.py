@@ -15,8 +15,8 @@ import pytest
 from anyio.lowlevel import checkpoint
 
 from voiceflow_worker.core.ports import Event, Store
-from voiceflow_worker.core.ports.store import Answer, Insert, Replace, Result, Step, Unit, tally_change
-from voiceflow_worker.core.units import deleted, inserted
+from voiceflow_worker.core.ports.store import Answer, BulkWrite, Insert, Replace, Result, Write, tally_change
+from voiceflow_worker.core.writes import deleted, inserted
 from voiceflow_worker.model.jobs.job import Job, JobState, KeyPress, Note, NoteKind, Post, ReasonKind, RedialPolicy
 from voiceflow_worker.model.reports.outcome import CallLeg, Charge, Outcome
 from voiceflow_worker.model.reports.status import SessionStatus
@@ -121,7 +121,7 @@ def sample_jobs(amount: int, **fields: Any) -> Sequence[Job]:
 
 async def add_jobs(store: Store, jobs: Sequence[Job], *, now: datetime = NOW) -> Sequence[Answer]:
     """Store new jobs, each in its own state; returns the answers."""
-    return await store.write(Step(units=tuple(map(inserted, jobs))), now=now)
+    return await store.write(BulkWrite(writes=tuple(map(inserted, jobs))), now=now)
 
 
 def full_job() -> Job:
@@ -195,10 +195,10 @@ def full_job() -> Job:
     )  # fmt: skip
 
 
-def moved(job: Job, *events: Event, **fields: Any) -> Unit:
-    """A unit that gives a job these fields and a new revision, with these events."""
+def moved(job: Job, *events: Event, **fields: Any) -> Write:
+    """A write that gives a job these fields and a new revision, with these events."""
     new = replace(job, **{"revision": f"moved-{next(_tokens)}", **fields})
-    return Unit(
+    return Write(
         change=Replace(job.revision, new),
         events=events,
         tally=tally_change(job, new),
@@ -206,25 +206,25 @@ def moved(job: Job, *events: Event, **fields: Any) -> Unit:
     )
 
 
-def new_job(unit: Unit) -> Job:
-    """The job that a unit stores."""
-    if not isinstance(unit.change, Insert | Replace):
-        raise TypeError("the unit stores no job")
-    return unit.change.job
+def new_job(write: Write) -> Job:
+    """The job that a write stores."""
+    if not isinstance(write.change, Insert | Replace):
+        raise TypeError("the write stores no job")
+    return write.change.job
 
 
-async def commit(store: Store, units: Sequence[Unit]) -> list[bool]:
-    """Write units in one step; returns whether the store has the new job of each."""
-    return await _done(store, tuple(units))
+async def commit(store: Store, writes: Sequence[Write]) -> list[bool]:
+    """Write all in one bulk write; returns whether the store has the new job of each."""
+    return await _done(store, tuple(writes))
 
 
 async def delete(store: Store, jobs: Sequence[Job], *, keep_keys_until: datetime) -> list[bool]:
-    """Delete jobs in one step; returns whether each is gone."""
+    """Delete jobs in one bulk write; returns whether each is gone."""
     return await _done(store, tuple(deleted(job, keep_key_until=keep_keys_until) for job in jobs))
 
 
-async def _done(store: Store, units: tuple[Unit, ...]) -> list[bool]:
-    written = await store.write(Step(units=units), now=store.clock.now())
+async def _done(store: Store, writes: tuple[Write, ...]) -> list[bool]:
+    written = await store.write(BulkWrite(writes=writes), now=store.clock.now())
     return [answer.result is Result.DONE for answer in written]
 
 

@@ -8,7 +8,7 @@ from decimal import Decimal
 from voiceflow_worker.core.ports.controls import start_put
 from voiceflow_worker.core.ports.reading import totals_of
 from voiceflow_worker.core.ports.reads import Due, Staged, Waiting
-from voiceflow_worker.core.ports.store import Delete, Store, Unit, tally_change
+from voiceflow_worker.core.ports.store import Delete, Store, Write, tally_change
 from voiceflow_worker.model.jobs.gate import Gate, GateState
 from voiceflow_worker.model.jobs.job import Job, JobState, KeyPress, Post
 from voiceflow_worker.model.jobs.totals import STATE
@@ -17,7 +17,7 @@ from voiceflow_worker.model.reports.status import SessionStatus
 from voiceflow_worker.model.reports.verdict import VerdictKind
 
 from .samples import NOW, QUEUE, Ground, sample_job, sample_jobs
-from .writing import DAY, MICROSECOND, leased, next_of, stored, to, write
+from .writing import DAY, MICROSECOND, leased, next_of, results_of, stored, to
 
 ODD_TEXTS = ('say "no"', "back\\slash", "nul\0", "half \ud800 pair", "Ünïcode ☎", "x" * 300, "{}[]:,|=")
 
@@ -49,11 +49,11 @@ def post(
 class TotalsContract(Ground):
     """Counters."""
 
-    async def test_counters_are_the_sums_of_what_units_carry(self, store: Store, other: Store) -> None:
+    async def test_counters_are_the_sums_of_what_writes_carry(self, store: Store, other: Store) -> None:
         jobs = await stored(store, *sample_jobs(3, batch_id="b"), sample_job(4), sample_job(5, queue="reminders"))
         ended = next_of(jobs[0], state=JobState.COMPLETED)
         extra = {**tally_change(jobs[0], ended), "placed": 1, "outcome:BUSY": 2, "cost:EUR": -7}
-        await write(other, to(jobs[0], ended, tally=extra))
+        await results_of(other, to(jobs[0], ended, tally=extra))
         for batch, queued in (("b", 2), (None, 3)):
             totals = await totals_of(store, QUEUE, batch)
             assert dict(totals.live) == {
@@ -65,25 +65,25 @@ class TotalsContract(Ground):
     async def test_deleted_jobs_stay_in_the_totals_of_their_batch_while_it_has_jobs(self, store: Store) -> None:
         first, second = await stored(store, *sample_jobs(2, batch_id="b", state=JobState.COMPLETED))
 
-        def delete(job: Job) -> Unit:
-            return Unit(change=Delete(job, NOW), tally={**tally_change(job, None), "placed": -1})
+        def delete(job: Job) -> Write:
+            return Write(change=Delete(job, NOW), tally={**tally_change(job, None), "placed": -1})
 
-        await write(store, Unit(change=None), to(first, next_of(first, revision="x"), tally={"placed": 1}))
+        await results_of(store, Write(change=None), to(first, next_of(first, revision="x"), tally={"placed": 1}))
         first = replace(first, revision="x")
-        await write(store, delete(first))
+        await results_of(store, delete(first))
         totals = await totals_of(store, QUEUE, "b")
         assert (dict(totals.live), dict(totals.pruned)) == (
             {STATE + "completed": 1}, {STATE + "completed": 1, "placed": 1},
         )  # fmt: skip
         assert dict((await totals_of(store, QUEUE)).live) == {STATE + "completed": 1}
-        await write(store, Unit(change=Delete(second, NOW), tally=tally_change(second, None)))
+        await results_of(store, Write(change=Delete(second, NOW), tally=tally_change(second, None)))
         totals = await totals_of(store, QUEUE, "b")
         assert not totals.live
         assert not totals.pruned
 
     async def test_a_deleted_job_without_a_batch_is_in_no_totals(self, store: Store) -> None:
         (job,) = await stored(store, sample_job(state=JobState.COMPLETED))
-        await write(store, Unit(change=Delete(job, NOW), tally=tally_change(job, None)))
+        await results_of(store, Write(change=Delete(job, NOW), tally=tally_change(job, None)))
         totals = await totals_of(store, QUEUE)
         assert (dict(totals.live), dict(totals.pruned)) == ({}, {})
 
@@ -95,7 +95,7 @@ class TotalsContract(Ground):
         assert len(totals.answers) == len(ODD_TEXTS)
         assert sum(totals.outcomes.values()) == len(odd)
         assert totals.cost == {"SGD": Decimal("0.0288") * 4}
-        await write(store, *(to(job, next_of(job, posts=())) for job in jobs))
+        await results_of(store, *(to(job, next_of(job, posts=())) for job in jobs))
         assert dict((await totals_of(store, QUEUE)).live) == {STATE + "queued": len(odd)}
 
     async def test_the_totals_of_several_batches_are_in_the_order_that_was_asked_for(self, store: Store) -> None:
@@ -128,7 +128,7 @@ class TotalsContract(Ground):
         ):
             assert await store.count(Waiting(queue=QUEUE, batch=batch, by=latest, limit=0)) == amount, latest
         start = replace(Gate.of(QUEUE, "b", GateState.HELD, since=NOW), start="+x")
-        await write(store, Unit(change=None, puts=(start_put(start),)))
+        await results_of(store, Write(change=None, puts=(start_put(start),)))
         staged = [
             sample_job(10 + place, batch_id="b", worker_id=of, due_at=NOW + (place + 1) * DAY)
             for place, of in enumerate(("+x", "+x", "+y"))

@@ -11,7 +11,7 @@ import pytest
 
 from voiceflow_worker.core.ports.controls import Limits, limits_put, start_put
 from voiceflow_worker.core.ports.reads import Due
-from voiceflow_worker.core.ports.store import Absent, Drop, Result, Slot, Step, Store, Unit
+from voiceflow_worker.core.ports.store import Absent, BulkWrite, Drop, Result, Slot, Store, Write
 from voiceflow_worker.model.jobs.admission import PRIORITIES
 from voiceflow_worker.model.jobs.gate import Gate, GateState
 from voiceflow_worker.model.jobs.gcra import SendSlot
@@ -32,10 +32,10 @@ from .writing import (
     new,
     next_of,
     put,
+    results_of,
     states,
     stored,
     to,
-    write,
 )
 
 SECOND = timedelta(seconds=1)
@@ -43,7 +43,7 @@ SECOND = timedelta(seconds=1)
 
 async def limit(store: Store, queue: str = QUEUE, **limits: float) -> None:
     """Set the limits of a queue."""
-    assert await write(store, Unit(puts=(limits_put(queue, Limits(**limits)),))) == [DONE]  # type: ignore[arg-type]
+    assert await results_of(store, Write(puts=(limits_put(queue, Limits(**limits)),))) == [DONE]  # type: ignore[arg-type]
 
 
 class LeaseContract(Ground):
@@ -96,8 +96,8 @@ class LeaseContract(Ground):
         assert await job_of(other, job) == mine
         assert await states(store) == await states(store, "b") == {"leased": 1}
         assert await leased(store, now=NOW + DAY) == []
-        assert await write(store, to(job, next_of(job))) == [STALE]
-        assert await write(store, to(mine, next_of(mine, state=JobState.QUEUED, due_at=NOW))) == [DONE]
+        assert await results_of(store, to(job, next_of(job))) == [STALE]
+        assert await results_of(store, to(mine, next_of(mine, state=JobState.QUEUED, due_at=NOW))) == [DONE]
         assert await leased(other) == [1]
 
     async def test_no_job_is_leased_twice(self, store: Store, other: Store) -> None:
@@ -115,18 +115,18 @@ class LeaseContract(Ground):
 
     async def test_a_closed_gate_keeps_its_jobs_back(self, store: Store) -> None:
         await stored(store, sample_job(1, batch_id="b"), sample_job(2, batch_id="c"), sample_job(3))
-        await write(store, gated(GateState.HELD, until=NOW + MINUTE))
+        await results_of(store, gated(GateState.HELD, until=NOW + MINUTE))
         assert await leased(store) == []
-        await write(store, gated(GateState.OPEN), gated(GateState.HELD, batch="b"))
-        await write(store, gated(GateState.CANCELLED, batch="c"))
+        await results_of(store, gated(GateState.OPEN), gated(GateState.HELD, batch="b"))
+        await results_of(store, gated(GateState.CANCELLED, batch="c"))
         assert await leased(store, batch="b") == []
         assert await leased(store) == [3]
-        await write(store, gated(GateState.OPEN, batch="b"))
+        await results_of(store, gated(GateState.OPEN, batch="b"))
         assert await leased(store) == [1]
 
     async def test_calls_of_a_start_wait_for_its_end_and_other_calls_of_the_batch_do_not(self, store: Store) -> None:
         starts = [replace(Gate.of(QUEUE, "b =1", GateState.HELD, since=NOW, reason="cut"), start=n) for n in ("s", "t")]
-        await write(store, Unit(puts=tuple(map(start_put, starts))))
+        await results_of(store, Write(puts=tuple(map(start_put, starts))))
         first, second = sample_job(1, batch_id="b =1", priority=3), sample_job(2, batch_id="b =1")
         jobs = [replace(job, worker_id="s") for job in (first, second)]
         others = [replace(sample_job(3, batch_id="b =1", due_at=NOW + SECOND), worker_id="t"), sample_job(4)]
@@ -135,22 +135,22 @@ class LeaseContract(Ground):
         assert await leased(store, now=NOW + SECOND) == [5]
         assert await leased(store, batch="b =1", now=NOW + SECOND) == []
         later = NOW + MINUTE
-        await write(store, gated(GateState.HELD, batch="b =1", until=later))
+        await results_of(store, gated(GateState.HELD, batch="b =1", until=later))
         drop = start_put(starts[0])
-        await write(store, Unit(drops=(Drop(drop.namespace, drop.group, None, drop.member),), wakes=QUEUE))
+        await results_of(store, Write(drops=(Drop(drop.namespace, drop.group, None, drop.member),), wakes=QUEUE))
         assert await leased(store, now=NOW + SECOND) == []
         assert await leased(store, limit=1, now=later) == [1]
         assert await leased(store, batch="b =1", now=later) == [2]
         drop = start_put(starts[1])
-        await write(store, Unit(drops=(Drop(drop.namespace, drop.group, None, drop.member),), wakes=QUEUE))
+        await results_of(store, Write(drops=(Drop(drop.namespace, drop.group, None, drop.member),), wakes=QUEUE))
         (last,) = await store.lease(QUEUE, worker_id="w", limit=9, until=later, now=later)
         assert (last.id, last.worker_id) == (others[0].id, "w")
-        await write(store, to(last, next_of(last, state=JobState.QUEUED, worker_id=None, due_at=NOW)))
+        await results_of(store, to(last, next_of(last, state=JobState.QUEUED, worker_id=None, due_at=NOW)))
         assert await leased(store, now=later) == [3]
 
     async def test_a_hold_ends_by_itself(self, store: Store) -> None:
         await stored(store, sample_job(1, batch_id="b"), sample_job(2))
-        await write(store, gated(GateState.HELD, batch="b", until=NOW + MINUTE))
+        await results_of(store, gated(GateState.HELD, batch="b", until=NOW + MINUTE))
         assert await leased(store) == [2]
         assert await leased(store, now=NOW + MINUTE) == [1]
 
@@ -166,11 +166,11 @@ class LeaseContract(Ground):
         ]
         for some in (held, late, not_due, free):
             await stored(store, *some)
-        await write(store, gated(GateState.HELD, batch="b"))
+        await results_of(store, gated(GateState.HELD, batch="b"))
         assert await self.all_of(store, 2) == [2003, 2002, 2001, 2004]
         # A call must still be made in its time after a clock had jumped ahead for a moment.
         assert await leased(store, 3, now=NOW - MINUTE) == [701, 703, 705]
-        await write(store, gated(GateState.OPEN, batch="b"))
+        await results_of(store, gated(GateState.OPEN, batch="b"))
         assert await self.all_of(store, 400) == list(range(1, 701))
 
     async def all_of(self, store: Store, limit: int) -> list[int]:
@@ -185,11 +185,13 @@ class LeaseContract(Ground):
         jobs = [sample_job(number, batch_id=f"b{number}", due_at=NOW - MINUTE) for number in range(1, 61)]
         await stored(store, *jobs, sample_job(100), sample_job(101))
         for number in range(1, 41):
-            await write(store, gated(GateState.HELD, batch=f"b{number}", until=NOW + MINUTE if number > 20 else None))
+            await results_of(
+                store, gated(GateState.HELD, batch=f"b{number}", until=NOW + MINUTE if number > 20 else None)
+            )
         assert await leased(store, 21) == [*range(41, 61), 100]
         assert await leased(store, now=NOW + MINUTE - MICROSECOND) == [101]
         await stored(store, sample_job(200, batch_id="b7", due_at=NOW - 2 * MINUTE))
-        await write(other, gated(GateState.OPEN, batch="b30"), gated(GateState.OPEN, batch="b7"))
+        await results_of(other, gated(GateState.OPEN, batch="b30"), gated(GateState.OPEN, batch="b7"))
         assert await leased(store) == [200, 7, 30]
         assert await leased(store, 100, now=NOW + MINUTE) == [*range(21, 30), *range(31, 41)]
 
@@ -219,7 +221,7 @@ class LeaseContract(Ground):
         first = await job_of(store, jobs[0])
         assert first is not None
         sent = next_of(first, state=JobState.SENDING, active_until=NOW + MINUTE)
-        await write(store, to(first, sent))
+        await results_of(store, to(first, sent))
         assert await leased(store) == []
         assert await leased(store, now=NOW + MINUTE) == [4]
         await limit(store)
@@ -230,9 +232,9 @@ class LeaseContract(Ground):
         await stored(store, sample_job(9, queue="reminders", state=JobState.LEASED), *sample_jobs(4))
         (mine,) = await store.lease(QUEUE, worker_id="w", limit=9, until=NOW + MINUTE, now=NOW)
         sent = next_of(mine, state=JobState.IN_DOUBT, active_until=NOW + MINUTE)
-        await write(store, to(mine, sent))
+        await results_of(store, to(mine, sent))
         assert await leased(store, now=NOW + MINUTE - MICROSECOND) == []
-        await write(store, to(sent, next_of(sent, state=JobState.COMPLETED, active_until=None)))
+        await results_of(store, to(sent, next_of(sent, state=JobState.COMPLETED, active_until=None)))
         assert await leased(store) == [2]
         await limit(store, max_active=3)
         assert await leased(store) == [3, 4]
@@ -241,7 +243,7 @@ class LeaseContract(Ground):
         await limit(store, max_active=2)
         await stored(store, *sample_jobs(3))
         (mine,) = await store.lease(QUEUE, worker_id="w", limit=1, until=NOW + MINUTE, now=NOW)
-        await write(store, to(mine, next_of(mine, active_until=NOW + MINUTE)))
+        await results_of(store, to(mine, next_of(mine, active_until=NOW + MINUTE)))
         assert await leased(store) == [2]
 
     async def test_some_of_the_open_calls_are_kept_for_urgent_ones(self, store: Store) -> None:
@@ -258,9 +260,9 @@ class LeaseContract(Ground):
         first = await job_of(store, jobs[0])
         assert first is not None
         sent = next_of(first, state=JobState.SENDING, active_until=NOW + MINUTE)
-        await write(store, to(first, sent))
+        await results_of(store, to(first, sent))
         assert await leased(store) == []
-        await write(store, to(sent, next_of(sent, state=JobState.COMPLETED, active_until=None)))
+        await results_of(store, to(sent, next_of(sent, state=JobState.COMPLETED, active_until=None)))
         assert await leased(store, 1) == [13]
         assert await leased(store) == []
         await limit(store, max_active=6, reserve=4)
@@ -298,15 +300,15 @@ class SlotContract(Ground):
     """Send slots: sentence 14 of `write`."""
 
     async def allotted(self, store: Store, wanted: int, *, now: datetime = NOW, ahead: float = 1) -> list[float]:
-        """The slots of so many units of one step, in seconds after `NOW`; those that got none are left out."""
+        """The slots of so many writes of one bulk write, in seconds after `NOW`; those that got none are left out."""
         slots = [each.at for each in await self.slots(store, now, wanted=wanted, ahead=ahead)]
         return [round((at - NOW).total_seconds(), 3) for at in slots if at is not None]
 
     async def slots(
         self, store: Store, now: datetime, *, wanted: int = 1, ahead: float = 0.1, queue: str = QUEUE
     ) -> list[SendSlot]:
-        unit = Unit(slot=Slot(queue, now, now + timedelta(seconds=ahead)))
-        answers = await store.write(Step(units=(unit,) * wanted), now=now)
+        write = Write(slot=Slot(queue, now, now + timedelta(seconds=ahead)))
+        answers = await store.write(BulkWrite(writes=(write,) * wanted), now=now)
         for each in answers:
             assert each.slot is not None
             assert each.result is (Result.NO_SLOT if each.slot.at is None else Result.DONE)
@@ -322,28 +324,28 @@ class SlotContract(Ground):
         assert await self.slots(store, NOW, ahead=0) == [SendSlot(None, NOW + timedelta(seconds=1.5))]
         assert await self.allotted(other, 1, now=NOW + MINUTE) == [60]
 
-    async def test_a_unit_is_written_with_its_slot_or_not_at_all(self, store: Store) -> None:
+    async def test_a_write_is_written_with_its_slot_or_not_at_all(self, store: Store) -> None:
         await limit(store, rate=1)
         jobs = await stored(store, sample_job(1), sample_job(2))
         slot = Slot(QUEUE, NOW, NOW + timedelta(seconds=0.5))
-        units = [replace(to(job, next_of(job), puts=(put(job.id),)), slot=slot) for job in jobs]
-        first, second = await answers(store, *units)
+        writes = [replace(to(job, next_of(job), puts=(put(job.id),)), slot=slot) for job in jobs]
+        first, second = await answers(store, *writes)
         assert (first.result, first.slot) == (DONE, SendSlot(NOW, NOW + SECOND))
         assert (second.result, second.slot) == (Result.NO_SLOT, SendSlot(None, NOW + SECOND))
         assert await held(store) == {jobs[0].id: "v"}
-        later = replace(units[1], slot=Slot(QUEUE, NOW + SECOND, NOW + SECOND))
+        later = replace(writes[1], slot=Slot(QUEUE, NOW + SECOND, NOW + SECOND))
         (again,) = await answers(store, later)
         assert (again.result, again.slot) == (DONE, SendSlot(NOW + SECOND, NOW + 2 * SECOND))
 
-    async def test_a_refused_unit_takes_no_slot_and_a_repeat_gets_none(self, store: Store) -> None:
+    async def test_a_refused_write_takes_no_slot_and_a_repeat_gets_none(self, store: Store) -> None:
         await limit(store, rate=1)
         (job,) = await stored(store, sample_job(1))
-        await write(store, Unit(puts=(put("held"),)))
+        await results_of(store, Write(puts=(put("held"),)))
         slot = Slot(QUEUE, NOW, NOW + SECOND)
-        unit = replace(to(job, next_of(job)), slot=slot)
-        refused = replace(unit, needs=(Absent("n", ("held",)),))
+        write = replace(to(job, next_of(job)), slot=slot)
+        refused = replace(write, conditions=(Absent("n", ("held",)),))
         stale = replace(to(next_of(job), next_of(job)), slot=slot)
-        results = [(each.result, each.slot) for each in await answers(store, refused, stale, unit, unit)]
+        results = [(each.result, each.slot) for each in await answers(store, refused, stale, write, write)]
         assert results == [
             (Result.NOT_FREE, None),
             (STALE, None),
@@ -391,16 +393,16 @@ class SlotContract(Ground):
     ) -> None:
         horizon, interval = timedelta(milliseconds=100), timedelta(seconds=1 / rate)
         await limit(store, rate=rate, burst=burst)
-        for step in range(20):
-            await self.slots(store, NOW + timedelta(hours=1) + step * horizon, wanted=10)
+        for turn in range(20):
+            await self.slots(store, NOW + timedelta(hours=1) + turn * horizon, wanted=10)
         # After the clock was set back by an hour, `next_at` is still the time of the next free slot.
         (answer,) = await self.slots(other, NOW)
         assert answer.at is None
         assert abs(answer.next_at - (NOW + horizon + interval)) < timedelta(milliseconds=1)
         assert await self.slots(store, NOW) == [answer]
         got: list[datetime] = []
-        for step in range(1, 101):
-            found = await self.slots((store, other)[step % 2], NOW + step * horizon, wanted=10)
+        for turn in range(1, 101):
+            found = await self.slots((store, other)[turn % 2], NOW + turn * horizon, wanted=10)
             got += [each.at for each in found if each.at is not None]
         assert got[0] == answer.next_at
         gaps = [later - earlier for earlier, later in pairwise(got)]
@@ -412,8 +414,8 @@ class SlotContract(Ground):
     ) -> None:
         await limit(store, rate=10)
         got: list[datetime] = []
-        for step in range(50):
-            now = NOW + step * timedelta(milliseconds=100)
+        for turn in range(50):
+            now = NOW + turn * timedelta(milliseconds=100)
             got += [each.at for each in await self.slots(store, now, wanted=10) if each.at is not None]
             assert await self.allotted(other, 1, now=now - 9 * SECOND, ahead=0.1) == []
         assert all(later - earlier >= 0.1 * SECOND - MICROSECOND for earlier, later in pairwise(got))
@@ -426,15 +428,15 @@ class WaitContract(Ground):
     async def count(self, store: Store) -> int:
         return await store.wait(QUEUE, seen=0, until=store.clock.now() + DAY)
 
-    async def test_each_unit_that_wakes_the_queue_raises_its_count(self, store: Store, other: Store) -> None:
+    async def test_each_write_that_wakes_the_queue_raises_its_count(self, store: Store, other: Store) -> None:
         with anyio.fail_after(30):
             seen = await self.count(store)
             assert seen > 0
             await stored(store, sample_job(1, queue="reminders"))
-            await write(store, Unit(puts=(put("a"),)))
+            await results_of(store, Write(puts=(put("a"),)))
             assert await self.count(store) == seen
-            for unit in (new(sample_job()), gated(GateState.OPEN)):
-                await write(other, unit)
+            for write in (new(sample_job()), gated(GateState.OPEN)):
+                await results_of(other, write)
                 after = await store.wait(QUEUE, seen=seen, until=store.clock.now() + DAY)
                 assert after > seen
                 seen = after
@@ -454,7 +456,7 @@ class WaitContract(Ground):
                 for handle in (store, other, store):
                     group.start_soon(wait, handle)
                 await anyio.wait_all_tasks_blocked()
-                await write(other, new(sample_job()))
+                await results_of(other, new(sample_job()))
         assert len(counts) == 3
         assert len({*counts, await self.count(store), await self.count(other)}) == 1
 

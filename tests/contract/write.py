@@ -18,6 +18,7 @@ from voiceflow_worker.core.ports.store import (
     Absent,
     Answer,
     AtMost,
+    Condition,
     Delete,
     Drop,
     Edit,
@@ -26,14 +27,13 @@ from voiceflow_worker.core.ports.store import (
     Handover,
     Insert,
     Mode,
-    Need,
     OpenGate,
     Owner,
     Record,
     Result,
     Same,
     Store,
-    Unit,
+    Write,
     tally_change,
 )
 from voiceflow_worker.errors import InvalidInputError
@@ -57,11 +57,11 @@ from .writing import (
     next_of,
     over,
     put,
+    results_of,
     states,
     stored,
     to,
     told,
-    write,
 )
 
 BODIES = {
@@ -81,116 +81,116 @@ class WriteContract(Ground):
 
     # 1. In order
 
-    async def test_a_unit_sees_what_the_earlier_ones_of_its_step_wrote(self, store: Store) -> None:
+    async def test_a_write_sees_what_the_earlier_ones_of_its_bulk_write_wrote(self, store: Store) -> None:
         job = sample_job(unique_key="k")
         again = sample_job(2, unique_key="k")
         sent = next_of(job, state=JobState.SENDING)
-        units = (
+        writes = (
             new(job, puts=(put("lock", "one"),)),
             new(again),
             to(job, sent),
-            Unit(needs=(Absent("n", ("lock",)),), puts=(put("other"),)),
-            Unit(drops=(Drop("n", "lock", "one"),)),
-            Unit(needs=(Absent("n", ("lock",)),), puts=(put("late"),)),
+            Write(conditions=(Absent("n", ("lock",)),), puts=(put("other"),)),
+            Write(drops=(Drop("n", "lock", "one"),)),
+            Write(conditions=(Absent("n", ("lock",)),), puts=(put("late"),)),
         )
-        assert await write(store, *units) == [DONE, EXISTS, DONE, NOT_FREE, DONE, DONE]
+        assert await results_of(store, *writes) == [DONE, EXISTS, DONE, NOT_FREE, DONE, DONE]
         assert await held(store) == {"late": "v"}
         assert await job_of(store, job) == sent
 
     async def test_an_owner_gives_its_key_up_to_a_new_job_only_as_it_was(self, store: Store) -> None:
         owner, other = await stored(store, sample_job(1, unique_key="k", batch_id="a"), sample_job(2, unique_key="x"))
         ended = next_of(owner, state=JobState.CANCELLED, reason="called off")
-        assert await write(store, to(owner, ended)) == [DONE]
+        assert await results_of(store, to(owner, ended)) == [DONE]
         heir = sample_job(3, unique_key="k", batch_id="b")
         (refused,) = await answers(store, over(owner, heir))
         assert (refused.result, refused.owner) == (EXISTS, Owner(owner.id, owner.body_digest, "cancelled"))
-        assert await write(store, over(other, heir), over(ended, heir), over(ended, heir)) == [EXISTS, DONE, DONE]
+        assert await results_of(store, over(other, heir), over(ended, heir), over(ended, heir)) == [EXISTS, DONE, DONE]
         assert [job.id for job in await store.jobs(ByKey(QUEUE, ("k", "x")), now=NOW)] in (
             [heir.id, other.id], [other.id, heir.id],
         )  # fmt: skip
         left = await job_of(store, owner)
         assert left is not None
         assert (left.unique_key, left.state, left.reason, left.batch_id) == (None, JobState.CANCELLED, "given up", "a")
-        assert await write(store, to(ended, next_of(ended))) == [STALE]
-        assert await write(store, new(sample_job(4, unique_key="k"))) == [EXISTS]
+        assert await results_of(store, to(ended, next_of(ended))) == [STALE]
+        assert await results_of(store, new(sample_job(4, unique_key="k"))) == [EXISTS]
         assert await states(store) == {"queued": 2, "cancelled": 1}
         gone = Delete(left, NOW + DAY)
-        assert await write(store, Unit(change=gone, tally=tally_change(left, None))) == [DONE]
-        assert await write(store, new(sample_job(5, unique_key="k"))) == [EXISTS], "the heir still has it"
+        assert await results_of(store, Write(change=gone, tally=tally_change(left, None))) == [DONE]
+        assert await results_of(store, new(sample_job(5, unique_key="k"))) == [EXISTS], "the heir still has it"
 
     async def test_a_tombstone_gives_its_key_up_and_a_free_key_needs_none_that_does(self, store: Store) -> None:
         (owner,) = await stored(store, sample_job(1, unique_key="k"))
-        gone = Unit(change=Delete(owner, NOW + DAY), tally=tally_change(owner, None))
-        assert await write(store, gone) == [DONE]
+        gone = Write(change=Delete(owner, NOW + DAY), tally=tally_change(owner, None))
+        assert await results_of(store, gone) == [DONE]
         heir = sample_job(2, unique_key="k")
-        wrong, right = (Unit(change=Insert(heir, Handover(each, None))) for each in ("q.other", owner.id))
-        assert await write(store, over(owner, heir), wrong, right) == [EXISTS, EXISTS, DONE]
+        wrong, right = (Write(change=Insert(heir, Handover(each, None))) for each in ("q.other", owner.id))
+        assert await results_of(store, over(owner, heir), wrong, right) == [EXISTS, EXISTS, DONE]
         assert [job.id for job in await store.jobs(ByKey(QUEUE, ("k",)), now=NOW)] == [heir.id]
-        assert await write(store, over(owner, sample_job(3, unique_key="free"))) == [DONE]
+        assert await results_of(store, over(owner, sample_job(3, unique_key="free"))) == [DONE]
 
     async def test_an_edit_changes_priority_validity_and_body_and_not_the_key(self, store: Store) -> None:
         first, second, third = await stored(store, *(replace(sample_job(n), unique_key=f"k{n}") for n in (1, 2, 3)))
         edited = next_of(second, priority=7, valid_until=NOW + MINUTE, body='{"edited":true}', source="+6539999999")
         late = next_of(third, valid_until=NOW + DAY, priority=9, due_at=NOW + MINUTE)
-        units = [Unit(change=Edit(old.revision, job), wakes=QUEUE) for old, job in ((second, edited), (third, late))]
-        assert await write(store, *units, *units) == [DONE] * 4
+        writes = [Write(change=Edit(old.revision, job), wakes=QUEUE) for old, job in ((second, edited), (third, late))]
+        assert await results_of(store, *writes, *writes) == [DONE] * 4
         assert await job_of(store, second) == edited
         assert await leased(store, 1) == [2]
         assert await leased(store, now=NOW + MINUTE) == [3, 1]
         assert [job.id for job in await store.jobs(ByKey(QUEUE, ("k2",)), now=NOW)] == [second.id]
         ends = next_of(first, valid_until=NOW)
-        assert await write(store, Unit(change=Edit("another", ends))) == [STALE]
+        assert await results_of(store, Write(change=Edit("another", ends))) == [STALE]
 
     async def test_an_edit_of_the_validity_decides_when_a_call_expires(self, store: Store) -> None:
         (job,) = await stored(store, sample_job(1, valid_until=NOW + DAY, batch_id="b"))
         sooner = next_of(job, valid_until=NOW + MINUTE)
-        assert await write(store, Unit(change=Edit(job.revision, sooner))) == [DONE]
+        assert await results_of(store, Write(change=Edit(job.revision, sooner))) == [DONE]
         assert await leased(store, now=NOW + MINUTE) == []
         expired = Expired(queue=QUEUE, at=NOW + MINUTE)
         assert await store.jobs(expired, now=NOW + MINUTE) == [sooner]
         for_ever = next_of(sooner, valid_until=None)
-        assert await write(store, Unit(change=Edit(sooner.revision, for_ever))) == [DONE]
+        assert await results_of(store, Write(change=Edit(sooner.revision, for_ever))) == [DONE]
         assert await store.jobs(expired, now=NOW + MINUTE) == []
         assert await leased(store, now=NOW + DAY) == [1]
 
     # 2. All or nothing
 
-    async def test_of_a_refused_unit_nothing_is_written(self, store: Store) -> None:
+    async def test_of_a_refused_write_nothing_is_written(self, store: Store) -> None:
         job = (await stored(store, sample_job(batch_id="b")))[0]
-        await write(store, Unit(puts=(put("taken", "theirs"), put("kept"))))
+        await results_of(store, Write(puts=(put("taken", "theirs"), put("kept"))))
         seen = await store.wait(QUEUE, seen=0, until=store.clock.now())
         whole: dict[str, Any] = {
             "puts": (put("more"),),
             "drops": (Drop("n", "kept", None),),
             "events": (told(job),),
-            "needs": (Absent("n", ("free", "taken")),),
+            "conditions": (Absent("n", ("free", "taken")),),
             "wakes": QUEUE,
         }
         gone = next_of(job, revision="unknown")
         refused = [
             to(job, next_of(job, state=JobState.CANCELLED), **whole),
-            to(gone, next_of(gone), **{**whole, "needs": ()}),
+            to(gone, next_of(gone), **{**whole, "conditions": ()}),
             new(sample_job(2), **whole),
-            Unit(**whole),
-            Unit(change=Delete(job, NOW + DAY), tally=tally_change(job, None), **whole),
+            Write(**whole),
+            Write(change=Delete(job, NOW + DAY), tally=tally_change(job, None), **whole),
         ]
-        assert await write(store, *refused) == [NOT_FREE, STALE, NOT_FREE, NOT_FREE, NOT_FREE]
+        assert await results_of(store, *refused) == [NOT_FREE, STALE, NOT_FREE, NOT_FREE, NOT_FREE]
         assert await held(store) == {"taken": "theirs", "kept": "v"}
         assert list(await store.jobs(Listing(queue=QUEUE), now=NOW)) == [job]
         assert list(await store.events(QUEUE)) == []
         assert await states(store) == await states(store, "b") == {"queued": 1}
         assert await store.wait(QUEUE, seen=0, until=store.clock.now()) == seen
 
-    async def test_a_condition_is_checked_before_the_units_own_records_are_written(self, store: Store) -> None:
-        unit = Unit(needs=(Absent("n", ("a",)), AtMost("n", "a", 0)), puts=(put("a"), put("a", member="1")))
-        assert await write(store, unit) == [DONE]
+    async def test_a_condition_is_checked_before_the_writes_own_records_are_written(self, store: Store) -> None:
+        write = Write(conditions=(Absent("n", ("a",)), AtMost("n", "a", 0)), puts=(put("a"), put("a", member="1")))
+        assert await results_of(store, write) == [DONE]
         assert await held(store) == {"a": "v", "a 1": "v"}
 
     async def test_a_move_stores_all_of_the_job(self, store: Store, other: Store) -> None:
         job = (await stored(store, sample_job(unique_key="k", batch_id="b", data={"name": "Tan", "list": 0})))[0]
         post = Post(number=1, client_request_id=f"{job.id}.1", began_at=NOW, valid_until=NOW, bridged=("+6590000001",))
         sent = next_of(job, state=JobState.SENDING, worker_id="w", active_until=NOW + DAY, posts=(post,), post_count=1)
-        assert await write(store, to(job, sent)) == [DONE]
+        assert await results_of(store, to(job, sent)) == [DONE]
         assert await job_of(other, job) == sent
 
     @pytest.mark.parametrize("state", list(JobState))
@@ -205,7 +205,7 @@ class WriteContract(Ground):
         assert await states(store) == {state.value: 1}
         assert bool(await leased(store, now=job.due_at)) == (state is JobState.QUEUED)
         if state is not JobState.QUEUED:
-            assert await write(store, to(job, next_of(job, state=JobState.IN_DOUBT))) == [DONE]
+            assert await results_of(store, to(job, next_of(job, state=JobState.IN_DOUBT))) == [DONE]
 
     @pytest.mark.parametrize("body", BODIES.values(), ids=BODIES.keys())
     async def test_a_body_is_stored_unchanged(self, store: Store, body: str) -> None:
@@ -225,12 +225,12 @@ class WriteContract(Ground):
     async def test_a_text_that_no_store_keeps_is_refused_before_anything_is_written(
         self, store: Store, text: str
     ) -> None:
-        for unit in (
-            new(sample_job(2, unique_key=text)), new(sample_job(2, batch_id=text)), Unit(puts=(put(text),)),
-            Unit(puts=(put("a", text),)),
+        for write in (
+            new(sample_job(2, unique_key=text)), new(sample_job(2, batch_id=text)), Write(puts=(put(text),)),
+            Write(puts=(put("a", text),)),
         ):  # fmt: skip
             with pytest.raises(InvalidInputError, match="which no store can keep"):
-                await write(store, new(sample_job(1)), unit)
+                await results_of(store, new(sample_job(1)), write)
         assert await held(store) == {}
         assert await states(store) == {}
 
@@ -239,40 +239,40 @@ class WriteContract(Ground):
         job = (await stored(store, sample_job()))[0]
         post = Post(number=1, client_request_id="x", began_at=NOW, valid_until=NOW, code=10**30, message="half: \ud83d")
         odd = next_of(job, posts=(post,), reason="\ud83d and \x00")
-        assert await write(store, to(job, odd)) == [DONE]
+        assert await results_of(store, to(job, odd)) == [DONE]
         assert await job_of(store, job) == odd
 
     # 3. Answered alone
 
-    async def test_a_refused_unit_keeps_no_other_from_being_written(self, store: Store) -> None:
+    async def test_a_refused_write_keeps_no_other_from_being_written(self, store: Store) -> None:
         jobs = await stored(store, *sample_jobs(3))
         ended = [next_of(job, state=JobState.EXPIRED) for job in jobs]
-        await write(store, to(jobs[1], next_of(jobs[1], state=JobState.CANCELLED)))
-        assert await write(store, *map(to, jobs, ended)) == [DONE, STALE, DONE]
+        await results_of(store, to(jobs[1], next_of(jobs[1], state=JobState.CANCELLED)))
+        assert await results_of(store, *map(to, jobs, ended)) == [DONE, STALE, DONE]
         assert await states(store) == {"expired": 2, "cancelled": 1}
 
-    async def test_a_step_may_have_a_thousand_units(self, store: Store) -> None:
+    async def test_a_bulk_write_may_have_a_thousand_writes(self, store: Store) -> None:
         jobs = await stored(store, *sample_jobs(1000))
         ended = [next_of(job, state=JobState.EXPIRED) for job in jobs]
-        assert await write(store, *map(to, jobs, ended)) == [DONE] * 1000
+        assert await results_of(store, *map(to, jobs, ended)) == [DONE] * 1000
         assert await states(store) == {"expired": 1000}
 
     # 4. Together
 
     async def test_together_one_refusal_refuses_all(self, store: Store) -> None:
         job = (await stored(store, sample_job()))[0]
-        units = (
+        writes = (
             new(sample_job(2, batch_id="b"), puts=(put("a"),), events=(told(job),)),
-            to(job, next_of(job, state=JobState.CANCELLED), needs=(Absent("n", ("a",)),)),
-            Unit(puts=(put("b"),)),
+            to(job, next_of(job, state=JobState.CANCELLED), conditions=(Absent("n", ("a",)),)),
+            Write(puts=(put("b"),)),
         )
-        assert await write(store, *units, together=True) == [Result.ROLLED_BACK, NOT_FREE, Result.ROLLED_BACK]
+        assert await results_of(store, *writes, together=True) == [Result.ROLLED_BACK, NOT_FREE, Result.ROLLED_BACK]
         assert await held(store) == {}
         assert list(await store.jobs(Listing(queue=QUEUE), now=NOW)) == [job]
         assert list(await store.events(QUEUE)) == []
         assert await states(store) == {"queued": 1}
         assert await states(store, "b") == {}
-        assert await write(store, units[0], units[2], together=True) == [DONE, DONE]
+        assert await results_of(store, writes[0], writes[2], together=True) == [DONE, DONE]
         assert await held(store) == {"a": "v", "b": "v"}
 
     async def test_together_the_same_call_under_its_key_refuses_nothing_but_another_call_does(
@@ -281,28 +281,28 @@ class WriteContract(Ground):
         await stored(store, sample_job(1, unique_key="k"))
         same = new(sample_job(2, unique_key="k"))
         different = new(sample_job(3, unique_key="k", body_digest="different"))
-        assert await write(store, same, new(sample_job(4)), together=True) == [EXISTS, DONE]
-        assert await write(store, different, new(sample_job(5)), together=True) == [EXISTS, Result.ROLLED_BACK]
+        assert await results_of(store, same, new(sample_job(4)), together=True) == [EXISTS, DONE]
+        assert await results_of(store, different, new(sample_job(5)), together=True) == [EXISTS, Result.ROLLED_BACK]
         assert await states(store) == {"queued": 2}
 
-    async def test_a_thousand_units_may_be_together_and_no_more(self, store: Store) -> None:
-        units = [new(job) for job in sample_jobs(MOST_TOGETHER + 1)]
+    async def test_a_thousand_writes_may_be_together_and_no_more(self, store: Store) -> None:
+        writes = [new(job) for job in sample_jobs(MOST_TOGETHER + 1)]
         with pytest.raises(ValueError, match="too long"):
-            await write(store, *units, together=True)
-        assert await write(store, *units[:-1], together=True) == [DONE] * MOST_TOGETHER
+            await results_of(store, *writes, together=True)
+        assert await results_of(store, *writes[:-1], together=True) == [DONE] * MOST_TOGETHER
 
     # 5. Why it is not free
 
     async def test_a_failed_condition_tells_its_key_its_value_and_its_end(self, store: Store) -> None:
         hold = gated(GateState.HELD, batch="b", until=NOW + DAY)
-        await write(store, hold, Unit(puts=(put("a", "q.j.1 more", NOW + MINUTE), put("b", "x"))))
+        await results_of(store, hold, Write(puts=(put("a", "q.j.1 more", NOW + MINUTE), put("b", "x"))))
         taken = Absent("n", ("c", "a"))
         wrong = Same("n", "b", "y")
         gone = Same("n", "a", "q.j.1 more", "y")
         shut = OpenGate(QUEUE, "b")
-        found = await answers(store, *(Unit(needs=(need,)) for need in (taken, wrong, gone, shut)))
+        found = await answers(store, *(Write(conditions=(condition,)) for condition in (taken, wrong, gone, shut)))
         assert [each.result for each in found] == [NOT_FREE] * 4
-        assert [each.need for each in found] == [taken, wrong, gone, shut]
+        assert [each.condition for each in found] == [taken, wrong, gone, shut]
         assert found[0].record == Record("a", "q.j.1 more", NOW + MINUTE)
         assert found[1].record == Record("b", "x", None)
         assert found[2].record is None
@@ -312,67 +312,70 @@ class WriteContract(Ground):
         )
 
     async def test_the_first_failed_condition_is_told(self, store: Store) -> None:
-        await write(store, Unit(puts=(put("a"), put("b"))))
-        needs = (Absent("n", ("c",)), Absent("n", ("b",)), Absent("n", ("a",)))
-        (answer,) = await answers(store, Unit(needs=needs))
-        assert answer.need == needs[1]
+        await results_of(store, Write(puts=(put("a"), put("b"))))
+        conditions = (Absent("n", ("c",)), Absent("n", ("b",)), Absent("n", ("a",)))
+        (answer,) = await answers(store, Write(conditions=conditions))
+        assert answer.condition == conditions[1]
 
     async def test_a_limit_tells_the_record_with_whose_end_it_holds_again(self, store: Store) -> None:
         ends = (NOW + 3 * MINUTE, NOW + MINUTE, None, NOW + 2 * MINUTE)
-        await write(store, Unit(puts=tuple(put("p", "v", end, member=f"{n}") for n, end in enumerate(ends))))
+        await results_of(store, Write(puts=tuple(put("p", "v", end, member=f"{n}") for n, end in enumerate(ends))))
         for most, end in ((3, NOW + MINUTE), (2, NOW + 2 * MINUTE), (1, NOW + 3 * MINUTE), (0, None)):
-            unit = Unit(needs=(AtMost("n", "p", most),))
-            (answer,) = await answers(store, unit)
+            write = Write(conditions=(AtMost("n", "p", most),))
+            (answer,) = await answers(store, write)
             assert answer.record is not None
             assert answer.record.ends_at == end
             if end is not None:
-                assert await write(store, unit, now=end) == [DONE]
-        assert await write(store, Unit(needs=(AtMost("n", "p", 4),))) == [DONE]
+                assert await results_of(store, write, now=end) == [DONE]
+        assert await results_of(store, Write(conditions=(AtMost("n", "p", 4),))) == [DONE]
 
     async def test_conditions_pass_over_the_records_of_their_owner_and_of_the_past(self, store: Store) -> None:
         records = (put("a", "q.j.1"), put("b", "q.j"), put("c", "q.jj.1"), put("d", "q.k.1", NOW + MINUTE, member="x"))
-        await write(store, Unit(puts=records))
+        await results_of(store, Write(puts=records))
         for key, owner, now, wanted in (
             ("a", "q.j", NOW, DONE), ("b", "q.j", NOW, DONE), ("c", "q.j", NOW, NOT_FREE), ("a", "q.j.1", NOW, DONE),
             ("d", "q.j", NOW, NOT_FREE), ("d", "q.k", NOW, DONE), ("d", None, NOW + MINUTE, DONE),
             ("a", None, NOW, NOT_FREE),
         ):  # fmt: skip
-            units = (Unit(needs=(Absent("n", (key,), owner),)), Unit(needs=(AtMost("n", key, 0, owner),)))
-            assert await write(store, *units, now=now) == [wanted, wanted], (key, owner)
+            writes = (Write(conditions=(Absent("n", (key,), owner),)), Write(conditions=(AtMost("n", key, 0, owner),)))
+            assert await results_of(store, *writes, now=now) == [wanted, wanted], (key, owner)
 
     async def test_conditions_concern_whole_groups_and_no_others(self, store: Store) -> None:
         members = (put("a", member="x"), put("a", member="y"), put("a"), put("ab", member="x"), put("b y"), put("%"))
-        await write(store, Unit(puts=members))
+        await results_of(store, Write(puts=members))
         for group, most in (("a", 3), ("ab", 1), ("b", 0), ("_", 0), ("", 0), ("%", 1)):
             limits = [AtMost("n", group, most), *([AtMost("n", group, most - 1)] if most else [])]
-            needs: tuple[Need, ...] = (*limits, Absent("n", ("none", group)))
+            conditions: tuple[Condition, ...] = (*limits, Absent("n", ("none", group)))
             for together in (False, True):
-                found = [(await write(store, Unit(needs=(need,)), together=together))[0] for need in needs]
+                found = [
+                    (await results_of(store, Write(conditions=(condition,)), together=together))[0]
+                    for condition in conditions
+                ]
                 assert found == ([DONE, NOT_FREE, NOT_FREE] if most else [DONE, DONE]), group
         drop = Drop("n", "a", "v", "y")
-        swap = Unit(needs=(Same("n", "a", "v", "x"),), puts=(put("a", "w", member="x"),), drops=(drop,))
-        assert await write(store, swap) == [DONE]
+        swap = Write(conditions=(Same("n", "a", "v", "x"),), puts=(put("a", "w", member="x"),), drops=(drop,))
+        assert await results_of(store, swap) == [DONE]
         assert await held(store) == {"a": "v", "a x": "w", "ab x": "v", "b y": "v", "%": "v"}
 
-    async def test_together_conditions_see_the_groups_that_earlier_units_changed(self, store: Store) -> None:
-        await write(store, Unit(puts=(put("a", member="x"),)))
-        changed = Unit(puts=(put("a", member="y"), put("b", member="x")), drops=(Drop("n", "a", None, "x"),))
-        kept = Unit(needs=(AtMost("n", "a", 1), AtMost("n", "b", 1), Absent("n", ("c",))))
-        for need in (AtMost("n", "a", 0), Absent("n", ("c", "b"))):
-            found = await write(store, changed, kept, Unit(needs=(need,)), together=True)
+    async def test_together_conditions_see_the_groups_that_earlier_writes_changed(self, store: Store) -> None:
+        await results_of(store, Write(puts=(put("a", member="x"),)))
+        changed = Write(puts=(put("a", member="y"), put("b", member="x")), drops=(Drop("n", "a", None, "x"),))
+        kept = Write(conditions=(AtMost("n", "a", 1), AtMost("n", "b", 1), Absent("n", ("c",))))
+        for condition in (AtMost("n", "a", 0), Absent("n", ("c", "b"))):
+            found = await results_of(store, changed, kept, Write(conditions=(condition,)), together=True)
             assert found == [Result.ROLLED_BACK, Result.ROLLED_BACK, NOT_FREE]
         assert await held(store) == {"a x": "v"}
 
     async def test_a_closed_gate_refuses_and_an_open_one_does_not(self, store: Store) -> None:
-        whole, batch = Unit(needs=(OpenGate(QUEUE),)), Unit(needs=(OpenGate(QUEUE, "b"),))
-        assert await write(store, whole, batch) == [DONE, DONE]
-        await write(store, gated(GateState.HELD, until=NOW + MINUTE))
-        assert await write(store, whole, batch) == [NOT_FREE, NOT_FREE]
-        assert await write(store, whole, batch, now=NOW + MINUTE) == [DONE, DONE]
-        await write(store, gated(GateState.OPEN))
-        await write(store, gated(GateState.CANCELLED, batch="b"))
-        assert await write(store, whole, batch) == [DONE, NOT_FREE]
-        assert await write(store, whole, batch, now=NOW + 1000 * DAY) == [DONE, NOT_FREE]
+        whole, batch = Write(conditions=(OpenGate(QUEUE),)), Write(conditions=(OpenGate(QUEUE, "b"),))
+        assert await results_of(store, whole, batch) == [DONE, DONE]
+        await results_of(store, gated(GateState.HELD, until=NOW + MINUTE))
+        assert await results_of(store, whole, batch) == [NOT_FREE, NOT_FREE]
+        assert await results_of(store, whole, batch, now=NOW + MINUTE) == [DONE, DONE]
+        await results_of(store, gated(GateState.OPEN))
+        await results_of(store, gated(GateState.CANCELLED, batch="b"))
+        assert await results_of(store, whole, batch) == [DONE, NOT_FREE]
+        assert await results_of(store, whole, batch, now=NOW + 1000 * DAY) == [DONE, NOT_FREE]
 
     # 6. Who owns the key
 
@@ -380,18 +383,18 @@ class WriteContract(Ground):
         job = (await stored(store, sample_job(unique_key="k", body_digest="one")))[0]
         (answer,) = await answers(store, new(sample_job(2, unique_key="k", body_digest="two")))
         assert answer == Answer(result=EXISTS, owner=Owner(job.id, "one", JobState.QUEUED))
-        assert await write(store, new(sample_job(3, unique_key="k", queue="reminders"))) == [DONE]
+        assert await results_of(store, new(sample_job(3, unique_key="k", queue="reminders"))) == [DONE]
         ended = next_of(job, state=JobState.COMPLETED)
-        await write(store, to(job, ended), Unit(change=Delete(ended, NOW + DAY), tally=tally_change(ended, None)))
+        await results_of(store, to(job, ended), Write(change=Delete(ended, NOW + DAY), tally=tally_change(ended, None)))
         (answer,) = await answers(store, new(sample_job(2, unique_key="k")))
         assert answer == Answer(result=EXISTS, owner=Owner(job.id, "one", JobState.COMPLETED))
-        assert await write(store, new(sample_job(2, unique_key="k")), now=NOW + DAY) == [DONE]
+        assert await results_of(store, new(sample_job(2, unique_key="k")), now=NOW + DAY) == [DONE]
 
     async def test_of_many_who_store_a_call_under_one_key_one_does(self, store: Store, other: Store) -> None:
         results: list[Result] = []
 
         async def claim(handle: Store, number: int) -> None:
-            results.extend(await write(handle, new(sample_job(number, unique_key="k"))))
+            results.extend(await results_of(handle, new(sample_job(number, unique_key="k"))))
 
         async with anyio.create_task_group() as group:
             for number in range(20):
@@ -419,39 +422,39 @@ class WriteContract(Ground):
         ]
         for place, (mode, was, now_ends, value, ends) in enumerate(table):
             key = str(place)
-            await write(store, Unit(puts=(put(key, "old", was),)), Unit(puts=(put(key, "new", now_ends, mode),)))
+            await results_of(store, Write(puts=(put(key, "old", was),)), Write(puts=(put(key, "new", now_ends, mode),)))
             found = await store.records({"n": [key]}, now=NOW)
             assert list(found["n"]) == [Record(key, value, ends)], (mode, was, now_ends)
 
     async def test_an_ended_record_stands_in_no_puts_way(self, store: Store) -> None:
         for mode in Mode:
-            await write(store, Unit(puts=(put(mode.value, "old", NOW + MINUTE),)))
-            await write(store, Unit(puts=(put(mode.value, "new", NOW + DAY, mode),)), now=NOW + MINUTE)
+            await results_of(store, Write(puts=(put(mode.value, "old", NOW + MINUTE),)))
+            await results_of(store, Write(puts=(put(mode.value, "new", NOW + DAY, mode),)), now=NOW + MINUTE)
         assert await held(store, now=NOW + 2 * MINUTE) == {mode.value: "new" for mode in Mode}
 
     async def test_a_drop_deletes_a_record_that_has_its_value(self, store: Store) -> None:
-        await write(store, Unit(puts=(put("a", "mine"), put("b", "theirs"), put("c", "x"))))
+        await results_of(store, Write(puts=(put("a", "mine"), put("b", "theirs"), put("c", "x"))))
         drops = (Drop("n", "a", "mine"), Drop("n", "b", "mine"), Drop("n", "c", None), Drop("n", "d", None))
-        assert await write(store, Unit(drops=drops)) == [DONE]
+        assert await results_of(store, Write(drops=drops)) == [DONE]
         assert await held(store) == {"b": "theirs"}
 
     # 8. Written again
 
-    async def test_a_step_that_is_written_again_changes_counts_and_tells_nothing(self, store: Store) -> None:
+    async def test_a_bulk_write_that_is_written_again_changes_counts_and_tells_nothing(self, store: Store) -> None:
         job, other_job = await stored(store, sample_job(1, batch_id="b"), sample_job(2, batch_id="b", unique_key="k"))
         sent = next_of(job, state=JobState.SENDING)
         ended = next_of(other_job, state=JobState.COMPLETED)
-        await write(store, to(other_job, ended))
-        units = (
-            new(sample_job(3, batch_id="b", unique_key="z"), needs=(Absent("n", ("lock",)),)),
-            to(job, sent, puts=(put("lock", "q.j.1"),), events=(told(sent),), needs=(Absent("n", ("lock",)),)),
-            Unit(change=Delete(ended, NOW + DAY), tally=tally_change(ended, None)),
-            Unit(needs=(Same("n", "cas", None),), puts=(put("cas", "token 1"),)),
+        await results_of(store, to(other_job, ended))
+        writes = (
+            new(sample_job(3, batch_id="b", unique_key="z"), conditions=(Absent("n", ("lock",)),)),
+            to(job, sent, puts=(put("lock", "q.j.1"),), events=(told(sent),), conditions=(Absent("n", ("lock",)),)),
+            Write(change=Delete(ended, NOW + DAY), tally=tally_change(ended, None)),
+            Write(conditions=(Same("n", "cas", None),), puts=(put("cas", "token 1"),)),
         )
-        assert await write(store, *units) == [DONE] * 4
-        await write(store, Unit(drops=(Drop("n", "lock", None),)))
+        assert await results_of(store, *writes) == [DONE] * 4
+        await results_of(store, Write(drops=(Drop("n", "lock", None),)))
         counted = await totals_of(store, QUEUE, "b")
-        assert await write(store, *units) == [DONE] * 4
+        assert await results_of(store, *writes) == [DONE] * 4
         assert await totals_of(store, QUEUE, "b") == counted
         assert await held(store) == {"cas": "token 1"}
         assert len(await store.events(QUEUE)) == 1
@@ -462,28 +465,28 @@ class WriteContract(Ground):
         back = next_of(sent, state=JobState.QUEUED)
         first = (
             to(job, sent, puts=(put("lock", "one"),)),
-            Unit(needs=(Same("n", "cas", None),), puts=(put("cas", "1"),)),
+            Write(conditions=(Same("n", "cas", None),), puts=(put("cas", "1"),)),
         )
-        await write(store, *first)
-        swap = Unit(needs=(Same("n", "cas", "1"),), puts=(put("cas", "2"),))
-        await write(store, to(sent, back, drops=(Drop("n", "lock", "one"),)), swap)
-        assert await write(store, *first) == [STALE, NOT_FREE]
+        await results_of(store, *first)
+        swap = Write(conditions=(Same("n", "cas", "1"),), puts=(put("cas", "2"),))
+        await results_of(store, to(sent, back, drops=(Drop("n", "lock", "one"),)), swap)
+        assert await results_of(store, *first) == [STALE, NOT_FREE]
         assert await job_of(store, job) == back
         assert await held(store) == {"cas": "2"}
 
     async def test_a_repeat_after_the_end_of_what_was_written_finds_nothing(self, store: Store) -> None:
-        await write(store, Unit(puts=(put("cas", "1"),)))
-        unit = Unit(needs=(Same("n", "cas", "1"),), puts=(put("cas", "2", NOW + MINUTE),))
-        assert await write(store, unit) == [DONE]
-        assert await write(store, unit) == [DONE]
-        assert await write(store, unit, now=NOW + 2 * MINUTE) == [NOT_FREE]
+        await results_of(store, Write(puts=(put("cas", "1"),)))
+        write = Write(conditions=(Same("n", "cas", "1"),), puts=(put("cas", "2", NOW + MINUTE),))
+        assert await results_of(store, write) == [DONE]
+        assert await results_of(store, write) == [DONE]
+        assert await results_of(store, write, now=NOW + 2 * MINUTE) == [NOT_FREE]
 
     async def test_of_many_who_compare_and_swap_one_wins_each_round(self, store: Store, other: Store) -> None:
         won: list[str] = []
 
         async def swap(handle: Store, name: str) -> None:
-            unit = Unit(needs=(Same("n", "turn", None),), puts=(put("turn", name),))
-            if await write(handle, unit) == [DONE]:
+            write = Write(conditions=(Same("n", "turn", None),), puts=(put("turn", name),))
+            if await results_of(handle, write) == [DONE]:
                 won.append(name)
 
         async with anyio.create_task_group() as group:
@@ -493,18 +496,22 @@ class WriteContract(Ground):
 
     # 9. Conditions hold at the commit
 
-    async def test_two_units_that_contradict_each_other_are_never_both_written(
+    async def test_two_writes_that_contradict_each_other_are_never_both_written(
         self, store: Store, other: Store
     ) -> None:
         """A bridge and a journal entry; two attempts for one place: whichever is second is refused."""
         for number in range(20):
-            journal = Unit(needs=(AtMost("n", f"beside {number}", 0),), puts=(put(f"number {number}"),))
-            bridge = Unit(needs=(Absent("n", (f"number {number}",)),), puts=(put(f"beside {number}", member="x"),))
-            places = [Unit(needs=(AtMost("n", f"p {number}", 0),), puts=(put(f"p {number}", member=n),)) for n in "ab"]
+            journal = Write(conditions=(AtMost("n", f"beside {number}", 0),), puts=(put(f"number {number}"),))
+            bridge = Write(
+                conditions=(Absent("n", (f"number {number}",)),), puts=(put(f"beside {number}", member="x"),)
+            )
+            places = [
+                Write(conditions=(AtMost("n", f"p {number}", 0),), puts=(put(f"p {number}", member=n),)) for n in "ab"
+            ]
             results: list[Result] = []
 
-            async def one(handle: Store, *units: Unit, results: list[Result] = results) -> None:
-                results += await write(handle, *units)
+            async def one(handle: Store, *writes: Write, results: list[Result] = results) -> None:
+                results += await results_of(handle, *writes)
 
             async with anyio.create_task_group() as group:
                 group.start_soon(one, store, journal, places[0])
@@ -519,14 +526,14 @@ class WriteContract(Ground):
         async def work(handle: Store, mine: list[Job]) -> None:
             for job in mine:
                 has_returned = is_closed.is_set()
-                sent = to(job, next_of(job, state=JobState.SENDING), needs=(OpenGate(QUEUE),))
-                result = await write(handle, sent)
+                sent = to(job, next_of(job, state=JobState.SENDING), conditions=(OpenGate(QUEUE),))
+                result = await results_of(handle, sent)
                 after.extend(result if has_returned else ())
 
         async with anyio.create_task_group() as group:
             group.start_soon(work, store, jobs[:30])
             group.start_soon(work, other, jobs[30:])
-            await write(other, gated(GateState.HELD))
+            await results_of(other, gated(GateState.HELD))
             is_closed.set()
         assert set(after) == {NOT_FREE}
 
@@ -537,34 +544,36 @@ class WriteContract(Ground):
         sent = to(job, next_of(job, state=JobState.SENDING), puts=(put("a"),))
         known = Same("n", "posted", None)
         here, elsewhere = Guard(store.server, known), Guard(f"not {store.server}", known)
-        assert await write(store, sent, guard=elsewhere) == [Result.NOT_VERIFIED]
+        assert await results_of(store, sent, guard=elsewhere) == [Result.NOT_VERIFIED]
         assert await job_of(store, job) == job
         assert await held(store) == {}
-        assert await write(store, sent, guard=here) == [DONE]
-        assert await write(store, sent, guard=elsewhere) == [DONE]
+        assert await results_of(store, sent, guard=here) == [DONE]
+        assert await results_of(store, sent, guard=elsewhere) == [DONE]
 
     async def test_without_what_the_store_certainly_had_nothing_is_written(self, store: Store) -> None:
         jobs = await stored(store, *sample_jobs(4))
         sent = [next_of(job, state=JobState.SENDING) for job in jobs]
 
-        def entry(place: int) -> Unit:
+        def entry(place: int) -> Write:
             return to(jobs[place], sent[place], puts=(put("posted", sent[place].revision),))
 
         def guard(token: str | None) -> Guard:
             return Guard(store.server, Same("n", "posted", token))
 
-        assert await write(store, entry(0), entry(1), guard=guard(None)) == [DONE, DONE]
-        assert await write(store, entry(0), entry(1), guard=guard(None)) == [DONE, DONE]
+        assert await results_of(store, entry(0), entry(1), guard=guard(None)) == [DONE, DONE]
+        assert await results_of(store, entry(0), entry(1), guard=guard(None)) == [DONE, DONE]
         known = guard(sent[1].revision)
-        assert await write(store, entry(2), guard=guard("a token that the store has lost")) == [Result.NOT_VERIFIED]
+        assert await results_of(store, entry(2), guard=guard("a token that the store has lost")) == [
+            Result.NOT_VERIFIED
+        ]
         assert await job_of(store, jobs[2]) == jobs[2]
-        assert await write(store, entry(2), guard=known) == [DONE]
-        assert await write(store, entry(3), guard=known) == [Result.NOT_VERIFIED]
+        assert await results_of(store, entry(2), guard=known) == [DONE]
+        assert await results_of(store, entry(3), guard=known) == [Result.NOT_VERIFIED]
 
     # 11. Durability is tried by the crash tests of each backend; here, that both kinds are stored.
 
-    async def test_a_step_that_is_not_durable_is_seen_by_all(self, store: Store, other: Store) -> None:
-        assert await write(store, Unit(puts=(put("a"),)), durable=False) == [DONE]
+    async def test_a_bulk_write_that_is_not_durable_is_seen_by_all(self, store: Store, other: Store) -> None:
+        assert await results_of(store, Write(puts=(put("a"),)), durable=False) == [DONE]
         assert await held(other) == {"a": "v"}
 
     # 12. Events
@@ -576,7 +585,7 @@ class WriteContract(Ground):
         async def work(handle: Store, mine: list[Job]) -> None:
             for job in mine:
                 ended = next_of(job, state=JobState.EXPIRED)
-                await write(handle, to(job, ended, events=(told(ended), told(ended, EventKind.INCIDENT))))
+                await results_of(handle, to(job, ended, events=(told(ended), told(ended, EventKind.INCIDENT))))
 
         async def follow() -> None:
             while len(read) < 80:
@@ -599,15 +608,15 @@ class WriteContract(Ground):
             with anyio.CancelScope() as scope:
                 async with anyio.create_task_group() as group:
                     sent = to(job, next_of(job, state=JobState.SENDING))
-                    group.start_soon(write, store, sent, sent)
+                    group.start_soon(results_of, store, sent, sent)
                     for _ in range(steps % 10):
                         await anyio.lowlevel.checkpoint()
                     scope.cancel()
-            unit = Unit(needs=(Absent("n", ("never",)),), puts=(put(job.id, f"v{steps}"),))
-            assert await write(store, unit) == [DONE]
+            write = Write(conditions=(Absent("n", ("never",)),), puts=(put(job.id, f"v{steps}"),))
+            assert await results_of(store, write) == [DONE]
             assert list((await store.records({"n": [job.id]}, now=NOW))["n"]) == [Record(job.id, f"v{steps}", None)]
 
     async def test_a_change_needs_a_new_revision(self, store: Store) -> None:
         job = (await stored(store, sample_job()))[0]
         with pytest.raises(ValueError, match="needs a new revision"):
-            await write(store, to(job, replace(job, state=JobState.CANCELLED)))
+            await results_of(store, to(job, replace(job, state=JobState.CANCELLED)))

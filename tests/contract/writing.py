@@ -13,6 +13,7 @@ from voiceflow_worker.core.ports.reading import totals_of
 from voiceflow_worker.core.ports.reads import ById
 from voiceflow_worker.core.ports.store import (
     Answer,
+    BulkWrite,
     Event,
     EventKind,
     Handover,
@@ -22,9 +23,8 @@ from voiceflow_worker.core.ports.store import (
     Put,
     Replace,
     Result,
-    Step,
     Store,
-    Unit,
+    Write,
     tally_change,
 )
 from voiceflow_worker.model.jobs.gate import Gate, GateState
@@ -40,9 +40,9 @@ DONE, STALE, EXISTS, NOT_FREE = Result.DONE, Result.STALE, Result.EXISTS, Result
 _tokens = count(1)
 
 
-def new(job: Job, **parts: Any) -> Unit:
-    """A unit that stores a new job."""
-    return replace(Unit(change=Insert(job), tally=tally_change(None, job), wakes=job.queue), **parts)
+def new(job: Job, **parts: Any) -> Write:
+    """A write that stores a new job."""
+    return replace(Write(change=Insert(job), tally=tally_change(None, job), wakes=job.queue), **parts)
 
 
 def next_of(job: Job, **fields: Any) -> Job:
@@ -50,16 +50,16 @@ def next_of(job: Job, **fields: Any) -> Job:
     return replace(job, **{"revision": f"next-{next(_tokens)}", **fields})
 
 
-def to(old: Job, job: Job, **parts: Any) -> Unit:
-    """A unit that replaces a job by its next version."""
+def to(old: Job, job: Job, **parts: Any) -> Write:
+    """A write that replaces a job by its next version."""
     wakes = job.queue if job.state is JobState.QUEUED else None
-    return replace(Unit(change=Replace(old.revision, job), tally=tally_change(old, job), wakes=wakes), **parts)
+    return replace(Write(change=Replace(old.revision, job), tally=tally_change(old, job), wakes=wakes), **parts)
 
 
-def over(owner: Job, job: Job) -> Unit:
-    """A unit that stores a new job, to which the owner of its key gives the key up."""
+def over(owner: Job, job: Job) -> Write:
+    """A write that stores a new job, to which the owner of its key gives the key up."""
     released = Replace(owner.revision, next_of(owner, unique_key=None, reason="given up"))
-    return Unit(change=Insert(job, Handover(owner.id, released)), tally=tally_change(None, job))
+    return Write(change=Insert(job, Handover(owner.id, released)), tally=tally_change(None, job))
 
 
 def told(job: Job, kind: EventKind = EventKind.ENDED) -> Event:
@@ -73,25 +73,25 @@ def put(
     return Put("n", group, value, ends_at, mode, member)
 
 
-def gated(state: GateState, *, batch: str | None = None, until: datetime | None = None, queue: str = QUEUE) -> Unit:
-    """A unit that sets a gate."""
+def gated(state: GateState, *, batch: str | None = None, until: datetime | None = None, queue: str = QUEUE) -> Write:
+    """A write that sets a gate."""
     gate = Gate.of(queue, batch, state, since=NOW, until=until, reason="a reason")
-    return Unit(puts=(gate_put(gate, token=f"t{next(_tokens)}"),), wakes=queue)
+    return Write(puts=(gate_put(gate, token=f"t{next(_tokens)}"),), wakes=queue)
 
 
-async def write(store: Store, *units: Unit, now: datetime = NOW, **fields: Any) -> list[Result]:
-    """Write a step; returns the results of its units."""
-    return [each.result for each in await answers(store, *units, now=now, **fields)]
+async def results_of(store: Store, *writes: Write, now: datetime = NOW, **fields: Any) -> list[Result]:
+    """Write; returns the results of its writes."""
+    return [each.result for each in await answers(store, *writes, now=now, **fields)]
 
 
-async def answers(store: Store, *units: Unit, now: datetime = NOW, **fields: Any) -> Sequence[Answer]:
-    step = Step(units=units, **fields)
-    return await store.write(step, now=now)
+async def answers(store: Store, *writes: Write, now: datetime = NOW, **fields: Any) -> Sequence[Answer]:
+    bulk = BulkWrite(writes=writes, **fields)
+    return await store.write(bulk, now=now)
 
 
 async def stored(store: Store, *jobs: Job) -> list[Job]:
     """Store new jobs, and return them."""
-    assert await write(store, *map(new, jobs)) == [DONE] * len(jobs)
+    assert await results_of(store, *map(new, jobs)) == [DONE] * len(jobs)
     return list(jobs)
 
 

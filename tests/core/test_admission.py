@@ -90,7 +90,7 @@ async def test_the_errors_of_several_calls_are_reported_in_their_order(queue: Ca
     assert await queue.find() == []
 
 
-async def test_more_calls_than_one_step_takes_are_refused_before_anything_is_stored(queue: CallQueue) -> None:
+async def test_more_calls_than_one_bulk_write_takes_are_refused_before_anything_is_stored(queue: CallQueue) -> None:
     with pytest.raises(InvalidInputError, match="at most 1000 at a time"):
         await queue.enqueue_many([CallRequest(flow=flow(number(place))) for place in range(1001)])
     assert await queue.find() == []

@@ -34,7 +34,7 @@ from voiceflow_worker.core.audit import (
 )  # fmt: skip
 from voiceflow_worker.core.edits import BatchEdit
 from voiceflow_worker.core.ports import Store
-from voiceflow_worker.core.ports.store import Put, Step, Unit
+from voiceflow_worker.core.ports.store import BulkWrite, Put, Write
 from voiceflow_worker.core.retention import Retention
 from voiceflow_worker.errors import StoreUnavailableError
 from voiceflow_worker.model.reports.status import SessionStatus
@@ -178,7 +178,7 @@ async def test_the_log_is_read_in_pages_newest_first_and_ends(any_store: Store, 
         actor = LI if place % 2 else Actor(on="api", login="crm")
         entry = AuditEntry.of(actor, f"action {place}", at=clock.now(), queue="default")
         async with audited(any_store, entry) as store:
-            await store.write(Step(units=(Unit(puts=(Put("space", f"{place}", "", None),)),)), now=clock.now())
+            await store.write(BulkWrite(writes=(Write(puts=(Put("space", f"{place}", "", None),)),)), now=clock.now())
             store.result = "done"
     first = await read_page(any_store, limit=3)
     second = await read_page(any_store, after=first[-1].id, limit=3)

@@ -17,9 +17,9 @@ from voiceflow_worker.backends.memory.store import MemoryStore
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.controls import gate_put, start_put
 from voiceflow_worker.core.ports.names import BATCH_KEPT, PROGRAMS, BatchNames, batch_puts
-from voiceflow_worker.core.ports.store import Step, Unit
+from voiceflow_worker.core.ports.store import BulkWrite, Write
 from voiceflow_worker.core.reporting.batches import BATCHES_A_PAGE, read_batches, read_newest
-from voiceflow_worker.core.units import inserted
+from voiceflow_worker.core.writes import inserted
 from voiceflow_worker.model.jobs.gate import Gate, GateState
 from voiceflow_worker.model.jobs.job import JobState
 
@@ -33,7 +33,7 @@ async def made(
     now = store.clock.now()
     job = sample_job(hash(name) % 10**9, batch_id=name, state=state, queue=queue)
     puts = batch_puts(queue, name, at=now, is_campaign=is_campaign)
-    await store.write(Step(units=(inserted(job, puts=puts),)), now=now)
+    await store.write(BulkWrite(writes=(inserted(job, puts=puts),)), now=now)
 
 
 async def names_of(store: Store, *, limit: int = BATCHES_A_PAGE, name: str = "") -> list[list[str | None]]:
@@ -63,7 +63,7 @@ async def test_a_batch_whose_calls_are_gone_is_in_no_page_and_the_page_is_full_a
     store = MemoryStore(clock=ManualClock(NOW))
     for place in range(20):
         puts = batch_puts("default", f"gone {place}", at=NOW + timedelta(seconds=place), is_campaign=True)
-        await store.write(Step(units=(Unit(puts=puts),)), now=NOW)
+        await store.write(BulkWrite(writes=(Write(puts=puts),)), now=NOW)
     await made(store, "first")
     assert (await names_of(store, limit=1))[0] == ["first"]
 
@@ -75,7 +75,7 @@ async def test_two_processes_that_make_one_batch_at_once_make_one_entry() -> Non
     clock.advance(timedelta(seconds=2))
     # The second has not seen the name of the first.
     puts = batch_puts("default", "march", at=clock.now(), is_campaign=True)
-    await store.write(Step(units=(Unit(puts=puts),)), now=clock.now())
+    await store.write(BulkWrite(writes=(Write(puts=puts),)), now=clock.now())
     assert await names_of(store) == [["march"]]
     assert [each.name for each in await BatchNames(store, "default").page(limit=1)] == ["march"]
 
@@ -109,16 +109,16 @@ async def test_what_is_in_progress_comes_first_and_ended_batches_of_programs_com
 async def test_held_batches_without_calls_and_staged_calls_cost_a_status_nothing() -> None:
     memory = MemoryStore(clock=ManualClock(NOW))
     start = replace(Gate.of("default", "import", GateState.HELD, since=NOW), start="+x")
-    await memory.write(Step(units=(Unit(puts=(start_put(start),)),)), now=NOW)
+    await memory.write(BulkWrite(writes=(Write(puts=(start_put(start),)),)), now=NOW)
     await made(memory, "waits")
     costs: list[Counter[str]] = []
     for first, last in ((0, 5), (5, 1500)):
-        units = [
-            Unit(puts=(gate_put(Gate.of("default", f"held {place}", GateState.HELD, since=NOW), token="t"),))
+        writes = [
+            Write(puts=(gate_put(Gate.of("default", f"held {place}", GateState.HELD, since=NOW), token="t"),))
             for place in range(first, last, 10)
         ]
         staged = [sample_job(place, batch_id="import", worker_id="+x", due_at=NOW) for place in range(first, last)]
-        await memory.write(Step(units=(*units, *map(inserted, staged))), now=NOW)
+        await memory.write(BulkWrite(writes=(*writes, *map(inserted, staged))), now=NOW)
         store = FaultyStore(memory)
         status = await CallQueue(store).status()
         assert [each.calls for each in status.imports] == [last]

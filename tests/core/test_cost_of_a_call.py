@@ -18,7 +18,7 @@ from tests.support.voices import ScriptedVoice
 from tests.support.workers import enqueued, worker_for
 from voiceflow_worker import JobState, open_store
 from voiceflow_worker.backends.local_journal import JournalFiles
-from voiceflow_worker.core.units import NUMBER
+from voiceflow_worker.core.writes import NUMBER
 
 pytestmark = pytest.mark.anyio
 

@@ -364,7 +364,7 @@ async def test_of_two_processes_one_tells_and_the_other_follows_it(store: Store,
 
 def drops(call: StoreCall) -> bool:
     """Whether a call deletes records."""
-    return any(unit.drops for unit in call.arguments[0].units)
+    return any(write.drops for write in call.arguments[0].writes)
 
 
 async def test_one_whose_process_was_killed_is_followed(store: Store, clock: ManualClock) -> None:

@@ -31,9 +31,9 @@ from voiceflow_worker.core.gates import order_gate
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.reading import count_states, gates_of
 from voiceflow_worker.core.ports.record_set import text_records
-from voiceflow_worker.core.ports.store import History, Step
+from voiceflow_worker.core.ports.store import BulkWrite, History
 from voiceflow_worker.core.rollback import HELD, HELD_AS_LACKING, HELD_AS_TAKEN_OVER, NO_FILES
-from voiceflow_worker.core.units import POSTED, changed
+from voiceflow_worker.core.writes import POSTED, changed
 from voiceflow_worker.errors import SettingsError
 from voiceflow_worker.model.jobs import lifecycle
 from voiceflow_worker.model.jobs.gate import THEN, Gate, GateKind, GateState
@@ -281,10 +281,10 @@ async def test_a_worker_that_is_killed_while_it_restores_leaves_the_rest_to_the_
     async with lab.store() as store:
         writes, write = itertools.count(), store.write
 
-        async def until_killed(step: Step, **how: Any) -> Any:
+        async def until_killed(bulk: BulkWrite, **how: Any) -> Any:
             if next(writes) >= cut_after:
                 raise Killed
-            return await write(step, **how)
+            return await write(bulk, **how)
 
         monkeypatch.setattr(store, "write", until_killed)
         with contextlib.suppress(Killed):

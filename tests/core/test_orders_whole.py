@@ -12,7 +12,7 @@ import pytest
 
 from tests.contract.breaking import newer
 from tests.contract.samples import ManualClock
-from tests.contract.writing import DONE, next_of, to, write
+from tests.contract.writing import DONE, next_of, results_of, to
 from tests.support.engine import Engine
 from tests.support.faulty_store import FaultyStore, StoreCall, nothing
 from tests.support.flows import flow, number
@@ -22,7 +22,7 @@ from voiceflow_worker import CallPolicy, CallRequest, Job, JobState, Store, Supp
 from voiceflow_worker.core.ports.names import QueueNames
 from voiceflow_worker.core.ports.reading import count_states, find_jobs
 from voiceflow_worker.core.ports.reads import ById, Due
-from voiceflow_worker.core.ports.store import Answer, Step
+from voiceflow_worker.core.ports.store import Answer, BulkWrite
 from voiceflow_worker.core.settling.changes import Changes
 from voiceflow_worker.errors import KeyConflictError
 from voiceflow_worker.model.jobs import lifecycle
@@ -33,7 +33,7 @@ pytestmark = pytest.mark.anyio
 async def test_an_enqueue_meets_the_call_of_a_newer_version_and_enqueues_all_or_none(any_store: Store) -> None:
     engine = Engine(any_store, ScriptedVoice())
     job = await engine.enqueue(number(1), unique_key="k")
-    assert await write(any_store, to(job, next_of(newer(job)))) == [DONE]
+    assert await results_of(any_store, to(job, next_of(newer(job)))) == [DONE]
     requests = [
         CallRequest(flow=flow(number(2))),
         CallRequest(flow=flow(number(1)), unique_key="k"),
@@ -66,7 +66,7 @@ async def test_an_order_is_carried_out_while_a_newer_version_settles_a_call_that
             return
         store.before = nothing
         (sending,) = await find_jobs(any_store, Due(queue="default", state=JobState.SENDING))
-        assert await write(any_store, to(sending, next_of(newer(sending)))) == [DONE]
+        assert await results_of(any_store, to(sending, next_of(newer(sending)))) == [DONE]
 
     store.before = settles
     async with time_passing(clock):
@@ -90,10 +90,10 @@ async def test_an_order_that_its_caller_gave_up_is_not_carried_out_later(
     changes, going, asked = Changes(any_store, CallPolicy()), anyio.Event(), anyio.Event()
     store_write = any_store.write
 
-    async def slow(step: Step, **rest: Any) -> list[Answer]:
+    async def slow(bulk: BulkWrite, **rest: Any) -> list[Answer]:
         asked.set()
         await going.wait()
-        return list(await store_write(step, **rest))
+        return list(await store_write(bulk, **rest))
 
     monkeypatch.setattr(any_store, "write", slow)
     cancelled: Callable[[Job], Job] = lambda job: lifecycle.cancel(  # noqa: E731

@@ -24,7 +24,7 @@ from voiceflow_worker.core.ports.reading import limits_of
 from voiceflow_worker.core.ports.record_set import text_records
 from voiceflow_worker.core.sending.pacer import STALE, Pacer
 from voiceflow_worker.core.set_rate import SetRate
-from voiceflow_worker.core.units import NUMBER
+from voiceflow_worker.core.writes import NUMBER
 from voiceflow_worker.model.jobs.gcra import SendSlot
 from voiceflow_worker.model.jobs.policy import OutcomeSource
 from voiceflow_worker.model.reports.verdict import PostProgress, Verdict

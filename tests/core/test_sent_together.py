@@ -18,7 +18,7 @@ from tests.support.workers import enqueued, set_limits, worker_for
 from voiceflow_worker import CallQueue, JobState, open_store
 from voiceflow_worker.core.ports import Limits, Placement
 from voiceflow_worker.core.ports.reading import count_states
-from voiceflow_worker.core.ports.store import Slot, Step, Unit
+from voiceflow_worker.core.ports.store import BulkWrite, Slot, Write
 from voiceflow_worker.core.sending.submit import Senders, Submitter
 from voiceflow_worker.errors import StoreUnavailableError
 from voiceflow_worker.model.reports.verdict import PostProgress, Verdict, VerdictKind
@@ -93,7 +93,9 @@ async def test_journalled_calls_that_a_stop_keeps_from_leaving_are_queued_again(
     engine = Engine(store, voice, rate=50)
     jobs = [await engine.enqueue(number(place)) for place in range(3)]
     now = store.clock.now()
-    await store.write(Step(units=(Unit(slot=Slot("default", now, now)),)), now=now)  # so the calls wait for theirs
+    await store.write(
+        BulkWrite(writes=(Write(slot=Slot("default", now, now)),)), now=now
+    )  # so the calls wait for theirs
     senders = Senders(engine.submitter, engine.pacer, on_freed=lambda: None)
     dispatches = await engine.prepare()
     senders.occupy(len(dispatches))

@@ -182,7 +182,7 @@ class TestEnqueue:
         assert len(voice.placed) == 1
 
     @pytest.mark.parametrize("ends_before", [False, True], ids=["a new one", "one that would end before the call"])
-    async def test_heeds_an_opt_out_that_comes_between_two_steps(
+    async def test_heeds_an_opt_out_that_comes_between_two_bulk_writes(
         self, any_store: Store, listed: SuppressionList, clock: ManualClock, ends_before: bool
     ) -> None:
         writes = 0

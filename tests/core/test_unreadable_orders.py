@@ -22,7 +22,7 @@ from voiceflow_worker.core.drain import DrainCheck
 from voiceflow_worker.core.ports import Limits
 from voiceflow_worker.core.ports.controls import GATES, LIMITS, gate_member
 from voiceflow_worker.core.ports.reading import gates_of, limits_of
-from voiceflow_worker.core.ports.store import Put, Step, Unit
+from voiceflow_worker.core.ports.store import BulkWrite, Put, Write
 from voiceflow_worker.core.reporting.batches import read_batches, read_queue
 from voiceflow_worker.core.suppression import NAMESPACE as SUPPRESSED
 
@@ -52,8 +52,8 @@ LIMIT_FORMS = [
 
 
 async def put(store: Store, namespace: str, group: str, value: str, *, batch: str | None = None) -> None:
-    unit = Unit(puts=(Put(namespace, group, value, None, member=gate_member(batch)),), wakes="default")
-    await store.write(Step(units=(unit,)), now=store.clock.now())
+    write = Write(puts=(Put(namespace, group, value, None, member=gate_member(batch)),), wakes="default")
+    await store.write(BulkWrite(writes=(write,)), now=store.clock.now())
 
 
 def mary(store: Store) -> Operator:

@@ -40,7 +40,7 @@ from tests.support.stores import DURABLE
 from voiceflow_worker import CallPolicy, CallQueue, CallRequest, VoiceClient, Worker, WorkerOptions, open_store
 from voiceflow_worker.core import queue as queue_module
 from voiceflow_worker.core import suppression as suppression_module
-from voiceflow_worker.core import units
+from voiceflow_worker.core import writes
 from voiceflow_worker.core.ports.store import OpenGate
 from voiceflow_worker.core.sending.submit import Dispatch, Submitter
 from voiceflow_worker.core.suppression import SuppressionList
@@ -253,13 +253,15 @@ def _note_slots(log: str) -> None:
 
 def _without_gates() -> None:
     """A journal entry asks for no open gate."""
-    entry: Any = units.journal_entry
+    entry: Any = writes.journal_entry
 
     def unconditional(job: Job, **given: Any) -> Any:
-        new, unit = entry(job, **given)
-        return new, replace(unit, needs=tuple(need for need in unit.needs if not isinstance(need, OpenGate)))
+        new, write = entry(job, **given)
+        return new, replace(
+            write, conditions=tuple(condition for condition in write.conditions if not isinstance(condition, OpenGate))
+        )
 
-    units.journal_entry = unconditional
+    writes.journal_entry = unconditional
 
 
 def _leave_at_any_time() -> None:

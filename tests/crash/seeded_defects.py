@@ -8,9 +8,9 @@ from datetime import datetime
 from typing import Any
 
 from tests.contract.samples import delete
-from voiceflow_worker.core import units
+from voiceflow_worker.core import writes
 from voiceflow_worker.core.menu_calls import MenuCalls
-from voiceflow_worker.core.ports.store import Absent, Answer, Result, Step, Unit, belongs
+from voiceflow_worker.core.ports.store import Absent, Answer, BulkWrite, Result, Write, belongs
 from voiceflow_worker.core.rollback import RollbackGuard
 from voiceflow_worker.core.sending.journal import Journal
 from voiceflow_worker.core.suppression import NAMESPACE as SUPPRESSED
@@ -25,14 +25,18 @@ def _break(owner: object, name: str, how: Callable[..., object]) -> None:
 
 def _without(namespaces: Collection[str]) -> None:
     """A journal entry asks for no absence of records in these namespaces."""
-    entry: Any = units.journal_entry
+    entry: Any = writes.journal_entry
 
     def unconditional(job: Job, **given: Any) -> Any:
-        new, unit = entry(job, **given)
-        kept = [need for need in unit.needs if not (isinstance(need, Absent) and need.namespace in namespaces)]
-        return new, replace(unit, needs=tuple(kept))
+        new, write = entry(job, **given)
+        kept = [
+            condition
+            for condition in write.conditions
+            if not (isinstance(condition, Absent) and condition.namespace in namespaces)
+        ]
+        return new, replace(write, conditions=tuple(kept))
 
-    _break(units, "journal_entry", unconditional)
+    _break(writes, "journal_entry", unconditional)
 
 
 def _requeue_sending() -> None:
@@ -46,7 +50,7 @@ def _requeue_sending() -> None:
 
 def _no_number_lock() -> None:
     """Every number counts as free."""
-    _without({units.NUMBER, units.SECOND_PARTY})
+    _without({writes.NUMBER, writes.SECOND_PARTY})
 
 
 def _no_expiry() -> None:
@@ -119,8 +123,8 @@ def _no_guard() -> None:
     async def known(self: RollbackGuard, told: object) -> bool:
         return False
 
-    def any_store(self: RollbackGuard, step: Step) -> Step:
-        return step
+    def any_store(self: RollbackGuard, bulk: BulkWrite) -> BulkWrite:
+        return bulk
 
     _break(RollbackGuard, "vet", well)
     _break(RollbackGuard, "_check", known)
@@ -129,36 +133,44 @@ def _no_guard() -> None:
 
 def _guard_reads_first() -> None:
     """Whether a number is busy is read before the journal entry, and is no condition of it."""
-    write = Journal._write
+    original = Journal._write
 
-    async def read_first(self: Journal, entries: Sequence[tuple[Job, Unit]]) -> Sequence[Answer | Exception]:
-        locks = [_locks_of(unit) for _, unit in entries]
-        numbers = [group for own in locks for need in own for group in need.groups]
-        wanted = {namespace: list(dict.fromkeys(numbers)) for namespace in (units.NUMBER, units.SECOND_PARTY)}
+    async def read_first(self: Journal, entries: Sequence[tuple[Job, Write]]) -> Sequence[Answer | Exception]:
+        locks = [_locks_of(write) for _, write in entries]
+        numbers = [group for own in locks for condition in own for group in condition.groups]
+        wanted = {namespace: list(dict.fromkeys(numbers)) for namespace in (writes.NUMBER, writes.SECOND_PARTY)}
         found = await self._store.records(wanted, now=self._store.clock.now())
         standing = {(namespace, each.group): each for namespace, records in found.items() for each in records}
         await self._store.clock.sleep(0.4)  # the others do the same
         answers: list[Answer | Exception | None] = []
-        free: list[tuple[Job, Unit]] = []
-        for (new, unit), own in zip(entries, locks, strict=True):
-            busy = ((need, standing.get((need.namespace, group))) for need in own for group in need.groups)
+        free: list[tuple[Job, Write]] = []
+        for (new, write), own in zip(entries, locks, strict=True):
+            busy = (
+                (condition, standing.get((condition.namespace, group)))
+                for condition in own
+                for group in condition.groups
+            )
             refusals = (
-                Answer(result=Result.NOT_FREE, need=need, record=record)
-                for need, record in busy
-                if record is not None and not belongs(record.value, need.but_owner)
+                Answer(result=Result.NOT_FREE, condition=condition, record=record)
+                for condition, record in busy
+                if record is not None and not belongs(record.value, condition.but_owner)
             )
             answers.append(next(refusals, None))
             if answers[-1] is None:
-                free.append((new, replace(unit, needs=tuple(each for each in unit.needs if each not in own))))
-        written = iter(await write(self, free))
+                free.append(
+                    (new, replace(write, conditions=tuple(each for each in write.conditions if each not in own)))
+                )
+        written = iter(await original(self, free))
         return [next(written) if answer is None else answer for answer in answers]
 
     _break(Journal, "_write", read_first)
 
 
-def _locks_of(unit: Unit) -> list[Absent]:
+def _locks_of(write: Write) -> list[Absent]:
     return [
-        need for need in unit.needs if isinstance(need, Absent) and need.namespace in {units.NUMBER, units.SECOND_PARTY}
+        condition
+        for condition in write.conditions
+        if isinstance(condition, Absent) and condition.namespace in {writes.NUMBER, writes.SECOND_PARTY}
     ]
 
 

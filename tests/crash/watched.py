@@ -13,7 +13,7 @@ from tests.support.faulty_store import FaultyStore, StoreCall
 from voiceflow_worker.backends.sqlite import SqliteStore
 from voiceflow_worker.core.ports import EventKind, Placement, Store, Voice
 from voiceflow_worker.core.ports.outside import LocalJournal, LocalJournalFile
-from voiceflow_worker.core.ports.store import Replace, Unit
+from voiceflow_worker.core.ports.store import Replace, Write
 from voiceflow_worker.model.jobs.job import Job, JobState
 from voiceflow_worker.model.reports.verdict import PostProgress, Verdict
 
@@ -28,19 +28,19 @@ class Kind(Enum):
     OTHER = None
 
 
-def kind_of(unit: Unit) -> Kind:
-    """What a unit is for."""
-    if not isinstance(unit.change, Replace):
+def kind_of(write: Write) -> Kind:
+    """What a write is for."""
+    if not isinstance(write.change, Replace):
         return Kind.OTHER
-    job, was_sending = unit.change.job, unit.tally.get("state:sending", 0) < 0
+    job, was_sending = write.change.job, write.tally.get("state:sending", 0) < 0
     if job.state is JobState.SENDING:
         return Kind.JOURNAL
-    told = [job.post(event.post) for event in unit.events if event.kind in {EventKind.ATTEMPTED, EventKind.ENDED}]
+    told = [job.post(event.post) for event in write.events if event.kind in {EventKind.ATTEMPTED, EventKind.ENDED}]
     if any(post is not None and post.outcome is not None for post in told):
         return Kind.SUMMARY
     if was_sending and not (job.reason or "").startswith("its worker stopped while"):
         return Kind.VERDICT
-    if was_sending or (unit.tally.get("state:leased", 0) < 0 and job.state is JobState.QUEUED):
+    if was_sending or (write.tally.get("state:leased", 0) < 0 and job.state is JobState.QUEUED):
         return Kind.SWEEP
     return Kind.OTHER
 
@@ -69,7 +69,7 @@ class WatchedStore(FaultyStore):
         return leased
 
     async def _write(self, call: StoreCall) -> object:
-        kinds = dict.fromkeys(kind_of(unit) for unit in call.arguments[0].units)
+        kinds = dict.fromkeys(kind_of(write) for write in call.arguments[0].writes)
         points = [kind.value for kind in kinds if kind.value is not None]
         for before, _ in points:
             await self._fuse.hit(before)

@@ -1,4 +1,4 @@
-"""Everything that can happen between workers, 8x8, people and a store, walked through the real units and the reference.
+"""Everything that can happen between workers, 8x8, people and a store, walked through the real rules and the reference.
 
 The other explorer proves the rules of one call; this one proves what is stored together: locks on numbers, attempts per
 person, the suppression list, holds, bridges, repeats of lost answers, and a store that is rolled back. A world is a
@@ -18,10 +18,10 @@ from itertools import chain
 from typing import Any
 
 from voiceflow_worker.backends.memory.store import Memory
-from voiceflow_worker.core import units
-from voiceflow_worker.core.gates import unit_of_order
+from voiceflow_worker.core import writes
+from voiceflow_worker.core.gates import write_of_order
 from voiceflow_worker.core.ports.controls import GATES
-from voiceflow_worker.core.ports.store import Guard, Put, Replace, Result, Same, Step, Unit, tally_change
+from voiceflow_worker.core.ports.store import BulkWrite, Guard, Put, Replace, Result, Same, Write, tally_change
 from voiceflow_worker.core.suppression import NAMESPACE as SUPPRESSED
 from voiceflow_worker.errors import JobError
 from voiceflow_worker.model.copying import replace
@@ -94,9 +94,9 @@ class Rules:
     had.
     """
 
-    entry: Callable[..., tuple[Job, Unit]] = units.journal_entry
-    settled: Callable[..., tuple[Job, Unit]] = units.settled
-    bridge: Callable[..., tuple[Job, Unit]] = units.bridge
+    entry: Callable[..., tuple[Job, Write]] = writes.journal_entry
+    settled: Callable[..., tuple[Job, Write]] = writes.settled
+    bridge: Callable[..., tuple[Job, Write]] = writes.bridge
     memory: type[Memory] = Memory
     leaves_in_time: bool = True
     order_waits: bool = True
@@ -118,11 +118,11 @@ class At(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Worker:
-    """A worker, the job as it knows it, its unit and when it asked for it, and what it has heard."""
+    """A worker, the job as it knows it, its write and when it asked for it, and what it has heard."""
 
     at: At = At.IDLE
     job: Job | None = None
-    unit: Unit | None = None
+    write: Write | None = None
     asked: int = 0
     heard: str = ""
     known: str | None = None
@@ -162,7 +162,7 @@ class World:
     lines: tuple[Line, ...] = ()
     now: int = 0
     orders: tuple[tuple[str, int, bool], ...] = ()
-    late: tuple[Unit, ...] = ()
+    late: tuple[Write, ...] = ()
     used: tuple[str, ...] = ()
     saved: Memory | None = None
     was_rolled_back: bool = False
@@ -213,7 +213,7 @@ class Explorer:
                 id=f"{QUEUE}.j{place}", queue=QUEUE, state=JobState.QUEUED, due_at=START, revision=f"r{place}",
                 destination=number, body="{}", body_digest="", source="+6531234567", created_at=START,
             )  # fmt: skip
-            memory.write(Step(units=(units.enqueued(job, at=START, store_id="store"),)), START)
+            memory.write(BulkWrite(writes=(writes.enqueued(job, at=START, store_id="store"),)), START)
         return World(memory, (Worker(),) * self._scene.workers)
 
     # --- what every world must keep ---
@@ -229,7 +229,7 @@ class Explorer:
         if world.was_rolled_back:
             return
         open_posts = {post.client_request_id for job in jobs for post in job.posts if post.is_open}
-        for namespace in (units.NUMBER, units.SECOND_PARTY, units.BRIDGE):
+        for namespace in (writes.NUMBER, writes.SECOND_PARTY, writes.BRIDGE):
             for record in chain.from_iterable(world.memory.recorded.get(namespace, {}).values()):
                 if record.value.startswith(QUEUE) and record.value not in open_posts:
                     raise BrokenError(f"{namespace} {record.group} is still kept: the call of {record.value} is over")
@@ -271,9 +271,9 @@ class Explorer:
         for job in world.memory.jobs.values():
             yield from self._sweep(world, job)
         yield from self._people(world)
-        for place, unit in enumerate(world.late):
+        for place, write in enumerate(world.late):
             left = world.late[:place] + world.late[place + 1 :]
-            yield "the repeat of a write arrives late", replace(self._written(world, unit)[0], late=left)
+            yield "the repeat of a write arrives late", replace(self._written(world, write)[0], late=left)
         if self._scene.rollbacks and not world.was_rolled_back:
             if world.saved is None:
                 yield "the store is backed up", replace(world, saved=world.memory)
@@ -304,10 +304,10 @@ class Explorer:
         match worker.at:
             case At.LEASED if at < job.due_at:
                 guarded = f"w{place}" if self._scene.rollbacks else None
-                sent, unit = self._rules.entry(
+                sent, write = self._rules.entry(
                     job, at=at, lease_until=at + TICK, policy=self._policy, store_id="store", guarded_worker=guarded
                 )
-                asking = replace(worker, at=At.ASKING, job=sent, unit=unit, asked=world.now)
+                asking = replace(worker, at=At.ASKING, job=sent, write=write, asked=world.now)
                 text = f"{name} asks for the journal entry of {sent.posts[-1].client_request_id}"
                 yield text, _busy(world, place, asking)
             case At.LEASED:
@@ -336,8 +336,8 @@ class Explorer:
             return
         killed = self._use(_busy(world, place, Worker()), "kill")
         yield f"worker {'AB'[place]} is killed", killed
-        if worker.unit is not None and worker.at is At.ASKING:
-            on_its_way = replace(killed, late=(*killed.late, worker.unit))
+        if worker.write is not None and worker.at is At.ASKING:
+            on_its_way = replace(killed, late=(*killed.late, worker.write))
             yield f"worker {'AB'[place]} is killed, and its write is on its way", on_its_way
 
     def _lease(self, world: World, place: int, worker: Worker) -> Iterator[Found]:
@@ -353,19 +353,19 @@ class Explorer:
             self._judge_leaving(world, job)
             valid = int((job.posts[-1].valid_until - START) / TICK)
             line = Line(job.posts[-1].client_request_id, job.destination, valid)
-            gone = _busy(world, place, replace(worker, at=At.WAITING, unit=None))
+            gone = _busy(world, place, replace(worker, at=At.WAITING, write=None))
             yield f"{line.request_id} leaves worker {'AB'[place]}", replace(gone, lines=(*world.lines, line))
         if world.now != worker.asked or not self._scene.plain:
-            unsent = _busy(world, place, replace(worker, at=At.ANSWERED, heard="not sent", unit=None))
+            unsent = _busy(world, place, replace(worker, at=At.ANSWERED, heard="not sent", write=None))
             yield f"worker {'AB'[place]} sends nothing for {job.id}", unsent
 
     def _ask(self, world: World, place: int, worker: Worker, job: Job) -> Iterator[Found]:
-        name, unit = f"worker {'AB'[place]}", worker.unit
-        assert unit is not None
+        name, write = f"worker {'AB'[place]}", worker.write
+        assert write is not None
         known = None
         if self._scene.rollbacks and self._rules.knows:
-            known = Same(units.POSTED, f"w{place}", worker.known)
-        after, result = self._written(world, unit, known)
+            known = Same(writes.POSTED, f"w{place}", worker.known)
+        after, result = self._written(world, write, known)
         idle = Worker(known=worker.known)
         match result:
             case Result.DONE:
@@ -375,21 +375,21 @@ class Explorer:
                     unsure = _busy(after, place, replace(worker, at=At.UNSURE))
                     yield f"{name} has its journal entry, and does not hear it", self._use(unsure, "lost")
                 if self._may(world, "late", self._scene.late_repeats):
-                    again = replace(_busy(after, place, mine), late=(*after.late, unit))
+                    again = replace(_busy(after, place, mine), late=(*after.late, write))
                     yield f"{name} has its journal entry, and the driver repeats the write", self._use(again, "late")
             case Result.NOT_FREE:
-                change = unit.change
+                change = write.change
                 assert isinstance(change, Replace)
                 held = world.memory.jobs.get(job.id)
                 if held is None or held.revision != change.revision:
                     yield f"{name} drops {job.id}", _busy(world, place, idle)
                     return
-                _, back = units.changed(held, lifecycle.release(held, due_at=moment(world.now + 1)), at=START)
+                _, back = writes.changed(held, lifecycle.release(held, due_at=moment(world.now + 1)), at=START)
                 yield f"{name} puts {job.id} back: not free", _busy(self._written(world, back)[0], place, idle)
             case Result.NOT_VERIFIED:
                 yield (
                     f"{name} sends nothing more: the store was rolled back",
-                    _busy(world, place, replace(worker, at=At.STOPPED, unit=None)),
+                    _busy(world, place, replace(worker, at=At.STOPPED, write=None)),
                 )
             case _:
                 yield f"{name} finds {job.id} changed", _busy(world, place, idle)
@@ -439,10 +439,10 @@ class Explorer:
     def _bridge(self, world: World, line: Line, number: str, to: Callable[..., World]) -> Iterator[Found]:
         job_id, _, post = line.request_id.rpartition(".")
         job = world.memory.jobs[job_id]
-        _, unit = self._rules.bridge(
+        _, write = self._rules.bridge(
             job, int(post), [number], at=moment(world.now), policy=self._policy, store_id="store"
         )
-        after, result = self._written(world, unit)
+        after, result = self._written(world, write)
         if result is Result.DONE:
             self._judge_ring(world, line, number)
             yield f"a menu bridges {line.request_id}", to(replace(line, bridged=world.now), after)
@@ -461,15 +461,15 @@ class Explorer:
         if new is job:
             yield text, world
             return
-        _, unit = self._rules.settled(job, new, at=moment(world.now), policy=self._policy)
-        after, result = self._written(world, unit)
+        _, write = self._rules.settled(job, new, at=moment(world.now), policy=self._policy)
+        after, result = self._written(world, write)
         if result is not Result.DONE:
             raise BrokenError(f"evidence was refused: {result}")
         yield text, after
         if self._may(world, "late", self._scene.late_repeats):
             yield (
                 f"{text}, and the driver repeats the write",
-                self._use(replace(after, late=(*after.late, unit)), "late"),
+                self._use(replace(after, late=(*after.late, write)), "late"),
             )
 
     def _sweep(self, world: World, job: Job) -> Iterator[Found]:
@@ -480,8 +480,8 @@ class Explorer:
         elif job.state is JobState.SENDING and job.due_at <= at:
             new = lifecycle.doubt(job, at=at, reason="", policy=self._policy)
         if new is not None:
-            _, unit = self._rules.settled(job, new, at=at, policy=self._policy)
-            yield f"the sweep takes up {job.id}", self._written(world, unit)[0]
+            _, write = self._rules.settled(job, new, at=at, policy=self._policy)
+            yield f"the sweep takes up {job.id}", self._written(world, write)[0]
 
     def _people(self, world: World) -> Iterator[Found]:
         at, memory = moment(world.now), world.memory
@@ -492,10 +492,10 @@ class Explorer:
         ):
             if not self._may(world, name, most):
                 continue
-            unit = self._order(name, memory, at)
-            if unit is None:
+            write = self._order(name, memory, at)
+            if write is None:
                 continue
-            after, result = self._written(world, unit)
+            after, result = self._written(world, write)
             assert result is Result.DONE
             orders = (*after.orders, (name, world.now, False))
             yield f"a person orders the {name}", self._use(replace(after, orders=orders), name)
@@ -508,16 +508,16 @@ class Explorer:
             for job in memory.jobs.values():
                 yield from self._resolve(world, job)
 
-    def _order(self, name: str, memory: Memory, at: datetime) -> Unit | None:
+    def _order(self, name: str, memory: Memory, at: datetime) -> Write | None:
         if name == "hold":
             ordered = Gate.of(QUEUE, None, GateState.HELD, since=at)
-            return unit_of_order(memory.record(GATES, QUEUE, at), ordered, token="t")[1]
+            return write_of_order(memory.record(GATES, QUEUE, at), ordered, token="t")[1]
         if name == "opt-out":
-            return Unit(puts=(Put(SUPPRESSED, PERSON, "", None),))
+            return Write(puts=(Put(SUPPRESSED, PERSON, "", None),))
         job = memory.jobs[f"{QUEUE}.j0"]
         if job.state not in {JobState.QUEUED, JobState.LEASED}:
             return None
-        return units.changed(job, lifecycle.cancel(job, at=at, reason="", policy=self._policy), at=at)[1]
+        return writes.changed(job, lifecycle.cancel(job, at=at, reason="", policy=self._policy), at=at)[1]
 
     def _resolve(self, world: World, job: Job) -> Iterator[Found]:
         """A person says "not placed", who is right, once the POST's validity has passed."""
@@ -526,16 +526,16 @@ class Explorer:
         if job.state is not JobState.IN_DOUBT or post is None or rang or at <= post.valid_until:
             return
         new = lifecycle.resolve(job, placed=False, at=at, recorded_at=at, note="", policy=self._policy)
-        _, unit = self._rules.settled(job, new, at=at, policy=self._policy)
-        yield f"a person says that {job.id} was not placed", self._use(self._written(world, unit)[0], "resolve")
+        _, write = self._rules.settled(job, new, at=at, policy=self._policy)
+        yield f"a person says that {job.id} was not placed", self._use(self._written(world, write)[0], "resolve")
 
     # --- what steps have in common ---
 
-    def _written(self, world: World, unit: Unit, known: Same | None = None) -> tuple[World, Result]:
+    def _written(self, world: World, write: Write, known: Same | None = None) -> tuple[World, Result]:
         memory = world.memory._copy()
         memory.__class__ = self._rules.memory
         guard = None if known is None else Guard(memory.server, known)
-        (answer,) = memory.write(Step(units=(unit,), guard=guard), moment(world.now))
+        (answer,) = memory.write(BulkWrite(writes=(write,), guard=guard), moment(world.now))
         return replace(world, memory=memory), answer.result
 
     def _may(self, world: World, what: str, most: int) -> bool:
@@ -571,10 +571,10 @@ def _key(world: World) -> Hashable:
         due = START if rests else max(job.due_at, moment(world.now))
         return replace(job, revision=named(job.revision), due_at=due, reason=None, notes=(), failures=0)
 
-    def unit_of(unit: Unit | None) -> Hashable:
-        if unit is None or not isinstance(unit.change, Replace):
+    def write_of(write: Write | None) -> Hashable:
+        if write is None or not isinstance(write.change, Replace):
             return None
-        return named(unit.change.revision), of(unit.change.job)
+        return named(write.change.revision), of(write.change.job)
 
     def memory_of(memory: Memory | None) -> Hashable:
         if memory is None:
@@ -597,9 +597,8 @@ def _key(world: World) -> Hashable:
 
     def worker_of(worker: Worker) -> Any:
         return (
-            worker.at, of(worker.job), unit_of(worker.unit), worker.asked if worker.at is At.READY else 0, worker.heard,
-            None if worker.known is None else named(worker.known),
-        )  # fmt: skip
+            worker.at, of(worker.job), write_of(worker.write), worker.asked if worker.at is At.READY else 0,
+            worker.heard, None if worker.known is None else named(worker.known), )  # fmt: skip
 
     # Which of two workers it is makes no difference, unless each has written what the store must have.
     alike = sorted(world.workers, key=lambda each: (each.at, each.heard, each.asked, each.job.id if each.job else ""))
@@ -607,7 +606,7 @@ def _key(world: World) -> Hashable:
     lines = frozenset(line for line in world.lines if line.rang or line.truth is not Truth.OVER)
     return (
         memory_of(world.memory), tuple(worker_of(each) for each in workers), lines, world.now, world.orders,
-        tuple(unit_of(each) for each in world.late), world.used, memory_of(world.saved), world.was_rolled_back,
+        tuple(write_of(each) for each in world.late), world.used, memory_of(world.saved), world.was_rolled_back,
     )  # fmt: skip
 
 

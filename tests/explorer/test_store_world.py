@@ -14,8 +14,8 @@ import pytest
 from tests.explorer.store_world import OTHER, PERSON, POLICY, Rules, Scene, explore
 from tests.support.everyday import spread
 from voiceflow_worker.backends.memory.store import Memory
-from voiceflow_worker.core import units
-from voiceflow_worker.core.ports.store import AtMost, Drop, Need, OpenGate, Put, Replace, Unit
+from voiceflow_worker.core import writes
+from voiceflow_worker.core.ports.store import AtMost, Condition, Drop, OpenGate, Put, Replace, Write
 from voiceflow_worker.core.suppression import NAMESPACE as SUPPRESSED
 from voiceflow_worker.model.jobs.job import Job
 
@@ -68,30 +68,32 @@ def judge(scene: Scene) -> None:
 
 # --- Mutations ---
 
-Builder = Callable[..., tuple[Job, Unit]]
+Builder = Callable[..., tuple[Job, Write]]
 
 
-def without_need(build: Builder, drops: Callable[[Need], bool]) -> Builder:
-    """The builder, whose units lack some conditions."""
+def without_condition(build: Builder, drops: Callable[[Condition], bool]) -> Builder:
+    """The builder, whose writes lack some conditions."""
 
-    def built(*args: Any, **kwargs: Any) -> tuple[Job, Unit]:
-        job, unit = build(*args, **kwargs)
-        return job, replace(unit, needs=tuple(need for need in unit.needs if not drops(need)))
+    def built(*args: Any, **kwargs: Any) -> tuple[Job, Write]:
+        job, write = build(*args, **kwargs)
+        return job, replace(
+            write, conditions=tuple(condition for condition in write.conditions if not drops(condition))
+        )
 
     return built
 
 
-def in_namespace(*namespaces: str) -> Callable[[Need], bool]:
-    return lambda need: getattr(need, "namespace", None) in namespaces
+def in_namespace(*namespaces: str) -> Callable[[Condition], bool]:
+    return lambda condition: getattr(condition, "namespace", None) in namespaces
 
 
 def with_puts(build: Builder, change: Callable[[Put], Put | None]) -> Builder:
     """The builder, whose records are changed or left out."""
 
-    def built(*args: Any, **kwargs: Any) -> tuple[Job, Unit]:
-        job, unit = build(*args, **kwargs)
-        puts = tuple(new for put in unit.puts if (new := change(put)) is not None)
-        return job, replace(unit, puts=puts)
+    def built(*args: Any, **kwargs: Any) -> tuple[Job, Write]:
+        job, write = build(*args, **kwargs)
+        puts = tuple(new for put in write.puts if (new := change(put)) is not None)
+        return job, replace(write, puts=puts)
 
     return built
 
@@ -99,10 +101,10 @@ def with_puts(build: Builder, change: Callable[[Put], Put | None]) -> Builder:
 def with_drops(build: Builder, change: Callable[[Drop], Drop | None]) -> Builder:
     """The builder, whose releases are changed or left out."""
 
-    def built(*args: Any, **kwargs: Any) -> tuple[Job, Unit]:
-        job, unit = build(*args, **kwargs)
-        drops = tuple(new for drop in unit.drops if (new := change(drop)) is not None)
-        return job, replace(unit, drops=drops)
+    def built(*args: Any, **kwargs: Any) -> tuple[Job, Write]:
+        job, write = build(*args, **kwargs)
+        drops = tuple(new for drop in write.drops if (new := change(drop)) is not None)
+        return job, replace(write, drops=drops)
 
     return built
 
@@ -111,9 +113,9 @@ def without(namespace: str) -> Callable[[Any], Any]:
     return lambda part: None if part.namespace == namespace else part
 
 
-def settled_and_conditional(*args: Any, **kwargs: Any) -> tuple[Job, Unit]:
-    job, unit = units.settled(*args, **kwargs)
-    return job, replace(unit, needs=(AtMost(units.NUMBER, job.number, 0),))
+def settled_and_conditional(*args: Any, **kwargs: Any) -> tuple[Job, Write]:
+    job, write = writes.settled(*args, **kwargs)
+    return job, replace(write, conditions=(AtMost(writes.NUMBER, job.number, 0),))
 
 
 def lock_too_short(put: Put) -> Put:
@@ -123,32 +125,34 @@ def lock_too_short(put: Put) -> Put:
     )
 
 
-def settled_and_released_early(old: Job, new: Job, **kwargs: Any) -> tuple[Job, Unit]:
-    job, unit = units.settled(old, new, **kwargs)
-    return job, replace(unit, drops=(*unit.drops, Drop(units.NUMBER, job.destination, None)))
+def settled_and_released_early(old: Job, new: Job, **kwargs: Any) -> tuple[Job, Write]:
+    job, write = writes.settled(old, new, **kwargs)
+    return job, replace(write, drops=(*write.drops, Drop(writes.NUMBER, job.destination, None)))
 
 
-def attempt_given_back_in_doubt(old: Job, new: Job, **kwargs: Any) -> tuple[Job, Unit]:
-    job, unit = units.settled(old, new, **kwargs)
-    over = tuple(Drop(put.namespace, put.group, None, put.member) for put in unit.puts if put.namespace == units.PERSON)
+def attempt_given_back_in_doubt(old: Job, new: Job, **kwargs: Any) -> tuple[Job, Write]:
+    job, write = writes.settled(old, new, **kwargs)
+    over = tuple(
+        Drop(put.namespace, put.group, None, put.member) for put in write.puts if put.namespace == writes.PERSON
+    )
     return job, replace(
-        unit, puts=tuple(put for put in unit.puts if put.namespace != units.PERSON), drops=(*unit.drops, *over)
+        write, puts=tuple(put for put in write.puts if put.namespace != writes.PERSON), drops=(*write.drops, *over)
     )
 
 
 class ARepeatIsCountedAgain(Memory):
-    def answer(self, unit: Unit, now: Any) -> Any:
-        if isinstance(unit.change, Replace) and self._was_written(unit, now):
-            self._count(unit.change.job, unit.tally)
-        return super().answer(unit, now)
+    def answer(self, write: Write, now: Any) -> Any:
+        if isinstance(write.change, Replace) and self._was_written(write, now):
+            self._count(write.change.job, write.tally)
+        return super().answer(write, now)
 
 
 class NoRevisionIsCompared(Memory):
-    def _refused_change(self, unit: Unit, now: Any) -> Any:
-        return None if isinstance(unit.change, Replace) else super()._refused_change(unit, now)
+    def _refused_change(self, write: Write, now: Any) -> Any:
+        return None if isinstance(write.change, Replace) else super()._refused_change(write, now)
 
 
-ENTRY, SETTLED, BRIDGE = units.journal_entry, units.settled, units.bridge
+ENTRY, SETTLED, BRIDGE = writes.journal_entry, writes.settled, writes.bridge
 CROWDED, LIMIT, LEAVES, KEPT, TWICE = (
     "two phones ring",
     "more often than the limit",
@@ -159,44 +163,44 @@ CROWDED, LIMIT, LEAVES, KEPT, TWICE = (
 
 MUTATIONS: dict[str, tuple[Scene, Rules, str]] = {
     "a number that is called does not refuse the entry": (
-        TWO_CALLS, Rules(entry=without_need(ENTRY, in_namespace(units.NUMBER))), CROWDED,
+        TWO_CALLS, Rules(entry=without_condition(ENTRY, in_namespace(writes.NUMBER))), CROWDED,
     ),
-    "a number is not locked": (TWO_CALLS, Rules(entry=with_puts(ENTRY, without(units.NUMBER))), CROWDED),
+    "a number is not locked": (TWO_CALLS, Rules(entry=with_puts(ENTRY, without(writes.NUMBER))), CROWDED),
     "a lock ends before its call": (
         TWO_CALLS, Rules(entry=with_puts(ENTRY, lock_too_short)), CROWDED,
     ),
     "a verdict gives every lock of the number back": (TWO_CALLS, Rules(settled=settled_and_released_early), CROWDED),
-    "a verdict gives no lock back": (ANSWERS, Rules(settled=with_drops(SETTLED, without(units.NUMBER))), KEPT),
+    "a verdict gives no lock back": (ANSWERS, Rules(settled=with_drops(SETTLED, without(writes.NUMBER))), KEPT),
     "a closed gate does not refuse the entry": (
-        HOLD, Rules(entry=without_need(ENTRY, lambda need: isinstance(need, OpenGate))), "leaves after the hold",
+        HOLD, Rules(entry=without_condition(ENTRY, lambda each: isinstance(each, OpenGate))), "leaves after the hold",
     ),
     "a call leaves long after its entry": (HOLD, Rules(leaves_in_time=False), LEAVES),
     "a hold does not wait for the calls that are on their way": (HOLD, Rules(order_waits=False), LEAVES),
     "the suppression list does not refuse the entry": (
-        OPT_OUT, Rules(entry=without_need(ENTRY, in_namespace(SUPPRESSED))), "leaves after the opt-out",
+        OPT_OUT, Rules(entry=without_condition(ENTRY, in_namespace(SUPPRESSED))), "leaves after the opt-out",
     ),
     "an opt-out is not stored with its summary": (
         OPT_OUT_IN_A_CALL, Rules(settled=with_puts(SETTLED, without(SUPPRESSED))), "leaves after the opt-out in a call",
     ),
     "no revision is compared": (CANCEL, Rules(memory=NoRevisionIsCompared), "the counters are"),
     "a person's attempts are not counted": (
-        LIMITED, Rules(entry=without_need(ENTRY, in_namespace(units.PERSON))), LIMIT,
+        LIMITED, Rules(entry=without_condition(ENTRY, in_namespace(writes.PERSON))), LIMIT,
     ),
     "an attempt is not stored": (
         LIMITED,
-        Rules(entry=with_puts(ENTRY, without(units.PERSON)), settled=with_puts(SETTLED, without(units.PERSON))),
+        Rules(entry=with_puts(ENTRY, without(writes.PERSON)), settled=with_puts(SETTLED, without(writes.PERSON))),
         LIMIT,
     ),
     "the attempt of a call in doubt is given back": (LIMITED, Rules(settled=attempt_given_back_in_doubt), LIMIT),
     "a bridge does not refuse the entry": (
-        BRIDGES, Rules(entry=without_need(ENTRY, in_namespace(units.BRIDGE))), CROWDED,
+        BRIDGES, Rules(entry=without_condition(ENTRY, in_namespace(writes.BRIDGE))), CROWDED,
     ),
     "a number that is called does not refuse a bridge": (
-        BRIDGES, Rules(bridge=without_need(BRIDGE, in_namespace(units.NUMBER))), CROWDED,
+        BRIDGES, Rules(bridge=without_condition(BRIDGE, in_namespace(writes.NUMBER))), CROWDED,
     ),
-    "a bridge is not stored": (BRIDGES, Rules(bridge=with_puts(BRIDGE, without(units.BRIDGE))), CROWDED),
+    "a bridge is not stored": (BRIDGES, Rules(bridge=with_puts(BRIDGE, without(writes.BRIDGE))), CROWDED),
     "a summary does not give the bridged number back": (
-        BRIDGES, Rules(settled=with_drops(SETTLED, without(units.BRIDGE))), KEPT,
+        BRIDGES, Rules(settled=with_drops(SETTLED, without(writes.BRIDGE))), KEPT,
     ),
     "evidence has a condition": (ANSWERS, Rules(settled=settled_and_conditional), "evidence was refused"),
     "a repeat is counted again": (REPEATS, Rules(memory=ARepeatIsCountedAgain), "the counters are"),

@@ -17,7 +17,7 @@ from tests.support.voices import ScriptedVoice
 from voiceflow_worker import CallFlow, CallPolicy, CallQueue, End, Job, Menu, Store, SuppressionList
 from voiceflow_worker.backends.memory import MemoryStore
 from voiceflow_worker.core.ports.store import Page
-from voiceflow_worker.core.units import BRIDGE, NUMBER, SECOND_PARTY, changed
+from voiceflow_worker.core.writes import BRIDGE, NUMBER, SECOND_PARTY, changed
 from voiceflow_worker.model.jobs import lifecycle
 from voiceflow_worker.model.reports.events import Leg, SessionSummary
 from voiceflow_worker.model.reports.status import SessionStatus
@@ -112,7 +112,7 @@ def meanwhile(store: Store, happens: Callable[[], Awaitable[object]]) -> FaultyS
 
     async def before(call: StoreCall) -> None:
         step = call.arguments[0] if call.name == "write" else None
-        spaces = {put.namespace for unit in step.units for put in unit.puts} if step else set()
+        spaces = {put.namespace for write in step.writes for put in write.puts} if step else set()
         if BRIDGE in spaces and not begun:
             begun.append(call.name)
             await happens()

@@ -18,7 +18,7 @@ from tests.support.voices import ScriptedVoice
 from voiceflow_worker import CallQueue, JobState, SessionStatus, open_store
 from voiceflow_worker.core.heartbeats import Heartbeat
 from voiceflow_worker.core.ports import Store
-from voiceflow_worker.core.units import escalation_of
+from voiceflow_worker.core.writes import escalation_of
 from voiceflow_worker.errors import StoreUnavailableError
 from voiceflow_worker.ivr.caller import Caller
 from voiceflow_worker.model.reports.verdict import Verdict, VerdictKind

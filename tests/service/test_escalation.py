@@ -22,8 +22,8 @@ from voiceflow_worker.core.heartbeats import Heartbeat
 from voiceflow_worker.core.menu_calls import MenuCall, MenuCalls
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.record_set import text_records
-from voiceflow_worker.core.ports.store import Page, Put, Step, Unit
-from voiceflow_worker.core.units import ESCALATION
+from voiceflow_worker.core.ports.store import BulkWrite, Page, Put, Write
+from voiceflow_worker.core.writes import ESCALATION
 from voiceflow_worker.errors import EscalationNotFoundError, InvalidInputError, KeyConflictError, StoreVersionError
 from voiceflow_worker.ivr.caller import Caller
 from voiceflow_worker.model.jobs.job import KeyPress, RedialPolicy
@@ -584,7 +584,7 @@ async def test_a_status_of_a_newer_version_is_left_to_that_and_the_others_go_on(
     (record,) = (await store.records({OPEN: Page()}, now=store.clock.now()))[OPEN]
     newer = record.value.replace('"say":', '"tone":"calm","say":')
     puts = (Put(OPEN, "default", newer, None, member="default.escalation-0"),)
-    await store.write(Step(units=(Unit(puts=puts),)), now=store.clock.now())
+    await store.write(BulkWrite(writes=(Write(puts=puts),)), now=store.clock.now())
     with pytest.raises(StoreVersionError, match="a newer version"):
         await alarm.escalations.get("default.escalation-0")
     await alarm.rings()

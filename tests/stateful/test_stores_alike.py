@@ -34,11 +34,11 @@ from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.identity import new_revision
 from voiceflow_worker.core.ports.reading import find_jobs
 from voiceflow_worker.core.ports.reads import Listing
-from voiceflow_worker.core.ports.store import Step
+from voiceflow_worker.core.ports.store import BulkWrite
 from voiceflow_worker.core.sending.journal import Journal, Unsent
 from voiceflow_worker.core.settling.settle import Answered, Settler
 from voiceflow_worker.core.sweep import Sweeper
-from voiceflow_worker.core.units import inserted
+from voiceflow_worker.core.writes import inserted
 from voiceflow_worker.errors import StoreUnavailableError, VoiceflowError
 from voiceflow_worker.model.jobs.gate import Gate
 from voiceflow_worker.model.jobs.job import JobState as S
@@ -245,7 +245,7 @@ class EngineOnEveryStore(RuleBasedStateMachine):
             # Not random: the order of jobs and the jitter of their backoff come from their ids.
             job_id = f"{QUEUE}.{next(self.numbers):026d}"
             made.append(new_job(CheckedCall.of(request), job_id=job_id, revision=new_revision(), queue=QUEUE, at=now))
-        step = Step(units=tuple(map(inserted, made)), together=True)
+        step = BulkWrite(writes=tuple(map(inserted, made)), together=True)
 
         async def written(side: Side) -> object:
             return await side.store.write(step, now=now)

@@ -12,12 +12,12 @@ from typing import Any
 from voiceflow_worker.core.ports.reads import Counted, Read
 from voiceflow_worker.core.ports.store import (
     Answer,
+    BulkWrite,
     Clock,
     Event,
     History,
     Record,
     Replace,
-    Step,
     Store,
     Wanted,
 )
@@ -46,8 +46,8 @@ class StoreCall:
     @property
     def stores(self) -> list[Job]:
         """The jobs whose next version this call stores."""
-        step = self.arguments[0] if self.name == "write" else None
-        return [unit.change.job for unit in step.units if isinstance(unit.change, Replace)] if step else []
+        bulk = self.arguments[0] if self.name == "write" else None
+        return [write.change.job for write in bulk.writes if isinstance(write.change, Replace)] if bulk else []
 
 
 Hook = Callable[[StoreCall], Awaitable[None]]
@@ -145,8 +145,8 @@ class FaultyStore:
     def history(self) -> History | None:
         return self._store.history
 
-    async def write(self, step: Step, *, now: datetime) -> Sequence[Answer]:
-        written: Sequence[Answer] = await self._carried_out("write", step, now=now)
+    async def write(self, bulk: BulkWrite, *, now: datetime) -> Sequence[Answer]:
+        written: Sequence[Answer] = await self._carried_out("write", bulk, now=now)
         return written
 
     async def lease(self, queue: str, **options: Any) -> Sequence[Job]:
@@ -183,10 +183,10 @@ class FaultyStore:
 
 
 class Dies:
-    """A process that dies before its n-th step that writes."""
+    """A process that dies before its n-th write."""
 
-    def __init__(self, step: int) -> None:
-        self.left = step
+    def __init__(self, bulk: int) -> None:
+        self.left = bulk
 
     def over(self, store: Store) -> FaultyStore:
         """The store as this process has it."""

@@ -12,7 +12,7 @@ from voiceflow_worker.backends.local_journal import JournalFiles
 from voiceflow_worker.core.ports import Limits, Store, Voice
 from voiceflow_worker.core.ports.controls import limits_put
 from voiceflow_worker.core.ports.reading import count_states
-from voiceflow_worker.core.ports.store import Step, Unit
+from voiceflow_worker.core.ports.store import BulkWrite, Write
 from voiceflow_worker.model.jobs.policy import OutcomeSource
 
 NO_WEBHOOKS = CallPolicy(outcomes=OutcomeSource.NONE)
@@ -52,5 +52,5 @@ async def in_state(store: Store, state: JobState, count: int) -> None:
 
 async def set_limits(store: Store, queue: str, limits: Limits) -> None:
     """Set the limits of a queue as they are, whatever stands."""
-    unit = Unit(puts=(limits_put(queue, limits),), wakes=queue)
-    await store.write(Step(units=(unit,)), now=store.clock.now())
+    write = Write(puts=(limits_put(queue, limits),), wakes=queue)
+    await store.write(BulkWrite(writes=(write,)), now=store.clock.now())

@@ -13,7 +13,7 @@ import anyio
 
 from voiceflow_worker.backends.health import Health
 from voiceflow_worker.backends.store_url import POSTGRES_SCHEMES, REDIS_SCHEMES, is_server
-from voiceflow_worker.core.ports.store import Drop, Step, Unit
+from voiceflow_worker.core.ports.store import BulkWrite, Drop, Write
 from voiceflow_worker.errors import StoreUnavailableError, UnknownBackendError
 from voiceflow_worker.model.text.printable import without_secrets
 
@@ -194,7 +194,7 @@ async def _require_writable(store: Store, wait: StoreWait) -> None:
     # A Redis server may take long to confirm a write. A file that is not locked is written in milliseconds.
     limit = max(_LOOK, 0 if store.url.startswith(("sqlite:", "file:")) else wait.left)
     with anyio.move_on_after(limit):
-        await store.write(Step(units=(Unit(drops=(Drop("probe", "", None),)),)), now=store.clock.now())
+        await store.write(BulkWrite(writes=(Write(drops=(Drop("probe", "", None),)),)), now=store.clock.now())
         return
     raise StoreUnavailableError(
         f"the store {store.url} is locked: another process is writing to it, or is frozen while writing; find that "

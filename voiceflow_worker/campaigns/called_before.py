@@ -20,7 +20,7 @@ from voiceflow_worker.campaigns.calls.values import SeenKeys
 from voiceflow_worker.core.ports.identity import new_worker_id
 from voiceflow_worker.core.ports.reading import count_states, find_jobs, find_pages, get_jobs
 from voiceflow_worker.core.ports.reads import Listing, OfNumber
-from voiceflow_worker.core.ports.store import Answer, Drop, Put, Record, Result, Same, Step, Unit
+from voiceflow_worker.core.ports.store import Answer, BulkWrite, Drop, Put, Record, Result, Same, Write
 from voiceflow_worker.core.queue import CallQueue
 from voiceflow_worker.core.suppression import SuppressionList
 from voiceflow_worker.errors import IntakeError, StoreError
@@ -321,7 +321,7 @@ class IntakeTurn:
             yield
         finally:
             if self._queue is not None and self._value is not None:
-                drop = Unit(drops=(Drop(INTAKES, self._key, self._value),))
+                drop = Write(drops=(Drop(INTAKES, self._key, self._value),))
                 # If the store fails now, the turn ends by time.
                 with anyio.move_on_after(_GIVING_BACK, shield=True), suppress(StoreError):
                     await self._write(self._queue, drop)
@@ -354,12 +354,12 @@ class IntakeTurn:
             self._since = now.isoformat(timespec="seconds")
         value = f"{self._token}.{self._renewals} {self._since} {self._name}"
         put = Put(INTAKES, self._key, value, now + TURN)
-        answer = await self._write(queue, Unit(needs=(Same(INTAKES, self._key, standing),), puts=(put,)))
+        answer = await self._write(queue, Write(conditions=(Same(INTAKES, self._key, standing),), puts=(put,)))
         if answer.result is Result.DONE:
             self._value, self._renewed = value, asked
             return None
         return answer.record or Record(self._key, value, None)
 
-    async def _write(self, queue: CallQueue, unit: Unit) -> Answer:
+    async def _write(self, queue: CallQueue, write: Write) -> Answer:
         now = queue.store.clock.now()
-        return (await queue.store.write(Step(units=(unit,), durable=False), now=now))[0]
+        return (await queue.store.write(BulkWrite(writes=(write,), durable=False), now=now))[0]

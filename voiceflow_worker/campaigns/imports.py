@@ -15,7 +15,7 @@ from voiceflow_worker.core.imports import Staging, ending, record_of
 from voiceflow_worker.core.ports.controls import start_put
 from voiceflow_worker.core.ports.identity import new_revision
 from voiceflow_worker.core.ports.reading import calls_of_start, starts_of
-from voiceflow_worker.core.ports.store import Put, Result, Same, Step, Unit
+from voiceflow_worker.core.ports.store import BulkWrite, Put, Result, Same, Write
 from voiceflow_worker.core.queue import CallQueue
 from voiceflow_worker.errors import IntakeError
 from voiceflow_worker.finding import Finding, Remedy, Severity
@@ -49,7 +49,7 @@ class Claim:
     An import that continues a cut one has the time of that one in `since`.
     """
 
-    needs: Same
+    conditions: Same
     puts: Put
     since: datetime | None = None
 
@@ -88,9 +88,9 @@ class Import:
         self._starts = {each: self._start(each, calls) for each in sorted(set(batch_ids))}
         await self._queue.admitter.require_open(self._starts.keys())
         claim = self._claim
-        needs = () if claim is None else (claim.needs,)
+        conditions = () if claim is None else (claim.conditions,)
         puts = (*map(start_put, self._starts.values()), *(() if claim is None else (claim.puts,)))
-        await self._write(Unit(needs=needs, puts=(*puts, *self._entry.puts())))
+        await self._write(Write(conditions=conditions, puts=(*puts, *self._entry.puts())))
 
     async def tell(self, result: str) -> None:
         """Keep the result of the import in the audit log."""
@@ -137,13 +137,13 @@ class Import:
         now = self._queue.store.clock.now()
         return replace(Gate.of(self._queue.name, batch_id, GateState.HELD, since=now, reason=reason), start=self.token)
 
-    async def _write(self, unit: Unit) -> None:
+    async def _write(self, write: Write) -> None:
         store, turn = self._queue.store, self._turn.conditions
-        unit = replace(unit, needs=(*turn, *unit.needs))
-        (answer,) = await store.write(Step(units=(unit,)), now=store.clock.now())
+        write = replace(write, conditions=(*turn, *write.conditions))
+        (answer,) = await store.write(BulkWrite(writes=(write,)), now=store.clock.now())
         if answer.result is Result.DONE:
             return
         own = {record: batch for batch, record in self.staging.records.items()}
-        if isinstance(answer.need, Same) and answer.need in own:
-            raise IntakeError.taken_over(own[answer.need])
+        if isinstance(answer.condition, Same) and answer.condition in own:
+            raise IntakeError.taken_over(own[answer.condition])
         raise IntakeError.lost(self._queue.name)

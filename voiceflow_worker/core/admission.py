@@ -19,15 +19,15 @@ from voiceflow_worker.core.ports.store import (
     MOST_TOGETHER,
     Absent,
     Answer,
+    BulkWrite,
     Owner,
     Put,
     Record,
     Result,
     Same,
-    Step,
 )
 from voiceflow_worker.core.suppression import SuppressionList, why_refused
-from voiceflow_worker.core.units import ERASED_KEY, enqueued, handover
+from voiceflow_worker.core.writes import ERASED_KEY, enqueued, handover
 from voiceflow_worker.errors import (
     CallFlowError,
     IntakeError,
@@ -250,7 +250,7 @@ class Admitter:
         staging: Staging | None = None,
         over: Mapping[str, Job] | None = None,
     ) -> Sequence[AdmissionResult]:
-        """Admit, in one step, every call that can be admitted. Returns one result per call. A dry run stores nothing.
+        """Admit, in one write, every call that can be admitted. Returns one result per call. A dry run stores nothing.
 
         Every new call is stored under the conditions `turn`: `IntakeError` if one fails, and the call is not stored.
         With `staging`, it is stored only while the record of its import stands, and waits for the end of that. `over`
@@ -336,7 +336,7 @@ class Admitter:
         erased: set[int] = set()
         places: Sequence[int] = range(len(jobs))
         while places and not (together and suppressed):
-            units = [
+            writes = [
                 enqueued(
                     jobs[place],
                     at=now,
@@ -352,7 +352,7 @@ class Admitter:
                 )
                 for place in places
             ]
-            written = await self._store.write(Step(units=tuple(units), together=together), now=now)
+            written = await self._store.write(BulkWrite(writes=tuple(writes), together=together), now=now)
             again: list[int] = []
             for place, answer in zip(places, written, strict=True):
                 if (owner := answer.owner or _owner_of_erased(jobs[place], answer)) is not None:
@@ -361,8 +361,8 @@ class Admitter:
                 elif answer.result is Result.NOT_FREE:
                     self._refuse_lost(jobs[place], answer, turn, staging)
                     passes = passing.setdefault(place, {})
-                    if isinstance(answer.need, Same):  # what passed has changed since
-                        passes.pop(answer.need.group)
+                    if isinstance(answer.condition, Same):  # what passed has changed since
+                        passes.pop(answer.condition.group)
                     record = answer.record
                     refused = None if record is None else self._refused(jobs[place], place, record)
                     if refused is not None:
@@ -373,18 +373,18 @@ class Admitter:
                     again.append(place)
                 elif answer.result is Result.DONE:
                     self._named.add(jobs[place].batch_id)
-            # In a step that is written together, one of these has kept all the others from being written.
+            # In a bulk write that is written together, one of these has kept all the others from being written.
             refused_all = together and (again or not erased.isdisjoint(places))
             places = [place for place in places if place not in erased] if refused_all else again
         return owners, suppressed
 
     def _refuse_lost(self, job: Job, answer: Answer, turn: Sequence[Same], staging: Staging | None) -> None:
         """Raise an error if a job was refused because of its batch or its import, and not because of itself."""
-        if answer.need in turn:
+        if answer.condition in turn:
             raise IntakeError.lost(self._queue)
-        if answer.need is not None and answer.need == _not_cancelled(job):
+        if answer.condition is not None and answer.condition == _not_cancelled(job):
             raise _was_cancelled(job.batch_id)
-        if staging is not None and answer.need in staging.condition(job.batch_id):
+        if staging is not None and answer.condition in staging.condition(job.batch_id):
             raise IntakeError.taken_over(str(job.batch_id))
 
     def _refused(self, job: Job, place: int, record: Record) -> SuppressedNumber | None:
@@ -525,7 +525,7 @@ def new_job(
 
 def _owner_of_erased(job: Job, answer: Answer) -> Owner | None:
     """The owner of the job's key, if that call was erased. Nothing tells its body, so it counts as this one."""
-    if not isinstance(answer.need, Absent) or answer.need.namespace != ERASED_KEY:
+    if not isinstance(answer.condition, Absent) or answer.condition.namespace != ERASED_KEY:
         return None
     job_id, _, state = ("" if answer.record is None else answer.record.value).partition(" ")
     return Owner(job_id, job.body_digest, state)

@@ -21,7 +21,7 @@ import structlog
 
 from voiceflow_worker.core.ports.identity import new_revision
 from voiceflow_worker.core.ports.record_set import RecordSet, json_codec, json_records, newest_first, report_unreadable
-from voiceflow_worker.core.ports.store import Answer, Mode, Put, Record, Result, Step, Store, Unit
+from voiceflow_worker.core.ports.store import Answer, BulkWrite, Mode, Put, Record, Result, Store, Write
 from voiceflow_worker.errors import StoreError, VoiceflowError
 from voiceflow_worker.model.text.wording import in_words, rfc3339
 
@@ -170,7 +170,7 @@ def _group_of(queue: str | None, batch: str | None) -> str | None:
 class AuditedStore:
     """A store for one action: its first write that changes anything keeps the entry of the action too.
 
-    In all else it is the store itself. The entry is written with each part of a step until one of them is stored,
+    In all else it is the store itself. The entry is written with each part of a bulk write until one of them is stored,
     because each may be refused alone.
     """
 
@@ -187,16 +187,16 @@ class AuditedStore:
         """This as a store."""
         return cast("Store", self)
 
-    async def write(self, step: Step, *, now: datetime) -> Sequence[Answer]:
-        """Write a step, with the entry."""
+    async def write(self, bulk: BulkWrite, *, now: datetime) -> Sequence[Answer]:
+        """Write, with the entry."""
         if self.is_kept:
-            return await self._store.write(step, now=now)
-        kept = [place for place, unit in enumerate(step.units) if unit.change or unit.puts or unit.drops]
+            return await self._store.write(bulk, now=now)
+        kept = [place for place, write in enumerate(bulk.writes) if write.change or write.puts or write.drops]
         puts = self.entry.puts(mode=Mode.KEEP)
-        units = list(step.units)
+        writes = list(bulk.writes)
         for place in kept:
-            units[place] = replace(units[place], puts=(*units[place].puts, *puts))
-        answers = await self._store.write(replace(step, units=tuple(units), durable=True), now=now)
+            writes[place] = replace(writes[place], puts=(*writes[place].puts, *puts))
+        answers = await self._store.write(replace(bulk, writes=tuple(writes), durable=True), now=now)
         self.is_kept = any(answers[place].result is Result.DONE for place in kept)
         return answers
 
@@ -227,9 +227,9 @@ async def audited(store: Store, entry: AuditEntry) -> AsyncGenerator[AuditedStor
 
 async def finish(store: Store, entry: AuditEntry, result: str) -> None:
     """Keep the result of an action with its entry. If the store fails, this is logged: the action itself stands."""
-    unit = Unit(puts=replace(entry, result=result).puts())
+    write = Write(puts=replace(entry, result=result).puts())
     try:
-        await store.write(Step(units=(unit,)), now=store.clock.now())
+        await store.write(BulkWrite(writes=(write,)), now=store.clock.now())
     except StoreError as error:
         _log.warning("the result of an action was not stored", action=entry.action, error=str(error))
 

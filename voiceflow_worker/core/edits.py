@@ -16,7 +16,7 @@ from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.identity import new_revision
 from voiceflow_worker.core.ports.reading import count_states, find_pages
 from voiceflow_worker.core.ports.reads import Listing
-from voiceflow_worker.core.ports.store import Edit, Result, Step, Unit, tally_change
+from voiceflow_worker.core.ports.store import BulkWrite, Edit, Result, Write, tally_change
 from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.country_windows import CountryWindows, first_opening
@@ -28,7 +28,7 @@ from voiceflow_worker.model.numbers.sources import Sources
 from voiceflow_worker.model.window import CallWindow
 
 PAGE = 200
-"""The most calls that are edited in one step."""
+"""The most calls that are edited in one bulk write."""
 _LOOK_AGAIN = 0.2
 
 
@@ -160,9 +160,9 @@ async def _store(store: Store, changed: list[tuple[Job, Job]], *, note: str, now
     """Store these jobs, each if it is as it was; returns how many were."""
     if not changed:
         return 0
-    units: list[Unit] = []
+    writes: list[Write] = []
     for job, edited in changed:
         new = replace(noted(edited, NoteKind.EDITED, note, at=now), revision=new_revision())
-        units.append(Unit(change=Edit(job.revision, new), tally=tally_change(job, new), wakes=job.queue))
-    written = await store.write(Step(units=tuple(units)), now=now)
+        writes.append(Write(change=Edit(job.revision, new), tally=tally_change(job, new), wakes=job.queue))
+    written = await store.write(BulkWrite(writes=tuple(writes)), now=now)
     return sum(answer.result is Result.DONE for answer in written)

@@ -26,31 +26,31 @@ from voiceflow_worker.core.ports.identity import new_revision
 from voiceflow_worker.core.ports.names import queue_put
 from voiceflow_worker.core.ports.reading import find_jobs, gates_at, read_each
 from voiceflow_worker.core.ports.reads import Due
-from voiceflow_worker.core.ports.store import Key, Record, Result, Same, Step, Unit
+from voiceflow_worker.core.ports.store import BulkWrite, Key, Record, Result, Same, Write
 from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.jobs.gate import Gate, GateScope, GateState, merged
 from voiceflow_worker.model.jobs.job import Job, JobState
 from voiceflow_worker.model.reports.verdict import QueueHold
 
 
-def unit_of_order(standing: Record | None, ordered: Gate, *, token: str) -> tuple[Gate, Unit]:
-    """An order to hold, to open or to cancel: the gate that results, and its unit.
+def write_of_order(standing: Record | None, ordered: Gate, *, token: str) -> tuple[Gate, Write]:
+    """An order to hold, to open or to cancel: the gate that results, and its write.
 
-    `standing` is the record of the gate as the caller read it. If it has changed since, the unit is NOT_FREE with the
+    `standing` is the record of the gate as the caller read it. If it has changed since, the write is NOT_FREE with the
     new one, and the order is made again from that. So the last order that is written counts, whatever any clock says.
     The record names the orders before it by their tokens: a repeat of one of them, late, changes nothing.
     """
     was, before = (None, ()) if standing is None else (gate_from(standing), orders_in(standing))
     gate = was if was is not None and token in before else merged(was, ordered, at=ordered.since)
-    needs = [Same(GATES, ordered.queue, None if standing is None else standing.value, member_of(ordered))]
+    conditions = [Same(GATES, ordered.queue, None if standing is None else standing.value, member_of(ordered))]
     if gate.state is not GateState.CANCELLED and gate.scope is GateScope.BATCH:
-        needs.append(not_cancelled(gate.queue, gate.name))
+        conditions.append(not_cancelled(gate.queue, gate.name))
     if gate is was:
-        return gate, Unit(needs=tuple(needs))
+        return gate, Write(conditions=tuple(conditions))
     puts = [gate_put(gate, token=token, before=before), queue_put(gate.queue)]
     if gate.state is GateState.CANCELLED:
         puts.append(cancelled_put(gate, token=token))
-    return gate, Unit(needs=tuple(needs), puts=tuple(puts), wakes=ordered.queue)
+    return gate, Write(conditions=tuple(conditions), puts=tuple(puts), wakes=ordered.queue)
 
 
 CheckGate = Callable[[Gate | None], None]
@@ -81,11 +81,11 @@ async def order_gate(store: Store, ordered: Gate, *, check: CheckGate | None = N
     while True:
         if check is not None:
             check(None if standing is None else gate_from(standing))
-        gate, unit = unit_of_order(standing, ordered, token=token)
-        (answer,) = await store.write(Step(units=(unit,)), now=now)
+        gate, write = write_of_order(standing, ordered, token=token)
+        (answer,) = await store.write(BulkWrite(writes=(write,)), now=now)
         if answer.result is Result.DONE:
             return gate
-        if isinstance(answer.need, Same) and answer.need.namespace == CANCELLED and answer.record is not None:
+        if isinstance(answer.condition, Same) and answer.condition.namespace == CANCELLED and answer.record is not None:
             return cancelled_from(answer.record)
         standing = answer.record  # somebody else's order came between
 

@@ -14,11 +14,11 @@ from typing import Self
 
 import structlog
 
-from voiceflow_worker.core.gates import unit_of_order
+from voiceflow_worker.core.gates import write_of_order
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.controls import GATES, gate_member
 from voiceflow_worker.core.ports.identity import new_revision
-from voiceflow_worker.core.ports.store import History, Key, Put, Result, Same, Step, Unit
+from voiceflow_worker.core.ports.store import BulkWrite, History, Key, Put, Result, Same, Write
 from voiceflow_worker.model.jobs.gate import Gate
 
 _log = structlog.get_logger("voiceflow.rollback")
@@ -100,14 +100,18 @@ class Histories:
             gate = None
             if record is not None and after == known:
                 break
-            unit = Unit(
-                needs=(Same(HISTORIES, self._queue, None if record is None else record.value),),
+            write = Write(
+                conditions=(Same(HISTORIES, self._queue, None if record is None else record.value),),
                 puts=(Put(HISTORIES, self._queue, f"{new_revision()} {after.text}", None),),
             )
             if may_lack(known, history, self._seen):
-                gate, order = unit_of_order(standing, hold, token=new_revision())
-                unit = Unit(needs=(*order.needs, *unit.needs), puts=(*order.puts, *unit.puts), wakes=self._queue)
-            (answer,) = await self._store.write(Step(units=(unit,)), now=hold.since)
+                gate, order = write_of_order(standing, hold, token=new_revision())
+                write = Write(
+                    conditions=(*order.conditions, *write.conditions),
+                    puts=(*order.puts, *write.puts),
+                    wakes=self._queue,
+                )
+            (answer,) = await self._store.write(BulkWrite(writes=(write,)), now=hold.since)
             if answer.result is Result.DONE:
                 break
         if history.name:

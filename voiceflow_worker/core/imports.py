@@ -20,7 +20,7 @@ from voiceflow_worker.core.ports.controls import start_put
 from voiceflow_worker.core.ports.identity import new_revision
 from voiceflow_worker.core.ports.reading import calls_of_start, count_staged, find_pages, starts_of
 from voiceflow_worker.core.ports.reads import Listing
-from voiceflow_worker.core.ports.store import Drop, Put, Result, Same, Step, Unit
+from voiceflow_worker.core.ports.store import BulkWrite, Drop, Put, Result, Same, Write
 from voiceflow_worker.core.settling.changes import Changes
 from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.jobs import lifecycle
@@ -31,7 +31,7 @@ from voiceflow_worker.model.numbers.phone import telephone_of
 from voiceflow_worker.model.text.wording import rfc3339
 
 PAGE = 500
-"""The most staged calls that are discarded in one step."""
+"""The most staged calls that are discarded in one bulk write."""
 ENDED = "import-ended"
 """Namespace of the ends of imports, by queue and token: a repeat of the write finds that it was written before."""
 _ENDED_KEPT = timedelta(days=1)
@@ -72,12 +72,12 @@ def record_of(start: Gate) -> Same:
     return Same(put.namespace, put.group, put.value, put.member)
 
 
-def ending(starts: Collection[Gate], *, queue: str, store: Store) -> Unit:
+def ending(starts: Collection[Gate], *, queue: str, store: Store) -> Write:
     """The end of imports, under the condition that each of their records stands. Their calls may be leased then."""
     at, token = store.clock.now(), new_revision()
     records = [record_of(each) for each in starts]
-    return Unit(
-        needs=(*records, Same(ENDED, queue, None, token)),
+    return Write(
+        conditions=(*records, Same(ENDED, queue, None, token)),
         puts=(Put(ENDED, queue, token, at + _ENDED_KEPT, member=token),),
         drops=tuple(Drop(each.namespace, each.group, each.value, each.member) for each in records),
         wakes=queue,
@@ -91,8 +91,8 @@ async def end_imports(store: Store, queue: str, starts: Collection[Gate]) -> boo
     """
     if not starts:
         return True
-    unit = ending(starts, queue=queue, store=store)
-    (answer,) = await store.write(Step(units=(unit,)), now=store.clock.now())
+    write = ending(starts, queue=queue, store=store)
+    (answer,) = await store.write(BulkWrite(writes=(write,)), now=store.clock.now())
     return answer.result is Result.DONE
 
 
@@ -160,8 +160,8 @@ async def discard_imports(store: Store, queue: str, starts: Sequence[Gate], *, r
         # With another value, so that the import itself finds that its record is gone.
         left = replace(start, reason=reason, since=store.clock.now())
         put = start_put(left)
-        unit = Unit(needs=(record_of(start),), puts=(put,))
-        (answer,) = await store.write(Step(units=(unit,)), now=store.clock.now())
+        write = Write(conditions=(record_of(start),), puts=(put,))
+        (answer,) = await store.write(BulkWrite(writes=(write,)), now=store.clock.now())
         if answer.result is not Result.DONE:
             continue  # it has ended, or somebody else discards it
         at = store.clock.now()

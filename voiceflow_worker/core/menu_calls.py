@@ -6,15 +6,15 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from voiceflow_worker.core import units
+from voiceflow_worker.core import writes
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.identity import job_of
 from voiceflow_worker.core.ports.reading import get_jobs
-from voiceflow_worker.core.ports.store import Absent, Answer, Result, Step, Unit
+from voiceflow_worker.core.ports.store import Absent, Answer, BulkWrite, Result, Write
 from voiceflow_worker.core.settling.changes import Changes, Sessions
 from voiceflow_worker.core.suppression import NAMESPACE as SUPPRESSED
 from voiceflow_worker.core.suppression import entry_of
-from voiceflow_worker.core.units import NUMBER
+from voiceflow_worker.core.writes import NUMBER
 from voiceflow_worker.errors import IllegalMoveError, JobNotFoundError, StaleJobError
 from voiceflow_worker.model.jobs.call_log import Likeness, likeness
 from voiceflow_worker.model.jobs.evidence import MOST_PRESSES, found_placed, has_press, with_press
@@ -49,18 +49,18 @@ class Bridges:
         """
         if call.job is None or call.number is None:
             now = self._store.clock.now()
-            unit = units.bridge_of_session(
+            write = writes.bridge_of_session(
                 str(session_id), numbers, at=now, policy=self._policy, store_id=self._store.id
             )
-            return _refusal(await self._write(unit), numbers)
+            return _refusal(await self._write(write), numbers)
         job = call.job
         for _ in range(ROUNDS):
             post = job.post(call.number)
             if post is None or post.outcome is not None:
                 return "the call has ended"
             now = self._store.clock.now()
-            _, unit = units.bridge(job, call.number, numbers, at=now, policy=self._policy, store_id=self._store.id)
-            answer = await self._write(unit)
+            _, write = writes.bridge(job, call.number, numbers, at=now, policy=self._policy, store_id=self._store.id)
+            answer = await self._write(write)
             if answer.result is not Result.STALE:
                 return _refusal(answer, numbers)
             found = (await get_jobs(self._store, [job.id])).get(job.id)
@@ -69,8 +69,8 @@ class Bridges:
             job = found
         raise StaleJobError(job.id)
 
-    async def _write(self, unit: Unit) -> Answer:
-        return (await self._store.write(Step(units=(unit,)), now=self._store.clock.now()))[0]
+    async def _write(self, write: Write) -> Answer:
+        return (await self._store.write(BulkWrite(writes=(write,)), now=self._store.clock.now()))[0]
 
 
 def _refusal(answer: Answer, numbers: Sequence[str]) -> str | None:
@@ -78,7 +78,7 @@ def _refusal(answer: Answer, numbers: Sequence[str]) -> str | None:
         return None
     spelled = answer.record.group
     number = next((each for each in numbers if spelled in spellings(each)), spelled)
-    if isinstance(answer.need, Absent) and answer.need.namespace == SUPPRESSED:
+    if isinstance(answer.condition, Absent) and answer.condition.namespace == SUPPRESSED:
         return entry_of(answer.record).in_words_of(number)
     owner = job_of(answer.record.value)
     holder = answer.record.value if owner is None else owner[0]

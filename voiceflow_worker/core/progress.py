@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.record_set import RecordSet, json_records
-from voiceflow_worker.core.ports.store import Absent, Put, Step, Unit
+from voiceflow_worker.core.ports.store import Absent, BulkWrite, Put, Write
 from voiceflow_worker.core.ports.trips import Batcher
 from voiceflow_worker.model.jobs.job import Job
 from voiceflow_worker.model.reports.events import ActionStatus, CallAction, CallStatus, Direction, RecordingReady
@@ -101,14 +101,14 @@ class IncomingCalls:
         now = self._store.clock.now()
         call = IncomingCall(session_id=event.session_id, at=now, source=event.source, destination=event.destination)
         session, until = quote(event.session_id, safe=""), now + STATES_KEPT
-        unit = Unit(
-            needs=(Absent(SEEN, (session,)),),
+        write = Write(
+            conditions=(Absent(SEEN, (session,)),),
             puts=(
                 Put(SEEN, session, "", until),
                 Put(INCOMING, f"{incoming_place(now)}/{session}", self._calls.text(call), until),
             ),
         )
-        await self._store.write(Step(units=(unit,)), now=now)
+        await self._store.write(BulkWrite(writes=(write,)), now=now)
 
     async def after(self, place: str, *, limit: int) -> list[tuple[str, IncomingCall]]:
         """The calls behind a place, each with its own place."""

@@ -49,7 +49,7 @@ from voiceflow_worker.model.window import CallWindow
 
 _PAGE = 500
 _TOGETHER = 200
-"""The most calls that are cancelled in one step."""
+"""The most calls that are cancelled in one write."""
 _AGAIN, _STUCK = 0.1, 5.0
 """Seconds until waiting calls of a cancelled batch are looked for again, and after which none more of them ends."""
 
@@ -153,7 +153,7 @@ class CallQueue:
         return (await self.enqueue_many([request], connection=connection))[0].job
 
     async def enqueue_many(self, requests: Iterable[CallRequest], *, connection: object = None) -> Sequence[Enqueued]:
-        """Enqueue many calls in one step: all or none. Raises as `enqueue` does; each finding names its call."""
+        """Enqueue many calls in one write: all or none. Raises as `enqueue` does; each finding names its call."""
         if connection is None:
             return await self.admitter.admit_all(list(requests))
         if not isinstance(self.store, Joinable):

@@ -19,8 +19,8 @@ from functools import partial
 import anyio
 import structlog
 
-from voiceflow_worker.core import units
-from voiceflow_worker.core.gates import Holds, order_gate, unit_of_order
+from voiceflow_worker.core import writes
+from voiceflow_worker.core.gates import Holds, order_gate, write_of_order
 from voiceflow_worker.core.histories import Histories
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.controls import GATES, gate_member
@@ -28,7 +28,7 @@ from voiceflow_worker.core.ports.identity import new_revision
 from voiceflow_worker.core.ports.outside import LocalJournal, LocalJournalFile
 from voiceflow_worker.core.ports.reading import gates_at, owners_of, read_each
 from voiceflow_worker.core.ports.record_set import text_records
-from voiceflow_worker.core.ports.store import Drop, Guard, Key, Put, Record, Result, Same, Step, Unit
+from voiceflow_worker.core.ports.store import BulkWrite, Drop, Guard, Key, Put, Record, Result, Same, Write
 from voiceflow_worker.core.ports.trips import gather
 from voiceflow_worker.core.settling.changes import Changes
 from voiceflow_worker.errors import ChangedSinceError, JobError, StoreError
@@ -224,8 +224,8 @@ class RollbackGuard:
         await self._journal_files.prune(self._queue, before=now - max(self._policy.retention, LEAST_KEPT))
         kept = [file.kept for file in files if file.kept is not None]
         # A store that lacks this record was rolled back to a time before this worker began.
-        self._token, unit = units.posted(self.worker_id, at=now)
-        await self._store.write(Step(units=(unit,)), now=now)
+        self._token, write = writes.posted(self.worker_id, at=now)
+        await self._store.write(BulkWrite(writes=(write,)), now=now)
         self._rollbacks = (await self._standing()).count
         self._server = self._store.server
         self._newest = max(kept, key=lambda each: each.posts[-1].began_at, default=None)
@@ -236,9 +236,9 @@ class RollbackGuard:
         if self._file is None:
             return
         self._file.close()
-        unit = Unit(drops=(Drop(units.POSTED, self.worker_id, None),))
+        write = Write(drops=(Drop(writes.POSTED, self.worker_id, None),))
         with anyio.move_on_after(1, shield=True), contextlib.suppress(StoreError):
-            await self._store.write(Step(units=(unit,), durable=False), now=self._clock.now())
+            await self._store.write(BulkWrite(writes=(write,), durable=False), now=self._clock.now())
 
     async def append(self, jobs: Sequence[Job]) -> None:
         """Write jobs to this worker's file, durably, before their POSTs leave. Raises `StoreReadOnlyError`."""
@@ -261,9 +261,9 @@ class RollbackGuard:
         """Whether `guarded` names all that must be checked before the next POSTs. If not, `vet` must be called."""
         return self._verified == self.restarts
 
-    def guarded(self, step: Step) -> Step:
-        """The step under the condition that the store still has this worker's newest POST, on the same server."""
-        return replace(step, guard=Guard(self._server, Same(units.POSTED, self.worker_id, self._token)))
+    def guarded(self, bulk: BulkWrite) -> BulkWrite:
+        """The bulk write under the condition that the store still has this worker's newest POST, on the same server."""
+        return replace(bulk, guard=Guard(self._server, Same(writes.POSTED, self.worker_id, self._token)))
 
     async def vet(self) -> bool:
         """Whether jobs that were just leased may be sent: False if the store was rolled back.
@@ -317,14 +317,14 @@ class RollbackGuard:
     async def _look(self) -> bool:
         """Whether the store still has this worker's newest POST. Also notes a restart of the store's server."""
         token = self._token
-        found = await self._store.records({units.POSTED: [self.worker_id]}, now=self._clock.now())
+        found = await self._store.records({writes.POSTED: [self.worker_id]}, now=self._clock.now())
         server = self._store.server
         if self._server != server:
             await self._follow_history()
             self._quiet_until = self._clock.monotonic() + OTHERS_FIRST.total_seconds()
             self._server = server
             self.restarts += 1
-        standing = next((record.value for record in found[units.POSTED]), None)
+        standing = next((record.value for record in found[writes.POSTED]), None)
         if standing == token:
             return True
         if await self.check():
@@ -366,8 +366,8 @@ class RollbackGuard:
             while (standing := await self._standing()).posted is None:
                 if standing.count > self._rollbacks:
                     now = self._clock.now()
-                    self._token, unit = units.posted(self.worker_id, at=now)
-                    await self._store.write(Step(units=(unit,)), now=now)
+                    self._token, write = writes.posted(self.worker_id, at=now)
+                    await self._store.write(BulkWrite(writes=(write,)), now=now)
                     self._rollbacks = standing.count
                 elif await self._hold(HELD_AS_LACKING, standing):
                     _log.error("the store was rolled back: the queue is held", queue=self._queue)
@@ -431,7 +431,7 @@ class RollbackGuard:
         wanted: dict[str, list[str | Key]] = {
             GATES: [(self._queue, gate_member(None))],
             ROLLBACKS: [self._queue],
-            units.POSTED: [self.worker_id],
+            writes.POSTED: [self.worker_id],
         }
         found = await self._store.records(wanted, now=self._clock.now())
         return _Standing(*(next(iter(found[namespace]), None) for namespace in wanted))
@@ -449,16 +449,16 @@ class RollbackGuard:
         # Before the trip to the store: calls of this worker that have not left yet must not leave.
         self._holds.close(QueueHold(reason=reason, until_opened=True))
         ordered = self._closing(reason)
-        _, hold = unit_of_order(standing.gate, ordered, token=new_revision())
-        token, posted = units.posted(self.worker_id, at=ordered.since)
+        _, hold = write_of_order(standing.gate, ordered, token=new_revision())
+        token, posted = writes.posted(self.worker_id, at=ordered.since)
         counted = Put(ROLLBACKS, self._queue, f"{standing.count + 1} {token}", None)
         was = None if standing.rollbacks is None else standing.rollbacks.value
-        unit = Unit(
-            needs=(*hold.needs, Same(ROLLBACKS, self._queue, was)),
+        write = Write(
+            conditions=(*hold.conditions, Same(ROLLBACKS, self._queue, was)),
             puts=(*hold.puts, *posted.puts, counted),
             wakes=self._queue,
         )
-        (answer,) = await self._store.write(Step(units=(unit,)), now=ordered.since)
+        (answer,) = await self._store.write(BulkWrite(writes=(write,)), now=ordered.since)
         if answer.result is not Result.DONE:
             return False
         self._token, self._rollbacks = token, standing.count + 1
@@ -506,8 +506,8 @@ class RollbackGuard:
         if not jobs:
             return
         now = self._clock.now()
-        again = partial(units.made_again, at=now, policy=self._policy)
-        written = await self._store.write(Step(units=tuple(map(again, jobs))), now=now)
+        again = partial(writes.made_again, at=now, policy=self._policy)
+        written = await self._store.write(BulkWrite(writes=tuple(map(again, jobs))), now=now)
         # The same call may have been enqueued again since. That job keeps the key, but is cancelled, because the lost
         # job may have been sent.
         others = [(job, answer.owner) for job, answer in zip(jobs, written, strict=True) if answer.owner]
@@ -516,7 +516,7 @@ class RollbackGuard:
                 await self._changes.change(owner.job_id, partial(self._cancelled, sent_as=job.id))
         keyless = [again(replace(job, unique_key=None)) for job, _ in others]
         if keyless:
-            await self._store.write(Step(units=tuple(keyless)), now=now)
+            await self._store.write(BulkWrite(writes=tuple(keyless)), now=now)
         doubted = partial(made_again, at=now, policy=self._policy)
         await gather(*(partial(self._changes.change, job.id, doubted) for job in jobs))
 

@@ -10,7 +10,7 @@ from voiceflow_worker.core.ports import Limits, Store
 from voiceflow_worker.core.ports.controls import LIMITS, limits_from, limits_put
 from voiceflow_worker.core.ports.identity import new_revision
 from voiceflow_worker.core.ports.record_set import json_records
-from voiceflow_worker.core.ports.store import Drop, Put, Record, Result, Same, Step, Unit
+from voiceflow_worker.core.ports.store import BulkWrite, Drop, Put, Record, Result, Same, Write
 
 NAMESPACE = "set-rate"
 
@@ -62,14 +62,16 @@ class SetRate:
         """
         ordered = Put(NAMESPACE, self._queue, self._rates.text(_Rate(rate, token=new_revision())), None)
         # First and by itself: whoever writes limits from here on applies it.
-        await self._write_over(Unit(puts=(ordered,)), check)
+        await self._write_over(Write(puts=(ordered,)), check)
         while True:
             _, standing = await self._standing()
             kept = limits_from(standing)
             # Of limits that cannot be read, nothing can be kept: the next worker that starts sets the others.
             limits = Limits(rate=rate) if kept.are_unreadable else replace(kept, rate=rate)
-            unit = self._unit(limits, standing, Same(LIMITS, self._queue, None if standing is None else standing.value))
-            if await self._write(unit):
+            write = self._limits_write(
+                limits, standing, Same(LIMITS, self._queue, None if standing is None else standing.value)
+            )
+            if await self._write(write):
                 return limits
 
     async def begin(self, own: Limits) -> tuple[Limits | None, Limits]:
@@ -80,8 +82,8 @@ class SetRate:
         while True:
             ordered, standing = await self._standing()
             limits = self._with_ordered(own, ordered)
-            need = Same(NAMESPACE, self._queue, None if ordered is None else ordered.value)
-            if await self._write(self._unit(limits, standing, need)):
+            condition = Same(NAMESPACE, self._queue, None if ordered is None else ordered.value)
+            if await self._write(self._limits_write(limits, standing, condition)):
                 return None if standing is None else limits_from(standing), limits
 
     async def withdraw(self, *, check: CheckRate | None = None) -> bool:
@@ -90,21 +92,21 @@ class SetRate:
         Workers that start later set the rate of their settings.
         """
         was_set = bool(await self._rates.get([self._queue]))
-        await self._write_over(Unit(drops=(Drop(NAMESPACE, self._queue, None),)), check)
+        await self._write_over(Write(drops=(Drop(NAMESPACE, self._queue, None),)), check)
         return was_set
 
-    async def _write_over(self, unit: Unit, check: CheckRate | None) -> None:
-        """Write a unit; with a check, only over what it has allowed."""
+    async def _write_over(self, write: Write, check: CheckRate | None) -> None:
+        """Write a write; with a check, only over what it has allowed."""
         while True:
             if check is not None:
                 found = await self._standing()
                 check(_state_of(*found))
-                needs = tuple(
+                conditions = tuple(
                     Same(namespace, self._queue, None if each is None else each.value)
                     for namespace, each in zip((NAMESPACE, LIMITS), found, strict=True)
                 )
-                unit = replace(unit, needs=needs)
-            if await self._write(unit):
+                write = replace(write, conditions=conditions)
+            if await self._write(write):
                 return
 
     async def over(self, limits: Limits) -> Limits:
@@ -122,13 +124,13 @@ class SetRate:
         found = await self._store.records(wanted, now=self._store.clock.now())
         return next(iter(found[NAMESPACE]), None), next(iter(found[LIMITS]), None)
 
-    def _unit(self, limits: Limits, standing: Record | None, need: Same) -> Unit:
+    def _limits_write(self, limits: Limits, standing: Record | None, condition: Same) -> Write:
         put = limits_put(self._queue, limits)
-        # The same limits are not put again: the store would take the unit for one that was written before.
+        # The same limits are not put again: the store would take the write for one that was written before.
         puts = () if standing is not None and standing.value == put.value else (put,)
-        return Unit(needs=(need,), puts=puts, wakes=self._queue)
+        return Write(conditions=(condition,), puts=puts, wakes=self._queue)
 
-    async def _write(self, unit: Unit) -> bool:
-        """Whether the unit was written; False if what it was decided by has changed."""
-        (answer,) = await self._store.write(Step(units=(unit,)), now=self._store.clock.now())
+    async def _write(self, write: Write) -> bool:
+        """Whether the write was written; False if what it was decided by has changed."""
+        (answer,) = await self._store.write(BulkWrite(writes=(write,)), now=self._store.clock.now())
         return answer.result is Result.DONE

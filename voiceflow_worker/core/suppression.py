@@ -13,7 +13,7 @@ from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.identity import keyed_digest, new_revision
 from voiceflow_worker.core.ports.names import QueueNames
 from voiceflow_worker.core.ports.record_set import RecordSet, report_unreadable
-from voiceflow_worker.core.ports.store import Drop, Mode, Put, Record, Result, Same, Step, Unit
+from voiceflow_worker.core.ports.store import BulkWrite, Drop, Mode, Put, Record, Result, Same, Write
 from voiceflow_worker.errors import ChangedSinceError, InvalidInputError
 from voiceflow_worker.model.jobs.job import Job
 from voiceflow_worker.model.numbers.phone import all_spellings, spellings, telephone_of
@@ -139,19 +139,19 @@ class SuppressionList:
             for text in numbers
             for number in map(str, every_reading(text, country))
         }
-        needs: tuple[Same, ...] = ()
+        conditions: tuple[Same, ...] = ()
         if check is not None:
             groups = sorted(self._groups(wanted))
             found = await self._standing(groups)
             check(_state_of(found))
-            needs = _conditions(groups, found)
+            conditions = _conditions(groups, found)
         standing: dict[str, Suppression] = {}
         for chunk in _chunks(list(wanted)):
             entries = [wanted[number] for number in chunk]
             if file is not None:
                 others = {number for number, entry in (await self.standing(chunk)).items() if entry.file != file}
                 entries = [replace(each, file=None) if each.number in others else each for each in entries]
-            stood = await self._put(entries, now=now, needs=needs)
+            stood = await self._put(entries, now=now, conditions=conditions)
             # Another file has put these on the list: from now on they are not that file's alone.
             if shared := [replace(each, file=None) for each in stood.values() if each.file not in {None, file}]:
                 stood = {**stood, **await self._put(shared, now=now)}
@@ -198,7 +198,7 @@ class SuppressionList:
             if mine:
                 # An entry that has been replaced meanwhile has another value, and stays.
                 drops = tuple(Drop(NAMESPACE, record.group, record.value) for record in mine)
-                await self._store.write(Step(units=(Unit(drops=drops),)), now=now)
+                await self._store.write(BulkWrite(writes=(Write(drops=drops),)), now=now)
                 left = (await self._store.records({NAMESPACE: [each.group for each in mine]}, now=now))[NAMESPACE]
                 stays = {record.group for record in left}
                 gone += [record.group for record in mine if record.group not in stays]
@@ -223,10 +223,10 @@ class SuppressionList:
         found = await self._store.records({NAMESPACE: groups, ORDERED: groups}, now=self._clock.now())
         return {(namespace, each.group): each.value for namespace in (NAMESPACE, ORDERED) for each in found[namespace]}
 
-    async def _drop(self, units: Sequence[Unit]) -> None:
-        if not units:
+    async def _drop(self, writes: Sequence[Write]) -> None:
+        if not writes:
             return
-        answers = await self._store.write(Step(units=tuple(units)), now=self._clock.now())
+        answers = await self._store.write(BulkWrite(writes=tuple(writes)), now=self._clock.now())
         changed = [each.record.group for each in answers if each.result is Result.NOT_FREE and each.record is not None]
         if changed:
             raise ChangedSinceError(
@@ -268,12 +268,14 @@ class SuppressionList:
         return standing
 
     async def _put(
-        self, wanted: Sequence[Suppression], *, now: datetime, needs: tuple[Same, ...] = ()
+        self, wanted: Sequence[Suppression], *, now: datetime, conditions: tuple[Same, ...] = ()
     ) -> Mapping[str, Suppression]:
         """Store each entry that lasts longer than the number's present entry; returns the entries then on the list."""
         token, numbers = new_revision(), [each.number for each in wanted]
         puts = [put for each in wanted for put in entry_puts(each, token=token)]
-        (answer,) = await self._store.write(Step(units=(Unit(needs=needs, puts=tuple(puts)),)), now=now)
+        (answer,) = await self._store.write(
+            BulkWrite(writes=(Write(conditions=conditions, puts=tuple(puts)),)), now=now
+        )
         if answer.result is Result.NOT_FREE:
             raise ChangedSinceError(f"{', '.join(numbers)[:200]}: the suppression list has changed; look at it again")
         standing = (await self._store.records({NAMESPACE: numbers}, now=now))[NAMESPACE]
@@ -340,10 +342,10 @@ def _conditions(numbers: Iterable[str], standing: Mapping[tuple[str, str], str])
     )
 
 
-def _removal(numbers: Sequence[str], standing: Mapping[tuple[str, str], str]) -> Unit:
+def _removal(numbers: Sequence[str], standing: Mapping[tuple[str, str], str]) -> Write:
     """The removal of the entries of these numbers, as they stand."""
     drops = [Drop(namespace, number, text) for (namespace, number), text in standing.items() if number in numbers]
-    return Unit(needs=_conditions(numbers, standing), drops=tuple(drops))
+    return Write(conditions=_conditions(numbers, standing), drops=tuple(drops))
 
 
 def entry_of(record: Record) -> Suppression:

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from functools import partial
 
-from voiceflow_worker.core import units
+from voiceflow_worker.core import writes
 from voiceflow_worker.core.imports import end_imports
 from voiceflow_worker.core.outcomes.outbox import Forgotten, forgotten_events, place_at
 from voiceflow_worker.core.ports import Store
@@ -17,7 +17,7 @@ from voiceflow_worker.core.ports.controls import GATES, gate_from, gate_member
 from voiceflow_worker.core.ports.reading import count_states, find_jobs, gates_of_batches, starts_of
 from voiceflow_worker.core.ports.reads import Due, Expired, Waiting
 from voiceflow_worker.core.ports.record_set import set_aside
-from voiceflow_worker.core.ports.store import Drop, Result, Step, Unit
+from voiceflow_worker.core.ports.store import BulkWrite, Drop, Result, Write
 from voiceflow_worker.core.rollback import remember_pruned
 from voiceflow_worker.core.settling.changes import Changes
 from voiceflow_worker.core.settling.settle import Settler
@@ -27,9 +27,9 @@ from voiceflow_worker.model.jobs.job import FINAL_STATES, Job, JobState
 from voiceflow_worker.model.jobs.policy import CallPolicy
 
 PAGE = 100
-"""The most jobs moved or deleted in one step, which blocks the store for some milliseconds."""
+"""The most jobs moved or deleted in one bulk write, which blocks the store for some milliseconds."""
 PRUNED = 1000
-"""The most records and events deleted in one step."""
+"""The most records and events deleted in one bulk write."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -195,8 +195,8 @@ class Sweeper:
             # Before the deletion: a sweep that dies between the two must not leave calls that look lost.
             await remember_pruned(self._store, old, now=now, policy=self._policy)
             until = now + self._policy.key_retention
-            step = Step(units=tuple(units.deleted(job, keep_key_until=until) for job in old), durable=False)
-            written = await self._store.write(step, now=now)
+            bulk = BulkWrite(writes=tuple(writes.deleted(job, keep_key_until=until) for job in old), durable=False)
+            written = await self._store.write(bulk, now=now)
             gone = sum(answer.result is Result.DONE for answer in written)
             deleted += gone
             if len(old) < PAGE or 2 * gone < len(old):
@@ -283,5 +283,5 @@ class Sweeper:
                     over.add(gate_member(gate.name))
         drops = [Drop(GATES, each.group, each.value, each.member) for each in records if each.member in over]
         if drops:
-            await self._store.write(Step(units=tuple(Unit(drops=(drop,)) for drop in drops)), now=now)
+            await self._store.write(BulkWrite(writes=tuple(Write(drops=(drop,)) for drop in drops)), now=now)
         return cancelled

@@ -7,7 +7,7 @@ from typing import TypeAlias
 
 import orjson
 
-from voiceflow_worker.core.units import ESCALATION
+from voiceflow_worker.core.writes import ESCALATION
 from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.ivr.caller import Caller
 from voiceflow_worker.ivr.menu import Again, Choice, End, Menu

@@ -20,8 +20,8 @@ import structlog
 
 from voiceflow_worker.core.ports.identity import new_revision
 from voiceflow_worker.core.ports.record_set import json_codec
-from voiceflow_worker.core.ports.store import Put, Result, Same, Step, Unit
-from voiceflow_worker.core.units import LONG_KEPT
+from voiceflow_worker.core.ports.store import BulkWrite, Put, Result, Same, Write
+from voiceflow_worker.core.writes import LONG_KEPT
 from voiceflow_worker.errors import InvalidInputError, StoreUnavailableError
 from voiceflow_worker.finding import Finding
 from voiceflow_worker.model.flows.values import canonical_json, is_list, is_object
@@ -201,7 +201,7 @@ class Alarms:
             if not left:
                 break
             known, now = await self._read(left), self._store.clock.now()
-            writes: dict[str, Unit] = {}
+            writes: dict[str, Write] = {}
             for mark, alert in left.items():
                 text, record = known[mark]
                 over = now if alert.ended_at is None or alert.ended_at > now + _CLOCKS_DIFFER else alert.ended_at
@@ -212,7 +212,7 @@ class Alarms:
                 elif record.over_at is not None and record.over_at >= over:
                     continue
                 ended = replace(record, over_at=over, over=now, heard_at=now)
-                writes[mark] = self._unit(mark, text, ended, ends_at=now + _OVER_KEPT)
+                writes[mark] = self._limits_write(mark, text, ended, ends_at=now + _OVER_KEPT)
             left = await self._refused(writes, left)
         else:
             raise _contended()
@@ -234,12 +234,12 @@ class Alarms:
             over = {mark: text for mark, (text, each) in known.items() if each is not None and each.over_at is not None}
             if not over or record.state not in {EscalationState.OPEN, EscalationState.UNANSWERED}:
                 break
-            needs = [Same(ALARMS, self._group, text, mark) for mark, text in over.items()]
+            conditions = [Same(ALARMS, self._group, text, mark) for mark, text in over.items()]
             new = replace(found, record=record.with_alarms(dict.fromkeys(over, True)))
             if record.state is EscalationState.OPEN and new.record.has_ended_alarms:
-                done = await self._escalations.end(new, EscalationState.STOPPED, reason=RESOLVED, needs=needs)
+                done = await self._escalations.end(new, EscalationState.STOPPED, reason=RESOLVED, conditions=conditions)
             else:
-                done = await self._records.write(found, new.record, needs=needs)
+                done = await self._records.write(found, new.record, conditions=conditions)
             found = await self._records.get(found.id)
             if done:
                 break
@@ -314,7 +314,7 @@ class Alarms:
     ) -> tuple[bool, list[str]]:
         """Write what a plan says. Returns whether all of it was written, and the ids of escalations that go on."""
         now, target = self._store.clock.now(), escalation.target()
-        units: list[Unit] = []
+        writes: list[Write] = []
         begun: list[str | None] = []
         for marks, rests in ((list(plan.new), False), (list(plan.resting), True)):
             if not marks:
@@ -327,26 +327,26 @@ class Alarms:
                 said, key=escalation_id.partition(".")[2], asked="", at=now, alarms=alarms, wording=wording,
                 not_before=until, resting=why,
             )  # fmt: skip
-            needs, puts = self._firing(marks, alerts, known, {target: escalation_id})
-            units.append(self._records.begins(escalation_id, record, needs=needs, puts=puts))
+            conditions, puts = self._firing(marks, alerts, known, {target: escalation_id})
+            writes.append(self._records.begins(escalation_id, record, conditions=conditions, puts=puts))
             begun.append(escalation_id)
         for escalation_id, marks in plan.again.items():
             each = found[escalation_id]
             on = each.record.with_alarms(dict.fromkeys(marks, False))
             if on.state is not EscalationState.OPEN:
                 on = on.begun_again(each.size, escalation.rounds, at=now)
-            needs, puts = self._firing(marks, alerts, known, {target: escalation_id})
-            units.append(self._records.changes(each, on, needs=needs, puts=puts))
+            conditions, puts = self._firing(marks, alerts, known, {target: escalation_id})
+            writes.append(self._records.changes(each, on, conditions=conditions, puts=puts))
             begun.append(escalation_id)
         for mark in plan.known:
             heard = known[mark][1]
             if heard is not None and _is_news(alerts.firing[mark], heard, now):
-                needs, puts = self._firing([mark], alerts, known, {})
-                units.append(Unit(needs=tuple(needs), puts=tuple(puts)))
+                conditions, puts = self._firing([mark], alerts, known, {})
+                writes.append(Write(conditions=tuple(conditions), puts=tuple(puts)))
                 begun.append(None)
-        if not units:
+        if not writes:
             return True, []
-        answers = await self._store.write(Step(units=tuple(units)), now=now)
+        answers = await self._store.write(BulkWrite(writes=tuple(writes)), now=now)
         done = [answer.result is Result.DONE for answer in answers]
         return all(done), [each for each, is_done in zip(begun, done, strict=True) if is_done and each is not None]
 
@@ -355,7 +355,7 @@ class Alarms:
     ) -> tuple[list[Same], list[Put]]:
         """The conditions and the records of alerts that fire, with these escalations by their targets."""
         now = self._store.clock.now()
-        needs: list[Same] = []
+        conditions: list[Same] = []
         puts: list[Put] = []
         for mark in marks:
             text, record = known[mark]
@@ -366,23 +366,23 @@ class Alarms:
                 heard_at=now,
                 escalations={**(record.escalations if record is not None else {}), **escalations},
             )
-            unit = self._unit(mark, text, new, ends_at=now + LONG_KEPT)
-            needs += [need for need in unit.needs if isinstance(need, Same)]
-            puts += unit.puts
-        return needs, puts
+            write = self._limits_write(mark, text, new, ends_at=now + LONG_KEPT)
+            conditions += [condition for condition in write.conditions if isinstance(condition, Same)]
+            puts += write.puts
+        return conditions, puts
 
-    def _unit(self, mark: str, text: str | None, record: AlarmRecord, *, ends_at: datetime) -> Unit:
+    def _limits_write(self, mark: str, text: str | None, record: AlarmRecord, *, ends_at: datetime) -> Write:
         written = json_codec(AlarmRecord).dump_json(replace(record, token=new_revision()), exclude_none=True).decode()
-        return Unit(
-            needs=(Same(ALARMS, self._group, text, mark),),
+        return Write(
+            conditions=(Same(ALARMS, self._group, text, mark),),
             puts=(Put(ALARMS, self._group, written, ends_at, member=mark),),
         )
 
-    async def _refused(self, writes: Mapping[str, Unit], alerts: Mapping[str, Alert]) -> dict[str, Alert]:
-        """Write these units; returns the alerts of those that were refused, because something has changed."""
+    async def _refused(self, writes: Mapping[str, Write], alerts: Mapping[str, Alert]) -> dict[str, Alert]:
+        """Write these writes; returns the alerts of those that were refused, because something has changed."""
         if not writes:
             return {}
-        answers = await self._store.write(Step(units=tuple(writes.values())), now=self._store.clock.now())
+        answers = await self._store.write(BulkWrite(writes=tuple(writes.values())), now=self._store.clock.now())
         refused = [mark for mark, answer in zip(writes, answers, strict=True) if answer.result is not Result.DONE]
         return {mark: alerts[mark] for mark in refused}
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from voiceflow_worker.core.queue import CallQueue
-from voiceflow_worker.core.units import ESCALATION, escalation_of
+from voiceflow_worker.core.writes import ESCALATION, escalation_of
 from voiceflow_worker.errors import EscalationNotFoundError
 from voiceflow_worker.ivr.approval import ApprovalMenu, confirmed
 from voiceflow_worker.ivr.caller import Caller

@@ -10,7 +10,7 @@ from enum import StrEnum
 from voiceflow_worker.core.ports.identity import new_revision, queue_of
 from voiceflow_worker.core.ports.record_set import json_codec
 from voiceflow_worker.core.reporting.story import ending
-from voiceflow_worker.core.units import ESCALATION
+from voiceflow_worker.core.writes import ESCALATION
 from voiceflow_worker.model.jobs.call_json import CallResult, result_of
 from voiceflow_worker.model.jobs.job import Job, JobState
 from voiceflow_worker.model.text.wording import in_words, rfc3339

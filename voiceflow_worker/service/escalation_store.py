@@ -1,7 +1,7 @@
-"""Escalations in the store: how they are read, and the units that begin, change, end and begin them again.
+"""Escalations in the store: how they are read, and the writes that begin, change, end and begin them again.
 
 An escalation that is open is a record in the group of its queue, so that all open ones are one page. One that has ended
-is a record in a group of its own, which is a condition of every POST of its calls (`core.units`). A list has both in
+is a record in a group of its own, which is a condition of every POST of its calls (`core.writes`). A list has both in
 the order of their times. So nothing here takes longer because many escalations have ended.
 """
 
@@ -19,10 +19,10 @@ from voiceflow_worker.core.ports.identity import queue_of
 from voiceflow_worker.core.ports.reading import find_jobs, gates_at
 from voiceflow_worker.core.ports.reads import ByKey
 from voiceflow_worker.core.ports.record_set import json_codec, newest_first, report_unreadable
-from voiceflow_worker.core.ports.store import Drop, Key, Need, Page, Put, Result, Same, Step, Unit
+from voiceflow_worker.core.ports.store import BulkWrite, Condition, Drop, Key, Page, Put, Result, Same, Write
 from voiceflow_worker.core.queue import CallQueue
 from voiceflow_worker.core.reporting.story import closed_in_words
-from voiceflow_worker.core.units import ENDED_ESCALATION, LONG_KEPT, changed
+from voiceflow_worker.core.writes import ENDED_ESCALATION, LONG_KEPT, changed
 from voiceflow_worker.errors import EscalationNotFoundError, InvalidInputError, StoreVersionError
 from voiceflow_worker.model.jobs import lifecycle
 from voiceflow_worker.model.jobs.gate import Gate, GateState
@@ -165,12 +165,21 @@ class EscalationStore:
         return await self.found(texts | {record.member: record.value for record in records[OPEN]})
 
     def begins(
-        self, escalation_id: str, record: EscalationRecord, *, needs: Iterable[Need] = (), puts: Iterable[Put] = ()
-    ) -> Unit:
-        """The unit of a new escalation."""
+        self,
+        escalation_id: str,
+        record: EscalationRecord,
+        *,
+        conditions: Iterable[Condition] = (),
+        puts: Iterable[Put] = (),
+    ) -> Write:
+        """The write of a new escalation."""
         name = self.queue.name
-        return Unit(
-            needs=(Same(OPEN, name, None, escalation_id), Same(ENDED_ESCALATION, escalation_id, None), *needs),
+        return Write(
+            conditions=(
+                Same(OPEN, name, None, escalation_id),
+                Same(ENDED_ESCALATION, escalation_id, None),
+                *conditions,
+            ),
             puts=(
                 Put(OPEN, name, record.text(), None, member=escalation_id),
                 Put(LISTED, name, "", None, member=_list_key(record.listed_at, escalation_id)),
@@ -179,9 +188,14 @@ class EscalationStore:
         )
 
     def changes(
-        self, found: FoundEscalation, new: EscalationRecord, *, needs: Iterable[Need] = (), puts: Iterable[Put] = ()
-    ) -> Unit:
-        """The unit that replaces the record of an escalation, if it is still the one that was read."""
+        self,
+        found: FoundEscalation,
+        new: EscalationRecord,
+        *,
+        conditions: Iterable[Condition] = (),
+        puts: Iterable[Put] = (),
+    ) -> Write:
+        """The write that replaces the record of an escalation, if it is still the one that was read."""
         name, now = self.queue.name, self.store.clock.now()
         stored: list[Put] = []
         drops: list[Drop] = []
@@ -198,7 +212,7 @@ class EscalationStore:
             drops.append(Drop(LISTED, name, None, was))
             ends_at = None if new.state is EscalationState.OPEN else now + LONG_KEPT
             stored.append(Put(LISTED, name, "", ends_at, member=at))
-        return Unit(needs=(self.standing(found), *needs), puts=(*stored, *puts), drops=tuple(drops))
+        return Write(conditions=(self.standing(found), *conditions), puts=(*stored, *puts), drops=tuple(drops))
 
     def standing(self, found: FoundEscalation) -> Same:
         """That nobody has changed the escalation since it was read."""
@@ -217,18 +231,18 @@ class EscalationStore:
         *,
         takes_back: Iterable[Job] = (),
         reason: str = "",
-        needs: Iterable[Need] = (),
+        conditions: Iterable[Condition] = (),
     ) -> bool:
         """Replace the record of an escalation, and take calls back in the same step, or do nothing of it.
 
         Returns False if something has changed since it was read. Raises StoreError.
         """
         now = self.store.clock.now()
-        units = [self.changes(found, new, needs=needs)]
+        writes = [self.changes(found, new, conditions=conditions)]
         for job in takes_back:
             ended = lifecycle.cancel(job, at=now, reason=reason, policy=self.queue.policy)
-            units.append(changed(job, ended, at=now)[1])
-        answers = await self.store.write(Step(units=tuple(units), together=len(units) > 1), now=now)
+            writes.append(changed(job, ended, at=now)[1])
+        answers = await self.store.write(BulkWrite(writes=tuple(writes), together=len(writes) > 1), now=now)
         return all(answer.result is Result.DONE for answer in answers)
 
 

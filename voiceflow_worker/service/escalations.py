@@ -36,10 +36,10 @@ from voiceflow_worker.core.gates import until_left
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.background import BackgroundTasks
 from voiceflow_worker.core.ports.record_set import report_unreadable
-from voiceflow_worker.core.ports.store import Need, Result, Step
+from voiceflow_worker.core.ports.store import BulkWrite, Condition, Result
 from voiceflow_worker.core.queue import CallQueue
 from voiceflow_worker.core.reporting.story import closed_in_words
-from voiceflow_worker.core.units import ESCALATION
+from voiceflow_worker.core.writes import ESCALATION
 from voiceflow_worker.errors import (
     CallFlowError,
     EscalationNotFoundError,
@@ -134,8 +134,8 @@ class Escalations:
         escalation_id, now = self.id_of(key), self._store.clock.now()
         digest = _digest(escalation.as_json() if asked is None else asked)
         record = EscalationRecord.new(escalation, key=key, asked=digest, at=now)
-        unit = self._records.begins(escalation_id, record)
-        (answer,) = await self._store.write(Step(units=(unit,)), now=now)
+        write = self._records.begins(escalation_id, record)
+        (answer,) = await self._store.write(BulkWrite(writes=(write,)), now=now)
         if answer.result is Result.DONE:
             return StartedEscalation(await self.advance(escalation_id), created=True)
         return await self._started(key, digest)
@@ -162,8 +162,8 @@ class Escalations:
                     escalation, key=named, asked=_digest(key), at=now, alarms=[alarm], wording=wording,
                     not_before=now + within, resting="others like it may follow",
                 )  # fmt: skip
-                unit = self._records.begins(escalation_id, record)
-                await self._store.write(Step(units=(unit,)), now=now)
+                write = self._records.begins(escalation_id, record)
+                await self._store.write(BulkWrite(writes=(write,)), now=now)
             elif any(each.mark == alarm.mark for each in found.record.alarms):
                 return await self.advance(escalation_id)
             elif found.record.state in {EscalationState.OPEN, EscalationState.UNANSWERED} or (
@@ -456,7 +456,7 @@ class Escalations:
         *,
         reason: str | None = None,
         done: Acknowledgement | None = None,
-        needs: Iterable[Need] = (),
+        conditions: Iterable[Condition] = (),
     ) -> bool:
         """End an open escalation, if its record is still the one that was read. Its unsent calls are cancelled with it.
 
@@ -472,7 +472,7 @@ class Escalations:
                 if current.state in UNSENT:
                     last = replace(last, result=CallResult.CANCELLED, message=f"was not called: {why}")
             ended = replace(ended, passed=(*ended.passed, last), step=ended.step + 1)
-        if not await self._records.write(found, ended, takes_back=unsent, reason=why, needs=needs):
+        if not await self._records.write(found, ended, takes_back=unsent, reason=why, conditions=conditions):
             return False
         _ENDED[state] += 1
         _log.info("an escalation has ended", escalation=found.id, state=state.value, reason=why)

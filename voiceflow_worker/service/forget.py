@@ -19,7 +19,7 @@ from urllib.parse import quote
 
 from voiceflow_worker.actions import ActionRefusedError, ActionResult, Operator, OperatorAction, Question
 from voiceflow_worker.backends.local_journal import journal_files
-from voiceflow_worker.core import units
+from voiceflow_worker.core import writes
 from voiceflow_worker.core.audit import AUDIT, WHOLE, AuditEntry, Interface, entries_of, login_name
 from voiceflow_worker.core.erasures import Erasures, erased_call_put
 from voiceflow_worker.core.outcomes.hook import PARKED as PARKED_OUTCOMES
@@ -29,6 +29,7 @@ from voiceflow_worker.core.ports.names import QueueNames
 from voiceflow_worker.core.ports.reading import find_pages, get_jobs
 from voiceflow_worker.core.ports.reads import OfNumber
 from voiceflow_worker.core.ports.store import (
+    BulkWrite,
     Delete,
     Drop,
     Key,
@@ -37,8 +38,7 @@ from voiceflow_worker.core.ports.store import (
     Put,
     Record,
     Result,
-    Step,
-    Unit,
+    Write,
     tally_change,
 )
 from voiceflow_worker.core.progress import INCOMING, RECORDINGS, SEEN, STATES
@@ -308,7 +308,7 @@ class Trail:
             self._refuse_calls([job])
             sessions = [post.session_id for post in job.posts if post.session_id is not None]
             beside = [*undelivered, *await self._of_sessions(sessions)]
-            answers = await self.store.write(Step(units=(self._unit(job, beside, now),)), now=now)
+            answers = await self.store.write(BulkWrite(writes=(self._limits_write(job, beside, now),)), now=now)
             if answers[0].result is Result.DONE:
                 self._erased["calls"] += 1
                 self._erased["unique keys"] += job.unique_key is not None
@@ -319,15 +319,15 @@ class Trail:
                 return
             job = found
 
-    def _unit(self, job: Job, beside: Sequence[tuple[str, Record]], now: datetime) -> Unit:
+    def _limits_write(self, job: Job, beside: Sequence[tuple[str, Record]], now: datetime) -> Write:
         """The end of a call with all that hangs on it, and what is kept."""
         key_until = now + self.policy.key_retention
         kept_for = max(self.policy.retention, LEAST_KEPT) + timedelta(days=7)
         puts = [Put(TOMBSTONES, job.id, "1", key_until), erased_call_put(job.id, at=now, keep_for=kept_for)]
         if job.unique_key is not None:
-            key = units.erased_key(job.queue, job.unique_key, store_id=self.store.id)
-            puts.append(Put(units.ERASED_KEY, key, f"{job.id} {job.state.value}", key_until))
-        return Unit(change=Delete(job, None), puts=tuple(puts), drops=_drops(beside), tally=tally_change(job, None))
+            key = writes.erased_key(job.queue, job.unique_key, store_id=self.store.id)
+            puts.append(Put(writes.ERASED_KEY, key, f"{job.id} {job.state.value}", key_until))
+        return Write(change=Delete(job, None), puts=tuple(puts), drops=_drops(beside), tally=tally_change(job, None))
 
     async def _of_sessions(self, sessions: Sequence[str]) -> list[tuple[str, Record]]:
         """All records of these sessions, each with its namespace."""
@@ -344,8 +344,8 @@ class Trail:
         erased = erased_group(self.number, store_id=self.store.id)
         queues = await QueueNames(self.store).known()
         persons = [f"{queue}/{telephone_of(self.number)}" for queue in queues]
-        locks = (SUPPRESSED, ORDERED, units.NUMBER, units.SECOND_PARTY, units.BRIDGE)
-        wanted: dict[str, Sequence[str | Key]] = {**dict.fromkeys(locks, self.spellings), units.PERSON: persons}
+        locks = (SUPPRESSED, ORDERED, writes.NUMBER, writes.SECOND_PARTY, writes.BRIDGE)
+        wanted: dict[str, Sequence[str | Key]] = {**dict.fromkeys(locks, self.spellings), writes.PERSON: persons}
         found = await self.store.records(wanted, now=now)
         gone = [(namespace, record) for namespace, records in found.items() for record in records]
         listed = (await SuppressionList(self.store).standing([self.number])).get(self.number)
@@ -354,7 +354,7 @@ class Trail:
             entry = replace(listed, number=erased, reason=WAS_ERASED, job_id=None, file=None)
             puts = (Put(SUPPRESSED, erased, entry_text(entry), listed.until, Mode.LONGER),)
         if gone:
-            await self.store.write(Step(units=(Unit(puts=puts, drops=_drops(gone)),)), now=now)
+            await self.store.write(BulkWrite(writes=(Write(puts=puts, drops=_drops(gone)),)), now=now)
             self._erased["records"] += len(gone)
         return listed is not None
 
@@ -368,18 +368,18 @@ class Trail:
         now = self.store.clock.now()
         await self._erase_from_escalations()
         for start in range(0, len(gone), PAGE):
-            unit = Unit(drops=_drops(gone[start : start + PAGE]))
-            await self.store.write(Step(units=(unit,)), now=now)
+            write = Write(drops=_drops(gone[start : start + PAGE]))
+            await self.store.write(BulkWrite(writes=(write,)), now=now)
         self._erased["records"] += len(gone)
 
     async def _erase_from_escalations(self) -> None:
         """Erase the number from escalations that have ended. Their records stay: they keep others from being called."""
-        async for record in self._naming(units.ENDED_ESCALATION):
+        async for record in self._naming(writes.ENDED_ESCALATION):
             text = record.value
             for number in self.spellings:
                 text = text.replace(number, _ERASED)
-            put = Put(units.ENDED_ESCALATION, record.group, text, record.ends_at, member=record.member)
-            await self.store.write(Step(units=(Unit(puts=(put,)),)), now=self.store.clock.now())
+            put = Put(writes.ENDED_ESCALATION, record.group, text, record.ends_at, member=record.member)
+            await self.store.write(BulkWrite(writes=(Write(puts=(put,)),)), now=self.store.clock.now())
             self._erased["records"] += 1
 
     async def _prune(self) -> None:
@@ -397,7 +397,7 @@ class Trail:
             mine = [entry for entry in page if self._concerns(entry, calls) and not _is_erased(entry)]
             puts = [put for entry in mine for put in _without_person(entry).puts()]
             if puts:
-                await self.store.write(Step(units=(Unit(puts=tuple(puts)),)), now=self.store.clock.now())
+                await self.store.write(BulkWrite(writes=(Write(puts=tuple(puts)),)), now=self.store.clock.now())
             erased += len(mine)
         return erased
 

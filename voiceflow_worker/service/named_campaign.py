@@ -20,7 +20,7 @@ from voiceflow_worker.core.audit import Actor
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.identity import new_revision
 from voiceflow_worker.core.ports.record_set import json_codec
-from voiceflow_worker.core.ports.store import Put, Result, Same, Step, Unit
+from voiceflow_worker.core.ports.store import BulkWrite, Put, Result, Same, Write
 from voiceflow_worker.core.queue import CallQueue
 from voiceflow_worker.errors import CampaignFileError, IntakeError, OtherRequestError
 from voiceflow_worker.model.flows.actions import MAX_ID_CHARACTERS
@@ -219,8 +219,8 @@ async def _started(
         counts = {name: getattr(report, name) for name in _COUNTS}
         whole = _put(queue, key, replace(first, counts=counts), policy)
         for value in (begun.value, standing):  # a start without new calls has not begun
-            unit = Unit(needs=(Same(NAMED_CAMPAIGNS, queue, value, key),), puts=(whole,))
-            (answer,) = await store.write(Step(units=(unit,)), now=store.clock.now())
+            write = Write(conditions=(Same(NAMED_CAMPAIGNS, queue, value, key),), puts=(whole,))
+            (answer,) = await store.write(BulkWrite(writes=(write,)), now=store.clock.now())
             if answer.result is Result.DONE:
                 return report
         raise IntakeError(f"another request with the key {key[:100]!r} was quicker. Ask again: no call is added twice")

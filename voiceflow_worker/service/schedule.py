@@ -26,7 +26,7 @@ from voiceflow_worker.core.audit import Actor, Interface, login_name
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.background import LeaderLease
 from voiceflow_worker.core.ports.reading import count_states, starts_of
-from voiceflow_worker.core.ports.store import Put, Result, Step, Unit
+from voiceflow_worker.core.ports.store import BulkWrite, Put, Result, Write
 from voiceflow_worker.core.queue import CallQueue
 from voiceflow_worker.errors import CampaignFileError, InvalidInputError, StoreError, VoiceflowError
 from voiceflow_worker.finding import Finding
@@ -413,7 +413,9 @@ class Scheduler:
         ends_at = max(now, run.next_at or now) + KEPT
         group, member = run.key
         put = Put(RUNS, group, run_records(self._store).text(run), ends_at, member=member)
-        (answer,) = await self._store.write(Step(units=(Unit(needs=(claim.condition,), puts=(put,)),)), now=now)
+        (answer,) = await self._store.write(
+            BulkWrite(writes=(Write(conditions=(claim.condition,), puts=(put,)),)), now=now
+        )
         return answer.result is Result.DONE
 
 

@@ -13,13 +13,13 @@ import pytest
 
 from tests.contract.defects import assert_found, leaves
 from tests.contract.suite import NOW, sample_job
-from tests.contract.writing import DONE, EXISTS, NOT_FREE, gated, held, new, put, stored, write
+from tests.contract.writing import DONE, EXISTS, NOT_FREE, gated, held, new, put, results_of, stored
 from tests.support.postgres import PostgresServer
 from tests.support.waiting import until
 from voiceflow_worker.backends.postgres import PostgresStore, open_postgres, opening
-from voiceflow_worker.backends.postgres.codec import plain_step
-from voiceflow_worker.core import units
-from voiceflow_worker.core.ports.store import Mode, OpenGate, Put, Result, Step, Unit
+from voiceflow_worker.backends.postgres.codec import plain_bulk
+from voiceflow_worker.core import writes
+from voiceflow_worker.core.ports.store import BulkWrite, Mode, OpenGate, Put, Result, Write
 from voiceflow_worker.core.suppression import NAMESPACE as SUPPRESSED
 from voiceflow_worker.errors import StoreError, StoreUnavailableError
 from voiceflow_worker.model.jobs.gate import GateState
@@ -47,23 +47,23 @@ class People:
             for at, (first, *further) in enumerate(numbers)
         ]  # fmt: skip
 
-    def journal(self, at: int = 0) -> Unit:
-        return units.journal_entry(self.jobs[at], at=NOW, lease_until=SOON, policy=POLICY, store_id="store")[1]
+    def journal(self, at: int = 0) -> Write:
+        return writes.journal_entry(self.jobs[at], at=NOW, lease_until=SOON, policy=POLICY, store_id="store")[1]
 
-    def bridge(self) -> Unit:
-        return units.bridge_of_session("s", [self.number], at=NOW, policy=POLICY, store_id="store")
+    def bridge(self) -> Write:
+        return writes.bridge_of_session("s", [self.number], at=NOW, policy=POLICY, store_id="store")
 
-    def hold(self) -> Unit:
+    def hold(self) -> Write:
         return gated(GateState.HELD, queue=self.queue)
 
-    def enqueue(self, at: int = 4) -> Unit:
+    def enqueue(self, at: int = 4) -> Write:
         return new(sample_job(at, queue=self.queue, unique_key="k"))
 
-    def opt_out(self) -> Unit:
-        return Unit(puts=(Put(SUPPRESSED, self.number, "{}", None, Mode.LONGER),))
+    def opt_out(self) -> Write:
+        return Write(puts=(Put(SUPPRESSED, self.number, "{}", None, Mode.LONGER),))
 
 
-Made = Callable[[People], Unit]
+Made = Callable[[People], Write]
 PAIRS: dict[str, tuple[Made, Made, Result]] = {
     "a bridge and a journal entry": (People.bridge, People.journal, NOT_FREE),
     "a journal entry and a bridge": (People.journal, People.bridge, NOT_FREE),
@@ -85,13 +85,13 @@ async def stores(fresh_url: Callable[[str], str]) -> AsyncIterator[tuple[Postgre
 
 
 @asynccontextmanager
-async def uncommitted(store: PostgresStore, *units: Unit) -> AsyncIterator[None]:
-    """A step that is written, and committed only at the end of the block."""
-    step = Step(units=units)
+async def uncommitted(store: PostgresStore, *writes: Write) -> AsyncIterator[None]:
+    """A bulk write that is written, and committed only at the end of the block."""
+    bulk = BulkWrite(writes=writes)
     statement = store.database.url.named("SELECT voiceflow.write(%s::jsonb)").encode()
     async with await psycopg.AsyncConnection.connect(store.database.url.conninfo) as connection:
-        (answers,) = await (await connection.execute(statement, (plain_step(step, units, now=NOW),))).fetchone() or ()
-        assert answers == ["done"] * len(units)
+        (answers,) = await (await connection.execute(statement, (plain_bulk(bulk, writes, now=NOW),))).fetchone() or ()
+        assert answers == ["done"] * len(writes)
         yield
         await connection.commit()
 
@@ -110,7 +110,7 @@ async def second_waits(stores: tuple[PostgresStore, PostgresStore], name: str) -
     await stored(one, *people.jobs)
 
     async def write_second() -> None:
-        results.extend(await write(other, second(people)))
+        results.extend(await results_of(other, second(people)))
 
     async with anyio.create_task_group() as group, uncommitted(one, first(people)):
         group.start_soon(write_second)
@@ -131,20 +131,20 @@ async def test_who_waits_for_the_key_of_an_open_transaction_holds_up_nobody_for_
 ) -> None:
     one, other = stores
     people = People()
-    callers = Step(units=(people.enqueue(),))
-    again = replace(people.enqueue(5), needs=(OpenGate(people.queue, None),))
+    callers = BulkWrite(writes=(people.enqueue(),))
+    again = replace(people.enqueue(5), conditions=(OpenGate(people.queue, None),))
 
     async def enqueue_again() -> None:
-        assert await write(other, again) == [NOT_FREE]
+        assert await results_of(other, again) == [NOT_FREE]
 
     async with await psycopg.AsyncConnection.connect(one.database.url.conninfo) as connection:
         statement = one.database.url.named("SELECT voiceflow.enqueue(%s::jsonb)").encode()
-        await connection.execute(statement, (plain_step(callers, callers.units, now=NOW),))
+        await connection.execute(statement, (plain_bulk(callers, callers.writes, now=NOW),))
         async with anyio.create_task_group() as group:
             group.start_soon(enqueue_again)
             await until(lambda: waits(one), within=5)
             with anyio.fail_after(1.5):
-                assert await write(one, people.hold()) == [DONE]
+                assert await results_of(one, people.hold()) == [DONE]
         await connection.rollback()
 
 
@@ -156,12 +156,12 @@ async def test_of_two_at_once_of_which_each_refuses_the_other_one_is_written(
         people, results = People(turn), list[Result]()
         await stored(stores[0], *people.jobs)
 
-        async def one(store: PostgresStore, unit: Unit, results: list[Result] = results) -> None:
-            results += await write(store, unit)
+        async def one(store: PostgresStore, write: Write, results: list[Result] = results) -> None:
+            results += await results_of(store, write)
 
         async with anyio.create_task_group() as group:
-            for store, unit in zip(stores[:: 1 - 2 * (turn % 2)], (people.journal(), second(people)), strict=True):
-                group.start_soon(one, store, unit)
+            for store, write in zip(stores[:: 1 - 2 * (turn % 2)], (people.journal(), second(people)), strict=True):
+                group.start_soon(one, store, write)
         assert sorted(results, key=str) == [DONE, NOT_FREE], turn
 
 
@@ -173,8 +173,8 @@ async def test_a_key_that_an_open_transaction_stores_is_waited_for_only_shortly(
     await stored(one, *people.jobs)
     async with uncommitted(one, people.enqueue()):
         with pytest.raises(StoreUnavailableError, match="pg_stat_activity"):
-            await write(other, people.enqueue(5))
-    assert await write(other, people.enqueue(5), people.journal()) == [EXISTS, DONE]
+            await results_of(other, people.enqueue(5))
+    assert await results_of(other, people.enqueue(5), people.journal()) == [EXISTS, DONE]
 
 
 async def test_what_was_answered_before_an_error_is_told(
@@ -191,7 +191,7 @@ async def test_what_was_answered_before_an_error_is_told(
 
     monkeypatch.setattr(store.database, "rows", second_fails)
     with pytest.raises(StoreUnavailableError) as caught:
-        await write(store, *(Unit(puts=(put(f"{number}"),)) for number in range(100)))
+        await results_of(store, *(Write(puts=(put(f"{number}"),)) for number in range(100)))
     answers = [answer and answer.result for answer in caught.value.answers]
     assert answers == [DONE] * 32 + [None] * 68
     monkeypatch.undo()
@@ -200,57 +200,57 @@ async def test_what_was_answered_before_an_error_is_told(
 
 # --- Each sentence can fail ----------------------------------------------------------------------------------------
 
-AGAIN = "test_a_step_that_is_written_again_changes_counts_and_tells_nothing"
+AGAIN = "test_a_bulk_write_that_is_written_again_changes_counts_and_tells_nothing"
 OWNERS = "test_conditions_pass_over_the_records_of_their_owner_and_of_the_past"
 MODES = "test_a_put_does_what_its_mode_says"
 MUTATIONS: dict[str, tuple[str, str, str]] = {
     "what was written before is written again": (
-        "IF voiceflow.was_written(unit, revision, at) THEN", "IF false THEN", AGAIN,
+        "IF voiceflow.was_written(write, revision, at) THEN", "IF false THEN", AGAIN,
     ),
     "a late repeat of a swap wins": (
         "IF found.value IS NOT DISTINCT FROM need ->> 'value' OR", "IF true OR",
         "test_a_repeat_that_comes_after_a_later_write_changes_nothing",
     ),
     "records are written before conditions are checked": (
-        "    FOR part IN SELECT jsonb_array_elements(unit -> 'needs') LOOP",
+        "    FOR part IN SELECT jsonb_array_elements(write -> 'conditions') LOOP",
         (
-            "    PERFORM voiceflow.put(put, at) FROM jsonb_array_elements(unit -> 'puts') AS put;\n"
-            "    FOR part IN SELECT jsonb_array_elements(unit -> 'needs') LOOP"
+            "    PERFORM voiceflow.put(put, at) FROM jsonb_array_elements(write -> 'puts') AS put;\n"
+            "    FOR part IN SELECT jsonb_array_elements(write -> 'conditions') LOOP"
         ),
-        "test_a_condition_is_checked_before_the_units_own_records_are_written",
+        "test_a_condition_is_checked_before_the_writes_own_records_are_written",
     ),
     "a job is moved though a condition failed": (
-        "        IF record IS NOT NULL THEN", "        IF record IS NOT NULL AND voiceflow.change_job(unit, at) THEN",
-        "test_of_a_refused_unit_nothing_is_written",
+        "        IF record IS NOT NULL THEN", "        IF record IS NOT NULL AND voiceflow.change_job(write, at) THEN",
+        "test_of_a_refused_write_nothing_is_written",
     ),
-    "units are written in another order": (
+    "writes are written in another order": (
         (
-            "    FOR unit IN SELECT jsonb_array_elements(units) LOOP\n"
-            "        answers := array_append(answers, voiceflow.answer(unit, at));"
+            "    FOR write IN SELECT jsonb_array_elements(writes) LOOP\n"
+            "        answers := array_append(answers, voiceflow.answer(write, at));"
         ),
         (
-            "    FOR unit IN SELECT u FROM jsonb_array_elements(units) WITH ORDINALITY AS x (u, n) ORDER BY n DESC\n"
+            "    FOR write IN SELECT u FROM jsonb_array_elements(writes) WITH ORDINALITY AS x (u, n) ORDER BY n DESC\n"
             "    LOOP\n"
-            "        answers := array_prepend(voiceflow.answer(unit, at), answers);"
+            "        answers := array_prepend(voiceflow.answer(write, at), answers);"
         ),
-        "test_a_unit_sees_what_the_earlier_ones_of_its_step_wrote",
+        "test_a_write_sees_what_the_earlier_ones_of_its_bulk_write_wrote",
     ),
-    "a refusal ends the step": (
-        "        answers := array_append(answers, voiceflow.answer(unit, at));",
+    "a refusal ends the bulk write": (
+        "        answers := array_append(answers, voiceflow.answer(write, at));",
         (
             "        IF '\"stale\"' = ANY (answers) THEN\n"
             "            answers := array_append(answers, '\"stale\"');\n"
             "            CONTINUE;\n"
             "        END IF;\n"
-            "        answers := array_append(answers, voiceflow.answer(unit, at));"
+            "        answers := array_append(answers, voiceflow.answer(write, at));"
         ),
-        "test_a_refused_unit_keeps_no_other_from_being_written",
+        "test_a_refused_write_keeps_no_other_from_being_written",
     ),
-    "a step together is written in part": (
+    "a bulk write together is written in part": (
         "RAISE SQLSTATE 'VW001';", "NULL;", "test_together_one_refusal_refuses_all",
     ),
-    "a call under its own key refuses its step": (
-        "AND NOT coalesce(answers[place] #>> '{owner,1}' = unit #>> '{job,body_digest}', false)", "",
+    "a call under its own key refuses its bulk write": (
+        "AND NOT coalesce(answers[place] #>> '{owner,1}' = write #>> '{job,body_digest}', false)", "",
         "test_together_the_same_call_under_its_key_refuses_nothing_but_another_call_does",
     ),
     "a record has no owner": ("AND NOT voiceflow.belongs(value, owner)", "", OWNERS),
@@ -288,13 +288,13 @@ MUTATIONS: dict[str, tuple[str, str, str]] = {
         "OR voiceflow.failed_by(guard -> 'known', at) IS NOT NULL", "",
         "test_without_what_the_store_certainly_had_nothing_is_written",
     ),
-    "an not_verified step forgets what was written": (
-        "CASE WHEN voiceflow.was_written(unit, revision, at) THEN '\"again\"' ELSE", "CASE WHEN true THEN",
+    "a not verified bulk write forgets what was written": (
+        "CASE WHEN voiceflow.was_written(write, revision, at) THEN '\"again\"' ELSE", "CASE WHEN true THEN",
         "test_for_another_server_nothing_is_written",
     ),
-    "counters leave a unit out": (
+    "counters leave a write out": (
         "        WHERE answers[place] = '\"done\"'\n        GROUP BY", "        WHERE place > 1\n        GROUP BY",
-        "test_counters_are_the_sums_of_what_units_carry",
+        "test_counters_are_the_sums_of_what_writes_carry",
     ),
     "a deleted job is counted nowhere": (
         "CASE WHEN is_deletion THEN -value::bigint", "CASE WHEN is_deletion THEN 0",
@@ -304,8 +304,8 @@ MUTATIONS: dict[str, tuple[str, str, str]] = {
         "    ORDER BY place, number;", "    ORDER BY place, number DESC;", "test_events_are_read_in_order_by_queue",
     ),
     "nobody is woken": (
-        "AND unit -> 'wakes' <> 'null'\n        RETURNING", "AND false\n        RETURNING",
-        "test_each_unit_that_wakes_the_queue_raises_its_count",
+        "AND write -> 'wakes' <> 'null'\n        RETURNING", "AND false\n        RETURNING",
+        "test_each_write_that_wakes_the_queue_raises_its_count",
     ),
     "a lease forgets the reserve": (
         "allowed.max_active - allowed.reserve\n", "allowed.max_active\n",
@@ -332,7 +332,7 @@ MUTATIONS: dict[str, tuple[str, str, str]] = {
     ),
 }  # fmt: skip
 WAITS: dict[str, tuple[str, str, str]] = {
-    "a step locks nothing": ("PERFORM voiceflow.lock_step(step);", "", "a bridge and a journal entry"),
+    "a bulk write locks nothing": ("PERFORM voiceflow.lock_bulk(bulk);", "", "a bridge and a journal entry"),
     "puts share their lock": (
         "put ->> 'group_name', false",
         "put ->> 'group_name', true",
@@ -343,7 +343,7 @@ WAITS: dict[str, tuple[str, str, str]] = {
         "(need -> 'groups') AS group_name WHERE false\n",
         "a journal entry and a hold, which returns after it",
     ),
-    "of two who store one key, one breaks the other's step": (
+    "of two who store one key, one breaks the other's bulk write": (
         "job) ON CONFLICT DO NOTHING;", "job);", "two calls under one key",
     ),
 }  # fmt: skip

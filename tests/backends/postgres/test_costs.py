@@ -1,4 +1,4 @@
-"""What a step costs others, and what a read costs, counted in the server."""
+"""What a bulk write costs others, and what a read costs, counted in the server."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ import psycopg
 import pytest
 
 from tests.contract.samples import NOW, QUEUE, sample_job, sample_jobs
-from tests.contract.writing import next_of, stored, to, write
+from tests.contract.writing import next_of, results_of, stored, to
 from voiceflow_worker.backends.postgres import PostgresStore, open_postgres
-from voiceflow_worker.backends.postgres.codec import plain_step
+from voiceflow_worker.backends.postgres.codec import plain_bulk
 from voiceflow_worker.backends.postgres.store import AT_ONCE
-from voiceflow_worker.core import units
+from voiceflow_worker.core import writes
 from voiceflow_worker.core.ports.reading import totals_of
-from voiceflow_worker.core.ports.store import Step, Unit
+from voiceflow_worker.core.ports.store import BulkWrite, Write
 from voiceflow_worker.model.jobs.job import Job, JobState
 from voiceflow_worker.model.jobs.policy import CallPolicy, PersonLimit
 from voiceflow_worker.model.reports.outcome import Outcome
@@ -32,7 +32,7 @@ MOST_ADDITIONS = 2 * 251
 """Additions are folded one time in 251, by one of those who write."""
 
 
-async def test_a_reader_of_counters_finds_few_additions_however_many_steps_were_written(
+async def test_a_reader_of_counters_finds_few_additions_however_many_bulk_writes_were_written(
     fresh_url: Callable[[str], str],
 ) -> None:
     async with open_postgres(fresh_url("postgres")) as store:
@@ -41,7 +41,7 @@ async def test_a_reader_of_counters_finds_few_additions_however_many_steps_were_
             for place, job in enumerate(jobs):
                 state = JobState.SENDING if turn % 2 == 0 else JobState.QUEUED
                 jobs[place] = next_of(job, revision=f"{turn}", state=state)
-                await write(store, to(job, jobs[place]))
+                await results_of(store, to(job, jobs[place]))
         statement = store.database.url.named("SELECT count(*) FROM voiceflow.additions")
         ((left,),) = await store.database.rows(statement)
         assert left < MOST_ADDITIONS
@@ -58,34 +58,34 @@ def leased_jobs() -> list[Job]:
     ]
 
 
-def journalled(jobs: Sequence[Job]) -> list[tuple[Job, Unit]]:
+def journalled(jobs: Sequence[Job]) -> list[tuple[Job, Write]]:
     of_worker: Any = {"policy": POLICY, "store_id": "store", "guarded_worker": "w"}
-    return [units.journal_entry(job, at=NOW, lease_until=SOON, **of_worker) for job in jobs]
+    return [writes.journal_entry(job, at=NOW, lease_until=SOON, **of_worker) for job in jobs]
 
 
-def summarised(jobs: Sequence[Job]) -> list[tuple[Job, Unit]]:
+def summarised(jobs: Sequence[Job]) -> list[tuple[Job, Write]]:
     ended = []
     for job, _ in journalled(jobs):
         outcome = Outcome(status=SessionStatus.COMPLETED, status_text="COMPLETED")
         post = replace(job.posts[-1], verdict=VerdictKind.CREATED, session_id=f"s{job.id}", outcome=outcome)
-        ended.append(units.settled(job, replace(job, posts=(post,), state=JobState.COMPLETED), at=NOW, policy=POLICY))
+        ended.append(writes.settled(job, replace(job, posts=(post,), state=JobState.COMPLETED), at=NOW, policy=POLICY))
     return ended
 
 
 @pytest.mark.parametrize("made", [journalled, summarised])
-async def test_a_step_of_many_calls_locks_no_other_calls(
-    fresh_url: Callable[[str], str], made: Callable[[Sequence[Job]], list[tuple[Job, Unit]]]
+async def test_a_bulk_write_of_many_calls_locks_no_other_calls(
+    fresh_url: Callable[[str], str], made: Callable[[Sequence[Job]], list[tuple[Job, Write]]]
 ) -> None:
     async with open_postgres(fresh_url("postgres")) as store:
-        assert await locks_of(store, [unit for _, unit in made(leased_jobs())]) == {True}
+        assert await locks_of(store, [write for _, write in made(leased_jobs())]) == {True}
 
 
-async def locks_of(store: PostgresStore, step: Sequence[Unit]) -> set[bool]:
-    """Whether the locks of the whole store that a step takes are shared."""
+async def locks_of(store: PostgresStore, bulk: Sequence[Write]) -> set[bool]:
+    """Whether the locks of the whole store that a bulk write takes are shared."""
     write_it = store.database.url.named("SELECT voiceflow.write(%s::jsonb)").encode()
     whole = "SELECT mode = 'ShareLock' FROM pg_locks WHERE pid = pg_backend_pid() AND objid = 4294967295"
     async with await psycopg.AsyncConnection.connect(store.database.url.conninfo) as connection:
-        await connection.execute(write_it, (plain_step(Step(units=tuple(step)), step, now=NOW),))
+        await connection.execute(write_it, (plain_bulk(BulkWrite(writes=tuple(bulk)), bulk, now=NOW),))
         found = await (await connection.execute(whole)).fetchall()
         await connection.rollback()
     return {is_shared for (is_shared,) in found}

@@ -7,7 +7,7 @@ from datetime import timedelta
 import pytest
 
 from tests.contract.samples import NOW
-from tests.contract.writing import write
+from tests.contract.writing import results_of
 from tests.support.postgres import PostgresServer
 from voiceflow_worker import open_store
 from voiceflow_worker.core.heartbeats import NAMESPACE as RATES
@@ -15,8 +15,8 @@ from voiceflow_worker.core.heartbeats import RECEIVERS, WORKERS
 from voiceflow_worker.core.outcomes.outbox import PLACES
 from voiceflow_worker.core.ports.background import TURNS
 from voiceflow_worker.core.ports.controls import LIMITS
-from voiceflow_worker.core.ports.store import Put, Unit
-from voiceflow_worker.core.units import NUMBER, POSTED
+from voiceflow_worker.core.ports.store import Put, Write
+from voiceflow_worker.core.writes import NUMBER, POSTED
 
 pytestmark = pytest.mark.anyio
 
@@ -28,7 +28,7 @@ async def test_records_that_change_often_are_in_a_small_table_without_an_index_o
         namespaces = (LIMITS, PLACES, POSTED, RATES, RECEIVERS, TURNS, WORKERS, NUMBER)
         for place in range(3):
             ends_at = NOW + timedelta(seconds=place)
-            await write(store, Unit(puts=tuple(Put(each, "g", f"text {place}", ends_at) for each in namespaces)))
+            await results_of(store, Write(puts=tuple(Put(each, "g", f"text {place}", ends_at) for each in namespaces)))
     table = f"{schema}.records_that_change"
     assert postgres_server.ask(f"SELECT count(*) FROM {table}") == [(len(namespaces) - 1,)]
     assert postgres_server.ask(f"SELECT namespace FROM {schema}.records_that_stay") == [(NUMBER,)]
@@ -44,8 +44,8 @@ async def test_what_is_over_is_deleted_in_the_partition_where_it_is(
     """Rows at the same place of two partitions: only the one that is over goes."""
     async with open_store(postgres_server.url(schema=schema)) as store:
         over, lasts = NOW - timedelta(seconds=1), NOW + timedelta(days=1)
-        await write(store, Unit(puts=(Put(WORKERS, "over", "", over), Put(NUMBER, "lasts", "", lasts))))
-        await write(store, Unit(puts=(Put(WORKERS, "lasts", "", lasts), Put(NUMBER, "over", "", over))))
+        await results_of(store, Write(puts=(Put(WORKERS, "over", "", over), Put(NUMBER, "lasts", "", lasts))))
+        await results_of(store, Write(puts=(Put(WORKERS, "lasts", "", lasts), Put(NUMBER, "over", "", over))))
         assert await store.prune("default", now=NOW, events_before=NOW, limit=10) == 2
     left = postgres_server.ask(f"SELECT namespace, group_name FROM {schema}.records ORDER BY 1")
     assert left == [(NUMBER, "lasts"), (WORKERS, "lasts")]

@@ -21,10 +21,10 @@ from tests.support.workers import enqueued, in_state, worker_with_files
 from voiceflow_worker import CallQueue, JobState, open_store
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.reading import gates_of
-from voiceflow_worker.core.ports.store import Guard, Page, Result, Same, Step
+from voiceflow_worker.core.ports.store import BulkWrite, Guard, Page, Result, Same
 from voiceflow_worker.core.rollback import HELD, HELD_AS_TAKEN_OVER
 from voiceflow_worker.core.suppression import SuppressionList
-from voiceflow_worker.core.units import POSTED
+from voiceflow_worker.core.writes import POSTED
 
 pytestmark = [pytest.mark.anyio, pytest.mark.alone]
 
@@ -232,12 +232,12 @@ async def test_a_restart_behind_a_pooler_that_keeps_the_connections_is_noticed(p
     try:
         async with open_store(pooler.url(), advises=False) as store:
             now, known = store.clock.now(), Same("posted", "w", None)
-            step = Step(units=(new(sample_job(1)),), guard=Guard(store.server, known))
+            bulk = BulkWrite(writes=(new(sample_job(1)),), guard=Guard(store.server, known))
             await to_thread.run_sync(primary.stop)
             await to_thread.run_sync(primary.start)
-            assert [answer.result for answer in await store.write(step, now=now)] == [Result.NOT_VERIFIED]
-            step = replace(step, guard=Guard(store.server, known))
-            assert [answer.result for answer in await store.write(step, now=now)] == [Result.DONE]
+            assert [answer.result for answer in await store.write(bulk, now=now)] == [Result.NOT_VERIFIED]
+            bulk = replace(bulk, guard=Guard(store.server, known))
+            assert [answer.result for answer in await store.write(bulk, now=now)] == [Result.DONE]
     finally:
         pooler.close()
 

@@ -31,7 +31,7 @@ from tests.support.postgres import ADMINISTRATOR, DATABASE, PostgresServer
 from tests.support.waiting import wait_until
 from voiceflow_worker import CallQueue, Job, JobState, enqueue_in, forget, open_store
 from voiceflow_worker.core.admission import CallRequest
-from voiceflow_worker.core.ports.store import Delete, Result, Step, Unit
+from voiceflow_worker.core.ports.store import BulkWrite, Delete, Result, Write
 from voiceflow_worker.core.suppression import Suppression, entry_text
 from voiceflow_worker.errors import (
     InvalidInputError,
@@ -648,7 +648,7 @@ def test_of_two_transactions_with_one_key_the_second_waits_and_gets_the_call_of_
     with way(shop) as first:
         job = enqueue_in(first.connection, flow(text="The same."), schema=shop.schema, unique_key="raced")
         with waiting_for_the_key(shop) as second:
-            shop.server.ask("SELECT pg_sleep(0.6)")  # longer than a step of a worker would wait
+            shop.server.ask("SELECT pg_sleep(0.6)")  # longer than a bulk write of a worker would wait
             first.commit()
             assert second.result(10) == job
     assert shop.calls() == ["raced"]
@@ -705,7 +705,7 @@ async def test_a_call_that_came_and_went_since_the_snapshot_of_a_transaction_is_
         callers.run("SELECT 1")
         job = await queue.enqueue(flow(), unique_key="raced")
         keep = queue.store.clock.now() + timedelta(days=1)
-        gone = Step(units=(Unit(change=Delete(job, keep)),))
+        gone = BulkWrite(writes=(Write(change=Delete(job, keep)),))
         assert [answer.result for answer in await queue.store.write(gone, now=job.created_at)] == [Result.DONE]
         with pytest.raises(psycopg.errors.SerializationFailure):
             enqueue_in(callers.connection, flow(), schema=shop.schema, unique_key="raced")

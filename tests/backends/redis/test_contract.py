@@ -83,23 +83,23 @@ class TestBehindASentinel(WriteContract, ShareContract):
 
 
 MUTATIONS = {
-    "units are not compared with what was written": (
-        "    if was_written(unit) then", "    if false then",
-        "test_a_step_that_is_written_again_changes_counts_and_tells_nothing",
+    "writes are not compared with what was written": (
+        "    if was_written(write) then", "    if false then",
+        "test_a_bulk_write_that_is_written_again_changes_counts_and_tells_nothing",
     ),
-    "a unit is written though a condition failed": (
-        "        if not answers[place] then\n            write(unit)",
-        "        if not answers[place] or answers[place][1] == 'not free' then\n            write(unit)",
-        "test_of_a_refused_unit_nothing_is_written",
+    "a write is written though a condition failed": (
+        "        if not answers[place] then\n            apply(write)",
+        "        if not answers[place] or answers[place][1] == 'not free' then\n            apply(write)",
+        "test_of_a_refused_write_nothing_is_written",
     ),
-    "a step is written though a unit of it is refused": (
+    "a bulk write is written though a write of it is refused": (
         "elseif asked.together then", "elseif false then", "test_together_one_refusal_refuses_all",
     ),
-    "units together do not see each other's records": (
-        "            try(unit)\n", "", "test_together_one_refusal_refuses_all",
+    "writes together do not see each other's records": (
+        "            try(write)\n", "", "test_together_one_refusal_refuses_all",
     ),
-    "a call under its own key refuses its step": (
-        "return answer[1] ~= 'exists' or digest ~= unit.job.digest", "return true",
+    "a call under its own key refuses its bulk write": (
+        "return answer[1] ~= 'exists' or digest ~= write.job.digest", "return true",
         "test_together_the_same_call_under_its_key_refuses_nothing_but_another_call_does",
     ),
     "a record has no owner": (
@@ -112,7 +112,7 @@ MUTATIONS = {
     ),
     "a limit limits nothing": (
         "local over = #found - need.most", "local over = 0",
-        "test_two_units_that_contradict_each_other_are_never_both_written",
+        "test_two_writes_that_contradict_each_other_are_never_both_written",
     ),
     "a limit tells the record that ends last": (
         "return (tonumber(one[3]) or math.huge) < (", "return (tonumber(one[3]) or math.huge) > (",
@@ -121,9 +121,9 @@ MUTATIONS = {
     "a group is its only record": (
         "    if has_members then\n", "    if false then\n", "test_conditions_concern_whole_groups_and_no_others",
     ),
-    "units together do not see each other's groups": (
+    "writes together do not see each other's groups": (
         "    if not next(trial.records) then\n", "    if true then\n",
-        "test_together_conditions_see_the_groups_that_earlier_units_changed",
+        "test_together_conditions_see_the_groups_that_earlier_writes_changed",
     ),
     "a swap is not compared": (
         "    return need.group, need.member, value or false, ends or ''", "    return nil",
@@ -133,7 +133,7 @@ MUTATIONS = {
         "~= 'open '", "== 'none '", "test_nothing_is_written_under_a_gate_whose_closing_has_returned",
     ),
     "a tombstone owns nothing": (
-        "local tombstone = tombstone_of(of, unit.key, now)", "local tombstone = nil",
+        "local tombstone = tombstone_of(of, write.key, now)", "local tombstone = nil",
         "test_a_taken_key_tells_its_owner",
     ),
     "every put replaces": (
@@ -152,17 +152,17 @@ MUTATIONS = {
         "return is_same and not checks.same(guard.known)", "return is_same",
         "test_without_what_the_store_certainly_had_nothing_is_written",
     ),
-    "an not_verified step forgets what was written": (
-        "was_written(unit) and {'done'} or {'not_verified'}", "{'not_verified'}",
+    "a not verified bulk write forgets what was written": (
+        "was_written(write) and {'done'} or {'not_verified'}", "{'not_verified'}",
         "test_for_another_server_nothing_is_written",
     ),
-    "counters leave a unit out": (
-        "        count(batch, field, amount)\n", "", "test_counters_are_the_sums_of_what_units_carry",
+    "counters leave a write out": (
+        "        count(batch, field, amount)\n", "", "test_counters_are_the_sums_of_what_writes_carry",
     ),
     "a deleted job is counted nowhere": (
         "field, -amount)", "field, 0)", "test_deleted_jobs_stay_in_the_totals_of_their_batch_while_it_has_jobs",
     ),
-    "nobody is woken": ("        wake(unit.wakes)\n", "", "test_each_unit_that_wakes_the_queue_raises_its_count"),
+    "nobody is woken": ("        wake(write.wakes)\n", "", "test_each_write_that_wakes_the_queue_raises_its_count"),
     "what is due at the very time is left out": (
         "'-inf', asked.latest", "'-inf', '(' .. asked.latest", "test_a_read_gives_its_jobs",
     ),

@@ -18,7 +18,7 @@ from voiceflow_worker.backends.redis.durability import Guarantee, ServerFacts, j
 from voiceflow_worker.backends.redis.url import Promise
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.reading import get_jobs
-from voiceflow_worker.core.ports.store import Put, Step, Unit
+from voiceflow_worker.core.ports.store import BulkWrite, Put, Write
 from voiceflow_worker.errors import (
     RedisForgetsError,
     SettingsError,
@@ -31,7 +31,7 @@ from voiceflow_worker.errors import (
 pytestmark = pytest.mark.anyio
 
 MADE = '[["done"]]'
-"""The answer of `write.lua` to one unit that was written."""
+"""The answer of `write.lua` to one write that was written."""
 SOUND = ServerFacts(
     version=(7, 0, 15),
     role="master",
@@ -238,13 +238,13 @@ async def test_the_text_of_a_script_is_waited_for_too(scripted: ScriptedRedis) -
         assert scripted.commands[-2:] == ["EVAL", "WAITAOF"]
 
 
-async def test_a_step_that_need_not_be_durable_is_not_waited_for(scripted: ScriptedRedis) -> None:
+async def test_a_bulk_write_that_need_not_be_durable_is_not_waited_for(scripted: ScriptedRedis) -> None:
     scripted.scripts["write"] = MADE
-    step = Step(units=(Unit(puts=(Put("turn", "k", "v", None),)),))
+    bulk = BulkWrite(writes=(Write(puts=(Put("turn", "k", "v", None),)),))
     async with open_store(scripted.url) as store:
-        await store.write(replace(step, durable=False), now=NOW)
+        await store.write(replace(bulk, durable=False), now=NOW)
         assert scripted.commands[-1] == "EVALSHA"
-        await store.write(step, now=NOW)
+        await store.write(bulk, now=NOW)
         assert scripted.commands[-2:] == ["EVALSHA", "WAITAOF"]
 
 

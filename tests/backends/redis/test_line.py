@@ -16,7 +16,7 @@ from voiceflow_worker.backends import open_store
 from voiceflow_worker.backends.redis.line import Access, Line
 from voiceflow_worker.backends.redis.url import parse_url
 from voiceflow_worker.core.ports.reading import get_jobs
-from voiceflow_worker.core.ports.store import Drop, Step, Unit
+from voiceflow_worker.core.ports.store import BulkWrite, Drop, Write
 from voiceflow_worker.errors import InvalidInputError
 
 pytestmark = pytest.mark.anyio
@@ -89,7 +89,7 @@ async def test_a_text_that_cannot_be_encoded_does_not_shift_the_answers_to_later
     async with open_store(own_server.url) as store:
         await add_jobs(store, [job])
         with pytest.raises(InvalidInputError, match=r"a\\ud800' has half a surrogate pair"):
-            await store.write(Step(units=(Unit(drops=(Drop("x", "key", "a\ud800"),)),)), now=NOW)
+            await store.write(BulkWrite(writes=(Write(drops=(Drop("x", "key", "a\ud800"),)),)), now=NOW)
         assert list(await get_jobs(store, [job.id])) == [job.id]
 
 

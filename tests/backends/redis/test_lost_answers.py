@@ -17,7 +17,7 @@ from voiceflow_worker.backends import open_store
 from voiceflow_worker.backends.redis.faults import script
 from voiceflow_worker.core.ports import Event, EventKind, Store
 from voiceflow_worker.core.ports.reading import get_jobs
-from voiceflow_worker.core.ports.store import Put, Same, Step, Unit
+from voiceflow_worker.core.ports.store import BulkWrite, Put, Same, Write
 from voiceflow_worker.errors import StoreUnavailableError
 from voiceflow_worker.model.jobs.job import JobState
 
@@ -78,7 +78,7 @@ async def test_who_asks_again_has_something_to_wait_for(store: Store, redis_serv
         lambda: add_jobs(store, [sample_job()]),
         lambda: commit(store, [move]),
         lambda: store.write(
-            Step(units=(Unit(needs=(Same("n", "k", None),), puts=(Put("n", "k", "me", None),)),)), now=NOW
+            BulkWrite(writes=(Write(conditions=(Same("n", "k", None),), puts=(Put("n", "k", "me", None),)),)), now=NOW
         ),
     ):
         await ask()

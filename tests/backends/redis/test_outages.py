@@ -18,7 +18,7 @@ from voiceflow_worker.backends import open_store
 from voiceflow_worker.backends.redis.faults import script
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.reading import count_states, get_jobs
-from voiceflow_worker.core.ports.store import Put, Step, Unit
+from voiceflow_worker.core.ports.store import BulkWrite, Put, Write
 from voiceflow_worker.errors import StoreReadOnlyError, StoreUnavailableError
 from voiceflow_worker.model.jobs.job import JobState
 
@@ -131,7 +131,7 @@ async def test_a_full_server_takes_nothing_and_says_what_to_do(own_server: Redis
         with pytest.raises(StoreReadOnlyError, match="maxmemory"):
             await add_jobs(store, [sample_job(2)])
         with pytest.raises(StoreReadOnlyError, match="maxmemory"):
-            await store.write(Step(units=(Unit(puts=(Put("number", "+6587654321", job.id, None),)),)), now=NOW)
+            await store.write(BulkWrite(writes=(Write(puts=(Put("number", "+6587654321", job.id, None),)),)), now=NOW)
         assert (await get_jobs(store, [job.id, sample_job(2).id])) == {job.id: job}
         # What is known of a call that is there already is taken all the same: evidence is never dropped.
         assert await commit(store, [moved(job, state=JobState.SUBMITTED)]) == [True]

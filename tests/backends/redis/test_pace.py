@@ -15,10 +15,10 @@ from tests.contract.suite import NOW, QUEUE
 from tests.support.redis_server import RedisServer, ask
 from voiceflow_worker.backends.memory.store import Memory
 from voiceflow_worker.backends.record import to_micros
-from voiceflow_worker.backends.redis.codec import plain_unit
+from voiceflow_worker.backends.redis.codec import plain_write
 from voiceflow_worker.backends.redis.faults import script
 from voiceflow_worker.core.ports.controls import LIMITS, Limits, limits_put
-from voiceflow_worker.core.ports.store import Slot, Unit
+from voiceflow_worker.core.ports.store import Slot, Write
 
 ROOT = "{voiceflow}"
 
@@ -32,7 +32,7 @@ def allotted(server: RedisServer, now: datetime, ahead: timedelta) -> list[str |
     asked = {
         "now": str(to_micros(now)),
         "together": False,
-        "units": [plain_unit(Unit(slot=Slot(QUEUE, now, now + ahead)))],
+        "writes": [plain_write(Write(slot=Slot(QUEUE, now, now + ahead)))],
     }
     (answer,) = json.loads(cast("str", ask(server.port, "EVAL", script("write").text, 1, ROOT, json.dumps(asked))))
     return [answer[0], *map(float, answer[1:])]
@@ -56,12 +56,12 @@ def test_any_orders_and_slots_leave_the_pace_of_the_reference(
     for order in orders:
         if isinstance(order, Limits):
             put = limits_put(QUEUE, order)
-            memory.answer(Unit(puts=(put,)), NOW)
+            memory.answer(Write(puts=(put,)), NOW)
             ask(redis_server.port, "HSET", f"{ROOT}:records:{LIMITS}", f"{put.group}\0", f"|{put.value}")
         else:
             now, ahead = order
             found = allotted(redis_server, now, ahead)
-            expected = memory.answer(Unit(slot=Slot(QUEUE, now, now + ahead)), now)
+            expected = memory.answer(Write(slot=Slot(QUEUE, now, now + ahead)), now)
             assert found[0] == expected.result.value
             assert expected.slot is not None
             times = [time.timestamp() for time in expected.slot if time is not None]

@@ -1,4 +1,4 @@
-"""A step of several scripts that breaks between two of them: what the server has answered is kept and told."""
+"""A bulk write of several scripts that breaks between two of them: what the server has answered is kept and told."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 
 from tests.contract.breaking import ended, endings
 from tests.contract.suite import NOW, QUEUE, ManualClock, sample_jobs
-from tests.contract.writing import DAY, DONE, NOT_FREE, held, new, next_of, put, stored, to, write
+from tests.contract.writing import DAY, DONE, NOT_FREE, held, new, next_of, put, results_of, stored, to
 from tests.support.cutting_proxy import CuttingProxy
 from tests.support.engine import LEASE, Engine
 from tests.support.flows import number
@@ -25,7 +25,7 @@ from voiceflow_worker.backends.redis import RedisStore
 from voiceflow_worker.backends.redis.faults import script
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.reading import totals_of
-from voiceflow_worker.core.ports.store import Absent, Delete, Same, Step, Unit, tally_change
+from voiceflow_worker.core.ports.store import Absent, BulkWrite, Delete, Same, Write, tally_change
 from voiceflow_worker.core.settling.changes import Changed, Changes, JobChange
 from voiceflow_worker.errors import StoreReadOnlyError, StoreUnavailableError
 from voiceflow_worker.model.jobs import lifecycle
@@ -47,7 +47,7 @@ def empty(server: RedisServer) -> None:
 
 
 def before_part(store: Store, number: int, do: Callable[[], None], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Do something before the n-th script of the next step goes to the server."""
+    """Do something before the n-th script of the next write goes to the server."""
     assert isinstance(store, RedisStore)
     parts, run = 0, store.link.run_durably
 
@@ -72,14 +72,14 @@ async def test_the_answers_to_earlier_parts_are_kept(
         open_store(f"redis://127.0.0.1:{proxy.port}/0") as store,
     ):
         jobs = await stored(local_journal, *sample_jobs(MANY))
-        await write(local_journal, Unit(puts=tuple(put(f"old {job.id}") for job in jobs)))
-        units = [replace(unit, needs=GUARDED) for unit in endings(jobs)]
-        await write(store, Unit(needs=(Absent("n", ("new",)),)))  # the server knows the script
+        await results_of(local_journal, Write(puts=tuple(put(f"old {job.id}") for job in jobs)))
+        writes = [replace(write, conditions=GUARDED) for write in endings(jobs)]
+        await results_of(store, Write(conditions=(Absent("n", ("new",)),)))  # the server knows the script
         cut = lambda: proxy.cut_answer_to(script("write").sha.encode())  # noqa: E731
         with monkeypatch.context() as patched:
             before_part(store, part, (lambda: fill(own_server)) if ends == "full" else cut, patched)
             with pytest.raises(StoreReadOnlyError if ends == "full" else StoreUnavailableError) as failed:
-                await store.write(Step(units=tuple(units)), now=NOW)
+                await store.write(BulkWrite(writes=tuple(writes)), now=NOW)
         known = [None if answer is None else answer.result for answer in failed.value.answers]
         told = AT_ONCE * (part - 1)
         assert known == [DONE] * told + [None] * (MANY - told)
@@ -87,37 +87,37 @@ async def test_the_answers_to_earlier_parts_are_kept(
         assert sum(await ended(local_journal, jobs)) in (
             {told} if ends == "full" else {told, min(told + AT_ONCE, MANY)}
         )
-        assert await write(local_journal, *units) == [DONE] * MANY
+        assert await results_of(local_journal, *writes) == [DONE] * MANY
 
 
 async def test_a_full_server_answers_what_it_has_and_takes_what_became_of_calls(own_server: RedisServer) -> None:
     async with open_store(own_server.url) as store:
         jobs = await stored(store, *sample_jobs(6))
         sent = [next_of(job, state=JobState.SENDING) for job in jobs]
-        gone = Unit(change=Delete(jobs[5], NOW + DAY), tally=tally_change(jobs[5], None))
-        swap = Unit(needs=(Same("n", "swap", None),), puts=(put("swap", "token"),))
-        entries = [to(job, each, needs=GUARDED) for job, each in zip(jobs[:4], sent, strict=False)]
+        gone = Write(change=Delete(jobs[5], NOW + DAY), tally=tally_change(jobs[5], None))
+        swap = Write(conditions=(Same("n", "swap", None),), puts=(put("swap", "token"),))
+        entries = [to(job, each, conditions=GUARDED) for job, each in zip(jobs[:4], sent, strict=False)]
         written = (*entries, gone, swap, new(sample_jobs(8)[7]))
-        assert await write(store, *written) == [DONE] * len(written)
+        assert await results_of(store, *written) == [DONE] * len(written)
         evidence = [to(each, next_of(each, state=JobState.SUBMITTED), puts=(put(each.id),)) for each in sent[:4]]
-        assert await write(store, evidence[0]) == [DONE]
+        assert await results_of(store, evidence[0]) == [DONE]
         fill(own_server)
-        for step in ([evidence[0]], written[4:], written[1:], [swap], [evidence[0], swap]):
-            assert await write(store, *step) == [DONE] * len(step)
-            assert await write(store, *step, together=True) == [DONE] * len(step)
-        assert await write(store, evidence[1]) == [DONE]
-        entry = to(jobs[4], sent[4], needs=GUARDED)
-        refused = Unit(needs=(Absent("n", ("swap",)),), puts=(put("b"),))
-        for other in (entry, Unit(puts=(put("a"),)), new(sample_jobs(9)[8])):
+        for bulk in ([evidence[0]], written[4:], written[1:], [swap], [evidence[0], swap]):
+            assert await results_of(store, *bulk) == [DONE] * len(bulk)
+            assert await results_of(store, *bulk, together=True) == [DONE] * len(bulk)
+        assert await results_of(store, evidence[1]) == [DONE]
+        entry = to(jobs[4], sent[4], conditions=GUARDED)
+        refused = Write(conditions=(Absent("n", ("swap",)),), puts=(put("b"),))
+        for other in (entry, Write(puts=(put("a"),)), new(sample_jobs(9)[8])):
             with pytest.raises(StoreReadOnlyError, match="maxmemory") as failed:
-                await write(store, evidence[1], other, evidence[2], refused)
+                await results_of(store, evidence[1], other, evidence[2], refused)
             known = [None if each is None else each.result for each in failed.value.answers]
             assert known == [DONE, None, DONE, NOT_FREE]
             with pytest.raises(StoreReadOnlyError):
-                await write(store, evidence[3], other, together=True)
+                await results_of(store, evidence[3], other, together=True)
         assert set(await held(store)) == {"swap", *(each.id for each in sent[:3])}
         empty(own_server)
-        assert await write(store, evidence[3], entry, together=True) == [DONE, DONE]
+        assert await results_of(store, evidence[3], entry, together=True) == [DONE, DONE]
 
 
 async def test_changes_that_were_stored_before_the_connection_was_lost_are_told(
@@ -135,7 +135,7 @@ async def test_changes_that_were_stored_before_the_connection_was_lost_are_told(
             return lifecycle.cancel(job, at=NOW, reason="by a person", policy=CallPolicy())
 
         cut = lambda: proxy.cut_answer_to(script("write").sha.encode())  # noqa: E731
-        await write(store, Unit(needs=(Absent("n", ("new",)),)))
+        await results_of(store, Write(conditions=(Absent("n", ("new",)),)))
         before_part(store, 2, cut, monkeypatch)
         answers = await changes.change_each([JobChange(job.id, cancelled, job) for job in jobs])
         assert [isinstance(answer, Changed) for answer in answers] == [place < AT_ONCE for place in range(MANY)]

@@ -22,7 +22,7 @@ from voiceflow_worker.backends.redis.faults import script
 from voiceflow_worker.backends.redis.rights import commands_of_scripts
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.reading import get_jobs
-from voiceflow_worker.core.ports.store import Guard, Put, Same, Step, Unit
+from voiceflow_worker.core.ports.store import BulkWrite, Guard, Put, Same, Write
 from voiceflow_worker.errors import RedisForgetsError, StoreError, StoreUnavailableError
 
 pytestmark = pytest.mark.anyio
@@ -127,7 +127,7 @@ async def test_a_user_without_dangerous_commands_lacks_what_shows_durability_and
         refused = str(server.ask("ACL", "LOG"))
         guard = Guard(store.server, Same("n", "k", None))
         for _ in range(3):
-            await store.write(Step(units=(Unit(puts=(Put("n", "other", "v", None),)),), guard=guard), now=NOW)
+            await store.write(BulkWrite(writes=(Write(puts=(Put("n", "other", "v", None),)),), guard=guard), now=NOW)
         assert str(server.ask("ACL", "LOG")).count("'count'") == refused.count("'count'")
 
 
@@ -174,7 +174,7 @@ async def act(store: Store, step: str) -> None:
 async def test_a_command_that_is_refused_later_leaves_nothing_half_written(server: RedisServer, step: str) -> None:
     async with open_store(server.url) as store:
         await add_jobs(store, [sample_job(1, batch_id="b", unique_key="k", valid_until=NOW + HOUR), sample_job(3)])
-        await store.write(Step(units=(Unit(puts=(Put("number", "n", "v", NOW + HOUR),)),)), now=NOW)
+        await store.write(BulkWrite(writes=(Write(puts=(Put("number", "n", "v", NOW + HOUR),)),)), now=NOW)
         before = everything(server)
         for command in WRITING:
             async with open_store(url_of(server, RULE)) as theirs:

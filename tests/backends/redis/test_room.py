@@ -18,7 +18,7 @@ from voiceflow_worker.backends.redis import RedisStore
 from voiceflow_worker.core.ports import Event, EventKind
 from voiceflow_worker.core.ports.reading import find_jobs
 from voiceflow_worker.core.ports.reads import Listing
-from voiceflow_worker.core.ports.store import Put, Step, Unit
+from voiceflow_worker.core.ports.store import BulkWrite, Put, Write
 from voiceflow_worker.model.jobs.job import JobState
 
 pytestmark = pytest.mark.anyio
@@ -65,15 +65,15 @@ async def test_everything_goes_when_everything_is_deleted(redis_server: RedisSer
         sent = [moved(job, event, state=JobState.SENDING, active_until=NOW + HOUR)
                 for job, event in zip(leased, events, strict=True)]  # fmt: skip
         await commit(store, sent)
-        await commit(store, [moved(new_job(unit), state=JobState.IN_DOUBT) for unit in sent[:40]])
+        await commit(store, [moved(new_job(write), state=JobState.IN_DOUBT) for write in sent[:40]])
         await commit(store,
-            [moved(new_job(unit), state=JobState.QUEUED, active_until=None, priority=9, batch_id="new",
-                   destination="+1", valid_until=NOW + 9 * HOUR) for unit in sent[40:80]]
+            [moved(new_job(write), state=JobState.QUEUED, active_until=None, priority=9, batch_id="new",
+                   destination="+1", valid_until=NOW + 9 * HOUR) for write in sent[40:80]]
         )  # fmt: skip
         # Some are found to have expired by a lease that comes late.
         await store.lease(QUEUE, worker_id="w", limit=100, until=NOW + 2 * HOUR + HOUR, now=NOW + 2 * HOUR)
         puts = tuple(Put("number", f"n{n}", "v", NOW + HOUR) for n in range(100))
-        await store.write(Step(units=(Unit(puts=puts),)), now=NOW)
+        await store.write(BulkWrite(writes=(Write(puts=puts),)), now=NOW)
 
         left = await find_jobs(store, Listing(queue=QUEUE, limit=None))
         assert len(left) == 300

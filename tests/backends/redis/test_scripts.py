@@ -17,7 +17,7 @@ from voiceflow_worker.backends.redis.faults import script
 from voiceflow_worker.core.ports import Limits
 from voiceflow_worker.core.ports.reading import find_jobs
 from voiceflow_worker.core.ports.reads import Listing
-from voiceflow_worker.core.ports.store import Page, Put, Record, Slot, Step, Unit
+from voiceflow_worker.core.ports.store import BulkWrite, Page, Put, Record, Slot, Write
 from voiceflow_worker.model.jobs.job import JobState
 
 pytestmark = pytest.mark.anyio
@@ -49,8 +49,8 @@ async def test_a_server_that_has_forgotten_its_scripts_is_told_them_again(redis_
             assert await commit(store, [moved(leased, state=JobState.SENDING)]) == [True]
             assert len(await find_jobs(store, Listing(queue=QUEUE))) == 2
             await set_limits(store, QUEUE, Limits(rate=10))
-            await store.write(Step(units=(Unit(slot=Slot(QUEUE, now, now)),)), now=now)
-            await store.write(Step(units=(Unit(puts=(Put("space", "k", "v", None),)),)), now=now)
+            await store.write(BulkWrite(writes=(Write(slot=Slot(QUEUE, now, now)),)), now=now)
+            await store.write(BulkWrite(writes=(Write(puts=(Put("space", "k", "v", None),)),)), now=now)
             assert list((await store.records({"space": Page()}, now=now))["space"]) == [Record("k", "v", None)]
             found = await find_jobs(store, Listing(queue=QUEUE))
             assert await delete(store, found, keep_keys_until=NOW) == [True, True]
@@ -66,8 +66,8 @@ async def test_every_key_is_under_the_tag_of_its_store(redis_server: RedisServer
         await add_jobs(store, [sample_job(1, batch_id="b", unique_key="k", valid_until=NOW + timedelta(hours=1))])
         await store.lease(QUEUE, worker_id="w", limit=1, until=NOW + timedelta(minutes=1), now=NOW)
         await set_limits(store, QUEUE, Limits(rate=10))
-        await store.write(Step(units=(Unit(slot=Slot(QUEUE, NOW, NOW)),)), now=NOW)
-        await store.write(Step(units=(Unit(puts=(Put("number", "k", "v", NOW),)),)), now=NOW)
+        await store.write(BulkWrite(writes=(Write(slot=Slot(QUEUE, NOW, NOW)),)), now=NOW)
+        await store.write(BulkWrite(writes=(Write(puts=(Put("number", "k", "v", NOW),)),)), now=NOW)
     keys = redis_server.ask("KEYS", "*")
     assert isinstance(keys, list)
     assert all(key.startswith("{voiceflow}:") for key in keys)

@@ -18,7 +18,7 @@ from tests.contract.writing import DONE, new, put, stored
 from voiceflow_worker.backends.sqlite import SqliteStore, open_sqlite
 from voiceflow_worker.backends.sqlite.connection import Connection
 from voiceflow_worker.core.ports.controls import Limits, limits_put
-from voiceflow_worker.core.ports.store import Page, Put, Same, Slot, Step, Unit
+from voiceflow_worker.core.ports.store import BulkWrite, Page, Put, Same, Slot, Write
 from voiceflow_worker.errors import StoreVersionError
 
 pytestmark = pytest.mark.anyio
@@ -74,23 +74,23 @@ async def prepared(name: str, store: SqliteStore, turn: int) -> Operation:
     jobs = [sample_job(number, batch_id="b", unique_key=f"k{number}") for number in range(first, first + 2)]
     await stored(store, *jobs)
     over = Put("n", f"over {turn}", "v", NOW - timedelta(days=1))
-    await store.write(Step(units=(Unit(puts=(limits_put(QUEUE, Limits(rate=1e6)), over)),)), now=NOW)
-    swap = Unit(needs=(Same("n", f"swap {turn}", None),), puts=(put(f"swap {turn}", "token"),), wakes=QUEUE)
-    units = (*endings(jobs), new(sample_job(first + 5, unique_key=f"k{first + 5}")), swap)
+    await store.write(BulkWrite(writes=(Write(puts=(limits_put(QUEUE, Limits(rate=1e6)), over)),)), now=NOW)
+    swap = Write(conditions=(Same("n", f"swap {turn}", None),), puts=(put(f"swap {turn}", "token"),), wakes=QUEUE)
+    writes = (*endings(jobs), new(sample_job(first + 5, unique_key=f"k{first + 5}")), swap)
     match name:
         case "a lease":
             return partial(store.lease, QUEUE, worker_id="w", limit=2, until=NOW + minute, now=NOW)
         case "slots":
-            slots = tuple(Unit(puts=(put(f"slot {each}"),), slot=Slot(QUEUE, NOW, NOW + minute)) for each in range(3))
-            return partial(store.write, Step(units=slots), now=NOW)
+            slots = tuple(Write(puts=(put(f"slot {each}"),), slot=Slot(QUEUE, NOW, NOW + minute)) for each in range(3))
+            return partial(store.write, BulkWrite(writes=slots), now=NOW)
         case "pruning":
             return partial(store.prune, QUEUE, now=NOW, events_before=NOW, limit=10)
         case _:
-            return partial(store.write, Step(units=units, together=name == "a step together"), now=NOW)
+            return partial(store.write, BulkWrite(writes=writes, together=name == "a bulk write together"), now=NOW)
 
 
 @pytest.mark.parametrize("error", [StoreVersionError, apsw.IOError])
-@pytest.mark.parametrize("name", ["a step", "a step together", "a lease", "slots", "pruning"])
+@pytest.mark.parametrize("name", ["a bulk write", "a bulk write together", "a lease", "slots", "pruning"])
 async def test_of_an_operation_that_fails_at_any_statement_nothing_is_written(
     name: str, error: type[Exception], store: SqliteStore, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -107,7 +107,9 @@ async def test_of_an_operation_that_fails_at_any_statement_nothing_is_written(
     for turn in range(1, 200):
         operation = await prepared(name, store, turn)
         neighbours = [f"neighbour {turn} {side}" for side in ("before", "after")]
-        first, last = (partial(store.write, Step(units=(Unit(puts=(put(key),)),)), now=NOW) for key in neighbours)
+        first, last = (
+            partial(store.write, BulkWrite(writes=(Write(puts=(put(key),)),)), now=NOW) for key in neighbours
+        )
         before = contents(path)
         failed.clear()
         breaking.left = turn
@@ -123,7 +125,7 @@ async def test_of_an_operation_that_fails_at_any_statement_nothing_is_written(
         if operation in failed:
             broken += 1
             assert contents(path) == before
-            if name.startswith("a step"):
+            if name.startswith("a bulk write"):
                 assert {answer.result for answer in await operation()} == {DONE}
         elif not has_broken:
             break

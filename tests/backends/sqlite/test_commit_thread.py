@@ -20,7 +20,7 @@ from voiceflow_worker.backends.sqlite import SqliteStore, group_commit, open_sql
 from voiceflow_worker.backends.sqlite.connection import Connection
 from voiceflow_worker.core.ports.reading import find_jobs
 from voiceflow_worker.core.ports.reads import Listing
-from voiceflow_worker.core.ports.store import Put, Result, Step, Unit
+from voiceflow_worker.core.ports.store import BulkWrite, Put, Result, Write
 from voiceflow_worker.errors import StoreError
 
 pytestmark = pytest.mark.anyio
@@ -110,8 +110,8 @@ async def test_a_long_log_is_moved_into_the_file_in_a_thread(store: SqliteStore,
 async def test_a_log_of_leases_and_heartbeats_is_moved_too(store: SqliteStore, watched: Watched, path: Path) -> None:
     for number in range(60):
         value = random.Random(number).randbytes(100_000).hex()
-        step = Step(units=(Unit(puts=(Put("n", "beat", value, None),)),), durable=False)
-        await store.write(step, now=NOW)
+        bulk = BulkWrite(writes=(Write(puts=(Put("n", "beat", value, None),)),), durable=False)
+        await store.write(bulk, now=NOW)
     assert watched.moves
     assert HERE not in watched.moves
     assert pages_of_log(path) < LONG + 150

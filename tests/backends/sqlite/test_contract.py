@@ -15,7 +15,7 @@ from tests.contract.suite import LeaseContract, Opener, StoreContract
 from tests.support.everyday import spread
 from voiceflow_worker.backends.sqlite import open_sqlite, write
 from voiceflow_worker.backends.sqlite.connection import SQL
-from voiceflow_worker.core.ports.store import Absent, AtMost, Mode, OpenGate, Put, Same, Store, Unit
+from voiceflow_worker.core.ports.store import Absent, AtMost, Mode, OpenGate, Put, Same, Store, Write
 
 
 class TestSqlite(StoreContract):
@@ -36,50 +36,50 @@ class TestBehindManyHeldCalls(LeaseContract):
 Writing: Any = write.Writing
 
 
-def records_first(self: Any, unit: Unit) -> Any:
-    for put in unit.puts:
+def records_first(self: Any, write: Write) -> Any:
+    for put in write.puts:
         self._put(put)
-    return Writing._refused_need(self, unit)
+    return Writing._refused_condition(self, write)
 
 
 def without(kind: type) -> Callable[..., Any]:
-    def failed_by(self: Any, need: Any, puts: Any) -> Any:
-        return None if isinstance(need, kind) else Writing.failed_by(self, need, puts)
+    def failed_by(self: Any, condition: Any, puts: Any) -> Any:
+        return None if isinstance(condition, kind) else Writing.failed_by(self, condition, puts)
 
     return failed_by
 
 
-def untold(self: Any, need: Any, puts: Any) -> Any:
-    return None if Writing.failed_by(self, need, puts) is None else (None,)
+def untold(self: Any, condition: Any, puts: Any) -> Any:
+    return None if Writing.failed_by(self, condition, puts) is None else (None,)
 
 
 def always(self: Any, put: Put) -> None:
     Writing._put(self, replace(put, mode=Mode.ALWAYS))
 
 
-def any_value(self: Any, unit: Unit) -> Any:
-    return Writing.answer(self, replace(unit, drops=tuple(replace(drop, value=None) for drop in unit.drops)))
+def any_value(self: Any, write: Write) -> Any:
+    return Writing.answer(self, replace(write, drops=tuple(replace(drop, value=None) for drop in write.drops)))
 
 
-def unwoken(self: Any, unit: Unit) -> Any:
-    return Writing.answer(self, replace(unit, wakes=None))
+def unwoken(self: Any, write: Write) -> Any:
+    return Writing.answer(self, replace(write, wakes=None))
 
 
 MUTATIONS: dict[str, tuple[str, Callable[..., Any], str]] = {
     "records are written before the conditions are checked": (
-        "_refused_need", records_first, "test_of_a_refused_unit_nothing_is_written",
+        "_refused_condition", records_first, "test_of_a_refused_write_nothing_is_written",
     ),
     "no revision is compared": (
-        "_refused_change", lambda *_: None, "test_a_refused_unit_keeps_no_other_from_being_written",
+        "_refused_change", lambda *_: None, "test_a_refused_write_keeps_no_other_from_being_written",
     ),
-    "units are not compared with what was written": (
-        "was_written", lambda *_: False, "test_a_step_that_is_written_again_changes_counts_and_tells_nothing",
+    "writes are not compared with what was written": (
+        "was_written", lambda *_: False, "test_a_bulk_write_that_is_written_again_changes_counts_and_tells_nothing",
     ),
     "the reason is not told": (
         "failed_by", untold, "test_a_failed_condition_tells_its_key_its_value_and_its_end",
     ),
     "no record refuses": (
-        "failed_by", without(Absent), "test_two_units_that_contradict_each_other_are_never_both_written",
+        "failed_by", without(Absent), "test_two_writes_that_contradict_each_other_are_never_both_written",
     ),
     "a limit limits nothing": (
         "failed_by", without(AtMost), "test_a_limit_tells_the_record_with_whose_end_it_holds_again",
@@ -95,8 +95,8 @@ MUTATIONS: dict[str, tuple[str, Callable[..., Any], str]] = {
     ),
     "every put replaces": ("_put", always, "test_a_put_does_what_its_mode_says"),
     "a drop forgets its value": ("answer", any_value, "test_a_drop_deletes_a_record_that_has_its_value"),
-    "nobody is woken": ("answer", unwoken, "test_each_unit_that_wakes_the_queue_raises_its_count"),
-    "a step is written though a unit of it is refused": (
+    "nobody is woken": ("answer", unwoken, "test_each_write_that_wakes_the_queue_raises_its_count"),
+    "a bulk write is written though a write of it is refused": (
         "refuses_all", lambda *_: False, "test_together_one_refusal_refuses_all",
     ),
     "a record has no owner": (

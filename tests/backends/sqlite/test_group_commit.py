@@ -24,8 +24,8 @@ from voiceflow_worker.backends.sqlite.group_commit import GroupCommit, Operation
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.reading import count_states, find_jobs
 from voiceflow_worker.core.ports.reads import Listing
-from voiceflow_worker.core.ports.store import Page, Put, Step, Unit
-from voiceflow_worker.core.units import inserted
+from voiceflow_worker.core.ports.store import BulkWrite, Page, Put, Write
+from voiceflow_worker.core.writes import inserted
 from voiceflow_worker.errors import StoreUnavailableError
 from voiceflow_worker.model.jobs.job import JobState
 
@@ -107,7 +107,7 @@ async def test_a_commit_waits_for_the_disk_unless_a_later_one_makes_it_durable(
     assert commits.taken() == (0, 1)
     assert await commit(store, [moved(job, state=JobState.SENDING)]) == [True]
     assert commits.taken() == (1, 0)
-    await store.write(Step(units=(Unit(puts=(Put("parked", "a", "b", None),)),)), now=NOW)
+    await store.write(BulkWrite(writes=(Write(puts=(Put("parked", "a", "b", None),)),)), now=NOW)
     assert commits.taken() == (1, 0)
 
 
@@ -153,7 +153,7 @@ async def test_who_gives_up_before_their_turn_changes_nothing(store: SqliteStore
 
 @either_loop
 async def test_a_long_write_lets_others_on_the_loop_have_their_turn(store: SqliteStore) -> None:
-    step = Step(units=tuple(inserted(job) for job in sample_jobs(5000)))
+    step = BulkWrite(writes=tuple(inserted(job) for job in sample_jobs(5000)))
     done = anyio.Event()
     turns: list[float] = []
 

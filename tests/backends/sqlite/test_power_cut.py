@@ -22,7 +22,7 @@ from voiceflow_worker.backends.sqlite.connection import Connection
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.reading import find_jobs
 from voiceflow_worker.core.ports.reads import Listing
-from voiceflow_worker.core.ports.store import Put, Step, Unit
+from voiceflow_worker.core.ports.store import BulkWrite, Put, Write
 from voiceflow_worker.errors import StoreUnavailableError
 from voiceflow_worker.model.jobs.job import Job, JobState
 
@@ -106,8 +106,8 @@ async def lease(store: Store) -> Job:
 
 
 async def lock(store: Store, job: Job) -> None:
-    unit = Unit(puts=(Put("number", NUMBER, job.request_id(1), None),))
-    await store.write(Step(units=(unit,), durable=False), now=NOW)
+    write = Write(puts=(Put("number", NUMBER, job.request_id(1), None),))
+    await store.write(BulkWrite(writes=(write,), durable=False), now=NOW)
 
 
 async def journal(store: Store, job: Job) -> None:

@@ -38,7 +38,9 @@ from voiceflow_worker.core.ports.store import (
     Absent,
     Answer,
     AtMost,
+    BulkWrite,
     Clock,
+    Condition,
     Delete,
     Event,
     Handover,
@@ -46,7 +48,6 @@ from voiceflow_worker.core.ports.store import (
     Insert,
     Key,
     Mode,
-    Need,
     OpenGate,
     Owner,
     Page,
@@ -56,11 +57,10 @@ from voiceflow_worker.core.ports.store import (
     Result,
     Same,
     Slot,
-    Step,
-    Unit,
     Wanted,
+    Write,
     belongs,
-    check_step,
+    check_bulk_write,
     refuses_all,
     tally_change,
 )
@@ -74,7 +74,7 @@ DONE = Answer(result=Result.DONE)
 
 
 class Memory:
-    """The contents of a store, and the rules of `write`. No method awaits, so each is one step."""
+    """The contents of a store, and the rules of `write`. No method awaits, so each is atomic."""
 
     def __init__(self) -> None:
         self.id: str = uuid4().hex
@@ -94,26 +94,26 @@ class Memory:
 
     # --- write ---
 
-    def write(self, step: Step, now: datetime) -> Sequence[Answer]:
-        """Write a step."""
-        check_step(step)
-        if not self._is_verified(step, now):
-            return [DONE if self._was_written(unit, now) else _NOT_VERIFIED for unit in step.units]
-        if step.together:
-            return self._together(step.units, now)
-        return [self.answer(unit, now) for unit in step.units]
+    def write(self, bulk: BulkWrite, now: datetime) -> Sequence[Answer]:
+        """Carry out a bulk write."""
+        check_bulk_write(bulk)
+        if not self._is_verified(bulk, now):
+            return [DONE if self._was_written(write, now) else _NOT_VERIFIED for write in bulk.writes]
+        if bulk.together:
+            return self._together(bulk.writes, now)
+        return [self.answer(write, now) for write in bulk.writes]
 
-    def _is_verified(self, step: Step, now: datetime) -> bool:
-        if step.guard is None:
+    def _is_verified(self, bulk: BulkWrite, now: datetime) -> bool:
+        if bulk.guard is None:
             return True
-        puts = [put for unit in step.units for put in unit.puts]
-        return step.guard.server == self.server and self._failed_by(step.guard.known, puts, now) is None
+        puts = [put for write in bulk.writes for put in write.puts]
+        return bulk.guard.server == self.server and self._failed_by(bulk.guard.known, puts, now) is None
 
-    def _together(self, units: Sequence[Unit], now: datetime) -> Sequence[Answer]:
-        """All units, or none: they are written to a copy, which then replaces the contents."""
+    def _together(self, writes: Sequence[Write], now: datetime) -> Sequence[Answer]:
+        """All writes, or none: they are written to a copy, which then replaces the contents."""
         trial = self._copy()
-        answers = [trial.answer(unit, now) for unit in units]
-        refused = [refuses_all(unit, answer) for unit, answer in zip(units, answers, strict=True)]
+        answers = [trial.answer(write, now) for write in writes]
+        refused = [refuses_all(write, answer) for write, answer in zip(writes, answers, strict=True)]
         if not any(refused):
             vars(self).update(vars(trial))
             return answers
@@ -131,29 +131,29 @@ class Memory:
         copy.pruned = defaultdict(Counter, {place: Counter(counts) for place, counts in self.pruned.items()})
         return copy
 
-    def answer(self, unit: Unit, now: datetime) -> Answer:
-        """Check all of a unit, then write all of it."""
-        if self._was_written(unit, now):
+    def answer(self, write: Write, now: datetime) -> Answer:
+        """Check all of a write, then write all of it."""
+        if self._was_written(write, now):
             return DONE
-        refusal = self._refused_change(unit, now) or self._refused_need(unit, now)
+        refusal = self._refused_change(write, now) or self._refused_condition(write, now)
         if refusal is not None:
             return refusal
-        slot = None if unit.slot is None else self._allot(unit.slot, now)
+        slot = None if write.slot is None else self._allot(write.slot, now)
         if slot is not None and slot.at is None:
             return Answer(result=Result.NO_SLOT, slot=slot)
-        self._change(unit)
-        for put in unit.puts:
+        self._change(write)
+        for put in write.puts:
             self._put(put, now)
-        for drop in unit.drops:
+        for drop in write.drops:
             for held in self._held(drop.namespace, drop.group):
                 if held.member == drop.member and drop.value in {None, held.value}:
                     self._forget(drop.namespace, held)
-        for event in unit.events:
+        for event in write.events:
             self.sequence += 1
             self.events[self.sequence] = replace(event, sequence=self.sequence)
-        if unit.wakes is not None:
-            self.changes[unit.wakes] += 1
-            self.wakeups.wake(unit.wakes)
+        if write.wakes is not None:
+            self.changes[write.wakes] += 1
+            self.wakeups.wake(write.wakes)
         return DONE if slot is None else Answer(result=Result.DONE, slot=slot)
 
     def _allot(self, slot: Slot, now: datetime) -> SendSlot:
@@ -165,8 +165,8 @@ class Memory:
         )
         return found
 
-    def _was_written(self, unit: Unit, now: datetime) -> bool:
-        match unit.change:
+    def _was_written(self, write: Write, now: datetime) -> bool:
+        match write.change:
             case Insert(job):
                 return job.id in self.jobs
             case Replace(_, job):
@@ -175,17 +175,19 @@ class Memory:
             case Delete(job):
                 return job.id not in self.jobs
             case None:
-                puts = {(put.namespace, put.group, put.member): put.value for put in unit.puts}
-                swaps = [need for need in unit.needs if isinstance(need, Same)]
+                puts = {(put.namespace, put.group, put.member): put.value for put in write.puts}
+                swaps = [condition for condition in write.conditions if isinstance(condition, Same)]
                 return any(
-                    puts.get((need.namespace, need.group, need.member)) == record.value != need.value
-                    for need in swaps
-                    for record in self.group(need.namespace, need.group, now)
-                    if record.member == need.member
+                    puts.get((condition.namespace, condition.group, condition.member))
+                    == record.value
+                    != condition.value
+                    for condition in swaps
+                    for record in self.group(condition.namespace, condition.group, now)
+                    if record.member == condition.member
                 )
 
-    def _refused_change(self, unit: Unit, now: datetime) -> Answer | None:
-        match unit.change:
+    def _refused_change(self, write: Write, now: datetime) -> Answer | None:
+        match write.change:
             case Insert(job, over):
                 owner = None if job.unique_key is None else self._owner(job.queue, job.unique_key, now)
                 if owner is None or (over is not None and self._gives_up(owner, over)):
@@ -203,16 +205,16 @@ class Memory:
         is_same = held is None if change is None else held is not None and held.revision == change.revision
         return owner.job_id == over.owner and is_same
 
-    def _refused_need(self, unit: Unit, now: datetime) -> Answer | None:
-        for need in unit.needs:
-            failed = self._failed_by(need, unit.puts, now)
+    def _refused_condition(self, write: Write, now: datetime) -> Answer | None:
+        for condition in write.conditions:
+            failed = self._failed_by(condition, write.puts, now)
             if failed is not None:
-                return Answer(result=Result.NOT_FREE, need=need, record=failed[0])
+                return Answer(result=Result.NOT_FREE, condition=condition, record=failed[0])
         return None
 
-    def _failed_by(self, need: Need, puts: Sequence[Put], now: datetime) -> tuple[Record | None] | None:
+    def _failed_by(self, condition: Condition, puts: Sequence[Put], now: datetime) -> tuple[Record | None] | None:
         """The record by which a condition fails; None if it holds."""
-        match need:
+        match condition:
             case Absent(namespace, groups, owner):
                 standing = (each for group in groups for each in self.group(namespace, group, now))
                 return next(((each,) for each in standing if not belongs(each.value, owner)), None)
@@ -232,10 +234,10 @@ class Memory:
                 gates = (self.record(GATES, queue, now, gate_member(scope)) for scope in scopes)
                 return next(((gate,) for gate in gates if is_closed(gate)), None)
 
-    def _change(self, unit: Unit) -> None:
-        match unit.change:
+    def _change(self, write: Write) -> None:
+        match write.change:
             case Insert(job) | Replace(_, job):
-                over = unit.change.over if isinstance(unit.change, Insert) else None
+                over = write.change.over if isinstance(write.change, Insert) else None
                 if over is not None and job.unique_key is not None:
                     self.tombstones.pop((job.queue, job.unique_key), None)
                     if over.change is not None and self.keys.get((job.queue, job.unique_key)) == over.owner:
@@ -243,11 +245,11 @@ class Memory:
                 self.jobs[job.id] = job
                 if job.unique_key is not None:
                     self.keys[job.queue, job.unique_key] = job.id
-                self._count(job, unit.tally)
+                self._count(job, write.tally)
             case Delete(job, keep_key_until):
                 held = self.jobs.pop(job.id)
-                self._count(held, unit.tally)
-                self._count_pruned(held, unit.tally)
+                self._count(held, write.tally)
+                self._count_pruned(held, write.tally)
                 if held.unique_key is not None:
                     del self.keys[held.queue, held.unique_key]
                     if keep_key_until is not None:
@@ -391,7 +393,7 @@ class Memory:
             for place, job in enumerate(chosen)
         ]
         for old, job in zip(chosen, leased, strict=True):
-            self._change(Unit(change=Replace(old.revision, job), tally=tally_change(old, job)))
+            self._change(Write(change=Replace(old.revision, job), tally=tally_change(old, job)))
         return leased
 
     def _room(self, queue: str, now: datetime) -> tuple[int, int]:
@@ -456,9 +458,9 @@ class MemoryStore:
     def history(self) -> History | None:
         return self.memory.history
 
-    async def write(self, step: Step, *, now: datetime) -> Sequence[Answer]:
+    async def write(self, bulk: BulkWrite, *, now: datetime) -> Sequence[Answer]:
         await checkpoint()
-        return self.memory.write(step, now)
+        return self.memory.write(bulk, now)
 
     async def lease(
         self, queue: str, *, worker_id: str, limit: int, until: datetime, now: datetime, batch: str | None = None

@@ -1,6 +1,6 @@
-"""The form in which the functions of the database take a step, and in which jobs and answers come back.
+"""The form in which the functions of the database take a bulk write, and in which jobs and answers come back.
 
-A step is JSON. A missing text or time is null.
+A bulk write is JSON. A missing text or time is null.
 """
 
 from __future__ import annotations
@@ -26,11 +26,12 @@ from voiceflow_worker.core.ports.store import (
     Absent,
     Answer,
     AtMost,
+    BulkWrite,
+    Condition,
     Delete,
     Edit,
     Handover,
     Insert,
-    Need,
     OpenGate,
     Owner,
     Put,
@@ -39,8 +40,7 @@ from voiceflow_worker.core.ports.store import (
     Result,
     Same,
     Slot,
-    Step,
-    Unit,
+    Write,
 )
 from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.model.jobs.gcra import SendSlot
@@ -63,36 +63,36 @@ _PLAIN = {
 }
 
 
-def plain_step(step: Step, units: Sequence[Unit], *, now: datetime, store_id: str | None = None) -> str:
-    """A step, or a part of it, as `write.sql` takes it: for the store with this id, if one is given.
+def plain_bulk(bulk: BulkWrite, writes: Sequence[Write], *, now: datetime, store_id: str | None = None) -> str:
+    """A bulk write, or a part of it, as `write.sql` takes it: for the store with this id, if one is given.
 
     Raises InvalidInputError for a text that cannot be stored.
     """
     plain: dict[str, Any] = {
         "store": store_id,
         "now": now,
-        "together": step.together,
-        "durable": step.durable,
+        "together": bulk.together,
+        "durable": bulk.durable,
         "guard": None,
-        "units": [_plain_unit(unit) for unit in units],
+        "writes": [_plain_write(write) for write in writes],
     }
-    if step.guard is not None:
-        plain["guard"] = {"server": step.guard.server, "known": _plain_same(step.guard.known, step.units)}
+    if bulk.guard is not None:
+        plain["guard"] = {"server": bulk.guard.server, "known": _plain_same(bulk.guard.known, bulk.writes)}
     try:
         return orjson.dumps(plain).decode()
     except TypeError as error:
-        raise InvalidInputError(f"the step has a text that cannot be stored: {error}") from error
+        raise InvalidInputError(f"the bulk write has a text that cannot be stored: {error}") from error
 
 
-def _plain_unit(unit: Unit) -> dict[str, Any]:
-    queue = None if unit.change is None else unit.change.job.queue
+def _plain_write(write: Write) -> dict[str, Any]:
+    queue = None if write.change is None else write.change.job.queue
     return {
-        "queue": queue_of(unit.events[0].job_id) if unit.events else queue,
-        "needs": [_plain_need(need, unit) for need in unit.needs],
-        "puts": [_plain_put(put) for put in unit.puts],
+        "queue": queue_of(write.events[0].job_id) if write.events else queue,
+        "conditions": [_plain_condition(condition, write) for condition in write.conditions],
+        "puts": [_plain_put(put) for put in write.puts],
         "drops": [
             {"namespace": drop.namespace, "group_name": drop.group, "member": drop.member, "value": drop.value}
-            for drop in unit.drops
+            for drop in write.drops
         ],
         "events": [
             {
@@ -103,11 +103,11 @@ def _plain_unit(unit: Unit) -> dict[str, Any]:
                 "revision": event.revision,
                 "post": event.post,
             }
-            for event in unit.events
+            for event in write.events
         ],
-        "wakes": unit.wakes,
-        "slot": None if unit.slot is None else _plain_slot(unit.slot),
-        **_plain_change(unit),
+        "wakes": write.wakes,
+        "slot": None if write.slot is None else _plain_slot(write.slot),
+        **_plain_change(write),
     }
 
 
@@ -115,8 +115,8 @@ def _plain_slot(slot: Slot) -> dict[str, Any]:
     return {"queue": slot.queue, "after": slot.after.timestamp(), "until": slot.until.timestamp()}
 
 
-def _plain_change(unit: Unit) -> dict[str, Any]:
-    match unit.change:
+def _plain_change(write: Write) -> dict[str, Any]:
+    match write.change:
         case Insert(job, over):
             row = {
                 **_changing(job),
@@ -130,15 +130,15 @@ def _plain_change(unit: Unit) -> dict[str, Any]:
                 "body_digest": job.body_digest,
             }
             new = {"body": job.body, "numbers": job.numbers, "over": None if over is None else _plain_over(over)}
-            return {"kind": "insert", "job": row, **new, **_of_job(job, unit)}
+            return {"kind": "insert", "job": row, **new, **_of_job(job, write)}
         case Edit(revision, job):
             edited = {**_changing(job), "priority": job.priority, "valid_until": job.valid_until}
-            return {"kind": "replace", "old": revision, "job": edited, "body": job.body, **_of_job(job, unit)}
+            return {"kind": "replace", "old": revision, "job": edited, "body": job.body, **_of_job(job, write)}
         case Replace(revision, job):
-            return {"kind": "replace", "old": revision, "job": _changing(job), **_of_job(job, unit)}
+            return {"kind": "replace", "old": revision, "job": _changing(job), **_of_job(job, write)}
         case Delete(job, keep_key_until):
             left = {"numbers": job.numbers, "tombstone": _plain_tombstone(job, keep_key_until)}
-            return {"kind": "delete", "old": job.revision, **left, **_of_job(job, unit)}
+            return {"kind": "delete", "old": job.revision, **left, **_of_job(job, write)}
         case None:
             return {"kind": None}
 
@@ -150,8 +150,8 @@ def _plain_over(over: Handover) -> dict[str, Any]:
     return {"owner": over.owner, **released}
 
 
-def _of_job(job: Job, unit: Unit) -> dict[str, Any]:
-    return {"id": job.id, "batch": job.batch_id, "tally": unit.tally}
+def _of_job(job: Job, write: Write) -> dict[str, Any]:
+    return {"id": job.id, "batch": job.batch_id, "tally": write.tally}
 
 
 def _plain_tombstone(job: Job, keep_key_until: datetime | None) -> dict[str, Any] | None:
@@ -185,35 +185,35 @@ def _plain_put(put: Put) -> dict[str, Any]:
     }
 
 
-def _plain_need(need: Need, unit: Unit) -> dict[str, Any]:
-    match need:
+def _plain_condition(condition: Condition, write: Write) -> dict[str, Any]:
+    match condition:
         case Absent(namespace, groups, owner):
             return {"kind": "absent", "namespace": namespace, "groups": groups, "owner": owner}
         case AtMost(namespace, group, most, owner):
             return {"kind": "most", "namespace": namespace, "groups": (group,), "most": most, "owner": owner}
         case Same():
-            return _plain_same(need, (unit,))
+            return _plain_same(condition, (write,))
         case OpenGate(queue, batch):
             members = {gate_member(None), gate_member(batch)}
             return {"kind": "gate", "namespace": GATES, "groups": (queue,), "members": list(members)}
 
 
-def _plain_same(need: Same, units: Sequence[Unit]) -> dict[str, Any]:
-    """A `Same` condition, with the values that its own units put there: the last of them may be of an earlier try."""
-    key = (need.namespace, need.group, need.member)
-    own = [put.value for unit in units for put in unit.puts if (put.namespace, put.group, put.member) == key]
+def _plain_same(condition: Same, writes: Sequence[Write]) -> dict[str, Any]:
+    """A `Same` condition, with the values that its own writes put there: the last of them may be of an earlier try."""
+    key = (condition.namespace, condition.group, condition.member)
+    own = [put.value for write in writes for put in write.puts if (put.namespace, put.group, put.member) == key]
     return {
         "kind": "same",
-        "namespace": need.namespace,
-        "groups": (need.group,),
-        "member": need.member,
-        "value": need.value,
+        "namespace": condition.namespace,
+        "groups": (condition.group,),
+        "member": condition.member,
+        "value": condition.value,
         "own": own,
     }
 
 
-def answer_from(unit: Unit, told: str | dict[str, Any]) -> Answer:
-    """The answer of `write.sql` to a unit."""
+def answer_from(write: Write, told: str | dict[str, Any]) -> Answer:
+    """The answer of `write.sql` to a write."""
     if isinstance(told, str):
         return _PLAIN[told]
     if "owner" in told:
@@ -222,9 +222,9 @@ def answer_from(unit: Unit, told: str | dict[str, Any]) -> Answer:
         return Answer(result=Result.DONE, slot=SendSlot(*map(from_micros, told["done"])))
     if "no_slot" in told:
         return Answer(result=Result.NO_SLOT, slot=SendSlot(None, from_micros(told["no_slot"])))
-    place: int = told["need"]
+    place: int = told["condition"]
     record = told_record(*told["record"]) if told["record"] else None
-    return Answer(result=Result.NOT_FREE, need=unit.needs[place], record=record)
+    return Answer(result=Result.NOT_FREE, condition=write.conditions[place], record=record)
 
 
 def told_record(group: str, value: str, ends_at: str | None, member: str) -> Record:

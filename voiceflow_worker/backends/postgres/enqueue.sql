@@ -30,31 +30,31 @@ EXCEPTION WHEN SQLSTATE 'VW002' THEN
 END;
 $$;
 
--- Writes a step of new calls, and returns the answers to its units. Keys are kept unique by their index: this waits for
+-- Writes a bulk write of new calls, and returns the answers to its writes. Keys are kept unique by their index: this waits for
 -- another transaction that is storing the same key, and nothing is aborted.
-CREATE FUNCTION voiceflow.enqueue(step jsonb) RETURNS jsonb
+CREATE FUNCTION voiceflow.enqueue(bulk jsonb) RETURNS jsonb
 LANGUAGE plpgsql AS $$
 DECLARE
-    at CONSTANT timestamptz := step ->> 'now';
-    units CONSTANT jsonb := (
-        SELECT jsonb_agg(unit || '{"puts": [], "wakes": null}' ORDER BY place)
-        FROM jsonb_array_elements(step -> 'units') WITH ORDINALITY AS each (unit, place)
+    at CONSTANT timestamptz := bulk ->> 'now';
+    writes CONSTANT jsonb := (
+        SELECT jsonb_agg(write || '{"puts": [], "wakes": null}' ORDER BY place)
+        FROM jsonb_array_elements(bulk -> 'writes') WITH ORDINALITY AS each (write, place)
     );
     answers jsonb[];
 BEGIN
     IF current_setting('transaction_isolation') <> 'read committed' THEN
-        PERFORM voiceflow.require_seen(unit ->> 'queue', unit #>> '{job,unique_key}')
-        FROM jsonb_array_elements(units) AS unit WHERE unit #>> '{job,unique_key}' IS NOT NULL;
+        PERFORM voiceflow.require_seen(write ->> 'queue', write #>> '{job,unique_key}')
+        FROM jsonb_array_elements(writes) AS write WHERE write #>> '{job,unique_key}' IS NOT NULL;
     END IF;
-    IF (step -> 'together')::boolean THEN
-        answers := voiceflow.answers_together(units, at);
+    IF (bulk -> 'together')::boolean THEN
+        answers := voiceflow.answers_together(writes, at);
     ELSE
-        answers := voiceflow.answers(units, at);
+        answers := voiceflow.answers(writes, at);
     END IF;
-    PERFORM voiceflow.tell(units, answers);
+    PERFORM voiceflow.tell(writes, answers);
     INSERT INTO voiceflow.noted_puts (put)
     SELECT DISTINCT put
-    FROM jsonb_array_elements(step -> 'units') WITH ORDINALITY AS each (unit, place), jsonb_array_elements(unit -> 'puts') AS put
+    FROM jsonb_array_elements(bulk -> 'writes') WITH ORDINALITY AS each (write, place), jsonb_array_elements(write -> 'puts') AS put
     WHERE answers[place] = '"done"' AND NOT EXISTS (
         SELECT FROM voiceflow.records AS r
         WHERE r.namespace = put ->> 'namespace' AND r.group_name = put ->> 'group_name' AND r.member = put ->> 'member'
@@ -81,7 +81,7 @@ END;
 $$;
 
 -- Answers what the code of a caller asks:
---   {step}: the answers to its units;
+--   {bulk}: the answers to its writes;
 --   {now, queue, keys}: who owns these unique keys, calls that have been deleted among them;
 --   {now, namespace, keys}: the records with these keys, each of a group and a member.
 -- Every answer tells the place and the id of the store, and the time of the server. If the question is for another place, nothing is
@@ -97,8 +97,8 @@ DECLARE
 BEGIN
     IF question ->> 'place' <> here THEN
         NULL;
-    ELSIF question ? 'step' THEN
-        answer := voiceflow.enqueue(question -> 'step');
+    ELSIF question ? 'bulk' THEN
+        answer := voiceflow.enqueue(question -> 'bulk');
     ELSIF question ? 'queue' THEN
         SELECT jsonb_agg(owner) INTO answer FROM (
             SELECT to_jsonb(c) AS owner FROM voiceflow.calls AS c

@@ -53,7 +53,7 @@ def _denied(message: str) -> StoreError:
 
 
 ANOTHER_STORE = "VW003"
-"""What `write.sql` raises for a step of another store."""
+"""What `write.sql` raises for a bulk write of another store."""
 _GRANTS = "let the owner of the store run the GRANTs that `voiceflow doctor --make --print` ends with"
 _KINDS_BY_STATE = (
     _Kind(
@@ -183,8 +183,8 @@ _KINDS_BY_TEXT = (
 def is_rolled_back(error: BaseException) -> bool:
     """Whether the server has certainly undone the statement, and it may be made again as it was.
 
-    A step that has its locks gives them back after a short wait for another transaction, and is made again. One that
-    has waited long for its locks is not.
+    A bulk write that has its locks gives them back after a short wait for another transaction, and is made again. One
+    that has waited long for its locks is not.
     """
     if not isinstance(error, psycopg.Error):
         return False

@@ -88,7 +88,7 @@ CREATE TABLE voiceflow.totals (
 COMMENT ON TABLE voiceflow.totals IS
     'Counters of each batch, and of each queue as the batch ''''. What is in `additions` must be added';
 
--- Counters would be rows that all writers wait for. So each step adds rows here, and `prune` moves them to `totals`.
+-- Counters would be rows that all writers wait for. So each bulk write adds rows here, and `prune` moves them to `totals`.
 CREATE TABLE voiceflow.additions (
     number     bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     queue      text COLLATE "C" NOT NULL,

@@ -10,7 +10,7 @@ from datetime import datetime
 
 import orjson
 
-from voiceflow_worker.backends.postgres.codec import JOB, answer_from, job_of, plain_step
+from voiceflow_worker.backends.postgres.codec import JOB, answer_from, job_of, plain_bulk
 from voiceflow_worker.backends.postgres.connection import Row
 from voiceflow_worker.backends.postgres.database import Database
 from voiceflow_worker.backends.postgres.reading import counting, read_jobs, read_records
@@ -20,14 +20,14 @@ from voiceflow_worker.backends.postgres.waiting import QueueChanges
 from voiceflow_worker.backends.record import event_from, readable, to_micros
 from voiceflow_worker.core.ports import Event
 from voiceflow_worker.core.ports.reads import Counted, Read
-from voiceflow_worker.core.ports.store import Answer, Clock, History, Record, Step, Store, Wanted, check_step
+from voiceflow_worker.core.ports.store import Answer, BulkWrite, Clock, History, Record, Store, Wanted, check_bulk_write
 from voiceflow_worker.errors import StoreError
 from voiceflow_worker.model.jobs.job import Job
 from voiceflow_worker.model.jobs.totals import STATE, Totals
 
 AT_ONCE = 32
-"""The number of units that are written at once, unless they are together: meanwhile, others wait for what they lock. So
-many need fewer locks (`lock_groups` in write.sql) than the number from which a step locks the whole store."""
+"""The number of writes that are written at once, unless they are together: meanwhile, others wait for what they lock.
+So many need fewer locks (`lock_groups` in write.sql) than the number from which a bulk write locks the whole store."""
 _WRITE = "SELECT voiceflow.write(%s::jsonb)::text"
 _LEASE = f"""
 SELECT {JOB}, was_due, gone
@@ -101,24 +101,24 @@ class PostgresStore:
         """The durability of the server, checked when it was last connected."""
         return self.database.survey.durability
 
-    async def write(self, step: Step, *, now: datetime) -> Sequence[Answer]:
-        check_step(step)
+    async def write(self, bulk: BulkWrite, *, now: datetime) -> Sequence[Answer]:
+        check_bulk_write(bulk)
         if self.durability.guarantee is Guarantee.NONE:
-            step = replace(step, durable=False)
-        size = max(len(step.units), 1) if step.together else AT_ONCE
-        parts = [step.units[start : start + size] for start in range(0, len(step.units), size)]
+            bulk = replace(bulk, durable=False)
+        size = max(len(bulk.writes), 1) if bulk.together else AT_ONCE
+        parts = [bulk.writes[start : start + size] for start in range(0, len(bulk.writes), size)]
         answers: list[Answer] = []
-        for part, plain in [(part, plain_step(step, part, now=now, store_id=self.id)) for part in parts]:
+        for part, plain in [(part, plain_bulk(bulk, part, now=now, store_id=self.id)) for part in parts]:
             try:
                 ((written,),) = await self.database.rows(_WRITE, plain)
                 told = orjson.loads(written)
                 if "not_verified" in told:
                     await self.database.check_again()
             except StoreError as error:
-                error.answers = (*answers, *[None] * (len(step.units) - len(answers)))
+                error.answers = (*answers, *[None] * (len(bulk.writes) - len(answers)))
                 raise
             answers += [answer_from(*each) for each in zip(part, told, strict=True)]
-            for queue in {unit.wakes for unit in part if unit.wakes is not None}:
+            for queue in {write.wakes for write in part if write.wakes is not None}:
                 self.changes.wakeups.wake(queue)
         return answers
 

@@ -1,4 +1,4 @@
--- Events, changes and counters: what units add, and what readers find.
+-- Events, changes and counters: what writes add, and what readers find.
 
 
 -- The events of a queue behind a sequence, oldest first. While they are read, no event of the queue is being written, so that

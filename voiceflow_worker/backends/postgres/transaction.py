@@ -12,9 +12,9 @@ import orjson
 from anyio import CancelScope
 
 from voiceflow_worker.backends.postgres.callers import CallersConnection, callers_connection, refused, why_refused
-from voiceflow_worker.backends.postgres.codec import JOB, answer_from, job_of, plain_step, told_record
+from voiceflow_worker.backends.postgres.codec import JOB, answer_from, job_of, plain_bulk, told_record
 from voiceflow_worker.backends.record import readable, remembered
-from voiceflow_worker.core.ports.store import Answer, Clock, Key, Record, Step, Store, check_step
+from voiceflow_worker.core.ports.store import Answer, BulkWrite, Clock, Key, Record, Store, check_bulk_write
 from voiceflow_worker.core.queue import CallQueue
 from voiceflow_worker.model.country_windows import CountryWindows
 from voiceflow_worker.model.flows.callflow import CallFlow
@@ -140,11 +140,11 @@ class JoinedStore:
         self.server = ""
         self._asked = asked
 
-    async def write(self, step: Step, *, now: datetime) -> Sequence[Answer]:
+    async def write(self, bulk: BulkWrite, *, now: datetime) -> Sequence[Answer]:
         """Store new jobs. Nobody is woken, and new records are noted, to be put later."""
-        check_step(step)
-        answers = await self._asked.answer(step=orjson.Fragment(plain_step(step, step.units, now=now)))
-        return [answer_from(*each) for each in zip(step.units, answers, strict=True)]
+        check_bulk_write(bulk)
+        answers = await self._asked.answer(bulk=orjson.Fragment(plain_bulk(bulk, bulk.writes, now=now)))
+        return [answer_from(*each) for each in zip(bulk.writes, answers, strict=True)]
 
     async def jobs(self, read: ByKey, *, now: datetime) -> Sequence[Job]:
         """The jobs that own these unique keys."""

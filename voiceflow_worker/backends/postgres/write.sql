@@ -1,8 +1,8 @@
--- Writing a step: its conditions are checked and its parts are written in one statement, which is one transaction. Functions
+-- Writing a bulk write: its conditions are checked and its parts are written in one statement, which is one transaction. Functions
 -- here are made for READ COMMITTED: each of their statements sees what was committed before it began, so that after the
--- locks of a step are taken, nothing that it checks can be changed by another step.
+-- locks of a bulk write are taken, nothing that it checks can be changed by another bulk write.
 --
--- A step is JSON: now, together, durable, guard ({server, known: a condition}) and units. A unit has
+-- A bulk write is JSON: now, together, durable, guard ({server, known: a condition}) and writes. A write has
 --   kind: 'insert', 'replace', 'delete' or null; id, old (the revision that is replaced or deleted), queue, batch and tally;
 --   job: its row, or the columns that its next version changes; for a new one, body and numbers too, and `over`: the owner
 --   that gives its unique key up (owner, and its old revision and next version, or neither for a tombstone); for an edit, its
@@ -12,8 +12,8 @@
 --   puts, drops, events, wakes (a queue), and slot (queue, after and until in epoch seconds).
 
 
--- The lock of a group of records. Many groups share a lock, so that no step needs more than a hundred. Groups of these two
--- namespaces are named by each step, three for each number, and are seldom written: they share a few locks.
+-- The lock of a group of records. Many groups share a lock, so that no bulk write needs more than a hundred. Groups of these two
+-- namespaces are named by each bulk write, three for each number, and are seldom written: they share a few locks.
 CREATE FUNCTION voiceflow.lock_of(namespace text, group_name text) RETURNS integer
 LANGUAGE sql IMMUTABLE AS $$
     SELECT CASE WHEN namespace IN ('suppressed', 'bridge-lock') THEN 1024 + (hashtext(namespace || ' ' || group_name) & 15)
@@ -22,8 +22,8 @@ $$;
 
 -- Locks groups until the end of the transaction: `shared` ones for reading what stands in them, the others for writing.
 --
--- Locks are taken in one order, so that steps do not wait for each other in a circle. All of them are taken below the lock
--- of the whole store (-1). A step with very many locks takes that one alone.
+-- Locks are taken in one order, so that bulk writes do not wait for each other in a circle. All of them are taken below the lock
+-- of the whole store (-1). A bulk write with very many locks takes that one alone.
 CREATE FUNCTION voiceflow.lock_groups(namespaces text[], group_names text[], shared boolean[]) RETURNS void
 LANGUAGE plpgsql AS $$
 DECLARE
@@ -51,36 +51,36 @@ BEGIN
 END;
 $$;
 
--- Locks what a step names: the groups of its records and conditions, and the rows of its jobs. Those who write events of a
+-- Locks what a bulk write names: the groups of its records and conditions, and the rows of its jobs. Those who write events of a
 -- queue, or wake it, share a lock, with which readers make sure that no smaller number is still being written.
-CREATE FUNCTION voiceflow.lock_step(step jsonb) RETURNS void
+CREATE FUNCTION voiceflow.lock_bulk(bulk jsonb) RETURNS void
 LANGUAGE plpgsql AS $$
 DECLARE
-    units CONSTANT jsonb := step -> 'units';
+    writes CONSTANT jsonb := bulk -> 'writes';
 BEGIN
     PERFORM voiceflow.lock_groups(array_agg(namespace), array_agg(group_name), array_agg(is_shared)) FROM (
         SELECT put ->> 'namespace', put ->> 'group_name', false
-        FROM jsonb_array_elements(units) AS unit, jsonb_array_elements(unit -> 'puts') AS put
+        FROM jsonb_array_elements(writes) AS write, jsonb_array_elements(write -> 'puts') AS put
         UNION ALL
         SELECT dropped ->> 'namespace', dropped ->> 'group_name', false
-        FROM jsonb_array_elements(units) AS unit, jsonb_array_elements(unit -> 'drops') AS dropped
+        FROM jsonb_array_elements(writes) AS write, jsonb_array_elements(write -> 'drops') AS dropped
         UNION ALL
-        SELECT need ->> 'namespace', group_name, need ->> 'kind' <> 'most'
-        FROM jsonb_array_elements(units) AS unit, jsonb_array_elements(unit -> 'needs') AS need,
-             jsonb_array_elements_text(need -> 'groups') AS group_name
+        SELECT condition ->> 'namespace', group_name, condition ->> 'kind' <> 'most'
+        FROM jsonb_array_elements(writes) AS write, jsonb_array_elements(write -> 'conditions') AS condition,
+             jsonb_array_elements_text(condition -> 'groups') AS group_name
         UNION ALL
-        SELECT step #>> '{guard,known,namespace}', step #>> '{guard,known,groups,0}', true
-        WHERE step -> 'guard' <> 'null'
+        SELECT bulk #>> '{guard,known,namespace}', bulk #>> '{guard,known,groups,0}', true
+        WHERE bulk -> 'guard' <> 'null'
         UNION ALL
-        SELECT 'events of', unit ->> 'queue', true FROM jsonb_array_elements(units) AS unit
-        WHERE unit -> 'events' <> '[]'
+        SELECT 'events of', write ->> 'queue', true FROM jsonb_array_elements(writes) AS write
+        WHERE write -> 'events' <> '[]'
         UNION ALL
-        SELECT 'changes of', unit ->> 'wakes', true FROM jsonb_array_elements(units) AS unit
-        WHERE unit -> 'wakes' <> 'null'
+        SELECT 'changes of', write ->> 'wakes', true FROM jsonb_array_elements(writes) AS write
+        WHERE write -> 'wakes' <> 'null'
     ) AS named (namespace, group_name, is_shared);
     PERFORM FROM voiceflow.jobs
     WHERE id = ANY (ARRAY(
-        SELECT unnest(ARRAY[unit ->> 'id', unit #>> '{over,owner}']) FROM jsonb_array_elements(units) AS unit
+        SELECT unnest(ARRAY[write ->> 'id', write #>> '{over,owner}']) FROM jsonb_array_elements(writes) AS write
     ))
     ORDER BY id FOR UPDATE;
 END;
@@ -118,40 +118,40 @@ $$;
 
 -- The record by which a condition fails, as [group, value, end, member], or as [] if it fails because none stands. NULL if
 -- the condition holds.
-CREATE FUNCTION voiceflow.failed_by(need jsonb, at timestamptz) RETURNS jsonb
+CREATE FUNCTION voiceflow.failed_by(condition jsonb, at timestamptz) RETURNS jsonb
 LANGUAGE plpgsql AS $$
 DECLARE
-    owner CONSTANT text := need ->> 'owner';
+    owner CONSTANT text := condition ->> 'owner';
     named text;
     found voiceflow.records;
 BEGIN
-    FOR named IN SELECT jsonb_array_elements_text(need -> 'groups') LOOP
-        CASE need ->> 'kind'
+    FOR named IN SELECT jsonb_array_elements_text(condition -> 'groups') LOOP
+        CASE condition ->> 'kind'
         WHEN 'absent' THEN
             SELECT * INTO found FROM voiceflow.records
-            WHERE namespace = need ->> 'namespace' AND group_name = named AND voiceflow.stands(ends_at, at)
+            WHERE namespace = condition ->> 'namespace' AND group_name = named AND voiceflow.stands(ends_at, at)
                 AND NOT voiceflow.belongs(value, owner)
             ORDER BY member LIMIT 1;
         WHEN 'most' THEN
             -- When this one has ended, as many as are allowed are left.
             SELECT * INTO found FROM voiceflow.records
-            WHERE namespace = need ->> 'namespace' AND group_name = named AND voiceflow.stands(ends_at, at)
+            WHERE namespace = condition ->> 'namespace' AND group_name = named AND voiceflow.stands(ends_at, at)
                 AND NOT voiceflow.belongs(value, owner)
-            ORDER BY ends_at DESC NULLS FIRST OFFSET (need ->> 'most')::integer LIMIT 1;
+            ORDER BY ends_at DESC NULLS FIRST OFFSET (condition ->> 'most')::integer LIMIT 1;
         WHEN 'same' THEN
             SELECT * INTO found FROM voiceflow.records
-            WHERE namespace = need ->> 'namespace' AND group_name = named AND member = need ->> 'member'
+            WHERE namespace = condition ->> 'namespace' AND group_name = named AND member = condition ->> 'member'
                 AND voiceflow.stands(ends_at, at);
-            IF found.value IS NOT DISTINCT FROM need ->> 'value' OR need -> 'own' ? found.value THEN
+            IF found.value IS NOT DISTINCT FROM condition ->> 'value' OR condition -> 'own' ? found.value THEN
                 RETURN NULL;
             ELSIF found.value IS NULL THEN
                 RETURN '[]';
             END IF;
         WHEN 'gate' THEN
             -- Each by its key: in the order of members, all gates of the queue would be read.
-            SELECT gate.* INTO found FROM jsonb_array_elements_text(need -> 'members') AS wanted, LATERAL (
+            SELECT gate.* INTO found FROM jsonb_array_elements_text(condition -> 'members') AS wanted, LATERAL (
                 SELECT * FROM voiceflow.records
-                WHERE namespace = need ->> 'namespace' AND group_name = named AND member = wanted
+                WHERE namespace = condition ->> 'namespace' AND group_name = named AND member = wanted
                     AND voiceflow.stands(ends_at, at) AND voiceflow.is_closed(value)
                 LIMIT 1
             ) AS gate
@@ -165,24 +165,24 @@ BEGIN
 END;
 $$;
 
--- Whether an earlier try has written a unit. `revision` is that of its job now, or NULL if there is none.
-CREATE FUNCTION voiceflow.was_written(unit jsonb, revision text, at timestamptz) RETURNS boolean
+-- Whether an earlier try has written a write. `revision` is that of its job now, or NULL if there is none.
+CREATE FUNCTION voiceflow.was_written(write jsonb, revision text, at timestamptz) RETURNS boolean
 LANGUAGE plpgsql AS $$
 BEGIN
-    CASE unit ->> 'kind'
+    CASE write ->> 'kind'
     WHEN 'insert' THEN
         RETURN revision IS NOT NULL;
     WHEN 'replace' THEN
-        RETURN revision IS NOT DISTINCT FROM unit #>> '{job,revision}';
+        RETURN revision IS NOT DISTINCT FROM write #>> '{job,revision}';
     WHEN 'delete' THEN
         RETURN revision IS NULL;
     ELSE
         -- Its own new value stands where it was to replace another one.
         RETURN EXISTS (
-            SELECT FROM jsonb_array_elements(unit -> 'needs') AS need
-            WHERE need ->> 'kind' = 'same' AND need -> 'own' ->> -1 IS DISTINCT FROM need ->> 'value'
-                AND need -> 'own' ->> -1 = voiceflow.value_of(
-                    need ->> 'namespace', need #>> '{groups,0}', need ->> 'member', at
+            SELECT FROM jsonb_array_elements(write -> 'conditions') AS condition
+            WHERE condition ->> 'kind' = 'same' AND condition -> 'own' ->> -1 IS DISTINCT FROM condition ->> 'value'
+                AND condition -> 'own' ->> -1 = voiceflow.value_of(
+                    condition ->> 'namespace', condition #>> '{groups,0}', condition ->> 'member', at
                 )
         );
     END CASE;
@@ -283,29 +283,29 @@ END;
 $$;
 
 -- Writes the change of a job. False if it is new, and another transaction has meanwhile stored it or another one with its key.
-CREATE FUNCTION voiceflow.change_job(unit jsonb, at timestamptz) RETURNS boolean
+CREATE FUNCTION voiceflow.change_job(write jsonb, at timestamptz) RETURNS boolean
 LANGUAGE plpgsql AS $$
 DECLARE
-    job CONSTANT jsonb := unit -> 'job';
-    job_id CONSTANT text := unit ->> 'id';
-    released CONSTANT jsonb := unit #> '{over,job}';
+    job CONSTANT jsonb := write -> 'job';
+    job_id CONSTANT text := write ->> 'id';
+    released CONSTANT jsonb := write #> '{over,job}';
 BEGIN
-    CASE unit ->> 'kind'
+    CASE write ->> 'kind'
     WHEN 'insert' THEN
-        IF unit -> 'over' <> 'null' THEN
+        IF write -> 'over' <> 'null' THEN
             DELETE FROM voiceflow.records
-            WHERE namespace = 'tombstone' AND group_name = unit ->> 'queue' AND member = job ->> 'unique_key';
+            WHERE namespace = 'tombstone' AND group_name = write ->> 'queue' AND member = job ->> 'unique_key';
             UPDATE voiceflow.jobs SET
                 unique_key = NULL, revision = released ->> 'revision', record = released ->> 'record'
-            WHERE id = unit #>> '{over,owner}' AND revision = unit #>> '{over,old}';
+            WHERE id = write #>> '{over,owner}' AND revision = write #>> '{over,old}';
         END IF;
         INSERT INTO voiceflow.jobs SELECT * FROM jsonb_populate_record(NULL::voiceflow.jobs, job) ON CONFLICT DO NOTHING;
         IF NOT FOUND THEN
             RETURN false;
         END IF;
-        INSERT INTO voiceflow.bodies VALUES (job_id, unit ->> 'body');
+        INSERT INTO voiceflow.bodies VALUES (job_id, write ->> 'body');
         INSERT INTO voiceflow.numbers
-        SELECT unit ->> 'queue', telephone, job_id FROM jsonb_array_elements_text(unit -> 'numbers') AS telephone;
+        SELECT write ->> 'queue', telephone, job_id FROM jsonb_array_elements_text(write -> 'numbers') AS telephone;
     WHEN 'replace' THEN
         UPDATE voiceflow.jobs SET
             state = job ->> 'state', due_at = (job ->> 'due_at')::timestamptz, revision = job ->> 'revision',
@@ -316,29 +316,29 @@ BEGIN
             UPDATE voiceflow.jobs SET
                 priority = (job ->> 'priority')::integer, valid_until = (job ->> 'valid_until')::timestamptz
             WHERE id = job_id;
-            UPDATE voiceflow.bodies SET body = unit ->> 'body' WHERE id = job_id;
+            UPDATE voiceflow.bodies SET body = write ->> 'body' WHERE id = job_id;
         END IF;
     WHEN 'delete' THEN
         DELETE FROM voiceflow.jobs WHERE id = job_id;
         DELETE FROM voiceflow.bodies WHERE id = job_id;
         DELETE FROM voiceflow.numbers
-        WHERE queue = unit ->> 'queue' AND telephone = ANY (ARRAY(SELECT jsonb_array_elements_text(unit -> 'numbers')))
+        WHERE queue = write ->> 'queue' AND telephone = ANY (ARRAY(SELECT jsonb_array_elements_text(write -> 'numbers')))
             AND id = job_id;
-        IF unit -> 'tombstone' <> 'null' THEN
-            PERFORM voiceflow.put(unit -> 'tombstone', at);
+        IF write -> 'tombstone' <> 'null' THEN
+            PERFORM voiceflow.put(write -> 'tombstone', at);
         END IF;
     END CASE;
     RETURN true;
 END;
 $$;
 
--- Checks all of a unit, and then writes what later units may see of it. Returns the answer: 'done', 'again' (it was written
+-- Checks all of a write, and then writes what later writes may see of it. Returns the answer: 'done', 'again' (it was written
 -- by an earlier try), 'stale', {"owner": …} or {"need": the place of the condition that failed, "record": …}.
-CREATE FUNCTION voiceflow.answer(unit jsonb, at timestamptz) RETURNS jsonb
+CREATE FUNCTION voiceflow.answer(write jsonb, at timestamptz) RETURNS jsonb
 LANGUAGE plpgsql AS $$
 DECLARE
-    kind CONSTANT text := unit ->> 'kind';
-    key CONSTANT text := unit #>> '{job,unique_key}';
+    kind CONSTANT text := write ->> 'kind';
+    key CONSTANT text := write #>> '{job,unique_key}';
     revision text;
     owner jsonb;
     part jsonb;
@@ -347,71 +347,71 @@ DECLARE
     slot bigint[];
 BEGIN
     IF kind IS NOT NULL THEN
-        revision := (SELECT j.revision FROM voiceflow.jobs AS j WHERE j.id = unit ->> 'id');
+        revision := (SELECT j.revision FROM voiceflow.jobs AS j WHERE j.id = write ->> 'id');
     END IF;
-    IF voiceflow.was_written(unit, revision, at) THEN
+    IF voiceflow.was_written(write, revision, at) THEN
         RETURN '"again"';
     END IF;
     IF kind = 'insert' AND key IS NOT NULL THEN
-        owner := voiceflow.owner_of_key(unit ->> 'queue', key, at);
-        IF owner IS NOT NULL AND NOT voiceflow.gives_up(owner, unit -> 'over') THEN
+        owner := voiceflow.owner_of_key(write ->> 'queue', key, at);
+        IF owner IS NOT NULL AND NOT voiceflow.gives_up(owner, write -> 'over') THEN
             RETURN jsonb_build_object('owner', owner);
         END IF;
-    ELSIF kind IN ('replace', 'delete') AND revision IS DISTINCT FROM unit ->> 'old' THEN
+    ELSIF kind IN ('replace', 'delete') AND revision IS DISTINCT FROM write ->> 'old' THEN
         RETURN '"stale"';
     END IF;
-    FOR part IN SELECT jsonb_array_elements(unit -> 'needs') LOOP
+    FOR part IN SELECT jsonb_array_elements(write -> 'conditions') LOOP
         record := voiceflow.failed_by(part, at);
         IF record IS NOT NULL THEN
-            RETURN jsonb_build_object('need', place, 'record', record);
+            RETURN jsonb_build_object('condition', place, 'record', record);
         END IF;
         place := place + 1;
     END LOOP;
-    IF unit -> 'slot' <> 'null' THEN
-        slot := voiceflow.allot(unit -> 'slot', at);
+    IF write -> 'slot' <> 'null' THEN
+        slot := voiceflow.allot(write -> 'slot', at);
         IF slot[1] IS NULL THEN
             RETURN jsonb_build_object('no_slot', slot[2]);
         END IF;
     END IF;
-    IF kind IS NOT NULL AND NOT voiceflow.change_job(unit, at) THEN
-        RETURN voiceflow.answer(unit, at); -- which finds the other one
+    IF kind IS NOT NULL AND NOT voiceflow.change_job(write, at) THEN
+        RETURN voiceflow.answer(write, at); -- which finds the other one
     END IF;
-    FOR part IN SELECT jsonb_array_elements(unit -> 'puts') LOOP
+    FOR part IN SELECT jsonb_array_elements(write -> 'puts') LOOP
         PERFORM voiceflow.put(part, at);
     END LOOP;
-    FOR part IN SELECT jsonb_array_elements(unit -> 'drops') LOOP
+    FOR part IN SELECT jsonb_array_elements(write -> 'drops') LOOP
         PERFORM voiceflow.drop_record(part);
     END LOOP;
     RETURN CASE WHEN slot IS NULL THEN '"done"' ELSE jsonb_build_object('done', slot) END;
 END;
 $$;
 
--- Answers units in their order.
-CREATE FUNCTION voiceflow.answers(units jsonb, at timestamptz) RETURNS jsonb[]
+-- Answers writes in their order.
+CREATE FUNCTION voiceflow.answers(writes jsonb, at timestamptz) RETURNS jsonb[]
 LANGUAGE plpgsql AS $$
 DECLARE
-    unit jsonb;
+    write jsonb;
     answers jsonb[] := '{}';
 BEGIN
-    FOR unit IN SELECT jsonb_array_elements(units) LOOP
-        answers := array_append(answers, voiceflow.answer(unit, at));
+    FOR write IN SELECT jsonb_array_elements(writes) LOOP
+        answers := array_append(answers, voiceflow.answer(write, at));
     END LOOP;
     RETURN answers;
 END;
 $$;
 
--- Answers units of which one refusal refuses all: then all that they have written is undone.
-CREATE FUNCTION voiceflow.answers_together(units jsonb, at timestamptz) RETURNS jsonb[]
+-- Answers writes of which one refusal refuses all: then all that they have written is undone.
+CREATE FUNCTION voiceflow.answers_together(writes jsonb, at timestamptz) RETURNS jsonb[]
 LANGUAGE plpgsql AS $$
 DECLARE
     answers jsonb[];
 BEGIN
-    answers := voiceflow.answers(units, at);
+    answers := voiceflow.answers(writes, at);
     -- A key that is taken refuses only a call with another body.
     IF EXISTS (
-        SELECT FROM jsonb_array_elements(units) WITH ORDINALITY AS each (unit, place)
+        SELECT FROM jsonb_array_elements(writes) WITH ORDINALITY AS each (write, place)
         WHERE answers[place] NOT IN ('"done"', '"again"')
-            AND NOT coalesce(answers[place] #>> '{owner,1}' = unit #>> '{job,body_digest}', false)
+            AND NOT coalesce(answers[place] #>> '{owner,1}' = write #>> '{job,body_digest}', false)
     ) THEN
         RAISE SQLSTATE 'VW001';
     END IF;
@@ -424,22 +424,22 @@ EXCEPTION WHEN SQLSTATE 'VW001' THEN
 END;
 $$;
 
--- The answers to units of a step whose guard failed: nothing is written, but what was written before is told.
-CREATE FUNCTION voiceflow.answers_not_verified(units jsonb, at timestamptz) RETURNS jsonb[]
+-- The answers to writes of a bulk write whose guard failed: nothing is written, but what was written before is told.
+CREATE FUNCTION voiceflow.answers_not_verified(writes jsonb, at timestamptz) RETURNS jsonb[]
 LANGUAGE plpgsql AS $$
 BEGIN
     RETURN ARRAY(
-        SELECT CASE WHEN voiceflow.was_written(unit, revision, at) THEN '"again"' ELSE '"not_verified"' END::jsonb
-        FROM jsonb_array_elements(units) WITH ORDINALITY AS each (unit, place)
-        LEFT JOIN voiceflow.jobs ON jobs.id = unit ->> 'id'
+        SELECT CASE WHEN voiceflow.was_written(write, revision, at) THEN '"again"' ELSE '"not_verified"' END::jsonb
+        FROM jsonb_array_elements(writes) WITH ORDINALITY AS each (write, place)
+        LEFT JOIN voiceflow.jobs ON jobs.id = write ->> 'id'
         ORDER BY place
     );
 END;
 $$;
 
--- Adds the tallies of the units that were written to the counters, stores their events, and wakes who waits for their queues.
+-- Adds the tallies of the writes that were written to the counters, stores their events, and wakes who waits for their queues.
 -- Returns the queues whose additions should be folded: one time in 251, so that a reader of counters finds few additions.
-CREATE FUNCTION voiceflow.tell(units jsonb, answers jsonb[]) RETURNS text[]
+CREATE FUNCTION voiceflow.tell(writes jsonb, answers jsonb[]) RETURNS text[]
 LANGUAGE plpgsql AS $$
 DECLARE
     woken text;
@@ -448,9 +448,9 @@ BEGIN
     WITH added AS (
         INSERT INTO voiceflow.additions (queue, batch, is_deletion, tally)
         SELECT queue, batch, is_deletion, jsonb_object_agg(field, amount) FROM (
-            SELECT unit ->> 'queue' AS queue, coalesce(unit ->> 'batch', '') AS batch, unit ->> 'kind' = 'delete' AS is_deletion,
+            SELECT write ->> 'queue' AS queue, coalesce(write ->> 'batch', '') AS batch, write ->> 'kind' = 'delete' AS is_deletion,
                    counted.key AS field, sum(counted.value::bigint) AS amount
-            FROM jsonb_array_elements(units) WITH ORDINALITY AS each (unit, place), jsonb_each_text(unit -> 'tally') AS counted
+            FROM jsonb_array_elements(writes) WITH ORDINALITY AS each (write, place), jsonb_each_text(write -> 'tally') AS counted
             WHERE answers[place] ? 'done'
             GROUP BY 1, 2, 3, 4
         ) AS sums
@@ -459,16 +459,16 @@ BEGIN
     )
     SELECT array_agg(DISTINCT queue) INTO to_fold FROM added WHERE number % 251 = 0;
     INSERT INTO voiceflow.events (queue, job_id, kind, at, state, revision, post)
-    SELECT unit ->> 'queue', event ->> 'job_id', event ->> 'kind', (event ->> 'at')::timestamptz, event ->> 'state',
+    SELECT write ->> 'queue', event ->> 'job_id', event ->> 'kind', (event ->> 'at')::timestamptz, event ->> 'state',
            event ->> 'revision', (event ->> 'post')::integer
-    FROM jsonb_array_elements(units) WITH ORDINALITY AS each (unit, place),
-         jsonb_array_elements(unit -> 'events') WITH ORDINALITY AS told (event, number)
+    FROM jsonb_array_elements(writes) WITH ORDINALITY AS each (write, place),
+         jsonb_array_elements(write -> 'events') WITH ORDINALITY AS told (event, number)
     WHERE answers[place] ? 'done'
     ORDER BY place, number;
     FOR woken IN
         INSERT INTO voiceflow.changes (queue)
-        SELECT DISTINCT unit ->> 'wakes' FROM jsonb_array_elements(units) WITH ORDINALITY AS each (unit, place)
-        WHERE answers[place] ? 'done' AND unit -> 'wakes' <> 'null'
+        SELECT DISTINCT write ->> 'wakes' FROM jsonb_array_elements(writes) WITH ORDINALITY AS each (write, place)
+        WHERE answers[place] ? 'done' AND write -> 'wakes' <> 'null'
         RETURNING queue
     LOOP
         PERFORM pg_notify(voiceflow.channel(), woken);
@@ -504,44 +504,44 @@ EXCEPTION WHEN insufficient_privilege OR undefined_function OR feature_not_suppo
 END;
 $$;
 
--- Writes a step, and returns the answer to each of its units.
+-- Writes a bulk write, and returns the answer to each of its writes.
 --
--- A time limit ends each wait for a lock. It is short for who has the locks of a step, so that a key which an open transaction
+-- A time limit ends each wait for a lock. It is short for who has the locks of a bulk write, so that a key which an open transaction
 -- of a caller is storing holds up nobody else. Plans that read whole tables are off, because plans are kept: a table that was small
 -- when its plan was made may be large now. A statement has one plan for all values: PostgreSQL would rather plan each look at
 -- the partitions of records anew, which takes ten times as long as the look. Nor is any statement worth compiling (jit).
-CREATE FUNCTION voiceflow.write(step jsonb) RETURNS jsonb
+CREATE FUNCTION voiceflow.write(bulk jsonb) RETURNS jsonb
 LANGUAGE plpgsql
 SET lock_timeout = '3s' SET enable_seqscan = off SET plan_cache_mode = force_generic_plan SET jit = off SET search_path = pg_catalog AS $$
 DECLARE
-    at CONSTANT timestamptz := step ->> 'now';
-    units CONSTANT jsonb := step -> 'units';
-    guard CONSTANT jsonb := step -> 'guard';
+    at CONSTANT timestamptz := bulk ->> 'now';
+    writes CONSTANT jsonb := bulk -> 'writes';
+    guard CONSTANT jsonb := bulk -> 'guard';
     answers jsonb[];
 BEGIN
     IF current_setting('transaction_isolation') <> 'read committed' THEN
         RAISE 'a store is written in READ COMMITTED transactions only' USING ERRCODE = 'invalid_transaction_state';
     END IF;
-    IF step ->> 'store' <> (SELECT store_id::text FROM voiceflow.voiceflow_schema) THEN
+    IF bulk ->> 'store' <> (SELECT store_id::text FROM voiceflow.voiceflow_schema) THEN
         RAISE 'this is another store' USING ERRCODE = 'VW003'; -- a pooler leads elsewhere, behind a connection that stays
     END IF;
-    IF NOT (step -> 'durable')::boolean THEN
+    IF NOT (bulk -> 'durable')::boolean THEN
         PERFORM set_config('synchronous_commit', 'off', true);
     ELSIF current_setting('synchronous_commit') = 'off' THEN
         PERFORM set_config('synchronous_commit', 'on', true); -- somebody has turned it off since this connection was opened
     END IF;
-    PERFORM voiceflow.lock_step(step);
+    PERFORM voiceflow.lock_bulk(bulk);
     PERFORM set_config('lock_timeout', '200ms', true);
     IF guard <> 'null'
         AND (guard ->> 'server' <> voiceflow.server() OR voiceflow.failed_by(guard -> 'known', at) IS NOT NULL)
     THEN
-        answers := voiceflow.answers_not_verified(units, at);
-    ELSIF (step -> 'together')::boolean THEN
-        answers := voiceflow.answers_together(units, at);
+        answers := voiceflow.answers_not_verified(writes, at);
+    ELSIF (bulk -> 'together')::boolean THEN
+        answers := voiceflow.answers_together(writes, at);
     ELSE
-        answers := voiceflow.answers(units, at);
+        answers := voiceflow.answers(writes, at);
     END IF;
-    PERFORM voiceflow.fold(queue, 1000) FROM unnest(voiceflow.tell(units, answers)) AS queue;
+    PERFORM voiceflow.fold(queue, 1000) FROM unnest(voiceflow.tell(writes, answers)) AS queue;
     RETURN to_jsonb(answers);
 END;
 $$;

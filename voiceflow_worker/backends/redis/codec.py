@@ -1,4 +1,4 @@
-"""The form in which scripts take units and give answers, jobs and events. No script decodes a record or a body.
+"""The form in which scripts take writes and give answers, jobs and events. No script decodes a record or a body.
 
 An optional text is '' if it is missing. Otherwise it is '=' followed by the text, so an empty text differs from a
 missing one. A time is in microseconds since 1970 UTC, and '' if it is missing.
@@ -29,11 +29,11 @@ from voiceflow_worker.core.ports.store import (
     Absent,
     Answer,
     AtMost,
+    Condition,
     Delete,
     Edit,
     Handover,
     Insert,
-    Need,
     OpenGate,
     Owner,
     Record,
@@ -41,7 +41,7 @@ from voiceflow_worker.core.ports.store import (
     Result,
     Same,
     Slot,
-    Unit,
+    Write,
 )
 from voiceflow_worker.model.jobs.gcra import slot_from
 from voiceflow_worker.model.jobs.job import Job
@@ -65,25 +65,27 @@ def micros(time: datetime | None) -> str:
     return "" if time is None else str(to_micros(time))
 
 
-# --- Units for write.lua -----------------------------------------------------------------------------------------
+# --- Writes for write.lua -----------------------------------------------------------------------------------------
 
 
-def plain_unit(unit: Unit) -> dict[str, Any]:
-    """A unit as `write.lua` takes it."""
-    change = unit.change
+def plain_write(write: Write) -> dict[str, Any]:
+    """A write as `write.lua` takes it."""
+    change = write.change
     queue = "-" if change is None else change.job.queue
-    if unit.events:
-        queue = queue_of(unit.events[0].job_id)
+    if write.events:
+        queue = queue_of(write.events[0].job_id)
     return {
         "queue": queue,
-        "needs": [_plain_need(need, unit) for need in unit.needs],
-        "puts": [(put.namespace, put.group, put.member, put.value, micros(put.ends_at), put.mode) for put in unit.puts],
-        "drops": [(drop.namespace, drop.group, drop.member, optional(drop.value)) for drop in unit.drops],
-        "events": [(micros(event.at), _event_text(event)) for event in unit.events],
-        "tally": unit.tally,
-        "wakes": unit.wakes or "",
-        **({} if unit.slot is None else {"slot": _plain_slot(unit.slot)}),
-        **_plain_change(unit),
+        "conditions": [_plain_condition(condition, write) for condition in write.conditions],
+        "puts": [
+            (put.namespace, put.group, put.member, put.value, micros(put.ends_at), put.mode) for put in write.puts
+        ],
+        "drops": [(drop.namespace, drop.group, drop.member, optional(drop.value)) for drop in write.drops],
+        "events": [(micros(event.at), _event_text(event)) for event in write.events],
+        "tally": write.tally,
+        "wakes": write.wakes or "",
+        **({} if write.slot is None else {"slot": _plain_slot(write.slot)}),
+        **_plain_change(write),
     }
 
 
@@ -96,8 +98,8 @@ def _plain_slot(slot: Slot) -> dict[str, str]:
     }
 
 
-def _plain_change(unit: Unit) -> dict[str, Any]:
-    match unit.change:
+def _plain_change(write: Write) -> dict[str, Any]:
+    match write.change:
         case Insert(job, over):
             fields = _changing(job) | {
                 "prio": str(job.priority),
@@ -143,34 +145,34 @@ def _changing(job: Job) -> dict[str, str]:
     }
 
 
-def _plain_need(need: Need, unit: Unit) -> dict[str, Any]:
-    match need:
+def _plain_condition(condition: Condition, write: Write) -> dict[str, Any]:
+    match condition:
         case Absent(namespace, groups, owner):
             return {"kind": "absent", "namespace": namespace, "groups": groups, "owner": owner or ""}
         case AtMost(namespace, group, most, owner):
             return {"kind": "most", "namespace": namespace, "group": group, "most": most, "owner": owner or ""}
         case Same():
-            return plain_same(need, (unit,))
+            return plain_same(condition, (write,))
         case OpenGate(queue, batch):
             return {"kind": "gate", "group": queue, "batch": gate_member(batch)}
 
 
-def plain_same(need: Same, units: Sequence[Unit]) -> dict[str, Any]:
+def plain_same(condition: Same, writes: Sequence[Write]) -> dict[str, Any]:
     """A `Same` condition, with its own new value, which counts as of an earlier try."""
-    key = (need.namespace, need.group, need.member)
-    own = [put.value for unit in units for put in unit.puts if (put.namespace, put.group, put.member) == key]
+    key = (condition.namespace, condition.group, condition.member)
+    own = [put.value for write in writes for put in write.puts if (put.namespace, put.group, put.member) == key]
     return {
         "kind": "same",
-        "namespace": need.namespace,
-        "group": need.group,
-        "member": need.member,
-        "values": [optional(need.value), *map(optional, own)],
+        "namespace": condition.namespace,
+        "group": condition.group,
+        "member": condition.member,
+        "values": [optional(condition.value), *map(optional, own)],
         "own": optional(own[-1] if own else None),
     }
 
 
-def answer_from(unit: Unit, answer: Sequence[Any]) -> Answer:
-    """The answer of `write.lua` to a unit."""
+def answer_from(write: Write, answer: Sequence[Any]) -> Answer:
+    """The answer of `write.lua` to a write."""
     match answer:
         case ["exists", owner, digest, state, ""]:
             return Answer(result=Result.EXISTS, owner=Owner(owner, digest, state))
@@ -179,7 +181,7 @@ def answer_from(unit: Unit, answer: Sequence[Any]) -> Answer:
             return Answer(result=Result.EXISTS, owner=Owner(owner, digest, state))
         case ["not free", int(place), group, member, value, ends]:
             record = None if value is False else records_from((group, member, value, ends))[0]
-            return Answer(result=Result.NOT_FREE, need=unit.needs[place], record=record)
+            return Answer(result=Result.NOT_FREE, condition=write.conditions[place], record=record)
         case ["done", at, next_at]:
             return Answer(result=Result.DONE, slot=slot_from(float(at), float(next_at)))
         case ["no slot", next_at]:

@@ -1,4 +1,4 @@
-"""A store in Redis: the nine methods of `core/ports/store.py`, each a script, so that it is one step."""
+"""A store in Redis: the nine methods of `core/ports/store.py`, each a script, so that it is atomic."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from voiceflow_worker.backends.redis.codec import (
     micros,
     optional,
     plain_same,
-    plain_unit,
+    plain_write,
     records_from,
 )
 from voiceflow_worker.backends.redis.durability import Durability, Packing, Survey, packing_of
@@ -37,12 +37,12 @@ from voiceflow_worker.core.ports import Clock, Event
 from voiceflow_worker.core.ports.reads import Counted, Read, Staged
 from voiceflow_worker.core.ports.store import (
     Answer,
+    BulkWrite,
     History,
     Page,
     Record,
-    Step,
     Wanted,
-    check_step,
+    check_bulk_write,
 )
 from voiceflow_worker.errors import SettingsError, StoreError, StoreUnavailableError, VoiceflowError
 from voiceflow_worker.model.jobs.job import Job
@@ -112,7 +112,7 @@ class QueueChanges:
 
 
 AT_ONCE = 16
-"""The most units of one script, unless they belong together: the server is busy with them for less than a millisecond,
+"""The most writes of one script, unless they belong together: the server is busy with them for less than a millisecond,
 and more of them would save nothing."""
 _ROUNDS = 500
 """The most times that a lease runs its script again because the script found only expired or held jobs."""
@@ -151,30 +151,30 @@ class RedisStore:
         found: Packing | None = await self.link.ask(packing_of)
         return found
 
-    async def write(self, step: Step, *, now: datetime) -> Sequence[Answer]:
-        check_step(step)
-        units, answers = step.units, list[Answer | None]()
+    async def write(self, bulk: BulkWrite, *, now: datetime) -> Sequence[Answer]:
+        check_bulk_write(bulk)
+        writes, answers = bulk.writes, list[Answer | None]()
         full: StoreError | None = None
-        size = max(len(units), 1) if step.together else AT_ONCE
-        for start in range(0, len(units), size):
-            some = units[start : start + size]
+        size = max(len(writes), 1) if bulk.together else AT_ONCE
+        for start in range(0, len(writes), size):
+            some = writes[start : start + size]
             asked: dict[str, Any] = {
                 "now": micros(now),
-                "together": step.together,
-                "units": [plain_unit(unit) for unit in some],
+                "together": bulk.together,
+                "writes": [plain_write(write) for write in some],
             }
-            if step.guard is not None:
-                asked["guard"] = {"server": step.guard.server, "known": plain_same(step.guard.known, units)}
-            run = self.link.run_durably if step.durable else self.link.run
+            if bulk.guard is not None:
+                asked["guard"] = {"server": bulk.guard.server, "known": plain_same(bulk.guard.known, writes)}
+            run = self.link.run_durably if bulk.durable else self.link.run
             try:
                 found = await run("write", asked)
             except StoreError as error:
-                error.answers = (*answers, *[None] * (len(units) - len(answers)))
+                error.answers = (*answers, *[None] * (len(writes) - len(answers)))
                 raise
-            for unit, each in zip(some, found, strict=True):
+            for write, each in zip(some, found, strict=True):
                 if each[0] == "full":
                     full = full or cast("StoreError", translated(ReplyError(each[1]), shown=self.url))
-                answers.append(None if each[0] == "full" else answer_from(unit, each))
+                answers.append(None if each[0] == "full" else answer_from(write, each))
         if full is not None:
             full.answers = tuple(answers)
             raise full

@@ -60,7 +60,7 @@ CREATE INDEX jobs_by_validity ON jobs (queue, valid_until, id) WHERE state = 'qu
 -- Calls that are open, for max_active.
 CREATE INDEX jobs_active ON jobs (queue, active_until, state) WHERE active_until IS NOT NULL;
 
--- Counters: the sums of what units carry, for each queue and for each batch of it.
+-- Counters: the sums of what writes carry, for each queue and for each batch of it.
 CREATE TABLE totals (
     queue  TEXT NOT NULL,
     batch  TEXT NOT NULL, -- '' for the whole queue, else '=' and the id of a batch

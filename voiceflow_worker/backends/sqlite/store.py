@@ -33,7 +33,7 @@ from voiceflow_worker.backends.waiting import Wakeups
 from voiceflow_worker.core.ports import Event
 from voiceflow_worker.core.ports.outside import SystemClock
 from voiceflow_worker.core.ports.reads import ById, ByKey, Counted, Due, Read, Staged, Waiting
-from voiceflow_worker.core.ports.store import Answer, Clock, Record, Step, Wanted, check_step
+from voiceflow_worker.core.ports.store import Answer, BulkWrite, Clock, Record, Wanted, check_bulk_write
 from voiceflow_worker.errors import StoreUnavailableError
 from voiceflow_worker.model.jobs.job import Job
 from voiceflow_worker.model.jobs.totals import Totals
@@ -75,9 +75,9 @@ class SqliteStore:
         self.server = ""
         self.history: None = None
 
-    async def write(self, step: Step, *, now: datetime) -> Sequence[Answer]:
-        check_step(step)
-        return await self.writer.carry_out(partial(write, step, to_micros(now)), durably=step.durable)
+    async def write(self, bulk: BulkWrite, *, now: datetime) -> Sequence[Answer]:
+        check_bulk_write(bulk)
+        return await self.writer.carry_out(partial(write, bulk, to_micros(now)), durably=bulk.durable)
 
     async def lease(
         self, queue: str, *, worker_id: str, limit: int, until: datetime, now: datetime, batch: str | None = None

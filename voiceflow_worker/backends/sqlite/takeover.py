@@ -17,8 +17,8 @@ from voiceflow_worker.backends.sqlite.reading import job_of, owner_of_key, recor
 from voiceflow_worker.backends.sqlite.write import Writing
 from voiceflow_worker.core.ports.controls import GATES, gate_from, gate_put, is_closed
 from voiceflow_worker.core.ports.identity import new_revision
-from voiceflow_worker.core.ports.store import Insert, Put, Replace, Unit, tally_change
-from voiceflow_worker.core.units import changed
+from voiceflow_worker.core.ports.store import Insert, Put, Replace, Write, tally_change
+from voiceflow_worker.core.writes import changed
 from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.jobs import lifecycle
 from voiceflow_worker.model.jobs.gate import Gate, GateKind, GateState
@@ -80,7 +80,7 @@ class _Taking:
         now = longer(known, replaced, at=self._at, policy=self._policy)
         if now is replaced:
             # Its events are taken over too.
-            self._writing.answer(Unit(change=Replace(known.revision, now), tally=tally_change(known, now)))
+            self._writing.answer(Write(change=Replace(known.revision, now), tally=tally_change(known, now)))
             self.found.advanced += 1
         elif now is not known:
             self._move(known, now)
@@ -106,7 +106,7 @@ class _Taking:
             is_cancelled = kept is not None and gate_from(kept).state is GateState.CANCELLED
             if is_closed(record) and not is_cancelled:
                 self._writing.answer(
-                    Unit(puts=(Put(GATES, record.group, record.value, record.ends_at, member=record.member),))
+                    Write(puts=(Put(GATES, record.group, record.value, record.ends_at, member=record.member),))
                 )
 
     def end(self) -> None:
@@ -118,7 +118,7 @@ class _Taking:
         if replaced.unique_key is not None:
             owner = owner_of_key(self._new, replaced.queue, replaced.unique_key, to_micros(self._at))
         added = replaced if owner is None else replace(replaced, unique_key=None)
-        self._writing.answer(Unit(change=Insert(added), tally=tally_change(None, added)))
+        self._writing.answer(Write(change=Insert(added), tally=tally_change(None, added)))
         self.found.added += 1
         if owner is not None:
             # The backup has the same call under another id, or has deleted it. Only one of the two may be sent.
@@ -138,8 +138,8 @@ class _Taking:
             self.found.cancelled += 1
 
     def _move(self, kept: Job, now: Job) -> None:
-        _, unit = changed(kept, now, at=self._at)
-        self._writing.answer(unit)
+        _, write = changed(kept, now, at=self._at)
+        self._writing.answer(write)
 
 
 def take_over(
@@ -206,7 +206,7 @@ def hold_queues(db: Connection, *, reason: str, at: datetime) -> list[str]:
         whole = f"{reason} (the queue was held before: {held.reason})" if held is not None and held.reason else reason
         kinds = held.kinds if held is not None else frozenset[GateKind]()
         gate = Gate.of(name, None, GateState.HELD, since=at, reason=whole, kinds=kinds)
-        writing.answer(Unit(puts=(gate_put(gate, token=new_revision()),)))
+        writing.answer(Write(puts=(gate_put(gate, token=new_revision()),)))
     return sorted(names)
 
 

@@ -23,12 +23,13 @@ from voiceflow_worker.core.ports.store import (
     Absent,
     Answer,
     AtMost,
+    BulkWrite,
+    Condition,
     Delete,
     Edit,
     Handover,
     Insert,
     Mode,
-    Need,
     OpenGate,
     Owner,
     Put,
@@ -37,8 +38,7 @@ from voiceflow_worker.core.ports.store import (
     Result,
     Same,
     Slot,
-    Step,
-    Unit,
+    Write,
     belongs,
     refuses_all,
 )
@@ -48,34 +48,34 @@ from voiceflow_worker.model.jobs.totals import STATE, outcome_name
 
 _DONE = Answer(result=Result.DONE)
 _PER_STEP = 16
-"""The number of units that are written before other tasks may run: less than 1 ms."""
+"""The number of writes that are written before other tasks may run: less than 1 ms."""
 _PUTS = {Mode.EXTEND: SQL["put_extend"], Mode.KEEP: SQL["put_keep"], Mode.LONGER: SQL["put_longer"]}
 
 
-def write(step: Step, at: int, transaction: Transaction) -> Generator[None, None, Sequence[Answer]]:
-    """Write a step (a list of units, each an operation with its conditions), as `core/ports/store.py` promises."""
+def write(bulk: BulkWrite, at: int, transaction: Transaction) -> Generator[None, None, Sequence[Answer]]:
+    """Carry out a bulk write, as `core/ports/store.py` promises."""
     work = Writing(transaction, at)
-    if step.guard is not None:
-        puts = [put for unit in step.units for put in unit.puts]
-        if step.guard.server or work.failed_by(step.guard.known, puts) is not None:
+    if bulk.guard is not None:
+        puts = [put for write in bulk.writes for put in write.puts]
+        if bulk.guard.server or work.failed_by(bulk.guard.known, puts) is not None:
             not_verified = Answer(result=Result.NOT_VERIFIED)
-            return [_DONE if work.was_written(unit) else not_verified for unit in step.units]
-    if step.together:
-        return _together(step.units, work, transaction)
+            return [_DONE if work.was_written(write) else not_verified for write in bulk.writes]
+    if bulk.together:
+        return _together(bulk.writes, work, transaction)
     answers: list[Answer] = []
-    for place, unit in enumerate(step.units, 1):
-        answers.append(work.answer(unit))
+    for place, write in enumerate(bulk.writes, 1):
+        answers.append(work.answer(write))
         if place % _PER_STEP == 0:
             yield
     return answers
 
 
-def _together(units: Sequence[Unit], work: Writing, transaction: Transaction) -> Sequence[Answer]:
-    """All units or none. In one go: other operations of the transaction must not come between, and be undone too."""
+def _together(writes: Sequence[Write], work: Writing, transaction: Transaction) -> Sequence[Answer]:
+    """All writes or none. In one go: other operations of the transaction must not come between, and be undone too."""
     before = transaction.live.copy(), transaction.pruned.copy(), transaction.changed.copy()
     transaction.db.run("SAVEPOINT together")
-    answers = [work.answer(unit) for unit in units]
-    refused = [refuses_all(unit, answer) for unit, answer in zip(units, answers, strict=True)]
+    answers = [work.answer(write) for write in writes]
+    refused = [refuses_all(write, answer) for write, answer in zip(writes, answers, strict=True)]
     if any(refused):
         transaction.db.run("ROLLBACK TO together")
         transaction.live, transaction.pruned, transaction.changed = before
@@ -89,37 +89,37 @@ def _together(units: Sequence[Unit], work: Writing, transaction: Transaction) ->
 
 
 class Writing:
-    """The check and the writing of units in one transaction."""
+    """The check and the writing of writes in one transaction."""
 
     def __init__(self, transaction: Transaction, at: int) -> None:
         self._transaction = transaction
         self._db = transaction.db
         self._at = at
 
-    def answer(self, unit: Unit) -> Answer:
-        """Check all of a unit, then write all of it."""
-        if self.was_written(unit):
+    def answer(self, write: Write) -> Answer:
+        """Check all of a write, then write all of it."""
+        if self.was_written(write):
             return _DONE
-        refusal = self._refused_change(unit) or self._refused_need(unit)
+        refusal = self._refused_change(write) or self._refused_condition(write)
         if refusal is not None:
             return refusal
-        slot = None if unit.slot is None else self._allot(unit.slot)
+        slot = None if write.slot is None else self._allot(write.slot)
         if slot is not None and slot.at is None:
             return Answer(result=Result.NO_SLOT, slot=slot)
-        self._change(unit)
-        for put in unit.puts:
+        self._change(write)
+        for put in write.puts:
             self._put(put)
-        for drop in unit.drops:
+        for drop in write.drops:
             self._db.run(SQL["drop"], (drop.namespace, drop.group, drop.member, drop.value))
-        for event in unit.events:
+        for event in write.events:
             self._db.run(SQL["insert_event"], event_row(event))
-        if unit.wakes is not None:
-            self._transaction.changed.add(unit.wakes)
+        if write.wakes is not None:
+            self._transaction.changed.add(write.wakes)
         return _DONE if slot is None else Answer(result=Result.DONE, slot=slot)
 
-    def was_written(self, unit: Unit) -> bool:
-        """Whether an earlier try has written the unit."""
-        match unit.change:
+    def was_written(self, write: Write) -> bool:
+        """Whether an earlier try has written the write."""
+        match write.change:
             case Insert(job):
                 return self._revision(job.id) is not None
             case Replace(_, job):
@@ -127,20 +127,23 @@ class Writing:
             case Delete(job):
                 return self._revision(job.id) is None
             case None:
-                puts = {(put.namespace, put.group, put.member): put.value for put in unit.puts}
-                swaps = [need for need in unit.needs if isinstance(need, Same)]
+                puts = {(put.namespace, put.group, put.member): put.value for put in write.puts}
+                swaps = [condition for condition in write.conditions if isinstance(condition, Same)]
                 return any(
-                    (record := standing(self._db, need.namespace, need.group, self._at, need.member)) is not None
-                    and puts.get((need.namespace, need.group, need.member)) == record.value != need.value
-                    for need in swaps
+                    (record := standing(self._db, condition.namespace, condition.group, self._at, condition.member))
+                    is not None
+                    and puts.get((condition.namespace, condition.group, condition.member))
+                    == record.value
+                    != condition.value
+                    for condition in swaps
                 )
 
     def _revision(self, job_id: str) -> str | None:
         rows = self._db.rows(SQL["revision_of"], (job_id,))
         return rows[0][0] if rows else None
 
-    def _refused_change(self, unit: Unit) -> Answer | None:
-        match unit.change:
+    def _refused_change(self, write: Write) -> Answer | None:
+        match write.change:
             case Insert(job, over) if job.unique_key is not None:
                 owner = owner_of_key(self._db, job.queue, job.unique_key, self._at)
                 if owner is None or (over is not None and self._gives_up(owner, over)):
@@ -156,16 +159,16 @@ class Writing:
         revision = None if over.change is None else over.change.revision
         return owner.job_id == over.owner and self._revision(owner.job_id) == revision
 
-    def _refused_need(self, unit: Unit) -> Answer | None:
-        for need in unit.needs:
-            failed = self.failed_by(need, unit.puts)
+    def _refused_condition(self, write: Write) -> Answer | None:
+        for condition in write.conditions:
+            failed = self.failed_by(condition, write.puts)
             if failed is not None:
-                return Answer(result=Result.NOT_FREE, need=need, record=failed[0])
+                return Answer(result=Result.NOT_FREE, condition=condition, record=failed[0])
         return None
 
-    def failed_by(self, need: Need, puts: Sequence[Put]) -> tuple[Record | None] | None:
+    def failed_by(self, condition: Condition, puts: Sequence[Put]) -> tuple[Record | None] | None:
         """The record by which a condition fails; None if it holds."""
-        match need:
+        match condition:
             case Absent(namespace, groups, owner):
                 found = (each for group in groups for each in standing_of(self._db, namespace, group, self._at))
                 return next(((each,) for each in found if not belongs(each.value, owner)), None)
@@ -196,8 +199,8 @@ class Writing:
             self._db.run(SQL["set_pace"], (slot.queue, after.rate, after.burst, after.tat, after.last))
         return found
 
-    def _change(self, unit: Unit) -> None:
-        match unit.change:
+    def _change(self, write: Write) -> None:
+        match write.change:
             case Insert(job, over):
                 if over is not None:
                     self._hand_over(job, over)
@@ -205,21 +208,21 @@ class Writing:
                 self._db.run(SQL["insert_body"], (job.body,))
                 for number in job.numbers:
                     self._db.run(SQL["insert_number"], (job.queue, number))
-                count(self._transaction, job, unit.tally)
+                count(self._transaction, job, write.tally)
             case Replace(_, job):
                 self._move(job)
-                if isinstance(unit.change, Edit):
+                if isinstance(write.change, Edit):
                     self._db.run(SQL["edit_job"], (job.priority, to_micros_or_none(job.valid_until), job.id))
                     self._db.run(SQL["edit_body"], (job.body, job.id))
-                count(self._transaction, job, unit.tally)
+                count(self._transaction, job, write.tally)
             case Delete(job, keep_key_until):
                 (row,) = self._db.rows(SQL["delete_job"], (job.id,))
                 self._db.run(SQL["delete_body"], row)
                 for number in job.numbers:
                     self._db.run(SQL["delete_number"], (job.queue, number, *row))
-                count(self._transaction, job, unit.tally)
+                count(self._transaction, job, write.tally)
                 if job.batch_id is not None:
-                    for name, amount in unit.tally.items():
+                    for name, amount in write.tally.items():
                         self._transaction.pruned[job.queue, job.batch_id, name] -= amount
                 if job.unique_key is not None and keep_key_until is not None:
                     self._db.run(SQL["put"], tombstone_row(job, to_micros(keep_key_until)))

@@ -1,4 +1,4 @@
--- Writing: jobs, records, events and counters, as the units of a step say; and tidying up.
+-- Writing: jobs, records, events and counters, as the writes say; and tidying up.
 
 
 -- Jobs.

@@ -19,7 +19,7 @@ from voiceflow_worker.core.ports import Event, EventKind, Store
 from voiceflow_worker.core.ports.names import BatchNames
 from voiceflow_worker.core.ports.reading import count_states, read_each, totals_of
 from voiceflow_worker.core.ports.record_set import json_codec
-from voiceflow_worker.core.ports.store import Put, Record, Result, Same, Step, Unit
+from voiceflow_worker.core.ports.store import BulkWrite, Put, Record, Result, Same, Write
 from voiceflow_worker.errors import BatchTimeoutError, InvalidInputError, StoreUnavailableError
 from voiceflow_worker.model.jobs.job import FINAL_STATES, JobState
 from voiceflow_worker.model.jobs.totals import Totals
@@ -123,11 +123,11 @@ async def _end_after(store: Store, queue: str, batch_id: str, sequence: int) -> 
             continue  # an event between the two may be of this end, or of the next one
         end = BatchEnd(number=1 if before is None else before.number + 1, sequence=place, at=store.clock.now())
         text = json_codec(BatchEnd).dump_json(end).decode()
-        unit = Unit(
-            needs=(Same(BATCH_ENDS, queue, None if standing is None else standing.value, batch_id),),
+        write = Write(
+            conditions=(Same(BATCH_ENDS, queue, None if standing is None else standing.value, batch_id),),
             puts=(Put(BATCH_ENDS, queue, text, end.at + KEPT, member=batch_id),),
         )
-        (answer,) = await store.write(Step(units=(unit,)), now=end.at)
+        (answer,) = await store.write(BulkWrite(writes=(write,)), now=end.at)
         if answer.result is Result.DONE:
             _log.info("a batch has ended", queue=queue, batch=batch_id, number=end.number)
             return end

@@ -7,10 +7,11 @@ A store keeps three things in one transaction domain:
   names. A condition concerns a record or a whole group.
 - **Events**: what happened to jobs, in order.
 
-`write` is the only method that changes what callers wrote. It takes a step of units. A unit has at most one change of a
-job, the records, events and counters that belong to it, and the conditions of all of them: what decided a write is
-checked by the write. The eight other methods hand out work (`lease`, `take`), read (`jobs`, `records`, `totals`,
-`events`), wait (`wait`) and tidy up (`prune`). `store` says what each of them promises; `tests/contract` tests it.
+`write` is the only method that changes what callers wrote. It takes a bulk write. Each of its writes has at most one
+change of a job, the records, events and counters that belong to it, and the conditions of all of them: what decided a
+write is checked by the write. The eight other methods hand out work (`lease`, `take`), read (`jobs`, `records`,
+`totals`, `events`), wait (`wait`) and tidy up (`prune`). `store` says what each of them promises; `tests/contract`
+tests it.
 
 | module | subject |
 |---|---|

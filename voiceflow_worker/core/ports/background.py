@@ -15,7 +15,7 @@ import structlog
 
 from voiceflow_worker.core.ports import Clock, Store
 from voiceflow_worker.core.ports.identity import new_worker_id
-from voiceflow_worker.core.ports.store import Absent, Drop, Put, Result, Same, Step, Unit
+from voiceflow_worker.core.ports.store import Absent, BulkWrite, Drop, Put, Result, Same, Write
 from voiceflow_worker.core.ports.trips import TOLD_EVERY, RateLimitedLog
 from voiceflow_worker.errors import StoreError, VoiceflowError
 
@@ -201,11 +201,11 @@ class LeaderLease:
     async def take(self) -> bool:
         """Take the lease, or renew it; False while another process has it. Raises StoreError."""
         asked, now = self._clock.monotonic(), self._clock.now()
-        unit = Unit(
-            needs=(Absent(self._namespace, (self._name,), but_owner=self._token),),
+        write = Write(
+            conditions=(Absent(self._namespace, (self._name,), but_owner=self._token),),
             puts=(Put(self._namespace, self._name, self._token, now + self._length),),
         )
-        (answer,) = await self._store.write(Step(units=(unit,), durable=False), now=now)
+        (answer,) = await self._store.write(BulkWrite(writes=(write,), durable=False), now=now)
         is_ours = answer.result is Result.DONE
         self._taken_at = asked if is_ours else None
         return is_ours
@@ -213,8 +213,8 @@ class LeaderLease:
     async def give_back(self) -> None:
         """End the lease, if this process has it. Raises StoreError."""
         self._taken_at = None
-        unit = Unit(drops=(Drop(self._namespace, self._name, self._token),))
-        await self._store.write(Step(units=(unit,), durable=False), now=self._clock.now())
+        write = Write(drops=(Drop(self._namespace, self._name, self._token),))
+        await self._store.write(BulkWrite(writes=(write,), durable=False), now=self._clock.now())
 
     @property
     def _age(self) -> float:

@@ -23,7 +23,7 @@ def queue_put(queue: str) -> Put:
 class QueueNames:
     """The names of all queues that ever had a call, a worker or a hold. Names are never removed.
 
-    The name of a queue is stored with its first call (`units.enqueued`), and by each worker when it starts.
+    The name of a queue is stored with its first call (`writes.enqueued`), and by each worker when it starts.
     """
 
     def __init__(self, store: Store) -> None:

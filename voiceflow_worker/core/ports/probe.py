@@ -10,7 +10,7 @@ from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.identity import new_worker_id
 from voiceflow_worker.core.ports.reading import find_jobs
 from voiceflow_worker.core.ports.reads import OfNumber
-from voiceflow_worker.core.ports.store import Put, Step, Unit
+from voiceflow_worker.core.ports.store import BulkWrite, Put, Write
 
 Probe: TypeAlias = Callable[[], Awaitable[object]]
 """A function that succeeds only if the store can store summaries. Otherwise it raises StoreError."""
@@ -29,8 +29,8 @@ def store_probe(store: Store) -> Probe:
 
     async def probe() -> None:
         now = store.clock.now()
-        mark = Unit(puts=(Put(_NAMESPACE, name, "", now + _KEPT_FOR),))
-        await store.write(Step(units=(mark,)), now=now)
+        mark = Write(puts=(Put(_NAMESPACE, name, "", now + _KEPT_FOR),))
+        await store.write(BulkWrite(writes=(mark,)), now=now)
         await find_jobs(store, OfNumber(queue=name, number=name, limit=1))
 
     return probe

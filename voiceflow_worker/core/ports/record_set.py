@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 import structlog
 
 from voiceflow_worker.core.ports import Store
-from voiceflow_worker.core.ports.store import Drop, Key, Mode, Page, Put, Record, Result, Same, Step, Unit
+from voiceflow_worker.core.ports.store import BulkWrite, Drop, Key, Mode, Page, Put, Record, Result, Same, Write
 from voiceflow_worker.errors import StoreError, StoreVersionError
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 PAGE = 1000
-_IN_A_UNIT = 50
+_IN_A_WRITE = 50
 _LATEST = datetime(9999, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 
@@ -95,8 +95,8 @@ class RecordSet(Generic[Value]):
             value = change(None if was is None else self._value(key, was))
             ends_at = None if self._keep_for is None else now + self._keep_for
             put = Put(self._namespace, group, self.text(value), ends_at, member=member)
-            unit = Unit(needs=(Same(self._namespace, group, was, member),), puts=(put,))
-            (answer,) = await self._store.write(Step(units=(unit,), durable=self._durable), now=now)
+            write = Write(conditions=(Same(self._namespace, group, was, member),), puts=(put,))
+            (answer,) = await self._store.write(BulkWrite(writes=(write,), durable=self._durable), now=now)
             if answer.result is Result.DONE:
                 return value
 
@@ -107,12 +107,12 @@ class RecordSet(Generic[Value]):
         for key, value in values.items():
             group, member = self._place(key)
             puts.append(Put(self._namespace, group, self.text(value), ends_at, mode, member))
-        await self._write([Unit(puts=tuple(some)) for some in _slices(puts)])
+        await self._write([Write(puts=tuple(some)) for some in _slices(puts)])
 
-    async def _write(self, units: Sequence[Unit]) -> None:
-        if units:
-            step = Step(units=tuple(units), durable=self._durable)
-            await self._store.write(step, now=self._store.clock.now())
+    async def _write(self, writes: Sequence[Write]) -> None:
+        if writes:
+            bulk = BulkWrite(writes=tuple(writes), durable=self._durable)
+            await self._store.write(bulk, now=self._store.clock.now())
 
     async def get(self, keys: Iterable[str]) -> dict[str, Value | None]:
         """The values of these keys; absent keys are left out."""
@@ -160,7 +160,7 @@ class RecordSet(Generic[Value]):
         for key in dict.fromkeys(keys):
             group, member = self._place(key)
             drops.append(Drop(self._namespace, group, None, member))
-        await self._write([Unit(drops=tuple(some)) for some in _slices(drops)])
+        await self._write([Write(drops=tuple(some)) for some in _slices(drops)])
 
     def _value(self, key: str, text: str) -> Value | None:
         try:
@@ -173,7 +173,7 @@ class RecordSet(Generic[Value]):
 
 
 def _slices(all_of_them: Sequence[Item]) -> Iterator[Sequence[Item]]:
-    return (all_of_them[start : start + _IN_A_UNIT] for start in range(0, len(all_of_them), _IN_A_UNIT))
+    return (all_of_them[start : start + _IN_A_WRITE] for start in range(0, len(all_of_them), _IN_A_WRITE))
 
 
 def text_records(store: Store, namespace: str, *, keep_for: timedelta | None = None) -> RecordSet[str]:

@@ -2,37 +2,37 @@
 
 A store keeps jobs, records and events in one transaction domain, behind nine methods. `write` is the only method that
 changes what callers wrote before; the others read, hand out work, or tidy up. The rules of calls (when a number is
-busy, who may be called again) are not here: they are pure functions of the core, which turn a change into a `Unit`. A
-store only checks the conditions of a unit and writes it. It never decodes more of a job than its head.
+busy, who may be called again) are not here: they are pure functions of the core, which turn a change into a `Write`. A
+store only checks the conditions of a write and writes it. It never decodes more of a job than its head.
 
 **What `write` promises.** Each sentence is a test of the contract suite.
 
- 1. Units run in order, and each sees what the earlier ones wrote.
- 2. A unit checks everything first and then writes all of its parts, or none.
- 3. Each unit is answered alone: a refused unit does not keep the others from being written.
- 4. With `together`, one refusal refuses all units of the step.
+ 1. Writes run in order, and each sees what the earlier ones wrote.
+ 2. A write checks everything first and then writes all of its parts, or none.
+ 3. Each write is answered alone: a refused write does not keep the others from being written.
+ 4. With `together`, one refusal refuses all writes.
  5. `Result.NOT_FREE` tells the failed condition, its key, the standing value and its end.
  6. `Result.EXISTS` tells the owner of the unique key, the digest of its body and its state.
- 7. A put is ALWAYS, EXTEND, KEEP or LONGER (`Mode`); no mode refuses a unit. Units with evidence have no conditions.
- 8. A step whose answer was lost may be written again, at any time: what was written before is DONE and is not written,
-    counted or told again.
- 9. A condition holds at the commit: after a write that contradicts it has returned, no unit under it is committed.
-10. A `guard` is a condition of the whole step. If it fails, nothing is written, and the answer is NOT_VERIFIED; a unit
-    that was written before is DONE all the same.
-11. A durable step is on the disk when it returns. One with `durable=False` survives the end of the process, and a power
-    cut undoes it only together with all that came later.
+ 7. A put is ALWAYS, EXTEND, KEEP or LONGER (`Mode`); no mode refuses a write. Writes with evidence have no conditions.
+ 8. A bulk write whose answer was lost may be written again, at any time: what was written before is DONE and is not
+    written, counted or told again.
+ 9. A condition holds at the commit: after a write that contradicts it has returned, no write under it is committed.
+10. A `guard` is a condition of the whole bulk write. If it fails, nothing is written, and the answer is NOT_VERIFIED; a
+    write that was written before is DONE all the same.
+11. A durable bulk write is on the disk when it returns. One with `durable=False` survives the end of the process, and a
+    power cut undoes it only together with all that came later.
 12. Once a reader has seen event n, no event below n appears.
-13. After an error or a cancellation it is unknown whether a step was written, and no later caller gets its answer. What
-    a store had answered before an error is kept (`StoreError.answers`).
-14. The send slot of a unit is allotted by the same write, when all else of the unit may be written: a refused unit
-    takes none. If none is free in time, the unit is NO_SLOT, and is told when to come back. A repeat gets none.
+13. After an error or a cancellation it is unknown whether a bulk write was written, and no later caller gets its
+    answer. What a store had answered before an error is kept (`StoreError.answers`).
+14. The send slot of a write is allotted by the same write, when all else of the write may be written: a refused write
+    takes none. If none is free in time, the write is NO_SLOT, and is told when to come back. A repeat gets none.
 
 A store without serializable order (PostgreSQL's READ COMMITTED, say) keeps sentence 9 by locks, taken in one order
 before the first read. A lock has the name of a group of records: its namespace and its group. It is exclusive for puts,
 drops and `AtMost`, and shared for the other conditions.
 
-A store may cut a long step into parts between two units, unless it is `together`: each unit is judged alone anyway, and
-a `guard` names a record so that a later part still finds it.
+A store may cut a long bulk write into parts between two writes, unless it is `together`: each write is judged alone
+anyway, and a `guard` names a record so that a later part still finds it.
 
 Every time is in UTC with its zone. Every method takes `now`, so that tests set the time. Texts have no NUL and no half
 surrogate pairs: they are refused where they enter (`checked_text`), and by `check_step`. Only what is inside a job, and
@@ -62,7 +62,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
 
 MOST_TOGETHER = 1000
-"""The most units of a step that is written `together`. On Redis such a step is one script, about 50 µs a unit."""
+"""The most writes of a bulk write with `together`. On Redis it is one script, about 50 µs a write."""
 
 
 # --- Records: small texts in namespaces --------------------------------------------------------------------------
@@ -154,7 +154,8 @@ class Same:
     """The record has this value; None means that no record stands.
 
     This is compare-and-swap. The new value must carry a new token, because a repeat of the write may arrive late. The
-    condition also holds if the record has the value that this unit (for a guard: a unit of this step) puts there.
+    condition also holds if the record has the value that this write (for a guard: a write of this bulk write) puts
+    there.
     """
 
     namespace: str
@@ -171,7 +172,7 @@ class OpenGate:
     batch: str | None = None
 
 
-Need = Absent | AtMost | Same | OpenGate
+Condition = Absent | AtMost | Same | OpenGate
 
 
 # --- Send slots --------------------------------------------------------------------------------------------------
@@ -229,7 +230,8 @@ class Event:
     sequence: int = 0
 
 
-# --- Changes of jobs, and steps ----------------------------------------------------------------------------------
+# --- Changes of jobs, and bulk writes
+# ----------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,8 +250,8 @@ class Handover:
 class Insert:
     """A new job, stored in its own state. Refused with EXISTS if its unique key is taken, by a tombstone too.
 
-    With `over`, an owner that this names exactly gives its key up, in the same write. Such a unit stands in no
-    `together` step. A job with the same id that is in the store was stored by an earlier try: DONE.
+    With `over`, an owner that this names exactly gives its key up, in the same write. Such a write stands in no
+    `together` bulk write. A job with the same id that is in the store was stored by an earlier try: DONE.
     """
 
     job: Job
@@ -290,16 +292,16 @@ Change = Insert | Replace | Delete
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Unit:
+class Write:
     """What is stored together: at most one change of a job, records, events, and what they do to counters.
 
     `tally` is added to the counters of the queue and of the job's batch (`tally_change`). `wakes` is a queue whose
-    waiting tasks are woken. A unit without a change of a job counts as written before if one of its `Same` conditions
-    finds the value that the unit puts there.
+    waiting tasks are woken. A write without a change of a job counts as written before if one of its `Same` conditions
+    finds the value that the write puts there.
     """
 
     change: Change | None = None
-    needs: tuple[Need, ...] = ()
+    conditions: tuple[Condition, ...] = ()
     puts: tuple[Put, ...] = ()
     drops: tuple[Drop, ...] = ()
     events: tuple[Event, ...] = ()
@@ -335,32 +337,32 @@ class Guard:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Step:
-    """Units to write, and the condition of all of them."""
+class BulkWrite:
+    """Writes to write, and the condition of all of them."""
 
-    units: tuple[Unit, ...]
+    writes: tuple[Write, ...]
     together: bool = False
     durable: bool = True
     guard: Guard | None = None
 
 
 class Result(Enum):
-    """The answer to a unit."""
+    """The answer to a write."""
 
     DONE = "done"
     """It was written, now or by an earlier try."""
     STALE = "stale"
     """The job has another revision, or is gone."""
     EXISTS = "exists"
-    """Another job has the unique key. It refuses a `together` step only if its body has another digest."""
+    """Another job has the unique key. It refuses a `together` bulk write only if its body has another digest."""
     NOT_FREE = "not free"
-    """A condition of the unit failed."""
+    """A condition of the write failed."""
     NO_SLOT = "no slot"
-    """No send slot is free until the latest time that the unit names."""
+    """No send slot is free until the latest time that the write names."""
     NOT_VERIFIED = "not_verified"
     """The server is another one, or the store has lost what it had: nothing may be sent until it was compared."""
     ROLLED_BACK = "rolled_back"
-    """Another unit of a `together` step was refused."""
+    """Another write of a `together` bulk write was refused."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -377,45 +379,45 @@ class Owner:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """The answer to one unit.
+    """The answer to one write.
 
     With NOT_FREE: the condition, the namespace and the record that failed it. `record` is None for a `Same` condition
-    whose record is absent. With EXISTS: the owner of the key. `slot` is that of a unit with a slot, unless the unit was
-    written by an earlier try; with NO_SLOT, it has the time at which one may be free.
+    whose record is absent. With EXISTS: the owner of the key. `slot` is that of a write with a slot, unless the write
+    was written by an earlier try; with NO_SLOT, it has the time at which one may be free.
     """
 
     result: Result
-    need: Need | None = None
+    condition: Condition | None = None
     record: Record | None = None
     owner: Owner | None = None
     slot: SendSlot | None = None
 
 
-def check_step(step: Step) -> None:
-    """Raise ValueError for a step that no store may take, and InvalidInputError for a text that none can keep."""
-    if step.together and len(step.units) > MOST_TOGETHER:
-        raise ValueError(f"a step of {len(step.units)} units together is too long: at most {MOST_TOGETHER}")
-    for unit in step.units:
-        if step.together and unit.slot is not None:
-            raise ValueError("a unit with a send slot cannot stand in a step that is written together")
-        if isinstance(unit.change, Replace) and unit.change.job.revision in {"", unit.change.revision}:
-            raise ValueError(f"the change of job {unit.change.job.id} needs a new revision")
-        if isinstance(unit.change, Insert):
-            if step.together and unit.change.over is not None:
-                raise ValueError("a unit with a handover cannot stand in a step that is written together")
-            job = unit.change.job
+def check_bulk_write(bulk: BulkWrite) -> None:
+    """Raise ValueError for a bulk write that no store may take, and InvalidInputError for a text that none can keep."""
+    if bulk.together and len(bulk.writes) > MOST_TOGETHER:
+        raise ValueError(f"a bulk write of {len(bulk.writes)} writes together is too long: at most {MOST_TOGETHER}")
+    for write in bulk.writes:
+        if bulk.together and write.slot is not None:
+            raise ValueError("a write with a send slot cannot stand in a bulk write that is written together")
+        if isinstance(write.change, Replace) and write.change.job.revision in {"", write.change.revision}:
+            raise ValueError(f"the change of job {write.change.job.id} needs a new revision")
+        if isinstance(write.change, Insert):
+            if bulk.together and write.change.over is not None:
+                raise ValueError("a write with a handover cannot stand in a bulk write that is written together")
+            job = write.change.job
             checked_text("the unique key", job.unique_key or "")
             checked_text("the batch id", job.batch_id or "")
-        for put in unit.puts:
+        for put in write.puts:
             for text in (put.group, put.member, put.value):
                 if unstorable_in(text):
                     checked_text(f"a record of {put.namespace}", text)
 
 
-def refuses_all(unit: Unit, answer: Answer) -> bool:
-    """Whether this answer to one unit of a `together` step refuses the others too."""
-    if answer.result is Result.EXISTS and answer.owner is not None and isinstance(unit.change, Insert):
-        return answer.owner.body_digest != unit.change.job.body_digest
+def refuses_all(write: Write, answer: Answer) -> bool:
+    """Whether this answer to one write of a `together` bulk write refuses the others too."""
+    if answer.result is Result.EXISTS and answer.owner is not None and isinstance(write.change, Insert):
+        return answer.owner.body_digest != write.change.job.body_digest
     return answer.result is not Result.DONE
 
 
@@ -467,7 +469,7 @@ class Clock(Protocol):
 
 
 class Store(Protocol):
-    """An open store. The context manager that opened it closes it, and finishes the steps that are on their way."""
+    """An open store. The context manager that opened it closes it, and finishes the writes that are on their way."""
 
     @property
     def url(self) -> str:
@@ -497,12 +499,12 @@ class Store(Protocol):
         """The history of the server that answered last; None for a store without a server, or one that tells none."""
         ...
 
-    async def write(self, step: Step, *, now: datetime) -> Sequence[Answer]:
-        """Write a step, as the top of this module promises; returns the answer to each unit, in order.
+    async def write(self, bulk: BulkWrite, *, now: datetime) -> Sequence[Answer]:
+        """Carry out a bulk write, as the top of this module promises; returns the answer to each write, in order.
 
-        After an error, the same step may be written again.
+        After an error, the same bulk write may be written again.
 
-        It reads what the conditions of its units name: whole groups, but of gates only the two of `OpenGate`. For a
+        It reads what the conditions of its writes name: whole groups, but of gates only the two of `OpenGate`. For a
         send slot, it reads the limits and the pace of its queue.
         """
         ...
@@ -531,7 +533,7 @@ class Store(Protocol):
     async def totals(self, queue: str, *, batches: Sequence[str | None]) -> Sequence[Totals]:
         """The counters of batches of a queue, in this order and in one trip; None stands for the queue itself.
 
-        They are the sums of the tallies of all units. A deleted job stays in the totals of its batch, as `pruned`,
+        They are the sums of the tallies of all writes. A deleted job stays in the totals of its batch, as `pruned`,
         until the last job of the batch is deleted. A batch without jobs has empty totals.
 
         It reads the counters that it returns, and at most some hundreds of additions to them.
@@ -560,7 +562,7 @@ class Store(Protocol):
     async def wait(self, queue: str, *, seen: int, until: datetime) -> int:
         """Wait until the queue's count of changes differs from `seen`, at most until `until`. Returns the count.
 
-        The count grows with each unit that `wakes` the queue. It is above 0, so a first call with `seen=0` returns at
+        The count grows with each write that `wakes` the queue. It is above 0, so a first call with `seen=0` returns at
         once. A wait may end early.
 
         It reads the count of the queue.

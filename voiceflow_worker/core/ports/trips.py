@@ -1,4 +1,4 @@
-"""Trips to the store: several callers' units in one, and again when a trip failed."""
+"""Trips to the store: several callers' writes in one, and again when a trip failed."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import anyio
 import structlog
 
 from voiceflow_worker.core.ports import Clock, Store
-from voiceflow_worker.core.ports.store import Answer, Step
+from voiceflow_worker.core.ports.store import Answer, BulkWrite
 from voiceflow_worker.errors import StoreError, StoreReadOnlyError, StoreUnavailableError
 
 Item = TypeVar("Item")
@@ -172,20 +172,20 @@ async def retry_briefly(trip: Callable[[], Awaitable[T]], *, clock: Clock, what:
     return await trip()
 
 
-async def write_each(store: Store, step: Step, *, now: datetime) -> Sequence[Answer | StoreError]:
-    """Write a step; returns the answer to each unit, or the error because of which the store did not answer it.
+async def write_each(store: Store, bulk: BulkWrite, *, now: datetime) -> Sequence[Answer | StoreError]:
+    """Write; returns the answer to each write, or the error because of which the store did not answer it.
 
-    A store may have written the first units of a step when it becomes full or cannot be reached any more.
+    A store may have written the first writes of a bulk write when it becomes full or cannot be reached any more.
     """
     try:
-        return await store.write(step, now=now)
+        return await store.write(bulk, now=now)
     except StoreError as error:
-        return told_by(error, step)
+        return told_by(error, bulk)
 
 
-def told_by(error: StoreError, step: Step) -> list[Answer | StoreError]:
-    """The answers that the store gave to units of a step before it failed, and the error for the others."""
-    return [answer or error for answer in error.answers or [None] * len(step.units)]
+def told_by(error: StoreError, bulk: BulkWrite) -> list[Answer | StoreError]:
+    """The answers that the store gave to writes of a bulk write before it failed, and the error for the others."""
+    return [answer or error for answer in error.answers or [None] * len(bulk.writes)]
 
 
 @overload

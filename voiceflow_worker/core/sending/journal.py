@@ -10,20 +10,20 @@ from typing import NamedTuple
 
 import structlog
 
-from voiceflow_worker.core import units
+from voiceflow_worker.core import writes
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.controls import CANCELLED, cancelled_from, gate_from
 from voiceflow_worker.core.ports.store import (
     Absent,
     Answer,
     AtMost,
+    BulkWrite,
     OpenGate,
     Record,
     Result,
     Same,
     Slot,
-    Step,
-    Unit,
+    Write,
 )
 from voiceflow_worker.core.ports.trips import gather, retry_briefly, told_by
 from voiceflow_worker.core.rollback import RollbackGuard
@@ -106,7 +106,7 @@ class Journal:
         self._guard = guard
 
     async def begin(self, jobs: Sequence[Job], *, slot: Slot | None = None) -> tuple[list[Begun], list[Refused]]:
-        """Journal the next POSTs of leased jobs, durably and in one step (`units.journal_entry`); one caller at a time.
+        """Journal the next POSTs of leased jobs, durably, in one write (`writes.journal_entry`); one caller at a time.
 
         With `slot`, each entry takes the next send slot. Returns the jobs that are `sending`, and those for which
         nothing was stored because a condition failed, or no slot is free in time. For all other jobs, nothing may be
@@ -123,8 +123,8 @@ class Journal:
             answers = [error] * len(entries)
         self._log_lost(jobs, answers)
         begun, refused = list[Begun](), list[Refused]()
-        for job, (new, unit), answer in zip(jobs, entries, answers, strict=True):
-            match self._result(new, unit, answer, asked_at):
+        for job, (new, write), answer in zip(jobs, entries, answers, strict=True):
+            match self._result(new, write, answer, asked_at):
                 case Begun() as entry:
                     begun.append(entry)
                 case Answer(result=Result.NOT_FREE | Result.NO_SLOT | Result.NOT_VERIFIED) as why:
@@ -133,15 +133,15 @@ class Journal:
                     pass
         return begun, refused
 
-    def entry(self, job: Job, slot: Slot | None = None) -> tuple[Job, Unit]:
+    def entry(self, job: Job, slot: Slot | None = None) -> tuple[Job, Write]:
         """The journal entry of a leased job as it would be made now, or the move that ends it or puts it back."""
         now = self._store.clock.now()
         if job.is_expired(at=now):
-            return units.changed(job, lifecycle.expire(job, at=now, policy=self._policy), at=now)
+            return writes.changed(job, lifecycle.expire(job, at=now, policy=self._policy), at=now)
         if not job.may_ring(at=now):
-            return units.changed(job, Unsent.outside_window(job).released(due_at=now), at=now)
+            return writes.changed(job, Unsent.outside_window(job).released(due_at=now), at=now)
         guarded_worker = None if self._guard is None else self._guard.worker_id
-        return units.journal_entry(
+        return writes.journal_entry(
             job,
             at=now,
             lease_until=now + self._lease,
@@ -183,7 +183,7 @@ class Journal:
         if gone:
             _log.info("calls are not sent, because another process has changed them", jobs=gone)
 
-    def _result(self, new: Job, unit: Unit, answer: Answer | Exception, asked_at: float) -> Begun | Answer:
+    def _result(self, new: Job, write: Write, answer: Answer | Exception, asked_at: float) -> Begun | Answer:
         if not _leaves(new):
             # If it was to end, or to wait, and nothing is known, the end of its lease brings it back.
             return answer if isinstance(answer, Answer) else Answer(result=Result.STALE)
@@ -191,23 +191,23 @@ class Journal:
             return Begun(new, asked_at, unsent=f"its journal entry could not be stored: {answer}")
         if answer.result is not Result.DONE:
             return answer
-        if unit.slot is not None and answer.slot is None:
+        if write.slot is not None and answer.slot is None:
             return Begun(new, asked_at, unsent="the answer of the store that told its send slot was lost")
         return Begun(new, asked_at, answer.slot)
 
-    async def _write(self, entries: Sequence[tuple[Job, Unit]]) -> Sequence[Answer | Exception]:
-        guard, step = self._guard, Step(units=tuple(unit for _, unit in entries))
+    async def _write(self, entries: Sequence[tuple[Job, Write]]) -> Sequence[Answer | Exception]:
+        guard, bulk = self._guard, BulkWrite(writes=tuple(write for _, write in entries))
         sending = [new for new, _ in entries if _leaves(new)]
         if guard is None or not sending:
-            return await self._answers(step)
+            return await self._answers(bulk)
         if not guard.is_verified:
             # The server was restarted while these calls waited: the guard's checks come first.
             return [_NOT_VERIFIED] * len(entries)
-        step = guard.guarded(step)
+        bulk = guard.guarded(bulk)
         answers, written = list[Answer | Exception](), False
 
         async def commit() -> None:
-            answers.extend(await self._answers(step))
+            answers.extend(await self._answers(bulk))
 
         async def write() -> None:
             nonlocal written
@@ -215,7 +215,7 @@ class Journal:
             written = True
 
         try:
-            await gather(commit, write)  # the step begins first, and takes longer
+            await gather(commit, write)  # the write begins first, and takes longer
         except Exception:
             if written and not answers:
                 guard.judge([False] * len(sending))
@@ -226,24 +226,24 @@ class Journal:
         guard.judge([isinstance(each, Begun) and each.unsent is None for each in results])
         return answers
 
-    async def _answers(self, step: Step) -> Sequence[Answer | Exception]:
-        """The answers to the units of a step, also of one that failed after the store had answered some of them."""
+    async def _answers(self, bulk: BulkWrite) -> Sequence[Answer | Exception]:
+        """The answers to writes, also if the store failed after it had answered some of them."""
         try:
-            return await self._store_step(step)
+            return await self._store_bulk(bulk)
         except StoreError as error:
-            return told_by(error, step)
+            return told_by(error, bulk)
 
-    async def _store_step(self, step: Step) -> Sequence[Answer]:
-        # Each try has the same units. A store that has already written them, and whose answer was lost, says so. After
+    async def _store_bulk(self, bulk: BulkWrite) -> Sequence[Answer]:
+        # Each try has the same writes. A store that has already written them, and whose answer was lost, says so. After
         # the last try the calls are given up: they go back to the queue as soon as the store can be written again.
         now = self._store.clock.now()
-        write = partial(self._store.write, step, now=now)
-        return await retry_briefly(write, clock=self._store.clock, what=f"journal entries: {len(step.units)}")
+        write = partial(self._store.write, bulk, now=now)
+        return await retry_briefly(write, clock=self._store.clock, what=f"journal entries: {len(bulk.writes)}")
 
     async def _move(self, moves: Sequence[tuple[Job, Job]]) -> None:
         if moves:
             now = self._store.clock.now()
-            await self._store_step(Step(units=tuple(units.changed(old, new, at=now)[1] for old, new in moves)))
+            await self._store_bulk(BulkWrite(writes=tuple(writes.changed(old, new, at=now)[1] for old, new in moves)))
 
 
 def _leaves(job: Job) -> bool:
@@ -272,16 +272,16 @@ def sorted_out(
     waiting: dict[str, timedelta] = {}
     for job, answer in refused:
         record = answer.record
-        match answer.need:
+        match answer.condition:
             case Absent(namespace) if namespace == SUPPRESSED and record is not None:
                 ended.append(Ended(job, _suppressed_words(job, record), ReasonKind.SUPPRESSED))
-            case Absent(namespace) if namespace == units.ENDED_ESCALATION:
+            case Absent(namespace) if namespace == writes.ENDED_ESCALATION:
                 ended.append(Ended(job, "its escalation has ended"))
             case Same(namespace) if namespace == CANCELLED and record is not None:
                 ended.append(Ended(job, cancelled_from(record).reason or "its batch was cancelled"))
             case OpenGate() if record is not None:
                 back.append(Unsent(job, f"held before it left: {gate_from(record).reason}"))
-            case AtMost(namespace) if namespace == units.PERSON and record is not None:
+            case AtMost(namespace) if namespace == writes.PERSON and record is not None:
                 until = record.ends_at or at + NUMBER_BUSY
                 wait = max(until - at, timedelta())
                 back.append(Unsent(job, _capped_words(policy), ReasonKind.MAX_PER_PERSON, wait))

@@ -1,4 +1,4 @@
-"""Changes of jobs as steps of the store, and the sessions of 8x8 that belong to their POSTs."""
+"""Changes of jobs as writes of the store, and the sessions of 8x8 that belong to their POSTs."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING
 
 import anyio
 
-from voiceflow_worker.core import tracing, units
+from voiceflow_worker.core import tracing, writes
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.identity import job_of
 from voiceflow_worker.core.ports.reading import find_pages, gates_at, read_each
 from voiceflow_worker.core.ports.reads import Listing
 from voiceflow_worker.core.ports.record_set import RecordSet, json_records, set_aside, text_records
-from voiceflow_worker.core.ports.store import Result, Step, Unit
+from voiceflow_worker.core.ports.store import BulkWrite, Result, Write
 from voiceflow_worker.core.ports.trips import Batcher, write_each
 from voiceflow_worker.core.progress import mark_of
 from voiceflow_worker.core.suppression import SuppressionList, why_refused
@@ -43,7 +43,7 @@ from voiceflow_worker.model.reports.status import SessionStatus
 if TYPE_CHECKING:
     from opentelemetry.trace import Span
 
-SESSIONS = units.SESSION
+SESSIONS = writes.SESSION
 _OF_NOBODY_HERE = "elsewhere.unknown.0"
 """The value for a session that belongs to no call of this store. It has the form of a POST of a job that does not
 exist."""
@@ -62,13 +62,13 @@ class Sessions:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._posts = text_records(store, SESSIONS, keep_for=units.SESSION_KEPT)
+        self._posts = text_records(store, SESSIONS, keep_for=writes.SESSION_KEPT)
         self.early: RecordSet[Outcome] = RecordSet(
             store,
             EARLY,
             write=lambda outcome: json.dumps(outcome_record(outcome)),
             read=lambda _, text: outcome_from(json.loads(text)),
-            keep_for=units.SESSION_KEPT,
+            keep_for=writes.SESSION_KEPT,
         )
         """Early summaries by session. The first summary of a session counts. A summary that cannot be read is None."""
 
@@ -127,9 +127,9 @@ class JobChange:
 
 
 class Changes:
-    """Applies pure functions to the stored jobs, many changes in one step.
+    """Applies pure functions to the stored jobs, many changes in one trip.
 
-    All that a change requires is stored with it (`units.settled`): the sessions of POSTs, opt-outs, the person's
+    All that a change requires is stored with it (`writes.settled`): the sessions of POSTs, opt-outs, the person's
     attempts, and the release of the numbers of calls that are over. With an outcome, a POST gets the keys that were
     pressed in its session before anybody knew whose session it was.
     """
@@ -151,11 +151,11 @@ class Changes:
         return await self._batcher.submit(JobChange(job_id, apply, base))
 
     async def change_each(self, changes: Sequence[JobChange]) -> Sequence[Changed | BaseException]:
-        """Make changes in one step, each as `change` does; returns the result or the error of each, in order."""
+        """Make changes in one bulk write, each as `change` does; returns the result or the error of each, in order."""
         return await self._batcher.submit_all(changes)
 
     async def change_all(self, jobs: Sequence[Job], apply: Callable[[Job], Job]) -> int:
-        """Apply one function to many jobs in one step; returns the number of jobs that it changed.
+        """Apply one function to many jobs in one bulk write; returns the number of jobs that it changed.
 
         A job is left out if `apply` refuses it, if it was deleted, or if another writer has changed it. One that cannot
         be read or changed is set aside, and told. Raises `StoreError`.
@@ -229,13 +229,13 @@ class Changes:
         if not new_of:
             return again
         presses = await self._sessions.presses(_over(new_of.values()))
-        made: list[tuple[Changed, Unit]] = []
+        made: list[tuple[Changed, Write]] = []
         redials: dict[str, Span | None] = {}
         for job_id, (old, new) in new_of.items():
             after, redials[job_id] = tracing.redialled(old, _with_presses(new, presses))
-            fresh, unit = units.settled(old, after, at=now, policy=self._policy)
-            made.append((Changed(old, fresh), unit))
-        written = await write_each(self._store, Step(units=tuple(unit for _, unit in made)), now=now)
+            fresh, write = writes.settled(old, after, at=now, policy=self._policy)
+            made.append((Changed(old, fresh), write))
+        written = await write_each(self._store, BulkWrite(writes=tuple(write for _, write in made)), now=now)
         for (changed, _), answer in zip(made, written, strict=True):
             job_id = changed.new.id
             if isinstance(answer, StoreError):
@@ -283,7 +283,7 @@ def _applied(old: Job, applies: Iterable[tuple[int, Callable[[Job], Job]]]) -> t
 
 
 PAGE = 200
-"""The most jobs moved in one step."""
+"""The most jobs moved in one bulk write."""
 
 SUPPRESSED = "on the suppression list"
 BEFORE = "redialled before"

@@ -28,7 +28,7 @@ from voiceflow_worker.core.ports.reads import Due, Listing, OfNumber
 from voiceflow_worker.core.ports.trips import gather
 from voiceflow_worker.core.settling.changes import Changes, Sessions
 from voiceflow_worker.core.settling.settle import Settler
-from voiceflow_worker.core.units import SESSION_KEPT
+from voiceflow_worker.core.writes import SESSION_KEPT
 from voiceflow_worker.errors import JobError
 from voiceflow_worker.model.jobs import lifecycle
 from voiceflow_worker.model.jobs.call_log import (

@@ -1,7 +1,7 @@
--- Writes units: each is checked as a whole, and then written as a whole, or refused.
+-- Writes writes: each is checked as a whole, and then written as a whole, or refused.
 -- @include store room rights queue sub_queues
--- Asked: now, together, guard (server: its id, or '' if the user may not see it; known: a condition), units.
---   A unit has: kind ('insert', 'move', 'delete' or ''), queue of its change or events, id, old and new revision, key (unique
+-- Asked: now, together, guard (server: its id, or '' if the user may not see it; known: a condition), writes.
+--   A write has: kind ('insert', 'move', 'delete' or ''), queue of its change or events, id, old and new revision, key (unique
 --   key or ''), job (its new fields), tally (amounts by field), needs, puts, drops, events ({time, text}), wakes (a queue),
 --   and perhaps slot (queue, after and latest: texts in epoch seconds).
 --   An insert may have `over`: the owner that gives its unique key up, its old revision ('' for a tombstone), and then its new
@@ -12,13 +12,13 @@
 --   is {namespace, group, member, '' or '=' and the value}.
 -- Returns the answers: each is {'done'}, {'stale'}, {'exists', owner or '', digest, state, tombstone or ''},
 -- {'not free', place of the condition, group, member, value, end}, {'not_verified'}, {'rolled_back'} or {'full', error}. To a
--- unit with a slot: {'done', slot, next free time} or {'no slot', next free time}.
+-- write with a slot: {'done', slot, next free time} or {'no slot', next free time}.
 local now = tonumber(asked.now)
 
--- What the units of a `together` step would have written: checked first, because a script cannot be undone.
+-- What the writes of a `together` bulk write would have written: checked first, because a script cannot be undone.
 local trial = {records = {}, revisions = {}, keys = {}}
 
--- Whether a unit was written by an earlier try.
+-- Whether a write was written by an earlier try.
 local asked_again = false
 
 local function switch(queue)
@@ -65,72 +65,72 @@ end
 -- The conditions, by kind. Each returns nil, or the group, the member, the value and the end by which it fails.
 local checks = {}
 
-function checks.absent(need)
-    for _, group in ipairs(need.groups) do
-        for _, record in ipairs(group_standing(need.namespace, group)) do
-            if not belongs(record[2], need.owner) then
+function checks.absent(condition)
+    for _, group in ipairs(condition.groups) do
+        for _, record in ipairs(group_standing(condition.namespace, group)) do
+            if not belongs(record[2], condition.owner) then
                 return group, unpack(record)
             end
         end
     end
 end
 
-function checks.most(need)
+function checks.most(condition)
     local found = {}
-    for _, record in ipairs(group_standing(need.namespace, need.group)) do
-        if not belongs(record[2], need.owner) then
+    for _, record in ipairs(group_standing(condition.namespace, condition.group)) do
+        if not belongs(record[2], condition.owner) then
             found[#found + 1] = record
         end
     end
-    local over = #found - need.most
+    local over = #found - condition.most
     if over > 0 then
         table.sort(found, function(one, other)
             return (tonumber(one[3]) or math.huge) < (tonumber(other[3]) or math.huge)
         end)
-        return need.group, unpack(found[over])
+        return condition.group, unpack(found[over])
     end
 end
 
-function checks.same(need)
-    local value, ends = standing(need.namespace, need.group, need.member)
+function checks.same(condition)
+    local value, ends = standing(condition.namespace, condition.group, condition.member)
     local has = value and '=' .. value or ''
-    for _, each in ipairs(need.values) do
+    for _, each in ipairs(condition.values) do
         if has == each then
             return nil
         end
     end
-    return need.group, need.member, value or false, ends or ''
+    return condition.group, condition.member, value or false, ends or ''
 end
 
-function checks.gate(need)
-    for _, batch in ipairs(need.batch == '' and {''} or {'', need.batch}) do
-        local value, ends = standing('gate', need.group, batch)
+function checks.gate(condition)
+    for _, batch in ipairs(condition.batch == '' and {''} or {'', condition.batch}) do
+        local value, ends = standing('gate', condition.group, batch)
         if is_closed(value) then
-            return need.group, batch, value, ends
+            return condition.group, batch, value, ends
         end
     end
 end
 
-local function revision_of(unit)
-    local tried = trial.revisions[unit.id]
+local function revision_of(write)
+    local tried = trial.revisions[write.id]
     if tried ~= nil then
         return tried
     end
-    return redis.call('HGET', base_of(unit.queue) .. ':job:' .. unit.id, 'rev')
+    return redis.call('HGET', base_of(write.queue) .. ':job:' .. write.id, 'rev')
 end
 
-local function was_written(unit)
-    if unit.kind == 'insert' then
-        return revision_of(unit) and true
-    elseif unit.kind == 'move' then
-        return revision_of(unit) == unit.new
-    elseif unit.kind == 'delete' then
-        return not revision_of(unit)
+local function was_written(write)
+    if write.kind == 'insert' then
+        return revision_of(write) and true
+    elseif write.kind == 'move' then
+        return revision_of(write) == write.new
+    elseif write.kind == 'delete' then
+        return not revision_of(write)
     end
-    for _, need in ipairs(unit.needs) do
-        if need.kind == 'same' and need.own ~= '' and need.own ~= need.values[1] then
-            local value = standing(need.namespace, need.group, need.member)
-            if value and '=' .. value == need.own then
+    for _, condition in ipairs(write.conditions) do
+        if condition.kind == 'same' and condition.own ~= '' and condition.own ~= condition.values[1] then
+            local value = standing(condition.namespace, condition.group, condition.member)
+            if value and '=' .. value == condition.own then
                 return true
             end
         end
@@ -138,56 +138,56 @@ local function was_written(unit)
     return false
 end
 
-local function owner_of_key(unit)
-    local of = base_of(unit.queue)
-    local tried = trial.keys[of .. NUL .. unit.key]
+local function owner_of_key(write)
+    local of = base_of(write.queue)
+    local tried = trial.keys[of .. NUL .. write.key]
     if tried then
         return {'exists', tried.id, tried.job.digest, tried.job.state, ''}
     end
-    local owner = redis.call('HGET', of .. ':keys', unit.key)
+    local owner = redis.call('HGET', of .. ':keys', write.key)
     if owner then
         local head = redis.call('HMGET', of .. ':job:' .. owner, 'digest', 'state')
         -- Nobody knows whether a lost job was called.
         return {'exists', owner, head[1] or '', head[2] or 'in_doubt', ''}
     end
-    local tombstone = tombstone_of(of, unit.key, now)
+    local tombstone = tombstone_of(of, write.key, now)
     return tombstone and {'exists', '', '', '', tombstone}
 end
 
 -- Whether the owner of a unique key, as `owner_of_key` returns it, is the one that gives it up, and is as it was.
-local function gives_up(unit, owner)
-    local over = unit.over
+local function gives_up(write, owner)
+    local over = write.over
     if not over then
         return false
     elseif owner[5] ~= '' then
         return over.old == '' and string.match(owner[5], '^[^|]*|([^|]*)|') == over.owner
     end
-    return owner[2] == over.owner and redis.call('HGET', base_of(unit.queue) .. ':job:' .. over.owner, 'rev') == over.old
+    return owner[2] == over.owner and redis.call('HGET', base_of(write.queue) .. ':job:' .. over.owner, 'rev') == over.old
 end
 
--- nil if the unit may be written, else its answer.
-local function refused(unit)
-    if was_written(unit) then
+-- nil if the write may be written, else its answer.
+local function refused(write)
+    if was_written(write) then
         asked_again = true
         return {'done'}
     end
-    if unit.kind == 'insert' and unit.key ~= '' then
-        local owner = owner_of_key(unit)
-        if owner and not gives_up(unit, owner) then
+    if write.kind == 'insert' and write.key ~= '' then
+        local owner = owner_of_key(write)
+        if owner and not gives_up(write, owner) then
             return owner
         end
-    elseif (unit.kind == 'move' or unit.kind == 'delete') and revision_of(unit) ~= unit.old then
+    elseif (write.kind == 'move' or write.kind == 'delete') and revision_of(write) ~= write.old then
         return {'stale'}
     end
-    for place, need in ipairs(unit.needs) do
-        local group, member, value, ends = checks[need.kind](need)
+    for place, condition in ipairs(write.conditions) do
+        local group, member, value, ends = checks[condition.kind](condition)
         if group then
             return {'not free', place - 1, group, member, value, ends}
         end
     end
     -- What became of a job is stored as long as there is a byte, and nothing new leaves.
-    local is_evidence = (unit.kind == 'move' or unit.kind == 'delete') and #unit.needs == 0
-    if full and not is_evidence and (unit.kind ~= '' or #unit.puts > 0) then
+    local is_evidence = (write.kind == 'move' or write.kind == 'delete') and #write.conditions == 0
+    if full and not is_evidence and (write.kind ~= '' or #write.puts > 0) then
         return {'full', full}
     end
     return nil
@@ -207,38 +207,38 @@ local function after_put(put)
     return value, (mode == 'extend' and later) and was_ends or ends
 end
 
-local function try(unit)
-    for _, put in ipairs(unit.puts) do
+local function try(write)
+    for _, put in ipairs(write.puts) do
         local value, ends = after_put(put)
         if value then
             trial.records[put[1] .. NUL .. put[2] .. NUL .. put[3]] = {value, ends}
         end
     end
-    for _, drop in ipairs(unit.drops) do
+    for _, drop in ipairs(write.drops) do
         local value = standing(drop[1], drop[2], drop[3])
         if value and (drop[4] == '' or drop[4] == '=' .. value) then
             trial.records[drop[1] .. NUL .. drop[2] .. NUL .. drop[3]] = false
         end
     end
-    if unit.kind == 'insert' or unit.kind == 'move' then
-        trial.revisions[unit.id] = unit.new
-    elseif unit.kind == 'delete' then
-        trial.revisions[unit.id] = false
+    if write.kind == 'insert' or write.kind == 'move' then
+        trial.revisions[write.id] = write.new
+    elseif write.kind == 'delete' then
+        trial.revisions[write.id] = false
     end
-    if unit.kind == 'insert' and unit.key ~= '' then
-        trial.keys[base_of(unit.queue) .. NUL .. unit.key] = unit
+    if write.kind == 'insert' and write.key ~= '' then
+        trial.keys[base_of(write.queue) .. NUL .. write.key] = write
     end
 end
 
-local function insert(unit)
-    local id, job, over = unit.id, unit.job, unit.over
+local function insert(write)
+    local id, job, over = write.id, write.job, write.over
     if over and redis.call('HGET', base .. ':keys', job.key) == over.owner then
         redis.call('HSET', job_key(over.owner), 'rev', over.new, 'record', over.record, 'key', '')
     end
-    redis.call('HSET', job_key(id), 'rev', unit.new, 'state', job.state, 'due', job.due, 'worker', job.worker,
+    redis.call('HSET', job_key(id), 'rev', write.new, 'state', job.state, 'due', job.due, 'worker', job.worker,
         'prio', job.prio, 'batch', job.batch, 'dest', job.dest, 'key', job.key, 'valid', job.valid, 'active', job.active,
         'record', job.record, 'body', job.body, 'digest', job.digest, 'outcome', job.outcome)
-    for _, number in ipairs(unit.numbers) do
+    for _, number in ipairs(write.numbers) do
         zadd(base .. ':number:' .. number, 0, id)
     end
     if job.batch ~= '' then
@@ -254,8 +254,8 @@ local function insert(unit)
 end
 
 -- The next version of a job. Its batch and number stay as they are, and but for an edit its priority and validity.
-local function move(unit)
-    local id, job, head = unit.id, unit.job, head_of(unit.id)
+local function move(write)
+    local id, job, head = write.id, write.job, head_of(write.id)
     leave(id, head)
     head.state, head.due, head.active, head.worker = job.state, job.due, job.active, job.worker
     if job.prio then
@@ -263,28 +263,28 @@ local function move(unit)
         redis.call('HSET', job_key(id), 'prio', job.prio, 'valid', job.valid, 'body', job.body)
     end
     enter(id, head)
-    redis.call('HSET', job_key(id), 'rev', unit.new, 'state', job.state, 'due', job.due, 'worker', job.worker,
+    redis.call('HSET', job_key(id), 'rev', write.new, 'state', job.state, 'due', job.due, 'worker', job.worker,
         'active', job.active, 'record', job.record, 'outcome', job.outcome)
     return head.batch
 end
 
-local function delete(unit)
-    local id, head = unit.id, head_of(unit.id)
+local function delete(write)
+    local id, head = write.id, head_of(write.id)
     leave(id, head)
-    for _, number in ipairs(unit.numbers) do
+    for _, number in ipairs(write.numbers) do
         zrem(base .. ':number:' .. number, id)
     end
     if head.key ~= '' then
         redis.call('HDEL', base .. ':keys', head.key)
-        if unit.tombstone ~= '' then
-            redis.call('HSET', base .. ':tombstones', head.key, unit.keep_until .. '|' .. unit.tombstone)
-            zadd(base .. ':tombstones:until', unit.keep_until, head.key)
+        if write.tombstone ~= '' then
+            redis.call('HSET', base .. ':tombstones', head.key, write.keep_until .. '|' .. write.tombstone)
+            zadd(base .. ':tombstones:until', write.keep_until, head.key)
         end
     end
     redis.call('DEL', job_key(id))
     if head.batch ~= '' then
         zrem(batch_base(head.batch) .. ':ids', id)
-        for field, amount in pairs(unit.tally) do
+        for field, amount in pairs(write.tally) do
             add(batch_base(head.batch) .. ':pruned', field, -amount)
         end
     end
@@ -293,13 +293,13 @@ end
 
 local changes = {insert = insert, move = move, delete = delete}
 
-local function change(unit)
-    switch(unit.queue)
-    local batch = changes[unit.kind](unit)
-    for field, amount in pairs(unit.tally) do
+local function change(write)
+    switch(write.queue)
+    local batch = changes[write.kind](write)
+    for field, amount in pairs(write.tally) do
         count(batch, field, amount)
     end
-    if unit.kind == 'delete' and batch ~= '' and redis.call('EXISTS', batch_base(batch) .. ':ids') == 0 then
+    if write.kind == 'delete' and batch ~= '' and redis.call('EXISTS', batch_base(batch) .. ':ids') == 0 then
         settle_queue(now)
         redis.call('DEL', batch_base(batch) .. ':totals', batch_base(batch) .. ':pruned')
     end
@@ -356,11 +356,11 @@ local function allot(slot)
     return is_free and last or nil, string.format('%.17g', next_at)
 end
 
-local function write(unit)
-    if unit.kind ~= '' then
-        change(unit)
+local function apply(write)
+    if write.kind ~= '' then
+        change(write)
     end
-    for _, put in ipairs(unit.puts) do
+    for _, put in ipairs(write.puts) do
         local namespace, group, member = put[1], put[2], put[3]
         local field = group .. NUL .. member
         local value, ends = after_put(put)
@@ -377,21 +377,21 @@ local function write(unit)
             look_again(namespace, group, member)
         end
     end
-    for _, drop in ipairs(unit.drops) do
+    for _, drop in ipairs(write.drops) do
         local value = standing(drop[1], drop[2], drop[3])
         if value and (drop[4] == '' or drop[4] == '=' .. value) then
             forget_record(drop[1], drop[2], drop[3])
             look_again(drop[1], drop[2], drop[3])
         end
     end
-    for _, event in ipairs(unit.events) do
-        local of = base_of(unit.queue)
+    for _, event in ipairs(write.events) do
+        local of = base_of(write.queue)
         local sequence = redis.call('INCRBY', of .. ':sequence', 1)
         zadd(of .. ':events', sequence, sequence .. '|' .. event[2])
         zadd(of .. ':events:at', event[1], sequence)
     end
-    if unit.wakes ~= '' then
-        wake(unit.wakes)
+    if write.wakes ~= '' then
+        wake(write.wakes)
     end
 end
 
@@ -401,8 +401,8 @@ local function is_verified(guard)
     return is_same and not checks.same(guard.known)
 end
 
--- Whether the answer to one unit refuses the others of its step too: not if the owner of its key has the same body.
-local function refuses_all(unit, answer)
+-- Whether the answer to one write refuses the others of its bulk write too: not if the owner of its key has the same body.
+local function refuses_all(write, answer)
     if not answer or answer[1] == 'done' then
         return false
     end
@@ -410,47 +410,47 @@ local function refuses_all(unit, answer)
     if answer[1] == 'exists' and answer[5] ~= '' then
         digest = string.match(answer[5], '^[^|]*|[^|]*|([^|]*)|')
     end
-    return answer[1] ~= 'exists' or digest ~= unit.job.digest
+    return answer[1] ~= 'exists' or digest ~= write.job.digest
 end
 
 local answers = {}
 if asked.guard and not is_verified(asked.guard) then
-    for place, unit in ipairs(asked.units) do
-        answers[place] = was_written(unit) and {'done'} or {'not_verified'}
+    for place, write in ipairs(asked.writes) do
+        answers[place] = was_written(write) and {'done'} or {'not_verified'}
     end
 elseif asked.together then
     local refusals, is_refused = {}, false
-    for place, unit in ipairs(asked.units) do
-        answers[place] = refused(unit)
+    for place, write in ipairs(asked.writes) do
+        answers[place] = refused(write)
         if not answers[place] then
-            try(unit)
+            try(write)
         end
-        refusals[place] = refuses_all(unit, answers[place])
+        refusals[place] = refuses_all(write, answers[place])
         is_refused = is_refused or refusals[place]
     end
     trial = {records = {}, revisions = {}, keys = {}}
-    for place, unit in ipairs(asked.units) do
+    for place, write in ipairs(asked.writes) do
         if is_refused and not refusals[place] and (not answers[place] or answers[place][1] == 'done') then
             answers[place] = {'rolled_back'}
         elseif not answers[place] then
-            write(unit)
+            apply(write)
         end
     end
 else
-    for place, unit in ipairs(asked.units) do
-        answers[place] = refused(unit)
-        if not answers[place] and unit.slot then
-            local slot, next_at = allot(unit.slot)
+    for place, write in ipairs(asked.writes) do
+        answers[place] = refused(write)
+        if not answers[place] and write.slot then
+            local slot, next_at = allot(write.slot)
             answers[place] = slot and {'done', slot, next_at} or {'no slot', next_at}
             if slot then
-                write(unit)
+                apply(write)
             end
         elseif not answers[place] then
-            write(unit)
+            apply(write)
         end
     end
 end
-for place = 1, #asked.units do
+for place = 1, #asked.writes do
     answers[place] = answers[place] or {'done'}
 end
 settle_queue(now)

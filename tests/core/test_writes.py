@@ -10,12 +10,12 @@ import pytest
 
 from tests.contract.suite import NOW, QUEUE, sample_job
 from voiceflow_worker.backends.memory.store import Memory
-from voiceflow_worker.core import units
-from voiceflow_worker.core.gates import unit_of_order
+from voiceflow_worker.core import writes
+from voiceflow_worker.core.gates import write_of_order
 from voiceflow_worker.core.ports.controls import GATES
-from voiceflow_worker.core.ports.store import Answer, Page, Put, Result, Same, Step, Unit
+from voiceflow_worker.core.ports.store import Answer, BulkWrite, Page, Put, Result, Same, Write
 from voiceflow_worker.core.suppression import NAMESPACE as SUPPRESSED
-from voiceflow_worker.core.units import NUMBER, PERSON, POSTED, SECOND_PARTY
+from voiceflow_worker.core.writes import NUMBER, PERSON, POSTED, SECOND_PARTY
 from voiceflow_worker.model.jobs import lifecycle
 from voiceflow_worker.model.jobs.evidence import answered, summarised
 from voiceflow_worker.model.jobs.gate import Gate, GateState
@@ -36,28 +36,28 @@ UNKNOWN = Verdict(kind=VerdictKind.UNKNOWN, message="")
 
 
 class Desk:
-    """A store with one worker's acts, each a unit that is written."""
+    """A store with one worker's acts, each a write that is written."""
 
     def __init__(self, *jobs: Job) -> None:
         self.memory = Memory()
         for job in jobs:
-            assert self.write(units.enqueued(job, at=NOW, store_id="store")).result is Result.DONE
+            assert self.write(writes.enqueued(job, at=NOW, store_id="store")).result is Result.DONE
 
-    def write(self, unit: Unit, at: datetime = NOW) -> Answer:
-        return self.memory.write(Step(units=(unit,)), at)[0]
+    def write(self, write: Write, at: datetime = NOW) -> Answer:
+        return self.memory.write(BulkWrite(writes=(write,)), at)[0]
 
     def lease(self, at: datetime = NOW) -> Job:
         (job,) = self.memory.lease(QUEUE, worker_id="w", limit=1, until=at + MINUTE, now=at, batch=None)
         return job
 
-    def entry(self, job: Job, at: datetime = NOW, policy: CallPolicy = POLICY) -> tuple[Job, Unit]:
-        return units.journal_entry(
+    def entry(self, job: Job, at: datetime = NOW, policy: CallPolicy = POLICY) -> tuple[Job, Write]:
+        return writes.journal_entry(
             job, at=at, lease_until=at + MINUTE, policy=policy, store_id="store", guarded_worker="w"
         )
 
     def begin(self, job: Job, at: datetime = NOW) -> Job:
-        sent, unit = self.entry(job, at)
-        assert self.write(unit, at).result is Result.DONE
+        sent, write = self.entry(job, at)
+        assert self.write(write, at).result is Result.DONE
         return sent
 
     def hear(self, job: Job, verdict: Verdict, at: datetime = NOW) -> Job:
@@ -68,9 +68,9 @@ class Desk:
         return self.settle(job, summarised(job, job.post_count, ended, at=at, policy=POLICY), at)
 
     def settle(self, old: Job, new: Job, at: datetime) -> Job:
-        job, unit = units.settled(old, new, at=at, policy=POLICY)
-        assert unit.needs == ()
-        assert self.write(unit, at).result is Result.DONE
+        job, write = writes.settled(old, new, at=at, policy=POLICY)
+        assert write.conditions == ()
+        assert self.write(write, at).result is Result.DONE
         return job
 
     def keys(self, namespace: str, at: datetime = NOW) -> dict[str, str]:
@@ -94,8 +94,8 @@ def call(number: int = 1, *bridged: str, **fields: object) -> Job:
 def test_a_journal_entry_takes_the_numbers_the_attempt_and_the_workers_token() -> None:
     desk = Desk(call(1, DESK, SHARED))
     job = desk.lease()
-    sent, unit = desk.entry(job)
-    assert desk.write(unit).result is Result.DONE
+    sent, write = desk.entry(job)
+    assert desk.write(write).result is Result.DONE
     post = f"{job.id}.1"
     assert desk.keys(NUMBER) == {job.destination: post}
     assert desk.keys(SECOND_PARTY) == {DESK: post}
@@ -113,7 +113,7 @@ def test_an_argentine_number_is_locked_and_listed_in_every_spelling() -> None:
     assert set(desk.keys(NUMBER)) == {long, short}
     assert desk.write(desk.entry(second)[1]).result is Result.NOT_FREE
     desk.hear(desk.memory.jobs[first.id], NOT_SENT)
-    desk.write(Unit(puts=(Put(SUPPRESSED, long, "", None),)))
+    desk.write(Write(puts=(Put(SUPPRESSED, long, "", None),)))
     assert desk.write(desk.entry(second)[1]).result is Result.NOT_FREE
 
 
@@ -177,7 +177,8 @@ def test_a_call_that_had_counted_as_not_placed_counts_once_it_rang_after_all() -
 def test_a_bridge_of_a_call_without_a_job_ends_by_itself() -> None:
     desk = Desk(call(2))
     assert (
-        desk.write(units.bridge_of_session("s9", [DESK], at=NOW, policy=POLICY, store_id="store")).result is Result.DONE
+        desk.write(writes.bridge_of_session("s9", [DESK], at=NOW, policy=POLICY, store_id="store")).result
+        is Result.DONE
     )
     job = desk.lease()
     assert desk.write(desk.entry(job)[1]).result is Result.NOT_FREE
@@ -191,24 +192,24 @@ def test_a_bridge_of_a_call_without_a_job_ends_by_itself() -> None:
 def test_an_order_that_finds_another_gate_is_made_again_from_that() -> None:
     desk = Desk()
 
-    def order(state: GateState, until: datetime | None = None, reason: str = "") -> Unit:
+    def order(state: GateState, until: datetime | None = None, reason: str = "") -> Write:
         (standing,) = desk.memory.records({GATES: [QUEUE]}, NOW)[GATES] or (None,)
         ordered = Gate.of(QUEUE, None, state, since=NOW, until=until, reason=reason)
-        return unit_of_order(standing, ordered, token=f"{state}-{len(reason)}")[1]
+        return write_of_order(standing, ordered, token=f"{state}-{len(reason)}")[1]
 
     by_429, by_person = order(GateState.HELD, NOW + SECOND, "429"), order(GateState.HELD, None, "a person")
     assert desk.write(by_person).result is Result.DONE
     answer = desk.write(by_429)
     assert answer.result is Result.NOT_FREE
     assert answer.record is not None
-    gate, unit = unit_of_order(
+    gate, write = write_of_order(
         answer.record, Gate.of(QUEUE, None, GateState.HELD, since=NOW, until=NOW + SECOND, reason="429"), token="again"
     )
     assert (gate.until, gate.reason) == (None, "a person")
-    assert desk.write(unit).result is Result.DONE
+    assert desk.write(write).result is Result.DONE
     assert desk.write(order(GateState.OPEN)).result is Result.DONE
     assert desk.write(by_person).result is Result.NOT_FREE, "a late repeat must not hold the queue again"
-    assert isinstance(by_person.needs[0], Same)
+    assert isinstance(by_person.conditions[0], Same)
 
 
 def test_a_hold_that_is_repeated_after_a_person_resumed_changes_nothing() -> None:
@@ -218,7 +219,7 @@ def test_a_hold_that_is_repeated_after_a_person_resumed_changes_nothing() -> Non
     states: list[GateState] = []
     for ordered in (held, opened, held):
         (standing,) = desk.memory.records({GATES: [QUEUE]}, NOW + SECOND)[GATES] or (None,)
-        gate, unit = unit_of_order(standing, ordered, token=ordered.state)
-        assert desk.write(unit, NOW + SECOND).result is Result.DONE
+        gate, write = write_of_order(standing, ordered, token=ordered.state)
+        assert desk.write(write, NOW + SECOND).result is Result.DONE
         states.append(gate.state)
     assert states == [GateState.HELD, GateState.OPEN, GateState.OPEN]

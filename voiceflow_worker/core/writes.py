@@ -1,7 +1,7 @@
-"""What is stored together: pure functions that turn a change of a job into a unit of a store's step.
+"""What is stored together: pure functions that turn a change of a job into a conditional write.
 
-No function reads a clock, a store or a setting. A unit names the conditions under which its change may be stored, and a
-store only checks them (`ports/store.py`). So every lock, place, opt-out and session is stored with the change that it
+No function reads a clock, a store or a setting. A write names the conditions under which its change may be stored, and
+a store only checks them (`ports/store.py`). So every lock, place, opt-out and session is stored with the change that it
 belongs to, and there is nothing to do before a commit, after it, or again.
 
 - **Numbers.** A journal entry locks its numbers: `number` records for the number that is called, `party` records for
@@ -25,6 +25,7 @@ from voiceflow_worker.core.ports.names import batch_puts, queue_put
 from voiceflow_worker.core.ports.store import (
     Absent,
     AtMost,
+    Condition,
     Delete,
     Drop,
     Event,
@@ -32,14 +33,13 @@ from voiceflow_worker.core.ports.store import (
     Handover,
     Insert,
     Mode,
-    Need,
     OpenGate,
     Put,
     Record,
     Replace,
     Same,
     Slot,
-    Unit,
+    Write,
     tally_change,
 )
 from voiceflow_worker.core.suppression import NAMESPACE as SUPPRESSED
@@ -67,7 +67,7 @@ LONG_KEPT = timedelta(days=400)
 _MAY_RING = frozenset({JobState.SENDING, JobState.SUBMITTED, JobState.IN_DOUBT})
 
 
-# --- The five hard units -----------------------------------------------------------------------------------------
+# --- The five hard writes -----------------------------------------------------------------------------------------
 
 
 def journal_entry(
@@ -79,18 +79,18 @@ def journal_entry(
     store_id: str,
     guarded_worker: str | None = None,
     slot: Slot | None = None,
-) -> tuple[Job, Unit]:
-    """The next POST of a leased job: the job as `sending`, and the unit that must be on disk before a byte leaves.
+) -> tuple[Job, Write]:
+    """The next POST of a leased job: the job as `sending`, and the write that must be on disk before a byte leaves.
 
     It is stored only if no number is on the suppression list or busy, no gate is closed, the person is below the limit,
     no menu bridges to a number, and its escalation has not ended. The `posted` record of a worker with a rollback guard
-    gets the new revision, which `Step.known` compares. With `slot`, the entry takes a send slot.
+    gets the new revision, which `BulkWrite.known` compares. With `slot`, the entry takes a send slot.
     Raises `IllegalMoveError`.
     """
     begun = lifecycle.begin(job, at=at, lease_until=lease_until, policy=policy)
     post = begun.posts[-1]
     numbers = (*spellings(job.number), *second_numbers(job, policy))
-    needs: list[Need] = [
+    conditions: list[Condition] = [
         Absent(SUPPRESSED, listed_groups(job.parties, store_id=store_id)),
         OpenGate(job.queue, job.batch_id),
         *_not_cancelled(job),
@@ -99,16 +99,16 @@ def journal_entry(
         Absent(BRIDGE, numbers, job.id),
     ]
     if (escalation := escalation_of(job)) is not None:
-        needs.append(Absent(ENDED_ESCALATION, (escalation,)))
+        conditions.append(Absent(ENDED_ESCALATION, (escalation,)))
     puts = _locks(job, post, policy)
     if policy.max_per_person is not None:
-        needs += [AtMost(PERSON, person, policy.max_per_person.attempts - 1) for person in _persons(job)]
+        conditions += [AtMost(PERSON, person, policy.max_per_person.attempts - 1) for person in _persons(job)]
         puts += _attempt(job, post, policy.max_per_person.span)
-    new, unit = changed(job, begun, at=at, needs=needs, puts=puts)
+    new, write = changed(job, begun, at=at, conditions=conditions, puts=puts)
     if guarded_worker is not None:
         posted = Put(POSTED, guarded_worker, new.revision, at + LONG_KEPT)
-        unit = replace(unit, puts=(*unit.puts, posted))
-    return new, unit if slot is None else replace(unit, slot=slot)
+        write = replace(write, puts=(*write.puts, posted))
+    return new, write if slot is None else replace(write, slot=slot)
 
 
 def escalation_of(job: Job) -> str | None:
@@ -117,13 +117,13 @@ def escalation_of(job: Job) -> str | None:
     return found if isinstance(found, str) else None
 
 
-def posted(worker_id: str, *, at: datetime) -> tuple[str, Unit]:
-    """The first token of a worker's `posted` record, from before its first POST, and its unit."""
+def posted(worker_id: str, *, at: datetime) -> tuple[str, Write]:
+    """The first token of a worker's `posted` record, from before its first POST, and its write."""
     token = new_revision()
-    return token, Unit(puts=(Put(POSTED, worker_id, token, at + LONG_KEPT),))
+    return token, Write(puts=(Put(POSTED, worker_id, token, at + LONG_KEPT),))
 
 
-def settled(old: Job, new: Job, *, at: datetime, policy: CallPolicy) -> tuple[Job, Unit]:
+def settled(old: Job, new: Job, *, at: datetime, policy: CallPolicy) -> tuple[Job, Write]:
     """What evidence made of a job, and all that follows from it. It has no conditions, for evidence is never refused.
 
     It stores the sessions of POSTs, puts a person who opted out on the suppression list, gives back the numbers of a
@@ -151,8 +151,8 @@ def settled(old: Job, new: Job, *, at: datetime, policy: CallPolicy) -> tuple[Jo
 
 def bridge(
     job: Job, number: int, numbers: Sequence[str], *, at: datetime, policy: CallPolicy, store_id: str
-) -> tuple[Job, Unit]:
-    """A menu's bridge from the call of POST `number` to these numbers: the job that notes them, and its unit.
+) -> tuple[Job, Write]:
+    """A menu's bridge from the call of POST `number` to these numbers: the job that notes them, and its write.
 
     It is stored only if no number is on the suppression list, and none is that of a person whom a queue is calling. Ask
     before that whether the POST has an outcome: a call that has ended bridges to nobody.
@@ -163,18 +163,18 @@ def bridge(
     wanted = lockable(numbers, policy)
     noted = replace(post, bridged=tuple(dict.fromkeys((*post.bridged, *wanted))))
     ends = at + policy.ringing + policy.longest_call
-    needs, puts = _beside(numbers, wanted, post.client_request_id, ends, but_owner=job.id, store_id=store_id)
-    return changed(job, lifecycle.with_post(job, noted), at=at, needs=needs, puts=puts)
+    conditions, puts = _beside(numbers, wanted, post.client_request_id, ends, but_owner=job.id, store_id=store_id)
+    return changed(job, lifecycle.with_post(job, noted), at=at, conditions=conditions, puts=puts)
 
 
 def bridge_of_session(
     session_id: str, numbers: Sequence[str], *, at: datetime, policy: CallPolicy, store_id: str
-) -> Unit:
+) -> Write:
     """A menu's bridge from a call without a job. Its numbers are free again when a phone can ring no more."""
     owner = f"session:{session_id}"
     ends = at + policy.ringing
-    needs, puts = _beside(numbers, lockable(numbers, policy), owner, ends, but_owner=None, store_id=store_id)
-    return Unit(needs=tuple(needs), puts=tuple(puts))
+    conditions, puts = _beside(numbers, lockable(numbers, policy), owner, ends, but_owner=None, store_id=store_id)
+    return Write(conditions=tuple(conditions), puts=tuple(puts))
 
 
 def enqueued(
@@ -188,7 +188,7 @@ def enqueued(
     turn: Sequence[Same] = (),
     puts: Sequence[Put] = (),
     over: Handover | None = None,
-) -> Unit:
+) -> Write:
     """A new job, stored unless one of its numbers is on the suppression list, or its unique key was erased.
 
     With `over`, the owner of its unique key gives the key up.
@@ -200,16 +200,16 @@ def enqueued(
     """
     ended = {record.group for record in passing}
     listed = tuple(each for each in listed_groups(job.parties, store_id=store_id) if each not in ended)
-    needs: list[Need] = [*turn, *_not_cancelled(job), Absent(SUPPRESSED, listed)]
+    conditions: list[Condition] = [*turn, *_not_cancelled(job), Absent(SUPPRESSED, listed)]
     if job.unique_key is not None:
-        needs.append(Absent(ERASED_KEY, (erased_key(job.queue, job.unique_key, store_id=store_id),)))
-    needs += [Same(SUPPRESSED, record.group, record.value) for record in passing]
+        conditions.append(Absent(ERASED_KEY, (erased_key(job.queue, job.unique_key, store_id=store_id),)))
+    conditions += [Same(SUPPRESSED, record.group, record.value) for record in passing]
     stored = [*puts]
     if not is_named:
         stored.append(queue_put(job.queue))
         if job.batch_id is not None:
             stored += batch_puts(job.queue, job.batch_id, at=at, is_campaign=is_campaign)
-    return inserted(job, needs=tuple(needs), puts=tuple(stored), over=over)
+    return inserted(job, conditions=tuple(conditions), puts=tuple(stored), over=over)
 
 
 def handover(owner: Job, heir: Job, *, at: datetime) -> Handover:
@@ -221,15 +221,17 @@ def handover(owner: Job, heir: Job, *, at: datetime) -> Handover:
 
 
 def inserted(
-    job: Job, *, needs: tuple[Need, ...] = (), puts: tuple[Put, ...] = (), over: Handover | None = None
-) -> Unit:
-    """A new job, and its unit, by default without conditions."""
-    return Unit(change=Insert(job, over), needs=needs, puts=puts, tally=tally_change(None, job), wakes=job.queue)
+    job: Job, *, conditions: tuple[Condition, ...] = (), puts: tuple[Put, ...] = (), over: Handover | None = None
+) -> Write:
+    """A new job, and its write, by default without conditions."""
+    return Write(
+        change=Insert(job, over), conditions=conditions, puts=puts, tally=tally_change(None, job), wakes=job.queue
+    )
 
 
-def deleted(job: Job, *, keep_key_until: datetime) -> Unit:
+def deleted(job: Job, *, keep_key_until: datetime) -> Write:
     """The end of a job. Its unique key stays taken until the given time."""
-    return Unit(change=Delete(job, keep_key_until), tally=tally_change(job, None))
+    return Write(change=Delete(job, keep_key_until), tally=tally_change(job, None))
 
 
 ERASED_KEY = "erased-key"
@@ -241,7 +243,7 @@ def erased_key(queue: str, unique_key: str, *, store_id: str) -> str:
     return f"{queue}/{keyed_digest(store_id, unique_key)}"
 
 
-def made_again(job: Job, *, at: datetime, policy: CallPolicy) -> Unit:
+def made_again(job: Job, *, at: datetime, policy: CallPolicy) -> Write:
     """A job that the store has lost, from a journal file, with the person's attempts and the locks on its numbers."""
     puts: list[Put] = []
     if policy.max_per_person is not None:
@@ -264,15 +266,15 @@ def changed(
     new: Job,
     *,
     at: datetime,
-    needs: Iterable[Need] = (),
+    conditions: Iterable[Condition] = (),
     puts: Iterable[Put] = (),
     drops: Iterable[Drop] = (),
-) -> tuple[Job, Unit]:
-    """The job with a new revision, and the unit that replaces the old one, with its events and counters."""
+) -> tuple[Job, Write]:
+    """The job with a new revision, and the write that replaces the old one, with its events and counters."""
     new = replace(new, revision=new_revision())
-    return new, Unit(
+    return new, Write(
         change=Replace(old.revision, new),
-        needs=tuple(needs),
+        conditions=tuple(conditions),
         puts=tuple(puts),
         drops=tuple(drops),
         events=tuple(
@@ -328,11 +330,11 @@ def _locks(job: Job, post: Post, policy: CallPolicy) -> list[Put]:
 
 def _beside(
     numbers: Sequence[str], wanted: Sequence[str], owner: str, ends: datetime, *, but_owner: str | None, store_id: str
-) -> tuple[list[Need], list[Put]]:
-    needs: list[Need] = [Absent(SUPPRESSED, listed_groups(numbers, store_id=store_id))]
+) -> tuple[list[Condition], list[Put]]:
+    conditions: list[Condition] = [Absent(SUPPRESSED, listed_groups(numbers, store_id=store_id))]
     if wanted:
-        needs.append(Absent(NUMBER, tuple(wanted), but_owner))
-    return needs, [Put(BRIDGE, number, owner, ends, Mode.EXTEND, member=owner) for number in wanted]
+        conditions.append(Absent(NUMBER, tuple(wanted), but_owner))
+    return conditions, [Put(BRIDGE, number, owner, ends, Mode.EXTEND, member=owner) for number in wanted]
 
 
 def _persons(job: Job) -> list[str]:
