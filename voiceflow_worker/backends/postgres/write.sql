@@ -8,7 +8,7 @@
 --   that gives its unique key up (owner, and its old revision and next version, or neither for a tombstone); for an edit, its
 --   priority, valid_until and body too;
 --   tombstone and keep_key_until, for a deleted job with a unique key: its tombstone and the end of that;
---   needs: conditions with a kind ('absent', 'most', 'same' or 'gate'), a namespace and groups;
+--   conditions: conditions with a kind ('absent', 'most', 'same' or 'gate'), a namespace and groups;
 --   puts, drops, events, wakes (a queue), and slot (queue, after and until in epoch seconds).
 
 

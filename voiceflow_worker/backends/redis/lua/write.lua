@@ -2,7 +2,7 @@
 -- @include store room rights queue sub_queues
 -- Asked: now, together, guard (server: its id, or '' if the user may not see it; known: a condition), writes.
 --   A write has: kind ('insert', 'move', 'delete' or ''), queue of its change or events, id, old and new revision, key (unique
---   key or ''), job (its new fields), tally (amounts by field), needs, puts, drops, events ({time, text}), wakes (a queue),
+--   key or ''), job (its new fields), tally (amounts by field), conditions, puts, drops, events ({time, text}), wakes (a queue),
 --   and perhaps slot (queue, after and latest: texts in epoch seconds).
 --   An insert may have `over`: the owner that gives its unique key up, its old revision ('' for a tombstone), and then its new
 --   revision and record.
