@@ -9,6 +9,7 @@ import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
@@ -72,6 +73,9 @@ class SandboxOfThen(Sandbox):
         return self.clock.now()
 
 
+AUSTRALIA = ("Australia/Perth", "Australia/Adelaide", "Australia/Sydney")
+
+
 class Person(NamedTuple):
     country: str
     number: str
@@ -79,6 +83,7 @@ class Person(NamedTuple):
     column: str = ""
 
 
+@cache
 def people() -> list[Person]:
     """Two people in each of many zones, of as many countries; and some whose numbers do not tell where they are."""
     kinds = (phonenumbers.PhoneNumberType.MOBILE, phonenumbers.PhoneNumberType.FIXED_LINE)
@@ -93,10 +98,6 @@ def people() -> list[Person]:
     zones = sorted(found)
     chosen = [person for zone in zones[:: len(zones) // ZONES][:ZONES] for person in found[zone]]
     return [*chosen, *(Person("AU", f"{IN_SEVERAL_ZONES}{last}", zone, zone) for last, zone in enumerate(AUSTRALIA))]
-
-
-AUSTRALIA = ("Australia/Perth", "Australia/Adelaide", "Australia/Sydney")
-PEOPLE = people()
 
 
 def is_open(person: Person, at: datetime) -> bool:
@@ -116,7 +117,7 @@ def at_night(person: Person, at: datetime) -> bool:
 
 async def rung(fields: Mapping[str, object], clock: LeapingClock) -> tuple[Mapping[str, datetime], dict[str, object]]:
     """When each number rang by the ledger, and what the preview had said."""
-    rows = [{"destination": each.number, "time_zone": each.column or None} for each in PEOPLE]
+    rows = [{"destination": each.number, "time_zone": each.column or None} for each in people()]
     given = {"rows": rows, "say": "Hello.", "batch": "world", "rate": "unlimited", "source": "+6531234567", **fields}
     settings = load_settings(voice_profile="en-US-JennyNeural", outcomes="none")
     policy = settings.policy()
@@ -128,7 +129,7 @@ async def rung(fields: Mapping[str, object], clock: LeapingClock) -> tuple[Mappi
         campaign = Campaign.of(given, settings=settings, now=clock.now())
         report = await campaign.preview(queue)
         assert report.preview is not None, report.findings
-        assert (await campaign.start(queue)).enqueued == len(PEOPLE)
+        assert (await campaign.start(queue)).enqueued == len(people())
         async with VoiceClient("any", "demo", base_url=url) as voice:
             while waiting := await queue.find(states=[JobState.QUEUED], limit=None):
                 clock.leap(min(job.due_at for job in waiting))
@@ -150,24 +151,24 @@ SCENES: Sequence[tuple[str, Mapping[str, object]]] = (
 async def test_nobody_rings_outside_the_window_and_the_preview_says_the_same(
     hours: str, fields: Mapping[str, object]
 ) -> None:
-    assert len({person.zone for person in PEOPLE}) >= ZONES
-    assert len({person.country for person in PEOPLE}) >= 40
+    assert len({person.zone for person in people()}) >= ZONES
+    assert len({person.country for person in people()}) >= 40
     clock = LeapingClock(BEGIN)
     reading = {"time_zone": "Europe/Berlin", "not_before": "2030-04-30 18:30"}  # reads this time, and moves nobody
     found, preview = await rung({**fields, **reading}, clock)
-    assert found.keys() == {person.number for person in PEOPLE}, "everybody rings, once the window opens"
+    assert found.keys() == {person.number for person in people()}, "everybody rings, once the window opens"
     begin = BEGIN + timedelta(minutes=30)
     if hours == "at the number":
-        assert [person for person in PEOPLE if not is_open(person, found[person.number])] == []
+        assert [person for person in people() if not is_open(person, found[person.number])] == []
         assert max(found.values()) > BEGIN + timedelta(days=1), "a holiday was waited for"
     elif hours == "in Singapore":
         assert {f"{at.astimezone(ZoneInfo('Asia/Singapore')):%d %H:%M}" for at in found.values()} == {"01 09:00"}
     else:
         assert max(found.values()) < begin + timedelta(minutes=1)
-    nights = sum(at_night(person, found[person.number]) for person in PEOPLE)
+    nights = sum(at_night(person, found[person.number]) for person in people())
     assert (preview["at_night"], preview["unknown_hour"]) == (nights, 0)
     assert (nights == 0) == (hours == "at the number")
-    assert preview["countries"] == Counter(person.country for person in PEOPLE)
+    assert preview["countries"] == Counter(person.country for person in people())
     assert preview["outside_window"] == sum(at > BEGIN + timedelta(minutes=1) for at in found.values())
     shown = {name: datetime.fromisoformat(str(preview[name])) for name in ("window_opens_at", "starts_at")}
     for name, at in shown.items():
