@@ -11,7 +11,6 @@ from urllib.parse import quote, urlencode
 import httpx
 import pytest
 from jsonschema import Draft202012Validator
-from openapi_spec_validator import validate
 
 from tests.api.clients import CALL, program
 from voiceflow_worker import Store
@@ -122,7 +121,6 @@ async def hold(store: Store, *, rounds: int) -> int:
     sent = 0
     async with program(store) as client:
         document = cast("Json", (await client.get("/v1/openapi.json")).json())
-        validate(document)
         dice, ids = Dice(document, seed=rounds), list[str]()
         for _ in range(rounds):
             for path, methods in document["paths"].items():

@@ -335,7 +335,6 @@ async def test_below_any_prefix_all_addresses_have_it(memory: Store, prefix: str
             client.headers["X-Forwarded-Prefix"] = forwarded
         document = (await client.get("/v1/openapi.json")).json()
         assert document["servers"] == [{"url": whole or "/"}]
-        validate(document)
         made = await call(client)
         assert made.headers["location"] == f"{whole}/v1/calls/{made.json()['id']}"
         shown = await client.get(made.headers["location"].removeprefix(whole))

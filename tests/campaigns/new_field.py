@@ -69,7 +69,7 @@ async def page(value: str, people: bytes) -> list[str]:
     from tests.console.signing_in import Form, receiver, signed_in
     from voiceflow_worker import open_store
 
-    async with open_store("sqlite:///page.db") as store, signed_in(receiver(store)) as client:
+    async with open_store("memory://") as store, signed_in(receiver(store)) as client:
         token = dict(Form((await client.get("/ui/campaign")).text).hidden)["token"]
         files = {"file": ("people.csv", people)}
         form = (await client.post("/ui/campaign", data={"token": token, "do": "look"}, files=files)).text

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import AsyncGenerator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ import pytest
 from tests.api.clients import program
 from tests.cli.running import Program
 from tests.console.signing_in import OPERATORS, READERS, Form, signed_in
+from tests.support.other_process import work_here
 from voiceflow_worker import CallQueue, Campaign, InvalidInputError, Job, Store, load_settings, open_store
 from voiceflow_worker.campaigns.fields import fields_of
 from voiceflow_worker.campaigns.reading import Of
@@ -23,6 +23,9 @@ from voiceflow_worker.ivr.loading import load_menus
 from voiceflow_worker.model.jobs.policy import write_redial_after
 from voiceflow_worker.webhooks import receiver_app
 from voiceflow_worker.webhooks.menu_events import MenuEvents
+
+__all__ = ["work_here"]
+pytestmark = pytest.mark.usefixtures("work_here")
 
 PEOPLE = """name;Mobile;day;language;source;Home;Land;visit
 Ana;8765 4321;31/12/2099;;;6123 4567;SG;2030-01-30T23:00:00Z
@@ -101,13 +104,6 @@ async def by_http(folder: Path, fields: Fields, store: Store, *, dry_run: bool) 
 BY = {"http": by_http, "page": by_page, "python": by_python}
 
 
-@asynccontextmanager
-async def made(folder: Path, name: str) -> AsyncGenerator[Store]:
-    # Work on a store in memory needs no process of its own, which takes a second to start.
-    async with open_store("memory://" if name == "http" else f"sqlite:///{folder / name}.db") as store:
-        yield store
-
-
 def begun(
     voiceflow: Program, entry: str, fields: Fields, *, dry_run: bool = False, people: str | None = None
 ) -> tuple[list[dict[str, Any]], str]:
@@ -128,7 +124,7 @@ def begun(
         told = ended.out + ended.err
 
     async def run() -> tuple[list[dict[str, Any]], str]:
-        async with made(folder, entry) as store:
+        async with open_store(f"sqlite:///{folder / entry}.db") as store:
             said = told
             if entry in BY:
                 said = await BY[entry](folder, fields, store, dry_run=dry_run)

@@ -12,11 +12,13 @@ import pytest
 
 from tests.console.signing_in import FROM_HERE, HOST, OPERATORS, Form, receiver, sign_in
 from tests.contract.suite import ManualClock
+from tests.support.other_process import work_here
 from voiceflow_worker import CallQueue, Store, open_store
 from voiceflow_worker.core.ports.record_set import text_records
 from voiceflow_worker.service import uploads
 from voiceflow_worker.service.uploads import FOUND, KEPT_FOR, PIECES, Uploads
 
+__all__ = ["work_here"]
 pytestmark = pytest.mark.anyio
 KINDS = pytest.mark.parametrize("store_url", ["memory", "sqlite", "postgres", "redis"], indirect=True)
 PEOPLE = "destination,name\n" + "".join(f"+65{90000000 + place},Ana {place}\n" for place in range(200))
@@ -46,6 +48,7 @@ async def operator(store: Store, url: str) -> AsyncGenerator[httpx.AsyncClient]:
             yield client
 
 
+@pytest.mark.usefixtures("work_here")
 @pytest.mark.parametrize("store_url", ["sqlite", "redis"], indirect=True)
 async def test_a_campaign_goes_from_the_upload_to_its_report_over_both(store: Store, store_url: str) -> None:
     queue = CallQueue(store)

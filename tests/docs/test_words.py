@@ -47,6 +47,7 @@ def test_no_message_has_a_private_word() -> None:
     found = [
         f"{path.relative_to(ROOT)}:{line}: {word}"
         for path in SOURCES
+        if _PRIVATE.search(path.read_text(encoding="utf-8"))
         for line, text in texts(path)
         for word in private_in(text)
     ]
