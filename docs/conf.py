@@ -27,13 +27,13 @@ myst_heading_anchors = 4
 suppress_warnings = ["myst.xref_missing", "misc.highlighting_failure"]
 
 CHAPTERS = {
-    "Start": ["start", "comparison", "examples"],
+    "Start": ["start", "examples"],
     "Tasks": [
         "campaign-files", "when-to-call", "schedule", "ivr", "escalation", "console", "webhooks", "outcomes", "sandbox",
     ],
     "Operation": ["deploy/README", "operations", "runbooks", "stores", "scale", "security"],
     "Interfaces": ["cli", "fields", "settings", "http", "python", "reference", "airflow"],
-    "Background": ["calls", "8x8-notes", "architecture", "decisions"],
+    "Background": ["calls", "8x8-notes", "architecture"],
 }  # fmt: skip
 """The pages in the side navigation, by chapter."""
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -23,7 +22,6 @@ QUERIES = [block.text for block in blocks(DOCS / "stores.md", language="sql") if
 
 async def test_each_query_of_the_page_finds_what_it_says(fresh_url: Callable[[str], str]) -> None:
     url = fresh_url("postgres")
-    now = datetime.now(UTC)
     async with open_store(url, advises=False) as store:
         voice = ScriptedVoice()
         async with Engine(store, voice).at_work() as engine:
@@ -32,14 +30,10 @@ async def test_each_query_of_the_page_finds_what_it_says(fresh_url: Callable[[st
             voice.answers.append(Verdict(kind=VerdictKind.UNKNOWN, message="the connection was lost"))
             await engine.enqueue("+6581110002")
             await engine.send()
-            soon = await engine.enqueue("+6581110003", not_before=now + timedelta(minutes=30))
-            await engine.enqueue("+6581110004", not_before=now + timedelta(hours=2))
             await SuppressionList(store).add("+6581110005", reason="asked for it")
     found = [rows_of(url, query) for query in QUERIES]
-    by_outcome, due, of_number, opt_outs = found
+    by_outcome, of_number, opt_outs = found
     assert by_outcome == [("in_doubt", 1), ("submitted", 1)]
-    assert [row[1] for row in due] == [1]
-    assert due[0][0] == soon.due_at.replace(second=0, microsecond=0)
     assert [(row[0], row[1], row[4]) for row in of_number] == [(called.id, "submitted", {"order": "A-17"})]
     assert [(row[0], row[3]) for row in opt_outs] == [("+6581110005", "asked for it")]
 
