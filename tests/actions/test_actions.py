@@ -59,7 +59,7 @@ async def test_a_question_says_what_rings_and_what_does_not(mary: Operator) -> N
     await in_doubt(mary.store)
     await waiting(mary.store, 3)
     asked = await CancelBatch(operator=mary, queue="default", batch="march").question()
-    assert asked.rings == ("Nothing: no call is in progress. 1 call in doubt may have rung.",)
+    assert asked.rings == ("Nobody: no call is in progress. 1 call in doubt may have rung.",)
     assert "3 waiting calls" in asked.silent[0]
 
 
@@ -262,7 +262,10 @@ async def test_who_was_reached_is_called_again_by_force_alone(mary: Operator) ->
     busy, reached = await ended(mary.store), await ended(mary.store, SessionStatus.COMPLETED)
     again = await Redial(operator=mary, call=busy.id, note="asked for it").do()
     assert (again.documents[0]["state"], again.documents[0]["reason"]) == ("queued", "asked for it (by Mary Tan)")
-    assert "if you order it although" in (await Redial(operator=mary, call=reached.id).question()).rings[0]
+    assert (
+        "if you confirm that this person, who was reached"
+        in (await Redial(operator=mary, call=reached.id).question()).rings[0]
+    )
     with pytest.raises(JobError, match="force the redial to call again"):
         await Redial(operator=mary, call=reached.id).do()
     assert (await Redial(operator=mary, call=reached.id, force=True).do()).documents[0]["state"] == "queued"

@@ -181,7 +181,7 @@ async def test_what_was_changed_after_the_preview_is_named_and_nothing_that_was_
         await CallQueue(memory).hold(reason="lunch")
         told = await one.send("try")
         assert "+6581112222 is called with the words of the first row" in told
-        assert "Nothing is sent as long as queue default is held" in told
+        assert "Nothing is sent at present: queue default is held" in told
         await one.send("start")
     calls = await CallQueue(memory).find(batch_id="may")
     assert sorted(job.name for job in calls) == ["<b>Ana</b>", "Bill"]

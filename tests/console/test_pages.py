@@ -586,7 +586,7 @@ async def test_the_page_of_a_batch_leads_from_the_calls_asked_for_to_the_answers
     found = await page(shown_by(store), "/ui/batches/march")
     for told in (
         "Batch march: 4 calls in queue default", "queued 1 25.0 %", "completed 3 75.0 %", "completed 3 100.0 %",
-        "asked for 4 100.0 % called 3 75.0 % answered 3 75.0 % confirmed 1 25.0 % no key 2 50.0 %",
+        "enqueued 4 100.0 % called 3 75.0 % answered 3 75.0 % confirmed 1 25.0 % no key 2 50.0 %",
         "Answered 3 100.0 % of 3", "Done 3 of 4",
         "march is on hold. Wait for legal. Nothing of it is sent until somebody resumes it.",
     ):  # fmt: skip

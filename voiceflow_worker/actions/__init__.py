@@ -189,4 +189,4 @@ class OperatorAction(ABC):
 async def kept_back(store: Store, queue: str, batch: str | None) -> list[str]:
     """Sentences about the gates that keep calls from being sent."""
     closed = [gate for gate in await gates_of(store, queue) if gate.keeps_back(batch, at=store.clock.now())]
-    return [f"Nothing is sent as long as {gate_in_words(gate)}." for gate in closed]
+    return [f"Nothing is sent at present: {gate_in_words(gate)}." for gate in closed]

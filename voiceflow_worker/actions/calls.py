@@ -52,7 +52,7 @@ class CancelCall(CallAction):
         lifecycle.cancel(job, at=at, reason="", policy=self.operator.policy)
         return Question(
             title=f"Cancel the call to {job.destination}?",
-            rings=("Nothing. If the call is sent before you confirm, it is not cancelled.",),
+            rings=("Nobody. If the call is sent before you confirm, it is not cancelled.",),
             silent=(f"{job.number} is not called, and not redialled.",),
             button="Cancel the call",
             seen=seen_of(job),
@@ -78,7 +78,7 @@ class Redial(CallAction):
         _, job = await self.operator.call(self.call)
         again = lifecycle.redial(job, at=self.operator.store.clock.now(), note="", force=True)
         reached = job.state in {JobState.COMPLETED, JobState.ACCEPTED} and not self.force
-        consent = ", if you order it although this person was reached" if reached else ""
+        consent = ", if you confirm that this person, who was reached, is called again" if reached else ""
         return Question(
             title=f"Call {job.destination} again?",
             rings=(f"{job.destination} rings again, at {in_words(again.due_at)} or later{consent}.",),

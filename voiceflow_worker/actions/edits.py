@@ -30,11 +30,13 @@ class EditPreview:
     said: str
 
     def in_words(self) -> str:
-        """When the last of all that wait would leave."""
+        """When the last of the waiting calls would be sent."""
         if self.course.last is None:
-            return "Of all that wait in the batch, none would leave."
+            return "Of the waiting calls of the batch, none would be sent."
         last = in_words(self.course.last)
-        return f"Of all that wait in the batch, the last would leave at {last} (rate: {rate_in_words(self.rate)})."
+        return (
+            f"Of the waiting calls of the batch, the last would be sent at {last} (rate: {rate_in_words(self.rate)})."
+        )
 
     def as_json(self) -> dict[str, object]:
         """The preview as JSON, for scripts. `too_late` calls would not be sent before their validity ends."""

@@ -329,14 +329,14 @@ def _doubts(states: States) -> tuple[str, ...]:
     """A sentence about the calls in doubt, which the end of a hold does not send."""
     doubts = states[JobState.IN_DOUBT]
     are = "is" if doubts == 1 else "are"
-    said = f"{count_of(doubts, 'call')} {are} in doubt: not called again until somebody resolves them"
+    said = f"{count_of(doubts, 'call')} {are} in doubt: not called again until resolved"
     return (f"{said} (`voiceflow calls list --state in_doubt`, `voiceflow calls resolve`).",) if doubts else ()
 
 
 def _under_way(states: States) -> str:
     """A sentence about the calls that a hold does not stop."""
     gone, doubts = states[JobState.SENDING] + states[JobState.SUBMITTED], states[JobState.IN_DOUBT]
-    said = f"{count_of(gone, 'call')} in progress: not interrupted." if gone else "Nothing: no call is in progress."
+    said = f"{count_of(gone, 'call')} in progress: not interrupted." if gone else "Nobody: no call is in progress."
     return f"{said} {count_of(doubts, 'call')} in doubt may have rung." if doubts else said
 
 

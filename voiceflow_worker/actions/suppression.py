@@ -122,7 +122,7 @@ class Unsuppress(ListAction):
         found = await self.listed.find(*self.numbers, country=self.country)
         if not found:
             raise ActionRefusedError(f"{', '.join(self.numbers)[:LONGEST_NAMED]} is not on the suppression list")
-        entries = (f"Now: {_entry(entry)}." for entry in found.values())
+        entries = (f"{entry.number} again. {_standing(entry)}." for entry in found.values())
         return Question(
             title=f"Take {', '.join(found)} off the suppression list?",
             rings=(
@@ -249,3 +249,8 @@ def _imported(found: NumberFile, *, added: int, known: int) -> ActionResult:
 def _entry(entry: Suppression) -> str:
     end = f"until {in_words(entry.until)}" if entry.until else "any more"
     return f"{entry.number} will not be called {end}" + (f": {entry.reason}" if entry.reason else "")
+
+
+def _standing(entry: Suppression) -> str:
+    since = f"It has been on the list since {in_words(entry.since)}"
+    return f"{since}: {entry.reason}" if entry.reason else since

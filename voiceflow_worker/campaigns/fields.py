@@ -247,7 +247,7 @@ FIELDS: tuple[Field, ...] = (
     ),
     Field(
         name="country_column", read=_texts(str), of=_CAMPAIGN, group=Group.WHO, schema=TEXT, metavar="NAME",
-        sets="country_column", label="Or the column of the countries", hint="If rows differ. Such as SG.",
+        sets="country_column", label="Or the column of the countries", hint="If rows differ: its name.",
         offers="columns",
         help="The column with the country of each row's number, such as SG or Singapore, if they differ.",
     ),

@@ -187,7 +187,9 @@ _EDITS = (
 _LIST = (_NOTE, FormField("for", "For how long", help="Such as 30d. Empty: for good."), _COUNTRY)
 _NUMBER_FILE = FormField("file", "A CSV with a column of numbers, or one number on each line", "file", required=True)
 _NUMBER_COLUMNS = FormField("column", "Names of the columns, if they are unusual or several, with commas between them")
-_COUNTRY_COLUMN = FormField("country_column", "Or the column of the countries", help="If lines differ. Such as SG.")
+_COUNTRY_COLUMN = FormField(
+    "country_column", "Or the column of the countries", help="If lines differ: its name. It has codes such as SG."
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -146,7 +146,7 @@ class Campaign:
         told = ", ".join(f"{count} {name}" for name, count in wanted.items())
         assert f"batch {BATCH}: {told}" in done.printed, (told, done.printed[-3000:])
         bad = (desk.folder / "bad.csv").read_text(encoding="utf-8-sig").splitlines()
-        assert len(bad) == 1 + wanted["bad"]
+        assert len(bad) == 1 + wanted["bad"] + wanted["suppressed"]
         assert len(people.bad) == len(BAD)
         self.figures.update(rows=people.rows, **wanted)
         return hours
@@ -239,7 +239,9 @@ class Campaign:
 
         def decidable() -> bool:
             reader.open(pages)
-            now = reader.driver.find_elements(By.XPATH, "//td[starts-with(@data-label, '“not placed”')][.='now']")
+            now = reader.driver.find_elements(
+                By.XPATH, "//td[starts-with(@data-label, '“it was not placed”')][.='now']"
+            )
             return len(now) == len(not_placed)
 
         wait_until(decidable, "a time at which 8x8 can no longer place them", within=120, every=1)

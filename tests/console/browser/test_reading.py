@@ -41,8 +41,8 @@ def test_what_a_reader_has_marked_stays_while_the_page_follows_the_store(on: Sta
         assert reader.script("return performance.timeOrigin === window.opened"), "the page was not loaded again"
         assert reader.script("return document.activeElement === window.before"), "the focus stays where it was"
         assert "queued" in link.text, "and on the same thing, beside new ones"
-    reader.driver.find_element(By.XPATH, "//button[normalize-space()='Pause']").click()
-    reader.sees("Paused")
+    reader.driver.find_element(By.XPATH, "//button[normalize-space()='Stop updates']").click()
+    reader.sees("Not updated", "Update again")
 
 
 def test_times_are_typed_in_the_zone_of_the_queue(on: Stage, reader: Reader) -> None:

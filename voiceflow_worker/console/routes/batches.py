@@ -110,10 +110,10 @@ MOST_BROKEN_DOWN = 5000
 
 
 def funnel(totals: Totals) -> list[tuple[ChartBar, str]]:
-    """From the calls that were asked for to the answers of people: each step with the filter of its calls, if any."""
+    """From the enqueued calls to the answers of people: each step with the filter of its calls, if any."""
     asked = sum(totals.states.values()) + sum(totals.pruned_states.values())
     answers, other = totals.answers, totals.other_keys
-    steps = [("asked for", asked, "idle", ""), ("called", totals.placed, "idle", "")]
+    steps = [("enqueued", asked, "idle", ""), ("called", totals.placed, "idle", "")]
     steps.append(("answered", totals.answered, "busy", "&outcome=reached"))
     steps += [(name, count, "good", f"&answer={quote(name)}") for name, count in answers.items()]
     if answers or other:
@@ -122,7 +122,7 @@ def funnel(totals: Totals) -> list[tuple[ChartBar, str]]:
     return [
         (ChartBar(name, count, colour, width=round(min(100 * count / asked, 100), 3), of=asked), query)
         for name, count, colour, query in steps
-        if asked and (count or name in {"asked for", "called", "answered"})
+        if asked and (count or name in {"enqueued", "called", "answered"})
     ]
 
 

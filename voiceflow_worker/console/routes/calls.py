@@ -48,7 +48,7 @@ _DUE = {
     JobState.LEASED: "sent by",
     JobState.SENDING: "answer of 8x8 by",
     JobState.SUBMITTED: "outcome by",
-    JobState.IN_DOUBT: "next look for evidence at",
+    JobState.IN_DOUBT: "next search for evidence at",
 }
 
 

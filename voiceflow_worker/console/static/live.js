@@ -44,7 +44,7 @@ function insertColumns() {
   }
 }
 
-// The page of a call leads back to the list that it was opened from, as it was filtered, also after an act on the call.
+// The page of a call leads back to the list that it was opened from, as it was filtered, also after an action on the call.
 function leadBack() {
   const link = document.querySelector("[data-back]");
   if (!link) {
@@ -106,7 +106,7 @@ function follow(live) {
   function tell(form, text) {
     state.className = "live-state " + form;
     state.textContent = text;
-    button.textContent = paused ? "Follow" : "Pause";
+    button.textContent = paused ? "Update again" : "Stop updates";
   }
 
   async function look() {
@@ -137,14 +137,14 @@ function follow(live) {
       tell("", "Live");
     } catch {
       wait = Math.min(wait * 2, SLOWEST);
-      tell("lost", "No answer from the receiver: this may be old");
+      tell("lost", "No answer from the receiver: the page may be out of date");
     }
     timer = setTimeout(look, wait);
   }
 
   button.addEventListener("click", () => {
     paused = !paused;
-    tell(paused ? "stopped" : "", paused ? "Paused" : "Live");
+    tell(paused ? "stopped" : "", paused ? "Not updated" : "Live");
     look();
   });
   document.addEventListener("visibilitychange", look);

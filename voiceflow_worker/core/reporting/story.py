@@ -142,7 +142,7 @@ _DUE = {
     JobState.LEASED: "its worker has sent nothing yet; leased until",
     JobState.SENDING: "its worker is sending it; leased until",
     JobState.SUBMITTED: "waits for its summary until",
-    JobState.IN_DOUBT: "next look for evidence at",
+    JobState.IN_DOUBT: "next search for evidence at",
 }
 
 

@@ -170,7 +170,7 @@ def judge_failure(error: Exception, *, nothing_left: bool, host: str, why: str =
     if nothing_left:
         message = f"no connection to {host} ({why}): nothing was sent{'' if hold else advised}"
         return _not_sent(NotSentCause.UNREACHABLE, message, hold=hold)
-    return _unknown(f"the connection to {host} failed, and the call may have left ({why})", hold=hold)
+    return _unknown(f"the connection to {host} failed before an answer came ({why})", hold=hold)
 
 
 def judge_lateness(*, valid_until: datetime, now: datetime) -> Verdict:
@@ -196,6 +196,8 @@ def judge_foreign(verdict: Verdict) -> Verdict:
 def describe(error: Exception) -> str:
     """The name and the text of an error's cause. Transports wrap errors in other errors with misleading names."""
     origin = error.__cause__ or error
+    if isinstance(origin, ConnectionError) and origin.strerror:
+        return quote(origin.strerror)  # says by itself what happened: "Connection reset by peer"
     text = quote(str(origin)) or quote(str(error))
     name = type(origin).__name__
     return f"{name}: {text}" if text else name
