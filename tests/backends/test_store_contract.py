@@ -20,7 +20,6 @@ from voiceflow_worker.backends.memory.store import DONE, Memory, MemoryStore
 from voiceflow_worker.core.ports.reads import Counted, Due
 from voiceflow_worker.core.ports.store import (
     Absent,
-    Answer,
     AtMost,
     BulkWrite,
     Condition,
@@ -37,6 +36,7 @@ from voiceflow_worker.core.ports.store import (
     Store,
     Wanted,
     Write,
+    WriteResult,
 )
 from voiceflow_worker.model.jobs.gcra import SendSlot
 from voiceflow_worker.model.jobs.job import Job, JobState
@@ -57,7 +57,7 @@ Found = tuple[Record | None] | None
 
 
 class EachWriteSeesTheBeginning(Memory):
-    def write(self, bulk: BulkWrite, now: datetime) -> Sequence[Answer]:
+    def write(self, bulk: BulkWrite, now: datetime) -> Sequence[WriteResult]:
         before = self._copy()
         checked = [before._copy().answer(write, now) for write in bulk.writes]
         return [
@@ -66,14 +66,14 @@ class EachWriteSeesTheBeginning(Memory):
 
 
 class RecordsBeforeConditions(Memory):
-    def _refused_condition(self, write: Write, now: datetime) -> Answer | None:
+    def _refused_condition(self, write: Write, now: datetime) -> WriteResult | None:
         for put in write.puts:
             self._put(put, now)
         return super()._refused_condition(write, now)
 
 
 class ARefusalKeepsTheJobMoved(Memory):
-    def _refused_condition(self, write: Write, now: datetime) -> Answer | None:
+    def _refused_condition(self, write: Write, now: datetime) -> WriteResult | None:
         refused = super()._refused_condition(write, now)
         if refused is not None:
             self._change(write)
@@ -81,24 +81,24 @@ class ARefusalKeepsTheJobMoved(Memory):
 
 
 class ARefusalEndsTheBulkWrite(Memory):
-    def write(self, bulk: BulkWrite, now: datetime) -> Sequence[Answer]:
-        answers: list[Answer] = []
+    def write(self, bulk: BulkWrite, now: datetime) -> Sequence[WriteResult]:
+        answers: list[WriteResult] = []
         for write in bulk.writes:
             is_over = any(each != DONE for each in answers)
-            answers.append(Answer(result=Result.STALE) if is_over else self.answer(write, now))
+            answers.append(WriteResult(result=Result.STALE) if is_over else self.answer(write, now))
         return answers
 
 
 class TogetherIsIgnored(Memory):
-    def _together(self, writes: Sequence[Write], now: datetime) -> Sequence[Answer]:
+    def _together(self, writes: Sequence[Write], now: datetime) -> Sequence[WriteResult]:
         return [self.answer(write, now) for write in writes]
 
 
 class TogetherIsUndoneByTheSameCall(Memory):
-    def _together(self, writes: Sequence[Write], now: datetime) -> Sequence[Answer]:
+    def _together(self, writes: Sequence[Write], now: datetime) -> Sequence[WriteResult]:
         trial = self._copy()
         if any(trial.answer(write, now) != DONE for write in writes):
-            return [Answer(result=Result.ROLLED_BACK)] * len(writes)
+            return [WriteResult(result=Result.ROLLED_BACK)] * len(writes)
         return super()._together(writes, now)
 
 
@@ -174,7 +174,7 @@ class EndedRecordsAreKept(Memory):
 
 
 class DropsForgetTheValue(Memory):
-    def answer(self, write: Write, now: datetime) -> Answer:
+    def answer(self, write: Write, now: datetime) -> WriteResult:
         return super().answer(replace(write, drops=tuple(replace(drop, value=None) for drop in write.drops)), now)
 
 
@@ -184,7 +184,7 @@ class ARepeatIsRefused(Memory):
 
 
 class ARepeatIsToldAndCountedAgain(Memory):
-    def answer(self, write: Write, now: datetime) -> Answer:
+    def answer(self, write: Write, now: datetime) -> WriteResult:
         if self._was_written(write, now):
             super().answer(Write(puts=write.puts, events=write.events), now)
             if write.change is not None and not isinstance(write.change, Delete):
@@ -193,7 +193,7 @@ class ARepeatIsToldAndCountedAgain(Memory):
 
 
 class ALateRepeatWins(Memory):
-    def _refused_condition(self, write: Write, now: datetime) -> Answer | None:
+    def _refused_condition(self, write: Write, now: datetime) -> WriteResult | None:
         return super()._refused_condition(
             replace(write, conditions=tuple(n for n in write.conditions if not isinstance(n, Same))), now
         )
@@ -211,20 +211,20 @@ class WhatWasKnownIsForgotten(Memory):
 
 
 class AnUnverifiedWriteForgetsWhatWasWritten(Memory):
-    def write(self, bulk: BulkWrite, now: datetime) -> Sequence[Answer]:
+    def write(self, bulk: BulkWrite, now: datetime) -> Sequence[WriteResult]:
         if not self._is_verified(bulk, now):
-            return [Answer(result=Result.NOT_VERIFIED)] * len(bulk.writes)
+            return [WriteResult(result=Result.NOT_VERIFIED)] * len(bulk.writes)
         return super().write(bulk, now)
 
 
 class AnUnverifiedWriteIsDone(Memory):
-    def write(self, bulk: BulkWrite, now: datetime) -> Sequence[Answer]:
+    def write(self, bulk: BulkWrite, now: datetime) -> Sequence[WriteResult]:
         written = super().write(replace(bulk, guard=None), now)
-        return written if self._is_verified(bulk, now) else [Answer(result=Result.NOT_VERIFIED)] * len(bulk.writes)
+        return written if self._is_verified(bulk, now) else [WriteResult(result=Result.NOT_VERIFIED)] * len(bulk.writes)
 
 
 class EventsComeLate(Memory):
-    def answer(self, write: Write, now: datetime) -> Answer:
+    def answer(self, write: Write, now: datetime) -> WriteResult:
         answer = super().answer(write, now)
         if len(write.events) == 2 and self.sequence % 4 == 0:  # the first of two is told later than the second
             self.later = self.events.pop(self.sequence - 1)
@@ -290,7 +290,7 @@ class ARateIsNotChanged(Memory):
 
 
 class RefusedWritesTakeSlots(Memory):
-    def _refused_condition(self, write: Write, now: datetime) -> Answer | None:
+    def _refused_condition(self, write: Write, now: datetime) -> WriteResult | None:
         refusal = super()._refused_condition(write, now)
         if refusal is not None and write.slot is not None:
             self._allot(write.slot, now)
@@ -298,7 +298,7 @@ class RefusedWritesTakeSlots(Memory):
 
 
 class RepeatsGetASlot(Memory):
-    def answer(self, write: Write, now: datetime) -> Answer:
+    def answer(self, write: Write, now: datetime) -> WriteResult:
         answer = super().answer(write, now)
         if write.slot is not None and answer == memory_store.DONE:
             return replace(answer, slot=self._allot(write.slot, now))
@@ -345,14 +345,14 @@ class DueJobsForgetTheirState(Memory):
 
 
 class WakesAreNotCounted(Memory):
-    def answer(self, write: Write, now: datetime) -> Answer:
+    def answer(self, write: Write, now: datetime) -> WriteResult:
         return super().answer(replace(write, wakes=None), now)
 
 
 class ChecksAndThenWrites(MemoryStore):
     """Another write may come between the check and the write."""
 
-    async def write(self, bulk: BulkWrite, *, now: datetime) -> Sequence[Answer]:
+    async def write(self, bulk: BulkWrite, *, now: datetime) -> Sequence[WriteResult]:
         checked = self.memory._copy().write(bulk, now)
         await checkpoint()
         free = [replace(write, conditions=()) for write, each in zip(bulk.writes, checked, strict=True) if each == DONE]
@@ -363,9 +363,9 @@ class ChecksAndThenWrites(MemoryStore):
 class AnswersStayInTheLine(MemoryStore):
     """The answer that a cancelled caller did not take is given to the next."""
 
-    line: list[Sequence[Answer]]
+    line: list[Sequence[WriteResult]]
 
-    async def write(self, bulk: BulkWrite, *, now: datetime) -> Sequence[Answer]:
+    async def write(self, bulk: BulkWrite, *, now: datetime) -> Sequence[WriteResult]:
         self.line = [*getattr(self, "line", []), self.memory.write(bulk, now)]
         await checkpoint()
         return self.line.pop(0)

@@ -15,7 +15,7 @@ import pytest
 from anyio.lowlevel import checkpoint
 
 from voiceflow_worker.core.ports import Event, Store
-from voiceflow_worker.core.ports.store import Answer, BulkWrite, Insert, Replace, Result, Write, tally_change
+from voiceflow_worker.core.ports.store import BulkWrite, Insert, Replace, Result, Write, WriteResult, tally_change
 from voiceflow_worker.core.writes import deleted, inserted
 from voiceflow_worker.model.jobs.job import Job, JobState, KeyPress, Note, NoteKind, Post, ReasonKind, RedialPolicy
 from voiceflow_worker.model.reports.outcome import CallLeg, Charge, Outcome
@@ -119,7 +119,7 @@ def sample_jobs(amount: int, **fields: Any) -> Sequence[Job]:
     return [sample_job(number, **fields) for number in range(1, amount + 1)]
 
 
-async def add_jobs(store: Store, jobs: Sequence[Job], *, now: datetime = NOW) -> Sequence[Answer]:
+async def add_jobs(store: Store, jobs: Sequence[Job], *, now: datetime = NOW) -> Sequence[WriteResult]:
     """Store new jobs, each in its own state; returns the answers."""
     return await store.write(BulkWrite(writes=tuple(map(inserted, jobs))), now=now)
 

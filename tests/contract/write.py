@@ -16,7 +16,6 @@ from voiceflow_worker.core.ports.reads import ByKey, Expired, Listing
 from voiceflow_worker.core.ports.store import (
     MOST_TOGETHER,
     Absent,
-    Answer,
     AtMost,
     Condition,
     Delete,
@@ -34,6 +33,7 @@ from voiceflow_worker.core.ports.store import (
     Same,
     Store,
     Write,
+    WriteResult,
     tally_change,
 )
 from voiceflow_worker.errors import InvalidInputError
@@ -382,12 +382,12 @@ class WriteContract(Ground):
     async def test_a_taken_key_tells_its_owner(self, store: Store) -> None:
         job = (await stored(store, sample_job(unique_key="k", body_digest="one")))[0]
         (answer,) = await answers(store, new(sample_job(2, unique_key="k", body_digest="two")))
-        assert answer == Answer(result=EXISTS, owner=Owner(job.id, "one", JobState.QUEUED))
+        assert answer == WriteResult(result=EXISTS, owner=Owner(job.id, "one", JobState.QUEUED))
         assert await results_of(store, new(sample_job(3, unique_key="k", queue="reminders"))) == [DONE]
         ended = next_of(job, state=JobState.COMPLETED)
         await results_of(store, to(job, ended), Write(change=Delete(ended, NOW + DAY), tally=tally_change(ended, None)))
         (answer,) = await answers(store, new(sample_job(2, unique_key="k")))
-        assert answer == Answer(result=EXISTS, owner=Owner(job.id, "one", JobState.COMPLETED))
+        assert answer == WriteResult(result=EXISTS, owner=Owner(job.id, "one", JobState.COMPLETED))
         assert await results_of(store, new(sample_job(2, unique_key="k")), now=NOW + DAY) == [DONE]
 
     async def test_of_many_who_store_a_call_under_one_key_one_does(self, store: Store, other: Store) -> None:

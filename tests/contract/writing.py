@@ -12,7 +12,6 @@ from voiceflow_worker.core.ports.controls import gate_put
 from voiceflow_worker.core.ports.reading import totals_of
 from voiceflow_worker.core.ports.reads import ById
 from voiceflow_worker.core.ports.store import (
-    Answer,
     BulkWrite,
     Event,
     EventKind,
@@ -25,6 +24,7 @@ from voiceflow_worker.core.ports.store import (
     Result,
     Store,
     Write,
+    WriteResult,
     tally_change,
 )
 from voiceflow_worker.model.jobs.gate import Gate, GateState
@@ -84,7 +84,7 @@ async def results_of(store: Store, *writes: Write, now: datetime = NOW, **fields
     return [each.result for each in await answers(store, *writes, now=now, **fields)]
 
 
-async def answers(store: Store, *writes: Write, now: datetime = NOW, **fields: Any) -> Sequence[Answer]:
+async def answers(store: Store, *writes: Write, now: datetime = NOW, **fields: Any) -> Sequence[WriteResult]:
     bulk = BulkWrite(writes=writes, **fields)
     return await store.write(bulk, now=now)
 

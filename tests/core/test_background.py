@@ -179,7 +179,7 @@ async def test_an_outage_is_one_cause_for_all_parts_and_is_told_every_ten_second
                 parts.failed(part, StoreUnavailableError("nobody answers"))
             parts.failed("old calls were not deleted", ValueError("odd"))
             clock.advance(timedelta(seconds=1))
-    told = [(line["error"], line.get("not_told", 0)) for line in logs]
+    told = [(line["error"], line.get("left_out", 0)) for line in logs]
     assert told == [
         ("nobody answers", 0), ("odd", 0), ("nobody answers", 10 * len(PARTS) - 1), ("odd", 9),
         ("nobody answers", 10 * len(PARTS) - 1), ("odd", 9),

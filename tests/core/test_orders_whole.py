@@ -22,7 +22,7 @@ from voiceflow_worker import CallPolicy, CallRequest, Job, JobState, Store, Supp
 from voiceflow_worker.core.ports.names import QueueNames
 from voiceflow_worker.core.ports.reading import count_states, find_jobs
 from voiceflow_worker.core.ports.reads import ById, Due
-from voiceflow_worker.core.ports.store import Answer, BulkWrite
+from voiceflow_worker.core.ports.store import BulkWrite, WriteResult
 from voiceflow_worker.core.settling.changes import Changes
 from voiceflow_worker.errors import KeyConflictError
 from voiceflow_worker.model.jobs import lifecycle
@@ -90,7 +90,7 @@ async def test_an_order_that_its_caller_gave_up_is_not_carried_out_later(
     changes, going, asked = Changes(any_store, CallPolicy()), anyio.Event(), anyio.Event()
     store_write = any_store.write
 
-    async def slow(bulk: BulkWrite, **rest: Any) -> list[Answer]:
+    async def slow(bulk: BulkWrite, **rest: Any) -> list[WriteResult]:
         asked.set()
         await going.wait()
         return list(await store_write(bulk, **rest))

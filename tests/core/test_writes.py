@@ -13,7 +13,7 @@ from voiceflow_worker.backends.memory.store import Memory
 from voiceflow_worker.core import writes
 from voiceflow_worker.core.gates import write_of_order
 from voiceflow_worker.core.ports.controls import GATES
-from voiceflow_worker.core.ports.store import Answer, BulkWrite, Page, Put, Result, Same, Write
+from voiceflow_worker.core.ports.store import BulkWrite, Page, Put, Result, Same, Write, WriteResult
 from voiceflow_worker.core.suppression import NAMESPACE as SUPPRESSED
 from voiceflow_worker.core.writes import NUMBER, PERSON, POSTED, SECOND_PARTY
 from voiceflow_worker.model.jobs import lifecycle
@@ -43,7 +43,7 @@ class Desk:
         for job in jobs:
             assert self.write(writes.enqueued(job, at=NOW, store_id="store")).result is Result.DONE
 
-    def write(self, write: Write, at: datetime = NOW) -> Answer:
+    def write(self, write: Write, at: datetime = NOW) -> WriteResult:
         return self.memory.write(BulkWrite(writes=(write,)), at)[0]
 
     def lease(self, at: datetime = NOW) -> Job:

@@ -10,7 +10,7 @@ from typing import Any
 from tests.contract.samples import delete
 from voiceflow_worker.core import writes
 from voiceflow_worker.core.menu_calls import MenuCalls
-from voiceflow_worker.core.ports.store import Absent, Answer, BulkWrite, Result, Write, belongs
+from voiceflow_worker.core.ports.store import Absent, BulkWrite, Result, Write, WriteResult, belongs
 from voiceflow_worker.core.rollback import RollbackGuard
 from voiceflow_worker.core.sending.journal import Journal
 from voiceflow_worker.core.suppression import NAMESPACE as SUPPRESSED
@@ -135,14 +135,14 @@ def _guard_reads_first() -> None:
     """Whether a number is busy is read before the journal entry, and is no condition of it."""
     original = Journal._write
 
-    async def read_first(self: Journal, entries: Sequence[tuple[Job, Write]]) -> Sequence[Answer | Exception]:
+    async def read_first(self: Journal, entries: Sequence[tuple[Job, Write]]) -> Sequence[WriteResult | Exception]:
         locks = [_locks_of(write) for _, write in entries]
         numbers = [group for own in locks for condition in own for group in condition.groups]
         wanted = {namespace: list(dict.fromkeys(numbers)) for namespace in (writes.NUMBER, writes.SECOND_PARTY)}
         found = await self._store.records(wanted, now=self._store.clock.now())
         standing = {(namespace, each.group): each for namespace, records in found.items() for each in records}
         await self._store.clock.sleep(0.4)  # the others do the same
-        answers: list[Answer | Exception | None] = []
+        answers: list[WriteResult | Exception | None] = []
         free: list[tuple[Job, Write]] = []
         for (new, write), own in zip(entries, locks, strict=True):
             busy = (
@@ -151,7 +151,7 @@ def _guard_reads_first() -> None:
                 for group in condition.groups
             )
             refusals = (
-                Answer(result=Result.NOT_FREE, condition=condition, record=record)
+                WriteResult(result=Result.NOT_FREE, condition=condition, record=record)
                 for condition, record in busy
                 if record is not None and not belongs(record.value, condition.but_owner)
             )

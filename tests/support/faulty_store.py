@@ -11,7 +11,6 @@ from typing import Any
 
 from voiceflow_worker.core.ports.reads import Counted, Read
 from voiceflow_worker.core.ports.store import (
-    Answer,
     BulkWrite,
     Clock,
     Event,
@@ -20,6 +19,7 @@ from voiceflow_worker.core.ports.store import (
     Replace,
     Store,
     Wanted,
+    WriteResult,
 )
 from voiceflow_worker.errors import StoreUnavailableError
 from voiceflow_worker.model.jobs.job import Job
@@ -145,8 +145,8 @@ class FaultyStore:
     def history(self) -> History | None:
         return self._store.history
 
-    async def write(self, bulk: BulkWrite, *, now: datetime) -> Sequence[Answer]:
-        written: Sequence[Answer] = await self._carried_out("write", bulk, now=now)
+    async def write(self, bulk: BulkWrite, *, now: datetime) -> Sequence[WriteResult]:
+        written: Sequence[WriteResult] = await self._carried_out("write", bulk, now=now)
         return written
 
     async def lease(self, queue: str, **options: Any) -> Sequence[Job]:

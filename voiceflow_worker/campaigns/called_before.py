@@ -20,7 +20,7 @@ from voiceflow_worker.campaigns.calls.values import SeenKeys
 from voiceflow_worker.core.ports.identity import new_worker_id
 from voiceflow_worker.core.ports.reading import count_states, find_jobs, find_pages, get_jobs
 from voiceflow_worker.core.ports.reads import Listing, OfNumber
-from voiceflow_worker.core.ports.store import Answer, BulkWrite, Drop, Put, Record, Result, Same, Write
+from voiceflow_worker.core.ports.store import BulkWrite, Drop, Put, Record, Result, Same, Write, WriteResult
 from voiceflow_worker.core.queue import CallQueue
 from voiceflow_worker.core.suppression import SuppressionList
 from voiceflow_worker.errors import IntakeError, StoreError
@@ -360,6 +360,6 @@ class IntakeTurn:
             return None
         return answer.record or Record(self._key, value, None)
 
-    async def _write(self, queue: CallQueue, write: Write) -> Answer:
+    async def _write(self, queue: CallQueue, write: Write) -> WriteResult:
         now = queue.store.clock.now()
         return (await queue.store.write(BulkWrite(writes=(write,), durable=False), now=now))[0]

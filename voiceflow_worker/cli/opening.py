@@ -91,9 +91,9 @@ def _once_a_fault() -> Processor:
     """
     import structlog
 
-    from voiceflow_worker.core.ports.trips import TOLD_EVERY, RateLimitedLog
+    from voiceflow_worker.core.ports.round_trips import FAULT_LOGGED_EVERY, RateLimitedLog
 
-    seldom = RateLimitedLog(every=TOLD_EVERY)
+    seldom = RateLimitedLog(every=FAULT_LOGGED_EVERY)
 
     def is_first(_logger: object, method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
         if method != "warning" or "error" not in event:
@@ -102,7 +102,7 @@ def _once_a_fault() -> Processor:
         if repeated is None:
             raise structlog.DropEvent
         if repeated:
-            event["not_told"] = event.get("not_told", 0) + repeated
+            event["left_out"] = event.get("left_out", 0) + repeated
         return event
 
     return is_first
@@ -110,7 +110,7 @@ def _once_a_fault() -> Processor:
 
 def _once_a_second() -> Callable[[logging.LogRecord], bool]:
     """A log filter that passes a repeated message only once a second. Without it, strangers could flood the log."""
-    from voiceflow_worker.core.ports.trips import RateLimitedLog
+    from voiceflow_worker.core.ports.round_trips import RateLimitedLog
 
     seldom = RateLimitedLog()
 

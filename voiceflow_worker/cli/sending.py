@@ -168,7 +168,7 @@ async def _work(order: str) -> None:
         _tell(worker)
 
 
-TOLD_EVERY = 1.0
+FAULT_LOGGED_EVERY = 1.0
 """Seconds after which a process of a crew tells again what it has done."""
 
 
@@ -176,7 +176,7 @@ async def _tell_counts(worker: Worker) -> None:
     os.set_blocking(sys.stdout.fileno(), False)
     while True:
         _tell(worker)
-        await anyio.sleep(TOLD_EVERY)
+        await anyio.sleep(FAULT_LOGGED_EVERY)
 
 
 def _tell(worker: Worker) -> None:

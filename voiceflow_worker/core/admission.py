@@ -18,13 +18,13 @@ from voiceflow_worker.core.ports.reading import owners_of
 from voiceflow_worker.core.ports.store import (
     MOST_TOGETHER,
     Absent,
-    Answer,
     BulkWrite,
     Owner,
     Put,
     Record,
     Result,
     Same,
+    WriteResult,
 )
 from voiceflow_worker.core.suppression import SuppressionList, why_refused
 from voiceflow_worker.core.writes import ERASED_KEY, enqueued, handover
@@ -378,7 +378,7 @@ class Admitter:
             places = [place for place in places if place not in erased] if refused_all else again
         return owners, suppressed
 
-    def _refuse_lost(self, job: Job, answer: Answer, turn: Sequence[Same], staging: Staging | None) -> None:
+    def _refuse_lost(self, job: Job, answer: WriteResult, turn: Sequence[Same], staging: Staging | None) -> None:
         """Raise an error if a job was refused because of its batch or its import, and not because of itself."""
         if answer.condition in turn:
             raise IntakeError.lost(self._queue)
@@ -523,7 +523,7 @@ def new_job(
     )
 
 
-def _owner_of_erased(job: Job, answer: Answer) -> Owner | None:
+def _owner_of_erased(job: Job, answer: WriteResult) -> Owner | None:
     """The owner of the job's key, if that call was erased. Nothing tells its body, so it counts as this one."""
     if not isinstance(answer.condition, Absent) or answer.condition.namespace != ERASED_KEY:
         return None

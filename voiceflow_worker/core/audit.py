@@ -21,7 +21,7 @@ import structlog
 
 from voiceflow_worker.core.ports.identity import new_revision
 from voiceflow_worker.core.ports.record_set import RecordSet, json_codec, json_records, newest_first, report_unreadable
-from voiceflow_worker.core.ports.store import Answer, BulkWrite, Mode, Put, Record, Result, Store, Write
+from voiceflow_worker.core.ports.store import BulkWrite, Mode, Put, Record, Result, Store, Write, WriteResult
 from voiceflow_worker.errors import StoreError, VoiceflowError
 from voiceflow_worker.model.text.wording import in_words, rfc3339
 
@@ -187,7 +187,7 @@ class AuditedStore:
         """This as a store."""
         return cast("Store", self)
 
-    async def write(self, bulk: BulkWrite, *, now: datetime) -> Sequence[Answer]:
+    async def write(self, bulk: BulkWrite, *, now: datetime) -> Sequence[WriteResult]:
         """Write, with the entry."""
         if self.is_kept:
             return await self._store.write(bulk, now=now)

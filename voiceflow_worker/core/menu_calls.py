@@ -10,7 +10,7 @@ from voiceflow_worker.core import writes
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.identity import job_of
 from voiceflow_worker.core.ports.reading import get_jobs
-from voiceflow_worker.core.ports.store import Absent, Answer, BulkWrite, Result, Write
+from voiceflow_worker.core.ports.store import Absent, BulkWrite, Result, Write, WriteResult
 from voiceflow_worker.core.settling.changes import Changes, Sessions
 from voiceflow_worker.core.suppression import NAMESPACE as SUPPRESSED
 from voiceflow_worker.core.suppression import entry_of
@@ -69,11 +69,11 @@ class Bridges:
             job = found
         raise StaleJobError(job.id)
 
-    async def _write(self, write: Write) -> Answer:
+    async def _write(self, write: Write) -> WriteResult:
         return (await self._store.write(BulkWrite(writes=(write,)), now=self._store.clock.now()))[0]
 
 
-def _refusal(answer: Answer, numbers: Sequence[str]) -> str | None:
+def _refusal(answer: WriteResult, numbers: Sequence[str]) -> str | None:
     if answer.result is Result.DONE or answer.record is None:
         return None
     spelled = answer.record.group

@@ -12,8 +12,8 @@ from urllib.parse import quote
 
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.record_set import RecordSet, json_records
+from voiceflow_worker.core.ports.round_trips import Batcher
 from voiceflow_worker.core.ports.store import Absent, BulkWrite, Put, Write
-from voiceflow_worker.core.ports.trips import Batcher
 from voiceflow_worker.model.jobs.job import Job
 from voiceflow_worker.model.reports.events import ActionStatus, CallAction, CallStatus, Direction, RecordingReady
 

@@ -28,8 +28,8 @@ from voiceflow_worker.core.ports.identity import new_revision
 from voiceflow_worker.core.ports.outside import LocalJournal, LocalJournalFile
 from voiceflow_worker.core.ports.reading import gates_at, owners_of, read_each
 from voiceflow_worker.core.ports.record_set import text_records
+from voiceflow_worker.core.ports.round_trips import gather
 from voiceflow_worker.core.ports.store import BulkWrite, Drop, Guard, Key, Put, Record, Result, Same, Write
-from voiceflow_worker.core.ports.trips import gather
 from voiceflow_worker.core.settling.changes import Changes
 from voiceflow_worker.errors import ChangedSinceError, JobError, StoreError
 from voiceflow_worker.model.jobs import lifecycle

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import structlog
 
-from voiceflow_worker.core.ports.trips import RateLimitedLog
+from voiceflow_worker.core.ports.round_trips import RateLimitedLog
 from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.jobs.job import Job
 from voiceflow_worker.model.reports.outcome import Outcome

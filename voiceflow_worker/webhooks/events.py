@@ -16,7 +16,7 @@ from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope, Send
 
-from voiceflow_worker.core.ports.trips import TOLD_EVERY, RateLimitedLog
+from voiceflow_worker.core.ports.round_trips import FAULT_LOGGED_EVERY, RateLimitedLog
 from voiceflow_worker.core.progress import CallProgress
 from voiceflow_worker.errors import StaleJobError, StoreError
 from voiceflow_worker.model.reports.events import (
@@ -79,7 +79,7 @@ class EventEndpoint:
     first: Callable[[], AbstractContextManager[None]] = nullcontext
     """The context in which an event is handled, before which others have to wait."""
     _seldom: RateLimitedLog = field(default_factory=RateLimitedLog, init=False)
-    _of_store: RateLimitedLog = field(default_factory=partial(RateLimitedLog, every=TOLD_EVERY), init=False)
+    _of_store: RateLimitedLog = field(default_factory=partial(RateLimitedLog, every=FAULT_LOGGED_EVERY), init=False)
     _late: int = field(default=0, init=False)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

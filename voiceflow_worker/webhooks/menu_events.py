@@ -18,7 +18,7 @@ from prometheus_client import CollectorRegistry
 from voiceflow_worker.core.menu_calls import Bridges, MenuCall, MenuCalls
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.record_set import text_records
-from voiceflow_worker.core.ports.trips import Batcher, gather
+from voiceflow_worker.core.ports.round_trips import Batcher, gather
 from voiceflow_worker.errors import StoreError, StoreUnavailableError, VoiceflowError
 from voiceflow_worker.ivr.approval import approval
 from voiceflow_worker.ivr.caller import Caller

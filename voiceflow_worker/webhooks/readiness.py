@@ -14,7 +14,7 @@ from voiceflow_worker.core.heartbeats import EVERY, SAMPLED_EVERY, Heartbeats, R
 from voiceflow_worker.core.ports.background import BackgroundTasks, answering
 from voiceflow_worker.core.ports.outside import SystemClock
 from voiceflow_worker.core.ports.probe import Probe
-from voiceflow_worker.core.ports.trips import TOLD_EVERY, RateLimitedLog
+from voiceflow_worker.core.ports.round_trips import FAULT_LOGGED_EVERY, RateLimitedLog
 from voiceflow_worker.errors import StoreError
 
 _log = structlog.get_logger("voiceflow.webhooks")
@@ -31,7 +31,7 @@ class Readiness:
         self._probe = probe
         self._within = within
         self._asking = anyio.Lock()
-        self._log = RateLimitedLog(every=TOLD_EVERY)
+        self._log = RateLimitedLog(every=FAULT_LOGGED_EVERY)
         self._until = float("-inf")
         self._why: str | None = None
 

@@ -36,7 +36,6 @@ from voiceflow_worker.core.ports.reads import (
 )
 from voiceflow_worker.core.ports.store import (
     Absent,
-    Answer,
     AtMost,
     BulkWrite,
     Clock,
@@ -59,6 +58,7 @@ from voiceflow_worker.core.ports.store import (
     Slot,
     Wanted,
     Write,
+    WriteResult,
     belongs,
     check_bulk_write,
     refuses_all,
@@ -70,7 +70,7 @@ from voiceflow_worker.model.jobs.job import Job, JobState
 from voiceflow_worker.model.jobs.totals import STATE, Totals
 
 _NEVER = datetime.max.replace(tzinfo=UTC)
-DONE = Answer(result=Result.DONE)
+DONE = WriteResult(result=Result.DONE)
 
 
 class Memory:
@@ -94,7 +94,7 @@ class Memory:
 
     # --- write ---
 
-    def write(self, bulk: BulkWrite, now: datetime) -> Sequence[Answer]:
+    def write(self, bulk: BulkWrite, now: datetime) -> Sequence[WriteResult]:
         """Carry out a bulk write."""
         check_bulk_write(bulk)
         if not self._is_verified(bulk, now):
@@ -109,7 +109,7 @@ class Memory:
         puts = [put for write in bulk.writes for put in write.puts]
         return bulk.guard.server == self.server and self._failed_by(bulk.guard.known, puts, now) is None
 
-    def _together(self, writes: Sequence[Write], now: datetime) -> Sequence[Answer]:
+    def _together(self, writes: Sequence[Write], now: datetime) -> Sequence[WriteResult]:
         """All writes, or none: they are written to a copy, which then replaces the contents."""
         trial = self._copy()
         answers = [trial.answer(write, now) for write in writes]
@@ -118,7 +118,7 @@ class Memory:
             vars(self).update(vars(trial))
             return answers
         return [
-            answer if refuses or answer.result is not Result.DONE else Answer(result=Result.ROLLED_BACK)
+            answer if refuses or answer.result is not Result.DONE else WriteResult(result=Result.ROLLED_BACK)
             for answer, refuses in zip(answers, refused, strict=True)
         ]
 
@@ -131,7 +131,7 @@ class Memory:
         copy.pruned = defaultdict(Counter, {place: Counter(counts) for place, counts in self.pruned.items()})
         return copy
 
-    def answer(self, write: Write, now: datetime) -> Answer:
+    def answer(self, write: Write, now: datetime) -> WriteResult:
         """Check all of a write, then write all of it."""
         if self._was_written(write, now):
             return DONE
@@ -140,7 +140,7 @@ class Memory:
             return refusal
         slot = None if write.slot is None else self._allot(write.slot, now)
         if slot is not None and slot.at is None:
-            return Answer(result=Result.NO_SLOT, slot=slot)
+            return WriteResult(result=Result.NO_SLOT, slot=slot)
         self._change(write)
         for put in write.puts:
             self._put(put, now)
@@ -154,7 +154,7 @@ class Memory:
         if write.wakes is not None:
             self.changes[write.wakes] += 1
             self.wakeups.wake(write.wakes)
-        return DONE if slot is None else Answer(result=Result.DONE, slot=slot)
+        return DONE if slot is None else WriteResult(result=Result.DONE, slot=slot)
 
     def _allot(self, slot: Slot, now: datetime) -> SendSlot:
         limits = limits_from(self.record(LIMITS, slot.queue, now))
@@ -186,16 +186,16 @@ class Memory:
                     if record.member == condition.member
                 )
 
-    def _refused_change(self, write: Write, now: datetime) -> Answer | None:
+    def _refused_change(self, write: Write, now: datetime) -> WriteResult | None:
         match write.change:
             case Insert(job, over):
                 owner = None if job.unique_key is None else self._owner(job.queue, job.unique_key, now)
                 if owner is None or (over is not None and self._gives_up(owner, over)):
                     return None
-                return Answer(result=Result.EXISTS, owner=owner)
+                return WriteResult(result=Result.EXISTS, owner=owner)
             case Replace(revision, job) | Delete(Job(revision=revision) as job):
                 held = self.jobs.get(job.id)
-                return None if held is not None and held.revision == revision else Answer(result=Result.STALE)
+                return None if held is not None and held.revision == revision else WriteResult(result=Result.STALE)
             case None:
                 return None
 
@@ -205,11 +205,11 @@ class Memory:
         is_same = held is None if change is None else held is not None and held.revision == change.revision
         return owner.job_id == over.owner and is_same
 
-    def _refused_condition(self, write: Write, now: datetime) -> Answer | None:
+    def _refused_condition(self, write: Write, now: datetime) -> WriteResult | None:
         for condition in write.conditions:
             failed = self._failed_by(condition, write.puts, now)
             if failed is not None:
-                return Answer(result=Result.NOT_FREE, condition=condition, record=failed[0])
+                return WriteResult(result=Result.NOT_FREE, condition=condition, record=failed[0])
         return None
 
     def _failed_by(self, condition: Condition, puts: Sequence[Put], now: datetime) -> tuple[Record | None] | None:
@@ -458,7 +458,7 @@ class MemoryStore:
     def history(self) -> History | None:
         return self.memory.history
 
-    async def write(self, bulk: BulkWrite, *, now: datetime) -> Sequence[Answer]:
+    async def write(self, bulk: BulkWrite, *, now: datetime) -> Sequence[WriteResult]:
         await checkpoint()
         return self.memory.write(bulk, now)
 
@@ -511,7 +511,7 @@ async def open_memory(url: str, *, clock: Clock | None = None) -> AsyncGenerator
     yield MemoryStore(clock=clock)
 
 
-_NOT_VERIFIED = Answer(result=Result.NOT_VERIFIED)
+_NOT_VERIFIED = WriteResult(result=Result.NOT_VERIFIED)
 
 
 def tombstone(job: Job) -> Job:

@@ -24,7 +24,6 @@ from voiceflow_worker.core.ports.controls import GATES, gate_member
 from voiceflow_worker.core.ports.identity import queue_of
 from voiceflow_worker.core.ports.store import (
     Absent,
-    Answer,
     AtMost,
     BulkWrite,
     Condition,
@@ -41,6 +40,7 @@ from voiceflow_worker.core.ports.store import (
     Same,
     Slot,
     Write,
+    WriteResult,
 )
 from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.model.jobs.gcra import SendSlot
@@ -55,11 +55,11 @@ JOB = """id, queue, state, due_at, revision, worker_id, priority, batch_id, dest
 RECORD = "group_name, value, ends_at, member"
 """The columns of a record that `record_from` reads."""
 _PLAIN = {
-    "done": Answer(result=Result.DONE),
-    "again": Answer(result=Result.DONE),
-    "stale": Answer(result=Result.STALE),
-    "not_verified": Answer(result=Result.NOT_VERIFIED),
-    "rolled_back": Answer(result=Result.ROLLED_BACK),
+    "done": WriteResult(result=Result.DONE),
+    "again": WriteResult(result=Result.DONE),
+    "stale": WriteResult(result=Result.STALE),
+    "not_verified": WriteResult(result=Result.NOT_VERIFIED),
+    "rolled_back": WriteResult(result=Result.ROLLED_BACK),
 }
 
 
@@ -212,19 +212,19 @@ def _plain_same(condition: Same, writes: Sequence[Write]) -> dict[str, Any]:
     }
 
 
-def answer_from(write: Write, told: str | dict[str, Any]) -> Answer:
+def answer_from(write: Write, told: str | dict[str, Any]) -> WriteResult:
     """The answer of `write.sql` to a write."""
     if isinstance(told, str):
         return _PLAIN[told]
     if "owner" in told:
-        return Answer(result=Result.EXISTS, owner=Owner(*told["owner"]))
+        return WriteResult(result=Result.EXISTS, owner=Owner(*told["owner"]))
     if "done" in told:
-        return Answer(result=Result.DONE, slot=SendSlot(*map(from_micros, told["done"])))
+        return WriteResult(result=Result.DONE, slot=SendSlot(*map(from_micros, told["done"])))
     if "no_slot" in told:
-        return Answer(result=Result.NO_SLOT, slot=SendSlot(None, from_micros(told["no_slot"])))
+        return WriteResult(result=Result.NO_SLOT, slot=SendSlot(None, from_micros(told["no_slot"])))
     place: int = told["condition"]
     record = told_record(*told["record"]) if told["record"] else None
-    return Answer(result=Result.NOT_FREE, condition=write.conditions[place], record=record)
+    return WriteResult(result=Result.NOT_FREE, condition=write.conditions[place], record=record)
 
 
 def told_record(group: str, value: str, ends_at: str | None, member: str) -> Record:

@@ -20,7 +20,16 @@ from voiceflow_worker.backends.postgres.waiting import QueueChanges
 from voiceflow_worker.backends.record import event_from, readable, to_micros
 from voiceflow_worker.core.ports import Event
 from voiceflow_worker.core.ports.reads import Counted, Read
-from voiceflow_worker.core.ports.store import Answer, BulkWrite, Clock, History, Record, Store, Wanted, check_bulk_write
+from voiceflow_worker.core.ports.store import (
+    BulkWrite,
+    Clock,
+    History,
+    Record,
+    Store,
+    Wanted,
+    WriteResult,
+    check_bulk_write,
+)
 from voiceflow_worker.errors import StoreError
 from voiceflow_worker.model.jobs.job import Job
 from voiceflow_worker.model.jobs.totals import STATE, Totals
@@ -101,13 +110,13 @@ class PostgresStore:
         """The durability of the server, checked when it was last connected."""
         return self.database.survey.durability
 
-    async def write(self, bulk: BulkWrite, *, now: datetime) -> Sequence[Answer]:
+    async def write(self, bulk: BulkWrite, *, now: datetime) -> Sequence[WriteResult]:
         check_bulk_write(bulk)
         if self.durability.guarantee is Guarantee.NONE:
             bulk = replace(bulk, durable=False)
         size = max(len(bulk.writes), 1) if bulk.together else AT_ONCE
         parts = [bulk.writes[start : start + size] for start in range(0, len(bulk.writes), size)]
-        answers: list[Answer] = []
+        answers: list[WriteResult] = []
         for part, plain in [(part, plain_bulk(bulk, part, now=now, store_id=self.id)) for part in parts]:
             try:
                 ((written,),) = await self.database.rows(_WRITE, plain)

@@ -14,7 +14,7 @@ from anyio import CancelScope
 from voiceflow_worker.backends.postgres.callers import CallersConnection, callers_connection, refused, why_refused
 from voiceflow_worker.backends.postgres.codec import JOB, answer_from, job_of, plain_bulk, told_record
 from voiceflow_worker.backends.record import readable, remembered
-from voiceflow_worker.core.ports.store import Answer, BulkWrite, Clock, Key, Record, Store, check_bulk_write
+from voiceflow_worker.core.ports.store import BulkWrite, Clock, Key, Record, Store, WriteResult, check_bulk_write
 from voiceflow_worker.core.queue import CallQueue
 from voiceflow_worker.model.country_windows import CountryWindows
 from voiceflow_worker.model.flows.callflow import CallFlow
@@ -140,7 +140,7 @@ class JoinedStore:
         self.server = ""
         self._asked = asked
 
-    async def write(self, bulk: BulkWrite, *, now: datetime) -> Sequence[Answer]:
+    async def write(self, bulk: BulkWrite, *, now: datetime) -> Sequence[WriteResult]:
         """Store new jobs. Nobody is woken, and new records are noted, to be put later."""
         check_bulk_write(bulk)
         answers = await self._asked.answer(bulk=orjson.Fragment(plain_bulk(bulk, bulk.writes, now=now)))

@@ -126,8 +126,8 @@ class QueueChanges:
 
     async def _hears_itself(self, connection: Connection, channel: str) -> bool:
         """Whether the connection, which begins to listen, hears what another one tells it."""
-        ((told_by,),) = await connection.rows("SELECT pg_backend_pid()")
-        if told_by != connection.pgconn.backend_pid and self._database.url.listen is None:
+        ((results_before,),) = await connection.rows("SELECT pg_backend_pid()")
+        if results_before != connection.pgconn.backend_pid and self._database.url.listen is None:
             return False  # a pooler. LISTEN would stay with a connection of others
         await connection.rows(f'LISTEN "{channel}"')
         word = f"? {uuid4()}"

@@ -27,7 +27,6 @@ from voiceflow_worker.core.ports.controls import gate_member
 from voiceflow_worker.core.ports.identity import queue_of
 from voiceflow_worker.core.ports.store import (
     Absent,
-    Answer,
     AtMost,
     Condition,
     Delete,
@@ -42,6 +41,7 @@ from voiceflow_worker.core.ports.store import (
     Same,
     Slot,
     Write,
+    WriteResult,
 )
 from voiceflow_worker.model.jobs.gcra import slot_from
 from voiceflow_worker.model.jobs.job import Job
@@ -171,23 +171,23 @@ def plain_same(condition: Same, writes: Sequence[Write]) -> dict[str, Any]:
     }
 
 
-def answer_from(write: Write, answer: Sequence[Any]) -> Answer:
+def answer_from(write: Write, answer: Sequence[Any]) -> WriteResult:
     """The answer of `write.lua` to a write."""
     match answer:
         case ["exists", owner, digest, state, ""]:
-            return Answer(result=Result.EXISTS, owner=Owner(owner, digest, state))
+            return WriteResult(result=Result.EXISTS, owner=Owner(owner, digest, state))
         case ["exists", _, _, _, tombstone]:
             _, owner, digest, state, _ = tombstone.split("|", 4)
-            return Answer(result=Result.EXISTS, owner=Owner(owner, digest, state))
+            return WriteResult(result=Result.EXISTS, owner=Owner(owner, digest, state))
         case ["not free", int(place), group, member, value, ends]:
             record = None if value is False else records_from((group, member, value, ends))[0]
-            return Answer(result=Result.NOT_FREE, condition=write.conditions[place], record=record)
+            return WriteResult(result=Result.NOT_FREE, condition=write.conditions[place], record=record)
         case ["done", at, next_at]:
-            return Answer(result=Result.DONE, slot=slot_from(float(at), float(next_at)))
+            return WriteResult(result=Result.DONE, slot=slot_from(float(at), float(next_at)))
         case ["no slot", next_at]:
-            return Answer(result=Result.NO_SLOT, slot=slot_from(None, float(next_at)))
+            return WriteResult(result=Result.NO_SLOT, slot=slot_from(None, float(next_at)))
         case [plain]:
-            return Answer(result=_PLAIN[plain])
+            return WriteResult(result=_PLAIN[plain])
         case _:
             raise ValueError(f"the script write.lua gave an unknown answer: {answer!r}")
 

@@ -36,12 +36,12 @@ from voiceflow_worker.backends.waiting import Wakeups
 from voiceflow_worker.core.ports import Clock, Event
 from voiceflow_worker.core.ports.reads import Counted, Read, Staged
 from voiceflow_worker.core.ports.store import (
-    Answer,
     BulkWrite,
     History,
     Page,
     Record,
     Wanted,
+    WriteResult,
     check_bulk_write,
 )
 from voiceflow_worker.errors import SettingsError, StoreError, StoreUnavailableError, VoiceflowError
@@ -151,9 +151,9 @@ class RedisStore:
         found: Packing | None = await self.link.ask(packing_of)
         return found
 
-    async def write(self, bulk: BulkWrite, *, now: datetime) -> Sequence[Answer]:
+    async def write(self, bulk: BulkWrite, *, now: datetime) -> Sequence[WriteResult]:
         check_bulk_write(bulk)
-        writes, answers = bulk.writes, list[Answer | None]()
+        writes, answers = bulk.writes, list[WriteResult | None]()
         full: StoreError | None = None
         size = max(len(writes), 1) if bulk.together else AT_ONCE
         for start in range(0, len(writes), size):

@@ -33,7 +33,7 @@ from voiceflow_worker.backends.waiting import Wakeups
 from voiceflow_worker.core.ports import Event
 from voiceflow_worker.core.ports.outside import SystemClock
 from voiceflow_worker.core.ports.reads import ById, ByKey, Counted, Due, Read, Staged, Waiting
-from voiceflow_worker.core.ports.store import Answer, BulkWrite, Clock, Record, Wanted, check_bulk_write
+from voiceflow_worker.core.ports.store import BulkWrite, Clock, Record, Wanted, WriteResult, check_bulk_write
 from voiceflow_worker.errors import StoreUnavailableError
 from voiceflow_worker.model.jobs.job import Job
 from voiceflow_worker.model.jobs.totals import Totals
@@ -75,7 +75,7 @@ class SqliteStore:
         self.server = ""
         self.history: None = None
 
-    async def write(self, bulk: BulkWrite, *, now: datetime) -> Sequence[Answer]:
+    async def write(self, bulk: BulkWrite, *, now: datetime) -> Sequence[WriteResult]:
         check_bulk_write(bulk)
         return await self.writer.carry_out(partial(write, bulk, to_micros(now)), durably=bulk.durable)
 

@@ -21,7 +21,6 @@ from voiceflow_worker.core.ports import Event
 from voiceflow_worker.core.ports.controls import GATES, LIMITS, STARTS, gate_member, is_closed, limits_from
 from voiceflow_worker.core.ports.store import (
     Absent,
-    Answer,
     AtMost,
     BulkWrite,
     Condition,
@@ -39,6 +38,7 @@ from voiceflow_worker.core.ports.store import (
     Same,
     Slot,
     Write,
+    WriteResult,
     belongs,
     refuses_all,
 )
@@ -46,23 +46,23 @@ from voiceflow_worker.model.jobs.gcra import Pace, SendSlot
 from voiceflow_worker.model.jobs.job import Job, JobState
 from voiceflow_worker.model.jobs.totals import STATE, outcome_name
 
-_DONE = Answer(result=Result.DONE)
+_DONE = WriteResult(result=Result.DONE)
 _PER_STEP = 16
 """The number of writes that are written before other tasks may run: less than 1 ms."""
 _PUTS = {Mode.EXTEND: SQL["put_extend"], Mode.KEEP: SQL["put_keep"], Mode.LONGER: SQL["put_longer"]}
 
 
-def write(bulk: BulkWrite, at: int, transaction: Transaction) -> Generator[None, None, Sequence[Answer]]:
+def write(bulk: BulkWrite, at: int, transaction: Transaction) -> Generator[None, None, Sequence[WriteResult]]:
     """Carry out a bulk write, as `core/ports/store.py` promises."""
     work = Writing(transaction, at)
     if bulk.guard is not None:
         puts = [put for write in bulk.writes for put in write.puts]
         if bulk.guard.server or work.failed_by(bulk.guard.known, puts) is not None:
-            not_verified = Answer(result=Result.NOT_VERIFIED)
+            not_verified = WriteResult(result=Result.NOT_VERIFIED)
             return [_DONE if work.was_written(write) else not_verified for write in bulk.writes]
     if bulk.together:
         return _together(bulk.writes, work, transaction)
-    answers: list[Answer] = []
+    answers: list[WriteResult] = []
     for place, write in enumerate(bulk.writes, 1):
         answers.append(work.answer(write))
         if place % _PER_STEP == 0:
@@ -70,7 +70,7 @@ def write(bulk: BulkWrite, at: int, transaction: Transaction) -> Generator[None,
     return answers
 
 
-def _together(writes: Sequence[Write], work: Writing, transaction: Transaction) -> Sequence[Answer]:
+def _together(writes: Sequence[Write], work: Writing, transaction: Transaction) -> Sequence[WriteResult]:
     """All writes or none. In one go: other operations of the transaction must not come between, and be undone too."""
     before = transaction.live.copy(), transaction.pruned.copy(), transaction.changed.copy()
     transaction.db.run("SAVEPOINT together")
@@ -79,7 +79,7 @@ def _together(writes: Sequence[Write], work: Writing, transaction: Transaction) 
     if any(refused):
         transaction.db.run("ROLLBACK TO together")
         transaction.live, transaction.pruned, transaction.changed = before
-        rolled_back = Answer(result=Result.ROLLED_BACK)
+        rolled_back = WriteResult(result=Result.ROLLED_BACK)
         answers = [
             answer if refuses or answer.result is not Result.DONE else rolled_back
             for answer, refuses in zip(answers, refused, strict=True)
@@ -96,7 +96,7 @@ class Writing:
         self._db = transaction.db
         self._at = at
 
-    def answer(self, write: Write) -> Answer:
+    def answer(self, write: Write) -> WriteResult:
         """Check all of a write, then write all of it."""
         if self.was_written(write):
             return _DONE
@@ -105,7 +105,7 @@ class Writing:
             return refusal
         slot = None if write.slot is None else self._allot(write.slot)
         if slot is not None and slot.at is None:
-            return Answer(result=Result.NO_SLOT, slot=slot)
+            return WriteResult(result=Result.NO_SLOT, slot=slot)
         self._change(write)
         for put in write.puts:
             self._put(put)
@@ -115,7 +115,7 @@ class Writing:
             self._db.run(SQL["insert_event"], event_row(event))
         if write.wakes is not None:
             self._transaction.changed.add(write.wakes)
-        return _DONE if slot is None else Answer(result=Result.DONE, slot=slot)
+        return _DONE if slot is None else WriteResult(result=Result.DONE, slot=slot)
 
     def was_written(self, write: Write) -> bool:
         """Whether an earlier try has written the write."""
@@ -142,15 +142,15 @@ class Writing:
         rows = self._db.rows(SQL["revision_of"], (job_id,))
         return rows[0][0] if rows else None
 
-    def _refused_change(self, write: Write) -> Answer | None:
+    def _refused_change(self, write: Write) -> WriteResult | None:
         match write.change:
             case Insert(job, over) if job.unique_key is not None:
                 owner = owner_of_key(self._db, job.queue, job.unique_key, self._at)
                 if owner is None or (over is not None and self._gives_up(owner, over)):
                     return None
-                return Answer(result=Result.EXISTS, owner=owner)
+                return WriteResult(result=Result.EXISTS, owner=owner)
             case Replace(revision, job) | Delete(Job(revision=revision) as job):
-                return None if self._revision(job.id) == revision else Answer(result=Result.STALE)
+                return None if self._revision(job.id) == revision else WriteResult(result=Result.STALE)
             case _:
                 return None
 
@@ -159,11 +159,11 @@ class Writing:
         revision = None if over.change is None else over.change.revision
         return owner.job_id == over.owner and self._revision(owner.job_id) == revision
 
-    def _refused_condition(self, write: Write) -> Answer | None:
+    def _refused_condition(self, write: Write) -> WriteResult | None:
         for condition in write.conditions:
             failed = self.failed_by(condition, write.puts)
             if failed is not None:
-                return Answer(result=Result.NOT_FREE, condition=condition, record=failed[0])
+                return WriteResult(result=Result.NOT_FREE, condition=condition, record=failed[0])
         return None
 
     def failed_by(self, condition: Condition, puts: Sequence[Put]) -> tuple[Record | None] | None:

@@ -23,7 +23,7 @@ from voiceflow_worker.core.ports import Event, EventKind, Store
 from voiceflow_worker.core.ports.background import LeaderLease
 from voiceflow_worker.core.ports.reading import get_jobs
 from voiceflow_worker.core.ports.record_set import json_records
-from voiceflow_worker.core.ports.trips import Retry
+from voiceflow_worker.core.ports.round_trips import Retry
 from voiceflow_worker.errors import HookGoneError, InvalidInputError, StoreError, StoreVersionError, TellAgainError
 from voiceflow_worker.model.jobs.call_json import CallOutcome
 from voiceflow_worker.model.jobs.job import JobState

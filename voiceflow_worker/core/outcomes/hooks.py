@@ -29,7 +29,7 @@ from voiceflow_worker.core.ports.background import BackgroundTasks
 from voiceflow_worker.core.ports.identity import checked_queue, checked_reader
 from voiceflow_worker.core.ports.names import QueueNames
 from voiceflow_worker.core.ports.record_set import RecordSet
-from voiceflow_worker.core.ports.trips import Retry
+from voiceflow_worker.core.ports.round_trips import Retry
 from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.model.jobs.job import JobState
 

@@ -22,7 +22,7 @@ from voiceflow_worker.core.ports import Event, EventKind, Store
 from voiceflow_worker.core.ports.background import LeaderLease
 from voiceflow_worker.core.ports.reading import get_jobs, read_each
 from voiceflow_worker.core.ports.record_set import RecordSet, json_records
-from voiceflow_worker.core.ports.trips import Batcher, Retry
+from voiceflow_worker.core.ports.round_trips import Batcher, Retry
 from voiceflow_worker.errors import (
     JobNotFoundError,
     OutcomeTimeoutError,

@@ -3,14 +3,14 @@
 A store keeps three things in one transaction domain:
 
 - **Jobs**: one for each call, with a head that the store indexes and a record that it does not look into.
-- **Records**: small texts with an end, in groups of a namespace: locks on numbers, opt-outs, gates, limits, sessions,
-  names. A condition concerns a record or a whole group.
+- **Records**: small texts that may expire, in groups of a namespace: locks on numbers, opt-outs, gates, limits,
+  sessions, names. A condition concerns a record or a whole group.
 - **Events**: what happened to jobs, in order.
 
 `write` is the only method that changes what callers wrote. It takes a bulk write. Each of its writes has at most one
 change of a job, the records, events and counters that belong to it, and the conditions of all of them: what decided a
-write is checked by the write. The eight other methods hand out work (`lease`, `take`), read (`jobs`, `records`,
-`totals`, `events`), wait (`wait`) and tidy up (`prune`). `store` says what each of them promises; `tests/contract`
+write is checked by the write. The other methods hand out work (`lease`), read (`jobs`, `count`, `records`, `totals`,
+`events`), wait (`wait`) and tidy up (`prune`). `store` says what each of them promises; `tests/contract`
 tests it.
 
 | module | subject |
@@ -22,9 +22,10 @@ tests it.
 | `reading` | what is usually read of a store |
 | `record_set` | sets of records with a codec |
 | `names` | names of queues and batches |
-| `trips` | trips to a store: several in one, and again when one failed |
+| `round_trips` | round trips to a store: several in one, and retries |
 | `identity` | ids and revisions; rules for names |
-| `parts` | background parts of a process, and the lease of one that only one process may do |
+| `background` | background tasks of a process, and the lease of a task that only one process may do |
+| `probe` | whether a store can be written |
 """
 
 from __future__ import annotations

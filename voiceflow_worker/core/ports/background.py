@@ -15,8 +15,8 @@ import structlog
 
 from voiceflow_worker.core.ports import Clock, Store
 from voiceflow_worker.core.ports.identity import new_worker_id
+from voiceflow_worker.core.ports.round_trips import FAULT_LOGGED_EVERY, RateLimitedLog
 from voiceflow_worker.core.ports.store import Absent, BulkWrite, Drop, Put, Result, Same, Write
-from voiceflow_worker.core.ports.trips import TOLD_EVERY, RateLimitedLog
 from voiceflow_worker.errors import StoreError, VoiceflowError
 
 _log = structlog.get_logger("voiceflow.parts")
@@ -45,7 +45,7 @@ class BackgroundTasks:
         self._failures: dict[str, _Failure] = {}
         self.count: Counter[str] = Counter()
         """The number of failures of each part."""
-        self._told = RateLimitedLog(every=TOLD_EVERY, monotonic=clock.monotonic)
+        self._told = RateLimitedLog(every=FAULT_LOGGED_EVERY, monotonic=clock.monotonic)
 
     @property
     def failing(self) -> Mapping[str, str]:
@@ -100,7 +100,7 @@ class BackgroundTasks:
         # A store that is away is one cause for all parts.
         repeated = self._told.admit(str(error) if isinstance(error, StoreError) else (part, str(error)))
         if repeated is not None:
-            more = {"not_told": repeated} if repeated else {}
+            more = {"left_out": repeated} if repeated else {}
             _log.warning(
                 f"{part}; trying again later", error=str(error), failures=failures, exc_info=not is_known, **more
             )

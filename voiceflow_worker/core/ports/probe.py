@@ -1,4 +1,4 @@
-"""Whether a store can be written, found out by writing."""
+"""Whether a store can be written, checked by writing."""
 
 from __future__ import annotations
 

@@ -68,7 +68,7 @@ async def get_jobs(store: Store, job_ids: Iterable[str]) -> dict[str, Job]:
 
 
 async def read_each(store: Store, job_ids: Sequence[str]) -> ReadJobs:
-    """Read the jobs with these ids in one trip. If a newer version wrote some, each job is read in its own trip."""
+    """Read the jobs with these ids in one round trip. If a newer version wrote some, each is read in its own."""
     if not job_ids:
         return ReadJobs({}, {})
     try:
@@ -127,7 +127,7 @@ async def gates_of(store: Store, queue: str) -> list[Gate]:
 
 
 async def gates_at(store: Store, queue: str, batch_ids: Iterable[str | None]) -> dict[str | None, Gate]:
-    """The gates that are not open, of these batches, by batch; None stands for the gate of the queue.
+    """The gates that are not open, of these batches, by batch; None is the gate of the queue.
 
     A cancelled batch is among them also when none of its calls is open.
     """

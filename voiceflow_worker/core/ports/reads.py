@@ -1,7 +1,7 @@
 """The reads of jobs that the engine makes: each is one statement or script of a store.
 
-A read that is not here is made of one that is, and of a look at the jobs that it found. Reads are typed, so a store has
-no planner: each type names its own index. `limit` None is unlimited, and 0 or less finds nothing. Each read raises
+A read that is not here is made of one that is, and of a check of the jobs that it found. Reads are typed, so a store
+has no planner: each type names its own index. `limit` None is unlimited, and 0 or less finds nothing. Each read raises
 InvalidInputError for a text that no store can keep. A job of a newer version is left out, and logged; only `ById`
 raises `StoreVersionError` for it.
 
@@ -109,7 +109,7 @@ class Waiting:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Staged:
-    """The queued jobs of a start that stands (`STARTS`), of a batch. They are only counted.
+    """The staged jobs of an import (`STARTS`) of a batch. They are only counted.
 
     With `by` (inclusive), only those that are due by then.
     """
@@ -182,7 +182,7 @@ class Listing:
         )
 
     def of_number(self, number: str) -> OfNumber:
-        """The jobs of a number at the same place and in the same order. The listing `has` only some of them."""
+        """The jobs of a number from the same job on, in the same order. The listing `has` only some of them."""
         return OfNumber(queue=self.queue, number=number, newest=self.newest, after=self.after, limit=self.limit)
 
 

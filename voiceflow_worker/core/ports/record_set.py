@@ -38,7 +38,7 @@ class RecordSet(Generic[Value]):
     `keep_for`, by default forever. Records that are not `durable` may be lost by a power cut. A text that `read`
     refuses was written by another version. For it, `unreadable` raises an error or returns a value to use instead. By
     default this value is None, and the record is reported in the log. The record stays in the store. Every method
-    raises `StoreError`. A method that gets no keys makes no trip to the store.
+    raises `StoreError`. A method that gets no keys makes no round trip to the store.
     """
 
     def __init__(

@@ -11,11 +11,11 @@ store only checks the conditions of a write and writes it. It never decodes more
  2. A write checks everything first and then writes all of its parts, or none.
  3. Each write is answered alone: a refused write does not keep the others from being written.
  4. With `together`, one refusal refuses all writes.
- 5. `Result.NOT_FREE` tells the failed condition, its key, the standing value and its end.
- 6. `Result.EXISTS` tells the owner of the unique key, the digest of its body and its state.
+ 5. `Result.NOT_FREE` has the failed condition, and the key, value and end of the record.
+ 6. `Result.EXISTS` has the owner of the unique key, the digest of its body and its state.
  7. A put is ALWAYS, EXTEND, KEEP or LONGER (`Mode`); no mode refuses a write. Writes with evidence have no conditions.
  8. A bulk write whose answer was lost may be written again, at any time: what was written before is DONE and is not
-    written, counted or told again.
+    written or counted again, and creates no further event.
  9. A condition holds at the commit: after a write that contradicts it has returned, no write under it is committed.
 10. A `guard` is a condition of the whole bulk write. If it fails, nothing is written, and the answer is NOT_VERIFIED; a
     write that was written before is DONE all the same.
@@ -25,22 +25,23 @@ store only checks the conditions of a write and writes it. It never decodes more
 13. After an error or a cancellation it is unknown whether a bulk write was written, and no later caller gets its
     answer. What a store had answered before an error is kept (`StoreError.answers`).
 14. The send slot of a write is allotted by the same write, when all else of the write may be written: a refused write
-    takes none. If none is free in time, the write is NO_SLOT, and is told when to come back. A repeat gets none.
+    takes none. If none is free in time, the write is NO_SLOT, with the time at which one may be free. A repeat gets
+    none.
 
 A store without serializable order (PostgreSQL's READ COMMITTED, say) keeps sentence 9 by locks, taken in one order
 before the first read. A lock has the name of a group of records: its namespace and its group. It is exclusive for puts,
 drops and `AtMost`, and shared for the other conditions.
 
-A store may cut a long bulk write into parts between two writes, unless it is `together`: each write is judged alone
+A store may cut a long bulk write into parts between two writes, unless it is `together`: each write is checked alone
 anyway, and a `guard` names a record so that a later part still finds it.
 
 Every time is in UTC with its zone. Every method takes `now`, so that tests set the time. Texts have no NUL and no half
-surrogate pairs: they are refused where they enter (`checked_text`), and by `check_step`. Only what is inside a job, and
-is stored as JSON, may have them: 8x8 may send anything.
+surrogate pairs: they are refused where they enter (`checked_text`), and by `check_bulk_write`. Only what is inside a
+job, and is stored as JSON, may have them: 8x8 may send anything.
 
 Each method may raise `StoreUnavailableError`; only `write` then leaves open what happened.
 
-**What a method costs** stands at its end: it reads in proportion to what it is given and returns, or to a stated
+**What a method costs** is said at its end: it reads in proportion to what it is given and returns, or to a stated
 constant, and never to what the store holds (a seek in an index is not counted). `CostContract` counts it.
 """
 
@@ -73,7 +74,7 @@ Key = tuple[str, str]
 
 
 class Record(NamedTuple):
-    """A record that stands: its end is None or has not come. A record whose end has come is absent for every method.
+    """A current record: its end is None or has not come. An expired record is absent for every method.
 
     Each record is a member of a group. Most groups have one record, whose member is empty.
     """
@@ -85,7 +86,7 @@ class Record(NamedTuple):
 
 
 class Mode(StrEnum):
-    """What a put does when its record stands already."""
+    """What a put does when its record exists already."""
 
     ALWAYS = "always"
     """It is replaced."""
@@ -111,7 +112,7 @@ class Put:
 
 @dataclass(frozen=True, slots=True)
 class Drop:
-    """A record to delete, if it has this value; None stands for any value. A drop of an absent record does nothing."""
+    """A record to delete, if it has this value; None means any value. A drop of an absent record does nothing."""
 
     namespace: str
     group: str
@@ -129,7 +130,7 @@ def belongs(value: str, owner: str | None) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Absent:
-    """No record of any of these groups stands, except records of `but_owner` (see `belongs`)."""
+    """No record of any of these groups exists, except records of `but_owner` (see `belongs`)."""
 
     namespace: str
     groups: tuple[str, ...]
@@ -138,9 +139,9 @@ class Absent:
 
 @dataclass(frozen=True, slots=True)
 class AtMost:
-    """At most `most` records of a group stand, records of `but_owner` not counted.
+    """At most `most` records of a group exist, records of `but_owner` not counted.
 
-    A refusal tells the record with whose end the condition will hold, if nothing else changes.
+    A refusal has the record with whose end the condition will hold, if nothing else changes.
     """
 
     namespace: str
@@ -151,7 +152,7 @@ class AtMost:
 
 @dataclass(frozen=True, slots=True)
 class Same:
-    """The record has this value; None means that no record stands.
+    """The record has this value; None means that there is no record.
 
     This is compare-and-swap. The new value must carry a new token, because a repeat of the write may arrive late. The
     condition also holds if the record has the value that this write (for a guard: a write of this bulk write) puts
@@ -166,7 +167,7 @@ class Same:
 
 @dataclass(frozen=True, slots=True)
 class OpenGate:
-    """Neither the gate of the queue nor that of the batch is closed. A refusal tells the record of the closed gate."""
+    """Neither the gate of the queue nor that of the batch is closed. A refusal has the record of the closed gate."""
 
     queue: str
     batch: str | None = None
@@ -250,8 +251,8 @@ class Handover:
 class Insert:
     """A new job, stored in its own state. Refused with EXISTS if its unique key is taken, by a tombstone too.
 
-    With `over`, an owner that this names exactly gives its key up, in the same write. Such a write stands in no
-    `together` bulk write. A job with the same id that is in the store was stored by an earlier try: DONE.
+    With `over`, an owner that this names exactly gives its key up, in the same write. No `together` bulk
+    write has such a write. A job with the same id that is in the store was stored by an earlier try: DONE.
     """
 
     job: Job
@@ -347,7 +348,7 @@ class BulkWrite:
 
 
 class Result(Enum):
-    """The answer to a write."""
+    """How a write ended."""
 
     DONE = "done"
     """It was written, now or by an earlier try."""
@@ -369,7 +370,7 @@ class Result(Enum):
 class Owner:
     """The job that owns a unique key, or owned it when it was deleted.
 
-    Only its head is told, so that a job of a newer version is no error: `state` may be one that this version lacks.
+    Only its head is read, so that a job of a newer version is no error: `state` may be one that this version lacks.
     """
 
     job_id: str
@@ -378,8 +379,8 @@ class Owner:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
-    """The answer to one write.
+class WriteResult:
+    """The result of one write, with what it depends on.
 
     With NOT_FREE: the condition, the namespace and the record that failed it. `record` is None for a `Same` condition
     whose record is absent. With EXISTS: the owner of the key. `slot` is that of a write with a slot, unless the write
@@ -399,12 +400,12 @@ def check_bulk_write(bulk: BulkWrite) -> None:
         raise ValueError(f"a bulk write of {len(bulk.writes)} writes together is too long: at most {MOST_TOGETHER}")
     for write in bulk.writes:
         if bulk.together and write.slot is not None:
-            raise ValueError("a write with a send slot cannot stand in a bulk write that is written together")
+            raise ValueError("a write with a send slot cannot be in a bulk write that is written together")
         if isinstance(write.change, Replace) and write.change.job.revision in {"", write.change.revision}:
             raise ValueError(f"the change of job {write.change.job.id} needs a new revision")
         if isinstance(write.change, Insert):
             if bulk.together and write.change.over is not None:
-                raise ValueError("a write with a handover cannot stand in a bulk write that is written together")
+                raise ValueError("a write with a handover cannot be in a bulk write that is written together")
             job = write.change.job
             checked_text("the unique key", job.unique_key or "")
             checked_text("the batch id", job.batch_id or "")
@@ -414,8 +415,8 @@ def check_bulk_write(bulk: BulkWrite) -> None:
                     checked_text(f"a record of {put.namespace}", text)
 
 
-def refuses_all(write: Write, answer: Answer) -> bool:
-    """Whether this answer to one write of a `together` bulk write refuses the others too."""
+def refuses_all(write: Write, answer: WriteResult) -> bool:
+    """Whether this result of one write of a `together` bulk write refuses the others too."""
     if answer.result is Result.EXISTS and answer.owner is not None and isinstance(write.change, Insert):
         return answer.owner.body_digest != write.change.job.body_digest
     return answer.result is not Result.DONE
@@ -496,11 +497,11 @@ class Store(Protocol):
 
     @property
     def history(self) -> History | None:
-        """The history of the server that answered last; None for a store without a server, or one that tells none."""
+        """The history of the server that answered last; None for a store without a server, or one that has none."""
         ...
 
-    async def write(self, bulk: BulkWrite, *, now: datetime) -> Sequence[Answer]:
-        """Carry out a bulk write, as the top of this module promises; returns the answer to each write, in order.
+    async def write(self, bulk: BulkWrite, *, now: datetime) -> Sequence[WriteResult]:
+        """Carry out a bulk write, as the top of this module promises; returns the result of each write, in order.
 
         After an error, the same bulk write may be written again.
 
@@ -515,7 +516,7 @@ class Store(Protocol):
         """Take at most `limit` due queued jobs for a worker: by the highest priority, the earliest `due_at`, and id.
 
         They are returned as `leased`, due at `until`, with a new revision, and counters follow. Left out are jobs of a
-        closed gate, jobs of a start that stands (`STARTS`), jobs whose `valid_until` has passed (the sweep ends them),
+        closed gate, staged jobs of an import (`STARTS`), jobs whose `valid_until` has passed (the sweep ends them),
         and jobs that only a newer version can read (they are logged). At most `max_active` calls are open at once:
         leased jobs, and jobs with a future `active_until`. Of these, at most `max_active - reserve` have a priority of
         0 or below. A store may return fewer jobs than it could, but none only if none may be leased. A lease need not
@@ -531,7 +532,7 @@ class Store(Protocol):
         ...
 
     async def totals(self, queue: str, *, batches: Sequence[str | None]) -> Sequence[Totals]:
-        """The counters of batches of a queue, in this order and in one trip; None stands for the queue itself.
+        """The counters of batches of a queue, in this order and in one round trip; None is the queue itself.
 
         They are the sums of the tallies of all writes. A deleted job stays in the totals of its batch, as `pruned`,
         until the last job of the batch is deleted. A batch without jobs has empty totals.
@@ -548,10 +549,10 @@ class Store(Protocol):
         ...
 
     async def records(self, wanted: Wanted, *, now: datetime) -> Mapping[str, Sequence[Record]]:
-        """The records that stand, of several namespaces in one trip; absent ones are left out.
+        """The current records of several namespaces, in one round trip; absent ones are left out.
 
         All are of one moment. They are in the order of the groups and keys that were asked for, then of the members.
-        It reads the records that it returns, and those of their groups and pages whose end has come.
+        It reads the records that it returns, and those of their groups and pages that have expired.
         """
         ...
 

@@ -22,7 +22,7 @@ from voiceflow_worker.core.ports.names import (
     QueueNames,
 )
 from voiceflow_worker.core.ports.reading import count_states, due_count, gates_at, gates_of, starts_of
-from voiceflow_worker.core.ports.trips import gather
+from voiceflow_worker.core.ports.round_trips import gather
 from voiceflow_worker.core.reporting.status import NextCall, next_call
 from voiceflow_worker.core.reporting.story import gate_as_json
 from voiceflow_worker.model.jobs.gate import Gate, GateScope

@@ -13,9 +13,9 @@ import structlog
 from voiceflow_worker.core import writes
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.controls import CANCELLED, cancelled_from, gate_from
+from voiceflow_worker.core.ports.round_trips import gather, results_before, retry_briefly
 from voiceflow_worker.core.ports.store import (
     Absent,
-    Answer,
     AtMost,
     BulkWrite,
     OpenGate,
@@ -24,8 +24,8 @@ from voiceflow_worker.core.ports.store import (
     Same,
     Slot,
     Write,
+    WriteResult,
 )
-from voiceflow_worker.core.ports.trips import gather, retry_briefly, told_by
 from voiceflow_worker.core.rollback import RollbackGuard
 from voiceflow_worker.core.suppression import NAMESPACE as SUPPRESSED
 from voiceflow_worker.core.suppression import entry_of
@@ -38,9 +38,9 @@ from voiceflow_worker.model.numbers.phone import spellings
 
 _log = structlog.get_logger("voiceflow.journal")
 
-_NOT_VERIFIED = Answer(result=Result.NOT_VERIFIED)
+_NOT_VERIFIED = WriteResult(result=Result.NOT_VERIFIED)
 
-Refused = tuple[Job, Answer]
+Refused = tuple[Job, WriteResult]
 """A leased job that got no journal entry, and the answer that says why: NOT_FREE, NO_SLOT or NOT_VERIFIED."""
 
 
@@ -116,7 +116,7 @@ class Journal:
         """
         asked_at = self._store.clock.monotonic()
         entries = [self.entry(job, slot) for job in jobs]
-        answers: Sequence[Answer | Exception] = ()
+        answers: Sequence[WriteResult | Exception] = ()
         try:
             answers = await self._write(entries)
         except Exception as error:  # noqa: BLE001 - nothing leaves, whatever was raised: each job is settled as unsent
@@ -127,7 +127,7 @@ class Journal:
             match self._result(new, write, answer, asked_at):
                 case Begun() as entry:
                     begun.append(entry)
-                case Answer(result=Result.NOT_FREE | Result.NO_SLOT | Result.NOT_VERIFIED) as why:
+                case WriteResult(result=Result.NOT_FREE | Result.NO_SLOT | Result.NOT_VERIFIED) as why:
                     refused.append((job, why))
                 case _:
                     pass
@@ -165,7 +165,7 @@ class Journal:
         cancel = partial(lifecycle.cancel, at=self._store.clock.now(), policy=self._policy)
         await self._move([(job, cancel(job, reason=reason, kind=kind)) for job, reason, kind in jobs])
 
-    def _log_lost(self, jobs: Sequence[Job], answers: Sequence[Answer | Exception]) -> None:
+    def _log_lost(self, jobs: Sequence[Job], answers: Sequence[WriteResult | Exception]) -> None:
         """Log why entries could not be stored, and which calls other processes have changed."""
         failed = {job.id: answer for job, answer in zip(jobs, answers, strict=True) if isinstance(answer, Exception)}
         for why in set(failed.values()):
@@ -178,15 +178,15 @@ class Journal:
         gone = [
             job.id
             for job, answer in zip(jobs, answers, strict=True)
-            if isinstance(answer, Answer) and answer.result is Result.STALE
+            if isinstance(answer, WriteResult) and answer.result is Result.STALE
         ]
         if gone:
             _log.info("calls are not sent, because another process has changed them", jobs=gone)
 
-    def _result(self, new: Job, write: Write, answer: Answer | Exception, asked_at: float) -> Begun | Answer:
+    def _result(self, new: Job, write: Write, answer: WriteResult | Exception, asked_at: float) -> Begun | WriteResult:
         if not _leaves(new):
             # If it was to end, or to wait, and nothing is known, the end of its lease brings it back.
-            return answer if isinstance(answer, Answer) else Answer(result=Result.STALE)
+            return answer if isinstance(answer, WriteResult) else WriteResult(result=Result.STALE)
         if isinstance(answer, Exception):
             return Begun(new, asked_at, unsent=f"its journal entry could not be stored: {answer}")
         if answer.result is not Result.DONE:
@@ -195,7 +195,7 @@ class Journal:
             return Begun(new, asked_at, unsent="the answer of the store that told its send slot was lost")
         return Begun(new, asked_at, answer.slot)
 
-    async def _write(self, entries: Sequence[tuple[Job, Write]]) -> Sequence[Answer | Exception]:
+    async def _write(self, entries: Sequence[tuple[Job, Write]]) -> Sequence[WriteResult | Exception]:
         guard, bulk = self._guard, BulkWrite(writes=tuple(write for _, write in entries))
         sending = [new for new, _ in entries if _leaves(new)]
         if guard is None or not sending:
@@ -204,7 +204,7 @@ class Journal:
             # The server was restarted while these calls waited: the guard's checks come first.
             return [_NOT_VERIFIED] * len(entries)
         bulk = guard.guarded(bulk)
-        answers, written = list[Answer | Exception](), False
+        answers, written = list[WriteResult | Exception](), False
 
         async def commit() -> None:
             answers.extend(await self._answers(bulk))
@@ -226,14 +226,14 @@ class Journal:
         guard.judge([isinstance(each, Begun) and each.unsent is None for each in results])
         return answers
 
-    async def _answers(self, bulk: BulkWrite) -> Sequence[Answer | Exception]:
+    async def _answers(self, bulk: BulkWrite) -> Sequence[WriteResult | Exception]:
         """The answers to writes, also if the store failed after it had answered some of them."""
         try:
             return await self._store_bulk(bulk)
         except StoreError as error:
-            return told_by(error, bulk)
+            return results_before(error, bulk)
 
-    async def _store_bulk(self, bulk: BulkWrite) -> Sequence[Answer]:
+    async def _store_bulk(self, bulk: BulkWrite) -> Sequence[WriteResult]:
         # Each try has the same writes. A store that has already written them, and whose answer was lost, says so. After
         # the last try the calls are given up: they go back to the queue as soon as the store can be written again.
         now = self._store.clock.now()

@@ -19,8 +19,8 @@ from voiceflow_worker.core.ports.identity import job_of
 from voiceflow_worker.core.ports.reading import find_pages, gates_at, read_each
 from voiceflow_worker.core.ports.reads import Listing
 from voiceflow_worker.core.ports.record_set import RecordSet, json_records, set_aside, text_records
+from voiceflow_worker.core.ports.round_trips import Batcher, write_each
 from voiceflow_worker.core.ports.store import BulkWrite, Result, Write
-from voiceflow_worker.core.ports.trips import Batcher, write_each
 from voiceflow_worker.core.progress import mark_of
 from voiceflow_worker.core.suppression import SuppressionList, why_refused
 from voiceflow_worker.errors import (

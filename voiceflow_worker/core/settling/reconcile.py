@@ -25,7 +25,7 @@ from voiceflow_worker.core.ports.background import LeaderLease
 from voiceflow_worker.core.ports.names import QueueNames
 from voiceflow_worker.core.ports.reading import find_jobs, find_pages
 from voiceflow_worker.core.ports.reads import Due, Listing, OfNumber
-from voiceflow_worker.core.ports.trips import gather
+from voiceflow_worker.core.ports.round_trips import gather
 from voiceflow_worker.core.settling.changes import Changes, Sessions
 from voiceflow_worker.core.settling.settle import Settler
 from voiceflow_worker.core.writes import SESSION_KEPT

@@ -18,7 +18,7 @@ from voiceflow_worker.core.ports.names import QueueNames
 from voiceflow_worker.core.ports.reading import find_jobs, get_jobs
 from voiceflow_worker.core.ports.reads import OfNumber
 from voiceflow_worker.core.ports.record_set import report_unreadable, set_aside
-from voiceflow_worker.core.ports.trips import gather
+from voiceflow_worker.core.ports.round_trips import gather
 from voiceflow_worker.core.settling.changes import Changes, JobChange, Sessions
 from voiceflow_worker.core.settling.stops import ANSWER_CODES, SUMMARY_CODES, Noted, RefusalRuns
 from voiceflow_worker.core.suppression import SuppressionList

@@ -1,4 +1,4 @@
-"""Trips to the store: several callers' writes in one, and again when a trip failed."""
+"""Round trips to the store: the writes of several callers in one, and retries of one that failed."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import anyio
 import structlog
 
 from voiceflow_worker.core.ports import Clock, Store
-from voiceflow_worker.core.ports.store import Answer, BulkWrite
+from voiceflow_worker.core.ports.store import BulkWrite, WriteResult
 from voiceflow_worker.errors import StoreError, StoreReadOnlyError, StoreUnavailableError
 
 Item = TypeVar("Item")
@@ -42,7 +42,7 @@ class Batcher(Generic[Item, Got]):
     def __init__(self, flush: Callable[[Sequence[Item]], Awaitable[Sequence[Got | BaseException]]]) -> None:
         self._flush = flush
         self._waiting: list[_Waiting[Item, Got]] = []
-        self._led = False
+        self._is_flushing = False
 
     async def submit(self, item: Item) -> Got:
         """Submit one item, and wait for its result."""
@@ -52,14 +52,14 @@ class Batcher(Generic[Item, Got]):
         return answer
 
     async def submit_all(self, items: Sequence[Item]) -> Sequence[Got | BaseException]:
-        """Submit items together for one trip. Waits for them, and returns the result or error of each, in order."""
+        """Submit items together for one round trip; wait, and return the result or error of each, in order."""
         mine: _Waiting[Item, Got] = _Waiting(items)
         self._waiting.append(mine)
         with anyio.CancelScope(shield=True):
-            if self._led:
+            if self._is_flushing:
                 await self._wait(mine)
             if mine.answers is None:
-                await self._lead()
+                await self._flush_waiting()
         return cast("Sequence[Got | BaseException]", mine.answers)
 
     async def _wait(self, mine: _Waiting[Item, Got]) -> None:
@@ -70,11 +70,11 @@ class Batcher(Generic[Item, Got]):
             if mine in self._waiting:  # nobody else carries out what its caller has given up
                 self._waiting.remove(mine)
             if mine.woken.is_set() and mine.answers is None:
-                self._hand_on()
+                self._wake_next()
             raise
 
-    async def _lead(self) -> None:
-        self._led = True
+    async def _flush_waiting(self) -> None:
+        self._is_flushing = True
         batch, self._waiting = self._waiting, []
         items = [item for each in batch for item in each.items]
         answers: Sequence[Got | BaseException] | None = None
@@ -90,18 +90,18 @@ class Batcher(Generic[Item, Got]):
                 each.answers = list(islice(left, len(each.items)))
                 if each.woken is not None:
                     each.woken.set()
-            self._hand_on()
+            self._wake_next()
 
-    def _hand_on(self) -> None:
-        """Wake the first caller that waits. That caller flushes all items."""
-        self._led = bool(self._waiting)
+    def _wake_next(self) -> None:
+        """Wake the first caller that waits, which flushes all waiting items."""
+        self._is_flushing = bool(self._waiting)
         if self._waiting and (first := self._waiting[0].woken) is not None:
             first.set()
 
 
 EVERY = 1.0
-TOLD_EVERY = 10.0
-"""Seconds between two lines of the log about one fault that lasts."""
+FAULT_LOGGED_EVERY = 10.0
+"""Seconds between two log lines about one fault that lasts."""
 _MOST = 1000
 """The most kinds that are remembered. When there are that many, all are forgotten."""
 
@@ -135,11 +135,11 @@ _log = structlog.get_logger("voiceflow.outcomes")
 
 T = TypeVar("T")
 U = TypeVar("U")
-_TRIPS_AT_ONCE = 500
+_AT_ONCE = 500
 
 
 class Retry:
-    """Tries a trip to the store, once a second until it succeeds.
+    """Tries a round trip to the store, once a second until it succeeds.
 
     The log line of the first failure names the work (`what`).
     """
@@ -149,7 +149,7 @@ class Retry:
         self._what = what
 
     async def __call__(self, trip: Callable[[], Awaitable[T]]) -> T:
-        """Try the trip until it succeeds, and return its result. Raises every error that waiting does not solve."""
+        """Make the round trip until it succeeds, and return its result. Raises errors that waiting does not solve."""
         is_logged = False
         while True:
             try:
@@ -162,7 +162,7 @@ class Retry:
 
 
 async def retry_briefly(trip: Callable[[], Awaitable[T]], *, clock: Clock, what: str) -> T:
-    """Make a trip, with up to four tries within a second. Raises the last `StoreUnavailableError`."""
+    """Make a round trip, with up to four tries within a second. Raises the last `StoreUnavailableError`."""
     for wait in BRIEFLY:
         try:
             return await trip()
@@ -172,19 +172,19 @@ async def retry_briefly(trip: Callable[[], Awaitable[T]], *, clock: Clock, what:
     return await trip()
 
 
-async def write_each(store: Store, bulk: BulkWrite, *, now: datetime) -> Sequence[Answer | StoreError]:
-    """Write; returns the answer to each write, or the error because of which the store did not answer it.
+async def write_each(store: Store, bulk: BulkWrite, *, now: datetime) -> Sequence[WriteResult | StoreError]:
+    """Write; returns the result of each write, or the error because of which the store did not return one.
 
     A store may have written the first writes of a bulk write when it becomes full or cannot be reached any more.
     """
     try:
         return await store.write(bulk, now=now)
     except StoreError as error:
-        return told_by(error, bulk)
+        return results_before(error, bulk)
 
 
-def told_by(error: StoreError, bulk: BulkWrite) -> list[Answer | StoreError]:
-    """The answers that the store gave to writes of a bulk write before it failed, and the error for the others."""
+def results_before(error: StoreError, bulk: BulkWrite) -> list[WriteResult | StoreError]:
+    """The results of a bulk write that the store returned before it failed, and the error for the other writes."""
     return [answer or error for answer in error.answers or [None] * len(bulk.writes)]
 
 
@@ -193,28 +193,28 @@ async def gather(first: Callable[[], Awaitable[T]], second: Callable[[], Awaitab
 
 
 @overload
-async def gather(*trips: Callable[[], Awaitable[T]], at_once: int = _TRIPS_AT_ONCE) -> tuple[T, ...]: ...
+async def gather(*trips: Callable[[], Awaitable[T]], at_once: int = _AT_ONCE) -> tuple[T, ...]: ...
 
 
-async def gather(*trips: Callable[[], Awaitable[Any]], at_once: int = _TRIPS_AT_ONCE) -> tuple[Any, ...]:
-    """Make all trips, at most so many at the same time, and return their results.
+async def gather(*trips: Callable[[], Awaitable[Any]], at_once: int = _AT_ONCE) -> tuple[Any, ...]:
+    """Make all round trips, at most so many at the same time, and return their results.
 
-    If some fail, the first error is raised after those that were made with it have ended.
+    If some fail, the first error is raised after the others that were begun with it have ended.
     """
     results: dict[int, Any] = {}
     failed: list[Exception] = []
 
-    async def run(place: int) -> None:
+    async def run(index: int) -> None:
         try:
-            results[place] = await trips[place]()
+            results[index] = await trips[index]()
         except Exception as error:  # noqa: BLE001 - raised below; a group of errors would look like a cancellation
             failed.append(error)
 
     for start in range(0, len(trips), at_once):
         async with anyio.create_task_group() as group:
-            for place in range(start + 1, min(start + at_once, len(trips))):
-                group.start_soon(run, place)
+            for index in range(start + 1, min(start + at_once, len(trips))):
+                group.start_soon(run, index)
             await run(start)  # saves a task
         if failed:
             raise failed[0]
-    return tuple(results[place] for place in range(len(trips)))
+    return tuple(results[index] for index in range(len(trips)))
