@@ -88,8 +88,11 @@ async def _advised(opened: AbstractAsyncContextManager[Store], url: str) -> Asyn
 def health_of(url: str, store: Store | None) -> Health:
     """What the backend of a URL tells of its store, which is None if it is not open. Raises SettingsError."""
     scheme = url.partition(":")[0].lower()
-    known = _BUILT_IN_HEALTH.get(scheme)
-    entries = entry_points(group=HEALTH_GROUP, name=scheme) if known is None else [EntryPoint(scheme, known, "")]
+    if scheme in _BUILT_IN:
+        known = _BUILT_IN_HEALTH.get(scheme)
+        entries = [EntryPoint(scheme, known, "")] if known else []
+    else:
+        entries = [*entry_points(group=HEALTH_GROUP, name=scheme)]
     with suppress(ImportError):  # of an extra that is not installed: the opening says so
         for entry in entries:
             return cast("Health", entry.load()(url, store))
