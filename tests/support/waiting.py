@@ -20,12 +20,14 @@ LIMIT = 60.0
 
 async def until(holds: Callable[[], bool | Awaitable[bool]], *, within: float = LIMIT) -> None:
     """Wait, in an event loop, until the condition holds; raise TimeoutError after `within` seconds."""
+    pause = 0.001
     with anyio.fail_after(within):
         while True:
             found = holds()
             if await found if inspect.isawaitable(found) else found:
                 return
-            await anyio.sleep(0.002)  # between two looks: the condition has no event
+            await anyio.sleep(pause)  # between two looks: the condition has no event
+            pause = min(1.3 * pause, 0.02)
 
 
 async def once_available(ask: Callable[[], Awaitable[T]], *, within: float = LIMIT) -> T:
