@@ -8,6 +8,7 @@ import anyio
 import pytest
 
 from tests.contract.suite import ManualClock
+from tests.support.everyday import combinations
 from tests.support.faulty_store import FaultyStore, StoreCall, nothing
 from tests.support.manual_time import passing
 from tests.support.voices import ScriptedVoice, created
@@ -56,8 +57,7 @@ def held(placement: Placement) -> Verdict:
     return Verdict(kind=VerdictKind.TURNED_AWAY, message="403", http_status=403, hold=hold)
 
 
-@pytest.mark.parametrize("error", ANYTHING, ids=str)
-@pytest.mark.parametrize("answer", [placed, held])
+@pytest.mark.parametrize(("error", "answer"), combinations(ANYTHING, [placed, held]))
 async def test_a_verdict_is_kept_until_it_is_stored(
     store: FaultyStore, clock: ManualClock, error: Exception, answer: Callable[[Placement], Verdict]
 ) -> None:
