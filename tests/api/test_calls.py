@@ -18,6 +18,7 @@ from tests.support.calls import Calls
 from tests.support.engine import Engine
 from tests.support.flows import SOURCE, flow
 from tests.support.voices import ScriptedVoice, unknown
+from tests.support.waiting import until
 from voiceflow_worker import (
     CallQueue,
     End,
@@ -340,6 +341,10 @@ async def test_further_numbers_of_a_person_are_kept_in_their_order(memory: Store
             assert [each["pointer"] for each in refused] == ["/further_numbers"]
 
 
+async def waits(client: httpx.AsyncClient, count: int) -> bool:
+    return f"voiceflow_api_waiting {count}.0\n" in (await client.get("/metrics")).text
+
+
 async def test_who_waits_gets_the_outcome_when_it_comes(memory: Store) -> None:
     calls = Calls(memory)
     job = await calls.placed()
@@ -351,7 +356,7 @@ async def test_who_waits_gets_the_outcome_when_it_comes(memory: Store) -> None:
 
         for _ in range(150):
             group.start_soon(ask)
-        await anyio.sleep(0.05)
+        await until(partial(waits, client, 150))
         assert not found
         assert (await client.get(f"/v1/calls/{job.id}")).json()["state"] == "submitted", "others are not kept waiting"
         await calls.end(job)
@@ -366,7 +371,7 @@ async def test_a_wait_ends_after_its_time_and_when_the_server_stops(memory: Stor
         assert 0.9 < anyio.current_time() - began < 10
         async with anyio.create_task_group() as group:
             group.start_soon(partial(client.get, f"/v1/calls/{made}?wait=60"))
-            await anyio.sleep(0.05)
+            await until(partial(waits, client, 1))
             api_of(client).stop()
         assert (await client.get(f"/v1/calls/{made}?wait=60")).json()["state"] == "queued"
         assert anyio.current_time() - began < 20

@@ -226,7 +226,8 @@ async def test_of_two_consumers_of_one_name_one_is_served(store: Store, clock: M
         async with time_passing(clock):
             jobs = [await calls.ended() for _ in range(10)]
             await until(lambda: len(told) >= 10)
-            await anyio.sleep(0.1)  # time for the other to be served too; no event says that it was not
+            later = clock.now() + timedelta(seconds=5)  # in which the other looks, and would be served too
+            await until(lambda: clock.now() >= later)
         group.cancel_scope.cancel()
     assert told == [job.id for job in jobs]
 
