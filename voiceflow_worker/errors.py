@@ -161,7 +161,7 @@ class IntakeError(VoiceflowError):
         """The error of an import that somebody continued, released or discarded while it stored its calls."""
         return cls(
             f"this import of batch {batch} was continued, released or discarded by somebody else meanwhile, so it was "
-            "ended. Look at the batch; the same rows again add what is missing, and no call twice"
+            "ended. Check the batch. Enqueue the same rows again to add what is missing: no call is added twice"
         )
 
 
@@ -228,7 +228,7 @@ class BatchTimeoutError(VoiceflowError, TimeoutError):
 
     def __init__(self, batch_id: str, *, waited: timedelta) -> None:
         super().__init__(
-            f"batch {batch_id} has not ended after {waited.total_seconds():g} s; look at it, or wait again"
+            f"batch {batch_id} has not ended after {waited.total_seconds():g} s; wait again, or check its calls"
         )
 
 

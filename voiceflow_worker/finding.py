@@ -46,7 +46,7 @@ class Remedy(StrEnum):
     OTHER_BATCH = "use another batch id"
     RESTORE = "restore a backup"
     SET_STATE_DIR = "set the state directory"
-    SKIP_NUMBERS = "pass such numbers over, and call the person's others"
+    SKIP_NUMBERS = "skip such numbers, and call the person's others"
     SHORTEN_RETENTION = "shorten the retention of ended calls"
     UNSUPPRESS = "remove the number from the suppression list to call it"
 

@@ -131,7 +131,7 @@ def doubt(job: Job, *, store: str) -> str:
     where = f"--store {store} --queue {job.queue}"
     return (
         f"call {job.id} to {job.number} is in doubt: its request was sent at {began:%Y-%m-%d %H:%M:%S} UTC, and "
-        "it is not known whether 8x8 placed the call. Neither a worker nor a retry calls again. Look at `voiceflow "
+        "it is not known whether 8x8 placed the call. Neither a worker nor a retry calls again. Check `voiceflow "
         f"calls show {job.id} {where}` and at the calls of your 8x8 account. Then run `voiceflow calls resolve "
         f"{job.id} --placed|--not-placed{post} --note '…' {where}`, and clear this task, which goes on with the same "
         "call."

@@ -83,7 +83,7 @@ async def test_a_hold_that_nobody_has_seen_is_not_ended(mary: Operator) -> None:
     asked = await resume.question()
     await resume.do()
     await Hold(operator=mary, queue="default", batch="march", note="the store was\nset back").do()
-    with pytest.raises(ChangedSinceError, match="has changed since you looked"):
+    with pytest.raises(ChangedSinceError, match="has changed since it was shown"):
         await resume.do(asked.seen)
     assert [gate.reason for gate in await gates_of(mary.store, "default")] == ["the store was\nset back (by Mary Tan)"]
     await resume.do((await resume.question()).seen)
@@ -109,7 +109,7 @@ async def test_a_hold_that_is_set_while_somebody_resumes_stays(
         return await at_once(queue, **how)
 
     monkeypatch.setattr(CallQueue, "resume", overtaken)
-    with pytest.raises(ChangedSinceError, match=r"has changed since you looked.*rolled back"):
+    with pytest.raises(ChangedSinceError, match=r"has changed since it was shown.*rolled back"):
         await resume.do(seen)
     assert [gate.reason for gate in await gates_of(mary.store, "default")] == ["the store was rolled back"]
 
@@ -122,7 +122,7 @@ async def test_a_hold_with_the_words_of_one_that_has_ended_is_another(mary: Oper
     for act in (resume, hold):
         clock.advance(timedelta(seconds=1))
         await act.do()
-    with pytest.raises(ChangedSinceError, match="has changed since you looked"):
+    with pytest.raises(ChangedSinceError, match="has changed since it was shown"):
         await resume.do(seen)
     assert len(await gates_of(mary.store, "default")) == 1
 

@@ -244,7 +244,7 @@ async def test_by_a_program_in_python(store: Store, name: str, change: Work) -> 
     seen = (await act.question()).seen
     await change(store, call)
     before = await everything(store)
-    with pytest.raises(ChangedSinceError, match="has changed since you looked"):
+    with pytest.raises(ChangedSinceError, match="has changed since it was shown"):
         await act.do(seen)
     assert await everything(store) == before
 
@@ -280,7 +280,7 @@ async def test_on_the_console(store: Store, name: str, change: Work) -> None:
         before = await everything(store)
         answer = await client.post(address.partition("?")[0], data=form)
         assert answer.status_code in {409, 404}, answer.headers
-        assert "changed since you looked" in answer.text
+        assert "changed since it was shown" in answer.text
     assert await everything(store) == before
 
 
@@ -300,7 +300,7 @@ async def test_over_http(store: Store, name: str, change: Work) -> None:
         before = await everything(store)
         refused = await order(client, shown.headers["etag"])
         assert refused.status_code == 412, refused.text
-        assert "has changed since you looked" in refused.json()["detail"]
+        assert "has changed since it was shown" in refused.json()["detail"]
         assert await everything(store) == before
         again = await client.get(action.shown.format(call=call))
         assert again.headers["etag"] != shown.headers["etag"]
@@ -367,7 +367,7 @@ async def test_a_campaign_is_started_as_its_preview_showed_it_in_python(store: S
     campaign = Campaign.of({**CAMPAIGN, "source": "+6531234567", "voice_profile": "en-IE-EmilyNeural"})
     seen = (await campaign.preview(CallQueue(store))).seen
     await started_by_another(store)
-    with pytest.raises(ChangedSinceError, match="no longer do what its preview showed"):
+    with pytest.raises(ChangedSinceError, match="what the preview showed has changed since"):
         await campaign.start(CallQueue(store), seen=seen)
     assert len(await CallQueue(store).find()) == 1
     assert (await campaign.start(CallQueue(store), seen=(await campaign.preview(CallQueue(store))).seen)).enqueued == 1

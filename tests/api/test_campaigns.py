@@ -279,7 +279,7 @@ async def test_a_campaign_that_takes_too_long_says_so(memory: Store, monkeypatch
     async with program(memory) as client:
         answer = await start(client)
     assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")
-    assert "Ask again with the same key" in answer.json()["detail"]
+    assert "Repeat the request with the same key" in answer.json()["detail"]
 
 
 async def test_a_batch_is_shown_held_resumed_and_cancelled(memory: Store) -> None:

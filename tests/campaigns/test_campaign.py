@@ -374,13 +374,13 @@ def test_given_fields_go_before_a_file_of_options(tmp_path: Path) -> None:
 def test_a_file_of_options_is_named_with_the_option_that_is_wrong(tmp_path: Path) -> None:
     content: Any
     for content, told in [
-        ("again = true", "again is not an option of a campaign; it concerns one run"),
-        ("skip-bad = true", "skip-bad is not an option of a campaign; it concerns one run"),
-        ('campaign = "other.toml"', "it concerns one run"),
+        ("again = true", "again concerns one run, and is not an option of a campaign; remove it here"),
+        ("skip-bad = true", "skip-bad concerns one run, and is not an option of a campaign; remove it here"),
+        ('campaign = "other.toml"', "concerns one run"),
         ("temlate = 1", "did you mean template?"),
         ("vaild-for = '2h'", "did you mean valid-for?"),
         ("valid-for = 7200", "valid-for: '7200' is not a duration"),
-        ("valid-for = '2h'\nvalid_for = '3h'", "valid_for and valid-for are one option"),
+        ("valid-for = '2h'\nvalid_for = '3h'", "valid_for and valid-for are the same option"),
         ("valid-for = '2h'\nvalid-until = 2026-04-01T01:00:00Z", "exclude each other"),
         ("[say]\ntext = 'Hello.'", "say: "),
         ("say = true", "say: 'True' is bool, not a text"),

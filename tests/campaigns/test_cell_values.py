@@ -182,7 +182,7 @@ def test_such_a_word_in_a_reserved_column_makes_the_row_bad_once(tmp_path: Path)
             (found,) = told(reader(tmp_path, row, saying("Hello.")))
             assert (found[1], found[3]) == (
                 column,
-                "holds 'nan', which programs write for a missing value; clear the cell, or write the value",
+                "holds 'nan', which programs write for a missing value; leave it empty, or write the value",
             )
 
 

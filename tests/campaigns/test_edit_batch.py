@@ -81,7 +81,7 @@ async def test_what_waits_is_changed_and_what_was_sent_is_not(store: Store) -> N
         assert (note.kind, "priority 7" in note.text, "Li" in note.text) == (NoteKind.EDITED, True, True)
     again = await campaign(priority="1", valid_for="2h", window="00:00-24:00").start(queue)
     assert (again.enqueued, again.duplicates, again.rejected) == (0, 5, 0)
-    with pytest.raises(ActionRefusedError, match="all are so already"):
+    with pytest.raises(ActionRefusedError, match="all have these values already"):
         await act(store, **changes).question()
 
 
@@ -181,8 +181,8 @@ async def test_calls_that_come_after_the_question_stay_as_they_are(store: Store)
     [
         ({}, "nothing would change: give one of window"),
         ({"time_zone": "Asia/Singapore"}, "nothing would change"),
-        ({"say": "Good day"}, "say cannot be changed while calls wait"),
-        ({"batch": "x", "priority": 2}, "batch cannot be changed while calls wait"),
+        ({"say": "Good day"}, "say cannot be changed in waiting calls"),
+        ({"batch": "x", "priority": 2}, "batch cannot be changed in waiting calls"),
         ({"window": "9 to 5"}, "window"), ({"priority": "high"}, "priority"), ({"source": "somebody"}, "source"),
         ({"valid_until": "2020-01-01T00:00:00Z"}, "has passed"),
         ({"valid_for": "2h", "valid_until": "2100-01-01T00:00:00Z"}, "exclude each other"),

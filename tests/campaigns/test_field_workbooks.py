@@ -249,7 +249,7 @@ def test_hints_for_the_pronunciation_of_a_text_are_not_part_of_it(tmp_path: Path
 @pytest.mark.parametrize(
     ("rows", "reason"),
     [
-        ('<row r="3"><c><v>1</v></c></row><row r="2"><c><v>1</v></c></row>', "row 2 of the sheet People stands after"),
+        ('<row r="3"><c><v>1</v></c></row><row r="2"><c><v>1</v></c></row>', "row 2 of the sheet People comes after"),
         ('<row r="3"><c r="A3"><v>1</v></c><c r="A3"><v>2</v></c></row>', "the cell A3 is there twice"),
         ('<row><c t="s"><v>7</v></c></row>', "is damaged"),
         ('<row><c t="x"><v>7</v></c></row>', "unknown type x"),

@@ -112,7 +112,7 @@ async def test_a_start_with_other_people_leaves_a_cut_one_held_until_a_person_de
         await campaign(tmp_path).start(CallQueue(Dies(5).over(store)))
     report = await campaign(tmp_path, [*PEOPLE[1:], "+6587654999"]).start(queue)
     (told,) = [found.message for found in report.findings]
-    assert told.startswith("an earlier import of batch people was cut after 4 calls")
+    assert told.startswith("an earlier import of batch people was interrupted after 4 calls")
     assert "lack 1 of them" in told
     assert await ringing(store) == [PEOPLE[4], "+6587654999"]
     assert await queue.release_staged("people") == 4
@@ -133,7 +133,7 @@ async def test_a_hold_and_a_resume_do_not_ring_the_calls_of_an_import_that_was_c
     (found,) = refused.findings
     assert (refused.refused, refused.again, found.remedy) == (True, 4, Remedy.DECIDE_STAGED)
     report = await replace(corrected, again=True).start(queue)
-    assert (report.enqueued, "cut after 4 calls" in report.findings[0].message) == (5, True)
+    assert (report.enqueued, "interrupted after 4 calls" in report.findings[0].message) == (5, True)
     await queue.hold()
     await queue.hold(batch_id="people")
     await queue.resume(batch_id="people")
@@ -211,7 +211,7 @@ async def test_an_order_about_imports_that_have_changed_since_is_refused(store: 
     act = ReleaseStaged(operator=operator, queue="default", batch="people")
     seen = (await act.question()).seen
     await queue.cancel((await queue.find(limit=1))[0].id)
-    with pytest.raises(ChangedSinceError, match="has changed since you looked: now 3 staged calls"):
+    with pytest.raises(ChangedSinceError, match="has changed since it was shown: now 3 staged calls"):
         await act.do(seen)
     assert await ringing(store) == []
     assert (await act.do((await act.question()).seen)).said == "3 staged calls of batch people may ring"

@@ -247,7 +247,7 @@ def test_calls_that_would_begin_at_night_are_told(tmp_path: Path) -> None:
             remedy = (
                 ""
                 if window.time_zone is None
-                else (": the window counts in Europe/London, and not at the number; leave out its time zone")
+                else (": the window is in the time zone Europe/London, not in that of the number; remove its time zone")
             )
         assert words == (f"2 calls begin outside 8 to 21 o'clock at the number{remedy}" if at_night else "")
 

@@ -249,7 +249,7 @@ def test_a_bad_number_beside_a_good_one_is_passed_over_on_request_and_told(
     for row, column in zip(passed, ("Mobile", "Home Phone"), strict=False):
         (found,) = row.findings
         assert (found.column, found.is_error) == (column, False)
-        assert found.message.endswith("This number is passed over, and the person's others are called")
+        assert found.message.endswith("This number is skipped, and the person's others are called")
     assert {found.column for found in passed[2].findings if found.is_error} == {"Mobile", "Home Phone"}
 
 

@@ -288,7 +288,7 @@ def test_a_confirmation_at_the_terminal_is_bound_to_what_it_showed(
 
     changing(lambda engine: engine.queue.hold(batch_id="march", reason="the text is wrong"))
     cancelled = voiceflow("calls", "cancel", "--batch", "march", *store)
-    assert (cancelled.code, "has changed since you looked" in cancelled.err) == (1, True)
+    assert (cancelled.code, "has changed since it was shown" in cancelled.err) == (1, True)
     assert voiceflow("calls", "show", waiting[0].id, "--json", *store).document["state"] == "queued"
 
     async def redial_and_cancel(engine: Engine) -> None:
@@ -297,7 +297,7 @@ def test_a_confirmation_at_the_terminal_is_bound_to_what_it_showed(
 
     changing(redial_and_cancel)
     redialled = voiceflow("calls", "redial", *(job.id for job in busy), *store)
-    assert (redialled.code, "has changed since you looked" in redialled.err) == (1, True)
+    assert (redialled.code, "has changed since it was shown" in redialled.err) == (1, True)
     states = [voiceflow("calls", "show", job.id, "--json", *store).document["state"] for job in busy]
     assert states in (["unreached", "queued"], ["cancelled", "queued"])
 

@@ -290,10 +290,10 @@ ELSEWHERE = {
     "data": "no text of a command or a form can give it",
     "file": "each start has it",
     "prices": "it is only of the preview",
-    "rejects": "it concerns one run",
+    "rejects": "concerns one run",
     "rows": "only a program has them",
     "sheet": "it is for workbooks",
-    "skip_bad": "it concerns one run",
+    "skip_bad": "concerns one run",
     "template": "it replaces `say`",
 }
 """The fields that no case has, each with the reason."""

@@ -332,7 +332,7 @@ def test_the_audit_log_tells_who_ordered_what(voiceflow: Program) -> None:
         "suppress", "command", "Mary Tan", ["+6587654321"], "asked by mail", "1 number on the list",
     )  # fmt: skip
     assert entry["by"]
-    assert "nobody ordered anything" in voiceflow("audit", "--by", "Li", *store).err
+    assert "the audit log has no such entry" in voiceflow("audit", "--by", "Li", *store).err
     assert "--limit 0 shows all" in voiceflow("audit", "--since", "1h", "--limit", "1", *store).err
 
 

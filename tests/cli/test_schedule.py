@@ -97,7 +97,7 @@ def test_the_same_file_serves_a_person_who_is_told_that_its_times_do_not_count(
     ended = voiceflow("enqueue", people, "--campaign", reminder, "--json")
     assert (ended.code, ended.document["enqueued"]) == (0, 1)
     (told,) = ended.document["findings"]
-    assert (told["severity"], told["message"][:37]) == ("warning", "cron and misfire count for `voiceflow")
+    assert (told["severity"], told["message"][:41]) == ("warning", "cron and misfire apply only to `voiceflow")
 
 
 def test_it_runs_until_it_is_told_to_stop(folder: Path, reminder: Path) -> None:

@@ -39,7 +39,7 @@ def passes(voiceflow: Program, store: str, unsure: str) -> None:
     for command in STOP:
         done = voiceflow(*command, "--store", store)
         assert done.code == 0, (command, done)
-        assert f"warning: this was stored and is followed, but may be lost: {unsure}" in done.err, command
+        assert f"warning: this is stored and in force, but may be lost: {unsure}" in done.err, command
 
 
 def stopped(voiceflow: Program, store: str) -> None:
@@ -107,7 +107,7 @@ def test_a_postgres_whose_defaults_changed_takes_what_stops_calls(
     for command in STOP:
         done = voiceflow(*command, "--store", store)
         assert done.code == 0, (command, done)
-        assert f"warning: this was stored and is followed, but may be lost: {unsure}" in done.err, command
+        assert f"warning: this is stored and in force, but may be lost: {unsure}" in done.err, command
     postgres_server.ask(f"ALTER ROLE {role} RESET {setting}")
     stopped(voiceflow, store)
 

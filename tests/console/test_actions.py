@@ -85,7 +85,7 @@ async def test_each_act_is_asked_and_carried_out_in_the_name_of_who_signed_in(st
                 assert result in await told_after(client, done), address
     kept = [each for each in await entries_on(store, limit=100) if each.action != "start"]
     assert {(each.name, each.on, each.note) for each in kept} == {("Mary Tan", "pages", "why")}
-    event = "somebody carried out an action on the pages"
+    event = "somebody carried out an action in the console"
     said = [(each["action"], each["name"]) for each in logs if each["event"] == event]
     assert said == [(address.partition("?")[0], "Mary Tan") for address, *_ in table]
 

@@ -170,17 +170,17 @@ async def test_what_was_changed_after_the_preview_is_named_and_nothing_that_was_
     bad = PEOPLE + "Cleo,nobody,1/2/2099,9\n"
     async with clerk(memory) as one:
         await one.send("look", people(bad))
-        assert "changed after the preview: everything" in (await one.send("start", **WORDS)).lower()
+        assert "changed since the preview: everything" in (await one.send("start", **WORDS)).lower()
         assert "1 bad" in await one.send("preview", skip_bad="yes", number="+6581112222")
         told = await one.send("start", say="Good day {{guest}}.", window="09:00-18:00")
-        assert "Changed after the preview: Text to say, Hours in which phones may ring." in told
+        assert "Changed since the preview: Text to say, Hours in which phones may ring." in told
         assert 'name="skip_bad" value="yes" checked' in one.shown.text
         assert 'value="+6581112222"' in one.shown.text
         told = await one.send("start", people(bad.replace("Bob", "Bill")))
-        assert "Changed after the preview: File of the people to call." in told
+        assert "Changed since the preview: File of the people to call." in told
         await CallQueue(memory).hold(reason="lunch")
         told = await one.send("try")
-        assert "+6581112222 is called with the words of the first row" in told
+        assert "+6581112222 is called with the text of the first row" in told
         assert "Nothing is sent at present: queue default is held" in told
         await one.send("start")
     calls = await CallQueue(memory).find(batch_id="may")
@@ -227,7 +227,7 @@ async def test_a_campaign_that_would_do_something_else_than_its_preview_is_shown
         first = await queue.find()
         await queue.cancel(first[0].id)
         told = await one.send("start", skip_bad="yes")
-        assert "would no longer do what its preview showed" in told
+        assert "what the preview showed has changed since" in told
         assert "duplicates" in told, "the new preview"
         assert [job.id for job in await queue.find()] == [job.id for job in first]
         await one.send("start", skip_bad="yes")
@@ -291,8 +291,8 @@ def test_every_text_is_loaded_as_it_was_saved(values: dict[str, str]) -> None:
         ('file = "people.csv"', "it names a file"),
         ('ivr = "os:menus"', "is not one of this receiver"),
         ("data = {a = 1}", "data"),
-        ("again = true", "it concerns one run"),
-        ('cron = "0 9 * * *"', "cron counts for `voiceflow schedule` alone"),
+        ("again = true", "concerns one run"),
+        ('cron = "0 9 * * *"', "cron applies only to `voiceflow schedule`"),
         ("windows = 9", "did you mean window"),
         ("window 9", "is not TOML"),
         ("\x00", "is not TOML"),

@@ -270,7 +270,7 @@ async def test_no_secret_reaches_an_address_a_log_or_a_page(memory: Store) -> No
             # A form that asks for the secret in its address does not exist, and would not be answered.
             answers.append(await client.get("/ui/sign-in", params={"name": "Mary", "secret": "x"}))
         cookie = client.cookies["voiceflow"]
-    assert [each["event"] for each in logs].count("somebody signed in to the pages") == 2
+    assert [each["event"] for each in logs].count("somebody signed in to the console") == 2
     told = repr(logs) + "".join(f"{each.text}{each.headers.get('location', '')}" for each in answers)
     for secret in ("wrong-hunter2", READERS, OPERATORS, cookie):
         assert secret not in told

@@ -317,7 +317,7 @@ async def test_a_flap_after_an_acknowledgement_rests_and_is_listed(duty: Duty) -
     assert heard.blocked is None
     resting = (await duty.listed())[-1]
     assert resting.resting_until is not None
-    assert resting.in_words().startswith("rests until ")
+    assert resting.in_words().startswith("nobody is called until ")
     assert f"{ANA} acknowledged this alert at" in resting.in_words()
     await duty.passes(3 * MINUTE)
     assert await duty.rang() == [ANA]

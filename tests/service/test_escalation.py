@@ -133,7 +133,7 @@ async def test_one_after_the_other_until_somebody_presses_the_key(store: Store) 
     status = await alarm.start()
     assert (status.is_open, told(status)) == (
         True,
-        ["waits to be called", "not called: its turn has not come", "not called: its turn has not come"],
+        ["waits to be called", "not called: earlier numbers come first", "not called: earlier numbers come first"],
     )
     assert await alarm.rings() == [ANA]
     assert told(await alarm.look())[0] == "is being called"

@@ -285,7 +285,7 @@ async def test_other_campaigns_with_the_same_words_are_still_compared(host: Host
     await host.look(NINE)
     other = Host(host.queue, host.clock, (twin,))
     assert await other.look() == [RunState.HELD]
-    assert "another batch says" in other.told[0].said
+    assert "as another batch" in other.told[0].said
 
 
 async def test_the_files_are_read_anew_for_each_run(host: Host, daily: Path) -> None:
@@ -548,10 +548,10 @@ async def test_a_running_schedule_starts_at_the_second(host: Host, daily: Path) 
         (DAILY.replace('time_zone = "UTC"', ""), "cron: there is no time_zone"),
         (DAILY.replace("0 9 * * *", "0 9 * *"), "cron: '0 9 * *' is not a cron expression"),
         (DAILY.replace("UTC", "SGT"), "time_zone: 'SGT' is an abbreviation"),
-        (DAILY + 'misfire = "0s"', "misfire: 0s is no time at all"),
+        (DAILY + 'misfire = "0s"', "misfire: 0s is not above 0"),
         (DAILY + 'misfire = "15"', "misfire: '15' is not a duration: it has no unit"),
-        (DAILY + 'rejects = "bad.csv"', "it concerns one run"),
-        (DAILY.replace("cron = ", "# ") + "skip-bad = true", "it concerns one run"),
+        (DAILY + 'rejects = "bad.csv"', "concerns one run"),
+        (DAILY.replace("cron = ", "# ") + "skip-bad = true", "concerns one run"),
         (DAILY + 'skip-bad = "5"\n', None),
         (
             DAILY + 'skip-bad = "lots"',

@@ -121,7 +121,9 @@ class ActionResult:
 def changed_since(what: str, *, now: str = "") -> ChangedSinceError:
     """The error of an action on something that is no longer as it was shown."""
     stands = f": now {now}" if now else ""
-    return ChangedSinceError(f"{what} has changed since you looked{stands}. Nothing was done: look again, and decide")
+    return ChangedSinceError(
+        f"{what} has changed since it was shown{stands}. Nothing was done. Check it again, then decide"
+    )
 
 
 class OperatorAction(ABC):
@@ -154,7 +156,7 @@ class OperatorAction(ABC):
             async with leniently() as store:
                 operator = replace(self.operator, store=store, leniently=None)
                 done = await cast("OperatorAction", replace(cast("Any", self), operator=operator)).do(seen)
-            unsure = f"this was stored and is followed, but may be lost: {error.in_public}"
+            unsure = f"this is stored and in force, but may be lost: {error.in_public}"
             documents = tuple({**document, "warning": unsure} for document in done.documents)
             return replace(done, documents=documents, notes=(*done.notes, unsure))
 

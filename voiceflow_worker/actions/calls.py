@@ -98,7 +98,7 @@ class Redial(CallAction):
         """Sentences about everything that prevents the call at present."""
         store = self.operator.store
         refusal = why_refused(job, await SuppressionList(store).standing(job.parties))
-        end = "The call will be cancelled when its turn comes."
+        end = "The call will be cancelled before it is sent."
         listed = [] if refusal is None else [f"The phone will not ring: {refusal[1]}. {end}"]
         return listed + await kept_back(store, job.queue, job.batch_id)
 

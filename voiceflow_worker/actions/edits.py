@@ -74,7 +74,7 @@ class EditBatch(BatchAction):
 
         found = await self._ordered(at, dry_run=True, look=look)
         if not found.edited:
-            why = "all are so already" if found.unchanged else "none is waiting"
+            why = "all have these values already" if found.unchanged else "none is waiting"
             raise ActionRefusedError(f"no call of batch {self.batch} would change: {why}")
         limits = await limits_of(self.operator.store, self.calls.name)
         rate = None if limits is None else limits.rate
@@ -96,9 +96,9 @@ class EditBatch(BatchAction):
             title=f"Edit {edited} of {self.named}?",
             rings=(f"They get {found.said}.", found.in_words()),
             silent=(
-                *([f"{count_of(unchanged, 'call')}: so already."] if unchanged else []),
+                *([f"{count_of(unchanged, 'call')} with these values already."] if unchanged else []),
                 *([f"{count_of(found.course.expired, 'call')}: {_TOO_LATE}."] if found.course.expired else []),
-                "Calls that were sent, and calls that are added to the batch later: they stay as they are.",
+                "Calls that were sent, and calls that are added to the batch later: they are not changed.",
                 *await kept_back(self.operator.store, self.queue, self.batch),
             ),
             button=f"Edit {edited}",
@@ -121,9 +121,9 @@ class EditBatch(BatchAction):
         notes = [
             f"{count_of(count, 'call')} {why}"
             for count, why in (
-                (found.unchanged, "so already"),
+                (found.unchanged, "had these values already"),
                 (found.later, "added after the question, and not changed"),
-                (found.leaving, "about to leave, and not changed"),
+                (found.leaving, "about to be sent, and not changed"),
                 (len(late), f"not called now: {_TOO_LATE}"),
             )
             if count
@@ -152,4 +152,4 @@ class EditBatch(BatchAction):
         return ", ".join(f"{self.called(name)} {value}" for name, value in given.items())
 
 
-_TOO_LATE = "their validity ends before their turn or their hours come, so that nobody is called for them"
+_TOO_LATE = "their validity ends before they can be sent, so nobody is called for them"

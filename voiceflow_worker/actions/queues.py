@@ -129,7 +129,7 @@ class Hold(QueueAction):
         if gate.state is GateState.OPEN:
             raise ActionRefusedError(f"{self.named} is open: somebody has resumed it since this hold was stored")
         left = (await count_states(store, queue, batch_id=self.batch))[JobState.SENDING]
-        notes = [f"{count_of(left, 'call')} had left before the hold, and may still ring"] if left else []
+        notes = [f"{count_of(left, 'call')} had been sent before the hold, and may still ring"] if left else []
         if gate in before:
             notes.append("nothing was changed: an earlier hold lasts longer, or as long")
         return ActionResult(said=closed_in_words(gate), documents=(gate_as_json(gate),), notes=tuple(notes))

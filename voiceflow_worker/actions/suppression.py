@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 _GOES_ON = "Calls that were already sent. They are not stopped."
 _SHOWN = 5
 """The most bad lines of a file that a result tells."""
-_ENDS = "Waiting calls to these numbers, in every queue. They end unsent when their turn comes."
+_ENDS = "Waiting calls to these numbers, in every queue. They are cancelled without being sent."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -133,14 +133,14 @@ KINDS: Mapping[int, tuple[str, str]] = {
     405: ("wrong_method", "This path does not have this method."),
     406: ("not_acceptable", "The answer would be JSON, which the Accept header excludes."),
     408: ("too_slow", "The body did not arrive in time."),
-    409: ("conflict", "This cannot be done as things stand; the detail says why."),
+    409: ("conflict", "This cannot be done now; the detail says why."),
     412: ("changed_since", "This has changed since the answer with the ETag in If-Match. Nothing was done."),
     413: ("too_long", "The body is too long."),
     415: ("wrong_media_type", "The body is not of the type that is read here."),
     422: (INVALID, "What was asked cannot be done; each finding says what is wrong, and where. Nothing was changed."),
     429: ("too_many_requests", "Too many requests at once. Try again after Retry-After."),
     500: ("failed", "The server failed; its log has the reason. With the same key, it is safe to try again."),
-    503: ("unavailable", "The store is away, or busy. Try again after Retry-After, with the same key."),
+    503: ("unavailable", "The store is unavailable, or busy. Try again after Retry-After, with the same key."),
 }
 """The code and the meaning of each status of a problem."""
 KEY_REUSED, KEY_IN_USE = "idempotency_key_reused", "idempotency_key_in_use"
@@ -244,7 +244,7 @@ def faults_of(error: ValidationError, *, in_query: bool = False) -> list[Fault]:
             case "missing":
                 code, detail = MISSING, "is missing"
             case "extra_forbidden":
-                code, detail = UNKNOWN, "is not known here"
+                code, detail = UNKNOWN, "is not a known name"
             case "value_error":
                 code, detail = INVALID, str(each.get("ctx", {}).get("error"))
             case "string_pattern_mismatch":  # only of cursors

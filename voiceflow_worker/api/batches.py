@@ -42,7 +42,7 @@ class StagedRequest(Note):
     """An order about a batch, or about its staged calls alone."""
 
     staged: bool | None = Field(
-        None, description="true: only the calls that an import which was cut has staged in the batch."
+        None, description="true: only the calls that an interrupted import has staged in the batch."
     )
 
 
@@ -89,7 +89,7 @@ class Batches(Told):
     """A page of batches."""
 
     batches: list[BatchProgress]
-    after: str | None = Field(description="What continues the list; null at its end.")
+    after: str | None = Field(description="The `after` of the next page; null at the end of the list.")
 
 
 class EditedBatch(Told):

@@ -129,7 +129,7 @@ class Calls(Told):
     """A page of calls."""
 
     calls: list[Call]
-    after: str | None = Field(description="What continues the list; null at its end.")
+    after: str | None = Field(description="The `after` of the next page; null at the end of the list.")
 
 
 async def ask(asked: Asked) -> Answer:
@@ -216,7 +216,7 @@ OPERATIONS: Final = (
         method="POST", path="/v1/calls", handle=ask, summary="Call a number.", keyed=True, body=CALL_REQUEST,
         check=check, problems=[409],
         answers={
-            200: ("The call that was already created with this key, as it stands now.", [Call]),
+            200: ("The call that was already created with this key, as it is now.", [Call]),
             201: ("The new call.", [Call]),
         },
     ),

@@ -83,8 +83,9 @@ async def begin(asked: Asked) -> Answer:
     seconds = time_limits.WORK.total_seconds()
     raise ProblemError(
         503,
-        f"the campaign took longer than {seconds:.0f} seconds, and nobody rings before its last call is stored. "
-        "Ask again with the same key, which adds what is missing, or enqueue a large file by the command",
+        f"the campaign took longer than {seconds:.0f} seconds, and nobody is called before its last call is stored. "
+        "Repeat the request with the same key, which adds what is missing, or enqueue a large file with `voiceflow "
+        "enqueue`",
         headers={"Retry-After": "5"},
     )
 
@@ -105,7 +106,7 @@ async def _received(asked: Asked, folder: Path) -> NamedCampaign:
         if len(parts) > 1 or not isinstance(parts[0], UploadFile):
             raise unfit(f"{name} must be one part, with a filename; its ending tells the format", parameter=name)
         if (parts[0].size or 0) > LONGEST_FILE:
-            raise ProblemError(413, f"{name} is longer than {LONGEST_FILE} bytes; enqueue it by the command")
+            raise ProblemError(413, f"{name} is longer than {LONGEST_FILE} bytes; enqueue it with `voiceflow enqueue`")
         # The name tells the format, and nothing else of it is used.
         ending = _ENDING.search((parts[0].filename or "").lower())
         shown = f"{name}{ending[0] if ending else ''}"

@@ -100,7 +100,7 @@ class EscalationStep(Told):
     step: int
     round: int
     number: str
-    result: str = Field(description="What came of it in one word.")
+    result: str = Field(description="The result in one word.")
     message: str
     call_id: str | None
     at: str | None
@@ -134,7 +134,7 @@ class Escalation(Told):
     created_at: str = ""
     ended_at: str | None = None
     reason: str | None = None
-    message: str = Field(description="How it stands, in a sentence.")
+    message: str = Field(description="Its state, in a sentence.")
     acknowledged: Acknowledged | None
     resting_until: str | None = Field(None, description="Until then nobody is called: it was acknowledged before.")
     blocked: str | None = Field(None, description="Why nobody can be called now.")
@@ -255,7 +255,7 @@ OPERATIONS: Final = (
         method="POST", path="/v1/escalations", handle=ask, keyed=True, body=ESCALATION_REQUEST, problems=[409],
         summary="Call numbers one after the other, until somebody presses a key.",
         answers={
-            200: ("The escalation that was already created with this key, as it stands now.", [Escalation]),
+            200: ("The escalation that was already created with this key, as it is now.", [Escalation]),
             201: ("The new escalation.", [Escalation]),
         },
     ),
@@ -271,12 +271,12 @@ OPERATIONS: Final = (
     Operation(
         method="POST", path="/v1/escalations/{id}/acknowledge", handle=acknowledge, body=AcknowledgeRequest,
         body_required=False, summary="Acknowledge an escalation, as its key does: nobody further is called.",
-        answers={200: ("It. It is as it was if it had been acknowledged or stopped.", [Escalation])},
+        answers={200: ("The escalation; unchanged if it had been acknowledged or stopped before.", [Escalation])},
     ),
     Operation(
         method="POST", path="/v1/escalations/{id}/stop", handle=stop, body=Note, body_required=False,
         summary="Stop an escalation that nobody has acknowledged: nobody further is called.",
-        answers={200: ("It. It is as it was if it had ended.", [Escalation])},
+        answers={200: ("The escalation; unchanged if it had ended before.", [Escalation])},
     ),
     Operation(
         method="POST", path="/v1/hooks/alertmanager", handle=alerts, query=AlertQuery, body=ALERTS,

@@ -257,7 +257,7 @@ class Asked:
             if problem := storing_problem(value):
                 self._faults.append(Fault(detail=problem, code=UNREADABLE, parameter=name[:40]))
         if len(given) < len(pairs):
-            self._faults.append(Fault(detail="a name stands twice in the query; give it once"))
+            self._faults.append(Fault(detail="a name is twice in the query; give it once"))
         try:
             self._query = self._operation.query.model_validate(given)
         except ValidationError as error:
@@ -324,7 +324,7 @@ class Asked:
         """A block in which this server works on no other request with this key. Raises ProblemError if it does."""
         held = (self._operation.path, self.key)
         if held in self.desk.keys:
-            told = "a request with this Idempotency-Key is in progress; ask again when it is answered"
+            told = "a request with this Idempotency-Key is in progress; repeat yours when that one is answered"
             raise ProblemError(409, told, headers={"Retry-After": "1"}, code=KEY_IN_USE)
         self.desk.keys.add(held)
         try:
@@ -479,7 +479,7 @@ def _seen_in(values: list[str]) -> str | None:
     if not values or values == ["*"]:
         return None
     if len(values) > 1 or (found := _ETAG.fullmatch(values[0].strip())) is None:
-        raise bad('If-Match must be one ETag in quotes, as an answer told it: If-Match: "…"', parameter="If-Match")
+        raise bad('If-Match must be one ETag in quotes, as an answer has it: If-Match: "…"', parameter="If-Match")
     return found[1]
 
 
@@ -521,7 +521,7 @@ def strict_json(content: bytes) -> object:
     except ProblemError:
         raise
     except RepeatedNameError as error:
-        raise bad(f"the name {error.name!a} stands twice in one object of the body") from None
+        raise bad(f"the name {error.name!a} is twice in one object of the body") from None
     except UnicodeDecodeError:
         raise bad("the body is not in UTF-8") from None
     except RecursionError:

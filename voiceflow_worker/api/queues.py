@@ -127,7 +127,7 @@ class Receipt(Told):
     erased: dict[str, int]
     cancelled: int = Field(description="Waiting calls that are never made.")
     kept: Json
-    not_ours: str = Field(description="Where else to look.")
+    not_ours: str = Field(description="Where else data of the person may be.")
 
 
 class AuditEntry(Told):

@@ -114,7 +114,7 @@ def _program(parts: Sequence[str], taken: set[str]) -> Program:
     if why := why_guessable(secret):
         raise ValueError(f"has a secret that {why}")
     if secret in taken:
-        raise ValueError("has a secret that stands elsewhere too: give each program its own")
+        raise ValueError("has a secret that something else has too: give each program its own")
     if unknown := [right for right in rights if right not in set(Right)] or not rights:
         said = f"{unknown[0]!r} is no right" if isinstance(unknown, list) else "it has no rights"
         raise ValueError(f"is wrong: {said}; the rights are {', '.join(Right)}")

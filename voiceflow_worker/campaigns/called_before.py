@@ -68,22 +68,23 @@ class CalledBefore:
         rows, job = count_of(self.count, "row"), self.job
         example = f"such as {job.destination} in batch {job.batch_id} ({job.id}, {job.state.value})"
         if self.staged:
-            return f"{rows} would call a number for which a cut import of the same batch has staged a call, {example}"
+            staged = "an interrupted import of the same batch has staged a call"
+            return f"{rows} would call a number for which {staged}, {example}"
         if self.age is None:
             return f"{rows} would call a number that already has another call in the same batch, {example}"
         ago = duration_in_words(self.age)
-        return f"{rows} would say to a number what another batch says to it, {example}, enqueued {ago} ago"
+        return f"{rows} would say the same text to a number as another batch, {example}, enqueued {ago} ago"
 
     def finding(self, *, file: str | None, column: str, severity: Severity) -> Finding:
         """The finding about these rows. It names their `file`, and the `column` of the numbers to call."""
         remedy = Remedy.DECIDE_STAGED if self.staged else Remedy.CALL_AGAIN
         remedies = (
-            f"Nobody was called for it. {remedy.sentence}: discard them if these rows replace them, and start again"
+            f"Nobody was called for it. {remedy.sentence}: discard them if these rows replace them, then start again"
             if self.staged
             else f"Cancel waiting calls that should be corrected; or give each row a unique_key; or {Remedy.CALL_AGAIN}"
             if self.age is None
-            else f"If this is no mistake, {Remedy.CALL_AGAIN}; or give each row a unique_key. Try campaigns out in "
-            "another store"
+            else f"If this is no mistake, {Remedy.CALL_AGAIN}; or give each row a unique_key. To try a campaign "
+            "out, use another store"
         )
         return Finding(
             file=file,

@@ -39,8 +39,8 @@ if TYPE_CHECKING:
 _NOT_SCHEDULED = Finding(
     severity=Severity.WARNING,
     message=(
-        f"{' and '.join(ONLY_SCHEDULED)} count for `voiceflow schedule` alone, and so do {' and '.join(OF_RUNS)} of "
-        "the file: here the campaign starts once, and now"
+        f"{' and '.join(ONLY_SCHEDULED)} apply only to `voiceflow schedule`, and so do {' and '.join(OF_RUNS)} of "
+        "the file. Here they are ignored: the campaign starts once, now"
     ),
 )
 
@@ -106,7 +106,7 @@ class Campaign:
             recurrence=recurrence_of(reading),
         )
         if campaign.rows is not None and options.batch_id is None:
-            reading.problem("batch", "it is missing; rows have no name that could be that of their batch")
+            reading.problem("batch", "it is missing: name the batch, because rows have no file name to take it from")
         reading.refuse(*EXCLUDING)
         return campaign
 

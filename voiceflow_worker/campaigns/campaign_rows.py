@@ -295,7 +295,8 @@ class CampaignRows:
         others = self._glued_rows - 1
         more = f". {count_of(others, 'more row')} {'is' if others == 1 else 'are'} like it" if others else ""
         message = (
-            f"holds {number} right behind a quote, as if a line break were missing; that number is not called{more}"
+            f"holds {number} right behind a quote, as if a line break were missing. That number is not called: if it "
+            f"is a row of its own, give it a line of its own{more}"
         )
         yield Finding(file=self.file, row=row, column=name or None, severity=Severity.WARNING, message=message)
 
@@ -353,7 +354,7 @@ class CampaignRows:
                 values.problems.append((name, None, "is not in this row: give it, or null"))
         if self._language is not None:
             if "language" in values.variables:
-                values.problems.append(("language", None, f"stands beside {self._language!r} in this row; rename one"))
+                values.problems.append(("language", None, f"is in this row beside {self._language!r}; rename one"))
             for texts in (values.variables, values.data):
                 texts["language"] = values.variables.get(row_name(self._language))
 

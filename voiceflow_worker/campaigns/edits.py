@@ -22,7 +22,7 @@ def read_edit(given: Mapping[str, Any], *, now: datetime, named: Callable[[str],
     """
     said = {name: value for name, value in given.items() if value is not None}
     if unknown := sorted(said.keys() - set(EDITED)):
-        why = f"cannot be changed while calls wait; what can be: {', '.join(map(named, CHANGES))}"
+        why = f"cannot be changed in waiting calls; these can: {', '.join(map(named, CHANGES))}"
         found = [Finding(column=name, message=why) for name in unknown]
         raise InvalidInputError("; ".join(f"{named(name)} {why}" for name in unknown)).found(*found)
     if not said.keys() & set(CHANGES):

@@ -485,8 +485,8 @@ class _Enqueueing:
         tally.seen = f"{tally.rows}.{tally.valid}.{tally.duplicates}.{tally.rejected}"
         if self.seen not in {None, tally.seen} and not refused:
             raise ChangedSinceError(
-                "nothing was enqueued: the campaign would no longer do what its preview showed, such as calls that "
-                "exist by now. Look at a new preview, and start that"
+                "nothing was enqueued: what the preview showed has changed since, such as which calls already exist. "
+                "Make a new preview, and start from it"
             )
 
     def _calls_before(self, turn: IntakeTurn, unfinished: Collection[str | None]) -> CallsBefore | None:

@@ -57,7 +57,7 @@ def length(value: object) -> timedelta:
     """A duration above 0."""
     found = duration(value)
     if not found:
-        raise ValueError(f"{value!s} is no time at all: give a duration above 0, such as 15m")
+        raise ValueError(f"{value!s} is not above 0: give a duration such as 15m")
     return found
 
 

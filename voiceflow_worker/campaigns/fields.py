@@ -179,7 +179,7 @@ def _time(value: object, reading: Reading) -> datetime:
 def _later(value: object, reading: Reading) -> datetime:
     at = _time(value, reading)
     if at <= reading.now:
-        raise ValueError(f"it is {in_words(at)}, which has passed")
+        raise ValueError(f"it is {in_words(at)}, which has passed; give a later time")
     return at
 
 
@@ -236,7 +236,7 @@ FIELDS: tuple[Field, ...] = (
     Field(
         name="bad_numbers", read=_choice(BadNumbers), of=_CAMPAIGN, group=Group.WHO, schema=TEXT,
         metavar="refuse|skip", sets="bad_numbers", label="If one of several numbers is bad", hint="The row is bad",
-        choices=(("skip", "Pass over the number"),), default="refuse",
+        choices=(("skip", "Skip the number"),), default="refuse",
         help="If one of a person's several numbers cannot be read: refuse the row, or skip that number.",
     ),
     Field(
@@ -414,7 +414,7 @@ FIELDS: tuple[Field, ...] = (
     ),
     Field(
         name="rest", read=_plain(values.duration), of=_ESCALATION, group=Group.REDIAL, schema=TEXT, default="5m",
-        help="For so long after its acknowledgement, an alert that comes back calls nobody.",
+        help="How long after its acknowledgement an alert that comes back calls nobody.",
     ),
     # -- what else holds a campaign back
     Field(
@@ -487,7 +487,7 @@ FIELDS: tuple[Field, ...] = (
     ),
     Field(
         name="misfire", read=_plain(values.length), of=_SCHEDULE, group=Group.WHEN, schema=TEXT, default="15m",
-        help="A run that cannot start within this time is left out.",
+        help="A run that cannot start within this time after its due time is missed.",
     ),
 )
 # fmt: on

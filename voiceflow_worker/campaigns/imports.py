@@ -35,8 +35,8 @@ class LeftOver:
     def finding(self, *, file: str | None) -> Finding:
         """A warning about these calls."""
         message = (
-            f"an earlier import of batch {self.batch_id} was cut after {count_of(self.count, 'call')}. They stay "
-            f"staged, and nobody is called for them, because these rows lack {self.others} of them: "
+            f"an earlier import of batch {self.batch_id} was interrupted after {count_of(self.count, 'call')}. They "
+            f"stay staged, and nobody is called for them, because these rows lack {self.others} of them: "
             f"{Remedy.DECIDE_STAGED}"
         )
         return Finding(file=file, severity=Severity.WARNING, message=message, remedy=Remedy.DECIDE_STAGED)
@@ -130,9 +130,9 @@ class Import:
     def _start(self, batch_id: str, calls: int) -> Gate:
         batch = f"--batch {shlex.quote(batch_id)} --staged"
         reason = (
-            f"perhaps not all of its {count_of(calls, 'call')} are stored{self._ordered}. If it was cut, start the "
-            f"same campaign again, which adds what is missing; or let its staged calls ring (`voiceflow resume {batch}`"
-            f"), or discard them (`voiceflow calls cancel {batch}`)"
+            f"perhaps not all of its {count_of(calls, 'call')} are stored{self._ordered}. If the import was "
+            "interrupted, start the same campaign again, which adds what is missing; or let its staged calls ring "
+            f"(`voiceflow resume {batch}`), or discard them (`voiceflow calls cancel {batch}`)"
         )
         now = self._queue.store.clock.now()
         return replace(Gate.of(self._queue.name, batch_id, GateState.HELD, since=now, reason=reason), start=self.token)

@@ -151,7 +151,7 @@ class Intake:
         other = f"{key!r} is the key of call {owner_id}, which is a different call"
         remedy = Remedy.CALL_ENDED if state in ENDED_UNSENT else None
         ended = f", and is {state}: {remedy}; or" if state is not None and remedy is not None else ";"
-        message = f"{other}{ended} give this call its own key, or remove the column"
+        message = f"{other}{ended} give this call a key of its own, or none"
         return self._with(row, Finding(column="unique_key", message=message, remedy=remedy))
 
     def _with(self, row: ReadRow, *findings: Finding) -> ReadRow:

@@ -31,8 +31,10 @@ _KNOWN: Final = {**fields_of(Of.CAMPAIGN), **fields_of(Of.SCHEDULE)}
 _ONE_RUN: Final = frozenset(name for name, each in _KNOWN.items() if each.is_of_one_run)
 _FILES: Final = frozenset({"file", "prices", "template"})
 _REASONS: Final = {
-    **dict.fromkeys(ONLY_SCHEDULED, "counts for `voiceflow schedule` alone; leave it out to start the campaign once"),
-    **dict.fromkeys(_ONE_RUN, "is not an option of a campaign; it concerns one run"),
+    **dict.fromkeys(ONLY_SCHEDULED, "applies only to `voiceflow schedule`; remove it to start the campaign once"),
+    **dict.fromkeys(
+        _ONE_RUN, "concerns one run, and is not an option of a campaign; remove it here, and give it to the run"
+    ),
 }
 
 
@@ -141,7 +143,7 @@ def _read(text: str, *, place: str, folder: Path | None = None) -> dict[str, Giv
     for key, value in document.items():
         name = key.replace("-", "_")
         if name in found:
-            raise InvalidInputError(f"{place}: {key} and {found[name].name} are one option; keep one of them")
+            raise InvalidInputError(f"{place}: {key} and {found[name].name} are the same option; keep one of them")
         found[name] = Given(value, key, folder)
     known = _KNOWN.keys() - (_ONE_RUN.difference(OF_RUNS) if "cron" in found else _ONE_RUN)
     refuse(unknown_options(found, lambda name: name.replace("_", "-"), known, where=f"{place}: "))

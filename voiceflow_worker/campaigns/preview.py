@@ -102,7 +102,9 @@ class Preview:
         nights, unknown = self.course.at_night, self.course.unknown_hour
         remedy = "" if self.has_window else "; give a calling window"
         if self.moved_to is not None:
-            remedy = f": the window counts in {self.moved_to}, and not at the number; leave out its time zone"
+            remedy = (
+                f": the window is in the time zone {self.moved_to}, not in that of the number; remove its time zone"
+            )
         if nights:
             begin = "call begins" if nights == 1 else "calls begin"
             yield "at night", f"{nights:,} {begin} outside 8 to 21 o'clock at the number{remedy}"
@@ -143,8 +145,8 @@ class Preview:
             rows.append(("ends", f"{ends}, without redials (rate: {rate_in_words(rate)})"))
         rows += self._nights()
         if course.expired:
-            turn = "its turn" if course.expired == 1 else "their turn"
-            rows.append(("expire", f"{count_of(course.expired, 'call')} whose validity would end before {turn}"))
+            late = "it is sent" if course.expired == 1 else "they are sent"
+            rows.append(("expire", f"{count_of(course.expired, 'call')} whose validity would end before {late}"))
         if self.calls:
             each = self.seconds / self.calls
             why = "assumed" if self.assumed_seconds is not None else "by the length of the texts"

@@ -276,7 +276,7 @@ async def _preview(acts: Sequence[Resolve], output: Output, *, yes: bool) -> dic
                 until = f"; not before {in_words(early)}" if early is not None and may_ring else ""
                 output.note(f"{job.id} {job.number}: POST {open_post.number}, {in_words(open_post.began_at)}{until}")
     decided = "ends as accepted, and is not called again" if acts[0].placed else "goes back to the queue, and rings"
-    confirm(f"Each of these {count_of(len(acts), 'call')} in doubt {decided}. Decide so?", yes=yes)
+    confirm(f"Each of these {count_of(len(acts), 'call')} in doubt {decided}. Resolve them like this?", yes=yes)
     return seen
 
 

@@ -93,8 +93,8 @@ async def enqueue(
                     )
     except get_cancelled_exc_class():
         output.note(
-            f"{file}: interrupted; some of its rows may be enqueued, and are held. Enqueue the same file again for the "
-            "rest: no row is added twice."
+            f"{file}: interrupted; some of its rows may be stored, and nobody is called for them yet. Enqueue the same "
+            "file again to add the rest: no row is added twice."
         )
         raise
     except CampaignFileError as error:
@@ -141,7 +141,7 @@ def _tell(output: Output, report: EnqueueReport, file: Path, *, rejects: Path | 
         why = "" if report.refused or report.again else " (--dry-run)"
         output.say(f"{file}: {_counts(report)}; nothing is enqueued{why}")
     if report.again:
-        output.say("Look at the calls of the batch that is named, or enqueue with --again.")
+        output.say("Check the calls of the batch that is named, or enqueue with --again.")
     if report.refused and report.rejected:
         rest = ", or enqueue the good rows with --skip-bad" if report.valid else ""
         output.say(f"Correct the bad rows{rest}.")

@@ -398,7 +398,7 @@ async def acting(
         yield Operator(store, settings.policy(), who, on=Interface.COMMAND, login=login_name())
         if stops and (unsure := health_of(settings.store, store).unsure) is not None:
             note(
-                f"warning: this was stored and is followed, but may be lost: {unsure} Then look again, with `voiceflow "
+                f"warning: this is stored and in force, but may be lost: {unsure} Then check it, with `voiceflow "
                 "status` or `voiceflow suppress list`"
             )
 

@@ -59,7 +59,7 @@ async def forget(
 async def audit(
     *,
     since: Annotated[
-        SinceOption, Parameter(help="Only what was ordered after this time, or within this time, such as 24h.")
+        SinceOption, Parameter(help="Only entries after this time, or within this time, such as 24h.")
     ] = None,
     by: Annotated[str | None, Parameter(metavar="NAME")] = None,
     limit: LimitOption = 100,
@@ -88,6 +88,6 @@ async def audit(
             output.result(entry.as_json(), printable_line(entry.in_words()))
             shown += 1
     if not shown:
-        output.note("nobody ordered anything" + (" then" if since else "") + (f" as {by}" if by else ""))
+        output.note("the audit log has no such entry" + (" then" if since else "") + (f" as {by}" if by else ""))
     elif limit and shown == limit:
         output.note(f"only {limit} entries are shown; --limit 0 shows all")

@@ -157,7 +157,7 @@ def _reason(made_at: datetime | None, taken: TakenOver | None) -> str:
             "resolve ID`)"
         )
         return (
-            f"{made}; the calls of the replaced file were taken over{doubts if taken.in_doubt else ''}. Look at the "
+            f"{made}; the calls of the replaced file were taken over{doubts if taken.in_doubt else ''}. Check the "
             "calls that wait (`voiceflow calls list --state queued`), then run `voiceflow resume`"
         )
     why = "there was no store to compare it with" if taken is None else "the replaced file could not be read"

@@ -68,7 +68,7 @@ class PageAccess:
         """Begin a new session, if the secret is right. Raises StoreError."""
         headers, address = Headers(scope=scope), self._sender(scope)
         if not comes_from_here(headers):
-            return problem(403, "Not from these pages", "Open the sign-in form of these pages, and send that form.")
+            return problem(403, "Not from this console", "Open the sign-in page of this console, and sign in there.")
         try:
             form = await read_form(scope, receive, longest=_LONGEST_FORM)
         except FormRefusedError as error:
@@ -86,13 +86,13 @@ class PageAccess:
         role = self._sessions.role_of(form.one("secret"))
         if role is None:
             self._wrong.failed(address, at=now)
-            _log.warning("somebody typed a wrong secret to sign in to the pages", address=str(address))
+            _log.warning("somebody typed a wrong secret to sign in to the console", address=str(address))
             return _form(401, way=way, name=form.one("name"), said="The secret is wrong.")
         self._wrong.succeeded(address)
         if (old := await self.session(scope)) is not None:
             await self._sessions.end(old)
         session = self._sessions.begin(name, role)
-        _log.info("somebody signed in to the pages", name=session.name, role=role.value, address=str(address))
+        _log.info("somebody signed in to the console", name=session.name, role=role.value, address=str(address))
         answer = Response(b"", 303, {"Location": f"{asked.home}/{way}" if way else asked.home})
         # Without a path attribute, the cookie belongs to /ui, wherever /ui is mounted (RFC 6265 §5.1.4).
         answer.set_cookie(

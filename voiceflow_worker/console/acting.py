@@ -389,7 +389,7 @@ class _EditBatch(PageAction):
                     title=f"Edit batch {batch}",
                     rings=("No phone yet. The next page says how many calls would change, and asks again.",),
                     silent=("What you leave empty stays as it is. Calls that were sent are not touched.",),
-                    button="Look at the change",
+                    button="Check the change",
                 ),
                 fields=_EDITS,
                 subject=tuple(form.some("queue", "batch")),
@@ -607,13 +607,13 @@ class PageActing:
         try:
             done = await act.act(form, replace(self._operator, name=session.name), self._process)
         except _REFUSALS as error:
-            _log.info("an action on the pages was refused", action=act.name, name=session.name, why=str(error))
+            _log.info("an action in the console was refused", action=act.name, name=session.name, why=str(error))
             try:
                 question = await act.confirmation(form, self._operator)
             except _REFUSALS:
                 return _refused(error, form)
             return _question(act, question, session, said=str(error))
-        _log.info("somebody carried out an action on the pages", action=act.name, name=session.name, done=done.said)
+        _log.info("somebody carried out an action in the console", action=act.name, name=session.name, done=done.said)
         return await self.tell(done, asked, session)
 
     async def tell(self, done: ActionDone, asked: PageRequest, session: PageSession) -> Response:

@@ -164,7 +164,7 @@ class CampaignPage:
                 if form.one("do") == "save":
                     return self._saved(values)
                 if kept is None:
-                    said = "choose the file of the people to call; it is not here, or not any more"
+                    said = "choose the file of the people to call: none was uploaded, or it has been deleted since"
                     return await self._page(values, session, said=said)
                 found = await self._found(kept, values)
                 if form.one("do") == "look":
@@ -270,7 +270,7 @@ class CampaignPage:
         if do == "try":
             told = await self._tried(values["number"], campaign, kept, queue_name=name)
         elif do == "start" and changed:
-            said = f"changed after the preview: {changed}. Look at this one, then start"
+            said = f"changed since the preview: {changed}. Check the preview below, then start"
         return await self._page(
             values | {"seen": f"{seen} {_REPORT}:{values['again']}/{report.seen}"},
             session,
@@ -317,7 +317,7 @@ class CampaignPage:
             menu=call.menu,
         )
         await self._operator.queue(queue_name).enqueue_many([request])
-        told = f"{number.e164} is called with the words of the first row, within ten minutes if a worker runs."
+        told = f"{number.e164} is called with the text of the first row, within ten minutes if a worker runs."
         return " ".join([told, *await kept_back(self._operator.store, queue_name, request.batch_id)])
 
     async def _page(

@@ -85,10 +85,10 @@ class PageSessions:
     ) -> None:
         readers, operators = values_of(secret), (lambda: ()) if operator_secret is None else values_of(operator_secret)
         if not all(value.strip() for value in (*readers(), *operators())):
-            raise SettingsError("a secret of the pages is empty; give the text that people must type to sign in")
+            raise SettingsError("a secret of the console is empty; give the text that people must type to sign in")
         if set(readers()) & set(operators()):
             raise SettingsError(
-                "readers and operators of the pages have the same secret; give operators a different one"
+                "readers and operators of the console have the same secret; give operators a different one"
             )
         self._secrets = {PageRole.READER: readers, PageRole.OPERATOR: operators}
         self._ended = text_records(store, ENDED)
@@ -211,7 +211,7 @@ async def read_form(scope: Scope, receive: Receive, *, longest: int) -> PageForm
         return message
 
     if _charset(Headers(scope=scope)) not in {b"utf-8", b"utf8"}:
-        raise FormRefusedError("the form is not in UTF-8, as the forms of these pages are; open the page again")
+        raise FormRefusedError("the form is not in UTF-8, as the forms of this console are; open the page again")
     try:
         form: FormData = await Request(scope, limited).form(max_files=3, max_fields=2000, max_part_size=longest)
     except (HTTPException, MultiPartException, ClientDisconnect, UnicodeDecodeError) as error:
@@ -246,7 +246,7 @@ def comes_from_here(headers: Headers) -> bool:
 async def checked_form(scope: Scope, receive: Receive, session: PageSession, *, longest: int) -> PageForm:
     """Read a form that a page of this session has sent. Raises FormRefusedError for any other form."""
     if not comes_from_here(Headers(scope=scope)):
-        raise FormRefusedError("this form was not sent from these pages; open the page again, and send it from there")
+        raise FormRefusedError("this form was not sent from this console; open the page again, and send it from there")
     form = await read_form(scope, receive, longest=longest)
     if not session.sent(form.one("token")):
         raise FormRefusedError("this form belongs to another sign-in; open the page again, and send it once more")

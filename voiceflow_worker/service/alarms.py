@@ -476,4 +476,4 @@ def _misfit(name: str, why: str) -> InvalidInputError:
 
 
 def _contended() -> StoreUnavailableError:
-    return StoreUnavailableError("others have changed the same alerts again and again; send the notification again")
+    return StoreUnavailableError("other requests kept changing the same alerts; send the notification again")

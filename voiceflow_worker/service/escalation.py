@@ -82,7 +82,7 @@ class Escalation:
             if not getattr(self, name).strip():
                 raise refused([(name, "it is empty; give a text")])
         if len(self.key) != 1 or self.key not in "0123456789":
-            raise refused([("key", f"{self.key[:60]!r} is no key that is heard; give one digit")])
+            raise refused([("key", f"{self.key[:60]!r} is not a key that can acknowledge; give one digit")])
         checked_duration("answer_within", self.answer_within)
         if self.answer_within <= timedelta():
             raise refused([("answer_within", "it is not above 0; give a duration, such as 30s")])

@@ -163,7 +163,7 @@ class EscalationStatus:
         if self.state is EscalationState.STOPPED:
             return f"it was ended before anybody acknowledged: {self.reason}"
         if self.resting_until is not None:
-            return f"rests until {in_words(self.resting_until)}: {self.resting}"
+            return f"nobody is called until {in_words(self.resting_until)}: {self.resting}"
         if self.is_open:
             now = next((each for each in reversed(self.steps) if each.at is not None), self.steps[0])
             many = "" if now.round == 1 else f" of round {now.round}"
@@ -470,7 +470,7 @@ class FoundEscalation:
                 yield self.of_call(step, job)
                 continue
             done = record.acknowledged
-            why = "its turn has not come" if is_open else record.reason or "the escalation has ended"
+            why = "earlier numbers come first" if is_open else record.reason or "the escalation has ended"
             why = why if done is None else f"{done.who} acknowledged before"
             yield EscalationStep(
                 step=step, round=self.round_of(step), number=self.number(step), result="not_called",

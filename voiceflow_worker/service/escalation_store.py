@@ -64,7 +64,7 @@ class Scene:
         if not any(beat.batch_id in {None, found.batch_id} for beat in self.workers):
             return NO_WORKER, f"no worker of queue {self.queue} runs"
         if job is not None and self.at >= job.created_at + 2 * within and job.reason_kind is None:
-            return NOT_SENT, f"its call does not leave{f': {job.reason}' if job.reason else ''}"
+            return NOT_SENT, f"its call is not sent{f': {job.reason}' if job.reason else ''}"
         return None
 
 

@@ -159,9 +159,9 @@ class Forget(OperatorAction):
             silent=(f"what is waiting for this person is cancelled: {count_of(waiting, 'call')}.",),
             facts=(
                 f"Calls of this person: {len(calls)} ({where}).{also}",
-                f"Goes: {GOES}.",
-                f"Stays: {STAYS}.",
-                f"Not ours: {NOT_OURS}.",
+                f"Erased: {GOES}.",
+                f"Kept: {STAYS}.",
+                f"Not erased by this: {NOT_OURS}.",
             ),
             button="Erase the person for good",
         )
@@ -237,15 +237,15 @@ class Trail:
             named = ", ".join(f"{job.id} is {job.state.value}" for job in still[:_NAMED])
             raise ActionRefusedError(
                 f"nothing more was erased: {count_of(len(still), 'call')} to this number may still ring or be settled "
-                f"({named}). Wait for the outcome, or resolve a call in doubt (`voiceflow calls resolve`), and order "
-                "it again"
+                f"({named}). Wait for the outcome, or resolve a call in doubt (`voiceflow calls resolve`), then "
+                "erase the person again"
             )
 
     async def _refuse_escalations(self) -> None:
         async for record in self._naming(OPEN):
             raise ActionRefusedError(
                 f"nothing was erased: the escalation {record.member} is open, and has this number. Stop or acknowledge "
-                "it, and order it again"
+                "it, then erase the person again"
             )
 
     async def erase(self) -> Receipt:

@@ -100,7 +100,9 @@ class NamedCall:
                 "a new key for a new call"
             )
         if job is None:
-            raise StoreUnavailableError("the call was stored, and is not found yet; ask again with the same key")
+            raise StoreUnavailableError(
+                "the call was stored, and is not found yet; repeat the request with the same key"
+            )
         return job, result.is_new is True
 
     async def _known(self, queue: CallQueue) -> Job | None:
@@ -111,8 +113,8 @@ class NamedCall:
         digest = job.body_digest.partition(_MARK)[2]
         if not digest:
             raise OtherRequestError(
-                f"unique key {self.key!r} belongs to call {job.id}, which was enqueued in another way, so that nobody "
-                "can tell whether it is this call; nothing was enqueued. Look at that call, or use a new key"
+                f"unique key {self.key!r} belongs to call {job.id}, which was enqueued in another way, so it "
+                "cannot be compared with this one. Nothing was enqueued. Check that call, or use a new key"
             )
         if digest != self.digest:
             raise KeyConflictError([KeyConflict(0, self.key, job.id)])
@@ -145,7 +147,7 @@ def read_call(
     if not reading.has("to") and (foreign or not reading.has("flow")):
         reading.problem("to", "is missing; give the number to call")
     if not (words := [name for name in WORDS if reading.has(name)]):
-        reading.problem("", "the call has no words: give one of say, flow and ivr")
+        reading.problem("", "the call has no text: give one of say, flow and ivr")
     read = options_of(reading)
     if reading.problems and reading.has("to"):  # all that is wrong is told at once
         try:

@@ -184,7 +184,7 @@ async def _read(queue: CallQueue, key: str) -> tuple[StartedCampaign | None, str
     except ValueError:
         raise ActionRefusedError(
             f"the record of the key {key[:100]!r} cannot be read, perhaps because a newer version of voiceflow-worker "
-            "wrote it. Nothing was enqueued; ask that version"
+            "wrote it. Nothing was enqueued. Send the request to a server of that version"
         ) from None
 
 
@@ -223,7 +223,10 @@ async def _started(
             (answer,) = await store.write(BulkWrite(writes=(write,)), now=store.clock.now())
             if answer.result is Result.DONE:
                 return report
-        raise IntakeError(f"another request with the key {key[:100]!r} was quicker. Ask again: no call is added twice")
+        raise IntakeError(
+            f"another request with the key {key[:100]!r} began this campaign at the same time. Repeat the request: no "
+            "call is added twice"
+        )
     return report
 
 

@@ -393,8 +393,9 @@ class Scheduler:
         if await starts_of(store, run.queue, batch_id=batch):
             state = RunState.CUT
             said = (
-                f"its import was cut, and the {count_of(calls, 'call')} that it stored are staged: let them ring "
-                f"(`voiceflow resume --batch {batch} --staged`), or end them (`voiceflow calls cancel --batch {batch}`)"
+                f"its import was interrupted, and the {count_of(calls, 'call')} that it stored are staged: let them "
+                f"ring (`voiceflow resume --batch {batch} --staged`), or end them (`voiceflow calls cancel --batch "
+                f"{batch}`)"
             )
         elif calls:
             state, said = RunState.STARTED, f"its batch has {count_of(calls, 'call')}"

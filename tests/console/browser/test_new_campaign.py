@@ -66,14 +66,14 @@ def test_a_campaign_is_run_without_a_shell(on: Stage, reader: Reader, width: int
     reader.driver.find_element(By.NAME, "skip_bad").click()
     reader.fill(valid_for="6h")
     reader.press("Start the campaign")
-    reader.sees("Changed after the preview: Valid for.")
+    reader.sees("Changed since the preview: Valid for.")
     assert on.states() == {}
     assert "409" in reader.console()[0]
 
     reader.fill(number=OWN)
     with on.worker():
         reader.press("Call me first")
-        reader.sees(f"{OWN} is called with the words of the first row")
+        reader.sees(f"{OWN} is called with the text of the first row")
         wait_until(lambda: on.rang() == [OWN], "the trial")
         wait_until(lambda: on.states() == {"completed": 1}, lambda: f"its end, not {on.states()}")
     reader.press("Start the campaign")

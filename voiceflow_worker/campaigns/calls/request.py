@@ -436,7 +436,7 @@ class _Work:
             if not found.is_error or found.column is None or row_name(found.column) not in columns:
                 continue
             if passes_over:
-                message = f"{found.message}. This number is passed over, and the person's others are called"
+                message = f"{found.message}. This number is skipped, and the person's others are called"
                 self.findings[place] = replace(found, severity=Severity.WARNING, message=message)
             elif found.remedy is None:
                 remedy = Remedy.SKIP_NUMBERS
@@ -593,7 +593,7 @@ class _Work:
                 continue
             doubted.add(name)
             asks = self.options.date_order is None and name is not None
-            message = spoken_date(day, where="this row as it stands, and such dates in later ones")
+            message = spoken_date(day, where="this row as it is, and such dates in later ones")
             self.findings.append(
                 Finding(
                     column=name,

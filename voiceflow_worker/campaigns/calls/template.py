@@ -189,7 +189,7 @@ class FlowTemplate:
     def _fixed_dates(self, body: Mapping[str, object]) -> list[Finding]:
         days = filter(None, (doubtful_date(heard.text) for heard in heard_in(body)))
         return [
-            Finding(message=spoken_date(day, where="all rows as it stands"), severity=Severity.WARNING, file=self.name)
+            Finding(message=spoken_date(day, where="all rows as it is"), severity=Severity.WARNING, file=self.name)
             for day in dict.fromkeys(days)
         ]
 
@@ -205,7 +205,7 @@ class FlowTemplate:
         if isinstance(value, str) and is_template(value):
             if len(self._texts) == MOST_TEXTS:
                 raise TemplateSyntaxProblemError(
-                    f"is one text with names too many: a call flow may have {MOST_TEXTS}; put some together", path=path
+                    f"is one text with names too many: a call flow may have {MOST_TEXTS}; join some of them", path=path
                 )
             text = TemplateText(value, path=path, param=param, voice=voice if isinstance(voice, str) else None)
             self._texts.append(text)

@@ -149,7 +149,7 @@ def json_values(raw: RawRow, *, is_body: bool, number_column: str | None = None)
             continue
         name = row_name(name)
         if name in values.variables:
-            values.problems.append((key, None, f"stands twice in the row, as {name}; rename or remove one"))
+            values.problems.append((key, None, f"is twice in the row, as {name}; rename or remove one"))
         trimmed = value.strip() if isinstance(value, str) else value
         values.variables[name] = trimmed
         if is_number:
@@ -174,7 +174,7 @@ def _exact(value: object) -> object:
 
 
 def _no_value(text: str) -> str:
-    return f"holds {text!r}, which programs write for a missing value; clear the cell, or write the value"
+    return f"holds {text!r}, which programs write for a missing value; leave it empty, or write the value"
 
 
 def write_dates_out(values: RowValues, order: DateOrder) -> None:

@@ -179,7 +179,7 @@ def _refuse_bomb(file: InputFile, *, unpacked: int, packed: int) -> None:
     if unpacked > _SUSPICIOUS_BYTES and unpacked > _SUSPICIOUS_RATIO * packed:
         raise CampaignFileError(
             f"{file} unpacks to more than {_SUSPICIOUS_RATIO} times its size, to {unpacked} bytes so far, too much for "
-            "a list of calls; unpack it, and look at its content"
+            "a list of calls; unpack it, and check its content"
         )
 
 

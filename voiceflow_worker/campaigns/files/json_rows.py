@@ -83,7 +83,7 @@ class JsonLines(RowSource):
             elif "{" in stripped:
                 left_out.append(line.number)
         if left_out:
-            are = "is left out, because it is a comment" if len(left_out) == 1 else "are left out, as comments"
+            are = "is skipped, because it is a comment" if len(left_out) == 1 else "are skipped, as comments"
             first = f": line {left_out[0]}" if len(left_out) == 1 else f", the first of them line {left_out[0]}"
             self.notes: tuple[str, ...] = (f"{count_of(len(left_out), 'line')} with an object {are}{first}",)
         if empty:

@@ -233,7 +233,10 @@ def _elsewhere(raw: RawRow, cells: Sequence[str], columns: Sequence[str], places
     for place in places:
         for text in numbers_in(cells[place]):
             if text.startswith("+"):
-                said = f"{columns[place]} holds {text}, which is not put on the list: that is no column of numbers"
+                said = (
+                    f"{columns[place]} holds {text}, which is not a number, and is not put on the list: name only "
+                    "columns of numbers"
+                )
                 yield _Cell(raw.number, problem=said, is_read=True)
 
 

@@ -103,9 +103,11 @@ def number_columns(number_column: str | None) -> tuple[str, ...]:
     text = " ".join((number_column or DESTINATION).split())
     names = tuple(map(str.strip, next(csv.reader([text], skipinitialspace=True))))
     if not names or not all(names):
-        raise InvalidInputError(f"{number_column!r} names no column beside a comma; write it as mobile,phone")
+        raise InvalidInputError(f"{number_column!r} has a comma without a column beside it; write it as mobile,phone")
     if wrong := next((name for name in names[1:] if canonical_name(name) in {REASON, *RESERVED}), None):
-        raise InvalidInputError(f"{wrong!r} has a meaning of its own, and no further numbers of a person; rename it")
+        raise InvalidInputError(
+            f"{wrong!r} is a reserved column, which cannot have further numbers of a person; rename it"
+        )
     return names
 
 

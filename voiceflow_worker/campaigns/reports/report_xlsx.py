@@ -75,7 +75,7 @@ def write_xlsx_report(path: Path, reports: Sequence[Report], spool: LineSpool, *
         try:
             yield from _calls(sheets, spool)
             sheets.table(
-                totals_table(reports), name="Totals", note=f"as it stood at {in_words(at, spool.zone)}", zone=spool.zone
+                totals_table(reports), name="Totals", note=f"as of {in_words(at, spool.zone)}", zone=spool.zone
             )
             for table in tables_of(reports):
                 sheets.table(table, name=table.title)

@@ -127,7 +127,7 @@ class Spreadsheet:
                 continue
             last, number = number, int(float(row.get("r", number + 1)))
             if number <= last:
-                raise ValueError(f"row {number} of the sheet {sheet.name} stands after row {last}")
+                raise ValueError(f"row {number} of the sheet {sheet.name} comes after row {last}")
             if number > _MOST_ROWS:
                 raise SpreadsheetError(
                     f"has a row number above {_MOST_ROWS} in the sheet {sheet.name}, the last row that Excel allows: "

@@ -280,7 +280,7 @@ class ParquetRows(RowSource):
         if metadata.num_rows > most:
             raise CampaignFileError(
                 f"{self._file} has {metadata.num_rows} rows, and a list of calls in a file of {self._file.size} bytes "
-                f"has at most {most}; look at its content, and export it again"
+                f"has at most {most}; check its content, and export it again"
             )
         for group in map(metadata.row_group, range(metadata.num_row_groups)):
             for column in map(group.column, range(group.num_columns)):

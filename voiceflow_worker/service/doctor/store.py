@@ -128,9 +128,9 @@ async def schedules(context: CheckContext) -> Diagnosis | None:
     if late:
         due = ", ".join(f"{each.schedule} at {at_time(each.next_at)}" for each in late if each.next_at is not None)
         return failure(
-            f"no `voiceflow schedule` started or told what was due since: {due}",
-            remedy="run `voiceflow schedule` with these files; if a schedule was given up or its times were changed, "
-            "this line ends with its next run, or after some days",
+            f"no `voiceflow schedule` has started these runs, or reported why it could not: {due}",
+            remedy="run `voiceflow schedule` with these files. If a schedule is no longer used, or its times were "
+            "changed, this failure disappears after its next run, or after some days",
         )
     if undone:
         judged = failure if any(each.is_undone for each in undone) else warning
