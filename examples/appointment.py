@@ -21,7 +21,7 @@ from voiceflow_worker import (
     CampaignOptions,
     End,
     Menu,
-    MenuEvents,
+    Receiver,
     RedialPolicy,
     Sandbox,
     SessionStatus,
@@ -30,8 +30,8 @@ from voiceflow_worker import (
     Worker,
     build_report,
     enqueue_file,
+    load_settings,
     open_store,
-    receiver_app,
 )
 from voiceflow_worker.asgi import serving
 from voiceflow_worker.sandbox import Script
@@ -92,8 +92,8 @@ async def try_out(store: Store) -> Sandbox:
         redial=replace(UNANSWERED, after=LATER / SPEED),
     )
     await enqueue_file(CallQueue(store), CAMPAIGN, options, now=store.clock.now())
-    receiver = receiver_app(store, secret=AUTHORIZATION, on_event=MenuEvents(store, appointment))
-    async with serving(receiver) as address:
+    receiver = Receiver(load_settings(webhook_secret=AUTHORIZATION), store, menus=[appointment])
+    async with receiver.running(), serving(receiver.app) as address:
         sandbox = Sandbox(webhook=address.url + PATH, webhook_secret=AUTHORIZATION, speed=SPEED)
         for number, scripts in PEOPLE.items():
             for script in scripts:

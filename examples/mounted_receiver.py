@@ -22,13 +22,12 @@ from starlette.routing import Mount, Route
 from voiceflow_worker import (
     CallFlow,
     CallQueue,
-    Heartbeats,
+    Receiver,
     Sandbox,
     VoiceClient,
     Worker,
+    load_settings,
     open_store,
-    present,
-    receiver_app,
 )
 from voiceflow_worker.asgi import serving
 from voiceflow_worker.webhooks import PATH
@@ -53,10 +52,11 @@ def make_app() -> Starlette:
         async with open_store("memory://") as store:
             app.state.store = store
             # Your /metrics shows the receiver's counters too, so the receiver needs none.
-            receiver = receiver_app(store, secret=AUTHORIZATION, registry=registry, metrics=False)
-            app.router.routes.append(Mount("/calls", app=receiver))
-            # A server runs only the lifespan of the outermost app, so the receiver's heartbeat starts here.
-            async with present(Heartbeats(store), name="shop"):
+            settings = load_settings(webhook_secret=AUTHORIZATION)
+            receiver = Receiver(settings, store, registry=registry, metrics=False)
+            app.router.routes.append(Mount("/calls", app=receiver.app))
+            # A server runs only the lifespan of the outermost app, so what the receiver does by itself starts here.
+            async with receiver.running():
                 yield
 
     return Starlette(routes=[Route("/", front_page), Route("/metrics", metrics)], lifespan=lifespan)

@@ -17,7 +17,7 @@ from datetime import timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from voiceflow_worker import Caller, CallFlow, End, Menu, MenuEvents, Sandbox, Store, open_store, receiver_app
+from voiceflow_worker import Caller, CallFlow, End, Menu, Receiver, Sandbox, Store, load_settings, open_store
 from voiceflow_worker.asgi import serving
 from voiceflow_worker.core.ports.record_set import text_records
 from voiceflow_worker.ivr import AfterBridge
@@ -77,8 +77,8 @@ async def main() -> None:
         async with open_store(f"sqlite:///{Path(folder) / 'calls.db'}") as store:
             await pair(store, DRIVER, CUSTOMER, lasts=timedelta(hours=1), recording=True)
             await pair(store, LATE_DRIVER, LATE_CUSTOMER, lasts=timedelta(0))  # this delivery is over
-            receiver = receiver_app(store, secret=AUTHORIZATION, on_event=MenuEvents(store, masking))
-            async with serving(receiver) as address:
+            receiver = Receiver(load_settings(webhook_secret=AUTHORIZATION), store, menus=[masking])
+            async with receiver.running(), serving(receiver.app) as address:
                 sandbox = Sandbox(webhook=address.url + PATH, webhook_secret=AUTHORIZATION, speed=SPEED, numbers=[OURS])
                 async with sandbox.running():
                     for number in (DRIVER, CUSTOMER, STRANGER, LATE_DRIVER):

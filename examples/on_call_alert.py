@@ -21,7 +21,7 @@ from voiceflow_worker import (
     CallQueue,
     Escalation,
     Escalations,
-    MenuEvents,
+    Receiver,
     Sandbox,
     SessionStatus,
     Store,
@@ -29,7 +29,6 @@ from voiceflow_worker import (
     Worker,
     load_settings,
     open_store,
-    receiver_app,
 )
 from voiceflow_worker.asgi import serving
 from voiceflow_worker.sandbox import Script
@@ -87,8 +86,8 @@ async def try_out(store: Store) -> tuple[Sandbox, EscalationStatus]:
             rota=list(ROTA),
         )
 
-    receiver = receiver_app(store, secret=AUTHORIZATION, on_event=MenuEvents(store))
-    async with serving(receiver) as address:
+    receiver = Receiver(load_settings(webhook_secret=AUTHORIZATION), store)
+    async with receiver.running(), serving(receiver.app) as address:
         sandbox = Sandbox(webhook=address.url + PATH, webhook_secret=AUTHORIZATION, speed=SPEED)
         for number, script in ROTA.items():
             sandbox.scripts.add(script.model_copy(update={"destination": number}))

@@ -12,17 +12,15 @@ import asyncio
 
 from voiceflow_worker import (
     CallFlow,
-    CallPolicy,
     CallQueue,
     CallRequest,
-    Heartbeats,
+    Receiver,
     Sandbox,
     SessionStatus,
-    Settler,
     VoiceClient,
     Worker,
+    load_settings,
     open_store,
-    webhook_app,
 )
 from voiceflow_worker.asgi import serving
 from voiceflow_worker.sandbox import Script
@@ -47,8 +45,8 @@ async def main() -> None:
         await queue.enqueue_many([reminder(destination, name) for destination, name in NAMES.items()])
 
         # By the heartbeats the worker knows that a receiver runs, so its drain waits for the summaries.
-        receiver = webhook_app(Settler(store, CallPolicy()), secret=AUTHORIZATION, heartbeats=Heartbeats(store))
-        async with serving(receiver) as address:
+        receiver = Receiver(load_settings(webhook_secret=AUTHORIZATION), store)
+        async with receiver.running(), serving(receiver.app) as address:
             sandbox = Sandbox(webhook=address.url + PATH, webhook_secret=AUTHORIZATION, speed=50)
             sandbox.scripts.add(Script(destination="+6587654321", outcome=SessionStatus.COMPLETED))
             sandbox.scripts.add(Script(destination="+6587654322", outcome=SessionStatus.BUSY))

@@ -17,13 +17,14 @@ from voiceflow_worker import (
     CallQueue,
     CallRequest,
     OutcomeHooks,
+    Receiver,
     RedialPolicy,
     Sandbox,
     SessionStatus,
     VoiceClient,
     Worker,
+    load_settings,
     open_store,
-    receiver_app,
 )
 from voiceflow_worker.asgi import serving
 from voiceflow_worker.sandbox import Script
@@ -66,7 +67,8 @@ async def main() -> None:
             billed.append(outcome.id)  # a real system stores the id with the bill, so that it bills nothing twice
 
         first, _ = await queue.enqueue_many([reminder(destination) for destination in NAMES])
-        async with serving(receiver_app(store, secret=AUTHORIZATION)) as address:
+        receiver = Receiver(load_settings(webhook_secret=AUTHORIZATION), store)
+        async with receiver.running(), serving(receiver.app) as address:
             sandbox = Sandbox(webhook=address.url + PATH, webhook_secret=AUTHORIZATION, speed=50)
             sandbox.scripts.add(Script(destination="+6587654321", outcome=SessionStatus.BUSY, times=1))
             sandbox.scripts.add(Script(destination="+6587654321", outcome=SessionStatus.COMPLETED, times=1))

@@ -23,14 +23,14 @@ from voiceflow_worker import (
     CallWindow,
     End,
     Menu,
-    MenuEvents,
+    Receiver,
     Sandbox,
     SessionStatus,
     Store,
     VoiceClient,
     Worker,
+    load_settings,
     open_store,
-    receiver_app,
 )
 from voiceflow_worker.asgi import serving
 from voiceflow_worker.sandbox import InboundEntry, InboundOrder, Script
@@ -108,8 +108,8 @@ def invitation(number: str) -> CallRequest:
 async def try_out(store: Store) -> tuple[Sandbox, list[InboundEntry]]:
     """Call guests in a sandbox, and let other guests call in."""
     await CallQueue(store).enqueue_many([invitation(number) for number in CALLED])
-    receiver = receiver_app(store, secret=AUTHORIZATION, on_event=MenuEvents(store, main))
-    async with serving(receiver) as address:
+    receiver = Receiver(load_settings(webhook_secret=AUTHORIZATION), store, menus=[main])
+    async with receiver.running(), serving(receiver.app) as address:
         sandbox = Sandbox(webhook=address.url + PATH, webhook_secret=AUTHORIZATION, speed=SPEED)
         for number, keys in CALLED.items():
             sandbox.scripts.add(Script(destination=number, outcome=SessionStatus.COMPLETED, keys=keys))

@@ -24,7 +24,7 @@ from voiceflow_worker import (
     CallRequest,
     End,
     Menu,
-    MenuEvents,
+    Receiver,
     Sandbox,
     SessionStatus,
     Store,
@@ -32,7 +32,6 @@ from voiceflow_worker import (
     Worker,
     load_settings,
     open_store,
-    receiver_app,
 )
 from voiceflow_worker.asgi import serving
 from voiceflow_worker.sandbox import Script
@@ -101,8 +100,8 @@ async def try_out(store: Store) -> Sandbox:
         for place, number in enumerate(PEOPLE, start=1)
     ]
     await CallQueue(store).enqueue_many(requests)
-    receiver = receiver_app(store, secret=AUTHORIZATION, on_event=MenuEvents(store, callback))
-    async with serving(receiver) as address:
+    receiver = Receiver(load_settings(webhook_secret=AUTHORIZATION), store, menus=[callback])
+    async with receiver.running(), serving(receiver.app) as address:
         sandbox = Sandbox(webhook=address.url + PATH, webhook_secret=AUTHORIZATION, speed=SPEED)
         for number, script in PEOPLE.items():
             sandbox.scripts.add(script.model_copy(update={"destination": number}))

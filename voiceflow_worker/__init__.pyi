@@ -14,7 +14,6 @@ from .core.outcomes.hooks import OutcomeHooks as OutcomeHooks
 from .core.ports import Store as Store
 from .core.queue import CallQueue as CallQueue
 from .core.reporting.report import build_report as build_report
-from .core.settling.settle import Settler as Settler
 from .core.suppression import SuppressionList as SuppressionList
 from .core.sweep import Sweeper as Sweeper
 from .core.worker import Worker as Worker
@@ -51,7 +50,4 @@ from .service.escalations import Escalations as Escalations
 from .service.forget import forget as forget
 from .settings import Settings as Settings
 from .settings import load_settings as load_settings
-from .webhooks import present as present
-from .webhooks import webhook_app as webhook_app
-from .webhooks.menu_events import MenuEvents as MenuEvents
-from .webhooks.serving import receiver_app as receiver_app
+from .webhooks import Receiver as Receiver

@@ -12,7 +12,7 @@ from prometheus_client import CollectorRegistry
 from tests.support.flows import SOURCE
 from voiceflow_worker import Store, load_settings
 from voiceflow_worker.ivr.menu import Menu
-from voiceflow_worker.webhooks.assembly import Receiver
+from voiceflow_worker.webhooks.receiver import Receiver
 
 SECRET = "a-secret-of-programs"
 CALL = {"to": "+6587654321", "say": "Your order is ready."}

@@ -72,7 +72,7 @@ async def test_a_plain_installation_sends_a_campaign_and_names_the_extra_of_the_
     async with sandbox.running() as url:
         code, said, errors = await run(PROGRAM, url, str(tmp_path / "calls.db"))
     assert code == 0, errors
-    extras = dict.fromkeys(["MenuEvents", "Sandbox", "present", "receiver_app", "webhook_app"], "server")
+    extras = dict.fromkeys(["Receiver", "Sandbox"], "server")
     extras["enqueue_in"] = "postgres"
     lacking = [(name, f"install 'voiceflow-worker[{extra}]'") for name, extra in sorted(extras.items())]
     assert said.strip() == f"1 submitted {lacking}"

@@ -24,11 +24,13 @@ import anyio
 
 from tests.bench.rung import AT_ONCE, WARM_UP, client_of, request
 from tests.bench.throughput import sink
-from voiceflow_worker import CallPolicy, CallQueue, Job, JobState, Settler, Worker, open_store, webhook_app
+from tests.webhooks.receiving import events_app
+from voiceflow_worker import CallPolicy, CallQueue, Job, JobState, Worker, open_store
 from voiceflow_worker.backends.local_journal import JournalFiles
 from voiceflow_worker.cli.opening import collect_less
 from voiceflow_worker.core import tracing
 from voiceflow_worker.core.ports.reading import count_states
+from voiceflow_worker.core.settling.settle import Settler
 
 SECRET = "Bearer of-the-bench-of-calls"
 
@@ -90,7 +92,7 @@ async def lives(wanted: argparse.Namespace) -> dict[str, float]:
     with tempfile.TemporaryDirectory() as folder, tracing_of(wanted.traces):
         async with open_store(f"sqlite:///{folder}/calls.db") as store, client_of(wanted.port) as client:
             queue = CallQueue(store)
-            app = webhook_app(Settler(store, CallPolicy()), secret=SECRET)
+            app = events_app(Settler(store, CallPolicy()), secret=SECRET)
 
             async def live(first: int, count: int) -> None:
                 jobs = []

@@ -13,7 +13,7 @@ import pytest
 
 from tests.api.clients import program
 from tests.cli.running import Program
-from tests.console.signing_in import OPERATORS, READERS, Form, signed_in
+from tests.console.signing_in import Form, receiver, signed_in
 from tests.support.other_process import work_here
 from voiceflow_worker import CallQueue, Campaign, InvalidInputError, Job, Store, load_settings, open_store
 from voiceflow_worker.campaigns.fields import fields_of
@@ -21,8 +21,6 @@ from voiceflow_worker.campaigns.reading import Of
 from voiceflow_worker.core.settling.stops import stop_rules
 from voiceflow_worker.ivr.loading import load_menus
 from voiceflow_worker.model.jobs.policy import write_redial_after
-from voiceflow_worker.webhooks import receiver_app
-from voiceflow_worker.webhooks.menu_events import MenuEvents
 
 __all__ = ["work_here"]
 pytestmark = pytest.mark.usefixtures("work_here")
@@ -63,12 +61,9 @@ async def by_python(folder: Path, fields: Fields, store: Store, *, dry_run: bool
 
 async def by_page(folder: Path, fields: Fields, store: Store, *, dry_run: bool) -> str:
     module = fields.get("ivr")
-    events = MenuEvents(store, *load_menus([module] if module else [], folder=folder))
+    menus = load_menus([module] if module else [], folder=folder)
     typed = {**fields, **({"ivr": "ask"} if module else {})}
-    app = receiver_app(
-        store, secret=None, ui_secret=READERS, ui_operator_secret=OPERATORS, on_event=events, settings=load_settings()
-    )
-    async with signed_in(app) as client:
+    async with signed_in(receiver(store, menus=menus)) as client:
         token = dict(Form((await client.get("/ui/campaign")).text).hidden)["token"]
         files = {"file": ("people.csv", (folder / "people.csv").read_bytes())}
         form = (await client.post("/ui/campaign", data={"token": token, "do": "look"}, files=files)).text

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from html.parser import HTMLParser
+from typing import Any
 
 import httpx
 from starlette.applications import Starlette
 
-from voiceflow_worker import Store
-from voiceflow_worker.webhooks import receiver_app
+from voiceflow_worker import Menu, Receiver, Store, load_settings
 
 READERS, OPERATORS = "correct-horse:battery", "staple/of operators"
 HOST = "http://calls"
@@ -42,9 +42,15 @@ class Form(HTMLParser):
         return values
 
 
-def receiver(store: Store, *, operators: bool = True) -> Starlette:
+def receiver(store: Store, **more: Any) -> Starlette:
+    """The app of a receiver with pages."""
+    return with_pages(store, **more).app
+
+
+def with_pages(store: Store, *, operators: bool = True, menus: Sequence[Menu] = (), **settings: Any) -> Receiver:
     """A receiver with pages."""
-    return receiver_app(store, secret=None, ui_secret=READERS, ui_operator_secret=OPERATORS if operators else None)
+    secrets: dict[str, Any] = {"ui_secret": READERS, "ui_operator_secret": OPERATORS if operators else None}
+    return Receiver(load_settings(**secrets, **settings), store, menus=menus)
 
 
 @asynccontextmanager

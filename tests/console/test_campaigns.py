@@ -12,15 +12,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.console.signing_in import OPERATORS, READERS, Form, signed_in
+from tests.console.signing_in import Form, receiver, signed_in
 from tests.console.test_pages import Page
-from voiceflow_worker import CallQueue, Menu, Store, load_settings
+from voiceflow_worker import CallQueue, Menu, Store
 from voiceflow_worker.campaigns.files.input_file import InputFile
 from voiceflow_worker.campaigns.options_file import loaded_options, saved_options
 from voiceflow_worker.console.columns import look
 from voiceflow_worker.model.times import DateOrder
-from voiceflow_worker.webhooks import receiver_app
-from voiceflow_worker.webhooks.menu_events import MenuEvents
 
 pytestmark = pytest.mark.anyio
 
@@ -52,15 +50,7 @@ class Clerk:
 async def clerk(store: Store) -> AsyncGenerator[Clerk]:
     menu = Menu("ask", prompt="Hello {{guest}}. Press 1.", voice_profile="de-DE-KatjaNeural")
     menu.on("1", goto="Thank you.")
-    app = receiver_app(
-        store,
-        secret=None,
-        ui_secret=READERS,
-        ui_operator_secret=OPERATORS,
-        on_event=MenuEvents(store, menu),
-        settings=load_settings(),
-    )
-    async with signed_in(app) as client:
+    async with signed_in(receiver(store, menus=[menu])) as client:
         yield Clerk(client, await client.get("/ui/campaign"))
 
 

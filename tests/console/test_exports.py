@@ -22,7 +22,7 @@ from tests.support.engine import Engine
 from tests.support.faulty_store import FaultyStore, StoreCall
 from tests.support.flows import flow, number
 from tests.support.voices import ScriptedVoice
-from voiceflow_worker import CallQueue, CallRequest, Store
+from voiceflow_worker import CallQueue, CallRequest, Store, load_settings
 from voiceflow_worker.console.site import Pages
 from voiceflow_worker.core.reporting.breakdown import PAGE
 
@@ -144,7 +144,7 @@ async def test_one_report_is_written_at_a_time_and_none_for_a_browser_that_has_g
             begun.set()
             await anyio.sleep_forever()
 
-    pages = Pages(FaultyStore(memory, before=wait), secret=READERS)
+    pages = Pages(FaultyStore(memory, before=wait), load_settings(ui_secret=READERS))
     app = receiver(memory)
     async with signed_in(app, READERS) as client:
         cookie = f"voiceflow={client.cookies['voiceflow']}"

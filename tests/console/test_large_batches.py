@@ -7,7 +7,7 @@ from datetime import timedelta
 import httpx
 import pytest
 
-from tests.console.signing_in import READERS, receiver, signed_in
+from tests.console.signing_in import READERS, signed_in, with_pages
 from tests.console.test_pages import Page, enqueued
 from tests.contract.samples import ManualClock
 from tests.support.engine import Engine
@@ -62,8 +62,8 @@ async def test_it_is_counted_in_the_background_and_shown_with_its_time(store_url
     clock = ManualClock()
     async with open_store(store_url, clock=clock) as store:
         engine = await campaign(store)
-        app = receiver(store)
-        async with app.router.lifespan_context(app), signed_in(app, READERS) as client:
+        whole = with_pages(store)
+        async with whole.running(), signed_in(whole.app, READERS) as client:
             assert "Reasons, times and countries are being counted: 0 % of 7 calls" in (
                 Page((await client.get(ADDRESS)).text).text
             )

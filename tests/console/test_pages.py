@@ -26,7 +26,7 @@ from tests.support.engine import Engine
 from tests.support.faulty_store import FaultyStore, StoreCall
 from tests.support.flows import flow, number
 from tests.support.voices import ScriptedVoice, unknown
-from voiceflow_worker import CallPolicy, CallQueue, CallRequest, Job, open_store
+from voiceflow_worker import CallPolicy, CallQueue, CallRequest, Job, Receiver, load_settings, open_store
 from voiceflow_worker.console.routes import calls
 from voiceflow_worker.console.sessions import PageRole, PageSessions
 from voiceflow_worker.console.site import Pages
@@ -44,7 +44,6 @@ from voiceflow_worker.model.reports.outcome import Outcome
 from voiceflow_worker.model.reports.status import SessionStatus
 from voiceflow_worker.model.reports.verdict import VerdictKind
 from voiceflow_worker.service.scheduled_run import RunState, ScheduledRun, run_records
-from voiceflow_worker.webhooks import receiver_app
 
 pytestmark = pytest.mark.anyio
 
@@ -104,7 +103,7 @@ async def session_of_a_reader() -> dict[str, str]:
 
 
 def shown_by(store: Store) -> ASGIApp:
-    return receiver_app(store, secret=WEBHOOK_SECRET, ui_secret=SECRET)
+    return Receiver(load_settings(webhook_secret=WEBHOOK_SECRET, ui_secret=SECRET), store).app
 
 
 class ManualTime:
@@ -152,7 +151,7 @@ async def test_whoever_does_not_know_the_secret_sees_nothing(memory: Store) -> N
 
 
 async def test_without_a_secret_there_are_no_pages(memory: Store) -> None:
-    async with reading(receiver_app(memory, secret=None)) as client:
+    async with reading(Receiver(load_settings(), memory).app) as client:
         for path in ("/ui", "/ui/", "/ui/calls/default.1"):
             assert (await client.get(path)).status_code == 404
 
@@ -190,8 +189,8 @@ async def test_every_answer_has_the_strict_headers(memory: Store) -> None:
             405: await client.post("/ui"),
         }
         others = [await client.get(f"/ui/calls/{job.id}"), await client.get("/ui/batches/march")]
-    away = Pages(broken(memory, StoreUnavailableError("redis://:hush@x is gone")), secret=SECRET)
-    failing = Pages(broken(memory, RuntimeError("a fault")), secret=SECRET)
+    away = Pages(broken(memory, StoreUnavailableError("redis://:hush@x is gone")), load_settings(ui_secret=SECRET))
+    failing = Pages(broken(memory, RuntimeError("a fault")), load_settings(ui_secret=SECRET))
     async with reading(away) as client:
         answers[503] = await client.get("/ui")
     async with reading(failing) as client:
@@ -236,7 +235,7 @@ async def test_a_page_needs_nothing_but_its_own_files(memory: Store) -> None:
 async def test_the_live_part_is_sent_only_when_it_has_changed(memory: Store) -> None:
     await enqueued(memory, 3)
     clock = ManualTime()
-    pages = Pages(memory, secret=SECRET, clock=clock)
+    pages = Pages(memory, load_settings(ui_secret=SECRET), clock=clock)
     app = Starlette(routes=[Route("/ui", pages)])
     async with reading(app) as client:
         first = await client.get("/ui", headers={"X-Voiceflow-Live": ""})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from ipaddress import ip_address, ip_network
+from ipaddress import ip_address
 from urllib.parse import urljoin
 
 import httpx
@@ -22,12 +22,11 @@ from tests.console.signing_in import (
     signed_in,
 )
 from tests.contract.samples import ManualClock
-from voiceflow_worker import Store
+from voiceflow_worker import Receiver, Store, load_settings
 from voiceflow_worker.asgi.gatekeeper import MOST_ADDRESSES, WrongSecrets
 from voiceflow_worker.backends.memory import MemoryStore
 from voiceflow_worker.console.sessions import LASTS, PageRole, PageSessions
 from voiceflow_worker.errors import SettingsError
-from voiceflow_worker.webhooks import receiver_app
 
 pytestmark = pytest.mark.anyio
 
@@ -109,13 +108,13 @@ async def test_without_their_own_secret_there_are_no_operators(memory: Store) ->
 
 @pytest.mark.parametrize(
     ("reader", "operator", "why"),
-    [("a", "a", "same"), ("a", " ", "empty"), (" ", None, "empty"), (None, "a", "none for")],
+    [(READERS, READERS, "same"), ("short", None, "UI_SECRET"), (None, OPERATORS, "none for")],
 )
 async def test_secrets_that_would_let_in_too_many_are_refused(
     memory: Store, reader: str | None, operator: str | None, why: str
 ) -> None:
     with pytest.raises(SettingsError, match=why):
-        receiver_app(memory, secret=None, ui_secret=reader, ui_operator_secret=operator)
+        Receiver(load_settings(ui_secret=reader, ui_operator_secret=operator), memory)
 
 
 # -- sessions ----------------------------------------------------------------------------------------------------------
@@ -190,8 +189,7 @@ async def test_wrong_secrets_are_slowed_down_and_then_even_the_right_one_waits(m
 
 
 async def test_behind_a_trusted_proxy_each_address_has_its_own_limit(memory: Store) -> None:
-    proxies = [ip_network("10.0.0.0/8")]
-    app = receiver_app(memory, secret=None, ui_secret=READERS, trusted_proxies=proxies)
+    app = receiver(memory, trusted_proxies="10.0.0.0/8")
     async with browser(app, address="10.0.0.5") as client:
         client.headers["X-Forwarded-For"] = "192.0.2.1"
         assert [(await sign_in(client, "wrong")).status_code for _ in range(6)] == [401] * 5 + [429]

@@ -232,7 +232,7 @@ LIFE = """
 import asyncio, sys
 from tests.support.engine import Engine
 from tests.support.voices import ScriptedVoice
-from voiceflow_worker import open_store, CallQueue, webhook_app
+from voiceflow_worker import open_store, CallQueue, Receiver
 async def life():
     async with open_store("memory://") as store:
         engine = Engine(store, ScriptedVoice())

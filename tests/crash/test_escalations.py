@@ -12,7 +12,8 @@ import pytest
 
 from tests.crash.escalating import ANA, BEN, CHEN, KEY
 from tests.support.processes import ROOT
-from voiceflow_worker import CallQueue, Escalations, MenuEvents, Sandbox, SessionStatus, open_store, receiver_app
+from tests.webhooks.receiving import receiver_of
+from voiceflow_worker import CallQueue, Escalations, Sandbox, SessionStatus, open_store
 from voiceflow_worker.asgi import serving
 from voiceflow_worker.sandbox import Script
 from voiceflow_worker.webhooks import PATH
@@ -35,8 +36,7 @@ async def test_whichever_write_its_process_is_killed_at_each_step_rings_once(
         killed_at += 1
         url = fresh_url(backend)
         async with open_store(url) as store:
-            receiver = receiver_app(store, secret=SECRET, on_event=MenuEvents(store))
-            async with serving(receiver) as address:
+            async with serving(receiver_of(store, webhook_secret=SECRET).app) as address:
                 sandbox = Sandbox(webhook=address.url + PATH, webhook_secret=SECRET, speed=500)
                 for number in (ANA, BEN):
                     sandbox.scripts.add(Script(destination=number, outcome=SessionStatus.NO_ANSWER))

@@ -19,7 +19,8 @@ from tests.crash.orders import Order, ReceiverOrder, SandboxOrder, TaskOrder, Wo
 from tests.crash.points import Fuse
 from tests.crash.seeded_defects import with_seeded_defect
 from tests.crash.watched import WatchedJournal, WatchedStore, WatchedVoice
-from voiceflow_worker import CallQueue, JobState, MenuEvents, VoiceClient, Worker, WorkerOptions, open_store
+from tests.webhooks.receiving import events_app
+from voiceflow_worker import CallQueue, JobState, VoiceClient, Worker, WorkerOptions, open_store
 from voiceflow_worker.asgi.server import serving
 from voiceflow_worker.backends.local_journal import JournalFiles, journal_folder
 from voiceflow_worker.core.heartbeats import Heartbeats
@@ -28,7 +29,8 @@ from voiceflow_worker.core.ports.outside import LocalJournal
 from voiceflow_worker.core.settling.settle import Settler
 from voiceflow_worker.errors import IllegalMoveError, StoreUnavailableError, TooLateError
 from voiceflow_worker.sandbox import Sandbox
-from voiceflow_worker.webhooks.serving import webhook_app
+from voiceflow_worker.webhooks.menu_events import MenuEvents
+from voiceflow_worker.webhooks.readiness import present
 
 SECRET = "Bearer of-the-laboratory"
 TAKEN_BACK = "stopped by its task"
@@ -100,9 +102,13 @@ async def _receiver(order: ReceiverOrder, tell: Tell) -> None:
         watched = WatchedStore(store, Fuse(order.triggers))
         settler = Settler(watched, order.policy)
         events = MenuEvents(store, menu.main, policy=order.policy)
-        app = webhook_app(settler, secret=SECRET, heartbeats=Heartbeats(store), on_event=events)
+        app = events_app(settler, secret=SECRET, on_event=events)
         told = anyio.Event()
-        async with _stopped_by(signal.SIGTERM, told.set), serving(app, port=order.port):
+        async with (
+            _stopped_by(signal.SIGTERM, told.set),
+            present(Heartbeats(store), name="receiver"),
+            serving(app, port=order.port),
+        ):
             tell("ready")
             await _until(told)
 

@@ -12,8 +12,11 @@ from uuid import uuid4
 from prometheus_client import CollectorRegistry
 from starlette.types import ASGIApp
 
-from voiceflow_worker import CallPolicy, Job, Menu, MenuEvents, Settler, Store, webhook_app
+from tests.webhooks.receiving import events_app
+from voiceflow_worker import CallPolicy, Job, Menu, Store
+from voiceflow_worker.core.settling.settle import Settler
 from voiceflow_worker.webhooks import PATH
+from voiceflow_worker.webhooks.menu_events import MenuEvents
 
 SECRET = "Bearer of-the-tests-of-calls"
 OURS = "+6531234567"
@@ -33,13 +36,8 @@ class Receiver:
     def of(cls, store: Store, *menus: Menu, **more: Any) -> Receiver:
         registry = CollectorRegistry()
         events = MenuEvents(store, *menus, registry=registry, **more)
-        app = webhook_app(
-            Settler(store, CallPolicy()),
-            secret=SECRET,
-            on_event=events,
-            registry=registry,
-            store_limit=UNLIMITED,
-            event_limit=UNLIMITED,
+        app = events_app(
+            Settler(store, CallPolicy()), secret=SECRET, on_event=events, registry=registry, event_limit=UNLIMITED
         )
         return cls(app, events, registry)
 

@@ -12,13 +12,12 @@ import httpx
 
 from tests.sandbox.calling import KEY
 from tests.sandbox.contract import Contract, Watched
-from tests.webhooks.receiving import SECRET, Settling
+from tests.webhooks.receiving import SECRET, events_app
 from voiceflow_worker import CallFlow, VoiceClient
 from voiceflow_worker.asgi.server import serving
 from voiceflow_worker.model.reports.events import CallAction
 from voiceflow_worker.sandbox import Sandbox
 from voiceflow_worker.webhooks import PATH as RECEIVER_PATH
-from voiceflow_worker.webhooks import webhook_app
 from voiceflow_worker.webhooks.reading import OtherEvent
 
 QUICK = 20_000.0
@@ -49,7 +48,7 @@ async def staged(replies: Callable[[], dict[str, Any]] = goodbye, **more: Any) -
     async def answer(event: OtherEvent) -> dict[str, object] | None:
         return CallFlow.parse(replies(), reply=True).to_body() if isinstance(event, CallAction) else None
 
-    told = Watched(webhook_app(Settling(), secret=SECRET, on_event=answer))
+    told = Watched(events_app(on_event=answer))
     async with serving(told) as receiver:
         hook = receiver.url + RECEIVER_PATH
         sandbox = Sandbox(webhook=hook, webhook_secret=SECRET, speed=QUICK, call_statuses=True, **more)

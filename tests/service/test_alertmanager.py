@@ -31,7 +31,7 @@ from voiceflow_worker.sandbox import Script
 from voiceflow_worker.service.escalation_state import EscalationStatus
 from voiceflow_worker.service.escalations import Escalations
 from voiceflow_worker.webhooks import PATH
-from voiceflow_worker.webhooks.assembly import Receiver
+from voiceflow_worker.webhooks.receiver import Receiver
 
 PROGRAM = shutil.which("prometheus-alertmanager")
 SECRET, WEBHOOK_SECRET = "a-secret-of-alertmanager", "Bearer of-the-sandbox"

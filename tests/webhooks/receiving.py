@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Any
 
 import anyio
 import httpx
+from prometheus_client import CollectorRegistry, generate_latest
+from starlette.applications import Starlette
+from starlette.responses import Response
+from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from tests.webhooks.payload_forms import Call, whole
+from voiceflow_worker import Store, load_settings
+from voiceflow_worker.asgi import time_limits
+from voiceflow_worker.asgi.gatekeeper import Gatekeeper, Network
 from voiceflow_worker.asgi.server import serving
 from voiceflow_worker.core.settling.settle import SummaryResult
 from voiceflow_worker.model.reports.events import SessionSummary
-from voiceflow_worker.webhooks import PATH, SettlesSummaries, webhook_app
+from voiceflow_worker.webhooks import PATH, Receiver
+from voiceflow_worker.webhooks.events import EventEndpoint
+from voiceflow_worker.webhooks.reading import Metrics, RequestReader, SettlesSummaries
 
 SECRET = "Basic c2VjcmV0LW9mLWV2ZW50cw"
 
@@ -74,11 +84,38 @@ class Sender:
         return metric_in((await self.client.get(f"{self.url}/metrics")).text, name)
 
 
+def receiver_of(store: Store, **settings: Any) -> Receiver:
+    given: dict[str, Any] = {"webhook_secret": SECRET, **settings}
+    return Receiver(load_settings(**given), store)
+
+
+def events_app(
+    settle: SettlesSummaries | None = None,
+    *,
+    secret: str = SECRET,
+    allow: Sequence[Network] = (),
+    trusted_proxies: Sequence[Network] = (),
+    read_limit: timedelta = time_limits.BODY,
+    registry: CollectorRegistry | None = None,
+    **more: Any,
+) -> Starlette:
+    """The paths of events and of metrics, without a store."""
+    counted = CollectorRegistry() if registry is None else registry
+    gatekeeper = Gatekeeper(secret=secret, allow=allow, trusted_proxies=trusted_proxies)
+    endpoint = EventEndpoint(
+        settle=settle or Settling(),
+        reader=RequestReader(gatekeeper, read_limit=read_limit),
+        metrics=Metrics(counted),
+        **more,
+    )
+    metrics = Route("/metrics", lambda _: Response(generate_latest(counted)))
+    return Starlette(routes=[*endpoint.routes, metrics])
+
+
 @asynccontextmanager
 async def receiving(settle: SettlesSummaries | None = None, **more: Any) -> AsyncGenerator[Sender]:
-    app = webhook_app(settle or Settling(), **{"secret": SECRET, **more})
     async with (
-        serving(app) as address,
+        serving(events_app(settle, **more)) as address,
         httpx.AsyncClient(timeout=20, trust_env=False) as client,
     ):
         yield Sender(address.url, client)

@@ -14,18 +14,17 @@ import anyio
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from prometheus_client import CollectorRegistry
 
 from tests.support.engine import Engine
 from tests.support.flows import number
 from tests.support.voices import ScriptedVoice, unknown
 from tests.webhooks.payload_forms import FORMS, Call, Form, whole
-from tests.webhooks.receiving import SECRET, other, posting, summary
+from tests.webhooks.receiving import other, posting, receiver_of, summary
 from voiceflow_worker import open_store
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.reading import get_jobs
 from voiceflow_worker.model.jobs.job import JobState
-from voiceflow_worker.webhooks import PATH, receiver_app
+from voiceflow_worker.webhooks import PATH
 
 pytestmark = pytest.mark.anyio
 
@@ -104,7 +103,7 @@ async def calls_of(store: Store, count: int) -> list[Call]:
 async def test_a_damaged_body_is_answered_with_200_or_4xx(sent: Sequence[tuple[Body, int]]) -> None:
     async with open_store("memory://") as store:
         calls = await calls_of(store, 6)
-        app = receiver_app(store, secret=SECRET, registry=CollectorRegistry())
+        app = receiver_of(store).app
         async with posting(app) as sender:
             for body, place in sent:
                 with anyio.fail_after(GENEROUS):

@@ -15,15 +15,15 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tests.webhooks.payload_forms import whole
-from tests.webhooks.receiving import SECRET, Settling, other, posting, receiving, summary
+from tests.webhooks.receiving import SECRET, Settling, other, posting, receiver_of, receiving, summary
 from tests.webhooks.test_payload_forms import named, now, submitted
 from voiceflow_worker.asgi.compression import decompressed
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.model.jobs.job import JobState
 from voiceflow_worker.model.reports.status import SessionStatus
-from voiceflow_worker.webhooks import PATH, receiver_app
+from voiceflow_worker.webhooks import PATH
 from voiceflow_worker.webhooks.bodies import decoded
-from voiceflow_worker.webhooks.serving import LONGEST_BODY
+from voiceflow_worker.webhooks.reading import LONGEST_BODY
 
 pytestmark = pytest.mark.anyio
 
@@ -84,7 +84,7 @@ async def test_a_bad_byte_in_each_text_costs_that_text_alone(store: Store) -> No
     """The ids are sent twice, so even a byte of one of them does not lose the call."""
     form = json.dumps(whole(named(await submitted(store))))
     texts = [place for place, letter in enumerate(form) if letter.isalpha() and form[place - 1] == '"'][::3]
-    async with posting(receiver_app(store, secret=SECRET)) as sender:
+    async with posting(receiver_of(store).app) as sender:
         for place in texts:
             content = bytearray(form.encode())
             content[place] = 0xF6
@@ -155,7 +155,7 @@ async def test_both_spellings_of_the_path_are_answered(store: Store, path: str, 
     from starlette.routing import Mount
 
     job = await submitted(store)
-    app = receiver_app(store, secret=SECRET)
+    app = receiver_of(store).app
     under = "" if served else "/calls"
     async with posting(app if served else Starlette(routes=[Mount("/calls", app=app)])) as sender:
         answer = await sender.client.post(under + path, json=whole(named(job)))

@@ -16,7 +16,7 @@ from voiceflow_worker.console.sessions import PageRole, PageSessions
 from voiceflow_worker.core.audit import entries_on
 from voiceflow_worker.errors import SettingsError
 from voiceflow_worker.webhooks.app import app
-from voiceflow_worker.webhooks.assembly import Receiver, check_receiver
+from voiceflow_worker.webhooks.receiver import Receiver, check_receiver
 
 pytestmark = pytest.mark.anyio
 OLD, NEW = "an-old-secret-of-ours", "a-new-secret-of-ours"

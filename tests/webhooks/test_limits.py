@@ -12,10 +12,9 @@ import orjson
 import pytest
 
 from tests.support.waiting import until
-from tests.webhooks.receiving import SECRET, other, receiving, summary
+from tests.webhooks.receiving import SECRET, events_app, other, receiving, summary
 from voiceflow_worker.core.settling.settle import SummaryResult
 from voiceflow_worker.model.reports.events import CallStatus, RecordingReady, SessionSummary
-from voiceflow_worker.webhooks import webhook_app
 from voiceflow_worker.webhooks.reading import OtherEvent
 
 pytestmark = pytest.mark.anyio
@@ -120,7 +119,7 @@ async def test_what_is_with_a_store_that_hangs_is_not_cut_off_when_its_sender_ha
         "type": "http", "method": "POST", "path": "/webhooks/8x8", "headers": headers, "query_string": b"",
         "client": ("127.0.0.1", 1),
     }  # fmt: skip
-    app = webhook_app(Slow(), secret=SECRET, store_limit=SHORT)
+    app = events_app(Slow(), store_limit=SHORT)
     with anyio.fail_after(20), pytest.raises(OSError, match="gone"):
         await app(scope, receive, send)
     assert len(taken) == 1

@@ -9,9 +9,8 @@ import pytest
 import structlog.testing
 
 from tests.webhooks.payload_forms import Call, whole
-from tests.webhooks.receiving import SECRET, other, posting, summary
+from tests.webhooks.receiving import SECRET, other, posting, receiver_of, summary
 from voiceflow_worker.core.ports import Store
-from voiceflow_worker.webhooks import receiver_app
 from voiceflow_worker.webhooks.reading import OddReason
 
 pytestmark = pytest.mark.anyio
@@ -41,7 +40,7 @@ async def test_what_could_not_be_understood_is_logged_and_counted(
 ) -> None:
     content = event if isinstance(event, bytes) else json.dumps(event).encode()
     with structlog.testing.capture_logs() as logged:
-        async with posting(receiver_app(store, secret=SECRET)) as sender:
+        async with posting(receiver_of(store).app) as sender:
             assert (await sender.send(content)).status_code == status
             assert await sender.metric(f'odd_total{{reason="{reason.value}"}}') == 1
     (line,) = [each for each in logged if each.get("reason") == reason.value]
@@ -53,6 +52,6 @@ async def test_what_could_not_be_understood_is_logged_and_counted(
 @pytest.mark.parametrize("event", [summary(), other("CALL_STATUS")])
 async def test_what_is_as_it_should_be_is_not_logged(store: Store, event: dict[str, Any]) -> None:
     with structlog.testing.capture_logs() as logged:
-        async with posting(receiver_app(store, secret=SECRET)) as sender:
+        async with posting(receiver_of(store).app) as sender:
             assert (await sender.send(event)).status_code == 200
     assert not [each for each in logged if "reason" in each]

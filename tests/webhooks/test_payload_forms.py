@@ -9,11 +9,10 @@ import pytest
 from tests.support.engine import Engine
 from tests.support.voices import ScriptedVoice, unknown
 from tests.webhooks.payload_forms import FORMS, Call, Form, whole
-from tests.webhooks.receiving import SECRET, Sender, posting
+from tests.webhooks.receiving import Sender, posting, receiver_of
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.reading import get_jobs
 from voiceflow_worker.model.jobs.job import Job, JobState
-from voiceflow_worker.webhooks import receiver_app
 
 pytestmark = pytest.mark.anyio
 
@@ -43,7 +42,7 @@ async def count_of(sender: Sender, result: str) -> float:
 async def test_every_form_of_a_summary_settles_its_call_once(store: Store, form: Form) -> None:
     job = await submitted(store)
     event = form.event(named(job))
-    async with posting(receiver_app(store, secret=SECRET)) as sender:
+    async with posting(receiver_of(store).app) as sender:
         for _ in range(3):
             assert (await sender.send(event)).status_code == 200
         assert await count_of(sender, "settled") == 1
@@ -59,7 +58,7 @@ async def test_every_form_of_a_summary_settles_its_call_once(store: Store, form:
 
 async def test_the_legs_and_their_quality_are_kept(store: Store) -> None:
     job = await submitted(store)
-    async with posting(receiver_app(store, secret=SECRET)) as sender:
+    async with posting(receiver_of(store).app) as sender:
         await sender.send(whole(named(job)))
     outcome = (await now(store, job)).outcome
     assert outcome is not None
@@ -72,7 +71,7 @@ async def test_half_a_letter_in_a_message_does_not_lose_the_summary(store: Store
     """JSON allows `\\ud83d` alone, and no store does."""
     job = await submitted(store)
     event = whole(named(job), sessionStatus="FAILED", errorDetails={"errorCode": -2001, "errorMsg": "cut \ud83d"})
-    async with posting(receiver_app(store, secret=SECRET)) as sender:
+    async with posting(receiver_of(store).app) as sender:
         assert (await sender.send(json.dumps(event).encode())).status_code == 200
     ended = await now(store, job)
     assert ended.state is JobState.FAILED
@@ -89,7 +88,7 @@ async def test_half_a_letter_in_a_message_does_not_lose_the_summary(store: Store
     ],
 )
 async def test_summaries_of_calls_that_this_store_does_not_know_are_counted(store: Store, call: Call) -> None:
-    async with posting(receiver_app(store, secret=SECRET)) as sender:
+    async with posting(receiver_of(store).app) as sender:
         assert (await sender.send(whole(call))).status_code == 200
         assert await count_of(sender, "unknown") == 1
         assert await sender.metric('answers_total{status="200"}') == 1

@@ -14,25 +14,21 @@ import pytest
 from anyio import to_thread
 
 from tests.support.faulty_store import FaultyStore
-from tests.webhooks.receiving import SECRET, Settling, posting
-from voiceflow_worker import load_settings, open_store
-from voiceflow_worker.api.http_api import HttpApi
-from voiceflow_worker.api.secrets import ApiSecrets
+from tests.webhooks.receiving import posting, receiver_of
+from voiceflow_worker import Store, open_store
 from voiceflow_worker.core.ports.background import BackgroundTasks
 from voiceflow_worker.core.ports.outside import SystemClock
 from voiceflow_worker.errors import StoreUnavailableError
-from voiceflow_worker.webhooks import receiver_app, webhook_app
-from voiceflow_worker.webhooks.assembly import Receiver
 from voiceflow_worker.webhooks.readiness import Readiness
 
 pytestmark = pytest.mark.anyio
 
 
-async def test_a_store_that_is_away_is_reported_in_a_sentence_and_liveness_is_not_touched() -> None:
-    async def probe() -> None:
+async def test_a_store_that_is_away_is_reported_in_a_sentence_and_liveness_is_not_touched(store: Store) -> None:
+    async def away(_: object) -> None:
         raise StoreUnavailableError("the file is locked")
 
-    async with posting(webhook_app(Settling(), secret=SECRET, probe=probe)) as sender:
+    async with posting(receiver_of(FaultyStore(store, before=away)).app) as sender:
         answer = await sender.client.get("/readyz")
         assert (await sender.client.get("/healthz")).status_code == 200
     assert (answer.status_code, answer.json()) == (503, {"error": "the store cannot be reached, or is locked"})
@@ -40,7 +36,7 @@ async def test_a_store_that_is_away_is_reported_in_a_sentence_and_liveness_is_no
 
 async def test_a_receiver_that_ends_is_not_ready_and_still_takes_events(tmp_path: Path) -> None:
     async with open_store(f"sqlite:///{tmp_path}/calls.db") as store:
-        receiver = Receiver(load_settings(webhook_secret=SECRET), store)
+        receiver = receiver_of(store)
         async with posting(receiver.app) as sender:
             assert (await sender.client.get("/readyz")).status_code == 200
             receiver.stop()
@@ -52,7 +48,7 @@ async def test_a_receiver_that_ends_is_not_ready_and_still_takes_events(tmp_path
 async def test_a_file_that_another_process_has_locked_is_not_ready(tmp_path: Path) -> None:
     """Reading would go on all the while: only who can write can take a summary."""
     path = tmp_path / "calls.db"
-    async with open_store(f"sqlite:///{path}") as store, posting(receiver_app(store, secret=SECRET)) as sender:
+    async with open_store(f"sqlite:///{path}") as store, posting(receiver_of(store).app) as sender:
         other = apsw.Connection(str(path))
         other.execute("BEGIN IMMEDIATE")
         answer = await sender.client.get("/readyz")
@@ -99,8 +95,8 @@ def disk() -> Iterator[StalledDisk]:
 
 async def test_a_disk_that_stalls_keeps_nobody_waiting_but_who_stores(tmp_path: Path, disk: StalledDisk) -> None:
     async with open_store(f"sqlite:///{tmp_path / 'calls.db'}") as store:
-        app = receiver_app(store, secret=SECRET)
-        async with app.router.lifespan_context(app), posting(app) as sender, anyio.create_task_group() as group:
+        receiver = receiver_of(store)
+        async with receiver.running(), posting(receiver.app) as sender, anyio.create_task_group() as group:
             disk.stalls = True
             group.start_soon(sender.client.get, "/readyz")  # which stores something
             await to_thread.run_sync(disk.is_waited_for.wait, 5)
@@ -136,11 +132,8 @@ async def test_no_answer_names_the_host_or_the_user_of_the_database() -> None:
     parts = BackgroundTasks(SystemClock())
     async with open_store("memory://") as store, anyio.create_task_group() as group:
         faulty = FaultyStore(store)
-        http_api = HttpApi(
-            faulty, load_settings(), secrets=ApiSecrets(load_settings(api_secret="a-secret-of-programs"))
-        )
-        app = receiver_app(faulty, secret=SECRET, ui_secret="a-secret-of-readers", api=http_api)
-        async with posting(app) as sender:
+        receiver = receiver_of(faulty, ui_secret="a-secret-of-readers", api_secret="a-secret-of-programs")
+        async with posting(receiver.app) as sender:
             faulty.before = away
             sweep = partial(faulty.records, {}, now=store.clock.now())
             group.start_soon(partial(parts.repeat, "nothing is swept", sweep, every=9.0))

@@ -10,7 +10,8 @@ import pytest
 from tests.contract.suite import ManualClock
 from tests.support.flows import flow
 from tests.support.waiting import until
-from voiceflow_worker import CallPolicy, CallQueue, open_store, receiver_app
+from tests.webhooks.receiving import receiver_of
+from voiceflow_worker import CallPolicy, CallQueue, open_store
 from voiceflow_worker.service import forget as forgetting
 from voiceflow_worker.service.uploads import Uploads, uploading
 
@@ -24,8 +25,7 @@ async def test_a_receiver_deletes_the_old_calls_of_a_queue_without_a_worker() ->
         queue = CallQueue(store, "offers", policy=POLICY)
         await queue.cancel((await queue.enqueue(flow())).id)
         clock.jump(POLICY.retention + timedelta(hours=1))
-        app = receiver_app(store, secret=None, policy=POLICY)
-        async with app.router.lifespan_context(app):
+        async with receiver_of(store).running():
 
             async def is_gone() -> bool:
                 return (await queue.status()).total == 0
@@ -48,6 +48,6 @@ async def test_uploads_of_an_erased_person_go_from_the_store_and_those_of_dead_p
             assert (mine.exists(), dead.exists()) == (True, False)
         assert not mine.exists()
         dead.mkdir()
-        async with receiver_app(store, secret=None).router.lifespan_context(None):
+        async with receiver_of(store).running():
             assert not dead.exists(), "a receiver that begins deletes them too"
         assert (await uploads.find(kept.id, owner="Li"), await uploads.content(kept)) == (None, None)

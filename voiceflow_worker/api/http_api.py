@@ -62,19 +62,15 @@ OPERATIONS: Sequence[Operation] = (
 
 
 class HttpApi:
-    """The ASGI endpoint for everything below `/v1`. `secrets` are those of its clients.
-
-    Its metrics go to `registry`, by default a new one.
-    """
+    """The ASGI endpoint for everything below `/v1`. Its metrics go to `registry`. Raises SettingsError."""
 
     def __init__(
         self,
         store: Store,
         settings: Settings,
         *,
-        secrets: ApiSecrets,
-        menus: Sequence[Menu] = (),
-        registry: CollectorRegistry | None = None,
+        menus: Sequence[Menu],
+        registry: CollectorRegistry,
     ) -> None:
         self.policies: PolicyFile = PolicyFile(settings.escalations, settings=settings)
         """The policies of escalations."""
@@ -87,8 +83,7 @@ class HttpApi:
             policies=self.policies,
         )
         self._gatekeeper = Gatekeeper(secret=None, allow=settings.api_allow, trusted_proxies=settings.trusted_proxies)
-        self._secrets = secrets
-        registry = CollectorRegistry() if registry is None else registry
+        self._secrets = ApiSecrets(settings)
         self._answers = API_ANSWERS.on(registry)
         POLICIES_REFUSED.on(registry).set_function(lambda: int(self.policies.problem is not None))
         API_IN_LINE.on(registry).set_function(lambda: self.desk.line.borrowed_tokens)

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from anyio import CancelScope
 from cyclopts import Parameter
+from pydantic import SecretStr
 
 from voiceflow_worker.backends.registry import open_store
 from voiceflow_worker.cli.opening import log_to_stderr, settings_from, signals_to
@@ -25,7 +26,6 @@ from voiceflow_worker.cli.output import ExitCode, Output, tell_findings, typed
 from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.model.jobs.call_json import call_as_json
 from voiceflow_worker.model.jobs.job import Job
-from voiceflow_worker.model.jobs.policy import CallPolicy
 from voiceflow_worker.model.numbers import phone
 from voiceflow_worker.model.text.printable import without_secrets
 from voiceflow_worker.model.text.wording import count_of
@@ -92,20 +92,20 @@ async def demo(*, json: JsonOption = False, store: DemoStore = None, queue: Demo
 async def _show(output: Output, calls: CallQueue) -> _Result:
     from voiceflow_worker.asgi.server import serving
     from voiceflow_worker.cli.sending import drain_progress
-    from voiceflow_worker.core.heartbeats import Heartbeats
-    from voiceflow_worker.core.settling.settle import Settler
     from voiceflow_worker.core.worker import Worker
     from voiceflow_worker.gateway.account import PATH
     from voiceflow_worker.gateway.client import VoiceClient
     from voiceflow_worker.sandbox import Sandbox
-    from voiceflow_worker.webhooks.serving import webhook_app
+    from voiceflow_worker.settings import Settings
+    from voiceflow_worker.webhooks import Receiver
 
     store, secret = calls.store, f"Bearer {secrets.token_hex(16)}"
-    app = webhook_app(Settler(store, CallPolicy()), secret=secret, heartbeats=Heartbeats(store))
-    async with serving(app) as receiver:
-        sandbox = Sandbox(webhook=receiver.url + PATH, webhook_secret=secret, speed=SPEED)
+    # Settings of their own: the person's may name a system to be notified.
+    receiver = Receiver(Settings.model_construct(webhook_secret=SecretStr(secret)), store)
+    async with receiver.running(), serving(receiver.app) as address:
+        sandbox = Sandbox(webhook=address.url + PATH, webhook_secret=secret, speed=SPEED)
         async with sandbox.running() as url, VoiceClient("demo-key", "demo", base_url=url) as voice:
-            output.note(f"A sandbox on {url} stands in for 8x8; webhooks arrive on {receiver.url}{PATH}.")
+            output.note(f"A sandbox on {url} stands in for 8x8; webhooks arrive on {address.url}{PATH}.")
             report = await _enqueue(output, calls)
             output.note(
                 f"Sending {report.enqueued} calls, {RATE} a second; they run {SPEED} times as fast as real ones."

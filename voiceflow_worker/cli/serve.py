@@ -92,8 +92,7 @@ async def serve(
     from voiceflow_worker.asgi.server import raise_limit, serving
     from voiceflow_worker.gateway.account import PATH, WebhookType
     from voiceflow_worker.ivr.loading import load_menus
-    from voiceflow_worker.webhooks.assembly import Receiver, check_receiver
-    from voiceflow_worker.webhooks.serving import load_what_is_read_later
+    from voiceflow_worker.webhooks.receiver import Receiver, check_receiver
 
     where = WholeStoreOptions(store=store, wait_for_store=wait_for_store)
     settings = where.settings(notify_url=notify, escalations=escalations)
@@ -105,7 +104,6 @@ async def serve(
     url = None if register is None else url_to_register(register, settings, path=PATH, force=force, tell=output.note)
     _warn_of_open(settings, host=host, told_to=open_to_all, tell=output.note)
     raise_limit()
-    load_what_is_read_later()
     stopped = anyio.Event()
     # Short, so that 8x8 soon gets an answer while the store is locked: its own time limit is not documented.
     async with opened_queue(settings, makes=True, lock_timeout=timedelta(seconds=2)) as calls:

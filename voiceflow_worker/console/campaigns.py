@@ -29,7 +29,7 @@ from voiceflow_worker.campaigns.options_file import loaded_options, saved_option
 from voiceflow_worker.campaigns.reading import Group, Of
 from voiceflow_worker.console.acting import ActionDone, page_of
 from voiceflow_worker.console.columns import FoundColumns, look
-from voiceflow_worker.console.routes.page import DEFAULT_QUEUE, Answer, Page, problem, sentence
+from voiceflow_worker.console.routes.page import Answer, Page, problem, sentence
 from voiceflow_worker.console.sessions import FormRefusedError, PageForm, PageSession, checked_form
 from voiceflow_worker.core.admission import CallRequest, CheckedCall
 from voiceflow_worker.core.audit import Actor, Interface
@@ -96,7 +96,7 @@ class _Account:
     People may then still type them.
     """
 
-    def __init__(self, settings: Settings | None) -> None:
+    def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._asked_at: float | None = None
         self._lists: dict[str, list[tuple[str, str]]] = {}
@@ -110,7 +110,7 @@ class _Account:
         return self._lists
 
     async def _read(self) -> dict[str, list[tuple[str, str]]]:
-        if self._settings is None or self._settings.missing_for_calls():
+        if self._settings.missing_for_calls():
             return {}
         try:
             async with VoiceClient.from_settings(self._settings, timeout=TIMEOUT) as voice:
@@ -131,13 +131,11 @@ class CampaignPage:
     form leaves empty. Methods raise StoreError.
     """
 
-    def __init__(
-        self, operator: Operator, process: OtherProcess, *, menus: Sequence[Menu] = (), settings: Settings | None = None
-    ) -> None:
+    def __init__(self, operator: Operator, process: OtherProcess, *, menus: Sequence[Menu], settings: Settings) -> None:
         self._operator = operator
         self._process = process
         self._settings = settings
-        self._queue = settings.queue if settings is not None else DEFAULT_QUEUE
+        self._queue = settings.queue
         self._menus = {menu.name: menu for menu in menus}
         self._account = _Account(settings)
         self._uploads = Uploads(operator.store)

@@ -79,11 +79,11 @@ class PageSessions:
         self,
         store: Store,
         *,
-        secret: SecretSource,
+        secret: SecretSource | None,
         operator_secret: SecretSource | None = None,
         monotonic: Callable[[], float] | None = None,
     ) -> None:
-        readers, operators = values_of(secret), (lambda: ()) if operator_secret is None else values_of(operator_secret)
+        readers, operators = ((lambda: ()) if each is None else values_of(each) for each in (secret, operator_secret))
         if not all(value.strip() for value in (*readers(), *operators())):
             raise SettingsError("a secret of the console is empty; give the text that people must type to sign in")
         if set(readers()) & set(operators()):

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
+from functools import partial
 from hashlib import sha256
 from importlib import resources
 from typing import TYPE_CHECKING
@@ -16,16 +17,16 @@ import structlog
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from voiceflow_worker.actions import Operator, TimeAt8x8
+from voiceflow_worker.actions import Operator
 from voiceflow_worker.asgi import time_limits
+from voiceflow_worker.asgi.gatekeeper import Gatekeeper
 from voiceflow_worker.console import campaigns, exports
-from voiceflow_worker.console.access import SIGN_IN, SIGN_OUT, PageAccess, SenderOf
+from voiceflow_worker.console.access import SIGN_IN, SIGN_OUT, PageAccess
 from voiceflow_worker.console.acting import INBOX, ROOM, ActionDone, PageActing, only_operators
 from voiceflow_worker.console.rendering import PageRenderer
 from voiceflow_worker.console.routes.batches import batch_route, show_batches, show_overview
 from voiceflow_worker.console.routes.calls import doubts_route, show_call, show_calls, show_suppression
 from voiceflow_worker.console.routes.page import (
-    DEFAULT_QUEUE,
     Answer,
     PageRequest,
     PageRoute,
@@ -38,9 +39,8 @@ from voiceflow_worker.core.audit import Interface
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.reporting.breakdown import LargeBreakdowns
 from voiceflow_worker.errors import StoreError, StoreForgetsError
+from voiceflow_worker.gateway.client import time_at_8x8
 from voiceflow_worker.ivr.menu import Menu
-from voiceflow_worker.model.jobs.policy import CallPolicy
-from voiceflow_worker.model.text.secret_text import SecretSource
 from voiceflow_worker.service.other_process import OtherProcess
 
 if TYPE_CHECKING:
@@ -140,34 +140,33 @@ _HEADERS = {
 
 
 class Pages:
-    """The ASGI endpoint for `/ui` and `/ui/{rest:path}`. `secret` is for readers, `operator_secret` for operators.
+    """The ASGI endpoint for `/ui` and `/ui/{rest:path}`. People sign in with the secrets of the `settings`.
 
-    `policy` is the workers' policy. `sender` returns the address of the sender of a request. `time_at_8x8` asks 8x8 for
-    the time. By this time (default: the store's clock), the pages decide whether 8x8 can still place a call in doubt. A
-    page must be read within `store_limit`. Campaigns may begin with one of `menus`, and take what is
-    not said from the `settings`. `clock` is a monotonic clock in seconds, by default the store's. Raises SettingsError
-    for an empty secret.
+    By the time at 8x8, the pages decide whether 8x8 can still place a call in doubt. A page must be read within
+    `store_limit`. Campaigns may begin with one of `menus`, and take what is not said from the `settings`. `clock` is a
+    monotonic clock in seconds, by default the store's. Raises SettingsError.
     """
 
     def __init__(
         self,
         store: Store,
+        settings: Settings,
         *,
-        secret: SecretSource,
-        operator_secret: SecretSource | None = None,
-        policy: CallPolicy | None = None,
-        sender: SenderOf | None = None,
-        time_at_8x8: TimeAt8x8 | None = None,
         menus: Sequence[Menu] = (),
-        settings: Settings | None = None,
         store_limit: timedelta = time_limits.PAGE,
         clock: Callable[[], float] | None = None,
     ) -> None:
         self._store = store
-        policy = policy or CallPolicy()
-        self._sessions = PageSessions(store, secret=secret, operator_secret=operator_secret, monotonic=clock)
-        self._access = PageAccess(self._sessions, sender=sender or (lambda _: None), clock=store.clock)
-        operator = Operator(store, policy, on=Interface.PAGES, time_at_8x8=time_at_8x8)
+        policy = settings.policy()
+        sessions = PageSessions(
+            store,
+            secret=settings.live_secret("ui_secret"),
+            operator_secret=settings.live_secret("ui_operator_secret"),
+            monotonic=clock,
+        )
+        sender = Gatekeeper(secret=None, trusted_proxies=settings.trusted_proxies).sender_of
+        self._access = PageAccess(sessions, sender=sender, clock=store.clock)
+        operator = Operator(store, policy, on=Interface.PAGES, time_at_8x8=partial(time_at_8x8, settings))
         process = OtherProcess(store, settings=settings)
         self.acting: PageActing = PageActing(operator, process)
         self._campaigns = campaigns.CampaignPage(operator, process, menus=menus, settings=settings)
@@ -186,7 +185,7 @@ class Pages:
         self._renderer = PageRenderer(static_version=self._static.version)
         self._clock = store.clock.monotonic if clock is None else clock
         self._live = LiveParts(self._clock)
-        self._queue = DEFAULT_QUEUE if settings is None else settings.queue
+        self._queue = settings.queue
         self._zones: dict[str, tuple[str, float]] = {}
         self._store_limit = store_limit.total_seconds()
 

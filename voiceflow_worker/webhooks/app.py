@@ -10,7 +10,7 @@ from starlette.applications import Starlette
 
 from voiceflow_worker.backends.registry import StoreWait, opened_in_time
 from voiceflow_worker.settings import load_settings
-from voiceflow_worker.webhooks.assembly import Receiver, check_receiver
+from voiceflow_worker.webhooks.receiver import Receiver, check_receiver
 
 
 def app() -> Starlette:

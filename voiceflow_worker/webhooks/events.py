@@ -14,11 +14,14 @@ import orjson
 import structlog
 from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect
+from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
+from voiceflow_worker.asgi import time_limits
 from voiceflow_worker.core.ports.round_trips import FAULT_LOGGED_EVERY, RateLimitedLog
 from voiceflow_worker.core.progress import CallProgress
 from voiceflow_worker.errors import StaleJobError, StoreError
+from voiceflow_worker.gateway.account import PATH
 from voiceflow_worker.model.reports.events import (
     CallAction,
     CallStatus,
@@ -64,23 +67,35 @@ LOGGED = 2048
 class EventEndpoint:
     """The ASGI endpoint for events of all types.
 
-    An event must be handled within `store_limit`, and a call action event within `event_limit`. After the limit, the
-    answer is 503, "send it again". The work still goes on, because a stop could leave a change half done. When 8x8
-    sends the event again, the receiver finds the stored result.
+    Session summaries go to `settle`, states and recordings to `progress`. All known events except summaries also go to
+    `on_event`, whose result is the answer; without it, the answer to a call action event (VCA) ends the call. An event
+    that could not be understood is logged with the first 2 KB of its body, and counted.
+
+    The answer to an accepted event is 200. Repeated events, and events of an unknown type or session, are accepted too.
+    Other answers: 400 for a body that is not JSON or not an event, 401 for a wrong secret, 403 for a wrong network, 408
+    for a body that came too slowly, 413 for one that is too long, 415 for an encoding other than gzip and deflate, 500
+    if the receiver itself failed, and 503, "send it again", if the store cannot be reached, or if the event was not
+    handled within `store_limit`, a call action event within `event_limit`. The work still goes on, because a stop could
+    leave a change half done. When 8x8 sends the event again, the receiver finds the stored result.
     """
 
     settle: SettlesSummaries
     reader: RequestReader
     metrics: Metrics
-    progress: CallProgress | None
-    on_event: AnswersEvents | None
-    store_limit: timedelta
-    event_limit: timedelta
+    progress: CallProgress | None = None
+    on_event: AnswersEvents | None = None
+    store_limit: timedelta = time_limits.EVENT
+    event_limit: timedelta = time_limits.KEY_PRESS
     first: Callable[[], AbstractContextManager[None]] = nullcontext
     """The context in which an event is handled, before which others have to wait."""
     _seldom: RateLimitedLog = field(default_factory=RateLimitedLog, init=False)
     _of_store: RateLimitedLog = field(default_factory=partial(RateLimitedLog, every=FAULT_LOGGED_EVERY), init=False)
     _late: int = field(default=0, init=False)
+
+    @property
+    def routes(self) -> list[Route]:
+        """The paths of events: both spellings, as a redirect would lead 8x8 to http:// behind a proxy."""
+        return [Route(path, self, methods=["POST"]) for path in (PATH, PATH + "/")]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""

@@ -171,7 +171,7 @@ _NOBODY = Caller(now=datetime.min.replace(tzinfo=UTC))
 
 
 class MenuEvents:
-    """The handler that answers call action events with menus: `webhook_app(…, on_event=MenuEvents(store, menu))`.
+    """The handler that answers call action events with menus.
 
     Calls begin in one of `menus`: in the menu that the job names, or else in the first. The menus `approval` and
     `escalation` are always served too. `policy` must be the workers' policy. `handler_limit` is the time limit of a
@@ -191,7 +191,6 @@ class MenuEvents:
         handler_limit: timedelta = HANDLER_LIMIT,
         registry: CollectorRegistry | None = None,
     ) -> None:
-        self.roots: tuple[Menu, ...] = menus
         self.menu_names: tuple[str, ...] = tuple(menu.name for menu in reachable(menus))
         named = {menu.name for menu in menus}
         own = [menu for menu in (approval, escalation_menu) if menu.name not in named]

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from datetime import timedelta
-from functools import partial
 
 import anyio
 import structlog
 
-from voiceflow_worker.core.heartbeats import EVERY, SAMPLED_EVERY, Heartbeats, RateHistory
+from voiceflow_worker.core.heartbeats import EVERY, Heartbeats
 from voiceflow_worker.core.ports.background import BackgroundTasks, answering
 from voiceflow_worker.core.ports.outside import SystemClock
 from voiceflow_worker.core.ports.probe import Probe
@@ -27,9 +26,8 @@ FRESH = 1.0
 class Readiness:
     """The readiness of a store. Requests at the same time share one probe."""
 
-    def __init__(self, probe: Probe | None, *, within: timedelta = WITHIN) -> None:
+    def __init__(self, probe: Probe) -> None:
         self._probe = probe
-        self._within = within
         self._asking = anyio.Lock()
         self._log = RateLimitedLog(every=FAULT_LOGGED_EVERY)
         self._until = float("-inf")
@@ -37,9 +35,9 @@ class Readiness:
 
     async def why_not(self) -> str | None:
         """The reason why events cannot be stored now, as a clause; None if they can be stored."""
-        if self._probe is None or anyio.current_time() < self._until:
+        if anyio.current_time() < self._until:
             return self._why
-        seconds = self._within.total_seconds()
+        seconds = WITHIN.total_seconds()
         why: str | None = f"the store did not answer within {seconds:g} s"
         with anyio.move_on_after(seconds):
             async with self._asking:
@@ -58,11 +56,7 @@ class Readiness:
 
 @asynccontextmanager
 async def present(heartbeats: Heartbeats, *, name: str, every: timedelta = EVERY) -> AsyncGenerator[None]:
-    """Send heartbeats of the receiver `name`, now and at every interval, and keep the event loop free, until the end.
-
-    `webhook_app` does this in its lifespan. But a server runs only the lifespan of the outermost app: an app that
-    mounts `webhook_app` must use this context manager in its own lifespan.
-    """
+    """Send heartbeats of the receiver `name`, now and at every interval, and keep the event loop free, to the end."""
     parts, part = BackgroundTasks(SystemClock()), "a heartbeat of the receiver could not be stored"
 
     async def beat() -> None:
@@ -88,16 +82,3 @@ async def present(heartbeats: Heartbeats, *, name: str, every: timedelta = EVERY
                         await heartbeats.receiver_left(name)
                     except Exception as error:  # noqa: BLE001 - nothing depends on it
                         _log.warning("the heartbeat of this receiver was not deleted; it expires", error=str(error))
-
-
-@asynccontextmanager
-async def sampled(rates: RateHistory) -> AsyncGenerator[None]:
-    """Store a sample of the rates at every interval, until the block ends."""
-    part = "a sample of the rates was not stored, and the rate curve has a gap"
-    sample = partial(BackgroundTasks(SystemClock()).repeat, part, rates.sample, every=SAMPLED_EVERY.total_seconds())
-    async with anyio.create_task_group() as tasks:
-        tasks.start_soon(sample)
-        try:
-            yield
-        finally:
-            tasks.cancel_scope.cancel()

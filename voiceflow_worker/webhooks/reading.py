@@ -15,6 +15,7 @@ from starlette.datastructures import Headers
 from starlette.requests import Request
 from starlette.types import Receive, Scope
 
+from voiceflow_worker.asgi import time_limits
 from voiceflow_worker.asgi.compression import decompressed
 from voiceflow_worker.asgi.gatekeeper import Gatekeeper, RefusalReason
 from voiceflow_worker.core.settling.settle import SummaryResult
@@ -65,6 +66,7 @@ class Metrics:
         self.seconds: Histogram = named.WEBHOOK_SECONDS.on(registry)
 
 
+LONGEST_BODY = 1_000_000
 DISCARDS_FOR = 2.0
 """Seconds for which the body of a refused request is read and discarded."""
 MOST_DISCARDED = 4_000_000
@@ -114,11 +116,10 @@ class WebhookAnswer:
 
 
 class RequestReader:
-    """The reader of bodies from admitted senders. `longest_body` (bytes) and `read_limit` (time) limit each body."""
+    """The reader of bodies from admitted senders. Each body must arrive within the `read_limit`."""
 
-    def __init__(self, gatekeeper: Gatekeeper, *, longest_body: int, read_limit: timedelta) -> None:
+    def __init__(self, gatekeeper: Gatekeeper, *, read_limit: timedelta = time_limits.BODY) -> None:
         self._gatekeeper = gatekeeper
-        self._longest_body = longest_body
         self._read_limit = read_limit.total_seconds()
 
     def sender(self, scope: Scope) -> str | None:
@@ -134,21 +135,21 @@ class RequestReader:
         if refusal is not None:
             status, sentence = _REFUSALS[refusal]
             return await _turned_away(WebhookAnswer.refused(status, refusal.value, sentence), chunks)
-        too_large = WebhookAnswer.refused(413, "too_large", f"the body is longer than {self._longest_body} bytes")
+        too_large = WebhookAnswer.refused(413, "too_large", f"the body is longer than {LONGEST_BODY} bytes")
         length = next((value for name, value in scope["headers"] if name == b"content-length"), b"")
-        if length.isdigit() and int(length[:18]) > self._longest_body:
+        if length.isdigit() and int(length[:18]) > LONGEST_BODY:
             return await _turned_away(too_large, chunks)
         content = bytearray()
         try:
             async with asyncio.timeout(self._read_limit):
                 async for chunk in chunks:
                     content += chunk
-                    if len(content) > self._longest_body:
+                    if len(content) > LONGEST_BODY:
                         return await _turned_away(too_large, chunks)
         except TimeoutError:
             return replace(WebhookAnswer.refused(408, "too_slow", "the body did not arrive in time"), closes=True)
-        whole = decompressed(bytes(content), longest=self._longest_body)
-        return whole if len(whole) <= self._longest_body else too_large
+        whole = decompressed(bytes(content), longest=LONGEST_BODY)
+        return whole if len(whole) <= LONGEST_BODY else too_large
 
 
 async def _turned_away(given: WebhookAnswer, chunks: AsyncIterator[bytes]) -> WebhookAnswer:

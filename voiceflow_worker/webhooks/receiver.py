@@ -1,0 +1,211 @@
+"""The one assembly of a receiver, for `voiceflow serve`, the factory of ASGI servers, and apps that mount it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
+from functools import partial
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+import anyio
+import structlog
+from anyio import to_thread
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from voiceflow_worker.asgi.gatekeeper import Gatekeeper
+from voiceflow_worker.core.heartbeats import SAMPLED_EVERY, Heartbeats, RateHistory
+from voiceflow_worker.core.ports import Store
+from voiceflow_worker.core.ports.background import BackgroundTasks, failing_here, health
+from voiceflow_worker.core.ports.identity import new_worker_id
+from voiceflow_worker.core.ports.outside import SystemClock
+from voiceflow_worker.core.ports.probe import store_probe
+from voiceflow_worker.core.progress import CallProgress
+from voiceflow_worker.core.retention import retained
+from voiceflow_worker.core.settling.settle import Settler
+from voiceflow_worker.errors import SettingsError
+from voiceflow_worker.ivr.menu import Menu
+from voiceflow_worker.notify.webhook import notifier_of, notifying
+from voiceflow_worker.service.escalations import advancing
+from voiceflow_worker.service.metrics import STORE_UP, STORE_WITHIN, EscalationMetrics, HookMetrics, ProcessMetrics
+from voiceflow_worker.service.uploads import delete_left_over
+from voiceflow_worker.settings import Settings
+from voiceflow_worker.webhooks.events import EventEndpoint
+from voiceflow_worker.webhooks.menu_events import MenuEvents
+from voiceflow_worker.webhooks.readiness import Readiness, present
+from voiceflow_worker.webhooks.reading import Metrics, RequestReader
+
+if TYPE_CHECKING:
+    from voiceflow_worker.api.http_api import HttpApi
+    from voiceflow_worker.console.site import Pages
+
+WATCH_EVERY = 1.0
+_LATE = ("phonenumbers.timezone", "voiceflow_worker.model.country_windows", "traceback", "linecache")
+
+
+def has_api(settings: Settings) -> bool:
+    """Whether the settings have a secret of programs, which opens the HTTP API."""
+    return settings.api_secret is not None or settings.api_secrets is not None
+
+
+def check_receiver(settings: Settings, *, api: bool | None = None) -> None:
+    """Raise SettingsError for what a receiver with these settings would refuse, before a store is opened."""
+    notifier_of(settings)
+    for name in ("webhook_secret", "ui_secret", "ui_operator_secret"):
+        settings.live_secret(name)
+    if settings.ui_operator_secret is not None and settings.ui_secret is None:
+        raise SettingsError("the pages have a secret for operators, but none for readers: set VOICEFLOW_UI_SECRET too")
+    if has_api(settings) if api is None else api:
+        from voiceflow_worker.api.secrets import ApiSecrets
+
+        ApiSecrets(settings)
+
+
+class Receiver:
+    """A whole receiver of an open store, as the settings say. Its policy must be that of the workers.
+
+    `POST /webhooks/8x8` takes the events of 8x8, and answers key presses by `menus` and by the menus that every
+    receiver has; `/healthz` says that it is alive, `/readyz` whether it can store events, and `/metrics` has its
+    figures. With VOICEFLOW_UI_SECRET, `/ui` is the web console. `/v1` is the HTTP API (`api`; None: if the settings
+    have a secret of programs). The receiver carries on with escalations, sends outcomes to VOICEFLOW_NOTIFY_URL, and
+    deletes what is over.
+
+    `app` is what is served or mounted, while `running` lasts. Its server must not rewrite the address of the peer
+    (uvicorn: `proxy_headers=False`). `metrics` is False for an app that serves /metrics of the `registry` itself.
+    `tell` gets sentences for the log. Raises SettingsError, and InvalidInputError for two menus of one name.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        store: Store,
+        *,
+        menus: Sequence[Menu] = (),
+        api: bool | None = None,
+        registry: CollectorRegistry | None = None,
+        metrics: bool = True,
+        tell: Callable[[str], None] | None = None,
+    ) -> None:
+        check_receiver(settings, api=api)
+        self.registry: CollectorRegistry = CollectorRegistry() if registry is None else registry
+        self._settings = settings
+        self._store = store
+        self._tell: Callable[[str], None] = structlog.get_logger("voiceflow.webhooks").info if tell is None else tell
+        policy = settings.policy()
+        answering = MenuEvents(store, *menus, policy=policy, registry=self.registry)
+        self._heartbeats = Heartbeats(store, menus=answering.menu_names)
+        self._readiness = Readiness(store_probe(store))
+        self._ends = False
+        self.http_api: HttpApi | None = None
+        """The HTTP API; None without it."""
+        if has_api(settings) if api is None else api:
+            # Imported here, because most receivers have no API.
+            from voiceflow_worker.api.http_api import HttpApi
+
+            self.http_api = HttpApi(store, settings, menus=menus, registry=self.registry)
+        self._pages: Pages | None = None
+        if settings.ui_secret is not None:
+            # Imported here, because most receivers have no pages, and need no templates.
+            from voiceflow_worker.console.site import Pages
+
+            self._pages = Pages(store, settings, menus=menus)
+        self.registry.register(EscalationMetrics())
+        self.registry.register(ProcessMetrics())
+        self._store_up = STORE_UP.on(self.registry)
+        gatekeeper = Gatekeeper(
+            secret=settings.live_secret("webhook_secret"),
+            allow=settings.webhook_allow,
+            trusted_proxies=settings.trusted_proxies,
+        )
+        events = EventEndpoint(
+            settle=Settler(store, policy),
+            reader=RequestReader(gatekeeper),
+            metrics=Metrics(self.registry),
+            progress=CallProgress(store, recordings_for=policy.retention),
+            on_event=answering,
+            first=nullcontext if self.http_api is None else self.http_api.desk.way.taken,
+        )
+        routes = [
+            *events.routes,
+            Route("/healthz", self._show_health, methods=["GET"]),
+            Route("/readyz", self._show_readiness, methods=["GET"]),
+        ]
+        if metrics:
+            routes.append(Route("/metrics", self._show_metrics, methods=["GET"]))
+        for path, endpoint in (("/ui", self._pages), ("/v1", self.http_api)):
+            if endpoint is not None:
+                routes += [Route(path, endpoint), Route(f"{path}/{{rest:path}}", endpoint)]
+        self.app: Starlette = Starlette(routes=routes)
+        """The app, without a lifespan: `running` takes its place, and a server runs that of the outermost app only."""
+
+    async def _show_health(self, _request: Request) -> Response:
+        return JSONResponse(health(failing_here()))
+
+    async def _show_readiness(self, _request: Request) -> Response:
+        why = "the receiver ends" if self._ends else await self._readiness.why_not()
+        return JSONResponse({"status": "ok"} if why is None else {"error": why}, 200 if why is None else 503)
+
+    async def _show_metrics(self, _request: Request) -> Response:
+        is_up = False
+        with anyio.move_on_after(STORE_WITHIN):
+            is_up = await self._readiness.why_not() is None
+        self._store_up.set(is_up)
+        return Response(generate_latest(self.registry), media_type=CONTENT_TYPE_LATEST)
+
+    @asynccontextmanager
+    async def running(self) -> AsyncGenerator[None]:
+        """All that a receiver does beside its requests, while the block lasts."""
+        await to_thread.run_sync(_load_what_is_read_later)
+        await to_thread.run_sync(delete_left_over)
+        store, settings, policy = self._store, self._settings, self._settings.policy()
+        async with AsyncExitStack() as stack:
+            await stack.enter_async_context(present(self._heartbeats, name=new_worker_id()))
+            await stack.enter_async_context(retained(store, policy))
+            hooks = await stack.enter_async_context(
+                notifying(notifier_of(settings), settings, store, queue=None, tell=self._tell)
+            )
+            if hooks is not None:
+                self.registry.register(HookMetrics(hooks))
+            await stack.enter_async_context(advancing(store, policy=policy))
+            if self._pages is not None:
+                await stack.enter_async_context(self._pages.large.running())
+            group = await stack.enter_async_context(anyio.create_task_group())
+            repeat = BackgroundTasks(SystemClock()).repeat
+            if self._pages is not None:
+                part = "a sample of the rates was not stored, and the rate curve has a gap"
+                every = SAMPLED_EVERY.total_seconds()
+                group.start_soon(partial(repeat, part, RateHistory(store).sample, every=every))
+            if self.http_api is not None:
+                # A wrong file of policies is told at once, not when it is needed.
+                part = "the policies of escalations were not looked at"
+                group.start_soon(partial(repeat, part, self.http_api.policies.current, every=WATCH_EVERY))
+            try:
+                yield
+            finally:
+                self.stop()
+                group.cancel_scope.cancel()
+
+    def stop(self) -> None:
+        """Tell that this receiver ends: it is not ready any more, and programs wait no longer for outcomes.
+
+        To be called before a server waits for its last requests.
+        """
+        self._ends = True
+        if self.http_api is not None:
+            self.http_api.stop()
+
+
+def _load_what_is_read_later() -> None:
+    """Load all numbering plans (0.2 s), and modules that would otherwise be imported when they are first needed.
+
+    A process that has opened all the files that it may open can read none of them.
+    """
+    from phonenumbers.phonemetadata import PhoneMetadata
+
+    PhoneMetadata.load_all()
+    for name in _LATE:
+        import_module(name)
