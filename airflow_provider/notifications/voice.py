@@ -110,11 +110,13 @@ class VoiceCallNotifier(BaseNotifier):
                 alarm, wording = self._instance(instance, context)
                 key = f"airflow-alarm-{digest(*occasion, 'instances')[:40]}"
                 within = _duration(self.gather)
-                status = await escalations.gather(escalation, key=key, alarm=alarm, wording=wording, within=within)
+                status = await escalations.group_alarms(
+                    escalation, key=key, alarm=alarm, wording=wording, within=within
+                )
             else:
                 key = f"airflow-alarm-{digest(*occasion)[:40]}"
                 # A second callback may have other texts, such as another time. The escalation of the first one is used.
-                status = (await escalations.start(escalation, key=key, asked=key)).status
+                status = (await escalations.start(escalation, key=key, request=key)).status
             if status.is_open:
                 sends = self.send == "here"
                 async with sending(hook, queue, batch_id=status.batch_id, stop=stop, sends=sends):

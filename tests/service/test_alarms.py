@@ -315,10 +315,10 @@ async def test_a_flap_after_an_acknowledgement_rests_and_is_listed(duty: Duty) -
     duty.clock.advance(MINUTE)
     heard = await duty.flaps("disk")
     assert heard.blocked is None
-    resting = (await duty.listed())[-1]
-    assert resting.resting_until is not None
-    assert resting.in_words().startswith("nobody is called until ")
-    assert f"{ANA} acknowledged this alert at" in resting.in_words()
+    quiet = (await duty.listed())[-1]
+    assert quiet.resting_until is not None
+    assert quiet.in_words().startswith("nobody is called until ")
+    assert f"{ANA} acknowledged this alert at" in quiet.in_words()
     await duty.passes(3 * MINUTE)
     assert await duty.rang() == [ANA]
     await duty.tells(resolved=["disk"])
@@ -404,7 +404,7 @@ async def test_instances_that_fail_one_after_the_other_have_one_call(duty: Duty)
 
     async def fails(name: str) -> EscalationStatus:
         alarm = Alarm(mark=name, text=name)
-        return await duty.escalations.gather(
+        return await duty.escalations.group_alarms(
             duty.escalation(), key="run", alarm=alarm, wording=wording, within=timedelta(seconds=10)
         )
 

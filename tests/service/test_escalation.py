@@ -202,10 +202,10 @@ async def test_what_comes_from_the_settings_is_no_other_request(store: Store) ->
         load_settings(source=source, voice_profile="en-IE-EmilyNeural") for source in ("+6531234567", "+6531234568")
     )
     for settings in (ours, changed):
-        started = await escalations.start(Escalation.of(asked, settings=settings), key="k", asked=asked)
+        started = await escalations.start(Escalation.of(asked, settings=settings), key="k", request=asked)
         assert started.status.escalation.source == "+6531234567"
     with pytest.raises(KeyConflictError):
-        await escalations.start(Escalation.of(asked, settings=ours), key="k", asked={**asked, "say": "Flood."})
+        await escalations.start(Escalation.of(asked, settings=ours), key="k", request={**asked, "say": "Flood."})
 
 
 # -- what is passed over ----------------------------------------------------------------------------------------------
@@ -685,7 +685,7 @@ async def test_open_escalations_are_listed_in_their_order_and_ended_ones_from_a_
     of_another_version = {"default.escalation-1": '{"a": 1}'}
     for name, value in ("louder", True), ("window", "later"):
         fields = {**escalation().as_json(), name: value}
-        newer = replace(EscalationRecord.new(escalation(), key="4", asked="", at=begun), escalation=fields)
+        newer = replace(EscalationRecord.new(escalation(), key="4", request_digest="", at=begun), escalation=fields)
         of_another_version[f"default.escalation-{name}"] = newer.text()
     await text_records(store, OPEN).within("default").put(of_another_version)
     for key in ("3", "1"):

@@ -171,7 +171,7 @@ class _Plan:
     """What the firing alerts of a notification need, by their marks."""
 
     new: dict[str, None] = field(default_factory=dict[str, None])
-    resting: dict[str, tuple[datetime, str]] = field(default_factory=dict[str, tuple[datetime, str]])
+    not_before_reason: dict[str, tuple[datetime, str]] = field(default_factory=dict[str, tuple[datetime, str]])
     again: dict[str, list[str]] = field(default_factory=dict[str, list[str]])
     known: dict[str, None] = field(default_factory=dict[str, None])
     late: dict[str, None] = field(default_factory=dict[str, None])
@@ -269,9 +269,9 @@ class Alarms:
             raise _contended()
         statuses = [await self._escalations.advance(each) for each in begun]
         others = {each: None for mark in plan.known if (each := ids.get(mark)) is not None and each not in begun}
-        scene = await self._records.scene({found[each].batch_id for each in others})
+        snapshot = await self._records.snapshot({found[each].batch_id for each in others})
         for each in others:
-            why = scene.blocked(found[each]) if found[each].record.state is EscalationState.OPEN else None
+            why = snapshot.blocked(found[each]) if found[each].record.state is EscalationState.OPEN else None
             statuses.append(replace(found[each], blocked=None if why is None else why[1]).shown())
         return HeardAlerts(statuses=statuses, begun=bool(begun), late=len(plan.late))
 
@@ -297,7 +297,7 @@ class Alarms:
                     done = None if standing is None else standing.record.acknowledged
                     if done is not None and now < done.at + escalation.rest:
                         why = f"{done.who} acknowledged this alert at {in_words(done.at)}"
-                        plan.resting[mark] = (done.at + escalation.rest, why)
+                        plan.not_before_reason[mark] = (done.at + escalation.rest, why)
                     else:
                         plan.new[mark] = None
         return plan
@@ -316,27 +316,27 @@ class Alarms:
         now, target = self._store.clock.now(), escalation.target()
         writes: list[Write] = []
         begun: list[str | None] = []
-        for marks, rests in ((list(plan.new), False), (list(plan.resting), True)):
+        for marks, rests in ((list(plan.new), False), (list(plan.not_before_reason), True)):
             if not marks:
                 continue
             escalation_id = f"{self._group}.alarm-{new_revision()}"
-            until, why = max(plan.resting[mark] for mark in marks) if rests else (None, None)
+            until, why = max(plan.not_before_reason[mark] for mark in marks) if rests else (None, None)
             alarms = [Alarm(mark=mark, text=alerts.firing[mark].text) for mark in marks]
             said = escalation if wording is None else replace(escalation, say=wording.of(alarms))
             record = EscalationRecord.new(
-                said, key=escalation_id.partition(".")[2], asked="", at=now, alarms=alarms, wording=wording,
-                not_before=until, resting=why,
+                said, key=escalation_id.partition(".")[2], request_digest="", at=now, alarms=alarms, wording=wording,
+                not_before=until, not_before_reason=why,
             )  # fmt: skip
             conditions, puts = self._firing(marks, alerts, known, {target: escalation_id})
-            writes.append(self._records.begins(escalation_id, record, conditions=conditions, puts=puts))
+            writes.append(self._records.creation(escalation_id, record, conditions=conditions, puts=puts))
             begun.append(escalation_id)
         for escalation_id, marks in plan.again.items():
             each = found[escalation_id]
             on = each.record.with_alarms(dict.fromkeys(marks, False))
             if on.state is not EscalationState.OPEN:
-                on = on.begun_again(each.size, escalation.rounds, at=now)
+                on = on.restarted(each.size, escalation.rounds, at=now)
             conditions, puts = self._firing(marks, alerts, known, {target: escalation_id})
-            writes.append(self._records.changes(each, on, conditions=conditions, puts=puts))
+            writes.append(self._records.replacement(each, on, conditions=conditions, puts=puts))
             begun.append(escalation_id)
         for mark in plan.known:
             heard = known[mark][1]

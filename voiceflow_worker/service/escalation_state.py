@@ -30,17 +30,17 @@ class EscalationState(StrEnum):
     OPEN = "open"
     ACKNOWLEDGED = "acknowledged"
     UNANSWERED = "unanswered"
-    """All numbers were called or passed over in all rounds, and nobody has pressed the key. Somebody still may."""
+    """All numbers were called or skipped in all rounds, and nobody has pressed the key. Somebody still may."""
     STOPPED = "stopped"
     """It was ended by an order, or because its alerts are resolved."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EscalationStep:
-    """A call of an escalation, or a number passed over: what came of it, in one word (`result`) and in a sentence.
+    """A call of an escalation, or a number skipped: what came of it, in one word (`result`) and in a sentence.
 
     The words are those of calls (`CallResult`); and `acknowledged`; `outside_window` and `refused` for a number that
-    was passed over; `pressed_late` for a key after the end; `not_called` for a step whose turn has not come. `call_id`
+    was skipped; `pressed_late` for a key after the end; `not_called` for a step whose turn has not come. `call_id`
     is the id of its call, if it has one.
     """
 
@@ -51,7 +51,7 @@ class EscalationStep:
     message: str
     call_id: str | None = None
     at: datetime | None = None
-    """The time at which it was called or passed over."""
+    """The time at which it was called or skipped."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,8 +129,8 @@ class EscalationStatus:
     """An escalation as it stands: what has happened at each step, and who has acknowledged.
 
     `steps` are those of the round in progress and of the one before. `resting_until` is set while it calls nobody, for
-    the reason `resting`: its alert was acknowledged shortly before. `blocked` says why nothing can call now, such as
-    that no worker runs.
+    the reason `not_before_reason`: its alert was acknowledged shortly before. `blocked` says why nothing can call now,
+    such as that no worker runs.
     """
 
     id: str
@@ -146,7 +146,7 @@ class EscalationStatus:
     escalation: Escalation
     alarms: tuple[Alarm, ...] = ()
     resting_until: datetime | None = None
-    resting: str | None = None
+    not_before_reason: str | None = None
     blocked: str | None = None
 
     @property
@@ -163,7 +163,7 @@ class EscalationStatus:
         if self.state is EscalationState.STOPPED:
             return f"it was ended before anybody acknowledged: {self.reason}"
         if self.resting_until is not None:
-            return f"nobody is called until {in_words(self.resting_until)}: {self.resting}"
+            return f"nobody is called until {in_words(self.resting_until)}: {self.not_before_reason}"
         if self.is_open:
             now = next((each for each in reversed(self.steps) if each.at is not None), self.steps[0])
             many = "" if now.round == 1 else f" of round {now.round}"
@@ -217,26 +217,26 @@ class EscalationStatus:
 class EscalationRecord:
     """A stored escalation. `step` is the number of the step whose turn it is, from 1, and `last` that of the last one.
 
-    `passed` are the steps that are over, without those of older rounds whose calls have ended. The first step of a
-    round other than the first waits for `round_at`. With `not_before`, no step begins earlier, for the
-    reason `resting`. Keys that were pressed
-    before `begun_at` are of before it was begun again. `asked` is the digest of what was asked for. `token` is new with
-    each write, as a compare-and-swap wants it.
+    `finished_steps` are the steps that are over, without those of older rounds whose calls have ended. The first step
+    of a round other than the first waits for `round_starts_at`. With `not_before`, no step begins earlier, for the
+    reason `not_before_reason`. Keys that were pressed before `begun_at` are of before it was begun again.
+    `request_digest` is the digest of what was asked for. `token` is new with each write, as a compare-and-swap wants
+    it.
     """
 
     unique_key: str
-    asked: str
+    request_digest: str
     escalation: dict[str, object]
     created_at: datetime
     begun_at: datetime
-    round_at: datetime
+    round_starts_at: datetime
     last: int | None = None
     step: int = 1
-    passed: tuple[EscalationStep, ...] = ()
+    finished_steps: tuple[EscalationStep, ...] = ()
     alarms: tuple[Alarm, ...] = ()
     wording: Wording | None = None
     not_before: datetime | None = None
-    resting: str | None = None
+    not_before_reason: str | None = None
     state: EscalationState = EscalationState.OPEN
     ended_at: datetime | None = None
     reason: str | None = None
@@ -249,30 +249,30 @@ class EscalationRecord:
         escalation: Escalation,
         *,
         key: str,
-        asked: str,
+        request_digest: str,
         at: datetime,
         alarms: Sequence[Alarm] = (),
         wording: Wording | None = None,
         not_before: datetime | None = None,
-        resting: str | None = None,
+        not_before_reason: str | None = None,
     ) -> EscalationRecord:
-        """The record of an escalation that begins now, or rests until `not_before`, for the reason `resting`."""
+        """The record of an escalation that begins now. With `not_before`, nobody is called earlier."""
         rounds = escalation.rounds
         return cls(
             unique_key=key,
-            asked=asked,
+            request_digest=request_digest,
             escalation=escalation.as_json(),
             created_at=at,
             begun_at=at,
-            round_at=at,
+            round_starts_at=at,
             last=None if rounds is None else rounds * len(escalation.numbers),
             alarms=as_stored_alarms(alarms),
             wording=wording,
             not_before=not_before,
-            resting=resting,
+            not_before_reason=not_before_reason,
         )
 
-    def begun_again(self, size: int, rounds: int | None, *, at: datetime) -> EscalationRecord:
+    def restarted(self, size: int, rounds: int | None, *, at: datetime) -> EscalationRecord:
         """The record of an escalation that had ended, for further rounds of `size` steps."""
         step = ((self.step - 2) // size + 1) * size + 1 if self.step > 1 else 1  # the first step of a round
         return replace(
@@ -423,8 +423,8 @@ class FoundEscalation:
             at=job.created_at,
         )
 
-    def passed_over(self, result: str, why: str, *, at: datetime) -> EscalationStep:
-        """The step whose turn it is, passed over for this reason."""
+    def skipped(self, result: str, why: str, *, at: datetime) -> EscalationStep:
+        """The step whose turn it is, skipped for this reason."""
         step = self.record.step
         return EscalationStep(
             step=step, round=self.round_of(step), number=self.number(step), result=result,
@@ -434,7 +434,7 @@ class FoundEscalation:
     def shown(self) -> EscalationStatus:
         """The escalation with what its calls say now."""
         record = self.record
-        resting = record.not_before if record.state is EscalationState.OPEN and record.step == 1 else None
+        quiet_until = record.not_before if record.state is EscalationState.OPEN and record.step == 1 else None
         return EscalationStatus(
             id=self.id,
             queue=self.queue,
@@ -448,20 +448,20 @@ class FoundEscalation:
             steps=tuple(self._shown_steps()),
             escalation=self.spoken,
             alarms=record.alarms,
-            resting_until=resting if not self.jobs else None,
-            resting=record.resting,
+            resting_until=quiet_until if not self.jobs else None,
+            not_before_reason=record.not_before_reason,
             blocked=self.blocked,
         )
 
     def _shown_steps(self) -> Iterator[EscalationStep]:
         record = self.record
-        for passed in record.passed:
-            job = self.jobs.get(passed.step)
+        for finished in record.finished_steps:
+            job = self.jobs.get(finished.step)
             # Of a deleted call, the record says what came of it.
             is_newer = False
             if job is not None and job.body and job.state is not JobState.CANCELLED:
                 is_newer = job.answer == "yes" or job.state.is_final
-            yield self.of_call(passed.step, job) if job is not None and is_newer else passed
+            yield self.of_call(finished.step, job) if job is not None and is_newer else finished
         is_open = record.state is EscalationState.OPEN
         last = self.round_of(record.step) * self.size if is_open or (record.step - 1) % self.size else record.step - 1
         for step in range(record.step, min(last, record.last or last) + 1):

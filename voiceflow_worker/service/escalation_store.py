@@ -38,7 +38,7 @@ NO_WORKER, HELD, NOT_SENT = "no_worker", "held", "not_sent"
 
 
 @dataclass(frozen=True, slots=True)
-class Scene:
+class QueueSnapshot:
     """What decides whether calls of a queue leave now: its gates, those of batches, and its workers."""
 
     queue: str
@@ -75,9 +75,9 @@ class EscalationStore:
         self.queue = queue
         self.store: Store = queue.store
 
-    async def scene(self, batches: Iterable[str]) -> Scene:
+    async def snapshot(self, batches: Iterable[str]) -> QueueSnapshot:
         """What decides now whether calls of the queue and these batches leave. Raises StoreError."""
-        return Scene(
+        return QueueSnapshot(
             queue=self.queue.name,
             at=self.store.clock.now(),
             gates=await gates_at(self.store, self.queue.name, [None, *batches]),
@@ -121,7 +121,7 @@ class EscalationStore:
                 report_unreadable(f"escalation {escalation_id}", error)
         keys: dict[str, tuple[str, int]] = {}
         for escalation_id, (record, _) in read.items():
-            for step in (*(each.step for each in record.passed if each.call_id is not None), record.step):
+            for step in (*(each.step for each in record.finished_steps if each.call_id is not None), record.step):
                 keys[key_of(escalation_id, step)] = (escalation_id, step)
         jobs: dict[str, dict[int, Job]] = {each: {} for each in read}
         if keys:
@@ -164,7 +164,7 @@ class EscalationStore:
         texts = {record.group: record.value for record in records[ENDED_ESCALATION]}
         return await self.found(texts | {record.member: record.value for record in records[OPEN]})
 
-    def begins(
+    def creation(
         self,
         escalation_id: str,
         record: EscalationRecord,
@@ -187,7 +187,7 @@ class EscalationStore:
             ),
         )
 
-    def changes(
+    def replacement(
         self,
         found: FoundEscalation,
         new: EscalationRecord,
@@ -212,9 +212,9 @@ class EscalationStore:
             drops.append(Drop(LISTED, name, None, was))
             ends_at = None if new.state is EscalationState.OPEN else now + LONG_KEPT
             stored.append(Put(LISTED, name, "", ends_at, member=at))
-        return Write(conditions=(self.standing(found), *conditions), puts=(*stored, *puts), drops=tuple(drops))
+        return Write(conditions=(self.unchanged(found), *conditions), puts=(*stored, *puts), drops=tuple(drops))
 
-    def standing(self, found: FoundEscalation) -> Same:
+    def unchanged(self, found: FoundEscalation) -> Same:
         """That nobody has changed the escalation since it was read."""
         if _is_open(found):
             return Same(OPEN, found.queue, found.text, found.id)
@@ -238,7 +238,7 @@ class EscalationStore:
         Returns False if something has changed since it was read. Raises StoreError.
         """
         now = self.store.clock.now()
-        writes = [self.changes(found, new, conditions=conditions)]
+        writes = [self.replacement(found, new, conditions=conditions)]
         for job in takes_back:
             ended = lifecycle.cancel(job, at=now, reason=reason, policy=self.queue.policy)
             writes.append(changed(job, ended, at=now)[1])

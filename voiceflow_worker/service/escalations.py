@@ -6,7 +6,7 @@ second, and so does who waits for it. Nobody has a claim, because each write is 
 - To go to the next step is a compare-and-swap of the record. Of two processes, one goes on; the other reads it again.
 - The call of a step has a unique key, made of the escalation and the step, and is enqueued under the condition that the
   record is still the one that was read. So a step never rings twice, even if the store was rolled back. The same write
-  replaces the record: who ends the escalation, or passes the number over, without having seen this call, must look
+  replaces the record: who ends the escalation, or skips the number, without having seen this call, must look
   again.
 - That an escalation has ended is a condition of every POST of its calls. So nobody is called after somebody has
   acknowledged, or after it was stopped, not even by a call that went back to the queue.
@@ -77,7 +77,7 @@ from voiceflow_worker.service.escalation_store import (
     NO_WORKER,
     NOT_SENT,
     EscalationStore,
-    Scene,
+    QueueSnapshot,
     key_of,
     open_texts,
 )
@@ -88,9 +88,9 @@ if TYPE_CHECKING:
 RING = timedelta(seconds=90)
 """The time after `answer_within` in which a call that was placed at the last moment can still ring and be answered."""
 LOOK_EVERY = 1.0
-_KEPT = timedelta(hours=1)
+_FINISHED_STEPS_KEPT = timedelta(hours=1)
 _ONCE = RedialPolicy(on=frozenset(), limit=0, after=timedelta())
-_NUMBER_KEPT_IT_BACK: Mapping[ReasonKind | None, str] = {
+_RESULT_BY_WAIT: Mapping[ReasonKind | None, str] = {
     ReasonKind.NUMBER_BUSY: "number_busy",
     ReasonKind.MAX_PER_PERSON: "number_busy",
     ReasonKind.WINDOW: "outside_window",
@@ -122,25 +122,25 @@ class Escalations:
         digest = hashlib.blake2b(key.encode("utf-8", "surrogatepass"), digest_size=10).hexdigest()
         return f"{self.queue.name}.escalation-{digest}"
 
-    async def start(self, escalation: Escalation, *, key: str, asked: object = None) -> StartedEscalation:
+    async def start(self, escalation: Escalation, *, key: str, request: object = None) -> StartedEscalation:
         """Begin to call, or find the escalation that was started with this key before; nobody is then called again.
 
-        `asked` is what was asked for, as JSON, by default the escalation: the same key with something else is refused.
+        `request` is what was requested, as JSON, by default the escalation: the same key with another is refused.
         Raises `KeyConflictError`, `CallFlowError` for a key that cannot be kept, and StoreError, after which the same
         start is safe.
         """
         if problems := [*key_findings(key), *text_findings({"unique_key": key})]:
             raise CallFlowError(problems)
         escalation_id, now = self.id_of(key), self._store.clock.now()
-        digest = _digest(escalation.as_json() if asked is None else asked)
-        record = EscalationRecord.new(escalation, key=key, asked=digest, at=now)
-        write = self._records.begins(escalation_id, record)
+        digest = _digest(escalation.as_json() if request is None else request)
+        record = EscalationRecord.new(escalation, key=key, request_digest=digest, at=now)
+        write = self._records.creation(escalation_id, record)
         (answer,) = await self._store.write(BulkWrite(writes=(write,)), now=now)
         if answer.result is Result.DONE:
             return StartedEscalation(await self.advance(escalation_id), created=True)
         return await self._started(key, digest)
 
-    async def gather(
+    async def group_alarms(
         self, escalation: Escalation, *, key: str, alarm: Alarm, wording: Wording, within: timedelta
     ) -> EscalationStatus:
         """Have one escalation for all alarms with this key, which calls when `within` has passed since the first.
@@ -159,10 +159,10 @@ class Escalations:
             found = (await self._records.read([escalation_id])).get(escalation_id)
             if found is None:
                 record = EscalationRecord.new(
-                    escalation, key=named, asked=_digest(key), at=now, alarms=[alarm], wording=wording,
-                    not_before=now + within, resting="others like it may follow",
+                    escalation, key=named, request_digest=_digest(key), at=now, alarms=[alarm], wording=wording,
+                    not_before=now + within, not_before_reason="others like it may follow",
                 )  # fmt: skip
-                write = self._records.begins(escalation_id, record)
+                write = self._records.creation(escalation_id, record)
                 await self._store.write(BulkWrite(writes=(write,)), now=now)
             elif any(each.mark == alarm.mark for each in found.record.alarms):
                 return await self.advance(escalation_id)
@@ -171,7 +171,7 @@ class Escalations:
             ):
                 more = replace(found.record, alarms=as_stored_alarms([*found.record.alarms, alarm]))
                 if more.state is EscalationState.UNANSWERED:
-                    more = more.begun_again(found.size, escalation.rounds, at=now)
+                    more = more.restarted(found.size, escalation.rounds, at=now)
                 await self._records.write(found, more)
             else:
                 number += 1
@@ -191,12 +191,12 @@ class Escalations:
         """
         with suppress(EscalationNotFoundError):
             return await self._started(key, _digest(fields))
-        return await self.start(Escalation.of(fields, settings=settings, policies=policies), key=key, asked=fields)
+        return await self.start(Escalation.of(fields, settings=settings, policies=policies), key=key, request=fields)
 
     async def _started(self, key: str, digest: str) -> StartedEscalation:
         """The escalation with this key, continued. Raises KeyConflictError if something else was asked for."""
         found = await self._records.get(self.id_of(key))
-        if found.record.asked != digest:
+        if found.record.request_digest != digest:
             raise KeyConflictError([KeyConflict(0, key, found.id)])
         return StartedEscalation(await self.advance(found.id), created=False)
 
@@ -211,7 +211,7 @@ class Escalations:
         found = await self._records.get(escalation_id)
         if found.record.state is not EscalationState.OPEN:
             return found.shown()
-        return _with_blocked(found, await self._records.scene([found.batch_id])).shown()
+        return _with_blocked(found, await self._records.snapshot([found.batch_id])).shown()
 
     async def recent(self, *, since: datetime | None = None) -> list[EscalationStatus]:
         """The open escalations, and those that have ended since a time, by their start. Raises StoreError.
@@ -223,8 +223,8 @@ class Escalations:
         while since is not None and after is not None:
             page, after = await self._records.listed(after=after, limit=200, since=since)
             found |= {each.id: each for each in page}
-        scene = await self._records.scene({each.batch_id for each in found.values()})
-        shown = [_with_blocked(each, scene).shown() for each in found.values()]
+        snapshot = await self._records.snapshot({each.batch_id for each in found.values()})
+        shown = [_with_blocked(each, snapshot).shown() for each in found.values()]
         return sorted(shown, key=lambda each: (each.created_at, each.id))
 
     async def page(self, *, after: str = "", limit: int = 100) -> tuple[list[EscalationStatus], str | None]:
@@ -334,9 +334,9 @@ class Escalations:
             found = await self._records.get(escalation_id)
             if found.record.state is not EscalationState.OPEN:
                 return found.shown()
-            scene = await self._records.scene([found.batch_id])
-            if not await self._go_on(found, scene):
-                return _with_blocked(found, scene).shown()
+            snapshot = await self._records.snapshot([found.batch_id])
+            if not await self._take_step(found, snapshot):
+                return _with_blocked(found, snapshot).shown()
 
     async def look(self, texts: Mapping[str, str]) -> Counter[str]:
         """Carry on with open escalations, by their records. Returns how many are blocked, by the reason.
@@ -344,13 +344,13 @@ class Escalations:
         One that fails does not keep the others from being continued. Raises StoreError.
         """
         found = await self._records.found(texts)
-        scene = await self._records.scene({each.batch_id for each in found.values()})
+        snapshot = await self._records.snapshot({each.batch_id for each in found.values()})
         blocked: Counter[str] = Counter()
         for each in found.values():
-            if (why := scene.blocked(each)) is not None:
+            if (why := snapshot.blocked(each)) is not None:
                 blocked[why[0]] += 1
             try:
-                if await self._go_on(each, scene):
+                if await self._take_step(each, snapshot):
                     await self.advance(each.id)
             except EscalationNotFoundError:
                 pass
@@ -364,45 +364,45 @@ class Escalations:
                 )
         return blocked
 
-    async def _go_on(self, found: FoundEscalation, scene: Scene) -> bool:
+    async def _take_step(self, found: FoundEscalation, snapshot: QueueSnapshot) -> bool:
         """Take the next step of an open escalation. Returns False if there is nothing to do now."""
-        record, now = found.record, scene.at
+        record, now = found.record, snapshot.at
         if (done := found.pressed) is not None:  # the menu could not say so at once
             await self.end(found, EscalationState.ACKNOWLEDGED, done=done)
             return True
-        if (gate := scene.cancelled(found)) is not None:
+        if (gate := snapshot.cancelled(found)) is not None:
             await self.end(found, EscalationState.STOPPED, reason=closed_in_words(gate))
             return True
         if found.is_over:
             await self.end(found, EscalationState.UNANSWERED)
             return True
-        begins_round = (record.step - 1) % found.size == 0
+        is_first_of_round = (record.step - 1) % found.size == 0
         job = found.jobs.get(record.step)
         if job is None:
-            if now < max(record.not_before or now, record.round_at if begins_round else now):
+            if now < max(record.not_before or now, record.round_starts_at if is_first_of_round else now):
                 return False
-            if begins_round:
-                record = replace(record, round_at=now + found.escalation.answer_within)
-            passed = await self._call(found, record)
-            if passed is None:
+            if is_first_of_round:
+                record = replace(record, round_starts_at=now + found.escalation.answer_within)
+            finished = await self._call(found, record)
+            if finished is None:
                 return True
-            new = replace(record, passed=(*_kept(found, now), passed), step=record.step + 1)
+            new = replace(record, finished_steps=(*_kept_steps(found, now), finished), step=record.step + 1)
             await self._records.write(found, new)
         else:
-            passed = self._passed(found, job, scene)
-            if passed is None:
+            finished = self._finished_step(found, job, snapshot)
+            if finished is None:
                 return False
-            new = replace(record, passed=(*_kept(found, now), passed), step=record.step + 1)
+            new = replace(record, finished_steps=(*_kept_steps(found, now), finished), step=record.step + 1)
             unsent = [job] if job.state in UNSENT else []
-            await self._records.write(found, new, takes_back=unsent, reason=passed.message)
+            await self._records.write(found, new, takes_back=unsent, reason=finished.message)
         _log.info(
-            "a step of an escalation is over", escalation=found.id, step=passed.step, result=passed.result,
-            message=passed.message,
+            "a step of an escalation is over", escalation=found.id, step=finished.step, result=finished.result,
+            message=finished.message,
         )  # fmt: skip
         return True
 
     async def _call(self, found: FoundEscalation, record: EscalationRecord) -> EscalationStep | None:
-        """Enqueue the call of the step whose turn it is; returns the step if its number is passed over instead."""
+        """Enqueue the call of the step whose turn it is; returns the step if its number is skipped instead."""
         escalation, now = found.spoken, self._store.clock.now()
         try:
             number = read_number(found.number(record.step), escalation.country).e164
@@ -411,7 +411,7 @@ class Escalations:
                 opening = first_opening(window, numbers=[number], time_zone=None, at=now, valid_until=None)
                 if opening.problem is None and opening.at > now:
                     opens = f"its calling window ({window}) opens at {in_words(opening.at)}"
-                    return found.passed_over("outside_window", opens, at=now)
+                    return found.skipped("outside_window", opens, at=now)
             request = CallRequest(
                 flow=escalation.call(number),
                 unique_key=key_of(found.id, record.step),
@@ -422,29 +422,29 @@ class Escalations:
                 data=found.data(),
                 menu=ESCALATION,
             )
-            standing, put = self._records.standing(found), self._records.open_put(found, record)
-            await self.queue.admitter.admit_all([request], turn=[standing], puts=[put])
+            unchanged, put = self._records.unchanged(found), self._records.open_put(found, record)
+            await self.queue.admitter.admit_all([request], turn=[unchanged], puts=[put])
         except (IntakeError, KeyConflictError):
             return None  # somebody else has carried on with it
         except SuppressedNumberError as error:
-            return found.passed_over(CallResult.SUPPRESSED, error.suppressed[0].reason, at=now)
+            return found.skipped(CallResult.SUPPRESSED, error.suppressed[0].reason, at=now)
         except InvalidInputError as error:
             findings = error.findings if isinstance(error, CallFlowError) else [str(error)]
-            return found.passed_over("refused", "; ".join(map(str, findings)), at=now)
+            return found.skipped("refused", "; ".join(map(str, findings)), at=now)
         return None
 
-    def _passed(self, found: FoundEscalation, job: Job, scene: Scene) -> EscalationStep | None:
+    def _finished_step(self, found: FoundEscalation, job: Job, snapshot: QueueSnapshot) -> EscalationStep | None:
         """The step whose turn it is, if it is over; None while it is not."""
         step, within = found.record.step, found.escalation.answer_within
         if (over := found.ending(job)) is not None:
             return replace(found.of_call(step, job), message=over)
         if job.state in UNSENT:
-            kept_back = _NUMBER_KEPT_IT_BACK.get(job.reason_kind)
-            if kept_back is None or scene.at < job.created_at + within or scene.blocked(found) is not None:
+            result = _RESULT_BY_WAIT.get(job.reason_kind)
+            if result is None or snapshot.at < job.created_at + within or snapshot.blocked(found) is not None:
                 return None
-            return replace(found.of_call(step, job), result=kept_back, message=f"was not called: {job.reason}")
+            return replace(found.of_call(step, job), result=result, message=f"was not called: {job.reason}")
         post = job.last_post
-        if scene.at < (job.created_at if post is None else post.began_at) + within + RING:
+        if snapshot.at < (job.created_at if post is None else post.began_at) + within + RING:
             return None
         waited = write_duration(within + RING)
         return replace(found.of_call(step, job), message=f"its call has not ended within {waited}")
@@ -471,7 +471,7 @@ class Escalations:
                 last = replace(last, message=f"was being called when {why}")
                 if current.state in UNSENT:
                     last = replace(last, result=CallResult.CANCELLED, message=f"was not called: {why}")
-            ended = replace(ended, passed=(*ended.passed, last), step=ended.step + 1)
+            ended = replace(ended, finished_steps=(*ended.finished_steps, last), step=ended.step + 1)
         if not await self._records.write(found, ended, takes_back=unsent, reason=why, conditions=conditions):
             return False
         _ENDED[state] += 1
@@ -479,26 +479,28 @@ class Escalations:
         return True
 
 
-def _kept(found: FoundEscalation, now: datetime) -> tuple[EscalationStep, ...]:
+def _kept_steps(found: FoundEscalation, now: datetime) -> tuple[EscalationStep, ...]:
     """The steps to be kept: those of this round and the one before, and older ones that may still be answered."""
     oldest = found.round_of(found.record.step) - 1
 
     def is_kept(step: EscalationStep) -> bool:
         job = found.jobs.get(step.step)
-        may_go_on = job is not None and not job.state.is_final and step.at is not None and now < step.at + _KEPT
+        may_go_on = (
+            job is not None and not job.state.is_final and step.at is not None and now < step.at + _FINISHED_STEPS_KEPT
+        )
         return step.round >= oldest or may_go_on
 
-    return tuple(filter(is_kept, found.record.passed))
+    return tuple(filter(is_kept, found.record.finished_steps))
 
 
-def _with_blocked(found: FoundEscalation, scene: Scene) -> FoundEscalation:
-    if found.record.state is not EscalationState.OPEN or (why := scene.blocked(found)) is None:
+def _with_blocked(found: FoundEscalation, snapshot: QueueSnapshot) -> FoundEscalation:
+    if found.record.state is not EscalationState.OPEN or (why := snapshot.blocked(found)) is None:
         return found
     return replace(found, blocked=why[1])
 
 
-def _digest(asked: object) -> str:
-    return hashlib.blake2b(canonical_json(asked).encode(), digest_size=16).hexdigest()
+def _digest(request: object) -> str:
+    return hashlib.blake2b(canonical_json(request).encode(), digest_size=16).hexdigest()
 
 
 def ended_here() -> Mapping[EscalationState, int]:
