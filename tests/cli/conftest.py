@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
-from functools import cache
 from pathlib import Path
-from typing import Any
 
 import pytest
 import structlog
-from cyclopts import App, ArgumentCollection
 
 from tests.cli.one_call import eight
 from tests.cli.running import Program
-from voiceflow_worker.cli.program import program
+from tests.support.commands import assembled_once
 
-__all__ = ["eight"]
+__all__ = ["assembled_once", "eight"]
 
 
 @pytest.fixture(autouse=True)
@@ -27,26 +24,6 @@ def _logs_as_they_were() -> Iterator[None]:
     yield
     structlog.reset_defaults()
     root.handlers[:], root.level = handlers, level
-
-
-@pytest.fixture(scope="session", autouse=True)
-def _assembled_once() -> Iterator[None]:
-    """The program holds nothing of a command that was run; to assemble its options takes longer than most commands."""
-    assemble, known = App.assemble_argument_collection, dict[object, ArgumentCollection]()
-
-    def assembled(app: App, **more: Any) -> ArgumentCollection:
-        if more or app.default_command not in known:
-            known[app.default_command] = assemble(app, **more)
-        found = known[app.default_command]
-        for argument in found:
-            argument.tokens = []
-        found._set_marks(False)
-        return found
-
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr("voiceflow_worker.cli.program.program", cache(program))
-        patched.setattr(App, "assemble_argument_collection", assembled)
-        yield
 
 
 @pytest.fixture(autouse=True)

@@ -17,8 +17,11 @@ import yaml
 from tests.cli.eight_by_eight import running
 from tests.cli.stored import enqueued, in_doubt, url_of
 from tests.docs.pages import DOCS, blocks
+from tests.support.commands import assembled_once
 from voiceflow_worker.cli.program import run
 from voiceflow_worker.sandbox import Sandbox
+
+__all__ = ["assembled_once"]
 
 PAGE = DOCS / "runbooks.md"
 CALL = "default.01JB3W8Z5Q7X9V2K4M6N8P0R2T"

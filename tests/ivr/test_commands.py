@@ -13,6 +13,7 @@ import httpx
 import pytest
 
 from tests.ivr.asking import OURS, SECRET, Line
+from tests.support.commands import assembled_once
 from tests.support.engine import Engine
 from tests.support.processes import running
 from tests.support.voices import ScriptedVoice
@@ -20,6 +21,8 @@ from voiceflow_worker import CallQueue, Job, JobState, open_store
 from voiceflow_worker.cli.program import run
 from voiceflow_worker.ivr import Rehearsal
 from voiceflow_worker.ivr.loading import load_menu
+
+__all__ = ["assembled_once"]
 
 MENUS = """
 from voiceflow_worker import Again, Caller, CallFlow, End, Menu
