@@ -64,6 +64,8 @@ ENDS_WITHIN = 20.0
 RATES = (60.0, 300.0)
 SETBACK_EVERY = 250
 """Kills between two rollbacks of the store, with one at least in every run."""
+LOG_EVERY = 60.0
+"""Seconds between two commands of a person who reads the log of 8x8: no worker lives long enough to do it."""
 CRASH_EVERY = (2.0, 10.0)
 """Seconds between two crashes of a server that recovers."""
 AT_ONCE = timedelta(seconds=LEAVES_WITHIN)
@@ -118,7 +120,7 @@ class Soak:
         """Kill until the plan is done; then drain, judge, have a person resolve what is open, and judge again."""
         self._hands.begin()
         tasks: list[Callable[[], None]] = [self._hands.feed_on, self._hands.run_tasks, self._hands.hand_in_again_on]
-        tasks += [self._weather, self._slow_commits, self._kill_receivers]
+        tasks += [self._weather, self._slow_commits, self._kill_receivers, self._reconcile]
         tasks += [partial(self._kill_workers, place) for place in range(WORKERS)]
         if self._rollbacks:
             tasks.append(self._rollback_on)
@@ -256,6 +258,16 @@ class Soak:
                 return
             try:
                 self._strikes.slow_commits += stall(dice.uniform(*slow.SECONDS))
+            finally:
+                self._lights.ended()
+
+    def _reconcile(self) -> None:
+        person = Person(self._lab, self._tell)
+        while not self._lights.sleep(LOG_EVERY):
+            if not self._lights.may_start():
+                return
+            try:
+                person.does("reconcile")
             finally:
                 self._lights.ended()
 
