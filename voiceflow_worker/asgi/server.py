@@ -8,10 +8,10 @@ import os
 import resource
 import socket
 from collections.abc import AsyncGenerator, Generator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Literal
 
 import anyio
 import uvicorn
@@ -19,7 +19,7 @@ import uvicorn
 from voiceflow_worker.asgi import time_limits
 
 if TYPE_CHECKING:
-    from starlette.types import ASGIApp
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 BACKLOG = 65_535
 """The number of connections that may wait to be accepted. The system may lower it to its own limit (net.core.somaxconn
@@ -76,6 +76,12 @@ class Address:
 
     host: str
     port: int
+    _server: _Server | None = field(default=None, repr=False, compare=False)
+
+    def transport_of(self, scope: Scope) -> asyncio.Transport | None:
+        """The transport of the connection on which a request has come; None if it has ended."""
+        found = [] if self._server is None else self._server.transports()
+        return next((each for each in found if client_of(each) == _client(scope)), None)
 
     @property
     def url(self) -> str:
@@ -93,7 +99,7 @@ async def serving(
     grace: timedelta = timedelta(seconds=5),
     linger: timedelta = timedelta(),
     kept: timedelta = time_limits.CONNECTION,
-    protocol: type[asyncio.Protocol] | None = None,
+    protocol: Literal["auto", "h11", "httptools"] = "auto",
     date_header: bool = True,
 ) -> AsyncGenerator[Address]:
     """Serve `app` on `host` and `port` (0: any free port) until the block ends, on the running asyncio event loop.
@@ -102,15 +108,16 @@ async def serving(
     fails, no new connections are accepted, requests in progress have `grace` to finish, and the app's lifespan is shut
     down. Before that, for at most `linger`, each answer tells its client that the connection ends; a request that was
     on its way on an idle connection when that ended still reaches the app, though nobody hears its answer. Signals and
-    logging are left to the caller. A connection without a request is `kept` for so long. `protocol` replaces uvicorn's
-    own HTTP protocol class. Requests on more connections than file descriptors allow get a 503.
+    logging are left to the caller. A connection without a request is `kept` for so long. `protocol` is the library that
+    reads requests. Requests on more connections than file descriptors allow get a 503.
 
     Raises OSError if the port cannot be bound, RuntimeError if the app's lifespan fails to start.
     """
     # `proxy_headers` is off, so the app sees the address of the peer and judges X-Forwarded-For itself.
+    closing = _Closing(app)
     config = uvicorn.Config(
-        app,
-        http="auto" if protocol is None else protocol,
+        closing,
+        http=protocol,
         interface="asgi3",  # "auto" takes a bound method for an ASGI 2 app
         ws="none",
         lifespan="auto",
@@ -124,7 +131,7 @@ async def serving(
         timeout_keep_alive=max(1, round(kept.total_seconds())),
         timeout_graceful_shutdown=max(0, round(grace.total_seconds())),
     )
-    server = _Server(config, linger=min(linger, grace))
+    server = _Server(config, closing=closing, linger=min(linger, grace))
     with _bound(host, port) as listening:
         bound = listening.getsockname()
         task = asyncio.create_task(server.run_until_exit(listening), name=f"serving {host}:{bound[1]}")
@@ -133,7 +140,7 @@ async def serving(
             if not server.started:
                 await task
                 raise RuntimeError(f"the app for {host}:{bound[1]} did not start; the log has the reason")
-            yield Address(bound[0], bound[1])
+            yield Address(bound[0], bound[1], server)
         finally:
             server.should_exit = True
             with anyio.CancelScope(shield=True):
@@ -161,11 +168,57 @@ def _bound(host: str, port: int) -> socket.socket:
     return listening
 
 
+class _Closing:
+    """The app within, whose answers end their connections once the end of the server `has_begun`.
+
+    `busy` are the clients that wait for the end of an answer.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+        self.has_begun = False
+        self.busy: set[tuple[str, int]] = set()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        client, is_answered = _client(scope), False
+        self.busy.add(client)
+
+        async def told(message: Message) -> None:
+            nonlocal is_answered
+            if self.has_begun and message["type"] == "http.response.start":
+                message = {**message, "headers": [*message.get("headers", ()), (b"connection", b"close")]}
+            await send(message)
+            if message["type"] == "http.response.body" and not message.get("more_body"):
+                is_answered = True
+                self.busy.discard(client)
+
+        try:
+            await self._app(scope, receive, told)
+        finally:
+            if not is_answered:  # else the client may have sent its next request
+                self.busy.discard(client)
+
+
+def client_of(transport: asyncio.Transport) -> tuple[str, int]:
+    """The address and the port of the client of a connection: no two open connections of a server have the same."""
+    host, port, *_ = transport.get_extra_info("peername") or ("", 0)
+    return host, port
+
+
+def _client(scope: Scope) -> tuple[str, int]:
+    host, port = scope.get("client") or ("", 0)
+    return host, port
+
+
 class _Server(uvicorn.Server):
     """A server without signal handlers. `begun` is set when the server has started or failed."""
 
-    def __init__(self, config: uvicorn.Config, *, linger: timedelta) -> None:
+    def __init__(self, config: uvicorn.Config, *, closing: _Closing, linger: timedelta) -> None:
         super().__init__(config)
+        self._closing = closing
         self._linger = linger.total_seconds()
         self.begun = asyncio.Event()
 
@@ -176,6 +229,10 @@ class _Server(uvicorn.Server):
                 await self.serve(sockets=[listening])
             finally:
                 self.begun.set()
+
+    def transports(self) -> list[asyncio.Transport]:
+        """Those of all open connections."""
+        return [each.transport for each in self.server_state.connections]
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
@@ -188,20 +245,15 @@ class _Server(uvicorn.Server):
 
     async def _take_leave(self) -> None:
         """End the connections so that no request is lost on one (RFC 9112 §9.6)."""
-        connections = cast("set[Any]", self.server_state.connections)
-        headers = [*self.server_state.default_headers, (b"connection", b"close")]
-        self.server_state.default_headers = headers
-        for connection in connections:
-            if connection.cycle is not None:
-                connection.cycle.default_headers = headers
+        self._closing.has_begun = True
         await self._until_closed(self._linger)
         for server in self.servers:
             server.close()
-        for connection in list(connections):
-            if connection.cycle is None or connection.cycle.response_complete:
+        for transport in self.transports():
+            if client_of(transport) not in self._closing.busy:
                 with contextlib.suppress(OSError):
                     # What the client has sent before it sees this end is still read, and stored.
-                    connection.transport.get_extra_info("socket").shutdown(socket.SHUT_WR)
+                    transport.get_extra_info("socket").shutdown(socket.SHUT_WR)
         await self._until_closed(FAREWELL)
 
     async def _until_closed(self, seconds: float) -> None:

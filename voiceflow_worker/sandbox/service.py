@@ -17,7 +17,7 @@ from voiceflow_worker.sandbox.api.account_routes import AccountRoutes
 from voiceflow_worker.sandbox.api.callflows import Callflows
 from voiceflow_worker.sandbox.api.control_routes import ControlRoutes
 from voiceflow_worker.sandbox.api.exports import ExportRoutes, Exports
-from voiceflow_worker.sandbox.api.misbehaviour import ConnectionTellingProtocol, Misbehaviour
+from voiceflow_worker.sandbox.api.misbehaviour import Misbehaviour
 from voiceflow_worker.sandbox.calls.call_events import Activity
 from voiceflow_worker.sandbox.calls.call_log import LogRows
 from voiceflow_worker.sandbox.calls.ledger import Ledger
@@ -146,9 +146,8 @@ class Sandbox:
         At the end, open calls are deleted, and stalled connections are reset. Raises OSError if the port cannot be
         bound. A sandbox can run only once.
         """
-        async with serving(
-            self.app, host=host, port=port, protocol=ConnectionTellingProtocol, date_header=False
-        ) as address:
+        async with serving(self.app, host=host, port=port, protocol="h11", date_header=False) as address:
+            self._misbehaviour.transport_of = address.transport_of
             try:
                 yield address.url
             finally:

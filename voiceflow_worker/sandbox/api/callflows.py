@@ -10,7 +10,7 @@ from datetime import datetime
 import orjson
 from starlette.types import Receive, Scope, Send
 
-from voiceflow_worker.sandbox.api.misbehaviour import Misbehaviour, connection_of, faulty_answer, send_answer
+from voiceflow_worker.sandbox.api.misbehaviour import Misbehaviour, faulty_answer, send_answer
 from voiceflow_worker.sandbox.calls.call import Call, FlowRequest, read_request
 from voiceflow_worker.sandbox.calls.ledger import Ledger, LedgerEntry
 from voiceflow_worker.sandbox.calls.outcomes import Outcomes
@@ -49,9 +49,9 @@ class Callflows:
         if fault is None:
             fault = self.faults.take(asked.request.destination)
         if fault is None or fault.fault is FaultKind.SURPLUS:
-            await send_answer(self._decide(asked).answer, send, now=self.now())
             if fault is not None:
-                connection_of(scope).surplus = fault
+                self.misbehaviour.order_surplus(fault, scope)
+            await send_answer(self._decide(asked).answer, send, now=self.now())
         elif fault.fault is FaultKind.DELAY:
             await self._answer_late(fault, asked, send)
         else:

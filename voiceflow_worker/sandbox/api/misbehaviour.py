@@ -9,67 +9,24 @@ from collections.abc import Callable
 from contextlib import suppress
 from datetime import datetime
 from http import HTTPStatus
-from typing import Any, cast
+from typing import TypeAlias
 
 import orjson
 from starlette.types import Receive, Scope, Send
-from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from voiceflow_worker.sandbox.events.account import NO_KEY
 from voiceflow_worker.sandbox.events.answers import HttpAnswer, not_created, platform_error
 from voiceflow_worker.sandbox.orders import Fault, FaultKind, Within
 
-IN_STATE = "sandbox.connection"
 _LINGER_NOT = struct.pack("ii", 1, 0)
+TransportOf: TypeAlias = Callable[[Scope], asyncio.Transport | None]
 
 
-class ServiceConnection:
-    """One TCP connection of a client."""
-
-    __slots__ = ("_transport", "surplus")
-
-    def __init__(self, transport: asyncio.Transport) -> None:
-        self._transport = transport
-        self.surplus: Fault | None = None
-        """The order for a surplus answer, which is sent before the answer to the next request."""
-
-    def write(self, data: bytes) -> None:
-        """Send these bytes unchanged, without the HTTP server."""
-        self._transport.write(data)
-
-    def reset(self) -> None:
-        """End the connection with a TCP reset, so that the client's next read fails."""
-        # With SO_LINGER at 0, close() discards unsent bytes and sends RST instead of FIN (socket(7)).
-        opened = self._transport.get_extra_info("socket")
-        opened.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_NOT)
-        self._transport.abort()
-
-    def close(self) -> None:
-        """End the connection with a TCP FIN: the client reads all written bytes, then the end of the stream."""
-        self._transport.close()
-
-
-class ConnectionTellingProtocol(H11Protocol):
-    """uvicorn's HTTP protocol, which also puts the connection into the state of each request's scope."""
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Put the connection into the `state` of the scope of each of its requests."""
-        transport = cast("asyncio.Transport", transport)
-        super().connection_made(transport)
-        self.app_state: dict[str, Any] = {**self.app_state, IN_STATE: ServiceConnection(transport)}
-
-
-def connection_of(scope: Scope) -> ServiceConnection:
-    """Return the connection of a request.
-
-    Raises ConnectionResetError if the server or the client of the request has no socket.
-    """
-    connection = scope.get("state", {}).get(IN_STATE)
-    if not isinstance(connection, ServiceConnection):
-        raise ConnectionResetError(
-            "this fault acts on the connection of the request, which this server hides; use Sandbox.running()"
-        )
-    return connection
+def reset(transport: asyncio.Transport) -> None:
+    """End a connection with a TCP reset, so that the client's next read fails."""
+    # With SO_LINGER at 0, close() discards unsent bytes and sends RST instead of FIN (socket(7)).
+    transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_NOT)
+    transport.abort()
 
 
 async def until_disconnected(receive: Receive) -> None:
@@ -119,6 +76,9 @@ class Misbehaviour:
     def __init__(self, now: Callable[[], datetime]) -> None:
         self._now = now
         self._called_off = asyncio.Event()
+        self.transport_of: TransportOf | None = None
+        """The connection of a request, or None if it has ended; None for a server that hides its connections."""
+        self._surplus: dict[asyncio.Transport, Fault] = {}
 
     async def pause(self, seconds: float) -> None:
         """Wait for `seconds`, or until all waits are cancelled."""
@@ -134,17 +94,31 @@ class Misbehaviour:
 
     async def send_surplus(self, scope: Scope) -> None:
         """If this connection has a surplus answer, send it, and then delay the true answer as the order says."""
-        connection = scope.get("state", {}).get(IN_STATE)
-        if not isinstance(connection, ServiceConnection) or (fault := connection.surplus) is None:
+        connection = self._connection(scope) if self._surplus else None
+        fault = None if connection is None else self._surplus.pop(connection, None)
+        if connection is None or fault is None:
             return
-        connection.surplus = None
         if (answer := faulty_answer(fault)) is not None:
             connection.write(b"".join(answer.on_the_wire(now=self._now())))
             await self.pause(_LATE if fault.seconds is None else fault.seconds)
 
+    def order_surplus(self, fault: Fault, scope: Scope) -> None:
+        """Order a surplus answer, which is sent before the answer to the next request of this connection."""
+        if (connection := self._connection(scope)) is not None:
+            self._surplus[connection] = fault
+
+    def _connection(self, scope: Scope) -> asyncio.Transport | None:
+        """The connection of a request; None if it has ended. Raises ConnectionResetError if the server hides it."""
+        if self.transport_of is None:
+            raise ConnectionResetError(
+                "this fault acts on the connection of the request, which this server hides; use Sandbox.running()"
+            )
+        return self.transport_of(scope)
+
     async def break_line(self, fault: Fault, true_answer: HttpAnswer, scope: Scope, receive: Receive) -> None:
         """Send a part of the true answer, other bytes or nothing, and then break the connection."""
-        connection = connection_of(scope)
+        if (connection := self._connection(scope)) is None:
+            return
         head, body = true_answer.on_the_wire(now=self._now())
         if fault.fault is FaultKind.JUNK:
             connection.write(_bytes(_NO_HTTP if fault.body is None else fault.body))
@@ -158,7 +132,7 @@ class Misbehaviour:
             await asyncio.wait({gone, off}, timeout=fault.seconds, return_when=asyncio.FIRST_COMPLETED)
             off.cancel()
         if fault.fault in {FaultKind.STALL, FaultKind.RESET}:
-            connection.reset()
+            reset(connection)
         else:
             connection.close()
         # If the app returned while the connection is open, uvicorn would send an answer.
