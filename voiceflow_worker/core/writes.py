@@ -89,7 +89,8 @@ def journal_entry(
     """
     begun = lifecycle.begin(job, at=at, lease_until=lease_until, policy=policy)
     post = begun.posts[-1]
-    numbers = (*spellings(job.number), *second_numbers(job, policy))
+    second = second_numbers(job, policy)
+    numbers = (*spellings(job.number), *second)
     conditions: list[Condition] = [
         Absent(SUPPRESSED, listed_groups(job.parties, store_id=store_id)),
         OpenGate(job.queue, job.batch_id),
@@ -100,7 +101,7 @@ def journal_entry(
     ]
     if (escalation := escalation_of(job)) is not None:
         conditions.append(Absent(ENDED_ESCALATION, (escalation,)))
-    puts = _locks(job, post, policy)
+    puts = _locks(job, post, second, policy)
     if policy.max_per_person is not None:
         conditions += [AtMost(PERSON, person, policy.max_per_person.attempts - 1) for person in _persons(job)]
         puts += _attempt(job, post, policy.max_per_person.span)
@@ -250,7 +251,7 @@ def made_again(job: Job, *, at: datetime, policy: CallPolicy) -> Write:
         span = policy.max_per_person.span
         puts += [put for post in job.posts if post.may_have_rung for put in _attempt(job, post, span)]
     if job.posts and may_ring(job, at=at, policy=policy):
-        puts += _locks(job, job.posts[-1], policy)
+        puts += _locks(job, job.posts[-1], second_numbers(job, policy), policy)
     return inserted(job, puts=tuple(puts))
 
 
@@ -307,8 +308,10 @@ def rings_until(post: Post, policy: CallPolicy, *, bridges: bool = False) -> dat
 
 def second_numbers(job: Job, policy: CallPolicy) -> tuple[str, ...]:
     """The numbers to lock that the flow bridges to the call: every spelling, without shared numbers."""
+    if not (bridged := job.second_parties):
+        return ()
     called = spellings(job.number)
-    return tuple(number for number in lockable(job.second_parties, policy) if number not in called)
+    return tuple(number for number in lockable(bridged, policy) if number not in called)
 
 
 def lockable(numbers: Iterable[str], policy: CallPolicy) -> tuple[str, ...]:
@@ -317,14 +320,14 @@ def lockable(numbers: Iterable[str], policy: CallPolicy) -> tuple[str, ...]:
     return tuple(number for number in all_spellings(numbers) if number not in shared)
 
 
-def _locks(job: Job, post: Post, policy: CallPolicy) -> list[Put]:
+def _locks(job: Job, post: Post, second: Iterable[str], policy: CallPolicy) -> list[Put]:
     owner = post.client_request_id
     # Not by the POST's own validity, which may be shorter: the clock of 8x8, which ends it, may be behind.
     called = post.began_at + policy.submit_window + policy.ringing
     bridged = called + policy.longest_call + policy.ringing
     return [
         *(Put(NUMBER, number, owner, called, Mode.EXTEND) for number in spellings(job.number)),
-        *(Put(SECOND_PARTY, number, owner, bridged, Mode.EXTEND) for number in second_numbers(job, policy)),
+        *(Put(SECOND_PARTY, number, owner, bridged, Mode.EXTEND) for number in second),
     ]
 
 

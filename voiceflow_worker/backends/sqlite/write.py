@@ -59,7 +59,9 @@ def write(bulk: BulkWrite, at: int, transaction: Transaction) -> Generator[None,
         puts = [put for write in bulk.writes for put in write.puts]
         if bulk.guard.server or work.failed_by(bulk.guard.known, puts) is not None:
             not_verified = WriteResult(result=Result.NOT_VERIFIED)
-            return [_DONE if work.was_written(write) else not_verified for write in bulk.writes]
+            return [
+                _DONE if work.was_written(write, work.revision_of(write)) else not_verified for write in bulk.writes
+            ]
     if bulk.together:
         return _together(bulk.writes, work, transaction)
     answers: list[WriteResult] = []
@@ -98,9 +100,10 @@ class Writing:
 
     def answer(self, write: Write) -> WriteResult:
         """Check all of a write, then write all of it."""
-        if self.was_written(write):
+        revision = self.revision_of(write)
+        if self.was_written(write, revision):
             return _DONE
-        refusal = self._refused_change(write) or self._refused_condition(write)
+        refusal = self._refused_change(write, revision) or self._refused_condition(write)
         if refusal is not None:
             return refusal
         slot = None if write.slot is None else self._allot(write.slot)
@@ -117,15 +120,15 @@ class Writing:
             self._transaction.changed.add(write.wakes)
         return _DONE if slot is None else WriteResult(result=Result.DONE, slot=slot)
 
-    def was_written(self, write: Write) -> bool:
-        """Whether an earlier try has written the write."""
+    def was_written(self, write: Write, revision: str | None) -> bool:
+        """Whether an earlier try has written the write. `revision` is that of its job now."""
         match write.change:
-            case Insert(job):
-                return self._revision(job.id) is not None
+            case Insert():
+                return revision is not None
             case Replace(_, job):
-                return self._revision(job.id) == job.revision
-            case Delete(job):
-                return self._revision(job.id) is None
+                return revision == job.revision
+            case Delete():
+                return revision is None
             case None:
                 puts = {(put.namespace, put.group, put.member): put.value for put in write.puts}
                 swaps = [condition for condition in write.conditions if isinstance(condition, Same)]
@@ -138,19 +141,23 @@ class Writing:
                     for condition in swaps
                 )
 
+    def revision_of(self, write: Write) -> str | None:
+        """The revision of the job of a write; None if there is no such job."""
+        return None if write.change is None else self._revision(write.change.job.id)
+
     def _revision(self, job_id: str) -> str | None:
         rows = self._db.rows(SQL["revision_of"], (job_id,))
         return rows[0][0] if rows else None
 
-    def _refused_change(self, write: Write) -> WriteResult | None:
+    def _refused_change(self, write: Write, revision: str | None) -> WriteResult | None:
         match write.change:
             case Insert(job, over) if job.unique_key is not None:
                 owner = owner_of_key(self._db, job.queue, job.unique_key, self._at)
                 if owner is None or (over is not None and self._gives_up(owner, over)):
                     return None
                 return WriteResult(result=Result.EXISTS, owner=owner)
-            case Replace(revision, job) | Delete(Job(revision=revision) as job):
-                return None if self._revision(job.id) == revision else WriteResult(result=Result.STALE)
+            case Replace(replaced) | Delete(Job(revision=replaced)):
+                return None if revision == replaced else WriteResult(result=Result.STALE)
             case _:
                 return None
 
@@ -160,7 +167,16 @@ class Writing:
         return owner.job_id == over.owner and self._revision(owner.job_id) == revision
 
     def _refused_condition(self, write: Write) -> WriteResult | None:
+        if not write.conditions:
+            return None
+        groups = [
+            (each.namespace, group) for each in write.conditions if isinstance(each, Absent) for group in each.groups
+        ]
+        # Nearly always nothing stands in any of them.
+        all_absent = not self._db.rows(SQL["any_of_groups"], (orjson.dumps(groups).decode(), self._at))
         for condition in write.conditions:
+            if all_absent and isinstance(condition, Absent):
+                continue
             failed = self.failed_by(condition, write.puts)
             if failed is not None:
                 return WriteResult(result=Result.NOT_FREE, condition=condition, record=failed[0])

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import anyio
@@ -20,8 +21,7 @@ if TYPE_CHECKING:
 _BOOT_TIME: int | None = getattr(time, "CLOCK_BOOTTIME", None)  # Linux has it
 
 
-def _monotonic() -> float:
-    return time.monotonic() if _BOOT_TIME is None else time.clock_gettime(_BOOT_TIME)
+_monotonic: Callable[[], float] = time.monotonic if _BOOT_TIME is None else partial(time.clock_gettime, _BOOT_TIME)
 
 
 class SystemClock:

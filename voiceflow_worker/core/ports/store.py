@@ -410,8 +410,8 @@ def check_bulk_write(bulk: BulkWrite) -> None:
             checked_text("the unique key", job.unique_key or "")
             checked_text("the batch id", job.batch_id or "")
         for put in write.puts:
-            for text in (put.group, put.member, put.value):
-                if unstorable_in(text):
+            if unstorable_in(f"{put.group} {put.member} {put.value}"):
+                for text in (put.group, put.member, put.value):
                     checked_text(f"a record of {put.namespace}", text)
 
 

@@ -115,7 +115,8 @@ class Journal:
         `unsent`.
         """
         asked_at = self._store.clock.monotonic()
-        entries = [self.entry(job, slot) for job in jobs]
+        now = self._store.clock.now()
+        entries = [self._entry(job, slot, now) for job in jobs]
         answers: Sequence[WriteResult | Exception] = ()
         try:
             answers = await self._write(entries)
@@ -133,9 +134,8 @@ class Journal:
                     pass
         return begun, refused
 
-    def entry(self, job: Job, slot: Slot | None = None) -> tuple[Job, Write]:
+    def _entry(self, job: Job, slot: Slot | None, now: datetime) -> tuple[Job, Write]:
         """The journal entry of a leased job as it would be made now, or the move that ends it or puts it back."""
-        now = self._store.clock.now()
         if job.is_expired(at=now):
             return writes.changed(job, lifecycle.expire(job, at=now, policy=self._policy), at=now)
         if not job.may_ring(at=now):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
 from itertools import islice
@@ -24,6 +24,7 @@ from voiceflow_worker.core.sending.journal import Journal, Refused, Unsent, sort
 from voiceflow_worker.core.sending.pacer import Pacer
 from voiceflow_worker.core.settling.verdicts import SHUTDOWN_TIMEOUT, Fault, Reply, Verdicts, cancellations, hold_of
 from voiceflow_worker.errors import StoreError
+from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.flows.callflow import body_to
 from voiceflow_worker.model.jobs.gate import Gate
 from voiceflow_worker.model.jobs.gcra import SendSlot
@@ -208,7 +209,8 @@ class Submitter:
     async def _reply(self, dispatch: Dispatch) -> Reply:
         if dispatch.unsent is not None:
             reply = self._not_sent(NotSentCause.STORE_AWAY, dispatch.unsent)
-            return replace(reply, is_known=False)
+            reply.is_known = False
+            return reply
         closed: list[Gate] = []
         progress = PostProgress(
             on_hold=partial(self._close_early, closed),
@@ -237,7 +239,8 @@ class Submitter:
             dispatch.release()
             if dispatch.is_begun:
                 reply = self._cut_short(PostProgress())
-                self._verdicts.add(dispatch.job, replace(reply, is_known=dispatch.unsent is None))
+                reply.is_known = dispatch.unsent is None
+                self._verdicts.add(dispatch.job, reply)
         with anyio.move_on_after(SHUTDOWN_TIMEOUT, shield=True):
             await self.put_back([each for each in dispatches if not each.is_begun], _STOPPED)
 
@@ -432,7 +435,8 @@ class Senders:
         self._entered = anyio.Event()
 
     def _wait(self, dispatch: Dispatch) -> None:
-        self._pacer.readying.ended(dispatch.leased_at)
+        if self._pacer.is_paced:
+            self._pacer.readying.ended(dispatch.leased_at)
         self._waiting.append(dispatch)
         self._came.set()
 

@@ -111,9 +111,10 @@ class Verdicts:
     def add(self, job: Job, reply: Reply) -> None:
         """Keep a verdict until it is stored."""
         self._counts.judged(reply.verdict)
+        if not self._replies:
+            self._came.set()
         self._replies.append((job, reply))
         self.waiting += 1
-        self._came.set()
 
     async def run(self) -> None:
         """Store verdicts, until this is cancelled. What is not stored by then is tried for some seconds more."""

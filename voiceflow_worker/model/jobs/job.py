@@ -269,7 +269,7 @@ class Job:
     @property
     def number(self) -> str:
         """The number whose turn it is: the one that the next POST calls, or that the newest has called."""
-        return self.numbers[self.place]
+        return self.numbers[self.place] if self.place else self.destination
 
     @property
     def second_parties(self) -> tuple[str, ...]:

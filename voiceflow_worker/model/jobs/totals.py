@@ -32,7 +32,6 @@ def tally_of(job: Job) -> dict[str, int]:
     if not job.posts:
         return {}
     tally: dict[str, int] = {}
-    outcome, status = job.outcome, job.outcome_status
     pressed = False
     for post in job.posts:
         if post.was_placed:
@@ -41,7 +40,8 @@ def tally_of(job: Job) -> dict[str, int]:
             pressed = True
         if post.charge is not None:
             tally[PRICED] = 1
-    if outcome is not None:
+    if (outcome := job.outcome) is not None:
+        status = job.outcome_status
         tally[OUTCOME + _outcome_name(outcome, status)] = 1
         if status in REACHED:
             tally[ANSWERED] = 1
