@@ -10,7 +10,7 @@ import shutil
 import signal
 import socket
 import sys
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Generator, Iterator, Sequence
 from functools import partial
 from ipaddress import IPv6Address, ip_address
 from pathlib import Path
@@ -27,9 +27,11 @@ import pytest
 import structlog.dev
 from hypothesis import HealthCheck, settings
 
+from tests.contract.samples import ManualClock
 from tests.support.postgres import PostgresServer
 from tests.support.redis_server import RedisServer, standalone
 from tests.support.stores import new_name
+from voiceflow_worker import Store, open_store
 
 # A slow or busy machine must not fail a property: time limits are pytest-timeout's business.
 settings.register_profile("everyday", deadline=None, max_examples=50, suppress_health_check=[HealthCheck.too_slow])
@@ -160,6 +162,31 @@ def fresh_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callab
         server: PostgresServer = request.getfixturevalue("postgres_server")
         for name in schemas:
             server.clear(name)
+
+
+@pytest.fixture
+def store_url(request: pytest.FixtureRequest, fresh_url: Callable[[str], str]) -> str:
+    """The URL of an empty store: in a file, unless the test names other backends."""
+    return fresh_url(getattr(request, "param", "sqlite"))
+
+
+@pytest.fixture
+async def store(store_url: str) -> AsyncIterator[Store]:
+    async with open_store(store_url) as opened:
+        yield opened
+
+
+@pytest.fixture
+async def memory() -> AsyncIterator[Store]:
+    """For what does not depend on the kind of store."""
+    async with open_store("memory://") as opened:
+        yield opened
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    """A clock that stands still until a test moves it."""
+    return ManualClock()
 
 
 class OutsideConnectionError(RuntimeError):

@@ -40,11 +40,6 @@ pytestmark = pytest.mark.anyio
 
 
 @pytest.fixture
-def clock() -> ManualClock:
-    return ManualClock()
-
-
-@pytest.fixture
 async def mary(clock: ManualClock) -> AsyncGenerator[Operator]:
     async with open_store("memory://", clock=clock) as store:
         yield Operator(store, CallPolicy(), "Mary Tan")

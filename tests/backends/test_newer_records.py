@@ -46,11 +46,6 @@ class NewState(StrEnum):
 
 
 @pytest.fixture
-def clock() -> ManualClock:
-    return ManualClock()
-
-
-@pytest.fixture
 async def store(tmp_path: Path, clock: ManualClock, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Store]:
     written: Callable[[Job], str] = lambda job: (  # noqa: E731
         orjson.dumps({**orjson.loads(record_of(job)), "mood": "sunny"}).decode()

@@ -18,11 +18,6 @@ from voiceflow_worker import open_store
 from voiceflow_worker.core.ports import Store
 
 
-@pytest.fixture
-def clock() -> ManualClock:
-    return ManualClock()
-
-
 @pytest.fixture(params=["sqlite"])
 async def store(request: pytest.FixtureRequest, tmp_path: Path, clock: ManualClock) -> AsyncIterator[Store]:
     async with open_store(url_for(request.param, tmp_path), clock=clock) as opened:

@@ -100,11 +100,6 @@ class Lab:
         return copy.deepcopy(store, {id(self.clock): self.clock})
 
 
-@pytest.fixture
-def clock() -> ManualClock:
-    return ManualClock()
-
-
 @pytest.fixture(params=BACKENDS)
 def lab(request: pytest.FixtureRequest, tmp_path: Path, clock: ManualClock) -> Lab:
     return Lab(request.param, tmp_path, clock)

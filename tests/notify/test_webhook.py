@@ -32,11 +32,6 @@ NOW = datetime(2026, 11, 20, 9, 0, 30, tzinfo=UTC)
 
 
 @pytest.fixture
-def clock() -> ManualClock:
-    return ManualClock()
-
-
-@pytest.fixture
 async def store(clock: ManualClock) -> AsyncIterator[Store]:
     async with open_store("memory://", clock=clock) as opened:
         yield opened

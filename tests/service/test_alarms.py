@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import random
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
 
 from tests.contract.samples import ManualClock
+from tests.service.test_escalation import on_every_store, store
 from tests.support.engine import Engine
 from tests.support.faulty_store import FaultyStore, StoreCall
 from tests.support.manual_time import time_passing
@@ -28,27 +29,11 @@ from voiceflow_worker.service.escalation_menu import OVER, TAKEN, acknowledge
 from voiceflow_worker.service.escalation_state import Alarm, EscalationStatus, Wording
 from voiceflow_worker.service.escalations import Escalations, advance_all, blocked_here
 
+__all__ = ["store"]
 pytestmark = pytest.mark.anyio
 
 ANA, BEN, CHEN = "+6587654321", "+6587654322", "+6587654323"
 MINUTE = timedelta(minutes=1)
-
-
-@pytest.fixture
-def clock() -> ManualClock:
-    return ManualClock()
-
-
-@pytest.fixture(params=["memory"])
-async def store(
-    request: pytest.FixtureRequest, fresh_url: Callable[[str], str], clock: ManualClock
-) -> AsyncIterator[Store]:
-    async with open_store(fresh_url(request.param), clock=clock) as opened:
-        yield opened
-
-
-LATER = [name if name == "memory" else pytest.param(name, marks=pytest.mark.slow) for name in EVERY]
-on_every_store = pytest.mark.parametrize("store", LATER, indirect=True)
 
 
 class Duty:

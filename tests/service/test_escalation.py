@@ -47,11 +47,6 @@ def escalation(*numbers: str, **more: Any) -> Escalation:
     )  # fmt: skip
 
 
-@pytest.fixture
-def clock() -> ManualClock:
-    return ManualClock()
-
-
 @pytest.fixture(params=["memory"])
 async def store(
     request: pytest.FixtureRequest, fresh_url: Callable[[str], str], clock: ManualClock

@@ -146,11 +146,6 @@ class Life:
         return {job.id for job in await Trail(self.store, PERSON, policy=POLICY).calls()}
 
 
-@pytest.fixture
-def clock() -> ManualClock:
-    return ManualClock()
-
-
 @pytest.fixture(params=["sqlite"])
 async def life(request: pytest.FixtureRequest, tmp_path: Path, clock: ManualClock) -> Any:
     (tmp_path / "store").mkdir()

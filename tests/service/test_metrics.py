@@ -33,11 +33,6 @@ pytestmark = pytest.mark.anyio
 
 
 @pytest.fixture
-def clock() -> ManualClock:
-    return ManualClock()
-
-
-@pytest.fixture
 async def store(clock: ManualClock) -> AsyncIterator[Store]:
     async with open_store("memory://", clock=clock) as opened:
         yield opened

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,7 @@ import anyio
 import httpx
 import pytest
 
-from voiceflow_worker import Store, load_settings, open_store, watched_file
+from voiceflow_worker import Store, load_settings, watched_file
 from voiceflow_worker.api.secrets import read_programs
 from voiceflow_worker.console.sessions import PageRole, PageSessions
 from voiceflow_worker.core.audit import entries_on
@@ -22,12 +22,6 @@ pytestmark = pytest.mark.anyio
 OLD, NEW = "an-old-secret-of-ours", "a-new-secret-of-ours"
 EVENT = {"namespace": "VOICE", "eventType": "CALL_STATUS", "payload": {"sessionId": "s"}}
 A_SECOND = 100
-
-
-@pytest.fixture
-async def memory() -> AsyncIterator[Store]:
-    async with open_store("memory://") as opened:
-        yield opened
 
 
 @pytest.fixture(autouse=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -15,7 +15,7 @@ import pytest
 from tests.contract.breaking import endings
 from tests.contract.suite import NOW, QUEUE, sample_job
 from tests.contract.writing import DONE, new, put, stored
-from voiceflow_worker.backends.sqlite import SqliteStore, open_sqlite
+from voiceflow_worker.backends.sqlite import SqliteStore
 from voiceflow_worker.backends.sqlite.connection import Connection
 from voiceflow_worker.core.ports.controls import Limits, limits_put
 from voiceflow_worker.core.ports.store import BulkWrite, Page, Put, Same, Slot, Write
@@ -25,17 +25,6 @@ pytestmark = pytest.mark.anyio
 
 Operation = Callable[[], Awaitable[Any]]
 TABLES = ("jobs", "bodies", "totals", "events", "queues", "records")
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "calls.db"
-
-
-@pytest.fixture
-async def store(path: Path) -> AsyncGenerator[SqliteStore]:
-    async with open_sqlite(f"sqlite:///{path}") as store:
-        yield store
 
 
 class Breaking:

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import random
 import threading
-from collections.abc import AsyncGenerator
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -16,7 +15,7 @@ import pytest
 from tests.contract.samples import add_jobs
 from tests.contract.suite import NOW, QUEUE, sample_job
 from voiceflow_worker.backends import waiting as disk_speed
-from voiceflow_worker.backends.sqlite import SqliteStore, group_commit, open_sqlite
+from voiceflow_worker.backends.sqlite import SqliteStore, group_commit
 from voiceflow_worker.backends.sqlite.connection import Connection
 from voiceflow_worker.core.ports.reading import find_jobs
 from voiceflow_worker.core.ports.reads import Listing
@@ -27,17 +26,6 @@ pytestmark = pytest.mark.anyio
 HERE, THREAD = True, False
 LONG = 1000
 """The pages of a long WAL."""
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "calls.db"
-
-
-@pytest.fixture
-async def store(path: Path) -> AsyncGenerator[SqliteStore]:
-    async with open_sqlite(f"sqlite:///{path}") as opened:
-        yield opened
 
 
 class Watched:

@@ -42,11 +42,6 @@ async def enqueue(store: Store, number: int) -> None:
 
 
 @pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "calls.db"
-
-
-@pytest.fixture
 async def store(path: Path) -> AsyncGenerator[SqliteStore]:
     async with open_sqlite(f"sqlite:///{path}", lock_timeout=SHORT) as store:
         await add_jobs(store, [sample_job()])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Generator
+from collections.abc import Generator
 from datetime import timedelta
 from functools import partial
 from itertools import pairwise
@@ -18,7 +18,7 @@ from tests.contract.samples import add_jobs, commit
 from tests.contract.suite import NOW, QUEUE, moved, sample_job, sample_jobs
 from tests.support.loops import either_loop
 from voiceflow_worker.backends import open_store
-from voiceflow_worker.backends.sqlite import SqliteStore, open_sqlite
+from voiceflow_worker.backends.sqlite import SqliteStore
 from voiceflow_worker.backends.sqlite.connection import Connection
 from voiceflow_worker.backends.sqlite.group_commit import GroupCommit, Operation, Transaction
 from voiceflow_worker.core.ports import Store
@@ -34,17 +34,6 @@ pytestmark = pytest.mark.anyio
 
 async def enqueue(store: Store, number: int) -> None:
     await add_jobs(store, [sample_job(number)])
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "calls.db"
-
-
-@pytest.fixture
-async def store(path: Path) -> AsyncGenerator[SqliteStore]:
-    async with open_sqlite(f"sqlite:///{path}") as store:
-        yield store
 
 
 def put(key: str, transaction: Transaction) -> Generator[None, None, str]:

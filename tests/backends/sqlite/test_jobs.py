@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 import anyio
@@ -12,17 +10,11 @@ import pytest
 
 from tests.contract.samples import add_jobs
 from tests.contract.suite import NOW, QUEUE, sample_job
-from voiceflow_worker.backends.sqlite import SqliteStore, open_sqlite
+from voiceflow_worker.backends.sqlite import SqliteStore
 from voiceflow_worker.backends.sqlite import store as sqlite_store
 
 pytestmark = pytest.mark.anyio
 HOUR = timedelta(hours=1)
-
-
-@pytest.fixture
-async def store(tmp_path: Path) -> AsyncGenerator[SqliteStore]:
-    async with open_sqlite(f"sqlite:///{tmp_path}/calls.db") as store:
-        yield store
 
 
 async def test_a_change_in_this_process_wakes_at_once(store: SqliteStore, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -34,11 +34,6 @@ from voiceflow_worker.errors import (
 pytestmark = pytest.mark.anyio
 
 
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "calls.db"
-
-
 async def refusal(path: Path, kind: type[StoreError], **options: Any) -> str:
     """The sentence with which opening this file is refused; it names the file, which is left as it was."""
     before = path.read_bytes() if path.is_file() else None

@@ -30,11 +30,6 @@ AT_ONCE = WorkerOptions(shutdown_grace=timedelta(seconds=1))
 pytestmark = pytest.mark.anyio
 
 
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "calls.db"
-
-
 def another_file(path: Path) -> None:
     shutil.copy(path, copy := path.with_name("copy.db"))
     copy.rename(path)
