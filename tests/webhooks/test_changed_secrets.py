@@ -159,7 +159,7 @@ async def test_a_program_does_what_its_rights_say_and_is_known_by_its_name(memor
         ("crm short read", "line 1 of .* has a secret that has 5 of at least 16 characters"),
         ("crm 2222222222222222", "line 1 of .* it has no rights; the rights are read, call, steer"),
         ("crm 2222222222222222 write", "'write' is no right"),
-        ("a 2222222222222222 read\nb 2222222222222222 read", "line 2 of .* stands elsewhere too"),
+        ("a 2222222222222222 read\nb 2222222222222222 read", "line 2 of .* has a secret that something else has too"),
         ("é 2222222222222222 read", "begins with no name"),
     ],
 )
